@@ -1,0 +1,141 @@
+"""Everything a run can be told, as one tree: a TOML file, ``SCANNER_…`` environment variables, flags; flags win.
+
+In: ``scanner.toml``-style files (``[targets] magnitude_limit = 22.5``), environment (``SCANNER_TARGETS__MAGNITUDE_LIMIT``) and
+a mapping of flags. Out: a frozen :class:`RunConfig`. Refused: unknown keys, values out of range, unreadable TOML, each with
+one :class:`~scanner.errors.UsageError` that names the key.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from scanner.errors import InputMissingError, UsageError
+from scanner.records import Record
+
+ENVIRONMENT_PREFIX = "SCANNER_"
+
+
+class TargetsConfig(Record):
+    """Which objects are scored: the choice that decides cost and completeness, so every run records it."""
+
+    source: Literal["auto", "catalogue", "detection", "grid"] = Field(
+        "auto", description="'auto': the tile's catalogue where there is one, else detection on VIS."
+    )
+    magnitude_limit: float | None = Field(23.0, description="Faintest VIS AB magnitude scored; none: no limit.")
+    min_area_pixels: int = Field(
+        40, ge=0, description="Smallest detection area in VIS pixels (rejects stars and noise)."
+    )
+    detection_sigma: float = Field(1.5, gt=0, description="Detection threshold per pixel in units of the sky σ.")
+    grid_step_arcsec: float = Field(10.0, gt=0, description="Spacing of the positions of source = 'grid'.")
+
+
+class CutoutsConfig(Record):
+    """How pixels are cut and what is kept of them."""
+
+    batch_size: int = Field(64, ge=1, description="Objects cut and scored together; bounds the memory.")
+    max_bad_fraction: float = Field(
+        0.25, ge=0, le=1, description="Objects with more bad pixels than this in any band are listed but not scored."
+    )
+    flag_mask: int = Field(1, ge=0, description="Bits of the FLAG companion that make a pixel bad.")
+    keep: str = Field(
+        "candidates", pattern=r"^(all|candidates|none|sample:(0?\.\d+|1(\.0*)?))$", description="Cutouts kept in zarr."
+    )
+    codec: Literal["exact", "compact"] = Field(
+        "compact", description="'exact': float32. 'compact': asinh in 16 bits, in noise units."
+    )
+
+
+class ScoringConfig(Record):
+    """With what, and on what, the ensemble is run."""
+
+    bundle: str | None = Field(None, description="Bundle folder; none: the bundle that ships with scanner.")
+    provider: Literal["auto", "cpu", "openvino", "cuda", "tensorrt"] = "auto"
+    threads: int = Field(1, ge=1, description="Threads of one worker's inference session.")
+    beta: float | None = Field(
+        None, gt=0, description="F-beta whose threshold decides; none: the bundle's default (0.03)."
+    )
+
+
+class CatalogueConfig(Record):
+    """How the tiles' tables become one."""
+
+    duplicate_radius_arcsec: float = Field(0.5, gt=0, description="Rows of two tiles closer than this are one object.")
+    max_candidates: int = Field(10_000, ge=1, description="Most rows of the candidate list.")
+    sheet_candidates: int = Field(100, ge=1, le=2000, description="Candidates drawn on the contact sheet.")
+
+
+class EngineConfig(Record):
+    """How the work is spread. Never changes a result, so it is not part of the fingerprint."""
+
+    workers: int | None = Field(None, ge=1, description="Worker processes; none: one a core.")
+    scheduler: str | None = Field(None, description="Address of a standing Dask scheduler; none: this machine.")
+    memory_limit_gb: float = Field(3.0, gt=0, description="Memory of one worker process.")
+    scratch: str | None = Field(None, description="Folder for decompressed mosaics; none: the system's.")
+
+
+class RunConfig(Record):
+    """The whole tree."""
+
+    targets: TargetsConfig = TargetsConfig()
+    cutouts: CutoutsConfig = CutoutsConfig()
+    scoring: ScoringConfig = ScoringConfig()
+    catalogue: CatalogueConfig = CatalogueConfig()
+    engine: EngineConfig = EngineConfig()
+
+
+def load(
+    file: Path | None = None, flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None
+) -> RunConfig:
+    """Read and merge the three sources; later ones win.
+
+    Parameters
+    ----------
+    file
+        TOML file with the sections of :class:`RunConfig`.
+    flags
+        Dotted keys, e.g. ``{"targets.magnitude_limit": 22.5}``; ``None`` values are ignored.
+    environment
+        Variables such as ``SCANNER_TARGETS__SOURCE``; the process's own by default.
+
+    Raises
+    ------
+    InputMissingError
+        The file does not exist.
+    UsageError
+        Bad TOML, unknown key or bad value; the message names it.
+    """
+    tree: dict[str, Any] = {}
+    if file is not None:
+        try:
+            tree = tomllib.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputMissingError(f"{file}: cannot read the configuration ({error.strerror}).") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{file}: not valid TOML ({error}).") from None
+    for name, value in (os.environ if environment is None else environment).items():
+        section, separator, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
+        if name.startswith(ENVIRONMENT_PREFIX) and separator:
+            _put(tree, section, key, value)
+    for dotted, value in (flags or {}).items():
+        if value is not None:
+            section, _, key = dotted.partition(".")
+            _put(tree, section, key, value)
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{file or 'configuration'}: {key}: {first['msg']} (given: {first['input']!r}).") from None
+
+
+def _put(tree: dict[str, Any], section: str, key: str, value: Any) -> None:
+    node = tree.setdefault(section, {})
+    if not isinstance(node, dict):
+        raise UsageError(f"configuration: [{section}] must be a section, not a value.")
+    node[key] = None if isinstance(value, str) and value.lower() == "none" and key != "keep" else value

@@ -1,0 +1,52 @@
+"""What goes wrong, as one sentence and one exit code.
+
+Every error that a user can cause or mend is a :class:`ScannerError`: its message names the file, says what is wrong and
+what to do. The command line prints the message and exits with ``exit_code``; nothing else ever reaches the user without
+``--debug``. A :class:`TileError` condemns one tile only: the run goes on and lists it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ScannerError(Exception):
+    """An error whose message is fit to be read by the user as it stands."""
+
+    exit_code: ClassVar[int] = 70
+
+
+class UsageError(ScannerError):
+    """A flag, a configuration key or their combination makes no sense (exit 64)."""
+
+    exit_code = 64
+
+
+class TileListError(ScannerError):
+    """The tile list cannot be understood: bad line, empty list, duplicate tile id (exit 65)."""
+
+    exit_code = 65
+
+
+class InputMissingError(ScannerError):
+    """A file or folder that the command needs is not there (exit 66)."""
+
+    exit_code = 66
+
+
+class OutputError(ScannerError):
+    """The output cannot be written: no permission, full disk, a folder that is in use (exit 73)."""
+
+    exit_code = 73
+
+
+class ContentError(ScannerError):
+    """A bundle, configuration or run folder is there but its content is bad (exit 78)."""
+
+    exit_code = 78
+
+
+class TileError(ScannerError):
+    """One tile cannot be scanned; the others go on, and the run ends with exit 3."""
+
+    exit_code = 3

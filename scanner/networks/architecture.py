@@ -1,0 +1,124 @@
+"""The two architectures, layer for layer.
+
+In: a member's name. Out: an :class:`torch.nn.Sequential` from scaled images ``(N, channels, side, side)`` to two logits, whose
+modules carry the layer numbers of Tables 3 and 4, so that "layer 17, kernel 1" is ``network.get_submodule("17")``.
+Refused: any other name. The tables print a MaxPool stride of 1; their shapes need 2, which is what is built.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, MemberName
+
+#: Index of each class in the two outputs.
+NON_LENS, LENS = 0, 1
+DROPOUT = 0.2
+
+
+class Convolution(NamedTuple):
+    """One row group of Tables 3 and 4: convolution, ReLU, optional 2x2 pooling, dropout."""
+
+    kernels: int
+    kernel_pixels: int
+    pooled: bool
+
+
+class Architecture(NamedTuple):
+    """The convolutions, the width of the hidden dense layer and the number of features that enter it."""
+
+    convolutions: tuple[Convolution, ...]
+    features: int
+    hidden: int
+
+
+OU_66 = Architecture(
+    convolutions=(
+        Convolution(50, 3, True),
+        Convolution(50, 3, False),
+        Convolution(50, 3, False),
+        Convolution(50, 3, False),
+        Convolution(40, 3, True),
+        Convolution(40, 3, False),
+        Convolution(40, 3, False),
+        Convolution(40, 3, False),
+        Convolution(30, 3, True),
+    ),
+    features=120,
+    hidden=500,
+)
+OU_200 = Architecture(
+    convolutions=(
+        Convolution(50, 5, True),
+        Convolution(40, 5, True),
+        Convolution(30, 3, True),
+        Convolution(20, 3, True),
+        Convolution(20, 3, False),
+        Convolution(20, 3, False),
+    ),
+    features=720,
+    hidden=350,
+)
+
+
+def architecture_of(member: MemberName) -> Architecture:
+    """The table a member is built from: OU-200 for 200-pixel inputs, OU-66 otherwise (section 3.1)."""
+    return OU_200 if MEMBER_PIXELS[member] == 200 else OU_66
+
+
+def build(member: MemberName, *, seed: int | None = None) -> nn.Sequential:
+    """Build a member with He-initialised weights (section 3.2).
+
+    Parameters
+    ----------
+    member
+        One of :data:`scanner.records.MEMBERS`.
+    seed
+        Seed of the initialisation; ``None`` uses torch's global generator.
+
+    Returns
+    -------
+    torch.nn.Sequential
+        Maps float tensors ``(N, channels, side, side)``, channels as in :data:`scanner.records.MEMBER_BANDS`, to logits
+        ``(N, 2)`` (:data:`NON_LENS`, :data:`LENS`).
+
+    Raises
+    ------
+    ValueError
+        Unknown member.
+    """
+    if member not in MEMBERS:
+        raise ValueError(f"unknown member {member!r}: one of {', '.join(MEMBERS)}")
+    architecture = architecture_of(member)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    channels = len(MEMBER_BANDS[member])
+    number = 0
+
+    def add(layer: nn.Module) -> None:
+        nonlocal number
+        layers[str(number)] = layer
+        number += 1
+
+    for convolution in architecture.convolutions:
+        add(nn.Conv2d(channels, convolution.kernels, convolution.kernel_pixels))
+        add(nn.ReLU())
+        if convolution.pooled:
+            add(nn.MaxPool2d(2))
+        add(nn.Dropout(DROPOUT))
+        channels = convolution.kernels
+    layers["flatten"] = nn.Flatten()
+    add(nn.Linear(architecture.features, architecture.hidden))
+    add(nn.ReLU())
+    add(nn.Linear(architecture.hidden, 2))
+
+    network = nn.Sequential(layers)
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    for layer in network:
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+            nn.init.zeros_(layer.bias)
+    return network

@@ -1,0 +1,198 @@
+"""The small frozen things that stages hand on, and the constants that all of them share.
+
+What crosses a process or a file is a pydantic :class:`Record`; arrays travel in frozen dataclasses. Nothing here opens a
+file or imports more than numpy and pydantic.
+
+Pixel convention, everywhere: zero-based, integers at pixel centres (numpy and ``astropy.wcs`` with ``origin=0``).
+Array axes are ``(y, x)``. Bands are ordered VIS, Y, J, H; NISP arrays Y, J, H.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntFlag
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+Band = Literal["VIS", "Y", "J", "H"]
+BANDS: tuple[Band, ...] = get_args(Band)
+NISP_BANDS: tuple[Band, ...] = BANDS[1:]
+
+VIS_CUTOUT_PIXELS = 200
+NISP_CUTOUT_PIXELS = 66
+VIS_PIXEL_SCALE_ARCSEC = 0.1
+NISP_PIXEL_SCALE_ARCSEC = 0.3
+
+MemberName = Literal["OU-J", "OU-Y", "OU-H", "OU-JYH", "OU-VIS", "OU-66", "OU-200"]
+MEMBERS: tuple[MemberName, ...] = get_args(MemberName)
+#: Input channels of each member, in the order of the published networks (Wilde et al. 2022, section 3.1, and their code).
+MEMBER_BANDS: dict[MemberName, tuple[Band, ...]] = {
+    "OU-J": ("J",),
+    "OU-Y": ("Y",),
+    "OU-H": ("H",),
+    "OU-JYH": ("J", "Y", "H"),
+    "OU-VIS": ("VIS",),
+    "OU-66": ("J", "Y", "H", "VIS"),
+    "OU-200": ("J", "Y", "H", "VIS"),
+}
+#: Side of the input image of each member in pixels.
+MEMBER_PIXELS: dict[MemberName, int] = {
+    name: VIS_CUTOUT_PIXELS if name in ("OU-VIS", "OU-200") else NISP_CUTOUT_PIXELS for name in MEMBERS
+}
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+UInt32 = NDArray[np.uint32]
+
+
+class Record(BaseModel):
+    """Base of everything that crosses a process or a file: frozen, closed, strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImageRef(Record):
+    """One image of a FITS file: ``path`` is a local path or a URL, ``extension`` an EXTNAME or number.
+
+    ``extension=None`` means the first HDU that holds a two-dimensional image.
+    """
+
+    path: str
+    extension: str | int | None = None
+
+    def __str__(self) -> str:
+        return self.path if self.extension is None else f"{self.path}[{self.extension}]"
+
+
+class BandFiles(Record):
+    """The mosaic of one band and its companions, where they exist."""
+
+    image: ImageRef
+    rms: ImageRef | None = None
+    flag: ImageRef | None = None
+
+
+class Tile(Record):
+    """One line of the tile list: four mosaics that overlap on the sky, and a catalogue where there is one."""
+
+    tile_id: str
+    bands: dict[Band, BandFiles]
+    catalogue: ImageRef | None = None
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Positions to look at in one tile, in any order.
+
+    ``target_id`` (N,) int64: the catalogue's OBJECT_ID, else the HEALPix order-29 index of the position; unique in a tile.
+    ``ra, dec`` (N,) float64, degrees ICRS. ``x, y`` (N,) float64: pixel position in the VIS mosaic.
+    ``magnitude`` (N,) float32: VIS AB magnitude, NaN where unknown.
+    """
+
+    target_id: Int64
+    ra: Float64
+    dec: Float64
+    x: Float64
+    y: Float64
+    magnitude: Float32
+
+    def __len__(self) -> int:
+        return len(self.target_id)
+
+    def take(self, index: NDArray[Any]) -> Targets:
+        """Select by an integer or boolean index array."""
+        return Targets(**{name: values[index] for name, values in vars(self).items()})
+
+
+class Flag(IntFlag):
+    """Why a row deserves a second look; the ``flags`` column is the sum of these bits."""
+
+    OUTSIDE_MOSAIC = 1  #: part of the cutout lies outside a mosaic
+    MASKED_PIXELS = 2  #: part of the cutout is masked or not finite
+    TOO_MANY_BAD_PIXELS = 4  #: bad fraction above the run's limit: not scored
+    SATURATED = 8  #: a bright source dominates the scaling of the cutout
+    EMPTY_CELL = (
+        16  #: the grid cell held no training object: mean of its eight neighbours, or of the nearest defined cell
+    )
+    UNDEFINED_NEIGHBOURS = 32  #: the eight neighbours were undefined too: value of the nearest defined cell
+    OUTSIDE_EMBEDDING = 64  #: beyond the box of the training embedding: clipped to it
+    FAR_FROM_TRAINING = 128  #: logits further from every training object than 99.9% of held-out objects are
+
+
+@dataclass(frozen=True)
+class CutoutBatch:
+    """What a network sees of ``N`` targets of one tile.
+
+    ``targets``: the N targets, in row order. ``vis`` (N, 200, 200) and ``nisp`` (N, 3, 66, 66) float32 in the mosaic's own
+    units per pixel of 0.1" and 0.3"; outside and masked pixels are NaN.
+    ``x0, y0`` (N,) int64: VIS pixel of the cutout's first column and row; the cutout's centre is ``x0 + 99.5``, and both
+    VIS and NISP cutouts share that centre on the sky. ``offset`` (N, 2) float32: target minus centre, (x, y), VIS pixels.
+    ``bad_fraction`` (N, 4) float32 per band VIS, Y, J, H. ``sky`` and ``sigma`` (N, 4) float32: median and 1.4826 x MAD of
+    the good pixels of each band (never zero). ``flags`` (N,) uint32 of :class:`Flag`.
+    """
+
+    targets: Targets
+    vis: Float32
+    nisp: Float32
+    x0: Int64
+    y0: Int64
+    offset: Float32
+    bad_fraction: Float32
+    sky: Float32
+    sigma: Float32
+    flags: UInt32
+
+    def __len__(self) -> int:
+        return len(self.x0)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the ensemble says of ``N`` cutouts; NaN (and ``decision`` False) where an object was not scored.
+
+    ``logits`` (N, 7) float32: lens log-odds of the members in the order of :data:`MEMBERS`; the probability is its sigmoid.
+    ``tsne`` (N, 2) float32: position in the embedding. ``grid_value`` (N,) float32: lens fraction of the grid cell.
+    ``cell_count`` (N,) int64: training objects in the cell. ``calibrated`` (N,) float32: calibrated lens probability.
+    ``decision`` (N,) bool: grid value at or above the F-beta threshold. ``flags`` (N,) uint32 of :class:`Flag`.
+    """
+
+    logits: Float32
+    tsne: Float32
+    grid_value: Float32
+    cell_count: Int64
+    calibrated: Float32
+    decision: NDArray[np.bool_]
+    flags: UInt32
+
+    @property
+    def probabilities(self) -> Float32:
+        """Lens probability of each member, (N, 7) float32."""
+        return np.asarray(1.0 / (1.0 + np.exp(-self.logits.astype(np.float64))), dtype=np.float32)
+
+
+class CommitRecord(Record):
+    """``commit.json``: written last; a tile folder without it does not exist as far as the run is concerned."""
+
+    format_version: Literal[1] = 1
+    tile_id: str
+    input_fingerprint: str
+    config_fingerprint: str
+    bundle_fingerprint: str
+    n_targets: int
+    n_scored: int
+    n_flagged: int
+    n_decided: int
+    sky_area_deg2: float
+    sha256: dict[str, str]
+    seconds: dict[str, float]
+
+
+class FailedTile(Record):
+    """One row of ``failed-tiles.ecsv``."""
+
+    tile_id: str
+    reason: str
