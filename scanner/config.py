@@ -28,9 +28,7 @@ class TargetsConfig(Record):
         "auto", description="'auto': the tile's catalogue where there is one, else detection on VIS."
     )
     magnitude_limit: float | None = Field(23.0, description="Faintest VIS AB magnitude scored; none: no limit.")
-    min_area_pixels: int = Field(
-        40, ge=0, description="Smallest detection area in VIS pixels (rejects stars and noise)."
-    )
+    min_area_pixels: int = Field(40, ge=0, description="Smallest detection area in VIS pixels (rejects stars and noise).")
     detection_sigma: float = Field(1.5, gt=0, description="Detection threshold per pixel in units of the sky σ.")
     grid_step_arcsec: float = Field(10.0, gt=0, description="Spacing of the positions of source = 'grid'.")
 
@@ -57,9 +55,7 @@ class ScoringConfig(Record):
     bundle: str | None = Field(None, description="Bundle folder; none: the bundle that ships with scanner.")
     provider: Literal["auto", "cpu", "openvino", "cuda", "tensorrt"] = "auto"
     threads: int = Field(1, ge=1, description="Threads of one worker's inference session.")
-    beta: float | None = Field(
-        None, gt=0, description="F-beta whose threshold decides; none: the bundle's default (0.03)."
-    )
+    beta: float | None = Field(None, gt=0, description="F-beta whose threshold decides; none: the bundle's default (0.03).")
 
 
 class CatalogueConfig(Record):

@@ -115,9 +115,7 @@ class Flag(IntFlag):
     MASKED_PIXELS = 2  #: part of the cutout is masked or not finite
     TOO_MANY_BAD_PIXELS = 4  #: bad fraction above the run's limit: not scored
     SATURATED = 8  #: a bright source dominates the scaling of the cutout
-    EMPTY_CELL = (
-        16  #: the grid cell held no training object: mean of its eight neighbours, or of the nearest defined cell
-    )
+    EMPTY_CELL = 16  #: the grid cell held no training object: mean of its eight neighbours, or of the nearest defined cell
     UNDEFINED_NEIGHBOURS = 32  #: the eight neighbours were undefined too: value of the nearest defined cell
     OUTSIDE_EMBEDDING = 64  #: beyond the box of the training embedding: clipped to it
     FAR_FROM_TRAINING = 128  #: logits further from every training object than 99.9% of held-out objects are
