@@ -1,0 +1,171 @@
+"""From cutouts to what a network sees: the scaling, then the paper's resize.
+
+In: VIS ``(N, 200, 200)`` and NISP ``(N, 3, 66, 66)`` cutouts without NaN, the sky and σ of each band. Out: the float64
+reference of a member's input, and the constants and matrices from which the ONNX graph computes the same. Refused: an
+unknown preprocessing name. Each band is scaled on its own grid first and resized afterwards, so that the members can share it.
+
+The paper resized with ``skimage.transform.resize`` (section 3.2): linear interpolation after a Gaussian filter when shrinking.
+That is linear and separable, hence two constant matrices; ``torch.nn.functional.interpolate`` is something else.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scanner.records import BANDS, MEMBER_BANDS, MEMBER_PIXELS, Float64, MemberName
+
+Preprocessing = Literal["minmax", "asinh_mad"]
+PREPROCESSINGS: tuple[Preprocessing, ...] = get_args(Preprocessing)
+
+#: Pixels are clipped to this many σ below and above the sky.
+CLIP_SIGMA = (-4.0, 1000.0)
+#: The asinh is linear up to about this many σ.
+SOFTENING_SIGMA = 2.0
+#: ``(asinh + OFFSET) / RANGE`` spans about 0 to 1, as asinh(-4 / 2) = -1.44 and asinh(1000 / 2) = 6.91.
+ASINH_OFFSET = 1.44
+ASINH_RANGE = 8.35
+#: Smallest maximum - minimum divided by: a constant image becomes 0 instead of NaN.
+MINMAX_FLOOR = float(np.finfo(np.float32).tiny)
+#: ``skimage.transform.resize`` cuts its Gaussian at this many standard deviations.
+GAUSSIAN_TRUNCATE = 4.0
+
+
+def _mirror(index: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Reflect indices at the centres of the outer pixels (``d c b | a b c d | c b a``)."""
+    if n == 1:
+        return np.zeros_like(index)
+    folded = np.abs(index) % (2 * (n - 1))
+    return np.asarray(np.minimum(folded, 2 * (n - 1) - folded), dtype=np.int64)
+
+
+def resize_matrix(n_in: int, n_out: int) -> Float64:
+    """Matrix that resizes one axis as ``skimage.transform.resize`` does by default.
+
+    Order 1, mode ``reflect``, and, when shrinking by a factor f, a Gaussian filter of standard deviation (f - 1) / 2 first.
+    An image is resized by ``rows @ image @ columns.T``.
+
+    Parameters
+    ----------
+    n_in, n_out
+        Pixels along the axis before and after.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n_out, n_in) float64; every row sums to 1.
+    """
+    factor = n_in / n_out
+    position = (np.arange(n_out) + 0.5) * factor - 0.5
+    below = np.floor(position).astype(np.int64)
+    fraction = position - below
+    rows = np.arange(n_out)
+    interpolation = np.zeros((n_out, n_in))
+    np.add.at(interpolation, (rows, _mirror(below, n_in)), 1.0 - fraction)
+    np.add.at(interpolation, (rows, _mirror(below + 1, n_in)), fraction)
+    if factor <= 1.0:
+        return interpolation
+
+    deviation = (factor - 1.0) / 2.0
+    radius = int(GAUSSIAN_TRUNCATE * deviation + 0.5)
+    shift = np.arange(-radius, radius + 1)
+    weight = np.exp(-0.5 * (shift / deviation) ** 2)
+    weight /= weight.sum()
+    pixels = np.arange(n_in)
+    smoothing = np.zeros((n_in, n_in))
+    for step, value in zip(shift, weight, strict=True):
+        np.add.at(smoothing, (pixels, _mirror(pixels + step, n_in)), value)
+    return interpolation @ smoothing
+
+
+def scale_minmax(values: NDArray[Any]) -> Float64:
+    """Scale every image to 0..1 by its own minimum and maximum (section 3.1 and the published code).
+
+    Parameters
+    ----------
+    values
+        (..., y, x) pixels of one or more images, any unit, no NaN.
+
+    Returns
+    -------
+    numpy.ndarray
+        Same shape, float64. A constant image becomes 0.
+    """
+    pixels = np.asarray(values, dtype=np.float64)
+    low = pixels.min(axis=(-2, -1), keepdims=True)
+    high = pixels.max(axis=(-2, -1), keepdims=True)
+    return np.asarray((pixels - low) / np.maximum(high - low, MINMAX_FLOOR))
+
+
+def scale_asinh_mad(values: NDArray[Any], sky: NDArray[Any], sigma: NDArray[Any]) -> Float64:
+    """Scale every image to asinh of its signal-to-noise ratio: x = (asinh(clip((v - sky) / σ, -4, 1000) / 2) + 1.44) / 8.35.
+
+    Does not change when the image, its sky and its σ are multiplied by a common gain.
+
+    Parameters
+    ----------
+    values
+        (..., y, x) pixels of one or more images, any unit, no NaN.
+    sky, sigma
+        (...) median and robust σ of each image, in the unit of the pixels; σ > 0.
+
+    Returns
+    -------
+    numpy.ndarray
+        Same shape as ``values``, float64, about 0..1.
+    """
+    centre = np.asarray(sky, dtype=np.float64)[..., None, None]
+    unit = np.asarray(sigma, dtype=np.float64)[..., None, None]
+    signal = np.clip((np.asarray(values, dtype=np.float64) - centre) / unit, *CLIP_SIGMA)
+    return np.asarray((np.arcsinh(signal / SOFTENING_SIGMA) + ASINH_OFFSET) / ASINH_RANGE)
+
+
+def member_input(
+    name: MemberName,
+    vis: NDArray[Any],
+    nisp: NDArray[Any],
+    sky: NDArray[Any],
+    sigma: NDArray[Any],
+    preprocessing: Preprocessing,
+) -> Float64:
+    """Compute what one member sees of ``N`` cutouts: the float64 reference of the ONNX graph.
+
+    Parameters
+    ----------
+    name
+        The member; its bands and side are :data:`~scanner.records.MEMBER_BANDS` and :data:`~scanner.records.MEMBER_PIXELS`.
+    vis, nisp
+        (N, 200, 200) and (N, 3, 66, 66; Y, J, H) cutouts without NaN.
+    sky, sigma
+        (N, 4) median and robust σ of VIS, Y, J, H; not read by ``minmax``.
+    preprocessing
+        ``minmax`` or ``asinh_mad``.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N, channels, side, side) float64.
+
+    Raises
+    ------
+    ValueError
+        Unknown preprocessing.
+    """
+    if preprocessing not in PREPROCESSINGS:
+        raise ValueError(f"unknown preprocessing {preprocessing!r}: one of {', '.join(PREPROCESSINGS)}")
+    side = MEMBER_PIXELS[name]
+    channels = []
+    for band in MEMBER_BANDS[name]:
+        position = BANDS.index(band)
+        image = vis if band == "VIS" else nisp[:, position - 1]
+        if preprocessing == "minmax":
+            scaled = scale_minmax(image)
+        else:
+            scaled = scale_asinh_mad(image, sky[:, position], sigma[:, position])
+        if scaled.shape[-1] != side:
+            matrix = resize_matrix(scaled.shape[-1], side)
+            scaled = matrix @ scaled @ matrix.T
+        channels.append(scaled)
+    return np.stack(channels, axis=1)
