@@ -80,12 +80,20 @@ def test_member_input_has_the_bands_of_the_member_in_the_published_order(name, p
     for channel, band in enumerate(MEMBER_BANDS[name]):
         column = {"VIS": 0, "Y": 1, "J": 2, "H": 3}[band]
         image = vis if band == "VIS" else nisp[:, column - 1]
+        matrix = resize_matrix(image.shape[-1], side)
         if preprocessing == "minmax":
-            expected = scale_minmax(image)
+            expected = scale_minmax(matrix @ image @ matrix.T)
         else:
-            expected = scale_asinh_mad(image, sky[:, column], sigma[:, column])
-        matrix = resize_matrix(expected.shape[-1], side)
-        np.testing.assert_allclose(seen[:, channel], matrix @ expected @ matrix.T, atol=1e-12)
+            expected = matrix @ scale_asinh_mad(image, sky[:, column], sigma[:, column]) @ matrix.T
+        np.testing.assert_allclose(seen[:, channel], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_minmax_spans_zero_to_one_whatever_the_side(name):
+    rng = np.random.default_rng(2)
+    seen = member_input(name, rng.normal(size=(1, 200, 200)), rng.normal(size=(1, 3, 66, 66)), None, None, "minmax")
+    np.testing.assert_array_equal(seen.min(axis=(2, 3)), 0.0)
+    np.testing.assert_array_equal(seen.max(axis=(2, 3)), 1.0)
 
 
 def test_unknown_preprocessing_is_refused():
