@@ -50,3 +50,9 @@ class TileError(ScannerError):
     """One tile cannot be scanned; the others go on, and the run ends with exit 3."""
 
     exit_code = 3
+
+
+def error_with_code(exit_code: int, message: str) -> ScannerError:
+    """The error that a worker process reported, as an exception of this one."""
+    kinds = {kind.exit_code: kind for kind in ScannerError.__subclasses__()}
+    return kinds.get(exit_code, ScannerError)(message)

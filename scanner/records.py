@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 Band = Literal["VIS", "Y", "J", "H"]
 BANDS: tuple[Band, ...] = get_args(Band)
@@ -25,6 +25,9 @@ VIS_CUTOUT_PIXELS = 200
 NISP_CUTOUT_PIXELS = 66
 VIS_PIXEL_SCALE_ARCSEC = 0.1
 NISP_PIXEL_SCALE_ARCSEC = 0.3
+
+#: Tile ids name folders and columns: letters, digits and ``._+-``, not starting with a dot.
+TILE_ID_PATTERN = r"^[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,127}$"
 
 MemberName = Literal["OU-J", "OU-Y", "OU-H", "OU-JYH", "OU-VIS", "OU-66", "OU-200"]
 MEMBERS: tuple[MemberName, ...] = get_args(MemberName)
@@ -79,7 +82,7 @@ class BandFiles(Record):
 class Tile(Record):
     """One line of the tile list: four mosaics that overlap on the sky, and a catalogue where there is one."""
 
-    tile_id: str
+    tile_id: str = Field(pattern=TILE_ID_PATTERN)
     bands: dict[Band, BandFiles]
     catalogue: ImageRef | None = None
 
@@ -146,6 +149,11 @@ class CutoutBatch:
 
     def __len__(self) -> int:
         return len(self.x0)
+
+    def take(self, index: NDArray[Any]) -> CutoutBatch:
+        """Select by an integer or boolean index array."""
+        arrays = {name: values[index] for name, values in vars(self).items() if name != "targets"}
+        return CutoutBatch(targets=self.targets.take(index), **arrays)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,99 @@
+"""The ``scanner`` command: finds the verb, runs it, turns errors into one line and an exit code.
+
+Verbs are imported only when they run, so that ``scanner --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+
+import click
+
+from scanner import __version__
+from scanner.errors import OutputError, ScannerError, UsageError
+
+EXIT_INTERNAL = 70
+EXIT_INTERRUPTED = 130
+
+#: Verb → where its command lives and what it does.
+VERBS = {
+    "run": ("scanner.cli.run:run", "Scan the tiles of a list: mosaics in, ranked candidates out."),
+    "models": ("scanner.cli.models:models", "Import, verify, list and show bundles of trained networks."),
+    "simulate": ("scanner.cli.simulate:simulate", "Draw simulated tiles and labelled datasets."),
+    "train": ("scanner.cli.train:train", "Train the seven networks and make a bundle of them."),
+    "evaluate": ("scanner.cli.evaluate:evaluate", "Measure bundles on a labelled dataset."),
+    "schemas": ("scanner.cli.schemas:schemas", "Write the JSON Schema of every file and message."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs, in the order in which a user meets them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one verb."""
+        if cmd_name not in VERBS:
+            return None
+        module, _, name = VERBS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, summary) for verb, (_, summary) in VERBS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="scanner")
+def scanner() -> None:
+    """Find strong gravitational lenses in survey imaging.
+
+    Start with `scanner run tile-list.txt`. `--debug`, anywhere, shows tracebacks.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit.
+
+    Exit codes: 0 done; 3 done, but some tiles failed; 64 usage or configuration; 65 malformed tile list; 66 input missing;
+    70 internal error; 73 output cannot be written; 78 bad bundle or run folder; 130 interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        code = scanner.main(words, prog_name="scanner", standalone_mode=False)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted; give the same command again and it goes on where it was.", EXIT_INTERRUPTED, debug)
+    except click.ClickException as error:
+        hint = f" Try 'scanner {' '.join(words[:1])} --help'." if words else ""
+        _fail(f"{error.format_message().rstrip('.')}.{hint}", UsageError.exit_code, debug)
+    except ScannerError as error:
+        _fail(str(error), error.exit_code, debug)
+    except BrokenPipeError:
+        # The reader of our output has gone (`scanner … | head`); the interpreter must not complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        code = OutputError.exit_code if full else EXIT_INTERNAL
+        _fail(f"{error.filename or 'output'}: {error.strerror or error}.", code, debug)
+    except Exception as error:
+        _fail(f"internal error: {type(error).__name__}: {error} (run again with --debug, and report it)", EXIT_INTERNAL, debug)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int, debug: bool) -> None:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    click.echo(f"scanner: {message}", err=True)
+    sys.exit(code)

@@ -1,0 +1,1 @@
+"""The run: plan the tiles, scan them on Dask workers, commit each whole, merge what was committed."""

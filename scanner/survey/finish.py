@@ -1,0 +1,97 @@
+"""From committed tiles to the run's results: merged, deduplicated, ranked, written, exported, drawn.
+
+In: the committed tiles of a run folder. Out: ``catalogue/``, ``candidates.{fits,ecsv,vot}``, ``candidates.html``,
+``scores.png``, ``tsne.png``, ``failed-tiles.ecsv`` and a :class:`RunReport`. Depends on nothing but the tiles' tables in the
+order of their ids, so the bytes do not depend on how the run went.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from scanner.catalogue import columns, deduplicate, export, rank, write
+from scanner.ensemble.bundle import Bundle
+from scanner.records import FailedTile, Tile
+from scanner.report import contact_sheet, plots
+from scanner.survey.candidate_cutouts import candidate_cutouts
+from scanner.survey.ledger import PARTIAL_PREFIX, RunFolder, RunRecord
+
+RESULTS = (
+    "catalogue",
+    "candidates.fits",
+    "candidates.ecsv",
+    "candidates.vot",
+    "candidates.html",
+    "scores.png",
+    "tsne.png",
+    "failed-tiles.ecsv",
+)
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What came of a run: ``candidates`` is the ranked table, ``scored`` counts rows, ``unique`` counts objects."""
+
+    n_tiles: int
+    failed: tuple[FailedTile, ...]
+    n_targets: int
+    n_scored: int
+    n_unique: int
+    sky_area_deg2: float
+    candidates: pa.Table
+
+
+def finish(
+    folder: RunFolder, record: RunRecord, bundle: Bundle, tiles: tuple[Tile, ...], failed: tuple[FailedTile, ...]
+) -> RunReport:
+    """Merge the committed tiles of a run and write its results, each replaced as a whole.
+
+    Parameters
+    ----------
+    folder, record, bundle
+        The run and what it was made with.
+    tiles
+        The tiles of the list; those without a commit are in ``failed``.
+    failed
+        The tiles that could not be scanned, with reasons.
+    """
+    commits = {tile.tile_id: commit for tile in tiles if (commit := folder.commit_of(tile.tile_id)) is not None}
+    tables = [pq.read_table(folder.tile(tile_id) / "scores.parquet") for tile_id in sorted(commits)]
+    scored = pa.concat_tables(tables) if tables else columns.empty_table()
+    unique = rank.rank(deduplicate.deduplicate(scored, record.config.catalogue.duplicate_radius_arcsec))
+    candidates = unique.filter(pc.field("is_candidate")).slice(0, record.config.catalogue.max_candidates)
+    report = RunReport(
+        n_tiles=len(tiles) + sum(failure.tile_id not in {tile.tile_id for tile in tiles} for failure in failed),
+        failed=tuple(sorted(failed, key=lambda failure: failure.tile_id)),
+        n_targets=len(scored),
+        n_scored=sum(commit.n_scored for commit in commits.values()),
+        n_unique=len(unique),
+        sky_area_deg2=sum(commit.sky_area_deg2 for commit in commits.values()),
+        candidates=candidates,
+    )
+    staging = folder.path / f"{PARTIAL_PREFIX}results"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    try:
+        write.write_hats(unique, staging / "catalogue", name="scanner")
+        export.write_candidates(candidates, staging / "candidates", provenance=_provenance(record))
+        export.write_failed(report.failed, staging / "failed-tiles.ecsv")
+        _draw(staging, folder, record, bundle, tiles, report, unique)
+        for name in RESULTS:
+            _replace(staging / name, folder.path / name)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return report
+
+
+def _replace(new: Path, old: Path) -> None:
+    if old.is_dir():
+        shutil.rmtree(old)
+    if new.exists():
+        new.replace(old)
