@@ -1,0 +1,59 @@
+"""Draw two tiles of sky with known lenses, scan them, and see how many of the lenses came out on top.
+
+Usage: ``python examples/demo.py [FOLDER]`` (default: demo-run). Needs ``pip install .[cpu]`` and nothing else. The commands it
+runs are printed: they are what a user would type.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+
+#: A truth position and a catalogue position closer than this are the same object.
+MATCH_RADIUS = 1.0 * u.arcsec
+
+
+def scanner(*words: str) -> None:
+    """Run a scanner command, showing it first; stop the demo with its exit code if it fails."""
+    print("$ scanner", *words, flush=True)
+    code = subprocess.run([sys.executable, "-m", "scanner", *words], check=False).returncode
+    if code:
+        sys.exit(code)
+
+
+def lens_ranks(sky: Path, scan: Path) -> np.ndarray:
+    """Rank of every visible injected lens in the scan's catalogue; lenses that were not scored get infinity."""
+    truth = pq.read_table(sky / "truth.parquet").to_pandas()
+    lenses = truth[truth.is_lens & truth.visible]
+    found = pq.read_table(scan / "catalogue" / "dataset", columns=["ra", "dec", "rank"]).to_pandas()
+    index, separation, _ = SkyCoord(lenses.ra.to_numpy() * u.deg, lenses.dec.to_numpy() * u.deg).match_to_catalog_sky(
+        SkyCoord(found.ra.to_numpy() * u.deg, found.dec.to_numpy() * u.deg)
+    )
+    return np.where(separation < MATCH_RADIUS, found["rank"].to_numpy()[index], np.inf)
+
+
+def main(folder: Path) -> None:
+    """Draw, scan, compare."""
+    sky, scan = folder / "sky", folder / "scan"
+    if not (sky / "tile-list.txt").exists():
+        scanner("simulate", "tiles", "--n", "2", "--size", "2000", "--seed", "7", "--out", str(sky))
+    scanner("run", str(sky / "tile-list.txt"), "--out", str(scan))
+    ranks = lens_ranks(sky, scan)
+    n_lenses = len(ranks)
+    n_found = int((ranks <= 2 * n_lenses).sum())
+    n_scored = pq.ParquetDataset(scan / "catalogue" / "dataset").read(columns=["rank"]).num_rows
+    print(
+        f"\nOf {n_lenses} injected lenses with visible arcs (S/N > 25, more than 100 arc pixels), {n_found} are among the first "
+        f"{2 * n_lenses} of {n_scored:,} objects; the median lens has rank {np.median(ranks):.0f}."
+    )
+    print(f"Open {scan / 'candidates.html'} in a browser.")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "demo-run"))

@@ -1,0 +1,48 @@
+"""``scanner schemas``: the JSON Schema of every file and message, generated from the models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from scanner.config import RunConfig
+from scanner.cutouts.store import StoreAttributes
+from scanner.ensemble.bundle import BundleManifest
+from scanner.records import CommitRecord, FailedTile, Record, Tile
+from scanner.simulation.dataset import DatasetRecord
+from scanner.survey.ledger import RunRecord
+from scanner.survey.tile_task import TileJob, TileOutcome, TileProgress
+from scanner.training.evaluate import Evaluation
+
+#: File name of the schema → model. Files a user meets first, then the messages between driver and workers.
+MODELS: dict[str, type[Record]] = {
+    "run-config": RunConfig,
+    "run": RunRecord,
+    "commit": CommitRecord,
+    "bundle": BundleManifest,
+    "cutout-store": StoreAttributes,
+    "dataset": DatasetRecord,
+    "evaluation": Evaluation,
+    "tile": Tile,
+    "failed-tile": FailedTile,
+    "tile-job": TileJob,
+    "tile-progress": TileProgress,
+    "tile-outcome": TileOutcome,
+}
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("schemas"), show_default=True)
+def schemas(out: Path) -> None:
+    """Write one NAME.schema.json a model into a folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in MODELS:
+        (out / f"{name}.schema.json").write_text(render(name), encoding="utf-8")
+    click.echo(f"{len(MODELS)} schemas written to {out}")
+
+
+def render(name: str) -> str:
+    """One schema as text."""
+    return json.dumps({"$id": f"scanner/{name}", **MODELS[name].model_json_schema()}, indent=2, ensure_ascii=False) + "\n"
