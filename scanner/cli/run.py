@@ -134,7 +134,9 @@ def _print_report(console: Console, report: RunReport, out: Path) -> None:
     )
     if report.failed:
         console.print(f"{len(report.failed)} tiles failed; the reasons are in {out / 'failed-tiles.ecsv'}", markup=False)
-    console.print(f"Look at {out / 'candidates.html'}; tables: {out / 'candidates.fits'} (.ecsv, .vot), all: {out / 'catalogue'}")
+    console.print(
+        f"Look at {out / 'candidates.html'}; tables: {out / 'candidates.fits'} (.ecsv, .vot), all: {out / 'catalogue'}"
+    )
 
 
 def _bytes(number: float) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -124,37 +125,32 @@ def _client(config: EngineConfig, n_jobs: int) -> Iterator[Any]:
                 silence_logs=logging.CRITICAL,
             ) as cluster,
             Client(cluster, set_as_default=False) as client,
+            _interrupts_restored(),
         ):
-            with _interrupts_restored():
-                yield client
+            yield client
 
 
 @contextmanager
 def _interrupts_ignored() -> Iterator[None]:
     """Let Ctrl-C reach this process only: a child inherits an ignored signal, and prints no traceback of its own."""
-    if not _in_main_thread():
+    with _interrupts_handled_by(signal.SIG_IGN):
         yield
-        return
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 @contextmanager
 def _interrupts_restored() -> Iterator[None]:
-    if not _in_main_thread():
+    with _interrupts_handled_by(signal.default_int_handler):
+        yield
+
+
+@contextmanager
+def _interrupts_handled_by(handler: Any) -> Iterator[None]:
+    # Python lets only the main thread touch signal handlers; elsewhere (a notebook's thread) Ctrl-C is not ours anyway.
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    previous = signal.signal(signal.SIGINT, handler)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
-
-
-def _in_main_thread() -> bool:
-    import threading
-
-    return threading.current_thread() is threading.main_thread()

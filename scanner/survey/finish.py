@@ -18,8 +18,6 @@ import pyarrow.parquet as pq
 from scanner.catalogue import columns, deduplicate, export, rank, write
 from scanner.ensemble.bundle import Bundle
 from scanner.records import FailedTile, Tile
-from scanner.report import contact_sheet, plots
-from scanner.survey.candidate_cutouts import candidate_cutouts
 from scanner.survey.ledger import PARTIAL_PREFIX, RunFolder, RunRecord
 
 RESULTS = (

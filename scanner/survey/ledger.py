@@ -185,7 +185,7 @@ def staged_tile(folder: RunFolder, tile_id: str) -> Iterator[Path]:
         try:
             yield staging
             _flush(staging)
-            os.replace(staging, folder.tile(tile_id))
+            staging.replace(folder.tile(tile_id))
             _flush_entry(folder.tiles)
         finally:
             _remove(staging)
@@ -198,7 +198,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    temporary.replace(path)
     _flush_entry(path.parent)
 
 

@@ -19,9 +19,14 @@ from scanner.records import NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, FailedTile, R
 from scanner.sky.targets import list_targets
 from scanner.survey.engine import worker_count
 from scanner.survey.fingerprint import bytes_of_tile
+from scanner.survey.keep import kept_fraction
 
 #: Bytes of one stored object of all four bands, by codec (measured by ``benchmarks/storing.py``).
 STORED_BYTES = {"exact": 212_000, "compact": 35_000}
+
+
+#: Share of the objects counted as candidates where nothing is known yet.
+CANDIDATE_FRACTION = 0.01
 
 
 class TilePlan(Record):
@@ -60,11 +65,8 @@ class RunPlan(Record):
         return self.n_targets / (self.objects_per_second * self.workers)
 
     def stored_bytes(self, config: RunConfig) -> int:
-        """Bytes of cutouts that would be kept, candidates counted as one object in a hundred."""
-        keep = config.cutouts.keep
-        fraction = {"all": 1.0, "candidates": 0.01, "none": 0.0}.get(keep)
-        if fraction is None:
-            fraction = float(keep.removeprefix("sample:"))
+        """Bytes of cutouts that would be kept."""
+        fraction = max(kept_fraction(config.cutouts.keep), CANDIDATE_FRACTION if config.cutouts.keep != "none" else 0.0)
         return round(self.n_targets * fraction * STORED_BYTES[config.cutouts.codec])
 
 

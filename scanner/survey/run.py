@@ -20,8 +20,8 @@ from scanner.records import CommitRecord, FailedTile, Tile
 from scanner.sky import tile_list
 from scanner.survey import fingerprint
 from scanner.survey.engine import scan_tiles, worker_count
-from scanner.survey.finish import RunReport, finish
 from scanner.survey.fingerprint import Fingerprints
+from scanner.survey.finish import RunReport, finish
 from scanner.survey.ledger import RunFolder, RunRecord, open_run, writing_to
 from scanner.survey.plan import RunPlan, plan
 from scanner.survey.tile_task import TileJob, TileProgress
@@ -139,9 +139,7 @@ def _scan(todo: list[TileJob], config: RunConfig, on_event: Callable[[Event], No
             yield outcome.failed
 
 
-def _job(
-    tile: Tile, folder: RunFolder, config: RunConfig, provider: str, bundle: Bundle, prints: Fingerprints
-) -> TileJob:
+def _job(tile: Tile, folder: RunFolder, config: RunConfig, provider: str, bundle: Bundle, prints: Fingerprints) -> TileJob:
     return TileJob(
         tile=tile,
         run_folder=str(folder.path.resolve()),

@@ -15,12 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from scanner.catalogue import columns
 from scanner.config import RunConfig
@@ -30,13 +28,11 @@ from scanner.cutouts.store import CutoutWriter
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.score import Scorer
 from scanner.errors import ScannerError, TileError
-from scanner.records import CommitRecord, CutoutBatch, FailedTile, Int64, Record, Scores, Tile
+from scanner.records import CommitRecord, CutoutBatch, FailedTile, Record, Scores, Tile
 from scanner.sky.targets import list_targets
+from scanner.survey import keep
 from scanner.survey.fingerprint import Fingerprints
 from scanner.survey.ledger import RunFolder, staged_tile
-
-#: Odd 64-bit constant of Fibonacci hashing; spreads target ids evenly for ``keep = sample:f``.
-GOLDEN_RATIO_64 = np.uint64(0x9E3779B97F4A7C15)
 
 
 class TileJob(Record):
@@ -109,7 +105,9 @@ def scan_tile(job: TileJob, on_progress: Callable[[TileProgress], None] = lambda
         return TileOutcome(fatal=FatalError(message=str(error), exit_code=error.exit_code))
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
-        reason = f"internal error, please report it: {type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+        reason = (
+            f"internal error, please report it: {type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+        )
         return TileOutcome(failed=FailedTile(tile_id=job.tile.tile_id, reason=reason))
 
 
@@ -140,7 +138,7 @@ def _scan(job: TileJob, scorer: Scorer, on_progress: Callable[[TileProgress], No
                     scores = score_batch(scorer, batch)
                 tables.append(columns.table(batch, scores, job.tile.tile_id))
                 with watch.stage("store"):
-                    kept = _kept(config.cutouts.keep, batch.targets.target_id, scores)
+                    kept = keep.select(config.cutouts.keep, batch.targets.target_id, scores.decision)
                     if writer is not None and kept.any():
                         writer.append(batch.take(kept))
                 done += len(batch)
@@ -157,18 +155,6 @@ def score_batch(scorer: Scorer, batch: CutoutBatch) -> Scores:
     """Score the cutouts of a batch, their missing pixels filled with noise."""
     vis, nisp = fill_bad_pixels(batch)
     return scorer.score(vis, nisp, batch.sky, batch.sigma, batch.bad_fraction, batch.flags)
-
-
-def _kept(keep: str, target_id: Int64, scores: Scores) -> NDArray[np.bool_]:
-    if keep == "all":
-        return np.ones(len(target_id), bool)
-    if keep == "candidates":
-        return scores.decision
-    if keep == "none":
-        return np.zeros(len(target_id), bool)
-    fraction = float(keep.removeprefix("sample:"))
-    spread = (target_id.view(np.uint64) * GOLDEN_RATIO_64) >> np.uint64(40)
-    return np.asarray(spread < fraction * 2**24)
 
 
 @contextmanager
@@ -206,5 +192,3 @@ def _record(job: TileJob, table: pa.Table, area_deg2: float, staging: Path, watc
         },
         seconds={name: round(value, 3) for name, value in watch.seconds.items()},
     )
-
-

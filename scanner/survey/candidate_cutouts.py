@@ -1,0 +1,79 @@
+"""The cutouts of a few ranked objects, from the tiles' stores where they were kept, else cut again from the mosaics.
+
+In: rows of the merged catalogue and the run's tiles. Out: one :class:`CutoutBatch` in the order of the rows. Refused: a tile
+that cannot be opened any more (:class:`TileError`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from scanner.config import CutoutsConfig
+from scanner.cutouts.extract import cut, open_tile
+from scanner.cutouts.store import CutoutStore
+from scanner.records import CutoutBatch, Int64, Targets, Tile
+from scanner.survey.ledger import RunFolder
+
+
+def candidate_cutouts(
+    rows: pa.Table, folder: RunFolder, tiles: tuple[Tile, ...], config: CutoutsConfig, scratch: Path | None
+) -> CutoutBatch | None:
+    """Gather the cutouts of some rows; None where there are no rows.
+
+    Parameters
+    ----------
+    rows
+        Rows with the columns of :mod:`scanner.catalogue.columns`.
+    folder, tiles
+        The run and the tiles it was made from.
+    config, scratch
+        As the tiles were scanned with.
+    """
+    tile_ids = np.asarray(rows["tile_id"].to_pylist(), dtype=object)
+    by_id = {tile.tile_id: tile for tile in tiles}
+    parts: list[CutoutBatch] = []
+    order: list[Int64] = []
+    for tile_id in sorted(set(tile_ids)):
+        index = np.flatnonzero(tile_ids == tile_id)
+        batch, found = _of_tile(_targets(rows.take(index)), folder, by_id[tile_id], config, scratch)
+        parts.append(batch)
+        order.append(index[found])
+    if not parts:
+        return None
+    return concatenate(parts).take(np.argsort(np.concatenate(order)))
+
+
+def concatenate(batches: list[CutoutBatch]) -> CutoutBatch:
+    """One batch after the other as one."""
+    targets = Targets(
+        **{field.name: np.concatenate([getattr(b.targets, field.name) for b in batches]) for field in fields(Targets)}
+    )
+    names = [field.name for field in fields(CutoutBatch) if field.name != "targets"]
+    return CutoutBatch(targets=targets, **{name: np.concatenate([getattr(b, name) for b in batches]) for name in names})
+
+
+def _of_tile(
+    targets: Targets, folder: RunFolder, tile: Tile, config: CutoutsConfig, scratch: Path | None
+) -> tuple[CutoutBatch, Int64]:
+    """Cutouts of a tile's targets, and for each the index of its target."""
+    store = folder.tile(tile.tile_id) / "cutouts.zarr"
+    if store.exists():
+        stored = CutoutStore(store)
+        place = {int(target_id): row for row, target_id in enumerate(stored.target_id)}
+        rows = [place.get(int(target_id)) for target_id in targets.target_id]
+        if all(row is not None for row in rows):
+            return stored.read(np.asarray(rows, dtype=np.int64)), np.arange(len(rows))
+    place = {int(target_id): row for row, target_id in enumerate(targets.target_id)}
+    with open_tile(tile, config, scratch) as images:
+        batch = concatenate(list(cut(images, targets, config.batch_size)))
+    return batch, np.asarray([place[int(target_id)] for target_id in batch.targets.target_id], dtype=np.int64)
+
+
+def _targets(rows: pa.Table) -> Targets:
+    column = {name: rows[name].to_numpy() for name in ("target_id", "ra", "dec", "x", "y", "magnitude_vis")}
+    magnitude = np.asarray(column.pop("magnitude_vis"), dtype=np.float32)
+    return Targets(**column, magnitude=magnitude)
