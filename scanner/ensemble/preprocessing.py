@@ -93,6 +93,12 @@ def resize(values: NDArray[Any], side: int) -> Float64:
     return np.asarray(matrix @ pixels @ matrix.T)
 
 
+def from_minimum(values: NDArray[Any]) -> Float64:
+    """Subtract every image's minimum: changes nothing in min-max, but a constant image stays exactly constant when resized."""
+    pixels = np.asarray(values, dtype=np.float64)
+    return np.asarray(pixels - pixels.min(axis=(-2, -1), keepdims=True))
+
+
 def scale_minmax(values: NDArray[Any]) -> Float64:
     """Scale every image to 0..1 by its own minimum and maximum (section 3.1 and the published code).
 
@@ -174,7 +180,7 @@ def member_input(
         position = BANDS.index(band)
         image = vis if band == "VIS" else nisp[:, position - 1]
         if preprocessing == "minmax":
-            channels.append(scale_minmax(resize(image, side)))
+            channels.append(scale_minmax(resize(from_minimum(image), side)))
         elif sky is None or sigma is None:
             raise ValueError("asinh_mad needs the sky and σ of every band")
         else:

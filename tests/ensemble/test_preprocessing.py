@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from skimage import transform
 
 from scanner.ensemble.preprocessing import (
     ASINH_OFFSET,
@@ -18,7 +19,6 @@ from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS
 
 @pytest.mark.parametrize(("n_in", "n_out"), [(200, 66), (66, 200), (66, 66), (101, 50), (7, 40), (30, 29)])
 def test_resize_matrix_is_skimage_resize(n_in, n_out):
-    transform = pytest.importorskip("skimage.transform")
     image = np.random.default_rng(3).normal(size=(n_in, n_in)) * 50.0
     matrix = resize_matrix(n_in, n_out)
     reference = transform.resize(image, (n_out, n_out), order=1)
@@ -94,6 +94,11 @@ def test_minmax_spans_zero_to_one_whatever_the_side(name):
     seen = member_input(name, rng.normal(size=(1, 200, 200)), rng.normal(size=(1, 3, 66, 66)), None, None, "minmax")
     np.testing.assert_array_equal(seen.min(axis=(2, 3)), 0.0)
     np.testing.assert_array_equal(seen.max(axis=(2, 3)), 1.0)
+
+
+def test_a_constant_cutout_stays_constant_through_the_resize():
+    seen = member_input("OU-66", np.full((1, 200, 200), 0.2), np.full((1, 3, 66, 66), -3.1), None, None, "minmax")
+    np.testing.assert_array_equal(seen, 0.0)
 
 
 def test_unknown_preprocessing_is_refused():
