@@ -8,14 +8,13 @@ In: a folder (not its subfolders), e.g. with ``EUC_MER_BGSUB-MOSAIC-VIS_TILE1020
 - Tables (FITS, ECSV, CSV, Parquet) with the word ``CAT`` (``CATALOG``, ``CATALOGUE``) are the catalogue.
 - Point-spread functions, background models, segmentation maps, and the morphology and cutout catalogues are passed over.
 - ``TILE<digits>`` in a name says which tile a file is of. A folder with files of several tiles yields all of them, in order of
-  their ids. Files without a number belong to the folder's one tile, whose id is the number in the folder's name, else that name.
+  their ids. Files without a number belong to the folder's one tile; its id is the number in the folder's name, else that name.
 
 Out: tiles, and failed tiles (no such folder, bands missing, two files for one band: both are named). Nothing is raised.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable
@@ -139,8 +138,8 @@ def _assemble(tile_id: str, places: dict[_Place, list[str]], folder: Path, where
 
 
 def _folder_tile_id(folder: Path) -> str:
-    # abspath, not resolve: "." and ".." have to go, but a link keeps its own name.
-    name = Path(os.path.abspath(folder)).name or "unnamed"
+    # A link keeps its own name: only a path that ends in no name at all is resolved.
+    name = folder.name if folder.name not in ("", "..") else folder.resolve().name or "unnamed"
     match = _TILE_WORD.search(name.upper())
     return match[1] if match else name
 

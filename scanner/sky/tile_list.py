@@ -1,8 +1,8 @@
 """The tile list: which mosaics belong together, one tile a line (or one folder of tiles a line).
 
 In: a UTF-8 text file. ``#`` at the start of a word begins a comment; blank lines count for nothing; words with blanks in them
-stand in quotes, as in a shell. Paths are absolute, relative to the list's own folder, or URLs (``file://`` becomes a local path,
-``s3://`` is kept as it stands). A line is either
+stand in quotes, as in a shell. Paths are absolute, relative to the list's own folder, or URLs (``file://`` becomes a local
+path, ``s3://`` is kept as it stands). A line is either
 
 - a folder, whose bands are found by Euclid's file names (see :mod:`scanner.sky.tile_folder`); or
 - ``id=102018665 VIS=… Y=… J=… H=…`` with, where they exist, ``catalogue=…`` and ``VIS_RMS=…``, ``Y_FLAG=…`` and so on. Keys
