@@ -1,0 +1,103 @@
+"""What a trainer feeds a member: windows of the scaled images, turned and mirrored alike for both classes.
+
+In: :class:`~scanner.training.scaled.ScaledImages`, row numbers, a window. Out: float32 arrays (n, channels, p, p) with the channels
+of :data:`~scanner.records.MEMBER_BANDS`. Refused: nothing. Every draw is a pure function of (seed, stage, step), so that a resumed
+run sees what an uninterrupted one does.
+
+Real PSFs are not round. A network that saw one class turned and the other not would learn the PSF's angle (section 3.2), so the
+eight orientations are drawn without looking at the label.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scanner.ensemble.preprocessing import resize_matrix, scale_minmax
+from scanner.records import (
+    MEMBER_BANDS,
+    MEMBER_PIXELS,
+    NISP_BANDS,
+    NISP_CUTOUT_PIXELS,
+    VIS_CUTOUT_PIXELS,
+    Band,
+    Float32,
+    Int64,
+    MemberName,
+)
+from scanner.training.network import CROP_STRIDE
+from scanner.training.scaled import Float16, ScaledImages
+
+ORIENTATIONS = 8
+
+
+def turn(images: Float32, orientation: int) -> Float32:
+    """One of the eight orientations of square images (..., y, x): ``orientation % 4`` quarter turns, from 4 on mirrored first."""
+    if orientation >= 4:
+        images = images[..., ::-1]
+    return np.rot90(images, orientation % 4, axes=(-2, -1))
+
+
+def draw_orientations(n: int, seed: tuple[int, ...]) -> Int64:
+    """Draw ``n`` orientations, (n,) int64 in 0..7, uniform, whatever the labels are."""
+    return np.random.default_rng(seed).integers(0, ORIENTATIONS, n)
+
+
+def augment(images: Float32, orientations: Int64) -> Float32:
+    """Turn image ``i`` of (n, channels, p, p) by ``orientations[i]``; a new array."""
+    turned = np.empty_like(images)
+    for orientation in range(ORIENTATIONS):
+        chosen = orientations == orientation
+        turned[chosen] = turn(images[chosen], orientation)
+    return turned
+
+
+class Feed:
+    """Reads windows of one member's input.
+
+    Parameters
+    ----------
+    images
+        The scaled images.
+    member
+        Whose bands, order and size.
+    pixels
+        Side of the window in the member's pixels: its full side, or a central crop.
+    """
+
+    def __init__(self, images: ScaledImages, member: MemberName, pixels: int) -> None:
+        self.images = images
+        self.member: MemberName = member
+        self.side = MEMBER_PIXELS[member]
+        self.pixels = pixels
+        stride = CROP_STRIDE[self.side]
+        #: First row and column of the window, at a whole multiple of the twin's pooling.
+        self.start = (self.side - pixels) // 2 // stride * stride
+        self.enlarge = resize_matrix(NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS).astype(np.float32)
+
+    def read(self, rows: Int64, shift: tuple[int, int] = (0, 0)) -> Float32:
+        """Windows of ``rows``, moved by ``shift`` (y, x) pixels (only crops have room for that)."""
+        y, x = self.start + shift[0], self.start + shift[1]
+        channels = [self._band(band, rows, y, x) for band in MEMBER_BANDS[self.member]]
+        return np.stack(channels, axis=1)
+
+    def _band(self, band: Band, rows: Int64, y: int, x: int) -> Float32:
+        window = slice(y, y + self.pixels), slice(x, x + self.pixels)
+        if band == "VIS":
+            source: Float16 = self.images.vis if self.side == VIS_CUTOUT_PIXELS else self.images.vis66
+            return source[rows, window[0], window[1]].astype(np.float32)
+        number = NISP_BANDS.index(band)
+        if self.side == NISP_CUTOUT_PIXELS:
+            return self.images.nisp[rows, number, window[0], window[1]].astype(np.float32)
+        vertical, horizontal = self.enlarge[window[0]], self.enlarge[window[1]]
+        seen_y, seen_x = _nonzero_columns(vertical), _nonzero_columns(horizontal)
+        small = self.images.nisp[rows, number, seen_y, seen_x].astype(np.float32)
+        enlarged: Float32 = vertical[:, seen_y] @ small @ horizontal[:, seen_x].T
+        if self.images.preprocessing == "minmax":
+            # The paper scaled after resizing; a second min-max of min-max scaled pixels is that of the pixels themselves.
+            return scale_minmax(enlarged).astype(np.float32)
+        return enlarged
+
+
+def _nonzero_columns(matrix: Float32) -> slice:
+    columns = np.flatnonzero(matrix.any(axis=0))
+    return slice(int(columns[0]), int(columns[-1]) + 1)

@@ -1,0 +1,159 @@
+"""A labelled dataset as training and evaluation see it: cutouts in row order, the truth beside them, and the split.
+
+In: a folder with ``cutouts.zarr`` (the cutout store), ``truth.parquet`` (one row per cutout) and ``dataset.json``, as written by
+``scanner simulate cutouts``. Out: :class:`Dataset`, :class:`Truth`, :class:`Split`. Refused: a missing file, a truth table without
+the columns that are needed or of another length or order than the store, a dataset of one class only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from scanner.cutouts.quality import fill_bad_pixels
+from scanner.cutouts.store import CutoutStore
+from scanner.errors import ContentError, InputMissingError
+from scanner.records import CutoutBatch, Float32, Int64
+
+CUTOUTS, TRUTH, DESCRIPTION = "cutouts.zarr", "truth.parquet", "dataset.json"
+COLUMNS = ("target_id", "is_lens", "class_name", "arc_snr", "visible")
+#: Shares of the rows that go to training and validation; calibration gets the rest.
+TRAIN_SHARE, VALIDATION_SHARE = 0.84, 0.06
+#: Non-lenses that a network must tell from lenses by the arcs alone: an elliptical with something beside it, by class name.
+HARD_NEGATIVE_WORDS = ("companion", "tangential")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of ``N`` cutouts.
+
+    ``target_id`` (N,) int64. ``is_lens`` (N,) bool. ``class_name`` (N,) str. ``arc_snr`` (N,) float32: signal-to-noise ratio of
+    the lensed light in VIS. ``visible`` (N,) bool: lenses whose arcs a person could see.
+    """
+
+    target_id: Int64
+    is_lens: NDArray[np.bool_]
+    class_name: NDArray[np.str_]
+    arc_snr: Float32
+    visible: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.is_lens)
+
+    @property
+    def is_hard_negative(self) -> NDArray[np.bool_]:
+        """Non-lenses with a companion that may look like an arc, (N,) bool."""
+        hard = np.zeros(len(self), dtype=bool)
+        for word in HARD_NEGATIVE_WORDS:
+            hard |= np.char.find(self.class_name, word) >= 0
+        return hard & ~self.is_lens
+
+    def take(self, index: NDArray[Any]) -> Truth:
+        """Select by an integer or boolean index array."""
+        return Truth(**{name: values[index] for name, values in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers, (n,) int64 each and ascending: no row is in two of them."""
+
+    train: Int64
+    validation: Int64
+    calibration: Int64
+
+
+def split(n: int, seed: int) -> Split:
+    """Split ``n`` rows at random, by :data:`TRAIN_SHARE` and :data:`VALIDATION_SHARE`; the same for the same ``n`` and ``seed``."""
+    order = np.random.default_rng((seed, n)).permutation(n).astype(np.int64)
+    first, second = round(n * TRAIN_SHARE), round(n * (TRAIN_SHARE + VALIDATION_SHARE))
+    parts = (order[:first], order[first:second], order[second:])
+    return Split(*(np.sort(part) for part in parts))
+
+
+class Dataset:
+    """A dataset folder; see the module's docstring.
+
+    Parameters
+    ----------
+    path
+        The folder.
+
+    Raises
+    ------
+    InputMissingError
+        The folder or one of its three parts is missing.
+    ContentError
+        The truth table does not fit the store, lacks columns, or holds one class only.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        for part in (CUTOUTS, TRUTH, DESCRIPTION):
+            if not (self.path / part).exists():
+                raise InputMissingError(
+                    f"{self.path}: not a dataset, {part} is missing; make one with 'scanner simulate cutouts'."
+                )
+        self.store = CutoutStore(self.path / CUTOUTS)
+        self.truth = read_truth(self.path / TRUTH)
+        if len(self.store) != len(self.truth):
+            raise ContentError(
+                f"{self.path}: {len(self.store)} cutouts but {len(self.truth)} rows of truth; draw the dataset again."
+            )
+        if not np.array_equal(self.store.target_id, self.truth.target_id):
+            raise ContentError(f"{self.path / TRUTH}: its target_id are not those of the cutouts; draw the dataset again.")
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 over the description and the truth table."""
+        digest = hashlib.sha256()
+        for part in (DESCRIPTION, TRUTH):
+            digest.update((self.path / part).read_bytes())
+        return digest.hexdigest()
+
+    @property
+    def description(self) -> str:
+        """The text of ``dataset.json``."""
+        return (self.path / DESCRIPTION).read_text(encoding="utf-8")
+
+    def batches(self, rows: Int64, size: int) -> Iterator[tuple[CutoutBatch, Float32, Float32]]:
+        """Read rows in order: batches of at most ``size``, with VIS and NISP free of NaN."""
+        for start in range(0, len(rows), size):
+            batch = self.store.read(rows[start : start + size])
+            yield batch, *fill_bad_pixels(batch)
+
+
+def read_truth(path: Path) -> Truth:
+    """Read ``truth.parquet``.
+
+    Raises
+    ------
+    ContentError
+        Not Parquet, columns missing, or one class only.
+    """
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (OSError, pyarrow.ArrowInvalid):
+        raise ContentError(f"{path}: not a readable Parquet file; draw the dataset again.") from None
+    missing = [name for name in COLUMNS if name not in table.column_names]
+    if missing:
+        raise ContentError(f"{path}: column {', '.join(missing)} is missing; draw the dataset again.")
+    truth = Truth(
+        target_id=table["target_id"].to_numpy().astype(np.int64),
+        is_lens=table["is_lens"].to_numpy().astype(bool),
+        class_name=np.asarray(table["class_name"].to_pylist(), dtype=np.str_),
+        arc_snr=table["arc_snr"].to_numpy().astype(np.float32),
+        visible=table["visible"].to_numpy().astype(bool),
+    )
+    if truth.is_lens.all() or not truth.is_lens.any():
+        raise ContentError(f"{path}: needs lenses and non-lenses, but all {len(truth)} rows are of one class.")
+    return truth

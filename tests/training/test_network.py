@@ -1,0 +1,100 @@
+import pytest
+import torch
+from torch import nn
+
+from scanner.networks import LENS, NON_LENS
+from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS
+from scanner.training.network import CROP_PIXELS, CROP_STRIDE, HIDDEN, POSITIONS, Twin, central_weights, fold
+
+
+def lived_in(member, seed=3):
+    """A twin whose statistics, scales and position weights are far from their first values."""
+    twin = Twin(member, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for norm in twin.norms:
+            norm.weight.copy_(torch.rand(norm.weight.shape, generator=generator) + 0.05)
+            norm.bias.copy_(torch.randn(norm.bias.shape, generator=generator) * 0.3)
+            norm.running_mean.copy_(torch.randn(norm.bias.shape, generator=generator) * 0.3)
+            norm.running_var.copy_(torch.rand(norm.bias.shape, generator=generator) + 0.2)
+        twin.position_weight.copy_(torch.randn(twin.position_weight.shape, generator=generator))
+        twin.answer.bias.fill_(0.7)
+        twin.per_position.bias.copy_(torch.randn(twin.per_position.bias.shape, generator=generator))
+    return twin.eval()
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_folding_is_exact(member):
+    twin = lived_in(member)
+    images = torch.rand(3, len(MEMBER_BANDS[member]), MEMBER_PIXELS[member], MEMBER_PIXELS[member])
+    with torch.inference_mode():
+        expected = twin(images)
+        found = fold(twin)(images)
+    assert expected.abs().max() > 0.01
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("member", ["OU-VIS", "OU-66"])
+def test_the_tied_head_is_written_out_exactly(member):
+    twin = lived_in(member)
+    network = fold(twin).double()
+    side = POSITIONS[MEMBER_PIXELS[member]]
+    features = torch.rand(5, twin.per_position.in_features, side, side, dtype=torch.float64)
+    dense, output = (layer for layer in network if isinstance(layer, nn.Linear))
+    found = output(torch.relu(dense(features.flatten(1))))
+    expected = torch.zeros(5, dtype=torch.float64)
+    for y in range(side):
+        for x in range(side):
+            hidden = torch.relu(features[:, :, y, x] @ twin.per_position.weight.double().T + twin.per_position.bias.double())
+            answer = hidden @ twin.answer.weight.double()[0] + twin.answer.bias.double()
+            expected += twin.position_weight[y, x].double() * answer
+    torch.testing.assert_close(found[:, LENS] - found[:, NON_LENS], expected, rtol=1e-6, atol=1e-6)
+    assert dense.in_features == twin.per_position.in_features * side * side
+    assert dense.out_features >= side * side * HIDDEN[MEMBER_PIXELS[member]]
+
+
+@pytest.mark.parametrize("member", ["OU-VIS", "OU-200", "OU-66", "OU-J"])
+def test_a_crop_sees_the_central_positions_of_the_full_image(member):
+    side = MEMBER_PIXELS[member]
+    crop, stride = CROP_PIXELS[side], CROP_STRIDE[side]
+    start = (side - crop) // 2 // stride * stride
+    twin = lived_in(member)
+    with torch.no_grad():
+        twin.position_weight.copy_(central_weights(POSITIONS[side]))
+        # A pixel of padding stands for the surroundings: with kernels of one pixel behind it, nothing differs.
+        for number in range(len(twin.convolutions)):
+            if (
+                twin.convolutions[number].in_channels in (20, 40)
+                and twin.convolutions[number].kernel_size == (3, 3)
+                and number > 3
+            ):
+                weight = twin.convolutions[number].weight
+                centre = weight[:, :, 1, 1].clone()
+                weight.zero_()
+                weight[:, :, 1, 1] = centre
+    images = torch.rand(2, len(MEMBER_BANDS[member]), side, side)
+    with torch.inference_mode():
+        full = twin(images)
+        cropped = twin(images[:, :, start : start + crop, start : start + crop])
+    torch.testing.assert_close(cropped, full, rtol=1e-4, atol=1e-5)
+
+
+def test_frozen_layers_do_not_change():
+    twin = Twin("OU-66", seed=0)
+    twin.freeze(4)
+    twin.train()
+    before = {key: value.clone() for key, value in twin.state_dict().items()}
+    optimiser = torch.optim.SGD([p for p in twin.parameters() if p.requires_grad], lr=0.1)
+    twin(torch.rand(4, 4, 34, 34)).square().sum().backward()
+    optimiser.step()
+    changed = {key for key, value in twin.state_dict().items() if not torch.equal(value, before[key])}
+    assert not any(key.startswith(f"{part}.{n}.") for key in changed for part in ("convolutions", "norms") for n in range(4))
+    assert {"convolutions.4.weight", "norms.4.running_mean", "answer.bias"} <= changed
+
+
+def test_normalisation_scales_stay_positive():
+    twin = Twin("OU-J", seed=0)
+    with torch.no_grad():
+        twin.norms[0].weight.fill_(-1.0)
+    twin.constrain()
+    assert (twin.norms[0].weight > 0).all()
