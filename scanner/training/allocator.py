@@ -1,4 +1,4 @@
-"""Keeps freed memory in the process: the feature maps of a training step are large, alike from step to step, and costly to map anew.
+"""Keeps freed memory in the process: a training step's feature maps are large, alike every time, and costly to map anew.
 
 In: nothing. Out: whether the C library took the settings. Refused: nothing; where it is not glibc, nothing happens.
 Measured on one core: 14 images a second become 26 for OU-VIS at 200 pixels.

@@ -1,8 +1,8 @@
 """What a trainer feeds a member: windows of the scaled images, turned and mirrored alike for both classes.
 
-In: :class:`~scanner.training.scaled.ScaledImages`, row numbers, a window. Out: float32 arrays (n, channels, p, p) with the channels
-of :data:`~scanner.records.MEMBER_BANDS`. Refused: nothing. Every draw is a pure function of (seed, stage, step), so that a resumed
-run sees what an uninterrupted one does.
+In: :class:`~scanner.training.scaled.ScaledImages`, row numbers, a window. Out: float32 arrays (n, channels, p, p) with the
+channels of :data:`~scanner.records.MEMBER_BANDS`. Refused: nothing. Every draw is a pure function of (seed, stage, step), so
+that a resumed run sees what an uninterrupted one does.
 
 Real PSFs are not round. A network that saw one class turned and the other not would learn the PSF's angle (section 3.2), so the
 eight orientations are drawn without looking at the label.
@@ -31,7 +31,7 @@ ORIENTATIONS = 8
 
 
 def turn(images: Float32, orientation: int) -> Float32:
-    """One of the eight orientations of square images (..., y, x): ``orientation % 4`` quarter turns, from 4 on mirrored first."""
+    """Square images (..., y, x) after ``orientation % 4`` quarter turns, from orientation 4 on mirrored first."""
     if orientation >= 4:
         images = images[..., ::-1]
     return np.rot90(images, orientation % 4, axes=(-2, -1))
@@ -91,10 +91,10 @@ class Feed:
         vertical, horizontal = self.enlarge[window[0]], self.enlarge[window[1]]
         seen_y, seen_x = _nonzero_columns(vertical), _nonzero_columns(horizontal)
         small = self.images.nisp[rows, number, seen_y, seen_x].astype(np.float32)
-        enlarged: Float32 = vertical[:, seen_y] @ small @ horizontal[:, seen_x].T
+        enlarged: Float32 = np.asarray(vertical[:, seen_y] @ small @ horizontal[:, seen_x].T, dtype=np.float32)
         if self.images.preprocessing == "minmax":
             # The paper scaled after resizing; a second min-max of min-max scaled pixels is that of the pixels themselves.
-            return scale_minmax(enlarged).astype(np.float32)
+            return np.asarray(scale_minmax(enlarged), dtype=np.float32)
         return enlarged
 
 

@@ -1,13 +1,12 @@
 """What a training run leaves on disk, so that it can be stopped at any moment and go on as if it had not been.
 
 In: a run's folder. Out: ``plan.json`` (what is to be done, fixed before the first step), ``checkpoint.pt`` (where it stands),
-``history.parquet`` (one row per validation), and at the end ``member.pt`` and ``fit.json``. Refused: a folder whose plan is another
-one, a checkpoint that is not one. All files are replaced atomically; tensors are read with ``weights_only``.
+``history.parquet`` (one row per validation), and at the end ``member.pt`` and ``fit.json``. Refused: a folder whose plan is
+another one, a checkpoint that is not one. All files are replaced atomically; tensors are read with ``weights_only``.
 """
 
 from __future__ import annotations
 
-import os
 import pickle
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -94,7 +93,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".partial")
         partial.write_bytes(content)
-        os.replace(partial, path)
+        partial.replace(path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another --out.") from None
 
@@ -113,7 +112,7 @@ def write_tensors(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     torch.save(content, partial)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def load(folder: Path) -> State:

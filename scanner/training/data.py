@@ -1,8 +1,8 @@
 """A labelled dataset as training and evaluation see it: cutouts in row order, the truth beside them, and the split.
 
-In: a folder with ``cutouts.zarr`` (the cutout store), ``truth.parquet`` (one row per cutout) and ``dataset.json``, as written by
-``scanner simulate cutouts``. Out: :class:`Dataset`, :class:`Truth`, :class:`Split`. Refused: a missing file, a truth table without
-the columns that are needed or of another length or order than the store, a dataset of one class only.
+In: a folder with ``cutouts.zarr`` (the cutout store), ``truth.parquet`` (one row per cutout) and ``dataset.json``, as written
+by ``scanner simulate cutouts``. Out: :class:`Dataset`, :class:`Truth`, :class:`Split`. Refused: a missing file, a truth table
+without the columns that are needed or of another length or order than the store, a dataset of one class only.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Split:
 
 
 def split(n: int, seed: int) -> Split:
-    """Split ``n`` rows at random, by :data:`TRAIN_SHARE` and :data:`VALIDATION_SHARE`; the same for the same ``n`` and ``seed``."""
+    """Split ``n`` rows at random by the shares above; the same for the same ``n`` and ``seed``."""
     order = np.random.default_rng((seed, n)).permutation(n).astype(np.int64)
     first, second = round(n * TRAIN_SHARE), round(n * (TRAIN_SHARE + VALIDATION_SHARE))
     parts = (order[:first], order[first:second], order[second:])

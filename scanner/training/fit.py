@@ -1,10 +1,11 @@
 """Trains one member, or goes on where a run was stopped.
 
-In: scaled images, truth and split of a dataset, a :class:`~scanner.training.presets.Preset`, a seed, a folder. Out: the folder as
-:mod:`scanner.training.checkpoint` describes it, and the member as the paper's network. Refused: a folder that holds another run.
+In: scaled images, truth and split of a dataset, a :class:`~scanner.training.presets.Preset`, a seed, a folder. Out: the folder
+as :mod:`scanner.training.checkpoint` describes it, and the member as the paper's network. Refused: a folder that holds another
+run.
 
-A resumed run ends with the same weights, bit for bit on the same machine with the same number of threads. A time budget shortens
-all stages alike before the first step; it never stops a run in the middle.
+A resumed run ends with the same weights, bit for bit on the same machine with the same number of threads. A time budget
+shortens all stages alike before the first step; it never stops a run in the middle.
 """
 
 from __future__ import annotations

@@ -1,21 +1,24 @@
 """The trainable twin of a member: the same function as the paper's network, in a form that trains well.
 
-In: a member's name. Out: :class:`Twin`, a torch module from scaled images to two logits, and :func:`fold`, which turns it into the
-network of :func:`scanner.networks.build`, layer for layer and exactly. Refused: nothing beyond unknown members.
+In: a member's name. Out: :class:`Twin`, a torch module from scaled images to two logits, and :func:`fold`, which turns it into
+the network of :func:`scanner.networks.build`, layer for layer and exactly. Refused: nothing beyond unknown members.
 
 What differs while training, and why it can be undone:
 
-- **Order.** Convolution, pooling, batch normalisation, ReLU. With a positive BN scale, normalisation and ReLU are increasing and so
-  commute with the maximum: the paper's convolution, ReLU, pooling gives the same numbers, from four times the pixels.
-- **Batch normalisation** is affine once its statistics are fixed: folded into the weights and bias of the convolution before it.
-- **Tied head.** One small network (channels, hidden, 1) looks at every position of the last feature map; its answers are summed with
-  one weight per position. Written out, that is a dense layer of positions x hidden units and one of two outputs, which fits in the
-  paper's (720, 350, 2) and (120, 500, 2).
-- **Windows.** The twin also takes a central crop: the convolutions after the last but one pooling are then padded by one pixel, so
-  that the positions of a crop are the central positions of the full image, and weights learned on crops carry over.
+- **Order.** Convolution, pooling, batch normalisation, ReLU. With a positive BN scale, normalisation and ReLU are increasing
+  and so commute with the maximum: the paper's convolution, ReLU, pooling gives the same numbers, from four times the pixels.
+- **Batch normalisation** is affine once its statistics are fixed: folded into the weights and bias of the convolution before
+  it.
+- **Tied head.** One small network (channels, hidden, 1) looks at every position of the last feature map; its answers are
+  summed with one weight per position. Written out, that is a dense layer of positions x hidden units and one of two outputs,
+  which fits in the paper's (720, 350, 2) and (120, 500, 2).
+- **Windows.** The twin also takes a central crop: the convolutions after the last but one pooling are then padded by one
+  pixel, so that the positions of a crop are the central positions of the full image, and weights learned on crops carry over.
 """
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch
 from torch import nn
@@ -76,6 +79,10 @@ class Twin(nn.Module):
             nn.init.zeros_(layer.bias)
         self.position_weight = nn.Parameter(central_weights(POSITIONS[self.side]))
 
+    def layer(self, number: int) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
+        """Convolution ``number`` and its normalisation."""
+        return cast(nn.Conv2d, self.convolutions[number]), cast(nn.BatchNorm2d, self.norms[number])
+
     def freeze(self, convolutions: int) -> None:
         """Keep the first ``convolutions`` convolutions and their normalisation as they are from now on (0: train all)."""
         self.frozen = convolutions
@@ -94,8 +101,8 @@ class Twin(nn.Module):
     def constrain(self) -> None:
         """Keep the BN scales positive; call after every optimiser step."""
         with torch.no_grad():
-            for norm in self.norms:
-                norm.weight.clamp_(min=SMALLEST_SCALE)
+            for number in range(len(self.norms)):
+                self.layer(number)[1].weight.clamp_(min=SMALLEST_SCALE)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Two logits, (N, 2), of scaled images (N, channels, p, p), p the member's side or its crop."""
@@ -107,7 +114,8 @@ class Twin(nn.Module):
             images = self._block(number, images, cropped)
         features = self.dropout(images).flatten(2).transpose(1, 2)
         answers = self.answer(torch.relu(self.per_position(features))).squeeze(2)
-        # The bias of the answer is part of every position's sum: weights of a crop sum to 1 as those of the full image do at first.
+        # The bias of the answer is part of every position's sum: weights of a crop sum to 1 as those of the full image do at
+        # first.
         weights = central_crop(self.position_weight, images.shape[-1]).flatten()
         log_odds = answers @ weights
         outputs = [log_odds, log_odds]
@@ -116,10 +124,11 @@ class Twin(nn.Module):
 
     def _block(self, number: int, images: torch.Tensor, cropped: bool) -> torch.Tensor:
         padding = 1 if cropped and number >= FIRST_PADDED[self.side] else 0
-        images = nn.functional.conv2d(images, self.convolutions[number].weight, padding=padding)
+        convolution, norm = self.layer(number)
+        images = nn.functional.conv2d(images, convolution.weight, padding=padding)
         if self.pooled[number]:
             images = nn.functional.max_pool2d(images, 2)
-        return torch.relu(self.norms[number](images))
+        return torch.relu(norm(images))
 
 
 def central_weights(side: int) -> torch.Tensor:
@@ -146,14 +155,17 @@ def fold(twin: Twin) -> nn.Sequential:
     Returns
     -------
     torch.nn.Sequential
-        What :func:`scanner.networks.build` returns, float32, with weights that give the logits of ``twin.eval()`` on full images
-        up to rounding (float64 inside, 1e-5 in float32).
+        What :func:`scanner.networks.build` returns, float32, with weights that give the logits of ``twin.eval()`` on full
+        images up to rounding (float64 inside, 1e-5 in float32).
     """
     network = build(twin.member, seed=0)
     targets = [layer for layer in network if isinstance(layer, nn.Conv2d)]
     dense, output = (layer for layer in network if isinstance(layer, nn.Linear))
     with torch.no_grad():
-        for target, convolution, norm in zip(targets, twin.convolutions, twin.norms, strict=True):
+        for number, target in enumerate(targets):
+            convolution, norm = twin.layer(number)
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
             scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
             target.weight.copy_(convolution.weight.double() * scale[:, None, None, None])
             assert target.bias is not None

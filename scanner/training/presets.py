@@ -2,10 +2,10 @@
 
 In: a preset's name. Out: a :class:`Preset`. Refused: unknown names (the command line lists them).
 
-``quick``: the route that trained the first bundle, made for few slow cores. Small central crops first (ten times the images a second),
-then full images with the expensive first convolutions frozen; batch normalisation, asinh scaling, one cycle of the learning rate.
-``paper``: section 3.2 to the letter where it speaks (He initialisation, Adam at 3e-4, batches of 250 and 125, 250 epochs, dropout
-0.2, min-max scaling, no augmentation, weights of the lowest validation loss): hours on a GPU.
+``quick``: the route that trained the first bundle, made for few slow cores. Small central crops first (ten times the images a
+second), then full images with the expensive first convolutions frozen; batch normalisation, asinh scaling, one cycle of the
+learning rate. ``paper``: section 3.2 to the letter where it speaks (He initialisation, Adam at 3e-4, batches of 250 and 125,
+250 epochs, dropout 0.2, min-max scaling, no augmentation, weights of the lowest validation loss): hours on a GPU.
 """
 
 from __future__ import annotations

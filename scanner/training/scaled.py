@@ -1,8 +1,8 @@
 """A dataset's images, scaled once, as float16 arrays on disk that the trainers of all members share.
 
 In: cutouts with their sky and σ, and the name of the preprocessing. Out: a folder with ``vis.npy`` (N, 200, 200), ``nisp.npy``
-(N, 3, 66, 66; Y, J, H), ``vis66.npy`` (N, 66, 66; resized) and ``scaled.json``, and :class:`ScaledImages` over it, memory-mapped.
-Refused: an unfinished folder (it is made again).
+(N, 3, 66, 66; Y, J, H), ``vis66.npy`` (N, 66, 66; resized) and ``scaled.json``, and :class:`ScaledImages` over it,
+memory-mapped. Refused: an unfinished folder (it is made again).
 
 Float16 resolves 0.0005 near 1, a hundredth of the sky's σ in either scaling's typical range.
 """
@@ -37,7 +37,7 @@ class ScaledDescription(Record):
 
 @dataclass(frozen=True)
 class ScaledImages:
-    """Scaled images of ``N`` cutouts: ``vis`` (N, 200, 200), ``nisp`` (N, 3, 66, 66; Y, J, H), ``vis66`` (N, 66, 66), float16."""
+    """Scaled images, float16: ``vis`` (N, 200, 200), ``nisp`` (N, 3, 66, 66; Y, J, H) and ``vis66`` (N, 66, 66)."""
 
     vis: Float16
     nisp: Float16
@@ -73,8 +73,8 @@ def scale_batch(vis: Float32, nisp: Float32, sky: Float32, sigma: Float32, prepr
 def open_scaled(folder: Path) -> ScaledImages:
     """Memory-map a folder that :func:`scale_dataset` finished."""
     description = ScaledDescription.model_validate_json((folder / "scaled.json").read_text(encoding="utf-8"))
-    arrays = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("vis", "nisp", "vis66"))
-    return ScaledImages(*arrays, preprocessing=description.preprocessing)
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("vis", "nisp", "vis66")}
+    return ScaledImages(**arrays, preprocessing=description.preprocessing)
 
 
 def scale_dataset(dataset: Dataset, folder: Path, preprocessing: Preprocessing) -> ScaledImages:

@@ -1,7 +1,7 @@
 """One member's run, step by step.
 
-In: scaled images, truth, split, preset, seed; a plan and a state. Out: the state at the end of the plan, with a checkpoint after every
-validation. Refused: nothing; :func:`scanner.training.fit.fit` is the way in.
+In: scaled images, truth, split, preset, seed; a plan and a state. Out: the state at the end of the plan, with a checkpoint
+after every validation. Refused: nothing; :func:`scanner.training.fit.fit` is the way in.
 
 The loss is the paper's categorical cross-entropy, weighted so that both classes count alike; the weights kept are those of the
 lowest validation loss of the stage. Every batch is a pure function of (seed, stage, step).
