@@ -1,0 +1,123 @@
+"""One lens probability from the seven log-odds.
+
+In: logits ``(N, 7)``. Out: a probability per object, at a stated prevalence of lenses. Refused: fits with one class only.
+
+:class:`Calibration` is a logistic regression on the seven log-odds. A training set holds far more lenses than the sky, so its
+intercept is moved from the one prevalence to the other (Elkan 2001, section 2: the odds scale with the prior odds). Without a
+labelled set there is nothing to fit: :class:`MeanProbability` is the plain mean of the members' probabilities, uncalibrated.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from scanner.records import MEMBERS, Float32, Float64, Record
+
+#: A log-odds beyond this is no more certain; it keeps one member that was never shown such an image from deciding alone.
+LOGIT_LIMIT = 20.0
+
+
+def _sigmoid(log_odds: Float64) -> Float64:
+    # exp(-|x|) never overflows, and small probabilities keep all their digits.
+    small = np.exp(-np.abs(log_odds))
+    return np.asarray(np.where(log_odds >= 0, 1.0, small) / (1.0 + small))
+
+
+def _log_odds(probability: float) -> float:
+    return float(np.log(probability) - np.log1p(-probability))
+
+
+class Calibration(Record):
+    """Logistic regression on the seven log-odds, stated for the prevalence of the sky.
+
+    ``coefficients`` in the order of :data:`~scanner.records.MEMBERS`; ``intercept`` at ``training_prevalence``.
+    """
+
+    kind: Literal["logistic"] = "logistic"
+    coefficients: tuple[float, ...] = Field(min_length=len(MEMBERS), max_length=len(MEMBERS))
+    intercept: float
+    training_prevalence: float = Field(gt=0, lt=1)
+    sky_prevalence: float = Field(gt=0, lt=1)
+
+    def log_odds(self, logits: NDArray[Any], prevalence: float | None = None) -> Float64:
+        """Calibrated lens log-odds, (N,) float64, at ``prevalence`` (``None``: the sky's)."""
+        shift = _log_odds(self.sky_prevalence if prevalence is None else prevalence) - _log_odds(self.training_prevalence)
+        clipped = np.clip(np.asarray(logits, dtype=np.float64), -LOGIT_LIMIT, LOGIT_LIMIT)
+        # A sum in fixed order, not a BLAS product: the same object scores the same whatever batch it comes in.
+        total = np.full(clipped.shape[:-1], self.intercept + shift)
+        for member, coefficient in enumerate(self.coefficients):
+            total += coefficient * clipped[..., member]
+        return total
+
+    def apply(self, logits: NDArray[Any]) -> Float32:
+        """Calibrated lens probability at the sky's prevalence.
+
+        Parameters
+        ----------
+        logits
+            (N, 7) log-odds of the members; rows with NaN give NaN.
+
+        Returns
+        -------
+        numpy.ndarray
+            (N,) float32.
+        """
+        return _sigmoid(self.log_odds(logits)).astype(np.float32)
+
+
+class MeanProbability(Record):
+    """Mean of the members' probabilities: a ranking where no labelled set was at hand, not a probability to be trusted."""
+
+    kind: Literal["mean"] = "mean"
+
+    def apply(self, logits: NDArray[Any]) -> Float32:
+        """Mean member probability of ``logits`` (N, 7): (N,) float32; rows with NaN give NaN."""
+        return np.asarray(_sigmoid(np.asarray(logits, dtype=np.float64)).mean(axis=-1), dtype=np.float32)
+
+
+AnyCalibration = Annotated[Calibration | MeanProbability, Field(discriminator="kind")]
+
+
+def fit(logits: NDArray[Any], labels: NDArray[Any], *, sky_prevalence: float, regularisation: float = 1.0) -> Calibration:
+    """Fit the calibration on a labelled set that the members were not trained on.
+
+    Parameters
+    ----------
+    logits
+        (N, 7) log-odds of the members, finite.
+    labels
+        (N,) bool: is a lens.
+    sky_prevalence
+        Share of lenses among the objects that will be scanned.
+    regularisation
+        Strength of the L2 penalty on coefficients of standardised log-odds, relative to one object.
+
+    Returns
+    -------
+    Calibration
+        With the prevalence of the set as ``training_prevalence``.
+
+    Raises
+    ------
+    ValueError
+        One class is missing.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    is_lens = np.asarray(labels, dtype=bool)
+    if is_lens.all() or not is_lens.any():
+        raise ValueError("both classes are needed to fit a calibration")
+    clipped = np.clip(np.asarray(logits, dtype=np.float64), -LOGIT_LIMIT, LOGIT_LIMIT)
+    mean, spread = clipped.mean(axis=0), np.maximum(clipped.std(axis=0), 1e-6)
+    model = LogisticRegression(C=1.0 / regularisation, max_iter=1000, tol=1e-8).fit((clipped - mean) / spread, is_lens)
+    coefficients = model.coef_[0] / spread
+    return Calibration(
+        coefficients=tuple(float(value) for value in coefficients),
+        intercept=float(model.intercept_[0] - coefficients @ mean),
+        training_prevalence=float(is_lens.mean()),
+        sky_prevalence=sky_prevalence,
+    )

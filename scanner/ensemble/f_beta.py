@@ -1,0 +1,161 @@
+"""F-beta of a labelled score set, and the threshold that maximises it.
+
+In: scores and labels of a held-out set. Out: an :class:`OperatingCurve` (counts at every score that occurs), and from it
+precision, recall and F-beta at any threshold, for any β and any prevalence. Refused: NaN scores, one class only, β ≤ 0.
+
+Equation 3 of Wilde et al. (2022) with their β = 0.03 weights *precision*, not recall as their text says: recall counts
+β² = 0.0009 times as much, and F-beta is all but the precision (their Table 5 shows it). β > 1 weights recall.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scanner.ensemble import arrays
+from scanner.errors import ContentError
+from scanner.records import Float64, Int64, Record
+
+
+class OperatingPoint(Record):
+    """What a threshold does to a labelled set: scores at or above ``threshold`` are called lenses.
+
+    ``prevalence`` is the share of lenses that precision and F-beta are stated for; ``n_selected`` counts the set itself.
+    """
+
+    threshold: float
+    beta: float
+    prevalence: float
+    f_beta: float
+    precision: float
+    recall: float
+    n_selected: int
+
+
+@dataclass(frozen=True)
+class OperatingCurve:
+    """Counts of a labelled set at every score that occurs, highest first.
+
+    ``thresholds`` (K,) float64, strictly decreasing; ``true_positives`` and ``false_positives`` (K,) int64: lenses and
+    non-lenses with a score at or above the threshold. The last entries are all the lenses and all the non-lenses.
+    """
+
+    thresholds: Float64
+    true_positives: Int64
+    false_positives: Int64
+
+    @classmethod
+    def of(cls, scores: NDArray[Any], labels: NDArray[Any]) -> OperatingCurve:
+        """Count a labelled set; objects of equal score are never told apart.
+
+        Parameters
+        ----------
+        scores
+            (N,) real, no NaN; higher is more lens-like.
+        labels
+            (N,) bool, or 0 and 1.
+
+        Raises
+        ------
+        ValueError
+            Lengths differ, a score is NaN, or one class is missing.
+        """
+        values, is_lens = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=bool)
+        if values.shape != is_lens.shape or values.ndim != 1:
+            raise ValueError(f"scores {values.shape} and labels {is_lens.shape} must be two vectors of one length")
+        if np.isnan(values).any():
+            raise ValueError("scores must not be NaN")
+        if is_lens.all() or not is_lens.any():
+            raise ValueError("both classes are needed to place a threshold")
+        thresholds, group = np.unique(-values, return_inverse=True)
+        lenses = np.bincount(group, weights=is_lens, minlength=len(thresholds)).astype(np.int64)
+        everything = np.bincount(group, minlength=len(thresholds)).astype(np.int64)
+        return cls(-thresholds, np.cumsum(lenses), np.cumsum(everything - lenses))
+
+    @property
+    def n_lenses(self) -> int:
+        """Lenses in the set."""
+        return int(self.true_positives[-1])
+
+    @property
+    def n_non_lenses(self) -> int:
+        """Non-lenses in the set."""
+        return int(self.false_positives[-1])
+
+    @property
+    def prevalence(self) -> float:
+        """Share of lenses in the set."""
+        return self.n_lenses / (self.n_lenses + self.n_non_lenses)
+
+    def precision_recall(self, prevalence: float | None = None) -> tuple[Float64, Float64]:
+        """Precision and recall at every threshold (equations 4 and 5), two (K,) float64.
+
+        Parameters
+        ----------
+        prevalence
+            Share of lenses to state the precision for: lenses and non-lenses of the set are re-weighted to it. ``None``: the
+            set's own. Recall does not depend on it.
+        """
+        share = self.prevalence if prevalence is None else prevalence
+        recall = self.true_positives / self.n_lenses
+        true, false = share * recall, (1.0 - share) * self.false_positives / self.n_non_lenses
+        return true / (true + false), recall
+
+    def f_beta(self, beta: float, prevalence: float | None = None) -> Float64:
+        """F-beta at every threshold (equation 3), (K,) float64; 0 where no lens is selected.
+
+        Raises
+        ------
+        ValueError
+            β is not positive.
+        """
+        if not beta > 0:
+            raise ValueError(f"beta must be positive, not {beta}")
+        precision, recall = self.precision_recall(prevalence)
+        denominator = beta**2 * precision + recall
+        return np.divide((1 + beta**2) * precision * recall, denominator, out=np.zeros_like(recall), where=denominator > 0)
+
+    def best(self, beta: float, prevalence: float | None = None) -> OperatingPoint:
+        """Find the threshold of the highest F-beta; of equals, the lowest, which finds the most lenses.
+
+        Parameters
+        ----------
+        beta
+            Weight of recall against precision, > 0.
+        prevalence
+            See :meth:`precision_recall`.
+        """
+        values = self.f_beta(beta, prevalence)
+        at = len(values) - 1 - int(np.argmax(values[::-1]))
+        precision, recall = self.precision_recall(prevalence)
+        return OperatingPoint(
+            threshold=float(self.thresholds[at]),
+            beta=beta,
+            prevalence=self.prevalence if prevalence is None else prevalence,
+            f_beta=float(values[at]),
+            precision=float(precision[at]),
+            recall=float(recall[at]),
+            n_selected=int(self.true_positives[at] + self.false_positives[at]),
+        )
+
+    def save(self, path: Path) -> None:
+        """Write an ``npz`` file without pickle."""
+        arrays.save(path, self)
+
+    @classmethod
+    def load(cls, path: Path) -> OperatingCurve:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        ContentError
+            The file is not such a curve.
+        """
+        curve = cls(**arrays.load(path, cls, "an operating curve"))
+        if len({len(values) for values in vars(curve).values()}) != 1 or not len(curve.thresholds):
+            raise ContentError(f"{path}: the columns of the operating curve differ in length; export the bundle again.")
+        return curve

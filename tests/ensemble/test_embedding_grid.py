@@ -1,0 +1,178 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from scanner.ensemble.embedding_grid import EmbeddingGrid
+from scanner.errors import ContentError
+from scanner.records import Flag
+
+
+def _training(n=400, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.random(n) < 0.6
+    logits = (rng.normal(size=(n, 7)) + labels[:, None]).astype(np.float32)
+    positions = (logits[:, :2] * 10 + rng.normal(size=(n, 2))).astype(np.float32)
+    return logits, positions, labels
+
+
+def _grid(cells=20, **options):
+    return EmbeddingGrid.build(*_training(), held_out=_training(seed=1)[0], cells=cells, **options)
+
+
+def _by_hand(positions, labels, place, cells):
+    """Value, count and flags of one position, straight from the rules."""
+    flags, edges, index = 0, [], []
+    for axis in (0, 1):
+        low, high = positions[:, axis].astype(float).min(), positions[:, axis].astype(float).max()
+        if low == high:
+            low, high = low - 0.5, high + 0.5
+        edge = np.linspace(low, high, cells + 1)
+        edges.append(edge)
+        if not low <= place[axis] <= high:
+            flags |= Flag.OUTSIDE_EMBEDDING
+        cell = sum(edge[1:-1] <= place[axis])
+        index.append(cell)
+    members = {}
+    for row, (x, y) in enumerate(positions.astype(float)):
+        members.setdefault((sum(edges[0][1:-1] <= x), sum(edges[1][1:-1] <= y)), []).append(row)
+    fraction = {cell: labels[rows].mean() for cell, rows in members.items()}
+    cell = tuple(index)
+    if cell in fraction:
+        return fraction[cell], len(members[cell]), flags
+    flags |= Flag.EMPTY_CELL
+    around = [
+        fraction[cell[0] + i, cell[1] + j] for i in (-1, 0, 1) for j in (-1, 0, 1) if (cell[0] + i, cell[1] + j) in fraction
+    ]
+    if around:
+        return np.mean(around), 0, flags
+    nearest = min(sorted(fraction), key=lambda other: (other[0] - cell[0]) ** 2 + (other[1] - cell[1]) ** 2)
+    return fraction[nearest], 0, flags | Flag.UNDEFINED_NEIGHBOURS
+
+
+def test_every_cell_and_beyond_is_what_the_rules_say():
+    logits, positions, labels = _training(60)
+    grid = EmbeddingGrid.build(logits, positions, labels, held_out=logits, cells=12)
+    rng = np.random.default_rng(5)
+    places = np.concatenate([rng.uniform(-60, 60, size=(300, 2)), positions]).astype(np.float32)
+    found = grid.value_at(places)
+    seen = 0
+    for row, place in enumerate(places):
+        value, count, flags = _by_hand(positions, labels, place.astype(float), 12)
+        assert found.value[row] == pytest.approx(value, abs=1e-6)
+        assert (found.cell_count[row], found.flags[row]) == (count, flags)
+        seen |= int(flags)
+    assert seen == Flag.EMPTY_CELL | Flag.UNDEFINED_NEIGHBOURS | Flag.OUTSIDE_EMBEDDING
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    hnp.arrays(np.float32, (7, 2), elements=st.integers(-3, 3).map(float)),
+    hnp.arrays(np.bool_, 7),
+    hnp.arrays(np.float32, (5, 2), elements=st.floats(-5, 5, width=16)),
+    st.integers(1, 6),
+)
+def test_small_grids_with_positions_on_the_edges(positions, labels, places, cells):
+    logits = np.arange(49, dtype=np.float32).reshape(7, 7)
+    grid = EmbeddingGrid.build(logits, positions, labels, held_out=logits, cells=cells)
+    assert grid.counts.sum() == 7
+    found = grid.value_at(places)
+    for row, place in enumerate(places):
+        value, count, flags = _by_hand(positions, labels, place.astype(float), cells)
+        assert found.value[row] == pytest.approx(value, abs=1e-6)
+        assert (found.cell_count[row], found.flags[row]) == (count, flags)
+
+
+def test_lookup_takes_the_place_of_the_nearest_training_object():
+    logits, positions, labels = _training()
+    grid = EmbeddingGrid.build(logits, positions, labels, held_out=_training(seed=1)[0], cells=20)
+    new = _training(200, seed=2)[0]
+    found = grid.lookup(new)
+    distance = np.linalg.norm(new[:, None].astype(float) - logits[None].astype(float), axis=2)
+    np.testing.assert_array_equal(found.positions, positions[distance.argmin(axis=1)])
+    np.testing.assert_array_equal((found.flags & Flag.FAR_FROM_TRAINING) > 0, distance.min(axis=1) > grid.far_distance)
+    at = grid.value_at(positions[distance.argmin(axis=1)])
+    np.testing.assert_array_equal(found.value, at.value)
+    assert (found.cell_count > 0).all()
+
+
+def test_training_objects_find_themselves():
+    logits, positions, labels = _training()
+    found = EmbeddingGrid.build(logits, positions, labels, held_out=logits, cells=60).lookup(logits)
+    np.testing.assert_array_equal(found.positions, positions)
+    np.testing.assert_allclose(found.value[found.cell_count == 1], labels[found.cell_count == 1])
+
+
+def test_a_thousandth_of_the_held_out_objects_is_far():
+    held_out = _training(4000, seed=1)[0]
+    grid = EmbeddingGrid.build(*_training(), held_out=held_out, cells=20)
+    far = (grid.lookup(held_out).flags & Flag.FAR_FROM_TRAINING) > 0
+    assert 3 <= far.sum() <= 5
+    assert (grid.lookup(np.full((1, 7), 50.0)).flags & Flag.FAR_FROM_TRAINING).all()
+
+
+def test_an_object_is_found_alike_in_any_batch():
+    grid, new = _grid(), _training(300, seed=3)[0]
+    together = grid.lookup(new)
+    for row in range(0, 300, 37):
+        alone = grid.lookup(new[row])
+        for name in ("positions", "value", "cell_count", "flags"):
+            np.testing.assert_array_equal(getattr(alone, name)[0], getattr(together, name)[row])
+
+
+def test_rows_kept_are_bounded_but_all_are_counted():
+    grid = _grid(max_rows=50, seed=4)
+    assert grid.logits.shape == (50, 7)
+    assert grid.counts.sum() == 400
+    np.testing.assert_array_equal(grid.logits, _grid(max_rows=50, seed=4).logits)
+    assert grid.lookup(grid.logits).cell_count.min() > 0
+
+
+def test_equal_logits_are_kept_once():
+    logits, positions, labels = _training(20)
+    logits[7] = logits[3]
+    grid = EmbeddingGrid.build(logits, positions, labels, held_out=logits)
+    assert len(grid.logits) == 19
+    np.testing.assert_array_equal(grid.lookup(logits[7]).positions[0], positions[3])
+    assert grid.counts.shape == (100, 100)
+    assert grid.counts.sum() == 20
+
+
+def test_a_grid_survives_its_file_and_has_the_same_bytes(tmp_path):
+    grid = _grid()
+    grid.save(tmp_path / "grid.npz")
+    again = EmbeddingGrid.load(tmp_path / "grid.npz")
+    again.save(tmp_path / "again.npz")
+    assert (tmp_path / "grid.npz").read_bytes() == (tmp_path / "again.npz").read_bytes()
+    new = _training(50, seed=6)[0]
+    np.testing.assert_array_equal(again.lookup(new).value, grid.lookup(new).value)
+    assert float(again.far_distance) == float(grid.far_distance)
+
+
+def test_what_is_no_grid_is_refused(tmp_path):
+    path, grid = tmp_path / "grid.npz", _grid()
+    for content in (b"", b"PK\x03\x04 broken", b"text"):
+        path.write_bytes(content)
+        with pytest.raises(ContentError, match=r"grid\.npz: not an embedding grid"):
+            EmbeddingGrid.load(path)
+    arrays = vars(grid)
+    np.savez(path, **{name: values for name, values in arrays.items() if name in ("logits", "positions")})
+    with pytest.raises(ContentError, match="not an embedding grid"):
+        EmbeddingGrid.load(path)
+    np.savez(path, **{**{name: arrays[name] for name in EmbeddingGrid.__dataclass_fields__}, "counts": np.zeros((3, 3))})
+    with pytest.raises(ContentError, match="do not fit together"):
+        EmbeddingGrid.load(path)
+
+
+def test_what_is_not_finite_is_refused():
+    grid = _grid()
+    with pytest.raises(ValueError, match="logits must be finite"):
+        grid.lookup(np.full((1, 7), np.nan))
+    with pytest.raises(ValueError, match="positions must be finite"):
+        grid.value_at(np.array([[np.nan, 0.0]]))
+    logits, positions, labels = _training(20)
+    with pytest.raises(ValueError, match="do not belong together"):
+        EmbeddingGrid.build(logits, positions[:-1], labels, held_out=logits)
+    with pytest.raises(ValueError, match="must be finite"):
+        EmbeddingGrid.build(logits, positions * np.inf, labels, held_out=logits)

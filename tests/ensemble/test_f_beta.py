@@ -1,0 +1,123 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn.metrics import fbeta_score
+
+from scanner.ensemble.f_beta import OperatingCurve
+from scanner.errors import ContentError
+
+
+@st.composite
+def labelled_sets(draw):
+    """Few distinct scores, hence many ties; both classes present."""
+    n = draw(st.integers(2, 60))
+    scores = draw(hnp.arrays(np.float64, n, elements=st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.7, 0.99, 1.0])))
+    labels = draw(hnp.arrays(np.bool_, n))
+    labels[0], labels[-1] = True, False
+    return scores, labels
+
+
+def _by_hand(scores, labels, threshold, beta, prevalence):
+    selected = scores >= threshold
+    recall = (selected & labels).sum() / labels.sum()
+    fall_out = (selected & ~labels).sum() / (~labels).sum()
+    true, false = prevalence * recall, (1 - prevalence) * fall_out
+    precision = true / (true + false)
+    value = 0.0 if true == 0 else (1 + beta**2) * precision * recall / (beta**2 * precision + recall)
+    return value, precision, recall
+
+
+@given(labelled_sets(), st.sampled_from([0.03, 0.5, 1.0, 2.0, 10.0]), st.sampled_from([None, 1e-4, 0.5]))
+def test_best_threshold_is_that_of_a_brute_force_search(labelled, beta, prevalence):
+    scores, labels = labelled
+    share = labels.mean() if prevalence is None else prevalence
+    best = OperatingCurve.of(scores, labels).best(beta, prevalence)
+    tried = {value: _by_hand(scores, labels, value, beta, share) for value in np.unique(scores)}
+    highest = max(value for value, _, _ in tried.values())
+    assert best.f_beta == pytest.approx(highest, rel=1e-9)
+    assert best.threshold in tried, "a threshold is a score that occurs"
+    value, precision, recall = tried[best.threshold]
+    assert (value, precision, recall) == pytest.approx((best.f_beta, best.precision, best.recall), rel=1e-9)
+    assert best.n_selected == (scores >= best.threshold).sum()
+    assert not any(threshold < best.threshold for threshold, (found, *_) in tried.items() if found > highest * (1 + 1e-9))
+
+
+@given(labelled_sets(), st.sampled_from([0.03, 1.0, 2.0]))
+def test_f_beta_is_that_of_scikit_learn(labelled, beta):
+    scores, labels = labelled
+    curve = OperatingCurve.of(scores, labels)
+    for threshold, value in zip(curve.thresholds, curve.f_beta(beta), strict=True):
+        assert value == pytest.approx(fbeta_score(labels, scores >= threshold, beta=beta, zero_division=0), abs=1e-12)
+
+
+def test_beta_of_the_paper_weights_precision():
+    """Table 5, OU-66: precision 0.9758 and recall 0.2180 give F = 0.9727 at β = 0.03."""
+    beta, precision, recall = 0.03, 0.9758, 0.2180
+    assert (1 + beta**2) * precision * recall / (beta**2 * precision + recall) == pytest.approx(0.9727, abs=2e-4)
+    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    labels = np.array([True, False, True, True, True, False])
+    curve = OperatingCurve.of(scores, labels)
+    assert curve.best(0.03).threshold == 0.9
+    assert curve.best(0.03).precision == 1.0
+    assert curve.best(10.0).threshold == 0.5
+    assert curve.best(10.0).recall == 1.0
+
+
+def test_equal_f_beta_takes_the_lower_threshold():
+    curve = OperatingCurve.of(np.array([0.9, 0.8, 0.1]), np.array([True, True, False]))
+    assert curve.best(1.0).threshold == 0.8
+
+
+def test_prevalence_of_the_sky_lowers_the_precision_only():
+    scores = np.array([0.9, 0.9, 0.9, 0.2, 0.2])
+    labels = np.array([True, True, False, False, True])
+    point = OperatingCurve.of(scores, labels).best(0.03, prevalence=1e-3)
+    assert point.recall == pytest.approx(2 / 3)
+    assert point.precision == pytest.approx(1e-3 * (2 / 3) / (1e-3 * (2 / 3) + 0.999 * 0.5))
+    assert point.prevalence == 1e-3
+
+
+def test_a_curve_survives_its_file(tmp_path):
+    rng = np.random.default_rng(0)
+    curve = OperatingCurve.of(rng.random(500).round(2), rng.random(500) > 0.3)
+    curve.save(tmp_path / "curve.npz")
+    again = OperatingCurve.load(tmp_path / "curve.npz")
+    for name, values in vars(curve).items():
+        np.testing.assert_array_equal(getattr(again, name), values)
+    assert (again.n_lenses, again.n_non_lenses) == (curve.n_lenses, curve.n_non_lenses)
+
+
+def test_what_is_no_curve_is_refused(tmp_path):
+    path = tmp_path / "curve.npz"
+    for content in (b"", b"PK\x03\x04 broken"):
+        path.write_bytes(content)
+        with pytest.raises(ContentError, match=r"curve\.npz: not an operating curve"):
+            OperatingCurve.load(path)
+    np.savez(path, thresholds=np.array([object()], dtype=object), true_positives=[1], false_positives=[1])
+    with pytest.raises(ContentError, match="not an operating curve"):
+        OperatingCurve.load(path)
+    np.savez(path, thresholds=[1.0, 0.5], true_positives=[1], false_positives=[1])
+    with pytest.raises(ContentError, match="differ in length"):
+        OperatingCurve.load(path)
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "reason"),
+    [
+        ([0.1, np.nan], [True, False], "NaN"),
+        ([0.1, 0.2], [True, True], "both classes"),
+        ([0.1, 0.2], [False, False], "both classes"),
+        ([0.1], [True, False], "one length"),
+    ],
+)
+def test_bad_sets_are_refused(scores, labels, reason):
+    with pytest.raises(ValueError, match=reason):
+        OperatingCurve.of(np.array(scores), np.array(labels))
+
+
+@pytest.mark.parametrize("beta", [0.0, -1.0, float("nan")])
+def test_bad_beta_is_refused(beta):
+    with pytest.raises(ValueError, match="beta"):
+        OperatingCurve.of(np.array([0.1, 0.2]), np.array([False, True])).best(beta)
