@@ -10,7 +10,7 @@ Weights keep the names ``<member>/<layer>.weight``, which is how they are found 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,12 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from scanner.ensemble.bundle import Bundle
+from scanner.ensemble.bundle_writer import write
+from scanner.ensemble.calibration import Calibration, MeanProbability
+from scanner.ensemble.embedding_grid import EmbeddingGrid
+from scanner.ensemble.f_beta import OperatingCurve
+from scanner.ensemble.manifest import MemberEntry, Metric
 from scanner.ensemble.preprocessing import PREPROCESSINGS, Preprocessing
 from scanner.errors import ContentError
 from scanner.networks import LENS, NON_LENS, build
@@ -139,6 +145,72 @@ def merge_onnx(members: Mapping[MemberName, nn.Sequential], preprocessing: Prepr
     )
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def export_bundle(
+    out: Path,
+    members: Mapping[MemberName, nn.Sequential],
+    preprocessing: Preprocessing,
+    *,
+    name: str,
+    version: str,
+    description: str,
+    sources: Mapping[MemberName, str],
+    calibration: Calibration | MeanProbability,
+    training_fingerprint: str,
+    class_prior: float | None = None,
+    grid: EmbeddingGrid | None = None,
+    curve: OperatingCurve | None = None,
+    prevalence: float | None = None,
+    metrics: Sequence[Metric] = (),
+    texts: Mapping[str, str] | None = None,
+) -> Bundle:
+    """Merge the members and write the bundle.
+
+    Parameters
+    ----------
+    out
+        Folder to make or to replace.
+    members, preprocessing
+        See :func:`merge_onnx`.
+    sources
+        Where the weights of each member come from, one line each.
+    calibration, training_fingerprint, class_prior, grid, curve, prevalence, metrics, texts
+        See :func:`scanner.ensemble.bundle_writer.write`.
+
+    Raises
+    ------
+    ContentError, OutputError
+        The members cannot be exported; the folder cannot be written.
+    """
+    model = merge_onnx(members, preprocessing)
+    entries = [
+        MemberEntry(
+            name=member,
+            bands=MEMBER_BANDS[member],
+            pixels=MEMBER_PIXELS[member],
+            parameters=sum(weights.numel() for weights in members[member].parameters()),
+            source=sources[member],
+        )
+        for member in MEMBERS
+    ]
+    return write(
+        out,
+        name=name,
+        version=version,
+        description=description,
+        members=entries,
+        preprocessing=preprocessing,
+        model=model,
+        calibration=calibration,
+        training_fingerprint=training_fingerprint,
+        class_prior=class_prior,
+        grid=grid,
+        curve=curve,
+        prevalence=prevalence,
+        metrics=metrics,
+        texts=texts,
+    )
 
 
 def read_members(path: Path) -> dict[MemberName, nn.Sequential]:
