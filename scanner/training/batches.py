@@ -74,30 +74,42 @@ class Feed:
         self.start = (self.side - pixels) // 2 // stride * stride
         self.enlarge = resize_matrix(NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS).astype(np.float32)
 
-    def read(self, rows: Int64, shift: tuple[int, int] = (0, 0)) -> Float32:
-        """Windows of ``rows``, moved by ``shift`` (y, x) pixels (only crops have room for that)."""
-        y, x = self.start + shift[0], self.start + shift[1]
-        channels = [self._band(band, rows, y, x) for band in MEMBER_BANDS[self.member]]
-        return np.stack(channels, axis=1)
+    def read(self, rows: Int64, shifts: Int64 | None = None) -> Float32:
+        """Windows of ``rows``.
 
-    def _band(self, band: Band, rows: Int64, y: int, x: int) -> Float32:
-        window = slice(y, y + self.pixels), slice(x, x + self.pixels)
+        Parameters
+        ----------
+        rows
+            (n,) row numbers.
+        shifts
+            (n, 2) pixels (y, x) by which each window is moved off the centre, as far as the image reaches; None: not at all.
+
+        Returns
+        -------
+        numpy.ndarray
+            (n, channels, pixels, pixels) float32.
+        """
+        moved = np.zeros((len(rows), 2), dtype=np.int64) if shifts is None else shifts
+        starts = np.clip(self.start + moved, 0, self.side - self.pixels)
+        return np.stack([self._band(band, rows, starts) for band in MEMBER_BANDS[self.member]], axis=1)
+
+    def _band(self, band: Band, rows: Int64, starts: Int64) -> Float32:
         if band == "VIS":
             source: Float16 = self.images.vis if self.side == VIS_CUTOUT_PIXELS else self.images.vis66
-            return source[rows, window[0], window[1]].astype(np.float32)
-        number = NISP_BANDS.index(band)
+            return self._windows(source, rows, starts)
+        source = self.images.nisp[:, NISP_BANDS.index(band)]
         if self.side == NISP_CUTOUT_PIXELS:
-            return self.images.nisp[rows, number, window[0], window[1]].astype(np.float32)
-        vertical, horizontal = self.enlarge[window[0]], self.enlarge[window[1]]
-        seen_y, seen_x = _nonzero_columns(vertical), _nonzero_columns(horizontal)
-        small = self.images.nisp[rows, number, seen_y, seen_x].astype(np.float32)
-        enlarged: Float32 = np.asarray(vertical[:, seen_y] @ small @ horizontal[:, seen_x].T, dtype=np.float32)
+            return self._windows(source, rows, starts)
+        lines = starts[:, :, None] + np.arange(self.pixels)
+        vertical, horizontal = self.enlarge[lines[:, 0]], self.enlarge[lines[:, 1]]
+        enlarged = vertical @ source[rows].astype(np.float32) @ horizontal.transpose(0, 2, 1)
         if self.images.preprocessing == "minmax":
             # The paper scaled after resizing; a second min-max of min-max scaled pixels is that of the pixels themselves.
             return np.asarray(scale_minmax(enlarged), dtype=np.float32)
-        return enlarged
+        return np.asarray(enlarged, dtype=np.float32)
 
-
-def _nonzero_columns(matrix: Float32) -> slice:
-    columns = np.flatnonzero(matrix.any(axis=0))
-    return slice(int(columns[0]), int(columns[-1]) + 1)
+    def _windows(self, source: Float16, rows: Int64, starts: Int64) -> Float32:
+        windows = np.empty((len(rows), self.pixels, self.pixels), dtype=np.float32)
+        for window, row, (y, x) in zip(windows, rows, starts, strict=True):
+            window[...] = source[row, y : y + self.pixels, x : x + self.pixels]
+        return windows

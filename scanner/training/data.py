@@ -23,7 +23,7 @@ from scanner.errors import ContentError, InputMissingError
 from scanner.records import CutoutBatch, Float32, Int64
 
 CUTOUTS, TRUTH, DESCRIPTION = "cutouts.zarr", "truth.parquet", "dataset.json"
-COLUMNS = ("target_id", "is_lens", "class_name", "arc_snr", "visible")
+COLUMNS = ("target_id", "is_lens", "class_name", "arc_snr", "visible", "x_arcsec", "y_arcsec")
 #: Shares of the rows that go to training and validation; calibration gets the rest.
 TRAIN_SHARE, VALIDATION_SHARE = 0.84, 0.06
 #: Non-lenses that a network must tell from lenses by the arcs alone: an elliptical with something beside it, by class name.
@@ -35,7 +35,8 @@ class Truth:
     """What is known of ``N`` cutouts.
 
     ``target_id`` (N,) int64. ``is_lens`` (N,) bool. ``class_name`` (N,) str. ``arc_snr`` (N,) float32: signal-to-noise ratio of
-    the lensed light in VIS. ``visible`` (N,) bool: lenses whose arcs a person could see.
+    the lensed light in VIS. ``visible`` (N,) bool: lenses whose arcs a person could see. ``position`` (N, 2) float32: (y, x)
+    of the object off the cutout's centre, arcsec; 0 where there is none.
     """
 
     target_id: Int64
@@ -43,6 +44,7 @@ class Truth:
     class_name: NDArray[np.str_]
     arc_snr: Float32
     visible: NDArray[np.bool_]
+    position: Float32
 
     def __len__(self) -> int:
         return len(self.is_lens)
@@ -153,6 +155,9 @@ def read_truth(path: Path) -> Truth:
         class_name=np.asarray(table["class_name"].to_pylist(), dtype=np.str_),
         arc_snr=table["arc_snr"].to_numpy().astype(np.float32),
         visible=table["visible"].to_numpy().astype(bool),
+        position=np.nan_to_num(np.stack([table[name].to_numpy() for name in ("y_arcsec", "x_arcsec")], axis=1)).astype(
+            np.float32
+        ),
     )
     if truth.is_lens.all() or not truth.is_lens.any():
         raise ContentError(f"{path}: needs lenses and non-lenses, but all {len(truth)} rows are of one class.")

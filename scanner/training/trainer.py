@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from scanner.networks import LENS, NON_LENS, build
-from scanner.records import MEMBER_PIXELS, Float32, Int64, MemberName
+from scanner.records import (
+    MEMBER_PIXELS,
+    NISP_PIXEL_SCALE_ARCSEC,
+    VIS_CUTOUT_PIXELS,
+    VIS_PIXEL_SCALE_ARCSEC,
+    Float32,
+    Int64,
+    MemberName,
+)
 from scanner.training import checkpoint
 from scanner.training.batches import Feed, augment, draw_orientations
 from scanner.training.checkpoint import HistoryRow, Plan, State
@@ -96,6 +104,11 @@ class Trainer:
         side = MEMBER_PIXELS[self.member]
         return Feed(self.images, self.member, CROP_PIXELS[side] if stage.cropped else side)
 
+    def shifts(self, feed: Feed, rows: Int64) -> Int64:
+        """Shifts (n, 2) that centre a crop on its object, whatever its class; a full image has no room to move."""
+        scale = VIS_PIXEL_SCALE_ARCSEC if feed.side == VIS_CUTOUT_PIXELS else NISP_PIXEL_SCALE_ARCSEC
+        return np.asarray(np.rint(self.truth.position[rows] / scale), dtype=np.int64)
+
     def batch(self, feed: Feed, number: int, stage: Stage, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and labels of one step."""
         size = min(stage.batch, len(self.rows))
@@ -103,8 +116,8 @@ class Trainer:
         order = np.random.default_rng((self.seed, number, step // per_pass)).permutation(len(self.rows))
         start = step % per_pass * size
         rows = np.sort(self.rows[order[start : start + size]])
-        shift = np.random.default_rng((self.seed, number, step, 1)).integers(-stage.jitter, stage.jitter + 1, 2)
-        images = feed.read(rows, (int(shift[0]), int(shift[1])))
+        jitter = np.random.default_rng((self.seed, number, step, 1)).integers(-stage.jitter, stage.jitter + 1, (len(rows), 2))
+        images = feed.read(rows, self.shifts(feed, rows) + jitter)
         if self.preset.augment:
             images = augment(images, draw_orientations(len(rows), (self.seed, number, step, 2)))
         return torch.from_numpy(images).contiguous(memory_format=torch.channels_last), self.labels[rows]
@@ -137,7 +150,8 @@ class Trainer:
         answers = []
         with torch.inference_mode():
             for start in range(0, len(rows), VALIDATION_BATCH):
-                images = torch.from_numpy(feed.read(rows[start : start + VALIDATION_BATCH]))
+                part = rows[start : start + VALIDATION_BATCH]
+                images = torch.from_numpy(feed.read(part, self.shifts(feed, part)))
                 logits = self.network(images.contiguous(memory_format=torch.channels_last))
                 answers.append((logits[:, LENS] - logits[:, NON_LENS]).numpy())
         self.network.train()
