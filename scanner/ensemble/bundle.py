@@ -28,6 +28,8 @@ from scanner.ensemble.manifest import (
 from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.records import Record
 
+__all__ = ["Bundle", "BundleManifest", "DefaultBundle", "find", "installed", "load", "models_folder"]
+
 DEFAULT_FILE = "default.json"
 #: Where no labelled set set a threshold: "greater than or equal to 0.5 are classified as lenses" (section 4).
 PLAIN_THRESHOLD = 0.5

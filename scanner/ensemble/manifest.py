@@ -110,7 +110,7 @@ def parse(text: bytes, path: Path) -> BundleManifest:
     """
     try:
         tree = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ContentError(f"{path}: not valid JSON ({error}); fetch or export the bundle again.") from None
     version = tree.get("format_version") if isinstance(tree, dict) else None
     if version != FORMAT_VERSION:

@@ -1,0 +1,179 @@
+"""The ensemble at work: an ONNX Runtime session of a bundle on the provider that was asked for.
+
+In: a verified bundle, a provider, a number of threads; then cutouts without NaN. Out: seven log-odds per object. Refused: a
+provider that this installation does not have or silently gives up, a graph that is not what its manifest says.
+
+ONNX Runtime comes in three wheels that overwrite one another (``cpu``, ``openvino``, ``gpu``), and it falls back without a
+word: what a session really runs on is asked of the session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scanner.ensemble.bundle import Bundle
+from scanner.ensemble.manifest import MODEL_FILE
+from scanner.errors import ContentError, UsageError
+from scanner.records import BANDS, MEMBERS, NISP_BANDS, NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, Float32
+
+Provider = Literal["cpu", "openvino", "cuda", "tensorrt"]
+PROVIDERS: tuple[Provider, ...] = get_args(Provider)
+#: What ``auto`` tries, best first. TensorRT is left to those who ask for it: it builds an engine for minutes before it scores.
+AUTO: tuple[Provider, ...] = ("cuda", "openvino", "cpu")
+ONNX_NAME: Mapping[Provider, str] = {
+    "cpu": "CPUExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+WHEEL: Mapping[Provider, str] = {
+    "cpu": "scanner[cpu]",
+    "openvino": "scanner[openvino]",
+    "cuda": "scanner[gpu]",
+    "tensorrt": "scanner[gpu]",
+}
+#: Objects of one call. On a CPU the rate does not depend on it, the memory does (16 MB an object); one by one, an object's
+#: score cannot depend on what it came with. A GPU needs many to be busy.
+BATCH: Mapping[Provider, int] = {"cpu": 1, "openvino": 1, "cuda": 64, "tensorrt": 64}
+SHAPES: Mapping[str, tuple[int, ...]] = {
+    "vis": (VIS_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS),
+    "nisp": (len(NISP_BANDS), NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS),
+    "sky": (len(BANDS),),
+    "sigma": (len(BANDS),),
+}
+OUTPUT = "logits"
+
+
+class EnsembleSession:
+    """A session that is ready to score; made by :func:`open_session`.
+
+    ``provider``: what it runs on. ``inputs``: the inputs that its graph reads, among ``vis``, ``nisp``, ``sky``, ``sigma``.
+    """
+
+    def __init__(self, session: Any, provider: Provider) -> None:
+        self._session = session
+        self.provider: Provider = provider
+        self.inputs: tuple[str, ...] = tuple(node.name for node in session.get_inputs())
+
+    def logits(self, vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> Float32:
+        """Lens log-odds of ``N`` cutouts.
+
+        Parameters
+        ----------
+        vis, nisp
+            (N, 200, 200) and (N, 3, 66, 66; Y, J, H) float32, any unit, no NaN.
+        sky, sigma
+            (N, 4) float32: median and robust σ of VIS, Y, J, H in the unit of the cutouts; not read by ``minmax`` bundles.
+
+        Returns
+        -------
+        numpy.ndarray
+            (N, 7) float32 in the order of :data:`~scanner.records.MEMBERS`. On the CPU providers a row does not depend on the
+            others.
+
+        Raises
+        ------
+        ValueError
+            An array has another shape.
+        """
+        arrays = {"vis": vis, "nisp": nisp, "sky": sky, "sigma": sigma}
+        n = len(vis)
+        for name in self.inputs:
+            if arrays[name].shape != (n, *SHAPES[name]):
+                raise ValueError(f"{name} has shape {arrays[name].shape}, not {(n, *SHAPES[name])}")
+        found: NDArray[np.float32] = np.empty((n, len(MEMBERS)), dtype=np.float32)
+        step = BATCH[self.provider]
+        for start in range(0, n, step):
+            rows = slice(start, start + step)
+            feed = {name: np.ascontiguousarray(arrays[name][rows], dtype=np.float32) for name in self.inputs}
+            found[rows] = self._session.run([OUTPUT], feed)[0]
+        return found
+
+
+def open_session(bundle: Bundle, provider: str = "auto", threads: int = 1) -> EnsembleSession:
+    """Open a session of a bundle.
+
+    Parameters
+    ----------
+    bundle
+        A verified bundle.
+    provider
+        ``cpu``, ``openvino``, ``cuda``, ``tensorrt``, or ``auto``: the best of CUDA, OpenVINO and CPU that works.
+    threads
+        Threads of the session on the CPU. The last digits of a log-odds (1e-6) depend on their number, not on chance.
+
+    Raises
+    ------
+    UsageError
+        ONNX Runtime is not installed, the provider is unknown, or it is missing or does not start; the message says what to
+        install.
+    ContentError
+        The graph cannot be run or does not have the inputs and outputs of an ensemble.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UsageError(
+            "ONNX Runtime is not installed; install it with 'pip install scanner[cpu]' (or scanner[openvino], scanner[gpu])."
+        ) from None
+    if provider != "auto" and provider not in PROVIDERS:
+        raise UsageError(f"provider {provider!r} is unknown; choose auto, {', '.join(PROVIDERS)}.")
+    available = onnxruntime.get_available_providers()
+    wanted = AUTO if provider == "auto" else tuple(name for name in PROVIDERS if name == provider)
+    for candidate in wanted:
+        if ONNX_NAME[candidate] not in available:
+            continue
+        session = _open(onnxruntime, bundle, candidate, threads)
+        if session.get_providers()[0] == ONNX_NAME[candidate]:
+            _check_graph(session, bundle)
+            return EnsembleSession(session, candidate)
+    asked = wanted[-1]
+    present = ", ".join(name for name in PROVIDERS if ONNX_NAME[name] in available) or "none"
+    state = "is there but does not start on this machine" if ONNX_NAME[asked] in available else "is not"
+    raise UsageError(
+        f"provider '{asked}' {state} in this ONNX Runtime (it has: {present}); remove the installed onnxruntime wheel and "
+        f"'pip install {WHEEL[asked]}', or choose another provider."
+    )
+
+
+def _options(provider: Provider, threads: int) -> dict[str, str]:
+    if provider == "openvino":
+        # Without the hint OpenVINO may compute in bfloat16 where the CPU has it.
+        return {"device_type": "CPU", "precision": "ACCURACY", "num_of_threads": str(threads)}
+    if provider == "cuda":
+        # TF32 keeps 10 bits of the mantissa, and exhaustive search picks kernels by the clock: both change the scores.
+        return {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+    return {}
+
+
+def _open(onnxruntime: Any, bundle: Bundle, provider: Provider, threads: int) -> Any:
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.inter_op_num_threads = 1
+    settings.use_deterministic_compute = True
+    settings.log_severity_level = 4
+    names: Sequence[Provider] = (provider,) if provider == "cpu" else (provider, "cpu")
+    providers = [(ONNX_NAME[name], _options(name, threads)) for name in names]
+    try:
+        return onnxruntime.InferenceSession(bundle.model, settings, providers=providers)
+    except Exception as error:  # ONNX Runtime's exceptions have no common base of their own.
+        reason = str(error).splitlines()[0][:200]
+        raise ContentError(
+            f"{bundle.path / MODEL_FILE}: ONNX Runtime cannot run it ({reason}); fetch the bundle again."
+        ) from None
+
+
+def _check_graph(session: Any, bundle: Bundle) -> None:
+    """Refuse a graph whose inputs and outputs are not those of an ensemble with the manifest's preprocessing."""
+    inputs = {node.name: tuple(node.shape[1:]) for node in session.get_inputs()}
+    needed = ("vis", "nisp") if bundle.manifest.preprocessing == "minmax" else tuple(SHAPES)
+    outputs = {node.name: tuple(node.shape[1:]) for node in session.get_outputs()}
+    if inputs != {name: SHAPES[name] for name in needed} or outputs != {OUTPUT: (len(MEMBERS),)}:
+        raise ContentError(
+            f"{bundle.path / MODEL_FILE}: its inputs {sorted(inputs)} and outputs {sorted(outputs)} are not those of a "
+            f"{bundle.manifest.preprocessing} ensemble ({', '.join(needed)}; {OUTPUT}); export the bundle again."
+        )

@@ -1,0 +1,167 @@
+import json
+import pickle
+import shutil
+
+import pytest
+
+from scanner.ensemble import bundle as bundles
+from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
+
+
+@pytest.fixture
+def copy(bundle, tmp_path):
+    """A copy of the bundle to tamper with."""
+    return shutil.copytree(bundle.path, tmp_path / "untrained")
+
+
+def _edit(folder, **changes):
+    path = folder / "bundle.json"
+    tree = json.loads(path.read_text())
+    for key, value in changes.items():
+        if value is None:
+            del tree[key]
+        else:
+            tree[key] = value
+    path.write_text(json.dumps(tree))
+
+
+def _assert_refused(folder, *words):
+    with pytest.raises(ContentError) as caught:
+        bundles.load(folder)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(folder) in message
+    assert "again" in message or "update" in message
+    for word in words:
+        assert word in message
+
+
+def test_what_is_written_is_what_is_loaded(bundle):
+    again = bundles.load(bundle.path)
+    assert again.manifest == bundle.manifest
+    assert again.fingerprint == bundle.fingerprint
+    assert sorted(again.manifest.sha256) == ["MODEL_CARD.md", "ensemble.onnx", "grid.npz", "operating_curve.npz"]
+    assert again.manifest.decides_on == "grid"
+    assert again.calibration == bundle.calibration
+
+
+def test_the_same_ensemble_gives_the_same_bytes(bundle, write_bundle, tmp_path):
+    again = write_bundle(tmp_path / "again")
+    for name in ("bundle.json", *bundle.manifest.sha256):
+        assert (again.path / name).read_bytes() == (bundle.path / name).read_bytes()
+
+
+def test_thresholds_are_listed_and_any_beta_is_derived(bundle):
+    listed = bundle.manifest.thresholds
+    assert listed[0].beta == 0.03
+    assert bundle.threshold() == bundle.threshold(0.03) == listed[0].threshold
+    assert bundle.threshold(0.77) == bundle.curve.best(0.77).threshold
+    assert bundle.threshold(1e6) < bundle.threshold(1e-6)
+
+
+def test_a_bundle_without_labels_decides_at_one_half(write_bundle, tmp_path):
+    plain = write_bundle(tmp_path / "plain", labelled=False)
+    assert plain.manifest.decides_on == "calibrated"
+    assert plain.threshold() == 0.5
+    assert plain.grid is None
+    with pytest.raises(UsageError, match=r"plain: .*beta = 0.1.*--data"):
+        plain.threshold(0.1)
+
+
+@pytest.mark.parametrize("name", ["ensemble.onnx", "grid.npz", "operating_curve.npz", "MODEL_CARD.md"])
+def test_every_file_is_guarded(copy, name):
+    content = (copy / name).read_bytes()
+    (copy / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    _assert_refused(copy, name, "altered")
+    (copy / name).unlink()
+    _assert_refused(copy, name, "cannot be read")
+
+
+def test_a_file_that_is_not_listed_is_refused_unless_hidden(copy):
+    (copy / ".DS_Store").write_text("")
+    bundles.load(copy)
+    (copy / "weights.pkl").write_bytes(pickle.dumps([1]))
+    _assert_refused(copy, "weights.pkl", "not listed")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000])
+def test_bad_json_is_refused(copy, content):
+    (copy / "bundle.json").write_bytes(content)
+    _assert_refused(copy, "bundle.json", "JSON")
+
+
+@pytest.mark.parametrize("content", [b"[]", b"null", b"{}", b'{"format_version": 2}', b'{"format_version": "1"}'])
+def test_unknown_formats_are_refused(copy, content):
+    (copy / "bundle.json").write_bytes(content)
+    _assert_refused(copy, "bundle.json", "unknown", "update scanner")
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
+    _assert_refused(tmp_path, "bundle.json", "cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"members": []}, ("members", "OU-J, OU-Y")),
+        ({"preprocessing": "sqrt"}, ("preprocessing",)),
+        ({"calibration": {"kind": "pickle"}}, ("calibration",)),
+        ({"calibration": {"kind": "mean", "extra": 1}}, ("calibration.mean.extra",)),
+        ({"name": None}, ("name", "required")),
+        ({"note": "x"}, ("note",)),
+        ({"sha256": {}}, ("sha256", "ensemble.onnx is not listed")),
+        ({"sha256": {"../ensemble.onnx": "0" * 64}}, ("sha256",)),
+        ({"sha256": {"ensemble.onnx": "abc"}}, ("sha256.ensemble.onnx",)),
+    ],
+)
+def test_bad_manifests_are_refused(copy, changes, words):
+    _edit(copy, **changes)
+    _assert_refused(copy, "bundle.json", *words)
+
+
+def test_members_must_see_what_the_paper_says(copy):
+    members = json.loads((copy / "bundle.json").read_text())["members"]
+    members[6]["bands"] = ["VIS", "J", "Y", "H"]
+    _edit(copy, members=members)
+    _assert_refused(copy, "OU-200 must see J+Y+H+VIS at 200")
+
+
+def test_a_missing_folder_is_input_missing(tmp_path):
+    with pytest.raises(InputMissingError, match=r"nowhere: no such bundle folder; 'scanner models list'"):
+        bundles.load(tmp_path / "nowhere")
+    with pytest.raises(InputMissingError, match="no-such-bundle"):
+        bundles.load("no-such-bundle")
+
+
+def test_a_bundle_replaces_a_bundle_and_nothing_else(bundle, write_bundle, tmp_path):
+    first = write_bundle(tmp_path / "bundle")
+    second = write_bundle(tmp_path / "bundle", version="2")
+    assert second.fingerprint != first.fingerprint
+    assert bundles.load(tmp_path / "bundle").manifest.version == "2"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"], "nothing is left beside it"
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "letter.txt").write_text("dear")
+    with pytest.raises(OutputError, match="letters: exists and is not a bundle"):
+        write_bundle(tmp_path / "letters")
+    assert (tmp_path / "letters" / "letter.txt").read_text() == "dear"
+
+
+def test_a_folder_that_cannot_be_made_is_refused(write_bundle, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="bundle: cannot be written"):
+        write_bundle(tmp_path / "file" / "bundle")
+
+
+def test_a_failed_write_leaves_nothing(write_bundle, tmp_path):
+    with pytest.raises(ValueError, match="members"):
+        write_bundle(tmp_path / "bundle", members=[])
+    assert not list(tmp_path.iterdir())
+
+
+def test_installed_bundles_are_complete_and_can_be_named():
+    folder = bundles.models_folder()
+    found = bundles.installed()
+    if not found:
+        pytest.skip(f"no bundle in {folder}")
+    for path in found:
+        assert bundles.load(path.name).path == path

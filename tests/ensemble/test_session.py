@@ -1,0 +1,127 @@
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from scanner.ensemble.session import ONNX_NAME, PROVIDERS, open_session
+from scanner.errors import ContentError, UsageError
+
+AVAILABLE = [name for name in PROVIDERS if ONNX_NAME[name] in onnxruntime.get_available_providers()]
+MISSING = [name for name in PROVIDERS if name not in AVAILABLE]
+
+
+def test_logits_are_those_of_a_bare_session(bundle, cutouts):
+    found = open_session(bundle, "cpu").logits(*cutouts[:4])
+    bare = onnxruntime.InferenceSession(bundle.model, providers=["CPUExecutionProvider"])
+    (expected,) = bare.run(["logits"], dict(zip(("vis", "nisp", "sky", "sigma"), cutouts, strict=False)))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert found.dtype == np.float32
+
+
+def test_an_object_scores_the_same_bytes_in_any_batch_and_again(bundle, cutouts):
+    session = open_session(bundle, "cpu")
+    together = session.logits(*cutouts[:4])
+    np.testing.assert_array_equal(session.logits(*cutouts[:4]), together)
+    reverse = session.logits(*(values[::-1] for values in cutouts[:4]))
+    np.testing.assert_array_equal(reverse[::-1], together)
+    np.testing.assert_array_equal(session.logits(*(values[2:3] for values in cutouts[:4]))[0], together[2])
+
+
+def test_threads_change_no_more_than_the_last_digits(bundle, cutouts):
+    one, two = (open_session(bundle, "cpu", threads=threads) for threads in (1, 2))
+    np.testing.assert_allclose(two.logits(*cutouts[:4]), one.logits(*cutouts[:4]), atol=1e-4)
+    np.testing.assert_array_equal(two.logits(*cutouts[:4]), two.logits(*cutouts[:4]))
+
+
+def test_minmax_reads_no_sky(write_bundle, cutouts, tmp_path):
+    session = open_session(write_bundle(tmp_path / "minmax", preprocessing="minmax"), "cpu")
+    assert session.inputs == ("vis", "nisp")
+    vis, nisp, sky, sigma = cutouts[:4]
+    np.testing.assert_array_equal(session.logits(vis, nisp, sky * 7, sigma * 3), session.logits(vis, nisp, sky, sigma))
+
+
+def test_asinh_scores_do_not_see_the_gain(bundle, cutouts):
+    session, (vis, nisp, sky, sigma) = open_session(bundle, "cpu"), cutouts[:4]
+    np.testing.assert_allclose(
+        session.logits(vis * 4, nisp * 4, sky * 4, sigma * 4), session.logits(vis, nisp, sky, sigma), atol=1e-4
+    )
+
+
+def test_no_objects_no_logits(bundle, cutouts):
+    assert open_session(bundle, "cpu").logits(*(values[:0] for values in cutouts[:4])).shape == (0, 7)
+
+
+def test_auto_takes_the_best_there_is(bundle):
+    provider = open_session(bundle).provider
+    assert provider == next(name for name in ("cuda", "openvino", "cpu") if name in AVAILABLE)
+
+
+@pytest.mark.parametrize("provider", MISSING)
+def test_a_missing_provider_is_refused_with_its_wheel(bundle, provider):
+    wheel = "scanner[openvino]" if provider == "openvino" else "scanner[gpu]"
+    with pytest.raises(UsageError) as caught:
+        open_session(bundle, provider)
+    assert f"provider '{provider}' is not in this ONNX Runtime" in str(caught.value)
+    assert wheel in str(caught.value)
+
+
+def test_an_unknown_provider_is_refused(bundle):
+    with pytest.raises(UsageError, match="provider 'tpu' is unknown; choose auto, cpu"):
+        open_session(bundle, "tpu")
+
+
+def test_without_onnx_runtime_it_says_what_to_install(bundle):
+    program = (
+        "import sys; sys.modules['onnxruntime'] = None\n"
+        "from scanner.ensemble.bundle import load\n"
+        "from scanner.ensemble.session import open_session\n"
+        "from scanner.errors import UsageError\n"
+        "try:\n"
+        f"    open_session(load({str(bundle.path)!r}))\n"
+        "except UsageError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "pip install scanner[cpu]" in done.stdout
+
+
+def _renamed(model, old, new):
+    graph = onnx.load_from_string(model)
+    for node in graph.graph.node:
+        node.input[:] = [new if name == old else name for name in node.input]
+        node.output[:] = [new if name == old else name for name in node.output]
+    for value in (*graph.graph.input, *graph.graph.output):
+        value.name = new if value.name == old else value.name
+    return graph.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"), [("vis", "image", "'image'"), ("sky", "background", "'background'"), ("logits", "p", "'p'")]
+)
+def test_a_graph_with_other_names_is_refused(write_bundle, models, tmp_path, old, new, word):
+    renamed = write_bundle(tmp_path / "renamed", model=_renamed(models["asinh_mad"], old, new))
+    with pytest.raises(ContentError, match=r"renamed/ensemble\.onnx: its inputs .* asinh_mad ensemble") as caught:
+        open_session(renamed, "cpu")
+    assert word in str(caught.value)
+
+
+def test_a_graph_of_another_preprocessing_is_refused(write_bundle, models, tmp_path):
+    mixed = write_bundle(tmp_path / "mixed", preprocessing="minmax", model=models["asinh_mad"])
+    with pytest.raises(ContentError, match="not those of a minmax ensemble"):
+        open_session(mixed, "cpu")
+
+
+def test_what_is_no_graph_is_refused(write_bundle, tmp_path):
+    broken = write_bundle(tmp_path / "broken", model=b"not a graph")
+    with pytest.raises(ContentError, match=r"broken/ensemble\.onnx: ONNX Runtime cannot run it") as caught:
+        open_session(broken, "cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_other_shapes_are_refused(bundle, cutouts):
+    vis, nisp, sky, sigma = cutouts[:4]
+    with pytest.raises(ValueError, match=r"nisp has shape \(6, 2, 66, 66\)"):
+        open_session(bundle, "cpu").logits(vis, nisp[:, :2], sky, sigma)
