@@ -135,5 +135,5 @@ def test_one_image_and_many_give_the_same_logits():
 
 
 def test_unknown_members_are_refused():
-    with pytest.raises(ValueError, match="unknown member 'OU-9'.*OU-J, OU-Y"):
+    with pytest.raises(ValueError, match=r"unknown member 'OU-9'.*OU-J, OU-Y"):
         build("OU-9")
