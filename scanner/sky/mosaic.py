@@ -1,0 +1,248 @@
+"""The mosaic of one band: its pixels by windows, with the bad ones NaN, its WCS, zero point and unit.
+
+In: the files of a band: the image and, where they exist, its RMS and FLAG companions (Euclid's, or any of the same shape).
+Out: :class:`Mosaic`, whose windows may reach outside the image. Refused, as :class:`TileError` naming the file: what
+:mod:`scanner.sky.fits_image` refuses, no celestial WCS, companions of another shape, not one good pixel.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_scales
+from numpy.typing import NDArray
+
+from scanner.errors import TileError
+from scanner.records import Band, BandFiles, Float32, ImageRef
+from scanner.sky.fits_image import FitsImage, open_image
+from scanner.sky.scratch import ScratchFolder
+
+#: RMS at or above this marks a pixel without data (Euclid MER writes 1e16).
+BAD_RMS = 1e15
+#: Rows looked at to tell whether a mosaic holds anything.
+_SAMPLE_ROWS = 32
+_STRIP_ROWS = 256
+
+
+class Mosaic:
+    """One band of one tile; a context manager. Made by :func:`open_mosaic`.
+
+    Attributes
+    ----------
+    name
+        The file and extension, for messages.
+    band
+        Which band it is.
+    shape
+        (ny, nx).
+    wcs
+        Celestial WCS, RA and Dec in degrees.
+    zero_point
+        MAGZERO: AB magnitude of one unit; NaN where the header has none.
+    unit
+        BUNIT; "" where the header has none.
+    pixel_scales_arcsec
+        Along x and y.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        band: Band,
+        image: FitsImage,
+        header: fits.Header,
+        *,
+        rms: FitsImage | None = None,
+        flag: FitsImage | None = None,
+        flag_mask: int = 1,
+        scratch: ScratchFolder | None = None,
+    ) -> None:
+        self.name = name
+        self.band: Band = band
+        self.shape = image.shape
+        self.wcs = _celestial_wcs(header, name)
+        scales = proj_plane_pixel_scales(self.wcs) * 3600
+        self.pixel_scales_arcsec = (float(scales[0]), float(scales[1]))
+        self.zero_point = _number(header.get("MAGZERO"))
+        self.unit = str(header.get("BUNIT", "")).strip()
+        self._image, self._rms, self._flag, self._flag_mask = image, rms, flag, flag_mask
+        self._scratch = scratch
+
+    @property
+    def pixel_scale_arcsec(self) -> float:
+        """Side of a square of a pixel's area."""
+        return math.sqrt(self.pixel_scales_arcsec[0] * self.pixel_scales_arcsec[1])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for image in (self._image, self._rms, self._flag):
+            if image is not None:
+                image.close()
+        if self._scratch is not None:
+            self._scratch.close()
+
+    def read(self, y0: int, y1: int, x0: int, x1: int) -> Float32:
+        """Copy a window, which may reach outside the image.
+
+        Parameters
+        ----------
+        y0, y1, x0, x1
+            Rows ``y0 … y1 - 1``, columns ``x0 … x1 - 1``.
+
+        Returns
+        -------
+        Float32
+            (y1 - y0, x1 - x0), native byte order. NaN outside the image, where a pixel is not finite, where the RMS is not
+            between 0 and 1e15, and where FLAG has one of the bits of the mask.
+
+        Raises
+        ------
+        TileError
+            A compressed image is damaged there.
+        """
+        out = np.empty((y1 - y0, x1 - x0), dtype=np.float32)
+        self.read_into(out, y0, x0)
+        return out
+
+    def read_into(self, out: Float32, y0: int, x0: int) -> None:
+        """Fill a contiguous array with the window whose first pixel is (x0, y0); otherwise as :meth:`read`."""
+        height, width = out.shape
+        rows, columns = self.shape
+        top, bottom = max(y0, 0), min(y0 + height, rows)
+        left, right = max(x0, 0), min(x0 + width, columns)
+        inside = out
+        if (bottom - top, right - left) != out.shape:
+            out.fill(np.nan)
+            if bottom <= top or right <= left:
+                return
+            inside = out[top - y0 : bottom - y0, left - x0 : right - x0]
+        self._copy(inside, top, bottom, left, right)
+
+    def _copy(self, out: Float32, top: int, bottom: int, left: int, right: int) -> None:
+        with np.errstate(over="ignore"):
+            out[...] = self._image.window(top, bottom, left, right)
+        if self._rms is not None:
+            rms = self._rms.window(top, bottom, left, right).astype(np.float32)
+            if not (rms.min() > 0 and rms.max() < BAD_RMS):
+                out[~((rms > 0) & (rms < BAD_RMS))] = np.nan
+        if self._flag is not None:
+            flags = self._flag.window(top, bottom, left, right)
+            hit = np.bitwise_and(flags if flags.dtype.kind in "iu" else flags.astype(np.int64), self._flag_mask) != 0
+            if hit.any():
+                out[hit] = np.nan
+        # A sum is finite only if every pixel is; it costs a quarter of looking at each.
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = np.einsum("ij->", out)
+        if not np.isfinite(total):
+            out[~np.isfinite(out)] = np.nan
+
+    def good_fraction(self) -> float:
+        """Share of good pixels, from 32 rows spread over the mosaic.
+
+        Raises
+        ------
+        TileError
+            The whole mosaic holds not one good pixel.
+        """
+        rows, columns = self.shape
+        sample = np.unique(np.linspace(0, rows - 1, min(rows, _SAMPLE_ROWS)).round().astype(int))
+        good = [int(np.isfinite(self.read(row, row + 1, 0, columns)).sum()) for row in sample.tolist()]
+        if not sum(good) and not any(bool(np.isfinite(strip).any()) for strip in self._strips()):
+            raise TileError(f"{self.name}: the {self.band} mosaic holds not one good pixel (all NaN or masked).")
+        return sum(good) / (len(good) * columns)
+
+    def _strips(self) -> Iterator[NDArray[np.float32]]:
+        rows, columns = self.shape
+        for first in range(0, rows, _STRIP_ROWS):
+            yield self.read(first, min(first + _STRIP_ROWS, rows), 0, columns)
+
+
+def open_mosaic(files: BandFiles, *, band: Band, flag_mask: int = 1, scratch: Path | ScratchFolder | None = None) -> Mosaic:
+    """Open the mosaic of one band. Only headers are read, unless a file is gzip-compressed.
+
+    Parameters
+    ----------
+    files
+        The image and its companions.
+    band
+        Which band it is.
+    flag_mask
+        Bits of FLAG that make a pixel bad.
+    scratch
+        Folder for decompressed files, which are left there for the next one to use; None: a passing one.
+
+    Raises
+    ------
+    TileError
+        See the module.
+    OutputError
+        The scratch folder is full.
+    """
+    own = None if isinstance(scratch, ScratchFolder) else ScratchFolder(scratch)
+    folder = scratch if isinstance(scratch, ScratchFolder) else own
+    assert folder is not None
+    images: list[FitsImage] = []
+    try:
+        image, header = open_image(files.image, folder)
+        images.append(image)
+        companions = [_companion(ref, folder, image, files.image, images) for ref in (files.rms, files.flag)]
+        return Mosaic(
+            str(files.image),
+            band,
+            image,
+            header,
+            rms=companions[0],
+            flag=companions[1],
+            flag_mask=flag_mask,
+            scratch=own,
+        )
+    except BaseException:
+        for opened in images:
+            opened.close()
+        if own is not None:
+            own.close()
+        raise
+
+
+def _companion(
+    ref: ImageRef | None, folder: ScratchFolder, image: FitsImage, name: ImageRef, images: list[FitsImage]
+) -> FitsImage | None:
+    if ref is None:
+        return None
+    companion, _ = open_image(ref, folder)
+    images.append(companion)
+    if companion.shape != image.shape:
+        raise TileError(f"{ref}: has {companion.shape} pixels, but its image {name} has {image.shape}.")
+    return companion
+
+
+def _celestial_wcs(header: fits.Header, name: str) -> WCS:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            wcs = WCS(header).celestial
+            usable = wcs.naxis == 2 and wcs.wcs.lngtyp == "RA" and bool((proj_plane_pixel_scales(wcs) > 0).all())
+        except Exception as error:  # wcslib has its own exceptions for every way in which a header can be wrong
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise TileError(f"{name}: its WCS cannot be understood ({reason}).") from None
+    if not usable:
+        raise TileError(f"{name}: has no celestial WCS (CTYPE RA/DEC, CRVAL, CRPIX, CD).")
+    return wcs
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
