@@ -1,0 +1,224 @@
+"""Pictures of one cutout for human eyes: VIS in grey, VIS coloured by NISP, and NISP alone.
+
+In: the arrays of one row of a :class:`~scanner.records.CutoutBatch`. Out: 8-bit images in the pixel order of the arrays, y
+upwards (:mod:`scanner.report.picture` turns them over for screens). Missing pixels (NaN) are drawn as a dark hatch, never as
+sky. Refused: nothing; a cutout without one good pixel is all hatch.
+
+Brightness is an asinh stretch in units of the sky σ that came with the cutout, so that the same arc looks the same in
+every unit and depth. Colour is the ratio of the bands in those same units: in Euclid's Wide Survey one σ of a 0.1" VIS pixel
+and one of a 0.3" NISP pixel are nearly the same AB surface brightness (26.0 and 25.6 to 25.9 mag/arcsec² in Q1).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scanner.records import (
+    NISP_CUTOUT_PIXELS,
+    NISP_PIXEL_SCALE_ARCSEC,
+    VIS_CUTOUT_PIXELS,
+    VIS_PIXEL_SCALE_ARCSEC,
+    Float32,
+    Float64,
+)
+
+UInt8 = NDArray[np.uint8]
+
+#: The stretch turns from linear to logarithmic here: below the surface brightness of most arcs (3 to 15 sigma).
+SOFTENING_SIGMA = 2.0
+#: Drawn black: the sky. The upper half of its noise is seen, so that an arc can be judged against it; the lower half would
+#: only cost bytes (a third of the page).
+BLACK_SIGMA = 0.0
+#: White is the 99.7th percentile of the central 12", but never outside this range: noise never fills the scale, and a
+#: saturated star beside the object does not push its arcs into the dark.
+WHITE_SIGMA = (40.0, 400.0)
+WHITE_PERCENTILE = 99.7
+WHITE_REGION_ARCSEC = 12.0
+
+#: Weights that turn the light of an early-type galaxy near z = 0.3 warm white and that of a blue source blue, chosen by eye.
+COLOUR_BALANCE = {"VIS": 1.0, "J": 0.6, "H": 0.5}
+NISP_BALANCE = {"Y": 1.0, "J": 0.85, "H": 0.75}
+#: Below this many sigma a colour fades to grey: the ratio of two noises is no colour.
+COLOUR_SOFTENING_SIGMA = 5.0
+#: Gaussian sigma in VIS pixels that takes the VIS point-spread function (0.17" FWHM) to NISP's (0.45"): colours of the
+#: cores and edges of sharp sources are wrong without it.
+PSF_MATCH_PIXELS = 1.77
+#: ITU-R BT.601 luma, so that the composite in black and white is the VIS image.
+LUMA = np.array([0.299, 0.587, 0.114])
+
+HATCH_DARK, HATCH_LIGHT, HATCH_PERIOD = 42, 60, 16
+
+
+def stretch(significance: Float64, white: float) -> Float64:
+    """Asinh stretch of pixels in units of the sky sigma to [0, 1]; monotonic, NaN stays NaN.
+
+    Parameters
+    ----------
+    significance
+        ``(value - sky) / sigma``, any shape.
+    white
+        Significance drawn white, > :data:`BLACK_SIGMA`.
+    """
+    bottom = np.arcsinh(BLACK_SIGMA / SOFTENING_SIGMA)
+    top = np.arcsinh(white / SOFTENING_SIGMA)
+    return np.asarray(np.clip((np.arcsinh(significance / SOFTENING_SIGMA) - bottom) / (top - bottom), 0.0, 1.0))
+
+
+def white_level(significance: Float64, pixel_scale_arcsec: float) -> float:
+    """Significance to be drawn white for one square image (y, x), from its centre; see :data:`WHITE_SIGMA`."""
+    margin = max(0, round((significance.shape[0] - WHITE_REGION_ARCSEC / pixel_scale_arcsec) / 2))
+    inner = significance[margin : significance.shape[0] - margin, margin : significance.shape[1] - margin]
+    good = inner[np.isfinite(inner)]
+    return float(np.clip(np.percentile(good, WHITE_PERCENTILE), *WHITE_SIGMA)) if good.size else WHITE_SIGMA[0]
+
+
+def vis_image(vis: Float32, sky: Float32, sigma: Float32) -> UInt8:
+    """VIS in grey.
+
+    Parameters
+    ----------
+    vis
+        (200, 200) in the mosaic's units, NaN where there is no pixel.
+    sky, sigma
+        (4,) median and robust scatter of VIS, Y, J, H; VIS's are used.
+
+    Returns
+    -------
+    (200, 200) uint8.
+    """
+    grey = _vis_brightness(vis, sky, sigma)
+    return _hatched(np.repeat(grey[..., None], 3, axis=-1), ~np.isfinite(grey))[..., 0]
+
+
+def colour_image(vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> UInt8:
+    """VIS coloured by NISP: brightness and detail of VIS at 0.1", colour from H (red), VIS (blue) and their mean with J.
+
+    With a mean as green light, colours run from blue through white to orange: an arc against a galaxy is told by hue alone, and
+    no noise looks green. Where a NISP band is missing the image is grey; where VIS is missing it is hatched.
+
+    Parameters
+    ----------
+    vis, nisp
+        (200, 200) and (3, 66, 66) in the mosaic's units, one common centre, NaN where there is no pixel.
+    sky, sigma
+        (4,) median and robust scatter of VIS, Y, J, H, of the pixels as given.
+
+    Returns
+    -------
+    (200, 200, 3) uint8, red, green, blue.
+    """
+    brightness = _vis_brightness(vis, sky, sigma)
+    significance = _significance(nisp, sky[1:, None, None], sigma[1:, None, None])
+    complete = np.logical_and.reduce(np.isfinite(significance))
+    _, j, h = (upsample(np.nan_to_num(band)) for band in significance)
+    blue = _match_psf(_significance(vis, sky[0], sigma[0])) * COLOUR_BALANCE["VIS"]
+    red = h * COLOUR_BALANCE["H"]
+    green = (red + j * COLOUR_BALANCE["J"] + blue) / 3.0
+    colour = np.maximum(np.stack([red, green, blue], axis=-1), 0.0) + COLOUR_SOFTENING_SIGMA
+    nearest = _nearest_nisp_pixel()
+    colour[~complete[np.ix_(nearest, nearest)]] = 1.0
+    return _hatched(_at_brightness(colour, brightness), ~np.isfinite(brightness))
+
+
+def nisp_image(nisp: Float32, sky: Float32, sigma: Float32) -> UInt8:
+    """NISP alone, H red, J green, Y blue (Wilde et al. 2022, section 5.1), one stretch for the three bands.
+
+    Parameters
+    ----------
+    nisp
+        (3, 66, 66) Y, J, H in the mosaic's units, NaN where there is no pixel.
+    sky, sigma
+        (4,) median and robust scatter of VIS, Y, J, H.
+
+    Returns
+    -------
+    (66, 66, 3) uint8, red, green, blue.
+    """
+    significance = _significance(nisp, sky[1:, None, None], sigma[1:, None, None])
+    balance = np.array([NISP_BALANCE["Y"], NISP_BALANCE["J"], NISP_BALANCE["H"]])
+    bands = significance * balance[:, None, None]
+    mean = bands.mean(axis=0)
+    noise_of_mean = np.sqrt(np.sum(balance**2)) / len(balance)
+    brightness = stretch(mean / noise_of_mean, white_level(mean / noise_of_mean, NISP_PIXEL_SCALE_ARCSEC))
+    colour = np.maximum(np.nan_to_num(np.moveaxis(bands[::-1], 0, -1)), 0.0) + COLOUR_SOFTENING_SIGMA
+    return _hatched(_at_brightness(colour, brightness), ~np.isfinite(mean))
+
+
+def upsample(image: Float64) -> Float64:
+    """A NISP image (66, 66) on the pixels of the VIS cutout (200, 200): same centre, surface brightness kept, centroids exact.
+
+    NISP pixel ``i`` covers the VIS pixels ``3 i + 1`` to ``3 i + 3``: 66 x 0.3" is 0.2" less than 200 x 0.1", so the outermost
+    ring of VIS pixels lies outside NISP and repeats its edge. Cubic convolution (Keys 1981, a = -1/2).
+    """
+    matrix = _upsampling_matrix()
+    return np.asarray(matrix @ image @ matrix.T)
+
+
+def _significance(values: Float32, sky: NDArray[np.float32], sigma: NDArray[np.float32]) -> Float64:
+    return np.asarray((values.astype(np.float64) - sky) / sigma)
+
+
+def _vis_brightness(vis: Float32, sky: Float32, sigma: Float32) -> Float64:
+    significance = _significance(vis, sky[0], sigma[0])
+    return stretch(significance, white_level(significance, VIS_PIXEL_SCALE_ARCSEC))
+
+
+def _at_brightness(colour: Float64, brightness: Float64) -> Float64:
+    """Scale ``colour`` (y, x, 3) to the luma ``brightness`` (y, x); what would exceed 1 is mixed with grey, luma kept."""
+    brightness = brightness[..., None]
+    scaled = colour * (brightness / (colour @ LUMA)[..., None])
+    peak = scaled.max(axis=-1, keepdims=True)
+    saturation = np.where(peak > 1.0, (1.0 - brightness) / np.maximum(peak - brightness, 1e-12), 1.0)
+    return np.asarray(brightness + (scaled - brightness) * np.clip(saturation, 0.0, 1.0))
+
+
+def _hatched(image: Float64, missing: NDArray[np.bool_]) -> UInt8:
+    """``image`` (y, x, 3) in [0, 1] as 8 bits, diagonal stripes where ``missing`` (y, x)."""
+    y, x = np.indices(missing.shape)
+    period = max(4, HATCH_PERIOD * missing.shape[0] // VIS_CUTOUT_PIXELS)
+    stripes = np.where((x + y) % period < period // 2, HATCH_LIGHT, HATCH_DARK)
+    pixels = np.rint(np.nan_to_num(image) * 255.0)
+    return np.where(missing[..., None], stripes[..., None], pixels).astype(np.uint8)
+
+
+def _match_psf(vis: Float64) -> Float64:
+    """VIS (200, 200) smoothed to the resolution of NISP; weights of missing pixels go to their neighbours."""
+    matrix = _psf_matrix()
+    good = np.isfinite(vis)
+    weight = matrix @ good.astype(np.float64) @ matrix.T
+    return np.asarray(matrix @ np.where(good, vis, 0.0) @ matrix.T / np.maximum(weight, 1e-12))
+
+
+@cache
+def _psf_matrix() -> Float64:
+    pixel = np.arange(VIS_CUTOUT_PIXELS)
+    kernel = np.exp(-0.5 * ((pixel[:, None] - pixel[None, :]) / PSF_MATCH_PIXELS) ** 2)
+    return np.asarray(kernel / kernel.sum(axis=1, keepdims=True))
+
+
+def _nisp_coordinate() -> Float64:
+    """Position of every VIS pixel of the cutout in NISP pixels, (200,)."""
+    scale = NISP_PIXEL_SCALE_ARCSEC / VIS_PIXEL_SCALE_ARCSEC
+    centred = np.arange(VIS_CUTOUT_PIXELS) - (VIS_CUTOUT_PIXELS - 1) / 2
+    return np.asarray(centred / scale + (NISP_CUTOUT_PIXELS - 1) / 2)
+
+
+def _nearest_nisp_pixel() -> NDArray[np.intp]:
+    return np.asarray(np.clip(np.rint(_nisp_coordinate()), 0, NISP_CUTOUT_PIXELS - 1), dtype=np.intp)
+
+
+@cache
+def _upsampling_matrix() -> Float64:
+    coordinate = _nisp_coordinate()
+    first = np.floor(coordinate).astype(int) - 1
+    matrix = np.zeros((VIS_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS))
+    for tap in range(4):
+        distance = np.abs(coordinate - (first + tap))
+        near = 1.5 * distance**3 - 2.5 * distance**2 + 1.0
+        far = -0.5 * distance**3 + 2.5 * distance**2 - 4.0 * distance + 2.0
+        weight = np.where(distance <= 1.0, near, np.where(distance < 2.0, far, 0.0))
+        np.add.at(matrix, (np.arange(VIS_CUTOUT_PIXELS), np.clip(first + tap, 0, NISP_CUTOUT_PIXELS - 1)), weight)
+    return matrix

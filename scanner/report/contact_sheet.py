@@ -1,0 +1,114 @@
+"""The contact sheet of a run: one self-contained web page with every candidate, best first.
+
+In: the ranked candidate table, the candidates' cutouts in the same order, the facts of the run. Out: one HTML file that needs
+no network and no other file (pictures, style and script are inside; a content security policy forbids the rest), about 25 kB
+a candidate. The same input gives the same bytes. Refused: rows and cutouts that do not belong together (ValueError), a place
+that cannot be written (OutputError).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from scanner.errors import OutputError
+from scanner.records import MEMBERS, CutoutBatch
+from scanner.report import colour, picture
+from scanner.report.card import FLAG_WORDS, Card, card
+from scanner.report.summary import RunSummary
+
+#: Grade A and B lenses per square degree that Euclid's own search of Q1 found (497 in 63.1 deg2: Euclid Collaboration,
+#: Walmsley et al. 2025): what a list of candidates from the same sky could hold at most, today.
+KNOWN_LENSES_PER_DEG2 = 497 / 63.1
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The three pictures of one candidate as ``data:`` URIs."""
+
+    vis: str
+    colour: str
+    nisp: str
+
+
+def write(path: Path, candidates: pa.Table, cutouts: CutoutBatch | None, summary: RunSummary) -> None:
+    """Write the contact sheet.
+
+    Parameters
+    ----------
+    path
+        The HTML file to write or replace.
+    candidates
+        The rows to show, ranked, with the columns of :mod:`scanner.catalogue.columns`; may be fewer than
+        ``summary.n_candidates``, and none.
+    cutouts
+        The cutout of each row, in the same order; None where there are no rows.
+    summary
+        The facts of the run.
+
+    Raises
+    ------
+    ValueError
+        Rows and cutouts differ in number or in ``target_id``.
+    OutputError
+        The file cannot be written.
+    """
+    ids = np.asarray(candidates["target_id"].to_numpy(), dtype=np.int64)
+    of_cutouts = np.empty(0, dtype=np.int64) if cutouts is None else cutouts.targets.target_id
+    if not np.array_equal(ids, of_cutouts):
+        raise ValueError("the candidate table and the cutouts are not the same objects in the same order")
+    environment = Environment(
+        loader=PackageLoader("scanner.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    script = _asset("contact_sheet.js")
+    chunks = environment.get_template("contact_sheet.html.jinja").generate(
+        summary=summary,
+        n_shown=len(candidates),
+        cards=_cards(candidates, cutouts),
+        flag_words=tuple(FLAG_WORDS.values()),
+        members=MEMBERS,
+        expected_lenses=summary.area_deg2 * KNOWN_LENSES_PER_DEG2,
+        known_lenses_per_deg2=KNOWN_LENSES_PER_DEG2,
+        style=Markup(_asset("contact_sheet.css")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+    )
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="\n") as stream:
+            stream.writelines(chunks)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(
+            f"{path}: cannot write the contact sheet ({error.strerror}); check the folder and its free space."
+        ) from None
+
+
+def _cards(candidates: pa.Table, cutouts: CutoutBatch | None) -> Iterator[tuple[Card, Pictures]]:
+    """One candidate at a time, so that a page of thousands is never held in memory."""
+    if cutouts is None:
+        return
+    for index, row in enumerate(candidates.to_pylist()):
+        vis, nisp, sky, sigma = cutouts.vis[index], cutouts.nisp[index], cutouts.sky[index], cutouts.sigma[index]
+        yield (
+            card(row),
+            Pictures(
+                vis=picture.data_uri(colour.vis_image(vis, sky, sigma)),
+                colour=picture.data_uri(colour.colour_image(vis, nisp, sky, sigma)),
+                nisp=picture.data_uri(colour.nisp_image(nisp, sky, sigma), picture.NISP_QUALITIES),
+            ),
+        )
+
+
+def _asset(name: str) -> str:
+    return resources.files("scanner.report").joinpath("templates", name).read_text(encoding="utf-8")

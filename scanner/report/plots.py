@@ -1,0 +1,181 @@
+"""The two figures of a run: ``scores.png`` and ``tsne.png``.
+
+In: plain arrays. Out: PNG files of 8-bit pixels without date or software, so that the same input gives the same bytes with the
+same version of matplotlib, whatever the user's settings of it. Refused: a place that cannot be written (OutputError).
+
+Colours are from Okabe & Ito's set and cividis, which colour-blind readers tell apart and which keep their order in grey.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
+
+from scanner.errors import OutputError
+
+DPI = 150
+BINS = 50
+INK, QUIET, SCORED, CANDIDATE, THRESHOLD = "#16191d", "#59616b", "#a9b4c0", "#0072b2", "#d55e00"
+EMPTY_CELL = "#eceff2"
+_STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.edgecolor": QUIET,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "text.color": INK,
+    "legend.frameon": False,
+}
+
+
+def score_distribution(
+    path: Path,
+    grid_value: NDArray[Any],
+    calibrated: NDArray[Any],
+    is_candidate: NDArray[np.bool_],
+    *,
+    threshold: float,
+    beta: float,
+) -> None:
+    """Draw ``scores.png``: how many objects have which grid value and which calibrated probability.
+
+    Parameters
+    ----------
+    path
+        The PNG file.
+    grid_value, calibrated
+        (N,) scores in [0, 1] of all objects, NaN where one was not scored.
+    is_candidate
+        (N,) bool.
+    threshold, beta
+        The grid value from which an object is a candidate, and the beta of the F-beta that chose it.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    scored = np.isfinite(grid_value)
+    chosen = scored & is_candidate
+    with mpl.rc_context(_settings()):
+        figure = Figure(figsize=(9.0, 3.6), dpi=DPI, layout="constrained")
+        grid, probability = figure.subplots(1, 2, sharey=True)
+        _histogram(grid, grid_value[scored], grid_value[chosen])
+        _histogram(probability, calibrated[scored], calibrated[chosen])
+        grid.axvline(threshold, color=THRESHOLD, linewidth=1.5)
+        right = threshold <= 0.5
+        grid.annotate(
+            f"threshold {threshold:.3f}\n(F-beta, β = {beta:g})",
+            (threshold, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(6 if right else -6, -3),
+            textcoords="offset points",
+            ha="left" if right else "right",
+            va="top",
+            color=THRESHOLD,
+            path_effects=[withStroke(linewidth=3, foreground="white")],
+        )
+        share = f" ({100 * chosen.sum() / scored.sum():.2g}%)" if scored.any() else ""
+        grid.set_title(f"{scored.sum():,} scored objects, {chosen.sum():,} candidates{share}")
+        grid.set_xlabel("grid value: lens fraction of the cell")
+        grid.set_ylabel(f"objects per {1 / BINS:g}")
+        probability.set_title("Calibrated on the training mixture, not on the sky")
+        probability.set_xlabel("calibrated lens probability")
+        probability.legend(loc="upper center")
+        _save(figure, path)
+
+
+def embedding_map(
+    path: Path,
+    x_edges: NDArray[Any],
+    y_edges: NDArray[Any],
+    lens_fraction: NDArray[Any],
+    positions: NDArray[Any],
+    *,
+    threshold: float,
+) -> None:
+    """Draw ``tsne.png``: the lens fraction of the training set over the embedding, and where the candidates fell.
+
+    Parameters
+    ----------
+    path
+        The PNG file.
+    x_edges, y_edges
+        (nx + 1,) and (ny + 1,) cell edges.
+    lens_fraction
+        (nx, ny) lens fraction of each cell (first axis x), NaN where no training object fell.
+    positions
+        (N, 2) positions of the candidates; NaN rows are left out.
+    threshold
+        The grid value from which an object is a candidate, marked on the colour scale.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    places = np.asarray(positions, dtype=np.float64).reshape(-1, 2)
+    places = places[np.isfinite(places).all(axis=1)]
+    with mpl.rc_context(_settings()):
+        figure = Figure(figsize=(7.0, 5.8), dpi=DPI, layout="constrained")
+        axes = figure.subplots()
+        axes.set_facecolor(EMPTY_CELL)
+        mesh = axes.pcolormesh(x_edges, y_edges, np.ma.masked_invalid(lens_fraction).T, cmap="cividis", vmin=0.0, vmax=1.0)
+        axes.scatter(
+            places[:, 0],
+            places[:, 1],
+            s=34,
+            facecolors="none",
+            edgecolors=THRESHOLD,
+            linewidths=1.3,
+            label=f"{len(places):,} candidate{'' if len(places) == 1 else 's'}",
+            path_effects=[withStroke(linewidth=2.8, foreground="white")],
+        )
+        axes.set_aspect("equal")
+        axes.set_title("Lens fraction of the training set, and the candidates")
+        axes.set_xlabel("t-SNE first coordinate (no unit)")
+        axes.set_ylabel("t-SNE second coordinate (no unit)")
+        axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.1), borderaxespad=0.0, handletextpad=0.2)
+        scale = figure.colorbar(mesh, ax=axes, shrink=0.8, pad=0.02)
+        scale.set_label("lens fraction of the training objects in a cell (blank: no object)")
+        scale.ax.axhline(threshold, color=THRESHOLD, linewidth=2)
+        scale.outline.set_visible(False)
+        _save(figure, path)
+
+
+def _histogram(axes: Axes, scored: NDArray[Any], chosen: NDArray[Any]) -> None:
+    edges = np.linspace(0.0, 1.0, BINS + 1)
+    for values, colour, label in ((scored, SCORED, "all scored"), (chosen, CANDIDATE, "candidates")):
+        axes.stairs(np.histogram(values, edges)[0], edges, baseline=0.5, fill=True, color=colour, label=label)
+    axes.set_xlim(0.0, 1.0)
+    axes.set_yscale("log")
+    axes.set_ylim(0.5, max(10.0, 3.0 * np.histogram(scored, edges)[0].max(initial=1)))
+
+
+def _settings() -> Any:
+    """Matplotlib's own defaults with our style over them, so that a user's matplotlibrc changes nothing."""
+    return {key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith("backend")} | _STYLE
+
+
+def _save(figure: Figure, path: Path) -> None:
+    try:
+        with path.open("wb") as stream:
+            FigureCanvasAgg(figure)
+            figure.savefig(stream, format="png", metadata={"Software": None})
+    except OSError as error:
+        raise OutputError(f"{path}: cannot write the figure ({error.strerror}); free the place or name another.") from None
