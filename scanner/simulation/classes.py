@@ -19,9 +19,17 @@ from scanner.simulation.populations import System, scaled
 
 #: Share of each class among the non-lenses.
 NON_LENS_MIX: dict[str, float] = {
-    "elliptical": 0.19, "companion": 0.14, "tangential": 0.13, "near_lens": 0.10, "spiral": 0.17, "merger": 0.08,
-    "edge_on": 0.07, "ring": 0.06, "empty": 0.03, "star": 0.03,
-}  # fmt: skip
+    "elliptical": 0.19,
+    "companion": 0.14,
+    "tangential": 0.13,
+    "near_lens": 0.10,
+    "spiral": 0.17,
+    "merger": 0.08,
+    "edge_on": 0.07,
+    "ring": 0.06,
+    "empty": 0.03,
+    "star": 0.03,
+}
 LENS = "lens"
 CLASSES = (LENS, *NON_LENS_MIX)
 
@@ -75,9 +83,7 @@ def _elliptical(rng: Generator) -> LabelledObject:
 
 def _satellites(rng: Generator) -> list[Component]:
     """Neighbours that any massive galaxy has, lens or not."""
-    return [
-        part for _ in range(rng.poisson(0.35)) for part in _companion(rng, rng.uniform(0.8, 3.5), tangential=False)
-    ]
+    return [part for _ in range(rng.poisson(0.35)) for part in _companion(rng, rng.uniform(0.8, 3.5), tangential=False)]
 
 
 def _companion(rng: Generator, distance: float, tangential: bool) -> list[Component]:
@@ -90,10 +96,15 @@ def _companion(rng: Generator, distance: float, tangential: bool) -> list[Compon
     if tangential:
         q, angle = rng.uniform(0.15, 0.45), direction + math.pi / 2.0 + 0.25 * rng.standard_normal()
     galaxy = Component(
-        Kind.SERSIC, distance * math.cos(direction), distance * math.sin(direction), light,
+        Kind.SERSIC,
+        distance * math.cos(direction),
+        distance * math.sin(direction),
+        light,
         radius=float(np.clip(0.3 * math.exp(0.45 * rng.standard_normal()), 0.08, 0.9)),
-        index=rng.uniform(0.7, 2.2), q=q, angle=angle,
-    )  # fmt: skip
+        index=rng.uniform(0.7, 2.2),
+        q=q,
+        angle=angle,
+    )
     if rng.random() < 0.35:
         share = rng.uniform(0.2, 0.6)
         return [
@@ -123,9 +134,16 @@ def _tangential(rng: Generator) -> LabelledObject:
         shift, turn = rng.normal(0.0, 0.5 * radius, 2), rng.uniform(0.0, 2.0 * math.pi)
         galaxy.append(
             Component(
-                Kind.ANNULUS, float(shift[0]), float(shift[1]), light, radius=radius * rng.uniform(0.8, 2.0),
-                width=rng.uniform(0.06, 0.2), q=rng.uniform(0.7, 1.0), phase=turn, extent=rng.uniform(0.12, 0.45),
-            )  # fmt: skip
+                Kind.ANNULUS,
+                float(shift[0]),
+                float(shift[1]),
+                light,
+                radius=radius * rng.uniform(0.8, 2.0),
+                width=rng.uniform(0.06, 0.2),
+                q=rng.uniform(0.7, 1.0),
+                phase=turn,
+                extent=rng.uniform(0.12, 0.45),
+            )
         )
     else:
         start, step = rng.uniform(0.0, 2.0 * math.pi), rng.uniform(0.25, 0.6)
@@ -134,9 +152,15 @@ def _tangential(rng: Generator) -> LabelledObject:
             turn, distance = start + k * step * rng.uniform(0.7, 1.3), radius * rng.uniform(0.85, 1.2)
             galaxy.append(
                 Component(
-                    Kind.SERSIC, distance * math.cos(turn), distance * math.sin(turn), scaled(light, rng.uniform(0.4, 1.0)),
-                    radius=rng.uniform(0.06, 0.2), index=1.0, q=rng.uniform(0.5, 1.0), angle=rng.uniform(0.0, math.pi),
-                )  # fmt: skip
+                    Kind.SERSIC,
+                    distance * math.cos(turn),
+                    distance * math.sin(turn),
+                    scaled(light, rng.uniform(0.4, 1.0)),
+                    radius=rng.uniform(0.06, 0.2),
+                    index=1.0,
+                    q=rng.uniform(0.5, 1.0),
+                    angle=rng.uniform(0.0, math.pi),
+                )
             )
     return LabelledObject("tangential", galaxy + _satellites(rng))
 
@@ -153,22 +177,43 @@ def _spiral(rng: Generator) -> LabelledObject:
     q, angle = rng.uniform(0.3, 1.0), rng.uniform(0.0, math.pi)
     bulge_share, clump_share = rng.uniform(0.05, 0.4), rng.uniform(0.0, 0.2)
     disc = Component(
-        Kind.SPIRAL, 0.0, 0.0, scaled(disc_light, 1.0 - bulge_share - clump_share), radius=radius, q=q, angle=angle,
-        index=rng.uniform(0.7, 1.2), arms=int(rng.choice([1, 2, 2, 2, 3, 4])), contrast=rng.uniform(0.4, 2.5),
-        winding=float(rng.choice([-1.0, 1.0])) * rng.uniform(1.2, 4.5), phase=rng.uniform(0.0, 2.0 * math.pi),
-    )  # fmt: skip
+        Kind.SPIRAL,
+        0.0,
+        0.0,
+        scaled(disc_light, 1.0 - bulge_share - clump_share),
+        radius=radius,
+        q=q,
+        angle=angle,
+        index=rng.uniform(0.7, 1.2),
+        arms=int(rng.choice([1, 2, 2, 2, 3, 4])),
+        contrast=rng.uniform(0.4, 2.5),
+        winding=float(rng.choice([-1.0, 1.0])) * rng.uniform(1.2, 4.5),
+        phase=rng.uniform(0.0, 2.0 * math.pi),
+    )
     # The bulge is redder: same VIS share, more in the near infrared.
     redder = populations.galaxy_flux(rng, magnitude, redder=0.5)
     bulge = Component(
-        Kind.SERSIC, 0.0, 0.0, scaled(redder, bulge_share), radius=radius * rng.uniform(0.12, 0.3),
-        index=rng.uniform(1.0, 3.0), q=max(q, 0.6), angle=angle,
-    )  # fmt: skip
+        Kind.SERSIC,
+        0.0,
+        0.0,
+        scaled(redder, bulge_share),
+        radius=radius * rng.uniform(0.12, 0.3),
+        index=rng.uniform(1.0, 3.0),
+        q=max(q, 0.6),
+        angle=angle,
+    )
     parts = [disc, bulge]
     if rng.random() < 0.4:
         bar = Component(
-            Kind.SERSIC, 0.0, 0.0, scaled(redder, 0.6 * bulge_share), radius=radius * rng.uniform(0.3, 0.55), index=0.6,
-            q=rng.uniform(0.2, 0.4), angle=rng.uniform(0.0, math.pi),
-        )  # fmt: skip
+            Kind.SERSIC,
+            0.0,
+            0.0,
+            scaled(redder, 0.6 * bulge_share),
+            radius=radius * rng.uniform(0.3, 0.55),
+            index=0.6,
+            q=rng.uniform(0.2, 0.4),
+            angle=rng.uniform(0.0, math.pi),
+        )
         parts = [disc, replace(bulge, flux=scaled(bulge.flux, 0.4)), bar]
     count = int(rng.integers(0, 9))
     if count:
@@ -188,10 +233,16 @@ def _merger(rng: Generator) -> LabelledObject:
         light = populations.galaxy_flux(rng, magnitude + rng.uniform(1.2, 3.0))
         parts.append(
             Component(
-                Kind.ANNULUS, radius * math.cos(away), radius * math.sin(away), light, radius=radius * rng.uniform(0.8, 1.2),
-                width=rng.uniform(0.12, 0.45), q=rng.uniform(0.7, 1.0), phase=away + math.pi + rng.uniform(-0.8, 0.8),
+                Kind.ANNULUS,
+                radius * math.cos(away),
+                radius * math.sin(away),
+                light,
+                radius=radius * rng.uniform(0.8, 1.2),
+                width=rng.uniform(0.12, 0.45),
+                q=rng.uniform(0.7, 1.0),
+                phase=away + math.pi + rng.uniform(-0.8, 0.8),
                 extent=rng.uniform(0.2, 0.7),
-            )  # fmt: skip
+            )
         )
     if rng.random() < 0.5:
         disc = parts[0]
@@ -206,13 +257,25 @@ def _edge_on(rng: Generator) -> LabelledObject:
     radius = float(np.clip(1.1 * 10.0 ** (-0.1 * (magnitude - 21.0) + 0.15 * rng.standard_normal()), 0.5, 3.0))
     angle, share = rng.uniform(0.0, math.pi), rng.uniform(0.05, 0.35)
     disc = Component(
-        Kind.SERSIC, 0.0, 0.0, scaled(light, 1.0 - share), radius=radius, index=rng.uniform(0.8, 1.1),
-        q=rng.uniform(0.1, 0.25), angle=angle,
-    )  # fmt: skip
+        Kind.SERSIC,
+        0.0,
+        0.0,
+        scaled(light, 1.0 - share),
+        radius=radius,
+        index=rng.uniform(0.8, 1.1),
+        q=rng.uniform(0.1, 0.25),
+        angle=angle,
+    )
     bulge = Component(
-        Kind.SERSIC, 0.0, 0.0, scaled(light, share), radius=0.2 * radius, index=rng.uniform(1.0, 3.0),
-        q=rng.uniform(0.5, 0.9), angle=angle,
-    )  # fmt: skip
+        Kind.SERSIC,
+        0.0,
+        0.0,
+        scaled(light, share),
+        radius=0.2 * radius,
+        index=rng.uniform(1.0, 3.0),
+        q=rng.uniform(0.5, 0.9),
+        angle=angle,
+    )
     parts = [disc, bulge]
     if rng.random() < 0.35:  # dust lane: light taken away along the plane, most in VIS
         vis, y, j, h = disc.flux
@@ -230,16 +293,28 @@ def _ring(rng: Generator) -> LabelledObject:
     core = scaled(populations.galaxy_flux(rng, magnitude, redder=0.5), 1.0 - share)
     clump_share = rng.uniform(0.0, 0.5)
     ring = Component(
-        Kind.ANNULUS, 0.0, 0.0, scaled(ring_light, 1.0 - clump_share), radius=radius, width=radius * rng.uniform(0.08, 0.25),
-        q=q, angle=angle,
-    )  # fmt: skip
+        Kind.ANNULUS,
+        0.0,
+        0.0,
+        scaled(ring_light, 1.0 - clump_share),
+        radius=radius,
+        width=radius * rng.uniform(0.08, 0.25),
+        q=q,
+        angle=angle,
+    )
     parts = [
         ring,
         Component(
-            Kind.SERSIC, 0.0, 0.0, core, radius=radius * rng.uniform(0.25, 0.6), index=rng.uniform(1.0, 3.0),
-            q=rng.uniform(0.6, 1.0), angle=angle,
+            Kind.SERSIC,
+            0.0,
+            0.0,
+            core,
+            radius=radius * rng.uniform(0.25, 0.6),
+            index=rng.uniform(1.0, 3.0),
+            q=rng.uniform(0.6, 1.0),
+            angle=angle,
         ),
-    ]  # fmt: skip
+    ]
     c, s = math.cos(angle), math.sin(angle)
     count = int(rng.integers(1, 9))
     for weight in rng.dirichlet(np.full(count, 1.5)):
@@ -247,9 +322,14 @@ def _ring(rng: Generator) -> LabelledObject:
         along, across = r * math.cos(turn), q * r * math.sin(turn)
         parts.append(
             Component(
-                Kind.SERSIC, c * along - s * across, s * along + c * across, scaled(ring_light, clump_share * weight),
-                radius=rng.uniform(0.06, 0.2), index=1.0, q=rng.uniform(0.6, 1.0),
-            )  # fmt: skip
+                Kind.SERSIC,
+                c * along - s * across,
+                s * along + c * across,
+                scaled(ring_light, clump_share * weight),
+                radius=rng.uniform(0.06, 0.2),
+                index=1.0,
+                q=rng.uniform(0.6, 1.0),
+            )
         )
     return LabelledObject("ring", parts)
 

@@ -40,7 +40,7 @@ def comoving_distance_mpc(z: ArrayLike) -> Float64:
 
 
 def distance_modulus(z: ArrayLike) -> Float64:
-    """m - M without K-correction, mag."""
+    """M - M without K-correction, mag."""
     redshift = np.asarray(z, dtype=np.float64)
     return np.asarray(5.0 * np.log10((1.0 + redshift) * comoving_distance_mpc(redshift)) + 25.0, dtype=np.float64)
 

@@ -71,13 +71,15 @@ class Component:
         if lens is not None:
             c2, s2 = math.cos(2 * angle), math.sin(2 * angle)
             lens = Lens(
-                lens.theta_e, lens.q, lens.angle + angle,
-                c * lens.x - s * lens.y, s * lens.x + c * lens.y,
-                c2 * lens.gamma1 - s2 * lens.gamma2, s2 * lens.gamma1 + c2 * lens.gamma2,
-            )  # fmt: skip
-        return replace(
-            self, x=c * self.x - s * self.y, y=s * self.x + c * self.y, angle=self.angle + angle, lens=lens
-        )
+                lens.theta_e,
+                lens.q,
+                lens.angle + angle,
+                c * lens.x - s * lens.y,
+                s * lens.x + c * lens.y,
+                c2 * lens.gamma1 - s2 * lens.gamma2,
+                s2 * lens.gamma1 + c2 * lens.gamma2,
+            )
+        return replace(self, x=c * self.x - s * self.y, y=s * self.x + c * self.y, angle=self.angle + angle, lens=lens)
 
 
 def total_flux(components: Sequence[Component]) -> Flux:
@@ -145,11 +147,22 @@ def profiles(components: Sequence[Component], asarray: Callable[[Any], Any]) -> 
     """Gather components of one kind; ``asarray`` turns a nested list into the floating array to compute with."""
     rows = [
         (
-            norm(c), c.radius, c.index, sersic_b(c.index), c.q, c.angle, c.width, c.phase, 1.0 / c.extent,
-            float(c.arms), c.contrast, c.winding, float(np.i0(c.contrast)) if c.contrast else 1.0,
+            norm(c),
+            c.radius,
+            c.index,
+            sersic_b(c.index),
+            c.q,
+            c.angle,
+            c.width,
+            c.phase,
+            1.0 / c.extent,
+            float(c.arms),
+            c.contrast,
+            c.winding,
+            float(np.i0(c.contrast)) if c.contrast else 1.0,
         )
         for c in components
-    ]  # fmt: skip
+    ]
     return Profiles(components[0].kind, *(asarray([[[value]] for value in column]) for column in zip(*rows, strict=True)))
 
 

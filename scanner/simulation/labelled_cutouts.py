@@ -4,14 +4,7 @@ In: a preset, a seed and object numbers. Out: :class:`LabelledCutouts`, pixels a
 is the same, bit for bit, whatever batch or process draws it; presets never share objects, because the preset's name is
 part of every object's seed.
 
-The label is the paper's (Wilde et al. 2022, section 2): ``n_source_im > 0``, ``mag_eff > 1.6`` and ``n_pix_source > 20``. The
-paper leaves the quantities undefined; here
-
-- ``n_source_im``: images of the source's centre, 0 where there is only one (a source outside the caustics is not lensed),
-- ``mag_eff``: lensed over unlensed VIS flux of the extended source,
-- ``n_pix_source``: pixels of the noiseless, PSF-convolved arcs above 1σ of the VIS sky,
-- ``arc_snr``: flux of these pixels over √n times the scatter of VIS sky pixels (their correlation left out),
-- ``visible``: ``arc_snr > 25`` and ``n_pix_source > 100``.
+Labels: :mod:`scanner.simulation.labels`.
 """
 
 from __future__ import annotations
@@ -35,9 +28,9 @@ from scanner.records import (
     Float32,
     Record,
 )
-from scanner.simulation import classes, instrument, populations, scene
+from scanner.simulation import classes, instrument, noise, populations, scene
 from scanner.simulation.galaxies import Component, Kind, total_flux
-from scanner.simulation.lens import find_images
+from scanner.simulation.labels import NO_ARCS, ArcMeasurement, Label, label, measure_arcs
 from scanner.simulation.populations import System
 
 PresetName = Literal["train", "eval", "quick"]
@@ -45,10 +38,6 @@ PresetName = Literal["train", "eval", "quick"]
 #: 2" around the cutout: objects there reach in, and the periodic convolution wraps out there.
 MARGIN_PIXELS = 20
 CANVAS_PIXELS = VIS_CUTOUT_PIXELS + 2 * MARGIN_PIXELS
-MIN_MAGNIFICATION = 1.6
-MIN_ARC_PIXELS = 20
-VISIBLE_SNR = 25.0
-VISIBLE_PIXELS = 100
 
 
 class Preset(Record):
@@ -110,15 +99,6 @@ class LabelledCutouts:
 
 
 @dataclass(frozen=True)
-class ArcMeasurement:
-    """What the noiseless arcs of one system amount to; zeros where there are none."""
-
-    mag_eff: float = 0.0
-    n_pix_source: int = 0
-    arc_snr: float = 0.0
-
-
-@dataclass(frozen=True)
 class _Drawn:
     rng: Generator
     class_name: str
@@ -156,7 +136,7 @@ def draw(preset: Preset, seed: int, indices: Sequence[int]) -> LabelledCutouts:
     nisp = np.empty((len(drawn), len(NISP_BANDS), NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS), dtype=np.float32)
     truth = []
     for row, (item, index) in enumerate(zip(drawn, indices, strict=True)):
-        arc_vis, measurement = None, ArcMeasurement()
+        arc_vis, measurement = None, NO_ARCS
         transfers = [psf.transfer(CANVAS_PIXELS, CANVAS_PIXELS) for psf in item.psfs]
         if item.system is not None:
             sources = [c for c in item.components if c.lens is not None]
@@ -177,7 +157,7 @@ def _draw_one(preset: Preset, rng: Generator) -> _Drawn:
     largest = preset.jitter_arcsec if rng.random() < preset.centred_fraction else preset.offset_arcsec
     x, y = (float(value) for value in rng.uniform(-largest, largest, 2))
     light = [component.flux[0] for component in middle.components if component.lens is None]
-    magnitude = instrument.ZERO_POINT["VIS"] - 2.5 * math.log10(sum(light)) if light else math.nan
+    magnitude = instrument.magnitude(sum(light), "VIS") if light else math.nan
     half_side = 0.5 * CANVAS_PIXELS * VIS_PIXEL_SCALE_ARCSEC
     components = populations.moved(middle.components, x, y) + populations.draw_field(rng, half_side)
     if rng.random() < preset.bright_star_fraction:
@@ -191,20 +171,18 @@ def _draw_one(preset: Preset, rng: Generator) -> _Drawn:
     # Sky noise goes with the square root of the sky's level, which varies by ±20%.
     level = math.sqrt(rng.uniform(0.8, 1.2))
     return _Drawn(
-        rng=rng, class_name=class_name, components=components,
-        system=None if middle.system is None else middle.system.moved(x, y), x=x, y=y, magnitude=magnitude, roll=roll,
-        psfs=psfs, level=level, native=bool(rng.random() < preset.native_fraction),
-    )  # fmt: skip
-
-
-def measure_arcs(arcs: Float32, mag_eff: float) -> ArcMeasurement:
-    """Measure noiseless, PSF-convolved arcs in VIS, (ny, nx) float32 on 0.1" pixels."""
-    bright = arcs > instrument.SKY_SIGMA["VIS"]
-    count = int(bright.sum())
-    if not count:
-        return ArcMeasurement(mag_eff=mag_eff)
-    snr = float(arcs[bright].sum(dtype=np.float64)) / (instrument.SKY_SIGMA["VIS"] * math.sqrt(count))
-    return ArcMeasurement(mag_eff=mag_eff, n_pix_source=count, arc_snr=snr)
+        rng=rng,
+        class_name=class_name,
+        components=components,
+        system=None if middle.system is None else middle.system.moved(x, y),
+        x=x,
+        y=y,
+        magnitude=magnitude,
+        roll=roll,
+        psfs=psfs,
+        level=level,
+        native=bool(rng.random() < preset.native_fraction),
+    )
 
 
 def _observe(item: _Drawn, canvases: list[Float32], vis: Float32, nisp: Float32) -> None:
@@ -213,45 +191,50 @@ def _observe(item: _Drawn, canvases: list[Float32], vis: Float32, nisp: Float32)
         if component.kind is Kind.POINT:
             x = component.x / VIS_PIXEL_SCALE_ARCSEC + 0.5 * (CANVAS_PIXELS - 1)
             y = component.y / VIS_PIXEL_SCALE_ARCSEC + 0.5 * (CANVAS_PIXELS - 1)
-            magnitude = instrument.ZERO_POINT["VIS"] - 2.5 * math.log10(component.flux[0])
+            magnitude = instrument.magnitude(component.flux[0], "VIS")
             for channel, canvas in enumerate(canvases):
                 instrument.add_star(canvas, x, y, component.flux[channel], item.psfs[channel], magnitude, item.roll)
-    inside = slice(MARGIN_PIXELS, MARGIN_PIXELS + VIS_CUTOUT_PIXELS)
+    inside = slice(MARGIN_PIXELS - 1, MARGIN_PIXELS + VIS_CUTOUT_PIXELS + 1)
     image = np.minimum(canvases[0][inside, inside], instrument.SATURATION["VIS"])
-    vis[...] = image + instrument.vis_noise(item.rng, image, item.level)
-    first = (CANVAS_PIXELS - 3 * NISP_CUTOUT_PIXELS) // 2
-    inside = slice(first, first + 3 * NISP_CUTOUT_PIXELS)
+    white = item.rng.standard_normal(image.shape, dtype=np.float32)
+    vis[...] = image[1:-1, 1:-1] + noise.vis_noise(white, image, item.level)
+    fine = 3 * NISP_CUTOUT_PIXELS
+    first = (CANVAS_PIXELS - fine) // 2
+    inside = slice(first, first + fine)
     for channel, band in enumerate(NISP_BANDS):
-        binned = np.minimum(instrument.bin3(canvases[channel + 1][inside, inside]), instrument.SATURATION[band])
-        nisp[channel] = binned + instrument.nisp_noise(item.rng, binned, band, not item.native, item.level)
+        binned = np.minimum(noise.bin3(canvases[channel + 1][inside, inside]), instrument.SATURATION[band])
+        if item.native:
+            white = item.rng.standard_normal(binned.shape, dtype=np.float32)
+            nisp[channel] = binned + white * noise.native_rms(binned, band, item.level)
+        else:
+            # Positions of the 0.1" pixels on the 0.3" pixels they were resampled from: any phase, it differs per pointing.
+            rows, columns = (np.arange(fine) / 3.0 + phase for phase in item.rng.uniform(0.0, 1.0, 2))
+            white = item.rng.standard_normal((NISP_CUTOUT_PIXELS + 2, NISP_CUTOUT_PIXELS + 2), dtype=np.float32)
+            scatter = noise.bin3(noise.resampled(white, rows, columns))
+            nisp[channel] = binned + scatter * noise.rms(binned / 9.0, band, item.level)
 
 
 def _truth(index: int, item: _Drawn, arcs: ArcMeasurement) -> TruthRow:
     system = item.system
-    count, total, offset = 0, 0.0, math.nan
-    if system is not None:
-        images = find_images(system.source_x, system.source_y, system.lens)
-        count = int(images.count[0]) if images.count[0] > 1 else 0
-        total = float(np.nansum(np.abs(images.magnification)))
-        offset = math.hypot(system.source_x - system.lens.x, system.source_y - system.lens.y)
-    is_lens = count > 0 and arcs.mag_eff > MIN_MAGNIFICATION and arcs.n_pix_source > MIN_ARC_PIXELS
+    verdict = Label() if system is None else label(system, arcs)
+    nan = math.nan
     return TruthRow(
         target_id=index,
-        is_lens=is_lens,
-        visible=is_lens and arcs.arc_snr > VISIBLE_SNR and arcs.n_pix_source > VISIBLE_PIXELS,
+        is_lens=verdict.is_lens,
+        visible=verdict.visible,
         class_name=item.class_name,
         x_arcsec=item.x,
         y_arcsec=item.y,
-        theta_e_arcsec=math.nan if system is None else system.lens.theta_e,
-        z_lens=math.nan if system is None else system.z_lens,
-        z_source=math.nan if system is None else system.z_source,
-        sigma_v_kms=math.nan if system is None else system.sigma_v_kms,
-        source_magnitude_vis=math.nan if system is None else system.source_magnitude,
-        source_offset_arcsec=offset,
+        theta_e_arcsec=nan if system is None else system.lens.theta_e,
+        z_lens=nan if system is None else system.z_lens,
+        z_source=nan if system is None else system.z_source,
+        sigma_v_kms=nan if system is None else system.sigma_v_kms,
+        source_magnitude_vis=nan if system is None else system.source_magnitude,
+        source_offset_arcsec=nan if system is None else system.source_offset,
         red_source=system is not None and system.red_source,
-        magnification=total,
+        magnification=verdict.magnification,
         mag_eff=arcs.mag_eff,
-        n_source_im=count,
+        n_source_im=verdict.n_source_im,
         n_pix_source=arcs.n_pix_source,
         arc_snr=arcs.arc_snr,
         magnitude_vis=item.magnitude,

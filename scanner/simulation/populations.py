@@ -43,6 +43,11 @@ class System:
     source_y: float
     red_source: bool
 
+    @property
+    def source_offset(self) -> float:
+        """Angle between source and lens, arcsec."""
+        return math.hypot(self.source_x - self.lens.x, self.source_y - self.lens.y)
+
     def moved(self, dx: float, dy: float) -> System:
         """The same system elsewhere."""
         lens = replace(self.lens, x=self.lens.x + dx, y=self.lens.y + dy)
@@ -122,15 +127,22 @@ def draw_deflector(rng: Generator) -> tuple[list[Component], System]:
         components = [replace(bulge, flux=scaled(light, 1.0 - share), radius=0.8 * radius), disc]
     shear = rng.uniform(-0.05, 0.05, 2)
     lens = Lens(
-        theta_e, float(np.clip(q + 0.07 * rng.standard_normal(), 0.5, 0.98)), angle + 0.15 * rng.standard_normal(),
-        0.0, 0.0, float(shear[0]), float(shear[1]),
-    )  # fmt: skip
+        theta_e,
+        float(np.clip(q + 0.07 * rng.standard_normal(), 0.5, 0.98)),
+        angle + 0.15 * rng.standard_normal(),
+        0.0,
+        0.0,
+        float(shear[0]),
+        float(shear[1]),
+    )
     red = bool(rng.random() < RED_SOURCE_FRACTION)
     system = System(lens, z, z_far, speed, power_law_magnitude(rng, *SOURCE_MAGNITUDES), math.nan, math.nan, red)
     return components, system
 
 
-def draw_source(rng: Generator, system: System, offset: tuple[float, float], max_radius: float = 0.9) -> tuple[list[Component], System]:
+def draw_source(
+    rng: Generator, system: System, offset: tuple[float, float], max_radius: float = 0.9
+) -> tuple[list[Component], System]:
     """Put the system's source at a distance uniform over the annulus ``offset`` (units of θ_E) and draw its light.
 
     Half of the sources are one Sérsic profile, half a disc with one to five clumps.
@@ -142,9 +154,7 @@ def draw_source(rng: Generator, system: System, offset: tuple[float, float], max
     light = source_flux(rng, system.source_magnitude, system.red_source)
     radius = float(np.clip(0.28 * math.exp(0.6 * rng.standard_normal()), 0.05, max_radius))
     q, angle = rng.uniform(0.35, 1.0), rng.uniform(0.0, math.pi)
-    disc = Component(
-        Kind.SERSIC, x, y, light, radius=radius, index=rng.uniform(0.7, 2.2), q=q, angle=angle, lens=system.lens
-    )
+    disc = Component(Kind.SERSIC, x, y, light, radius=radius, index=rng.uniform(0.7, 2.2), q=q, angle=angle, lens=system.lens)
     components = [disc]
     if rng.random() < 0.5:
         clump_share = rng.uniform(0.15, 0.6)
@@ -166,10 +176,15 @@ def draw_clumps(rng: Generator, disc: Component, light: Flux, count: int) -> lis
         share = (vis * weight, y * weight * fade, j * weight * fade, h * weight * fade)
         clumps.append(
             Component(
-                Kind.SERSIC, disc.x + c * along - s * across, disc.y + s * along + c * across, share,
-                radius=float(np.clip(disc.radius * rng.uniform(0.1, 0.3), 0.04, 0.2)), index=1.0,
-                q=rng.uniform(0.6, 1.0), lens=disc.lens,
-            )  # fmt: skip
+                Kind.SERSIC,
+                disc.x + c * along - s * across,
+                disc.y + s * along + c * across,
+                share,
+                radius=float(np.clip(disc.radius * rng.uniform(0.1, 0.3), 0.04, 0.2)),
+                index=1.0,
+                q=rng.uniform(0.6, 1.0),
+                lens=disc.lens,
+            )
         )
     return clumps
 

@@ -204,15 +204,16 @@ def _lensed_light(stamps: list[_Stamp], raster: Raster, asarray: Callable[[Any],
         return asarray([[[value]] for value in values])
 
     zeros = column([0.0 for _ in lenses])
-    lens = Lens(
-        *(column([getattr(item, name) for item in lenses]) for name in ("theta_e", "q", "angle")),
-        zeros, zeros,
-        *(column([getattr(item, name) for item in lenses]) for name in ("gamma1", "gamma2")),
-    )  # fmt: skip
+    theta_e, q, angle, gamma1, gamma2 = (
+        column([getattr(item, name) for item in lenses]) for name in ("theta_e", "q", "angle", "gamma1", "gamma2")
+    )
+    lens = Lens(theta_e=theta_e, q=q, angle=angle, x=zeros, y=zeros, gamma1=gamma1, gamma2=gamma2)
     alpha_x, alpha_y = deflection(x, y, lens)
     source_x = column([stamp.component.x - item.x for stamp, item in zip(stamps, lenses, strict=True)])
     source_y = column([stamp.component.y - item.y for stamp, item in zip(stamps, lenses, strict=True)])
-    light = surface_brightness(x - alpha_x - source_x, y - alpha_y - source_y, shape, softening=0.2 * raster.scale / _ARC_SAMPLES)
+    light = surface_brightness(
+        x - alpha_x - source_x, y - alpha_y - source_y, shape, softening=0.2 * raster.scale / _ARC_SAMPLES
+    )
     return _bin(light, _ARC_SAMPLES) * raster.scale**2
 
 
