@@ -231,7 +231,7 @@ def _flags(measured: quality.Quality, outside: Int64, saturated: NDArray[np.bool
     sizes = np.array([VIS_CUTOUT_PIXELS**2] + [NISP_CUTOUT_PIXELS**2] * len(NISP_BANDS))
     bad = np.rint(measured.bad_fraction * sizes).astype(np.int64)
     flags = np.zeros(len(outside), dtype=np.uint32)
-    flags[(outside > 0).any(axis=1)] |= Flag.OUTSIDE_MOSAIC
-    flags[(bad > outside).any(axis=1)] |= Flag.MASKED_PIXELS
-    flags[saturated] |= Flag.SATURATED
+    flags[(outside > 0).any(axis=1)] |= np.uint32(Flag.OUTSIDE_MOSAIC)
+    flags[(bad > outside).any(axis=1)] |= np.uint32(Flag.MASKED_PIXELS)
+    flags[saturated] |= np.uint32(Flag.SATURATED)
     return flags
