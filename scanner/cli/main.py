@@ -86,7 +86,8 @@ def main(arguments: list[str] | None = None) -> None:
         code = OutputError.exit_code if full else EXIT_INTERNAL
         _fail(f"{error.filename or 'output'}: {error.strerror or error}.", code, debug)
     except Exception as error:
-        _fail(f"internal error: {type(error).__name__}: {error} (run again with --debug, and report it)", EXIT_INTERNAL, debug)
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        _fail(f"internal error: {reason} (run again with --debug, and report it)", EXIT_INTERNAL, debug)
     sys.exit(code if isinstance(code, int) else 0)
 
 

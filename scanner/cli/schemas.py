@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from scanner.config import RunConfig
-from scanner.cutouts.store import StoreAttributes
+from scanner.cutouts.layout import StoreAttributes
 from scanner.ensemble.bundle import BundleManifest
 from scanner.records import CommitRecord, FailedTile, Record, Tile
 from scanner.simulation.dataset import DatasetRecord

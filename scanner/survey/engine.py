@@ -53,7 +53,7 @@ def scan_tiles(
         client.subscribe_topic(PROGRESS_TOPIC, lambda event: on_progress(TileProgress.model_validate_json(event[1])))
         n_workers = max(len(client.scheduler_info(n_workers=-1)["workers"]), 1)
         first = [_submit(client, job) for job in islice(pending, TILES_IN_FLIGHT * n_workers)]
-        running = as_completed(first, raise_errors=False)
+        running = as_completed(first, loop=client.loop, raise_errors=False)
         for future in running:
             yield _outcome(future)
             future.release()

@@ -7,17 +7,21 @@ order of their ids, so the bytes do not depend on how the run went.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scanner.catalogue import columns, deduplicate, export, rank, write
 from scanner.ensemble.bundle import Bundle
 from scanner.records import FailedTile, Tile
+from scanner.report import contact_sheet, plots
+from scanner.report.summary import RunSummary
+from scanner.survey.candidate_cutouts import candidate_cutouts
 from scanner.survey.ledger import PARTIAL_PREFIX, RunFolder, RunRecord
 
 RESULTS = (
@@ -63,7 +67,7 @@ def finish(
     tables = [pq.read_table(folder.tile(tile_id) / "scores.parquet") for tile_id in sorted(commits)]
     scored = pa.concat_tables(tables) if tables else columns.empty_table()
     unique = rank.rank(deduplicate.deduplicate(scored, record.config.catalogue.duplicate_radius_arcsec))
-    candidates = unique.filter(pc.field("is_candidate")).slice(0, record.config.catalogue.max_candidates)
+    candidates = rank.candidates(unique, record.config.catalogue.max_candidates)
     report = RunReport(
         n_tiles=len(tiles) + sum(failure.tile_id not in {tile.tile_id for tile in tiles} for failure in failed),
         failed=tuple(sorted(failed, key=lambda failure: failure.tile_id)),
@@ -93,3 +97,66 @@ def _replace(new: Path, old: Path) -> None:
         shutil.rmtree(old)
     if new.exists():
         new.replace(old)
+
+
+def _provenance(record: RunRecord) -> export.Provenance:
+    return export.Provenance(
+        software=f"scanner {record.scanner_version}",
+        config_fingerprint=record.config_fingerprint,
+        bundle=f"{record.bundle_name} {record.bundle_version}",
+        bundle_fingerprint=record.bundle_fingerprint,
+    )
+
+
+def _draw(
+    staging: Path,
+    folder: RunFolder,
+    record: RunRecord,
+    bundle: Bundle,
+    tiles: tuple[Tile, ...],
+    report: RunReport,
+    unique: pa.Table,
+) -> None:
+    config = record.config
+    beta = config.scoring.beta or bundle.default_beta or 0.03
+    threshold = bundle.threshold(config.scoring.beta)
+    shown = report.candidates.slice(0, config.catalogue.sheet_candidates)
+    scratch = Path(config.engine.scratch) if config.engine.scratch else None
+    contact_sheet.write(
+        staging / "candidates.html",
+        shown,
+        candidate_cutouts(shown, folder, tiles, config.cutouts, scratch),
+        RunSummary(
+            title=Path(record.tile_list).name,
+            n_tiles=report.n_tiles,
+            n_failed=len(report.failed),
+            n_targets=report.n_targets,
+            n_scored=report.n_scored,
+            n_candidates=len(report.candidates),
+            area_deg2=report.sky_area_deg2,
+            bundle_name=record.bundle_name,
+            bundle_version=record.bundle_version,
+            threshold=threshold,
+            beta=beta,
+            scanner_version=record.scanner_version,
+            command=f"scanner run {shlex.quote(record.tile_list)}",
+            failed_tiles=report.failed,
+        ),
+    )
+    plots.score_distribution(
+        staging / "scores.png",
+        unique["grid_value"].to_numpy(),
+        unique["p_calibrated"].to_numpy(),
+        unique["is_candidate"].to_numpy(),
+        threshold=threshold,
+        beta=beta,
+    )
+    if bundle.grid is not None:
+        plots.embedding_map(
+            staging / "tsne.png",
+            bundle.grid.x_edges,
+            bundle.grid.y_edges,
+            bundle.grid.lens_fraction,
+            np.stack([report.candidates["tsne_x"].to_numpy(), report.candidates["tsne_y"].to_numpy()], axis=1),
+            threshold=threshold,
+        )

@@ -1,0 +1,73 @@
+import subprocess
+import sys
+
+import pytest
+
+from scanner import __version__
+from scanner.cli.main import VERBS, main
+
+
+def outcome(capsys, *words):
+    with pytest.raises(SystemExit) as caught:
+        main(list(words))
+    captured = capsys.readouterr()
+    return caught.value.code, captured.out, captured.err
+
+
+def test_help_lists_every_verb_and_imports_nothing_heavy():
+    program = (
+        "import sys\nfrom scanner.cli.main import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "heavy = {'numpy', 'astropy', 'dask', 'pydantic', 'rich', 'torch', 'zarr'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for verb in VERBS:
+        assert f"\n  {verb} " in done.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(capsys, verb):
+    code, out, _ = outcome(capsys, verb, "--help")
+    assert code == 0
+    assert f"scanner {verb}" in out
+
+
+def test_version(capsys):
+    assert outcome(capsys, "--version")[1] == f"scanner, version {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("fly",), "fly"),
+        (("run",), "TILE_LIST"),
+        (("run", "x.txt", "--workers", "many"), "many"),
+        (("run", "x.txt", "--speed", "9"), "--speed"),
+        (("run", "x.txt", "--keep", "most"), "cutouts.keep"),
+        (("run", "x.txt", "--workers", "0"), "engine.workers"),
+        (("run", "x.txt", "--max-bad-fraction", "2"), "cutouts.max_bad_fraction"),
+    ],
+)
+def test_misuse_is_one_line_and_exit_64(capsys, words, named):
+    code, _, err = outcome(capsys, *words)
+    assert code == 64
+    assert named in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+
+
+def test_debug_shows_where(capsys):
+    code, _, err = outcome(capsys, "run", "x.txt", "--keep", "most", "--debug")
+    assert code == 64
+    assert "Traceback" in err
+
+
+def test_the_scan_path_imports_no_training_library():
+    program = (
+        "import sys\nimport scanner.cli.run, scanner.cli.simulate\n"
+        "heavy = {'torch', 'onnx', 'openTSNE', 'skimage'} & set(sys.modules)\nassert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
