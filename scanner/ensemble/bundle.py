@@ -61,6 +61,11 @@ class Bundle:
         """The calibrated combination of the seven log-odds."""
         return self.manifest.calibration
 
+    @property
+    def default_beta(self) -> float | None:
+        """β of the threshold that decides where none is asked for; None: no labelled set was at hand, so no F-beta chose it."""
+        return self.manifest.thresholds[0].beta if self.manifest.thresholds else None
+
     def threshold(self, beta: float | None = None) -> float:
         """Threshold on the score that decides (``manifest.decides_on``).
 
