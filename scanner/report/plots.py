@@ -9,7 +9,7 @@ Colours are from Okabe & Ito's set and cividis, which colour-blind readers tell 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -50,7 +50,8 @@ def score_distribution(
     is_candidate: NDArray[np.bool_],
     *,
     threshold: float,
-    beta: float,
+    beta: float | None,
+    decides_on: Literal["grid", "calibrated"] = "grid",
 ) -> None:
     """Draw ``scores.png``: how many objects have which grid value and which calibrated probability.
 
@@ -62,41 +63,31 @@ def score_distribution(
         (N,) scores in [0, 1] of all objects, NaN where one was not scored.
     is_candidate
         (N,) bool.
-    threshold, beta
-        The grid value from which an object is a candidate, and the beta of the F-beta that chose it.
+    threshold, beta, decides_on
+        The score from which an object is a candidate, the beta of the F-beta that chose it (None: no F-beta did), and which
+        score that is. With ``"calibrated"`` there is no grid, and no panel for it.
 
     Raises
     ------
     OutputError
         The file cannot be written.
     """
-    scored = np.isfinite(grid_value)
+    scored = np.isfinite(calibrated)
     chosen = scored & is_candidate
+    has_grid = decides_on == "grid"
     with mpl.rc_context(_settings()):
-        figure = Figure(figsize=(9.0, 3.6), dpi=DPI, layout="constrained")
-        grid, probability = figure.subplots(1, 2, sharey=True)
-        _histogram(grid, grid_value[scored], grid_value[chosen])
-        _histogram(probability, calibrated[scored], calibrated[chosen])
-        grid.axvline(threshold, color=THRESHOLD, linewidth=1.5)
-        right = threshold <= 0.5
-        grid.annotate(
-            f"threshold {threshold:.3f}\n(F-beta, β = {beta:g})",
-            (threshold, 1.0),
-            xycoords=("data", "axes fraction"),
-            xytext=(6 if right else -6, -3),
-            textcoords="offset points",
-            ha="left" if right else "right",
-            va="top",
-            color=THRESHOLD,
-            path_effects=[withStroke(linewidth=3, foreground="white")],
-        )
+        figure = Figure(figsize=(9.0 if has_grid else 5.0, 3.6), dpi=DPI, layout="constrained")
+        panels = figure.subplots(1, 1 + has_grid, sharey=True, squeeze=False)[0]
         share = f" ({100 * chosen.sum() / scored.sum():.2g}%)" if scored.any() else ""
-        grid.set_title(f"{scored.sum():,} scored objects, {chosen.sum():,} candidates{share}")
-        grid.set_xlabel("grid value: lens fraction of the cell")
-        grid.set_ylabel(f"objects per {1 / BINS:g}")
-        probability.set_title("Calibrated on the training mixture, not on the sky")
-        probability.set_xlabel("calibrated lens probability")
-        probability.legend(loc="upper center")
+        panels[0].set_title(f"{scored.sum():,} scored objects, {chosen.sum():,} candidates{share}")
+        panels[0].set_ylabel(f"objects per {1 / BINS:g}")
+        if has_grid:
+            _histogram(panels[0], grid_value[scored], grid_value[chosen])
+            panels[0].set_xlabel("grid value: lens fraction of the cell")
+        _histogram(panels[-1], calibrated[scored], calibrated[chosen])
+        panels[-1].set_xlabel("calibrated lens probability (of the training mixture)")
+        panels[-1].legend(loc="upper right" if has_grid else "center")
+        _mark_threshold(panels[0], threshold, beta)
         _save(figure, path)
 
 
@@ -156,6 +147,22 @@ def embedding_map(
         scale.ax.axhline(threshold, color=THRESHOLD, linewidth=2)
         scale.outline.set_visible(False)
         _save(figure, path)
+
+
+def _mark_threshold(axes: Axes, threshold: float, beta: float | None) -> None:
+    axes.axvline(threshold, color=THRESHOLD, linewidth=1.5)
+    right = threshold <= 0.5
+    axes.annotate(
+        f"threshold {threshold:.3f}" + ("" if beta is None else f"\n(F-beta, β = {beta:g})"),
+        (threshold, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(6 if right else -6, -3),
+        textcoords="offset points",
+        ha="left" if right else "right",
+        va="top",
+        color=THRESHOLD,
+        path_effects=[withStroke(linewidth=3, foreground="white")],
+    )
 
 
 def _histogram(axes: Axes, scored: NDArray[Any], chosen: NDArray[Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from scanner.records import FailedTile, Record
 
 
@@ -9,8 +11,10 @@ class RunSummary(Record):
     """One run in numbers.
 
     ``n_targets`` objects were listed in the ``n_tiles - n_failed`` tiles that worked, ``n_scored`` of them could be scored and
-    ``n_candidates`` reached the ``threshold`` on the grid value, which is the best F-beta on the training set at ``beta``.
-    ``area_deg2`` is the sky area of the tiles that worked; overlaps count twice.
+    ``n_candidates`` reached the ``threshold`` on the score that ``decides_on`` names: the grid value, or the calibrated
+    probability where the bundle has no grid. ``beta`` is that of the F-beta which chose the threshold; None where the bundle
+    was made without labelled objects and none did. ``area_deg2`` is the sky area of the tiles that worked; overlaps count
+    twice.
     """
 
     title: str
@@ -23,7 +27,8 @@ class RunSummary(Record):
     bundle_name: str
     bundle_version: str
     threshold: float
-    beta: float
+    beta: float | None
     scanner_version: str
     command: str
+    decides_on: Literal["grid", "calibrated"] = "grid"
     failed_tiles: tuple[FailedTile, ...] = ()

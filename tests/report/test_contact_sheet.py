@@ -213,6 +213,17 @@ def test_no_candidates_says_what_to_do(tmp_path: Path, replaced: dict[str, objec
     assert page.of("article") == page.of("script") == []
 
 
+def test_a_bundle_without_a_grid_is_shown_without_one(tmp_path: Path) -> None:
+    batch = make_batch(2)
+    rows = make_candidates(batch, grid_value=np.full(2, np.nan, np.float32), cell_count=np.zeros(2, np.int64))
+    write(tmp_path / "c.html", rows, batch, make_summary(decides_on="calibrated", beta=None, threshold=0.5))
+    page = Page((tmp_path / "c.html").read_text())
+    assert "whose calibrated probability reaches 0.500 , the default (no labelled objects chose it)" in page.prose
+    assert "grid" not in page.prose
+    assert "training objects" not in page.prose
+    assert [mark["style"] for mark in page.of("b")] == ["left:50.0%"] * 2
+
+
 def test_rows_and_cutouts_must_be_the_same_objects(tmp_path: Path) -> None:
     batch = make_batch(3)
     rows = make_candidates(batch)

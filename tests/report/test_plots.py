@@ -52,6 +52,18 @@ def test_candidates_stand_right_of_the_threshold_only(tmp_path: Path) -> None:
     assert near(image, plots.SCORED)[:, left : (left + right) // 2 - 10].any()
 
 
+def test_without_a_grid_the_calibrated_probability_carries_the_threshold(tmp_path: Path) -> None:
+    calibrated = np.linspace(0.001, 0.999, 500)
+    nothing = np.full(500, np.nan)
+    plots.score_distribution(
+        tmp_path / "s.png", nothing, calibrated, calibrated > 0.9, threshold=0.9, beta=None, decides_on="calibrated"
+    )
+    image = pixels(tmp_path / "s.png")
+    bars = np.flatnonzero((near(image, plots.SCORED) | near(image, plots.CANDIDATE)).sum(axis=0) > 20)
+    line = np.flatnonzero(near(image, plots.THRESHOLD).sum(axis=0) > 0.6 * image.shape[0])
+    assert (line.mean() - bars.min()) / (bars.max() + 1 - bars.min()) == pytest.approx(0.9, abs=0.01)
+
+
 def test_no_objects_at_all_still_make_a_figure(tmp_path: Path) -> None:
     nothing = np.empty(0)
     plots.score_distribution(tmp_path / "scores.png", nothing, nothing, nothing.astype(bool), threshold=0.6, beta=1.0)

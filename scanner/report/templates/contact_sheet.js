@@ -30,7 +30,7 @@
     const key = tool("sort").value;
     const sign = tool("sort").selectedOptions[0].hasAttribute("data-down") ? -1 : 1;
     const value = (card) => {
-      const v = number(card.dataset[key.replace(/-(\w)/g, (_, c) => c.toUpperCase())] ?? card.getAttribute("data-" + key));
+      const v = number(card.getAttribute("data-" + key));
       return Number.isNaN(v) ? Infinity : sign * v;
     };
     const keyed = cards.map((card) => [value(card), Number(card.dataset.rank), card]);
