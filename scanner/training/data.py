@@ -1,7 +1,7 @@
 """A labelled dataset as training and evaluation see it: cutouts in row order, the truth beside them, and the split.
 
 In: a folder with ``cutouts.zarr`` (the cutout store), ``truth.parquet`` (one row per cutout) and ``dataset.json``, as written
-by ``scanner simulate cutouts``. Out: :class:`Dataset`, :class:`Truth`, :class:`Split`. Refused: a missing file, a truth table
+by ``scanner simulate dataset``. Out: :class:`Dataset`, :class:`Truth`, :class:`Split`. Refused: a missing file, a truth table
 without the columns that are needed or of another length or order than the store, a dataset of one class only.
 """
 
@@ -24,6 +24,8 @@ from scanner.records import CutoutBatch, Float32, Int64
 
 CUTOUTS, TRUTH, DESCRIPTION = "cutouts.zarr", "truth.parquet", "dataset.json"
 COLUMNS = ("target_id", "is_lens", "class_name", "arc_snr", "visible", "x_arcsec", "y_arcsec")
+#: Every member is trained on the same rows, whatever its seed: one set of calibration objects is left to the ensemble.
+SPLIT_SEED = 0
 #: Shares of the rows that go to training and validation; calibration gets the rest.
 TRAIN_SHARE, VALIDATION_SHARE = 0.84, 0.06
 #: Non-lenses that a network must tell from lenses by the arcs alone: an elliptical with something beside it, by class name.
@@ -100,7 +102,7 @@ class Dataset:
         for part in (CUTOUTS, TRUTH, DESCRIPTION):
             if not (self.path / part).exists():
                 raise InputMissingError(
-                    f"{self.path}: not a dataset, {part} is missing; make one with 'scanner simulate cutouts'."
+                    f"{self.path}: not a dataset, {part} is missing; make one with 'scanner simulate dataset'."
                 )
         self.store = CutoutStore(self.path / CUTOUTS)
         self.truth = read_truth(self.path / TRUTH)

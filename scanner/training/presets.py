@@ -60,12 +60,12 @@ QUICK = Preset(
     weight_decay=1e-2,
     min_arc_snr=25.0,
     stages_200=(
-        Stage(name="crop", cropped=True, passes=14, batch=64, learning_rate=3e-3, jitter=4),
-        Stage(name="full", cropped=False, passes=2, batch=64, learning_rate=1e-3, frozen=2, validations=4),
+        Stage(name="crop", cropped=True, passes=12, batch=64, learning_rate=3e-3, jitter=4),
+        Stage(name="full", cropped=False, passes=1.2, batch=64, learning_rate=1e-3, frozen=2, validations=4),
     ),
     stages_66=(
         Stage(name="crop", cropped=True, passes=24, batch=64, learning_rate=3e-3, jitter=2),
-        Stage(name="full", cropped=False, passes=3, batch=64, learning_rate=1e-3, frozen=4, validations=4),
+        Stage(name="full", cropped=False, passes=2, batch=64, learning_rate=1e-3, frozen=4, validations=4),
     ),
 )
 

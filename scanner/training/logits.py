@@ -1,0 +1,44 @@
+"""Log-odds of a bundle's members for rows of a dataset.
+
+In: an open session, a dataset, row numbers. Out: (n, 7) float32 in the order of the rows. Refused: what the store refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from scanner.ensemble.session import EnsembleSession
+from scanner.records import MEMBERS, Float32, Int64
+from scanner.training.data import Dataset
+
+BATCH = 128
+
+
+def dataset_logits(
+    session: EnsembleSession, dataset: Dataset, rows: Int64, report: Callable[[int], None] = lambda n: None
+) -> Float32:
+    """Score rows of a dataset.
+
+    Parameters
+    ----------
+    session
+        See :func:`scanner.ensemble.session.open_session`.
+    dataset, rows
+        What to score, (n,) row numbers.
+    report
+        Called with the number of objects after every batch.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n, 7) float32 lens log-odds, in the order of :data:`~scanner.records.MEMBERS`.
+    """
+    logits = np.empty((len(rows), len(MEMBERS)), dtype=np.float32)
+    start = 0
+    for batch, vis, nisp in dataset.batches(rows, BATCH):
+        logits[start : start + len(batch)] = session.logits(vis, nisp, batch.sky, batch.sigma)
+        start += len(batch)
+        report(len(batch))
+    return logits

@@ -1,0 +1,76 @@
+"""The seven finished runs that a bundle is made of.
+
+In: a folder with one folder per member. Out: :class:`Ensemble`. Refused: a member that is missing, or was trained on other
+data or with another preprocessing than the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from scanner.ensemble.preprocessing import Preprocessing
+from scanner.errors import ContentError
+from scanner.records import MEMBERS, MemberName
+from scanner.training.checkpoint import FitRecord, read_member
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Seven trained members, and what their runs say of themselves."""
+
+    networks: dict[MemberName, nn.Sequential]
+    records: dict[MemberName, FitRecord]
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What all of them were trained with."""
+        return self.records[MEMBERS[0]].plan.preset.preprocessing
+
+    @property
+    def sources(self) -> Mapping[MemberName, str]:
+        """One line per member on how it came to be."""
+        lines = {}
+        for member, record in self.records.items():
+            plan = record.plan
+            lines[member] = (
+                f"preset {plan.preset.name}, seed {plan.seed}, {record.passes:.1f} passes over {plan.n_train} cutouts"
+            )
+        return lines
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 over the records of all runs, which name the data, the presets and the seeds."""
+        digest = hashlib.sha256()
+        for member in MEMBERS:
+            digest.update(self.records[member].plan.model_dump_json().encode())
+        return digest.hexdigest()
+
+
+def read_ensemble(folder: Path, dataset_sha256: str) -> Ensemble:
+    """Read the seven runs in ``folder``, one folder each, named like the members.
+
+    Raises
+    ------
+    InputMissingError
+        A member has no finished run.
+    ContentError
+        The runs differ in preprocessing, or were made on other data.
+    """
+    networks, records = {}, {}
+    for member in MEMBERS:
+        networks[member], records[member] = read_member(folder / member)
+        plan = records[member].plan
+        if plan.member != member:
+            raise ContentError(f"{folder / member}: holds {plan.member}, not {member}; train it again.")
+        if plan.dataset_sha256 != dataset_sha256:
+            raise ContentError(
+                f"{folder / member}: was trained on another dataset; give that one as --data, or train it again."
+            )
+    if len({record.plan.preset.preprocessing for record in records.values()}) > 1:
+        raise ContentError(f"{folder}: its members were trained with different preprocessing; train them with one preset.")
+    return Ensemble(networks, records)
