@@ -1,0 +1,172 @@
+"""The objects of a tile that are worth a look: from its catalogue, from detection on its VIS mosaic, or a grid.
+
+In: a tile, its VIS mosaic and :class:`~scanner.config.TargetsConfig`. Out: a :class:`TargetSelection`: the targets, and how
+many were passed over and why. Refused: ``source = "catalogue"`` where the tile has none, and what the catalogue's reader
+refuses.
+
+- Objects outside the mosaic (their pixel, not their cutout) and rows without a position count as ``n_outside``.
+- ``magnitude_limit`` and ``min_area_pixels`` apply to catalogue and detection. An object whose magnitude or area is not
+  known while the limit is set is passed over; a catalogue without such a column is not cut by it, and a note says so. A
+  grid is not cut.
+- ``target_id`` is the catalogue's whole-number id, else the order-29 HEALPix index of the position (cells of 0.4 mas). Of
+  several objects with one id the brightest stays, then the first by right ascension and declination; the others count as
+  rejected.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.wcs.utils import pixel_to_skycoord, skycoord_to_pixel
+
+from scanner.config import TargetsConfig
+from scanner.errors import TileError
+from scanner.records import Float64, Int64, Targets, Tile
+from scanner.sky import source_catalogue
+from scanner.sky.detection import SMALLEST_AREA_PIXELS, detect
+from scanner.sky.mosaic import Mosaic
+from scanner.sky.target_grid import grid_positions
+from scanner.sphere import chord, healpix_29, unit_vectors
+
+
+@dataclass(frozen=True)
+class TargetSelection:
+    """Which objects of a tile are looked at.
+
+    ``n_seen = len(targets) + n_outside + n_rejected``. ``source``: ``catalogue``, ``detection`` or ``grid``. ``notes``:
+    cuts that could not be made, ids that had to be made.
+    """
+
+    targets: Targets
+    n_seen: int
+    n_outside: int
+    n_rejected: int
+    source: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Objects before the cuts: positions in both systems; what a source does not know is None."""
+
+    ra: Float64
+    dec: Float64
+    x: Float64
+    y: Float64
+    target_id: Int64 | None
+    magnitude: Float64 | None
+    area: Float64 | None
+
+
+def list_targets(tile: Tile, vis: Mosaic, config: TargetsConfig) -> TargetSelection:
+    """List the targets of a tile.
+
+    Parameters
+    ----------
+    tile
+        Names the catalogue, where there is one.
+    vis
+        Its VIS mosaic; read only by detection, in strips.
+    config
+        Source and limits.
+
+    Raises
+    ------
+    TileError
+        There is no catalogue though one is asked for, or it cannot be used.
+    """
+    source = config.source
+    if source == "auto":
+        source = "detection" if tile.catalogue is None else "catalogue"
+    if source == "catalogue":
+        found = _from_catalogue(tile, vis)
+    elif source == "detection":
+        found = _from_detection(vis, config)
+    else:
+        found = _from_grid(vis, config)
+    ny, nx = vis.shape
+    inside = (found.x >= -0.5) & (found.x < nx - 0.5) & (found.y >= -0.5) & (found.y < ny - 0.5)
+    keep = inside.copy()
+    notes = []
+    if source != "grid" and config.magnitude_limit is not None:
+        if found.magnitude is None:
+            notes.append(f"magnitude limit {config.magnitude_limit} not applied: the {source} gives no VIS magnitude")
+        else:
+            keep &= found.magnitude <= config.magnitude_limit
+    if source != "grid" and config.min_area_pixels > 0:
+        if found.area is None:
+            notes.append(f"area limit {config.min_area_pixels} pixels not applied: the {source} gives no area")
+        else:
+            keep &= found.area >= config.min_area_pixels
+    if source == "catalogue" and found.target_id is None:
+        notes.append("target ids are HEALPix indices: the catalogue gives no whole-number id")
+    targets = _targets(found, keep)
+    n_inside = int(np.count_nonzero(inside))
+    return TargetSelection(
+        targets=targets,
+        n_seen=len(inside),
+        n_outside=len(inside) - n_inside,
+        n_rejected=n_inside - len(targets),
+        source=source,
+        notes=tuple(notes),
+    )
+
+
+def _from_catalogue(tile: Tile, vis: Mosaic) -> _Found:
+    if tile.catalogue is None:
+        raise TileError(f"{vis.name}: tile {tile.tile_id} has no catalogue; name one, or use --targets detection.")
+    sources = source_catalogue.read(tile.catalogue)
+    x, y = np.full((2, len(sources)), np.nan)
+    near = _near(vis, sources.ra, sources.dec)
+    if near.any():
+        x[near], y[near] = skycoord_to_pixel(SkyCoord(sources.ra[near], sources.dec[near], unit="deg"), vis.wcs)
+    return _Found(sources.ra, sources.dec, x, y, sources.target_id, sources.magnitude, sources.area)
+
+
+def _near(vis: Mosaic, ra: Float64, dec: Float64) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Which positions are within the mosaic's circumscribed circle; further off, projections fold and iterations diverge."""
+    ny, nx = vis.shape
+    corners = pixel_to_skycoord([0.0, 0.0, nx - 1.0, nx - 1.0], [0.0, ny - 1.0, 0.0, ny - 1.0], vis.wcs).icrs
+    centre = pixel_to_skycoord((nx - 1) / 2, (ny - 1) / 2, vis.wcs).icrs
+    reach = float(centre.separation(corners).max().arcsec) * 1.01 + 10.0
+    distance = np.linalg.norm(unit_vectors(ra, dec) - unit_vectors(centre.ra.deg, centre.dec.deg), axis=1)
+    return np.asarray(distance <= chord(min(reach, 180 * 3600.0)), dtype=np.bool_)
+
+
+def _from_detection(vis: Mosaic, config: TargetsConfig) -> _Found:
+    detections = detect(vis, config.detection_sigma, max(config.min_area_pixels, SMALLEST_AREA_PIXELS))
+    ra, dec = _sky(vis, detections.x, detections.y)
+    magnitude = None
+    if np.isfinite(vis.zero_point):
+        magnitude = np.full(len(ra), np.nan)
+        known = detections.flux > 0
+        magnitude[known] = vis.zero_point - 2.5 * np.log10(detections.flux[known])
+    return _Found(ra, dec, detections.x, detections.y, None, magnitude, detections.area)
+
+
+def _from_grid(vis: Mosaic, config: TargetsConfig) -> _Found:
+    x, y = grid_positions(vis.shape, vis.pixel_scale_arcsec, config.grid_step_arcsec)
+    return _Found(*_sky(vis, x, y), x, y, None, None, None)
+
+
+def _sky(vis: Mosaic, x: Float64, y: Float64) -> tuple[Float64, Float64]:
+    if len(x) == 0:
+        return np.empty(0), np.empty(0)
+    coordinates = pixel_to_skycoord(x, y, vis.wcs).icrs
+    return np.asarray(coordinates.ra.deg, dtype=np.float64), np.asarray(coordinates.dec.deg, dtype=np.float64)
+
+
+def _targets(found: _Found, keep: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Targets:
+    """The kept objects in order of their ids, one of each id."""
+    ra, dec = found.ra[keep], found.dec[keep]
+    magnitude = np.full(len(ra), np.nan) if found.magnitude is None else found.magnitude[keep]
+    target_id = healpix_29(ra, dec) if found.target_id is None else found.target_id[keep]
+    order = np.lexsort((dec, ra, np.where(np.isnan(magnitude), np.inf, magnitude), target_id))
+    first = np.ones(len(order), dtype=np.bool_)
+    first[1:] = target_id[order][1:] != target_id[order][:-1]
+    targets = Targets(
+        target_id=target_id, ra=ra, dec=dec, x=found.x[keep], y=found.y[keep], magnitude=magnitude.astype(np.float32)
+    )
+    return targets.take(order[first])
