@@ -69,6 +69,8 @@
     setTimeout(() => { button.textContent = label === "Copied" ? "Copy" : label; }, 900);
   };
 
+  const showField = () => document.body.classList.toggle("near", tool("field").value === "near");
+
   // Where the reader is, and the enlarged view of it.
   const dialog = tool("large");
   let current = null;
@@ -118,6 +120,7 @@
     });
     copy(["rank,name,ra,dec", ...lines].join("\n") + "\n", event.currentTarget);
   });
+  tool("field").addEventListener("change", showField);
   tool("sort").addEventListener("change", arrange);
   for (const id of ["flags", "least", "find", "marked"]) tool(id).addEventListener("input", filter);
   document.querySelector(".tools").addEventListener("submit", (event) => event.preventDefault());
@@ -134,6 +137,7 @@
     j: () => step(1),
     k: () => step(-1),
     z: () => { if (dialog.open) dialog.close(); else if (current || shown()[0]) { current = current || shown()[0]; enlarge(current); } },
+    c: () => { tool("field").value = tool("field").value ? "" : "near"; showField(); },
     m: () => { if (current) toggleMark(current); },
     i: () => { tool("invert").checked = !tool("invert").checked; adjust(); },
     "+": () => brighten(1.25),
@@ -148,5 +152,6 @@
     keys[event.key]();
   });
 
+  showField();
   cards.forEach(showMark);
 })();
