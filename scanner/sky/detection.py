@@ -24,7 +24,7 @@ from scanner.sky import background
 from scanner.sky.mosaic import Mosaic
 
 #: Rows of a strip's own, and of its neighbours' on either side (25.6").
-STRIP_ROWS = 768
+STRIP_ROWS = 1280
 OVERLAP_ROWS = 256
 #: Fewest pixels above the threshold that make a source.
 SMALLEST_AREA_PIXELS = 5
