@@ -121,7 +121,7 @@ def _print_report(console: Console, report: RunReport, out: Path) -> None:
                 f"{row['ra']:.5f}",
                 f"{row['dec']:+.5f}",
                 f"{row['grid_value']:.3f}",
-                f"{row['p_calibrated']:.4f}",
+                f"{row['p_calibrated']:.2g}",
                 row["tile_id"],
             )
         console.print(table)
@@ -129,8 +129,8 @@ def _print_report(console: Console, report: RunReport, out: Path) -> None:
             console.print(f"… and {len(candidates) - PRINTED_CANDIDATES:,} more")
     n_done = report.n_tiles - len(report.failed)
     console.print(
-        f"\n{n_done} of {report.n_tiles} tiles done, {report.n_scored:,} objects scored, {report.n_unique:,} after removing "
-        f"duplicates, {len(candidates):,} candidates above the threshold, {report.sky_area_deg2:.4f} deg²."
+        f"\n{n_done} of {report.n_tiles} tiles done, {report.n_scored:,} of {report.n_targets:,} objects scored, "
+        f"{report.n_unique:,} of them distinct, {len(candidates):,} candidates above the threshold, {report.sky_area_deg2:.4f} deg²."
     )
     if report.failed:
         console.print(f"{len(report.failed)} tiles failed; the reasons are in {out / 'failed-tiles.ecsv'}", markup=False)

@@ -118,7 +118,7 @@ def _draw(
     unique: pa.Table,
 ) -> None:
     config = record.config
-    beta = config.scoring.beta or bundle.default_beta or 0.03
+    beta = config.scoring.beta or bundle.default_beta
     threshold = bundle.threshold(config.scoring.beta)
     shown = report.candidates.slice(0, config.catalogue.sheet_candidates)
     scratch = Path(config.engine.scratch) if config.engine.scratch else None
@@ -138,6 +138,7 @@ def _draw(
             bundle_version=record.bundle_version,
             threshold=threshold,
             beta=beta,
+            decides_on=bundle.manifest.decides_on,
             scanner_version=record.scanner_version,
             command=f"scanner run {shlex.quote(record.tile_list)}",
             failed_tiles=report.failed,
@@ -150,6 +151,7 @@ def _draw(
         unique["is_candidate"].to_numpy(),
         threshold=threshold,
         beta=beta,
+        decides_on=bundle.manifest.decides_on,
     )
     if bundle.grid is not None:
         plots.embedding_map(
