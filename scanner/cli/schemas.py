@@ -14,7 +14,7 @@ from scanner.records import CommitRecord, FailedTile, Record, Tile
 from scanner.simulation.dataset import DatasetRecord
 from scanner.survey.ledger import RunRecord
 from scanner.survey.tile_task import TileJob, TileOutcome, TileProgress
-from scanner.training.evaluate import Evaluation
+from scanner.training.evaluation import Evaluation
 
 #: File name of the schema → model. Files a user meets first, then the messages between driver and workers.
 MODELS: dict[str, type[Record]] = {
