@@ -1,6 +1,12 @@
+import json
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from scanner.cutouts.store import CutoutWriter
+from scanner.records import CutoutBatch, Targets
 from scanner.training.data import Truth, split
 from scanner.training.scaled import scale_batch
 
@@ -20,7 +26,7 @@ def draw(n, seed=0):
     truth = Truth(
         target_id=np.arange(n),
         is_lens=is_lens,
-        class_name=np.where(is_lens, "lens", np.where(rng.random(n) < 0.5, "elliptical", "elliptical+companions")),
+        class_name=np.where(is_lens, "lens", np.where(rng.random(n) < 0.5, "elliptical", "companion")),
         arc_snr=np.where(is_lens, 60, np.nan).astype(np.float32),
         visible=is_lens,
         position=np.zeros((n, 2), np.float32),
@@ -28,7 +34,53 @@ def draw(n, seed=0):
     return vis, nisp, np.full((n, 4), 5, np.float32), np.ones((n, 4), np.float32), truth
 
 
+def _write_dataset(folder, n, seed):
+    """A dataset folder as the simulator writes it."""
+    vis, nisp, sky, sigma, truth = draw(n, seed)
+    zeros = np.zeros(n)
+    targets = Targets(truth.target_id, zeros, zeros, zeros, zeros, np.full(n, 20, np.float32))
+    batch = CutoutBatch(
+        targets=targets,
+        vis=vis,
+        nisp=nisp,
+        x0=np.zeros(n, np.int64),
+        y0=np.zeros(n, np.int64),
+        offset=np.zeros((n, 2), np.float32),
+        bad_fraction=np.zeros((n, 4), np.float32),
+        sky=sky,
+        sigma=sigma,
+        flags=np.zeros(n, np.uint32),
+    )
+    folder.mkdir()
+    with CutoutWriter(
+        folder / "cutouts.zarr", tile_id="simulated", wcs_header="", zero_points={}, units={}, codec="compact"
+    ) as writer:
+        writer.append(batch)
+    columns = {
+        "target_id": truth.target_id,
+        "is_lens": truth.is_lens,
+        "class_name": truth.class_name.tolist(),
+        "arc_snr": truth.arc_snr,
+        "visible": truth.visible,
+        "x_arcsec": truth.position[:, 1],
+        "y_arcsec": truth.position[:, 0],
+    }
+    pq.write_table(pa.table(columns), folder / "truth.parquet")
+    (folder / "dataset.json").write_text(json.dumps({"preset": "rings", "seed": seed, "n": n}))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def labelled():
     vis, nisp, sky, sigma, truth = draw(120)
     return scale_batch(vis, nisp, sky, sigma, "asinh_mad"), truth, split(len(truth), 0)
+
+
+@pytest.fixture(scope="session")
+def drawn():
+    return draw
+
+
+@pytest.fixture(scope="session")
+def write_dataset():
+    return _write_dataset

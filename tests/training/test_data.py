@@ -1,0 +1,91 @@
+import json
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scanner.errors import ContentError, InputMissingError
+from scanner.training.data import Dataset, split
+from scanner.training.scaled import scale_batch, scale_dataset
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, write_dataset):
+    return write_dataset(tmp_path_factory.mktemp("data") / "set", 24, 1)
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    return shutil.copytree(folder, tmp_path / "set")
+
+
+@given(st.integers(10, 5000), st.integers(0, 9))
+def test_the_split_is_a_partition(n, seed):
+    parts = split(n, seed)
+    rows = np.concatenate([parts.train, parts.validation, parts.calibration])
+    assert sorted(rows) == list(range(n))
+    assert len(parts.train) == round(0.84 * n)
+    assert all((np.diff(part) > 0).all() for part in (parts.train, parts.validation, parts.calibration))
+    np.testing.assert_array_equal(parts.train, split(n, seed).train)
+
+
+def test_truth_and_cutouts_are_row_aligned(folder, drawn):
+    dataset = Dataset(folder)
+    vis, nisp, _, _, truth = drawn(24, 1)
+    np.testing.assert_array_equal(dataset.truth.is_lens, truth.is_lens)
+    np.testing.assert_array_equal(dataset.truth.is_hard_negative, truth.class_name == "companion")
+    rows = np.array([3, 4, 17])
+    (batch, found_vis, found_nisp), *rest = dataset.batches(rows, 2)
+    assert batch.targets.target_id.tolist() == [3, 4]
+    assert len(rest) == 1
+    # The compact codec keeps an eighth of the noise's σ and better.
+    np.testing.assert_allclose(found_vis, vis[rows[:2]], atol=0.13)
+    np.testing.assert_allclose(found_nisp, nisp[rows[:2]], atol=0.13)
+
+
+def test_scaling_happens_once(folder, tmp_path):
+    dataset = Dataset(folder)
+    images = scale_dataset(dataset, tmp_path, "asinh_mad")
+    written = (tmp_path / "vis.npy").stat().st_mtime_ns
+    again = scale_dataset(dataset, tmp_path, "asinh_mad")
+    assert (tmp_path / "vis.npy").stat().st_mtime_ns == written
+    np.testing.assert_array_equal(images.vis66, again.vis66)
+    _, vis, nisp = next(dataset.batches(np.arange(24), 24))
+    expected = scale_batch(vis, nisp, np.full((24, 4), 5, np.float32), np.ones((24, 4), np.float32), "asinh_mad")
+    np.testing.assert_array_equal(images.nisp, expected.nisp)
+    other = scale_dataset(dataset, tmp_path, "minmax")
+    assert other.preprocessing == "minmax"
+    assert (tmp_path / "vis.npy").stat().st_mtime_ns != written
+
+
+@pytest.mark.parametrize("part", ["cutouts.zarr", "truth.parquet", "dataset.json"])
+def test_a_missing_part_is_named(copy, part):
+    target = copy / part
+    shutil.rmtree(target) if target.is_dir() else target.unlink()
+    with pytest.raises(InputMissingError, match=part):
+        Dataset(copy)
+
+
+def test_bad_truth_is_named(copy):
+    table = pq.read_table(copy / "truth.parquet")
+    for change, message in (
+        (table.drop_columns("arc_snr"), "arc_snr is missing"),
+        (table.slice(0, 20), "24 cutouts but 20 rows"),
+        (table.take(list(range(23, -1, -1))), "target_id"),
+        (table.filter(table["is_lens"]), "one class"),
+    ):
+        pq.write_table(change, copy / "truth.parquet")
+        with pytest.raises(ContentError, match=message):
+            Dataset(copy)
+    (copy / "truth.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(ContentError, match="not a readable Parquet"):
+        Dataset(copy)
+
+
+def test_the_fingerprint_follows_the_truth(copy):
+    before = Dataset(copy).fingerprint
+    (copy / "dataset.json").write_text(json.dumps({"seed": 2}))
+    assert Dataset(copy).fingerprint != before
