@@ -4,11 +4,11 @@ In: training logits with their t-SNE positions and labels (:meth:`EmbeddingGrid.
 position, lens fraction of the cell, its count and flags. Refused: numbers that are not finite, files that are no such grid.
 
 The paper does not say how new objects are embedded. Here an object takes the position of the nearest training object in the
-seven log-odds. Against openTSNE's own ``transform`` (7,000 training and 2,500 new rows) that puts 78% within one cell and
-agrees on 96% of decisions at 0.5; means over 2 to 25 neighbours fall between the clusters (44% and less; 91% and less), and
-the medoid of 3 to 25 does worse too. It is also exact, fast and independent of the batch. A position found so lies in a cell
-that holds a training object; the rules for empty cells and for positions outside the box serve positions from elsewhere
-(:meth:`EmbeddingGrid.value_at`).
+seven log-odds (limited to ±20). Against openTSNE's own ``transform`` (7,000 training and 2,500 new rows) that puts 78% within
+one cell and agrees on 96% of decisions at 0.5; means over 2 to 25 neighbours fall between the clusters (44% and less; 91% and
+less), and the medoid of 3 to 25 does worse too. It is also exact, fast and independent of the batch. A position found so lies
+in a cell that holds a training object; the rules for empty cells and for positions outside the box serve positions from
+elsewhere (:meth:`EmbeddingGrid.value_at`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from scanner.ensemble import arrays
+from scanner.ensemble.calibration import LOGIT_LIMIT
 from scanner.errors import ContentError
 from scanner.records import MEMBERS, Flag, Float32, Float64, Int64, UInt32
 
@@ -96,7 +97,7 @@ class EmbeddingGrid:
         ValueError
             Lengths differ, or a number is not finite.
         """
-        rows, places = np.asarray(logits, dtype=np.float32), np.asarray(positions, dtype=np.float32)
+        rows, places = _limited(logits), np.asarray(positions, dtype=np.float32)
         is_lens = np.asarray(labels, dtype=bool)
         if not len(rows) == len(places) == len(is_lens) or rows.shape[1:] != (len(MEMBERS),) or places.shape[1:] != (2,):
             raise ValueError(f"logits {rows.shape}, positions {places.shape} and labels {is_lens.shape} do not belong together")
@@ -111,7 +112,7 @@ class EmbeddingGrid:
         kept = np.sort(np.unique(rows, axis=0, return_index=True)[1])
         if len(kept) > max_rows:
             kept = np.sort(np.random.default_rng(seed).choice(kept, max_rows, replace=False))
-        distance, _ = cKDTree(rows[kept].astype(np.float64)).query(np.asarray(held_out, dtype=np.float64))
+        distance, _ = cKDTree(rows[kept].astype(np.float64)).query(_limited(held_out).astype(np.float64))
         return cls(
             logits=rows[kept],
             positions=places[kept],
@@ -191,10 +192,10 @@ class EmbeddingGrid:
         ValueError
             A log-odds is not finite.
         """
-        rows = np.asarray(logits, dtype=np.float64).reshape(-1, len(MEMBERS))
+        rows = _limited(logits).reshape(-1, len(MEMBERS))
         if not np.isfinite(rows).all():
             raise ValueError("logits must be finite")
-        distance, nearest = self._tree.query(rows)
+        distance, nearest = self._tree.query(rows.astype(np.float64))
         found = self.value_at(self.positions[nearest])
         far = np.where(distance > self.far_distance, int(Flag.FAR_FROM_TRAINING), 0).astype(np.uint32)
         return GridLookup(found.positions, found.value, found.cell_count, found.flags | far)
@@ -218,6 +219,11 @@ class EmbeddingGrid:
         if not fits or not len(grid.logits) or grid.lens_fraction.shape != shape or grid.counts.shape != shape:
             raise ContentError(f"{path}: the arrays of the embedding grid do not fit together; export the bundle again.")
         return grid
+
+
+def _limited(logits: NDArray[Any]) -> Float32:
+    """Log-odds as they are embedded and compared: limited to where they still say anything, float32."""
+    return np.clip(np.asarray(logits, dtype=np.float32), -LOGIT_LIMIT, LOGIT_LIMIT)
 
 
 def _edges(values: Float64, cells: int) -> Float64:

@@ -1,0 +1,175 @@
+"""``scanner models``: import, verify, list and show bundles."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from scanner.ensemble import bundle as bundles
+from scanner.ensemble.bundle import Bundle
+from scanner.ensemble.calibration import Calibration
+from scanner.ensemble.manifest import Metric
+from scanner.ensemble.session import open_session
+from scanner.errors import ContentError, InputMissingError, ScannerError, UsageError
+
+PUBLISHED_OUT = Path("models/published-wilde2022")
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)
+
+
+def _table(*header: str, numbers: int = 0, prose: str | None = None) -> Table:
+    """A plain table; ``numbers`` columns from the end are set flush right; a last column ``prose`` may wrap."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for position, name in enumerate(header):
+        right = position >= len(header) - numbers
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    if prose is not None:
+        table.add_column(prose, overflow="fold")
+    return table
+
+
+@click.group()
+def models() -> None:
+    """Look after bundles: folders that hold a trained ensemble, its grid, calibration, threshold and figures.
+
+    BUNDLE is a folder or the name of an installed bundle; without it, the default bundle is meant.
+    """
+
+
+@models.command("import-published")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--out", "-o", type=click.Path(path_type=Path), default=PUBLISHED_OUT, show_default=True, help="Bundle to make.")
+@click.option("--data", type=click.Path(path_type=Path), help="Labelled dataset for grid, calibration and threshold.")
+@click.option("--provider", default="auto", show_default=True, help="What scores the dataset: auto, cpu, openvino or cuda.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads that score the dataset.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of objects and of the embedding.")
+def import_published(folder: Path, out: Path, data: Path | None, provider: str, threads: int, seed: int) -> None:
+    """Make a bundle of the state dicts that Wilde et al. (2022) published, which lie in FOLDER.
+
+    Their training set is not public. With --data (see 'scanner simulate dataset'), grid, calibration and threshold are made
+    from that one; without, objects are ranked and judged by the mean of the seven probabilities.
+    """
+    try:
+        from scanner.training import published
+        from scanner.training.data import Dataset
+    except ImportError as error:
+        raise UsageError(f"importing weights needs {error.name}; 'pip install scanner[train]'.") from None
+    dataset = None if data is None else Dataset(data)
+    made = published.import_published(folder, out, dataset=dataset, seed=seed, provider=provider, threads=threads)
+    _console().print(f"{out}: bundle {made.manifest.name}, {_decides(made)}. Use it with --bundle {out}", markup=False)
+
+
+@models.command()
+@click.argument("bundle", required=False)
+def verify(bundle: str | None) -> None:
+    """Check every file of BUNDLE against its SHA-256, and that its networks can be run."""
+    found = bundles.load(bundle)
+    provider = open_session(found).provider
+    manifest = found.manifest
+    _console().print(
+        f"{found.path}: {manifest.name} {manifest.version} is sound ({len(manifest.sha256) + 1} files; runs on {provider}; "
+        f"fingerprint {found.fingerprint[:12]})",
+        markup=False,
+    )
+
+
+@models.command("list")
+def list_() -> int:
+    """List the installed bundles."""
+    console = _console()
+    try:
+        default = bundles.find(None)
+    except InputMissingError:
+        default = None
+    table, broken = _table("", "bundle", "version", "scaling", "decides on", prose="what it is"), []
+    for path in bundles.installed():
+        try:
+            found = bundles.load(path)
+        except ScannerError as error:
+            broken.append(str(error))
+            continue
+        mark = "*" if path == default else ""
+        manifest = found.manifest
+        table.add_row(mark, path.name, manifest.version, manifest.preprocessing, manifest.decides_on, manifest.description)
+    console.print(table if table.rows else f"No bundles in {bundles.models_folder()}")
+    if default is not None:
+        console.print(f"\n* the default; all in {bundles.models_folder()}", markup=False)
+    for message in broken:
+        console.print(message, markup=False)
+    return ContentError.exit_code if broken else 0
+
+
+@models.command()
+@click.argument("bundle", required=False)
+def show(bundle: str | None) -> None:
+    """Show what BUNDLE is made of, how it decides and how well it did."""
+    found, console = bundles.load(bundle), _console()
+    manifest = found.manifest
+    console.print(f"{manifest.name} {manifest.version}", style="bold", markup=False)
+    console.print(f"{manifest.description}\n", markup=False)
+    for label, text in (
+        ("folder", str(found.path)),
+        ("fingerprint", found.fingerprint),
+        ("trained on", manifest.training_fingerprint),
+        ("lens share", "unknown" if manifest.class_prior is None else f"{manifest.class_prior:.0%} of the training set"),
+        ("scaling", manifest.preprocessing),
+        ("embedding", _embedding(found)),
+        ("calibration", _calibration(found)),
+        ("decision", _decides(found)),
+    ):
+        console.print(f"{label:12} {text}", markup=False)
+
+    members = _table("member", "bands", "pixels", "parameters", numbers=2, prose="weights")
+    for member in manifest.members:
+        members.add_row(member.name, "+".join(member.bands), str(member.pixels), f"{member.parameters:,}", member.source)
+    console.print("")
+    console.print(members)
+    if manifest.thresholds:
+        thresholds = _table("β", "threshold", "F-beta", "precision", "recall", "at prevalence", numbers=6)
+        for point in manifest.thresholds:
+            values = (point.threshold, point.f_beta, point.precision, point.recall, point.prevalence)
+            thresholds.add_row(f"{point.beta:g}", *(f"{value:.4g}" for value in values))
+        console.print("")
+        console.print(thresholds)
+    for name, metrics in groupby(manifest.metrics, key=lambda metric: metric.set):
+        _print_metrics(console, name, list(metrics))
+
+
+def _embedding(bundle: Bundle) -> str:
+    if bundle.grid is None:
+        return "none"
+    empty = float((bundle.grid.counts == 0).mean())
+    return f"{bundle.grid.counts.sum():,} objects on {' x '.join(map(str, bundle.grid.counts.shape))} cells, {empty:.0%} empty"
+
+
+def _calibration(bundle: Bundle) -> str:
+    if isinstance(bundle.calibration, Calibration):
+        return f"logistic, stated for one lens in {1 / bundle.calibration.sky_prevalence:,.0f} objects"
+    return "none: mean of the seven probabilities"
+
+
+def _decides(bundle: Bundle) -> str:
+    score = "grid value" if bundle.manifest.decides_on == "grid" else "calibrated probability"
+    beta = bundle.default_beta
+    how = "the plain half; no labelled set chose it" if beta is None else f"highest F-beta at β = {beta:g}"
+    return f"{score} >= {bundle.threshold():.4g} ({how})"
+
+
+def _print_metrics(console: Console, name: str, metrics: list[Metric]) -> None:
+    """One table per set: a row per member, a column per metric, with intervals."""
+    columns = list(dict.fromkeys(metric.metric for metric in metrics))
+    rows = list(dict.fromkeys(metric.member for metric in metrics))
+    cells = {(metric.member, metric.metric): metric for metric in metrics}
+    table = _table("", *columns, numbers=len(columns))
+    for row in rows:
+        shown = [cells.get((row, column)) for column in columns]
+        texts = ["" if metric is None else f"{metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]" for metric in shown]
+        table.add_row(row, *texts)
+    console.print(f"\n{name} ({metrics[0].n_pos:,} lenses, {metrics[0].n_neg:,} others)", markup=False)
+    console.print(table)

@@ -1,0 +1,206 @@
+"""The networks that Wilde et al. (2022) published, as a bundle.
+
+In: a folder with their seven state dicts (``OU_66_Weights.pt`` …), optionally a labelled dataset. Out: a bundle with ``minmax``
+preprocessing. Refused: a folder without them, files that torch cannot load safely, weights that do not fit Tables 3 and 4.
+
+What their files leave open was settled by trying, on real images whose scores their own code gives: the second output is the
+lens, channels are J, Y, H, VIS, and images are resized first and scaled to 0..1 afterwards.
+
+Their training set is not public, so its embedding cannot be had. With a labelled dataset, grid, calibration and threshold are
+made from that one; without, the bundle has no grid: objects are ranked and judged by the mean of the seven probabilities.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from scanner.ensemble.bundle import Bundle
+from scanner.ensemble.calibration import MeanProbability
+from scanner.ensemble.session import open_session
+from scanner.errors import ContentError, InputMissingError
+from scanner.networks import build
+from scanner.records import MEMBERS, MemberName
+from scanner.training.data import SPLIT_SEED, Dataset, split
+from scanner.training.embedding import Combination, combine
+from scanner.training.export import export_bundle
+from scanner.training.logits import dataset_logits
+
+FILES: dict[MemberName, str] = {member: f"{member.replace('-', '_')}_Weights.pt" for member in MEMBERS}
+LICENCE_FILE = "LICENSE"
+SOURCE = "as published by Wilde et al. (2022)"
+NAME, VERSION = "published-wilde2022", "1"
+DESCRIPTION = "The networks that Wilde et al. (2022) published (github.com/JoshWilde/LensFindery-McLensFinderFace)"
+#: 72,000 of the 100,000 training images were lenses (section 2.1).
+CLASS_PRIOR = 0.72
+#: Objects of the dataset that are embedded, and that set calibration and threshold.
+EMBEDDED_ROWS, HELD_OUT_ROWS = 8000, 8000
+
+
+def read_member(path: Path, member: MemberName) -> nn.Sequential:
+    """Read one published state dict into the member's network.
+
+    Parameters
+    ----------
+    path
+        File of ``torch.save``; loaded with ``weights_only``, so nothing in it is run.
+    member
+        Which network it is.
+
+    Returns
+    -------
+    torch.nn.Sequential
+        In evaluation mode, float32, on the CPU.
+
+    Raises
+    ------
+    InputMissingError
+        There is no such file.
+    ContentError
+        It cannot be loaded safely, or does not fit the network.
+    """
+    if not path.is_file():
+        raise InputMissingError(
+            f"{path}: the weights of {member} are missing; the folder must hold {', '.join(FILES.values())}."
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ContentError(f"{path}: cannot be loaded safely ({reason}); fetch it again.") from None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ContentError(f"{path}: holds no weights, but something else; fetch it again.")
+    network = build(member)
+    renamed = {_layer(str(key), network): value for key, value in state.items()}
+    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in renamed.items()}
+    for key in sorted(expected.keys() | found.keys()):
+        if expected.get(key) != found.get(key):
+            what = f"{key} has shape {found.get(key, 'none')}, not {expected.get(key, 'none')}"
+            raise ContentError(f"{path}: these are not the weights of {member} ({what}); check the file's name.")
+    network.load_state_dict(renamed)
+    return network.eval()
+
+
+def _layer(key: str, network: nn.Sequential) -> str:
+    """Our name of a published weight: ``layer.17.bias`` → ``17.bias``, ``fc_layer.2.bias`` → that of the last dense layer.
+
+    The two members that see VIS alone and the rest differ in a prefix (``VIS_layer``). Other keys are returned as they are.
+    """
+    group, _, rest = key.partition(".")
+    if group in ("layer", "VIS_layer"):
+        return rest
+    if group == "fc_layer":
+        dense = [name for name, layer in network.named_children() if isinstance(layer, nn.Linear)]
+        number, _, kind = rest.partition(".")
+        # Dense layers alternate with ReLUs.
+        if number in ("0", "2"):
+            return f"{dense[int(number) // 2]}.{kind}"
+    return key
+
+
+def read_members(folder: Path) -> dict[MemberName, nn.Sequential]:
+    """Read all seven published networks.
+
+    Raises
+    ------
+    InputMissingError, ContentError
+        The folder or a file is missing; see :func:`read_member`.
+    """
+    if not folder.is_dir():
+        raise InputMissingError(f"{folder}: no such folder; give the one that holds {FILES['OU-66']} and the other six.")
+    return {member: read_member(folder / FILES[member], member) for member in MEMBERS}
+
+
+def import_published(
+    folder: Path,
+    out: Path,
+    *,
+    dataset: Dataset | None = None,
+    name: str = NAME,
+    seed: int = 0,
+    provider: str = "auto",
+    threads: int = 1,
+) -> Bundle:
+    """Make a bundle of the published networks.
+
+    Parameters
+    ----------
+    folder
+        Holds the seven state dicts.
+    out
+        Folder of the bundle; replaced if it is one.
+    dataset
+        Labelled cutouts from which grid, calibration and threshold are made; ``None``: there will be no grid.
+    name
+        Of the bundle.
+    seed
+        Of the choice of objects and of the embedding.
+    provider, threads
+        Of the session that scores the dataset.
+
+    Raises
+    ------
+    InputMissingError, ContentError, OutputError
+        Weights are missing or do not fit; the dataset is too small; ``out`` cannot be written.
+    """
+    networks = read_members(folder)
+    digest = hashlib.sha256()
+    for member in MEMBERS:
+        digest.update((folder / FILES[member]).read_bytes())
+    licence = folder / LICENCE_FILE
+    export = partial(
+        export_bundle,
+        members=networks,
+        preprocessing="minmax",
+        name=name,
+        version=VERSION,
+        sources=dict.fromkeys(MEMBERS, SOURCE),
+        training_fingerprint=digest.hexdigest(),
+        class_prior=CLASS_PRIOR,
+        texts={LICENCE_FILE: licence.read_text(encoding="utf-8")} if licence.is_file() else {},
+    )
+    export_plain = partial(
+        export, description=f"{DESCRIPTION}, judged by the mean of their probabilities.", calibration=MeanProbability()
+    )
+    if dataset is None:
+        return export_plain(out)
+    with tempfile.TemporaryDirectory() as scratch:
+        made = _combine(export_plain(Path(scratch) / "plain"), dataset, seed, provider, threads)
+    return export(
+        out,
+        description=f"{DESCRIPTION}, with grid, calibration and threshold from the dataset {dataset.path.resolve().name}.",
+        calibration=made.calibration,
+        grid=made.grid,
+        curve=made.curve,
+    )
+
+
+def _combine(bundle: Bundle, dataset: Dataset, seed: int, provider: str, threads: int) -> Combination:
+    rows = split(len(dataset), SPLIT_SEED)
+    rng = np.random.default_rng(seed)
+    embedded, held_out = (
+        part if len(part) <= most else np.sort(rng.choice(part, most, replace=False))
+        for part, most in ((rows.train, EMBEDDED_ROWS), (rows.calibration, HELD_OUT_ROWS))
+    )
+    is_lens = dataset.truth.is_lens
+    if any(is_lens[part].all() or not is_lens[part].any() for part in (embedded, held_out)):
+        raise ContentError(
+            f"{dataset.path}: too few objects to set a threshold on; both classes must be among a tenth of them."
+        )
+    session = open_session(bundle, provider, threads)
+    return combine(
+        dataset_logits(session, dataset, embedded),
+        is_lens[embedded],
+        dataset_logits(session, dataset, held_out),
+        is_lens[held_out],
+        seed=seed,
+        threads=threads,
+    )
