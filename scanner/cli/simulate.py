@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -105,7 +106,7 @@ def tiles(
 @contextmanager
 def _progress(unit: str) -> Iterator[Callable[[int, int], None]]:
     """A bar with the remaining time on a terminal; elsewhere a line now and then, on standard error."""
-    if click.get_text_stream("stderr").isatty():
+    if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

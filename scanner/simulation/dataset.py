@@ -11,8 +11,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +27,7 @@ from scanner.errors import OutputError
 from scanner.records import BANDS, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, Record, Targets
 from scanner.simulation import instrument
 from scanner.simulation.labelled_cutouts import PRESETS, LabelledCutouts, Preset, PresetName, draw, truth_columns
+from scanner.simulation.processes import run_all
 
 PART_OBJECTS = 512
 _BATCH_OBJECTS = 16
@@ -140,20 +139,10 @@ def _n_parts(request: DatasetRequest) -> int:
 def _draw_parts(request: DatasetRequest, out: Path, workers: int) -> Iterator[int]:
     """Draw the missing parts; yields how many are there."""
     missing = [number for number in range(_n_parts(request)) if not _part_folder(out, number).exists()]
-    done = _n_parts(request) - len(missing)
-    yield done
-    if workers > 1 and len(missing) > 1:
-        # Fresh interpreters: forked children of a process with threads (BLAS, progress bars) can hang.
-        with ProcessPoolExecutor(min(workers, len(missing)), mp_context=get_context("spawn")) as pool:
-            for finished in as_completed([pool.submit(draw_part, request, out, number) for number in missing]):
-                finished.result()
-                done += 1
-                yield done
-    else:
-        for number in missing:
-            draw_part(request, out, number)
-            done += 1
-            yield done
+    there = _n_parts(request) - len(missing)
+    yield there
+    for done in run_all(draw_part, [(request, out, number) for number in missing], workers):
+        yield there + done
 
 
 def draw_part(request: DatasetRequest, out: Path, number: int) -> None:

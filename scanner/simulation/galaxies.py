@@ -142,6 +142,10 @@ class Profiles:
     winding: Any
     bessel: Any
 
+    def take(self, index: Any) -> Profiles:
+        """Rows of the batch."""
+        return replace(self, **{name: values[index] for name, values in vars(self).items() if name != "kind"})
+
 
 def profiles(components: Sequence[Component], asarray: Callable[[Any], Any]) -> Profiles:
     """Gather components of one kind; ``asarray`` turns a nested list into the floating array to compute with."""

@@ -11,6 +11,7 @@ without a kernel image whose centre could be off by half a pixel, and exact valu
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,46 +72,45 @@ class Psf:
     dx: Any
     dy: Any
 
-    def rotated(self, angle: float) -> Psf:
-        """The same PSF turned by ``angle``."""
-        c, s = math.cos(angle), math.sin(angle)
-        return Psf(
-            self.weight,
-            self.sigma_major,
-            self.sigma_minor,
-            self.angle + angle,
-            c * self.dx - s * self.dy,
-            s * self.dx + c * self.dy,
-        )
-
     def transfer(self, ny: int, nx: int) -> Any:
         """Optical transfer function on the grid of ``rfft2`` of an (ny, nx) image, complex64.
 
         The pixel's share of the width is taken out: the images it multiplies hold integrals over pixels already.
         """
-        v = np.fft.fftfreq(ny).astype(np.float32)[:, None]
-        u = np.fft.rfftfreq(nx).astype(np.float32)[None, :]
+        v = np.fft.fftfreq(ny).astype(np.float32)
+        u = np.fft.rfftfreq(nx).astype(np.float32)
         out = np.zeros((ny, nx // 2 + 1), dtype=np.complex64)
-        for weight, major, minor, angle, dx, dy in zip(*vars(self).values(), strict=True):
+        for major, minor, angle, members in self._shapes():
             a = max(major**2 - _PIXEL_VARIANCE, 0.02)
             b = max(minor**2 - _PIXEL_VARIANCE, 0.02)
             c, s = math.cos(angle), math.sin(angle)
-            xx, yy, xy = a * c * c + b * s * s, a * s * s + b * c * c, (a - b) * c * s
-            envelope = np.exp(
-                np.float32(-2.0 * math.pi**2) * (np.float32(xx) * u * u + np.float32(yy) * v * v + np.float32(2 * xy) * u * v)
+            xx, yy, xy = (
+                np.float32(-2.0 * math.pi**2 * value)
+                for value in (a * c * c + b * s * s, a * s * s + b * c * c, 2.0 * (a - b) * c * s)
             )
-            shift = np.exp(np.complex64(-2j * math.pi * dx) * u) * np.exp(np.complex64(-2j * math.pi * dy) * v)
-            out += np.float32(weight) * envelope * shift
+            envelope = np.exp((xx * u * u)[None, :] + (yy * v * v)[:, None] + (xy * v)[:, None] * u)
+            # The shifts of all Gaussians of this shape at once: a sum of separable phases.
+            rows = np.exp(-2j * math.pi * self.dy[members, None] * v).astype(np.complex64) * self.weight[members, None]
+            columns = np.exp(-2j * math.pi * self.dx[members, None] * u).astype(np.complex64)
+            out += envelope * (rows.T.astype(np.complex64) @ columns)
         return out
 
     def values(self, dx: Any, dy: Any) -> Any:
-        """Share of the flux in the pixels whose centres lie ``(dx, dy)`` pixels from the star; float64."""
-        total = np.zeros(np.broadcast_shapes(np.shape(dx), np.shape(dy)))
+        """Share of the flux in the pixels whose centres lie ``(dx, dy)`` pixels from the star; float32."""
+        total = np.zeros(np.broadcast_shapes(np.shape(dx), np.shape(dy)), dtype=np.float32)
         for weight, major, minor, angle, x, y in zip(*vars(self).values(), strict=True):
             c, s = math.cos(angle), math.sin(angle)
-            along, across = c * (dx - x) + s * (dy - y), c * (dy - y) - s * (dx - x)
-            total += weight / (2 * math.pi * major * minor) * np.exp(-0.5 * ((along / major) ** 2 + (across / minor) ** 2))
+            right, up = np.asarray(dx - x, dtype=np.float32), np.asarray(dy - y, dtype=np.float32)
+            along, across = (c * right + s * up) / np.float32(major), (c * up - s * right) / np.float32(minor)
+            peak = np.float32(weight / (2.0 * math.pi * major * minor))
+            total += peak * np.exp(np.float32(-0.5) * (along * along + across * across))
         return total
+
+    def _shapes(self) -> Iterator[tuple[float, float, float, list[int]]]:
+        """Widths and angle shared by some of the Gaussians, with their numbers."""
+        shapes = list(zip(self.sigma_major.tolist(), self.sigma_minor.tolist(), self.angle.tolist(), strict=True))
+        for shape in dict.fromkeys(shapes):
+            yield *shape, [k for k, other in enumerate(shapes) if other == shape]
 
 
 def draw_psf(rng: Generator, band: Band, roll: float, width: float = 1.0) -> Psf:
@@ -166,14 +166,17 @@ def add_star(image: Float32, x: float, y: float, star_flux: float, psf: Psf, mag
     right, top = min(image.shape[1], int(x) + half + 1), min(image.shape[0], int(y) + half + 1)
     if right <= left or top <= bottom:
         return
-    dx, dy = np.arange(left, right)[None, :] - x, np.arange(bottom, top)[:, None] - y
+    dx = (np.arange(left, right)[None, :] - x).astype(np.float32)
+    dy = (np.arange(bottom, top)[:, None] - y).astype(np.float32)
     light = psf.values(dx, dy)
     if bright:
-        r2 = dx**2 + dy**2
-        taper = np.clip(2.0 * (1.0 - np.sqrt(r2) / half), 0.0, 1.0)
-        light = light + 0.03 * 0.5 / (math.pi * 36.0) * (1.0 + r2 / 36.0) ** -1.5 * taper
+        r2 = dx * dx + dy * dy
+        taper = np.clip(np.float32(2.0) - np.sqrt(r2) * np.float32(2.0 / half), 0.0, 1.0)
+        extra = np.float32(0.03 * 0.5 / (math.pi * 36.0)) * (np.float32(1.0) + r2 / np.float32(36.0)) ** np.float32(-1.5)
         for turn in range(3):
             c, s = math.cos(roll + turn * math.pi / 3.0), math.sin(roll + turn * math.pi / 3.0)
-            along, across = c * dx + s * dy, c * dy - s * dx
-            light = light + 0.00012 * np.exp(-0.5 * (across / 0.9) ** 2) / (1.0 + np.abs(along) / 4.0) ** 1.5 * taper
-    image[bottom:top, left:right] += (star_flux * light).astype(np.float32)
+            along, across = np.abs(c * dx + s * dy), c * dy - s * dx
+            decline = (np.float32(1.0) + along / np.float32(4.0)) ** np.float32(-1.5)
+            extra += np.float32(0.00012) * np.exp(np.float32(-0.5 / 0.9**2) * across * across) * decline
+        light += extra * taper
+    image[bottom:top, left:right] += np.float32(star_flux) * light

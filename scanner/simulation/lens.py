@@ -34,6 +34,10 @@ class Lens:
     gamma1: Any
     gamma2: Any
 
+    def take(self, index: Any) -> Lens:
+        """Rows of a batch."""
+        return Lens(**{name: values[index] for name, values in vars(self).items()})
+
 
 def deflection(x: Any, y: Any, lens: Lens) -> tuple[Any, Any]:
     """Deflection angle of SIE and shear at ``(x, y)``, arcsec (Kormann, Schneider & Bartelmann 1994, equation 27a).

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,6 @@ def draw_mosaics(
     files: TileFiles,
     seed: int,
     companions: bool,
-    advance: Callable[[int], None] | None = None,
 ) -> None:
     """Draw and write all mosaics of a tile.
 
@@ -89,8 +88,6 @@ def draw_mosaics(
         The field's seed; noise and PSF come from it and the tile's number.
     companions
         Write RMS and FLAG mosaics too.
-    advance
-        Called with the number of 0.1" pixels x bands finished, for a progress bar.
 
     Raises
     ------
@@ -111,8 +108,6 @@ def draw_mosaics(
                     image[bad], sigma[bad] = 0.0, BAD_RMS
                     for writer, values in zip(writers[band], (image, sigma, bad * np.int32(BAD_FLAG)), strict=False):
                         writer.write(values)
-                if advance is not None:
-                    advance((last - first) * grid.shape[1] * grid.samples**2 * len(bands))
 
 
 @dataclass(frozen=True)

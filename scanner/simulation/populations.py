@@ -54,6 +54,15 @@ class System:
         return replace(self, lens=lens, source_x=self.source_x + dx, source_y=self.source_y + dy)
 
 
+@dataclass(frozen=True)
+class LabelledObject:
+    """What stands in the middle of a cutout; ``system`` where there is a source behind a deflector."""
+
+    class_name: str
+    components: list[Component]
+    system: System | None = None
+
+
 def fluxes(vis: float, vis_y: float, y_j: float, j_h: float) -> Flux:
     """Image units in the four bands from a VIS magnitude and colours."""
     y = vis - vis_y

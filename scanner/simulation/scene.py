@@ -20,19 +20,24 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from scanner.records import BANDS, Band
-from scanner.simulation.galaxies import Component, Kind, extent_radius, profiles, surface_brightness
+from scanner.simulation.galaxies import Component, Kind, Profiles, extent_radius, profiles, surface_brightness
 from scanner.simulation.lens import Lens, deflection
 
 #: Surface brightness at which stamps end, image units per 0.01 arcsec²: about 4% of the sky σ of one VIS or NISP 0.1" pixel.
 FAINT_LEVEL: dict[Band, float] = {"VIS": 1.0e-4, "Y": 0.02, "J": 0.02, "H": 0.02}
 _HALF_SIZES = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _ELEMENTS = 200_000  # grid points drawn at once: the temporaries stay within the cache
-_CORE_HALF_SIZE = 4
-_CORE_SAMPLES = 5
-#: Below this minor-axis scale (arcsec) a profile changes too much within a 0.1" pixel to be sampled at pixel centres.
-_THIN_ARCSEC = 0.16
-_THIN_SAMPLES = 3
-_ARC_SAMPLES = 2
+#: Samples per pixel side of the first pass, without and with a lens, and where that is too coarse.
+_COARSE, _COARSE_LENSED, _FINE = 1, 2, 8
+#: ... and in the four pixels about the centre of an unlensed profile with a cusp (Sérsic index above 1.5).
+_FINEST, _CUSP_INDEX = 32, 1.5
+#: Softening length in units of the sampling step: a sample that falls on a cusp would stand for its whole cell, and with a
+#: tenth of the step the mean over all phases is right.
+_CUSP_SOFTENING = 0.1
+_NO_SOFTENING = 1.0e-4  # arcsec; not zero, for the arms' logarithm
+#: A pixel is drawn again where its second differences exceed this share of the component's peak: the mean over a pixel differs
+#: from the value at its middle by a 24th of them.
+_CURVATURE = 0.005
 
 
 @dataclass(frozen=True)
@@ -99,36 +104,19 @@ def render(scenes: Sequence[Sequence[Component]], raster: Raster, bands: Sequenc
 def _drawn(
     scenes: Sequence[Sequence[Component]], raster: Raster, bands: Sequence[Band], asarray: Callable[[Any], Any]
 ) -> Iterator[tuple[list[_Stamp], Any]]:
-    plain: dict[tuple[int, int, int], list[_Stamp]] = defaultdict(list)
-    lensed: dict[tuple[int, int], list[_Stamp]] = defaultdict(list)
+    groups: dict[tuple[bool, int, int], list[_Stamp]] = defaultdict(list)
     for image, components in enumerate(scenes):
         for component in components:
-            if component.kind is Kind.POINT:
-                continue
-            stamp = _stamp(image, component, raster, bands)
-            if stamp is None:
-                continue
-            if component.lens is None:
-                plain[_samples(component), stamp.half, int(component.kind)].append(stamp)
-            else:
-                lensed[stamp.half, int(component.kind)].append(stamp)
-    for samples, half, _ in sorted(plain):
-        group = plain[samples, half, _]
+            stamp = None if component.kind is Kind.POINT else _stamp(image, component, raster, bands)
+            if stamp is not None:
+                groups[component.lens is not None, stamp.half, int(component.kind)].append(stamp)
+    for key in sorted(groups):
+        lensed, half, _ = key
+        samples = _COARSE_LENSED if lensed else _COARSE
         step = max(1, _ELEMENTS // (2 * half * samples) ** 2)
-        for start in range(0, len(group), step):
-            part = group[start : start + step]
-            yield part, _plain_light(part, raster, samples, asarray)
-    for half, _ in sorted(lensed):
-        group = lensed[half, _]
-        step = max(1, _ELEMENTS // (2 * half * _ARC_SAMPLES) ** 2)
-        for start in range(0, len(group), step):
-            part = group[start : start + step]
-            yield part, _lensed_light(part, raster, asarray)
-
-
-def _samples(component: Component) -> int:
-    scale = component.q * (component.width if component.kind is Kind.ANNULUS else component.radius)
-    return _THIN_SAMPLES if scale < _THIN_ARCSEC else 1
+        for start in range(0, len(groups[key]), step):
+            part = groups[key][start : start + step]
+            yield part, _light(part, raster, samples, asarray)
 
 
 def _stamp(image: int, component: Component, raster: Raster, bands: Sequence[Band]) -> _Stamp | None:
@@ -152,69 +140,91 @@ def _stamp(image: int, component: Component, raster: Raster, bands: Sequence[Ban
     return _Stamp(image, component, column, row, half)
 
 
-def _axes(stamps: list[_Stamp], raster: Raster, samples: int, first: int, pixels: int, asarray: Callable[[Any], Any]) -> Any:
-    """Offsets (K, 1, n) and (K, n, 1) from the component (or its lens), of sub-pixels of ``pixels`` pixels from ``first``."""
-    offsets = []
-    for stamp in stamps:
-        centre = stamp.component if stamp.component.lens is None else stamp.component.lens
-        offsets.append(
-            (
-                raster.x0 + (stamp.column + first) * raster.scale - centre.x,
-                raster.y0 + (stamp.row + first) * raster.scale - centre.y,
-            )
-        )
-    fine = [((k + 0.5) / samples - 0.5) * raster.scale for k in range(pixels * samples)]
-    grid = asarray(fine)
-    x = asarray([[[offset[0]]] for offset in offsets]) + grid[None, None, :]
-    y = asarray([[[offset[1]]] for offset in offsets]) + grid[None, :, None]
-    return x, y
+def _light(stamps: list[_Stamp], raster: Raster, samples: int, asarray: Callable[[Any], Any]) -> Any:
+    """Share of the components' flux in the pixels of their stamps, (K, n, n)."""
+    size, scale = 2 * stamps[0].half, raster.scale
+    shape = profiles([stamp.component for stamp in stamps], asarray)
+    lens = _lens_columns(stamps, asarray)
+    # Offsets of each stamp's first pixel from the component, in double precision before they become float32.
+    x0 = asarray([[[raster.x0 + stamp.column * scale - stamp.component.x]] for stamp in stamps])
+    y0 = asarray([[[raster.y0 + stamp.row * scale - stamp.component.y]] for stamp in stamps])
+    grid = asarray([((k + 0.5) / samples - 0.5) * scale for k in range(size * samples)])
+    x, y = x0 + grid[None, None, :], y0 + grid[None, :, None]
+    light = _bin(_sample(x, y, shape, lens, _NO_SOFTENING), samples)
+    xp = array_namespace(light)
+    stamp, row, column = xp.nonzero(_too_coarse(light, widen=lens is not None))
+    light[stamp, row, column] = _redraw(stamp, row, column, _FINE, (x0, y0, scale), shape, lens, asarray)
+    if lens is None:
+        half = size // 2
+        cusps = [k for k, item in enumerate(stamps) if item.component.index > _CUSP_INDEX]
+        where = [(k, row, column) for k in cusps for row in (half - 1, half) for column in (half - 1, half)]
+        if where:
+            stamp, row, column = (xp.asarray(values) for values in zip(*where, strict=True))
+            light[stamp, row, column] = _redraw(stamp, row, column, _FINEST, (x0, y0, scale), shape, lens, asarray)
+    return light * scale**2
+
+
+def _redraw(
+    stamp: Any,
+    row: Any,
+    column: Any,
+    samples: int,
+    frame: tuple[Any, Any, float],
+    shape: Profiles,
+    lens: Lens | None,
+    asarray: Callable[[Any], Any],
+) -> Any:
+    """Mean surface brightness (P,) of single pixels, ``samples`` a side; ``frame``: the stamps' first pixels, and the scale."""
+    x0, y0, scale = frame
+    fine = asarray([((k + 0.5) / samples - 0.5) * scale for k in range(samples)])
+    x = x0[stamp] + (asarray(column) * scale)[:, None, None] + fine[None, None, :]
+    y = y0[stamp] + (asarray(row) * scale)[:, None, None] + fine[None, :, None]
+    light = _sample(x, y, shape.take(stamp), None if lens is None else lens.take(stamp), _CUSP_SOFTENING * scale / samples)
+    return array_namespace(light).mean(light, axis=(1, 2))
+
+
+def _lens_columns(stamps: list[_Stamp], asarray: Callable[[Any], Any]) -> Lens | None:
+    """The stamps' lenses as one of arrays (K, 1, 1), placed relative to the components; None where there are none."""
+    rows = [
+        (lens.theta_e, lens.q, lens.angle, lens.x - source.x, lens.y - source.y, lens.gamma1, lens.gamma2)
+        for source, lens in ((stamp.component, stamp.component.lens) for stamp in stamps)
+        if lens is not None
+    ]
+    return Lens(*(asarray([[[value]] for value in column]) for column in zip(*rows, strict=True))) if rows else None
+
+
+def _sample(x: Any, y: Any, shape: Profiles, lens: Lens | None, softening: float) -> Any:
+    """Surface brightness at image-plane offsets from the (unlensed) component; ``lens`` is placed relative to it."""
+    if lens is not None:
+        alpha_x, alpha_y = deflection(x, y, lens)
+        x, y = x - alpha_x, y - alpha_y
+    return surface_brightness(x, y, shape, softening)
+
+
+def _too_coarse(light: Any, widen: bool) -> Any:
+    """(K, n, n) bool: pixels whose light varies too much within them; ``widen`` by a pixel all around."""
+    xp = array_namespace(light)
+    curvature = xp.zeros_like(light)
+    curvature[:, :, 1:-1] = xp.abs(light[:, :, 2:] + light[:, :, :-2] - 2.0 * light[:, :, 1:-1])
+    curvature[:, 1:-1, :] += xp.abs(light[:, 2:, :] + light[:, :-2, :] - 2.0 * light[:, 1:-1, :])
+    coarse = curvature > _CURVATURE * xp.max(light, axis=(1, 2), keepdims=True)
+    if widen:
+        wide = xp.asarray(coarse, copy=True)
+        wide[:, 1:, :] |= coarse[:, :-1, :]
+        wide[:, :-1, :] |= coarse[:, 1:, :]
+        coarse = xp.asarray(wide, copy=True)
+        coarse[:, :, 1:] |= wide[:, :, :-1]
+        coarse[:, :, :-1] |= wide[:, :, 1:]
+    return coarse
 
 
 def _bin(light: Any, samples: int) -> Any:
     """Mean over samples×samples blocks of the last two axes."""
-    xp = array_namespace(light)
     if samples == 1:
         return light
+    xp = array_namespace(light)
     k, ny, nx = light.shape
     return xp.mean(xp.reshape(light, (k, ny // samples, samples, nx // samples, samples)), axis=(2, 4))
-
-
-def _plain_light(stamps: list[_Stamp], raster: Raster, samples: int, asarray: Callable[[Any], Any]) -> Any:
-    shape = profiles([stamp.component for stamp in stamps], asarray)
-    half = stamps[0].half
-    area = raster.scale**2
-
-    def light(samples: int, first: int, pixels: int) -> Any:
-        x, y = _axes(stamps, raster, samples, first, pixels, asarray)
-        return _bin(surface_brightness(x, y, shape, softening=0.2 * raster.scale / samples), samples) * area
-
-    pixels = light(samples, 0, 2 * half)
-    if shape.kind is not Kind.ANNULUS:
-        core = slice(half - _CORE_HALF_SIZE, half + _CORE_HALF_SIZE)
-        pixels[:, core, core] = light(_CORE_SAMPLES, half - _CORE_HALF_SIZE, 2 * _CORE_HALF_SIZE)
-    return pixels
-
-
-def _lensed_light(stamps: list[_Stamp], raster: Raster, asarray: Callable[[Any], Any]) -> Any:
-    shape = profiles([stamp.component for stamp in stamps], asarray)
-    lenses: list[Lens] = [stamp.component.lens for stamp in stamps if stamp.component.lens is not None]
-    x, y = _axes(stamps, raster, _ARC_SAMPLES, 0, 2 * stamps[0].half, asarray)
-
-    def column(values: list[float]) -> Any:
-        return asarray([[[value]] for value in values])
-
-    zeros = column([0.0 for _ in lenses])
-    theta_e, q, angle, gamma1, gamma2 = (
-        column([getattr(item, name) for item in lenses]) for name in ("theta_e", "q", "angle", "gamma1", "gamma2")
-    )
-    lens = Lens(theta_e=theta_e, q=q, angle=angle, x=zeros, y=zeros, gamma1=gamma1, gamma2=gamma2)
-    alpha_x, alpha_y = deflection(x, y, lens)
-    source_x = column([stamp.component.x - item.x for stamp, item in zip(stamps, lenses, strict=True)])
-    source_y = column([stamp.component.y - item.y for stamp, item in zip(stamps, lenses, strict=True)])
-    light = surface_brightness(
-        x - alpha_x - source_x, y - alpha_y - source_y, shape, softening=0.2 * raster.scale / _ARC_SAMPLES
-    )
-    return _bin(light, _ARC_SAMPLES) * raster.scale**2
 
 
 def _add(image: Any, stamp: _Stamp, pixels: Any, flux: Sequence[float]) -> None:

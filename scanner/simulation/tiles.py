@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -20,6 +18,7 @@ from scanner.errors import OutputError
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC, Record
 from scanner.simulation import populations
 from scanner.simulation.mosaic import catalogue_name, draw_mosaics, file_names
+from scanner.simulation.processes import run_all
 from scanner.simulation.sky_field import CLASS_DENSITY, FieldParameters, SkyObject, draw_rectangle
 from scanner.simulation.tile_geometry import NATIVE_ROTATION_DEG, TileGeometry, lay_out
 from scanner.simulation.tile_tables import in_tile, truth_table, write_catalogue, write_truth
@@ -70,23 +69,12 @@ def draw_tiles(
         out.mkdir(parents=True, exist_ok=True)
         _claim(out / "simulation.json", request)
         missing = [tile for tile in tiles if not catalogue_name(out / tile.tile_id, tile, request.seed).exists()]
-        done = len(tiles) - len(missing)
+        there = len(tiles) - len(missing)
         if progress is not None:
-            progress(done, len(tiles))
-        if workers > 1 and len(missing) > 1:
-            # Fresh interpreters: forked children of a process with threads (BLAS, progress bars) can hang.
-            with ProcessPoolExecutor(min(workers, len(missing)), mp_context=get_context("spawn")) as pool:
-                for finished in as_completed([pool.submit(draw_tile, request, tile, out) for tile in missing]):
-                    finished.result()
-                    done += 1
-                    if progress is not None:
-                        progress(done, len(tiles))
-        else:
-            for tile in missing:
-                draw_tile(request, tile, out)
-                done += 1
-                if progress is not None:
-                    progress(done, len(tiles))
+            progress(there, len(tiles))
+        for done in run_all(draw_tile, [(request, tile, out) for tile in missing], workers):
+            if progress is not None:
+                progress(there + done, len(tiles))
         if missing or not (out / "truth.parquet").exists():
             write_truth(out / "truth.parquet", truth_table(tiles, _objects_of_all(request, tiles)))
         lines = ["# Simulated tiles; truth.parquet beside this list says what is in them.", *(t.tile_id for t in tiles)]

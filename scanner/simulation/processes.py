@@ -1,0 +1,47 @@
+"""Independent pieces of drawing, spread over processes.
+
+In: a module-level function and the arguments of every call. Out: how many calls have finished, as they finish. An interrupt
+or an error stops the calls that have not begun and is raised once the running ones have ended.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from typing import Any
+
+
+def run_all(function: Callable[..., None], calls: Sequence[tuple[Any, ...]], workers: int) -> Iterator[int]:
+    """Call ``function`` with every tuple of arguments; yields 1, 2, 3 ... as calls finish, in any order.
+
+    Parameters
+    ----------
+    function
+        Must be importable, and its arguments picklable, if ``workers`` is above 1.
+    calls
+        Positional arguments of each call.
+    workers
+        Processes; with one, everything runs in this process.
+    """
+    if workers <= 1 or len(calls) <= 1:
+        for done, arguments in enumerate(calls, start=1):
+            function(*arguments)
+            yield done
+        return
+    # Fresh interpreters: forked children of a process with threads (BLAS, progress bars) can hang.
+    pool = ProcessPoolExecutor(
+        min(workers, len(calls)), mp_context=get_context("spawn"), initializer=_leave_interrupts_to_parent
+    )
+    try:
+        futures = [pool.submit(function, *arguments) for arguments in calls]
+        for done, future in enumerate(as_completed(futures), start=1):
+            future.result()
+            yield done
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _leave_interrupts_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
