@@ -79,7 +79,9 @@ SCORE_COLUMNS: tuple[Column, ...] = (
     Column("grid_value", "float32", "", "Lens fraction of the embedding's grid cell", "stat.value;src.class"),
     Column("cell_count", "int64", "", "Training objects in the grid cell", "meta.number"),
     Column("p_calibrated", "float32", "", "Calibrated lens probability, all members", "stat.probability;src.class"),
-    Column("is_candidate", "bool", "", "Grid value at or above the F-beta threshold", "meta.code.class"),
+    Column(
+        "is_candidate", "bool", "", "Grid value (without a grid: p_calibrated) at or above the threshold", "meta.code.class"
+    ),
     *BAD_COLUMNS,
     Column("flags", "int32", "", f"Why to look twice, a sum of: {_FLAG_BITS}", "meta.code.qual"),
 )

@@ -1,0 +1,44 @@
+"""``docs/catalogue-columns.md``, written from the registry of columns.
+
+In: nothing. Out: the page as Markdown. ``python -m scanner.catalogue.columns_page docs/catalogue-columns.md`` writes it; a test
+holds the two together. Nothing is refused.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from scanner.catalogue import columns
+from scanner.records import Flag
+
+_INTRODUCTION = """\
+# Columns of the tables
+
+Written by `python -m scanner.catalogue.columns_page docs/catalogue-columns.md` from the registry in
+[`scanner/catalogue/columns.py`](../scanner/catalogue/columns.py); do not edit.
+
+| table | columns |
+|---|---|
+| `tiles/<id>/scores.parquet` | all but `rank`, `name` and `_healpix_29`; every target of the tile |
+| `catalogue/` (HATS Parquet) | all but `name`; every object once |
+| `candidates.fits`, `.ecsv`, `.vot` | all but `_healpix_29`; the candidates, best first |
+
+Every file carries units, descriptions and UCDs: Parquet in the metadata of its fields (`unit`, `description`, `ucd`), FITS in
+`TUNITn`, `TCOMMn`, `TUCDn`, ECSV and VOTable in their own ways. What is not known is NaN; there are no nulls.
+"""
+
+
+def markdown() -> str:
+    """The page."""
+    lines = [_INTRODUCTION, "| column | type | unit | meaning | UCD |", "|---|---|---|---|---|"]
+    for column in columns.all_columns():
+        meaning = column.description.partition(", a sum of")[0] + (", see below" if column.name == "flags" else "")
+        lines.append(f"| `{column.name}` | {column.dtype} | {column.unit} | {meaning} | `{column.ucd}` |")
+    lines += ["", "## Bits of `flags`", "", "| value | name |", "|---|---|"]
+    lines += [f"| {flag.value} | `{flag.name}` |" for flag in Flag]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(markdown(), encoding="utf-8")
