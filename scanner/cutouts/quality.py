@@ -77,8 +77,7 @@ def _band_statistics(sample: Float32, pixels: Float32) -> tuple[Float32, Float32
     rows = len(pixels)
     sky, sigma, bad = np.zeros(rows, np.float32), np.ones(rows, np.float32), np.zeros(rows, np.float32)
     # A row's sum is finite exactly when no pixel is NaN, short of overflow, which only sends it down the careful path.
-    with np.errstate(over="ignore", invalid="ignore"):
-        clean = np.isfinite(np.einsum("ij->i", pixels))
+    clean = np.isfinite(np.einsum("ij->i", pixels))
     if clean.any():
         values = sample if clean.all() else sample[clean]
         sky[clean], sigma[clean] = _median_and_sigma(values)

@@ -8,7 +8,6 @@ Out: :class:`Mosaic`, whose windows may reach outside the image. Refused, as :cl
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -16,12 +15,12 @@ from typing import Self
 
 import numpy as np
 from astropy.io import fits
-from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
 from scanner.errors import TileError
 from scanner.records import Band, BandFiles, Float32, ImageRef
+from scanner.sky.celestial_wcs import celestial_wcs
 from scanner.sky.fits_image import FitsImage, open_image
 from scanner.sky.scratch import ScratchFolder
 
@@ -68,7 +67,7 @@ class Mosaic:
         self.name = name
         self.band: Band = band
         self.shape = image.shape
-        self.wcs = _celestial_wcs(header, name)
+        self.wcs = celestial_wcs(header, name)
         scales = proj_plane_pixel_scales(self.wcs) * 3600
         self.pixel_scales_arcsec = (float(scales[0]), float(scales[1]))
         self.zero_point = _number(header.get("MAGZERO"))
@@ -132,9 +131,25 @@ class Mosaic:
             inside = out[top - y0 : bottom - y0, left - x0 : right - x0]
         self._copy(inside, top, bottom, left, right)
 
+    def view(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[np.float32] | None:
+        """Look at a window where it lies in the file, in the file's byte order; None where it has to be copied by :meth:`read`.
+
+        There is a view if the pixels are plain float32, the window is inside the image and there are no companions. Pixels
+        that are not finite are in it as they are.
+        """
+        inside = y0 >= 0 and x0 >= 0 and y1 <= self.shape[0] and x1 <= self.shape[1]
+        if not inside or self._rms is not None or self._flag is not None:
+            return None
+        pixels = self._image.window(y0, y1, x0, x1)
+        return pixels if pixels.dtype.kind == "f" and pixels.dtype.itemsize == np.dtype(np.float32).itemsize else None
+
     def _copy(self, out: Float32, top: int, bottom: int, left: int, right: int) -> None:
-        with np.errstate(over="ignore"):
-            out[...] = self._image.window(top, bottom, left, right)
+        pixels = self._image.window(top, bottom, left, right)
+        if pixels.dtype.itemsize <= out.dtype.itemsize:
+            out[...] = pixels
+        else:
+            with np.errstate(over="ignore"):
+                out[...] = pixels
         if self._rms is not None:
             rms = self._rms.window(top, bottom, left, right).astype(np.float32)
             if not (rms.min() > 0 and rms.max() < BAD_RMS):
@@ -144,10 +159,8 @@ class Mosaic:
             hit = np.bitwise_and(flags if flags.dtype.kind in "iu" else flags.astype(np.int64), self._flag_mask) != 0
             if hit.any():
                 out[hit] = np.nan
-        # A sum is finite only if every pixel is; it costs a quarter of looking at each.
-        with np.errstate(over="ignore", invalid="ignore"):
-            total = np.einsum("ij->", out)
-        if not np.isfinite(total):
+        # A sum is finite only if every pixel is; it costs a quarter of looking at each, and einsum does not warn of overflow.
+        if not math.isfinite(np.einsum("ij->", out)):
             out[~np.isfinite(out)] = np.nan
 
     def good_fraction(self) -> float:
@@ -228,20 +241,6 @@ def _companion(
     if companion.shape != image.shape:
         raise TileError(f"{ref}: has {companion.shape} pixels, but its image {name} has {image.shape}.")
     return companion
-
-
-def _celestial_wcs(header: fits.Header, name: str) -> WCS:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            wcs = WCS(header).celestial
-            usable = wcs.naxis == 2 and wcs.wcs.lngtyp == "RA" and bool((proj_plane_pixel_scales(wcs) > 0).all())
-        except Exception as error:  # wcslib has its own exceptions for every way in which a header can be wrong
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise TileError(f"{name}: its WCS cannot be understood ({reason}).") from None
-    if not usable:
-        raise TileError(f"{name}: has no celestial WCS (CTYPE RA/DEC, CRVAL, CRPIX, CD).")
-    return wcs
 
 
 def _number(value: object) -> float:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scanner.config import CutoutsConfig
-from scanner.cutouts.extract import cut, open_tile
+from scanner.cutouts.extract import cut, cut_pixels, open_tile
 from scanner.errors import TileError
 from scanner.records import BANDS, BandFiles, Flag, ImageRef, Targets, Tile
 
@@ -193,6 +193,28 @@ def test_rms_and_flag_companions_mask_all_nine_pixels_of_a_sum(make_tile, tmp_pa
     with open_tile(tile, CutoutsConfig(flag_mask=4)) as images:
         batch = next(cut(images, targets_at([199.5], [199.5]), 1))
     assert np.argwhere(np.isnan(batch.nisp[0, 0])).tolist() == bad[1:]
+
+
+def test_infinities_become_nan_in_slices_and_in_sums(make_tile):
+    made = make_tile("bin", size=400, n=1)
+    for band in ("VIS", "Y"):
+        made.images[band][200, 200:202] = np.inf, -np.inf
+    made.write()
+    with open_tile(made.tile, CONFIG) as images:
+        batch = next(cut(images, targets_at([199.5], [199.5]), 1))
+    assert np.argwhere(np.isnan(batch.vis[0])).tolist() == [[100, 100], [100, 101]]
+    assert np.argwhere(np.isnan(batch.nisp[0, 0])).tolist() == [[33, 33]]
+    assert np.isfinite(batch.nisp[0, 1:]).all()
+    assert batch.flags[0] == Flag.MASKED_PIXELS
+
+
+def test_a_cutout_can_be_made_again_from_its_corner(make_tile):
+    made = make_tile("slice", size=900, n=9)
+    with open_tile(made.tile, CONFIG) as images:
+        batch = next(cut(images, made.targets, 9))
+        vis, nisp = cut_pixels(images, batch.x0[3:5], batch.y0[3:5])
+    np.testing.assert_array_equal(vis, batch.vis[3:5])
+    np.testing.assert_array_equal(nisp, batch.nisp[3:5])
 
 
 def test_a_tile_whose_band_is_missing_blank_or_elsewhere_is_refused(make_tile):

@@ -1,0 +1,120 @@
+"""The opened mosaics of one tile, and how the NISP bands lie on VIS.
+
+In: a tile. Out: :class:`TileImages`; a band that has to be resampled is resampled once, when it is first needed. Refused, as
+:class:`TileError`: mosaics that cannot be opened, that hold nothing, or that do not lie on one another (see
+:mod:`scanner.sky.mosaic` and :mod:`scanner.sky.alignment`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from scanner.config import CutoutsConfig
+from scanner.cutouts import footprint
+from scanner.records import BANDS, NISP_BANDS, Band, Tile
+from scanner.sky.alignment import Alignment, align
+from scanner.sky.mosaic import Mosaic, open_mosaic
+from scanner.sky.scratch import ScratchFolder
+from scanner.sky.warp import WarpedBand, covering_grid, warp
+
+
+class TileImages:
+    """The opened mosaics of one tile; a context manager. Made by :func:`open_tile`.
+
+    Attributes
+    ----------
+    vis
+        The VIS mosaic.
+    nisp
+        The mosaics of Y, J and H.
+    alignment
+        How they lie on VIS.
+    sky_area_deg2
+        Area of the VIS tile on the sky times the share of its pixels that are good (from a sample of its rows).
+    """
+
+    def __init__(self, mosaics: dict[Band, Mosaic], scratch: ScratchFolder) -> None:
+        self.vis = mosaics["VIS"]
+        self.nisp = {band: mosaics[band] for band in NISP_BANDS}
+        self._scratch = scratch
+        self._warped: dict[Band, WarpedBand] = {}
+        self.alignment: Alignment = align(self.vis, self.nisp)
+        good = {band: mosaic.good_fraction() for band, mosaic in mosaics.items()}
+        self.sky_area_deg2 = footprint.area_deg2(self.vis.wcs, self.vis.shape) * good["VIS"]
+
+    @property
+    def zero_points(self) -> dict[Band, float]:
+        """AB magnitude of one unit per band; NaN where the header has no MAGZERO."""
+        return {"VIS": self.vis.zero_point, **{band: mosaic.zero_point for band, mosaic in self.nisp.items()}}
+
+    @property
+    def units(self) -> dict[Band, str]:
+        """BUNIT per band; "" where the header has none."""
+        return {"VIS": self.vis.unit, **{band: mosaic.unit for band, mosaic in self.nisp.items()}}
+
+    def source(self, band: Band) -> Mosaic | WarpedBand:
+        """The pixels that a NISP band is cut from; a band of the case ``warp`` is resampled when it is first asked for.
+
+        Raises
+        ------
+        TileError
+            A compressed mosaic is damaged.
+        OutputError
+            The scratch folder is full.
+        """
+        geometry = self.alignment.bands[band]
+        if geometry.case != "warp":
+            return self.nisp[band]
+        if band not in self._warped:
+            grid = covering_grid(geometry, self.vis.shape)
+            self._warped[band] = warp(self.nisp[band], self.vis.wcs, grid, self._scratch)
+        return self._warped[band]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of all files."""
+        for mosaic in (self.vis, *self.nisp.values()):
+            mosaic.close()
+        for band in self._warped.values():
+            band.close()
+        self._scratch.close()
+
+
+def open_tile(tile: Tile, config: CutoutsConfig, scratch: Path | None = None) -> TileImages:
+    """Open the mosaics of a tile and decide their alignment. Nothing is resampled yet.
+
+    Parameters
+    ----------
+    tile
+        Must name all four bands.
+    config
+        ``flag_mask`` is used.
+    scratch
+        Folder for decompressed and resampled mosaics. Decompressed ones are left there for the next one to use. None: a
+        folder of the tile's own, which is removed when it is closed.
+
+    Raises
+    ------
+    TileError
+        See the module.
+    OutputError
+        The scratch folder is full.
+    """
+    folder = ScratchFolder(scratch)
+    mosaics: dict[Band, Mosaic] = {}
+    try:
+        for band in BANDS:
+            mosaics[band] = open_mosaic(tile.bands[band], band=band, flag_mask=config.flag_mask, scratch=folder)
+        return TileImages(mosaics, folder)
+    except BaseException:
+        for mosaic in mosaics.values():
+            mosaic.close()
+        folder.close()
+        raise
