@@ -8,7 +8,7 @@ The kernel was chosen by measurement on a NISP-like PSF (FWHM 0.48", 0.3" pixels
 keeps the flux to 4e-4, the centroid to 3e-4 pixels and the width of the PSF; bilinear loses up to 4 % of the flux, widens the
 PSF by 15 % and is 35 % off at its peak; a cubic spline loses up to 0.4 % of the flux; Lanczos-3 is five times slower; and
 ``reproject``'s bilinear, cubic and adaptive (Hann) kernels, which share these errors or, in the last case, move the
-centroid by 0.15 pixels, run at 3.8, 3.4 and 1.4 Mpix/s against 8 here (``benchmarks/centroids.py``).
+centroid by 0.15 pixels, run at 3.8, 3.4 and 1.4 Mpix/s against 8 here (``benchmarks/centroids.py --kernels``).
 """
 
 from __future__ import annotations
