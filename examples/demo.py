@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from astropy import units as u
 from astropy.coordinates import SkyCoord
@@ -29,13 +31,16 @@ def scanner(*words: str) -> None:
 
 def lens_ranks(sky: Path, scan: Path) -> np.ndarray:
     """Rank of every visible injected lens in the scan's catalogue; lenses that were not scored get infinity."""
-    truth = pq.read_table(sky / "truth.parquet").to_pandas()
-    lenses = truth[truth.is_lens & truth.visible]
-    found = pq.read_table(scan / "catalogue" / "dataset", columns=["ra", "dec", "rank"]).to_pandas()
-    index, separation, _ = SkyCoord(lenses.ra.to_numpy() * u.deg, lenses.dec.to_numpy() * u.deg).match_to_catalog_sky(
-        SkyCoord(found.ra.to_numpy() * u.deg, found.dec.to_numpy() * u.deg)
-    )
+    truth = pq.read_table(sky / "truth.parquet", columns=["ra", "dec", "is_lens", "visible"])
+    lenses = truth.filter(pc.and_(truth["is_lens"], truth["visible"]))
+    found = pq.read_table(scan / "catalogue" / "dataset", columns=["ra", "dec", "rank"])
+    index, separation, _ = positions(lenses).match_to_catalog_sky(positions(found))
     return np.where(separation < MATCH_RADIUS, found["rank"].to_numpy()[index], np.inf)
+
+
+def positions(rows: pa.Table) -> SkyCoord:
+    """Sky positions of a table's rows."""
+    return SkyCoord(rows["ra"].to_numpy() * u.deg, rows["dec"].to_numpy() * u.deg)
 
 
 def main(folder: Path) -> None:
@@ -47,10 +52,10 @@ def main(folder: Path) -> None:
     ranks = lens_ranks(sky, scan)
     n_lenses = len(ranks)
     n_found = int((ranks <= 2 * n_lenses).sum())
-    n_scored = pq.ParquetDataset(scan / "catalogue" / "dataset").read(columns=["rank"]).num_rows
+    n_objects = pq.read_table(scan / "catalogue" / "dataset", columns=["rank"]).num_rows
     print(
         f"\nOf {n_lenses} injected lenses with visible arcs (S/N > 25, more than 100 arc pixels), {n_found} are among the first "
-        f"{2 * n_lenses} of {n_scored:,} objects; the median lens has rank {np.median(ranks):.0f}."
+        f"{2 * n_lenses} of {n_objects:,} objects; the median lens has rank {np.median(ranks):.0f}."
     )
     print(f"Open {scan / 'candidates.html'} in a browser.")
 

@@ -7,6 +7,8 @@ what to do. The command line prints the message and exits with ``exit_code``; no
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -38,6 +40,13 @@ class OutputError(ScannerError):
     """The output cannot be written: no permission, full disk, a folder that is in use (exit 73)."""
 
     exit_code = 73
+
+    @classmethod
+    def of(cls, path: Path, error: OSError) -> OutputError:
+        """Say that a file or folder could not be written, why, and what to do."""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return cls(f"{path}: the disk is full; make space and give the same command again.")
+        return cls(f"{path}: cannot be written ({error.strerror or error}); choose another place.")
 
 
 class ContentError(ScannerError):

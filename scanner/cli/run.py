@@ -130,7 +130,8 @@ def _print_report(console: Console, report: RunReport, out: Path) -> None:
     n_done = report.n_tiles - len(report.failed)
     console.print(
         f"\n{n_done} of {report.n_tiles} tiles done, {report.n_scored:,} of {report.n_targets:,} objects scored, "
-        f"{report.n_unique:,} of them distinct, {len(candidates):,} candidates above the threshold, {report.sky_area_deg2:.4f} deg²."
+        f"{report.n_unique:,} of them distinct, {len(candidates):,} candidates above the threshold, "
+        f"{report.sky_area_deg2:.4f} deg²."
     )
     if report.failed:
         console.print(f"{len(report.failed)} tiles failed; the reasons are in {out / 'failed-tiles.ecsv'}", markup=False)

@@ -193,7 +193,7 @@ class CutoutWriter:
 
     def _cannot_write(self, error: OSError) -> OutputError:
         shutil.rmtree(self._partial, ignore_errors=True)
-        return OutputError(f"{self.path}: the cutout store cannot be written ({error.strerror or error}).")
+        return OutputError.of(self.path, error)
 
 
 def _finite_or_none(value: float) -> float | None:

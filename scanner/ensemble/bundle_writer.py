@@ -71,7 +71,7 @@ def write(
         out.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror}); choose another folder.") from None
+        raise OutputError.of(out, error) from None
     try:
         partial.chmod(0o755)
         (partial / MODEL_FILE).write_bytes(model)
@@ -104,7 +104,7 @@ def write(
         else:
             partial.replace(out)
     except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror}); free some space or choose another folder.") from None
+        raise OutputError.of(out, error) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return load(out)

@@ -89,9 +89,7 @@ def write(path: Path, candidates: pa.Table, cutouts: CutoutBatch | None, summary
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise OutputError(
-            f"{path}: cannot write the contact sheet ({error.strerror}); check the folder and its free space."
-        ) from None
+        raise OutputError.of(path, error) from None
 
 
 def _cards(candidates: pa.Table, cutouts: CutoutBatch | None) -> Iterator[tuple[Card, Pictures]]:

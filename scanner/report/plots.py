@@ -185,4 +185,4 @@ def _save(figure: Figure, path: Path) -> None:
             FigureCanvasAgg(figure)
             figure.savefig(stream, format="png", metadata={"Software": None})
     except OSError as error:
-        raise OutputError(f"{path}: cannot write the figure ({error.strerror}); free the place or name another.") from None
+        raise OutputError.of(path, error) from None

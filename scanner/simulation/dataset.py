@@ -96,7 +96,7 @@ def draw_dataset(
         shutil.rmtree(out / "parts")
         return finished
     except OSError as error:
-        raise OutputError(f"{error.filename or out}: cannot write the dataset ({error.strerror or error}).") from None
+        raise OutputError.of(Path(error.filename or out), error) from None
 
 
 def _claim(out: Path, record: DatasetRecord) -> DatasetRecord:

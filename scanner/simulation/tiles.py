@@ -82,7 +82,7 @@ def draw_tiles(
         truth = pq.read_table(out / "truth.parquet", columns=["visible"])
         return sum(truth["visible"].to_pylist()), truth.num_rows
     except OSError as error:
-        raise OutputError(f"{error.filename or out}: cannot write the tiles ({error.strerror or error}).") from None
+        raise OutputError.of(Path(error.filename or out), error) from None
 
 
 def _claim(path: Path, request: TilesRequest) -> None:

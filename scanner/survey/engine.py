@@ -25,6 +25,7 @@ PROGRESS_TOPIC = "scanner-progress"
 TILES_IN_FLIGHT = 2
 #: A worker that dies this often on one tile (killed for memory, a crash in a library) condemns the tile.
 ALLOWED_DEATHS = 2
+CONNECT_SECONDS = 30
 
 
 def scan_tiles(
@@ -102,14 +103,14 @@ def _client(config: EngineConfig, n_jobs: int) -> Iterator[Any]:
         "distributed.scheduler.work-stealing": False,
         # Scoring holds the GIL for seconds; a starved heartbeat must not look like a death.
         "distributed.scheduler.worker-ttl": "15 minutes",
-        "distributed.comm.timeouts.connect": "30s",
+        "distributed.comm.timeouts.connect": f"{CONNECT_SECONDS}s",
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
     }
     with dask.config.set(settings):
         if config.scheduler is not None:
             try:
-                client = Client(config.scheduler, timeout="30s", set_as_default=False)
+                client = Client(config.scheduler, timeout=f"{CONNECT_SECONDS}s", set_as_default=False)
             except (OSError, TimeoutError, ValueError) as error:
                 raise InputMissingError(f"{config.scheduler}: no Dask scheduler answers there ({error}).") from None
             with client:

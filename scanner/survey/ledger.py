@@ -7,7 +7,6 @@ writes to, one made with other settings, bundle or inputs (the message says what
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
@@ -24,7 +23,6 @@ from scanner.records import CommitRecord, Record
 from scanner.survey.fingerprint import Fingerprints
 
 PARTIAL_PREFIX = ".partial-"
-OUTPUT_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class RunRecord(Record):
@@ -209,18 +207,12 @@ def writing_to(path: Path) -> Iterator[None]:
     Raises
     ------
     OutputError
-        Full disk, no permission, read-only file system.
+        Any failed system call: full disk, no permission, read-only file system.
     """
     try:
         yield
     except OSError as error:
-        if error.errno == errno.ENOSPC or error.errno == errno.EDQUOT:
-            raise OutputError(
-                f"{path}: the disk is full; make space and give the same command again: it goes on where it was."
-            ) from error
-        if error.errno in OUTPUT_ERRNOS or isinstance(error, NotADirectoryError | FileExistsError):
-            raise OutputError(f"{path}: cannot be written ({error.strerror}); name another folder with --out.") from error
-        raise
+        raise OutputError.of(path, error) from error
 
 
 def _remove(path: Path) -> None:

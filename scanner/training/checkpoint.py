@@ -95,7 +95,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
         partial.replace(path)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another --out.") from None
+        raise OutputError.of(path, error) from None
 
 
 def save(folder: Path, state: State) -> None:

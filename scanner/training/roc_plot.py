@@ -48,4 +48,4 @@ def write_roc_plot(comparison: Comparison, path: Path) -> None:
     try:
         figure.savefig(path, dpi=130, metadata={"Software": None})
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another --out.") from None
+        raise OutputError.of(path, error) from None

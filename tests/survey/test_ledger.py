@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from scanner.config import load
 from scanner.errors import ContentError, OutputError
@@ -57,9 +58,8 @@ def commit_tile(folder, tile_id="1", **changes):
 def test_a_tile_is_there_only_when_it_is_whole(tmp_path):
     with open_run(tmp_path / "out", record()) as folder:
         assert folder.done("1", PRINTS) is None
-        with pytest.raises(RuntimeError), staged_tile(folder, "1") as staging:
-            (staging / "scores.parquet").write_bytes(b"half")
-            raise RuntimeError
+        with pytest.raises(ValidationError):
+            commit_tile(folder, n_scored="many")
         assert list(folder.tiles.iterdir()) == []
         commit_tile(folder)
         assert folder.done("1", PRINTS) == commit()

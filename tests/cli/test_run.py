@@ -1,0 +1,291 @@
+import gzip
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+from astropy.wcs import WCS
+
+from scanner.cli.main import main
+from scanner.ensemble import bundle as bundles
+
+
+def scan(capsys, *words):
+    """Exit code, standard output and standard error of ``scanner run …``."""
+    with pytest.raises(SystemExit) as caught:
+        main(["run", *map(str, words)])
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return caught.value.code, captured.out, captured.err
+
+
+def one_line(err, *named):
+    """A refusal is one sentence that names what it is about."""
+    assert err.count("\n") == 1, err
+    assert err.startswith("scanner: ")
+    for word in named:
+        assert str(word) in err, err
+
+
+def mosaic(tile, band):
+    return next(tile.glob(f"*BGSUB-MOSAIC-{band}_*"))
+
+
+def assignments(tile, **changes):
+    """``VIS=… Y=…`` of a tile's mosaics, some replaced."""
+    names = {"VIS": "VIS", "Y": "NIR-Y", "J": "NIR-J", "H": "NIR-H"}
+    files = {band: mosaic(tile, name) for band, name in names.items()} | changes
+    return " ".join(f"'{band}={path}'" for band, path in files.items() if path is not None)
+
+
+@pytest.fixture
+def tile(sky):
+    return sorted(sky.glob("9*"))[0]
+
+
+def changed(path, out, change):
+    """A copy of a mosaic with its header and pixels changed."""
+    with fits.open(path) as hdus:
+        header, data = hdus[0].header.copy(), hdus[0].data.copy()
+    data = change(header, data)
+    fits.writeto(out, data, header)
+    return out
+
+
+def test_bad_tiles_are_listed_and_the_others_go_on(tile, tmp_path, capsys):
+    vis, y = mosaic(tile, "VIS"), mosaic(tile, "NIR-Y")
+
+    def without_wcs(header, data):
+        for key in [key for key in header if key.startswith(("CTYPE", "CRVAL", "CRPIX", "CD", "CUNIT"))]:
+            del header[key]
+        return data
+
+    def elsewhere(header, data):
+        header["CRVAL1"] += 5.0
+        return data
+
+    def coarser(header, data):
+        for key in ("CD1_1", "CD1_2", "CD2_1", "CD2_2"):
+            header[key] = header.get(key, 0.0) * 2
+        return data
+
+    def empty(header, data):
+        return np.full_like(data, np.nan)
+
+    truncated = tmp_path / "truncated.fits"
+    truncated.write_bytes(vis.read_bytes()[: vis.stat().st_size // 2])
+    not_fits = tmp_path / "not.fits"
+    not_fits.write_text("a letter")
+    positionless = tmp_path / "positionless.fits"
+    Table({"OBJECT_ID": [1, 2], "FLUX": [1.0, 2.0]}).write(positionless)
+    outside = tmp_path / "outside.csv"
+    Table({"ra": [10.0, 11.0], "dec": [5.0, 6.0]}).write(outside)
+    bad = {
+        "missing": (assignments(tile, H=tmp_path / "nowhere.fits"), "nowhere.fits"),
+        "truncated": (assignments(tile, VIS=truncated), "truncated.fits"),
+        "letter": (assignments(tile, J=not_fits), "not.fits"),
+        "bandless": (assignments(tile, Y=None), "Y"),
+        "wcsless": (assignments(tile, VIS=changed(vis, tmp_path / "wcsless.fits", without_wcs)), "wcsless.fits"),
+        "apart": (assignments(tile, Y=changed(y, tmp_path / "apart.fits", elsewhere)), "apart.fits"),
+        "coarse": (assignments(tile, VIS=changed(vis, tmp_path / "coarse.fits", coarser)), "coarse.fits"),
+        "blank": (assignments(tile, VIS=changed(vis, tmp_path / "blank.fits", empty)), "blank.fits"),
+        "extension": (assignments(tile, VIS=f"{vis}[NIGHT]"), "NIGHT"),
+        "positionless": (f"{assignments(tile)} catalogue={positionless}", "positionless.fits"),
+    }
+    lines = [f"id={name} {line}" for name, (line, _) in bad.items()]
+    lines += [f"id=faraway {assignments(tile)} catalogue={outside}", f"{tmp_path / 'no-folder'}", str(tile)]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    code, out, err = scan(capsys, tmp_path / "list.txt", "--out", tmp_path / "out", "--workers", "1")
+    assert code == 3
+    failed = {row["tile_id"]: row["reason"] for row in Table.read(tmp_path / "out" / "failed-tiles.ecsv")}
+    assert failed.keys() == {*bad, "no-folder"}
+    for name, (_, named) in bad.items():
+        assert named in failed[name], failed[name]
+        assert "internal error" not in failed[name], failed[name]
+        assert failed[name] in err
+    committed = {path.name for path in (tmp_path / "out" / "tiles").iterdir()}
+    assert committed == {tile.name, "faraway"}
+    assert "2 of 13 tiles done" in out
+    assert "failed-tiles.ecsv" in out
+
+
+def test_compressed_mosaics_give_the_same_scores(tile, tmp_path, capsys):
+    """RICE without quantisation changes no pixel, nor does gzip: the tables are those of the plain files."""
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    bands = {"VIS": "VIS", "Y": "NIR-Y", "J": "NIR-J", "H": "NIR-H"}
+    files = {}
+    for band, name in bands.items():
+        source = mosaic(tile, name)
+        if band == "VIS":
+            files[band] = packed / f"{band}.fits.gz"
+            files[band].write_bytes(gzip.compress(source.read_bytes(), compresslevel=1))
+        else:
+            files[band] = packed / f"{band}.fits.fz"
+            with fits.open(source) as hdus:
+                compressed = fits.CompImageHDU(hdus[0].data, hdus[0].header, compression_type="GZIP_1", quantize_level=0.0)
+                fits.HDUList([fits.PrimaryHDU(), compressed]).writeto(files[band])
+    catalogue = next(tile.glob("*FINAL-CAT*"))
+    (tmp_path / "list.txt").write_text(
+        f"id=plain {assignments(tile)} catalogue={catalogue}\nid=packed {assignments(tile, **files)} catalogue={catalogue}\n"
+    )
+    code, _, _ = scan(capsys, tmp_path / "list.txt", "--out", tmp_path / "out", "--scratch", tmp_path, "--keep", "none")
+    assert code == 0
+    plain, packed_rows = (
+        Table.read(tmp_path / "out" / "tiles" / name / "scores.parquet", format="parquet.pyarrow")
+        for name in ("plain", "packed")
+    )
+    assert len(plain) > 0
+    np.testing.assert_array_equal(np.asarray(plain["p_ou_200"]), np.asarray(packed_rows["p_ou_200"]))
+
+
+def test_detection_finds_the_bright_galaxies_of_the_catalogue(tile, tmp_path, capsys):
+    (tmp_path / "list.txt").write_text(f"id=1 {assignments(tile)}")
+    code, _, _ = scan(capsys, tmp_path / "list.txt", "--out", tmp_path / "out", "--keep", "none")
+    assert code == 0
+    found = pq.read_table(tmp_path / "out" / "tiles" / "1" / "scores.parquet").to_pandas()
+    catalogue = Table.read(next(tile.glob("*FINAL-CAT*")))
+    magnitude = 23.9 - 2.5 * np.log10(np.asarray(catalogue["FLUX_DETECTION_TOTAL"]))
+    wcs = WCS(fits.getheader(mosaic(tile, "VIS")))
+    x, y = wcs.world_to_pixel_values(catalogue["RIGHT_ASCENSION"], catalogue["DECLINATION"])
+    inside = (x > 20) & (x < 620) & (y > 20) & (y < 620)
+    bright = inside & (magnitude < 21.5)
+    nearest = [np.hypot(found["x"] - xx, found["y"] - yy).min() for xx, yy in zip(x[bright], y[bright], strict=True)]
+    assert bright.sum() >= 3
+    assert np.mean(np.array(nearest) < 5) > 0.8
+
+
+def test_dry_run_says_what_would_be_done_and_writes_nothing(sky, tmp_path, capsys):
+    before = sorted(sky.rglob("*"))
+    code, out, _ = scan(capsys, sky / "tile-list.txt", "--dry-run", "--out", tmp_path / "out", "--all")
+    assert code == 0
+    assert "3 tiles" in out
+    assert "objects/s" in out
+    assert not (tmp_path / "out").exists()
+    assert sorted(sky.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "named"),
+    [
+        ("", 65, "no tile"),
+        ("# nothing\n\n", 65, "no tile"),
+        ("id=1 VIS=a Y=a J=a H=a\nid=1 VIS=b Y=b J=b H=b\n", 65, "line 1"),
+        ("id=1 VIS=a Z=b\n", 65, "Z=b"),
+    ],
+)
+def test_a_bad_tile_list_is_refused(tmp_path, capsys, text, code, named):
+    (tmp_path / "list.txt").write_text(text)
+    got, _, err = scan(capsys, tmp_path / "list.txt")
+    assert got == code
+    one_line(err, "list.txt", named)
+    assert not (tmp_path / "list-scan").exists()
+
+
+def test_a_missing_tile_list(tmp_path, capsys):
+    code, _, err = scan(capsys, tmp_path / "none.txt")
+    assert code == 66
+    one_line(err, "none.txt")
+
+
+@pytest.mark.parametrize(
+    ("damage", "code", "named"),
+    [
+        (lambda folder: shutil.rmtree(folder), 66, "bundle"),
+        (lambda folder: (folder / "bundle.json").unlink(), 78, "bundle.json"),
+        (lambda folder: (folder / "bundle.json").write_text("{"), 78, "bundle.json"),
+        (lambda folder: (folder / "ensemble.onnx").write_bytes(b"tampered"), 78, "ensemble.onnx"),
+        (lambda folder: (folder / "grid.npz").unlink(), 78, "grid.npz"),
+    ],
+)
+def test_a_damaged_bundle_is_refused(sky, tmp_path, capsys, damage, code, named):
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundles.find(None), folder)
+    damage(folder)
+    got, _, err = scan(capsys, sky / "tile-list.txt", "--out", tmp_path / "out", "--bundle", folder)
+    assert got == code
+    one_line(err, named)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_provider_is_refused(sky, tmp_path, capsys):
+    code, _, err = scan(capsys, sky / "tile-list.txt", "--out", tmp_path / "out", "--provider", "cuda")
+    assert code == 64
+    one_line(err, "cuda", "scanner[gpu]")
+
+
+def test_a_file_where_the_run_folder_should_be(sky, tmp_path, capsys):
+    (tmp_path / "out").touch()
+    code, _, err = scan(capsys, sky / "tile-list.txt", "--out", tmp_path / "out")
+    assert code == 73
+    one_line(err, "out")
+
+
+def test_an_unwritable_place(sky, capsys):
+    code, _, err = scan(capsys, sky / "tile-list.txt", "--out", "/proc/scanner-run")
+    assert code == 73
+    one_line(err, "/proc/scanner-run")
+
+
+def test_other_settings_in_the_same_folder(sky, tmp_path, capsys):
+    words = (sky / "tile-list.txt", "--out", tmp_path / "out", "--workers", "1", "--magnitude-limit", "20")
+    assert scan(capsys, *words)[0] == 0
+    code, _, err = scan(capsys, *words[:-1], "21")
+    assert code == 78
+    one_line(err, "targets.magnitude_limit 20.0 → 21.0", "--restart")
+    assert scan(capsys, *words[:-1], "21", "--restart")[0] == 0
+
+
+def test_no_scheduler_answers(sky, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("scanner.survey.engine.CONNECT_SECONDS", 1)
+    code, _, err = scan(capsys, sky / "tile-list.txt", "--out", tmp_path / "out", "--scheduler", "tcp://127.0.0.1:9")
+    assert code == 66
+    assert "tcp://127.0.0.1:9" in err.splitlines()[-1]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 300 kB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", place], capture_output=True, check=False).returncode:
+        pytest.skip("this machine does not let the tests mount a file system")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_a_full_disk_stops_the_run_and_space_lets_it_go_on(sky, small_disk, capsys):
+    words = (sky / "tile-list.txt", "--out", small_disk / "out", "--workers", "1", "--keep", "all", "--all")
+    code, _, err = scan(capsys, *words)
+    assert code == 73
+    assert "disk is full" in err.splitlines()[-1]
+    assert not list(small_disk.rglob("*.zarr"))
+    subprocess.run(["mount", "-o", "remount,size=100m", small_disk], check=True)
+    assert scan(capsys, *words)[0] == 0
+    assert (small_disk / "out" / "candidates.html").exists()
+
+
+def test_ctrl_c_leaves_quietly_and_the_run_goes_on(sky, tmp_path, capsys):
+    words = ["run", str(sky / "tile-list.txt"), "--out", str(tmp_path / "out"), "--workers", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scanner", *words], start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+    assert "scanning on 1 worker" in process.stderr.readline()
+    time.sleep(3)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    if process.returncode == 0:
+        pytest.skip("the run was over before it was interrupted")
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "interrupted" in err.splitlines()[-1]
+    assert scan(capsys, *words[1:])[0] == 0
+    assert Path(tmp_path / "out" / "candidates.html").exists()
