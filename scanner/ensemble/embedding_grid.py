@@ -29,7 +29,7 @@ from scanner.records import MEMBERS, Flag, Float32, Float64, Int64, UInt32
 
 #: Cells along each axis (section 3.3).
 CELLS = 100
-#: Training rows kept for the lookup: 15 MB of logits would buy no measurable fidelity over 0.6 MB.
+#: Training rows kept for the lookup: they bound the size of the file (0.7 MB).
 MAX_ROWS = 20_000
 #: Share of held-out objects that lie closer to a training object than ``far_distance``.
 NEAR_SHARE = 0.999

@@ -36,7 +36,7 @@ WHEEL: Mapping[Provider, str] = {
     "cuda": "scanner[gpu]",
     "tensorrt": "scanner[gpu]",
 }
-#: Objects of one call. On a CPU the rate does not depend on it, the memory does (16 MB an object); one by one, an object's
+#: Objects of one call. On a CPU the rate does not depend on it, the memory does (50 MB an object); one by one, an object's
 #: score cannot depend on what it came with. A GPU needs many to be busy.
 BATCH: Mapping[Provider, int] = {"cpu": 1, "openvino": 1, "cuda": 64, "tensorrt": 64}
 SHAPES: Mapping[str, tuple[int, ...]] = {
