@@ -35,6 +35,7 @@ class Plan(Record):
     dataset_sha256: str
     n_train: int
     time_budget: float | None
+    start_from: MemberName | None = None
     steps: tuple[int, ...]
 
 
@@ -148,7 +149,7 @@ def agree(folder: Path, plan: Plan) -> Plan:
         found = Plan.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError):
         raise ContentError(f"{path}: not the plan of a training run; choose another --out.") from None
-    for name in ("member", "preset", "seed", "dataset_sha256", "n_train", "time_budget"):
+    for name in ("member", "preset", "seed", "dataset_sha256", "n_train", "time_budget", "start_from"):
         if getattr(found, name) != getattr(plan, name):
             raise UsageError(f"{folder}: holds a training run with another {name}; choose another --out or remove it.")
     return found

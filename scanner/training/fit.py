@@ -20,7 +20,7 @@ from scanner.training import checkpoint
 from scanner.training.allocator import keep_freed_memory
 from scanner.training.checkpoint import FitRecord, Plan
 from scanner.training.data import Split, Truth
-from scanner.training.network import Twin, fold
+from scanner.training.network import Twin, fold, transplant
 from scanner.training.presets import Preset
 from scanner.training.scaled import ScaledImages
 from scanner.training.trainer import Report, Trainer
@@ -37,6 +37,7 @@ def fit(
     folder: Path,
     dataset_sha256: str,
     time_budget: float | None = None,
+    start: tuple[MemberName, dict[str, torch.Tensor]] | None = None,
     threads: int = 1,
     report: Report = lambda row: None,
 ) -> tuple[nn.Sequential, FitRecord]:
@@ -54,6 +55,8 @@ def fit(
         Fingerprint of the dataset.
     time_budget
         Seconds the run should take; the preset's passes are cut to fit, never extended. None: all of them.
+    start
+        A member of the same architecture and the state of its twin, to begin with instead of random weights.
     threads
         Threads of torch.
     report
@@ -72,6 +75,8 @@ def fit(
     keep_freed_memory()
     torch.set_num_threads(threads)
     trainer = Trainer(images, truth, split, member, preset, seed)
+    if start is not None and isinstance(trainer.network, Twin):
+        transplant(start[1], start[0], trainer.network)
     with torch.random.fork_rng(devices=[]):
         share = 1.0
         if time_budget is not None and not (folder / checkpoint.PLAN).exists():
@@ -85,6 +90,7 @@ def fit(
                 dataset_sha256=dataset_sha256,
                 n_train=len(trainer.rows),
                 time_budget=time_budget,
+                start_from=None if start is None else start[0],
                 steps=tuple(trainer.steps(stage, share) for stage in preset.stages(member)),
             ),
         )

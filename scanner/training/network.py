@@ -131,6 +131,37 @@ class Twin(nn.Module):
         return torch.relu(norm(images))
 
 
+def transplant(source: dict[str, torch.Tensor], member: MemberName, twin: Twin) -> None:
+    """Give ``twin`` the weights of a trained twin of the same architecture that sees other bands.
+
+    The first convolution keeps the kernels of the bands that both see; those of bands that only ``twin`` sees become zero, so
+    that it begins as the same function of what it knows already.
+
+    Parameters
+    ----------
+    source
+        State of the trained twin.
+    member
+        Which it is.
+    twin
+        Changed in place.
+
+    Raises
+    ------
+    ValueError
+        The two members have images of different size.
+    """
+    if MEMBER_PIXELS[member] != twin.side:
+        raise ValueError(f"{member} and {twin.member} have different architectures")
+    state = dict(source)
+    first = "convolutions.0.weight"
+    seen, kernels = MEMBER_BANDS[member], twin.state_dict()[first].clone()
+    for channel, band in enumerate(MEMBER_BANDS[twin.member]):
+        kernels[:, channel] = source[first][:, seen.index(band)] if band in seen else 0.0
+    state[first] = kernels
+    twin.load_state_dict(state)
+
+
 def central_weights(side: int) -> torch.Tensor:
     """Weights (side, side) that average the central 2 x 2 positions, which are those of a crop."""
     weights = torch.zeros(side, side)

@@ -4,7 +4,7 @@ from torch import nn
 
 from scanner.networks import LENS, NON_LENS
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS
-from scanner.training.network import CROP_PIXELS, CROP_STRIDE, HIDDEN, POSITIONS, Twin, central_weights, fold
+from scanner.training.network import CROP_PIXELS, CROP_STRIDE, HIDDEN, POSITIONS, Twin, central_weights, fold, transplant
 
 
 def lived_in(member, seed=3):
@@ -98,3 +98,19 @@ def test_normalisation_scales_stay_positive():
         twin.norms[0].weight.fill_(-1.0)
     twin.constrain()
     assert (twin.norms[0].weight > 0).all()
+
+
+def test_a_transplanted_twin_begins_as_its_source():
+    source, twin = lived_in("OU-VIS"), Twin("OU-200", seed=9).eval()
+    transplant(source.state_dict(), "OU-VIS", twin)
+    images = torch.rand(2, 4, 68, 68)
+    vis = MEMBER_BANDS["OU-200"].index("VIS")
+    with torch.inference_mode():
+        torch.testing.assert_close(twin(images), source(images[:, vis : vis + 1]), rtol=1e-4, atol=1e-5)
+    one = Twin("OU-Y", seed=9)
+    transplant(lived_in("OU-66").state_dict(), "OU-66", one)
+    y = MEMBER_BANDS["OU-66"].index("Y")
+    kernels = lived_in("OU-66").state_dict()["convolutions.0.weight"]
+    assert torch.equal(one.state_dict()["convolutions.0.weight"][:, 0], kernels[:, y])
+    with pytest.raises(ValueError, match="different architectures"):
+        transplant(source.state_dict(), "OU-VIS", one)
