@@ -26,8 +26,9 @@ from scanner.cutouts.store import CutoutStore, CutoutWriter
 from scanner.errors import OutputError
 from scanner.records import BANDS, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, Record, Targets
 from scanner.simulation import instrument
-from scanner.simulation.labelled_cutouts import PRESETS, LabelledCutouts, Preset, PresetName, draw, truth_columns
+from scanner.simulation.labelled_cutouts import PRESETS, LabelledCutouts, Preset, PresetName, draw
 from scanner.simulation.processes import run_all
+from scanner.simulation.truth import truth_columns
 
 PART_OBJECTS = 512
 _BATCH_OBJECTS = 16

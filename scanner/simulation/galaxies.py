@@ -89,7 +89,7 @@ def total_flux(components: Sequence[Component]) -> Flux:
 
 
 def sersic_b(n: Any) -> Any:
-    """The constant b(n) that makes R_e the half-light radius (Ciotti & Bertin 1999, equation 18; 1e-6 for n > 0.5)."""
+    """b(n), which makes R_e the half-light radius (Ciotti & Bertin 1999, equation 18; 1e-3 at n = 0.6, 1e-4 at 1)."""
     return 2.0 * n - 1.0 / 3.0 + 4.0 / (405.0 * n) + 46.0 / (25515.0 * n**2) + 131.0 / (1148175.0 * n**3)
 
 
@@ -170,7 +170,7 @@ def profiles(components: Sequence[Component], asarray: Callable[[Any], Any]) -> 
     return Profiles(components[0].kind, *(asarray([[[value]] for value in column]) for column in zip(*rows, strict=True)))
 
 
-def surface_brightness(dx: Any, dy: Any, p: Profiles, softening: Any = 0.0) -> Any:
+def surface_brightness(dx: Any, dy: Any, p: Profiles, softening: float) -> Any:
     """Share of the flux per arcsec² at offsets ``(dx, dy)`` from the components' centres.
 
     Parameters
@@ -180,7 +180,7 @@ def surface_brightness(dx: Any, dy: Any, p: Profiles, softening: Any = 0.0) -> A
     p
         Shapes of the components.
     softening
-        Length added in quadrature to the radius, arcsec: keeps cusps finite where a sample falls on the centre.
+        Length added in quadrature to the radius, arcsec, above 0: keeps cusps finite where a sample falls on the centre.
     """
     xp = array_namespace(dx, dy)
     cosine, sine = xp.cos(p.angle), xp.sin(p.angle)

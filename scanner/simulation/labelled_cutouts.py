@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.random import Generator
@@ -32,6 +32,7 @@ from scanner.simulation import classes, instrument, noise, populations, scene
 from scanner.simulation.galaxies import Component, Kind, total_flux
 from scanner.simulation.labels import NO_ARCS, ArcMeasurement, Label, label, measure_arcs
 from scanner.simulation.populations import System
+from scanner.simulation.truth import TruthRow
 
 PresetName = Literal["train", "eval", "quick"]
 
@@ -60,33 +61,6 @@ PRESETS: dict[PresetName, Preset] = {
 
 
 @dataclass(frozen=True)
-class TruthRow:
-    """One row of ``truth.parquet``: what was drawn, and what can be measured of it without noise. NaN: does not apply."""
-
-    target_id: int
-    is_lens: bool
-    visible: bool
-    class_name: str
-    x_arcsec: float
-    y_arcsec: float
-    theta_e_arcsec: float
-    z_lens: float
-    z_source: float
-    sigma_v_kms: float
-    source_magnitude_vis: float
-    source_offset_arcsec: float
-    red_source: bool
-    magnification: float
-    mag_eff: float
-    n_source_im: int
-    n_pix_source: int
-    arc_snr: float
-    magnitude_vis: float
-    psf_roll: float
-    native_nisp_noise: bool
-
-
-@dataclass(frozen=True)
 class LabelledCutouts:
     """``vis`` (N, 200, 200), ``nisp`` (N, 3, 66, 66) float32 in image units; ``truth``: N rows."""
 
@@ -99,7 +73,19 @@ class LabelledCutouts:
 
 
 @dataclass(frozen=True)
-class _Drawn:
+class Exposure:
+    """How one cutout is observed: PSFs (VIS, Y, J, H), their orientation, level of the sky's noise, NISP geometry."""
+
+    psfs: tuple[instrument.Psf, ...]
+    roll: float
+    level: float
+    native: bool
+
+
+@dataclass(frozen=True)
+class CutoutScene:
+    """What one cutout shows. ``rng`` goes on to give the noise. ``x, y``: the object's place, arcsec from the centre."""
+
     rng: Generator
     class_name: str
     components: list[Component]
@@ -107,10 +93,7 @@ class _Drawn:
     x: float
     y: float
     magnitude: float
-    roll: float
-    psfs: tuple[instrument.Psf, ...]
-    level: float
-    native: bool
+    exposure: Exposure
 
 
 def object_generator(preset: str, seed: int, index: int) -> Generator:
@@ -128,16 +111,55 @@ def draw(preset: Preset, seed: int, indices: Sequence[int]) -> LabelledCutouts:
     LabelledCutouts
         In the order of ``indices``.
     """
-    drawn = [_draw_one(preset, object_generator(preset.name, seed, index)) for index in indices]
+    return observe([draw_scene(preset, object_generator(preset.name, seed, index)) for index in indices], indices)
+
+
+def draw_scene(preset: Preset, rng: Generator) -> CutoutScene:
+    """Draw what a cutout shows and how it is observed, but no pixel. The exposure does not depend on what it shows."""
+    class_name = classes.draw_class(rng, preset.lens_fraction)
+    middle = classes.draw_object(rng, class_name)
+    largest = preset.jitter_arcsec if rng.random() < preset.centred_fraction else preset.offset_arcsec
+    x, y = (float(value) for value in rng.uniform(-largest, largest, 2))
+    light = [component.flux[0] for component in middle.components if component.lens is None]
+    half_side = 0.5 * CANVAS_PIXELS * VIS_PIXEL_SCALE_ARCSEC
+    components = populations.moved(middle.components, x, y) + populations.draw_field(rng, half_side)
+    if rng.random() < preset.bright_star_fraction:
+        distance, turn = rng.uniform(2.5, 10.0), rng.uniform(0.0, 2.0 * math.pi)
+        components.append(
+            populations.draw_star(rng, x + distance * math.cos(turn), y + distance * math.sin(turn), rng.uniform(14.5, 19.5))
+        )
+    return CutoutScene(
+        rng=rng,
+        class_name=class_name,
+        components=components,
+        system=None if middle.system is None else middle.system.moved(x, y),
+        x=x,
+        y=y,
+        magnitude=instrument.magnitude(sum(light), "VIS") if light else math.nan,
+        exposure=draw_exposure(rng, preset.native_fraction),
+    )
+
+
+def draw_exposure(rng: Generator, native_fraction: float) -> Exposure:
+    """Draw a telescope's state: any orientation, PSF widths ±10%, sky level ±20%."""
+    roll, width = float(rng.uniform(0.0, 2.0 * math.pi)), float(rng.uniform(0.9, 1.1))
+    psfs = tuple(instrument.draw_psf(rng, band, roll, width) for band in BANDS)
+    # Sky noise goes with the square root of the sky's level.
+    level = math.sqrt(rng.uniform(0.8, 1.2))
+    return Exposure(psfs=psfs, roll=roll, level=level, native=bool(rng.random() < native_fraction))
+
+
+def observe(scenes: Sequence[CutoutScene], target_ids: Sequence[int]) -> LabelledCutouts:
+    """Render scenes, measure their arcs without noise, observe them."""
     raster = scene.centred_raster(CANVAS_PIXELS, VIS_PIXEL_SCALE_ARCSEC)
-    rest = scene.render([[c for c in item.components if c.lens is None] for item in drawn], raster)
-    arcs = scene.render([[c for c in item.components if c.lens is not None] for item in drawn], raster)
-    vis = np.empty((len(drawn), VIS_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS), dtype=np.float32)
-    nisp = np.empty((len(drawn), len(NISP_BANDS), NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS), dtype=np.float32)
+    rest = scene.render([[c for c in item.components if c.lens is None] for item in scenes], raster)
+    arcs = scene.render([[c for c in item.components if c.lens is not None] for item in scenes], raster)
+    vis = np.empty((len(scenes), VIS_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS), dtype=np.float32)
+    nisp = np.empty((len(scenes), len(NISP_BANDS), NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS), dtype=np.float32)
     truth = []
-    for row, (item, index) in enumerate(zip(drawn, indices, strict=True)):
+    for row, (item, target_id) in enumerate(zip(scenes, target_ids, strict=True)):
         arc_vis, measurement = None, NO_ARCS
-        transfers = [psf.transfer(CANVAS_PIXELS, CANVAS_PIXELS) for psf in item.psfs]
+        transfers = [psf.transfer(CANVAS_PIXELS, CANVAS_PIXELS) for psf in item.exposure.psfs]
         if item.system is not None:
             sources = [c for c in item.components if c.lens is not None]
             arc_vis = instrument.convolve(arcs[row, 0], transfers[0])
@@ -146,46 +168,12 @@ def draw(preset: Preset, seed: int, indices: Sequence[int]) -> LabelledCutouts:
         canvases = [instrument.convolve(rest[row, channel], transfers[channel]) for channel in range(len(BANDS))]
         if arc_vis is not None:
             canvases[0] += arc_vis
-        _observe(item, canvases, vis[row], nisp[row])
-        truth.append(_truth(index, item, measurement))
+        _expose(item, canvases, vis[row], nisp[row])
+        truth.append(_truth(target_id, item, measurement))
     return LabelledCutouts(vis=vis, nisp=nisp, truth=truth)
 
 
-def _draw_one(preset: Preset, rng: Generator) -> _Drawn:
-    class_name = classes.draw_class(rng, preset.lens_fraction)
-    middle = classes.draw_object(rng, class_name)
-    largest = preset.jitter_arcsec if rng.random() < preset.centred_fraction else preset.offset_arcsec
-    x, y = (float(value) for value in rng.uniform(-largest, largest, 2))
-    light = [component.flux[0] for component in middle.components if component.lens is None]
-    magnitude = instrument.magnitude(sum(light), "VIS") if light else math.nan
-    half_side = 0.5 * CANVAS_PIXELS * VIS_PIXEL_SCALE_ARCSEC
-    components = populations.moved(middle.components, x, y) + populations.draw_field(rng, half_side)
-    if rng.random() < preset.bright_star_fraction:
-        distance, turn = rng.uniform(2.5, 10.0), rng.uniform(0.0, 2.0 * math.pi)
-        components.append(
-            populations.draw_star(rng, x + distance * math.cos(turn), y + distance * math.sin(turn), rng.uniform(14.5, 19.5))
-        )
-    roll = float(rng.uniform(0.0, 2.0 * math.pi))
-    width = float(rng.uniform(0.9, 1.1))
-    psfs = tuple(instrument.draw_psf(rng, band, roll, width) for band in BANDS)
-    # Sky noise goes with the square root of the sky's level, which varies by ±20%.
-    level = math.sqrt(rng.uniform(0.8, 1.2))
-    return _Drawn(
-        rng=rng,
-        class_name=class_name,
-        components=components,
-        system=None if middle.system is None else middle.system.moved(x, y),
-        x=x,
-        y=y,
-        magnitude=magnitude,
-        roll=roll,
-        psfs=psfs,
-        level=level,
-        native=bool(rng.random() < preset.native_fraction),
-    )
-
-
-def _observe(item: _Drawn, canvases: list[Float32], vis: Float32, nisp: Float32) -> None:
+def _expose(item: CutoutScene, canvases: list[Float32], vis: Float32, nisp: Float32) -> None:
     """Add stars and noise, crop, bin; the VIS and NISP cutouts share the pixel corner in the canvas' middle."""
     for component in item.components:
         if component.kind is Kind.POINT:
@@ -193,33 +181,35 @@ def _observe(item: _Drawn, canvases: list[Float32], vis: Float32, nisp: Float32)
             y = component.y / VIS_PIXEL_SCALE_ARCSEC + 0.5 * (CANVAS_PIXELS - 1)
             magnitude = instrument.magnitude(component.flux[0], "VIS")
             for channel, canvas in enumerate(canvases):
-                instrument.add_star(canvas, x, y, component.flux[channel], item.psfs[channel], magnitude, item.roll)
+                instrument.add_star(
+                    canvas, x, y, component.flux[channel], item.exposure.psfs[channel], magnitude, item.exposure.roll
+                )
     inside = slice(MARGIN_PIXELS - 1, MARGIN_PIXELS + VIS_CUTOUT_PIXELS + 1)
     image = np.minimum(canvases[0][inside, inside], instrument.SATURATION["VIS"])
     white = item.rng.standard_normal(image.shape, dtype=np.float32)
-    vis[...] = image[1:-1, 1:-1] + noise.vis_noise(white, image, item.level)
+    vis[...] = image[1:-1, 1:-1] + noise.vis_noise(white, image, item.exposure.level)
     fine = 3 * NISP_CUTOUT_PIXELS
     first = (CANVAS_PIXELS - fine) // 2
     inside = slice(first, first + fine)
     for channel, band in enumerate(NISP_BANDS):
         binned = np.minimum(noise.bin3(canvases[channel + 1][inside, inside]), instrument.SATURATION[band])
-        if item.native:
+        if item.exposure.native:
             white = item.rng.standard_normal(binned.shape, dtype=np.float32)
-            nisp[channel] = binned + white * noise.native_rms(binned, band, item.level)
+            nisp[channel] = binned + white * noise.native_rms(binned, band, item.exposure.level)
         else:
             # Positions of the 0.1" pixels on the 0.3" pixels they were resampled from: any phase, it differs per pointing.
             rows, columns = (np.arange(fine) / 3.0 + phase for phase in item.rng.uniform(0.0, 1.0, 2))
             white = item.rng.standard_normal((NISP_CUTOUT_PIXELS + 2, NISP_CUTOUT_PIXELS + 2), dtype=np.float32)
             scatter = noise.bin3(noise.resampled(white, rows, columns))
-            nisp[channel] = binned + scatter * noise.rms(binned / 9.0, band, item.level)
+            nisp[channel] = binned + scatter * noise.rms(binned / 9.0, band, item.exposure.level)
 
 
-def _truth(index: int, item: _Drawn, arcs: ArcMeasurement) -> TruthRow:
+def _truth(target_id: int, item: CutoutScene, arcs: ArcMeasurement) -> TruthRow:
     system = item.system
     verdict = Label() if system is None else label(system, arcs)
     nan = math.nan
     return TruthRow(
-        target_id=index,
+        target_id=target_id,
         is_lens=verdict.is_lens,
         visible=verdict.visible,
         class_name=item.class_name,
@@ -238,11 +228,6 @@ def _truth(index: int, item: _Drawn, arcs: ArcMeasurement) -> TruthRow:
         n_pix_source=arcs.n_pix_source,
         arc_snr=arcs.arc_snr,
         magnitude_vis=item.magnitude,
-        psf_roll=item.roll,
-        native_nisp_noise=item.native,
+        psf_roll=item.exposure.roll,
+        native_nisp_noise=item.exposure.native,
     )
-
-
-def truth_columns(rows: Sequence[TruthRow]) -> dict[str, Any]:
-    """The rows as columns, ready for :func:`pyarrow.table`."""
-    return {item.name: [getattr(row, item.name) for row in rows] for item in fields(TruthRow)}

@@ -192,12 +192,12 @@ def _observe(
         yield band, image.astype(np.float32, copy=False), sigma.astype(np.float32, copy=False)
 
 
-def _white_rows(seed: int, number: int, band: Band, first: int, last: int, nx: int) -> Float32:
+def _white_rows(seed: int, number: int, name: str, first: int, last: int, nx: int) -> Float32:
     """Rows ``first`` to ``last`` of a field of unit white noise: each row has its own seed, so strips join without a seam."""
     rows = np.empty((last - first, nx), dtype=np.float32)
     for row, target in zip(range(first, last), rows, strict=True):
         # +8: rows just below the image are asked for too, and seeds cannot be negative.
-        tile_generator(seed, number, f"noise {band} {row + 8}").standard_normal(out=target, dtype=np.float32)
+        tile_generator(seed, number, f"noise {name} {row + 8}").standard_normal(out=target, dtype=np.float32)
     return rows
 
 
@@ -208,7 +208,8 @@ def _resampled_white(seed: int, number: int, band: Band, first: int, last: int, 
     high = int(np.ceil((last + 2) / 3.0)) + 3
     white = _white_rows(seed, number, band, low, high, nx // 3 + 5)
     rows = np.arange(first, last) / 3.0 + phase_y - low
-    return noise.resampled(white, rows, np.arange(nx) / 3.0 + phase_x)
+    own = _white_rows(seed, number, f"{band} fine", first, last, nx)
+    return noise.resampled(white, rows, np.arange(nx) / 3.0 + phase_x, own)
 
 
 def _bad_pixels(tile: TileGeometry, seed: int, band: Band, grid: Grid, first: int, last: int) -> Any:
