@@ -54,7 +54,7 @@ def main(folder: Path) -> None:
     n_found = int((ranks <= 2 * n_lenses).sum())
     n_objects = pq.read_table(scan / "catalogue" / "dataset", columns=["rank"]).num_rows
     print(
-        f"\nOf {n_lenses} injected lenses with visible arcs (S/N > 25, more than 100 arc pixels), {n_found} are among the first "
+        f"\nOf {n_lenses} injected lenses with visible arcs (S/N > 25, over 100 arc pixels), {n_found} are among the first "
         f"{2 * n_lenses} of {n_objects:,} objects; the median lens has rank {np.median(ranks):.0f}."
     )
     print(f"Open {scan / 'candidates.html'} in a browser.")

@@ -140,7 +140,7 @@ def test_compressed_mosaics_give_the_same_scores(tile, tmp_path, capsys):
     code, _, _ = scan(capsys, tmp_path / "list.txt", "--out", tmp_path / "out", "--scratch", tmp_path, "--keep", "none")
     assert code == 0
     plain, packed_rows = (
-        Table.read(tmp_path / "out" / "tiles" / name / "scores.parquet", format="parquet.pyarrow")
+        pq.read_table(tmp_path / "out" / "tiles" / name / "scores.parquet").to_pandas()
         for name in ("plain", "packed")
     )
     assert len(plain) > 0
