@@ -38,5 +38,5 @@ def load(path: Path, kind: type[DataclassInstance], what: str) -> dict[str, NDAr
         # numpy leaves a file that it opened itself open when it cannot read it.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {field.name: archive[field.name] for field in fields(kind)}
-    except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
+    except (OSError, EOFError, KeyError, ValueError, RuntimeError, BadZipFile) as error:
         raise ContentError(f"{path}: not {what} ({error}); export the bundle again.") from None

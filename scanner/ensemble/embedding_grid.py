@@ -216,7 +216,8 @@ class EmbeddingGrid:
         grid = cls(**arrays.load(path, cls, "an embedding grid"))
         shape = (len(grid.x_edges) - 1, len(grid.y_edges) - 1)
         fits = grid.logits.shape == (len(grid.positions), len(MEMBERS)) and grid.positions.shape[1:] == (2,)
-        if not fits or not len(grid.logits) or grid.lens_fraction.shape != shape or grid.counts.shape != shape:
+        fits &= bool(len(grid.logits)) and bool(np.isfinite(grid.lens_fraction).any())
+        if not fits or grid.lens_fraction.shape != shape or grid.counts.shape != shape:
             raise ContentError(f"{path}: the arrays of the embedding grid do not fit together; export the bundle again.")
         return grid
 

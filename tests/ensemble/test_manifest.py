@@ -1,0 +1,73 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scanner.ensemble.calibration import MeanProbability
+from scanner.ensemble.f_beta import OperatingPoint
+from scanner.ensemble.manifest import BundleManifest, MemberEntry, Metric, parse
+from scanner.errors import ContentError
+from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS
+
+PATH = Path("somewhere/bundle.json")
+GOOD = BundleManifest(
+    name="small",
+    version="1",
+    description="For tests.",
+    members=[
+        MemberEntry(name=name, bands=MEMBER_BANDS[name], pixels=MEMBER_PIXELS[name], parameters=9, source="")
+        for name in MEMBERS
+    ],
+    preprocessing="minmax",
+    class_prior=0.5,
+    calibration=MeanProbability(),
+    thresholds=[OperatingPoint(threshold=0.5, beta=0.03, prevalence=0.5, f_beta=0.9, precision=0.9, recall=0.2, n_selected=10)],
+    metrics=[Metric(set="held out", member="grid", metric="auroc", value=0.9, low=0.8, high=0.95, n_pos=5, n_neg=5)],
+    training_fingerprint="none",
+    sha256={"ensemble.onnx": "0" * 64},
+)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def _assert_one_sentence(text):
+    """Parsed, or refused by the one error that names the file, in one line."""
+    try:
+        parse(text, PATH)
+    except ContentError as error:
+        message = str(error)
+        assert message.startswith(f"{PATH}: ")
+        assert "\n" not in message
+        assert message.endswith((" again.", "update scanner."))
+
+
+def test_a_manifest_survives_its_text():
+    assert parse(GOOD.model_dump_json().encode(), PATH) == GOOD
+    assert GOOD.decides_on == "calibrated"
+
+
+@given(st.binary(max_size=40))
+def test_bytes_are_parsed_or_refused(text):
+    with pytest.raises(ContentError):
+        parse(text, PATH)
+    _assert_one_sentence(text)
+
+
+@given(st.sampled_from(sorted(BundleManifest.model_fields)), ANYTHING)
+def test_any_value_of_any_key_is_parsed_or_refused(key, value):
+    tree = GOOD.model_dump(mode="json")
+    tree[key] = value
+    _assert_one_sentence(json.dumps(tree).encode())
+
+
+@given(st.data())
+def test_a_text_with_bytes_changed_is_parsed_or_refused(data):
+    text = bytearray(GOOD.model_dump_json(indent=1).encode())
+    for _ in range(data.draw(st.integers(1, 3))):
+        text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.integers(0, 255))
+    _assert_one_sentence(bytes(text))
