@@ -9,7 +9,7 @@ word: what a session really runs on is asked of the session.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -35,6 +35,13 @@ WHEEL: Mapping[Provider, str] = {
     "openvino": "scanner[openvino]",
     "cuda": "scanner[gpu]",
     "tensorrt": "scanner[gpu]",
+}
+#: The provider, and what takes the nodes that it does not support.
+FALLBACK: Mapping[Provider, tuple[Provider, ...]] = {
+    "cpu": ("cpu",),
+    "openvino": ("openvino", "cpu"),
+    "cuda": ("cuda", "cpu"),
+    "tensorrt": ("tensorrt", "cuda", "cpu"),
 }
 #: Objects of one call. On a CPU the rate does not depend on it, the memory does (50 MB an object); one by one, an object's
 #: score cannot depend on what it came with. A GPU needs many to be busy.
@@ -156,8 +163,7 @@ def _open(onnxruntime: Any, bundle: Bundle, provider: Provider, threads: int) ->
     settings.inter_op_num_threads = 1
     settings.use_deterministic_compute = True
     settings.log_severity_level = 4
-    names: Sequence[Provider] = (provider,) if provider == "cpu" else (provider, "cpu")
-    providers = [(ONNX_NAME[name], _options(name, threads)) for name in names]
+    providers = [(ONNX_NAME[name], _options(name, threads)) for name in FALLBACK[provider]]
     try:
         return onnxruntime.InferenceSession(bundle.model, settings, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions have no common base of their own.
