@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from scanner.records import BANDS, BandFiles, ImageRef, Targets, Tile
 
-Geometry = Literal["bin", "slice", "warp"]
+#: ``warp`` has 0.3" pixels and ``warp-fine`` 0.1" pixels, both rotated.
+Geometry = Literal["bin", "slice", "warp", "warp-fine"]
 STRIP_ROWS = 512
 STAMP = 41
 
@@ -38,11 +39,15 @@ def nisp_geometry(geometry: Geometry, size: int) -> tuple[WCS, int, float]:
         return sky(0.1, size), size, 0.1
     if geometry == "slice":
         return sky(0.3, size // 3), size // 3, 0.3
-    return sky(0.3, size // 3, angle=1.5, shift=0.37), size // 3, 0.3
+    if geometry == "warp":
+        return sky(0.3, size // 3, angle=1.5, shift=0.37), size // 3, 0.3
+    return sky(0.1, size, angle=1.5, shift=0.37), size, 0.1
 
 
-def write_tile(folder: Path, size: int, geometry: Geometry, n_objects: int, seed: int = 0) -> tuple[Tile, Targets]:
-    """Write four mosaics and return the tile with one target on each galaxy."""
+def write_tile(
+    folder: Path, size: int, geometry: Geometry, n_objects: int, seed: int = 0, companions: bool = False
+) -> tuple[Tile, Targets]:
+    """Write four mosaics, and RMS and FLAG beside each if asked for; return the tile with one target on each galaxy."""
     random = np.random.default_rng(seed)
     x, y = random.uniform(110, size - 110, (2, n_objects))
     vis_wcs = sky(0.1, size)
@@ -55,9 +60,26 @@ def write_tile(folder: Path, size: int, geometry: Geometry, n_objects: int, seed
         path = folder / f"{band}.fits"
         band_x, band_y = wcs.all_world2pix(ra, dec, 0)
         _write(path, wcs, side, band_x, band_y, peaks, widths / scale, random)
-        bands[band] = BandFiles(image=ImageRef(path=str(path)))
+        rms, flag = _write_companions(folder, band, side) if companions else (None, None)
+        bands[band] = BandFiles(image=ImageRef(path=str(path)), rms=rms, flag=flag)
     ids = np.arange(n_objects, dtype=np.int64)
     return Tile(tile_id="1", bands=bands), Targets(ids, ra, dec, x, y, np.full(n_objects, np.nan, np.float32))
+
+
+def _write_companions(folder: Path, band: str, side: int) -> tuple[ImageRef, ImageRef]:
+    """A constant RMS, and a FLAG without a flag as a sparse file."""
+    paths = []
+    for name, bitpix in (("RMS", 16), ("FLAG", 32)):
+        header = fits.Header([("SIMPLE", True), ("BITPIX", bitpix), ("NAXIS", 2), ("NAXIS1", side), ("NAXIS2", side)])
+        path = folder / f"{band}_{name}.fits"
+        with path.open("wb") as file:
+            start = file.write(header.tostring().encode("ascii"))
+            row = np.ones(side, ">i2").tobytes()
+            for _ in range(side if name == "RMS" else 0):
+                file.write(row)
+            file.truncate(start + -(-abs(bitpix) // 8 * side * side // 2880) * 2880)
+        paths.append(ImageRef(path=str(path)))
+    return paths[0], paths[1]
 
 
 def _write(

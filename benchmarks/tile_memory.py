@@ -1,8 +1,10 @@
 """Peak memory of cutting a whole tile in one worker process, pages of mapped files included.
 
-    python benchmarks/tile_memory.py [--size 19200] [--geometry bin|slice|warp|all] [--objects 20000] [--keep candidates|none]
+    python benchmarks/tile_memory.py [--size 19200] [--geometry bin|slice|warp|warp-fine|all]
+        [--objects 20000] [--keep candidates|none] [--companions]
 
-Writes four synthetic mosaics of ``--size`` VIS pixels (bin: 5.9 GB, removed afterwards), then opens, cuts, measures and stores
+Writes four synthetic mosaics of ``--size`` VIS pixels (bin and warp-fine: 5.9 GB, removed afterwards), with RMS and FLAG beside
+them if asked for, then opens, cuts, measures and stores
 them in a child process and reports its peak resident set (VmHWM). Linux only.
 """
 
@@ -15,14 +17,17 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
-from synthetic_tile import write_tile
+from synthetic_tile import Geometry, write_tile
 
 from scanner.config import CutoutsConfig
 from scanner.cutouts.extract import cut, open_tile
 from scanner.cutouts.store import CutoutWriter
 from scanner.records import BANDS, BandFiles, ImageRef, Targets, Tile
+
+GEOMETRIES: tuple[Geometry, ...] = get_args(Geometry)
 
 
 def status(field: str) -> float:
@@ -35,7 +40,8 @@ def status(field: str) -> float:
 
 def scan(folder: Path, targets: Targets, keep: str) -> None:
     """What the child does: the whole of a tile's work short of the networks."""
-    bands = {band: BandFiles(image=ImageRef(path=str(folder / f"{band}.fits"))) for band in BANDS}
+    refs = {path.stem: ImageRef(path=str(path)) for path in folder.glob("*.fits")}
+    bands = {band: BandFiles(image=refs[band], rms=refs.get(f"{band}_RMS"), flag=refs.get(f"{band}_FLAG")) for band in BANDS}
     start, idle = time.perf_counter(), status("VmRSS")
     with open_tile(Tile(tile_id="1", bands=bands), CutoutsConfig(), folder) as images:
         opened = time.perf_counter() - start
@@ -57,9 +63,10 @@ def scan(folder: Path, targets: Targets, keep: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=19200)
-    parser.add_argument("--geometry", choices=["bin", "slice", "warp", "all"], default="all")
+    parser.add_argument("--geometry", choices=[*GEOMETRIES, "all"], default="all")
     parser.add_argument("--objects", type=int, default=20_000)
     parser.add_argument("--keep", choices=["candidates", "none"], default="candidates")
+    parser.add_argument("--companions", action="store_true")
     parser.add_argument("--folder", help="where to make the tile; default: the system's temporary folder")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -68,9 +75,9 @@ def main() -> None:
         targets = Targets(**np.load(folder / "targets.npz"))
         scan(folder, targets, arguments.keep)
         return
-    for geometry in ("bin", "slice", "warp") if arguments.geometry == "all" else (arguments.geometry,):
+    for geometry in GEOMETRIES if arguments.geometry == "all" else (arguments.geometry,):
         with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
-            _, targets = write_tile(Path(name), arguments.size, geometry, arguments.objects)
+            _, targets = write_tile(Path(name), arguments.size, geometry, arguments.objects, companions=arguments.companions)
             np.savez(Path(name, "targets.npz"), **vars(targets))
             written = sum(file.stat().st_size for file in Path(name).glob("*.fits")) / 1e9
             print(f"{written:.2f} GB on disk, ", end="", flush=True)
