@@ -31,7 +31,8 @@ from scanner.sky.mosaic import Mosaic
 from scanner.sky.scratch import ScratchFolder, scratch_error
 
 SPLINE_ORDER = 5
-#: Of pixels that are sampled more than once: the PSF is wide there, and a cubic spline is as good and twice as fast.
+#: From this many samples per output pixel and axis on, the PSF is so wide in input pixels that a cubic spline is as good.
+_FINE_SAMPLES = 3
 FINE_SPLINE_ORDER = 3
 #: The recursive prefilter forgets by 0.43 a pixel: this many leave 1e-8.
 _MARGIN = 22
@@ -130,7 +131,7 @@ def _resample(mosaic: Mosaic, vis_wcs: WCS, grid: Grid, top: int, left: int, sha
         return out
     if not good.all():
         pixels = _fill(pixels, good)
-    order = SPLINE_ORDER if samples == 1 else FINE_SPLINE_ORDER
+    order = SPLINE_ORDER if samples < _FINE_SAMPLES else FINE_SPLINE_ORDER
     coefficients = ndimage.spline_filter(pixels, order, output=np.float32, mode="mirror")
     values = np.empty(x.shape, dtype=np.float32)
     ndimage.map_coordinates(coefficients, (y, x), output=values, order=order, mode="mirror", prefilter=False)
