@@ -25,7 +25,7 @@ def simulate() -> None:
 
 
 def _workers(value: int | None) -> int:
-    return value or len(os.sched_getaffinity(0))
+    return len(os.sched_getaffinity(0)) if value is None else value
 
 
 def _at_least(name: str, value: float, least: float) -> None:

@@ -28,7 +28,7 @@ FAINT_LEVEL: dict[Band, float] = {"VIS": 1.0e-4, "Y": 0.02, "J": 0.02, "H": 0.02
 _HALF_SIZES = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _ELEMENTS = 200_000  # grid points drawn at once: the temporaries stay within the cache
 #: Samples per pixel side of the first pass, without and with a lens, and where that is too coarse.
-_COARSE, _COARSE_LENSED, _FINE = 1, 2, 8
+_COARSE, _COARSE_LENSED, _FINE = 1, 2, 10
 #: ... and in the four pixels about the centre of an unlensed profile with a cusp (Sérsic index above 1.5).
 _FINEST, _CUSP_INDEX = 32, 1.5
 #: Softening length in units of the sampling step: a sample that falls on a cusp would stand for its whole cell, and with a

@@ -13,6 +13,7 @@ import math
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.random import Generator
@@ -72,8 +73,9 @@ def draw_rectangle(field: FieldParameters, x0: float, x1: float, y0: float, y1: 
             yield from draw_cell(field, column, row)
 
 
-def draw_cell(field: FieldParameters, column: int, row: int) -> list[SkyObject]:
-    """Objects of one cell, in a fixed order."""
+@lru_cache(maxsize=256)
+def draw_cell(field: FieldParameters, column: int, row: int) -> tuple[SkyObject, ...]:
+    """Objects of one cell, in a fixed order. Kept for a while: neighbouring tiles and the truth table ask again."""
     # SeedSequence takes no negative numbers, so the cell's are folded: 0, -1, 1, -2 ... -> 0, 1, 2, 3 ...
     folded = [2 * k if k >= 0 else -2 * k - 1 for k in (column, row)]
     rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence([zlib.crc32(b"field"), field.seed, *folded])))
@@ -113,7 +115,7 @@ def draw_cell(field: FieldParameters, column: int, row: int) -> list[SkyObject]:
         # Star counts rise slowly; every tenth is bright enough for spikes or saturation.
         bright = rng.random() < 0.1
         keep("star", [populations.draw_star(rng, 0.0, 0.0, rng.uniform(14.5, 18.0) if bright else rng.uniform(18.0, 24.5))])
-    return objects
+    return tuple(objects)
 
 
 def _stratified_count(field: FieldParameters, column: int, row: int) -> int:

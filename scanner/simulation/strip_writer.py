@@ -49,12 +49,13 @@ class StripWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None:
+        complete = self._rows == self._shape[0]
+        if kind is None and complete:
             self._file.write(b"\0" * (-self._file.tell() % _BLOCK))
         self._file.close()
-        if kind is None and self._rows != self._shape[0]:
-            raise ValueError(f"{self._path}: {self._rows} of {self._shape[0]} rows written")
-        if kind is None:
+        if kind is None and complete:
             self._part.replace(self._path)
         else:
             self._part.unlink(missing_ok=True)
+        if kind is None and not complete:
+            raise ValueError(f"{self._path}: {self._rows} of {self._shape[0]} rows written")

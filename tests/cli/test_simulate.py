@@ -1,0 +1,61 @@
+import pyarrow.parquet as pq
+import pytest
+
+from scanner.cli.main import main
+
+
+def run(capfd, *arguments):
+    with pytest.raises(SystemExit) as exit_:
+        main(["simulate", *(str(argument) for argument in arguments)])
+    captured = capfd.readouterr()
+    return exit_.value.code or 0, captured.out, captured.err
+
+
+def test_dataset_says_what_it_drew(capfd, tmp_path):
+    code, out, _ = run(capfd, "dataset", "--preset", "quick", "--n", 12, "--seed", 3, "--workers", 1, "--out", tmp_path / "d")
+    assert code == 0
+    lenses = sum(pq.read_table(tmp_path / "d" / "truth.parquet")["is_lens"].to_pylist())
+    assert f"12 objects, {lenses} lenses" in out
+    code, _, err = run(capfd, "dataset", "--preset", "quick", "--n", 12, "--seed", 4, "--out", tmp_path / "d")
+    assert code == 73
+    assert "holds another dataset" in err
+    assert err.count("\n") == 1
+
+
+def test_tiles_say_what_they_drew(capfd, tmp_path):
+    small = ("--n", 1, "--size", 400, "--lenses-per-tile", 1, "--density", 0.2, "--no-companions")
+    code, out, _ = run(capfd, "tiles", *small, "--out", tmp_path / "t")
+    assert code == 0
+    assert "1 tiles" in out
+    assert (tmp_path / "t" / "tile-list.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("dataset", "--n", -5), "--n"),
+        (("dataset", "--n", 5, "--seed", -1), "--seed"),
+        (("dataset", "--n", 5, "--workers", 0), "--workers"),
+        (("dataset", "--n", 5, "--preset", "paper"), "paper"),
+        (("dataset",), "--n"),
+        (("tiles", "--n", 0), "--n"),
+        (("tiles", "--size", -2000), "--size"),
+        (("tiles", "--overlap", 0.9), "--overlap"),
+        (("tiles", "--density", -1), "--density"),
+        (("tiles", "--lenses-per-tile", -1), "--lenses-per-tile"),
+    ],
+)
+def test_senseless_requests_get_one_line_and_exit_64(capfd, tmp_path, arguments, word):
+    code, _, err = run(capfd, *arguments, "--out", tmp_path / "x")
+    assert code == 64
+    assert word in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_output_that_cannot_be_made_gets_exit_73(capfd, tmp_path):
+    (tmp_path / "file").write_text("x")
+    for arguments in (("dataset", "--n", 5), ("tiles", "--size", 400)):
+        code, _, err = run(capfd, *arguments, "--out", tmp_path / "file" / "x")
+        assert code == 73
+        assert err.count("\n") == 1
