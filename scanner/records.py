@@ -181,13 +181,23 @@ class Scores:
 
 
 class CommitRecord(Record):
-    """``commit.json``: written last; a tile folder without it does not exist as far as the run is concerned."""
+    """``commit.json``: written last; a tile folder without it does not exist as far as the run is concerned.
+
+    ``target_source``: catalogue, detection or grid; of ``n_seen`` objects ``n_outside`` lay outside the mosaic and ``n_rejected``
+    were cut by magnitude or area; ``notes`` tell which of these cuts could not be made. ``n_scored`` of the ``n_targets`` rows
+    have scores, ``n_flagged`` carry a flag, ``n_decided`` reach the threshold.
+    """
 
     format_version: Literal[1] = 1
     tile_id: str
     input_fingerprint: str
     config_fingerprint: str
     bundle_fingerprint: str
+    target_source: str
+    n_seen: int
+    n_outside: int
+    n_rejected: int
+    notes: tuple[str, ...]
     n_targets: int
     n_scored: int
     n_flagged: int

@@ -133,6 +133,8 @@ def _print_report(console: Console, report: RunReport, out: Path) -> None:
         f"{report.n_unique:,} of them distinct, {len(candidates):,} candidates above the threshold, "
         f"{report.sky_area_deg2:.4f} deg²."
     )
+    for note in report.notes:
+        console.print(f"Note: {note}", markup=False)
     if report.failed:
         console.print(f"{len(report.failed)} tiles failed; the reasons are in {out / 'failed-tiles.ecsv'}", markup=False)
     console.print(

@@ -75,7 +75,7 @@ def list_targets(tile: Tile, vis: Mosaic, config: TargetsConfig) -> TargetSelect
     Raises
     ------
     TileError
-        There is no catalogue though one is asked for, or it cannot be used.
+        There is no catalogue though one is asked for, it cannot be used, or it is of another part of the sky.
     """
     source = config.source
     if source == "auto":
@@ -88,6 +88,8 @@ def list_targets(tile: Tile, vis: Mosaic, config: TargetsConfig) -> TargetSelect
         found = _from_grid(vis, config)
     ny, nx = vis.shape
     inside = (found.x >= -0.5) & (found.x < nx - 0.5) & (found.y >= -0.5) & (found.y < ny - 0.5)
+    if source == "catalogue" and len(inside) > 0 and not inside.any():
+        raise TileError(f"{tile.catalogue}: none of its {len(inside):,} positions lies in {vis.name}; do they belong together?")
     keep = inside.copy()
     notes = []
     if source != "grid" and config.magnitude_limit is not None:

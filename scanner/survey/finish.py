@@ -38,7 +38,7 @@ RESULTS = (
 
 @dataclass(frozen=True)
 class RunReport:
-    """What came of a run: ``candidates`` is the ranked table, ``scored`` counts rows, ``unique`` counts objects."""
+    """What came of a run: ``candidates`` is the ranked table, ``n_unique`` counts objects once whatever tiles they are in."""
 
     n_tiles: int
     failed: tuple[FailedTile, ...]
@@ -46,6 +46,7 @@ class RunReport:
     n_scored: int
     n_unique: int
     sky_area_deg2: float
+    notes: tuple[str, ...]
     candidates: pa.Table
 
 
@@ -75,6 +76,7 @@ def finish(
         n_scored=sum(commit.n_scored for commit in commits.values()),
         n_unique=len(unique),
         sky_area_deg2=sum(commit.sky_area_deg2 for commit in commits.values()),
+        notes=tuple(sorted({note for commit in commits.values() for note in commit.notes})),
         candidates=candidates,
     )
     staging = folder.path / f"{PARTIAL_PREFIX}results"

@@ -29,7 +29,7 @@ from scanner.ensemble import bundle as bundles
 from scanner.ensemble.score import Scorer
 from scanner.errors import ScannerError, TileError
 from scanner.records import CommitRecord, CutoutBatch, FailedTile, Record, Scores, Tile
-from scanner.sky.targets import list_targets
+from scanner.sky.targets import TargetSelection, list_targets
 from scanner.survey import keep
 from scanner.survey.fingerprint import Fingerprints
 from scanner.survey.ledger import RunFolder, staged_tile
@@ -125,7 +125,8 @@ def _scan(job: TileJob, scorer: Scorer, on_progress: Callable[[TileProgress], No
             images = open_tile(job.tile, config.cutouts, scratch)
         with images, _writer(staging / "cutouts.zarr", job, images) as writer:
             with watch.stage("targets"):
-                targets = list_targets(job.tile, images.vis, config.targets).targets
+                selection = list_targets(job.tile, images.vis, config.targets)
+            targets = selection.targets
             on_progress(TileProgress(tile_id=job.tile.tile_id, n_done=0, n_targets=len(targets)))
             batches = cut(images, targets, config.cutouts.batch_size)
             done = 0
@@ -146,7 +147,7 @@ def _scan(job: TileJob, scorer: Scorer, on_progress: Callable[[TileProgress], No
             area = images.sky_area_deg2
         table = pa.concat_tables(tables) if tables else columns.empty_table()
         pq.write_table(table, staging / "scores.parquet", compression="zstd")
-        commit = _record(job, table, area, staging, watch)
+        commit = _record(job, selection, table, area, staging, watch)
         (staging / "commit.json").write_text(commit.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return commit
 
@@ -173,13 +174,20 @@ def _writer(path: Path, job: TileJob, images: TileImages) -> Iterator[CutoutWrit
         yield writer
 
 
-def _record(job: TileJob, table: pa.Table, area_deg2: float, staging: Path, watch: Stopwatch) -> CommitRecord:
+def _record(
+    job: TileJob, selection: TargetSelection, table: pa.Table, area_deg2: float, staging: Path, watch: Stopwatch
+) -> CommitRecord:
     flags = table["flags"].to_numpy()
     return CommitRecord(
         tile_id=job.tile.tile_id,
         input_fingerprint=job.fingerprints.inputs,
         config_fingerprint=job.fingerprints.config,
         bundle_fingerprint=job.fingerprints.bundle,
+        target_source=selection.source,
+        n_seen=selection.n_seen,
+        n_outside=selection.n_outside,
+        n_rejected=selection.n_rejected,
+        notes=selection.notes,
         n_targets=len(table),
         n_scored=int(np.isfinite(table["p_calibrated"].to_numpy()).sum()),
         n_flagged=int((flags != 0).sum()),
