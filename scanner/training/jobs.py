@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 
 from pydantic import Field
 
+from scanner.errors import InputMissingError
 from scanner.records import MEMBERS, MemberName, Record
+from scanner.training import checkpoint
 from scanner.training.checkpoint import FitRecord, HistoryRow
 from scanner.training.data import SPLIT_SEED, Dataset, split
 from scanner.training.fit import fit
@@ -24,10 +26,10 @@ from scanner.training.scaled import scale_dataset
 
 #: Share of a common time budget: members that see VIS at full resolution see the arcs, and cost most.
 BUDGET_SHARE: dict[MemberName, float] = {
-    "OU-200": 0.31,
-    "OU-VIS": 0.27,
-    "OU-66": 0.15,
-    "OU-JYH": 0.12,
+    "OU-VIS": 0.33,
+    "OU-200": 0.25,
+    "OU-66": 0.20,
+    "OU-JYH": 0.07,
     "OU-J": 0.05,
     "OU-Y": 0.05,
     "OU-H": 0.05,
@@ -47,9 +49,20 @@ class TrainingJob(Record):
 
 
 def run_job(job: TrainingJob, report: Callable[[HistoryRow], None] = lambda row: None) -> FitRecord:
-    """Train one member, or go on with it. The scaled images in ``<out>/scaled-…`` are shared by all members."""
+    """Train one member, or go on with it. The scaled images in ``<out>/scaled-…`` are shared by all members.
+
+    Raises
+    ------
+    InputMissingError
+        The member begins as a copy of another, which has not been trained yet.
+    """
     dataset = Dataset(job.data)
     preset = PRESETS[job.preset]
+    source, start = preset.start_from.get(job.member), None
+    if source is not None:
+        if not (job.out / source / checkpoint.FIT).exists():
+            raise InputMissingError(f"{job.out / source}: {job.member} begins as a copy of {source}; train that one first.")
+        start = source, checkpoint.load(job.out / source).network
     images = scale_dataset(dataset, job.out / f"scaled-{preset.preprocessing}", preset.preprocessing)
     _, record = fit(
         images,
@@ -61,6 +74,7 @@ def run_job(job: TrainingJob, report: Callable[[HistoryRow], None] = lambda row:
         folder=job.out / job.member,
         dataset_sha256=dataset.fingerprint,
         time_budget=job.time_budget,
+        start=start,
         threads=job.threads,
         report=report,
     )
@@ -77,13 +91,25 @@ def all_members(job: TrainingJob, workers: int) -> list[TrainingJob]:
 
 
 def run_jobs(jobs: Sequence[TrainingJob], workers: int) -> Iterator[FitRecord]:
-    """Train members in ``workers`` processes; yields their records as they finish.
+    """Train members in ``workers`` processes, copies after what they begin from; yields their records as they finish.
 
     The images are scaled before the first process starts, so that no two do it.
     """
     for preprocessing in {PRESETS[job.preset].preprocessing for job in jobs}:
         scale_dataset(Dataset(jobs[0].data), jobs[0].out / f"scaled-{preprocessing}", preprocessing)
+    pending = list(jobs)
+    running: set[Future[FitRecord]] = set()
+    trained = {job.member for job in jobs if (job.out / job.member / checkpoint.FIT).exists()}
     # A forked process would inherit torch's thread pool in an unknown state.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(run_job, job) for job in jobs]):
-            yield future.result()
+        while pending or running:
+            for job in list(pending):
+                source = PRESETS[job.preset].start_from.get(job.member)
+                if source is None or source in trained or all(source != other.member for other in jobs):
+                    running.add(pool.submit(run_job, job))
+                    pending.remove(job)
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                record = future.result()
+                trained.add(record.plan.member)
+                yield record

@@ -4,8 +4,11 @@ In: a preset's name. Out: a :class:`Preset`. Refused: unknown names (the command
 
 ``quick``: the route that trained the first bundle, made for few slow cores. Small central crops first (ten times the images a
 second), then full images with the expensive first convolutions frozen; batch normalisation, asinh scaling, one cycle of the
-learning rate. ``paper``: section 3.2 to the letter where it speaks (He initialisation, Adam at 3e-4, batches of 250 and 125,
-250 epochs, dropout 0.2, min-max scaling, no augmentation, weights of the lowest validation loss): hours on a GPU.
+learning rate. OU-VIS and OU-66 begin from random weights, the others as copies of a member of their architecture: from
+scratch they need several times the passes to get as far.
+
+``paper``: section 3.2 to the letter where it speaks (He initialisation, Adam at 3e-4, batches of 250 and 125, 250 epochs,
+dropout 0.2, min-max scaling, no augmentation, weights of the lowest validation loss): hours on a GPU.
 """
 
 from __future__ import annotations
@@ -44,12 +47,20 @@ class Preset(Record):
     weight_decay: float = 0.0
     min_arc_snr: float = Field(0.0, description="Lenses with fainter arcs are left out of training (never out of evaluation).")
     patience: int | None = Field(None, description="Stop a stage after this many validations without a better loss.")
+    start_from: dict[MemberName, MemberName] = Field(
+        {}, description="Members that begin as a copy of another, where bands agree."
+    )
     stages_200: tuple[Stage, ...]
     stages_66: tuple[Stage, ...]
+    started_200: tuple[Stage, ...] = Field((), description="Stages of members that begin as a copy.")
+    started_66: tuple[Stage, ...] = ()
 
     def stages(self, member: MemberName) -> tuple[Stage, ...]:
-        """Stages of one member, by the size of its images."""
-        return self.stages_200 if MEMBER_PIXELS[member] == 200 else self.stages_66
+        """Stages of one member, by the size of its images and by how it begins."""
+        large, started = MEMBER_PIXELS[member] == 200, member in self.start_from
+        if started:
+            return self.started_200 if large else self.started_66
+        return self.stages_200 if large else self.stages_66
 
 
 QUICK = Preset(
@@ -66,6 +77,15 @@ QUICK = Preset(
     stages_66=(
         Stage(name="crop", cropped=True, passes=24, batch=64, learning_rate=3e-3, jitter=2),
         Stage(name="full", cropped=False, passes=2, batch=64, learning_rate=1e-3, frozen=4, validations=4),
+    ),
+    start_from={"OU-200": "OU-VIS", "OU-JYH": "OU-66", "OU-J": "OU-JYH", "OU-Y": "OU-JYH", "OU-H": "OU-JYH"},
+    started_200=(
+        Stage(name="crop", cropped=True, passes=5, batch=64, learning_rate=2e-3, jitter=4),
+        Stage(name="full", cropped=False, passes=1, batch=64, learning_rate=1e-3, frozen=2, validations=4),
+    ),
+    started_66=(
+        Stage(name="crop", cropped=True, passes=4, batch=64, learning_rate=2e-3, jitter=2),
+        Stage(name="full", cropped=False, passes=1, batch=64, learning_rate=1e-3, frozen=4, validations=4),
     ),
 )
 

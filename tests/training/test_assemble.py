@@ -21,6 +21,8 @@ from scanner.training.scaled import scale_dataset
 
 torch = pytest.importorskip("torch")
 
+STAGE_LISTS = ("stages_200", "stages_66", "started_200", "started_66")
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, write_dataset):
@@ -30,10 +32,7 @@ def place(tmp_path_factory, write_dataset):
     write_dataset(root / "held-out", 24, 1)
     brief = {"passes": 0.2, "batch": 8, "validations": 1}
     preset = QUICK.model_copy(
-        update={
-            name: tuple(stage.model_copy(update=brief) for stage in getattr(QUICK, name))
-            for name in ("stages_200", "stages_66")
-        }
+        update={name: tuple(stage.model_copy(update=brief) for stage in getattr(QUICK, name)) for name in STAGE_LISTS}
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRESETS, "quick", preset)
@@ -118,10 +117,16 @@ def test_bad_input_gets_one_line(words, code, message, capsys, tmp_path, monkeyp
     assert message in lines[0]
 
 
+def test_a_copy_waits_for_what_it_begins_from(place, tmp_path):
+    job = TrainingJob(data=place / "train", out=tmp_path, member="OU-200", preset="quick", seed=1)
+    with pytest.raises(InputMissingError, match="train that one first"):
+        run_job(job)
+
+
 def test_a_common_budget_is_shared(tmp_path):
     first = TrainingJob(data=tmp_path, out=tmp_path, member="OU-J", preset="quick", seed=1, time_budget=100.0)
     jobs = all_members(first, workers=2)
-    assert jobs[0].member == "OU-200"
+    assert jobs[0].member == "OU-VIS"
     assert {job.member for job in jobs} == set(MEMBERS)
     assert sum(job.time_budget for job in jobs) == pytest.approx(200)
-    assert json.loads(jobs[0].model_dump_json())["member"] == "OU-200"
+    assert json.loads(jobs[0].model_dump_json())["member"] == "OU-VIS"

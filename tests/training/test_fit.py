@@ -22,6 +22,7 @@ def brief(preset, passes=2.0, batch=16, validations=2):
             name: tuple(stage.model_copy(update=change) for stage in getattr(preset, name))
             for name in ("stages_200", "stages_66")
         }
+        | {"start_from": {}}
     )
 
 
