@@ -183,7 +183,7 @@ class Scores:
 class CommitRecord(Record):
     """``commit.json``: written last; a tile folder without it does not exist as far as the run is concerned.
 
-    ``target_source``: catalogue, detection or grid; of ``n_seen`` objects ``n_outside`` lay outside the mosaic and ``n_rejected``
+    ``target_source``: catalogue, detection or grid; of ``n_seen`` objects ``n_outside`` lay outside the mosaic, ``n_rejected``
     were cut by magnitude or area; ``notes`` tell which of these cuts could not be made. ``n_scored`` of the ``n_targets`` rows
     have scores, ``n_flagged`` carry a flag, ``n_decided`` reach the threshold.
     """
