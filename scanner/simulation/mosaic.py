@@ -166,9 +166,9 @@ def _observe(
     scale = VIS_PIXEL_SCALE_ARCSEC
     raster = scene.Raster(nx_canvas, ny_canvas, -_MARGIN * scale, (fine_first - _MARGIN) * scale, scale)
     components = view.near(fine_first, fine_first + fine_rows)
-    for band in view.bands:
-        canvas = scene.render([components], raster, (band,))[0, 0]
-        canvas = instrument.convolve(canvas, psfs[band].transfer(ny_canvas, nx_canvas))
+    light = scene.render([components], raster, view.bands)[0]
+    for channel, band in enumerate(view.bands):
+        canvas = instrument.convolve(light[channel], psfs[band].transfer(ny_canvas, nx_canvas))
         for star in (component for component in components if component.kind is Kind.POINT):
             x, y = star.x / scale + _MARGIN, star.y / scale - fine_first + _MARGIN
             magnitude = instrument.magnitude(star.flux[0], "VIS")
