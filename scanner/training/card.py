@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, MemberName
 from scanner.training.checkpoint import FitRecord
-from scanner.training.evaluation import BundleEvaluation, Decision, Evaluation, Negatives, Positives
+from scanner.training.evaluation import Decision, Evaluation, Negatives, Positives
 from scanner.training.metrics import Interval
 
 CHOICES: tuple[tuple[str, Positives, Negatives], ...] = (
@@ -188,10 +188,3 @@ def model_card(
                 _images(evaluation),
             ]
     return "\n\n".join(parts) + "\n"
-
-
-def summary(bundle: BundleEvaluation) -> str:
-    """One line: the figure to lead with."""
-    figures = bundle.find("calibrated", "visible", "all")
-    recall = figures.recalls[0]
-    return f"{bundle.name}: recall {recall.recall} of visible lenses at FPR {recall.fpr:g}, AUROC {figures.auroc}"

@@ -3,9 +3,9 @@
 In: a bundle, its log-odds for every row of a dataset, the truth. Out: :class:`~scanner.training.evaluation.BundleEvaluation`.
 Refused: truths of one class (when read).
 
-Scores: each member's log-odds, the grid value, the calibrated log-odds, and ``ranking``, the order in which a scan lists its
-candidates (grid value, then calibrated probability). Choices: all lenses or those that a person could see, against all
-non-lenses or those with a companion that may look like an arc.
+Scores: each member's log-odds, the grid value, the calibrated log-odds (``mean``: the mean probability, where a bundle has no
+calibration), and ``ranking``, the order in which a scan lists its candidates (grid value, then calibrated probability). Choices:
+all lenses or those that a person could see, against all non-lenses or those with a companion that may look like an arc.
 """
 
 from __future__ import annotations
@@ -40,19 +40,20 @@ def scores_of(bundle: Bundle, logits: Float32) -> dict[str, Float64]:
     logits
         (N, 7) finite.
     """
-    scores: dict[str, Float64] = {name: logits[:, i].astype(np.float64) for i, name in enumerate(MEMBERS)}
+    scores: dict[str, Float64] = {member: logits[:, i].astype(np.float64) for i, member in enumerate(MEMBERS)}
     calibration = bundle.calibration
+    # Log-odds: at the prevalence of the sky the probabilities of most objects round to the same few numbers.
     if isinstance(calibration, Calibration):
-        combined = calibration.log_odds(logits)
+        name, combined = "calibrated", calibration.log_odds(logits)
     else:
-        combined = calibration.apply(logits).astype(np.float64)
+        name, combined = "mean", calibration.apply(logits).astype(np.float64)
     if bundle.grid is not None:
         grid = bundle.grid.lookup(logits).value.astype(np.float64)
         scores["grid"] = grid
         # Rank by grid value, ties by the calibrated score; equal pairs keep equal ranks.
         pairs = np.stack([grid, combined], axis=1)
         scores["ranking"] = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1).astype(np.float64)
-    scores["calibrated"] = combined
+    scores[name] = combined
     return scores
 
 

@@ -14,7 +14,7 @@ from scanner.training.comparison import Comparison
 from scanner.training.evaluate import choose
 
 #: Scores drawn, where a bundle has them.
-DRAWN = ("OU-VIS", "OU-200", "OU-66", "OU-JYH", "ranking", "calibrated")
+DRAWN = ("OU-VIS", "OU-200", "OU-66", "OU-JYH", "ranking", "calibrated", "mean")
 
 
 def write_roc_plot(comparison: Comparison, path: Path) -> None:
