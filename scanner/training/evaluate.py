@@ -4,8 +4,9 @@ In: a bundle, its log-odds for every row of a dataset, the truth. Out: :class:`~
 Refused: truths of one class (when read).
 
 Scores: each member's log-odds, the grid value, the calibrated log-odds (``mean``: the mean probability, where a bundle has no
-calibration), and ``ranking``, the order in which a scan lists its candidates (grid value, then calibrated probability). Choices:
-all lenses or those that a person could see, against all non-lenses or those with a companion that may look like an arc.
+calibration), and ``ranking``, the order in which a scan lists its candidates (grid value, then calibrated probability).
+Choices: all lenses or those that a person could see, against all non-lenses or those with a companion that may look like an
+arc.
 """
 
 from __future__ import annotations
