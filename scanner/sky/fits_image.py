@@ -171,7 +171,8 @@ def open_image(ref: ImageRef, scratch: ScratchFolder) -> tuple[FitsImage, fits.H
         raise TileError(f"{path}: no such file; check the tile list.")
     plain = uncompressed(path, scratch)
     with _reading(path):
-        hdus = fits.open(plain, memmap=True, lazy_load_hdus=True)
+        # Not mapped: of a tiled image, a map would keep every compressed byte that was ever read in memory.
+        hdus = fits.open(plain, memmap=False, lazy_load_hdus=True)
     try:
         with _reading(path):
             hdu = _choose(hdus, ref, path)
