@@ -13,6 +13,7 @@ from typing import Self
 
 from scanner.config import CutoutsConfig
 from scanner.cutouts import footprint
+from scanner.errors import TileError
 from scanner.records import BANDS, NISP_BANDS, Band, Tile
 from scanner.sky.alignment import Alignment, align
 from scanner.sky.mosaic import Mosaic, open_mosaic
@@ -107,6 +108,9 @@ def open_tile(tile: Tile, config: CutoutsConfig, scratch: Path | None = None) ->
     OutputError
         The scratch folder is full.
     """
+    missing = [band for band in BANDS if band not in tile.bands]
+    if missing:
+        raise TileError(f"tile {tile.tile_id}: names no {' and no '.join(missing)} mosaic; all of VIS, Y, J and H are needed.")
     folder = ScratchFolder(scratch)
     mosaics: dict[Band, Mosaic] = {}
     try:

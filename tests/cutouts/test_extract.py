@@ -228,6 +228,13 @@ def test_a_tile_whose_band_is_missing_blank_or_elsewhere_is_refused(make_tile):
         open_tile(made.tile, CONFIG)
 
 
+def test_a_tile_that_names_no_mosaic_for_a_band_is_refused(make_tile):
+    made = make_tile("bin", size=400, n=1)
+    some = Tile(tile_id="102018665", bands={band: made.tile.bands[band] for band in ("VIS", "J")})
+    with pytest.raises(TileError, match="tile 102018665: names no Y and no H mosaic"):
+        open_tile(some, CONFIG)
+
+
 def test_scratch_holds_nothing_after_a_warp(make_tile, tmp_path):
     made = make_tile("warp", size=600, n=4)
     scratch = tmp_path / "scratch"

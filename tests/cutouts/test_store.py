@@ -1,6 +1,7 @@
 import hashlib
 import itertools
 import json
+import resource
 
 import numpy as np
 import pytest
@@ -153,6 +154,28 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path, make_batch):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(OutputError, match="cannot be written"):
         write(tmp_path / "file" / "cutouts.zarr", [make_batch(1)])
+
+
+def test_a_full_disk_is_told_and_nothing_is_left(tmp_path, make_batch):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+    try:
+        with pytest.raises(OutputError, match=r"cannot be written \(File too large\)"):
+            write(tmp_path / "cutouts.zarr", [make_batch(300)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_column_is_told(tmp_path, make_batch):
+    path = tmp_path / "cutouts.zarr"
+    write(path, [make_batch(40)])
+    file = path / "ra/c/0"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ContentError, match="a column is damaged"):
+        CutoutStore(path).read(3)
 
 
 def test_a_missing_store_is_told(tmp_path):
