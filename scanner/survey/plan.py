@@ -22,7 +22,7 @@ from scanner.survey.fingerprint import bytes_of_tile
 from scanner.survey.keep import kept_fraction
 
 #: Bytes of one stored object of all four bands, by codec (measured by ``benchmarks/storing.py``).
-STORED_BYTES = {"exact": 212_000, "compact": 35_000}
+STORED_BYTES = {"exact": 190_000, "compact": 37_000}
 
 
 #: Share of the objects counted as candidates where nothing is known yet.
