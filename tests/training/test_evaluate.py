@@ -4,7 +4,7 @@ from sklearn.metrics import fbeta_score, precision_score, recall_score, roc_auc_
 
 from scanner.records import MEMBERS
 from scanner.training.data import Truth
-from scanner.training.embedding import combine, embed
+from scanner.training.embedding import combine, embed, grid_cells
 from scanner.training.evaluate import choose, decide, figures_of
 
 
@@ -92,3 +92,10 @@ def test_the_combination_beats_its_members(sample):
 def test_the_embedding_is_reproducible(sample):
     logits, _ = sample
     np.testing.assert_array_equal(embed(logits[:150], seed=3), embed(logits[:150], seed=3))
+
+
+def test_the_grid_is_as_fine_as_its_objects_allow():
+    assert grid_cells(8_000) == 20
+    assert grid_cells(45_000) == 47
+    assert grid_cells(1_000_000) == 100
+    assert grid_cells(3) == 2
