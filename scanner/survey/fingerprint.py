@@ -26,7 +26,9 @@ class Fingerprints(Record):
 
 
 def of_config(config: RunConfig, provider: str) -> str:
-    """Hash of the settings that change a tile's result: all but the engine, the merging and the number of threads.
+    """Hash of the settings that change a tile's result: all but the engine and the merging.
+
+    A session's threads count: they change the order of its sums, and so the last digits of the scores.
 
     Parameters
     ----------
@@ -35,7 +37,7 @@ def of_config(config: RunConfig, provider: str) -> str:
     provider
         The inference provider that really runs, since ``auto`` may mean another one elsewhere.
     """
-    relevant = config.model_dump_json(include={"targets": True, "cutouts": True, "scoring": {"beta"}})
+    relevant = config.model_dump_json(include={"targets": True, "cutouts": True, "scoring": {"beta", "threads"}})
     return hashlib.sha256(f"{provider}\n{relevant}".encode()).hexdigest()[:32]
 
 
