@@ -22,6 +22,7 @@ from scanner.ensemble.f_beta import OperatingCurve
 from scanner.ensemble.manifest import Metric
 from scanner.ensemble.session import open_session
 from scanner.records import Int64
+from scanner.training.batches import ORIENTATIONS
 from scanner.training.card import model_card
 from scanner.training.data import SPLIT_SEED, Dataset, split
 from scanner.training.embedding import combine
@@ -30,17 +31,29 @@ from scanner.training.export import export_bundle
 from scanner.training.logits import dataset_logits
 from scanner.training.runs import Ensemble
 
-#: Training objects that are embedded: t-SNE and the lookup gain nothing measurable from more, and each costs 3 GFLOP.
-EMBEDDED_ROWS = 8000
+#: Rows of the embedding, as many as in the paper (section 3.2): a cell's lens fraction is as good as the objects in it are many.
+EMBEDDED_ROWS = 45_000
 CARD_FILE = "MODEL_CARD.md"
 Report = Callable[[str], None]
 
 
-def embedded_rows(train: Int64, seed: int, n: int = EMBEDDED_ROWS) -> Int64:
-    """Rows to embed, drawn from the training rows; ascending."""
-    if len(train) <= n:
-        return train
-    return np.sort(np.random.default_rng(seed).choice(train, n, replace=False))
+def embedded_rows(train: Int64, seed: int, n: int = EMBEDDED_ROWS) -> tuple[Int64, Int64]:
+    """Draw what is embedded: training rows, in as many orientations as it takes to reach ``n``, at most all eight.
+
+    The members give a turned image other log-odds, as they would a new object of the same kind; the grid of a small training set
+    needs such company (with 8,000 rows on 100 x 100 cells the grid value had AUROC 0.80, on 20 x 20 cells 0.875).
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Row numbers and orientations (0..7), (m,) int64 each; a row stands once before any stands twice.
+    """
+    generator = np.random.default_rng(seed)
+    orientations = generator.permuted(np.tile(np.arange(ORIENTATIONS, dtype=np.int64), (len(train), 1)), axis=1)
+    rounds = [generator.permutation(len(train)) for _ in range(ORIENTATIONS)]
+    chosen = np.concatenate(rounds)[:n]
+    turn = np.repeat(np.arange(ORIENTATIONS), len(train))[:n]
+    return train[chosen], orientations[chosen, turn]
 
 
 def assemble(
@@ -79,12 +92,12 @@ def assemble(
         ``out`` cannot be written.
     """
     rows = split(len(dataset), SPLIT_SEED)
-    train = embedded_rows(rows.train, seed)
+    train, orientations = embedded_rows(rows.train, seed)
     with tempfile.TemporaryDirectory() as scratch:
         plain = _export(Path(scratch) / "plain", ensemble, name, version, description, MeanProbability())
         session = open_session(plain, provider, threads)
         report(f"scoring {len(train)} training and {len(rows.calibration)} calibration objects")
-        train_logits = dataset_logits(session, dataset, train)
+        train_logits = dataset_logits(session, dataset, train, orientations)
         held_out_logits = dataset_logits(session, dataset, rows.calibration)
     report("embedding the training objects and setting grid, calibration and threshold")
     combination = combine(

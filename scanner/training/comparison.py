@@ -69,7 +69,7 @@ def compare_bundles(
         session = open_session(bundle, provider, threads)
         name = bundle.manifest.name
         started = time.monotonic()
-        logits = dataset_logits(session, dataset, rows, partial(report, name))
+        logits = dataset_logits(session, dataset, rows, report=partial(report, name))
         seconds = time.monotonic() - started
         figures = evaluate(bundle, session, logits, dataset.truth, seconds=seconds, beta=beta)
         if images is not None:

@@ -22,16 +22,6 @@ from scanner.records import Float32
 from scanner.training.evaluate import SKY_PREVALENCE
 
 PERPLEXITY = 30.0
-#: Cells along each axis in the paper, which had 45,000 objects to fill them with.
-MAX_CELLS = 100
-#: A cell's lens fraction is as good as the objects in it are many. With 8,000 objects the AUROC of the grid value on 400 others
-#: was 0.75 for 100 x 100 cells, 0.84 for 40, 0.86 for 12 to 20, and 0.87 for the calibrated combination it must live up to.
-OBJECTS_PER_CELL = 20
-
-
-def grid_cells(n: int) -> int:
-    """Cells along each axis for ``n`` embedded objects: :data:`OBJECTS_PER_CELL` a cell on average, at most the paper's 100."""
-    return int(np.clip(round(np.sqrt(n / OBJECTS_PER_CELL)), 2, MAX_CELLS))
 
 
 @dataclass(frozen=True)
@@ -95,7 +85,6 @@ def combine(
         embed(train_logits, seed=seed, threads=threads),
         train_labels,
         held_out=held_out_logits,
-        cells=grid_cells(len(train_logits)),
         seed=seed,
     )
     return Combination(

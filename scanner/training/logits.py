@@ -11,13 +11,18 @@ import numpy as np
 
 from scanner.ensemble.session import EnsembleSession
 from scanner.records import MEMBERS, Float32, Int64
+from scanner.training.batches import augment
 from scanner.training.data import Dataset
 
 BATCH = 128
 
 
 def dataset_logits(
-    session: EnsembleSession, dataset: Dataset, rows: Int64, report: Callable[[int], None] = lambda n: None
+    session: EnsembleSession,
+    dataset: Dataset,
+    rows: Int64,
+    orientations: Int64 | None = None,
+    report: Callable[[int], None] = lambda n: None,
 ) -> Float32:
     """Score rows of a dataset.
 
@@ -27,6 +32,8 @@ def dataset_logits(
         See :func:`scanner.ensemble.session.open_session`.
     dataset, rows
         What to score, (n,) row numbers.
+    orientations
+        How each is turned first, (n,) of 0..7 as in :func:`scanner.training.batches.turn`; None: as it is.
     report
         Called with the number of objects after every batch.
 
@@ -38,7 +45,10 @@ def dataset_logits(
     logits = np.empty((len(rows), len(MEMBERS)), dtype=np.float32)
     start = 0
     for batch, vis, nisp in dataset.batches(rows, BATCH):
-        logits[start : start + len(batch)] = session.logits(vis, nisp, batch.sky, batch.sigma)
+        these = slice(start, start + len(batch))
+        if orientations is not None:
+            vis, nisp = augment(vis, orientations[these]), augment(nisp, orientations[these])
+        logits[these] = session.logits(vis, nisp, batch.sky, batch.sigma)
         start += len(batch)
         report(len(batch))
     return logits

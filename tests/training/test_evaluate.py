@@ -3,8 +3,9 @@ import pytest
 from sklearn.metrics import fbeta_score, precision_score, recall_score, roc_auc_score
 
 from scanner.records import MEMBERS
+from scanner.training.assemble import embedded_rows
 from scanner.training.data import Truth
-from scanner.training.embedding import combine, embed, grid_cells
+from scanner.training.embedding import combine, embed
 from scanner.training.evaluate import choose, decide, figures_of
 
 
@@ -94,8 +95,12 @@ def test_the_embedding_is_reproducible(sample):
     np.testing.assert_array_equal(embed(logits[:150], seed=3), embed(logits[:150], seed=3))
 
 
-def test_the_grid_is_as_fine_as_its_objects_allow():
-    assert grid_cells(8_000) == 20
-    assert grid_cells(45_000) == 47
-    assert grid_cells(1_000_000) == 100
-    assert grid_cells(3) == 2
+@pytest.mark.parametrize(("n", "most"), [(5, 1), (10, 1), (25, 3), (200, 8)])
+def test_rows_are_embedded_in_every_orientation_before_any_twice(n, most):
+    train = np.arange(100, 110)
+    rows, orientations = embedded_rows(train, seed=4, n=n)
+    assert len(rows) == len(orientations) == min(n, 80)
+    assert len(set(zip(rows, orientations, strict=True))) == len(rows)
+    times = np.array([(rows == row).sum() for row in train])
+    assert times.max() == most
+    assert times.max() - times.min() <= 1
