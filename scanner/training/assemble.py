@@ -31,7 +31,7 @@ from scanner.training.export import export_bundle
 from scanner.training.logits import dataset_logits
 from scanner.training.runs import Ensemble
 
-#: Rows of the embedding, as many as in the paper (section 3.2): a cell's lens fraction is as good as the objects in it are many.
+#: Rows of the embedding, as many as in the paper (section 3.2): a cell is worth as much as the objects in it are many.
 EMBEDDED_ROWS = 45_000
 CARD_FILE = "MODEL_CARD.md"
 Report = Callable[[str], None]
@@ -40,7 +40,7 @@ Report = Callable[[str], None]
 def embedded_rows(train: Int64, seed: int, n: int = EMBEDDED_ROWS) -> tuple[Int64, Int64]:
     """Draw what is embedded: training rows, in as many orientations as it takes to reach ``n``, at most all eight.
 
-    The members give a turned image other log-odds, as they would a new object of the same kind; the grid of a small training set
+    The members give a turned image other log-odds, as they would a new object of the same kind; a small training set
     needs such company (with 8,000 rows on 100 x 100 cells the grid value had AUROC 0.80, on 20 x 20 cells 0.875).
 
     Returns
