@@ -100,6 +100,7 @@ def _members(records: Mapping[MemberName, FitRecord]) -> str:
                 "+".join(MEMBER_BANDS[member]),
                 str(MEMBER_PIXELS[member]),
                 str(record.plan.seed),
+                record.plan.start_from or "random",
                 f"{record.passes:.1f}",
                 f"{record.seconds / 60:.1f}",
                 f"{record.validation_loss:.3f}",
@@ -166,7 +167,8 @@ def model_card(
         data,
         f"```json\n{dataset.strip()}\n```",
         _members(records),
-        "Validation figures are those of the rows that chose the weights; the ones below are of data that no step has seen.",
+        "Minutes are wall-clock, on a shared machine. The figures in this table are of the rows that chose the weights; the "
+        "ones below are of data that no step has seen.",
     ]
     for evaluation in evaluations:
         rows = [_decision(bundle.name, decision) for bundle in evaluation.bundles for decision in bundle.decisions]
