@@ -10,7 +10,7 @@ from rich.console import Console
 
 from scanner.errors import UsageError
 from scanner.records import MEMBERS, MemberName
-from scanner.training.assemble import assemble, publish
+from scanner.training.assemble import EMBEDDED_ROWS, assemble, publish
 from scanner.training.checkpoint import FitRecord, HistoryRow
 from scanner.training.comparison import compare_bundles
 from scanner.training.data import Dataset
@@ -102,6 +102,7 @@ def train_all(data: Path, out: Path, preset: PresetName, seed: int, time_budget:
 @click.option("--version", default="1", show_default=True, help="Version of the bundle.")
 @click.option("--description", default="Trained on simulated images.", show_default=True, help="One sentence on what it is.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the embedding.")
+@click.option("--embed", type=click.IntRange(10), default=EMBEDDED_ROWS, show_default=True, help="Most rows of the embedding.")
 @click.option(
     "--evaluate-on", type=click.Path(path_type=Path), multiple=True, help="Held-out dataset for the card; repeat for more."
 )
@@ -117,6 +118,7 @@ def train_bundle(
     version: str,
     description: str,
     seed: int,
+    embed: int,
     evaluate_on: tuple[Path, ...],
     compare: tuple[Path, ...],
     images: Path | None,
@@ -139,6 +141,7 @@ def train_bundle(
         version=version,
         description=description,
         seed=seed,
+        embed=embed,
         provider=provider,
         threads=threads,
         report=console.print,

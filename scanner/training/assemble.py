@@ -37,7 +37,7 @@ CARD_FILE = "MODEL_CARD.md"
 Report = Callable[[str], None]
 
 
-def embedded_rows(train: Int64, seed: int, n: int = EMBEDDED_ROWS) -> tuple[Int64, Int64]:
+def embedded_rows(train: Int64, seed: int, n: int) -> tuple[Int64, Int64]:
     """Draw what is embedded: training rows, in as many orientations as it takes to reach ``n``, at most all eight.
 
     The members give a turned image other log-odds, as they would a new object of the same kind; a small training set
@@ -65,6 +65,7 @@ def assemble(
     version: str,
     description: str,
     seed: int = 0,
+    embed: int = EMBEDDED_ROWS,
     provider: str = "auto",
     threads: int = 1,
     report: Report = lambda text: None,
@@ -81,6 +82,8 @@ def assemble(
         For the manifest.
     seed
         Of the choice of embedded rows and of the embedding.
+    embed
+        Rows of the embedding at most; see :func:`embedded_rows`.
     provider, threads
         Of the session that computes the log-odds; threads of openTSNE.
     report
@@ -92,7 +95,7 @@ def assemble(
         ``out`` cannot be written.
     """
     rows = split(len(dataset), SPLIT_SEED)
-    train, orientations = embedded_rows(rows.train, seed)
+    train, orientations = embedded_rows(rows.train, seed, embed)
     with tempfile.TemporaryDirectory() as scratch:
         plain = _export(Path(scratch) / "plain", ensemble, name, version, description, MeanProbability())
         session = open_session(plain, provider, threads)
