@@ -138,12 +138,20 @@ def open_run(path: Path, record: RunRecord, *, restart: bool = False) -> Iterato
                     if entry.name != ".lock":
                         _remove(entry)
                 folder.tiles.mkdir()
-            for leftover in folder.tiles.glob(f"{PARTIAL_PREFIX}*"):
-                _remove(leftover)
+            _sweep(folder)
             if (path / "run.json").exists():
                 _refuse_changes(folder, record)
             write_atomically(path / "run.json", record.model_dump_json(indent=2).encode() + b"\n")
-        yield folder
+        try:
+            yield folder
+        finally:
+            _sweep(folder)
+
+
+def _sweep(folder: RunFolder) -> None:
+    """Remove what killed workers left half-written; nobody else writes here while the run holds its folder."""
+    for leftover in folder.tiles.glob(f"{PARTIAL_PREFIX}*"):
+        _remove(leftover)
 
 
 def _refuse_changes(folder: RunFolder, record: RunRecord) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
@@ -151,6 +152,27 @@ def test_a_killed_run_goes_on_where_it_was(sky, finished, tmp_path, delay_s):
     run_survey(request(sky, out, **{"engine.workers": 1, "cutouts.keep": "all"}))
     assert results(out) == results(finished[0])
     assert not list(out.rglob(".partial-*"))
+
+
+def test_a_killed_worker_is_replaced(sky, finished, tmp_path):
+    """SIGKILL the only worker in the middle of a tile: another one takes over, and the bytes are those of the undisturbed run."""
+    out = tmp_path / "out"
+    killed = []
+
+    def kill_once(event):
+        if isinstance(event, TileProgress) and event.n_done > 0 and not killed:
+            scanning = [
+                child for child in psutil.Process().children(recursive=True) if list(out.glob(f"tiles/.partial-*-{child.pid}"))
+            ]
+            killed.extend(scanning)
+            for child in killed:
+                child.kill()
+
+    report = run_survey(request(sky, out, **{"engine.workers": 1, "cutouts.keep": "all"}), kill_once)
+    assert len(killed) == 1
+    assert not list(out.rglob(".partial-*"))
+    assert report.failed == ()
+    assert results(out) == results(finished[0])
 
 
 def test_real_images(real, tmp_path):
