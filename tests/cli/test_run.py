@@ -141,8 +141,7 @@ def test_compressed_mosaics_give_the_same_scores(tile, tmp_path, capsys):
     code, _, _ = scan(capsys, tmp_path / "list.txt", "--out", tmp_path / "out", "--scratch", tmp_path, "--keep", "none")
     assert code == 0
     plain, packed_rows = (
-        pq.read_table(tmp_path / "out" / "tiles" / name / "scores.parquet").to_pandas()
-        for name in ("plain", "packed")
+        pq.read_table(tmp_path / "out" / "tiles" / name / "scores.parquet").to_pandas() for name in ("plain", "packed")
     )
     assert len(plain) > 0
     np.testing.assert_array_equal(np.asarray(plain["p_ou_200"]), np.asarray(packed_rows["p_ou_200"]))

@@ -155,7 +155,7 @@ def test_a_killed_run_goes_on_where_it_was(sky, finished, tmp_path, delay_s):
 
 
 def test_a_killed_worker_is_replaced(sky, finished, tmp_path):
-    """SIGKILL the only worker in the middle of a tile: another one takes over, and the bytes are those of the undisturbed run."""
+    """SIGKILL the only worker in the middle of a tile: another takes over, and the bytes are those of the undisturbed run."""
     out = tmp_path / "out"
     killed = []
 
