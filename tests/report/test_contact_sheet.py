@@ -235,7 +235,7 @@ def test_rows_and_cutouts_must_be_the_same_objects(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     path = tmp_path / "missing" / "c.html"
-    with pytest.raises(OutputError, match=re.escape(f"{path}: cannot write the contact sheet (No such file or directory)")):
+    with pytest.raises(OutputError, match=re.escape(f"{path}: cannot be written (No such file or directory)")):
         write(path, make_candidates(make_batch(1)).slice(0, 0), None, make_summary(n_candidates=0))
 
 

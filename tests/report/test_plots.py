@@ -113,5 +113,5 @@ def test_same_input_same_bytes_whatever_the_users_settings(tmp_path: Path) -> No
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     path = tmp_path / "missing" / "scores.png"
-    with pytest.raises(OutputError, match=re.escape(f"{path}: cannot write the figure")):
+    with pytest.raises(OutputError, match=re.escape(f"{path}: cannot be written")):
         scores(path, 0.5)

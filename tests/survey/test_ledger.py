@@ -1,7 +1,8 @@
 import errno
-import multiprocessing
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,19 +73,19 @@ def test_a_tile_is_there_only_when_it_is_whole(tmp_path):
         assert folder.done("1", PRINTS) == commit()
 
 
-def _die_while_writing(path):
-    with open_run(path, record()) as folder, staged_tile(folder, "1") as staging:
-        (staging / "scores.parquet").write_bytes(b"half")
-        os._exit(9)
-
-
 def test_a_killed_writer_leaves_nothing_behind(tmp_path):
-    process = multiprocessing.get_context("spawn").Process(target=_die_while_writing, args=(tmp_path / "out",))
-    process.start()
-    process.join()
-    assert process.exitcode == 9
-    assert len(list((tmp_path / "out" / "tiles").iterdir())) == 1
-    with open_run(tmp_path / "out", record()) as folder:
+    out = tmp_path / "out"
+    program = (
+        "import os, sys\nfrom pathlib import Path\nfrom scanner.survey.ledger import RunRecord, open_run, staged_tile\n"
+        "record = RunRecord.model_validate_json(sys.argv[2])\n"
+        "with open_run(Path(sys.argv[1]), record) as folder, staged_tile(folder, '1') as staging:\n"
+        "    (staging / 'scores.parquet').write_bytes(b'half')\n"
+        "    os._exit(9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(out), record().model_dump_json()], check=False)
+    assert done.returncode == 9
+    assert len(list((out / "tiles").iterdir())) == 1
+    with open_run(out, record()) as folder:
         assert list(folder.tiles.iterdir()) == []
         assert folder.done("1", PRINTS) is None
 
