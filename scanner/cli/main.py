@@ -17,6 +17,8 @@ from scanner.errors import OutputError, ScannerError, UsageError
 
 EXIT_INTERNAL = 70
 EXIT_INTERRUPTED = 130
+#: What the extra ``train`` brings and a scan does without.
+TRAINING_LIBRARIES = {"torch", "onnx", "openTSNE", "sklearn"}
 
 #: Verb → where its command lives and what it does.
 VERBS = {
@@ -86,6 +88,9 @@ def main(arguments: list[str] | None = None) -> None:
         code = OutputError.exit_code if full else EXIT_INTERNAL
         _fail(f"{error.filename or 'output'}: {error.strerror or error}.", code, debug)
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in TRAINING_LIBRARIES:
+            message = f"this needs {error.name}; install the training side: pip install 'scanner[train]'"
+            _fail(message, UsageError.exit_code, debug)
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         _fail(f"internal error: {reason} (run again with --debug, and report it)", EXIT_INTERNAL, debug)
     sys.exit(code if isinstance(code, int) else 0)

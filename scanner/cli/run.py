@@ -129,9 +129,8 @@ def _print_report(console: Console, report: RunReport, out: Path) -> None:
             console.print(f"… and {len(candidates) - PRINTED_CANDIDATES:,} more")
     n_done = report.n_tiles - len(report.failed)
     console.print(
-        f"\n{n_done} of {report.n_tiles} tiles done, {report.n_scored:,} of {report.n_targets:,} objects scored, "
-        f"{report.n_unique:,} of them distinct, {len(candidates):,} candidates above the threshold, "
-        f"{report.sky_area_deg2:.4f} deg²."
+        f"\n{n_done} of {report.n_tiles} tiles done ({report.sky_area_deg2:.4f} deg²), {report.n_targets:,} objects in them, "
+        f"{report.n_unique:,} distinct; {report.n_scored:,} scored, {len(candidates):,} candidates above the threshold."
     )
     for note in report.notes:
         console.print(f"Note: {note}", markup=False)

@@ -71,3 +71,14 @@ def test_the_scan_path_imports_no_training_library():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_missing_training_side_is_told(tmp_path):
+    program = (
+        "import sys\nsys.modules['torch'] = None\nfrom scanner.cli.main import main\n"
+        f"main(['train', 'all', '--data', {str(tmp_path)!r}, '--out', 'x'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 64
+    assert "scanner[train]" in done.stderr
+    assert done.stderr.count("\n") == 1
