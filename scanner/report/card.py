@@ -142,7 +142,7 @@ def links(ra: float, dec: float) -> tuple[tuple[str, str], ...]:
 def _bar(label: str, title: str, value: float | None, kind: str) -> Bar:
     if value is None or not math.isfinite(value):
         return Bar(label, title, DASH, "0", kind)
-    text = "> 0.999" if value >= 0.9995 else "< 0.001" if value < 0.0005 else f"{value:.3f}"
+    text = "> 0.999" if value >= 0.9995 else f"{value:.1e}" if 0 < value < 0.0005 else f"{value:.3f}"
     return Bar(label, title, text, f"{100 * value:.1f}", kind)
 
 

@@ -23,6 +23,9 @@ from scanner.errors import OutputError
 
 DPI = 150
 BINS = 50
+LINEAR_EDGES = np.linspace(0.0, 1.0, BINS + 1)
+#: Down to one in ten million; what is less counts there.
+DECADE_EDGES = np.logspace(-7.0, 0.0, BINS + 1)
 INK, QUIET, SCORED, CANDIDATE, THRESHOLD = "#16191d", "#59616b", "#a9b4c0", "#0072b2", "#d55e00"
 EMPTY_CELL = "#eceff2"
 _STYLE: dict[str, Any] = {
@@ -80,12 +83,13 @@ def score_distribution(
         panels = figure.subplots(1, 1 + has_grid, sharey=True, squeeze=False)[0]
         share = f" ({100 * chosen.sum() / scored.sum():.2g}%)" if scored.any() else ""
         panels[0].set_title(f"{scored.sum():,} scored objects, {chosen.sum():,} candidates{share}")
-        panels[0].set_ylabel(f"objects per {1 / BINS:g}")
+        panels[0].set_ylabel("objects per bin")
         if has_grid:
-            _histogram(panels[0], grid_value[scored], grid_value[chosen])
+            _histogram(panels[0], grid_value[scored], grid_value[chosen], LINEAR_EDGES)
             panels[0].set_xlabel("grid value: lens fraction of the cell")
-        _histogram(panels[-1], calibrated[scored], calibrated[chosen])
-        panels[-1].set_xlabel("calibrated lens probability (of the training mixture)")
+        # Calibrated for the sky, where one object in thousands is a lens, probabilities live in decades.
+        _histogram(panels[-1], calibrated[scored], calibrated[chosen], DECADE_EDGES if has_grid else LINEAR_EDGES)
+        panels[-1].set_xlabel("calibrated lens probability")
         panels[-1].legend(loc="upper right" if has_grid else "center")
         _mark_threshold(panels[0], threshold, beta)
         _save(figure, path)
@@ -165,11 +169,12 @@ def _mark_threshold(axes: Axes, threshold: float, beta: float | None) -> None:
     )
 
 
-def _histogram(axes: Axes, scored: NDArray[Any], chosen: NDArray[Any]) -> None:
-    edges = np.linspace(0.0, 1.0, BINS + 1)
+def _histogram(axes: Axes, scored: NDArray[Any], chosen: NDArray[Any], edges: NDArray[Any]) -> None:
+    scored, chosen = np.clip(scored, edges[0], 1.0), np.clip(chosen, edges[0], 1.0)
     for values, colour, label in ((scored, SCORED, "all scored"), (chosen, CANDIDATE, "candidates")):
         axes.stairs(np.histogram(values, edges)[0], edges, baseline=0.5, fill=True, color=colour, label=label)
-    axes.set_xlim(0.0, 1.0)
+    axes.set_xscale("log" if edges[0] > 0 else "linear")
+    axes.set_xlim(edges[0], 1.0)
     axes.set_yscale("log")
     axes.set_ylim(0.5, max(10.0, 3.0 * np.histogram(scored, edges)[0].max(initial=1)))
 

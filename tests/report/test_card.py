@@ -66,7 +66,7 @@ def test_scores_are_rounded_but_never_up_to_certainty() -> None:
     shown = {bar.label: bar for bar in said.members}
     assert tuple(shown) == MEMBERS
     assert shown["OU-J"].text == "> 0.999"
-    assert shown["OU-Y"].text == "< 0.001"
+    assert shown["OU-Y"].text == "1.0e-04"
     assert (shown["OU-H"].text, shown["OU-H"].percent) == ("0.500", "50.0")
     assert (shown["OU-VIS"].text, shown["OU-VIS"].percent) == (DASH, "0")
     assert shown["OU-66"].title == "Sees VIS, Y, J, H at 66 px"
