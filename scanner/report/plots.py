@@ -176,7 +176,8 @@ def _histogram(axes: Axes, scored: NDArray[Any], chosen: NDArray[Any], edges: ND
     axes.set_xscale("log" if edges[0] > 0 else "linear")
     axes.set_xlim(edges[0], 1.0)
     axes.set_yscale("log")
-    axes.set_ylim(0.5, max(10.0, 3.0 * np.histogram(scored, edges)[0].max(initial=1)))
+    # The panels share this axis: the one that is drawn last must not cut the other's bars.
+    axes.set_ylim(0.5, max(10.0, axes.get_ylim()[1], 3.0 * np.histogram(scored, edges)[0].max(initial=1)))
 
 
 def _settings() -> Any:
