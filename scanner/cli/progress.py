@@ -88,7 +88,6 @@ class RunDisplay:
         elif event.commit is not None:
             commit = event.commit
             self._say(f"{counter} tile {commit.tile_id}: {commit.n_scored:,} scored, {commit.n_decided:,} above the threshold")
-        self._bar.advance(self._task, 0)
         self._update()
 
     def _update(self) -> None:
