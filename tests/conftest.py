@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scanner.simulation.tiles import TilesRequest, draw_tiles
+from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 

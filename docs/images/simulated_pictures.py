@@ -10,7 +10,7 @@ from PIL import Image
 
 from scanner.cutouts.store import CutoutStore
 from scanner.report import colour
-from scanner.simulation.dataset import DatasetRequest, draw_dataset
+from scanner.simulation.datasets.dataset import DatasetRequest, draw_dataset
 
 #: Two lenses above; a companion stretched like an arc, and a merger, below.
 OBJECTS = (43, 52, 58, 31)

@@ -11,7 +11,7 @@ from scanner.config import RunConfig
 from scanner.cutouts.layout import StoreAttributes
 from scanner.ensemble.bundle import BundleManifest
 from scanner.records import CommitRecord, FailedTile, Record, Tile
-from scanner.simulation.dataset import DatasetRecord
+from scanner.simulation.datasets.dataset import DatasetRecord
 from scanner.survey.ledger import RunRecord
 from scanner.survey.tile_task import TileJob, TileOutcome, TileProgress
 from scanner.training.evaluation import Evaluation

@@ -12,9 +12,9 @@ from pathlib import Path
 import click
 
 from scanner.errors import UsageError
-from scanner.simulation.dataset import DatasetRequest, draw_dataset
-from scanner.simulation.labelled_cutouts import PRESETS
-from scanner.simulation.tiles import TilesRequest, draw_tiles
+from scanner.simulation.datasets.dataset import DatasetRequest, draw_dataset
+from scanner.simulation.datasets.labelled_cutouts import PRESETS
+from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
 
 _PLAIN_SECONDS = 10.0
 

@@ -1,7 +1,5 @@
-"""Simulated Euclid-like imaging: labelled cutouts to train on, small mosaics to scan, both from one renderer.
+"""Simulated Euclid-like imaging: labelled cutouts to train on, mosaics to scan, both from one renderer.
 
-:mod:`~scanner.simulation.populations` draws what is on the sky, :mod:`~scanner.simulation.scene` turns it into noiseless
-pixels with the profiles of :mod:`~scanner.simulation.galaxies` and the deflections of :mod:`~scanner.simulation.lens`,
-:mod:`~scanner.simulation.instrument` adds telescope and noise; :mod:`~scanner.simulation.dataset` and
-:mod:`~scanner.simulation.mosaic` write the files.
+Light goes down this list, and a folder imports only from those above it: ``lensing`` bends it, ``telescope`` says what a camera
+makes of it, ``light`` draws components on pixels, ``population`` says what is on the sky, ``datasets`` and ``mosaics`` write files.
 """

@@ -11,7 +11,7 @@ from scanner.ensemble.score import Scorer
 from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.networks import build
 from scanner.records import BANDS, MEMBERS
-from scanner.simulation.dataset import DatasetRequest, draw_dataset
+from scanner.simulation.datasets.dataset import DatasetRequest, draw_dataset
 from scanner.training.data import SPLIT_SEED, Dataset, split
 from scanner.training.export import read_members as read_exported
 from scanner.training.published import FILES, import_published, read_member, read_members

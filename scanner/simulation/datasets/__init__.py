@@ -1,0 +1,1 @@
+"""Labelled cutouts with their truth, to train and to measure on."""

@@ -1,0 +1,1 @@
+"""Where light is bent: distances, deflections, images and magnifications."""

@@ -1,0 +1,1 @@
+"""What shines, and how it falls on pixels: components of a scene, and their renderer."""

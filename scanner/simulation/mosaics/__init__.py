@@ -1,0 +1,1 @@
+"""Tiles of simulated sky that can be scanned, with catalogue and truth."""

@@ -1,0 +1,157 @@
+"""A patch of simulated sky: objects in the tangent plane of the field, the same for every tile that sees them.
+
+In: a seed, the mean number of lenses per area, and a rectangle of the plane. Out: the :class:`SkyObject` list of the
+cells that the rectangle touches. The plane is cut into square cells whose objects come from the cell's own random numbers,
+so that any part of a field, however large, can be drawn alone and neighbouring tiles agree.
+
+Plane coordinates in arcsec: x grows to the west, y to the north, so that unrotated tiles see the plane as it is.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.random import Generator
+
+from scanner.records import VIS_PIXEL_SCALE_ARCSEC, Record
+from scanner.simulation.light import scene
+from scanner.simulation.light.components import Component, Kind, total_flux
+from scanner.simulation.population import classes, populations
+from scanner.simulation.population.classes import LENS, NON_LENS_MIX
+from scanner.simulation.population.labels import NO_ARCS, ArcMeasurement, Label, label, measure_arcs
+from scanner.simulation.population.populations import System
+from scanner.simulation.telescope import instrument
+
+CELL_ARCSEC = 50.0
+#: Bright galaxies of the non-lens classes (spirals, mergers ...) beside the plain field, per square arcsec.
+CLASS_DENSITY = 1.5 / 3600.0
+FIELD_CLASSES = tuple(name for name in NON_LENS_MIX if name not in ("empty", "star"))
+_ARC_CANVAS_PIXELS = 160
+_ATTEMPTS = 30
+
+
+class FieldParameters(Record):
+    """What fills a field. Densities per square arcsec."""
+
+    seed: int
+    lens_density: float
+    galaxy_density: float = populations.FIELD_DENSITY
+    star_density: float = populations.STAR_DENSITY
+    class_density: float = CLASS_DENSITY
+
+
+@dataclass(frozen=True)
+class SkyObject:
+    """One object of the field: light relative to its own position ``(x, y)`` in the plane, and what it is.
+
+    ``magnitude``: VIS, of the unlensed light. ``label`` only for systems with a source behind a deflector.
+    """
+
+    object_id: int
+    class_name: str
+    x: float
+    y: float
+    components: list[Component]
+    magnitude: float
+    system: System | None = None
+    arcs: ArcMeasurement = NO_ARCS
+    label: Label | None = None
+
+    @property
+    def is_star(self) -> bool:
+        """Whether the object is a star."""
+        return self.components[0].kind is Kind.POINT
+
+
+def draw_rectangle(field: FieldParameters, x0: float, x1: float, y0: float, y1: float) -> Iterator[SkyObject]:
+    """All objects of the cells that touch ``[x0, x1] × [y0, y1]``, cell by cell; some lie outside the rectangle."""
+    for row in range(math.floor(y0 / CELL_ARCSEC), math.floor(y1 / CELL_ARCSEC) + 1):
+        for column in range(math.floor(x0 / CELL_ARCSEC), math.floor(x1 / CELL_ARCSEC) + 1):
+            yield from draw_cell(field, column, row)
+
+
+@lru_cache(maxsize=256)
+def draw_cell(field: FieldParameters, column: int, row: int) -> tuple[SkyObject, ...]:
+    """Objects of one cell, in a fixed order. Kept for a while: neighbouring tiles and the truth table ask again."""
+    # SeedSequence takes no negative numbers, so the cell's are folded: 0, -1, 1, -2 ... -> 0, 1, 2, 3 ...
+    folded = [2 * k if k >= 0 else -2 * k - 1 for k in (column, row)]
+    rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence([zlib.crc32(b"field"), field.seed, *folded])))
+    area = CELL_ARCSEC**2
+    cell_id = ((folded[0] << 15) + folded[1]) << 12
+    objects: list[SkyObject] = []
+
+    def place() -> tuple[float, float]:
+        x, y = rng.uniform(0.0, CELL_ARCSEC, 2)
+        return column * CELL_ARCSEC + float(x), row * CELL_ARCSEC + float(y)
+
+    def keep(class_name: str, components: list[Component]) -> None:
+        objects.append(SkyObject(cell_id + len(objects), class_name, *place(), components, _magnitude(components)))
+
+    for _ in range(_stratified_count(field, column, row)):
+        objects.append(_visible_lens(rng, cell_id + len(objects), *place()))
+    weights = np.array([NON_LENS_MIX[name] for name in FIELD_CLASSES])
+    for _ in range(rng.poisson(field.class_density * area)):
+        drawn = classes.draw_object(rng, str(rng.choice(FIELD_CLASSES, p=weights / weights.sum())))
+        measured, verdict = _judge(drawn.system, drawn.components)
+        objects.append(
+            SkyObject(
+                cell_id + len(objects),
+                drawn.class_name,
+                *place(),
+                drawn.components,
+                _magnitude(drawn.components),
+                drawn.system,
+                measured,
+                verdict,
+            )
+        )
+    for _ in range(rng.poisson(field.galaxy_density * area)):
+        magnitude = populations.power_law_magnitude(rng, *populations.FIELD_MAGNITUDES)
+        keep("galaxy", populations.draw_field_galaxy(rng, 0.0, 0.0, magnitude))
+    for _ in range(rng.poisson(field.star_density * area)):
+        # Star counts rise slowly; every tenth is bright enough for spikes or saturation.
+        bright = rng.random() < 0.1
+        keep("star", [populations.draw_star(rng, 0.0, 0.0, rng.uniform(14.5, 18.0) if bright else rng.uniform(18.0, 24.5))])
+    return tuple(objects)
+
+
+def _stratified_count(field: FieldParameters, column: int, row: int) -> int:
+    """How many lenses a cell holds: random-looking, but spread evenly, so that equal tiles hold nearly equal numbers."""
+    mean = field.lens_density * CELL_ARCSEC**2
+    # A lattice of the plastic number: any compact group of cells samples the unit interval evenly.
+    phase = (0.754877666 * column + 0.569840291 * row + 0.618033989 * field.seed) % 1.0
+    return math.floor(mean) + int(phase < mean % 1.0)
+
+
+def _visible_lens(rng: Generator, object_id: int, x: float, y: float) -> SkyObject:
+    """A lens whose arcs can be seen: invisible ones tell a demonstration nothing."""
+    for _ in range(_ATTEMPTS):
+        drawn = classes.draw_object(rng, LENS)
+        measured, verdict = _judge(drawn.system, drawn.components)
+        if verdict is not None and verdict.visible:
+            break
+    return SkyObject(object_id, LENS, x, y, drawn.components, _magnitude(drawn.components), drawn.system, measured, verdict)
+
+
+def _judge(system: System | None, components: list[Component]) -> tuple[ArcMeasurement, Label | None]:
+    """Measure and label a system at the origin through the average VIS PSF."""
+    if system is None:
+        return NO_ARCS, None
+    sources = [component for component in components if component.lens is not None]
+    raster = scene.centred_raster(_ARC_CANVAS_PIXELS, VIS_PIXEL_SCALE_ARCSEC)
+    light = scene.render([sources], raster, ("VIS",))[0, 0]
+    transfer = instrument.mean_psf("VIS").transfer(_ARC_CANVAS_PIXELS, _ARC_CANVAS_PIXELS)
+    mag_eff = float(light.sum(dtype=np.float64)) / total_flux(sources)[0]
+    measured = measure_arcs(instrument.convolve(light, transfer), mag_eff)
+    return measured, label(system, measured)
+
+
+def _magnitude(components: list[Component]) -> float:
+    """VIS magnitude of the light that is not lensed."""
+    light = total_flux([component for component in components if component.lens is None])[0]
+    return instrument.magnitude(light, "VIS")

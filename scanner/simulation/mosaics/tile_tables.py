@@ -1,0 +1,156 @@
+"""The two tables of simulated tiles: the catalogue a survey would have, and the truth.
+
+In: the objects of a tile and its geometry. Out: a MER-like FITS catalogue (bright objects, positions with a small scatter,
+fluxes with errors) and ``truth.parquet``, one row an object of the whole field with the tiles that hold it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from scanner.simulation.light.components import Component, Kind, extent_radius, total_flux
+from scanner.simulation.mosaics.mosaic import tile_generator
+from scanner.simulation.mosaics.sky_field import SkyObject
+from scanner.simulation.mosaics.tile_geometry import PLANE, TileGeometry, to_fine_pixels
+from scanner.simulation.telescope import instrument
+
+CATALOGUE_LIMIT = 25.0
+CENTROID_SCATTER_ARCSEC = 0.02
+_MICROJANSKY_ZERO_POINT = 23.9
+_DETECTION_SIGMA = 1.5
+_PSF_RADIUS_ARCSEC = 0.1
+
+
+def in_tile(tile: TileGeometry, objects: Sequence[SkyObject]) -> NDArray[np.bool_]:
+    """Which objects have their position on the tile's VIS pixels."""
+    columns, rows = to_fine_pixels(tile.vis, [item.x for item in objects], [item.y for item in objects])
+    ny, nx = tile.vis.shape
+    return (columns > -0.5) & (columns < nx - 0.5) & (rows > -0.5) & (rows < ny - 0.5)
+
+
+def write_catalogue(path: Path, tile: TileGeometry, objects: Sequence[SkyObject], seed: int) -> None:
+    """Write the objects of a tile brighter than VIS 25 as a MER-like catalogue in FITS, in order of declination.
+
+    ``OBJECT_ID`` is made of the catalogued position as MER's is, so that the same object has another in another tile.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    """
+    rng = tile_generator(seed, tile.number, "catalogue")
+    kept = [
+        item for item, here in zip(objects, in_tile(tile, objects), strict=True) if here and item.magnitude < CATALOGUE_LIMIT
+    ]
+    scatter = CENTROID_SCATTER_ARCSEC * rng.standard_normal((2, len(kept)))
+    x = np.array([item.x for item in kept]) + scatter[0]
+    y = np.array([item.y for item in kept]) + scatter[1]
+    ra, dec = PLANE.wcs.wcs_pix2world(x, y, 0)
+    flux = 10.0 ** (0.4 * (_MICROJANSKY_ZERO_POINT - np.array([item.magnitude for item in kept])))
+    error = 0.02 + 0.03 * flux
+    flux = np.maximum(flux + error * rng.standard_normal(len(kept)), 0.1 * flux)
+    main = [max(item.components, key=lambda component: component.flux[0]) for item in kept]
+    order = np.argsort(dec, kind="stable")
+    digits = np.round(ra * 1e7).astype(np.int64) * 1_000_000_000 + np.round(np.abs(dec) * 1e7).astype(np.int64)
+    columns = [
+        ("OBJECT_ID", "K", None, np.where(dec < 0.0, -digits, digits)),
+        ("RIGHT_ASCENSION", "D", "deg", ra),
+        ("DECLINATION", "D", "deg", dec),
+        ("VIS_DET", "I", None, np.ones(len(kept), dtype=np.int16)),
+        ("DET_QUALITY_FLAG", "J", None, np.zeros(len(kept), dtype=np.int32)),
+        ("SPURIOUS_FLAG", "I", None, np.zeros(len(kept), dtype=np.int16)),
+        ("POINT_LIKE_PROB", "E", None, np.array([0.98 if item.is_star else 0.02 for item in kept])),
+        ("FLUX_DETECTION_TOTAL", "E", "uJy", flux),
+        ("FLUXERR_DETECTION_TOTAL", "E", "uJy", error),
+        ("SEGMENTATION_AREA", "J", "pix", np.array([_area(item.components) for item in kept], dtype=np.int32)),
+        ("SEMIMAJOR_AXIS", "E", "pix", np.array([10.0 * _size(component) for component in main])),
+        ("KRON_RADIUS", "E", "pix", np.array([25.0 * _size(component) for component in main])),
+        ("ELLIPTICITY", "E", None, np.array([1.0 - component.q for component in main])),
+        ("POSITION_ANGLE", "E", "deg", np.array([_position_angle(component) for component in main])),
+    ]
+    table = fits.BinTableHDU.from_columns(
+        [fits.Column(name=name, format=form, unit=unit, array=values[order]) for name, form, unit, values in columns]
+    )
+    table.header["EXTNAME"] = "CATALOGUE"
+    table.header["TILEID"] = tile.tile_id
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        fits.HDUList([fits.PrimaryHDU(), table]).writeto(file)
+    part.replace(path)
+
+
+def _size(component: Component) -> float:
+    """Half-light radius after the PSF, arcsec."""
+    radius = 0.0 if component.kind is Kind.POINT else component.radius
+    return math.hypot(radius, _PSF_RADIUS_ARCSEC)
+
+
+def _position_angle(component: Component) -> float:
+    """East of north, degrees in [-90, 90): the plane's x points west, and the angle counts from x towards north."""
+    return (math.degrees(component.angle) - 90.0 + 90.0) % 180.0 - 90.0
+
+
+def _area(components: Sequence[Component]) -> int:
+    """VIS pixels brighter than 1.5 σ of the sky, as the profile widened by the PSF has them."""
+    main = max(components, key=lambda component: component.flux[0])
+    light = total_flux([component for component in components if component.lens is None])[0]
+    index = 0.7 if main.kind is Kind.POINT else main.index
+    wide = Component(Kind.SERSIC, 0.0, 0.0, main.flux, radius=_size(main), index=index, q=main.q)
+    threshold = _DETECTION_SIGMA * instrument.SKY_SIGMA["VIS"] * 100.0 / light
+    return max(1, round(100.0 * math.pi * wide.q * extent_radius(wide, threshold) ** 2))
+
+
+def truth_table(tiles: Sequence[TileGeometry], objects: Sequence[SkyObject]) -> pa.Table:
+    """One row an object that lies in a tile and is bright enough for its catalogue (lenses: all), in order of id."""
+    held = np.array([in_tile(tile, objects) for tile in tiles]).reshape(len(tiles), len(objects))
+    rows = [
+        k
+        for k, item in enumerate(objects)
+        if held[:, k].any() and (item.magnitude < CATALOGUE_LIMIT or (item.label is not None and item.label.is_lens))
+    ]
+    rows.sort(key=lambda k: objects[k].object_id)
+    kept = [objects[k] for k in rows]
+    ra, dec = PLANE.wcs.wcs_pix2world([item.x for item in kept], [item.y for item in kept], 0) if kept else ([], [])
+    systems, labels = [item.system for item in kept], [item.label for item in kept]
+    nan = math.nan
+    return pa.table(
+        {
+            "object_id": pa.array([item.object_id for item in kept], pa.int64()),
+            "ra": pa.array(ra, pa.float64()),
+            "dec": pa.array(dec, pa.float64()),
+            "class_name": pa.array([item.class_name for item in kept], pa.string()),
+            "is_lens": pa.array([verdict is not None and verdict.is_lens for verdict in labels], pa.bool_()),
+            "visible": pa.array([verdict is not None and verdict.visible for verdict in labels], pa.bool_()),
+            "magnitude_vis": pa.array([item.magnitude for item in kept], pa.float64()),
+            "theta_e_arcsec": pa.array([nan if s is None else s.lens.theta_e for s in systems], pa.float64()),
+            "z_lens": pa.array([nan if s is None else s.z_lens for s in systems], pa.float64()),
+            "z_source": pa.array([nan if s is None else s.z_source for s in systems], pa.float64()),
+            "sigma_v_kms": pa.array([nan if s is None else s.sigma_v_kms for s in systems], pa.float64()),
+            "source_magnitude_vis": pa.array([nan if s is None else s.source_magnitude for s in systems], pa.float64()),
+            "red_source": pa.array([s is not None and s.red_source for s in systems], pa.bool_()),
+            "magnification": pa.array([0.0 if v is None else v.magnification for v in labels], pa.float64()),
+            "mag_eff": pa.array([item.arcs.mag_eff for item in kept], pa.float64()),
+            "n_source_im": pa.array([0 if v is None else v.n_source_im for v in labels], pa.int64()),
+            "n_pix_source": pa.array([item.arcs.n_pix_source for item in kept], pa.int64()),
+            "arc_snr": pa.array([item.arcs.arc_snr for item in kept], pa.float64()),
+            "tile_ids": pa.array(
+                [[tile.tile_id for tile, here in zip(tiles, held[:, k], strict=True) if here] for k in rows],
+                pa.list_(pa.string()),
+            ),
+        }
+    )
+
+
+def write_truth(path: Path, table: pa.Table) -> None:
+    """Write the truth as Parquet, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    pq.write_table(table, part, compression="zstd")
+    part.replace(path)

@@ -1,0 +1,123 @@
+"""Objects around a massive galaxy: lenses, and what looks most like them.
+
+In: a random generator. Out: :class:`LabelledObject` about the origin. All share one population
+of deflectors and of satellites, so that only the light that could be an arc tells the classes apart.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from numpy.random import Generator
+
+from scanner.simulation.light.components import Component, Kind
+from scanner.simulation.population import populations
+from scanner.simulation.population.populations import LabelledObject, scaled
+
+
+def lens(rng: Generator) -> LabelledObject:
+    """A lens; whether its arcs can be seen is another matter."""
+    galaxy, system = populations.draw_deflector(rng)
+    arcs, system = populations.draw_source(rng, system, (0.0, populations.MAX_OFFSET))
+    return LabelledObject("lens", galaxy + _satellites(rng) + arcs, system)
+
+
+def near_lens(rng: Generator) -> LabelledObject:
+    """A source outside the caustics: one image on the side, hardly stretched."""
+    # One image, hardly stretched, on the side: what a source outside the caustic leaves.
+    galaxy, system = populations.draw_deflector(rng)
+    arcs, system = populations.draw_source(rng, system, populations.NEAR_LENS_OFFSET, max_radius=0.3 * system.lens.theta_e)
+    return LabelledObject("near_lens", galaxy + _satellites(rng) + arcs, system)
+
+
+def elliptical(rng: Generator) -> LabelledObject:
+    """A massive galaxy with no more than its satellites."""
+    galaxy, _ = populations.draw_deflector(rng)
+    return LabelledObject("elliptical", galaxy + _satellites(rng))
+
+
+def with_companions(rng: Generator) -> LabelledObject:
+    """One to three small galaxies at the distances of arcs, turned at random."""
+    galaxy, _ = populations.draw_deflector(rng)
+    for _ in range(int(rng.integers(1, 4))):
+        galaxy += _companion(rng, rng.uniform(0.6, 2.5), tangential=False)
+    return LabelledObject("companion", galaxy)
+
+
+def tangential(rng: Generator) -> LabelledObject:
+    """Arc-like without lensing: stretched companions, curved segments, or a chain of knots on a circle."""
+    galaxy, system = populations.draw_deflector(rng)
+    radius = system.lens.theta_e * rng.uniform(0.8, 1.8)
+    shape = rng.random()
+    if shape < 0.6:
+        for _ in range(1 + int(rng.random() < 0.4)):
+            galaxy += _companion(rng, radius * rng.uniform(0.85, 1.3), tangential=True)
+    elif shape < 0.8:  # a curved tail or a stretch of spiral arm: its centre of curvature is not the galaxy
+        light = populations.source_flux(rng, populations.power_law_magnitude(rng, 21.6, 24.5), bool(rng.random() < 0.3))
+        shift, turn = rng.normal(0.0, 0.5 * radius, 2), rng.uniform(0.0, 2.0 * math.pi)
+        galaxy.append(
+            Component(
+                Kind.ANNULUS,
+                float(shift[0]),
+                float(shift[1]),
+                light,
+                radius=radius * rng.uniform(0.8, 2.0),
+                width=rng.uniform(0.06, 0.2),
+                q=rng.uniform(0.7, 1.0),
+                phase=turn,
+                extent=rng.uniform(0.12, 0.45),
+            )
+        )
+    else:
+        start, step = rng.uniform(0.0, 2.0 * math.pi), rng.uniform(0.25, 0.6)
+        light = populations.source_flux(rng, populations.power_law_magnitude(rng, 22.5, 25.5), False)
+        for k in range(int(rng.integers(2, 5))):
+            turn, distance = start + k * step * rng.uniform(0.7, 1.3), radius * rng.uniform(0.85, 1.2)
+            galaxy.append(
+                Component(
+                    Kind.SERSIC,
+                    distance * math.cos(turn),
+                    distance * math.sin(turn),
+                    scaled(light, rng.uniform(0.4, 1.0)),
+                    radius=rng.uniform(0.06, 0.2),
+                    index=1.0,
+                    q=rng.uniform(0.5, 1.0),
+                    angle=rng.uniform(0.0, math.pi),
+                )
+            )
+    return LabelledObject("tangential", galaxy + _satellites(rng))
+
+
+def _satellites(rng: Generator) -> list[Component]:
+    """Neighbours that any massive galaxy has, lens or not."""
+    return [part for _ in range(rng.poisson(0.35)) for part in _companion(rng, rng.uniform(0.8, 3.5), tangential=False)]
+
+
+def _companion(rng: Generator, distance: float, tangential: bool) -> list[Component]:
+    """A small galaxy beside the main one, coloured as sources are; if tangential, stretched as an arc would be."""
+    magnitude = populations.power_law_magnitude(rng, 21.6, 25.2)
+    red = bool(rng.random() < 0.35)
+    light = populations.source_flux(rng, magnitude, red)
+    direction = rng.uniform(0.0, 2.0 * math.pi)
+    q, angle = rng.uniform(0.35, 1.0), rng.uniform(0.0, math.pi)
+    if tangential:
+        q, angle = rng.uniform(0.15, 0.45), direction + math.pi / 2.0 + 0.25 * rng.standard_normal()
+    galaxy = Component(
+        Kind.SERSIC,
+        distance * math.cos(direction),
+        distance * math.sin(direction),
+        light,
+        radius=float(np.clip(0.3 * math.exp(0.45 * rng.standard_normal()), 0.08, 0.9)),
+        index=rng.uniform(0.7, 2.2),
+        q=q,
+        angle=angle,
+    )
+    if rng.random() < 0.35:
+        share = rng.uniform(0.2, 0.6)
+        return [
+            replace(galaxy, flux=scaled(light, 1.0 - share)),
+            *populations.draw_clumps(rng, galaxy, scaled(light, share), int(rng.integers(1, 4))),
+        ]
+    return [galaxy]

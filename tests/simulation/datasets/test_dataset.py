@@ -1,0 +1,107 @@
+import hashlib
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from scanner.cutouts.store import CutoutStore
+from scanner.errors import OutputError
+from scanner.simulation.datasets import dataset
+from scanner.simulation.datasets.dataset import DatasetRecord, DatasetRequest, draw_dataset
+from scanner.simulation.datasets.labelled_cutouts import PRESETS, draw
+
+REQUEST = DatasetRequest(preset="quick", n_objects=40, seed=9)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("dataset") / "quick"
+    draw_dataset(REQUEST, out)
+    return out
+
+
+def hashes(folder):
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_store_truth_and_record_belong_together(folder):
+    assert {path.name for path in folder.iterdir()} == {"cutouts.zarr", "truth.parquet", "dataset.json"}
+    store, truth = CutoutStore(folder / "cutouts.zarr"), pq.read_table(folder / "truth.parquet")
+    record = DatasetRecord.model_validate_json((folder / "dataset.json").read_text())
+    assert len(store) == truth.num_rows == record.request.n_objects == 40
+    assert record.complete
+    assert store.target_id.tolist() == truth["target_id"].to_pylist() == list(range(40))
+    assert record.n_lenses == sum(truth["is_lens"].to_pylist())
+    assert record.n_visible == sum(truth["visible"].to_pylist())
+    batch = store.read(slice(0, 40))
+    np.testing.assert_allclose(batch.offset[:, 0], np.array(truth["x_arcsec"]) * 10, atol=1e-5)
+    np.testing.assert_allclose(batch.targets.x, 99.5 + batch.offset[:, 0], atol=1e-5)
+
+
+def test_pixels_are_those_that_were_drawn_within_the_codec_s_steps(folder):
+    drawn = draw(PRESETS["quick"], 9, [3, 17])
+    batch = CutoutStore(folder / "cutouts.zarr").read(np.array([3, 17]))
+    for found, true, sigma in (
+        (batch.vis, drawn.vis, batch.sigma[:, 0, None, None]),
+        (batch.nisp, drawn.nisp, batch.sigma[:, 1:, None, None]),
+    ):
+        limit = 0.13 * sigma + 0.02 * np.abs(true)
+        assert (np.abs(found - true) < limit).all()
+
+
+def test_parts_and_workers_do_not_change_a_byte(folder, tmp_path, monkeypatch):
+    # Parts of whole shards' fractions are merged: the store must not remember how it was drawn.
+    monkeypatch.setattr(dataset, "PART_OBJECTS", 16)
+    draw_dataset(REQUEST, tmp_path / "again")
+    assert hashes(tmp_path / "again") == hashes(folder)
+
+
+def test_an_interrupted_dataset_goes_on_where_it_was(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "PART_OBJECTS", 16)
+    out = tmp_path / "again"
+
+    def stop(done, total):
+        if done >= 16:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        draw_dataset(REQUEST, out, progress=stop)
+    assert (out / "parts" / "000000").is_dir()
+    assert not json.loads((out / "dataset.json").read_text())["complete"]
+    written = (out / "parts" / "000000" / "truth.parquet").stat().st_mtime_ns
+    seen = []
+    draw_dataset(REQUEST, out, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(16, 40), (32, 40), (40, 40)]
+    assert hashes(out) == hashes(folder)
+    assert written > 0
+
+
+def test_a_finished_dataset_is_left_alone(folder):
+    before = hashes(folder)
+    assert draw_dataset(REQUEST, folder).n_lenses is not None
+    assert hashes(folder) == before
+
+
+@pytest.mark.parametrize("change", [{"seed": 10}, {"n_objects": 41}, {"preset": "eval"}, {"codec": "exact"}])
+def test_another_dataset_is_refused(folder, change):
+    with pytest.raises(OutputError, match="holds another dataset") as error:
+        draw_dataset(REQUEST.model_copy(update=change), folder)
+    assert str(error.value).count("\n") == 0
+
+
+def test_foreign_and_unwritable_folders_are_refused(tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("x")
+    with pytest.raises(OutputError, match="not empty"):
+        draw_dataset(REQUEST, tmp_path / "full")
+    (tmp_path / "full" / "dataset.json").write_text("{}")
+    with pytest.raises(OutputError, match="not a dataset's record"):
+        draw_dataset(REQUEST, tmp_path / "full")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="cannot be written"):
+        draw_dataset(REQUEST, tmp_path / "file" / "sky")

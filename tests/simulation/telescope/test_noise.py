@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from scanner.records import NISP_BANDS
+from scanner.simulation.telescope import noise
+
+
+def lag_one(image):
+    return (image[:, 1:] * image[:, :-1]).mean() / (image**2).mean(), (image[1:] * image[:-1]).mean() / (image**2).mean()
+
+
+def test_vis_sky_has_the_measured_scatter_correlation_and_rms_map():
+    rng = np.random.default_rng(0)
+    blank = np.zeros((802, 802), dtype=np.float32)
+    found = noise.vis_noise(rng.standard_normal(blank.shape, dtype=np.float32), blank)
+    assert found.shape == (800, 800)
+    assert 0.0026 < found.std() < 0.0029
+    assert all(0.21 < value < 0.25 for value in lag_one(found))
+    # Over large areas the noise is what the RMS map says.
+    blocks = found.reshape(40, 20, 40, 20).sum((1, 3)).std() / 20
+    assert blocks == pytest.approx(noise.rms(blank[:1, :1], "VIS")[0, 0], rel=0.07)
+
+
+@pytest.mark.parametrize("band", NISP_BANDS)
+def test_resampled_nisp_sky_is_as_correlated_as_mer_s(band):
+    rng = np.random.default_rng(1)
+    fine = np.arange(900) / 3.0
+    found = []
+    for phase in np.linspace(0.02, 0.97, 6):
+        white = rng.standard_normal((303, 303), dtype=np.float32)
+        own = rng.standard_normal((900, 900), dtype=np.float32)
+        found.append(noise.resampled(white, fine + phase, fine + phase, own))
+    scale = noise.rms(np.zeros((1, 1), np.float32), band)[0, 0]
+    pixels = np.concatenate(found) * scale
+    assert 2.2 < scale < 2.7
+    assert 0.50 < pixels.std() < 0.62
+    assert 0.74 < lag_one(pixels)[1] < 0.84
+    binned = noise.bin3(np.stack(found)) * scale
+    assert 3.3 < binned.std() < 4.5
+
+
+def test_native_nisp_noise_is_half_again_as_large():
+    assert noise.native_rms(np.zeros((1, 1), np.float32), "Y")[0, 0] == pytest.approx(1.5 * 4.2, rel=0.02)
+
+
+def test_light_adds_variance_in_proportion():
+    image = np.array([[0.0, 1.0]], dtype=np.float32)
+    dark, bright = noise.rms(image, "VIS")[0] ** 2
+    assert bright - dark == pytest.approx(2.8e-4, rel=1e-4)
+    assert noise.rms(np.float32([[-5.0]]), "VIS")[0, 0] == pytest.approx(np.sqrt(dark))
+
+
+def test_binning_sums_blocks():
+    image = np.arange(36.0).reshape(6, 6)
+    np.testing.assert_array_equal(noise.bin3(image), image.reshape(2, 3, 2, 3).sum((1, 3)))
