@@ -1,7 +1,7 @@
 """The classes of labelled objects: lenses, and everything that has been mistaken for one.
 
-In: a class name and a random generator. Out: a :class:`LabelledObject` about the origin. A
-class says what was *drawn*; the label says whether it is a lens by the paper's definition (:mod:`scanner.simulation.population.labels`).
+In: a class name and a random generator. Out: a ``LabelledObject`` about the origin. A class says what was *drawn*; the label
+says whether it is a lens by the paper's definition (:mod:`~scanner.simulation.population.labels`).
 """
 
 from __future__ import annotations
