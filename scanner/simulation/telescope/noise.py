@@ -14,8 +14,15 @@ from typing import Any
 import numpy as np
 
 from scanner.records import Band, Float32, Float64
-from scanner.simulation.telescope.instrument import NATIVE_NOISE_RATIO, RMS, SKY_SIGMA, VARIANCE_SLOPE
 
+#: Noise per 0.1" pixel of the stacks' RMS maps: the level before resampling correlates neighbouring pixels.
+RMS: dict[Band, float] = {"VIS": 0.0041, "Y": 2.42, "J": 2.42, "H": 2.35}
+#: Robust scatter of sky pixels: 0.1" for VIS; MER-like NISP after 3x3 binning.
+SKY_SIGMA: dict[Band, float] = {"VIS": 0.00275, "Y": 4.2, "J": 4.2, "H": 4.1}
+#: White noise of native 0.3" NISP pixels over the scatter of MER-like pixels after binning.
+NATIVE_NOISE_RATIO = 1.5
+#: d(variance)/d(flux) of RMS² with respect to the flux of the same pixel.
+VARIANCE_SLOPE: dict[Band, float] = {"VIS": 2.8e-4, "Y": 0.95, "J": 0.86, "H": 0.76}
 #: White noise of resampled 0.1" NISP pixels in units of the RMS map: interpolation alone would leave a correlation of 0.86
 #: between neighbours, and 0.74-0.82 is measured.
 _FINE_WHITE = 0.0625

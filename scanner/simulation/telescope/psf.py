@@ -1,8 +1,4 @@
-"""The telescope: zero points, point spread functions and noise of Euclid's VIS and NISP images.
-
-In: noiseless images as :mod:`scene` draws them, on 0.1" pixels. Out: the same after PSF, binning and
-noise. The figures are those measured on public Euclid quick-release images (see the table in ``docs``); fluxes are in the
-mosaics' own units, ``10^(0.4 (zero point - magnitude))``.
+"""Point spread functions of Euclid's VIS and NISP images on 0.1" pixels, and convolution with them.
 
 A PSF is a mixture of Gaussians, the pixel included: it has an exact Fourier transform, so that galaxies are convolved
 without a kernel image whose centre could be off by half a pixel, and exact values at any sub-pixel position, for stars.
@@ -21,17 +17,6 @@ from numpy.random import Generator
 
 from scanner.records import Band, Float32
 
-ZERO_POINT: dict[Band, float] = {"VIS": 24.6, "Y": 29.8, "J": 30.0, "H": 29.9}
-#: Noise per 0.1" pixel of the stacks' RMS maps: the level before resampling correlates neighbouring pixels.
-RMS: dict[Band, float] = {"VIS": 0.0041, "Y": 2.42, "J": 2.42, "H": 2.35}
-#: Robust scatter of sky pixels: 0.1" for VIS; MER-like NISP after 3x3 binning.
-SKY_SIGMA: dict[Band, float] = {"VIS": 0.00275, "Y": 4.2, "J": 4.2, "H": 4.1}
-#: White noise of native 0.3" NISP pixels over the scatter of MER-like pixels after binning.
-NATIVE_NOISE_RATIO = 1.5
-#: d(variance)/d(flux) of RMS² with respect to the flux of the same pixel.
-VARIANCE_SLOPE: dict[Band, float] = {"VIS": 2.8e-4, "Y": 0.95, "J": 0.86, "H": 0.76}
-#: Pixel value at which the detector saturates.
-SATURATION: dict[Band, float] = {"VIS": 40.0, "Y": 6000.0, "J": 6000.0, "H": 6000.0}
 #: Weights and widths (0.1" pixels) of core, shoulder and wing.
 _PSF_WEIGHTS: dict[Band, tuple[float, float, float]] = {
     "VIS": (0.33, 0.55, 0.12),
@@ -48,17 +33,6 @@ _PSF_SIGMAS: dict[Band, tuple[float, float, float]] = {
 #: The shoulder is three lobes this far (in units of its width) from the centre: NISP's PSFs are visibly triangular.
 _LOBE_OFFSET: dict[Band, float] = {"VIS": 0.25, "Y": 0.55, "J": 0.5, "H": 0.6}
 _PIXEL_VARIANCE = 1.0 / 12.0
-_BRIGHT_MAGNITUDE = 19.5
-
-
-def flux(magnitude: float, band: Band) -> float:
-    """Image units of an AB magnitude."""
-    return float(10.0 ** (0.4 * (ZERO_POINT[band] - magnitude)))
-
-
-def magnitude(light: float, band: Band) -> float:
-    """AB magnitude of a flux in image units."""
-    return ZERO_POINT[band] - 2.5 * math.log10(light)
 
 
 @dataclass(frozen=True)
@@ -153,30 +127,3 @@ def convolve(image: Float32, transfer: Any) -> Float32:
     spectrum = scipy.fft.rfft2(image)
     spectrum *= transfer
     return np.asarray(scipy.fft.irfft2(spectrum, s=image.shape), dtype=np.float32)
-
-
-def add_star(image: Float32, x: float, y: float, star_flux: float, psf: Psf, magnitude: float, roll: float) -> None:
-    """Add a star at pixel ``(x, y)``; bright ones get a halo and six diffraction spikes.
-
-    Halo and spikes hold 3% and 1% of the flux: enough to be seen beside stars that saturate.
-    """
-    bright = magnitude < _BRIGHT_MAGNITUDE
-    half = 20 if not bright else int(min(200, 50 * 10 ** (0.15 * (_BRIGHT_MAGNITUDE - magnitude))))
-    left, bottom = max(0, int(x) - half), max(0, int(y) - half)
-    right, top = min(image.shape[1], int(x) + half + 1), min(image.shape[0], int(y) + half + 1)
-    if right <= left or top <= bottom:
-        return
-    dx = (np.arange(left, right)[None, :] - x).astype(np.float32)
-    dy = (np.arange(bottom, top)[:, None] - y).astype(np.float32)
-    light = psf.values(dx, dy)
-    if bright:
-        r2 = dx * dx + dy * dy
-        taper = np.clip(np.float32(2.0) - np.sqrt(r2) * np.float32(2.0 / half), 0.0, 1.0)
-        extra = np.float32(0.03 * 0.5 / (math.pi * 36.0)) * (np.float32(1.0) + r2 / np.float32(36.0)) ** np.float32(-1.5)
-        for turn in range(3):
-            c, s = math.cos(roll + turn * math.pi / 3.0), math.sin(roll + turn * math.pi / 3.0)
-            along, across = np.abs(c * dx + s * dy), c * dy - s * dx
-            decline = (np.float32(1.0) + along / np.float32(4.0)) ** np.float32(-1.5)
-            extra += np.float32(0.00012) * np.exp(np.float32(-0.5 / 0.9**2) * across * across) * decline
-        light += extra * taper
-    image[bottom:top, left:right] += np.float32(star_flux) * light
