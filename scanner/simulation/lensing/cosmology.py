@@ -60,3 +60,20 @@ def einstein_radius_arcsec(sigma_v_kms: ArrayLike, z_lens: ArrayLike, z_source: 
     ratio = np.clip(1.0 - chi_lens / np.maximum(chi_source, 1e-9), 0.0, None)
     speed = np.asarray(sigma_v_kms, dtype=np.float64) / SPEED_OF_LIGHT_KM_S
     return np.asarray(4.0 * np.pi * speed**2 * ratio * ARCSEC_PER_RADIAN, dtype=np.float64)
+
+
+def coupling(z_front: ArrayLike, z_behind: ArrayLike, z_source: ArrayLike) -> Float64:
+    """Share β of the front deflector's deflection that is felt at a plane behind it (Schneider et al. 1992, equation 9.21).
+
+    ``β = D_fb D_s / (D_b D_fs)``: 0 where both planes coincide, 1 where the second is the source's. In a flat universe
+    ``β = (1 - χ_f/χ_b) / (1 - χ_f/χ_s)``.
+
+    Raises
+    ------
+    ValueError
+        The planes are not in the order ``z_front <= z_behind <= z_source`` with ``z_front < z_source``.
+    """
+    front, behind, source = (comoving_distance_mpc(z) for z in (z_front, z_behind, z_source))
+    if np.any(front > behind) or np.any(behind > source) or np.any(front >= source):
+        raise ValueError("redshifts must rise from the front deflector to the one behind it to the source")
+    return np.asarray((1.0 - front / behind) / (1.0 - front / source), dtype=np.float64)

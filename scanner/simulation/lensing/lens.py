@@ -1,7 +1,7 @@
-"""The singular isothermal ellipsoid with external shear: deflections, images and magnifications.
+"""The singular isothermal ellipsoid with external shear: deflections and magnifications.
 
 In: positions and parameters in arcsec and radians as arrays of any array-API library (numpy, torch ...), broadcast against
-each other. Out: arrays of the same library. Image finding is numpy only and loops over nothing: it works on batches.
+each other. Out: arrays of the same library.
 
 Convention: ``theta_e`` is the Einstein radius of the sphere that holds the same mass within the (elliptical) critical
 curve, ``q`` the minor-to-major axis ratio of the isodensity contours, ``angle`` the position angle of the major axis from
@@ -88,73 +88,3 @@ def magnification(x: Float64, y: Float64, lens: Lens) -> Float64:
     yy = 1.0 - twice_kappa * dx**2 / r2 + lens.gamma1
     xy = twice_kappa * dx * dy / r2 - lens.gamma2
     return np.asarray(1.0 / (xx * yy - xy * xy), dtype=np.float64)
-
-
-@dataclass(frozen=True)
-class Images:
-    """Images of point sources: arrays (N, 8), rows padded with NaN; ``count`` (N,) says how many there are."""
-
-    x: Float64
-    y: Float64
-    magnification: Float64
-    count: Any
-
-
-def find_images(beta_x: Any, beta_y: Any, lens: Lens, angles: int = 720) -> Images:
-    """All images of N point sources behind N lenses.
-
-    The deflection of an isothermal lens depends on the polar angle alone, so with e the unit vector towards the image the
-    lens equation ``r (I - Γ) e = β + α(φ)`` leaves one equation for φ: the cross product of both sides vanishes while
-    their dot product is positive. Its sign changes on a grid of ``angles`` are refined by bisection to 1e-12 rad.
-
-    Parameters
-    ----------
-    beta_x, beta_y
-        (N,) source positions, arcsec.
-    lens
-        Fields of shape (N,).
-    angles
-        Grid of the search; pairs of images closer than 2π/angles (on a critical curve) can be missed.
-
-    Returns
-    -------
-    Images
-        Sorted by angle.
-    """
-    lens = Lens(**{name: np.atleast_1d(np.asarray(value, dtype=np.float64))[:, None] for name, value in vars(lens).items()})
-    source_x = np.atleast_1d(np.asarray(beta_x, dtype=np.float64))[:, None] - lens.x
-    source_y = np.atleast_1d(np.asarray(beta_y, dtype=np.float64))[:, None] - lens.y
-    isolated = Lens(lens.theta_e, lens.q, lens.angle, 0.0, 0.0, 0.0, 0.0)
-
-    def sides(phi: Float64) -> tuple[Float64, Float64]:
-        cosine, sine = np.cos(phi), np.sin(phi)
-        alpha_x, alpha_y = deflection(cosine, sine, isolated)
-        right_x, right_y = source_x + alpha_x, source_y + alpha_y
-        left_x = (1.0 - lens.gamma1) * cosine - lens.gamma2 * sine
-        left_y = (1.0 + lens.gamma1) * sine - lens.gamma2 * cosine
-        cross = left_x * right_y - left_y * right_x
-        radius = (left_x * right_x + left_y * right_y) / (left_x**2 + left_y**2)
-        return cross, radius
-
-    # Half a step off zero, so that symmetric sources do not fall on grid points.
-    grid = (np.arange(angles + 1) + 0.5) * (2.0 * np.pi / angles)
-    cross, radius = sides(np.broadcast_to(grid, (source_x.shape[0], angles + 1)))
-    is_root = (cross[:, :-1] * cross[:, 1:] < 0.0) & (radius[:, :-1] + radius[:, 1:] > 0.0)
-    # Eight slots: four images at most, and never more roots than four of each sign of the radius.
-    order = np.argsort(~is_root, axis=1, kind="stable")[:, :8]
-    found = np.take_along_axis(is_root, order, axis=1)
-    low, high = grid[order], grid[order + 1]
-    sign_low = np.sign(np.take_along_axis(cross, order, axis=1))
-    for _ in range(40):
-        middle = 0.5 * (low + high)
-        same = np.sign(sides(middle)[0]) == sign_low
-        low, high = np.where(same, middle, low), np.where(same, high, middle)
-    phi = 0.5 * (low + high)
-    r = sides(phi)[1]
-    found &= r > 0.0
-    x, y = r * np.cos(phi) + lens.x, r * np.sin(phi) + lens.y
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mu = magnification(x, y, lens)
-    rank = np.argsort(~found, axis=1, kind="stable")
-    x, y, mu = (np.take_along_axis(np.where(found, value, np.nan), rank, axis=1) for value in (x, y, mu))
-    return Images(x=x, y=y, magnification=mu, count=found.sum(axis=1))

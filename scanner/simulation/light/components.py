@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from scanner.records import BANDS
-from scanner.simulation.lensing.lens import Lens
+from scanner.simulation.lensing.sightline import Sightline
 
 
 class Kind(IntEnum):
@@ -36,11 +36,12 @@ Flux = tuple[float, float, float, float]
 class Component:
     """One piece of light.
 
-    ``flux``: VIS, Y, J, H in image units (zero points of :mod:`instrument`), *before* lensing.
+    ``flux``: VIS, Y, J, H in image units (zero points of :mod:`~scanner.simulation.telescope.photometry`), *before* lensing.
     ``radius``: half-light radius of a Sérsic profile along its major axis, or the radius of an annulus.
     ``index``: Sérsic index. ``width``: Gaussian width of an annulus. ``extent``: Gaussian half-length of a segment in
     radians about ``phase``; infinite for a whole ring. Arms: ``arms`` of them with ``contrast`` (von Mises κ; 0 none),
-    winding ``ln R`` times ``winding`` and turned by ``phase``. ``lens``: what the light is seen through, if anything.
+    winding ``ln R`` times ``winding`` and turned by ``phase``. ``seen_through``: the deflectors in front of the light, if any;
+    position and shape are then those of the source plane.
     """
 
     kind: Kind
@@ -57,29 +58,19 @@ class Component:
     arms: int = 0
     contrast: float = 0.0
     winding: float = 0.0
-    lens: Lens | None = field(default=None)
+    seen_through: Sightline | None = None
 
     def moved(self, dx: float, dy: float) -> Component:
-        """The same component elsewhere, its lens moving along."""
-        lens = None if self.lens is None else replace(self.lens, x=self.lens.x + dx, y=self.lens.y + dy)
-        return replace(self, x=self.x + dx, y=self.y + dy, lens=lens)
+        """The same component elsewhere, its sightline moving along."""
+        sightline = None if self.seen_through is None else self.seen_through.moved(dx, dy)
+        return replace(self, x=self.x + dx, y=self.y + dy, seen_through=sightline)
 
     def rotated(self, angle: float) -> Component:
-        """The same component turned about the origin by ``angle``, its lens and shear turning along."""
+        """The same component turned about the origin by ``angle``, its sightline turning along."""
         c, s = math.cos(angle), math.sin(angle)
-        lens = self.lens
-        if lens is not None:
-            c2, s2 = math.cos(2 * angle), math.sin(2 * angle)
-            lens = Lens(
-                lens.theta_e,
-                lens.q,
-                lens.angle + angle,
-                c * lens.x - s * lens.y,
-                s * lens.x + c * lens.y,
-                c2 * lens.gamma1 - s2 * lens.gamma2,
-                s2 * lens.gamma1 + c2 * lens.gamma2,
-            )
-        return replace(self, x=c * self.x - s * self.y, y=s * self.x + c * self.y, angle=self.angle + angle, lens=lens)
+        sightline = None if self.seen_through is None else self.seen_through.rotated(angle)
+        x, y = c * self.x - s * self.y, s * self.x + c * self.y
+        return replace(self, x=x, y=y, angle=self.angle + angle, seen_through=sightline)
 
 
 def total_flux(components: Sequence[Component]) -> Flux:

@@ -2,7 +2,7 @@
 
 In: lists of :class:`Component`, one list an image, and a :class:`Raster` that says where the
 pixels lie. Out: images (N, bands, ny, nx) float32 whose pixels hold the flux that falls into them. Stars are left out:
-the telescope draws them exactly, after convolution (:mod:`scanner.simulation.telescope.instrument`).
+the telescope draws them exactly, after convolution (:mod:`scanner.simulation.telescope.stars`).
 
 Every component is drawn on a square stamp that reaches to where it sinks far below the noise; components of one kind and
 stamp size are drawn together, and added in an order that does not depend on what else is in the batch.
@@ -20,7 +20,8 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from scanner.records import BANDS, Band
-from scanner.simulation.lensing.lens import Lens, deflection
+from scanner.simulation.lensing.lens import Lens
+from scanner.simulation.lensing.sightline import Sightline, trace
 from scanner.simulation.light.components import Component, Kind, Profiles, extent_radius, profiles, surface_brightness
 
 #: Surface brightness at which stamps end, image units per 0.01 arcsec²: about 4% of the sky σ of one VIS or NISP 0.1" pixel.
@@ -104,15 +105,16 @@ def render(scenes: Sequence[Sequence[Component]], raster: Raster, bands: Sequenc
 def _drawn(
     scenes: Sequence[Sequence[Component]], raster: Raster, bands: Sequence[Band], asarray: Callable[[Any], Any]
 ) -> Iterator[tuple[list[_Stamp], Any]]:
-    groups: dict[tuple[bool, int, int], list[_Stamp]] = defaultdict(list)
+    groups: dict[tuple[int, int, int], list[_Stamp]] = defaultdict(list)
     for image, components in enumerate(scenes):
         for component in components:
             stamp = None if component.kind is Kind.POINT else _stamp(image, component, raster, bands)
             if stamp is not None:
-                groups[component.lens is not None, stamp.half, int(component.kind)].append(stamp)
+                planes = 0 if component.seen_through is None else len(component.seen_through.lenses)
+                groups[planes, stamp.half, int(component.kind)].append(stamp)
     for key in sorted(groups):
-        lensed, half, _ = key
-        samples = _COARSE_LENSED if lensed else _COARSE
+        planes, half, _ = key
+        samples = _COARSE_LENSED if planes else _COARSE
         step = max(1, _ELEMENTS // (2 * half * samples) ** 2)
         for start in range(0, len(groups[key]), step):
             part = groups[key][start : start + step]
@@ -124,12 +126,12 @@ def _stamp(image: int, component: Component, raster: Raster, bands: Sequence[Ban
     if ratio <= 0.0:
         return None
     reach = extent_radius(component, 1.0 / ratio)
-    lens = component.lens
     x, y = component.x, component.y
-    if lens is not None:
+    if component.seen_through is not None:
         # An image lies at most θ_E (stretched by ellipticity and shear) further out than its source, as seen from the lens.
-        reach = 1.25 * lens.theta_e / math.sqrt(lens.q) + 1.1 * (math.hypot(x - lens.x, y - lens.y) + reach)
-        x, y = lens.x, lens.y
+        lenses, (x, y) = component.seen_through.lenses, (component.seen_through.lenses[0].x, component.seen_through.lenses[0].y)
+        bent = sum(lens.theta_e / math.sqrt(lens.q) for lens in lenses)
+        reach = 1.25 * bent + 1.1 * (math.hypot(component.x - x, component.y - y) + reach)
     reach /= raster.scale
     half = next((size for size in _HALF_SIZES if size >= reach + 1.0), _HALF_SIZES[-1])
     # The stamp's middle is the pixel corner nearest to the centre.
@@ -144,23 +146,23 @@ def _light(stamps: list[_Stamp], raster: Raster, samples: int, asarray: Callable
     """Share of the components' flux in the pixels of their stamps, (K, n, n)."""
     size, scale = 2 * stamps[0].half, raster.scale
     shape = profiles([stamp.component for stamp in stamps], asarray)
-    lens = _lens_columns(stamps, asarray)
+    sightline = _sightlines(stamps, asarray)
     # Offsets of each stamp's first pixel from the component, in double precision before they become float32.
     x0 = asarray([[[raster.x0 + stamp.column * scale - stamp.component.x]] for stamp in stamps])
     y0 = asarray([[[raster.y0 + stamp.row * scale - stamp.component.y]] for stamp in stamps])
     grid = asarray([((k + 0.5) / samples - 0.5) * scale for k in range(size * samples)])
     x, y = x0 + grid[None, None, :], y0 + grid[None, :, None]
-    light = _bin(_sample(x, y, shape, lens, _NO_SOFTENING), samples)
+    light = _bin(_sample(x, y, shape, sightline, _NO_SOFTENING), samples)
     xp = array_namespace(light)
-    stamp, row, column = xp.nonzero(_too_coarse(light, widen=lens is not None))
-    light[stamp, row, column] = _redraw(stamp, row, column, _FINE, (x0, y0, scale), shape, lens, asarray)
-    if lens is None:
+    stamp, row, column = xp.nonzero(_too_coarse(light, widen=sightline is not None))
+    light[stamp, row, column] = _redraw(stamp, row, column, _FINE, (x0, y0, scale), shape, sightline, asarray)
+    if sightline is None:
         half = size // 2
         cusps = [k for k, item in enumerate(stamps) if item.component.index > _CUSP_INDEX]
         where = [(k, row, column) for k in cusps for row in (half - 1, half) for column in (half - 1, half)]
         if where:
             stamp, row, column = (xp.asarray(values) for values in zip(*where, strict=True))
-            light[stamp, row, column] = _redraw(stamp, row, column, _FINEST, (x0, y0, scale), shape, lens, asarray)
+            light[stamp, row, column] = _redraw(stamp, row, column, _FINEST, (x0, y0, scale), shape, sightline, asarray)
     return light * scale**2
 
 
@@ -171,7 +173,7 @@ def _redraw(
     samples: int,
     frame: tuple[Any, Any, float],
     shape: Profiles,
-    lens: Lens | None,
+    sightline: Sightline | None,
     asarray: Callable[[Any], Any],
 ) -> Any:
     """Mean surface brightness (P,) of single pixels, ``samples`` a side; ``frame``: the stamps' first pixels, and the scale."""
@@ -179,25 +181,35 @@ def _redraw(
     fine = asarray([((k + 0.5) / samples - 0.5) * scale for k in range(samples)])
     x = x0[stamp] + (asarray(column) * scale)[:, None, None] + fine[None, None, :]
     y = y0[stamp] + (asarray(row) * scale)[:, None, None] + fine[None, :, None]
-    light = _sample(x, y, shape.take(stamp), None if lens is None else lens.take(stamp), _CUSP_SOFTENING * scale / samples)
+    through = None if sightline is None else sightline.take(stamp)
+    light = _sample(x, y, shape.take(stamp), through, _CUSP_SOFTENING * scale / samples)
     return array_namespace(light).mean(light, axis=(1, 2))
 
 
-def _lens_columns(stamps: list[_Stamp], asarray: Callable[[Any], Any]) -> Lens | None:
-    """The stamps' lenses as one of arrays (K, 1, 1), placed relative to the components; None where there are none."""
-    rows = [
-        (lens.theta_e, lens.q, lens.angle, lens.x - source.x, lens.y - source.y, lens.gamma1, lens.gamma2)
-        for source, lens in ((stamp.component, stamp.component.lens) for stamp in stamps)
-        if lens is not None
+def _sightlines(stamps: list[_Stamp], asarray: Callable[[Any], Any]) -> Sightline | None:
+    """The stamps' sightlines as one of arrays (K, 1, 1), placed relative to the components; None where there are none."""
+    through = [
+        (sightline.moved(-stamp.component.x, -stamp.component.y))
+        for stamp in stamps
+        if (sightline := stamp.component.seen_through) is not None
     ]
-    return Lens(*(asarray([[[value]] for value in column]) for column in zip(*rows, strict=True))) if rows else None
+    if not through:
+        return None
+
+    def column(values: list[Any]) -> Any:
+        return asarray([[[value]] for value in values])
+
+    lenses = tuple(
+        Lens(**{name: column([getattr(line.lenses[plane], name) for line in through]) for name in vars(through[0].lenses[0])})
+        for plane in range(len(through[0].lenses))
+    )
+    return Sightline(lenses, tuple(column(list(values)) for values in zip(*(line.couplings for line in through), strict=True)))
 
 
-def _sample(x: Any, y: Any, shape: Profiles, lens: Lens | None, softening: float) -> Any:
-    """Surface brightness at image-plane offsets from the (unlensed) component; ``lens`` is placed relative to it."""
-    if lens is not None:
-        alpha_x, alpha_y = deflection(x, y, lens)
-        x, y = x - alpha_x, y - alpha_y
+def _sample(x: Any, y: Any, shape: Profiles, sightline: Sightline | None, softening: float) -> Any:
+    """Surface brightness at image-plane offsets from the (unlensed) component; ``sightline`` is placed relative to it."""
+    if sightline is not None:
+        x, y = trace(x, y, sightline)
     return surface_brightness(x, y, shape, softening)
 
 

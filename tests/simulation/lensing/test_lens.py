@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scanner.simulation.lensing.lens import Lens, deflection, find_images, magnification
+from scanner.simulation.lensing.images import find_images
+from scanner.simulation.lensing.lens import Lens, deflection, magnification
+from scanner.simulation.lensing.sightline import Sightline
 
 
 def random_lenses(n, seed=3):
@@ -69,7 +71,7 @@ def test_images_satisfy_the_lens_equation_and_their_number_is_odd_even_as_theory
     beta = lenses.theta_e * rng.uniform(0.05, 1.8, 300)
     turn = rng.uniform(0, 2 * math.pi, 300)
     beta_x, beta_y = lenses.x + beta * np.cos(turn), lenses.y + beta * np.sin(turn)
-    images = find_images(beta_x, beta_y, lenses)
+    images = find_images(beta_x, beta_y, Sightline((lenses,)))
     column = Lens(**{name: values[:, None] for name, values in vars(lenses).items()})
     alpha_x, alpha_y = deflection(images.x, images.y, column)
     there = ~np.isnan(images.x)
@@ -83,7 +85,7 @@ def test_images_satisfy_the_lens_equation_and_their_number_is_odd_even_as_theory
 
 def test_magnifications_of_a_sphere_follow_the_closed_form():
     beta = 0.4
-    images = find_images(beta, 0.0, Lens(1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0))
+    images = find_images(beta, 0.0, Sightline((Lens(1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0),)))
     assert images.count[0] == 2
     assert sorted(images.x[0, :2]) == pytest.approx([beta - 1.0, beta + 1.0], abs=2e-3)
     assert np.nansum(np.abs(images.magnification)) == pytest.approx(2.0 / beta, rel=5e-3)
@@ -92,12 +94,12 @@ def test_magnifications_of_a_sphere_follow_the_closed_form():
 @settings(max_examples=30, deadline=None)
 @given(turn=st.floats(0, 6.28), beta=st.floats(0.02, 1.5), q=st.floats(0.4, 0.95), angle=st.floats(0, 3.1))
 def test_turning_everything_turns_the_images(turn, beta, q, angle):
-    plain = find_images(beta, 0.3, Lens(1.0, q, angle, 0.0, 0.0, 0.02, 0.01))
+    plain = find_images(beta, 0.3, Sightline((Lens(1.0, q, angle, 0.0, 0.0, 0.02, 0.01),)))
     c, s, c2, s2 = math.cos(turn), math.sin(turn), math.cos(2 * turn), math.sin(2 * turn)
     turned = find_images(
         c * beta - s * 0.3,
         s * beta + c * 0.3,
-        Lens(1.0, q, angle + turn, 0.0, 0.0, c2 * 0.02 - s2 * 0.01, s2 * 0.02 + c2 * 0.01),
+        Sightline((Lens(1.0, q, angle + turn, 0.0, 0.0, c2 * 0.02 - s2 * 0.01, s2 * 0.02 + c2 * 0.01),)),
     )
     assert plain.count[0] == turned.count[0]
     radii = [np.sort(np.hypot(i.x[0, : i.count[0]], i.y[0, : i.count[0]])) for i in (plain, turned)]

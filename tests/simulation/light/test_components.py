@@ -8,6 +8,7 @@ from scipy.integrate import quad
 from scipy.special import gammaincinv
 
 from scanner.simulation.lensing.lens import Lens
+from scanner.simulation.lensing.sightline import Sightline
 from scanner.simulation.light.components import (
     Component,
     Kind,
@@ -81,14 +82,15 @@ def test_beyond_the_extent_the_light_is_fainter_than_asked(n, radius, level):
 
 def test_turning_and_moving_carry_the_lens_along():
     lens = Lens(1.0, 0.7, 0.2, 0.5, 0.0, 0.03, 0.0)
-    component = Component(Kind.SERSIC, 1.0, 0.0, ONE, angle=0.1, lens=lens)
+    component = Component(Kind.SERSIC, 1.0, 0.0, ONE, angle=0.1, seen_through=Sightline((lens,)))
     turned = component.rotated(math.pi / 2).moved(10.0, 20.0)
     assert (turned.x, turned.y, turned.angle) == pytest.approx((10.0, 21.0, 0.1 + math.pi / 2))
-    assert turned.lens is not None
-    assert (turned.lens.x, turned.lens.y) == pytest.approx((10.0, 20.5))
-    assert turned.lens.angle == pytest.approx(0.2 + math.pi / 2)
+    assert turned.seen_through is not None
+    (lens,) = turned.seen_through.lenses
+    assert (lens.x, lens.y) == pytest.approx((10.0, 20.5))
+    assert lens.angle == pytest.approx(0.2 + math.pi / 2)
     # Shear is a spin-2 quantity: a quarter turn changes its sign.
-    assert (turned.lens.gamma1, turned.lens.gamma2) == pytest.approx((-0.03, 0.0), abs=1e-12)
+    assert (lens.gamma1, lens.gamma2) == pytest.approx((-0.03, 0.0), abs=1e-12)
 
 
 def test_fluxes_add_up_per_band():

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from scanner.simulation.lensing.lens import Lens
+from scanner.simulation.lensing.sightline import Sightline
 from scanner.simulation.light import scene
 from scanner.simulation.light.components import Component, Kind, norm, sersic_b
 from scanner.simulation.population import massive_galaxies
-from scanner.simulation.telescope import instrument
+from scanner.simulation.telescope.psf import convolve, mean_psf
 
 ONE = (1.0, 2.0, 3.0, 4.0)
 
@@ -67,7 +68,7 @@ def test_an_image_does_not_depend_on_its_neighbours_in_the_batch():
 
 def test_lensing_keeps_surface_brightness_and_multiplies_flux():
     lens = Lens(1.2, 0.999, 0.0, 0.0, 0.0, 0.0, 0.0)
-    source = Component(Kind.SERSIC, 0.3, 0.0, (10.0, 10.0, 10.0, 10.0), radius=0.05, index=1.0, lens=lens)
+    source = Component(Kind.SERSIC, 0.3, 0.0, (10.0, 10.0, 10.0, 10.0), radius=0.05, index=1.0, seen_through=Sightline((lens,)))
     raster = scene.centred_raster(100, 0.1)
     lensed = scene.render([[source]], raster, ("VIS",))[0, 0].astype(np.float64)
     # A source much smaller than its distance from the caustic is magnified like a point: 2 θ_E / β.
@@ -89,7 +90,7 @@ def random_system(rng):
         ),
         Component(
             Kind.SERSIC, beta * math.cos(turn), beta * math.sin(turn), (2.0, 1.0, 1.0, 1.0), radius=rng.uniform(0.1, 0.6),
-            index=rng.uniform(0.7, 2), q=rng.uniform(0.5, 1), angle=rng.uniform(0, 3.1), lens=lens,
+            index=rng.uniform(0.7, 2), q=rng.uniform(0.5, 1), angle=rng.uniform(0, 3.1), seen_through=Sightline((lens,)),
         ),
     ]  # fmt: skip
 
@@ -98,12 +99,12 @@ def test_twenty_systems_agree_with_lenstronomy():
     pytest.importorskip("lenstronomy", reason="the referee lenstronomy is not installed")
     rng = np.random.default_rng(7)
     raster = scene.centred_raster(80, 0.1)
-    transfer = instrument.mean_psf("VIS").transfer(80, 80)
+    transfer = mean_psf("VIS").transfer(80, 80)
     for _ in range(20):
         components = random_system(rng)
         for part in (components, components[1:]):
-            mine = instrument.convolve(scene.render([part], raster, ("VIS",))[0, 0], transfer)
-            expected = instrument.convolve(_lenstronomy(part).astype(np.float32), transfer)
+            mine = convolve(scene.render([part], raster, ("VIS",))[0, 0], transfer)
+            expected = convolve(_lenstronomy(part).astype(np.float32), transfer)
             assert np.abs(mine - expected).max() < 1e-3 * expected.max()
 
 
@@ -126,8 +127,8 @@ def _lenstronomy(components):
         shape = {"R_sersic": radius, "n_sersic": c.index, "center_x": c.x, "center_y": c.y}
         return {"amp": amplitude, **shape, **ellipticity(c.q, c.angle)}
 
-    lens = next(c.lens for c in components if c.lens is not None)
-    arcs, light = [c for c in components if c.lens is not None], [c for c in components if c.lens is None]
+    lens = next(c.seen_through.lenses[0] for c in components if c.seen_through)
+    arcs, light = [c for c in components if c.seen_through is not None], [c for c in components if c.seen_through is None]
     data = ImageData(image_data=np.zeros((80, 80)), ra_at_xy_0=-3.95, dec_at_xy_0=-3.95, transform_pix2angle=np.eye(2) * 0.1)
     model = ImageModel(
         data, PSF("NONE"), LensModel(["SIE", "SHEAR"]), LightModel(["SERSIC_ELLIPSE"] * len(arcs)),

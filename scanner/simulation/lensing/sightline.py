@@ -1,0 +1,105 @@
+"""Several deflectors one behind the other: the multi-plane lens equation.
+
+In: positions in the image plane as arrays of any array-API library, and a :class:`Sightline`, whose parameters are floats or
+arrays that broadcast against them. Out: positions in the source plane, arrays of the same library. A sightline whose
+couplings do not fit its number of planes is refused.
+
+With ``α_i`` the deflection of plane i scaled to the source, the light ray seen at θ crosses plane j at
+
+    θ_j = θ - Σ_{i<j} β_ij α_i(θ_i),     β_ij = D_ij D_s / (D_j D_is),
+
+and leaves the source plane at the same expression with all couplings one (Schneider, Ehlers & Falco 1992, equation 9.7).
+Every lens lies where it would be seen without deflection, and so does the source.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from scanner.simulation.lensing.lens import Lens, deflection
+
+
+@dataclass(frozen=True)
+class Sightline:
+    """Deflectors in front of one source, nearest first.
+
+    ``lenses``: the θ_E of each is for *this* source. ``couplings``: β_ij, the share of lens i's deflection that is felt at
+    plane j, as the rows of a lower triangle: ``(β12, β13, β23, ...)``; empty for one lens. See
+    :func:`scanner.simulation.lensing.cosmology.coupling`.
+
+    Raises
+    ------
+    ValueError
+        No lens, or another number of couplings than pairs of planes.
+    """
+
+    lenses: tuple[Lens, ...]
+    couplings: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        planes = len(self.lenses)
+        if not planes or len(self.couplings) != planes * (planes - 1) // 2:
+            raise ValueError(
+                f"a sightline of {planes} lenses needs {planes * (planes - 1) // 2} couplings, not {len(self.couplings)}"
+            )
+
+    def coupling(self, front: int, behind: int) -> Any:
+        """β of two planes by number, the nearest being 0."""
+        return self.couplings[behind * (behind - 1) // 2 + front]
+
+    def moved(self, dx: Any, dy: Any) -> Sightline:
+        """The same deflectors elsewhere, shifted by arcsec."""
+        return replace(self, lenses=tuple(replace(lens, x=lens.x + dx, y=lens.y + dy) for lens in self.lenses))
+
+    def rotated(self, angle: float) -> Sightline:
+        """The same deflectors turned about the origin by ``angle`` radians, their shears turning along."""
+        c, s = math.cos(angle), math.sin(angle)
+        c2, s2 = math.cos(2.0 * angle), math.sin(2.0 * angle)
+        return replace(
+            self,
+            lenses=tuple(
+                Lens(
+                    lens.theta_e,
+                    lens.q,
+                    lens.angle + angle,
+                    c * lens.x - s * lens.y,
+                    s * lens.x + c * lens.y,
+                    c2 * lens.gamma1 - s2 * lens.gamma2,
+                    s2 * lens.gamma1 + c2 * lens.gamma2,
+                )
+                for lens in self.lenses
+            ),
+        )
+
+    def take(self, index: Any) -> Sightline:
+        """Rows of a batch."""
+        return Sightline(tuple(lens.take(index) for lens in self.lenses), tuple(values[index] for values in self.couplings))
+
+
+def trace(x: Any, y: Any, sightline: Sightline) -> tuple[Any, Any]:
+    """Follow light rays back from the image plane to the source plane.
+
+    Parameters
+    ----------
+    x, y
+        Image-plane positions, arcsec, floating arrays.
+    sightline
+        Parameters that broadcast against them.
+
+    Returns
+    -------
+    tuple
+        ``(beta_x, beta_y)``, arcsec, the shape of the broadcast.
+    """
+    deflections: list[tuple[Any, Any]] = []
+    for plane, lens in enumerate(sightline.lenses):
+        here_x, here_y = x, y
+        for front, (alpha_x, alpha_y) in enumerate(deflections):
+            share = sightline.coupling(front, plane)
+            here_x, here_y = here_x - share * alpha_x, here_y - share * alpha_y
+        deflections.append(deflection(here_x, here_y, lens))
+    for alpha_x, alpha_y in deflections:
+        x, y = x - alpha_x, y - alpha_y
+    return x, y
