@@ -26,7 +26,9 @@ from scanner.simulation.light.components import Component, Kind
 from scanner.simulation.mosaics.sky_field import SkyObject
 from scanner.simulation.mosaics.strip_writer import StripWriter
 from scanner.simulation.mosaics.tile_geometry import Grid, TileGeometry, rotation_to, to_fine_pixels
-from scanner.simulation.telescope import instrument, noise
+from scanner.simulation.telescope import noise, photometry
+from scanner.simulation.telescope.psf import Psf, convolve, draw_psf
+from scanner.simulation.telescope.stars import SATURATION, add_star
 
 #: The FLAG bit and the RMS value of pixels without data.
 BAD_FLAG = 1
@@ -97,7 +99,7 @@ def draw_mosaics(
     """
     telescope = tile_generator(seed, tile.number, "telescope")
     roll = float(telescope.uniform(0.0, 2.0 * np.pi))
-    psfs = {band: instrument.draw_psf(telescope, band, roll, float(telescope.uniform(0.95, 1.05))) for band in BANDS}
+    psfs = {band: draw_psf(telescope, band, roll, float(telescope.uniform(0.95, 1.05))) for band in BANDS}
     level = float(np.sqrt(telescope.uniform(0.9, 1.1)))
     for grid, bands in ((tile.vis, BANDS[:1]), (tile.nisp, NISP_BANDS)):
         view = _View(grid, bands, *_place(grid, tile, objects))
@@ -142,7 +144,7 @@ def _place(grid: Grid, tile: TileGeometry, objects: Sequence[SkyObject]) -> tupl
     placed = [
         component.rotated(turn).moved(scale * columns[k], scale * rows[k])
         for k in np.flatnonzero(inside).tolist()
-        for component in objects[k].components
+        for component in objects[k].light
     ]
     heights = np.array([component.y / scale for component in placed])
     order = np.argsort(heights, kind="stable")
@@ -153,7 +155,7 @@ def _observe(
     view: _View,
     first: int,
     last: int,
-    psfs: dict[Band, instrument.Psf],
+    psfs: dict[Band, Psf],
     roll: float,
     level: float,
     seed: int,
@@ -169,25 +171,25 @@ def _observe(
     components = view.near(fine_first, fine_first + fine_rows)
     light = scene.render([components], raster, view.bands)[0]
     for channel, band in enumerate(view.bands):
-        canvas = instrument.convolve(light[channel], psfs[band].transfer(ny_canvas, nx_canvas))
+        canvas = convolve(light[channel], psfs[band].transfer(ny_canvas, nx_canvas))
         for star in (component for component in components if component.kind is Kind.POINT):
             x, y = star.x / scale + _MARGIN, star.y / scale - fine_first + _MARGIN
-            magnitude = instrument.magnitude(star.flux[0], "VIS")
-            instrument.add_star(canvas, x, y, star.flux[BANDS.index(band)], psfs[band], magnitude, roll)
+            magnitude = photometry.magnitude(star.flux[0], "VIS")
+            add_star(canvas, x, y, star.flux[BANDS.index(band)], psfs[band], magnitude, roll)
         # One pixel more on each side: correlated noise needs its neighbours.
         wide = canvas[_MARGIN - 1 : _MARGIN + fine_rows + 1, _MARGIN - 1 : _MARGIN + nx + 1]
         inner = wide[1:-1, 1:-1]
         if band == "VIS":
-            wide = np.minimum(wide, instrument.SATURATION[band])
+            wide = np.minimum(wide, SATURATION[band])
             white = _white_rows(seed, tile.number, band, fine_first - 1, fine_first + fine_rows + 1, nx + 2)
             image = wide[1:-1, 1:-1] + noise.vis_noise(white, wide, level)
             sigma = noise.rms(wide[1:-1, 1:-1], band, level)
         elif samples == 1:
-            image = np.minimum(inner, instrument.SATURATION[band] / 9.0)
+            image = np.minimum(inner, SATURATION[band] / 9.0)
             sigma = noise.rms(image, band, level)
             image = image + sigma * _resampled_white(seed, tile.number, band, fine_first, fine_first + fine_rows, nx)
         else:
-            image = np.minimum(noise.bin3(inner), instrument.SATURATION[band])
+            image = np.minimum(noise.bin3(inner), SATURATION[band])
             sigma = noise.native_rms(image, band, level)
             image = image + sigma * _white_rows(seed, tile.number, band, first, last, view.grid.shape[1])
         yield band, image.astype(np.float32, copy=False), sigma.astype(np.float32, copy=False)
@@ -237,7 +239,7 @@ def _open(
         header[f"CRPIX{axis}"] = grid.reference[axis - 1]
         for other in (1, 2):
             header[f"CD{axis}_{other}"] = grid.cd[axis - 1][other - 1]
-    header["MAGZERO"] = (instrument.ZERO_POINT[band], "AB zero point")
+    header["MAGZERO"] = (photometry.ZERO_POINT[band], "AB zero point")
     header["FILTER"] = band if band == "VIS" else f"NIR_{band}"
     header["TILEID"] = tile.tile_id
     header["ORIGIN"] = ("scanner", "simulated")

@@ -21,11 +21,14 @@ from numpy.random import Generator
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC, Record
 from scanner.simulation.light import scene
 from scanner.simulation.light.components import Component, Kind, total_flux
-from scanner.simulation.population import classes, populations
+from scanner.simulation.population import classes
 from scanner.simulation.population.classes import LENS, NON_LENS_MIX
+from scanner.simulation.population.colours import power_law_magnitude
+from scanner.simulation.population.field import FIELD_DENSITY, FIELD_MAGNITUDES, STAR_DENSITY, draw_field_galaxy, draw_star
 from scanner.simulation.population.labels import NO_ARCS, ArcMeasurement, Label, label, measure_arcs
-from scanner.simulation.population.populations import System
-from scanner.simulation.telescope import instrument
+from scanner.simulation.population.system import System
+from scanner.simulation.telescope import photometry
+from scanner.simulation.telescope.psf import convolve, mean_psf
 
 CELL_ARCSEC = 50.0
 #: Bright galaxies of the non-lens classes (spirals, mergers ...) beside the plain field, per square arcsec.
@@ -40,14 +43,14 @@ class FieldParameters(Record):
 
     seed: int
     lens_density: float
-    galaxy_density: float = populations.FIELD_DENSITY
-    star_density: float = populations.STAR_DENSITY
+    galaxy_density: float = FIELD_DENSITY
+    star_density: float = STAR_DENSITY
     class_density: float = CLASS_DENSITY
 
 
 @dataclass(frozen=True)
 class SkyObject:
-    """One object of the field: light relative to its own position ``(x, y)`` in the plane, and what it is.
+    """One object of the field: unlensed light relative to its own position ``(x, y)`` in the plane, and what it is.
 
     ``magnitude``: VIS, of the unlensed light. ``label`` only for systems with a source behind a deflector.
     """
@@ -58,9 +61,19 @@ class SkyObject:
     y: float
     components: list[Component]
     magnitude: float
-    system: System | None = None
+    systems: tuple[System, ...] = ()
     arcs: ArcMeasurement = NO_ARCS
     label: Label | None = None
+
+    @property
+    def system(self) -> System | None:
+        """The first system: what the truth table tells of."""
+        return self.systems[0] if self.systems else None
+
+    @property
+    def light(self) -> list[Component]:
+        """Everything that shines, sources included."""
+        return [*self.components, *(component for system in self.systems for component in system.source)]
 
     @property
     def is_star(self) -> bool:
@@ -97,7 +110,7 @@ def draw_cell(field: FieldParameters, column: int, row: int) -> tuple[SkyObject,
     weights = np.array([NON_LENS_MIX[name] for name in FIELD_CLASSES])
     for _ in range(rng.poisson(field.class_density * area)):
         drawn = classes.draw_object(rng, str(rng.choice(FIELD_CLASSES, p=weights / weights.sum())))
-        measured, verdict = _judge(drawn.system, drawn.components)
+        measured, verdict = _judge(drawn.systems)
         objects.append(
             SkyObject(
                 cell_id + len(objects),
@@ -105,18 +118,18 @@ def draw_cell(field: FieldParameters, column: int, row: int) -> tuple[SkyObject,
                 *place(),
                 drawn.components,
                 _magnitude(drawn.components),
-                drawn.system,
+                drawn.systems,
                 measured,
                 verdict,
             )
         )
     for _ in range(rng.poisson(field.galaxy_density * area)):
-        magnitude = populations.power_law_magnitude(rng, *populations.FIELD_MAGNITUDES)
-        keep("galaxy", populations.draw_field_galaxy(rng, 0.0, 0.0, magnitude))
+        magnitude = power_law_magnitude(rng, *FIELD_MAGNITUDES)
+        keep("galaxy", draw_field_galaxy(rng, 0.0, 0.0, magnitude))
     for _ in range(rng.poisson(field.star_density * area)):
         # Star counts rise slowly; every tenth is bright enough for spikes or saturation.
         bright = rng.random() < 0.1
-        keep("star", [populations.draw_star(rng, 0.0, 0.0, rng.uniform(14.5, 18.0) if bright else rng.uniform(18.0, 24.5))])
+        keep("star", [draw_star(rng, 0.0, 0.0, rng.uniform(14.5, 18.0) if bright else rng.uniform(18.0, 24.5))])
     return tuple(objects)
 
 
@@ -132,26 +145,25 @@ def _visible_lens(rng: Generator, object_id: int, x: float, y: float) -> SkyObje
     """A lens whose arcs can be seen: invisible ones tell a demonstration nothing."""
     for _ in range(_ATTEMPTS):
         drawn = classes.draw_object(rng, LENS)
-        measured, verdict = _judge(drawn.system, drawn.components)
+        measured, verdict = _judge(drawn.systems)
         if verdict is not None and verdict.visible:
             break
-    return SkyObject(object_id, LENS, x, y, drawn.components, _magnitude(drawn.components), drawn.system, measured, verdict)
+    return SkyObject(object_id, LENS, x, y, drawn.components, _magnitude(drawn.components), drawn.systems, measured, verdict)
 
 
-def _judge(system: System | None, components: list[Component]) -> tuple[ArcMeasurement, Label | None]:
+def _judge(systems: tuple[System, ...]) -> tuple[ArcMeasurement, Label | None]:
     """Measure and label a system at the origin through the average VIS PSF."""
-    if system is None:
+    if not systems:
         return NO_ARCS, None
-    sources = [component for component in components if component.lens is not None]
+    sources = [component for system in systems for component in system.source]
     raster = scene.centred_raster(_ARC_CANVAS_PIXELS, VIS_PIXEL_SCALE_ARCSEC)
     light = scene.render([sources], raster, ("VIS",))[0, 0]
-    transfer = instrument.mean_psf("VIS").transfer(_ARC_CANVAS_PIXELS, _ARC_CANVAS_PIXELS)
+    transfer = mean_psf("VIS").transfer(_ARC_CANVAS_PIXELS, _ARC_CANVAS_PIXELS)
     mag_eff = float(light.sum(dtype=np.float64)) / total_flux(sources)[0]
-    measured = measure_arcs(instrument.convolve(light, transfer), mag_eff)
-    return measured, label(system, measured)
+    measured = measure_arcs(convolve(light, transfer), mag_eff)
+    return measured, label(systems[0], measured)
 
 
 def _magnitude(components: list[Component]) -> float:
     """VIS magnitude of the light that is not lensed."""
-    light = total_flux([component for component in components if component.lens is None])[0]
-    return instrument.magnitude(light, "VIS")
+    return photometry.magnitude(total_flux(components)[0], "VIS")

@@ -20,7 +20,7 @@ from scanner.simulation.light.components import Component, Kind, extent_radius, 
 from scanner.simulation.mosaics.mosaic import tile_generator
 from scanner.simulation.mosaics.sky_field import SkyObject
 from scanner.simulation.mosaics.tile_geometry import PLANE, TileGeometry, to_fine_pixels
-from scanner.simulation.telescope import instrument
+from scanner.simulation.telescope.noise import SKY_SIGMA
 
 CATALOGUE_LIMIT = 25.0
 CENTROID_SCATTER_ARCSEC = 0.02
@@ -101,10 +101,10 @@ def _position_angle(component: Component) -> float:
 def _area(components: Sequence[Component]) -> int:
     """VIS pixels brighter than 1.5 σ of the sky, as the profile widened by the PSF has them."""
     main = max(components, key=lambda component: component.flux[0])
-    light = total_flux([component for component in components if component.lens is None])[0]
+    light = total_flux(components)[0]
     index = 0.7 if main.kind is Kind.POINT else main.index
     wide = Component(Kind.SERSIC, 0.0, 0.0, main.flux, radius=_size(main), index=index, q=main.q)
-    threshold = _DETECTION_SIGMA * instrument.SKY_SIGMA["VIS"] * 100.0 / light
+    threshold = _DETECTION_SIGMA * SKY_SIGMA["VIS"] * 100.0 / light
     return max(1, round(100.0 * math.pi * wide.q * extent_radius(wide, threshold) ** 2))
 
 

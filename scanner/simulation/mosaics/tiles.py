@@ -20,7 +20,7 @@ from scanner.simulation.mosaics.mosaic import catalogue_name, draw_mosaics, file
 from scanner.simulation.mosaics.sky_field import CLASS_DENSITY, FieldParameters, SkyObject, draw_rectangle
 from scanner.simulation.mosaics.tile_geometry import NATIVE_ROTATION_DEG, TileGeometry, lay_out
 from scanner.simulation.mosaics.tile_tables import in_tile, truth_table, write_catalogue, write_truth
-from scanner.simulation.population import populations
+from scanner.simulation.population.field import FIELD_DENSITY, STAR_DENSITY
 from scanner.simulation.processes import run_all
 
 #: Objects this far outside a tile still shed light into it.
@@ -114,8 +114,8 @@ def field_of(request: TilesRequest) -> FieldParameters:
     return FieldParameters(
         seed=request.seed,
         lens_density=request.lenses_per_tile / area,
-        galaxy_density=request.density * populations.FIELD_DENSITY,
-        star_density=request.density * populations.STAR_DENSITY,
+        galaxy_density=request.density * FIELD_DENSITY,
+        star_density=request.density * STAR_DENSITY,
         class_density=request.density * CLASS_DENSITY,
     )
 

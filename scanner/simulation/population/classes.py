@@ -6,13 +6,15 @@ says whether it is a lens by the paper's definition (:mod:`~scanner.simulation.p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.random import Generator
 
-from scanner.simulation.population import discs, massive_galaxies, populations
-from scanner.simulation.population.populations import LabelledObject
+from scanner.simulation.population import discs, massive_galaxies
+from scanner.simulation.population.field import draw_star
+from scanner.simulation.population.options import TRAINING, Options
+from scanner.simulation.population.system import LabelledObject
 
 #: Share of each class among the non-lenses.
 NON_LENS_MIX: dict[str, float] = {
@@ -31,7 +33,7 @@ LENS = "lens"
 CLASSES = (LENS, *NON_LENS_MIX)
 
 
-def draw_object(rng: Generator, class_name: str) -> LabelledObject:
+def draw_object(rng: Generator, class_name: str, options: Options = TRAINING) -> LabelledObject:
     """Draw one object of a class.
 
     Raises
@@ -39,27 +41,29 @@ def draw_object(rng: Generator, class_name: str) -> LabelledObject:
     KeyError
         No such class.
     """
-    return _DRAW[class_name](rng)
+    return _DRAW[class_name](rng, options)
 
 
-def draw_class(rng: Generator, lens_fraction: float) -> str:
-    """Class of one object: a lens with probability ``lens_fraction``, else from :data:`NON_LENS_MIX`."""
-    u, v = rng.random(2)
-    if u < lens_fraction:
-        return LENS
-    edges = np.cumsum(list(NON_LENS_MIX.values()))
-    return list(NON_LENS_MIX)[min(int(np.searchsorted(edges, v * edges[-1], side="right")), len(edges) - 1)]
+def mix_of(lens_fraction: float) -> dict[str, float]:
+    """Lenses at ``lens_fraction``, everything else in the proportions of :data:`NON_LENS_MIX`."""
+    return {LENS: lens_fraction} | {name: (1.0 - lens_fraction) * share for name, share in NON_LENS_MIX.items()}
 
 
-def _empty(rng: Generator) -> LabelledObject:
+def draw_class(rng: Generator, mix: Mapping[str, float]) -> str:
+    """Class of one object; ``mix``: share of each class, in any unit."""
+    edges = np.cumsum(list(mix.values()))
+    return list(mix)[min(int(np.searchsorted(edges, rng.random() * edges[-1], side="right")), len(edges) - 1)]
+
+
+def _empty(rng: Generator, options: Options) -> LabelledObject:
     return LabelledObject("empty", [])
 
 
-def _star(rng: Generator) -> LabelledObject:
-    return LabelledObject("star", [populations.draw_star(rng, 0.0, 0.0, rng.uniform(16.0, 22.5))])
+def _star(rng: Generator, options: Options) -> LabelledObject:
+    return LabelledObject("star", [draw_star(rng, 0.0, 0.0, rng.uniform(16.0, 22.5))])
 
 
-_DRAW: dict[str, Callable[[Generator], LabelledObject]] = {
+_DRAW: dict[str, Callable[[Generator, Options], LabelledObject]] = {
     LENS: massive_galaxies.lens,
     "near_lens": massive_galaxies.near_lens,
     "elliptical": massive_galaxies.elliptical,

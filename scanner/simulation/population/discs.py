@@ -12,14 +12,17 @@ import numpy as np
 from numpy.random import Generator
 
 from scanner.simulation.light.components import Component, Kind
-from scanner.simulation.population import populations
-from scanner.simulation.population.populations import LabelledObject, scaled
+from scanner.simulation.population.colours import galaxy_flux, scaled
+from scanner.simulation.population.field import draw_field_galaxy
+from scanner.simulation.population.options import Options
+from scanner.simulation.population.sources import draw_clumps
+from scanner.simulation.population.system import LabelledObject
 
 
-def spiral(rng: Generator) -> LabelledObject:
+def spiral(rng: Generator, options: Options) -> LabelledObject:
     """A bulge, sometimes a bar, and a disc with logarithmic arms and knots."""
     magnitude = _main_magnitude(rng)
-    disc_light = populations.galaxy_flux(rng, magnitude)
+    disc_light = galaxy_flux(rng, magnitude)
     radius = float(np.clip(1.05 * 10.0 ** (-0.13 * (magnitude - 21.0) + 0.15 * rng.standard_normal()), 0.4, 3.5))
     q, angle = rng.uniform(0.3, 1.0), rng.uniform(0.0, math.pi)
     bulge_share, clump_share = rng.uniform(0.05, 0.4), rng.uniform(0.0, 0.2)
@@ -38,7 +41,7 @@ def spiral(rng: Generator) -> LabelledObject:
         phase=rng.uniform(0.0, 2.0 * math.pi),
     )
     # The bulge is redder: same VIS share, more in the near infrared.
-    redder = populations.galaxy_flux(rng, magnitude, redder=0.5)
+    redder = galaxy_flux(rng, magnitude, redder=0.5)
     bulge = Component(
         Kind.SERSIC,
         0.0,
@@ -64,21 +67,21 @@ def spiral(rng: Generator) -> LabelledObject:
         parts = [disc, replace(bulge, flux=scaled(bulge.flux, 0.4)), bar]
     count = int(rng.integers(0, 9))
     if count:
-        parts += populations.draw_clumps(rng, disc, scaled(disc_light, clump_share), count)
+        parts += draw_clumps(rng, disc, scaled(disc_light, clump_share), count)
     return LabelledObject("spiral", parts)
 
 
-def merger(rng: Generator) -> LabelledObject:
+def merger(rng: Generator, options: Options) -> LabelledObject:
     """Two galaxies with one to three tidal tails."""
     magnitude = _main_magnitude(rng)
     separation, turn = rng.uniform(0.4, 2.2), rng.uniform(0.0, 2.0 * math.pi)
     partner = magnitude + rng.uniform(0.0, 2.0)
-    parts = populations.draw_field_galaxy(rng, 0.0, 0.0, magnitude)
-    parts += populations.draw_field_galaxy(rng, separation * math.cos(turn), separation * math.sin(turn), partner)
+    parts = draw_field_galaxy(rng, 0.0, 0.0, magnitude)
+    parts += draw_field_galaxy(rng, separation * math.cos(turn), separation * math.sin(turn), partner)
     for _ in range(int(rng.integers(1, 4))):
         # A tail starts at the galaxies and curves away: a segment of a circle through a point near the centre.
         radius, away = rng.uniform(0.8, 3.5), rng.uniform(0.0, 2.0 * math.pi)
-        light = populations.galaxy_flux(rng, magnitude + rng.uniform(1.2, 3.0))
+        light = galaxy_flux(rng, magnitude + rng.uniform(1.2, 3.0))
         parts.append(
             Component(
                 Kind.ANNULUS,
@@ -94,15 +97,15 @@ def merger(rng: Generator) -> LabelledObject:
         )
     if rng.random() < 0.5:
         disc = parts[0]
-        knots = populations.galaxy_flux(rng, magnitude + rng.uniform(1.5, 3.0), redder=-0.3)
-        parts += populations.draw_clumps(rng, replace(disc, radius=max(disc.radius, 0.6)), knots, int(rng.integers(1, 6)))
+        knots = galaxy_flux(rng, magnitude + rng.uniform(1.5, 3.0), redder=-0.3)
+        parts += draw_clumps(rng, replace(disc, radius=max(disc.radius, 0.6)), knots, int(rng.integers(1, 6)))
     return LabelledObject("merger", parts)
 
 
-def edge_on(rng: Generator) -> LabelledObject:
+def edge_on(rng: Generator, options: Options) -> LabelledObject:
     """A thin disc, sometimes with a dust lane."""
     magnitude = _main_magnitude(rng)
-    light = populations.galaxy_flux(rng, magnitude, redder=0.2)
+    light = galaxy_flux(rng, magnitude, redder=0.2)
     radius = float(np.clip(1.1 * 10.0 ** (-0.1 * (magnitude - 21.0) + 0.15 * rng.standard_normal()), 0.5, 3.0))
     angle, share = rng.uniform(0.0, math.pi), rng.uniform(0.05, 0.35)
     disc = Component(
@@ -134,13 +137,13 @@ def edge_on(rng: Generator) -> LabelledObject:
     return LabelledObject("edge_on", parts)
 
 
-def ring(rng: Generator) -> LabelledObject:
+def ring(rng: Generator, options: Options) -> LabelledObject:
     """A ring with knots about a core: the look of a complete Einstein ring, in one colour with its galaxy or not."""
     magnitude = _main_magnitude(rng)
     radius, q, angle = rng.uniform(0.6, 2.2), rng.uniform(0.6, 1.0), rng.uniform(0.0, math.pi)
     share = rng.uniform(0.15, 0.5)
-    ring_light = scaled(populations.galaxy_flux(rng, magnitude, redder=rng.uniform(-0.5, 0.3)), share)
-    core = scaled(populations.galaxy_flux(rng, magnitude, redder=0.5), 1.0 - share)
+    ring_light = scaled(galaxy_flux(rng, magnitude, redder=rng.uniform(-0.5, 0.3)), share)
+    core = scaled(galaxy_flux(rng, magnitude, redder=0.5), 1.0 - share)
     clump_share = rng.uniform(0.0, 0.5)
     ring = Component(
         Kind.ANNULUS,

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from scanner.records import Float32
-from scanner.simulation.lensing.lens import find_images
-from scanner.simulation.population.populations import System
-from scanner.simulation.telescope import instrument
+from scanner.simulation.lensing.images import find_images
+from scanner.simulation.lensing.sightline import Sightline
+from scanner.simulation.population.system import System
+from scanner.simulation.telescope.noise import SKY_SIGMA
 
 MIN_MAGNIFICATION = 1.6
 MIN_ARC_PIXELS = 20
@@ -52,17 +53,17 @@ class Label:
 
 def measure_arcs(arcs: Float32, mag_eff: float) -> ArcMeasurement:
     """Measure noiseless, PSF-convolved arcs in VIS, (ny, nx) float32 on 0.1" pixels."""
-    bright = arcs > instrument.SKY_SIGMA["VIS"]
+    bright = arcs > SKY_SIGMA["VIS"]
     count = int(bright.sum())
     if not count:
         return ArcMeasurement(mag_eff=mag_eff)
-    snr = float(arcs[bright].sum(dtype=np.float64)) / (instrument.SKY_SIGMA["VIS"] * math.sqrt(count))
+    snr = float(arcs[bright].sum(dtype=np.float64)) / (SKY_SIGMA["VIS"] * math.sqrt(count))
     return ArcMeasurement(mag_eff=mag_eff, n_pix_source=count, arc_snr=snr)
 
 
 def label(system: System, arcs: ArcMeasurement) -> Label:
     """Apply the definition to one system."""
-    images = find_images(system.source_x, system.source_y, system.lens)
+    images = find_images(system.source_x, system.source_y, Sightline((system.lens,)))
     count = int(images.count[0]) if images.count[0] > 1 else 0
     is_lens = count > 0 and arcs.mag_eff > MIN_MAGNIFICATION and arcs.n_pix_source > MIN_ARC_PIXELS
     return Label(

@@ -13,49 +13,51 @@ import numpy as np
 from numpy.random import Generator
 
 from scanner.simulation.light.components import Component, Kind
-from scanner.simulation.population import populations
-from scanner.simulation.population.populations import LabelledObject, scaled
+from scanner.simulation.population.colours import power_law_magnitude, scaled, source_flux
+from scanner.simulation.population.deflectors import draw_deflector
+from scanner.simulation.population.options import Options
+from scanner.simulation.population.sources import MAX_OFFSET, NEAR_LENS_OFFSET, draw_clumps, draw_source
+from scanner.simulation.population.system import LabelledObject
 
 
-def lens(rng: Generator) -> LabelledObject:
+def lens(rng: Generator, options: Options) -> LabelledObject:
     """A lens; whether its arcs can be seen is another matter."""
-    galaxy, system = populations.draw_deflector(rng)
-    arcs, system = populations.draw_source(rng, system, (0.0, populations.MAX_OFFSET))
-    return LabelledObject("lens", galaxy + _satellites(rng) + arcs, system)
+    galaxy, deflector = draw_deflector(rng, options)
+    system = draw_source(rng, deflector, (0.0, MAX_OFFSET), options)
+    return LabelledObject("lens", galaxy + _satellites(rng), (system,))
 
 
-def near_lens(rng: Generator) -> LabelledObject:
+def near_lens(rng: Generator, options: Options) -> LabelledObject:
     """A source outside the caustics: one image on the side, hardly stretched."""
-    # One image, hardly stretched, on the side: what a source outside the caustic leaves.
-    galaxy, system = populations.draw_deflector(rng)
-    arcs, system = populations.draw_source(rng, system, populations.NEAR_LENS_OFFSET, max_radius=0.3 * system.lens.theta_e)
-    return LabelledObject("near_lens", galaxy + _satellites(rng) + arcs, system)
+    galaxy, deflector = draw_deflector(rng, options)
+    system = draw_source(rng, deflector, NEAR_LENS_OFFSET, options, max_radius=0.3 * deflector.lens.theta_e)
+    return LabelledObject("near_lens", galaxy + _satellites(rng), (system,))
 
 
-def elliptical(rng: Generator) -> LabelledObject:
+def elliptical(rng: Generator, options: Options) -> LabelledObject:
     """A massive galaxy with no more than its satellites."""
-    galaxy, _ = populations.draw_deflector(rng)
+    galaxy, _ = draw_deflector(rng, options)
     return LabelledObject("elliptical", galaxy + _satellites(rng))
 
 
-def with_companions(rng: Generator) -> LabelledObject:
+def with_companions(rng: Generator, options: Options) -> LabelledObject:
     """One to three small galaxies at the distances of arcs, turned at random."""
-    galaxy, _ = populations.draw_deflector(rng)
+    galaxy, _ = draw_deflector(rng, options)
     for _ in range(int(rng.integers(1, 4))):
         galaxy += _companion(rng, rng.uniform(0.6, 2.5), tangential=False)
     return LabelledObject("companion", galaxy)
 
 
-def tangential(rng: Generator) -> LabelledObject:
+def tangential(rng: Generator, options: Options) -> LabelledObject:
     """Arc-like without lensing: stretched companions, curved segments, or a chain of knots on a circle."""
-    galaxy, system = populations.draw_deflector(rng)
-    radius = system.lens.theta_e * rng.uniform(0.8, 1.8)
+    galaxy, deflector = draw_deflector(rng, options)
+    radius = deflector.lens.theta_e * rng.uniform(0.8, 1.8)
     shape = rng.random()
     if shape < 0.6:
         for _ in range(1 + int(rng.random() < 0.4)):
             galaxy += _companion(rng, radius * rng.uniform(0.85, 1.3), tangential=True)
     elif shape < 0.8:  # a curved tail or a stretch of spiral arm: its centre of curvature is not the galaxy
-        light = populations.source_flux(rng, populations.power_law_magnitude(rng, 21.6, 24.5), bool(rng.random() < 0.3))
+        light = source_flux(rng, power_law_magnitude(rng, 21.6, 24.5), bool(rng.random() < 0.3))
         shift, turn = rng.normal(0.0, 0.5 * radius, 2), rng.uniform(0.0, 2.0 * math.pi)
         galaxy.append(
             Component(
@@ -72,7 +74,7 @@ def tangential(rng: Generator) -> LabelledObject:
         )
     else:
         start, step = rng.uniform(0.0, 2.0 * math.pi), rng.uniform(0.25, 0.6)
-        light = populations.source_flux(rng, populations.power_law_magnitude(rng, 22.5, 25.5), False)
+        light = source_flux(rng, power_law_magnitude(rng, 22.5, 25.5), False)
         for k in range(int(rng.integers(2, 5))):
             turn, distance = start + k * step * rng.uniform(0.7, 1.3), radius * rng.uniform(0.85, 1.2)
             galaxy.append(
@@ -97,9 +99,9 @@ def _satellites(rng: Generator) -> list[Component]:
 
 def _companion(rng: Generator, distance: float, tangential: bool) -> list[Component]:
     """A small galaxy beside the main one, coloured as sources are; if tangential, stretched as an arc would be."""
-    magnitude = populations.power_law_magnitude(rng, 21.6, 25.2)
+    magnitude = power_law_magnitude(rng, 21.6, 25.2)
     red = bool(rng.random() < 0.35)
-    light = populations.source_flux(rng, magnitude, red)
+    light = source_flux(rng, magnitude, red)
     direction = rng.uniform(0.0, 2.0 * math.pi)
     q, angle = rng.uniform(0.35, 1.0), rng.uniform(0.0, math.pi)
     if tangential:
@@ -118,6 +120,6 @@ def _companion(rng: Generator, distance: float, tangential: bool) -> list[Compon
         share = rng.uniform(0.2, 0.6)
         return [
             replace(galaxy, flux=scaled(light, 1.0 - share)),
-            *populations.draw_clumps(rng, galaxy, scaled(light, share), int(rng.integers(1, 4))),
+            *draw_clumps(rng, galaxy, scaled(light, share), int(rng.integers(1, 4))),
         ]
     return [galaxy]

@@ -8,8 +8,8 @@ from scanner.simulation.light.components import Component, Kind
 from scanner.simulation.mosaics.mosaic import draw_mosaics, file_names
 from scanner.simulation.mosaics.sky_field import SkyObject
 from scanner.simulation.mosaics.tile_geometry import PLANE, lay_out
-from scanner.simulation.population import populations
-from scanner.simulation.telescope import instrument
+from scanner.simulation.population.colours import fluxes
+from scanner.simulation.telescope import noise, photometry
 
 TILES = lay_out(2, 640, 0.2)
 
@@ -23,7 +23,7 @@ def tile(request, tmp_path_factory):
     objects = []
     for k, (column, row) in enumerate(np.ndindex(6, 6)):
         x, y = geometry.centre[0] - 26 + 10.4 * column + rng.uniform(-1, 1), -26 + 10.4 * row + rng.uniform(-1, 1)
-        light = populations.fluxes(19.8, 0.4, 0.1, 0.1)
+        light = fluxes(19.8, 0.4, 0.1, 0.1)
         kind = Kind.POINT if k % 2 else Kind.SERSIC
         part = Component(kind, 0.0, 0.0, light, radius=0.25, q=0.6, angle=rng.uniform(0, 3))
         objects.append(SkyObject(k, "star" if k % 2 else "galaxy", x, y, [part], 19.8))
@@ -50,7 +50,7 @@ def test_objects_lie_where_the_wcs_of_the_file_says_with_the_flux_they_have(tile
             continue
         weight = np.exp(-0.5 * (dx**2 + dy**2) * (scale / 0.5) ** 2) * pixels
         errors.append(((weight * dx).sum() / weight.sum(), (weight * dy).sum() / weight.sum()))
-        assert pixels[near].sum() == pytest.approx(instrument.flux(_magnitude(band), band), rel=0.04)
+        assert pixels[near].sum() == pytest.approx(photometry.flux(_magnitude(band), band), rel=0.04)
     assert len(errors) > 25
     # Pixels of the band: 0.1 is 0.01" in VIS and on MER's grid, 0.03" on native NISP.
     assert np.abs(np.mean(errors, axis=0)).max() < 0.02
@@ -67,6 +67,6 @@ def test_noise_near_objects_is_what_the_rms_map_says(tile):
         rms, flag = fits.getdata(files.rms[band]), fits.getdata(files.flag[band])
         good = flag == 0
         native = band != "VIS" and geometry.native
-        expected = 1.5 * instrument.SKY_SIGMA[band] if native else instrument.RMS[band]
+        expected = 1.5 * noise.SKY_SIGMA[band] if native else noise.RMS[band]
         assert np.median(rms[good]) == pytest.approx(expected, rel=0.08)
         assert rms[good].max() > 1.2 * np.median(rms[good])

@@ -5,16 +5,21 @@ import numpy as np
 import pytest
 
 from scanner.simulation.lensing.lens import Lens
+from scanner.simulation.lensing.sightline import Sightline
 from scanner.simulation.light.components import Kind, total_flux
-from scanner.simulation.population import classes, populations
+from scanner.simulation.population import classes
+from scanner.simulation.population.colours import power_law_magnitude
+from scanner.simulation.population.deflectors import draw_deflector
 from scanner.simulation.population.labels import ArcMeasurement, label, measure_arcs
-from scanner.simulation.population.populations import System
+from scanner.simulation.population.options import Options
+from scanner.simulation.population.sources import MAX_OFFSET, draw_source
+from scanner.simulation.population.system import System
 
 
 def test_the_mix_is_as_stated():
     assert sum(classes.NON_LENS_MIX.values()) == pytest.approx(1.0)
     rng = np.random.default_rng(0)
-    drawn = collections.Counter(classes.draw_class(rng, 0.3) for _ in range(20_000))
+    drawn = collections.Counter(classes.draw_class(rng, classes.mix_of(0.3)) for _ in range(20_000))
     assert drawn["lens"] / 20_000 == pytest.approx(0.3, abs=0.01)
     for name, share in classes.NON_LENS_MIX.items():
         assert drawn[name] / 20_000 == pytest.approx(0.7 * share, abs=0.008)
@@ -26,7 +31,7 @@ def test_every_class_draws_finite_light(name):
     for _ in range(20):
         drawn = classes.draw_object(rng, name)
         assert drawn.class_name == name
-        assert (drawn.system is not None) == (name in ("lens", "near_lens"))
+        assert len(drawn.systems) == (name in ("lens", "near_lens"))
         assert bool(drawn.components) == (name != "empty")
         if drawn.components:
             light = total_flux(drawn.components)
@@ -52,7 +57,8 @@ def test_deflectors_tell_nothing_of_the_class():
 
 def test_lens_population_has_the_einstein_radii_of_the_recipe():
     rng = np.random.default_rng(3)
-    systems = [populations.draw_deflector(rng)[1] for _ in range(600)]
+    deflectors = [draw_deflector(rng, Options())[1] for _ in range(600)]
+    systems = [draw_source(rng, deflector, (0.0, MAX_OFFSET), Options()) for deflector in deflectors]
     theta = np.array([system.lens.theta_e for system in systems])
     assert theta.min() > 0.5
     assert theta.max() < 3.0
@@ -64,7 +70,7 @@ def test_lens_population_has_the_einstein_radii_of_the_recipe():
 
 def test_source_counts_rise_as_stated():
     rng = np.random.default_rng(4)
-    drawn = np.array([populations.power_law_magnitude(rng, 21.8, 26.2) for _ in range(20_000)])
+    drawn = np.array([power_law_magnitude(rng, 21.8, 26.2) for _ in range(20_000)])
     assert drawn.min() >= 21.8
     assert drawn.max() <= 26.2
     counts = np.histogram(drawn, bins=[23.2, 24.2, 25.2, 26.2])[0]
@@ -72,7 +78,7 @@ def test_source_counts_rise_as_stated():
 
 
 def system_at(beta):
-    return System(Lens(1.0, 0.8, 0.3, 0.0, 0.0, 0.02, 0.0), 0.5, 2.0, 220.0, 24.0, beta, 0.0, False)
+    return System((), Sightline((Lens(1.0, 0.8, 0.3, 0.0, 0.0, 0.02, 0.0),)), 0.5, 2.0, 220.0, 24.0, beta, 0.0, False)
 
 
 def test_a_label_needs_multiple_images_magnification_and_pixels():

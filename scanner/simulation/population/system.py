@@ -1,0 +1,71 @@
+"""What stands in the middle of a cutout: light that is not lensed, and systems of a source behind deflectors.
+
+Lengths in arcsec, angles in radians, redshifts in the cosmology of :mod:`~scanner.simulation.lensing.cosmology`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from scanner.simulation.lensing.lens import Lens
+from scanner.simulation.lensing.sightline import Sightline
+from scanner.simulation.light.components import Component
+
+
+@dataclass(frozen=True)
+class System:
+    """One source and what it is seen through.
+
+    ``source``: its light, every component seen through ``sightline``. ``z_lens``, ``sigma_v_kms``: the last deflector.
+    ``source_magnitude``: VIS, unlensed. ``source_x, source_y``: the source's centre, unlensed.
+    """
+
+    source: tuple[Component, ...]
+    sightline: Sightline
+    z_lens: float
+    z_source: float
+    sigma_v_kms: float
+    source_magnitude: float
+    source_x: float
+    source_y: float
+    red_source: bool
+
+    @property
+    def lens(self) -> Lens:
+        """The last deflector before the source; the only one of a single lens."""
+        return self.sightline.lenses[-1]
+
+    @property
+    def source_offset(self) -> float:
+        """Angle between source and lens, arcsec."""
+        return math.hypot(self.source_x - self.lens.x, self.source_y - self.lens.y)
+
+    def moved(self, dx: float, dy: float) -> System:
+        """The same system elsewhere."""
+        return replace(
+            self,
+            source=tuple(moved(self.source, dx, dy)),
+            sightline=self.sightline.moved(dx, dy),
+            source_x=self.source_x + dx,
+            source_y=self.source_y + dy,
+        )
+
+
+@dataclass(frozen=True)
+class LabelledObject:
+    """An object of a class about the origin.
+
+    ``components``: everything that is not lensed. ``systems``: none for most non-lenses, one for a lens or a near-lens, one per
+    source for a compound lens, nearest source first.
+    """
+
+    class_name: str
+    components: list[Component]
+    systems: tuple[System, ...] = ()
+
+
+def moved(components: Sequence[Component], dx: float, dy: float) -> list[Component]:
+    """All components shifted."""
+    return [component.moved(dx, dy) for component in components]
