@@ -24,7 +24,7 @@ from scanner.ensemble.preprocessing import member_input, resize_matrix
 from scanner.ensemble.session import open_session
 from scanner.networks import LENS, NON_LENS
 from scanner.records import MEMBERS
-from scanner.training.data import Dataset
+from scanner.evaluation.labelled_data import Dataset
 from scanner.training.export import read_members
 
 TORCH_BATCH = 8

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from scanner.atomic_file import write_atomically
 from scanner.errors import UsageError
+from scanner.evaluation.comparison import compare_bundles
+from scanner.evaluation.labelled_data import Dataset
+from scanner.evaluation.results import Evaluation
+from scanner.evaluation.roc_plot import write_roc_plot
 from scanner.records import MEMBERS
-from scanner.training.checkpoint import write_atomically
-from scanner.training.comparison import compare_bundles
-from scanner.training.data import Dataset
-from scanner.training.evaluation import Evaluation
-from scanner.training.roc_plot import write_roc_plot
 
 #: What the text table shows, in this order; the JSON has all.
 _CHOICES = (

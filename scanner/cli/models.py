@@ -56,8 +56,8 @@ def import_published(folder: Path, out: Path, data: Path | None, provider: str, 
     from that one; without, objects are ranked and judged by the mean of the seven probabilities.
     """
     try:
+        from scanner.evaluation.labelled_data import Dataset
         from scanner.training import published
-        from scanner.training.data import Dataset
     except ImportError as error:
         raise UsageError(f"importing weights needs {error.name}; 'pip install scanner[train]'.") from None
     dataset = None if data is None else Dataset(data)

@@ -10,11 +10,11 @@ import click
 from scanner.config import RunConfig
 from scanner.cutouts.layout import StoreAttributes
 from scanner.ensemble.bundle import BundleManifest
+from scanner.evaluation.results import Evaluation
 from scanner.records import CommitRecord, FailedTile, Record, Tile
 from scanner.simulation.datasets.dataset import DatasetRecord
 from scanner.survey.ledger import RunRecord
 from scanner.survey.tile_task import TileJob, TileOutcome, TileProgress
-from scanner.training.evaluation import Evaluation
 
 #: File name of the schema → model. Files a user meets first, then the messages between driver and workers.
 MODELS: dict[str, type[Record]] = {

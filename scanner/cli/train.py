@@ -9,11 +9,11 @@ import click
 from rich.console import Console
 
 from scanner.errors import UsageError
+from scanner.evaluation.comparison import compare_bundles
+from scanner.evaluation.labelled_data import Dataset
 from scanner.records import MEMBERS, MemberName
 from scanner.training.assemble import EMBEDDED_ROWS, assemble, publish
 from scanner.training.checkpoint import FitRecord, HistoryRow
-from scanner.training.comparison import compare_bundles
-from scanner.training.data import Dataset
 from scanner.training.jobs import TrainingJob, all_members, run_job, run_jobs
 from scanner.training.presets import PRESETS, PresetName
 from scanner.training.runs import read_ensemble

@@ -15,21 +15,22 @@ from pathlib import Path
 
 import numpy as np
 
+from scanner.cutouts.orientation import ORIENTATIONS
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.calibration import Calibration, MeanProbability
 from scanner.ensemble.embedding_grid import EmbeddingGrid
 from scanner.ensemble.f_beta import OperatingCurve
 from scanner.ensemble.manifest import Metric
 from scanner.ensemble.session import open_session
+from scanner.evaluation.labelled_data import Dataset
+from scanner.evaluation.logits import dataset_logits
+from scanner.evaluation.results import Evaluation
 from scanner.records import Int64
-from scanner.training.batches import ORIENTATIONS
 from scanner.training.card import model_card
-from scanner.training.data import SPLIT_SEED, Dataset, split
 from scanner.training.embedding import combine
-from scanner.training.evaluation import Evaluation
 from scanner.training.export import export_bundle
-from scanner.training.logits import dataset_logits
 from scanner.training.runs import Ensemble
+from scanner.training.split import split_dataset
 
 #: Rows of the embedding, as many as in the paper (section 3.2): a cell is worth as much as the objects in it are many.
 EMBEDDED_ROWS = 45_000
@@ -94,7 +95,7 @@ def assemble(
     OutputError
         ``out`` cannot be written.
     """
-    rows = split(len(dataset), SPLIT_SEED)
+    rows = split_dataset(dataset)
     train, orientations = embedded_rows(rows.train, seed, embed)
     with tempfile.TemporaryDirectory() as scratch:
         plain = _export(Path(scratch) / "plain", ensemble, name, version, description, MeanProbability())

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from scanner.cutouts.orientation import ORIENTATIONS
 from scanner.ensemble.preprocessing import resize_matrix, scale_minmax
 from scanner.records import (
     MEMBER_BANDS,
@@ -27,28 +28,10 @@ from scanner.records import (
 from scanner.training.network import CROP_STRIDE
 from scanner.training.scaled import Float16, ScaledImages
 
-ORIENTATIONS = 8
-
-
-def turn(images: Float32, orientation: int) -> Float32:
-    """Square images (..., y, x) after ``orientation % 4`` quarter turns, from orientation 4 on mirrored first."""
-    if orientation >= 4:
-        images = images[..., ::-1]
-    return np.rot90(images, orientation % 4, axes=(-2, -1))
-
 
 def draw_orientations(n: int, seed: tuple[int, ...]) -> Int64:
     """Draw ``n`` orientations, (n,) int64 in 0..7, uniform, whatever the labels are."""
     return np.random.default_rng(seed).integers(0, ORIENTATIONS, n)
-
-
-def augment(images: Float32, orientations: Int64) -> Float32:
-    """Turn image ``i`` of (n, channels, p, p) by ``orientations[i]``; a new array."""
-    turned = np.empty_like(images)
-    for orientation in range(ORIENTATIONS):
-        chosen = orientations == orientation
-        turned[chosen] = turn(images[chosen], orientation)
-    return turned
 
 
 class Feed:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from scanner.evaluation.metrics import Interval
+from scanner.evaluation.results import Decision, Evaluation, Negatives, Positives
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, MemberName
 from scanner.training.checkpoint import FitRecord
-from scanner.training.evaluation import Decision, Evaluation, Negatives, Positives
-from scanner.training.metrics import Interval
 
 CHOICES: tuple[tuple[str, Positives, Negatives], ...] = (
     ("all lenses, all non-lenses", "all", "all"),

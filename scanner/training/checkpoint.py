@@ -18,7 +18,8 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
+from scanner.atomic_file import write_atomically
+from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.networks import build
 from scanner.records import MemberName, Record
 from scanner.training.presets import Preset
@@ -80,23 +81,6 @@ class State:
     history: list[dict[str, Any]] = field(default_factory=list)
     passes: float = 0.0
     seconds: float = 0.0
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace ``path`` as a whole.
-
-    Raises
-    ------
-    OutputError
-        The folder cannot be written to.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError.of(path, error) from None
 
 
 def save(folder: Path, state: State) -> None:

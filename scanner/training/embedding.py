@@ -18,8 +18,8 @@ from scanner.ensemble import calibration as combining
 from scanner.ensemble.calibration import LOGIT_LIMIT, Calibration
 from scanner.ensemble.embedding_grid import EmbeddingGrid
 from scanner.ensemble.f_beta import OperatingCurve
+from scanner.evaluation.evaluate import SKY_PREVALENCE
 from scanner.records import Float32
-from scanner.training.evaluate import SKY_PREVALENCE
 
 PERPLEXITY = 30.0
 

@@ -15,14 +15,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from scanner.evaluation.labelled_data import Truth
 from scanner.records import MemberName
 from scanner.training import checkpoint
 from scanner.training.allocator import keep_freed_memory
 from scanner.training.checkpoint import FitRecord, Plan
-from scanner.training.data import Split, Truth
 from scanner.training.network import Twin, fold, transplant
 from scanner.training.presets import Preset
 from scanner.training.scaled import ScaledImages
+from scanner.training.split import Split
 from scanner.training.trainer import Report, Trainer
 
 

@@ -16,13 +16,14 @@ from pathlib import Path
 from pydantic import Field
 
 from scanner.errors import InputMissingError
+from scanner.evaluation.labelled_data import Dataset
 from scanner.records import MEMBERS, MemberName, Record
 from scanner.training import checkpoint
 from scanner.training.checkpoint import FitRecord, HistoryRow
-from scanner.training.data import SPLIT_SEED, Dataset, split
 from scanner.training.fit import fit
 from scanner.training.presets import PRESETS, PresetName
 from scanner.training.scaled import scale_dataset
+from scanner.training.split import split_dataset
 
 #: Share of a common time budget: members that see VIS at full resolution see the arcs, and cost most.
 BUDGET_SHARE: dict[MemberName, float] = {
@@ -67,7 +68,7 @@ def run_job(job: TrainingJob, report: Callable[[HistoryRow], None] = lambda row:
     _, record = fit(
         images,
         dataset.truth,
-        split(len(dataset), SPLIT_SEED),
+        split_dataset(dataset),
         member=job.member,
         preset=preset,
         seed=job.seed,

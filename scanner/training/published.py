@@ -26,12 +26,13 @@ from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.calibration import MeanProbability
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError
+from scanner.evaluation.labelled_data import Dataset
+from scanner.evaluation.logits import dataset_logits
 from scanner.networks import build
 from scanner.records import MEMBERS, MemberName
-from scanner.training.data import SPLIT_SEED, Dataset, split
 from scanner.training.embedding import Combination, combine
 from scanner.training.export import export_bundle
-from scanner.training.logits import dataset_logits
+from scanner.training.split import split_dataset
 
 FILES: dict[MemberName, str] = {member: f"{member.replace('-', '_')}_Weights.pt" for member in MEMBERS}
 LICENCE_FILE = "LICENSE"
@@ -184,7 +185,7 @@ def import_published(
 
 
 def _combine(bundle: Bundle, dataset: Dataset, seed: int, provider: str, threads: int) -> Combination:
-    rows = split(len(dataset), SPLIT_SEED)
+    rows = split_dataset(dataset)
     rng = np.random.default_rng(seed)
     embedded, held_out = (
         part if len(part) <= most else np.sort(rng.choice(part, most, replace=False))

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from scanner.ensemble.preprocessing import Preprocessing, from_minimum, resize, scale_asinh_mad, scale_minmax
+from scanner.evaluation.labelled_data import Dataset
 from scanner.records import NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, Float32, Record
-from scanner.training.data import Dataset
 
 Float16 = NDArray[np.float16]
 BATCH = 256

@@ -20,6 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from scanner.cutouts.orientation import augment
+from scanner.evaluation.labelled_data import Truth
+from scanner.evaluation.metrics import auroc
 from scanner.networks import LENS, NON_LENS, build
 from scanner.records import (
     MEMBER_PIXELS,
@@ -31,13 +34,12 @@ from scanner.records import (
     MemberName,
 )
 from scanner.training import checkpoint
-from scanner.training.batches import Feed, augment, draw_orientations
+from scanner.training.batches import Feed, draw_orientations
 from scanner.training.checkpoint import HistoryRow, Plan, State
-from scanner.training.data import Split, Truth
-from scanner.training.metrics import auroc
 from scanner.training.network import CROP_PIXELS, Twin
 from scanner.training.presets import Preset, Stage
 from scanner.training.scaled import ScaledImages
+from scanner.training.split import Split
 
 #: Share of a cycle in which the learning rate rises.
 WARM_UP = 0.15

@@ -6,9 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from scanner.cutouts.store import CutoutWriter
+from scanner.evaluation.labelled_data import Truth
 from scanner.records import CutoutBatch, Targets
-from scanner.training.data import Truth, split
 from scanner.training.scaled import scale_batch
+from scanner.training.split import split
 
 
 def draw(n, seed=0):

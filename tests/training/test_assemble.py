@@ -9,11 +9,11 @@ from scanner.cli.main import main
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError
+from scanner.evaluation.labelled_data import Dataset
+from scanner.evaluation.results import Evaluation
 from scanner.networks import LENS, NON_LENS
 from scanner.records import MEMBER_PIXELS, MEMBERS
 from scanner.training.batches import Feed
-from scanner.training.data import Dataset
-from scanner.training.evaluation import Evaluation
 from scanner.training.jobs import TrainingJob, all_members, run_job
 from scanner.training.presets import PRESETS, QUICK
 from scanner.training.runs import read_ensemble

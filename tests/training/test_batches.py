@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from scanner.cutouts.orientation import ORIENTATIONS, augment, turn
 from scanner.ensemble.preprocessing import member_input
 from scanner.records import MEMBER_PIXELS, MEMBERS
-from scanner.training.batches import ORIENTATIONS, Feed, augment, draw_orientations, turn
+from scanner.training.batches import Feed, draw_orientations
 from scanner.training.network import CROP_PIXELS
 from scanner.training.scaled import scale_batch
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanner.errors import ContentError, InputMissingError
-from scanner.training.data import Dataset, split
+from scanner.evaluation.labelled_data import Dataset
 from scanner.training.scaled import scale_batch, scale_dataset
+from scanner.training.split import split, split_dataset
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,6 @@ def test_bad_truth_is_named(copy):
         (table.drop_columns("arc_snr"), "arc_snr is missing"),
         (table.slice(0, 20), "24 cutouts but 20 rows"),
         (table.take(list(range(23, -1, -1))), "target_id"),
-        (table.filter(table["is_lens"]), "one class"),
     ):
         pq.write_table(change, copy / "truth.parquet")
         with pytest.raises(ContentError, match=message):
@@ -83,6 +83,20 @@ def test_bad_truth_is_named(copy):
     (copy / "truth.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(ContentError, match="not a readable Parquet"):
         Dataset(copy)
+
+
+def test_one_class_trains_nothing(copy):
+    dataset = Dataset(copy)
+    dataset.truth.is_lens[:] = True
+    with pytest.raises(ContentError, match="one class"):
+        split_dataset(dataset)
+
+
+def test_further_columns_are_read_when_asked_for(copy):
+    dataset = Dataset(copy)
+    np.testing.assert_array_equal(dataset.column("arc_snr"), dataset.truth.arc_snr)
+    assert dataset.column("colour_of_its_eyes") is None
+    assert dataset.preset == "set"
 
 
 def test_the_fingerprint_follows_the_truth(copy):

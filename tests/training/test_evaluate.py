@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import fbeta_score, precision_score, recall_score, roc_auc_score
 
+from scanner.evaluation.evaluate import choose, decide, figures_of
+from scanner.evaluation.labelled_data import Truth
 from scanner.records import MEMBERS
 from scanner.training.assemble import embedded_rows
-from scanner.training.data import Truth
 from scanner.training.embedding import combine, embed
-from scanner.training.evaluate import choose, decide, figures_of
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,13 @@ from scipy.ndimage import gaussian_filter
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.score import Scorer
 from scanner.errors import ContentError, InputMissingError, UsageError
+from scanner.evaluation.labelled_data import Dataset
 from scanner.networks import build
 from scanner.records import BANDS, MEMBERS
 from scanner.simulation.datasets.dataset import DatasetRequest, draw_dataset
-from scanner.training.data import SPLIT_SEED, Dataset, split
 from scanner.training.export import read_members as read_exported
 from scanner.training.published import FILES, import_published, read_member, read_members
+from scanner.training.split import SPLIT_SEED, split
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 WEIGHTS = SHARED / "published-weights"

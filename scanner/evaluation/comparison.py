@@ -16,12 +16,12 @@ import numpy as np
 
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.session import open_session
+from scanner.evaluation.evaluate import compare, evaluate, scores_of
+from scanner.evaluation.images import score_images
+from scanner.evaluation.labelled_data import Dataset, Truth
+from scanner.evaluation.logits import dataset_logits
+from scanner.evaluation.results import Evaluation
 from scanner.records import Float64
-from scanner.training.data import Dataset, Truth
-from scanner.training.evaluate import compare, evaluate, scores_of
-from scanner.training.evaluation import Evaluation
-from scanner.training.images import score_images
-from scanner.training.logits import dataset_logits
 
 Report = Callable[[str, int], None]
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from scanner.evaluation.metrics import Interval
 from scanner.records import Record
-from scanner.training.metrics import Interval
 
 Positives = Literal["all", "visible"]
 Negatives = Literal["all", "hard"]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from scanner.training import metrics
+from scanner.evaluation import metrics
 
 SCORED = st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=2, max_size=60).filter(
     lambda rows: len({label for _, label in rows}) == 2

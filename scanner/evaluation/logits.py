@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from scanner.cutouts.orientation import augment
 from scanner.ensemble.session import EnsembleSession
+from scanner.evaluation.labelled_data import Dataset
 from scanner.records import MEMBERS, Float32, Int64
-from scanner.training.batches import augment
-from scanner.training.data import Dataset
 
 BATCH = 128
 
@@ -33,7 +33,7 @@ def dataset_logits(
     dataset, rows
         What to score, (n,) row numbers.
     orientations
-        How each is turned first, (n,) of 0..7 as in :func:`scanner.training.batches.turn`; None: as it is.
+        How each is turned first, (n,) of 0..7 as in :func:`scanner.cutouts.orientation.turn`; None: as it is.
     report
         Called with the number of objects after every batch.
 

@@ -1,13 +1,14 @@
-"""A labelled dataset as training and evaluation see it: cutouts in row order, the truth beside them, and the split.
+"""A labelled dataset as training and evaluation see it: cutouts in row order, and the truth beside them.
 
 In: a folder with ``cutouts.zarr`` (the cutout store), ``truth.parquet`` (one row per cutout) and ``dataset.json``, as written
-by ``scanner simulate dataset``. Out: :class:`Dataset`, :class:`Truth`, :class:`Split`. Refused: a missing file, a truth table
-without the columns that are needed or of another length or order than the store, a dataset of one class only.
+by ``scanner simulate dataset``. Out: :class:`Dataset`, :class:`Truth`. Refused: a missing file, a truth table without the
+columns that are needed or of another length or order than the store. A set may hold lenses only, or non-lenses only.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +21,10 @@ from numpy.typing import NDArray
 from scanner.cutouts.quality import fill_bad_pixels
 from scanner.cutouts.store import CutoutStore
 from scanner.errors import ContentError, InputMissingError
-from scanner.records import CutoutBatch, Float32, Int64
+from scanner.records import CutoutBatch, Float32, Float64, Int64
 
 CUTOUTS, TRUTH, DESCRIPTION = "cutouts.zarr", "truth.parquet", "dataset.json"
 COLUMNS = ("target_id", "is_lens", "class_name", "arc_snr", "visible", "x_arcsec", "y_arcsec")
-#: Every member is trained on the same rows, whatever its seed: one set of calibration objects is left to the ensemble.
-SPLIT_SEED = 0
-#: Shares of the rows that go to training and validation; calibration gets the rest.
-TRAIN_SHARE, VALIDATION_SHARE = 0.84, 0.06
 #: Non-lenses that a network must tell from lenses by the arcs alone: an elliptical with something beside it, by class name.
 HARD_NEGATIVE_WORDS = ("companion", "tangential")
 
@@ -64,23 +61,6 @@ class Truth:
         return Truth(**{name: values[index] for name, values in vars(self).items()})
 
 
-@dataclass(frozen=True)
-class Split:
-    """Row numbers, (n,) int64 each and ascending: no row is in two of them."""
-
-    train: Int64
-    validation: Int64
-    calibration: Int64
-
-
-def split(n: int, seed: int) -> Split:
-    """Split ``n`` rows at random by the shares above; the same for the same ``n`` and ``seed``."""
-    order = np.random.default_rng((seed, n)).permutation(n).astype(np.int64)
-    first, second = round(n * TRAIN_SHARE), round(n * (TRAIN_SHARE + VALIDATION_SHARE))
-    parts = (order[:first], order[first:second], order[second:])
-    return Split(*(np.sort(part) for part in parts))
-
-
 class Dataset:
     """A dataset folder; see the module's docstring.
 
@@ -94,7 +74,7 @@ class Dataset:
     InputMissingError
         The folder or one of its three parts is missing.
     ContentError
-        The truth table does not fit the store, lacks columns, or holds one class only.
+        The truth table does not fit the store, or lacks columns.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -129,6 +109,20 @@ class Dataset:
         """The text of ``dataset.json``."""
         return (self.path / DESCRIPTION).read_text(encoding="utf-8")
 
+    @property
+    def preset(self) -> str:
+        """Name of the preset that it was drawn with; the folder's name where the description does not say."""
+        try:
+            return str(json.loads(self.description)["request"]["preset"])
+        except (ValueError, KeyError, TypeError):
+            return self.path.name
+
+    def column(self, name: str) -> Float64 | None:
+        """One more column of the truth table, (N,) float64, row-aligned; None where the table has no such column."""
+        if name not in pyarrow.parquet.read_schema(self.path / TRUTH).names:
+            return None
+        return np.asarray(_read_table(self.path / TRUTH, [name])[name].to_numpy(), dtype=np.float64)
+
     def batches(self, rows: Int64, size: int) -> Iterator[tuple[CutoutBatch, Float32, Float32]]:
         """Read rows in order: batches of at most ``size``, with VIS and NISP free of NaN."""
         for start in range(0, len(rows), size):
@@ -142,16 +136,13 @@ def read_truth(path: Path) -> Truth:
     Raises
     ------
     ContentError
-        Not Parquet, columns missing, or one class only.
+        Not Parquet, or columns missing.
     """
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except (OSError, pyarrow.ArrowInvalid):
-        raise ContentError(f"{path}: not a readable Parquet file; draw the dataset again.") from None
+    table = _read_table(path)
     missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
         raise ContentError(f"{path}: column {', '.join(missing)} is missing; draw the dataset again.")
-    truth = Truth(
+    return Truth(
         target_id=table["target_id"].to_numpy().astype(np.int64),
         is_lens=table["is_lens"].to_numpy().astype(bool),
         class_name=np.asarray(table["class_name"].to_pylist(), dtype=np.str_),
@@ -161,6 +152,10 @@ def read_truth(path: Path) -> Truth:
             np.float32
         ),
     )
-    if truth.is_lens.all() or not truth.is_lens.any():
-        raise ContentError(f"{path}: needs lenses and non-lenses, but all {len(truth)} rows are of one class.")
-    return truth
+
+
+def _read_table(path: Path, columns: list[str] | None = None) -> pyarrow.Table:
+    try:
+        return pyarrow.parquet.read_table(path, columns=columns)
+    except (OSError, pyarrow.ArrowInvalid):
+        raise ContentError(f"{path}: not a readable Parquet file; draw the dataset again.") from None

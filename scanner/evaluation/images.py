@@ -1,7 +1,7 @@
 """Scores single images, such as known lenses, over their eight orientations.
 
 In: a tile list whose tiles each hold one object at their centre, a bundle. Out: one
-:class:`~scanner.training.evaluation.ImageScore` a tile. Refused, as :class:`~scanner.errors.TileError`: tiles that cannot be
+:class:`~scanner.evaluation.results.ImageScore` a tile. Refused, as :class:`~scanner.errors.TileError`: tiles that cannot be
 cut.
 
 Small images are padded as in a scan, with noise of their own σ. Nothing on the sky has a preferred orientation, so the scatter
@@ -16,14 +16,14 @@ import numpy as np
 
 from scanner.config import CutoutsConfig
 from scanner.cutouts.extract import cut, open_tile
+from scanner.cutouts.orientation import ORIENTATIONS, turn
 from scanner.cutouts.quality import fill_bad_pixels
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.session import EnsembleSession
 from scanner.errors import TileError
+from scanner.evaluation.results import ImageScore
 from scanner.records import CutoutBatch, Float32, Targets, Tile
 from scanner.sky import tile_list
-from scanner.training.batches import ORIENTATIONS, turn
-from scanner.training.evaluation import ImageScore
 
 
 def central_cutout(tile: Tile) -> CutoutBatch:

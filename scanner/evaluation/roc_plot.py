@@ -1,6 +1,6 @@
 """The ROC curves of bundles, on a logarithmic axis: a finder of rare objects lives at the left.
 
-In: a :class:`~scanner.training.comparison.Comparison`. Out: a PNG. Refused: folders that cannot be written.
+In: a :class:`~scanner.evaluation.comparison.Comparison`. Out: a PNG. Refused: folders that cannot be written.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from scanner.errors import OutputError
-from scanner.training.comparison import Comparison
-from scanner.training.evaluate import choose
+from scanner.evaluation.comparison import Comparison
+from scanner.evaluation.evaluate import choose
 
 #: Scores drawn, where a bundle has them.
 DRAWN = ("OU-VIS", "OU-200", "OU-66", "OU-JYH", "ranking", "calibrated", "mean")

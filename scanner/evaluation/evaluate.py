@@ -1,6 +1,6 @@
 """Measures a bundle on a labelled dataset that it was not trained on.
 
-In: a bundle, its log-odds for every row of a dataset, the truth. Out: :class:`~scanner.training.evaluation.BundleEvaluation`.
+In: a bundle, its log-odds for every row of a dataset, the truth. Out: :class:`~scanner.evaluation.results.BundleEvaluation`.
 Refused: truths of one class (when read).
 
 Scores: each member's log-odds, the grid value, the calibrated log-odds (``mean``: the mean probability, where a bundle has no
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.calibration import Calibration
 from scanner.ensemble.session import EnsembleSession
+from scanner.evaluation.labelled_data import Truth
+from scanner.evaluation.metrics import auroc_interval, purity, recall_at_fpr, threshold_at_fpr, wilson
+from scanner.evaluation.results import LOW_FPRS, BundleEvaluation, Decision, Evaluation, Figures, Negatives, Positives, Recall
 from scanner.records import MEMBERS, Float32, Float64
-from scanner.training.data import Truth
-from scanner.training.evaluation import LOW_FPRS, BundleEvaluation, Decision, Evaluation, Figures, Negatives, Positives, Recall
-from scanner.training.metrics import auroc_interval, purity, recall_at_fpr, threshold_at_fpr, wilson
 
 #: Share of lenses among the objects of a survey, for statements about purity (Euclid: about one in ten thousand galaxies).
 SKY_PREVALENCE = 1e-4
