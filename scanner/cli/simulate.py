@@ -13,7 +13,7 @@ import click
 
 from scanner.errors import UsageError
 from scanner.simulation.datasets.dataset import DatasetRequest, draw_dataset
-from scanner.simulation.datasets.labelled_cutouts import PRESETS
+from scanner.simulation.datasets.presets import PRESETS
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
 
 _PLAIN_SECONDS = 10.0

@@ -25,10 +25,11 @@ from scanner.cutouts.layout import CodecName
 from scanner.cutouts.store import CutoutStore, CutoutWriter
 from scanner.errors import OutputError
 from scanner.records import BANDS, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, Record, Targets
-from scanner.simulation.datasets.labelled_cutouts import PRESETS, LabelledCutouts, Preset, PresetName, draw
-from scanner.simulation.datasets.truth import truth_columns
+from scanner.simulation.datasets.labelled_cutouts import LabelledCutouts, draw
+from scanner.simulation.datasets.presets import PRESETS, Preset, PresetName
+from scanner.simulation.datasets.truth import truth_table
 from scanner.simulation.processes import run_all
-from scanner.simulation.telescope import instrument
+from scanner.simulation.telescope.photometry import ZERO_POINT
 
 PART_OBJECTS = 512
 _BATCH_OBJECTS = 16
@@ -159,7 +160,7 @@ def draw_part(request: DatasetRequest, out: Path, number: int) -> None:
             drawn = draw(PRESETS[request.preset], request.seed, range(first, min(first + _BATCH_OBJECTS, last)))
             writer.append(batch_of(drawn))
             rows += drawn.truth
-    pq.write_table(pa.table(truth_columns(rows)), partial / "truth.parquet")
+    pq.write_table(truth_table(rows), partial / "truth.parquet")
     partial.rename(folder)
 
 
@@ -168,7 +169,7 @@ def _writer(path: Path, request: DatasetRequest) -> CutoutWriter:
         path,
         tile_id=f"{request.preset}-{request.seed}",
         wcs_header="",
-        zero_points=instrument.ZERO_POINT,
+        zero_points=ZERO_POINT,
         units=dict.fromkeys(BANDS, "adu"),
         codec=request.codec,
     )

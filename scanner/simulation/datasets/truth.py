@@ -1,42 +1,237 @@
 """The truth table of labelled cutouts: one row an object, in the order of the cutout store.
 
-In: :class:`TruthRow` objects. Out: columns for ``truth.parquet``. NaN, zero or False where a column does not apply.
+In: a scene and what was measured of its arcs. Out: :class:`TruthRow`, and rows as an Arrow table whose fields carry ``unit``
+and ``description`` in their metadata. What does not apply is NaN, zero or False; there are no nulls. Columns of the second
+system, of compound lenses only, end in ``_2``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from scanner.records import VIS_PIXEL_SCALE_ARCSEC
+from scanner.simulation.light.components import total_flux
+from scanner.simulation.population.labels import ArcMeasurement, Label, label
+from scanner.simulation.population.system import System
+from scanner.simulation.telescope.photometry import magnitude
+from scanner.simulation.telescope.psf import Psf
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from scanner.simulation.datasets.cutout_scene import CutoutScene
+
+SECOND = "_2"
+#: Type of a column by the type of its field.
+_ARROW_TYPES = {"int": "int64", "bool": "bool", "str": "string", "float": "float32"}
+
+
+def _column(description: str, unit: str = "", default: Any = MISSING) -> Any:
+    return field(metadata={"description": description, "unit": unit}, default=default)
+
+
+def _none(description: str, unit: str = "") -> Any:
+    return _column(description, unit, default=math.nan)
+
+
+@dataclass(frozen=True)
+class SystemTruth:
+    """A source and the deflector in front of it; the defaults say that there is none."""
+
+    theta_e_arcsec: float = _none("Einstein radius of the source's last deflector, for this source", "arcsec")
+    lens_q: float = _none("axis ratio of the deflector's mass, minor to major")
+    lens_angle: float = _none("position angle of the deflector's mass, from +x to +y", "rad")
+    lens_x_arcsec: float = _none("deflector's place from the cutout's centre, x", "arcsec")
+    lens_y_arcsec: float = _none("deflector's place from the cutout's centre, y", "arcsec")
+    gamma1: float = _none("external shear along the axes")
+    gamma2: float = _none("external shear along the diagonals")
+    z_lens: float = _none("redshift of the deflector")
+    z_source: float = _none("redshift of the source")
+    sigma_v_kms: float = _none("velocity dispersion of the deflector", "km/s")
+    front_theta_e_arcsec: float = _none("Einstein radius, for this source, of a deflector in front of the last", "arcsec")
+    coupling: float = _none("share of the front deflector's deflection that is felt at the last deflector")
+    source_x_arcsec: float = _none("source's place, unlensed, from the cutout's centre, x", "arcsec")
+    source_y_arcsec: float = _none("source's place, unlensed, from the cutout's centre, y", "arcsec")
+    source_offset_arcsec: float = _none("angle between source and deflector, unlensed", "arcsec")
+    source_magnitude_vis: float = _none("VIS magnitude of the source, unlensed", "mag(AB)")
+    source_vis_minus_h: float = _none("VIS - H colour of the source, unlensed", "mag(AB)")
+    source_flux_vis: float = _none("VIS flux of the source, unlensed", "adu")
+    source_flux_y: float = _none("Y flux of the source, unlensed", "adu")
+    source_flux_j: float = _none("J flux of the source, unlensed", "adu")
+    source_flux_h: float = _none("H flux of the source, unlensed", "adu")
+    source_radius_arcsec: float = _none("half-light radius of the source's main profile, along its major axis", "arcsec")
+    source_index: float = _none("Sérsic index of the source's main profile")
+    source_q: float = _none("axis ratio of the source's main profile, minor to major")
+    source_angle: float = _none("position angle of the source's main profile, from +x to +y", "rad")
+    n_clumps: int = _column("further components of the source: clumps, a bulge, a point", default=0)
+    red_source: bool = _column("the source has the colours of an old galaxy", default=False)
+    magnification: float = _column("of a point at the source's centre, summed over its images", default=0.0)
+    mag_eff: float = _column("lensed over unlensed VIS flux of the source", default=0.0)
+    n_source_im: int = _column("images of the source's centre; 0 where there is only one", default=0)
+    n_pix_source: int = _column("pixels of the noiseless, convolved VIS arcs above 1 sigma of the sky", default=0)
+    arc_snr: float = _column("signal-to-noise ratio of these pixels in VIS", default=0.0)
 
 
 @dataclass(frozen=True)
 class TruthRow:
-    """One row of ``truth.parquet``: what was drawn, and what can be measured of it without noise. NaN: does not apply."""
+    """One row: what was drawn, and what can be measured of it without noise."""
 
-    target_id: int
-    is_lens: bool
-    visible: bool
-    class_name: str
-    x_arcsec: float
-    y_arcsec: float
-    theta_e_arcsec: float
-    z_lens: float
-    z_source: float
-    sigma_v_kms: float
-    source_magnitude_vis: float
-    source_offset_arcsec: float
-    red_source: bool
-    magnification: float
-    mag_eff: float
-    n_source_im: int
-    n_pix_source: int
-    arc_snr: float
-    magnitude_vis: float
-    psf_roll: float
-    native_nisp_noise: bool
+    target_id: int = _column("number of the object in its dataset")
+    is_lens: bool = _column("a lens by the definition: a system with n_source_im > 0, mag_eff > 1.6, n_pix_source > 20")
+    visible: bool = _column("a lens whose arcs a person could see: arc_snr > 25, n_pix_source > 100")
+    is_compound: bool = _column("a lens by the definition twice: both of its systems are")
+    class_name: str = _column("what was drawn")
+    n_systems: int = _column("sources behind a deflector: 0, 1, or 2 in compound lenses")
+    x_arcsec: float = _column("object's place from the cutout's centre, x", "arcsec")
+    y_arcsec: float = _column("object's place from the cutout's centre, y", "arcsec")
+    magnitude_vis: float = _column("VIS magnitude of the object's unlensed light, satellites included", "mag(AB)")
+    object_flux_vis: float = _column("VIS flux of the object's unlensed light", "adu")
+    object_flux_y: float = _column("Y flux of the object's unlensed light", "adu")
+    object_flux_j: float = _column("J flux of the object's unlensed light", "adu")
+    object_flux_h: float = _column("H flux of the object's unlensed light", "adu")
+    object_radius_arcsec: float = _column("half-light radius of the object's first profile, along its major axis", "arcsec")
+    object_index: float = _column("Sérsic index of the object's first profile")
+    object_q: float = _column("axis ratio of the object's first profile, minor to major")
+    object_angle: float = _column("position angle of the object's first profile, from +x to +y", "rad")
+    n_components: int = _column("profiles and stars of the object's unlensed light")
+    n_field: int = _column("profiles and stars around it")
+    psf_roll: float = _column("orientation of the telescope", "rad")
+    psf_fwhm_vis_arcsec: float = _column("FWHM of the Gaussian with the VIS PSF's peak", "arcsec")
+    psf_fwhm_y_arcsec: float = _column("FWHM of the Gaussian with the Y PSF's peak", "arcsec")
+    psf_fwhm_j_arcsec: float = _column("FWHM of the Gaussian with the J PSF's peak", "arcsec")
+    psf_fwhm_h_arcsec: float = _column("FWHM of the Gaussian with the H PSF's peak", "arcsec")
+    noise_level: float = _column("factor on the sky's noise")
+    native_nisp_noise: bool = _column('NISP has white noise on native 0.3" pixels; otherwise it was resampled as MER does')
+    first: SystemTruth = SystemTruth()
+    second: SystemTruth = SystemTruth()
 
 
-def truth_columns(rows: Sequence[TruthRow]) -> dict[str, Any]:
-    """The rows as columns, ready for :func:`pyarrow.table`."""
-    return {item.name: [getattr(row, item.name) for row in rows] for item in fields(TruthRow)}
+@dataclass(frozen=True)
+class Column:
+    """A column of ``truth.parquet``; ``value`` takes it out of a row."""
+
+    name: str
+    dtype: str
+    unit: str
+    description: str
+    value: Callable[[TruthRow], Any]
+
+
+def truth_of(target_id: int, scene: CutoutScene, arcs: Sequence[ArcMeasurement]) -> TruthRow:
+    """One row; ``arcs``: what was measured of each of the scene's systems."""
+    verdicts = [label(system, measured) for system, measured in zip(scene.systems, arcs, strict=True)]
+    systems = [_system(*parts) for parts in zip(scene.systems, arcs, verdicts, strict=True)]
+    first, second = (systems + [SystemTruth()] * 2)[:2]
+    main = scene.components[0] if scene.n_object else None
+    vis, y, j, h = total_flux(scene.components[: scene.n_object])
+    fwhm = [_equivalent_fwhm(psf) for psf in scene.exposure.psfs]
+    return TruthRow(
+        target_id=target_id,
+        is_lens=any(verdict.is_lens for verdict in verdicts),
+        visible=any(verdict.visible for verdict in verdicts),
+        is_compound=len(verdicts) > 1 and all(verdict.is_lens for verdict in verdicts),
+        class_name=scene.class_name,
+        n_systems=len(scene.systems),
+        x_arcsec=scene.x,
+        y_arcsec=scene.y,
+        magnitude_vis=magnitude(vis, "VIS") if vis > 0.0 else math.nan,
+        object_flux_vis=vis,
+        object_flux_y=y,
+        object_flux_j=j,
+        object_flux_h=h,
+        object_radius_arcsec=math.nan if main is None else main.radius,
+        object_index=math.nan if main is None else main.index,
+        object_q=math.nan if main is None else main.q,
+        object_angle=math.nan if main is None else main.angle,
+        n_components=scene.n_object,
+        n_field=len(scene.components) - scene.n_object,
+        psf_roll=scene.exposure.roll,
+        psf_fwhm_vis_arcsec=fwhm[0],
+        psf_fwhm_y_arcsec=fwhm[1],
+        psf_fwhm_j_arcsec=fwhm[2],
+        psf_fwhm_h_arcsec=fwhm[3],
+        noise_level=scene.exposure.level,
+        native_nisp_noise=scene.exposure.native,
+        first=first,
+        second=second,
+    )
+
+
+def _system(system: System, arcs: ArcMeasurement, verdict: Label) -> SystemTruth:
+    *front, lens = system.sightline.lenses
+    main = system.source[0]
+    vis, y, j, h = total_flux(system.source)
+    return SystemTruth(
+        theta_e_arcsec=lens.theta_e,
+        lens_q=lens.q,
+        lens_angle=lens.angle,
+        lens_x_arcsec=lens.x,
+        lens_y_arcsec=lens.y,
+        gamma1=lens.gamma1,
+        gamma2=lens.gamma2,
+        z_lens=system.z_lens,
+        z_source=system.z_source,
+        sigma_v_kms=system.sigma_v_kms,
+        front_theta_e_arcsec=front[0].theta_e if front else math.nan,
+        coupling=system.sightline.couplings[0] if front else math.nan,
+        source_x_arcsec=system.source_x,
+        source_y_arcsec=system.source_y,
+        source_offset_arcsec=math.hypot(system.source_x - lens.x, system.source_y - lens.y),
+        source_magnitude_vis=system.source_magnitude,
+        source_vis_minus_h=magnitude(vis, "VIS") - magnitude(h, "H"),
+        source_flux_vis=vis,
+        source_flux_y=y,
+        source_flux_j=j,
+        source_flux_h=h,
+        source_radius_arcsec=main.radius,
+        source_index=main.index,
+        source_q=main.q,
+        source_angle=main.angle,
+        n_clumps=len(system.source) - 1,
+        red_source=system.red_source,
+        magnification=verdict.magnification,
+        mag_eff=arcs.mag_eff,
+        n_source_im=verdict.n_source_im,
+        n_pix_source=arcs.n_pix_source,
+        arc_snr=arcs.arc_snr,
+    )
+
+
+def _equivalent_fwhm(psf: Psf) -> float:
+    peak = float(psf.values(0.0, 0.0))
+    return VIS_PIXEL_SCALE_ARCSEC * math.sqrt(4.0 * math.log(2.0) / (math.pi * peak))
+
+
+def _columns() -> Iterator[Column]:
+    for item in fields(TruthRow):
+        if item.metadata:
+            value = attrgetter(item.name)
+            yield Column(item.name, _ARROW_TYPES[str(item.type)], item.metadata["unit"], item.metadata["description"], value)
+    for part, suffix in (("first", ""), ("second", SECOND)):
+        for item in fields(SystemTruth):
+            dtype = _ARROW_TYPES[str(item.type)]
+            value = attrgetter(f"{part}.{item.name}")
+            yield Column(item.name + suffix, dtype, item.metadata["unit"], item.metadata["description"], value)
+
+
+COLUMNS: tuple[Column, ...] = tuple(_columns())
+
+
+def truth_table(rows: Sequence[TruthRow]) -> pyarrow.Table:
+    """Rows as a table, units and descriptions in the metadata of its fields."""
+    import pyarrow as pa
+
+    schema = pa.schema(
+        pa.field(
+            column.name,
+            pa.type_for_alias(column.dtype),
+            nullable=False,
+            metadata={"unit": column.unit, "description": column.description},
+        )
+        for column in COLUMNS
+    )
+    return pa.table([[column.value(row) for row in rows] for column in COLUMNS], schema=schema)

@@ -9,7 +9,8 @@ from scanner.cutouts.store import CutoutStore
 from scanner.errors import OutputError
 from scanner.simulation.datasets import dataset
 from scanner.simulation.datasets.dataset import DatasetRecord, DatasetRequest, draw_dataset
-from scanner.simulation.datasets.labelled_cutouts import PRESETS, draw
+from scanner.simulation.datasets.labelled_cutouts import draw
+from scanner.simulation.datasets.presets import PRESETS
 
 REQUEST = DatasetRequest(preset="quick", n_objects=40, seed=9)
 

@@ -1,18 +1,13 @@
 import numpy as np
 import pytest
 
-from scanner.simulation.datasets.labelled_cutouts import (
-    PRESETS,
-    CutoutScene,
-    draw,
-    draw_exposure,
-    draw_scene,
-    object_generator,
-    observe,
-)
-from scanner.simulation.datasets.truth import truth_columns
+from scanner.simulation.datasets.cutout_scene import CutoutScene, draw_scene, object_generator
+from scanner.simulation.datasets.labelled_cutouts import draw, observe
+from scanner.simulation.datasets.presets import LENS_CLASSES, PRESETS
+from scanner.simulation.datasets.truth import SystemTruth
 from scanner.simulation.light.components import Component, Kind
-from scanner.simulation.population import populations
+from scanner.simulation.population.colours import fluxes
+from scanner.simulation.telescope.exposure import draw_exposure
 
 
 @pytest.fixture(scope="module")
@@ -45,25 +40,28 @@ def test_presets_and_seeds_share_no_object(drawn):
 def test_truth_is_consistent(drawn):
     assert [row.target_id for row in drawn.truth] == list(range(160))
     for row in drawn.truth:
-        assert row.is_lens == (row.n_source_im > 0 and row.mag_eff > 1.6 and row.n_pix_source > 20)
-        assert row.visible == (row.is_lens and row.arc_snr > 25 and row.n_pix_source > 100)
+        systems = (row.first, row.second)[: row.n_systems]
+        lensed = [s.n_source_im > 0 and s.mag_eff > 1.6 and s.n_pix_source > 20 for s in systems]
+        assert row.is_lens == any(lensed)
+        assert row.is_compound == (len(lensed) == 2 and all(lensed))
+        seen = [s.arc_snr > 25 and s.n_pix_source > 100 for s in systems]
+        assert row.visible == any(a and b for a, b in zip(lensed, seen, strict=True))
         if row.is_lens:
-            assert row.class_name == "lens"
+            assert row.class_name in LENS_CLASSES
         if row.class_name == "lens":
-            assert row.source_offset_arcsec < 0.9 * row.theta_e_arcsec
-            assert row.z_source > row.z_lens
+            assert row.first.source_offset_arcsec < 0.9 * row.first.theta_e_arcsec
+            assert row.first.z_source > row.first.z_lens
         elif row.class_name == "near_lens":
-            assert row.n_source_im == 0
-        else:
-            assert np.isnan(row.theta_e_arcsec)
-            assert (row.arc_snr, row.mag_eff, row.n_pix_source) == (0.0, 0.0, 0)
+            assert row.first.n_source_im == 0
+        elif row.class_name not in LENS_CLASSES:
+            assert row.n_systems == 0
+            assert repr(row.first) == repr(row.second) == repr(SystemTruth())
     lenses = [row for row in drawn.truth if row.class_name == "lens"]
-    assert 0.35 < len(lenses) / 160 < 0.65
+    assert 0.3 < len(lenses) / 160 < 0.6
     assert np.mean([row.is_lens for row in lenses]) > 0.85
     assert 0.4 < np.mean([row.visible for row in lenses]) < 0.85
     assert np.mean([abs(row.x_arcsec) <= 0.15 for row in drawn.truth]) == pytest.approx(0.81, abs=0.1)
     assert np.mean([row.native_nisp_noise for row in drawn.truth]) == pytest.approx(0.5, abs=0.12)
-    assert set(truth_columns(drawn.truth)) >= {"target_id", "is_lens", "arc_snr", "x_arcsec", "red_source", "sigma_v_kms"}
 
 
 def test_sky_is_as_measured_on_real_images(drawn):
@@ -96,12 +94,12 @@ def test_psf_orientation_and_noise_tell_nothing_of_the_class():
 
 @pytest.mark.parametrize("kind", [Kind.SERSIC, Kind.POINT])
 def test_vis_and_nisp_share_a_centre_and_the_flux_is_the_magnitude_s(kind):
-    light = populations.fluxes(19.6, 0.3, 0.2, 0.1)
+    light = fluxes(19.6, 0.3, 0.2, 0.1)
     rng = np.random.default_rng(0)
     scenes, places = [], rng.uniform(-1.5, 1.5, (16, 2)).tolist()
     for x, y in places:
         component = Component(kind, x, y, light, radius=0.3, index=1.0, q=0.8, angle=0.5)
-        scenes.append(CutoutScene(rng, "galaxy", [component], None, x, y, 19.6, draw_exposure(rng, 0.5)))
+        scenes.append(CutoutScene(rng, "elliptical", [component], 1, (), x, y, draw_exposure(rng, 0.5)))
     drawn = observe(scenes, range(16))
     for k, (true_x, true_y) in enumerate(places):
         images = [(drawn.vis[k], 0.1), *((image, 0.3) for image in drawn.nisp[k])]

@@ -1,0 +1,218 @@
+"""The presets of datasets, and the evaluation sets: what may be trained on, and what never is.
+
+In: nothing. Out: :data:`PRESETS` by name, :data:`EVALUATION_SETS`. The preset's name is part of every object's seed, so that
+presets share no object, and none of ``purpose="evaluation"`` may be trained on. Refused (ValidationError): a mix with an
+unknown class or of which nothing is left.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self, get_args
+
+from pydantic import Field, model_validator
+
+from scanner.records import Record
+from scanner.simulation.population.options import Options
+
+PresetName = Literal[
+    "train",
+    "quick",
+    "eval",
+    "survey",
+    "hard-negatives",
+    "compound-arc",
+    "double-ring",
+    "red-sources",
+    "quasars",
+    "challenge",
+]
+ClassName = Literal[
+    "lens",
+    "quasar_lens",
+    "compound_arc",
+    "double_ring",
+    "near_lens",
+    "elliptical",
+    "companion",
+    "tangential",
+    "spiral",
+    "merger",
+    "edge_on",
+    "ring",
+    "group",
+    "cluster",
+    "star",
+    "artefact",
+    "empty",
+]
+LENS_CLASSES: tuple[ClassName, ...] = ("lens", "quasar_lens", "compound_arc", "double_ring")
+PRESET_NAMES: tuple[PresetName, ...] = get_args(PresetName)
+
+
+class Preset(Record):
+    """How the objects of a dataset are drawn."""
+
+    name: PresetName
+    purpose: Literal["training", "evaluation"] = Field(description="Evaluation sets are never trained on.")
+    summary: str = Field(description="What it is for, in a few words.")
+    n_objects: int = Field(ge=1, description="Objects drawn unless another number is asked for.")
+    mix: dict[ClassName, float] = Field(description="Share of each class; the shares add up to one.")
+    options: Options = Field(default_factory=Options, description="What is asked of the populations.")
+    centred_fraction: float = Field(0.8, ge=0, le=1, description="Share of objects within jitter_arcsec of the centre.")
+    jitter_arcsec: float = Field(0.15, ge=0, description="Largest offset of centred objects along x and y.")
+    offset_arcsec: float = Field(4.0, ge=0, description="Largest offset of the others along x and y.")
+    native_fraction: float = Field(0.5, ge=0, le=1, description='Share of cutouts with white, native 0.3" NISP noise.')
+    bright_star_fraction: float = Field(0.08, ge=0, le=1, description="Share of cutouts with a bright star beside the object.")
+
+    @model_validator(mode="after")
+    def _mix_is_a_distribution(self) -> Self:
+        if any(share <= 0.0 for share in self.mix.values()) or abs(sum(self.mix.values()) - 1.0) > 1e-9:
+            raise ValueError(f"{self.name}: the shares of the classes must be positive and add up to one")
+        return self
+
+    @property
+    def lens_share(self) -> float:
+        """Share of objects drawn as lenses; not all of them fulfil the definition of one."""
+        return sum(self.mix.get(name, 0.0) for name in LENS_CLASSES)
+
+
+#: Non-lenses to learn from: what fools a network is drawn more often than the sky draws it. Shares of one.
+_LOOK_ALIKES: dict[ClassName, float] = {
+    "elliptical": 0.15,
+    "companion": 0.13,
+    "tangential": 0.13,
+    "near_lens": 0.09,
+    "spiral": 0.15,
+    "merger": 0.07,
+    "edge_on": 0.06,
+    "ring": 0.06,
+    "group": 0.05,
+    "cluster": 0.03,
+    "star": 0.03,
+    "artefact": 0.03,
+    "empty": 0.02,
+}
+#: Non-lenses as a survey shows them, by eye and not by counts. Shares of one.
+_SURVEY: dict[ClassName, float] = {
+    "elliptical": 0.28,
+    "companion": 0.10,
+    "tangential": 0.03,
+    "near_lens": 0.04,
+    "spiral": 0.24,
+    "merger": 0.05,
+    "edge_on": 0.09,
+    "ring": 0.02,
+    "group": 0.05,
+    "cluster": 0.02,
+    "star": 0.04,
+    "artefact": 0.02,
+    "empty": 0.02,
+}
+
+
+def _mixed(lenses: dict[ClassName, float], others: dict[ClassName, float]) -> dict[ClassName, float]:
+    """Lenses with the shares given; what is left goes to the others."""
+    rest = 1.0 - sum(lenses.values())
+    return lenses | {name: rest * share for name, share in others.items()}
+
+
+_TRAINING_MIX = _mixed({"lens": 0.44, "compound_arc": 0.02, "double_ring": 0.02, "quasar_lens": 0.02}, _LOOK_ALIKES)
+
+PRESETS: dict[PresetName, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            name="train",
+            purpose="training",
+            summary="lenses of all kinds and everything that looks like one, half and half",
+            n_objects=45_000,
+            mix=_TRAINING_MIX,
+        ),
+        Preset(
+            name="quick",
+            purpose="training",
+            summary="as train, a few",
+            n_objects=2_000,
+            mix=_TRAINING_MIX,
+        ),
+        Preset(
+            name="eval",
+            purpose="evaluation",
+            summary="single lenses and non-lenses at the paper's 71:29",
+            n_objects=20_000,
+            mix=_mixed({"lens": 0.71}, _LOOK_ALIKES),
+        ),
+        Preset(
+            name="survey",
+            purpose="evaluation",
+            summary="single lenses as faint and small as a survey's, among what a survey shows",
+            n_objects=20_000,
+            mix=_mixed({"lens": 0.5}, _SURVEY),
+            options=Options(survey=True),
+        ),
+        Preset(
+            name="hard-negatives",
+            purpose="evaluation",
+            summary="no lens: ellipticals, companions, arc-like companions, sources outside the caustics",
+            n_objects=20_000,
+            mix={"elliptical": 0.25, "companion": 0.25, "tangential": 0.25, "near_lens": 0.25},
+        ),
+        Preset(
+            name="compound-arc",
+            purpose="evaluation",
+            summary="arcs of two galaxies in one line of sight, lenses only",
+            n_objects=2_000,
+            mix={"compound_arc": 1.0},
+        ),
+        Preset(
+            name="double-ring",
+            purpose="evaluation",
+            summary="two sources behind one galaxy, lenses only",
+            n_objects=2_000,
+            mix={"double_ring": 1.0},
+        ),
+        Preset(
+            name="red-sources",
+            purpose="evaluation",
+            summary="single lenses with red sources, lenses only",
+            n_objects=4_000,
+            mix={"lens": 1.0},
+            options=Options(red_source_fraction=1.0),
+        ),
+        Preset(
+            name="quasars",
+            purpose="evaluation",
+            summary="lensed quasars, lenses only",
+            n_objects=2_000,
+            mix={"quasar_lens": 1.0},
+        ),
+        Preset(
+            name="challenge",
+            purpose="evaluation",
+            summary="no lens: enough of what a survey shows for a false-positive rate of 1e-4",
+            n_objects=100_000,
+            mix=_mixed({}, _SURVEY),
+        ),
+    )
+}
+
+
+class EvaluationSet(Record):
+    """One evaluation set: fixed by preset, seed and size, drawn by ``scanner simulate sets``."""
+
+    name: PresetName
+    seed: int = Field(ge=0, lt=2**63)
+    n_objects: int = Field(ge=1)
+
+    @property
+    def preset(self) -> Preset:
+        """How its objects are drawn; of the same name."""
+        return PRESETS[self.name]
+
+
+#: The sets that every bundle is measured on. A change of any of them, or of the populations, is a new standard.
+EVALUATION_SETS: tuple[EvaluationSet, ...] = tuple(
+    EvaluationSet(name=preset.name, seed=1, n_objects=preset.n_objects)
+    for preset in PRESETS.values()
+    if preset.purpose == "evaluation"
+)
