@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from scanner.simulation.lensing.lens import Lens
 from scanner.simulation.lensing.sightline import Sightline
-from scanner.simulation.light.components import Component
+from scanner.simulation.light.components import Component, Flux, total_flux
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,9 @@ class System:
 
     ``source``: its light, every component seen through ``sightline``. ``z_lens``, ``sigma_v_kms``: the last deflector.
     ``source_magnitude``: VIS, unlensed. ``source_x, source_y``: the source's centre, unlensed.
+
+    A point in the source's centre (a quasar) comes as ``point_images``, stars in the image plane that are magnified already, and
+    ``point_flux``, its flux before lensing; ``source`` is then its host galaxy, and ``source_magnitude`` both together.
     """
 
     source: tuple[Component, ...]
@@ -31,6 +34,14 @@ class System:
     source_x: float
     source_y: float
     red_source: bool
+    point_images: tuple[Component, ...] = ()
+    point_flux: Flux = (0.0, 0.0, 0.0, 0.0)
+
+    @property
+    def unlensed_flux(self) -> Flux:
+        """Everything of the source that is lensed, before lensing, per band."""
+        vis, y, j, h = (sum(parts) for parts in zip(total_flux(self.source), self.point_flux, strict=True))
+        return vis, y, j, h
 
     @property
     def lens(self) -> Lens:
@@ -50,6 +61,7 @@ class System:
             sightline=self.sightline.moved(dx, dy),
             source_x=self.source_x + dx,
             source_y=self.source_y + dy,
+            point_images=tuple(moved(self.point_images, dx, dy)),
         )
 
 
