@@ -1,4 +1,4 @@
-"""The singular isothermal ellipsoid with external shear: deflections and magnifications.
+"""The singular isothermal ellipsoid with external shear: deflections and their derivatives.
 
 In: positions and parameters in arcsec and radians as arrays of any array-API library (numpy, torch ...), broadcast against
 each other. Out: arrays of the same library.
@@ -13,13 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
-from scanner.records import Float64
-
-#: Rounder than this the closed form loses digits (0/0 at q = 1), and the difference from a sphere is below 1e-4 of θ_E.
-ROUNDEST = 0.999
+#: Smallest ellipticity √(1 - q²) of the closed form: it is 0/0 at q = 1, and this close to it the sphere's to 1e-9 of θ_E.
+_ROUNDEST = 1.0e-4
+_FLATTEST_Q = 0.05
+_CENTRE = 1.0e-12  # arcsec: a sample on the singular centre is deflected by nothing, and no 0/0
 
 
 @dataclass(frozen=True)
@@ -54,37 +53,49 @@ def deflection(x: Any, y: Any, lens: Lens) -> tuple[Any, Any]:
     tuple
         ``(alpha_x, alpha_y)``, the shape of the broadcast.
     """
+    dx, dy, cosine, sine, along, across, q, radius = _frame(x, y, lens)
     xp = array_namespace(x, y)
-    dx, dy = x - lens.x, y - lens.y
-    # Parameters may be plain floats: 0·x makes them arrays of the right library and type.
-    zero = 0.0 * dx
-    cosine, sine = xp.cos(lens.angle + zero), xp.sin(lens.angle + zero)
-    q = xp.clip(lens.q + zero, 0.05, ROUNDEST)
-    along, across = cosine * dx + sine * dy, cosine * dy - sine * dx
-    e = xp.sqrt(1.0 - q * q)
-    radius = xp.sqrt(q * q * along * along + across * across) + 1e-12
-    scale = lens.theta_e * xp.sqrt(q) / e
-    alpha_along = scale * xp.atan(e * along / radius)
-    alpha_across = scale * xp.atanh(e * across / radius)
+    e = xp.sqrt(xp.maximum(1.0 - q * q, 0.0 * q + _ROUNDEST**2))
+    scale = _like(lens.theta_e, dx) * xp.sqrt(q) / e
+    stretch = e / radius
+    alpha_along = scale * xp.atan(stretch * along)
+    alpha_across = scale * xp.atanh(stretch * across)
+    gamma1, gamma2 = _like(lens.gamma1, dx), _like(lens.gamma2, dx)
     return (
-        cosine * alpha_along - sine * alpha_across + lens.gamma1 * dx + lens.gamma2 * dy,
-        sine * alpha_along + cosine * alpha_across + lens.gamma2 * dx - lens.gamma1 * dy,
+        cosine * alpha_along - sine * alpha_across + gamma1 * dx + gamma2 * dy,
+        sine * alpha_along + cosine * alpha_across + gamma2 * dx - gamma1 * dy,
     )
 
 
-def magnification(x: Float64, y: Float64, lens: Lens) -> Float64:
-    """Signed point magnification ``1/det(I - ∂α/∂θ)`` at ``(x, y)``.
+def hessian(x: Any, y: Any, lens: Lens) -> tuple[Any, Any, Any]:
+    """Derivatives ``(∂α_x/∂x, ∂α_x/∂y = ∂α_y/∂x, ∂α_y/∂y)`` of :func:`deflection`.
 
-    For an isothermal lens the Hessian is ``(b/2m)·[…]``; its determinant with shear follows from the closed form
-    ``ψ_xx = 2κ sin²φ`` of a potential that is linear in the radius, with φ the polar angle about the lens.
+    The potential of an isothermal lens is linear in the radius, so that its Hessian is ``2κ`` times the projection across the
+    direction φ to the lens: ``ψ_xx = 2κ sin²φ``, ``ψ_xy = -2κ sinφ cosφ``, ``ψ_yy = 2κ cos²φ``.
+
+    Parameters
+    ----------
+    x, y, lens
+        As for :func:`deflection`. On the lens' centre itself the derivatives diverge, and what comes out means nothing.
     """
-    dx, dy = np.asarray(x - lens.x), np.asarray(y - lens.y)
-    cosine, sine = np.cos(lens.angle), np.sin(lens.angle)
+    dx, dy, _, _, _, _, q, radius = _frame(x, y, lens)
+    xp = array_namespace(x, y)
+    slope = _like(lens.theta_e, dx) * xp.sqrt(q) / radius / (dx * dx + dy * dy + _CENTRE)
+    gamma1, gamma2 = _like(lens.gamma1, dx), _like(lens.gamma2, dx)
+    return slope * dy * dy + gamma1, gamma2 - slope * dx * dy, slope * dx * dx - gamma1
+
+
+def _like(value: Any, x: Any) -> Any:
+    """A parameter as an array of the library, type and device of ``x``, in its own shape."""
+    return array_namespace(x).asarray(value, dtype=x.dtype, device=device(x))
+
+
+def _frame(x: Any, y: Any, lens: Lens) -> tuple[Any, Any, Any, Any, Any, Any, Any, Any]:
+    """Offsets from the lens on the sky, the turn to its axes, offsets along them, axis ratio and elliptical radius."""
+    xp = array_namespace(x, y)
+    dx, dy = x - _like(lens.x, x), y - _like(lens.y, x)
+    angle = _like(lens.angle, x)
+    cosine, sine = xp.cos(angle), xp.sin(angle)
+    q = xp.clip(_like(lens.q, x), _FLATTEST_Q, 1.0)
     along, across = cosine * dx + sine * dy, cosine * dy - sine * dx
-    q = np.clip(lens.q, 0.05, ROUNDEST)
-    twice_kappa = lens.theta_e * np.sqrt(q) / np.sqrt(q * q * along**2 + across**2)
-    r2 = dx**2 + dy**2
-    xx = 1.0 - twice_kappa * dy**2 / r2 - lens.gamma1
-    yy = 1.0 - twice_kappa * dx**2 / r2 + lens.gamma1
-    xy = twice_kappa * dx * dy / r2 - lens.gamma2
-    return np.asarray(1.0 / (xx * yy - xy * xy), dtype=np.float64)
+    return dx, dy, cosine, sine, along, across, q, xp.sqrt(q * q * along * along + across * across) + _CENTRE

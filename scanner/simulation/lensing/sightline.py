@@ -1,8 +1,8 @@
 """Several deflectors one behind the other: the multi-plane lens equation.
 
 In: positions in the image plane as arrays of any array-API library, and a :class:`Sightline`, whose parameters are floats or
-arrays that broadcast against them. Out: positions in the source plane, arrays of the same library. A sightline whose
-couplings do not fit its number of planes is refused.
+arrays that broadcast against them. Out: positions in the source plane and their Jacobian, arrays of the same library. A
+sightline whose couplings do not fit its number of planes is refused.
 
 With ``α_i`` the deflection of plane i scaled to the source, the light ray seen at θ crosses plane j at
 
@@ -18,7 +18,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scanner.simulation.lensing.lens import Lens, deflection
+from scanner.simulation.lensing.lens import Lens, deflection, hessian
 
 
 @dataclass(frozen=True)
@@ -103,3 +103,45 @@ def trace(x: Any, y: Any, sightline: Sightline) -> tuple[Any, Any]:
     for alpha_x, alpha_y in deflections:
         x, y = x - alpha_x, y - alpha_y
     return x, y
+
+
+@dataclass(frozen=True)
+class Jacobian:
+    """Derivatives of source-plane with respect to image-plane positions: ``xy`` is ∂β_x/∂θ_y. Asymmetric behind two planes."""
+
+    xx: Any
+    xy: Any
+    yx: Any
+    yy: Any
+
+    @property
+    def determinant(self) -> Any:
+        """Its inverse is the signed magnification of a point."""
+        return self.xx * self.yy - self.xy * self.yx
+
+
+def trace_with_jacobian(x: Any, y: Any, sightline: Sightline) -> tuple[Any, Any, Jacobian]:
+    """As :func:`trace`, with the exact Jacobian: the planes' Hessians chained, ``A_j = I - Σ_{i<j} β_ij H_i A_i``."""
+    planes: list[tuple[Any, Any, Jacobian]] = []
+
+    def arrive(shares: list[Any]) -> tuple[Any, Any, Jacobian]:
+        """Where the ray crosses a plane that feels these shares of the deflections so far."""
+        here_x, here_y, xx, xy, yx, yy = x, y, 1.0 + 0.0 * x, 0.0 * x, 0.0 * x, 1.0 + 0.0 * x
+        for share, (alpha_x, alpha_y, bend) in zip(shares, planes, strict=True):
+            here_x, here_y = here_x - share * alpha_x, here_y - share * alpha_y
+            xx, xy, yx, yy = xx - share * bend.xx, xy - share * bend.xy, yx - share * bend.yx, yy - share * bend.yy
+        return here_x, here_y, Jacobian(xx, xy, yx, yy)
+
+    for plane, lens in enumerate(sightline.lenses):
+        here_x, here_y, a = arrive([sightline.coupling(front, plane) for front in range(plane)])
+        h_xx, h_xy, h_yy = hessian(here_x, here_y, lens)
+        bend = Jacobian(
+            h_xx * a.xx + h_xy * a.yx, h_xx * a.xy + h_xy * a.yy, h_xy * a.xx + h_yy * a.yx, h_xy * a.xy + h_yy * a.yy
+        )
+        planes.append((*deflection(here_x, here_y, lens), bend))
+    return arrive([1.0] * len(planes))
+
+
+def magnification(x: Any, y: Any, sightline: Sightline) -> Any:
+    """Signed magnification of a point seen at ``(x, y)``."""
+    return 1.0 / trace_with_jacobian(x, y, sightline)[2].determinant
