@@ -33,7 +33,7 @@ from scanner.simulation.telescope.psf import convolve, mean_psf
 CELL_ARCSEC = 50.0
 #: Bright galaxies of the non-lens classes (spirals, mergers ...) beside the plain field, per square arcsec.
 CLASS_DENSITY = 1.5 / 3600.0
-FIELD_CLASSES = tuple(name for name in NON_LENS_MIX if name not in ("empty", "star"))
+FIELD_CLASSES = tuple(name for name in NON_LENS_MIX if name not in ("empty", "star", "artefact"))
 _ARC_CANVAS_PIXELS = 160
 _ATTEMPTS = 30
 

@@ -11,23 +11,26 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.random import Generator
 
-from scanner.simulation.population import discs, massive_galaxies
-from scanner.simulation.population.field import draw_star
+from scanner.simulation.population import discs, groups, massive_galaxies
+from scanner.simulation.population.field import draw_field_galaxy, draw_star
 from scanner.simulation.population.options import TRAINING, Options
 from scanner.simulation.population.system import LabelledObject
 
-#: Share of each class among the non-lenses.
+#: Share of each class among the non-lenses of a mosaic.
 NON_LENS_MIX: dict[str, float] = {
-    "elliptical": 0.19,
-    "companion": 0.14,
-    "tangential": 0.13,
-    "near_lens": 0.10,
-    "spiral": 0.17,
-    "merger": 0.08,
-    "edge_on": 0.07,
+    "elliptical": 0.18,
+    "companion": 0.13,
+    "tangential": 0.12,
+    "near_lens": 0.09,
+    "spiral": 0.16,
+    "merger": 0.07,
+    "edge_on": 0.06,
     "ring": 0.06,
-    "empty": 0.03,
+    "group": 0.04,
+    "cluster": 0.02,
     "star": 0.03,
+    "artefact": 0.02,
+    "empty": 0.02,
 }
 LENS = "lens"
 CLASSES = (LENS, *NON_LENS_MIX)
@@ -44,11 +47,6 @@ def draw_object(rng: Generator, class_name: str, options: Options = TRAINING) ->
     return _DRAW[class_name](rng, options)
 
 
-def mix_of(lens_fraction: float) -> dict[str, float]:
-    """Lenses at ``lens_fraction``, everything else in the proportions of :data:`NON_LENS_MIX`."""
-    return {LENS: lens_fraction} | {name: (1.0 - lens_fraction) * share for name, share in NON_LENS_MIX.items()}
-
-
 def draw_class(rng: Generator, mix: Mapping[str, float]) -> str:
     """Class of one object; ``mix``: share of each class, in any unit."""
     edges = np.cumsum(list(mix.values()))
@@ -57,6 +55,12 @@ def draw_class(rng: Generator, mix: Mapping[str, float]) -> str:
 
 def _empty(rng: Generator, options: Options) -> LabelledObject:
     return LabelledObject("empty", [])
+
+
+def _artefact(rng: Generator, options: Options) -> LabelledObject:
+    """What stands under a detector artefact, which the telescope adds: nothing, or a faint galaxy."""
+    galaxy = draw_field_galaxy(rng, 0.0, 0.0, rng.uniform(22.0, 25.5)) if rng.random() < 0.5 else []
+    return LabelledObject("artefact", galaxy)
 
 
 def _star(rng: Generator, options: Options) -> LabelledObject:
@@ -73,6 +77,9 @@ _DRAW: dict[str, Callable[[Generator, Options], LabelledObject]] = {
     "merger": discs.merger,
     "edge_on": discs.edge_on,
     "ring": discs.ring,
-    "empty": _empty,
+    "group": groups.group,
+    "cluster": groups.cluster,
     "star": _star,
+    "artefact": _artefact,
+    "empty": _empty,
 }

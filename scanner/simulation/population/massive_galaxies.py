@@ -14,7 +14,8 @@ from numpy.random import Generator
 
 from scanner.simulation.light.components import Component, Kind
 from scanner.simulation.population.colours import power_law_magnitude, scaled, source_flux
-from scanner.simulation.population.deflectors import draw_deflector
+from scanner.simulation.population.deflectors import Deflector, draw_deflector
+from scanner.simulation.population.groups import surroundings
 from scanner.simulation.population.options import Options
 from scanner.simulation.population.sources import MAX_OFFSET, NEAR_LENS_OFFSET, draw_clumps, draw_source
 from scanner.simulation.population.system import LabelledObject
@@ -22,27 +23,27 @@ from scanner.simulation.population.system import LabelledObject
 
 def lens(rng: Generator, options: Options) -> LabelledObject:
     """A lens; whether its arcs can be seen is another matter."""
-    galaxy, deflector = draw_deflector(rng, options)
+    galaxy, deflector = massive_galaxy(rng, options)
     system = draw_source(rng, deflector, (0.0, MAX_OFFSET), options)
-    return LabelledObject("lens", galaxy + _satellites(rng), (system,))
+    return LabelledObject("lens", galaxy, (system,))
 
 
 def near_lens(rng: Generator, options: Options) -> LabelledObject:
     """A source outside the caustics: one image on the side, hardly stretched."""
-    galaxy, deflector = draw_deflector(rng, options)
+    galaxy, deflector = massive_galaxy(rng, options)
     system = draw_source(rng, deflector, NEAR_LENS_OFFSET, options, max_radius=0.3 * deflector.lens.theta_e)
-    return LabelledObject("near_lens", galaxy + _satellites(rng), (system,))
+    return LabelledObject("near_lens", galaxy, (system,))
 
 
 def elliptical(rng: Generator, options: Options) -> LabelledObject:
     """A massive galaxy with no more than its satellites."""
-    galaxy, _ = draw_deflector(rng, options)
-    return LabelledObject("elliptical", galaxy + _satellites(rng))
+    galaxy, _ = massive_galaxy(rng, options)
+    return LabelledObject("elliptical", galaxy)
 
 
 def with_companions(rng: Generator, options: Options) -> LabelledObject:
     """One to three small galaxies at the distances of arcs, turned at random."""
-    galaxy, _ = draw_deflector(rng, options)
+    galaxy, _ = massive_galaxy(rng, options)
     for _ in range(int(rng.integers(1, 4))):
         galaxy += _companion(rng, rng.uniform(0.6, 2.5), tangential=False)
     return LabelledObject("companion", galaxy)
@@ -50,7 +51,7 @@ def with_companions(rng: Generator, options: Options) -> LabelledObject:
 
 def tangential(rng: Generator, options: Options) -> LabelledObject:
     """Arc-like without lensing: stretched companions, curved segments, or a chain of knots on a circle."""
-    galaxy, deflector = draw_deflector(rng, options)
+    galaxy, deflector = massive_galaxy(rng, options)
     radius = deflector.lens.theta_e * rng.uniform(0.8, 1.8)
     shape = rng.random()
     if shape < 0.6:
@@ -89,7 +90,16 @@ def tangential(rng: Generator, options: Options) -> LabelledObject:
                     angle=rng.uniform(0.0, math.pi),
                 )
             )
-    return LabelledObject("tangential", galaxy + _satellites(rng))
+    return LabelledObject("tangential", galaxy)
+
+
+def massive_galaxy(rng: Generator, options: Options) -> tuple[list[Component], Deflector]:
+    """A deflector with its satellites and, for some, its group, whose shear acts on what is behind."""
+    galaxy, deflector = draw_deflector(rng, options)
+    around = surroundings(rng, galaxy, deflector.z_source)
+    lens = deflector.lens
+    sheared = replace(lens, gamma1=lens.gamma1 + around.gamma1, gamma2=lens.gamma2 + around.gamma2)
+    return galaxy.components + _satellites(rng) + around.components, replace(deflector, lens=sheared)
 
 
 def _satellites(rng: Generator) -> list[Component]:

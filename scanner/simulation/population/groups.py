@@ -1,0 +1,101 @@
+"""Galaxies that stand together: the surroundings of a massive galaxy, groups and clusters.
+
+In: a random generator and the galaxy in the middle. Out: light about the origin, and the shear that the neighbours' masses
+make there. Nothing here is lensed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from numpy.random import Generator
+
+from scanner.simulation.lensing import cosmology
+from scanner.simulation.light.components import Component
+from scanner.simulation.population.colours import scaled
+from scanner.simulation.population.deflectors import draw_deflector
+from scanner.simulation.population.early_types import EarlyType, early_type, velocity_dispersion
+from scanner.simulation.population.field import draw_field_galaxy
+from scanner.simulation.population.options import Options
+from scanner.simulation.population.system import LabelledObject, moved
+
+#: Share of massive galaxies with a group around them.
+IN_GROUP = 0.2
+#: Slope of the members' counts per magnitude, ``∝ 10^(slope m)``, and share of members that are still blue.
+LUMINOSITY_SLOPE, BLUE_MEMBERS = 0.2, 0.2
+LARGEST_SHEAR = 0.12
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Light of the neighbours, and the external shear of their masses at the origin."""
+
+    components: list[Component]
+    gamma1: float = 0.0
+    gamma2: float = 0.0
+
+
+def surroundings(rng: Generator, galaxy: EarlyType, z_source: float) -> Surroundings:
+    """The group that a massive galaxy may stand in; empty for most."""
+    if rng.random() >= IN_GROUP:
+        return Surroundings([])
+    return members(rng, galaxy, int(rng.integers(2, 7)), (2.2, 11.0), z_source)
+
+
+def members(
+    rng: Generator, galaxy: EarlyType, count: int, distances: tuple[float, float], z_source: float | None = None
+) -> Surroundings:
+    """Galaxies at the redshift of the one in the middle and up to four magnitudes fainter, mostly red.
+
+    Parameters
+    ----------
+    rng, galaxy
+        Random numbers; the galaxy at the origin.
+    count, distances
+        How many, and how near and how far, arcsec; as many at any distance, so that they crowd towards the middle.
+    z_source
+        Redshift for which the members' shear is wanted; without it there is none.
+    """
+    components: list[Component] = []
+    gamma1 = gamma2 = 0.0
+    for _ in range(count):
+        distance, turn = rng.uniform(*distances), rng.uniform(0.0, 2.0 * math.pi)
+        x, y = distance * math.cos(turn), distance * math.sin(turn)
+        fainter = math.log10(1.0 + rng.random() * (10.0 ** (4.0 * LUMINOSITY_SLOPE) - 1.0)) / LUMINOSITY_SLOPE
+        absolute = galaxy.absolute_magnitude + 0.3 + fainter
+        if rng.random() < BLUE_MEMBERS:
+            components += draw_field_galaxy(rng, x, y, galaxy.magnitude + 0.3 + fainter)
+        else:
+            components += moved(early_type(rng, galaxy.z, absolute).components, x, y)
+        if z_source is not None and z_source > galaxy.z:
+            # The shear of an isothermal sphere at distance r is θ_E/2r, stretching towards it.
+            theta_e = float(cosmology.einstein_radius_arcsec(velocity_dispersion(absolute), galaxy.z, z_source))
+            shear = 0.5 * theta_e / distance
+            gamma1, gamma2 = gamma1 - shear * math.cos(2.0 * turn), gamma2 - shear * math.sin(2.0 * turn)
+    limit = min(1.0, LARGEST_SHEAR / max(math.hypot(gamma1, gamma2), 1e-9))
+    return Surroundings(components, limit * gamma1, limit * gamma2)
+
+
+def group(rng: Generator, options: Options) -> LabelledObject:
+    """A massive galaxy among four to ten others; in compact groups they are as bright and near."""
+    galaxy, _ = draw_deflector(rng, options)
+    compact = rng.random() < 0.4
+    count = int(rng.integers(3, 6)) if compact else int(rng.integers(4, 11))
+    around = members(rng, galaxy, count, (1.0, 4.0 if compact else 9.0))
+    return LabelledObject("group", galaxy.components + around.components)
+
+
+def cluster(rng: Generator, options: Options) -> LabelledObject:
+    """A brightest cluster galaxy, its envelope, light between the galaxies, and dozens of red members."""
+    z = rng.uniform(0.15, 1.0)
+    bcg = early_type(rng, z, rng.normal(-23.4, 0.4), envelope=True)
+    # Not always is the galaxy in the middle of the cutout the one in the middle of the cluster.
+    around = members(rng, bcg, int(rng.integers(12, 36)), (0.8, 14.0)).components
+    halo = replace(bcg.components[0], flux=scaled(bcg.components[0].flux, rng.uniform(0.1, 0.3)), radius=6.0, index=1.0, q=0.7)
+    parts = [*bcg.components, halo, *around]
+    if rng.random() < 0.4:
+        satellite = early_type(rng, z, bcg.absolute_magnitude + rng.uniform(0.8, 2.5))
+        turn, distance = rng.uniform(0.0, 2.0 * math.pi), rng.uniform(2.0, 7.0)
+        parts = satellite.components + moved(parts, distance * math.cos(turn), distance * math.sin(turn))
+    return LabelledObject("cluster", parts)
