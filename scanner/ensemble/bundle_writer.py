@@ -1,7 +1,7 @@
 """Writing a bundle: a folder that appears whole or not at all.
 
-In: an ONNX graph and everything that turns its log-odds into scores. Out: the folder, loaded back and so verified. Refused:
-folders that exist and are something else, folders that cannot be written.
+In: an ONNX graph and everything that turns its log-odds into scores, as one :class:`BundleContent`. Out: the folder, loaded back
+and so verified. Refused: folders that exist and are something else, folders that cannot be written.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from scanner.ensemble.bundle import Bundle, load
@@ -24,41 +25,89 @@ from scanner.errors import OutputError
 BETAS = (0.03, 0.1, 0.3, 1.0, 2.0)
 
 
-def write(
-    out: Path,
-    *,
-    name: str,
-    version: str,
-    description: str,
-    members: Sequence[MemberEntry],
-    preprocessing: Preprocessing,
-    model: bytes,
-    calibration: Calibration | MeanProbability,
-    training_fingerprint: str,
-    class_prior: float | None = None,
-    grid: EmbeddingGrid | None = None,
-    curve: OperatingCurve | None = None,
-    betas: Sequence[float] = BETAS,
-    prevalence: float | None = None,
-    metrics: Sequence[Metric] = (),
-    texts: Mapping[str, str] | None = None,
-) -> Bundle:
+@dataclass(frozen=True)
+class BundleContent:
+    """What a bundle is made of.
+
+    ``model``: the ONNX graph (:func:`scanner.training.export.merge_onnx`). ``calibration``, ``grid``: what turns log-odds into
+    the two scores. ``curve``: of the score that decides (the grid value where there is a grid, else the calibrated
+    probability), on a labelled set. ``betas``, ``prevalence``: β of the thresholds to list, the default one first, and the share
+    of lenses to state them for (``None``: the set's). ``texts``: further files, such as ``{"MODEL_CARD.md": ...}``.
+    """
+
+    name: str
+    version: str
+    description: str
+    members: Sequence[MemberEntry]
+    preprocessing: Preprocessing
+    model: bytes
+    training_fingerprint: str
+    calibration: Calibration | MeanProbability = field(default_factory=MeanProbability)
+    class_prior: float | None = None
+    grid: EmbeddingGrid | None = None
+    curve: OperatingCurve | None = None
+    betas: Sequence[float] = BETAS
+    prevalence: float | None = None
+    metrics: Sequence[Metric] = ()
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+    def manifest(self, sha256: dict[str, str]) -> BundleManifest:
+        """What ``bundle.json`` says of it."""
+        points = () if self.curve is None else tuple(self.curve.best(beta, self.prevalence) for beta in self.betas)
+        return BundleManifest(
+            name=self.name,
+            version=self.version,
+            description=self.description,
+            members=tuple(self.members),
+            preprocessing=self.preprocessing,
+            class_prior=self.class_prior,
+            calibration=self.calibration,
+            thresholds=points,
+            metrics=tuple(self.metrics),
+            training_fingerprint=self.training_fingerprint,
+            sha256=sha256,
+        )
+
+
+def content_of(bundle: Bundle) -> BundleContent:
+    """What a bundle was written from, its texts included."""
+    manifest = bundle.manifest
+    binary = {MODEL_FILE, GRID_FILE, CURVE_FILE}
+    return BundleContent(
+        name=manifest.name,
+        version=manifest.version,
+        description=manifest.description,
+        members=manifest.members,
+        preprocessing=manifest.preprocessing,
+        model=bundle.model,
+        training_fingerprint=manifest.training_fingerprint,
+        calibration=bundle.calibration,
+        class_prior=manifest.class_prior,
+        grid=bundle.grid,
+        curve=bundle.curve,
+        betas=tuple(point.beta for point in manifest.thresholds) or BETAS,
+        prevalence=_stated_prevalence(bundle),
+        metrics=manifest.metrics,
+        texts={name: (bundle.path / name).read_text(encoding="utf-8") for name in manifest.sha256 if name not in binary},
+    )
+
+
+def _stated_prevalence(bundle: Bundle) -> float | None:
+    if bundle.curve is None or not bundle.manifest.thresholds:
+        return None
+    stated = bundle.manifest.thresholds[0].prevalence
+    return None if stated == bundle.curve.prevalence else stated
+
+
+def write(out: Path, content: BundleContent) -> Bundle:
     """Write a bundle, all of it or nothing, and load it back.
 
     Parameters
     ----------
     out
         The folder to make; a bundle that is there already is replaced, anything else is refused.
-    model
-        The ONNX graph; see :mod:`scanner.training.export`.
-    calibration, grid
-        What turns log-odds into the two scores.
-    curve
-        Of the score that decides (the grid value where there is a grid, else the calibrated probability), on a labelled set.
-    betas, prevalence
-        β of the thresholds to list, the default one first, and the share of lenses to state them for (``None``: the set's).
-    texts
-        Further files, such as ``{"MODEL_CARD.md": ...}``.
+    content
+        What to write.
 
     Raises
     ------
@@ -74,27 +123,7 @@ def write(
         raise OutputError.of(out, error) from None
     try:
         partial.chmod(0o755)
-        (partial / MODEL_FILE).write_bytes(model)
-        if grid is not None:
-            grid.save(partial / GRID_FILE)
-        if curve is not None:
-            curve.save(partial / CURVE_FILE)
-        for file_name, text in (texts or {}).items():
-            (partial / file_name).write_text(text, encoding="utf-8")
-        manifest = BundleManifest(
-            name=name,
-            version=version,
-            description=description,
-            members=tuple(members),
-            preprocessing=preprocessing,
-            class_prior=class_prior,
-            calibration=calibration,
-            thresholds=() if curve is None else tuple(curve.best(beta, prevalence) for beta in betas),
-            metrics=tuple(metrics),
-            training_fingerprint=training_fingerprint,
-            sha256={file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(partial.iterdir())},
-        )
-        (partial / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        _fill(partial, content)
         load(partial)
         if out.exists():
             replaced = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -108,3 +137,15 @@ def write(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return load(out)
+
+
+def _fill(folder: Path, content: BundleContent) -> None:
+    (folder / MODEL_FILE).write_bytes(content.model)
+    if content.grid is not None:
+        content.grid.save(folder / GRID_FILE)
+    if content.curve is not None:
+        content.curve.save(folder / CURVE_FILE)
+    for file_name, text in content.texts.items():
+        (folder / file_name).write_text(text, encoding="utf-8")
+    sha256 = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
+    (folder / MANIFEST_FILE).write_text(content.manifest(sha256).model_dump_json(indent=2) + "\n", encoding="utf-8")

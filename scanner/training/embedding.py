@@ -18,7 +18,7 @@ from scanner.ensemble import calibration as combining
 from scanner.ensemble.calibration import LOGIT_LIMIT, Calibration
 from scanner.ensemble.embedding_grid import EmbeddingGrid
 from scanner.ensemble.f_beta import OperatingCurve
-from scanner.evaluation.evaluate import SKY_PREVALENCE
+from scanner.evaluation.decisions import SKY_PREVALENCE
 from scanner.records import Float32
 
 PERPLEXITY = 30.0

@@ -10,7 +10,7 @@ Weights keep the names ``<member>/<layer>.weight``, which is how they are found 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +20,8 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from scanner.ensemble.bundle import Bundle
-from scanner.ensemble.bundle_writer import write
-from scanner.ensemble.calibration import Calibration, MeanProbability
-from scanner.ensemble.embedding_grid import EmbeddingGrid
-from scanner.ensemble.f_beta import OperatingCurve
-from scanner.ensemble.manifest import MemberEntry, Metric
+from scanner.ensemble.bundle_writer import BundleContent
+from scanner.ensemble.manifest import MemberEntry
 from scanner.ensemble.preprocessing import PREPROCESSINGS, Preprocessing
 from scanner.errors import ContentError
 from scanner.networks import LENS, NON_LENS, build
@@ -147,8 +143,7 @@ def merge_onnx(members: Mapping[MemberName, nn.Sequential], preprocessing: Prepr
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def export_bundle(
-    out: Path,
+def bundle_content(
     members: Mapping[MemberName, nn.Sequential],
     preprocessing: Preprocessing,
     *,
@@ -156,34 +151,24 @@ def export_bundle(
     version: str,
     description: str,
     sources: Mapping[MemberName, str],
-    calibration: Calibration | MeanProbability,
     training_fingerprint: str,
-    class_prior: float | None = None,
-    grid: EmbeddingGrid | None = None,
-    curve: OperatingCurve | None = None,
-    prevalence: float | None = None,
-    metrics: Sequence[Metric] = (),
-    texts: Mapping[str, str] | None = None,
-) -> Bundle:
-    """Merge the members and write the bundle.
+) -> BundleContent:
+    """Merge the members into a bundle's content, judged by the mean of their probabilities.
 
     Parameters
     ----------
-    out
-        Folder to make or to replace.
     members, preprocessing
         See :func:`merge_onnx`.
+    name, version, description, training_fingerprint
+        See :class:`~scanner.ensemble.manifest.BundleManifest`.
     sources
         Where the weights of each member come from, one line each.
-    calibration, training_fingerprint, class_prior, grid, curve, prevalence, metrics, texts
-        See :func:`scanner.ensemble.bundle_writer.write`.
 
     Raises
     ------
-    ContentError, OutputError
-        The members cannot be exported; the folder cannot be written.
+    ContentError
+        The members cannot be exported.
     """
-    model = merge_onnx(members, preprocessing)
     entries = [
         MemberEntry(
             name=member,
@@ -194,22 +179,14 @@ def export_bundle(
         )
         for member in MEMBERS
     ]
-    return write(
-        out,
+    return BundleContent(
         name=name,
         version=version,
         description=description,
         members=entries,
         preprocessing=preprocessing,
-        model=model,
-        calibration=calibration,
+        model=merge_onnx(members, preprocessing),
         training_fingerprint=training_fingerprint,
-        class_prior=class_prior,
-        grid=grid,
-        curve=curve,
-        prevalence=prevalence,
-        metrics=metrics,
-        texts=texts,
     )
 
 

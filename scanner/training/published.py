@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import tempfile
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from scanner.ensemble.bundle import Bundle
-from scanner.ensemble.calibration import MeanProbability
+from scanner.ensemble.bundle_writer import write
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError
 from scanner.evaluation.labelled_data import Dataset
@@ -31,7 +31,7 @@ from scanner.evaluation.logits import dataset_logits
 from scanner.networks import build
 from scanner.records import MEMBERS, MemberName
 from scanner.training.embedding import Combination, combine
-from scanner.training.export import export_bundle
+from scanner.training.export import bundle_content
 from scanner.training.split import split_dataset
 
 FILES: dict[MemberName, str] = {member: f"{member.replace('-', '_')}_Weights.pt" for member in MEMBERS}
@@ -157,31 +157,26 @@ def import_published(
     for member in MEMBERS:
         digest.update((folder / FILES[member]).read_bytes())
     licence = folder / LICENCE_FILE
-    export = partial(
-        export_bundle,
-        members=networks,
-        preprocessing="minmax",
-        name=name,
-        version=VERSION,
-        sources=dict.fromkeys(MEMBERS, SOURCE),
-        training_fingerprint=digest.hexdigest(),
+    content = replace(
+        bundle_content(
+            networks,
+            "minmax",
+            name=name,
+            version=VERSION,
+            description=f"{DESCRIPTION}, judged by the mean of their probabilities.",
+            sources=dict.fromkeys(MEMBERS, SOURCE),
+            training_fingerprint=digest.hexdigest(),
+        ),
         class_prior=CLASS_PRIOR,
         texts={LICENCE_FILE: licence.read_text(encoding="utf-8")} if licence.is_file() else {},
     )
-    export_plain = partial(
-        export, description=f"{DESCRIPTION}, judged by the mean of their probabilities.", calibration=MeanProbability()
-    )
     if dataset is None:
-        return export_plain(out)
+        return write(out, content)
     with tempfile.TemporaryDirectory() as scratch:
-        made = _combine(export_plain(Path(scratch) / "plain"), dataset, seed, provider, threads)
-    return export(
-        out,
-        description=f"{DESCRIPTION}, with grid, calibration and threshold from the dataset {dataset.path.resolve().name}.",
-        calibration=made.calibration,
-        grid=made.grid,
-        curve=made.curve,
-    )
+        made = _combine(write(Path(scratch) / "plain", content), dataset, seed, provider, threads)
+    name_of_data = dataset.path.resolve().name
+    described = f"{DESCRIPTION}, with grid, calibration and threshold from the dataset {name_of_data}."
+    return write(out, replace(content, description=described, **vars(made)))
 
 
 def _combine(bundle: Bundle, dataset: Dataset, seed: int, provider: str, threads: int) -> Combination:

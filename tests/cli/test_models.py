@@ -1,14 +1,16 @@
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from scanner.cli.main import main
+from scanner.ensemble.bundle_writer import write
 from scanner.ensemble.calibration import Calibration
 from scanner.ensemble.f_beta import OperatingCurve
 from scanner.ensemble.manifest import Metric
 from scanner.networks import build
 from scanner.records import MEMBERS
-from scanner.training.export import export_bundle
+from scanner.training.export import bundle_content
 
 
 def _run(capsys, *words):
@@ -26,18 +28,23 @@ def made(tmp_path_factory):
         for member in ("OU-J", "calibrated")
         for metric in ("auroc", "recall_at_fpr_0.01")
     ]
-    export_bundle(
-        out,
+    content = bundle_content(
         {name: build(name, seed=0) for name in MEMBERS},
         "asinh_mad",
         name="small",
         version="7",
         description="Untrained.",
         sources=dict.fromkeys(MEMBERS, "random numbers"),
-        calibration=Calibration(coefficients=(0.1,) * 7, intercept=0.0, training_prevalence=0.5, sky_prevalence=1e-3),
         training_fingerprint="none",
-        curve=OperatingCurve.of([0.9, 0.7, 0.2, 0.1], [True, True, False, False]),
-        metrics=metrics,
+    )
+    write(
+        out,
+        replace(
+            content,
+            calibration=Calibration(coefficients=(0.1,) * 7, intercept=0.0, training_prevalence=0.5, sky_prevalence=1e-3),
+            curve=OperatingCurve.of([0.9, 0.7, 0.2, 0.1], [True, True, False, False]),
+            metrics=metrics,
+        ),
     )
     return out
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from scanner.ensemble.bundle_writer import write
+from scanner.ensemble.bundle_writer import BundleContent, write
 from scanner.ensemble.calibration import MeanProbability, fit
 from scanner.ensemble.embedding_grid import EmbeddingGrid
 from scanner.ensemble.f_beta import OperatingCurve
@@ -56,7 +56,7 @@ def write_bundle(models):
             "training_fingerprint": "none",
             "texts": {"MODEL_CARD.md": "# Untrained\n"},
         }
-        return write(out, **{**options, **parts, **changed})
+        return write(out, BundleContent(**{**options, **parts, **changed}))
 
     return _write
 
