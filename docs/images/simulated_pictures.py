@@ -10,7 +10,8 @@ from PIL import Image
 
 from scanner.cutouts.store import CutoutStore
 from scanner.report import colour
-from scanner.simulation.datasets.dataset import DatasetRequest, draw_dataset
+from scanner.simulation.datasets.dataset import draw_dataset
+from scanner.simulation.datasets.request import DatasetRequest
 
 #: Two lenses above; a companion stretched like an arc, and a merger, below.
 OBJECTS = (43, 52, 58, 31)

@@ -12,7 +12,7 @@ from scanner.cutouts.layout import StoreAttributes
 from scanner.ensemble.bundle import BundleManifest
 from scanner.evaluation.results import Evaluation
 from scanner.records import CommitRecord, FailedTile, Record, Tile
-from scanner.simulation.datasets.dataset import DatasetRecord
+from scanner.simulation.datasets.request import DatasetRecord
 from scanner.survey.ledger import RunRecord
 from scanner.survey.tile_task import TileJob, TileOutcome, TileProgress
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import click
 
 from scanner.errors import UsageError
-from scanner.simulation.datasets.dataset import DatasetRequest, draw_dataset
+from scanner.simulation.datasets.dataset import draw_dataset
 from scanner.simulation.datasets.presets import PRESETS
+from scanner.simulation.datasets.request import DatasetRequest
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
 
 _PLAIN_SECONDS = 10.0

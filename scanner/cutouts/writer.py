@@ -14,19 +14,16 @@ from typing import Any, Self
 
 import numpy as np
 import zarr
-from numpy.typing import DTypeLike, NDArray
-from zarr.codecs import BloscCodec, Crc32cCodec
+from numpy.typing import NDArray
 
-from scanner.cutouts import codec as compact
-from scanner.cutouts.layout import (
-    CHUNK_OBJECTS,
-    CUTOUT_COLUMNS,
-    IMAGE_SHAPES,
-    ROWS_PER_CHUNK,
-    SHARD_OBJECTS,
-    TARGET_COLUMNS,
-    CodecName,
-    StoreAttributes,
+from scanner.cutouts.layout import IMAGE_SHAPES, SHARD_OBJECTS, CodecName, StoreAttributes
+from scanner.cutouts.store_arrays import (
+    COLUMNS,
+    column_values,
+    create_columns,
+    create_images,
+    stored_images,
+    stored_type,
 )
 from scanner.errors import OutputError
 from scanner.records import BANDS, Band, CutoutBatch
@@ -68,17 +65,10 @@ class CutoutWriter:
     ) -> None:
         self.path = Path(path)
         self._partial = self.path.with_name(self.path.name + ".partial")
-        self._attributes = StoreAttributes(
-            tile_id=tile_id,
-            n_objects=0,
-            codec=codec,
-            units={band: units.get(band, "") for band in BANDS},
-            zero_points={band: _finite_or_none(zero_points.get(band, np.nan)) for band in BANDS},
-            wcs=wcs_header,
-        )
-        self._dtype = np.dtype(np.float32 if codec == "exact" else np.int16)
-        self._buffers = {name: np.empty((SHARD_OBJECTS, *shape), self._dtype) for name, shape in IMAGE_SHAPES.items()}
-        self._rows: dict[str, list[NDArray[Any]]] = {name: [] for name in (*TARGET_COLUMNS, *CUTOUT_COLUMNS)}
+        self._attributes = store_attributes(tile_id, wcs_header, zero_points, units, codec)
+        dtype = stored_type(codec)
+        self._buffers = {name: np.empty((SHARD_OBJECTS, *shape), dtype) for name, shape in IMAGE_SHAPES.items()}
+        self._rows: dict[str, list[NDArray[Any]]] = {name: [] for name in COLUMNS}
         self._buffered = 0
         self._written = 0
         if self.path.exists():
@@ -86,7 +76,7 @@ class CutoutWriter:
         try:
             shutil.rmtree(self._partial, ignore_errors=True)
             self._group = zarr.create_group(self._partial, zarr_format=3)
-            self._images = {name: self._create_images(name, shape) for name, shape in IMAGE_SHAPES.items()}
+            self._images = create_images(self._group, 0, codec)
         except OSError as error:
             raise self._cannot_write(error) from None
 
@@ -107,21 +97,15 @@ class CutoutWriter:
         OutputError
             The disk is full or the folder has gone.
         """
-        for name in TARGET_COLUMNS:
-            self._rows[name].append(np.array(getattr(batch.targets, name)))
-        for name in CUTOUT_COLUMNS:
-            self._rows[name].append(np.array(getattr(batch, name)))
+        for name, values in column_values(batch).items():
+            self._rows[name].append(values)
+        stored = stored_images(batch, self._attributes.codec)
         start = 0
         while start < len(batch):
             stop = min(len(batch), start + SHARD_OBJECTS - self._buffered)
             target = slice(self._buffered, self._buffered + stop - start)
-            vis, nisp = batch.vis[start:stop], batch.nisp[start:stop]
-            if self._attributes.codec == "compact":
-                sky, sigma = batch.sky[start:stop], batch.sigma[start:stop]
-                self._buffers["vis"][target] = compact.encode(vis, sky[:, 0], sigma[:, 0])
-                self._buffers["nisp"][target] = compact.encode(nisp, sky[:, 1:], sigma[:, 1:])
-            else:
-                self._buffers["vis"][target], self._buffers["nisp"][target] = vis, nisp
+            for name, images in stored.items():
+                self._buffers[name][target] = images[start:stop]
             self._buffered = target.stop
             start = stop
             if self._buffered == SHARD_OBJECTS:
@@ -137,10 +121,7 @@ class CutoutWriter:
         """
         self._flush()
         try:
-            for name, dtype in TARGET_COLUMNS.items():
-                self._create_rows(name, dtype, ())
-            for name, (dtype, shape) in CUTOUT_COLUMNS.items():
-                self._create_rows(name, dtype, shape)
+            create_columns(self._group, self._rows)
             attributes = self._attributes.model_copy(update={"n_objects": self._written})
             self._group.attrs.put(attributes.model_dump(mode="json"))
             self._partial.rename(self.path)
@@ -159,41 +140,23 @@ class CutoutWriter:
             raise self._cannot_write(error) from None
         self._written, self._buffered = stop, 0
 
-    def _create_images(self, name: str, shape: tuple[int, ...]) -> zarr.Array[Any]:
-        # Measured on noisy galaxies (benchmarks/storing.py): byte-shuffled zstd packs the codes tightest; on float32 no codec
-        # gains more than a few per cent over lz4, and none is as fast.
-        itemsize = self._dtype.itemsize
-        if self._attributes.codec == "exact":
-            blosc = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=itemsize)
-        else:
-            blosc = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=itemsize)
-        return self._group.create_array(
-            name,
-            shape=(0, *shape),
-            chunks=(CHUNK_OBJECTS, *shape),
-            shards=(SHARD_OBJECTS, *shape),
-            dtype=self._dtype,
-            fill_value=np.nan if self._attributes.codec == "exact" else int(compact.NAN_CODE),
-            compressors=(blosc, Crc32cCodec()),
-            config={"write_empty_chunks": True},
-        )
-
-    def _create_rows(self, name: str, dtype: DTypeLike, shape: tuple[int, ...]) -> None:
-        rows = np.concatenate([np.empty((0, *shape), dtype), *self._rows[name]]).astype(dtype, copy=False)
-        blosc = BloscCodec(cname="zstd", clevel=5, shuffle="shuffle", typesize=np.dtype(dtype).itemsize)
-        array = self._group.create_array(
-            name,
-            shape=rows.shape,
-            chunks=(ROWS_PER_CHUNK, *shape),
-            dtype=dtype,
-            compressors=(blosc, Crc32cCodec()),
-            config={"write_empty_chunks": True},
-        )
-        array[...] = rows
-
     def _cannot_write(self, error: OSError) -> OutputError:
         shutil.rmtree(self._partial, ignore_errors=True)
         return OutputError.of(self.path, error)
+
+
+def store_attributes(
+    tile_id: str, wcs_header: str, zero_points: Mapping[Band, float], units: Mapping[Band, str], codec: CodecName
+) -> StoreAttributes:
+    """Attributes of an empty store; the arguments are those of :class:`CutoutWriter`."""
+    return StoreAttributes(
+        tile_id=tile_id,
+        n_objects=0,
+        codec=codec,
+        units={band: units.get(band, "") for band in BANDS},
+        zero_points={band: _finite_or_none(zero_points.get(band, np.nan)) for band in BANDS},
+        wcs=wcs_header,
+    )
 
 
 def _finite_or_none(value: float) -> float | None:

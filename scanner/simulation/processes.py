@@ -9,8 +9,11 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any
+
+from scanner.errors import ScannerError
 
 
 def run_all(function: Callable[..., None], calls: Sequence[tuple[Any, ...]], workers: int) -> Iterator[int]:
@@ -24,6 +27,11 @@ def run_all(function: Callable[..., None], calls: Sequence[tuple[Any, ...]], wor
         Positional arguments of each call.
     workers
         Processes; with one, everything runs in this process.
+
+    Raises
+    ------
+    ScannerError
+        A process was killed from outside.
     """
     if workers <= 1 or len(calls) <= 1:
         for done, arguments in enumerate(calls, start=1):
@@ -39,6 +47,10 @@ def run_all(function: Callable[..., None], calls: Sequence[tuple[Any, ...]], wor
         for done, future in enumerate(as_completed(futures), start=1):
             future.result()
             yield done
+    except BrokenProcessPool:
+        raise ScannerError(
+            "a worker process was killed, for want of memory perhaps; give the same command again, or with fewer --workers."
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -12,7 +12,8 @@ from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.evaluation.labelled_data import Dataset
 from scanner.networks import build
 from scanner.records import BANDS, MEMBERS
-from scanner.simulation.datasets.dataset import DatasetRequest, draw_dataset
+from scanner.simulation.datasets.dataset import draw_dataset
+from scanner.simulation.datasets.request import DatasetRequest
 from scanner.training.export import read_members as read_exported
 from scanner.training.published import FILES, import_published, read_member, read_members
 from scanner.training.split import SPLIT_SEED, split

@@ -5,12 +5,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from scanner.cutouts import shared_writer, store, store_arrays
 from scanner.cutouts.store import CutoutStore
 from scanner.errors import OutputError
-from scanner.simulation.datasets import dataset
-from scanner.simulation.datasets.dataset import DatasetRecord, DatasetRequest, draw_dataset
+from scanner.simulation.datasets import dataset, parts
+from scanner.simulation.datasets.dataset import draw_dataset
 from scanner.simulation.datasets.labelled_cutouts import draw
 from scanner.simulation.datasets.presets import PRESETS
+from scanner.simulation.datasets.request import DatasetRecord, DatasetRequest
 
 REQUEST = DatasetRequest(preset="quick", n_objects=40, seed=9)
 
@@ -55,31 +57,76 @@ def test_pixels_are_those_that_were_drawn_within_the_codec_s_steps(folder):
         assert (np.abs(found - true) < limit).all()
 
 
-def test_parts_and_workers_do_not_change_a_byte(folder, tmp_path, monkeypatch):
-    # Parts of whole shards' fractions are merged: the store must not remember how it was drawn.
-    monkeypatch.setattr(dataset, "PART_OBJECTS", 16)
-    draw_dataset(REQUEST, tmp_path / "again")
-    assert hashes(tmp_path / "again") == hashes(folder)
+@pytest.fixture
+def small_parts(monkeypatch):
+    for module in (shared_writer, store_arrays, store):
+        monkeypatch.setattr(module, "SHARD_OBJECTS", 16)
+    for module in (parts, dataset):
+        monkeypatch.setattr(module, "PART_OBJECTS", 16)
 
 
-def test_an_interrupted_dataset_goes_on_where_it_was(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset, "PART_OBJECTS", 16)
-    out = tmp_path / "again"
+def interrupted(out, after):
+    """Draw until ``after`` objects are there, then press Ctrl-C."""
 
     def stop(done, total):
-        if done >= 16:
+        if done >= after:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         draw_dataset(REQUEST, out, progress=stop)
-    assert (out / "parts" / "000000").is_dir()
+
+
+def test_workers_do_not_change_a_byte(tmp_path):
+    request = REQUEST.model_copy(update={"n_objects": 260})
+    for workers in (1, 2):
+        draw_dataset(request, tmp_path / str(workers), workers)
+    assert hashes(tmp_path / "1") == hashes(tmp_path / "2")
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_an_interrupted_dataset_goes_on_where_it_was(tmp_path):
+    draw_dataset(REQUEST, tmp_path / "whole")
+    out = tmp_path / "again"
+    interrupted(out, after=16)
+    assert {path.name for path in (out / "parts").iterdir()} == {"000000.parquet", "000000.npz"}
     assert not json.loads((out / "dataset.json").read_text())["complete"]
-    written = (out / "parts" / "000000" / "truth.parquet").stat().st_mtime_ns
+    written = (out / "parts" / "000000.parquet").stat().st_mtime_ns
     seen = []
-    draw_dataset(REQUEST, out, progress=lambda done, total: seen.append((done, total)))
+
+    def watch(done, total):
+        seen.append((done, total))
+        assert (out / "parts" / "000000.parquet").stat().st_mtime_ns == written
+
+    draw_dataset(REQUEST, out, progress=watch)
     assert seen == [(16, 40), (32, 40), (40, 40)]
-    assert hashes(out) == hashes(folder)
-    assert written > 0
+    assert hashes(out) == hashes(tmp_path / "whole")
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("step", ["finish_store", "record", "rmtree"])
+def test_a_run_killed_while_it_puts_the_parts_together_goes_on(tmp_path, monkeypatch, step):
+    draw_dataset(REQUEST, tmp_path / "whole")
+    out = tmp_path / "again"
+
+    write_record = dataset._write_record
+
+    def killed(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    def killed_at_the_end(out, record):
+        if record.complete:
+            raise KeyboardInterrupt
+        write_record(out, record)
+
+    with monkeypatch.context() as patch:
+        if step == "record":
+            patch.setattr(dataset, "_write_record", killed_at_the_end)
+        else:
+            patch.setattr(parts if step == "finish_store" else dataset.shutil, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            draw_dataset(REQUEST, out)
+    draw_dataset(REQUEST, out)
+    assert hashes(out) == hashes(tmp_path / "whole")
 
 
 def test_a_finished_dataset_is_left_alone(folder):
