@@ -72,11 +72,12 @@ class ImageRef(Record):
 
 
 class BandFiles(Record):
-    """The mosaic of one band and its companions, where they exist."""
+    """The mosaic of one band and its companions, where they exist; ``psf``: of use where something is painted into it."""
 
     image: ImageRef
     rms: ImageRef | None = None
     flag: ImageRef | None = None
+    psf: ImageRef | None = None
 
 
 class Tile(Record):

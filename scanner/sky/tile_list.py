@@ -5,8 +5,8 @@ stand in quotes, as in a shell. Paths are absolute, relative to the list's own f
 path, ``s3://`` is kept as it stands). A line is either
 
 - a folder, whose bands are found by Euclid's file names (see :mod:`scanner.sky.tile_folder`); or
-- ``id=102018665 VIS=… Y=… J=… H=…`` with, where they exist, ``catalogue=…`` and ``VIS_RMS=…``, ``Y_FLAG=…`` and so on. Keys
-  may be in either case. ``file.fits[VIS_BGSUB]`` or ``file.fits[7]`` names an extension of a multi-extension file. A line is of
+- ``id=102018665 VIS=… Y=… J=… H=…`` with, where they exist, ``catalogue=…`` and ``VIS_RMS=…``, ``Y_FLAG=…``, ``H_PSF=…`` and
+  so on. Keys may be in either case. ``file.fits[VIS_BGSUB]`` or ``file.fits[7]`` names an extension of a multi-extension file. A line is of
   this form if its first word begins with one of these keys and ``=``; write ``./id=7`` to name a folder of that name.
 
 Out: a :class:`TileList`: the tiles that can be opened, and those that cannot because a folder or a band is missing: the others
@@ -25,7 +25,7 @@ from scanner.errors import InputMissingError, TileListError
 from scanner.records import BANDS, TILE_ID_PATTERN, BandFiles, FailedTile, ImageRef, Tile
 from scanner.sky.tile_folder import find_tiles
 
-COMPANIONS = ("RMS", "FLAG")
+COMPANIONS = ("RMS", "FLAG", "PSF")
 KEYS = ("ID", *BANDS, "CATALOGUE", *(f"{band}_{companion}" for band in BANDS for companion in COMPANIONS))
 #: URL schemes that an image may have; a local path has none.
 SCHEMES = ("file", "s3")
@@ -168,7 +168,13 @@ def _read_assignments(words: list[str], base: Path, where: str) -> Tile | Failed
     return Tile(
         tile_id=tile_id,
         bands={
-            band: BandFiles(image=files[band], rms=files.get(f"{band}_RMS"), flag=files.get(f"{band}_FLAG")) for band in BANDS
+            band: BandFiles(
+                image=files[band],
+                rms=files.get(f"{band}_RMS"),
+                flag=files.get(f"{band}_FLAG"),
+                psf=files.get(f"{band}_PSF"),
+            )
+            for band in BANDS
         },
         catalogue=files.get("CATALOGUE"),
     )

@@ -262,7 +262,7 @@ def test_what_is_written_is_read(tmp_path: Path, data: st.DataObject) -> None:
     for tile, (tile_id, files) in zip(listed.tiles, expected, strict=True):
         found = {"CATALOGUE": tile.catalogue}
         for band, images in tile.bands.items():
-            found |= {band: images.image, f"{band}_RMS": images.rms, f"{band}_FLAG": images.flag}
+            found |= {band: images.image, f"{band}_RMS": images.rms, f"{band}_FLAG": images.flag, f"{band}_PSF": images.psf}
         assert tile.tile_id == tile_id
         assert {key: (ref.path, ref.extension) for key, ref in found.items() if ref is not None} == files
 
