@@ -21,6 +21,7 @@ _CELLS = 40  # a side of the first grid of the general search
 _HALVINGS = 4  # of the cells that can hold an image
 _NEWTON_STEPS = 40
 _CONVERGED = 1.0e-9  # arcsec in the source plane
+_SINGULAR = 3.0  # times as far apart are rays as in the image plane
 _SAME_IMAGE = 1.0e-5  # arcsec
 _CORNERS = (np.array([-0.5, 0.5, -0.5, 0.5]), np.array([-0.5, -0.5, 0.5, 0.5]))
 
@@ -54,7 +55,9 @@ def find_images(beta_x: Any, beta_y: Any, sightline: Sightline) -> Images:
     """
     lenses = [Lens(**{name: _column(value) for name, value in vars(lens).items()}) for lens in sightline.lenses]
     columns = [_column(value) for value in (beta_x, beta_y, *sightline.couplings)]
-    count = np.broadcast_shapes(*(column.shape for column in columns), *(v.shape for lens in lenses for v in vars(lens).values()))
+    count = np.broadcast_shapes(
+        *(column.shape for column in columns), *(v.shape for lens in lenses for v in vars(lens).values())
+    )
     source_x, source_y, *couplings = (np.broadcast_to(column, count) for column in columns)
     whole = Sightline(
         tuple(Lens(**{name: np.broadcast_to(value, count) for name, value in vars(lens).items()}) for lens in lenses),
@@ -146,13 +149,17 @@ def _by_refinement(beta_x: Float64, beta_y: Float64, sightline: Sightline) -> tu
 def _can_hold_image(
     x: Float64, y: Float64, size: Float64, index: Any, beta_x: Float64, beta_y: Float64, sightline: Sightline
 ) -> Any:
-    """Whether the source lies in the box about the cell's traced corners, half as large again: folds bulge."""
+    """Whether the source lies in the box about the cell's traced corners, made wider on each side.
+
+    By a quarter, because folds bulge; by its own width about a singular centre, where rays from all sides of the lens arrive
+    between two corners.
+    """
     side = size[index][:, None]
     traced = trace(x[:, None] + side * _CORNERS[0], y[:, None] + side * _CORNERS[1], sightline.take((index, None)))
     inside = np.ones(len(x), dtype=bool)
     for corners, beta in zip(traced, (beta_x[index], beta_y[index]), strict=True):
         low, high = corners.min(axis=1), corners.max(axis=1)
-        margin = 0.25 * (high - low)
+        margin = np.where(high - low > _SINGULAR * side[:, 0], 1.0, 0.25) * (high - low)
         inside &= (beta >= low - margin) & (beta <= high + margin)
     return inside
 
