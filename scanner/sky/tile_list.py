@@ -6,8 +6,9 @@ path, ``s3://`` is kept as it stands). A line is either
 
 - a folder, whose bands are found by Euclid's file names (see :mod:`scanner.sky.tile_folder`); or
 - ``id=102018665 VIS=… Y=… J=… H=…`` with, where they exist, ``catalogue=…`` and ``VIS_RMS=…``, ``Y_FLAG=…``, ``H_PSF=…`` and
-  so on. Keys may be in either case. ``file.fits[VIS_BGSUB]`` or ``file.fits[7]`` names an extension of a multi-extension file. A line is of
-  this form if its first word begins with one of these keys and ``=``; write ``./id=7`` to name a folder of that name.
+  so on. Keys may be in either case. ``file.fits[VIS_BGSUB]`` or ``file.fits[7]`` names an extension of a multi-extension
+  file. A line is of this form if its first word begins with one of these keys and ``=``; write ``./id=7`` to name a folder of
+  that name.
 
 Out: a :class:`TileList`: the tiles that can be opened, and those that cannot because a folder or a band is missing: the others
 go on without them. Refused as a whole (:class:`~scanner.errors.TileListError`, naming file and line): lines that cannot be
