@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.random import Generator
 
-from scanner.simulation.population import discs, groups, massive_galaxies
+from scanner.simulation.population import compound, discs, groups, massive_galaxies, quasars
 from scanner.simulation.population.field import draw_field_galaxy, draw_star
 from scanner.simulation.population.options import TRAINING, Options
 from scanner.simulation.population.system import LabelledObject
@@ -33,7 +33,7 @@ NON_LENS_MIX: dict[str, float] = {
     "empty": 0.02,
 }
 LENS = "lens"
-CLASSES = (LENS, *NON_LENS_MIX)
+CLASSES = (LENS, "quasar_lens", "compound_arc", "double_ring", *NON_LENS_MIX)
 
 
 def draw_object(rng: Generator, class_name: str, options: Options = TRAINING) -> LabelledObject:
@@ -69,6 +69,9 @@ def _star(rng: Generator, options: Options) -> LabelledObject:
 
 _DRAW: dict[str, Callable[[Generator, Options], LabelledObject]] = {
     LENS: massive_galaxies.lens,
+    "quasar_lens": quasars.quasar_lens,
+    "compound_arc": compound.compound_arc,
+    "double_ring": compound.double_ring,
     "near_lens": massive_galaxies.near_lens,
     "elliptical": massive_galaxies.elliptical,
     "companion": massive_galaxies.with_companions,

@@ -28,6 +28,7 @@ from scanner.simulation.population.deflectors import (
     source_redshifts,
 )
 from scanner.simulation.population.early_types import FABER_JACKSON_SCATTER, EarlyType, faber_jackson
+from scanner.simulation.population.massive_galaxies import with_neighbours
 from scanner.simulation.population.options import Options
 from scanner.simulation.population.sources import draw_clumps, draw_source
 from scanner.simulation.population.system import LabelledObject, System, moved
@@ -150,7 +151,9 @@ def compound_systems(
 def _draw(rng: Generator, options: Options, class_name: str, offsets: tuple[float, float]) -> LabelledObject:
     line = draw_line_of_sight(rng, options)
     galaxy = deflector_light(rng, line.sigma_front_kms, line.z_front)
-    front = mass_of(rng, galaxy, line.front_theta_e)
+    mass = mass_of(rng, galaxy, line.front_theta_e)
+    foreground, deflector = with_neighbours(rng, galaxy, Deflector(mass, line.z_front, line.z_far, line.sigma_front_kms))
+    front = deflector.lens
 
     quiescent = bool(rng.random() < _QUIESCENT_REAR)
     beyond = deflector_light(rng, line.sigma_rear_kms, line.z_rear) if quiescent else _star_forming(rng, line)
@@ -159,18 +162,18 @@ def _draw(rng: Generator, options: Options, class_name: str, offsets: tuple[floa
     x, y = distance * math.cos(turn), distance * math.sin(turn)
     rear = replace(mass_of(rng, beyond, line.rear_theta_e), x=x, y=y)
 
-    far = draw_source(rng, Deflector(front, line.z_front, line.z_far, line.sigma_front_kms), offsets, options)
+    far = draw_source(rng, deflector, offsets, options)
     weight = rear.theta_e / (front.theta_e + rear.theta_e)
     far = far.moved(weight * x, weight * y)
     systems = compound_systems(line, front, rear, moved(beyond.components, x, y), far, quiescent)
-    return LabelledObject(class_name, galaxy.components, systems)
+    return LabelledObject(class_name, foreground, systems)
 
 
 def _star_forming(rng: Generator, line: LineOfSight) -> EarlyType:
     """A rear galaxy with young stars: as bright as its mass says, blue, a disc with clumps."""
     absolute = faber_jackson(line.sigma_rear_kms) + FABER_JACKSON_SCATTER * rng.standard_normal()
     vis = absolute + float(cosmology.distance_modulus(line.z_rear)) + 0.4 * line.z_rear
-    light = source_flux(rng, vis, red=False)
+    light = source_flux(rng, vis, False, line.z_rear)
     radius_kpc = 10.0 ** (0.5 + 0.18 * rng.standard_normal())
     radius = min(max(radius_kpc * float(cosmology.arcsec_per_kpc(line.z_rear)), 0.1), 0.9)
     q, angle = rng.uniform(0.35, 1.0), rng.uniform(0.0, math.pi)

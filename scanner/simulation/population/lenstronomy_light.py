@@ -145,7 +145,7 @@ def _light(components: Sequence[Component], bands: Sequence[Band]) -> Brightness
 
 
 def _sersic(component: Component) -> dict[str, float]:
-    """lenstronomy's parameters: its radius is the geometric mean of the half-light ellipse's axes."""
+    """A profile as lenstronomy has it: its radius is the geometric mean of the half-light ellipse's axes."""
     e = (1.0 - component.q) / (1.0 + component.q)
     return {
         "R_sersic": component.radius * math.sqrt(component.q),

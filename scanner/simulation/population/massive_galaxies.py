@@ -15,6 +15,7 @@ from numpy.random import Generator
 from scanner.simulation.light.components import Component, Kind
 from scanner.simulation.population.colours import power_law_magnitude, scaled, source_flux
 from scanner.simulation.population.deflectors import Deflector, draw_deflector
+from scanner.simulation.population.early_types import EarlyType
 from scanner.simulation.population.groups import surroundings
 from scanner.simulation.population.options import Options
 from scanner.simulation.population.sources import MAX_OFFSET, NEAR_LENS_OFFSET, draw_clumps, draw_source
@@ -94,8 +95,12 @@ def tangential(rng: Generator, options: Options) -> LabelledObject:
 
 
 def massive_galaxy(rng: Generator, options: Options) -> tuple[list[Component], Deflector]:
-    """A deflector with its satellites and, for some, its group, whose shear acts on what is behind."""
-    galaxy, deflector = draw_deflector(rng, options)
+    """A deflector with its satellites and, for some, its group."""
+    return with_neighbours(rng, *draw_deflector(rng, options))
+
+
+def with_neighbours(rng: Generator, galaxy: EarlyType, deflector: Deflector) -> tuple[list[Component], Deflector]:
+    """Satellites and, for some, a group around a galaxy; the group's shear acts on what is behind."""
     around = surroundings(rng, galaxy, deflector.z_source)
     lens = deflector.lens
     sheared = replace(lens, gamma1=lens.gamma1 + around.gamma1, gamma2=lens.gamma2 + around.gamma2)

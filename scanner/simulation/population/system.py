@@ -21,8 +21,8 @@ class System:
     ``source``: its light, every component seen through ``sightline``. ``z_lens``, ``sigma_v_kms``: the last deflector.
     ``source_magnitude``: VIS, unlensed. ``source_x, source_y``: the source's centre, unlensed.
 
-    A point in the source's centre (a quasar) comes as ``point_images``, stars in the image plane that are magnified already, and
-    ``point_flux``, its flux before lensing; ``source`` is then its host galaxy, and ``source_magnitude`` both together.
+    A point in the source's centre (a quasar) comes as ``point_images``, stars in the image plane that are magnified already,
+    and ``point_flux``, its flux before lensing; ``source`` is then its host galaxy, and ``source_magnitude`` both together.
     """
 
     source: tuple[Component, ...]
