@@ -21,7 +21,8 @@ from scanner.records import MEMBERS, Float32, Float64, Record
 LOGIT_LIMIT = 20.0
 
 
-def _sigmoid(log_odds: Float64) -> Float64:
+def sigmoid(log_odds: Float64) -> Float64:
+    """Probability of log-odds."""
     # exp(-|x|) never overflows, and small probabilities keep all their digits.
     small = np.exp(-np.abs(log_odds))
     return np.asarray(np.where(log_odds >= 0, 1.0, small) / (1.0 + small))
@@ -66,7 +67,7 @@ class Calibration(Record):
         numpy.ndarray
             (N,) float32.
         """
-        return _sigmoid(self.log_odds(logits)).astype(np.float32)
+        return sigmoid(self.log_odds(logits)).astype(np.float32)
 
 
 class MeanProbability(Record):
@@ -76,7 +77,7 @@ class MeanProbability(Record):
 
     def apply(self, logits: NDArray[Any]) -> Float32:
         """Mean member probability of ``logits`` (N, 7): (N,) float32; rows with NaN give NaN."""
-        return np.asarray(_sigmoid(np.asarray(logits, dtype=np.float64)).mean(axis=-1), dtype=np.float32)
+        return np.asarray(sigmoid(np.asarray(logits, dtype=np.float64)).mean(axis=-1), dtype=np.float32)
 
 
 AnyCalibration = Annotated[Calibration | MeanProbability, Field(discriminator="kind")]

@@ -1,11 +1,11 @@
 """Scores single images, such as known lenses, over their eight orientations.
 
-In: a tile list whose tiles each hold one object at their centre, a bundle. Out: one
-:class:`~scanner.evaluation.results.ImageScore` a tile. Refused, as :class:`~scanner.errors.TileError`: tiles that cannot be
-cut.
+In: cutouts of one object each, a bundle. Out: :class:`~scanner.evaluation.results.ImageScore`. Refused, as
+:class:`~scanner.errors.TileError`: tiles that cannot be cut.
 
 Small images are padded as in a scan, with noise of their own σ. Nothing on the sky has a preferred orientation, so the scatter
-over the orientations is a measure of how far a score can be trusted.
+over the orientations is a measure of how far a score can be trusted. What a score is worth depends on how many non-lenses get a
+higher one: ``above`` says so for each orientation, and compares between bundles where probabilities do not.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from scanner.cutouts.extract import cut, open_tile
 from scanner.cutouts.orientation import ORIENTATIONS, turn
 from scanner.cutouts.quality import fill_bad_pixels
 from scanner.ensemble.bundle import Bundle
+from scanner.ensemble.calibration import sigmoid
 from scanner.ensemble.session import EnsembleSession
 from scanner.errors import TileError
 from scanner.evaluation.results import ImageScore
-from scanner.records import CutoutBatch, Float32, Targets, Tile
+from scanner.evaluation.scores import combine
+from scanner.records import CutoutBatch, Float32, Float64, Targets, Tile
 from scanner.sky import tile_list
 
 
@@ -43,31 +45,8 @@ def central_cutout(tile: Tile) -> CutoutBatch:
         return next(cut(images, target, 1))
 
 
-def orientations(images: Float32) -> Float32:
-    """The eight orientations of one image or stack (1, ..., y, x): (8, ..., y, x)."""
-    return np.concatenate([turn(images, orientation) for orientation in range(ORIENTATIONS)])
-
-
-def score_image(name: str, batch: CutoutBatch, bundle: Bundle, session: EnsembleSession) -> ImageScore:
-    """Score a batch of one over its eight orientations; grid and calibration are applied to each, then averaged."""
-    vis, nisp = fill_bad_pixels(batch)
-    levels = (np.repeat(values, ORIENTATIONS, axis=0) for values in (batch.sky, batch.sigma))
-    logits = session.logits(orientations(vis), orientations(nisp), *levels)
-    probabilities = 1.0 / (1.0 + np.exp(-logits.astype(np.float64)))
-    grid_value = None if bundle.grid is None else float(bundle.grid.lookup(logits).value.mean())
-    bad = [float(value) for value in batch.bad_fraction[0]]
-    return ImageScore(
-        name=name,
-        bad_fraction=(bad[0], bad[1], bad[2], bad[3]),
-        probabilities=tuple(float(value) for value in probabilities.mean(axis=0)),
-        scatter=tuple(float(value) for value in probabilities.std(axis=0)),
-        grid_value=grid_value,
-        calibrated=float(bundle.calibration.apply(logits).astype(np.float64).mean()),
-    )
-
-
-def score_images(path: Path, bundle: Bundle, session: EnsembleSession) -> tuple[ImageScore, ...]:
-    """Score the centre of every tile of a list.
+def read_images(path: Path) -> dict[str, CutoutBatch]:
+    """Cut the centre of every tile of a list, by tile id.
 
     Raises
     ------
@@ -77,4 +56,62 @@ def score_images(path: Path, bundle: Bundle, session: EnsembleSession) -> tuple[
     tiles = tile_list.read(path)
     for failed in tiles.failed:
         raise TileError(f"{path}: tile {failed.tile_id}: {failed.reason}")
-    return tuple(score_image(tile.tile_id, central_cutout(tile), bundle, session) for tile in tiles.tiles)
+    return {tile.tile_id: central_cutout(tile) for tile in tiles.tiles}
+
+
+def orientations(images: Float32) -> Float32:
+    """The eight orientations of one image or stack (1, ..., y, x): (8, ..., y, x)."""
+    return np.concatenate([turn(images, orientation) for orientation in range(ORIENTATIONS)])
+
+
+def image_logits(batch: CutoutBatch, session: EnsembleSession) -> Float32:
+    """Log-odds of a batch of one in all orientations, (8, 7) float32."""
+    vis, nisp = fill_bad_pixels(batch)
+    levels = (np.repeat(values, ORIENTATIONS, axis=0) for values in (batch.sky, batch.sigma))
+    return session.logits(orientations(vis), orientations(nisp), *levels)
+
+
+def score_image(
+    name: str,
+    batch: CutoutBatch,
+    bundle: Bundle,
+    bundle_name: str,
+    session: EnsembleSession,
+    *,
+    others: Float64 | None = None,
+    compared_with: str | None = None,
+) -> ImageScore:
+    """Score a batch of one over its eight orientations.
+
+    Parameters
+    ----------
+    name, bundle_name, compared_with
+        To be quoted.
+    batch
+        One cutout.
+    bundle, session
+        What scores it.
+    others
+        (N,) combined scores of the non-lenses of ``compared_with``; None: there is nothing to compare with.
+    """
+    logits = image_logits(batch, session)
+    probabilities = sigmoid(logits.astype(np.float64))
+    log_odds = combine(bundle, logits)
+    bad = [float(value) for value in batch.bad_fraction[0]]
+    above = None
+    if others is not None and len(others):
+        falling = np.sort(-others)
+        above = tuple(float(n) for n in np.searchsorted(falling, -log_odds, side="left") / len(others))
+    return ImageScore(
+        bundle=bundle_name,
+        name=name,
+        bad_fraction=(bad[0], bad[1], bad[2], bad[3]),
+        probabilities=tuple(float(value) for value in probabilities.mean(axis=0)),
+        scatter=tuple(float(value) for value in probabilities.std(axis=0)),
+        grid_value=None if bundle.grid is None else float(bundle.grid.lookup(logits).value.mean()),
+        calibrated=float(bundle.calibration.apply(logits.mean(axis=0, keepdims=True))[0]),
+        log_odds=tuple(float(value) for value in log_odds),
+        above=above,
+        compared_with=compared_with if above is not None else None,
+        n_compared=0 if others is None else len(others),
+    )

@@ -25,8 +25,8 @@ from scanner.records import CutoutBatch, Float32, Float64, Int64
 
 CUTOUTS, TRUTH, DESCRIPTION = "cutouts.zarr", "truth.parquet", "dataset.json"
 COLUMNS = ("target_id", "is_lens", "class_name", "arc_snr", "visible", "x_arcsec", "y_arcsec")
-#: Non-lenses that a network must tell from lenses by the arcs alone: an elliptical with something beside it, by class name.
-HARD_NEGATIVE_WORDS = ("companion", "tangential")
+#: Non-lenses that a network must tell from lenses by the arcs alone: the galaxy is what a lens would be, by class name.
+HARD_NEGATIVES = ("elliptical", "companion", "tangential", "near_lens")
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,8 @@ class Truth:
 
     @property
     def is_hard_negative(self) -> NDArray[np.bool_]:
-        """Non-lenses with a companion that may look like an arc, (N,) bool."""
-        hard = np.zeros(len(self), dtype=bool)
-        for word in HARD_NEGATIVE_WORDS:
-            hard |= np.char.find(self.class_name, word) >= 0
-        return hard & ~self.is_lens
+        """Non-lenses of the classes :data:`HARD_NEGATIVES`, (N,) bool."""
+        return np.isin(self.class_name, HARD_NEGATIVES) & ~self.is_lens
 
     def take(self, index: NDArray[Any]) -> Truth:
         """Select by an integer or boolean index array."""
@@ -102,6 +99,16 @@ class Dataset:
         digest = hashlib.sha256()
         for part in (DESCRIPTION, TRUTH):
             digest.update((self.path / part).read_bytes())
+        return digest.hexdigest()
+
+    @property
+    def content_key(self) -> str:
+        """Hex SHA-256 over fingerprint, names and sizes of the cutouts' files: other pixels of the same truth have another."""
+        digest = hashlib.sha256(self.fingerprint.encode())
+        folder = self.path / CUTOUTS
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                digest.update(f"{path.relative_to(folder)} {path.stat().st_size}\n".encode())
         return digest.hexdigest()
 
     @property

@@ -1,0 +1,261 @@
+"""Bundles on labelled sets and single images, side by side: from folders to one evaluation.
+
+In: bundles, datasets, optionally a list of images and one of known lenses. Out: :class:`Comparison`. Refused (UsageError):
+a set given twice, sets of which none has lenses or none has non-lenses; and what bundles, sessions, tiles and lists refuse.
+
+The set ``challenge``, where it is given, is the sky: the lenses of every set are measured against its non-lenses, as a
+false-positive rate of 1e-4 needs 100,000 of them. Sets with both classes are measured against their own non-lenses too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+
+import scanner
+from scanner.ensemble import bundle as bundle_files
+from scanner.ensemble.bundle import Bundle
+from scanner.ensemble.session import EnsembleSession, open_session
+from scanner.errors import UsageError
+from scanner.evaluation import known_lenses
+from scanner.evaluation.breakdown import class_rates, recall_curves
+from scanner.evaluation.decisions import SKY_PREVALENCE, decisions
+from scanner.evaluation.images import read_images, score_image
+from scanner.evaluation.inspection import yields
+from scanner.evaluation.labelled_data import Dataset, Truth
+from scanner.evaluation.logit_cache import cached_logits
+from scanner.evaluation.ranking import grid_losses, measure
+from scanner.evaluation.reliability import reliabilities
+from scanner.evaluation.results import Evaluation, OrientationScatter, Pairing, SetSummary
+from scanner.evaluation.scores import ScoredBundle, score
+from scanner.evaluation.turned import orientation_scatter, sample_rows, turned_logits
+
+#: Name of the preset whose non-lenses stand for the sky.
+SKY_PRESET = "challenge"
+#: Objects that are scored in all eight orientations unless another number is asked for.
+TURNED = 200
+Report = Callable[[str, int], None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An evaluation and what it was measured on; ``datasets`` by the names that the evaluation gives them."""
+
+    evaluation: Evaluation
+    bundles: tuple[ScoredBundle, ...]
+    datasets: Mapping[str, Dataset]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What runs the networks, and where log-odds are kept (None: nowhere).
+
+    ``report`` is called with the bundle's name and the number of objects done since the last call.
+    """
+
+    provider: str = "auto"
+    threads: int = 1
+    cache: Path | None = None
+    report: Report = lambda name, n: None
+
+
+def compare_bundles(
+    paths: Sequence[Path | str | None],
+    datasets: Sequence[Dataset],
+    *,
+    images: Path | None = None,
+    known: Path | None = None,
+    beta: float | None = None,
+    prevalence: float = SKY_PREVALENCE,
+    n_turned: int = TURNED,
+    scoring: Scoring | None = None,
+) -> Comparison:
+    """Evaluate bundles.
+
+    Parameters
+    ----------
+    paths
+        Folders or names of bundles, or None for the default one. The first is compared with each of the others.
+    datasets
+        That none of them was trained on; one that was is marked as such.
+    images
+        A tile list; the centre of every tile is scored over eight orientations.
+    known
+        A list of known lenses, see :mod:`scanner.evaluation.known_lenses`.
+    beta
+        Of the decisions; None: each bundle's default.
+    prevalence
+        Share of lenses on the sky.
+    n_turned
+        Objects of one set that are scored in all orientations; 0: none.
+    scoring
+        See :class:`Scoring`.
+
+    Raises
+    ------
+    UsageError
+        See the module.
+    """
+    how = scoring or Scoring()
+    sets = named_sets(datasets)
+    truths = {name: dataset.truth for name, dataset in sets.items()}
+    skies = [name for name, dataset in sets.items() if dataset.preset == SKY_PRESET and not truths[name].is_lens.all()]
+    sky = skies[0] if skies else None
+    pairings = pair(truths, sky)
+    # Lists are read before anything is scored: a mistake in them shows at once.
+    cutouts = {} if images is None else read_images(images)
+    lenses = {} if known is None else known_lenses.read_cutouts(known)
+    loaded = named_bundles(paths)
+    for bundle in loaded.values():
+        bundle.threshold(beta)
+
+    scored, scatter, image_scores, known_scores = [], [], [], []
+    main = main_pairings(pairings, sky)
+    reference = next((pairing.others for pairing in main if pairing.others == sky), main[0].others)
+    for name, bundle in loaded.items():
+        session = cache(partial(open_session, bundle, how.provider, how.threads))
+        report = partial(how.report, name)
+        logits = {set_name: cached_logits(bundle, dataset, session, how.cache, report) for set_name, dataset in sets.items()}
+        found = score(bundle, name, logits)
+        scored.append(found)
+        if n_turned:
+            scatter.append(_turned(bundle, name, main[0], sets, n_turned, session, how, report))
+        others = found.scores[reference][found.summary.combined][~truths[reference].is_lens]
+        for batches, scores in ((cutouts, image_scores), (lenses, known_scores)):
+            scores += [
+                score_image(image, batch, bundle, name, session(), others=others, compared_with=reference)
+                for image, batch in batches.items()
+            ]
+
+    figures, differences = measure(scored, truths, pairings)
+    evaluation = Evaluation(
+        scanner_version=scanner.__version__,
+        sky_prevalence=prevalence,
+        sky=sky,
+        sets=tuple(_summary(name, dataset, loaded) for name, dataset in sets.items()),
+        bundles=tuple(found.summary for found in scored),
+        figures=figures,
+        decisions=decisions(scored, truths, beta, prevalence),
+        yields=yields(scored, truths, main, prevalence),
+        recall_curves=recall_curves(scored, sets, main),
+        class_rates=class_rates(scored, truths, main[0].lenses, sky),
+        reliabilities=reliabilities(scored, truths, prevalence),
+        orientations=tuple(scatter),
+        grid_losses=grid_losses(scored, truths, main),
+        differences=differences,
+        images=tuple(image_scores),
+        known_lenses=tuple(known_scores),
+    )
+    return Comparison(evaluation, tuple(scored), sets)
+
+
+def named_sets(datasets: Sequence[Dataset]) -> dict[str, Dataset]:
+    """Datasets by the name of their folder, with its parent's before it where two share one.
+
+    Raises
+    ------
+    UsageError
+        One is given twice, under whatever name.
+    """
+    seen: dict[str, Dataset] = {}
+    for dataset in datasets:
+        if dataset.fingerprint in seen:
+            raise UsageError(f"{dataset.path}: is the same set as {seen[dataset.fingerprint].path}; give each one once.")
+        seen[dataset.fingerprint] = dataset
+    short = [dataset.path.resolve().name for dataset in datasets]
+    return {
+        name if short.count(name) == 1 else f"{dataset.path.resolve().parent.name}/{name}": dataset
+        for name, dataset in zip(short, datasets, strict=True)
+    }
+
+
+def named_bundles(paths: Sequence[Path | str | None]) -> dict[str, Bundle]:
+    """Load bundles, by the manifest's name; with their version, then their fingerprint, where two share one."""
+    loaded = [bundle_files.load(path) for path in paths]
+    found: dict[str, Bundle] = {}
+    for bundle in loaded:
+        manifest = bundle.manifest
+        names = [manifest.name, f"{manifest.name} {manifest.version}", f"{manifest.name} {bundle.fingerprint[:8]}"]
+        rivals = [other.manifest for other in loaded if other is not bundle and other.manifest.name == manifest.name]
+        clash = 0 if not rivals else 1 if all(other.version != manifest.version for other in rivals) else 2
+        if names[clash] in found:
+            raise UsageError(f"{bundle.path}: is the same bundle as {found[names[clash]].path}; give each one once.")
+        found[names[clash]] = bundle
+    return found
+
+
+def pair(truths: Mapping[str, Truth], sky: str | None) -> tuple[Pairing, ...]:
+    """What is measured against what.
+
+    Lenses of every set against the sky; sets with both classes against themselves, and against sets of non-lenses only; where
+    there is no sky, sets of lenses only against the first set that has non-lenses.
+
+    Raises
+    ------
+    UsageError
+        No set has lenses, or none has non-lenses.
+    """
+    with_lenses = [name for name, truth in truths.items() if truth.is_lens.any()]
+    with_others = [name for name, truth in truths.items() if not truth.is_lens.all()]
+    if not with_lenses or not with_others:
+        kind = "lenses" if not with_lenses else "non-lenses"
+        raise UsageError(f"--data {', '.join(truths)}: no set has {kind}; add one that has (such as preset eval).")
+    found = []
+    for name in with_lenses:
+        mixed = name in with_others
+        if mixed:
+            found.append(Pairing(lenses=name, others=name))
+            found += [Pairing(lenses=name, others=other) for other in with_others if other not in with_lenses and other != sky]
+        if sky is not None and sky != name:
+            found.append(Pairing(lenses=name, others=sky))
+        elif not mixed:
+            found.append(Pairing(lenses=name, others=with_others[0]))
+    return tuple(found)
+
+
+def main_pairings(pairings: Sequence[Pairing], sky: str | None) -> tuple[Pairing, ...]:
+    """One pairing for every set of lenses: against the sky where there is one, else against its own non-lenses."""
+    best: dict[str, Pairing] = {}
+    for pairing in pairings:
+        if pairing.lenses not in best or pairing.others == sky:
+            best[pairing.lenses] = pairing
+    # The sets with non-lenses of their own first: what leads stands for what a survey shows.
+    own = {pairing.lenses for pairing in pairings if pairing.lenses == pairing.others}
+    return tuple(sorted(best.values(), key=lambda pairing: pairing.lenses not in own))
+
+
+def _turned(
+    bundle: Bundle,
+    name: str,
+    pairing: Pairing,
+    sets: Mapping[str, Dataset],
+    n: int,
+    session: Callable[[], EnsembleSession],
+    how: Scoring,
+    report: Callable[[int], None],
+) -> OrientationScatter:
+    dataset = sets[pairing.lenses]
+    rows = sample_rows(dataset, n)
+    logits = turned_logits(bundle, dataset, rows, session, how.cache, report)
+    return orientation_scatter(bundle, name, pairing.lenses, logits, dataset.truth.is_lens[rows])
+
+
+def _summary(name: str, dataset: Dataset, loaded: Mapping[str, Bundle]) -> SetSummary:
+    truth = dataset.truth
+    classes, counts = np.unique(truth.class_name, return_counts=True)
+    return SetSummary(
+        name=name,
+        preset=dataset.preset,
+        sha256=dataset.fingerprint,
+        n_objects=len(truth),
+        n_lenses=int(truth.is_lens.sum()),
+        n_visible=int((truth.is_lens & truth.visible).sum()),
+        classes={str(kind): int(count) for kind, count in zip(classes, counts, strict=True)},
+        trained_on=tuple(
+            bundle for bundle, found in loaded.items() if found.manifest.training_fingerprint == dataset.fingerprint
+        ),
+    )

@@ -1,0 +1,85 @@
+"""Log-odds of bundles for labelled sets, kept on disk: scoring takes hours, the figures seconds.
+
+In: a bundle, a dataset, a folder. Out: (N, 7) float32. Refused: folders that cannot be written (OutputError); parts that are no
+arrays of the right shape are scored again.
+
+A part of :data:`PART` objects is written when it is scored, so an interrupted evaluation goes on where it was, and a cache that
+was filled on another machine can be laid beside this one. The key is the SHA-256 of the networks (a bundle whose grid,
+calibration or card changed keeps its log-odds) with that of the dataset.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from scanner.atomic_file import write_atomically
+from scanner.ensemble.bundle import Bundle
+from scanner.ensemble.manifest import MODEL_FILE
+from scanner.ensemble.session import EnsembleSession
+from scanner.evaluation.labelled_data import Dataset
+from scanner.evaluation.logits import dataset_logits
+from scanner.records import MEMBERS, Float32
+
+PART = 4096
+
+
+def cached_logits(
+    bundle: Bundle,
+    dataset: Dataset,
+    open_session: Callable[[], EnsembleSession],
+    folder: Path | None,
+    report: Callable[[int], None] = lambda n: None,
+) -> Float32:
+    """Read the log-odds of all rows of a dataset, and score what is missing.
+
+    Parameters
+    ----------
+    bundle, dataset
+        What scores, and what is scored.
+    open_session
+        Called once at most, and only if something is missing.
+    folder
+        Of the cache; None: everything is scored and nothing is kept.
+    report
+        Called with the number of objects after every batch, read or scored.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written.
+    """
+    found = np.empty((len(dataset), len(MEMBERS)), dtype=np.float32)
+    session = None
+    for start in range(0, len(dataset), PART):
+        rows = np.arange(start, min(start + PART, len(dataset)), dtype=np.int64)
+        path = None if folder is None else folder / cache_key(bundle, dataset) / f"{start // PART:06d}.npy"
+        part = None if path is None else _read(path, len(rows))
+        if part is None:
+            session = session or open_session()
+            part = dataset_logits(session, dataset, rows, report=report)
+            if path is not None:
+                stream = io.BytesIO()
+                np.save(stream, part, allow_pickle=False)
+                write_atomically(path, stream.getvalue())
+        else:
+            report(len(rows))
+        found[rows] = part
+    return found
+
+
+def cache_key(bundle: Bundle, dataset: Dataset) -> str:
+    """Folder name of a bundle's log-odds for a dataset."""
+    return f"{bundle.manifest.sha256[MODEL_FILE][:16]}-{dataset.content_key[:16]}"
+
+
+def _read(path: Path, n: int) -> Float32 | None:
+    try:
+        part = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    fits = part.dtype == np.float32 and part.shape == (n, len(MEMBERS))
+    return part if fits else None

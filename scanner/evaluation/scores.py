@@ -1,0 +1,125 @@
+"""From log-odds to every score of a bundle, and the choices of objects that scores are judged on.
+
+In: a bundle and the log-odds of its members. Out: scores by name, masks of objects. Refused: nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scanner.ensemble.bundle import Bundle
+from scanner.ensemble.calibration import Calibration
+from scanner.ensemble.manifest import MODEL_FILE
+from scanner.evaluation.labelled_data import Truth
+from scanner.evaluation.results import BundleSummary, Negatives, Positives
+from scanner.records import MEMBERS, Float32, Float64
+
+GRID, RANKING = "grid", "ranking"
+NEGATIVE_LABELS: Mapping[Negatives, str] = {
+    "all": "all non-lenses",
+    "hard": "look-alikes (ellipticals, companions, near-lenses)",
+}
+POSITIVE_LABELS: Mapping[Positives, str] = {"visible": "visible lenses", "all": "all lenses"}
+
+
+@dataclass(frozen=True)
+class ScoredBundle:
+    """A bundle and what it says of labelled sets.
+
+    ``summary``: with a name that is unique among the bundles compared. ``logits``: by set, (N, 7) each. ``scores``: by set and
+    score, (N,) float64 each, comparable between sets.
+    """
+
+    bundle: Bundle
+    summary: BundleSummary
+    logits: Mapping[str, Float32]
+    scores: Mapping[str, Mapping[str, Float64]]
+
+    @property
+    def name(self) -> str:
+        """See :class:`~scanner.evaluation.results.BundleSummary`."""
+        return self.summary.name
+
+    @property
+    def ranking(self) -> str:
+        """The score that a scan lists its candidates by."""
+        return self.summary.combined if self.bundle.grid is None else RANKING
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """Every score of this bundle, the members first."""
+        return (*MEMBERS, *(() if self.bundle.grid is None else (GRID, RANKING)), self.summary.combined)
+
+    @property
+    def leading(self) -> tuple[str, ...]:
+        """The scores of the whole ensemble that figures lead with: combined, then ranking where that is another one."""
+        return tuple(dict.fromkeys((self.summary.combined, self.ranking)))
+
+
+def combine(bundle: Bundle, logits: Float32) -> Float64:
+    """The combination of the members, (N,) float64: calibrated log-odds, or the mean probability where there is none.
+
+    Log-odds, because at the prevalence of the sky the probabilities of most objects round to the same few numbers.
+    """
+    calibration = bundle.calibration
+    if isinstance(calibration, Calibration):
+        return calibration.log_odds(logits)
+    return calibration.apply(logits).astype(np.float64)
+
+
+def summarise(bundle: Bundle, name: str) -> BundleSummary:
+    """What an evaluation says of a bundle, under a name."""
+    manifest = bundle.manifest
+    return BundleSummary(
+        name=name,
+        version=manifest.version,
+        fingerprint=bundle.fingerprint,
+        model_sha256=manifest.sha256[MODEL_FILE],
+        preprocessing=manifest.preprocessing,
+        decides_on=manifest.decides_on,
+        combined="calibrated" if isinstance(bundle.calibration, Calibration) else "mean",
+    )
+
+
+def score(bundle: Bundle, name: str, logits: Mapping[str, Float32]) -> ScoredBundle:
+    """Compute every score of a bundle for every set; higher means more lens-like.
+
+    Parameters
+    ----------
+    bundle
+        Its grid, where it has one, and its calibration are applied.
+    name
+        For the evaluation.
+    logits
+        By set, (N, 7) finite.
+    """
+    summary = summarise(bundle, name)
+    together = np.concatenate([np.empty((0, len(MEMBERS)), np.float32), *logits.values()])
+    found: dict[str, Float64] = {member: together[:, i].astype(np.float64) for i, member in enumerate(MEMBERS)}
+    combined = combine(bundle, together)
+    if bundle.grid is not None:
+        found[GRID] = bundle.grid.lookup(together).value.astype(np.float64)
+        # By grid value, ties by the combination; equal pairs keep equal ranks. Over all sets at once, so that ranks compare.
+        pairs = np.stack([found[GRID], combined], axis=1)
+        found[RANKING] = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1).astype(np.float64)
+    found[summary.combined] = combined
+    ends = np.cumsum([len(rows) for rows in logits.values()])[:-1]
+    parts = {score_name: np.split(values, ends) for score_name, values in found.items()}
+    scores = {
+        set_name: {score_name: pieces[number] for score_name, pieces in parts.items()} for number, set_name in enumerate(logits)
+    }
+    return ScoredBundle(bundle, summary, logits, scores)
+
+
+def lenses(truth: Truth, positives: Positives) -> NDArray[np.bool_]:
+    """Rows of the lenses of a choice, (N,) bool."""
+    return truth.is_lens & truth.visible if positives == "visible" else truth.is_lens
+
+
+def others(truth: Truth, negatives: Negatives) -> NDArray[np.bool_]:
+    """Rows of the non-lenses of a choice, (N,) bool."""
+    return ~truth.is_lens if negatives == "all" else truth.is_hard_negative

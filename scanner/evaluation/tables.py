@@ -1,0 +1,447 @@
+"""The tables of an evaluation, as plain text: on the terminal, on the page and in the model card they are the same.
+
+In: an :class:`~scanner.evaluation.results.Evaluation`. Out: :class:`Table`, the most important first. Refused: nothing;
+what was not measured makes no table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from scanner.evaluation.metrics import Interval
+from scanner.evaluation.resampling import FEW_FALSE, LOW_FPRS
+from scanner.evaluation.results import Evaluation, Figures, Pairing, Positives, Recall
+from scanner.evaluation.scores import GRID, NEGATIVE_LABELS, POSITIVE_LABELS, RANKING
+from scanner.records import MEMBERS, MemberName
+
+#: Objects looked at, of a million, that the text quotes.
+QUOTED = (100.0, 1000.0, 10_000.0)
+FEW_NOTE = f"* the threshold rests on fewer than {FEW_FALSE} non-lenses: the rate itself is hardly known."
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """``name`` is an identifier, ``title`` a line; ``rows`` of as many cells as ``header``; ``note`` says how to read it."""
+
+    name: str
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def tables(evaluation: Evaluation) -> tuple[Table, ...]:
+    """All tables that have rows; without the column of the bundle where there is only one."""
+    makers: tuple[Callable[[Evaluation], Table], ...] = (
+        low_fpr,
+        inspected,
+        differences,
+        paper_table_5,
+        paper_table_6,
+        classes,
+        by_property,
+        members,
+        hard,
+        grid_loss,
+        calibration,
+        orientations,
+        known_lenses,
+        images,
+    )
+    found = [table for table in (maker(evaluation) for maker in makers) if table.rows]
+    return tuple(found if len(evaluation.bundles) > 1 else [_without(table, "bundle") for table in found])
+
+
+def _without(table: Table, heading: str) -> Table:
+    kept = [number for number, name in enumerate(table.header) if name != heading]
+    rows = tuple(tuple(row[number] for number in kept) for row in table.rows)
+    return replace(table, header=tuple(table.header[number] for number in kept), rows=rows)
+
+
+def interval(value: Interval | None, digits: int = 3) -> str:
+    """``0.343 [0.311, 0.373]``; a dash where there is none."""
+    if value is None:
+        return NOTHING
+    return f"{value.value:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+
+
+def small(value: Interval | None) -> str:
+    """As :func:`interval`, with two significant digits, for what spans decades."""
+    return NOTHING if value is None else f"{value.value:.2g} [{value.low:.2g}, {value.high:.2g}]"
+
+
+def signed(value: Interval) -> str:
+    """As :func:`interval`, with signs, and a mark where zero is outside."""
+    mark = " ▲" if value.low > 0 else " ▼" if value.high < 0 else ""
+    return f"{value.value:+.3f} [{value.low:+.3f}, {value.high:+.3f}]{mark}"
+
+
+def recall(found: Recall, n_negatives: int) -> str:
+    """A recall, or that there were too few non-lenses for its rate."""
+    if found.recall is None:
+        return f"too few: {n_negatives:,} non-lenses"
+    return interval(found.recall) + ("*" if found.rests_on_few else "")
+
+
+def leading_pairings(evaluation: Evaluation) -> tuple[Pairing, ...]:
+    """The pairings that inspection was measured for: each set of lenses once."""
+    return tuple(dict.fromkeys(found.pairing for found in evaluation.yields))
+
+
+def _leading(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+    """(bundle, score): the combination of each bundle, and the ranking of a scan where that is another one."""
+    for bundle in evaluation.bundles:
+        yield bundle.name, bundle.combined
+        if bundle.decides_on == GRID:
+            yield bundle.name, RANKING
+
+
+def _figures(
+    evaluation: Evaluation,
+    pairings: Iterable[Pairing],
+    choices: Iterable[tuple[Positives, str]],
+    keep: Callable[[Figures], bool],
+) -> Iterator[Figures]:
+    for pairing in pairings:
+        for choice in choices:
+            for found in evaluation.figures:
+                if found.pairing == pairing and (found.positives, found.negatives) == choice and keep(found):
+                    yield found
+
+
+_RATES = tuple(f"recall at FPR {fpr:.0e}".replace("e-0", "e-") for fpr in LOW_FPRS)
+
+
+def _ranked(name: str, title: str, found: Iterable[Figures], note: str = "") -> Table:
+    rows = tuple(
+        (
+            str(figures.pairing),
+            f"{figures.n_positives:,} {POSITIVE_LABELS[figures.positives]}, {figures.n_negatives:,} others",
+            figures.bundle,
+            figures.score,
+            *(recall(rate, figures.n_negatives) for rate in figures.recalls),
+            interval(figures.auroc),
+        )
+        for figures in found
+    )
+    starred = any(cell.endswith("*") for row in rows for cell in row)
+    return Table(
+        name,
+        title,
+        ("set", "objects", "bundle", "score", *_RATES, "AUROC"),
+        rows,
+        " ".join(part for part in (note, FEW_NOTE if starred else "") if part),
+    )
+
+
+def low_fpr(evaluation: Evaluation) -> Table:
+    """Recall where few non-lenses pass: what a finder of rare objects is worth."""
+    leading = set(_leading(evaluation))
+    found = _figures(
+        evaluation,
+        leading_pairings(evaluation),
+        (("visible", "all"), ("all", "all")),
+        lambda figures: (figures.bundle, figures.score) in leading,
+    )
+    pool = "" if evaluation.sky is None else f" Non-lenses are those of {evaluation.sky} for every set."
+    return _ranked("low-fpr", "Lenses found where few non-lenses pass", found, "95% intervals." + pool)
+
+
+def inspected(evaluation: Evaluation) -> Table:
+    """Completeness and purity of lists of a length that people can look at."""
+    rows = []
+    for found in evaluation.yields:
+        if found.positives != "visible":
+            continue
+        points = {point.inspected: point for point in found.points}
+        cells = []
+        for number in QUOTED:
+            point = points[number]
+            star = "*" if point.rests_on_few else ""
+            cells += [interval(point.completeness) + star, small(point.purity) + star]
+        rows.append((str(found.pairing), found.bundle, found.score, *cells))
+    header = [f"{word}, best {number:,.0f}" for number in QUOTED for word in ("completeness", "purity")]
+    return Table(
+        "inspected",
+        f"Inspecting the best of a million objects, of which {evaluation.sky_prevalence * 1e6:,.0f} are visible lenses",
+        ("set", "bundle", "score", *header),
+        tuple(rows),
+        FEW_NOTE if any(cell.endswith("*") for row in rows for cell in row) else "",
+    )
+
+
+def differences(evaluation: Evaluation) -> Table:
+    """The first bundle against the others, on the same objects."""
+    wanted = {summary.name: {summary.combined, RANKING} for summary in evaluation.bundles}
+    pairings = set(leading_pairings(evaluation))
+    rows = tuple(
+        (
+            str(found.pairing),
+            POSITIVE_LABELS[found.positives],
+            f"{found.new} − {found.old}",
+            found.score_new if found.score_new == found.score_old else f"{found.score_new} − {found.score_old}",
+            "AUROC" if found.fpr is None else f"recall at FPR {found.fpr:g}",
+            f"{found.value_new:.3f}",
+            f"{found.value_old:.3f}",
+            signed(found.difference) + ("*" if found.rests_on_few else ""),
+        )
+        for found in evaluation.differences
+        if found.negatives == "all"
+        and found.pairing in pairings
+        and found.score_new in wanted[found.new]
+        and found.score_old in wanted[found.old]
+    )
+    note = "Paired intervals; ▲ better, ▼ worse beyond them."
+    return Table(
+        "differences",
+        "Side by side: the first bundle minus the other, on the same objects",
+        ("set", "lenses", "bundles", "score", "figure", "new", "old", "difference"),
+        rows,
+        " ".join((note, FEW_NOTE)) if any(row[-1].endswith("*") for row in rows) else note,
+    )
+
+
+def paper_table_5(evaluation: Evaluation) -> Table:
+    """Decisions at fixed thresholds on sets with both classes."""
+    rows = tuple(
+        (
+            found.set,
+            found.bundle,
+            found.score,
+            f"{found.threshold:.3g}",
+            interval(found.f_beta),
+            interval(found.precision),
+            interval(found.recall),
+            interval(found.auroc),
+            interval(found.accuracy),
+            interval(found.fpr, 4),
+            small(found.purity),
+        )
+        for found in evaluation.decisions
+        if found.auroc is not None
+    )
+    betas = ", ".join(dict.fromkeys(f"{found.beta:g}" for found in evaluation.decisions))
+    return Table(
+        "table-5",
+        "Decisions at fixed thresholds (Table 5 of the paper)",
+        (
+            "set",
+            "bundle",
+            "score",
+            "threshold",
+            "F-beta",
+            "precision",
+            "recall",
+            "AUROC",
+            "accuracy",
+            "FPR",
+            "purity on the sky",
+        ),
+        rows,
+        f"Networks at 0.5, the bundle at its own threshold; β = {betas}. Precision, F-beta and accuracy hold for the share of "
+        f"lenses in the set; purity for one lens in {1 / evaluation.sky_prevalence:,.0f} objects.",
+    )
+
+
+def paper_table_6(evaluation: Evaluation) -> Table:
+    """Recall of every network on every set with lenses."""
+    rows = []
+    columns: tuple[str, ...] = ()
+    for bundle in evaluation.bundles:
+        for summary in evaluation.sets:
+            found = [
+                d for d in evaluation.decisions if (d.bundle, d.set) == (bundle.name, summary.name) and d.recall is not None
+            ]
+            if found:
+                columns = tuple(decision.score for decision in found[:-1])
+                trained = " (trained on)" if bundle.name in summary.trained_on else ""
+                rows.append(
+                    (bundle.name, summary.name + trained, f"{summary.n_lenses:,}", *(interval(d.recall) for d in found))
+                )
+    return Table(
+        "table-6",
+        "Recall of every network (Table 6 of the paper)",
+        ("bundle", "set", "lenses", *columns, "bundle's decision"),
+        tuple(rows),
+        "All lenses; networks at 0.5, the bundle at its own threshold.",
+    )
+
+
+def classes(evaluation: Evaluation) -> Table:
+    """Which non-lenses pass for lenses."""
+    combined = {(bundle.name, bundle.combined) for bundle in evaluation.bundles}
+    rows = tuple(
+        (
+            found.pairing.others,
+            found.bundle,
+            f"FPR {found.fpr:g} on {found.threshold_set}",
+            rate.class_name,
+            f"{rate.n:,}",
+            interval(rate.passing, 4),
+            interval(rate.auroc),
+        )
+        for found in evaluation.class_rates
+        if (found.bundle, found.score) in combined
+        for rate in found.classes
+    )
+    lenses = evaluation.class_rates[0].pairing.lenses if evaluation.class_rates else ""
+    return Table(
+        "classes",
+        "Non-lenses by class: which pass for lenses",
+        ("set", "bundle", "threshold", "class", "objects", "share passing", "AUROC against it"),
+        rows,
+        f"AUROC of the visible lenses of {lenses} against each class.",
+    )
+
+
+def by_property(evaluation: Evaluation) -> Table:
+    """Recall against properties of the lens, at one threshold."""
+    combined = {(bundle.name, bundle.combined) for bundle in evaluation.bundles}
+    rows = tuple(
+        (
+            str(found.pairing),
+            found.bundle,
+            f"{found.fpr:g}",
+            found.label,
+            f"{part.low:g} to {part.high:g}",
+            f"{part.n:,}",
+            interval(part.recall),
+        )
+        for found in evaluation.recall_curves
+        if (found.bundle, found.score) in combined
+        for part in found.bins
+    )
+    return Table(
+        "properties",
+        "Which lenses are found",
+        ("set", "bundle", "FPR", "property", "range", "lenses", "recall"),
+        rows,
+        "All lenses, visible or not; the threshold is held fixed in the intervals.",
+    )
+
+
+def members(evaluation: Evaluation) -> Table:
+    """Every score of every bundle, visible lenses against all non-lenses of all pairings."""
+    found = _figures(evaluation, evaluation.pairings, (("visible", "all"),), lambda figures: True)
+    return _ranked("members", "Every score", found)
+
+
+def hard(evaluation: Evaluation) -> Table:
+    """The leading scores against look-alikes only."""
+    leading = set(_leading(evaluation))
+    found = _figures(
+        evaluation, evaluation.pairings, (("visible", "hard"),), lambda figures: (figures.bundle, figures.score) in leading
+    )
+    return _ranked("hard", f"Against {NEGATIVE_LABELS['hard']} only", found)
+
+
+def grid_loss(evaluation: Evaluation) -> Table:
+    """What the grid loses."""
+    rows = tuple(
+        (
+            str(found.pairing),
+            POSITIVE_LABELS[found.positives],
+            found.bundle,
+            signed(found.grid),
+            signed(found.ranking),
+            f"{100 * found.tied:.2f}%",
+        )
+        for found in evaluation.grid_losses
+    )
+    return Table(
+        "grid-loss",
+        "What the grid loses against the calibrated combination of the same seven log-odds",
+        ("set", "lenses", "bundle", "AUROC, grid − combination", "AUROC, ranking − combination", "pairs tied in the grid"),
+        rows,
+        "Paired 95% intervals. The ranking is that of a scan: grid value, then combination.",
+    )
+
+
+def calibration(evaluation: Evaluation) -> Table:
+    """Expected calibration errors."""
+    rows = tuple(
+        (
+            found.set,
+            found.bundle,
+            f"{found.prevalence:.3g}" + (" (the sky's)" if found.at_sky else " (its own)"),
+            small(found.ece),
+            interval(found.ece_lenses, 2),
+        )
+        for found in evaluation.reliabilities
+    )
+    return Table(
+        "calibration",
+        "Calibration",
+        ("set", "bundle", "share of lenses", "ECE", "error in decades, where the lenses are"),
+        rows,
+        "ECE: mean difference of predicted probability and true share. A perfect calibration has one too, from counting.",
+    )
+
+
+def orientations(evaluation: Evaluation) -> Table:
+    """Dihedral scatter."""
+    rows = tuple(
+        (
+            found.set,
+            found.bundle,
+            one.score,
+            f"{found.n}",
+            NOTHING if one.scatter_lenses is None else f"{one.scatter_lenses:.2f}",
+            NOTHING if one.scatter_others is None else f"{one.scatter_others:.2f}",
+            NOTHING if one.auroc_single is None else f"{one.auroc_single:.3f}",
+            NOTHING if one.gain is None else signed(one.gain),
+        )
+        for found in evaluation.orientations
+        for one in found.scores
+    )
+    return Table(
+        "orientations",
+        "The same objects turned and mirrored, eight ways",
+        ("set", "bundle", "score", "objects", "scatter, lenses", "scatter, others", "AUROC, one way round", "gain of the mean"),
+        rows,
+        "Scatter: standard deviation of the log-odds over the eight orientations, mean over the objects.",
+    )
+
+
+def known_lenses(evaluation: Evaluation) -> Table:
+    """The user's known lenses."""
+    return _single(evaluation, known=True)
+
+
+def images(evaluation: Evaluation) -> Table:
+    """Single real images."""
+    return _single(evaluation, known=False)
+
+
+def _single(evaluation: Evaluation, *, known: bool) -> Table:
+    found = evaluation.known_lenses if known else evaluation.images
+    shown: tuple[MemberName, ...] = ("OU-66", "OU-VIS", "OU-200")
+    numbers = [MEMBERS.index(name) for name in shown]
+    rows = []
+    for image in found:
+        above = NOTHING
+        if image.above is not None:
+            above = f"{100 * sum(image.above) / len(image.above):.2g}% of {image.n_compared:,}"
+        members_of = [f"{image.probabilities[number]:.3f} ± {image.scatter[number]:.3f}" for number in numbers]
+        grid = NOTHING if image.grid_value is None else f"{image.grid_value:.3f}"
+        bad = " ".join(f"{100 * share:.0f}" for share in image.bad_fraction)
+        rows.append((image.name, image.bundle, *members_of, grid, f"{image.calibrated:.2g}", above, bad))
+    reference = next((image.compared_with for image in found if image.compared_with), None)
+    against = "" if reference is None else f" Non-lenses are those of {reference}."
+    return Table(
+        "known-lenses" if known else "images",
+        "Known lenses (Table 7 of the paper)" if known else "Single images",
+        (
+            "image",
+            "bundle",
+            *shown,
+            "grid",
+            "calibrated",
+            "non-lenses that score higher",
+            "padded % (VIS Y J H)",
+        ),
+        tuple(rows),
+        f"Mean ± scatter over eight orientations; what an image does not cover is padded with noise of its own σ.{against}",
+    )

@@ -1,0 +1,115 @@
+"""Objects turned and mirrored eight ways: how far their scores scatter, and what averaging over them would gain.
+
+In: a session, rows of a dataset. Out: (n, 8, 7) log-odds; :class:`~scanner.evaluation.results.OrientationScatter`. Refused:
+what the store refuses.
+
+Nothing on the sky has a preferred orientation, so the scatter is an error of the finder that costs nothing to measure, and an
+average over the eight orientations is a candidate for a better score.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scanner.atomic_file import write_atomically
+from scanner.cutouts.orientation import ORIENTATIONS
+from scanner.ensemble.bundle import Bundle
+from scanner.ensemble.session import EnsembleSession
+from scanner.evaluation.labelled_data import Dataset
+from scanner.evaluation.logit_cache import cache_key
+from scanner.evaluation.logits import dataset_logits
+from scanner.evaluation.metrics import delong, normal_interval
+from scanner.evaluation.results import OrientationScatter, OrientationScore
+from scanner.evaluation.scores import combine
+from scanner.records import MEMBERS, Float32, Float64, Int64
+
+
+def turned_logits(
+    bundle: Bundle,
+    dataset: Dataset,
+    rows: Int64,
+    open_session: Callable[[], EnsembleSession],
+    folder: Path | None,
+    report: Callable[[int], None] = lambda n: None,
+) -> Float32:
+    """Log-odds of rows in all orientations, (n, 8, 7) float32, kept in the cache folder as a whole; None: not kept."""
+    path = None if folder is None else folder / cache_key(bundle, dataset) / f"turned-{len(rows)}.npy"
+    shape = (len(rows), ORIENTATIONS, len(MEMBERS))
+    if path is not None and path.is_file():
+        try:
+            kept: NDArray[np.float32] = np.load(path, allow_pickle=False)
+            if kept.shape == shape:
+                report(len(rows) * ORIENTATIONS)
+                return kept
+        except (OSError, ValueError, EOFError):
+            pass
+    session = open_session()
+    found = np.empty(shape, dtype=np.float32)
+    for orientation in range(ORIENTATIONS):
+        turns = np.full(len(rows), orientation, dtype=np.int64)
+        found[:, orientation] = dataset_logits(session, dataset, rows, turns, report)
+    if path is not None:
+        stream = io.BytesIO()
+        np.save(stream, found, allow_pickle=False)
+        write_atomically(path, stream.getvalue())
+    return found
+
+
+def sample_rows(dataset: Dataset, n: int, seed: int = 0) -> Int64:
+    """Draw ``n`` rows of a set, half of them visible lenses where there are so many; ascending."""
+    truth = dataset.truth
+    generator = np.random.default_rng(seed)
+    kinds = [np.flatnonzero(truth.is_lens & truth.visible), np.flatnonzero(~truth.is_lens)]
+    shares = [n - n // 2, n // 2]
+    chosen = [generator.permutation(kind)[:share] for kind, share in zip(kinds, shares, strict=True)]
+    return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+def orientation_scatter(
+    bundle: Bundle, name: str, set_name: str, logits: Float32, is_lens: NDArray[np.bool_]
+) -> OrientationScatter:
+    """Measure the scatter of every member and of the combination.
+
+    Parameters
+    ----------
+    bundle, name, set_name
+        The bundle; names to be quoted.
+    logits
+        (n, 8, 7).
+    is_lens
+        (n,) bool.
+    """
+    columns = {member: logits[..., i].astype(np.float64) for i, member in enumerate(MEMBERS)}
+    combined = combine(bundle, logits.reshape(-1, len(MEMBERS))).reshape(logits.shape[:2])
+    columns["combined"] = combined
+    return OrientationScatter(
+        bundle=name,
+        set=set_name,
+        n=len(logits),
+        scores=tuple(_score(score, values, is_lens) for score, values in columns.items()),
+    )
+
+
+def _score(name: str, values: Float64, is_lens: NDArray[np.bool_]) -> OrientationScore:
+    scatter = values.std(axis=1, ddof=1)
+    single = mean = gain = None
+    if is_lens.any() and not is_lens.all():
+        areas, covariance = delong(np.concatenate([values.T, values.mean(axis=1)[None]]), is_lens)
+        # The average of the eight single AUROCs against the AUROC of the averaged log-odds, on the same objects.
+        contrast = np.append(np.full(ORIENTATIONS, -1.0 / ORIENTATIONS), 1.0)
+        single, mean = float(areas[:-1].mean()), float(areas[-1])
+        gain = normal_interval(mean - single, math.sqrt(max(0.0, float(contrast @ covariance @ contrast))))
+    return OrientationScore(
+        score=name,
+        scatter_lenses=float(scatter[is_lens].mean()) if is_lens.any() else None,
+        scatter_others=float(scatter[~is_lens].mean()) if not is_lens.all() else None,
+        auroc_single=single,
+        auroc_mean=mean,
+        gain=gain,
+    )
