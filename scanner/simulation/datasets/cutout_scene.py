@@ -15,7 +15,7 @@ from numpy.random import Generator
 
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC
 from scanner.simulation.datasets.presets import Preset
-from scanner.simulation.light.components import Component
+from scanner.simulation.light.components import Component, Kind
 from scanner.simulation.population import classes
 from scanner.simulation.population.field import draw_field, draw_star
 from scanner.simulation.population.system import System, moved
@@ -41,6 +41,12 @@ class CutoutScene:
     x: float
     y: float
     exposure: Exposure
+
+    @property
+    def points(self) -> list[Component]:
+        """Stars, and the images of lensed quasars."""
+        stars = [component for component in self.components if component.kind is Kind.POINT]
+        return stars + [image for system in self.systems for image in system.point_images]
 
 
 def object_generator(preset: str, seed: int, index: int) -> Generator:

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC, Float32
 from scanner.simulation.datasets.cutout_scene import CutoutScene, draw_scene, object_generator
 from scanner.simulation.datasets.presets import Preset
-from scanner.simulation.datasets.truth import TruthRow, truth_of
+from scanner.simulation.datasets.truth import TruthRow, truths_of
 from scanner.simulation.light import scene
-from scanner.simulation.light.components import Kind, total_flux
+from scanner.simulation.light.components import total_flux
 from scanner.simulation.population.labels import ArcMeasurement, measure_arcs
-from scanner.simulation.telescope.exposure import CANVAS_PIXELS, blur, expose
-from scanner.simulation.telescope.stars import Star
+from scanner.simulation.population.system import System
+from scanner.simulation.telescope.exposure import CANVAS_PIXELS, Exposure, blur, expose
+from scanner.simulation.telescope.photometry import magnitude
+from scanner.simulation.telescope.stars import Star, add_star
 
 
 @dataclass(frozen=True)
@@ -49,22 +52,52 @@ def draw(preset: Preset, seed: int, indices: Sequence[int]) -> LabelledCutouts:
 
 def observe(scenes: Sequence[CutoutScene], target_ids: Sequence[int]) -> LabelledCutouts:
     """Render scenes, measure their arcs without noise, observe them."""
+    canvases, measured = noiseless(scenes)
+    stars = [[Star(c.x, c.y, c.flux) for c in item.points] for item in scenes]
+    vis, nisp = expose(canvases, [item.exposure for item in scenes], stars, [item.rng for item in scenes])
+    return LabelledCutouts(vis=vis, nisp=nisp, truth=truths_of(target_ids, scenes, measured))
+
+
+def noiseless(scenes: Sequence[CutoutScene], like: Any = None) -> tuple[Any, list[list[ArcMeasurement]]]:
+    """Light as the telescope's optics hand it on, but for stars.
+
+    Parameters
+    ----------
+    scenes
+        What to draw.
+    like
+        An array of the library and device to compute with; numpy by default.
+
+    Returns
+    -------
+    tuple
+        Canvases (N, 4, 240, 240) float32 after the PSF, VIS Y J H; and for every scene, what was measured of the arcs of each
+        of its systems.
+    """
     raster = scene.centred_raster(CANVAS_PIXELS, VIS_PIXEL_SCALE_ARCSEC)
-    light = scene.render([item.components for item in scenes], raster)
-    places = [(row, number) for row, item in enumerate(scenes) for number in range(len(item.systems))]
-    arcs = scene.render([scenes[row].systems[number].source for row, number in places], raster)
+    light = scene.render([item.components for item in scenes], raster, like=like)
+    places = [(row, system) for row, item in enumerate(scenes) for system in item.systems]
+    arcs = scene.render([system.source for _, system in places], raster, like=like)
     exposures = [item.exposure for item in scenes]
     # VIS arcs are convolved apart from the rest, to be measured; the sum is the same.
     arcs_seen = blur(arcs[:, :1], [exposures[row] for row, _ in places], (0,))[:, 0]
     measured: list[list[ArcMeasurement]] = [[] for _ in scenes]
-    for k, (row, number) in enumerate(places):
-        unlensed = total_flux(scenes[row].systems[number].source)[0]
-        measured[row].append(measure_arcs(arcs_seen[k], float(arcs[k, 0].sum()) / unlensed))
+    for k, (row, system) in enumerate(places):
+        measured[row].append(_measured(arcs[k, 0], arcs_seen[k], system, exposures[row]))
         light[row, 1:] += arcs[k, 1:]
     canvases = blur(light, exposures)
     for k, (row, _) in enumerate(places):
         canvases[row, 0] += arcs_seen[k]
-    stars = [[Star(c.x, c.y, c.flux) for c in item.components if c.kind is Kind.POINT] for item in scenes]
-    vis, nisp = expose(canvases, exposures, stars, [item.rng for item in scenes])
-    truth = [truth_of(*parts) for parts in zip(target_ids, scenes, measured, strict=True)]
-    return LabelledCutouts(vis=vis, nisp=nisp, truth=truth)
+    return canvases, measured
+
+
+def _measured(arcs: Any, seen: Any, system: System, exposure: Exposure) -> ArcMeasurement:
+    """Measure VIS arcs, (ny, nx) before and after the PSF, the images of a quasar among them included."""
+    lensed = float(arcs.sum())
+    if system.point_images:
+        lensed += total_flux(system.point_images)[0]
+        seen = seen.copy()
+        for image in system.point_images:
+            x, y = (place / VIS_PIXEL_SCALE_ARCSEC + 0.5 * (CANVAS_PIXELS - 1) for place in (image.x, image.y))
+            add_star(seen, x, y, image.flux[0], exposure.psfs[0], magnitude(image.flux[0], "VIS"), exposure.roll)
+    return measure_arcs(seen, lensed / system.unlensed_flux[0])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC
 from scanner.simulation.light.components import total_flux
-from scanner.simulation.population.labels import ArcMeasurement, Label, label
+from scanner.simulation.population.labels import ArcMeasurement, Label, labels
 from scanner.simulation.population.system import System
 from scanner.simulation.telescope.photometry import magnitude
 from scanner.simulation.telescope.psf import Psf
@@ -121,9 +121,19 @@ class Column:
     value: Callable[[TruthRow], Any]
 
 
-def truth_of(target_id: int, scene: CutoutScene, arcs: Sequence[ArcMeasurement]) -> TruthRow:
-    """One row; ``arcs``: what was measured of each of the scene's systems."""
-    verdicts = [label(system, measured) for system, measured in zip(scene.systems, arcs, strict=True)]
+def truths_of(
+    target_ids: Sequence[int], scenes: Sequence[CutoutScene], measured: Sequence[Sequence[ArcMeasurement]]
+) -> list[TruthRow]:
+    """Rows of scenes; ``measured``: of each, what was measured of the arcs of each of its systems."""
+    systems = [system for scene in scenes for system in scene.systems]
+    verdicts = iter(labels(systems, [arcs for of_one in measured for arcs in of_one]))
+    return [
+        _truth(target_id, scene, arcs, [next(verdicts) for _ in arcs])
+        for target_id, scene, arcs in zip(target_ids, scenes, measured, strict=True)
+    ]
+
+
+def _truth(target_id: int, scene: CutoutScene, arcs: Sequence[ArcMeasurement], verdicts: Sequence[Label]) -> TruthRow:
     systems = [_system(*parts) for parts in zip(scene.systems, arcs, verdicts, strict=True)]
     first, second = (systems + [SystemTruth()] * 2)[:2]
     main = scene.components[0] if scene.n_object else None
@@ -164,7 +174,7 @@ def truth_of(target_id: int, scene: CutoutScene, arcs: Sequence[ArcMeasurement])
 def _system(system: System, arcs: ArcMeasurement, verdict: Label) -> SystemTruth:
     *front, lens = system.sightline.lenses
     main = system.source[0]
-    vis, y, j, h = total_flux(system.source)
+    vis, y, j, h = system.unlensed_flux
     return SystemTruth(
         theta_e_arcsec=lens.theta_e,
         lens_q=lens.q,

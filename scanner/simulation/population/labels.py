@@ -3,21 +3,26 @@
 Label (Wilde et al. 2022, section 2): ``n_source_im > 0``, ``mag_eff > 1.6`` and ``n_pix_source > 20``. Here
 
 - ``n_source_im``: images of the source's centre, 0 where there is only one (a source outside the caustics is not lensed),
-- ``mag_eff``: lensed over unlensed VIS flux of the extended source,
+- ``mag_eff``: lensed over unlensed VIS flux of the whole source, a quasar in it included,
 - ``n_pix_source``: pixels of the noiseless, PSF-convolved arcs above 1σ of the VIS sky,
 - ``arc_snr``: flux of these pixels over √n times the scatter of VIS sky pixels (their correlation left out),
 - ``visible``: a lens with ``arc_snr > 25`` and ``n_pix_source > 100``.
+
+In: systems, and what was measured of their arcs. Out: :class:`Label`. Refused: nothing.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from scanner.records import Float32
 from scanner.simulation.lensing.images import find_images
+from scanner.simulation.lensing.lens import Lens
 from scanner.simulation.lensing.sightline import Sightline
 from scanner.simulation.population.system import System
 from scanner.simulation.telescope.noise import SKY_SIGMA
@@ -51,24 +56,53 @@ class Label:
     visible: bool = False
 
 
-def measure_arcs(arcs: Float32, mag_eff: float) -> ArcMeasurement:
-    """Measure noiseless, PSF-convolved arcs in VIS, (ny, nx) float32 on 0.1" pixels."""
-    bright = arcs > SKY_SIGMA["VIS"]
-    count = int(bright.sum())
+def measure_arcs(arcs: Any, mag_eff: float) -> ArcMeasurement:
+    """Measure noiseless, PSF-convolved arcs in VIS, (ny, nx) float32 on 0.1" pixels, numpy or torch."""
+    bright = arcs[arcs > SKY_SIGMA["VIS"]]
+    count = int(bright.shape[0])
     if not count:
         return ArcMeasurement(mag_eff=mag_eff)
-    snr = float(arcs[bright].sum(dtype=np.float64)) / (SKY_SIGMA["VIS"] * math.sqrt(count))
+    # In float32 the sum of some thousand pixels is good to 1e-6: numpy adds in pairs, torch in blocks.
+    snr = float(bright.sum()) / (SKY_SIGMA["VIS"] * math.sqrt(count))
     return ArcMeasurement(mag_eff=mag_eff, n_pix_source=count, arc_snr=snr)
 
 
 def label(system: System, arcs: ArcMeasurement) -> Label:
     """Apply the definition to one system."""
-    images = find_images(system.source_x, system.source_y, Sightline((system.lens,)))
-    count = int(images.count[0]) if images.count[0] > 1 else 0
+    return labels([system], [arcs])[0]
+
+
+def labels(systems: Sequence[System], arcs: Sequence[ArcMeasurement]) -> list[Label]:
+    """Apply the definition to many systems at once, many times faster than to each; ``arcs``: of each."""
+    alike: dict[int, list[int]] = defaultdict(list)
+    for number, system in enumerate(systems):
+        alike[len(system.sightline.lenses)].append(number)
+    found: dict[int, Label] = {}
+    for numbers in alike.values():
+        some = [systems[number] for number in numbers]
+        x, y = (np.array([getattr(system, name) for system in some]) for name in ("source_x", "source_y"))
+        images = find_images(x, y, _together([system.sightline for system in some]))
+        total = np.nansum(np.abs(images.magnification), axis=1)
+        for row, number in enumerate(numbers):
+            found[number] = _verdict(int(images.count[row]), float(total[row]), arcs[number])
+    return [found[number] for number in range(len(systems))]
+
+
+def _verdict(images: int, magnification: float, arcs: ArcMeasurement) -> Label:
+    count = images if images > 1 else 0
     is_lens = count > 0 and arcs.mag_eff > MIN_MAGNIFICATION and arcs.n_pix_source > MIN_ARC_PIXELS
     return Label(
         n_source_im=count,
-        magnification=float(np.nansum(np.abs(images.magnification))),
+        magnification=magnification,
         is_lens=is_lens,
         visible=is_lens and arcs.arc_snr > VISIBLE_SNR and arcs.n_pix_source > VISIBLE_PIXELS,
     )
+
+
+def _together(sightlines: Sequence[Sightline]) -> Sightline:
+    """Sightlines of equally many planes as one of arrays (N,)."""
+    planes = zip(*(line.lenses for line in sightlines), strict=True)
+    lenses = tuple(
+        Lens(*(np.array(values) for values in zip(*(vars(lens).values() for lens in plane), strict=True))) for plane in planes
+    )
+    return Sightline(lenses, tuple(np.array(values) for values in zip(*(line.couplings for line in sightlines), strict=True)))
