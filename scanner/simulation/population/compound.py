@@ -18,7 +18,7 @@ from scanner.simulation.lensing import cosmology
 from scanner.simulation.lensing.lens import Lens
 from scanner.simulation.lensing.sightline import Sightline
 from scanner.simulation.light.components import Component, Kind, total_flux
-from scanner.simulation.population.colours import scaled, source_flux
+from scanner.simulation.population.colours import source_flux
 from scanner.simulation.population.deflectors import (
     SURVEY_THETA_E_RANGE,
     THETA_E_RANGE,
@@ -30,7 +30,7 @@ from scanner.simulation.population.deflectors import (
 from scanner.simulation.population.early_types import FABER_JACKSON_SCATTER, EarlyType, faber_jackson
 from scanner.simulation.population.massive_galaxies import with_neighbours
 from scanner.simulation.population.options import Options
-from scanner.simulation.population.sources import draw_clumps, draw_source
+from scanner.simulation.population.sources import background_galaxy, draw_source
 from scanner.simulation.population.system import LabelledObject, System, moved
 from scanner.simulation.telescope.photometry import magnitude
 
@@ -170,16 +170,12 @@ def _draw(rng: Generator, options: Options, class_name: str, offsets: tuple[floa
 
 
 def _star_forming(rng: Generator, line: LineOfSight) -> EarlyType:
-    """A rear galaxy with young stars: as bright as its mass says, blue, a disc with clumps."""
+    """A rear galaxy with young stars: as bright as its mass says, blue, with the structure of any blue source."""
     absolute = faber_jackson(line.sigma_rear_kms) + FABER_JACKSON_SCATTER * rng.standard_normal()
     vis = absolute + float(cosmology.distance_modulus(line.z_rear)) + 0.4 * line.z_rear
     light = source_flux(rng, vis, False, line.z_rear)
     radius_kpc = 10.0 ** (0.5 + 0.18 * rng.standard_normal())
     radius = min(max(radius_kpc * float(cosmology.arcsec_per_kpc(line.z_rear)), 0.1), 0.9)
     q, angle = rng.uniform(0.35, 1.0), rng.uniform(0.0, math.pi)
-    disc = Component(Kind.SERSIC, 0.0, 0.0, light, radius=radius, index=rng.uniform(0.7, 2.2), q=q, angle=angle)
-    parts, count = [disc], int(rng.integers(0, 6))
-    if count:
-        share = rng.uniform(0.1, 0.5)
-        parts = [replace(disc, flux=scaled(light, 1.0 - share)), *draw_clumps(rng, disc, scaled(light, share), count)]
-    return EarlyType(parts, line.z_rear, vis, absolute, radius, q, angle)
+    main = Component(Kind.SERSIC, 0.0, 0.0, light, radius=radius, q=q, angle=angle)
+    return EarlyType(background_galaxy(rng, main, red=False), line.z_rear, vis, absolute, radius, q, angle)

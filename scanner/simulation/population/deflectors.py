@@ -12,7 +12,13 @@ from numpy.random import Generator
 
 from scanner.simulation.lensing import cosmology
 from scanner.simulation.lensing.lens import Lens
-from scanner.simulation.population.early_types import FABER_JACKSON_SCATTER, EarlyType, early_type, faber_jackson
+from scanner.simulation.population.early_types import (
+    FABER_JACKSON_SCATTER,
+    EarlyType,
+    apparent_magnitude,
+    early_type,
+    faber_jackson,
+)
 from scanner.simulation.population.options import Options
 
 THETA_E_RANGE = (0.5, 3.0)
@@ -56,6 +62,16 @@ def draw_deflector(rng: Generator, options: Options) -> tuple[EarlyType, Deflect
 def source_redshifts(rng: Generator, count: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Redshifts of faint background galaxies, 0.3 + Γ(5, 0.42), at most 8."""
     return np.minimum(rng.gamma(5.0, 0.42, count) + 0.3, 8.0)
+
+
+def source_redshift(rng: Generator) -> float:
+    """One of them."""
+    return float(source_redshifts(rng, 1)[0])
+
+
+def magnitude_of(sigma_v_kms: float, z: float, scatter_mag: float = 0.0) -> float:
+    """VIS magnitude of a galaxy on the mean Faber-Jackson relation, or ``scatter_mag`` off it."""
+    return apparent_magnitude(faber_jackson(sigma_v_kms) + scatter_mag, z)
 
 
 def deflector_light(rng: Generator, sigma_v_kms: float, z: float) -> EarlyType:

@@ -17,7 +17,7 @@ from scanner.simulation.population.colours import fluxes, scaled
 
 #: Absolute r magnitude at a velocity dispersion of 220 km/s, and the scatter of the Faber-Jackson relation.
 ABSOLUTE_MAGNITUDE_220, FABER_JACKSON_SCATTER = -22.3, 0.35
-RADIUS_RANGE = (0.15, 3.5)
+RADIUS_RANGE = (0.12, 3.5)  #: arcsec
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,19 @@ def velocity_dispersion(absolute_magnitude: float) -> float:
     return 220.0 * math.pow(10.0, -0.1 * (absolute_magnitude - ABSOLUTE_MAGNITUDE_220))
 
 
+def apparent_magnitude(absolute_magnitude: float, z: float) -> float:
+    """VIS magnitude, with the K-correction of an old stellar population from rest-frame r to 550-920 nm."""
+    k_correction = 0.05 + 1.05 * z + 0.25 * min(z, 1.5) ** 2
+    return absolute_magnitude + float(cosmology.distance_modulus(z)) + k_correction
+
+
 def early_type(rng: Generator, z: float, absolute_magnitude: float, envelope: bool = False) -> EarlyType:
     """Draw a galaxy of an absolute r magnitude at a redshift; with an ``envelope`` it is the brightest of a cluster."""
-    # K-correction of an old stellar population in 550-900 nm.
-    magnitude = absolute_magnitude + float(cosmology.distance_modulus(z)) + 0.05 + 1.05 * z + 0.25 * min(z, 1.5) ** 2
+    magnitude = apparent_magnitude(absolute_magnitude, z)
     light = _colours(rng, z, magnitude)
-    radius_kpc = 10.0 ** (0.72 - 0.24 * (absolute_magnitude - ABSOLUTE_MAGNITUDE_220) + 0.12 * rng.standard_normal())
+    # Such galaxies were smaller in the past.
+    logarithm = 0.64 - 0.24 * (absolute_magnitude - ABSOLUTE_MAGNITUDE_220) - 1.1 * math.log10((1.0 + z) / 1.3)
+    radius_kpc = 10.0 ** (logarithm + 0.14 * rng.standard_normal())
     radius = min(max(radius_kpc * float(cosmology.arcsec_per_kpc(z)), RADIUS_RANGE[0]), RADIUS_RANGE[1])
     q, angle = rng.uniform(0.55, 0.98), rng.uniform(0.0, math.pi)
     # Brighter galaxies have higher indices.

@@ -29,7 +29,6 @@ QUADS = 0.25
 QUAD_OFFSET = 0.35  #: largest source position at which four images are sought, in units of θ_E
 #: VIS magnitude of the second-brightest image at which a pair is still seen as one, and in a survey.
 FAINTEST_SECOND, SURVEY_FAINTEST_SECOND = 24.0, 25.0
-MAX_HOST_RADIUS = 0.6  #: arcsec
 #: Magnification at which the size of what shines ends the growth towards a critical curve.
 LARGEST_MAGNIFICATION = 60.0
 #: Scatter in VIS magnitudes: microlensing of images at minima and at saddle points of the time delay, and variability.
@@ -44,7 +43,7 @@ def quasar_lens(rng: Generator, options: Options) -> LabelledObject:
     quad = bool(rng.random() < QUADS)
     while True:
         galaxy, deflector = massive_galaxy(rng, options)
-        host = draw_source(rng, deflector, (0.0, QUAD_OFFSET if quad else MAX_OFFSET), options, max_radius=MAX_HOST_RADIUS)
+        host = draw_source(rng, deflector, (0.0, QUAD_OFFSET if quad else MAX_OFFSET), options)
         point = quasar_flux(rng, host.source_magnitude - rng.normal(*CONTRAST), host.z_source)
         images = find_images(host.source_x, host.source_y, host.sightline)
         brightest = np.sort(np.abs(images.magnification[0, : images.count[0]]))

@@ -30,7 +30,7 @@ def test_every_class_draws_finite_light(name):
     for _ in range(20):
         drawn = classes.draw_object(rng, name)
         assert drawn.class_name == name
-        assert len(drawn.systems) == (name in ("lens", "near_lens"))
+        assert len(drawn.systems) == {"compound_arc": 2, "double_ring": 2, "lens": 1, "near_lens": 1, "quasar_lens": 1}.get(name, 0)
         assert bool(drawn.components) or name in ("empty", "artefact")
         if drawn.components:
             light = total_flux(drawn.components)
