@@ -1,9 +1,10 @@
 """Light drawn by lenstronomy: the generator the paper used, and the referee of the fast one.
 
-In: Sérsic components and systems as the populations draw them, and the raster of :mod:`~scanner.simulation.light.scene`. Out:
+In: components and systems as the populations draw them, and the raster of :mod:`~scanner.simulation.light.scene`. Out:
 noiseless, unconvolved pixels, float32. lenstronomy traces the rays, through all planes and to the redshift of each source,
-with its own distances; only the choice of samples within a pixel is made here. Refused: no lenstronomy (UsageError),
-components that are neither Sérsic profiles nor stars (ValueError); stars are left to the telescope, as everywhere.
+with its own distances, and draws the Sérsic profiles; shapes that it lacks (rings, arms) are the fast generator's on its
+rays, and only the choice of samples within a pixel is made here. Refused: no lenstronomy (UsageError). Stars are left to the
+telescope, as everywhere.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from scanner.errors import UsageError
 from scanner.records import BANDS, Band, Float32, Float64
 from scanner.simulation.lensing.cosmology import HUBBLE_KM_S_MPC, OMEGA_MATTER
-from scanner.simulation.light.components import Component, Kind
+from scanner.simulation.light.components import Component, Kind, profiles, surface_brightness
 from scanner.simulation.light.scene import Raster
 from scanner.simulation.population.system import System
 
@@ -29,6 +30,7 @@ _COARSE, _FINE, _FINEST = 3, 12, 48
 _CURVATURE = 0.004
 #: ... and a third time where they exceed this one.
 _CUSP_CURVATURE = 0.1
+_NO_SOFTENING = 1.0e-4  # arcsec; not zero, for the logarithm of spiral arms
 
 Brightness = Callable[[Float64, Float64], Float64]  # positions (P,) in arcsec -> (bands, P) flux per arcsec²
 
@@ -39,7 +41,7 @@ def unlensed_light(components: Sequence[Component], raster: Raster, bands: Seque
     Parameters
     ----------
     components
-        Sérsic profiles; stars are skipped.
+        Stars among them are skipped.
     raster, bands
         What to draw.
 
@@ -52,8 +54,6 @@ def unlensed_light(components: Sequence[Component], raster: Raster, bands: Seque
     ------
     UsageError
         lenstronomy is not installed.
-    ValueError
-        A component that lenstronomy cannot draw.
     """
     return _pixels(_light(components, bands), raster, len(bands))
 
@@ -76,8 +76,8 @@ def lensed_light(systems: Sequence[System], raster: Raster, bands: Sequence[Band
 
     Raises
     ------
-    UsageError, ValueError
-        As :func:`unlensed_light`.
+    UsageError
+        lenstronomy is not installed.
     """
     out = np.zeros((len(systems), len(bands), raster.ny, raster.nx), dtype=np.float32)
     for row, system in enumerate(systems):
@@ -126,22 +126,29 @@ def _tracer(systems: Sequence[System], row: int) -> Callable[[Float64, Float64],
 
 def _light(components: Sequence[Component], bands: Sequence[Band]) -> Brightness:
     """Surface brightness in the components' own plane."""
-    drawn = [component for component in components if component.kind is not Kind.POINT]
-    if any(component.kind is not Kind.SERSIC for component in drawn):
-        raise ValueError("lenstronomy draws Sérsic profiles only")
-    light_model = _lenstronomy("LightModel.light_model")
-    model = light_model.LightModel(["SERSIC_ELLIPSE"] * len(drawn))
-    parameters = [_sersic(component) for component in drawn]
+    sersic = [component for component in components if component.kind is Kind.SERSIC]
+    others = [component for component in components if component.kind not in (Kind.SERSIC, Kind.POINT)]
+    model = _lenstronomy("LightModel.light_model").LightModel(["SERSIC_ELLIPSE"] * len(sersic))
+    parameters = [_sersic(component) for component in sersic]
     share = np.array([1.0 / total for total in model.total_flux([{"amp": 1.0, **p} for p in parameters])])
-    flux = np.array([[component.flux[BANDS.index(band)] for component in drawn] for band in bands]).reshape(len(bands), -1)
+    sersic_flux, other_flux = _flux(sersic, bands), _flux(others, bands)
 
     def brightness(x: Float64, y: Float64) -> Float64:
-        if not drawn:
-            return np.zeros((len(bands), len(x)))
-        profiles = np.stack(model.functions_split(x, y, parameters)[0])
-        return np.asarray((flux * share) @ profiles, dtype=np.float64)
+        total = np.zeros((len(bands), len(x)))
+        if sersic:
+            total += (sersic_flux * share) @ np.stack(model.functions_split(x, y, parameters)[0])
+        for component, flux in zip(others, other_flux.T, strict=True):
+            dx, dy = (x - component.x)[None, None, :], (y - component.y)[None, None, :]
+            total += flux[:, None] * surface_brightness(dx, dy, profiles([component], np.asarray), _NO_SOFTENING)[0]
+        return total
 
     return brightness
+
+
+def _flux(components: Sequence[Component], bands: Sequence[Band]) -> Float64:
+    """(bands, components) in image units."""
+    channels = [BANDS.index(band) for band in bands]
+    return np.array([[c.flux[k] for c in components] for k in channels], dtype=np.float64).reshape(len(bands), -1)
 
 
 def _sersic(component: Component) -> dict[str, float]:
