@@ -56,7 +56,7 @@ def object_generator(preset: str, seed: int, index: int) -> Generator:
 
 def draw_scene(preset: Preset, rng: Generator) -> CutoutScene:
     """Draw what a cutout shows and how it is observed, but no pixel. The exposure does not depend on what it shows."""
-    class_name = classes.draw_class(rng, {name: share for name, share in preset.mix.items() if name in classes.CLASSES})
+    class_name = classes.draw_class(rng, preset.mix)
     middle = classes.draw_object(rng, class_name, preset.options)
     largest = preset.jitter_arcsec if rng.random() < preset.centred_fraction else preset.offset_arcsec
     x, y = (float(value) for value in rng.uniform(-largest, largest, 2))

@@ -20,8 +20,9 @@ from scanner.simulation.light import scene
 from scanner.simulation.light.components import total_flux
 from scanner.simulation.population.labels import ArcMeasurement, measure_arcs
 from scanner.simulation.population.system import System
-from scanner.simulation.telescope.exposure import CANVAS_PIXELS, Exposure, blur, expose
+from scanner.simulation.telescope.exposure import CANVAS_PIXELS, Exposure, add_stars, blur, expose
 from scanner.simulation.telescope.photometry import magnitude
+from scanner.simulation.telescope.psf import stack
 from scanner.simulation.telescope.stars import Star, add_star
 
 
@@ -54,7 +55,9 @@ def observe(scenes: Sequence[CutoutScene], target_ids: Sequence[int]) -> Labelle
     """Render scenes, measure their arcs without noise, observe them."""
     canvases, measured = noiseless(scenes)
     stars = [[Star(c.x, c.y, c.flux) for c in item.points] for item in scenes]
-    vis, nisp = expose(canvases, [item.exposure for item in scenes], stars, [item.rng for item in scenes])
+    exposures = [item.exposure for item in scenes]
+    add_stars(canvases, exposures, stars)
+    vis, nisp = expose(canvases, exposures, [item.rng for item in scenes])
     return LabelledCutouts(vis=vis, nisp=nisp, truth=truths_of(target_ids, scenes, measured))
 
 
@@ -99,5 +102,6 @@ def _measured(arcs: Any, seen: Any, system: System, exposure: Exposure) -> ArcMe
         seen = seen.copy()
         for image in system.point_images:
             x, y = (place / VIS_PIXEL_SCALE_ARCSEC + 0.5 * (CANVAS_PIXELS - 1) for place in (image.x, image.y))
-            add_star(seen, x, y, image.flux[0], exposure.psfs[0], magnitude(image.flux[0], "VIS"), exposure.roll)
+            psf = stack(exposure.psfs[:1])
+            add_star(seen[None], x, y, image.flux[:1], psf, magnitude(image.flux[0], "VIS"), exposure.roll)
     return measure_arcs(seen, lensed / system.unlensed_flux[0])
