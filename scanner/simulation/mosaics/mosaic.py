@@ -27,8 +27,8 @@ from scanner.simulation.mosaics.sky_field import SkyObject
 from scanner.simulation.mosaics.strip_writer import StripWriter
 from scanner.simulation.mosaics.tile_geometry import Grid, TileGeometry, rotation_to, to_fine_pixels
 from scanner.simulation.telescope import noise, photometry
-from scanner.simulation.telescope.psf import Psf, convolve, draw_psf
-from scanner.simulation.telescope.stars import SATURATION, add_star
+from scanner.simulation.telescope.psf import Psf, convolve, draw_psf, stack
+from scanner.simulation.telescope.stars import SATURATION, add_bleeding, add_star
 
 #: The FLAG bit and the RMS value of pixels without data.
 BAD_FLAG = 1
@@ -175,7 +175,9 @@ def _observe(
         for star in (component for component in components if component.kind is Kind.POINT):
             x, y = star.x / scale + _MARGIN, star.y / scale - fine_first + _MARGIN
             magnitude = photometry.magnitude(star.flux[0], "VIS")
-            add_star(canvas, x, y, star.flux[BANDS.index(band)], psfs[band], magnitude, roll)
+            add_star(canvas[None], x, y, [star.flux[BANDS.index(band)]], stack([psfs[band]]), magnitude, roll)
+            if band == "VIS":
+                add_bleeding(canvas, x, y, star.flux[0], psfs[band], roll)
         # One pixel more on each side: correlated noise needs its neighbours.
         wide = canvas[_MARGIN - 1 : _MARGIN + fine_rows + 1, _MARGIN - 1 : _MARGIN + nx + 1]
         inner = wide[1:-1, 1:-1]

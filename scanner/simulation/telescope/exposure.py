@@ -2,7 +2,7 @@
 
 In: light on canvases (N, VIS Y J H, ny, nx) of 0.1" pixels, one :class:`Exposure` each. Out: VIS (N, 200, 200) and NISP
 (N, 3, 66, 66) cutouts about the canvas' middle. Everything random but the noise itself is in the exposure, and nothing in an
-exposure depends on what is looked at.
+exposure depends on what is looked at, unless an artefact on the object is asked for. numpy and torch alike.
 """
 
 from __future__ import annotations
@@ -13,25 +13,40 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace, device, is_torch_array
 from numpy.random import Generator
 
-from scanner.records import BANDS, NISP_BANDS, NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, Float32
+from scanner.records import BANDS, NISP_BANDS, NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC
 from scanner.simulation.telescope import noise, photometry
-from scanner.simulation.telescope.psf import Psf, convolve, draw_psf
-from scanner.simulation.telescope.stars import SATURATION, Star, add_star
+from scanner.simulation.telescope.artefacts import ONE_SIGMA, Artefact, add_artefact, draw_artefacts, draw_on_object
+from scanner.simulation.telescope.psf import Psf, convolve, draw_psf, stack
+from scanner.simulation.telescope.stars import SATURATION, Star, add_bleeding, add_star
 
 #: 2" around the cutout: objects there reach in, and the periodic convolution wraps out there.
 MARGIN_PIXELS = 20
 CANVAS_PIXELS = VIS_CUTOUT_PIXELS + 2 * MARGIN_PIXELS
+#: Scatter of what background subtraction leaves, σ of the sky in the cutouts' pixels: its mean, and its change over 10".
+_BACKGROUND_SIGMA = (0.03, 0.2, 0.2, 0.2)
+_NISP_FINE = 3 * NISP_CUTOUT_PIXELS
+
+
+@dataclass(frozen=True)
+class Background:
+    """What background subtraction left in one band: a plane. Image units per 0.1" pixel; slopes per pixel along x and y."""
+
+    level: float
+    slope_x: float
+    slope_y: float
 
 
 @dataclass(frozen=True)
 class Exposure:
     """How one cutout is observed.
 
-    ``psfs``: VIS, Y, J, H. ``roll``: their orientation, radians. ``level``: factor on the sky's noise. ``native``: NISP has
-    its own 0.3" pixels with white noise; otherwise it was resampled as MER does, and ``phases`` (Y, J, H; y, x) say where the
-    0.1" pixels lay on the 0.3" ones.
+    ``psfs``: VIS, Y, J, H. ``roll``: their orientation and that of the detectors' columns, radians. ``level``: factor on the
+    sky's noise. ``native``: NISP has its own 0.3" pixels with white noise; otherwise it was resampled as MER does, and
+    ``phases`` (Y, J, H; y, x) say where the 0.1" pixels lay on the 0.3" ones. ``background``: VIS, Y, J, H.
+    ``artefacts``: those that happened to be there, and then ``n_on_object`` that were put on the object.
     """
 
     psfs: tuple[Psf, ...]
@@ -39,10 +54,15 @@ class Exposure:
     level: float
     native: bool
     phases: tuple[tuple[float, float], ...]
+    background: tuple[Background, ...]
+    artefacts: tuple[Artefact, ...]
+    n_on_object: int
 
 
-def draw_exposure(rng: Generator, native_fraction: float) -> Exposure:
-    """Draw a telescope's state: any orientation, PSF widths ±10%, sky level ±20%.
+def draw_exposure(
+    rng: Generator, native_fraction: float, artefact_on_object: bool = False, at: tuple[float, float] = (0.0, 0.0)
+) -> Exposure:
+    """Draw a telescope's state: any orientation, PSF widths ±4%, sky level ±20%, background, artefacts.
 
     Parameters
     ----------
@@ -50,14 +70,22 @@ def draw_exposure(rng: Generator, native_fraction: float) -> Exposure:
         Random numbers of the object.
     native_fraction
         Share of exposures with white noise on native 0.3" NISP pixels.
+    artefact_on_object
+        Add one or two conspicuous artefacts near ``at``.
+    at
+        Place of the object, arcsec from the centre; used for nothing else.
     """
-    roll, width = float(rng.uniform(0.0, 2.0 * math.pi)), float(rng.uniform(0.9, 1.1))
+    roll, width = float(rng.uniform(0.0, 2.0 * math.pi)), float(rng.uniform(0.96, 1.04))
     psfs = tuple(draw_psf(rng, band, roll, width) for band in BANDS)
     # Sky noise goes with the square root of the sky's level.
     level = math.sqrt(rng.uniform(0.8, 1.2))
     native = bool(rng.random() < native_fraction)
     phases = tuple((float(y), float(x)) for y, x in rng.uniform(0.0, 1.0, (len(NISP_BANDS), 2)))
-    return Exposure(psfs=psfs, roll=roll, level=level, native=native, phases=phases)
+    planes = rng.standard_normal((len(BANDS), 3)) * np.array(_BACKGROUND_SIGMA)[:, None] * np.array(ONE_SIGMA)[:, None]
+    background = tuple(Background(a, b * 0.01, c * 0.01) for a, b, c in planes.tolist())
+    artefacts = draw_artefacts(rng, roll)
+    forced = draw_on_object(rng, roll, *at) if artefact_on_object else ()
+    return Exposure(psfs, roll, level, native, phases, background, artefacts + forced, len(forced))
 
 
 def blur(light: Any, exposures: Sequence[Exposure], channels: Sequence[int] = range(len(BANDS))) -> Any:
@@ -78,67 +106,120 @@ def blur(light: Any, exposures: Sequence[Exposure], channels: Sequence[int] = ra
         Same shape; a new array.
     """
     ny, nx = light.shape[-2:]
+    if is_torch_array(light):
+        psfs = stack([exposure.psfs[channel] for exposure in exposures for channel in channels])
+        transfer = psfs.transfer(ny, nx, light)
+        return convolve(light, transfer.reshape(len(exposures), len(channels), *transfer.shape[1:]))
     out = np.empty_like(light)
+    # Image by image: what belongs to one stays in the cache.
     for row, exposure in enumerate(exposures):
-        for place, channel in enumerate(channels):
-            out[row, place] = convolve(light[row, place], exposure.psfs[channel].transfer(ny, nx))
+        out[row] = convolve(light[row], stack([exposure.psfs[channel] for channel in channels]).transfer(ny, nx))
     return out
 
 
-def expose(
-    canvases: Any, exposures: Sequence[Exposure], stars: Sequence[Sequence[Star]], generators: Sequence[Generator]
-) -> tuple[Any, Any]:
-    """Add stars, artefacts and noise; crop and bin.
+def add_stars(canvases: Any, exposures: Sequence[Exposure], stars: Sequence[Sequence[Star]]) -> None:
+    """Add stars to blurred canvases (N, 4, 240, 240), in place: PSFs, haloes, spikes and, in VIS, the trails of saturated ones.
 
     Parameters
     ----------
     canvases
-        (N, 4, 240, 240) float32: noiseless light after :func:`blur`. Overwritten.
+        float32, numpy or torch.
     exposures
         One an image.
     stars
         The stars of each image.
+    """
+    for row, exposure in enumerate(exposures):
+        if stars[row]:
+            psfs = stack(exposure.psfs)
+            for star in stars[row]:
+                x, y = _pixel(star)
+                add_star(canvases[row], x, y, star.flux, psfs, photometry.magnitude(star.flux[0], "VIS"), exposure.roll)
+                add_bleeding(canvases[row, 0], x, y, star.flux[0], exposure.psfs[0], exposure.roll)
+
+
+def expose(canvases: Any, exposures: Sequence[Exposure], generators: Any) -> tuple[Any, Any]:
+    """Add background, artefacts, saturation and noise; crop and bin.
+
+    Parameters
+    ----------
+    canvases
+        (N, 4, 240, 240) float32: noiseless light after :func:`blur` and :func:`add_stars`. Overwritten.
+    exposures
+        One an image.
     generators
-        One an image, for its noise: an image is the same, bit for bit, in any batch.
+        numpy: one generator an image, for its noise, so that an image is the same, bit for bit, in any batch. torch: a
+        ``torch.Generator`` on the canvases' device.
 
     Returns
     -------
     tuple
         VIS (N, 200, 200) and NISP (N, 3, 66, 66) float32, image units.
     """
-    n = len(exposures)
+    for row, exposure in enumerate(exposures):
+        for artefact in exposure.artefacts:
+            for channel in artefact.channels:
+                add_artefact(canvases[row, channel], *_pixel(artefact), artefact, channel)
+    n, side = len(exposures), NISP_CUTOUT_PIXELS + 2
+    if is_torch_array(canvases):
+        import torch
+
+        def white(*shape: int) -> Any:
+            return torch.randn(shape, generator=generators, device=canvases.device, dtype=torch.float32)
+
+        wide = VIS_CUTOUT_PIXELS + 2
+        return _observe(canvases, exposures, white(n, wide, wide), white(n, len(NISP_BANDS), side, side))
     vis = np.empty((n, VIS_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS), dtype=np.float32)
     nisp = np.empty((n, len(NISP_BANDS), NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS), dtype=np.float32)
-    for row, (exposure, rng) in enumerate(zip(exposures, generators, strict=True)):
-        _add_stars(canvases[row], exposure, stars[row])
-        _expose_one(canvases[row], exposure, rng, vis[row], nisp[row])
+    for row, rng in enumerate(generators):
+        one = slice(row, row + 1)
+        white_vis = rng.standard_normal((1, VIS_CUTOUT_PIXELS + 2, VIS_CUTOUT_PIXELS + 2), dtype=np.float32)
+        white_nisp = rng.standard_normal((1, len(NISP_BANDS), side, side), dtype=np.float32)
+        vis[one], nisp[one] = _observe(canvases[one], exposures[one], white_vis, white_nisp)
     return vis, nisp
 
 
-def _add_stars(canvas: Float32, exposure: Exposure, stars: Sequence[Star]) -> None:
+def _pixel(item: Star | Artefact) -> tuple[float, float]:
     middle = 0.5 * (CANVAS_PIXELS - 1)
-    for star in stars:
-        x, y = (place / VIS_PIXEL_SCALE_ARCSEC + middle for place in (star.x, star.y))
-        magnitude = photometry.magnitude(star.flux[0], "VIS")
-        for channel, psf in enumerate(exposure.psfs):
-            add_star(canvas[channel], x, y, star.flux[channel], psf, magnitude, exposure.roll)
+    return item.x / VIS_PIXEL_SCALE_ARCSEC + middle, item.y / VIS_PIXEL_SCALE_ARCSEC + middle
 
 
-def _expose_one(canvas: Float32, exposure: Exposure, rng: Generator, vis: Float32, nisp: Float32) -> None:
+def _observe(canvases: Any, exposures: Sequence[Exposure], white_vis: Any, white_nisp: Any) -> tuple[Any, Any]:
+    """Background, saturation and noise of a batch. ``white_vis`` (N, 202, 202), ``white_nisp`` (N, 3, 68, 68): unit noise."""
+    xp = array_namespace(canvases)
+
+    def column(values: Any) -> Any:
+        return xp.asarray(np.asarray(values, dtype=np.float32), device=device(canvases))[..., None, None]
+
+    level = column([exposure.level for exposure in exposures])
     inside = slice(MARGIN_PIXELS - 1, MARGIN_PIXELS + VIS_CUTOUT_PIXELS + 1)
-    image = np.minimum(canvas[0, inside, inside], SATURATION["VIS"])
-    white = rng.standard_normal(image.shape, dtype=np.float32)
-    vis[...] = image[1:-1, 1:-1] + noise.vis_noise(white, image, exposure.level)
-    fine = 3 * NISP_CUTOUT_PIXELS
-    first = (CANVAS_PIXELS - fine) // 2
-    inside = slice(first, first + fine)
-    for channel, band in enumerate(NISP_BANDS):
-        binned = np.minimum(noise.bin3(canvas[channel + 1, inside, inside]), SATURATION[band])
-        if exposure.native:
-            white = rng.standard_normal(binned.shape, dtype=np.float32)
-            nisp[channel] = binned + white * noise.native_rms(binned, band, exposure.level)
-        else:
-            rows, columns = (np.arange(fine) / 3.0 + phase for phase in exposure.phases[channel])
-            white = rng.standard_normal((NISP_CUTOUT_PIXELS + 2, NISP_CUTOUT_PIXELS + 2), dtype=np.float32)
-            scatter = noise.bin3(noise.resampled(white, rows, columns))
-            nisp[channel] = binned + scatter * noise.rms(binned / 9.0, band, exposure.level)
+    image = canvases[:, 0, inside, inside] + _planes(canvases, exposures, 0, VIS_CUTOUT_PIXELS + 2, 1)
+    image = xp.clip(image, None, SATURATION["VIS"])
+    vis = image[:, 1:-1, 1:-1] + noise.vis_noise(white_vis, image, level)
+    first = (CANVAS_PIXELS - _NISP_FINE) // 2
+    inside = slice(first, first + _NISP_FINE)
+    bands = []
+    for channel, band in enumerate(NISP_BANDS, start=1):
+        binned = noise.bin3(canvases[:, channel, inside, inside])
+        binned = xp.clip(binned + _planes(canvases, exposures, channel, NISP_CUTOUT_PIXELS, 3), None, SATURATION[band])
+        taps = [[noise.binned_taps(phase, item.native) for phase in item.phases[channel - 1]] for item in exposures]
+        # RMS maps count in 0.1" pixels, which hold a ninth of the flux.
+        variances = [noise.variance(band, item.level, item.native) for item in exposures]
+        sky = column([value for value, _ in variances])
+        slope = column([rise / (1.0 if item.native else 9.0) for (_, rise), item in zip(variances, exposures, strict=True)])
+        scatter = noise.binned_scatter(white_nisp[:, channel - 1], column(taps))
+        bands.append(binned + scatter * noise.deviation(binned, sky, slope))
+    return vis, xp.stack(bands, axis=1)
+
+
+def _planes(canvases: Any, exposures: Sequence[Exposure], channel: int, pixels: int, fine: int) -> Any:
+    """The residual background (N, pixels, pixels) of one band in pixels of ``fine`` 0.1" pixels a side."""
+    steps = (fine * (np.arange(pixels) - 0.5 * (pixels - 1))).astype(np.float32)
+    rows, columns = [], []
+    for exposure in exposures:
+        plane = exposure.background[channel]
+        rows.append(plane.level + plane.slope_y * steps)
+        columns.append(plane.slope_x * steps)
+    xp = array_namespace(canvases)
+    up, right = (xp.asarray(np.asarray(v, dtype=np.float32) * fine**2, device=device(canvases)) for v in (rows, columns))
+    return up[:, :, None] + right[:, None, :]

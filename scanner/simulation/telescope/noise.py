@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace
 
 from scanner.records import Band, Float32, Float64
 
@@ -29,34 +30,93 @@ _FINE_WHITE = 0.0625
 _VIS_KERNEL_SIDE = 0.1185  # of the smoothing kernel (a, 1, a): lag-1 correlation 0.23
 
 
-def rms(image: Float32, band: Band, level: float = 1.0) -> Float32:
+def rms(image: Any, band: Band, level: Any = 1.0) -> Any:
     """RMS map of a noiseless image on 0.1" pixels, as MER would state it; ``level`` scales the sky's part."""
-    return _deviation((RMS[band] * level) ** 2, VARIANCE_SLOPE[band], image)
+    return deviation(image, *variance(band, level, native=False))
 
 
-def native_rms(image: Float32, band: Band, level: float = 1.0) -> Float32:
+def native_rms(image: Any, band: Band, level: Any = 1.0) -> Any:
     """Noise of the pixels of a noiseless NISP image on native 0.3" pixels."""
-    return _deviation((NATIVE_NOISE_RATIO * SKY_SIGMA[band] * level) ** 2, VARIANCE_SLOPE[band], image)
+    return deviation(image, *variance(band, level, native=True))
 
 
-def _deviation(sky: float, slope: float, image: Float32) -> Float32:
-    return np.asarray(np.sqrt(np.float32(sky) + np.float32(slope) * np.maximum(image, 0.0)), dtype=np.float32)
+def variance(band: Band, level: Any, native: bool) -> tuple[Any, float]:
+    """Variance of the sky and its slope with an image's flux, of the noise that resampling starts from.
+
+    Parameters
+    ----------
+    band
+        VIS or a NISP band.
+    level
+        Factor on the sky's noise.
+    native
+        NISP on native 0.3" pixels; otherwise of 0.1" pixels, as RMS maps state it.
+
+    Returns
+    -------
+    tuple
+        Image units squared, and image units.
+    """
+    sky = NATIVE_NOISE_RATIO * SKY_SIGMA[band] if native else RMS[band]
+    return (sky * level) ** 2, VARIANCE_SLOPE[band]
 
 
-def vis_noise(white: Float32, image: Float32, level: float = 1.0) -> Float32:
-    """Noise for the inner (ny, nx) pixels of a noiseless VIS image.
+def deviation(image: Any, sky: Any, slope: Any) -> Any:
+    """Standard deviation of the noise of a noiseless image, from :func:`variance`; numpy or torch."""
+    xp = array_namespace(image)
+    return xp.sqrt(sky + slope * xp.clip(image, 0.0, None))
+
+
+def vis_noise(white: Any, image: Any, level: Any = 1.0) -> Any:
+    """Noise for the inner (..., ny, nx) pixels of noiseless VIS images, numpy or torch.
 
     Parameters
     ----------
     white, image
-        (ny + 2, nx + 2): unit white noise and image, one pixel wider on each side, so that strips join without a seam.
+        (..., ny + 2, nx + 2): unit white noise and image, one pixel wider on each side, so that strips join without a seam.
     level
         Scales the sky's noise.
     """
     scaled = white * rms(image, "VIS", level)
-    side, total = np.float32(_VIS_KERNEL_SIDE), np.float32(1.0 + 2.0 * _VIS_KERNEL_SIDE)
-    rows = (scaled[1:-1] + side * (scaled[:-2] + scaled[2:])) / total
-    return np.asarray((rows[:, 1:-1] + side * (rows[:, :-2] + rows[:, 2:])) / total, dtype=np.float32)
+    side = _VIS_KERNEL_SIDE
+    rows = scaled[..., 1:-1, :] + side * (scaled[..., :-2, :] + scaled[..., 2:, :])
+    both = rows[..., 1:-1] + side * (rows[..., :-2] + rows[..., 2:])
+    return both * (1.0 + 2.0 * side) ** -2
+
+
+def binned_taps(phase: float, native: bool) -> tuple[float, float, float]:
+    """How the noise of three neighbouring native pixels adds up in one cutout pixel along one axis.
+
+    Parameters
+    ----------
+    phase
+        Where the first 0.1" pixel of a cutout pixel lies between native pixels, 0 to 1.
+    native
+        No resampling: the cutout's pixels are the native ones.
+
+    Returns
+    -------
+    tuple
+        Weights. Resampled: linear interpolation at three 0.1" pixels and their sum, in units of the RMS map per axis.
+    """
+    if native:
+        return 1.0, 0.0, 0.0
+    taps = [0.0, 0.0, 0.0]
+    for step in range(3):
+        left, share = divmod(phase + step / 3.0, 1.0)
+        taps[int(left)] += 1.0 - share
+        taps[min(int(left) + 1, 2)] += share
+    return taps[0] * 3.0**-0.5, taps[1] * 3.0**-0.5, taps[2] * 3.0**-0.5
+
+
+def binned_scatter(white: Any, taps: Any) -> Any:
+    """Noise of cutout pixels (N, n, n) from white noise of native pixels (N, n + 2, n + 2); numpy or torch.
+
+    ``taps`` (N, 2, 3, 1, 1): of :func:`binned_taps` along y and x. Multiply by the deviation of the regime's pixels.
+    """
+    y, x = ([taps[:, axis, k] for k in range(3)] for axis in range(2))
+    rows = y[0] * white[:, :-2, :] + y[1] * white[:, 1:-1, :] + y[2] * white[:, 2:, :]
+    return x[0] * rows[:, :, :-2] + x[1] * rows[:, :, 1:-1] + x[2] * rows[:, :, 2:]
 
 
 def resampled(white: Float32, rows: Float64, columns: Float64, own: Float32 | None = None) -> Float32:

@@ -2,89 +2,127 @@
 
 A PSF is a mixture of Gaussians, the pixel included: it has an exact Fourier transform, so that galaxies are convolved
 without a kernel image whose centre could be off by half a pixel, and exact values at any sub-pixel position, for stars.
+Widths, weights and asymmetries are fitted to the PSF stamps of real Euclid images.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import scipy.fft
+from array_api_compat import array_namespace, device, is_torch_array
 from numpy.random import Generator
 
-from scanner.records import Band, Float32
+from scanner.records import Band, Float32, Float64
 
 #: Weights and widths (0.1" pixels) of core, shoulder and wing.
-_PSF_WEIGHTS: dict[Band, tuple[float, float, float]] = {
-    "VIS": (0.33, 0.55, 0.12),
-    "Y": (0.42, 0.56, 0.02),
-    "J": (0.31, 0.51, 0.18),
-    "H": (0.33, 0.62, 0.05),
+_WEIGHTS: dict[Band, tuple[float, float, float]] = {
+    "VIS": (0.39, 0.494, 0.116),
+    "Y": (0.53, 0.45, 0.02),
+    "J": (0.60, 0.335, 0.065),
+    "H": (0.42, 0.56, 0.02),
 }
-_PSF_SIGMAS: dict[Band, tuple[float, float, float]] = {
-    "VIS": (0.60, 1.33, 3.87),
-    "Y": (1.53, 2.62, 5.0),
-    "J": (1.62, 2.55, 4.2),
-    "H": (1.61, 3.25, 4.5),
+_SIGMAS: dict[Band, tuple[float, float, float]] = {
+    "VIS": (0.604, 1.331, 3.716),
+    "Y": (1.62, 2.65, 4.2),
+    "J": (1.80, 3.165, 4.9),
+    "H": (1.70, 3.25, 5.0),
 }
-#: The shoulder is three lobes this far (in units of its width) from the centre: NISP's PSFs are visibly triangular.
-_LOBE_OFFSET: dict[Band, float] = {"VIS": 0.25, "Y": 0.55, "J": 0.5, "H": 0.6}
+#: The shoulder is three lobes this far (in units of its width) from the centre: the PSFs are visibly triangular.
+_LOBE_OFFSET: dict[Band, float] = {"VIS": 0.90, "Y": 0.80, "J": 0.90, "H": 0.75}
+#: Largest share of the lobes' weight that goes from one to another, and axis ratios of core and rest.
+_LOBE_INEQUALITY: dict[Band, float] = {"VIS": 0.3, "Y": 0.4, "J": 0.4, "H": 0.4}
+_AXIS_RATIOS: dict[Band, tuple[float, float]] = {"VIS": (0.90, 1.0), "Y": (0.80, 0.93), "J": (0.84, 0.97), "H": (0.80, 0.97)}
 _PIXEL_VARIANCE = 1.0 / 12.0
+_LEAST_VARIANCE = 0.02
 
 
 @dataclass(frozen=True)
 class Psf:
-    """One band's PSF as Gaussians in units of 0.1" pixels; each field an array (G,)."""
+    """One PSF as five Gaussians in units of 0.1" pixels, fields (5,): core, three lobes of one shape, wing; or B, (B, 5).
 
-    weight: Any
-    sigma_major: Any
-    sigma_minor: Any
-    angle: Any
-    dx: Any
-    dy: Any
+    Core and wing are centred.
+    """
 
-    def transfer(self, ny: int, nx: int) -> Any:
-        """Optical transfer function on the grid of ``rfft2`` of an (ny, nx) image, complex64.
+    weight: Float64
+    sigma_major: Float64
+    sigma_minor: Float64
+    angle: Float64
+    dx: Float64
+    dy: Float64
 
-        The pixel's share of the width is taken out: the images it multiplies hold integrals over pixels already.
+    def transfer(self, ny: int, nx: int, like: Any = None) -> Any:
+        """Optical transfer function on the grid of ``rfft2`` of an (ny, nx) image, complex64, (..., ny, nx // 2 + 1).
+
+        The pixel's share of the width is taken out: the images it multiplies hold integrals over pixels already. ``like``: a
+        torch tensor to compute beside; numpy by default.
         """
-        v = np.fft.fftfreq(ny).astype(np.float32)
-        u = np.fft.rfftfreq(nx).astype(np.float32)
-        out = np.zeros((ny, nx // 2 + 1), dtype=np.complex64)
-        for major, minor, angle, members in self._shapes():
-            a = max(major**2 - _PIXEL_VARIANCE, 0.02)
-            b = max(minor**2 - _PIXEL_VARIANCE, 0.02)
-            c, s = math.cos(angle), math.sin(angle)
-            xx, yy, xy = (
-                np.float32(-2.0 * math.pi**2 * value)
-                for value in (a * c * c + b * s * s, a * s * s + b * c * c, 2.0 * (a - b) * c * s)
+        factors = self._factors(np.fft.fftfreq(ny), np.fft.rfftfreq(nx))
+        if like is not None and is_torch_array(like):
+            xp = array_namespace(like)
+            rows, columns, turn_rows, turn_columns = (xp.asarray(factor, device=device(like)) for factor in factors)
+            envelope = xp.exp(rows @ columns)
+            return (turn_rows @ turn_columns) * envelope[..., 1, :, :] + (envelope[..., 0, :, :] + envelope[..., 2, :, :])
+        lead = self.weight.shape[:-1]
+        out = np.empty((math.prod(lead), ny, nx // 2 + 1), dtype=np.complex64)
+        # One PSF after the other in the same memory: fresh arrays of this size cost more than the arithmetic.
+        envelope = np.empty((3, *out.shape[1:]), dtype=np.float32)
+        for k, target in enumerate(out):
+            rows, columns, turn_rows, turn_columns = (factor.reshape(-1, *factor.shape[len(lead) :])[k] for factor in factors)
+            np.exp(np.matmul(rows, columns, out=envelope), out=envelope)
+            np.multiply(np.matmul(turn_rows, turn_columns, out=target), envelope[1], out=target)
+            target.real += np.add(envelope[0], envelope[2], out=envelope[0])
+        return out.reshape(*lead, *out.shape[1:])
+
+    def _factors(self, v: Float64, u: Float64) -> tuple[Any, Any, Any, Any]:
+        """Exponents of core, lobes and wing, and the lobes' phases, as matrix products of functions of v and of u."""
+        shapes = [0, 1, 4]
+        a, b = (
+            np.maximum(s[..., shapes] ** 2 - _PIXEL_VARIANCE, _LEAST_VARIANCE) for s in (self.sigma_major, self.sigma_minor)
+        )
+        c, s = np.cos(self.angle[..., shapes]), np.sin(self.angle[..., shapes])
+        forms = np.stack([a * c * c + b * s * s, a * s * s + b * c * c, 2.0 * (a - b) * c * s])
+        xx, yy, xy = -2.0 * math.pi**2 * forms[..., None]
+        # The lobes' weights stand with their phases.
+        constant = np.log(self.weight[..., shapes, None])
+        constant[..., 1, :] = 0.0
+        rows = np.stack(np.broadcast_arrays(yy * v * v + constant, 1.0, xy * v), axis=-1)
+        columns = np.stack(np.broadcast_arrays(1.0, xx * u * u, u), axis=-2)
+        dx, dy, weight = (field[..., 1:4] for field in (self.dx, self.dy, self.weight))
+        turn_rows = weight[..., None, :] * np.exp(-2j * math.pi * v[:, None] * dy[..., None, :])
+        turn_columns = np.exp(-2j * math.pi * dx[..., None] * u)
+        single = rows.astype(np.float32), columns.astype(np.float32)
+        return *single, turn_rows.astype(np.complex64), turn_columns.astype(np.complex64)
+
+    def values(self, dx: Any, dy: Any) -> Float32:
+        """Share of the flux in the pixels whose centres lie ``(dx, dy)`` pixels from the star; (B, ...) for stacked PSFs."""
+        across_axes = (...,) + (None,) * max(np.ndim(dx), np.ndim(dy))
+        total: Any = np.float32(0.0)
+        c, s = np.cos(self.angle), np.sin(self.angle)
+        # -1/2 (r/σ)² as a quadratic form, all in single precision.
+        forms = [
+            (c / self.sigma_major) ** 2 + (s / self.sigma_minor) ** 2,
+            (s / self.sigma_major) ** 2 + (c / self.sigma_minor) ** 2,
+            2.0 * c * s * (self.sigma_major**-2.0 - self.sigma_minor**-2.0),
+        ]
+        peaks = self.weight / (2.0 * math.pi * self.sigma_major * self.sigma_minor)
+        for k in range(peaks.shape[-1]):
+            peak, xx, yy, xy, x, y = (
+                np.asarray(field[..., k], dtype=np.float32)[across_axes]
+                for field in (peaks, *(-0.5 * f for f in forms), self.dx, self.dy)
             )
-            envelope = np.exp((xx * u * u)[None, :] + (yy * v * v)[:, None] + (xy * v)[:, None] * u)
-            # The shifts of all Gaussians of this shape at once: a sum of separable phases.
-            rows = np.exp(-2j * math.pi * self.dy[members, None] * v).astype(np.complex64) * self.weight[members, None]
-            columns = np.exp(-2j * math.pi * self.dx[members, None] * u).astype(np.complex64)
-            out += envelope * (rows.T.astype(np.complex64) @ columns)
-        return out
+            right, up = np.asarray(dx, dtype=np.float32) - x, np.asarray(dy, dtype=np.float32) - y
+            total = total + peak * np.exp((xx * right) * right + (yy * up) * up + (xy * up) * right)
+        return np.asarray(total, dtype=np.float32)
 
-    def values(self, dx: Any, dy: Any) -> Any:
-        """Share of the flux in the pixels whose centres lie ``(dx, dy)`` pixels from the star; float32."""
-        total = np.zeros(np.broadcast_shapes(np.shape(dx), np.shape(dy)), dtype=np.float32)
-        for weight, major, minor, angle, x, y in zip(*vars(self).values(), strict=True):
-            c, s = math.cos(angle), math.sin(angle)
-            right, up = np.asarray(dx - x, dtype=np.float32), np.asarray(dy - y, dtype=np.float32)
-            along, across = (c * right + s * up) / np.float32(major), (c * up - s * right) / np.float32(minor)
-            peak = np.float32(weight / (2.0 * math.pi * major * minor))
-            total += peak * np.exp(np.float32(-0.5) * (along * along + across * across))
-        return total
 
-    def _shapes(self) -> Iterator[tuple[float, float, float, list[int]]]:
-        """Widths and angle shared by some of the Gaussians, with their numbers."""
-        shapes = list(zip(self.sigma_major.tolist(), self.sigma_minor.tolist(), self.angle.tolist(), strict=True))
-        for shape in dict.fromkeys(shapes):
-            yield *shape, [k for k, other in enumerate(shapes) if other == shape]
+def stack(psfs: Sequence[Psf]) -> Psf:
+    """Several PSFs as one of (B, 5) fields."""
+    return Psf(*(np.stack([getattr(psf, field.name) for psf in psfs]) for field in fields(Psf)))
 
 
 def draw_psf(rng: Generator, band: Band, roll: float, width: float = 1.0) -> Psf:
@@ -93,23 +131,27 @@ def draw_psf(rng: Generator, band: Band, roll: float, width: float = 1.0) -> Psf
     Parameters
     ----------
     rng
-        Source of the ellipticity and of the lobes' inequality: m = 2 moments of 1-7%, as measured.
+        Source of the ellipticities and of the lobes' inequality.
     roll
         Orientation of the telescope, radians; draw it uniformly, and the same way whatever the image shows.
     width
         Factor on all widths.
     """
-    return _psf(band, width, 1.0 - rng.uniform(0.02, 0.2), roll + rng.uniform(0.0, math.pi), rng.uniform(0.75, 1.25, 3), roll)
+    q = rng.uniform(*_AXIS_RATIOS[band], 2)
+    angles = roll + rng.uniform(0.0, math.pi, 2)
+    inequality = _LOBE_INEQUALITY[band]
+    return _psf(band, width, q, angles, rng.uniform(1.0 - inequality, 1.0 + inequality, 3), roll)
 
 
 def mean_psf(band: Band) -> Psf:
     """The average PSF of ``band``, round but for its lobes."""
-    return _psf(band, 1.0, 1.0, 0.0, np.ones(3), 0.0)
+    return _psf(band, 1.0, np.ones(2), np.zeros(2), np.ones(3), 0.0)
 
 
-def _psf(band: Band, width: float, q: float, angle: float, lobes: Any, roll: float) -> Psf:
-    core, shoulder, wing = (sigma * width for sigma in _PSF_SIGMAS[band])
-    weights = _PSF_WEIGHTS[band]
+def _psf(band: Band, width: float, q: Float64, angles: Float64, lobes: Float64, roll: float) -> Psf:
+    """``q``, ``angles``: of the core, and of all else."""
+    core, shoulder, wing = (sigma * width for sigma in _SIGMAS[band])
+    weights = _WEIGHTS[band]
     offset = _LOBE_OFFSET[band] * shoulder
     lobe = math.sqrt(shoulder**2 - 0.5 * offset**2)
     turns = roll + np.arange(3) * (2.0 * math.pi / 3.0)
@@ -117,13 +159,18 @@ def _psf(band: Band, width: float, q: float, angle: float, lobes: Any, roll: flo
     dx = np.array([0.0, *(offset * np.cos(turns)), 0.0])
     dy = np.array([0.0, *(offset * np.sin(turns)), 0.0])
     # Unequal lobes would shift the centroid, and stars and galaxies of the four bands must agree on theirs.
-    dx, dy = dx - np.sum(weight * dx), dy - np.sum(weight * dy)
-    sigma = np.array([core, lobe, lobe, lobe, wing])
-    return Psf(weight, sigma / math.sqrt(q), sigma * math.sqrt(q), np.full(5, angle), dx, dy)
+    dx[1:4] -= np.sum(weight * dx) / weights[1]
+    dy[1:4] -= np.sum(weight * dy) / weights[1]
+    sigma, stretch = np.array([core, lobe, lobe, lobe, wing]), np.sqrt(q[[0, 1, 1, 1, 1]])
+    return Psf(weight, sigma / stretch, sigma * stretch, angles[[0, 1, 1, 1, 1]], dx, dy)
 
 
-def convolve(image: Float32, transfer: Any) -> Float32:
-    """Convolve an (ny, nx) image, taken as periodic, with the PSF of ``transfer``."""
+def convolve(image: Any, transfer: Any) -> Any:
+    """Convolve (..., ny, nx) images, taken as periodic, with the PSFs of ``transfer``: numpy or torch, float32."""
+    if is_torch_array(image):
+        xp = array_namespace(image)
+        spectrum = xp.fft.rfftn(image, axes=(-2, -1))
+        return xp.fft.irfftn(spectrum * transfer, s=image.shape[-2:], axes=(-2, -1))
     spectrum = scipy.fft.rfft2(image)
     spectrum *= transfer
-    return np.asarray(scipy.fft.irfft2(spectrum, s=image.shape), dtype=np.float32)
+    return scipy.fft.irfft2(spectrum, s=image.shape[-2:], overwrite_x=True)

@@ -53,7 +53,7 @@ def test_objects_lie_where_the_wcs_of_the_file_says_with_the_flux_they_have(tile
         assert pixels[near].sum() == pytest.approx(photometry.flux(_magnitude(band), band), rel=0.04)
     assert len(errors) > 25
     # Pixels of the band: 0.1 is 0.01" in VIS and on MER's grid, 0.03" on native NISP.
-    assert np.abs(np.mean(errors, axis=0)).max() < 0.02
+    assert np.abs(np.mean(errors, axis=0)).max() < 0.03
     assert np.std(errors, axis=0).max() < 0.06
 
 

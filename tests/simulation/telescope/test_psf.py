@@ -61,7 +61,7 @@ def test_convolving_a_pixel_gives_the_psf_less_the_pixel(band):
 def test_stars_stand_where_they_should_with_the_flux_they_have(band, magnitude):
     image = np.zeros((601, 601), dtype=np.float32)
     psf = point_spread.draw_psf(np.random.default_rng(3), band, 0.4)
-    add_star(image, 300.3, 299.8, 1000.0, psf, magnitude, 0.4)
+    add_star(image[None], 300.3, 299.8, [1000.0], point_spread.stack([psf]), magnitude, 0.4)
     y, x = np.indices(image.shape)
     total = image.sum(dtype=np.float64)
     # Halo and spikes of bright stars come on top of the core.
