@@ -33,6 +33,7 @@ from scanner.evaluation.reliability import reliabilities
 from scanner.evaluation.results import Evaluation, OrientationScatter, Pairing, SetSummary
 from scanner.evaluation.scores import ScoredBundle, score
 from scanner.evaluation.turned import orientation_scatter, sample_rows, turned_logits
+from scanner.records import CutoutBatch
 
 #: Name of the preset whose non-lenses stand for the sky.
 SKY_PRESET = "challenge"
@@ -43,11 +44,13 @@ Report = Callable[[str, int], None]
 
 @dataclass(frozen=True)
 class Comparison:
-    """An evaluation and what it was measured on; ``datasets`` by the names that the evaluation gives them."""
+    """An evaluation and what it was measured on; ``datasets`` and the cutouts of single images by their names in it."""
 
     evaluation: Evaluation
     bundles: tuple[ScoredBundle, ...]
     datasets: Mapping[str, Dataset]
+    images: Mapping[str, CutoutBatch]
+    known_lenses: Mapping[str, CutoutBatch]
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ def compare_bundles(
         images=tuple(image_scores),
         known_lenses=tuple(known_scores),
     )
-    return Comparison(evaluation, tuple(scored), sets)
+    return Comparison(evaluation, tuple(scored), sets, cutouts, lenses)
 
 
 def named_sets(datasets: Sequence[Dataset]) -> dict[str, Dataset]:

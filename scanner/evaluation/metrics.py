@@ -45,6 +45,15 @@ def auroc(scores: NDArray[Any], labels: NDArray[np.bool_]) -> float:
     return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * len(negative)))
 
 
+def roc_curve(scores: NDArray[Any], labels: NDArray[np.bool_]) -> tuple[Float64, Float64]:
+    """False-positive rate and recall at every score that occurs, highest first, from (0, 0) to (1, 1); ties are one step."""
+    positive, negative = _parts(scores, labels)
+    falling = np.unique(-np.concatenate([positive, negative]))
+    above = [np.searchsorted(np.sort(-part), falling, side="right") for part in (negative, positive)]
+    fpr, recall = (np.append(0.0, counts / len(part)) for counts, part in zip(above, (negative, positive), strict=True))
+    return fpr, recall
+
+
 def delong(scores: NDArray[Any], labels: NDArray[np.bool_]) -> tuple[Float64, Float64]:
     """AUROCs of several scores of the same objects, and how they vary together.
 
@@ -111,7 +120,8 @@ def wilson(successes: int, n: int) -> Interval:
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Interval(value=share, low=max(0.0, centre - half), high=min(1.0, centre + half))
+    # At 0 and 1 rounding may put an end on the wrong side of the share.
+    return Interval(value=share, low=max(0.0, min(share, centre - half)), high=min(1.0, max(share, centre + half)))
 
 
 def purity(recall: NDArray[Any] | float, fpr: NDArray[Any] | float, prevalence: float) -> Any:

@@ -72,8 +72,8 @@ def reliability(
     ]
     observed, ece, in_decades = _errors(counts[0][None], counts[1][None], predicted, prevalence)
     observed_drawn, ece_drawn, in_decades_drawn = _errors(drawn[0], drawn[1], predicted, prevalence)
-    low, high = np.nanquantile(observed_drawn, _TAILS, axis=0)
     used = np.flatnonzero(counts[0] + counts[1])
+    low, high = np.nanquantile(observed_drawn[:, used], _TAILS, axis=0)
     return Reliability(
         bundle=bundle,
         set=set_name,
@@ -82,10 +82,10 @@ def reliability(
         bins=tuple(
             ReliabilityBin(
                 predicted=float(predicted[b]),
-                observed=Interval(value=float(observed[0, b]), low=float(low[b]), high=float(high[b])),
+                observed=_ordered(observed[0, b], low[k], high[k]),
                 n=int(counts[0][b] + counts[1][b]),
             )
-            for b in used
+            for k, b in enumerate(used)
         ),
         ece=_interval(ece, ece_drawn),
         ece_lenses=_interval(in_decades, in_decades_drawn),
@@ -97,7 +97,11 @@ _TAILS = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
 
 def _interval(value: Float64, drawn: Float64) -> Interval:
     low, high = np.quantile(drawn, _TAILS)
-    return Interval(value=float(value[0]), low=float(low), high=float(high))
+    return _ordered(value[0], low, high)
+
+
+def _ordered(value: np.float64, low: np.float64, high: np.float64) -> Interval:
+    return Interval(value=float(value), low=float(min(low, value)), high=float(max(high, value)))
 
 
 def _errors(
@@ -109,9 +113,9 @@ def _errors(
     mass = true + false
     observed = np.divide(true, mass, out=np.full(mass.shape, np.nan), where=mass > 0)
     ece = np.nansum(mass * np.abs(observed - predicted), axis=1)
-    with np.errstate(divide="ignore"):
-        decades = np.abs(np.log10(predicted) - np.log10(observed))
-    return observed, ece, np.sum(np.where(true > 0, true * decades, 0.0), axis=1) / prevalence
+    # Bins without lenses weigh nothing; 1 stands in for their logarithm.
+    decades = np.abs(np.log10(np.where(predicted > 0, predicted, 1.0)) - np.log10(np.where(true > 0, observed, 1.0)))
+    return observed, ece, np.sum(true * decades, axis=1) / prevalence
 
 
 def reliabilities(bundles: Sequence[ScoredBundle], truths: Mapping[str, Truth], prevalence: float) -> tuple[Reliability, ...]:

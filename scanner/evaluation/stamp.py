@@ -12,6 +12,7 @@ of its score.
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +69,7 @@ def read_plate(image: ImageRef, scale_arcsec: float | None, position: tuple[floa
     TileError
         Not an image, no WCS although one is needed, the object not on it.
     """
-    with ScratchFolder(None) as scratch:
+    with closing(ScratchFolder(None)) as scratch:
         opened, header = open_image(image, scratch)
         height, width = opened.shape
         pixels = np.array(opened.window(0, height, 0, width), dtype=np.float64)

@@ -15,6 +15,7 @@ from scanner.evaluation.results import Evaluation, Figures, Pairing, Positives, 
 from scanner.evaluation.scores import GRID, NEGATIVE_LABELS, POSITIVE_LABELS, RANKING
 from scanner.records import MEMBERS, MemberName
 
+LENS_CLASSES = ("lens", "quasar_lens", "compound_arc", "double_ring")
 #: Objects looked at, of a million, that the text quotes.
 QUOTED = (100.0, 1000.0, 10_000.0)
 FEW_NOTE = f"* the threshold rests on fewer than {FEW_FALSE} non-lenses: the rate itself is hardly known."
@@ -83,6 +84,11 @@ def recall(found: Recall, n_negatives: int) -> str:
     if found.recall is None:
         return f"too few: {n_negatives:,} non-lenses"
     return interval(found.recall) + ("*" if found.rests_on_few else "")
+
+
+def class_label(class_name: str) -> str:
+    """Name of a class of non-lenses: what was drawn as a lens may not be one by the definition."""
+    return f"{class_name}, below the definition" if class_name in LENS_CLASSES else class_name
 
 
 def leading_pairings(evaluation: Evaluation) -> tuple[Pairing, ...]:
@@ -160,7 +166,11 @@ def inspected(evaluation: Evaluation) -> Table:
         for number in QUOTED:
             point = points[number]
             star = "*" if point.rests_on_few else ""
-            cells += [interval(point.completeness) + star, small(point.purity) + star]
+            # No non-lens of the set stands that high: what the purity is, it cannot tell.
+            measured = point.n_false > 0
+            cells += (
+                [interval(point.completeness) + star, small(point.purity) + star] if measured else ["too few non-lenses"] * 2
+            )
         rows.append((str(found.pairing), found.bundle, found.score, *cells))
     header = [f"{word}, best {number:,.0f}" for number in QUOTED for word in ("completeness", "purity")]
     return Table(
@@ -277,7 +287,7 @@ def classes(evaluation: Evaluation) -> Table:
             found.pairing.others,
             found.bundle,
             f"FPR {found.fpr:g} on {found.threshold_set}",
-            rate.class_name,
+            class_label(rate.class_name),
             f"{rate.n:,}",
             interval(rate.passing, 4),
             interval(rate.auroc),

@@ -78,7 +78,7 @@ def score_distribution(
     scored = np.isfinite(calibrated)
     chosen = scored & is_candidate
     has_grid = decides_on == "grid"
-    with mpl.rc_context(_settings()):
+    with mpl.rc_context(plot_settings()):
         figure = Figure(figsize=(9.0 if has_grid else 5.0, 3.6), dpi=DPI, layout="constrained")
         panels = figure.subplots(1, 1 + has_grid, sharey=True, squeeze=False)[0]
         share = f" ({100 * chosen.sum() / scored.sum():.2g}%)" if scored.any() else ""
@@ -126,7 +126,7 @@ def embedding_map(
     """
     places = np.asarray(positions, dtype=np.float64).reshape(-1, 2)
     places = places[np.isfinite(places).all(axis=1)]
-    with mpl.rc_context(_settings()):
+    with mpl.rc_context(plot_settings()):
         figure = Figure(figsize=(7.0, 5.8), dpi=DPI, layout="constrained")
         axes = figure.subplots()
         axes.set_facecolor(EMPTY_CELL)
@@ -180,7 +180,7 @@ def _histogram(axes: Axes, scored: NDArray[Any], chosen: NDArray[Any], edges: ND
     axes.set_ylim(0.5, max(10.0, axes.get_ylim()[1], 3.0 * np.histogram(scored, edges)[0].max(initial=1)))
 
 
-def _settings() -> Any:
+def plot_settings() -> Any:
     """Matplotlib's own defaults with our style over them, so that a user's matplotlibrc changes nothing."""
     return {key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith("backend")} | _STYLE
 

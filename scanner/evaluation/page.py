@@ -1,0 +1,92 @@
+"""An evaluation on disk: JSON, plots, and one web page that holds everything.
+
+In: a :class:`~scanner.evaluation.compare.Comparison`, a folder. Out: ``evaluation.json``, the PNG files, and
+``evaluation.html``, which needs no network and no other file. Refused: a folder that cannot be written (OutputError).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from scanner.atomic_file import write_atomically
+from scanner.evaluation.compare import Comparison
+from scanner.evaluation.figures import Plot, plots
+from scanner.evaluation.tables import Table, tables
+from scanner.records import CutoutBatch
+from scanner.report import colour, picture
+
+JSON_FILE, PAGE_FILE = "evaluation.json", "evaluation.html"
+#: Which plot belongs to which table.
+PLOT_OF = {
+    "low-fpr": "low-fpr.png",
+    "inspected": "inspection.png",
+    "table-5": "roc.png",
+    "classes": "classes.png",
+    "properties": "properties.png",
+    "calibration": "calibration.png",
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table and what is drawn of it; ``folded``: shown on demand, as it is long."""
+
+    table: Table
+    plot: Plot | None
+    plot_uri: str
+    pictures: tuple[tuple[str, str], ...]
+    folded: bool
+
+
+def write_evaluation(comparison: Comparison, out: Path) -> tuple[Path, ...]:
+    """Write everything into a folder; the page comes last.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written.
+    """
+    drawn = plots(comparison)
+    files = {JSON_FILE: (comparison.evaluation.model_dump_json(indent=2) + "\n").encode()}
+    files |= {plot.name: plot.png for plot in drawn}
+    files[PAGE_FILE] = render(comparison, drawn).encode()
+    for name, content in files.items():
+        write_atomically(out / name, content)
+    return tuple(out / name for name in files)
+
+
+def render(comparison: Comparison, drawn: tuple[Plot, ...]) -> str:
+    """The page as text, with the plots inside."""
+    environment = Environment(
+        loader=PackageLoader("scanner.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    style = resources.files("scanner.report").joinpath("templates", "evaluation.css").read_text(encoding="utf-8")
+    return environment.get_template("evaluation.html.jinja").render(
+        evaluation=comparison.evaluation,
+        sections=tuple(_sections(comparison, drawn)),
+        style=Markup(style),
+    )
+
+
+def _sections(comparison: Comparison, drawn: tuple[Plot, ...]) -> Iterator[Section]:
+    by_name = {plot.name: plot for plot in drawn}
+    pictures = {"known-lenses": _pictures(comparison.known_lenses), "images": _pictures(comparison.images)}
+    for table in tables(comparison.evaluation):
+        plot = by_name.get(PLOT_OF.get(table.name, ""))
+        uri = "" if plot is None else "data:image/png;base64," + base64.b64encode(plot.png).decode("ascii")
+        yield Section(table, plot, uri, pictures.get(table.name, ()), folded=len(table.rows) > 24)
+
+
+def _pictures(cutouts: Mapping[str, CutoutBatch]) -> tuple[tuple[str, str], ...]:
+    """(name, data URI) of the VIS cutout of every image, as a network sees it before padding."""
+    return tuple(
+        (name, picture.data_uri(colour.vis_image(batch.vis[0], batch.sky[0], batch.sigma[0])))
+        for name, batch in cutouts.items()
+    )
