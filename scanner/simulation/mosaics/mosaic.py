@@ -177,7 +177,7 @@ def _observe(
             magnitude = photometry.magnitude(star.flux[0], "VIS")
             add_star(canvas[None], x, y, [star.flux[BANDS.index(band)]], stack([psfs[band]]), magnitude, roll)
             if band == "VIS":
-                add_bleeding(canvas, x, y, star.flux[0], psfs[band], roll)
+                add_bleeding(canvas, x, y, star.flux[0], psfs[band], roll + 0.5 * np.pi)
         # One pixel more on each side: correlated noise needs its neighbours.
         wide = canvas[_MARGIN - 1 : _MARGIN + fine_rows + 1, _MARGIN - 1 : _MARGIN + nx + 1]
         inner = wide[1:-1, 1:-1]

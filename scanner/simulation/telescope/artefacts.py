@@ -108,7 +108,7 @@ def draw_artefacts(rng: Generator, roll: float, area: float = (2.0 * HALF_SIDE_A
     rng
         Random numbers.
     roll
-        Direction of the detectors' columns, radians.
+        Direction of the detectors' rows, radians.
     area
         As many artefacts per area as in a cutout and its margin; positions are uniform over the square.
     """

@@ -18,34 +18,25 @@ from numpy.random import Generator
 
 from scanner.records import BANDS, NISP_BANDS, NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC
 from scanner.simulation.telescope import noise, photometry
-from scanner.simulation.telescope.artefacts import ONE_SIGMA, Artefact, add_artefact, draw_artefacts, draw_on_object
+from scanner.simulation.telescope.artefacts import Artefact, add_artefact, draw_artefacts, draw_on_object
+from scanner.simulation.telescope.depth import Background, Shallow, draw_background, draw_shallow, noise_factors, planes
 from scanner.simulation.telescope.psf import Psf, convolve, draw_psf, stack
 from scanner.simulation.telescope.stars import SATURATION, Star, add_bleeding, add_star
 
 #: 2" around the cutout: objects there reach in, and the periodic convolution wraps out there.
 MARGIN_PIXELS = 20
 CANVAS_PIXELS = VIS_CUTOUT_PIXELS + 2 * MARGIN_PIXELS
-#: Scatter of what background subtraction leaves, σ of the sky in the cutouts' pixels: its mean, and its change over 10".
-_BACKGROUND_SIGMA = (0.03, 0.2, 0.2, 0.2)
 _NISP_FINE = 3 * NISP_CUTOUT_PIXELS
-
-
-@dataclass(frozen=True)
-class Background:
-    """What background subtraction left in one band: a plane. Image units per 0.1" pixel; slopes per pixel along x and y."""
-
-    level: float
-    slope_x: float
-    slope_y: float
 
 
 @dataclass(frozen=True)
 class Exposure:
     """How one cutout is observed.
 
-    ``psfs``: VIS, Y, J, H. ``roll``: their orientation and that of the detectors' columns, radians. ``level``: factor on the
+    ``psfs``: VIS, Y, J, H. ``roll``: their orientation and that of the detectors' rows, radians. ``level``: factor on the
     sky's noise. ``native``: NISP has its own 0.3" pixels with white noise; otherwise it was resampled as MER does, and
     ``phases`` (Y, J, H; y, x) say where the 0.1" pixels lay on the 0.3" ones. ``background``: VIS, Y, J, H.
+    ``shallow``: of VIS and of NISP, None where all pixels are equally deep.
     ``artefacts``: those that happened to be there, and then ``n_on_object`` that were put on the object.
     """
 
@@ -55,6 +46,7 @@ class Exposure:
     native: bool
     phases: tuple[tuple[float, float], ...]
     background: tuple[Background, ...]
+    shallow: tuple[Shallow | None, Shallow | None]
     artefacts: tuple[Artefact, ...]
     n_on_object: int
 
@@ -81,11 +73,11 @@ def draw_exposure(
     level = math.sqrt(rng.uniform(0.8, 1.2))
     native = bool(rng.random() < native_fraction)
     phases = tuple((float(y), float(x)) for y, x in rng.uniform(0.0, 1.0, (len(NISP_BANDS), 2)))
-    planes = rng.standard_normal((len(BANDS), 3)) * np.array(_BACKGROUND_SIGMA)[:, None] * np.array(ONE_SIGMA)[:, None]
-    background = tuple(Background(a, b * 0.01, c * 0.01) for a, b, c in planes.tolist())
+    background = draw_background(rng)
+    shallow = draw_shallow(rng, roll), draw_shallow(rng, roll)
     artefacts = draw_artefacts(rng, roll)
     forced = draw_on_object(rng, roll, *at) if artefact_on_object else ()
-    return Exposure(psfs, roll, level, native, phases, background, artefacts + forced, len(forced))
+    return Exposure(psfs, roll, level, native, phases, background, shallow, artefacts + forced, len(forced))
 
 
 def blur(light: Any, exposures: Sequence[Exposure], channels: Sequence[int] = range(len(BANDS))) -> Any:
@@ -135,7 +127,7 @@ def add_stars(canvases: Any, exposures: Sequence[Exposure], stars: Sequence[Sequ
             for star in stars[row]:
                 x, y = _pixel(star)
                 add_star(canvases[row], x, y, star.flux, psfs, photometry.magnitude(star.flux[0], "VIS"), exposure.roll)
-                add_bleeding(canvases[row, 0], x, y, star.flux[0], exposure.psfs[0], exposure.roll)
+                add_bleeding(canvases[row, 0], x, y, star.flux[0], exposure.psfs[0], exposure.roll + 0.5 * math.pi)
 
 
 def expose(canvases: Any, exposures: Sequence[Exposure], generators: Any) -> tuple[Any, Any]:
@@ -191,35 +183,27 @@ def _observe(canvases: Any, exposures: Sequence[Exposure], white_vis: Any, white
     def column(values: Any) -> Any:
         return xp.asarray(np.asarray(values, dtype=np.float32), device=device(canvases))[..., None, None]
 
-    level = column([exposure.level for exposure in exposures])
-    inside = slice(MARGIN_PIXELS - 1, MARGIN_PIXELS + VIS_CUTOUT_PIXELS + 1)
-    image = canvases[:, 0, inside, inside] + _planes(canvases, exposures, 0, VIS_CUTOUT_PIXELS + 2, 1)
+    wide = VIS_CUTOUT_PIXELS + 2
+    level = column([item.level for item in exposures]) * noise_factors(
+        [item.shallow[0] for item in exposures], wide, 1, canvases
+    )
+    inside = slice(MARGIN_PIXELS - 1, MARGIN_PIXELS - 1 + wide)
+    image = canvases[:, 0, inside, inside] + planes([item.background[0] for item in exposures], wide, 1, canvases)
     image = xp.clip(image, None, SATURATION["VIS"])
     vis = image[:, 1:-1, 1:-1] + noise.vis_noise(white_vis, image, level)
     first = (CANVAS_PIXELS - _NISP_FINE) // 2
     inside = slice(first, first + _NISP_FINE)
     bands = []
+    uneven = noise_factors([item.shallow[1] for item in exposures], NISP_CUTOUT_PIXELS, 3, canvases) ** 2
     for channel, band in enumerate(NISP_BANDS, start=1):
         binned = noise.bin3(canvases[:, channel, inside, inside])
-        binned = xp.clip(binned + _planes(canvases, exposures, channel, NISP_CUTOUT_PIXELS, 3), None, SATURATION[band])
+        left_over = planes([item.background[channel] for item in exposures], NISP_CUTOUT_PIXELS, 3, canvases)
+        binned = xp.clip(binned + left_over, None, SATURATION[band])
         taps = [[noise.binned_taps(phase, item.native) for phase in item.phases[channel - 1]] for item in exposures]
         # RMS maps count in 0.1" pixels, which hold a ninth of the flux.
         variances = [noise.variance(band, item.level, item.native) for item in exposures]
-        sky = column([value for value, _ in variances])
+        sky = column([value for value, _ in variances]) * uneven
         slope = column([rise / (1.0 if item.native else 9.0) for (_, rise), item in zip(variances, exposures, strict=True)])
         scatter = noise.binned_scatter(white_nisp[:, channel - 1], column(taps))
         bands.append(binned + scatter * noise.deviation(binned, sky, slope))
     return vis, xp.stack(bands, axis=1)
-
-
-def _planes(canvases: Any, exposures: Sequence[Exposure], channel: int, pixels: int, fine: int) -> Any:
-    """The residual background (N, pixels, pixels) of one band in pixels of ``fine`` 0.1" pixels a side."""
-    steps = (fine * (np.arange(pixels) - 0.5 * (pixels - 1))).astype(np.float32)
-    rows, columns = [], []
-    for exposure in exposures:
-        plane = exposure.background[channel]
-        rows.append(plane.level + plane.slope_y * steps)
-        columns.append(plane.slope_x * steps)
-    xp = array_namespace(canvases)
-    up, right = (xp.asarray(np.asarray(v, dtype=np.float32) * fine**2, device=device(canvases)) for v in (rows, columns))
-    return up[:, :, None] + right[:, None, :]

@@ -61,7 +61,7 @@ class Psf:
         The pixel's share of the width is taken out: the images it multiplies hold integrals over pixels already. ``like``: a
         torch tensor to compute beside; numpy by default.
         """
-        factors = self._factors(np.fft.fftfreq(ny), np.fft.rfftfreq(nx))
+        factors = self._factors(np.asarray(np.fft.fftfreq(ny)), np.asarray(np.fft.rfftfreq(nx)))
         if like is not None and is_torch_array(like):
             xp = array_namespace(like)
             rows, columns, turn_rows, turn_columns = (xp.asarray(factor, device=device(like)) for factor in factors)
