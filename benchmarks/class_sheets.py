@@ -39,12 +39,14 @@ WIDE = ("group", "cluster", "star", "artefact")
 COLUMNS, THUMBNAIL, INNER = 9, 100, 100
 LABEL = 14  # pixels above a row
 BYTES = 150_000
+LARGEST_SIGMA = np.array([0.0035, 5.5, 5.5, 5.5], dtype=np.float32)  # VIS, Y, J, H
 
 
 def pictures(vis: Any, nisp: Any, wide: bool) -> list[Any]:
     """One object: VIS above colour, north up, ``THUMBNAIL`` pixels wide."""
     quality = measure(vis[None], nisp[None])
-    sky, sigma = quality.sky[0], quality.sigma[0]
+    # In a crowd what is measured is not the sky's scatter: one stretch and one balance of colours for all.
+    sky, sigma = quality.sky[0], np.minimum(quality.sigma[0], LARGEST_SIGMA)
     grey = np.repeat(colour.vis_image(vis, sky, sigma)[..., None], 3, axis=-1)
     out = []
     for picture in (grey, colour.colour_image(vis, nisp, sky, sigma)):

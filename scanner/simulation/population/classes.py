@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.random import Generator
 
-from scanner.simulation.population import compound, discs, groups, massive_galaxies, quasars
-from scanner.simulation.population.field import draw_field_galaxy, draw_star
+from scanner.simulation.population import compound, discs, groups, massive_galaxies, mergers, quasars, rings, spirals
+from scanner.simulation.population.field import draw_field_galaxy, draw_stars
 from scanner.simulation.population.options import TRAINING, Options
 from scanner.simulation.population.system import LabelledObject
 
@@ -64,7 +64,7 @@ def _artefact(rng: Generator, options: Options) -> LabelledObject:
 
 
 def _star(rng: Generator, options: Options) -> LabelledObject:
-    return LabelledObject("star", [draw_star(rng, 0.0, 0.0, rng.uniform(16.0, 22.5))])
+    return LabelledObject("star", draw_stars(rng, rng.uniform(15.0, 22.5)))
 
 
 _DRAW: dict[str, Callable[[Generator, Options], LabelledObject]] = {
@@ -76,10 +76,10 @@ _DRAW: dict[str, Callable[[Generator, Options], LabelledObject]] = {
     "elliptical": massive_galaxies.elliptical,
     "companion": massive_galaxies.with_companions,
     "tangential": massive_galaxies.tangential,
-    "spiral": discs.spiral,
-    "merger": discs.merger,
+    "spiral": spirals.spiral,
+    "merger": mergers.merger,
     "edge_on": discs.edge_on,
-    "ring": discs.ring,
+    "ring": rings.ring,
     "group": groups.group,
     "cluster": groups.cluster,
     "star": _star,

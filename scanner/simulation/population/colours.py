@@ -11,8 +11,9 @@ import math
 import numpy as np
 from numpy.random import Generator
 
+from scanner.records import BANDS, Float64
 from scanner.simulation.light.components import Flux
-from scanner.simulation.telescope.photometry import flux
+from scanner.simulation.telescope.photometry import ZERO_POINT, flux
 
 COUNT_SLOPE = 0.3
 
@@ -23,16 +24,28 @@ def fluxes(vis: float, vis_y: float, y_j: float, j_h: float) -> Flux:
     return flux(vis, "VIS"), flux(y, "Y"), flux(y - y_j, "J"), flux(y - y_j - j_h, "H")
 
 
+def flux_rows(vis: Float64, vis_y: Float64, y_j: Float64, j_h: Float64) -> Float64:
+    """(N, 4) image units from arrays (N,): :func:`fluxes` of many."""
+    y = vis - vis_y
+    magnitudes = np.stack([vis, y, y - y_j, y - y_j - j_h], axis=1)
+    return np.asarray(np.power(10.0, 0.4 * (np.array([ZERO_POINT[band] for band in BANDS]) - magnitudes)))
+
+
 def scaled(light: Flux, share: float) -> Flux:
     """A share of a flux."""
     vis, y, j, h = light
     return vis * share, y * share, j * share, h * share
 
 
-def power_law_magnitude(rng: Generator, bright: float, faint: float) -> float:
-    """A magnitude from counts ``∝ 10^(0.3 m)``."""
+def power_law_magnitudes(rng: Generator, bright: float, faint: float, count: int) -> Float64:
+    """Magnitudes from counts ``∝ 10^(0.3 m)``."""
     low, high = 10.0 ** (COUNT_SLOPE * bright), 10.0 ** (COUNT_SLOPE * faint)
-    return float(np.log10(low + rng.random() * (high - low)) / COUNT_SLOPE)
+    return np.asarray(np.log10(low + rng.random(count) * (high - low)) / COUNT_SLOPE)
+
+
+def power_law_magnitude(rng: Generator, bright: float, faint: float) -> float:
+    """One of them."""
+    return float(power_law_magnitudes(rng, bright, faint, 1)[0])
 
 
 def galaxy_flux(rng: Generator, magnitude: float, redder: float = 0.0) -> Flux:

@@ -12,11 +12,12 @@ from dataclasses import replace
 from numpy.random import Generator
 
 from scanner.simulation.light.components import Component, Kind
-from scanner.simulation.population.colours import galaxy_flux, power_law_magnitude, scaled, source_flux
+from scanner.simulation.population.colours import power_law_magnitude, scaled, source_flux
 from scanner.simulation.population.deflectors import source_redshift
 from scanner.simulation.population.early_types import EarlyType, early_type
 from scanner.simulation.population.options import TRAINING, Options
-from scanner.simulation.population.sources import SOURCE_MAGNITUDES, background_galaxy, draw_clumps, source_radius
+from scanner.simulation.population.sources import SOURCE_MAGNITUDES, background_galaxy, source_radius
+from scanner.simulation.population.spirals import spiral_light
 from scanner.simulation.population.system import moved
 
 COMPANION_DISTANCES = (0.5, 3.0)
@@ -24,7 +25,7 @@ ARC_RADII = (0.5, 2.5)
 #: Mean number of satellites of any massive galaxy, lens or not, their distances, and the share that is as red as the galaxy.
 SATELLITES, SATELLITE_DISTANCES, RED_SATELLITES = 0.35, (0.8, 3.5), 0.45
 #: Magnification of arcs, as ln: median and scatter of what lenses of this population have.
-_MAGNIFICATION = (1.15, 0.4)
+_MAGNIFICATION = (1.25, 0.38)
 _RADIUS_RANGE = (0.06, 0.9)
 
 
@@ -99,7 +100,7 @@ def _stretched(rng: Generator, radius: float, red: bool, z: float) -> list[Compo
         main = _main(
             radius * rng.uniform(0.85, 1.25),
             turn,
-            light=scaled(light, 1.0 if number == 0 else rng.uniform(0.3, 1.0)),
+            light=scaled(light, rng.uniform(0.35, 0.9)),
             radius=min(max(0.55 * radius * math.exp(0.35 * rng.standard_normal()), 0.15), 0.9),
             q=rng.uniform(0.12, 0.42),
             angle=turn + math.pi / 2.0 + 0.25 * rng.standard_normal(),
@@ -121,7 +122,8 @@ def _stretched(rng: Generator, radius: float, red: bool, z: float) -> list[Compo
 
 def _curved(rng: Generator, radius: float, red: bool, z: float) -> list[Component]:
     """A segment of a circle whose middle is not quite the galaxy's: a stream, a warped disc, a stretch of a spiral arm."""
-    light, share = source_flux(rng, arc_magnitude(rng), red, z), rng.uniform(0.1, 0.5) * float(rng.random() < 0.6)
+    light = scaled(source_flux(rng, arc_magnitude(rng), red, z), rng.uniform(0.5, 1.0))
+    share = rng.uniform(0.1, 0.5) * float(rng.random() < 0.6)
     x, y = (float(value) for value in rng.normal(0.0, 0.25 * radius, 2))
     segment = Component(
         Kind.ANNULUS,
@@ -187,17 +189,17 @@ def _images(rng: Generator, radius: float, red: bool, z: float) -> list[Componen
 
 def _arm(rng: Generator, radius: float) -> list[Component]:
     """A spiral in front or behind, near enough that its arms pass the galaxy."""
-    magnitude, turn = rng.uniform(20.8, 23.0), rng.uniform(0.0, 2.0 * math.pi)
-    light = galaxy_flux(rng, magnitude)
-    disc = replace(
-        _main(radius * rng.uniform(1.1, 1.8), turn, light=scaled(light, 0.85), radius=0.0, q=rng.uniform(0.35, 1.0), angle=0.0),
-        kind=Kind.SPIRAL,
-        radius=radius * rng.uniform(0.4, 0.8),
-        angle=rng.uniform(0.0, math.pi),
-        arms=int(rng.choice([1, 2, 2, 3])),
-        contrast=rng.uniform(1.0, 3.0),
-        winding=float(rng.choice([-1.0, 1.0])) * rng.uniform(1.5, 4.0),
-        phase=rng.uniform(0.0, 2.0 * math.pi),
-    )
-    bulge = replace(disc, kind=Kind.SERSIC, flux=scaled(light, 0.15), radius=0.25 * disc.radius, index=2.0, q=max(disc.q, 0.6))
-    return [disc, bulge, *draw_clumps(rng, disc, scaled(light, rng.uniform(0.02, 0.15)), int(rng.integers(1, 5)))]
+    spiral, turn = spiral_light(rng, rng.uniform(20.8, 23.0)), rng.uniform(0.0, 2.0 * math.pi)
+    distance = radius * rng.uniform(1.0, 1.6)
+    shrink = min(0.7 * distance / spiral[0].radius, 1.0)
+    return [
+        replace(
+            part,
+            x=shrink * part.x + distance * math.cos(turn),
+            y=shrink * part.y + distance * math.sin(turn),
+            radius=shrink * part.radius,
+            # A smaller pattern is the same pattern turned.
+            phase=part.phase - part.winding * math.log(shrink),
+        )
+        for part in spiral
+    ]

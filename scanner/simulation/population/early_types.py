@@ -125,7 +125,7 @@ def _enveloped(rng: Generator, body: Component) -> list[Component]:
 def _shells(rng: Generator, body: Component) -> list[Component]:
     """Faint arcs of the galaxy's own colour along its major axis, on alternating sides."""
     first, count = rng.random() < 0.5, int(rng.integers(1, 4))
-    share = rng.uniform(0.01, 0.04)
+    share = rng.uniform(0.005, 0.025)
     return [
         Component(
             Kind.ANNULUS,
@@ -137,7 +137,7 @@ def _shells(rng: Generator, body: Component) -> list[Component]:
             q=max(body.q, 0.8),
             angle=body.angle,
             phase=math.pi * ((number + first) % 2),
-            extent=rng.uniform(0.25, 0.5),
+            extent=rng.uniform(0.2, 0.4),
         )
         for number in range(count)
     ]

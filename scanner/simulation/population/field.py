@@ -1,6 +1,7 @@
 """The unrelated sky: field galaxies and stars, anywhere.
 
-In: a random generator. Out: components in arcsec.
+In: a random generator. Out: components in arcsec. Counts and sizes agree by eye with a few square arcminutes of real Euclid
+images; galaxies of 22 to 25 mag are as lumpy and lopsided there as here.
 """
 
 from __future__ import annotations
@@ -11,45 +12,101 @@ from dataclasses import replace
 import numpy as np
 from numpy.random import Generator
 
+from scanner.records import Float64
 from scanner.simulation.light.components import Component, Kind
-from scanner.simulation.population.colours import fluxes, galaxy_flux, power_law_magnitude, scaled
+from scanner.simulation.population.colours import flux_rows, fluxes, galaxy_flux, power_law_magnitudes, scaled
+from scanner.simulation.population.sources import background_galaxy
 
-FIELD_DENSITY = 9.0 / 400.0  #: galaxies per square arcsec, VIS 18.5-26.5
+FIELD_DENSITY = 17.0 / 400.0  #: galaxies per square arcsec, VIS 18.5-27
 STAR_DENSITY = 0.25 / 400.0
-FIELD_MAGNITUDES = (18.5, 26.5)
+FIELD_MAGNITUDES = (18.5, 27.0)
+#: Brighter galaxies show a bulge and a disc; fainter ones than the second nothing but one profile.
+_BRIGHT, _FAINT = 21.5, 25.0
+_RED = 0.25
+_DOUBLE_STARS = 0.2
 
 
 def galaxy_radius(rng: Generator, magnitude: float) -> float:
     """Half-light radius of a field galaxy of a VIS magnitude, arcsec."""
-    return float(np.clip(0.36 * 10.0 ** (-0.1 * (magnitude - 23.0) + 0.18 * rng.standard_normal()), 0.05, 3.0))
+    return min(max(0.36 * math.pow(10.0, -0.105 * (magnitude - 23.0) + 0.2 * rng.standard_normal()), 0.05), 3.0)
 
 
 def draw_field_galaxy(rng: Generator, x: float, y: float, magnitude: float) -> list[Component]:
-    """An ordinary galaxy: one Sérsic profile, or for brighter ones often a bulge and a disc."""
-    light = galaxy_flux(rng, magnitude, redder=0.5 if rng.random() < 0.25 else 0.0)
+    """An ordinary galaxy: the fainter, the simpler; in between mostly lumpy."""
+    red = bool(rng.random() < _RED)
+    light = galaxy_flux(rng, magnitude, redder=0.5 if red else 0.0)
     radius, q, angle = galaxy_radius(rng, magnitude), rng.uniform(0.25, 1.0), rng.uniform(0.0, math.pi)
-    disc = Component(Kind.SERSIC, x, y, light, radius=radius, index=rng.uniform(0.7, 2.5), q=q, angle=angle)
-    if magnitude > 23.5 or rng.random() < 0.4:
-        return [disc]
+    main = Component(Kind.SERSIC, x, y, light, radius=radius, q=q, angle=angle)
+    if magnitude > _FAINT:
+        return [replace(main, index=rng.uniform(0.7, 2.5))]
+    if magnitude > _BRIGHT:
+        return background_galaxy(rng, main, red)
+    if red and rng.random() < 0.5:
+        return [replace(main, index=rng.uniform(2.5, 4.5), radius=0.8 * radius, q=max(q, 0.5))]
     share = rng.uniform(0.1, 0.5)
-    bulge = replace(disc, flux=scaled(light, share), radius=0.3 * radius, index=rng.uniform(2.0, 3.5), q=max(q, 0.6))
-    return [replace(disc, flux=scaled(light, 1.0 - share), index=1.0), bulge]
+    bulge = replace(main, flux=scaled(light, share), radius=0.25 * radius, index=rng.uniform(2.0, 3.5), q=max(q, 0.6))
+    disc = replace(main, flux=scaled(light, 1.0 - share), radius=1.2 * radius)
+    if rng.random() < 0.6:
+        disc = replace(
+            disc,
+            kind=Kind.SPIRAL,
+            arms=int(rng.choice([1, 2, 2, 3, 4])),
+            contrast=rng.uniform(0.3, 1.5),
+            winding=float(rng.choice([-1.0, 1.0])) * rng.uniform(1.2, 4.0),
+            phase=rng.uniform(0.0, 2.0 * math.pi),
+        )
+    return [disc, bulge]
 
 
 def draw_star(rng: Generator, x: float, y: float, magnitude: float) -> Component:
-    """A star of the Galaxy."""
+    """A star of the Galaxy: from F to M, the fainter the cooler."""
+    cool = min(max(rng.normal(0.1 * (magnitude - 16.0), 0.3), 0.0), 1.0)
     a, b, c = rng.standard_normal(3)
-    return Component(Kind.POINT, x, y, fluxes(magnitude, 0.6 + 0.35 * a, 0.1 + 0.08 * b, 0.1 + 0.08 * c))
+    return Component(
+        Kind.POINT,
+        x,
+        y,
+        fluxes(magnitude, 0.2 + 0.9 * cool + 0.08 * a, 0.03 + 0.17 * cool + 0.04 * b, -0.02 + 0.08 * cool + 0.04 * c),
+    )
+
+
+def draw_stars(rng: Generator, magnitude: float) -> list[Component]:
+    """A star at the origin, a fifth of them double."""
+    stars = [draw_star(rng, 0.0, 0.0, magnitude)]
+    if rng.random() < _DOUBLE_STARS:
+        distance, turn = math.exp(rng.uniform(math.log(0.12), math.log(3.0))), rng.uniform(0.0, 2.0 * math.pi)
+        stars.append(draw_star(rng, distance * math.cos(turn), distance * math.sin(turn), magnitude + rng.exponential(1.2)))
+    return stars
 
 
 def draw_field(rng: Generator, half_side: float, density: float = FIELD_DENSITY) -> list[Component]:
     """Unrelated galaxies and stars over a square of ``2 half_side`` arcsec."""
     area = (2.0 * half_side) ** 2
-    components: list[Component] = []
-    for _ in range(rng.poisson(density * area)):
-        x, y = rng.uniform(-half_side, half_side, 2)
-        components += draw_field_galaxy(rng, float(x), float(y), power_law_magnitude(rng, *FIELD_MAGNITUDES))
+    count = int(rng.poisson(density * area))
+    places = rng.uniform(-half_side, half_side, (count, 2))
+    magnitudes = power_law_magnitudes(rng, *FIELD_MAGNITUDES, count)
+    faint = magnitudes > _FAINT
+    components = _faint_galaxies(rng, places[faint], magnitudes[faint])
+    for (x, y), magnitude in zip(places[~faint].tolist(), magnitudes[~faint].tolist(), strict=True):
+        components += draw_field_galaxy(rng, x, y, magnitude)
     for _ in range(rng.poisson(STAR_DENSITY * area)):
-        x, y = rng.uniform(-half_side, half_side, 2)
-        components.append(draw_star(rng, float(x), float(y), rng.uniform(18.0, 24.5)))
+        x, y = rng.uniform(-half_side, half_side, 2).tolist()
+        components.append(draw_star(rng, x, y, rng.uniform(18.0, 24.5)))
     return components
+
+
+def _faint_galaxies(rng: Generator, places: Float64, magnitudes: Float64) -> list[Component]:
+    """Many galaxies too faint to show more than one profile: as :func:`draw_field_galaxy`, at once, for they are most."""
+    count = len(magnitudes)
+    redder = np.where(rng.random(count) < _RED, 0.5, 0.0)
+    a, b, c = rng.standard_normal((3, count))
+    light = flux_rows(
+        magnitudes, 0.6 + redder + 0.35 * a, 0.2 + 0.25 * redder + 0.12 * b, 0.2 + 0.25 * redder + 0.12 * c
+    ).tolist()
+    scatter = 0.2 * rng.standard_normal(count)
+    radii = np.clip(0.36 * np.power(10.0, -0.105 * (magnitudes - 23.0) + scatter), 0.05, 3.0).tolist()
+    shapes = rng.uniform((0.25, 0.0, 0.7), (1.0, math.pi, 2.5), (count, 3)).tolist()
+    return [
+        Component(Kind.SERSIC, x, y, (vis, y_band, j, h), radius=radius, index=index, q=q, angle=angle)
+        for (x, y), (vis, y_band, j, h), radius, (q, angle, index) in zip(places.tolist(), light, radii, shapes, strict=True)
+    ]

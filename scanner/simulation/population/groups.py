@@ -23,7 +23,7 @@ from scanner.simulation.population.system import LabelledObject, moved
 #: Share of massive galaxies with a group around them.
 IN_GROUP = 0.2
 #: Slope of the members' counts per magnitude, ``∝ 10^(slope m)``, and share of members that are still blue.
-LUMINOSITY_SLOPE, BLUE_MEMBERS = 0.2, 0.2
+LUMINOSITY_SLOPE, BLUE_MEMBERS = 0.25, 0.2
 LARGEST_SHEAR = 0.12
 
 
@@ -44,7 +44,12 @@ def surroundings(rng: Generator, galaxy: EarlyType, z_source: float) -> Surround
 
 
 def members(
-    rng: Generator, galaxy: EarlyType, count: int, distances: tuple[float, float], z_source: float | None = None
+    rng: Generator,
+    galaxy: EarlyType,
+    count: int,
+    distances: tuple[float, float],
+    z_source: float | None = None,
+    gap: float = 0.3,
 ) -> Surroundings:
     """Galaxies at the redshift of the one in the middle and up to four magnitudes fainter, mostly red.
 
@@ -56,6 +61,8 @@ def members(
         How many, and how near and how far, arcsec; as many at any distance, so that they crowd towards the middle.
     z_source
         Redshift for which the members' shear is wanted; without it there is none.
+    gap
+        Magnitudes by which they are fainter at least.
     """
     components: list[Component] = []
     gamma1 = gamma2 = 0.0
@@ -63,9 +70,9 @@ def members(
         distance, turn = rng.uniform(*distances), rng.uniform(0.0, 2.0 * math.pi)
         x, y = distance * math.cos(turn), distance * math.sin(turn)
         fainter = math.log10(1.0 + rng.random() * (10.0 ** (4.0 * LUMINOSITY_SLOPE) - 1.0)) / LUMINOSITY_SLOPE
-        absolute = galaxy.absolute_magnitude + 0.3 + fainter
+        absolute = galaxy.absolute_magnitude + gap + fainter
         if rng.random() < BLUE_MEMBERS:
-            components += draw_field_galaxy(rng, x, y, galaxy.magnitude + 0.3 + fainter)
+            components += draw_field_galaxy(rng, x, y, galaxy.magnitude + gap + fainter)
         else:
             components += moved(early_type(rng, galaxy.z, absolute).components, x, y)
         if z_source is not None and z_source > galaxy.z:
@@ -88,10 +95,10 @@ def group(rng: Generator, options: Options) -> LabelledObject:
 
 def cluster(rng: Generator, options: Options) -> LabelledObject:
     """A brightest cluster galaxy, its envelope, light between the galaxies, and dozens of red members."""
-    z = rng.uniform(0.15, 1.0)
+    z = rng.uniform(0.2, 1.1)
     bcg = early_type(rng, z, rng.normal(-23.4, 0.4), envelope=True)
     # Not always is the galaxy in the middle of the cutout the one in the middle of the cluster.
-    around = members(rng, bcg, int(rng.integers(12, 36)), (0.8, 14.0)).components
+    around = members(rng, bcg, int(rng.integers(8, 26)), (0.8, 14.0), gap=1.0).components
     halo = replace(bcg.components[0], flux=scaled(bcg.components[0].flux, rng.uniform(0.1, 0.3)), radius=6.0, index=1.0, q=0.7)
     parts = [*bcg.components, halo, *around]
     if rng.random() < 0.4:
