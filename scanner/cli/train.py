@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import click
 from rich.console import Console
 
 from scanner.errors import UsageError
-from scanner.evaluation.comparison import compare_bundles
+from scanner.evaluation.compare import Scoring, compare_bundles
 from scanner.evaluation.labelled_data import Dataset
 from scanner.records import MEMBERS, MemberName
-from scanner.training.assemble import EMBEDDED_ROWS, assemble, publish
-from scanner.training.checkpoint import FitRecord, HistoryRow
-from scanner.training.jobs import TrainingJob, all_members, run_job, run_jobs
-from scanner.training.presets import PRESETS, PresetName
+from scanner.training.assemble import EMBEDDED_ROWS, Assembly, Naming, assemble, publish
+from scanner.training.data import TrainingData
+from scanner.training.drawings import draw_assembled
+from scanner.training.history import HistoryRow
+from scanner.training.jobs import TrainingJob, all_jobs, run_job, run_jobs
+from scanner.training.presets import PRESET_NAMES, PRESETS, PresetName
 from scanner.training.runs import read_ensemble
 
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _DATA = click.option(
-    "--data", type=click.Path(path_type=Path), required=True, help="Dataset folder, from 'scanner simulate dataset'."
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    multiple=True,
+    help="Training set, from 'scanner simulate dataset'; repeat for more. Never one of the evaluation sets.",
 )
 _OUT = click.option(
     "--out",
@@ -27,36 +35,40 @@ _OUT = click.option(
     required=True,
     help="Folder of the runs, one a member; a run in it goes on.",
 )
-_PRESET = click.option("--preset", type=click.Choice(list(PRESETS)), default="quick", show_default=True, help="How to train.")
+_PRESET = click.option("--preset", type=click.Choice(PRESET_NAMES), default="best", show_default=True, help="How to train.")
 _SEED = click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the weights and of all draws.")
-_BUDGET = click.option("--time-budget", type=float, help="Minutes the training should take; it shortens the preset [no limit].")
+_BUDGET = click.option("--time-budget", help="Time to take, such as 90s, 20m or 1.5h; it shortens the preset [no limit].")
+_FROM = click.option(
+    "--from", "bundle", help="Bundle (folder or name) whose members are trained on, instead of He-initialised weights."
+)
+_DEVICE = click.option("--device", default="cpu", show_default=True, help="Of torch: cpu, cuda, cuda:1 ...")
 
 
 @click.group()
 def train() -> None:
-    """Train the seven networks on a labelled dataset, and make a bundle of them."""
+    """Train the seven networks on labelled datasets, and make a bundle of them."""
 
 
-def _seconds(minutes: float | None) -> float | None:
-    if minutes is None:
+def seconds(text: str | None) -> float | None:
+    """Seconds of a time such as ``90s``, ``20m`` or ``1.5h``.
+
+    Raises
+    ------
+    UsageError
+        It is no such time, or zero.
+    """
+    if text is None:
         return None
-    if not minutes > 0:
-        raise UsageError(f"--time-budget must be more than 0 minutes (given: {minutes:g}).")
-    return 60.0 * minutes
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", text.strip())
+    if found is None or float(found[1]) == 0.0:
+        raise UsageError(f"--time-budget must be a time such as 90s, 20m or 1.5h (given: {text}).")
+    return float(found[1]) * _UNITS[found[2]]
 
 
-def _row(row: HistoryRow) -> str:
-    return (
-        f"{row.stage} {row.passes:6.2f} passes  loss {row.train_loss:.4f}  validation {row.validation_loss:.4f}  "
-        f"AUROC {row.auroc:.3f}, visible {row.auroc_visible:.3f}  {row.seconds:.0f} s"
-    )
+def _resolved(bundle: str | None) -> Path | None:
+    from scanner.ensemble import bundle as bundles
 
-
-def _record(record: FitRecord) -> str:
-    return (
-        f"{record.plan.member}: {record.passes:.1f} passes in {record.seconds / 60:.1f} min, validation loss "
-        f"{record.validation_loss:.4f}, AUROC {record.validation_auroc:.3f}, visible {record.validation_auroc_visible:.3f}"
-    )
+    return None if bundle is None else bundles.find(bundle)
 
 
 @train.command("member")
@@ -66,16 +78,37 @@ def _record(record: FitRecord) -> str:
 @_PRESET
 @_SEED
 @_BUDGET
+@_FROM
+@_DEVICE
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of this run.")
 def train_member(
-    name: MemberName, data: Path, out: Path, preset: PresetName, seed: int, time_budget: float | None, threads: int
+    name: MemberName,
+    data: tuple[Path, ...],
+    out: Path,
+    preset: PresetName,
+    seed: int,
+    time_budget: str | None,
+    bundle: str | None,
+    device: str,
+    threads: int,
 ) -> None:
     """Train one network, NAME, or go on where it was stopped."""
     job = TrainingJob(
-        data=data, out=out, member=name, preset=preset, seed=seed, time_budget=_seconds(time_budget), threads=threads
+        data=data,
+        out=out,
+        member=name,
+        preset=PRESETS[preset],
+        seed=seed,
+        time_budget=seconds(time_budget),
+        bundle=_resolved(bundle),
+        threads=threads,
+        device=device,
     )
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(_record(run_job(job, lambda row: console.print(_row(row)))))
+    click.echo(run_job(job, _report).described())
+
+
+def _report(member: MemberName, row: HistoryRow) -> None:
+    click.echo(f"{member:6}  {row.described()}")
 
 
 @train.command("all")
@@ -84,14 +117,37 @@ def train_member(
 @_PRESET
 @_SEED
 @_BUDGET
+@_FROM
+@_DEVICE
+@click.option(
+    "--member", "members", type=click.Choice(MEMBERS), multiple=True, help="Only these members; repeat for more [all seven]."
+)
 @click.option("--jobs", type=click.IntRange(1), help="Networks trained side by side, one thread each [default: one a core].")
-def train_all(data: Path, out: Path, preset: PresetName, seed: int, time_budget: float | None, jobs: int | None) -> None:
+def train_all(
+    data: tuple[Path, ...],
+    out: Path,
+    preset: PresetName,
+    seed: int,
+    time_budget: str | None,
+    bundle: str | None,
+    device: str,
+    members: tuple[MemberName, ...],
+    jobs: int | None,
+) -> None:
     """Train all seven networks, or go on with those that are not finished."""
     workers = jobs or len(os.sched_getaffinity(0))
-    first = TrainingJob(data=data, out=out, member=MEMBERS[0], preset=preset, seed=seed, time_budget=_seconds(time_budget))
-    console = Console(highlight=False, soft_wrap=True)
-    for record in run_jobs(all_members(first, workers), workers):
-        console.print(_record(record))
+    first = TrainingJob(
+        data=data,
+        out=out,
+        member=MEMBERS[0],
+        preset=PRESETS[preset],
+        seed=seed,
+        time_budget=seconds(time_budget),
+        bundle=_resolved(bundle),
+        device=device,
+    )
+    for record in run_jobs(all_jobs(first, workers, members or MEMBERS), workers, _report):
+        click.echo(record.described())
 
 
 @train.command("bundle")
@@ -103,15 +159,17 @@ def train_all(data: Path, out: Path, preset: PresetName, seed: int, time_budget:
 @click.option("--description", default="Trained on simulated images.", show_default=True, help="One sentence on what it is.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the embedding.")
 @click.option("--embed", type=click.IntRange(10), default=EMBEDDED_ROWS, show_default=True, help="Most rows of the embedding.")
+@click.option("--cells", type=click.IntRange(2), help="Cells of the grid along each axis [default: 100 for 45,000 rows].")
 @click.option(
     "--evaluate-on", type=click.Path(path_type=Path), multiple=True, help="Held-out dataset for the card; repeat for more."
 )
-@click.option("--compare", type=click.Path(path_type=Path), multiple=True, help="Another bundle to set beside it in the card.")
+@click.option("--compare", multiple=True, help="Another bundle to set beside it in the card.")
 @click.option("--images", type=click.Path(path_type=Path), help="Tile list of single images for the card.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Folder of log-odds on held-out data [default: in --members].")
 @click.option("--provider", default="auto", show_default=True, help="What runs the networks.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the scoring session.")
+@click.option("--jobs", type=click.IntRange(1), help="Processes that score [default: one a core; 1 on a GPU].")
 def train_bundle(
-    data: Path,
+    data: tuple[Path, ...],
     members: Path,
     out: Path,
     name: str | None,
@@ -119,39 +177,45 @@ def train_bundle(
     description: str,
     seed: int,
     embed: int,
+    cells: int | None,
     evaluate_on: tuple[Path, ...],
-    compare: tuple[Path, ...],
+    compare: tuple[str, ...],
     images: Path | None,
+    cache: Path | None,
     provider: str,
-    threads: int,
+    jobs: int | None,
 ) -> None:
-    """Make a bundle of seven finished runs: grid, calibration, threshold, figures, model card."""
+    """Make a bundle of seven finished runs: grid, calibration, thresholds, figures, model card.
+
+    Log-odds are kept in the folder of the runs, so that an interrupted call goes on where it was.
+    """
     console = Console(highlight=False, soft_wrap=True)
-    dataset = Dataset(data)
+    training = TrainingData(data)
     held_out = [Dataset(path) for path in evaluate_on]
-    for path in held_out:
-        if path.fingerprint == dataset.fingerprint:
-            raise UsageError(f"{path.path}: is what the members were trained on; evaluate on another dataset.")
-    ensemble = read_ensemble(members, dataset.fingerprint)
-    bundle = assemble(
-        ensemble,
-        dataset,
-        out,
-        name=name or out.resolve().name,
-        version=version,
-        description=description,
+    ensemble = read_ensemble(members, training.fingerprint)
+    trained_on = {dataset.fingerprint for dataset in training.datasets}
+    for dataset in held_out:
+        if dataset.fingerprint in trained_on:
+            raise UsageError(f"{dataset.path}: is what the members were trained on; evaluate on another dataset.")
+    cores = len(os.sched_getaffinity(0))
+    how = Assembly(
+        cache=members / "log-odds",
         seed=seed,
         embed=embed,
+        cells=cells,
         provider=provider,
-        threads=threads,
-        report=console.print,
+        workers=jobs or (1 if provider in ("cuda", "tensorrt") else cores),
+        threads=cores,
     )
-    evaluations = []
-    for number, path in enumerate(held_out):
-        console.print(f"evaluating on {path.path}")
-        comparison = compare_bundles(
-            (out, *compare), path, images=images if number == 0 else None, provider=provider, threads=threads
-        )
-        evaluations.append(comparison.evaluation)
-    bundle = publish(bundle, ensemble, dataset=dataset.description, n_objects=len(dataset), evaluations=evaluations)
-    console.print(f"{bundle.path}: bundle {bundle.manifest.name} {bundle.manifest.version}, {bundle.fingerprint[:12]}")
+    naming = Naming(name or out.resolve().name, version, description)
+    assembled = assemble(ensemble, training, out, naming, how, lambda text: console.print(text, markup=False))
+    draw_assembled(assembled, training, members)
+    evaluation = None
+    if held_out:
+        console.print(f"evaluating on {', '.join(str(dataset.path) for dataset in held_out)}", markup=False)
+        scoring = Scoring(provider=provider, threads=cores, cache=cache or members / "log-odds")
+        evaluation = compare_bundles((out, *compare), held_out, images=images, scoring=scoring).evaluation
+    bundle = publish(assembled.bundle, ensemble, training, evaluation)
+    console.print(
+        f"{bundle.path}: bundle {bundle.manifest.name} {bundle.manifest.version}, {bundle.fingerprint[:12]}", markup=False
+    )

@@ -1,41 +1,79 @@
 """Makes a bundle of seven trained members.
 
-In: seven trained members, the dataset they were trained on, optionally held-out datasets. Out: a bundle with grid,
-calibration, threshold, measured figures and model card. Refused: what the exporter and the output folder refuse.
+In: seven trained members, data that they were trained on (or never saw), a folder for log-odds. Out: a bundle with grid,
+calibration and thresholds; :func:`publish` adds measured figures and the model card. Refused: what the exporter and the output
+folder refuse, and data without both classes among the calibration rows (ContentError).
 
-The bundle is exported twice. The first one, without grid, gives the log-odds that grid and calibration are made of, and with
-which it is evaluated: they come from the very graph that will score the sky.
+The log-odds that grid and calibration are made of come from the very graph that will score the sky.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scanner.cutouts.orientation import ORIENTATIONS
 from scanner.ensemble.bundle import Bundle
-from scanner.ensemble.calibration import Calibration, MeanProbability
-from scanner.ensemble.embedding_grid import EmbeddingGrid
-from scanner.ensemble.f_beta import OperatingCurve
+from scanner.ensemble.bundle_writer import content_of, write
+from scanner.ensemble.embedding_grid import CELLS
 from scanner.ensemble.manifest import Metric
-from scanner.ensemble.session import open_session
-from scanner.evaluation.labelled_data import Dataset
-from scanner.evaluation.logits import dataset_logits
+from scanner.errors import ContentError
 from scanner.evaluation.results import Evaluation
-from scanner.records import Int64
+from scanner.records import Float32, Int64
 from scanner.training.card import model_card
+from scanner.training.data import TrainingData
 from scanner.training.embedding import combine
-from scanner.training.export import export_bundle
+from scanner.training.export import bundle_content
 from scanner.training.runs import Ensemble
-from scanner.training.split import split_dataset
+from scanner.training.scoring import training_logits
 
 #: Rows of the embedding, as many as in the paper (section 3.2): a cell is worth as much as the objects in it are many.
 EMBEDDED_ROWS = 45_000
 CARD_FILE = "MODEL_CARD.md"
 Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What a bundle is called, and one sentence on what it is."""
+
+    name: str
+    version: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """How a bundle is put together.
+
+    ``seed``: of the choice of embedded rows and of the embedding. ``embed``: rows of the embedding at most; see
+    :func:`embedded_rows`. ``cells``: of the grid along each axis; None: :func:`cells_for`. ``cache``: folder where log-odds are
+    kept. ``provider``, ``workers``: of the sessions that compute them. ``threads``: of openTSNE.
+    """
+
+    cache: Path
+    seed: int = 0
+    embed: int = EMBEDDED_ROWS
+    cells: int | None = None
+    provider: str = "auto"
+    workers: int = 1
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """A bundle, and the rows that its grid (``train``) and its calibration (``held_out``) were made of, with their log-odds."""
+
+    bundle: Bundle
+    train: Int64
+    train_logits: Float32
+    train_labels: NDArray[np.bool_]
+    held_out_logits: Float32
+    held_out_labels: NDArray[np.bool_]
 
 
 def embedded_rows(train: Int64, seed: int, n: int) -> tuple[Int64, Int64]:
@@ -57,164 +95,112 @@ def embedded_rows(train: Int64, seed: int, n: int) -> tuple[Int64, Int64]:
     return train[chosen], orientations[chosen, turn]
 
 
+def cells_for(n: int) -> int:
+    """Cells along each axis for ``n`` embedded objects: the paper's 100 for its 45,000, fewer objects in larger cells."""
+    return max(2, min(CELLS, round(CELLS * (n / EMBEDDED_ROWS) ** 0.5)))
+
+
 def assemble(
-    ensemble: Ensemble,
-    dataset: Dataset,
-    out: Path,
-    *,
-    name: str,
-    version: str,
-    description: str,
-    seed: int = 0,
-    embed: int = EMBEDDED_ROWS,
-    provider: str = "auto",
-    threads: int = 1,
-    report: Report = lambda text: None,
-) -> Bundle:
-    """Export the members with their grid, calibration and threshold, without figures.
+    ensemble: Ensemble, data: TrainingData, out: Path, naming: Naming, how: Assembly, report: Report = lambda text: None
+) -> Assembled:
+    """Export the members with their grid, calibration and thresholds, without figures.
 
     Parameters
     ----------
-    ensemble, dataset
-        The members and what they were trained on.
+    ensemble, data
+        The members and what they were trained on, or never saw.
     out
         Folder of the bundle; replaced if it is one.
-    name, version, description
-        For the manifest.
-    seed
-        Of the choice of embedded rows and of the embedding.
-    embed
-        Rows of the embedding at most; see :func:`embedded_rows`.
-    provider, threads
-        Of the session that computes the log-odds; threads of openTSNE.
+    naming, how
+        See there.
     report
         Called with one line per step.
 
     Raises
     ------
     OutputError
-        ``out`` cannot be written.
+        ``out`` or the cache cannot be written.
+    ContentError
+        The calibration rows lack a class.
     """
-    rows = split_dataset(dataset)
-    train, orientations = embedded_rows(rows.train, seed, embed)
-    with tempfile.TemporaryDirectory() as scratch:
-        plain = _export(Path(scratch) / "plain", ensemble, name, version, description, MeanProbability())
-        session = open_session(plain, provider, threads)
-        report(f"scoring {len(train)} training and {len(rows.calibration)} calibration objects")
-        train_logits = dataset_logits(session, dataset, train, orientations)
-        held_out_logits = dataset_logits(session, dataset, rows.calibration)
-    report("embedding the training objects and setting grid, calibration and threshold")
+    labels = data.labels.is_lens
+    held_out = data.split.calibration
+    if labels[held_out].all() or not labels[held_out].any():
+        raise ContentError(
+            f"{data.paths[0]}: too few objects to set a threshold on; both classes must be among a tenth of them."
+        )
+    train, orientations = embedded_rows(data.split.train, how.seed, how.embed)
+    content = bundle_content(
+        ensemble.networks,
+        ensemble.preprocessing,
+        name=naming.name,
+        version=naming.version,
+        description=naming.description,
+        sources=ensemble.sources,
+        training_fingerprint=ensemble.dataset_sha256,
+    )
+    plain = write(how.cache / "plain-bundle", content)
+
+    def progress(done: int, total: int) -> None:
+        report(f"scored {done:,} of {total:,}")
+
+    rows = np.concatenate([held_out, train])
+    turned = np.concatenate([np.zeros(len(held_out), dtype=np.int64), orientations])
+    report(f"scoring {len(held_out):,} calibration and {len(train):,} training objects")
+    logits = training_logits(plain, data, rows, turned, how.cache, provider=how.provider, workers=how.workers, report=progress)
+    held_out_logits, train_logits = logits[: len(held_out)], logits[len(held_out) :]
+    report("embedding the training objects and setting grid, calibration and thresholds")
     combination = combine(
         train_logits,
-        dataset.truth.is_lens[train],
+        labels[train],
         held_out_logits,
-        dataset.truth.is_lens[rows.calibration],
-        seed=seed,
-        threads=threads,
+        labels[held_out],
+        cells=how.cells or cells_for(len(train)),
+        seed=how.seed,
+        threads=how.threads,
     )
-    return _export(
-        out,
-        ensemble,
-        name,
-        version,
-        description,
-        combination.calibration,
-        grid=combination.grid,
-        curve=combination.curve,
-        class_prior=float(dataset.truth.is_lens.mean()),
-    )
+    bundle = write(out, replace(content, class_prior=float(labels.mean()), **vars(combination)))
+    return Assembled(bundle, train, train_logits, labels[train], held_out_logits, labels[held_out])
 
 
-def publish(bundle: Bundle, ensemble: Ensemble, *, dataset: str, n_objects: int, evaluations: Sequence[Evaluation]) -> Bundle:
+def publish(bundle: Bundle, ensemble: Ensemble, data: TrainingData, evaluation: Evaluation | None) -> Bundle:
     """Write the measured figures and the model card into a bundle that :func:`assemble` made.
 
     Parameters
     ----------
-    bundle, ensemble
+    bundle, ensemble, data
         The bundle and what it was made of.
-    dataset, n_objects
-        Description and size of the training set.
-    evaluations
-        On held-out data, this bundle first in each.
+    evaluation
+        On held-out data, this bundle first; None: the card says that nothing was measured.
 
     Raises
     ------
     OutputError
         The bundle's folder cannot be written.
     """
-    manifest = bundle.manifest
-    card = model_card(
-        manifest.name,
-        manifest.version,
-        manifest.description,
-        ensemble.records,
-        dataset,
-        n_objects,
-        evaluations,
-        manifest.thresholds[0].beta,
-    )
-    return _export(
-        bundle.path,
-        ensemble,
-        manifest.name,
-        manifest.version,
-        manifest.description,
-        bundle.calibration,
-        grid=bundle.grid,
-        curve=bundle.curve,
-        class_prior=manifest.class_prior,
-        metrics=[metric for evaluation in evaluations for metric in metrics_of(evaluation)],
-        texts={CARD_FILE: card},
-    )
+    card = model_card(bundle.manifest, ensemble.records, data.description, len(data), evaluation)
+    metrics = () if evaluation is None else metrics_of(evaluation)
+    return write(bundle.path, replace(content_of(bundle), metrics=metrics, texts={CARD_FILE: card}))
 
 
-def metrics_of(evaluation: Evaluation) -> list[Metric]:
+def metrics_of(evaluation: Evaluation) -> tuple[Metric, ...]:
     """The figures of the first bundle of an evaluation, as a manifest lists them."""
     found = []
-    for figures in evaluation.bundles[0].figures:
-        name = f"{evaluation.dataset}: {figures.positives} lenses, {figures.negatives} non-lenses"
-        values = {"auroc": figures.auroc, **{f"recall_at_fpr_{recall.fpr:g}": recall.recall for recall in figures.recalls}}
-        for metric, interval in values.items():
-            found.append(
-                Metric(
-                    set=name,
-                    member=figures.score,
-                    metric=metric,
-                    n_pos=figures.n_positives,
-                    n_neg=figures.n_negatives,
-                    **interval.model_dump(),
+    for figures in evaluation.figures:
+        if figures.bundle != evaluation.bundles[0].name:
+            continue
+        name = f"{figures.pairing}: {figures.positives} lenses, {figures.negatives} non-lenses"
+        recalls = {f"recall_at_fpr_{recall.fpr:g}": recall.recall for recall in figures.recalls}
+        for metric, interval in {"auroc": figures.auroc, **recalls}.items():
+            if interval is not None:
+                found.append(
+                    Metric(
+                        set=name,
+                        member=figures.score,
+                        metric=metric,
+                        n_pos=figures.n_positives,
+                        n_neg=figures.n_negatives,
+                        **interval.model_dump(),
+                    )
                 )
-            )
-    return found
-
-
-def _export(
-    out: Path,
-    ensemble: Ensemble,
-    name: str,
-    version: str,
-    description: str,
-    calibration: Calibration | MeanProbability,
-    *,
-    grid: EmbeddingGrid | None = None,
-    curve: OperatingCurve | None = None,
-    class_prior: float | None = None,
-    metrics: Sequence[Metric] = (),
-    texts: Mapping[str, str] | None = None,
-) -> Bundle:
-    return export_bundle(
-        out,
-        ensemble.networks,
-        ensemble.preprocessing,
-        name=name,
-        version=version,
-        description=description,
-        sources=ensemble.sources,
-        calibration=calibration,
-        training_fingerprint=ensemble.fingerprint,
-        class_prior=class_prior,
-        grid=grid,
-        curve=curve,
-        metrics=metrics,
-        texts=texts,
-    )
+    return tuple(found)

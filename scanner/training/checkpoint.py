@@ -1,19 +1,19 @@
 """What a training run leaves on disk, so that it can be stopped at any moment and go on as if it had not been.
 
-In: a run's folder. Out: ``plan.json`` (what is to be done, fixed before the first step), ``checkpoint.pt`` (where it stands),
-``history.parquet`` (one row per validation), and at the end ``member.pt`` and ``fit.json``. Refused: a folder whose plan is
-another one, a checkpoint that is not one. All files are replaced atomically; tensors are read with ``weights_only``.
+In: a run's folder. Out: ``plan.json`` (what is to be done, fixed before the first step), ``checkpoint.pt`` (where it stands), and at
+the end ``member.npz`` and ``fit.json``. Refused: a folder whose plan is another one, a checkpoint that is not one. All files are
+replaced atomically; tensors are read with ``weights_only``, arrays without pickle.
 """
 
 from __future__ import annotations
 
+import io
 import pickle
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import nn
@@ -22,13 +22,19 @@ from scanner.atomic_file import write_atomically
 from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.networks import build
 from scanner.records import MemberName, Record
-from scanner.training.presets import Preset
+from scanner.training.history import HistoryRow
+from scanner.training.presets import Beginning, Preset
 
-PLAN, CHECKPOINT, HISTORY, MEMBER, FIT = "plan.json", "checkpoint.pt", "history.parquet", "member.pt", "fit.json"
+PLAN, CHECKPOINT, MEMBER, FIT = "plan.json", "checkpoint.pt", "member.npz", "fit.json"
 
 
 class Plan(Record):
-    """Everything that decides the weights of a run, apart from the hardware."""
+    """Everything that decides the weights of a run, apart from the hardware.
+
+    ``begins_as``: the member or the bundle (by fingerprint) that a copy or a continued member begins as. ``steps``: of each
+    stage, as planned. ``seconds``: what each stage may take where there is a time budget; the steps are then corrected while it
+    runs, so that it ends in time.
+    """
 
     member: MemberName
     preset: Preset
@@ -36,8 +42,10 @@ class Plan(Record):
     dataset_sha256: str
     n_train: int
     time_budget: float | None
-    start_from: MemberName | None = None
+    beginning: Beginning = "random"
+    begins_as: str | None = None
     steps: tuple[int, ...]
+    seconds: tuple[float, ...] | None = None
 
 
 class FitRecord(Record):
@@ -47,61 +55,63 @@ class FitRecord(Record):
     passes: float
     seconds: float
     threads: int
+    device: str
+    history: tuple[HistoryRow, ...]
     validation_loss: float
     validation_auroc: float
     validation_auroc_visible: float
 
-
-@dataclass(frozen=True)
-class HistoryRow:
-    """One validation; ``passes`` and ``seconds`` count from the start of the run, the losses are class-weighted means."""
-
-    stage: str
-    step: int
-    passes: float
-    learning_rate: float
-    train_loss: float
-    validation_loss: float
-    auroc: float
-    auroc_visible: float
-    seconds: float
+    def described(self) -> str:
+        """One line for people."""
+        return (
+            f"{self.plan.member}: {self.passes:.1f} passes in {self.seconds / 60:.1f} min, validation loss "
+            f"{self.validation_loss:.4f}, AUROC {self.validation_auroc:.3f}, visible {self.validation_auroc_visible:.3f}"
+        )
 
 
 @dataclass
 class State:
-    """Where a run stands: stage, step in it, weights, optimiser, the best so far in the stage, history, seconds spent."""
+    """Where a run stands.
+
+    ``stage``; ``step`` of ``total`` in it, ``progress`` along its schedule (0 to 1), ``stage_seconds`` spent in it. ``network``,
+    ``optimiser``: as they are; ``best``, ``best_loss``, ``without_gain``: the best of the stage so far, and how many validations
+    ago. ``loss_sum``, ``n_correct``, ``n_steps``, ``n_seen``: of the batches since the last validation. ``history``, ``passes``,
+    ``seconds``: of the whole run.
+    """
 
     stage: int = 0
     step: int = 0
+    total: int = 0
+    progress: float = 0.0
+    stage_seconds: float = 0.0
     network: dict[str, Any] = field(default_factory=dict)
     optimiser: dict[str, Any] = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=dict)
     best_loss: float = float("inf")
     without_gain: int = 0
+    loss_sum: float = 0.0
+    n_correct: int = 0
+    n_steps: int = 0
+    n_seen: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     passes: float = 0.0
     seconds: float = 0.0
 
+    @property
+    def rows(self) -> tuple[HistoryRow, ...]:
+        """The history as records."""
+        return tuple(HistoryRow.model_validate(row) for row in self.history)
+
 
 def save(folder: Path, state: State) -> None:
-    """Write the checkpoint and the history."""
-    write_tensors(folder / CHECKPOINT, vars(state))
-    if state.history:
-        sink = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pylist(state.history), sink)
-        write_atomically(folder / HISTORY, sink.getvalue().to_pybytes())
+    """Write the checkpoint."""
+    stream = io.BytesIO()
+    torch.save(vars(state), stream)
+    write_atomically(folder / CHECKPOINT, stream.getvalue())
 
 
-def write_tensors(path: Path, content: dict[str, Any]) -> None:
-    """Write nested dictionaries of tensors and numbers atomically, readable with ``weights_only``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    torch.save(content, partial)
-    partial.replace(path)
-
-
-def load(folder: Path) -> State:
-    """Read the checkpoint, or start anew where there is none.
+def load(folder: Path, device: torch.device | None = None) -> State:
+    """Read the checkpoint onto a device (the CPU unless given), or start anew where there is none.
 
     Raises
     ------
@@ -112,7 +122,7 @@ def load(folder: Path) -> State:
     if not path.exists():
         return State()
     try:
-        return State(**torch.load(path, weights_only=True))
+        return State(**torch.load(path, map_location=device or "cpu", weights_only=True))
     except (RuntimeError, pickle.UnpicklingError, TypeError, EOFError):
         raise ContentError(f"{path}: not a checkpoint of this version; remove it to train anew.") from None
 
@@ -133,7 +143,7 @@ def agree(folder: Path, plan: Plan) -> Plan:
         found = Plan.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError):
         raise ContentError(f"{path}: not the plan of a training run; choose another --out.") from None
-    for name in ("member", "preset", "seed", "dataset_sha256", "n_train", "time_budget", "start_from"):
+    for name in ("member", "preset", "seed", "dataset_sha256", "n_train", "time_budget", "beginning", "begins_as"):
         if getattr(found, name) != getattr(plan, name):
             raise UsageError(f"{folder}: holds a training run with another {name}; choose another --out or remove it.")
     return found
@@ -141,7 +151,10 @@ def agree(folder: Path, plan: Plan) -> Plan:
 
 def finish(folder: Path, network: nn.Sequential, record: FitRecord) -> None:
     """Write the trained member and what is to be said of it."""
-    write_tensors(folder / MEMBER, network.state_dict())
+    stream = io.BytesIO()
+    arrays = {name: value.numpy() for name, value in network.state_dict().items()}
+    np.savez(stream, allow_pickle=False, **arrays)
+    write_atomically(folder / MEMBER, stream.getvalue())
     write_atomically(folder / FIT, (record.model_dump_json(indent=2) + "\n").encode())
 
 
@@ -160,12 +173,8 @@ def read_member(folder: Path) -> tuple[nn.Sequential, FitRecord]:
     try:
         record = FitRecord.model_validate_json((folder / FIT).read_text(encoding="utf-8"))
         network = build(record.plan.member, seed=0)
-        network.load_state_dict(torch.load(folder / MEMBER, weights_only=True))
-    except (ValidationError, RuntimeError, pickle.UnpicklingError, EOFError):
-        raise ContentError(f"{folder}: its member.pt or fit.json is damaged; train the member again.") from None
+        with np.load(folder / MEMBER, allow_pickle=False) as arrays:
+            network.load_state_dict({name: torch.from_numpy(arrays[name]) for name in arrays.files})
+    except (ValidationError, RuntimeError, ValueError, OSError, EOFError):
+        raise ContentError(f"{folder}: its {MEMBER} or {FIT} is damaged; train the member again.") from None
     return network.eval(), record
-
-
-def history_row(row: HistoryRow) -> dict[str, Any]:
-    """The row as a checkpoint and Parquet hold it."""
-    return asdict(row)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from scanner.ensemble import calibration as combining
 from scanner.ensemble.calibration import LOGIT_LIMIT, Calibration
-from scanner.ensemble.embedding_grid import EmbeddingGrid
+from scanner.ensemble.embedding_grid import CELLS, EmbeddingGrid
 from scanner.ensemble.f_beta import OperatingCurve
 from scanner.evaluation.decisions import SKY_PREVALENCE
 from scanner.records import Float32
@@ -62,6 +62,7 @@ def combine(
     held_out_labels: NDArray[np.bool_],
     *,
     seed: int,
+    cells: int = CELLS,
     threads: int = 1,
 ) -> Combination:
     """Make the grid from training objects; calibrate and set the operating curve on held-out ones.
@@ -74,6 +75,8 @@ def combine(
         (K, 7) and (K,) of others.
     seed, threads
         See :func:`embed`.
+    cells
+        Of the grid along each axis.
 
     Raises
     ------
@@ -85,6 +88,7 @@ def combine(
         embed(train_logits, seed=seed, threads=threads),
         train_labels,
         held_out=held_out_logits,
+        cells=cells,
         seed=seed,
     )
     return Combination(

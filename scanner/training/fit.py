@@ -1,67 +1,95 @@
 """Trains one member, or goes on where a run was stopped.
 
-In: scaled images, truth and split of a dataset, a :class:`~scanner.training.presets.Preset`, a seed, a folder. Out: the folder
-as :mod:`scanner.training.checkpoint` describes it, and the member as the paper's network. Refused: a folder that holds another
-run.
+In: scaled images, labels and split, a :class:`FitRequest`, a folder. Out: the folder as :mod:`scanner.training.checkpoint` describes
+it, and the member as the paper's network. Refused: a folder that holds another run.
 
-A resumed run ends with the same weights, bit for bit on the same machine with the same number of threads. A time budget
-shortens all stages alike before the first step; it never stops a run in the middle.
+Without a time budget, a resumed run ends with the same weights, bit for bit on the same machine with the same number of threads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
-from scanner.evaluation.labelled_data import Truth
+from scanner.errors import UsageError
 from scanner.records import MemberName
 from scanner.training import checkpoint
 from scanner.training.allocator import keep_freed_memory
-from scanner.training.checkpoint import FitRecord, Plan
-from scanner.training.network import Twin, fold, transplant
-from scanner.training.presets import Preset
+from scanner.training.checkpoint import FitRecord, Plan, State
+from scanner.training.folding import fold, renormalise, transplant, unfold
+from scanner.training.history import HistoryRow, kept_row
+from scanner.training.labels import Labels, Split
+from scanner.training.network import Twin
+from scanner.training.presets import Beginning, Preset, Stage
 from scanner.training.scaled import ScaledImages
-from scanner.training.split import Split
-from scanner.training.trainer import Report, Trainer
+from scanner.training.stage_run import run_stages
+from scanner.training.trainer import Trainer
+
+#: Training rows that the statistics of a bundle's member are measured on.
+STATISTICS_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a member begins as.
+
+    ``name``: the member that it copies, or the fingerprint of the bundle that it comes from. ``twin``: state of the twin of
+    ``name``. ``network``: the bundle's network. One of the two is given.
+    """
+
+    name: str
+    twin: tuple[MemberName, dict[str, torch.Tensor]] | None = None
+    network: nn.Sequential | None = None
+
+    @property
+    def beginning(self) -> Beginning:
+        """In the words of the preset."""
+        return "bundle" if self.network is not None else "copy"
+
+
+@dataclass(frozen=True)
+class FitRequest:
+    """What to train, and how.
+
+    ``dataset_sha256``: fingerprint of the data. ``time_budget``: seconds the run should take; the preset's passes are cut to fit,
+    never extended. None: all of them. ``start``: None for He-initialised weights. ``threads``: of torch.
+    """
+
+    member: MemberName
+    preset: Preset
+    seed: int
+    dataset_sha256: str
+    time_budget: float | None = None
+    start: Start | None = None
+    threads: int = 1
+    device: str = "cpu"
 
 
 def fit(
     images: ScaledImages,
-    truth: Truth,
+    labels: Labels,
     split: Split,
-    *,
-    member: MemberName,
-    preset: Preset,
-    seed: int,
+    request: FitRequest,
     folder: Path,
-    dataset_sha256: str,
-    time_budget: float | None = None,
-    start: tuple[MemberName, dict[str, torch.Tensor]] | None = None,
-    threads: int = 1,
-    report: Report = lambda row: None,
+    report: Callable[[tuple[HistoryRow, ...]], None] = lambda rows: None,
 ) -> tuple[nn.Sequential, FitRecord]:
     """Train a member, or go on where ``folder`` stands.
 
     Parameters
     ----------
-    images, truth, split
+    images, labels, split
         Row-aligned; the calibration rows are not touched.
-    member, preset, seed
-        What to train, and how.
+    request
+        What to train.
     folder
         Where the run lives; the same call with the same folder resumes.
-    dataset_sha256
-        Fingerprint of the dataset.
-    time_budget
-        Seconds the run should take; the preset's passes are cut to fit, never extended. None: all of them.
-    start
-        A member of the same architecture and the state of its twin, to begin with instead of random weights.
-    threads
-        Threads of torch.
     report
-        Called after every validation.
+        Called with the whole history after every validation.
 
     Returns
     -------
@@ -72,48 +100,83 @@ def fit(
     ------
     UsageError
         ``folder`` holds a run with other settings.
+    KeyboardInterrupt
+        SIGTERM or SIGINT came; the run has been saved.
     """
     keep_freed_memory()
-    torch.set_num_threads(threads)
-    trainer = Trainer(images, truth, split, member, preset, seed)
-    if start is not None and isinstance(trainer.network, Twin):
-        transplant(start[1], start[0], trainer.network)
+    torch.set_num_threads(request.threads)
+    preset, member, start = request.preset, request.member, request.start
+    device = torch.device(request.device)
+    trainer = Trainer(images, labels, split, member, preset, request.seed, device)
     with torch.random.fork_rng(devices=[]):
-        share = 1.0
-        if time_budget is not None and not (folder / checkpoint.PLAN).exists():
-            share = trainer.share_of_budget(time_budget)
-        plan = checkpoint.agree(
-            folder,
-            Plan(
-                member=member,
-                preset=preset,
-                seed=seed,
-                dataset_sha256=dataset_sha256,
-                n_train=len(trainer.rows),
-                time_budget=time_budget,
-                start_from=None if start is None else start[0],
-                steps=tuple(trainer.steps(stage, share) for stage in preset.stages(member)),
-            ),
-        )
-        state = checkpoint.load(folder)
-        trainer.run(plan, folder, state, report)
+        state = checkpoint.load(folder, device)
+        if start is not None:
+            _begin_as(trainer, start, preset.stages(member, start.beginning)[0], fresh=not state.network)
+        stages = _possible(preset.stages(member, "random" if start is None else start.beginning), trainer.network)
+        if not stages:
+            raise UsageError(f"preset {preset.name} shows {member} crops only, which its dense head cannot take.")
+        plan = _plan(trainer, request, stages, folder)
+        plan = checkpoint.agree(folder, plan)
+        run_stages(trainer, plan, stages, folder, state, report)
     network = trainer.network
-    if isinstance(network, Twin):
-        folded = fold(network)
-    else:
-        assert isinstance(network, nn.Sequential)
-        folded = network.eval()
-    last = min(
-        (row for row in state.history if row["stage"] == preset.stages(member)[-1].name), key=lambda row: row["validation_loss"]
+    folded = fold(network) if isinstance(network, Twin) else network.cpu().eval()
+    assert isinstance(folded, nn.Sequential)
+    record = _record(plan, state, request)
+    checkpoint.finish(folder, folded, record)
+    return folded, record
+
+
+def _begin_as(trainer: Trainer, start: Start, first: Stage, *, fresh: bool) -> None:
+    """Give the network its first weights; where a run is resumed (not ``fresh``) only the form of the head matters."""
+    network = trainer.network
+    if start.network is not None and not isinstance(network, Twin):
+        network.load_state_dict(start.network.state_dict())
+    elif start.network is not None and isinstance(network, Twin):
+        unfold(start.network, network)
+        if fresh and trainer.preset.batch_norm:
+            feed = trainer.feed(first if network.tied else first.model_copy(update={"cropped": False}))
+            rows = np.sort(np.random.default_rng(trainer.seed).permutation(trainer.rows)[:STATISTICS_ROWS])
+            renormalise(network, [feed.read(part, trainer.shifts(feed, part)) for part in np.array_split(rows, 8) if len(part)])
+    elif start.twin is not None and isinstance(network, Twin):
+        transplant(start.twin[1], start.twin[0], network)
+
+
+def _possible(stages: tuple[Stage, ...], network: nn.Module) -> tuple[Stage, ...]:
+    """The stages that a network can take: none of crops with a dense head."""
+    tied = isinstance(network, Twin) and network.tied
+    return tuple(stage for stage in stages if tied or not stage.cropped)
+
+
+def _plan(trainer: Trainer, request: FitRequest, stages: tuple[Stage, ...], folder: Path) -> Plan:
+    share, seconds = 1.0, None
+    if request.time_budget is not None and not (folder / checkpoint.PLAN).exists():
+        needed = trainer.seconds_needed(stages)
+        share = min(1.0, request.time_budget / sum(needed))
+        seconds = tuple(request.time_budget * part / sum(needed) for part in needed)
+    return Plan(
+        member=request.member,
+        preset=request.preset,
+        seed=request.seed,
+        dataset_sha256=request.dataset_sha256,
+        n_train=len(trainer.rows),
+        time_budget=request.time_budget,
+        beginning="random" if request.start is None else request.start.beginning,
+        begins_as=None if request.start is None else request.start.name,
+        steps=tuple(trainer.steps(stage, share) for stage in stages),
+        seconds=seconds,
     )
-    record = FitRecord(
+
+
+def _record(plan: Plan, state: State, request: FitRequest) -> FitRecord:
+    kept = kept_row(state.rows)
+    return FitRecord(
         plan=plan,
         passes=state.passes,
         seconds=state.seconds,
-        threads=threads,
-        validation_loss=last["validation_loss"],
-        validation_auroc=last["auroc"],
-        validation_auroc_visible=last["auroc_visible"],
+        threads=request.threads,
+        device=request.device,
+        history=state.rows,
+        validation_loss=kept.validation_loss,
+        validation_auroc=kept.auroc,
+        validation_auroc_visible=kept.auroc_visible,
     )
-    checkpoint.finish(folder, folded, record)
-    return folded, record

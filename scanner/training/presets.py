@@ -2,25 +2,29 @@
 
 In: a preset's name. Out: a :class:`Preset`. Refused: unknown names (the command line lists them).
 
-``quick``: the route that trained the first bundle, made for few slow cores. Small central crops first (ten times the images a
-second), then full images with the expensive first convolutions frozen; batch normalisation, asinh scaling, one cycle of the
-learning rate. OU-VIS and OU-66 begin from random weights, the others as copies of a member of their architecture: from
-scratch they need several times the passes to get as far.
+``best``: what measured best within minutes of a slow core. Small central crops first (ten times the images a second), then full
+images with the expensive first convolutions frozen; batch normalisation, a tied head, asinh scaling, one cycle of the learning
+rate. OU-VIS and OU-66 begin from random weights, the others as copies of a member of their architecture: from scratch they
+need several times the passes to get as far. A bundle's members are trained on by the same two stages, at a lower rate.
 
-``paper``: section 3.2 to the letter where it speaks (He initialisation, Adam at 3e-4, batches of 250 and 125, 250 epochs,
-dropout 0.2, min-max scaling, no augmentation, weights of the lowest validation loss): hours on a GPU.
+``paper``: section 3.2 where it speaks (He initialisation, Adam at 3e-4, batches of 250 and 125, 250 epochs, dropout 0.2, linear
+min-max scaling, class-weighted categorical cross-entropy over two classes, weights of the lowest validation loss), and both
+classes turned and mirrored alike: hours on a GPU.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
 from scanner.ensemble.preprocessing import Preprocessing
 from scanner.records import MEMBER_PIXELS, MemberName, Record
 
-PresetName = Literal["quick", "paper"]
+PresetName = Literal["best", "paper"]
+PRESET_NAMES: tuple[PresetName, ...] = get_args(PresetName)
+#: How a member begins: He-initialised, as a copy of another member, or as the same member of a bundle.
+Beginning = Literal["random", "copy", "bundle"]
 
 
 class Stage(Record):
@@ -28,78 +32,78 @@ class Stage(Record):
 
     name: str
     cropped: bool = Field(description="Train on the central crop of the twin, else on full images.")
-    passes: float = Field(gt=0, description="Passes over the training rows.")
+    passes: float = Field(gt=0, description="Passes over the training rows, the most there will be.")
     batch: int = Field(ge=2)
     learning_rate: float = Field(gt=0, description="Peak of the cycle, or the constant rate.")
     schedule: Literal["cycle", "constant"] = "cycle"
     frozen: int = Field(0, ge=0, description="Convolutions, from the first, that are not trained.")
+    expanded: bool = Field(False, description="Write the tied head out as dense layers first, and train all of their weights.")
     jitter: int = Field(0, ge=0, description="Largest shift of a crop in pixels.")
-    validations: int = Field(10, ge=1, description="How often the validation loss is taken, evenly spread.")
+    validations: int = Field(8, ge=1, description="How often the validation loss is taken, evenly spread.")
 
 
 class Preset(Record):
     """A named way to train."""
 
-    name: PresetName
+    name: str
     preprocessing: Preprocessing
     twin: bool = Field(description="Train the twin of scanner.training.network, else the paper's network itself.")
-    augment: bool = Field(description="Draw one of eight orientations for every image of either class.")
+    batch_norm: bool = Field(True, description="Normalise the twin's convolutions; folded away at the end.")
+    tied: bool = Field(True, description="Begin with the tied head; without it there are no crops.")
+    dropout: float = Field(0.05, ge=0, lt=1, description="Of what enters the twin's head.")
+    augment: bool = Field(True, description="Draw one of eight orientations for every image of either class.")
     weight_decay: float = 0.0
     min_arc_snr: float = Field(0.0, description="Lenses with fainter arcs are left out of training (never out of evaluation).")
     patience: int | None = Field(None, description="Stop a stage after this many validations without a better loss.")
-    start_from: dict[MemberName, MemberName] = Field(
-        {}, description="Members that begin as a copy of another, where bands agree."
-    )
+    copies: dict[MemberName, MemberName] = Field({}, description="Members that begin as a copy of another, where bands agree.")
     stages_200: tuple[Stage, ...]
     stages_66: tuple[Stage, ...]
-    started_200: tuple[Stage, ...] = Field((), description="Stages of members that begin as a copy.")
-    started_66: tuple[Stage, ...] = ()
+    copied_200: tuple[Stage, ...] = Field(
+        (), description="Stages of members that begin as a copy; none: as from random weights."
+    )
+    copied_66: tuple[Stage, ...] = ()
+    continued_200: tuple[Stage, ...] = Field((), description="Stages of members of a bundle; none: as from random weights.")
+    continued_66: tuple[Stage, ...] = ()
 
-    def stages(self, member: MemberName) -> tuple[Stage, ...]:
+    def stages(self, member: MemberName, beginning: Beginning) -> tuple[Stage, ...]:
         """Stages of one member, by the size of its images and by how it begins."""
-        large, started = MEMBER_PIXELS[member] == 200, member in self.start_from
-        if started:
-            return self.started_200 if large else self.started_66
-        return self.stages_200 if large else self.stages_66
+        if MEMBER_PIXELS[member] == 200:
+            special = {"copy": self.copied_200, "bundle": self.continued_200, "random": ()}[beginning]
+            return special or self.stages_200
+        special = {"copy": self.copied_66, "bundle": self.continued_66, "random": ()}[beginning]
+        return special or self.stages_66
 
 
-QUICK = Preset(
-    name="quick",
+def _crop(passes: float, learning_rate: float, jitter: int) -> Stage:
+    return Stage(name="crop", cropped=True, passes=passes, batch=64, learning_rate=learning_rate, jitter=jitter)
+
+
+def _full(passes: float, learning_rate: float, frozen: int) -> Stage:
+    return Stage(name="full", cropped=False, passes=passes, batch=64, learning_rate=learning_rate, frozen=frozen, validations=3)
+
+
+BEST = Preset(
+    name="best",
     preprocessing="asinh_mad",
     twin=True,
-    augment=True,
     weight_decay=1e-2,
     min_arc_snr=25.0,
-    stages_200=(
-        Stage(name="crop", cropped=True, passes=12, batch=64, learning_rate=3e-3, jitter=4),
-        Stage(name="full", cropped=False, passes=1.2, batch=64, learning_rate=1e-3, frozen=2, validations=4),
-    ),
-    stages_66=(
-        Stage(name="crop", cropped=True, passes=24, batch=64, learning_rate=3e-3, jitter=2),
-        Stage(name="full", cropped=False, passes=2, batch=64, learning_rate=1e-3, frozen=4, validations=4),
-    ),
-    start_from={"OU-200": "OU-VIS", "OU-JYH": "OU-66", "OU-J": "OU-JYH", "OU-Y": "OU-JYH", "OU-H": "OU-JYH"},
-    started_200=(
-        Stage(name="crop", cropped=True, passes=5, batch=64, learning_rate=2e-3, jitter=4),
-        Stage(name="full", cropped=False, passes=1, batch=64, learning_rate=1e-3, frozen=2, validations=4),
-    ),
-    started_66=(
-        Stage(name="crop", cropped=True, passes=4, batch=64, learning_rate=2e-3, jitter=2),
-        Stage(name="full", cropped=False, passes=1, batch=64, learning_rate=1e-3, frozen=4, validations=4),
-    ),
+    stages_200=(_crop(16, 3e-3, 4), _full(2, 1e-3, 2)),
+    stages_66=(_crop(28, 3e-3, 2), _full(3, 1e-3, 4)),
+    copies={"OU-200": "OU-VIS", "OU-JYH": "OU-66", "OU-J": "OU-JYH", "OU-Y": "OU-JYH", "OU-H": "OU-JYH"},
+    copied_200=(_crop(8, 2e-3, 4), _full(1.5, 1e-3, 2)),
+    copied_66=(_crop(6, 2e-3, 2), _full(1.5, 1e-3, 4)),
+    continued_200=(_crop(14, 2e-3, 4), _full(2, 7e-4, 2)),
+    continued_66=(_crop(16, 2e-3, 2), _full(2, 7e-4, 4)),
 )
 
-PAPER = Preset(
-    name="paper",
-    preprocessing="minmax",
-    twin=False,
-    augment=False,
-    stages_200=(
-        Stage(name="paper", cropped=False, passes=250, batch=125, learning_rate=3e-4, schedule="constant", validations=250),
-    ),
-    stages_66=(
-        Stage(name="paper", cropped=False, passes=250, batch=250, learning_rate=3e-4, schedule="constant", validations=250),
-    ),
-)
 
-PRESETS: dict[PresetName, Preset] = {"quick": QUICK, "paper": PAPER}
+def _paper(batch: int) -> tuple[Stage, ...]:
+    return (
+        Stage(name="paper", cropped=False, passes=250, batch=batch, learning_rate=3e-4, schedule="constant", validations=250),
+    )
+
+
+PAPER = Preset(name="paper", preprocessing="minmax", twin=False, stages_200=_paper(125), stages_66=_paper(250))
+
+PRESETS: dict[PresetName, Preset] = {"best": BEST, "paper": PAPER}

@@ -32,7 +32,7 @@ from scanner.networks import build
 from scanner.records import MEMBERS, MemberName
 from scanner.training.embedding import Combination, combine
 from scanner.training.export import bundle_content
-from scanner.training.split import split_dataset
+from scanner.training.labels import split
 
 FILES: dict[MemberName, str] = {member: f"{member.replace('-', '_')}_Weights.pt" for member in MEMBERS}
 LICENCE_FILE = "LICENSE"
@@ -180,7 +180,7 @@ def import_published(
 
 
 def _combine(bundle: Bundle, dataset: Dataset, seed: int, provider: str, threads: int) -> Combination:
-    rows = split_dataset(dataset)
+    rows = split(len(dataset))
     rng = np.random.default_rng(seed)
     embedded, held_out = (
         part if len(part) <= most else np.sort(rng.choice(part, most, replace=False))

@@ -6,7 +6,6 @@ data or with another preprocessing than the rest.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,27 +31,35 @@ class Ensemble:
         return self.records[MEMBERS[0]].plan.preset.preprocessing
 
     @property
-    def sources(self) -> Mapping[MemberName, str]:
-        """One line per member on how it came to be."""
-        lines = {}
-        for member, record in self.records.items():
-            plan = record.plan
-            lines[member] = (
-                f"preset {plan.preset.name}, seed {plan.seed}, {record.passes:.1f} passes over {plan.n_train} cutouts"
-            )
-        return lines
+    def dataset_sha256(self) -> str:
+        """Fingerprint of what all of them were trained on."""
+        return self.records[MEMBERS[0]].plan.dataset_sha256
 
     @property
-    def fingerprint(self) -> str:
-        """Hex SHA-256 over the records of all runs, which name the data, the presets and the seeds."""
-        digest = hashlib.sha256()
-        for member in MEMBERS:
-            digest.update(self.records[member].plan.model_dump_json().encode())
-        return digest.hexdigest()
+    def sources(self) -> Mapping[MemberName, str]:
+        """One line per member on how it came to be."""
+        return {member: _source(record) for member, record in self.records.items()}
 
 
-def read_ensemble(folder: Path, dataset_sha256: str) -> Ensemble:
+def _source(record: FitRecord) -> str:
+    plan = record.plan
+    begins = {
+        "random": "from random weights",
+        "copy": f"from {plan.begins_as}",
+        "bundle": f"from bundle {(plan.begins_as or '')[:12]}",
+    }[plan.beginning]
+    return f"preset {plan.preset.name}, seed {plan.seed}, {begins}, {record.passes:.1f} passes over {plan.n_train} cutouts"
+
+
+def read_ensemble(folder: Path, dataset_sha256: str | None = None) -> Ensemble:
     """Read the seven runs in ``folder``, one folder each, named like the members.
+
+    Parameters
+    ----------
+    folder
+        Holds ``OU-J`` … ``OU-200``.
+    dataset_sha256
+        Fingerprint of what they must have been trained on; None: of anything, but all of the same.
 
     Raises
     ------
@@ -67,7 +74,7 @@ def read_ensemble(folder: Path, dataset_sha256: str) -> Ensemble:
         plan = records[member].plan
         if plan.member != member:
             raise ContentError(f"{folder / member}: holds {plan.member}, not {member}; train it again.")
-        if plan.dataset_sha256 != dataset_sha256:
+        if plan.dataset_sha256 != (dataset_sha256 or records[MEMBERS[0]].plan.dataset_sha256):
             raise ContentError(
                 f"{folder / member}: was trained on another dataset; give that one as --data, or train it again."
             )

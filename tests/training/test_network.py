@@ -2,9 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from scanner.networks import LENS, NON_LENS
+from scanner.networks import LENS, NON_LENS, build
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS
-from scanner.training.network import CROP_PIXELS, CROP_STRIDE, HIDDEN, POSITIONS, Twin, central_weights, fold, transplant
+from scanner.training.folding import fold, renormalise, transplant, unfold
+from scanner.training.head import HIDDEN, POSITIONS, TiedHead, central_weights
+from scanner.training.network import CROP_PIXELS, CROP_STRIDE, Twin
 
 
 def lived_in(member, seed=3):
@@ -17,9 +19,9 @@ def lived_in(member, seed=3):
             norm.bias.copy_(torch.randn(norm.bias.shape, generator=generator) * 0.3)
             norm.running_mean.copy_(torch.randn(norm.bias.shape, generator=generator) * 0.3)
             norm.running_var.copy_(torch.rand(norm.bias.shape, generator=generator) + 0.2)
-        twin.position_weight.copy_(torch.randn(twin.position_weight.shape, generator=generator))
-        twin.answer.bias.fill_(0.7)
-        twin.per_position.bias.copy_(torch.randn(twin.per_position.bias.shape, generator=generator))
+        twin.head.position_weight.copy_(torch.randn(twin.head.position_weight.shape, generator=generator))
+        twin.head.answer.bias.fill_(0.7)
+        twin.head.per_position.bias.copy_(torch.randn(twin.head.per_position.bias.shape, generator=generator))
     return twin.eval()
 
 
@@ -39,17 +41,17 @@ def test_the_tied_head_is_written_out_exactly(member):
     twin = lived_in(member)
     network = fold(twin).double()
     side = POSITIONS[MEMBER_PIXELS[member]]
-    features = torch.rand(5, twin.per_position.in_features, side, side, dtype=torch.float64)
+    features = torch.rand(5, twin.head.per_position.in_features, side, side, dtype=torch.float64)
     dense, output = (layer for layer in network if isinstance(layer, nn.Linear))
     found = output(torch.relu(dense(features.flatten(1))))
     expected = torch.zeros(5, dtype=torch.float64)
     for y in range(side):
         for x in range(side):
-            hidden = torch.relu(features[:, :, y, x] @ twin.per_position.weight.double().T + twin.per_position.bias.double())
-            answer = hidden @ twin.answer.weight.double()[0] + twin.answer.bias.double()
-            expected += twin.position_weight[y, x].double() * answer
+            hidden = torch.relu(features[:, :, y, x] @ twin.head.per_position.weight.double().T + twin.head.per_position.bias.double())
+            answer = hidden @ twin.head.answer.weight.double()[0] + twin.head.answer.bias.double()
+            expected += twin.head.position_weight[y, x].double() * answer
     torch.testing.assert_close(found[:, LENS] - found[:, NON_LENS], expected, rtol=1e-6, atol=1e-6)
-    assert dense.in_features == twin.per_position.in_features * side * side
+    assert dense.in_features == twin.head.per_position.in_features * side * side
     assert dense.out_features >= side * side * HIDDEN[MEMBER_PIXELS[member]]
 
 
@@ -60,7 +62,7 @@ def test_a_crop_sees_the_central_positions_of_the_full_image(member):
     start = (side - crop) // 2 // stride * stride
     twin = lived_in(member)
     with torch.no_grad():
-        twin.position_weight.copy_(central_weights(POSITIONS[side]))
+        twin.head.position_weight.copy_(central_weights(POSITIONS[side]))
         # A pixel of padding stands for the surroundings: with kernels of one pixel behind it, nothing differs.
         for number in range(len(twin.convolutions)):
             if (
@@ -89,7 +91,7 @@ def test_frozen_layers_do_not_change():
     optimiser.step()
     changed = {key for key, value in twin.state_dict().items() if not torch.equal(value, before[key])}
     assert not any(key.startswith(f"{part}.{n}.") for key in changed for part in ("convolutions", "norms") for n in range(4))
-    assert {"convolutions.4.weight", "norms.4.running_mean", "answer.bias"} <= changed
+    assert {"convolutions.4.weight", "norms.4.running_mean", "head.answer.bias"} <= changed
 
 
 def test_normalisation_scales_stay_positive():
@@ -114,3 +116,55 @@ def test_a_transplanted_twin_begins_as_its_source():
     assert torch.equal(one.state_dict()["convolutions.0.weight"][:, 0], kernels[:, y])
     with pytest.raises(ValueError, match="different architectures"):
         transplant(source.state_dict(), "OU-VIS", one)
+
+
+@pytest.mark.parametrize("member", ["OU-VIS", "OU-66"])
+def test_a_folded_network_can_be_unfolded_and_trained_on(member):
+    network = fold(lived_in(member))
+    twin = Twin(member, seed=1)
+    unfold(network, twin)
+    assert isinstance(twin.head, TiedHead)
+    side, bands = MEMBER_PIXELS[member], len(MEMBER_BANDS[member])
+    images = torch.rand(6, bands, side, side)
+    renormalise(twin, [images[:4], images[4:]])
+    with torch.inference_mode():
+        expected = network(images)
+        torch.testing.assert_close(twin.eval()(images), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(fold(twin)(images), expected, rtol=1e-4, atol=1e-4)
+        # Statistics of the very images: normalising by the batch gives all but the same (variances are counted n and n - 1).
+        twin.dropout.p = 0.0
+        trained = twin.train()(images)
+    torch.testing.assert_close(trained, expected, rtol=0.02, atol=0.02 * float(expected.abs().max()))
+    for convolution in twin.convolutions:
+        norms = convolution.weight.flatten(1).norm(dim=1)
+        torch.testing.assert_close(norms, torch.full_like(norms, 2.0**0.5))
+
+
+def test_a_head_that_is_not_tied_is_kept_as_it_is():
+    network = build("OU-66", seed=4).eval()
+    twin = Twin("OU-66", seed=1)
+    unfold(network, twin)
+    assert not twin.tied
+    images = torch.rand(3, 4, 66, 66)
+    with torch.inference_mode():
+        torch.testing.assert_close(fold(twin)(images), network(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("member", ["OU-200", "OU-J"])
+def test_expanding_the_head_changes_nothing(member):
+    twin = lived_in(member)
+    images = torch.rand(2, len(MEMBER_BANDS[member]), MEMBER_PIXELS[member], MEMBER_PIXELS[member])
+    with torch.inference_mode():
+        tied = twin(images)
+        twin.expand()
+        torch.testing.assert_close(twin(images), tied, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(fold(twin)(images), tied, rtol=1e-5, atol=1e-5)
+
+
+def test_without_normalisation_only_a_bias_is_learned():
+    twin = Twin("OU-J", seed=0, batch_norm=False, tied=False)
+    before = twin.state_dict()["norms.0.running_mean"].clone()
+    twin.train()(torch.rand(4, 1, 66, 66)).sum().backward()
+    assert torch.equal(twin.state_dict()["norms.0.running_mean"], before)
+    assert twin.norms[0].weight.grad is None
+    assert twin.norms[0].bias.grad is not None

@@ -1,0 +1,67 @@
+"""Which member is trained when, and how much of a common time budget each gets.
+
+In: a preset, how members begin, a number of processes. Out: an order, and seconds per member. Refused: nothing.
+
+Two members trained side by side with one thread each take less time than one after the other with two.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+
+from scanner.records import MEMBERS, MemberName
+
+#: Members that see VIS at full resolution see the arcs, and cost most; relative.
+SHARE: Mapping[MemberName, float] = {
+    "OU-VIS": 0.33,
+    "OU-200": 0.25,
+    "OU-66": 0.20,
+    "OU-JYH": 0.07,
+    "OU-J": 0.05,
+    "OU-Y": 0.05,
+    "OU-H": 0.05,
+}
+
+
+def training_order(members: Sequence[MemberName] = MEMBERS) -> tuple[MemberName, ...]:
+    """Members, dearest first."""
+    return tuple(sorted(members, key=lambda member: -SHARE[member]))
+
+
+def time_shares(
+    members: Sequence[MemberName], copies: Mapping[MemberName, MemberName], workers: int
+) -> dict[MemberName, float]:
+    """What each member may take of the time that all of them together take.
+
+    Parameters
+    ----------
+    members
+        To be trained.
+    copies
+        Members that begin as a copy of another, and so after it.
+    workers
+        Processes, one member each.
+
+    Returns
+    -------
+    dict
+        Shares of the wall-clock time; trained in :func:`training_order`, each as soon as a process and its source are free,
+        all of them are done after 1.
+    """
+    finished: dict[MemberName, float] = {}
+    free = [0.0] * workers
+    waiting = list(training_order(members))
+    while waiting:
+        ready = [member for member in waiting if copies.get(member) not in waiting]
+        now = heapq.heappop(free)
+        able = [member for member in ready if finished.get(copies.get(member, member), 0.0) <= now]
+        if not able:
+            # Nothing can begin yet: this process waits for the next source to be finished.
+            heapq.heappush(free, min(finished[copies[member]] for member in ready))
+            continue
+        waiting.remove(able[0])
+        finished[able[0]] = now + SHARE[able[0]]
+        heapq.heappush(free, finished[able[0]])
+    whole = max(finished.values())
+    return {member: SHARE[member] / whole for member in members}
