@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from numpy.random import Generator
 
@@ -43,10 +44,16 @@ def velocity_dispersion(absolute_magnitude: float) -> float:
     return 220.0 * math.pow(10.0, -0.1 * (absolute_magnitude - ABSOLUTE_MAGNITUDE_220))
 
 
+@lru_cache(maxsize=256)
+def _distances(z: float) -> tuple[float, float]:
+    """Distance modulus and arcsec per kpc; kept, since the members of a group ask for the same."""
+    return float(cosmology.distance_modulus(z)), float(cosmology.arcsec_per_kpc(z))
+
+
 def apparent_magnitude(absolute_magnitude: float, z: float) -> float:
     """VIS magnitude, with the K-correction of an old stellar population from rest-frame r to 550-920 nm."""
     k_correction = 0.05 + 1.05 * z + 0.25 * min(z, 1.5) ** 2
-    return absolute_magnitude + float(cosmology.distance_modulus(z)) + k_correction
+    return absolute_magnitude + _distances(z)[0] + k_correction
 
 
 def early_type(rng: Generator, z: float, absolute_magnitude: float, envelope: bool = False) -> EarlyType:
@@ -56,7 +63,7 @@ def early_type(rng: Generator, z: float, absolute_magnitude: float, envelope: bo
     # Such galaxies were smaller in the past.
     logarithm = 0.64 - 0.24 * (absolute_magnitude - ABSOLUTE_MAGNITUDE_220) - 1.1 * math.log10((1.0 + z) / 1.3)
     radius_kpc = 10.0 ** (logarithm + 0.14 * rng.standard_normal())
-    radius = min(max(radius_kpc * float(cosmology.arcsec_per_kpc(z)), RADIUS_RANGE[0]), RADIUS_RANGE[1])
+    radius = min(max(radius_kpc * _distances(z)[1], RADIUS_RANGE[0]), RADIUS_RANGE[1])
     q, angle = rng.uniform(0.55, 0.98), rng.uniform(0.0, math.pi)
     # Brighter galaxies have higher indices.
     index = min(max(3.2 - 0.5 * (absolute_magnitude - ABSOLUTE_MAGNITUDE_220) + 0.8 * rng.standard_normal(), 1.5), 5.5)

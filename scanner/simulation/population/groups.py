@@ -66,6 +66,8 @@ def members(
     """
     components: list[Component] = []
     gamma1 = gamma2 = 0.0
+    # θ_E of a member with 1 km/s; it grows with the square.
+    per_square = float(cosmology.einstein_radius_arcsec(1.0, galaxy.z, z_source)) if z_source is not None else 0.0
     for _ in range(count):
         distance, turn = rng.uniform(*distances), rng.uniform(0.0, 2.0 * math.pi)
         x, y = distance * math.cos(turn), distance * math.sin(turn)
@@ -75,11 +77,9 @@ def members(
             components += draw_field_galaxy(rng, x, y, galaxy.magnitude + gap + fainter)
         else:
             components += moved(early_type(rng, galaxy.z, absolute).components, x, y)
-        if z_source is not None and z_source > galaxy.z:
-            # The shear of an isothermal sphere at distance r is θ_E/2r, stretching towards it.
-            theta_e = float(cosmology.einstein_radius_arcsec(velocity_dispersion(absolute), galaxy.z, z_source))
-            shear = 0.5 * theta_e / distance
-            gamma1, gamma2 = gamma1 - shear * math.cos(2.0 * turn), gamma2 - shear * math.sin(2.0 * turn)
+        # The shear of an isothermal sphere at distance r is θ_E/2r, stretching towards it.
+        shear = 0.5 * per_square * velocity_dispersion(absolute) ** 2 / distance
+        gamma1, gamma2 = gamma1 - shear * math.cos(2.0 * turn), gamma2 - shear * math.sin(2.0 * turn)
     limit = min(1.0, LARGEST_SHEAR / max(math.hypot(gamma1, gamma2), 1e-9))
     return Surroundings(components, limit * gamma1, limit * gamma2)
 
