@@ -1,0 +1,95 @@
+"""The folder of painted cutouts or mosaics: claimed by one request, gone on with where it was left.
+
+In: a request and a folder. Out: its record, the surveys of its tiles. Refused: a folder of another request, or with something
+else in it (OutputError); tiles that cannot be used (:class:`~scanner.errors.InputMissingError`, naming each).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from scanner import __version__
+from scanner.errors import InputMissingError, OutputError, TileError
+from scanner.simulation.injection.request import InjectionRecord, InjectionRequest, TileSummary
+from scanner.simulation.injection.tile_survey import Places, survey_tile
+from scanner.simulation.processes import run_all
+
+PARTS, SCRATCH = "parts", "scratch"
+Progress = Callable[[int, int], None]
+
+
+def claim(out: Path, name: str, request: InjectionRequest) -> InjectionRecord:
+    """Make the folder, or check that it is this request's; returns the record ``name`` that is there now."""
+    record = InjectionRecord(scanner_version=__version__, request=request, preset=request.drawn_as)
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / name
+    if not path.exists():
+        if any(out.iterdir()):
+            raise OutputError(f"{out}: the folder is not empty and holds no {name}; choose another --out.")
+        write_record(path, record)
+        return record
+    try:
+        found = InjectionRecord.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError):
+        raise OutputError(f"{path}: not the record of an injection; choose another --out or remove the folder.") from None
+    if found.request != request or found.preset != record.preset:
+        asked = request.described()
+        there = found.request.described()
+        difference = f"({there}), not the one asked for ({asked})" if asked != there else "with other tiles or an older preset"
+        raise OutputError(f"{out}: holds another injection {difference}; choose another --out or remove it.")
+    return found
+
+
+def write_record(path: Path, record: InjectionRecord) -> None:
+    """Write a record, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def scratch_of(out: Path) -> Path:
+    """Where decompressed mosaics lie until the end."""
+    return out / PARTS / SCRATCH
+
+
+def survey_tiles(request: InjectionRequest, out: Path, workers: int) -> list[tuple[TileSummary, Places]]:
+    """Survey the tiles that were not surveyed before; all of them, in their order.
+
+    Raises
+    ------
+    InputMissingError
+        A tile cannot be used.
+    """
+    (out / PARTS).mkdir(exist_ok=True)
+    missing = [number for number in range(len(request.tiles)) if not _places_file(out, number).exists()]
+    for _ in run_all(_survey, [(request, out, number) for number in missing], workers):
+        pass
+    return [_read(out, number) for number in range(len(request.tiles))]
+
+
+def _survey(request: InjectionRequest, out: Path, number: int) -> None:
+    tile = request.tiles[number]
+    seed = [request.seed, number]
+    try:
+        summary, places = survey_tile(tile, request.drawn_as.options, request.n_objects, seed, scratch_of(out))
+    except TileError as error:
+        raise InputMissingError(f"tile {tile.tile_id}: {error}") from None
+    (out / PARTS / f"tile-{number:05d}.json").write_text(summary.model_dump_json() + "\n", encoding="utf-8")
+    path = _places_file(out, number)
+    with path.with_suffix(".partial").open("wb") as file:
+        np.savez(file, **vars(places))
+    path.with_suffix(".partial").replace(path)
+
+
+def _read(out: Path, number: int) -> tuple[TileSummary, Places]:
+    summary = TileSummary.model_validate_json((out / PARTS / f"tile-{number:05d}.json").read_text(encoding="utf-8"))
+    with np.load(_places_file(out, number)) as arrays:
+        return summary, Places(**{name: arrays[name] for name in arrays.files})
+
+
+def _places_file(out: Path, number: int) -> Path:
+    return out / PARTS / f"tile-{number:05d}.npz"

@@ -1,0 +1,222 @@
+"""Copies of a user's mosaics with lenses painted in: what a whole scan finds of known lenses.
+
+In: an :class:`InjectionRequest`. Out, in its folder: one folder a tile with its four painted mosaics, ``tile-list.txt`` that names
+them with the tile's own catalogue, RMS and FLAG maps, ``truth.parquet`` (the columns of cutouts, with the tile, the position and the
+pixel), and ``injection.json``. Mosaics are read and written in strips of rows: memory does not depend on their size. A tile whose truth
+is there is complete and not painted again. Refused: what :mod:`~scanner.simulation.injection.folder` and
+:mod:`~scanner.simulation.injection.plan` refuse, and mosaics that are mirror images of one another.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from astropy.io import fits
+
+from scanner.config import CutoutsConfig
+from scanner.cutouts.tile_images import TileImages, open_tile
+from scanner.errors import OutputError
+from scanner.records import BANDS, Band, Float32, ImageRef, Tile
+from scanner.simulation.datasets.cutout_scene import CutoutScene
+from scanner.simulation.datasets.labelled_cutouts import noiseless
+from scanner.simulation.datasets.truth import truths_of
+from scanner.simulation.injection.cutout_painter import object_generator, tile_psfs
+from scanner.simulation.injection.folder import PARTS, Progress, claim, scratch_of, survey_tiles, write_record
+from scanner.simulation.injection.mosaic_stamps import Stamp, paint_stamp
+from scanner.simulation.injection.painted_cutouts import truth_with_places
+from scanner.simulation.injection.painted_scene import paint_object, painted_scene
+from scanner.simulation.injection.painting import Brush, brush_of, tile_exposure
+from scanner.simulation.injection.plan import Plan, make_plan
+from scanner.simulation.injection.request import InjectionRecord, InjectionRequest, TileSummary
+from scanner.simulation.mosaics.strip_writer import StripWriter
+from scanner.simulation.processes import run_all
+from scanner.simulation.telescope.exposure import CANVAS_PIXELS
+from scanner.sky.alignment import map_pixels
+from scanner.sky.fits_image import open_image
+from scanner.sky.mosaic import Mosaic
+from scanner.sky.scratch import ScratchFolder, local_path
+
+LIST, TRUTH, RECORD = "tile-list.txt", "truth.parquet", "injection.json"
+_STRIP_ROWS = 256
+#: Cards that describe the file and not the sky.
+_STRUCTURAL = ("SIMPLE", "XTENSION", "BITPIX", "EXTEND", "PCOUNT", "GCOUNT", "BSCALE", "BZERO", "BLANK", "CHECKSUM", "DATASUM")
+
+
+def inject_mosaics(request: InjectionRequest, out: Path, workers: int = 1, progress: Progress | None = None) -> InjectionRecord:
+    """Paint what is missing of a folder of mosaics; one tile is one process's work.
+
+    Parameters
+    ----------
+    request, out
+        What, and where to; the folder is made if need be.
+    workers
+        Processes.
+    progress
+        Called with (tiles done, tiles in all).
+
+    Raises
+    ------
+    OutputError
+        The folder holds something else, or cannot be written.
+    InputMissingError
+        A tile cannot be used.
+    UsageError
+        The tiles hold too few places.
+    """
+    try:
+        record = claim(out, RECORD, request)
+        if record.complete:
+            return record
+        surveys = survey_tiles(request, out, workers)
+        plan = make_plan(request, [places for _, places in surveys])
+        numbers = range(len(request.tiles))
+        missing = [number for number in numbers if not _truth(out, number).exists()]
+        calls = [(request, out, plan, surveys[number][0], number) for number in missing]
+        for done in run_all(_paint_tile, calls, workers):
+            if progress is not None:
+                progress(len(request.tiles) - len(missing) + done, len(request.tiles))
+        table = pa.concat_tables([pq.read_table(_truth(out, number)) for number in numbers])
+        partial = (out / TRUTH).with_suffix(".partial")
+        pq.write_table(table, partial)
+        partial.replace(out / TRUTH)
+        lines = [
+            "# Painted tiles; truth.parquet beside this list says what was painted.",
+            *(_line(out, t) for t in request.tiles),
+        ]
+        (out / LIST).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        finished = record.model_copy(
+            update={
+                "complete": True,
+                "n_lenses": sum(table["is_lens"].to_pylist()),
+                "n_visible": sum(table["visible"].to_pylist()),
+                "tiles": tuple(summary for summary, _ in surveys),
+            }
+        )
+        write_record(out / RECORD, finished)
+        shutil.rmtree(out / PARTS)
+        return finished
+    except OSError as error:
+        raise OutputError.of(Path(error.filename or out), error) from None
+
+
+def _paint_tile(request: InjectionRequest, out: Path, plan: Plan, summary: TileSummary, number: int) -> None:
+    """Paint one tile; its truth, written last, marks it complete."""
+    tile, rows = request.tiles[number], np.flatnonzero(plan.tile == number)
+    here = plan.take(range(int(rows[0]), int(rows[-1]) + 1)) if len(rows) else plan.take(range(0))
+    first = int(rows[0]) if len(rows) else 0
+    scratch = ScratchFolder(scratch_of(out))
+    brush = brush_of(summary, tile_psfs(tile, scratch))
+    scenes = [_scene(request, here, brush, k, first + k) for k in range(len(here))]
+    with open_tile(tile, CutoutsConfig(), scratch_of(out)) as images:
+        mosaics: dict[Band, Mosaic] = {"VIS": images.vis, **images.nisp}
+        (out / tile.tile_id).mkdir(exist_ok=True)
+        for band in BANDS:
+            stamps = _Stamps(request, images, mosaics[band], brush, scenes, here, first)
+            _copy(tile, band, _painted_file(out, tile, band), stamps, scratch)
+    truth = truths_of(range(first, first + len(here)), scenes, noiseless(scenes)[1] if scenes else [])
+    for k, row in enumerate(truth):
+        truth[k] = replace(row, magnitude_vis=float(here.places.magnitude[k]))
+    path = _truth(out, number)
+    pq.write_table(truth_with_places(truth, here, request.tiles), path.with_suffix(".partial"))
+    path.with_suffix(".partial").replace(path)
+
+
+def _scene(request: InjectionRequest, plan: Plan, brush: Brush, k: int, index: int) -> CutoutScene:
+    rng, places = object_generator(request, index), plan.places
+    host = float(places.magnitude[k]), float(places.colour[k]), float(places.q[k]), float(places.angle[k])
+    painted = paint_object(rng, plan.class_name[k], bool(plan.into_sky[k]), host, request.drawn_as.options)
+    return painted_scene(rng, painted, [], 0.0, 0.0, tile_exposure(rng, brush))
+
+
+class _Stamps:
+    """The painted objects of one band, in the order of their rows; each is drawn when a strip needs it, and then forgotten."""
+
+    def __init__(
+        self,
+        request: InjectionRequest,
+        images: TileImages,
+        mosaic: Mosaic,
+        brush: Brush,
+        scenes: Sequence[CutoutScene],
+        plan: Plan,
+        first: int,
+    ) -> None:
+        self._request, self._vis, self._mosaic, self._brush = request, images.vis, mosaic, brush
+        self._scenes, self._places, self._first = scenes, plan.places, first
+        x, y = plan.places.x, plan.places.y
+        if mosaic.band != "VIS" and len(x):
+            _, y = map_pixels(images.vis.wcs, mosaic.wcs, x, y)
+        self._waiting = sorted(range(len(plan)), key=lambda k: (float(y[k]), k), reverse=True)
+        self._row = y
+        self._active: list[Stamp] = []
+
+    def add(self, strip: Float32, row: int) -> None:
+        """Add what is painted to the rows from ``row`` on; strips must come in order."""
+        stop = row + len(strip)
+        while self._waiting and self._row[self._waiting[-1]] - CANVAS_PIXELS < stop:
+            self._active.append(self._draw(self._waiting.pop()))
+        self._active = [stamp for stamp in self._active if stamp.row + len(stamp.pixels) > row]
+        for stamp in self._active:
+            n = len(stamp.pixels)
+            top, bottom = min(stop, stamp.row + n), max(row, stamp.row)
+            left, right = max(0, stamp.column), min(strip.shape[1], stamp.column + n)
+            if top > bottom and right > left:
+                pixels = stamp.pixels[bottom - stamp.row : top - stamp.row, left - stamp.column : right - stamp.column]
+                strip[bottom - row : top - row, left:right] += pixels
+
+    def _draw(self, k: int) -> Stamp:
+        rng = np.random.default_rng([self._request.seed, self._first + k, BANDS.index(self._mosaic.band), 0x6E6F6973])
+        x, y = float(self._places.x[k]), float(self._places.y[k])
+        return paint_stamp(self._scenes[k], self._brush, self._vis, self._mosaic, x, y, rng)
+
+
+def _copy(tile: Tile, band: Band, path: Path, stamps: _Stamps, scratch: ScratchFolder) -> None:
+    """Copy one mosaic strip by strip, painted light added."""
+    image, header = open_image(tile.bands[band].image, scratch)
+    cards = fits.Header([card for card in header.cards if card.keyword not in _STRUCTURAL and card.keyword[:5] != "NAXIS"])
+    cards["ORIGPATH"] = (local_path(tile.bands[band].image.path).name[:60], "painted into a copy of this file")
+    try:
+        with StripWriter(path, image.shape, np.float32, cards) as writer:
+            for row in range(0, image.shape[0], _STRIP_ROWS):
+                strip = np.array(image.window(row, min(row + _STRIP_ROWS, image.shape[0]), 0, image.shape[1]), dtype=np.float32)
+                stamps.add(strip, row)
+                writer.write(strip)
+    finally:
+        image.close()
+
+
+def _painted_file(out: Path, tile: Tile, band: Band) -> Path:
+    return out / tile.tile_id / f"painted-{band if band == 'VIS' else f'NIR-{band}'}.fits"
+
+
+def _line(out: Path, tile: Tile) -> str:
+    """The tile in the list: painted mosaics, relative to it, with the tile's own companions."""
+    words = [f"id={tile.tile_id}"]
+    for band in BANDS:
+        words.append(f"{band}={_quoted(str(_painted_file(out, tile, band).relative_to(out)))}")
+        files = tile.bands[band]
+        for name, reference in (("RMS", files.rms), ("FLAG", files.flag), ("PSF", files.psf)):
+            if reference is not None:
+                words.append(f"{band}_{name}={_quoted(_absolute(reference))}")
+    if tile.catalogue is not None:
+        words.append(f"catalogue={_quoted(_absolute(tile.catalogue))}")
+    return " ".join(words)
+
+
+def _absolute(reference: ImageRef) -> str:
+    path = str(local_path(reference.path).absolute())
+    return path if reference.extension is None else f"{path}[{reference.extension}]"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _truth(out: Path, number: int) -> Path:
+    return out / PARTS / f"{number:06d}.parquet"
