@@ -64,7 +64,7 @@ def arc_like(rng: Generator, theta_e: float, options: Options = TRAINING) -> lis
         return _curved(rng, radius, red, z)
     if shape < 0.82:
         return _knots(rng, radius, red, z)
-    if shape < 0.92:
+    if shape < 0.90:
         return _images(rng, radius, red, z)
     return _arm(rng, radius)
 
@@ -124,7 +124,7 @@ def _curved(rng: Generator, radius: float, red: bool, z: float) -> list[Componen
     """A segment of a circle whose middle is not quite the galaxy's: a stream, a warped disc, a stretch of a spiral arm."""
     light = scaled(source_flux(rng, arc_magnitude(rng), red, z), rng.uniform(0.5, 1.0))
     share = rng.uniform(0.1, 0.5) * float(rng.random() < 0.6)
-    x, y = (float(value) for value in rng.normal(0.0, 0.25 * radius, 2))
+    x, y = (float(value) for value in rng.normal(0.0, 0.4 * radius, 2))
     segment = Component(
         Kind.ANNULUS,
         x,
