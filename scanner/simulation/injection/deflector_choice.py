@@ -1,8 +1,8 @@
 """What lens a real galaxy would be: masses of the simulated population, given the galaxy's magnitude and colour.
 
-In: VIS magnitude and VIS - H colour of a real galaxy, and its shape. Out: a :class:`Deflector` for it, or how well the population
-explains such a galaxy at all. The simulated deflectors obey the Faber-Jackson relation with its scatter, so that a choice among
-those that look like the galaxy draws the velocity dispersion, both redshifts and θ_E from its magnitude.
+In: VIS magnitude and VIS - H colour of a real galaxy, and its shape. Out: a :class:`Deflector` for it, or how well the
+population explains such a galaxy at all. The simulated deflectors obey the Faber-Jackson relation with its scatter, so that a
+choice among those that look like the galaxy draws the velocity dispersion, both redshifts and θ_E from its magnitude.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scanner.simulation.population.early_types import EarlyType
 from scanner.simulation.population.options import Options
 from scanner.simulation.telescope.photometry import magnitude
 
-_POPULATION = 3000
+_POPULATION = 2000
 #: How far from a galaxy's magnitude and colour its likes may lie: what an aperture of a real galaxy is known to.
 MAGNITUDE_SIGMA, COLOUR_SIGMA = 0.15, 0.2
 #: A galaxy is taken for a deflector if at least this many of the population look like it (weights of at most one, added up).

@@ -1,7 +1,7 @@
 """Axis ratio and position angle of objects on their pixels, by adaptive moments (Bernstein & Jarvis 2002, section 3).
 
-In: (N, n, n) images about the objects. Out: axis ratios and angles; NaN where the moments run away. Nothing is refused. The PSF is
-not taken out: what is asked for is the shape of galaxies larger than it.
+In: (N, n, n) images about the objects. Out: axis ratios and angles; NaN where the moments run away. Nothing is refused. The PSF
+is not taken out: what is asked for is the shape of galaxies larger than it.
 """
 
 from __future__ import annotations

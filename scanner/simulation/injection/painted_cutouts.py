@@ -1,10 +1,10 @@
 """A labelled dataset of real cutouts with lenses and look-alikes painted in.
 
-In: an :class:`InjectionRequest`. Out, in its folder, what ``scanner simulate dataset`` writes: ``cutouts.zarr``, ``truth.parquet``
-with further columns for where each object was painted, and ``dataset.json``. All pixels are scaled to the simulation's zero
-points, so that tiles with others can share a store. Drawn in parts of one shard by worker processes; an interrupted run goes on
-with the missing parts; equal requests on equal mosaics give equal bytes, whatever the workers. Refused: what
-:mod:`~scanner.simulation.injection.folder` and :mod:`~scanner.simulation.injection.plan` refuse.
+In: an :class:`InjectionRequest`. Out, in its folder, what ``scanner simulate dataset`` writes: ``cutouts.zarr``,
+``truth.parquet`` with further columns for where each object was painted, and ``dataset.json``. All pixels are scaled to the
+simulation's zero points, so that tiles with others can share a store. Drawn in parts of one shard by worker processes; an
+interrupted run goes on with the missing parts; equal requests on equal mosaics give equal bytes, whatever the workers. Refused:
+what :mod:`~scanner.simulation.injection.folder` and :mod:`~scanner.simulation.injection.plan` refuse.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Copies of a user's mosaics with lenses painted in: what a whole scan finds of known lenses.
 
-In: an :class:`InjectionRequest`. Out, in its folder: one folder a tile with its four painted mosaics, ``tile-list.txt`` that names
-them with the tile's own catalogue, RMS and FLAG maps, ``truth.parquet`` (the columns of cutouts, with the tile, the position and the
-pixel), and ``injection.json``. Mosaics are read and written in strips of rows: memory does not depend on their size. A tile whose truth
-is there is complete and not painted again. Refused: what :mod:`~scanner.simulation.injection.folder` and
+In: an :class:`InjectionRequest`. Out, in its folder: one folder a tile with its four painted mosaics, ``tile-list.txt`` that
+names them with the tile's own catalogue, RMS and FLAG maps, ``truth.parquet`` (the columns of cutouts, with tile, position and
+pixel), and ``injection.json``. Mosaics are read and written in strips of rows: memory does not depend on their size. A tile
+whose truth is there is complete and not painted again. Refused: what :mod:`~scanner.simulation.injection.folder` and
 :mod:`~scanner.simulation.injection.plan` refuse, and mosaics that are mirror images of one another.
 """
 
@@ -180,7 +180,7 @@ def _copy(tile: Tile, band: Band, path: Path, stamps: _Stamps, scratch: ScratchF
     """Copy one mosaic strip by strip, painted light added."""
     image, header = open_image(tile.bands[band].image, scratch)
     cards = fits.Header([card for card in header.cards if card.keyword not in _STRUCTURAL and card.keyword[:5] != "NAXIS"])
-    cards["ORIGPATH"] = (local_path(tile.bands[band].image.path).name[:60], "painted into a copy of this file")
+    cards["HISTORY"] = "scanner: lenses were painted into this copy"
     try:
         with StripWriter(path, image.shape, np.float32, cards) as writer:
             for row in range(0, image.shape[0], _STRIP_ROWS):

@@ -1,7 +1,7 @@
 """What is painted at a place: lensed arcs or their look-alikes beside a real galaxy, a whole object into empty sky, or nothing.
 
-In: a preset, a place and random numbers. Out: :class:`~scanner.simulation.datasets.cutout_scene.CutoutScene`, of which only what
-is painted is listed; what the real pixels show is not in it. Nothing is refused.
+In: a preset, a place and random numbers. Out: :class:`~scanner.simulation.datasets.cutout_scene.CutoutScene`, of which only
+what is painted is listed; what the real pixels show is not in it. Nothing is refused.
 
 Every cutout gets a few unrelated background galaxies painted in away from its middle, whatever its class and whether or not
 anything is painted in the middle: that a cutout has been painted tells nothing of its label. Beside real galaxies, half of the
@@ -25,12 +25,13 @@ from scanner.simulation.population import classes
 from scanner.simulation.population.colours import power_law_magnitude
 from scanner.simulation.population.companions import arc_like, companions
 from scanner.simulation.population.field import draw_field_galaxy
+from scanner.simulation.population.massive_galaxies import NEAR_LENS_CLEARANCE
 from scanner.simulation.population.options import Options
 from scanner.simulation.population.sources import MAX_OFFSET, NEAR_LENS_OFFSET, draw_source
 from scanner.simulation.population.system import LabelledObject, moved
 from scanner.simulation.telescope.exposure import Exposure
 
-#: Beside a real deflector, on a real galaxy, or in the middle of nothing: classes that no drawing stands behind.
+#: Classes whose middle is left as it is: a real deflector, another real object, empty sky.
 RealClass = Literal["real_deflector", "real_galaxy", "real_sky"]
 REAL_CLASSES: tuple[RealClass, ...] = get_args(RealClass)
 #: Non-lenses on real galaxies: share of each. Half painted in the middle, half as they are.
@@ -98,8 +99,8 @@ def paint_object(
     if class_name == "lens":
         return LabelledObject("lens", [], (draw_source(rng, deflector, (0.0, MAX_OFFSET), options),))
     if class_name == "near_lens":
-        most = 0.3 * deflector.lens.theta_e
-        return LabelledObject("near_lens", [], (draw_source(rng, deflector, NEAR_LENS_OFFSET, options, max_radius=most),))
+        system = draw_source(rng, deflector, NEAR_LENS_OFFSET, options, clearance=NEAR_LENS_CLEARANCE)
+        return LabelledObject("near_lens", [], (system,))
     light = companions(rng, options) if class_name == "companion" else arc_like(rng, deflector.lens.theta_e, options)
     return LabelledObject(class_name, light)
 

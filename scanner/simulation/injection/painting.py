@@ -102,7 +102,7 @@ def paint(scenes: Sequence[CutoutScene], brushes: Sequence[Brush]) -> Paint:
 
 
 def vis_grain(rng: Generator, light: Any) -> Float32:
-    """Noise of painted light in VIS, correlated as the mosaic's; ``light`` (ny + 2, nx + 2), the noise one pixel less around."""
+    """Noise of painted light in VIS, correlated as the mosaic's; ``light`` is one pixel wider on each side."""
     white = rng.standard_normal(light.shape, dtype=np.float32)
     return np.asarray(noise.vis_noise(white, light, 0.0), dtype=np.float32)
 

@@ -1,6 +1,7 @@
 """What is asked for when lenses are painted into real tiles, and the record that is left beside the result.
 
-In: fields of a command. Out: :class:`InjectionRequest`, :class:`InjectionRecord`. Refused (ValidationError): numbers out of range.
+In: fields of a command. Out: :class:`InjectionRequest`, :class:`InjectionRecord`. Refused (ValidationError): numbers out of
+range.
 """
 
 from __future__ import annotations

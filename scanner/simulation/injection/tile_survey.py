@@ -1,12 +1,13 @@
 """One tile before anything is painted: its optics, and the places where something can be painted.
 
 In: a tile. Out: :class:`TileSummary` and :class:`Places`. Refused (:class:`~scanner.errors.TileError`): what
-:func:`~scanner.cutouts.tile_images.open_tile` and :func:`~scanner.sky.targets.list_targets` refuse, and a mosaic without MAGZERO.
+:func:`~scanner.cutouts.tile_images.open_tile` and :func:`~scanner.sky.targets.list_targets` refuse, and a mosaic without
+MAGZERO.
 
 Deflectors are bright objects that look like the simulated deflectors in magnitude and colour, larger than the PSF and not too
-flat. Galaxies are all other catalogued or detected objects that a scan would score. Empty places are points of a 4" lattice with
-no object within 2.5". Around all of them at least three quarters of a cutout's pixels are good in every band, and all of the
-central ones.
+flat. Galaxies are all other catalogued or detected objects that a scan would score. Empty places are points of a 4" lattice
+with no object within 2.5". Around all of them at least three quarters of a cutout's pixels are good in every band, and all of
+the central ones.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from scanner.cutouts.tile_images import TileImages, open_tile
 from scanner.errors import TileError
 from scanner.records import (
     BANDS,
-    NISP_BANDS,
     NISP_PIXEL_SCALE_ARCSEC,
     VIS_PIXEL_SCALE_ARCSEC,
     Band,
@@ -70,7 +70,7 @@ _LARGEST_SLOPE_RATIO = 4.0
 
 @dataclass(frozen=True)
 class Places:
-    """Places of one tile, (P,) each: ``kind`` of DEFLECTOR, GALAXY, EMPTY; position; of objects magnitude, VIS - H and shape."""
+    """Places of one tile, (P,) each: ``kind`` (DEFLECTOR, GALAXY, EMPTY), position; of objects magnitude, VIS - H, shape."""
 
     kind: NDArray[np.int8]
     target_id: NDArray[np.int64]
