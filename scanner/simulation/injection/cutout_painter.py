@@ -164,7 +164,7 @@ def _scene(rng: Generator, request: InjectionRequest, plan: Plan, k: int, brush:
 
 
 def _cut(images: TileImages, x: Float64, y: Float64, shift: NDArray[np.float64]) -> _RealPixels:
-    """Cutouts in which objects at ``(x, y)`` are off the centre by ``shift`` (N, 2); centred where they would reach too far out."""
+    """Cutouts with objects at ``(x, y)`` off centre by ``shift`` (N, 2) pixels; centred where they would reach too far out."""
     x0, y0, _ = images.alignment.place(x - shift[:, 0], y - shift[:, 1])
     vis, nisp = cut_pixels(images, x0, y0)
     bad = (quality.measure(vis, nisp).bad_fraction > MAX_BAD_FRACTION).any(axis=1)

@@ -38,7 +38,8 @@ class InjectionRequest(Record):
     def described(self) -> str:
         """In a few words, to tell one from another."""
         kind = "mosaics" if self.mosaics else self.codec
-        return f"preset {self.preset}, {self.n_objects} objects, seed {self.seed}, {len(self.tiles)} tiles, ground {self.ground}, {kind}"
+        what = f"preset {self.preset}, {self.n_objects} objects, seed {self.seed}"
+        return f"{what}, {len(self.tiles)} tiles, ground {self.ground}, {kind}"
 
 
 class BandOptics(Record):
