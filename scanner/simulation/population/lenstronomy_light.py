@@ -121,7 +121,7 @@ def _tracer(systems: Sequence[System], row: int) -> Callable[[Float64, Float64],
             multi_plane=True,
             cosmo=FlatLambdaCDM(H0=HUBBLE_KM_S_MPC, Om0=OMEGA_MATTER),
         )
-    return lambda x, y: model.ray_shooting(x, y, parameters)  # type: ignore[no-any-return]
+    return lambda x, y: model.ray_shooting(x, y, parameters)
 
 
 def _light(components: Sequence[Component], bands: Sequence[Band]) -> Brightness:

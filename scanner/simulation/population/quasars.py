@@ -14,6 +14,8 @@ import numpy as np
 from numpy.random import Generator
 
 from scanner.simulation.lensing.images import Images, find_images
+from scanner.simulation.lensing.lens import Lens
+from scanner.simulation.lensing.sightline import Sightline
 from scanner.simulation.light.components import Component, Flux, Kind
 from scanner.simulation.population.colours import fluxes, scaled
 from scanner.simulation.population.massive_galaxies import massive_galaxy
@@ -35,20 +37,29 @@ LARGEST_MAGNIFICATION = 60.0
 MICROLENSING, SADDLE_MICROLENSING, VARIABILITY = 0.2, 0.35, 0.1
 #: What is left of microlensing in VIS, Y, J, H: the cooler disc that shines there is larger.
 _LARGER_DISC = (1.0, 0.8, 0.7, 0.6)
+_TRIED_AT_ONCE = 6
 
 
 def quasar_lens(rng: Generator, options: Options) -> LabelledObject:
     """A galaxy and a quasar behind it with at least two images bright enough to be told apart from it."""
     faintest = flux(SURVEY_FAINTEST_SECOND if options.survey else FAINTEST_SECOND, "VIS")
     quad = bool(rng.random() < QUADS)
+    offsets = (0.0, QUAD_OFFSET if quad else MAX_OFFSET)
     while True:
-        galaxy, deflector = massive_galaxy(rng, options)
-        host = draw_source(rng, deflector, (0.0, QUAD_OFFSET if quad else MAX_OFFSET), options)
-        point = quasar_flux(rng, host.source_magnitude - rng.normal(*CONTRAST), host.z_source)
-        images = find_images(host.source_x, host.source_y, host.sightline)
-        brightest = np.sort(np.abs(images.magnification[0, : images.count[0]]))
-        if len(brightest) > 1 and (len(brightest) > 3) == quad and brightest[-2] * point[0] > faintest:
-            return LabelledObject("quasar_lens", galaxy, (with_quasar(rng, host, point, images),))
+        galaxies, hosts, points = [], [], []
+        for _ in range(_TRIED_AT_ONCE):
+            galaxy, deflector = massive_galaxy(rng, options)
+            host = draw_source(rng, deflector, offsets, options)
+            galaxies.append(galaxy)
+            hosts.append(host)
+            points.append(quasar_flux(rng, host.source_magnitude - rng.normal(*CONTRAST), host.z_source))
+        lens = Lens(*np.transpose([list(vars(host.lens).values()) for host in hosts]))
+        found = find_images([host.source_x for host in hosts], [host.source_y for host in hosts], Sightline((lens,)))
+        for k, (galaxy, host, point) in enumerate(zip(galaxies, hosts, points, strict=True)):
+            images = Images(*(column[k : k + 1] for column in vars(found).values()))
+            brightest = np.sort(np.abs(images.magnification[0, : images.count[0]]))
+            if len(brightest) > 1 and (len(brightest) > 3) == quad and brightest[-2] * point[0] > faintest:
+                return LabelledObject("quasar_lens", galaxy, (with_quasar(rng, host, point, images),))
 
 
 def quasar_flux(rng: Generator, vis_magnitude: float, z: float) -> Flux:
