@@ -1,4 +1,4 @@
-"""``scanner models``: import, verify, list and show bundles."""
+"""``scanner models``: import, verify, list, show and promote bundles."""
 
 from __future__ import annotations
 
@@ -139,6 +139,56 @@ def show(bundle: str | None) -> None:
         console.print(thresholds)
     for name, metrics in groupby(manifest.metrics, key=lambda metric: metric.set):
         _print_metrics(console, name, list(metrics))
+
+
+@models.command()
+@click.argument("new")
+@click.option("--over", help="Bundle that it is judged against [default: the default bundle].")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    multiple=True,
+    help="Labelled set that neither was trained on; repeat for more.",
+)
+@click.option("--images", type=click.Path(path_type=Path), help="Tile list of real lenses, one in the centre of each tile.")
+@click.option("--known", type=click.Path(path_type=Path), help="List of known lenses with FITS images of any telescope.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Folder where log-odds are kept [default: the user's cache].")
+@click.option("--models", "folder", type=click.Path(path_type=Path), help="Folder of the bundles [default: scanner's own].")
+@click.option("--provider", default="auto", show_default=True, help="What runs the networks.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the session.")
+def promote(
+    new: str,
+    over: str | None,
+    data: tuple[Path, ...],
+    images: Path | None,
+    known: Path | None,
+    cache: Path | None,
+    folder: Path | None,
+    provider: str,
+    threads: int,
+) -> int:
+    """Make NEW the default bundle, unless it is worse than the old one on any set or image.
+
+    Refused, with exit 1, is a bundle that is worse in any figure beyond its interval.
+    """
+    from scanner.cli.evaluate import cache_folder, compared, plain
+    from scanner.evaluation.decisions import SKY_PREVALENCE
+    from scanner.evaluation.promotion import installed_name, judge, make_default, reasons
+
+    place = folder or bundles.models_folder()
+    name = installed_name(bundles.find(new), place)
+    comparison = compared((new, over), data, images, known, None, SKY_PREVALENCE, 0, cache or cache_folder(), provider, threads)
+    promotion = judge(comparison.evaluation)
+    click.echo("\n".join(plain(reasons(promotion))))
+    if not promotion.passed:
+        failed = sum(not check.passed for check in promotion.checks)
+        click.echo(
+            f"{promotion.new} is worse than {promotion.old} in {failed} of {len(promotion.checks)} figures: not promoted."
+        )
+        return 1
+    click.echo(f"{make_default(name, place)}: {name} is the default bundle now.")
+    return 0
 
 
 def _embedding(bundle: Bundle) -> str:

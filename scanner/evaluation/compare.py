@@ -30,7 +30,7 @@ from scanner.evaluation.labelled_data import Dataset, Truth
 from scanner.evaluation.logit_cache import cached_logits
 from scanner.evaluation.ranking import grid_losses, measure
 from scanner.evaluation.reliability import reliabilities
-from scanner.evaluation.results import Evaluation, OrientationScatter, Pairing, SetSummary
+from scanner.evaluation.results import Evaluation, ImageScore, OrientationScatter, Pairing, SetSummary
 from scanner.evaluation.scores import ScoredBundle, score
 from scanner.evaluation.turned import orientation_scatter, sample_rows, turned_logits
 from scanner.records import CutoutBatch
@@ -116,7 +116,10 @@ def compare_bundles(
     for bundle in loaded.values():
         bundle.threshold(beta)
 
-    scored, scatter, image_scores, known_scores = [], [], [], []
+    scored: list[ScoredBundle] = []
+    scatter: list[OrientationScatter] = []
+    image_scores: list[ImageScore] = []
+    known_scores: list[ImageScore] = []
     main = main_pairings(pairings, sky)
     reference = next((pairing.others for pairing in main if pairing.others == sky), main[0].others)
     for name, bundle in loaded.items():

@@ -147,11 +147,12 @@ def inspection(comparison: Comparison) -> Plot | None:
             middle, errors = _errors(values)
             panel.fill_between(number, middle - errors[0], middle + errors[1], color=colour, alpha=0.18, linewidth=0)
             panel.plot(number, np.where(few, middle, np.nan), color=colour, linestyle=":")
-            panel.plot(number, np.where(few, np.nan, middle), color=colour, label=one.bundle)
+            # The line begins at the last point that rests on few, so that there is no gap.
+            panel.plot(number, np.where(few & np.append(few[1:], False), np.nan, middle), color=colour, label=one.bundle)
     n_lenses = evaluation.sky_prevalence * 1e6
     panels[1].plot([n_lenses, 1e6], [1, n_lenses / 1e6], color=QUIET, linewidth=0.8, linestyle="--", label="every lens found")
-    panels[0].set(ylabel=f"completeness: share of the {n_lenses:,.0f} visible lenses found", ylim=(0, 1))
-    panels[1].set(ylabel="purity: share of lenses among the inspected", yscale="log", ylim=(n_lenses / 2e6, 1.2))
+    panels[0].set(ylabel="completeness: share of lenses found", ylim=(0, 1))
+    panels[1].set(ylabel="purity: share of lenses inspected", yscale="log", ylim=(n_lenses / 2e6, 1.2))
     for panel in panels:
         panel.set(xscale="log", xlim=(10, 1e6), xlabel="inspected, of a million objects")
         panel.grid(alpha=0.3)
@@ -170,8 +171,11 @@ def roc(comparison: Comparison) -> Plot | None:
     evaluation = comparison.evaluation
     pairings = [p for p in evaluation.pairings if p.lenses == p.others] or list(leading_pairings(evaluation))[:1]
     pairings += [p for p in leading_pairings(evaluation)[:1] if p not in pairings]
-    figure = Figure(figsize=(4.6 * len(comparison.bundles), 3.9 * len(pairings)), layout="constrained")
-    panels = figure.subplots(len(pairings), len(comparison.bundles), squeeze=False)
+    shape = (len(pairings), len(comparison.bundles))
+    # One bundle: its panels side by side.
+    n_rows, n_columns = shape if shape[1] > 1 else shape[::-1]
+    figure = Figure(figsize=(4.2 * n_columns, 3.9 * n_rows), layout="constrained")
+    panels = figure.subplots(n_rows, n_columns, squeeze=False).reshape(shape)
     for row, pairing in zip(panels, pairings, strict=True):
         truth, other = comparison.datasets[pairing.lenses].truth, comparison.datasets[pairing.others].truth
         for panel, scored in zip(row, comparison.bundles, strict=True):

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scanner.evaluation.labelled_data import Truth
 from scanner.evaluation.metrics import auroc_interval, delong, normal_interval
@@ -76,7 +77,7 @@ def measure(
     return tuple(figures), tuple(differences)
 
 
-def _labelled(positive: Float64, negative: Float64) -> tuple[Float64, Float64]:
+def _labelled(positive: Float64, negative: Float64) -> tuple[Float64, NDArray[np.bool_]]:
     labels = np.arange(positive.shape[-1] + negative.shape[-1]) < positive.shape[-1]
     return np.concatenate([positive, negative], axis=-1), labels
 
@@ -121,7 +122,7 @@ def _differences(
     starts: Sequence[int],
 ) -> Iterator[Difference]:
     new, old = bundles[0], bundles[other]
-    names = [(member, member) for member in MEMBERS]
+    names: list[tuple[str, str]] = [(member, member) for member in MEMBERS]
     names += [(new.summary.combined, old.summary.combined), (new.ranking, old.ranking)]
     for name_new, name_old in dict.fromkeys(names):
         a, b = new.score_names.index(name_new), old.score_names.index(name_old)
@@ -179,8 +180,7 @@ def grid_losses(
         if scored.bundle.grid is None:
             continue
         for pairing in pairings:
-            for positives in ("visible", "all"):
-                choice: tuple[Positives, Negatives] = (positives, "all")  # type: ignore[assignment]
+            for choice in CHOICES[:2]:
                 positive, negative = take(scored, (GRID, RANKING, scored.summary.combined), truths, pairing, choice)
                 if not positive.shape[1] or not negative.shape[1]:
                     continue

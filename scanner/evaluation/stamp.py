@@ -3,10 +3,8 @@
 In: FITS images, one a band, with a celestial WCS or a stated pixel scale. Out: a :class:`~scanner.records.CutoutBatch` of one.
 Refused, as :class:`~scanner.errors.TileError`: files that are no images, an image without WCS and without a stated scale.
 
-Every pixel of the cutout is the mean of a lattice of points within it, at most half an input pixel apart, each interpolated
-linearly: an area average when shrinking, an interpolation when enlarging. What the image does not cover is NaN; it counts as
-bad, and is filled with noise of the band's own σ before a network sees it, never with zeros: an edge of zeros costs a lens half
-of its score.
+What the image does not cover is NaN; it counts as bad, and is filled with noise of the band's own σ before a network sees it,
+never with zeros: an edge of zeros costs a lens half of its score.
 """
 
 from __future__ import annotations
@@ -37,6 +35,11 @@ from scanner.records import (
 from scanner.sky.celestial_wcs import celestial_wcs
 from scanner.sky.fits_image import open_image
 from scanner.sky.scratch import ScratchFolder
+
+#: New pixels smaller than this share of the old ones are interpolated; on squares they would show steps.
+ENLARGING = 0.8
+#: Points along the side of a new pixel that measure which area it shares with old ones.
+LATTICE = 8
 
 
 @dataclass(frozen=True)
@@ -97,21 +100,31 @@ def read_plate(image: ImageRef, scale_arcsec: float | None, position: tuple[floa
 def resample(plate: Plate, n_pixels: int, scale_arcsec: float) -> Float32:
     """Resample an image about its object to ``n_pixels`` of ``scale_arcsec``, (n, n) float32; flux is conserved.
 
-    NaN where a pixel touches one that is masked or not there.
+    Where the new pixels are not much smaller than the image's, each is the mean of a lattice of points in the squares of the
+    old ones: the area that they share, exact where the grids fit. Smaller ones are interpolated linearly. NaN where a pixel
+    touches one that is masked or not there.
     """
     density = math.sqrt(abs(np.linalg.det(plate.matrix)))
-    per_side = max(1, math.ceil(2.0 * scale_arcsec * density))
+    ratio = scale_arcsec * density
+    enlarging = ratio < ENLARGING
+    per_side = 1 if enlarging else max(LATTICE, 2 * math.ceil(ratio))
     fine = (np.arange(n_pixels * per_side) + 0.5) / per_side - 0.5 * n_pixels
     right, up = np.meshgrid(fine * scale_arcsec, fine * scale_arcsec)
     x = plate.centre[0] + plate.matrix[0, 0] * right + plate.matrix[0, 1] * up
     y = plate.centre[1] + plate.matrix[1, 0] * right + plate.matrix[1, 1] * up
     # Half a pixel beyond the outermost centres still belongs to the image.
     height, width = plate.pixels.shape
-    inside = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
-    values = map_coordinates(plate.pixels, [np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)], order=1, mode="nearest")
-    values[~inside] = np.nan
+    inside = (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5)
+    if enlarging:
+        places = [np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
+        values = map_coordinates(plate.pixels, places, order=1, mode="nearest")
+        values[~inside] = np.nan
+    else:
+        values = np.full(x.shape, np.nan)
+        columns, rows = np.floor(x[inside] + 0.5).astype(np.intp), np.floor(y[inside] + 0.5).astype(np.intp)
+        values[inside] = plate.pixels[rows, columns]
     means = values.reshape(n_pixels, per_side, n_pixels, per_side).mean(axis=(1, 3))
-    return np.asarray(means * (scale_arcsec * density) ** 2, dtype=np.float32)
+    return np.asarray(means * ratio**2, dtype=np.float32)
 
 
 def duplicate(given: set[Band]) -> dict[Band, Band]:

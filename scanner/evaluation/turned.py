@@ -85,7 +85,7 @@ def orientation_scatter(
     is_lens
         (n,) bool.
     """
-    columns = {member: logits[..., i].astype(np.float64) for i, member in enumerate(MEMBERS)}
+    columns: dict[str, Float64] = {member: logits[..., i].astype(np.float64) for i, member in enumerate(MEMBERS)}
     combined = combine(bundle, logits.reshape(-1, len(MEMBERS))).reshape(logits.shape[:2])
     columns["combined"] = combined
     return OrientationScatter(
