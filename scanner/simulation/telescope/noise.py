@@ -4,7 +4,7 @@ In: noiseless images, and unit white noise from whoever owns the random numbers.
 makes the facts agree with each other: detectors and sky give white noise of the level that MER's RMS maps state, and
 resampling to the mosaic's grid spreads it over neighbouring pixels: a narrow kernel for VIS (scatter 0.00275, lag-1
 correlation 0.23, RMS map 0.0041), linear interpolation from 0.3" to 0.1" for NISP (scatter 0.56, correlation 0.8, RMS map
-2.4, about 4.2 after 3x3 binning). Object light adds variance in proportion to the flux.
+2.4, about 4.1 after 3x3 binning). Object light adds variance in proportion to the flux.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scanner.records import Band, Float32, Float64
 #: Noise per 0.1" pixel of the stacks' RMS maps: the level before resampling correlates neighbouring pixels.
 RMS: dict[Band, float] = {"VIS": 0.0041, "Y": 2.42, "J": 2.42, "H": 2.35}
 #: Robust scatter of sky pixels: 0.1" for VIS; MER-like NISP after 3x3 binning.
-SKY_SIGMA: dict[Band, float] = {"VIS": 0.00275, "Y": 4.2, "J": 4.2, "H": 4.1}
+SKY_SIGMA: dict[Band, float] = {"VIS": 0.00275, "Y": 4.0, "J": 4.0, "H": 3.85}
 #: White noise of native 0.3" NISP pixels over the scatter of MER-like pixels after binning.
 NATIVE_NOISE_RATIO = 1.5
 #: d(variance)/d(flux) of RMS² with respect to the flux of the same pixel.
@@ -27,7 +27,9 @@ VARIANCE_SLOPE: dict[Band, float] = {"VIS": 2.8e-4, "Y": 0.95, "J": 0.86, "H": 0
 #: White noise of resampled 0.1" NISP pixels in units of the RMS map: interpolation alone would leave a correlation of 0.86
 #: between neighbours, and 0.74-0.82 is measured.
 _FINE_WHITE = 0.0625
-_VIS_KERNEL_SIDE = 0.1185  # of the smoothing kernel (a, 1, a): lag-1 correlation 0.23
+#: Smoothing kernel (a, 1, a) of resampled VIS noise, and its level in units of the RMS map, which states a little too much:
+#: with the field's faint galaxies, scatter 0.00275 and lag-1 correlation 0.23.
+_VIS_KERNEL_SIDE, _VIS_LEVEL = 0.108, 0.94
 
 
 def rms(image: Any, band: Band, level: Any = 1.0) -> Any:
@@ -81,7 +83,7 @@ def vis_noise(white: Any, image: Any, level: Any = 1.0) -> Any:
     side = _VIS_KERNEL_SIDE
     rows = scaled[..., 1:-1, :] + side * (scaled[..., :-2, :] + scaled[..., 2:, :])
     both = rows[..., 1:-1] + side * (rows[..., :-2] + rows[..., 2:])
-    return both * (1.0 + 2.0 * side) ** -2
+    return both * (_VIS_LEVEL * (1.0 + 2.0 * side) ** -2)
 
 
 def binned_taps(phase: float, native: bool) -> tuple[float, float, float]:

@@ -27,9 +27,9 @@ _WEIGHTS: dict[Band, tuple[float, float, float]] = {
     "H": (0.42, 0.56, 0.02),
 }
 _SIGMAS: dict[Band, tuple[float, float, float]] = {
-    "VIS": (0.604, 1.331, 3.716),
+    "VIS": (0.62, 1.331, 3.716),
     "Y": (1.62, 2.65, 4.2),
-    "J": (1.80, 3.165, 4.9),
+    "J": (1.83, 3.165, 4.9),
     "H": (1.70, 3.25, 5.0),
 }
 #: The shoulder is three lobes this far (in units of its width) from the centre: the PSFs are visibly triangular.
