@@ -37,7 +37,6 @@ def test_tiles_say_what_they_drew(capfd, tmp_path):
         (("dataset", "--n", 5, "--seed", -1), "--seed"),
         (("dataset", "--n", 5, "--workers", 0), "--workers"),
         (("dataset", "--n", 5, "--preset", "paper"), "paper"),
-        (("dataset",), "--n"),
         (("tiles", "--n", 0), "--n"),
         (("tiles", "--size", -2000), "--size"),
         (("tiles", "--overlap", 0.9), "--overlap"),

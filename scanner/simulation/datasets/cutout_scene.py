@@ -18,6 +18,7 @@ from scanner.simulation.datasets.presets import Preset
 from scanner.simulation.light.components import Component, Kind
 from scanner.simulation.population import classes
 from scanner.simulation.population.field import draw_field, draw_star
+from scanner.simulation.population.paper_compound import draw_paper_object
 from scanner.simulation.population.system import System, moved
 from scanner.simulation.telescope.exposure import CANVAS_PIXELS, Exposure, draw_exposure
 
@@ -55,12 +56,15 @@ def object_generator(preset: str, seed: int, index: int) -> Generator:
 
 
 def draw_scene(preset: Preset, rng: Generator) -> CutoutScene:
-    """Draw what a cutout shows and how it is observed, but no pixel. The exposure does not depend on what it shows."""
+    """Draw what a cutout shows and how it is observed, but no pixel. Only the class artefact has a say in the exposure."""
     class_name = classes.draw_class(rng, preset.mix)
-    middle = classes.draw_object(rng, class_name, preset.options)
+    of_paper = preset.parameters == "paper"
+    middle = draw_paper_object(rng, class_name, "paper") if of_paper else classes.draw_object(rng, class_name, preset.options)
     largest = preset.jitter_arcsec if rng.random() < preset.centred_fraction else preset.offset_arcsec
     x, y = (float(value) for value in rng.uniform(-largest, largest, 2))
-    components = moved(middle.components, x, y) + draw_field(rng, 0.5 * CANVAS_PIXELS * VIS_PIXEL_SCALE_ARCSEC)
+    components = moved(middle.components, x, y)
+    if not of_paper:
+        components += draw_field(rng, 0.5 * CANVAS_PIXELS * VIS_PIXEL_SCALE_ARCSEC)
     if rng.random() < preset.bright_star_fraction:
         distance, turn = rng.uniform(*STAR_DISTANCES), rng.uniform(0.0, 2.0 * math.pi)
         place = x + distance * math.cos(turn), y + distance * math.sin(turn)
@@ -73,5 +77,5 @@ def draw_scene(preset: Preset, rng: Generator) -> CutoutScene:
         systems=tuple(system.moved(x, y) for system in middle.systems),
         x=x,
         y=y,
-        exposure=draw_exposure(rng, preset.native_fraction),
+        exposure=draw_exposure(rng, preset.native_fraction, artefact_on_object=class_name == "artefact", at=(x, y)),
     )

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
+from array_api_compat import array_namespace
 
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC, Float32
 from scanner.simulation.datasets.cutout_scene import CutoutScene, draw_scene, object_generator
@@ -19,11 +22,14 @@ from scanner.simulation.datasets.truth import TruthRow, truths_of
 from scanner.simulation.light import scene
 from scanner.simulation.light.components import total_flux
 from scanner.simulation.population.labels import ArcMeasurement, measure_arcs
+from scanner.simulation.population.lenstronomy_light import lensed_light, unlensed_light
 from scanner.simulation.population.system import System
 from scanner.simulation.telescope.exposure import CANVAS_PIXELS, Exposure, add_stars, blur, expose
 from scanner.simulation.telescope.photometry import magnitude
 from scanner.simulation.telescope.psf import stack
 from scanner.simulation.telescope.stars import Star, add_star
+
+GeneratorName = Literal["fast", "lenstronomy"]
 
 
 @dataclass(frozen=True)
@@ -38,49 +44,67 @@ class LabelledCutouts:
         return len(self.truth)
 
 
-def draw(preset: Preset, seed: int, indices: Sequence[int]) -> LabelledCutouts:
+def draw(preset: Preset, seed: int, indices: Sequence[int], generator: GeneratorName = "fast") -> LabelledCutouts:
     """Draw the objects ``indices`` of a preset and seed.
 
     Memory: about 2 MB an object while drawing; ask for a few dozen at a time.
+
+    Parameters
+    ----------
+    preset, seed, indices
+        Which objects.
+    generator
+        What traces the rays.
 
     Returns
     -------
     LabelledCutouts
         In the order of ``indices``.
+
+    Raises
+    ------
+    UsageError
+        lenstronomy is asked for and not installed.
     """
-    return observe([draw_scene(preset, object_generator(preset.name, seed, index)) for index in indices], indices)
+    scenes = [draw_scene(preset, object_generator(preset.name, seed, index)) for index in indices]
+    return observe(scenes, indices, generator)
 
 
-def observe(scenes: Sequence[CutoutScene], target_ids: Sequence[int]) -> LabelledCutouts:
+def observe(scenes: Sequence[CutoutScene], target_ids: Sequence[int], generator: GeneratorName = "fast") -> LabelledCutouts:
     """Render scenes, measure their arcs without noise, observe them."""
-    canvases, measured = noiseless(scenes)
-    stars = [[Star(c.x, c.y, c.flux) for c in item.points] for item in scenes]
-    exposures = [item.exposure for item in scenes]
-    add_stars(canvases, exposures, stars)
-    vis, nisp = expose(canvases, exposures, [item.rng for item in scenes])
+    canvases, measured = noiseless(scenes, generator)
+    vis, nisp = expose(canvases, [item.exposure for item in scenes], [item.rng for item in scenes])
     return LabelledCutouts(vis=vis, nisp=nisp, truth=truths_of(target_ids, scenes, measured))
 
 
-def noiseless(scenes: Sequence[CutoutScene], like: Any = None) -> tuple[Any, list[list[ArcMeasurement]]]:
-    """Light as the telescope's optics hand it on, but for stars.
+def noiseless(
+    scenes: Sequence[CutoutScene], generator: GeneratorName = "fast", like: Any = None
+) -> tuple[Any, list[list[ArcMeasurement]]]:
+    """Light as the telescope's optics hand it on: blurred, with stars, without artefacts, saturation and noise.
 
     Parameters
     ----------
     scenes
         What to draw.
+    generator
+        What traces the rays.
     like
-        An array of the library and device to compute with; numpy by default.
+        An array of the library and device to compute with, with the fast generator; numpy by default.
 
     Returns
     -------
     tuple
-        Canvases (N, 4, 240, 240) float32 after the PSF, VIS Y J H; and for every scene, what was measured of the arcs of each
-        of its systems.
+        Canvases (N, 4, 240, 240) float32, VIS Y J H; and for every scene, what was measured of the arcs of each of its systems.
     """
     raster = scene.centred_raster(CANVAS_PIXELS, VIS_PIXEL_SCALE_ARCSEC)
-    light = scene.render([item.components for item in scenes], raster, like=like)
     places = [(row, system) for row, item in enumerate(scenes) for system in item.systems]
-    arcs = scene.render([system.source for _, system in places], raster, like=like)
+    if generator == "fast":
+        light = scene.render([item.components for item in scenes], raster, like=like)
+        arcs = scene.render([system.source for _, system in places], raster, like=like)
+    else:
+        light = np.stack([unlensed_light(item.components, raster) for item in scenes])
+        nothing = np.zeros((0, *light.shape[1:]), np.float32)
+        arcs = np.concatenate([nothing, *(lensed_light(item.systems, raster) for item in scenes if item.systems)])
     exposures = [item.exposure for item in scenes]
     # VIS arcs are convolved apart from the rest, to be measured; the sum is the same.
     arcs_seen = blur(arcs[:, :1], [exposures[row] for row, _ in places], (0,))[:, 0]
@@ -91,6 +115,7 @@ def noiseless(scenes: Sequence[CutoutScene], like: Any = None) -> tuple[Any, lis
     canvases = blur(light, exposures)
     for k, (row, _) in enumerate(places):
         canvases[row, 0] += arcs_seen[k]
+    add_stars(canvases, exposures, [[Star(c.x, c.y, c.flux) for c in item.points] for item in scenes])
     return canvases, measured
 
 
@@ -99,7 +124,7 @@ def _measured(arcs: Any, seen: Any, system: System, exposure: Exposure) -> ArcMe
     lensed = float(arcs.sum())
     if system.point_images:
         lensed += total_flux(system.point_images)[0]
-        seen = seen.copy()
+        seen = array_namespace(seen).asarray(seen, copy=True)
         for image in system.point_images:
             x, y = (place / VIS_PIXEL_SCALE_ARCSEC + 0.5 * (CANVAS_PIXELS - 1) for place in (image.x, image.y))
             psf = stack(exposure.psfs[:1])

@@ -61,7 +61,9 @@ def draw_part(request: DatasetRequest, out: Path, number: int) -> None:
     """Draw one part and write it."""
     rows, preset = part_rows(request, number), request.drawn_as
     starts = range(rows.start, rows.stop, _BATCH_OBJECTS)
-    batches = (draw(preset, request.seed, range(first, min(first + _BATCH_OBJECTS, rows.stop))) for first in starts)
+    batches = (
+        draw(preset, request.seed, range(first, min(first + _BATCH_OBJECTS, rows.stop)), request.generator) for first in starts
+    )
     write_part(out, number, gathered(batches, len(rows)))
 
 

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from scanner.records import Record
 from scanner.simulation.population.options import Options
+from scanner.simulation.population.paper_compound import Parameters
 
 PresetName = Literal[
     "train",
@@ -63,6 +64,9 @@ class Preset(Record):
     offset_arcsec: float = Field(4.0, ge=0, description="Largest offset of the others along x and y.")
     native_fraction: float = Field(0.5, ge=0, le=1, description='Share of cutouts with white, native 0.3" NISP noise.')
     bright_star_fraction: float = Field(0.08, ge=0, le=1, description="Share of cutouts with a bright star beside the object.")
+    parameters: Parameters = Field(
+        "physical", description="Compound lenses as physics has them, or as the paper's Table 1, alone in an empty field."
+    )
 
     @model_validator(mode="after")
     def _mix_is_a_distribution(self) -> Self:

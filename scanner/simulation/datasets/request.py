@@ -12,11 +12,13 @@ from pydantic import Field, model_validator
 
 from scanner.cutouts.layout import CodecName
 from scanner.records import Record
+from scanner.simulation.datasets.labelled_cutouts import GeneratorName
 from scanner.simulation.datasets.presets import LENS_CLASSES, PRESETS, Preset, PresetName
-from scanner.simulation.population.options import Parameters
+from scanner.simulation.population.paper_compound import Parameters
 
-GeneratorName = Literal["fast", "lenstronomy"]
 DeviceName = Literal["cpu", "cuda"]
+#: Table 1 moves the whole object; nothing else is in its images.
+_AS_IN_THE_PAPER = {"parameters": "paper", "centred_fraction": 0.0, "offset_arcsec": 5.0, "bright_star_fraction": 0.0}
 _IN_WORDS = ("preset", "n_objects", "seed")
 #: Classes of which the paper states parameters (its Table 1).
 PAPER_CLASSES = frozenset({"compound_arc", "double_ring"})
@@ -58,10 +60,10 @@ class DatasetRequest(Record):
     def drawn_as(self) -> Preset:
         """The preset with what was asked for instead."""
         preset = PRESETS[self.preset]
-        changes: dict[str, object] = {"parameters": self.parameters}
         if self.red_source_fraction is not None:
-            changes["red_source_fraction"] = self.red_source_fraction
-        return preset.model_copy(update={"options": preset.options.model_copy(update=changes)})
+            options = preset.options.model_copy(update={"red_source_fraction": self.red_source_fraction})
+            preset = preset.model_copy(update={"options": options})
+        return preset if self.parameters == "physical" else preset.model_copy(update=_AS_IN_THE_PAPER)
 
 
 class DatasetRecord(Record):

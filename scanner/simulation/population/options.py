@@ -6,13 +6,9 @@ In: numbers of a preset. Out: :class:`Options`, which every class of object is d
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from scanner.records import Record
-
-Parameters = Literal["physical", "paper"]
 
 
 class Options(Record):
@@ -22,7 +18,6 @@ class Options(Record):
     survey: bool = Field(
         False, description='Lenses as a survey holds them: θ_E from 0.3" and sources to VIS 27 instead of 0.5" and 26.2.'
     )
-    parameters: Parameters = Field("physical", description="Compound lenses as physics has them, or as the paper's Table 1.")
 
 
 #: Lenses that are worth learning from.
