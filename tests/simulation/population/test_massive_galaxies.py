@@ -1,0 +1,164 @@
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import ks_2samp
+
+from scanner.simulation.lensing import cosmology
+from scanner.simulation.population import classes, companions, massive_galaxies
+from scanner.simulation.population.deflectors import draw_deflector, magnitude_of
+from scanner.simulation.population.early_types import early_type, faber_jackson, velocity_dispersion
+from scanner.simulation.population.groups import LARGEST_SHEAR, members
+from scanner.simulation.population.options import TRAINING, Options
+from scanner.simulation.population.sources import MAX_OFFSET, NEAR_LENS_OFFSET
+from scanner.simulation.population.system import System
+from scanner.simulation.telescope.photometry import magnitude
+
+AROUND_DEFLECTORS = ("lens", "near_lens", "elliptical", "companion", "tangential")
+
+
+def main_galaxies(name, count, seed):
+    """Magnitude, size, index, axis ratio and two colours of the first profile of each object, (N, 6)."""
+    rng = np.random.default_rng(seed)
+    first = [classes.draw_object(rng, name).components[0] for _ in range(count)]
+    rows = []
+    for part in first:
+        vis, y, _, h = (magnitude(value, band) for value, band in zip(part.flux, ("VIS", "Y", "J", "H"), strict=True))
+        rows.append((vis, part.radius, part.index, part.q, vis - y, vis - h))
+    return np.array(rows)
+
+
+def test_the_galaxy_in_the_middle_tells_nothing_of_the_class():
+    # Kolmogorov-Smirnov on each quantity: with 4 classes and 6 quantities the smallest of 24 is above 1e-3 in 98% of cases.
+    lenses = main_galaxies("lens", 700, 1)
+    for number, name in enumerate(AROUND_DEFLECTORS[1:]):
+        others = main_galaxies(name, 700, 10 + number)
+        for column in range(lenses.shape[1]):
+            assert ks_2samp(lenses[:, column], others[:, column]).pvalue > 1e-3, (name, column)
+
+
+def test_sources_of_lenses_and_near_lenses_are_alike():
+    def sources(name, seed):
+        rng = np.random.default_rng(seed)
+        systems = [classes.draw_object(rng, name).systems[0] for _ in range(600)]
+        return np.array([(s.source_magnitude, s.source[0].radius, s.source[0].q, s.z_source, s.lens.theta_e) for s in systems])
+
+    lenses, near = sources("lens", 3), sources("near_lens", 4)
+    for column in range(lenses.shape[1]):
+        assert ks_2samp(lenses[:, column], near[:, column]).pvalue > 1e-3, column
+
+
+def test_deflectors_have_the_einstein_radii_of_the_recipe():
+    rng = np.random.default_rng(3)
+    drawn = [draw_deflector(rng, TRAINING) for _ in range(800)]
+    theta = np.array([deflector.lens.theta_e for _, deflector in drawn])
+    assert theta.min() > 0.5
+    assert theta.max() < 3.0
+    # 5, 50, 95%: .54, .90, 1.70 in the recipe.
+    np.testing.assert_allclose(np.percentile(theta, [5, 50, 95]), [0.54, 0.90, 1.70], rtol=0.1)
+    galaxy, deflector = drawn[0]
+    radius = cosmology.einstein_radius_arcsec(deflector.sigma_v_kms, deflector.z_lens, deflector.z_source)
+    assert deflector.lens.theta_e == pytest.approx(float(radius), rel=1e-12)
+    assert galaxy.z == deflector.z_lens
+    # Brightness follows the mass: Faber-Jackson with 0.35 mag of scatter.
+    off = [found.magnitude - magnitude_of(mass.sigma_v_kms, mass.z_lens) for found, mass in drawn]
+    assert np.mean(off) == pytest.approx(0.0, abs=0.04)
+    assert np.std(off) == pytest.approx(0.35, abs=0.03)
+
+
+def test_surveys_hold_smaller_lenses():
+    rng = np.random.default_rng(4)
+    theta = np.array([draw_deflector(rng, Options(survey=True))[1].lens.theta_e for _ in range(400)])
+    assert 0.3 < theta.min() < 0.35
+    assert np.mean(theta < 0.5) > 0.15
+
+
+def test_magnitudes_and_colours_of_old_galaxies():
+    assert faber_jackson(220.0) == pytest.approx(-22.3)
+    assert faber_jackson(velocity_dispersion(-21.0)) == pytest.approx(-21.0)
+    # -22.3 + 42.27 + (0.05 + 0.525 + 0.0625) at z = 0.5.
+    assert magnitude_of(220.0, 0.5) == pytest.approx(-22.3 + 42.265 + 0.6375, abs=0.01)
+    assert magnitude_of(220.0, 0.5, scatter_mag=0.4) == pytest.approx(magnitude_of(220.0, 0.5) + 0.4)
+    rng = np.random.default_rng(5)
+    for z, vis_y in ((0.05, 0.71), (0.5, 1.22), (1.0, 1.80)):
+        drawn = [early_type(rng, z, -22.3) for _ in range(300)]
+        colours = [magnitude(g.components[0].flux[0], "VIS") - magnitude(g.components[0].flux[1], "Y") for g in drawn]
+        assert np.mean(colours) == pytest.approx(vis_y, abs=0.02)
+        assert np.std(colours) == pytest.approx(0.08, abs=0.015)
+    # Smaller in the past, at the same luminosity: (1+z)^-1.1 in kpc.
+    near, far = (np.median([early_type(rng, z, -22.3).radius for _ in range(400)]) for z in (0.3, 0.9))
+    kpc = [float(radius / cosmology.arcsec_per_kpc(z)) for radius, z in ((near, 0.3), (far, 0.9))]
+    assert kpc[1] / kpc[0] == pytest.approx((1.9 / 1.3) ** -1.1, rel=0.06)
+    assert kpc[0] == pytest.approx(10**0.64, rel=0.06)
+
+
+def test_light_of_an_early_type_adds_up():
+    rng = np.random.default_rng(6)
+    for _ in range(200):
+        galaxy = early_type(rng, 0.6, -22.5)
+        total = sum(part.flux[0] for part in galaxy.components)
+        # Shells add a few per cent.
+        assert -0.1 < magnitude(total, "VIS") - galaxy.magnitude < 1e-9
+
+
+def test_sources_stand_where_their_class_says():
+    rng = np.random.default_rng(7)
+    for _ in range(200):
+        lens: System = massive_galaxies.lens(rng, TRAINING).systems[0]
+        assert lens.source_offset <= MAX_OFFSET * lens.lens.theta_e
+        near: System = massive_galaxies.near_lens(rng, TRAINING).systems[0]
+        assert near.source_offset > NEAR_LENS_OFFSET[0] * near.lens.theta_e
+        assert near.z_source > near.z_lens
+
+
+def test_red_sources_are_as_many_as_asked_for():
+    rng = np.random.default_rng(8)
+    for share in (0.0, 0.18, 1.0):
+        options = Options(red_source_fraction=share)
+        red = [massive_galaxies.lens(rng, options).systems[0].red_source for _ in range(400)]
+        assert np.mean(red) == pytest.approx(share, abs=0.05)
+
+
+def test_a_group_pulls_along_the_direction_to_its_members():
+    rng = np.random.default_rng(9)
+    galaxy, deflector = draw_deflector(rng, TRAINING)
+    for _ in range(50):
+        around = members(rng, galaxy, 1, (3.0, 3.0), deflector.z_source)
+        x, y = around.components[0].x, around.components[0].y
+        size = math.hypot(around.gamma1, around.gamma2)
+        assert 0.0 < size <= LARGEST_SHEAR + 1e-12
+        turn = math.atan2(y, x)
+        assert around.gamma1 == pytest.approx(-size * math.cos(2.0 * turn), abs=0.25 * size)
+    assert members(rng, galaxy, 3, (2.0, 5.0)).gamma1 == 0.0
+
+
+def test_one_in_five_massive_galaxies_stands_in_a_group():
+    rng = np.random.default_rng(10)
+    stretched = 0
+    for _ in range(600):
+        galaxy, deflector = draw_deflector(rng, TRAINING)
+        _, sheared = massive_galaxies.with_neighbours(rng, galaxy, deflector)
+        stretched += sheared.lens.gamma1 != deflector.lens.gamma1
+    assert stretched / 600 == pytest.approx(0.2, abs=0.04)
+
+
+def test_arc_like_light_lies_where_arcs_would_and_is_as_bright():
+    rng = np.random.default_rng(11)
+    distances, magnitudes = [], []
+    for _ in range(400):
+        light = companions.arc_like(rng, 1.0)
+        ours = [part for part in light if math.isinf(part.extent)]
+        distances += [math.hypot(part.x, part.y) for part in ours]
+        magnitudes.append(companions.arc_magnitude(rng))
+    assert np.mean([0.4 < distance < 3.0 for distance in distances]) > 0.95
+    # A median source of VIS 25.2 magnified 3.5 times.
+    assert np.median(magnitudes) == pytest.approx(25.2 - 2.5 * math.log10(3.5), abs=0.15)
+
+
+def test_companions_stand_at_the_distances_of_arcs():
+    rng = np.random.default_rng(12)
+    for _ in range(100):
+        light = companions.companions(rng)
+        assert 1 <= len(light) <= 3 * 7
+        assert min(math.hypot(part.x, part.y) for part in light) > 0.0
+        assert 0.4 < math.hypot(light[0].x, light[0].y) < 3.2
