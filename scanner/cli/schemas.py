@@ -13,6 +13,7 @@ from scanner.ensemble.bundle import BundleManifest
 from scanner.evaluation.results import Evaluation
 from scanner.records import CommitRecord, FailedTile, Record, Tile
 from scanner.simulation.datasets.request import DatasetRecord
+from scanner.simulation.injection.request import InjectionRecord
 from scanner.survey.ledger import RunRecord
 from scanner.survey.tile_task import TileJob, TileOutcome, TileProgress
 
@@ -24,6 +25,7 @@ MODELS: dict[str, type[Record]] = {
     "bundle": BundleManifest,
     "cutout-store": StoreAttributes,
     "dataset": DatasetRecord,
+    "injection": InjectionRecord,
     "evaluation": Evaluation,
     "tile": Tile,
     "failed-tile": FailedTile,

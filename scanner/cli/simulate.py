@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from scanner.cli.drawing import at_least, processes, progress
+from scanner.cli.inject import inject
 from scanner.cli.simulate_datasets import dataset, presets, sets
 from scanner.errors import UsageError
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
@@ -17,7 +18,7 @@ def simulate() -> None:
     """Draw simulated Euclid-like images, with the truth beside them."""
 
 
-for command in (dataset, sets, presets):
+for command in (dataset, sets, presets, inject):
     simulate.add_command(command)
 
 
