@@ -19,33 +19,40 @@ from numpy.random import Generator
 
 from scanner.records import Band, Float32, Float64
 
-#: Weights and widths (0.1" pixels) of core, shoulder and wing.
+#: Weights and widths (0.1" pixels) of body, lobes and wing; the body is the core in VIS and the shoulder in NISP.
 _WEIGHTS: dict[Band, tuple[float, float, float]] = {
     "VIS": (0.39, 0.494, 0.116),
-    "Y": (0.53, 0.45, 0.02),
-    "J": (0.60, 0.335, 0.065),
-    "H": (0.42, 0.56, 0.02),
+    "Y": (0.45, 0.53, 0.02),
+    "J": (0.335, 0.60, 0.065),
+    "H": (0.56, 0.42, 0.02),
 }
 _SIGMAS: dict[Band, tuple[float, float, float]] = {
-    "VIS": (0.62, 1.331, 3.716),
-    "Y": (1.62, 2.65, 4.2),
-    "J": (1.83, 3.165, 4.9),
-    "H": (1.70, 3.25, 5.0),
+    "VIS": (0.608, 1.331, 3.716),
+    "Y": (2.60, 1.51, 4.1),
+    "J": (3.2, 1.68, 4.9),
+    "H": (3.28, 1.59, 4.9),
 }
-#: The shoulder is three lobes this far (in units of its width) from the centre: the PSFs are visibly triangular.
-_LOBE_OFFSET: dict[Band, float] = {"VIS": 0.90, "Y": 0.80, "J": 0.90, "H": 0.75}
-#: Largest share of the lobes' weight that goes from one to another, and axis ratios of core and rest.
+#: The three lobes lie this far (in units of their joint width) from the centre: the PSFs are visibly triangular.
+_LOBE_OFFSET: dict[Band, float] = {"VIS": 1.03, "Y": 0.82, "J": 0.84, "H": 0.84}
+#: Largest share of the lobes' weight that goes from one to another.
 _LOBE_INEQUALITY: dict[Band, float] = {"VIS": 0.3, "Y": 0.4, "J": 0.4, "H": 0.4}
-_AXIS_RATIOS: dict[Band, tuple[float, float]] = {"VIS": (0.90, 1.0), "Y": (0.80, 0.93), "J": (0.84, 0.97), "H": (0.80, 0.97)}
+#: Axis ratios of body and wing, and of the lobes.
+_AXIS_RATIOS: dict[Band, tuple[float, float]] = {"VIS": (0.93, 1.0), "Y": (0.84, 0.93), "J": (0.92, 1.0), "H": (0.92, 1.0)}
+_LOBE_AXIS_RATIOS: dict[Band, tuple[float, float]] = {
+    "VIS": (0.93, 1.0),
+    "Y": (0.72, 0.90),
+    "J": (0.78, 0.95),
+    "H": (0.72, 0.95),
+}
 _PIXEL_VARIANCE = 1.0 / 12.0
 _LEAST_VARIANCE = 0.02
 
 
 @dataclass(frozen=True)
 class Psf:
-    """One PSF as five Gaussians in units of 0.1" pixels, fields (5,): core, three lobes of one shape, wing; or B, (B, 5).
+    """One PSF as five Gaussians in units of 0.1" pixels, fields (5,): body, three lobes of one shape, wing; or B, (B, 5).
 
-    Core and wing are centred.
+    Body and wing are centred.
     """
 
     weight: Float64
@@ -79,7 +86,7 @@ class Psf:
         return out.reshape(*lead, *out.shape[1:])
 
     def _factors(self, v: Float64, u: Float64) -> tuple[Any, Any, Any, Any]:
-        """Exponents of core, lobes and wing, and the lobes' phases, as matrix products of functions of v and of u."""
+        """Exponents of body, lobes and wing, and the lobes' phases, as matrix products of functions of v and of u."""
         shapes = [0, 1, 4]
         a, b = (
             np.maximum(s[..., shapes] ** 2 - _PIXEL_VARIANCE, _LEAST_VARIANCE) for s in (self.sigma_major, self.sigma_minor)
@@ -137,7 +144,7 @@ def draw_psf(rng: Generator, band: Band, roll: float, width: float = 1.0) -> Psf
     width
         Factor on all widths.
     """
-    q = rng.uniform(*_AXIS_RATIOS[band], 2)
+    q = np.array([rng.uniform(*_AXIS_RATIOS[band]), rng.uniform(*_LOBE_AXIS_RATIOS[band])])
     angles = roll + rng.uniform(0.0, math.pi, 2)
     inequality = _LOBE_INEQUALITY[band]
     return _psf(band, width, q, angles, rng.uniform(1.0 - inequality, 1.0 + inequality, 3), roll)
@@ -149,11 +156,11 @@ def mean_psf(band: Band) -> Psf:
 
 
 def _psf(band: Band, width: float, q: Float64, angles: Float64, lobes: Float64, roll: float) -> Psf:
-    """``q``, ``angles``: of the core, and of all else."""
-    core, shoulder, wing = (sigma * width for sigma in _SIGMAS[band])
+    """``q``, ``angles``: of body and wing, and of the lobes."""
+    body, together, wing = (sigma * width for sigma in _SIGMAS[band])
     weights = _WEIGHTS[band]
-    offset = _LOBE_OFFSET[band] * shoulder
-    lobe = math.sqrt(shoulder**2 - 0.5 * offset**2)
+    offset = _LOBE_OFFSET[band] * together
+    lobe = math.sqrt(together**2 - 0.5 * offset**2)
     turns = roll + np.arange(3) * (2.0 * math.pi / 3.0)
     weight = np.array([weights[0], *(lobes * weights[1] / lobes.sum()), weights[2]])
     dx = np.array([0.0, *(offset * np.cos(turns)), 0.0])
@@ -161,8 +168,8 @@ def _psf(band: Band, width: float, q: Float64, angles: Float64, lobes: Float64, 
     # Unequal lobes would shift the centroid, and stars and galaxies of the four bands must agree on theirs.
     dx[1:4] -= np.sum(weight * dx) / weights[1]
     dy[1:4] -= np.sum(weight * dy) / weights[1]
-    sigma, stretch = np.array([core, lobe, lobe, lobe, wing]), np.sqrt(q[[0, 1, 1, 1, 1]])
-    return Psf(weight, sigma / stretch, sigma * stretch, angles[[0, 1, 1, 1, 1]], dx, dy)
+    sigma, stretch = np.array([body, lobe, lobe, lobe, wing]), np.sqrt(q[[0, 1, 1, 1, 0]])
+    return Psf(weight, sigma / stretch, sigma * stretch, angles[[0, 1, 1, 1, 0]], dx, dy)
 
 
 def convolve(image: Any, transfer: Any) -> Any:

@@ -10,7 +10,7 @@ from scanner.simulation.telescope.stars import add_star
 
 # Mean and azimuthal range of the FWHM measured on real images, arcsec.
 FWHM = {"VIS": (0.155, 0.18), "Y": (0.40, 0.44), "J": (0.44, 0.48), "H": (0.44, 0.48)}
-AZIMUTHAL = {"VIS": (0.14, 0.20), "Y": (0.34, 0.50), "J": (0.38, 0.56), "H": (0.37, 0.60)}
+AZIMUTHAL = {"VIS": (0.14, 0.20), "Y": (0.34, 0.53), "J": (0.38, 0.58), "H": (0.37, 0.62)}
 
 
 def fwhm(psf, angle):
