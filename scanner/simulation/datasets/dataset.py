@@ -1,9 +1,9 @@
 """A labelled dataset on disk: the cutout store, the truth beside it, and what was asked for.
 
-In: a :class:`DatasetRequest`. Out, in its folder: ``cutouts.zarr``, ``truth.parquet`` (row-aligned with it) and
-``dataset.json``. Objects are drawn in parts by worker processes, straight into the store; a run that was interrupted goes on
-with the missing parts. Equal requests give equal bytes, whatever the workers. Refused: a folder that holds another dataset or
-cannot be written (OutputError).
+In: a :class:`DatasetRequest`. Out, in its folder: ``cutouts.zarr``, ``truth.parquet`` (row-aligned with it),
+``components.parquet`` (what each object was drawn from) and ``dataset.json``. Objects are drawn in parts by worker processes,
+straight into the store; a run that was interrupted goes on with the missing parts. Equal requests give equal bytes, whatever
+the workers. Refused: a folder that holds another dataset or cannot be written (OutputError).
 """
 
 from __future__ import annotations

@@ -14,8 +14,10 @@ from typing import Any, Literal
 
 import numpy as np
 from array_api_compat import array_namespace
+from numpy.typing import NDArray
 
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC, Float32
+from scanner.simulation.datasets.component_table import component_columns
 from scanner.simulation.datasets.cutout_scene import CutoutScene, draw_scene, object_generator
 from scanner.simulation.datasets.presets import Preset
 from scanner.simulation.datasets.truth import TruthRow, truths_of
@@ -34,11 +36,12 @@ GeneratorName = Literal["fast", "lenstronomy"]
 
 @dataclass(frozen=True)
 class LabelledCutouts:
-    """``vis`` (N, 200, 200), ``nisp`` (N, 3, 66, 66) float32 in image units; ``truth``: N rows."""
+    """``vis`` (N, 200, 200), ``nisp`` (N, 3, 66, 66) float32 in image units; ``truth``: N rows; ``components``: see there."""
 
     vis: Float32
     nisp: Float32
     truth: list[TruthRow]
+    components: dict[str, NDArray[Any]]
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -74,7 +77,7 @@ def observe(scenes: Sequence[CutoutScene], target_ids: Sequence[int], generator:
     """Render scenes, measure their arcs without noise, observe them."""
     canvases, measured = noiseless(scenes, generator)
     vis, nisp = expose(canvases, [item.exposure for item in scenes], [item.rng for item in scenes])
-    return LabelledCutouts(vis=vis, nisp=nisp, truth=truths_of(target_ids, scenes, measured))
+    return LabelledCutouts(vis, nisp, truths_of(target_ids, scenes, measured), component_columns(target_ids, scenes))
 
 
 def noiseless(

@@ -22,17 +22,18 @@ from scanner.cutouts.shared_writer import begin_store, finish_store, write_shard
 from scanner.cutouts.store_arrays import COLUMNS, column_values
 from scanner.cutouts.writer import store_attributes
 from scanner.records import BANDS, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, Targets
+from scanner.simulation.datasets.component_table import component_table
 from scanner.simulation.datasets.labelled_cutouts import LabelledCutouts, draw
 from scanner.simulation.datasets.request import DatasetRequest
 from scanner.simulation.datasets.truth import TruthRow, truth_table
 from scanner.simulation.telescope.photometry import ZERO_POINT
 
-STORE, TRUTH, PARTS = "cutouts.zarr", "truth.parquet", "parts"
+STORE, TRUTH, COMPONENTS, PARTS = "cutouts.zarr", "truth.parquet", "components.parquet", "parts"
 #: One shard a part: it is drawn in a few seconds, and an interrupted run loses no more than that.
 PART_OBJECTS = SHARD_OBJECTS
 #: Objects rendered at once: their canvases stay within the cache.
 _BATCH_OBJECTS = 16
-_ROW_GROUP = 65_536
+_PARTS_PER_GROUP = 256
 
 
 def begin_parts(request: DatasetRequest, out: Path) -> None:
@@ -71,11 +72,14 @@ def gathered(batches: Iterator[LabelledCutouts], n_objects: int) -> LabelledCuto
     """Batches as one."""
     vis, nisp = (np.empty((n_objects, *shape), np.float32) for shape in IMAGE_SHAPES.values())
     truth: list[TruthRow] = []
+    components: list[dict[str, NDArray[Any]]] = []
     for batch in batches:
         here = slice(len(truth), len(truth) + len(batch))
         vis[here], nisp[here] = batch.vis, batch.nisp
         truth += batch.truth
-    return LabelledCutouts(vis=vis, nisp=nisp, truth=truth)
+        components.append(batch.components)
+    together = {name: np.concatenate([columns[name] for columns in components]) for name in components[0]}
+    return LabelledCutouts(vis=vis, nisp=nisp, truth=truth, components=together)
 
 
 def write_part(out: Path, number: int, drawn: LabelledCutouts) -> None:
@@ -83,6 +87,7 @@ def write_part(out: Path, number: int, drawn: LabelledCutouts) -> None:
     batch = batch_of(drawn)
     write_shards(out / STORE, number * PART_OBJECTS, batch)
     np.savez(_rows(out, number), **column_values(batch))
+    pq.write_table(component_table(drawn.components), _components(out, number), compression="zstd")
     truth = _truth(out, number)
     pq.write_table(truth_table(drawn.truth), truth.with_suffix(".partial"))
     truth.with_suffix(".partial").replace(truth)
@@ -91,19 +96,22 @@ def write_part(out: Path, number: int, drawn: LabelledCutouts) -> None:
 def finish_parts(request: DatasetRequest, out: Path) -> tuple[int, int]:
     """Put the rows of all parts in their places; returns the numbers of lenses and of visible ones."""
     numbers = range(count_parts(request))
-    n_lenses = n_visible = 0
-    partial = out / f"{TRUTH}.partial"
-    with pq.ParquetWriter(partial, truth_table([]).schema, compression="zstd") as writer:
-        group = _ROW_GROUP // PART_OBJECTS
-        for first in range(0, len(numbers), group):
-            table = pa.concat_tables(pq.read_table(_truth(out, number)) for number in numbers[first : first + group])
-            n_lenses += sum(table["is_lens"].to_pylist())
-            n_visible += sum(table["visible"].to_pylist())
-            writer.write_table(table)
     if not (out / STORE).exists():
         finish_store(out / STORE, _columns(out, numbers))
-    partial.replace(out / TRUTH)
+    _join(out / COMPONENTS, [_components(out, number) for number in numbers], _PARTS_PER_GROUP // 16)
+    _join(out / TRUTH, [_truth(out, number) for number in numbers], _PARTS_PER_GROUP)
+    verdicts = pq.read_table(out / TRUTH, columns=["is_lens", "visible"])
+    n_lenses, n_visible = (int(np.count_nonzero(verdicts[name])) for name in ("is_lens", "visible"))
     return n_lenses, n_visible
+
+
+def _join(target: Path, parts: Sequence[Path], per_group: int) -> None:
+    """Put the rows of Parquet files of one schema into one, ``per_group`` files a row group."""
+    partial = target.with_name(target.name + ".partial")
+    with pq.ParquetWriter(partial, pq.read_schema(parts[0]), compression="zstd") as writer:
+        for first in range(0, len(parts), per_group):
+            writer.write_table(pa.concat_tables(pq.read_table(part) for part in parts[first : first + per_group]))
+    partial.replace(target)
 
 
 def _columns(out: Path, numbers: Sequence[int]) -> dict[str, list[NDArray[Any]]]:
@@ -117,6 +125,10 @@ def _columns(out: Path, numbers: Sequence[int]) -> dict[str, list[NDArray[Any]]]
 
 def _truth(out: Path, number: int) -> Path:
     return out / PARTS / f"{number:06d}.parquet"
+
+
+def _components(out: Path, number: int) -> Path:
+    return out / PARTS / f"{number:06d}.components.parquet"
 
 
 def _rows(out: Path, number: int) -> Path:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC
-from scanner.simulation.light.components import total_flux
+from scanner.simulation.datasets.columns import Column, schema
+from scanner.simulation.light.components import Kind, total_flux
 from scanner.simulation.population.labels import ArcMeasurement, Label, labels
 from scanner.simulation.population.system import System
 from scanner.simulation.telescope.photometry import magnitude
@@ -67,6 +68,8 @@ class SystemTruth:
     source_index: float = _none("Sérsic index of the source's main profile")
     source_q: float = _none("axis ratio of the source's main profile, minor to major")
     source_angle: float = _none("position angle of the source's main profile, from +x to +y", "rad")
+    source_point_flux_vis: float = _column("VIS flux of the quasar in the source, unlensed", "adu", default=0.0)
+    n_point_images: int = _column("images of the quasar", default=0)
     n_clumps: int = _column("further components of the source: clumps, a bulge, a point", default=0)
     red_source: bool = _column("the source has the colours of an old galaxy", default=False)
     magnification: float = _column("of a point at the source's centre, summed over its images", default=0.0)
@@ -106,19 +109,18 @@ class TruthRow:
     psf_fwhm_h_arcsec: float = _column("FWHM of the Gaussian with the H PSF's peak", "arcsec")
     noise_level: float = _column("factor on the sky's noise")
     native_nisp_noise: bool = _column('NISP has white noise on native 0.3" pixels; otherwise it was resampled as MER does')
+    background_vis: float = _column("what background subtraction left in VIS at the cutout's centre", "adu/pixel")
+    background_y: float = _column('the same in Y, per 0.1" pixel', "adu/pixel")
+    background_j: float = _column('the same in J, per 0.1" pixel', "adu/pixel")
+    background_h: float = _column('the same in H, per 0.1" pixel', "adu/pixel")
+    n_artefacts: int = _column("ghosts, tracks, hot pixels and the like, within the cutout or its margin")
+    n_artefacts_on_object: int = _column("how many of them were put on the object on purpose: class artefact only")
+    artefact_kinds: str = _column("kinds of these artefacts, separated by spaces")
+    artefact_strength: float = _column("largest peak among them in sigma of the sky in the cutout's pixels; 0 without")
+    bright_star_magnitude: float = _column("VIS magnitude of the brightest star in the cutout or its margin", "mag(AB)")
+    bright_star_distance_arcsec: float = _column("its distance from the object", "arcsec")
     first: SystemTruth = SystemTruth()
     second: SystemTruth = SystemTruth()
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of ``truth.parquet``; ``value`` takes it out of a row."""
-
-    name: str
-    dtype: str
-    unit: str
-    description: str
-    value: Callable[[TruthRow], Any]
 
 
 def truths_of(
@@ -138,6 +140,9 @@ def _truth(target_id: int, scene: CutoutScene, arcs: Sequence[ArcMeasurement], v
     first, second = (systems + [SystemTruth()] * 2)[:2]
     main = scene.components[0] if scene.n_object else None
     vis, y, j, h = total_flux(scene.components[: scene.n_object])
+    artefacts, levels = scene.exposure.artefacts, [plane.level for plane in scene.exposure.background]
+    around = [component for component in scene.components[scene.n_object :] if component.kind is Kind.POINT]
+    star = max(around, key=lambda component: component.flux[0], default=None)
     fwhm = [_equivalent_fwhm(psf) for psf in scene.exposure.psfs]
     return TruthRow(
         target_id=target_id,
@@ -166,6 +171,16 @@ def _truth(target_id: int, scene: CutoutScene, arcs: Sequence[ArcMeasurement], v
         psf_fwhm_h_arcsec=fwhm[3],
         noise_level=scene.exposure.level,
         native_nisp_noise=scene.exposure.native,
+        background_vis=levels[0],
+        background_y=levels[1],
+        background_j=levels[2],
+        background_h=levels[3],
+        n_artefacts=len(artefacts),
+        n_artefacts_on_object=scene.exposure.n_on_object,
+        artefact_kinds=" ".join(sorted({artefact.kind.value for artefact in artefacts})),
+        artefact_strength=max((abs(artefact.strength) for artefact in artefacts), default=0.0),
+        bright_star_magnitude=math.nan if star is None else magnitude(star.flux[0], "VIS"),
+        bright_star_distance_arcsec=math.nan if star is None else math.hypot(star.x - scene.x, star.y - scene.y),
         first=first,
         second=second,
     )
@@ -201,6 +216,8 @@ def _system(system: System, arcs: ArcMeasurement, verdict: Label) -> SystemTruth
         source_index=main.index,
         source_q=main.q,
         source_angle=main.angle,
+        source_point_flux_vis=system.point_flux[0],
+        n_point_images=len(system.point_images),
         n_clumps=len(system.source) - 1,
         red_source=system.red_source,
         magnification=verdict.magnification,
@@ -216,32 +233,26 @@ def _equivalent_fwhm(psf: Psf) -> float:
     return VIS_PIXEL_SCALE_ARCSEC * math.sqrt(4.0 * math.log(2.0) / (math.pi * peak))
 
 
-def _columns() -> Iterator[Column]:
+def _columns() -> Iterator[tuple[Column, Callable[[TruthRow], Any]]]:
+    """Columns, and what takes each out of a row."""
     for item in fields(TruthRow):
         if item.metadata:
-            value = attrgetter(item.name)
-            yield Column(item.name, _ARROW_TYPES[str(item.type)], item.metadata["unit"], item.metadata["description"], value)
+            yield _column_of(item), attrgetter(item.name)
     for part, suffix in (("first", ""), ("second", SECOND)):
         for item in fields(SystemTruth):
-            dtype = _ARROW_TYPES[str(item.type)]
-            value = attrgetter(f"{part}.{item.name}")
-            yield Column(item.name + suffix, dtype, item.metadata["unit"], item.metadata["description"], value)
+            yield _column_of(item, suffix), attrgetter(f"{part}.{item.name}")
 
 
-COLUMNS: tuple[Column, ...] = tuple(_columns())
+def _column_of(item: Field[Any], suffix: str = "") -> Column:
+    return Column(item.name + suffix, _ARROW_TYPES[str(item.type)], item.metadata["unit"], item.metadata["description"])
+
+
+_GETTERS = tuple(_columns())
+COLUMNS: tuple[Column, ...] = tuple(column for column, _ in _GETTERS)
 
 
 def truth_table(rows: Sequence[TruthRow]) -> pyarrow.Table:
     """Rows as a table, units and descriptions in the metadata of its fields."""
     import pyarrow as pa
 
-    schema = pa.schema(
-        pa.field(
-            column.name,
-            pa.type_for_alias(column.dtype),
-            nullable=False,
-            metadata={"unit": column.unit, "description": column.description},
-        )
-        for column in COLUMNS
-    )
-    return pa.table([[column.value(row) for row in rows] for column in COLUMNS], schema=schema)
+    return pa.table([[value(row) for row in rows] for _, value in _GETTERS], schema=schema(COLUMNS))

@@ -33,7 +33,7 @@ def hashes(folder):
 
 
 def test_store_truth_and_record_belong_together(folder):
-    assert {path.name for path in folder.iterdir()} == {"cutouts.zarr", "truth.parquet", "dataset.json"}
+    assert {path.name for path in folder.iterdir()} == {"cutouts.zarr", "truth.parquet", "components.parquet", "dataset.json"}
     store, truth = CutoutStore(folder / "cutouts.zarr"), pq.read_table(folder / "truth.parquet")
     record = DatasetRecord.model_validate_json((folder / "dataset.json").read_text())
     assert len(store) == truth.num_rows == record.request.n_objects == 40
@@ -88,7 +88,7 @@ def test_an_interrupted_dataset_goes_on_where_it_was(tmp_path):
     draw_dataset(REQUEST, tmp_path / "whole")
     out = tmp_path / "again"
     interrupted(out, after=16)
-    assert {path.name for path in (out / "parts").iterdir()} == {"000000.parquet", "000000.npz"}
+    assert {path.name for path in (out / "parts").iterdir()} == {"000000.parquet", "000000.npz", "000000.components.parquet"}
     assert not json.loads((out / "dataset.json").read_text())["complete"]
     written = (out / "parts" / "000000.parquet").stat().st_mtime_ns
     seen = []

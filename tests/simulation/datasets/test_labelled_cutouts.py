@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -99,7 +101,8 @@ def test_vis_and_nisp_share_a_centre_and_the_flux_is_the_magnitude_s(kind):
     scenes, places = [], rng.uniform(-1.5, 1.5, (16, 2)).tolist()
     for x, y in places:
         component = Component(kind, x, y, light, radius=0.3, index=1.0, q=0.8, angle=0.5)
-        scenes.append(CutoutScene(rng, "elliptical", [component], 1, (), x, y, draw_exposure(rng, 0.5)))
+        exposure = replace(draw_exposure(rng, 0.5), artefacts=(), background=(Background(0.0, 0.0, 0.0),) * 4)
+        scenes.append(CutoutScene(rng, "elliptical", [component], 1, (), x, y, exposure))
     drawn = observe(scenes, range(16))
     for k, (true_x, true_y) in enumerate(places):
         images = [(drawn.vis[k], 0.1), *((image, 0.3) for image in drawn.nisp[k])]
