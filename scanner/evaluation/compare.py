@@ -27,7 +27,7 @@ from scanner.evaluation.decisions import SKY_PREVALENCE, decisions
 from scanner.evaluation.images import read_images, score_image
 from scanner.evaluation.inspection import yields
 from scanner.evaluation.labelled_data import Dataset, Truth
-from scanner.evaluation.logit_cache import cached_logits
+from scanner.evaluation.logit_cache import cached_grid_values, cached_logits
 from scanner.evaluation.ranking import grid_losses, measure
 from scanner.evaluation.reliability import reliabilities
 from scanner.evaluation.results import Evaluation, ImageScore, OrientationScatter, Pairing, SetSummary
@@ -126,7 +126,10 @@ def compare_bundles(
         session = cache(partial(open_session, bundle, how.provider, how.threads))
         report = partial(how.report, name)
         logits = {set_name: cached_logits(bundle, dataset, session, how.cache, report) for set_name, dataset in sets.items()}
-        found = score(bundle, name, logits)
+        grid_values = None
+        if bundle.grid is not None:
+            grid_values = {key: cached_grid_values(bundle, sets[key], rows, how.cache) for key, rows in logits.items()}
+        found = score(bundle, name, logits, grid_values)
         scored.append(found)
         if n_turned:
             scatter.append(_turned(bundle, name, main[0], sets, n_turned, session, how, report))

@@ -24,7 +24,9 @@ from scanner.records import Float64, Int64
 
 MILLION = 1_000_000
 INSPECTED = np.round(np.logspace(1, 6, 31))
-RESAMPLES = 200
+RESAMPLES = 400
+#: Non-lenses from the top that are told apart; what the list is like further down is known well enough in coarser steps.
+EXACT = 1000
 
 
 def inspect(
@@ -51,29 +53,20 @@ def inspect(
     """
     if not len(positive) or not len(negative):
         raise ValueError("needs lenses and non-lenses")
-    values, group = np.unique(-np.concatenate([positive, negative]), return_inverse=True)
-    of_lenses, of_others = group[: len(positive)], group[len(positive) :]
-    found, n_false = _completeness(of_lenses, of_others, len(values), prevalence, inspected)
+    counts = _steps(np.asarray(positive, np.float64), np.asarray(negative, np.float64))
+    found, n_false = _completeness(counts[0][None], counts[1][None], prevalence, inspected)
     generator = np.random.default_rng(seed)
-    drawn = np.empty((resamples, len(inspected)))
-    for row in drawn:
-        row[:], _ = _completeness(
-            of_lenses[generator.integers(0, len(of_lenses), len(of_lenses))],
-            of_others[generator.integers(0, len(of_others), len(of_others))],
-            len(values),
-            prevalence,
-            inspected,
-        )
+    drawn = [generator.multinomial(part.sum(), part / part.sum(), resamples) for part in counts]
     tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-    low, high = np.quantile(drawn, tails, axis=0)
+    low, high = np.quantile(_completeness(drawn[0], drawn[1], prevalence, inspected)[0], tails, axis=0)
     # The number inspected is fixed, so the purity is the completeness in another unit.
     unit = MILLION * prevalence / inspected
     return tuple(
         YieldPoint(
             inspected=float(inspected[k]),
-            completeness=_ordered(found[k], low[k], high[k]),
-            purity=_ordered(found[k] * unit[k], low[k] * unit[k], high[k] * unit[k]),
-            n_false=int(n_false[k]),
+            completeness=_ordered(found[0, k], low[k], high[k]),
+            purity=_ordered(found[0, k] * unit[k], low[k] * unit[k], high[k] * unit[k]),
+            n_false=int(n_false[0, k]),
         )
         for k in range(len(inspected))
     )
@@ -83,20 +76,35 @@ def _ordered(value: float, low: float, high: float) -> Interval:
     return Interval(value=float(value), low=float(min(low, value)), high=float(max(high, value)))
 
 
-def _completeness(
-    of_lenses: Int64, of_others: Int64, n_values: int, prevalence: float, inspected: Float64
-) -> tuple[Float64, Int64]:
-    """Completeness where N are inspected, (K,), and non-lenses of the set above that place.
+def _steps(positive: Float64, negative: Float64) -> tuple[Int64, Int64]:
+    """Lenses and non-lenses between and at the scores of non-lenses, best first, (2 K + 1,) each.
 
-    Within a group of equal scores the list is in random order, so the counts grow linearly through it.
+    Every one of the first :data:`EXACT` non-lenses is a step of its own; further down, a step is a per cent of the list above.
     """
-    lenses = np.pad(np.cumsum(np.bincount(of_lenses, minlength=n_values)), (1, 0))
-    others = np.pad(np.cumsum(np.bincount(of_others, minlength=n_values)), (1, 0))
-    listed = MILLION * (prevalence * lenses / lenses[-1] + (1.0 - prevalence) * others / others[-1])
-    return (
-        np.interp(inspected, listed, lenses / lenses[-1]),
-        np.floor(np.interp(inspected, listed, others)).astype(np.int64),
-    )
+    falling = np.sort(negative)[::-1]
+    ranks = np.unique(np.round(np.geomspace(EXACT, max(EXACT, len(falling)), 400)).astype(np.int64))
+    ranks = np.concatenate([np.arange(EXACT), ranks])
+    barriers = np.unique(-falling[ranks[ranks < len(falling)]])
+    counts = []
+    for values in (positive, negative):
+        place = np.searchsorted(barriers, -values, side="left") + np.searchsorted(barriers, -values, side="right")
+        counts.append(np.bincount(place, minlength=2 * len(barriers) + 1).astype(np.int64))
+    return counts[0], counts[1]
+
+
+def _completeness(lenses: Int64, others: Int64, prevalence: float, inspected: Float64) -> tuple[Float64, Int64]:
+    """Completeness where K are inspected, (R, K), and non-lenses of the set above that place, for R draws of steps.
+
+    Within a step the list is in random order, so the counts grow linearly through it.
+    """
+    found = np.empty((len(lenses), len(inspected)))
+    n_false = np.empty(found.shape, dtype=np.int64)
+    for row, (true, false) in enumerate(zip(np.cumsum(lenses, axis=1), np.cumsum(others, axis=1), strict=True)):
+        true, false = np.append(0, true), np.append(0, false)
+        listed = MILLION * (prevalence * true / true[-1] + (1.0 - prevalence) * false / false[-1])
+        found[row] = np.interp(inspected, listed, true / true[-1])
+        n_false[row] = np.floor(np.interp(inspected, listed, false))
+    return found, n_false
 
 
 def yields(

@@ -57,18 +57,37 @@ def cached_logits(
     for start in range(0, len(dataset), PART):
         rows = np.arange(start, min(start + PART, len(dataset)), dtype=np.int64)
         path = None if folder is None else folder / cache_key(bundle, dataset) / f"{start // PART:06d}.npy"
-        part = None if path is None else _read(path, len(rows))
+        part = None if path is None else _read(path, (len(rows), len(MEMBERS)))
         if part is None:
             session = session or open_session()
             part = dataset_logits(session, dataset, rows, report=report)
             if path is not None:
-                stream = io.BytesIO()
-                np.save(stream, part, allow_pickle=False)
-                write_atomically(path, stream.getvalue())
+                _write(path, part)
         else:
             report(len(rows))
         found[rows] = part
     return found
+
+
+def cached_grid_values(bundle: Bundle, dataset: Dataset, logits: Float32, folder: Path | None) -> Float32:
+    """Grid values of a bundle that has a grid, (N,) float32, kept beside the log-odds: looking up a point takes longest.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written.
+    """
+    if bundle.grid is None:
+        raise ValueError("the bundle has no grid")
+    path = None if folder is None else folder / cache_key(bundle, dataset) / f"grid-{bundle.fingerprint[:16]}.npy"
+    if path is not None:
+        kept = _read(path, (len(logits),))
+        if kept is not None:
+            return kept
+    values = bundle.grid.lookup(logits).value
+    if path is not None:
+        _write(path, values)
+    return values
 
 
 def cache_key(bundle: Bundle, dataset: Dataset) -> str:
@@ -76,10 +95,15 @@ def cache_key(bundle: Bundle, dataset: Dataset) -> str:
     return f"{bundle.manifest.sha256[MODEL_FILE][:16]}-{dataset.content_key[:16]}"
 
 
-def _read(path: Path, n: int) -> Float32 | None:
+def _read(path: Path, shape: tuple[int, ...]) -> Float32 | None:
     try:
         part = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    fits = part.dtype == np.float32 and part.shape == (n, len(MEMBERS))
-    return part if fits else None
+    return part if part.dtype == np.float32 and part.shape == shape else None
+
+
+def _write(path: Path, values: Float32) -> None:
+    stream = io.BytesIO()
+    np.save(stream, values, allow_pickle=False)
+    write_atomically(path, stream.getvalue())

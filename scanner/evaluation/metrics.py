@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata
+from scipy.stats import norm
 
 from scanner.records import Float64, Record
 
@@ -39,10 +39,7 @@ def _parts(scores: NDArray[Any], labels: NDArray[np.bool_]) -> tuple[Float64, Fl
 
 def auroc(scores: NDArray[Any], labels: NDArray[np.bool_]) -> float:
     """Area under the ROC curve: the chance that a lens scores above a non-lens, ties counting half."""
-    positive, negative = _parts(scores, labels)
-    ranks = rankdata(np.concatenate([positive, negative]))
-    n = len(positive)
-    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * len(negative)))
+    return float(_share_below(*_parts(scores, labels)).mean())
 
 
 def roc_curve(scores: NDArray[Any], labels: NDArray[np.bool_]) -> tuple[Float64, Float64]:
@@ -57,7 +54,7 @@ def roc_curve(scores: NDArray[Any], labels: NDArray[np.bool_]) -> tuple[Float64,
 def delong(scores: NDArray[Any], labels: NDArray[np.bool_]) -> tuple[Float64, Float64]:
     """AUROCs of several scores of the same objects, and how they vary together.
 
-    DeLong, DeLong & Clarke-Pearson (1988), from mid-ranks (Sun & Xu 2014). The covariance is what makes the difference of two
+    DeLong, DeLong & Clarke-Pearson (1988). The covariance is what makes the difference of two
     AUROCs on the same objects much better known than either.
 
     Parameters
@@ -72,18 +69,24 @@ def delong(scores: NDArray[Any], labels: NDArray[np.bool_]) -> tuple[Float64, Fl
     tuple of numpy.ndarray
         (S,) AUROCs and their (S, S) covariance, float64; a class with one object adds no variance of its own.
     """
+    rows = np.atleast_2d(np.asarray(scores, dtype=np.float64))
     above, below = [], []
-    for row in np.atleast_2d(scores):
+    for row in rows:
         positive, negative = _parts(row, labels)
-        m, n = len(positive), len(negative)
-        ranks = rankdata(np.concatenate([positive, negative]))
-        above.append((ranks[:m] - rankdata(positive)) / n)
-        below.append(1.0 - (ranks[m:] - rankdata(negative)) / m)
+        above.append(_share_below(positive, negative))
+        below.append(1.0 - _share_below(negative, positive))
     covariance = np.zeros((len(above), len(above)))
     for parts in (above, below):
         if len(parts[0]) > 1:
             covariance += np.atleast_2d(np.cov(parts)) / len(parts[0])
     return np.mean(above, axis=1), covariance
+
+
+def _share_below(values: Float64, others: Float64) -> Float64:
+    """Share of ``others`` that lies below each value, equals counting half."""
+    rising = np.sort(others)
+    counts = np.searchsorted(rising, values, side="left") + np.searchsorted(rising, values, side="right")
+    return np.asarray(counts / (2 * len(others)))
 
 
 def auroc_interval(scores: NDArray[Any], labels: NDArray[np.bool_]) -> Interval:

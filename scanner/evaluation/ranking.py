@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scanner.evaluation.labelled_data import Truth
-from scanner.evaluation.metrics import auroc_interval, delong, normal_interval
+from scanner.evaluation.metrics import delong, normal_interval
 from scanner.evaluation.resampling import LOW_FPRS, Recalls, recalls_at_fpr
 from scanner.evaluation.results import Difference, Figures, GridLoss, Negatives, Pairing, Positives, Recall
 from scanner.evaluation.scores import GRID, RANKING, ScoredBundle, lenses, others
-from scanner.records import MEMBERS, Float64
+from scanner.records import MEMBERS, Float64, Int64
 
 CHOICES: tuple[tuple[Positives, Negatives], ...] = (
     ("visible", "all"),
@@ -64,16 +65,13 @@ def measure(
             parts = [take(scored, scored.score_names, truths, pairing, choice) for scored in bundles]
             if not parts[0][0].shape[1] or not parts[0][1].shape[1]:
                 continue
-            # All scores of all bundles on the same resamples: every difference is paired.
-            recalls = recalls_at_fpr(np.concatenate([p for p, _ in parts]), np.concatenate([n for _, n in parts]))
-            start = 0
-            starts = []
-            for scored, (positive, negative) in zip(bundles, parts, strict=True):
-                figures += _figures(scored, pairing, choice, positive, negative, recalls, start)
-                starts.append(start)
-                start += len(positive)
+            # All scores of all bundles together, on the same resamples: every difference is paired.
+            measured = _measure(np.concatenate([p for p, _ in parts]), np.concatenate([n for _, n in parts]))
+            starts = np.cumsum([0, *(len(scored.score_names) for scored in bundles)])
+            for scored, start in zip(bundles, starts[:-1], strict=True):
+                figures += _figures(scored, pairing, choice, measured, int(start))
             for other in range(1, len(bundles)):
-                differences += _differences(bundles, other, pairing, choice, parts, recalls, starts)
+                differences += _differences(bundles, other, pairing, choice, measured, starts)
     return tuple(figures), tuple(differences)
 
 
@@ -82,30 +80,48 @@ def _labelled(positive: Float64, negative: Float64) -> tuple[Float64, NDArray[np
     return np.concatenate([positive, negative], axis=-1), labels
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """Figures of S scores on the same objects: recalls, AUROCs (S,) and their covariance (S, S)."""
+
+    n_positives: int
+    n_negatives: int
+    recalls: Recalls
+    areas: Float64
+    covariance: Float64
+
+    def area_difference(self, first: int, second: int) -> tuple[float, float]:
+        """AUROC of one score minus that of another, and its standard error."""
+        c = self.covariance
+        variance = c[first, first] + c[second, second] - 2 * c[first, second]
+        return float(self.areas[first] - self.areas[second]), math.sqrt(max(0.0, float(variance)))
+
+
+def _measure(positive: Float64, negative: Float64) -> _Measured:
+    areas, covariance = delong(*_labelled(positive, negative))
+    return _Measured(positive.shape[1], negative.shape[1], recalls_at_fpr(positive, negative), areas, covariance)
+
+
 def _figures(
-    scored: ScoredBundle,
-    pairing: Pairing,
-    choice: tuple[Positives, Negatives],
-    positive: Float64,
-    negative: Float64,
-    recalls: Recalls,
-    start: int,
+    scored: ScoredBundle, pairing: Pairing, choice: tuple[Positives, Negatives], measured: _Measured, start: int
 ) -> Iterator[Figures]:
-    for number, name in enumerate(scored.score_names):
+    recalls = measured.recalls
+    for number, name in enumerate(scored.score_names, start=start):
+        error = math.sqrt(float(measured.covariance[number, number]))
         yield Figures(
             bundle=scored.name,
             pairing=pairing,
             positives=choice[0],
             negatives=choice[1],
             score=name,
-            n_positives=positive.shape[1],
-            n_negatives=negative.shape[1],
-            auroc=auroc_interval(*_labelled(positive[number], negative[number])),
+            n_positives=measured.n_positives,
+            n_negatives=measured.n_negatives,
+            auroc=normal_interval(float(measured.areas[number]), error, low=0.0, high=1.0),
             recalls=tuple(
                 Recall(
                     fpr=fpr,
-                    recall=recalls.interval(start + number, rate) if recalls.n_allowed[rate] else None,
-                    n_false=int(recalls.n_false[start + number, rate]) if recalls.n_allowed[rate] else 0,
+                    recall=recalls.interval(number, rate) if recalls.n_allowed[rate] else None,
+                    n_false=int(recalls.n_false[number, rate]) if recalls.n_allowed[rate] else 0,
                 )
                 for rate, fpr in enumerate(LOW_FPRS)
             ),
@@ -117,18 +133,16 @@ def _differences(
     other: int,
     pairing: Pairing,
     choice: tuple[Positives, Negatives],
-    parts: Sequence[tuple[Float64, Float64]],
-    recalls: Recalls,
-    starts: Sequence[int],
+    measured: _Measured,
+    starts: Int64,
 ) -> Iterator[Difference]:
-    new, old = bundles[0], bundles[other]
+    new, old, recalls = bundles[0], bundles[other], measured.recalls
     names: list[tuple[str, str]] = [(member, member) for member in MEMBERS]
     names += [(new.summary.combined, old.summary.combined), (new.ranking, old.ranking)]
     for name_new, name_old in dict.fromkeys(names):
-        a, b = new.score_names.index(name_new), old.score_names.index(name_old)
-        both = [np.stack([parts[0][side][a], parts[other][side][b]]) for side in (0, 1)]
-        values, covariance = delong(*_labelled(both[0], both[1]))
-        error = math.sqrt(max(0.0, covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]))
+        i = int(starts[0]) + new.score_names.index(name_new)
+        j = int(starts[other]) + old.score_names.index(name_old)
+        difference, error = measured.area_difference(i, j)
         common = {
             "new": new.name,
             "old": old.name,
@@ -143,9 +157,9 @@ def _differences(
             | {
                 "metric": "auroc",
                 "fpr": None,
-                "value_new": values[0],
-                "value_old": values[1],
-                "difference": normal_interval(float(values[0] - values[1]), error),
+                "value_new": measured.areas[i],
+                "value_old": measured.areas[j],
+                "difference": normal_interval(difference, error),
                 "error": error,
                 "n_false": None,
             }
@@ -153,7 +167,6 @@ def _differences(
         for rate, fpr in enumerate(LOW_FPRS):
             if not recalls.n_allowed[rate]:
                 continue
-            i, j = starts[0] + a, starts[other] + b
             spread = recalls.resampled[i, rate] - recalls.resampled[j, rate]
             value = float(recalls.value[i, rate] - recalls.value[j, rate])
             low, high = np.quantile(spread, [0.025, 0.975])

@@ -90,24 +90,35 @@ def recalls_at_fpr(
     for number, (row, top) in enumerate(zip(others, tops, strict=True)):
         order = np.argsort(-lenses[number], kind="stable")
         falling = -lenses[number][order]
-        lenses_above = np.pad(np.cumsum(lens_counts[:, order], axis=1, dtype=np.int64), ((0, 0), (1, 0)))
-        passing = np.cumsum(other_counts[:, np.searchsorted(rows, top)], axis=1, dtype=np.int64)
+        passing = np.cumsum(other_counts[np.searchsorted(rows, top)], axis=0, dtype=np.int32)
         barriers = np.append(row[top], -np.inf) if n_top == n_others else row[top]
         for rate, most in enumerate(allowed):
             barrier = barriers[min(most, len(barriers) - 1)]
             value[number, rate] = np.searchsorted(falling, -barrier) / n_lenses
             n_false[number, rate] = int((row > barrier).sum())
-            first = (passing <= most).sum(axis=1)
+            first = (passing <= most).sum(axis=0)
             found = np.searchsorted(falling, -barriers[np.minimum(first, len(barriers) - 1)])
-            resampled[number, rate] = lenses_above[np.arange(resamples), found] / n_lenses
+            resampled[number, rate] = _sums(lens_counts, order, found) / n_lenses
     return Recalls(value, resampled, n_false, allowed)
 
 
-def _counts(generator: np.random.Generator, n_drawn: int, n: int, n_kept: int, resamples: int) -> NDArray[np.uint16]:
-    """How often each of the first ``n_kept`` of ``n`` objects is drawn when ``n_drawn`` are, (resamples, n_kept)."""
-    counts = np.empty((resamples, n_kept), dtype=np.uint16)
+def _sums(counts: NDArray[np.uint8], order: Int64, lengths: Int64) -> Int64:
+    """For every resample (column) r the sum of ``counts[order[:lengths[r]], r]``, (R,)."""
+    edges, place = np.unique(lengths, return_inverse=True)
+    total = np.zeros((len(edges) + 1, counts.shape[1]), dtype=np.int32)
+    before = 0
+    for number, edge in enumerate(edges):
+        if edge > before:
+            total[number + 1] = counts[order[before:edge]].sum(axis=0, dtype=np.int32)
+        before = int(edge)
+    return np.cumsum(total, axis=0)[place + 1, np.arange(counts.shape[1])].astype(np.int64)
+
+
+def _counts(generator: np.random.Generator, n_drawn: int, n: int, n_kept: int, resamples: int) -> NDArray[np.uint8]:
+    """How often each of the first ``n_kept`` of ``n`` objects is drawn when ``n_drawn`` are, (n_kept, resamples)."""
+    counts = np.empty((resamples, n_kept), dtype=np.uint8)  # nothing is drawn 256 times, on average once
     for row in counts:
         # The others are never looked at: how many draws miss them is binomial, and where the rest fall is uniform.
         hits = n_drawn if n_kept == n else generator.binomial(n_drawn, n_kept / n)
-        row[:] = np.bincount(generator.integers(0, n_kept, hits), minlength=n_kept)
-    return counts
+        row[:] = np.bincount(generator.integers(0, n_kept, hits, dtype=np.int32), minlength=n_kept)
+    return np.ascontiguousarray(counts.T)

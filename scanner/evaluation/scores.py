@@ -85,7 +85,9 @@ def summarise(bundle: Bundle, name: str) -> BundleSummary:
     )
 
 
-def score(bundle: Bundle, name: str, logits: Mapping[str, Float32]) -> ScoredBundle:
+def score(
+    bundle: Bundle, name: str, logits: Mapping[str, Float32], grid_values: Mapping[str, Float32] | None = None
+) -> ScoredBundle:
     """Compute every score of a bundle for every set; higher means more lens-like.
 
     Parameters
@@ -96,13 +98,16 @@ def score(bundle: Bundle, name: str, logits: Mapping[str, Float32]) -> ScoredBun
         For the evaluation.
     logits
         By set, (N, 7) finite.
+    grid_values
+        By set, (N,), where they are known; None: looked up.
     """
     summary = summarise(bundle, name)
     together = np.concatenate([np.empty((0, len(MEMBERS)), np.float32), *logits.values()])
     found: dict[str, Float64] = {member: together[:, i].astype(np.float64) for i, member in enumerate(MEMBERS)}
     combined = combine(bundle, together)
     if bundle.grid is not None:
-        found[GRID] = bundle.grid.lookup(together).value.astype(np.float64)
+        known = grid_values or {set_name: bundle.grid.lookup(rows).value for set_name, rows in logits.items()}
+        found[GRID] = np.concatenate([known[set_name] for set_name in logits]).astype(np.float64)
         # By grid value, ties by the combination; equal pairs keep equal ranks. Over all sets at once, so that ranks compare.
         pairs = np.stack([found[GRID], combined], axis=1)
         found[RANKING] = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1).astype(np.float64)
