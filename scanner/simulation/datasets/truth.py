@@ -109,6 +109,8 @@ class TruthRow:
     psf_fwhm_h_arcsec: float = _column("FWHM of the Gaussian with the H PSF's peak", "arcsec")
     noise_level: float = _column("factor on the sky's noise")
     native_nisp_noise: bool = _column('NISP has white noise on native 0.3" pixels; otherwise it was resampled as MER does')
+    shallow_vis: float = _column("factor on the sky's noise of VIS beyond a line, where fewer exposures overlap; 1 without")
+    shallow_nisp: float = _column("the same of Y, J and H")
     background_vis: float = _column("what background subtraction left in VIS at the cutout's centre", "adu/pixel")
     background_y: float = _column('the same in Y, per 0.1" pixel', "adu/pixel")
     background_j: float = _column('the same in J, per 0.1" pixel', "adu/pixel")
@@ -141,6 +143,7 @@ def _truth(target_id: int, scene: CutoutScene, arcs: Sequence[ArcMeasurement], v
     main = scene.components[0] if scene.n_object else None
     vis, y, j, h = total_flux(scene.components[: scene.n_object])
     artefacts, levels = scene.exposure.artefacts, [plane.level for plane in scene.exposure.background]
+    shallow = [1.0 if part is None else part.factor for part in scene.exposure.shallow]
     around = [component for component in scene.components[scene.n_object :] if component.kind is Kind.POINT]
     star = max(around, key=lambda component: component.flux[0], default=None)
     fwhm = [_equivalent_fwhm(psf) for psf in scene.exposure.psfs]
@@ -171,6 +174,8 @@ def _truth(target_id: int, scene: CutoutScene, arcs: Sequence[ArcMeasurement], v
         psf_fwhm_h_arcsec=fwhm[3],
         noise_level=scene.exposure.level,
         native_nisp_noise=scene.exposure.native,
+        shallow_vis=shallow[0],
+        shallow_nisp=shallow[1],
         background_vis=levels[0],
         background_y=levels[1],
         background_j=levels[2],

@@ -9,6 +9,7 @@ from scanner.simulation.datasets.presets import LENS_CLASSES, PRESETS
 from scanner.simulation.datasets.truth import SystemTruth
 from scanner.simulation.light.components import Component, Kind
 from scanner.simulation.population.colours import fluxes
+from scanner.simulation.telescope.depth import Background
 from scanner.simulation.telescope.exposure import draw_exposure
 
 
