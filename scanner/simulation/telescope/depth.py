@@ -65,15 +65,16 @@ def draw_shallow(rng: Generator, roll: float) -> Shallow | None:
     return Shallow(x, y, angle, math.sqrt(_EXPOSURES / left)) if rng.random() < _SHALLOW_FRACTION else None
 
 
-def planes(backgrounds: Sequence[Background], pixels: int, samples: int, like: Any) -> Any:
-    """Backgrounds of N cutouts in one band, (N, pixels, pixels) float32, in pixels of ``samples`` 0.1" pixels a side."""
+def planes(backgrounds: Sequence[Sequence[Background]], pixels: int, samples: int, like: Any) -> Any:
+    """Backgrounds of N cutouts in B bands, (N, B, pixels, pixels) float32, in pixels of ``samples`` 0.1" pixels a side."""
     steps = samples * (np.arange(pixels) - 0.5 * (pixels - 1))
     # A pixel of several 0.1" pixels holds their sum.
-    rows = np.array([item.level + item.slope_y * steps for item in backgrounds], dtype=np.float32) * samples**2
-    columns = np.array([item.slope_x * steps for item in backgrounds], dtype=np.float32) * samples**2
+    drawn = np.array([[(item.level, item.slope_y, item.slope_x) for item in bands] for bands in backgrounds]) * samples**2
+    rows = (drawn[..., :1] + drawn[..., 1:2] * steps).astype(np.float32)
+    columns = (drawn[..., 2:] * steps).astype(np.float32)
     xp = array_namespace(like)
     up, right = (xp.asarray(values, device=device(like)) for values in (rows, columns))
-    return up[:, :, None] + right[:, None, :]
+    return up[..., :, None] + right[..., None, :]
 
 
 def noise_factors(shallows: Sequence[Shallow | None], pixels: int, samples: int, like: Any) -> Any:

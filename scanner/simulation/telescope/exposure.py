@@ -20,13 +20,14 @@ from scanner.records import BANDS, NISP_BANDS, NISP_CUTOUT_PIXELS, VIS_CUTOUT_PI
 from scanner.simulation.telescope import noise, photometry
 from scanner.simulation.telescope.artefacts import Artefact, add_artefact, draw_artefacts, draw_on_object
 from scanner.simulation.telescope.depth import Background, Shallow, draw_background, draw_shallow, noise_factors, planes
-from scanner.simulation.telescope.psf import Psf, convolve, draw_psf, stack
+from scanner.simulation.telescope.psf import Psf, Scratch, convolve, draw_psf, stack
 from scanner.simulation.telescope.stars import SATURATION, Star, add_bleeding, add_star
 
 #: 2" around the cutout: objects there reach in, and the periodic convolution wraps out there.
 MARGIN_PIXELS = 20
 CANVAS_PIXELS = VIS_CUTOUT_PIXELS + 2 * MARGIN_PIXELS
 _NISP_FINE = 3 * NISP_CUTOUT_PIXELS
+_NISP_SATURATION = SATURATION["Y"]  # of all three
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,11 @@ def blur(light: Any, exposures: Sequence[Exposure], channels: Sequence[int] = ra
         transfer = psfs.transfer(ny, nx, light)
         return convolve(light, transfer.reshape(len(exposures), len(channels), *transfer.shape[1:]))
     out = np.empty_like(light)
-    # Image by image: what belongs to one stays in the cache.
+    scratch = Scratch(ny, nx)
+    # Band by band, in the same memory: what belongs to one stays in the cache.
     for row, exposure in enumerate(exposures):
-        out[row] = convolve(light[row], stack([exposure.psfs[channel] for channel in channels]).transfer(ny, nx))
+        for place, channel in enumerate(channels):
+            out[row, place] = convolve(light[row, place], exposure.psfs[channel].transfer(ny, nx, scratch=scratch))
     return out
 
 
@@ -188,22 +191,20 @@ def _observe(canvases: Any, exposures: Sequence[Exposure], white_vis: Any, white
         [item.shallow[0] for item in exposures], wide, 1, canvases
     )
     inside = slice(MARGIN_PIXELS - 1, MARGIN_PIXELS - 1 + wide)
-    image = canvases[:, 0, inside, inside] + planes([item.background[0] for item in exposures], wide, 1, canvases)
+    image = canvases[:, 0, inside, inside] + planes([item.background[:1] for item in exposures], wide, 1, canvases)[:, 0]
     image = xp.clip(image, None, SATURATION["VIS"])
     vis = image[:, 1:-1, 1:-1] + noise.vis_noise(white_vis, image, level)
     first = (CANVAS_PIXELS - _NISP_FINE) // 2
     inside = slice(first, first + _NISP_FINE)
-    bands = []
-    uneven = noise_factors([item.shallow[1] for item in exposures], NISP_CUTOUT_PIXELS, 3, canvases) ** 2
-    for channel, band in enumerate(NISP_BANDS, start=1):
-        binned = noise.bin3(canvases[:, channel, inside, inside])
-        left_over = planes([item.background[channel] for item in exposures], NISP_CUTOUT_PIXELS, 3, canvases)
-        binned = xp.clip(binned + left_over, None, SATURATION[band])
-        taps = [[noise.binned_taps(phase, item.native) for phase in item.phases[channel - 1]] for item in exposures]
-        # RMS maps count in 0.1" pixels, which hold a ninth of the flux.
-        variances = [noise.variance(band, item.level, item.native) for item in exposures]
-        sky = column([value for value, _ in variances]) * uneven
-        slope = column([rise / (1.0 if item.native else 9.0) for (_, rise), item in zip(variances, exposures, strict=True)])
-        scatter = noise.binned_scatter(white_nisp[:, channel - 1], column(taps))
-        bands.append(binned + scatter * noise.deviation(binned, sky, slope))
-    return vis, xp.stack(bands, axis=1)
+    binned = noise.bin3(canvases[:, 1:, inside, inside])
+    binned = binned + planes([item.background[1:] for item in exposures], NISP_CUTOUT_PIXELS, 3, canvases)
+    binned = xp.clip(binned, None, _NISP_SATURATION)
+    taps = [[[noise.binned_taps(phase, item.native) for phase in pair] for pair in item.phases] for item in exposures]
+    variances = [[noise.variance(band, item.level, item.native) for band in NISP_BANDS] for item in exposures]
+    # RMS maps count in 0.1" pixels, which hold a ninth of the flux.
+    slopes = [
+        [slope / (1.0 if item.native else 9.0) for _, slope in row] for row, item in zip(variances, exposures, strict=True)
+    ]
+    uneven = noise_factors([item.shallow[1] for item in exposures], NISP_CUTOUT_PIXELS, 3, canvases)[:, None] ** 2
+    sky = column([[value for value, _ in row] for row in variances]) * uneven
+    return vis, binned + noise.binned_scatter(white_nisp, column(taps)) * noise.deviation(binned, sky, column(slopes))

@@ -112,13 +112,13 @@ def binned_taps(phase: float, native: bool) -> tuple[float, float, float]:
 
 
 def binned_scatter(white: Any, taps: Any) -> Any:
-    """Noise of cutout pixels (N, n, n) from white noise of native pixels (N, n + 2, n + 2); numpy or torch.
+    """Noise of cutout pixels (..., n, n) from white noise of native pixels (..., n + 2, n + 2); numpy or torch.
 
-    ``taps`` (N, 2, 3, 1, 1): of :func:`binned_taps` along y and x. Multiply by the deviation of the regime's pixels.
+    ``taps`` (..., 2, 3, 1, 1): of :func:`binned_taps` along y and x. Multiply by the deviation of the regime's pixels.
     """
-    y, x = ([taps[:, axis, k] for k in range(3)] for axis in range(2))
-    rows = y[0] * white[:, :-2, :] + y[1] * white[:, 1:-1, :] + y[2] * white[:, 2:, :]
-    return x[0] * rows[:, :, :-2] + x[1] * rows[:, :, 1:-1] + x[2] * rows[:, :, 2:]
+    y, x = ([taps[..., axis, k, :, :] for k in range(3)] for axis in range(2))
+    rows = y[0] * white[..., :-2, :] + y[1] * white[..., 1:-1, :] + y[2] * white[..., 2:, :]
+    return x[0] * rows[..., :-2] + x[1] * rows[..., 1:-1] + x[2] * rows[..., 2:]
 
 
 def resampled(white: Float32, rows: Float64, columns: Float64, own: Float32 | None = None) -> Float32:

@@ -62,28 +62,34 @@ class Psf:
     dx: Float64
     dy: Float64
 
-    def transfer(self, ny: int, nx: int, like: Any = None) -> Any:
+    def transfer(self, ny: int, nx: int, like: Any = None, scratch: Scratch | None = None) -> Any:
         """Optical transfer function on the grid of ``rfft2`` of an (ny, nx) image, complex64, (..., ny, nx // 2 + 1).
 
-        The pixel's share of the width is taken out: the images it multiplies hold integrals over pixels already. ``like``: a
-        torch tensor to compute beside; numpy by default.
+        The pixel's share of the width is taken out: the images it multiplies hold integrals over pixels already.
+
+        Parameters
+        ----------
+        ny, nx
+            Shape of the image.
+        like
+            A torch tensor to compute beside; numpy by default.
+        scratch
+            Memory for a single PSF in numpy; the result lies in it until it is used again.
         """
         factors = self._factors(np.asarray(np.fft.fftfreq(ny)), np.asarray(np.fft.rfftfreq(nx)))
         if like is not None and is_torch_array(like):
             xp = array_namespace(like)
-            rows, columns, turn_rows, turn_columns = (xp.asarray(factor, device=device(like)) for factor in factors)
-            envelope = xp.exp(rows @ columns)
+            factors = tuple(xp.asarray(factor, device=device(like)) for factor in factors)
+        rows, columns, turn_rows, turn_columns = factors
+        if scratch is None:
+            envelope = rows @ columns
+            envelope = array_namespace(envelope).exp(envelope)
             return (turn_rows @ turn_columns) * envelope[..., 1, :, :] + (envelope[..., 0, :, :] + envelope[..., 2, :, :])
-        lead = self.weight.shape[:-1]
-        out = np.empty((math.prod(lead), ny, nx // 2 + 1), dtype=np.complex64)
-        # One PSF after the other in the same memory: fresh arrays of this size cost more than the arithmetic.
-        envelope = np.empty((3, *out.shape[1:]), dtype=np.float32)
-        for k, target in enumerate(out):
-            rows, columns, turn_rows, turn_columns = (factor.reshape(-1, *factor.shape[len(lead) :])[k] for factor in factors)
-            np.exp(np.matmul(rows, columns, out=envelope), out=envelope)
-            np.multiply(np.matmul(turn_rows, turn_columns, out=target), envelope[1], out=target)
-            target.real += np.add(envelope[0], envelope[2], out=envelope[0])
-        return out.reshape(*lead, *out.shape[1:])
+        envelope, out = scratch.envelope, scratch.transfer
+        np.exp(np.matmul(rows, columns, out=envelope), out=envelope)
+        np.multiply(np.matmul(turn_rows, turn_columns, out=out), envelope[1], out=out)
+        out.real += np.add(envelope[0], envelope[2], out=envelope[0])
+        return out
 
     def _factors(self, v: Float64, u: Float64) -> tuple[Any, Any, Any, Any]:
         """Exponents of body, lobes and wing, and the lobes' phases, as matrix products of functions of v and of u."""
@@ -125,6 +131,14 @@ class Psf:
             right, up = np.asarray(dx, dtype=np.float32) - x, np.asarray(dy, dtype=np.float32) - y
             total = total + peak * np.exp((xx * right) * right + (yy * up) * up + (xy * up) * right)
         return np.asarray(total, dtype=np.float32)
+
+
+class Scratch:
+    """Memory for transfer functions of (ny, nx) images: fresh arrays of this size cost more than the arithmetic."""
+
+    def __init__(self, ny: int, nx: int) -> None:
+        self.envelope = np.empty((3, ny, nx // 2 + 1), dtype=np.float32)
+        self.transfer = np.empty((ny, nx // 2 + 1), dtype=np.complex64)
 
 
 def stack(psfs: Sequence[Psf]) -> Psf:
