@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_curve as roc_curve_of_scikit_learn
 
 from scanner.evaluation import metrics
 
@@ -22,10 +23,17 @@ def test_auroc_is_that_of_scikit_learn(rows):
     assert 0 <= interval.low <= interval.value <= interval.high <= 1
 
 
+@given(SCORED)
+def test_the_roc_curve_is_that_of_scikit_learn(rows):
+    scores, labels = np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
+    expected = roc_curve_of_scikit_learn(labels, scores, drop_intermediate=False)
+    np.testing.assert_allclose(metrics.roc_curve(scores, labels), expected[:2])
+
+
 @given(SCORED, st.sampled_from([0.01, 0.1, 0.34, 1.0]))
-def test_recall_at_fpr_is_the_best_point_of_the_roc_curve(rows, fpr):
+def test_the_threshold_at_a_rate_is_the_best_point_of_the_roc_curve(rows, fpr):
     scores, labels = np.array([r[0] for r in rows], float), np.array([r[1] for r in rows])
-    fprs, recalls, _ = roc_curve(labels, scores, drop_intermediate=False)
+    fprs, recalls, _ = roc_curve_of_scikit_learn(labels, scores, drop_intermediate=False)
     threshold = metrics.threshold_at_fpr(scores[~labels], fpr)
     assert np.mean(scores[~labels] >= threshold) <= fpr + 1e-12
     assert np.mean(scores[labels] >= threshold) == pytest.approx(recalls[fprs <= fpr + 1e-12].max())
@@ -34,26 +42,18 @@ def test_recall_at_fpr_is_the_best_point_of_the_roc_curve(rows, fpr):
 def test_delong_agrees_with_resampling():
     rng = np.random.default_rng(3)
     labels = rng.random(600) < 0.4
-    scores = rng.normal(size=600) + labels
-    interval = metrics.auroc_interval(scores, labels)
+    shared = rng.normal(size=600) + labels
+    scores = np.stack([shared + rng.normal(size=600), shared + 0.5 * rng.normal(size=600)])
+    areas, covariance = metrics.delong(scores, labels)
     values = []
     for _ in range(400):
         drawn = rng.integers(0, 600, 600)
-        values.append(metrics.auroc(scores[drawn], labels[drawn]))
-    assert (interval.high - interval.low) / 2 == pytest.approx(1.96 * np.std(values), rel=0.15)
-
-
-def test_recall_intervals_cover():
-    rng = np.random.default_rng(8)
-    truth = 1 - 0.5 * (1 + math.erf((2.3263 - 1.5) / math.sqrt(2)))
-    covered = 0
-    for seed in range(40):
-        labels = np.arange(2000) < 500
-        scores = rng.normal(size=2000) + 1.5 * labels
-        interval = metrics.recall_at_fpr(scores, labels, 0.01, seed=seed)
-        assert interval.low <= interval.value <= interval.high
-        covered += interval.low <= truth <= interval.high
-    assert covered >= 34
+        values.append([metrics.auroc(row[drawn], labels[drawn]) for row in scores])
+    resampled = np.array(values)
+    np.testing.assert_allclose(areas, [metrics.auroc(row, labels) for row in scores])
+    np.testing.assert_allclose(np.sqrt(np.diag(covariance)), resampled.std(axis=0), rtol=0.15)
+    paired = math.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    assert paired == pytest.approx(np.std(resampled[:, 0] - resampled[:, 1]), rel=0.15)
 
 
 def test_wilson_and_purity():
@@ -62,6 +62,12 @@ def test_wilson_and_purity():
     assert metrics.wilson(10, 20).low == pytest.approx(1 - metrics.wilson(10, 20).high)
     assert metrics.purity(0.5, 0.01, 1e-4) == pytest.approx(0.5e-4 / (0.5e-4 + 0.01 * 0.9999))
     assert math.isnan(metrics.purity(0.0, 0.0, 1e-4))
+
+
+@given(st.integers(1, 200), st.data())
+def test_a_share_lies_in_its_interval(n, data):
+    interval = metrics.wilson(data.draw(st.integers(0, n)), n)
+    assert 0 <= interval.low <= interval.value <= interval.high <= 1
 
 
 def test_one_class_is_refused():

@@ -1,0 +1,126 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from scanner.cutouts.store import CutoutWriter
+from scanner.ensemble import bundle as bundles
+from scanner.evaluation.labelled_data import Truth
+from scanner.evaluation.scores import score
+from scanner.records import MEMBERS, CutoutBatch, Targets
+
+CLASSES = ("spiral", "companion", "near_lens", "elliptical")
+
+
+@pytest.fixture(scope="session")
+def make_truth():
+    """A truth table of lenses first, then non-lenses of four classes in turn."""
+
+    def make(n_lenses, n_others):
+        n = n_lenses + n_others
+        is_lens = np.arange(n) < n_lenses
+        names = np.where(is_lens, "lens", np.array(CLASSES)[np.arange(n) % len(CLASSES)])
+        return Truth(
+            target_id=np.arange(n),
+            is_lens=is_lens,
+            class_name=names,
+            arc_snr=np.where(is_lens, 10.0 + np.arange(n) % 90, np.nan).astype(np.float32),
+            visible=is_lens & (np.arange(n) % 3 > 0),
+            position=np.zeros((n, 2), np.float32),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_logits():
+    """Log-odds of seven members that agree in part; lenses are ``signal`` above the others."""
+
+    def make(truth, signal=2.0, seed=0):
+        rng = np.random.default_rng(seed)
+        shared = rng.normal(size=(len(truth), 1)) + signal * truth.is_lens[:, None]
+        return (2 * (shared - 2) + rng.normal(size=(len(truth), len(MEMBERS)))).astype(np.float32)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bundle():
+    return bundles.load(None)
+
+
+@pytest.fixture(scope="session")
+def other_bundle(tmp_path_factory):
+    """Folder of the default bundle under another name, with a calibration that listens to the worst member only."""
+    source = bundles.find(None)
+    folder = shutil.copytree(source, tmp_path_factory.mktemp("other") / "other")
+    manifest = json.loads((folder / "bundle.json").read_text())
+    manifest["name"] = "other"
+    manifest["calibration"]["coefficients"] = [1.0, 0, 0, 0, 0, 0, 0]
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def scored_pair(bundle, other_bundle, make_truth, make_logits):
+    """Two bundles on made-up log-odds of two sets: truths by set, and the scored bundles."""
+    truths = {"eval": make_truth(300, 400), "challenge": make_truth(0, 3000)}
+    logits = {name: make_logits(truth, seed=number) for number, (name, truth) in enumerate(truths.items())}
+    worse = {name: make_logits(truth, signal=1.0, seed=number) for number, (name, truth) in enumerate(truths.items())}
+    return truths, (score(bundle, "good", logits), score(bundles.load(other_bundle), "bad", worse))
+
+
+def _write(folder: Path, truth: Truth, preset: str, seed: int) -> Path:
+    """A dataset folder as the simulator writes it: noise, in lenses with a ring."""
+    rng = np.random.default_rng(seed)
+    n = len(truth)
+    radius = np.hypot(*(np.mgrid[:200, :200] - 99.5))
+    vis = rng.normal(5, 1, (n, 200, 200)).astype(np.float32) + 30 * np.exp(-((radius / 6) ** 2)).astype(np.float32)
+    nisp = rng.normal(5, 1, (n, 3, 66, 66)).astype(np.float32)
+    ring = 12 * np.exp(-(((radius - 14) / 3) ** 2)).astype(np.float32)
+    vis[truth.is_lens] += ring
+    nisp[truth.is_lens] += ring[1:199, 1:199].reshape(66, 3, 66, 3).mean(axis=(1, 3))
+    zeros = np.zeros(n)
+    batch = CutoutBatch(
+        targets=Targets(truth.target_id, zeros, zeros, zeros, zeros, np.full(n, 20, np.float32)),
+        vis=vis,
+        nisp=nisp,
+        x0=np.zeros(n, np.int64),
+        y0=np.zeros(n, np.int64),
+        offset=np.zeros((n, 2), np.float32),
+        bad_fraction=np.zeros((n, 4), np.float32),
+        sky=np.full((n, 4), 5, np.float32),
+        sigma=np.ones((n, 4), np.float32),
+        flags=np.zeros(n, np.uint32),
+    )
+    folder.mkdir(parents=True)
+    with CutoutWriter(
+        folder / "cutouts.zarr", tile_id="simulated", wcs_header="", zero_points={}, units={}, codec="compact"
+    ) as writer:
+        writer.append(batch)
+    columns = {name: getattr(truth, name) for name in ("target_id", "is_lens", "arc_snr", "visible")}
+    columns |= {
+        "class_name": truth.class_name.tolist(),
+        "x_arcsec": zeros,
+        "y_arcsec": zeros,
+        "theta_e_arcsec": np.where(truth.is_lens, 1.1, np.nan),
+        "red_source": truth.is_lens & (np.arange(n) % 2 == 0),
+    }
+    pq.write_table(pa.table(columns), folder / "truth.parquet")
+    (folder / "dataset.json").write_text(json.dumps({"request": {"preset": preset, "seed": seed}}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sets(tmp_path_factory, make_truth):
+    """Folders of three small sets: both classes, lenses only, and the sky."""
+    place = tmp_path_factory.mktemp("sets")
+    return {
+        "eval": _write(place / "eval", make_truth(12, 8), "eval", 1),
+        "double-ring": _write(place / "double-ring", make_truth(4, 0), "double-ring", 2),
+        "challenge": _write(place / "challenge", make_truth(0, 8), "challenge", 3),
+    }
