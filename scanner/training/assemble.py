@@ -144,11 +144,14 @@ def assemble(
     def progress(done: int, total: int) -> None:
         report(f"scored {done:,} of {total:,}")
 
-    rows = np.concatenate([held_out, train])
-    turned = np.concatenate([np.zeros(len(held_out), dtype=np.int64), orientations])
+    def scored(rows: Int64, turned: Int64) -> Float32:
+        return training_logits(
+            plain, data, rows, turned, how.cache, provider=how.provider, workers=how.workers, report=progress
+        )
+
     report(f"scoring {len(held_out):,} calibration and {len(train):,} training objects")
-    logits = training_logits(plain, data, rows, turned, how.cache, provider=how.provider, workers=how.workers, report=progress)
-    held_out_logits, train_logits = logits[: len(held_out)], logits[len(held_out) :]
+    held_out_logits = scored(held_out, np.zeros_like(held_out))
+    train_logits = scored(train, orientations)
     report("embedding the training objects and setting grid, calibration and thresholds")
     combination = combine(
         train_logits,

@@ -8,6 +8,7 @@ Without a time budget, a resumed run ends with the same weights, bit for bit on 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,9 +151,11 @@ def _possible(stages: tuple[Stage, ...], network: nn.Module) -> tuple[Stage, ...
 def _plan(trainer: Trainer, request: FitRequest, stages: tuple[Stage, ...], folder: Path) -> Plan:
     share, seconds = 1.0, None
     if request.time_budget is not None and not (folder / checkpoint.PLAN).exists():
+        started = time.monotonic()
         needed = trainer.seconds_needed(stages)
-        share = min(1.0, request.time_budget / sum(needed))
-        seconds = tuple(request.time_budget * part / sum(needed) for part in needed)
+        left = max(1.0, request.time_budget - (time.monotonic() - started))
+        share = min(1.0, left / sum(needed))
+        seconds = tuple(left * part / sum(needed) for part in needed)
     return Plan(
         member=request.member,
         preset=request.preset,

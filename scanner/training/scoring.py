@@ -59,29 +59,26 @@ def training_logits(
     numpy.ndarray
         (n, 7) float32, in the order of ``rows``.
     """
-    # By row: a store is read shard by shard.
-    order = np.argsort(rows, kind="stable")
-    ordered, turned = rows[order], orientations[order]
-    key = hashlib.sha256(bundle.manifest.sha256[MODEL_FILE].encode())
-    for part in (data.fingerprint.encode(), ordered.tobytes(), turned.tobytes()):
-        key.update(part)
-    place = folder / key.hexdigest()[:16]
-    starts = range(0, len(rows), PART)
-    missing = [start for start in starts if not _path(place, start).exists()]
-    calls = [
-        (bundle.path, data.paths, ordered[start : start + PART], turned[start : start + PART], _path(place, start), provider)
-        for start in missing
-    ]
-    there = len(starts) - len(missing)
+    key = hashlib.sha256(f"{bundle.manifest.sha256[MODEL_FILE]} {data.fingerprint}".encode()).hexdigest()[:16]
+    # Parts follow the order that was asked for, so that those of a longer list begin with those of a shorter one; within a part,
+    # rows are read in the order of the store.
+    parts = []
+    for start in range(0, len(rows), PART):
+        order = start + np.argsort(rows[start : start + PART], kind="stable")
+        parts.append((order, _path(folder / key, rows[order], orientations[order])))
+    missing = [(order, path) for order, path in parts if not path.exists()]
+    calls = [(bundle.path, data.paths, rows[order], orientations[order], path, provider) for order, path in missing]
+    there = len(parts) - len(missing)
     for done in run_all(_score_part, calls, workers):
         report(min((there + done) * PART, len(rows)), len(rows))
     logits = np.empty((len(rows), len(MEMBERS)), dtype=np.float32)
-    logits[order] = np.concatenate([np.load(_path(place, start)) for start in starts])
+    for order, path in parts:
+        logits[order] = np.load(path)
     return logits
 
 
-def _path(place: Path, start: int) -> Path:
-    return place / f"{start:08d}.npy"
+def _path(place: Path, rows: Int64, orientations: Int64) -> Path:
+    return place / f"{hashlib.sha256(rows.tobytes() + orientations.tobytes()).hexdigest()[:16]}.npy"
 
 
 @lru_cache(maxsize=1)

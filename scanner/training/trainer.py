@@ -37,8 +37,8 @@ from scanner.training.scaled import ScaledImages
 
 #: Share of a cycle in which the learning rate rises.
 WARM_UP = 0.15
-#: Steps timed, after half as many untimed, to plan for a time budget.
-PROBE_STEPS = 4
+#: Steps timed, after one untimed, to plan for a time budget.
+PROBE_STEPS = 2
 VALIDATION_BATCH = 128
 #: Most validation rows: at full resolution 2,000 take as long as a pass over 500 to train on.
 VALIDATION_ROWS = 2_000
@@ -198,8 +198,8 @@ class Trainer:
             optimiser, feed = self.begin(stage), self.feed(stage)
             self.network.train()
             started = 0.0
-            for step in range(PROBE_STEPS + PROBE_STEPS // 2):
-                if step == PROBE_STEPS // 2:
+            for step in range(1 + PROBE_STEPS):
+                if step == 1:
                     started = time.monotonic()
                 self.step(optimiser, *self.batch(feed, number, stage, step))
             needed.append((time.monotonic() - started) / PROBE_STEPS * self.steps(stage))
