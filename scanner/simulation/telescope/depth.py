@@ -20,6 +20,8 @@ from scanner.simulation.telescope.artefacts import ONE_SIGMA
 
 #: What background subtraction leaves, σ of the sky in the cutouts' pixels: scatter of its mean, and of its change over 10".
 _LEFT_SIGMA = {"VIS": 0.03, "Y": 0.2, "J": 0.2, "H": 0.2}
+#: ... and its mean: subtraction takes the wings of the field's galaxies for background.
+_LEFT_MEAN_SIGMA = {"VIS": -0.07, "Y": 0.0, "J": 0.0, "H": 0.0}
 _SLOPE_PIXELS = 100.0
 #: Share of cutouts across which the number of dithered exposures changes, and what is left of four.
 _SHALLOW_FRACTION = 0.15
@@ -54,7 +56,7 @@ def draw_background(rng: Generator) -> tuple[Background, ...]:
     drawn = []
     for band, one_sigma in zip(BANDS, ONE_SIGMA, strict=True):
         level, x, y = (float(value) * _LEFT_SIGMA[band] * one_sigma for value in rng.standard_normal(3))
-        drawn.append(Background(level, x / _SLOPE_PIXELS, y / _SLOPE_PIXELS))
+        drawn.append(Background(level + _LEFT_MEAN_SIGMA[band] * one_sigma, x / _SLOPE_PIXELS, y / _SLOPE_PIXELS))
     return tuple(drawn)
 
 

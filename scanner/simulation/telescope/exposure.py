@@ -35,15 +35,17 @@ class Exposure:
     """How one cutout is observed.
 
     ``psfs``: VIS, Y, J, H. ``roll``: their orientation and that of the detectors' rows, radians. ``level``: factor on the
-    sky's noise. ``native``: NISP has its own 0.3" pixels with white noise; otherwise it was resampled as MER does, and
-    ``phases`` (Y, J, H; y, x) say where the 0.1" pixels lay on the 0.3" ones. ``background``: VIS, Y, J, H.
-    ``shallow``: of VIS and of NISP, None where all pixels are equally deep.
-    ``artefacts``: those that happened to be there, and then ``n_on_object`` that were put on the object.
+    sky's noise. ``tails``: of the VIS noise, as :func:`~scanner.simulation.telescope.noise.vis_noise` takes them. ``native``:
+    NISP has its own 0.3" pixels with white noise; otherwise it was resampled as MER does, and ``phases`` (Y, J, H; y, x) say
+    where the 0.1" pixels lay on the 0.3" ones. ``background``: VIS, Y, J, H. ``shallow``: of VIS and of NISP, None where all
+    pixels are equally deep. ``artefacts``: those that happened to be there, and then ``n_on_object`` that were put on the
+    object.
     """
 
     psfs: tuple[Psf, ...]
     roll: float
     level: float
+    tails: float
     native: bool
     phases: tuple[tuple[float, float], ...]
     background: tuple[Background, ...]
@@ -72,13 +74,14 @@ def draw_exposure(
     psfs = tuple(draw_psf(rng, band, roll, width) for band in BANDS)
     # Sky noise goes with the square root of the sky's level.
     level = math.sqrt(rng.uniform(0.8, 1.2))
+    tails = float(rng.uniform(*noise.VIS_TAILS))
     native = bool(rng.random() < native_fraction)
     phases = tuple((float(y), float(x)) for y, x in rng.uniform(0.0, 1.0, (len(NISP_BANDS), 2)))
     background = draw_background(rng)
     shallow = draw_shallow(rng, roll), draw_shallow(rng, roll)
     artefacts = draw_artefacts(rng, roll)
     forced = draw_on_object(rng, roll, *at) if artefact_on_object else ()
-    return Exposure(psfs, roll, level, native, phases, background, shallow, artefacts + forced, len(forced))
+    return Exposure(psfs, roll, level, tails, native, phases, background, shallow, artefacts + forced, len(forced))
 
 
 def blur(light: Any, exposures: Sequence[Exposure], channels: Sequence[int] = range(len(BANDS))) -> Any:
@@ -193,7 +196,7 @@ def _observe(canvases: Any, exposures: Sequence[Exposure], white_vis: Any, white
     inside = slice(MARGIN_PIXELS - 1, MARGIN_PIXELS - 1 + wide)
     image = canvases[:, 0, inside, inside] + planes([item.background[:1] for item in exposures], wide, 1, canvases)[:, 0]
     image = xp.clip(image, None, SATURATION["VIS"])
-    vis = image[:, 1:-1, 1:-1] + noise.vis_noise(white_vis, image, level)
+    vis = image[:, 1:-1, 1:-1] + noise.vis_noise(white_vis, image, level, column([item.tails for item in exposures]))
     first = (CANVAS_PIXELS - _NISP_FINE) // 2
     inside = slice(first, first + _NISP_FINE)
     binned = noise.bin3(canvases[:, 1:, inside, inside])
