@@ -62,9 +62,9 @@ def test_noise_of_painted_light_has_the_variance_of_its_photons():
     rng = np.random.default_rng(1)
     light = np.full((152, 152), 0.8, dtype=np.float32)
     noise = vis_grain(rng, light)
-    # The kernel that correlates neighbours takes part of the white noise's variance away.
+    # The RMS map states the noise before resampling; pixels of a VIS mosaic scatter by 0.0027 where it says 0.0041.
     assert noise.shape == (150, 150)
-    assert 0.5 < noise.var() / (VARIANCE_SLOPE["VIS"] * 0.8) < 0.95
+    assert 0.40 < noise.var() / (VARIANCE_SLOPE["VIS"] * 0.8) < 0.52
     noise = nisp_grain(rng, np.full((80, 80), 300.0, dtype=np.float32), "J", True, (0.2, 0.4))
     assert noise.var() == pytest.approx(VARIANCE_SLOPE["J"] * 300.0, rel=0.08)
     assert not vis_grain(rng, np.zeros((12, 12), dtype=np.float32)).any()
