@@ -23,6 +23,8 @@ FIELD_MAGNITUDES = (18.5, 27.0)
 #: Brighter galaxies show a bulge and a disc; fainter ones than the second nothing but one profile.
 _BRIGHT, _FAINT = 21.5, 25.0
 _RED = 0.25
+#: Fainter galaxies are bluer: magnitudes of VIS-Y per magnitude beyond VIS 22.
+_BLUER = 0.07
 _DOUBLE_STARS = 0.2
 
 
@@ -40,7 +42,7 @@ def galaxy_radii(rng: Generator, magnitudes: Float64) -> Float64:
 def draw_field_galaxy(rng: Generator, x: float, y: float, magnitude: float) -> list[Component]:
     """An ordinary galaxy: the fainter, the simpler; in between mostly lumpy."""
     red = bool(rng.random() < _RED)
-    light = galaxy_flux(rng, magnitude, redder=0.5 if red else 0.0)
+    light = galaxy_flux(rng, magnitude, redder=(0.5 if red else 0.0) - _BLUER * max(magnitude - 22.0, 0.0))
     radius, q, angle = galaxy_radius(rng, magnitude), rng.uniform(0.25, 1.0), rng.uniform(0.0, math.pi)
     main = Component(Kind.SERSIC, x, y, light, radius=radius, q=q, angle=angle)
     if magnitude > _FAINT:
@@ -104,7 +106,7 @@ def draw_field(rng: Generator, half_side: float, density: float = FIELD_DENSITY)
 def _faint_galaxies(rng: Generator, places: Float64, magnitudes: Float64) -> list[Component]:
     """Many galaxies too faint to show more than one profile: as :func:`draw_field_galaxy`, at once, for they are most."""
     count = len(magnitudes)
-    redder = np.where(rng.random(count) < _RED, 0.5, 0.0)
+    redder = np.where(rng.random(count) < _RED, 0.5, 0.0) - _BLUER * (magnitudes - 22.0)
     a, b, c = rng.standard_normal((3, count))
     light = flux_rows(
         magnitudes, 0.6 + redder + 0.35 * a, 0.2 + 0.25 * redder + 0.12 * b, 0.2 + 0.25 * redder + 0.12 * c
