@@ -1,22 +1,23 @@
-"""What shines: components of a scene, and the surface brightness of each kind.
+"""What shines: components of a scene, how large they are and how they are normalised.
 
-A :class:`Component` is one piece of light (a bulge, a disc with arms, a ring, a tail, a star); a galaxy is a few of them.
-:func:`surface_brightness` evaluates many components of one kind on many grids at once, for any array-API library, as the
-share of the component's flux per square arcsec. Angles in radians from +x to +y, lengths in arcsec.
+A :class:`Component` is one piece of light (a bulge, a disc with arms, a ring, a tail, a star); a galaxy is a few of them; a
+:class:`Table` holds many as columns. Their surface brightness: :mod:`scanner.simulation.light.profiles`. Angles in radians from
++x to +y, lengths in arcsec.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace
+from scipy.special import erf, gamma
 
-from scanner.records import BANDS
+from scanner.records import BANDS, Float64
 from scanner.simulation.lensing.sightline import Sightline
 
 
@@ -84,108 +85,72 @@ def sersic_b(n: Any) -> Any:
     return 2.0 * n - 1.0 / 3.0 + 4.0 / (405.0 * n) + 46.0 / (25515.0 * n**2) + 131.0 / (1148175.0 * n**3)
 
 
-def sersic_norm(n: float) -> float:
+def sersic_norm(n: Any) -> Any:
     """Total flux of a circular Sérsic profile with I(R_e) = 1 and R_e = 1 (Graham & Driver 2005, equation 4)."""
     b = sersic_b(n)
-    return 2.0 * math.pi * n * math.exp(b - 2.0 * n * math.log(b)) * math.gamma(2.0 * n)
-
-
-def norm(component: Component) -> float:
-    """Integral of the unnormalised profile of a component over the plane, arcsec²."""
-    if component.kind is Kind.ANNULUS:
-        # ∫ R exp(-(R-R0)²/2w²) dR over R > 0, exactly; the segment's window is a wrapped Gaussian of negligible wrap.
-        t = component.radius / component.width / math.sqrt(2.0)
-        radial = component.width**2 * math.exp(-(t**2))
-        radial += component.radius * component.width * math.sqrt(math.pi / 2.0) * (1.0 + math.erf(t))
-        window = 2.0 * math.pi
-        if math.isfinite(component.extent):
-            window = component.extent * math.sqrt(2.0 * math.pi) * math.erf(math.pi / component.extent / math.sqrt(2.0))
-        return component.q * radial * window
-    return component.q * component.radius**2 * sersic_norm(component.index)
-
-
-def extent_radius(component: Component, threshold: float) -> float:
-    """Radius in arcsec beyond which the unlensed component is fainter than ``threshold`` (share of flux per arcsec²)."""
-    peak = 1.0 / norm(component)
-    if component.kind is Kind.ANNULUS:
-        return component.radius + component.width * math.sqrt(2.0 * max(math.log(max(peak / threshold, 1.0)), 0.0))
-    peak *= 1.0 + component.contrast
-    b = sersic_b(component.index)
-    return float(component.radius * max(1.0 + math.log(peak / threshold) / b, 0.0) ** component.index)
+    return 2.0 * math.pi * n * np.exp(b - 2.0 * n * np.log(b)) * gamma(2.0 * n)
 
 
 @dataclass(frozen=True)
-class Profiles:
-    """The shapes of K components of one kind as arrays (K, 1, 1), ready to broadcast against grids."""
+class Table:
+    """K components as float64 columns (K,), named as in :class:`Component`; ``flux``: (K, 4)."""
 
-    kind: Kind
-    norm: Any
-    radius: Any
-    index: Any
-    b: Any
-    q: Any
-    angle: Any
-    width: Any
-    phase: Any
-    per_extent: Any
-    arms: Any
-    contrast: Any
-    winding: Any
-    bessel: Any
+    kind: Any
+    x: Float64
+    y: Float64
+    radius: Float64
+    index: Float64
+    q: Float64
+    angle: Float64
+    width: Float64
+    phase: Float64
+    extent: Float64
+    arms: Float64
+    contrast: Float64
+    winding: Float64
+    flux: Float64
 
-    def take(self, index: Any) -> Profiles:
-        """Rows of the batch."""
-        return replace(self, **{name: values[index] for name, values in vars(self).items() if name != "kind"})
-
-
-def profiles(components: Sequence[Component], asarray: Callable[[Any], Any]) -> Profiles:
-    """Gather components of one kind; ``asarray`` turns a nested list into the floating array to compute with."""
-    rows = [
-        (
-            norm(c),
-            c.radius,
-            c.index,
-            sersic_b(c.index),
-            c.q,
-            c.angle,
-            c.width,
-            c.phase,
-            1.0 / c.extent,
-            float(c.arms),
-            c.contrast,
-            c.winding,
-            float(np.i0(c.contrast)) if c.contrast else 1.0,
-        )
-        for c in components
-    ]
-    return Profiles(components[0].kind, *(asarray([[[value]] for value in column]) for column in zip(*rows, strict=True)))
+    def take(self, index: Any) -> Table:
+        """Some of the components."""
+        return Table(*(column[index] for column in vars(self).values()))
 
 
-def surface_brightness(dx: Any, dy: Any, p: Profiles, softening: float) -> Any:
-    """Share of the flux per arcsec² at offsets ``(dx, dy)`` from the components' centres.
+_COLUMNS = attrgetter(*(name for name in Table.__dataclass_fields__ if name != "flux"))
 
-    Parameters
-    ----------
-    dx, dy
-        Offsets, arcsec; leading axis the component.
-    p
-        Shapes of the components.
-    softening
-        Length added in quadrature to the radius, arcsec, above 0: keeps cusps finite where a sample falls on the centre.
-    """
-    xp = array_namespace(dx, dy)
-    cosine, sine = xp.cos(p.angle), xp.sin(p.angle)
-    along, across = cosine * dx + sine * dy, (cosine * dy - sine * dx) / p.q
-    r2 = along * along + across * across + softening * softening
-    if p.kind is Kind.ANNULUS:
-        delta = (xp.sqrt(r2) - p.radius) / p.width
-        turn = xp.atan2(across, along) - p.phase
-        turn = (turn - 2.0 * math.pi * xp.round(turn / (2.0 * math.pi))) * p.per_extent
-        return xp.exp(-0.5 * (delta * delta + turn * turn)) / p.norm
-    light = xp.exp(p.b - p.b * (r2 / (p.radius * p.radius)) ** (0.5 / p.index)) / p.norm
-    if p.kind is Kind.SPIRAL:
-        phase = p.arms * (xp.atan2(across, along) - p.phase - 0.5 * p.winding * xp.log(r2))
-        # von Mises in azimuth has mean one at every radius, so arms move light and make none; none in the centre.
-        arms = xp.exp(p.contrast * xp.cos(phase)) / p.bessel
-        light = light * (1.0 + r2 / (r2 + 0.25 * p.radius * p.radius) * (arms - 1.0))
-    return light
+
+def tabulate(components: Sequence[Component]) -> Table:
+    """The components' numbers, without their sightlines."""
+    rows = np.array([_COLUMNS(component) for component in components], dtype=np.float64).reshape(len(components), 13)
+    flux = np.array([component.flux for component in components], dtype=np.float64).reshape(len(components), len(BANDS))
+    return Table(*rows.T, flux)
+
+
+def norms(table: Table) -> Float64:
+    """Integral of the unnormalised profile of each component over the plane, arcsec²; 1 for points."""
+    norm = table.q * table.radius**2 * sersic_norm(table.index)
+    # ∫ R exp(-(R-R0)²/2w²) dR over R > 0, exactly; the segment's window is a wrapped Gaussian of negligible wrap.
+    t = table.radius / table.width / math.sqrt(2.0)
+    radial = table.width**2 * np.exp(-(t**2)) + table.radius * table.width * math.sqrt(math.pi / 2.0) * (1.0 + erf(t))
+    with np.errstate(invalid="ignore"):
+        window = table.extent * math.sqrt(2.0 * math.pi) * erf(math.pi / table.extent / math.sqrt(2.0))
+    annulus = table.q * radial * np.where(np.isfinite(table.extent), window, 2.0 * math.pi)
+    return np.select([table.kind == Kind.ANNULUS, table.kind == Kind.POINT], [annulus, 1.0], norm)
+
+
+def extent_radii(table: Table, thresholds: Any) -> Float64:
+    """Radii in arcsec beyond which the unlensed components are fainter than ``thresholds`` (share of flux per arcsec²)."""
+    peak = 1.0 / norms(table)
+    annulus = table.radius + table.width * np.sqrt(2.0 * np.log(np.maximum(peak / thresholds, 1.0)))
+    contrast = np.log((1.0 + table.contrast) * peak / thresholds)
+    sersic = table.radius * np.maximum(1.0 + contrast / sersic_b(table.index), 0.0) ** table.index
+    return np.where(table.kind == Kind.ANNULUS, annulus, sersic)
+
+
+def norm(component: Component) -> float:
+    """:func:`norms` of one component."""
+    return float(norms(tabulate([component]))[0])
+
+
+def extent_radius(component: Component, threshold: float) -> float:
+    """:func:`extent_radii` of one component."""
+    return float(extent_radii(tabulate([component]), threshold)[0])

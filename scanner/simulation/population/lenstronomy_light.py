@@ -20,7 +20,8 @@ import numpy as np
 from scanner.errors import UsageError
 from scanner.records import BANDS, Band, Float32, Float64
 from scanner.simulation.lensing.cosmology import HUBBLE_KM_S_MPC, OMEGA_MATTER
-from scanner.simulation.light.components import Component, Kind, profiles, sersic_b, surface_brightness
+from scanner.simulation.light.components import Component, Kind, sersic_b, tabulate
+from scanner.simulation.light.profiles import profiles, surface_brightness
 from scanner.simulation.light.scene import Raster
 from scanner.simulation.population.system import System
 
@@ -139,7 +140,7 @@ def _light(components: Sequence[Component], bands: Sequence[Band]) -> Brightness
             total += (sersic_flux * share) @ np.stack(model.functions_split(x, y, parameters)[0])
         for component, flux in zip(others, other_flux.T, strict=True):
             dx, dy = (x - component.x)[None, None, :], (y - component.y)[None, None, :]
-            total += flux[:, None] * surface_brightness(dx, dy, profiles([component], np.asarray), _NO_SOFTENING)[0]
+            total += flux[:, None] * surface_brightness(dx, dy, profiles(tabulate([component]), np.asarray), _NO_SOFTENING)[0]
         return total
 
     return brightness

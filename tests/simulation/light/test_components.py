@@ -14,18 +14,18 @@ from scanner.simulation.light.components import (
     Kind,
     extent_radius,
     norm,
-    profiles,
     sersic_b,
     sersic_norm,
-    surface_brightness,
+    tabulate,
     total_flux,
 )
+from scanner.simulation.light.profiles import profiles, surface_brightness
 
 ONE = (1.0, 1.0, 1.0, 1.0)
 
 
 def brightness(component, x, y):
-    shape = profiles([component], lambda values: np.asarray(values, dtype=np.float64))
+    shape = profiles(tabulate([component]), np.asarray)
     return surface_brightness(np.atleast_3d(x) * 1.0, np.atleast_3d(y) * 1.0, shape, 1e-6).ravel()
 
 

@@ -8,6 +8,7 @@ from scanner.simulation.lensing.sightline import Sightline
 from scanner.simulation.light import scene
 from scanner.simulation.light.components import Component, Kind, norm, sersic_b
 from scanner.simulation.population import massive_galaxies
+from scanner.simulation.population.options import TRAINING
 from scanner.simulation.telescope.psf import convolve, mean_psf
 
 ONE = (1.0, 2.0, 3.0, 4.0)
@@ -59,7 +60,7 @@ def test_a_component_across_the_edge_is_clipped_not_moved():
 
 def test_an_image_does_not_depend_on_its_neighbours_in_the_batch():
     rng = np.random.default_rng(5)
-    scenes = [massive_galaxies.lens(rng).components for _ in range(9)]
+    scenes = [massive_galaxies.lens(rng, TRAINING).components for _ in range(9)]
     raster = scene.centred_raster(100, 0.1)
     together = scene.render(scenes, raster)
     for k in (0, 4, 8):
@@ -146,7 +147,7 @@ def _lenstronomy(components):
 
 def test_torch_draws_the_same_scene():
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    components = massive_galaxies.lens(np.random.default_rng(2)).components
+    components = massive_galaxies.lens(np.random.default_rng(2), TRAINING).components
     raster = scene.centred_raster(80, 0.1)
     found = scene.render([components], raster, like=torch.zeros(1))
     expected = scene.render([components], raster)
