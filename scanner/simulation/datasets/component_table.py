@@ -114,9 +114,7 @@ def component_table(columns: Mapping[str, NDArray[Any]]) -> pyarrow.Table:
     """The table of columns as :func:`component_columns` gives them."""
     import pyarrow as pa
 
-    names = {"role": np.array(ROLES, dtype=object), "kind": np.array(KINDS, dtype=object)}
-    arrays = [
-        pa.array(names[column.name][columns[column.name]] if column.name in names else columns[column.name])
-        for column in COLUMNS
-    ]
+    arrays = [pa.array(columns[column.name]) for column in COLUMNS]
+    for place, names in ((1, ROLES), (2, KINDS)):
+        arrays[place] = pa.DictionaryArray.from_arrays(arrays[place], names).cast(pa.string())
     return pa.table(arrays, schema=schema(COLUMNS))

@@ -7,7 +7,7 @@ is (OSError).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scanner.cutouts import quality
-from scanner.cutouts.layout import IMAGE_SHAPES, SHARD_OBJECTS, StoreAttributes
+from scanner.cutouts.layout import SHARD_OBJECTS, StoreAttributes
 from scanner.cutouts.shared_writer import begin_store, finish_store, write_shards
 from scanner.cutouts.store_arrays import COLUMNS, column_values
 from scanner.cutouts.writer import store_attributes
@@ -25,14 +25,12 @@ from scanner.records import BANDS, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, Cu
 from scanner.simulation.datasets.component_table import component_table
 from scanner.simulation.datasets.labelled_cutouts import LabelledCutouts, draw
 from scanner.simulation.datasets.request import DatasetRequest
-from scanner.simulation.datasets.truth import TruthRow, truth_table
+from scanner.simulation.datasets.truth import truth_table
 from scanner.simulation.telescope.photometry import ZERO_POINT
 
 STORE, TRUTH, COMPONENTS, PARTS = "cutouts.zarr", "truth.parquet", "components.parquet", "parts"
 #: One shard a part: it is drawn in a few seconds, and an interrupted run loses no more than that.
 PART_OBJECTS = SHARD_OBJECTS
-#: Objects rendered at once: their canvases stay within the cache.
-_BATCH_OBJECTS = 16
 _PARTS_PER_GROUP = 256
 
 
@@ -60,33 +58,14 @@ def missing_parts(request: DatasetRequest, out: Path) -> list[int]:
 
 def draw_part(request: DatasetRequest, out: Path, number: int) -> None:
     """Draw one part and write it."""
-    rows, preset = part_rows(request, number), request.drawn_as
-    starts = range(rows.start, rows.stop, _BATCH_OBJECTS)
-    batches = (
-        draw(preset, request.seed, range(first, min(first + _BATCH_OBJECTS, rows.stop)), request.generator) for first in starts
-    )
-    write_part(out, number, gathered(batches, len(rows)))
-
-
-def gathered(batches: Iterator[LabelledCutouts], n_objects: int) -> LabelledCutouts:
-    """Batches as one."""
-    vis, nisp = (np.empty((n_objects, *shape), np.float32) for shape in IMAGE_SHAPES.values())
-    truth: list[TruthRow] = []
-    components: list[dict[str, NDArray[Any]]] = []
-    for batch in batches:
-        here = slice(len(truth), len(truth) + len(batch))
-        vis[here], nisp[here] = batch.vis, batch.nisp
-        truth += batch.truth
-        components.append(batch.components)
-    together = {name: np.concatenate([columns[name] for columns in components]) for name in components[0]}
-    return LabelledCutouts(vis=vis, nisp=nisp, truth=truth, components=together)
+    write_part(out, number, draw(request.drawn_as, request.seed, part_rows(request, number), request.generator))
 
 
 def write_part(out: Path, number: int, drawn: LabelledCutouts) -> None:
     """Write a part's shards, its rows and, last, its truth."""
     batch = batch_of(drawn)
     write_shards(out / STORE, number * PART_OBJECTS, batch)
-    np.savez(_rows(out, number), **column_values(batch))
+    np.savez(_rows(out, number), allow_pickle=False, **column_values(batch))
     pq.write_table(component_table(drawn.components), _components(out, number), compression="zstd")
     truth = _truth(out, number)
     pq.write_table(truth_table(drawn.truth), truth.with_suffix(".partial"))

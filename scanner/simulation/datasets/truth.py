@@ -19,7 +19,7 @@ from scanner.simulation.light.components import Kind, total_flux
 from scanner.simulation.population.labels import ArcMeasurement, Label, labels
 from scanner.simulation.population.system import System
 from scanner.simulation.telescope.photometry import magnitude
-from scanner.simulation.telescope.psf import Psf
+from scanner.simulation.telescope.psf import stack
 
 if TYPE_CHECKING:
     import pyarrow
@@ -109,6 +109,7 @@ class TruthRow:
     psf_fwhm_h_arcsec: float = _column("FWHM of the Gaussian with the H PSF's peak", "arcsec")
     noise_level: float = _column("factor on the sky's noise")
     native_nisp_noise: bool = _column('NISP has white noise on native 0.3" pixels; otherwise it was resampled as MER does')
+    noise_tails: float = _column("of the VIS noise: cubic term in the unit noise of a pixel")
     shallow_vis: float = _column("factor on the sky's noise of VIS beyond a line, where fewer exposures overlap; 1 without")
     shallow_nisp: float = _column("the same of Y, J and H")
     background_vis: float = _column("what background subtraction left in VIS at the cutout's centre", "adu/pixel")
@@ -146,7 +147,9 @@ def _truth(target_id: int, scene: CutoutScene, arcs: Sequence[ArcMeasurement], v
     shallow = [1.0 if part is None else part.factor for part in scene.exposure.shallow]
     around = [component for component in scene.components[scene.n_object :] if component.kind is Kind.POINT]
     star = max(around, key=lambda component: component.flux[0], default=None)
-    fwhm = [_equivalent_fwhm(psf) for psf in scene.exposure.psfs]
+    # Of the Gaussian with the same peak.
+    peaks = stack(scene.exposure.psfs).values(0.0, 0.0).tolist()
+    fwhm = [VIS_PIXEL_SCALE_ARCSEC * math.sqrt(4.0 * math.log(2.0) / (math.pi * peak)) for peak in peaks]
     return TruthRow(
         target_id=target_id,
         is_lens=any(verdict.is_lens for verdict in verdicts),
@@ -174,6 +177,7 @@ def _truth(target_id: int, scene: CutoutScene, arcs: Sequence[ArcMeasurement], v
         psf_fwhm_h_arcsec=fwhm[3],
         noise_level=scene.exposure.level,
         native_nisp_noise=scene.exposure.native,
+        noise_tails=scene.exposure.tails,
         shallow_vis=shallow[0],
         shallow_nisp=shallow[1],
         background_vis=levels[0],
@@ -231,11 +235,6 @@ def _system(system: System, arcs: ArcMeasurement, verdict: Label) -> SystemTruth
         n_pix_source=arcs.n_pix_source,
         arc_snr=arcs.arc_snr,
     )
-
-
-def _equivalent_fwhm(psf: Psf) -> float:
-    peak = float(psf.values(0.0, 0.0))
-    return VIS_PIXEL_SCALE_ARCSEC * math.sqrt(4.0 * math.log(2.0) / (math.pi * peak))
 
 
 def _columns() -> Iterator[tuple[Column, Callable[[TruthRow], Any]]]:
