@@ -35,12 +35,13 @@ from scanner.records import (
 )
 from scanner.simulation.datasets.cutout_scene import CutoutScene
 from scanner.simulation.datasets.truth import TruthRow, truths_of
+from scanner.simulation.injection.measured_objects import MAX_BAD_FRACTION
 from scanner.simulation.injection.painted_scene import decoys, draw_offset, paint_object, painted_scene
 from scanner.simulation.injection.painting import Brush, brush_of, paint, tile_exposure
 from scanner.simulation.injection.plan import Plan
 from scanner.simulation.injection.request import InjectionRequest, TileSummary
 from scanner.simulation.injection.tile_psf import read_psf
-from scanner.simulation.injection.tile_survey import MAX_BAD_FRACTION, flux_scale
+from scanner.simulation.injection.tile_survey import flux_scale
 from scanner.simulation.telescope.psf import Psf
 from scanner.sky.scratch import ScratchFolder
 

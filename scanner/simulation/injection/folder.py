@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from scanner import __version__
 from scanner.errors import InputMissingError, OutputError, TileError
+from scanner.simulation.injection.places import Places
 from scanner.simulation.injection.request import InjectionRecord, InjectionRequest, TileSummary
-from scanner.simulation.injection.tile_survey import Places, survey_tile
+from scanner.simulation.injection.tile_survey import survey_tile
 from scanner.simulation.processes import run_all
 
 PARTS, SCRATCH = "parts", "scratch"

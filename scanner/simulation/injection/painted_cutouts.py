@@ -97,7 +97,7 @@ def _paint_parts(
             rows = range(number * SHARD_OBJECTS, min((number + 1) * SHARD_OBJECTS, len(plan)))
             batch, truth = paint_rows(request, plan, tiles, rows)
             write_shards(out / STORE, rows.start, batch)
-            np.savez(_rows(out, number), **column_values(batch))
+            np.savez(_rows(out, number), allow_pickle=False, **column_values(batch))
             path = _truth(out, number)
             pq.write_table(truth_with_places(truth, plan.take(rows), request.tiles), path.with_suffix(".partial"))
             path.with_suffix(".partial").replace(path)

@@ -19,7 +19,7 @@ from numpy.random import Generator
 from scanner.simulation.datasets.cutout_scene import CutoutScene
 from scanner.simulation.datasets.presets import LENS_CLASSES, Preset
 from scanner.simulation.injection.deflector_choice import choose_deflector
-from scanner.simulation.injection.tile_survey import DEFLECTOR, EMPTY, GALAXY
+from scanner.simulation.injection.places import DEFLECTOR, EMPTY, GALAXY
 from scanner.simulation.light.components import Component
 from scanner.simulation.population import classes
 from scanner.simulation.population.colours import power_law_magnitude

@@ -16,8 +16,8 @@ from scipy.spatial import cKDTree
 
 from scanner.errors import UsageError
 from scanner.simulation.injection.painted_scene import can_use_galaxies, class_shares, kind_of
+from scanner.simulation.injection.places import DEFLECTOR, EMPTY, GALAXY, Places, joined
 from scanner.simulation.injection.request import InjectionRequest
-from scanner.simulation.injection.tile_survey import DEFLECTOR, EMPTY, GALAXY, Places
 from scanner.simulation.population.classes import draw_class
 
 #: With ``ground="both"``, share of objects that are painted whole into empty sky.
@@ -73,7 +73,7 @@ def make_plan(request: InjectionRequest, found: Sequence[Places]) -> Plan:
     if request.mosaics:
         found = [_apart(places) for places in found]
     tile = np.concatenate([np.full(len(places), number) for number, places in enumerate(found)])
-    pool = Places(*(np.concatenate([vars(places)[name] for places in found]) for name in vars(found[0])))
+    pool = joined(found)
     place = np.empty(request.n_objects, dtype=np.int64)
     short = []
     for kind, what in _NAMES.items():
