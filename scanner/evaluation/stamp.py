@@ -82,10 +82,8 @@ def read_plate(image: ImageRef, scale_arcsec: float | None, position: tuple[floa
     if scale_arcsec is not None and position is None:
         return Plate(pixels, middle, np.eye(2) / scale_arcsec)
     if "CTYPE1" not in header:
-        needed = (
-            "scale=ARCSEC" if position is None else "no ra and dec but scale=ARCSEC, and an image with the object in its middle"
-        )
-        raise TileError(f"{image}: has no WCS; state {needed}.")
+        needed = "state" if position is None else "leave out ra and dec, have the object in the middle, and state"
+        raise TileError(f"{image}: has no WCS; {needed} scale=ARCSEC.")
     wcs = celestial_wcs(header, str(image))
     ra, dec = position if position is not None else wcs.all_pix2world([middle], 0)[0]
     step = 1.0 / 3600

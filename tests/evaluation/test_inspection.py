@@ -51,9 +51,7 @@ def test_intervals_are_those_of_resampling():
     positive, negative = rng.normal(1.5, 1, 300), rng.normal(0, 1, 3000)
     numbers = np.array([10_000.0, 100_000.0])
     points = inspect(positive, negative, 1e-4, inspected=numbers)
-    brute = [
-        _brute(rng.choice(positive, 300), rng.choice(negative, 3000), 1e-4, numbers) for _ in range(400)
-    ]
+    brute = [_brute(rng.choice(positive, 300), rng.choice(negative, 3000), 1e-4, numbers) for _ in range(400)]
     for point, values in zip(points, np.array(brute).T, strict=True):
         width = np.subtract(*np.quantile(values, [0.975, 0.025]))
         assert point.completeness.high - point.completeness.low == pytest.approx(width, rel=0.2)

@@ -30,9 +30,7 @@ def test_resamples_are_distributed_as_brute_force_ones():
     rng = np.random.default_rng(1)
     lenses, others = rng.normal(1.5, 1, 200), rng.normal(0, 1, 1500)
     found = recalls_at_fpr(lenses[None], others[None], FPRS, resamples=1000)
-    brute = [
-        [_brute(rng.choice(lenses, 200), rng.choice(others, 1500), fpr) for fpr in FPRS] for _ in range(1000)
-    ]
+    brute = [[_brute(rng.choice(lenses, 200), rng.choice(others, 1500), fpr) for fpr in FPRS] for _ in range(1000)]
     np.testing.assert_allclose(found.resampled[0].mean(axis=1), np.mean(brute, axis=0), atol=0.01)
     np.testing.assert_allclose(found.resampled[0].std(axis=1), np.std(brute, axis=0), rtol=0.12)
 

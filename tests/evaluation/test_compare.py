@@ -1,0 +1,154 @@
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from PIL import Image
+
+from scanner.ensemble.session import open_session
+from scanner.errors import UsageError
+from scanner.evaluation.card_section import card_section
+from scanner.evaluation.compare import Scoring, compare_bundles, named_bundles
+from scanner.evaluation.labelled_data import Dataset
+from scanner.evaluation.logits import dataset_logits
+from scanner.evaluation.page import write_evaluation
+from scanner.evaluation.results import Evaluation
+from scanner.evaluation.tables import tables
+from scanner.records import MEMBERS
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory):
+    """A list with one lens of one band, 12 arcsec across."""
+    folder = tmp_path_factory.mktemp("known")
+    radius = np.hypot(*(np.mgrid[:120, :120] - 59.5))
+    image = np.random.default_rng(0).normal(0, 1, (120, 120)) + 20 * np.exp(-(((radius - 14) / 3) ** 2))
+    fits.writeto(folder / "ring.fits", image.astype(np.float32))
+    (folder / "known.txt").write_text("id=ring VIS=ring.fits scale=0.1\n")
+    return folder / "known.txt"
+
+
+@pytest.fixture(scope="module")
+def comparison(sets, other_bundle, cache, known):
+    counted = []
+    datasets = [Dataset(path) for path in sets.values()]
+    found = compare_bundles(
+        (None, other_bundle),
+        datasets,
+        known=known,
+        n_turned=4,
+        scoring=Scoring(cache=cache, report=lambda name, n: counted.append(n)),
+    )
+    assert sum(counted) == 2 * (32 + 8 * 4)
+    return found
+
+
+def test_everything_is_measured(comparison):
+    evaluation = comparison.evaluation
+    assert evaluation.sky == "challenge"
+    assert [found.name for found in evaluation.sets] == ["eval", "double-ring", "challenge"]
+    assert {str(pairing) for pairing in evaluation.pairings} == {
+        "eval",
+        "eval against challenge",
+        "double-ring against challenge",
+    }
+    assert Evaluation.model_validate_json(evaluation.model_dump_json()) == evaluation
+    assert [table.name for table in tables(evaluation)] == [
+        "low-fpr",
+        "inspected",
+        "differences",
+        "table-5",
+        "table-6",
+        "members",
+        "hard",
+        "grid-loss",
+        "calibration",
+        "orientations",
+        "known-lenses",
+    ]
+    for table in tables(evaluation):
+        assert {len(row) for row in table.rows} == {len(table.header)}
+
+
+def test_log_odds_are_those_of_the_networks(comparison, sets):
+    scored = comparison.bundles[0]
+    dataset = Dataset(sets["eval"])
+    expected = dataset_logits(open_session(scored.bundle, "cpu"), dataset, np.arange(3))
+    np.testing.assert_array_equal(scored.logits["eval"][:3], expected)
+    np.testing.assert_array_equal(scored.scores["eval"][MEMBERS[2]][:3], expected[:, 2].astype(float))
+
+
+def test_a_second_call_runs_no_network(comparison, sets, other_bundle, cache):
+    """With a model that cannot be run in place of the first, all figures are the same."""
+    datasets = [Dataset(path) for path in sets.values()]
+    again = compare_bundles((None, other_bundle), datasets, n_turned=4, scoring=Scoring("no-such-provider", cache=cache))
+    assert again.evaluation == comparison.evaluation.model_copy(update={"known_lenses": ()})
+
+
+def test_other_pixels_of_the_same_truth_are_scored_anew(sets, tmp_path):
+    first, copy = Dataset(sets["challenge"]), shutil.copytree(sets["challenge"], tmp_path / "challenge")
+    assert Dataset(copy).content_key == first.content_key
+    chunk = max((path for path in (copy / "cutouts.zarr").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    chunk.write_bytes(chunk.read_bytes() + b"0")
+    assert Dataset(copy).content_key != first.content_key
+    assert Dataset(copy).fingerprint == first.fingerprint
+
+
+def test_the_page_holds_everything_and_needs_nothing(comparison, tmp_path):
+    written = write_evaluation(comparison, tmp_path / "new" / "folder")
+    assert {path.name for path in written} >= {
+        "evaluation.json",
+        "evaluation.html",
+        "low-fpr.png",
+        "roc.png",
+        "calibration.png",
+    }
+    page = (tmp_path / "new" / "folder" / "evaluation.html").read_text()
+    assert "default-src 'none'" in page
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", page)
+    for table in tables(comparison.evaluation):
+        assert f'id="{table.name}"' in page
+    assert page.index("Lenses found where few non-lenses pass") < page.index("Inspecting the best") < page.index("Table 5")
+    assert 'alt="VIS image of ring"' in page
+    for path in written:
+        if path.suffix == ".png":
+            with Image.open(path) as picture:
+                assert np.asarray(picture.convert("L")).std() > 5
+    tree = json.loads((tmp_path / "new" / "folder" / "evaluation.json").read_text())
+    assert tree["format_version"] == 2
+
+
+def test_the_card_leads_with_low_false_positive_rates(comparison):
+    text = card_section(comparison.evaluation)
+    headings = re.findall(r"^### (.*)$", text, re.MULTILINE)
+    assert headings[0] == "Lenses found where few non-lenses pass"
+    assert "- `challenge` (preset challenge" in text
+    assert "Its non-lenses stand for the sky." in text
+    assert not re.search(r"(?<!\\)\*(?!\*)(?<!\*\*)\s", text)
+
+
+def test_known_lenses_tell_their_padding(comparison):
+    ring = comparison.evaluation.known_lenses[0]
+    assert ring.bad_fraction[0] == pytest.approx(1 - 0.6**2)
+    assert len(ring.above) == 8
+    assert (ring.compared_with, ring.n_compared) == ("challenge", 8)
+
+
+def test_what_makes_no_sense_is_refused(sets, other_bundle):
+    eval_, rings = Dataset(sets["eval"]), Dataset(sets["double-ring"])
+    with pytest.raises(UsageError, match="is the same set as"):
+        compare_bundles((None,), [eval_, Dataset(sets["eval"])])
+    with pytest.raises(UsageError, match="no set has non-lenses"):
+        compare_bundles((None,), [rings])
+    with pytest.raises(UsageError, match="no set has lenses"):
+        compare_bundles((None,), [Dataset(sets["challenge"])])
+    with pytest.raises(UsageError, match="is the same bundle as"):
+        named_bundles((None, None))
+    assert list(named_bundles((None, other_bundle)))[1] == "other"
