@@ -70,7 +70,8 @@ def test_what_is_not_painted_is_real(painted, tiles):
         assert (np.isnan(difference) == np.isnan(vis[0])).all()
         # Unrelated galaxies are painted into every cutout, and most of it is left alone.
         assert np.nanmax(difference) > 0.003
-        assert np.nanmedian(np.abs(difference)) < 0.001  # a third of the sky's sigma
+        if not row["into_sky"]:  # clusters painted whole fill a cutout
+            assert np.nanmedian(np.abs(difference)) < 0.0003  # a tenth of the sky's sigma
         place = [batch.targets.x[k] - batch.x0[k] - 99.5, batch.targets.y[k] - batch.y0[k] - 99.5]
         assert place == pytest.approx([10 * row["x_arcsec"], 10 * row["y_arcsec"]], abs=0.02)
 
