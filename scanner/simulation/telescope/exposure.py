@@ -20,7 +20,7 @@ from scanner.records import BANDS, NISP_BANDS, NISP_CUTOUT_PIXELS, VIS_CUTOUT_PI
 from scanner.simulation.telescope import noise, photometry
 from scanner.simulation.telescope.artefacts import Artefact, add_artefact, draw_artefacts, draw_on_object
 from scanner.simulation.telescope.depth import Background, Shallow, draw_background, draw_shallow, noise_factors, planes
-from scanner.simulation.telescope.psf import Psf, Scratch, convolve, draw_psf, stack
+from scanner.simulation.telescope.psf import Psf, convolve, draw_psf, stack, transfers
 from scanner.simulation.telescope.stars import SATURATION, Star, add_bleeding, add_star
 
 #: 2" around the cutout: objects there reach in, and the periodic convolution wraps out there.
@@ -102,16 +102,15 @@ def blur(light: Any, exposures: Sequence[Exposure], channels: Sequence[int] = ra
         Same shape; a new array.
     """
     ny, nx = light.shape[-2:]
+    if not len(exposures):
+        return light
+    psfs = stack([stack([exposure.psfs[channel] for channel in channels]) for exposure in exposures])
     if is_torch_array(light):
-        psfs = stack([exposure.psfs[channel] for exposure in exposures for channel in channels])
-        transfer = psfs.transfer(ny, nx, light)
-        return convolve(light, transfer.reshape(len(exposures), len(channels), *transfer.shape[1:]))
+        return convolve(light, psfs.transfer(ny, nx, light))
     out = np.empty_like(light)
-    scratch = Scratch(ny, nx)
-    # Band by band, in the same memory: what belongs to one stays in the cache.
-    for row, exposure in enumerate(exposures):
-        for place, channel in enumerate(channels):
-            out[row, place] = convolve(light[row, place], exposure.psfs[channel].transfer(ny, nx, scratch=scratch))
+    # Image by image: what belongs to one stays in the cache.
+    for image, target, transfer in zip(light, out, transfers(psfs, ny, nx), strict=True):
+        target[...] = convolve(image, transfer)
     return out
 
 

@@ -8,7 +8,7 @@ Widths, weights and asymmetries are fitted to the PSF stamps of real Euclid imag
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -50,7 +50,7 @@ _LEAST_VARIANCE = 0.02
 
 @dataclass(frozen=True)
 class Psf:
-    """One PSF as five Gaussians in units of 0.1" pixels, fields (5,): body, three lobes of one shape, wing; or B, (B, 5).
+    """One PSF as five Gaussians in units of 0.1" pixels, fields (5,): body, three lobes of one shape, wing; or many, (..., 5).
 
     Body and wing are centred.
     """
@@ -62,37 +62,31 @@ class Psf:
     dx: Float64
     dy: Float64
 
-    def transfer(self, ny: int, nx: int, like: Any = None, scratch: Scratch | None = None) -> Any:
+    def transfer(self, ny: int, nx: int, like: Any = None) -> Any:
         """Optical transfer function on the grid of ``rfft2`` of an (ny, nx) image, complex64, (..., ny, nx // 2 + 1).
 
-        The pixel's share of the width is taken out: the images it multiplies hold integrals over pixels already.
-
-        Parameters
-        ----------
-        ny, nx
-            Shape of the image.
-        like
-            A torch tensor to compute beside; numpy by default.
-        scratch
-            Memory for a single PSF in numpy; the result lies in it until it is used again.
+        The pixel's share of the width is taken out: the images it multiplies hold integrals over pixels already. ``like``: a
+        torch tensor to compute beside; numpy by default.
         """
-        factors = self._factors(np.asarray(np.fft.fftfreq(ny)), np.asarray(np.fft.rfftfreq(nx)))
+        factors = self.factors(ny, nx)
         if like is not None and is_torch_array(like):
             xp = array_namespace(like)
             factors = tuple(xp.asarray(factor, device=device(like)) for factor in factors)
         rows, columns, turn_rows, turn_columns = factors
-        if scratch is None:
-            envelope = rows @ columns
-            envelope = array_namespace(envelope).exp(envelope)
-            return (turn_rows @ turn_columns) * envelope[..., 1, :, :] + (envelope[..., 0, :, :] + envelope[..., 2, :, :])
-        envelope, out = scratch.envelope, scratch.transfer
-        np.exp(np.matmul(rows, columns, out=envelope), out=envelope)
-        np.multiply(np.matmul(turn_rows, turn_columns, out=out), envelope[1], out=out)
-        out.real += np.add(envelope[0], envelope[2], out=envelope[0])
-        return out
+        envelope = rows @ columns
+        envelope = array_namespace(envelope).exp(envelope)
+        return (turn_rows @ turn_columns) * envelope[..., 1, :, :] + (envelope[..., 0, :, :] + envelope[..., 2, :, :])
 
-    def _factors(self, v: Float64, u: Float64) -> tuple[Any, Any, Any, Any]:
-        """Exponents of body, lobes and wing, and the lobes' phases, as matrix products of functions of v and of u."""
+    def factors(self, ny: int, nx: int) -> tuple[Any, ...]:
+        """Exponents of body, lobes and wing, and the lobes' phases, as matrix products of functions of v and of u.
+
+        Returns
+        -------
+        tuple
+            Rows (..., 3, ny, 3) and columns (..., 3, 3, nx // 2 + 1) of the exponents, float32; rows (..., ny, 3) and columns
+            (..., 3, nx // 2 + 1) of the lobes' phases, complex64.
+        """
+        v, u = np.fft.fftfreq(ny), np.fft.rfftfreq(nx)
         shapes = [0, 1, 4]
         a, b = (
             np.maximum(s[..., shapes] ** 2 - _PIXEL_VARIANCE, _LEAST_VARIANCE) for s in (self.sigma_major, self.sigma_minor)
@@ -133,16 +127,23 @@ class Psf:
         return np.asarray(total, dtype=np.float32)
 
 
-class Scratch:
-    """Memory for transfer functions of (ny, nx) images: fresh arrays of this size cost more than the arithmetic."""
+def transfers(psfs: Psf, ny: int, nx: int) -> Iterator[Any]:
+    """Transfer functions of (N, C, 5) PSFs in numpy: (C, ny, nx // 2 + 1) at a time, each valid until the next is asked for.
 
-    def __init__(self, ny: int, nx: int) -> None:
-        self.envelope = np.empty((3, ny, nx // 2 + 1), dtype=np.float32)
-        self.transfer = np.empty((ny, nx // 2 + 1), dtype=np.complex64)
+    All lie in the same memory: fresh arrays of this size would cost more than the arithmetic.
+    """
+    envelope = np.empty((3, ny, nx // 2 + 1), dtype=np.float32)
+    out = np.empty((psfs.weight.shape[1], ny, nx // 2 + 1), dtype=np.complex64)
+    for image in zip(*psfs.factors(ny, nx), strict=True):
+        for rows, columns, turn_rows, turn_columns, target in zip(*image, out, strict=True):
+            np.exp(np.matmul(rows, columns, out=envelope), out=envelope)
+            np.multiply(np.matmul(turn_rows, turn_columns, out=target), envelope[1], out=target)
+            target.real += np.add(envelope[0], envelope[2], out=envelope[0])
+        yield out
 
 
 def stack(psfs: Sequence[Psf]) -> Psf:
-    """Several PSFs as one of (B, 5) fields."""
+    """Several PSFs as one whose fields have one more axis, the first."""
     return Psf(*(np.stack([getattr(psf, field.name) for psf in psfs]) for field in fields(Psf)))
 
 
