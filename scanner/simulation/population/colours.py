@@ -51,7 +51,7 @@ def power_law_magnitude(rng: Generator, bright: float, faint: float) -> float:
 def galaxy_flux(rng: Generator, magnitude: float, redder: float = 0.0) -> Flux:
     """Colours of an ordinary field galaxy."""
     a, b, c = rng.standard_normal(3)
-    return fluxes(magnitude, 0.6 + redder + 0.35 * a, 0.2 + 0.25 * redder + 0.12 * b, 0.2 + 0.25 * redder + 0.12 * c)
+    return fluxes(magnitude, 0.6 + redder + 0.35 * a, 0.2 + 0.25 * redder + 0.12 * b, 0.2 + 0.4 * redder + 0.12 * c)
 
 
 def source_flux(rng: Generator, magnitude: float, red: bool, z: float) -> Flux:

@@ -20,6 +20,8 @@ from scanner.simulation.population.sources import background_galaxy
 FIELD_DENSITY = 17.0 / 400.0  #: galaxies per square arcsec, VIS 18.5-27
 STAR_DENSITY = 0.25 / 400.0
 FIELD_MAGNITUDES = (18.5, 27.0)
+#: Galaxies that are never seen singly but roughen the sky: as many again, since counts go on rising.
+UNSEEN_DENSITY, UNSEEN_MAGNITUDES = 17.0 / 400.0, (27.0, 28.0)
 #: Brighter galaxies show a bulge and a disc; fainter ones than the second nothing but one profile.
 _BRIGHT, _FAINT = 21.5, 25.0
 _RED = 0.25
@@ -87,12 +89,14 @@ def draw_stars(rng: Generator, magnitude: float) -> list[Component]:
     return stars
 
 
-def draw_field(rng: Generator, half_side: float, density: float = FIELD_DENSITY) -> list[Component]:
+def draw_field(rng: Generator, half_side: float) -> list[Component]:
     """Unrelated galaxies and stars over a square of ``2 half_side`` arcsec."""
     area = (2.0 * half_side) ** 2
-    count = int(rng.poisson(density * area))
-    places = rng.uniform(-half_side, half_side, (count, 2))
-    magnitudes = power_law_magnitudes(rng, *FIELD_MAGNITUDES, count)
+    seen, unseen = rng.poisson((FIELD_DENSITY * area, UNSEEN_DENSITY * area)).tolist()
+    places = rng.uniform(-half_side, half_side, (seen + unseen, 2))
+    magnitudes = np.concatenate(
+        [power_law_magnitudes(rng, *FIELD_MAGNITUDES, seen), power_law_magnitudes(rng, *UNSEEN_MAGNITUDES, unseen)]
+    )
     faint = magnitudes > _FAINT
     components = _faint_galaxies(rng, places[faint], magnitudes[faint])
     for (x, y), magnitude in zip(places[~faint].tolist(), magnitudes[~faint].tolist(), strict=True):
@@ -109,7 +113,7 @@ def _faint_galaxies(rng: Generator, places: Float64, magnitudes: Float64) -> lis
     redder = np.where(rng.random(count) < _RED, 0.5, 0.0) - _BLUER * (magnitudes - 22.0)
     a, b, c = rng.standard_normal((3, count))
     light = flux_rows(
-        magnitudes, 0.6 + redder + 0.35 * a, 0.2 + 0.25 * redder + 0.12 * b, 0.2 + 0.25 * redder + 0.12 * c
+        magnitudes, 0.6 + redder + 0.35 * a, 0.2 + 0.25 * redder + 0.12 * b, 0.2 + 0.4 * redder + 0.12 * c
     ).tolist()
     shapes = rng.uniform((0.25, 0.0, 0.7), (1.0, math.pi, 2.5), (count, 3)).tolist()
     return [

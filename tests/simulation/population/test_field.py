@@ -7,6 +7,7 @@ from scanner.simulation.light.components import Kind
 from scanner.simulation.population.field import (
     FIELD_DENSITY,
     STAR_DENSITY,
+    UNSEEN_DENSITY,
     draw_field,
     draw_field_galaxy,
     draw_star,
@@ -22,8 +23,11 @@ def test_the_field_is_as_dense_as_stated_and_covers_its_square():
     stars = sum(part.kind is Kind.POINT for field in drawn for part in field)
     area = 60 * 24.0**2
     assert stars == pytest.approx(STAR_DENSITY * area, abs=4.0 * math.sqrt(STAR_DENSITY * area))
+    galaxies = [(part, magnitude(part.flux[0], "VIS")) for field in drawn for part in field if part.kind is not Kind.POINT]
+    unseen = sum(vis > 27.0 for _, vis in galaxies)
+    assert 0.95 * UNSEEN_DENSITY * area < unseen < 1.25 * UNSEEN_DENSITY * area  # with the clumps of brighter ones
     # Faint galaxies are one profile each: VIS 25 to 27 holds 1 - 10^-0.6 of the counts.
-    faint = [part for field in drawn for part in field if part.kind is Kind.SERSIC and magnitude(part.flux[0], "VIS") > 25.0]
+    faint = [part for part, vis in galaxies if 25.0 < vis < 27.0]
     expected = FIELD_DENSITY * area * (1.0 - 10.0**-0.6)
     assert expected < len(faint) < 1.5 * expected  # and some clumps and bulges of brighter ones
     places = np.array([(part.x, part.y) for part in faint])
