@@ -17,9 +17,9 @@ from array_api_compat import array_namespace
 from scanner.records import Band, Float32, Float64
 
 #: Noise per 0.1" pixel of the stacks' RMS maps: the level before resampling correlates neighbouring pixels.
-RMS: dict[Band, float] = {"VIS": 0.0041, "Y": 2.42, "J": 2.42, "H": 2.35}
+RMS: dict[Band, float] = {"VIS": 0.0041, "Y": 2.44, "J": 2.47, "H": 2.36}
 #: Robust scatter of sky pixels: 0.1" for VIS; MER-like NISP after 3x3 binning.
-SKY_SIGMA: dict[Band, float] = {"VIS": 0.00275, "Y": 4.0, "J": 4.0, "H": 3.85}
+SKY_SIGMA: dict[Band, float] = {"VIS": 0.00275, "Y": 4.0, "J": 4.05, "H": 3.85}
 #: White noise of native 0.3" NISP pixels over the scatter of MER-like pixels after binning.
 NATIVE_NOISE_RATIO = 1.5
 #: d(variance)/d(flux) of RMS² with respect to the flux of the same pixel.
@@ -31,7 +31,7 @@ _FINE_WHITE = 0.0625
 #: with tails and the field's faint galaxies, robust scatter 0.00275 and lag-1 correlation 0.23.
 _VIS_KERNEL_SIDE, _VIS_LEVEL = 0.106, 0.965
 #: Range of the tails of VIS: excess kurtosis of real sky pixels 0.2 to 0.7, gone after 3x3 binning.
-VIS_TAILS = (0.010, 0.027)
+VIS_TAILS = (0.008, 0.023)
 
 
 def rms(image: Any, band: Band, level: Any = 1.0) -> Any:
