@@ -15,7 +15,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from scanner import __version__
-from scanner.errors import OutputError
+from scanner.errors import ContentError, OutputError
+from scanner.simulation.datasets.on_device import check_device
 from scanner.simulation.datasets.parts import (
     PART_OBJECTS,
     PARTS,
@@ -49,7 +50,13 @@ def draw_dataset(request: DatasetRequest, out: Path, workers: int = 1, progress:
     ------
     OutputError
         The folder holds another dataset, or something else, or cannot be written.
+    ContentError
+        Its ``dataset.json`` cannot be read.
+    UsageError
+        There is no such device.
     """
+    if request.device != "cpu":
+        check_device(request.device)
     record = DatasetRecord(scanner_version=__version__, request=request, preset=request.drawn_as)
     try:
         found = _claim(out, record)
@@ -76,13 +83,13 @@ def read_record(path: Path) -> DatasetRecord:
 
     Raises
     ------
-    OutputError
+    ContentError
         It is not a dataset's record.
     """
     try:
         return DatasetRecord.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError):
-        raise OutputError(f"{path}: not a dataset's record; choose another --out or remove the folder.") from None
+        raise ContentError(f"{path}: damaged, or not a dataset's record; choose another --out or remove the folder.") from None
 
 
 def _claim(out: Path, record: DatasetRecord) -> DatasetRecord:

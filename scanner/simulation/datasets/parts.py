@@ -22,6 +22,7 @@ from scanner.cutouts.shared_writer import begin_store, finish_store, write_shard
 from scanner.cutouts.store_arrays import COLUMNS, column_values
 from scanner.cutouts.writer import store_attributes
 from scanner.records import BANDS, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, Targets
+from scanner.simulation.datasets import on_device
 from scanner.simulation.datasets.component_table import component_table
 from scanner.simulation.datasets.labelled_cutouts import LabelledCutouts, draw
 from scanner.simulation.datasets.request import DatasetRequest
@@ -58,7 +59,12 @@ def missing_parts(request: DatasetRequest, out: Path) -> list[int]:
 
 def draw_part(request: DatasetRequest, out: Path, number: int) -> None:
     """Draw one part and write it."""
-    write_part(out, number, draw(request.drawn_as, request.seed, part_rows(request, number), request.generator))
+    preset, rows = request.drawn_as, part_rows(request, number)
+    if request.device == "cpu":
+        drawn = draw(preset, request.seed, rows, request.generator)
+    else:
+        drawn = on_device.draw(preset, request.seed, rows, request.device)
+    write_part(out, number, drawn)
 
 
 def write_part(out: Path, number: int, drawn: LabelledCutouts) -> None:

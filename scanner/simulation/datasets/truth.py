@@ -13,6 +13,9 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC
 from scanner.simulation.datasets.columns import Column, schema
 from scanner.simulation.light.components import Kind, total_flux
@@ -253,6 +256,15 @@ def _column_of(item: Field[Any], suffix: str = "") -> Column:
 
 _GETTERS = tuple(_columns())
 COLUMNS: tuple[Column, ...] = tuple(column for column, _ in _GETTERS)
+
+
+def truth_arrays(rows: Sequence[TruthRow]) -> dict[str, NDArray[Any]]:
+    """Rows as columns (N,) by name."""
+    types = {"string": np.str_}
+    return {
+        column.name: np.array([value(row) for row in rows], dtype=types.get(column.dtype, column.dtype))
+        for column, value in _GETTERS
+    }
 
 
 def truth_table(rows: Sequence[TruthRow]) -> pyarrow.Table:

@@ -7,7 +7,7 @@ import pytest
 
 from scanner.cutouts import shared_writer, store, store_arrays
 from scanner.cutouts.store import CutoutStore
-from scanner.errors import OutputError
+from scanner.errors import ContentError, OutputError
 from scanner.simulation.datasets import dataset, parts
 from scanner.simulation.datasets.dataset import draw_dataset
 from scanner.simulation.datasets.labelled_cutouts import draw
@@ -148,7 +148,7 @@ def test_foreign_and_unwritable_folders_are_refused(tmp_path):
     with pytest.raises(OutputError, match="not empty"):
         draw_dataset(REQUEST, tmp_path / "full")
     (tmp_path / "full" / "dataset.json").write_text("{}")
-    with pytest.raises(OutputError, match="not a dataset's record"):
+    with pytest.raises(ContentError, match="not a dataset's record"):
         draw_dataset(REQUEST, tmp_path / "full")
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="cannot be written"):
