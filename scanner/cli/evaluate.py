@@ -98,7 +98,8 @@ def compared(
     datasets = [Dataset(path) for path in data]
     total = len(bundles) * (sum(map(len, datasets)) + 8 * turned)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("scoring", total=total)
         return compare_bundles(
             bundles,
