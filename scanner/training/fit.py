@@ -153,7 +153,7 @@ def _plan(trainer: Trainer, request: FitRequest, stages: tuple[Stage, ...], fold
     if request.time_budget is not None and not (folder / checkpoint.PLAN).exists():
         started = time.monotonic()
         needed = trainer.seconds_needed(stages)
-        left = max(1.0, request.time_budget - (time.monotonic() - started))
+        left = max(0.01 * request.time_budget, request.time_budget - (time.monotonic() - started))
         share = min(1.0, left / sum(needed))
         seconds = tuple(left * part / sum(needed) for part in needed)
     return Plan(

@@ -76,10 +76,12 @@ class _StageRun:
     ) -> None:
         self.trainer, self.plan, self.folder, self.state = trainer, plan, folder, state
         self.stage, self.report, self.interruption = stage, report, interruption
-        self.optimiser, self.feed = trainer.begin(self.stage), trainer.feed(self.stage)
-        if state.network:
+        # A stage begins with the weights of the one before it, in the form that they had there.
+        if state.network and state.step == 0:
             trainer.network.load_state_dict(state.network)
-        if state.optimiser:
+        self.optimiser, self.feed = trainer.begin(self.stage), trainer.feed(self.stage)
+        if state.step > 0:
+            trainer.network.load_state_dict(state.network)
             self.optimiser.load_state_dict(state.optimiser)
         state.total = state.total or plan.steps[state.stage]
         self.clock = time.monotonic()

@@ -8,8 +8,8 @@ import pytest
 from scanner.cutouts.store import CutoutWriter
 from scanner.evaluation.labelled_data import Truth
 from scanner.records import CutoutBatch, Targets
+from scanner.training.labels import Labels, split
 from scanner.training.scaled import scale_batch
-from scanner.training.split import split
 
 
 def draw(n, seed=0):
@@ -74,7 +74,8 @@ def _write_dataset(folder, n, seed):
 @pytest.fixture(scope="session")
 def labelled():
     vis, nisp, sky, sigma, truth = draw(120)
-    return scale_batch(vis, nisp, sky, sigma, "asinh_mad"), truth, split(len(truth), 0)
+    labels = Labels(truth.is_lens, truth.arc_snr, truth.visible, truth.position)
+    return scale_batch(vis, nisp, sky, sigma, "asinh_mad"), labels, split(len(labels))
 
 
 @pytest.fixture(scope="session")

@@ -1,43 +1,44 @@
 import itertools
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from scanner.errors import ContentError, UsageError
-from scanner.networks import LENS, NON_LENS
+from scanner.networks import LENS, NON_LENS, build
 from scanner.records import MEMBER_PIXELS
 from scanner.training import checkpoint
 from scanner.training.batches import Feed
-from scanner.training.fit import fit
-from scanner.training.presets import PAPER, QUICK, Stage
-from scanner.training.trainer import Trainer, class_weights, learning_rate, validation_steps
+from scanner.training.fit import FitRequest, Start, fit
+from scanner.training.history import HISTORY, HistoryRow, plot_history, write_history
+from scanner.training.labels import Labels
+from scanner.training.presets import BEST, PAPER, Stage
+from scanner.training.stage_run import _passed
+from scanner.training.trainer import Trainer, class_weights, learning_rate
 
 
 def brief(preset, passes=2.0, batch=16, validations=2):
-    """The preset with next to no passes."""
+    """The preset with next to no passes, and all members beginning at random."""
     change = {"passes": passes, "batch": batch, "validations": validations}
     return preset.model_copy(
         update={
             name: tuple(stage.model_copy(update=change) for stage in getattr(preset, name))
-            for name in ("stages_200", "stages_66")
+            for name in ("stages_200", "stages_66", "continued_66")
         }
-        | {"start_from": {}}
+        | {"copies": {}}
     )
 
 
-def train(labelled, folder, member="OU-J", preset=None, **settings):
-    images, truth, split = labelled
-    return fit(
-        images,
-        truth,
-        split,
-        member=member,
-        preset=preset or brief(QUICK),
-        folder=folder,
-        dataset_sha256="0" * 64,
-        **{"seed": 5, **settings},
-    )
+def train(labelled, folder, member="OU-J", preset=None, report=lambda rows: None, **settings):
+    request = FitRequest(member=member, preset=preset or brief(BEST), dataset_sha256="0" * 64, **{"seed": 5, **settings})
+    return fit(*labelled, request, folder, report)
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])
@@ -45,7 +46,7 @@ def test_a_resumed_run_gives_identical_weights(labelled, tmp_path, after):
     whole, record = train(labelled, tmp_path / "whole")
     seen = itertools.count(1)
 
-    def stop(row):
+    def stop(rows):
         if next(seen) == after:
             raise KeyboardInterrupt
 
@@ -64,13 +65,13 @@ def test_another_seed_gives_other_weights(labelled, tmp_path):
 
 
 def test_it_learns_rings(labelled, tmp_path):
-    images, truth, split = labelled
-    network, record = train(labelled, tmp_path, member="OU-66", preset=brief(QUICK, passes=8, batch=8))
+    images, labels, split = labelled
+    network, record = train(labelled, tmp_path, member="OU-66", preset=brief(BEST, passes=8, batch=8))
     feed = Feed(images, "OU-66", MEMBER_PIXELS["OU-66"])
     with torch.inference_mode():
-        logits = network(torch.from_numpy(feed.read(split.calibration)))
+        logits = network(feed.read(split.calibration))
     log_odds = (logits[:, LENS] - logits[:, NON_LENS]).numpy()
-    is_lens = truth.is_lens[split.calibration]
+    is_lens = labels.is_lens[split.calibration]
     assert log_odds[is_lens].min() > log_odds[~is_lens].max()
     assert record.validation_auroc == 1.0
 
@@ -83,10 +84,10 @@ def test_the_folder_tells_what_was_done(labelled, tmp_path):
     assert found.plan.steps == (13, 13)
     for key, value in network.state_dict().items():
         assert torch.equal(value, again.state_dict()[key])
-    history = checkpoint.pq.read_table(tmp_path / checkpoint.HISTORY).to_pylist()
-    assert [row["stage"] for row in history] == ["crop", "crop", "full", "full"]
-    assert [row["step"] for row in history] == [6, 13, 6, 13]
-    assert history[-1]["passes"] == pytest.approx(record.passes)
+    assert [row.stage for row in found.history] == ["crop", "crop", "full", "full"]
+    assert [row.step for row in found.history] == [7, 13, 7, 13]
+    assert found.history[-1].epoch == pytest.approx(record.passes)
+    assert record.validation_loss == min(row.validation_loss for row in found.history if row.stage == "full")
 
 
 def test_other_settings_are_refused(labelled, tmp_path):
@@ -115,21 +116,136 @@ def test_the_paper_preset_trains_the_papers_network(labelled, tmp_path):
     network, record = train(labelled, tmp_path, member="OU-H", preset=brief(PAPER))
     assert record.plan.preset.twin is False
     assert not network.training
-    assert (PAPER.stages_66[0].batch, PAPER.stages_200[0].batch) == (250, 125)
-    assert PAPER.stages_66[0].learning_rate == 3e-4
+
+
+def test_the_paper_is_followed_to_the_letter():
+    for stages, batch in ((PAPER.stages_66, 250), (PAPER.stages_200, 125)):
+        (stage,) = stages
+        assert (stage.batch, stage.passes, stage.learning_rate, stage.schedule) == (batch, 250, 3e-4, "constant")
+        assert stage.validations == 250
+    assert (PAPER.twin, PAPER.preprocessing, PAPER.weight_decay, PAPER.augment) == (False, "minmax", 0.0, True)
+    assert PAPER.stages("OU-200", "copy") == PAPER.stages_200
+
+
+def test_the_paper_trains_with_adam_from_he_initialisation(labelled):
+    trainer = Trainer(*labelled, "OU-66", PAPER, 3)
+    expected = build("OU-66", seed=3).state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in trainer.network.state_dict().items())
+    optimiser = trainer.begin(PAPER.stages_66[0])
+    # AdamW without decay is Adam.
+    assert isinstance(optimiser, torch.optim.AdamW)
+    assert {group["weight_decay"] for group in optimiser.param_groups} == {0.0}
+    assert {group["lr"] for group in optimiser.param_groups} == {3e-4}
 
 
 def test_faint_lenses_are_left_out_of_training_only(labelled):
-    images, truth, split = labelled
-    faint = truth.arc_snr.copy()
-    faint[truth.is_lens] = np.where(np.arange(truth.is_lens.sum()) % 2, 10, 90)
-    truth = type(truth)(**{**vars(truth), "arc_snr": faint})
-    trainer = Trainer(images, truth, split, "OU-J", QUICK, 0)
-    lenses = truth.is_lens[trainer.rows]
+    images, labels, split = labelled
+    faint = labels.arc_snr.copy()
+    faint[labels.is_lens] = np.where(np.arange(labels.is_lens.sum()) % 2, 10, 90)
+    labels = Labels(**{**vars(labels), "arc_snr": faint})
+    trainer = Trainer(images, labels, split, "OU-J", BEST, 0)
+    lenses = labels.is_lens[trainer.rows]
     assert (faint[trainer.rows][lenses] >= 25).all()
-    assert (~truth.is_lens[trainer.rows]).sum() == (~truth.is_lens[split.train]).sum()
-    everything = Trainer(images, truth, split, "OU-J", PAPER, 0)
+    assert (~labels.is_lens[trainer.rows]).sum() == (~labels.is_lens[split.train]).sum()
+    assert len(trainer.validation) == len(split.validation)
+    everything = Trainer(images, labels, split, "OU-J", PAPER, 0)
     assert len(everything.rows) == len(split.train)
+
+
+def test_training_goes_on_from_a_bundle(labelled, tmp_path):
+    before, _ = train(labelled, tmp_path / "first", member="OU-66", preset=brief(BEST, passes=6, batch=8))
+    short = brief(BEST, passes=0.1, batch=8, validations=1)
+    after, record = train(
+        labelled, tmp_path / "on", member="OU-66", preset=short, start=Start("f" * 64, network=before), seed=6
+    )
+    assert (record.plan.beginning, record.plan.begins_as) == ("bundle", "f" * 64)
+    assert record.validation_auroc == 1.0
+    kernel = [network.state_dict()["0.weight"].flatten() for network in (before, after, build("OU-66", seed=6))]
+    assert torch.cosine_similarity(kernel[0], kernel[1], dim=0) > 0.9
+    assert abs(torch.cosine_similarity(kernel[0], kernel[2], dim=0)) < 0.9
+    again, _ = train(labelled, tmp_path / "on", member="OU-66", preset=short, start=Start("f" * 64, network=before), seed=6)
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in after.state_dict().items())
+
+
+def test_a_dense_head_is_shown_full_images_only(labelled, tmp_path):
+    _, record = train(labelled, tmp_path, preset=brief(BEST, passes=0.2), start=Start("f" * 64, network=build("OU-J", seed=1)))
+    assert {row.stage for row in record.history} == {"full"}
+
+
+def test_the_head_can_be_written_out_for_a_last_stage(labelled, tmp_path):
+    last = BEST.stages_66[1].model_copy(update={"name": "dense", "expanded": True})
+    preset = brief(BEST.model_copy(update={"stages_66": (*BEST.stages_66, last)}), passes=0.5)
+
+    def stop(rows):
+        if rows[-1].stage == "dense" and len(rows) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(labelled, tmp_path / "parts", preset=preset, report=stop)
+    resumed, _ = train(labelled, tmp_path / "parts", preset=preset)
+    whole, _ = train(labelled, tmp_path / "whole", preset=preset)
+    assert all(torch.equal(value, resumed.state_dict()[key]) for key, value in whole.state_dict().items())
+
+
+CHILD = """
+import sys, pathlib
+sys.path.insert(0, sys.argv[1])
+import numpy as np, torch
+from test_fit import brief
+from scanner.training.fit import FitRequest, fit
+from scanner.training.labels import Labels, split
+from scanner.training.presets import BEST
+from scanner.training.scaled import SHAPES, ScaledImages
+
+generator = np.random.default_rng(0)
+arrays = {name: generator.random((60, *shape), dtype=np.float32).astype(np.float16) for name, shape in SHAPES.items()}
+is_lens = np.arange(60) % 2 == 0
+labels = Labels(is_lens, np.full(60, 50, np.float32), is_lens, np.zeros((60, 2), np.float32))
+request = FitRequest(member="OU-J", preset=brief(BEST, passes=16, batch=16), seed=1, dataset_sha256="0" * 64)
+print("ready", flush=True)
+fit(ScaledImages(**arrays, preprocessing="asinh_mad"), labels, split(60), request, pathlib.Path(sys.argv[2]))
+print("done", flush=True)
+"""
+
+
+def test_a_run_that_is_killed_again_and_again_gives_the_same_weights(tmp_path):
+    def start(folder):
+        words = [sys.executable, "-c", CHILD, str(Path(__file__).parent), str(folder)]
+        return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+
+    whole = start(tmp_path / "whole")
+    assert whole.communicate()[0].split() == ["ready", "done"]
+    generator, kills = np.random.default_rng(), 0
+    for attempt in range(40):
+        child = start(tmp_path / "parts")
+        assert child.stdout.readline() == "ready\n"
+        if attempt < 4:
+            time.sleep(float(generator.uniform(0.2, 1.5)))
+            child.send_signal(signal.SIGKILL if attempt % 2 else signal.SIGTERM)
+        finished = "done" in child.communicate()[0]
+        kills += not finished
+        if finished:
+            break
+    with np.load(tmp_path / "whole" / "member.npz") as one, np.load(tmp_path / "parts" / "member.npz") as other:
+        assert one.files == other.files
+        for name in one.files:
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_history_is_a_table_and_two_pictures(tmp_path):
+    numbers = {name: 0.25 for name, item in HistoryRow.model_fields.items() if item.annotation is float}
+    rows = [
+        HistoryRow(**{**numbers, "stage": stage, "step": step, "epoch": float(step), "validation_loss": 1 / step})
+        for stage, step in (("crop", 1), ("crop", 2), ("full", 3))
+    ]
+    write_history(tmp_path, rows)
+    table = pq.read_table(tmp_path / HISTORY)
+    assert table.to_pylist() == [row.model_dump() for row in rows]
+    assert table.schema.field("seconds").metadata[b"description"].endswith(b"in s")
+    plot_history(tmp_path, rows, "OU-J")
+    for name in ("accuracy.png", "loss.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert picture.size == (720, 432)
 
 
 def test_class_weights_balance_the_classes():
@@ -141,15 +257,15 @@ def test_class_weights_balance_the_classes():
 
 def test_the_cycle_rises_and_falls():
     stage = Stage(name="x", cropped=False, passes=1, batch=2, learning_rate=0.1)
-    rates = [learning_rate(stage, step, 1000) for step in range(1000)]
+    rates = [learning_rate(stage, (step + 0.5) / 1000) for step in range(1000)]
     assert max(rates) == pytest.approx(0.1, rel=1e-3)
     assert rates[0] < 1e-3
     assert rates[-1] < 1e-5
     assert np.argmax(rates) in range(140, 160)
     constant = stage.model_copy(update={"schedule": "constant"})
-    assert learning_rate(constant, 0, 10) == learning_rate(constant, 9, 10) == 0.1
+    assert learning_rate(constant, 0.0) == learning_rate(constant, 0.9) == 0.1
 
 
-def test_validations_are_spread_and_end_at_the_end():
-    assert list(validation_steps(10, 3)) == [3, 7, 10]
-    assert list(validation_steps(2, 5)) == [1, 2]
+def test_validations_are_spread_evenly_and_the_end_is_left_to_itself():
+    steps = np.linspace(0, 1, 13)
+    assert [k for k in range(12) if _passed(steps[k], steps[k + 1], 3)] == [3, 7]

@@ -47,7 +47,9 @@ def test_the_tied_head_is_written_out_exactly(member):
     expected = torch.zeros(5, dtype=torch.float64)
     for y in range(side):
         for x in range(side):
-            hidden = torch.relu(features[:, :, y, x] @ twin.head.per_position.weight.double().T + twin.head.per_position.bias.double())
+            hidden = torch.relu(
+                features[:, :, y, x] @ twin.head.per_position.weight.double().T + twin.head.per_position.bias.double()
+            )
             answer = hidden @ twin.head.answer.weight.double()[0] + twin.head.answer.bias.double()
             expected += twin.head.position_weight[y, x].double() * answer
     torch.testing.assert_close(found[:, LENS] - found[:, NON_LENS], expected, rtol=1e-6, atol=1e-6)
