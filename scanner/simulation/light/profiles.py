@@ -3,8 +3,9 @@
 In: components of one kind as :class:`Profiles`, and offsets from their centres, as arrays of any array-API library. Out: the
 share of each component's flux per square arcsec, arrays of the same library.
 
-A new kind is a member of :class:`~scanner.simulation.light.components.Kind`, an entry in :data:`BRIGHTNESS`, its columns and, where it is no
-Sérsic profile underneath, a case in :func:`~scanner.simulation.light.components.norms` and ``extent_radii``.
+A new kind is a member of :class:`~scanner.simulation.light.components.Kind`, an entry in :data:`BRIGHTNESS`, its columns here
+and, where it is no Sérsic profile underneath, a case in ``norms`` and ``extent_radii``
+(:mod:`~scanner.simulation.light.components`).
 """
 
 from __future__ import annotations

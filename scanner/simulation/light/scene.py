@@ -11,14 +11,15 @@ order that does not depend on what else is in the batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device, is_numpy_array
 
-from scanner.records import BANDS, Band, Float64
+from scanner.records import BANDS, Band
 from scanner.simulation.light.components import Component
-from scanner.simulation.light.sampling import Window, pixel_means
+from scanner.simulation.light.integration import Window, pixel_means
 from scanner.simulation.light.stamps import Raster, centred_raster, place
 
 __all__ = ["Raster", "centred_raster", "render"]
@@ -51,45 +52,59 @@ def render(scenes: Sequence[Sequence[Component]], raster: Raster, bands: Sequenc
     out = xp.zeros((len(scenes), len(bands), raster.ny, raster.nx), dtype=xp.float32, device=where)
 
     def asarray(values: Any) -> Any:
-        return xp.asarray(np.asarray(values, dtype=np.float32), device=where)
+        values = np.asarray(values)
+        return xp.asarray(values.astype(np.float32) if values.dtype.kind == "f" else values, device=where)
 
     channels = [BANDS.index(band) for band in bands]
     elements = _ELEMENTS if str(where).startswith("cpu") else _ELEMENTS_ACCELERATOR
-    for stamps in place(scenes, raster, bands).groups(raster, elements):
-        window = Window.of(stamps, raster)
-        add = _add_slices if is_numpy_array(like) else _add_scattered
-        add(out, window, pixel_means(window, asarray) * raster.scale**2, stamps.table.flux[:, channels])
+    drawn = [
+        window for stamps in place(scenes, raster, bands).alike() for window in pixel_means(stamps, raster, elements, asarray)
+    ]
+    (_add_slices if is_numpy_array(like) else _add_scattered)(out, drawn, channels, raster.scale**2)
     return out
 
 
-def _add_slices(out: Any, window: Window, light: Any, flux: Float64) -> None:
+def _add_slices(out: Any, drawn: Sequence[Window], channels: Sequence[int], area: float) -> None:
     """Add the stamps' pixels times their flux to all bands of their images, clipped at the raster's edges."""
-    stamps, (ny, nx) = window.stamps, out.shape[-2:]
-    left, right = np.maximum(stamps.column, 0).tolist(), np.minimum(stamps.column + 2 * stamps.half, nx).tolist()
-    low, high = np.maximum(stamps.row, 0).tolist(), np.minimum(stamps.row + 2 * stamps.half, ny).tolist()
-    weights = flux.astype(np.float32)[:, :, None, None]
-    places = zip(stamps.image.tolist(), window.row.tolist(), window.column.tolist(), low, high, left, right, strict=True)
-    for pixels, weight, (image, row, column, y0, y1, x0, x1) in zip(light, weights, places, strict=True):
-        out[image, :, y0:y1, x0:x1] += weight * pixels[y0 - row : y1 - row, x0 - column : x1 - column]
+    places: list[tuple[Any, ...]] = []
+    ny, nx = out.shape[-2:]
+    for window in drawn:
+        stamps = window.stamps
+        left, right = np.maximum(stamps.column, 0), np.minimum(stamps.column + 2 * stamps.half, nx)
+        low, high = np.maximum(stamps.row, 0), np.minimum(stamps.row + 2 * stamps.half, ny)
+        corners = (low, high, left, right, low - window.row, high - window.row, left - window.column, right - window.column)
+        weights = (area * stamps.table.flux[:, channels]).astype(np.float32)[:, :, None, None]
+        places += zip(stamps.image.tolist(), window.light, weights, *(values.tolist() for values in corners), strict=True)
+    # Image by image: one fits into the cache, all of them do not.
+    places.sort(key=itemgetter(0))
+    for image, light, weight, y0, y1, x0, x1, from_y, to_y, from_x, to_x in places:
+        out[image, :, y0:y1, x0:x1] += weight * light[from_y:to_y, from_x:to_x]
 
 
-def _add_scattered(out: Any, window: Window, light: Any, flux: Float64) -> None:
-    """As :func:`_add_slices` for torch: one addition a band instead of one a stamp, in no fixed order on an accelerator."""
+def _add_scattered(out: Any, drawn: Sequence[Window], channels: Sequence[int], area: float) -> None:
+    """As :func:`_add_slices` for torch: one addition a window and band, on an accelerator in no fixed order."""
     xp, where = array_namespace(out), device(out)
-    stamps, (bands, ny, nx) = window.stamps, out.shape[-3:]
-    inside, places = [], []
-    for first, start, drawn, limit in (
-        (window.row, stamps.row, window.ny, ny),
-        (window.column, stamps.column, window.nx, nx),
-    ):
-        place = first[:, None] + np.arange(drawn)
-        inside.append((place >= np.maximum(start, 0)[:, None]) & (place < np.minimum(start + 2 * stamps.half, limit)[:, None]))
-        places.append(np.clip(place, 0, limit - 1))
-    first = stamps.image * (bands * ny * nx)
-    rows, columns = (xp.asarray(place, device=where) for place in (first[:, None] + places[0] * nx, places[1]))
-    target = (rows[:, :, None] + columns[:, None, :]).reshape(-1)
-    for masked, axis in zip(inside, (2, 1), strict=True):
-        light = light * xp.expand_dims(xp.asarray(masked.astype(np.float32), device=where), axis=axis)
-    for band in range(bands):
-        weight = xp.asarray(flux[:, band, None, None].astype(np.float32), device=where)
-        out.view(-1).index_add_(0, target + band * ny * nx, (weight * light).reshape(-1))
+    bands, ny, nx = out.shape[-3:]
+
+    def there(values: Any) -> Any:
+        return xp.asarray(values, device=where)
+
+    for window in drawn:
+        stamps, light = window.stamps, window.light
+        inside, places = [], []
+        for first, start, count, limit in (
+            (window.row, stamps.row, light.shape[1], ny),
+            (window.column, stamps.column, light.shape[2], nx),
+        ):
+            place = first[:, None] + np.arange(count)
+            low, high = np.maximum(start, 0), np.minimum(start + 2 * stamps.half, limit)
+            inside.append(there(((place >= low[:, None]) & (place < high[:, None])).astype(np.float32)))
+            places.append(np.clip(place, 0, limit - 1))
+        rows, columns = there(stamps.image[:, None] * (bands * ny * nx) + places[0] * nx), there(places[1])
+        target = xp.reshape(rows[:, :, None] + columns[:, None, :], (-1,))
+        light = light * inside[0][:, :, None] * inside[1][:, None, :]
+        weights = there((area * stamps.table.flux[:, channels]).astype(np.float32))
+        for band in range(bands):
+            xp.reshape(out, (-1,)).index_add_(
+                0, target + band * ny * nx, xp.reshape(weights[:, band, None, None] * light, (-1,))
+            )

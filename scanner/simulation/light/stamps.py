@@ -43,10 +43,10 @@ def centred_raster(pixels: int, scale: float) -> Raster:
 
 @dataclass(frozen=True)
 class Stamps:
-    """S stamps as columns (S,): the numbers of ``table`` and
+    """S stamps as columns (S,).
 
-    ``image``: whose it is. ``column``, ``row``: the first pixel, which may lie outside the raster. ``half``: half the side,
-    pixels. ``system``: which of ``sightlines`` the light is seen through; -1 for none.
+    ``table``: the components. ``image``: whose stamp it is. ``column``, ``row``: the first pixel, which may lie outside the
+    raster. ``half``: half the side, pixels. ``system``: which of ``sightlines`` the light is seen through; -1 for none.
     """
 
     table: Table
@@ -62,18 +62,34 @@ class Stamps:
         columns = (self.image, self.column, self.row, self.half, self.system)
         return Stamps(self.table.take(index), *(column[index] for column in columns), self.sightlines)
 
-    def groups(self, raster: Raster, elements: int) -> Iterator[Stamps]:
-        """Stamps of one kind, size and number of planes, up to about ``elements`` pixels of them at a time."""
+    def clipped(self, raster: Raster) -> tuple[Any, Any, Any, Any]:
+        """First column and row, width and height of what is drawn: all of a stamp, or the raster where it is smaller.
+
+        Stamps behind a sightline are drawn as a whole: how finely depends on the brightest of their pixels.
+        """
+        side, unlensed = 2 * self.half, self.system < 0
+        wide, high = unlensed & (side > raster.nx), unlensed & (side > raster.ny)
+        first = np.where(wide, 0, self.column), np.where(high, 0, self.row)
+        return *first, np.where(wide, raster.nx, side), np.where(high, raster.ny, side)
+
+    def alike(self) -> Iterator[Stamps]:
+        """Stamps of one kind behind one number of planes, ordered by size and then by system."""
         planes = np.array([0, *(len(line.lenses) for line in self.sightlines)])[self.system + 1]
-        keys = np.stack([planes, self.half, self.table.kind.astype(np.int64)])
-        order = np.lexsort((self.system, *keys[::-1]))
-        changes = np.flatnonzero(np.any(np.diff(keys[:, order], axis=1) != 0, axis=0)) + 1
-        for members in np.split(order, changes):
-            if len(members):
-                side = 2 * int(self.half[members[0]])
-                step = max(1, elements // (min(side, raster.nx) * min(side, raster.ny)))
-                for start in range(0, len(members), step):
-                    yield self.take(members[start : start + step])
+        kind = self.table.kind.astype(np.int64)
+        order = np.lexsort((self.system, self.half, kind, planes))
+        for members in _runs(order, np.stack([planes, kind])):
+            yield self.take(members)
+
+    def sizes(self) -> Iterator[slice]:
+        """Runs of stamps of one size."""
+        for members in _runs(np.arange(len(self.half)), self.half[None]):
+            yield slice(int(members[0]), int(members[-1]) + 1)
+
+
+def _runs(order: Any, keys: Any) -> list[Any]:
+    """``order`` cut wherever one of the keys (n, S) changes."""
+    changes = np.flatnonzero(np.any(np.diff(keys[:, order], axis=1) != 0, axis=0)) + 1
+    return [run for run in np.split(order, changes) if len(run)]
 
 
 def place(scenes: Sequence[Sequence[Component]], raster: Raster, bands: Sequence[Band]) -> Stamps:
