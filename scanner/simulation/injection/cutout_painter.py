@@ -127,11 +127,7 @@ def _paint(
     painted = paint(scenes, [brush] * len(scenes))
     vis = real.vis + painted.vis + painted.vis_noise
     nisp = real.nisp + painted.nisp + painted.nisp_noise
-    known = np.isfinite(places.magnitude)
-    truth = [
-        replace(row, magnitude_vis=float(places.magnitude[k])) if known[k] else row
-        for k, row in enumerate(truths_of(range(first, first + len(plan)), scenes, painted.measured))
-    ]
+    truth = with_host_magnitudes(truths_of(range(first, first + len(plan)), scenes, painted.measured), plan)
     measured = quality.measure(vis, nisp)
     flags = np.where((measured.bad_fraction > 0).any(axis=1), Flag.MASKED_PIXELS, 0).astype(np.uint32)
     targets = Targets(
@@ -155,6 +151,12 @@ def _paint(
         flags=flags,
     )
     return batch, truth
+
+
+def with_host_magnitudes(truth: Sequence[TruthRow], plan: Plan) -> list[TruthRow]:
+    """Rows whose object is the real galaxy, where there is one, and not what was painted beside it."""
+    hosts = plan.places.magnitude.tolist()
+    return [replace(row, magnitude_vis=host) if np.isfinite(host) else row for row, host in zip(truth, hosts, strict=True)]
 
 
 def _scene(rng: Generator, request: InjectionRequest, plan: Plan, k: int, brush: Brush, x: float, y: float) -> CutoutScene:

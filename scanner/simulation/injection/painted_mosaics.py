@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from scanner.records import BANDS, Band, Float32, ImageRef, Tile
 from scanner.simulation.datasets.cutout_scene import CutoutScene
 from scanner.simulation.datasets.labelled_cutouts import noiseless
 from scanner.simulation.datasets.truth import truths_of
-from scanner.simulation.injection.cutout_painter import object_generator, tile_psfs
+from scanner.simulation.injection.cutout_painter import object_generator, tile_psfs, with_host_magnitudes
 from scanner.simulation.injection.folder import PARTS, Progress, claim, scratch_of, survey_tiles, write_record
 from scanner.simulation.injection.mosaic_stamps import Stamp, paint_stamp
 from scanner.simulation.injection.painted_cutouts import truth_with_places
@@ -120,8 +119,7 @@ def _paint_tile(request: InjectionRequest, out: Path, plan: Plan, summary: TileS
             stamps = _Stamps(request, images, mosaics[band], brush, scenes, here, first)
             _copy(tile, band, _painted_file(out, tile, band), stamps, scratch)
     truth = truths_of(range(first, first + len(here)), scenes, noiseless(scenes)[1] if scenes else [])
-    for k, row in enumerate(truth):
-        truth[k] = replace(row, magnitude_vis=float(here.places.magnitude[k]))
+    truth = with_host_magnitudes(truth, here)
     path = _truth(out, number)
     pq.write_table(truth_with_places(truth, here, request.tiles), path.with_suffix(".partial"))
     path.with_suffix(".partial").replace(path)
