@@ -1,17 +1,17 @@
-"""Realism: can a classifier tell patches of simulated sky from patches of real Euclid images?
+"""Realism: a classifier tries to tell patches of simulated sky from patches of real Euclid images.
 
     python benchmarks/realism.py                      # statistics probe, per band and all bands, with its null
     python benchmarks/realism.py --probe cnn          # a small network on the pixels of all four bands
 
-In: the two real Euclid stamps of ``../shared/real`` (a group's 300² field and a lens' 100² stamp, 0.1" pixels) and as many
-simulated cutouts with MER-like NISP noise as asked for. Patches of 3.3" (33² VIS pixels, 11² NISP pixels) stay 2.5" away from
-the objects in the middle of the stamps and cutouts: what is compared is sky, noise and field galaxies. ``sky`` patches hold
-nothing above 5 sigma. Values are in units of each patch's own sigma, as the networks scale their images.
+In: a real Euclid field of ``../shared/real`` (the group's 300², 0.1" pixels; the stamp of the lens is too small to leave a
+patch of sky) and as many simulated cutouts with MER-like NISP noise as asked for. Patches of 3.3" (33² VIS pixels, 11² NISP
+pixels) stay 2.5" away from the objects in the middle of field and cutouts: what is compared is sky, noise and field galaxies.
+``sky`` patches hold nothing above 5 sigma. Values are in units of each patch's own sigma, as the networks scale their images.
 
-Cross-validation never trains and tests on one region: the real images fall into 100² blocks, the simulated ones into cutouts,
-and both are dealt to folds whole. AUROC 0.5 is perfect realism *in principle*; two pointings have one PSF, one noise and one set
-of galaxies each, which a probe can learn by heart. So the same test runs with a few simulated cutouts in the place of the real
-images (``null``): what a perfect simulator would get. Intervals: 90%, bootstrap over regions and cutouts.
+Cross-validation never trains and tests on one region: the real field falls into 100² blocks, the simulated one into cutouts,
+and both are dealt to folds whole. AUROC 0.5 is perfect realism *in principle*; one pointing has one PSF, one noise and one set
+of galaxies, which a probe can learn by heart. So the same test runs with a few simulated cutouts in the place of the real field
+(``null``): what a perfect simulator would get. Intervals: 90%, bootstrap over regions and cutouts.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Patches:
     real: Any
 
     def take(self, index: Any) -> Patches:
+        """Some of them."""
         return Patches(**{name: values[index] for name, values in vars(self).items()})
 
 
@@ -177,7 +178,7 @@ def features(patches: Patches) -> dict[str, Any]:
         out |= {f"{band}: {name}": column for name, column in band_features(z).items()}
         out[f"level {band}: sigma"] = np.log10(sigma)
         out[f"level {band}: sky"] = middle / sigma
-    binned = {band: values for band, values in images.items()}
+    binned = dict(images)
     binned["VIS"] = patches.vis.reshape(-1, 11, 3, 11, 3).sum(axis=(2, 4))
     low = {band: np.clip(scaled(values)[0], -4.0, 4.0) for band, values in binned.items()}
     for a, b in (("VIS", "Y"), ("VIS", "H"), ("Y", "J"), ("Y", "H"), ("J", "H")):
@@ -258,7 +259,10 @@ def interval(patches: Patches, scores: Any, draws: int = 300) -> tuple[float, fl
     """90% of the AUROCs of resampled regions and cutouts."""
     rng = np.random.default_rng(0)
     rows = [
-        [np.flatnonzero((patches.group == group) & (patches.real == real)) for group in np.unique(patches.group[patches.real == real])]
+        [
+            np.flatnonzero((patches.group == group) & (patches.real == real))
+            for group in np.unique(patches.group[patches.real == real])
+        ]
         for real in (True, False)
     ]
     values = []
@@ -287,7 +291,9 @@ def null_sets(simulated: Patches, n_real: int, draws: int) -> Iterator[Patches]:
 
 
 def select(table: dict[str, Any], band: str, level: bool) -> Any:
-    names = [name for name in table if (name.startswith(f"{band}:") or band == "all") and (level or not name.startswith("level"))]
+    names = [
+        name for name in table if (name.startswith(f"{band}:") or band == "all") and (level or not name.startswith("level"))
+    ]
     if level and band != "all":
         names += [name for name in table if name.startswith(f"level {band}:")]
     return np.stack([table[name] for name in names], axis=1)
