@@ -17,9 +17,9 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from scanner.simulation.light.components import Component, Kind, extent_radius, total_flux
-from scanner.simulation.mosaics.mosaic import tile_generator
 from scanner.simulation.mosaics.sky_field import SkyObject
 from scanner.simulation.mosaics.tile_geometry import PLANE, TileGeometry, to_fine_pixels
+from scanner.simulation.mosaics.tile_telescope import tile_generator
 from scanner.simulation.telescope.noise import SKY_SIGMA
 
 CATALOGUE_LIMIT = 25.0

@@ -24,7 +24,7 @@ from scanner.simulation.population.field import FIELD_DENSITY, STAR_DENSITY
 from scanner.simulation.processes import run_all
 
 #: Objects this far outside a tile still shed light into it.
-_SURROUNDINGS_ARCSEC = 35.0
+_SURROUNDINGS_ARCSEC = 66.0
 
 
 class TilesRequest(Record):

@@ -159,32 +159,49 @@ def _log_uniform(rng: Generator, limits: tuple[float, float]) -> float:
     return float(limits[0] * (limits[1] / limits[0]) ** rng.random())
 
 
-def add_artefact(image: Any, x: float, y: float, artefact: Artefact, channel: int) -> None:
-    """Paint an artefact onto a band's image of 0.1" pixels, (ny, nx), in place.
+def artefact_light(
+    shape: tuple[int, int], x: float, y: float, artefact: Artefact, channel: int
+) -> tuple[slice, slice, Float32] | None:
+    """Light of an artefact on a band's image of 0.1" pixels.
 
     Parameters
     ----------
-    image
-        numpy or torch, float32, image units.
+    shape
+        (ny, nx) of the image.
     x, y
         The artefact's place on it, pixels; may lie outside.
     artefact, channel
-        What, and which band the image is (index of VIS, Y, J, H); nothing is done where the artefact is not in that band.
+        What, and which band the image is (index of VIS, Y, J, H).
+
+    Returns
+    -------
+    tuple
+        Rows, columns, and the light there, image units per 0.1" pixel; None where there is none.
     """
     if channel not in artefact.channels:
-        return
+        return None
     reach = _reach(artefact) / VIS_PIXEL_SCALE_ARCSEC
-    ny, nx = image.shape
+    ny, nx = shape
     left, right = math.floor(max(0.0, x - reach)), math.ceil(min(nx, x + reach + 1.0))
     bottom, top = math.floor(max(0.0, y - reach)), math.ceil(min(ny, y + reach + 1.0))
     if right <= left or top <= bottom:
-        return
+        return None
     scale = VIS_PIXEL_SCALE_ARCSEC
     dx = (scale * (np.arange(left, right) - x)).astype(np.float32)[None, :]
     dy = (scale * (np.arange(bottom, top) - y)).astype(np.float32)[:, None]
     light = np.float32(artefact.strength * ONE_SIGMA[channel]) * _shape(artefact, dx, dy)
-    xp = array_namespace(image)
-    image[bottom:top, left:right] += xp.asarray(light, device=device(image))
+    return slice(bottom, top), slice(left, right), light
+
+
+def add_artefact(image: Any, x: float, y: float, artefact: Artefact, channel: int) -> None:
+    """Paint an artefact onto a band's image (ny, nx) of 0.1" pixels, float32, numpy or torch, in place.
+
+    ``x, y, artefact, channel``: as of :func:`artefact_light`.
+    """
+    found = artefact_light(tuple(image.shape), x, y, artefact, channel)
+    if found is not None:
+        rows, columns, light = found
+        image[rows, columns] += array_namespace(image).asarray(light, device=device(image))
 
 
 def _reach(artefact: Artefact) -> float:

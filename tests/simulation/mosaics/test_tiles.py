@@ -9,7 +9,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from scanner.errors import OutputError
-from scanner.simulation.mosaics import mosaic
+from scanner.simulation.mosaics import flags, mosaic
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
 from scanner.sky import tile_list
 
@@ -85,9 +85,14 @@ def test_rms_and_flag_agree_with_each_other_and_with_the_image(folder):
         for files in tile.bands.values():
             pixels, rms, flag = (fits.getdata(ref.path) for ref in (files.image, files.rms, files.flag))
             assert rms.shape == flag.shape == pixels.shape
-            np.testing.assert_array_equal(rms == np.float32(1e16), flag == mosaic.BAD_FLAG)
-            assert 0 < (flag != 0).mean() < 0.02
-            assert (pixels[flag != 0] == 0).all()
+            lost = (flag & flags.NO_DATA) != 0
+            np.testing.assert_array_equal(rms == np.float32(1e16), lost)
+            assert lost.mean() < 0.02
+            assert (pixels[lost] == 0).all()
+            assert (pixels[~lost] != 0).all()
+            shallow = (flag & (flags.FEWER_EXPOSURES | flags.COSMIC_RAY | flags.BAD_PIXEL)) != 0
+            assert 0.0 < shallow.mean() < 0.4
+            assert np.median(rms[shallow & ~lost]) > 1.08 * np.median(rms[~shallow])
 
 
 def truth(folder):
