@@ -1,4 +1,3 @@
-import pyarrow.parquet as pq
 import pytest
 
 from scanner.cli.main import main
@@ -9,17 +8,6 @@ def run(capfd, *arguments):
         main(["simulate", *(str(argument) for argument in arguments)])
     captured = capfd.readouterr()
     return exit_.value.code or 0, captured.out, captured.err
-
-
-def test_dataset_says_what_it_drew(capfd, tmp_path):
-    code, out, _ = run(capfd, "dataset", "--preset", "quick", "--n", 12, "--seed", 3, "--workers", 1, "--out", tmp_path / "d")
-    assert code == 0
-    lenses = sum(pq.read_table(tmp_path / "d" / "truth.parquet")["is_lens"].to_pylist())
-    assert f"12 objects, {lenses} lenses" in out
-    code, _, err = run(capfd, "dataset", "--preset", "quick", "--n", 12, "--seed", 4, "--out", tmp_path / "d")
-    assert code == 73
-    assert "holds another dataset" in err
-    assert err.count("\n") == 1
 
 
 def test_tiles_say_what_they_drew(capfd, tmp_path):
@@ -33,10 +21,6 @@ def test_tiles_say_what_they_drew(capfd, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (("dataset", "--n", -5), "--n"),
-        (("dataset", "--n", 5, "--seed", -1), "--seed"),
-        (("dataset", "--n", 5, "--workers", 0), "--workers"),
-        (("dataset", "--n", 5, "--preset", "paper"), "paper"),
         (("tiles", "--n", 0), "--n"),
         (("tiles", "--size", -2000), "--size"),
         (("tiles", "--overlap", 0.9), "--overlap"),
@@ -54,7 +38,6 @@ def test_senseless_requests_get_one_line_and_exit_64(capfd, tmp_path, arguments,
 
 def test_an_output_that_cannot_be_made_gets_exit_73(capfd, tmp_path):
     (tmp_path / "file").write_text("x")
-    for arguments in (("dataset", "--n", 5), ("tiles", "--size", 400)):
-        code, _, err = run(capfd, *arguments, "--out", tmp_path / "file" / "x")
-        assert code == 73
-        assert err.count("\n") == 1
+    code, _, err = run(capfd, "tiles", "--size", 400, "--out", tmp_path / "file" / "x")
+    assert code == 73
+    assert err.count("\n") == 1
