@@ -111,8 +111,8 @@ def simulated_patches(n: int, seed: int, per_cutout: int) -> Patches:
                 continue
             middle = tuple(99.5 + 10.0 * offset for offset in (truth.x_arcsec, truth.y_arcsec))
             patches = list(windows(cutouts.vis[row], cutouts.nisp[row], (middle,), 1))
-            for k in rng.permutation(len(patches))[:per_cutout]:
-                found.append((patches[k][2], patches[k][3], start + row))
+            chosen = rng.permutation(len(patches))[:per_cutout].tolist()
+            found += [(patches[k][2], patches[k][3], start + row) for k in chosen]
     return gather(found, False)
 
 

@@ -34,7 +34,8 @@ PANELS = {
 def main() -> None:
     """Measure patches, draw histograms."""
     specification = importlib.util.spec_from_file_location("realism", ROOT / "benchmarks" / "realism.py")
-    assert specification is not None and specification.loader is not None
+    assert specification is not None
+    assert specification.loader is not None
     realism = importlib.util.module_from_spec(specification)
     sys.modules["realism"] = realism
     specification.loader.exec_module(realism)
