@@ -115,14 +115,15 @@ class Table:
         return Table(*(column[index] for column in vars(self).values()))
 
 
-_COLUMNS = attrgetter(*(name for name in Table.__dataclass_fields__ if name != "flux"))
+_NUMBERS = tuple(name for name in Table.__dataclass_fields__ if name != "flux")
+_COLUMNS = attrgetter(*_NUMBERS)
 
 
 def tabulate(components: Sequence[Component]) -> Table:
     """The components' numbers, without their sightlines."""
-    rows = np.array([_COLUMNS(component) for component in components], dtype=np.float64).reshape(len(components), 13)
+    rows = np.array([_COLUMNS(component) for component in components], dtype=np.float64).reshape(len(components), len(_NUMBERS))
     flux = np.array([component.flux for component in components], dtype=np.float64).reshape(len(components), len(BANDS))
-    return Table(*rows.T, flux)
+    return Table(**dict(zip(_NUMBERS, rows.T, strict=True)), flux=flux)
 
 
 def norms(table: Table) -> Float64:
@@ -134,7 +135,8 @@ def norms(table: Table) -> Float64:
     with np.errstate(invalid="ignore"):
         window = table.extent * math.sqrt(2.0 * math.pi) * erf(math.pi / table.extent / math.sqrt(2.0))
     annulus = table.q * radial * np.where(np.isfinite(table.extent), window, 2.0 * math.pi)
-    return np.select([table.kind == Kind.ANNULUS, table.kind == Kind.POINT], [annulus, 1.0], norm)
+    found: Float64 = np.select([table.kind == Kind.ANNULUS, table.kind == Kind.POINT], [annulus, np.ones_like(norm)], norm)
+    return found
 
 
 def extent_radii(table: Table, thresholds: Any) -> Float64:

@@ -93,7 +93,7 @@ def pixel_means(stamps: Stamps, raster: Raster, elements: int, asarray: AsArray)
 def _from_middles(
     window: Window, part: slice, size: tuple[int, int], light: Light, cusps: Any, raster: Raster, asarray: AsArray
 ) -> tuple[Any, _Uneven, Any]:
-    """Means (K, ny, nx) from samples in the middles of pixels, where these are not enough, and the peaks (K,)."""
+    """Means (K, ny, nx) from samples in the middles of pixels, where these are not enough, and peaks (K,) times tolerances."""
     ny, nx = size
     x, y = asarray(np.arange(nx)[None, None, :] * raster.scale), asarray(np.arange(ny)[None, :, None] * raster.scale)
     values, rays, member = light.on_grid(part, x, y)
@@ -107,20 +107,24 @@ def _from_middles(
         means_there, peak = cusps[part], xp.max(cusps[part], axis=(1, 2))
         means_there = xp.reshape(means_there, (-1,))[inside]
         flat_values[known] = means_there
+    peak *= asarray(window.stamps.tolerance)
+    limit = peak[:, None, None]
     bend, curvature = _second_differences(values)
-    where = _widened(curvature > _CURVED * peak[:, None, None])
-    torn = None
+    means, where, torn = values, xp.zeros_like(values, dtype=xp.bool), xp.zeros_like(values, dtype=xp.bool)
+    where[:, 1:-1, 1:-1] = curvature > _CURVED * limit
+    means[:, 1:-1, 1:-1] += bend / 24.0
+    where = _widened(where)
     if rays is not None:
         parting = _second_differences(rays[0])[1] + _second_differences(rays[1])[1]
-        where |= (parting > _PARTING * raster.scale)[member]
-        torn = (parting > _TORN * raster.scale)[member]
-    means, where = xp.reshape(values + bend / 24.0, (-1,)), xp.reshape(where, (-1,))
+        where[:, 1:-1, 1:-1] |= (parting > _PARTING * raster.scale)[member]
+        torn[:, 1:-1, 1:-1] = (parting > _TORN * raster.scale)[member]
+    means, where, torn = (xp.reshape(pixels, (-1,)) for pixels in (means, where, torn))
     if known is not None:
         means[known], where[known] = means_there, False
     flat = xp.nonzero(where)[0]
     component, pixel = flat // (ny * nx), flat % (ny * nx)
-    torn = xp.zeros_like(flat, dtype=xp.bool) if torn is None else xp.reshape(torn, (-1,))[flat]
-    return xp.reshape(means, (-1, ny, nx)), _Uneven(flat, component + part.start, pixel // nx, pixel % nx, torn), peak
+    uneven = _Uneven(flat, component + part.start, pixel // nx, pixel % nx, torn[flat])
+    return xp.reshape(means, (-1, ny, nx)), uneven, peak
 
 
 def _middle_pixels(window: Window, size: tuple[int, int]) -> tuple[Any, Any]:
@@ -149,13 +153,14 @@ def _integrate(
         within = ((np.arange(parts)[:, None] + 0.5 + 0.5 * _ABSCISSAS) / parts - 0.5).ravel() * scale
         dx, dy = asarray(within[None, None, :]), asarray(within[None, :, None])
         weights, weaker = (np.tile(w / parts, parts) for w in (0.5 * _WEIGHTS, _WEAKER_WEIGHTS))
-        weights, weaker = (asarray(w[:, None] * w[None, :]) for w in (weights, weaker))
+        weights, weaker = (asarray(np.outer(w, w)) for w in (weights, weaker))
         left, step = [], max(1, elements // (3 * parts) ** 2)
         for start in range(0, len(active), step):
             some = active[start : start + step]
             values = light.at(component[some], x[some] + dx, y[some] + dy)
-            finer = xp.sum(values * weights, axis=(1, 2))
-            change = xp.abs(finer - mean[some]) + 2.0 * xp.abs(finer - xp.sum(values * weaker, axis=(1, 2)))
+            # No matrix product: its rounding depends on how many pixels there are.
+            finer, coarser = (xp.einsum("pij,ij->p", values, w) for w in (weights, weaker))
+            change = xp.abs(finer - mean[some]) + 2.0 * xp.abs(finer - coarser)
             mean[some] = finer
             unsure = change > tolerance * peak[component[some]]
             left.append(some[unsure | torn[some]] if parts == 1 else some[unsure])
@@ -169,16 +174,13 @@ def _integrate(
 
 
 def _second_differences(values: Any) -> tuple[Any, Any]:
-    """Along both image axes: their sum, and the sum of their amounts; zero on the edges."""
-    xp = array_namespace(values)
-    bend, amount, twice = xp.zeros_like(values), xp.zeros_like(values), 2.0 * values
-    across = values[:, :, 2:] + values[:, :, :-2] - twice[:, :, 1:-1]
-    along = values[:, 2:, :] + values[:, :-2, :] - twice[:, 1:-1, :]
-    bend[:, :, 1:-1] = across
-    bend[:, 1:-1, :] += along
-    amount[:, :, 1:-1] = xp.abs(across)
-    amount[:, 1:-1, :] += xp.abs(along)
-    return bend, amount
+    """Along both image axes, but for the pixels on the edges: (K, ny - 2, nx - 2), their sum and the sum of their amounts."""
+    twice = 2.0 * values[:, 1:-1, 1:-1]
+    across = values[:, 1:-1, 2:] + values[:, 1:-1, :-2]
+    across -= twice
+    along = values[:, 2:, 1:-1] + values[:, :-2, 1:-1]
+    along -= twice
+    return across + along, abs(across) + abs(along)
 
 
 def _widened(where: Any) -> Any:

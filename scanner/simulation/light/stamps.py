@@ -18,7 +18,10 @@ from scanner.simulation.light.components import Component, Kind, Table, extent_r
 
 #: Surface brightness at which stamps end, image units per 0.01 arcsec²: about 4% of the sky σ of one VIS or NISP 0.1" pixel.
 FAINT_LEVEL: dict[Band, float] = {"VIS": 1.0e-4, "Y": 0.02, "J": 0.02, "H": 0.02}
-_HALF_SIZES = np.array([8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256])
+#: Unlensed components whose flux is less than this many of those levels (VIS 24.6) may have larger errors, up to so many times:
+#: these stay far below the noise.
+_FAINT, _LOOSEST = 10_000.0, 10.0
+_HALF_SIZES = np.array([6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256])
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Stamps:
 
     ``table``: the components. ``image``: whose stamp it is. ``column``, ``row``: the first pixel, which may lie outside the
     raster. ``half``: half the side, pixels. ``system``: which of ``sightlines`` the light is seen through; -1 for none.
+    ``tolerance``: factor on the errors, in units of its peak, that a component may have.
     """
 
     table: Table
@@ -55,12 +59,15 @@ class Stamps:
     row: Any
     half: Any
     system: Any
+    tolerance: Any
     sightlines: tuple[Sightline, ...]
 
     def take(self, index: Any) -> Stamps:
         """Some of the stamps."""
-        columns = (self.image, self.column, self.row, self.half, self.system)
-        return Stamps(self.table.take(index), *(column[index] for column in columns), self.sightlines)
+        image, column, row, half, system, tolerance = (
+            values[index] for values in (self.image, self.column, self.row, self.half, self.system, self.tolerance)
+        )
+        return Stamps(self.table.take(index), image, column, row, half, system, tolerance, self.sightlines)
 
     def clipped(self, raster: Raster) -> tuple[Any, Any, Any, Any]:
         """First column and row, width and height of what is drawn: all of a stamp, or the raster where it is smaller.
@@ -108,9 +115,9 @@ def place(scenes: Sequence[Sequence[Component]], raster: Raster, bands: Sequence
     )
     sightlines = tuple(line for _, line in numbers)
     faintest = np.array([FAINT_LEVEL[band] for band in bands])
-    ratio = np.max(np.abs(table.flux[:, [BANDS.index(band) for band in bands]]) / faintest, axis=1) * 0.01
+    ratio = np.max(np.abs(table.flux[:, [BANDS.index(band) for band in bands]]) / faintest, axis=1)
     with np.errstate(divide="ignore"):
-        reach = np.where(ratio > 0.0, extent_radii(table, 1.0 / ratio), 0.0)
+        reach = np.where(ratio > 0.0, extent_radii(table, 100.0 / ratio), 0.0)
     x, y, reach = _seen(table, reach, system, sightlines)
     half = _HALF_SIZES[np.minimum(np.searchsorted(_HALF_SIZES, reach / raster.scale + 1.0), len(_HALF_SIZES) - 1)]
     # The stamp's middle is the pixel corner nearest to the centre.
@@ -119,7 +126,9 @@ def place(scenes: Sequence[Sequence[Component]], raster: Raster, bands: Sequence
         for centre, start in ((x, raster.x0), (y, raster.y0))
     )
     there = (ratio > 0.0) & (column < raster.nx) & (row < raster.ny) & (column + 2 * half > 0) & (row + 2 * half > 0)
-    stamps = Stamps(table, np.array([image for image, _ in drawn], dtype=np.int64), column, row, half, system, sightlines)
+    tolerance = np.where(system < 0, np.clip(_FAINT / np.maximum(ratio, 1e-30), 1.0, _LOOSEST), 1.0)
+    image = np.array([image for image, _ in drawn], dtype=np.int64)
+    stamps = Stamps(table, image, column, row, half, system, tolerance, sightlines)
     return stamps.take(np.flatnonzero(there))
 
 
