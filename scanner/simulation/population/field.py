@@ -1,7 +1,7 @@
 """The unrelated sky: field galaxies and stars, anywhere.
 
-In: a random generator. Out: components in arcsec. Counts and sizes agree by eye with a few square arcminutes of real Euclid
-images; galaxies of 22 to 25 mag are as lumpy and lopsided there as here.
+In: a random generator. Out: components in arcsec. Counts, sizes and colours agree within their errors with 18 galaxies of one
+real Euclid field of a quarter of a square arcminute; galaxies of 22 to 25 mag are as lumpy and lopsided there as here.
 """
 
 from __future__ import annotations
