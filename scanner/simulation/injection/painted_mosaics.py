@@ -43,6 +43,8 @@ from scanner.sky.scratch import ScratchFolder, local_path
 
 LIST, TRUTH, RECORD = "tile-list.txt", "truth.parquet", "injection.json"
 _STRIP_ROWS = 256
+#: Objects whose arcs are measured at once.
+_BATCH_OBJECTS = 16
 #: Cards that describe the file and not the sky.
 _STRUCTURAL = ("SIMPLE", "XTENSION", "BITPIX", "EXTEND", "PCOUNT", "GCOUNT", "BSCALE", "BZERO", "BLANK", "CHECKSUM", "DATASUM")
 
@@ -118,7 +120,8 @@ def _paint_tile(request: InjectionRequest, out: Path, plan: Plan, summary: TileS
         for band in BANDS:
             stamps = _Stamps(request, images, mosaics[band], brush, scenes, here, first)
             _copy(tile, band, _painted_file(out, tile, band), stamps, scratch)
-    truth = truths_of(range(first, first + len(here)), scenes, noiseless(scenes)[1] if scenes else [])
+    measured = [arcs for k in range(0, len(scenes), _BATCH_OBJECTS) for arcs in noiseless(scenes[k : k + _BATCH_OBJECTS])[1]]
+    truth = truths_of(range(first, first + len(here)), scenes, measured)
     truth = with_host_magnitudes(truth, here)
     path = _truth(out, number)
     pq.write_table(truth_with_places(truth, here, request.tiles), path.with_suffix(".partial"))
