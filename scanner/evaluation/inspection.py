@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from scanner.evaluation.labelled_data import Truth
 from scanner.evaluation.metrics import CONFIDENCE, Interval
+from scanner.evaluation.resampling import widened
 from scanner.evaluation.results import Pairing, Positives, Yield, YieldPoint
 from scanner.evaluation.scores import ScoredBundle, lenses
 from scanner.records import Float64, Int64
@@ -59,21 +60,20 @@ def inspect(
     drawn = [generator.multinomial(part.sum(), part / part.sum(), resamples) for part in counts]
     tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
     low, high = np.quantile(_completeness(drawn[0], drawn[1], prevalence, inspected)[0], tails, axis=0)
-    # The number inspected is fixed, so the purity is the completeness in another unit.
-    unit = MILLION * prevalence / inspected
-    return tuple(
-        YieldPoint(
-            inspected=float(inspected[k]),
-            completeness=_ordered(found[0, k], low[k], high[k]),
-            purity=_ordered(found[0, k] * unit[k], low[k] * unit[k], high[k] * unit[k]),
-            n_false=int(n_false[0, k]),
+    points = []
+    for k, number in enumerate(inspected):
+        share = widened(float(found[0, k]), float(low[k]), float(high[k]), len(positive))
+        # The number inspected is fixed, so the purity is the completeness in another unit.
+        unit = MILLION * prevalence / float(number)
+        points.append(
+            YieldPoint(
+                inspected=float(number),
+                completeness=share,
+                purity=Interval(value=share.value * unit, low=share.low * unit, high=min(1.0, share.high * unit)),
+                n_false=int(n_false[0, k]),
+            )
         )
-        for k in range(len(inspected))
-    )
-
-
-def _ordered(value: float, low: float, high: float) -> Interval:
-    return Interval(value=float(value), low=float(min(low, value)), high=float(max(high, value)))
+    return tuple(points)
 
 
 def _steps(positive: Float64, negative: Float64) -> tuple[Int64, Int64]:

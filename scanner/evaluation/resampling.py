@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner.evaluation.metrics import CONFIDENCE, Interval
+from scanner.evaluation.metrics import CONFIDENCE, Interval, wilson
 from scanner.records import Float64, Int64
 
 RESAMPLES = 1000
@@ -33,20 +33,30 @@ class Recalls:
     """Recall of S scores at F false-positive rates.
 
     ``value`` (S, F) and ``resampled`` (S, F, R) float64. ``n_false`` (S, F) int64: non-lenses that pass. ``n_allowed`` (F,)
-    int64: how many may; 0 where there are too few non-lenses to measure that rate at all.
+    int64: how many may; 0 where there are too few non-lenses to measure that rate at all. ``n_lenses``: of each score.
     """
 
     value: Float64
     resampled: Float64
     n_false: Int64
     n_allowed: Int64
+    n_lenses: int
 
     def interval(self, score: int, rate: int) -> Interval:
         """The 95% interval of one recall, from the quantiles of its resamples."""
         low, high = np.quantile(self.resampled[score, rate], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-        value = float(self.value[score, rate])
-        # A recall of 0 or 1 may lie outside all of its resamples by rounding only.
-        return Interval(value=value, low=min(float(low), value), high=max(float(high), value))
+        return widened(float(self.value[score, rate]), float(low), float(high), self.n_lenses)
+
+
+def widened(share: float, low: float, high: float, n: int) -> Interval:
+    """The interval of a share of ``n`` objects from its resamples; where all or none passed, Wilson's end takes their place.
+
+    Objects that all do the same do so in every resample: their spread would say that nothing is unknown.
+    """
+    if share in (0.0, 1.0):
+        exact = wilson(round(share * n), n)
+        low, high = min(low, exact.low), max(high, exact.high)
+    return Interval(value=share, low=min(low, share), high=max(high, share))
 
 
 def recalls_at_fpr(
@@ -99,7 +109,7 @@ def recalls_at_fpr(
             first = (passing <= most).sum(axis=0)
             found = np.searchsorted(falling, -barriers[np.minimum(first, len(barriers) - 1)])
             resampled[number, rate] = _sums(lens_counts, order, found) / n_lenses
-    return Recalls(value, resampled, n_false, allowed)
+    return Recalls(value, resampled, n_false, allowed, n_lenses)
 
 
 def _sums(counts: NDArray[np.uint8], order: Int64, lengths: Int64) -> Int64:

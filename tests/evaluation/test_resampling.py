@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from scanner.evaluation.metrics import threshold_at_fpr
+from scanner.evaluation.metrics import threshold_at_fpr, wilson
 from scanner.evaluation.resampling import recalls_at_fpr
 
 FPRS = (0.3, 0.05)
@@ -61,3 +61,10 @@ def test_too_few_non_lenses_are_told():
     with pytest.raises(ValueError, match="lenses and non-lenses"):
         recalls_at_fpr(np.arange(5.0), np.empty((1, 0)))
     assert math.isclose(found.value[0, 1], 0.0)
+
+
+def test_none_found_is_not_none_there():
+    found = recalls_at_fpr(np.zeros((1, 58)), np.arange(100.0), (0.1,))
+    interval = found.interval(0, 0)
+    assert (interval.value, interval.low) == (0, 0)
+    assert interval.high == pytest.approx(wilson(0, 58).high)
