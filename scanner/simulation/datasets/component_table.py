@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner.simulation.datasets.columns import Column, schema
 from scanner.simulation.datasets.cutout_scene import CutoutScene
 from scanner.simulation.light.components import Component, Kind
+from scanner.simulation.population.columns import Column, schema
 from scanner.simulation.telescope.artefacts import Artefact, ArtefactKind
 
 if TYPE_CHECKING:

@@ -57,7 +57,7 @@ def object_generator(preset: str, seed: int, index: int) -> Generator:
 
 def draw_scene(preset: Preset, rng: Generator) -> CutoutScene:
     """Draw what a cutout shows and how it is observed, but no pixel. Only the class artefact has a say in the exposure."""
-    class_name = classes.draw_class(rng, {**preset.mix})
+    class_name = classes.draw_class(rng, {str(name): share for name, share in preset.mix.items()})
     of_paper = preset.parameters == "paper"
     middle = draw_paper_object(rng, class_name, "paper") if of_paper else classes.draw_object(rng, class_name, preset.options)
     largest = preset.jitter_arcsec if rng.random() < preset.centred_fraction else preset.offset_arcsec

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC
-from scanner.simulation.datasets.columns import Column, schema
 from scanner.simulation.light.components import Kind, total_flux
+from scanner.simulation.population.columns import Column, column, columns_of, schema
 from scanner.simulation.population.labels import ArcMeasurement, Label, labels
-from scanner.simulation.population.system import System
+from scanner.simulation.population.system_truth import SystemTruth, system_truth
 from scanner.simulation.telescope.photometry import magnitude
 from scanner.simulation.telescope.psf import stack
 
@@ -30,103 +30,53 @@ if TYPE_CHECKING:
     from scanner.simulation.datasets.cutout_scene import CutoutScene
 
 SECOND = "_2"
-#: Type of a column by the type of its field.
-_ARROW_TYPES = {"int": "int64", "bool": "bool", "str": "string", "float": "float32"}
-
-
-def _column(description: str, unit: str = "", default: Any = MISSING) -> Any:
-    return field(metadata={"description": description, "unit": unit}, default=default)
-
-
-def _none(description: str, unit: str = "") -> Any:
-    return _column(description, unit, default=math.nan)
-
-
-@dataclass(frozen=True)
-class SystemTruth:
-    """A source and the deflector in front of it; the defaults say that there is none."""
-
-    theta_e_arcsec: float = _none("Einstein radius of the source's last deflector, for this source", "arcsec")
-    lens_q: float = _none("axis ratio of the deflector's mass, minor to major")
-    lens_angle: float = _none("position angle of the deflector's mass, from +x to +y", "rad")
-    lens_x_arcsec: float = _none("deflector's place from the cutout's centre, x", "arcsec")
-    lens_y_arcsec: float = _none("deflector's place from the cutout's centre, y", "arcsec")
-    gamma1: float = _none("external shear along the axes")
-    gamma2: float = _none("external shear along the diagonals")
-    z_lens: float = _none("redshift of the deflector")
-    z_source: float = _none("redshift of the source")
-    sigma_v_kms: float = _none("velocity dispersion of the deflector", "km/s")
-    front_theta_e_arcsec: float = _none("Einstein radius, for this source, of a deflector in front of the last", "arcsec")
-    coupling: float = _none("share of the front deflector's deflection that is felt at the last deflector")
-    source_x_arcsec: float = _none("source's place, unlensed, from the cutout's centre, x", "arcsec")
-    source_y_arcsec: float = _none("source's place, unlensed, from the cutout's centre, y", "arcsec")
-    source_offset_arcsec: float = _none("angle between source and deflector, unlensed", "arcsec")
-    source_magnitude_vis: float = _none("VIS magnitude of the source, unlensed", "mag(AB)")
-    source_vis_minus_h: float = _none("VIS - H colour of the source, unlensed", "mag(AB)")
-    source_flux_vis: float = _none("VIS flux of the source, unlensed", "adu")
-    source_flux_y: float = _none("Y flux of the source, unlensed", "adu")
-    source_flux_j: float = _none("J flux of the source, unlensed", "adu")
-    source_flux_h: float = _none("H flux of the source, unlensed", "adu")
-    source_radius_arcsec: float = _none("half-light radius of the source's main profile, along its major axis", "arcsec")
-    source_index: float = _none("Sérsic index of the source's main profile")
-    source_q: float = _none("axis ratio of the source's main profile, minor to major")
-    source_angle: float = _none("position angle of the source's main profile, from +x to +y", "rad")
-    source_point_flux_vis: float = _column("VIS flux of the quasar in the source, unlensed", "adu", default=0.0)
-    n_point_images: int = _column("images of the quasar", default=0)
-    n_clumps: int = _column("further components of the source: clumps, a bulge, a point", default=0)
-    red_source: bool = _column("the source has the colours of an old galaxy", default=False)
-    magnification: float = _column("of a point at the source's centre, summed over its images", default=0.0)
-    mag_eff: float = _column("lensed over unlensed VIS flux of the source", default=0.0)
-    n_source_im: int = _column("images of the source's centre; 0 where there is only one", default=0)
-    n_pix_source: int = _column("pixels of the noiseless, convolved VIS arcs above 1 sigma of the sky", default=0)
-    arc_snr: float = _column("signal-to-noise ratio of these pixels in VIS", default=0.0)
 
 
 @dataclass(frozen=True)
 class TruthRow:
     """One row: what was drawn, and what can be measured of it without noise."""
 
-    target_id: int = _column("number of the object in its dataset")
-    is_lens: bool = _column("a lens by the definition: a system with n_source_im > 0, mag_eff > 1.6, n_pix_source > 20")
-    visible: bool = _column("a lens whose arcs a person could see: arc_snr > 25, n_pix_source > 100")
-    is_compound: bool = _column("a lens by the definition twice: both of its systems are")
-    class_name: str = _column("what was drawn")
-    n_systems: int = _column("sources behind a deflector: 0, 1, or 2 in compound lenses")
-    x_arcsec: float = _column("object's place from the cutout's centre, x", "arcsec")
-    y_arcsec: float = _column("object's place from the cutout's centre, y", "arcsec")
-    magnitude_vis: float = _column("VIS magnitude of the object's unlensed light, satellites included", "mag(AB)")
-    object_flux_vis: float = _column("VIS flux of the object's unlensed light", "adu")
-    object_flux_y: float = _column("Y flux of the object's unlensed light", "adu")
-    object_flux_j: float = _column("J flux of the object's unlensed light", "adu")
-    object_flux_h: float = _column("H flux of the object's unlensed light", "adu")
-    object_radius_arcsec: float = _column("half-light radius of the object's first profile, along its major axis", "arcsec")
-    object_index: float = _column("Sérsic index of the object's first profile")
-    object_q: float = _column("axis ratio of the object's first profile, minor to major")
-    object_angle: float = _column("position angle of the object's first profile, from +x to +y", "rad")
-    n_components: int = _column("profiles and stars of the object's unlensed light")
-    n_field: int = _column("profiles and stars around it")
-    psf_roll: float = _column("orientation of the telescope", "rad")
-    psf_fwhm_vis_arcsec: float = _column("FWHM of the Gaussian with the VIS PSF's peak", "arcsec")
-    psf_fwhm_y_arcsec: float = _column("FWHM of the Gaussian with the Y PSF's peak", "arcsec")
-    psf_fwhm_j_arcsec: float = _column("FWHM of the Gaussian with the J PSF's peak", "arcsec")
-    psf_fwhm_h_arcsec: float = _column("FWHM of the Gaussian with the H PSF's peak", "arcsec")
-    noise_level: float = _column("factor on the sky's noise")
-    native_nisp_noise: bool = _column('NISP has white noise on native 0.3" pixels; otherwise it was resampled as MER does')
-    noise_tails: float = _column("of the VIS noise: cubic term in the unit noise of a pixel")
-    shallow_vis: float = _column("factor on the sky's noise of VIS beyond a line, where fewer exposures overlap; 1 without")
-    shallow_nisp: float = _column("the same of Y, J and H")
-    background_vis: float = _column("what background subtraction left in VIS at the cutout's centre", "adu/pixel")
-    background_y: float = _column('the same in Y, per 0.1" pixel', "adu/pixel")
-    background_j: float = _column('the same in J, per 0.1" pixel', "adu/pixel")
-    background_h: float = _column('the same in H, per 0.1" pixel', "adu/pixel")
-    n_artefacts: int = _column("ghosts, tracks, hot pixels and the like, within the cutout or its margin")
-    n_artefacts_on_object: int = _column("how many of them were put on the object on purpose: class artefact only")
-    artefact_kinds: str = _column("kinds of these artefacts, separated by spaces")
-    artefact_strength: float = _column("largest peak among them in sigma of the sky in the cutout's pixels; 0 without")
-    bright_star_magnitude: float = _column("VIS magnitude of the brightest star in the cutout or its margin", "mag(AB)")
-    bright_star_distance_arcsec: float = _column("its distance from the object", "arcsec")
-    first: SystemTruth = SystemTruth()
-    second: SystemTruth = SystemTruth()
+    target_id: int = column("number of the object in its dataset")
+    is_lens: bool = column("a lens by the definition: a system with n_source_im > 0, mag_eff > 1.6, n_pix_source > 20")
+    visible: bool = column("a lens whose arcs a person could see: arc_snr > 25, n_pix_source > 100")
+    is_compound: bool = column("a lens by the definition twice: both of its systems are")
+    class_name: str = column("what was drawn")
+    n_systems: int = column("sources behind a deflector: 0, 1, or 2 in compound lenses")
+    x_arcsec: float = column("object's place from the cutout's centre, x", "arcsec")
+    y_arcsec: float = column("object's place from the cutout's centre, y", "arcsec")
+    magnitude_vis: float = column("VIS magnitude of the object's unlensed light, satellites included", "mag(AB)")
+    object_flux_vis: float = column("VIS flux of the object's unlensed light", "adu")
+    object_flux_y: float = column("Y flux of the object's unlensed light", "adu")
+    object_flux_j: float = column("J flux of the object's unlensed light", "adu")
+    object_flux_h: float = column("H flux of the object's unlensed light", "adu")
+    object_radius_arcsec: float = column("half-light radius of the object's first profile, along its major axis", "arcsec")
+    object_index: float = column("Sérsic index of the object's first profile")
+    object_q: float = column("axis ratio of the object's first profile, minor to major")
+    object_angle: float = column("position angle of the object's first profile, from +x to +y", "rad")
+    n_components: int = column("profiles and stars of the object's unlensed light")
+    n_field: int = column("profiles and stars around it")
+    psf_roll: float = column("orientation of the telescope", "rad")
+    psf_fwhm_vis_arcsec: float = column("FWHM of the Gaussian with the VIS PSF's peak", "arcsec")
+    psf_fwhm_y_arcsec: float = column("FWHM of the Gaussian with the Y PSF's peak", "arcsec")
+    psf_fwhm_j_arcsec: float = column("FWHM of the Gaussian with the J PSF's peak", "arcsec")
+    psf_fwhm_h_arcsec: float = column("FWHM of the Gaussian with the H PSF's peak", "arcsec")
+    noise_level: float = column("factor on the sky's noise")
+    native_nisp_noise: bool = column('NISP has white noise on native 0.3" pixels; otherwise it was resampled as MER does')
+    noise_tails: float = column("of the VIS noise: cubic term in the unit noise of a pixel")
+    shallow_vis: float = column("factor on the sky's noise of VIS beyond a line, where fewer exposures overlap; 1 without")
+    shallow_nisp: float = column("the same of Y, J and H")
+    background_vis: float = column("what background subtraction left in VIS at the cutout's centre", "adu/pixel")
+    background_y: float = column('the same in Y, per 0.1" pixel', "adu/pixel")
+    background_j: float = column('the same in J, per 0.1" pixel', "adu/pixel")
+    background_h: float = column('the same in H, per 0.1" pixel', "adu/pixel")
+    n_artefacts: int = column("ghosts, tracks, hot pixels and the like, within the cutout or its margin")
+    n_artefacts_on_object: int = column("how many of them were put on the object on purpose: class artefact only")
+    artefact_kinds: str = column("kinds of these artefacts, separated by spaces")
+    artefact_strength: float = column("largest peak among them in sigma of the sky in the cutout's pixels; 0 without")
+    bright_star_magnitude: float = column("VIS magnitude of the brightest star in the cutout or its margin", "mag(AB)")
+    bright_star_distance_arcsec: float = column("its distance from the object", "arcsec")
+    first: SystemTruth
+    second: SystemTruth
 
 
 def truths_of(
@@ -142,7 +92,7 @@ def truths_of(
 
 
 def _truth(target_id: int, scene: CutoutScene, arcs: Sequence[ArcMeasurement], verdicts: Sequence[Label]) -> TruthRow:
-    systems = [_system(*parts) for parts in zip(scene.systems, arcs, verdicts, strict=True)]
+    systems = [system_truth(*parts) for parts in zip(scene.systems, arcs, verdicts, strict=True)]
     first, second = (systems + [SystemTruth()] * 2)[:2]
     main = scene.components[0] if scene.n_object else None
     vis, y, j, h = total_flux(scene.components[: scene.n_object])
@@ -198,72 +148,24 @@ def _truth(target_id: int, scene: CutoutScene, arcs: Sequence[ArcMeasurement], v
     )
 
 
-def _system(system: System, arcs: ArcMeasurement, verdict: Label) -> SystemTruth:
-    *front, lens = system.sightline.lenses
-    main = system.source[0]
-    vis, y, j, h = system.unlensed_flux
-    return SystemTruth(
-        theta_e_arcsec=lens.theta_e,
-        lens_q=lens.q,
-        lens_angle=lens.angle,
-        lens_x_arcsec=lens.x,
-        lens_y_arcsec=lens.y,
-        gamma1=lens.gamma1,
-        gamma2=lens.gamma2,
-        z_lens=system.z_lens,
-        z_source=system.z_source,
-        sigma_v_kms=system.sigma_v_kms,
-        front_theta_e_arcsec=front[0].theta_e if front else math.nan,
-        coupling=system.sightline.couplings[0] if front else math.nan,
-        source_x_arcsec=system.source_x,
-        source_y_arcsec=system.source_y,
-        source_offset_arcsec=math.hypot(system.source_x - lens.x, system.source_y - lens.y),
-        source_magnitude_vis=system.source_magnitude,
-        source_vis_minus_h=magnitude(vis, "VIS") - magnitude(h, "H"),
-        source_flux_vis=vis,
-        source_flux_y=y,
-        source_flux_j=j,
-        source_flux_h=h,
-        source_radius_arcsec=main.radius,
-        source_index=main.index,
-        source_q=main.q,
-        source_angle=main.angle,
-        source_point_flux_vis=system.point_flux[0],
-        n_point_images=len(system.point_images),
-        n_clumps=len(system.source) - 1,
-        red_source=system.red_source,
-        magnification=verdict.magnification,
-        mag_eff=arcs.mag_eff,
-        n_source_im=verdict.n_source_im,
-        n_pix_source=arcs.n_pix_source,
-        arc_snr=arcs.arc_snr,
-    )
-
-
 def _columns() -> Iterator[tuple[Column, Callable[[TruthRow], Any]]]:
     """Columns, and what takes each out of a row."""
-    for item in fields(TruthRow):
-        if item.metadata:
-            yield _column_of(item), attrgetter(item.name)
+    for item in columns_of(TruthRow):
+        yield item, attrgetter(item.name)
     for part, suffix in (("first", ""), ("second", SECOND)):
-        for item in fields(SystemTruth):
-            yield _column_of(item, suffix), attrgetter(f"{part}.{item.name}")
-
-
-def _column_of(item: Field[Any], suffix: str = "") -> Column:
-    return Column(item.name + suffix, _ARROW_TYPES[str(item.type)], item.metadata["unit"], item.metadata["description"])
+        for item in columns_of(SystemTruth):
+            yield replace(item, name=item.name + suffix), attrgetter(f"{part}.{item.name}")
 
 
 _GETTERS = tuple(_columns())
-COLUMNS: tuple[Column, ...] = tuple(column for column, _ in _GETTERS)
+COLUMNS: tuple[Column, ...] = tuple(item for item, _ in _GETTERS)
 
 
 def truth_arrays(rows: Sequence[TruthRow]) -> dict[str, NDArray[Any]]:
     """Rows as columns (N,) by name."""
     types = {"string": np.str_}
     return {
-        column.name: np.array([value(row) for row in rows], dtype=types.get(column.dtype, column.dtype))
-        for column, value in _GETTERS
+        item.name: np.array([value(row) for row in rows], dtype=types.get(item.dtype, item.dtype)) for item, value in _GETTERS
     }
 
 

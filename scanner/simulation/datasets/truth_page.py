@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scanner.simulation.datasets import component_table, truth
-from scanner.simulation.datasets.columns import Column
+from scanner.simulation.population.columns import Column
 from scanner.simulation.population.labels import MIN_ARC_PIXELS, MIN_MAGNIFICATION, VISIBLE_PIXELS, VISIBLE_SNR
 
 _INTRODUCTION = f"""\

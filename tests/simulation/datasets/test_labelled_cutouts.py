@@ -6,9 +6,9 @@ import pytest
 from scanner.simulation.datasets.cutout_scene import CutoutScene, draw_scene, object_generator
 from scanner.simulation.datasets.labelled_cutouts import draw, observe
 from scanner.simulation.datasets.presets import LENS_CLASSES, PRESETS
-from scanner.simulation.datasets.truth import SystemTruth
 from scanner.simulation.light.components import Component, Kind
 from scanner.simulation.population.colours import fluxes
+from scanner.simulation.population.system_truth import SystemTruth
 from scanner.simulation.telescope.depth import Background
 from scanner.simulation.telescope.exposure import draw_exposure
 
