@@ -9,6 +9,7 @@ The log-odds that grid and calibration are made of come from the very graph that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,7 +98,7 @@ def embedded_rows(train: Int64, seed: int, n: int) -> tuple[Int64, Int64]:
 
 def cells_for(n: int) -> int:
     """Cells along each axis for ``n`` embedded objects: the paper's 100 for its 45,000, fewer objects in larger cells."""
-    return max(2, min(CELLS, round(CELLS * (n / EMBEDDED_ROWS) ** 0.5)))
+    return max(2, min(CELLS, round(CELLS * math.sqrt(n / EMBEDDED_ROWS))))
 
 
 def assemble(

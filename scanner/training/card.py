@@ -112,8 +112,8 @@ def model_card(
         "## Training",
         data,
         _members(records),
-        "Minutes are wall-clock. The figures in this table are of the validation rows, which chose the weights; the ones above are "
-        "of data that no step has seen.",
+        "Minutes are wall-clock. The figures in this table are of the validation rows, which chose the weights; the ones "
+        "above are of data that no step has seen.",
         f"```json\n{dataset.strip()}\n```",
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"

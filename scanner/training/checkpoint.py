@@ -1,8 +1,8 @@
 """What a training run leaves on disk, so that it can be stopped at any moment and go on as if it had not been.
 
-In: a run's folder. Out: ``plan.json`` (what is to be done, fixed before the first step), ``checkpoint.pt`` (where it stands), and at
-the end ``member.npz`` and ``fit.json``. Refused: a folder whose plan is another one, a checkpoint that is not one. All files are
-replaced atomically; tensors are read with ``weights_only``, arrays without pickle.
+In: a run's folder. Out: ``plan.json`` (what is to be done, fixed before the first step), ``checkpoint.pt`` (where it stands),
+and at the end ``member.npz`` and ``fit.json``. Refused: a folder whose plan is another one, a checkpoint that is not one. All
+files are replaced atomically; tensors are read with ``weights_only``, arrays without pickle.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ class FitRecord(Record):
 class State:
     """Where a run stands.
 
-    ``stage``; ``step`` of ``total`` in it, ``progress`` along its schedule (0 to 1), ``stage_seconds`` spent in it. ``network``,
-    ``optimiser``: as they are; ``best``, ``best_loss``, ``without_gain``: the best of the stage so far, and how many validations
-    ago. ``loss_sum``, ``n_correct``, ``n_steps``, ``n_seen``: of the batches since the last validation. ``history``, ``passes``,
-    ``seconds``: of the whole run.
+    ``stage``; ``step`` of ``total`` in it, ``progress`` along its schedule (0 to 1), ``stage_seconds`` spent in it.
+    ``network``, ``optimiser``: as they are; ``best``, ``best_loss``, ``without_gain``: the best of the stage so far, and how
+    many validations ago. ``loss_sum``, ``n_correct``, ``n_steps``, ``n_seen``: of the batches since the last validation.
+    ``history``, ``passes``, ``seconds``: of the whole run.
     """
 
     stage: int = 0

@@ -1,7 +1,7 @@
 """Datasets to train on, as one: rows numbered through, in the order in which the datasets were given.
 
-In: folders as written by ``scanner simulate dataset``. Out: :class:`TrainingData`, and its images scaled, on disk, for all members.
-Refused (UsageError): evaluation sets, a dataset given twice. Refused (ContentError): sets of one class only.
+In: folders as written by ``scanner simulate dataset``. Out: :class:`TrainingData`, and its images scaled, on disk, for all
+members. Refused (UsageError): evaluation sets, a dataset given twice. Refused (ContentError): sets of one class only.
 """
 
 from __future__ import annotations

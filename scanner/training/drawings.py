@@ -1,8 +1,8 @@
 """What a new bundle looks like: the paper's Figs 6, 9 and 10.
 
-In: an assembled bundle and its data. Out, in a folder: ``roc.png`` (each member on rows it was trained on and on rows it was not),
-``embedding.png`` (the embedding, lenses and non-lenses, its largest groups marked), ``groups.png`` (objects of each group). Refused
-(OutputError): folders that cannot be written.
+In: an assembled bundle and its data. Out, in a folder: ``roc.png`` (each member on rows it was trained on and on rows it was
+not), ``embedding.png`` (the embedding, lenses and non-lenses, its largest groups marked), ``groups.png`` (objects of each
+group). Refused (OutputError): folders that cannot be written.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def group_objects(positions: Float32, n: int, seed: int = 0) -> Int64:
     order = np.argsort(-np.bincount(found, minlength=n), kind="stable")
     rank = np.empty(n, dtype=np.int64)
     rank[order] = np.arange(n)
-    return rank[found]
+    return np.asarray(rank[found], dtype=np.int64)
 
 
 def draw_embedding(path: Path, positions: Float32, labels: NDArray[np.bool_], groups: Int64) -> None:

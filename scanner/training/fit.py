@@ -1,9 +1,10 @@
 """Trains one member, or goes on where a run was stopped.
 
-In: scaled images, labels and split, a :class:`FitRequest`, a folder. Out: the folder as :mod:`scanner.training.checkpoint` describes
-it, and the member as the paper's network. Refused: a folder that holds another run.
+In: scaled images, labels and split, a :class:`FitRequest`, a folder. Out: the folder as :mod:`scanner.training.checkpoint`
+describes it, and the member as the paper's network. Refused: a folder that holds another run.
 
-Without a time budget, a resumed run ends with the same weights, bit for bit on the same machine with the same number of threads.
+Without a time budget, a resumed run ends with the same weights, bit for bit on the same machine with the same number of
+threads.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ class Start:
 class FitRequest:
     """What to train, and how.
 
-    ``dataset_sha256``: fingerprint of the data. ``time_budget``: seconds the run should take; the preset's passes are cut to fit,
-    never extended. None: all of them. ``start``: None for He-initialised weights. ``threads``: of torch.
+    ``dataset_sha256``: fingerprint of the data. ``time_budget``: seconds the run should take; the preset's passes are cut to
+    fit, never extended. None: all of them. ``start``: None for He-initialised weights. ``threads``: of torch.
     """
 
     member: MemberName

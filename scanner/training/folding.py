@@ -1,7 +1,7 @@
 """From the trainable twin to the paper's network and back, exactly; and from one member's twin to another's.
 
-In: a :class:`~scanner.training.network.Twin`, or a network as :func:`scanner.networks.build` makes it and bundles hold it. Out: the
-other. Refused: twins of different architectures (``ValueError``).
+In: a :class:`~scanner.training.network.Twin`, or a network as :func:`scanner.networks.build` makes it and bundles hold it.
+Out: the other. Refused: twins of different architectures (``ValueError``).
 
 A folded network has lost the statistics of its normalisation, so unfolding measures them anew on images
 (:func:`renormalise`): any mean and variance describe the same function, if scale and bias make up for them, but only the true
@@ -42,15 +42,17 @@ def fold(twin: Twin) -> nn.Sequential:
     Returns
     -------
     torch.nn.Sequential
-        What :func:`scanner.networks.build` returns, float32, on the CPU, with weights that give the logits of ``twin.eval()`` on
-        full images up to rounding (float64 inside, 1e-5 in float32).
+        What :func:`scanner.networks.build` returns, float32, on the CPU, with weights that give the logits of ``twin.eval()``
+        on full images up to rounding (float64 inside, 1e-5 in float32).
     """
     network = build(twin.member, seed=0)
     targets, dense, output = _layers(network)
     with torch.no_grad():
         for number, target in enumerate(targets):
             convolution, norm = twin.layer(number)
-            assert norm.running_mean is not None and norm.running_var is not None and target.bias is not None
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            assert target.bias is not None
             scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
             target.weight.copy_(convolution.weight.double() * scale[:, None, None, None])
             target.bias.copy_(norm.bias.double() - norm.running_mean.double() * scale)
@@ -69,7 +71,9 @@ def unfold(network: nn.Sequential, twin: Twin) -> None:
     with torch.no_grad():
         for number, source in enumerate(convolutions):
             convolution, norm = twin.layer(number)
-            assert norm.running_mean is not None and norm.running_var is not None and source.bias is not None
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            assert source.bias is not None
             convolution.weight.copy_(source.weight)
             norm.running_mean.zero_()
             norm.running_var.fill_(1.0 - norm.eps)
@@ -98,7 +102,8 @@ def renormalise(twin: Twin, batches: Sequence[torch.Tensor]) -> None:
     with torch.no_grad():
         for number in range(len(twin.convolutions)):
             convolution, norm = twin.layer(number)
-            assert norm.running_mean is not None and norm.running_var is not None
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
             cropped = batches[0].shape[-1] < twin.side
             seen = [twin.pooled_convolution(number, images, cropped) for images in current]
             channels = torch.cat([values.transpose(0, 1).flatten(1) for values in seen], dim=1).double()

@@ -1,7 +1,7 @@
 """The two forms of a member's dense layers while it is trained.
 
-In: the last feature map (N, channels, p, p). Out: two logits (N, 2), and the paper's dense layers written out. Refused: a crop's
-feature map by :class:`DenseHead`.
+In: the last feature map (N, channels, p, p). Out: two logits (N, 2), and the paper's dense layers written out. Refused: a
+crop's feature map by :class:`DenseHead`.
 
 :class:`TiedHead`: one small network (channels, hidden, 1) looks at every position; its answers are summed with one weight per
 position. Written out, that is a dense layer of positions x hidden units and one of two outputs, which fits in the paper's

@@ -1,13 +1,15 @@
 """How a training run went: one row a validation, as Parquet and as the paper's Figs 4 and 5.
 
-In: :class:`HistoryRow`. Out: ``history.parquet`` with units and meanings in the fields' metadata, ``accuracy.png`` and ``loss.png``,
-with a dot at the weights that were kept. Refused (OutputError): folders that cannot be written.
+In: :class:`HistoryRow`. Out: ``history.parquet`` with units and meanings in the fields' metadata, ``accuracy.png`` and
+``loss.png``, with a dot at the weights that were kept. Refused (OutputError): folders that cannot be written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -46,11 +48,10 @@ def write_history(folder: Path, rows: Sequence[HistoryRow]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+    types: dict[Any, pa.DataType] = {str: pa.string(), int: pa.int64(), float: pa.float64()}
     schema = pa.schema(
         pa.field(name, types[field.annotation], nullable=False, metadata={"description": field.description or ""})
         for name, field in HistoryRow.model_fields.items()
-        if field.annotation is not None
     )
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist([row.model_dump() for row in rows], schema=schema), sink)
@@ -83,7 +84,7 @@ def plot_history(folder: Path, rows: Sequence[HistoryRow], title: str) -> None:
             values = [getattr(row, f"{part}_{quantity}") for row in rows]
             axes.plot([row.epoch for row in rows], values, color=colour, marker=".", label=part.replace("train", "training"))
             axes.plot(kept.epoch, getattr(kept, f"{part}_{quantity}"), "o", color=colour, markersize=8)
-        for before, after in zip(rows, rows[1:], strict=False):
+        for before, after in pairwise(rows):
             if before.stage != after.stage:
                 axes.axvline(before.epoch, color="#a9b4c0", linewidth=0.8, linestyle=":")
         axes.set(title=f"{title}: {quantity}", xlabel="passes over the training set", ylabel=quantity)

@@ -1,7 +1,8 @@
 """Training runs as jobs: one member each, one process each.
 
-In: :class:`TrainingJob`. Out: the folder ``<out>/<member>`` and its :class:`~scanner.training.checkpoint.FitRecord`. Refused: what
-datasets and runs refuse. A job that is told to stop (SIGTERM, Ctrl-C) saves itself and stops; all of its siblings are told too.
+In: :class:`TrainingJob`. Out: the folder ``<out>/<member>`` and its :class:`~scanner.training.checkpoint.FitRecord`. Refused:
+what datasets and runs refuse. A job that is told to stop (SIGTERM, Ctrl-C) saves itself and stops; all of its siblings are
+told too.
 """
 
 from __future__ import annotations
@@ -97,8 +98,8 @@ def _start(job: TrainingJob) -> Start | None:
         bundle = bundles.load(job.bundle)
         if bundle.manifest.preprocessing != job.preset.preprocessing:
             raise UsageError(
-                f"{bundle.path}: its networks see {bundle.manifest.preprocessing} images, but preset {job.preset.name} trains on "
-                f"{job.preset.preprocessing} ones; choose another --preset or leave --from out."
+                f"{bundle.path}: its networks see {bundle.manifest.preprocessing} images, but preset {job.preset.name} trains "
+                f"on {job.preset.preprocessing} ones; choose another --preset or leave --from out."
             )
         return Start(bundle.fingerprint, network=read_members(bundle.path / MODEL_FILE)[job.member])
     source = job.source
@@ -162,10 +163,10 @@ def run_jobs(jobs: Sequence[TrainingJob], workers: int, report: Report = lambda 
                 if interruption.asked:
                     raise KeyboardInterrupt
         finally:
-            for process in running.values():
-                process.terminate()
-            for process in running.values():
-                process.join()
+            for started in running.values():
+                started.terminate()
+            for started in running.values():
+                started.join()
 
 
 def _run(job: TrainingJob, connection: Connection) -> None:

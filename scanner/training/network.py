@@ -1,7 +1,7 @@
 """The trainable twin of a member: the same function as the paper's network, in a form that trains well.
 
-In: a member's name. Out: :class:`Twin`, a torch module from scaled images to two logits. Refused: nothing beyond unknown members.
-:mod:`scanner.training.folding` turns it into the paper's network, exactly, and back.
+In: a member's name. Out: :class:`Twin`, a torch module from scaled images to two logits. Refused: nothing beyond unknown
+members. :mod:`scanner.training.folding` turns it into the paper's network, exactly, and back.
 
 What differs while training, and why it can be undone:
 

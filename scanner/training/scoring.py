@@ -60,8 +60,8 @@ def training_logits(
         (n, 7) float32, in the order of ``rows``.
     """
     key = hashlib.sha256(f"{bundle.manifest.sha256[MODEL_FILE]} {data.fingerprint}".encode()).hexdigest()[:16]
-    # Parts follow the order that was asked for, so that those of a longer list begin with those of a shorter one; within a part,
-    # rows are read in the order of the store.
+    # Parts follow the order that was asked for, so that those of a longer list begin with those of a shorter one; within a
+    # part, rows are read in the order of the store.
     parts = []
     for start in range(0, len(rows), PART):
         order = start + np.argsort(rows[start : start + PART], kind="stable")

@@ -1,11 +1,12 @@
 """One member's run, stage by stage: steps, validations, checkpoints, and the clock.
 
 In: a trainer, a plan, the state where the run stands. Out: the state at the end of the plan, with a checkpoint after every
-validation, every minute, and when the run is interrupted. Raised: KeyboardInterrupt, once SIGTERM or SIGINT came and all is saved.
+validation, every minute, and when the run is interrupted. Raised: KeyboardInterrupt, once SIGTERM or SIGINT came and all is
+saved.
 
-The weights kept are those of the lowest validation loss of the stage. Without a time budget a run is a pure function of its plan;
-with one, the number of steps follows the clock: after every validation the rest of the stage is fitted into what is left of its
-time, and the schedule of the learning rate runs to its end all the same.
+The weights kept are those of the lowest validation loss of the stage. Without a time budget a run is a pure function of its
+plan; with one, the number of steps follows the clock: after every validation the rest of the stage is fitted into what is
+left of its time, and the schedule of the learning rate runs to its end all the same.
 """
 
 from __future__ import annotations
