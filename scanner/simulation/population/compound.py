@@ -1,9 +1,9 @@
 """Compound lenses: two galaxies in one line of sight, a far source bent by both, and the rear galaxy bent by the front one.
 
-In: a random generator and options. Out: a :class:`LabelledObject` of two systems: the rear galaxy behind the front one, and the
-far source behind both. A *compound arc* has both well off the axis, so that they are seen as arcs; a *double ring* has them
-close to it (Wilde et al. 2022, section 2.2, who tell the two apart by these offsets). The lower-redshift galaxy is the heavier
-one two thirds of the time.
+In: a random generator and options. Out: a :class:`LabelledObject` of two systems, each with two images or more: the rear galaxy
+behind the front one, and the far source behind both. A *compound arc* has both well off the axis, so that they are seen as
+arcs; a *double ring* has them close to it (Wilde et al. 2022, section 2.2, who tell the two apart by these offsets). The
+lower-redshift galaxy is the heavier one two thirds of the time.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.random import Generator
 
 from scanner.simulation.lensing import cosmology
+from scanner.simulation.lensing.images import find_images
 from scanner.simulation.lensing.lens import Lens
 from scanner.simulation.lensing.sightline import Sightline
 from scanner.simulation.light.components import Component, Kind, total_flux
@@ -162,11 +163,12 @@ def _draw(rng: Generator, options: Options, class_name: str, offsets: tuple[floa
     x, y = distance * math.cos(turn), distance * math.sin(turn)
     rear = replace(mass_of(rng, beyond, line.rear_theta_e), x=x, y=y)
 
-    far = draw_source(rng, deflector, offsets, options)
     weight = rear.theta_e / (front.theta_e + rear.theta_e)
-    far = far.moved(weight * x, weight * y)
-    systems = compound_systems(line, front, rear, moved(beyond.components, x, y), far, quiescent)
-    return LabelledObject(class_name, foreground, systems)
+    while True:
+        far = draw_source(rng, deflector, offsets, options).moved(weight * x, weight * y)
+        systems = compound_systems(line, front, rear, moved(beyond.components, x, y), far, quiescent)
+        if find_images(far.source_x, far.source_y, systems[1].sightline).count[0] > 1:
+            return LabelledObject(class_name, foreground, systems)
 
 
 def _star_forming(rng: Generator, line: LineOfSight) -> EarlyType:

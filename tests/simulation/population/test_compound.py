@@ -72,13 +72,13 @@ def test_offsets_are_within_the_range_of_the_class(name):
 
 
 def test_the_nearer_galaxy_is_heavier_two_thirds_of_the_time():
-    heavier = [item.systems[0].sigma_v_kms > item.systems[1].sigma_v_kms for item in drawn("double_ring", 1500)]
-    assert np.mean(heavier) == pytest.approx(HEAVIER_IN_FRONT, abs=4.0 * math.sqrt(2.0 / 9.0 / 1500))
+    heavier = [item.systems[0].sigma_v_kms > item.systems[1].sigma_v_kms for item in drawn("double_ring", 500)]
+    assert np.mean(heavier) == pytest.approx(HEAVIER_IN_FRONT, abs=4.0 * math.sqrt(2.0 / 9.0 / 500))
 
 
 def test_heavier_galaxies_are_brighter_as_faber_and_jackson_say():
     speed, absolute = [], []
-    for item in drawn("compound_arc", 400):
+    for item in drawn("compound_arc", 200):
         far = item.systems[0]
         if far.red_source:
             z = far.z_source
@@ -90,12 +90,10 @@ def test_heavier_galaxies_are_brighter_as_faber_and_jackson_say():
     assert zero == pytest.approx(-22.3, abs=0.1)
 
 
-@pytest.mark.parametrize(("name", "least"), [("compound_arc", 0.6), ("double_ring", 0.95)])
-def test_most_are_multiply_imaged_twice(name, least):
-    objects = drawn(name, 60, seed=1)
-    assert all(find_images(s.source_x, s.source_y, s.sightline).count[0] > 1 for s in (o.systems[0] for o in objects))
-    twice = [find_images(s.source_x, s.source_y, s.sightline).count[0] > 1 for s in (o.systems[1] for o in objects)]
-    assert np.mean(twice) > least
+@pytest.mark.parametrize("name", CLASSES)
+def test_both_sources_are_multiply_imaged(name):
+    for item in drawn(name, 40, seed=1):
+        assert all(find_images(s.source_x, s.source_y, s.sightline).count[0] > 1 for s in item.systems)
 
 
 def test_the_rings_of_the_jackpot_have_its_radii():
@@ -132,7 +130,7 @@ def test_a_seed_is_an_object_and_a_survey_holds_smaller_ones():
     assert drawn("compound_arc", 3, seed=5) == drawn("compound_arc", 3, seed=5)
     assert drawn("compound_arc", 3, seed=5) != drawn("double_ring", 3, seed=5)
     radii = [
-        min(item.systems[0].lens.theta_e for item in drawn("double_ring", 200, options=Options(survey=survey)))
+        min(item.systems[0].lens.theta_e for item in drawn("double_ring", 100, options=Options(survey=survey)))
         for survey in (False, True)
     ]
     assert radii[0] > 0.5 > radii[1] > 0.3
