@@ -152,7 +152,7 @@ def compare_bundles(
         yields=yields(scored, truths, main, prevalence),
         recall_curves=recall_curves(scored, sets, main),
         class_rates=class_rates(scored, truths, main[0].lenses, sky),
-        reliabilities=reliabilities(scored, truths, prevalence),
+        reliabilities=reliabilities(scored, truths, main, prevalence),
         orientations=tuple(scatter),
         grid_losses=grid_losses(scored, truths, main),
         differences=differences,

@@ -10,7 +10,7 @@ ten non-lenses is drawn hollow or dotted.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from scanner.evaluation.compare import Comparison
 from scanner.evaluation.metrics import Interval, roc_curve
-from scanner.evaluation.resampling import LOW_FPRS
+from scanner.evaluation.resampling import FEW_FALSE, LOW_FPRS
 from scanner.evaluation.results import Evaluation, RecallCurve
 from scanner.evaluation.scores import GRID, RANKING
 from scanner.evaluation.tables import class_label, leading_pairings
@@ -74,6 +74,13 @@ def _errors(values: Sequence[Interval]) -> tuple[Float64, Float64]:
     """Values (n,), and what an error bar adds below and above, (2, n)."""
     middle = np.array([value.value for value in values])
     return middle, np.array([[v.value - v.low for v in values], [v.high - v.value for v in values]])
+
+
+def _lowest_known(evaluation: Evaluation, others: str, rates: Collection[float]) -> float:
+    """The lowest rate that ten non-lenses of a set or more decide; the highest where none is."""
+    counts = {found.name: found.n_objects - found.n_lenses for found in evaluation.sets}
+    known = [fpr for fpr in rates if fpr * counts[others] >= FEW_FALSE]
+    return min(known) if known else max(rates)
 
 
 def low_fpr(comparison: Comparison) -> Plot | None:
@@ -219,7 +226,7 @@ def properties(comparison: Comparison) -> Plot | None:
         return None
     pairing = curves[0].pairing
     curves = [curve for curve in curves if curve.pairing == pairing]
-    fpr = min(curve.fpr for curve in curves)
+    fpr = _lowest_known(evaluation, pairing.others, {curve.fpr for curve in curves})
     variables = list(dict.fromkeys(curve.variable for curve in curves))
     columns = min(3, len(variables))
     rows = -(-len(variables) // columns)
@@ -264,10 +271,12 @@ def classes(comparison: Comparison) -> Plot | None:
     rates = [rate for rate in evaluation.class_rates if (rate.bundle, rate.score) in combined]
     if not rates:
         return None
-    fpr = min(rate.fpr for rate in rates)
-    rates = [rate for rate in rates if rate.fpr == fpr]
+    fpr = _lowest_known(evaluation, rates[0].threshold_set, {rate.fpr for rate in rates})
+    # Sets of non-lenses only hold more of each class than the others do.
+    pure = [found.name for found in evaluation.sets if not found.n_lenses]
+    rates = [rate for rate in rates if rate.fpr == fpr and (not pure or rate.pairing.others in pure)]
     sets = list(dict.fromkeys(rate.pairing.others for rate in rates))
-    figure = Figure(figsize=(min(3.6 * len(sets) + 1, 12), 4.4), layout="constrained")
+    figure = Figure(figsize=(min(4.4 * len(sets) + 0.6, 12), 4.2), layout="constrained")
     panels = figure.subplots(1, len(sets), squeeze=False)[0]
     for panel, name in zip(panels, sets, strict=True):
         here = [rate for rate in rates if rate.pairing.others == name]
@@ -300,15 +309,16 @@ def calibration(comparison: Comparison) -> Plot | None:
     evaluation = comparison.evaluation
     if not evaluation.reliabilities:
         return None
-    name = evaluation.reliabilities[0].set
-    found = [one for one in evaluation.reliabilities if one.set == name]
+    name = evaluation.reliabilities[0].pairing.lenses
+    found = [one for one in evaluation.reliabilities if one.pairing.lenses == name]
     figure = Figure(figsize=(8.4, 3.9), layout="constrained")
     panels = figure.subplots(1, 2)
     for panel, at_sky in zip(panels, (False, True), strict=True):
         for one in found:
             if one.at_sky != at_sky:
                 continue
-            bins = [part for part in one.bins if not at_sky or part.observed.value > 0]
+            # Logarithms need both; where no non-lens is as probable, the set says nothing of the sky.
+            bins = [part for part in one.bins if not at_sky or (part.n_lenses > 0 and part.n_others > 0)]
             values, errors = _errors([part.observed for part in bins])
             predicted = [part.predicted for part in bins]
             colour = _colour(evaluation, one.bundle)
@@ -327,7 +337,7 @@ def calibration(comparison: Comparison) -> Plot | None:
     return Plot(
         "calibration.png",
         f"Calibration on {name}: predicted probability against the share of lenses among objects of like probability; 95% "
-        "intervals. Right: both classes weighted to the sky's share of lenses.",
+        "intervals. Right: both classes weighted to the sky's share of lenses, as far up as there are non-lenses.",
         "reliability of the calibrated probability",
         _png(figure),
     )

@@ -1,7 +1,7 @@
 """Whether calibrated probabilities are true: reliability and expected calibration error, at any prevalence of lenses.
 
-In: calibrated log-odds at a prevalence, labels. Out: :class:`~scanner.evaluation.results.Reliability`. Refused: labels of one
-class only (``ValueError``).
+In: calibrated log-odds of lenses and non-lenses, a prevalence. Out: :class:`~scanner.evaluation.results.Reliability`. Refused: a
+class without objects (``ValueError``).
 
 A set is brought to a prevalence by weighting its classes. At its own, bins hold equal numbers of objects; at the sky's, where
 nearly every object is a certain non-lens and candidates span decades, bins are half decades of the odds. Intervals resample the
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scanner.ensemble.calibration import Calibration, sigmoid
 from scanner.evaluation.labelled_data import Truth
 from scanner.evaluation.metrics import CONFIDENCE, Interval
-from scanner.evaluation.results import Reliability, ReliabilityBin
+from scanner.evaluation.results import Pairing, Reliability, ReliabilityBin
 from scanner.evaluation.scores import ScoredBundle
 from scanner.records import Float64
 
@@ -31,9 +31,9 @@ RESAMPLES = 1000
 
 def reliability(
     bundle: str,
-    set_name: str,
-    log_odds: Float64,
-    is_lens: NDArray[np.bool_],
+    pairing: Pairing,
+    lenses: Float64,
+    others: Float64,
     prevalence: float,
     *,
     at_sky: bool,
@@ -43,61 +43,61 @@ def reliability(
 
     Parameters
     ----------
-    bundle, set_name
+    bundle, pairing
         To be quoted.
-    log_odds
-        (N,) natural log-odds at ``prevalence``.
-    is_lens
-        (N,) bool.
+    lenses, others
+        (P,) and (N,) natural log-odds at ``prevalence`` of lenses and of non-lenses.
     prevalence, at_sky
         Share of lenses, and whether it is the sky's, which decides on the bins.
     seed
         Of the resamples.
     """
-    n_lenses, n_others = int(is_lens.sum()), int((~is_lens).sum())
-    if not n_lenses or not n_others:
+    if not len(lenses) or not len(others):
         raise ValueError("needs lenses and non-lenses")
-    edges = DECADES if at_sky else np.unique(np.quantile(log_odds, np.arange(1, EQUAL_BINS) / EQUAL_BINS))
-    cell = np.searchsorted(edges, log_odds, side="right")
+    together = np.concatenate([lenses, others])
+    edges = DECADES if at_sky else np.unique(np.quantile(together, np.arange(1, EQUAL_BINS) / EQUAL_BINS))
     size = len(edges) + 1
-    counts = [np.bincount(cell[labels], minlength=size) for labels in (is_lens, ~is_lens)]
-    probability = sigmoid(log_odds)
-    weight = np.where(is_lens, prevalence / n_lenses, (1.0 - prevalence) / n_others)
-    mass = np.bincount(cell, weights=weight, minlength=size)
-    predicted = np.bincount(cell, weights=weight * probability, minlength=size) / np.where(mass > 0, mass, 1.0)
+    predicted_mass, mass, counts = np.zeros(size), np.zeros(size), []
+    for values, share in ((lenses, prevalence), (others, 1.0 - prevalence)):
+        cell = np.searchsorted(edges, values, side="right")
+        counts.append(np.bincount(cell, minlength=size))
+        mass += counts[-1] * (share / len(values))
+        predicted_mass += np.bincount(cell, weights=sigmoid(values), minlength=size) * (share / len(values))
+    predicted = predicted_mass / np.where(mass > 0, mass, 1.0)
 
     generator = np.random.default_rng(seed)
-    drawn = [
-        generator.multinomial(total, part / total, RESAMPLES) for total, part in zip((n_lenses, n_others), counts, strict=True)
-    ]
+    drawn = [generator.multinomial(part.sum(), part / part.sum(), RESAMPLES) for part in counts]
     observed, ece, in_decades = _errors(counts[0][None], counts[1][None], predicted, prevalence)
     observed_drawn, ece_drawn, in_decades_drawn = _errors(drawn[0], drawn[1], predicted, prevalence)
     used = np.flatnonzero(counts[0] + counts[1])
     low, high = np.nanquantile(observed_drawn[:, used], _TAILS, axis=0)
     return Reliability(
         bundle=bundle,
-        set=set_name,
+        pairing=pairing,
         prevalence=prevalence,
         at_sky=at_sky,
         bins=tuple(
             ReliabilityBin(
                 predicted=float(predicted[b]),
                 observed=_ordered(observed[0, b], low[k], high[k]),
-                n=int(counts[0][b] + counts[1][b]),
+                n_lenses=int(counts[0][b]),
+                n_others=int(counts[1][b]),
             )
             for k, b in enumerate(used)
         ),
-        ece=_interval(ece, ece_drawn),
-        ece_lenses=_interval(in_decades, in_decades_drawn),
+        ece=_unbiased(ece, ece_drawn),
+        ece_lenses=_unbiased(in_decades, in_decades_drawn),
+        measured=float(counts[0][counts[1] > 0].sum() / len(lenses)),
     )
 
 
 _TAILS = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
 
 
-def _interval(value: Float64, drawn: Float64) -> Interval:
-    low, high = np.quantile(drawn, _TAILS)
-    return _ordered(value[0], low, high)
+def _unbiased(value: Float64, drawn: Float64) -> Interval:
+    """An error only grows by being resampled: what it grows by on average is taken off its quantiles."""
+    low, high = np.quantile(drawn, _TAILS) - (drawn.mean() - value[0])
+    return _ordered(value[0], np.maximum(low, 0.0), high)
 
 
 def _ordered(value: np.float64, low: np.float64, high: np.float64) -> Interval:
@@ -113,22 +113,37 @@ def _errors(
     mass = true + false
     observed = np.divide(true, mass, out=np.full(mass.shape, np.nan), where=mass > 0)
     ece = np.nansum(mass * np.abs(observed - predicted), axis=1)
-    # Bins without lenses weigh nothing; 1 stands in for their logarithm.
-    decades = np.abs(np.log10(np.where(predicted > 0, predicted, 1.0)) - np.log10(np.where(true > 0, observed, 1.0)))
-    return observed, ece, np.sum(true * decades, axis=1) / prevalence
+    # Where there is no lens, or no non-lens to say how many there are on the sky, nothing is known of the share's decade.
+    known = (true > 0) & (false > 0)
+    decades = np.abs(np.log10(np.where(known, predicted, 1.0)) - np.log10(np.where(known, observed, 1.0)))
+    weight = np.where(known, true, 0.0)
+    return observed, ece, np.sum(weight * decades, axis=1) / np.maximum(weight.sum(axis=1), 1e-300)
 
 
-def reliabilities(bundles: Sequence[ScoredBundle], truths: Mapping[str, Truth], prevalence: float) -> tuple[Reliability, ...]:
-    """Measure every calibrated bundle on every set with both classes, at the set's prevalence and at the sky's."""
+def reliabilities(
+    bundles: Sequence[ScoredBundle], truths: Mapping[str, Truth], pairings: Sequence[Pairing], prevalence: float
+) -> tuple[Reliability, ...]:
+    """Measure every calibrated bundle: sets with both classes at their own prevalence, every pairing at the sky's.
+
+    Parameters
+    ----------
+    bundles, truths
+        The truths by set.
+    pairings
+        Those whose non-lenses may stand for the sky.
+    prevalence
+        Of lenses on the sky.
+    """
+    own = [Pairing(lenses=name, others=name) for name, t in truths.items() if t.is_lens.any() and not t.is_lens.all()]
+    wanted = [(pairing, float(truths[pairing.lenses].is_lens.mean()), False) for pairing in own]
+    wanted += [(pairing, prevalence, True) for pairing in pairings]
     found = []
     for scored in bundles:
         calibration = scored.bundle.calibration
-        if not isinstance(calibration, Calibration):
-            continue
-        for name, truth in truths.items():
-            if truth.is_lens.all() or not truth.is_lens.any():
-                continue
-            for at_sky, share in ((False, float(truth.is_lens.mean())), (True, prevalence)):
-                log_odds = calibration.log_odds(scored.logits[name], share)
-                found.append(reliability(scored.name, name, log_odds, truth.is_lens, share, at_sky=at_sky))
+        if isinstance(calibration, Calibration):
+            for pairing, share, at_sky in wanted:
+                lenses = scored.logits[pairing.lenses][truths[pairing.lenses].is_lens]
+                others = scored.logits[pairing.others][~truths[pairing.others].is_lens]
+                odds = calibration.log_odds(lenses, share), calibration.log_odds(others, share)
+                found.append(reliability(scored.name, pairing, *odds, share, at_sky=at_sky))
     return tuple(found)

@@ -188,7 +188,8 @@ class ReliabilityBin(Record):
 
     predicted: float
     observed: Interval
-    n: int
+    n_lenses: int
+    n_others: int
 
 
 class Reliability(Record):
@@ -196,16 +197,18 @@ class Reliability(Record):
 
     ``ece``: mean |predicted - observed| over the objects at that prevalence. ``ece_lenses``: the same in decades
     (|log10 predicted / observed|), weighted by where the lenses are: on the sky nearly all objects are certain non-lenses, and
-    any ECE is tiny. ``at_sky``: whether the prevalence is the sky's, not the set's own.
+    any ECE is tiny. It rests on the share ``measured`` of the lenses: where no non-lens of the set is as probable as they are,
+    it cannot tell. ``at_sky``: whether the prevalence is the sky's, not the set's own.
     """
 
     bundle: str
-    set: str
+    pairing: Pairing
     prevalence: float
     at_sky: bool
     bins: tuple[ReliabilityBin, ...]
     ece: Interval
     ece_lenses: Interval
+    measured: float
 
 
 class OrientationScore(Record):

@@ -185,6 +185,7 @@ def inspected(evaluation: Evaluation) -> Table:
 def differences(evaluation: Evaluation) -> Table:
     """The first bundle against the others, on the same objects."""
     wanted = {summary.name: {summary.combined, RANKING} for summary in evaluation.bundles}
+    positives = {found.name: "visible" if found.n_visible else "all" for found in evaluation.sets}
     pairings = set(leading_pairings(evaluation))
     rows = tuple(
         (
@@ -198,7 +199,7 @@ def differences(evaluation: Evaluation) -> Table:
             signed(found.difference) + ("*" if found.rests_on_few else ""),
         )
         for found in evaluation.differences
-        if found.negatives == "all"
+        if (found.positives, found.negatives) == (positives[found.pairing.lenses], "all")
         and found.pairing in pairings
         and found.score_new in wanted[found.new]
         and found.score_old in wanted[found.old]
@@ -373,20 +374,22 @@ def calibration(evaluation: Evaluation) -> Table:
     """Expected calibration errors."""
     rows = tuple(
         (
-            found.set,
+            str(found.pairing),
             found.bundle,
             f"{found.prevalence:.3g}" + (" (the sky's)" if found.at_sky else " (its own)"),
             small(found.ece),
             interval(found.ece_lenses, 2),
+            f"{100 * found.measured:.0f}%",
         )
         for found in evaluation.reliabilities
     )
     return Table(
         "calibration",
         "Calibration",
-        ("set", "bundle", "share of lenses", "ECE", "error in decades, where the lenses are"),
+        ("set", "bundle", "share of lenses", "ECE", "error in decades, where the lenses are", "of so many lenses"),
         rows,
-        "ECE: mean difference of predicted probability and true share. A perfect calibration has one too, from counting.",
+        "ECE: mean difference of predicted probability and true share; a perfect calibration has one too, from counting. "
+        "Decades: of the lenses that are no more probable than any non-lens of the set.",
     )
 
 
