@@ -1,7 +1,7 @@
 """Whether calibrated probabilities are true: reliability and expected calibration error, at any prevalence of lenses.
 
-In: calibrated log-odds of lenses and non-lenses, a prevalence. Out: :class:`~scanner.evaluation.results.Reliability`. Refused: a
-class without objects (``ValueError``).
+In: calibrated log-odds of lenses and non-lenses, a prevalence. Out: :class:`~scanner.evaluation.results.Reliability`. Refused:
+a class without objects (``ValueError``).
 
 A set is brought to a prevalence by weighting its classes. At its own, bins hold equal numbers of objects; at the sky's, where
 nearly every object is a certain non-lens and candidates span decades, bins are half decades of the odds. Intervals resample the
