@@ -9,6 +9,7 @@ pixels about the cusp of an unlensed profile come from :mod:`~scanner.simulation
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +24,8 @@ from scanner.simulation.light.stamps import Raster, Stamps
 #: A pixel whose second differences, or a neighbour's, exceed this share of the component's peak is integrated by Gauss' rule of
 #: 3x3 points ...
 _CURVED = 0.02
-#: ... and again with as many in each of 3x3, then 9x9 parts, while that changes its mean by more than these shares of the peak.
-_LEVELS = ((1, 0.001), (3, 0.003), (9, 0.0))
+#: ... and again with as many in each of 3x3, 9x9, 27x27 parts, while that changes its mean by more than such shares of the peak.
+_LEVELS = ((1, 0.001), (3, 0.001), (9, 0.003), (27, math.inf))
 _ABSCISSAS, _WEIGHTS = np.polynomial.legendre.leggauss(3)
 #: The same samples with weights of lower order tell how uneven the light is within a pixel.
 _WEAKER_WEIGHTS = np.array([0.25, 0.5, 0.25])
