@@ -52,9 +52,9 @@ def test_two_planes_agree_with_lenstronomy_pixel_for_pixel(name):
         referee = lensed_light(smooth, RASTER, VIS)[:, 0]
         everywhere += residuals(fast, referee).tolist()
         elsewhere += residuals(fast, referee, np.stack([off_centre(system.sightline) for system in smooth])).tolist()
-    assert np.median(elsewhere) < 1e-3
-    assert max(elsewhere) < 2e-3
-    assert max(everywhere) < 1.5e-2  # the pixel on a singular centre holds a whole, tiny image of the source
+    assert np.median(everywhere) < 5e-4
+    assert max(elsewhere) < 1e-3
+    assert max(everywhere) < 5e-3  # the pixel on a singular centre holds a whole, tiny image of the source
 
 
 @pytest.mark.parametrize("name", ["compound_arc", "double_ring"])
@@ -64,8 +64,8 @@ def test_drawn_sources_agree_as_vis_sees_them(name):
         fast = scene.render([system.source for system in systems], RASTER, VIS)[:, 0]
         pair = (gaussian_filter(light, (0, 0.72, 0.72)) for light in (fast, lensed_light(systems, RASTER, VIS)[:, 0]))
         seen += residuals(*pair).tolist()
-    assert np.median(seen) < 2.5e-3
-    assert max(seen) < 3e-2
+    assert np.median(seen) < 1e-3
+    assert max(seen) < 1e-2
 
 
 def test_one_plane_and_its_flux_agree():
@@ -73,7 +73,7 @@ def test_one_plane_and_its_flux_agree():
         (system,) = classes.draw_object(np.random.default_rng(seed), "lens", TRAINING).systems
         smooth = replace(system, source=(replace(system.source[0], index=1.0, radius=0.4),))
         fast, referee = scene.render([smooth.source], RASTER, VIS)[:, 0], lensed_light([smooth], RASTER, VIS)[0]
-        assert residuals(fast, referee, off_centre(smooth.sightline)).max() < 2e-3
+        assert residuals(fast, referee, off_centre(smooth.sightline)).max() < 1e-3
         assert fast.sum() == pytest.approx(referee.sum(), rel=1e-3)
 
 
@@ -82,7 +82,7 @@ def test_unlensed_galaxies_agree_whatever_their_shape():
     rng = np.random.default_rng(13)
     for name in ("elliptical", "spiral", "ring"):
         components = classes.draw_object(rng, name, TRAINING).components
-        assert residuals(scene.render([components], raster, VIS)[0], unlensed_light(components, raster, VIS)).max() < 1e-2
+        assert residuals(scene.render([components], raster, VIS)[0], unlensed_light(components, raster, VIS)).max() < 5e-3
 
 
 def test_flux_per_band_is_the_components_and_stars_are_left_to_the_telescope():
