@@ -41,7 +41,7 @@ VARIABLES = (
     Variable("arc_snr", "S/N of the arcs in VIS", (0, 10, 25, 50, 100, 200, 400, 1e4), _column("arc_snr")),
     Variable("theta_e", "Einstein radius (arcsec)", (0, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2, 10), _column("theta_e_arcsec")),
     Variable("source_colour", "VIS - H of the source (AB mag)", (-3, 0, 0.5, 1, 1.5, 2, 2.5, 6), _column("source_vis_minus_h")),
-    Variable("red_source", "source: blue 0, red 1", (0, 1, 2), _column("red_source")),
+    Variable("red_source", "red source (0: no, 1: yes)", (0, 1, 2), _column("red_source")),
     Variable(
         "source_magnitude", "VIS magnitude of the source", (15, 22, 23, 24, 24.5, 25, 25.5, 30), _column("source_magnitude_vis")
     ),

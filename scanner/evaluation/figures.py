@@ -227,7 +227,10 @@ def properties(comparison: Comparison) -> Plot | None:
     pairing = curves[0].pairing
     curves = [curve for curve in curves if curve.pairing == pairing]
     fpr = _lowest_known(evaluation, pairing.others, {curve.fpr for curve in curves})
-    variables = list(dict.fromkeys(curve.variable for curve in curves))
+    # What has two values needs no axis.
+    variables = list(dict.fromkeys(curve.variable for curve in curves if curve.variable != "red_source"))
+    if not variables:
+        return None
     columns = min(3, len(variables))
     rows = -(-len(variables) // columns)
     figure = Figure(figsize=(3.1 * columns, 2.6 * rows), layout="constrained")
