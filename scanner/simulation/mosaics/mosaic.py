@@ -9,25 +9,30 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 
-from scanner.records import BANDS, NISP_BANDS, VIS_PIXEL_SCALE_ARCSEC, Band, Float64
+from scanner.records import BANDS, NISP_BANDS, VIS_PIXEL_SCALE_ARCSEC, Band
 from scanner.simulation.light.components import Component
 from scanner.simulation.mosaics.sky_field import SkyObject
 from scanner.simulation.mosaics.strip_observation import observe_strip
 from scanner.simulation.mosaics.strip_writer import StripWriter
-from scanner.simulation.mosaics.tile_geometry import Grid, TileGeometry, rotation_to, to_fine_pixels
-from scanner.simulation.mosaics.tile_telescope import draw_telescope
+from scanner.simulation.mosaics.tile_geometry import Grid, TileGeometry, rotation_to, to_fine_pixels, to_plane
+from scanner.simulation.mosaics.tile_telescope import TileTelescope, draw_telescope
 from scanner.simulation.telescope import photometry
 
-#: A component reaches at most this far (the largest half-stamp, or a bright star's halo or trail), and an object's components
-#: lie at most as far from its place.
+#: The sky's objects in a rectangle of the plane, x0 to x1 and y0 to y1 (arcsec), and perhaps some around it.
+Sky = Callable[[float, float, float, float], Iterable[SkyObject]]
+
+#: A component reaches at most this far: the largest half-stamp, or a bright star's halo or trail.
 _REACH_PIXELS = 330
+#: Objects this far from a strip still shed light into it: the reach, and how far an object's components lie from its place.
+_SURROUNDINGS_ARCSEC = 70.0
 _STRIP_PIXELS = 6_000_000
 
 
@@ -60,7 +65,7 @@ def catalogue_name(folder: Path, tile: TileGeometry, seed: int) -> Path:
 
 def draw_mosaics(
     tile: TileGeometry,
-    objects: Sequence[SkyObject],
+    sky: Sky,
     files: TileFiles,
     seed: int,
     companions: bool,
@@ -69,8 +74,8 @@ def draw_mosaics(
 
     Parameters
     ----------
-    tile, objects, files
-        Where, what, and to which paths.
+    tile, sky, files
+        Where, what, and to which paths. The sky is asked for what lies around one strip at a time.
     seed
         The field's seed; noise and PSF come from it and the tile's number.
     companions
@@ -83,55 +88,53 @@ def draw_mosaics(
     """
     telescope = draw_telescope(seed, tile.number)
     for grid, bands in ((tile.vis, BANDS[:1]), (tile.nisp, NISP_BANDS)):
-        view = _View(grid, *_place(grid, tile, objects))
         with contextlib.ExitStack() as stack:
-            writers = {band: _open(stack, tile, grid, band, files, companions) for band in bands}
-            for first, last in view.strips():
-                for strip in observe_strip(view.near(first, last), grid, bands, (first, last), telescope):
+            writers = {band: _open(stack, tile, grid, band, files, companions, telescope) for band in bands}
+            for rows in _strips(grid):
+                components = _components_near(grid, rows, tile, sky)
+                for strip in observe_strip(components, grid, bands, rows, telescope):
                     for writer, values in zip(writers[strip.band], (strip.image, strip.rms, strip.flag), strict=False):
                         writer.write(values)
 
 
-@dataclass(frozen=True)
-class _View:
-    """The tile's objects on one grid: components in arcsec from the centre of sub-pixel (0, 0), and their rows."""
-
-    grid: Grid
-    components: list[Component]
-    rows: Float64
-
-    def strips(self) -> Iterator[tuple[int, int]]:
-        """Ranges of the mosaic's own rows."""
-        ny, nx = self.grid.shape
-        rows = max(1, _STRIP_PIXELS // (nx * self.grid.samples**2))
-        for first in range(0, ny, rows):
-            yield first, min(first + rows, ny)
-
-    def near(self, first: int, last: int) -> list[Component]:
-        """Components that can reach the mosaic's rows ``first`` to ``last``."""
-        samples = self.grid.samples
-        low, high = np.searchsorted(self.rows, [first * samples - _REACH_PIXELS, last * samples + _REACH_PIXELS])
-        return self.components[low:high]
+def _strips(grid: Grid) -> Iterator[tuple[int, int]]:
+    """Ranges of the mosaic's own rows."""
+    ny, nx = grid.shape
+    rows = max(1, _STRIP_PIXELS // (nx * grid.samples**2))
+    for first in range(0, ny, rows):
+        yield first, min(first + rows, ny)
 
 
-def _place(grid: Grid, tile: TileGeometry, objects: Sequence[SkyObject]) -> tuple[list[Component], Float64]:
-    turn = rotation_to(grid, tile.centre)
-    columns, rows = to_fine_pixels(grid, [item.x for item in objects], [item.y for item in objects])
-    ny, nx = (length * grid.samples for length in grid.shape)
-    inside = (np.abs(columns - nx / 2) < nx / 2 + 2 * _REACH_PIXELS) & (np.abs(rows - ny / 2) < ny / 2 + 2 * _REACH_PIXELS)
-    scale = VIS_PIXEL_SCALE_ARCSEC
+def _components_near(grid: Grid, rows: tuple[int, int], tile: TileGeometry, sky: Sky) -> list[Component]:
+    """Components that can reach a strip, in arcsec from the centre of the grid's sub-pixel (0, 0), bottom first."""
+    first, last, nx = rows[0] * grid.samples, rows[1] * grid.samples, grid.shape[1] * grid.samples
+    x, y = to_plane(grid, [0, nx, 0, nx], [first, first, last, last])
+    around = _SURROUNDINGS_ARCSEC
+    objects = list(sky(x.min() - around, x.max() + around, y.min() - around, y.max() + around))
+    turn, scale = rotation_to(grid, tile.centre), VIS_PIXEL_SCALE_ARCSEC
+    places = zip(*to_fine_pixels(grid, [item.x for item in objects], [item.y for item in objects]), strict=True)
     placed = [
-        component.rotated(turn).moved(scale * columns[k], scale * rows[k])
-        for k in np.flatnonzero(inside).tolist()
-        for component in objects[k].light
+        component.rotated(turn).moved(scale * column, scale * row)
+        for item, (column, row) in zip(objects, places, strict=True)
+        for component in item.light
     ]
-    heights = np.array([component.y / scale for component in placed])
-    order = np.argsort(heights, kind="stable")
-    return [placed[k] for k in order], heights[order]
+    near = [
+        component
+        for component in placed
+        if first - _REACH_PIXELS < component.y / scale < last + _REACH_PIXELS
+        and -_REACH_PIXELS < component.x / scale < nx + _REACH_PIXELS
+    ]
+    return sorted(near, key=lambda component: component.y)
 
 
 def _open(
-    stack: contextlib.ExitStack, tile: TileGeometry, grid: Grid, band: Band, files: TileFiles, companions: bool
+    stack: contextlib.ExitStack,
+    tile: TileGeometry,
+    grid: Grid,
+    band: Band,
+    files: TileFiles,
+    companions: bool,
+    telescope: TileTelescope,
 ) -> list[StripWriter]:
     header = fits.Header()
     header["EQUINOX"] = 2000.0
@@ -146,6 +149,13 @@ def _open(
     header["FILTER"] = band if band == "VIS" else f"NIR_{band}"
     header["TILEID"] = tile.tile_id
     header["ORIGIN"] = ("scanner", "simulated")
+    header["ROLL"] = (telescope.roll, "[rad] of PSF and detector rows, from +x to +y")
+    header["SKYNOISE"] = (telescope.level, "factor on the noise of the sky")
+    if band == "VIS":
+        header["TAILS"] = (telescope.tails, "cubic term of the unit noise")
+    peak = float(telescope.psfs[band].values(0.0, 0.0))
+    fwhm = VIS_PIXEL_SCALE_ARCSEC * math.sqrt(4.0 * math.log(2.0) / (math.pi * peak))
+    header["PSFFWHM"] = (fwhm, "[arcsec] of the Gaussian with the same peak")
     image = header.copy()
     image["BUNIT"] = ("adu", "flux = 10^(0.4 (MAGZERO - mag))")
     writers = [stack.enter_context(StripWriter(files.image[band], grid.shape, np.float32, image))]

@@ -22,18 +22,30 @@ from scanner.records import VIS_PIXEL_SCALE_ARCSEC, Record
 from scanner.simulation.light import scene
 from scanner.simulation.light.components import Component, Kind, total_flux
 from scanner.simulation.population import classes
-from scanner.simulation.population.classes import LENS, NON_LENS_MIX
+from scanner.simulation.population.classes import NON_LENS_MIX
 from scanner.simulation.population.colours import power_law_magnitude
-from scanner.simulation.population.field import FIELD_DENSITY, FIELD_MAGNITUDES, STAR_DENSITY, draw_field_galaxy, draw_star
-from scanner.simulation.population.labels import NO_ARCS, ArcMeasurement, Label, label, measure_arcs
-from scanner.simulation.population.system import System
+from scanner.simulation.population.field import (
+    FIELD_DENSITY,
+    FIELD_MAGNITUDES,
+    STAR_DENSITY,
+    UNSEEN_DENSITY,
+    UNSEEN_MAGNITUDES,
+    draw_field_galaxy,
+    draw_stars,
+)
+from scanner.simulation.population.labels import ArcMeasurement, Label, labels, measure_arcs
+from scanner.simulation.population.system import LabelledObject, System
 from scanner.simulation.telescope import photometry
-from scanner.simulation.telescope.psf import convolve, mean_psf
+from scanner.simulation.telescope.psf import convolve, mean_psf, stack
+from scanner.simulation.telescope.stars import add_star
 
 CELL_ARCSEC = 50.0
 #: Bright galaxies of the non-lens classes (spirals, mergers ...) beside the plain field, per square arcsec.
 CLASS_DENSITY = 1.5 / 3600.0
+#: Artefacts and plain stars come of themselves.
 FIELD_CLASSES = tuple(name for name in NON_LENS_MIX if name not in ("empty", "star", "artefact"))
+#: Share of each class among the lenses.
+LENS_MIX = {"lens": 0.85, "quasar_lens": 0.05, "compound_arc": 0.05, "double_ring": 0.05}
 _ARC_CANVAS_PIXELS = 160
 _ATTEMPTS = 30
 
@@ -44,6 +56,7 @@ class FieldParameters(Record):
     seed: int
     lens_density: float
     galaxy_density: float = FIELD_DENSITY
+    unseen_density: float = UNSEEN_DENSITY
     star_density: float = STAR_DENSITY
     class_density: float = CLASS_DENSITY
 
@@ -52,7 +65,8 @@ class FieldParameters(Record):
 class SkyObject:
     """One object of the field: unlensed light relative to its own position ``(x, y)`` in the plane, and what it is.
 
-    ``magnitude``: VIS, of the unlensed light. ``label`` only for systems with a source behind a deflector.
+    ``magnitude``: VIS, of the unlensed light; infinite for galaxies too faint to be anybody's object, all of a cell in one.
+    ``arcs``, ``labels``: of each of the systems.
     """
 
     object_id: int
@@ -62,23 +76,29 @@ class SkyObject:
     components: list[Component]
     magnitude: float
     systems: tuple[System, ...] = ()
-    arcs: ArcMeasurement = NO_ARCS
-    label: Label | None = None
-
-    @property
-    def system(self) -> System | None:
-        """The first system: what the truth table tells of."""
-        return self.systems[0] if self.systems else None
+    arcs: tuple[ArcMeasurement, ...] = ()
+    labels: tuple[Label, ...] = ()
 
     @property
     def light(self) -> list[Component]:
-        """Everything that shines, sources included."""
-        return [*self.components, *(component for system in self.systems for component in system.source)]
+        """Everything that shines: unlensed light, sources, images of quasars."""
+        lensed = [component for system in self.systems for component in (*system.source, *system.point_images)]
+        return [*self.components, *lensed]
 
     @property
     def is_star(self) -> bool:
         """Whether the object is a star."""
         return self.components[0].kind is Kind.POINT
+
+    @property
+    def is_lens(self) -> bool:
+        """Whether one of its systems is a lens by the definition."""
+        return any(label.is_lens for label in self.labels)
+
+    @property
+    def visible(self) -> bool:
+        """Whether a person could see the arcs of one of its systems."""
+        return any(label.visible for label in self.labels)
 
 
 def draw_rectangle(field: FieldParameters, x0: float, x1: float, y0: float, y1: float) -> Iterator[SkyObject]:
@@ -88,14 +108,15 @@ def draw_rectangle(field: FieldParameters, x0: float, x1: float, y0: float, y1: 
             yield from draw_cell(field, column, row)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=400)
 def draw_cell(field: FieldParameters, column: int, row: int) -> tuple[SkyObject, ...]:
-    """Objects of one cell, in a fixed order. Kept for a while: neighbouring tiles and the truth table ask again."""
+    """Objects of one cell, in a fixed order. Kept for a while: a tile's next strip asks again, and so do its neighbours."""
     # SeedSequence takes no negative numbers, so the cell's are folded: 0, -1, 1, -2 ... -> 0, 1, 2, 3 ...
     folded = [2 * k if k >= 0 else -2 * k - 1 for k in (column, row)]
     rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence([zlib.crc32(b"field"), field.seed, *folded])))
     area = CELL_ARCSEC**2
     cell_id = ((folded[0] << 15) + folded[1]) << 12
+    middle = (column + 0.5) * CELL_ARCSEC, (row + 0.5) * CELL_ARCSEC
     objects: list[SkyObject] = []
 
     def place() -> tuple[float, float]:
@@ -107,29 +128,22 @@ def draw_cell(field: FieldParameters, column: int, row: int) -> tuple[SkyObject,
 
     for _ in range(_stratified_count(field, column, row)):
         objects.append(_visible_lens(rng, cell_id + len(objects), *place()))
-    weights = np.array([NON_LENS_MIX[name] for name in FIELD_CLASSES])
     for _ in range(rng.poisson(field.class_density * area)):
-        drawn = classes.draw_object(rng, str(rng.choice(FIELD_CLASSES, p=weights / weights.sum())))
-        measured, verdict = _judge(drawn.systems)
-        objects.append(
-            SkyObject(
-                cell_id + len(objects),
-                drawn.class_name,
-                *place(),
-                drawn.components,
-                _magnitude(drawn.components),
-                drawn.systems,
-                measured,
-                verdict,
-            )
-        )
+        drawn = classes.draw_object(rng, classes.draw_class(rng, {name: NON_LENS_MIX[name] for name in FIELD_CLASSES}))
+        objects.append(_placed(cell_id + len(objects), drawn, *place()))
     for _ in range(rng.poisson(field.galaxy_density * area)):
         magnitude = power_law_magnitude(rng, *FIELD_MAGNITUDES)
         keep("galaxy", draw_field_galaxy(rng, 0.0, 0.0, magnitude))
     for _ in range(rng.poisson(field.star_density * area)):
         # Star counts rise slowly; every tenth is bright enough for spikes or saturation.
         bright = rng.random() < 0.1
-        keep("star", [draw_star(rng, 0.0, 0.0, rng.uniform(14.5, 18.0) if bright else rng.uniform(18.0, 24.5))])
+        keep("star", draw_stars(rng, rng.uniform(14.5, 18.0) if bright else rng.uniform(18.0, 24.5)))
+    unseen: list[Component] = []
+    for _ in range(rng.poisson(field.unseen_density * area)):
+        x, y = place()
+        unseen += draw_field_galaxy(rng, x - middle[0], y - middle[1], power_law_magnitude(rng, *UNSEEN_MAGNITUDES))
+    if unseen:
+        objects.append(SkyObject(cell_id + len(objects), "unseen", *middle, unseen, math.inf))
     return tuple(objects)
 
 
@@ -144,24 +158,31 @@ def _stratified_count(field: FieldParameters, column: int, row: int) -> int:
 def _visible_lens(rng: Generator, object_id: int, x: float, y: float) -> SkyObject:
     """A lens whose arcs can be seen: invisible ones tell a demonstration nothing."""
     for _ in range(_ATTEMPTS):
-        drawn = classes.draw_object(rng, LENS)
-        measured, verdict = _judge(drawn.systems)
-        if verdict is not None and verdict.visible:
+        item = _placed(object_id, classes.draw_object(rng, classes.draw_class(rng, LENS_MIX)), x, y)
+        if item.visible:
             break
-    return SkyObject(object_id, LENS, x, y, drawn.components, _magnitude(drawn.components), drawn.systems, measured, verdict)
+    return item
 
 
-def _judge(systems: tuple[System, ...]) -> tuple[ArcMeasurement, Label | None]:
-    """Measure and label a system at the origin through the average VIS PSF."""
-    if not systems:
-        return NO_ARCS, None
-    sources = [component for system in systems for component in system.source]
+def _placed(object_id: int, drawn: LabelledObject, x: float, y: float) -> SkyObject:
+    """A drawn object, its arcs measured through the average VIS PSF and labelled."""
+    arcs = tuple(_measured(system) for system in drawn.systems)
+    verdicts = tuple(labels(drawn.systems, arcs))
+    magnitude = _magnitude(drawn.components)
+    return SkyObject(object_id, drawn.class_name, x, y, drawn.components, magnitude, drawn.systems, arcs, verdicts)
+
+
+def _measured(system: System) -> ArcMeasurement:
     raster = scene.centred_raster(_ARC_CANVAS_PIXELS, VIS_PIXEL_SCALE_ARCSEC)
-    light = scene.render([sources], raster, ("VIS",))[0, 0]
-    transfer = mean_psf("VIS").transfer(_ARC_CANVAS_PIXELS, _ARC_CANVAS_PIXELS)
-    mag_eff = float(light.sum(dtype=np.float64)) / total_flux(sources)[0]
-    measured = measure_arcs(convolve(light, transfer), mag_eff)
-    return measured, label(systems[0], measured)
+    light = scene.render([system.source], raster, ("VIS",))[0, 0]
+    psf = mean_psf("VIS")
+    seen = convolve(light, psf.transfer(_ARC_CANVAS_PIXELS, _ARC_CANVAS_PIXELS))
+    middle, lensed = 0.5 * (_ARC_CANVAS_PIXELS - 1), float(light.sum(dtype=np.float64))
+    for image in system.point_images:
+        x, y = (place / VIS_PIXEL_SCALE_ARCSEC + middle for place in (image.x, image.y))
+        add_star(seen[None], x, y, image.flux[:1], stack([psf]), photometry.magnitude(image.flux[0], "VIS"), 0.0)
+        lensed += image.flux[0]
+    return measure_arcs(seen, lensed / system.unlensed_flux[0])
 
 
 def _magnitude(components: list[Component]) -> float:

@@ -108,6 +108,14 @@ def to_fine_pixels(grid: Grid, x: Any, y: Any) -> tuple[Float64, Float64]:
     return column * grid.samples + shift, row * grid.samples + shift
 
 
+def to_plane(grid: Grid, column: Any, row: Any) -> tuple[Float64, Float64]:
+    """Zero-based coordinates of the grid's 0.1" sub-pixels as plane positions (arcsec): undoes :func:`to_fine_pixels`."""
+    shift, samples = 0.5 * (grid.samples - 1), grid.samples
+    ra, dec = grid.wcs.wcs_pix2world((np.asarray(column) - shift) / samples, (np.asarray(row) - shift) / samples, 0)
+    x, y = PLANE.wcs.wcs_world2pix(ra, dec, 0)
+    return np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+
+
 def rotation_to(grid: Grid, centre: tuple[float, float]) -> float:
     """Angle by which the plane's directions turn on the grid near ``centre``, radians."""
     x, y = centre

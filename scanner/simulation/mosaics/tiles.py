@@ -1,14 +1,16 @@
 """A folder of simulated tiles that ``scanner run`` can scan, with the truth beside it.
 
 In: :class:`TilesRequest`. Out, in its folder: ``tile-list.txt``, one folder a tile with its mosaics and catalogue,
-``truth.parquet`` and, first of all, ``simulation.json`` with the request. A tile whose catalogue exists is complete and not
-drawn again; a folder made by another request is refused. Equal requests give equal bytes, whatever the workers.
+``truth.parquet`` and ``artefacts.parquet``, which are put together of ``parts``, and, first of all, ``simulation.json`` with
+the request. A tile whose catalogue exists is complete and not drawn again; a folder made by another request is refused. Equal
+requests give equal bytes, whatever the workers.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,14 +19,17 @@ from pydantic import Field, ValidationError
 from scanner.errors import OutputError
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC, Record
 from scanner.simulation.mosaics.mosaic import catalogue_name, draw_mosaics, file_names
-from scanner.simulation.mosaics.sky_field import CLASS_DENSITY, FieldParameters, SkyObject, draw_rectangle
-from scanner.simulation.mosaics.tile_geometry import NATIVE_ROTATION_DEG, TileGeometry, lay_out
-from scanner.simulation.mosaics.tile_tables import in_tile, truth_table, write_catalogue, write_truth
-from scanner.simulation.population.field import FIELD_DENSITY, STAR_DENSITY
+from scanner.simulation.mosaics.sky_field import CELL_ARCSEC, CLASS_DENSITY, FieldParameters, SkyObject, draw_rectangle
+from scanner.simulation.mosaics.tile_catalogue import CATALOGUE_LIMIT, in_tile, write_catalogue
+from scanner.simulation.mosaics.tile_geometry import TileGeometry, lay_out, to_plane
+from scanner.simulation.mosaics.tile_telescope import draw_telescope
+from scanner.simulation.mosaics.tile_truth import artefact_table, join_tables, object_table, write_table
+from scanner.simulation.population.field import FIELD_DENSITY, STAR_DENSITY, UNSEEN_DENSITY
 from scanner.simulation.processes import run_all
 
-#: Objects this far outside a tile still shed light into it.
-_SURROUNDINGS_ARCSEC = 66.0
+_TRUTH, _ARTEFACTS, _PARTS = "truth.parquet", "artefacts.parquet", "parts"
+#: An object can lie in a tile and in this many on each side: tiles overlap by half at most.
+_NEIGHBOURS = 2
 
 
 class TilesRequest(Record):
@@ -75,11 +80,12 @@ def draw_tiles(
         for done in run_all(draw_tile, [(request, tile, out) for tile in missing], workers):
             if progress is not None:
                 progress(there + done, len(tiles))
-        if missing or not (out / "truth.parquet").exists():
-            write_truth(out / "truth.parquet", truth_table(tiles, _objects_of_all(request, tiles)))
+        for name in (_TRUTH, _ARTEFACTS):
+            if missing or not (out / name).exists():
+                join_tables(out / name, [_part(out, tile, name) for tile in tiles])
         lines = ["# Simulated tiles; truth.parquet beside this list says what is in them.", *(t.tile_id for t in tiles)]
         (out / "tile-list.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        truth = pq.read_table(out / "truth.parquet", columns=["visible"])
+        truth = pq.read_table(out / _TRUTH, columns=["visible"])
         return sum(truth["visible"].to_pylist()), truth.num_rows
     except OSError as error:
         raise OutputError.of(Path(error.filename or out), error) from None
@@ -103,9 +109,19 @@ def draw_tile(request: TilesRequest, tile: TileGeometry, out: Path) -> None:
     """Draw one tile into its folder; the catalogue, written last, marks it complete."""
     folder = out / tile.tile_id
     folder.mkdir(exist_ok=True)
-    objects = _objects_of(request, tile)
-    draw_mosaics(tile, objects, file_names(folder, tile, request.seed), request.seed, request.companions)
+    (out / _PARTS).mkdir(exist_ok=True)
+    field = field_of(request)
+    draw_mosaics(tile, partial(draw_rectangle, field), file_names(folder, tile, request.seed), request.seed, request.companions)
+    objects = _objects_of(field, tile)
+    tiles = lay_out(request.n_tiles, request.size, request.overlap, request.seed)
+    near = tiles[max(0, tile.number - _NEIGHBOURS) : tile.number + _NEIGHBOURS + 1]
+    write_table(_part(out, tile, _TRUTH), object_table(tile, near, objects))
+    write_table(_part(out, tile, _ARTEFACTS), artefact_table(tile, draw_telescope(request.seed, tile.number)))
     write_catalogue(catalogue_name(folder, tile, request.seed), tile, objects, request.seed)
+
+
+def _part(out: Path, tile: TileGeometry, name: str) -> Path:
+    return out / _PARTS / f"{tile.tile_id}-{name}"
 
 
 def field_of(request: TilesRequest) -> FieldParameters:
@@ -115,27 +131,25 @@ def field_of(request: TilesRequest) -> FieldParameters:
         seed=request.seed,
         lens_density=request.lenses_per_tile / area,
         galaxy_density=request.density * FIELD_DENSITY,
+        unseen_density=request.density * UNSEEN_DENSITY,
         star_density=request.density * STAR_DENSITY,
         class_density=request.density * CLASS_DENSITY,
     )
 
 
-def _objects_of(request: TilesRequest, tile: TileGeometry) -> list[SkyObject]:
-    half = 0.5 * request.size * VIS_PIXEL_SCALE_ARCSEC
-    if tile.native:  # the corners of rotated NISP stick out
-        turn = math.radians(NATIVE_ROTATION_DEG)
-        half *= (math.cos(turn) + math.sin(turn)) ** 2
-    half += _SURROUNDINGS_ARCSEC
-    x, y = tile.centre
-    return list(draw_rectangle(field_of(request), x - half, x + half, y - half, y + half))
-
-
-def _objects_of_all(request: TilesRequest, tiles: list[TileGeometry]) -> list[SkyObject]:
-    """Objects of all tiles, each once, without those that no tile holds."""
-    found: dict[int, SkyObject] = {}
-    for tile in tiles:
-        objects = _objects_of(request, tile)
-        for item, here in zip(objects, in_tile(tile, objects), strict=True):
-            if here:
-                found[item.object_id] = item
-    return list(found.values())
+def _objects_of(field: FieldParameters, tile: TileGeometry) -> list[SkyObject]:
+    """Objects of a tile that its catalogue or the truth names: the bright ones, and all lenses."""
+    ny, nx = tile.vis.shape
+    x, y = to_plane(tile.vis, [0, nx, 0, nx], [0, 0, ny, ny])
+    found: list[SkyObject] = []
+    # One row of cells after the other: most of their objects are too faint to be kept.
+    for row in range(math.floor(y.min() / CELL_ARCSEC), math.floor(y.max() / CELL_ARCSEC) + 1):
+        middle = (row + 0.5) * CELL_ARCSEC
+        objects = list(draw_rectangle(field, float(x.min()), float(x.max()), middle, middle))
+        here = in_tile(tile, objects).tolist()
+        found += [
+            item
+            for item, inside in zip(objects, here, strict=True)
+            if inside and (item.magnitude < CATALOGUE_LIMIT or item.is_lens)
+        ]
+    return found

@@ -29,7 +29,7 @@ def tile(request, tmp_path_factory):
         part = Component(kind, 0.0, 0.0, light, radius=0.25, q=0.6, angle=rng.uniform(0, 3))
         objects.append(SkyObject(k, "star" if k % 2 else "galaxy", x, y, [part], 19.8))
     files = file_names(folder, geometry, 1)
-    draw_mosaics(geometry, objects, files, 1, companions=True)
+    draw_mosaics(geometry, lambda *_: objects, files, 1, companions=True)
     return geometry, objects, files
 
 

@@ -1,4 +1,5 @@
 import hashlib
+import math
 import stat
 
 import numpy as np
@@ -135,8 +136,43 @@ def test_catalogue_lists_what_the_truth_holds(folder):
 def test_truth_of_lenses(folder):
     lenses = [row for row in truth(folder) if row["is_lens"]]
     assert 3 <= len(lenses) <= 9
-    assert all(row["class_name"] == "lens" and 0.5 < row["theta_e_arcsec"] < 3 for row in lenses)
+    for row in lenses:
+        assert 0.3 < row["theta_e_arcsec"] < 3.5
+        assert row["n_systems"] == (2 if row["class_name"] in ("compound_arc", "double_ring") else 1)
+        assert math.isnan(row["theta_e_arcsec_2"]) == (row["n_systems"] < 2)
+        assert row["mag_eff"] > 1.6 or row["mag_eff_2"] > 1.6
     assert sum(row["visible"] for row in lenses) >= 3
+    galaxies = [row for row in truth(folder) if row["class_name"] == "galaxy"]
+    assert all(row["n_systems"] == 0 and math.isnan(row["z_source"]) and row["object_flux_vis"] > 0 for row in galaxies)
+
+
+def test_truth_says_units_and_meanings_and_names_every_object_once(folder):
+    table = pq.read_table(folder / "truth.parquet")
+    for field in table.schema:
+        assert field.metadata[b"description"]
+        if field.name.endswith("_arcsec"):
+            assert field.metadata[b"unit"] == b"arcsec"
+    ids = table["object_id"].to_pylist()
+    assert len(set(ids)) == len(ids)
+
+
+def test_artefacts_are_told_with_their_flags_where_they_are(folder):
+    rows = pq.read_table(folder / "artefacts.parquet").to_pylist()
+    assert len(rows) > 3
+    tiles = {tile.tile_id: tile for tile in tile_list.read(folder / "tile-list.txt").tiles}
+    for row in rows:
+        assert row["tile_id"] in tiles
+        band = row["bands"].split()[0]
+        files = tiles[row["tile_id"]].bands[band]
+        with fits.open(files.flag.path) as file:
+            flag, wcs = file[0].data, WCS(file[0].header)
+        x, y = (round(float(value)) for value in wcs.wcs_world2pix(row["ra"], row["dec"], 0))
+        ny, nx = flag.shape
+        assert -1 <= x <= nx
+        assert -1 <= y <= ny
+        # A ghost's middle is dark.
+        if row["flag"] and row["kind"] != "ghost" and abs(row["strength"]) > 2.0 and 0 <= x < nx and 0 <= y < ny:
+            assert (flag[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2] & row["flag"]).any()
 
 
 def test_bytes_depend_on_the_request_alone(folder, tmp_path, monkeypatch):

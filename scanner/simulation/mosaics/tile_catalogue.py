@@ -1,7 +1,7 @@
-"""The two tables of simulated tiles: the catalogue a survey would have, and the truth.
+"""The catalogue that a survey would have of a simulated tile.
 
-In: the objects of a tile and its geometry. Out: a MER-like FITS catalogue (bright objects, positions with a small scatter,
-fluxes with errors) and ``truth.parquet``, one row an object of the whole field with the tiles that hold it.
+In: the objects of a tile and its geometry. Out: a MER-like FITS catalogue: bright objects, positions with a small scatter,
+fluxes with errors.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from astropy.io import fits
 from numpy.typing import NDArray
 
@@ -37,7 +35,7 @@ def in_tile(tile: TileGeometry, objects: Sequence[SkyObject]) -> NDArray[np.bool
 
 
 def write_catalogue(path: Path, tile: TileGeometry, objects: Sequence[SkyObject], seed: int) -> None:
-    """Write the objects of a tile brighter than VIS 25 as a MER-like catalogue in FITS, in order of declination.
+    """Write the objects of a tile that are brighter than VIS 25 as a MER-like catalogue in FITS, in order of declination.
 
     ``OBJECT_ID`` is made of the catalogued position as MER's is, so that the same object has another in another tile.
 
@@ -47,9 +45,7 @@ def write_catalogue(path: Path, tile: TileGeometry, objects: Sequence[SkyObject]
         The file cannot be written.
     """
     rng = tile_generator(seed, tile.number, "catalogue")
-    kept = [
-        item for item, here in zip(objects, in_tile(tile, objects), strict=True) if here and item.magnitude < CATALOGUE_LIMIT
-    ]
+    kept = [item for item in objects if item.magnitude < CATALOGUE_LIMIT]
     scatter = CENTROID_SCATTER_ARCSEC * rng.standard_normal((2, len(kept)))
     x = np.array([item.x for item in kept]) + scatter[0]
     y = np.array([item.y for item in kept]) + scatter[1]
@@ -106,51 +102,3 @@ def _area(components: Sequence[Component]) -> int:
     wide = Component(Kind.SERSIC, 0.0, 0.0, main.flux, radius=_size(main), index=index, q=main.q)
     threshold = _DETECTION_SIGMA * SKY_SIGMA["VIS"] * 100.0 / light
     return max(1, round(100.0 * math.pi * wide.q * extent_radius(wide, threshold) ** 2))
-
-
-def truth_table(tiles: Sequence[TileGeometry], objects: Sequence[SkyObject]) -> pa.Table:
-    """One row an object that lies in a tile and is bright enough for its catalogue (lenses: all), in order of id."""
-    held = np.array([in_tile(tile, objects) for tile in tiles]).reshape(len(tiles), len(objects))
-    rows = [
-        k
-        for k, item in enumerate(objects)
-        if held[:, k].any() and (item.magnitude < CATALOGUE_LIMIT or (item.label is not None and item.label.is_lens))
-    ]
-    rows.sort(key=lambda k: objects[k].object_id)
-    kept = [objects[k] for k in rows]
-    ra, dec = PLANE.wcs.wcs_pix2world([item.x for item in kept], [item.y for item in kept], 0) if kept else ([], [])
-    systems, labels = [item.system for item in kept], [item.label for item in kept]
-    nan = math.nan
-    return pa.table(
-        {
-            "object_id": pa.array([item.object_id for item in kept], pa.int64()),
-            "ra": pa.array(ra, pa.float64()),
-            "dec": pa.array(dec, pa.float64()),
-            "class_name": pa.array([item.class_name for item in kept], pa.string()),
-            "is_lens": pa.array([verdict is not None and verdict.is_lens for verdict in labels], pa.bool_()),
-            "visible": pa.array([verdict is not None and verdict.visible for verdict in labels], pa.bool_()),
-            "magnitude_vis": pa.array([item.magnitude for item in kept], pa.float64()),
-            "theta_e_arcsec": pa.array([nan if s is None else s.lens.theta_e for s in systems], pa.float64()),
-            "z_lens": pa.array([nan if s is None else s.z_lens for s in systems], pa.float64()),
-            "z_source": pa.array([nan if s is None else s.z_source for s in systems], pa.float64()),
-            "sigma_v_kms": pa.array([nan if s is None else s.sigma_v_kms for s in systems], pa.float64()),
-            "source_magnitude_vis": pa.array([nan if s is None else s.source_magnitude for s in systems], pa.float64()),
-            "red_source": pa.array([s is not None and s.red_source for s in systems], pa.bool_()),
-            "magnification": pa.array([0.0 if v is None else v.magnification for v in labels], pa.float64()),
-            "mag_eff": pa.array([item.arcs.mag_eff for item in kept], pa.float64()),
-            "n_source_im": pa.array([0 if v is None else v.n_source_im for v in labels], pa.int64()),
-            "n_pix_source": pa.array([item.arcs.n_pix_source for item in kept], pa.int64()),
-            "arc_snr": pa.array([item.arcs.arc_snr for item in kept], pa.float64()),
-            "tile_ids": pa.array(
-                [[tile.tile_id for tile, here in zip(tiles, held[:, k], strict=True) if here] for k in rows],
-                pa.list_(pa.string()),
-            ),
-        }
-    )
-
-
-def write_truth(path: Path, table: pa.Table) -> None:
-    """Write the truth as Parquet, whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    pq.write_table(table, part, compression="zstd")
-    part.replace(path)
