@@ -5,7 +5,7 @@ from astropy.wcs import WCS
 
 from scanner.records import BANDS
 from scanner.simulation.light.components import Component, Kind
-from scanner.simulation.mosaics import flags
+from scanner.simulation.mosaics import flags, mosaic
 from scanner.simulation.mosaics.mosaic import draw_mosaics, file_names
 from scanner.simulation.mosaics.sky_field import SkyObject
 from scanner.simulation.mosaics.tile_geometry import PLANE, lay_out
@@ -71,3 +71,16 @@ def test_noise_near_objects_is_what_the_rms_map_says(tile):
         expected = 1.5 * noise.SKY_SIGMA[band] if native else noise.RMS[band]
         assert np.median(rms[good]) == pytest.approx(expected, rel=0.08)
         assert rms[good].max() > 1.2 * np.median(rms[good])
+
+
+def test_strips_join_without_a_seam(tile, tmp_path, monkeypatch):
+    geometry, objects, files = tile
+    monkeypatch.setattr(mosaic, "_STRIP_PIXELS", 640 * 97)
+    again = file_names(tmp_path, geometry, 1)
+    draw_mosaics(geometry, lambda *_: objects, again, 1, companions=True)
+    for band in BANDS:
+        rms = fits.getdata(files.rms[band])
+        np.testing.assert_allclose(fits.getdata(again.rms[band]), rms, rtol=2e-3)
+        difference = fits.getdata(again.image[band]) - fits.getdata(files.image[band])
+        assert np.abs(difference / np.minimum(rms, 1e3)).max() < 0.02
+        assert (fits.getdata(again.flag[band]) != fits.getdata(files.flag[band])).mean() < 1e-4
