@@ -75,8 +75,9 @@ def test_sky_is_as_measured_on_real_images(drawn):
     assert 0.0026 < np.median(scatter(drawn.vis)) < 0.0031
     for band in range(3):
         sigma = scatter(drawn.nisp[:, band])
-        assert 3.4 < np.median(sigma[~native]) < 5.2
-        assert 5.8 < np.median(sigma[native]) < 7.5
+        # Of whole cutouts, galaxies and all: a little above the sky alone.
+        assert 3.4 < np.median(sigma[~native]) < 5.7
+        assert 5.8 < np.median(sigma[native]) < 8.0
 
 
 def test_psf_orientation_and_noise_tell_nothing_of_the_class():
