@@ -33,7 +33,7 @@ Sky = Callable[[float, float, float, float], Iterable[SkyObject]]
 _REACH_PIXELS = 330
 #: Objects this far from a strip still shed light into it: the reach, and how far an object's components lie from its place.
 _SURROUNDINGS_ARCSEC = 70.0
-_STRIP_PIXELS = 6_000_000
+_STRIP_PIXELS = 4_000_000
 
 
 @dataclass(frozen=True)
