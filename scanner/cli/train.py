@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 from scanner.errors import UsageError
-from scanner.evaluation.compare import Scoring, compare_bundles
+from scanner.evaluation.compare import TURNED, Scoring, compare_bundles
 from scanner.evaluation.labelled_data import Dataset
 from scanner.records import MEMBERS, MemberName
 from scanner.training.assemble import EMBEDDED_ROWS, Assembly, Naming, assemble, publish
@@ -165,6 +165,7 @@ def train_all(
 )
 @click.option("--compare", multiple=True, help="Another bundle to set beside it in the card.")
 @click.option("--images", type=click.Path(path_type=Path), help="Tile list of single images for the card.")
+@click.option("--turned", type=click.IntRange(0), default=TURNED, show_default=True, help="Objects scored eight ways round.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder of log-odds on held-out data [default: in --members].")
 @click.option("--provider", default="auto", show_default=True, help="What runs the networks.")
 @click.option("--jobs", type=click.IntRange(1), help="Processes that score [default: one a core; 1 on a GPU].")
@@ -181,6 +182,7 @@ def train_bundle(
     evaluate_on: tuple[Path, ...],
     compare: tuple[str, ...],
     images: Path | None,
+    turned: int,
     cache: Path | None,
     provider: str,
     jobs: int | None,
@@ -214,7 +216,7 @@ def train_bundle(
     if held_out:
         console.print(f"evaluating on {', '.join(str(dataset.path) for dataset in held_out)}", markup=False)
         scoring = Scoring(provider=provider, threads=cores, cache=cache or members / "log-odds")
-        evaluation = compare_bundles((out, *compare), held_out, images=images, scoring=scoring).evaluation
+        evaluation = compare_bundles((out, *compare), held_out, images=images, n_turned=turned, scoring=scoring).evaluation
     bundle = publish(assembled.bundle, ensemble, training, evaluation)
     console.print(
         f"{bundle.path}: bundle {bundle.manifest.name} {bundle.manifest.version}, {bundle.fingerprint[:12]}", markup=False

@@ -3,25 +3,33 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import torch
+from PIL import Image
 
+from scanner.cli import train as command
 from scanner.cli.main import main
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.session import open_session
-from scanner.errors import ContentError, InputMissingError
-from scanner.evaluation.labelled_data import Dataset
-from scanner.evaluation.results import Evaluation
+from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.networks import LENS, NON_LENS
 from scanner.records import MEMBER_PIXELS, MEMBERS
 from scanner.training.batches import Feed
-from scanner.training.jobs import TrainingJob, all_members, run_job
-from scanner.training.presets import PRESETS, QUICK
+from scanner.training.data import TrainingData, scale_data
+from scanner.training.jobs import TrainingJob, all_jobs, run_job, run_jobs
+from scanner.training.presets import BEST, PAPER, PRESETS
 from scanner.training.runs import read_ensemble
-from scanner.training.scaled import scale_dataset
+from scanner.training.schedule import SHARE, time_shares
+from scanner.training.scoring import training_logits
 
-torch = pytest.importorskip("torch")
-
-STAGE_LISTS = ("stages_200", "stages_66", "started_200", "started_66")
+STAGE_LISTS = ("stages_200", "stages_66", "copied_200", "copied_66", "continued_200", "continued_66")
+BRIEF = BEST.model_copy(
+    update={
+        name: tuple(stage.model_copy(update={"passes": 0.2, "batch": 8, "validations": 1}) for stage in getattr(BEST, name))
+        for name in STAGE_LISTS
+    }
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,25 +38,26 @@ def place(tmp_path_factory, write_dataset):
     root = tmp_path_factory.mktemp("assemble")
     write_dataset(root / "train", 80, 0)
     write_dataset(root / "held-out", 24, 1)
-    brief = {"passes": 0.2, "batch": 8, "validations": 1}
-    preset = QUICK.model_copy(
-        update={name: tuple(stage.model_copy(update=brief) for stage in getattr(QUICK, name)) for name in STAGE_LISTS}
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PRESETS, "quick", preset)
-        first = TrainingJob(data=root / "train", out=root / "runs", member="OU-J", preset="quick", seed=1)
-        for job in all_members(first, 1):
-            run_job(job)
+    first = TrainingJob(data=(root / "train",), out=root / "runs", member="OU-J", preset=BRIEF, seed=1)
+    for job in all_jobs(first, 1):
+        run_job(job)
     return root
+
+
+def run(*words):
+    with pytest.raises(SystemExit) as stopped:
+        main([str(word) for word in words])
+    return stopped.value.code
+
+
+def bundle_words(place):
+    words = ["train", "bundle", "--data", place / "train", "--members", place / "runs", "--out", place / "bundle"]
+    return [*words, "--evaluate-on", place / "held-out", "--name", "rings", "--embed", "100", "--jobs", "1", "--turned", "0"]
 
 
 @pytest.fixture(scope="module")
 def bundle(place):
-    words = ["train", "bundle", "--data", place / "train", "--members", place / "runs", "--out", place / "bundle"]
-    words += ["--evaluate-on", place / "held-out", "--name", "rings", "--embed", "100"]
-    with pytest.raises(SystemExit) as stopped:
-        main([str(word) for word in words])
-    assert stopped.value.code == 0
+    assert run(*bundle_words(place)) == 0
     return bundles.load(place / "bundle")
 
 
@@ -59,35 +68,56 @@ def test_the_bundle_is_whole(bundle, place):
     assert bundle.manifest.thresholds[0].beta == 0.03
     assert bundle.grid.counts.sum() == 100
     assert {metric.member for metric in bundle.manifest.metrics} == {*MEMBERS, "grid", "ranking", "calibrated"}
+    assert [point.beta for point in bundle.manifest.thresholds] == [0.03, 0.1, 0.3, 1.0, 2.0]
+    assert bundle.grid.counts.shape == (5, 5)
     card = (bundle.path / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "Simulations are not the sky" in card
     metric = next(m for m in bundle.manifest.metrics if (m.member, m.metric) == ("calibrated", "auroc"))
     assert f"{metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]" in card
+    assert "from OU-VIS" in bundle.manifest.members[-1].source
+    assert bundle.manifest.training_fingerprint == TrainingData([place / "train"]).fingerprint
+
+
+def test_the_paper_figures_are_drawn(bundle, place):
+    for name in ("roc.png", "embedding.png", "groups.png"):
+        with Image.open(place / "runs" / name) as picture:
+            assert min(picture.size) > 400
+    rows = pq.read_table(place / "runs" / "OU-66" / "history.parquet").to_pylist()
+    assert [row["stage"] for row in rows] == ["crop", "full"]
+
+
+def test_log_odds_are_scored_once_and_go_on(bundle, place):
+    data = TrainingData([place / "train"])
+    cache = place / "runs" / "log-odds"
+    files = {path: path.stat().st_mtime_ns for path in cache.rglob("*.npy")}
+    assert run(*bundle_words(place)) == 0
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.npy")} == files
+    assert bundles.load(place / "bundle").fingerprint == bundle.fingerprint
+    rows, turned = np.array([7, 3, 70]), np.array([0, 5, 2])
+    plain = bundles.load(cache / "plain-bundle")
+    found = training_logits(plain, data, rows, turned, place / "others")
+    session = open_session(plain)
+    for row, orientation, logits in zip(rows, turned, found, strict=True):
+        batch, vis, nisp = next(data.batches(np.array([row]), 1))
+        images = [
+            np.ascontiguousarray(np.rot90(x[..., ::-1] if orientation > 3 else x, orientation % 4, (-2, -1)))
+            for x in (vis, nisp)
+        ]
+        np.testing.assert_allclose(session.logits(*images, batch.sky, batch.sigma)[0], logits, atol=1e-5)
 
 
 def test_the_graph_gives_the_members_log_odds(bundle, place):
-    dataset = Dataset(place / "train")
-    ensemble = read_ensemble(place / "runs", dataset.fingerprint)
-    images = scale_dataset(dataset, place / "runs" / "scaled-asinh_mad", "asinh_mad")
+    data = TrainingData([place / "train"])
+    ensemble = read_ensemble(place / "runs", data.fingerprint)
+    images = scale_data(data, place / "runs" / "scaled-asinh_mad", "asinh_mad")
     rows = np.arange(6)
-    batch, vis, nisp = next(dataset.batches(rows, 6))
+    batch, vis, nisp = next(data.batches(rows, 6))
     found = open_session(bundle).logits(vis, nisp, batch.sky, batch.sigma)
     for number, member in enumerate(MEMBERS):
         with torch.inference_mode():
-            logits = ensemble.networks[member](torch.from_numpy(Feed(images, member, MEMBER_PIXELS[member]).read(rows)))
+            logits = ensemble.networks[member](Feed(images, member, MEMBER_PIXELS[member]).read(rows))
         # The trainer's images are float16.
         np.testing.assert_allclose(found[:, number], (logits[:, LENS] - logits[:, NON_LENS]).numpy(), atol=0.05)
-
-
-def test_evaluate_writes_what_it_prints(bundle, place, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["evaluate", str(bundle.path), "--data", str(place / "held-out"), "--out", str(place / "figures")])
-    assert stopped.value.code == 0
-    evaluation = Evaluation.model_validate_json((place / "figures" / "evaluation.json").read_text())
-    printed = capsys.readouterr().out
-    assert str(evaluation.bundles[0].find("calibrated", "all", "all").auroc).split(" ")[0] in printed
-    assert evaluation.n_objects == 24
-    assert (place / "figures" / "roc.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_runs_on_other_data_are_refused(place):
@@ -100,33 +130,71 @@ def test_runs_on_other_data_are_refused(place):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["evaluate", "--data", "nowhere"], 66, "not a dataset"),
-        (["evaluate", "--data", "nowhere", "--beta", "0"], 64, "--beta"),
         (["train", "member", "OU-77", "--data", "x", "--out", "y"], 64, "OU-77"),
         (["train", "member", "OU-66", "--data", "x", "--out", "y", "--time-budget", "-1"], 64, "--time-budget"),
+        (["train", "all", "--data", "x", "--out", "y", "--time-budget", "20"], 64, "20m"),
+        (["train", "all", "--data", "x", "--out", "y", "--from", "nowhere"], 66, "no such bundle"),
         (["train", "bundle", "--data", "x", "--members", "y", "--out", "z"], 66, "not a dataset"),
     ],
 )
 def test_bad_input_gets_one_line(words, code, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as stopped:
-        main(words)
-    assert stopped.value.code == code
+    assert run(*words) == code
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert message in lines[0]
 
 
+@pytest.mark.parametrize(("text", "expected"), [("90s", 90.0), ("20m", 1200.0), (" 1.5 h", 5400.0), (None, None)])
+def test_times_are_read_with_their_unit(text, expected):
+    assert command.seconds(text) == expected
+
+
 def test_a_copy_waits_for_what_it_begins_from(place, tmp_path):
-    job = TrainingJob(data=place / "train", out=tmp_path, member="OU-200", preset="quick", seed=1)
+    job = TrainingJob(data=(place / "train",), out=tmp_path, member="OU-200", preset=BRIEF, seed=1)
     with pytest.raises(InputMissingError, match="train that one first"):
         run_job(job)
 
 
+def test_two_members_go_on_from_a_bundle_side_by_side(bundle, place, tmp_path):
+    first = TrainingJob(
+        data=(place / "train",),
+        out=tmp_path / "runs",
+        member="OU-J",
+        preset=BRIEF,
+        seed=1,
+        bundle=bundle.path,
+        time_budget=60.0,
+    )
+    seen = []
+    records = list(run_jobs(all_jobs(first, 2, ("OU-J", "OU-200")), 2, lambda member, row: seen.append(member)))
+    assert {record.plan.member for record in records} == set(seen) == {"OU-J", "OU-200"}
+    assert {record.plan.begins_as for record in records} == {bundle.fingerprint}
+    with pytest.raises(UsageError, match="another --preset"):
+        run_job(first.model_copy(update={"preset": PAPER}))
+
+
+def test_an_error_in_a_process_is_an_error_here(place, tmp_path):
+    job = TrainingJob(data=(place / "train",), out=tmp_path, member="OU-200", preset=BRIEF, seed=1)
+    with pytest.raises(InputMissingError, match="train that one first"):
+        list(run_jobs([job.model_copy(update={"member": "OU-H"})], 1))
+
+
 def test_a_common_budget_is_shared(tmp_path):
-    first = TrainingJob(data=tmp_path, out=tmp_path, member="OU-J", preset="quick", seed=1, time_budget=100.0)
-    jobs = all_members(first, workers=2)
-    assert jobs[0].member == "OU-VIS"
-    assert {job.member for job in jobs} == set(MEMBERS)
-    assert sum(job.time_budget for job in jobs) == pytest.approx(200)
-    assert json.loads(jobs[0].model_dump_json())["member"] == "OU-VIS"
+    first = TrainingJob(data=(tmp_path,), out=tmp_path, member="OU-J", preset=PRESETS["best"], seed=1, time_budget=100.0)
+    copies = all_jobs(first, workers=2)
+    assert copies[0].member == "OU-VIS"
+    assert {job.member for job in copies} == set(MEMBERS)
+    # OU-200 cannot begin before OU-VIS is done.
+    times = {job.member: job.time_budget for job in copies}
+    assert times["OU-VIS"] + times["OU-200"] == pytest.approx(100.0)
+    alone = {job.member: job.time_budget for job in all_jobs(first.model_copy(update={"bundle": tmp_path}), workers=2)}
+    assert sum(alone.values()) == pytest.approx(200.0, rel=0.05)
+    assert json.loads(copies[0].model_dump_json())["member"] == "OU-VIS"
+
+
+def test_one_worker_does_all_in_the_time():
+    shares = time_shares(MEMBERS, {}, 1)
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert shares["OU-VIS"] / shares["OU-H"] == pytest.approx(SHARE["OU-VIS"] / SHARE["OU-H"])
+    assert time_shares(("OU-J",), {"OU-J": "OU-JYH"}, 2) == {"OU-J": 1.0}

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanner.errors import ContentError, InputMissingError
+from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.evaluation.labelled_data import Dataset
-from scanner.training.scaled import scale_batch, scale_dataset
-from scanner.training.split import split, split_dataset
+from scanner.training.data import TrainingData, scale_data
+from scanner.training.labels import joined_splits, split
+from scanner.training.scaled import scale_batch
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def test_truth_and_cutouts_are_row_aligned(folder, drawn):
     dataset = Dataset(folder)
     vis, nisp, _, _, truth = drawn(24, 1)
     np.testing.assert_array_equal(dataset.truth.is_lens, truth.is_lens)
-    np.testing.assert_array_equal(dataset.truth.is_hard_negative, truth.class_name == "companion")
+    np.testing.assert_array_equal(dataset.truth.class_name, truth.class_name)
     rows = np.array([3, 4, 17])
     (batch, found_vis, found_nisp), *rest = dataset.batches(rows, 2)
     assert batch.targets.target_id.tolist() == [3, 4]
@@ -48,16 +49,16 @@ def test_truth_and_cutouts_are_row_aligned(folder, drawn):
 
 
 def test_scaling_happens_once(folder, tmp_path):
-    dataset = Dataset(folder)
-    images = scale_dataset(dataset, tmp_path, "asinh_mad")
+    data = TrainingData([folder])
+    images = scale_data(data, tmp_path, "asinh_mad")
     written = (tmp_path / "vis.npy").stat().st_mtime_ns
-    again = scale_dataset(dataset, tmp_path, "asinh_mad")
+    again = scale_data(data, tmp_path, "asinh_mad")
     assert (tmp_path / "vis.npy").stat().st_mtime_ns == written
     np.testing.assert_array_equal(images.vis66, again.vis66)
-    _, vis, nisp = next(dataset.batches(np.arange(24), 24))
+    _, vis, nisp = next(data.batches(np.arange(24), 24))
     expected = scale_batch(vis, nisp, np.full((24, 4), 5, np.float32), np.ones((24, 4), np.float32), "asinh_mad")
     np.testing.assert_array_equal(images.nisp, expected.nisp)
-    other = scale_dataset(dataset, tmp_path, "minmax")
+    other = scale_data(data, tmp_path, "minmax")
     assert other.preprocessing == "minmax"
     assert (tmp_path / "vis.npy").stat().st_mtime_ns != written
 
@@ -86,10 +87,45 @@ def test_bad_truth_is_named(copy):
 
 
 def test_one_class_trains_nothing(copy):
-    dataset = Dataset(copy)
-    dataset.truth.is_lens[:] = True
+    table = pq.read_table(copy / "truth.parquet")
+    column = table.column_names.index("is_lens")
+    pq.write_table(table.set_column(column, "is_lens", [[True] * 24]), copy / "truth.parquet")
     with pytest.raises(ContentError, match="one class"):
-        split_dataset(dataset)
+        TrainingData([copy])
+
+
+def test_what_is_for_evaluation_is_never_trained_on(copy):
+    (copy / "dataset.json").write_text(json.dumps({"preset": {"name": "eval", "purpose": "evaluation"}}))
+    with pytest.raises(UsageError, match="for evaluation only"):
+        TrainingData([copy])
+
+
+def test_the_brighter_of_two_systems_decides_what_is_faint(copy):
+    table = pq.read_table(copy / "truth.parquet")
+    second = np.linspace(0, 100, 24).astype(np.float32)
+    pq.write_table(table.append_column("arc_snr_2", [second]), copy / "truth.parquet")
+    first = table["arc_snr"].to_numpy()
+    np.testing.assert_array_equal(TrainingData([copy]).labels.arc_snr, np.fmax(first, second))
+
+
+def test_two_datasets_are_one_after_the_other(folder, tmp_path, write_dataset):
+    other = write_dataset(tmp_path / "other", 40, 2)
+    data = TrainingData([folder, other])
+    assert len(data) == 64
+    one, two = Dataset(folder), Dataset(other)
+    np.testing.assert_array_equal(data.labels.is_lens, np.concatenate([one.truth.is_lens, two.truth.is_lens]))
+    # Each is split by itself: rows of one do not move when another is added.
+    np.testing.assert_array_equal(data.split.train[: len(split(24).train)], split(24).train)
+    np.testing.assert_array_equal(data.split.calibration, joined_splits([24, 40]).calibration)
+    assert set(data.split.calibration[data.split.calibration >= 24] - 24) == set(split(40).calibration)
+    read = np.concatenate([vis for _, vis, _ in data.batches(np.array([5, 23, 24, 60]), 2)])
+    expected = [next(part.batches(np.array([row]), 1))[1][0] for part, row in ((one, 5), (one, 23), (two, 0), (two, 36))]
+    np.testing.assert_array_equal(read, expected)
+    images = scale_data(data, tmp_path / "scaled", "asinh_mad", workers=2)
+    alone = scale_data(TrainingData([other]), tmp_path / "alone", "asinh_mad")
+    np.testing.assert_array_equal(images.vis[24:], alone.vis)
+    with pytest.raises(UsageError, match="given twice"):
+        TrainingData([folder, folder])
 
 
 def test_further_columns_are_read_when_asked_for(copy):
