@@ -17,9 +17,10 @@ from scanner.simulation.lensing.lens import Lens, deflection
 from scanner.simulation.lensing.sightline import Sightline, magnification, trace, trace_with_jacobian
 
 _ANGLES = 720  # grid of the angular search; pairs of images closer than 2π/720 (on a critical curve) can be missed
+_BISECTIONS = 16
 _CELLS = 40  # a side of the first grid of the general search
 _HALVINGS = 4  # of the cells that can hold an image
-_NEWTON_STEPS = 40
+_NEWTON_STEPS, _PATIENCE = 40, 18  # starts that are far off after the latter circle about a singular centre
 _CONVERGED = 1.0e-9  # arcsec in the source plane
 _SINGULAR = 3.0  # times as far apart are rays as in the image plane
 _SAME_IMAGE = 1.0e-5  # arcsec
@@ -86,7 +87,7 @@ def _by_angle(beta_x: Float64, beta_y: Float64, lens: Lens) -> tuple[Float64, Fl
 
     The deflection of an isothermal lens depends on the polar angle alone, so with e the unit vector towards the image the
     lens equation ``r (I - Γ) e = β + α(φ)`` leaves one equation for φ: the cross product of both sides vanishes while
-    their dot product is positive. Its sign changes on a grid are refined by bisection to 1e-12 rad.
+    their dot product is positive. Its sign changes on a grid are refined by bisection and a secant to 1e-12 rad.
     """
     lens = lens.take((slice(None), None))
     source_x, source_y = beta_x[:, None] - lens.x, beta_y[:, None] - lens.y
@@ -110,12 +111,16 @@ def _by_angle(beta_x: Float64, beta_y: Float64, lens: Lens) -> tuple[Float64, Fl
     order = np.argsort(~is_root, axis=1, kind="stable")[:, :8]
     found = np.take_along_axis(is_root, order, axis=1)
     low, high = grid[order], grid[order + 1]
-    sign_low = np.sign(np.take_along_axis(cross, order, axis=1))
-    for _ in range(40):
+    side_low, side_high = (np.take_along_axis(cross, places, axis=1) for places in (order, order + 1))
+    for _ in range(_BISECTIONS):
         middle = 0.5 * (low + high)
-        same = np.sign(sides(middle)[0]) == sign_low
-        low, high = np.where(same, middle, low), np.where(same, high, middle)
-    phi = 0.5 * (low + high)
+        side = sides(middle)[0]
+        same = side * side_low > 0.0
+        low, side_low = np.where(same, middle, low), np.where(same, side, side_low)
+        high, side_high = np.where(same, high, middle), np.where(same, side_high, side)
+    # A last secant squares the error.
+    gap = np.where(side_high == side_low, 1.0, side_high - side_low)
+    phi = low - side_low * (high - low) / gap
     r = sides(phi)[1]
     found &= r > 0.0
     rank = np.argsort(~found, axis=1, kind="stable")
@@ -171,7 +176,7 @@ def _newton(
     longest = 2.0 * size  # an image lies in the cell or next to it; longer steps come from critical curves
     x, y, good = x.copy(), y.copy(), np.zeros(len(x), dtype=bool)
     active = np.arange(len(x))
-    for _ in range(_NEWTON_STEPS):
+    for step in range(_NEWTON_STEPS):
         source_x, source_y, a = trace_with_jacobian(x[active], y[active], sightline.take(active))
         miss_x, miss_y = source_x - beta_x[active], source_y - beta_y[active]
         good[active] = np.hypot(miss_x, miss_y) < _CONVERGED
@@ -179,7 +184,8 @@ def _newton(
         step_x, step_y = (a.yy * miss_x - a.xy * miss_y) / determinant, (a.xx * miss_y - a.yx * miss_x) / determinant
         limit = np.minimum(1.0, longest[active] / np.maximum(np.hypot(step_x, step_y), 1e-30))
         x[active], y[active] = x[active] - limit * step_x, y[active] - limit * step_y
-        active = active[~good[active]]
+        lost = (step >= _PATIENCE) & (np.hypot(miss_x, miss_y) > 10.0 * longest[active])
+        active = active[~good[active] & ~lost]
         if not len(active):
             break
     return x, y, good

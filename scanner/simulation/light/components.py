@@ -135,8 +135,8 @@ def norms(table: Table) -> Float64:
     with np.errstate(invalid="ignore"):
         window = table.extent * math.sqrt(2.0 * math.pi) * erf(math.pi / table.extent / math.sqrt(2.0))
     annulus = table.q * radial * np.where(np.isfinite(table.extent), window, 2.0 * math.pi)
-    found: Float64 = np.select([table.kind == Kind.ANNULUS, table.kind == Kind.POINT], [annulus, np.ones_like(norm)], norm)
-    return found
+    shapes = [table.kind == Kind.ANNULUS, table.kind == Kind.POINT]
+    return np.asarray(np.select(shapes, [annulus, np.ones_like(norm)], norm), dtype=np.float64)
 
 
 def extent_radii(table: Table, thresholds: Any) -> Float64:
@@ -145,7 +145,7 @@ def extent_radii(table: Table, thresholds: Any) -> Float64:
     annulus = table.radius + table.width * np.sqrt(2.0 * np.log(np.maximum(peak / thresholds, 1.0)))
     contrast = np.log((1.0 + table.contrast) * peak / thresholds)
     sersic = table.radius * np.maximum(1.0 + contrast / sersic_b(table.index), 0.0) ** table.index
-    return np.where(table.kind == Kind.ANNULUS, annulus, sersic)
+    return np.asarray(np.where(table.kind == Kind.ANNULUS, annulus, sersic), dtype=np.float64)
 
 
 def norm(component: Component) -> float:

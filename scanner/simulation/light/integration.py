@@ -24,7 +24,7 @@ from scanner.simulation.light.stamps import Raster, Stamps
 #: A pixel whose second differences, or a neighbour's, exceed this share of the component's peak is integrated by Gauss' rule of
 #: 3x3 points ...
 _CURVED = 0.02
-#: ... and again with as many in each of 3x3, 9x9, 27x27 parts, while that changes its mean by more than such shares of the peak.
+#: ... and again with as many in each of 3x3, 9x9, 27x27 parts, while that changes its mean by more than these shares of it.
 _LEVELS = ((1, 0.001), (3, 0.001), (9, 0.003), (27, math.inf))
 _ABSCISSAS, _WEIGHTS = np.polynomial.legendre.leggauss(3)
 #: The same samples with weights of lower order tell how uneven the light is within a pixel.

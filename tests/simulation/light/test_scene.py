@@ -5,7 +5,7 @@ from scanner.simulation.lensing.lens import Lens
 from scanner.simulation.lensing.sightline import Sightline
 from scanner.simulation.light import scene
 from scanner.simulation.light.components import Component, Kind
-from scanner.simulation.population import discs, massive_galaxies
+from scanner.simulation.population import classes, massive_galaxies
 from scanner.simulation.population.options import TRAINING
 
 ONE = (1.0, 2.0, 3.0, 4.0)
@@ -80,7 +80,10 @@ def test_torch_draws_the_same_scenes():
     torch = pytest.importorskip("torch", reason="torch is not installed")
     rng = np.random.default_rng(2)
     scenes = [massive_galaxies.lens(rng, TRAINING) for _ in range(3)]
-    parts = [[*item.components, *item.systems[0].source] for item in scenes] + [discs.spiral(rng, TRAINING).components, []]
+    parts = [[*item.components, *item.systems[0].source] for item in scenes] + [
+        classes.draw_object(rng, "spiral", TRAINING).components,
+        [],
+    ]
     raster = scene.centred_raster(80, 0.1)
     found = scene.render(parts, raster, like=torch.zeros(1))
     expected = scene.render(parts, raster)
