@@ -215,8 +215,8 @@ class OrientationScore(Record):
     """One score over the eight orientations: scatter, and what averaging its log-odds over them gains."""
 
     score: str
-    scatter_lenses: float | None
-    scatter_others: float | None
+    scatter_lenses: Interval | None
+    scatter_others: Interval | None
     auroc_single: float | None
     auroc_mean: float | None
     gain: Interval | None

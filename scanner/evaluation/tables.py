@@ -401,8 +401,8 @@ def orientations(evaluation: Evaluation) -> Table:
             found.bundle,
             one.score,
             f"{found.n}",
-            NOTHING if one.scatter_lenses is None else f"{one.scatter_lenses:.2f}",
-            NOTHING if one.scatter_others is None else f"{one.scatter_others:.2f}",
+            interval(one.scatter_lenses, 2),
+            interval(one.scatter_others, 2),
             NOTHING if one.auroc_single is None else f"{one.auroc_single:.3f}",
             NOTHING if one.gain is None else signed(one.gain),
         )

@@ -24,7 +24,7 @@ from scanner.ensemble.session import EnsembleSession
 from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.logit_cache import cache_key
 from scanner.evaluation.logits import dataset_logits
-from scanner.evaluation.metrics import delong, normal_interval
+from scanner.evaluation.metrics import Interval, delong, normal_interval
 from scanner.evaluation.results import OrientationScatter, OrientationScore
 from scanner.evaluation.scores import combine
 from scanner.records import MEMBERS, Float32, Float64, Int64
@@ -107,9 +107,17 @@ def _score(name: str, values: Float64, is_lens: NDArray[np.bool_]) -> Orientatio
         gain = normal_interval(mean - single, math.sqrt(max(0.0, float(contrast @ covariance @ contrast))))
     return OrientationScore(
         score=name,
-        scatter_lenses=float(scatter[is_lens].mean()) if is_lens.any() else None,
-        scatter_others=float(scatter[~is_lens].mean()) if not is_lens.all() else None,
+        scatter_lenses=_mean(scatter[is_lens]),
+        scatter_others=_mean(scatter[~is_lens]),
         auroc_single=single,
         auroc_mean=mean,
         gain=gain,
     )
+
+
+def _mean(values: Float64) -> Interval | None:
+    """The mean of some objects with its interval; None: there are none."""
+    if not len(values):
+        return None
+    error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return normal_interval(float(values.mean()), error, low=0.0)

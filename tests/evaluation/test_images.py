@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from scanner.cutouts.orientation import turn
+from scanner.ensemble.session import open_session
+from scanner.errors import TileError
+from scanner.evaluation.images import image_logits, read_images, score_image
+from scanner.evaluation.labelled_data import Dataset
+from scanner.evaluation.logits import dataset_logits
+from scanner.evaluation.scores import combine
+
+
+@pytest.fixture(scope="module")
+def session(bundle):
+    return open_session(bundle, "cpu")
+
+
+def test_an_image_is_scored_eight_ways_round(bundle, session, sets):
+    dataset = Dataset(sets["eval"])
+    batch, vis, nisp = next(dataset.batches(np.array([2]), 1))
+    logits = image_logits(batch, session)
+    assert logits.shape == (8, 7)
+    np.testing.assert_array_equal(logits[0], dataset_logits(session, dataset, np.array([2]))[0])
+    once = session.logits(np.ascontiguousarray(turn(vis, 5)), np.ascontiguousarray(turn(nisp, 5)), batch.sky, batch.sigma)
+    np.testing.assert_allclose(logits[5], once[0], atol=1e-5)
+
+    others = combine(bundle, logits)[3] + np.arange(-20.0, 20.0)
+    found = score_image("x", batch, bundle, "b", session, others=others, compared_with="sky")
+    assert found.above == tuple(np.mean(others > own) for own in combine(bundle, logits))
+    assert found.n_compared == 40
+    alone = score_image("x", batch, bundle, "b", session)
+    assert (alone.above, alone.compared_with, alone.n_compared) == (None, None, 0)
+
+
+def test_real_images_are_cut_in_their_middle(real, tmp_path):
+    folder = real / "euclid-q1-102018665"
+    path = next(folder.glob("*.fits"))
+    bands = " ".join(
+        f"{band}={path}[{name}_BGSUB]" for band, name in zip("VYJH", ("VIS", "NIR_Y", "NIR_J", "NIR_H"), strict=True)
+    )
+    (tmp_path / "tiles.txt").write_text(f"id=q1 {bands.replace('V=', 'VIS=', 1)}\n")
+    batch = read_images(tmp_path / "tiles.txt")["q1"]
+    # 10 of 20 arcsec.
+    assert batch.bad_fraction[0, 0] == pytest.approx(0.75)
+    inner = np.nan_to_num(batch.vis[0, 90:110, 90:110])
+    assert inner.max() == np.nanmax(batch.vis[0, 60:140, 60:140])
+
+
+def test_a_tile_that_lacks_a_band_is_told(tmp_path):
+    (tmp_path / "tiles.txt").write_text("id=a VIS=v.fits Y=y.fits J=j.fits\n")
+    with pytest.raises(TileError, match=r"tiles.txt: tile a: "):
+        read_images(tmp_path / "tiles.txt")
