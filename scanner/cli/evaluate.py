@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from scanner.errors import UsageError
+from scanner.evaluation.cells import Table
 from scanner.evaluation.compare import TURNED, Comparison, Scoring, compare_bundles
 from scanner.evaluation.decisions import SKY_PREVALENCE
 from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.results import Evaluation
-from scanner.evaluation.tables import Table, tables
+from scanner.evaluation.tables import tables
 
 #: Tables that the terminal shows; the page and the JSON have all.
 SHOWN = ("low-fpr", "inspected", "differences", "table-5", "table-6", "classes", "known-lenses", "images")

@@ -5,8 +5,9 @@ In: an evaluation, the card's bundle first. Out: Markdown. Refused: nothing.
 
 from __future__ import annotations
 
+from scanner.evaluation.cells import Table
 from scanner.evaluation.results import Evaluation, SetSummary
-from scanner.evaluation.tables import Table, tables
+from scanner.evaluation.tables import tables
 
 #: Tables that are too long for a card; the page has them.
 LEFT_OUT = ("members", "properties")

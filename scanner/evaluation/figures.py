@@ -9,39 +9,23 @@ ten non-lenses is drawn hollow or dotted.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from scanner.evaluation import detail_figures
+from scanner.evaluation.cells import leading_pairings
 from scanner.evaluation.compare import Comparison
-from scanner.evaluation.metrics import Interval, roc_curve
-from scanner.evaluation.resampling import FEW_FALSE, LOW_FPRS
-from scanner.evaluation.results import Evaluation, RecallCurve
+from scanner.evaluation.drawing import MARKERS, Plot, bundle_colour, error_bars, png
+from scanner.evaluation.metrics import roc_curve
+from scanner.evaluation.resampling import LOW_FPRS
 from scanner.evaluation.scores import GRID, RANKING
-from scanner.evaluation.tables import class_label, leading_pairings
-from scanner.records import MEMBERS, Float64
-from scanner.report.plots import DPI, QUIET, plot_settings
+from scanner.records import MEMBERS
+from scanner.report.plots import QUIET, plot_settings
 
-#: One for each bundle.
-BUNDLE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MEMBER_COLOURS = ("#b8860b", "#e69f00", "#d55e00", "#8b1a1a", "#56b4e9", "#009e73", "#0072b2")
-MARKERS = "os^Dv"
-
-
-@dataclass(frozen=True)
-class Plot:
-    """``name`` is that of the file, ``caption`` says what is to be seen, ``alt`` the same in a few words."""
-
-    name: str
-    caption: str
-    alt: str
-    png: bytes
 
 
 def plots(comparison: Comparison) -> tuple[Plot, ...]:
@@ -50,37 +34,12 @@ def plots(comparison: Comparison) -> tuple[Plot, ...]:
         low_fpr,
         inspection,
         roc,
-        properties,
-        classes,
-        calibration,
+        detail_figures.properties,
+        detail_figures.classes,
+        detail_figures.calibration,
     )
     with mpl.rc_context(plot_settings()):
         return tuple(plot for plot in (maker(comparison) for maker in makers) if plot is not None)
-
-
-def _png(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
-    return stream.getvalue()
-
-
-def _colour(evaluation: Evaluation, bundle: str) -> str:
-    names = [summary.name for summary in evaluation.bundles]
-    return BUNDLE_COLOURS[names.index(bundle) % len(BUNDLE_COLOURS)]
-
-
-def _errors(values: Sequence[Interval]) -> tuple[Float64, Float64]:
-    """Values (n,), and what an error bar adds below and above, (2, n)."""
-    middle = np.array([value.value for value in values])
-    return middle, np.array([[v.value - v.low for v in values], [v.high - v.value for v in values]])
-
-
-def _lowest_known(evaluation: Evaluation, others: str, rates: Collection[float]) -> float:
-    """The lowest rate that ten non-lenses of a set or more decide; the highest where none is."""
-    counts = {found.name: found.n_objects - found.n_lenses for found in evaluation.sets}
-    known = [fpr for fpr in rates if fpr * counts[others] >= FEW_FALSE]
-    return min(known) if known else max(rates)
 
 
 def low_fpr(comparison: Comparison) -> Plot | None:
@@ -109,8 +68,8 @@ def low_fpr(comparison: Comparison) -> Plot | None:
             if recall.recall is None:
                 panel.text(0.02, height, "too few non-lenses", va="center", color=QUIET, fontsize=7)
                 continue
-            value, errors = _errors([recall.recall])
-            colour = _colour(evaluation, figures.bundle)
+            value, errors = error_bars([recall.recall])
+            colour = bundle_colour(evaluation, figures.bundle)
             fill = "white" if recall.rests_on_few else colour
             label = figures.bundle if sets.index(figures.pairing) == 0 else None
             panel.errorbar(value, [height], xerr=errors, fmt=MARKERS[number % 5], color=colour, mfc=fill, ms=5, label=label)
@@ -126,7 +85,7 @@ def low_fpr(comparison: Comparison) -> Plot | None:
         f"Recall of visible lenses by the combined score, where a given share of the non-lenses of {pool} passes; 95% "
         "intervals. Hollow: fewer than ten non-lenses set the threshold.",
         "recall at low false-positive rates by set",
-        _png(figure),
+        png(figure),
     )
 
 
@@ -144,14 +103,14 @@ def inspection(comparison: Comparison) -> Plot | None:
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     panels = figure.subplots(1, 2)
     for one in found:
-        colour = _colour(evaluation, one.bundle)
+        colour = bundle_colour(evaluation, one.bundle)
         measured = [point for point in one.points if point.n_false > 0]
         number = np.array([point.inspected for point in measured])
         few = np.array([point.rests_on_few for point in measured], dtype=bool)
         for panel, values in zip(
             panels, ([point.completeness for point in measured], [point.purity for point in measured]), strict=True
         ):
-            middle, errors = _errors(values)
+            middle, errors = error_bars(values)
             panel.fill_between(number, middle - errors[0], middle + errors[1], color=colour, alpha=0.18, linewidth=0)
             panel.plot(number, np.where(few, middle, np.nan), color=colour, linestyle=":")
             # The line begins at the last point that rests on few, so that there is no gap.
@@ -169,7 +128,7 @@ def inspection(comparison: Comparison) -> Plot | None:
         f"What looking at the best of a million objects yields, if one in {1 / evaluation.sky_prevalence:,.0f} is a visible "
         f"lens: {pairings[0]}. Dotted: fewer than ten non-lenses of the set stand that high; not drawn: none does.",
         "completeness and purity against the number inspected",
-        _png(figure),
+        png(figure),
     )
 
 
@@ -213,134 +172,5 @@ def roc(comparison: Comparison) -> Plot | None:
         "ROC curve of every network, all lenses (Fig. 6 of the paper, on a logarithmic axis: a finder of rare objects works at "
         f"the left). Thick: the combination; dashed: the {RANKING} of a scan; dotted: the {GRID}.",
         "ROC curves of every network",
-        _png(figure),
-    )
-
-
-def properties(comparison: Comparison) -> Plot | None:
-    """Recall against the properties of lenses."""
-    evaluation = comparison.evaluation
-    combined = {(bundle.name, bundle.combined) for bundle in evaluation.bundles}
-    curves = [curve for curve in evaluation.recall_curves if (curve.bundle, curve.score) in combined]
-    if not curves:
-        return None
-    pairing = curves[0].pairing
-    curves = [curve for curve in curves if curve.pairing == pairing]
-    fpr = _lowest_known(evaluation, pairing.others, {curve.fpr for curve in curves})
-    # What has two values needs no axis.
-    variables = list(dict.fromkeys(curve.variable for curve in curves if curve.variable != "red_source"))
-    if not variables:
-        return None
-    columns = min(3, len(variables))
-    rows = -(-len(variables) // columns)
-    figure = Figure(figsize=(3.1 * columns, 2.6 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    for panel, variable in zip(panels.flat, variables, strict=False):
-        for curve in curves:
-            if (curve.variable, curve.fpr) == (variable, fpr):
-                _steps(panel, curve, _colour(evaluation, curve.bundle))
-        panel.set(ylim=(0, 1), xlabel=next(curve.label for curve in curves if curve.variable == variable))
-        panel.grid(alpha=0.3)
-    for panel in panels.flat[len(variables) :]:
-        panel.set_axis_off()
-    for row in panels:
-        row[0].set_ylabel(f"recall at FPR {fpr:g}")
-    if len(evaluation.bundles) > 1:
-        panels.flat[0].legend(fontsize=7)
-    return Plot(
-        "properties.png",
-        f"Which lenses are found: {pairing}, all lenses, combined score at a false-positive rate of {fpr:g}; 95% intervals. "
-        "Outermost bins reach further than drawn.",
-        "recall against properties of the lenses",
-        _png(figure),
-    )
-
-
-def _steps(panel: Axes, curve: RecallCurve, colour: str) -> None:
-    """One recall for every bin, at its middle; the outermost, which reach far, no further off than bins inside are wide."""
-    lows, highs = np.array([[part.low, part.high] for part in curve.bins]).T
-    width = float(np.median(highs - lows))
-    centres = (np.maximum(lows, highs - width) + np.minimum(highs, lows + width)) / 2
-    centres[0] = max(centres[0], highs[0] - width / 2)
-    centres[-1] = min(centres[-1], lows[-1] + width / 2)
-    values, errors = _errors([part.recall for part in curve.bins])
-    panel.errorbar(centres, values, yerr=errors, fmt="o-", color=colour, ms=4, linewidth=1, label=curve.bundle)
-
-
-def classes(comparison: Comparison) -> Plot | None:
-    """How often each class of non-lenses passes."""
-    evaluation = comparison.evaluation
-    combined = {(bundle.name, bundle.combined) for bundle in evaluation.bundles}
-    rates = [rate for rate in evaluation.class_rates if (rate.bundle, rate.score) in combined]
-    if not rates:
-        return None
-    fpr = _lowest_known(evaluation, rates[0].threshold_set, {rate.fpr for rate in rates})
-    # Sets of non-lenses only hold more of each class than the others do.
-    pure = [found.name for found in evaluation.sets if not found.n_lenses]
-    rates = [rate for rate in rates if rate.fpr == fpr and (not pure or rate.pairing.others in pure)]
-    sets = list(dict.fromkeys(rate.pairing.others for rate in rates))
-    figure = Figure(figsize=(min(4.4 * len(sets) + 0.6, 12), 4.2), layout="constrained")
-    panels = figure.subplots(1, len(sets), squeeze=False)[0]
-    for panel, name in zip(panels, sets, strict=True):
-        here = [rate for rate in rates if rate.pairing.others == name]
-        order = [found.class_name for found in here[0].classes]
-        for number, rate in enumerate(here):
-            by_class = {found.class_name: found for found in rate.classes}
-            values, errors = _errors([by_class[class_name].passing for class_name in order])
-            heights = np.arange(len(order)) + 0.6 / len(here) * (number - (len(here) - 1) / 2)
-            colour = _colour(evaluation, rate.bundle)
-            panel.errorbar(values, heights, xerr=errors, fmt=MARKERS[number % 5], color=colour, ms=4, label=rate.bundle)
-        panel.axvline(fpr, color=QUIET, linewidth=0.8, linestyle="--")
-        panel.set_yticks(range(len(order)), [class_label(class_name) for class_name in order], fontsize=7)
-        panel.set_ylim(len(order) - 0.4, -0.6)
-        panel.set_xscale("symlog", linthresh=fpr / 10)
-        panel.set(xlim=(0, 1), xlabel="share that passes", title=name)
-        panel.grid(axis="x", alpha=0.3)
-    if len(evaluation.bundles) > 1:
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return Plot(
-        "classes.png",
-        f"Non-lenses that pass for lenses, by class, at the threshold of a false-positive rate of {fpr:g} (dashed) on "
-        f"{rates[0].threshold_set if evaluation.sky else 'each set'}; 95% intervals.",
-        "share of each class of non-lenses that passes",
-        _png(figure),
-    )
-
-
-def calibration(comparison: Comparison) -> Plot | None:
-    """Reliability at the prevalence of a set and at the sky's."""
-    evaluation = comparison.evaluation
-    if not evaluation.reliabilities:
-        return None
-    name = evaluation.reliabilities[0].pairing.lenses
-    found = [one for one in evaluation.reliabilities if one.pairing.lenses == name]
-    figure = Figure(figsize=(8.4, 3.9), layout="constrained")
-    panels = figure.subplots(1, 2)
-    for panel, at_sky in zip(panels, (False, True), strict=True):
-        for one in found:
-            if one.at_sky != at_sky:
-                continue
-            # Logarithms need both; where no non-lens is as probable, the set says nothing of the sky.
-            bins = [part for part in one.bins if not at_sky or (part.n_lenses > 0 and part.n_others > 0)]
-            values, errors = _errors([part.observed for part in bins])
-            predicted = [part.predicted for part in bins]
-            colour = _colour(evaluation, one.bundle)
-            figure_of = one.ece_lenses if at_sky else one.ece
-            label = f"{one.bundle}: {'decades off ' if at_sky else 'ECE '}{figure_of.value:.2g}"
-            panel.errorbar(predicted, values, yerr=errors, fmt="o-", color=colour, ms=4, linewidth=1, label=label)
-        low = 1e-7 if at_sky else 0.0
-        panel.plot([low, 1], [low, 1], color=QUIET, linewidth=0.8, linestyle="--")
-        panel.set(xlabel="predicted probability", ylabel="share of lenses", xlim=(low, 1), ylim=(low, 1))
-        panel.set_title(
-            "at one lens in " + f"{1 / evaluation.sky_prevalence:,.0f}" if at_sky else "at the set's share of lenses"
-        )
-        panel.grid(alpha=0.3)
-        panel.legend(fontsize=8, loc="upper left")
-    panels[1].set(xscale="log", yscale="log")
-    return Plot(
-        "calibration.png",
-        f"Calibration on {name}: predicted probability against the share of lenses among objects of like probability; 95% "
-        "intervals. Right: both classes weighted to the sky's share of lenses, as far up as there are non-lenses.",
-        "reliability of the calibrated probability",
-        _png(figure),
+        png(figure),
     )

@@ -16,9 +16,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from scanner.atomic_file import write_atomically
+from scanner.evaluation.cells import Table
 from scanner.evaluation.compare import Comparison
-from scanner.evaluation.figures import Plot, plots
-from scanner.evaluation.tables import Table, tables
+from scanner.evaluation.drawing import Plot
+from scanner.evaluation.figures import plots
+from scanner.evaluation.tables import tables
 from scanner.records import CutoutBatch
 from scanner.report import colour, picture
 

@@ -22,10 +22,10 @@ from scanner.atomic_file import write_atomically
 from scanner.cutouts.orientation import ORIENTATIONS
 from scanner.ensemble.bundle import DEFAULT_FILE, DefaultBundle
 from scanner.errors import UsageError
+from scanner.evaluation.cells import Table, signed
 from scanner.evaluation.metrics import CONFIDENCE, Interval, normal_interval
 from scanner.evaluation.results import Difference, Evaluation, ImageScore, Positives
 from scanner.evaluation.scores import POSITIVE_LABELS, RANKING
-from scanner.evaluation.tables import Table, signed
 from scanner.records import Record
 
 

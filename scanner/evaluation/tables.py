@@ -1,36 +1,22 @@
 """The tables of an evaluation, as plain text: on the terminal, on the page and in the model card they are the same.
 
-In: an :class:`~scanner.evaluation.results.Evaluation`. Out: :class:`Table`, the most important first. Refused: nothing;
-what was not measured makes no table.
+In: an :class:`~scanner.evaluation.results.Evaluation`. Out: :class:`~scanner.evaluation.cells.Table`, the most important first.
+Refused: nothing; what was not measured makes no table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from scanner.evaluation.metrics import Interval
-from scanner.evaluation.resampling import FEW_FALSE, LOW_FPRS
-from scanner.evaluation.results import Evaluation, Figures, Pairing, Positives, Recall
-from scanner.evaluation.scores import GRID, NEGATIVE_LABELS, POSITIVE_LABELS, RANKING
-from scanner.records import MEMBERS, MemberName
+from scanner.evaluation import detail_tables
+from scanner.evaluation.cells import FEW_NOTE, Table, interval, leading, leading_pairings, recall, signed, small
+from scanner.evaluation.resampling import LOW_FPRS
+from scanner.evaluation.results import Evaluation, Figures, Pairing, Positives
+from scanner.evaluation.scores import NEGATIVE_LABELS, POSITIVE_LABELS, RANKING
 
-LENS_CLASSES = ("lens", "quasar_lens", "compound_arc", "double_ring")
 #: Objects looked at, of a million, that the text quotes.
 QUOTED = (100.0, 1000.0, 10_000.0)
-FEW_NOTE = f"* the threshold rests on fewer than {FEW_FALSE} non-lenses: the rate itself is hardly known."
-NOTHING = "–"
-
-
-@dataclass(frozen=True)
-class Table:
-    """``name`` is an identifier, ``title`` a line; ``rows`` of as many cells as ``header``; ``note`` says how to read it."""
-
-    name: str
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
 
 
 def tables(evaluation: Evaluation) -> tuple[Table, ...]:
@@ -41,15 +27,15 @@ def tables(evaluation: Evaluation) -> tuple[Table, ...]:
         differences,
         paper_table_5,
         paper_table_6,
-        classes,
-        by_property,
+        detail_tables.classes,
+        detail_tables.by_property,
         members,
         hard,
-        grid_loss,
-        calibration,
-        orientations,
-        known_lenses,
-        images,
+        detail_tables.grid_loss,
+        detail_tables.calibration,
+        detail_tables.orientations,
+        detail_tables.known_lenses,
+        detail_tables.images,
     )
     found = [table for table in (maker(evaluation) for maker in makers) if table.rows]
     return tuple(found if len(evaluation.bundles) > 1 else [_without(table, "bundle") for table in found])
@@ -59,49 +45,6 @@ def _without(table: Table, heading: str) -> Table:
     kept = [number for number, name in enumerate(table.header) if name != heading]
     rows = tuple(tuple(row[number] for number in kept) for row in table.rows)
     return replace(table, header=tuple(table.header[number] for number in kept), rows=rows)
-
-
-def interval(value: Interval | None, digits: int = 3) -> str:
-    """``0.343 [0.311, 0.373]``; a dash where there is none."""
-    if value is None:
-        return NOTHING
-    return f"{value.value:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
-
-
-def small(value: Interval | None) -> str:
-    """As :func:`interval`, with two significant digits, for what spans decades."""
-    return NOTHING if value is None else f"{value.value:.2g} [{value.low:.2g}, {value.high:.2g}]"
-
-
-def signed(value: Interval) -> str:
-    """As :func:`interval`, with signs, and a mark where zero is outside."""
-    mark = " ▲" if value.low > 0 else " ▼" if value.high < 0 else ""
-    return f"{value.value:+.3f} [{value.low:+.3f}, {value.high:+.3f}]{mark}"
-
-
-def recall(found: Recall, n_negatives: int) -> str:
-    """A recall, or that there were too few non-lenses for its rate."""
-    if found.recall is None:
-        return f"too few: {n_negatives:,} non-lenses"
-    return interval(found.recall) + ("*" if found.rests_on_few else "")
-
-
-def class_label(class_name: str) -> str:
-    """Name of a class of non-lenses: what was drawn as a lens may not be one by the definition."""
-    return f"{class_name}, below the definition" if class_name in LENS_CLASSES else class_name
-
-
-def leading_pairings(evaluation: Evaluation) -> tuple[Pairing, ...]:
-    """The pairings that inspection was measured for: each set of lenses once."""
-    return tuple(dict.fromkeys(found.pairing for found in evaluation.yields))
-
-
-def _leading(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
-    """(bundle, score): the combination of each bundle, and the ranking of a scan where that is another one."""
-    for bundle in evaluation.bundles:
-        yield bundle.name, bundle.combined
-        if bundle.decides_on == GRID:
-            yield bundle.name, RANKING
 
 
 def _figures(
@@ -144,12 +87,12 @@ def _ranked(name: str, title: str, found: Iterable[Figures], note: str = "") -> 
 
 def low_fpr(evaluation: Evaluation) -> Table:
     """Recall where few non-lenses pass: what a finder of rare objects is worth."""
-    leading = set(_leading(evaluation))
+    leading_scores = set(leading(evaluation))
     found = _figures(
         evaluation,
         leading_pairings(evaluation),
         (("visible", "all"), ("all", "all")),
-        lambda figures: (figures.bundle, figures.score) in leading,
+        lambda figures: (figures.bundle, figures.score) in leading_scores,
     )
     pool = "" if evaluation.sky is None else f" Non-lenses are those of {evaluation.sky} for every set."
     return _ranked("low-fpr", "Lenses found where few non-lenses pass", found, "95% intervals." + pool)
@@ -280,59 +223,6 @@ def paper_table_6(evaluation: Evaluation) -> Table:
     )
 
 
-def classes(evaluation: Evaluation) -> Table:
-    """Which non-lenses pass for lenses."""
-    combined = {(bundle.name, bundle.combined) for bundle in evaluation.bundles}
-    rows = tuple(
-        (
-            found.pairing.others,
-            found.bundle,
-            f"FPR {found.fpr:g} on {found.threshold_set}",
-            class_label(rate.class_name),
-            f"{rate.n:,}",
-            interval(rate.passing, 4),
-            interval(rate.auroc),
-        )
-        for found in evaluation.class_rates
-        if (found.bundle, found.score) in combined
-        for rate in found.classes
-    )
-    lenses = evaluation.class_rates[0].pairing.lenses if evaluation.class_rates else ""
-    return Table(
-        "classes",
-        "Non-lenses by class: which pass for lenses",
-        ("set", "bundle", "threshold", "class", "objects", "share passing", "AUROC against it"),
-        rows,
-        f"AUROC of the visible lenses of {lenses} against each class.",
-    )
-
-
-def by_property(evaluation: Evaluation) -> Table:
-    """Recall against properties of the lens, at one threshold."""
-    combined = {(bundle.name, bundle.combined) for bundle in evaluation.bundles}
-    rows = tuple(
-        (
-            str(found.pairing),
-            found.bundle,
-            f"{found.fpr:g}",
-            found.label,
-            f"{part.low:g} to {part.high:g}",
-            f"{part.n:,}",
-            interval(part.recall),
-        )
-        for found in evaluation.recall_curves
-        if (found.bundle, found.score) in combined
-        for part in found.bins
-    )
-    return Table(
-        "properties",
-        "Which lenses are found",
-        ("set", "bundle", "FPR", "property", "range", "lenses", "recall"),
-        rows,
-        "All lenses, visible or not; the threshold is held fixed in the intervals.",
-    )
-
-
 def members(evaluation: Evaluation) -> Table:
     """Every score of every bundle, visible lenses against all non-lenses of all pairings."""
     found = _figures(evaluation, evaluation.pairings, (("visible", "all"),), lambda figures: True)
@@ -341,120 +231,11 @@ def members(evaluation: Evaluation) -> Table:
 
 def hard(evaluation: Evaluation) -> Table:
     """The leading scores against look-alikes only."""
-    leading = set(_leading(evaluation))
+    leading_scores = set(leading(evaluation))
     found = _figures(
-        evaluation, evaluation.pairings, (("visible", "hard"),), lambda figures: (figures.bundle, figures.score) in leading
+        evaluation,
+        evaluation.pairings,
+        (("visible", "hard"),),
+        lambda figures: (figures.bundle, figures.score) in leading_scores,
     )
     return _ranked("hard", f"Against {NEGATIVE_LABELS['hard']} only", found)
-
-
-def grid_loss(evaluation: Evaluation) -> Table:
-    """What the grid loses."""
-    rows = tuple(
-        (
-            str(found.pairing),
-            POSITIVE_LABELS[found.positives],
-            found.bundle,
-            signed(found.grid),
-            signed(found.ranking),
-            f"{100 * found.tied:.2f}%",
-        )
-        for found in evaluation.grid_losses
-    )
-    return Table(
-        "grid-loss",
-        "What the grid loses against the calibrated combination of the same seven log-odds",
-        ("set", "lenses", "bundle", "AUROC, grid − combination", "AUROC, ranking − combination", "pairs tied in the grid"),
-        rows,
-        "Paired 95% intervals. The ranking is that of a scan: grid value, then combination.",
-    )
-
-
-def calibration(evaluation: Evaluation) -> Table:
-    """Expected calibration errors."""
-    rows = tuple(
-        (
-            str(found.pairing),
-            found.bundle,
-            f"{found.prevalence:.3g}" + (" (the sky's)" if found.at_sky else " (its own)"),
-            small(found.ece),
-            interval(found.ece_lenses, 2),
-            f"{100 * found.measured:.0f}%",
-        )
-        for found in evaluation.reliabilities
-    )
-    return Table(
-        "calibration",
-        "Calibration",
-        ("set", "bundle", "share of lenses", "ECE", "error in decades, where the lenses are", "of so many lenses"),
-        rows,
-        "ECE: mean difference of predicted probability and true share; a perfect calibration has one too, from counting. "
-        "Decades: of the lenses that are no more probable than any non-lens of the set.",
-    )
-
-
-def orientations(evaluation: Evaluation) -> Table:
-    """Dihedral scatter."""
-    rows = tuple(
-        (
-            found.set,
-            found.bundle,
-            one.score,
-            f"{found.n}",
-            interval(one.scatter_lenses, 2),
-            interval(one.scatter_others, 2),
-            NOTHING if one.auroc_single is None else f"{one.auroc_single:.3f}",
-            NOTHING if one.gain is None else signed(one.gain),
-        )
-        for found in evaluation.orientations
-        for one in found.scores
-    )
-    return Table(
-        "orientations",
-        "The same objects turned and mirrored, eight ways",
-        ("set", "bundle", "score", "objects", "scatter, lenses", "scatter, others", "AUROC, one way round", "gain of the mean"),
-        rows,
-        "Scatter: standard deviation of the log-odds over the eight orientations, mean over the objects.",
-    )
-
-
-def known_lenses(evaluation: Evaluation) -> Table:
-    """The user's known lenses."""
-    return _single(evaluation, known=True)
-
-
-def images(evaluation: Evaluation) -> Table:
-    """Single real images."""
-    return _single(evaluation, known=False)
-
-
-def _single(evaluation: Evaluation, *, known: bool) -> Table:
-    found = evaluation.known_lenses if known else evaluation.images
-    shown: tuple[MemberName, ...] = ("OU-66", "OU-VIS", "OU-200")
-    numbers = [MEMBERS.index(name) for name in shown]
-    rows = []
-    for image in found:
-        above = NOTHING
-        if image.above is not None:
-            above = f"{100 * sum(image.above) / len(image.above):.2g}% of {image.n_compared:,}"
-        members_of = [f"{image.probabilities[number]:.3f} ± {image.scatter[number]:.3f}" for number in numbers]
-        grid = NOTHING if image.grid_value is None else f"{image.grid_value:.3f}"
-        bad = " ".join(f"{100 * share:.0f}" for share in image.bad_fraction)
-        rows.append((image.name, image.bundle, *members_of, grid, f"{image.calibrated:.2g}", above, bad))
-    reference = next((image.compared_with for image in found if image.compared_with), None)
-    against = "" if reference is None else f" Non-lenses are those of {reference}."
-    return Table(
-        "known-lenses" if known else "images",
-        "Known lenses (Table 7 of the paper)" if known else "Single images",
-        (
-            "image",
-            "bundle",
-            *shown,
-            "grid",
-            "calibrated",
-            "non-lenses that score higher",
-            "padded % (VIS Y J H)",
-        ),
-        tuple(rows),
-        f"Mean ± scatter over eight orientations; what an image does not cover is padded with noise of its own σ.{against}",
-    )

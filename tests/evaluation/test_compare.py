@@ -10,10 +10,11 @@ from PIL import Image
 from scanner.ensemble.session import open_session
 from scanner.errors import UsageError
 from scanner.evaluation.card_section import card_section
-from scanner.evaluation.compare import Scoring, compare_bundles, named_bundles
+from scanner.evaluation.compare import Scoring, compare_bundles
 from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.logits import dataset_logits
 from scanner.evaluation.page import write_evaluation
+from scanner.evaluation.pairing import named_bundles
 from scanner.evaluation.results import Evaluation
 from scanner.evaluation.tables import tables
 from scanner.records import MEMBERS

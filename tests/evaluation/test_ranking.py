@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from scanner.evaluation.compare import main_pairings, pair
 from scanner.evaluation.metrics import threshold_at_fpr
+from scanner.evaluation.pairing import main_pairings, pair
 from scanner.evaluation.ranking import grid_losses, measure
 from scanner.evaluation.results import Pairing
 

@@ -1,0 +1,72 @@
+"""How an evaluation is put into words: cells of tables, and which figures lead.
+
+In: records of an evaluation. Out: text, :class:`Table`. Refused: nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from scanner.evaluation.metrics import Interval
+from scanner.evaluation.resampling import FEW_FALSE
+from scanner.evaluation.results import Evaluation, Pairing, Recall
+from scanner.evaluation.scores import GRID, RANKING
+
+LENS_CLASSES = ("lens", "quasar_lens", "compound_arc", "double_ring")
+FEW_NOTE = f"* the threshold rests on fewer than {FEW_FALSE} non-lenses: the rate itself is hardly known."
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """``name`` is an identifier, ``title`` a line; ``rows`` of as many cells as ``header``; ``note`` says how to read it."""
+
+    name: str
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def interval(value: Interval | None, digits: int = 3) -> str:
+    """``0.343 [0.311, 0.373]``; a dash where there is none."""
+    if value is None:
+        return NOTHING
+    return f"{value.value:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+
+
+def small(value: Interval | None) -> str:
+    """As :func:`interval`, with two significant digits, for what spans decades."""
+    return NOTHING if value is None else f"{value.value:.2g} [{value.low:.2g}, {value.high:.2g}]"
+
+
+def signed(value: Interval) -> str:
+    """As :func:`interval`, with signs, and a mark where zero is outside."""
+    mark = " ▲" if value.low > 0 else " ▼" if value.high < 0 else ""
+    return f"{value.value:+.3f} [{value.low:+.3f}, {value.high:+.3f}]{mark}"
+
+
+def recall(found: Recall, n_negatives: int) -> str:
+    """A recall, or that there were too few non-lenses for its rate."""
+    if found.recall is None:
+        return f"too few: {n_negatives:,} non-lenses"
+    return interval(found.recall) + ("*" if found.rests_on_few else "")
+
+
+def class_label(class_name: str) -> str:
+    """Name of a class of non-lenses: what was drawn as a lens may not be one by the definition."""
+    return f"{class_name}, below the definition" if class_name in LENS_CLASSES else class_name
+
+
+def leading_pairings(evaluation: Evaluation) -> tuple[Pairing, ...]:
+    """The pairings that inspection was measured for: each set of lenses once."""
+    return tuple(dict.fromkeys(found.pairing for found in evaluation.yields))
+
+
+def leading(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+    """(bundle, score): the combination of each bundle, and the ranking of a scan where that is another one."""
+    for bundle in evaluation.bundles:
+        yield bundle.name, bundle.combined
+        if bundle.decides_on == GRID:
+            yield bundle.name, RANKING

@@ -1,0 +1,177 @@
+"""Tables of the parts: classes and properties, grid, calibration, orientations, single images.
+
+In: an :class:`~scanner.evaluation.results.Evaluation`. Out: :class:`~scanner.evaluation.cells.Table`, without rows where
+nothing was measured. Refused: nothing.
+"""
+
+from __future__ import annotations
+
+from scanner.evaluation.cells import NOTHING, Table, class_label, interval, signed, small
+from scanner.evaluation.results import Evaluation
+from scanner.evaluation.scores import POSITIVE_LABELS
+from scanner.records import MEMBERS, MemberName
+
+
+def classes(evaluation: Evaluation) -> Table:
+    """Which non-lenses pass for lenses."""
+    combined = {(bundle.name, bundle.combined) for bundle in evaluation.bundles}
+    rows = tuple(
+        (
+            found.pairing.others,
+            found.bundle,
+            f"FPR {found.fpr:g} on {found.threshold_set}",
+            class_label(rate.class_name),
+            f"{rate.n:,}",
+            interval(rate.passing, 4),
+            interval(rate.auroc),
+        )
+        for found in evaluation.class_rates
+        if (found.bundle, found.score) in combined
+        for rate in found.classes
+    )
+    lenses = evaluation.class_rates[0].pairing.lenses if evaluation.class_rates else ""
+    return Table(
+        "classes",
+        "Non-lenses by class: which pass for lenses",
+        ("set", "bundle", "threshold", "class", "objects", "share passing", "AUROC against it"),
+        rows,
+        f"AUROC of the visible lenses of {lenses} against each class.",
+    )
+
+
+def by_property(evaluation: Evaluation) -> Table:
+    """Recall against properties of the lens, at one threshold."""
+    combined = {(bundle.name, bundle.combined) for bundle in evaluation.bundles}
+    rows = tuple(
+        (
+            str(found.pairing),
+            found.bundle,
+            f"{found.fpr:g}",
+            found.label,
+            f"{part.low:g} to {part.high:g}",
+            f"{part.n:,}",
+            interval(part.recall),
+        )
+        for found in evaluation.recall_curves
+        if (found.bundle, found.score) in combined
+        for part in found.bins
+    )
+    return Table(
+        "properties",
+        "Which lenses are found",
+        ("set", "bundle", "FPR", "property", "range", "lenses", "recall"),
+        rows,
+        "All lenses, visible or not; the threshold is held fixed in the intervals.",
+    )
+
+
+def grid_loss(evaluation: Evaluation) -> Table:
+    """What the grid loses."""
+    rows = tuple(
+        (
+            str(found.pairing),
+            POSITIVE_LABELS[found.positives],
+            found.bundle,
+            signed(found.grid),
+            signed(found.ranking),
+            f"{100 * found.tied:.2f}%",
+        )
+        for found in evaluation.grid_losses
+    )
+    return Table(
+        "grid-loss",
+        "What the grid loses against the calibrated combination of the same seven log-odds",
+        ("set", "lenses", "bundle", "AUROC, grid − combination", "AUROC, ranking − combination", "pairs tied in the grid"),
+        rows,
+        "Paired 95% intervals. The ranking is that of a scan: grid value, then combination.",
+    )
+
+
+def calibration(evaluation: Evaluation) -> Table:
+    """Expected calibration errors."""
+    rows = tuple(
+        (
+            str(found.pairing),
+            found.bundle,
+            f"{found.prevalence:.3g}" + (" (the sky's)" if found.at_sky else " (its own)"),
+            small(found.ece),
+            interval(found.ece_lenses, 2),
+            f"{100 * found.measured:.0f}%",
+        )
+        for found in evaluation.reliabilities
+    )
+    return Table(
+        "calibration",
+        "Calibration",
+        ("set", "bundle", "share of lenses", "ECE", "error in decades, where the lenses are", "of so many lenses"),
+        rows,
+        "ECE: mean difference of predicted probability and true share; a perfect calibration has one too, from counting. "
+        "Decades: of the lenses that are no more probable than any non-lens of the set.",
+    )
+
+
+def orientations(evaluation: Evaluation) -> Table:
+    """Dihedral scatter."""
+    rows = tuple(
+        (
+            found.set,
+            found.bundle,
+            one.score,
+            f"{found.n}",
+            interval(one.scatter_lenses, 2),
+            interval(one.scatter_others, 2),
+            NOTHING if one.auroc_single is None else f"{one.auroc_single:.3f}",
+            NOTHING if one.gain is None else signed(one.gain),
+        )
+        for found in evaluation.orientations
+        for one in found.scores
+    )
+    return Table(
+        "orientations",
+        "The same objects turned and mirrored, eight ways",
+        ("set", "bundle", "score", "objects", "scatter, lenses", "scatter, others", "AUROC, one way round", "gain of the mean"),
+        rows,
+        "Scatter: standard deviation of the log-odds over the eight orientations, mean over the objects.",
+    )
+
+
+def known_lenses(evaluation: Evaluation) -> Table:
+    """The user's known lenses."""
+    return _single(evaluation, known=True)
+
+
+def images(evaluation: Evaluation) -> Table:
+    """Single real images."""
+    return _single(evaluation, known=False)
+
+
+def _single(evaluation: Evaluation, *, known: bool) -> Table:
+    found = evaluation.known_lenses if known else evaluation.images
+    shown: tuple[MemberName, ...] = ("OU-66", "OU-VIS", "OU-200")
+    numbers = [MEMBERS.index(name) for name in shown]
+    rows = []
+    for image in found:
+        above = NOTHING
+        if image.above is not None:
+            above = f"{100 * sum(image.above) / len(image.above):.2g}% of {image.n_compared:,}"
+        members_of = [f"{image.probabilities[number]:.3f} ± {image.scatter[number]:.3f}" for number in numbers]
+        grid = NOTHING if image.grid_value is None else f"{image.grid_value:.3f}"
+        bad = " ".join(f"{100 * share:.0f}" for share in image.bad_fraction)
+        rows.append((image.name, image.bundle, *members_of, grid, f"{image.calibrated:.2g}", above, bad))
+    reference = next((image.compared_with for image in found if image.compared_with), None)
+    against = "" if reference is None else f" Non-lenses are those of {reference}."
+    return Table(
+        "known-lenses" if known else "images",
+        "Known lenses (Table 7 of the paper)" if known else "Single images",
+        (
+            "image",
+            "bundle",
+            *shown,
+            "grid",
+            "calibrated",
+            "non-lenses that score higher",
+            "padded % (VIS Y J H)",
+        ),
+        tuple(rows),
+        f"Mean ± scatter over eight orientations; what an image does not cover is padded with noise of its own σ.{against}",
+    )
