@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from class_sheets import FOLDER, pictures, row, save
+from class_sheets import FOLDER, LABEL, THUMBNAIL, pictures, row, save
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -30,6 +30,7 @@ from scanner.simulation.lensing.images import find_images
 from scanner.simulation.light import scene
 from scanner.simulation.population import classes
 from scanner.simulation.population.compound import draw_line_of_sight
+from scanner.simulation.population.labels import VISIBLE_PIXELS, VISIBLE_SNR
 from scanner.simulation.population.lenstronomy_light import lensed_light, unlensed_light
 from scanner.simulation.population.options import TRAINING
 from scanner.simulation.population.paper_compound import draw_paper_object
@@ -54,7 +55,7 @@ def share(hits: Any) -> str:
 
 def definitions(count: int) -> None:
     """How many fulfil the definition of a lens, of a compound lens, and could be seen."""
-    print(f"\n{count} objects each | a lens | compound (twice a lens) | visible")
+    print(f"\n{count} objects each | a lens | compound (twice a lens) | visible | arcs of both visible")
     for name in ("compound-arc", "double-ring", "quasars"):
         variants: list[tuple[str, dict[str, Any]]] = [("", {})]
         if name != "quasars":
@@ -62,7 +63,9 @@ def definitions(count: int) -> None:
         for label, update in variants:
             preset = PRESETS[name].model_copy(update=update)
             truth = [item for start in range(0, count, 25) for item in draw(preset, SEED, range(start, start + 25)).truth]
-            columns = ([getattr(item, field) for item in truth] for field in ("is_lens", "is_compound", "visible"))
+            columns = [[getattr(item, field) for item in truth] for field in ("is_lens", "is_compound", "visible")]
+            systems = [(item.first, item.second) for item in truth]
+            columns.append([all(s.arc_snr > VISIBLE_SNR and s.n_pix_source > VISIBLE_PIXELS for s in pair) for pair in systems])
             print(f"{name}{label} | " + " | ".join(share(column) for column in columns))
 
 
@@ -126,10 +129,10 @@ def stretched(image: Any, faint: float) -> Any:
 
 
 def generator_sheet(count: int = 9) -> list[Any]:
-    """All light as VIS sees it without noise: fast, lenstronomy, and the difference a hundredfold."""
+    """All light but stars as VIS sees it without noise: fast, lenstronomy, and the difference a hundredfold."""
     rows = []
     inner = slice(CANVAS_PIXELS // 2 - 40, CANVAS_PIXELS // 2 + 40)
-    for name in ("compound_arc", "double_ring"):
+    for name in ("compound_arc", "double_ring", "quasar_lens"):
         columns, differences = [], []
         for item in objects(name, count):
             sources = [system.source for system in item.systems]
@@ -143,7 +146,7 @@ def generator_sheet(count: int = 9) -> list[Any]:
             differences.append([enlarged(np.repeat(grey[::-1, :, None].astype(np.uint8), 3, axis=-1))])
         rows += [
             row(f"{name}: fast, lenstronomy", columns),
-            row("their difference, black to white: ±1% of the arcs' peak", differences),
+            row("their difference, black to white: ±1% of the arcs' peak", differences)[: LABEL + THUMBNAIL + 2],
         ]
     return rows
 
