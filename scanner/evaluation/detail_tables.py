@@ -15,6 +15,8 @@ from scanner.records import MEMBERS, MemberName
 def classes(evaluation: Evaluation) -> Table:
     """Which non-lenses pass for lenses."""
     combined = {(bundle.name, bundle.combined) for bundle in evaluation.bundles}
+    # Sets of non-lenses only hold more of each class than the others do.
+    pure = {found.name for found in evaluation.sets if not found.n_lenses}
     rows = tuple(
         (
             found.pairing.others,
@@ -26,7 +28,7 @@ def classes(evaluation: Evaluation) -> Table:
             interval(rate.auroc),
         )
         for found in evaluation.class_rates
-        if (found.bundle, found.score) in combined
+        if (found.bundle, found.score) in combined and (not pure or found.pairing.others in pure)
         for rate in found.classes
     )
     lenses = evaluation.class_rates[0].pairing.lenses if evaluation.class_rates else ""
