@@ -1,8 +1,8 @@
 """Whether a probe can tell lenses from non-lenses where there is no galaxy.
 
 Run: ``python benchmarks/psf_trap.py [--n 6000] [--with-galaxies 2000] [--preset train]``. Boosted trees see numbers that tell
-of PSF, noise and background (``scanner.simulation.datasets.psf_trap``) of one half of the images and are tested on the other
-half. Rows:
+of PSF, noise and background (``scanner.simulation.datasets.psf_trap``) of one half of the images and are tested on the other,
+and in turn. Rows:
 
 - sky alone: the exposures of lenses and non-lenses with all galaxies taken out,
 - a star for the object: the same with a star of VIS 19-22 in the middle, which shows the PSF,

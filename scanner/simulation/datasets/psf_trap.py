@@ -25,6 +25,8 @@ _NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 #: Gaussian windows about the centre, arcsec: what is there, and its moments of second and third order.
 _WINDOWS = (0.3, 0.8)
 _MOMENTS = (0, 2, 3, 4)
+#: Side of the square about the centre where neighbours and moments are measured.
+_CENTRE_ARCSEC = 7.2
 
 
 def galaxy_free(scene: CutoutScene, star_magnitude: float | None = None) -> CutoutScene:
@@ -56,19 +58,24 @@ def conditions(vis: Float32, nisp: Float32) -> Float64:
         moments of the light about the centre.
     """
     planes = [(vis, VIS_PIXEL_SCALE_ARCSEC), *((nisp[:, band], NISP_PIXEL_SCALE_ARCSEC) for band in range(nisp.shape[1]))]
-    return np.concatenate([_of_band(images.astype(np.float64), scale) for images, scale in planes], axis=1)
+    return np.concatenate([_of_band(images, scale) for images, scale in planes], axis=1)
 
 
-def _of_band(images: Float64, scale: float) -> Float64:
-    flat = images.reshape(len(images), -1)
+def _of_band(images: Float32, scale: float) -> Float64:
+    # As many pixels as a NISP cutout has, from all over the image.
+    step = images.shape[1] // 66
+    flat = images[:, ::step, ::step].reshape(len(images), -1)
     sky = np.median(flat, axis=1, keepdims=True)
     sigma = 1.4826 * np.median(np.abs(flat - sky), axis=1, keepdims=True)
     tails = (np.quantile(flat, _QUANTILES, axis=1).T - sky) / sigma
-    core = np.clip((images - sky[:, :, None]) / sigma[:, :, None], -4.0, 4.0)
-    steps = [(core * np.roll(core, step, axis=(1, 2))).mean(axis=(1, 2)) for step in _NEIGHBOURS]
-    return np.column_stack(
-        [sky, np.log(sigma), tails, *steps, *_moments((images - sky[:, :, None]) / sigma[:, :, None], scale)]
-    )
+    side = round(_CENTRE_ARCSEC / scale)
+    first = (images.shape[1] - side) // 2
+    # As far from either edge on even grids as on odd ones.
+    centre = images[:, first : images.shape[1] - first, first : images.shape[1] - first].astype(np.float64)
+    centre = (centre - sky[:, :, None]) / sigma[:, :, None]
+    core = np.clip(centre, -4.0, 4.0)
+    pairs = [(core * np.roll(core, shift, axis=(1, 2))).mean(axis=(1, 2)) for shift in _NEIGHBOURS]
+    return np.column_stack([sky, np.log(sigma), tails, *pairs, *_moments(centre, scale)])
 
 
 def _moments(images: Float64, scale: float) -> list[Float64]:
@@ -101,7 +108,7 @@ class Verdict:
 
 
 def probe(features: Float64, labels: Sequence[bool] | NDArray[np.bool_], seed: int = 0) -> Verdict:
-    """Train boosted trees on one half of the images, and see how well they tell the classes of the other half apart.
+    """Train boosted trees on either half of the images; see how well they tell the classes of the other half apart.
 
     Parameters
     ----------
@@ -117,11 +124,14 @@ def probe(features: Float64, labels: Sequence[bool] | NDArray[np.bool_], seed: i
 
     truth: NDArray[Any] = np.asarray(labels, dtype=bool)
     order = np.random.default_rng(seed).permutation(len(truth))
-    learn, test = order[: len(order) // 2], order[len(order) // 2 :]
-    model = HistGradientBoostingClassifier(max_iter=100, learning_rate=0.05, max_leaf_nodes=15, random_state=seed)
-    model.fit(features[learn], truth[learn])
-    auroc = float(roc_auc_score(truth[test], model.predict_proba(features[test])[:, 1]))
-    error = _standard_error(auroc, int(truth[test].sum()), int((~truth[test]).sum()))
+    halves = order[: len(order) // 2], order[len(order) // 2 :]
+    aurocs, errors = [], []
+    for learn, test in (halves, halves[::-1]):
+        model = HistGradientBoostingClassifier(max_iter=100, learning_rate=0.05, max_leaf_nodes=15, random_state=seed)
+        model.fit(features[learn], truth[learn])
+        aurocs.append(float(roc_auc_score(truth[test], model.predict_proba(features[test])[:, 1])))
+        errors.append(_standard_error(aurocs[-1], int(truth[test].sum()), int((~truth[test]).sum())))
+    auroc, error = sum(aurocs) / 2.0, math.hypot(*errors) / 2.0
     return Verdict(auroc, auroc - 1.96 * error, auroc + 1.96 * error, len(truth))
 
 
