@@ -163,7 +163,7 @@ def _scene(rng: Generator, request: InjectionRequest, plan: Plan, k: int, brush:
     places, options = plan.places, request.drawn_as.options
     host = float(places.magnitude[k]), float(places.colour[k]), float(places.q[k]), float(places.angle[k])
     painted = paint_object(rng, plan.class_name[k], bool(plan.into_sky[k]), host, options)
-    return painted_scene(rng, painted, decoys(rng), x, y, tile_exposure(rng, brush))
+    return painted_scene(rng, painted, decoys(rng, x, y), x, y, tile_exposure(rng, brush))
 
 
 def _cut(images: TileImages, x: Float64, y: Float64, shift: NDArray[np.float64]) -> _RealPixels:

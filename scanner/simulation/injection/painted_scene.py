@@ -45,8 +45,9 @@ REAL_GROUND: dict[str, float] = {
 }
 #: Classes that cannot be painted: real pixels have their own artefacts, and what is empty is ``real_sky``.
 _NOT_PAINTED = ("artefact", "empty")
-#: Unrelated galaxies painted into every cutout: how many, where (arcsec from the object), how bright.
-DECOYS, DECOY_DISTANCES, DECOY_MAGNITUDES = (1, 3), (3.5, 11.0), (21.5, 25.0)
+#: Unrelated galaxies painted into every cutout: how many, how far from the object at least and from the centre along x and y at
+#: most (arcsec), how bright.
+DECOYS, DECOY_DISTANCE_ARCSEC, DECOY_HALF_SIDE_ARCSEC, DECOY_MAGNITUDES = (1, 3), 3.5, 9.0, (21.5, 25.0)
 
 
 def kind_of(class_name: str, into_sky: bool) -> int:
@@ -105,14 +106,14 @@ def paint_object(
     return LabelledObject(class_name, light)
 
 
-def decoys(rng: Generator) -> list[Component]:
-    """Unrelated galaxies away from the origin; the same for every class."""
-    low, high = DECOY_DISTANCES
+def decoys(rng: Generator, x: float, y: float) -> list[Component]:
+    """Unrelated galaxies in a cutout whose object lies at ``(x, y)`` arcsec, away from it; the same for every class."""
     components: list[Component] = []
     for _ in range(int(rng.integers(DECOYS[0], DECOYS[1] + 1))):
-        distance, turn = math.sqrt(rng.uniform(low * low, high * high)), rng.uniform(0.0, 2.0 * math.pi)
-        magnitude = power_law_magnitude(rng, *DECOY_MAGNITUDES)
-        components += draw_field_galaxy(rng, distance * math.cos(turn), distance * math.sin(turn), magnitude)
+        here_x, here_y = x, y
+        while math.hypot(here_x - x, here_y - y) < DECOY_DISTANCE_ARCSEC:
+            here_x, here_y = (float(value) for value in rng.uniform(-DECOY_HALF_SIDE_ARCSEC, DECOY_HALF_SIDE_ARCSEC, 2))
+        components += draw_field_galaxy(rng, here_x, here_y, power_law_magnitude(rng, *DECOY_MAGNITUDES))
     return components
 
 
@@ -126,11 +127,11 @@ def draw_offset(rng: Generator, preset: Preset) -> tuple[float, float]:
 def painted_scene(
     rng: Generator, painted: LabelledObject, unrelated: list[Component], x: float, y: float, exposure: Exposure
 ) -> CutoutScene:
-    """The painted light of a cutout whose object lies at ``(x, y)`` arcsec from its centre."""
+    """The painted light of a cutout whose object lies at ``(x, y)`` arcsec from its centre; ``unrelated`` is placed already."""
     return CutoutScene(
         rng=rng,
         class_name=painted.class_name,
-        components=moved([*painted.components, *unrelated], x, y),
+        components=[*moved(painted.components, x, y), *unrelated],
         n_object=len(painted.components),
         systems=tuple(system.moved(x, y) for system in painted.systems),
         x=x,

@@ -68,8 +68,8 @@ def test_what_is_not_painted_is_real(painted, tiles):
             vis, _ = cut_pixels(images, batch.x0[k : k + 1], batch.y0[k : k + 1])
         difference = batch.vis[k] - vis[0]
         assert (np.isnan(difference) == np.isnan(vis[0])).all()
-        # Unrelated galaxies are painted into every cutout, and most of it is left alone.
-        assert np.nanmax(difference) > 0.003
+        # Unrelated galaxies are painted into every cutout (here and there onto bad pixels), and most of it is left alone.
+        assert np.nanmax(difference) > 0.003 or batch.bad_fraction[k, 0] > 0.0
         if not row["into_sky"]:  # clusters painted whole fill a cutout
             assert np.nanmedian(np.abs(difference)) < 0.0003  # a tenth of the sky's sigma
         place = [batch.targets.x[k] - batch.x0[k] - 99.5, batch.targets.y[k] - batch.y0[k] - 99.5]

@@ -86,7 +86,12 @@ def test_that_something_is_painted_tells_nothing_of_the_label():
         name = str(rng.choice(["lens", "near_lens", "companion", "tangential", "real_deflector", "real_galaxy"]))
         drawn = paint_object(rng, name, False, HOST, PRESETS["train"].options)
         is_lens.append(bool(drawn.systems) and name == "lens")
-        unrelated.append(total_flux(decoys(rng))[0])
+        x, y = rng.uniform(-4.0, 4.0, 2)
+        light = decoys(rng, x, y)
+        unrelated.append(total_flux(light)[0])
+        # A galaxy's knots may reach a little further than its middle.
+        assert min(np.hypot(part.x - x, part.y - y) for part in light) > 2.5
+        assert max(abs(part.x) for part in light) < 10.0
         assert (not drawn.components and not drawn.systems) == (name in REAL_CLASSES)
     assert min(unrelated) > 0.0
     # 600 objects, 100 of them lenses: a standard deviation of 0.032 about one half.
