@@ -3,9 +3,9 @@
 In: tables of :data:`~scanner.catalogue.columns.SCORE_SCHEMA`. Out: the same rows, best first, with their rank; and of them the
 candidates, with their names. Nothing is refused.
 
-The order: scored rows before rows that were not scored; candidates before the rest; then grid value from high to low,
-calibrated probability from high to low (of both, what is not known comes last), ``target_id`` and ``tile_id`` from low to high.
-A bundle without a grid leaves the grid value unknown everywhere, and so the calibrated probability ranks.
+The order: scored rows before rows that were not scored; candidates before the rest; then calibrated probability from high to
+low, grid value from high to low (of both, what is not known comes last), ``target_id`` and ``tile_id`` from low to high. So the
+grid decides who is a candidate, and the probability, which is finer and measures better at the head of the list, who comes first.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def order(rows: pa.Table) -> Int64:
     keys = (
         text_order(rows["tile_id"]),
         rows["target_id"].to_numpy(),
-        _descending(rows["p_calibrated"].to_numpy()),
         _descending(rows["grid_value"].to_numpy()),
+        _descending(rows["p_calibrated"].to_numpy()),
         ~rows["is_candidate"].to_numpy(),
         ~columns.scored(rows),
     )

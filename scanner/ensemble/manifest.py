@@ -96,7 +96,7 @@ class BundleManifest(Record):
 
     @property
     def decides_on(self) -> Literal["grid", "calibrated"]:
-        """Which score the threshold applies to and the ranking starts with."""
+        """Which score the threshold applies to."""
         return "grid" if GRID_FILE in self.sha256 else "calibrated"
 
 

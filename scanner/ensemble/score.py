@@ -4,7 +4,7 @@ In: cutouts without NaN with their sky, σ, bad fractions and flags. Out: :class
 Refused: what :mod:`scanner.ensemble.session` and :meth:`~scanner.ensemble.bundle.Bundle.threshold` refuse.
 
 A bundle without a grid has no embedding: position and grid value are NaN and the cell count 0, the threshold applies to the
-calibrated probability, and a ranking by grid value, then calibrated probability, is one by the calibrated probability.
+calibrated probability.
 """
 
 from __future__ import annotations

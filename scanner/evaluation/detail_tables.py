@@ -85,7 +85,7 @@ def grid_loss(evaluation: Evaluation) -> Table:
         "What the grid loses against the calibrated combination of the same seven log-odds",
         ("set", "lenses", "bundle", "AUROC, grid − combination", "AUROC, ranking − combination", "pairs tied in the grid"),
         rows,
-        "Paired 95% intervals. The ranking is that of a scan: grid value, then combination.",
+        "Paired 95% intervals. The ranking is that of a scan: what the grid takes for lenses first, then combination.",
     )
 
 

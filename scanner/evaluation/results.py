@@ -4,8 +4,9 @@ In: nothing. Out: the pydantic tree that ``scanner evaluate`` writes as JSON, an
 are made. Refused: unknown keys.
 
 Objects are named by set (``eval``), what is measured by *pairing*: the lenses of one set against the non-lenses of the same or
-another one. Scores are the seven members, ``grid``, ``ranking`` (the order of a scan: grid value, then calibrated probability)
-and ``calibrated`` (``mean`` where a bundle has no calibration). Intervals are 95% unless a record says otherwise.
+another one. Scores are the seven members, ``grid``, ``ranking`` (the order of a scan: candidates of the grid first, then
+calibrated probability) and ``calibrated`` (``mean`` where a bundle has no calibration). Intervals are 95% unless a record says
+otherwise.
 """
 
 from __future__ import annotations

@@ -108,8 +108,9 @@ def score(
     if bundle.grid is not None:
         known = grid_values or {set_name: bundle.grid.lookup(rows).value for set_name, rows in logits.items()}
         found[GRID] = np.concatenate([known[set_name] for set_name in logits]).astype(np.float64)
-        # By grid value, ties by the combination; equal pairs keep equal ranks. Over all sets at once, so that ranks compare.
-        pairs = np.stack([found[GRID], combined], axis=1)
+        # Candidates first, then by the combination; equal pairs keep equal ranks. Over all sets at once, so that ranks compare.
+        is_candidate = found[GRID] >= np.float64(np.float32(bundle.threshold()))
+        pairs = np.stack([is_candidate, combined], axis=1)
         found[RANKING] = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1).astype(np.float64)
     found[summary.combined] = combined
     ends = np.cumsum([len(rows) for rows in logits.values()])[:-1]

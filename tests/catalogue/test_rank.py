@@ -22,7 +22,7 @@ ROWS = st.lists(
 
 def compare(a: Row, b: Row) -> int:
     """The rule of the module's docstring, read aloud."""
-    for first, second, high_is_better in ((a[5], b[5], True), (a[4], b[4], True), (a[2], b[2], True), (a[3], b[3], True)):
+    for first, second, high_is_better in ((a[5], b[5], True), (a[4], b[4], True), (a[3], b[3], True), (a[2], b[2], True)):
         first, second = float(first), float(second)
         if math.isnan(first) != math.isnan(second):
             return 1 if math.isnan(first) else -1
