@@ -5,7 +5,7 @@ candidates, with their names. Nothing is refused.
 
 The order: scored rows before rows that were not scored; candidates before the rest; then calibrated probability from high to
 low, grid value from high to low (of both, what is not known comes last), ``target_id`` and ``tile_id`` from low to high. So the
-grid decides who is a candidate, and the probability, which is finer and measures better at the head of the list, who comes first.
+grid decides who is a candidate, and the probability, which is finer and measures better at the head of the list, who is first.
 """
 
 from __future__ import annotations
