@@ -194,7 +194,7 @@ def train_bundle(
     console = Console(highlight=False, soft_wrap=True)
     training = TrainingData(data)
     held_out = [Dataset(path) for path in evaluate_on]
-    ensemble = read_ensemble(members, training.fingerprint)
+    ensemble = read_ensemble(members, training.fingerprint, training.drawn_from)
     trained_on = {dataset.fingerprint for dataset in training.datasets}
     for dataset in held_out:
         if dataset.fingerprint in trained_on:

@@ -76,6 +76,18 @@ class TrainingData:
         return hashlib.sha256("".join(dataset.fingerprint for dataset in self.datasets).encode()).hexdigest()
 
     @property
+    def drawn_from(self) -> frozenset[str]:
+        """``drawn:PRESET:SEED`` of every dataset that says so."""
+        found = set()
+        for dataset in self.datasets:
+            try:
+                request = json.loads(dataset.description)["request"]
+                found.add(f"drawn:{request['preset']}:{request['seed']}")
+            except (ValueError, KeyError, TypeError):
+                continue
+        return frozenset(found)
+
+    @property
     def description(self) -> str:
         """The texts of all ``dataset.json``."""
         return "\n".join(dataset.description.strip() for dataset in self.datasets)

@@ -101,7 +101,7 @@ def fit(
     Raises
     ------
     UsageError
-        ``folder`` holds a run with other settings.
+        ``folder`` holds a run with other settings, or there are too few objects.
     KeyboardInterrupt
         SIGTERM or SIGINT came; the run has been saved.
     """
@@ -110,6 +110,11 @@ def fit(
     preset, member, start = request.preset, request.member, request.start
     device = torch.device(request.device)
     trainer = Trainer(images, labels, split, member, preset, request.seed, device)
+    if not trainer.can_validate:
+        raise UsageError(
+            f"{len(labels)} objects are too few to train on: the validation rows (6%) need visible lenses and non-lenses; "
+            "draw more."
+        )
     with torch.random.fork_rng(devices=[]):
         state = checkpoint.load(folder, device)
         if start is not None:

@@ -6,7 +6,7 @@ data or with another preprocessing than the rest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,9 @@ from scanner.ensemble.preprocessing import Preprocessing
 from scanner.errors import ContentError
 from scanner.records import MEMBERS, MemberName
 from scanner.training.checkpoint import FitRecord, read_member
+
+#: How the fingerprint of a set begins that was drawn where it was used: ``drawn:PRESET:SEED:N``.
+DRAWN = "drawn:"
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def _source(record: FitRecord) -> str:
     return f"preset {plan.preset.name}, seed {plan.seed}, {begins}, {record.passes:.1f} passes over {plan.n_train} cutouts"
 
 
-def read_ensemble(folder: Path, dataset_sha256: str | None = None) -> Ensemble:
+def read_ensemble(folder: Path, dataset_sha256: str | None = None, drawn_from: Collection[str] = ()) -> Ensemble:
     """Read the seven runs in ``folder``, one folder each, named like the members.
 
     Parameters
@@ -59,7 +62,10 @@ def read_ensemble(folder: Path, dataset_sha256: str | None = None) -> Ensemble:
     folder
         Holds ``OU-J`` … ``OU-200``.
     dataset_sha256
-        Fingerprint of what they must have been trained on; None: of anything, but all of the same.
+        Fingerprint of what they must have been trained on; None: of anything, but all of the same. Members of
+        :mod:`scanner.training.gpu_job` were trained on a set of their own, so that any dataset is new to them but
+    drawn_from
+        Those of these presets and seeds (``drawn:PRESET:SEED``).
 
     Raises
     ------
@@ -74,7 +80,9 @@ def read_ensemble(folder: Path, dataset_sha256: str | None = None) -> Ensemble:
         plan = records[member].plan
         if plan.member != member:
             raise ContentError(f"{folder / member}: holds {plan.member}, not {member}; train it again.")
-        if plan.dataset_sha256 != (dataset_sha256 or records[MEMBERS[0]].plan.dataset_sha256):
+        if plan.dataset_sha256 != (dataset_sha256 or records[MEMBERS[0]].plan.dataset_sha256) and not (
+            plan.dataset_sha256.startswith(DRAWN) and plan.dataset_sha256.rpartition(":")[0] not in drawn_from
+        ):
             raise ContentError(
                 f"{folder / member}: was trained on another dataset; give that one as --data, or train it again."
             )

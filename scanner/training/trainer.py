@@ -101,6 +101,12 @@ class Trainer:
             network = build(self.member, seed=self.seed)
         return network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
+    @property
+    def can_validate(self) -> bool:
+        """Whether the validation rows hold non-lenses and lenses whose arcs can be seen."""
+        is_lens = self.labels.is_lens[self.validation]
+        return bool((~is_lens).any() and self.labels.visible[self.validation].any())
+
     def passes(self, stage: Stage, steps: int) -> float:
         """Passes over the training rows that ``steps`` steps make."""
         return steps * stage.batch / len(self.rows)
