@@ -4,10 +4,10 @@
 
 In: nothing but a seed. The set is drawn on the device, unlike any dataset drawn with another seed, and kept, scaled, in
 ``--scratch`` (115 kB an object), so that a later call on the same machine finds it; elsewhere it is drawn again. Out, in
-``--out``: a folder for each member as ``scanner train member`` leaves it (``member.npz``, ``fit.json``, ``checkpoint.pt``: a few
+``--out``: a folder for each member as ``scanner train member`` leaves it (``member.npz``, ``fit.json``, ``checkpoint.pt``: some
 MB each), and ``ensemble.onnx`` once all seven are there; ``scanner train bundle --members DIR --data …`` makes a bundle of them
-with a dataset of another seed. When the budget is spent the run saves itself and exits with 0: the same call goes on, also where
-``--out`` was carried to another machine. Refused: a device that is not there, a folder of other runs.
+with a dataset of another seed. When the budget is spent the run saves itself and exits with 0: the same call goes on, also
+where ``--out`` was carried to another machine. Refused: a device that is not there, a folder of other runs.
 
 Needs numpy, scipy, pydantic, torch and onnx; neither astropy nor zarr, pyarrow, sep, lenstronomy or openTSNE.
 """
