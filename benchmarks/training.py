@@ -2,12 +2,12 @@
 
     python benchmarks/training.py [--members OU-VIS OU-66 ...] [--steps 4] [--device cpu]
 
-Images of random numbers, batches of 64. For each member: the stages of preset ``best`` (central crop; full image with the first
-convolutions frozen) and the full image with everything trained, as :class:`scanner.training.trainer.Trainer` does them (reading,
-turning and optimiser included); and a plain loop: the paper's network in torch's own memory format, no frozen layers, glibc's
-malloc as it comes (in a process of its own). Rates are images per CPU-second of this process, so that other work on the
-machine counts less. The share is of the float32 matrix product of 1024 x 1024 measured in the same process: multiply-adds of
-the paper's layers, backward counted twice, over the time.
+Images of random numbers, batches of 64. For each member: the stages of preset ``best`` (central crop; full image with the
+first convolutions frozen) and the full image with everything trained, as :class:`scanner.training.trainer.Trainer` does them
+(reading, turning and optimiser included); and a plain loop: the paper's network in torch's own memory format, no frozen layers,
+glibc's malloc as it comes (in a process of its own). Rates are images per CPU-second of this process, so that other work on
+the machine counts less. The share is of the float32 matrix product of 1024 x 1024 measured in the same process: multiply-adds
+of the paper's layers, backward counted twice, over the time.
 """
 
 from __future__ import annotations
