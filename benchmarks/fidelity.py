@@ -22,9 +22,9 @@ from skimage import transform
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.preprocessing import member_input, resize_matrix
 from scanner.ensemble.session import open_session
+from scanner.evaluation.labelled_data import Dataset
 from scanner.networks import LENS, NON_LENS
 from scanner.records import MEMBERS
-from scanner.evaluation.labelled_data import Dataset
 from scanner.training.export import read_members
 
 TORCH_BATCH = 8

@@ -1,7 +1,7 @@
 """Writing a bundle: a folder that appears whole or not at all.
 
-In: an ONNX graph and everything that turns its log-odds into scores, as one :class:`BundleContent`. Out: the folder, loaded back
-and so verified. Refused: folders that exist and are something else, folders that cannot be written.
+In: an ONNX graph and everything that turns its log-odds into scores, as one :class:`BundleContent`. Out: the folder, loaded
+back and so verified. Refused: folders that exist and are something else, folders that cannot be written.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class BundleContent:
 
     ``model``: the ONNX graph (:func:`scanner.training.export.merge_onnx`). ``calibration``, ``grid``: what turns log-odds into
     the two scores. ``curve``: of the score that decides (the grid value where there is a grid, else the calibrated
-    probability), on a labelled set. ``betas``, ``prevalence``: β of the thresholds to list, the default one first, and the share
-    of lenses to state them for (``None``: the set's). ``texts``: further files, such as ``{"MODEL_CARD.md": ...}``.
+    probability), on a labelled set. ``betas``, ``prevalence``: β of the thresholds to list, the default one first, and the
+    share of lenses to state them for (``None``: the set's). ``texts``: further files, such as ``{"MODEL_CARD.md": ...}``.
     """
 
     name: str

@@ -36,6 +36,8 @@ SECOND = "_2"
 class TruthRow:
     """One row: what was drawn, and what can be measured of it without noise."""
 
+    first: SystemTruth
+    second: SystemTruth
     target_id: int = column("number of the object in its dataset")
     is_lens: bool = column("a lens by the definition: a system with n_source_im > 0, mag_eff > 1.6, n_pix_source > 20")
     visible: bool = column("a lens whose arcs a person could see: arc_snr > 25, n_pix_source > 100")
@@ -75,8 +77,6 @@ class TruthRow:
     artefact_strength: float = column("largest peak among them in sigma of the sky in the cutout's pixels; 0 without")
     bright_star_magnitude: float = column("VIS magnitude of the brightest star in the cutout or its margin", "mag(AB)")
     bright_star_distance_arcsec: float = column("its distance from the object", "arcsec")
-    first: SystemTruth
-    second: SystemTruth
 
 
 def truths_of(
