@@ -27,7 +27,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def variants() -> dict[str, Variant]:
     paper_crop = paper_stage.model_copy(update={"name": "crop", "cropped": True, "passes": crop.passes, "jitter": crop.jitter})
     paper_full = paper_stage.model_copy(update={"passes": full.passes})
     all_trained = full.model_copy(update={"frozen": 0})
-    twin = {"twin": True, "batch_norm": False, "tied": False, "dropout": DROPOUT}
+    twin: dict[str, Any] = {"twin": True, "batch_norm": False, "tied": False, "dropout": DROPOUT}
     added = {
         "asinh": changed(paper, preprocessing="asinh_mad"),
         "bright arcs only": changed(paper, min_arc_snr=BEST.min_arc_snr),
@@ -158,7 +158,7 @@ def train_all(names: Sequence[str], paths: tuple[Path, ...], out: Path, minutes:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     context = multiprocessing.get_context("spawn")
     pending = list(names)
-    running: dict[Any, tuple[str, BaseProcess]] = {}
+    running: dict[Any, tuple[str, SpawnProcess]] = {}
     try:
         while pending or running:
             while pending and len(running) < workers:

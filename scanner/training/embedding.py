@@ -10,6 +10,7 @@ calibration objects: on the training set itself the grid would judge its own cel
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from scanner.ensemble.calibration import LOGIT_LIMIT, Calibration
 from scanner.ensemble.embedding_grid import CELLS, EmbeddingGrid
 from scanner.ensemble.f_beta import OperatingCurve
 from scanner.evaluation.decisions import SKY_PREVALENCE
-from scanner.records import Float32
+from scanner.records import Float32, Float64
 
 PERPLEXITY = 30.0
 
@@ -33,26 +34,35 @@ class Combination:
     curve: OperatingCurve
 
 
-def embed(logits: Float32, *, seed: int, threads: int = 1) -> Float32:
+def limited(logits: Float32) -> Float64:
+    """Log-odds as they are embedded: clipped to ±20, beyond which one is no more certain."""
+    return np.clip(logits.astype(np.float64), -LOGIT_LIMIT, LOGIT_LIMIT)
+
+
+def fit_embedding(logits: Float32, *, seed: int, threads: int = 1) -> Any:
     """Embed log-odds in two dimensions with t-SNE, started from the principal components.
 
     Parameters
     ----------
     logits
-        (N, 7) finite; clipped to ±20, beyond which a log-odds is no more certain.
+        (N, 7) finite; see :func:`limited`.
     seed, threads
         Of openTSNE; the same seed and number of threads give the same positions.
 
     Returns
     -------
-    numpy.ndarray
-        (N, 2) float32.
+    openTSNE.TSNEEmbedding
+        (N, 2) float64 positions, with openTSNE's own way to place other rows (``transform``).
     """
     from openTSNE import TSNE
 
-    rows = np.clip(logits.astype(np.float64), -LOGIT_LIMIT, LOGIT_LIMIT)
-    perplexity = min(PERPLEXITY, (len(rows) - 1) / 3)
-    return np.asarray(TSNE(perplexity=perplexity, random_state=seed, n_jobs=threads).fit(rows), dtype=np.float32)
+    perplexity = min(PERPLEXITY, (len(logits) - 1) / 3)
+    return TSNE(perplexity=perplexity, random_state=seed, n_jobs=threads).fit(limited(logits))
+
+
+def embed(logits: Float32, *, seed: int, threads: int = 1) -> Float32:
+    """Positions of :func:`fit_embedding`, (N, 2) float32."""
+    return np.asarray(fit_embedding(logits, seed=seed, threads=threads), dtype=np.float32)
 
 
 def combine(
