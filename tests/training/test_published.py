@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from astropy.io import fits
-from scanner.training.split import SPLIT_SEED, split
+from scanner.training.labels import SPLIT_SEED, split
 from scipy.ndimage import gaussian_filter
 
 from scanner.ensemble import bundle as bundles
