@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from astropy.io import fits
-from scanner.training.labels import SPLIT_SEED, split
 from scipy.ndimage import gaussian_filter
 
 from scanner.ensemble import bundle as bundles
@@ -16,6 +15,7 @@ from scanner.records import BANDS, MEMBERS
 from scanner.simulation.datasets.dataset import draw_dataset
 from scanner.simulation.datasets.request import DatasetRequest
 from scanner.training.export import read_members as read_exported
+from scanner.training.labels import SPLIT_SEED, split
 from scanner.training.published import FILES, import_published, read_member, read_members
 
 SHARED = Path(__file__).parents[2].parent / "shared"
