@@ -29,7 +29,7 @@ _GAP_ARCSEC, _GAP_SPACING_ARCSEC = 12.0, {"VIS": 140.0, "NISP": 210.0}
 _EXPOSURES = 4
 #: Left-over background: waves of this length, and their amplitude in σ of the sky in a cutout's pixel.
 _WAVE_ARCSEC = (40.0, 160.0)
-_WAVE_SIGMA: dict[Band, float] = {"VIS": 0.04, "Y": 0.3, "J": 0.3, "H": 0.3}
+_WAVE_SIGMA: dict[Band, float] = {"VIS": 0.04, "Y": 0.15, "J": 0.15, "H": 0.15}
 _MEAN_SIGMA: dict[Band, float] = {"VIS": -0.07, "Y": 0.0, "J": 0.0, "H": 0.0}
 #: Marks per square arcsec that lose exposures: tracks in VIS, clumps of bad pixels in each NISP band.
 _TRACK_DENSITY, _CLUMP_DENSITY = 40.0 / 24.0**2, 3.0 / 24.0**2
