@@ -1,6 +1,6 @@
 """The t-SNE map at the paper's scale: how long it takes, how well new objects are placed on it, what is lost by using it.
 
-    python benchmarks/embedding.py --data SET [--data SET] --bundle BUNDLE --log-odds FOLDER [--rows 45000] [--real N]
+    python benchmarks/embedding.py --data SET --bundle BUNDLE --log-odds FOLDER [--rows 45000] [--real N] [--no-joint]
 
 ``--data``: what the bundle was trained on. ``--log-odds``: where its log-odds are kept (``RUNS/log-odds`` after ``scanner
 train bundle``); what is not there is scored and put there. Embedded are ``--rows`` rows of seven log-odds: training objects,
@@ -123,6 +123,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes that score")
     parser.add_argument("--threads", type=int, default=1, help="of openTSNE")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--joint", action=argparse.BooleanOptionalAction, default=True, help="the joint fit, a second t-SNE")
     given = parser.parse_args()
     data, bundle = TrainingData(given.data), bundles.load(given.bundle)
 
@@ -139,12 +140,12 @@ def main() -> None:
         f"{bundle.manifest.name}: {len(logits):,} rows, {n_real:,} of them scored ({n_objects:,} objects), "
         f"{len(new):,} new objects\n"
     )
-    measure(logits, labels, new, is_lens, data.labels.visible[held_out] & is_lens, given.seed, given.threads)
+    measure(logits, labels, new, is_lens, data.labels.visible[held_out] & is_lens, given)
 
 
-def measure(logits: Float32, labels: Bools, new: Float32, is_lens: Bools, visible: Bools, seed: int, threads: int) -> None:
+def measure(logits: Float32, labels: Bools, new: Float32, is_lens: Bools, visible: Bools, given: argparse.Namespace) -> None:
     """Embed, place the new objects in three ways, compare."""
-    n = len(logits)
+    n, seed, threads = len(logits), given.seed, given.threads
     embedding = timed(f"t-SNE of {n:,} rows", lambda: fit_embedding(logits, seed=seed, threads=threads))
     placed = timed(f"openTSNE's transform of {len(new):,} others", lambda: embedding.transform(limited(new)))
     # Taken after the transform, which centres the map anew.
@@ -156,15 +157,19 @@ def measure(logits: Float32, labels: Bools, new: Float32, is_lens: Bools, visibl
     grid = EmbeddingGrid.build(logits, positions, labels, held_out=new, seed=seed)
     ours = timed(f"lookup of the same among {len(grid.logits):,}", lambda: grid.lookup(new))
     among_all = build(positions)
-    together = np.concatenate([logits, new])
-    joint = np.asarray(timed("joint fit", lambda: fit_embedding(together, seed=seed, threads=threads)), np.float32)
-    joint_grid = build(joint[:n])
+    if given.joint:
+        together = np.concatenate([logits, new])
+        joint = np.asarray(timed("joint fit", lambda: fit_embedding(together, seed=seed, threads=threads)), np.float32)
+        joint_grid = build(joint[:n])
 
     print(f"\n| lookup, {CELLS} x {CELLS} cells, against | same cell | within 1 | within 2 | same at 0.5 | r of values |")
     print("|---|---|---|---|---|---|")
     print(f"| transform | {agreement(grid, ours.positions, transformed)}")
     print(f"| transform, lookup among all rows | {agreement(grid, among_all.lookup(new).positions, transformed)}")
-    print(f"| joint fit, lookup among all rows | {agreement(joint_grid, joint_grid.lookup(new).positions, joint[n:])}")
+    by_joint = {}
+    if given.joint:
+        print(f"| joint fit, lookup among all rows | {agreement(joint_grid, joint_grid.lookup(new).positions, joint[n:])}")
+        by_joint = {"grid, joint fit": joint_grid.value_at(joint[n:]).value}
 
     compare(
         {
@@ -175,7 +180,7 @@ def measure(logits: Float32, labels: Bools, new: Float32, is_lens: Bools, visibl
             "grid, lookup": ours.value,
             "grid, lookup among all rows": among_all.lookup(new).value,
             "grid, transform": grid.value_at(transformed).value,
-            "grid, joint fit": joint_grid.value_at(joint[n:]).value,
+            **by_joint,
             "grid of 50 x 50 cells, lookup": build(positions, 50).lookup(new).value,
             "grid of 25 x 25 cells, lookup": build(positions, 25).lookup(new).value,
         },
