@@ -6,14 +6,19 @@ or an error stops the calls that have not begun and is raised once the running o
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
 
 from scanner.errors import ScannerError
+
+#: What numerical libraries read when they are loaded.
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def run_all(function: Callable[..., None], calls: Sequence[tuple[Any, ...]], workers: int) -> Iterator[int]:
@@ -43,7 +48,8 @@ def run_all(function: Callable[..., None], calls: Sequence[tuple[Any, ...]], wor
         min(workers, len(calls)), mp_context=get_context("spawn"), initializer=_leave_interrupts_to_parent
     )
     try:
-        futures = [pool.submit(function, *arguments) for arguments in calls]
+        with _one_thread_each():
+            futures = [pool.submit(function, *arguments) for arguments in calls]
         for done, future in enumerate(as_completed(futures), start=1):
             future.result()
             yield done
@@ -53,6 +59,21 @@ def run_all(function: Callable[..., None], calls: Sequence[tuple[Any, ...]], wor
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """For the processes that start meanwhile: their numerical libraries would fight for the cores."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _leave_interrupts_to_parent() -> None:
