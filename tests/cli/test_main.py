@@ -75,7 +75,13 @@ def test_the_scan_path_imports_no_training_library():
 
 def test_a_missing_training_side_is_told(tmp_path):
     program = (
-        "import sys\nsys.modules['torch'] = None\nfrom scanner.cli.main import main\n"
+        "import sys\n"
+        "class NoTorch:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == 'torch':\n"
+        "            raise ModuleNotFoundError('no torch', name='torch')\n"
+        "sys.meta_path.insert(0, NoTorch())\n"
+        "from scanner.cli.main import main\n"
         f"main(['train', 'all', '--data', {str(tmp_path)!r}, '--out', 'x'])\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

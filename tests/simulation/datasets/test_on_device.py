@@ -70,8 +70,9 @@ def test_the_same_objects_are_drawn(batches):
 def test_workers_draw_the_same(batches):
     again = list(draw_batches(PRESET, 5, 24, 16, "cpu", workers=2))
     for one, other in zip(batches, again, strict=True):
-        assert torch.equal(one.vis, other.vis)
-        assert torch.equal(one.nisp, other.nisp)
+        # Processes have other numbers of threads, and torch other sums: the last bits may differ.
+        torch.testing.assert_close(one.vis, other.vis, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(one.nisp, other.nisp, rtol=1e-5, atol=1e-3)
 
 
 def test_objects_can_be_drawn_from_any_number_on(batches):
