@@ -13,8 +13,8 @@ from scanner.report import colour
 from scanner.simulation.datasets.dataset import draw_dataset
 from scanner.simulation.datasets.request import DatasetRequest
 
-#: Two lenses above; a companion stretched like an arc, and a merger, below.
-OBJECTS = (43, 52, 58, 31)
+#: Two lenses above; a galaxy with companions stretched like arcs, and a merger, below.
+OBJECTS = (50, 27, 21, 61)
 
 
 def main() -> None:
