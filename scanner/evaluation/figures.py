@@ -163,7 +163,9 @@ def roc(comparison: Comparison) -> Plot | None:
                     linewidth=width,
                     label=f"{name} {area:.3f}",
                 )
-            panel.set(xscale="log", xlim=(1 / len(negative), 1), ylim=(0, 1), xlabel="false-positive rate", ylabel="recall")
+            panel.set(
+                xscale="log", xlim=(1 / max(len(negative), 10), 1), ylim=(0, 1), xlabel="false-positive rate", ylabel="recall"
+            )
             panel.set_title(f"{scored.name}\n{pairing}", fontsize=9)
             panel.grid(alpha=0.3)
             panel.legend(fontsize=7, loc="upper left", title="AUROC", title_fontsize=7)

@@ -23,6 +23,7 @@ from scanner.ensemble.bundle_writer import content_of, write
 from scanner.ensemble.embedding_grid import CELLS
 from scanner.ensemble.manifest import Metric
 from scanner.errors import ContentError
+from scanner.evaluation.pairing import main_pairings
 from scanner.evaluation.results import Evaluation
 from scanner.records import Float32, Int64
 from scanner.training.card import model_card
@@ -188,10 +189,12 @@ def publish(bundle: Bundle, ensemble: Ensemble, data: TrainingData, evaluation: 
 
 
 def metrics_of(evaluation: Evaluation) -> tuple[Metric, ...]:
-    """The figures of the first bundle of an evaluation, as a manifest lists them."""
+    """The main figures of the first bundle of an evaluation, as a manifest lists them: visible lenses, one pairing a set."""
+    own = [figures for figures in evaluation.figures if figures.bundle == evaluation.bundles[0].name]
+    main = main_pairings([figures.pairing for figures in own], evaluation.sky)
     found = []
-    for figures in evaluation.figures:
-        if figures.bundle != evaluation.bundles[0].name:
+    for figures in own:
+        if figures.pairing not in main or (figures.positives, figures.negatives) != ("visible", "all"):
             continue
         name = f"{figures.pairing}: {figures.positives} lenses, {figures.negatives} non-lenses"
         recalls = {f"recall_at_fpr_{recall.fpr:g}": recall.recall for recall in figures.recalls}
