@@ -20,7 +20,7 @@ from scanner.simulation.light.stamps import Raster, Stamps
 _CELLS = 5  # a side of a pixel, of 2x2 samples each
 #: How often pixels and cells are divided; once is enough up to this Sérsic index if the radius is no less than a pixel, or if
 #: the light is faint.
-_LEVELS, _ROUND_INDEX = 3, 1.5
+_LEVELS, _ROUND_INDEX = 3, 1.2
 #: Softening length in units of the smallest cell: a sample that falls on a cusp would stand for its whole part of the cell, and
 #: with a tenth of the cell the mean over all phases is right.
 _SOFTENING = 0.1
