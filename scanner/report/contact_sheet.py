@@ -20,6 +20,7 @@ import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from scanner.atomic_file import replacement
 from scanner.errors import OutputError
 from scanner.records import MEMBERS, CutoutBatch
 from scanner.report import colour, picture
@@ -82,13 +83,10 @@ def write(path: Path, candidates: pa.Table, cutouts: CutoutBatch | None, summary
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     )
-    partial = path.with_name(path.name + ".partial")
     try:
-        with partial.open("w", encoding="utf-8", newline="\n") as stream:
+        with replacement(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
             stream.writelines(chunks)
-        partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise OutputError.of(path, error) from None
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scanner.atomic_file import write_atomically
+from scanner.atomic_file import replacement, write_atomically
 from scanner.cutouts.quality import measure
 from scanner.errors import ScannerError
 from scanner.records import MEMBERS
@@ -60,9 +60,8 @@ def draw_part(preset: Preset, path: Path, seed: int, first: int, n: int, device:
     scaled = joined_images(images)
     arrays = {name: getattr(scaled, name) for name in SHAPES} | vars(joined_labels(labels))
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial.npz")
-    np.savez(partial, allow_pickle=False, **arrays)
-    partial.replace(path)
+    with replacement(path) as partial, partial.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def drawn_set(preset: Preset, arguments: argparse.Namespace, deadline: float) -> tuple[ScaledImages, Labels]:

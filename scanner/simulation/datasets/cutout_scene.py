@@ -55,13 +55,19 @@ def object_generator(preset: str, seed: int, index: int) -> Generator:
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence([zlib.crc32(preset.encode()), seed, index])))
 
 
+def draw_offset(rng: Generator, preset: Preset) -> tuple[float, float]:
+    """Where the object lies from the cutout's centre, arcsec."""
+    largest = preset.jitter_arcsec if rng.random() < preset.centred_fraction else preset.offset_arcsec
+    x, y = rng.uniform(-largest, largest, 2)
+    return float(x), float(y)
+
+
 def draw_scene(preset: Preset, rng: Generator) -> CutoutScene:
     """Draw what a cutout shows and how it is observed, but no pixel. Only the class artefact has a say in the exposure."""
     class_name = classes.draw_class(rng, {str(name): share for name, share in preset.mix.items()})
     of_paper = preset.parameters == "paper"
     middle = draw_paper_object(rng, class_name, "paper") if of_paper else classes.draw_object(rng, class_name, preset.options)
-    largest = preset.jitter_arcsec if rng.random() < preset.centred_fraction else preset.offset_arcsec
-    x, y = (float(value) for value in rng.uniform(-largest, largest, 2))
+    x, y = draw_offset(rng, preset)
     components = moved(middle.components, x, y)
     if not of_paper:
         components += draw_field(rng, 0.5 * CANVAS_PIXELS * VIS_PIXEL_SCALE_ARCSEC)

@@ -16,10 +16,12 @@ from pydantic import ValidationError
 
 from scanner import __version__
 from scanner.errors import ContentError, OutputError
+from scanner.simulation.claim import claim, write_record
 from scanner.simulation.datasets.on_device import check_device
 from scanner.simulation.datasets.parts import (
     PART_OBJECTS,
     PARTS,
+    attributes_of,
     begin_parts,
     draw_part,
     finish_parts,
@@ -29,6 +31,7 @@ from scanner.simulation.datasets.parts import (
 from scanner.simulation.datasets.request import DatasetRecord, DatasetRequest
 from scanner.simulation.processes import run_all
 
+RECORD = "dataset.json"
 Progress = Callable[[int, int], None]
 
 
@@ -59,19 +62,20 @@ def draw_dataset(request: DatasetRequest, out: Path, workers: int = 1, progress:
         check_device(request.device)
     record = DatasetRecord(scanner_version=__version__, request=request, preset=request.drawn_as)
     try:
-        found = _claim(out, record)
+        found = claim(out, RECORD, record, read_record)
+        _refuse_another(out, found, record)
         if found.complete:
             shutil.rmtree(out / PARTS, ignore_errors=True)  # a run killed at its very end leaves them
             if progress is not None:
                 progress(request.n_objects, request.n_objects)
             return found
-        begin_parts(request, out)
+        begin_parts(out, attributes_of(request.preset, request.seed, request.n_objects, request.codec))
         for done in _draw_parts(request, out, workers):
             if progress is not None:
                 progress(done, request.n_objects)
-        n_lenses, n_visible = finish_parts(request, out)
+        n_lenses, n_visible = finish_parts(out, request.n_objects)
         finished = record.model_copy(update={"complete": True, "n_lenses": n_lenses, "n_visible": n_visible})
-        _write_record(out, finished)
+        write_record(out / RECORD, finished)
         shutil.rmtree(out / PARTS)
         return finished
     except OSError as error:
@@ -92,16 +96,7 @@ def read_record(path: Path) -> DatasetRecord:
         raise ContentError(f"{path}: damaged, or not a dataset's record; choose another --out or remove the folder.") from None
 
 
-def _claim(out: Path, record: DatasetRecord) -> DatasetRecord:
-    """Make the folder, or check that it is this dataset's; returns the record that is there now."""
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "dataset.json"
-    if not path.exists():
-        if any(out.iterdir()):
-            raise OutputError(f"{out}: the folder is not empty and holds no dataset.json; choose another --out.")
-        _write_record(out, record)
-        return record
-    found = read_record(path)
+def _refuse_another(out: Path, found: DatasetRecord, record: DatasetRecord) -> None:
     if found.request != record.request:
         raise OutputError(
             f"{out}: holds another dataset ({found.request.described()}), not the one asked for"
@@ -112,19 +107,12 @@ def _claim(out: Path, record: DatasetRecord) -> DatasetRecord:
             f"{out}: holds objects of the preset {record.preset.name} as another version of scanner draws them; choose another"
             " --out or remove it."
         )
-    return found
-
-
-def _write_record(out: Path, record: DatasetRecord) -> None:
-    part = out / "dataset.json.part"
-    part.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    part.replace(out / "dataset.json")
 
 
 def _draw_parts(request: DatasetRequest, out: Path, workers: int) -> Iterator[int]:
     """Draw the missing parts; yields how many objects are there."""
-    missing = missing_parts(request, out)
-    there = request.n_objects - sum(len(part_rows(request, number)) for number in missing)
+    missing = missing_parts(out, request.n_objects)
+    there = request.n_objects - sum(len(part_rows(request.n_objects, number)) for number in missing)
     yield there
     for done in run_all(draw_part, [(request, out, number) for number in missing], workers):
         yield min(there + done * PART_OBJECTS, request.n_objects)

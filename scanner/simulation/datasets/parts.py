@@ -1,8 +1,8 @@
 """The parts of a dataset: whole shards of its store, each drawn once, by any process, and never written twice.
 
-In: a request, the dataset's folder, a part's number. Out: the part's shards in the unfinished store, its rows in ``parts/``;
-the truth is written last, so that a part with its truth is complete. Refused: nothing; what the disk refuses is raised as it
-is (OSError).
+In: a dataset's folder, a part's number, what was drawn or painted. Out: the part's shards in the unfinished store, its rows in
+``parts/``; the truth is written last, so that a part with its truth is complete. Refused: nothing; what the disk refuses is
+raised as it is (OSError).
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scanner.cutouts import quality
-from scanner.cutouts.layout import SHARD_OBJECTS, StoreAttributes
+from scanner.cutouts.layout import SHARD_OBJECTS, CodecName, StoreAttributes
 from scanner.cutouts.shared_writer import begin_store, finish_store, write_shards
 from scanner.cutouts.store_arrays import COLUMNS, column_values
 from scanner.cutouts.writer import store_attributes
 from scanner.records import BANDS, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, Targets
+from scanner.simulation import parquet_parts
 from scanner.simulation.datasets import on_device
 from scanner.simulation.datasets.component_table import component_table
 from scanner.simulation.datasets.labelled_cutouts import LabelledCutouts, draw
 from scanner.simulation.datasets.request import DatasetRequest
 from scanner.simulation.datasets.truth import truth_table
+from scanner.simulation.parquet_parts import join_parts
 from scanner.simulation.telescope.photometry import ZERO_POINT
 
 STORE, TRUTH, COMPONENTS, PARTS = "cutouts.zarr", "truth.parquet", "components.parquet", "parts"
@@ -35,68 +37,69 @@ PART_OBJECTS = SHARD_OBJECTS
 _PARTS_PER_GROUP = 256
 
 
-def begin_parts(request: DatasetRequest, out: Path) -> None:
+def attributes_of(preset: str, seed: int, n_objects: int, codec: CodecName) -> StoreAttributes:
+    """Of the store of a dataset: in the units of the simulation, without a mosaic."""
+    attributes = store_attributes(f"{preset}-{seed}", "", ZERO_POINT, dict.fromkeys(BANDS, "adu"), codec)
+    return attributes.model_copy(update={"n_objects": n_objects})
+
+
+def begin_parts(out: Path, attributes: StoreAttributes) -> None:
     """Make what parts are written into, or find it made."""
     (out / PARTS).mkdir(exist_ok=True)
     if not (out / STORE).exists():
-        begin_store(out / STORE, _attributes(request))
+        begin_store(out / STORE, attributes)
 
 
-def part_rows(request: DatasetRequest, number: int) -> range:
+def part_rows(n_objects: int, number: int) -> range:
     """Numbers of a part's objects."""
-    return range(number * PART_OBJECTS, min((number + 1) * PART_OBJECTS, request.n_objects))
+    return range(number * PART_OBJECTS, min((number + 1) * PART_OBJECTS, n_objects))
 
 
-def count_parts(request: DatasetRequest) -> int:
+def count_parts(n_objects: int) -> int:
     """How many parts a dataset has."""
-    return -(-request.n_objects // PART_OBJECTS)
+    return -(-n_objects // PART_OBJECTS)
 
 
-def missing_parts(request: DatasetRequest, out: Path) -> list[int]:
+def missing_parts(out: Path, n_objects: int) -> list[int]:
     """Numbers of the parts that are not complete."""
-    return [number for number in range(count_parts(request)) if not _truth(out, number).exists()]
+    return [number for number in range(count_parts(n_objects)) if not _truth(out, number).exists()]
 
 
 def draw_part(request: DatasetRequest, out: Path, number: int) -> None:
     """Draw one part and write it."""
-    preset, rows = request.drawn_as, part_rows(request, number)
+    preset, rows = request.drawn_as, part_rows(request.n_objects, number)
     if request.device == "cpu":
         drawn = draw(preset, request.seed, rows, request.generator)
     else:
         drawn = on_device.draw(preset, request.seed, rows, request.device)
-    write_part(out, number, drawn)
+    write_part(out, number, batch_of(drawn), truth_table(drawn.truth), component_table(drawn.components))
 
 
-def write_part(out: Path, number: int, drawn: LabelledCutouts) -> None:
+def write_part(out: Path, number: int, batch: CutoutBatch, truth: pa.Table, components: pa.Table | None = None) -> None:
     """Write a part's shards, its rows and, last, its truth."""
-    batch = batch_of(drawn)
     write_shards(out / STORE, number * PART_OBJECTS, batch)
     np.savez(_rows(out, number), allow_pickle=False, **column_values(batch))
-    pq.write_table(component_table(drawn.components), _components(out, number), compression="zstd")
-    truth = _truth(out, number)
-    pq.write_table(truth_table(drawn.truth), truth.with_suffix(".partial"))
-    truth.with_suffix(".partial").replace(truth)
+    if components is not None:
+        parquet_parts.write_part(_components(out, number), components)
+    parquet_parts.write_part(_truth(out, number), truth)
 
 
-def finish_parts(request: DatasetRequest, out: Path) -> tuple[int, int]:
+def finish_parts(out: Path, n_objects: int) -> tuple[int, int]:
     """Put the rows of all parts in their places; returns the numbers of lenses and of visible ones."""
-    numbers = range(count_parts(request))
+    numbers = range(count_parts(n_objects))
     if not (out / STORE).exists():
         finish_store(out / STORE, _columns(out, numbers))
-    _join(out / COMPONENTS, [_components(out, number) for number in numbers], _PARTS_PER_GROUP // 16)
-    _join(out / TRUTH, [_truth(out, number) for number in numbers], _PARTS_PER_GROUP)
-    verdicts = pq.read_table(out / TRUTH, columns=["is_lens", "visible"])
+    if _components(out, 0).exists():
+        join_parts(out / COMPONENTS, [_components(out, number) for number in numbers], _PARTS_PER_GROUP // 16)
+    join_parts(out / TRUTH, [_truth(out, number) for number in numbers], _PARTS_PER_GROUP)
+    return count_lenses(out / TRUTH)
+
+
+def count_lenses(truth: Path) -> tuple[int, int]:
+    """Numbers of lenses and of visible ones in a truth table."""
+    verdicts = pq.read_table(truth, columns=["is_lens", "visible"])
     n_lenses, n_visible = (int(np.count_nonzero(verdicts[name])) for name in ("is_lens", "visible"))
     return n_lenses, n_visible
-
-
-def _join(target: Path, parts: Sequence[Path], per_group: int) -> None:
-    """Put the rows of Parquet files of one schema into one, ``per_group`` files a row group."""
-    partial = target.with_name(target.name + ".partial")
-    with pq.ParquetWriter(partial, pq.read_schema(parts[0]), compression="zstd") as writer:
-        for first in range(0, len(parts), per_group):
-            writer.write_table(pa.concat_tables(pq.read_table(part) for part in parts[first : first + per_group]))
-    partial.replace(target)
 
 
 def _columns(out: Path, numbers: Sequence[int]) -> dict[str, list[NDArray[Any]]]:
@@ -118,12 +121,6 @@ def _components(out: Path, number: int) -> Path:
 
 def _rows(out: Path, number: int) -> Path:
     return out / PARTS / f"{number:06d}.npz"
-
-
-def _attributes(request: DatasetRequest) -> StoreAttributes:
-    name = f"{request.preset}-{request.seed}"
-    attributes = store_attributes(name, "", ZERO_POINT, dict.fromkeys(BANDS, "adu"), request.codec)
-    return attributes.model_copy(update={"n_objects": request.n_objects})
 
 
 def batch_of(drawn: LabelledCutouts) -> CutoutBatch:

@@ -33,10 +33,10 @@ from scanner.records import (
     Targets,
     Tile,
 )
-from scanner.simulation.datasets.cutout_scene import CutoutScene
+from scanner.simulation.datasets.cutout_scene import CutoutScene, draw_offset
 from scanner.simulation.datasets.truth import TruthRow, truths_of
 from scanner.simulation.injection.measured_objects import MAX_BAD_FRACTION
-from scanner.simulation.injection.painted_scene import decoys, draw_offset, paint_object, painted_scene
+from scanner.simulation.injection.painted_scene import decoys, paint_object, painted_scene
 from scanner.simulation.injection.painting import Brush, brush_of, paint, tile_exposure
 from scanner.simulation.injection.plan import Plan
 from scanner.simulation.injection.request import InjectionRequest, TileSummary
@@ -160,9 +160,7 @@ def with_host_magnitudes(truth: Sequence[TruthRow], plan: Plan) -> list[TruthRow
 
 
 def _scene(rng: Generator, request: InjectionRequest, plan: Plan, k: int, brush: Brush, x: float, y: float) -> CutoutScene:
-    places, options = plan.places, request.drawn_as.options
-    host = float(places.magnitude[k]), float(places.colour[k]), float(places.q[k]), float(places.angle[k])
-    painted = paint_object(rng, plan.class_name[k], bool(plan.into_sky[k]), host, options)
+    painted = paint_object(rng, plan.class_name[k], bool(plan.into_sky[k]), plan.host(k), request.drawn_as.options)
     return painted_scene(rng, painted, decoys(rng, x, y), x, y, tile_exposure(rng, brush))
 
 

@@ -6,37 +6,31 @@ else in it (OutputError); tiles that cannot be used (:class:`~scanner.errors.Inp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from pydantic import ValidationError
 
 from scanner import __version__
+from scanner.atomic_file import replacement
 from scanner.errors import InputMissingError, OutputError, TileError
+from scanner.simulation.claim import claim, write_record
+from scanner.simulation.datasets.parts import PARTS
 from scanner.simulation.injection.places import Places
 from scanner.simulation.injection.request import InjectionRecord, InjectionRequest, TileSummary
 from scanner.simulation.injection.tile_survey import survey_tile
 from scanner.simulation.processes import run_all
 
-PARTS, SCRATCH = "parts", "scratch"
+SCRATCH = "scratch"
 Progress = Callable[[int, int], None]
 
 
-def claim(out: Path, name: str, request: InjectionRequest) -> InjectionRecord:
+def claimed(out: Path, name: str, request: InjectionRequest) -> InjectionRecord:
     """Make the folder, or check that it is this request's; returns the record ``name`` that is there now."""
     record = InjectionRecord(scanner_version=__version__, request=request, preset=request.drawn_as)
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / name
-    if not path.exists():
-        if any(out.iterdir()):
-            raise OutputError(f"{out}: the folder is not empty and holds no {name}; choose another --out.")
-        write_record(path, record)
-        return record
-    try:
-        found = InjectionRecord.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError):
-        raise OutputError(f"{path}: not the record of an injection; choose another --out or remove the folder.") from None
+    found = claim(out, name, record, _read_record)
     if found.request != request or found.preset != record.preset:
         asked = request.described()
         there = found.request.described()
@@ -45,11 +39,23 @@ def claim(out: Path, name: str, request: InjectionRequest) -> InjectionRecord:
     return found
 
 
-def write_record(path: Path, record: InjectionRecord) -> None:
-    """Write a record, whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+def _read_record(path: Path) -> InjectionRecord:
+    try:
+        return InjectionRecord.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError):
+        raise OutputError(f"{path}: not the record of an injection; choose another --out or remove the folder.") from None
+
+
+def finish(
+    out: Path, name: str, record: InjectionRecord, summaries: Sequence[TileSummary], counts: tuple[int, int]
+) -> InjectionRecord:
+    """Say in the record that all is there, with ``counts`` of lenses and of visible ones; remove what was only on the way."""
+    n_lenses, n_visible = counts
+    update = {"complete": True, "n_lenses": n_lenses, "n_visible": n_visible, "tiles": tuple(summaries)}
+    finished = record.model_copy(update=update)
+    write_record(out / name, finished)
+    shutil.rmtree(out / PARTS)
+    return finished
 
 
 def scratch_of(out: Path) -> Path:
@@ -81,9 +87,8 @@ def _survey(request: InjectionRequest, out: Path, number: int) -> None:
         raise InputMissingError(f"tile {tile.tile_id}: {error}") from None
     (out / PARTS / f"tile-{number:05d}.json").write_text(summary.model_dump_json() + "\n", encoding="utf-8")
     path = _places_file(out, number)
-    with path.with_suffix(".partial").open("wb") as file:
+    with replacement(path) as partial, partial.open("wb") as file:
         np.savez(file, **vars(places))
-    path.with_suffix(".partial").replace(path)
 
 
 def _read(out: Path, number: int) -> tuple[TileSummary, Places]:

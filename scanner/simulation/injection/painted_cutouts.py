@@ -9,31 +9,31 @@ what :mod:`~scanner.simulation.injection.folder` and :mod:`~scanner.simulation.i
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from scanner.cutouts.layout import SHARD_OBJECTS
-from scanner.cutouts.shared_writer import begin_store, finish_store, write_shards
-from scanner.cutouts.store_arrays import COLUMNS, column_values
-from scanner.cutouts.writer import store_attributes
 from scanner.errors import OutputError
-from scanner.records import BANDS, Tile
+from scanner.records import Tile
+from scanner.simulation.datasets.dataset import RECORD
+from scanner.simulation.datasets.parts import (
+    PART_OBJECTS,
+    attributes_of,
+    begin_parts,
+    count_parts,
+    finish_parts,
+    missing_parts,
+    part_rows,
+    write_part,
+)
 from scanner.simulation.datasets.truth import TruthRow, truth_table
 from scanner.simulation.injection.cutout_painter import OpenTiles, paint_rows
-from scanner.simulation.injection.folder import PARTS, Progress, claim, scratch_of, survey_tiles, write_record
+from scanner.simulation.injection.folder import Progress, claimed, finish, scratch_of, survey_tiles
 from scanner.simulation.injection.plan import Plan, columns, make_plan
 from scanner.simulation.injection.request import InjectionRecord, InjectionRequest, TileSummary
 from scanner.simulation.processes import run_all
-from scanner.simulation.telescope.photometry import ZERO_POINT
 
-STORE, TRUTH, RECORD = "cutouts.zarr", "truth.parquet", "dataset.json"
 #: Parts that one call of a worker draws, so that a tile is opened (and resampled) once for all of them.
 _PARTS_A_CALL = 4
 
@@ -60,30 +60,20 @@ def inject_cutouts(request: InjectionRequest, out: Path, workers: int = 1, progr
         The tiles hold too few places.
     """
     try:
-        record = claim(out, RECORD, request)
+        record = claimed(out, RECORD, request)
         if record.complete:
             return record
         surveys = survey_tiles(request, out, workers)
         plan = make_plan(request, [places for _, places in surveys])
         summaries = [summary for summary, _ in surveys]
-        attributes = store_attributes(
-            f"{request.preset}-{request.seed}", "", ZERO_POINT, dict.fromkeys(BANDS, "adu"), request.codec
-        )
-        if not (out / STORE).exists():
-            begin_store(out / STORE, attributes.model_copy(update={"n_objects": request.n_objects}))
-        n_parts = -(-request.n_objects // SHARD_OBJECTS)
-        missing = [number for number in range(n_parts) if not _truth(out, number).exists()]
+        begin_parts(out, attributes_of(request.preset, request.seed, request.n_objects, request.codec))
+        missing = missing_parts(out, request.n_objects)
         calls = [missing[first : first + _PARTS_A_CALL] for first in range(0, len(missing), _PARTS_A_CALL)]
-        done = n_parts - len(missing)
+        done = count_parts(request.n_objects) - len(missing)
         for finished in run_all(_paint_parts, [(request, out, plan, summaries, numbers) for numbers in calls], workers):
             if progress is not None:
-                progress(min((done + finished * _PARTS_A_CALL) * SHARD_OBJECTS, request.n_objects), request.n_objects)
-        n_lenses, n_visible = _finish(out, n_parts)
-        update = {"complete": True, "n_lenses": n_lenses, "n_visible": n_visible, "tiles": tuple(summaries)}
-        finished_record = record.model_copy(update=update)
-        write_record(out / RECORD, finished_record)
-        shutil.rmtree(out / PARTS)
-        return finished_record
+                progress(min((done + finished * _PARTS_A_CALL) * PART_OBJECTS, request.n_objects), request.n_objects)
+        return finish(out, RECORD, record, summaries, finish_parts(out, request.n_objects))
     except OSError as error:
         raise OutputError.of(Path(error.filename or out), error) from None
 
@@ -94,13 +84,9 @@ def _paint_parts(
     tiles = OpenTiles(request.tiles, summaries, scratch_of(out))
     try:
         for number in numbers:
-            rows = range(number * SHARD_OBJECTS, min((number + 1) * SHARD_OBJECTS, len(plan)))
+            rows = part_rows(request.n_objects, number)
             batch, truth = paint_rows(request, plan, tiles, rows)
-            write_shards(out / STORE, rows.start, batch)
-            np.savez(_rows(out, number), allow_pickle=False, **column_values(batch))
-            path = _truth(out, number)
-            pq.write_table(truth_with_places(truth, plan.take(rows), request.tiles), path.with_suffix(".partial"))
-            path.with_suffix(".partial").replace(path)
+            write_part(out, number, batch, truth_with_places(truth, plan.take(rows), request.tiles))
     finally:
         tiles.close()
 
@@ -115,28 +101,3 @@ def truth_with_places(truth: Sequence[TruthRow], plan: Plan, tiles: Sequence[Til
         field = pa.field(name, values.type, nullable=False, metadata={"unit": unit, "description": text})
         table = table.append_column(field, values)
     return table
-
-
-def _finish(out: Path, n_parts: int) -> tuple[int, int]:
-    """Put the rows of all parts in their places; returns the numbers of lenses and of visible ones."""
-    tables = [pq.read_table(_truth(out, number)) for number in range(n_parts)]
-    table = pa.concat_tables(tables)
-    if not (out / STORE).exists():
-        rows: dict[str, list[NDArray[Any]]] = {name: [] for name in COLUMNS}
-        for number in range(n_parts):
-            with np.load(_rows(out, number)) as part:
-                for name in COLUMNS:
-                    rows[name].append(part[name])
-        finish_store(out / STORE, rows)
-    partial = (out / TRUTH).with_suffix(".partial")
-    pq.write_table(table, partial)
-    partial.replace(out / TRUTH)
-    return sum(table["is_lens"].to_pylist()), sum(table["visible"].to_pylist())
-
-
-def _truth(out: Path, number: int) -> Path:
-    return out / PARTS / f"{number:06d}.parquet"
-
-
-def _rows(out: Path, number: int) -> Path:
-    return out / PARTS / f"{number:06d}.npz"

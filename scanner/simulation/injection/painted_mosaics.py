@@ -9,13 +9,10 @@ whose truth is there is complete and not painted again. Refused: what :mod:`~sca
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from astropy.io import fits
 
 from scanner.config import CutoutsConfig
@@ -24,9 +21,10 @@ from scanner.errors import OutputError
 from scanner.records import BANDS, Band, Float32, ImageRef, Tile
 from scanner.simulation.datasets.cutout_scene import CutoutScene
 from scanner.simulation.datasets.labelled_cutouts import noiseless
+from scanner.simulation.datasets.parts import PARTS, count_lenses
 from scanner.simulation.datasets.truth import truths_of
 from scanner.simulation.injection.cutout_painter import object_generator, tile_psfs, with_host_magnitudes
-from scanner.simulation.injection.folder import PARTS, Progress, claim, scratch_of, survey_tiles, write_record
+from scanner.simulation.injection.folder import Progress, claimed, finish, scratch_of, survey_tiles
 from scanner.simulation.injection.mosaic_stamps import Stamp, paint_stamp
 from scanner.simulation.injection.painted_cutouts import truth_with_places
 from scanner.simulation.injection.painted_scene import paint_object, painted_scene
@@ -34,6 +32,7 @@ from scanner.simulation.injection.painting import Brush, brush_of, tile_exposure
 from scanner.simulation.injection.plan import Plan, make_plan
 from scanner.simulation.injection.request import InjectionRecord, InjectionRequest, TileSummary
 from scanner.simulation.mosaics.strip_writer import StripWriter
+from scanner.simulation.parquet_parts import join_parts, write_part
 from scanner.simulation.processes import run_all
 from scanner.simulation.telescope.exposure import CANVAS_PIXELS
 from scanner.sky.alignment import map_pixels
@@ -71,7 +70,7 @@ def inject_mosaics(request: InjectionRequest, out: Path, workers: int = 1, progr
         The tiles hold too few places.
     """
     try:
-        record = claim(out, RECORD, request)
+        record = claimed(out, RECORD, request)
         if record.complete:
             return record
         surveys = survey_tiles(request, out, workers)
@@ -82,26 +81,14 @@ def inject_mosaics(request: InjectionRequest, out: Path, workers: int = 1, progr
         for done in run_all(_paint_tile, calls, workers):
             if progress is not None:
                 progress(len(request.tiles) - len(missing) + done, len(request.tiles))
-        table = pa.concat_tables([pq.read_table(_truth(out, number)) for number in numbers])
-        partial = (out / TRUTH).with_suffix(".partial")
-        pq.write_table(table, partial)
-        partial.replace(out / TRUTH)
+        join_parts(out / TRUTH, [_truth(out, number) for number in numbers])
         lines = [
             "# Painted tiles; truth.parquet beside this list says what was painted.",
             *(_line(out, t) for t in request.tiles),
         ]
         (out / LIST).write_text("\n".join(lines) + "\n", encoding="utf-8")
-        finished = record.model_copy(
-            update={
-                "complete": True,
-                "n_lenses": sum(table["is_lens"].to_pylist()),
-                "n_visible": sum(table["visible"].to_pylist()),
-                "tiles": tuple(summary for summary, _ in surveys),
-            }
-        )
-        write_record(out / RECORD, finished)
-        shutil.rmtree(out / PARTS)
-        return finished
+        summaries = [summary for summary, _ in surveys]
+        return finish(out, RECORD, record, summaries, count_lenses(out / TRUTH))
     except OSError as error:
         raise OutputError.of(Path(error.filename or out), error) from None
 
@@ -123,15 +110,12 @@ def _paint_tile(request: InjectionRequest, out: Path, plan: Plan, summary: TileS
     measured = [arcs for k in range(0, len(scenes), _BATCH_OBJECTS) for arcs in noiseless(scenes[k : k + _BATCH_OBJECTS])[1]]
     truth = truths_of(range(first, first + len(here)), scenes, measured)
     truth = with_host_magnitudes(truth, here)
-    path = _truth(out, number)
-    pq.write_table(truth_with_places(truth, here, request.tiles), path.with_suffix(".partial"))
-    path.with_suffix(".partial").replace(path)
+    write_part(_truth(out, number), truth_with_places(truth, here, request.tiles))
 
 
 def _scene(request: InjectionRequest, plan: Plan, brush: Brush, k: int, index: int) -> CutoutScene:
-    rng, places = object_generator(request, index), plan.places
-    host = float(places.magnitude[k]), float(places.colour[k]), float(places.q[k]), float(places.angle[k])
-    painted = paint_object(rng, plan.class_name[k], bool(plan.into_sky[k]), host, request.drawn_as.options)
+    rng = object_generator(request, index)
+    painted = paint_object(rng, plan.class_name[k], bool(plan.into_sky[k]), plan.host(k), request.drawn_as.options)
     return painted_scene(rng, painted, [], 0.0, 0.0, tile_exposure(rng, brush))
 
 

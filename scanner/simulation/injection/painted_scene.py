@@ -117,13 +117,6 @@ def decoys(rng: Generator, x: float, y: float) -> list[Component]:
     return components
 
 
-def draw_offset(rng: Generator, preset: Preset) -> tuple[float, float]:
-    """Where the object is to lie from the cutout's centre, arcsec, as in simulated cutouts."""
-    largest = preset.jitter_arcsec if rng.random() < preset.centred_fraction else preset.offset_arcsec
-    x, y = rng.uniform(-largest, largest, 2)
-    return float(x), float(y)
-
-
 def painted_scene(
     rng: Generator, painted: LabelledObject, unrelated: list[Component], x: float, y: float, exposure: Exposure
 ) -> CutoutScene:

@@ -45,6 +45,12 @@ class Plan:
         names = tuple(self.class_name[k] for k in index.tolist())
         return Plan(self.tile[index], self.places.take(index), names, self.into_sky[index])
 
+    def host(self, row: int) -> tuple[float, float, float, float]:
+        """VIS magnitude, VIS - H, axis ratio and position angle of the real galaxy of a row, NaN where there is none."""
+        places = self.places
+        magnitude, colour, q, angle = (float(v[row]) for v in (places.magnitude, places.colour, places.q, places.angle))
+        return magnitude, colour, q, angle
+
 
 def make_plan(request: InjectionRequest, found: Sequence[Places]) -> Plan:
     """Draw classes and places; every place is used once.

@@ -14,6 +14,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from scanner.atomic_file import replacement
 from scanner.simulation.light.components import Component, Kind, extent_radius, total_flux
 from scanner.simulation.mosaics.sky_field import SkyObject
 from scanner.simulation.mosaics.tile_geometry import PLANE, TileGeometry, to_fine_pixels
@@ -77,10 +78,8 @@ def write_catalogue(path: Path, tile: TileGeometry, objects: Sequence[SkyObject]
     )
     table.header["EXTNAME"] = "CATALOGUE"
     table.header["TILEID"] = tile.tile_id
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
+    with replacement(path) as partial, partial.open("wb") as file:
         fits.HDUList([fits.PrimaryHDU(), table]).writeto(file)
-    part.replace(path)
 
 
 def _size(component: Component) -> float:

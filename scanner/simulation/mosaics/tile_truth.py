@@ -1,21 +1,18 @@
 """What simulated tiles really hold: objects with every drawn parameter, and artefacts.
 
 In: the objects of a tile, its telescope, the tiles that may share them. Out: two Arrow tables a tile, whose fields carry
-``unit`` and ``description``, and the tables of all tiles put together without holding them. An object belongs to the first
-tile that has it, and names all of them.
+``unit`` and ``description``. An object belongs to the first tile that has it, and names all of them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from scanner.records import BANDS
 from scanner.simulation.light.components import total_flux
@@ -153,24 +150,3 @@ def artefact_table(tile: TileGeometry, telescope: TileTelescope) -> pa.Table:
 def _sky_places(grid: Grid, items: Sequence[Artefact]) -> list[tuple[float, float]]:
     x, y = to_plane(grid, [10.0 * item.x for item in items], [10.0 * item.y for item in items])
     return list(zip(*(values.tolist() for values in PLANE.wcs.wcs_pix2world(x, y, 0)), strict=True)) if items else []
-
-
-def write_table(path: Path, table: pa.Table) -> None:
-    """Write a table as Parquet, whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    pq.write_table(table, part, compression="zstd")
-    part.replace(path)
-
-
-def join_tables(path: Path, parts: Iterable[Path]) -> int:
-    """Write the rows of all parts into one file, one part after the other; returns how many."""
-    part_path, count, writer = path.with_name(path.name + ".part"), 0, None
-    for part in parts:
-        table = pq.read_table(part)
-        count += table.num_rows
-        writer = pq.ParquetWriter(part_path, table.schema, compression="zstd") if writer is None else writer
-        writer.write_table(table)
-    if writer is not None:
-        writer.close()
-        part_path.replace(path)
-    return count

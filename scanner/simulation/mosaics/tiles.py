@@ -18,16 +18,18 @@ from pydantic import Field, ValidationError
 
 from scanner.errors import OutputError
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC, Record
+from scanner.simulation.claim import claim
 from scanner.simulation.mosaics.mosaic import catalogue_name, draw_mosaics, file_names
 from scanner.simulation.mosaics.sky_field import CELL_ARCSEC, CLASS_DENSITY, FieldParameters, SkyObject, draw_rectangle
 from scanner.simulation.mosaics.tile_catalogue import CATALOGUE_LIMIT, in_tile, write_catalogue
 from scanner.simulation.mosaics.tile_geometry import TileGeometry, lay_out, to_plane
 from scanner.simulation.mosaics.tile_telescope import draw_telescope
-from scanner.simulation.mosaics.tile_truth import artefact_table, join_tables, object_table, write_table
+from scanner.simulation.mosaics.tile_truth import artefact_table, object_table
+from scanner.simulation.parquet_parts import join_parts, write_part
 from scanner.simulation.population.field import FIELD_DENSITY, STAR_DENSITY, UNSEEN_DENSITY
 from scanner.simulation.processes import run_all
 
-_TRUTH, _ARTEFACTS, _PARTS = "truth.parquet", "artefacts.parquet", "parts"
+_RECORD, _TRUTH, _ARTEFACTS, _PARTS = "simulation.json", "truth.parquet", "artefacts.parquet", "parts"
 #: An object can lie in a tile and in this many on each side: tiles overlap by half at most.
 _NEIGHBOURS = 2
 
@@ -71,8 +73,8 @@ def draw_tiles(
     """
     tiles = lay_out(request.n_tiles, request.size, request.overlap, request.seed)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        _claim(out / "simulation.json", request)
+        if claim(out, _RECORD, request, _read_request) != request:
+            raise _another(out / _RECORD)
         missing = [tile for tile in tiles if not catalogue_name(out / tile.tile_id, tile, request.seed).exists()]
         there = len(tiles) - len(missing)
         if progress is not None:
@@ -82,7 +84,7 @@ def draw_tiles(
                 progress(there + done, len(tiles))
         for name in (_TRUTH, _ARTEFACTS):
             if missing or not (out / name).exists():
-                join_tables(out / name, [_part(out, tile, name) for tile in tiles])
+                join_parts(out / name, [_part(out, tile, name) for tile in tiles])
         lines = ["# Simulated tiles; truth.parquet beside this list says what is in them.", *(t.tile_id for t in tiles)]
         (out / "tile-list.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         truth = pq.read_table(out / _TRUTH, columns=["visible"])
@@ -91,18 +93,15 @@ def draw_tiles(
         raise OutputError.of(Path(error.filename or out), error) from None
 
 
-def _claim(path: Path, request: TilesRequest) -> None:
-    if path.exists():
-        try:
-            same = TilesRequest.model_validate_json(path.read_text(encoding="utf-8")) == request
-        except (ValidationError, UnicodeDecodeError):
-            same = False
-        if not same:
-            raise OutputError(f"{path}: the folder holds another simulation; choose another --out or remove it.")
-    elif any(path.parent.iterdir()):
-        raise OutputError(f"{path.parent}: the folder is not empty and holds no simulation.json; choose another --out.")
-    else:
-        path.write_text(request.model_dump_json(indent=1) + "\n", encoding="utf-8")
+def _read_request(path: Path) -> TilesRequest:
+    try:
+        return TilesRequest.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError):
+        raise _another(path) from None
+
+
+def _another(path: Path) -> OutputError:
+    return OutputError(f"{path}: the folder holds another simulation; choose another --out or remove it.")
 
 
 def draw_tile(request: TilesRequest, tile: TileGeometry, out: Path) -> None:
@@ -115,8 +114,8 @@ def draw_tile(request: TilesRequest, tile: TileGeometry, out: Path) -> None:
     objects = _objects_of(field, tile)
     tiles = lay_out(request.n_tiles, request.size, request.overlap, request.seed)
     near = tiles[max(0, tile.number - _NEIGHBOURS) : tile.number + _NEIGHBOURS + 1]
-    write_table(_part(out, tile, _TRUTH), object_table(tile, near, objects))
-    write_table(_part(out, tile, _ARTEFACTS), artefact_table(tile, draw_telescope(request.seed, tile.number)))
+    write_part(_part(out, tile, _TRUTH), object_table(tile, near, objects))
+    write_part(_part(out, tile, _ARTEFACTS), artefact_table(tile, draw_telescope(request.seed, tile.number)))
     write_catalogue(catalogue_name(folder, tile, request.seed), tile, objects, request.seed)
 
 

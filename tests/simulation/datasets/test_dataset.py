@@ -101,19 +101,19 @@ def test_a_run_killed_while_it_puts_the_parts_together_goes_on(tmp_path, monkeyp
     draw_dataset(REQUEST, tmp_path / "whole")
     out = tmp_path / "again"
 
-    write_record = dataset._write_record
+    write_record = dataset.write_record
 
     def killed(*arguments, **keywords):
         raise KeyboardInterrupt
 
-    def killed_at_the_end(out, record):
+    def killed_at_the_end(path, record):
         if record.complete:
             raise KeyboardInterrupt
-        write_record(out, record)
+        write_record(path, record)
 
     with monkeypatch.context() as patch:
         if step == "record":
-            patch.setattr(dataset, "_write_record", killed_at_the_end)
+            patch.setattr(dataset, "write_record", killed_at_the_end)
         else:
             patch.setattr(parts if step == "finish_store" else dataset.shutil, step, killed)
         with pytest.raises(KeyboardInterrupt):
