@@ -135,7 +135,7 @@ def batch_of(drawn: LabelledCutouts) -> CutoutBatch:
         dec=np.full(n, np.nan),
         x=centre + offset[:, 0],
         y=centre + offset[:, 1],
-        magnitude=np.array([row.magnitude_vis for row in drawn.truth], dtype=np.float32),
+        magnitude=np.array([row.light.magnitude_vis for row in drawn.truth], dtype=np.float32),
     )
     return CutoutBatch(
         targets=targets,

@@ -8,19 +8,19 @@ system, of compound lenses only, end in ``_2``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from operator import attrgetter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC
-from scanner.simulation.light.components import Kind, total_flux
-from scanner.simulation.population.columns import Column, column, columns_of, schema
+from scanner.simulation.light.components import Kind
+from scanner.simulation.population.columns import column, columns_of, getters_of, part, schema
 from scanner.simulation.population.labels import ArcMeasurement, Label, labels
-from scanner.simulation.population.system_truth import SystemTruth, system_truth
+from scanner.simulation.population.object_truth import ObjectLight, ObjectVerdict, object_light, object_verdict
+from scanner.simulation.population.system_truth import SECOND, SystemTruth, system_truths
 from scanner.simulation.telescope.photometry import magnitude
 from scanner.simulation.telescope.psf import stack
 
@@ -29,33 +29,18 @@ if TYPE_CHECKING:
 
     from scanner.simulation.datasets.cutout_scene import CutoutScene
 
-SECOND = "_2"
-
 
 @dataclass(frozen=True)
 class TruthRow:
     """One row: what was drawn, and what can be measured of it without noise."""
 
-    first: SystemTruth
-    second: SystemTruth
     target_id: int = column("number of the object in its dataset")
-    is_lens: bool = column("a lens by the definition: a system with n_source_im > 0, mag_eff > 1.6, n_pix_source > 20")
-    visible: bool = column("a lens whose arcs a person could see: arc_snr > 25, n_pix_source > 100")
-    is_compound: bool = column("a lens by the definition twice: both of its systems are")
+    verdict: ObjectVerdict = part(ObjectVerdict)
     class_name: str = column("what was drawn")
     n_systems: int = column("sources behind a deflector: 0, 1, or 2 in compound lenses")
     x_arcsec: float = column("object's place from the cutout's centre, x", "arcsec")
     y_arcsec: float = column("object's place from the cutout's centre, y", "arcsec")
-    magnitude_vis: float = column("VIS magnitude of the object's unlensed light, satellites included", "mag(AB)")
-    object_flux_vis: float = column("VIS flux of the object's unlensed light", "adu")
-    object_flux_y: float = column("Y flux of the object's unlensed light", "adu")
-    object_flux_j: float = column("J flux of the object's unlensed light", "adu")
-    object_flux_h: float = column("H flux of the object's unlensed light", "adu")
-    object_radius_arcsec: float = column("half-light radius of the object's first profile, along its major axis", "arcsec")
-    object_index: float = column("Sérsic index of the object's first profile")
-    object_q: float = column("axis ratio of the object's first profile, minor to major")
-    object_angle: float = column("position angle of the object's first profile, from +x to +y", "rad")
-    n_components: int = column("profiles and stars of the object's unlensed light")
+    light: ObjectLight = part(ObjectLight)
     n_field: int = column("profiles and stars around it")
     psf_roll: float = column("orientation of the telescope", "rad")
     psf_fwhm_vis_arcsec: float = column("FWHM of the Gaussian with the VIS PSF's peak", "arcsec")
@@ -77,6 +62,8 @@ class TruthRow:
     artefact_strength: float = column("largest peak among them in sigma of the sky in the cutout's pixels; 0 without")
     bright_star_magnitude: float = column("VIS magnitude of the brightest star in the cutout or its margin", "mag(AB)")
     bright_star_distance_arcsec: float = column("its distance from the object", "arcsec")
+    first: SystemTruth = part(SystemTruth)
+    second: SystemTruth = part(SystemTruth, SECOND)
 
 
 def truths_of(
@@ -92,10 +79,7 @@ def truths_of(
 
 
 def _truth(target_id: int, scene: CutoutScene, arcs: Sequence[ArcMeasurement], verdicts: Sequence[Label]) -> TruthRow:
-    systems = [system_truth(*parts) for parts in zip(scene.systems, arcs, verdicts, strict=True)]
-    first, second = (systems + [SystemTruth()] * 2)[:2]
-    main = scene.components[0] if scene.n_object else None
-    vis, y, j, h = total_flux(scene.components[: scene.n_object])
+    first, second = system_truths(scene.systems, arcs, verdicts)
     artefacts, levels = scene.exposure.artefacts, [plane.level for plane in scene.exposure.background]
     shallow = [1.0 if part is None else part.factor for part in scene.exposure.shallow]
     around = [component for component in scene.components[scene.n_object :] if component.kind is Kind.POINT]
@@ -105,23 +89,12 @@ def _truth(target_id: int, scene: CutoutScene, arcs: Sequence[ArcMeasurement], v
     fwhm = [VIS_PIXEL_SCALE_ARCSEC * math.sqrt(4.0 * math.log(2.0) / (math.pi * peak)) for peak in peaks]
     return TruthRow(
         target_id=target_id,
-        is_lens=any(verdict.is_lens for verdict in verdicts),
-        visible=any(verdict.visible for verdict in verdicts),
-        is_compound=len(verdicts) > 1 and all(verdict.is_lens for verdict in verdicts),
+        verdict=object_verdict(verdicts),
         class_name=scene.class_name,
         n_systems=len(scene.systems),
         x_arcsec=scene.x,
         y_arcsec=scene.y,
-        magnitude_vis=magnitude(vis, "VIS") if vis > 0.0 else math.nan,
-        object_flux_vis=vis,
-        object_flux_y=y,
-        object_flux_j=j,
-        object_flux_h=h,
-        object_radius_arcsec=math.nan if main is None else main.radius,
-        object_index=math.nan if main is None else main.index,
-        object_q=math.nan if main is None else main.q,
-        object_angle=math.nan if main is None else main.angle,
-        n_components=scene.n_object,
+        light=object_light(scene.components[: scene.n_object]),
         n_field=len(scene.components) - scene.n_object,
         psf_roll=scene.exposure.roll,
         psf_fwhm_vis_arcsec=fwhm[0],
@@ -148,24 +121,15 @@ def _truth(target_id: int, scene: CutoutScene, arcs: Sequence[ArcMeasurement], v
     )
 
 
-def _columns() -> Iterator[tuple[Column, Callable[[TruthRow], Any]]]:
-    """Columns, and what takes each out of a row."""
-    for item in columns_of(TruthRow):
-        yield item, attrgetter(item.name)
-    for part, suffix in (("first", ""), ("second", SECOND)):
-        for item in columns_of(SystemTruth):
-            yield replace(item, name=item.name + suffix), attrgetter(f"{part}.{item.name}")
-
-
-_GETTERS = tuple(_columns())
-COLUMNS: tuple[Column, ...] = tuple(item for item, _ in _GETTERS)
+COLUMNS, _GETTERS = columns_of(TruthRow), getters_of(TruthRow)
 
 
 def truth_arrays(rows: Sequence[TruthRow]) -> dict[str, NDArray[Any]]:
     """Rows as columns (N,) by name."""
     types = {"string": np.str_}
     return {
-        item.name: np.array([value(row) for row in rows], dtype=types.get(item.dtype, item.dtype)) for item, value in _GETTERS
+        item.name: np.array([value(row) for row in rows], dtype=types.get(item.dtype, item.dtype))
+        for item, value in zip(COLUMNS, _GETTERS, strict=True)
     }
 
 
@@ -173,4 +137,4 @@ def truth_table(rows: Sequence[TruthRow]) -> pyarrow.Table:
     """Rows as a table, units and descriptions in the metadata of its fields."""
     import pyarrow as pa
 
-    return pa.table([[value(row) for row in rows] for _, value in _GETTERS], schema=schema(COLUMNS))
+    return pa.table([[value(row) for row in rows] for value in _GETTERS], schema=schema(COLUMNS))

@@ -13,6 +13,7 @@ from pathlib import Path
 from scanner.simulation.datasets import component_table, truth
 from scanner.simulation.population.columns import Column
 from scanner.simulation.population.labels import MIN_ARC_PIXELS, MIN_MAGNIFICATION, VISIBLE_PIXELS, VISIBLE_SNR
+from scanner.simulation.population.system_truth import SECOND
 
 _INTRODUCTION = f"""\
 # What was drawn: the truth of a dataset
@@ -32,14 +33,14 @@ A **lens** by the definition has `n_source_im` > 0, `mag_eff` > {MIN_MAGNIFICATI
 """
 _SECOND = f"""
 These columns describe the object's only system of a source and a deflector, or in compound lenses the one of the nearer source;
-all of them come once more with the suffix `{truth.SECOND}` for the farther source of compound lenses.
+all of them come once more with the suffix `{SECOND}` for the farther source of compound lenses.
 """
 
 
 def markdown() -> str:
     """The page."""
-    second = {column.name.removesuffix(truth.SECOND) for column in truth.COLUMNS if column.name.endswith(truth.SECOND)}
-    own = [column for column in truth.COLUMNS if not column.name.endswith(truth.SECOND)]
+    second = {column.name.removesuffix(SECOND) for column in truth.COLUMNS if column.name.endswith(SECOND)}
+    own = [column for column in truth.COLUMNS if not column.name.endswith(SECOND)]
     general = [column for column in own if column.name not in second]
     of_systems = [column for column in own if column.name in second]
     parts = [_INTRODUCTION, _table(general), _SECOND, _table(of_systems), "## `components.parquet`\n"]

@@ -136,7 +136,7 @@ def _paint(
         dec=places.dec,
         x=places.x,
         y=places.y,
-        magnitude=np.array([row.magnitude_vis for row in truth], dtype=np.float32),
+        magnitude=np.array([row.light.magnitude_vis for row in truth], dtype=np.float32),
     )
     batch = CutoutBatch(
         targets=targets,
@@ -156,7 +156,10 @@ def _paint(
 def with_host_magnitudes(truth: Sequence[TruthRow], plan: Plan) -> list[TruthRow]:
     """Rows whose object is the real galaxy, where there is one, and not what was painted beside it."""
     hosts = plan.places.magnitude.tolist()
-    return [replace(row, magnitude_vis=host) if np.isfinite(host) else row for row, host in zip(truth, hosts, strict=True)]
+    return [
+        replace(row, light=replace(row.light, magnitude_vis=host)) if np.isfinite(host) else row
+        for row, host in zip(truth, hosts, strict=True)
+    ]
 
 
 def _scene(rng: Generator, request: InjectionRequest, plan: Plan, k: int, brush: Brush, x: float, y: float) -> CutoutScene:

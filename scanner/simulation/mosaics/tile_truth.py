@@ -6,26 +6,22 @@ In: the objects of a tile, its telescope, the tiles that may share them. Out: tw
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from operator import attrgetter
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
 from scanner.records import BANDS
-from scanner.simulation.light.components import total_flux
 from scanner.simulation.mosaics import flags
 from scanner.simulation.mosaics.sky_field import SkyObject
 from scanner.simulation.mosaics.tile_catalogue import in_tile
 from scanner.simulation.mosaics.tile_geometry import PLANE, Grid, TileGeometry, to_plane
 from scanner.simulation.mosaics.tile_telescope import TileTelescope
-from scanner.simulation.population.columns import Column, column, columns_of, schema
-from scanner.simulation.population.system_truth import SystemTruth, system_truth
+from scanner.simulation.population.columns import Column, column, columns_of, getters_of, part, schema
+from scanner.simulation.population.object_truth import ObjectLight, ObjectVerdict, object_light, object_verdict
+from scanner.simulation.population.system_truth import SECOND, SystemTruth, system_truths
 from scanner.simulation.telescope.artefacts import Artefact
-
-SECOND = "_2"
 
 
 @dataclass(frozen=True)
@@ -33,33 +29,29 @@ class ObjectTruth:
     """One object of the sky; what does not apply is NaN, zero or False."""
 
     class_name: str = column("what was drawn")
-    is_lens: bool = column("a lens by the definition: a system with n_source_im > 0, mag_eff > 1.6, n_pix_source > 20")
-    visible: bool = column("a lens whose arcs a person could see: arc_snr > 25, n_pix_source > 100")
-    is_compound: bool = column("a lens by the definition twice: both of its systems are")
+    verdict: ObjectVerdict = part(ObjectVerdict)
     n_systems: int = column("sources behind a deflector: 0, 1, or 2 in compound lenses")
-    magnitude_vis: float = column("VIS magnitude of the object's unlensed light, satellites included", "mag(AB)")
-    object_flux_vis: float = column("VIS flux of the object's unlensed light", "adu")
-    object_flux_y: float = column("Y flux of the object's unlensed light", "adu")
-    object_flux_j: float = column("J flux of the object's unlensed light", "adu")
-    object_flux_h: float = column("H flux of the object's unlensed light", "adu")
-    object_radius_arcsec: float = column("half-light radius of the object's first profile, along its major axis", "arcsec")
-    object_index: float = column("Sérsic index of the object's first profile")
-    object_q: float = column("axis ratio of the object's first profile, minor to major")
-    object_angle: float = column("position angle of the object's first profile, from west to north", "rad")
-    n_components: int = column("profiles and stars of the object's unlensed light")
+    light: ObjectLight = part(ObjectLight)
+    first: SystemTruth = part(SystemTruth)
+    second: SystemTruth = part(SystemTruth, SECOND)
 
 
-_OBJECT = tuple(columns_of(ObjectTruth))
-_SYSTEM = tuple(
-    Column(item.name, item.dtype, item.unit, item.description.replace("the cutout's centre", "the object's place"))
-    for item in columns_of(SystemTruth)
-)
+def _on_the_sky(item: Column) -> str:
+    """The description of a column where x points west, y north, and places are the object's."""
+    text = item.description.replace("the cutout's centre", "the object's place")
+    return text.replace("from +x to +y", "from west to north") if item.name == "object_angle" else text
+
+
 _PLACE = (
     Column("object_id", "int64", "", "number of the object in the field"),
     Column("ra", "float64", "deg", "right ascension, ICRS"),
     Column("dec", "float64", "deg", "declination, ICRS"),
 )
-_COLUMNS = (*_PLACE, *_OBJECT, *_SYSTEM, *(Column(f"{c.name}{SECOND}", c.dtype, c.unit, c.description) for c in _SYSTEM))
+_GETTERS = getters_of(ObjectTruth)
+_COLUMNS = (
+    *_PLACE,
+    *(replace(item, description=_on_the_sky(item)) for item in columns_of(ObjectTruth)),
+)
 _ARTEFACTS = (
     Column("tile_id", "string", "", "tile whose images it is in"),
     Column("kind", "string", "", "kind of the artefact"),
@@ -84,40 +76,23 @@ def object_table(tile: TileGeometry, tiles: Sequence[TileGeometry], objects: Seq
     rows = sorted(np.flatnonzero(held[list(tiles).index(tile)] & ~before).tolist(), key=lambda k: objects[k].object_id)
     kept = [objects[k] for k in rows]
     ra, dec = PLANE.wcs.wcs_pix2world([item.x for item in kept], [item.y for item in kept], 0) if kept else ([], [])
-    parts = [(_object(item), *_systems(item)) for item in kept]
-    names = [[item.name for item in fields(kind)] for kind in (ObjectTruth, SystemTruth, SystemTruth)]
-    values = [[attrgetter(name)(part[place]) for part in parts] for place, chosen in enumerate(names) for name in chosen]
+    truth = [_object(item) for item in kept]
+    values = [[value(row) for row in truth] for value in _GETTERS]
     ids = [[other.tile_id for other, here in zip(tiles, held[:, k], strict=True) if here] for k in rows]
     found = schema(_COLUMNS).append(_TILE_IDS)
     return pa.table([[item.object_id for item in kept], ra, dec, *values, ids], schema=found)
 
 
 def _object(item: SkyObject) -> ObjectTruth:
-    vis, y, j, h = total_flux(item.components)
-    main = item.components[0]
+    first, second = system_truths(item.systems, item.arcs, item.labels)
     return ObjectTruth(
         class_name=item.class_name,
-        is_lens=item.is_lens,
-        visible=item.visible,
-        is_compound=len(item.labels) > 1 and all(label.is_lens for label in item.labels),
+        verdict=object_verdict(item.labels),
         n_systems=len(item.systems),
-        magnitude_vis=item.magnitude,
-        object_flux_vis=vis,
-        object_flux_y=y,
-        object_flux_j=j,
-        object_flux_h=h,
-        object_radius_arcsec=math.nan if item.is_star else main.radius,
-        object_index=math.nan if item.is_star else main.index,
-        object_q=math.nan if item.is_star else main.q,
-        object_angle=math.nan if item.is_star else main.angle,
-        n_components=len(item.components),
+        light=object_light(item.components),
+        first=first,
+        second=second,
     )
-
-
-def _systems(item: SkyObject) -> tuple[SystemTruth, SystemTruth]:
-    found = [system_truth(*parts) for parts in zip(item.systems, item.arcs, item.labels, strict=True)]
-    first, second = (found + [SystemTruth()] * 2)[:2]
-    return first, second
 
 
 def artefact_table(tile: TileGeometry, telescope: TileTelescope) -> pa.Table:

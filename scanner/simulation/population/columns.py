@@ -7,8 +7,9 @@ In: dataclasses whose fields are made by :func:`column`. Out: :class:`Column`, a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,11 +39,28 @@ def nan_column(description: str, unit: str = "") -> Any:
     return column(description, unit, default=math.nan)
 
 
-def columns_of(rows: type) -> Iterator[Column]:
-    """Columns of a dataclass of rows; fields that are made otherwise are none."""
+def part(rows: type, suffix: str = "") -> Any:
+    """A field that holds another dataclass of columns: they stand in its place, their names with ``suffix``."""
+    return field(metadata={"part": rows, "suffix": suffix})
+
+
+def columns_of(rows: type) -> tuple[Column, ...]:
+    """Columns of a dataclass of rows, those of its parts among them; fields that are made otherwise are none."""
+    return tuple(item for _, item in _walk(rows))
+
+
+def getters_of(rows: type) -> tuple[Callable[[Any], Any], ...]:
+    """What takes each of :func:`columns_of` out of a row."""
+    return tuple(attrgetter(path) for path, _ in _walk(rows))
+
+
+def _walk(rows: type, path: str = "", suffix: str = "") -> Iterator[tuple[str, Column]]:
     for item in fields(rows):
-        if item.metadata:
-            yield Column(item.name, _ARROW_TYPES[str(item.type)], item.metadata["unit"], item.metadata["description"])
+        if "part" in item.metadata:
+            yield from _walk(item.metadata["part"], f"{path}{item.name}.", suffix + item.metadata["suffix"])
+        elif item.metadata:
+            text = item.metadata["unit"], item.metadata["description"]
+            yield path + item.name, Column(item.name + suffix, _ARROW_TYPES[str(item.type)], *text)
 
 
 def schema(columns: Sequence[Column]) -> pyarrow.Schema:

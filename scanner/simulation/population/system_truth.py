@@ -6,12 +6,16 @@ In: a system, what was measured of its arcs, its label. Out: :class:`SystemTruth
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scanner.simulation.population.columns import column, nan_column
 from scanner.simulation.population.labels import ArcMeasurement, Label
 from scanner.simulation.population.system import System
 from scanner.simulation.telescope.photometry import magnitude
+
+#: Ends the columns of the second system, of compound lenses only.
+SECOND = "_2"
 
 
 @dataclass(frozen=True)
@@ -103,3 +107,12 @@ def system_truth(system: System, arcs: ArcMeasurement, verdict: Label) -> System
         n_pix_source=arcs.n_pix_source,
         arc_snr=arcs.arc_snr,
     )
+
+
+def system_truths(
+    systems: Sequence[System], arcs: Sequence[ArcMeasurement], verdicts: Sequence[Label]
+) -> tuple[SystemTruth, SystemTruth]:
+    """What is true of the first and of the second system of an object, where there are any."""
+    found = [system_truth(*parts) for parts in zip(systems, arcs, verdicts, strict=True)]
+    first, second = (found + [SystemTruth()] * 2)[:2]
+    return first, second

@@ -45,11 +45,11 @@ def test_truth_is_consistent(drawn):
     for row in drawn.truth:
         systems = (row.first, row.second)[: row.n_systems]
         lensed = [s.n_source_im > 0 and s.mag_eff > 1.6 and s.n_pix_source > 20 for s in systems]
-        assert row.is_lens == any(lensed)
-        assert row.is_compound == (len(lensed) == 2 and all(lensed))
+        assert row.verdict.is_lens == any(lensed)
+        assert row.verdict.is_compound == (len(lensed) == 2 and all(lensed))
         seen = [s.arc_snr > 25 and s.n_pix_source > 100 for s in systems]
-        assert row.visible == any(a and b for a, b in zip(lensed, seen, strict=True))
-        if row.is_lens:
+        assert row.verdict.visible == any(a and b for a, b in zip(lensed, seen, strict=True))
+        if row.verdict.is_lens:
             assert row.class_name in LENS_CLASSES
         if row.class_name == "lens":
             assert row.first.source_offset_arcsec < 0.9 * row.first.theta_e_arcsec
@@ -61,8 +61,8 @@ def test_truth_is_consistent(drawn):
             assert repr(row.first) == repr(row.second) == repr(SystemTruth())
     lenses = [row for row in drawn.truth if row.class_name == "lens"]
     assert 0.3 < len(lenses) / 160 < 0.6
-    assert np.mean([row.is_lens for row in lenses]) > 0.85
-    assert 0.4 < np.mean([row.visible for row in lenses]) < 0.85
+    assert np.mean([row.verdict.is_lens for row in lenses]) > 0.85
+    assert 0.4 < np.mean([row.verdict.visible for row in lenses]) < 0.85
     assert np.mean([abs(row.x_arcsec) <= 0.15 for row in drawn.truth]) == pytest.approx(0.81, abs=0.1)
     assert np.mean([row.native_nisp_noise for row in drawn.truth]) == pytest.approx(0.5, abs=0.12)
 
