@@ -59,7 +59,8 @@ class FitRequest:
     """What to train, and how.
 
     ``dataset_sha256``: fingerprint of the data. ``time_budget``: seconds the run should take; the preset's passes are cut to
-    fit, never extended. None: all of them. ``start``: None for He-initialised weights. ``threads``: of torch.
+    fit, never extended. None: all of them. ``start``: None for He-initialised weights. ``threads``: of torch. ``clock``: what
+    counts the budget; the process's own time makes runs comparable on a machine that has other work too.
     """
 
     member: MemberName
@@ -70,6 +71,7 @@ class FitRequest:
     start: Start | None = None
     threads: int = 1
     device: str = "cpu"
+    clock: Callable[[], float] = time.monotonic
 
 
 def fit(
@@ -157,9 +159,9 @@ def _possible(stages: tuple[Stage, ...], network: nn.Module) -> tuple[Stage, ...
 def _plan(trainer: Trainer, request: FitRequest, stages: tuple[Stage, ...], folder: Path) -> Plan:
     share, seconds = 1.0, None
     if request.time_budget is not None and not (folder / checkpoint.PLAN).exists():
-        started = time.monotonic()
-        needed = trainer.seconds_needed(stages)
-        left = max(0.01 * request.time_budget, request.time_budget - (time.monotonic() - started))
+        started = request.clock()
+        needed = trainer.seconds_needed(stages, request.clock)
+        left = max(0.01 * request.time_budget, request.time_budget - (request.clock() - started))
         share = min(1.0, left / sum(needed))
         seconds = tuple(left * part / sum(needed) for part in needed)
     return Plan(

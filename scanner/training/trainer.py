@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -196,7 +197,7 @@ class Trainer:
         accuracy = float(((log_odds > 0) == is_lens)[self.counted].mean())
         return float(loss), accuracy, auroc(log_odds, is_lens), auroc(log_odds[visible], is_lens[visible])
 
-    def seconds_needed(self, stages: tuple[Stage, ...]) -> list[float]:
+    def seconds_needed(self, stages: tuple[Stage, ...], clock: Callable[[], float] = time.monotonic) -> list[float]:
         """Seconds that all passes of every stage would take, from a few timed steps; the network is left as it was."""
         trained = copy.deepcopy(self.network)
         needed = []
@@ -206,8 +207,8 @@ class Trainer:
             started = 0.0
             for step in range(1 + PROBE_STEPS):
                 if step == 1:
-                    started = time.monotonic()
+                    started = clock()
                 self.step(optimiser, *self.batch(feed, number, stage, step))
-            needed.append((time.monotonic() - started) / PROBE_STEPS * self.steps(stage))
+            needed.append((clock() - started) / PROBE_STEPS * self.steps(stage))
         self.network = trained
         return needed
