@@ -66,13 +66,35 @@ class CatalogueConfig(Record):
     sheet_candidates: int = Field(100, ge=1, le=2000, description="Candidates drawn on the contact sheet.")
 
 
+class StorageConfig(Record):
+    """How object stores (``s3://…``) are reached. Credentials come from the environment or the machine, never from here."""
+
+    endpoint: str | None = Field(None, description="URL of an S3-compatible server; none: AWS, or AWS_ENDPOINT_URL.")
+    region: str | None = Field(None, description="Region of the buckets; none: AWS_REGION, or us-east-1.")
+    anonymous: bool = Field(False, description="Do not sign requests: public buckets.")
+    retries: int = Field(5, ge=0, description="Times that a request is given again to a server that is busy or unreachable.")
+    timeout_s: float = Field(60.0, gt=0, description="Longest time that all tries of one request may take, in seconds.")
+
+
 class EngineConfig(Record):
     """How the work is spread. Never changes a result, so it is not part of the fingerprint."""
 
     workers: int | None = Field(None, ge=1, description="Worker processes; none: one a core.")
     scheduler: str | None = Field(None, description="Address of a standing Dask scheduler; none: this machine.")
+    placement: Literal["whole", "split"] = Field(
+        "whole", description="'whole': a worker cuts and scores a tile. 'split': any cuts, one with GPU=1 scores."
+    )
+    parallel_scores: int | None = Field(
+        None, ge=1, description="Objects that one worker process scores at a time; none: the cores, divided by the workers."
+    )
+    attempts: int = Field(3, ge=1, description="Times that a tile is tried when its worker dies or a store does not answer.")
+    backoff_s: float = Field(5.0, ge=0, description="Pause before a tile's second attempt in seconds; doubled each time.")
     memory_limit_gb: float = Field(3.0, gt=0, description="Memory of one worker process.")
-    scratch: str | None = Field(None, description="Folder for decompressed mosaics; none: the system's.")
+    scratch: str | None = Field(None, description="Folder for fetched, decompressed and resampled mosaics; none: the system's.")
+    tls_ca: str | None = Field(None, description="Certificate (PEM) that signed those of scheduler and workers.")
+    tls_cert: str | None = Field(None, description="This process's certificate (PEM).")
+    tls_key: str | None = Field(None, description="This process's private key (PEM).")
+    metrics_port: int | None = Field(None, ge=0, le=65535, description="Port of this process's Prometheus metrics; none: none.")
 
 
 class RunConfig(Record):
@@ -82,6 +104,7 @@ class RunConfig(Record):
     cutouts: CutoutsConfig = CutoutsConfig()
     scoring: ScoringConfig = ScoringConfig()
     catalogue: CatalogueConfig = CatalogueConfig()
+    storage: StorageConfig = StorageConfig()
     engine: EngineConfig = EngineConfig()
 
 

@@ -49,6 +49,12 @@ class OutputError(ScannerError):
         return cls(f"{path}: cannot be written ({error.strerror or error}); choose another place.")
 
 
+class UnavailableError(ScannerError):
+    """A store or scheduler does not answer, for longer than it was tried: the same command may work later (exit 75)."""
+
+    exit_code = 75
+
+
 class ContentError(ScannerError):
     """A bundle, configuration or run folder is there but its content is bad (exit 78)."""
 

@@ -13,6 +13,7 @@ def test_every_kind_has_its_own_code():
         "TileListError": 65,
         "InputMissingError": 66,
         "OutputError": 73,
+        "UnavailableError": 75,
         "ContentError": 78,
         "TileError": 3,
     }

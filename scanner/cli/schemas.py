@@ -15,7 +15,7 @@ from scanner.records import CommitRecord, FailedTile, Record, Tile
 from scanner.simulation.datasets.request import DatasetRecord
 from scanner.simulation.injection.request import InjectionRecord
 from scanner.survey.ledger import RunRecord
-from scanner.survey.tile_task import TileJob, TileOutcome, TileProgress
+from scanner.survey.messages import TileJob, TileOutcome, TileProgress
 
 #: File name of the schema → model. Files a user meets first, then the messages between driver and workers.
 MODELS: dict[str, type[Record]] = {

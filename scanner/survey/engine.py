@@ -18,7 +18,8 @@ from typing import Any
 from scanner.config import EngineConfig
 from scanner.errors import InputMissingError
 from scanner.records import FailedTile
-from scanner.survey.tile_task import TileJob, TileOutcome, TileProgress, scan_tile
+from scanner.survey.messages import TileJob, TileOutcome, TileProgress
+from scanner.survey.tile_task import scan_tile
 
 PROGRESS_TOPIC = "scanner-progress"
 #: Tiles in flight a worker: one running and one waiting, so that no worker idles between tiles.

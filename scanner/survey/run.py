@@ -23,8 +23,8 @@ from scanner.survey.engine import scan_tiles, worker_count
 from scanner.survey.fingerprint import Fingerprints
 from scanner.survey.finish import RunReport, finish
 from scanner.survey.ledger import RunFolder, RunRecord, open_run, writing_to
+from scanner.survey.messages import TileJob, TileProgress
 from scanner.survey.plan import RunPlan, plan
-from scanner.survey.tile_task import TileJob, TileProgress
 
 
 @dataclass(frozen=True)

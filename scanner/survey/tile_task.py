@@ -21,52 +21,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scanner.catalogue import columns
-from scanner.config import RunConfig
 from scanner.cutouts.extract import TileImages, cut, open_tile
 from scanner.cutouts.quality import fill_bad_pixels
 from scanner.cutouts.store import CutoutWriter
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.score import Scorer
 from scanner.errors import ScannerError, TileError
-from scanner.records import CommitRecord, CutoutBatch, FailedTile, Record, Scores, Tile
+from scanner.records import CommitRecord, CutoutBatch, FailedTile, Scores
 from scanner.sky.targets import TargetSelection, list_targets
 from scanner.survey import keep
-from scanner.survey.fingerprint import Fingerprints
 from scanner.survey.ledger import RunFolder, staged_tile
-
-
-class TileJob(Record):
-    """What a worker needs to scan one tile."""
-
-    tile: Tile
-    run_folder: str
-    config: RunConfig
-    provider: str
-    bundle: str
-    fingerprints: Fingerprints
-
-
-class TileProgress(Record):
-    """How far a worker is with its tile."""
-
-    tile_id: str
-    n_done: int
-    n_targets: int
-
-
-class FatalError(Record):
-    """What must stop the whole run: no other tile could fare better."""
-
-    message: str
-    exit_code: int
-
-
-class TileOutcome(Record):
-    """One of three: the tile is committed, the tile failed, or the run has to stop."""
-
-    commit: CommitRecord | None = None
-    failed: FailedTile | None = None
-    fatal: FatalError | None = None
+from scanner.survey.messages import FatalError, TileJob, TileOutcome, TileProgress
 
 
 class Stopwatch:

@@ -18,8 +18,8 @@ from scanner.cutouts.store import CutoutStore
 from scanner.ensemble import bundle as bundles
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
 from scanner.survey.finish import RESULTS
+from scanner.survey.messages import TileProgress
 from scanner.survey.run import Merging, RunRequest, RunStarted, TileFinished, run_survey
-from scanner.survey.tile_task import TileProgress
 
 #: So many objects are decided in the tests that there is something to keep and to draw.
 FLAGS = {"scoring.beta": 2.0, "targets.magnitude_limit": "none", "cutouts.batch_size": 8}

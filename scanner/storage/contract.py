@@ -1,0 +1,134 @@
+"""What every store promises.
+
+Keys are relative, with ``/`` between their parts (``tiles/7/commit.json``); the empty key is the store itself. A *folder* is
+a key that others lie below; it needs no making and is gone with its last file.
+
+What goes wrong, for all methods:
+
+- ``FileNotFoundError``: no file has this key (``read``, ``fetch``; never ``delete``).
+- :class:`~scanner.errors.InputMissingError`: reading is not allowed, or the bucket is not there.
+- :class:`~scanner.errors.OutputError`: writing is not allowed, the disk is full, the store is held by another process.
+- :class:`~scanner.errors.UnavailableError`: the store does not answer, or asks to slow down, for longer than it was retried.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from scanner.errors import OutputError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What lies directly below a key.
+
+    ``name``: the last part of its key. ``size``: in bytes, 0 for folders. ``version``: changes whenever the content does
+    (ETag, or size and time of change).
+    """
+
+    name: str
+    size: int
+    version: str
+    is_folder: bool
+
+
+@dataclass(frozen=True)
+class Staging:
+    """A folder in the making. ``path``: the local folder to write into. ``place``: where its files will lie, below its key."""
+
+    path: Path
+    place: str
+
+
+class Store(Protocol):
+    """A tree of files.
+
+    ``root``: the location it was opened with.
+    """
+
+    root: str
+
+    def where(self, key: str) -> str:
+        """Full path or URL of a key, for messages."""
+        ...
+
+    def read(self, key: str) -> bytes:
+        """Content of a small file."""
+        ...
+
+    def write(self, key: str, content: bytes) -> None:
+        """Make or replace a small file: whole or not at all, and safe from a power cut when this returns."""
+        ...
+
+    def create(self, key: str, content: bytes) -> bool:
+        """As :meth:`write`, but False, and nothing is touched, where the file is there already: one of several writers wins."""
+        ...
+
+    def entries(self, key: str = "") -> tuple[Entry, ...]:
+        """What lies directly below a key, by name; nothing where there is no such folder."""
+        ...
+
+    def exists(self, key: str) -> bool:
+        """Whether there is a file of this key, or a folder."""
+        ...
+
+    def fetch(self, key: str, target: Path) -> None:
+        """Copy a file of any size, or a folder with all below, to a local path: whole or not at all."""
+        ...
+
+    def local(self, key: str) -> Path | None:
+        """Local path of a key, where the file can be read in place; None on object stores."""
+        ...
+
+    def publish(self, source: Path, key: str) -> None:
+        """Put a local file, or a folder with all below, in the place of what is there; ``source`` may be gone afterwards.
+
+        A file is replaced whole. A folder on an object store is not: a reader may see old files beside new ones for a moment.
+        """
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove a file, or a folder with all below; what is not there counts as removed."""
+        ...
+
+    def staged(self, key: str, record: str, scratch: Path | None = None) -> AbstractContextManager[Staging]:
+        """Write a folder that is there whole or not at all: as soon as, and only if, its ``record`` can be read.
+
+        The block writes its files, the one named ``record`` among them, into ``path``. When it ends without an error they are
+        published, the record last; what was there under ``key`` is replaced. When it fails, nothing is left.
+        A local folder is renamed into place (``place`` is ""). On an object store the files lie under a name of this attempt,
+        ``key/place/…``, and the record as ``key/record``, so two attempts at one folder never mix.
+
+        Parameters
+        ----------
+        key
+            The folder.
+        record
+            Name of the file that makes it valid; it should hold ``place``.
+        scratch
+            Where to write before the upload; a local store writes beside the place instead.
+        """
+        ...
+
+    def sweep(self, key: str) -> None:
+        """Remove what killed writers left half-written below a folder; only its holder may ask for it."""
+        ...
+
+    def held(self, name: str = ".lock") -> AbstractContextManager[None]:
+        """Hold the store against other holders until the block ends or this process dies.
+
+        Raises
+        ------
+        OutputError
+            Another process holds it; the message says which, where that is known.
+        """
+        ...
+
+
+def held_by_another(where: str, holder: str = "") -> OutputError:
+    """Say that another process writes to a store."""
+    who = f" ({holder})" if holder else ""
+    return OutputError(f"{where}: another scanner run{who} is writing to this folder; wait for it or use another.")

@@ -1,0 +1,33 @@
+"""Locations: local paths and ``s3://`` URLs, as text.
+
+In: a location. Out: whether it is remote, its folder and name, one below another. Refused: nothing; what makes no sense is
+refused when it is opened.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from pathlib import Path
+
+REMOTE = "s3://"
+
+
+def is_remote(location: str) -> bool:
+    """Whether a location lies on an object store."""
+    return location.lower().startswith(REMOTE)
+
+
+def join(location: str, key: str) -> str:
+    """Location of a relative key; an absolute path or URL stands for itself."""
+    if is_remote(key) or not is_remote(location):
+        return key if is_remote(key) else str(Path(location) / key)
+    return f"{location.rstrip('/')}/{posixpath.normpath(key)}"
+
+
+def split(location: str) -> tuple[str, str]:
+    """Folder and last name of a location."""
+    if is_remote(location):
+        folder, _, name = location.rstrip("/").rpartition("/")
+        return folder, name
+    path = Path(location)
+    return str(path.parent), path.name

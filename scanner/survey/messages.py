@@ -1,0 +1,55 @@
+"""What the driver and the workers say to one another, as JSON: jobs one way, progress and outcomes the other.
+
+In and out: small frozen records; arrays never travel. Refused: unknown fields, so that a worker of another version refuses a
+job by name.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from scanner.config import RunConfig
+from scanner.records import CommitRecord, FailedTile, Record, Tile
+from scanner.survey.fingerprint import Fingerprints
+
+
+class TileJob(Record):
+    """What a worker needs to scan one tile."""
+
+    tile: Tile
+    run_folder: str
+    config: RunConfig
+    provider: str
+    bundle: str
+    fingerprints: Fingerprints
+
+
+class TileProgress(Record):
+    """How far a worker is with its tile."""
+
+    tile_id: str
+    n_done: int
+    n_targets: int
+
+
+class FatalError(Record):
+    """What must stop the whole run: no other tile could fare better."""
+
+    message: str
+    exit_code: int
+
+
+class TileOutcome(Record):
+    """One of four: the tile is committed, it failed, it failed for a passing reason, or the run has to stop.
+
+    ``commit``, ``failed`` and ``fatal`` say so themselves; ``passing`` failures (a store that does not answer) are worth
+    another attempt, which is the engine's to make.
+    """
+
+    commit: CommitRecord | None = None
+    failed: FailedTile | None = None
+    passing: FailedTile | None = None
+    fatal: FatalError | None = None
+
+
+Stage = Literal["fetch", "open", "targets", "cut", "score", "store", "commit"]
