@@ -186,9 +186,9 @@ class CommitRecord(Record):
 
     ``target_source``: catalogue, detection or grid; of ``n_seen`` objects ``n_outside`` lay outside the mosaic, ``n_rejected``
     were cut by magnitude or area; ``notes`` tell which of these cuts could not be made. ``n_scored`` of the ``n_targets`` rows
-    have scores, ``n_flagged`` carry a flag, ``n_decided`` reach the threshold. ``place``: where the tile's other files lie, below
-    the record's own folder. ``machine``: fingerprint of what computes, on which scores are equal bit for bit. ``seconds``,
-    ``core_seconds``: on the clock and of processors, by stage; ``gpu_seconds``: during which a GPU was held.
+    have scores, ``n_flagged`` carry a flag, ``n_decided`` reach the threshold. ``place``: where the tile's other files lie,
+    below the record's own folder. ``machine``: fingerprint of what computed; machines of one fingerprint give the same bits.
+    ``seconds``, ``core_seconds``: on the clock and of processors, by stage; ``gpu_seconds``: during which a GPU was held.
     """
 
     format_version: Literal[1] = 1
