@@ -1,9 +1,21 @@
-"""What several test packages need: a small sky on disk, drawn once a session."""
+"""What several test packages need: a small sky on disk, drawn once a session, and an S3 server of its own."""
 
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from scanner.config import StorageConfig
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
@@ -24,3 +36,119 @@ def real():
     if not REAL.is_dir():
         pytest.skip(f"the real Euclid images are not at {REAL}")
     return REAL
+
+
+S3_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "scanner", "AWS_SECRET_ACCESS_KEY": "scanner-secret"}
+
+
+@dataclass(frozen=True)
+class ObjectStorage:
+    """What an S3 server offers: ``bucket`` to those with credentials, ``public`` also to be read by anyone."""
+
+    endpoint: str
+    bucket: str = "scanner-tests"
+    public: str = "scanner-public"
+
+    @property
+    def config(self) -> StorageConfig:
+        return StorageConfig(endpoint=self.endpoint)
+
+    def fresh(self, *, public: bool = False) -> str:
+        """Location of a folder that nothing lies in."""
+        return f"s3://{self.public if public else self.bucket}/{uuid4().hex[:12]}"
+
+
+class S3Server:
+    """A SeaweedFS process on ports of its own; what was written outlives ``kill`` and is there again after ``start``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        parts = ("master", "volume", "filer", "s3", "admin")
+        ports = _free_ports(2 * len(parts))
+        self._ports, self._grpc_ports = (
+            dict(zip(parts, ports, strict=False)),
+            dict(zip(parts, ports[len(parts) :], strict=True)),
+        )
+        self.storage = ObjectStorage(f"http://127.0.0.1:{self._ports['s3']}")
+        credentials = {"accessKey": S3_CREDENTIALS["AWS_ACCESS_KEY_ID"], "secretKey": S3_CREDENTIALS["AWS_SECRET_ACCESS_KEY"]}
+        owner = {"name": "owner", "credentials": [credentials], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+        anyone = {"name": "anonymous", "actions": [f"{action}:{self.storage.public}" for action in ("Read", "List")]}
+        (folder / "identities.json").write_text(json.dumps({"identities": [owner, anyone]}))
+
+    def _command(self) -> list[str]:
+        ports = [f"-{part}.port={port}" for part, port in self._ports.items()]
+        ports += [f"-{part}.port.grpc={port}" for part, port in self._grpc_ports.items()]
+        unused = ["-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
+        sockets = [f"-{part}.localSocket={self.folder / part}" for part in ("s3", "filer")]
+        buckets = ["-s3.autoCreateBucket=false", f"-bucket={self.storage.bucket},{self.storage.public}"]
+        place = [f"-dir={self.folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+        identities = f"-s3.config={self.folder / 'identities.json'}"
+        weed = str(Path(sys.executable).with_name("weed"))
+        return [weed, "mini", *place, *ports, *unused, *sockets, *buckets, identities]
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(self._command(), stdout=log, stderr=log)
+        from obstore.exceptions import BaseError
+        from obstore.store import S3Store
+
+        keys = {name.removeprefix("AWS_").lower(): value for name, value in S3_CREDENTIALS.items()}
+        url, options = self.storage.endpoint, {"allow_http": True, "timeout": "5s"}
+        probe = S3Store(self.storage.public, endpoint=url, client_options=options, retry_config={"max_retries": 0}, **keys)
+        end = time.monotonic() + 60
+        while True:
+            try:
+                probe.put(".probe", b"")
+                return
+            except (BaseError, FileNotFoundError):
+                if self._process.poll() is not None or time.monotonic() > end:
+                    raise RuntimeError((self.folder / "log").read_text()) from None
+                time.sleep(0.05)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def remove(self) -> None:
+        """Kill the server and remove what it wrote, to where it cannot be told not to write too."""
+        self.kill()
+        shutil.rmtree(self.folder)
+        for part, port in self._grpc_ports.items():
+            Path(f"/tmp/seaweedfs-{part}-grpc-{port}.sock").unlink(missing_ok=True)
+
+
+def _free_ports(number: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+@contextmanager
+def running_s3_server() -> Iterator[S3Server]:
+    # Not below pytest's folder: paths of Unix sockets must be short.
+    server = S3Server(Path(tempfile.mkdtemp(prefix="s3-")))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def s3():
+    """A running S3 server; the environment of this process and its children holds its credentials."""
+    with running_s3_server() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in S3_CREDENTIALS.items():
+            patch.setenv(name, value)
+        yield server.storage
+
+
+@pytest.fixture
+def mortal_s3(monkeypatch):
+    """A server that the test may ``kill`` and ``start`` again; see ``storage`` for what it offers."""
+    for name, value in S3_CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    with running_s3_server() as server:
+        yield server
