@@ -36,6 +36,10 @@ class InputMissingError(ScannerError):
     exit_code = 66
 
 
+class ForbiddenError(InputMissingError):
+    """One file may not be read; others of the same place may. Object stores say so of missing files too (exit 66)."""
+
+
 class OutputError(ScannerError):
     """The output cannot be written: no permission, full disk, a folder that is in use (exit 73)."""
 

@@ -61,14 +61,21 @@ class Record(BaseModel):
 class ImageRef(Record):
     """One image of a FITS file: ``path`` is a local path or a URL, ``extension`` an EXTNAME or number.
 
-    ``extension=None`` means the first HDU that holds a two-dimensional image.
+    ``extension=None`` means the first HDU that holds a two-dimensional image. ``origin``: the URL that a local copy was fetched
+    from, by which messages name it.
     """
 
     path: str
     extension: str | int | None = None
+    origin: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The file as the user knows it."""
+        return self.origin or self.path
 
     def __str__(self) -> str:
-        return self.path if self.extension is None else f"{self.path}[{self.extension}]"
+        return self.name if self.extension is None else f"{self.name}[{self.extension}]"
 
 
 class BandFiles(Record):
