@@ -191,6 +191,7 @@ class Scores:
 class CommitRecord(Record):
     """``commit.json``: written last; a tile folder without it does not exist as far as the run is concerned.
 
+    ``input_fingerprint``: of all input files, ``input_files``: of each, by role (``VIS.image``).
     ``target_source``: catalogue, detection or grid; of ``n_seen`` objects ``n_outside`` lay outside the mosaic, ``n_rejected``
     were cut by magnitude or area; ``notes`` tell which of these cuts could not be made. ``n_scored`` of the ``n_targets`` rows
     have scores, ``n_flagged`` carry a flag, ``n_decided`` reach the threshold. ``place``: where the tile's other files lie,
@@ -201,6 +202,7 @@ class CommitRecord(Record):
     format_version: Literal[1] = 1
     tile_id: str
     input_fingerprint: str
+    input_files: dict[str, str]
     config_fingerprint: str
     bundle_fingerprint: str
     target_source: str

@@ -47,8 +47,8 @@ def run(tile_list: Path, out: Path | None, config_file: Path | None, only_plan: 
     (see failed-tiles.ecsv).
     """
     request = RunRequest(
-        tile_list=tile_list,
-        out=out or tile_list.with_name(f"{tile_list.stem}-scan"),
+        tile_list=str(tile_list),
+        out=str(out or tile_list.with_name(f"{tile_list.stem}-scan")),
         config=configuration.load(config_file, _dotted(flags)),
         restart=restart,
     )
@@ -59,7 +59,7 @@ def run(tile_list: Path, out: Path | None, config_file: Path | None, only_plan: 
         return TileError.exit_code if plan.failed else 0
     with RunDisplay() as display:
         report = run_survey(request, display)
-    _print_report(console, report, request.out)
+    _print_report(console, report, Path(request.out))
     return TileError.exit_code if report.failed else 0
 
 

@@ -6,6 +6,7 @@ that cannot be opened any more (:class:`TileError`).
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import fields
 from pathlib import Path
 
@@ -14,7 +15,6 @@ import pyarrow as pa
 
 from scanner.config import CutoutsConfig
 from scanner.cutouts.extract import cut, open_tile
-from scanner.cutouts.store import CutoutStore
 from scanner.records import CutoutBatch, Int64, Targets, Tile
 from scanner.survey.ledger import RunFolder
 
@@ -39,7 +39,7 @@ def candidate_cutouts(
     order: list[Int64] = []
     for tile_id in sorted(set(tile_ids)):
         index = np.flatnonzero(tile_ids == tile_id)
-        batch, found = _of_tile(_targets(rows.take(index)), folder, by_id[tile_id], config, scratch)
+        batch, found = _of_tile(targets_of(rows.take(index)), folder, by_id[tile_id], config, scratch)
         parts.append(batch)
         order.append(index[found])
     if not parts:
@@ -60,9 +60,9 @@ def _of_tile(
     targets: Targets, folder: RunFolder, tile: Tile, config: CutoutsConfig, scratch: Path | None
 ) -> tuple[CutoutBatch, Int64]:
     """Cutouts of a tile's targets, and for each the index of its target."""
-    store = folder.tile(tile.tile_id) / "cutouts.zarr"
-    if store.exists():
-        stored = CutoutStore(store)
+    commit = folder.commit_of(tile.tile_id)
+    stored = None if commit is None else folder.cutouts(commit, scratch or Path(tempfile.gettempdir()))
+    if stored is not None:
         place = {int(target_id): row for row, target_id in enumerate(stored.target_id)}
         rows = [place.get(int(target_id)) for target_id in targets.target_id]
         if all(row is not None for row in rows):
@@ -73,7 +73,8 @@ def _of_tile(
     return batch, np.asarray([place[int(target_id)] for target_id in batch.targets.target_id], dtype=np.int64)
 
 
-def _targets(rows: pa.Table) -> Targets:
+def targets_of(rows: pa.Table) -> Targets:
+    """The targets that rows of the catalogue were made from."""
     column = {name: rows[name].to_numpy() for name in ("target_id", "ra", "dec", "x", "y", "magnitude_vis")}
     magnitude = np.asarray(column.pop("magnitude_vis"), dtype=np.float32)
     return Targets(**column, magnitude=magnitude)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-from scanner.config import EngineConfig
+from scanner.config import EngineConfig, RunConfig
 from scanner.errors import InputMissingError
 from scanner.records import FailedTile
 from scanner.survey.messages import TileJob, TileOutcome, TileProgress
@@ -30,7 +30,7 @@ CONNECT_SECONDS = 30
 
 
 def scan_tiles(
-    jobs: Iterable[TileJob], n_jobs: int, config: EngineConfig, on_progress: Callable[[TileProgress], None]
+    jobs: Iterable[TileJob], n_jobs: int, config: RunConfig, on_progress: Callable[[TileProgress], None]
 ) -> Iterator[TileOutcome]:
     """Scan every job; yield outcomes in order of completion.
 
@@ -39,7 +39,7 @@ def scan_tiles(
     jobs, n_jobs
         The tiles, consumed lazily, and how many there are.
     config
-        Workers, memory, or the address of a standing scheduler.
+        The run's configuration; its engine section says how many workers, or where the standing scheduler is.
     on_progress
         Called in this process, from another thread, as batches are done.
 
@@ -51,7 +51,7 @@ def scan_tiles(
     from distributed import as_completed
 
     pending = iter(jobs)
-    with _client(config, n_jobs) as client:
+    with _client(config.engine, n_jobs) as client:
         client.subscribe_topic(PROGRESS_TOPIC, lambda event: on_progress(TileProgress.model_validate_json(event[1])))
         n_workers = max(len(client.scheduler_info(n_workers=-1)["workers"]), 1)
         first = [_submit(client, job) for job in islice(pending, TILES_IN_FLIGHT * n_workers)]

@@ -1,32 +1,28 @@
 """What a result depends on, as short hashes.
 
-In: a tile's files, a configuration. Out: :class:`Fingerprints`. Two runs with equal fingerprints give equal bytes, so a
-committed tile is skipped only where all three agree. Refused: files that cannot be read (:class:`TileError`).
+In: a tile's files, a configuration. Out: fingerprints of the settings, of each input file, and of all files of a tile together.
+Two tiles with equal fingerprints of inputs, settings and bundle give equal bytes, so a committed tile is skipped only where all
+three agree. Refused: files that cannot be read (:class:`TileError`).
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
-from scanner.config import RunConfig
+from scanner.config import RunConfig, StorageConfig
 from scanner.errors import TileError
-from scanner.records import ImageRef, Record, Tile
+from scanner.records import ImageRef, Tile
+from scanner.storage import is_remote, open_store, split
 
 SAMPLED_BLOCKS = 64
 BLOCK_BYTES = 65_536
-
-
-class Fingerprints(Record):
-    """The three things a tile's result depends on, besides the scanner version."""
-
-    inputs: str
-    config: str
-    bundle: str
+_HEX_DIGITS = 32
 
 
 def of_config(config: RunConfig, provider: str) -> str:
-    """Hash of the settings that change a tile's result: all but the engine and the merging.
+    """Hash of the settings that change a tile's result: all but the engine, the stores and the merging.
 
     A session's threads count: they change the order of its sums, and so the last digits of the scores.
 
@@ -38,41 +34,73 @@ def of_config(config: RunConfig, provider: str) -> str:
         The inference provider that really runs, since ``auto`` may mean another one elsewhere.
     """
     relevant = config.model_dump_json(include={"targets": True, "cutouts": True, "scoring": {"beta", "threads"}})
-    return hashlib.sha256(f"{provider}\n{relevant}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{provider}\n{relevant}".encode()).hexdigest()[:_HEX_DIGITS]
 
 
-def of_tile(tile: Tile) -> str:
-    """Hash of a tile's inputs: for every file its size and 64 blocks of 64 KiB spread evenly over it, ends included.
+def of_files(tile: Tile, storage: StorageConfig) -> dict[str, str]:
+    """Hash of each of a tile's input files, by role (``VIS.image``, ``Y.flag``, ``catalogue``).
 
-    A mosaic holds gigabytes, so not every byte is read; a new version of a product changes its header, which is sampled.
+    Of a local file its size and 64 blocks of 64 KiB spread evenly over it, ends included, are hashed: a mosaic holds
+    gigabytes, so not every byte is read, and a new version of a product changes its header, which is sampled. Of a file on an
+    object store, its size and version as the store tells them.
+
+    Parameters
+    ----------
+    tile
+        The tile as the tile list names it.
+    storage
+        How object stores are reached.
 
     Raises
     ------
     TileError
         A file is missing or unreadable.
+    UnavailableError
+        A store does not answer.
     """
-    digest = hashlib.sha256()
-    for role, reference in _files(tile):
-        digest.update(f"{role}\n{reference.extension}\n".encode())
-        _sample(Path(reference.path.removeprefix("file://")), digest)
-    return digest.hexdigest()[:32]
+    return {role: _of_file(reference, storage) for role, reference in files_of(tile).items()}
+
+
+def combined(files: Mapping[str, str]) -> str:
+    """One hash of those of all files."""
+    text = "".join(f"{role}\n{digest}\n" for role, digest in sorted(files.items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:_HEX_DIGITS]
+
+
+def of_tile(tile: Tile, storage: StorageConfig) -> str:
+    """Hash of a tile's inputs; see :func:`of_files`."""
+    return combined(of_files(tile, storage))
 
 
 def bytes_of_tile(tile: Tile) -> int:
     """Bytes on disk of a tile's distinct input files; missing ones count as nothing."""
-    paths = {Path(reference.path.removeprefix("file://")) for _, reference in _files(tile)}
+    paths = {Path(reference.path.removeprefix("file://")) for reference in files_of(tile).values()}
     return sum(path.stat().st_size for path in paths if path.is_file())
 
 
-def _files(tile: Tile) -> list[tuple[str, ImageRef]]:
-    files: list[tuple[str, ImageRef]] = []
+def files_of(tile: Tile) -> dict[str, ImageRef]:
+    """The files that a tile's result depends on, by role."""
+    files: dict[str, ImageRef] = {}
     for band, images in tile.bands.items():
         for role, reference in (("image", images.image), ("rms", images.rms), ("flag", images.flag)):
             if reference is not None:
-                files.append((f"{band}.{role}", reference))
+                files[f"{band}.{role}"] = reference
     if tile.catalogue is not None:
-        files.append(("catalogue", tile.catalogue))
+        files["catalogue"] = tile.catalogue
     return files
+
+
+def _of_file(reference: ImageRef, storage: StorageConfig) -> str:
+    digest = hashlib.sha256(f"{reference.extension}\n".encode())
+    if is_remote(reference.path):
+        folder, name = split(reference.path)
+        entry = next((entry for entry in open_store(folder, storage).entries() if entry.name == name), None)
+        if entry is None:
+            raise TileError(f"{reference.path}: there is no such file; check the path in the tile list.")
+        digest.update(f"{entry.size}\n{entry.version}\n".encode())
+    else:
+        _sample(Path(reference.path.removeprefix("file://")), digest)
+    return digest.hexdigest()[:_HEX_DIGITS]
 
 
 def _sample(path: Path, digest: hashlib._Hash) -> None:

@@ -8,13 +8,11 @@ order of their ids, so the bytes do not depend on how the run went.
 from __future__ import annotations
 
 import shlex
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from scanner.catalogue import columns, deduplicate, export, rank, write
 from scanner.ensemble.bundle import Bundle
@@ -22,7 +20,7 @@ from scanner.records import FailedTile, Tile
 from scanner.report import contact_sheet, plots
 from scanner.report.summary import RunSummary
 from scanner.survey.candidate_cutouts import candidate_cutouts
-from scanner.survey.ledger import PARTIAL_PREFIX, RunFolder, RunRecord
+from scanner.survey.ledger import RunFolder, RunRecord
 
 RESULTS = (
     "catalogue",
@@ -65,7 +63,7 @@ def finish(
         The tiles that could not be scanned, with reasons.
     """
     commits = {tile.tile_id: commit for tile in tiles if (commit := folder.commit_of(tile.tile_id)) is not None}
-    tables = [pq.read_table(folder.tile(tile_id) / "scores.parquet") for tile_id in sorted(commits)]
+    tables = [folder.scores(commits[tile_id]) for tile_id in sorted(commits)]
     scored = pa.concat_tables(tables) if tables else columns.empty_table()
     unique = rank.rank(deduplicate.deduplicate(scored, record.config.catalogue.duplicate_radius_arcsec))
     candidates = rank.candidates(unique, record.config.catalogue.max_candidates)
@@ -79,26 +77,13 @@ def finish(
         notes=tuple(sorted({note for commit in commits.values() for note in commit.notes})),
         candidates=candidates,
     )
-    staging = folder.path / f"{PARTIAL_PREFIX}results"
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
-    try:
+    scratch = Path(record.config.engine.scratch) if record.config.engine.scratch else None
+    with folder.staged_results(scratch) as staging:
         write.write_hats(unique, staging / "catalogue", name="scanner")
         export.write_candidates(candidates, staging / "candidates", provenance=_provenance(record))
         export.write_failed(report.failed, staging / "failed-tiles.ecsv")
         _draw(staging, folder, record, bundle, tiles, report, unique)
-        for name in RESULTS:
-            _replace(staging / name, folder.path / name)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return report
-
-
-def _replace(new: Path, old: Path) -> None:
-    if old.is_dir():
-        shutil.rmtree(old)
-    if new.exists():
-        new.replace(old)
 
 
 def _provenance(record: RunRecord) -> export.Provenance:

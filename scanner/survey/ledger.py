@@ -1,28 +1,36 @@
 """The run folder: what was asked, what is done, and nothing in between.
 
-In: a :class:`RunRecord` and committed tiles. Out: the layout of the run folder (``run.json``, ``tiles/<id>/…``). A tile is
-written under a temporary name, flushed, and renamed: it is there whole or not at all. Refused: a folder that another process
-writes to, one made with other settings, bundle or inputs (the message says what changed), one that cannot be written.
+In: a store, a :class:`RunRecord`, tiles. Out: the layout of the run folder, on a disk or on an object store (``run.json``,
+``tiles/<id>/…``, the results). A tile is there whole, with its ``commit.json``, or not at all. Refused: records that are
+damaged, tables that are not those of the commit.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
+import hashlib
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from scanner.config import RunConfig
-from scanner.errors import ContentError, OutputError
+from scanner.cutouts.store import CutoutStore
+from scanner.errors import ContentError, InputMissingError
 from scanner.records import CommitRecord, Record
-from scanner.survey.fingerprint import Fingerprints
+from scanner.storage import Staging, Store
+from scanner.storage.local import PARTIAL_PREFIX, writing_to
 
-PARTIAL_PREFIX = ".partial-"
+RUN_RECORD = "run.json"
+TILES = "tiles"
+COMMIT = "commit.json"
+SCORES = "scores.parquet"
+CUTOUTS = "cutouts.zarr"
+HANDOVER = "handover"
 
 
 class RunRecord(Record):
@@ -41,205 +49,119 @@ class RunRecord(Record):
 
 
 class RunFolder:
-    """One run's folder, held by one process at a time."""
+    """One run's folder in a store; written to by one driver at a time, and its workers."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, store: Store) -> None:
+        self.store = store
 
     @property
-    def tiles(self) -> Path:
-        """Folder of the committed tiles."""
-        return self.path / "tiles"
-
-    def tile(self, tile_id: str) -> Path:
-        """Folder of one committed tile."""
-        return self.tiles / tile_id
+    def location(self) -> str:
+        """Path or URL of the folder."""
+        return self.store.root
 
     def record(self) -> RunRecord:
         """Read ``run.json``.
 
         Raises
         ------
+        InputMissingError
+            There is no run in this folder.
         ContentError
-            It is missing or not a run record.
+            It is not a run record.
         """
-        path = self.path / "run.json"
         try:
-            return RunRecord.model_validate_json(path.read_bytes())
-        except OSError:
-            raise ContentError(f"{self.path}: not a run folder (it has no run.json); name another one.") from None
+            return RunRecord.model_validate_json(self.store.read(RUN_RECORD))
+        except FileNotFoundError:
+            raise InputMissingError(f"{self.location}: not a run folder (it has no run.json); name another one.") from None
         except ValidationError as error:
             first = error.errors()[0]
-            raise ContentError(f"{path}: damaged ({first['loc']}: {first['msg']}); start a new run folder.") from None
+            raise ContentError(
+                f"{self.store.where(RUN_RECORD)}: damaged ({first['loc']}: {first['msg']}); start a new run folder."
+            ) from None
+
+    def write_record(self, record: RunRecord) -> None:
+        """Make or replace ``run.json``."""
+        self.store.write(RUN_RECORD, record.model_dump_json(indent=2).encode() + b"\n")
+
+    def tile(self, tile_id: str) -> str:
+        """Key of a tile's folder."""
+        return f"{TILES}/{tile_id}"
+
+    def handover(self, tile_id: str) -> str:
+        """Key of the folder in which a tile's cutouts wait to be scored elsewhere."""
+        return f"{HANDOVER}/{tile_id}"
+
+    def committed(self) -> tuple[str, ...]:
+        """Ids of the tiles that have a folder, from one listing; :meth:`commit_of` has the last word."""
+        return tuple(entry.name for entry in self.store.entries(TILES) if entry.is_folder)
 
     def commit_of(self, tile_id: str) -> CommitRecord | None:
-        """The commit record of a tile, or None where the tile is not done."""
-        path = self.tile(tile_id) / "commit.json"
-        try:
-            return CommitRecord.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except ValidationError:
-            raise ContentError(f"{path}: damaged; remove the folder {path.parent} and run again.") from None
-
-    def done(self, tile_id: str, expected: Fingerprints) -> CommitRecord | None:
-        """The commit record of a tile whose result still stands, None where it has to be scanned.
+        """The commit record of a tile, or None where the tile is not done.
 
         Raises
         ------
         ContentError
-            The tile was committed from other input files.
+            It is damaged.
         """
-        commit = self.commit_of(tile_id)
-        if commit is not None and commit.input_fingerprint != expected.inputs:
-            raise ContentError(
-                f"{self.tile(tile_id)}: the tile's input files have changed since it was scanned; "
-                "run with --restart, or name a new folder with --out."
-            )
-        return commit
-
-
-@contextmanager
-def open_run(path: Path, record: RunRecord, *, restart: bool = False) -> Iterator[RunFolder]:
-    """Create or reopen a run folder and hold it until the context ends.
-
-    Parameters
-    ----------
-    path
-        The folder; made if it is not there.
-    record
-        What this run is; compared with the folder's own ``run.json`` where there is one.
-    restart
-        Throw away what the folder holds of an earlier run.
-
-    Raises
-    ------
-    OutputError
-        The folder cannot be written, is in use by another process, or holds files that are not a run's.
-    ContentError
-        It holds a run with other settings, bundle or scanner version.
-    """
-    folder = RunFolder(path)
-    with writing_to(path):
-        if path.exists() and not path.is_dir():
-            raise OutputError(f"{path}: is a file; name a folder with --out.")
-        if path.is_dir() and any(path.iterdir()) and not (path / "run.json").exists() and not (path / ".lock").exists():
-            raise OutputError(f"{path}: holds files that are not a run's; name a new folder with --out.")
-        folder.tiles.mkdir(parents=True, exist_ok=True)
-        lock = (path / ".lock").open("a")
-    with lock:
+        key = f"{self.tile(tile_id)}/{COMMIT}"
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(f"{path}: another scanner run is writing to this folder; wait for it or use another.") from None
-        with writing_to(path):
-            if restart:
-                for entry in path.iterdir():
-                    if entry.name != ".lock":
-                        _remove(entry)
-                folder.tiles.mkdir()
-            _sweep(folder)
-            if (path / "run.json").exists():
-                _refuse_changes(folder, record)
-            write_atomically(path / "run.json", record.model_dump_json(indent=2).encode() + b"\n")
-        try:
-            yield folder
-        finally:
-            _sweep(folder)
+            return CommitRecord.model_validate_json(self.store.read(key))
+        except FileNotFoundError:
+            return None
+        except ValidationError:
+            folder = self.store.where(self.tile(tile_id))
+            raise ContentError(f"{self.store.where(key)}: damaged; remove {folder} and run again.") from None
 
-
-def _sweep(folder: RunFolder) -> None:
-    """Remove what killed workers left half-written; nobody else writes here while the run holds its folder."""
-    for leftover in folder.tiles.glob(f"{PARTIAL_PREFIX}*"):
-        _remove(leftover)
-
-
-def _refuse_changes(folder: RunFolder, record: RunRecord) -> None:
-    old = folder.record()
-    changes = []
-    if old.scanner_version != record.scanner_version:
-        changes.append(f"scanner {old.scanner_version} → {record.scanner_version}")
-    if old.bundle_fingerprint != record.bundle_fingerprint:
-        changes.append(f"bundle {old.bundle_name} {old.bundle_version} → {record.bundle_name} {record.bundle_version}")
-    if old.provider != record.provider:
-        changes.append(f"provider {old.provider} → {record.provider}")
-    if old.config_fingerprint != record.config_fingerprint:
-        changes += _differences(old.config.model_dump(), record.config.model_dump())
-    if changes:
-        raise ContentError(
-            f"{folder.path}: was made with other settings ({'; '.join(changes)}); "
-            "use those again, run with --restart, or name a new folder with --out."
-        )
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    return [
-        f"{section}.{key} {old[section][key]!r} → {new[section][key]!r}"
-        for section in ("targets", "cutouts", "scoring")
-        for key in old[section]
-        if old[section][key] != new[section][key] and key not in ("provider", "bundle")
-    ]
-
-
-@contextmanager
-def staged_tile(folder: RunFolder, tile_id: str) -> Iterator[Path]:
-    """A folder to write one tile into; it becomes ``tiles/<id>`` when the context ends without an error."""
-    staging = folder.tiles / f"{PARTIAL_PREFIX}{tile_id}-{os.getpid()}"
-    with writing_to(folder.path):
-        _remove(staging)
-        staging.mkdir()
-        try:
+    @contextmanager
+    def staged_tile(self, tile_id: str, scratch: Path | None = None) -> Iterator[Staging]:
+        """A folder to write one tile into, ``commit.json`` too; it becomes the tile when the block ends without an error."""
+        with self.store.staged(self.tile(tile_id), COMMIT, scratch) as staging:
             yield staging
-            _flush(staging)
-            staging.replace(folder.tile(tile_id))
-            _flush_entry(folder.tiles)
-        finally:
-            _remove(staging)
 
+    def scores(self, commit: CommitRecord) -> pa.Table:
+        """The table of a committed tile.
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, even after a power cut."""
-    temporary = path.with_name(f"{PARTIAL_PREFIX}{path.name}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _flush_entry(path.parent)
+        Raises
+        ------
+        ContentError
+            It is missing, or not the one that was committed.
+        """
+        key = self._file(commit, SCORES)
+        folder = self.store.where(self.tile(commit.tile_id))
+        try:
+            content = self.store.read(key)
+        except FileNotFoundError:
+            raise ContentError(f"{self.store.where(key)}: missing; remove {folder} and run again.") from None
+        if hashlib.sha256(content).hexdigest() != commit.sha256.get(SCORES):
+            raise ContentError(
+                f"{self.store.where(key)}: not the file that was committed (its checksum differs); "
+                f"remove {folder} and run again."
+            )
+        return pq.read_table(pa.BufferReader(content))
 
+    def cutouts(self, commit: CommitRecord, scratch: Path) -> CutoutStore | None:
+        """The kept cutouts of a committed tile, read in place or fetched into ``scratch``; None where none were kept."""
+        if not any(name.startswith(f"{CUTOUTS}/") for name in commit.sha256):
+            return None
+        key = self._file(commit, CUTOUTS)
+        path = self.store.local(key)
+        if path is None:
+            path = scratch / f"{commit.tile_id}-{CUTOUTS}"
+            with suppress(FileNotFoundError):
+                self.store.fetch(key, path)
+        return CutoutStore(path)
 
-@contextmanager
-def writing_to(path: Path) -> Iterator[None]:
-    """Turn a failed write into one sentence.
+    @contextmanager
+    def staged_results(self, scratch: Path | None = None) -> Iterator[Path]:
+        """A folder to write the results into; each takes the place of an older one when the block ends without an error."""
+        home = self.store.local("") or scratch
+        with (
+            writing_to(home or Path(tempfile.gettempdir())),
+            tempfile.TemporaryDirectory(dir=home, prefix=f"{PARTIAL_PREFIX}results-") as staging,
+        ):
+            yield Path(staging)
+            for path in sorted(Path(staging).iterdir()):
+                self.store.publish(path, path.name)
 
-    Raises
-    ------
-    OutputError
-        Any failed system call: full disk, no permission, read-only file system.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise OutputError.of(path, error) from error
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _flush(folder: Path) -> None:
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            _flush_entry(Path(parent, name))
-        _flush_entry(Path(parent))
-
-
-def _flush_entry(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def _file(self, commit: CommitRecord, name: str) -> str:
+        return "/".join(part for part in (self.tile(commit.tile_id), commit.place, name) if part)

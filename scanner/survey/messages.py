@@ -10,7 +10,6 @@ from typing import Literal
 
 from scanner.config import RunConfig
 from scanner.records import CommitRecord, FailedTile, Record, Tile
-from scanner.survey.fingerprint import Fingerprints
 
 
 class TileJob(Record):
@@ -21,7 +20,8 @@ class TileJob(Record):
     config: RunConfig
     provider: str
     bundle: str
-    fingerprints: Fingerprints
+    config_fingerprint: str
+    bundle_fingerprint: str
 
 
 class TileProgress(Record):

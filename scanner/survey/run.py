@@ -15,15 +15,16 @@ from scanner.config import RunConfig
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.score import Scorer
-from scanner.errors import TileError, error_with_code
+from scanner.errors import ContentError, TileError, error_with_code
 from scanner.records import CommitRecord, FailedTile, Tile
 from scanner.sky import tile_list
+from scanner.storage import is_remote
 from scanner.survey import fingerprint
 from scanner.survey.engine import scan_tiles, worker_count
-from scanner.survey.fingerprint import Fingerprints
 from scanner.survey.finish import RunReport, finish
-from scanner.survey.ledger import RunFolder, RunRecord, open_run, writing_to
+from scanner.survey.ledger import RunFolder, RunRecord
 from scanner.survey.messages import TileJob, TileProgress
+from scanner.survey.opening import open_run
 from scanner.survey.plan import RunPlan, plan
 
 
@@ -31,8 +32,8 @@ from scanner.survey.plan import RunPlan, plan
 class RunRequest:
     """What is to be run: the tile list, the run folder and the settings."""
 
-    tile_list: Path
-    out: Path
+    tile_list: str
+    out: str
     config: RunConfig
     restart: bool = False
 
@@ -102,20 +103,26 @@ def run_survey(request: RunRequest, on_event: Callable[[Event], None] = lambda _
         config_fingerprint=config_print,
         config=config,
     )
-    with open_run(request.out, record, restart=request.restart) as folder:
+    with open_run(request.out, config.storage, record, restart=request.restart) as folder:
         failed = list(listed.failed)
         todo: list[TileJob] = []
         n_done_before = 0
+        done = set(folder.committed())
         for tile in listed.tiles:
-            try:
-                prints = Fingerprints(inputs=fingerprint.of_tile(tile), config=config_print, bundle=bundle.fingerprint)
-            except TileError as error:
-                failed.append(FailedTile(tile_id=tile.tile_id, reason=str(error)))
-                continue
-            if folder.done(tile.tile_id, prints) is not None:
+            if tile.tile_id in done and (commit := folder.commit_of(tile.tile_id)) is not None:
+                try:
+                    inputs = fingerprint.of_tile(tile, config.storage)
+                except TileError as error:
+                    failed.append(FailedTile(tile_id=tile.tile_id, reason=str(error)))
+                    continue
+                if commit.input_fingerprint != inputs:
+                    raise ContentError(
+                        f"{folder.store.where(folder.tile(tile.tile_id))}: the tile's input files have changed since it was "
+                        "scanned; run with --restart, or name a new folder with --out."
+                    )
                 n_done_before += 1
             else:
-                todo.append(_job(tile, folder, config, provider, bundle, prints))
+                todo.append(_job(tile, folder, config, provider, bundle, config_print))
         n_tiles = len(listed.tiles) + len(listed.failed)
         n_workers = worker_count(config.engine, len(todo))
         on_event(RunStarted(n_tiles=n_tiles, n_done_before=n_done_before, n_workers=n_workers, provider=provider))
@@ -123,14 +130,13 @@ def run_survey(request: RunRequest, on_event: Callable[[Event], None] = lambda _
             on_event(TileFinished(tile_id=failure.tile_id, commit=None, failed=failure))
         failed += list(_scan(todo, config, on_event))
         on_event(Merging())
-        with writing_to(request.out):
-            return finish(folder, record, bundle, listed.tiles, tuple(failed))
+        return finish(folder, record, bundle, listed.tiles, tuple(failed))
 
 
 def _scan(todo: list[TileJob], config: RunConfig, on_event: Callable[[Event], None]) -> Iterator[FailedTile]:
     if not todo:
         return
-    for outcome in scan_tiles(todo, len(todo), config.engine, on_event):
+    for outcome in scan_tiles(todo, len(todo), config, on_event):
         if outcome.fatal is not None:
             raise error_with_code(outcome.fatal.exit_code, outcome.fatal.message)
         tile_id = outcome.commit.tile_id if outcome.commit else outcome.failed.tile_id if outcome.failed else ""
@@ -139,14 +145,15 @@ def _scan(todo: list[TileJob], config: RunConfig, on_event: Callable[[Event], No
             yield outcome.failed
 
 
-def _job(tile: Tile, folder: RunFolder, config: RunConfig, provider: str, bundle: Bundle, prints: Fingerprints) -> TileJob:
+def _job(tile: Tile, folder: RunFolder, config: RunConfig, provider: str, bundle: Bundle, config_print: str) -> TileJob:
     return TileJob(
         tile=tile,
-        run_folder=str(folder.path.resolve()),
+        run_folder=folder.location if is_remote(folder.location) else str(Path(folder.location).resolve()),
         config=config,
         provider=provider,
         bundle=str(bundle.path.resolve()),
-        fingerprints=prints,
+        config_fingerprint=config_print,
+        bundle_fingerprint=bundle.fingerprint,
     )
 
 

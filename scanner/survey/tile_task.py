@@ -29,8 +29,9 @@ from scanner.ensemble.score import Scorer
 from scanner.errors import ScannerError, TileError
 from scanner.records import CommitRecord, CutoutBatch, FailedTile, Scores
 from scanner.sky.targets import TargetSelection, list_targets
-from scanner.survey import keep
-from scanner.survey.ledger import RunFolder, staged_tile
+from scanner.storage import Staging, open_store
+from scanner.survey import fingerprint, keep
+from scanner.survey.ledger import COMMIT, CUTOUTS, SCORES, RunFolder
 from scanner.survey.messages import FatalError, TileJob, TileOutcome, TileProgress
 
 
@@ -82,13 +83,15 @@ def _scorer(bundle: str, provider: str, threads: int, beta: float | None, max_ba
 
 
 def _scan(job: TileJob, scorer: Scorer, on_progress: Callable[[TileProgress], None]) -> CommitRecord:
-    folder, config, watch = RunFolder(Path(job.run_folder)), job.config, Stopwatch()
+    config, watch = job.config, Stopwatch()
+    folder = RunFolder(open_store(job.run_folder, config.storage))
     scratch = Path(config.engine.scratch) if config.engine.scratch else None
     tables: list[pa.Table] = []
-    with staged_tile(folder, job.tile.tile_id) as staging:
+    input_files = fingerprint.of_files(job.tile, config.storage)
+    with folder.staged_tile(job.tile.tile_id, scratch) as staging:
         with watch.stage("open"):
             images = open_tile(job.tile, config.cutouts, scratch)
-        with images, _writer(staging / "cutouts.zarr", job, images) as writer:
+        with images, _writer(staging.path / CUTOUTS, job, images) as writer:
             with watch.stage("targets"):
                 selection = list_targets(job.tile, images.vis, config.targets)
             targets = selection.targets
@@ -111,9 +114,9 @@ def _scan(job: TileJob, scorer: Scorer, on_progress: Callable[[TileProgress], No
                 on_progress(TileProgress(tile_id=job.tile.tile_id, n_done=done, n_targets=len(targets)))
             area = images.sky_area_deg2
         table = pa.concat_tables(tables) if tables else columns.empty_table()
-        pq.write_table(table, staging / "scores.parquet", compression="zstd")
-        commit = _record(job, selection, table, area, staging, watch)
-        (staging / "commit.json").write_text(commit.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        pq.write_table(table, staging.path / SCORES, compression="zstd")
+        commit = _record(job, input_files, selection, table, area, staging, watch)
+        (staging.path / COMMIT).write_text(commit.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return commit
 
 
@@ -140,14 +143,21 @@ def _writer(path: Path, job: TileJob, images: TileImages) -> Iterator[CutoutWrit
 
 
 def _record(
-    job: TileJob, selection: TargetSelection, table: pa.Table, area_deg2: float, staging: Path, watch: Stopwatch
+    job: TileJob,
+    input_files: dict[str, str],
+    selection: TargetSelection,
+    table: pa.Table,
+    area_deg2: float,
+    staging: Staging,
+    watch: Stopwatch,
 ) -> CommitRecord:
     flags = table["flags"].to_numpy()
     return CommitRecord(
         tile_id=job.tile.tile_id,
-        input_fingerprint=job.fingerprints.inputs,
-        config_fingerprint=job.fingerprints.config,
-        bundle_fingerprint=job.fingerprints.bundle,
+        input_fingerprint=fingerprint.combined(input_files),
+        input_files=input_files,
+        config_fingerprint=job.config_fingerprint,
+        bundle_fingerprint=job.bundle_fingerprint,
         target_source=selection.source,
         n_seen=selection.n_seen,
         n_outside=selection.n_outside,
@@ -158,9 +168,10 @@ def _record(
         n_flagged=int((flags != 0).sum()),
         n_decided=int(np.asarray(table["is_candidate"]).sum()),
         sky_area_deg2=area_deg2,
+        place=staging.place,
         sha256={
-            file.relative_to(staging).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-            for file in sorted(staging.rglob("*"))
+            file.relative_to(staging.path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+            for file in sorted(staging.path.rglob("*"))
             if file.is_file()
         },
         seconds={name: round(value, 3) for name, value in watch.seconds.items()},

@@ -26,7 +26,7 @@ FLAGS = {"scoring.beta": 2.0, "targets.magnitude_limit": "none", "cutouts.batch_
 
 
 def request(sky, out, **flags):
-    return RunRequest(sky / "tile-list.txt", out, load(None, FLAGS | flags, {}))
+    return RunRequest(str(sky / "tile-list.txt"), str(out), load(None, FLAGS | flags, {}))
 
 
 def results(out):
@@ -189,7 +189,7 @@ def test_real_images(real, tmp_path):
         f"id=lens VIS={lens}[VIS_BGSUB] Y={lens}[NIR_Y_BGSUB] J={lens}[NIR_J_BGSUB] H={lens}[NIR_H_BGSUB]\n"
     )
     config = load(None, {"targets.source": "grid", "targets.grid_step_arcsec": 10.0}, {})
-    report = run_survey(RunRequest(listed, tmp_path / "out", config))
+    report = run_survey(RunRequest(str(listed), str(tmp_path / "out"), config))
     assert report.failed == ()
     rows = {name: pq.read_table(tmp_path / "out" / "tiles" / name / "scores.parquet").to_pandas() for name in ("group", "lens")}
     assert np.isfinite(rows["group"].p_ou_200).any()
@@ -198,7 +198,7 @@ def test_real_images(real, tmp_path):
     assert (rows["lens"]["flags"] & 4 != 0).all()
     assert rows["lens"].bad_vis.min() >= 0.74
     generous = load(None, {"targets.source": "grid", "targets.grid_step_arcsec": 10.0, "cutouts.max_bad_fraction": 1.0}, {})
-    run_survey(RunRequest(listed, tmp_path / "generous", generous))
+    run_survey(RunRequest(str(listed), str(tmp_path / "generous"), generous))
     lens_rows = pq.read_table(tmp_path / "generous" / "tiles" / "lens" / "scores.parquet").to_pandas()
     assert np.isfinite(lens_rows.p_ou_200).all()
     assert (lens_rows["flags"] & 4 == 0).all()
