@@ -30,12 +30,18 @@ class Scorer:
         threads: int = 1,
         beta: float | None = None,
         max_bad_fraction: float = 0.25,
+        parallel: int = 1,
     ) -> None:
         self.bundle = bundle
         self.threshold = bundle.threshold(beta)
         self.max_bad_fraction = max_bad_fraction
-        self._session = open_session(bundle, provider, threads)
+        self._session = open_session(bundle, provider, threads, parallel)
         self.provider = self._session.provider
+
+    @property
+    def core_seconds(self) -> float:
+        """Processor time, so far, of scoring threads other than the caller's."""
+        return self._session.core_seconds
 
     def score(self, vis: Float32, nisp: Float32, sky: Float32, sigma: Float32, bad_fraction: Float32, flags: UInt32) -> Scores:
         """Score ``N`` cutouts.

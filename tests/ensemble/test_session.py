@@ -1,12 +1,13 @@
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 
-from scanner.ensemble.session import ONNX_NAME, PROVIDERS, open_session
+from scanner.ensemble.session import ONNX_NAME, PROVIDERS, EnsembleSession, open_session
 from scanner.errors import ContentError, UsageError
 
 AVAILABLE = [name for name in PROVIDERS if ONNX_NAME[name] in onnxruntime.get_available_providers()]
@@ -34,6 +35,41 @@ def test_threads_change_no_more_than_the_last_digits(bundle, cutouts):
     one, two = (open_session(bundle, "cpu", threads=threads) for threads in (1, 2))
     np.testing.assert_allclose(two.logits(*cutouts[:4]), one.logits(*cutouts[:4]), atol=1e-4)
     np.testing.assert_array_equal(two.logits(*cutouts[:4]), two.logits(*cutouts[:4]))
+
+
+@pytest.mark.parametrize("parallel", [2, 3, 8])
+def test_objects_at_a_time_change_no_bit(bundle, cutouts, parallel):
+    """Many times over, so that threads meet in every order; more threads than objects, too."""
+    alone = open_session(bundle, "cpu").logits(*cutouts[:4])
+    session = open_session(bundle, "cpu", parallel=parallel)
+    for _ in range(8):
+        assert session.logits(*cutouts[:4]).tobytes() == alone.tobytes()
+    assert session.logits(*(values[:1] for values in cutouts[:4])).tobytes() == alone[:1].tobytes()
+    assert session.core_seconds > 0
+
+
+def test_one_at_a_time_is_done_by_the_caller(bundle, cutouts):
+    session = open_session(bundle, "cpu")
+    session.logits(*cutouts[:4])
+    assert session.core_seconds == 0
+
+
+def test_what_fails_in_a_thread_reaches_the_caller(bundle, cutouts):
+    class Broken:
+        def get_inputs(self):
+            return [SimpleNamespace(name=name) for name in ("vis", "nisp", "sky", "sigma")]
+
+        def run(self, outputs, feed):
+            raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        EnsembleSession(Broken(), "cpu", parallel=2).logits(*cutouts[:4])
+
+
+def test_a_gpu_takes_batches_whatever_was_asked(bundle):
+    session = SimpleNamespace(get_inputs=list)
+    assert EnsembleSession(session, "cuda", parallel=4).parallel == 1
+    assert EnsembleSession(session, "cpu", parallel=4).parallel == 4
 
 
 def test_minmax_reads_no_sky(write_bundle, cutouts, tmp_path):
