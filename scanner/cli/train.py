@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import click
@@ -20,8 +19,8 @@ from scanner.training.history import HistoryRow
 from scanner.training.jobs import TrainingJob, all_jobs, run_job, run_jobs
 from scanner.training.presets import PRESET_NAMES, PRESETS, PresetName
 from scanner.training.runs import read_ensemble
+from scanner.training.schedule import seconds
 
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _DATA = click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -47,22 +46,6 @@ _DEVICE = click.option("--device", default="cpu", show_default=True, help="Of to
 @click.group()
 def train() -> None:
     """Train the seven networks on labelled datasets, and make a bundle of them."""
-
-
-def seconds(text: str | None) -> float | None:
-    """Seconds of a time such as ``90s``, ``20m`` or ``1.5h``.
-
-    Raises
-    ------
-    UsageError
-        It is no such time, or zero.
-    """
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", text.strip())
-    if found is None or float(found[1]) == 0.0:
-        raise UsageError(f"--time-budget must be a time such as 90s, 20m or 1.5h (given: {text}).")
-    return float(found[1]) * _UNITS[found[2]]
 
 
 def _resolved(bundle: str | None) -> Path | None:
@@ -99,7 +82,7 @@ def train_member(
         member=name,
         preset=PRESETS[preset],
         seed=seed,
-        time_budget=seconds(time_budget),
+        time_budget=None if time_budget is None else seconds(time_budget),
         bundle=_resolved(bundle),
         threads=threads,
         device=device,
@@ -142,7 +125,7 @@ def train_all(
         member=MEMBERS[0],
         preset=PRESETS[preset],
         seed=seed,
-        time_budget=seconds(time_budget),
+        time_budget=None if time_budget is None else seconds(time_budget),
         bundle=_resolved(bundle),
         device=device,
     )

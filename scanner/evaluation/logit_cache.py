@@ -10,16 +10,15 @@ calibration or card changed keeps its log-odds) with that of the dataset.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from scanner.atomic_file import write_atomically
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.manifest import MODEL_FILE
 from scanner.ensemble.session import EnsembleSession
+from scanner.evaluation import cached_array
 from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.logits import dataset_logits
 from scanner.records import MEMBERS, Float32
@@ -57,12 +56,12 @@ def cached_logits(
     for start in range(0, len(dataset), PART):
         rows = np.arange(start, min(start + PART, len(dataset)), dtype=np.int64)
         path = None if folder is None else folder / cache_key(bundle, dataset) / f"{start // PART:06d}.npy"
-        part = None if path is None else _read(path, (len(rows), len(MEMBERS)))
+        part = None if path is None else cached_array.read(path, (len(rows), len(MEMBERS)))
         if part is None:
             session = session or open_session()
             part = dataset_logits(session, dataset, rows, report=report)
             if path is not None:
-                _write(path, part)
+                cached_array.write(path, part)
         else:
             report(len(rows))
         found[rows] = part
@@ -81,29 +80,15 @@ def cached_grid_values(bundle: Bundle, dataset: Dataset, logits: Float32, folder
         raise ValueError("the bundle has no grid")
     path = None if folder is None else folder / cache_key(bundle, dataset) / f"grid-{bundle.fingerprint[:16]}.npy"
     if path is not None:
-        kept = _read(path, (len(logits),))
+        kept = cached_array.read(path, (len(logits),))
         if kept is not None:
             return kept
     values = bundle.grid.lookup(logits).value
     if path is not None:
-        _write(path, values)
+        cached_array.write(path, values)
     return values
 
 
 def cache_key(bundle: Bundle, dataset: Dataset) -> str:
     """Folder name of a bundle's log-odds for a dataset."""
     return f"{bundle.manifest.sha256[MODEL_FILE][:16]}-{dataset.content_key[:16]}"
-
-
-def _read(path: Path, shape: tuple[int, ...]) -> Float32 | None:
-    try:
-        part = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return part if part.dtype == np.float32 and part.shape == shape else None
-
-
-def _write(path: Path, values: Float32) -> None:
-    stream = io.BytesIO()
-    np.save(stream, values, allow_pickle=False)
-    write_atomically(path, stream.getvalue())

@@ -5,21 +5,29 @@ In: an open session, a dataset, row numbers. Out: (n, 7) float32 in the order of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 
 from scanner.cutouts.orientation import augment
 from scanner.ensemble.session import EnsembleSession
-from scanner.evaluation.labelled_data import Dataset
-from scanner.records import MEMBERS, Float32, Int64
+from scanner.records import MEMBERS, CutoutBatch, Float32, Int64
 
 BATCH = 128
 
 
+class Cutouts(Protocol):
+    """What can be scored: a dataset, or several as one."""
+
+    def batches(self, rows: Int64, size: int) -> Iterator[tuple[CutoutBatch, Float32, Float32]]:
+        """Read rows: batches of at most ``size``, with VIS and NISP free of NaN."""
+        ...
+
+
 def dataset_logits(
     session: EnsembleSession,
-    dataset: Dataset,
+    dataset: Cutouts,
     rows: Int64,
     orientations: Int64 | None = None,
     report: Callable[[int], None] = lambda n: None,

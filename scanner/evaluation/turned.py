@@ -9,7 +9,6 @@ average over the eight orientations is a candidate for a better score.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner.atomic_file import write_atomically
 from scanner.cutouts.orientation import ORIENTATIONS
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.session import EnsembleSession
+from scanner.evaluation import cached_array
 from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.logit_cache import cache_key
 from scanner.evaluation.logits import dataset_logits
@@ -41,23 +40,17 @@ def turned_logits(
     """Log-odds of rows in all orientations, (n, 8, 7) float32, kept in the cache folder as a whole; None: not kept."""
     path = None if folder is None else folder / cache_key(bundle, dataset) / f"turned-{len(rows)}.npy"
     shape = (len(rows), ORIENTATIONS, len(MEMBERS))
-    if path is not None and path.is_file():
-        try:
-            kept: NDArray[np.float32] = np.load(path, allow_pickle=False)
-            if kept.shape == shape:
-                report(len(rows) * ORIENTATIONS)
-                return kept
-        except (OSError, ValueError, EOFError):
-            pass
+    kept = None if path is None else cached_array.read(path, shape)
+    if kept is not None:
+        report(len(rows) * ORIENTATIONS)
+        return kept
     session = open_session()
     found = np.empty(shape, dtype=np.float32)
     for orientation in range(ORIENTATIONS):
         turns = np.full(len(rows), orientation, dtype=np.int64)
         found[:, orientation] = dataset_logits(session, dataset, rows, turns, report)
     if path is not None:
-        stream = io.BytesIO()
-        np.save(stream, found, allow_pickle=False)
-        write_atomically(path, stream.getvalue())
+        cached_array.write(path, found)
     return found
 
 

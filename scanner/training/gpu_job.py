@@ -9,7 +9,7 @@ MB each), and ``ensemble.onnx`` once all seven are there; ``scanner train bundle
 with a dataset of another seed. When the budget is spent the run saves itself and exits with 0: the same call goes on, also
 where ``--out`` was carried to another machine. Refused: a device that is not there, a folder of other runs.
 
-Needs numpy, scipy, pydantic, torch and onnx; neither astropy nor zarr, pyarrow, sep, lenstronomy or openTSNE.
+Needs numpy, scipy, array-api-compat, threadpoolctl, pydantic, torch and onnx; neither astropy nor zarr, pyarrow, sep, lenstronomy or openTSNE.
 """
 
 from __future__ import annotations
@@ -36,11 +36,10 @@ from scanner.training.labels import Labels, joined_labels, split
 from scanner.training.presets import PRESET_NAMES, PRESETS, Preset
 from scanner.training.runs import DRAWN
 from scanner.training.scaled import SHAPES, ScaledImages, joined_images, scale_batch
-from scanner.training.schedule import training_order
+from scanner.training.schedule import seconds, training_order
 
 #: Objects drawn at once, and objects in a file of the scratch folder.
 BATCH, PART = 256, 2048
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class OutOfTimeError(Exception):
@@ -121,11 +120,6 @@ def export(out: Path) -> None:
         write_atomically(out / "ensemble.onnx", merge_onnx(ensemble.networks, ensemble.preprocessing))
 
 
-def seconds(text: str) -> float:
-    """Seconds of ``90s``, ``9m`` or ``1h``."""
-    return float(text[:-1]) * _UNITS[text[-1]]
-
-
 def main(words: list[str] | None = None) -> int:
     """Run the job; see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -143,6 +137,8 @@ def main(words: list[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     arguments.scratch = arguments.scratch or arguments.out.parent / "scratch"
     preset = PRESETS[arguments.preset]
+    # A run that is fitting saves itself first; anywhere else there is nothing to save.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     deadline = time.monotonic() + seconds(arguments.budget)
     try:
         images, labels = drawn_set(preset, arguments, deadline)

@@ -1,6 +1,7 @@
 """Which member is trained when, and how much of a common time budget each gets.
 
-In: a preset, how members begin, a number of processes. Out: an order, and seconds per member. Refused: nothing.
+In: a preset, how members begin, a number of processes; a time as text. Out: an order, and seconds per member. Refused: what is
+no time (UsageError).
 
 Two members trained side by side with one thread each take less time than one after the other with two.
 """
@@ -8,9 +9,13 @@ Two members trained side by side with one thread each take less time than one af
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Mapping, Sequence
 
+from scanner.errors import UsageError
 from scanner.records import MEMBERS, MemberName
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 #: Members that see VIS at full resolution see the arcs, and cost most; relative.
 SHARE: Mapping[MemberName, float] = {
@@ -22,6 +27,20 @@ SHARE: Mapping[MemberName, float] = {
     "OU-Y": 0.05,
     "OU-H": 0.05,
 }
+
+
+def seconds(text: str) -> float:
+    """Seconds of a time such as ``90s``, ``20m`` or ``1.5h``.
+
+    Raises
+    ------
+    UsageError
+        It is no such time, or zero.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", text.strip())
+    if found is None or float(found[1]) == 0.0:
+        raise UsageError(f"{text!r} is no time to take; write it as 90s, 20m or 1.5h.")
+    return float(found[1]) * _UNITS[found[2]]
 
 
 def training_order(members: Sequence[MemberName] = MEMBERS) -> tuple[MemberName, ...]:

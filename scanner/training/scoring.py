@@ -7,25 +7,24 @@ refuse. A part is written when it is scored, so that an interrupted assembly goe
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from scanner.atomic_file import write_atomically
-from scanner.cutouts.orientation import augment
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.manifest import MODEL_FILE
 from scanner.ensemble.session import EnsembleSession, open_session
+from scanner.evaluation import cached_array
+from scanner.evaluation.logits import dataset_logits
 from scanner.records import MEMBERS, Float32, Int64
 from scanner.simulation.processes import run_all
 from scanner.training.data import TrainingData
 
-#: Objects of one call of a worker process, and of one batch.
-PART, BATCH = 512, 128
+#: Objects of one call of a worker process.
+PART = 512
 
 
 def training_logits(
@@ -66,15 +65,23 @@ def training_logits(
     for start in range(0, len(rows), PART):
         order = start + np.argsort(rows[start : start + PART], kind="stable")
         parts.append((order, _path(folder / key, rows[order], orientations[order])))
-    missing = [(order, path) for order, path in parts if not path.exists()]
+    logits = np.empty((len(rows), len(MEMBERS)), dtype=np.float32)
+    missing = [(order, path) for order, path in parts if not _taken(logits, order, path)]
     calls = [(bundle.path, data.paths, rows[order], orientations[order], path, provider) for order, path in missing]
     there = len(parts) - len(missing)
     for done in run_all(_score_part, calls, workers):
         report(min((there + done) * PART, len(rows)), len(rows))
-    logits = np.empty((len(rows), len(MEMBERS)), dtype=np.float32)
-    for order, path in parts:
-        logits[order] = np.load(path)
+    for order, path in missing:
+        _taken(logits, order, path)
     return logits
+
+
+def _taken(logits: Float32, order: Int64, path: Path) -> bool:
+    """Put a part into its place, if it is there."""
+    part = cached_array.read(path, (len(order), len(MEMBERS)))
+    if part is not None:
+        logits[order] = part
+    return part is not None
 
 
 def _path(place: Path, rows: Int64, orientations: Int64) -> Path:
@@ -88,11 +95,4 @@ def _opened(bundle: Path, data: tuple[Path, ...], provider: str) -> tuple[Ensemb
 
 def _score_part(bundle: Path, data: tuple[Path, ...], rows: Int64, orientations: Int64, path: Path, provider: str) -> None:
     session, opened = _opened(bundle, data, provider)
-    found, start = [], 0
-    for batch, vis, nisp in opened.batches(rows, BATCH):
-        turned = orientations[start : start + len(batch)]
-        found.append(session.logits(augment(vis, turned), augment(nisp, turned), batch.sky, batch.sigma))
-        start += len(batch)
-    stream = io.BytesIO()
-    np.save(stream, np.concatenate(found), allow_pickle=False)
-    write_atomically(path, stream.getvalue())
+    cached_array.write(path, dataset_logits(session, opened, rows, orientations))

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from scanner.cutouts.layout import IMAGE_SHAPES
@@ -23,14 +22,10 @@ from scanner.simulation.datasets.cutout_scene import CutoutScene, draw_scene, ob
 from scanner.simulation.datasets.presets import Preset
 from scanner.simulation.datasets.truth import TruthRow, truths_of
 from scanner.simulation.light import scene
-from scanner.simulation.light.components import total_flux
-from scanner.simulation.population.labels import ArcMeasurement, measure_arcs
+from scanner.simulation.population.labels import ArcMeasurement, measure_system
 from scanner.simulation.population.lenstronomy_light import lensed_light, unlensed_light
-from scanner.simulation.population.system import System
-from scanner.simulation.telescope.exposure import CANVAS_PIXELS, Exposure, add_stars, blur, expose
-from scanner.simulation.telescope.photometry import magnitude
-from scanner.simulation.telescope.psf import stack
-from scanner.simulation.telescope.stars import Star, add_star
+from scanner.simulation.telescope.exposure import CANVAS_PIXELS, add_stars, blur, expose
+from scanner.simulation.telescope.stars import Star
 
 GeneratorName = Literal["fast", "lenstronomy"]
 #: Objects rendered at once: their canvases stay within the cache.
@@ -122,23 +117,11 @@ def noiseless(
     arcs_seen = blur(arcs[:, :1], [exposures[row] for row, _ in places], (0,))[:, 0]
     measured: list[list[ArcMeasurement]] = [[] for _ in scenes]
     for k, (row, system) in enumerate(places):
-        measured[row].append(_measured(arcs[k, 0], arcs_seen[k], system, exposures[row]))
+        seen_by = exposures[row]
+        measured[row].append(measure_system(system, float(arcs[k, 0].sum()), arcs_seen[k], seen_by.psfs[0], seen_by.roll))
         light[row, 1:] += arcs[k, 1:]
     canvases = blur(light, exposures)
     for k, (row, _) in enumerate(places):
         canvases[row, 0] += arcs_seen[k]
     add_stars(canvases, exposures, [[Star(c.x, c.y, c.flux) for c in item.points] for item in scenes])
     return canvases, measured
-
-
-def _measured(arcs: Any, seen: Any, system: System, exposure: Exposure) -> ArcMeasurement:
-    """Measure VIS arcs, (ny, nx) before and after the PSF, the images of a quasar among them included."""
-    lensed = float(arcs.sum())
-    if system.point_images:
-        lensed += total_flux(system.point_images)[0]
-        seen = array_namespace(seen).asarray(seen, copy=True)
-        for image in system.point_images:
-            x, y = (place / VIS_PIXEL_SCALE_ARCSEC + 0.5 * (CANVAS_PIXELS - 1) for place in (image.x, image.y))
-            psf = stack(exposure.psfs[:1])
-            add_star(seen[None], x, y, image.flux[:1], psf, magnitude(image.flux[0], "VIS"), exposure.roll)
-    return measure_arcs(seen, lensed / system.unlensed_flux[0])

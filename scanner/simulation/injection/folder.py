@@ -36,6 +36,9 @@ def claimed(out: Path, name: str, request: InjectionRequest) -> InjectionRecord:
         there = found.request.described()
         difference = f"({there}), not the one asked for ({asked})" if asked != there else "with other tiles or an older preset"
         raise OutputError(f"{out}: holds another injection {difference}; choose another --out or remove it.")
+    if found.complete:
+        # A run that was killed between the two last steps left its parts behind.
+        shutil.rmtree(out / PARTS, ignore_errors=True)
     return found
 
 

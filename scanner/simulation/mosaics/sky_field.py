@@ -33,11 +33,10 @@ from scanner.simulation.population.field import (
     draw_field_galaxy,
     draw_stars,
 )
-from scanner.simulation.population.labels import ArcMeasurement, Label, labels, measure_arcs
+from scanner.simulation.population.labels import ArcMeasurement, Label, labels, measure_system
 from scanner.simulation.population.system import LabelledObject, System
 from scanner.simulation.telescope import photometry
-from scanner.simulation.telescope.psf import convolve, mean_psf, stack
-from scanner.simulation.telescope.stars import add_star
+from scanner.simulation.telescope.psf import convolve, mean_psf
 
 CELL_ARCSEC = 50.0
 #: Bright galaxies of the non-lens classes (spirals, mergers ...) beside the plain field, per square arcsec.
@@ -177,12 +176,7 @@ def _measured(system: System) -> ArcMeasurement:
     light = scene.render([system.source], raster, ("VIS",))[0, 0]
     psf = mean_psf("VIS")
     seen = convolve(light, psf.transfer(_ARC_CANVAS_PIXELS, _ARC_CANVAS_PIXELS))
-    middle, lensed = 0.5 * (_ARC_CANVAS_PIXELS - 1), float(light.sum(dtype=np.float64))
-    for image in system.point_images:
-        x, y = (place / VIS_PIXEL_SCALE_ARCSEC + middle for place in (image.x, image.y))
-        add_star(seen[None], x, y, image.flux[:1], stack([psf]), photometry.magnitude(image.flux[0], "VIS"), 0.0)
-        lensed += image.flux[0]
-    return measure_arcs(seen, lensed / system.unlensed_flux[0])
+    return measure_system(system, float(light.sum(dtype=np.float64)), seen, psf, roll=0.0)
 
 
 def _magnitude(components: list[Component]) -> float:

@@ -20,12 +20,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace
 
+from scanner.records import VIS_PIXEL_SCALE_ARCSEC
 from scanner.simulation.lensing.images import find_images
 from scanner.simulation.lensing.lens import Lens
 from scanner.simulation.lensing.sightline import Sightline
 from scanner.simulation.population.system import System
 from scanner.simulation.telescope.noise import SKY_SIGMA
+from scanner.simulation.telescope.photometry import magnitude
+from scanner.simulation.telescope.psf import Psf, stack
+from scanner.simulation.telescope.stars import add_star
 
 MIN_MAGNIFICATION = 1.6
 MIN_ARC_PIXELS = 20
@@ -65,6 +70,30 @@ def measure_arcs(arcs: Any, mag_eff: float) -> ArcMeasurement:
     # In float32 the sum of some thousand pixels is good to 1e-6: numpy adds in pairs, torch in blocks.
     snr = float(bright.sum()) / (SKY_SIGMA["VIS"] * math.sqrt(count))
     return ArcMeasurement(mag_eff=mag_eff, n_pix_source=count, arc_snr=snr)
+
+
+def measure_system(system: System, arcs_flux: float, seen: Any, psf: Psf, roll: float) -> ArcMeasurement:
+    """Measure the arcs of one system together with the images of the quasar in its source, if there is one.
+
+    Parameters
+    ----------
+    system
+        What was drawn.
+    arcs_flux
+        VIS flux of the lensed light, the quasar's aside, before the PSF.
+    seen
+        (ny, nx) float32 on 0.1" pixels, the system in the middle: the same light after the PSF. Left as it is.
+    psf, roll
+        Of VIS, and the angle of the telescope: what a star looks like.
+    """
+    if system.point_images:
+        seen = array_namespace(seen).asarray(seen, copy=True)
+        for image in system.point_images:
+            arcs_flux += image.flux[0]
+            x = image.x / VIS_PIXEL_SCALE_ARCSEC + 0.5 * (seen.shape[-1] - 1)
+            y = image.y / VIS_PIXEL_SCALE_ARCSEC + 0.5 * (seen.shape[-2] - 1)
+            add_star(seen[None], x, y, image.flux[:1], stack([psf]), magnitude(image.flux[0], "VIS"), roll)
+    return measure_arcs(seen, arcs_flux / system.unlensed_flux[0])
 
 
 def label(system: System, arcs: ArcMeasurement) -> Label:

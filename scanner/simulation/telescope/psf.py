@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any
 
 import numpy as np
 import scipy.fft
 from array_api_compat import array_namespace, device, is_torch_array
 from numpy.random import Generator
+from threadpoolctl import ThreadpoolController
 
 from scanner.records import Band, Float32, Float64
 
@@ -73,9 +76,10 @@ class Psf:
             xp = array_namespace(like)
             factors = tuple(xp.asarray(factor, device=device(like)) for factor in factors)
         rows, columns, turn_rows, turn_columns = factors
-        envelope = rows @ columns
+        with _one_thread():
+            envelope, turn = rows @ columns, turn_rows @ turn_columns
         envelope = array_namespace(envelope).exp(envelope)
-        return (turn_rows @ turn_columns) * envelope[..., 1, :, :] + (envelope[..., 0, :, :] + envelope[..., 2, :, :])
+        return turn * envelope[..., 1, :, :] + (envelope[..., 0, :, :] + envelope[..., 2, :, :])
 
     def factors(self, ny: int, nx: int) -> tuple[Any, ...]:
         """Exponents of body, lobes and wing, and the lobes' phases, as matrix products of functions of v and of u.
@@ -136,10 +140,24 @@ def transfers(psfs: Psf, ny: int, nx: int) -> Iterator[Any]:
     out = np.empty((psfs.weight.shape[1], ny, nx // 2 + 1), dtype=np.complex64)
     for image in zip(*psfs.factors(ny, nx), strict=True):
         for rows, columns, turn_rows, turn_columns, target in zip(*image, out, strict=True):
-            np.exp(np.matmul(rows, columns, out=envelope), out=envelope)
-            np.multiply(np.matmul(turn_rows, turn_columns, out=target), envelope[1], out=target)
+            with _one_thread():
+                np.matmul(rows, columns, out=envelope)
+                np.matmul(turn_rows, turn_columns, out=target)
+            np.exp(envelope, out=envelope)
+            np.multiply(target, envelope[1], out=target)
             target.real += np.add(envelope[0], envelope[2], out=envelope[0])
         yield out
+
+
+def _one_thread() -> AbstractContextManager[Any]:
+    """On some processors the last digit of a matrix product depends on the number of threads that share it."""
+    context: AbstractContextManager[Any] = _blas().limit(limits=1)
+    return context
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
 
 
 def stack(psfs: Sequence[Psf]) -> Psf:
