@@ -95,6 +95,9 @@ class EngineConfig(Record):
     tls_cert: str | None = Field(None, description="This process's certificate (PEM).")
     tls_key: str | None = Field(None, description="This process's private key (PEM).")
     metrics_port: int | None = Field(None, ge=0, le=65535, description="Port of this process's Prometheus metrics; none: none.")
+    metrics_address: str | None = Field(
+        None, description="Address that the metrics are served at; none: all where a port is named, the loopback for port 0."
+    )
 
 
 class RunConfig(Record):

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from scanner import config as configuration
-from scanner.cli.progress import RunDisplay
+from scanner.cli import logs
+from scanner.cli.watched import driver_metrics, watched
 from scanner.config import RunConfig
 from scanner.errors import TileError
 from scanner.survey.finish import RunReport
@@ -38,9 +39,19 @@ PRINTED_CANDIDATES = 10
 @click.option("--max-bad-fraction", type=float, help="Do not score objects with more bad pixels than this [default: 0.25].")
 @click.option("--keep", help="Cutouts kept: all, candidates, sample:<fraction> or none [default: candidates].")
 @click.option("--codec", type=click.Choice(["exact", "compact"]), help="How cutouts are stored [default: compact].")
+@click.option("--metrics-port", type=int, help="Port of Prometheus metrics of the driver; its workers take the next ones.")
+@logs.log_format_option
 @click.option("--dry-run", "only_plan", is_flag=True, help="Say what would be done (tiles, objects, bytes, time) and stop.")
 @click.option("--restart", is_flag=True, help="Throw away what the run folder holds and begin again.")
-def run(tile_list: Path, out: Path | None, config_file: Path | None, only_plan: bool, restart: bool, **flags: Any) -> int:
+def run(
+    tile_list: Path,
+    out: Path | None,
+    config_file: Path | None,
+    log_format: str,
+    only_plan: bool,
+    restart: bool,
+    **flags: Any,
+) -> int:
     """Scan the tiles of TILE_LIST and rank what looks like a lens.
 
     An interrupted run goes on where it was when the same command is given again. Exit code 3: done, but some tiles failed
@@ -57,9 +68,10 @@ def run(tile_list: Path, out: Path | None, config_file: Path | None, only_plan: 
         plan = dry_run(request)
         _print_plan(console, plan, request.config)
         return TileError.exit_code if plan.failed else 0
-    with RunDisplay() as display:
-        report = run_survey(request, display)
-    _print_report(console, report, Path(request.out))
+    with logs.written(log_format), driver_metrics(request.config.engine):
+        with watched(log_format) as on_event:
+            report = run_survey(request, on_event)
+        _print_report(console, report, Path(request.out))
     return TileError.exit_code if report.failed else 0
 
 
@@ -74,6 +86,7 @@ def _dotted(flags: dict[str, Any]) -> dict[str, Any]:
             "engine.workers": flags["workers"],
             "engine.scheduler": flags["scheduler"],
             "engine.memory_limit_gb": flags["memory_gb"],
+            "engine.metrics_port": flags["metrics_port"],
             "engine.scratch": flags["scratch"] and str(flags["scratch"]),
             "targets.source": flags["targets"],
             "targets.magnitude_limit": flags["magnitude_limit"],

@@ -13,7 +13,7 @@ import math
 import platform
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -88,7 +88,8 @@ def serve(port: int, role: Role, address: str | None = None, linger_s: float = 0
         linger_s = 0.0
         raise
     finally:
-        scrapes.await_last(linger_s)
+        with suppress(KeyboardInterrupt):
+            scrapes.await_last(linger_s)
         _process = _work = _run = None
         server.shutdown()
         server.server_close()
@@ -111,11 +112,12 @@ def tile_in_progress() -> Iterator[None]:
         yield
 
 
-def tile_done(commit: CommitRecord, seconds: float) -> None:
-    """A tile is committed by this process, so many seconds after it began with it."""
+def tile_done(commit: CommitRecord) -> None:
+    """A tile is committed by this process."""
     if _work is not None:
         _work.tiles_done.inc()
-        _work.tile_seconds.observe(seconds)
+        if (seconds := commit.seconds.get("tile")) is not None:
+            _work.tile_seconds.observe(seconds)
         _work.tile_success.set_to_current_time()
         _work.objects_flagged.inc(commit.n_flagged)
         _work.objects_decided.inc(commit.n_decided)

@@ -46,6 +46,8 @@ class RunStarted:
     n_done_before: int
     n_workers: int
     provider: str
+    bundle_name: str
+    bundle_version: str
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,16 @@ def run_survey(request: RunRequest, on_event: Callable[[Event], None] = lambda _
                 todo.append(_job(tile, folder, config, provider, bundle, config_print))
         n_tiles = len(listed.tiles) + len(listed.failed)
         n_workers = worker_count(config.engine, len(todo))
-        on_event(RunStarted(n_tiles=n_tiles, n_done_before=n_done_before, n_workers=n_workers, provider=provider))
+        on_event(
+            RunStarted(
+                n_tiles=n_tiles,
+                n_done_before=n_done_before,
+                n_workers=n_workers,
+                provider=provider,
+                bundle_name=bundle.manifest.name,
+                bundle_version=bundle.manifest.version,
+            )
+        )
         for failure in failed:
             on_event(TileFinished(tile_id=failure.tile_id, commit=None, failed=failure))
         failed += list(_scan(todo, config, on_event))

@@ -1,0 +1,101 @@
+"""Where log lines go and what they look like: text for people, JSON lines for machines, always on standard error.
+
+In: records of the loggers ``scanner.…``, with whatever their ``extra`` says (``extra={"tile": tile_id}``); of Dask's loggers
+too, once Dask is loaded. Out: one line a record. Refused: nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeVar, get_args
+
+import click
+
+LogFormat = Literal["auto", "text", "json"]
+#: What every record has; the rest came with ``extra``.
+STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def log_format_option(command: Command) -> Command:
+    """Give a verb the flag ``--log-format``; its function gets ``log_format``, for :func:`written`."""
+    option = click.option(
+        "--log-format",
+        type=click.Choice(get_args(LogFormat)),
+        default="auto",
+        help="Lines on standard error: text, or JSON [default: text on a terminal, JSON elsewhere].",
+    )
+    return option(command)
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time (UTC), level, logger, message, then what the record's ``extra`` says."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record."""
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line = {"time": time, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+        line |= {key: value for key, value in vars(record).items() if key not in STANDARD}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class TextLines(logging.Formatter):
+    """Local time and message; the level where it is a warning or worse."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record."""
+        level = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
+        line = f"{self.formatTime(record, '%H:%M:%S')} {level}{record.getMessage()}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class StandardError(logging.Handler):
+    """Writes to what standard error is at the moment: a progress bar may have put itself before it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        try:
+            print(self.format(record), file=sys.stderr, flush=True)
+        except Exception:
+            self.handleError(record)
+
+
+@contextmanager
+def written(log_format: str) -> Iterator[None]:
+    """Write log lines while the context lasts.
+
+    Parameters
+    ----------
+    log_format
+        A :data:`LogFormat`.
+    """
+    as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
+    formatter = JsonLines() if as_json else TextLines()
+    handler, logger = StandardError(), logging.getLogger("scanner")
+    handler.setFormatter(formatter)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def adopt_dask() -> None:
+    """Have Dask's own log lines, which it sets up when it is imported, look like ours; call it in :func:`written`."""
+    import distributed  # noqa: F401
+
+    ours = next((handler for handler in logging.getLogger("scanner").handlers if isinstance(handler, StandardError)), None)
+    if ours is not None:
+        for handler in logging.getLogger("distributed").handlers:
+            handler.setFormatter(ours.formatter)
