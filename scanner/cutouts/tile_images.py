@@ -98,8 +98,8 @@ def open_tile(tile: Tile, config: CutoutsConfig, scratch: Path | None = None) ->
     config
         ``flag_mask`` is used.
     scratch
-        Folder for decompressed and resampled mosaics. Decompressed ones are left there for the next one to use. None: a
-        folder of the tile's own, which is removed when it is closed.
+        Folder for decompressed and resampled mosaics, which whoever gives it removes. None: a folder of the tile's own, which
+        is removed when it is closed.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Bundles: folders that hold a trained ensemble, checked before they are believed.
 
-In: the path of a bundle, the name of an installed one, or nothing for the default. Out: a verified :class:`Bundle`. Refused: a
-missing folder, bad or unknown manifests, files that are missing, altered or not listed. Nothing in a bundle is ever unpickled
-or run, save the ONNX graph. They are written by :mod:`scanner.ensemble.bundle_writer`.
+In: the path or ``s3://`` URL of a bundle, the name of an installed one, or nothing for the default. Out: a verified
+:class:`Bundle`. Refused: a missing folder, bad or unknown manifests, files that are missing, altered or not listed. Nothing
+in a bundle is ever unpickled or run, save the ONNX graph. They are written by :mod:`scanner.ensemble.bundle_writer`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 import scanner
+from scanner.config import StorageConfig
+from scanner.ensemble.bundle_cache import cached
 from scanner.ensemble.calibration import Calibration, MeanProbability
 from scanner.ensemble.embedding_grid import EmbeddingGrid
 from scanner.ensemble.f_beta import OperatingCurve
@@ -27,6 +29,7 @@ from scanner.ensemble.manifest import (
 )
 from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.records import Record
+from scanner.storage.location import is_remote
 
 __all__ = ["Bundle", "BundleManifest", "DefaultBundle", "find", "installed", "load", "models_folder"]
 
@@ -45,11 +48,13 @@ class DefaultBundle(Record):
 class Bundle:
     """A verified bundle.
 
-    ``fingerprint``: SHA-256 of ``bundle.json``, which lists those of all other files. ``model``: the ONNX graph. ``grid`` and
-    ``curve`` (of the score that decides, on a labelled held-out set) are absent where no labelled set was at hand.
+    ``path``: its local folder. ``location``: where any machine of the run finds it, the URL it was loaded from or the absolute
+    path. ``fingerprint``: SHA-256 of ``bundle.json``, which lists those of all other files. ``model``: the ONNX graph.
+    ``grid`` and ``curve`` (of the score that decides, on a labelled held-out set) are absent where no labelled set was at hand.
     """
 
     path: Path
+    location: str
     manifest: BundleManifest
     fingerprint: str
     model: bytes
@@ -134,13 +139,15 @@ def find(bundle: str | Path | None) -> Path:
     return path
 
 
-def load(bundle: str | Path | None = None) -> Bundle:
+def load(bundle: str | Path | None = None, storage: StorageConfig = StorageConfig()) -> Bundle:
     """Load a bundle, verifying all of it.
 
     Parameters
     ----------
     bundle
-        See :func:`find`.
+        See :func:`find`; or the URL of a bundle's folder, of which a local copy is kept.
+    storage
+        How object stores are reached.
 
     Raises
     ------
@@ -148,8 +155,11 @@ def load(bundle: str | Path | None = None) -> Bundle:
         There is no such folder.
     ContentError
         The folder is not a bundle, or a file is missing, altered, unlisted or unreadable; the message says which.
+    ScannerError
+        Of a bundle on an object store: see :mod:`scanner.ensemble.bundle_cache`.
     """
-    path = find(bundle)
+    remote = isinstance(bundle, str) and is_remote(bundle)
+    path = cached(str(bundle), storage) if remote else find(bundle)
     text = _read(path / MANIFEST_FILE)
     manifest = parse(text, path / MANIFEST_FILE)
     listed = {MANIFEST_FILE, *manifest.sha256}
@@ -165,6 +175,7 @@ def load(bundle: str | Path | None = None) -> Bundle:
             )
     return Bundle(
         path=path,
+        location=str(bundle) if remote else str(path.resolve()),
         manifest=manifest,
         fingerprint=hashlib.sha256(text).hexdigest(),
         model=content[MODEL_FILE],

@@ -100,8 +100,8 @@ class BundleManifest(Record):
         return "grid" if GRID_FILE in self.sha256 else "calibrated"
 
 
-def parse(text: bytes, path: Path) -> BundleManifest:
-    """Parse the content of ``path``, a ``bundle.json``.
+def parse(text: bytes, path: Path | str) -> BundleManifest:
+    """Parse the content of ``path``, a ``bundle.json``, local or on an object store.
 
     Raises
     ------

@@ -166,21 +166,21 @@ def open_image(ref: ImageRef, scratch: ScratchFolder) -> tuple[FitsImage, fits.H
     OutputError
         The scratch folder is full.
     """
-    path = local_path(ref.path)
+    path, name = local_path(ref.path), ref.name
     if not path.is_file():
-        raise TileError(f"{path}: no such file; check the tile list.")
+        raise TileError(f"{name}: no such file; check the tile list.")
     plain = uncompressed(path, scratch)
-    with _reading(path):
+    with _reading(name):
         # Not mapped: of a tiled image, a map would keep every compressed byte that was ever read in memory.
         hdus = fits.open(plain, memmap=False, lazy_load_hdus=True)
     try:
-        with _reading(path):
-            hdu = _choose(hdus, ref, path)
+        with _reading(name):
+            hdu = _choose(hdus, ref, name)
             header = hdu.header.copy()
             if isinstance(hdu, fits.CompImageHDU):
-                _check_size(plain, hdu.fileinfo()["datLoc"] + hdu.fileinfo()["datSpan"] - _FITS_BLOCK + 1, path)
-                return TiledImage(hdus, hdu, str(path)), header
-            image = _map(plain, hdu, header, path)
+                _check_size(plain, hdu.fileinfo()["datLoc"] + hdu.fileinfo()["datSpan"] - _FITS_BLOCK + 1, name)
+                return TiledImage(hdus, hdu, name), header
+            image = _map(plain, hdu, header, name)
     except BaseException:
         hdus.close()
         raise
@@ -189,7 +189,7 @@ def open_image(ref: ImageRef, scratch: ScratchFolder) -> tuple[FitsImage, fits.H
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(name: str) -> Iterator[None]:
     with warnings.catch_warnings():
         # What astropy warns of here (truncation, odd cards) is either checked below or does not matter.
         warnings.simplefilter("ignore")
@@ -199,24 +199,24 @@ def _reading(path: Path) -> Iterator[None]:
             raise
         except OSError as error:
             reason = error.strerror or str(error).splitlines()[0].rstrip(".")
-            raise TileError(f"{path}: not a readable FITS file ({reason}).") from None
+            raise TileError(f"{name}: not a readable FITS file ({reason}).") from None
         except Exception as error:  # a mangled header makes astropy raise nearly anything
-            raise TileError(f"{path}: not a readable FITS file ({type(error).__name__}: {error}).") from None
+            raise TileError(f"{name}: not a readable FITS file ({type(error).__name__}: {error}).") from None
 
 
-def _choose(hdus: fits.HDUList, ref: ImageRef, path: Path) -> Any:
+def _choose(hdus: fits.HDUList, ref: ImageRef, name: str) -> Any:
     if ref.extension is None:
         for hdu in hdus:
             if _is_image(hdu):
                 return hdu
-        raise TileError(f"{path}: holds no two-dimensional image.")
+        raise TileError(f"{name}: holds no two-dimensional image.")
     try:
         hdu = hdus[ref.extension]
     except (KeyError, IndexError):
         there = ", ".join(f"{number}={hdu.name or 'unnamed'}" for number, hdu in enumerate(hdus))
-        raise TileError(f"{path}: has no extension {ref.extension!r}; there are {there}.") from None
+        raise TileError(f"{name}: has no extension {ref.extension!r}; there are {there}.") from None
     if not _is_image(hdu):
-        raise TileError(f"{path}: extension {ref.extension!r} holds no two-dimensional image.")
+        raise TileError(f"{name}: extension {ref.extension!r} holds no two-dimensional image.")
     return hdu
 
 
@@ -224,9 +224,9 @@ def _is_image(hdu: Any) -> bool:
     return bool(getattr(hdu, "is_image", False)) and len(hdu.shape) == 2 and min(hdu.shape) > 0
 
 
-def _map(plain: Path, hdu: Any, header: fits.Header, path: Path) -> MappedImage:
+def _map(plain: Path, hdu: Any, header: fits.Header, name: str) -> MappedImage:
     start = hdu.fileinfo()["datLoc"]
-    _check_size(plain, start + hdu.size, path)
+    _check_size(plain, start + hdu.size, name)
     blank = header.get("BLANK")
     with plain.open("rb") as file:
         return MappedImage(
@@ -240,8 +240,8 @@ def _map(plain: Path, hdu: Any, header: fits.Header, path: Path) -> MappedImage:
         )
 
 
-def _check_size(plain: Path, needed: int, path: Path) -> None:
+def _check_size(plain: Path, needed: int, name: str) -> None:
     """A map beyond the end of its file ends in a bus error, which no Python can catch."""
     size = plain.stat().st_size
     if size < needed:
-        raise TileError(f"{path}: the file is truncated ({size} bytes, its header asks for {needed}); fetch it again.")
+        raise TileError(f"{name}: the file is truncated ({size} bytes, its header asks for {needed}); fetch it again.")

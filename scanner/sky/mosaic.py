@@ -196,7 +196,7 @@ def open_mosaic(files: BandFiles, *, band: Band, flag_mask: int = 1, scratch: Pa
     flag_mask
         Bits of FLAG that make a pixel bad.
     scratch
-        Folder for decompressed files, which are left there for the next one to use; None: a passing one.
+        Folder for decompressed files, which whoever gives it removes; None: a passing one.
 
     Raises
     ------

@@ -1,8 +1,9 @@
-"""Where a mosaic's bytes really lie: local paths, and gzip files decompressed once into a scratch folder.
+"""Scratch folders, and gzip files decompressed into them.
 
-In: a path or URL of the tile list. Out: a local, uncompressed file. A decompressed file carries the fingerprint of its source
-in its name and appears whole or not at all, so that workers can share the folder. Refused, as :class:`TileError`: URLs that
-cannot be read yet, missing, unreadable and damaged files; as :class:`OutputError`: a scratch folder that is full.
+In: a local path. Out: a local, uncompressed file. Whoever gives a scratch folder removes it, with the tile that it serves. A
+decompressed file carries the fingerprint of its source in its name and appears whole or not at all. Refused, as
+:class:`TileError`: URLs that were not fetched, missing, unreadable and damaged files; as :class:`OutputError`: a scratch folder
+that is full.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import os
 import shutil
 import tempfile
 import zlib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -23,10 +26,19 @@ _COPY_BYTES = 1 << 22
 
 
 class ScratchFolder:
-    """A folder for decompressed and warped mosaics: the given one, which is left in place, or a passing one of its own."""
+    """A folder for decompressed and warped mosaics: the given one, which its giver removes, or a passing one of its own.
 
-    def __init__(self, path: Path | None) -> None:
+    Parameters
+    ----------
+    path
+        The given folder; None: a passing one.
+    parent
+        Where a passing one is made; None: the system's folder for such things.
+    """
+
+    def __init__(self, path: Path | None, parent: Path | None = None) -> None:
         self._given = path
+        self._parent = parent
         self._own: Path | None = None
 
     @property
@@ -43,16 +55,36 @@ class ScratchFolder:
                 self._given.mkdir(parents=True, exist_ok=True)
                 return self._given
             if self._own is None:
-                self._own = Path(tempfile.mkdtemp(prefix="scanner-"))
+                if self._parent is not None:
+                    self._parent.mkdir(parents=True, exist_ok=True)
+                self._own = Path(tempfile.mkdtemp(prefix="scanner-", dir=self._parent))
             return self._own
         except OSError as error:
-            raise scratch_error(self._given or Path(tempfile.gettempdir()), error) from None
+            raise scratch_error(self._given or self._parent or Path(tempfile.gettempdir()), error) from None
 
     def close(self) -> None:
         """Remove the folder if it is a passing one."""
         if self._own is not None:
             shutil.rmtree(self._own, ignore_errors=True)
             self._own = None
+
+
+@contextmanager
+def passing_folder(parent: str | None) -> Iterator[Path]:
+    """A folder that is removed when the block ends.
+
+    Parameters
+    ----------
+    parent
+        Where to make it (``engine.scratch``); None: the system's folder for such things.
+
+    Raises
+    ------
+    OutputError
+        It cannot be made.
+    """
+    with closing(ScratchFolder(None, Path(parent) if parent else None)) as folder:
+        yield folder.path
 
 
 def local_path(path: str) -> Path:
@@ -67,8 +99,14 @@ def local_path(path: str) -> Path:
     if not separator:
         return Path(path)
     if scheme.lower() != "file":
-        raise TileError(f"{path}: reading from {scheme}:// is not supported yet; copy the file here and name its path.")
+        raise TileError(f"{path}: only 'scanner run' reads from {scheme}://; copy the file here and name its path.")
     return Path(unquote(urlsplit(path).path))
+
+
+def is_gzip(path: Path) -> bool:
+    """Whether a local file begins as gzip files do, whatever its name."""
+    with path.open("rb") as file:
+        return file.read(2) == _GZIP_MAGIC
 
 
 def uncompressed(path: Path, scratch: ScratchFolder) -> Path:
@@ -89,32 +127,47 @@ def uncompressed(path: Path, scratch: ScratchFolder) -> Path:
         The scratch folder is full or cannot be written.
     """
     try:
-        with path.open("rb") as file:
-            if file.read(2) != _GZIP_MAGIC:
-                return path
+        if not is_gzip(path):
+            return path
         status = path.stat()
     except OSError as error:
         raise TileError(f"{path}: the mosaic cannot be read ({error.strerror}).") from None
     source = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
     target = scratch.path / f"{hashlib.sha256(source.encode()).hexdigest()[:16]}-{path.name.removesuffix('.gz')}"
     if not target.exists():
-        _decompress(path, target)
+        decompress(path, target, str(path))
     return target
 
 
-def _decompress(path: Path, target: Path) -> None:
+def decompress(path: Path, target: Path, name: str) -> None:
+    """Decompress a gzip file into a file that appears whole or not at all.
+
+    Parameters
+    ----------
+    path, target
+        Local files.
+    name
+        What messages call the file.
+
+    Raises
+    ------
+    TileError
+        It is damaged or truncated.
+    OutputError
+        The folder of ``target`` is full or cannot be written.
+    """
     try:
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".decompressing-")
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".decompressing-")
     except OSError as error:
         raise scratch_error(target.parent, error) from None
-    partial = Path(name)
+    partial = Path(temporary)
     try:
         with os.fdopen(descriptor, "wb") as output, gzip.open(path, "rb") as compressed:
             while True:
                 try:
                     content = compressed.read(_COPY_BYTES)
                 except (OSError, EOFError, zlib.error) as error:
-                    raise TileError(f"{path}: the gzip file is damaged or truncated ({error}); fetch it again.") from None
+                    raise TileError(f"{name}: the gzip file is damaged or truncated ({error}); fetch it again.") from None
                 if not content:
                     break
                 output.write(content)

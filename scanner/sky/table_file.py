@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from scanner.errors import TileError
 from scanner.records import ImageRef
+from scanner.sky.scratch import local_path
 
 #: Given the names of all columns, those to read.
 Chooser = Callable[[Sequence[str]], Sequence[str]]
@@ -63,20 +64,19 @@ def read_columns(file: ImageRef, choose: Chooser) -> dict[str, FileColumn]:
     TileError
         The file cannot be read.
     """
-    name = file.path.lower()
-    if name.startswith("s3://"):
-        raise TileError(f"{file}: catalogues cannot be read over s3:// yet; copy it to this machine.")
+    path = str(local_path(file.path))
+    name = path.lower()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)
             if name.endswith((".fits", ".fit", ".fits.gz", ".fits.fz")):
-                return _read_fits(file, choose)
+                return _read_fits(file, path, choose)
             if name.endswith(".ecsv"):
-                return _read_ecsv(file.path, choose)
+                return _read_ecsv(path, choose)
             if name.endswith(".csv"):
-                return _read_csv(file.path, choose)
+                return _read_csv(path, choose)
             if name.endswith((".parquet", ".parq", ".pq")):
-                return _read_parquet(file.path, choose)
+                return _read_parquet(path, choose)
     except FileNotFoundError:
         raise TileError(f"{file}: the catalogue is not there; check the path, or use --targets detection.") from None
     except _DAMAGE as error:
@@ -85,11 +85,11 @@ def read_columns(file: ImageRef, choose: Chooser) -> dict[str, FileColumn]:
     raise TileError(f"{file}: is not a catalogue that can be read; give FITS, ECSV, CSV or Parquet.")
 
 
-def _read_fits(file: ImageRef, choose: Chooser) -> dict[str, FileColumn]:
-    source: str | io.BytesIO = file.path
-    if file.path.lower().endswith(".gz"):
+def _read_fits(file: ImageRef, path: str, choose: Chooser) -> dict[str, FileColumn]:
+    source: str | io.BytesIO = path
+    if path.lower().endswith(".gz"):
         # Left to itself, astropy takes the good beginning of a damaged stream for the whole file.
-        with gzip.open(file.path) as stream:
+        with gzip.open(path) as stream:
             source = io.BytesIO(stream.read())
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", AstropyWarning)

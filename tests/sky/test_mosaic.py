@@ -15,6 +15,7 @@ from scanner.errors import OutputError, TileError
 from scanner.records import BandFiles, ImageRef
 from scanner.sky.fits_image import RESIDENT_BYTES
 from scanner.sky.mosaic import open_mosaic
+from scanner.sky.scratch import passing_folder
 
 REAL = Path(__file__).parents[2] / "../shared/real"
 
@@ -210,6 +211,18 @@ def test_gzip_is_decompressed_once_into_the_scratch_folder(tmp_path):
     np.testing.assert_array_equal(whole(path), other)
 
 
+def test_a_passing_folder_lies_below_its_parent_and_goes_with_its_block(tmp_path):
+    path, parent = compress(write(tmp_path / "vis.fits", pixels())), tmp_path / "scratch" / "of-many"
+    with passing_folder(str(parent)) as folder:
+        with open_mosaic(refs(path), band="VIS", scratch=folder) as mosaic:
+            np.testing.assert_array_equal(mosaic.read(0, 60, 0, 80), pixels())
+        assert folder.parent == parent
+        assert len(list(folder.iterdir())) == 1
+    assert list(parent.iterdir()) == []
+    with pytest.raises(OutputError, match=r"vis\.fits\.gz: cannot write scratch files"), passing_folder(str(path)):
+        pass
+
+
 def test_without_a_scratch_folder_nothing_is_left_behind(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setattr("tempfile.tempdir", None)
@@ -296,7 +309,7 @@ def test_file_urls_are_read_and_others_refused(tmp_path):
     data = pixels()
     path = write(folder / "vis.fits", data)
     np.testing.assert_array_equal(whole(path.as_uri()), data)
-    with pytest.raises(TileError, match=r"s3://bucket/vis\.fits: reading from s3:// is not supported yet"):
+    with pytest.raises(TileError, match=r"s3://bucket/vis\.fits: only 'scanner run' reads from s3://"):
         open_mosaic(refs("s3://bucket/vis.fits"), band="VIS")
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scanner.errors import InputMissingError, ScannerError, TileListError
 from scanner.records import BANDS, Tile
 from scanner.sky import tile_list
-from scanner.sky.tile_list import KEYS, TileList
+from scanner.sky.tile_line import KEYS
+from scanner.sky.tile_list import TileList
 
 TILE = "TILE102018665-ACBD03_20241018T142710.276838Z_00.00"
 MOSAICS = {
