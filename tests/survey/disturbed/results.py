@@ -1,0 +1,85 @@
+"""What a run promises to give again, byte for byte, and what it must not leave behind.
+
+In: the location of a run folder, on a disk or on an object store. Out: hashes by name; names of leftovers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from scanner.config import StorageConfig
+from scanner.storage import Store, open_store, split
+
+RESULTS = ("catalogue", "candidates.fits", "candidates.ecsv", "candidates.vot", "candidates.html", "scores.png", "tsne.png")
+RESULTS += ("failed-tiles.ecsv",)
+#: Beside the results: the run's own records, which tell of times and hosts.
+RECORDS = ("run.json", "status.json")
+
+
+def promised(location: str, config: StorageConfig) -> dict[str, str]:
+    """Hash of every file that the run must give again: the results, and the tables and cutouts of each tile."""
+    store = open_store(location, config)
+    found = {key: content for name in RESULTS for key, content in _below(store, name).items()}
+    for tile_id, (place, _) in places(store).items():
+        base = "/".join(part for part in ("tiles", tile_id, place) if part)
+        for key, content in _below(store, base).items():
+            if not key.endswith("commit.json"):
+                found[f"tiles/{tile_id}{key.removeprefix(base)}"] = content
+    return found
+
+
+def places(store: Store) -> dict[str, tuple[str, dict[str, object]]]:
+    """For each committed tile the place of its files and its record."""
+    found = {}
+    for entry in store.entries("tiles"):
+        try:
+            record = json.loads(store.read(f"tiles/{entry.name}/commit.json"))
+        except FileNotFoundError:
+            continue
+        found[entry.name] = (record["place"], record)
+    return found
+
+
+def n_committed(location: str, config: StorageConfig) -> int:
+    """How many tiles have a record."""
+    return len(places(open_store(location, config)))
+
+
+def leftovers(location: str, config: StorageConfig) -> list[str]:
+    """What lies in a run folder and belongs neither to its results nor to a committed tile."""
+    store = open_store(location, config)
+    known = (*RESULTS, *RECORDS, "tiles")
+    left = [entry.name for entry in store.entries() if entry.name not in known]
+    committed = places(store)
+    for entry in store.entries("tiles"):
+        if entry.name not in committed:
+            left.append(f"tiles/{entry.name}")
+        elif place := committed[entry.name][0]:
+            kept = ("commit.json", place.split("/")[0])
+            left += [
+                f"tiles/{entry.name}/{item.name}" for item in store.entries(f"tiles/{entry.name}") if item.name not in kept
+            ]
+    folder = store.local("")
+    if folder is not None:
+        left += [str(path.relative_to(folder)) for path in folder.rglob(".*") if path.name != ".lock"]
+    return sorted(left)
+
+
+def files_below(folder: Path) -> list[str]:
+    """Every file and folder below a local one."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def _below(store: Store, key: str) -> dict[str, str]:
+    entries = store.entries(key)
+    if not entries:
+        parent, name = split(key)
+        is_file = any(entry.name == name and not entry.is_folder for entry in store.entries("" if parent == "." else parent))
+        return {key: hashlib.sha256(store.read(key)).hexdigest()} if is_file else {}
+    found = {}
+    for entry in entries:
+        below = f"{key}/{entry.name}"
+        found |= _below(store, below) if entry.is_folder else {below: hashlib.sha256(store.read(below)).hexdigest()}
+    return found
