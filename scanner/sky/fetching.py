@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 
 from scanner.config import StorageConfig
-from scanner.errors import ForbiddenError, TileError
+from scanner.errors import ForbiddenError, TileError, UsageError
 from scanner.records import Band, BandFiles, ImageRef, Tile
 from scanner.sky.scratch import decompress, is_gzip, scratch_error
 from scanner.storage.location import is_remote, split
@@ -91,7 +91,7 @@ def _fetched(url: str, folder: Path, storage: StorageConfig) -> Path:
         open_store(place, storage).fetch(name, arriving)
     except FileNotFoundError:
         raise TileError(f"{url}: no such object; check the tile list.") from None
-    except ForbiddenError as error:
+    except (ForbiddenError, UsageError) as error:
         raise TileError(str(error)) from None
     try:
         if is_gzip(arriving):

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Literal
 
 from scanner.config import StorageConfig
-from scanner.errors import ForbiddenError
+from scanner.errors import ForbiddenError, UsageError
 from scanner.records import BANDS, TILE_ID_PATTERN, Band, BandFiles, FailedTile, ImageRef, Tile
 from scanner.storage.location import is_remote, split
 from scanner.storage.open import open_store
@@ -127,7 +127,7 @@ def _local_names(folder: str) -> list[tuple[str, bool]]:
 def _remote_names(folder: str, storage: StorageConfig) -> list[tuple[str, bool]]:
     try:
         entries = open_store(folder, storage).entries()
-    except ForbiddenError as error:
+    except (ForbiddenError, UsageError) as error:
         raise _UnlistedError(str(error).rstrip(".")) from None
     if not entries:
         raise _UnlistedError(f"{folder}: no object lies below it; check the URL of the tile's folder")

@@ -1,7 +1,9 @@
 """What a run would do, before it does anything: tiles, objects, bytes, time.
 
-In: a tile list and a configuration. Out: a :class:`RunPlan`. Nothing is written. Refused: an empty or malformed list, a bad
-bundle (before any tile is opened); a tile that cannot be opened is listed as failed, as it would be in the run.
+In: a tile list and a configuration. Out: a :class:`RunPlan`. Nothing is written. Tiles on an object store hold gigabytes
+each, so one of them is fetched and measured, and the others are taken to be like it. Refused: an empty or malformed list, a bad
+bundle (before any tile is opened), a store that does not answer; a tile that cannot be opened is listed as failed, as it would
+be in the run.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from scanner.cutouts.extract import open_tile
 from scanner.ensemble.score import Scorer
 from scanner.errors import TileError
 from scanner.records import NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, FailedTile, Record, Tile
+from scanner.sky.fetching import fetch, remote_files
+from scanner.sky.scratch import passing_folder
 from scanner.sky.targets import list_targets
 from scanner.survey.engine import worker_count
 from scanner.survey.fingerprint import bytes_of_tile
@@ -23,14 +27,14 @@ from scanner.survey.keep import kept_fraction
 
 #: Bytes of one stored object of all four bands, by codec (measured by ``benchmarks/storing.py``).
 STORED_BYTES = {"exact": 190_000, "compact": 37_000}
-
-
+#: Remote tiles that are fetched, one after another, to find one that can be measured.
+MOST_FETCHED = 3
 #: Share of the objects counted as candidates where nothing is known yet.
 CANDIDATE_FRACTION = 0.01
 
 
 class TilePlan(Record):
-    """One tile of a planned run."""
+    """One tile of a planned run; ``like``: the tile whose figures it was given, none where it was looked at."""
 
     tile_id: str
     alignment: str
@@ -39,6 +43,15 @@ class TilePlan(Record):
     n_targets: int
     input_bytes: int
     sky_area_deg2: float
+    like: str | None = None
+
+
+class FetchedTile(Record):
+    """The remote tile that was fetched for the plan's sake, and what that took."""
+
+    tile_id: str
+    bytes: int
+    seconds: float
 
 
 class RunPlan(Record):
@@ -46,6 +59,7 @@ class RunPlan(Record):
 
     tiles: tuple[TilePlan, ...]
     failed: tuple[FailedTile, ...]
+    fetched: FetchedTile | None = None
     workers: int
     objects_per_second: float
 
@@ -71,27 +85,50 @@ class RunPlan(Record):
 
 
 def plan(tiles: tuple[Tile, ...], config: RunConfig, scorer: Scorer) -> RunPlan:
-    """Open every tile's headers, count its targets and time the scorer.
+    """Open the headers of every local tile and of one remote tile, count the targets and time the scorer.
 
     Targets from a catalogue or a grid are counted exactly; with detection the mosaic has to be read once.
     """
-    planned: list[TilePlan] = []
-    failed: list[FailedTile] = []
-    for tile in tiles:
-        try:
-            planned.append(_plan_tile(tile, config))
-        except TileError as error:
-            failed.append(FailedTile(tile_id=tile.tile_id, reason=str(error)))
+    plans = {tile.tile_id: _look_at(tile, config)[0] for tile in tiles if not remote_files(tile)}
+    remote, fetched = _plan_remote([tile for tile in tiles if remote_files(tile)], config)
+    ordered = [(plans | remote)[tile.tile_id] for tile in tiles]
+    planned = tuple(one for one in ordered if isinstance(one, TilePlan))
     return RunPlan(
-        tiles=tuple(planned),
-        failed=tuple(failed),
+        tiles=planned,
+        failed=tuple(one for one in ordered if isinstance(one, FailedTile)),
+        fetched=fetched,
         workers=worker_count(config.engine, len(planned)),
         objects_per_second=_scoring_rate(scorer),
     )
 
 
-def _plan_tile(tile: Tile, config: RunConfig) -> TilePlan:
-    scratch = Path(config.engine.scratch) if config.engine.scratch else None
+def _plan_remote(tiles: list[Tile], config: RunConfig) -> tuple[dict[str, TilePlan | FailedTile], FetchedTile | None]:
+    """Fetch tiles until one can be measured, and take the rest to be like it."""
+    plans: dict[str, TilePlan | FailedTile] = {}
+    for tile in tiles[:MOST_FETCHED]:
+        plan, seconds = _look_at(tile, config)
+        plans[tile.tile_id] = plan
+        if isinstance(plan, TilePlan):
+            rest = (other.tile_id for other in tiles if other.tile_id not in plans)
+            alike = {tile_id: plan.model_copy(update={"tile_id": tile_id, "like": tile.tile_id}) for tile_id in rest}
+            return plans | alike, FetchedTile(tile_id=tile.tile_id, bytes=plan.input_bytes, seconds=seconds)
+    reason = f"not looked at, since the first {MOST_FETCHED} remote tiles cannot be scanned."
+    return {tile.tile_id: FailedTile(tile_id=tile.tile_id, reason=reason) for tile in tiles} | plans, None
+
+
+def _look_at(tile: Tile, config: RunConfig) -> tuple[TilePlan | FailedTile, float]:
+    """Plan of one tile, and the seconds that fetching it took."""
+    try:
+        with passing_folder(config.engine.scratch) as scratch:
+            start = time.monotonic()
+            here = fetch(tile, scratch, config.storage)
+            seconds = time.monotonic() - start
+            return _plan_tile(here, config, scratch), seconds
+    except TileError as error:
+        return FailedTile(tile_id=tile.tile_id, reason=str(error)), 0.0
+
+
+def _plan_tile(tile: Tile, config: RunConfig, scratch: Path) -> TilePlan:
     with open_tile(tile, config.cutouts, scratch) as images:
         selection = list_targets(tile, images.vis, config.targets)
         return TilePlan(
