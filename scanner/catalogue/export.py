@@ -19,6 +19,7 @@ from astropy.io.votable.tree import CooSys, Info
 from astropy.table import Column as AstropyColumn
 from astropy.table import Table
 
+from scanner.atomic_file import write_atomically
 from scanner.catalogue import columns
 from scanner.records import FailedTile, Record
 
@@ -65,14 +66,14 @@ def write_candidates(table: pa.Table, stem: Path, provenance: Provenance) -> tup
 
     Raises
     ------
-    OSError
+    OutputError
         They cannot be written.
     """
     fits_path, ecsv_path, vot_path = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("fits", "ecsv", "vot"))
     rows = to_astropy(table)
-    _replace(fits_path, _fits(rows, provenance))
-    _replace(ecsv_path, _ecsv(rows, provenance))
-    _replace(vot_path, _votable(rows, provenance))
+    write_atomically(fits_path, _fits(rows, provenance))
+    write_atomically(ecsv_path, _ecsv(rows, provenance))
+    write_atomically(vot_path, _votable(rows, provenance))
     return fits_path, ecsv_path, vot_path
 
 
@@ -81,13 +82,13 @@ def write_failed(failed: Sequence[FailedTile], path: Path) -> None:
 
     Raises
     ------
-    OSError
+    OutputError
         It cannot be written.
     """
     ordered = sorted(failed, key=lambda tile: (tile.tile_id, tile.reason))
     tile_ids = AstropyColumn([tile.tile_id for tile in ordered], name="tile_id", dtype="U", description="Tile that failed")
     reasons = AstropyColumn([tile.reason for tile in ordered], name="reason", dtype="U", description="What went wrong")
-    _replace(path, _ecsv_bytes(Table([tile_ids, reasons])))
+    write_atomically(path, _ecsv_bytes(Table([tile_ids, reasons])))
 
 
 def to_astropy(table: pa.Table) -> Table:
@@ -162,13 +163,3 @@ def _votable(rows: Table, provenance: Provenance) -> bytes:
     buffer = io.BytesIO()
     document.to_xml(buffer, tabledata_format="tabledata")
     return buffer.getvalue()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Put a file in its place whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

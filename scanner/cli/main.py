@@ -23,6 +23,8 @@ TRAINING_LIBRARIES = {"torch", "onnx", "openTSNE", "sklearn"}
 #: Verb → where its command lives and what it does.
 VERBS = {
     "run": ("scanner.cli.run:run", "Scan the tiles of a list: mosaics in, ranked candidates out."),
+    "replay": ("scanner.cli.replay:replay_", "Do one object of a run again: is the result the same?"),
+    "status": ("scanner.cli.status:status", "Say how far a run is: tiles, failures and why, rate, time left."),
     "models": ("scanner.cli.models:models", "Import, verify, list and show bundles of trained networks."),
     "simulate": ("scanner.cli.simulate:simulate", "Draw simulated tiles and labelled datasets."),
     "train": ("scanner.cli.train:train", "Train the seven networks and make a bundle of them."),
@@ -64,8 +66,9 @@ def scanner() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit.
 
-    Exit codes: 0 done; 3 done, but some tiles failed; 64 usage or configuration; 65 malformed tile list; 66 input missing;
-    70 internal error; 73 output cannot be written; 78 bad bundle or run folder; 130 interrupted.
+    Exit codes: 0 done; 1 the bundle was not promoted; 3 done, but some tiles failed; 4 a replayed object differs; 64 usage or
+    configuration; 65 malformed tile list; 66 input missing; 70 internal error; 73 output cannot be written; 75 a store or
+    scheduler does not answer, try again; 78 bad bundle or run folder; 130 interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words

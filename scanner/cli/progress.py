@@ -12,8 +12,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from scanner.survey.events import Event, Merging, RunStarted, TileFinished
 from scanner.survey.messages import TileProgress
-from scanner.survey.run import Event, Merging, RunStarted, TileFinished
 
 
 class RunBar:

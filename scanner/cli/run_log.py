@@ -12,8 +12,8 @@ import time
 from typing import Any
 
 from scanner.records import CommitRecord
+from scanner.survey.events import Event, Merging, RunStarted, TileFinished
 from scanner.survey.messages import TileProgress
-from scanner.survey.run import Event, Merging, RunStarted, TileFinished
 
 #: Seconds between two lines about tiles that are being scanned; a finished tile is a line of its own.
 QUIET_SECONDS = 60.0

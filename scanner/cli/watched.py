@@ -15,7 +15,7 @@ from scanner.cli.progress import RunBar
 from scanner.cli.run_log import RunLog
 from scanner.config import EngineConfig
 from scanner.survey import metrics
-from scanner.survey.run import Event
+from scanner.survey.events import Event
 from scanner.survey.run_metrics import RunMetrics
 
 #: Longest wait for Prometheus's next visit at the end of a run, so that it sees how the run ended. It comes every 15 to 60 s.

@@ -6,22 +6,20 @@ that cannot be opened any more (:class:`TileError`).
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import fields
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from scanner.config import CutoutsConfig
+from scanner.config import RunConfig
 from scanner.cutouts.extract import cut, open_tile
 from scanner.records import CutoutBatch, Int64, Targets, Tile
+from scanner.sky.fetching import fetch
+from scanner.sky.scratch import passing_folder
 from scanner.survey.ledger import RunFolder
 
 
-def candidate_cutouts(
-    rows: pa.Table, folder: RunFolder, tiles: tuple[Tile, ...], config: CutoutsConfig, scratch: Path | None
-) -> CutoutBatch | None:
+def candidate_cutouts(rows: pa.Table, folder: RunFolder, tiles: tuple[Tile, ...], config: RunConfig) -> CutoutBatch | None:
     """Gather the cutouts of some rows; None where there are no rows.
 
     Parameters
@@ -30,7 +28,7 @@ def candidate_cutouts(
         Rows with the columns of :mod:`scanner.catalogue.columns`.
     folder, tiles
         The run and the tiles it was made from.
-    config, scratch
+    config
         As the tiles were scanned with.
     """
     tile_ids = np.asarray(rows["tile_id"].to_pylist(), dtype=object)
@@ -39,7 +37,7 @@ def candidate_cutouts(
     order: list[Int64] = []
     for tile_id in sorted(set(tile_ids)):
         index = np.flatnonzero(tile_ids == tile_id)
-        batch, found = _of_tile(targets_of(rows.take(index)), folder, by_id[tile_id], config, scratch)
+        batch, found = _of_tile(targets_of(rows.take(index)), folder, by_id[tile_id], config)
         parts.append(batch)
         order.append(index[found])
     if not parts:
@@ -56,20 +54,19 @@ def concatenate(batches: list[CutoutBatch]) -> CutoutBatch:
     return CutoutBatch(targets=targets, **{name: np.concatenate([getattr(b, name) for b in batches]) for name in names})
 
 
-def _of_tile(
-    targets: Targets, folder: RunFolder, tile: Tile, config: CutoutsConfig, scratch: Path | None
-) -> tuple[CutoutBatch, Int64]:
+def _of_tile(targets: Targets, folder: RunFolder, tile: Tile, config: RunConfig) -> tuple[CutoutBatch, Int64]:
     """Cutouts of a tile's targets, and for each the index of its target."""
     commit = folder.commit_of(tile.tile_id)
-    stored = None if commit is None else folder.cutouts(commit, scratch or Path(tempfile.gettempdir()))
-    if stored is not None:
-        place = {int(target_id): row for row, target_id in enumerate(stored.target_id)}
-        rows = [place.get(int(target_id)) for target_id in targets.target_id]
-        if all(row is not None for row in rows):
-            return stored.read(np.asarray(rows, dtype=np.int64)), np.arange(len(rows))
-    place = {int(target_id): row for row, target_id in enumerate(targets.target_id)}
-    with open_tile(tile, config, scratch) as images:
-        batch = concatenate(list(cut(images, targets, config.batch_size)))
+    with passing_folder(config.engine.scratch) as scratch:
+        stored = None if commit is None else folder.cutouts(commit, scratch)
+        if stored is not None:
+            place = {int(target_id): row for row, target_id in enumerate(stored.target_id)}
+            rows = [place.get(int(target_id)) for target_id in targets.target_id]
+            if all(row is not None for row in rows):
+                return stored.read(np.asarray(rows, dtype=np.int64)), np.arange(len(rows))
+        place = {int(target_id): row for row, target_id in enumerate(targets.target_id)}
+        with open_tile(fetch(tile, scratch, config.storage), config.cutouts, scratch) as images:
+            batch = concatenate(list(cut(images, targets, config.cutouts.batch_size)))
     return batch, np.asarray([place[int(target_id)] for target_id in batch.targets.target_id], dtype=np.int64)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,16 @@ import pyarrow as pa
 
 from scanner.catalogue import columns, deduplicate, export, rank, write
 from scanner.ensemble.bundle import Bundle
-from scanner.records import FailedTile, Tile
+from scanner.errors import ContentError
+from scanner.records import CommitRecord, FailedTile, Tile
 from scanner.report import contact_sheet, plots
 from scanner.report.summary import RunSummary
+from scanner.storage import split
 from scanner.survey.candidate_cutouts import candidate_cutouts
+from scanner.survey.cost import CostLedger, RunCost
+from scanner.survey.in_order import in_order
 from scanner.survey.ledger import RunFolder, RunRecord
+from scanner.survey.resume import refuse_other_settings
 
 RESULTS = (
     "catalogue",
@@ -46,36 +52,52 @@ class RunReport:
     sky_area_deg2: float
     notes: tuple[str, ...]
     candidates: pa.Table
+    cost: RunCost
 
 
 def finish(
     folder: RunFolder, record: RunRecord, bundle: Bundle, tiles: tuple[Tile, ...], failed: tuple[FailedTile, ...]
 ) -> RunReport:
-    """Merge the committed tiles of a run and write its results, each replaced as a whole.
+    """Merge the committed tiles of a run and write its results, each replaced as a whole, and the cost into ``run.json``.
 
     Parameters
     ----------
     folder, record, bundle
         The run and what it was made with.
     tiles
-        The tiles of the list; those without a commit are in ``failed``.
+        The tiles of the list; those that are not in ``failed`` are committed.
     failed
-        The tiles that could not be scanned, with reasons.
+        The tiles that could not be scanned, or whose result cannot be trusted, with reasons.
+
+    Raises
+    ------
+    ContentError
+        A committed tile is gone or damaged, or was committed with other settings.
     """
-    commits = {tile.tile_id: commit for tile in tiles if (commit := folder.commit_of(tile.tile_id)) is not None}
-    tables = [folder.scores(commits[tile_id]) for tile_id in sorted(commits)]
+    without = {failure.tile_id for failure in failed}
+    done = sorted(tile.tile_id for tile in tiles if tile.tile_id not in without)
+    tables: list[pa.Table] = []
+    ledger = CostLedger()
+    notes: set[str] = set()
+    for commit, table in in_order(partial(_read, folder, record), done):
+        tables.append(table)
+        ledger.add(commit)
+        notes.update(commit.notes)
+    cost = ledger.cost()
     scored = pa.concat_tables(tables) if tables else columns.empty_table()
+    tables.clear()
     unique = rank.rank(deduplicate.deduplicate(scored, record.config.catalogue.duplicate_radius_arcsec))
     candidates = rank.candidates(unique, record.config.catalogue.max_candidates)
     report = RunReport(
-        n_tiles=len(tiles) + sum(failure.tile_id not in {tile.tile_id for tile in tiles} for failure in failed),
+        n_tiles=len(done) + len(without),
         failed=tuple(sorted(failed, key=lambda failure: failure.tile_id)),
         n_targets=len(scored),
-        n_scored=sum(commit.n_scored for commit in commits.values()),
+        n_scored=cost.n_objects,
         n_unique=len(unique),
-        sky_area_deg2=sum(commit.sky_area_deg2 for commit in commits.values()),
-        notes=tuple(sorted({note for commit in commits.values() for note in commit.notes})),
+        sky_area_deg2=cost.sky_area_deg2,
+        notes=tuple(sorted(notes)),
         candidates=candidates,
+        cost=cost,
     )
     scratch = Path(record.config.engine.scratch) if record.config.engine.scratch else None
     with folder.staged_results(scratch) as staging:
@@ -83,7 +105,16 @@ def finish(
         export.write_candidates(candidates, staging / "candidates", provenance=_provenance(record))
         export.write_failed(report.failed, staging / "failed-tiles.ecsv")
         _draw(staging, folder, record, bundle, tiles, report, unique)
+    folder.write_record(record.model_copy(update={"cost": cost}))
     return report
+
+
+def _read(folder: RunFolder, record: RunRecord, tile_id: str) -> tuple[CommitRecord, pa.Table]:
+    commit = folder.commit_of(tile_id)
+    if commit is None:
+        raise ContentError(f"{folder.store.where(folder.tile(tile_id))}: its commit record has gone; run again.")
+    refuse_other_settings(folder, record, commit)
+    return commit, folder.scores(commit)
 
 
 def _provenance(record: RunRecord) -> export.Provenance:
@@ -105,16 +136,16 @@ def _draw(
     unique: pa.Table,
 ) -> None:
     config = record.config
+    _, name = split(record.tile_list)
     beta = config.scoring.beta or bundle.default_beta
     threshold = bundle.threshold(config.scoring.beta)
     shown = report.candidates.slice(0, config.catalogue.sheet_candidates)
-    scratch = Path(config.engine.scratch) if config.engine.scratch else None
     contact_sheet.write(
         staging / "candidates.html",
         shown,
-        candidate_cutouts(shown, folder, tiles, config.cutouts, scratch),
+        candidate_cutouts(shown, folder, tiles, config),
         RunSummary(
-            title=Path(record.tile_list).name,
+            title=name,
             n_tiles=report.n_tiles,
             n_failed=len(report.failed),
             n_targets=report.n_targets,
@@ -127,7 +158,7 @@ def _draw(
             beta=beta,
             decides_on=bundle.manifest.decides_on,
             scanner_version=record.scanner_version,
-            command=f"scanner run {shlex.quote(record.tile_list)}",
+            command=f"scanner run {shlex.quote(name)}",
             failed_tiles=report.failed,
         ),
     )

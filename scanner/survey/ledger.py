@@ -18,12 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from scanner.atomic_file import PARTIAL_PREFIX, writing_to
 from scanner.config import RunConfig
 from scanner.cutouts.store import CutoutStore
 from scanner.errors import ContentError, InputMissingError
 from scanner.records import CommitRecord, Record
 from scanner.storage import Staging, Store
-from scanner.storage.local import PARTIAL_PREFIX, writing_to
+from scanner.survey.cost import RunCost
 
 RUN_RECORD = "run.json"
 TILES = "tiles"
@@ -34,7 +35,7 @@ HANDOVER = "handover"
 
 
 class RunRecord(Record):
-    """``run.json``: everything that is needed to do the run again."""
+    """``run.json``: everything that is needed to do the run again, and, once it is through, what it cost."""
 
     format_version: Literal[1] = 1
     scanner_version: str
@@ -46,6 +47,7 @@ class RunRecord(Record):
     provider: str
     config_fingerprint: str
     config: RunConfig
+    cost: RunCost | None = None
 
 
 class RunFolder:

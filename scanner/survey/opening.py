@@ -60,13 +60,13 @@ def open_run(location: str, storage: StorageConfig, record: RunRecord, *, restar
                 _sweep(store)
             raise
         _sweep(store)
+        store.delete(HANDOVER)
 
 
 def _sweep(store: Store) -> None:
     """Remove what killed workers left half-written; nobody else writes here while the run holds its folder."""
-    for key in ("", TILES):
+    for key in ("", TILES, HANDOVER):
         store.sweep(key)
-    store.delete(HANDOVER)
 
 
 def _refuse_changes(folder: RunFolder, record: RunRecord) -> None:

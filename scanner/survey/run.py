@@ -1,12 +1,13 @@
 """The whole run, as ``scanner run`` and Python users start it.
 
-In: a :class:`RunRequest`. Out: a :class:`RunReport` and the run folder. Refused: everything that can be known before the first
-tile is opened (list, settings, bundle, provider, output folder); what befalls single tiles is in the report.
+In: a :class:`RunRequest`. Out: a :class:`~scanner.survey.finish.RunReport` and the run folder. Refused: everything that can be
+known before the first tile is opened (list, settings, bundle, provider, output folder, tiles committed with other settings);
+committed tiles whose inputs have changed, as soon as that is found; what befalls single tiles is in the report.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,22 +16,26 @@ from scanner.config import RunConfig
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.score import Scorer
-from scanner.errors import ContentError, TileError, error_with_code
-from scanner.records import CommitRecord, FailedTile, Tile
+from scanner.errors import error_with_code
+from scanner.records import FailedTile, Tile
 from scanner.sky import tile_list
+from scanner.sky.tile_list import TileList
 from scanner.storage import is_remote
 from scanner.survey import fingerprint
 from scanner.survey.engine import scan_tiles, worker_count
+from scanner.survey.events import Event, Merging, RunStarted, TileFinished
 from scanner.survey.finish import RunReport, finish
 from scanner.survey.ledger import RunFolder, RunRecord
-from scanner.survey.messages import TileJob, TileProgress
+from scanner.survey.messages import TileJob
 from scanner.survey.opening import open_run
 from scanner.survey.plan import RunPlan, plan
+from scanner.survey.resume import HEAD_START_S, InputChecks, committed_inputs, input_checks
+from scanner.survey.status_file import StatusFile
 
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What is to be run: the tile list, the run folder and the settings."""
+    """What is to be run: the tile list and the run folder (local paths or ``s3://…``), and the settings."""
 
     tile_list: str
     out: str
@@ -38,39 +43,11 @@ class RunRequest:
     restart: bool = False
 
 
-@dataclass(frozen=True)
-class RunStarted:
-    """The first event of a run: how many tiles there are, and how many of them were done before."""
-
-    n_tiles: int
-    n_done_before: int
-    n_workers: int
-    provider: str
-    bundle_name: str
-    bundle_version: str
-
-
-@dataclass(frozen=True)
-class TileFinished:
-    """A tile is committed or has failed."""
-
-    tile_id: str
-    commit: CommitRecord | None
-    failed: FailedTile | None
-
-
-@dataclass(frozen=True)
-class Merging:
-    """All tiles are through; their tables are being merged."""
-
-
-Event = RunStarted | TileProgress | TileFinished | Merging
-
-
 def dry_run(request: RunRequest) -> RunPlan:
     """Say what :func:`run_survey` would do; writes nothing."""
-    listed = tile_list.read(request.tile_list)
-    planned = plan(listed.tiles, request.config, _scorer(bundles.load(request.config.scoring.bundle), request.config))
+    config = request.config
+    listed = tile_list.read(request.tile_list, config.storage)
+    planned = plan(listed.tiles, config, _scorer(bundles.load(config.scoring.bundle, config.storage), config))
     return planned.model_copy(update={"failed": (*listed.failed, *planned.failed)})
 
 
@@ -90,82 +67,104 @@ def run_survey(request: RunRequest, on_event: Callable[[Event], None] = lambda _
         See the module's docstring; the run folder can be run again.
     """
     config = request.config
-    listed = tile_list.read(request.tile_list)
-    bundle = bundles.load(config.scoring.bundle)
-    provider = _scorer(bundle, config).provider
-    config_print = fingerprint.of_config(config, provider)
-    record = RunRecord(
+    listed = tile_list.read(request.tile_list, config.storage)
+    bundle = bundles.load(config.scoring.bundle, config.storage)
+    record = _record(request, listed, bundle, _scorer(bundle, config).provider)
+    with (
+        open_run(request.out, config.storage, record, restart=request.restart) as folder,
+        StatusFile(folder, record) as status,
+    ):
+
+        def tell(event: Event) -> None:
+            status(event)
+            on_event(event)
+
+        failed = (*listed.failed, *_scan(folder, record, bundle, listed, tell))
+        tell(Merging())
+        report = finish(folder, record, bundle, listed.tiles, failed)
+        status.finished(report)
+        return report
+
+
+def _scan(
+    folder: RunFolder, record: RunRecord, bundle: Bundle, listed: TileList, tell: Callable[[Event], None]
+) -> Iterator[FailedTile]:
+    """Scan what is not committed yet and check what is; yields the tiles that cannot be scanned or compared."""
+    storage = record.config.storage
+    committed = committed_inputs(folder, record)
+    with input_checks(folder, listed.tiles, committed, storage) as checks:
+        checks.wait(HEAD_START_S)
+        n_todo = sum(tile.tile_id not in committed for tile in listed.tiles)
+        tell(
+            RunStarted(
+                n_tiles=len(listed),
+                n_done_before=len(listed.tiles) - n_todo,
+                n_workers=worker_count(record.config.engine, n_todo),
+                provider=record.provider,
+                run_folder=folder.location,
+                bundle_name=record.bundle_name,
+                bundle_version=record.bundle_version,
+            )
+        )
+        for failure in listed.failed:
+            tell(TileFinished(tile_id=failure.tile_id, commit=None, failed=failure))
+        if n_todo:
+            yield from _scan_new(_jobs(folder, record, bundle, listed, committed), n_todo, record.config, checks, tell)
+        for failure in checks.unreadable():
+            tell(TileFinished(tile_id=failure.tile_id, commit=None, failed=failure))
+            yield failure
+
+
+def _scan_new(
+    jobs: Iterator[TileJob], n_jobs: int, config: RunConfig, checks: InputChecks, tell: Callable[[Event], None]
+) -> Iterator[FailedTile]:
+    for outcome in scan_tiles(jobs, n_jobs, config, tell):
+        checks.raise_if_changed()
+        if outcome.fatal is not None:
+            raise error_with_code(outcome.fatal.exit_code, outcome.fatal.message)
+        tile_id = outcome.commit.tile_id if outcome.commit else outcome.failed.tile_id if outcome.failed else ""
+        tell(TileFinished(tile_id=tile_id, commit=outcome.commit, failed=outcome.failed))
+        if outcome.failed is not None:
+            yield outcome.failed
+
+
+def _jobs(
+    folder: RunFolder, record: RunRecord, bundle: Bundle, listed: TileList, committed: Mapping[str, str]
+) -> Iterator[TileJob]:
+    for tile in listed.tiles:
+        if tile.tile_id not in committed:
+            yield _job(tile, folder, record, bundle)
+
+
+def _job(tile: Tile, folder: RunFolder, record: RunRecord, bundle: Bundle) -> TileJob:
+    return TileJob(
+        tile=tile,
+        run_folder=_absolute(folder.location),
+        config=record.config,
+        provider=record.provider,
+        bundle=bundle.location,
+        config_fingerprint=record.config_fingerprint,
+        bundle_fingerprint=record.bundle_fingerprint,
+    )
+
+
+def _record(request: RunRequest, listed: TileList, bundle: Bundle, provider: str) -> RunRecord:
+    return RunRecord(
         scanner_version=__version__,
-        tile_list=str(request.tile_list),
+        tile_list=_absolute(request.tile_list),
         tile_ids=tuple(sorted({tile.tile_id for tile in listed.tiles} | {tile.tile_id for tile in listed.failed})),
         bundle_name=bundle.manifest.name,
         bundle_version=bundle.manifest.version,
         bundle_fingerprint=bundle.fingerprint,
         provider=provider,
-        config_fingerprint=config_print,
-        config=config,
+        config_fingerprint=fingerprint.of_config(request.config, provider),
+        config=request.config,
     )
-    with open_run(request.out, config.storage, record, restart=request.restart) as folder:
-        failed = list(listed.failed)
-        todo: list[TileJob] = []
-        n_done_before = 0
-        done = set(folder.committed())
-        for tile in listed.tiles:
-            if tile.tile_id in done and (commit := folder.commit_of(tile.tile_id)) is not None:
-                try:
-                    inputs = fingerprint.of_tile(tile, config.storage)
-                except TileError as error:
-                    failed.append(FailedTile(tile_id=tile.tile_id, reason=str(error)))
-                    continue
-                if commit.input_fingerprint != inputs:
-                    raise ContentError(
-                        f"{folder.store.where(folder.tile(tile.tile_id))}: the tile's input files have changed since it was "
-                        "scanned; run with --restart, or name a new folder with --out."
-                    )
-                n_done_before += 1
-            else:
-                todo.append(_job(tile, folder, config, provider, bundle, config_print))
-        n_tiles = len(listed.tiles) + len(listed.failed)
-        n_workers = worker_count(config.engine, len(todo))
-        on_event(
-            RunStarted(
-                n_tiles=n_tiles,
-                n_done_before=n_done_before,
-                n_workers=n_workers,
-                provider=provider,
-                bundle_name=bundle.manifest.name,
-                bundle_version=bundle.manifest.version,
-            )
-        )
-        for failure in failed:
-            on_event(TileFinished(tile_id=failure.tile_id, commit=None, failed=failure))
-        failed += list(_scan(todo, config, on_event))
-        on_event(Merging())
-        return finish(folder, record, bundle, listed.tiles, tuple(failed))
 
 
-def _scan(todo: list[TileJob], config: RunConfig, on_event: Callable[[Event], None]) -> Iterator[FailedTile]:
-    if not todo:
-        return
-    for outcome in scan_tiles(todo, len(todo), config, on_event):
-        if outcome.fatal is not None:
-            raise error_with_code(outcome.fatal.exit_code, outcome.fatal.message)
-        tile_id = outcome.commit.tile_id if outcome.commit else outcome.failed.tile_id if outcome.failed else ""
-        on_event(TileFinished(tile_id=tile_id, commit=outcome.commit, failed=outcome.failed))
-        if outcome.failed is not None:
-            yield outcome.failed
-
-
-def _job(tile: Tile, folder: RunFolder, config: RunConfig, provider: str, bundle: Bundle, config_print: str) -> TileJob:
-    return TileJob(
-        tile=tile,
-        run_folder=folder.location if is_remote(folder.location) else str(Path(folder.location).resolve()),
-        config=config,
-        provider=provider,
-        bundle=str(bundle.path.resolve()),
-        config_fingerprint=config_print,
-        bundle_fingerprint=bundle.fingerprint,
-    )
+def _absolute(location: str) -> str:
+    """The location as any process of the run's machines can use it, whatever folder it works in."""
+    return location if is_remote(location) else str(Path(location).resolve())
 
 
 def _scorer(bundle: Bundle, config: RunConfig) -> Scorer:

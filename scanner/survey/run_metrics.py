@@ -8,8 +8,8 @@ from __future__ import annotations
 import threading
 
 from scanner.survey import metrics
+from scanner.survey.events import Event, Merging, RunStarted, TileFinished
 from scanner.survey.messages import TileProgress
-from scanner.survey.run import Event, Merging, RunStarted, TileFinished
 
 
 class RunMetrics:

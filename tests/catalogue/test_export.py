@@ -10,6 +10,7 @@ from astropy.table import Table
 
 from scanner.catalogue import columns, rank
 from scanner.catalogue.export import Provenance, to_astropy, write_candidates, write_failed
+from scanner.errors import OutputError
 from scanner.records import FailedTile
 
 PROVENANCE = Provenance(
@@ -101,13 +102,11 @@ def test_no_candidates(tmp_path: Path) -> None:
         assert found.colnames == empty.column_names
 
 
-def test_a_file_that_cannot_be_written_leaves_the_old_one(candidates: pa.Table, tmp_path: Path) -> None:
-    write_candidates(candidates, tmp_path / "candidates", PROVENANCE)
-    before = (tmp_path / "candidates.fits").read_bytes()
-    (tmp_path / ".candidates.fits.partial").mkdir()
-    with pytest.raises(OSError, match="candidates"):
-        write_candidates(candidates.slice(0, 1), tmp_path / "candidates", PROVENANCE)
-    assert (tmp_path / "candidates.fits").read_bytes() == before
+def test_a_place_that_is_taken_is_one_sentence(candidates: pa.Table, tmp_path: Path) -> None:
+    (tmp_path / "candidates.vot").mkdir()
+    with pytest.raises(OutputError, match=r"candidates\.vot: cannot be written"):
+        write_candidates(candidates, tmp_path / "candidates", PROVENANCE)
+    assert {path.name for path in tmp_path.iterdir()} == {"candidates.fits", "candidates.ecsv", "candidates.vot"}
 
 
 def test_unregistered_column(candidates: pa.Table) -> None:

@@ -1,0 +1,84 @@
+"""``scanner status``: how far a run is, read from its folder while it goes on or afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from scanner import config as configuration
+from scanner.cli.quantities import duration
+from scanner.storage import Store, open_store
+from scanner.survey import status as statuses
+from scanner.survey.cost import one_line
+from scanner.survey.status import RunStatus
+
+#: Running tiles, and failed ones, that are printed.
+PRINTED_TILES = 20
+
+
+@click.command()
+@click.argument("out")
+@click.option("--json", "as_json", is_flag=True, help="Print the status as JSON, as the run folder's status.json has it.")
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), help="TOML file with settings; [storage] counts here."
+)
+@click.option("--endpoint", help="URL of an S3-compatible server [default: AWS, or AWS_ENDPOINT_URL].")
+@click.option("--anonymous", is_flag=True, default=None, help="Do not sign requests to object stores.")
+def status(out: str, as_json: bool, config_file: Path | None, endpoint: str | None, anonymous: bool | None) -> None:
+    """Say how far the run in the folder OUT is: a local path or s3://….
+
+    The driver writes its status every few seconds; one that was killed falls silent, and that is told too.
+    """
+    config = configuration.load(config_file, {"storage.endpoint": endpoint, "storage.anonymous": anonymous})
+    store = open_store(out, config.storage)
+    known = statuses.read(store)
+    if as_json:
+        click.echo(known.model_dump_json(indent=2))
+        return
+    for line in _lines(store, known, datetime.now(UTC)):
+        click.echo(line)
+
+
+def _lines(store: Store, known: RunStatus, now: datetime) -> Iterator[str]:
+    yield f"{store.root}: {_state(known, now)}"
+    if known.driver_is_lost(now):
+        from scanner.survey.ledger import RunFolder
+
+        yield (
+            f"Its driver (process {known.pid} on {known.host}) has not been heard of for "
+            f"{duration((now - known.updated).total_seconds())}; {len(RunFolder(store).committed()):,} tiles are committed. "
+            "If it is dead, give the same 'scanner run' again and it goes on."
+        )
+    yield f"  tiles    {known.n_done:,} of {known.n_tiles:,} done, {known.n_failed:,} failed, {len(known.running):,} running"
+    if known.objects_per_s:
+        yield f"  rate     {known.objects_per_s:,.1f} objects/s"
+    if known.eta_s is not None:
+        yield f"  to go    {duration(known.eta_s)}"
+    if known.totals is not None:
+        totals = known.totals
+        yield f"  objects  {totals.n_targets:,}, {totals.n_unique:,} distinct, {totals.n_scored:,} scored"
+        yield f"  found    {totals.n_candidates:,} candidates in {totals.sky_area_deg2:.4f} deg²"
+        yield f"  cost     {one_line(totals.cost).removeprefix('Cost: ')}"
+    for tile in known.running[:PRINTED_TILES]:
+        yield f"  running  {tile.tile_id}: {tile.n_done:,} of {tile.n_targets:,} objects"
+    for failure in known.failed[:PRINTED_TILES]:
+        yield f"  failed   {failure.tile_id}: {failure.reason}"
+    if known.n_failed > PRINTED_TILES:
+        yield f"           … and {known.n_failed - PRINTED_TILES:,} more; --json names them, and failed-tiles.ecsv at the end"
+
+
+def _state(known: RunStatus, now: datetime) -> str:
+    lasted = duration((known.updated - known.started).total_seconds())
+    match known.state:
+        case "running" | "merging":
+            doing = "scanning" if known.state == "running" else "merging and ranking"
+            return f"{doing} for {lasted}, last heard of {duration((now - known.updated).total_seconds())} ago"
+        case "done":
+            return f"done at {known.updated:%Y-%m-%d %H:%M} UTC, in {lasted}"
+        case "failed":
+            return f"failed at {known.updated:%Y-%m-%d %H:%M} UTC: {known.reason}"
+        case _:
+            return f"interrupted at {known.updated:%Y-%m-%d %H:%M} UTC; give the same 'scanner run' again and it goes on"
