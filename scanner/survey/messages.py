@@ -52,4 +52,17 @@ class TileOutcome(Record):
     fatal: FatalError | None = None
 
 
+class CutOutcome(Record):
+    """What became of cutting a tile that is scored elsewhere: handed over, with the fingerprint of its inputs, or a failure.
+
+    ``failed``, ``passing``, ``fatal``: as in :class:`TileOutcome`; where one is given, nothing was handed over.
+    """
+
+    tile_id: str
+    input_fingerprint: str = ""
+    failed: FailedTile | None = None
+    passing: FailedTile | None = None
+    fatal: FatalError | None = None
+
+
 Stage = Literal["fetch", "open", "targets", "cut", "score", "store", "commit"]
