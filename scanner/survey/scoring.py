@@ -59,6 +59,11 @@ def _scorer(
     return Scorer(bundles.load(bundle, storage), provider, threads, beta, max_bad_fraction, parallel)
 
 
+def forget_scorer() -> None:
+    """Let go of the scorer: its memory, its threads, its GPU."""
+    _scorer.cache_clear()
+
+
 def score_batch(scorer: Scorer, batch: CutoutBatch) -> Scores:
     """Score the cutouts of a batch, their missing pixels filled with noise."""
     vis, nisp = fill_bad_pixels(batch)

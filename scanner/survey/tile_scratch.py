@@ -52,9 +52,7 @@ class TileScratch:
     def fetching(self, tile_id: str) -> Iterator[Path]:
         """The folder of a tile that will be scanned later; those that were fetched before and are not in use make room."""
         with self._in_use(tile_id) as folder:
-            with self._changing:
-                for other in [known for known in self._watches if not self._users[known]]:
-                    self.forget(other)
+            self.forget_all()
             yield folder
 
     @contextmanager
@@ -77,6 +75,12 @@ class TileScratch:
             if not self._users[tile_id]:
                 self._watches.pop(tile_id, None)
                 shutil.rmtree(self.path / tile_id, ignore_errors=True)
+
+    def forget_all(self) -> None:
+        """Remove the folders of all tiles that are not in use."""
+        with self._changing:
+            for tile_id in tuple(self._watches):
+                self.forget(tile_id)
 
     def close(self) -> None:
         """Remove everything."""

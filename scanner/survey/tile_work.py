@@ -68,14 +68,16 @@ def cut_out(job: TileJob, on_progress: OnProgress) -> str:
             handover.staged(folder, tile_id, passing) as staging,
             _opened(job, files, passing, watch) as (images, targets, cut_tile),
         ):
-            on_progress(TileProgress(tile_id=tile_id, n_done=0, n_targets=cut_tile.n_targets))
+            progress = TileProgress(tile_id=tile_id, n_done=0, n_targets=cut_tile.n_targets)
             with (
                 cutout_writer(staging.path / CUTOUTS, cut_tile, "exact") as writer,
                 pipeline(_cutouts(images, targets, job, watch)) as batches,
             ):
+                on_progress(progress)
                 for batch in batches:
                     with watch.stage("store"):
                         writer.append(batch)
+                    on_progress(progress)
             handover.write_record(staging, cut_tile, watch)
     return inputs
 
