@@ -1,28 +1,39 @@
 """Files that appear whole or not at all.
 
-In: a path, and bytes or whatever writes a file. Out: the file, in place of an older one. Refused: places that cannot be written
-(OSError of :func:`replacement`, OutputError of :func:`write_atomically`).
+In: a path, and bytes or whatever writes a file. Out: the file, in place of an older one, on the disk before it takes its
+name. Refused: places that cannot be written (OSError, or an OutputError inside :func:`writing_to`).
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from scanner.errors import OutputError
+
+PARTIAL_PREFIX = ".partial-"
+
+
+def partial_name(path: Path) -> Path:
+    """A name beside ``path`` that no other process, thread or machine uses; hidden, ends with the process id."""
+    return path.with_name(f"{PARTIAL_PREFIX}{path.name}-{uuid4().hex[:12]}-{os.getpid()}")
 
 
 @contextmanager
 def replacement(path: Path) -> Iterator[Path]:
     """Name a file beside ``path`` to write to; it takes the place of ``path`` when the block ends, and goes if that fails."""
-    partial = path.with_name(path.name + ".partial")
+    partial = partial_name(path)
     try:
         yield partial
+        flush(partial)
         partial.replace(path)
-    except BaseException:
+        flush(path.parent)
+    finally:
         partial.unlink(missing_ok=True)
-        raise
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -33,9 +44,49 @@ def write_atomically(path: Path, content: bytes) -> None:
     OutputError
         The folder cannot be written to.
     """
-    try:
+    with writing_to(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacement(path) as partial:
             partial.write_bytes(content)
+
+
+@contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Turn a failed write into one sentence.
+
+    Raises
+    ------
+    OutputError
+        Any failed system call: full disk, no permission, read-only file system.
+    """
+    try:
+        yield
     except OSError as error:
-        raise OutputError.of(path, error) from None
+        raise OutputError.of(path, error) from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with all below; what is not there counts as removed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def flush_tree(path: Path) -> None:
+    """Bring a file, or a folder with all below, to the disk."""
+    for parent, _, names in os.walk(path):
+        for name in names:
+            flush(Path(parent, name))
+        flush(Path(parent))
+    if path.is_file():
+        flush(path)
+
+
+def flush(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from scanner.errors import OutputError
+from scanner.errors import OutputError, UnavailableError
 
 
 @dataclass(frozen=True)
 class Entry:
     """What lies directly below a key.
 
-    ``name``: the last part of its key. ``size``: in bytes, 0 for folders. ``version``: changes whenever the content does
-    (ETag, or size and time of change).
+    ``name``: the last part of its key; names that begin with "." are not listed. ``size``: in bytes, 0 for folders.
+    ``version``: changes whenever the content does (ETag, or size and time of change).
     """
 
     name: str
@@ -71,6 +71,10 @@ class Store(Protocol):
         """What lies directly below a key, by name; nothing where there is no such folder."""
         ...
 
+    def entry(self, key: str) -> Entry | None:
+        """The file or folder of a key, None where there is neither."""
+        ...
+
     def exists(self, key: str) -> bool:
         """Whether there is a file of this key, or a folder."""
         ...
@@ -98,18 +102,27 @@ class Store(Protocol):
         """Write a folder that is there whole or not at all: as soon as, and only if, its ``record`` can be read.
 
         The block writes its files, the one named ``record`` among them, into ``path``. When it ends without an error they are
-        published, the record last; what was there under ``key`` is replaced. When it fails, nothing is left.
+        published, the record last; what was there under ``key`` when it began is replaced. When it fails, nothing is left.
         A local folder is renamed into place (``place`` is ""). On an object store the files lie under a name of this attempt,
         ``key/place/…``, and the record as ``key/record``, so two attempts at one folder never mix.
+
+        Of two attempts that overlap, the first to be published stands, and the other, which may come from a worker that was
+        given up long ago, fails and is removed.
 
         Parameters
         ----------
         key
             The folder.
         record
-            Name of the file that makes it valid; it should hold ``place``.
+            Name of the file that makes it valid; it has to hold ``place``, by which :meth:`sweep` knows whose files count.
         scratch
             Where to write before the upload; a local store writes beside the place instead.
+
+        Raises
+        ------
+        UnavailableError
+            Another attempt was published, or this one's files were swept, since the block began: look at the record that is
+            there now, or do it again.
         """
         ...
 
@@ -123,9 +136,15 @@ class Store(Protocol):
         Raises
         ------
         OutputError
-            Another process holds it; the message says which, where that is known.
+            Another process holds it; the message says which, where that is known. On an object store also when another process
+            took it because this one could not be heard of for long: every later write by this store, and the end of the block.
         """
         ...
+
+
+def overtaken(where: str) -> UnavailableError:
+    """Say that another attempt at a folder came first."""
+    return UnavailableError(f"{where}: another worker wrote or removed this folder meanwhile; what it left there counts.")
 
 
 def held_by_another(where: str, holder: str = "") -> OutputError:

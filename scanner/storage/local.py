@@ -6,18 +6,30 @@ to the disk, and renamed. Refused: see the contract.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
-import threading
+import socket
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from scanner.errors import InputMissingError, OutputError
-from scanner.storage.contract import Entry, Staging, held_by_another
+from scanner.atomic_file import (
+    PARTIAL_PREFIX,
+    flush,
+    flush_tree,
+    partial_name,
+    remove,
+    write_atomically,
+    writing_to,
+)
+from scanner.errors import InputMissingError
+from scanner.storage.contract import Entry, Staging, held_by_another, overtaken
 
-PARTIAL_PREFIX = ".partial-"
+# What a file system answers that cannot make hard links.
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 class LocalStore:
@@ -37,77 +49,88 @@ class LocalStore:
 
     def read(self, key: str) -> bytes:
         """Content of a file."""
-        path = self._path(key)
-        try:
-            return path.read_bytes()
-        except NotADirectoryError as error:
-            raise FileNotFoundError(*error.args) from None
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise InputMissingError(f"{path}: cannot be read ({error.strerror}); check its permissions.") from None
+        with _reading(self._path(key)):
+            return self._path(key).read_bytes()
 
     def write(self, key: str, content: bytes) -> None:
         """Make or replace a file."""
-        path = self._path(key)
-        with writing_to(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with _written(path, content) as temporary:
-                temporary.replace(path)
-            flush(path.parent)
+        write_atomically(self._path(key), content)
 
     def create(self, key: str, content: bytes) -> bool:
         """Make a file that is not there yet."""
         path = self._path(key)
+        partial = partial_name(path)
         with writing_to(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _written(path, content) as temporary:
-                try:
-                    # A hard link, unlike a rename, fails where the name is taken.
-                    path.hardlink_to(temporary)
-                except FileExistsError:
-                    return False
+            try:
+                partial.write_bytes(content)
+                flush(partial)
+                _link(partial, path, content)
+            except FileExistsError:
+                return False
+            finally:
+                partial.unlink(missing_ok=True)
             flush(path.parent)
         return True
 
     def entries(self, key: str = "") -> tuple[Entry, ...]:
         """What lies directly below a folder, hidden names aside."""
+        listed = []
+        with suppress(FileNotFoundError), _reading(self._path(key)), os.scandir(self._path(key)) as found:
+            for item in found:
+                # What cannot be found any more was removed since, or is a link to nothing.
+                with suppress(FileNotFoundError):
+                    listed.append(_described(item.name, item.stat()))
+        return tuple(sorted((entry for entry in listed if not entry.name.startswith(".")), key=lambda entry: entry.name))
+
+    def entry(self, key: str) -> Entry | None:
+        """What lies at a path."""
+        path = self._path(key)
         try:
-            with os.scandir(self._path(key)) as found:
-                listed = sorted((item for item in found if not item.name.startswith(".")), key=lambda item: item.name)
-                return tuple(_entry(item) for item in listed)
-        except (FileNotFoundError, NotADirectoryError):
-            return ()
-        except OSError as error:
-            raise InputMissingError(f"{self.where(key)}: cannot be listed ({error.strerror}); check its permissions.") from None
+            with _reading(path):
+                return _described(path.name, path.stat())
+        except FileNotFoundError:
+            return None
 
     def exists(self, key: str) -> bool:
         """Whether a path is there."""
-        return self._path(key).exists()
+        with _reading(self._path(key)):
+            return self._path(key).exists()
 
     def fetch(self, key: str, target: Path) -> None:
         """Copy a file or folder."""
         source = self._path(key)
-        temporary = target.with_name(f"{PARTIAL_PREFIX}{target.name}")
+        with _reading(source):
+            # Before anything is copied: from then on, errors are those of the target.
+            next(source.iterdir(), None) if source.is_dir() else source.open("rb").close()
         with writing_to(target):
-            remove(temporary)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = partial_name(target)
             try:
-                shutil.copytree(source, temporary) if source.is_dir() else shutil.copyfile(source, temporary)
+                _copy(source, partial)
                 remove(target)
-                temporary.replace(target)
+                partial.replace(target)
             finally:
-                remove(temporary)
+                remove(partial)
 
     def publish(self, source: Path, key: str) -> None:
-        """Move a file or folder into its place; ``source`` must lie on the same file system."""
+        """Move a file or folder into its place; from another file system it is copied."""
         path = self._path(key)
+        copy, aside = partial_name(path), partial_name(path)
         with writing_to(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            flush_tree(source)
-            if path.is_dir():
-                remove(path)
-            source.replace(path)
-            flush(path.parent)
+            try:
+                if source.stat().st_dev != path.parent.stat().st_dev:
+                    _copy(source, copy)
+                    source = copy
+                flush_tree(source)
+                if path.is_dir():
+                    path.rename(aside)
+                source.replace(path)
+                flush(path.parent)
+            finally:
+                remove(copy)
+                remove(aside)
 
     def delete(self, key: str) -> None:
         """Remove a file or folder."""
@@ -118,35 +141,47 @@ class LocalStore:
     def staged(self, key: str, record: str, scratch: Path | None = None) -> Iterator[Staging]:
         """A folder beside its place, renamed when the block ends."""
         path = self._path(key)
-        staging = path.with_name(f"{PARTIAL_PREFIX}{path.name}-{os.getpid()}")
+        before = _identity(path / record)
+        staging, aside = partial_name(path), partial_name(path)
         with writing_to(path):
-            remove(staging)
             staging.mkdir(parents=True)
             try:
                 yield Staging(path=staging, place="")
                 flush_tree(staging)
-                remove(path)
-                staging.replace(path)
+                with suppress(FileNotFoundError):
+                    path.rename(aside)
+                if _identity(aside / record) != before:
+                    _rename_unless_taken(aside, path)
+                    raise overtaken(self.where(key))
+                if not _rename_unless_taken(staging, path):
+                    raise overtaken(self.where(key))
                 flush(path.parent)
             finally:
                 remove(staging)
+                remove(aside)
 
     def sweep(self, key: str) -> None:
         """Remove half-written files and folders directly below a folder."""
-        for leftover in self._path(key).glob(f"{PARTIAL_PREFIX}*"):
-            remove(leftover)
+        with writing_to(self._path(key)):
+            for leftover in self._path(key).glob(f"{PARTIAL_PREFIX}*"):
+                remove(leftover)
 
     @contextmanager
     def held(self, name: str = ".lock") -> Iterator[None]:
         """Lock a file of the folder; the system lets go of it when the process ends, however it ends."""
-        with writing_to(self.path):
+        with writing_to(self._path(name)):
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = self._path(name).open("a")
+            lock = self._path(name).open("a+")
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise held_by_another(self.root) from None
+            with writing_to(self._path(name)):
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    lock.seek(0)
+                    raise held_by_another(self.root, lock.read()) from None
+                lock.truncate(0)
+                lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+                lock.flush()
             yield
 
     def _path(self, key: str) -> Path:
@@ -154,62 +189,57 @@ class LocalStore:
 
 
 @contextmanager
-def writing_to(path: Path) -> Iterator[None]:
-    """Turn a failed write into one sentence.
-
-    Raises
-    ------
-    OutputError
-        Any failed system call: full disk, no permission, read-only file system.
-    """
+def _reading(path: Path) -> Iterator[None]:
     try:
         yield
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise FileNotFoundError(errno.ENOENT, "There is no such file", str(path)) from None
     except OSError as error:
-        raise OutputError.of(path, error) from error
+        raise InputMissingError(f"{path}: cannot be read ({error.strerror}); check its permissions.") from None
 
 
-@contextmanager
-def _written(path: Path, content: bytes) -> Iterator[Path]:
-    temporary = path.with_name(f"{PARTIAL_PREFIX}{path.name}-{os.getpid()}-{threading.get_ident()}")
+def _link(whole: Path, path: Path, content: bytes) -> None:
+    """Give a file its name unless that is taken; a hard link, unlike a rename, fails then."""
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.hardlink_to(whole)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # Some network shares have no links: one writer still wins, but a reader may come before the content.
+        with path.open("xb") as file:
+            try:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:
+                path.unlink()
+                raise
 
 
-def remove(path: Path) -> None:
-    """Remove a file, a link, or a folder with all below."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def flush_tree(path: Path) -> None:
-    """Bring a file, or a folder with all below, to the disk."""
-    for parent, _, names in os.walk(path):
-        for name in names:
-            flush(Path(parent, name))
-        flush(Path(parent))
-    if path.is_file():
-        flush(path)
-
-
-def flush(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+def _rename_unless_taken(folder: Path, name: Path) -> bool:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        folder.rename(name)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
 
 
-def _entry(item: os.DirEntry[str]) -> Entry:
-    if item.is_dir():
-        return Entry(item.name, 0, "", is_folder=True)
-    status = item.stat()
-    return Entry(item.name, status.st_size, f"{status.st_size}-{status.st_mtime_ns}", is_folder=False)
+def _copy(source: Path, target: Path) -> None:
+    shutil.copytree(source, target) if source.is_dir() else shutil.copyfile(source, target)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Tells one writing of a file from the next."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _described(name: str, status: os.stat_result) -> Entry:
+    if stat.S_ISDIR(status.st_mode):
+        return Entry(name, 0, "", is_folder=True)
+    return Entry(name, status.st_size, f"{status.st_size}-{status.st_mtime_ns}", is_folder=False)

@@ -1,0 +1,207 @@
+"""Who holds a folder of an object store: an object that its holder writes anew as long as it lives.
+
+In: the object's key. Out: a held lease. It is made, renewed and taken over by conditional writes only, so two processes never
+have it by the server's account. Every :data:`RENEW_S` it gets new content. Who finds it held waits until it changes (then
+it is refused) or has not changed for :data:`SILENT_S` by its own clock, whatever the clocks of others say (then it takes over);
+a holder on this machine need not be waited for: its process is there or not. Refused: a lease that lives; writing with a lease
+that another process has taken over.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from obstore.exceptions import AlreadyExistsError, PreconditionError
+from pydantic import ValidationError
+
+from scanner.errors import OutputError, ScannerError
+from scanner.records import Record
+from scanner.storage.contract import held_by_another
+from scanner.storage.failures import asking
+
+if TYPE_CHECKING:
+    from obstore import PutMode
+    from obstore.store import S3Store as Bucket
+
+RENEW_S = 10.0
+SILENT_S = 60.0
+_LOOK_S = 1.0
+_log = logging.getLogger(__name__)
+
+
+class LeaseRecord(Record):
+    """``.lock`` of a run folder on an object store; ``machine`` and ``process`` tell one start of either from the next."""
+
+    host: str
+    machine: str
+    pid: int
+    process: str
+    token: str
+    renewed: datetime
+
+    @property
+    def holder(self) -> str:
+        """The holder, for messages."""
+        return f"process {self.pid} on {self.host}"
+
+
+class Lease:
+    """One process's hold of an object."""
+
+    def __init__(self, bucket: Bucket, path: str, where: str) -> None:
+        self._bucket, self._path, self._where = bucket, path, where
+        self._token = uuid4().hex
+        self._e_tag: str | None = None
+        self._renewed = 0.0
+        self._lost = False
+        self._writing = threading.Lock()
+        self._released = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+
+    def acquire(self) -> None:
+        """Take the lease and keep it until :meth:`release`.
+
+        Raises
+        ------
+        OutputError
+            Another process holds it, or it cannot be written.
+        """
+        while not self._put("create"):
+            found = self._read()
+            if found is None:
+                continue
+            record, e_tag = found
+            if record is not None and record.token == self._token:
+                # The answer to an earlier try was lost.
+                self._e_tag = e_tag
+                break
+            alive = _is_alive(record) if record is not None else None
+            if alive or (alive is None and not self._falls_silent(e_tag)):
+                raise held_by_another(self._where, record.holder if record is not None else "")
+            if self._put({"e_tag": e_tag}):
+                break
+        self._thread.start()
+
+    def check(self) -> None:
+        """Make sure that the lease is still this process's; asks the server only after a pause in which it may have gone.
+
+        Raises
+        ------
+        OutputError
+            Another process has taken it over.
+        """
+        if not self._lost and time.monotonic() - self._renewed > SILENT_S:
+            self._renew()
+        if self._lost:
+            raise OutputError(
+                f"{self._where}: another scanner run took this folder over while this one could not be heard of; "
+                "this one stops, the other goes on."
+            )
+
+    def release(self) -> None:
+        """Give the lease back; what another process holds by now is left alone."""
+        self._released.set()
+        self._thread.join()
+        found = None
+        with suppress(ScannerError):
+            found = self._read()
+        if found is not None and found[0] is not None and found[0].token == self._token:
+            with suppress(ScannerError), asking(self._where, "write"):
+                self._bucket.delete(self._path)
+
+    def _keep(self) -> None:
+        while not self._lost and not self._released.wait(RENEW_S):
+            try:
+                self._renew()
+            except ScannerError as error:
+                # While the store cannot be reached, nobody can take the lease over either.
+                _log.warning("%s", error)
+
+    def _renew(self) -> None:
+        with self._writing:
+            if self._put({"e_tag": self._e_tag}):
+                return
+            found = self._read()
+            self._lost = found is None or found[0] is None or found[0].token != self._token
+            if found is not None and not self._lost:
+                self._e_tag, self._renewed = found[1], time.monotonic()
+
+    def _put(self, mode: PutMode) -> bool:
+        """Write the lease, or return False where the condition does not hold."""
+        record = LeaseRecord(
+            host=socket.gethostname(),
+            machine=_machine(),
+            pid=os.getpid(),
+            process=_process(os.getpid()) or "",
+            token=self._token,
+            renewed=datetime.now(UTC),
+        )
+        begun = time.monotonic()
+        with asking(self._where, "write"):
+            try:
+                self._e_tag = self._bucket.put(self._path, record.model_dump_json().encode(), mode=mode)["e_tag"]
+            except (AlreadyExistsError, PreconditionError):
+                return False
+        self._renewed = begun
+        return True
+
+    def _read(self) -> tuple[LeaseRecord | None, str | None] | None:
+        """The lease that is there, None for a damaged one, and its version."""
+        try:
+            with asking(self._where, "read"):
+                found = self._bucket.get(self._path)
+                content, e_tag = bytes(found.bytes()), found.meta["e_tag"]
+        except FileNotFoundError:
+            return None
+        try:
+            return LeaseRecord.model_validate_json(content), e_tag
+        except ValidationError:
+            return None, e_tag
+
+    def _falls_silent(self, e_tag: str | None) -> bool:
+        """Watch the lease until it has not changed for long, or is given back (True), or its holder renews it (False)."""
+        _log.info("%s: is held; waiting up to %.0f s for a sign of its holder.", self._where, SILENT_S)
+        end = time.monotonic() + SILENT_S
+        while time.monotonic() < end:
+            time.sleep(min(_LOOK_S, SILENT_S / 10))
+            found = self._read()
+            if found is None:
+                return True
+            if found[1] != e_tag:
+                return False
+        return True
+
+
+def _is_alive(record: LeaseRecord) -> bool | None:
+    """Whether a lease's holder lives; None where it ran on another machine, or where that cannot be known."""
+    if not record.process or (record.host, record.machine) != (socket.gethostname(), _machine()):
+        return None
+    return _process(record.pid) == record.process
+
+
+def _machine() -> str:
+    """One boot of one machine, and one of its containers: where a process id means one process."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def _process(pid: int) -> str | None:
+    """When a process of this machine began, which tells it from a later one of the same id; None where there is none."""
+    try:
+        # The second field is the program's name in brackets, which may hold anything.
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in ("Z", "X") else fields[19]
