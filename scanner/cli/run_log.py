@@ -68,6 +68,8 @@ class RunLog:
             n_done_before=event.n_done_before,
             n_workers=event.n_workers,
             provider=event.provider,
+            bundle=f"{event.bundle_name} {event.bundle_version}",
+            run_folder=event.run_folder,
         )
 
     def _finished(self, event: TileFinished) -> None:

@@ -6,7 +6,9 @@ In: the events of :mod:`scanner.survey.run`. Out: calls of :mod:`scanner.survey.
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
+from scanner.storage.location import is_remote
 from scanner.survey import metrics
 from scanner.survey.events import Event, Merging, RunStarted, TileFinished
 from scanner.survey.messages import TileProgress
@@ -28,6 +30,8 @@ class RunMetrics:
                 case RunStarted():
                     self._n_tiles, self._n_done = event.n_tiles, event.n_done_before
                     metrics.scores_with(event.provider, event.bundle_name, event.bundle_version)
+                    if not is_remote(event.run_folder):
+                        metrics.disk("run_folder", Path(event.run_folder))
                     metrics.run_state("scanning")
                 case TileProgress():
                     metrics.run_objects(max(event.n_done - self._running.get(event.tile_id, 0), 0))
