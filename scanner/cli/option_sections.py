@@ -21,12 +21,12 @@ def in_sections(sections: Mapping[str, Sequence[str]]) -> type[click.Command]:
 
     class Sectioned(click.Command):
         def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+            """Write the options of each heading."""
+            options = {str(one.name): one for one in self.get_params(ctx) if isinstance(one, click.Option)}
             told = {name for names in sections.values() for name in names}
-            named = {"Options": [p.name or "" for p in self.get_params(ctx) if p.name not in told], **sections}
-            for heading, names in named.items():
-                rows = [row for p in self.get_params(ctx) if p.name in names and (row := p.get_help_record(ctx)) is not None]
-                if rows:
-                    with formatter.section(heading):
-                        formatter.write_dl(rows)
+            for heading, names in {"Options": [name for name in options if name not in told], **sections}.items():
+                with formatter.section(heading):
+                    rows = [one.get_help_record(ctx) for name, one in options.items() if name in names]
+                    formatter.write_dl([row for row in rows if row is not None])
 
     return Sectioned

@@ -88,9 +88,13 @@ def _fetched(url: str, folder: Path, storage: StorageConfig) -> Path:
         return target
     arriving = folder / f"{_ARRIVING}{threading.get_ident()}-{target.name}"
     try:
-        open_store(place, storage).fetch(name, arriving)
+        store = open_store(place, storage)
+        entry = store.entry(name)
+        if entry is None or entry.is_folder:
+            raise FileNotFoundError
+        store.fetch(name, arriving)
     except FileNotFoundError:
-        raise TileError(f"{url}: no such object; check the tile list.") from None
+        raise TileError(f"{url}: there is no such object; check the tile list.") from None
     except (ForbiddenError, UsageError) as error:
         raise TileError(str(error)) from None
     try:

@@ -1,11 +1,15 @@
 import json
 import pickle
+import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 
 from scanner.ensemble import bundle as bundles
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
+from scanner.storage import open_store
 
 
 @pytest.fixture
@@ -165,3 +169,69 @@ def test_installed_bundles_are_complete_and_can_be_named():
         pytest.skip(f"no bundle in {folder}")
     for path in found:
         assert bundles.load(path.name).path == path
+
+
+class TestOnAnObjectStore:
+    """Bundles on a real S3 server; the cache is a folder of the test's own."""
+
+    @pytest.fixture(autouse=True)
+    def cache(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        return tmp_path / "cache" / "scanner" / "bundles"
+
+    @pytest.fixture
+    def url(self, s3, bundle):
+        location = f"{s3.fresh()}/untrained"
+        for file in bundle.path.iterdir():
+            open_store(location, s3.config).write(file.name, file.read_bytes())
+        return location
+
+    def test_it_is_the_local_one(self, s3, bundle, url, cache):
+        loaded = bundles.load(url, s3.config)
+        assert loaded.fingerprint == bundle.fingerprint
+        assert loaded.manifest == bundle.manifest
+        assert loaded.model == bundle.model
+        assert loaded.location == url
+        assert loaded.path == cache / bundle.fingerprint
+        assert bundle.location == str(bundle.path.resolve())
+        assert [path.name for path in cache.iterdir()] == [bundle.fingerprint]
+
+    def test_the_copy_is_used_again_and_mended(self, s3, bundle, url):
+        copy = bundles.load(url, s3.config).path
+        stamp = copy.stat().st_ino
+        assert bundles.load(url, s3.config).path.stat().st_ino == stamp
+        (copy / "ensemble.onnx").write_bytes(b"damaged")
+        assert bundles.load(url, s3.config).model == bundle.model
+        (copy / "grid.npz").unlink()
+        assert bundles.load(url, s3.config).grid is not None
+
+    def test_many_processes_fetch_it_at_once(self, s3, bundle, url, cache):
+        script = "import sys; from scanner.config import StorageConfig; from scanner.ensemble import bundle; "
+        script += "print(bundle.load(sys.argv[1], StorageConfig(endpoint=sys.argv[2])).fingerprint)"
+        command = [sys.executable, "-c", script, url, s3.endpoint]
+        processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+        assert {process.communicate()[0].strip() for process in processes} == {bundle.fingerprint}
+        assert [path.name for path in cache.iterdir()] == [bundle.fingerprint]
+
+    def test_altered_and_missing_files_are_refused(self, s3, url, cache):
+        store = open_store(url, s3.config)
+        store.write("ensemble.onnx", b"tampered")
+        with pytest.raises(ContentError, match=re.escape(f"{url}/ensemble.onnx: altered")):
+            bundles.load(url, s3.config)
+        store.delete("ensemble.onnx")
+        with pytest.raises(ContentError, match=re.escape(f"{url}/ensemble.onnx: is missing")):
+            bundles.load(url, s3.config)
+        store.write("bundle.json", b"{")
+        with pytest.raises(ContentError, match=re.escape(f"{url}/bundle.json: not valid JSON")):
+            bundles.load(url, s3.config)
+        assert not cache.exists() or not list(cache.iterdir())
+
+    def test_no_bundle_there(self, s3, url):
+        with pytest.raises(InputMissingError, match="no such bundle"):
+            bundles.load(f"{url}-2", s3.config)
+
+    def test_a_cache_that_cannot_be_written(self, s3, url, tmp_path, monkeypatch):
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+        with pytest.raises(OutputError, match="set XDG_CACHE_HOME"):
+            bundles.load(url, s3.config)

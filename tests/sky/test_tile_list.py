@@ -1,16 +1,19 @@
 import re
 import string
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scanner.errors import InputMissingError, ScannerError, TileListError
+from scanner.config import StorageConfig
+from scanner.errors import InputMissingError, ScannerError, TileListError, UnavailableError
 from scanner.records import BANDS, Tile
 from scanner.sky import tile_list
 from scanner.sky.tile_line import KEYS
 from scanner.sky.tile_list import TileList
+from scanner.storage import open_store
 
 TILE = "TILE102018665-ACBD03_20241018T142710.276838Z_00.00"
 MOSAICS = {
@@ -115,19 +118,55 @@ class TestFolder:
         touch(tmp_path / "good", *MOSAICS.values())
         touch(tmp_path / "empty")
         touch(tmp_path, "afile.fits")
-        listed = read_text(tmp_path, "good\nmissing_TILE9\nempty\nafile.fits\ns3://bucket/far\n'a b'")
+        listed = read_text(tmp_path, "good\nmissing_TILE9\nempty\nafile.fits\n'a b'")
         assert [tile.tile_id for tile in listed.tiles] == ["102018665"]
-        assert [failed.tile_id for failed in listed.failed] == ["9", "empty", "afile.fits", "far", "a b"]
+        assert [failed.tile_id for failed in listed.failed] == ["9", "empty", "afile.fits", "a b"]
         for line, (failed, word) in enumerate(
             zip(
                 listed.failed,
-                ("No such file", "no mosaic of VIS, Y, J, H", "is a file", "cannot be listed", "No such"),
+                ("No such file", "no mosaic of VIS, Y, J, H", "is a file", "No such"),
                 strict=True,
             ),
             start=2,
         ):
             assert failed.reason.startswith(f"{tmp_path}/tile-list.txt:{line}: ")
             assert word in failed.reason
+
+    def test_the_archives_subfolders_are_looked_into(self, tmp_path: Path) -> None:
+        folder = tmp_path / "102018665"
+        touch(folder / "VIS", MOSAICS["VIS"], BESIDE[0])
+        touch(folder / "nisp", *(MOSAICS[band] for band in "YJH"))
+        touch(folder / "DECAM", MOSAICS["VIS"].replace("ACBD03", "FFFFFF"))
+        touch(folder / "VIS" / "NISP", MOSAICS["Y"].replace("ACBD03", "FFFFFF"))
+        (tile,) = read_text(tmp_path, "102018665").tiles
+        assert tile.bands["VIS"].image.path == str(folder / "VIS" / MOSAICS["VIS"])
+        assert tile.bands["VIS"].rms is not None
+        assert tile.bands["H"].image.path == str(folder / "nisp" / MOSAICS["H"])
+
+    def test_a_catalogue_from_another_folder(self, tmp_path: Path) -> None:
+        other = [name.replace("102018665", "102018666") for name in (*MOSAICS.values(), BESIDE[3])]
+        touch(tmp_path / "both", *MOSAICS.values(), *other[:-1])
+        touch(tmp_path / "cats", BESIDE[3], other[-1], BESIDE[3].replace("102018665", "102018667"), *PASSED_OVER)
+        tiles = read_text(tmp_path, "both catalogue=cats/").tiles
+        found = {tile.tile_id: tile.catalogue.path for tile in tiles if tile.catalogue is not None}
+        assert found == {"102018665": str(tmp_path / "cats" / BESIDE[3]), "102018666": str(tmp_path / "cats" / other[-1])}
+
+    @pytest.mark.parametrize("name", ["mine.csv", BESIDE[3].replace("102018665", "9")])
+    def test_a_catalogue_that_is_named_is_that_of_the_only_tile(self, tmp_path: Path, name: str) -> None:
+        touch(tmp_path / "f", *MOSAICS.values())
+        (tile,) = read_text(tmp_path, f"f Catalogue='{name}'").tiles
+        assert tile.catalogue is not None
+        assert tile.catalogue.path == str(tmp_path / name)
+
+    def test_a_catalogue_that_is_not_found_fails_the_tile(self, tmp_path: Path) -> None:
+        touch(tmp_path / "f", *MOSAICS.values())
+        touch(tmp_path / "cats", BESIDE[3].replace("102018665", "9"))
+        for where, says in (("cats/", "no catalogue of tile 102018665"), ("none/", "No such file")):
+            (failed,) = read_text(tmp_path, f"f catalogue={where}").failed
+            assert says in failed.reason
+        touch(tmp_path / "f", BESIDE[3])
+        (failed,) = read_text(tmp_path, "f catalogue=mine.csv").failed
+        assert "are both the catalogue" in failed.reason
 
     def test_folder_whose_name_cannot_be_an_id(self, tmp_path: Path) -> None:
         touch(tmp_path / "Köln 1", "VIS.fits", "NIR-Y.fits", "NIR-J.fits", "NIR-H.fits")
@@ -180,12 +219,18 @@ class TestLineOfFiles:
             ("id=.. VIS=v Y=y J=j H=h", "cannot be a tile id"),
             ("id=1 VIS=v J=j H=h Y_RMS=r", "Y_RMS is given without Y"),
             ("one two", "cannot understand 'two' after 'one'"),
+            ("one VIS=v", "cannot understand 'VIS=v' after 'one'"),
+            ("one catalogue=c two", "cannot understand 'catalogue=c' after 'one'"),
+            ("one catalogue=", "catalogue is empty"),
+            ("one catalogue=ftp://host/cat", "ftp:// cannot be read"),
             ("'open", "left open"),
             ("back\\", "left open"),
             ("a'b'c\"d", "left open"),
             ("a\x00b", "control characters"),
             ("ftp://host/file", "ftp:// cannot be read"),
             ("s3://", "names no object"),
+            ("s3://bucket", "names no object"),
+            ("s3://a$b/key", "names no object"),
             ("s3://[bucket/x", "is not a URL"),
             ("file://host/data", "is no file of this machine"),
             ("file://", "is no file of this machine"),
@@ -269,32 +314,160 @@ def test_what_is_written_is_read(tmp_path: Path, data: st.DataObject) -> None:
 
 
 FRAGMENTS = st.sampled_from(
-    ["id=1 ", "VIS=a ", "Y=", "[", "]", "s3://", "file:///", "#", '"', "'", "\\", "\n", " ", "..", "/", "TILE1 ", "\x00", "é"]
+    [
+        "id=1 ",
+        "VIS=a ",
+        "Y=",
+        "[",
+        "]",
+        "file:///",
+        "#",
+        '"',
+        "'",
+        "\\",
+        "\n",
+        " ",
+        "..",
+        "/",
+        "TILE1 ",
+        "\x00",
+        "é",
+        "catalogue=",
+    ]
+)
+#: Every folder of an object store that a list names is listed.
+REMOTE_FRAGMENTS = st.sampled_from(
+    ["s3://", "S3://scanner-tests/", "s3://scanner-public/a b/", "s3://scanner-nowhere/", "?", "%2e"]
 )
 
 
-def outcome(path: Path) -> TileList | ScannerError:
+def outcome(location: str | Path, storage: StorageConfig) -> TileList | ScannerError:
     try:
-        return tile_list.read(path)
+        return tile_list.read(location, storage)
     except ScannerError as error:
         return error
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
-@given(
-    content=st.one_of(
-        st.lists(FRAGMENTS, max_size=12).map(lambda words: "".join(words).encode()),
-        st.text(max_size=60).map(str.encode),
-        st.binary(max_size=80),
-    )
+CONTENTS = st.one_of(
+    st.lists(FRAGMENTS, max_size=12).map(lambda words: "".join(words).encode()),
+    st.lists(FRAGMENTS | REMOTE_FRAGMENTS, max_size=8).map(lambda words: "".join(words).encode()),
+    st.text(max_size=60).map(str.encode),
+    st.binary(max_size=80),
 )
-def test_nothing_but_a_scanner_error(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "list.txt"
-    path.write_bytes(content)
-    listed = outcome(path)
+
+
+def is_list_or_refusal(listed: TileList | ScannerError, location: str) -> None:
+    if isinstance(listed, TileListError):
+        assert str(listed).startswith(location)
     if isinstance(listed, ScannerError):
-        assert str(listed).startswith(str(path))
+        # A bucket that is not there is no matter of one tile.
+        assert isinstance(listed, TileListError | InputMissingError)
         assert "\n" not in str(listed)
     else:
         assert len(listed) >= 1
         assert all(set(tile.bands) == set(BANDS) for tile in listed.tiles)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@given(content=CONTENTS)
+def test_nothing_but_a_scanner_error(tmp_path: Path, s3: Any, content: bytes) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes(content)
+    is_list_or_refusal(outcome(path, s3.config), str(path))
+
+
+class TestObjectStore:
+    """Lists and tiles on a real S3 server."""
+
+    def put(self, s3: Any, location: str, *names: str, content: bytes = b"") -> str:
+        store = open_store(location, s3.config)
+        for name in names:
+            store.write(name, content)
+        return location
+
+    def read(self, s3: Any, text: str, location: str | None = None) -> TileList:
+        location = location or s3.fresh()
+        self.put(s3, location, "tile-list.txt", content=text.encode())
+        return tile_list.read(f"{location}/tile-list.txt", s3.config)
+
+    def test_a_list_and_its_tiles_below_one_prefix(self, s3: Any) -> None:
+        place = s3.fresh()
+        names = [*(f"VIS/{name}" for name in (MOSAICS["VIS"], BESIDE[0])), *(f"NISP/{MOSAICS[band]}" for band in "YJH")]
+        self.put(s3, f"{place}/tiles/102018665", *names, f"DECAM/{MOSAICS['VIS']}", *PASSED_OVER)
+        self.put(s3, f"{place}/catalogues/102018665", BESIDE[3], PASSED_OVER[3], PASSED_OVER[4])
+        listed = self.read(s3, "../tiles/102018665 catalogue=../catalogues/102018665/\n", f"{place}/lists")
+        assert listed.failed == ()
+        (tile,) = listed.tiles
+        assert tile.tile_id == "102018665"
+        assert tile.bands["VIS"].image.path == f"{place}/tiles/102018665/VIS/{MOSAICS['VIS']}"
+        assert tile.bands["VIS"].rms is not None
+        assert tile.bands["Y"].image.path == f"{place}/tiles/102018665/NISP/{MOSAICS['Y']}"
+        assert tile.catalogue is not None
+        assert tile.catalogue.path == f"{place}/catalogues/102018665/{BESIDE[3]}"
+
+    def test_a_remote_list_of_mixed_places(self, s3: Any, tmp_path: Path) -> None:
+        touch(tmp_path / "field_7", "VIS.fits", "NIR-Y.fits", "NIR-J.fits", "NIR-H.fits")
+        place = s3.fresh()
+        self.put(s3, f"{place}/lists/here", *MOSAICS.values())
+        text = f"id=1 VIS=v.fits Y=./y/y.fits[2] J=/data/j.fits H=s3://other/h.fits\n{tmp_path / 'field_7'}\nhere/\n"
+        first, second, third = self.read(s3, text, f"{place}/lists").tiles
+        assert [first.bands[band].image.path for band in BANDS] == [
+            f"{place}/lists/v.fits", f"{place}/lists/y/y.fits", "/data/j.fits", "s3://other/h.fits"
+        ]  # fmt: skip
+        assert second.bands["VIS"].image.path == str(tmp_path / "field_7" / "VIS.fits")
+        assert third.bands["VIS"].image.path == f"{place}/lists/here/{MOSAICS['VIS']}"
+
+    def test_a_local_list_of_remote_tiles_keeps_the_order_of_its_lines(self, s3: Any, tmp_path: Path) -> None:
+        place = s3.fresh()
+        for number in range(20):
+            self.put(s3, f"{place}/T{number}", *(name.replace("102018665", f"1{number:02d}") for name in MOSAICS.values()))
+        touch(tmp_path / "102018665", *MOSAICS.values())
+        lines = [f"{place}/T{number}" for number in range(20)]
+        (tmp_path / "list.txt").write_text("\n".join([*lines[:10], "102018665", *lines[10:]]))
+        listed = tile_list.read(tmp_path / "list.txt", s3.config)
+        expected = [f"1{number:02d}" for number in range(20)]
+        assert [tile.tile_id for tile in listed.tiles] == [*expected[:10], "102018665", *expected[10:]]
+
+    def test_a_folder_with_nothing_below_fails_its_tile(self, s3: Any) -> None:
+        listed = self.read(s3, f"gone_TILE9\n{s3.fresh()}/x\nid=1 VIS=a Y=a J=a H=a")
+        assert [failed.tile_id for failed in listed.failed] == ["9", "x"]
+        assert ":1: s3://" in listed.failed[0].reason
+        assert "no object lies below it" in listed.failed[0].reason
+
+    def test_a_folder_that_may_not_be_listed_fails_its_tile(self, s3: Any) -> None:
+        place = self.put(s3, s3.fresh(public=True), "list.txt", content=f"{s3.fresh()}/t\nid=1 VIS=a Y=a J=a H=a".encode())
+        listed = tile_list.read(f"{place}/list.txt", s3.config.model_copy(update={"anonymous": True}))
+        assert [tile.tile_id for tile in listed.tiles] == ["1"]
+        assert "reading is not allowed" in listed.failed[0].reason
+
+    def test_no_line_leads_out_of_the_bucket(self, s3: Any) -> None:
+        with pytest.raises(TileListError, match=r"tile-list.txt:1: ../../../x: leads out of the bucket scanner-tests"):
+            self.read(s3, "../../../x")
+
+    def test_a_list_that_is_not_there(self, s3: Any) -> None:
+        with pytest.raises(InputMissingError, match="no such object"):
+            tile_list.read(f"{s3.fresh()}/list.txt", s3.config)
+        with pytest.raises(InputMissingError, match="no such bucket"):
+            tile_list.read("s3://scanner-nowhere/list.txt", s3.config)
+        with pytest.raises(InputMissingError, match="no such bucket"):
+            self.read(s3, "id=1 VIS=a Y=a J=a H=a\ns3://scanner-nowhere/tile")
+
+    def test_bad_credentials(self, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+        (tmp_path / "list.txt").write_text("\n".join(f"{s3.fresh()}/{number}" for number in range(40)))
+        for location in (f"{s3.fresh()}/list.txt", tmp_path / "list.txt"):
+            with pytest.raises(InputMissingError, match="does not accept the credentials"):
+                tile_list.read(location, s3.config)
+
+    def test_a_server_that_is_gone(self, tmp_path: Path) -> None:
+        nobody = StorageConfig(endpoint="http://127.0.0.1:9", retries=0, timeout_s=2)
+        (tmp_path / "list.txt").write_text("s3://bucket/1")
+        for location in ("s3://bucket/list.txt", tmp_path / "list.txt"):
+            with pytest.raises(UnavailableError, match="does not answer"):
+                tile_list.read(location, nobody)
+
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+    @given(content=CONTENTS)
+    def test_nothing_but_a_scanner_error(self, s3: Any, content: bytes) -> None:
+        place = self.put(s3, f"s3://{s3.bucket}/fuzz", "list.txt", content=content)
+        is_list_or_refusal(outcome(f"{place}/list.txt", s3.config), f"{place}/list.txt")
