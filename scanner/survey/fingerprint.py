@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from scanner.config import RunConfig, StorageConfig
-from scanner.errors import TileError
+from scanner.errors import ForbiddenError, TileError
 from scanner.records import ImageRef, Tile
 from scanner.storage import is_remote, open_store, split
 
@@ -94,7 +94,10 @@ def _of_file(reference: ImageRef, storage: StorageConfig) -> str:
     digest = hashlib.sha256(f"{reference.extension}\n".encode())
     if is_remote(reference.path):
         folder, name = split(reference.path)
-        entry = next((entry for entry in open_store(folder, storage).entries() if entry.name == name), None)
+        try:
+            entry = open_store(folder, storage).entry(name)
+        except ForbiddenError as error:
+            raise TileError(str(error)) from None
         if entry is None:
             raise TileError(f"{reference.path}: there is no such file; check the path in the tile list.")
         digest.update(f"{entry.size}\n{entry.version}\n".encode())
