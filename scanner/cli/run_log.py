@@ -55,8 +55,8 @@ class RunLog:
             self._say(f"finished: {n_done} of {self._n_tiles} tiles done, {self._n_failed} failed", **figures)
         else:
             reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
-            message = f"stopped with {n_done} of {self._n_tiles} tiles done: {reason}"
-            self._say(message, logging.ERROR, reason=reason, **figures)
+            # The reason is the last line of the command, in plain words, whatever the log's format.
+            self._say(f"stopped with {n_done} of {self._n_tiles} tiles done", logging.ERROR, reason=reason, **figures)
 
     def _started(self, event: RunStarted) -> None:
         self._begun = True

@@ -1,4 +1,5 @@
 import gzip
+import json
 import os
 import shutil
 import signal
@@ -106,12 +107,13 @@ def test_bad_tiles_are_listed_and_the_others_go_on(tile, tmp_path, capsys):
     (tmp_path / "list.txt").write_text("\n".join(lines))
     code, out, err = scan(capsys, tmp_path / "list.txt", "--out", tmp_path / "out", "--workers", "1")
     assert code == 3
+    told = {line["tile"]: line["reason"] for line in map(json.loads, err.splitlines()) if line["level"] == "error"}
     failed = {row["tile_id"]: row["reason"] for row in Table.read(tmp_path / "out" / "failed-tiles.ecsv")}
     assert failed.keys() == {*bad, "no-folder"}
+    assert told == failed
     for name, (_, named) in bad.items():
         assert named in failed[name], failed[name]
         assert "internal error" not in failed[name], failed[name]
-        assert failed[name] in err
     committed = {path.name for path in (tmp_path / "out" / "tiles").iterdir()}
     assert committed == {tile.name}
     assert "1 of 13 tiles done" in out

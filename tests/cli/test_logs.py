@@ -1,0 +1,153 @@
+import io
+import json
+import logging
+import re
+import subprocess
+import sys
+from datetime import datetime
+
+import pytest
+from made_records import commit_record
+
+from scanner.cli import logs
+from scanner.cli.main import main
+from scanner.cli.watched import watched
+from scanner.errors import UsageError
+from scanner.records import FailedTile
+from scanner.survey.events import Merging, RunStarted, TileFinished
+from scanner.survey.messages import TileProgress
+
+logger = logging.getLogger("scanner.somewhere")
+STARTED = RunStarted(
+    n_tiles=3, n_done_before=1, n_workers=2, provider="cpu", run_folder="out", bundle_name="ou", bundle_version="1"
+)
+
+
+COMMIT = commit_record(tile_id="b", n_targets=10, n_scored=9, n_flagged=3, n_decided=2, seconds={"cut": 1.0, "tile": 4.0})
+
+
+class Terminal(io.StringIO):
+    """A standard error that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def lines(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_record_is_one_json_object_with_what_its_extra_says(capsys):
+    with logs.written("auto"):
+        logger.info("tile %s: %s", "T1", "größer\nals", extra={"tile": "T1", "n_scored": 3})
+        try:
+            raise OSError("no space")
+        except OSError:
+            logger.exception("failed", extra={"tile": "T2"})
+        logger.debug("nobody needs this")
+    logger.warning("after the end")
+    first, second = lines(capsys.readouterr().err)
+    when = datetime.fromisoformat(first.pop("time"))
+    assert when.utcoffset().total_seconds() == 0
+    assert first == {
+        "level": "info",
+        "logger": "scanner.somewhere",
+        "message": "tile T1: größer\nals",
+        "tile": "T1",
+        "n_scored": 3,
+    }
+    assert (second["level"], second["tile"]) == ("error", "T2")
+    assert second["exception"].endswith("OSError: no space")
+
+
+def test_text_is_for_people(capsys):
+    with logs.written("text"):
+        logger.info("tile T1: 3 scored")
+        logger.warning("trying again", extra={"tile": "T1"})
+    first, second = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"\d\d:\d\d:\d\d tile T1: 3 scored", first)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d WARNING: trying again", second)
+
+
+@pytest.mark.parametrize(("log_format", "is_json"), [("auto", False), ("text", False), ("json", True)])
+def test_a_terminal_gets_text_unless_json_is_asked_for(monkeypatch, log_format, is_json):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with logs.written(log_format):
+        logger.info("hello")
+    assert terminal.getvalue().startswith("{") is is_json
+
+
+def test_dask_writes_like_we_do():
+    program = (
+        "import logging\nfrom scanner.cli import logs\n"
+        "with logs.written('auto'):\n    logs.adopt_dask()\n    logging.getLogger('distributed.worker').warning('lost')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    (line,) = lines(done.stderr)
+    assert (line["level"], line["logger"], line["message"]) == ("warning", "distributed.worker", "lost")
+
+
+def test_a_run_is_told_line_by_line(capsys):
+    with logs.written("json"), watched("json") as tell:
+        tell(STARTED)
+        tell(TileProgress(tile_id="b", n_done=0, n_targets=20))
+        tell(TileFinished(tile_id="b", commit=COMMIT, failed=None))
+        tell(TileFinished(tile_id="c", commit=None, failed=FailedTile(tile_id="c", reason="c.fits: 'cut' off")))
+        tell(Merging())
+    started, done, failed, merging, finished = lines(capsys.readouterr().err)
+    assert (started["n_tiles"], started["n_workers"], started["bundle"]) == (3, 2, "ou 1")
+    assert done["tile"] == "b"
+    assert (done["n_targets"], done["n_scored"], done["n_flagged"], done["n_decided"]) == (10, 9, 3, 2)
+    assert (done["seconds"], done["stage_seconds"]) == (4.0, {"cut": 1.0})
+    assert (failed["level"], failed["tile"], failed["reason"]) == ("error", "c", "c.fits: 'cut' off")
+    assert "tile" not in merging
+    assert (finished["n_done"], finished["n_failed"]) == (2, 1)
+    assert finished["seconds"] >= 0
+
+
+@pytest.mark.parametrize(("error", "reason"), [(KeyboardInterrupt(), "interrupted"), (UsageError("no."), "no.")])
+def test_a_run_that_stops_says_so(capsys, error, reason):
+    def stopped_run():
+        with logs.written("json"), watched("json") as tell:
+            tell(STARTED)
+            raise error
+
+    with pytest.raises(type(error)):
+        stopped_run()
+    stopped = lines(capsys.readouterr().err)[-1]
+    assert (stopped["level"], stopped["reason"], stopped["n_done"]) == ("error", reason, 1)
+
+
+def test_a_run_that_was_refused_is_no_line(capsys):
+    with pytest.raises(UsageError), logs.written("json"), watched("json"):
+        raise UsageError("no.")
+    assert capsys.readouterr().err == ""
+
+
+def test_lines_appear_above_the_bar_of_a_terminal(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with logs.written("auto"):
+        with watched("auto") as tell:
+            tell(STARTED)
+            tell(TileProgress(tile_id="b", n_done=5, n_targets=10))
+            tell(TileFinished(tile_id="b", commit=COMMIT, failed=None))
+        logger.info("after the bar")
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    assert re.search(r"\d\d:\d\d:\d\d \[2/3\] tile b: 9 scored, 2 above the threshold\n", shown)
+    assert "2/3 tiles, 5 objects" in shown
+    assert re.search(r"\d\d:\d\d:\d\d after the bar\n$", shown)
+
+
+def test_a_metrics_port_that_is_taken_is_one_line(sky, tmp_path, capsys):
+    from scanner.survey import metrics
+
+    with metrics.serve(0, "driver") as port, pytest.raises(SystemExit) as caught:
+        main(["run", str(sky / "tile-list.txt"), "--out", str(tmp_path / "out"), "--metrics-port", str(port)])
+    assert caught.value.code == 64
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert f"0.0.0.0:{port}: cannot serve metrics there" in err
+    assert not (tmp_path / "out").exists()
