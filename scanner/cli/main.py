@@ -25,6 +25,8 @@ VERBS = {
     "run": ("scanner.cli.run:run", "Scan the tiles of a list: mosaics in, ranked candidates out."),
     "replay": ("scanner.cli.replay:replay_", "Do one object of a run again: is the result the same?"),
     "status": ("scanner.cli.status:status", "Say how far a run is: tiles, failures and why, rate, time left."),
+    "scheduler": ("scanner.cli.scheduler:scheduler", "Start a scheduler, where workers and a run meet."),
+    "worker": ("scanner.cli.worker:worker", "Start a worker, which scans tiles for the runs of a scheduler."),
     "models": ("scanner.cli.models:models", "Import, verify, list and show bundles of trained networks."),
     "simulate": ("scanner.cli.simulate:simulate", "Draw simulated tiles and labelled datasets."),
     "train": ("scanner.cli.train:train", "Train the seven networks and make a bundle of them."),

@@ -1,36 +1,52 @@
 """Scan tiles on Dask workers, a sliding window of them at a time.
 
-In: :class:`TileJob` records. Out: one :class:`TileOutcome` a tile, as they finish. Only small records travel; the window
-keeps the scheduler's memory constant however long the tile list is. Refused: a scheduler that cannot be reached.
+In: :class:`TileJob` records, consumed as they are needed. Out: one :class:`TileOutcome` a tile, as they finish; never a
+``passing`` one. Tiles whose worker died or whose store did not answer are tried again after a pause, during which others go on;
+after ``engine.attempts`` they have failed for this run. Only small records travel; the window follows the number of workers, so
+that the scheduler's memory does not depend on the length of the tile list. Refused: see :mod:`scanner.survey.cluster`.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import threading
+import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from itertools import islice
+from itertools import chain
+from queue import Empty, SimpleQueue
 from typing import Any
 
-from scanner.config import EngineConfig, RunConfig
-from scanner.errors import InputMissingError
-from scanner.records import FailedTile
+from scanner.config import RunConfig
+from scanner.errors import UnavailableError, error_with_code
+from scanner.survey import cluster, metrics, versions
+from scanner.survey.attempts import Attempt, Attempts
+from scanner.survey.cluster import Cluster, worker_count
 from scanner.survey.messages import TileJob, TileOutcome, TileProgress
-from scanner.survey.tile_task import scan_tile
+from scanner.survey.scoring import with_parallel_scores
+from scanner.survey.tiles import TILES
+from scanner.survey.work import Work, cut_step, fetch_step, scan_step, score_step
 
-PROGRESS_TOPIC = "scanner-progress"
-#: Tiles in flight a worker: one running and one waiting, so that no worker idles between tiles.
+__all__ = ["scan_tiles", "worker_count"]
+
+#: Tiles in flight a worker: one running and one being fetched, so that no worker idles between tiles.
 TILES_IN_FLIGHT = 2
-#: A worker that dies this often on one tile (killed for memory, a crash in a library) condemns the tile.
-ALLOWED_DEATHS = 2
-CONNECT_SECONDS = 30
+#: How often the workers are counted.
+COUNT_SECONDS = 1.0
+#: Without a worker for so long, the run says so, once, and goes on waiting.
+PATIENCE_SECONDS = 30.0
+ON_GPU = ("cuda", "tensorrt")
+#: What is to be begun first where one worker has several steps before it.
+PRIORITY = {"score": 2, "fetch": 1, "scan": 0, "cut": 0}
+
+logger = logging.getLogger(__name__)
 
 
 def scan_tiles(
-    jobs: Iterable[TileJob], n_jobs: int, config: RunConfig, on_progress: Callable[[TileProgress], None]
+    jobs: Iterable[TileJob],
+    n_jobs: int,
+    config: RunConfig,
+    on_progress: Callable[[TileProgress], None] = lambda progress: None,
+    work: Work = TILES,
 ) -> Iterator[TileOutcome]:
     """Scan every job; yield outcomes in order of completion.
 
@@ -42,117 +58,217 @@ def scan_tiles(
         The run's configuration; its engine section says how many workers, or where the standing scheduler is.
     on_progress
         Called in this process, from another thread, as batches are done.
+    work
+        What is done with a tile.
 
     Raises
     ------
-    InputMissingError
-        No scheduler answers at ``config.scheduler``.
+    UnavailableError
+        The scheduler does not answer, or went away in the middle of the run: the same command goes on later.
+    ScannerError
+        It cannot be spoken to: certificates, addresses.
     """
-    from distributed import as_completed
-
     pending = iter(jobs)
-    with _client(config.engine, n_jobs) as client:
-        client.subscribe_topic(PROGRESS_TOPIC, lambda event: on_progress(TileProgress.model_validate_json(event[1])))
-        n_workers = max(len(client.scheduler_info(n_workers=-1)["workers"]), 1)
-        first = [_submit(client, job) for job in islice(pending, TILES_IN_FLIGHT * n_workers)]
-        running = as_completed(first, loop=client.loop, raise_errors=False)
-        for future in running:
-            yield _outcome(future)
-            future.release()
-            for job in islice(pending, 1):
-                running.add(_submit(client, job))
-
-
-def worker_count(config: EngineConfig, n_jobs: int) -> int:
-    """Worker processes of a local run: one a core, never more than tiles."""
-    return max(min(config.workers or len(os.sched_getaffinity(0)), n_jobs), 1)
-
-
-def _submit(client: Any, job: TileJob) -> Any:
-    # The job travels as JSON: a worker of another version then refuses it by name instead of failing to unpickle.
-    return client.submit(_scan_on_worker, job.model_dump_json(), key=f"tile-{job.tile.tile_id}", pure=False)
-
-
-def _scan_on_worker(job_json: str) -> str:
-    from distributed import get_worker
-
-    worker = get_worker()
-    job = TileJob.model_validate_json(job_json)
-    outcome = scan_tile(job, lambda progress: worker.log_event(PROGRESS_TOPIC, progress.model_dump_json()))
-    return outcome.model_dump_json()
-
-
-def _outcome(future: Any) -> TileOutcome:
-    if future.status == "finished":
-        return TileOutcome.model_validate_json(future.result())
-    tile_id = future.key.removeprefix("tile-")
-    error = future.exception() if future.status == "error" else RuntimeError(f"task was {future.status}")
-    if type(error).__name__ == "KilledWorker":
-        reason = "the worker process died while scanning it, more than once; give it more memory with --memory-gb"
-    else:
-        reason = f"the worker could not run it: {type(error).__name__}: {error}"
-    return TileOutcome(failed=FailedTile(tile_id=tile_id, reason=reason))
-
-
-@contextmanager
-def _client(config: EngineConfig, n_jobs: int) -> Iterator[Any]:
-    import dask
-    from distributed import Client, LocalCluster
-
-    settings = {
-        "distributed.scheduler.allowed-failures": ALLOWED_DEATHS,
-        "distributed.scheduler.work-stealing": False,
-        # Scoring holds the GIL for seconds; a starved heartbeat must not look like a death.
-        "distributed.scheduler.worker-ttl": "15 minutes",
-        "distributed.comm.timeouts.connect": f"{CONNECT_SECONDS}s",
-        "distributed.worker.memory.target": False,
-        "distributed.worker.memory.spill": False,
-    }
-    with dask.config.set(settings):
-        if config.scheduler is not None:
-            try:
-                client = Client(config.scheduler, timeout=f"{CONNECT_SECONDS}s", set_as_default=False)
-            except (OSError, TimeoutError, ValueError) as error:
-                raise InputMissingError(f"{config.scheduler}: no Dask scheduler answers there ({error}).") from None
-            with client:
-                yield client
-            return
-        with (
-            _interrupts_ignored(),
-            LocalCluster(
-                n_workers=worker_count(config, n_jobs),
-                threads_per_worker=1,
-                memory_limit=f"{config.memory_limit_gb}GB",
-                dashboard_address=None,
-                silence_logs=logging.CRITICAL,
-            ) as cluster,
-            Client(cluster, set_as_default=False) as client,
-            _interrupts_restored(),
-        ):
-            yield client
-
-
-@contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Let Ctrl-C reach this process only: a child inherits an ignored signal, and prints no traceback of its own."""
-    with _interrupts_handled_by(signal.SIG_IGN):
-        yield
-
-
-@contextmanager
-def _interrupts_restored() -> Iterator[None]:
-    with _interrupts_handled_by(signal.default_int_handler):
-        yield
-
-
-@contextmanager
-def _interrupts_handled_by(handler: Any) -> Iterator[None]:
-    # Python lets only the main thread touch signal handlers; elsewhere (a notebook's thread) Ctrl-C is not ours anyway.
-    if threading.current_thread() is not threading.main_thread():
-        yield
+    first = next(pending, None)
+    if first is None:
         return
-    previous = signal.signal(signal.SIGINT, handler)
     try:
-        yield
+        with cluster.connected(config.engine, n_jobs) as connected:
+            run = _Run(connected, first, n_jobs, config, on_progress, work)
+            with run:
+                yield from run.outcomes(chain([first], pending))
     finally:
-        signal.signal(signal.SIGINT, previous)
+        if config.engine.scheduler is None:
+            work.sweep(config)
+
+
+class _Run:
+    """One run on one cluster."""
+
+    def __init__(
+        self,
+        connected: Cluster,
+        job: TileJob,
+        n_jobs: int,
+        config: RunConfig,
+        on_progress: Callable[[TileProgress], None],
+        work: Work,
+    ) -> None:
+        self._client, self._address = connected.client, connected.address
+        self._work, self._on_progress = work, on_progress
+        self._split = config.engine.placement == "split"
+        # The workers of this machine share its cores; a standing one has its own.
+        self._sharing = worker_count(config.engine, n_jobs) if connected.address is None else None
+        self._job = self._shared(job)
+        self._on_gpu = connected.address is not None and (self._split or job.provider in ON_GPU)
+        # Keys and topic of this run: what an earlier one left running under a standing scheduler is not to be taken for ours.
+        self._token = uuid.uuid4().hex[:12]
+        self._topic = f"scanner-{self._token}"
+        self._attempts = Attempts(config.engine.attempts, config.engine.backoff_s)
+        self._running: dict[str, Attempt] = {}
+        self._events: SimpleQueue[tuple[str, Any]] = SimpleQueue()
+        self._n_workers = self._window = 0
+        self._counted = 0.0
+        self._idle_since: float | None = time.monotonic()
+        self._complained = False
+
+    def __enter__(self) -> None:
+        from scanner.survey.worker_plugin import NAME, RunPlugin
+
+        self._client.subscribe_topic(self._topic, self._hear)
+        drivers = versions.current(self._job.bundle_fingerprint)
+        self._client.register_plugin(RunPlugin(self._job.model_dump_json(), self._work, drivers, self._topic), name=NAME)
+
+    def __exit__(self, *error: object) -> None:
+        from scanner.survey.worker_plugin import NAME
+
+        if self._client.status != "running":
+            return
+        futures = [future for attempt in self._running.values() for future in attempt.futures]
+        if futures:
+            # Workers let go of what nobody waits for, at its next batch.
+            self._client.cancel(futures, force=True)
+        if self._address is not None:
+            self._client.unregister_worker_plugin(NAME)
+
+    def outcomes(self, jobs: Iterator[TileJob]) -> Iterator[TileOutcome]:
+        """Keep the window full and tell what comes out of it."""
+        fresh = (Attempt(job) for job in jobs)
+        exhausted = False
+        while True:
+            self._count_workers()
+            while len(self._running) < self._window:
+                # Tiles in a pause hold back new ones: while a store is away, few tiles are tried and none of the others.
+                attempt = self._attempts.due()
+                if attempt is None and not exhausted and len(self._attempts) < self._window:
+                    attempt = next(fresh, None)
+                    exhausted = attempt is None
+                if attempt is None:
+                    break
+                self._submit(attempt)
+            if exhausted and not self._running and not len(self._attempts):
+                return
+            for kind, content in self._heard():
+                outcome = self._handle(kind, content)
+                if outcome is not None:
+                    yield outcome
+
+    def _submit(self, attempt: Attempt) -> None:
+        attempt.began = False
+        key = f"{attempt.job.tile.tile_id}/{attempt.number}"
+        self._running[key] = attempt
+        job, work = self._shared(attempt.job), self._work
+        job_json = job.model_dump_json()
+
+        def step(name: str, function: Any, step_function: Any, resources: dict[str, int], *inputs: Any) -> Any:
+            future = self._client.submit(
+                function,
+                step_function,
+                job_json,
+                *inputs,
+                key=(f"scanner-{name}", attempt.job.tile.tile_id, attempt.number, self._token),
+                resources=resources,
+                priority=PRIORITY[name],
+                pure=False,
+            )
+            attempt.futures.append(future)
+            return future
+
+        fetched = [step("fetch", fetch_step, work.fetch, {"FETCH": 1})] if work.remote(job) else []
+        if self._split:
+            cut = step("cut", cut_step, work.cut, {"SCAN": 1}, self._topic, key, *fetched)
+            last = step("score", score_step, work.score, {"GPU": 1}, self._topic, key, cut)
+        else:
+            needed = {"SCAN": 1} | ({"GPU": 1} if self._on_gpu else {})
+            last = step("scan", scan_step, work.scan, needed, self._topic, key, *fetched)
+        last.add_done_callback(lambda future: self._events.put(("over", (key, future))))
+
+    def _shared(self, job: TileJob) -> TileJob:
+        return with_parallel_scores(job, self._sharing) if self._sharing else job
+
+    def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
+        """A message of a worker; called in the client's thread, in the order in which they were sent."""
+        message = event[1]
+        if "progress" in message:
+            self._on_progress(TileProgress.model_validate_json(message["progress"]))
+        elif "began" in message:
+            if attempt := self._running.get(message["began"]):
+                attempt.began = True
+        else:
+            self._events.put(("said", message))
+
+    def _heard(self) -> Iterator[tuple[str, Any]]:
+        """What has happened since, at the latest when the next tile is due or the workers are to be counted."""
+        patience = min(self._attempts.seconds_to_next(), COUNT_SECONDS)
+        try:
+            yield self._events.get(timeout=patience)
+            while True:
+                yield self._events.get_nowait()
+        except Empty:
+            return
+
+    def _handle(self, kind: str, content: Any) -> TileOutcome | None:
+        if kind == "over":
+            return self._over(*content)
+        if "refused" in content:
+            if self._address is None:
+                raise error_with_code(content["exit_code"], content["refused"])
+            logger.warning("%s", content["refused"])
+            return None
+        attempt = self._running.pop(content["ended"], None)
+        if attempt is None:
+            return None
+        outcome = TileOutcome.model_validate_json(content["outcome"])
+        attempt.release()
+        return self._attempts.settle(attempt, outcome)
+
+    def _over(self, key: str, future: Any) -> TileOutcome | None:
+        """Dask says that a tile's last task is through. Nothing is left to do where its outcome has been heard."""
+        attempt = self._running.get(key)
+        if attempt is None:
+            return None
+        if future.status in ("cancelled", "lost"):
+            raise self._lost()
+        error = future.exception() if future.status == "error" else RuntimeError("it gave no outcome")
+        del self._running[key]
+        attempt.release()
+        if type(error).__name__ == "KilledWorker":
+            return self._attempts.died(attempt)
+        return attempt.failed(f"the worker could not run it: {type(error).__name__}: {error}")
+
+    def _count_workers(self) -> None:
+        now = time.monotonic()
+        if now - self._counted < COUNT_SECONDS and self._counted:
+            return
+        self._counted = now
+        if self._client.status != "running":
+            raise self._lost()
+        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        ready = [worker["resources"] for worker in workers if worker["status"] == "running" and worker["resources"].get("SCAN")]
+        on_gpu = [resources for resources in ready if resources.get("GPU")]
+        usable = on_gpu if self._on_gpu and not self._split else ready
+        if len(ready) < self._n_workers:
+            metrics.worker_lost()
+        if len(ready) != self._n_workers:
+            metrics.workers(len(ready))
+        self._n_workers, self._window = len(ready), TILES_IN_FLIGHT * len(usable)
+        self._complain(now, no_gpu=self._on_gpu and not on_gpu, nobody=not ready)
+
+    def _complain(self, now: float, *, no_gpu: bool, nobody: bool) -> None:
+        if not no_gpu and not nobody:
+            self._idle_since, self._complained = None, False
+            return
+        self._idle_since = self._idle_since or now
+        if now - self._idle_since >= PATIENCE_SECONDS and not self._complained:
+            self._complained = True
+            where = self._address or "this machine's cluster"
+            if nobody:
+                logger.warning("no worker is connected to %s; waiting for one ('scanner worker %s')", where, where)
+            else:
+                logger.warning("no worker of %s offers a GPU; waiting for one ('scanner worker %s --gpu')", where, where)
+
+    def _lost(self) -> UnavailableError:
+        return UnavailableError(
+            f"{self._address or 'the scheduler'}: the Dask scheduler went away; committed tiles stay: "
+            "give the same command again once it is back."
+        )

@@ -1,0 +1,74 @@
+"""``scanner worker``: a process that scans tiles for the runs of a standing scheduler."""
+
+from __future__ import annotations
+
+import click
+
+from scanner.cli import logs
+from scanner.cli.cluster_options import tls_options
+from scanner.errors import UsageError
+
+
+@click.command()
+@click.argument("scheduler")
+@click.option("--gpu", is_flag=True, help="Offer this machine's GPU; ends at once where ONNX Runtime cannot use one.")
+@click.option("--memory-gb", type=float, default=3.0, show_default=True, help="Memory above which it ends itself.")
+@click.option("--scratch", help="Folder for fetched, decompressed and resampled mosaics [default: the run's, or the system's].")
+@click.option("--name", help="Name in logs and messages [default: its address].")
+@click.option("--metrics-port", type=int, help="Port of its Prometheus metrics [default: none].")
+@click.option("--lifetime", help="Leave after so long, e.g. 6h, between two tiles.")
+@click.option("--lifetime-stagger", default="0s", help="Leave up to so much earlier or later, e.g. 30m.")
+@click.option("--death-timeout", default="60s", show_default=True, help="How long a scheduler is looked for, e.g. 5m.")
+@click.option("--grace", default="110s", show_default=True, help="Time to finish the tile in hand when told to stop (SIGTERM).")
+@tls_options
+@logs.log_format_option
+def worker(
+    scheduler: str,
+    gpu: bool,
+    memory_gb: float,
+    scratch: str | None,
+    name: str | None,
+    metrics_port: int | None,
+    lifetime: str | None,
+    lifetime_stagger: str,
+    death_timeout: str,
+    grace: str,
+    tls_ca: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+    log_format: str,
+) -> None:
+    """Scan tiles for the runs of SCHEDULER (tcp://host:8786 or tls://host:8786), until told to stop.
+
+    On SIGTERM it takes no new tile, finishes the one in hand if the grace allows, else leaves it to another worker, and exits
+    with 0. It runs the driver's versions of scanner, bundle, Python and libraries, or gets no tile and exits with 78.
+    """
+    from scanner.survey.transport import certificates
+    from scanner.survey.worker import WorkerRequest, serve
+
+    request = WorkerRequest(
+        scheduler=scheduler,
+        gpu=gpu,
+        memory_gb=memory_gb,
+        scratch=scratch,
+        name=name,
+        metrics_port=metrics_port,
+        lifetime_s=None if lifetime is None else _seconds("--lifetime", lifetime),
+        lifetime_stagger_s=_seconds("--lifetime-stagger", lifetime_stagger),
+        death_timeout_s=_seconds("--death-timeout", death_timeout),
+        grace_s=_seconds("--grace", grace),
+    )
+    with logs.written(log_format):
+        serve(request, certificates(tls_ca, tls_cert, tls_key))
+
+
+def _seconds(flag: str, duration: str) -> float:
+    from dask.utils import parse_timedelta
+
+    try:
+        seconds = float(parse_timedelta(duration, default="s"))
+    except (KeyError, ValueError):
+        seconds = -1.0
+    if seconds < 0:
+        raise UsageError(f"{flag}: {duration!r} is not a duration; write 90s, 30m or 6h.")
+    return seconds

@@ -1,0 +1,57 @@
+"""The work of a run of tiles: which functions the engine calls, on the workers and around them.
+
+In: jobs. Out: :data:`TILES`. Refused: a bundle that cannot be loaded, a provider that a worker does not have.
+"""
+
+from __future__ import annotations
+
+from scanner.config import RunConfig
+from scanner.survey import metrics, tile_task
+from scanner.survey.messages import TileJob
+from scanner.survey.work import Work
+
+
+def prepare(job: TileJob, scores: bool) -> str:
+    """Load what a worker's tiles need, once; returns the bundle's fingerprint."""
+    if not scores:
+        from scanner.ensemble import bundle as bundles
+
+        return bundles.load(job.bundle, job.config.storage).fingerprint
+    from scanner.survey.scoring import load_scorer
+
+    scorer = load_scorer(job)
+    metrics.scores_with(scorer.provider, scorer.bundle.manifest.name, scorer.bundle.manifest.version)
+    return scorer.bundle.fingerprint
+
+
+def close(config: RunConfig) -> None:
+    """Remove the scratch folders of this worker."""
+    from scanner.survey.tile_scratch import worker_scratch
+
+    worker_scratch(config.engine).close()
+
+
+def sweep(config: RunConfig) -> None:
+    """Remove what killed workers of this machine left in the scratch folder."""
+    from scanner.survey import tile_scratch
+
+    tile_scratch.sweep(tile_scratch.scratch_root(config.engine))
+
+
+def remote(job: TileJob) -> bool:
+    """Whether a tile has files to fetch."""
+    from scanner.sky.fetching import remote_files
+
+    return bool(remote_files(job.tile))
+
+
+TILES = Work(
+    prepare=prepare,
+    close=close,
+    sweep=sweep,
+    remote=remote,
+    fetch=tile_task.fetch_tile,
+    scan=tile_task.scan_tile,
+    cut=tile_task.cut_tile,
+    score=tile_task.score_tile,
+)

@@ -1,0 +1,153 @@
+"""How the processes of a run reach one another: encryption, and a scheduler that is known to answer.
+
+In: certificates and an address ``tcp://host:port`` or ``tls://host:port``. Out: Dask's :class:`Security`; a return once the
+scheduler has greeted. Refused: an address that is none, half a set of certificates, a handshake that fails
+(:class:`UsageError`), certificate files that are not there (:class:`InputMissingError`), silence (:class:`UnavailableError`).
+
+Dask itself tries a bad certificate again until its time is up, and then speaks of a time-out: so the handshake is tried here.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from scanner.config import EngineConfig
+from scanner.errors import InputMissingError, UnavailableError, UsageError
+
+#: Pause between two tries to reach a scheduler.
+RETRY_SECONDS = 0.2
+#: A scheduler greets whoever connects; one that expects TLS waits for the other side to speak.
+GREETING_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """PEM files: the authority's certificate, this process's own, and its private key."""
+
+    ca: str
+    cert: str
+    key: str
+
+
+def certificates(ca: str | None, cert: str | None, key: str | None) -> Certificates | None:
+    """The three files together, or None where none is named.
+
+    Raises
+    ------
+    UsageError
+        Some are named and some are not.
+    """
+    if ca and cert and key:
+        return Certificates(ca, cert, key)
+    if ca or cert or key:
+        raise UsageError("TLS needs all three of tls_ca, tls_cert and tls_key (--tls-ca, --tls-cert, --tls-key).")
+    return None
+
+
+def of_config(config: EngineConfig) -> Certificates | None:
+    """The certificates that a run's configuration names."""
+    return certificates(config.tls_ca, config.tls_cert, config.tls_key)
+
+
+def security(files: Certificates | None) -> Any:
+    """Dask's settings for encrypted connections both ways; plain ones without certificates.
+
+    Raises
+    ------
+    InputMissingError
+        A file cannot be read.
+    UsageError
+        A file is no certificate, or the key belongs to another one.
+    """
+    from distributed.security import Security
+
+    if files is None:
+        return Security()
+    for name in (files.ca, files.cert, files.key):
+        try:
+            with open(name, "rb"):  # noqa: PTH123 - only whether it can be read
+                pass
+        except OSError as error:
+            raise InputMissingError(f"{name}: cannot read this certificate or key ({error.strerror}).") from None
+    roles = {f"tls_{role}_{part}": value for role in ("client", "scheduler", "worker") for part, value in _own(files).items()}
+    made = Security(require_encryption=True, tls_ca_file=files.ca, **roles)
+    try:
+        made.get_connection_args("client")
+    except (ssl.SSLError, ValueError) as error:
+        raise UsageError(
+            f"{files.cert}: not a certificate with its key in {files.key} and its CA in {files.ca} ({error})."
+        ) from None
+    return made
+
+
+def await_scheduler(address: str, files: Certificates | None, timeout_s: float) -> None:
+    """Return as soon as a scheduler greets at an address.
+
+    Parameters
+    ----------
+    address
+        ``tcp://host:port`` or ``tls://host:port``.
+    files
+        Certificates, needed for ``tls://``.
+    timeout_s
+        How long it may take until one is there.
+
+    Raises
+    ------
+    UsageError
+        The address is none, or the two sides do not accept each other's certificates.
+    UnavailableError
+        Nobody greets there.
+    """
+    host, port, context = _parse(address, files)
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return _greet(host, port, context, max(min(deadline - time.monotonic(), GREETING_SECONDS), 0.1))
+        except ssl.SSLError as error:
+            reason = error.reason or error.args[-1]
+            raise UsageError(
+                f"{address}: the TLS handshake fails ({reason}); scheduler, workers and driver need certificates of one "
+                f"authority (here {files.ca if files else 'none'}), and a tls:// scheduler."
+            ) from None
+        except OSError as error:
+            if time.monotonic() + RETRY_SECONDS > deadline:
+                raise UnavailableError(
+                    f"{address}: no Dask scheduler answers there ({error.strerror or error}); start one with "
+                    "'scanner scheduler', or check the address and whether it is tcp:// or tls://."
+                ) from None
+            time.sleep(RETRY_SECONDS)
+
+
+def _own(files: Certificates) -> dict[str, str]:
+    return {"cert": files.cert, "key": files.key}
+
+
+def _parse(address: str, files: Certificates | None) -> tuple[str, int, ssl.SSLContext | None]:
+    from distributed.comm.addressing import get_address_host_port
+
+    scheme = address.partition("://")[0]
+    if scheme not in ("tcp", "tls"):
+        raise UsageError(f"{address}: not a scheduler's address; it looks like tcp://host:8786 or tls://host:8786.")
+    try:
+        host, port = get_address_host_port(address, strict=True)
+    except ValueError:
+        raise UsageError(f"{address}: not a scheduler's address; it looks like {scheme}://host:8786.") from None
+    if scheme == "tcp":
+        return str(host), int(port), None
+    if files is None:
+        raise UsageError(f"{address}: a tls:// scheduler needs --tls-ca, --tls-cert and --tls-key.")
+    return str(host), int(port), security(files).get_connection_args("client")["ssl_context"]
+
+
+def _greet(host: str, port: int, context: ssl.SSLContext | None, timeout_s: float) -> None:
+    with socket.create_connection((host, port), timeout=timeout_s) as plain:
+        # With TLS 1.3 a server tells that it does not like our certificate only after its own handshake: hence the read.
+        stream = context.wrap_socket(plain) if context else plain
+        with stream:
+            if not stream.recv(1):
+                raise ConnectionError("it closes the connection at once")

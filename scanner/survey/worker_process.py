@@ -1,0 +1,24 @@
+"""A worker process of this machine's cluster: started, watched, started again where it died.
+
+In: what :class:`~scanner.survey.worker.SurveyWorker` takes. Out: Dask's nanny for it. Refused: nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distributed import Nanny
+
+from scanner.survey.cluster import CLOSE_SECONDS
+from scanner.survey.worker import SurveyWorker
+
+
+class WorkerProcess(Nanny):
+    """Dask's nanny, which ends its process quickly: a tile in hand would keep it for ever."""
+
+    def __init__(self, *words: Any, **settings: Any) -> None:
+        super().__init__(*words, **settings | {"worker_class": SurveyWorker})
+
+    async def kill(self, timeout: float = CLOSE_SECONDS, reason: str = "nanny-kill") -> None:
+        """End the process, politely for ``CLOSE_SECONDS`` at most."""
+        await super().kill(timeout=min(timeout, CLOSE_SECONDS), reason=reason)
