@@ -14,24 +14,31 @@ from scanner.evaluation.results import Evaluation
 from scanner.records import CommitRecord, FailedTile, Record, Tile
 from scanner.simulation.datasets.request import DatasetRecord
 from scanner.simulation.injection.request import InjectionRecord
+from scanner.survey.handover import HandoverRecord
 from scanner.survey.ledger import RunRecord
-from scanner.survey.messages import TileJob, TileOutcome, TileProgress
+from scanner.survey.messages import CutOutcome, TileJob, TileOutcome, TileProgress
+from scanner.survey.replay_report import ReplayReport
+from scanner.survey.status import RunStatus
 
 #: File name of the schema → model. Files a user meets first, then the messages between driver and workers.
 MODELS: dict[str, type[Record]] = {
     "run-config": RunConfig,
     "run": RunRecord,
+    "run-status": RunStatus,
     "commit": CommitRecord,
     "bundle": BundleManifest,
     "cutout-store": StoreAttributes,
     "dataset": DatasetRecord,
     "injection": InjectionRecord,
     "evaluation": Evaluation,
+    "replay-report": ReplayReport,
     "tile": Tile,
     "failed-tile": FailedTile,
+    "handover": HandoverRecord,
     "tile-job": TileJob,
     "tile-progress": TileProgress,
     "tile-outcome": TileOutcome,
+    "cut-outcome": CutOutcome,
 }
 
 

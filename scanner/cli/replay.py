@@ -1,0 +1,119 @@
+"""``scanner replay``: do one object of a run again and say whether the result is the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from scanner import config as configuration
+from scanner.config import StorageConfig
+from scanner.survey.replay import ReplayRequest, replay
+from scanner.survey.replay_report import ReplayedValue, ReplayReport
+
+#: Exit code where the result is not the run's; another one than those of errors (:mod:`scanner.errors`).
+EXIT_DIFFERENT = 4
+#: Columns that tell where the object is, which are copied, not computed.
+COPIED = {"target_id", "tile_id", "ra", "dec", "x", "y", "magnitude_vis"}
+
+
+@click.command("replay")
+@click.argument("run_folder", metavar="OUT")
+@click.argument("candidate", metavar="CANDIDATE_ID")
+@click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder for the cutout as FITS, with WCS, and as PNG.")
+@click.option("--tile-list", help="Tile list, where it is no longer where the run found it.")
+@click.option("--bundle", help="Bundle, where it is no longer where the run found it.")
+@click.option("--anyway", is_flag=True, help="Go on although the tile's files have changed.")
+@click.option("--scratch", type=click.Path(path_type=Path), help="Folder for fetched, decompressed and resampled mosaics.")
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), help="TOML file with settings; [storage] counts here."
+)
+@click.option("--endpoint", help="URL of an S3-compatible server [default: the run's; AWS, or AWS_ENDPOINT_URL].")
+@click.option("--anonymous", is_flag=True, default=None, help="Do not sign requests to object stores.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def replay_(
+    run_folder: str,
+    candidate: str,
+    out: Path | None,
+    tile_list: str | None,
+    bundle: str | None,
+    anyway: bool,
+    scratch: Path | None,
+    config_file: Path | None,
+    endpoint: str | None,
+    anonymous: bool | None,
+    as_json: bool,
+) -> int:
+    """Cut an object of the run in OUT from its tile again, score it again, and compare.
+
+    CANDIDATE_ID is a name ('EUCL J…'), a rank ('#3', or 3) or a place (tile/target_id).
+
+    On a machine like the run's, every bit must be the same; on another one, within a tolerance that is named. Exit code 0: so
+    it is; 4: it is not.
+    """
+    storage = configuration.load(config_file, {"storage.endpoint": endpoint, "storage.anonymous": anonymous}).storage
+    report = replay(
+        ReplayRequest(
+            run_folder=run_folder,
+            candidate=candidate,
+            storage=None if storage == StorageConfig() else storage,
+            tile_list=tile_list,
+            bundle=bundle,
+            anyway=anyway,
+            out=out,
+            scratch=scratch,
+        )
+    )
+    if as_json:
+        click.echo(report.model_dump_json(indent=2))
+    else:
+        _print(Console(highlight=False, soft_wrap=True), report)
+    return 0 if report.passed else EXIT_DIFFERENT
+
+
+def _print(console: Console, report: ReplayReport) -> None:
+    rank = "not in the merged catalogue" if report.rank is None else f"rank {report.rank:,}"
+    console.print(f"{report.name}, {rank}: tile {report.tile_id}, object {report.target_id}", markup=False)
+    for difference in report.differences:
+        console.print(f"Changed: {difference}", markup=False)
+    table = Table("", "then", "now", "", box=None, pad_edge=False)
+    for value in report.values:
+        if value.name not in COPIED or value.agreement != "equal":
+            table.add_row(value.name, _shown(value, value.then), _shown(value, value.now), _mark(value.agreement))
+    table.add_row("kept cutout", report.pixels.codec or "–", _distance(report), _mark(report.pixels.agreement))
+    console.print(table)
+    console.print(_verdict(report), markup=False)
+    for file in report.files:
+        console.print(f"Written: {file}", markup=False)
+
+
+def _shown(value: ReplayedValue, side: float | int | bool | str | None) -> str:
+    if isinstance(side, float):
+        # Nine digits tell any two float32 apart.
+        return f"{side:.9g}" if value.agreement != "equal" else f"{side:.6g}"
+    return "–" if side is None else str(side)
+
+
+def _mark(agreement: str) -> str:
+    return {"equal": "=", "different": "DIFFERENT"}.get(agreement, agreement)
+
+
+def _distance(report: ReplayReport) -> str:
+    if report.pixels.codec is None:
+        return "–"
+    return f"at most {report.pixels.largest_distance:.2g} {'σ' if report.pixels.codec == 'exact' else 'half steps'} off"
+
+
+def _verdict(report: ReplayReport) -> str:
+    bits = {
+        "equal": "Equal, bit for bit.",
+        "within tolerance": "Equal within the tolerance, not bit for bit",
+        "different": "NOT equal",
+    }[report.agreement]
+    if report.agreement == "equal":
+        return bits
+    if report.same_machine:
+        return f"{bits}, though this machine's bits should be the run's."
+    return f"{bits}; this machine is not like the run's, so bits may differ but not results."
