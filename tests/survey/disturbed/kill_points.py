@@ -5,8 +5,8 @@ The calls are not listed here: all that are made of the modules ``posix``, ``fcn
 die after the one before it.
 
 ``python -m disturbed.kill_points`` reads orders from standard input, one JSON object a line, and carries each out in a child of
-its own: ``{"what": "tile" | "results", "location": …, "endpoint": …, "content": …, "record": …, "at": …}``. It answers with the
-names of the calls made, and whether the child died.
+its own: ``{"what": "tile" | "results", "location": …, "endpoint": …, "environment": …, "content": …, "scratch": …, "record": …,
+"at": …}``. It answers with the names of the calls made, and whether the child died.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import BuiltinFunctionType, FrameType
+from typing import Any
 
 import obstore
 import obstore._obstore
@@ -82,9 +83,11 @@ def _step(called: object) -> str | None:
     known = _FUNCTIONS.get(id(called))
     if known is not None or not isinstance(called, BuiltinFunctionType):
         return known
-    owner = type(called.__self__)
-    ours = owner.__module__ == "_io" or owner.__module__.startswith("obstore") or "Writ" in owner.__name__
-    return f"{owner.__name__}.{called.__name__}" if ours and called.__name__ in WRITING_METHODS else None
+    file, owner = called.__self__, type(called.__self__)
+    if called.__name__ not in WRITING_METHODS:
+        return None
+    is_ours = (owner.__module__ == "_io" and file.writable()) or owner.__module__.startswith("obstore")
+    return f"{owner.__name__}.{called.__name__}" if is_ours else None
 
 
 def _within_storage(frame: FrameType | None) -> bool:
@@ -109,7 +112,8 @@ def write_results(location: str, storage: StorageConfig, record: RunRecord, cont
         shutil.copytree(content, staging, dirs_exist_ok=True)
 
 
-def _carry_out(order: dict[str, str], steps: Steps) -> None:
+def _carry_out(order: dict[str, Any], steps: Steps) -> None:
+    os.environ.update(order["environment"])
     storage, content, scratch = StorageConfig(endpoint=order["endpoint"]), Path(order["content"]), Path(order["scratch"])
     with steps.watched():
         if order["what"] == "tile":
@@ -118,7 +122,7 @@ def _carry_out(order: dict[str, str], steps: Steps) -> None:
             write_results(order["location"], storage, RunRecord.model_validate_json(order["record"]), content, scratch)
 
 
-def _in_a_child(order: dict[str, str]) -> dict[str, object]:
+def _in_a_child(order: dict[str, Any]) -> dict[str, object]:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
