@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from typing import Any
@@ -69,7 +70,7 @@ def worker_count(config: EngineConfig, n_jobs: int) -> int:
 
 def silence_dask() -> None:
     """Dask tells in many lines what we tell in one."""
-    import distributed  # noqa: F401 - its loggers get their levels when it is imported
+    import distributed  # noqa: F401 - its loggers get their levels, and Dask its defaults, when it is imported
 
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] in ("distributed", "tornado", "asyncio"):
@@ -87,6 +88,7 @@ def connected(config: EngineConfig, n_jobs: int) -> Iterator[Cluster]:
     """
     import dask
 
+    silence_dask()
     with (
         private_folder(config.scratch) as folder,
         dask.config.set(DASK_SETTINGS | {"temporary-directory": folder}),
@@ -109,7 +111,6 @@ def _standing(config: EngineConfig) -> Iterator[Cluster]:
     address = str(config.scheduler)
     certificates = transport.of_config(config)
     transport.await_scheduler(address, certificates, CONNECT_SECONDS)
-    silence_dask()
     try:
         client = Client(
             address, timeout=CONNECT_SECONDS, name=CLIENT_NAME, security=transport.security(certificates), set_as_default=False
@@ -143,7 +144,6 @@ def _local(config: EngineConfig, n_jobs: int) -> Iterator[Cluster]:
             silence_logs=logging.CRITICAL,
         )
     with cluster, _closed_quickly(Client(cluster, name=CLIENT_NAME, set_as_default=False)) as client:
-        silence_dask()
         client.forward_logging("scanner", logging.WARNING)
         yield Cluster(client, None)
 
@@ -179,9 +179,13 @@ def _interrupts_kept_from_children() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    # Python's tracker of shared resources unblocks the signal when it is started: so it is started before.
-    with suppress(OSError):
+    # Python's tracker of shared resources unblocks the signal when it is started: so it is started before. It inherits our
+    # warnings, and would warn at the end of what a killed worker's libraries had no time to give back.
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
+    try:
         resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.pop()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
