@@ -1,15 +1,18 @@
 """What several test packages need: a small sky on disk, drawn once a session, and an S3 server of its own."""
 
+import http.client
 import json
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from uuid import uuid4
 
@@ -125,15 +128,97 @@ def _free_ports(number: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
+class FaultyProxy(ThreadingHTTPServer):
+    """Passes requests on to an S3 server, unless ``fault`` says otherwise of a request's number, method and path.
+
+    ``busy``: 503 SlowDown. ``drop``: closes the connection. ``lose``: passes the request on and closes the connection.
+    ``half``: sends a half of the answer's body. ``silent``: answers when the proxy is closed.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, storage: ObjectStorage) -> None:
+        super().__init__(("127.0.0.1", 0), _Passing)
+        self.upstream = storage.endpoint.removeprefix("http://")
+        self.fault: Callable[[int, str, str], str | None] = lambda number, method, path: None
+        self.requests: list[str] = []
+        self.counting = threading.Lock()
+        self.closing = threading.Event()
+        self.endpoint = f"http://127.0.0.1:{self.server_port}"
+
+    def config(self, **settings) -> StorageConfig:
+        return StorageConfig(endpoint=self.endpoint, **settings)
+
+    def handle_error(self, request, client_address) -> None:
+        """Clients that are killed, and connections that are cut, are what this is for."""
+
+
+class _Passing(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: FaultyProxy
+
+    def handle_any(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        with self.server.counting:
+            number = len(self.server.requests)
+            self.server.requests.append(f"{self.command} {self.path}")
+            fault = self.server.fault(number, self.command, self.path)
+        if fault == "silent":
+            self.server.closing.wait()
+        if fault in ("drop", "silent"):
+            self.close_connection = True
+            return
+        if fault == "busy":
+            self._answer(503, [], b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>")
+            return
+        upstream = http.client.HTTPConnection(self.server.upstream, timeout=60)
+        upstream.request(self.command, self.path, body, dict(self.headers))
+        answer = upstream.getresponse()
+        content = answer.read()
+        upstream.close()
+        if fault == "lose":
+            self.close_connection = True
+            return
+        kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in ("transfer-encoding", "connection")]
+        self._answer(answer.status, kept, content, half=fault == "half")
+
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any  # noqa: N815
+
+    def _answer(self, status: int, headers: list[tuple[str, str]], content: bytes, *, half: bool = False) -> None:
+        self.send_response_only(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        if not any(name.lower() == "content-length" for name, _ in headers) and status != 204:
+            self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2] if half else content)
+        self.close_connection = half
+
+    def log_message(self, format, *args) -> None:  # noqa: A002
+        pass
+
+
 @contextmanager
 def running_s3_server() -> Iterator[S3Server]:
     # Not below pytest's folder: paths of Unix sockets must be short.
     server = S3Server(Path(tempfile.mkdtemp(prefix="s3-")))
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.remove()
+
+
+@pytest.fixture
+def faulty_s3(s3):
+    """A way to the server of ``s3`` on which requests fail as the test's ``fault`` says."""
+    with FaultyProxy(s3) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield proxy
+        proxy.closing.set()
+        proxy.shutdown()
+        thread.join()
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from scanner.evaluation.results import Evaluation
 from scanner.records import CommitRecord, FailedTile, Record, Tile
 from scanner.simulation.datasets.request import DatasetRecord
 from scanner.simulation.injection.request import InjectionRecord
+from scanner.storage.lease import LeaseRecord
 from scanner.survey.handover import HandoverRecord
 from scanner.survey.ledger import RunRecord
 from scanner.survey.messages import CutOutcome, TileJob, TileOutcome, TileProgress
@@ -26,6 +27,7 @@ MODELS: dict[str, type[Record]] = {
     "run": RunRecord,
     "run-status": RunStatus,
     "commit": CommitRecord,
+    "lease": LeaseRecord,
     "bundle": BundleManifest,
     "cutout-store": StoreAttributes,
     "dataset": DatasetRecord,

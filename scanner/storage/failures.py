@@ -21,7 +21,7 @@ Failure = (BaseError, FileNotFoundError, ValueError)
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _STATUS = re.compile(r"status code: (\d{3})")
 # Where machines of a cloud ask for their credentials: the library's last resort.
-_CREDENTIAL_SERVICES = ("169.254.169.254", "169.254.170.2", "sts.")
+_CREDENTIAL_SERVICES = ("/latest/api/token", "/latest/meta-data/", "//169.254.170.2/", "AssumeRoleWithWebIdentity")
 _BAD_CREDENTIALS = {
     "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidSecurity",
     "RequestTimeTooSkewed",

@@ -27,7 +27,8 @@ def join(location: str, key: str) -> str:
 def split(location: str) -> tuple[str, str]:
     """Folder and last name of a location."""
     if is_remote(location):
-        folder, _, name = location.rstrip("/").rpartition("/")
-        return folder, name
+        bucket, _, key = location[len(REMOTE) :].rstrip("/").partition("/")
+        folder, _, name = key.rpartition("/")
+        return f"{REMOTE}{bucket}/{folder}".rstrip("/"), name
     path = Path(location)
     return str(path.parent), path.name
