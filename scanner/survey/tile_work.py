@@ -187,7 +187,7 @@ def _scored(
             sha256=sha256,
             bundle_fingerprint=job.bundle_fingerprint,
             machine=machine_fingerprint(scorer.provider),
-            gpu_seconds=watch.elapsed if scorer.provider in GPU_PROVIDERS else 0.0,
+            gpu_seconds=round(watch.elapsed, 3) if scorer.provider in GPU_PROVIDERS else 0.0,
             seconds=watch.seconds,
             core_seconds=watch.core_seconds,
         )

@@ -1,40 +1,64 @@
-import os
-import signal
-import subprocess
-import sys
-import time
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import psutil
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 from astropy.table import Table
+from disturbed.results import leftovers, promised
 
-from scanner.config import load
+from scanner.config import StorageConfig, load
 from scanner.cutouts.store import CutoutStore
 from scanner.ensemble import bundle as bundles
+from scanner.errors import ContentError
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
+from scanner.storage import open_store
+from scanner.survey import status
+from scanner.survey.cost import RunCost
+from scanner.survey.events import Merging, RunStarted, TileFinished
 from scanner.survey.finish import RESULTS
+from scanner.survey.ledger import RunFolder
 from scanner.survey.messages import TileProgress
-from scanner.survey.run import Merging, RunRequest, RunStarted, TileFinished, run_survey
+from scanner.survey.run import RunRequest, run_survey
+from scanner.survey.tile_task import scan_tile
 
 #: So many objects are decided in the tests that there is something to keep and to draw.
-FLAGS = {"scoring.beta": 2.0, "targets.magnitude_limit": "none", "cutouts.batch_size": 8}
+FLAGS = {
+    "scoring.beta": 2.0,
+    "targets.magnitude_limit": 22.0,
+    "cutouts.batch_size": 8,
+    "catalogue.sheet_candidates": 3,
+}
+KEPT = {"engine.workers": 1, "cutouts.keep": "all"}
 
 
-def request(sky, out, **flags):
-    return RunRequest(str(sky / "tile-list.txt"), str(out), load(None, FLAGS | flags, {}))
+def request(sky, out, storage=None, **flags):
+    config = load(None, FLAGS | flags, {})
+    if storage is not None:
+        config = config.model_copy(update={"storage": storage})
+    return RunRequest(f"{sky}/tile-list.txt", str(out), config)
 
 
 def results(out):
-    """Every byte that a run promises to give again: the results, and the tiles' tables and cutouts."""
-    paths = [out / name for name in RESULTS] + sorted((out / "tiles").glob("*/scores.parquet"))
-    paths += sorted((out / "tiles").glob("*/cutouts.zarr"))
-    files = sorted(file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
-    return {file.relative_to(out).as_posix(): file.read_bytes() for file in files}
+    """Every byte that a run in a local folder promises to give again."""
+    return promised(str(out), StorageConfig())
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Scan tiles in a plain loop instead of on a cluster, which takes seconds to start; gives the ids of what was scanned."""
+    scanned = []
+
+    def scan_tiles(jobs, n_jobs, config, on_progress):
+        for job in jobs:
+            scanned.append(job.tile.tile_id)
+            yield scan_tile(job, on_progress)
+
+    monkeypatch.setattr("scanner.survey.run.scan_tiles", scan_tiles)
+    return scanned
 
 
 @pytest.fixture(scope="session")
@@ -42,24 +66,34 @@ def finished(sky, tmp_path_factory):
     """A run of the three tiles on one worker, with its events and its report."""
     out = tmp_path_factory.mktemp("run") / "out"
     events = []
-    report = run_survey(request(sky, out, **{"engine.workers": 1, "cutouts.keep": "all"}), events.append)
+    report = run_survey(request(sky, out, **KEPT), events.append)
     return out, events, report
 
 
 def test_everything_promised_is_there(finished):
     out, _, report = finished
-    assert {entry.name for entry in out.iterdir()} == {*RESULTS, "run.json", "tiles", ".lock"}
+    assert {entry.name for entry in out.iterdir()} == {*RESULTS, "run.json", "status.json", "tiles", ".lock"}
     assert report.n_tiles == 3
     assert report.failed == ()
     assert len(Table.read(out / "candidates.ecsv")) == len(report.candidates) > 0
     assert len(Table.read(out / "failed-tiles.ecsv")) == 0
     page = (out / "candidates.html").read_text()
-    assert all(name in page for name in report.candidates["name"].to_pylist())
+    assert all(name in page for name in report.candidates["name"].to_pylist()[:3])
+    assert leftovers(str(out), StorageConfig()) == []
 
 
 def test_events_tell_the_story(finished):
     out, events, report = finished
-    assert events[0] == RunStarted(n_tiles=3, n_done_before=0, n_workers=1, provider="cpu")
+    manifest = bundles.load(None).manifest
+    assert events[0] == RunStarted(
+        n_tiles=3,
+        n_done_before=0,
+        n_workers=1,
+        provider="cpu",
+        run_folder=str(out),
+        bundle_name=manifest.name,
+        bundle_version=manifest.version,
+    )
     assert events[-1] == Merging()
     done = [event.commit for event in events if isinstance(event, TileFinished)]
     assert sum(commit.n_targets for commit in done) == report.n_targets
@@ -74,13 +108,30 @@ def test_events_tell_the_story(finished):
         assert np.isfinite(rows["p_calibrated"].to_numpy()).sum() == commit.n_scored
 
 
-def test_scores_equal_a_plain_computation(tmp_path):
+def test_a_finished_run_says_so_and_what_it_cost(finished):
+    out, _, report = finished
+    folder = RunFolder(open_store(str(out), StorageConfig()))
+    known = status.read(folder.store)
+    assert (known.state, known.n_done, known.n_failed, known.running, known.eta_s) == ("done", 3, 0, (), None)
+    assert known.totals.n_candidates == len(report.candidates)
+    assert known.totals.n_targets == report.n_targets
+    cost = folder.record().cost
+    assert cost == report.cost == known.totals.cost
+    commits = [folder.commit_of(tile_id) for tile_id in folder.committed()]
+    assert cost.n_tiles == 3
+    assert cost.n_objects == sum(commit.n_scored for commit in commits)
+    assert cost.total.core_seconds == pytest.approx(sum(sum(c.core_seconds.values()) for c in commits), abs=0.01)
+    assert cost.total.core_seconds > 0
+    assert {"cut", "score", "store"} <= cost.by_stage.keys()
+
+
+def test_scores_equal_a_plain_computation(in_this_process, tmp_path):
     """Cut one object by hand, scale nothing, run the graph: the logits in the table are those."""
     # Without planes that mask pixels: these would be filled with noise.
     unmasked = TilesRequest(n_tiles=1, size=640, seed=3, lenses_per_tile=6, density=0.5, companions=False)
     draw_tiles(unmasked, tmp_path / "sky", 1)
     out = tmp_path / "out"
-    run_survey(request(tmp_path / "sky", out, **{"engine.workers": 1}), [].append)
+    run_survey(request(tmp_path / "sky", out))
     (tile,) = (tmp_path / "sky").glob("9*")
     rows = pq.read_table(out / "tiles" / tile.name / "scores.parquet").to_pandas()
     scored = rows[np.isfinite(rows.p_calibrated) & (rows["flags"] & 7 == 0)]
@@ -111,22 +162,98 @@ def test_scores_equal_a_plain_computation(tmp_path):
 
 
 def test_workers_do_not_change_a_byte(sky, finished, tmp_path):
-    run_survey(request(sky, tmp_path / "out", **{"engine.workers": 3, "cutouts.keep": "all"}))
+    run_survey(request(sky, tmp_path / "out", **KEPT | {"engine.workers": 3}))
     assert results(tmp_path / "out") == results(finished[0])
 
 
-def test_keep_nothing_still_draws_the_sheet(sky, finished, tmp_path):
+@pytest.mark.parametrize("standing", [(1,), (0, 2), (0, 1, 2)])
+def test_what_is_committed_stands_and_the_rest_gives_the_same_bytes(sky, finished, tmp_path, in_this_process, standing):
+    """Whatever an earlier session left: results half-written, a tile begun, its status; with other workers than now."""
+    out = tmp_path / "out"
+    kept = sorted((finished[0] / "tiles").iterdir())
+    (out / "tiles").mkdir(parents=True)
+    for number in standing:
+        shutil.copytree(kept[number], out / "tiles" / kept[number].name)
+    record = json.loads((finished[0] / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps(record | {"cost": None}))
+    (out / "tiles" / ".partial-half").mkdir()
+    (out / "candidates.fits").write_bytes(b"of an earlier session")
+    events = []
+    report = run_survey(request(sky, out, **KEPT | {"engine.workers": 7}), events.append)
+    assert (events[0].n_tiles, events[0].n_done_before) == (3, len(standing))
+    assert sorted(in_this_process) == [path.name for number, path in enumerate(kept) if number not in standing]
+    assert results(out) == results(finished[0])
+    assert leftovers(str(out), StorageConfig()) == []
+    if len(standing) == len(kept):
+        assert report.cost == RunCost.model_validate(record["cost"])
+
+
+def test_changed_inputs_are_refused_before_anything_is_scanned(sky, finished, tmp_path, in_this_process):
+    """The run's own folder, a list of other files: what changed is named, and nothing is written."""
+    out = tmp_path / "out"
+    shutil.copytree(finished[0], out)
+    changed = tmp_path / "sky"
+    shutil.copytree(sky, changed)
+    tile = min(changed.glob("9*"))
+    mosaic = next(tile.glob("*BGSUB-MOSAIC-NIR-J_*"))
+    with fits.open(mosaic, mode="update") as hdus:
+        hdus[0].header["HISTORY"] = "made again"
+    before = results(out)
+    with pytest.raises(ContentError, match=rf"{tile.name[-9:]}.*{mosaic.name} \(J\.image\).*--restart") as caught:
+        run_survey(request(changed, out, **KEPT))
+    assert "NIR-Y" not in str(caught.value)
+    assert in_this_process == []
+    assert results(out) == before
+    assert status.read(open_store(str(out), StorageConfig())).reason == str(caught.value)
+
+
+def test_a_committed_tile_whose_files_have_gone_is_left_out_until_they_are_back(sky, finished, tmp_path, in_this_process):
+    out = tmp_path / "out"
+    shutil.copytree(finished[0], out)
+    moved = tmp_path / "sky"
+    shutil.copytree(sky, moved)
+    vis = next(min(moved.glob("9*")).glob("*BGSUB-MOSAIC-VIS_*"))
+    vis.rename(tmp_path / "away.fits")
+    report = run_survey(request(moved, out, **KEPT))
+    (failed,) = report.failed
+    assert failed.tile_id == vis.parent.name
+    assert "VIS" in failed.reason
+    assert report.cost.n_tiles == 2
+    assert status.read(open_store(str(out), StorageConfig())).failed == report.failed
+    (tmp_path / "away.fits").rename(vis)
+    assert run_survey(request(moved, out, **KEPT)).failed == ()
+    assert results(out) == results(finished[0])
+    assert in_this_process == []
+
+
+def test_a_run_from_and_to_an_object_store(sky, finished, s3, in_this_process):
+    """Tile list, mosaics and run folder on a server: the bytes of the local run; given again, nothing is scanned."""
+    location = s3.fresh()
+    store = open_store(location, s3.config)
+    for path in (path for path in sky.rglob("*") if path.is_file()):
+        store.write(f"sky/{path.relative_to(sky)}", path.read_bytes())
+    wanted = request(f"{location}/sky", f"{location}/out", s3.config, **KEPT)
+    report = run_survey(wanted)
+    assert report.failed == ()
+    assert promised(f"{location}/out", s3.config) == results(finished[0])
+    assert leftovers(f"{location}/out", s3.config) == []
+    assert status.read(open_store(f"{location}/out", s3.config)).state == "done"
+    scanned = list(in_this_process)
+    assert len(scanned) == 3
+    assert run_survey(wanted).candidates == report.candidates
+    assert in_this_process == scanned
+
+
+def test_keep_nothing_still_draws_the_sheet(sky, finished, tmp_path, in_this_process):
     report = run_survey(request(sky, tmp_path / "out", **{"cutouts.keep": "none"}))
     assert not list((tmp_path / "out" / "tiles").glob("*/cutouts.zarr"))
     assert report.candidates == finished[2].candidates
-    kept = results(finished[0])
-    for name in ("candidates.fits", "candidates.vot", "scores.png", "tsne.png"):
-        if name.endswith(".png"):
-            assert (tmp_path / "out" / name).read_bytes() == kept[name]
-    assert (tmp_path / "out" / "candidates.html").stat().st_size > 10_000 * min(len(report.candidates), 100)
+    for name in ("scores.png", "tsne.png"):
+        assert (tmp_path / "out" / name).read_bytes() == (finished[0] / name).read_bytes()
+    assert (tmp_path / "out" / "candidates.html").stat().st_size > 10_000 * min(len(report.candidates), 3)
 
 
-def test_keep_candidates(sky, finished, tmp_path):
+def test_keep_candidates(sky, tmp_path, in_this_process):
     report = run_survey(request(sky, tmp_path / "out", **{"cutouts.keep": "candidates", "cutouts.codec": "exact"}))
     stored = [CutoutStore(path) for path in sorted((tmp_path / "out" / "tiles").glob("*/cutouts.zarr"))]
     commits = [pq.read_table(path) for path in sorted((tmp_path / "out" / "tiles").glob("*/scores.parquet"))]
@@ -134,53 +261,7 @@ def test_keep_candidates(sky, finished, tmp_path):
     assert len(report.candidates) <= sum(len(store) for store in stored)
 
 
-def test_a_run_whose_tiles_are_done_scans_nothing(sky, finished):
-    out, _, before = finished
-    old, events = results(out), []
-    report = run_survey(request(sky, out, **{"engine.workers": 1, "cutouts.keep": "all"}), events.append)
-    assert events == [RunStarted(n_tiles=3, n_done_before=3, n_workers=1, provider="cpu"), Merging()]
-    assert results(out) == old
-    assert report.candidates == before.candidates
-
-
-@pytest.mark.parametrize("delay_s", [1.5, 4.0, 7.0])
-def test_a_killed_run_goes_on_where_it_was(sky, finished, tmp_path, delay_s):
-    """SIGKILL the driver and its workers at different moments; the next run ends with the bytes of the undisturbed one."""
-    out = tmp_path / "out"
-    command = [sys.executable, "-m", "scanner", "run", str(sky / "tile-list.txt"), "--out", str(out)]
-    command += ["--keep", "all", "--beta", "2.0", "--workers", "1"]
-    settings = {"SCANNER_CUTOUTS__BATCH_SIZE": "8", "SCANNER_TARGETS__MAGNITUDE_LIMIT": "none"}
-    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, env=os.environ | settings)
-    time.sleep(delay_s)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    run_survey(request(sky, out, **{"engine.workers": 1, "cutouts.keep": "all"}))
-    assert results(out) == results(finished[0])
-    assert not list(out.rglob(".partial-*"))
-
-
-def test_a_killed_worker_is_replaced(sky, finished, tmp_path):
-    """SIGKILL the only worker in the middle of a tile: another takes over, and the bytes are those of the undisturbed run."""
-    out = tmp_path / "out"
-    killed = []
-
-    def kill_once(event):
-        if isinstance(event, TileProgress) and event.n_done > 0 and not killed:
-            scanning = [
-                child for child in psutil.Process().children(recursive=True) if list(out.glob(f"tiles/.partial-*-{child.pid}"))
-            ]
-            killed.extend(scanning)
-            for child in killed:
-                child.kill()
-
-    report = run_survey(request(sky, out, **{"engine.workers": 1, "cutouts.keep": "all"}), kill_once)
-    assert len(killed) == 1
-    assert not list(out.rglob(".partial-*"))
-    assert report.failed == ()
-    assert results(out) == results(finished[0])
-
-
-def test_real_images(real, tmp_path):
+def test_real_images(in_this_process, real, tmp_path):
     """A group on one 0.1" grid, and a lens of which only 10" are there: scored and flagged, or flagged and not scored."""
     group, lens = real / "euclid-group" / "group.fits", next((real / "euclid-q1-102018665").glob("*.fits"))
     listed = tmp_path / "real.txt"
@@ -188,7 +269,8 @@ def test_real_images(real, tmp_path):
         f"id=group VIS={group}[VIS_FLUX] Y={group}[NIR_Y_FLUX] J={group}[NIR_J_FLUX] H={group}[NIR_H_FLUX]\n"
         f"id=lens VIS={lens}[VIS_BGSUB] Y={lens}[NIR_Y_BGSUB] J={lens}[NIR_J_BGSUB] H={lens}[NIR_H_BGSUB]\n"
     )
-    config = load(None, {"targets.source": "grid", "targets.grid_step_arcsec": 10.0}, {})
+    grid = {"targets.source": "grid", "targets.grid_step_arcsec": 10.0, "catalogue.sheet_candidates": 1}
+    config = load(None, grid, {})
     report = run_survey(RunRequest(str(listed), str(tmp_path / "out"), config))
     assert report.failed == ()
     rows = {name: pq.read_table(tmp_path / "out" / "tiles" / name / "scores.parquet").to_pandas() for name in ("group", "lens")}
@@ -197,7 +279,7 @@ def test_real_images(real, tmp_path):
     assert (rows["lens"]["flags"] & 1 != 0).all()
     assert (rows["lens"]["flags"] & 4 != 0).all()
     assert rows["lens"].bad_vis.min() >= 0.74
-    generous = load(None, {"targets.source": "grid", "targets.grid_step_arcsec": 10.0, "cutouts.max_bad_fraction": 1.0}, {})
+    generous = load(None, grid | {"cutouts.max_bad_fraction": 1.0}, {})
     run_survey(RunRequest(str(listed), str(tmp_path / "generous"), generous))
     lens_rows = pq.read_table(tmp_path / "generous" / "tiles" / "lens" / "scores.parquet").to_pandas()
     assert np.isfinite(lens_rows.p_ou_200).all()
