@@ -162,7 +162,7 @@ def test_scores_equal_a_plain_computation(in_this_process, tmp_path):
 
 
 def test_workers_do_not_change_a_byte(sky, finished, tmp_path):
-    run_survey(request(sky, tmp_path / "out", **KEPT | {"engine.workers": 3}))
+    run_survey(request(sky, tmp_path / "out", **KEPT | {"engine.workers": 2}))
     assert results(tmp_path / "out") == results(finished[0])
 
 
