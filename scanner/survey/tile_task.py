@@ -18,7 +18,7 @@ import scanner
 from scanner.config import RunConfig
 from scanner.errors import ScannerError, TileError, UnavailableError
 from scanner.records import FailedTile
-from scanner.sky.fetching import fetch, remote_files
+from scanner.sky.fetching import remote_files
 from scanner.survey import metrics, tile_scratch, tile_work
 from scanner.survey.messages import CutOutcome, FatalError, TileJob, TileOutcome
 from scanner.survey.scoring import forget_scorer, load_scorer
@@ -36,6 +36,7 @@ def prepare(job: TileJob) -> str:
     ScannerError
         The bundle cannot be loaded, or the provider is not here.
     """
+    metrics.disk("scratch", scratch_root(job.config.engine))
     return load_scorer(job).bundle.fingerprint
 
 
@@ -57,12 +58,10 @@ def remote(job: TileJob) -> bool:
 
 def fetch_tile(job: TileJob) -> None:
     """Bring the remote files of a tile to this process's scratch folder; what fails is left for the scan to tell."""
-    scratch, tile_id = worker_scratch(job.config.engine), job.tile.tile_id
     try:
-        with scratch.fetching(tile_id) as folder, scratch.watch(tile_id).stage("fetch"):
-            fetch(job.tile, folder, job.config.storage)
+        tile_work.fetch_ahead(job)
     except Exception as error:
-        _log.info("not fetched ahead: %s", error, extra={"tile": tile_id})
+        _log.info("not fetched ahead: %s", error, extra={"tile": job.tile.tile_id})
 
 
 def scan_tile(job: TileJob, on_progress: OnProgress = lambda _: None) -> TileOutcome:

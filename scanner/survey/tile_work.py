@@ -34,6 +34,13 @@ OnProgress = Callable[[TileProgress], None]
 GPU_PROVIDERS = ("cuda", "tensorrt")
 
 
+def fetch_ahead(job: TileJob) -> None:
+    """Bring the remote files of a tile to this process's scratch folder."""
+    scratch, tile_id, storage = worker_scratch(job.config.engine), job.tile.tile_id, job.config.storage
+    with scratch.fetching(tile_id) as passing, scratch.watch(tile_id).stage("fetch"):
+        fetch(job.tile, _fetched(passing, fingerprint.of_tile(job.tile, storage)), storage)
+
+
 def scan(job: TileJob, on_progress: OnProgress) -> CommitRecord:
     """Cut and score a tile, and commit it."""
     scorer, folder, tile_id = load_scorer(job), _run_folder(job), job.tile.tile_id
@@ -110,7 +117,7 @@ def _opened(
     config, tile = job.config, job.tile
     if remote_files(tile):
         with watch.stage("fetch"):
-            tile = fetch(tile, scratch, config.storage)
+            tile = fetch(tile, _fetched(scratch, fingerprint.combined(files)), config.storage)
     with watch.stage("open"):
         images = open_tile(tile, config.cutouts, scratch)
     with images:
@@ -191,6 +198,11 @@ def _scored(
             seconds=watch.seconds,
             core_seconds=watch.core_seconds,
         )
+
+
+def _fetched(passing: Path, inputs: str) -> Path:
+    """Where a tile's files are fetched to: what was fetched before a file was replaced is not taken for the new one."""
+    return passing / f"fetched-{inputs}"
 
 
 def _run_folder(job: TileJob) -> RunFolder:

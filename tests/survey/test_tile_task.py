@@ -14,6 +14,7 @@ from tile_jobs import job_of, left_by, run_folder
 from scanner.config import StorageConfig
 from scanner.cutouts.store import CutoutStore
 from scanner.records import ImageRef
+from scanner.storage import open_store
 from scanner.survey import tile_work
 from scanner.survey.scoring import load_scorer, with_parallel_scores
 from scanner.survey.tile_scratch import worker_scratch
@@ -202,8 +203,6 @@ def test_a_killed_worker_leaves_a_tile_that_another_scans(sky, scanned, tmp_path
 
 def test_from_and_to_an_object_store(sky, scanned, s3, tmp_path):
     """Fetched ahead or not, a tile on S3 gives the bytes of the local one, and scratch is empty afterwards."""
-    from scanner.storage import open_store
-
     place = s3.fresh()
     store = open_store(place, s3.config)
     for path in sky.rglob("*"):
@@ -215,7 +214,7 @@ def test_from_and_to_an_object_store(sky, scanned, s3, tmp_path):
     assert not remote(scanned[0])
     ahead = worker_scratch(job.config.engine).path / job.tile.tile_id
     fetch_tile(job)
-    assert len(list(ahead.iterdir())) > 4
+    assert len([path for path in ahead.rglob("*") if path.is_file()]) > 4
     close(job.config)
     assert not ahead.exists()
     fetch_tile(job)
@@ -227,6 +226,20 @@ def test_from_and_to_an_object_store(sky, scanned, s3, tmp_path):
     prints = {"input_fingerprint", "input_files"}
     assert {name for name in told if told[name] != expected[name]} == prints
     assert commit.seconds["fetch"] > 0
+
+
+def test_a_file_that_is_replaced_after_it_was_fetched_is_fetched_again(sky, s3, tmp_path):
+    place = s3.fresh()
+    store = open_store(place, s3.config)
+    for path in sky.rglob("*"):
+        if path.is_file():
+            store.write(path.relative_to(sky).as_posix(), path.read_bytes())
+    job = job_of(place, tmp_path / "out", storage=s3.config, engine__scratch=str(tmp_path / "scratch"))
+    fetch_tile(job)
+    key = job.tile.catalogue.path.removeprefix(f"{place}/")
+    store.write(key, b"another version")
+    outcome = scan_tile(job)
+    assert job.tile.catalogue.path in outcome.failed.reason
 
 
 def test_a_fetch_that_fails_is_left_to_the_scan(sky, tmp_path):
