@@ -62,8 +62,11 @@ class RunLog:
         self._begun = True
         self._n_tiles, self._n_finished = event.n_tiles, event.n_done_before
         before = f"{event.n_done_before} of {event.n_tiles} tiles were done before; " if event.n_done_before else ""
+        workers = "the scheduler's workers"
+        if event.n_workers is not None:
+            workers = f"{event.n_workers} worker{'s' * (event.n_workers != 1)}"
         self._say(
-            f"{before}scanning on {event.n_workers} worker{'s' * (event.n_workers != 1)} ({event.provider})",
+            f"{before}scanning on {workers} ({event.provider})",
             n_tiles=event.n_tiles,
             n_done_before=event.n_done_before,
             n_workers=event.n_workers,

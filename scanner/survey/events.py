@@ -13,11 +13,14 @@ from scanner.survey.messages import TileProgress
 
 @dataclass(frozen=True)
 class RunStarted:
-    """The first event of a run: how many tiles there are, and how many of them were done before."""
+    """The first event of a run: how many tiles there are, and how many of them were done before.
+
+    ``n_workers``: of this machine; None where a scheduler brings its own.
+    """
 
     n_tiles: int
     n_done_before: int
-    n_workers: int
+    n_workers: int | None
     provider: str
     run_folder: str
     bundle_name: str

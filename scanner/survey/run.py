@@ -8,6 +8,7 @@ committed tiles whose inputs have changed, as soon as that is found; what befall
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def run_survey(request: RunRequest, on_event: Callable[[Event], None] = lambda _
     config = request.config
     listed = tile_list.read(request.tile_list, config.storage)
     bundle = bundles.load(config.scoring.bundle, config.storage)
-    record = _record(request, listed, bundle, _scorer(bundle, config).provider)
+    record = _record(request, listed, bundle, _provider(bundle, config))
     with (
         open_run(request.out, config.storage, record, restart=request.restart) as folder,
         StatusFile(folder, record) as status,
@@ -99,7 +100,7 @@ def _scan(
             RunStarted(
                 n_tiles=len(listed),
                 n_done_before=len(listed.tiles) - n_todo,
-                n_workers=worker_count(record.config.engine, n_todo),
+                n_workers=None if record.config.engine.scheduler else worker_count(record.config.engine, n_todo),
                 provider=record.provider,
                 run_folder=folder.location,
                 bundle_name=record.bundle_name,
@@ -118,14 +119,16 @@ def _scan(
 def _scan_new(
     jobs: Iterator[TileJob], n_jobs: int, config: RunConfig, checks: InputChecks, tell: Callable[[Event], None]
 ) -> Iterator[FailedTile]:
-    for outcome in scan_tiles(jobs, n_jobs, config, tell):
-        checks.raise_if_changed()
-        if outcome.fatal is not None:
-            raise error_with_code(outcome.fatal.exit_code, outcome.fatal.message)
-        tile_id = outcome.commit.tile_id if outcome.commit else outcome.failed.tile_id if outcome.failed else ""
-        tell(TileFinished(tile_id=tile_id, commit=outcome.commit, failed=outcome.failed))
-        if outcome.failed is not None:
-            yield outcome.failed
+    # Closed here and now when something stops the run: workers must not go on until the garbage is collected.
+    with closing(scan_tiles(jobs, n_jobs, config, tell)) as outcomes:
+        for outcome in outcomes:
+            checks.raise_if_changed()
+            if outcome.fatal is not None:
+                raise error_with_code(outcome.fatal.exit_code, outcome.fatal.message)
+            tile_id = outcome.commit.tile_id if outcome.commit else outcome.failed.tile_id if outcome.failed else ""
+            tell(TileFinished(tile_id=tile_id, commit=outcome.commit, failed=outcome.failed))
+            if outcome.failed is not None:
+                yield outcome.failed
 
 
 def _jobs(
@@ -165,6 +168,14 @@ def _record(request: RunRequest, listed: TileList, bundle: Bundle, provider: str
 def _absolute(location: str) -> str:
     """The location as any process of the run's machines can use it, whatever folder it works in."""
     return location if is_remote(location) else str(Path(location).resolve())
+
+
+def _provider(bundle: Bundle, config: RunConfig) -> str:
+    """What runs the networks: tried here, unless it is named and the workers of a scheduler have to have it."""
+    if config.engine.scheduler is not None and config.scoring.provider != "auto":
+        bundle.threshold(config.scoring.beta)
+        return config.scoring.provider
+    return _scorer(bundle, config).provider
 
 
 def _scorer(bundle: Bundle, config: RunConfig) -> Scorer:
