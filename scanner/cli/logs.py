@@ -1,7 +1,7 @@
 """Where log lines go and what they look like: text for people, JSON lines for machines, always on standard error.
 
-In: records of the loggers ``scanner.…``, with whatever their ``extra`` says (``extra={"tile": tile_id}``); of Dask's loggers
-too, once Dask is loaded. Out: one line a record. Refused: nothing.
+In: records of the loggers ``scanner.…``, with whatever their ``extra`` says (``extra={"tile": tile_id}``). Dask's own
+are kept silent by :mod:`scanner.survey.cluster`. Out: one line a record. Refused: nothing.
 """
 
 from __future__ import annotations
@@ -89,13 +89,3 @@ def written(log_format: str) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
-
-
-def adopt_dask() -> None:
-    """Have Dask's own log lines, which it sets up when it is imported, look like ours; call it in :func:`written`."""
-    import distributed  # noqa: F401
-
-    ours = next((handler for handler in logging.getLogger("scanner").handlers if isinstance(handler, StandardError)), None)
-    if ours is not None:
-        for handler in logging.getLogger("distributed").handlers:
-            handler.setFormatter(ours.formatter)

@@ -2,7 +2,6 @@ import io
 import json
 import logging
 import re
-import subprocess
 import sys
 from datetime import datetime
 
@@ -76,16 +75,6 @@ def test_a_terminal_gets_text_unless_json_is_asked_for(monkeypatch, log_format, 
     with logs.written(log_format):
         logger.info("hello")
     assert terminal.getvalue().startswith("{") is is_json
-
-
-def test_dask_writes_like_we_do():
-    program = (
-        "import logging\nfrom scanner.cli import logs\n"
-        "with logs.written('auto'):\n    logs.adopt_dask()\n    logging.getLogger('distributed.worker').warning('lost')\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    (line,) = lines(done.stderr)
-    assert (line["level"], line["logger"], line["message"]) == ("warning", "distributed.worker", "lost")
 
 
 def test_a_run_is_told_line_by_line(capsys):
