@@ -5,8 +5,10 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from scanner.cli.quantities import duration
 from scanner.config import RunConfig
 from scanner.storage.location import join
+from scanner.survey.cost import one_line
 from scanner.survey.finish import RunReport
 from scanner.survey.plan import RunPlan
 
@@ -33,7 +35,7 @@ def print_plan(console: Console, plan: RunPlan, config: RunConfig) -> None:
         n_alike = sum(tile.like is not None for tile in plan.tiles)
         console.print(
             f"Tile {plan.fetched.tile_id} was fetched to be measured ({_bytes(plan.fetched.bytes)} in "
-            f"{_duration(plan.fetched.seconds)}); {n_alike:,} other remote tiles are taken to be like it.",
+            f"{duration(plan.fetched.seconds)}); {n_alike:,} other remote tiles are taken to be like it.",
             markup=False,
         )
     for failure in plan.failed:
@@ -43,7 +45,7 @@ def print_plan(console: Console, plan: RunPlan, config: RunConfig) -> None:
         f"about {_bytes(plan.stored_bytes(config))} of cutouts to keep ({config.cutouts.keep}, {config.cutouts.codec})."
     )
     console.print(
-        f"About {_duration(plan.seconds)} on {plan.workers} workers at {plan.objects_per_second:.0f} objects/s each "
+        f"About {duration(plan.seconds)} on {plan.workers} workers at {plan.objects_per_second:.0f} objects/s each "
         "(scoring measured just now; a remote tile is fetched while the one before it is scanned). Nothing was written."
     )
 
@@ -71,6 +73,7 @@ def print_report(console: Console, report: RunReport, out: str) -> None:
         f"\n{n_done} of {report.n_tiles} tiles done ({report.sky_area_deg2:.4f} deg²), {report.n_targets:,} objects in them, "
         f"{report.n_unique:,} distinct; {report.n_scored:,} scored, {len(candidates):,} candidates above the threshold."
     )
+    console.print(one_line(report.cost), markup=False)
     for note in report.notes:
         console.print(f"Note: {note}", markup=False)
     if report.failed:
@@ -85,11 +88,3 @@ def _bytes(number: float) -> str:
             return f"{number:.3g} {unit}"
         number /= 1000
     return f"{number:.3g} TB"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
