@@ -31,6 +31,7 @@ from scanner.survey.messages import TileJob
 from scanner.survey.opening import open_run
 from scanner.survey.plan import RunPlan, plan
 from scanner.survey.resume import HEAD_START_S, InputChecks, committed_inputs, input_checks
+from scanner.survey.scoring import parallel_scores
 from scanner.survey.status_file import StatusFile
 
 
@@ -48,7 +49,8 @@ def dry_run(request: RunRequest) -> RunPlan:
     """Say what :func:`run_survey` would do; writes nothing."""
     config = request.config
     listed = tile_list.read(request.tile_list, config.storage)
-    planned = plan(listed.tiles, config, _scorer(bundles.load(config.scoring.bundle, config.storage), config))
+    parallel = parallel_scores(config, worker_count(config.engine, len(listed.tiles)))
+    planned = plan(listed.tiles, config, _scorer(bundles.load(config.scoring.bundle, config.storage), config, parallel))
     return planned.model_copy(update={"failed": (*listed.failed, *planned.failed)})
 
 
@@ -178,7 +180,7 @@ def _provider(bundle: Bundle, config: RunConfig) -> str:
     return _scorer(bundle, config).provider
 
 
-def _scorer(bundle: Bundle, config: RunConfig) -> Scorer:
+def _scorer(bundle: Bundle, config: RunConfig, parallel: int = 1) -> Scorer:
     scoring = config.scoring
     return Scorer(
         bundle,
@@ -186,4 +188,5 @@ def _scorer(bundle: Bundle, config: RunConfig) -> Scorer:
         threads=scoring.threads,
         beta=scoring.beta,
         max_bad_fraction=config.cutouts.max_bad_fraction,
+        parallel=parallel,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 
-from scanner.config import StorageConfig
+from scanner.config import RunConfig, StorageConfig
 from scanner.cutouts.quality import fill_bad_pixels
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.score import Scorer
@@ -17,20 +17,23 @@ from scanner.records import CutoutBatch, Scores
 from scanner.survey.messages import TileJob
 
 
-def with_parallel_scores(job: TileJob, n_workers: int) -> TileJob:
-    """Share the cores of this process among the workers of the machine, unless the configuration says how many to use.
+def parallel_scores(config: RunConfig, n_workers: int) -> int:
+    """Objects that a worker process scores at a time: what the configuration says, else its share of this process's cores.
 
     Parameters
     ----------
-    job
-        ``engine.parallel_scores`` is set in what is returned.
+    config
+        Of the run.
     n_workers
         Worker processes on this machine that have the same cores.
     """
-    if job.config.engine.parallel_scores is not None:
-        return job
-    cores = len(os.sched_getaffinity(0)) // (n_workers * job.config.scoring.threads)
-    engine = job.config.engine.model_copy(update={"parallel_scores": max(cores, 1)})
+    cores = len(os.sched_getaffinity(0)) // (n_workers * config.scoring.threads)
+    return config.engine.parallel_scores or max(cores, 1)
+
+
+def with_parallel_scores(job: TileJob, n_workers: int) -> TileJob:
+    """The job with :func:`parallel_scores` written into its configuration."""
+    engine = job.config.engine.model_copy(update={"parallel_scores": parallel_scores(job.config, n_workers)})
     return job.model_copy(update={"config": job.config.model_copy(update={"engine": engine})})
 
 
