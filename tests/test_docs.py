@@ -209,6 +209,12 @@ def test_operators_learn_of_every_setting_of_engine_and_storage():
     assert not missing
 
 
+@pytest.mark.parametrize("verb", ["run", "status", "replay", "scheduler", "worker"])
+def test_operators_learn_of_every_flag(verb):
+    text = "".join(page.read_text() for page in PAGES)
+    assert not [flag for flag in flags(("scanner", verb)) if flag.startswith("--") and flag != "--help" and flag not in text]
+
+
 def test_metrics_that_are_named_exist():
     source = "".join(path.read_text() for path in ROOT.joinpath("scanner", "survey").glob("*.py"))
     source += "".join(path.read_text() for path in ROOT.joinpath("deploy").rglob("*rules*.y*ml"))
