@@ -16,7 +16,7 @@ from scanner.errors import ForbiddenError, TileError
 from scanner.records import ImageRef, Tile
 from scanner.storage import is_remote, open_store, split
 
-SAMPLED_BLOCKS = 64
+SAMPLED_BLOCKS = 16
 BLOCK_BYTES = 65_536
 _HEX_DIGITS = 32
 
@@ -40,7 +40,7 @@ def of_config(config: RunConfig, provider: str) -> str:
 def of_files(tile: Tile, storage: StorageConfig) -> dict[str, str]:
     """Hash of each of a tile's input files, by role (``VIS.image``, ``Y.flag``, ``catalogue``).
 
-    Of a local file its size and 64 blocks of 64 KiB spread evenly over it, ends included, are hashed: a mosaic holds
+    Of a local file its size and 16 blocks of 64 KiB spread evenly over it, ends included, are hashed: a mosaic holds
     gigabytes, so not every byte is read, and a new version of a product changes its header, which is sampled. Of a file on an
     object store, its size and version as the store tells them.
 
@@ -58,7 +58,7 @@ def of_files(tile: Tile, storage: StorageConfig) -> dict[str, str]:
     UnavailableError
         A store does not answer.
     """
-    return {role: _of_file(reference, storage) for role, reference in files_of(tile).items()}
+    return {role: _of_file(reference, storage) for role, reference in tile.files.items()}
 
 
 def combined(files: Mapping[str, str]) -> str:
@@ -74,20 +74,8 @@ def of_tile(tile: Tile, storage: StorageConfig) -> str:
 
 def bytes_of_tile(tile: Tile) -> int:
     """Bytes on disk of a tile's distinct input files; missing ones count as nothing."""
-    paths = {Path(reference.path.removeprefix("file://")) for reference in files_of(tile).values()}
+    paths = {Path(reference.path.removeprefix("file://")) for reference in tile.files.values()}
     return sum(path.stat().st_size for path in paths if path.is_file())
-
-
-def files_of(tile: Tile) -> dict[str, ImageRef]:
-    """The files that a tile's result depends on, by role."""
-    files: dict[str, ImageRef] = {}
-    for band, images in tile.bands.items():
-        for role, reference in (("image", images.image), ("rms", images.rms), ("flag", images.flag)):
-            if reference is not None:
-                files[f"{band}.{role}"] = reference
-    if tile.catalogue is not None:
-        files["catalogue"] = tile.catalogue
-    return files
 
 
 def _of_file(reference: ImageRef, storage: StorageConfig) -> str:

@@ -27,7 +27,7 @@ from scanner.survey.engine import scan_tiles, worker_count
 from scanner.survey.events import Event, Merging, RunStarted, TileFinished
 from scanner.survey.finish import RunReport, finish
 from scanner.survey.ledger import RunFolder, RunRecord
-from scanner.survey.messages import TileJob
+from scanner.survey.messages import TileJob, TileProgress
 from scanner.survey.opening import open_run
 from scanner.survey.plan import RunPlan, plan
 from scanner.survey.resume import HEAD_START_S, InputChecks, committed_inputs, input_checks
@@ -80,6 +80,8 @@ def run_survey(request: RunRequest, on_event: Callable[[Event], None] = lambda _
 
         def tell(event: Event) -> None:
             status(event)
+            if not isinstance(event, TileProgress):
+                status.raise_if_refused()
             on_event(event)
 
         failed = (*listed.failed, *_scan(folder, record, bundle, listed, tell))

@@ -1,7 +1,8 @@
 """The driver's side of ``status.json``: written every few seconds, whatever the run is busy with.
 
 In: the events of a run. Out: ``status.json`` in the run folder, a last time when the run ends, however it ends; a driver that
-was killed leaves the state ``running`` and falls silent. Refused: nothing: a run does not fail for its status.
+was killed leaves the state ``running`` and falls silent. Refused: a folder that can be written no longer, or is another
+driver's by now, at :meth:`StatusFile.raise_if_refused`; a store that does not answer for a while is only logged.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import threading
 from datetime import UTC, datetime
 from types import TracebackType
 
-from scanner.errors import ScannerError
+from scanner.errors import OutputError, ScannerError
 from scanner.records import FailedTile
 from scanner.survey.events import Event, Merging, RunStarted, TileFinished
 from scanner.survey.finish import RunReport
@@ -48,6 +49,7 @@ class StatusFile:
         self._pace = Pace()
         self._lock = threading.Lock()
         self._over = threading.Event()
+        self._refused: OutputError | None = None
         self._writer = threading.Thread(target=self._keep_writing, name="status", daemon=True)
 
     def __enter__(self) -> StatusFile:
@@ -85,6 +87,11 @@ class StatusFile:
                 case Merging():
                     self._state = "merging"
                     self._running.clear()
+
+    def raise_if_refused(self) -> None:
+        """Raise what the last writing was refused with: what comes of the run could not be written either."""
+        if self._refused is not None:
+            raise self._refused
 
     def finished(self, report: RunReport) -> None:
         """Say that the results are written."""
@@ -135,5 +142,8 @@ class StatusFile:
     def _write(self) -> None:
         try:
             self._folder.store.write(STATUS, self.status().model_dump_json(indent=2).encode() + b"\n")
+            self._refused = None
+        except OutputError as error:
+            self._refused = error
         except ScannerError as error:
             _log.warning("the status cannot be written: %s", error)

@@ -3,6 +3,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,6 +17,7 @@ from scanner.survey import status
 from scanner.survey.events import Merging, RunStarted, TileFinished
 from scanner.survey.ledger import RunFolder
 from scanner.survey.messages import TileProgress
+from scanner.survey.opening import open_run
 from scanner.survey.status_file import NAMED_FAILURES, StatusFile
 
 
@@ -95,11 +97,32 @@ def test_failures_survive_but_do_not_fill_the_file(folder):
     assert [tile.tile_id for tile in known.failed] == [f"{number:06}" for number in range(NAMED_FAILURES)]
 
 
-def test_a_place_that_cannot_be_written_does_not_fail_the_run(tmp_path, caplog):
+def test_a_place_that_cannot_be_written_is_told_when_the_run_asks(tmp_path):
     (tmp_path / "out").touch()
-    with StatusFile(RunFolder(open_store(str(tmp_path / "out"), StorageConfig())), run_record()):
-        pass
-    assert "status cannot be written" in caplog.text
+    with StatusFile(RunFolder(open_store(str(tmp_path / "out"), StorageConfig())), run_record()) as file:
+        file(started(3))
+        with pytest.raises(OutputError, match="out"):
+            file.raise_if_refused()
+
+
+def test_a_driver_that_was_taken_for_dead_stops(s3, monkeypatch):
+    """Another driver has taken the folder: the first one must not go on for days and fail at the end."""
+    monkeypatch.setattr("scanner.storage.lease.RENEW_S", 0.01)
+    monkeypatch.setattr("scanner.survey.status_file.REMOTE_INTERVAL_S", 0.01)
+    location = s3.fresh()
+
+    def go_on_while_another_takes_over():
+        with open_run(location, s3.config, run_record()) as folder, StatusFile(folder, run_record()) as file:
+            file.raise_if_refused()
+            open_store(location, s3.config).write(".lock", b"another's")
+            end = time.monotonic() + 60
+            while time.monotonic() < end:
+                file.raise_if_refused()
+                time.sleep(0.01)
+
+    with pytest.raises(OutputError, match="another scanner run took this folder over"):
+        go_on_while_another_takes_over()
+    assert status.read(open_store(location, s3.config)).state == "running"
 
 
 def test_a_silent_driver_is_told_from_a_busy_one(folder):
