@@ -12,6 +12,7 @@ from scanner import config as configuration
 from scanner.cli import logs
 from scanner.cli.option_sections import in_sections
 from scanner.cli.run_report import print_plan, print_report
+from scanner.cli.termination import sigterm_interrupts
 from scanner.cli.watched import driver_metrics, watched
 from scanner.errors import TileError
 from scanner.storage.location import is_remote, join, split
@@ -79,7 +80,7 @@ def run(
         plan = dry_run(request)
         print_plan(console, plan, request.config)
         return TileError.exit_code if plan.failed else 0
-    with logs.written(log_format), driver_metrics(request.config.engine):
+    with sigterm_interrupts(), logs.written(log_format), driver_metrics(request.config.engine):
         with watched(log_format) as on_event:
             report = run_survey(request, on_event)
         print_report(console, report, request.out)

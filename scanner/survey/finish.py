@@ -99,8 +99,7 @@ def finish(
         candidates=candidates,
         cost=cost,
     )
-    scratch = Path(record.config.engine.scratch) if record.config.engine.scratch else None
-    with folder.staged_results(scratch) as staging:
+    with folder.staged_results(record.config.engine.scratch) as staging:
         write.write_hats(unique, staging / "catalogue", name="scanner")
         export.write_candidates(candidates, staging / "candidates", provenance=_provenance(record))
         export.write_failed(report.failed, staging / "failed-tiles.ecsv")

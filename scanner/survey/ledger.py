@@ -23,6 +23,7 @@ from scanner.config import RunConfig
 from scanner.cutouts.store import CutoutStore
 from scanner.errors import ContentError, InputMissingError
 from scanner.records import CommitRecord, Record
+from scanner.sky.scratch import passing_folder
 from scanner.storage import Staging, Store
 from scanner.survey.cost import RunCost
 
@@ -154,16 +155,26 @@ class RunFolder:
         return CutoutStore(path)
 
     @contextmanager
-    def staged_results(self, scratch: Path | None = None) -> Iterator[Path]:
+    def staged_results(self, scratch: str | None = None) -> Iterator[Path]:
         """A folder to write the results into; each takes the place of an older one when the block ends without an error."""
-        home = self.store.local("") or scratch
-        with (
-            writing_to(home or Path(tempfile.gettempdir())),
-            tempfile.TemporaryDirectory(dir=home, prefix=f"{PARTIAL_PREFIX}results-") as staging,
-        ):
-            yield Path(staging)
-            for path in sorted(Path(staging).iterdir()):
+        home = self.store.local("")
+        with writing_to(home or Path(scratch or tempfile.gettempdir())), self._passing_folder(scratch) as passing:
+            staging = passing / "results"
+            staging.mkdir()
+            yield staging
+            for path in sorted(staging.iterdir()):
                 self.store.publish(path, path.name)
+
+    @contextmanager
+    def _passing_folder(self, scratch: str | None) -> Iterator[Path]:
+        """A folder beside the results' place, so that they need not be copied, else in the scratch folder."""
+        home = self.store.local("")
+        if home is None:
+            with passing_folder(scratch) as folder:
+                yield folder
+        else:
+            with tempfile.TemporaryDirectory(dir=home, prefix=f"{PARTIAL_PREFIX}results-") as name:
+                yield Path(name)
 
     def _file(self, commit: CommitRecord, name: str) -> str:
         return "/".join(part for part in (self.tile(commit.tile_id), commit.place, name) if part)

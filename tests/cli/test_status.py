@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -89,6 +91,22 @@ def test_many_failures_are_cut_short(tmp_path, capsys):
     _, out, _ = told(capsys, tmp_path)
     assert out.count("bad") == 20
     assert "10 more" in out
+
+
+def test_a_run_is_seen_while_it_goes_on_and_sigterm_is_its_last_word(sky, tmp_path, capsys):
+    words = ["run", str(sky / "tile-list.txt"), "--out", str(tmp_path / "out"), "--workers", "1", "--all"]
+    command = [sys.executable, "-m", "scanner", *words, "--log-format", "text"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert any("scanning on 1 worker" in line for line in process.stderr)
+    code, out, _ = told(capsys, tmp_path / "out")
+    assert code == 0
+    assert "out: scanning for " in out
+    assert "of 3 done" in out
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "out: interrupted at " in told(capsys, tmp_path / "out")[1]
 
 
 def test_a_finished_run_on_an_object_store(s3, capsys):
