@@ -132,7 +132,8 @@ class FaultyProxy(ThreadingHTTPServer):
     """Passes requests on to an S3 server, unless ``fault`` says otherwise of a request's number, method and path.
 
     ``busy``: 503 SlowDown. ``drop``: closes the connection. ``lose``: passes the request on and closes the connection.
-    ``half``: sends a half of the answer's body. ``silent``: answers when the proxy is closed.
+    ``half``: sends a half of the answer's body. ``silent``: answers when the proxy is closed. ``unconditional``: says
+    that a write was done which the server refused on the request's conditions.
     """
 
     daemon_threads = True
@@ -178,6 +179,9 @@ class _Passing(BaseHTTPRequestHandler):
         upstream.close()
         if fault == "lose":
             self.close_connection = True
+            return
+        if fault == "unconditional" and answer.status == 412:
+            self._answer(200, [("ETag", '"done"')], b"")
             return
         kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in ("transfer-encoding", "connection")]
         self._answer(answer.status, kept, content, half=fault == "half")

@@ -80,7 +80,7 @@ def meaning(where: str, to: Literal["read", "write"], error: Exception) -> Excep
         return refused(f"{where}: the bucket lies in another region ({reason}); set storage.region.")
     if code in _FULL or status == 507:
         return OutputError(f"{where}: the object store is full ({reason}); make space and give the same command again.")
-    if code in _BUSY or status == 0 or status == 429 or status >= 500:
+    if code in _BUSY or status == 0 or status == 429 or (status >= 500 and status != 501):
         lost = next((told for sign, told in _LOST.items() if sign in details), "connection lost")
         return UnavailableError(
             f"{where}: the object store does not answer or is too busy ({reason if status else lost}), however often it was "

@@ -89,6 +89,7 @@ class Lease:
                 raise held_by_another(self._where, record.holder if record is not None else "")
             if self._put({"e_tag": e_tag}):
                 break
+        self._refuse_servers_that_know_no_conditions()
         self._thread.start()
 
     def check(self) -> None:
@@ -110,13 +111,23 @@ class Lease:
     def release(self) -> None:
         """Give the lease back; what another process holds by now is left alone."""
         self._released.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         found = None
         with suppress(ScannerError):
             found = self._read()
         if found is not None and found[0] is not None and found[0].token == self._token:
             with suppress(ScannerError), asking(self._where, "write"):
                 self._bucket.delete(self._path)
+
+    def _refuse_servers_that_know_no_conditions(self) -> None:
+        """Ask for what must fail: a server that does it would let several holders write, and two attempts at a tile mix."""
+        if self._put("create") or self._put({"e_tag": '"of no content"'}):
+            self.release()
+            raise OutputError(
+                f"{self._where}: the object store ignores the conditions of writes (If-None-Match, If-Match), which "
+                "keep runs from being corrupted; use one that knows them, or a local folder."
+            )
 
     def _keep(self) -> None:
         while not self._lost and not self._released.wait(RENEW_S):

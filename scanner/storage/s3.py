@@ -7,9 +7,11 @@ see the contract; a location without a bucket (:class:`~scanner.errors.UsageErro
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -40,7 +42,8 @@ class S3Store:
         if not bucket:
             raise UsageError(f"{location}: names no bucket; write s3://bucket/folder.")
         self.root = location.rstrip("/")
-        self.bucket = _bucket(bucket, config)
+        environment = sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_"))
+        self.bucket = _bucket(bucket, config, tuple(environment))
         self._prefix = prefix.strip("/")
         self._lease: Lease | None = None
 
@@ -216,8 +219,12 @@ class S3Store:
         return Download(meta["path"], self.where(f"{key}/{name}"), meta["size"], meta["e_tag"], folder / name)
 
 
-def _bucket(name: str, config: StorageConfig) -> obstore.store.S3Store:
-    """The library's client; what the configuration leaves open it finds in the environment."""
+@lru_cache(maxsize=16)
+def _bucket(name: str, config: StorageConfig, environment: tuple[tuple[str, str], ...]) -> obstore.store.S3Store:
+    """The library's client; what the configuration leaves open it finds in the environment.
+
+    One is shared by all stores of a bucket, and with it the connections that stand.
+    """
     given: S3Config = {}
     if config.endpoint is not None:
         # The second goes before the first, also where it comes from the environment.
