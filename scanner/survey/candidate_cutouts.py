@@ -1,7 +1,7 @@
 """The cutouts of a few ranked objects, from the tiles' stores where they were kept, else cut again from the mosaics.
 
 In: rows of the merged catalogue and the run's tiles. Out: one :class:`CutoutBatch` in the order of the rows. Refused: a tile
-that cannot be opened any more (:class:`TileError`).
+that cannot be opened any more (:class:`InputMissingError`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from scanner.config import RunConfig
 from scanner.cutouts.extract import cut, open_tile
+from scanner.errors import InputMissingError, TileError
 from scanner.records import CutoutBatch, Int64, Targets, Tile
 from scanner.sky.fetching import fetch
 from scanner.sky.scratch import passing_folder
@@ -65,8 +66,11 @@ def _of_tile(targets: Targets, folder: RunFolder, tile: Tile, config: RunConfig)
             if all(row is not None for row in rows):
                 return stored.read(np.asarray(rows, dtype=np.int64)), np.arange(len(rows))
         place = {int(target_id): row for row, target_id in enumerate(targets.target_id)}
-        with open_tile(fetch(tile, scratch, config.storage), config.cutouts, scratch) as images:
-            batch = concatenate(list(cut(images, targets, config.cutouts.batch_size)))
+        try:
+            with open_tile(fetch(tile, scratch, config.storage), config.cutouts, scratch) as images:
+                batch = concatenate(list(cut(images, targets, config.cutouts.batch_size)))
+        except TileError as error:
+            raise InputMissingError(f"{error} Candidates are cut from it again, as their cutouts were not kept.") from None
     return batch, np.asarray([place[int(target_id)] for target_id in batch.targets.target_id], dtype=np.int64)
 
 
