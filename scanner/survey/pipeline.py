@@ -50,13 +50,15 @@ def pipeline(
         threading.Thread(target=_feed, args=(run, made, line), name=f"pipeline-{number}", daemon=True)
         for number, (made, line) in enumerate(zip(sources, lines, strict=True))
     ]
-    for thread in threads:
-        thread.start()
+    started = []
     try:
+        for thread in threads:
+            thread.start()
+            started.append(thread)
         yield _results(run, lines[-1])
     finally:
         run.stop(None)
-        for thread in threads:
+        for thread in started:
             thread.join()
 
 

@@ -147,3 +147,17 @@ def test_an_error_while_the_source_is_closed_is_told():
 
     with pytest.raises(StumbleError, match="closing"), pipeline(source()) as results:
         list(results)
+
+
+def test_a_thread_that_cannot_be_started_leaves_none_behind(monkeypatch):
+    start = threading.Thread.start
+
+    def refuse(thread):
+        if thread.name == "pipeline-1":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="start new thread"), pipeline(iter(int, 1), str):
+        pass
+    assert not threads()

@@ -3,6 +3,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from scanner.cutouts.store import CutoutStore
 from scanner.records import ImageRef
 from scanner.storage import open_store
 from scanner.survey import tile_work
-from scanner.survey.scoring import load_scorer, with_parallel_scores
+from scanner.survey.scoring import load_scorer, score_batch, with_parallel_scores
+from scanner.survey.tile_output import TileOutput
 from scanner.survey.tile_scratch import worker_scratch
 from scanner.survey.tile_task import close, fetch_tile, prepare, remote, scan_tile
 
@@ -37,6 +39,36 @@ def test_neither_threads_nor_batches_change_a_byte(sky, scanned, tmp_path, paral
     again = {"cutouts__keep": "all", "engine__parallel_scores": parallel, "cutouts__batch_size": batch}
     job = job_of(sky, tmp_path, **again)
     assert scan_tile(job).failed is None
+    assert left_by(job) == left_by(scanned[0])
+
+
+def test_one_batch_is_cut_and_one_written_while_one_is_scored(sky, scanned, tmp_path, monkeypatch):
+    """The second batch is not scored before the third is cut and the first written; one after the other, it would never be."""
+    happened, scored = {"3 cut": threading.Event(), "1 written": threading.Event()}, []
+    n_cut = []
+
+    def count_cut(n):
+        n_cut.append(n)
+        if len(n_cut) == 3:
+            happened["3 cut"].set()
+
+    def write(self, *words):
+        append(self, *words)
+        happened["1 written"].set()
+
+    def score(scorer, batch):
+        scored.append(batch)
+        if len(scored) == 2:
+            assert all(event.wait(timeout=60) for event in happened.values())
+        return score_batch(scorer, batch)
+
+    append = TileOutput.append
+    monkeypatch.setattr(tile_work.metrics, "objects_cut", count_cut)
+    monkeypatch.setattr(TileOutput, "append", write)
+    monkeypatch.setattr(tile_work, "score_batch", score)
+    job = job_of(sky, tmp_path, cutouts__keep="all")
+    assert scan_tile(job).failed is None
+    assert len(n_cut) >= 3
     assert left_by(job) == left_by(scanned[0])
 
 
