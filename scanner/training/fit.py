@@ -111,7 +111,7 @@ def fit(
     torch.set_num_threads(request.threads)
     preset, member, start = request.preset, request.member, request.start
     device = torch.device(request.device)
-    trainer = Trainer(images, labels, split, member, preset, request.seed, device)
+    trainer = Trainer(images, labels, split, member, preset, request.seed, device, request.clock)
     if not trainer.can_validate:
         raise UsageError(
             f"{len(labels)} objects are too few to train on: the validation rows (6%) need visible lenses and non-lenses; "
@@ -160,7 +160,7 @@ def _plan(trainer: Trainer, request: FitRequest, stages: tuple[Stage, ...], fold
     share, seconds = 1.0, None
     if request.time_budget is not None and not (folder / checkpoint.PLAN).exists():
         started = request.clock()
-        needed = trainer.seconds_needed(stages, request.clock)
+        needed = trainer.seconds_needed(stages)
         left = max(0.01 * request.time_budget, request.time_budget - (request.clock() - started))
         share = min(1.0, left / sum(needed))
         seconds = tuple(left * part / sum(needed) for part in needed)

@@ -85,7 +85,7 @@ class _StageRun:
             trainer.network.load_state_dict(state.network)
             self.optimiser.load_state_dict(state.optimiser)
         state.total = state.total or plan.steps[state.stage]
-        self.clock = time.monotonic()
+        self.counted_to = trainer.clock()
 
     def run(self) -> None:
         """Go to the end of the stage."""
@@ -130,10 +130,10 @@ class _StageRun:
         state.passes += trainer.passes(self.stage, 1)
 
     def _save(self) -> None:
-        now = time.monotonic()
-        self.state.seconds += now - self.clock
-        self.state.stage_seconds += now - self.clock
-        self.clock = now
+        now = self.trainer.clock()
+        self.state.seconds += now - self.counted_to
+        self.state.stage_seconds += now - self.counted_to
+        self.counted_to = now
         self.state.network, self.state.optimiser = self.trainer.network.state_dict(), self.optimiser.state_dict()
         checkpoint.save(self.folder, self.state)
 
@@ -148,7 +148,7 @@ class _StageRun:
             stage=self.stage.name,
             step=state.step,
             epoch=state.passes,
-            seconds=state.seconds + time.monotonic() - self.clock,
+            seconds=state.seconds + trainer.clock() - self.counted_to,
             learning_rate=self.optimiser.param_groups[0]["lr"],
             train_loss=state.loss_sum / state.n_steps,
             train_accuracy=state.n_correct / state.n_seen,

@@ -74,7 +74,9 @@ class Trainer:
         preset: Preset,
         seed: int,
         device: torch.device | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.clock = clock
         self.images, self.labels = images, labels
         self.member: MemberName = member
         self.preset, self.seed = preset, seed
@@ -197,7 +199,7 @@ class Trainer:
         accuracy = float(((log_odds > 0) == is_lens)[self.counted].mean())
         return float(loss), accuracy, auroc(log_odds, is_lens), auroc(log_odds[visible], is_lens[visible])
 
-    def seconds_needed(self, stages: tuple[Stage, ...], clock: Callable[[], float] = time.monotonic) -> list[float]:
+    def seconds_needed(self, stages: tuple[Stage, ...]) -> list[float]:
         """Seconds that all passes of every stage would take, from a few timed steps; the network is left as it was."""
         trained = copy.deepcopy(self.network)
         needed = []
@@ -207,8 +209,8 @@ class Trainer:
             started = 0.0
             for step in range(1 + PROBE_STEPS):
                 if step == 1:
-                    started = clock()
+                    started = self.clock()
                 self.step(optimiser, *self.batch(feed, number, stage, step))
-            needed.append((clock() - started) / PROBE_STEPS * self.steps(stage))
+            needed.append((self.clock() - started) / PROBE_STEPS * self.steps(stage))
         self.network = trained
         return needed
