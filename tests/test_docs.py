@@ -17,8 +17,13 @@ from scanner import errors
 from scanner.cli import main as command_line
 from scanner.cli.main import scanner
 from scanner.cli.replay import EXIT_DIFFERENT
-from scanner.config import RunConfig
+from scanner.config import EngineConfig, RunConfig, StorageConfig
+from scanner.storage import lease
+from scanner.survey import attempts, fingerprint, replay_report
+from scanner.survey.plan import STORED_BYTES
+from scanner.survey.status_file import LOCAL_INTERVAL_S, REMOTE_INTERVAL_S
 from scanner.survey.transport import certificates, security
+from scanner.survey.worker import WorkerRequest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("docs", "deploy", "models", "examples", "benchmarks")
@@ -207,6 +212,29 @@ def test_operators_learn_of_every_setting_of_engine_and_storage():
         if f"`{section}.{key}`" not in text
     ]
     assert not missing
+
+
+def test_figures_of_the_operators_page_are_those_of_the_code():
+    text = " ".join(OPERATORS.read_text().split())
+    grace = WorkerRequest.model_fields["grace_s"].default
+    for sentence in (
+        f"silent for {lease.SILENT_S:.0f} s is taken over",
+        f"size and {fingerprint.SAMPLED_BLOCKS} blocks of a local file",
+        f"writes every {LOCAL_INTERVAL_S:.0f} s ({REMOTE_INTERVAL_S:.0f} s on S3)",
+        f"probabilities may differ by {replay_report.PROBABILITY_TOLERANCE:.1e} (".replace("e-04", "e-4"),
+        f"pixels by {replay_report.PIXEL_TOLERANCE_SIGMA:.0e} σ".replace("e-03", "e-3"),
+        f"within `--grace` ({grace:.0f} s)",
+        f"{STORED_BYTES['compact'] / 1000:.0f} kB a kept object, {STORED_BYTES['exact'] / 1000:.0f} kB with `--codec exact`",
+        f"{attempts.LONGEST_PAUSE_SECONDS / 60:.0f} minutes at most",
+    ):
+        assert sentence in text
+    assert attempts.ROW_OF_UNAVAILABLE == 5
+    assert "Five tiles in a row" in text
+    for name, field in [*EngineConfig.model_fields.items(), *StorageConfig.model_fields.items()]:
+        if isinstance(field.default, int | float | str) and not isinstance(field.default, bool):
+            (row,) = (line for line in OPERATORS.read_text().splitlines() if line.startswith("| `") and f".{name}`" in line)
+            told = f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
+            assert row.split("|")[3].strip(" `") == told
 
 
 @pytest.mark.parametrize("verb", ["run", "status", "replay", "scheduler", "worker"])
