@@ -9,8 +9,8 @@ MB each), and ``ensemble.onnx`` once all seven are there; ``scanner train bundle
 with a dataset of another seed. When the budget is spent the run saves itself and exits with 0: the same call goes on, also
 where ``--out`` was carried to another machine. Refused: a device that is not there, a folder of other runs.
 
-Needs numpy, scipy, array-api-compat, threadpoolctl, pydantic, torch and onnx; neither astropy nor zarr, pyarrow, sep, lenstronomy
-or openTSNE.
+Needs numpy, scipy, array-api-compat, threadpoolctl, pydantic, torch and onnx; neither astropy nor zarr, pyarrow, sep,
+lenstronomy or openTSNE.
 """
 
 from __future__ import annotations
