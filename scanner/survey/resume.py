@@ -21,6 +21,8 @@ from scanner.survey.ledger import RunFolder, RunRecord
 
 #: Seconds that a run waits for the checks before it starts to scan: small runs are refused before any work is done.
 HEAD_START_S = 10.0
+#: Commit records read at a time: they are small, so that all the time is waiting.
+READERS = 32
 _MEND = "run with --restart, or name a new folder with --out."
 
 
@@ -34,7 +36,8 @@ def committed_inputs(folder: RunFolder, record: RunRecord) -> dict[str, str]:
     """
     planned = set(record.tile_ids)
     inputs: dict[str, str] = {}
-    for commit in in_order(folder.commit_of, (tile_id for tile_id in folder.committed() if tile_id in planned)):
+    committed = (tile_id for tile_id in folder.committed() if tile_id in planned)
+    for commit in in_order(folder.commit_of, committed, READERS):
         if commit is not None:
             refuse_other_settings(folder, record, commit)
             inputs[commit.tile_id] = commit.input_fingerprint
@@ -117,7 +120,7 @@ def _check(folder: RunFolder, tile: Tile, expected: str, storage: StorageConfig)
         return None
     commit = folder.commit_of(tile.tile_id)
     before = commit.input_files if commit is not None else {}
-    named = fingerprint.files_of(tile)
+    named = tile.files
     changed = [f"{named[role]} ({role})" for role in sorted(files) if files[role] != before.get(role)]
     gone = [f"no {role} any more" for role in sorted(before) if role not in files]
     where = folder.store.where(folder.tile(tile.tile_id))
