@@ -94,6 +94,17 @@ class Tile(Record):
     bands: dict[Band, BandFiles]
     catalogue: ImageRef | None = None
 
+    @property
+    def files(self) -> dict[str, ImageRef]:
+        """The files that a scan reads, by role: ``VIS.image``, ``VIS.rms`` … ``catalogue``."""
+        files = {
+            f"{band}.{role}": reference
+            for band, images in self.bands.items()
+            for role, reference in (("image", images.image), ("rms", images.rms), ("flag", images.flag))
+            if reference is not None
+        }
+        return files if self.catalogue is None else files | {"catalogue": self.catalogue}
+
 
 @dataclass(frozen=True)
 class Targets:

@@ -25,15 +25,9 @@ from scanner.storage.open import open_store
 _ARRIVING = ".arriving-"
 
 
-def files_of(tile: Tile) -> tuple[ImageRef, ...]:
-    """The files that a scan of the tile reads: mosaics, RMS, FLAG and catalogue."""
-    named = [image for files in tile.bands.values() for image in (files.image, files.rms, files.flag)]
-    return tuple(reference for reference in (*named, tile.catalogue) if reference is not None)
-
-
 def remote_files(tile: Tile) -> tuple[str, ...]:
     """URLs of the tile's files that have to be fetched, each once."""
-    return tuple(dict.fromkeys(reference.path for reference in files_of(tile) if is_remote(reference.path)))
+    return tuple(dict.fromkeys(reference.path for reference in tile.files.values() if is_remote(reference.path)))
 
 
 def fetch(tile: Tile, folder: Path, storage: StorageConfig) -> Tile:

@@ -8,6 +8,7 @@ that is full.
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
 import os
@@ -15,12 +16,14 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from scanner.errors import OutputError, TileError
 
+#: Locked by the process that owns a folder: the system lets go of it however the process ends, on whatever host.
+HELD_FILE = ".held"
 _GZIP_MAGIC = b"\x1f\x8b"
 _COPY_BYTES = 1 << 22
 
@@ -76,15 +79,22 @@ def passing_folder(parent: str | None) -> Iterator[Path]:
     Parameters
     ----------
     parent
-        Where to make it (``engine.scratch``); None: the system's folder for such things.
+        Where to make it (``engine.scratch``); None: the system's folder for such things. It is held by a locked file, by which
+        those who sweep there see whether this process lives.
 
     Raises
     ------
     OutputError
         It cannot be made.
     """
-    with closing(ScratchFolder(None, Path(parent) if parent else None)) as folder:
-        yield folder.path
+    with ExitStack() as stack:
+        folder = stack.enter_context(closing(ScratchFolder(None, Path(parent) if parent else None))).path
+        try:
+            held = stack.enter_context((folder / HELD_FILE).open("a"))
+            fcntl.flock(held, fcntl.LOCK_EX)
+        except OSError as error:
+            raise scratch_error(folder, error) from None
+        yield folder
 
 
 def local_path(path: str) -> Path:
@@ -99,7 +109,7 @@ def local_path(path: str) -> Path:
     if not separator:
         return Path(path)
     if scheme.lower() != "file":
-        raise TileError(f"{path}: only 'scanner run' reads from {scheme}://; copy the file here and name its path.")
+        raise TileError(f"{path}: this command reads nothing from {scheme}://; copy the file here and name its path.")
     return Path(unquote(urlsplit(path).path))
 
 

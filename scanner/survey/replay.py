@@ -154,7 +154,7 @@ def _changed_inputs(tile: Tile, found: FoundObject, storage: StorageConfig, anyw
         now = fingerprint.of_files(tile, storage)
     except TileError as error:
         raise InputMissingError(str(error)) from None
-    then, names = found.commit.input_files, fingerprint.files_of(tile)
+    then, names = found.commit.input_files, tile.files
     changed = [str(names.get(role, role)) for role in sorted(then.keys() | now.keys()) if then.get(role) != now.get(role)]
     if not changed:
         return

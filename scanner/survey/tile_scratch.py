@@ -23,12 +23,10 @@ from pathlib import Path
 from typing import IO
 
 from scanner.config import EngineConfig
-from scanner.sky.scratch import scratch_error
+from scanner.sky.scratch import HELD_FILE, scratch_error
 from scanner.survey.stages import Stopwatch
 
 PREFIX = "scanner-"
-#: Locked by the process that owns the folder: the system lets go of it however the process ends, on whatever host.
-_LOCK = ".held"
 
 
 class TileScratch:
@@ -112,9 +110,9 @@ class TileScratch:
         while self._lock_file is None:
             self.path.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError, BlockingIOError), ExitStack() as closing:
-                lock_file = closing.enter_context((self.path / _LOCK).open("a", encoding="ascii"))
+                lock_file = closing.enter_context((self.path / HELD_FILE).open("a", encoding="ascii"))
                 fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if (self.path / _LOCK).exists():
+                if (self.path / HELD_FILE).exists():
                     closing.pop_all()
                     self._lock_file = lock_file
                     atexit.register(self.close)
@@ -125,11 +123,11 @@ def sweep(parent: Path) -> None:
     """Remove the folders of processes that are no more."""
     for folder in parent.glob(f"{PREFIX}*/"):
         # A folder without a lock is that of a process which is just making it, or no process's.
-        with suppress(OSError), (folder / _LOCK).open("r+", encoding="ascii") as lock_file:
+        with suppress(OSError), (folder / HELD_FILE).open("r+", encoding="ascii") as lock_file:
             fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The lock last: killed on the way, the sweep is not over for the next one.
             for entry in folder.iterdir():
-                if entry.name != _LOCK:
+                if entry.name != HELD_FILE:
                     shutil.rmtree(entry, ignore_errors=True)
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -217,7 +217,7 @@ def test_a_passing_folder_lies_below_its_parent_and_goes_with_its_block(tmp_path
         with open_mosaic(refs(path), band="VIS", scratch=folder) as mosaic:
             np.testing.assert_array_equal(mosaic.read(0, 60, 0, 80), pixels())
         assert folder.parent == parent
-        assert len(list(folder.iterdir())) == 1
+        assert len(list(folder.iterdir())) == 2
     assert list(parent.iterdir()) == []
     with pytest.raises(OutputError, match=r"vis\.fits\.gz: cannot write scratch files"), passing_folder(str(path)):
         pass
@@ -309,7 +309,7 @@ def test_file_urls_are_read_and_others_refused(tmp_path):
     data = pixels()
     path = write(folder / "vis.fits", data)
     np.testing.assert_array_equal(whole(path.as_uri()), data)
-    with pytest.raises(TileError, match=r"s3://bucket/vis\.fits: only 'scanner run' reads from s3://"):
+    with pytest.raises(TileError, match=r"s3://bucket/vis\.fits: this command reads nothing from s3://"):
         open_mosaic(refs("s3://bucket/vis.fits"), band="VIS")
 
 

@@ -223,7 +223,7 @@ def test_bad_units(tmp_path: Path, column: str, unit: str) -> None:
         ("none.fits", "is not there"),
         ("none.csv", "is not there"),
         ("cat.txt", "give FITS, ECSV, CSV or Parquet"),
-        ("s3://bucket/cat.parquet", "only .scanner run. reads from s3"),
+        ("s3://bucket/cat.parquet", "reads nothing from s3"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path: Path, name: str, says: str) -> None:

@@ -127,6 +127,19 @@ def test_processes_side_by_side_and_what_a_killed_one_leaves(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_passing_folder_of_a_killed_driver_is_swept_too(tmp_path):
+    script = "import sys; from scanner.sky.scratch import passing_folder\n"
+    script += "with passing_folder(sys.argv[1]) as folder: print(folder, flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        folder = process.stdout.readline().strip()
+        sweep(tmp_path)
+        assert [str(path) for path in tmp_path.iterdir()] == [folder]
+        process.kill()
+    sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_folders_of_others_are_left_alone(tmp_path, scratch):
     (tmp_path / "scanner-data").mkdir()
     (tmp_path / "mosaics").mkdir()
