@@ -11,6 +11,7 @@ word: what a session really runs on is asked of the session.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -142,12 +143,7 @@ def open_session(bundle: Bundle, provider: str = "auto", threads: int = 1, paral
     ContentError
         The graph cannot be run or does not have the inputs and outputs of an ensemble.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise UsageError(
-            "ONNX Runtime is not installed; install it with 'pip install scanner[cpu]' (or scanner[openvino], scanner[gpu])."
-        ) from None
+    onnxruntime = _import_onnxruntime()
     if provider != "auto" and provider not in PROVIDERS:
         raise UsageError(f"provider {provider!r} is unknown; choose auto, {', '.join(PROVIDERS)}.")
     available = onnxruntime.get_available_providers()
@@ -166,6 +162,18 @@ def open_session(bundle: Bundle, provider: str = "auto", threads: int = 1, paral
         f"provider '{asked}' {state} in this ONNX Runtime (it has: {present}); remove the installed onnxruntime wheel and "
         f"'pip install {WHEEL[asked]}', or choose another provider."
     )
+
+
+def _import_onnxruntime() -> Any:
+    # It would otherwise report to its maker's servers as soon as it is imported, and leave an identifier in the temp folder.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UsageError(
+            "ONNX Runtime is not installed; install it with 'pip install scanner[cpu]' (or scanner[openvino], scanner[gpu])."
+        ) from None
+    return onnxruntime
 
 
 def _options(provider: Provider, threads: int) -> dict[str, str]:

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import threading
@@ -138,6 +139,13 @@ def test_without_onnx_runtime_it_says_what_to_install(bundle):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "pip install scanner[cpu]" in done.stdout
+
+
+def test_onnx_runtime_neither_reports_nor_leaves_a_file(bundle, tmp_path):
+    program = f"from scanner.ensemble import bundle, session; session.open_session(bundle.load({str(bundle.path)!r}))"
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run([sys.executable, "-c", program], env=environment | {"TMPDIR": str(tmp_path)}, check=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def _renamed(model, old, new):
