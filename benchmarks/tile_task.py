@@ -26,7 +26,8 @@ from scanner.ensemble import bundle as bundles
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
 from scanner.sky import tile_list
 from scanner.survey.messages import TileJob
-from scanner.survey.tile_task import cut_tile, prepare, scan_tile, score_tile
+from scanner.survey.scoring import load_scorer
+from scanner.survey.tile_task import cut_tile, scan_tile, score_tile
 
 
 def scan(arguments: argparse.Namespace, sky: Path, parallel: int) -> None:
@@ -47,7 +48,7 @@ def scan(arguments: argparse.Namespace, sky: Path, parallel: int) -> None:
             config_fingerprint="",
             bundle_fingerprint="",
         )
-        prepare(job)
+        load_scorer(job)
         wall, core = time.perf_counter(), time.process_time()
         outcome = score_tile(job, cut_tile(job)) if arguments.split else scan_tile(job)
         wall, core = time.perf_counter() - wall, time.process_time() - core

@@ -15,45 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import scanner
-from scanner.config import RunConfig
 from scanner.errors import ScannerError, TileError, UnavailableError
 from scanner.records import FailedTile
-from scanner.sky.fetching import remote_files
-from scanner.survey import metrics, tile_scratch, tile_work
+from scanner.survey import metrics, tile_work
 from scanner.survey.messages import CutOutcome, FatalError, TileJob, TileOutcome
-from scanner.survey.scoring import forget_scorer, load_scorer
-from scanner.survey.tile_scratch import scratch_root, worker_scratch
 from scanner.survey.tile_work import OnProgress
 
 _log = logging.getLogger(__name__)
-
-
-def prepare(job: TileJob) -> str:
-    """Load what all tiles of a run need; the fingerprint of the bundle.
-
-    Raises
-    ------
-    ScannerError
-        The bundle cannot be loaded, or the provider is not here.
-    """
-    metrics.disk("scratch", scratch_root(job.config.engine))
-    return load_scorer(job).bundle.fingerprint
-
-
-def close(config: RunConfig) -> None:
-    """Let go of what was loaded, and of what was fetched of tiles that are scanned elsewhere."""
-    forget_scorer()
-    worker_scratch(config.engine).forget_all()
-
-
-def sweep(config: RunConfig) -> None:
-    """Remove what workers of this machine left in the scratch folder when they were killed."""
-    tile_scratch.sweep(scratch_root(config.engine))
-
-
-def remote(job: TileJob) -> bool:
-    """Whether there is anything to fetch."""
-    return bool(remote_files(job.tile))
 
 
 def fetch_tile(job: TileJob) -> None:

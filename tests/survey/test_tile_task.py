@@ -20,7 +20,7 @@ from scanner.survey import tile_work
 from scanner.survey.scoring import load_scorer, score_batch, with_parallel_scores
 from scanner.survey.tile_output import TileOutput
 from scanner.survey.tile_scratch import worker_scratch
-from scanner.survey.tile_task import close, fetch_tile, prepare, remote, scan_tile
+from scanner.survey.tile_task import fetch_tile, scan_tile
 
 UNREACHABLE = StorageConfig(endpoint="http://127.0.0.1:9", retries=0, timeout_s=2.0, anonymous=True)
 
@@ -91,7 +91,7 @@ def test_the_commit_counts_what_is_there(scanned):
 def test_processor_time_is_all_accounted_for(sky, tmp_path, parallel):
     """Stages, scoring threads and what libraries do on their own add up to what the process spent, and no more."""
     job = job_of(sky, tmp_path, engine__parallel_scores=parallel)
-    prepare(job)
+    load_scorer(job)
     wall, core = time.perf_counter(), time.process_time()
     commit = scan_tile(job).commit
     wall, core = time.perf_counter() - wall, time.process_time() - core
@@ -242,12 +242,10 @@ def test_from_and_to_an_object_store(sky, scanned, s3, tmp_path):
             store.write(path.relative_to(sky).as_posix(), path.read_bytes())
     scratch = tmp_path / "scratch"
     job = job_of(place, s3.fresh(), storage=s3.config, cutouts__keep="all", engine__scratch=str(scratch))
-    assert remote(job)
-    assert not remote(scanned[0])
     ahead = worker_scratch(job.config.engine).path / job.tile.tile_id
     fetch_tile(job)
     assert len([path for path in ahead.rglob("*") if path.is_file()]) > 4
-    close(job.config)
+    worker_scratch(job.config.engine).forget_all()
     assert not ahead.exists()
     fetch_tile(job)
     commit = scan_tile(job).commit
