@@ -19,6 +19,7 @@ understood, a tile id given twice, a list without tiles. Stores that do not answ
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,10 @@ from scanner.storage.open import read_file
 
 #: Folders on object stores that are listed at a time: each costs some requests of tens of milliseconds.
 LISTED_TOGETHER = 16
+#: More folders than this take long enough to be told of.
+TOLD_FOLDERS = 500
+
+logger = logging.getLogger("scanner.sky.tile_list")
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,9 @@ def _listed(
     def tiles(number: int) -> list[Tile | FailedTile]:
         return find_tiles(folders[number].folder, f"{location}:{number}", storage, folders[number].catalogue)
 
+    n_remote = sum(is_remote(line.folder) for line in folders.values())
+    if n_remote > TOLD_FOLDERS:
+        logger.info("listing %d folders of tiles on object stores", n_remote)
     with ThreadPoolExecutor(LISTED_TOGETHER) as pool:
         try:
             found = dict(zip(folders, pool.map(tiles, folders), strict=True))
