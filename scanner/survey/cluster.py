@@ -132,7 +132,7 @@ def _local(config: EngineConfig, n_jobs: int) -> Iterator[Cluster]:
         cluster = LocalCluster(
             n_workers=worker_count(config, n_jobs),
             threads_per_worker=THREADS,
-            # Whoever has no GPU scores on its CPU: here every worker does both halves of a tile.
+            # The machine's GPU, where it has one, is shared by its workers.
             resources=OFFERED | {"GPU": 1},
             memory_limit=f"{config.memory_limit_gb}GB",
             # Not None, which is port 8787 and a warning where that is taken.

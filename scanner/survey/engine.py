@@ -1,9 +1,10 @@
 """Scan tiles on Dask workers, a sliding window of them at a time.
 
 In: :class:`TileJob` records, consumed as they are needed. Out: one :class:`TileOutcome` a tile, as they finish; never a
-``passing`` one. Tiles whose worker died or whose store did not answer are tried again after a pause, during which others go on;
-after ``engine.attempts`` they have failed for this run. Only small records travel; the window follows the number of workers, so
-that the scheduler's memory does not depend on the length of the tile list. Refused: see :mod:`scanner.survey.cluster`.
+``passing`` one, and nothing after a ``fatal`` one. Tiles whose worker died or whose store did not answer are tried again after
+a pause, during which others go on; after ``engine.attempts`` they have failed for this run. Only small records travel; the
+window follows the number of workers, so that the scheduler's memory does not depend on the length of the tile list. Refused:
+see :mod:`scanner.survey.cluster`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -23,6 +24,7 @@ from scanner.survey.attempts import Attempt, Attempts
 from scanner.survey.cluster import Cluster, worker_count
 from scanner.survey.messages import TileJob, TileOutcome, TileProgress
 from scanner.survey.scoring import with_parallel_scores
+from scanner.survey.tile_work import GPU_PROVIDERS
 from scanner.survey.tiles import TILES
 from scanner.survey.work import Work, cut_step, fetch_step, scan_step, score_step
 
@@ -34,7 +36,6 @@ TILES_IN_FLIGHT = 2
 COUNT_SECONDS = 1.0
 #: Without a worker for so long, the run says so, once, and goes on waiting.
 PATIENCE_SECONDS = 30.0
-ON_GPU = ("cuda", "tensorrt")
 #: What is to be begun first where one worker has several steps before it.
 PRIORITY = {"score": 2, "fetch": 1, "scan": 0, "cut": 0}
 
@@ -47,7 +48,7 @@ def scan_tiles(
     config: RunConfig,
     on_progress: Callable[[TileProgress], None] = lambda progress: None,
     work: Work = TILES,
-) -> Iterator[TileOutcome]:
+) -> Generator[TileOutcome, None, None]:
     """Scan every job; yield outcomes in order of completion.
 
     Parameters
@@ -100,7 +101,8 @@ class _Run:
         # The workers of this machine share its cores; a standing one has its own.
         self._sharing = worker_count(config.engine, n_jobs) if connected.address is None else None
         self._job = self._shared(job)
-        self._on_gpu = connected.address is not None and (self._split or job.provider in ON_GPU)
+        # What scores: the one slot of a worker's GPU; where nothing runs on a GPU, as for any other tile, a worker's SCAN slot.
+        self._scoring = {"GPU": 1} if job.provider in GPU_PROVIDERS else {"SCAN": 1}
         # Keys and topic of this run: what an earlier one left running under a standing scheduler is not to be taken for ours.
         self._token = uuid.uuid4().hex[:12]
         self._topic = f"scanner-{self._token}"
@@ -152,6 +154,8 @@ class _Run:
                 outcome = self._handle(kind, content)
                 if outcome is not None:
                     yield outcome
+                    if outcome.fatal is not None:
+                        return
 
     def _submit(self, attempt: Attempt) -> None:
         attempt.began = False
@@ -177,10 +181,9 @@ class _Run:
         fetched = [step("fetch", fetch_step, work.fetch, {"FETCH": 1})] if work.remote(job) else []
         if self._split:
             cut = step("cut", cut_step, work.cut, {"SCAN": 1}, self._topic, key, *fetched)
-            last = step("score", score_step, work.score, {"GPU": 1}, self._topic, key, cut)
+            last = step("score", score_step, work.score, self._scoring, self._topic, key, cut)
         else:
-            needed = {"SCAN": 1} | ({"GPU": 1} if self._on_gpu else {})
-            last = step("scan", scan_step, work.scan, needed, self._topic, key, *fetched)
+            last = step("scan", scan_step, work.scan, {"SCAN": 1} | self._scoring, self._topic, key, *fetched)
         last.add_done_callback(lambda future: self._events.put(("over", (key, future))))
 
     def _shared(self, job: TileJob) -> TileJob:
@@ -199,7 +202,8 @@ class _Run:
 
     def _heard(self) -> Iterator[tuple[str, Any]]:
         """What has happened since, at the latest when the next tile is due or the workers are to be counted."""
-        patience = min(self._attempts.seconds_to_next(), COUNT_SECONDS)
+        room = len(self._running) < self._window
+        patience = min(self._attempts.seconds_to_next(), COUNT_SECONDS) if room else COUNT_SECONDS
         try:
             yield self._events.get(timeout=patience)
             while True:
@@ -245,27 +249,28 @@ class _Run:
             raise self._lost()
         workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
         ready = [worker["resources"] for worker in workers if worker["status"] == "running" and worker["resources"].get("SCAN")]
-        on_gpu = [resources for resources in ready if resources.get("GPU")]
-        usable = on_gpu if self._on_gpu and not self._split else ready
+        scoring = [resources for resources in ready if all(resources.get(name) for name in self._scoring)]
+        usable = ready if self._split else scoring
         if len(ready) < self._n_workers:
             metrics.worker_lost()
         if len(ready) != self._n_workers:
             metrics.workers(len(ready))
         self._n_workers, self._window = len(ready), TILES_IN_FLIGHT * len(usable)
-        self._complain(now, no_gpu=self._on_gpu and not on_gpu, nobody=not ready)
+        self._complain(now, nobody=not ready, no_gpu=not scoring)
 
-    def _complain(self, now: float, *, no_gpu: bool, nobody: bool) -> None:
+    def _complain(self, now: float, *, nobody: bool, no_gpu: bool) -> None:
         if not no_gpu and not nobody:
             self._idle_since, self._complained = None, False
             return
         self._idle_since = self._idle_since or now
         if now - self._idle_since >= PATIENCE_SECONDS and not self._complained:
             self._complained = True
-            where = self._address or "this machine's cluster"
-            if nobody:
-                logger.warning("no worker is connected to %s; waiting for one ('scanner worker %s')", where, where)
+            if self._address is None:
+                logger.warning("no worker process runs, though each is started again; waiting for one")
+            elif nobody:
+                logger.warning("no worker is connected to %s; waiting for one ('scanner worker %s')", *2 * [self._address])
             else:
-                logger.warning("no worker of %s offers a GPU; waiting for one ('scanner worker %s --gpu')", where, where)
+                logger.warning("no worker of %s offers a GPU; waiting for one ('scanner worker --gpu')", self._address)
 
     def _lost(self) -> UnavailableError:
         return UnavailableError(

@@ -71,8 +71,8 @@ def fetch_step(function: Callable[[TileJob], None], job_json: str) -> None:
         logger.warning("could not fetch ahead: %s", error, extra={"tile": job.tile.tile_id})
 
 
-def cut_step(function: Callable[[TileJob, OnProgress], Any], job_json: str, topic: str, key: str) -> Any:
-    """First half of a tile."""
+def cut_step(function: Callable[[TileJob, OnProgress], Any], job_json: str, topic: str, key: str, fetched: None = None) -> Any:
+    """First half of a tile, after its fetching where that was needed."""
     job = own_job(job_json)
     return _call(lambda on_progress: function(job, on_progress), topic, key)
 

@@ -15,7 +15,9 @@ import logging
 import os
 import random
 import signal
-from contextlib import ExitStack, suppress
+import threading
+from collections.abc import Coroutine
+from contextlib import ExitStack
 from typing import Any
 
 from distributed import Worker
@@ -33,6 +35,8 @@ from scanner.survey.transport import Certificates, await_scheduler, security
 GIVING_UP_SECONDS = 5.0
 #: Finished results that the driver has not fetched yet are waited for.
 FETCHED_SECONDS = 2.0
+#: Longest time that each of the last two steps may take: telling the scheduler, and closing.
+PARTING_SECONDS = 5.0
 WATCH_SECONDS = 0.5
 #: Above this part of its memory a worker ends itself, before the system ends something else.
 MEMORY_FRACTION = 0.97
@@ -104,12 +108,15 @@ class SurveyWorker(Worker):
             self.giving_up = True
             await self._until(lambda: not self.tiles_in_hand, GIVING_UP_SECONDS)
         await self._until(lambda: not self.data, FETCHED_SECONDS)
-        with suppress(OSError):
-            # Whoever is gone unexpectedly counts as a death of its tiles; whoever is retired does not.
-            await self.scheduler.retire_workers(
-                workers=[self.address], close_workers=False, remove=True, stimulus_id=f"told-to-stop-{self.address}"
-            )
-        await self.close(executor_wait=False, reason="told to stop")
+        # The scheduler may be told to stop at the same time, and then never answers.
+        await _for_a_while(self._retire())
+        await _for_a_while(self.close(executor_wait=False, reason="told to stop"))
+
+    async def _retire(self) -> None:
+        """Whoever goes unexpectedly counts as a death of its tiles; whoever is retired does not."""
+        await self.scheduler.retire_workers(
+            workers=[self.address], close_workers=False, remove=True, stimulus_id=f"told-to-stop-{self.address}"
+        )
 
     @property
     def tiles_in_hand(self) -> list[str]:
@@ -142,8 +149,24 @@ class SurveyWorker(Worker):
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
+async def _for_a_while(step: Coroutine[Any, Any, Any]) -> None:
+    """Wait for a step, but not for ever: not even until it has let itself be cancelled."""
+    task = asyncio.create_task(step)
+    done, _ = await asyncio.wait({task}, timeout=PARTING_SECONDS)
+    for ended in done:
+        if error := ended.exception():
+            logger.debug("while parting: %s", error)
+
+
+def _end_in_time(exit_code: int) -> None:
+    """The thread of a tile that could not be given up does not keep the process: it ends soon, or is ended."""
+    timer = threading.Timer(PARTING_SECONDS, os._exit, (exit_code,))
+    timer.daemon = True
+    timer.start()
+
+
 def serve(request: WorkerRequest, certificates: Certificates | None) -> None:
-    """Work for a scheduler until told to stop.
+    """Work for a scheduler until told to stop; the process is to end with it.
 
     Raises
     ------
@@ -201,10 +224,12 @@ async def _serve(request: WorkerRequest, certificates: Certificates | None) -> N
         logger.info("told to stop (%s); %s", told.result(), in_hand)
         await worker.leave(None if told.result() == LIFETIME else request.grace_s)
         logger.info("closed")
-    elif worker.refusal is not None:
-        raise worker.refusal
-    else:
-        raise UnavailableError(f"{request.scheduler}: the scheduler went away or sent this worker away; start it again.")
+        _end_in_time(0)
+        return
+    gone = UnavailableError(f"{request.scheduler}: the scheduler sent this worker away or is gone; start it again.")
+    reason = worker.refusal or gone
+    _end_in_time(reason.exit_code)
+    raise reason
 
 
 def _open_gpu() -> None:

@@ -17,6 +17,7 @@ from distributed.core import Status
 from scanner.errors import ContentError, ScannerError
 from scanner.survey import versions
 from scanner.survey.messages import TileJob
+from scanner.survey.tile_work import GPU_PROVIDERS
 from scanner.survey.versions import Versions
 from scanner.survey.work import Work, in_scratch
 
@@ -81,7 +82,9 @@ class RunPlugin(WorkerPlugin):
         if found := versions.differences(versions.current(drivers.bundle), drivers):
             return found
         job = self._job(worker)
-        scores = "GPU" in worker.state.total_resources or job.config.engine.placement == "whole"
+        # One that only cuts needs no session, and may not be able to open it.
+        only_cuts = job.config.engine.placement == "split" and job.provider in GPU_PROVIDERS
+        scores = "GPU" in worker.state.total_resources or not only_cuts
         return versions.differences(versions.current(self._work.prepare(job, scores)), drivers)
 
     def _refuse(self, worker: Any, refusal: ScannerError) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from distributed import Nanny
+from distributed.core import Status
 
 from scanner.survey.cluster import CLOSE_SECONDS
 from scanner.survey.worker import SurveyWorker
@@ -20,5 +21,8 @@ class WorkerProcess(Nanny):
         super().__init__(*words, **settings | {"worker_class": SurveyWorker})
 
     async def kill(self, timeout: float = CLOSE_SECONDS, reason: str = "nanny-kill") -> None:
-        """End the process, politely for ``CLOSE_SECONDS`` at most."""
+        """End the process, politely for ``CLOSE_SECONDS`` at most; one that is only being started has nothing to lose."""
+        process: Any = self.process
+        if process is not None and process.status == Status.starting and process.process is not None:
+            await process.process.kill()
         await super().kill(timeout=min(timeout, CLOSE_SECONDS), reason=reason)
