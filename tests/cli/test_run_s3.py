@@ -78,6 +78,20 @@ def test_everything_on_s3_gives_the_bytes_of_a_local_run(
     assert "102018211" not in err
 
 
+def test_a_dry_run_fetches_few_tiles_of_which_none_can_be_scanned(s3, sky, tmp_path, capsys):
+    place = s3.fresh()
+    lines = [f"id=gone-{number} VIS={place}/v Y={place}/y J={place}/j H={place}/h" for number in range(5)]
+    (tmp_path / "list.txt").write_text("\n".join([lines[0], str(sorted(sky.glob("9*"))[0]), *lines[1:]]))
+    code, told, _ = scan(capsys, s3, tmp_path / "list.txt", "--dry-run", "--scratch", tmp_path / "scratch")
+    assert code == 3
+    assert told.count("gone-") == 5
+    assert told.count(f"{place}/v: there is no such object") == 3
+    assert told.count("not looked at, since the first 3 remote tiles cannot be scanned") == 2
+    assert "1 tiles, " in told
+    assert "was fetched" not in told
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
 def test_bad_credentials_are_told_in_one_sentence(s3, archive, archive_list, put, sky, tmp_path, monkeypatch, capsys):
     url = put("list.txt", archive_list(archive.url))
     (tmp_path / "list.txt").write_text("id=1 VIS=s3://scanner-tests/v Y=s3://scanner-tests/y J=s3://scanner-tests/j H=h.fits")
