@@ -20,6 +20,7 @@ from scanner.survey.ledger import RunRecord
 from scanner.survey.messages import CutOutcome, TileJob, TileOutcome, TileProgress
 from scanner.survey.replay_report import ReplayReport
 from scanner.survey.status import RunStatus
+from scanner.survey.versions import Versions
 
 #: File name of the schema → model. Files a user meets first, then the messages between driver and workers.
 MODELS: dict[str, type[Record]] = {
@@ -40,6 +41,7 @@ MODELS: dict[str, type[Record]] = {
     "tile-job": TileJob,
     "tile-progress": TileProgress,
     "tile-outcome": TileOutcome,
+    "versions": Versions,
     "cut-outcome": CutOutcome,
 }
 

@@ -18,6 +18,7 @@ import signal
 import threading
 from collections.abc import Coroutine
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from distributed import Worker
@@ -25,7 +26,6 @@ from distributed.core import Status
 
 from scanner.config import EngineConfig
 from scanner.errors import ScannerError, UnavailableError
-from scanner.records import Record
 from scanner.survey import metrics
 from scanner.survey.cluster import DASK_FOLDER, DASK_SETTINGS, OFFERED, THREADS, silence_dask
 from scanner.survey.tile_scratch import worker_scratch
@@ -46,7 +46,8 @@ LIFETIME = "lifetime"
 logger = logging.getLogger(__name__)
 
 
-class WorkerRequest(Record):
+@dataclass(frozen=True)
+class WorkerRequest:
     """What ``scanner worker`` is told; ``lifetime_s``: leave after it, give or take ``lifetime_stagger_s``."""
 
     scheduler: str
