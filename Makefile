@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo-run
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo install test lint unit schemas clean
+.PHONY: help demo install prometheus test lint unit schemas clean
 
 help:
 	@echo "make demo     install what a scan needs, draw two tiles of sky, scan them, say where to look"
@@ -36,8 +36,18 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: install
+unit: install prometheus
 	$(BIN)/pytest
+
+# For the tests of deploy/: Debian's packages, unpacked and not installed. Where they cannot be had, these tests are skipped.
+prometheus: install
+	@PATH="$(CURDIR)/$(VENV)/prometheus/usr/bin:$$PATH"; \
+	if ! { command -v prometheus && command -v promtool; } >/dev/null; then \
+		mkdir -p $(VENV)/prometheus && cd $(VENV)/prometheus && \
+		{ apt-get download prometheus promtool || { apt-get update && apt-get download prometheus promtool; }; } >log 2>&1 && \
+		for package in *.deb; do dpkg-deb --extract "$$package" . && rm "$$package"; done || \
+		echo "No Prometheus here, and none to be had from Debian: the tests of deploy/ are skipped."; \
+	fi
 
 schemas: install
 	$(BIN)/scanner schemas --out schemas
