@@ -77,7 +77,7 @@ def _fetched(url: str, folder: Path, storage: StorageConfig) -> Path:
     """Local, plain copy of a file; two files of one name in different places do not meet."""
     place, name = split(url)
     prefix = hashlib.sha256(url.encode()).hexdigest()[:16]
-    target = folder / f"{prefix}-{name.removesuffix('.gz')}"
+    target = folder / f"{prefix}-{name[:-3] if name.lower().endswith('.gz') else name}"
     if target.exists():
         return target
     arriving = folder / f"{_ARRIVING}{threading.get_ident()}-{target.name}"

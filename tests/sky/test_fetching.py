@@ -51,7 +51,9 @@ def uploaded(s3, local):
         if role == "H":
             files[role] = path
         elif role in ("Y", "catalogue"):
-            files[role] = put(s3, place, f"{path.name}.gz", gzip.compress(content, compresslevel=1))
+            files[role] = put(
+                s3, place, f"{path.name}.{'gz' if role == 'Y' else 'GZ'}", gzip.compress(content, compresslevel=1)
+            )
         else:
             files[role] = put(s3, place, path.name, content)
     return tile_of(files)
