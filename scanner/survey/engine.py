@@ -10,16 +10,16 @@ see :mod:`scanner.survey.cluster`.
 from __future__ import annotations
 
 import logging
-import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from scanner.config import RunConfig
-from scanner.errors import UnavailableError, error_with_code
-from scanner.survey import cluster, metrics, versions
+from scanner.errors import ContentError, error_with_code
+from scanner.survey import cluster, versions
 from scanner.survey.attempts import Attempt, Attempts
 from scanner.survey.cluster import Cluster, worker_count
 from scanner.survey.messages import TileJob, TileOutcome, TileProgress
@@ -27,15 +27,12 @@ from scanner.survey.scoring import with_parallel_scores
 from scanner.survey.tile_work import GPU_PROVIDERS
 from scanner.survey.tiles import TILES
 from scanner.survey.work import Work, cut_step, fetch_step, scan_step, score_step
+from scanner.survey.workforce import COUNT_SECONDS, Workforce
 
 __all__ = ["scan_tiles", "worker_count"]
 
 #: Tiles in flight a worker: one running and one being fetched, so that no worker idles between tiles.
 TILES_IN_FLIGHT = 2
-#: How often the workers are counted.
-COUNT_SECONDS = 1.0
-#: Without a worker for so long, the run says so, once, and goes on waiting.
-PATIENCE_SECONDS = 30.0
 #: What is to be begun first where one worker has several steps before it.
 PRIORITY = {"score": 2, "fetch": 1, "scan": 0, "cut": 0}
 
@@ -109,17 +106,21 @@ class _Run:
         self._attempts = Attempts(config.engine.attempts, config.engine.backoff_s)
         self._running: dict[str, Attempt] = {}
         self._events: SimpleQueue[tuple[str, Any]] = SimpleQueue()
-        self._n_workers = self._window = 0
-        self._counted = 0.0
-        self._idle_since: float | None = time.monotonic()
-        self._complained = False
+        self._workforce = Workforce(connected, {"SCAN": 1} if self._split else {"SCAN": 1} | self._scoring, self._scoring)
 
     def __enter__(self) -> None:
         from scanner.survey.worker_plugin import NAME, RunPlugin
 
         self._client.subscribe_topic(self._topic, self._hear)
         drivers = versions.current(self._job.bundle_fingerprint)
-        self._client.register_plugin(RunPlugin(self._job.model_dump_json(), self._work, drivers, self._topic), name=NAME)
+        try:
+            self._client.register_plugin(RunPlugin(self._job.model_dump_json(), self._work, drivers, self._topic), name=NAME)
+        except Exception as error:
+            where = self._address or "this machine's cluster"
+            raise ContentError(
+                f"{where}: a worker does not even understand this driver ({type(error).__name__}: {error}); "
+                "install the same version of scanner everywhere."
+            ) from None
 
     def __exit__(self, *error: object) -> None:
         from scanner.survey.worker_plugin import NAME
@@ -131,18 +132,21 @@ class _Run:
             # Workers let go of what nobody waits for, at its next batch.
             self._client.cancel(futures, force=True)
         if self._address is not None:
-            self._client.unregister_worker_plugin(NAME)
+            # The workers are told; that they are ready with it is for the next run to wait for.
+            with suppress(OSError, TimeoutError):
+                forget = self._client.scheduler.unregister_worker_plugin
+                self._client.sync(forget, name=NAME, callback_timeout=cluster.CLOSE_SECONDS)
 
     def outcomes(self, jobs: Iterator[TileJob]) -> Iterator[TileOutcome]:
         """Keep the window full and tell what comes out of it."""
         fresh = (Attempt(job) for job in jobs)
         exhausted = False
         while True:
-            self._count_workers()
-            while len(self._running) < self._window:
+            window = TILES_IN_FLIGHT * self._workforce.count()
+            while len(self._running) < window:
                 # Tiles in a pause hold back new ones: while a store is away, few tiles are tried and none of the others.
                 attempt = self._attempts.due()
-                if attempt is None and not exhausted and len(self._attempts) < self._window:
+                if attempt is None and not exhausted and len(self._attempts) < window:
                     attempt = next(fresh, None)
                     exhausted = attempt is None
                 if attempt is None:
@@ -150,7 +154,7 @@ class _Run:
                 self._submit(attempt)
             if exhausted and not self._running and not len(self._attempts):
                 return
-            for kind, content in self._heard():
+            for kind, content in self._heard(room=len(self._running) < window):
                 outcome = self._handle(kind, content)
                 if outcome is not None:
                     yield outcome
@@ -200,9 +204,8 @@ class _Run:
         else:
             self._events.put(("said", message))
 
-    def _heard(self) -> Iterator[tuple[str, Any]]:
+    def _heard(self, *, room: bool) -> Iterator[tuple[str, Any]]:
         """What has happened since, at the latest when the next tile is due or the workers are to be counted."""
-        room = len(self._running) < self._window
         patience = min(self._attempts.seconds_to_next(), COUNT_SECONDS) if room else COUNT_SECONDS
         try:
             yield self._events.get(timeout=patience)
@@ -232,48 +235,10 @@ class _Run:
         if attempt is None:
             return None
         if future.status in ("cancelled", "lost"):
-            raise self._lost()
+            raise self._workforce.lost()
         error = future.exception() if future.status == "error" else RuntimeError("it gave no outcome")
         del self._running[key]
         attempt.release()
         if type(error).__name__ == "KilledWorker":
             return self._attempts.died(attempt)
         return attempt.failed(f"the worker could not run it: {type(error).__name__}: {error}")
-
-    def _count_workers(self) -> None:
-        now = time.monotonic()
-        if now - self._counted < COUNT_SECONDS and self._counted:
-            return
-        self._counted = now
-        if self._client.status != "running":
-            raise self._lost()
-        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
-        ready = [worker["resources"] for worker in workers if worker["status"] == "running" and worker["resources"].get("SCAN")]
-        scoring = [resources for resources in ready if all(resources.get(name) for name in self._scoring)]
-        usable = ready if self._split else scoring
-        if len(ready) < self._n_workers:
-            metrics.worker_lost()
-        if len(ready) != self._n_workers:
-            metrics.workers(len(ready))
-        self._n_workers, self._window = len(ready), TILES_IN_FLIGHT * len(usable)
-        self._complain(now, nobody=not ready, no_gpu=not scoring)
-
-    def _complain(self, now: float, *, nobody: bool, no_gpu: bool) -> None:
-        if not no_gpu and not nobody:
-            self._idle_since, self._complained = None, False
-            return
-        self._idle_since = self._idle_since or now
-        if now - self._idle_since >= PATIENCE_SECONDS and not self._complained:
-            self._complained = True
-            if self._address is None:
-                logger.warning("no worker process runs, though each is started again; waiting for one")
-            elif nobody:
-                logger.warning("no worker is connected to %s; waiting for one ('scanner worker %s')", *2 * [self._address])
-            else:
-                logger.warning("no worker of %s offers a GPU; waiting for one ('scanner worker --gpu')", self._address)
-
-    def _lost(self) -> UnavailableError:
-        return UnavailableError(
-            f"{self._address or 'the scheduler'}: the Dask scheduler went away; committed tiles stay: "
-            "give the same command again once it is back."
-        )

@@ -51,8 +51,10 @@ async def _serve(host: str, port: int, certificates: Certificates | None) -> Non
     )
     try:
         await scheduler
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except (OSError, ValueError, RuntimeError) as error:
+        # Dask puts what happened behind a "failed to start".
+        cause = error.__cause__ or error
+        reason = getattr(cause, "strerror", None) or cause
         raise UsageError(f"{scheme}://{host}:{port}: cannot listen there ({reason}); choose another host or port.") from None
     logger.info("scheduler listens on %s", scheduler.address)
     await told.wait()

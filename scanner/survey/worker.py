@@ -215,7 +215,7 @@ async def _serve(request: WorkerRequest, certificates: Certificates | None) -> N
     )
     try:
         await worker
-    except (OSError, TimeoutError, ValueError) as error:
+    except Exception as error:
         raise UnavailableError(f"{request.scheduler}: the scheduler does not take this worker ({error}).") from None
     logger.info("connected to %s as %s, offering %s", request.scheduler, worker.name, ", ".join(worker.state.total_resources))
     finished = asyncio.create_task(worker.finished())  # type: ignore[no-untyped-call]

@@ -1,0 +1,87 @@
+import json
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+from disturbed.processes import free_port
+
+from scanner.cli.main import main
+
+SCANNER = (sys.executable, "-m", "scanner")
+
+
+def refused(capsys, *words):
+    """Exit code and the one line of a command that does not start."""
+    with pytest.raises(SystemExit) as caught:
+        main(list(words))
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1, err
+    assert err.startswith("scanner: ")
+    return caught.value.code, err
+
+
+def test_no_scheduler(capsys):
+    code, err = refused(capsys, "worker", f"tcp://127.0.0.1:{free_port()}", "--death-timeout", "0.1s")
+    assert code == 75
+    assert "no Dask scheduler answers there" in err
+
+
+def test_what_listens_is_no_scheduler(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        code, err = refused(capsys, "worker", address, "--death-timeout", "0.1s")
+    assert code == 75
+    assert "tcp:// or tls://" in err
+
+
+def test_no_gpu(capsys):
+    code, err = refused(capsys, "worker", f"tcp://127.0.0.1:{free_port()}", "--gpu")
+    assert code == 64
+    assert "cuda" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["worker", "127.0.0.1:8786"], "not a scheduler's address"),
+        (["worker", "tcp://127.0.0.1:1", "--lifetime", "soon"], "--lifetime"),
+        (["worker", "tcp://127.0.0.1:1", "--tls-ca", "ca.pem"], "all three"),
+        (["scheduler", "--port", "70000"], "--port"),
+    ],
+)
+def test_bad_words(capsys, words, named):
+    code, err = refused(capsys, *words)
+    assert code == 64
+    assert named in err
+
+
+def test_a_port_that_is_taken(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        code, err = refused(capsys, "scheduler", "--host", "127.0.0.1", "--port", str(other.getsockname()[1]))
+    assert code == 64
+    assert "cannot listen there" in err
+
+
+def test_a_worker_says_three_things_and_leaves_nothing(tmp_path):
+    """Its lifetime over, it goes; its scheduler is told to stop; nothing lies in the temporary folder."""
+    address = f"tcp://127.0.0.1:{free_port()}"
+
+    def start(*words):
+        return subprocess.Popen([*SCANNER, *words], stderr=subprocess.PIPE, text=True, env={"TMPDIR": str(tmp_path)})
+
+    scheduler = start("scheduler", "--host", "127.0.0.1", "--port", address.rpartition(":")[2])
+    worker = start("worker", address, "--name", "w0", "--lifetime", "0.1s", "--log-format", "json")
+    lines = [json.loads(line) for line in worker.communicate(timeout=60)[1].splitlines()]
+    assert worker.returncode == 0
+    assert [line["message"] for line in lines] == [
+        f"connected to {address} as w0, offering SCAN, FETCH",
+        "told to stop (lifetime); no tile in hand",
+        "closed",
+    ]
+    scheduler.send_signal(signal.SIGTERM)
+    said = scheduler.communicate(timeout=60)[1].splitlines()
+    assert scheduler.returncode == 0
+    assert len(said) == 2, said
+    assert list(tmp_path.iterdir()) == []
