@@ -11,7 +11,6 @@ same: what comes of it is what one wants to know.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from scanner.ensemble.session import BATCH, Provider
 from scanner.errors import ContentError, InputMissingError, TileError, UsageError
 from scanner.records import CutoutBatch, Tile
 from scanner.sky import fetching, tile_list
+from scanner.sky.scratch import passing_folder
 from scanner.storage import open_store
 from scanner.survey import fingerprint
 from scanner.survey.candidate_cutouts import targets_of
@@ -71,8 +71,7 @@ def replay(request: ReplayRequest) -> ReplayReport:
     folder = RunFolder(open_store(request.run_folder, request.storage or StorageConfig()))
     record = folder.record()
     storage = request.storage or record.config.storage
-    with tempfile.TemporaryDirectory(prefix="scanner-replay-", dir=request.scratch) as temporary:
-        scratch = Path(temporary)
+    with passing_folder(None if request.scratch is None else str(request.scratch)) as scratch:
         found = find_object(folder, request.candidate, scratch)
         tile = _tile(request.tile_list or record.tile_list, found.commit.tile_id, storage)
         bundle = bundles.load(request.bundle or record.config.scoring.bundle, storage)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from scanner.config import load
 from scanner.ensemble import bundle as bundles
-from scanner.errors import ContentError, InputMissingError, UsageError
+from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
 from scanner.records import BANDS
 from scanner.storage import open_store
 from scanner.survey.replay import ReplayRequest, replay
@@ -245,6 +245,18 @@ def test_on_another_machine_what_differs_is_named_and_bits_may(copied, monkeypat
     assert len(found.differences) == 1
     assert "→ numpy 9." in found.differences[0]
     assert found.passed
+
+
+def test_scratch_is_made_and_left_empty(finished, tmp_path):
+    """The second tile's NISP bands lie askew and are resampled into scratch."""
+    out, report = finished
+    askew = sorted(path.name for path in (out / "tiles").iterdir())[1]
+    row = next(row for row in report.candidates.to_pylist() if row["tile_id"] == askew)
+    assert again(out, row["name"], scratch=tmp_path / "new" / "scratch").agreement == "equal"
+    assert list((tmp_path / "new" / "scratch").iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file"):
+        again(out, row["name"], scratch=tmp_path / "file")
 
 
 def test_the_cutout_can_be_looked_at(one_tile, tmp_path):
