@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -75,6 +76,8 @@ def main() -> int:
         if arguments.where in (None, where) and arguments.placement in (None, placement)
     ]
     os.environ.update(S3_CREDENTIALS)
+    # Whoever ends this by a signal has its processes ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with ExitStack() as stack:
         base = arguments.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         base.mkdir(parents=True, exist_ok=True)

@@ -75,7 +75,7 @@ def nothing(job: TileJob, on_progress: Callable[[TileProgress], None]) -> TileOu
 
 
 EMPTY = Work(
-    prepare=lambda job: job.bundle_fingerprint,
+    prepare=lambda job, scores: job.bundle_fingerprint,
     close=lambda config: None,
     remote=lambda job: False,
     fetch=lambda job: None,

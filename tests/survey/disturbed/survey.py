@@ -46,7 +46,7 @@ class Survey:
         folder.mkdir(parents=True)
         processes = Processes(folder, self.environment("whole"))
         process = processes.start("driver", "run", self.tile_list, "--out", out, "--workers", "2")
-        if process.wait() != 3:
+        if process.wait() != 3 or n_committed(out, self.storage) != self.n_tiles:
             raise RuntimeError(processes.log("driver"))
         return promised(out, self.storage)
 
