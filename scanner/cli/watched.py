@@ -6,7 +6,6 @@ run itself is not touched. Refused: a metrics port that is taken.
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,8 +20,6 @@ from scanner.survey.run_metrics import RunMetrics
 #: Longest wait for Prometheus's next visit at the end of a run, so that it sees how the run ended. It comes every 15 to 60 s.
 LAST_VISIT_SECONDS = 60.0
 
-logger = logging.getLogger("scanner.run")
-
 
 @contextmanager
 def driver_metrics(engine: EngineConfig) -> Iterator[None]:
@@ -36,8 +33,7 @@ def driver_metrics(engine: EngineConfig) -> Iterator[None]:
     if engine.metrics_port is None:
         yield
         return
-    with metrics.serve(engine.metrics_port, "driver", engine.metrics_address, LAST_VISIT_SECONDS) as port:
-        logger.info("metrics of the driver at port %d", port, extra={"metrics_port": port})
+    with metrics.serve(engine.metrics_port, "driver", engine.metrics_address, LAST_VISIT_SECONDS):
         yield
 
 

@@ -9,6 +9,7 @@ A worker calls what follows :func:`stage_seconds`; the driver calls what follows
 
 from __future__ import annotations
 
+import logging
 import math
 import platform
 import shutil
@@ -34,8 +35,7 @@ TILE_STATES: tuple[TileState, ...] = get_args(TileState)
 RUN_STATES: tuple[RunState, ...] = get_args(RunState)
 DISKS: tuple[Disk, ...] = get_args(Disk)
 
-EVERYWHERE = "0.0.0.0"
-LOOPBACK = "127.0.0.1"
+logger = logging.getLogger(__name__)
 
 _process: ProcessInstruments | None = None
 _work: WorkInstruments | None = None
@@ -76,12 +76,13 @@ def serve(port: int, role: Role, address: str | None = None, linger_s: float = 0
     process.build.labels(__version__, platform.python_version()).set(1)
     work, run = (WorkInstruments(registry), None) if role == "worker" else (None, RunInstruments(registry))
     scrapes = Scrapes(registry)
-    bound = address or (EVERYWHERE if port else LOOPBACK)
+    bound = address or ("0.0.0.0" if port else "127.0.0.1")
     try:
         server, thread = start_http_server(port, bound, registry)
     except OSError as error:
         raise UsageError(f"{bound}:{port}: cannot serve metrics there ({error.strerror}); choose another port.") from None
     _process, _work, _run = process, work, run
+    logger.info("metrics at %s:%d", bound, server.server_port, extra={"metrics_port": server.server_port})
     try:
         yield server.server_port
     except (KeyboardInterrupt, SystemExit):
