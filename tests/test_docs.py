@@ -216,7 +216,7 @@ def test_operators_learn_of_every_setting_of_engine_and_storage():
 
 def test_figures_of_the_operators_page_are_those_of_the_code():
     text = " ".join(OPERATORS.read_text().split())
-    grace = WorkerRequest.model_fields["grace_s"].default
+    grace = WorkerRequest(scheduler="tcp://head:8786").grace_s
     for sentence in (
         f"silent for {lease.SILENT_S:.0f} s is taken over",
         f"size and {fingerprint.SAMPLED_BLOCKS} blocks of a local file",
