@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -71,6 +71,14 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def remove_at_once(path: Path) -> None:
+    """Remove a file or folder under another name, so that who still writes into it cannot bring a part of it into its place."""
+    aside = path.with_name(f"{PARTIAL_PREFIX}removed-{uuid4().hex}")
+    with suppress(FileNotFoundError, NotADirectoryError):
+        path.rename(aside)
+        remove(aside)
 
 
 def flush_tree(path: Path) -> None:

@@ -70,7 +70,8 @@ def _publish(store: S3Store, key: str, folder: Path, place: str, record: str, co
     if not _put_record(store, f"{key}/{record}", place, content, before):
         _discard(store, key, place)
         raise overtaken(store.where(key))
-    if {meta["path"]: meta["size"] for meta in store.below(f"{key}/{place}")} != expected:
+    there = {meta["path"]: meta["size"] for meta in store.below(f"{key}/{place}")}
+    if not expected.items() <= there.items():
         _withdraw(store, f"{key}/{record}", {place})
         _discard(store, key, place)
         raise overtaken(store.where(key))
@@ -112,10 +113,10 @@ def sweep(store: S3Store, key: str) -> None:
     start = len(store.path(key)) + 1 if store.path(key) else 0
     for meta in store.below(key):
         folder, *rest = meta["path"][start:].split("/")
-        if len(rest) == 1:
-            records.setdefault(folder, set()).add(rest[0])
-        elif len(rest) > 1 and _PLACE.fullmatch(rest[0].encode()):
+        if len(rest) > 1 and _PLACE.fullmatch(rest[0].encode()):
             attempts.setdefault(folder, set()).add(rest[0])
+        elif len(rest) == 1 and not _PLACE.fullmatch(rest[0].encode()):
+            records.setdefault(folder, set()).add(rest[0])
 
     def clean(folder: str) -> None:
         names = [f"{key}/{folder}/{name}".lstrip("/") for name in records.get(folder, ())]

@@ -22,6 +22,7 @@ from scanner.atomic_file import (
     flush_tree,
     partial_name,
     remove,
+    remove_at_once,
     write_atomically,
     writing_to,
 )
@@ -135,7 +136,7 @@ class LocalStore:
     def delete(self, key: str) -> None:
         """Remove a file or folder."""
         with writing_to(self._path(key)):
-            remove(self._path(key))
+            remove_at_once(self._path(key))
 
     @contextmanager
     def staged(self, key: str, record: str, scratch: Path | None = None) -> Iterator[Staging]:
@@ -148,6 +149,9 @@ class LocalStore:
             try:
                 yield Staging(path=staging, place="")
                 flush_tree(staging)
+                # Looked at before as well, so that what came first is not even moved, but in the blink of an eye between the two.
+                if _identity(path / record) != before:
+                    raise overtaken(self.where(key))
                 with suppress(FileNotFoundError):
                     path.rename(aside)
                 if _identity(aside / record) != before:
@@ -164,7 +168,7 @@ class LocalStore:
         """Remove half-written files and folders directly below a folder."""
         with writing_to(self._path(key)):
             for leftover in self._path(key).glob(f"{PARTIAL_PREFIX}*"):
-                remove(leftover)
+                remove_at_once(leftover)
 
     @contextmanager
     def held(self, name: str = ".lock") -> Iterator[None]:

@@ -86,14 +86,15 @@ class S3Store:
         """Make an object that is not there yet."""
         writer = uuid4().hex
         with self.writing(key):
-            try:
-                self.bucket.put(self.path(key), content, mode="create", attributes={"writer": writer})
-            except AlreadyExistsError:
-                # Where the answer to a first try was lost, what is there already is this very object.
-                with suppress(FileNotFoundError):
-                    return self.bucket.get(self.path(key), options={"head": True}).attributes.get("writer") == writer
-                return False
-        return True
+            while True:
+                try:
+                    self.bucket.put(self.path(key), content, mode="create", attributes={"writer": writer})
+                    return True
+                except AlreadyExistsError:
+                    # Where the answer to a first try was lost, what is there already is this very object. Where nothing is
+                    # there, another request was at work on it.
+                    with suppress(FileNotFoundError):
+                        return self.bucket.get(self.path(key), options={"head": True}).attributes.get("writer") == writer
 
     def entries(self, key: str = "") -> tuple[Entry, ...]:
         """What lies directly below a key, hidden names aside."""

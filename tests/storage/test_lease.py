@@ -22,9 +22,8 @@ def location(s3):
 
 @pytest.fixture
 def hasty(monkeypatch):
-    """Leases that live by tenths of seconds."""
+    """Holders that give signs of life every tenth of a second."""
     monkeypatch.setattr(lease, "RENEW_S", 0.1)
-    monkeypatch.setattr(lease, "SILENT_S", 1.0)
 
 
 def hold(location, config, held, leave):
@@ -85,7 +84,8 @@ def test_a_process_that_has_a_dead_holder_s_number_is_not_taken_for_it(s3, locat
 
 
 @pytest.mark.parametrize("content", [None, b"damaged"])
-def test_a_silent_holder_of_another_machine_is_followed_after_a_while(s3, location, hasty, content):
+def test_a_silent_holder_of_another_machine_is_followed_after_a_while(s3, location, monkeypatch, content):
+    monkeypatch.setattr(lease, "SILENT_S", 1.0)
     store = open_store(location, s3.config)
     with store.held():
         record = json.loads(store.read(".lock")) | {"host": "elsewhere"}
@@ -94,7 +94,7 @@ def test_a_silent_holder_of_another_machine_is_followed_after_a_while(s3, locati
         assert json.loads(store.read(".lock"))["token"] != record["token"]
 
 
-def test_a_holder_of_another_machine_that_gives_a_sign_is_not(s3, location, hasty):
+def test_a_holder_of_another_machine_that_gives_a_sign_is_not(s3, location):
     store, other = open_store(location, s3.config), open_store(location, s3.config)
     elsewhere = lease.Lease(other.bucket, other.path(".lock"), other.root)
     elsewhere._put("create")
@@ -223,7 +223,7 @@ def test_of_processes_that_race_one_makes_the_file_and_one_holds_the_store(s3, t
     processes = [SPAWN.Process(target=contend, args=(location, s3.config, begin, number, results)) for number in range(3)]
     for process in processes:
         process.start()
-    found = [results.get(timeout=60) for _ in processes]
+    found = [results.get(timeout=120) for _ in processes]
     for process in processes:
         process.join()
     makers = [number for number, made, _ in found if made]

@@ -83,6 +83,10 @@ def test_a_sweep_removes_what_killed_writers_left(store):
     (store.path / "tiles" / ".partial-9").touch()
     store.sweep("tiles")
     assert [path.name for path in (store.path / "tiles").iterdir()] == ["7"]
+    # A process that was taken for dead cannot bring what is left of it into its place.
+    with pytest.raises(OutputError, match="cannot be written"):
+        staged.__exit__(None, None, None)
+    assert [path.name for path in (store.path / "tiles").iterdir()] == ["7"]
 
 
 def test_a_folder_that_is_a_file_cannot_be_written_into(store):
