@@ -56,7 +56,7 @@ def serve(port: int, role: Role, address: str | None = None, linger_s: float = 0
         Address to bind. None: all of them where a port was named, as workers in a cluster are scraped by the address of their
         pod; the loopback where it was not. The page tells figures only, to whoever can reach it.
     linger_s
-        Longest time to wait at the end for a scraper that came before to come once more, so that it sees how the run ended.
+        Longest time to wait at the end for those who read the page to read it once more, so that they see how the run ended.
 
     Raises
     ------
@@ -64,10 +64,10 @@ def serve(port: int, role: Role, address: str | None = None, linger_s: float = 0
         The port is taken or the address is not this machine's.
     """
     global _process, _work, _run
-    from prometheus_client import CollectorRegistry, disable_created_metrics, start_http_server
+    from prometheus_client import CollectorRegistry, disable_created_metrics
 
     from scanner.survey.instruments import ProcessInstruments, RunInstruments, WorkInstruments
-    from scanner.survey.scrapes import Scrapes
+    from scanner.survey.metrics_page import MetricsPage
 
     # Otherwise each counter has a second series with the time at which it was made: that of the process, for all of them.
     disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -75,26 +75,23 @@ def serve(port: int, role: Role, address: str | None = None, linger_s: float = 0
     process = ProcessInstruments(registry)
     process.build.labels(__version__, platform.python_version()).set(1)
     work, run = (WorkInstruments(registry), None) if role == "worker" else (None, RunInstruments(registry))
-    scrapes = Scrapes(registry)
     bound = address or ("0.0.0.0" if port else "127.0.0.1")
     try:
-        server, thread = start_http_server(port, bound, registry)
+        page = MetricsPage(registry, bound, port)
     except OSError as error:
         raise UsageError(f"{bound}:{port}: cannot serve metrics there ({error.strerror}); choose another port.") from None
     _process, _work, _run = process, work, run
-    logger.info("metrics at %s:%d", bound, server.server_port, extra={"metrics_port": server.server_port})
+    logger.info("metrics at %s:%d", bound, page.port, extra={"metrics_port": page.port})
     try:
-        yield server.server_port
+        yield page.port
     except (KeyboardInterrupt, SystemExit):
         linger_s = 0.0
         raise
     finally:
         with suppress(KeyboardInterrupt):
-            scrapes.await_last(linger_s)
+            page.await_readers(linger_s)
         _process = _work = _run = None
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        page.close()
 
 
 def stage_seconds(stage: Stage, seconds: float) -> None:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_records import commit_record
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from scanner import __version__
@@ -13,6 +14,7 @@ from scanner.records import FailedTile
 from scanner.survey import metrics
 from scanner.survey.events import Merging, RunStarted, TileFinished
 from scanner.survey.messages import TileProgress
+from scanner.survey.metrics_page import MetricsPage
 from scanner.survey.run_metrics import RunMetrics
 
 
@@ -205,46 +207,55 @@ def test_a_port_that_is_taken_is_refused():
 def test_a_named_port_is_reached_at_every_address_another_at_the_loopback_only(monkeypatch):
     bound = []
 
-    def start(port, address, registry):
+    def start(registry, address, port):
         bound.append(address)
         raise OSError(98, "Address already in use")
 
-    monkeypatch.setattr("prometheus_client.start_http_server", start)
+    monkeypatch.setattr("scanner.survey.metrics_page.MetricsPage", start)
     for port, address in ((9464, None), (0, None), (9464, "10.0.0.1")):
         with pytest.raises(UsageError):
             metrics.serve(port, "worker", address).__enter__()
     assert bound == ["0.0.0.0", "127.0.0.1", "10.0.0.1"]
 
 
-def test_the_end_is_told_to_who_read_before():
-    """A process that ends would take its last state with it; it waits for the next visit of who came before."""
-    reading, ended = threading.Event(), threading.Event()
+def read_as(port, reader):
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"User-Agent": reader})
+    with urllib.request.urlopen(request) as answer:
+        return answer.read().decode()
 
-    def run():
-        with metrics.serve(0, "driver", linger_s=300) as port:
-            ports.append(port)
-            reading.wait()
-            RunMetrics().ended(None)
-        ended.set()
 
-    ports = []
-    thread = threading.Thread(target=run)
-    reading.set()
-    thread.start()
-    thread.join()
-    assert ended.is_set()  # nobody came: nobody is waited for
-    ended.clear()
-    reading.clear()
-    thread = threading.Thread(target=run)
-    thread.start()
-    while len(ports) < 2:
-        thread.join(0.01)
-    page(ports[1])
-    reading.set()
-    while not page(ports[1])["scanner_run_state", "done"]:
-        assert not ended.is_set()
-    thread.join()
-    assert ended.is_set()
+def test_the_end_is_told_to_all_who_read_before():
+    """A process that ends takes its last state with it; two Prometheus servers that watch it are both to have seen it."""
+    registry = CollectorRegistry()
+    page = MetricsPage(registry, "127.0.0.1", 0)
+    read_as(page.port, "one")
+    read_as(page.port, "other")
+    ending = threading.Thread(target=page.await_readers, args=(300,))
+    ending.start()
+    while not page._read._waiters:
+        ending.join(0.01)
+    for _ in range(3):
+        read_as(page.port, "one")
+        read_as(page.port, "a third, who is not waited for")
+    assert ending.is_alive()
+    read_as(page.port, "other")
+    ending.join()
+    page.close()
+
+
+def test_where_nobody_reads_nobody_is_waited_for():
+    with metrics.serve(0, "driver", linger_s=300):
+        metrics.run_state("done")
+
+
+def test_the_page_is_served_on_ipv6_too():
+    try:
+        page = MetricsPage(CollectorRegistry(), "::1", 0)
+    except OSError as error:
+        pytest.skip(f"this machine has no IPv6 ({error})")
+    with urllib.request.urlopen(f"http://[::1]:{page.port}/metrics") as answer:
+        assert answer.status == 200
+    page.close()
 
 
 def test_an_interrupted_process_waits_for_nobody():

@@ -1,0 +1,86 @@
+"""The page that Prometheus reads, and who reads it: a process that ends wants its last word to be heard.
+
+In: a registry, an address. Out: an HTTP server on a thread of its own. Refused: a port that is taken (``OSError``).
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
+
+#: Whoever came within this time is expected to come again; Prometheus comes every 15 to 60 s.
+RECENT_SECONDS = 120.0
+#: How soon a server notices that it is to end.
+POLL_SECONDS = 0.2
+
+
+class MetricsPage:
+    """Serves a registry from when it is made until :meth:`close`; ``port``: where."""
+
+    def __init__(self, registry: CollectorRegistry, address: str, port: int) -> None:
+        self._page = make_wsgi_app(registry)
+        self._readers: dict[tuple[str, str], float] = {}
+        self._read = threading.Condition()
+        kind = _IPv6Server if ":" in address else ThreadingWSGIServer
+        self._server: WSGIServer = make_server(address, port, self._answer, kind, handler_class=_Quiet)
+        self.port: int = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL_SECONDS,), daemon=True)
+        self._thread.start()
+
+    def await_readers(self, longest_s: float) -> None:
+        """Wait until everybody who has read the page of late has read it once more.
+
+        Parameters
+        ----------
+        longest_s
+            Longest time to wait, in seconds. Not at all where nobody reads the page.
+        """
+        now = time.monotonic()
+        with self._read:
+            expected = {reader for reader, last in self._readers.items() if now - last < RECENT_SECONDS}
+            self._read.wait_for(lambda: all(self._readers[reader] > now for reader in expected), longest_s)
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        # Two Prometheus servers that watch the same processes are two readers.
+        reader = (environ["REMOTE_ADDR"], environ.get("HTTP_USER_AGENT", ""))
+        asked = time.monotonic()
+
+        def heard() -> None:
+            with self._read:
+                self._readers[reader] = asked
+                self._read.notify_all()
+
+        return _Answer(self._page(environ, start_response), heard)
+
+
+class _Answer:
+    """An answer that says when it has been sent."""
+
+    def __init__(self, content: Iterable[bytes], sent: Callable[[], None]) -> None:
+        self._content = content
+        self.close = sent
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._content)
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Requests are no news."""
+
+
+class _IPv6Server(ThreadingWSGIServer):
+    address_family = socket.AF_INET6
