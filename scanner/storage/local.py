@@ -149,7 +149,7 @@ class LocalStore:
             try:
                 yield Staging(path=staging, place="")
                 flush_tree(staging)
-                # Looked at before as well, so that what came first is not even moved, but in the blink of an eye between the two.
+                # Before as well as after: what came first is not even moved, unless it came between the two.
                 if _identity(path / record) != before:
                     raise overtaken(self.where(key))
                 with suppress(FileNotFoundError):
