@@ -65,8 +65,11 @@ def open_run(location: str, storage: StorageConfig, record: RunRecord, *, restar
 
 def _sweep(store: Store) -> None:
     """Remove what killed workers left half-written; nobody else writes here while the run holds its folder."""
-    for key in ("", TILES, HANDOVER):
+    for key in (TILES, HANDOVER):
         store.sweep(key)
+    if store.local("") is not None:
+        # Object stores have nothing half-written here, and sweeping would list the whole run.
+        store.sweep("")
 
 
 def _refuse_changes(folder: RunFolder, record: RunRecord) -> None:
