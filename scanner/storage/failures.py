@@ -61,6 +61,8 @@ def meaning(where: str, to: Literal["read", "write"], error: Exception) -> Excep
             f"{where}: no credentials for the object store were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
             "or storage.anonymous for a public bucket."
         )
+    if "InvalidCertificate" in details:
+        return refused(f"{where}: the object store's certificate is not trusted; name its authority's file by SSL_CERT_FILE.")
     if code == "NoSuchBucket" or (isinstance(error, FileNotFoundError) and to == "write"):
         return refused(f"{where}: there is no such bucket; check its name and storage.endpoint.")
     if isinstance(error, FileNotFoundError):

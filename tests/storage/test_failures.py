@@ -3,9 +3,11 @@
 import errno
 import os
 import socket
+import ssl
 import threading
 
 import pytest
+import trustme
 
 from scanner.config import StorageConfig
 from scanner.errors import ForbiddenError, InputMissingError, OutputError, UnavailableError, UsageError
@@ -141,6 +143,23 @@ def test_a_server_that_is_not_there(s3, tmp_path, endpoint, words):
     refusals(reads(store, tmp_path) + writes(store, tmp_path), UnavailableError, words)
 
 
+def test_a_server_s_certificate_is_trusted_where_its_authority_is(s3, faulty_s3, tmp_path, monkeypatch):
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    faulty_s3.socket = context.wrap_socket(faulty_s3.socket, server_side=True)
+    config = StorageConfig(endpoint=faulty_s3.endpoint.replace("http:", "https:"), retries=0)
+    location = s3.fresh()
+    store = open_store(location, config)
+    refusals(reads(store, tmp_path), InputMissingError, "certificate is not trusted; .* SSL_CERT_FILE")
+    refusals([lambda: store.write("a", b"x")], OutputError, "certificate is not trusted")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    trusting = open_store(location, config.model_copy(update={"retries": 1}))
+    trusting.write("a", b"x")
+    assert trusting.read("a") == b"x"
+
+
 def test_an_answer_that_breaks_off_is_asked_for_again(s3, faulty_s3, tmp_path):
     content = bytes(range(256)) * 40_000
     location = s3.fresh()
@@ -179,22 +198,43 @@ def test_an_object_that_is_replaced_while_it_is_fetched(s3, faulty_s3, tmp_path)
     assert not (tmp_path / "a").exists()
 
 
-def test_a_server_that_dies_during_fetch_and_upload(mortal_s3, tmp_path):
-    storage = mortal_s3.storage
-    location = storage.fresh()
-    store = open_store(location, storage.config.model_copy(update={"retries": 1}))
-    (tmp_path / "big").write_bytes(b"z" * 6 * PIECE_BYTES)
-    store.publish(tmp_path / "big", "big")
-    store.write("small", b"old")
-    mortal_s3.kill()
+def test_a_server_that_dies_during_fetch_and_upload(mortal_s3, faulty_s3, tmp_path):
+    location = mortal_s3.storage.fresh()
+    safe = open_store(location, mortal_s3.storage.config)
+    faulty_s3.upstream = mortal_s3.storage.endpoint.removeprefix("http://")
+    store = open_store(location, faulty_s3.config(retries=1))
+    (tmp_path / "big").write_bytes(b"z" * 5 * PIECE_BYTES)
+    safe.publish(tmp_path / "big", "big")
+
+    def dies_at(wanted):
+        countdown = iter(range(wanted))
+
+        def fault(number, method, path):
+            if next(countdown, None) is None:
+                mortal_s3.kill()
+
+        return fault
+
+    # The third request is for the second of five pieces.
+    faulty_s3.fault = dies_at(2)
     with pytest.raises(UnavailableError, match="does not answer"):
         store.fetch("big", tmp_path / "copy")
-    with pytest.raises(UnavailableError, match="does not answer"):
-        store.publish(tmp_path / "big", "small")
     assert [path.name for path in tmp_path.iterdir()] == ["big"]
     mortal_s3.start()
-    assert store.read("small") == b"old"
-    store.fetch("big", tmp_path / "copy")
+
+    # The fourth is for one of five files, the record not among them.
+    faulty_s3.fault = lambda *_: None
+    with pytest.raises(UnavailableError, match="does not answer"), store.staged("tiles/7", "commit.json", tmp_path) as staging:  # noqa: PT012
+        for name in ("a", "b", "c", "d", "e"):
+            (staging.path / name).write_bytes(b"x")
+        (staging.path / "commit.json").write_text(staging.place)
+        faulty_s3.fault = dies_at(3)
+    assert [path.name for path in tmp_path.iterdir()] == ["big"]
+    mortal_s3.start()
+    assert not safe.exists("tiles/7/commit.json")
+    safe.sweep("tiles")
+    assert [meta["path"].rpartition("/")[2] for meta in safe.below("") if meta["size"]] == ["big"]
+    safe.fetch("big", tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == (tmp_path / "big").read_bytes()
 
 
