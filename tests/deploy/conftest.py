@@ -1,0 +1,145 @@
+"""A real run, scraped by a real Prometheus that has the rules of ``deploy/``."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RULES = ROOT / "deploy" / "prometheus" / "rules.yaml"
+#: `make prometheus` unpacks it there; otherwise one that is installed is taken.
+PLACES = os.pathsep.join([str(ROOT / ".venv" / "prometheus" / "usr" / "bin"), os.environ.get("PATH", "")])
+N_WORKERS = 2
+
+
+def program(name):
+    found = shutil.which(name, path=PLACES)
+    if found is None:
+        pytest.skip(f"{name} is not there ('make prometheus' fetches it): deploy/ is not tested against it")
+    return found
+
+
+@pytest.fixture(scope="session")
+def promtool():
+    """Runs ``promtool``; gives what it said and whether it was content."""
+    path = program("promtool")
+
+    def run(*words, text=""):
+        done = subprocess.run([path, *map(str, words)], input=text, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+def free_ports(n):
+    """The first of ``n`` ports in a row that nobody listens on."""
+    for first in range(20_000 + os.getpid() % 10_000, 60_000, n):
+        try:
+            for port in range(first, first + n):
+                with socket.socket() as tried:
+                    tried.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return first
+    raise AssertionError("no free ports")
+
+
+@dataclass
+class Scraped:
+    """A Prometheus that has seen a run from ``start`` to ``end`` (Unix seconds)."""
+
+    port: int
+    start: float
+    end: float
+    pages: dict[str, str]
+
+    def get(self, path, **query):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(query)}") as answer:
+            content = json.loads(answer.read())
+        assert content["status"] == "success", content
+        return content["data"]
+
+    def values(self, expression):
+        """Every finite value that the expression had during the run."""
+        found = self.get("query_range", query=expression, start=self.start, end=self.end, step=0.5)["result"]
+        numbers = [float(value) for series in found for _, value in series["values"]]
+        return [number for number in numbers if abs(number) < float("inf")]
+
+
+@pytest.fixture(scope="session")
+def scraped(sky, tmp_path_factory):
+    prometheus = program("prometheus")
+    folder = tmp_path_factory.mktemp("prometheus")
+    first = free_ports(N_WORKERS + 2)
+    server_port = first + N_WORKERS + 1
+    targets = [f"127.0.0.1:{first + number}" for number in range(N_WORKERS + 1)]
+    (folder / "prometheus.yml").write_text(
+        json.dumps(
+            {
+                "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"},
+                "rule_files": [str(RULES)],
+                "scrape_configs": [{"job_name": "scanner", "static_configs": [{"targets": targets}]}],
+            }
+        )
+    )
+    (folder / "list.txt").write_text("\n".join([*(str(tile) for tile in sorted(sky.glob("9*"))), str(folder / "not-a-tile")]))
+    server = subprocess.Popen(
+        [
+            prometheus,
+            f"--config.file={folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{server_port}",
+            "--log.level=error",
+        ]
+    )
+    found = Scraped(server_port, time.time(), 0.0, {})
+    try:
+        await_ready(found, server)
+        words = ["run", folder / "list.txt", "--out", folder / "out", "--workers", str(N_WORKERS), "--scratch", folder]
+        words += ["--metrics-port", str(first)]
+        run = subprocess.Popen(
+            [sys.executable, "-m", "scanner", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        keep_pages(found, run, targets)
+        _, err = run.communicate()
+        found.end = time.time()
+        assert run.returncode == 3, err
+        yield found
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def await_ready(found, server):
+    while server.poll() is None:
+        try:
+            found.get("status/buildinfo")
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise AssertionError("Prometheus did not start")
+
+
+def keep_pages(found, run, targets):
+    """Keep each process's last page: the run takes them with it."""
+    while run.poll() is None:
+        for target in targets:
+            try:
+                with urllib.request.urlopen(f"http://{target}/metrics", timeout=5) as answer:
+                    found.pages[target] = answer.read().decode()
+            except OSError:
+                continue
+        time.sleep(0.1)

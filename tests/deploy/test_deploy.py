@@ -1,0 +1,154 @@
+"""What an operator would see: a run with its metrics on, scraped by Prometheus under the rules of ``deploy/``."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scanner.survey import metrics
+from scanner.survey.instruments import ProcessInstruments, RunInstruments, WorkInstruments
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+PROMETHEUS = DEPLOY / "prometheus"
+GROUPS = yaml.safe_load((PROMETHEUS / "rules.yaml").read_text())["groups"]
+RULES = [rule for group in GROUPS for rule in group["rules"]]
+DASHBOARD = json.loads((DEPLOY / "grafana" / "scanner.json").read_text())
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+#: What Grafana puts in for its variables.
+VARIABLES = {"$__rate_interval": "1m", "$job": ".*", "$instance": ".*"}
+
+
+def panel_expressions():
+    for panel in PANELS:
+        for target in panel["targets"]:
+            expression = target["expr"]
+            for name, value in VARIABLES.items():
+                expression = expression.replace(name, value)
+            assert "$" not in expression
+            yield f"{panel['title']}: {target['legendFormat']}", expression
+
+
+EXPRESSIONS = dict(panel_expressions())
+
+
+@pytest.fixture(scope="module")
+def known_names():
+    """Every name that a scanner process or a recording rule can give."""
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    registries = [CollectorRegistry() for _ in range(3)]
+    process, _, _ = ProcessInstruments(registries[0]), WorkInstruments(registries[1]), RunInstruments(registries[2])
+    process.disk_free.labels("scratch")
+    process.disk_size.labels("scratch")
+    for info in (process.build, process.bundle):
+        info.labels("a", "b")
+    process.provider.labels("cpu")
+    text = "".join(generate_latest(registry).decode() for registry in registries)
+    names = {re.split(r"[{ ]", line)[0] for line in text.splitlines() if not line.startswith("#")}
+    return names | {rule["record"] for rule in RULES if "record" in rule}
+
+
+@pytest.mark.parametrize("expression", [*(rule["expr"] for rule in RULES), *EXPRESSIONS.values()])
+def test_no_expression_asks_for_what_nobody_tells(known_names, expression):
+    """A metric that is misspelt gives no error: the alert never fires."""
+    asked = set(re.findall(r"(?<![\w:])(?:job\w*:)?(?:scanner|process)_[\w:]+", expression))
+    assert asked
+    assert asked <= known_names, asked - known_names
+
+
+def test_alerts_say_what_is_wrong_and_what_to_do():
+    alerts = [rule for rule in RULES if "alert" in rule]
+    assert len({rule["alert"] for rule in alerts}) == len(alerts)
+    tested = (PROMETHEUS / "rules_test.yaml").read_text()
+    for rule in alerts:
+        assert rule["labels"]["severity"] in ("critical", "warning")
+        assert rule["annotations"].keys() == {"summary", "description"}
+        assert re.search(rf"alertname: {rule['alert']}\n\s+exp_alerts:", tested), f"{rule['alert']} is never seen to fire"
+
+
+def test_rules_are_valid_and_do_what_they_should(promtool):
+    for words in (
+        ("check", "rules", "rules.yaml"),
+        ("check", "config", "prometheus.yml"),
+        ("test", "rules", "rules_test.yaml"),
+    ):
+        code, said = promtool(*words[:-1], PROMETHEUS / words[-1])
+        assert code == 0, said
+
+
+def test_the_dashboard_is_what_its_source_makes():
+    path = DEPLOY / "grafana" / "dashboard.py"
+    spec = importlib.util.spec_from_file_location("dashboard", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.dashboard() == DASHBOARD, f"run {path}"
+
+
+def test_the_dashboard_can_be_read():
+    panels = DASHBOARD["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    cells = [
+        (x, y)
+        for panel in panels
+        for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+    ]
+    assert len(set(cells)) == len(cells), "panels lie upon one another"
+    assert max(x for x, _ in cells) < 24
+    for panel in PANELS:
+        assert panel["title"]
+        assert panel["description"].endswith(".")
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert panel["datasource"]["uid"] == "${datasource}"
+        references = [target["refId"] for target in panel["targets"]]
+        assert len(set(references)) == len(references) > 0
+        assert all(target["datasource"] == panel["datasource"] and target["legendFormat"] for target in panel["targets"])
+    variables = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
+    assert variables.keys() == {"datasource", "job", "instance"}
+    assert variables["datasource"]["type"] == "datasource"
+
+
+def test_the_pages_of_a_run_are_as_prometheus_wants_them(scraped, promtool):
+    assert len(scraped.pages) == 3, "a driver and two workers"
+    for text in scraped.pages.values():
+        code, said = promtool("check", "metrics", text=text)
+        assert (code, said) == (0, "")
+
+
+@pytest.mark.parametrize("where", EXPRESSIONS)
+def test_every_panel_shows_something_of_a_run(scraped, where):
+    assert scraped.values(EXPRESSIONS[where]), EXPRESSIONS[where]
+
+
+def test_prometheus_saw_the_whole_run(scraped):
+    assert scraped.values('scanner_run_tiles{state="done"}')[-1] == 3
+    assert scraped.values('scanner_run_tiles{state="failed"}')[-1] == 1
+    assert max(scraped.values("scanner_run_workers")) == 2
+    # A worker may end with its last tile before it is asked again; the driver knows all of them.
+    assert 0 < max(scraped.values("sum(scanner_tiles_done_total)")) <= 3
+    assert 0 < max(scraped.values("sum(scanner_objects_cut_total)")) <= scraped.values("scanner_run_objects_total")[-1]
+    for stage in sorted({*metrics.STAGES} - {"fetch"}):
+        assert max(scraped.values(f'sum(scanner_stage_seconds_count{{stage="{stage}"}})')) > 0, stage
+    # The driver waited to be asked once more, so that its end was seen.
+    assert scraped.values('scanner_run_state{state="done"}')[-1] == 1
+    assert scraped.values("scanner_run_last_success_timestamp_seconds")[-1] > scraped.start
+
+
+def test_rules_are_evaluated_without_error_and_no_alert_fires(scraped):
+    rules = [rule for group in scraped.get("rules")["groups"] for rule in group["rules"]]
+    assert len(rules) == len(RULES)
+    for rule in rules:
+        assert (rule["health"], rule.get("lastError", "")) == ("ok", ""), rule
+        if rule["type"] == "alerting":
+            assert rule["state"] == "inactive", rule
+    # Before its workers are there, a run has none.
+    assert not scraped.values('ALERTS{alertname!="ScannerNoWorkers"}')
+    assert not scraped.values('ALERTS{alertstate="firing"}')
+
+
+@pytest.mark.parametrize("name", [rule["record"] for rule in RULES if "record" in rule])
+def test_every_recording_rule_records_something(scraped, name):
+    assert scraped.values(name)
