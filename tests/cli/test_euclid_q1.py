@@ -43,7 +43,13 @@ def shell(desk, s3):
     def _run(line):
         program, *words = shlex.split(line.split(">")[0])
         command = [sys.executable, "-m", "scanner", *words] if program == "scanner" else [sys.executable, *words]
-        environment = {"AWS_ENDPOINT_URL": s3.endpoint, "PATH": "/usr/bin:/bin", "HOME": str(desk)}
+        # One worker: processes take longer to start than these tiles to scan.
+        environment = {
+            "AWS_ENDPOINT_URL": s3.endpoint,
+            "SCANNER_ENGINE__WORKERS": "1",
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(desk),
+        }
         done = subprocess.run(command, cwd=desk, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         if ">" in line:
