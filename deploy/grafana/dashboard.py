@@ -284,7 +284,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
             "none",
             "Mean of the workers. Batches that wait to be scored: the networks are the narrow place, as they should be. None "
             "do: cutting or the disk is.",
-            {"before {{stage}}": f'avg by (stage) (scanner_queue_depth_batches{{{WHICH}, stage=~"score|store"}})'},
+            {"before {{stage}}": f"avg by (stage) (scanner_queue_depth_batches{{{WHICH}}})"},
             8,
         ),
         panel(

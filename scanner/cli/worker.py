@@ -15,7 +15,8 @@ from scanner.errors import UsageError
 @click.option("--memory-gb", type=float, default=3.0, show_default=True, help="Memory above which it ends itself.")
 @click.option("--scratch", help="Folder for fetched, decompressed and resampled mosaics [default: the run's, or the system's].")
 @click.option("--name", help="Name in logs and messages [default: its address].")
-@click.option("--metrics-port", type=int, help="Port of its Prometheus metrics [default: none].")
+@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Port of its Prometheus metrics [default: none].")
+@click.option("--metrics-address", help="Address that they are served at [default: all; for port 0, the loopback].")
 @click.option("--lifetime", help="Leave after so long, e.g. 6h, between two tiles.")
 @click.option("--lifetime-stagger", default="0s", help="Leave up to so much earlier or later, e.g. 30m.")
 @click.option("--death-timeout", default="60s", show_default=True, help="How long a scheduler is looked for, e.g. 5m.")
@@ -29,6 +30,7 @@ def worker(
     scratch: str | None,
     name: str | None,
     metrics_port: int | None,
+    metrics_address: str | None,
     lifetime: str | None,
     lifetime_stagger: str,
     death_timeout: str,
@@ -53,6 +55,7 @@ def worker(
         scratch=scratch,
         name=name,
         metrics_port=metrics_port,
+        metrics_address=metrics_address,
         lifetime_s=None if lifetime is None else _seconds("--lifetime", lifetime),
         lifetime_stagger_s=_seconds("--lifetime-stagger", lifetime_stagger),
         death_timeout_s=_seconds("--death-timeout", death_timeout),

@@ -141,6 +141,7 @@ def _local(config: EngineConfig, n_jobs: int) -> Iterator[Cluster]:
             worker_class=WorkerProcess,
             scratch=config.scratch,
             metrics_port=config.metrics_port,
+            metrics_address=config.metrics_address,
             silence_logs=logging.CRITICAL,
         )
     with cluster, _closed_quickly(Client(cluster, name=CLIENT_NAME, set_as_default=False)) as client:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from scanner.survey.metrics import RUN_STATES, STAGES, TILE_STATES
+from scanner.survey.metrics import QUEUES, RUN_STATES, STAGES, TILE_STATES
 
 #: A batch on a GPU takes hundredths of a second, fetching a tile of 20 GB minutes.
 STAGE_BUCKETS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
@@ -31,10 +31,6 @@ class ProcessInstruments:
         self.build = make.gauge("build_info", "Always 1; the labels tell what runs in this process.", "version", "python")
         self.bundle = make.gauge("bundle_info", "Always 1; the labels tell the bundle that scores.", "name", "version")
         self.provider = make.gauge("provider_info", "Always 1; the label tells what runs the networks.", "provider")
-        self.gpu_expected = make.gauge("gpu_expected", "1 where this process was started to score on a GPU, else 0.")
-        self.memory_limit = make.gauge(
-            "memory_limit_bytes", "Memory that this process may use, in bytes; 0: no limit is known."
-        )
         self.disk_free = make.gauge("disk_free_bytes", "Free bytes of the file system that holds a folder of the run.", "disk")
         self.disk_size = make.gauge(
             "disk_size_bytes", "Size in bytes of the file system that holds a folder of the run.", "disk"
@@ -66,10 +62,14 @@ class WorkInstruments:
             STAGE_BUCKETS,
             "stage",
         )
-        self.queue_depth = make.gauge("queue_depth_batches", "Batches that wait for a stage of the pipeline.", "stage")
+        self.gpu_expected = make.gauge("gpu_expected", "1 where this process was started to score on a GPU, else 0.")
+        self.memory_limit = make.gauge(
+            "memory_limit_bytes", "Memory that this process may use, in bytes; 0: no limit is known."
+        )
+        self.queue_depth = make.gauge("queue_depth_batches", "Batches that are ready and wait for a stage.", "stage")
         self.batch_size = make.histogram("batch_size_objects", "Objects scored together in one batch.", BATCH_BUCKETS)
         _begin(self.stage_seconds, STAGES)
-        _begin(self.queue_depth, STAGES)
+        _begin(self.queue_depth, QUEUES)
 
 
 class RunInstruments:

@@ -31,6 +31,8 @@ TileState = Literal["waiting", "running", "done", "failed"]
 RunState = Literal["starting", "scanning", "merging", "done", "failed", "interrupted"]
 Disk = Literal["scratch", "run_folder"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
+#: Stages of the pipeline that have a queue before them.
+QUEUES: tuple[Stage, ...] = ("score", "store")
 TILE_STATES: tuple[TileState, ...] = get_args(TileState)
 RUN_STATES: tuple[RunState, ...] = get_args(RunState)
 DISKS: tuple[Disk, ...] = get_args(Disk)
@@ -147,7 +149,7 @@ def batch_size(n: int) -> None:
 
 def queue_depth(stage: Stage, n: int) -> None:
     """So many batches wait for a stage."""
-    if _work is not None and stage in STAGES:
+    if _work is not None and stage in QUEUES:
         _work.queue_depth.labels(stage).set(n)
 
 
@@ -168,14 +170,14 @@ def scores_with(provider: str, bundle_name: str, bundle_version: str) -> None:
 
 def gpu_expected(expected: bool) -> None:
     """Whether this process was started to score on a GPU."""
-    if _process is not None:
-        _process.gpu_expected.set(expected)
+    if _work is not None:
+        _work.gpu_expected.set(expected)
 
 
 def memory_limit(n_bytes: int) -> None:
     """Memory that this process may use."""
-    if _process is not None:
-        _process.memory_limit.set(n_bytes)
+    if _work is not None:
+        _work.memory_limit.set(n_bytes)
 
 
 def disk(name: Disk, folder: Path) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 from scanner.config import RunConfig
 from scanner.survey import metrics, tile_task
 from scanner.survey.messages import TileJob
+from scanner.survey.tile_scratch import scratch_root
 from scanner.survey.work import Work
 
 
 def prepare(job: TileJob, scores: bool) -> str:
     """Load what a worker's tiles need, once; returns the bundle's fingerprint."""
+    metrics.disk("scratch", scratch_root(job.config.engine))
     if not scores:
         from scanner.ensemble import bundle as bundles
 

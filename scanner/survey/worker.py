@@ -56,6 +56,7 @@ class WorkerRequest:
     scratch: str | None = None
     name: str | None = None
     metrics_port: int | None = None
+    metrics_address: str | None = None
     lifetime_s: float | None = None
     lifetime_stagger_s: float = 0.0
     death_timeout_s: float = 60.0
@@ -69,7 +70,14 @@ class SurveyWorker(Worker):
     ``scratch``: its own scratch folder; None: the run's, or the system's.
     """
 
-    def __init__(self, *words: Any, scratch: str | None = None, metrics_port: int | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        *words: Any,
+        scratch: str | None = None,
+        metrics_port: int | None = None,
+        metrics_address: str | None = None,
+        **settings: Any,
+    ) -> None:
         self.giving_up = False
         self.refusal: ScannerError | None = None
         self.scratch = scratch
@@ -78,8 +86,7 @@ class SurveyWorker(Worker):
         # Dask's own folder lies among those of the tiles, so that whoever sweeps up after a killed worker finds it there.
         super().__init__(*words, **settings | {"local_directory": str(folder)})
         if metrics_port is not None:
-            self._owned.enter_context(metrics.serve(metrics_port and metrics_port + self._number(), "worker"))
-            metrics.gpu_expected("GPU" in self.state.total_resources)
+            self._owned.enter_context(metrics.serve(metrics_port and metrics_port + self._number(), "worker", metrics_address))
             metrics.memory_limit(int(self.memory_manager.memory_limit or 0))
         self._watching: asyncio.Task[None] | None = None
 
@@ -212,7 +219,9 @@ async def _serve(request: WorkerRequest, certificates: Certificates | None) -> N
         death_timeout=request.death_timeout_s,
         scratch=request.scratch,
         metrics_port=request.metrics_port,
+        metrics_address=request.metrics_address,
     )
+    metrics.gpu_expected(request.gpu)
     try:
         await worker
     except Exception as error:
