@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -20,7 +21,7 @@ from multiprocessing import resource_tracker
 from typing import Any
 
 from scanner.config import EngineConfig
-from scanner.errors import UnavailableError
+from scanner.errors import UnavailableError, UsageError
 from scanner.survey import transport
 from scanner.survey.tile_scratch import worker_scratch
 
@@ -50,6 +51,8 @@ DASK_SETTINGS: dict[str, Any] = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
     "distributed.worker.profile.enabled": False,
+    # Of every connection and topic Dask keeps the last messages, for its developers: 27 kB a tile, for a thousand tiles.
+    "distributed.admin.low-level-log-length": 20,
 }
 
 logger = logging.getLogger(__name__)
@@ -122,15 +125,33 @@ def _standing(config: EngineConfig) -> Iterator[Cluster]:
         yield Cluster(client, address)
 
 
+def _refuse_taken_ports(config: EngineConfig, n_workers: int) -> None:
+    """A worker whose port of metrics is taken could only say that it does not start."""
+    if not config.metrics_port:
+        return
+    address = config.metrics_address or "0.0.0.0"
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    for port in range(config.metrics_port + 1, config.metrics_port + 1 + n_workers):
+        try:
+            socket.create_server((address, port), family=family).close()
+        except (OSError, OverflowError) as error:
+            raise UsageError(
+                f"{address}:{port}: a worker cannot serve its metrics there ({error}); choose a --metrics-port with "
+                f"{n_workers} free ports after it."
+            ) from None
+
+
 @contextmanager
 def _local(config: EngineConfig, n_jobs: int) -> Iterator[Cluster]:
     from distributed import Client, LocalCluster
 
     from scanner.survey.worker_process import WorkerProcess
 
+    n_workers = worker_count(config, n_jobs)
+    _refuse_taken_ports(config, n_workers)
     with _interrupts_kept_from_children():
         cluster = LocalCluster(
-            n_workers=worker_count(config, n_jobs),
+            n_workers=n_workers,
             threads_per_worker=THREADS,
             # The machine's GPU, where it has one, is shared by its workers.
             resources=OFFERED | {"GPU": 1},

@@ -14,6 +14,9 @@ from scanner.survey.work import Work
 
 def prepare(job: TileJob, scores: bool) -> str:
     """Load what a worker's tiles need, once; returns the bundle's fingerprint."""
+    from scanner.survey.tile_scratch import scratch_root
+
+    metrics.disk("scratch", scratch_root(job.config.engine))
     metrics.disk("scratch", scratch_root(job.config.engine))
     if not scores:
         from scanner.ensemble import bundle as bundles
@@ -27,10 +30,12 @@ def prepare(job: TileJob, scores: bool) -> str:
 
 
 def close(config: RunConfig) -> None:
-    """Remove the scratch folders of this worker."""
+    """Let go of what a run's tiles needed on a worker, which may stand and wait for the next run."""
+    from scanner.survey.scoring import forget_scorer
     from scanner.survey.tile_scratch import worker_scratch
 
-    worker_scratch(config.engine).close()
+    worker_scratch(config.engine).forget_all()
+    forget_scorer()
 
 
 def sweep(config: RunConfig) -> None:

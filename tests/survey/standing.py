@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,6 +78,16 @@ def run(given, work, on_progress=lambda progress: None):
 
 def named(outcome):
     return (outcome.commit or outcome.failed).tile_id if not outcome.fatal else "fatal"
+
+
+def disturbed(given, work, meanwhile):
+    """The outcomes of a run during which something else happens."""
+    with ThreadPoolExecutor(1) as beside:
+        happening = beside.submit(meanwhile)
+        try:
+            return run(given, work)
+        finally:
+            happening.result()
 
 
 class Standing:

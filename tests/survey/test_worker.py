@@ -1,9 +1,8 @@
 import signal
-import threading
 
 import pytest
 import trustme
-from standing import Bodies, Standing, jobs, run, wait_for
+from standing import Bodies, Standing, disturbed, jobs, run, wait_for
 
 from scanner.errors import InputMissingError, UsageError
 from scanner.survey import transport, versions
@@ -45,24 +44,6 @@ def settings(authority, name):
     return {f"engine__tls_{part}": path for part, path in files(authority, name).items()}
 
 
-def disturbed(standing, bodies, given, work, meanwhile):
-    """The outcomes of a run during which something else happens."""
-    failures = []
-
-    def watched():
-        try:
-            meanwhile()
-        except BaseException as error:
-            failures.append(error)
-
-    helper = threading.Thread(target=watched)
-    helper.start()
-    outcomes = run(given, work)
-    helper.join()
-    assert failures == []
-    return outcomes
-
-
 def holding(folder):
     """Tiles ``a…`` go on until there is a file ``go``, making progress meanwhile; they clear up what they had begun."""
 
@@ -96,7 +77,7 @@ def test_told_to_stop_a_worker_finishes_its_tile_and_nothing_is_done_twice(stand
         standing.told("w0", "told to stop (SIGTERM); finishing tile a")
         (bodies.folder / "go").touch()
 
-    outcomes = disturbed(standing, bodies, given, bodies.work(holding(bodies.folder)), meanwhile)
+    outcomes = disturbed(given, bodies.work(holding(bodies.folder)), meanwhile)
     assert all(outcome.commit for outcome in outcomes.values())
     assert leaving.wait(30) == 0
     assert [tile_id for tile_id, _ in bodies.begun()] == ["a0", "a1", "a2", "a3", "b0", "b1"]
@@ -119,7 +100,7 @@ def test_out_of_grace_a_tile_is_given_up_to_another_worker(standing, bodies):
         assert leaving.wait(30) == 0
         (bodies.folder / "go").touch()
 
-    outcomes = disturbed(standing, bodies, given, bodies.work(holding(bodies.folder)), meanwhile)
+    outcomes = disturbed(given, bodies.work(holding(bodies.folder)), meanwhile)
     assert outcomes["a0"].commit is not None
     assert not list(bodies.folder.glob("half-*"))
     assert "another worker begins it again" in standing.processes.log("w0")
@@ -140,7 +121,7 @@ def test_a_worker_of_another_version_never_gets_a_tile(standing, bodies, caplog)
         assert late.wait(60) == 78
         (bodies.folder / "go").touch()
 
-    disturbed(standing, bodies, given, bodies.work(holding(bodies.folder)), meanwhile)
+    disturbed(given, bodies.work(holding(bodies.folder)), meanwhile)
     assert before.wait(30) == 78
     assert {worker for _, worker in bodies.begun()} == {"w1"}
     from scanner import __version__
