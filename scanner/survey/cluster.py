@@ -8,7 +8,6 @@ the run and ended with it, or a standing scheduler. Refused: a scheduler that do
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import socket
 import sys
@@ -23,6 +22,7 @@ from typing import Any
 from scanner.config import EngineConfig
 from scanner.errors import UnavailableError, UsageError
 from scanner.survey import transport
+from scanner.survey.machine import cores
 from scanner.survey.tile_scratch import worker_scratch
 
 CONNECT_SECONDS = 30.0
@@ -68,7 +68,7 @@ class Cluster:
 
 def worker_count(config: EngineConfig, n_jobs: int) -> int:
     """Worker processes of a local run: one a core, never more than tiles."""
-    return max(min(config.workers or len(os.sched_getaffinity(0)), n_jobs), 1)
+    return max(min(config.workers or cores(), n_jobs), 1)
 
 
 def silence_dask() -> None:

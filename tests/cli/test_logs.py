@@ -2,7 +2,9 @@ import io
 import json
 import logging
 import re
+import socket
 import sys
+from contextlib import suppress
 from datetime import datetime
 
 import pytest
@@ -13,6 +15,7 @@ from scanner.cli.main import main
 from scanner.cli.watched import watched
 from scanner.errors import UsageError
 from scanner.records import FailedTile
+from scanner.survey import metrics
 from scanner.survey.events import Merging, RunStarted, TileFinished
 from scanner.survey.messages import TileProgress
 
@@ -130,9 +133,20 @@ def test_lines_appear_above_the_bar_of_a_terminal(monkeypatch):
     assert re.search(r"\d\d:\d\d:\d\d after the bar\n$", shown)
 
 
-def test_a_metrics_port_that_is_taken_is_one_line(sky, tmp_path, capsys):
-    from scanner.survey import metrics
+def test_a_worker_s_metrics_port_that_is_taken_is_one_line(sky, tmp_path, capsys):
+    for first in range(21_000, 60_000, 7):
+        with suppress(OSError), socket.create_server(("127.0.0.1", first)), socket.create_server(("0.0.0.0", first + 2)):
+            break
+    words = ["--out", str(tmp_path / "out"), "--workers", "3", "--metrics-port", str(first), "--log-format", "text"]
+    with socket.create_server(("0.0.0.0", first + 2)), pytest.raises(SystemExit) as caught:
+        main(["run", str(sky / "tile-list.txt"), *words])
+    assert caught.value.code == 64
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"scanner: 0.0.0.0:{first + 2}: a worker cannot serve its metrics there")
+    assert last.endswith("3 free ports after it.")
 
+
+def test_a_metrics_port_that_is_taken_is_one_line(sky, tmp_path, capsys):
     with metrics.serve(0, "driver") as port, pytest.raises(SystemExit) as caught:
         main(["run", str(sky / "tile-list.txt"), "--out", str(tmp_path / "out"), "--metrics-port", str(port)])
     assert caught.value.code == 64
