@@ -149,7 +149,7 @@ def _local(config: EngineConfig, n_jobs: int) -> Iterator[Cluster]:
 
     n_workers = worker_count(config, n_jobs)
     _refuse_taken_ports(config, n_workers)
-    with _interrupts_kept_from_children():
+    with _interrupts_kept_from_children(), _told_why():
         cluster = LocalCluster(
             n_workers=n_workers,
             threads_per_worker=THREADS,
@@ -168,6 +168,20 @@ def _local(config: EngineConfig, n_jobs: int) -> Iterator[Cluster]:
     with cluster, _closed_quickly(Client(cluster, name=CLIENT_NAME, set_as_default=False)) as client:
         client.forward_logging("scanner", logging.WARNING)
         yield Cluster(client, None)
+
+
+@contextmanager
+def _told_why() -> Iterator[None]:
+    """What a worker process refused to start for, instead of Dask's saying that it did."""
+    try:
+        yield
+    except (RuntimeError, OSError, TimeoutError) as error:
+        reason: BaseException | None = error
+        while reason is not None and not isinstance(reason, ScannerError):
+            reason = reason.__cause__ or reason.__context__
+        if reason is not None:
+            raise reason from None
+        raise UnavailableError(f"worker processes do not start on this machine ({error}).") from None
 
 
 @contextmanager

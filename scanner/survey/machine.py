@@ -25,6 +25,13 @@ CPU_INFO = Path("/proc/cpuinfo")
 NVIDIA = Path("/proc/driver/nvidia")
 
 
+def cores() -> int:
+    """Processor cores that this process may use: its affinity, and the quota of its container."""
+    from dask.system import cpu_count
+
+    return int(cpu_count())
+
+
 @lru_cache
 def machine_fingerprint(provider: Provider) -> str:
     """Say what computes here.

@@ -6,7 +6,6 @@ cannot be loaded, a provider that is not here.
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 
 from scanner.config import RunConfig, StorageConfig
@@ -14,6 +13,7 @@ from scanner.cutouts.quality import fill_bad_pixels
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.score import Scorer
 from scanner.records import CutoutBatch, Scores
+from scanner.survey.machine import cores
 from scanner.survey.messages import TileJob
 
 
@@ -27,8 +27,8 @@ def parallel_scores(config: RunConfig, n_workers: int) -> int:
     n_workers
         Worker processes on this machine that have the same cores.
     """
-    cores = len(os.sched_getaffinity(0)) // (n_workers * config.scoring.threads)
-    return config.engine.parallel_scores or max(cores, 1)
+    share = cores() // (n_workers * config.scoring.threads)
+    return config.engine.parallel_scores or max(share, 1)
 
 
 def with_parallel_scores(job: TileJob, n_workers: int) -> TileJob:

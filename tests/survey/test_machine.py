@@ -1,10 +1,13 @@
 import importlib.metadata
+import os
 import platform
+import subprocess
+import sys
 
 import pytest
 
 from scanner.survey import machine
-from scanner.survey.machine import machine_fingerprint
+from scanner.survey.machine import cores, machine_fingerprint
 
 CPU_INFO = """processor\t: 0
 cpu family\t: 25
@@ -58,3 +61,11 @@ def test_this_machine_always_says_the_same():
     first = machine_fingerprint("cpu")
     machine_fingerprint.cache_clear()
     assert machine_fingerprint("cpu") == first
+
+
+def test_cores_are_those_that_the_process_may_use():
+    one = min(os.sched_getaffinity(0))
+    program = f"import os; os.sched_setaffinity(0, {{{one}}}); from scanner.survey.machine import cores; print(cores())"
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout == "1\n"
+    assert 1 <= cores() <= len(os.sched_getaffinity(0))

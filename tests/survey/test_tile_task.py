@@ -17,6 +17,7 @@ from scanner.cutouts.store import CutoutStore
 from scanner.records import ImageRef
 from scanner.storage import open_store
 from scanner.survey import tile_work
+from scanner.survey.machine import cores
 from scanner.survey.scoring import load_scorer, score_batch, with_parallel_scores
 from scanner.survey.tile_output import TileOutput
 from scanner.survey.tile_scratch import worker_scratch
@@ -208,11 +209,11 @@ def test_an_internal_error_names_tile_and_line(sky, tmp_path, monkeypatch, caplo
 
 
 def test_cores_are_shared_among_the_workers(sky, tmp_path):
-    job, cores = job_of(sky, tmp_path, engine__parallel_scores="none"), len(os.sched_getaffinity(0))
-    assert with_parallel_scores(job, 1).config.engine.parallel_scores == cores
-    assert with_parallel_scores(job, 10 * cores).config.engine.parallel_scores == 1
+    job = job_of(sky, tmp_path, engine__parallel_scores="none")
+    assert with_parallel_scores(job, 1).config.engine.parallel_scores == cores()
+    assert with_parallel_scores(job, 10 * cores()).config.engine.parallel_scores == 1
     assert with_parallel_scores(job_of(sky, tmp_path, engine__parallel_scores=7), 1).config.engine.parallel_scores == 7
-    threads = job_of(sky, tmp_path, engine__parallel_scores="none", scoring__threads=cores)
+    threads = job_of(sky, tmp_path, engine__parallel_scores="none", scoring__threads=cores())
     assert with_parallel_scores(threads, 1).config.engine.parallel_scores == 1
 
 
