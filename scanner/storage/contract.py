@@ -116,7 +116,8 @@ class Store(Protocol):
         record
             Name of the file that makes it valid; it has to hold ``place``, by which :meth:`sweep` knows whose files count.
         scratch
-            Where to write before the upload; a local store writes beside the place instead.
+            Where to write before the upload, so that whoever clears it up after a killed process finds it; the system's folder
+            for passing files without. A local store writes beside the place instead.
 
         Raises
         ------

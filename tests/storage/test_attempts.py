@@ -15,8 +15,8 @@ from scanner.storage.transfer import PIECE_BYTES
 FILES = {"scores.parquet": b"scores", "cutouts.zarr/c/0": b"", "cutouts.zarr/zarr.json": b"{}"}
 
 
-def stage(store, label, larger=0):
-    with store.staged("tiles/7", "commit.json") as staging:
+def stage(store, label, larger=0, scratch=None):
+    with store.staged("tiles/7", "commit.json", scratch) as staging:
         for name, content in FILES.items():
             path = staging.path / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,7 +172,7 @@ def test_a_record_that_is_written_while_its_files_are_swept_goes_too(s3, faulty_
     assert objects(store) == []
 
 
-def staged_forever(location, config, ready):
+def staged_forever(location, config, scratch, ready):
     store = open_store(location, config)
     from scanner.storage import attempts
 
@@ -181,14 +181,14 @@ def staged_forever(location, config, ready):
         signal.pause()
 
     attempts._put_record = stop
-    stage(store, b"killed")
+    stage(store, b"killed", scratch=scratch)
 
 
-def test_files_of_a_writer_that_was_killed_are_swept(s3):
+def test_files_of_a_writer_that_was_killed_are_swept(s3, tmp_path):
     store = open_store(s3.fresh(), s3.config)
     spawn = multiprocessing.get_context("spawn")
     ready = spawn.Event()
-    process = spawn.Process(target=staged_forever, args=(store.root, s3.config, ready))
+    process = spawn.Process(target=staged_forever, args=(store.root, s3.config, tmp_path, ready))
     process.start()
     assert ready.wait(60)
     os.kill(process.pid, signal.SIGKILL)
