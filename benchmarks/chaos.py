@@ -30,6 +30,8 @@ from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles  # noqa: E
 from scanner.storage import open_store  # noqa: E402
 
 KINDS = ("worker SIGKILL", "worker SIGTERM", "driver SIGKILL", "driver SIGTERM")
+#: Workers that are ended in each run.
+N_ENDED = 6
 COMBINATIONS = [("local", "whole"), ("s3", "split"), ("local", "split"), ("s3", "whole")]
 
 
@@ -102,7 +104,8 @@ def main() -> int:
             where, placement = combinations[seed % len(combinations)]
             folder = base / f"seed-{seed}"
             out = server.fresh() if where == "s3" and server else str(folder / "out")
-            line, good = row(seed, where, placement, surveys[where].disturbed(seed, folder, out, placement), expected[where])
+            run = surveys[where].disturbed(seed, folder, out, placement, N_ENDED)
+            line, good = row(seed, where, placement, run, expected[where])
             print(line, flush=True)
             all_good &= good
     return 0 if all_good else 1

@@ -160,7 +160,8 @@ def test_a_worker_that_dies_at_any_step_of_a_commit(place, mortal, tmp_path, aga
         assert leftovers(location, storage) == [], steps[at]
 
 
-def test_a_driver_that_dies_at_any_step_of_opening_and_publishing(place, mortal, tmp_path):
+@pytest.mark.parametrize("again", [False, True], ids=["first", "replaced"])
+def test_a_driver_that_dies_at_any_step_of_opening_and_publishing(place, mortal, tmp_path, again):
     fresh, storage = place
     tile = tile_content(tmp_path / "tile", b"tile")
     old, new = results_content(tmp_path / "old", b"old"), results_content(tmp_path / "new", b"new")
@@ -169,9 +170,10 @@ def test_a_driver_that_dies_at_any_step_of_opening_and_publishing(place, mortal,
 
     def prepared():
         location = fresh()
-        write_results(location, storage, RECORD, old, scratch)
-        with open_run(location, storage, RECORD) as folder:
-            write_tile(folder, TILE, tile, scratch)
+        if again:
+            write_results(location, storage, RECORD, old, scratch)
+            with open_run(location, storage, RECORD) as folder:
+                write_tile(folder, TILE, tile, scratch)
         return location
 
     order = {"what": "results", "endpoint": storage.endpoint, "content": str(new), "scratch": str(scratch)}
@@ -179,7 +181,7 @@ def test_a_driver_that_dies_at_any_step_of_opening_and_publishing(place, mortal,
     location = prepared()
     steps = mortal(**order, location=location, at=None)["steps"]
     expected = promised(location, storage)
-    assert len(expected) == 3 + 4
+    assert len(expected) == 4 + 3 * again
     assert len(steps) >= 5
     for at in range(len(steps)):
         location = prepared()

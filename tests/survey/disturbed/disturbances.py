@@ -19,7 +19,6 @@ from itertools import pairwise
 from disturbed.processes import GRACE_S, Cluster, Processes
 
 N_WORKERS = 3
-N_DISTURBED_WORKERS = 6
 LONGEST_PAUSE_S = 0.6
 #: More than so many drivers that end of themselves without a result, and the run is given up.
 MOST_RESTARTS = 12
@@ -63,11 +62,11 @@ class Outcome:
         return code is not None
 
 
-def draw(seed: int, n_tiles: int, n_workers: int = N_WORKERS) -> list[Disturbance]:
-    """The disturbances of a seed, in order: both signals to workers at least twice, the driver's end twice."""
+def draw(seed: int, n_tiles: int, n_ended: int, n_workers: int = N_WORKERS) -> list[Disturbance]:
+    """The disturbances of a seed, in order: so many workers' ends, at least two by each signal, and two of the driver's."""
     chance = random.Random(seed)
     signals = [signal.SIGKILL, signal.SIGTERM] * 2
-    signals += chance.choices([signal.SIGKILL, signal.SIGTERM], k=N_DISTURBED_WORKERS - len(signals))
+    signals += chance.choices([signal.SIGKILL, signal.SIGTERM], k=n_ended - len(signals))
     drawn = [
         Disturbance(
             chance.randrange(n_tiles - 1), chance.uniform(0, LONGEST_PAUSE_S), "worker", how, chance.randrange(n_workers)
@@ -82,14 +81,20 @@ def draw(seed: int, n_tiles: int, n_workers: int = N_WORKERS) -> list[Disturbanc
 
 
 def run_disturbed(
-    seed: int, processes: Processes, cluster: Cluster, words: list[str], n_tiles: int, count_committed: Callable[[], int]
+    seed: int,
+    n_ended: int,
+    processes: Processes,
+    cluster: Cluster,
+    words: list[str],
+    n_tiles: int,
+    count_committed: Callable[[], int],
 ) -> Outcome:
     """Run ``scanner run`` with some words to its end, disturbed.
 
     Parameters
     ----------
-    seed
-        Of the disturbances.
+    seed, n_ended
+        Of the disturbances; how many workers are ended.
     processes, cluster
         Where the run goes on.
     words
@@ -102,7 +107,7 @@ def run_disturbed(
     outcome, start = Outcome(), time.monotonic()
     leaving: list[tuple[subprocess.Popen[bytes], float]] = []
     driver = processes.start("driver", *words, "--scheduler", cluster.address)
-    ahead = draw(seed, n_tiles)
+    ahead = draw(seed, n_tiles, n_ended)
     while True:
         if time.monotonic() - start > RUN_S:
             raise TimeoutError(f"seed {seed}: not done after {RUN_S:.0f} s; {outcome}")

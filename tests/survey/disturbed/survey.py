@@ -50,13 +50,14 @@ class Survey:
             raise RuntimeError(processes.log("driver"))
         return promised(out, self.storage)
 
-    def disturbed(self, seed: int, folder: Path, out: str, placement: str) -> Disturbed:
-        """Run on a standing cluster, disturbed as a seed says."""
+    def disturbed(self, seed: int, folder: Path, out: str, placement: str, n_ended: int = 4) -> Disturbed:
+        """Run on a standing cluster, disturbed as a seed says; so many of its workers are ended."""
         folder.mkdir(parents=True)
         processes = Processes(folder, self.environment(placement))
         with running_cluster(processes, N_WORKERS) as cluster:
             outcome = run_disturbed(
                 seed,
+                n_ended,
                 processes,
                 cluster,
                 ["run", self.tile_list, "--out", out],
