@@ -20,7 +20,7 @@ from multiprocessing import resource_tracker
 from typing import Any
 
 from scanner.config import EngineConfig
-from scanner.errors import UnavailableError, UsageError
+from scanner.errors import ScannerError, UnavailableError, UsageError
 from scanner.survey import transport
 from scanner.survey.machine import cores
 from scanner.survey.tile_scratch import worker_scratch

@@ -6,24 +6,19 @@ In: jobs. Out: :data:`TILES`. Refused: a bundle that cannot be loaded, a provide
 from __future__ import annotations
 
 from scanner.config import RunConfig
-from scanner.survey import metrics, tile_task
+from scanner.ensemble import bundle as bundles
+from scanner.sky.fetching import remote_files
+from scanner.survey import metrics, tile_scratch, tile_task
 from scanner.survey.messages import TileJob
-from scanner.survey.tile_scratch import scratch_root
+from scanner.survey.scoring import forget_scorer, load_scorer
 from scanner.survey.work import Work
 
 
 def prepare(job: TileJob, scores: bool) -> str:
     """Load what a worker's tiles need, once; returns the bundle's fingerprint."""
-    from scanner.survey.tile_scratch import scratch_root
-
-    metrics.disk("scratch", scratch_root(job.config.engine))
-    metrics.disk("scratch", scratch_root(job.config.engine))
+    metrics.disk("scratch", tile_scratch.scratch_root(job.config.engine))
     if not scores:
-        from scanner.ensemble import bundle as bundles
-
         return bundles.load(job.bundle, job.config.storage).fingerprint
-    from scanner.survey.scoring import load_scorer
-
     scorer = load_scorer(job)
     metrics.scores_with(scorer.provider, scorer.bundle.manifest.name, scorer.bundle.manifest.version)
     return scorer.bundle.fingerprint
@@ -31,24 +26,17 @@ def prepare(job: TileJob, scores: bool) -> str:
 
 def close(config: RunConfig) -> None:
     """Let go of what a run's tiles needed on a worker, which may stand and wait for the next run."""
-    from scanner.survey.scoring import forget_scorer
-    from scanner.survey.tile_scratch import worker_scratch
-
-    worker_scratch(config.engine).forget_all()
+    tile_scratch.worker_scratch(config.engine).forget_all()
     forget_scorer()
 
 
 def sweep(config: RunConfig) -> None:
     """Remove what killed workers of this machine left in the scratch folder."""
-    from scanner.survey import tile_scratch
-
     tile_scratch.sweep(tile_scratch.scratch_root(config.engine))
 
 
 def remote(job: TileJob) -> bool:
     """Whether a tile has files to fetch."""
-    from scanner.sky.fetching import remote_files
-
     return bool(remote_files(job.tile))
 
 
