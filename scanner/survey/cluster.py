@@ -26,6 +26,8 @@ from scanner.survey.machine import cores
 from scanner.survey.tile_scratch import worker_scratch
 
 CONNECT_SECONDS = 30.0
+#: Longer than TCP needs to notice that the machine of an earlier driver has died.
+TURN_SECONDS = 60.0
 #: A running worker process that is to end has this long to give its tile up and clean, then it is killed.
 CLOSE_SECONDS = 2.0
 #: One thread of a worker scans, the other fetches the tile after.
@@ -194,7 +196,7 @@ def _closed_quickly(client: Any) -> Iterator[Any]:
 
 def _await_turn(client: Any, address: str) -> None:
     """One run at a time: two would give the same workers different networks. A run that was killed is gone in a moment."""
-    deadline = time.monotonic() + CONNECT_SECONDS
+    deadline = time.monotonic() + TURN_SECONDS
     while client.run_on_scheduler(_other_runs, client.id):
         if time.monotonic() > deadline:
             raise UnavailableError(f"{address}: another run is using this scheduler; wait for its end, or start another one.")

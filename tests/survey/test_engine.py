@@ -122,7 +122,7 @@ def test_both_halves_of_a_tile_apart(standing, bodies):
 
 
 def test_a_second_run_on_one_scheduler_is_refused(standing, bodies, monkeypatch):
-    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(cluster, "TURN_SECONDS", 0.5)
     given = jobs("t0", "t1", engine__scheduler=standing.address)
     first = scan_tiles(iter(given), 2, given[0].config, work=bodies.work())
     next(first)
