@@ -70,9 +70,11 @@ class Scraped:
 
     def values(self, expression):
         """Every finite value that the expression had during the run."""
-        found = self.get("query_range", query=expression, start=self.start, end=self.end, step=0.5)["result"]
-        numbers = [float(value) for series in found for _, value in series["values"]]
+        numbers = [float(value) for series in self.series(expression) for _, value in series["values"]]
         return [number for number in numbers if abs(number) < float("inf")]
+
+    def series(self, expression):
+        return self.get("query_range", query=expression, start=self.start, end=self.end, step=0.5)["result"]
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +107,7 @@ def scraped(sky, tmp_path_factory):
     try:
         await_ready(found, server)
         words = ["run", folder / "list.txt", "--out", folder / "out", "--workers", str(N_WORKERS), "--scratch", folder]
-        words += ["--metrics-port", str(first)]
+        words += ["--metrics-port", str(first), "--all"]
         run = subprocess.Popen(
             [sys.executable, "-m", "scanner", *words],
             stdout=subprocess.PIPE,
