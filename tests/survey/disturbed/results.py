@@ -51,21 +51,27 @@ def leftovers(location: str, config: StorageConfig) -> list[str]:
     """What lies in a run folder and belongs neither to its results nor to a committed tile."""
     store = open_store(location, config)
     known = (*RESULTS, *RECORDS, "tiles")
-    left = [entry.name for entry in store.entries() if entry.name not in known]
+    left = _listed(store, "", known)
     committed = places(store)
     for entry in store.entries("tiles"):
         if entry.name not in committed:
-            left.append(f"tiles/{entry.name}")
+            left += _listed(store, "tiles", tuple(committed))
         elif place := committed[entry.name][0]:
-            kept = ("commit.json", place.split("/")[0])
-            others = [item for item in store.entries(f"tiles/{entry.name}") if item.name not in kept]
-            # The test server lists a folder for a while after its last object is gone, as a folder or as an empty object.
-            left += [f"tiles/{entry.name}/{item.name}" for item in others if item.size]
-            left += [key for item in others if item.is_folder for key in _below(store, f"tiles/{entry.name}/{item.name}")]
+            left += _listed(store, f"tiles/{entry.name}", ("commit.json", place.split("/")[0]))
     folder = store.local("")
     if folder is not None:
         left += [str(path.relative_to(folder)) for path in folder.rglob(".*") if path.name != ".lock"]
-    return sorted(left)
+    return sorted(set(left))
+
+
+def _listed(store: Store, key: str, known: tuple[str, ...]) -> list[str]:
+    """What lies below a key under names that are not known."""
+    others = [(entry, f"{key}/{entry.name}".lstrip("/")) for entry in store.entries(key) if entry.name not in known]
+    if store.local("") is not None:
+        return [name for _, name in others]
+    # The test server lists a folder for a while after its last object is gone, as a folder or as an empty object.
+    files = [name for entry, name in others if entry.size]
+    return files + [file for entry, name in others if entry.is_folder for file in _below(store, name)]
 
 
 def files_below(folder: Path) -> list[str]:
@@ -77,7 +83,7 @@ def _below(store: Store, key: str) -> dict[str, str]:
     entries = store.entries(key)
     if not entries:
         parent, name = split(key)
-        is_file = any(entry.name == name and not entry.is_folder for entry in store.entries("" if parent == "." else parent))
+        is_file = any(entry.name == name and entry.size for entry in store.entries("" if parent == "." else parent))
         return {key: hashlib.sha256(store.read(key)).hexdigest()} if is_file else {}
     found = {}
     for entry in entries:
