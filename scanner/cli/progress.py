@@ -68,5 +68,5 @@ class RunBar:
     def _update(self) -> None:
         started = sum(tile.n_done / max(tile.n_targets, 1) for tile in self._running.values())
         rate = self._n_objects / max(time.monotonic() - self._start, 1e-3)
-        note = f"{self._n_finished}/{self._n_tiles} tiles, {self._n_objects:,} objects, {rate:,.0f}/s"
+        note = f"{self._n_finished}/{self._n_tiles} tiles, {self._n_objects:,} objects, {rate:,.{1 if rate < 10 else 0}f}/s"
         self._bar.update(self._task, completed=self._n_finished - self._n_before + started, note=note)
