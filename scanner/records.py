@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.dataclasses import dataclass as validated
 
 Band = Literal["VIS", "Y", "J", "H"]
 BANDS: tuple[Band, ...] = get_args(Band)
@@ -58,7 +59,9 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ImageRef(Record):
+# Not a Record: long tile lists hold a million of these, and without slots they take twice the memory.
+@validated(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
+class ImageRef:
     """One image of a FITS file: ``path`` is a local path or a URL, ``extension`` an EXTNAME or number.
 
     ``extension=None`` means the first HDU that holds a two-dimensional image. ``origin``: the URL that a local copy was fetched

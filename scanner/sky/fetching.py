@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 from scanner.config import StorageConfig
@@ -64,7 +65,7 @@ def fetch(tile: Tile, folder: Path, storage: StorageConfig) -> Tile:
     def here(reference: ImageRef | None) -> ImageRef | None:
         if reference is None or reference.path not in local:
             return reference
-        return reference.model_copy(update={"path": str(local[reference.path]), "origin": reference.path})
+        return replace(reference, path=str(local[reference.path]), origin=reference.path)
 
     bands: dict[Band, BandFiles] = {
         band: files.model_copy(update={"image": here(files.image), "rms": here(files.rms), "flag": here(files.flag)})

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -115,7 +116,7 @@ def changed_tile(tile, folder, change):
             pixels, header = change(hdus[0].data.astype(np.float32), hdus[0].header.copy())
         path = folder / f"{band}.fits"
         fits.writeto(path, pixels, header)
-        bands[band] = files.model_copy(update={"image": files.image.model_copy(update={"path": str(path)}), "rms": None})
+        bands[band] = files.model_copy(update={"image": replace(files.image, path=str(path)), "rms": None})
     return tile.model_copy(update={"bands": bands})
 
 
@@ -148,7 +149,7 @@ def test_headers_that_lack_something_are_named(tiles, tmp_path, keyword, word):
 
 
 def test_a_missing_mosaic_is_named(tiles, tmp_path):
-    missing = tiles[0].bands["Y"].image.model_copy(update={"path": str(tmp_path / "gone.fits")})
+    missing = replace(tiles[0].bands["Y"].image, path=str(tmp_path / "gone.fits"))
     bands = tiles[0].bands | {"Y": tiles[0].bands["Y"].model_copy(update={"image": missing})}
     with pytest.raises(InputMissingError, match=r"gone\.fits: no such file"):
         inject_cutouts(request_of((tiles[0].model_copy(update={"bands": bands}),)), tmp_path / "out")
