@@ -11,7 +11,6 @@ word: what a session really runs on is asked of the session.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -165,8 +164,6 @@ def open_session(bundle: Bundle, provider: str = "auto", threads: int = 1, paral
 
 
 def _import_onnxruntime() -> Any:
-    # It would otherwise report to its maker's servers as soon as it is imported, and leave an identifier in the temp folder.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError:
