@@ -142,7 +142,8 @@ def test_without_onnx_runtime_it_says_what_to_install(bundle):
 
 
 def test_onnx_runtime_neither_reports_nor_leaves_a_file(bundle, tmp_path):
-    program = f"import scanner, onnxruntime; from scanner.ensemble import bundle, session; session.open_session(bundle.load({str(bundle.path)!r}))"
+    program = "import scanner, onnxruntime\nfrom scanner.ensemble import bundle, session\n"
+    program += f"session.open_session(bundle.load({str(bundle.path)!r}))"
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     subprocess.run([sys.executable, "-c", program], env=environment | {"TMPDIR": str(tmp_path)}, check=True)
     assert list(tmp_path.iterdir()) == []
