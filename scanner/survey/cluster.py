@@ -53,6 +53,9 @@ DASK_SETTINGS: dict[str, Any] = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
     "distributed.worker.profile.enabled": False,
+    # How late its event loop is, Dask asks fifty times a second otherwise: 2 % of a core in each process.
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.tick.cycle": "10s",
     # Of every connection and topic Dask keeps the last messages, for its developers: 27 kB a tile, for a thousand tiles.
     "distributed.admin.low-level-log-length": 20,
 }
