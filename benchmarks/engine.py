@@ -32,11 +32,11 @@ from scanner.config import RunConfig  # noqa: E402
 from scanner.records import BANDS, BandFiles, CommitRecord, ImageRef, Tile  # noqa: E402
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles  # noqa: E402
 from scanner.survey import run as survey_run  # noqa: E402
-from scanner.survey.engine import scan_tiles  # noqa: E402
 from scanner.survey.messages import TileJob, TileOutcome, TileProgress  # noqa: E402
 from scanner.survey.run import RunRequest, run_survey  # noqa: E402
-from scanner.survey.tile_task import scan_tile  # noqa: E402
-from scanner.survey.work import Work  # noqa: E402
+from scanner.survey.scan.tile_task import scan_tile  # noqa: E402
+from scanner.survey.workers.engine import scan_tiles  # noqa: E402
+from scanner.survey.workers.work import Work  # noqa: E402
 
 SETTINGS = {
     "targets.magnitude_limit": "none",

@@ -22,7 +22,7 @@ from disturbed.little_tiles import write_little_tiles
 from engine import Pace, timed
 
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
-from scanner.survey.engine import scan_tiles
+from scanner.survey.workers.engine import scan_tiles
 
 
 def best(tiles: str, outs: list[str], flags: dict[str, object]) -> Pace:

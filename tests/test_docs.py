@@ -19,11 +19,13 @@ from scanner.cli.main import scanner
 from scanner.cli.replay import EXIT_DIFFERENT
 from scanner.config import EngineConfig, RunConfig, StorageConfig
 from scanner.storage import lease
-from scanner.survey import attempts, fingerprint, replay_report
+from scanner.survey.audit import replay_report
+from scanner.survey.folder import fingerprint
 from scanner.survey.plan import STORED_BYTES
 from scanner.survey.status_file import LOCAL_INTERVAL_S, REMOTE_INTERVAL_S
-from scanner.survey.transport import certificates, security
-from scanner.survey.worker import WorkerRequest
+from scanner.survey.workers import attempts
+from scanner.survey.workers.transport import certificates, security
+from scanner.survey.workers.worker import WorkerRequest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("docs", "deploy", "models", "examples", "benchmarks")

@@ -1,7 +1,7 @@
 """Where log lines go and what they look like: text for people, JSON lines for machines, always on standard error.
 
 In: records of the loggers ``scanner.…``, with whatever their ``extra`` says (``extra={"tile": tile_id}``). Dask's own
-are kept silent by :mod:`scanner.survey.cluster`. Out: one line a record. Refused: nothing.
+are kept silent by :mod:`scanner.survey.workers.cluster`. Out: one line a record. Refused: nothing.
 """
 
 from __future__ import annotations

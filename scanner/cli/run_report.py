@@ -8,8 +8,8 @@ from rich.table import Table
 from scanner.cli.quantities import duration
 from scanner.config import RunConfig
 from scanner.storage.location import join
-from scanner.survey.cost import one_line
 from scanner.survey.finish import RunReport
+from scanner.survey.folder.cost import one_line
 from scanner.survey.plan import RunPlan
 
 #: Rows of the candidate list printed at the end.

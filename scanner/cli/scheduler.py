@@ -18,8 +18,8 @@ def scheduler(host: str, port: int, tls_ca: str | None, tls_cert: str | None, tl
 
     Without certificates whoever reaches the port can make the workers run anything: keep it to a network of its own.
     """
-    from scanner.survey.scheduler import serve
-    from scanner.survey.transport import certificates
+    from scanner.survey.workers.scheduler import serve
+    from scanner.survey.workers.transport import certificates
 
     with logs.written(log_format):
         serve(host, port, certificates(tls_ca, tls_cert, tls_key))

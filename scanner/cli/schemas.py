@@ -15,12 +15,12 @@ from scanner.records import CommitRecord, FailedTile, Record, Tile
 from scanner.simulation.datasets.request import DatasetRecord
 from scanner.simulation.injection.request import InjectionRecord
 from scanner.storage.lease import LeaseRecord
-from scanner.survey.handover import HandoverRecord
-from scanner.survey.ledger import RunRecord
+from scanner.survey.audit.replay_report import ReplayReport
+from scanner.survey.folder.ledger import RunRecord
 from scanner.survey.messages import CutOutcome, TileJob, TileOutcome, TileProgress
-from scanner.survey.replay_report import ReplayReport
+from scanner.survey.scan.handover import HandoverRecord
 from scanner.survey.status import RunStatus
-from scanner.survey.versions import Versions
+from scanner.survey.workers.versions import Versions
 
 #: File name of the schema → model. Files a user meets first, then the messages between driver and workers.
 MODELS: dict[str, type[Record]] = {

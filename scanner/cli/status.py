@@ -12,7 +12,7 @@ from scanner import config as configuration
 from scanner.cli.quantities import duration
 from scanner.storage import Store, open_store
 from scanner.survey import status as statuses
-from scanner.survey.cost import one_line
+from scanner.survey.folder.cost import one_line
 from scanner.survey.status import RunStatus
 
 #: Running tiles, and failed ones, that are printed.
@@ -45,7 +45,7 @@ def status(out: str, as_json: bool, config_file: Path | None, endpoint: str | No
 def _lines(store: Store, known: RunStatus, now: datetime) -> Iterator[str]:
     yield f"{store.root}: {_state(known, now)}"
     if known.driver_is_lost(now):
-        from scanner.survey.ledger import RunFolder
+        from scanner.survey.folder.ledger import RunFolder
 
         yield (
             f"Its driver (process {known.pid} on {known.host}) has not been heard of for "

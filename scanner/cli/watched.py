@@ -13,9 +13,9 @@ from contextlib import ExitStack, contextmanager
 from scanner.cli.progress import RunBar
 from scanner.cli.run_log import RunLog
 from scanner.config import EngineConfig
-from scanner.survey import metrics
 from scanner.survey.events import Event
-from scanner.survey.run_metrics import RunMetrics
+from scanner.survey.watch import metrics
+from scanner.survey.watch.run_metrics import RunMetrics
 
 #: Longest wait for Prometheus's next visit at the end of a run, so that it sees how the run ended. It comes every 15 to 60 s.
 LAST_VISIT_SECONDS = 60.0

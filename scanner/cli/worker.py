@@ -45,8 +45,8 @@ def worker(
     On SIGTERM it takes no new tile, finishes the one in hand if the grace allows, else leaves it to another worker, and exits
     with 0. It runs the driver's versions of scanner, bundle, Python and libraries, or gets no tile and exits with 78.
     """
-    from scanner.survey.transport import certificates
-    from scanner.survey.worker import WorkerRequest, serve
+    from scanner.survey.workers.transport import certificates
+    from scanner.survey.workers.worker import WorkerRequest, serve
 
     request = WorkerRequest(
         scheduler=scheduler,

@@ -17,7 +17,7 @@ from scanner.errors import InputMissingError, TileError
 from scanner.records import CutoutBatch, Int64, Targets, Tile
 from scanner.sky.fetching import fetch
 from scanner.sky.scratch import passing_folder
-from scanner.survey.ledger import RunFolder
+from scanner.survey.folder.ledger import RunFolder
 
 
 def candidate_cutouts(rows: pa.Table, folder: RunFolder, tiles: tuple[Tile, ...], config: RunConfig) -> CutoutBatch | None:

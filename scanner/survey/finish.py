@@ -23,10 +23,10 @@ from scanner.report import contact_sheet, plots
 from scanner.report.summary import RunSummary
 from scanner.storage import split
 from scanner.survey.candidate_cutouts import candidate_cutouts
-from scanner.survey.cost import CostLedger, RunCost
-from scanner.survey.in_order import in_order
-from scanner.survey.ledger import RunFolder, RunRecord
-from scanner.survey.resume import refuse_other_settings
+from scanner.survey.folder.cost import CostLedger, RunCost
+from scanner.survey.folder.in_order import in_order
+from scanner.survey.folder.ledger import RunFolder, RunRecord
+from scanner.survey.folder.resume import refuse_other_settings
 
 RESULTS = (
     "catalogue",

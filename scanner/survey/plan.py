@@ -21,9 +21,9 @@ from scanner.records import NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, FailedTile, R
 from scanner.sky.fetching import fetch, remote_files
 from scanner.sky.scratch import passing_folder
 from scanner.sky.targets import list_targets
-from scanner.survey.engine import worker_count
-from scanner.survey.fingerprint import bytes_of_tile
-from scanner.survey.keep import kept_fraction
+from scanner.survey.folder.fingerprint import bytes_of_tile
+from scanner.survey.scan.keep import kept_fraction
+from scanner.survey.workers.engine import worker_count
 
 #: Bytes of one stored object of all four bands, by codec (measured by ``benchmarks/storing.py``).
 STORED_BYTES = {"exact": 190_000, "compact": 37_000}

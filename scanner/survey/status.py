@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, ValidationError
 from scanner.errors import ContentError, InputMissingError
 from scanner.records import FailedTile, Record
 from scanner.storage import Store
-from scanner.survey.cost import RunCost
+from scanner.survey.folder.cost import RunCost
 from scanner.survey.messages import TileProgress
 
 STATUS = "status.json"

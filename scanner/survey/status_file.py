@@ -18,10 +18,10 @@ from scanner.errors import OutputError, ScannerError
 from scanner.records import FailedTile
 from scanner.survey.events import Event, Merging, RunStarted, TileFinished
 from scanner.survey.finish import RunReport
-from scanner.survey.ledger import RunFolder, RunRecord
+from scanner.survey.folder.ledger import RunFolder, RunRecord
 from scanner.survey.messages import TileProgress
-from scanner.survey.pace import Pace
 from scanner.survey.status import STATUS, RunStatus, RunTotals, State
+from scanner.survey.watch.pace import Pace
 
 LOCAL_INTERVAL_S = 2.0
 REMOTE_INTERVAL_S = 15.0

@@ -15,9 +15,9 @@ from scanner.cli.main import main
 from scanner.cli.watched import watched
 from scanner.errors import UsageError
 from scanner.records import FailedTile
-from scanner.survey import metrics
 from scanner.survey.events import Merging, RunStarted, TileFinished
 from scanner.survey.messages import TileProgress
+from scanner.survey.watch import metrics
 
 logger = logging.getLogger("scanner.somewhere")
 STARTED = RunStarted(

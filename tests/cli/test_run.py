@@ -247,7 +247,7 @@ def test_other_settings_in_the_same_folder(sky, tmp_path, capsys):
 
 
 def test_no_scheduler_answers(sky, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("scanner.survey.cluster.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("scanner.survey.workers.cluster.CONNECT_SECONDS", 1)
     code, _, err = scan(capsys, sky / "tile-list.txt", "--out", tmp_path / "out", "--scheduler", "tcp://127.0.0.1:9")
     assert code == 75
     assert "tcp://127.0.0.1:9" in err.splitlines()[-1]

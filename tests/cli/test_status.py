@@ -9,7 +9,7 @@ from scanner.cli.main import main
 from scanner.config import StorageConfig
 from scanner.records import FailedTile
 from scanner.storage import open_store
-from scanner.survey.cost import CostLedger
+from scanner.survey.folder.cost import CostLedger
 from scanner.survey.messages import TileProgress
 from scanner.survey.status import RunStatus, RunTotals
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scanner.survey import metrics
-from scanner.survey.instruments import ProcessInstruments, RunInstruments, WorkInstruments
+from scanner.survey.watch import metrics
+from scanner.survey.watch.instruments import ProcessInstruments, RunInstruments, WorkInstruments
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PROMETHEUS = DEPLOY / "prometheus"

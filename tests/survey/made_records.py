@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from scanner.config import load
 from scanner.records import CommitRecord
-from scanner.survey.ledger import COMMIT, SCORES, RunRecord
+from scanner.survey.folder.ledger import COMMIT, SCORES, RunRecord
 
 
 def run_record(**changes):

@@ -11,9 +11,9 @@ from made_records import commit_record
 
 from scanner.config import load
 from scanner.records import FailedTile, Tile
-from scanner.survey.engine import scan_tiles
 from scanner.survey.messages import TileJob, TileOutcome, TileProgress
-from scanner.survey.tiles import TILES
+from scanner.survey.workers.engine import scan_tiles
+from scanner.survey.workers.tiles import TILES
 
 #: Started as ``scanner …`` but of another version.
 OTHER_VERSION = "import scanner; scanner.__version__ = '0.0'; from scanner.cli.main import main; main()"

@@ -16,8 +16,8 @@ from scanner import __version__
 from scanner.config import RunConfig, StorageConfig
 from scanner.records import CommitRecord
 from scanner.storage import open_store
-from scanner.survey.ledger import RunFolder, RunRecord
-from scanner.survey.opening import open_run
+from scanner.survey.folder.ledger import RunFolder, RunRecord
+from scanner.survey.folder.opening import open_run
 
 TILE = "7"
 RECORD = RunRecord(

@@ -17,13 +17,13 @@ from scanner.errors import ContentError
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
 from scanner.storage import open_store
 from scanner.survey import status
-from scanner.survey.cost import RunCost
 from scanner.survey.events import Merging, RunStarted, TileFinished
 from scanner.survey.finish import RESULTS
-from scanner.survey.ledger import RunFolder
+from scanner.survey.folder.cost import RunCost
+from scanner.survey.folder.ledger import RunFolder
 from scanner.survey.messages import TileProgress
 from scanner.survey.run import RunRequest, run_survey
-from scanner.survey.tile_task import scan_tile
+from scanner.survey.scan.tile_task import scan_tile
 
 #: So many objects are decided in the tests that there is something to keep and to draw.
 FLAGS = {

@@ -15,9 +15,9 @@ from scanner.records import FailedTile
 from scanner.storage import open_store
 from scanner.survey import status
 from scanner.survey.events import Merging, RunStarted, TileFinished
-from scanner.survey.ledger import RunFolder
+from scanner.survey.folder.ledger import RunFolder
+from scanner.survey.folder.opening import open_run
 from scanner.survey.messages import TileProgress
-from scanner.survey.opening import open_run
 from scanner.survey.status_file import NAMED_FAILURES, StatusFile
 
 

@@ -6,7 +6,7 @@ from scanner.config import StorageConfig, load
 from scanner.ensemble import bundle as bundles
 from scanner.sky import tile_list
 from scanner.storage import join, open_store
-from scanner.survey.ledger import RunFolder
+from scanner.survey.folder.ledger import RunFolder
 from scanner.survey.messages import TileJob
 
 #: Half of the objects are decided, so that each rule keeps another part of them; three batches.

@@ -1,0 +1,180 @@
+"""The run folder: what was asked, what is done, and nothing in between.
+
+In: a store, a :class:`RunRecord`, tiles. Out: the layout of the run folder, on a disk or on an object store (``run.json``,
+``tiles/<id>/…``, the results). A tile is there whole, with its ``commit.json``, or not at all. Refused: records that are
+damaged, tables that are not those of the commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from scanner.atomic_file import PARTIAL_PREFIX, writing_to
+from scanner.config import RunConfig
+from scanner.cutouts.store import CutoutStore
+from scanner.errors import ContentError, InputMissingError
+from scanner.records import CommitRecord, Record
+from scanner.sky.scratch import passing_folder
+from scanner.storage import Staging, Store
+from scanner.survey.folder.cost import RunCost
+
+RUN_RECORD = "run.json"
+TILES = "tiles"
+COMMIT = "commit.json"
+SCORES = "scores.parquet"
+CUTOUTS = "cutouts.zarr"
+HANDOVER = "handover"
+
+
+class RunRecord(Record):
+    """``run.json``: everything that is needed to do the run again, and, once it is through, what it cost."""
+
+    format_version: Literal[1] = 1
+    scanner_version: str
+    tile_list: str
+    tile_ids: tuple[str, ...]
+    bundle_name: str
+    bundle_version: str
+    bundle_fingerprint: str
+    provider: str
+    config_fingerprint: str
+    config: RunConfig
+    cost: RunCost | None = None
+
+
+class RunFolder:
+    """One run's folder in a store; written to by one driver at a time, and its workers."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    @property
+    def location(self) -> str:
+        """Path or URL of the folder."""
+        return self.store.root
+
+    def record(self) -> RunRecord:
+        """Read ``run.json``.
+
+        Raises
+        ------
+        InputMissingError
+            There is no run in this folder.
+        ContentError
+            It is not a run record.
+        """
+        try:
+            return RunRecord.model_validate_json(self.store.read(RUN_RECORD))
+        except FileNotFoundError:
+            raise InputMissingError(f"{self.location}: not a run folder (it has no run.json); name another one.") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ContentError(
+                f"{self.store.where(RUN_RECORD)}: damaged ({first['loc']}: {first['msg']}); start a new run folder."
+            ) from None
+
+    def write_record(self, record: RunRecord) -> None:
+        """Make or replace ``run.json``."""
+        self.store.write(RUN_RECORD, record.model_dump_json(indent=2).encode() + b"\n")
+
+    def tile(self, tile_id: str) -> str:
+        """Key of a tile's folder."""
+        return f"{TILES}/{tile_id}"
+
+    def handover(self, tile_id: str) -> str:
+        """Key of the folder in which a tile's cutouts wait to be scored elsewhere."""
+        return f"{HANDOVER}/{tile_id}"
+
+    def committed(self) -> tuple[str, ...]:
+        """Ids of the tiles that have a folder, from one listing; :meth:`commit_of` has the last word."""
+        return tuple(entry.name for entry in self.store.entries(TILES) if entry.is_folder)
+
+    def commit_of(self, tile_id: str) -> CommitRecord | None:
+        """The commit record of a tile, or None where the tile is not done.
+
+        Raises
+        ------
+        ContentError
+            It is damaged.
+        """
+        key = f"{self.tile(tile_id)}/{COMMIT}"
+        try:
+            return CommitRecord.model_validate_json(self.store.read(key))
+        except FileNotFoundError:
+            return None
+        except ValidationError:
+            folder = self.store.where(self.tile(tile_id))
+            raise ContentError(f"{self.store.where(key)}: damaged; remove {folder} and run again.") from None
+
+    @contextmanager
+    def staged_tile(self, tile_id: str, scratch: Path | None = None) -> Iterator[Staging]:
+        """A folder to write one tile into, ``commit.json`` too; it becomes the tile when the block ends without an error."""
+        with self.store.staged(self.tile(tile_id), COMMIT, scratch) as staging:
+            yield staging
+
+    def scores(self, commit: CommitRecord) -> pa.Table:
+        """The table of a committed tile.
+
+        Raises
+        ------
+        ContentError
+            It is missing, or not the one that was committed.
+        """
+        key = self._file(commit, SCORES)
+        folder = self.store.where(self.tile(commit.tile_id))
+        try:
+            content = self.store.read(key)
+        except FileNotFoundError:
+            raise ContentError(f"{self.store.where(key)}: missing; remove {folder} and run again.") from None
+        if hashlib.sha256(content).hexdigest() != commit.sha256.get(SCORES):
+            raise ContentError(
+                f"{self.store.where(key)}: not the file that was committed (its checksum differs); "
+                f"remove {folder} and run again."
+            )
+        return pq.read_table(pa.BufferReader(content))
+
+    def cutouts(self, commit: CommitRecord, scratch: Path) -> CutoutStore | None:
+        """The kept cutouts of a committed tile, read in place or fetched into ``scratch``; None where none were kept."""
+        if not any(name.startswith(f"{CUTOUTS}/") for name in commit.sha256):
+            return None
+        key = self._file(commit, CUTOUTS)
+        path = self.store.local(key)
+        if path is None:
+            path = scratch / f"{commit.tile_id}-{CUTOUTS}"
+            with suppress(FileNotFoundError):
+                self.store.fetch(key, path)
+        return CutoutStore(path)
+
+    @contextmanager
+    def staged_results(self, scratch: str | None = None) -> Iterator[Path]:
+        """A folder to write the results into; each takes the place of an older one when the block ends without an error."""
+        home = self.store.local("")
+        with writing_to(home or Path(scratch or tempfile.gettempdir())), self._passing_folder(scratch) as passing:
+            staging = passing / "results"
+            staging.mkdir()
+            yield staging
+            for path in sorted(staging.iterdir()):
+                self.store.publish(path, path.name)
+
+    @contextmanager
+    def _passing_folder(self, scratch: str | None) -> Iterator[Path]:
+        """A folder beside the results' place, so that they need not be copied, else in the scratch folder."""
+        home = self.store.local("")
+        if home is None:
+            with passing_folder(scratch) as folder:
+                yield folder
+        else:
+            with tempfile.TemporaryDirectory(dir=home, prefix=f"{PARTIAL_PREFIX}results-") as name:
+                yield Path(name)
+
+    def _file(self, commit: CommitRecord, name: str) -> str:
+        return "/".join(part for part in (self.tile(commit.tile_id), commit.place, name) if part)

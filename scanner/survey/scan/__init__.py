@@ -1,0 +1,1 @@
+"""One tile: cut, scored, written and committed, in one task or in two."""

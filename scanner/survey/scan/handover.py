@@ -1,0 +1,99 @@
+"""A tile's cutouts on their way from the worker that cuts to the worker that scores.
+
+In: the cutouts of a tile, as they were cut. Out: ``handover/<tile id>/`` in the run folder: all of them without loss
+(190 kB an object) and, written last, what else its commit record needs; read batch by batch, and removed when the tile is
+committed. It counts only for the inputs and settings that it was cut with. Refused: what the store refuses; damaged cutouts
+(:class:`~scanner.errors.UnavailableError`: they are removed, to be cut again).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from scanner.cutouts.store import CutoutStore
+from scanner.errors import ContentError, InputMissingError, UnavailableError
+from scanner.records import CutoutBatch, Record
+from scanner.storage import Staging
+from scanner.survey.folder.ledger import CUTOUTS, RunFolder
+from scanner.survey.scan.stages import Stopwatch
+from scanner.survey.scan.tile_output import CutTile
+
+HANDOVER_RECORD = "handover.json"
+
+
+class HandoverRecord(Record):
+    """``handover.json``: written last; cutouts without it are not there. Times are those of the cutting."""
+
+    tile: CutTile
+    place: str
+    seconds: dict[str, float]
+    core_seconds: dict[str, float]
+
+
+@contextmanager
+def staged(folder: RunFolder, tile_id: str, scratch: Path) -> Iterator[Staging]:
+    """A folder to write the cutouts and the record into; it is the tile's handover when the block ends without an error."""
+    with folder.store.staged(folder.handover(tile_id), HANDOVER_RECORD, scratch) as staging:
+        yield staging
+
+
+def write_record(staging: Staging, cut_tile: CutTile, watch: Stopwatch) -> None:
+    """Write the record beside the cutouts."""
+    record = HandoverRecord(tile=cut_tile, place=staging.place, seconds=watch.seconds, core_seconds=watch.core_seconds)
+    (staging.path / HANDOVER_RECORD).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def find(folder: RunFolder, tile_id: str, input_fingerprint: str, config_fingerprint: str) -> HandoverRecord | None:
+    """The handover of a tile, where there is one of these inputs and settings."""
+    try:
+        record = HandoverRecord.model_validate_json(folder.store.read(f"{folder.handover(tile_id)}/{HANDOVER_RECORD}"))
+    except (FileNotFoundError, ValidationError):
+        return None
+    made_with = (record.tile.input_fingerprint, record.tile.config_fingerprint)
+    return record if made_with == (input_fingerprint, config_fingerprint) else None
+
+
+def batches(folder: RunFolder, record: HandoverRecord, scratch: Path, batch_size: int) -> Iterator[CutoutBatch]:
+    """Read the cutouts, in the order they were cut in.
+
+    Parameters
+    ----------
+    folder, record
+        Whose handover.
+    scratch
+        The tile's folder, into which they are copied from an object store.
+    batch_size
+        Objects at a time.
+
+    Raises
+    ------
+    UnavailableError
+        They are gone or damaged; they have been removed.
+    """
+    key = "/".join(part for part in (folder.handover(record.tile.tile_id), record.place, CUTOUTS) if part)
+    path = folder.store.local(key)
+    if path is None:
+        path = scratch / CUTOUTS
+        # Where there is nothing, the store of cutouts says so below.
+        with suppress(FileNotFoundError):
+            folder.store.fetch(key, path)
+    try:
+        yield from CutoutStore(path).batches(batch_size)
+    except (ContentError, InputMissingError):
+        remove(folder, record.tile.tile_id)
+        raise gone(folder, record.tile.tile_id) from None
+
+
+def gone(folder: RunFolder, tile_id: str) -> UnavailableError:
+    """Say that a tile has to be cut again."""
+    where = folder.store.where(folder.handover(tile_id))
+    return UnavailableError(f"{where}: the cutouts that were to be scored are gone or damaged; the tile has to be cut again.")
+
+
+def remove(folder: RunFolder, tile_id: str) -> None:
+    """Remove a handover and what attempts at it left; none is fine."""
+    folder.store.delete(folder.handover(tile_id))

@@ -1,0 +1,147 @@
+"""Scratch folders of a worker process: one for each tile that it has in hand, gone with the tile.
+
+In: ``engine.scratch``, tile ids. Out: ``<scratch>/scanner-<host>-<pid>/<tile id>/`` for fetched, decompressed and resampled
+mosaics. Only the tiles that are being worked on and the one that was fetched last have a folder; the folder of a process goes
+when the process ends, and what killed processes left goes when another one starts. Refused: a scratch folder that cannot be
+written (:class:`~scanner.errors.OutputError`).
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import os
+import shutil
+import socket
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+from scanner.config import EngineConfig
+from scanner.sky.scratch import HELD_FILE, scratch_error
+from scanner.survey.scan.stages import Stopwatch
+
+PREFIX = "scanner-"
+
+
+class TileScratch:
+    """The folders of this process below one scratch folder; there is one of these a process and scratch folder.
+
+    Parameters
+    ----------
+    parent
+        The scratch folder; it is made when the first tile comes, and then freed of what killed processes left there.
+    """
+
+    def __init__(self, parent: Path) -> None:
+        self.path = parent / f"{PREFIX}{socket.gethostname()}-{os.getpid()}"
+        self._parent = parent
+        self._lock_file: IO[str] | None = None
+        self._users: Counter[str] = Counter()
+        self._watches: dict[str, Stopwatch] = {}
+        self._changing = threading.RLock()
+
+    @contextmanager
+    def fetching(self, tile_id: str) -> Iterator[Path]:
+        """The folder of a tile that will be scanned later; those that were fetched before and are not in use make room."""
+        with self._in_use(tile_id) as folder:
+            self.forget_all()
+            yield folder
+
+    @contextmanager
+    def scanning(self, tile_id: str) -> Iterator[Path]:
+        """The folder of a tile; what is in it is removed when the block ends."""
+        try:
+            with self._in_use(tile_id) as folder:
+                yield folder
+        finally:
+            self.forget(tile_id)
+
+    def watch(self, tile_id: str) -> Stopwatch:
+        """The stopwatch of a tile, which starts when it is first asked for and is forgotten with the tile."""
+        with self._changing:
+            return self._watches.setdefault(tile_id, Stopwatch())
+
+    def forget(self, tile_id: str) -> None:
+        """Remove the folder of a tile unless it is in use."""
+        with self._changing:
+            if not self._users[tile_id]:
+                self._watches.pop(tile_id, None)
+                shutil.rmtree(self.path / tile_id, ignore_errors=True)
+
+    def forget_all(self) -> None:
+        """Remove the folders of all tiles that are not in use."""
+        with self._changing:
+            for tile_id in tuple(self._watches):
+                self.forget(tile_id)
+
+    def close(self) -> None:
+        """Remove everything."""
+        with self._changing:
+            if self._lock_file is not None:
+                shutil.rmtree(self.path, ignore_errors=True)
+                self._lock_file.close()
+                self._lock_file = None
+
+    @contextmanager
+    def _in_use(self, tile_id: str) -> Iterator[Path]:
+        folder = self.path / tile_id
+        with self._changing:
+            try:
+                self._claim()
+                folder.mkdir(exist_ok=True)
+            except OSError as error:
+                raise scratch_error(self._parent, error) from None
+            self.watch(tile_id)
+            self._users[tile_id] += 1
+        try:
+            yield folder
+        finally:
+            with self._changing:
+                self._users -= Counter([tile_id])
+
+    def _claim(self) -> None:
+        """Make the folder of this process and lock it; whoever sweeps at that moment may take it away, then once more."""
+        while self._lock_file is None:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError, BlockingIOError), ExitStack() as closing:
+                lock_file = closing.enter_context((self.path / HELD_FILE).open("a", encoding="ascii"))
+                fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if (self.path / HELD_FILE).exists():
+                    closing.pop_all()
+                    self._lock_file = lock_file
+                    atexit.register(self.close)
+                    sweep(self._parent)
+
+
+def sweep(parent: Path) -> None:
+    """Remove the folders of processes that are no more."""
+    for folder in parent.glob(f"{PREFIX}*/"):
+        # A folder without a lock is that of a process which is just making it, or no process's.
+        with suppress(OSError), (folder / HELD_FILE).open("r+", encoding="ascii") as lock_file:
+            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The lock last: killed on the way, the sweep is not over for the next one.
+            for entry in folder.iterdir():
+                if entry.name != HELD_FILE:
+                    shutil.rmtree(entry, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def scratch_root(config: EngineConfig) -> Path:
+    """The folder that the processes of a run share."""
+    return Path(config.scratch) if config.scratch else Path(tempfile.gettempdir())
+
+
+def worker_scratch(config: EngineConfig) -> TileScratch:
+    """The scratch folders of this process."""
+    return _worker_scratch(scratch_root(config), os.getpid())
+
+
+@cache
+def _worker_scratch(parent: Path, pid: int) -> TileScratch:
+    return TileScratch(parent)

@@ -1,0 +1,220 @@
+"""The work on one tile: whole, or in its two halves.
+
+In: a :class:`TileJob`. Out: a commit record, once its files are in the run folder; or the cutouts, handed over. Each batch of
+cutouts is cut, scored and stored while the next is on its way (:mod:`scanner.survey.scan.pipeline`). Where the tile is
+committed or handed over already, with these inputs, settings and bundle, nothing is done. Refused, as exceptions: what the
+tile, the stores, the output or the bundle refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from scanner.cutouts.extract import TileImages, cut, open_tile
+from scanner.ensemble.score import Scorer
+from scanner.records import CommitRecord, CutoutBatch, Scores, Targets
+from scanner.sky.fetching import fetch, remote_files
+from scanner.sky.targets import list_targets
+from scanner.storage import Staging, open_store
+from scanner.survey.folder import fingerprint
+from scanner.survey.folder.ledger import CUTOUTS, RunFolder
+from scanner.survey.messages import TileJob, TileProgress
+from scanner.survey.scan import handover
+from scanner.survey.scan.machine import machine_fingerprint
+from scanner.survey.scan.pipeline import pipeline
+from scanner.survey.scan.scoring import load_scorer, score_batch
+from scanner.survey.scan.stages import Stopwatch
+from scanner.survey.scan.tile_output import CutTile, TileOutput, cutout_writer
+from scanner.survey.scan.tile_scratch import worker_scratch
+from scanner.survey.watch import metrics
+
+OnProgress = Callable[[TileProgress], None]
+GPU_PROVIDERS = ("cuda", "tensorrt")
+
+
+def fetch_ahead(job: TileJob) -> None:
+    """Bring the remote files of a tile to this process's scratch folder."""
+    scratch, tile_id, storage = worker_scratch(job.config.engine), job.tile.tile_id, job.config.storage
+    with scratch.fetching(tile_id) as passing, scratch.watch(tile_id).stage("fetch"):
+        fetch(job.tile, _fetched(passing, fingerprint.of_tile(job.tile, storage)), storage)
+
+
+def scan(job: TileJob, on_progress: OnProgress) -> CommitRecord:
+    """Cut and score a tile, and commit it."""
+    scorer, folder, tile_id = load_scorer(job), _run_folder(job), job.tile.tile_id
+    scratch = worker_scratch(job.config.engine)
+    watch = scratch.watch(tile_id)
+    watch.begin()
+    with scratch.scanning(tile_id) as passing:
+        files = fingerprint.of_files(job.tile, job.config.storage)
+        if commit := _committed(folder, job, fingerprint.combined(files)):
+            return commit
+        with (
+            folder.staged_tile(tile_id, passing) as staging,
+            _opened(job, files, passing, watch) as (images, targets, cut_tile),
+        ):
+            batches = _cutouts(images, targets, job, watch)
+            commit = _scored(job, scorer, cut_tile, batches, staging, watch, on_progress)
+    metrics.tile_done(commit)
+    return commit
+
+
+def cut_out(job: TileJob, on_progress: OnProgress) -> str:
+    """Cut a tile and hand its cutouts over; returns the fingerprint of its inputs."""
+    folder, tile_id, scratch = _run_folder(job), job.tile.tile_id, worker_scratch(job.config.engine)
+    watch = scratch.watch(tile_id)
+    watch.begin()
+    with scratch.scanning(tile_id) as passing:
+        files = fingerprint.of_files(job.tile, job.config.storage)
+        inputs = fingerprint.combined(files)
+        if _committed(folder, job, inputs) or handover.find(folder, tile_id, inputs, job.config_fingerprint):
+            return inputs
+        with (
+            handover.staged(folder, tile_id, passing) as staging,
+            _opened(job, files, passing, watch) as (images, targets, cut_tile),
+        ):
+            progress = TileProgress(tile_id=tile_id, n_done=0, n_targets=cut_tile.n_targets)
+            with (
+                cutout_writer(staging.path / CUTOUTS, cut_tile, "exact") as writer,
+                pipeline(_cutouts(images, targets, job, watch)) as batches,
+            ):
+                on_progress(progress)
+                for batch in batches:
+                    with watch.stage("store"):
+                        writer.append(batch)
+                    on_progress(progress)
+            handover.write_record(staging, cut_tile, watch)
+    return inputs
+
+
+def score(job: TileJob, inputs: str, on_progress: OnProgress) -> CommitRecord:
+    """Score the cutouts that were handed over, and commit the tile; ``inputs`` is what :func:`cut_out` returned."""
+    scorer, folder, tile_id = load_scorer(job), _run_folder(job), job.tile.tile_id
+    scratch = worker_scratch(job.config.engine)
+    watch = scratch.watch(tile_id)
+    watch.begin()
+    with scratch.scanning(tile_id) as passing:
+        commit = _committed(folder, job, inputs)
+        if commit is None:
+            handed = handover.find(folder, tile_id, inputs, job.config_fingerprint)
+            if handed is None:
+                raise handover.gone(folder, tile_id)
+            watch.add(handed.seconds, handed.core_seconds)
+            with folder.staged_tile(tile_id, passing) as staging:
+                batches = watch.each("fetch", handover.batches(folder, handed, passing, job.config.cutouts.batch_size))
+                commit = _scored(job, scorer, handed.tile, batches, staging, watch, on_progress)
+            metrics.tile_done(commit)
+        handover.remove(folder, tile_id)
+    return commit
+
+
+@contextmanager
+def _opened(
+    job: TileJob, files: dict[str, str], scratch: Path, watch: Stopwatch
+) -> Iterator[tuple[TileImages, Targets, CutTile]]:
+    config, tile = job.config, job.tile
+    if remote_files(tile):
+        with watch.stage("fetch"):
+            tile = fetch(tile, _fetched(scratch, fingerprint.combined(files)), config.storage)
+    with watch.stage("open"):
+        images = open_tile(tile, config.cutouts, scratch)
+    with images:
+        with watch.stage("targets"):
+            selection = list_targets(tile, images.vis, config.targets)
+        bytes_read = fingerprint.bytes_of_tile(tile)
+        metrics.bytes_read(bytes_read)
+        yield (
+            images,
+            selection.targets,
+            CutTile(
+                tile_id=tile.tile_id,
+                input_fingerprint=fingerprint.combined(files),
+                input_files=files,
+                config_fingerprint=job.config_fingerprint,
+                target_source=selection.source,
+                n_seen=selection.n_seen,
+                n_outside=selection.n_outside,
+                n_rejected=selection.n_rejected,
+                notes=selection.notes,
+                n_targets=len(selection.targets),
+                sky_area_deg2=images.sky_area_deg2,
+                bytes_read=bytes_read,
+                wcs=images.vis.wcs.to_header_string(relax=True),
+                zero_points={band: float(value) if np.isfinite(value) else None for band, value in images.zero_points.items()},
+                units=images.units,
+            ),
+        )
+
+
+def _cutouts(images: TileImages, targets: Targets, job: TileJob, watch: Stopwatch) -> Iterator[CutoutBatch]:
+    for batch in watch.each("cut", cut(images, targets, job.config.cutouts.batch_size)):
+        metrics.objects_cut(len(batch))
+        yield batch
+        del batch
+
+
+def _scored(
+    job: TileJob,
+    scorer: Scorer,
+    cut_tile: CutTile,
+    batches: Iterable[CutoutBatch],
+    staging: Staging,
+    watch: Stopwatch,
+    on_progress: OnProgress,
+) -> CommitRecord:
+    """Score batches and write what comes of them, the commit record last."""
+
+    def scored(batch: CutoutBatch) -> tuple[CutoutBatch, Scores]:
+        with watch.stage("score"):
+            before = scorer.core_seconds
+            scores = score_batch(scorer, batch)
+            watch.add_core_seconds("score", scorer.core_seconds - before)
+        metrics.batch_size(len(batch))
+        metrics.objects_scored(int(np.isfinite(scores.calibrated).sum()))
+        return batch, scores
+
+    done = 0
+    with TileOutput(staging, cut_tile, job.config.cutouts) as output:
+        on_progress(TileProgress(tile_id=cut_tile.tile_id, n_done=0, n_targets=cut_tile.n_targets))
+        with pipeline(
+            batches, scored, on_queue=lambda line, n: metrics.queue_depth("store" if line else "score", n)
+        ) as results:
+            for batch, scores in results:
+                with watch.stage("store"):
+                    output.append(batch, scores)
+                done += len(batch)
+                on_progress(TileProgress(tile_id=cut_tile.tile_id, n_done=done, n_targets=cut_tile.n_targets))
+        with watch.stage("store"):
+            output.close()
+        with watch.stage("commit"):
+            sha256 = output.checksums()
+        return output.commit(
+            sha256=sha256,
+            bundle_fingerprint=job.bundle_fingerprint,
+            machine=machine_fingerprint(scorer.provider),
+            gpu_seconds=round(watch.elapsed, 3) if scorer.provider in GPU_PROVIDERS else 0.0,
+            seconds=watch.seconds,
+            core_seconds=watch.core_seconds,
+        )
+
+
+def _fetched(passing: Path, inputs: str) -> Path:
+    """Where a tile's files are fetched to: what was fetched before a file was replaced is not taken for the new one."""
+    return passing / f"fetched-{inputs}"
+
+
+def _run_folder(job: TileJob) -> RunFolder:
+    return RunFolder(open_store(job.run_folder, job.config.storage))
+
+
+def _committed(folder: RunFolder, job: TileJob, inputs: str) -> CommitRecord | None:
+    """The tile's commit, where there is one of these inputs, settings and bundle: the work of a task that was given twice."""
+    commit = folder.commit_of(job.tile.tile_id)
+    if commit is None:
+        return None
+    made_with = (commit.input_fingerprint, commit.config_fingerprint, commit.bundle_fingerprint)
+    return commit if made_with == (inputs, job.config_fingerprint, job.bundle_fingerprint) else None

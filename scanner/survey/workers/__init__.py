@@ -1,0 +1,1 @@
+"""Where the work is done: scheduler, workers, and the engine that hands tiles to them."""

@@ -1,0 +1,53 @@
+"""The work of a run of tiles: which functions the engine calls, on the workers and around them.
+
+In: jobs. Out: :data:`TILES`. Refused: a bundle that cannot be loaded, a provider that a worker does not have.
+"""
+
+from __future__ import annotations
+
+from scanner.config import RunConfig
+from scanner.ensemble import bundle as bundles
+from scanner.sky.fetching import remote_files
+from scanner.survey.messages import TileJob
+from scanner.survey.scan import tile_scratch, tile_task
+from scanner.survey.scan.scoring import forget_scorer, load_scorer
+from scanner.survey.watch import metrics
+from scanner.survey.workers.work import Work
+
+
+def prepare(job: TileJob, scores: bool) -> str:
+    """Load what a worker's tiles need, once; returns the bundle's fingerprint."""
+    metrics.disk("scratch", tile_scratch.scratch_root(job.config.engine))
+    if not scores:
+        return bundles.load(job.bundle, job.config.storage).fingerprint
+    scorer = load_scorer(job)
+    metrics.scores_with(scorer.provider, scorer.bundle.manifest.name, scorer.bundle.manifest.version)
+    return scorer.bundle.fingerprint
+
+
+def close(config: RunConfig) -> None:
+    """Let go of what a run's tiles needed on a worker, which may stand and wait for the next run."""
+    tile_scratch.worker_scratch(config.engine).forget_all()
+    forget_scorer()
+
+
+def sweep(config: RunConfig) -> None:
+    """Remove what killed workers of this machine left in the scratch folder."""
+    tile_scratch.sweep(tile_scratch.scratch_root(config.engine))
+
+
+def remote(job: TileJob) -> bool:
+    """Whether a tile has files to fetch."""
+    return bool(remote_files(job.tile))
+
+
+TILES = Work(
+    prepare=prepare,
+    close=close,
+    sweep=sweep,
+    remote=remote,
+    fetch=tile_task.fetch_tile,
+    scan=tile_task.scan_tile,
+    cut=tile_task.cut_tile,
+    score=tile_task.score_tile,
+)

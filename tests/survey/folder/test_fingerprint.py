@@ -1,0 +1,70 @@
+import os
+
+import pytest
+
+from scanner.config import StorageConfig, load
+from scanner.errors import TileError
+from scanner.records import BANDS, BandFiles, ImageRef, Tile
+from scanner.survey.folder import fingerprint
+
+STORAGE = StorageConfig()
+
+
+def tile_of(folder, extension=None, size=5_000_000):
+    for band in BANDS:
+        path = folder / f"{band}.fits"
+        if not path.exists():
+            path.write_bytes(os.urandom(size))
+    return Tile(
+        tile_id="7",
+        bands={band: BandFiles(image=ImageRef(path=str(folder / f"{band}.fits"), extension=extension)) for band in BANDS},
+    )
+
+
+def test_the_same_bytes_elsewhere_have_the_same_print(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    tile = tile_of(here)
+    there.mkdir()
+    for band in BANDS:
+        (there / f"{band}.fits").write_bytes((here / f"{band}.fits").read_bytes())
+    assert fingerprint.of_tile(tile, STORAGE) == fingerprint.of_tile(tile_of(there), STORAGE)
+    assert fingerprint.bytes_of_tile(tile) == 20_000_000
+
+
+@pytest.mark.parametrize("place", [0, 100, 4_999_999])
+def test_a_changed_header_or_end_changes_the_print(tmp_path, place):
+    tile = tile_of(tmp_path)
+    before = fingerprint.of_tile(tile, STORAGE)
+    with (tmp_path / "H.fits").open("r+b") as file:
+        file.seek(place)
+        old = file.read(1)
+        file.seek(place)
+        file.write(bytes([old[0] ^ 1]))
+    assert fingerprint.of_tile(tile, STORAGE) != before
+
+
+def test_size_and_extension_count(tmp_path):
+    tile = tile_of(tmp_path)
+    before = fingerprint.of_tile(tile, STORAGE)
+    assert fingerprint.of_tile(tile_of(tmp_path, extension="VIS_FLUX"), STORAGE) != before
+    with (tmp_path / "Y.fits").open("ab") as file:
+        file.write(b"\0")
+    assert fingerprint.of_tile(tile, STORAGE) != before
+
+
+def test_a_missing_file_is_named(tmp_path):
+    tile = tile_of(tmp_path)
+    (tmp_path / "J.fits").unlink()
+    with pytest.raises(TileError, match=r"J\.fits"):
+        fingerprint.of_tile(tile, STORAGE)
+    assert fingerprint.bytes_of_tile(tile) == 15_000_000
+
+
+def test_settings_that_change_no_result_do_not_count():
+    base = fingerprint.of_config(load(None, {}, {}), "cpu")
+    same = {"engine.workers": 7, "catalogue.sheet_candidates": 3, "scoring.bundle": "elsewhere"}
+    assert fingerprint.of_config(load(None, same, {}), "cpu") == base
+    for flags in ({"targets.magnitude_limit": 22.0}, {"cutouts.keep": "all"}, {"scoring.beta": 1.0}, {"scoring.threads": 2}):
+        assert fingerprint.of_config(load(None, flags, {}), "cpu") != base
+    assert fingerprint.of_config(load(None, {}, {}), "cuda") != base

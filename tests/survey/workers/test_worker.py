@@ -1,0 +1,177 @@
+import signal
+
+import pytest
+import trustme
+from standing import Bodies, Standing, disturbed, jobs, run, wait_for
+
+from scanner.errors import InputMissingError, UsageError
+from scanner.survey.workers import transport, versions
+from scanner.survey.workers.versions import Versions
+
+
+@pytest.fixture
+def bodies(tmp_path):
+    (tmp_path / "begun").mkdir()
+    return Bodies(tmp_path / "begun")
+
+
+@pytest.fixture
+def standing(tmp_path):
+    (tmp_path / "cluster").mkdir()
+    made = Standing(tmp_path / "cluster")
+    yield made
+    made.end()
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory):
+    """Folder with certificates of two authorities: ``ours`` and ``theirs``."""
+    folder = tmp_path_factory.mktemp("certificates")
+    for name in ("ours", "theirs"):
+        made = trustme.CA()
+        made.cert_pem.write_to_path(folder / f"{name}-ca.pem")
+        own = made.issue_cert("scanner.example")
+        own.private_key_pem.write_to_path(folder / f"{name}-key.pem")
+        own.cert_chain_pems[0].write_to_path(folder / f"{name}-cert.pem")
+    return folder
+
+
+def files(authority, name):
+    return {part: str(authority / f"{name}-{part}.pem") for part in ("ca", "cert", "key")}
+
+
+def settings(authority, name):
+    return {f"engine__tls_{part}": path for part, path in files(authority, name).items()}
+
+
+def holding(folder):
+    """Tiles ``a…`` go on until there is a file ``go``, making progress meanwhile; they clear up what they had begun."""
+
+    def behave(tile_id, number, step):
+        import time
+
+        if tile_id[0] == "a":
+            half = folder / f"half-{tile_id}"
+            half.touch()
+            try:
+                while not (folder / "go").exists():
+                    step()
+                    time.sleep(0.02)
+            finally:
+                half.unlink()
+
+    return behave
+
+
+def test_told_to_stop_a_worker_finishes_its_tile_and_nothing_is_done_twice(standing, bodies):
+    """Two workers, each with one tile in hand and one waiting; one is told to stop."""
+    leaving = standing.worker("w0")
+    standing.worker("w1")
+    standing.told("w0", "connected")
+    standing.told("w1", "connected")
+    given = jobs("a0", "a1", "a2", "a3", "b0", "b1", engine__scheduler=standing.address)
+
+    def meanwhile():
+        wait_for("a tile on each", lambda: {worker for _, worker in bodies.begun()} == {"w0", "w1"})
+        leaving.send_signal(signal.SIGTERM)
+        standing.told("w0", "told to stop (SIGTERM); finishing tile a")
+        (bodies.folder / "go").touch()
+
+    outcomes = disturbed(given, bodies.work(holding(bodies.folder)), meanwhile)
+    assert all(outcome.commit for outcome in outcomes.values())
+    assert leaving.wait(30) == 0
+    assert [tile_id for tile_id, _ in bodies.begun()] == ["a0", "a1", "a2", "a3", "b0", "b1"]
+    assert [worker for _, worker in bodies.begun()].count("w0") == 1
+    lines = standing.processes.log("w0").splitlines()
+    assert len(lines) == 3, lines
+    assert "closed" in lines[-1]
+
+
+def test_out_of_grace_a_tile_is_given_up_to_another_worker(standing, bodies):
+    leaving = standing.worker("w0", "--grace", "0.1s")
+    given = jobs("a0", engine__scheduler=standing.address, engine__attempts=1)
+
+    def meanwhile():
+        wait_for("its tile", lambda: bodies.begun() == [("a0", "w0")])
+        standing.worker("w1")
+        standing.told("w1", "connected")
+        leaving.send_signal(signal.SIGTERM)
+        wait_for("its tile on the other", lambda: ("a0", "w1") in bodies.begun())
+        assert leaving.wait(30) == 0
+        (bodies.folder / "go").touch()
+
+    outcomes = disturbed(given, bodies.work(holding(bodies.folder)), meanwhile)
+    assert outcomes["a0"].commit is not None
+    assert not list(bodies.folder.glob("half-*"))
+    assert "another worker begins it again" in standing.processes.log("w0")
+    assert not list(standing.processes.temporary.glob(f"*{leaving.pid}*"))
+
+
+def test_a_worker_of_another_version_never_gets_a_tile(standing, bodies, caplog):
+    """It is there before the run, comes again during the run, and is refused in one line each time."""
+    before = standing.worker_of_other_version("old")
+    standing.told("old", "connected")
+    standing.worker("w1")
+    standing.told("w1", "connected")
+    given = jobs("a0", "b0", "b1", engine__scheduler=standing.address)
+
+    def meanwhile():
+        wait_for("a tile", lambda: bodies.begun("a0"))
+        late = standing.worker_of_other_version("late")
+        assert late.wait(60) == 78
+        (bodies.folder / "go").touch()
+
+    disturbed(given, bodies.work(holding(bodies.folder)), meanwhile)
+    assert before.wait(30) == 78
+    assert {worker for _, worker in bodies.begun()} == {"w1"}
+    from scanner import __version__
+
+    for name in ("old", "late"):
+        said = f"worker {name} has scanner 0.0 where the driver has {__version__}; it gets no tile"
+        assert sum(said in record.getMessage() for record in caplog.records) == 1
+        assert standing.processes.log(name).splitlines()[-1].startswith(f"scanner: {said}")
+
+
+def test_what_differs_is_named_with_both_versions():
+    driver = Versions(scanner="1.0", python="3.11", bundle="b" * 64, libraries={"numpy": "2.4.0", "zarr": "3.1"})
+    assert versions.differences(driver, driver) == ()
+    own = Versions(scanner="1.0", python="3.12", bundle="c" * 64, libraries={"numpy": "2.3.1", "zarr": "3.1"})
+    assert versions.differences(own, driver) == (
+        "python 3.12 where the driver has 3.11",
+        "numpy 2.3.1 where the driver has 2.4.0",
+        "bundle cccccccccccc where the driver has bbbbbbbbbbbb",
+    )
+    assert versions.current("f").libraries.keys() == {"numpy", "onnxruntime", "pyarrow", "zarr"}
+
+
+def test_encrypted(authority, tmp_path, bodies):
+    """Scheduler, worker and driver of one authority work together; others are refused, each in one sentence."""
+    (tmp_path / "cluster").mkdir()
+    words = [word for part, path in files(authority, "ours").items() for word in (f"--tls-{part}", path)]
+    standing = Standing(tmp_path / "cluster", *words, scheme="tls")
+    try:
+        standing.worker("w0")
+        given = jobs("t0", engine__scheduler=standing.address, **settings(authority, "ours"))
+        assert run(given, bodies.work())["t0"].commit is not None
+        theirs = transport.Certificates(**files(authority, "theirs"))
+        foreign = transport.Certificates(files(authority, "ours")["ca"], theirs.cert, theirs.key)
+        for refused in (theirs, foreign):
+            with pytest.raises(UsageError, match="the TLS handshake fails"):
+                transport.await_scheduler(standing.address, refused, 5.0)
+        with pytest.raises(UsageError, match="needs --tls-ca, --tls-cert and --tls-key"):
+            transport.await_scheduler(standing.address, None, 5.0)
+    finally:
+        standing.end()
+
+
+def test_certificates_that_are_none(authority, tmp_path):
+    ours = files(authority, "ours")
+    with pytest.raises(UsageError, match="all three"):
+        transport.certificates(ours["ca"], ours["cert"], None)
+    with pytest.raises(InputMissingError, match=r"nowhere\.pem"):
+        transport.security(transport.Certificates(ours["ca"], str(tmp_path / "nowhere.pem"), ours["key"]))
+    with pytest.raises(UsageError, match="not a certificate with its key"):
+        transport.security(transport.Certificates(ours["ca"], ours["cert"], files(authority, "theirs")["key"]))
+    for address in ("host:8786", "tcp://host", "http://host:8786"):
+        with pytest.raises(UsageError, match="not a scheduler's address"):
+            transport.await_scheduler(address, None, 1.0)
