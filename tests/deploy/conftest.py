@@ -87,7 +87,7 @@ def scraped(sky, tmp_path_factory):
     (folder / "prometheus.yml").write_text(
         json.dumps(
             {
-                "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"},
+                "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "500ms"},
                 "rule_files": [str(RULES)],
                 "scrape_configs": [{"job_name": "scanner", "static_configs": [{"targets": targets}]}],
             }
@@ -107,12 +107,14 @@ def scraped(sky, tmp_path_factory):
     try:
         await_ready(found, server)
         words = ["run", folder / "list.txt", "--out", folder / "out", "--workers", str(N_WORKERS), "--scratch", folder]
-        words += ["--metrics-port", str(first), "--all"]
+        # Objects enough that several scrapes fall into the run.
+        words += ["--metrics-port", str(first), "--targets", "grid"]
         run = subprocess.Popen(
             [sys.executable, "-m", "scanner", *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env=os.environ | {"SCANNER_TARGETS__GRID_STEP_ARCSEC": "4"},
         )
         keep_pages(found, run, targets)
         _, err = run.communicate()
