@@ -1,12 +1,12 @@
 """What the engine costs: its memory and its pace with ten thousand empty tiles, and what it adds to the work of real ones.
 
-    python benchmarks/engine.py [--empty 10000] [--workers 2] [--tiles 24] [--objects 64] [--repeats 3]
+    python benchmarks/engine.py [--empty 10000] [--workers 2] [--tiles 24] [--objects 64 | --step ARCSEC] [--repeats 3]
 
 First, tiles whose work is nothing, on worker processes of this machine, so that driver and scheduler are one process: its
 resident set before, at its peak and at the end, and tiles per second. Then the same little tiles scanned by a plain loop over
 the same function and by the engine with one worker, in turn: seconds on the clock and of processors between the first tile's
 end and the last one's, so that neither pays for starting; the best of some repeats, since other work may share the machine.
-The start is told apart.
+The start is told apart. With ``--step`` the tiles are three larger ones, scanned on a grid of this step: work of seconds each.
 """
 
 from __future__ import annotations
@@ -180,20 +180,25 @@ def processor_seconds() -> float:
     return total
 
 
-def measure_overhead(folder: Path, n_tiles: int, n_objects: int, repeats: int) -> None:
+def measure_overhead(folder: Path, n_tiles: int, n_objects: int, step: float | None, repeats: int) -> None:
     draw_tiles(TilesRequest(n_tiles=3, size=1200, seed=3, overlap=0.3, lenses_per_tile=6, density=0.5), folder / "sky", 1)
-    tiles = write_little_tiles(folder / "sky", folder / "tiles", n_tiles, n_objects)
+    flags: dict[str, object] = {}
+    if step is None:
+        tiles = write_little_tiles(folder / "sky", folder / "tiles", n_tiles, n_objects)
+    else:
+        tiles, flags = folder / "sky" / "tile-list.txt", {"targets.source": "grid", "targets.grid_step_arcsec": step}
     best: dict[str, Pace] = {}
     for repeat in range(repeats):
         for name, scan in (("plain loop", plain), ("engine", scan_tiles)):
-            pace = timed(scan, tiles, folder / f"{name}-{repeat}", {})
+            pace = timed(scan, tiles, folder / f"{name}-{repeat}", flags)
             per_tile = f"{pace.clock:.3f} s ({pace.processors:.3f} s of processors) a tile"
             print(f"  {name}: first tile after {pace.started:.1f} s, then {per_tile}", flush=True)
             known = best.get(name, pace)
             best[name] = Pace(*(min(old, new) for old, new in zip(vars(known).values(), vars(pace).values(), strict=True)))
     loop, engine = best["plain loop"], best["engine"]
     more = f"{engine.clock / loop.clock - 1:+.1%} on the clock, {engine.processors / loop.processors - 1:+.1%} of processors"
-    print(f"{n_tiles} tiles of {n_objects} objects, best of {repeats}: the engine adds {more}")
+    what = f"{n_tiles} tiles of {n_objects} objects" if step is None else f"3 tiles, a grid of {step:g} arcsec"
+    print(f"{what}, best of {repeats}: the engine adds {more}")
     print(f"  and {engine.started - loop.started:.1f} s to start")
 
 
@@ -203,13 +208,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--tiles", type=int, default=24)
     parser.add_argument("--objects", type=int, default=64)
+    parser.add_argument("--step", type=float, help="larger tiles, scanned on a grid of this step in arcsec")
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     if arguments.empty:
         measure_empty(arguments.empty, arguments.workers)
     if arguments.tiles:
         with tempfile.TemporaryDirectory() as name:
-            measure_overhead(Path(name), arguments.tiles, arguments.objects, arguments.repeats)
+            measure_overhead(Path(name), arguments.tiles, arguments.objects, arguments.step, arguments.repeats)
 
 
 if __name__ == "__main__":
