@@ -26,10 +26,11 @@ TESTS = Path(__file__).parents[1] / "tests" / "survey"
 sys.path.insert(0, str(TESTS))
 
 from disturbed.little_tiles import write_little_tiles  # noqa: E402
+from made_records import commit_record  # noqa: E402
 
 from scanner import config as configuration  # noqa: E402
 from scanner.config import RunConfig  # noqa: E402
-from scanner.records import BANDS, BandFiles, CommitRecord, ImageRef, Tile  # noqa: E402
+from scanner.records import BANDS, BandFiles, ImageRef, Tile  # noqa: E402
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles  # noqa: E402
 from scanner.survey import run as survey_run  # noqa: E402
 from scanner.survey.messages import TileJob, TileOutcome, TileProgress  # noqa: E402
@@ -52,22 +53,9 @@ def nothing(job: TileJob, on_progress: Callable[[TileProgress], None]) -> TileOu
     """The outcome of a tile without any work; as large as a real one."""
     on_progress(TileProgress(tile_id=job.tile.tile_id, n_done=5000, n_targets=5000))
     return TileOutcome(
-        commit=CommitRecord(
+        commit=commit_record(
             tile_id=job.tile.tile_id,
-            input_fingerprint="0" * 32,
             input_files={f"{band}.{role}": "0" * 32 for band in BANDS for role in ("image", "rms", "flag")},
-            config_fingerprint="0" * 32,
-            bundle_fingerprint="0" * 64,
-            target_source="catalogue",
-            n_seen=135_000,
-            n_outside=0,
-            n_rejected=130_000,
-            notes=(),
-            n_targets=5000,
-            n_scored=5000,
-            n_flagged=10,
-            n_decided=5,
-            sky_area_deg2=0.28,
             sha256={f"cutouts.zarr/{number}/c/0/0/0": "0" * 64 for number in range(24)},
             seconds={"open": 1.0, "cut": 1.0, "score": 1.0},
         )

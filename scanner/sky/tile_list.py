@@ -20,7 +20,6 @@ understood, a tile id given twice, a list without tiles. Stores that do not answ
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from scanner.errors import InputMissingError, TileListError
 from scanner.records import FailedTile, Tile
 from scanner.sky.tile_folder import find_tiles
 from scanner.sky.tile_line import FolderLine, read_line
+from scanner.storage.in_order import in_order
 from scanner.storage.location import is_remote, split
 from scanner.storage.open import read_file
 
@@ -126,11 +126,7 @@ def _listed(
     n_remote = sum(is_remote(line.folder) for line in folders.values())
     if n_remote > TOLD_FOLDERS:
         logger.info("listing %d folders of tiles on object stores", n_remote)
-    with ThreadPoolExecutor(LISTED_TOGETHER) as pool:
-        try:
-            found = dict(zip(folders, pool.map(tiles, folders), strict=True))
-        finally:
-            pool.shutdown(cancel_futures=True)
+    found = dict(zip(folders, in_order(tiles, folders, LISTED_TOGETHER), strict=True))
     listed: list[tuple[int, Tile | FailedTile]] = []
     for number, entry in entries:
         if entry is not None:

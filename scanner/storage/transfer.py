@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from obstore.exceptions import PreconditionError
 from scanner.atomic_file import writing_to
 from scanner.errors import UnavailableError
 from scanner.storage.failures import asking
+from scanner.storage.in_order import in_order
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -55,14 +55,8 @@ class Upload:
 
 def in_parallel(work: Callable[[Item], object], items: Iterable[Item], parallel: int = PARALLEL) -> None:
     """Do the same to many; the first failure ends it, once what had begun is through."""
-    with ThreadPoolExecutor(parallel) as pool:
-        futures = [pool.submit(work, item) for item in items]
-        try:
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-    for future in done:
-        future.result()
+    for _ in in_order(work, items, parallel):
+        pass
 
 
 def download(bucket: Bucket, downloads: Sequence[Download]) -> None:

@@ -22,9 +22,9 @@ from scanner.records import CommitRecord, FailedTile, Tile
 from scanner.report import contact_sheet, plots
 from scanner.report.summary import RunSummary
 from scanner.storage import split
+from scanner.storage.in_order import in_order
 from scanner.survey.candidate_cutouts import candidate_cutouts
 from scanner.survey.folder.cost import CostLedger, RunCost
-from scanner.survey.folder.in_order import in_order
 from scanner.survey.folder.ledger import RunFolder, RunRecord
 from scanner.survey.folder.resume import refuse_other_settings
 

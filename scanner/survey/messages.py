@@ -6,7 +6,7 @@ job by name.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from scanner.config import RunConfig
 from scanner.records import CommitRecord, FailedTile, Record, Tile
@@ -22,6 +22,11 @@ class TileJob(Record):
     bundle: str
     config_fingerprint: str
     bundle_fingerprint: str
+
+    def with_engine(self, **changes: Any) -> TileJob:
+        """The job with other settings of the engine."""
+        engine = self.config.engine.model_copy(update=changes)
+        return self.model_copy(update={"config": self.config.model_copy(update={"engine": engine})})
 
 
 class TileProgress(Record):

@@ -11,26 +11,16 @@ from pathlib import Path
 import pytest
 from disturbed.kill_points import write_results, write_tile
 from disturbed.results import leftovers, promised
+from made_records import commit_record, run_record
 
 from scanner import __version__
-from scanner.config import RunConfig, StorageConfig
-from scanner.records import CommitRecord
+from scanner.config import StorageConfig
 from scanner.storage import open_store
-from scanner.survey.folder.ledger import RunFolder, RunRecord
+from scanner.survey.folder.ledger import RunFolder
 from scanner.survey.folder.opening import open_run
 
 TILE = "7"
-RECORD = RunRecord(
-    scanner_version=__version__,
-    tile_list="tiles.txt",
-    tile_ids=(TILE,),
-    bundle_name="ou",
-    bundle_version="1",
-    bundle_fingerprint="b",
-    provider="cpu",
-    config_fingerprint="c",
-    config=RunConfig(),
-)
+RECORD = run_record(scanner_version=__version__, tile_list="tiles.txt", tile_ids=(TILE,))
 
 
 class Mortal:
@@ -72,25 +62,7 @@ def tile_content(folder, word):
         path = folder / TILE / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    commit = CommitRecord(
-        tile_id=TILE,
-        input_fingerprint="i",
-        input_files={},
-        config_fingerprint="c",
-        bundle_fingerprint="b",
-        target_source="catalogue",
-        n_seen=9,
-        n_outside=2,
-        n_rejected=4,
-        notes=(),
-        n_targets=3,
-        n_scored=2,
-        n_flagged=1,
-        n_decided=1,
-        sky_area_deg2=0.1,
-        sha256={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
-        seconds={},
-    )
+    commit = commit_record(tile_id=TILE, sha256={name: hashlib.sha256(content).hexdigest() for name, content in files.items()})
     (folder / TILE / "commit.json").write_text(commit.model_dump_json())
     return folder / TILE
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from scanner.config import RunConfig, StorageConfig
 from scanner.errors import ForbiddenError, TileError
 from scanner.records import ImageRef, Tile
+from scanner.sky.scratch import local_path
 from scanner.storage import is_remote, open_store, split
 
 SAMPLED_BLOCKS = 16
@@ -74,7 +75,7 @@ def of_tile(tile: Tile, storage: StorageConfig) -> str:
 
 def bytes_of_tile(tile: Tile) -> int:
     """Bytes on disk of a tile's distinct input files; missing ones count as nothing."""
-    paths = {Path(reference.path.removeprefix("file://")) for reference in tile.files.values()}
+    paths = {local_path(reference.path) for reference in tile.files.values()}
     return sum(path.stat().st_size for path in paths if path.is_file())
 
 
@@ -90,7 +91,7 @@ def _of_file(reference: ImageRef, storage: StorageConfig) -> str:
             raise TileError(f"{reference.path}: there is no such file; check the path in the tile list.")
         digest.update(f"{entry.size}\n{entry.version}\n".encode())
     else:
-        _sample(Path(reference.path.removeprefix("file://")), digest)
+        _sample(local_path(reference.path), digest)
     return digest.hexdigest()[:_HEX_DIGITS]
 
 

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from scanner.config import StorageConfig
 from scanner.errors import ContentError, TileError
 from scanner.records import CommitRecord, FailedTile, Tile
+from scanner.storage.in_order import in_order
 from scanner.survey.folder import fingerprint
-from scanner.survey.folder.in_order import in_order
 from scanner.survey.folder.ledger import RunFolder, RunRecord
 
 #: Seconds that a run waits for the checks before it starts to scan: small runs are refused before any work is done.

@@ -33,8 +33,7 @@ def parallel_scores(config: RunConfig, n_workers: int) -> int:
 
 def with_parallel_scores(job: TileJob, n_workers: int) -> TileJob:
     """The job with :func:`parallel_scores` written into its configuration."""
-    engine = job.config.engine.model_copy(update={"parallel_scores": parallel_scores(job.config, n_workers)})
-    return job.model_copy(update={"config": job.config.model_copy(update={"engine": engine})})
+    return job.with_engine(parallel_scores=parallel_scores(job.config, n_workers))
 
 
 def load_scorer(job: TileJob) -> Scorer:

@@ -8,7 +8,6 @@ A tile is given up at its next sign of progress when its worker has to leave or 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +16,6 @@ from scanner.config import RunConfig
 from scanner.survey.messages import TileJob, TileOutcome, TileProgress
 
 OnProgress = Callable[[TileProgress], None]
-
-logger = logging.getLogger(__name__)
 
 
 class GivenUp(BaseException):
@@ -31,9 +28,10 @@ class Work:
 
     ``prepare(job, scores)``: on each worker before its first tile: the bundle and, where it is to score, a session; gives the
     bundle's fingerprint. ``close(config)``: on each worker when the run is over. ``remote(job)``: in the driver: whether
-    ``fetch`` has something to do. ``fetch(job)``: bring the files near. Then, in one placement, ``scan(job, on_progress)``; in
-    the other ``cut(job, on_progress)`` on any worker and, with what it returned (small), ``score(job, cut, on_progress)`` on
-    one with a GPU. ``sweep(config)``: in the driver, when the workers of this machine are gone.
+    ``fetch`` has something to do. ``fetch(job)``: bring the files near; raises nothing, since the step after meets the same and
+    tells. Then, in one placement, ``scan(job, on_progress)``; in the other ``cut(job, on_progress)`` on any worker and, with
+    what it returned (small), ``score(job, cut, on_progress)`` on one with a GPU. ``sweep(config)``: in the driver, when the
+    workers of this machine are gone.
     """
 
     prepare: Callable[[TileJob, bool], str]
@@ -56,37 +54,27 @@ def own_job(job_json: str) -> TileJob:
 
 def in_scratch(job: TileJob, scratch: str | None) -> TileJob:
     """The job with another scratch folder; None: the run's."""
-    if scratch is None:
-        return job
-    engine = job.config.engine.model_copy(update={"scratch": scratch})
-    return job.model_copy(update={"config": job.config.model_copy(update={"engine": engine})})
+    return job if scratch is None else job.with_engine(scratch=scratch)
 
 
 def fetch_step(function: Callable[[TileJob], None], job_json: str) -> None:
-    """Prefetch a tile; whatever goes wrong, the step after meets it again and tells."""
-    job = own_job(job_json)
-    try:
-        function(job)
-    except Exception as error:
-        logger.warning("could not fetch ahead: %s", error, extra={"tile": job.tile.tile_id})
+    """Prefetch a tile."""
+    function(own_job(job_json))
 
 
-def cut_step(function: Callable[[TileJob, OnProgress], Any], job_json: str, topic: str, key: str, fetched: None = None) -> Any:
+def cut_step(function: Callable[..., Any], job_json: str, topic: str, key: str, fetched: None = None) -> Any:
     """First half of a tile, after its fetching where that was needed."""
-    job = own_job(job_json)
-    return _call(lambda on_progress: function(job, on_progress), topic, key)
+    return _call(function, job_json, topic, key)
 
 
 def scan_step(function: Callable[..., TileOutcome], job_json: str, topic: str, key: str, fetched: None = None) -> None:
     """A whole tile, after its fetching where that was needed; tells the outcome."""
-    job = own_job(job_json)
-    _tell(_call(lambda on_progress: function(job, on_progress), topic, key), topic, key)
+    _tell(_call(function, job_json, topic, key), topic, key)
 
 
 def score_step(function: Callable[..., TileOutcome], job_json: str, topic: str, key: str, cut: Any) -> None:
     """Second half of a tile; tells the outcome."""
-    job = own_job(job_json)
-    _tell(_call(lambda on_progress: function(job, cut, on_progress), topic, key), topic, key)
+    _tell(_call(function, job_json, topic, key, cut), topic, key)
 
 
 def _tell(outcome: TileOutcome, topic: str, key: str) -> None:
@@ -95,10 +83,11 @@ def _tell(outcome: TileOutcome, topic: str, key: str) -> None:
     get_worker().log_event(topic, {"ended": key, "outcome": outcome.model_dump_json()})
 
 
-def _call(function: Callable[[OnProgress], Any], topic: str, key: str) -> Any:
+def _call(function: Callable[..., Any], job_json: str, topic: str, key: str, *inputs: Any) -> Any:
     from distributed import Reschedule, get_worker
 
     worker: Any = get_worker()
+    job = own_job(job_json)
     task = worker.get_current_task()
 
     def on_progress(progress: TileProgress) -> None:
@@ -108,7 +97,7 @@ def _call(function: Callable[[OnProgress], Any], topic: str, key: str) -> Any:
 
     worker.log_event(topic, {"began": key})
     try:
-        result = function(on_progress)
+        result = function(job, *inputs, on_progress)
     except GivenUp:
         result = None
     # Begun again on another worker if the run goes on; a task that was cancelled is simply over. A failure that comes while the
