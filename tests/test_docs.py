@@ -193,6 +193,14 @@ def test_files_of_the_project_exist(page):
             assert (ROOT / name).exists() or "<" in text, f"`{name}`: there is no such file"
 
 
+def test_the_way_of_a_photon_leads_through_modules():
+    way = (ROOT / "CONTRIBUTING.md").read_text().split("## The way of a photon")[1].split("\n\n")[1]
+    named = re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)`", way)
+    assert len(named) > 5
+    for name in named:
+        assert ROOT.joinpath("scanner", *name.split(".")).with_suffix(".py").is_file(), name
+
+
 def test_exit_codes_are_told_alike():
     """The operators' table, the README, the docstring of the command line and the classes of errors."""
     known = {kind.exit_code for kind in errors.ScannerError.__subclasses__()} | {errors.ScannerError.exit_code, 0}
