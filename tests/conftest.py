@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -172,11 +172,10 @@ class _Passing(BaseHTTPRequestHandler):
         if fault == "busy":
             self._answer(503, [], b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>")
             return
-        upstream = http.client.HTTPConnection(self.server.upstream, timeout=60)
-        upstream.request(self.command, self.path, body, dict(self.headers))
-        answer = upstream.getresponse()
-        content = answer.read()
-        upstream.close()
+        with closing(http.client.HTTPConnection(self.server.upstream, timeout=60)) as upstream:
+            upstream.request(self.command, self.path, body, dict(self.headers))
+            answer = upstream.getresponse()
+            content = answer.read()
         if fault == "lose":
             self.close_connection = True
             return
@@ -195,7 +194,8 @@ class _Passing(BaseHTTPRequestHandler):
         if not any(name.lower() == "content-length" for name, _ in headers) and status != 204:
             self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content[: len(content) // 2] if half else content)
+        if self.command != "HEAD":
+            self.wfile.write(content[: len(content) // 2] if half else content)
         self.close_connection = half
 
     def log_message(self, format, *args) -> None:  # noqa: A002

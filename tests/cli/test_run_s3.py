@@ -50,8 +50,8 @@ def test_everything_on_s3_gives_the_bytes_of_a_local_run(
     s3, archive, archive_list, local_run, differences, put, tmp_path, capsys
 ):
     """List, tiles, bundle and run folder are remote; a third tile, which lacks an object, fails, and the others go on."""
-    place, out = s3.fresh(), s3.fresh()
-    broken = " ".join(f"{band}={archive.url}/MER/gone-{band}.fits" for band in ("VIS", "Y", "J", "H"))
+    place, out, gone = s3.fresh(), s3.fresh(), s3.fresh(public=True)
+    broken = " ".join(f"{band}={gone}/gone-{band}.fits" for band in ("VIS", "Y", "J", "H"))
     put("lists/q1-tiles.txt", f"{archive_list('../tiles')}id=broken {broken}\n", place)
     for file in archive.local.rglob("*.fits"):
         put(f"tiles/{file.relative_to(archive.local).as_posix()}", file.read_bytes(), place)
@@ -68,11 +68,11 @@ def test_everything_on_s3_gives_the_bytes_of_a_local_run(
     assert differences(local_run, tmp_path / "fetched", TABLES) == []
     (failed,) = Table.read(tmp_path / "fetched" / "failed-tiles.ecsv")
     assert failed["tile_id"] == "broken"
-    assert f"{archive.url}/MER/gone-VIS.fits: there is no such" in failed["reason"]
+    assert f"{gone}/gone-VIS.fits: there is no such" in failed["reason"]
     # Once the object is there, the same command scans that tile alone.
     for band, name in {"VIS": "VIS", "Y": "NIR-Y", "J": "NIR-J", "H": "NIR-H"}.items():
         (file,) = (archive.local / "MER" / "102018212").rglob(f"*BGSUB-MOSAIC-{name}_*")
-        put(f"MER/gone-{band}.fits", file.read_bytes(), archive.url)
+        put(f"gone-{band}.fits", file.read_bytes(), gone)
     code, told, err = scan(capsys, s3, *words)
     assert code == 0
     assert "3 of 3 tiles done" in told
