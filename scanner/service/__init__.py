@@ -1,0 +1,1 @@
+"""What people ask over the network: Virtual Observatory protocols, a JSON API, web pages, grades."""

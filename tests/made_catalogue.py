@@ -1,0 +1,41 @@
+"""Catalogues of random objects, for tests of what is asked of them."""
+
+import numpy as np
+import pyarrow as pa
+
+from scanner.catalogue import columns, rank
+from scanner.catalogue.designation import designations
+from scanner.sphere import healpix_29
+
+
+def made_rows(ra, dec, seed=0, run="made-0123abcd"):
+    """A ranked table of :data:`~scanner.catalogue.columns.CATALOGUE_SCHEMA` at some positions in degrees, in order of rank."""
+    ra, dec = np.asarray(ra, dtype=np.float64), np.asarray(dec, dtype=np.float64)
+    random, n = np.random.default_rng(seed), len(ra)
+    p = random.beta(0.3, 3.0, n).astype(np.float32)
+    texts = {"tile_id": random.choice(["102018211", "102018212"], n), "run": [run] * n, "bundle": ["made 1"] * n}
+    known = random.random(n) < 0.02
+    texts |= {"known_name": np.where(known, "J0000+0000", ""), "known_reference": np.where(known, "made table", "")}
+    texts |= {"name": designations(ra, dec)}
+    values = {column.name: random.random(n) for column in columns.CATALOGUE_COLUMNS}
+    values |= {
+        "target_id": random.permutation(n).astype(np.int64) + 1,
+        "_healpix_29": healpix_29(ra, dec),
+        "ra": ra,
+        "dec": dec,
+        "p_calibrated": p,
+        "grid_value": np.round(p, 1),
+        "is_candidate": p > 0.5,
+        "magnitude_vis": random.uniform(17, 25, n),
+        "known_separation": np.where(known, random.random(n), np.nan),
+        "rank": np.zeros(n),
+        "flags": random.integers(0, 4, n),
+        "cell_count": random.integers(0, 99, n),
+    }
+    values |= texts
+    arrays = [pa.array(np.asarray(values[field.name]).astype(field.type.to_pandas_dtype()), type=field.type)
+              for field in columns.CATALOGUE_SCHEMA]  # fmt: skip
+    rows = pa.Table.from_arrays(arrays, schema=columns.CATALOGUE_SCHEMA)
+    rows = rows.take(pa.array(rank.order(rows)))
+    position = rows.schema.get_field_index("rank")
+    return columns.with_column(rows, columns.RANK_COLUMN, np.arange(1, n + 1), position)
