@@ -4,9 +4,9 @@ In: the arrays of one row of a :class:`~scanner.records.CutoutBatch`. Out: 8-bit
 upwards (:mod:`scanner.report.picture` turns them over for screens). Missing pixels (NaN) are drawn as a dark hatch, never as
 sky. Refused: nothing; a cutout without one good pixel is all hatch.
 
-Brightness is an asinh stretch in units of the sky σ that came with the cutout, so that the same arc looks the same in
-every unit and depth. Colour is the ratio of the bands in those same units: in Euclid's Wide Survey one σ of a 0.1" VIS pixel
-and one of a 0.3" NISP pixel are nearly the same AB surface brightness (26.0 and 25.6 to 25.9 mag/arcsec² in Q1).
+Brightness is a stretch in units of the sky σ that came with the cutout (:mod:`scanner.report.stretch`), so that the same arc
+looks the same in every unit and depth. Colour is the ratio of the bands in those same units: in Euclid's Wide Survey one σ of a
+0.1" VIS pixel and one of a 0.3" NISP pixel are nearly the same AB surface brightness (26.0 and 25.6 to 25.9 mag/arcsec² in Q1).
 """
 
 from __future__ import annotations
@@ -24,19 +24,9 @@ from scanner.records import (
     Float32,
     Float64,
 )
+from scanner.report.stretch import Stretch
 
 UInt8 = NDArray[np.uint8]
-
-#: The stretch turns from linear to logarithmic here: below the surface brightness of most arcs (3 to 15 sigma).
-SOFTENING_SIGMA = 2.0
-#: Drawn black: the sky. The upper half of its noise is seen, so that an arc can be judged against it; the lower half would
-#: only cost bytes (a third of the page).
-BLACK_SIGMA = 0.0
-#: White is the 99.7th percentile of the central 12", but never outside this range: noise never fills the scale, and a
-#: saturated star beside the object does not push its arcs into the dark.
-WHITE_SIGMA = (40.0, 400.0)
-WHITE_PERCENTILE = 99.7
-WHITE_REGION_ARCSEC = 12.0
 
 #: Weights that turn the light of an early-type galaxy near z = 0.3 warm white and that of a blue source blue, chosen by eye.
 COLOUR_BALANCE = {"VIS": 1.0, "J": 0.6, "H": 0.5}
@@ -52,30 +42,7 @@ LUMA = np.array([0.299, 0.587, 0.114])
 HATCH_DARK, HATCH_LIGHT, HATCH_PERIOD = 42, 60, 16
 
 
-def stretch(significance: Float64, white: float) -> Float64:
-    """Asinh stretch of pixels in units of the sky sigma to [0, 1]; monotonic, NaN stays NaN.
-
-    Parameters
-    ----------
-    significance
-        ``(value - sky) / sigma``, any shape.
-    white
-        Significance drawn white, > :data:`BLACK_SIGMA`.
-    """
-    bottom = np.arcsinh(BLACK_SIGMA / SOFTENING_SIGMA)
-    top = np.arcsinh(white / SOFTENING_SIGMA)
-    return np.asarray(np.clip((np.arcsinh(significance / SOFTENING_SIGMA) - bottom) / (top - bottom), 0.0, 1.0))
-
-
-def white_level(significance: Float64, pixel_scale_arcsec: float) -> float:
-    """Significance to be drawn white for one square image (y, x), from its centre; see :data:`WHITE_SIGMA`."""
-    margin = max(0, round((significance.shape[0] - WHITE_REGION_ARCSEC / pixel_scale_arcsec) / 2))
-    inner = significance[margin : significance.shape[0] - margin, margin : significance.shape[1] - margin]
-    good = inner[np.isfinite(inner)]
-    return float(np.clip(np.percentile(good, WHITE_PERCENTILE), *WHITE_SIGMA)) if good.size else WHITE_SIGMA[0]
-
-
-def vis_image(vis: Float32, sky: Float32, sigma: Float32) -> UInt8:
+def vis_image(vis: Float32, sky: Float32, sigma: Float32, stretch: Stretch = Stretch()) -> UInt8:
     """VIS in grey.
 
     Parameters
@@ -84,16 +51,39 @@ def vis_image(vis: Float32, sky: Float32, sigma: Float32) -> UInt8:
         (200, 200) in the mosaic's units, NaN where there is no pixel.
     sky, sigma
         (4,) median and robust scatter of VIS, Y, J, H; VIS's are used.
+    stretch
+        From significance to brightness.
 
     Returns
     -------
     (200, 200) uint8.
     """
-    grey = _vis_brightness(vis, sky, sigma)
-    return _hatched(np.repeat(grey[..., None], 3, axis=-1), ~np.isfinite(grey))[..., 0]
+    return _grey(_vis_brightness(vis, sky, sigma, stretch))
 
 
-def colour_image(vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> UInt8:
+def nisp_band_image(pixels: Float32, sky: float, sigma: float, stretch: Stretch = Stretch()) -> UInt8:
+    """One NISP band in grey.
+
+    Parameters
+    ----------
+    pixels
+        (66, 66) in the mosaic's units, NaN where there is no pixel.
+    sky, sigma
+        Median and robust scatter of the band.
+    stretch
+        From significance to brightness.
+
+    Returns
+    -------
+    (66, 66) uint8.
+    """
+    significance = _significance(pixels, np.array([sky], np.float32), np.array([sigma], np.float32))
+    return _grey(stretch.brightness(significance, NISP_PIXEL_SCALE_ARCSEC))
+
+
+def colour_image(
+    vis: Float32, nisp: Float32, sky: Float32, sigma: Float32, stretch: Stretch = Stretch(), saturation: float = 1.0
+) -> UInt8:
     """VIS coloured by NISP: brightness and detail of VIS at 0.1", colour from H (red), VIS (blue) and their mean with J.
 
     With a mean as green light, colours run from blue through white to orange: an arc against a galaxy is told by hue alone, and
@@ -105,12 +95,16 @@ def colour_image(vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> U
         (200, 200) and (3, 66, 66) in the mosaic's units, one common centre, NaN where there is no pixel.
     sky, sigma
         (4,) median and robust scatter of VIS, Y, J, H, of the pixels as given.
+    stretch
+        From the significance of VIS to brightness.
+    saturation
+        Of the colours: 0 is grey, 1 as they are, 2 twice as far from grey.
 
     Returns
     -------
     (200, 200, 3) uint8, red, green, blue.
     """
-    brightness = _vis_brightness(vis, sky, sigma)
+    brightness = _vis_brightness(vis, sky, sigma, stretch)
     significance = _significance(nisp, sky[1:, None, None], sigma[1:, None, None])
     complete = np.logical_and.reduce(np.isfinite(significance))
     _, j, h = (upsample(np.nan_to_num(band)) for band in significance)
@@ -120,10 +114,10 @@ def colour_image(vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> U
     colour = np.maximum(np.stack([red, green, blue], axis=-1), 0.0) + COLOUR_SOFTENING_SIGMA
     nearest = _nearest_nisp_pixel()
     colour[~complete[np.ix_(nearest, nearest)]] = 1.0
-    return _hatched(_at_brightness(colour, brightness), ~np.isfinite(brightness))
+    return _hatched(_at_brightness(_saturated(colour, saturation), brightness), ~np.isfinite(brightness))
 
 
-def nisp_image(nisp: Float32, sky: Float32, sigma: Float32) -> UInt8:
+def nisp_image(nisp: Float32, sky: Float32, sigma: Float32, stretch: Stretch = Stretch(), saturation: float = 1.0) -> UInt8:
     """NISP alone, H red, J green, Y blue (Wilde et al. 2022, section 5.1), one stretch for the three bands.
 
     Parameters
@@ -132,6 +126,8 @@ def nisp_image(nisp: Float32, sky: Float32, sigma: Float32) -> UInt8:
         (3, 66, 66) Y, J, H in the mosaic's units, NaN where there is no pixel.
     sky, sigma
         (4,) median and robust scatter of VIS, Y, J, H.
+    stretch, saturation
+        As for :func:`colour_image`.
 
     Returns
     -------
@@ -142,9 +138,9 @@ def nisp_image(nisp: Float32, sky: Float32, sigma: Float32) -> UInt8:
     bands = significance * balance[:, None, None]
     mean = bands.mean(axis=0)
     noise_of_mean = np.sqrt(np.sum(balance**2)) / len(balance)
-    brightness = stretch(mean / noise_of_mean, white_level(mean / noise_of_mean, NISP_PIXEL_SCALE_ARCSEC))
+    brightness = stretch.brightness(mean / noise_of_mean, NISP_PIXEL_SCALE_ARCSEC)
     colour = np.maximum(np.nan_to_num(np.moveaxis(bands[::-1], 0, -1)), 0.0) + COLOUR_SOFTENING_SIGMA
-    return _hatched(_at_brightness(colour, brightness), ~np.isfinite(mean))
+    return _hatched(_at_brightness(_saturated(colour, saturation), brightness), ~np.isfinite(mean))
 
 
 def upsample(image: Float64) -> Float64:
@@ -161,9 +157,21 @@ def _significance(values: Float32, sky: NDArray[np.float32], sigma: NDArray[np.f
     return np.asarray((values.astype(np.float64) - sky) / sigma)
 
 
-def _vis_brightness(vis: Float32, sky: Float32, sigma: Float32) -> Float64:
-    significance = _significance(vis, sky[0], sigma[0])
-    return stretch(significance, white_level(significance, VIS_PIXEL_SCALE_ARCSEC))
+def _vis_brightness(vis: Float32, sky: Float32, sigma: Float32, stretch: Stretch) -> Float64:
+    return stretch.brightness(_significance(vis, sky[0], sigma[0]), VIS_PIXEL_SCALE_ARCSEC)
+
+
+def _grey(brightness: Float64) -> UInt8:
+    return _hatched(np.repeat(brightness[..., None], 3, axis=-1), ~np.isfinite(brightness))[..., 0]
+
+
+def _saturated(colour: Float64, saturation: float) -> Float64:
+    """``colour`` (y, x, 3) moved away from its own grey, or towards it."""
+    if saturation == 1.0:
+        return colour
+    grey = (colour @ LUMA)[..., None]
+    # No channel below a tenth of the grey: light that is all of one colour has no brightness to be scaled to.
+    return np.asarray(np.maximum(grey + saturation * (colour - grey), 0.1 * grey))
 
 
 def _at_brightness(colour: Float64, brightness: Float64) -> Float64:

@@ -1,7 +1,7 @@
-"""Small pictures that live inside a web page.
+"""Images as files, and as small pictures that live inside a web page.
 
-In: 8-bit images of :mod:`scanner.report.colour`, y upwards. Out: WebP as ``data:`` URIs, right way up on a screen; the same
-image gives the same bytes with the same version of Pillow.
+In: 8-bit images of :mod:`scanner.report.colour`, y upwards. Out: PNG, WebP, and WebP as ``data:`` URIs, right way up on a
+screen; the same image gives the same bytes with the same version of Pillow.
 """
 
 from __future__ import annotations
@@ -22,9 +22,16 @@ MOST_BYTES = 7_800
 NISP_QUALITIES = (88,)
 
 
-def data_uri(image: UInt8, qualities: tuple[int, ...] = QUALITIES) -> str:
-    """Encode one image (y, x) grey or (y, x, 3) red, green, blue, uint8, as a ``data:image/webp`` URI."""
-    picture = Image.fromarray(np.ascontiguousarray(image[::-1]))
+def png(image: UInt8) -> bytes:
+    """Encode one image (y, x) grey or (y, x, 3) red, green, blue, uint8, without loss."""
+    stream = io.BytesIO()
+    _upright(image).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def webp(image: UInt8, qualities: tuple[int, ...] = QUALITIES) -> bytes:
+    """Encode one image (y, x) grey or (y, x, 3) red, green, blue, uint8, at the first quality that makes it small enough."""
+    picture = _upright(image)
     data = b""
     for quality in qualities:
         stream = io.BytesIO()
@@ -32,4 +39,14 @@ def data_uri(image: UInt8, qualities: tuple[int, ...] = QUALITIES) -> str:
         data = stream.getvalue()
         if len(data) <= MOST_BYTES:
             break
-    return "data:image/webp;base64," + base64.b64encode(data).decode("ascii")
+    return data
+
+
+def data_uri(image: UInt8, qualities: tuple[int, ...] = QUALITIES) -> str:
+    """Encode one image as a ``data:image/webp`` URI; see :func:`webp`."""
+    return "data:image/webp;base64," + base64.b64encode(webp(image, qualities)).decode("ascii")
+
+
+def _upright(image: UInt8) -> Image.Image:
+    # Row 0 of an array is the lowest of the sky, and the highest of a screen.
+    return Image.fromarray(np.ascontiguousarray(image[::-1]))

@@ -5,8 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from hypothesis import given
-from hypothesis import strategies as st
 
 from scanner.report import colour
 
@@ -25,37 +23,6 @@ def is_hatch(image: np.ndarray) -> np.ndarray:
     channels = image if image.ndim == 3 else image[..., None]
     grey = (channels == channels[..., :1]).all(axis=-1)
     return grey & np.isin(channels[..., 0], [colour.HATCH_DARK, colour.HATCH_LIGHT])
-
-
-@given(st.lists(st.floats(-1e6, 1e9), min_size=2, max_size=30), st.floats(*colour.WHITE_SIGMA))
-def test_stretch_keeps_the_order_of_brightness(values: list[float], white: float) -> None:
-    significance = np.sort(np.asarray(values))
-    stretched = colour.stretch(significance, white)
-    assert (np.diff(stretched) >= 0).all()
-    assert stretched.min() >= 0
-    assert stretched.max() <= 1
-
-
-def test_stretch_runs_from_sky_to_white_and_keeps_missing_pixels() -> None:
-    stretched = colour.stretch(np.array([-5.0, colour.BLACK_SIGMA, 5.0, 100.0, 1e5, np.nan]), white=100.0)
-    assert stretched[[0, 1]].tolist() == [0, 0]
-    assert stretched[[3, 4]] == pytest.approx([1, 1])
-    assert np.isnan(stretched[5])
-    # An arc of 5 sigma beside a core of 100: the point of the stretch.
-    assert 0.3 < stretched[2] < 0.5
-
-
-def test_white_follows_the_object_between_its_limits() -> None:
-    image = np.zeros((200, 200))
-    assert colour.white_level(image, 0.1) == colour.WHITE_SIGMA[0]
-    image[90:110, 90:110] = 150.0
-    assert colour.white_level(image, 0.1) == pytest.approx(150.0)
-    image[90:110, 90:110] = 9000.0
-    assert colour.white_level(image, 0.1) == colour.WHITE_SIGMA[1]
-    image[...] = 0.0
-    image[:30, :30] = 9000.0
-    assert colour.white_level(image, 0.1) == colour.WHITE_SIGMA[0], "a star in the corner must not darken the object"
-    assert colour.white_level(np.full((66, 66), np.nan), 0.3) == colour.WHITE_SIGMA[0]
 
 
 def test_upsampling_puts_a_source_where_vis_has_it() -> None:

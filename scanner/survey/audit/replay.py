@@ -20,6 +20,7 @@ import numpy as np
 from scanner import __version__
 from scanner.catalogue import columns
 from scanner.config import StorageConfig
+from scanner.cutouts import framed
 from scanner.cutouts.extract import TileImages, cut, open_tile
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.bundle import Bundle
@@ -200,4 +201,4 @@ def _written(out: Path, found: FoundObject, cutout: CutoutBatch, images: TileIma
         "BUNDLE": f"{record.bundle_name} {record.bundle_version}",
         "CREATOR": f"scanner {__version__}",
     }
-    return write_cutout(out, found.name.replace(" ", "_"), cutout, images, header)
+    return write_cutout(out, found.name.replace(" ", "_"), framed.of_tile(cutout, images), header)

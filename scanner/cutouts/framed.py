@@ -1,0 +1,132 @@
+"""One cutout with all that is needed to use it elsewhere: pixels, place on the sky, unit and zero point, band by band.
+
+In: a batch of one, and the tile that it was cut from or the attributes of the store that keeps it. Out: :class:`FramedCutout`,
+whose images can be cut down further. Refused: a store that does not say where its tile lies (:class:`ContentError`).
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_scales
+
+from scanner.cutouts.cutout_wcs import band_wcs, window
+from scanner.cutouts.layout import StoreAttributes
+from scanner.cutouts.tile_images import TileImages
+from scanner.errors import ContentError
+from scanner.records import BANDS, Band, CutoutBatch, Float32
+from scanner.sky.alignment import NISP_MARGIN, STEP
+from scanner.sphere import unit_vectors
+
+#: Circles up to this radius, and this far away, are cut out to the pixel.
+_NEAR_DEG = 1.0
+
+
+@dataclass(frozen=True)
+class BandImage:
+    """One band of a cutout.
+
+    ``pixels`` (ny, nx) float32, NaN where there is none. ``wcs``: of these pixels. ``unit``: BUNIT, "" where unknown.
+    ``zero_point``: AB magnitude of one unit, NaN where unknown.
+    """
+
+    band: Band
+    pixels: Float32
+    wcs: WCS
+    unit: str
+    zero_point: float
+
+    def part(self, rows: slice, columns: slice) -> BandImage:
+        """The image cut down to some rows and columns, each a slice with a start and a stop inside the image."""
+        return replace(self, pixels=self.pixels[rows, columns], wcs=window(self.wcs, columns.start, rows.start))
+
+    def around(self, ra: float, dec: float, radius_deg: float) -> tuple[slice, slice] | None:
+        """Rows and columns of the smallest part that holds a circle on the sky; None where the circle lies outside.
+
+        Parameters
+        ----------
+        ra, dec
+            Centre in degrees (ICRS).
+        radius_deg
+            Radius in degrees.
+        """
+        height, width = self.pixels.shape
+        middle = [float(value) for value in self.wcs.all_pix2world((width - 1) / 2, (height - 1) / 2, 0)]
+        ends = unit_vectors(np.array([ra, middle[0]]), np.array([dec, middle[1]]))
+        separation = 2 * np.rad2deg(np.arcsin(min(float(np.linalg.norm(ends[0] - ends[1])) / 2, 1.0)))
+        if max(separation, radius_deg) > _NEAR_DEG:
+            # No circle on the image's own plane; beside so large a one, the image is a point.
+            return (slice(0, height), slice(0, width)) if separation <= radius_deg else None
+        x, y = (float(value) for value in self.wcs.all_world2pix(ra, dec, 0))
+        radius = radius_deg / proj_plane_pixel_scales(self.wcs)
+        found = []
+        for centre, reach, size in ((y, radius[1], height), (x, radius[0], width)):
+            start = max(int(np.floor(centre - reach + 0.5)), 0)
+            stop = min(int(np.floor(centre + reach + 0.5)) + 1, size)
+            if stop <= start:
+                return None
+            found.append(slice(start, stop))
+        return found[0], found[1]
+
+
+@dataclass(frozen=True)
+class FramedCutout:
+    """A batch of one, and its images in the order VIS, Y, J, H."""
+
+    cutout: CutoutBatch
+    images: tuple[BandImage, ...]
+
+
+def of_tile(cutout: CutoutBatch, images: TileImages) -> FramedCutout:
+    """Frame a batch of one with the opened tile that it was cut from: each band's own WCS."""
+    x0, y0 = int(cutout.x0[0]), int(cutout.y0[0])
+    return FramedCutout(
+        cutout,
+        tuple(
+            BandImage(band, pixels, band_wcs(images, band, x0, y0), images.units[band], images.zero_points[band])
+            for band, pixels in zip(BANDS, _pixels(cutout), strict=True)
+        ),
+    )
+
+
+def of_store(cutout: CutoutBatch, attributes: StoreAttributes) -> FramedCutout:
+    """Frame a batch of one with what its store knows.
+
+    All bands lie on the WCS of the VIS mosaic, NISP three pixels by three: exactly so where a band was binned or resampled, and
+    within :data:`~scanner.sky.alignment.EDGE_TOLERANCE` of a pixel where it was sliced from a mosaic of its own.
+
+    Raises
+    ------
+    ContentError
+        The store has no WCS, or one that cannot be understood.
+    """
+    x0, y0 = int(cutout.x0[0]), int(cutout.y0[0])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            vis = WCS(fits.Header.fromstring(attributes.wcs, sep="\n")).celestial
+    except Exception as error:  # wcslib has its own exceptions for every way in which a header can be wrong
+        raise ContentError(f"the cutouts of tile {attributes.tile_id}: their WCS cannot be understood ({error}).") from None
+    if vis.naxis != 2:
+        raise ContentError(f"the cutouts of tile {attributes.tile_id}: have no WCS; scan the tile again.")
+    return FramedCutout(
+        cutout,
+        tuple(
+            BandImage(
+                band,
+                pixels,
+                window(vis, x0, y0) if band == "VIS" else window(vis, x0 + NISP_MARGIN, y0 + NISP_MARGIN, STEP),
+                attributes.units.get(band, ""),
+                np.nan if (zero_point := attributes.zero_points.get(band)) is None else zero_point,
+            )
+            for band, pixels in zip(BANDS, _pixels(cutout), strict=True)
+        ),
+    )
+
+
+def _pixels(cutout: CutoutBatch) -> tuple[Float32, ...]:
+    return (cutout.vis[0], *cutout.nisp[0])
