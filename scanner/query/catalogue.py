@@ -1,0 +1,200 @@
+"""A published catalogue, opened to be asked: which files hold which part of the sky, and a database that reads them.
+
+In: the store of a run or of a survey's version, and the key of its ``catalogue/`` folder (:mod:`scanner.catalogue.write` says
+what lies there). Out: its schema and partitions, the files that a part of the sky needs (from an object store they are fetched
+into a cache first), and connections to a database that can read these files and no others. Refused: a place without a catalogue
+(:class:`~scanner.errors.InputMissingError`); one that cannot be understood (:class:`~scanner.errors.ContentError`).
+
+Nothing is ever written to the catalogue. A cache belongs to one state of it: another version has another place there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scanner.catalogue.columns import HEALPIX_COLUMN
+from scanner.errors import ContentError, InputMissingError
+from scanner.query.cover import merged
+from scanner.query.database import DEFAULT_LIMITS, DatabaseLimits, open_database
+from scanner.query.region import overlapping
+from scanner.records import Int64
+from scanner.sphere import HEALPIX_ORDER
+from scanner.storage import Store
+from scanner.storage.in_order import in_order
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+#: The schema as a Parquet file without rows.
+_SCHEMA_FILE = "_common_metadata"
+_DIRECTORY_PIXELS = 10_000
+
+
+@dataclass(frozen=True, order=True)
+class PartitionFile:
+    """The file of one HEALPix pixel: all rows whose ``_healpix_29`` is ``start`` or more and less than ``stop``."""
+
+    order: int
+    pixel: int
+
+    @property
+    def start(self) -> int:
+        """First index of the pixel, order 29."""
+        return self.pixel << 2 * (HEALPIX_ORDER - self.order)
+
+    @property
+    def stop(self) -> int:
+        """Index after its last one."""
+        return (self.pixel + 1) << 2 * (HEALPIX_ORDER - self.order)
+
+    @property
+    def name(self) -> str:
+        """Path below ``dataset``."""
+        directory = self.pixel // _DIRECTORY_PIXELS * _DIRECTORY_PIXELS
+        return f"Norder={self.order}/Dir={directory}/Npix={self.pixel}.parquet"
+
+
+class Catalogue:
+    """A catalogue that stays as it is while it is open; many threads may use it.
+
+    Attributes
+    ----------
+    schema : pyarrow.Schema
+        Columns, with ``unit``, ``description`` and ``ucd`` in the metadata of each field.
+    n_rows : int
+        Objects.
+    partitions : tuple of PartitionFile
+        The files, by place on the sky.
+    """
+
+    def __init__(
+        self, store: Store, key: str, n_rows: int, partitions: Iterable[PartitionFile], folder: Path | None,
+        limits: DatabaseLimits,
+    ) -> None:  # fmt: skip
+        self.schema, self.n_rows = pa.schema([]), n_rows
+        self.partitions = tuple(sorted(partitions, key=lambda one: one.start))
+        self.limits = limits
+        if folder is None:
+            folder = Path(tempfile.mkdtemp(prefix="scanner-catalogue-"))
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        #: Where its files lie, or are fetched to.
+        self.dataset = folder.resolve() / "dataset"
+        self._store, self._key = store, key
+        self._starts = np.array([one.start for one in self.partitions], dtype=np.int64)
+        self._stops = np.array([one.stop for one in self.partitions], dtype=np.int64)
+        self._opening = threading.Lock()
+
+    @classmethod
+    def open(
+        cls, store: Store, key: str = "catalogue", cache: Path | None = None, limits: DatabaseLimits = DEFAULT_LIMITS
+    ) -> Catalogue:
+        """Open a catalogue.
+
+        Parameters
+        ----------
+        store
+            The store of the folder that it lies in.
+        key
+            The catalogue's folder.
+        cache
+            Where files of an object store are kept; a passing folder by default, which is removed with the catalogue. Not used
+            for a local catalogue.
+        limits
+            What its database may use.
+
+        Raises
+        ------
+        InputMissingError
+            There is no catalogue.
+        ContentError
+            It cannot be understood.
+        """
+        where = store.where(key)
+        try:
+            described = store.read(f"{key}/hats.properties")
+            listed = store.read(f"{key}/partition_info.csv")
+        except FileNotFoundError:
+            raise InputMissingError(
+                f"{where}: is not there; name the folder of a finished run, or of a survey made of runs."
+            ) from None
+        try:
+            properties = dict(line.split("=", 1) for line in described.decode().splitlines() if not line.startswith("#"))
+            n_rows = int(properties["hats_nrows"])
+            partitions = [PartitionFile(*map(int, line.split(","))) for line in listed.decode().splitlines()[1:]]
+            folder = store.local(key)
+            if folder is None and cache is not None:
+                folder = cache / _state(store, f"{key}/dataset/_metadata", described + listed)
+            catalogue = cls(store, key, n_rows, partitions, folder, limits)
+            catalogue.schema = pq.read_schema(catalogue._file(_SCHEMA_FILE))
+        except (ValueError, KeyError, TypeError, FileNotFoundError, pa.ArrowInvalid) as error:
+            raise ContentError(f"{where}: is no catalogue that scanner wrote ({error}); merge its runs again.") from None
+        if HEALPIX_COLUMN.name not in catalogue.schema.names:
+            raise ContentError(f"{where}: has no column {HEALPIX_COLUMN.name}; merge its runs again.")
+        return catalogue
+
+    @property
+    def where(self) -> str:
+        """Path or URL, for messages."""
+        return self._store.where(self._key)
+
+    @cached_property
+    def bounds(self) -> Int64:
+        """Ranges of ``_healpix_29`` that hold all rows, (N, 2) int64, half open, ascending."""
+        return merged(np.stack([self._starts, self._stops], axis=1))
+
+    def files(self, ranges: Int64 | None = None) -> list[Path]:
+        """The files that hold rows of some ranges, on this machine.
+
+        Parameters
+        ----------
+        ranges
+            (M, 2) half-open ranges of ``_healpix_29`` as :meth:`scanner.query.region.Region.ranges` gives them; None: all.
+
+        Returns
+        -------
+        list of Path
+            By place on the sky. Where no file can hold such rows, one without rows, which has the schema.
+
+        Raises
+        ------
+        ScannerError
+            A file cannot be fetched.
+        """
+        needed = np.ones(len(self.partitions), bool) if ranges is None else overlapping(ranges, self._starts, self._stops)
+        names = [self.partitions[number].name for number in np.flatnonzero(needed)] or [_SCHEMA_FILE]
+        return list(in_order(self._file, names)) if self._store.local(self._key) is None else list(map(self._file, names))
+
+    def connection(self) -> DuckDBPyConnection:
+        """A connection to the catalogue's database, for one thread at a time; see :mod:`scanner.query.database`."""
+        with self._opening:
+            return self._database.cursor()
+
+    @cached_property
+    def _database(self) -> DuckDBPyConnection:
+        return open_database([self.dataset], self.limits)
+
+    def _file(self, name: str) -> Path:
+        path = self.dataset / name
+        if self._store.local(self._key) is None and not path.exists():
+            self._store.fetch(f"{self._key}/dataset/{name}", path)
+        return path
+
+
+def _state(store: Store, key: str, content: bytes) -> str:
+    """Name of one state of a catalogue: its place, what it says of itself, and the version of its statistics."""
+    entry = store.entry(key)
+    parts = (store.where(key).encode(), content, (entry.version if entry else "").encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
