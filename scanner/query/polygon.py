@@ -7,8 +7,8 @@ fewer than three vertices or more than :data:`MAX_VERTICES`, values that are no 
 opposite to the next, sides that cross.
 
 A position is inside where the arc from it to a point whose side is known crosses the outline as often as that side asks (even
-or odd; O'Rourke, *Computational Geometry in C*, section 7.4, on the sphere). All that is asked of a position is on which side of
-some planes through the centre of the sky it lies, in numpy as in SQL.
+or odd; O'Rourke, *Computational Geometry in C*, section 7.4, on the sphere). All that is asked of a position is on which side
+of some planes through the centre of the sky it lies, in numpy as in SQL.
 """
 
 from __future__ import annotations
@@ -82,9 +82,8 @@ class Polygon:
         return cover(self._distance)
 
     def _contains(self, directions: Float64) -> Bools:
-        return ((self._crossings(directions).sum(axis=1) % 2 == 1) != self._end_is_inside) | self._touches(directions).any(
-            axis=1
-        )
+        crossed_oddly = self._crossings(directions).sum(axis=1) % 2 == 1
+        return np.asarray((crossed_oddly != self._end_is_inside) | self._touches(directions).any(axis=1))
 
     def _crossings(self, directions: Float64) -> Bools:
         """Which sides the arc from each direction to the known point crosses, (P, N) bool."""
