@@ -1,0 +1,92 @@
+"""Guided Grad-CAM at the last convolution (section 5.6; Selvaraju et al. 2017), by captum.
+
+In: a network and what it sees. Out: the product of guided back-propagation and Grad-CAM, and the pixels that Fig. 17 shows.
+Refused: a network without a convolution (ValueError).
+
+Grad-CAM is enlarged to the image by bilinear interpolation, as the paper enlarges smoothly; captum's own default is in blocks.
+The paper does not say in what unit its limit of 0.05 is. A gradient has the unit of the logit, which differs between bundles,
+so here it is in units of the image's largest value.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from captum.attr import GuidedGradCam
+from numpy.typing import NDArray
+from torch import nn
+
+from scanner.networks import LENS
+from scanner.records import Float32
+
+#: "when the pixel value in that position in the Guided Grad-CAM image is greater than or equal to 0.05".
+SHOWN_FROM = 0.05
+
+
+def last_convolution(network: nn.Sequential) -> nn.Conv2d:
+    """The last convolution of a network.
+
+    Raises
+    ------
+    ValueError
+        It has none.
+    """
+    for layer in reversed(network):
+        if isinstance(layer, nn.Conv2d):
+            return layer
+    raise ValueError("the network has no convolution")
+
+
+def guided_grad_cam(network: nn.Sequential, images: torch.Tensor, *, target: int = LENS) -> Float32:
+    """Tell which pixels of each channel speak for a class.
+
+    Parameters
+    ----------
+    network
+        Of :func:`scanner.explain.restore`; its ReLUs are hooked while this runs, so one thread at a time.
+    images
+        (N, channels, side, side) as the network sees them.
+    target
+        Class, by number of the logit.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N, channels, side, side) float32, in units of the logit over a unit of the image.
+
+    Raises
+    ------
+    ValueError
+        The network has no convolution.
+    """
+    method = GuidedGradCam(network, last_convolution(network))
+    with warnings.catch_warnings():
+        # That hooks are set, and taken away again, is what was asked for.
+        warnings.filterwarnings("ignore", message="Setting backward hooks on ReLU", category=UserWarning)
+        found = method.attribute(images.detach().clone().requires_grad_(), target=target, interpolate_mode="bilinear")
+    return np.asarray(found.detach().numpy(), dtype=np.float32)
+
+
+def strength(attribution: Float32) -> Float32:
+    """What speaks for the class in any channel, in units of the image's largest value.
+
+    Parameters
+    ----------
+    attribution
+        (N, channels, side, side) of :func:`guided_grad_cam`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N, side, side) float32, 0..1; all 0 where no pixel speaks for the class.
+    """
+    positive = np.maximum(attribution, 0.0).max(axis=1)
+    largest = positive.max(axis=(1, 2), keepdims=True)
+    return np.asarray(positive / np.where(largest > 0.0, largest, 1.0), dtype=np.float32)
+
+
+def shown(attribution: Float32, limit: float = SHOWN_FROM) -> NDArray[np.bool_]:
+    """The pixels that Fig. 17 shows, (N, side, side) bool: those of :func:`strength` ``limit`` or more."""
+    return np.asarray(strength(attribution) >= limit)

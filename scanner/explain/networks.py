@@ -1,0 +1,99 @@
+"""The torch networks of a bundle, and what they see.
+
+In: a verified bundle, shipped or imported; cutouts. Out: the seven networks, frozen, with the bundle's very weights; the image
+that one of them gets, made by the bundle's own preprocessing; the lens output of a network. Refused: an ONNX file that scanner
+did not write (ContentError).
+
+What is explained is a network: from its input, already scaled and resized, to its output. The scaling mixes pixels (the
+minimum and maximum of an image are two of its pixels), so a map of the cutout itself would explain the scaling too.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import nn
+
+from scanner.cutouts.quality import fill_bad_pixels
+from scanner.ensemble.bundle import Bundle
+from scanner.ensemble.manifest import MODEL_FILE
+from scanner.ensemble.preprocessing import member_input
+from scanner.networks import LENS, NON_LENS
+from scanner.records import CutoutBatch, MemberName
+from scanner.training.export import read_members
+
+#: What a network says of an object: z_lens - z_non-lens, or its sigmoid, which is the softmax of the lens class.
+Output = Literal["log_odds", "probability"]
+OUTPUTS: tuple[Output, ...] = get_args(Output)
+
+
+def restore(bundle: Bundle) -> dict[MemberName, nn.Sequential]:
+    """Rebuild the seven networks of a bundle from the constants of its ONNX graph.
+
+    Parameters
+    ----------
+    bundle
+        See :func:`scanner.ensemble.bundle.load`.
+
+    Returns
+    -------
+    dict
+        The members in evaluation mode, float32, on the CPU, their weights frozen. Modules carry the layer numbers of Tables 3
+        and 4.
+
+    Raises
+    ------
+    ContentError
+        The graph was not exported by scanner.
+    """
+    networks = read_members(bundle.path / MODEL_FILE)
+    for network in networks.values():
+        network.requires_grad_(False)
+    return networks
+
+
+def network_input(bundle: Bundle, member: MemberName, cutouts: CutoutBatch) -> torch.Tensor:
+    """Compute what one member sees of ``N`` cutouts, as the bundle's graph does.
+
+    Parameters
+    ----------
+    bundle
+        Its preprocessing is used.
+    member
+        The bands are :data:`scanner.records.MEMBER_BANDS`, the side :data:`scanner.records.MEMBER_PIXELS`.
+    cutouts
+        Bad pixels are filled as in a scan.
+
+    Returns
+    -------
+    torch.Tensor
+        (N, channels, side, side) float32; 0..1 for ``minmax``, about 0..1 for ``asinh_mad``.
+    """
+    vis, nisp = fill_bad_pixels(cutouts)
+    scaled = member_input(member, vis, nisp, cutouts.sky, cutouts.sigma, bundle.manifest.preprocessing)
+    return torch.from_numpy(scaled).to(torch.float32)
+
+
+def sky_level(images: torch.Tensor) -> torch.Tensor:
+    """The median of every channel, (N, channels): blank sky, in the units that the network sees."""
+    return images.flatten(2).median(dim=2).values
+
+
+def lens_output(network: nn.Module, images: torch.Tensor, output: Output = "log_odds") -> torch.Tensor:
+    """The lens output of a network, (N,), differentiable.
+
+    Parameters
+    ----------
+    network, images
+        (N, channels, side, side) as of :func:`network_input`.
+    output
+        See :data:`Output`.
+    """
+    return of_logits(network(images), output)
+
+
+def of_logits(logits: torch.Tensor, output: Output) -> torch.Tensor:
+    """The lens output (N,) from the two logits (N, 2) of a network."""
+    log_odds = logits[:, LENS] - logits[:, NON_LENS]
+    return torch.sigmoid(log_odds) if output == "probability" else log_odds
