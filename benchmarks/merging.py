@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from scanner.catalogue import columns, deduplicate, export, rank, write
+from scanner.catalogue.complete import complete, listed
 
 TARGETS_PER_SQUARE_DEGREE = 17_000
 REPEATED = 0.15
@@ -61,13 +62,14 @@ def timed(name: str, n: int, step: Callable[[], T]) -> T:
 
 
 def main(n: int) -> None:
-    rows = survey(n)
+    rows = columns.with_source(survey(n), "made-00000000", "made 1")
     unique = timed("deduplicate", n, lambda: deduplicate.deduplicate(rows, 0.5))
     ranked = timed("rank", len(unique), lambda: rank.rank(unique))
-    chosen = rank.candidates(ranked, 10_000)
+    merged = timed("complete", len(ranked), lambda: complete(ranked))
+    chosen = listed(merged, 10_000)
     provenance = export.Provenance(software="scanner", config_fingerprint="0" * 32, bundle="none", bundle_fingerprint="0" * 64)
     with tempfile.TemporaryDirectory() as folder:
-        timed("write HATS", len(ranked), lambda: write.write_hats(ranked, Path(folder, "catalogue"), "benchmark"))
+        timed("write HATS", len(ranked), lambda: write.write_hats(merged, Path(folder, "catalogue"), "benchmark"))
         timed("export", len(chosen), lambda: export.write_candidates(chosen, Path(folder, "candidates"), provenance))
     print(f"{n:,} rows, {len(unique):,} objects, {len(chosen):,} candidates")
 

@@ -101,7 +101,11 @@ CATALOGUE_COLUMNS: tuple[Column, ...] = (
 )  # fmt: skip
 
 SCORE_SCHEMA: pa.Schema = pa.schema([column.field() for column in SCORE_COLUMNS])
+#: What merging begins with: the rows of tiles, and where they are from.
+SOURCE_SCHEMA: pa.Schema = pa.schema([*SCORE_SCHEMA, RUN_COLUMN.field(), BUNDLE_COLUMN.field()])
 CATALOGUE_SCHEMA: pa.Schema = pa.schema([column.field() for column in CATALOGUE_COLUMNS])
+#: The candidate list: the same columns, but the one that only partitioning needs.
+CANDIDATE_SCHEMA: pa.Schema = pa.schema([column.field() for column in CATALOGUE_COLUMNS[1:]])
 _REGISTRY = {column.name: column for column in (*CATALOGUE_COLUMNS[1:], HEALPIX_COLUMN)}
 
 
@@ -161,6 +165,25 @@ def table(batch: CutoutBatch, scores: Scores, tile_id: str) -> pa.Table:
     values |= {bad.name: batch.bad_fraction[:, i] for i, bad in enumerate(BAD_COLUMNS)}
     arrays = [pa.array(values[field.name], type=field.type, from_pandas=False) for field in SCORE_SCHEMA]
     return pa.Table.from_arrays(arrays, schema=SCORE_SCHEMA)
+
+
+def as_schema(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of a schema, in its order and with its metadata, in one piece.
+
+    Raises
+    ------
+    KeyError
+        One is missing.
+    """
+    arrays = [rows[field.name].combine_chunks().cast(field.type) for field in schema]
+    return pa.Table.from_arrays(arrays, schema=schema).combine_chunks()
+
+
+def with_source(rows: pa.Table, run: str, bundle: str) -> pa.Table:
+    """Rows of :data:`SCORE_SCHEMA` as those of :data:`SOURCE_SCHEMA`: all of one run and bundle."""
+    for added, value in ((RUN_COLUMN, run), (BUNDLE_COLUMN, bundle)):
+        rows = rows.append_column(added.field(), pa.repeat(pa.scalar(value), len(rows)))
+    return rows
 
 
 def empty_table() -> pa.Table:

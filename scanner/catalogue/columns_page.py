@@ -20,8 +20,8 @@ Written by `python -m scanner.catalogue.columns_page docs/catalogue-columns.md` 
 
 | table | columns |
 |---|---|
-| `tiles/<id>/scores.parquet` | all but `rank`, `name` and `_healpix_29`; every target of the tile |
-| `catalogue/` (HATS Parquet) | all but `name`; every object once |
+| `tiles/<id>/scores.parquet` | all but `rank`, `name`, `_healpix_29`, `run`, `bundle` and `known_…`; every target of the tile |
+| `catalogue/` (HATS Parquet) | all; every object once |
 | `candidates.fits`, `.ecsv`, `.vot` | all but `_healpix_29`; the candidates, best first |
 
 Every file carries units, descriptions and UCDs: Parquet in the metadata of its fields (`unit`, `description`, `ucd`), FITS in

@@ -18,7 +18,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from scanner.catalogue import columns
-from scanner.catalogue.designation import designations
 from scanner.records import Int64
 
 
@@ -50,21 +49,6 @@ def rank(rows: pa.Table) -> pa.Table:
     """Sort rows from best to worst and number them from 1 (column ``rank``, the first)."""
     ranked = rows.take(pa.array(order(rows)))
     return columns.with_column(ranked, columns.RANK_COLUMN, np.arange(1, len(ranked) + 1, dtype=np.int64), position=0)
-
-
-def candidates(ranked: pa.Table, maximum: int) -> pa.Table:
-    """The best candidates, with their designations (column ``name``, the second).
-
-    Parameters
-    ----------
-    ranked
-        Output of :func:`rank`.
-    maximum
-        Most rows returned.
-    """
-    chosen = ranked.filter(ranked["is_candidate"]).slice(0, maximum).combine_chunks()
-    names = designations(chosen["ra"].to_numpy(), chosen["dec"].to_numpy())
-    return columns.with_column(chosen, columns.NAME_COLUMN, names, position=1)
 
 
 def text_order(values: pa.ChunkedArray) -> Int64:

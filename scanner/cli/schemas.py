@@ -17,6 +17,7 @@ from scanner.simulation.injection.request import InjectionRecord
 from scanner.storage.lease import LeaseRecord
 from scanner.survey.audit.replay_report import ReplayReport
 from scanner.survey.folder.ledger import RunRecord
+from scanner.survey.merged.records import SurveyRecord, VersionRecord
 from scanner.survey.messages import CutOutcome, TileJob, TileOutcome, TileProgress
 from scanner.survey.scan.handover import HandoverRecord
 from scanner.survey.status import RunStatus
@@ -28,6 +29,8 @@ MODELS: dict[str, type[Record]] = {
     "run": RunRecord,
     "run-status": RunStatus,
     "commit": CommitRecord,
+    "survey": SurveyRecord,
+    "survey-version": VersionRecord,
     "lease": LeaseRecord,
     "bundle": BundleManifest,
     "cutout-store": StoreAttributes,

@@ -1,6 +1,7 @@
 """Where cutouts end beyond a mosaic, and how much sky a mosaic covers.
 
-In: shapes, WCS and cutout positions. Out: numbers of cutout pixels that lie outside, per object, and areas. Refused: nothing.
+In: shapes, WCS and cutout positions. Out: numbers of cutout pixels that lie outside, per object; areas and outlines. Refused:
+nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 import numpy as np
 from astropy.wcs import WCS
 
-from scanner.records import NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, Int64
+from scanner.records import NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, Float64, Int64
 from scanner.sky.alignment import NISP_MARGIN, STEP, BandGeometry, map_pixels
 from scanner.sky.mosaic import Mosaic
 
@@ -83,11 +84,27 @@ def area_deg2(wcs: WCS, shape: tuple[int, int]) -> float:
     float
         Square degrees.
     """
-    ny, nx = shape
-    longitude, latitude = np.deg2rad(wcs.all_pix2world([-0.5, nx - 0.5, nx - 0.5, -0.5], [-0.5, -0.5, ny - 0.5, ny - 0.5], 0))
+    longitude, latitude = np.deg2rad(_corners(wcs, shape))
     corners = np.stack([np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)], axis=1)
     area = 0.0
     for i, j in ((1, 2), (2, 3)):
         a, b, c = corners[0], corners[i], corners[j]
         area += 2 * math.atan2(abs(float(np.dot(a, np.cross(b, c)))), float(1 + a @ b + b @ c + c @ a))
     return area * (180 / math.pi) ** 2
+
+
+def outline(wcs: WCS, shape: tuple[int, int]) -> str:
+    """A mosaic's outer corners as an ``s_region`` of the IVOA's ObsCore: ``POLYGON ICRS ra dec ra dec …``.
+
+    Degrees to 1e-8 (0.04 mas), so that the last bits of a projection leave the text as it is.
+    """
+    corners = zip(*_corners(wcs, shape), strict=True)
+    # A right ascension that rounds to 360 is 0.
+    return "POLYGON ICRS " + " ".join(f"{round(ra, 8) % 360.0:.8f} {dec:.8f}" for ra, dec in corners)
+
+
+def _corners(wcs: WCS, shape: tuple[int, int]) -> tuple[Float64, Float64]:
+    """Right ascension and declination of the outer corners, in order along the edge, each (4,)."""
+    ny, nx = shape
+    longitude, latitude = wcs.all_pix2world([-0.5, nx - 0.5, nx - 0.5, -0.5], [-0.5, -0.5, ny - 0.5, ny - 0.5], 0)
+    return longitude, latitude

@@ -1,8 +1,8 @@
 """From committed tiles to the run's results: merged, deduplicated, ranked, written, exported, drawn.
 
 In: the committed tiles of a run folder. Out: ``catalogue/``, ``candidates.{fits,ecsv,vot}``, ``candidates.html``,
-``scores.png``, ``tsne.png``, ``failed-tiles.ecsv`` and a :class:`RunReport`. Depends on nothing but the tiles' tables in the
-order of their ids, so the bytes do not depend on how the run went.
+``scores.png``, ``tsne.png``, ``tiles.parquet``, ``footprint.fits``, ``failed-tiles.ecsv`` and a :class:`RunReport`. Depends on
+nothing but the tiles' tables, so the bytes do not depend on how the run went.
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from scanner.catalogue import columns, deduplicate, export, rank, write
+from scanner.catalogue.complete import complete, listed
+from scanner.catalogue.tiles import TileRow, footprint
+from scanner.catalogue.tiles import table as table_of_tiles
 from scanner.ensemble.bundle import Bundle
 from scanner.errors import ContentError
 from scanner.records import CommitRecord, FailedTile, Tile
@@ -36,6 +40,8 @@ RESULTS = (
     "candidates.html",
     "scores.png",
     "tsne.png",
+    "tiles.parquet",
+    "footprint.fits",
     "failed-tiles.ecsv",
 )
 
@@ -79,15 +85,32 @@ def finish(
     tables: list[pa.Table] = []
     ledger = CostLedger()
     notes: set[str] = set()
+    rows: list[TileRow] = []
+    names = {tile.tile_id: {role: str(file) for role, file in tile.files.items()} for tile in tiles}
     for commit, table in in_order(partial(_read, folder, record), done):
         tables.append(table)
         ledger.add(commit)
         notes.update(commit.notes)
+        rows.append(
+            TileRow(
+                tile_id=commit.tile_id,
+                run=record.run_id,
+                bundle=record.bundle,
+                state="done",
+                files=names[commit.tile_id],
+                s_region=commit.s_region,
+                sky_area_deg2=commit.sky_area_deg2,
+                n_targets=commit.n_targets,
+                n_scored=commit.n_scored,
+                n_candidates=commit.n_decided,
+            )
+        )
     cost = ledger.cost()
     scored = pa.concat_tables(tables) if tables else columns.empty_table()
     tables.clear()
-    unique = rank.rank(deduplicate.deduplicate(scored, record.config.catalogue.duplicate_radius_arcsec))
-    candidates = rank.candidates(unique, record.config.catalogue.max_candidates)
+    scored = columns.with_source(scored, record.run_id, record.bundle)
+    unique = complete(rank.rank(deduplicate.deduplicate(scored, record.config.catalogue.duplicate_radius_arcsec)))
+    candidates = listed(unique, record.config.catalogue.max_candidates)
     report = RunReport(
         n_tiles=len(done) + len(without),
         failed=tuple(sorted(failed, key=lambda failure: failure.tile_id)),
@@ -102,6 +125,12 @@ def finish(
     with folder.staged_results(record.config.engine.scratch) as staging:
         write.write_hats(unique, staging / "catalogue", name="scanner")
         export.write_candidates(candidates, staging / "candidates", provenance=_provenance(record))
+        rows += [
+            TileRow(failure.tile_id, record.run_id, record.bundle, "failed", names.get(failure.tile_id, {}), failure.reason)
+            for failure in report.failed
+        ]
+        pq.write_table(table_of_tiles(rows), staging / "tiles.parquet", compression="zstd")
+        footprint(row.s_region for row in rows).save(staging / "footprint.fits", format="fits")
         export.write_failed(report.failed, staging / "failed-tiles.ecsv")
         _draw(staging, folder, record, bundle, tiles, report, unique)
     folder.write_record(record.model_copy(update={"cost": cost}))
@@ -120,7 +149,7 @@ def _provenance(record: RunRecord) -> export.Provenance:
     return export.Provenance(
         software=f"scanner {record.scanner_version}",
         config_fingerprint=record.config_fingerprint,
-        bundle=f"{record.bundle_name} {record.bundle_version}",
+        bundle=record.bundle,
         bundle_fingerprint=record.bundle_fingerprint,
     )
 

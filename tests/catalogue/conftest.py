@@ -14,7 +14,7 @@ def make_rows(**given: Any) -> pa.Table:
     """Rows with the values given and plain ones elsewhere; columns that end in "*" stand for all that begin so."""
     n = len(next(iter(given.values())))
     values: dict[str, Any] = {}
-    for column in columns.SCORE_COLUMNS:
+    for column in (*columns.SCORE_COLUMNS, columns.RUN_COLUMN, columns.BUNDLE_COLUMN):
         match column.dtype:
             case "string":
                 values[column.name] = ["1"] * n
@@ -28,8 +28,8 @@ def make_rows(**given: Any) -> pa.Table:
         names = [name for name in values if name.startswith(key[:-1])] if key.endswith("*") else [key]
         for name in names:
             values[name] = sequence
-    arrays = [pa.array(values[field.name], type=field.type, from_pandas=False) for field in columns.SCORE_SCHEMA]
-    return pa.Table.from_arrays(arrays, schema=columns.SCORE_SCHEMA)
+    arrays = [pa.array(values[field.name], type=field.type, from_pandas=False) for field in columns.SOURCE_SCHEMA]
+    return pa.Table.from_arrays(arrays, schema=columns.SOURCE_SCHEMA)
 
 
 @pytest.fixture(name="make_rows", scope="session")

@@ -8,6 +8,7 @@ damaged, tables that are not those of the commit.
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,7 +25,7 @@ from scanner.cutouts.store import CutoutStore
 from scanner.errors import ContentError, InputMissingError
 from scanner.records import CommitRecord, Record
 from scanner.sky.scratch import passing_folder
-from scanner.storage import Staging, Store
+from scanner.storage import Staging, Store, split
 from scanner.survey.folder.cost import RunCost
 
 RUN_RECORD = "run.json"
@@ -33,6 +34,7 @@ COMMIT = "commit.json"
 SCORES = "scores.parquet"
 CUTOUTS = "cutouts.zarr"
 HANDOVER = "handover"
+_ID_CHARACTERS, _ID_HEX_DIGITS = 64, 8
 
 
 class RunRecord(Record):
@@ -49,6 +51,22 @@ class RunRecord(Record):
     config_fingerprint: str
     config: RunConfig
     cost: RunCost | None = None
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run in catalogues: the tile list's, and a hash of settings, bundle and tiles; fit for a URL.
+
+        Neither where the run lies nor when it was made is in it: runs of one id give the same results from the same files.
+        """
+        stem = split(self.tile_list)[1].rpartition(".")[0] or split(self.tile_list)[1]
+        named = re.sub(r"[^A-Za-z0-9._+-]+", "-", stem).strip(".-")[:_ID_CHARACTERS] or "run"
+        made_with = "\n".join((self.config_fingerprint, self.bundle_fingerprint, *self.tile_ids))
+        return f"{named}-{hashlib.sha256(made_with.encode()).hexdigest()[:_ID_HEX_DIGITS]}"
+
+    @property
+    def bundle(self) -> str:
+        """Name and version of the bundle, as catalogues have them."""
+        return f"{self.bundle_name} {self.bundle_version}"
 
 
 class RunFolder:

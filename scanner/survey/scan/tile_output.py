@@ -44,6 +44,7 @@ class CutTile(Record):
     notes: tuple[str, ...]
     n_targets: int
     sky_area_deg2: float
+    s_region: str
     bytes_read: int
     wcs: str
     zero_points: dict[Band, float | None]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scanner.cutouts import footprint
 from scanner.cutouts.extract import TileImages, cut, open_tile
 from scanner.ensemble.score import Scorer
 from scanner.records import CommitRecord, CutoutBatch, Scores, Targets
@@ -142,6 +143,7 @@ def _opened(
                 notes=selection.notes,
                 n_targets=len(selection.targets),
                 sky_area_deg2=images.sky_area_deg2,
+                s_region=footprint.outline(images.vis.wcs, images.vis.shape),
                 bytes_read=bytes_read,
                 wcs=images.vis.wcs.to_header_string(relax=True),
                 zero_points={band: float(value) if np.isfinite(value) else None for band, value in images.zero_points.items()},

@@ -13,7 +13,7 @@ from scanner.config import StorageConfig
 from scanner.storage import Store, open_store, split
 
 RESULTS = ("catalogue", "candidates.fits", "candidates.ecsv", "candidates.vot", "candidates.html", "scores.png", "tsne.png")
-RESULTS += ("failed-tiles.ecsv",)
+RESULTS += ("tiles.parquet", "footprint.fits", "failed-tiles.ecsv")
 #: Beside the results: the run's own records, which tell of times and hosts.
 RECORDS = ("run.json", "status.json")
 

@@ -1,0 +1,1 @@
+"""Merged catalogues: those of runs and those of surveys, which many runs make together."""

@@ -1,0 +1,167 @@
+"""A run folder or a survey folder, opened to be read: by queries, by the service.
+
+In: a location, and for a survey the version (the current one by default). Out: :class:`Published`. Nothing is written, and
+nothing is held: results are replaced as a whole. Refused: folders that are neither, runs whose tiles have not been merged yet,
+versions that are not there (:class:`InputMissingError`); damaged records, and catalogues that an older scanner made
+(:class:`ContentError`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from scanner.catalogue import columns
+from scanner.config import StorageConfig
+from scanner.errors import ContentError, InputMissingError
+from scanner.records import Record
+from scanner.storage import Store, open_store, split
+from scanner.survey.folder.ledger import RUN_RECORD, RunFolder
+from scanner.survey.merged.records import SURVEY_RECORD, VERSION_RECORD, SurveyRecord, VersionRecord, version_key
+
+CATALOGUE = "catalogue"
+TILES_TABLE = "tiles.parquet"
+FOOTPRINT = "footprint.fits"
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What may be asked about.
+
+    ``location``: the folder as it was named; ``slug``: a name of it for URLs and tables, letters, digits, ``_`` and ``-``;
+    ``title``: one for people. ``root_key``: key in ``store`` of the folder that holds ``catalogue/`` and the other results.
+    ``version``: the survey's, None for a run. ``bundles``: name and version of those that scored. ``run_folders``: the
+    run folders that it came from, by run id: they hold cutouts and explanations, and may have gone meanwhile.
+    """
+
+    location: str
+    slug: str
+    title: str
+    store: Store
+    root_key: str
+    version: int | None
+    bundles: tuple[str, ...]
+    run_folders: Mapping[str, RunFolder]
+
+    @property
+    def runs(self) -> tuple[RunFolder, ...]:
+        """The run folders, by run id."""
+        return tuple(self.run_folders.values())
+
+    def key(self, name: str) -> str:
+        """Key of one of the results: ``catalogue``, ``tiles.parquet``, ``footprint.fits``."""
+        return f"{self.root_key}/{name}" if self.root_key else name
+
+
+def open_published(location: str, version: int | None = None, storage: StorageConfig = StorageConfig()) -> Published:
+    """Open a run folder or a survey folder.
+
+    Parameters
+    ----------
+    location
+        The folder, a local path or ``s3://…``.
+    version
+        Of a survey; the current one by default.
+    storage
+        How object stores are reached.
+
+    Raises
+    ------
+    InputMissingError, ContentError
+        See the module.
+    """
+    store = open_store(location, storage)
+    if store.exists(SURVEY_RECORD):
+        published = _open_survey(location, store, version, storage)
+    elif store.exists(RUN_RECORD):
+        if version is not None:
+            raise InputMissingError(f"{location}: is a single run, which has no versions; leave the version out.")
+        published = _open_run(location, store)
+    else:
+        raise InputMissingError(
+            f"{location}: neither a run folder (it has no {RUN_RECORD}) nor a survey folder (no {SURVEY_RECORD}); name another."
+        )
+    _refuse_other_columns(published)
+    return published
+
+
+def read_record(store: Store, key: str, model: type[AnyRecord]) -> AnyRecord:
+    """A survey's own record.
+
+    Raises
+    ------
+    InputMissingError
+        It is not there.
+    ContentError
+        It is damaged.
+    """
+    try:
+        return model.model_validate_json(store.read(key))
+    except FileNotFoundError:
+        raise InputMissingError(f"{store.where(key)}: is not there; 'scanner catalogue list' says what there is.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ContentError(f"{store.where(key)}: damaged ({first['loc']}: {first['msg']}); merge the runs anew.") from None
+
+
+def _open_survey(location: str, store: Store, version: int | None, storage: StorageConfig) -> Published:
+    survey = read_record(store, SURVEY_RECORD, SurveyRecord)
+    number = survey.current if version is None else version
+    if number not in {known.number for known in survey.versions}:
+        there = ", ".join(str(known.number) for known in survey.versions)
+        raise InputMissingError(f"{location}: has no version {number}; there are {there}.")
+    record = read_record(store, f"{version_key(number)}/{VERSION_RECORD}", VersionRecord)
+    return Published(
+        location=location,
+        slug=_slug(location),
+        title=survey.title,
+        store=store,
+        root_key=version_key(number),
+        version=number,
+        bundles=tuple(sorted({run.bundle for run in record.runs})),
+        run_folders={run.run_id: RunFolder(open_store(run.location, storage)) for run in record.runs},
+    )
+
+
+def _open_run(location: str, store: Store) -> Published:
+    folder = RunFolder(store)
+    record = folder.record()
+    return Published(
+        location=location,
+        slug=_slug(record.run_id),
+        title=record.run_id.rpartition("-")[0],
+        store=store,
+        root_key="",
+        version=None,
+        bundles=(record.bundle,),
+        run_folders={record.run_id: folder},
+    )
+
+
+def _refuse_other_columns(published: Published) -> None:
+    key = published.key(f"{CATALOGUE}/dataset/_common_metadata")
+    try:
+        schema = pq.read_schema(pa.BufferReader(published.store.read(key)))
+    except FileNotFoundError:
+        raise InputMissingError(
+            f"{published.location}: its tiles have not been merged yet; finish the run by giving its command again."
+        ) from None
+    except pa.ArrowException:
+        raise ContentError(f"{published.store.where(key)}: damaged; give the command that made it again.") from None
+    if schema.names != columns.CATALOGUE_SCHEMA.names or not published.store.exists(published.key(TILES_TABLE)):
+        raise ContentError(
+            f"{published.store.where(published.key(CATALOGUE))}: was made by another version of scanner; give the command that "
+            "made it again, which merges its tiles anew."
+        )
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_]+", "-", split(name)[1] or name).strip("-") or "catalogue"
