@@ -11,7 +11,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -19,6 +19,10 @@ from scanner.errors import InputMissingError, UsageError
 from scanner.records import Record
 
 ENVIRONMENT_PREFIX = "SCANNER_"
+#: Of the variables that :mod:`scanner.service.settings` reads; none of a run's.
+SERVICE_PREFIX = "SCANNER_SERVE_"
+
+Config = TypeVar("Config", bound=Record)
 
 
 class TargetsConfig(Record):
@@ -132,6 +136,17 @@ def load(
     UsageError
         Bad TOML, unknown key or bad value; the message names it.
     """
+    return load_tree(RunConfig, ENVIRONMENT_PREFIX, file, flags, environment)
+
+
+def load_tree(
+    model: type[Config],
+    prefix: str,
+    file: Path | None,
+    flags: Mapping[str, Any] | None,
+    environment: Mapping[str, str] | None,
+) -> Config:
+    """Read any tree of settings as :func:`load` does; ``prefix``: of the environment's variables."""
     tree: dict[str, Any] = {}
     if file is not None:
         try:
@@ -141,15 +156,15 @@ def load(
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{file}: not valid TOML ({error}).") from None
     for name, value in (os.environ if environment is None else environment).items():
-        section, separator, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
-        if name.startswith(ENVIRONMENT_PREFIX) and separator:
+        section, separator, key = name.removeprefix(prefix).lower().partition("__")
+        if name.startswith(prefix) and separator and (prefix == SERVICE_PREFIX or not name.startswith(SERVICE_PREFIX)):
             _put(tree, section, key, value)
     for dotted, value in (flags or {}).items():
         if value is not None:
             section, _, key = dotted.partition(".")
             _put(tree, section, key, value)
     try:
-        return RunConfig.model_validate(tree)
+        return model.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -1,0 +1,154 @@
+"""The service as one ASGI application.
+
+In: settings and the folders to serve. Out: the application: its routes, and round them what every request goes through, from
+the outside in: its id, log line and metrics; security headers; CORS; errors as answers; the name of the host; who asks; how
+often; from which page; how much they send. Refused: what these refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CollectorRegistry, disable_created_metrics
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from scanner import __version__
+from scanner.service.api import access, catalogues, watch
+from scanner.service.collections import Collections
+from scanner.service.context import Context
+from scanner.service.errors import BadRequestError, Forms, ServiceError
+from scanner.service.instruments import ServiceInstruments
+from scanner.service.security.headers import SecurityHeaders
+from scanner.service.security.limits import RateLimited, SmallBodies
+from scanner.service.security.observed import ID_HEADER, Answered, Observed
+from scanner.service.security.origins import OwnHost, OwnWrites, allowed_hosts, reading_origins
+from scanner.service.security.tokens import TokenBook
+from scanner.service.security.viewer import Identified
+from scanner.service.settings import ServiceConfig, is_loopback
+from scanner.service.work import Work
+
+#: What makes the routes, in the order in which they are tried.
+ROUTERS: tuple[Callable[[Context], APIRouter], ...] = (
+    watch.router,
+    access.router,
+    catalogues.router,
+)
+
+
+def context_of(config: ServiceConfig, locations: Sequence[str]) -> Context:
+    """What the routes share; the collections are still to be opened.
+
+    Parameters
+    ----------
+    config
+        The service's settings.
+    locations
+        Run and survey folders, the default one first.
+
+    Raises
+    ------
+    ScannerError
+        A folder is none of these, or the tokens cannot be read.
+    """
+    # Otherwise each counter has a second series with the time at which it was made.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    metrics = ServiceInstruments(CollectorRegistry())
+    limits = config.limits
+    return Context(
+        config=config,
+        collections=Collections(locations, config, metrics),
+        tokens=TokenBook(config.access.tokens),
+        work=Work(limits.workers, limits.queue, limits.seconds, metrics),
+        metrics=metrics,
+    )
+
+
+def forms() -> Forms:
+    """How each part of the service says what it refuses."""
+    return Forms({})
+
+
+def create_app(context: Context) -> FastAPI:
+    """Make the application."""
+    config, metrics = context.config, context.metrics
+
+    @asynccontextmanager
+    async def running(app: FastAPI) -> AsyncIterator[None]:
+        if not context.collections.is_ready:
+            context.collections.start()
+        yield
+        context.collections.close()
+        context.work.close()
+
+    app = FastAPI(
+        title="scanner",
+        summary="Candidates for strong gravitational lenses, and every object that was scored.",
+        version=__version__,
+        root_path=urlsplit(config.http.base_url or "").path.rstrip("/"),
+        # Their pages load scripts from another server.
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        lifespan=running,
+    )
+    for router in ROUTERS:
+        app.include_router(router(context))
+    readers = reading_origins(config.http, is_guarded=bool(context.tokens))
+    is_local = is_loopback(config.http.host)
+    answers = forms()
+    _answer_errors(app, answers)
+    # The last one added is the first to see a request.
+    app.add_middleware(SmallBodies, config.limits.body_kb * 1000, metrics)
+    app.add_middleware(OwnWrites, readers, config.http.base_url, metrics)
+    app.add_middleware(RateLimited, config.limits.requests_per_minute, config.limits.burst, metrics)
+    app.add_middleware(Identified, context.tokens, is_local, metrics)
+    app.add_middleware(OwnHost, allowed_hosts(config.http), metrics)
+    app.add_middleware(Answered, answers)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=readers,
+        allow_methods=("GET", "HEAD", "POST"),
+        allow_headers=("Authorization", "Content-Type"),
+        expose_headers=(ID_HEADER, "Retry-After", "Content-Disposition", "Location"),
+        max_age=3600,
+    )
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(Observed, metrics)
+    return app
+
+
+def _answer_errors(app: FastAPI, answers: Forms) -> None:
+    """Answer what routes raise in the form of their path."""
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ServiceError)
+        return answers.answer(request, error, request.state.request_id)
+
+    async def http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        known = ServiceError(_SENTENCES.get(error.status_code, str(error.detail)), error.headers)
+        known.status = error.status_code
+        return await refused(request, known)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+        return await refused(request, BadRequestError(f"{where}: {first['msg']}."))
+
+    app.add_exception_handler(ServiceError, refused)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(RequestValidationError, invalid)
+
+
+_SENTENCES = {
+    404: "There is nothing at this address.",
+    405: "This address does not take that method; the Allow header says which it takes.",
+}

@@ -1,0 +1,121 @@
+"""What the service refuses, and the form in which it says so: JSON for programs, a page for people, VOTable where VO asks.
+
+In: a status and one sentence. Out: an answer in the form of the path that was asked. Refused: nothing; what has no form of its
+own is answered as JSON. Sentences are for whoever asks: they name parameters, never files of the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from scanner.records import Record
+from scanner.service.paths import is_below, route_path
+
+
+class ServiceError(Exception):
+    """A request that cannot be answered as it stands; the message is fit to be read by whoever asked."""
+
+    status: int = 500
+
+    def __init__(self, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.headers = dict(headers or {})
+
+
+class BadRequestError(ServiceError):
+    """A parameter makes no sense."""
+
+    status = 400
+
+
+class UnknownViewerError(ServiceError):
+    """A token is needed, or the one given is not known."""
+
+    status = 401
+
+
+class ForbiddenError(ServiceError):
+    """Whoever asks may not."""
+
+    status = 403
+
+
+class NotFoundError(ServiceError):
+    """There is no such thing."""
+
+    status = 404
+
+
+class TimeLimitError(ServiceError):
+    """The answer would take longer than an answer may."""
+
+    status = 408
+
+
+class TooLargeError(ServiceError):
+    """The request's body is larger than any that makes sense."""
+
+    status = 413
+
+
+class WrongHostError(ServiceError):
+    """The request was meant for another server."""
+
+    status = 421
+
+
+class TooManyRequestsError(ServiceError):
+    """One client asks more than its share."""
+
+    status = 429
+
+
+class BusyError(ServiceError):
+    """Too many requests wait already."""
+
+    status = 503
+
+
+class ErrorDetail(Record):
+    """What went wrong: HTTP ``status``, its name as ``code``, one sentence, and the id that the server's log knows it by."""
+
+    status: int
+    code: str
+    message: str
+    request_id: str
+
+
+class ErrorAnswer(Record):
+    """Body of every answer of the JSON API that is not the thing that was asked for."""
+
+    error: ErrorDetail
+
+
+#: Makes the answer from the request, the status, the sentence and the request's id.
+Form = Callable[[Request, int, str, str], Response]
+
+
+def as_json(request: Request, status: int, message: str, request_id: str) -> Response:
+    """The form for programs."""
+    detail = ErrorDetail(status=status, code=HTTPStatus(status).name.lower(), message=message, request_id=request_id)
+    return JSONResponse(ErrorAnswer(error=detail).model_dump(), status)
+
+
+class Forms:
+    """Which form belongs to which path: the longest prefix counts."""
+
+    def __init__(self, forms: Mapping[str, Form]) -> None:
+        self._forms = sorted(forms.items(), key=lambda one: -len(one[0]))
+
+    def answer(self, request: Request, error: ServiceError, request_id: str) -> Response:
+        """The answer to a request that is refused."""
+        path = route_path(request.scope)
+        form = next((form for prefix, form in self._forms if is_below(path, prefix)), as_json)
+        answer = form(request, error.status, error.message, request_id)
+        answer.headers.update(error.headers)
+        return answer

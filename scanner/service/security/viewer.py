@@ -1,0 +1,113 @@
+"""Who asks: the owner of a token, or whoever sits at this machine.
+
+In: a request's headers. Out: its :class:`Viewer`, for routes as :func:`viewer` and :func:`grader`. Refused: requests without a
+token where one is needed and tokens that are not known (401), grades from those who may only read (403).
+
+A token comes as ``Authorization: Bearer …``, as the password of HTTP Basic authentication (what pyvo, TOPCAT and stilts can
+send), or as the cookie that ``POST /login`` sets.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from fastapi import Request
+from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
+from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from scanner.service.errors import ForbiddenError, UnknownViewerError
+from scanner.service.instruments import ServiceInstruments
+from scanner.service.paths import kind, route_path
+from scanner.service.security.tokens import NAME, Role, TokenBook
+
+TOKEN_COOKIE = "scanner_token"
+#: Name of a grader at this machine, where no tokens are configured.
+NAME_COOKIE = "scanner_grader"
+_STATE = "viewer"
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """Who asks, and what they may do; ``name`` is None for a reader that nothing is known of."""
+
+    name: str | None
+    role: Role
+    is_named_by_token: bool
+
+
+def viewer(request: Request) -> Viewer:
+    """Who makes a request."""
+    known = request.scope["state"][_STATE]
+    assert isinstance(known, Viewer)
+    return known
+
+
+def grader(request: Request) -> Viewer:
+    """Who makes a request that only graders may make.
+
+    Raises
+    ------
+    ForbiddenError
+        They may only read.
+    """
+    known = viewer(request)
+    if known.role != "grade":
+        raise ForbiddenError("Your token lets you read, not grade; ask for one with the role 'grade'.")
+    return known
+
+
+class Identified:
+    """Finds out who makes a request, before anything else is done with it."""
+
+    def __init__(self, app: ASGIApp, tokens: TokenBook, is_local: bool, instruments: ServiceInstruments) -> None:
+        self._app, self._tokens, self._is_local, self._instruments = app, tokens, is_local, instruments
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http":
+            known = self._viewer(scope)
+            if isinstance(known, RedirectResponse):
+                await known(scope, receive, send)
+                return
+            scope.setdefault("state", {})[_STATE] = known
+        await self._app(scope, receive, send)
+
+    def _viewer(self, scope: Scope) -> Viewer | RedirectResponse:
+        headers, path = Headers(scope=scope), route_path(scope)
+        cookies = cookie_parser(headers.get("cookie", ""))
+        if not self._tokens:
+            name = cookies.get(NAME_COOKIE, "").replace("+", " ")
+            return Viewer(name if NAME.fullmatch(name) else None, "grade" if self._is_local else "read", False)
+        sent = [token for token in (_token(headers), cookies.get(TOKEN_COOKIE)) if token]
+        line = self._tokens.find(sent[0]) if sent else None
+        if line is not None:
+            return Viewer(line.name, line.role, True)
+        audience = kind(path)
+        if audience == "open":
+            return Viewer(None, "read", False)
+        self._instruments.refused.labels("token").inc()
+        if audience == "page" and scope["method"] in ("GET", "HEAD"):
+            return RedirectResponse(f"{scope.get('root_path', '')}/login?next={quote(path)}", 303)
+        # Browsers answer a Basic challenge with a window of their own, even to a script's request.
+        scheme = 'Basic realm="scanner", charset="UTF-8"' if audience == "vo" else "Bearer"
+        raise UnknownViewerError(
+            "This token is not known." if sent else "A token is needed: send it as 'Authorization: Bearer …' or as a password.",
+            {"WWW-Authenticate": scheme},
+        )
+
+
+def _token(headers: Headers) -> str | None:
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(value, validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return value
+    return None

@@ -1,0 +1,102 @@
+"""Everything that ``scanner serve`` can be told, as one tree: a TOML file, ``SCANNER_SERVE_…`` variables, flags; flags win.
+
+In: a file with the sections below, variables such as ``SCANNER_SERVE_LIMITS__ROWS`` and a mapping of flags. Out: a frozen
+:class:`ServiceConfig`. Refused: unknown keys and values out of range, each with a :class:`~scanner.errors.UsageError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from scanner.config import SERVICE_PREFIX, StorageConfig, load_tree
+from scanner.records import Record
+
+
+class HttpConfig(Record):
+    """Where the service listens and what it calls itself."""
+
+    host: str = Field("127.0.0.1", description="Address to bind.")
+    port: int = Field(8420, ge=0, le=65535, description="Port to bind; 0: any free one.")
+    base_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
+        description="URL that clients reach it by; none: as each request says.",
+    )
+    hosts: tuple[str, ...] = Field((), description="Host names that requests may name, beside its own; '*': any.")
+    cors: tuple[str, ...] | None = Field(
+        None, description="Origins whose pages may read; '*': any; none: any, but no other's where reading needs no token."
+    )
+    proxies: tuple[str, ...] = Field((), description="Addresses of reverse proxies whose X-Forwarded-… headers count.")
+
+
+class AccessConfig(Record):
+    """Who may do what."""
+
+    tokens: str | None = Field(None, description="File of names, roles and hashed tokens; none: no token is asked for.")
+    public: bool = Field(False, description="Serve to other machines without tokens.")
+
+
+class GradingConfig(Record):
+    """How candidates are graded."""
+
+    path: str = Field("grades.sqlite", description="File of the grades; made if it is not there.")
+    blind: bool = Field(False, description="Withhold the scores from graders until they have graded.")
+
+
+class LimitsConfig(Record):
+    """What one request, and all of them, may cost."""
+
+    rows: int = Field(100_000, ge=1, description="Most rows of an answer whose format is streamed (MAXREC's upper bound).")
+    seconds: float = Field(30.0, gt=0, description="Longest time that a request's query may take.")
+    memory_mb: int = Field(1024, ge=64, description="Memory of all queries of a collection together, in MB.")
+    threads: int = Field(2, ge=1, description="Threads of one collection's queries.")
+    workers: int = Field(4, ge=1, description="Requests that are worked on at a time; others wait.")
+    queue: int = Field(64, ge=0, description="Requests that may wait; more are told to come again.")
+    requests_per_minute: int = Field(1200, ge=0, description="Requests of one client a minute, on average; 0: no limit.")
+    burst: int = Field(400, ge=1, description="Requests that a client may make at once.")
+    body_kb: int = Field(256, ge=1, description="Largest body of a request, in kB.")
+
+
+class FilesConfig(Record):
+    """What the service writes, and where."""
+
+    cache: str | None = Field(None, description="Folder for files fetched from object stores; none: a passing one.")
+
+
+class ServiceConfig(Record):
+    """The whole tree."""
+
+    http: HttpConfig = HttpConfig()
+    access: AccessConfig = AccessConfig()
+    grading: GradingConfig = GradingConfig()
+    limits: LimitsConfig = LimitsConfig()
+    storage: StorageConfig = StorageConfig()
+    files: FilesConfig = FilesConfig()
+
+
+def load(
+    file: Path | None = None, flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None
+) -> ServiceConfig:
+    """Read and merge the three sources; later ones win. As :func:`scanner.config.load`."""
+    return load_tree(ServiceConfig, SERVICE_PREFIX, file, flags, environment)
+
+
+def host_name(authority: str) -> str:
+    """Host of ``host:port``, in small letters, without the brackets of an IPv6 address."""
+    host, _, port = authority.rpartition(":")
+    return (host if host and port.isdigit() else authority).strip("[]").lower()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
