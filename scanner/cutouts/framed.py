@@ -108,7 +108,7 @@ def of_store(cutout: CutoutBatch, attributes: StoreAttributes) -> FramedCutout:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            vis = WCS(fits.Header.fromstring(attributes.wcs, sep="\n")).celestial
+            vis = WCS(fits.Header.fromstring(attributes.wcs)).celestial
     except Exception as error:  # wcslib has its own exceptions for every way in which a header can be wrong
         raise ContentError(f"the cutouts of tile {attributes.tile_id}: their WCS cannot be understood ({error}).") from None
     if vis.naxis != 2:

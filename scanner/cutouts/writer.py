@@ -30,7 +30,7 @@ from scanner.records import BANDS, Band, CutoutBatch
 
 
 class CutoutWriter:
-    r"""Writes one store; a context manager. The store appears under its name when the block ends without an error.
+    """Writes one store; a context manager. The store appears under its name when the block ends without an error.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class CutoutWriter:
     tile_id
         Recorded in the attributes.
     wcs_header
-        WCS cards of the VIS mosaic as text (``astropy.io.fits.Header.tostring(sep="\n")``); "" where there is no sky.
+        WCS cards of the VIS mosaic, one after another (``astropy.wcs.WCS.to_header_string``); "" where there is no sky.
     zero_points
         AB magnitude of one unit per band; NaN where unknown.
     units

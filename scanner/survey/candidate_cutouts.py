@@ -1,18 +1,22 @@
 """The cutouts of a few ranked objects, from the tiles' stores where they were kept, else cut again from the mosaics.
 
-In: rows of the merged catalogue and the run's tiles. Out: one :class:`CutoutBatch` in the order of the rows. Refused: a tile
-that cannot be opened any more (:class:`InputMissingError`).
+In: rows of the merged catalogue and the run's tiles. Out: one :class:`CutoutBatch` in the order of the rows, or one object's
+cutout with its place on the sky. Refused: a tile that cannot be opened any more (:class:`InputMissingError`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from scanner.config import RunConfig
-from scanner.cutouts.extract import cut, open_tile
+from scanner.cutouts.extract import TileImages, cut, open_tile
+from scanner.cutouts.framed import FramedCutout, of_tile
 from scanner.errors import InputMissingError, TileError
 from scanner.records import CutoutBatch, Int64, Targets, Tile
 from scanner.sky.fetching import fetch
@@ -66,12 +70,38 @@ def _of_tile(targets: Targets, folder: RunFolder, tile: Tile, config: RunConfig)
             if all(row is not None for row in rows):
                 return stored.read(np.asarray(rows, dtype=np.int64)), np.arange(len(rows))
         place = {int(target_id): row for row, target_id in enumerate(targets.target_id)}
-        try:
-            with open_tile(fetch(tile, scratch, config.storage), config.cutouts, scratch) as images:
-                batch = concatenate(list(cut(images, targets, config.cutouts.batch_size)))
-        except TileError as error:
-            raise InputMissingError(f"{error} Candidates are cut from it again, as their cutouts were not kept.") from None
+        with _opened(tile, config, scratch) as images:
+            batch = concatenate(list(cut(images, targets, config.cutouts.batch_size)))
     return batch, np.asarray([place[int(target_id)] for target_id in batch.targets.target_id], dtype=np.int64)
+
+
+def framed_again(row: pa.Table, tile: Tile, config: RunConfig) -> FramedCutout:
+    """Cut one object again from its tile's mosaics.
+
+    Parameters
+    ----------
+    row
+        One row with the columns of :mod:`scanner.catalogue.columns`.
+    tile, config
+        The tile, and what it was scanned with.
+
+    Raises
+    ------
+    InputMissingError
+        The tile cannot be opened any more.
+    """
+    with passing_folder(config.engine.scratch) as scratch, _opened(tile, config, scratch) as images:
+        (batch,) = cut(images, targets_of(row), 1)
+        return of_tile(batch, images)
+
+
+@contextmanager
+def _opened(tile: Tile, config: RunConfig, scratch: Path) -> Iterator[TileImages]:
+    try:
+        with open_tile(fetch(tile, scratch, config.storage), config.cutouts, scratch) as images:
+            yield images
+    except TileError as error:
+        raise InputMissingError(f"{error} Candidates are cut from it again, as their cutouts were not kept.") from None
 
 
 def targets_of(rows: pa.Table) -> Targets:

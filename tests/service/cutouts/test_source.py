@@ -1,0 +1,156 @@
+"""Cutouts of a real run's objects, from its stores and from its mosaics."""
+
+import shutil
+import threading
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from astropy.coordinates import SkyCoord
+from astropy.wcs.utils import skycoord_to_pixel
+
+from scanner.config import StorageConfig
+from scanner.records import BANDS
+from scanner.service.cutouts.source import Cutouts, NoCutoutError
+from scanner.storage import open_store
+from scanner.survey.folder.ledger import CUTOUTS, RunFolder
+
+
+@pytest.fixture(scope="module")
+def rows(served_run):
+    """Every object of the run's catalogue."""
+    return pq.read_table(served_run / "catalogue" / "dataset", partitioning=None)
+
+
+def run_folder(place):
+    return RunFolder(open_store(str(place), StorageConfig()))
+
+
+@pytest.fixture
+def cutouts():
+    made = Cutouts()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def copied(served_run, tmp_path):
+    return shutil.copytree(served_run, tmp_path / "run")
+
+
+def forget_cutouts(run, tile_id):
+    """Make the tile one of a run that keeps nothing."""
+    folder = run_folder(run)
+    commit = folder.commit_of(tile_id)
+    kept = {name: value for name, value in commit.sha256.items() if not name.startswith(f"{CUTOUTS}/")}
+    assert len(kept) < len(commit.sha256)
+    (run / folder.tile(tile_id) / "commit.json").write_text(commit.model_copy(update={"sha256": kept}).model_dump_json())
+    shutil.rmtree(run / folder.tile(tile_id) / CUTOUTS)
+
+
+def test_the_object_stands_where_each_bands_wcs_says(served_run, rows, cutouts):
+    """Within a tenth of the band's pixel, of every object of all three tiles, bands that were binned and resampled."""
+    folder = run_folder(served_run)
+    assert len(set(rows["tile_id"].to_pylist())) == 3
+    for index in range(len(rows)):
+        row = rows.slice(index, 1)
+        framed = cutouts.find(folder, row)
+        position = SkyCoord(row["ra"][0].as_py(), row["dec"][0].as_py(), unit="deg")
+        offset = np.array([row["offset_x"][0].as_py(), row["offset_y"][0].as_py()])
+        for image, band in zip(framed.images, BANDS, strict=True):
+            assert image.band == band
+            side, step = (200, 1) if band == "VIS" else (66, 3)
+            assert image.pixels.shape == (side, side)
+            expected = (side - 1) / 2 + offset / step
+            np.testing.assert_allclose(skycoord_to_pixel(position, image.wcs), expected, atol=0.1)
+
+
+def test_what_is_cut_again_is_what_was_kept(served_run, rows, copied, cutouts):
+    row = rows.slice(0, 1)
+    kept = cutouts.find(run_folder(served_run), row)
+    forget_cutouts(copied, row["tile_id"][0].as_py())
+    again = cutouts.find(run_folder(copied), row)
+    np.testing.assert_array_equal(again.cutout.vis, kept.cutout.vis)
+    np.testing.assert_array_equal(again.cutout.nisp, kept.cutout.nisp)
+    for now, then in zip(again.images, kept.images, strict=True):
+        assert (now.unit, now.zero_point) == (then.unit, then.zero_point)
+        np.testing.assert_allclose(now.wcs.all_pix2world(10, 20, 0), then.wcs.all_pix2world(10, 20, 0), rtol=0, atol=0.1 / 3600)
+
+
+def test_an_object_that_cannot_be_had_is_refused_without_a_path(rows, copied, cutouts, caplog):
+    row = rows.slice(0, 1)
+    tile_id = row["tile_id"][0].as_py()
+    forget_cutouts(copied, tile_id)
+    record = run_folder(copied).record()
+    run_folder(copied).write_record(record.model_copy(update={"tile_list": str(copied / "gone.txt")}))
+    with pytest.raises(NoCutoutError) as caught:
+        cutouts.find(run_folder(copied), row)
+    assert f"of tile {tile_id} was not kept" in str(caught.value)
+    assert str(copied) not in str(caught.value)
+    assert "gone.txt" in caplog.text
+
+
+def test_mosaics_on_an_object_store_are_not_fetched_for_one_cutout(rows, copied, cutouts, caplog):
+    row = rows.slice(0, 1)
+    tile_id = row["tile_id"][0].as_py()
+    forget_cutouts(copied, tile_id)
+    (copied / "list.txt").write_text(f"id={tile_id} " + " ".join(f"{band}=s3://there/{band}.fits" for band in BANDS) + "\n")
+    record = run_folder(copied).record()
+    run_folder(copied).write_record(record.model_copy(update={"tile_list": str(copied / "list.txt")}))
+    with pytest.raises(NoCutoutError):
+        cutouts.find(run_folder(copied), row)
+    assert "is not fetched for one cutout" in caplog.text
+
+
+def test_a_damaged_store_is_told_of_one_object_only(rows, copied, cutouts):
+    damaged, sound = "", ""
+    for tile_id in rows["tile_id"].to_pylist():
+        damaged, sound = damaged or tile_id, tile_id
+    assert damaged != sound
+    for file in (copied / "tiles" / damaged).rglob("vis/c/0/0/0"):
+        file.write_bytes(file.read_bytes()[:-100])
+    (copied / "tile-list.txt").unlink(missing_ok=True)
+    found = {}
+    for index, tile_id in enumerate(rows["tile_id"].to_pylist()):
+        found.setdefault(tile_id, index)
+    with pytest.raises(NoCutoutError):
+        cutouts.find(run_folder(copied), rows.slice(found[damaged], 1))
+    assert cutouts.find(run_folder(copied), rows.slice(found[sound], 1)).images[0].band == "VIS"
+
+
+def test_few_stores_and_cutouts_are_kept_whatever_many_threads_ask_for(served_run, rows):
+    """With room for one tile and two cutouts, all objects of all tiles come right from eight threads."""
+    cutouts = Cutouts(kept=2, open_tiles=1)
+    folder = run_folder(served_run)
+    wrong = []
+
+    def ask(first):
+        for step in range(4):
+            row = rows.slice((first * 5 + step * 7) % len(rows), 1)
+            if cutouts.find(folder, row).cutout.targets.target_id[0] != row["target_id"][0].as_py():
+                wrong.append(row)
+
+    threads = [threading.Thread(target=ask, args=(first,)) for first in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert len(cutouts._kept) == 2
+    assert len(cutouts._stores._entries) == 1
+    cutouts.close()
+
+
+def test_stores_are_fetched_from_an_object_store_and_removed(served_run, rows, s3, tmp_path):
+    place = s3.fresh()
+    open_store(place, s3.config).publish(shutil.copytree(served_run, tmp_path / "copy"), "run")
+    folder = RunFolder(open_store(f"{place}/run", s3.config))
+    cutouts = Cutouts(tmp_path, open_tiles=1)
+    here = Cutouts()
+    for index in (0, len(rows) - 1):
+        row = rows.slice(index, 1)
+        np.testing.assert_array_equal(cutouts.find(folder, row).cutout.vis, here.find(run_folder(served_run), row).cutout.vis)
+    assert len(list(tmp_path.glob("scanner-*/store-*"))) == 1
+    cutouts.close()
+    here.close()
+    assert list(tmp_path.glob("scanner-*")) == []
