@@ -95,21 +95,31 @@ class Info:
 
 @dataclass(frozen=True)
 class Parameter:
-    """An input of a service: a constant ``value``, or (``column``) the name of the answer's column that it is taken from."""
+    """An input of a service: a constant ``value``, or (``column``) the name of the answer's column that it is taken from.
+
+    ``options``: the values that it takes, where these are few.
+    """
 
     name: str
     value: str = ""
     column: str | None = None
     ucd: str = ""
     description: str = ""
+    datatype: str = "char"
+    arraysize: str = "*"
+    unit: str = ""
+    xtype: str = ""
+    options: tuple[str, ...] = ()
 
     def xml(self, identifiers: Mapping[str, str]) -> str:
         """Its PARAM element; ``identifiers`` has the ID of every column."""
         attributes = {
-            "name": self.name, "datatype": "char", "arraysize": "*", "value": self.value, "ucd": self.ucd,
-            "ref": "" if self.column is None else identifiers[self.column],
+            "name": self.name, "datatype": self.datatype, "arraysize": self.arraysize, "value": self.value, "ucd": self.ucd,
+            "unit": self.unit, "xtype": self.xtype, "ref": "" if self.column is None else identifiers[self.column],
         }  # fmt: skip
         content = f"<DESCRIPTION>{text(self.description)}</DESCRIPTION>" if self.description else ""
+        if self.options:
+            content += element("VALUES", {}, "".join(element("OPTION", {"value": option}) for option in self.options))
         return element("PARAM", attributes, content, keep=("value",))
 
 
