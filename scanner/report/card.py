@@ -80,10 +80,7 @@ def card(row: Mapping[str, Any]) -> Card:
     """
     ra, dec = float(row["ra"]), float(row["dec"])
     flags = Flag(int(row["flags"]))
-    members = tuple(
-        _bar(member, _member_title(member), row[_COLUMN_OF[member]], "vis" if "VIS" in MEMBER_BANDS[member] else "nisp")
-        for member in MEMBERS
-    )
+    members = tuple(_bar(member, member_title(member), row[_COLUMN_OF[member]], member_kind(member)) for member in MEMBERS)
     grid = _bar("grid", "Share of lenses in its cell of the t-SNE grid", row["grid_value"], "verdict")
     calibrated = _bar("calibrated", "The seven scores as one probability", row["p_calibrated"], "verdict")
     right_ascension, declination = sexagesimal(ra, dec)
@@ -139,16 +136,22 @@ def links(ra: float, dec: float) -> tuple[tuple[str, str], ...]:
     )
 
 
+def member_kind(member: MemberName) -> str:
+    """Its colour on pages: ``vis`` for what sees VIS, where arcs are sharp, else ``nisp``."""
+    return "vis" if "VIS" in MEMBER_BANDS[member] else "nisp"
+
+
+def member_title(member: MemberName) -> str:
+    """What a member sees, for the hand that hovers."""
+    bands = [band for band in BANDS if band in MEMBER_BANDS[member]]
+    return f"Sees {', '.join(bands)} at {MEMBER_PIXELS[member]} px"
+
+
 def _bar(label: str, title: str, value: float | None, kind: str) -> Bar:
     if value is None or not math.isfinite(value):
         return Bar(label, title, DASH, "0", kind)
     text = "> 0.999" if value >= 0.9995 else f"{value:.1e}" if 0 < value < 0.0005 else f"{value:.3f}"
     return Bar(label, title, text, f"{100 * value:.1f}", kind)
-
-
-def _member_title(member: MemberName) -> str:
-    bands = [band for band in BANDS if band in MEMBER_BANDS[member]]
-    return f"Sees {', '.join(bands)} at {MEMBER_PIXELS[member]} px"
 
 
 def _cell(count: int, flags: Flag) -> str:
