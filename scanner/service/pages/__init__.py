@@ -1,0 +1,1 @@
+"""The web pages: what people look at in a browser."""

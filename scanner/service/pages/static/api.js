@@ -1,0 +1,50 @@
+// The service's JSON API: `get` one answer, say in a sentence what went wrong.
+
+import { h, root } from "./dom.js";
+
+/** What the service answered instead: `status` is HTTP's, 0 where there was no answer; `message` is a sentence. */
+export class ServiceError extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** The address of an API route with its query; empty values are left out. */
+export const address = (path, query = {}) => {
+  const kept = Object.entries(query).filter(([, value]) => value !== "" && value !== null && value !== undefined);
+  const text = new URLSearchParams(kept).toString();
+  return `${root}/api/v1/${path}${text ? `?${text}` : ""}`;
+};
+
+/** A candidate's id as a part of an address: its slashes stay, all else is escaped. */
+export const idPath = (id) => id.split("/").map(encodeURIComponent).join("/");
+
+export const candidateHref = (slug, id) => `${root}/c/${encodeURIComponent(slug)}/candidates/${idPath(id)}`;
+
+/** Fetch JSON; throws a ServiceError, or an AbortError where `signal` was aborted. */
+export const get = async (path, query = {}, signal = undefined) => {
+  let answer;
+  try {
+    answer = await fetch(address(path, query), { headers: { Accept: "application/json" }, signal });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ServiceError(0, "The service does not answer. Is it still running?");
+  }
+  if (!answer.ok) throw new ServiceError(answer.status, await sentence(answer));
+  return answer.json();
+};
+
+const sentence = async (answer) => {
+  let said = null;
+  try { said = await answer.json(); } catch { /* no JSON: the status must do */ }
+  const detail = said?.error?.message ?? said?.message ?? said?.detail;
+  if (typeof detail === "string" && detail) return detail;
+  if (Array.isArray(detail) && detail[0]?.msg) return `${detail[0].loc?.at(-1) ?? "The request"}: ${detail[0].msg}.`;
+  if (answer.status === 429) return "Too many requests at once; wait a moment.";
+  return `The service answered with status ${answer.status}.`;
+};
+
+/** A line for the reader in place of what could not be loaded, with a button to try again. */
+export const problem = (error, again) =>
+  h("p", { class: "problem", role: "alert" }, `${error.message} `, again ? h("button", { type: "button", onclick: again }, "Try again") : null);

@@ -1,0 +1,149 @@
+// The page of one candidate: pictures with controls, scores, its place in the t-SNE map, what is known, downloads, grading.
+
+import { candidateHref, get, idPath, problem } from "./api.js";
+import { find, h, root, slug } from "./dom.js";
+import * as keys from "./keys.js";
+import { MapPlot } from "./map_plot.js";
+import { cutout } from "./pictures.js";
+import { flagTags, memberBars, verdictBars } from "./scores.js";
+import { Stretch } from "./stretch.js";
+import { degrees, fixed, score, whole } from "./text.js";
+import { neighboursInList } from "./trail.js";
+
+const id = document.documentElement.dataset.candidate;
+const here = `collections/${encodeURIComponent(slug)}`;
+const mine = `${here}/candidates/${idPath(id)}`;
+const steps = { previous: null, next: null };
+
+const fact = (name, ...value) => [h("dt", {}, name), h("dd", {}, ...value)];
+const copy = (text) => h("button", { type: "button", class: "copy", "data-copy": text }, "Copy");
+
+const showScores = ({ row, withheld }) => {
+  const host = find("#scores");
+  if (withheld || row.withheld) {
+    host.replaceChildren(h("p", { class: "quiet" }, "Withheld until you have graded this candidate."));
+    return;
+  }
+  const known = row.cell_count > 0 ? `Its cell of the map holds ${whole(row.cell_count)} training object${row.cell_count === 1 ? "" : "s"}.` : null;
+  host.replaceChildren(
+    h("div", { class: "members" }, memberBars(row)),
+    h("div", { class: "verdicts" }, verdictBars(row), known && row.grid_value !== null ? h("p", { class: "quiet small" }, known) : null));
+};
+
+const showFacts = ({ row, position, links, flags }) => {
+  const bad = ["vis", "y", "j", "h"].filter((band) => row[`bad_${band}`] >= 0.0005).map((band) => `${band.toUpperCase()} ${fixed(100 * row[`bad_${band}`], 1)}%`);
+  find("#rank").textContent = row.withheld ? "" : whole(row.rank);
+  find("#rank").hidden = Boolean(row.withheld);
+  const decimal = degrees(row.ra, row.dec).replace("−", "-");
+  find("#facts").replaceChildren(
+    ...fact("Position", h("span", { class: "mono" }, `${position.ra_text} ${position.dec_text}`)),
+    ...fact("", h("span", { class: "mono" }, decimal), " ", copy(decimal)),
+    ...fact("VIS", `${fixed(row.magnitude_vis, 2)} mag`),
+    ...fact("Tile", h("a", { href: `${root}/c/${encodeURIComponent(slug)}/candidates?${new URLSearchParams({ tile: row.tile_id })}` }, row.tile_id)),
+    ...fact("Target", String(row.target_id)),
+    ...fact("Run", row.run),
+    ...fact("Bundle", row.bundle),
+    ...(bad.length ? fact("No data", bad.join(", ")) : []),
+    ...(flags.length ? fact("Flags", h("span", { class: "row" }, flagTags(row))) : []),
+  );
+  find("#known").replaceChildren(row.known_name
+    ? h("p", {}, h("strong", {}, row.known_name), `, ${fixed(row.known_separation, 2)}″ away`, h("span", { class: "quiet" }, ` (${row.known_reference})`))
+    : h("p", { class: "quiet" }, "None near, as far as the run was told of any."));
+  find("#links").replaceChildren(...links.map(({ name, href }) => h("a", { href, target: "_blank", rel: "noreferrer", class: "button" }, name)));
+};
+
+const showNeighbours = async (row) => {
+  const map = new MapPlot(find("#map"), { open: (other) => location.assign(candidateHref(slug, other)) });
+  const host = find("#neighbours");
+  try {
+    const [grid, { items }] = await Promise.all([get(`${here}/tsne`, { bins: 80 }), get(`${mine}/neighbours`, { limit: 12 })]);
+    map.set({ map: grid, self: row, neighbours: items });
+    host.replaceChildren(...items.map((item) =>
+      h("a", { href: candidateHref(slug, item.id), title: `${item.name}, calibrated ${score(item.p_calibrated)}` },
+        h("img", { src: cutout(item.id, { format: "webp", band: "colour", size: 10 }), alt: item.name, width: 100, height: 100, loading: "lazy" }),
+        h("span", { class: "number" }, score(item.p_calibrated)))));
+    if (!items.length) host.replaceChildren(h("p", { class: "quiet" }, "No other candidate is near it."));
+  } catch (error) {
+    host.replaceChildren(problem(error));
+  }
+};
+
+const showExplanation = (explanation) => {
+  if (!explanation) return;
+  find("#explanation").hidden = false;
+  find("#explanation img").src = explanation.href;
+};
+
+const showDownloads = (look) => {
+  const kept = (band) => Object.fromEntries(Object.entries(look).filter(([name]) => band === "colour" || name !== "saturation"));
+  for (const link of document.querySelectorAll("#downloads [data-band]")) link.href = cutout(id, { format: "png", band: link.dataset.band, zoom: 3, ...kept(link.dataset.band) });
+};
+
+const goTo = (other) => { if (other) location.assign(candidateHref(slug, other)); };
+
+const showSteps = async (answer) => {
+  const inList = await neighboursInList(slug, id).catch(() => null);
+  steps.previous = inList ? inList.previous : answer.previous;
+  steps.next = inList ? inList.next : answer.next;
+  for (const name of ["previous", "next"]) {
+    const link = find(`#${name}`);
+    if (steps[name]) link.href = candidateHref(slug, steps[name]);
+    else link.removeAttribute("href");
+  }
+  const query = inList ? Object.entries(inList.query).filter(([name]) => name !== "order") : [];
+  find("#back").href = `${root}/c/${encodeURIComponent(slug)}/candidates?${new URLSearchParams(query)}#${encodeURIComponent(id)}`;
+  // The next one's pictures, so that going through a list does not wait for them.
+  if (steps.next) for (const band of ["VIS", "colour"]) new Image().src = cutout(steps.next, { format: "webp", band, size: 10 });
+};
+
+const form = find("#stretch");
+form.addEventListener("scanner:look", (event) => showDownloads(event.detail));
+const stretch = new Stretch(form, document.querySelectorAll("#pictures img[data-band]"), id);
+
+const large = find("#large");
+let shown = 0;
+const figures = [...document.querySelectorAll("#pictures figure")];
+const enlarge = (index) => {
+  shown = (index + figures.length) % figures.length;
+  const picture = find("img", figures[shown]);
+  find("img", large).src = picture.src;
+  find("img", large).alt = picture.alt;
+  find("h2", large).textContent = picture.alt;
+  if (!large.open) large.showModal();
+};
+figures.forEach((figure, index) => find("button", figure).addEventListener("click", () => enlarge(index)));
+find(".close", large).addEventListener("click", () => large.close());
+large.addEventListener("click", (event) => { if (event.target === large) large.close(); });
+
+const step = (name) => () => { if (large.open) enlarge(shown + (name === "next" ? 1 : -1)); else goTo(steps[name]); };
+keys.register([
+  { key: ["j", "ArrowRight"], group: "Candidate", does: "Next candidate", run: step("next") },
+  { key: ["k", "ArrowLeft"], group: "Candidate", does: "Previous candidate", run: step("previous") },
+  { key: ["Escape", "l"], group: "Candidate", does: "Back to the list", run: () => { if (large.open) large.close(); else location.assign(find("#back").href); } },
+  { key: "z", group: "Pictures", does: "Enlarge; arrows for the other bands", run: () => (large.open ? large.close() : enlarge(shown)) },
+  { key: "f", group: "Pictures", does: "Close-up or whole field", run: () => stretch.toggle("size") },
+  { key: "i", group: "Pictures", does: "Invert", run: () => stretch.toggle("invert") },
+  { key: ["+", "="], group: "Pictures", does: "Brighter", run: () => stretch.brighten(-0.15) },
+  { key: "-", group: "Pictures", does: "Darker", run: () => stretch.brighten(0.15) },
+  { key: "0", group: "Pictures", does: "As it was", run: () => form.reset() },
+  { key: "d", group: "Pictures", does: "Download the cutouts as FITS", run: () => find("#download-fits").click() },
+]);
+
+const panel = find("#grading");
+if (panel) {
+  const { mount } = await import("./grading.js");
+  mount(panel, { candidateId: id, slug, root, keys });
+  document.addEventListener("scanner:graded", (event) => { if (event.detail?.advance) goTo(steps.next); });
+}
+
+try {
+  const answer = await get(mine);
+  showFacts(answer);
+  showScores(answer);
+  showExplanation(answer.explanation);
+  await Promise.all([showSteps(answer), answer.row.withheld ? null : showNeighbours(answer.row)]);
+  if (answer.row.withheld) find("#neighbourhood").hidden = true;
+} catch (error) {
+  find("#scores").replaceChildren(problem(error, () => location.reload()));
+}
+find("main").dataset.ready = "";

@@ -1,0 +1,132 @@
+// The gallery: filters and sky map beside an endless list of candidates.
+
+import { candidateHref, get } from "./api.js";
+import { AladinPanel } from "./aladin_panel.js";
+import { card } from "./card.js";
+import { calm, find, slug } from "./dom.js";
+import { EndlessList } from "./endless_list.js";
+import { Filters } from "./filters.js";
+import { register } from "./keys.js";
+import { Look } from "./pictures.js";
+import { SkyPlot } from "./sky_plot.js";
+import { plural, whole } from "./text.js";
+import { remember } from "./trail.js";
+
+const PAGE = 60;
+const here = `collections/${encodeURIComponent(slug)}`;
+const host = find("#candidates");
+const count = find("#count");
+const look = new Look();
+let asking = new AbortController();
+let total = null;
+let at = -1;
+
+const sky = new SkyPlot(find("#sky"), {
+  label: "Sky map of the candidates: click to ask for what is there",
+  pick(ra, dec, tile, reach) {
+    filters.set({ cone: `${ra.toFixed(5)} ${dec.toFixed(5)} ${Math.max(reach, 1 / 3600).toPrecision(3)}` });
+  },
+});
+
+const list = new EndlessList(host, {
+  async load(cursor) {
+    const answer = await get(`${here}/candidates`, { ...filters.query(), limit: PAGE, after: cursor ?? "" }, asking.signal);
+    if (cursor === null) total = answer.total;
+    return answer;
+  },
+  render: (item) => card(item, look),
+  changed() {
+    const items = list.items();
+    const all = total ?? items.length;
+    count.textContent = total === null && !list.done ? `${whole(items.length)} and more` : plural(all, "candidate");
+    find("#nothing").hidden = items.length > 0;
+    remember(slug, filters.query(), items.map((item) => item.id), list.next);
+    sky.set({ dots: items.slice(-2000) });
+  },
+});
+
+const filters = new Filters(find("#filters"), () => {
+  asking.abort();
+  asking = new AbortController();
+  total = null;
+  at = -1;
+  count.textContent = "…";
+  find("#chosen-filters").textContent = String(Object.keys(filters.chosen()).filter((name) => name !== "sort").length || "");
+  sky.set({ cone: filters.cone(), chosen: null });
+  list.restart();
+  showSky();
+});
+
+const showSky = calm(async () => {
+  const { cone, sort, order, min_rank, ...kept } = filters.query();
+  try {
+    sky.set({ cells: (await get(`${here}/sky`, { ...kept, max_cells: 4000 })).cells });
+  } catch (error) {
+    sky.reading.textContent = error.message;
+  }
+}, 100);
+
+/** Mark the candidate that the keyboard is at, and show it. */
+const visit = async (index) => {
+  if (index >= list.items().length) await list.more();
+  const items = list.items();
+  if (!items.length) return;
+  at = Math.max(0, Math.min(items.length - 1, index));
+  host.querySelectorAll(".card.at").forEach((element) => element.classList.remove("at"));
+  const element = list.element(at);
+  element.classList.add("at");
+  find("a.open", element).focus({ preventScroll: true });
+  element.scrollIntoView({ block: "nearest" });
+  sky.set({ chosen: items[at].id });
+};
+
+/** How many cards stand side by side. */
+const columns = () => {
+  const [first] = host.querySelectorAll(".page");
+  return first ? getComputedStyle(first).gridTemplateColumns.split(" ").length : 1;
+};
+
+const restyle = () => {
+  find("#field").value = String(look.size);
+  for (const page of list.pages) { if (page.filled) { page.filled = false; list.fill(page); } }
+};
+
+host.addEventListener("focusin", (event) => {
+  const id = event.target.closest(".card")?.dataset.id;
+  const index = list.items().findIndex((item) => item.id === id);
+  if (index >= 0 && index !== at) { at = index; sky.set({ chosen: id }); }
+});
+find("#field").addEventListener("change", (event) => { look.set({ size: Number(event.target.value) }); restyle(); });
+find("#field").value = String(look.size);
+
+register([
+  { key: ["j", "ArrowRight"], group: "Gallery", does: "Next candidate", run: () => visit(at + 1) },
+  { key: ["k", "ArrowLeft"], group: "Gallery", does: "Previous candidate", run: () => visit(at - 1) },
+  { key: "ArrowDown", group: "Gallery", does: "One row down", run: () => visit(at < 0 ? 0 : at + columns()) },
+  { key: "ArrowUp", group: "Gallery", does: "One row up", run: () => visit(at - columns()) },
+  { key: ["Enter", "o"], group: "Gallery", does: "Open the candidate", run: () => { const item = list.items()[Math.max(at, 0)]; if (item) location.assign(candidateHref(slug, item.id)); } },
+  { key: "f", group: "Gallery", does: "Close-up or whole field", run: () => { look.set({ size: look.size === 10 ? 20 : 10 }); restyle(); } },
+  { key: "i", group: "Gallery", does: "Invert the pictures", run: () => { look.set({ invert: !look.invert }); restyle(); } },
+  { key: "/", group: "Gallery", does: "Find by name", run: () => { find("#filter-panel").open = true; find("[name=name]").focus(); } },
+  { key: "Escape", group: "Gallery", does: "Forget the filters", run: () => find("#filters").reset() },
+]);
+
+// Filters take the room of a whole screen on a telephone: there they are opened by hand.
+find("#filter-panel").open = matchMedia("(min-width: 900px)").matches;
+
+try {
+  sky.setTiles((await get(`${here}/tiles`)).items);
+} catch (error) {
+  sky.reading.textContent = error.message;
+}
+new AladinPanel(find("#aladin"), () => ({ view: sky.view, tiles: sky.tiles.map((tile) => tile.outline), candidates: list.items().slice(-2000).map(({ ra, dec, name }) => ({ ra, dec, name })) }));
+filters.changed();
+
+// Back from a candidate, whose id is behind the #: to where it stands in the list.
+const MOST_PAGES = 20;
+const cameFrom = decodeURIComponent(location.hash.slice(1));
+if (cameFrom) {
+  const place = () => list.items().findIndex((item) => item.id === cameFrom);
+  for (let pages = 0; place() < 0 && !list.done && pages < MOST_PAGES; pages += 1) await list.more();
+  if (place() >= 0) await visit(place());
+}

@@ -1,0 +1,27 @@
+// Addresses of the pictures of a candidate, and what the reader chose for them: field, brightness, inversion.
+
+import { root } from "./dom.js";
+
+/** Address of a picture or file of /cutout; null and empty values are left to the service's defaults. */
+export const cutout = (id, query) => {
+  const kept = Object.entries({ id, ...query }).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  return `${root}/cutout?${new URLSearchParams(kept)}`;
+};
+
+/** The look in the gallery: kept while the browser's tab is open. */
+export class Look {
+  constructor() {
+    this.size = 10;
+    this.invert = false;
+    try { Object.assign(this, JSON.parse(sessionStorage.getItem("scanner look") ?? "{}")); } catch { /* the defaults do */ }
+  }
+
+  set(parts) {
+    Object.assign(this, parts);
+    try { sessionStorage.setItem("scanner look", JSON.stringify({ size: this.size, invert: this.invert })); } catch { /* until the page is left */ }
+  }
+
+  query() {
+    return { size: this.size === 20 ? "" : this.size, invert: this.invert ? 1 : "" };
+  }
+}

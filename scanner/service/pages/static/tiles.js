@@ -1,0 +1,84 @@
+// The tiles of a collection on the sky and in a table, what failed and why, and the scores of all objects.
+
+import { get, problem } from "./api.js";
+import { histogram, purity } from "./charts.js";
+import { calm, find, h, root, slug } from "./dom.js";
+import { register } from "./keys.js";
+import { SkyPlot } from "./sky_plot.js";
+import { figures, plural, whole } from "./text.js";
+
+const here = `collections/${encodeURIComponent(slug)}`;
+const AT_ONCE = 100;
+let tiles = [];
+let most = AT_ONCE;
+
+const sky = new SkyPlot(find("#sky"), {
+  label: "Tiles on the sky: click one to find it in the table",
+  pick(ra, dec, tile) {
+    if (!tile) return;
+    find("#find").value = tile.tile_id;
+    showTable();
+  },
+});
+
+const candidatesOf = (tile) => `${root}/c/${encodeURIComponent(slug)}/candidates?${new URLSearchParams({ tile: tile.tile_id })}`;
+
+const row = (tile) => h("tr", { class: tile.state },
+  h("td", {}, tile.tile_id),
+  h("td", {}, tile.state === "failed" ? h("span", { class: "failed" }, "failed") : "done"),
+  h("td", { class: "number" }, tile.state === "failed" ? "" : tile.n_candidates ? h("a", { href: candidatesOf(tile) }, whole(tile.n_candidates)) : "0"),
+  h("td", { class: "number" }, tile.state === "failed" ? "" : whole(tile.n_scored)),
+  h("td", { class: "number" }, tile.state === "failed" ? "" : `${figures(tile.sky_area_deg2)}`),
+  h("td", {}, tile.reason || ""));
+
+const ORDERS = {
+  candidates: (a, b) => b.n_candidates - a.n_candidates || a.tile_id.localeCompare(b.tile_id),
+  scored: (a, b) => b.n_scored - a.n_scored || a.tile_id.localeCompare(b.tile_id),
+  tile: (a, b) => a.tile_id.localeCompare(b.tile_id),
+};
+
+const showTable = () => {
+  const words = find("#find").value.trim().toLowerCase();
+  const state = find("#state").value;
+  const kept = tiles.filter((tile) => (!state || tile.state === state) && (!words || `${tile.tile_id} ${tile.reason ?? ""}`.toLowerCase().includes(words)));
+  kept.sort(ORDERS[find("#order").value]);
+  find("#tiles tbody").replaceChildren(...kept.slice(0, most).map(row));
+  find("#tile-count").textContent = kept.length > most ? `${whole(most)} of ${plural(kept.length, "tile")}` : plural(kept.length, "tile");
+  find("#more").hidden = kept.length <= most;
+  sky.set({ chosenTile: kept.length === 1 ? sky.tiles.find((tile) => tile.tile_id === kept[0].tile_id) : null });
+};
+
+find("#find").addEventListener("input", calm(() => { most = AT_ONCE; showTable(); }, 120));
+for (const name of ["#state", "#order"]) find(name).addEventListener("change", () => { most = AT_ONCE; showTable(); });
+find("#more").addEventListener("click", () => { most += 10 * AT_ONCE; showTable(); });
+register([{ key: "/", group: "Tiles", does: "Find a tile", run: () => find("#find").focus() }]);
+
+const showTiles = async () => {
+  tiles = (await get(`${here}/tiles`)).items;
+  const failed = tiles.filter((tile) => tile.state === "failed").length;
+  find("#summary").textContent = `${plural(tiles.length - failed, "tile")} scanned, ${whole(failed)} failed.`;
+  if (failed) find("#order").value = "tile";
+  if (failed) find("#state").value = "failed";
+  sky.setTiles(tiles);
+  showTable();
+  sky.set({ cells: (await get(`${here}/sky`, { max_cells: 3000 })).cells });
+};
+
+const showScores = async () => {
+  const [calibrated, grid] = await Promise.all([
+    get(`${here}/histogram`, { column: "p_calibrated", bins: 50, scale: "log" }),
+    get(`${here}/histogram`, { column: "grid_value", bins: 50, scale: "linear" }),
+  ]);
+  find("#calibrated").replaceChildren(histogram(calibrated, { title: "calibrated lens probability", log: true }));
+  if (grid.objects.some((n) => n > 0)) find("#grid").replaceChildren(histogram(grid, { title: "grid value", log: false }));
+  else find("#grid-panel").hidden = true;
+  const { chart, expected, count } = purity(calibrated);
+  find("#purity").replaceChildren(chart);
+  find("#expected").textContent = count ? `${figures(expected)} lenses expected among ${plural(count, "candidate")}: ${figures((100 * expected) / count)}%.` : "There are no candidates.";
+};
+
+await Promise.all([
+  showTiles().catch((error) => find("#tiles").replaceChildren(problem(error, () => location.reload()))),
+  showScores().catch((error) => find("#calibrated").replaceChildren(problem(error, () => location.reload()))),
+]);
+find("main").dataset.ready = "";

@@ -1,0 +1,9 @@
+// What the server's registry of columns says of members and flags; the page carries it as data.
+
+const words = JSON.parse(document.getElementById("words").textContent);
+
+/** {column, name, title, kind} of every member, in the order of the ensemble. */
+export const { members } = words;
+
+/** {bit, word, explanation} of every flag. */
+export const flagWords = words.flags;
