@@ -24,6 +24,8 @@ from scanner.service.api import access, catalogues, watch
 from scanner.service.collections import Collections
 from scanner.service.context import Context
 from scanner.service.errors import BadRequestError, Forms, ServiceError
+from scanner.service.grading.blind import Blindness
+from scanner.service.grading.store import GradeStore
 from scanner.service.instruments import ServiceInstruments
 from scanner.service.security.headers import SecurityHeaders
 from scanner.service.security.limits import RateLimited, SmallBodies
@@ -60,13 +62,15 @@ def context_of(config: ServiceConfig, locations: Sequence[str]) -> Context:
     # Otherwise each counter has a second series with the time at which it was made.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = ServiceInstruments(CollectorRegistry())
-    limits = config.limits
+    limits, grades = config.limits, GradeStore(config.grading.path)
     return Context(
         config=config,
         collections=Collections(locations, config, metrics),
         tokens=TokenBook(config.access.tokens),
         work=Work(limits.workers, limits.queue, limits.seconds, metrics),
         metrics=metrics,
+        grades=grades,
+        blindness=Blindness(grades, on=config.grading.blind),
     )
 
 

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 from fastapi import Request
 
 from scanner.service.collections import Collections
+from scanner.service.grading.blind import Blindness
+from scanner.service.grading.store import GradeStore
 from scanner.service.instruments import ServiceInstruments
 from scanner.service.security.tokens import TokenBook
 from scanner.service.settings import ServiceConfig
@@ -30,6 +32,8 @@ class Context:
     tokens: TokenBook
     work: Work
     metrics: ServiceInstruments
+    grades: GradeStore
+    blindness: Blindness
 
     def base_url(self, request: Request) -> str:
         """The service's root as clients reach it, without a slash at its end."""
