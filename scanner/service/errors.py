@@ -51,6 +51,12 @@ class NotFoundError(ServiceError):
     status = 404
 
 
+class NotAcceptableError(ServiceError):
+    """There is no answer in any format that the client takes."""
+
+    status = 406
+
+
 class TimeLimitError(ServiceError):
     """The answer would take longer than an answer may."""
 
