@@ -23,10 +23,16 @@ export const idPath = (id) => id.split("/").map(encodeURIComponent).join("/");
 export const candidateHref = (slug, id) => `${root}/c/${encodeURIComponent(slug)}/candidates/${idPath(id)}`;
 
 /** Fetch JSON; throws a ServiceError, or an AbortError where `signal` was aborted. */
-export const get = async (path, query = {}, signal = undefined) => {
+export const get = (path, query = {}, signal = undefined) => ask(address(path, query), { signal });
+
+/** Write: POST or PUT JSON, and what the service answers. */
+export const send = (method, path, body = undefined) =>
+  ask(address(path), { method, headers: { "Content-Type": "application/json" }, body: body === undefined ? undefined : JSON.stringify(body) });
+
+const ask = async (where, { headers = {}, ...options }) => {
   let answer;
   try {
-    answer = await fetch(address(path, query), { headers: { Accept: "application/json" }, signal });
+    answer = await fetch(where, { headers: { Accept: "application/json", ...headers }, ...options });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ServiceError(0, "The service does not answer. Is it still running?");

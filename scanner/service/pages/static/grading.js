@@ -1,0 +1,138 @@
+// The grading panel: keys and buttons that grade, the history, how far graders agree. Comments are shown as text, never as markup.
+
+import { get, idPath, send } from "./api.js";
+import { find, h } from "./dom.js";
+
+const LAST = "scanner last graded";
+const STAYS = "scanner stays after a grade";
+
+const remembered = (key) => { try { return JSON.parse(sessionStorage.getItem(key) ?? "null"); } catch { return null; } };
+const remember = (key, value) => { try { sessionStorage.setItem(key, JSON.stringify(value)); } catch { /* then it is forgotten */ } };
+
+const when = (text) => new Date(text).toISOString().slice(0, 16).replace("T", " ");
+
+const line = (entry, standing) => {
+  const stands = standing.includes(entry.number);
+  const mark = entry.grade === null ? "took a grade back" : h("span", { class: "mark" }, entry.grade);
+  const about = [` ${when(entry.given)}`, entry.blind ? ", blind" : "", entry.catalogue ? `, ${entry.catalogue}` : ""].join("");
+  return h("li", { class: stands ? null : "past" },
+    `${entry.grader}: `, mark, h("span", { class: "quiet small" }, about),
+    entry.comment ? h("div", { class: "words" }, entry.comment) : null);
+};
+
+const estimate = (found) => (found === null ? "–" : `${found.value.toFixed(2)} [${found.low.toFixed(2)}, ${found.high.toFixed(2)}]`);
+const share = (value) => (value === null ? "–" : `${(100 * value).toFixed(0)}%`);
+
+const agreementTable = (found) => {
+  const head = ["Graders", "Both", "Same", "Cohen κ", "weighted κ"].map((name) => h("th", {}, name));
+  const rows = found.pairs.filter((pair) => pair.n > 0).map((pair) =>
+    h("tr", {}, [`${pair.first}, ${pair.second}`, pair.n, share(pair.same), estimate(pair.kappa), estimate(pair.weighted)].map((cell) => h("td", {}, String(cell)))));
+  return [
+    h("p", {}, `${found.n_objects} graded, ${found.n_shared} by two or more, ${share(found.complete)} of these alike by all. Fleiss κ ${estimate(found.kappa)}.`),
+    rows.length ? h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows)) : null,
+    h("p", { class: "quiet small" }, "κ: 1 complete agreement, 0 what chance gives; 95% intervals."),
+  ].filter((part) => part !== null);
+};
+
+/** Make the panel work; `keys.register` as of keys.js. */
+export const mount = async (section, { candidateId, slug, root, keys }) => {
+  const path = `grades/${idPath(candidateId)}`;
+  const buttons = [...section.querySelectorAll("[data-grade]")];
+  const comment = find("textarea", section);
+  const told = find(".told", section);
+  const advance = find("[name=advance]", section);
+  const nameForm = find("form.grader", section);
+  let state = null;
+
+  const tell = (text, wrong = false) => { told.textContent = text; told.classList.toggle("wrong", wrong); };
+  const failing = (action) => async (...given) => {
+    try { await action(...given); } catch (error) { tell(error.message, true); }
+  };
+
+  const show = (answer) => {
+    state = answer;
+    const { grader, history, standing, withheld } = answer;
+    const ready = grader.may_grade && grader.name !== null;
+    for (const button of buttons) {
+      button.disabled = !ready;
+      button.setAttribute("aria-pressed", String(button.dataset.grade === answer.grade));
+    }
+    comment.disabled = !ready;
+    comment.value = answer.comment;
+    find(".undo", section).disabled = !ready || (answer.grade === null && remembered(LAST) === null);
+    find(".next-ungraded", section).disabled = !ready;
+    find(".reader", section).hidden = grader.may_grade;
+    nameForm.hidden = !grader.may_grade || grader.named_by_token || grader.name !== null;
+    find("h2", section).textContent = ready ? `Grade by ${grader.name}` : "Grade";
+    find(".history", section).hidden = history.length === 0 && !withheld;
+    find(".history ol", section).replaceChildren(...[...history].reverse().map((entry) => line(entry, standing)));
+    find(".withheld", section).hidden = !withheld;
+    section.dataset.ready = "";
+  };
+
+  const after = (answer, words) => {
+    const wasWithheld = state?.withheld === true;
+    show(answer);
+    tell(words);
+    find(".agreement", section).open = false;
+    // What was withheld is shown now: the page has to ask for it again.
+    if (wasWithheld !== answer.withheld && !(advance.checked && answer.grade !== null)) location.reload();
+  };
+
+  const grade = failing(async (mark) => {
+    if (!state?.grader.may_grade || state.grader.name === null) { tell("Say who you are first."); return; }
+    const answer = await send("POST", path, { grade: mark, comment: comment.value });
+    remember(LAST, { id: candidateId, slug });
+    after(answer, `${mark} is kept.`);
+    document.dispatchEvent(new CustomEvent("scanner:graded", { detail: { grade: mark, advance: advance.checked } }));
+  });
+
+  const undo = failing(async () => {
+    const last = remembered(LAST);
+    if (state?.grade !== null) {
+      after(await send("POST", `${path}/undo`), "Taken back.");
+      document.dispatchEvent(new CustomEvent("scanner:graded", { detail: { grade: state.grade, advance: false } }));
+    } else if (last !== null && last.id !== candidateId) {
+      // A slip is noticed when the next candidate is there already.
+      await send("POST", `grades/${idPath(last.id)}/undo`);
+      sessionStorage.removeItem(LAST);
+      location.assign(`${root}/c/${encodeURIComponent(last.slug)}/candidates/${idPath(last.id)}`);
+    }
+  });
+
+  const goOn = failing(async () => {
+    const { candidate_id: next } = await get("grades/next", { collection: slug, after: candidateId });
+    if (next === null) tell("You have graded every candidate of this collection.");
+    else location.assign(`${root}/c/${encodeURIComponent(slug)}/candidates/${idPath(next)}`);
+  });
+
+  nameForm.addEventListener("submit", failing(async (event) => {
+    event.preventDefault();
+    await send("PUT", "grades/me", { name: find("[name=name]", nameForm).value });
+    show(await get(path));
+    tell("");
+  }));
+  for (const button of buttons) button.addEventListener("click", () => grade(button.dataset.grade));
+  find(".undo", section).addEventListener("click", undo);
+  find(".next-ungraded", section).addEventListener("click", goOn);
+  comment.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+    event.preventDefault();
+    if (state?.grade) grade(state.grade);
+    else tell("Give a grade; the comment goes with it.");
+  });
+  advance.checked = remembered(STAYS) !== true;
+  advance.addEventListener("change", () => remember(STAYS, !advance.checked));
+  find(".agreement", section).addEventListener("toggle", failing(async (event) => {
+    if (event.target.open) find(".agreement .table", section).replaceChildren(...agreementTable(await get("grades/agreement")));
+  }));
+
+  keys.register([
+    ...["A", "B", "C", "X"].map((mark) => ({ key: mark.toLowerCase(), group: "Grading", does: `Grade ${mark}`, run: () => grade(mark) })),
+    { key: "m", group: "Grading", does: "Comment; Esc leaves it, a grade takes it along", run: () => comment.focus() },
+    { key: "u", group: "Grading", does: "Undo, also of the candidate before", run: undo },
+    { key: "n", group: "Grading", does: "Next ungraded candidate", run: goOn },
+  ]);
+
+  await failing(async () => show(await get(path)))();
+};
