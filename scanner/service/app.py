@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI
@@ -23,6 +24,7 @@ from scanner import __version__
 from scanner.service.api import access, catalogues, watch
 from scanner.service.collections import Collections
 from scanner.service.context import Context
+from scanner.service.cutouts.source import Cutouts
 from scanner.service.errors import BadRequestError, Forms, ServiceError
 from scanner.service.grading.blind import Blindness
 from scanner.service.grading.store import GradeStore
@@ -34,6 +36,7 @@ from scanner.service.security.origins import OwnHost, OwnWrites, allowed_hosts, 
 from scanner.service.security.tokens import TokenBook
 from scanner.service.security.viewer import Identified
 from scanner.service.settings import ServiceConfig, is_loopback
+from scanner.service.vo import cone_search, datalink, moc, soda
 from scanner.service.work import Work
 
 #: What makes the routes, in the order in which they are tried.
@@ -41,6 +44,10 @@ ROUTERS: tuple[Callable[[Context], APIRouter], ...] = (
     watch.router,
     access.router,
     catalogues.router,
+    cone_search.router,
+    datalink.router,
+    soda.router,
+    moc.router,
 )
 
 
@@ -71,12 +78,13 @@ def context_of(config: ServiceConfig, locations: Sequence[str]) -> Context:
         metrics=metrics,
         grades=grades,
         blindness=Blindness(grades, on=config.grading.blind),
+        cutouts=Cutouts(None if config.files.cache is None else Path(config.files.cache)),
     )
 
 
 def forms() -> Forms:
     """How each part of the service says what it refuses."""
-    return Forms({})
+    return Forms({"/scs": cone_search.error_form, "/datalink": cone_search.error_form, "/cutout": soda.error_form})
 
 
 def create_app(context: Context) -> FastAPI:
@@ -90,6 +98,7 @@ def create_app(context: Context) -> FastAPI:
         yield
         context.collections.close()
         context.work.close()
+        context.cutouts.close()
 
     app = FastAPI(
         title="scanner",

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 
 from scanner.service.collections import Collections
+from scanner.service.cutouts.source import Cutouts
 from scanner.service.grading.blind import Blindness
 from scanner.service.grading.store import GradeStore
 from scanner.service.instruments import ServiceInstruments
@@ -34,6 +35,7 @@ class Context:
     metrics: ServiceInstruments
     grades: GradeStore
     blindness: Blindness
+    cutouts: Cutouts
 
     def base_url(self, request: Request) -> str:
         """The service's root as clients reach it, without a slash at its end."""

@@ -1,7 +1,7 @@
 """Parameters as DALI has them: names in any case, each any number of times, in the query or in a form.
 
-In: a request. Out: :class:`Parameters`. Refused (:class:`BadRequestError`): a parameter given twice that can be given once, bodies
-that are no form.
+In: a request. Out: :class:`Parameters`. Refused (:class:`BadRequestError`): a parameter given twice that can be given
+once, bodies that are no form.
 
 Source: Data Access Layer Interface 1.1, sections 2.3 and 3.
 """

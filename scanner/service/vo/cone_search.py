@@ -1,0 +1,196 @@
+"""Simple Cone Search 1.1: ``/scs`` and ``/scs/{slug}``.
+
+In: RA, DEC and SR in degrees (ICRS), VERB, MAXREC, RESPONSEFORMAT. Out: a VOTable of the objects inside, nearest first, with
+their distance; without rows where SR or MAXREC is 0, which asks for the columns alone. It says where there are more than MAXREC
+(OVERFLOW). Services that take the rows are described after them. Refused, as a VOTable with the INFO elements that both the
+protocol and DALI ask for: positions and radii that there are not, missing parameters, other formats (400), unknown collections.
+
+Source: Simple Cone Search 1.1 and 1.03, section 2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from scanner.catalogue import columns
+from scanner.errors import UsageError
+from scanner.query.condition import CATALOGUE_POSITION
+from scanner.query.region import Cone
+from scanner.service.collections import Collection
+from scanner.service.collections.identifiers import IDENTIFIER_SQL
+from scanner.service.context import Context
+from scanner.service.errors import BadRequestError
+from scanner.service.vo import votable
+from scanner.service.vo.descriptors import cutout_descriptor, links_descriptor
+from scanner.service.vo.openapi import QueryParameter, answers, described
+from scanner.service.vo.parameters import Parameters
+from scanner.service.vo.votable import Encoding, Field, Heading, Info
+from scanner.sphere import unit_vectors
+
+DEFAULT_ROWS = 10_000
+#: Longer answers are written in binary.
+MOST_TEXT_ROWS = 2_000
+_BATCH_ROWS = 4_096
+
+_IDENTIFIER = Field("candidate_id", pa.string(), ucd="meta.id;meta.main", description="run/tile_id/target_id", ascii=False)
+_DISTANCE = Field("separation", pa.float64(), unit="arcsec", ucd="pos.angDistance", description="Distance from the centre")
+_FEW = ("name", "ra", "dec", "rank", "p_calibrated", "is_candidate")
+_INNER = {columns.HEALPIX_COLUMN.name, "x", "y", "offset_x", "offset_y", "tsne_x", "tsne_y", "cell_count"}
+
+
+@dataclass(frozen=True)
+class ConeSearch:
+    """What is asked: cone, columns (``verbosity`` 1: few, 3: all), most rows, how they are written (None: by their number)."""
+
+    cone: Cone
+    verbosity: int
+    max_rows: int
+    encoding: Encoding | None
+
+
+def router(context: Context) -> APIRouter:
+    """The routes, for GET, HEAD and POST."""
+    routes = APIRouter(tags=["Virtual Observatory"])
+
+    async def default_search(request: Request) -> Response:
+        return await answer(request, context.collections.default)
+
+    async def search(request: Request, slug: str) -> Response:
+        return await answer(request, context.collections.get(slug))
+
+    async def answer(request: Request, collection: Collection) -> Response:
+        wanted = read_search(await Parameters.of(request), context.config.limits.rows)
+        pieces = await context.stream(_document, collection, wanted, context.base_url(request))
+        return StreamingResponse(pieces, media_type=votable.MEDIA_TYPE, headers={"Cache-Control": "private, no-cache"})
+
+    for path, handler, whose in (("/scs", default_search, "the first collection"), ("/scs/{slug}", search, "one collection")):
+        routes.get(
+            path,
+            summary=f"Objects of {whose} round a position (Simple Cone Search)",
+            response_class=Response,
+            responses=answers(votable.ERROR_MEDIA_TYPE, votable.MEDIA_TYPE),
+            openapi_extra=described(*parameters_of(context.config.limits.rows)),
+        )(handler)
+        routes.add_api_route(path, handler, methods=["HEAD", "POST"], include_in_schema=False)
+    return routes
+
+
+def parameters_of(most_rows: int) -> tuple[QueryParameter, ...]:
+    """The protocol's parameters; ``most_rows``: the service's own limit."""
+    return (
+        QueryParameter("RA", "Right ascension of the centre in degrees.", "number", required=True),
+        QueryParameter("DEC", "Declination of the centre in degrees.", "number", required=True),
+        QueryParameter("SR", "Radius in degrees; 0: the columns alone.", "number", required=True),
+        QueryParameter("VERB", "1: few columns, 3: all [default: 2].", "integer", schema=(("enum", [1, 2, 3]),)),
+        QueryParameter("MAXREC", f"Most rows, up to {most_rows} [default: {min(DEFAULT_ROWS, most_rows)}].", "integer"),
+        QueryParameter("RESPONSEFORMAT", "votable; with ;serialization=tabledata or binary2."),
+    )
+
+
+def error_form(request: Request, status: int, message: str, request_id: str) -> Response:
+    """A VOTable that says what was refused, as cone search ("Error") and DALI (QUERY_STATUS) want it."""
+    content = votable.error_document(message, [Info("Error", message)])
+    return Response(content, status, media_type=votable.ERROR_MEDIA_TYPE)
+
+
+def read_search(parameters: Parameters, most_rows: int) -> ConeSearch:
+    """What is asked.
+
+    Raises
+    ------
+    BadRequestError
+        See the module.
+    """
+    numbers = []
+    for name in ("RA", "DEC", "SR"):
+        value = parameters.one(name)
+        if value is None:
+            raise BadRequestError(f"{name} is missing; give RA, DEC and SR in degrees.")
+        try:
+            numbers.append(float(value))
+        except ValueError:
+            numbers.append(math.nan)
+        if not math.isfinite(numbers[-1]):
+            raise BadRequestError(f"{name}={value}: is no number of degrees.")
+    try:
+        cone = Cone(*numbers)
+    except UsageError as error:
+        raise BadRequestError(str(error)) from None
+    verbosity = parameters.one("VERB") or "2"
+    if verbosity not in ("1", "2", "3"):
+        raise BadRequestError(f"VERB={verbosity}: is none of 1, 2, 3.")
+    limit = parameters.one("MAXREC") or str(DEFAULT_ROWS)
+    if not (limit.isascii() and limit.isdigit()):
+        raise BadRequestError(f"MAXREC={limit}: is no number of rows.")
+    rows = 0 if cone.radius_deg == 0 else min(int(limit), most_rows)
+    return ConeSearch(cone, int(verbosity), rows, _encoding(parameters.one("RESPONSEFORMAT")))
+
+
+def _encoding(value: str | None) -> Encoding | None:
+    if value is None:
+        return None
+    media_type, *options = (part.strip().lower() for part in value.split(";"))
+    if media_type not in ("votable", "xml", "text/xml", "application/xml", votable.MEDIA_TYPE):
+        raise BadRequestError(f"RESPONSEFORMAT={value}: a cone search answers with a VOTable; /tap has other formats.")
+    written: dict[str, Encoding] = {"serialization=tabledata": "tabledata", "serialization=binary2": "binary2"}
+    return next((written[option] for option in options if option in written), None)
+
+
+def _fields(collection: Collection, verbosity: int) -> list[Field]:
+    """The columns of an answer: object and distance, then the catalogue's."""
+    names = [name for name in collection.schema.names if verbosity == 3 or name not in _INNER]
+    if verbosity == 1:
+        names = [name for name in _FEW if name in names]
+    fields = [Field.of(collection.schema.field(name)) for name in names]
+    # An object's id is unique in its tile only, and a table has one main identifier.
+    fields = [replace(one, ucd="meta.id") if one.ucd == _IDENTIFIER.ucd else one for one in fields]
+    return [_IDENTIFIER, _DISTANCE, *fields]
+
+
+def _document(collection: Collection, wanted: ConeSearch, base_url: str) -> Iterator[bytes]:
+    fields = _fields(collection, wanted.verbosity)
+    cone = wanted.cone
+    rows = _rows(collection, wanted, [field.name for field in fields[2:]]) if wanted.max_rows else None
+    n_rows = 0 if rows is None else len(rows)
+    heading = Heading(
+        table=collection.slug,
+        description=f"Objects of {collection.title} within {cone.radius_deg:g} degrees of {cone.ra:.6f} {cone.dec:+.6f}",
+        infos=(
+            Info("SERVICE_PROTOCOL", "1.1", "SCS"),
+            Info("RA", f"{cone.ra!r}"),
+            Info("DEC", f"{cone.dec!r}"),
+            Info("SR", f"{cone.radius_deg!r}"),
+        ),
+        services=(links_descriptor(base_url), cutout_descriptor(base_url)),
+    )
+    return votable.document(
+        fields,
+        () if rows is None else rows.to_batches(max_chunksize=_BATCH_ROWS),
+        heading,
+        encoding=wanted.encoding or ("tabledata" if n_rows <= MOST_TEXT_ROWS else "binary2"),
+        max_rows=wanted.max_rows,
+    )
+
+
+def _rows(collection: Collection, wanted: ConeSearch, names: list[str]) -> pa.Table:
+    """The nearest rows, one more than are wanted."""
+    cone = wanted.cone
+    condition = cone.condition()
+    files = [str(file) for file in collection.catalogue.files(cone.ranges())]
+    squares = " + ".join(f"pow({axis} - ?, 2)" for axis in CATALOGUE_POSITION.unit_vector)
+    distance = f"degrees(2 * asin(least(sqrt({squares}) / 2, 1))) * 3600"
+    shown = ", ".join(f'"{name}"' for name in names)
+    sql = (
+        f"SELECT {IDENTIFIER_SQL} AS candidate_id, {distance} AS separation, {shown} "
+        f"FROM read_parquet(?, hive_partitioning=false) WHERE {condition.sql} ORDER BY separation, rank LIMIT ?"
+    )
+    centre = map(float, unit_vectors(np.array(cone.ra), np.array(cone.dec)))
+    return collection.query(sql, (*centre, files, *condition.parameters, wanted.max_rows + 1))
