@@ -1,8 +1,17 @@
 """A real finished run for the tests of the service, and the real server over it."""
 
+import threading
+import time
+from contextlib import contextmanager
+
+import httpx
+import pyarrow.parquet as pq
 import pytest
+import uvicorn
 
 from scanner.config import load
+from scanner.service.app import context_of, create_app
+from scanner.service.settings import load as load_service
 from scanner.survey.run import RunRequest, run_survey
 from scanner.survey.scan.tile_task import scan_tile
 
@@ -30,3 +39,66 @@ def served_run(sky, tmp_path_factory):
         patch.setattr("scanner.survey.run.scan_tiles", _in_this_process)
         run_survey(RunRequest(f"{sky}/tile-list.txt", str(out), load(None, SETTINGS, {})))
     return out
+
+
+class Server:
+    """The service as clients find it: ``url`` without a slash at its end, the ``context`` that it works with."""
+
+    def __init__(self, config, locations):
+        self.context = context_of(config, [str(location) for location in locations])
+        self._server = uvicorn.Server(
+            uvicorn.Config(create_app(self.context), host="127.0.0.1", port=0, log_config=None, lifespan="on", ws="none")
+        )
+        self._thread = threading.Thread(target=self._server.run, name="server")
+
+    def start(self):
+        self._thread.start()
+        end = time.monotonic() + 60
+        while not (self._server.started and self.context.collections.is_ready):
+            if not self._thread.is_alive() or time.monotonic() > end:
+                raise RuntimeError(f"the server does not start: {self.context.collections.error}")
+            time.sleep(0.01)
+        (listening,) = self._server.servers
+        self.url = "http://127.0.0.1:{}".format(listening.sockets[0].getsockname()[1])
+        self.client = httpx.Client(base_url=self.url, timeout=60)
+
+    def get(self, path, **arguments):
+        """Ask for a path; arguments as of ``httpx.Client.get``."""
+        return self.client.get(path, **arguments)
+
+    def close(self):
+        if hasattr(self, "client"):
+            self.client.close()
+        self._server.should_exit = True
+        self._thread.join()
+
+
+@contextmanager
+def running_server(config, *locations):
+    """A server of its own over run and survey folders, on a free port of the loopback."""
+    server = Server(config, locations)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def rows(served_run):
+    """Every object of the run's catalogue, by rank."""
+    return pq.read_table(served_run / "catalogue" / "dataset", partitioning=None).sort_by("rank")
+
+
+@pytest.fixture(scope="session")
+def candidate_ids(rows):
+    """Names of the candidates, by rank."""
+    return [f"{row['run']}/{row['tile_id']}/{row['target_id']}" for row in rows.to_pylist() if row["is_candidate"]]
+
+
+@pytest.fixture(scope="session")
+def server(served_run, tmp_path_factory):
+    """The real server over ``served_run``, read by everybody on this machine; only to be read from."""
+    grades = tmp_path_factory.mktemp("grades") / "grades.sqlite"
+    with running_server(load_service(None, {"grading.path": str(grades)}, {}), served_run) as running:
+        yield running
