@@ -102,3 +102,9 @@ def server(served_run, tmp_path_factory):
     grades = tmp_path_factory.mktemp("grades") / "grades.sqlite"
     with running_server(load_service(None, {"grading.path": str(grades)}, {}), served_run) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def make_server():
+    """:func:`running_server`, for tests that need a server of their own."""
+    return running_server
