@@ -36,6 +36,8 @@ ALADIN_POLICY = "; ".join(
 )
 #: The cone round a candidate whose VOTable is its row, in degrees: half an arcsecond.
 ROW_RADIUS_DEG = 0.5 / 3600
+#: A page may be asked whether it is there.
+READ = ["GET", "HEAD"]
 
 
 def router(context: Context) -> APIRouter:
@@ -43,11 +45,11 @@ def router(context: Context) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
     registry = words()
 
-    @routes.get("/")
+    @routes.api_route("/", methods=READ)
     async def start(request: Request) -> Response:
         return page(request, "start", addresses=_addresses(context.base_url(request)))
 
-    @routes.get("/c/{slug}/candidates")
+    @routes.api_route("/c/{slug}/candidates", methods=READ)
     async def gallery(request: Request, slug: str) -> Response:
         return page(
             request,
@@ -58,7 +60,7 @@ def router(context: Context) -> APIRouter:
             flags=registry.flags,
         )
 
-    @routes.get("/c/{slug}/candidates/{run}/{tile}/{target}")
+    @routes.api_route("/c/{slug}/candidates/{run}/{tile}/{target}", methods=READ)
     async def candidate(request: Request, slug: str, run: str, tile: str, target: str) -> Response:
         collection = context.collections.get(slug)
         wanted = CandidateId.parse(f"{run}/{tile}/{target}")
@@ -74,25 +76,25 @@ def router(context: Context) -> APIRouter:
             words=registry.model_dump(),
         )
 
-    @routes.get("/c/{slug}/tiles")
+    @routes.api_route("/c/{slug}/tiles", methods=READ)
     async def tiles(request: Request, slug: str) -> Response:
         return page(request, "tiles", collection=context.collections.get(slug))
 
-    @routes.get("/login")
+    @routes.api_route("/login", methods=READ)
     async def login(request: Request, place: Annotated[str, Query(alias="next", max_length=2000)] = "/") -> Response:
         return page(request, "login", next=place, sentence="")
 
-    @routes.get("/aladin")
+    @routes.api_route("/aladin", methods=READ)
     async def aladin(request: Request) -> Response:
         answer = page(request, "aladin")
         answer.headers.update({"Content-Security-Policy": ALADIN_POLICY, "X-Frame-Options": "SAMEORIGIN"})
         return answer
 
-    @routes.get("/static/{fingerprint}/{name}")
+    @routes.api_route("/static/{fingerprint}/{name}", methods=READ)
     async def static(fingerprint: str, name: str) -> Response:
         return assets().answer(fingerprint, name)
 
-    @routes.get("/favicon.ico")
+    @routes.api_route("/favicon.ico", methods=READ)
     async def favicon() -> Response:
         return assets().answer("", "icon.svg")
 

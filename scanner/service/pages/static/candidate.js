@@ -40,7 +40,8 @@ const showFacts = ({ row, position, links, flags }) => {
     ...fact("", h("span", { class: "mono" }, decimal), " ", copy(decimal)),
     ...fact("VIS", `${fixed(row.magnitude_vis, 2)} mag`),
     ...fact("Tile", h("a", { href: `${root}/c/${encodeURIComponent(slug)}/candidates?${new URLSearchParams({ tile: row.tile_id })}` }, row.tile_id)),
-    ...fact("Target", String(row.target_id)),
+    // As text: numbers of 19 digits are more than a script can count.
+    ...fact("Target", id.split("/").at(-1)),
     ...fact("Run", row.run),
     ...fact("Bundle", row.bundle),
     ...(bad.length ? fact("No data", bad.join(", ")) : []),

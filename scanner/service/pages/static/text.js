@@ -29,3 +29,11 @@ export const angle = (value) => {
   if (value >= 1) return `${Number(value.toPrecision(3))}°`;
   return value >= 1 / 60 ? `${Number((value * 60).toPrecision(3))}′` : `${Number((value * 3600).toPrecision(3))}″`;
 };
+
+/** A share as a percentage of two or three figures. */
+export const percent = (share) => (missing(share) ? DASH : `${Number((100 * share).toPrecision(share < 0.1 ? 2 : 3))}%`);
+
+const SUPERSCRIPT = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
+
+/** 10 to a whole power: "1", "10", "10⁻³". */
+export const power = (exponent) => ({ 0: "1", 1: "10" })[exponent] ?? `10${[...String(exponent)].map((digit) => SUPERSCRIPT[digit]).join("")}`;

@@ -1,11 +1,11 @@
 // The tiles of a collection on the sky and in a table, what failed and why, and the scores of all objects.
 
 import { get, problem } from "./api.js";
-import { histogram, purity } from "./charts.js";
+import { fit, histogram, purity, purityCurve } from "./charts.js";
 import { calm, find, h, root, slug } from "./dom.js";
 import { register } from "./keys.js";
 import { SkyPlot } from "./sky_plot.js";
-import { figures, plural, whole } from "./text.js";
+import { figures, percent, plural, whole } from "./text.js";
 
 const here = `collections/${encodeURIComponent(slug)}`;
 const AT_ONCE = 100;
@@ -56,10 +56,10 @@ register([{ key: "/", group: "Tiles", does: "Find a tile", run: () => find("#fin
 const showTiles = async () => {
   tiles = (await get(`${here}/tiles`)).items;
   const failed = tiles.filter((tile) => tile.state === "failed").length;
-  find("#summary").textContent = `${plural(tiles.length - failed, "tile")} scanned, ${whole(failed)} failed.`;
-  if (failed) find("#order").value = "tile";
-  if (failed) find("#state").value = "failed";
   sky.setTiles(tiles);
+  const lost = tiles.length - sky.tiles.length;
+  find("#summary").textContent = `${plural(tiles.length - failed, "tile")} scanned, ${whole(failed)} failed.${lost ? ` ${plural(lost, "tile")} could not be opened, so their place is not known.` : ""}`;
+  if (failed) find("#state").value = "failed";
   showTable();
   sky.set({ cells: (await get(`${here}/sky`, { max_cells: 3000 })).cells });
 };
@@ -69,16 +69,16 @@ const showScores = async () => {
     get(`${here}/histogram`, { column: "p_calibrated", bins: 50, scale: "log" }),
     get(`${here}/histogram`, { column: "grid_value", bins: 50, scale: "linear" }),
   ]);
-  find("#calibrated").replaceChildren(histogram(calibrated, { title: "calibrated lens probability", log: true }));
-  if (grid.objects.some((n) => n > 0)) find("#grid").replaceChildren(histogram(grid, { title: "grid value", log: false }));
+  fit(find("#calibrated"), histogram(calibrated, { title: "calibrated lens probability", log: true }));
+  if (grid.objects.some((n) => n > 0)) fit(find("#grid"), histogram(grid, { title: "grid value", log: false }));
   else find("#grid-panel").hidden = true;
-  const { chart, expected, count } = purity(calibrated);
-  find("#purity").replaceChildren(chart);
-  find("#expected").textContent = count ? `${figures(expected)} lenses expected among ${plural(count, "candidate")}: ${figures((100 * expected) / count)}%.` : "There are no candidates.";
+  const best = purity(calibrated);
+  find("#expected").textContent = best.count ? `${figures(best.expected)} lenses expected among ${plural(best.count, "candidate")}: ${percent(best.expected / best.count)}.` : "There are no candidates.";
+  if (best.count) fit(find("#purity"), purityCurve(best));
 };
 
 await Promise.all([
-  showTiles().catch((error) => find("#tiles").replaceChildren(problem(error, () => location.reload()))),
+  showTiles().catch((error) => find("#summary").replaceChildren(problem(error, () => location.reload()))),
   showScores().catch((error) => find("#calibrated").replaceChildren(problem(error, () => location.reload()))),
 ]);
 find("main").dataset.ready = "";
