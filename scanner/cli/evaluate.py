@@ -17,10 +17,24 @@ from scanner.evaluation.compare import TURNED, Comparison, Scoring, compare_bund
 from scanner.evaluation.decisions import SKY_PREVALENCE
 from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.results import Evaluation
+from scanner.evaluation.source_colour import COLOURS
 from scanner.evaluation.tables import tables
 
 #: Tables that the terminal shows; the page and the JSON have all.
-SHOWN = ("low-fpr", "inspected", "differences", "table-5", "table-6", "classes", "known-lenses", "images")
+SHOWN = (
+    "low-fpr",
+    "inspected",
+    "differences",
+    "table-5",
+    "table-6",
+    "classes",
+    "rotations",
+    "source-colours",
+    "known-lenses",
+    "images",
+)
+#: Objects, and lenses, of a look at biases alone.
+MANY_TURNED, RECOLOURED = 1000, 300
 
 
 def cache_folder() -> Path:
@@ -45,7 +59,23 @@ def cache_folder() -> Path:
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for page, plots and JSON [default: none written].")
 @click.option("--beta", type=float, help="β of the F-beta threshold [default: the bundle's].")
 @click.option("--prevalence", type=float, default=SKY_PREVALENCE, show_default=True, help="Share of lenses on the sky.")
-@click.option("--turned", type=click.IntRange(0), default=TURNED, show_default=True, help="Objects scored eight ways round.")
+@click.option(
+    "--rotations",
+    type=click.IntRange(0),
+    default=TURNED,
+    show_default=True,
+    is_flag=False,
+    flag_value=MANY_TURNED,
+    help=f"Objects turned and mirrored, eight ways: do lenses or non-lenses move?  [without a number: {MANY_TURNED}]",
+)
+@click.option(
+    "--source-colours",
+    type=click.IntRange(0),
+    default=0,
+    is_flag=False,
+    flag_value=RECOLOURED,
+    help=f"Lenses drawn with sources from blue to red: are red rings found?  [default: none; without a number: {RECOLOURED}]",
+)
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder where log-odds are kept [default: the user's cache].")
 @click.option("--no-cache", is_flag=True, help="Score everything, keep nothing.")
 @click.option("--provider", default="auto", show_default=True, help="What runs the networks.")
@@ -58,7 +88,8 @@ def evaluate(
     out: Path | None,
     beta: float | None,
     prevalence: float,
-    turned: int,
+    rotations: int,
+    source_colours: int,
     cache: Path | None,
     no_cache: bool,
     provider: str,
@@ -74,7 +105,9 @@ def evaluate(
     if not 0 < prevalence < 1:
         raise UsageError(f"--prevalence must lie between 0 and 1 (given: {prevalence:g}).")
     folder = None if no_cache else cache or cache_folder()
-    comparison = compared(bundles or (None,), data, images, known, beta, prevalence, turned, folder, provider, threads)
+    comparison = compared(
+        bundles or (None,), data, images, known, beta, prevalence, rotations, source_colours, folder, provider, threads
+    )
     print_evaluation(comparison.evaluation)
     if out is not None:
         from scanner.evaluation.page import write_evaluation
@@ -90,14 +123,15 @@ def compared(
     known: Path | None,
     beta: float | None,
     prevalence: float,
-    turned: int,
+    n_turned: int,
+    n_recoloured: int,
     cache: Path | None,
     provider: str,
     threads: int,
 ) -> Comparison:
     """Evaluate with a progress bar on standard error."""
     datasets = [Dataset(path) for path in data]
-    total = len(bundles) * (sum(map(len, datasets)) + 8 * turned)
+    total = len(bundles) * (sum(map(len, datasets)) + 8 * n_turned + len(COLOURS) * n_recoloured)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -109,7 +143,8 @@ def compared(
             known=known,
             beta=beta,
             prevalence=prevalence,
-            n_turned=turned,
+            n_turned=n_turned,
+            n_recoloured=n_recoloured,
             scoring=Scoring(
                 provider=provider,
                 threads=threads,

@@ -178,7 +178,9 @@ def promote(
 
     place = folder or bundles.models_folder()
     name = installed_name(bundles.find(new), place)
-    comparison = compared((new, over), data, images, known, None, SKY_PREVALENCE, 0, cache or cache_folder(), provider, threads)
+    comparison = compared(
+        (new, over), data, images, known, None, SKY_PREVALENCE, 0, 0, cache or cache_folder(), provider, threads
+    )
     promotion = judge(comparison.evaluation)
     click.echo("\n".join(plain(reasons(promotion))))
     if not promotion.passed:

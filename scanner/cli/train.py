@@ -148,7 +148,7 @@ def train_all(
 )
 @click.option("--compare", multiple=True, help="Another bundle to set beside it in the card.")
 @click.option("--images", type=click.Path(path_type=Path), help="Tile list of single images for the card.")
-@click.option("--turned", type=click.IntRange(0), default=TURNED, show_default=True, help="Objects scored eight ways round.")
+@click.option("--rotations", type=click.IntRange(0), default=TURNED, show_default=True, help="Objects scored eight ways round.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder of log-odds on held-out data [default: in --members].")
 @click.option("--provider", default="auto", show_default=True, help="What runs the networks.")
 @click.option("--jobs", type=click.IntRange(1), help="Processes that score [default: one a core; 1 on a GPU].")
@@ -165,7 +165,7 @@ def train_bundle(
     evaluate_on: tuple[Path, ...],
     compare: tuple[str, ...],
     images: Path | None,
-    turned: int,
+    rotations: int,
     cache: Path | None,
     provider: str,
     jobs: int | None,
@@ -199,7 +199,7 @@ def train_bundle(
     if held_out:
         console.print(f"evaluating on {', '.join(str(dataset.path) for dataset in held_out)}", markup=False)
         scoring = Scoring(provider=provider, threads=cores, cache=cache or members / "log-odds")
-        evaluation = compare_bundles((out, *compare), held_out, images=images, n_turned=turned, scoring=scoring).evaluation
+        evaluation = compare_bundles((out, *compare), held_out, images=images, n_turned=rotations, scoring=scoring).evaluation
     bundle = publish(assembled.bundle, ensemble, training, evaluation)
     console.print(
         f"{bundle.path}: bundle {bundle.manifest.name} {bundle.manifest.version}, {bundle.fingerprint[:12]}", markup=False

@@ -20,6 +20,7 @@ import scanner
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.session import EnsembleSession, open_session
 from scanner.evaluation import known_lenses
+from scanner.evaluation.bias_results import ColourCurve, OrientationScatter
 from scanner.evaluation.breakdown import class_rates, recall_curves
 from scanner.evaluation.decisions import SKY_PREVALENCE, decisions
 from scanner.evaluation.images import read_images, score_image
@@ -29,8 +30,9 @@ from scanner.evaluation.logit_cache import cached_grid_values, cached_logits
 from scanner.evaluation.pairing import main_pairings, named_bundles, named_sets, pair
 from scanner.evaluation.ranking import grid_losses, measure
 from scanner.evaluation.reliability import reliabilities
-from scanner.evaluation.results import Evaluation, ImageScore, OrientationScatter, Pairing, SetSummary
+from scanner.evaluation.results import Evaluation, ImageScore, Pairing, SetSummary
 from scanner.evaluation.scores import ScoredBundle, score
+from scanner.evaluation.source_colour import colour_curves, recoloured_logits
 from scanner.evaluation.turned import orientation_scatter, sample_rows, turned_logits
 from scanner.records import CutoutBatch
 
@@ -74,6 +76,7 @@ def compare_bundles(
     beta: float | None = None,
     prevalence: float = SKY_PREVALENCE,
     n_turned: int = TURNED,
+    n_recoloured: int = 0,
     scoring: Scoring | None = None,
 ) -> Comparison:
     """Evaluate bundles.
@@ -94,6 +97,8 @@ def compare_bundles(
         Share of lenses on the sky.
     n_turned
         Objects of one set that are scored in all orientations; 0: none.
+    n_recoloured
+        Simulated lenses that are drawn and scored with sources of every colour; 0: none.
     scoring
         See :class:`Scoring`.
 
@@ -117,6 +122,7 @@ def compare_bundles(
 
     scored: list[ScoredBundle] = []
     scatter: list[OrientationScatter] = []
+    curves: list[ColourCurve] = []
     image_scores: list[ImageScore] = []
     known_scores: list[ImageScore] = []
     main = main_pairings(pairings, sky)
@@ -132,6 +138,9 @@ def compare_bundles(
         scored.append(found)
         if n_turned:
             scatter.append(_turned(bundle, name, main[0], sets, n_turned, session, how, report))
+        if n_recoloured:
+            lenses_in_colours = recoloured_logits(session(), n_recoloured, report=report)
+            curves += colour_curves(found, lenses_in_colours, reference, truths[reference].is_lens)
         others = found.scores[reference][found.summary.combined][~truths[reference].is_lens]
         for batches, scores in ((cutouts, image_scores), (lenses, known_scores)):
             scores += [
@@ -153,6 +162,7 @@ def compare_bundles(
         class_rates=class_rates(scored, truths, main[0].lenses, sky),
         reliabilities=reliabilities(scored, truths, main, prevalence),
         orientations=tuple(scatter),
+        colour_curves=tuple(curves),
         grid_losses=grid_losses(scored, truths, main),
         differences=differences,
         images=tuple(image_scores),

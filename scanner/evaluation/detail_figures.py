@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from scanner.evaluation.cells import class_label
 from scanner.evaluation.compare import Comparison
+from scanner.evaluation.detail_tables import TURNS
 from scanner.evaluation.drawing import MARKERS, Plot, bundle_colour, error_bars, lowest_known_rate, png
 from scanner.evaluation.results import RecallCurve
 from scanner.report.plots import QUIET
@@ -142,5 +143,84 @@ def calibration(comparison: Comparison) -> Plot | None:
         f"Calibration on {name}: predicted probability against the share of lenses among objects of like probability; 95% "
         "intervals. Right: both classes weighted to the sky's share of lenses, as far up as there are non-lenses.",
         "reliability of the calibrated probability",
+        png(figure),
+    )
+
+
+def source_colours(comparison: Comparison) -> Plot | None:
+    """Recall of the same lenses against the colour of their sources."""
+    evaluation = comparison.evaluation
+    if not evaluation.colour_curves:
+        return None
+    first = evaluation.colour_curves[0]
+    fpr = lowest_known_rate(evaluation, first.threshold_set, {curve.fpr for curve in evaluation.colour_curves})
+    shown = {bundle.name: (bundle.combined, "OU-200", "OU-VIS") for bundle in evaluation.bundles}
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    panel = figure.subplots()
+    for curve in evaluation.colour_curves:
+        if curve.fpr != fpr or curve.score not in shown[curve.bundle]:
+            continue
+        style = ("-", "--", ":")[shown[curve.bundle].index(curve.score)]
+        values, errors = error_bars([point.recall for point in curve.points])
+        panel.errorbar(
+            [point.vis_minus_h for point in curve.points],
+            values,
+            yerr=errors,
+            fmt=f"o{style}",
+            color=bundle_colour(evaluation, curve.bundle),
+            ms=4,
+            linewidth=1,
+            label=f"{curve.bundle}, {curve.score}",
+        )
+    panel.set(ylim=(0, 1), xlabel="VIS - H of the source (AB mag)", ylabel=f"recall at FPR {fpr:g}")
+    panel.grid(alpha=0.3)
+    panel.legend(fontsize=7)
+    return Plot(
+        "source-colours.png",
+        f"The same {first.n:,} visible lenses, only the NISP light of their sources changed; thresholds of a "
+        f"false-positive rate of {fpr:g} on {first.threshold_set}; 95% intervals. OU-VIS sees no colour.",
+        "recall against the colour of the source",
+        png(figure),
+    )
+
+
+def rotations(comparison: Comparison) -> Plot | None:
+    """How far the combination moves when all objects are turned."""
+    evaluation = comparison.evaluation
+    combined = {(bundle.name, bundle.combined) for bundle in evaluation.bundles}
+    found = [
+        (scatter, shift)
+        for scatter in evaluation.orientations
+        for shift in scatter.shifts
+        if shift.score == "combined" and any(name == scatter.bundle for name, _ in combined)
+    ]
+    if not found:
+        return None
+    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    panel = figure.subplots()
+    places = np.arange(1, len(TURNS))
+    for number, (scatter, shift) in enumerate(found):
+        values, errors = error_bars(shift.shifts)
+        panel.errorbar(
+            places + 0.12 * (number - (len(found) - 1) / 2),
+            values,
+            yerr=errors,
+            fmt="o" if shift.kind == "lenses" else "s",
+            mfc=None if shift.kind == "lenses" else "none",
+            color=bundle_colour(evaluation, scatter.bundle),
+            ms=4,
+            linewidth=1,
+            label=f"{scatter.bundle}, {shift.n} {shift.kind}",
+        )
+    panel.axhline(0, color=QUIET, linewidth=0.8)
+    panel.set_xticks(places, TURNS[1:], fontsize=8)
+    panel.set_ylabel("mean shift of the log-odds")
+    panel.grid(axis="y", alpha=0.3)
+    panel.legend(fontsize=7)
+    return Plot(
+        "rotations.png",
+        f"Mean change of the combined log-odds when all objects of {found[0][0].set} are turned; 95% intervals. A network that "
+        "learnt an orientation moves all objects alike.",
+        "mean shift of the log-odds by orientation",
         png(figure),
     )

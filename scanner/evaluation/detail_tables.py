@@ -6,10 +6,15 @@ nothing was measured. Refused: nothing.
 
 from __future__ import annotations
 
-from scanner.evaluation.cells import NOTHING, Table, class_label, interval, signed, small
+from scanner.evaluation.bias_results import CAUGHT_CHANCE, CAUGHT_SHARE
+from scanner.evaluation.cells import FEW_NOTE, NOTHING, Table, class_label, interval, signed, small
+from scanner.evaluation.resampling import FEW_FALSE
 from scanner.evaluation.results import Evaluation
 from scanner.evaluation.scores import POSITIVE_LABELS
 from scanner.records import MEMBERS, MemberName
+
+#: Orientations of :mod:`scanner.cutouts.orientation` in words.
+TURNS = ("none", "90°", "180°", "270°", "mirror", "mirror, 90°", "mirror, 180°", "mirror, 270°")
 
 
 def classes(evaluation: Evaluation) -> Table:
@@ -134,6 +139,61 @@ def orientations(evaluation: Evaluation) -> Table:
         ("set", "bundle", "score", "objects", "scatter, lenses", "scatter, others", "AUROC, one way round", "gain of the mean"),
         rows,
         "Scatter: standard deviation of the log-odds over the eight orientations, mean over the objects.",
+    )
+
+
+def rotations(evaluation: Evaluation) -> Table:
+    """Whether a network has learnt an orientation."""
+    rows = tuple(
+        (
+            found.set,
+            found.bundle,
+            one.score,
+            one.kind,
+            f"{one.n:,}",
+            signed(one.shifts[one.largest - 1]),
+            TURNS[one.largest],
+            f"{one.spread:.2f}",
+            f"{one.chance:.2g}",
+            "CAUGHT" if one.caught else "–",
+        )
+        for found in evaluation.orientations
+        for one in found.shifts
+    )
+    return Table(
+        "rotations",
+        "Do all objects move alike when they are turned?",
+        ("set", "bundle", "score", "of", "objects", "largest mean shift", "by", "spread", "chance", "trap"),
+        rows,
+        "Shift of the log-odds against the objects as they are. A network that was trained with one class turned and the other "
+        f"not is CAUGHT: chance gives its shifts in less than {CAUGHT_CHANCE:g} of cases, and one of them is more than "
+        f"{CAUGHT_SHARE:g} of the spread between objects.",
+    )
+
+
+def source_colours(evaluation: Evaluation) -> Table:
+    """Recall of the same lenses with sources of other colours."""
+    rows = tuple(
+        (
+            curve.bundle,
+            curve.score,
+            f"{curve.fpr:g} on {curve.threshold_set}" + ("*" if curve.n_false < FEW_FALSE else ""),
+            f"{curve.n:,}",
+            f"{point.vis_minus_h:.1f}",
+            interval(point.recall),
+            signed(point.change),
+            interval(point.log_odds, 2),
+        )
+        for curve in evaluation.colour_curves
+        for point in curve.points
+    )
+    return Table(
+        "source-colours",
+        "The same lenses with bluer and redder sources",
+        ("bundle", "score", "FPR", "lenses", "VIS - H of the source", "recall", "change", "log-odds"),
+        rows,
+        "Visible lenses; only the NISP light of their sources changes. Change: recall minus that of the bluest, on the same "
+        "lenses. OU-VIS sees no colour." + (f" {FEW_NOTE}" if any(row[2].endswith("*") for row in rows) else ""),
     )
 
 

@@ -37,6 +37,8 @@ def plots(comparison: Comparison) -> tuple[Plot, ...]:
         detail_figures.properties,
         detail_figures.classes,
         detail_figures.calibration,
+        detail_figures.source_colours,
+        detail_figures.rotations,
     )
     with mpl.rc_context(plot_settings()):
         return tuple(plot for plot in (maker(comparison) for maker in makers) if plot is not None)

@@ -33,6 +33,8 @@ PLOT_OF = {
     "classes": "classes.png",
     "properties": "properties.png",
     "calibration": "calibration.png",
+    "source-colours": "source-colours.png",
+    "rotations": "rotations.png",
 }
 
 

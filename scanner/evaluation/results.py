@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from scanner.evaluation.bias_results import ColourCurve, OrientationScatter
 from scanner.evaluation.metrics import Interval
 from scanner.evaluation.resampling import FEW_FALSE
 from scanner.records import Record
@@ -212,26 +213,6 @@ class Reliability(Record):
     measured: float
 
 
-class OrientationScore(Record):
-    """One score over the eight orientations: scatter, and what averaging its log-odds over them gains."""
-
-    score: str
-    scatter_lenses: Interval | None
-    scatter_others: Interval | None
-    auroc_single: float | None
-    auroc_mean: float | None
-    gain: Interval | None
-
-
-class OrientationScatter(Record):
-    """Dihedral scatter: standard deviation over the eight orientations of the log-odds, mean over ``n`` objects of a set."""
-
-    bundle: str
-    set: str
-    n: int
-    scores: tuple[OrientationScore, ...]
-
-
 class GridLoss(Record):
     """AUROC of the grid and of the ranking minus that of the calibrated combination of the same log-odds (paired)."""
 
@@ -293,7 +274,7 @@ class ImageScore(Record):
 class Evaluation(Record):
     """Bundles on labelled sets and single images, side by side."""
 
-    format_version: Literal[2] = 2
+    format_version: Literal[3] = 3
     scanner_version: str
     sky_prevalence: float
     sky: str | None
@@ -306,6 +287,7 @@ class Evaluation(Record):
     class_rates: tuple[ClassRates, ...] = ()
     reliabilities: tuple[Reliability, ...] = ()
     orientations: tuple[OrientationScatter, ...] = ()
+    colour_curves: tuple[ColourCurve, ...] = ()
     grid_losses: tuple[GridLoss, ...] = ()
     differences: tuple[Difference, ...] = ()
     images: tuple[ImageScore, ...] = ()

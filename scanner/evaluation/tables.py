@@ -34,6 +34,8 @@ def tables(evaluation: Evaluation) -> tuple[Table, ...]:
         detail_tables.grid_loss,
         detail_tables.calibration,
         detail_tables.orientations,
+        detail_tables.rotations,
+        detail_tables.source_colours,
         detail_tables.known_lenses,
         detail_tables.images,
     )

@@ -1,30 +1,36 @@
 """Objects turned and mirrored eight ways: how far their scores scatter, and what averaging over them would gain.
 
-In: a session, rows of a dataset. Out: (n, 8, 7) log-odds; :class:`~scanner.evaluation.results.OrientationScatter`. Refused:
-what the store refuses.
+In: a session, rows of a dataset. Out: (n, 8, 7) log-odds; :class:`~scanner.evaluation.bias_results.OrientationScatter`.
+Refused: what the store refuses.
 
 Nothing on the sky has a preferred orientation, so the scatter is an error of the finder that costs nothing to measure, and an
 average over the eight orientations is a candidate for a better score.
+
+Scatter says nothing of what all objects have in common. A network that was shown one class turned and the other not has learnt
+the angle of the PSF (Wilde et al. 2022, section 3.2): it moves *every* object the same way when it is turned, and that is what
+``shifts`` measure.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import f as f_distribution
 
 from scanner.cutouts.orientation import ORIENTATIONS
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.session import EnsembleSession
 from scanner.evaluation import cached_array
+from scanner.evaluation.bias_results import OrientationScatter, OrientationScore, OrientationShift
 from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.logit_cache import cache_key
 from scanner.evaluation.logits import dataset_logits
 from scanner.evaluation.metrics import Interval, delong, normal_interval
-from scanner.evaluation.results import OrientationScatter, OrientationScore
 from scanner.evaluation.scores import combine
 from scanner.records import MEMBERS, Float32, Float64, Int64
 
@@ -86,6 +92,45 @@ def orientation_scatter(
         set=set_name,
         n=len(logits),
         scores=tuple(_score(score, values, is_lens) for score, values in columns.items()),
+        shifts=tuple(orientation_shifts(columns, is_lens)),
+    )
+
+
+def orientation_shifts(columns: Mapping[str, Float64], is_lens: NDArray[np.bool_]) -> Iterator[OrientationShift]:
+    """Measure how far every score moves when all objects of a kind are turned.
+
+    Parameters
+    ----------
+    columns
+        By score, (n, 8) log-odds in the orientations of :mod:`scanner.cutouts.orientation`.
+    is_lens
+        (n,) bool.
+
+    Yields
+    ------
+    OrientationShift
+        For each score and kind of which there are more than eight objects: fewer have no covariance.
+    """
+    kinds: dict[Literal["lenses", "others"], NDArray[np.bool_]] = {"lenses": is_lens, "others": ~is_lens}
+    for score, values in columns.items():
+        for kind, chosen in kinds.items():
+            if np.count_nonzero(chosen) > ORIENTATIONS:
+                yield _shift(score, kind, values[chosen])
+
+
+def _shift(score: str, kind: Literal["lenses", "others"], values: Float64) -> OrientationShift:
+    changes = values[:, 1:] - values[:, :1]
+    n, p = changes.shape
+    mean, covariance = changes.mean(axis=0), np.cov(changes, rowvar=False) / n
+    # The pseudo-inverse: a score that does not change at all has no covariance, and no shift either.
+    t2 = float(mean @ np.linalg.pinv(covariance, hermitian=True) @ mean)
+    return OrientationShift(
+        score=score,
+        kind=kind,
+        n=n,
+        shifts=tuple(normal_interval(float(m), math.sqrt(max(v, 0.0))) for m, v in zip(mean, np.diag(covariance), strict=True)),
+        spread=float(values[:, 0].std(ddof=1)),
+        chance=float(f_distribution.sf(t2 * (n - p) / (p * (n - 1)), p, n - p)),
     )
 
 

@@ -31,7 +31,7 @@ def cache(tmp_path_factory):
 
 
 def test_evaluate_says_what_matters_first(capsys, data, cache, tmp_path):
-    words = ["evaluate", "--data", data, "--cache", cache, "--turned", 2, "--out", tmp_path / "out"]
+    words = ["evaluate", "--data", data, "--cache", cache, "--rotations", 2, "--out", tmp_path / "out"]
     code, out, _ = _run(capsys, *words)
     assert code == 0
     lines = out.splitlines()
@@ -76,7 +76,7 @@ def test_mistakes_are_told_in_one_line(capsys, data, words, code, message):
 def test_a_cache_that_cannot_be_written_is_told(capsys, data, tmp_path):
     place = tmp_path / "file"
     Path(place).write_text("")
-    code, _, err = _run(capsys, "evaluate", "--data", data, "--cache", place, "--turned", 0)
+    code, _, err = _run(capsys, "evaluate", "--data", data, "--cache", place, "--rotations", 0)
     assert code == 73
     assert str(place) in err
 

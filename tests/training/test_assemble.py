@@ -51,7 +51,7 @@ def run(*words):
 
 def bundle_words(place):
     words = ["train", "bundle", "--data", place / "train", "--members", place / "runs", "--out", place / "bundle"]
-    return [*words, "--evaluate-on", place / "held-out", "--name", "rings", "--embed", "100", "--jobs", "1", "--turned", "0"]
+    return [*words, "--evaluate-on", place / "held-out", "--name", "rings", "--embed", "100", "--jobs", "1", "--rotations", "0"]
 
 
 @pytest.fixture(scope="module")

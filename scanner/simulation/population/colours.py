@@ -54,18 +54,24 @@ def galaxy_flux(rng: Generator, magnitude: float, redder: float = 0.0) -> Flux:
     return fluxes(magnitude, 0.6 + redder + 0.35 * a, 0.2 + 0.25 * redder + 0.12 * b, 0.2 + 0.4 * redder + 0.12 * c)
 
 
-def source_flux(rng: Generator, magnitude: float, red: bool, z: float) -> Flux:
-    """Colours of a lensed source (or of a companion that looks like one) at a redshift.
+def source_colours(red: bool, z: float) -> tuple[float, float, float]:
+    """Mean VIS-Y, Y-J and J-H of lensed sources at a redshift, AB.
 
     The break at 4000 Å reddens VIS-Y about z = 1.2, Y-J about 1.9 and J-H about 2.8: much in a galaxy without young stars,
     little in others. Beyond z = 4.5 the Lyman forest takes light from VIS.
     """
-    a, b, c = rng.standard_normal(3)
     vis_y, y_j, j_h = (math.exp(-(((z - centre) / width) ** 2)) for centre, width in ((1.2, 0.6), (1.9, 0.55), (2.8, 0.7)))
     # VIS reaches from 550 to 920 nm; 0.7: what the forest takes of what lies blueward of Lyman α.
     forest = -2.5 * math.log10(1.0 - 0.7 * min(max((0.1216 * (1.0 + z) - 0.55) / 0.37, 0.0), 0.95))
     if red:
-        return fluxes(
-            magnitude, 0.95 + 0.8 * vis_y + forest + 0.3 * a, 0.35 + 0.4 * y_j + 0.15 * b, 0.3 + 0.35 * j_h + 0.15 * c
-        )
-    return fluxes(magnitude, 0.05 + 0.3 * vis_y + forest + 0.22 * a, 0.05 + 0.2 * y_j + 0.1 * b, 0.05 + 0.2 * j_h + 0.1 * c)
+        return 0.95 + 0.8 * vis_y + forest, 0.35 + 0.4 * y_j, 0.3 + 0.35 * j_h
+    return 0.05 + 0.3 * vis_y + forest, 0.05 + 0.2 * y_j, 0.05 + 0.2 * j_h
+
+
+def source_flux(rng: Generator, magnitude: float, red: bool, z: float) -> Flux:
+    """Light of a lensed source (or of a companion that looks like one) at a redshift, scattered about the mean colours."""
+    a, b, c = rng.standard_normal(3)
+    vis_y, y_j, j_h = source_colours(red, z)
+    if red:
+        return fluxes(magnitude, vis_y + 0.3 * a, y_j + 0.15 * b, j_h + 0.15 * c)
+    return fluxes(magnitude, vis_y + 0.22 * a, y_j + 0.1 * b, j_h + 0.1 * c)
