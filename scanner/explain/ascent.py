@@ -1,0 +1,158 @@
+"""Images that raise an output: gradient ascent that can be stopped at any moment and goes on as if it had not been.
+
+In: images to begin with, what is to be raised. Out: the images it leads to and what it reached on the way. Refused: a
+checkpoint that was made otherwise (UsageError) or is none (ContentError).
+
+Pixels stay between 0 and 1, which is what either scaling of a cutout gives: beyond lies nothing that a network was ever shown.
+``plain`` adds the learning rate times the gradient, ``adam`` is Adam with the decay of weights of the paper's code (1e-6).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from scanner.atomic_file import write_atomically
+from scanner.ensemble.preprocessing import resize
+from scanner.errors import ContentError, UsageError
+from scanner.records import NISP_CUTOUT_PIXELS, Float32
+
+Rule = Literal["plain", "adam"]
+WEIGHT_DECAY = 1e-6
+#: A checkpoint is written when the last is this old, and at the end.
+CHECKPOINT_SECONDS = 20.0
+#: Called with (steps done, steps in all).
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """Where an ascent led.
+
+    ``images`` (B, channels, side, side) float32. ``reached`` (steps + 1, B) float32: the output before every step, and after
+    the last.
+    """
+
+    images: Float32
+    reached: Float32
+
+
+@dataclass
+class _State:
+    images: torch.Tensor
+    reached: torch.Tensor
+    step: int
+    optimiser: dict[str, Any]
+
+
+def noise(side: int, channels: int, seed: int) -> torch.Tensor:
+    """The paper's start (section 5.3): uniform noise of 66 pixels, the same in all channels, enlarged to ``side``.
+
+    (1, channels, side, side) float32. The same seed gives the same noise for every class, kernel and member.
+    """
+    values = np.random.default_rng(seed).random((NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS))
+    image = torch.from_numpy(resize(values, side)).to(torch.float32)
+    return image.expand(1, channels, side, side).contiguous()
+
+
+def ascend(
+    start: torch.Tensor,
+    objective: Callable[[torch.Tensor], torch.Tensor],
+    *,
+    rule: Rule,
+    learning_rate: float,
+    steps: int,
+    key: str = "",
+    checkpoint: Path | None = None,
+    report: Report = lambda done, total: None,
+) -> Ascent:
+    """Change images so that an output rises.
+
+    Parameters
+    ----------
+    start
+        (B, channels, side, side), 0..1; each image rises by itself.
+    objective
+        What is raised: from images to (B,).
+    rule, learning_rate, steps
+        How.
+    key
+        What else the result depends on (network, class), so that a checkpoint of another is told.
+    checkpoint
+        File that keeps the state; a finished one is read and nothing is computed. None: nothing is kept.
+    report
+        Called after every step.
+
+    Raises
+    ------
+    UsageError
+        The checkpoint is of another start, rule, key or number of steps.
+    ContentError
+        The file is no checkpoint.
+    OutputError
+        It cannot be written.
+    """
+    digest = hashlib.sha256(start.detach().cpu().numpy().tobytes())
+    digest.update(f"{rule} {learning_rate!r} {steps} {key}".encode())
+    state = _read(checkpoint, digest.hexdigest(), start.device)
+    if state is None:
+        state = _State(start.detach().clone(), torch.empty(steps + 1, len(start)), 0, {})
+    images = state.images.requires_grad_()
+    optimiser = (
+        torch.optim.SGD([images], lr=learning_rate)
+        if rule == "plain"
+        else torch.optim.Adam([images], lr=learning_rate, weight_decay=WEIGHT_DECAY)
+    )
+    if state.optimiser:
+        optimiser.load_state_dict(state.optimiser)
+    saved, first = time.monotonic(), state.step
+    while state.step < steps:
+        value = objective(images)
+        state.reached[state.step] = value.detach()
+        optimiser.zero_grad()
+        (-value.sum()).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        with torch.no_grad():
+            images.clamp_(0.0, 1.0)
+        state.step += 1
+        report(state.step, steps)
+        if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_SECONDS and state.step < steps:
+            state.optimiser = optimiser.state_dict()
+            _write(checkpoint, digest.hexdigest(), state)
+            saved = time.monotonic()
+    with torch.no_grad():
+        state.reached[steps] = objective(images)
+    if checkpoint is not None and first < steps:
+        state.optimiser = {}
+        _write(checkpoint, digest.hexdigest(), state)
+    return Ascent(images.detach().cpu().numpy(), state.reached.numpy())
+
+
+def _write(path: Path, digest: str, state: _State) -> None:
+    stream = io.BytesIO()
+    torch.save({"digest": digest, **vars(state), "images": state.images.detach()}, stream)
+    write_atomically(path, stream.getvalue())
+
+
+def _read(path: Path | None, digest: str, device: torch.device) -> _State | None:
+    if path is None or not path.exists():
+        return None
+    try:
+        found = torch.load(path, map_location=device, weights_only=True)
+        written = found.pop("digest")
+        state = _State(**found)
+        state.reached = state.reached.cpu()
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError):
+        raise ContentError(f"{path}: not a checkpoint of an image that is being made; remove it.") from None
+    if written != digest:
+        raise UsageError(f"{path}: an image that is being made with other settings; remove it, or choose another place.")
+    return state

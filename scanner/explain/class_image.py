@@ -1,0 +1,75 @@
+"""Class-generated images: what a network takes for the best of lenses and of non-lenses (section 5.3, rows 1 and 2 of Fig. 16).
+
+In: a network, a class. Out: the image that noise becomes when it is changed so that the logit of the class rises. Refused: what
+:mod:`scanner.explain.ascent` refuses.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from scanner.explain.ascent import Ascent, Report, ascend, noise
+
+LEARNING_RATE, STEPS = 0.1, 5000
+
+
+def class_image(
+    network: nn.Sequential,
+    target: int,
+    side: int,
+    *,
+    seed: int = 0,
+    learning_rate: float = LEARNING_RATE,
+    steps: int = STEPS,
+    key: str = "",
+    checkpoint: Path | None = None,
+    report: Report = lambda done, total: None,
+) -> Ascent:
+    """Raise the logit of a class, from uniform noise that all classes share.
+
+    Parameters
+    ----------
+    network
+        Of :func:`scanner.explain.restore`.
+    target
+        :data:`scanner.networks.LENS` or :data:`~scanner.networks.NON_LENS`.
+    side
+        Of the image in pixels, :data:`scanner.records.MEMBER_PIXELS`.
+    seed
+        Of the noise.
+    learning_rate, steps
+        The paper's by default.
+    key, checkpoint, report
+        See :func:`~scanner.explain.ascent.ascend`.
+
+    Returns
+    -------
+    Ascent
+        One image.
+    """
+    return ascend(
+        start(network, side, seed),
+        lambda images: network(images)[:, target],
+        rule="plain",
+        learning_rate=learning_rate,
+        steps=steps,
+        key=f"{key} class {target}",
+        checkpoint=checkpoint,
+        report=report,
+    )
+
+
+def start(network: nn.Sequential, side: int, seed: int) -> torch.Tensor:
+    """The noise that an image for this network begins with, where the network is."""
+    first = next(layer for layer in network if isinstance(layer, nn.Conv2d))
+    return noise(side, first.in_channels, seed).to(first.weight.device)
+
+
+def best_of_noise(network: nn.Sequential, target: int, side: int, n: int = 100) -> float:
+    """The highest logit of a class among ``n`` noise images: what an image made for it has to beat."""
+    with torch.inference_mode():
+        return float(np.max([float(network(start(network, side, seed))[0, target]) for seed in range(n)]))
