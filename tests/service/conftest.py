@@ -59,7 +59,7 @@ class Server:
                 raise RuntimeError(f"the server does not start: {self.context.collections.error}")
             time.sleep(0.01)
         (listening,) = self._server.servers
-        self.url = "http://127.0.0.1:{}".format(listening.sockets[0].getsockname()[1])
+        self.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
         self.client = httpx.Client(base_url=self.url, timeout=60)
 
     def get(self, path, **arguments):
