@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from scanner.catalogue import columns, rank
+from scanner.catalogue import columns
 from scanner.catalogue.designation import designations
 from scanner.sphere import healpix_29
 
@@ -36,6 +36,7 @@ def made_rows(ra, dec, seed=0, run="made-0123abcd"):
     arrays = [pa.array(np.asarray(values[field.name]).astype(field.type.to_pandas_dtype()), type=field.type)
               for field in columns.CATALOGUE_SCHEMA]  # fmt: skip
     rows = pa.Table.from_arrays(arrays, schema=columns.CATALOGUE_SCHEMA)
-    rows = rows.take(pa.array(rank.order(rows)))
+    # All are scored, of one bundle, and what is probable is a candidate: the ranking's order.
+    rows = rows.sort_by([("p_calibrated", "descending"), ("grid_value", "descending"), ("target_id", "ascending")])
     position = rows.schema.get_field_index("rank")
     return columns.with_column(rows, columns.RANK_COLUMN, np.arange(1, n + 1), position)
