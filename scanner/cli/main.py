@@ -17,8 +17,11 @@ from scanner.errors import OutputError, ScannerError, UsageError
 
 EXIT_INTERNAL = 70
 EXIT_INTERRUPTED = 130
-#: What the extra ``train`` brings and a scan does without.
-TRAINING_LIBRARIES = {"torch", "onnx", "openTSNE", "sklearn"}
+#: What a scan does without, and the extra that brings it.
+EXTRA_LIBRARIES = {
+    **dict.fromkeys(("torch", "onnx", "openTSNE", "sklearn"), ("training side", "train")),
+    **dict.fromkeys(("fastapi", "starlette", "uvicorn", "sqlglot", "multipart"), ("service", "service")),
+}
 
 #: Verb → where its command lives and what it does.
 VERBS = {
@@ -27,6 +30,8 @@ VERBS = {
     "status": ("scanner.cli.status:status", "Say how far a run is: tiles, failures and why, rate, time left."),
     "scheduler": ("scanner.cli.scheduler:scheduler", "Start a scheduler, where workers and a run meet."),
     "worker": ("scanner.cli.worker:worker", "Start a worker, which scans tiles for the runs of a scheduler."),
+    "serve": ("scanner.cli.serve:serve", "Serve runs and surveys: web pages, JSON, cone search, TAP."),
+    "tokens": ("scanner.cli.tokens:tokens", "Make tokens that let people read or grade what is served."),
     "models": ("scanner.cli.models:models", "Import, verify, list and show bundles of trained networks."),
     "simulate": ("scanner.cli.simulate:simulate", "Draw simulated tiles and labelled datasets."),
     "train": ("scanner.cli.train:train", "Train the seven networks and make a bundle of them."),
@@ -93,8 +98,10 @@ def main(arguments: list[str] | None = None) -> None:
         code = OutputError.exit_code if full else EXIT_INTERNAL
         _fail(f"{error.filename or 'output'}: {error.strerror or error}.", code, debug)
     except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in TRAINING_LIBRARIES:
-            message = f"this needs {error.name}; install the training side: pip install 'scanner[train]'"
+        missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+        if missing in EXTRA_LIBRARIES:
+            part, extra = EXTRA_LIBRARIES[missing]
+            message = f"this needs {missing}; install the {part}: pip install 'scanner[{extra}]'"
             _fail(message, UsageError.exit_code, debug)
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         _fail(f"internal error: {reason} (run again with --debug, and report it)", EXIT_INTERNAL, debug)

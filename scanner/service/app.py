@@ -7,12 +7,12 @@ often; from which page; how much they send. Refused: what these refuse.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CollectorRegistry, disable_created_metrics
 from starlette.exceptions import HTTPException
@@ -21,21 +21,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from scanner import __version__
-from scanner.service.api import access, catalogues, watch
+from scanner.service.api import access, candidates, catalogues, embedding, histogram, sky, watch
 from scanner.service.collections import Collections
 from scanner.service.context import Context
 from scanner.service.cutouts.source import Cutouts
-from scanner.service.errors import BadRequestError, Forms, ServiceError
+from scanner.service.errors import BadRequestError, ForbiddenError, Forms, ServiceError
 from scanner.service.grading.blind import Blindness
 from scanner.service.grading.store import GradeStore
 from scanner.service.instruments import ServiceInstruments
+from scanner.service.paths import route_path
 from scanner.service.security.headers import SecurityHeaders
 from scanner.service.security.limits import RateLimited, SmallBodies
 from scanner.service.security.observed import ID_HEADER, Answered, Observed
 from scanner.service.security.origins import OwnHost, OwnWrites, allowed_hosts, reading_origins
 from scanner.service.security.tokens import TokenBook
-from scanner.service.security.viewer import Identified
-from scanner.service.settings import ServiceConfig, is_loopback
+from scanner.service.security.viewer import Identified, viewer
+from scanner.service.settings import ServiceConfig
 from scanner.service.vo import cone_search, datalink, moc, soda
 from scanner.service.work import Work
 
@@ -44,6 +45,10 @@ ROUTERS: tuple[Callable[[Context], APIRouter], ...] = (
     watch.router,
     access.router,
     catalogues.router,
+    candidates.router,
+    embedding.router,
+    sky.router,
+    histogram.router,
     cone_search.router,
     datalink.router,
     soda.router,
@@ -110,18 +115,18 @@ def create_app(context: Context) -> FastAPI:
         redoc_url=None,
         openapi_url="/openapi.json",
         lifespan=running,
+        dependencies=[Depends(_unveiled(context))],
     )
     for router in ROUTERS:
         app.include_router(router(context))
-    readers = reading_origins(config.http, is_guarded=bool(context.tokens))
-    is_local = is_loopback(config.http.host)
+    readers = reading_origins(config, is_guarded=bool(context.tokens))
     answers = forms()
     _answer_errors(app, answers)
     # The last one added is the first to see a request.
     app.add_middleware(SmallBodies, config.limits.body_kb * 1000, metrics)
     app.add_middleware(OwnWrites, readers, config.http.base_url, metrics)
     app.add_middleware(RateLimited, config.limits.requests_per_minute, config.limits.burst, metrics)
-    app.add_middleware(Identified, context.tokens, is_local, metrics)
+    app.add_middleware(Identified, context.tokens, config.is_local, metrics)
     app.add_middleware(OwnHost, allowed_hosts(config.http), metrics)
     app.add_middleware(Answered, answers)
     app.add_middleware(
@@ -135,6 +140,17 @@ def create_app(context: Context) -> FastAPI:
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Observed, metrics)
     return app
+
+
+def _unveiled(context: Context) -> Callable[[Request], Awaitable[None]]:
+    """Refuses addresses that would tell graders what blind grading withholds."""
+
+    async def unveiled(request: Request) -> None:
+        if context.blindness.refuses(viewer(request), route_path(request.scope)):
+            context.metrics.refused.labels("blind").inc()
+            raise ForbiddenError("Blind grading: this would tell scores of what you have not graded.")
+
+    return unveiled
 
 
 def _answer_errors(app: FastAPI, answers: Forms) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -77,6 +78,13 @@ class ServiceConfig(Record):
     limits: LimitsConfig = LimitsConfig()
     storage: StorageConfig = StorageConfig()
     files: FilesConfig = FilesConfig()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can ask: neither the address nor a reverse proxy lets anybody else in."""
+        http = self.http
+        named = http.base_url is None or is_loopback(urlsplit(http.base_url).hostname or "")
+        return is_loopback(http.host) and named and not http.proxies and not http.hosts
 
 
 def load(

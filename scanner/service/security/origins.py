@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from scanner.service.errors import ForbiddenError, WrongHostError
 from scanner.service.instruments import ServiceInstruments
 from scanner.service.paths import kind, route_path
-from scanner.service.settings import HttpConfig, host_name, is_loopback
+from scanner.service.settings import HttpConfig, ServiceConfig, host_name, is_loopback
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -29,11 +29,11 @@ def allowed_hosts(http: HttpConfig) -> frozenset[str]:
     return frozenset(named | ({*LOOPBACK_NAMES, host_name(http.host)} if is_loopback(http.host) else {"*"}))
 
 
-def reading_origins(http: HttpConfig, *, is_guarded: bool) -> tuple[str, ...]:
+def reading_origins(config: ServiceConfig, *, is_guarded: bool) -> tuple[str, ...]:
     """Origins whose pages may read; where nothing guards reading and only this machine can ask, no page but our own may."""
-    if http.cors is not None:
-        return http.cors
-    return ("*",) if is_guarded or not is_loopback(http.host) else ()
+    if config.http.cors is not None:
+        return config.http.cors
+    return ("*",) if is_guarded or not config.is_local else ()
 
 
 class OwnHost:

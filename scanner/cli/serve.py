@@ -1,0 +1,150 @@
+"""``scanner serve``: runs and surveys over HTTP, for people, for programs, for the tools of the Virtual Observatory."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from scanner.cli import logs
+from scanner.cli.option_sections import in_sections
+from scanner.cli.termination import sigterm_interrupts
+from scanner.errors import UsageError
+
+if TYPE_CHECKING:
+    from scanner.service.context import Context
+    from scanner.service.settings import ServiceConfig
+
+#: How long a large catalogue is waited for before the address is printed; it goes on being opened afterwards.
+OPENING_S = 1.0
+#: Longest time that answers under way are waited for when the service is told to stop.
+GRACE_S = 5
+BACKLOG = 512
+
+SECTIONS = {
+    "Access": ("tokens", "public", "cors", "blind"),
+    "Storage": ("cache", "grades", "endpoint", "anonymous"),
+}
+
+
+@click.command(cls=in_sections(SECTIONS))
+@click.argument("out", nargs=-1, required=True)
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="TOML file with settings (docs/serving.md).")
+@click.option("--host", help="Address to bind [default: 127.0.0.1].")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to bind; 0: any free one [default: 8420].")
+@click.option("--base-url", help="URL that clients reach it by, where a reverse proxy stands before it.")
+@click.option("--tokens", help="File of tokens that 'scanner tokens add' made; without, nobody needs one.")
+@click.option("--public", is_flag=True, default=None, help="Let everybody read who can reach this machine.")
+@click.option("--cors", multiple=True, help="Origin whose pages may read, e.g. https://example.org; '*': any; may be repeated.")
+@click.option("--blind", is_flag=True, default=None, help="Withhold scores from graders until they have graded.")
+@click.option("--cache", help="Folder for files fetched from object stores [default: a passing one].")
+@click.option("--grades", help="File of the grades [default: grades.sqlite].")
+@click.option("--endpoint", help="URL of an S3-compatible server [default: AWS, or AWS_ENDPOINT_URL].")
+@click.option("--anonymous", is_flag=True, default=None, help="Do not sign requests to object stores.")
+@logs.log_format_option
+def serve(
+    out: tuple[str, ...],
+    config_file: Path | None,
+    host: str | None,
+    port: int | None,
+    base_url: str | None,
+    tokens: str | None,
+    public: bool | None,
+    cors: tuple[str, ...],
+    blind: bool | None,
+    cache: str | None,
+    grades: str | None,
+    endpoint: str | None,
+    anonymous: bool | None,
+    log_format: str,
+) -> None:
+    """Serve the finished runs and surveys in the folders OUT, local paths or s3://…, until told to stop.
+
+    Pages for people at /, JSON at /api/v1, cone search at /scs, TAP at /tap. Nothing in the folders is written to.
+    """
+    from scanner.service import settings
+    from scanner.service.app import context_of
+
+    flags = {
+        "http.host": host,
+        "http.port": port,
+        "http.base_url": base_url,
+        "http.cors": cors or None,
+        "access.tokens": tokens,
+        "access.public": public,
+        "grading.blind": blind,
+        "grading.path": grades,
+        "files.cache": cache,
+        "storage.endpoint": endpoint,
+        "storage.anonymous": anonymous,
+    }
+    config = settings.load(config_file, flags)
+    context = context_of(config, out)
+    if not (config.is_local or context.tokens or config.access.public):
+        raise UsageError(
+            f"{config.http.host}: everybody who can reach this machine could read; give --tokens FILE "
+            "('scanner tokens add' makes it), or --public if that is what you want."
+        )
+    with _listening(config) as listening, logs.written(log_format), sigterm_interrupts():
+        _run(context, listening)
+
+
+def _listening(config: ServiceConfig) -> socket.socket:
+    """A socket that takes connections from now on."""
+    host, port = config.http.host.strip("[]"), config.http.port
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "not an address"
+        raise UsageError(f"{host}:{port}: cannot listen there ({reason}); choose another --host or --port.") from None
+    return listening
+
+
+def _run(context: Context, listening: socket.socket) -> None:
+    import uvicorn
+
+    from scanner.service.app import create_app
+
+    app = create_app(context)
+    collections = context.collections
+    collections.start()
+    is_open = collections.wait(OPENING_S)
+    if collections.error is not None:
+        raise collections.error
+    proxies = list(context.config.http.proxies)
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=bool(proxies),
+            forwarded_allow_ips=proxies,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    )
+    click.echo(
+        f"{_what(context) if is_open else 'Opening the catalogue, and serving'} at {_url(context, listening)}; Ctrl-C stops."
+    )
+    try:
+        server.run(sockets=[listening])
+    except KeyboardInterrupt:
+        click.echo("Stopped.")
+
+
+def _what(context: Context) -> str:
+    n_candidates = sum(one.n_candidates for one in context.collections)
+    n_objects = sum(one.n_objects for one in context.collections)
+    return f"Serving {n_candidates:,} candidates among {n_objects:,} objects"
+
+
+def _url(context: Context, listening: socket.socket) -> str:
+    if context.config.http.base_url:
+        return context.config.http.base_url
+    host = context.config.http.host.strip("[]")
+    return f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"

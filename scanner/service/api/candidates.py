@@ -1,0 +1,167 @@
+"""Candidates: lists of them, and each on its own.
+
+In: filters and orders, or an object's id. Out: rows as JSON, a page at a time; one row with what pages say of it. Refused:
+filters that make no sense (400), unknown objects (404), orders and filters that would tell what blind grading withholds (403).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import pyarrow as pa
+from fastapi import APIRouter, Depends, Query
+from pydantic import Field
+
+from scanner.records import Flag, Record
+from scanner.report.card import FLAG_WORDS, links, sexagesimal
+from scanner.service.api.answers import ERRORS, RunId, Slug, TargetId, TileId
+from scanner.service.api.cursor import MAX_LENGTH
+from scanner.service.api.listing import Order, Selection, SortColumn, page
+from scanner.service.api.rows import Item, items_of
+from scanner.service.collections import CANDIDATES, CandidateId, Collection, UnknownCandidateError
+from scanner.service.collections.identifiers import IDENTIFIER_SQL
+from scanner.service.context import Context
+from scanner.service.errors import ForbiddenError
+from scanner.service.security.viewer import Viewer, viewer
+
+#: A number that JSON and single precision have.
+Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e30, le=1e30)]
+
+
+class ListQuery(Record):
+    """What a list is asked for."""
+
+    sort: SortColumn | None = Field(None, description="Column that orders it; place: on the sky. Default: rank.")
+    order: Order | None = Field(None, description="Default: the best first.")
+    limit: int = Field(60, ge=1, le=1000, description="Rows of a page.")
+    after: str | None = Field(None, max_length=MAX_LENGTH, description="'next' of the page before.")
+    min_score: Number | None = Field(None, description="Least p_calibrated.")
+    max_score: Number | None = Field(None, description="Largest p_calibrated.")
+    min_magnitude: Number | None = Field(None, description="Brightest VIS magnitude.")
+    max_magnitude: Number | None = Field(None, description="Faintest VIS magnitude.")
+    flags: str | None = Field(None, max_length=10, description="any, none, or a sum of bits of which one must be set.")
+    tile: str | None = Field(None, max_length=128, description="Only of this tile.")
+    run: str | None = Field(None, max_length=300, description="Only of this run.")
+    known: str = Field("any", pattern="^(any|yes|no)$", description="Whether a lens was known there before.")
+    cone: str | None = Field(
+        None, max_length=200, description="Position and radius, e.g. '150.1 2.2 30arcsec' or '10h00m24s +2d12m 1deg'."
+    )
+    name: str | None = Field(None, max_length=60, description="A part of the IAU style name.")
+    min_rank: int | None = Field(None, ge=1, le=2**62, description="Only from this rank on.")
+    objects: bool = Field(False, description="All objects that were scored, not only candidates.")
+
+    def selection(self, default: SortColumn) -> Selection:
+        """The rows and their order."""
+        told = self.model_dump(exclude={"sort", "limit", "after"})
+        return Selection(sort=self.sort or default, **told)
+
+
+class CandidatePage(Record):
+    """A page of a list; ``next`` is null on the last page, ``total`` on all but the first."""
+
+    items: list[Item]
+    next: str | None
+    total: int | None
+
+
+class Link(Record):
+    """A public sky viewer, centred on an object."""
+
+    name: str
+    href: str
+
+
+class FlagWord(Record):
+    """A flag in a word and in a sentence."""
+
+    word: str
+    explanation: str
+
+
+class PositionText(Record):
+    """A position as people read it."""
+
+    ra_text: str
+    dec_text: str
+
+
+class CandidateDetail(Record):
+    """One object; ``previous`` and ``next`` are the ids of the candidates before and after it in the list, null at its ends."""
+
+    id: str
+    row: Item
+    position: PositionText
+    links: list[Link]
+    flags: list[FlagWord]
+    previous: str | None
+    next: str | None
+
+
+def router(context: Context) -> APIRouter:
+    """The routes."""
+    routes = APIRouter(prefix="/api/v1/collections", tags=["candidates"], responses=ERRORS)
+    blindness = context.blindness
+
+    @routes.get("/{slug}/candidates", summary="Candidates, filtered and ordered, a page at a time")
+    async def candidates(
+        slug: Slug, wanted: Annotated[ListQuery, Query()], who: Annotated[Viewer, Depends(viewer)]
+    ) -> CandidatePage:
+        collection = context.collections.get(slug)
+        selection = wanted.selection(_default_order(who))
+        if any(blindness.refuses_column(who, column) for column in selection.used):
+            context.metrics.refused.labels("blind").inc()
+            raise ForbiddenError("Blind grading: this order or filter would tell scores of what you have not graded.")
+        found = await context.run(page, collection, selection, wanted.limit, wanted.after)
+        items = await context.run(blindness.veiled, who, items_of(found.rows))
+        return CandidatePage(items=items, next=found.next, total=found.total)
+
+    @routes.get("/{slug}/candidates/{run}/{tile_id}/{target_id}", summary="One object, candidate or not")
+    async def candidate(
+        slug: Slug, run: RunId, tile_id: TileId, target_id: TargetId, who: Annotated[Viewer, Depends(viewer)]
+    ) -> CandidateDetail:
+        collection = context.collections.get(slug)
+        return await context.run(detail, collection, f"{run}/{tile_id}/{target_id}", who)
+
+    def detail(collection: Collection, candidate_id: str, who: Viewer) -> CandidateDetail:
+        row = row_of(collection, candidate_id)
+        item = blindness.veiled(who, items_of(row))[0]
+        ra_text, dec_text = sexagesimal(item["ra"], item["dec"])
+        by = Selection(sort=_default_order(who))
+        set_bits = Flag(item["flags"] or 0)
+        return CandidateDetail(
+            id=item["id"],
+            row=item,
+            position=PositionText(ra_text=ra_text, dec_text=dec_text),
+            links=[Link(name=name, href=href) for name, href in links(item["ra"], item["dec"])],
+            flags=[FlagWord(word=word, explanation=text) for flag, (word, text) in FLAG_WORDS.items() if flag in set_bits],
+            previous=_beside(collection, row, by.column, "<", "DESC"),
+            next=_beside(collection, row, by.column, ">", "ASC"),
+        )
+
+    def _default_order(who: Viewer) -> SortColumn:
+        return "place" if blindness.refuses_column(who, "rank") else "rank"
+
+    return routes
+
+
+def row_of(collection: Collection, candidate_id: str) -> pa.Table:
+    """The row of one object of a collection; blocks.
+
+    Raises
+    ------
+    UnknownCandidateError
+        The collection has none of this id.
+    """
+    wanted = CandidateId.parse(candidate_id)
+    row = None if wanted is None else collection.row(wanted)
+    if row is None:
+        raise UnknownCandidateError("The collection has no object of this id.")
+    return row
+
+
+def _beside(collection: Collection, row: pa.Table, column: str, side: str, direction: str) -> str | None:
+    """Id of the candidate next to a row in the order of a column that no two share."""
+    value: Any = row[column][0].as_py()
+    sql = f"SELECT {IDENTIFIER_SQL} AS id FROM {CANDIDATES} WHERE {column} {side} ? ORDER BY {column} {direction} LIMIT 1"
+    found: list[str] = collection.query(sql, (value,))["id"].to_pylist()
+    return found[0] if found else None
