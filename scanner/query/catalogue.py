@@ -27,7 +27,8 @@ import pyarrow.parquet as pq
 
 from scanner.catalogue.columns import HEALPIX_COLUMN
 from scanner.errors import ContentError, InputMissingError
-from scanner.query.cover import merged
+from scanner.query.condition import Condition
+from scanner.query.cover import few, merged
 from scanner.query.database import DEFAULT_LIMITS, DatabaseLimits, open_database
 from scanner.query.region import overlapping
 from scanner.records import Int64
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 #: The schema as a Parquet file without rows.
 _SCHEMA_FILE = "_common_metadata"
 _DIRECTORY_PIXELS = 10_000
+#: More comparisons take longer than the rows that they spare.
+RANGES_PER_FILE = 4
+MAX_RANGES = 256
 
 
 @dataclass(frozen=True, order=True)
@@ -65,6 +69,14 @@ class PartitionFile:
         """Path below ``dataset``."""
         directory = self.pixel // _DIRECTORY_PIXELS * _DIRECTORY_PIXELS
         return f"Norder={self.order}/Dir={directory}/Npix={self.pixel}.parquet"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a query reads: ``relation``, to stand after ``FROM``; ``within``, a condition by which it skips parts of files."""
+
+    relation: Condition
+    within: Condition
 
 
 class Catalogue:
@@ -176,6 +188,17 @@ class Catalogue:
         needed = np.ones(len(self.partitions), bool) if ranges is None else overlapping(ranges, self._starts, self._stops)
         names = [self.partitions[number].name for number in np.flatnonzero(needed)] or [_SCHEMA_FILE]
         return list(in_order(self._file, names)) if self._store.local(self._key) is None else list(map(self._file, names))
+
+    def source(self, ranges: Int64 | None = None) -> Source:
+        """The rows of some ranges and as few others as may be, as parts of a query; parameters as in :meth:`files`."""
+        files = [str(path) for path in self.files(ranges)]
+        relation = Condition("read_parquet(?, hive_partitioning = false)", (files,))
+        if ranges is None:
+            return Source(relation, Condition("true"))
+        kept = few(ranges, min(RANGES_PER_FILE * len(files), MAX_RANGES))
+        column = HEALPIX_COLUMN.name
+        sql = " OR ".join(f"({column} >= ? AND {column} < ?)" for _ in kept) or "false"
+        return Source(relation, Condition(sql, tuple(kept.ravel().tolist())))
 
     def connection(self) -> DuckDBPyConnection:
         """A connection to the catalogue's database, for one thread at a time; see :mod:`scanner.query.database`."""

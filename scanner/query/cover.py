@@ -60,6 +60,15 @@ def merged(ranges: Int64) -> Int64:
     return np.stack([ranges[first, 0], ends[np.r_[first[1:], True]]], axis=1)
 
 
+def few(ranges: Int64, at_most: int) -> Int64:
+    """Join the ranges that are nearest to each other until so many are left; what lies between is then in them too."""
+    if len(ranges) <= at_most:
+        return ranges
+    gaps = ranges[1:, 0] - ranges[:-1, 1]
+    kept = np.sort(np.argpartition(gaps, len(gaps) - at_most + 1)[len(gaps) - at_most + 1 :])
+    return np.stack([np.r_[ranges[:1, 0], ranges[kept + 1, 0]], np.r_[ranges[kept, 1], ranges[-1:, 1]]], axis=1)
+
+
 @cache
 def cell_radius(order: int) -> float:
     """Farthest that a cell's corner can be from its centre, in radians.

@@ -50,6 +50,8 @@ def open_database(folders: Sequence[Path], limits: DatabaseLimits = DEFAULT_LIMI
         "python_enable_replacements": False,
     }
     connection = duckdb.connect(":memory:", config=settings)
+    # What the files say of themselves is kept: catalogues do not change while they are open.
+    connection.execute("SET parquet_metadata_cache = true")
     connection.execute("SET allowed_directories = ?", [[f"{folder}/" for folder in folders]])
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")

@@ -1,10 +1,10 @@
 """Positions, radii, cones and polygons as people write them.
 
-In: text. Out: degrees, :class:`~scanner.query.region.Cone`, :class:`~scanner.query.region.Polygon`. Right ascension and declination
-are degrees (``150.1``, ``150.1d``) or sexagesimal, then with colons or letters, right ascension in hours (``10:00:24.0``,
-``10h00m24s``; ``+02:12:00``, ``2d12m0s``, ``2°12′0″``). A radius is in degrees, or has a unit: ``deg``, ``°``, ``arcmin``, ``'``,
-``′``, ``arcsec``, ``"``, ``″``, ``mas``. Parts are divided by spaces or commas; ``CIRCLE ICRS`` and ``POLYGON ICRS`` may stand
-before them. Refused, as one sentence (:class:`~scanner.errors.UsageError`): anything else.
+In: text. Out: degrees, :class:`~scanner.query.region.Cone`, :class:`~scanner.query.region.Polygon`. Right ascension and
+declination are degrees (``150.1``, ``150.1d``) or sexagesimal, then with colons or letters, right ascension in hours
+(``10:00:24.0``, ``10h00m24s``; ``+02:12:00``, ``2d12m0s``, ``2°12′0″``). A radius is in degrees, or has a unit: ``deg``, ``°``,
+``arcmin``, ``'``, ``′``, ``arcsec``, ``"``, ``″``, ``mas``. Parts are divided by spaces or commas; ``CIRCLE ICRS`` and
+``POLYGON ICRS`` may stand before them. Refused, as one sentence (:class:`~scanner.errors.UsageError`): anything else.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ _DEGREES_PER_UNIT = {
     "mas": 1 / 3_600_000,
 }
 _KEYWORDS = re.compile(r"^\s*(?:CIRCLE|POLYGON)?\s*(?:ICRS\b)?", re.IGNORECASE)
+# Of what is refused.
+_QUOTED_LETTERS = 60
 CONE_EXAMPLES = '"150.1 2.2 10arcsec" or "10:00:24 +02:12:00 0.5deg"'
 POLYGON_EXAMPLE = '"150 2, 151 2, 151 3"'
 
@@ -45,7 +47,7 @@ def parse_radius(text: str) -> float:
     """Radius in degrees."""
     match = _RADIUS.fullmatch(text.strip())
     if match is None or match[2] not in _DEGREES_PER_UNIT:
-        raise UsageError(f'"{text}" is no radius; write 10arcsec, 5arcmin or 0.5deg (without a unit: degrees).')
+        raise UsageError(f"{_quoted(text)} is no radius; write 10arcsec, 5arcmin or 0.5deg (without a unit: degrees).")
     return float(match[1]) * _DEGREES_PER_UNIT[match[2]]
 
 
@@ -62,7 +64,7 @@ def parse_cone(text: str) -> Cone:
     if len(words) == 4 and not re.search(r"\d", words[3]):
         words = [*words[:2], words[2] + words[3]]
     if len(words) != 3:
-        raise UsageError(f'"{text}" is no cone; write RA, DEC and RADIUS: {CONE_EXAMPLES}.')
+        raise UsageError(f"{_quoted(text)} is no cone; write RA, DEC and RADIUS: {CONE_EXAMPLES}.")
     return Cone(parse_right_ascension(words[0]), parse_declination(words[1]), parse_radius(words[2]))
 
 
@@ -76,9 +78,13 @@ def parse_polygon(text: str) -> Polygon:
     """
     words = _words(text)
     if len(words) % 2 or len(words) < 6:
-        raise UsageError(f'"{text}" is no polygon; write RA and DEC of three vertices or more: {POLYGON_EXAMPLE}.')
+        raise UsageError(f"{_quoted(text)} is no polygon; write RA and DEC of three vertices or more: {POLYGON_EXAMPLE}.")
     vertices = zip(words[::2], words[1::2], strict=True)
     return Polygon([(parse_right_ascension(ra), parse_declination(dec)) for ra, dec in vertices])
+
+
+def _quoted(text: str) -> str:
+    return f'"{text[:_QUOTED_LETTERS]}…"' if len(text) > _QUOTED_LETTERS else f'"{text}"'
 
 
 def _words(text: str) -> list[str]:
@@ -91,10 +97,10 @@ def _angle(text: str, what: str, examples: str, *, hours: bool) -> float:
         return float(plain[1])
     match = _SEXAGESIMAL.fullmatch(text)
     if match is None or (match["unit"] == "h" and not hours):
-        raise UsageError(f'"{text}" is no {what}; write {examples}.')
+        raise UsageError(f"{_quoted(text)} is no {what}; write {examples}.")
     minutes, seconds = int(match["minutes"]), float(match["seconds"] or 0)
     if minutes >= 60 or seconds >= 60:
-        raise UsageError(f'"{text}" is no {what}: minutes and seconds go up to 59; write {examples}.')
+        raise UsageError(f"{_quoted(text)} is no {what}: minutes and seconds go up to 59; write {examples}.")
     value = int(match["whole"]) + minutes / 60 + seconds / 3600
     in_hours = hours and match["unit"] in ":h"
     return (-value if match["sign"] == "-" else value) * (15 if in_hours else 1)

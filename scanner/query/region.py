@@ -74,6 +74,11 @@ class Cone:
         squares = " + ".join(f"pow({axis} - ?, 2)" for axis in position.unit_vector)
         return Condition(f"{squares} {'<=' if self._is_small else '>='} ?", (*map(float, towards), limit))
 
+    def separation(self, position: Position = CATALOGUE_POSITION) -> Condition:
+        """Distance from the centre in arcseconds, as an SQL expression."""
+        squares = " + ".join(f"pow({axis} - ?, 2)" for axis in position.unit_vector)
+        return Condition(f"7200 * degrees(asin(least(1, sqrt({squares}) / 2)))", tuple(map(float, self._centre)))
+
     def ranges(self) -> Int64:
         """HEALPix indices that hold all of the cone, (M, 2) int64, half open; see :mod:`scanner.query.cover`."""
         centre, radius = self._centre, np.radians(self.radius_deg) + TOLERANCE
