@@ -123,6 +123,7 @@ def _run(context: Context, listening: socket.socket) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            ws="none",
             proxy_headers=bool(proxies),
             forwarded_allow_ips=proxies,
             timeout_graceful_shutdown=GRACE_S,

@@ -25,11 +25,13 @@ from scanner.service.api import access, candidates, catalogues, embedding, histo
 from scanner.service.collections import Collections
 from scanner.service.context import Context
 from scanner.service.cutouts.source import Cutouts
-from scanner.service.errors import BadRequestError, ForbiddenError, Forms, ServiceError
+from scanner.service.errors import BadRequestError, ForbiddenError, Form, Forms, ServiceError, as_json
 from scanner.service.grading.blind import Blindness
 from scanner.service.grading.store import GradeStore
 from scanner.service.instruments import ServiceInstruments
-from scanner.service.paths import route_path
+from scanner.service.pages import routes as pages
+from scanner.service.pages.rendering import message
+from scanner.service.paths import PROGRAM_ROOTS, VO_ROOTS, route_path
 from scanner.service.security.headers import SecurityHeaders
 from scanner.service.security.limits import RateLimited, SmallBodies
 from scanner.service.security.observed import ID_HEADER, Answered, Observed
@@ -53,6 +55,7 @@ ROUTERS: tuple[Callable[[Context], APIRouter], ...] = (
     datalink.router,
     soda.router,
     moc.router,
+    pages.router,
 )
 
 
@@ -89,7 +92,9 @@ def context_of(config: ServiceConfig, locations: Sequence[str]) -> Context:
 
 def forms() -> Forms:
     """How each part of the service says what it refuses."""
-    return Forms({"/scs": cone_search.error_form, "/datalink": cone_search.error_form, "/cutout": soda.error_form})
+    programs: dict[str, Form] = dict.fromkeys((*PROGRAM_ROOTS, *VO_ROOTS, "/healthz", "/readyz"), as_json)
+    votables = {"/scs": cone_search.error_form, "/datalink": cone_search.error_form, "/cutout": soda.error_form}
+    return Forms({"/": message} | programs | votables)
 
 
 def create_app(context: Context) -> FastAPI:
@@ -98,8 +103,7 @@ def create_app(context: Context) -> FastAPI:
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
-        if not context.collections.is_ready:
-            context.collections.start()
+        context.collections.start()
         yield
         context.collections.close()
         context.work.close()
@@ -140,6 +144,12 @@ def create_app(context: Context) -> FastAPI:
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Observed, metrics)
     return app
+
+
+def _for_people(request: Request, status: int, message: str, request_id: str) -> Response:
+    """A page for those who look at pages, JSON for everybody else."""
+    form = rendering.message if "text/html" in request.headers.get("accept", "") else as_json
+    return form(request, status, message, request_id)
 
 
 def _unveiled(context: Context) -> Callable[[Request], Awaitable[None]]:

@@ -46,6 +46,7 @@ class Collections:
         self._open: dict[str, Collection] = {}
         self._opened = threading.Event()
         self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
         #: What kept a folder from being opened, for whoever waits for it.
         self.error: Exception | None = None
 
@@ -102,8 +103,10 @@ class Collections:
         raise UnknownCandidateError("There is no object of this id (run/tile_id/target_id).")
 
     def start(self) -> None:
-        """Open all in the background, and look after them from then on."""
-        threading.Thread(target=self._look_after, name="collections", daemon=True).start()
+        """Open all in the background, and look after them from then on; a second call does nothing."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._look_after, name="collections", daemon=True)
+            self._thread.start()
 
     def wait(self, seconds: float) -> bool:
         """Wait until all are open, or one cannot be; False where that takes longer."""
@@ -149,7 +152,8 @@ class Collections:
 
     def _look_after(self) -> None:
         try:
-            self.open_all()
+            if not self.is_ready:
+                self.open_all()
         except Exception as error:
             logger.error("cannot serve: %s", error)
             return
