@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from scanner import __version__
-from scanner.service.api import access, candidates, catalogues, embedding, histogram, sky, watch
+from scanner.service.api import access, candidates, catalogues, embedding, grades, histogram, sky, watch
 from scanner.service.collections import Collections
 from scanner.service.context import Context
 from scanner.service.cutouts.source import Cutouts
@@ -51,6 +51,7 @@ ROUTERS: tuple[Callable[[Context], APIRouter], ...] = (
     embedding.router,
     sky.router,
     histogram.router,
+    grades.router,
     cone_search.router,
     datalink.router,
     soda.router,
@@ -77,15 +78,15 @@ def context_of(config: ServiceConfig, locations: Sequence[str]) -> Context:
     # Otherwise each counter has a second series with the time at which it was made.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = ServiceInstruments(CollectorRegistry())
-    limits, grades = config.limits, GradeStore(config.grading.path)
+    limits, store = config.limits, GradeStore(config.grading.path)
     return Context(
         config=config,
         collections=Collections(locations, config, metrics),
         tokens=TokenBook(config.access.tokens),
         work=Work(limits.workers, limits.queue, limits.seconds, metrics),
         metrics=metrics,
-        grades=grades,
-        blindness=Blindness(grades, on=config.grading.blind),
+        grades=store,
+        blindness=Blindness(store, on=config.grading.blind),
         cutouts=Cutouts(None if config.files.cache is None else Path(config.files.cache)),
     )
 
