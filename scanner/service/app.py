@@ -147,12 +147,6 @@ def create_app(context: Context) -> FastAPI:
     return app
 
 
-def _for_people(request: Request, status: int, message: str, request_id: str) -> Response:
-    """A page for those who look at pages, JSON for everybody else."""
-    form = rendering.message if "text/html" in request.headers.get("accept", "") else as_json
-    return form(request, status, message, request_id)
-
-
 def _unveiled(context: Context) -> Callable[[Request], Awaitable[None]]:
     """Refuses addresses that would tell graders what blind grading withholds."""
 
