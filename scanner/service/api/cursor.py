@@ -32,7 +32,7 @@ class Cursor:
     def text(self, order: str, state: str) -> str:
         """As text; ``order``: how the list is ordered; ``state``: of the collection."""
         # Digits that give the same number again; JSON knows no NaN.
-        value = None if self.value is None or math.isnan(self.value) else repr(self.value)
+        value = None if self.value is None or not math.isfinite(self.value) else repr(self.value)
         content = json.dumps([_stamp(order, state), value, str(self.tie)], separators=(",", ":"))
         return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
 

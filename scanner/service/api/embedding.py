@@ -84,7 +84,7 @@ def _map(collection: Collection, bins: int) -> EmbeddingMap:
     x_step, y_step = ((box[f"{axis}_max"] - box[f"{axis}_min"]) / bins or 1.0 for axis in "xy")
     cells = collection.query(
         f"SELECT least(floor((tsne_y - ?) / ?), ?)::BIGINT * ? + least(floor((tsne_x - ?) / ?), ?)::BIGINT AS cell, "
-        f"count(*) AS n, avg(grid_value) FILTER (NOT isnan(grid_value)) AS value "
+        f"count(*) AS n, avg(grid_value) FILTER (isfinite(grid_value)) AS value "
         f"FROM {CANDIDATES} WHERE {_FINITE} GROUP BY cell",
         (box["y_min"], y_step, bins - 1, bins, box["x_min"], x_step, bins - 1),
     )

@@ -52,13 +52,12 @@ def router(context: Context) -> APIRouter:
 
 
 def _histogram(collection: Collection, column: HistogramColumn, bins: int, logarithmic: bool) -> Histogram:
-    files = [str(file) for file in collection.catalogue.files()]
-    source = "read_parquet(?, hive_partitioning=false)"
+    source = collection.catalogue.source().relation
     low, high = (LEAST_PROBABILITY if logarithmic else 0.0), 1.0
     if column == "magnitude_vis":
         (box,) = collection.query(
-            f"SELECT min({column})::DOUBLE AS low, max({column})::DOUBLE AS high FROM {source} WHERE isfinite({column})",
-            (files,),
+            f"SELECT min({column})::DOUBLE AS low, max({column})::DOUBLE AS high FROM {source.sql} WHERE isfinite({column})",
+            source.parameters,
         ).to_pylist()
         if box["low"] is not None:
             low, high = float(np.floor(box["low"])), float(np.floor(box["high"]) + 1)
@@ -68,8 +67,8 @@ def _histogram(collection: Collection, column: HistogramColumn, bins: int, logar
     counted = collection.query(
         f"SELECT least(floor(({value}) / ?), ?)::BIGINT AS bin, count(*) AS objects, "
         f"count(*) FILTER (is_candidate) AS candidates, coalesce(sum({column}::DOUBLE) FILTER (is_candidate), 0) AS total "
-        f"FROM {source} WHERE isfinite({column}) GROUP BY bin ORDER BY bin",
-        (low, low, width, bins - 1, files),
+        f"FROM {source.sql} WHERE isfinite({column}) GROUP BY bin ORDER BY bin",
+        (low, low, width, bins - 1, *source.parameters),
     )
     objects, candidates, total = [0] * bins, [0] * bins, [0.0] * bins
     for row in counted.to_pylist():

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from scanner.catalogue.columns import CATALOGUE_SCHEMA, HEALPIX_COLUMN
 from scanner.errors import UsageError
+from scanner.query.catalogue import Source
 from scanner.query.condition import Condition, all_of
 from scanner.query.positions import parse_cone
 from scanner.query.region import Cone
@@ -115,37 +116,33 @@ def page(collection: Collection, selection: Selection, limit: int, after: str | 
     """
     cone = _cone(selection.cone)
     source = _source(collection, selection, cone)
-    chosen = all_of([*_conditions(selection), *([] if cone is None else [cone.condition()])])
-    order = f"{selection.column} {selection.descending} {selection.objects}"
-    begun = Condition("true")
-    if after is not None:
-        begun = _beyond(Cursor.parse(after, order, collection.state), selection)
-    where = all_of([chosen, begun])
-    column, direction = selection.column, "DESC" if selection.descending else "ASC"
+    chosen = all_of([source.within, *_conditions(selection), *([] if cone is None else [cone.condition()])])
+    column, tie = selection.column, selection.tie
+    order = f"{_ordering(column)} {'DESC' if selection.descending else 'ASC'}, {tie}"
+    list_of = f"{order} {selection.objects}"
+    where = chosen if after is None else all_of([chosen, _beyond(Cursor.parse(after, list_of, collection.state), selection)])
     rows = collection.query(
-        f"SELECT * FROM {source.sql} WHERE {where.sql} ORDER BY {_last(column)}{column} {direction}, {selection.tie} LIMIT ?",
-        (*source.parameters, *where.parameters, limit + 1),
+        f"SELECT * FROM {source.relation.sql} WHERE {where.sql} ORDER BY {order} LIMIT ?",
+        (*source.relation.parameters, *where.parameters, limit + 1),
     )
-    more = len(rows) > limit
-    rows = rows.slice(0, limit)
     ended = None
-    if more:
-        last = rows.select([column, selection.tie]).slice(limit - 1, 1).to_pylist()[0]
-        ended = Cursor(last[column], last[selection.tie]).text(order, collection.state)
-    total = None
-    if after is None:
-        counted = collection.query(
-            f"SELECT count(*) AS n FROM {source.sql} WHERE {chosen.sql}", (*source.parameters, *chosen.parameters)
-        )
-        total = counted["n"][0].as_py()
-    return Page(rows, ended, total)
+    if len(rows) > limit:
+        rows = rows.slice(0, limit)
+        ended = Cursor(rows[column][-1].as_py(), rows[tie][-1].as_py()).text(list_of, collection.state)
+    return Page(rows, ended, _count(collection, source, chosen) if after is None else None)
 
 
-def _source(collection: Collection, selection: Selection, cone: Cone | None) -> Condition:
+def _count(collection: Collection, source: Source, chosen: Condition) -> int:
+    counted = collection.query(
+        f"SELECT count(*) AS n FROM {source.relation.sql} WHERE {chosen.sql}", (*source.relation.parameters, *chosen.parameters)
+    )
+    return int(counted["n"][0].as_py())
+
+
+def _source(collection: Collection, selection: Selection, cone: Cone | None) -> Source:
     if not selection.objects:
-        return Condition(CANDIDATES)
-    files = collection.catalogue.files(None if cone is None else cone.ranges())
-    return Condition("read_parquet(?, hive_partitioning=false)", ([str(file) for file in files],))
+        return Source(Condition(CANDIDATES), Condition("true"))
+    return collection.catalogue.source(None if cone is None else cone.ranges())
 
 
 def _cone(text: str | None) -> Cone | None:
@@ -174,9 +171,9 @@ def _conditions(selection: Selection) -> Iterator[Condition]:
             yield Condition(sql, (value,))
     # In DuckDB NaN is larger than any number.
     if selection.min_score is not None:
-        yield Condition("NOT isnan(p_calibrated)")
+        yield Condition("isfinite(p_calibrated)")
     if selection.min_magnitude is not None:
-        yield Condition("NOT isnan(magnitude_vis)")
+        yield Condition("isfinite(magnitude_vis)")
     if selection.known != "any":
         yield Condition("known_name <> ''" if selection.known == "yes" else "known_name = ''")
     if selection.flags is not None:
@@ -195,9 +192,10 @@ def _is_float(column: str) -> bool:
     return bool(pa.types.is_floating(CATALOGUE_SCHEMA.field(column).type))
 
 
-def _last(column: str) -> str:
-    """The beginning of an order in which rows whose value is not known come last in either direction."""
-    return f"isnan({column}), " if _is_float(column) else ""
+def _ordering(column: str) -> str:
+    """The beginning of an order in which rows whose value is not known come last, in either direction, and are equal."""
+    # Not isnan(): DuckDB believes the statistics of Parquet files, which leave NaN out.
+    return f"NOT isfinite({column}), if(isfinite({column}), {column}, 0)" if _is_float(column) else column
 
 
 def _beyond(cursor: Cursor, selection: Selection) -> Condition:
@@ -207,8 +205,8 @@ def _beyond(cursor: Cursor, selection: Selection) -> Condition:
         further = "<" if selection.descending else ">"
         return Condition(f"{column} {further} ? OR ({column} = ? AND {tie} > ?)", (value, value, cursor.tie))
     if value is None:
-        return Condition(f"isnan({column}) AND {tie} > ?", (cursor.tie,))
+        return Condition(f"NOT isfinite({column}) AND {tie} > ?", (cursor.tie,))
     # As the column has it: 0.1 in single precision is not 0.1.
     cast = "CAST(? AS FLOAT)" if pa.types.is_float32(CATALOGUE_SCHEMA.field(column).type) else "CAST(? AS DOUBLE)"
-    further = f"NOT isnan({column}) AND {column} {'<' if selection.descending else '>'} {cast}"
-    return Condition(f"isnan({column}) OR ({further}) OR ({column} = {cast} AND {tie} > ?)", (value, value, cursor.tie))
+    further = f"isfinite({column}) AND {column} {'<' if selection.descending else '>'} {cast}"
+    return Condition(f"NOT isfinite({column}) OR ({further}) OR ({column} = {cast} AND {tie} > ?)", (value, value, cursor.tie))

@@ -100,8 +100,8 @@ class Collection:
         values = (wanted.run, wanted.tile_id, wanted.target_id)
         rows = self.query(f"SELECT * FROM {CANDIDATES} WHERE {condition}", values)
         if not len(rows) and wanted.run in self.published.run_folders:
-            files = [str(file) for file in self.catalogue.files()]
-            rows = self.query(f"SELECT * FROM read_parquet(?, hive_partitioning=false) WHERE {condition}", (files, *values))
+            objects = self.catalogue.source().relation
+            rows = self.query(f"SELECT * FROM {objects.sql} WHERE {condition}", (*objects.parameters, *values))
         return rows.slice(0, 1).cast(self.schema) if len(rows) else None
 
 
@@ -145,12 +145,12 @@ def state_of(published: Published) -> str:
 
 
 def _keep_candidates(catalogue: Catalogue) -> int:
-    files = [str(file) for file in catalogue.files()]
+    objects = catalogue.source().relation
     connection = catalogue.connection()
     try:
         connection.execute("ATTACH ':memory:' AS served (COMPRESS)")
-        rows = "SELECT * FROM read_parquet($files, hive_partitioning=false) WHERE is_candidate ORDER BY rank"
-        connection.execute(f"CREATE TABLE {CANDIDATES} AS {rows}", {"files": files})
+        rows = f"SELECT * FROM {objects.sql} WHERE is_candidate ORDER BY rank"
+        connection.execute(f"CREATE TABLE {CANDIDATES} AS {rows}", list(objects.parameters))
         connection.execute("CHECKPOINT served")
         counted = connection.execute(f"SELECT count(*) FROM {CANDIDATES}").fetchone()
         return int(counted[0]) if counted else 0
