@@ -33,9 +33,9 @@ class Search:
     """A question; what is None or empty is not asked.
 
     ``region``: where. ``min_score``: least ``p_calibrated``. ``top``: most rows. ``name``: a designation, the beginning of one,
-    or the name of a lens that was known before. ``candidate_id``: ``run/tile_id/target_id``. ``candidates_only``: only those with
-    ``is_candidate``. ``columns``: which, in this order; all by default, and ``separation`` (arcsec) where the region is a cone. ``order``: the
-    column to sort by, from low to high, or with ``-`` before it from high to low; what is not known comes last.
+    or the name of a lens that was known before. ``candidate_id``: ``run/tile_id/target_id``. ``candidates_only``: those with
+    ``is_candidate``. ``columns``: which, in this order; all by default, and ``separation`` (arcsec) if the region is a cone.
+    ``order``: the column to sort by, from low to high, or with ``-`` before it from high to low; what is not known comes last.
     """
 
     region: Region | None = None
