@@ -1,0 +1,231 @@
+"""From ADQL to what a database can be asked.
+
+In: a query's text, and the tables that may be asked. Out: a :class:`Translation`: SQL over one relation, the values of its
+parameters, the columns of the answer, the part of the sky that has to be read. Refused (:class:`AdqlError`): what is not ADQL,
+or more of it than is offered (see :mod:`~scanner.query.adql.grammar`).
+
+The SQL is written anew from the query's tree, whose nodes are few and known: there is no way by which a name, a function or a
+statement that is not this package's own could come into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+
+from scanner.query.adql import tree
+from scanner.query.adql.error import AdqlError
+from scanner.query.adql.functions import AGGREGATES
+from scanner.query.adql.grammar import parse
+from scanner.query.adql.sky_ranges import sky_ranges
+from scanner.query.adql.tables import RELATION, Scope, TableDescription
+from scanner.query.adql.value import Kind, Value
+from scanner.query.adql.values import Values
+from scanner.records import Int64
+
+#: More columns than any table has, several times.
+MAX_COLUMNS = 1000
+
+
+@dataclass(frozen=True)
+class Translation:
+    """What to ask a database.
+
+    ``table``: name of the table, whose rows the SQL expects as the relation :data:`~scanner.query.adql.tables.RELATION`; those
+    outside ``ranges`` ((M, 2) int64, HEALPix order 29, half open; None: the whole sky) may be missing. ``columns``: of the
+    answer, in order, with units, UCDs and descriptions; the SQL's own names of them mean nothing. ``top``: most rows wanted.
+    """
+
+    table: str
+    statement: str
+    parameters: tuple[Any, ...]
+    columns: pa.Schema
+    ranges: Int64 | None
+    top: int | None
+    offset: int
+
+    @property
+    def sql(self) -> str:
+        """The statement, with a ``?`` for each parameter."""
+        limit = "" if self.top is None else f" LIMIT {self.top:d}"
+        return f"{self.statement}{limit}" + (f" OFFSET {self.offset:d}" if self.offset else "")
+
+    def limited(self, rows: int) -> Translation:
+        """The same with no more than so many rows."""
+        return replace(self, top=rows if self.top is None else min(rows, self.top))
+
+
+def translate(text: str, tables: Mapping[str, TableDescription]) -> Translation:
+    """Translate a query.
+
+    Parameters
+    ----------
+    text
+        ADQL.
+    tables
+        The tables that may be asked, by their names (``schema.table`` or ``table``).
+
+    Raises
+    ------
+    AdqlError
+        It cannot be asked.
+    """
+    query = parse(text)
+    scope = Scope.of(query.table, query.alias, tables, query.table_place)
+    where = None if query.where is None else Values(scope).condition(query.where)
+    return _Clauses(query, scope, where).translation()
+
+
+class _Clauses:
+    """The clauses of one query."""
+
+    def __init__(self, query: tree.Query, scope: Scope, where: Value | None) -> None:
+        self.query, self.scope, self.where = query, scope, where
+        self.is_grouped = bool(query.groups or query.having is not None or _has_aggregate(query))
+        of_rows = Values(scope)
+        self.keys = tuple((self._key(of_rows, node), f'"group {place}"') for place, node in enumerate(query.groups))
+        # What it is grouped by, a group has one of.
+        pairs = tuple((key, replace(key, sql=f"t.{name}", parameters=(), loose=None)) for key, name in self.keys)
+        self.values = Values(scope, pairs, aggregates=True) if self.is_grouped else of_rows
+
+    def _key(self, of_rows: Values, node: tree.Node) -> Value:
+        """What rows are grouped by: an expression of columns, or the label of one that is selected."""
+        if isinstance(node, tree.ColumnName) and len(node.parts) == 1 and not self.scope.has(node.parts[0]):
+            labelled = [
+                item.value for item in self.query.items if item.label is not None and node.parts[0].means(item.label.text)
+            ]
+            if labelled and labelled[0] is not None:
+                return of_rows.value(labelled[0])
+        key = of_rows.value(node)
+        if key.constant is not None:
+            raise AdqlError("rows are grouped by columns, not by a number", node.place)
+        return key
+
+    def translation(self) -> Translation:
+        items = self._items()
+        fields = [_field(value, label) for value, label in items]
+        names = _distinct([field.name for field in fields])
+        selected = ", ".join(f"{value.sql} AS c{place}" for place, (value, _) in enumerate(items))
+        parameters = [parameter for value, _ in items for parameter in value.parameters]
+        statement = f"SELECT {'DISTINCT ' if self.query.distinct else ''}{selected} FROM {self._source(parameters)}"
+        if self.keys:
+            statement += f" GROUP BY {', '.join(name for _, name in self.keys)}"
+        if self.query.having is not None:
+            statement += f" HAVING {self._added(self.values.condition(self.query.having), self.query.having, parameters)}"
+        if self.query.orders:
+            orders = [self._order(order, items, names, parameters) for order in self.query.orders]
+            statement += f" ORDER BY {', '.join(orders)}"
+        columns = pa.schema([field.with_name(name) for field, name in zip(fields, names, strict=True)])
+        ranges = sky_ranges(self.query.where, self.scope)
+        return Translation(
+            self.scope.name, statement, tuple(parameters), columns, ranges, self.query.top, self.query.offset
+        )  # fmt: skip
+
+    def _source(self, parameters: list[Any]) -> str:
+        """The rows, with what they are grouped by."""
+        if not self.keys:
+            condition = "" if self.where is None else f" WHERE {self._where(parameters)}"
+            return f"{RELATION} AS t{condition}"
+        keys = ", ".join(f"{key.sql} AS {name}" for key, name in self.keys)
+        parameters += [parameter for key, _ in self.keys for parameter in key.parameters]
+        condition = "" if self.where is None else f" WHERE {self._where(parameters)}"
+        return f"(SELECT t.*, {keys} FROM {RELATION} AS t{condition}) AS t"
+
+    def _where(self, parameters: list[Any]) -> str:
+        assert self.where is not None
+        parameters += self.where.parameters
+        return self.where.sql
+
+    def _items(self) -> list[tuple[Value, str]]:
+        found: list[tuple[Value, str]] = []
+        for item in self.query.items:
+            if item.value is None:
+                every = self.scope.columns(item.table, item.place)
+                if self.is_grouped:
+                    raise AdqlError("* cannot be asked of groups; name the columns", item.place)
+                found += [(value, str(value.field.name)) for value in every if value.field is not None]
+            else:
+                value = self._checked(self.values.value(item.value), item.value)
+                found.append((value, item.label.text if item.label is not None else _label(item.value, value)))
+        if len(found) > MAX_COLUMNS:
+            raise AdqlError(f"more than {MAX_COLUMNS} columns; ask for fewer", self.query.place)
+        return found
+
+    def _order(self, order: tree.Order, items: list[tuple[Value, str]], names: list[str], parameters: list[Any]) -> str:
+        direction = " DESC" if order.descending else ""
+        place = _selected(order.value, names)
+        if place is None and self.query.distinct:
+            value = self._checked(self.values.value(order.value), order.value)
+            place = next((number for number, (item, _) in enumerate(items) if item == value), None)
+            if place is None:
+                raise AdqlError("with DISTINCT, rows can only be ordered by what is selected", order.place)
+        if place is None:
+            return f"{self._added(self.values.value(order.value), order.value, parameters)}{direction}"
+        if not 0 <= place < len(items):
+            raise AdqlError(f"there is no column {place + 1} to order by; there are {len(items)}", order.place)
+        return f"c{place}{direction}"
+
+    def _added(self, value: Value, node: tree.Node, parameters: list[Any]) -> str:
+        parameters += self._checked(value, node).parameters
+        return value.sql
+
+    def _checked(self, value: Value, node: tree.Node) -> Value:
+        """Refuse what a group has many of."""
+        if self.is_grouped and value.loose is not None:
+            name = value.loose.parts[-1].text
+            raise AdqlError(f"a group has many {name}; group by it, or ask for MIN, MAX, AVG …", node.place)
+        return value
+
+
+def _has_aggregate(query: tree.Query) -> bool:
+    nodes = [item.value for item in query.items if item.value is not None] + [order.value for order in query.orders]
+    return any(_calls_aggregate(node) for node in nodes)
+
+
+def _calls_aggregate(node: object) -> bool:
+    pending = [node]
+    while pending:
+        one = pending.pop()
+        if isinstance(one, tree.Call) and one.function in AGGREGATES:
+            return True
+        if isinstance(one, tree.Node):
+            pending += vars(one).values()
+        elif isinstance(one, tuple):
+            pending += one
+    return False
+
+
+def _selected(node: tree.Node, names: list[str]) -> int | None:
+    """Which of the answer's columns is meant: by its number or its name."""
+    if isinstance(node, tree.Number):
+        return node.value - 1 if isinstance(node.value, int) else -1
+    if isinstance(node, tree.ColumnName) and len(node.parts) == 1:
+        return next((place for place, name in enumerate(names) if node.parts[0].means(name)), None)
+    return None
+
+
+def _label(node: tree.Node, value: Value) -> str:
+    if isinstance(node, tree.ColumnName) and value.field is not None:
+        return str(value.field.name)
+    return node.function.lower() if isinstance(node, tree.Call) else "value"
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The names, those that come again with a number behind."""
+    found: list[str] = []
+    for name in names:
+        unique, number = name, 1
+        while unique.lower() in (other.lower() for other in found):
+            number += 1
+            unique = f"{name}_{number}"
+        found.append(unique)
+    return found
+
+
+def _field(value: Value, label: str) -> pa.Field:
+    if value.field is not None and value.kind is not Kind.NULL:
+        return pa.field(label, value.field.type, metadata=value.field.metadata)
+    return pa.field(label, value.kind.arrow)

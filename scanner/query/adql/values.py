@@ -1,0 +1,196 @@
+"""From the tree of a query to SQL, value by value.
+
+In: nodes, and the table that they speak of. Out: :class:`~scanner.query.adql.value.Value`. Refused (:class:`AdqlError`):
+whatever is not one of the nodes below; kinds that do not go together; aggregates where a row is asked for.
+
+Source: ADQL 2.1; where it leaves a choice: a whole number divided by a whole number is whole, and what is divided by zero is
+NULL. Two given whole numbers that leave a rest are refused: whoever writes a radius as 5/3600 does not mean 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from scanner.query.adql import functions, geometry, tree
+from scanner.query.adql.comparisons import compared, in_list, like, within
+from scanner.query.adql.error import AdqlError
+from scanner.query.adql.healpix import healpix_index
+from scanner.query.adql.tables import Scope
+from scanner.query.adql.value import Kind, Value, combined, number
+
+_TYPES: dict[str, Kind] = {
+    **dict.fromkeys(("SMALLINT", "INTEGER", "INT", "BIGINT"), Kind.WHOLE),
+    **dict.fromkeys(("REAL", "DOUBLE", "DOUBLE PRECISION", "FLOAT"), Kind.REAL),
+    **dict.fromkeys(("CHAR", "VARCHAR"), Kind.TEXT),
+}
+
+
+@dataclass(frozen=True)
+class Values:
+    """What nodes are worth in one clause of a query.
+
+    ``keys``: what rows are grouped by: its value of a row, and its value of a group. ``aggregates``: whether they may be asked.
+    """
+
+    scope: Scope
+    keys: tuple[tuple[Value, Value], ...] = ()
+    aggregates: bool = False
+
+    def condition(self, node: tree.Node) -> Value:
+        """What has to be true or false."""
+        found = self.value(node)
+        if found.kind is not Kind.TRUTH:
+            raise AdqlError(f"a condition is expected here, not {found.kind.value}", node.place)
+        return found
+
+    def value(self, node: tree.Node) -> Value:
+        """What a node is worth."""
+        found = self._value(node)
+        for of_row, of_group in self.keys:
+            if (found.sql, found.parameters) == (of_row.sql, of_row.parameters):
+                return of_group
+        return found
+
+    def _value(self, node: tree.Node) -> Value:
+        match node:
+            case tree.Number():
+                return number(node.value)
+            case tree.Text():
+                return Value("?", Kind.TEXT, (node.value,))
+            case tree.Truth():
+                return Value("true" if node.value else "false", Kind.TRUTH)
+            case tree.Null():
+                return Value("NULL", Kind.NULL)
+            case tree.ColumnName():
+                return self.scope.column(node)
+            case tree.Sign():
+                return self._signed(node)
+            case tree.Arithmetic():
+                return self._reckoned(node)
+            case tree.Cast():
+                return self._cast(node)
+            case tree.Call():
+                return self._called(node)
+            case tree.Logic():
+                joined = f" {node.operator} ".join(f"{{{place}}}" for place in range(len(node.operands)))
+                return combined(f"({joined})", Kind.TRUTH, *(self.condition(operand) for operand in node.operands))
+            case tree.Not():
+                return combined("(NOT {0})", Kind.TRUTH, self.condition(node.operand))
+            case _:
+                return self._predicate(node)
+
+    def _predicate(self, node: tree.Node) -> Value:
+        match node:
+            case tree.Comparison():
+                test = geometry_test(node)
+                if test is not None:
+                    found = geometry.contains(test.call, self.value)
+                    return found if test.inside else combined("(NOT {0})", Kind.TRUTH, found)
+                return compared(node, self.value(node.left), self.value(node.right))
+            case tree.IsNull():
+                return combined("({0} IS NULL)", Kind.TRUTH, self.value(node.operand))
+            case tree.Between():
+                return within(node, *(self.value(part) for part in (node.operand, node.low, node.high)))
+            case tree.In():
+                return in_list(node, self.value(node.operand), [self.value(one) for one in node.values])
+            case tree.Like():
+                return like(node, self.value(node.operand), self.value(node.pattern))
+            case _:
+                raise AdqlError("this cannot be asked", node.place)
+
+    def _signed(self, node: tree.Sign) -> Value:
+        operand = self.value(node.operand)
+        if not operand.kind.is_number:
+            raise AdqlError(f"a number is expected after {node.operator}, not {operand.kind.value}", node.place)
+        if node.operator == "+":
+            return operand
+        return number(-operand.constant) if operand.constant is not None else combined("(-{0})", operand.kind, operand)
+
+    def _reckoned(self, node: tree.Arithmetic) -> Value:
+        # Long sums lean to the left: walked down in a loop, they need no depth.
+        spine: list[tree.Arithmetic] = [node]
+        while isinstance(spine[-1].left, tree.Arithmetic):
+            spine.append(spine[-1].left)
+        found = self.value(spine[-1].left)
+        for one in reversed(spine):
+            found = _reckon(one, found, self.value(one.right))
+        return found
+
+    def _cast(self, node: tree.Cast) -> Value:
+        if node.type not in _TYPES:
+            raise AdqlError(f"nothing can be cast to {node.type}; there are {', '.join(_TYPES)}", node.place)
+        kind = _TYPES[node.type]
+        return combined(f"({{0}})::{kind.sql}", kind, self.value(node.operand))
+
+    def _called(self, node: tree.Call) -> Value:
+        if node.function in functions.AGGREGATES:
+            return self._aggregate(node)
+        if node.distinct:
+            raise AdqlError(f"{node.function} takes no DISTINCT", node.place)
+        match node.function:
+            case "CONTAINS" | "INTERSECTS":
+                return combined("({0})::BIGINT", Kind.WHOLE, geometry.contains(node, self.value))
+            case "DISTANCE":
+                return geometry.distance(node, self.value)
+            case "COORD1" | "COORD2" | "COORDSYS":
+                return geometry.coordinate(node, self.value)
+            case "IVO_HEALPIX_INDEX":
+                return healpix_index(node, self.scope, self.value)
+            case name if name in geometry.GEOMETRY:
+                raise AdqlError(f"{name} can stand in CONTAINS, INTERSECTS and DISTANCE only", node.place)
+            case name:
+                return functions.call(name, [self.value(argument) for argument in node.arguments], node.place)
+
+    def _aggregate(self, node: tree.Call) -> Value:
+        if not self.aggregates:
+            raise AdqlError(f"{node.function} cannot be asked here: it is of many rows", node.place)
+        of_rows = replace(self, keys=(), aggregates=False)
+        arguments = [of_rows.value(argument) for argument in node.arguments]
+        return functions.aggregate(node.function, arguments, node.place, distinct=node.distinct, star=node.star)
+
+
+@dataclass(frozen=True)
+class GeometryTest:
+    """CONTAINS or INTERSECTS compared with 1 (``inside``) or 0."""
+
+    call: tree.Call
+    inside: bool
+
+
+def geometry_test(node: tree.Comparison) -> GeometryTest | None:
+    """Whether a comparison is one of CONTAINS or INTERSECTS with 0 or 1, in either order."""
+    for call, wanted in ((node.left, node.right), (node.right, node.left)):
+        if not isinstance(call, tree.Call) or not isinstance(wanted, tree.Number):
+            continue
+        if call.function in ("CONTAINS", "INTERSECTS") and node.operator in ("=", "<>") and wanted.value in (0, 1):
+            return GeometryTest(call, (wanted.value == 1) == (node.operator == "="))
+    return None
+
+
+def _reckon(node: tree.Arithmetic, left: Value, right: Value) -> Value:
+    operator = node.operator
+    if operator == "||":
+        if any(value.kind not in (Kind.TEXT, Kind.NULL) for value in (left, right)):
+            raise AdqlError("|| joins texts; use CAST(… AS VARCHAR) for others", node.place)
+        return combined("({0} || {1})", Kind.TEXT, left, right)
+    for value in (left, right):
+        if not value.kind.is_number:
+            raise AdqlError(f"{operator} needs numbers, not {value.kind.value}", node.place)
+    whole = left.kind is Kind.WHOLE and right.kind is Kind.WHOLE
+    kind = Kind.WHOLE if whole else Kind.REAL
+    divides = "//" if whole else "/"
+    template = f"({{0}} {divides} nullif({{1}}, 0))" if operator == "/" else f"({{0}} {operator} {{1}})"
+    return replace(combined(template, kind, left, right), constant=_constant(node, left, right, whole=whole))
+
+
+def _constant(node: tree.Arithmetic, left: Value, right: Value, *, whole: bool) -> int | float | None:
+    a, b = left.constant, right.constant
+    if a is None or b is None:
+        return None
+    if node.operator != "/":
+        return a + b if node.operator == "+" else a - b if node.operator == "-" else a * b
+    if b == 0:
+        return None
+    if whole and a % b:
+        raise AdqlError(f"{a}/{b} of whole numbers drops the rest; write {a}/{b}.0", node.place)
+    return a // b if whole else a / b
