@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from scanner import __version__
 from scanner.service.api import access, candidates, catalogues, embedding, grades, histogram, sky, watch
@@ -34,7 +36,7 @@ from scanner.service.pages.rendering import message
 from scanner.service.paths import PROGRAM_ROOTS, VO_ROOTS, route_path
 from scanner.service.security.headers import SecurityHeaders
 from scanner.service.security.limits import RateLimited, SmallBodies
-from scanner.service.security.observed import ID_HEADER, Answered, Observed
+from scanner.service.security.observed import ID_HEADER, METHODS, Answered, Observed
 from scanner.service.security.origins import OwnHost, OwnWrites, allowed_hosts, reading_origins
 from scanner.service.security.tokens import TokenBook
 from scanner.service.security.viewer import Identified, viewer
@@ -169,6 +171,8 @@ def _answer_errors(app: FastAPI, answers: Forms) -> None:
         assert isinstance(error, HTTPException)
         known = ServiceError(_SENTENCES.get(error.status_code, str(error.detail)), error.headers)
         known.status = error.status_code
+        if known.status == HTTPStatus.METHOD_NOT_ALLOWED:
+            known.headers["Allow"] = ", ".join(_allowed(app, request))
         return await refused(request, known)
 
     async def invalid(request: Request, error: Exception) -> Response:
@@ -180,6 +184,14 @@ def _answer_errors(app: FastAPI, answers: Forms) -> None:
     app.add_exception_handler(ServiceError, refused)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(RequestValidationError, invalid)
+
+
+def _allowed(app: FastAPI, request: Request) -> list[str]:
+    """Methods that an address takes: one address may have several routes, and the router tells those of the first."""
+    scopes = {method: {**request.scope, "method": method} for method in METHODS}
+    return [
+        method for method, scope in scopes.items() if any(route.matches(scope)[0] is Match.FULL for route in app.router.routes)
+    ]
 
 
 _SENTENCES = {
