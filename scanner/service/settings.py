@@ -97,7 +97,8 @@ def load(
 def host_name(authority: str) -> str:
     """Host of ``host:port``, in small letters, without the brackets of an IPv6 address."""
     host, _, port = authority.rpartition(":")
-    return (host if host and port.isdigit() else authority).strip("[]").lower()
+    has_port = port.isdigit() and (":" not in host or host.endswith("]"))
+    return (host if has_port else authority).strip("[]").lower()
 
 
 def is_loopback(host: str) -> bool:

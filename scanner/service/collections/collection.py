@@ -133,7 +133,7 @@ def open_collection(location: str, config: ServiceConfig, slug: str | None = Non
         published=published,
         catalogue=catalogue,
         tiles=pq.read_table(pa.BufferReader(published.store.read(published.key(TILES_TABLE)))),
-        n_candidates=_keep_candidates(catalogue),
+        n_candidates=keep_candidates(catalogue),
         state=state,
     )
 
@@ -144,7 +144,8 @@ def state_of(published: Published) -> str:
     return f"{published.root_key} {entry.version if entry else ''}"
 
 
-def _keep_candidates(catalogue: Catalogue) -> int:
+def keep_candidates(catalogue: Catalogue) -> int:
+    """Copy a catalogue's candidates into its database as :data:`CANDIDATES`, and count them."""
     objects = catalogue.source().relation
     connection = catalogue.connection()
     try:

@@ -1,0 +1,62 @@
+import threading
+import time
+
+import duckdb
+import pytest
+
+from scanner.query import deadline
+from scanner.query.deadline import Deadline, OutOfTimeError, time_limit
+
+#: Takes minutes; DuckDB sees interrupts all the while.
+SLOW = "SELECT sum(sqrt(a.range * b.range)) FROM range(1000000) a, range(1000000) b"
+
+
+@pytest.fixture
+def connection():
+    with duckdb.connect() as connection:
+        yield connection
+
+
+@pytest.mark.parametrize("ask", [lambda c: c.execute(SLOW).fetchall(), lambda c: c.sql(SLOW).to_arrow_table()])
+def test_a_query_is_interrupted_when_its_time_is_up(connection, ask):
+    start = time.monotonic()
+    with pytest.raises(OutOfTimeError, match=r"longer than 0\.2 s"), time_limit(0.2), deadline.watching(connection):
+        ask(connection)
+    assert 0.15 < time.monotonic() - start < 10
+    assert connection.execute("SELECT 42").fetchall() == [(42,)]
+
+
+def test_a_query_in_time_is_left_alone_and_so_is_the_next(connection):
+    with time_limit(0.1), deadline.watching(connection):
+        assert connection.execute("SELECT 1").fetchall() == [(1,)]
+    time.sleep(0.15)
+    assert connection.execute("SELECT count(*) FROM range(1000000)").fetchall() == [(1_000_000,)]
+
+
+def test_nothing_begins_after_the_end(connection):
+    limit = Deadline(5)
+    limit.end()
+    with pytest.raises(OutOfTimeError), limit.entered(), deadline.watching(connection):
+        connection.execute("SELECT 1")
+
+
+def test_a_deadline_is_that_of_its_thread_only(connection):
+    limit, answers = Deadline(5), []
+
+    def elsewhere():
+        with deadline.watching(connection):
+            answers.extend(connection.execute("SELECT 1").fetchall())
+
+    limit.end()
+    with limit.entered():
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+    assert answers == [(1,)]
+
+
+def test_another_thread_ends_it(connection):
+    limit = Deadline(60)
+    threading.Timer(0.2, limit.end).start()
+    with pytest.raises(OutOfTimeError), limit.entered(), deadline.watching(connection):
+        connection.execute(SLOW).fetchall()

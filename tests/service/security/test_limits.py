@@ -1,0 +1,93 @@
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from scanner.service.errors import TooManyRequestsError
+from scanner.service.instruments import ServiceInstruments
+from scanner.service.security import limits
+from scanner.service.security.limits import RateLimited
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def limited(per_minute, burst):
+    answered = []
+
+    async def app(scope, receive, send):
+        answered.append(scope["client"][0])
+
+    clock = Clock()
+    return RateLimited(app, per_minute, burst, ServiceInstruments(CollectorRegistry()), clock), clock, answered
+
+
+def ask(app, client="10.0.0.1", path="/tap"):
+    """None, or how long the client has to wait."""
+    try:
+        asyncio.run(app({"type": "http", "path": path, "client": (client, 1)}, None, None))
+    except TooManyRequestsError as error:
+        return int(error.headers["Retry-After"])
+    return None
+
+
+def test_a_burst_and_then_the_rate():
+    app, clock, _ = limited(60, 3)
+    assert [ask(app) for _ in range(4)] == [None, None, None, 1]
+    clock.now = 1.0
+    assert [ask(app) for _ in range(2)] == [None, 1]
+    clock.now = 1000.0
+    assert [ask(app) for _ in range(4)] == [None, None, None, 1]
+
+
+def test_who_waits_as_long_as_told_is_answered():
+    app, clock, _ = limited(2, 1)
+    assert ask(app) is None
+    wait = ask(app)
+    assert wait == 30
+    clock.now += wait
+    assert ask(app) is None
+
+
+def test_clients_do_not_pay_for_each_other():
+    app, _, answered = limited(60, 1)
+    assert [ask(app, client) for client in ("a", "a", "b", "b")] == [None, 1, None, 1]
+    assert answered == ["a", "b"]
+
+
+def test_the_pages_own_files_cost_nothing_and_zero_is_no_limit():
+    app, _, _ = limited(60, 1)
+    assert [ask(app, path="/static/app.js") for _ in range(5)] == [None] * 5
+    app, _, _ = limited(0, 1)
+    assert [ask(app) for _ in range(5)] == [None] * 5
+
+
+def test_only_so_many_clients_are_remembered(monkeypatch):
+    monkeypatch.setattr(limits, "REMEMBERED", 3)
+    app, _, _ = limited(60, 1)
+    for client in "abcd":
+        ask(app, client)
+    assert len(app._left) == 3
+    assert ask(app, "d") == 1
+    assert ask(app, "a") is None
+
+
+@given(st.lists(st.floats(0, 3), max_size=60))
+def test_no_pattern_of_requests_gets_more_than_the_rate(pauses):
+    app, clock, answered = limited(60, 5)
+    for pause in pauses:
+        clock.now += pause
+        ask(app)
+    assert len(answered) <= 5 + sum(pauses) + 1e-6
+
+
+@pytest.mark.parametrize("path", ["/static", "/staticx", "/tap/static"])
+def test_only_static_is_free(path):
+    app, _, _ = limited(60, 1)
+    assert [ask(app, path=path) for _ in range(2)] == [None, None if path == "/static" else 1]

@@ -1,0 +1,70 @@
+import pytest
+
+from scanner.service.security.headers import CONTENT_SECURITY_POLICY
+from scanner.service.security.origins import allowed_hosts, reading_origins
+from scanner.service.settings import load
+
+
+def test_other_names_of_the_loopback_are_refused(server):
+    """A page whose name was made to mean 127.0.0.1 reads nothing."""
+    answer = server.get("/api/v1/collections", headers={"Host": "evil.example"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (421, "misdirected_request")
+    for host in ("127.0.0.1", "LOCALHOST:1234", "[::1]:80"):
+        assert server.get("/api/v1/collections", headers={"Host": host}).status_code == 200
+
+
+def test_no_other_page_reads_where_nothing_guards_reading(server):
+    answer = server.get("/api/v1/collections", headers={"Origin": "https://evil.example"})
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+def test_pages_of_others_write_nothing(server, candidate_ids, headers):
+    path = f"/api/v1/grades/{candidate_ids[0]}"
+    for ask in (server.client.post, server.client.put):
+        answer = ask(path, json={"grade": "A"}, headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden")
+
+
+def test_our_own_pages_and_programs_may(server):
+    for headers in ({"Origin": server.url, "Sec-Fetch-Site": "same-origin"}, {}):
+        answer = server.client.put("/api/v1/grades/me", json={"name": "Ada"}, headers=headers)
+        assert answer.status_code == 200
+        server.client.cookies.clear()
+
+
+def test_whose_pages_may_read():
+    def origins(flags, is_guarded=False):
+        return reading_origins(load(None, flags, {}), is_guarded=is_guarded)
+
+    assert origins({}) == ()
+    assert origins({}, is_guarded=True) == ("*",)
+    assert origins({"http.host": "0.0.0.0"}) == ("*",)
+    assert origins({"http.cors": ["https://a.example"]}, is_guarded=True) == ("https://a.example",)
+
+
+def test_hosts():
+    assert allowed_hosts(load(None, {}, {}).http) == {"localhost", "127.0.0.1", "::1"}
+    behind = load(None, {"http.base_url": "https://Lens.example.org:444/x", "http.hosts": ["b.example"]}, {})
+    assert allowed_hosts(behind.http) == {"localhost", "127.0.0.1", "::1", "lens.example.org", "b.example"}
+    assert "*" in allowed_hosts(load(None, {"http.host": "::"}, {}).http)
+
+
+@pytest.mark.parametrize("path", ["/", "/api/v1/collections", "/nowhere", "/metrics", "/static/x"])
+def test_every_answer_tells_browsers_to_run_nothing_else(server, path):
+    headers = server.get(path).headers
+    assert headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
+    assert "unsafe" not in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["Cache-Control"].startswith("private") or path == "/static/x"
+    assert "Authorization" in headers["Vary"]
