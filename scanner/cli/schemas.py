@@ -12,6 +12,8 @@ from scanner.cutouts.layout import StoreAttributes
 from scanner.ensemble.bundle import BundleManifest
 from scanner.evaluation.results import Evaluation
 from scanner.records import CommitRecord, FailedTile, Record, Tile
+from scanner.service.grading.agreement import Agreement
+from scanner.service.grading.training_set import GradedSetRecord
 from scanner.simulation.datasets.request import DatasetRecord
 from scanner.simulation.injection.request import InjectionRecord
 from scanner.storage.lease import LeaseRecord
@@ -35,6 +37,8 @@ MODELS: dict[str, type[Record]] = {
     "bundle": BundleManifest,
     "cutout-store": StoreAttributes,
     "dataset": DatasetRecord,
+    "graded-set": GradedSetRecord,
+    "agreement": Agreement,
     "injection": InjectionRecord,
     "evaluation": Evaluation,
     "replay-report": ReplayReport,

@@ -24,8 +24,8 @@ class Labels:
     """What is known of ``N`` objects.
 
     ``is_lens`` (N,) bool. ``arc_snr`` (N,) float32: signal-to-noise ratio of the lensed light in VIS, of the brighter system
-    where there are two. ``visible`` (N,) bool: lenses whose arcs a person could see. ``position`` (N, 2) float32: (y, x) of the
-    object off the cutout's centre, arcsec.
+    where there are two; NaN where a person labelled it. ``visible`` (N,) bool: lenses whose arcs a person could see.
+    ``position`` (N, 2) float32: (y, x) of the object off the cutout's centre, arcsec.
     """
 
     is_lens: NDArray[np.bool_]

@@ -81,7 +81,8 @@ class Trainer:
         self.member: MemberName = member
         self.preset, self.seed = preset, seed
         self.device = device or torch.device("cpu")
-        bright_enough = ~labels.is_lens | (labels.arc_snr >= preset.min_arc_snr)
+        # NaN: nobody has measured the arcs of this lens, but somebody has seen them.
+        bright_enough = ~(labels.is_lens & (labels.arc_snr < preset.min_arc_snr))
         self.rows = split.train[bright_enough[split.train]]
         self.validation = split.validation[:: max(1, -(-len(split.validation) // VALIDATION_ROWS))]
         self.counted = bright_enough[self.validation]

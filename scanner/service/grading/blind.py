@@ -36,7 +36,7 @@ _SCORE_FLAGS = Flag.EMPTY_CELL | Flag.UNDEFINED_NEIGHBOURS | Flag.OUTSIDE_EMBEDD
 _ID = r"[^/]+/[^/]+/[^/]+"
 #: Addresses that tell no scores, or whose answers go through :meth:`Blindness.veiled`.
 OPEN = re.compile(
-    rf"/|/c/.*|/static/.*|/login|/logout|/healthz|/readyz|/metrics|/openapi\.json|/docs|/cutout|/soda.*|/moc.*"
+    rf"/|/c/.*|/static/.*|/aladin|/favicon\.ico|/login|/logout|/healthz|/readyz|/metrics|/openapi\.json|/docs|/cutout|/soda.*|/moc.*"
     rf"|/api/v1/grades(/.*)?|/api/v1/collections(/[^/]+(/candidates(/{_ID})?|/tiles|/sky)?)?"
 )
 

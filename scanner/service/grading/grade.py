@@ -78,7 +78,9 @@ def grader_name(text: str) -> str:
     """
     name = " ".join(text.split())
     if not NAME.fullmatch(name):
-        raise UsageError("A grader's name has 1 to 40 of the letters A to Z, digits, spaces and . _ -; give another one.")
+        raise UsageError(
+            "A name has up to 40 of the letters A to Z, digits, spaces and . _ -, the first and last of them a letter or digit."
+        )
     return name
 
 

@@ -11,7 +11,7 @@ Its *label* is ``lens`` where more than half of its graders gave A or B, ``other
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +35,7 @@ LABEL_COLUMNS: tuple[Column, ...] = (
     *(Column(f"votes_{g.lower()}", "int32", "", f"Graders who gave {g}", "meta.number") for g in GRADES),
     Column("n_blind", "int32", "", "Graders who did not see scores or others' grades", "meta.number"),
     Column("graders", "string", "", "Who they are and what each gave, as 'Ann: A; Bob: C'", "meta.note"),
-    Column("comments", "string", "", "What they wrote, as 'Ann: …; Bob: …'", "meta.note"),
+    Column("comments", "string", "", "What they wrote, as 'Ann: an arc; Bob: dust'", "meta.note"),
     Column("graded", "string", "", "Time of the last grade, UTC", "time;meta.curation"),
     Column("other_ids", "string", "", "Further rows that were graded as this object", "meta.id"),
 )
@@ -58,8 +58,10 @@ def proposed_label(grades: Sequence[Grade], least_graders: int = 1) -> Label:
     return "other" if 2 * sum(grade in AGAINST for grade in grades) > len(grades) else "unclear"
 
 
-def label_table(entries: Iterable[Entry], places: Mapping[int, Sequence[Place]], least_graders: int = 1) -> pa.Table:
-    """Make the table of labels.
+def label_rows(
+    entries: Iterable[Entry], places: Mapping[int, Sequence[Place]], least_graders: int = 1
+) -> dict[int, dict[str, Any]]:
+    """Label objects.
 
     Parameters
     ----------
@@ -72,18 +74,22 @@ def label_table(entries: Iterable[Entry], places: Mapping[int, Sequence[Place]],
 
     Returns
     -------
-    pyarrow.Table
-        A row for each object with a grade, of :data:`LABEL_SCHEMA`, by right ascension.
+    dict
+        The values of :data:`LABEL_COLUMNS` of each object with a grade, by object.
     """
     by_object: dict[int, list[Entry]] = {}
     for entry in entries:
         by_object.setdefault(entry.object, []).append(entry)
-    rows = [_row(places[number], said, least_graders) for number, said in by_object.items()]
-    table = pa.Table.from_pylist(rows, schema=LABEL_SCHEMA)
+    return {number: _row(places[number], said, least_graders) for number, said in by_object.items()}
+
+
+def label_table(entries: Iterable[Entry], places: Mapping[int, Sequence[Place]], least_graders: int = 1) -> pa.Table:
+    """The same as a table of :data:`LABEL_SCHEMA`, a row an object, by right ascension."""
+    table = pa.Table.from_pylist(list(label_rows(entries, places, least_graders).values()), schema=LABEL_SCHEMA)
     return table.take(pa.array(np.argsort(table["ra"].to_numpy(), kind="stable")))
 
 
-def _row(places: Sequence[Place], said: Sequence[Entry], least_graders: int) -> dict[str, str | float]:
+def _row(places: Sequence[Place], said: Sequence[Entry], least_graders: int) -> dict[str, Any]:
     said = sorted(said, key=lambda entry: entry.grader)
     grades = [entry.grade for entry in said if entry.grade is not None]
     place = places[0]

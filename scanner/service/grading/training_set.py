@@ -1,0 +1,163 @@
+"""A labelled dataset of graded candidates, as ``scanner train --data`` and ``scanner evaluate --data`` read them.
+
+In: labels and the rows that stand for them. Out: a folder with ``cutouts.zarr``, ``truth.parquet`` (row-aligned with it) and
+``dataset.json``. Unclear objects are left out. Refused: a folder that is there already (OutputError), no label at all
+(UsageError), tiles that cannot be opened any more where cutouts were not kept (InputMissingError).
+
+Of what a simulation knows, a grader tells only some: a lens is ``visible``, since people saw it; ``arc_snr`` is NaN, which no
+one measured; ``class_name`` is the grade.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scanner import __version__
+from scanner.atomic_file import flush_tree, partial_name, remove, writing_to
+from scanner.catalogue.columns import column
+from scanner.cutouts.writer import CutoutWriter
+from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
+from scanner.records import BANDS, VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, Record, Tile
+from scanner.service.grading.graded_rows import GradedRow
+from scanner.service.grading.labels import LABEL_COLUMNS
+from scanner.sky import tile_list
+from scanner.survey.candidate_cutouts import candidate_cutouts
+from scanner.survey.folder.ledger import RunFolder, RunRecord
+
+CUTOUTS, TRUTH, DESCRIPTION = "cutouts.zarr", "truth.parquet", "dataset.json"
+TRUTH_SCHEMA = pa.schema(
+    [
+        column("target_id").field(),
+        pa.field("is_lens", pa.bool_(), nullable=False),
+        pa.field("visible", pa.bool_(), nullable=False),
+        pa.field("class_name", pa.string(), nullable=False),
+        pa.field("arc_snr", pa.float32(), nullable=False),
+        pa.field("x_arcsec", pa.float64(), nullable=False, metadata={"unit": "arcsec"}),
+        pa.field("y_arcsec", pa.float64(), nullable=False, metadata={"unit": "arcsec"}),
+        column("magnitude_vis").field(),
+        *(one.field() for one in LABEL_COLUMNS),
+    ]
+)
+
+
+class GradedSetRecord(Record):
+    """``dataset.json`` of graded candidates.
+
+    ``sources``: runs and surveys that the cutouts are of. ``least_graders``: fewer left an object out. ``n_unclear`` were left
+    out, as were ``n_missing`` that no source has any more.
+    """
+
+    format_version: Literal[1] = 1
+    scanner_version: str
+    origin: Literal["grades"] = "grades"
+    sources: tuple[str, ...]
+    least_graders: int
+    n_objects: int
+    n_lenses: int
+    n_unclear: int
+    n_missing: int
+
+
+def write_training_set(
+    labels: Mapping[int, Mapping[str, Any]], rows: Sequence[GradedRow], least_graders: int, out: Path
+) -> GradedSetRecord:
+    """Write a dataset.
+
+    Parameters
+    ----------
+    labels
+        The labels of graded objects, by object, as of :func:`~scanner.service.grading.labels.label_rows`.
+    rows
+        The catalogue rows of those that are found, each object once.
+    least_graders
+        What the labels were made with.
+    out
+        The folder, which must not exist.
+
+    Raises
+    ------
+    OutputError, UsageError, InputMissingError
+        See the module.
+    """
+    if out.exists():
+        raise OutputError(f"{out}: is there already; choose another --out or remove it.")
+    n_clear = sum(label["label"] != "unclear" for label in labels.values())
+    clear = sorted((row for row in rows if labels[row.object]["label"] != "unclear"), key=_tile)
+    if not clear:
+        raise UsageError("None of these folders has an object with a clear label; grade more, or name other folders.")
+    record = GradedSetRecord(
+        scanner_version=__version__,
+        sources=tuple(sorted({row.published.location for row in rows})),
+        least_graders=least_graders,
+        n_objects=len(clear),
+        n_lenses=sum(labels[row.object]["label"] == "lens" for row in clear),
+        n_unclear=len(labels) - n_clear,
+        n_missing=n_clear - len(clear),
+    )
+    partial = partial_name(out)
+    try:
+        with writing_to(out):
+            partial.mkdir(parents=True)
+            truth = _write_cutouts(labels, clear, partial / CUTOUTS)
+            pq.write_table(truth, partial / TRUTH)
+            (partial / DESCRIPTION).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            flush_tree(partial)
+            partial.rename(out)
+    finally:
+        remove(partial)
+    return record
+
+
+def _write_cutouts(labels: Mapping[int, Mapping[str, Any]], rows: Sequence[GradedRow], path: Path) -> pa.Table:
+    """Write the cutouts of some rows, those of a tile together; returns the truth."""
+    read = cache(_record_and_tiles)
+    truth: list[dict[str, Any]] = []
+    none, unknown = dict.fromkeys(BANDS, ""), dict.fromkeys(BANDS, np.nan)
+    with CutoutWriter(path, tile_id="grades", wcs_header="", zero_points=unknown, units=none, codec="exact") as writer:
+        for (location, run, tile_id), group in groupby(rows, key=_tile):
+            of_tile = list(group)
+            folder = of_tile[0].published.run_folders.get(run)
+            if folder is None:
+                raise InputMissingError(f"{location}: its run {run} is not known any more; name the run's own folder.")
+            record, tiles = read(folder)
+            batch = candidate_cutouts(pa.concat_tables([row.row for row in of_tile]), folder, tiles, record.config)
+            if batch is None or len(batch) != len(of_tile):
+                raise ContentError(f"{folder.location}: tile {tile_id} has lost cutouts of its objects; scan it again.")
+            writer.append(batch)
+            truth += [_truth(labels[row.object], batch, place) for place, row in enumerate(of_tile)]
+    return pa.Table.from_pylist(truth, schema=TRUTH_SCHEMA)
+
+
+def _tile(row: GradedRow) -> tuple[str, str, str]:
+    """Where an object was scanned: what was opened, the run, the tile."""
+    (names,) = row.row.select(["run", "tile_id"]).to_pylist()
+    return row.published.location, names["run"], names["tile_id"]
+
+
+def _record_and_tiles(folder: RunFolder) -> tuple[RunRecord, tuple[Tile, ...]]:
+    record = folder.record()
+    return record, tile_list.read(record.tile_list, record.config.storage).tiles
+
+
+def _truth(label: Mapping[str, Any], batch: CutoutBatch, place: int) -> dict[str, Any]:
+    is_lens = label["label"] == "lens"
+    x, y = (float(value) * VIS_PIXEL_SCALE_ARCSEC for value in batch.offset[place])
+    return {
+        **label,
+        "target_id": int(batch.targets.target_id[place]),
+        "is_lens": is_lens,
+        "visible": is_lens,
+        "class_name": f"grade {label['grade']}",
+        "arc_snr": np.nan,
+        "x_arcsec": x,
+        "y_arcsec": y,
+        "magnitude_vis": float(batch.targets.magnitude[place]),
+    }
