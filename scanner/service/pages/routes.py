@@ -36,6 +36,8 @@ ALADIN_POLICY = "; ".join(
 )
 #: The cone round a candidate whose VOTable is its row, in degrees: half an arcsecond.
 ROW_RADIUS_DEG = 0.5 / 3600
+#: Cells along one side of the t-SNE map by the number of candidates up to which they are so few.
+MAP_BINS = ((1_000, 20), (20_000, 40), (2**63, 80))
 #: A page may be asked whether it is there.
 READ = ["GET", "HEAD"]
 
@@ -73,6 +75,7 @@ def router(context: Context) -> APIRouter:
             name=name,
             file_name=re.sub(r"[^A-Za-z0-9.+-]", "_", name),
             cone={"RA": f"{ra:.7f}", "DEC": f"{dec:.7f}", "SR": f"{ROW_RADIUS_DEG:.7f}", "VERB": 3},
+            map_bins=next(bins for most, bins in MAP_BINS if collection.n_candidates <= most),
             words=registry.model_dump(),
         )
 

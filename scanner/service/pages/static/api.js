@@ -32,7 +32,8 @@ export const send = (method, path, body = undefined) =>
 const ask = async (where, { headers = {}, ...options }) => {
   let answer;
   try {
-    answer = await fetch(where, { headers: { Accept: "application/json", ...headers }, ...options });
+    // Not through the browser's cache: it makes a request wait for an aborted one of the same address.
+    answer = await fetch(where, { cache: "no-store", headers: { Accept: "application/json", ...headers }, ...options });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ServiceError(0, "The service does not answer. Is it still running?");

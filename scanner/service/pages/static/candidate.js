@@ -57,7 +57,7 @@ const showNeighbours = async (row) => {
   const map = new MapPlot(find("#map"), { open: (other) => location.assign(candidateHref(slug, other)) });
   const host = find("#neighbours");
   try {
-    const [grid, { items }] = await Promise.all([get(`${here}/tsne`, { bins: 80 }), get(`${mine}/neighbours`, { limit: 12 })]);
+    const [grid, { items }] = await Promise.all([get(`${here}/tsne`, { bins: find("#map").dataset.bins }), get(`${mine}/neighbours`, { limit: 12 })]);
     map.set({ map: grid, self: row, neighbours: items });
     host.replaceChildren(...items.map((item) =>
       h("a", { href: candidateHref(slug, item.id), title: `${item.name}, calibrated ${score(item.p_calibrated)}` },

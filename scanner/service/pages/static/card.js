@@ -7,7 +7,7 @@ import { flagTags } from "./scores.js";
 import { fixed, score, whole } from "./text.js";
 
 const picture = (item, band, look, words) =>
-  h("img", { src: cutout(item.id, { format: "webp", band, ...look.query() }), alt: `${words} of ${item.name}`, width: 200, height: 200, loading: "lazy", decoding: "async", "data-band": band });
+  h("img", { src: cutout(item.id, { format: "webp", band, ...look.query() }), alt: `${words} of ${item.name}`, width: 200, height: 200, loading: "lazy", decoding: "async", fetchpriority: "low", "data-band": band, onerror: (event) => event.target.classList.add("failed") });
 
 /**
  * @param {object} item of the API's list of candidates
@@ -16,7 +16,7 @@ const picture = (item, band, look, words) =>
 export const card = (item, look) => {
   const verdict = item.withheld
     ? h("span", { class: "quiet" }, "withheld until graded")
-    : h("span", { class: "verdict number", title: "Calibrated lens probability" }, score(item.p_calibrated), " ", h("small", {}, "calibrated"));
+    : h("span", { class: "number", title: "Calibrated lens probability" }, h("small", {}, "p "), h("strong", {}, score(item.p_calibrated)));
   const grid = item.withheld || item.grid_value === null ? null : h("span", { class: "number quiet", title: "Share of lenses in its cell of the t-SNE grid" }, `grid ${score(item.grid_value)}`);
   return h("article", { class: "card", "data-id": item.id },
     h("a", { href: candidateHref(slug, item.id), class: "open", "aria-label": `Open ${item.name}` },

@@ -3,7 +3,7 @@
 import { svg } from "./dom.js";
 import { figures, percent, plural, power, whole } from "./text.js";
 
-const [HEIGHT, LEFT, BOTTOM, TOP, RIGHT] = [240, 52, 40, 12, 14];
+const [HEIGHT, LEFT, BOTTOM, TOP, RIGHT] = [240, 52, 40, 12, 30];
 const FOOT = HEIGHT - BOTTOM;
 
 /** Draw a chart as wide as its host, and again when that changes. */

@@ -13,17 +13,17 @@ export class EndlessList {
    * @param {{load: (cursor: string | null) => Promise<{items: object[], next: string | null}>, render: (item: object) => HTMLElement, changed?: () => void}} options
    */
   constructor(host, { load, render, changed = () => {} }) {
-    Object.assign(this, { host, load, render, changed, pages: [], next: null, busy: null, turn: 0 });
+    Object.assign(this, { host, load, render, changed, pages: [], next: null, busy: null, turn: 0, done: true });
     this.end = h("p", { class: "end", role: "status" });
     host.append(this.end);
     this.watch = new IntersectionObserver((entries) => entries.forEach((entry) => this.show(entry.target, entry.isIntersecting)), { rootMargin: NEAR });
     new IntersectionObserver(([entry]) => { this.isNearEnd = entry.isIntersecting; if (this.isNearEnd) this.more(); }, { rootMargin: NEAR }).observe(this.end);
   }
 
-  /** Begin anew. */
+  /** Begin, or begin anew. */
   async restart() {
     this.turn += 1;
-    this.pages.forEach((page) => { this.watch.unobserve(page.element); page.element.remove(); });
+    this.pages.forEach((page) => { this.watch.unobserve(page.element); this.drop(page); page.element.remove(); });
     this.pages = [];
     this.next = null;
     this.done = false;
@@ -88,14 +88,20 @@ export class EndlessList {
     page.filled = true;
   }
 
+  /** Pictures on their way to elements that have gone would keep those that are wanted waiting. */
+  drop(page) {
+    page.element.querySelectorAll("img").forEach((image) => image.removeAttribute("src"));
+    page.element.replaceChildren();
+    page.filled = false;
+  }
+
   show(element, isNear) {
     const page = this.pages.find((one) => one.element === element);
     if (!page) return;
     if (isNear) this.fill(page);
     else if (page.filled && !element.contains(document.activeElement)) {
       element.style.height = `${element.offsetHeight}px`;
-      element.replaceChildren();
-      page.filled = false;
+      this.drop(page);
     }
   }
 }

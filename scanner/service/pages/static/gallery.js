@@ -24,7 +24,7 @@ let at = -1;
 const sky = new SkyPlot(find("#sky"), {
   label: "Sky map of the candidates: click to ask for what is there",
   pick(ra, dec, tile, reach) {
-    filters.set({ cone: `${ra.toFixed(5)} ${dec.toFixed(5)} ${Math.max(reach, 1 / 3600).toPrecision(3)}` });
+    filters.set({ cone: `${ra.toFixed(5)} ${dec.toFixed(5)} ${Math.max(reach, 1 / 3600).toPrecision(3)}deg` });
   },
 });
 
@@ -60,7 +60,7 @@ const filters = new Filters(find("#filters"), () => {
 const showSky = calm(async () => {
   const { cone, sort, order, min_rank, ...kept } = filters.query();
   try {
-    sky.set({ cells: (await get(`${here}/sky`, { ...kept, max_cells: 4000 })).cells });
+    sky.set({ density: await get(`${here}/sky`, { ...kept, max_cells: 4000 }) });
   } catch (error) {
     sky.reading.textContent = error.message;
   }
@@ -88,7 +88,7 @@ const columns = () => {
 
 const restyle = () => {
   find("#field").value = String(look.size);
-  for (const page of list.pages) { if (page.filled) { page.filled = false; list.fill(page); } }
+  for (const page of list.pages) { if (page.filled) { list.drop(page); list.fill(page); } }
 };
 
 host.addEventListener("focusin", (event) => {

@@ -1,8 +1,8 @@
-// The t-SNE map in a canvas: the mean grid value of the catalogue's objects in each cell (cividis, as in tsne.png), one
-// candidate and its neighbours over it. A click on a neighbour opens it.
+// The t-SNE map in a canvas: the mean grid value of the candidates in each cell (cividis, as in tsne.png), one of them and its
+// neighbours over it. A click on a neighbour opens it.
 
 import { colour, h, onTheme } from "./dom.js";
-import { score, whole } from "./text.js";
+import { plural, score } from "./text.js";
 
 /** Every 32nd colour of cividis. */
 const CIVIDIS = [[0, 34, 78], [26, 56, 111], [67, 78, 108], [99, 100, 113], [125, 124, 120], [155, 148, 119], [190, 175, 109], [225, 203, 89], [254, 232, 56]];
@@ -39,7 +39,9 @@ export class MapPlot {
 
   frame() {
     const width = this.canvas.clientWidth || 280;
-    const { x_min: left, x_max: right, y_min: low, y_max: high } = this.map;
+    // Room for the rings at the rim.
+    const pad = 0.05 * Math.max(this.map.x_max - this.map.x_min, this.map.y_max - this.map.y_min) || 1;
+    const [left, right, low, high] = [this.map.x_min - pad, this.map.x_max + pad, this.map.y_min - pad, this.map.y_max + pad];
     const height = Math.round(Math.min(width * 1.1, Math.max(width * 0.6, (width * (high - low)) / (right - left))));
     const scale = Math.min(width / (right - left), height / (high - low));
     const [dx, dy] = [(width - scale * (right - left)) / 2, (height - scale * (high - low)) / 2];
@@ -47,7 +49,7 @@ export class MapPlot {
   }
 
   paint() {
-    if (!this.map) return;
+    if (!this.map?.n_x) return;
     const { width, height, place } = this.frame();
     const dense = devicePixelRatio || 1;
     this.canvas.style.height = `${height}px`;
@@ -91,7 +93,7 @@ export class MapPlot {
   }
 
   nearest(event) {
-    if (!this.map) return null;
+    if (!this.map?.n_x) return null;
     const box = this.canvas.getBoundingClientRect();
     const { place } = this.frame();
     const gap = (one) => { const [x, y] = place(one.tsne_x, one.tsne_y); return Math.hypot(x - event.clientX + box.left, y - event.clientY + box.top); };
@@ -103,7 +105,7 @@ export class MapPlot {
     const near = this.nearest(event);
     this.canvas.style.cursor = near ? "pointer" : "default";
     if (near) { this.reading.textContent = `${near.name} · ${score(near.p_calibrated)}`; return; }
-    if (!this.map) return;
+    if (!this.map?.n_x) return;
     const box = this.canvas.getBoundingClientRect();
     const { scale, place } = this.frame();
     const [left, bottom] = place(this.map.x_min, this.map.y_min);
@@ -111,6 +113,6 @@ export class MapPlot {
     const j = Math.floor(((bottom - event.clientY + box.top) / scale / (this.map.y_max - this.map.y_min)) * this.map.n_y);
     const inside = i >= 0 && j >= 0 && i < this.map.n_x && j < this.map.n_y;
     const count = inside ? this.map.counts[j * this.map.n_x + i] : 0;
-    this.reading.textContent = count ? `${whole(count)} objects, mean grid value ${score(this.map.grid_value[j * this.map.n_x + i])}` : "";
+    this.reading.textContent = count ? `${plural(count, "candidate")}, mean grid value ${score(this.map.grid_value[j * this.map.n_x + i])}` : "";
   }
 }

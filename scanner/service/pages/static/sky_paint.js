@@ -41,7 +41,7 @@ export const grid = (pen, frame, view) => {
   const [south, north] = isWide ? [-90, 90] : [Math.max(-90, dec - reach), Math.min(90, dec + reach)];
   const steepest = Math.max(Math.abs(south), Math.abs(north));
   const across = isWide || steepest > 88 ? 180 : Math.min(180, reach / Math.cos(steepest * RAD));
-  const raStep = isWide ? 30 : STEPS.find((one) => one <= (0.4 * field) / Math.max(0.02, Math.cos(dec * RAD))) ?? step;
+  const raStep = isWide ? (frame.width < 480 ? 60 : 30) : STEPS.find((one) => one <= (0.4 * field) / Math.max(0.02, Math.cos(dec * RAD))) ?? step;
   pen.strokeStyle = colour("line");
   pen.fillStyle = colour("quiet");
   pen.lineWidth = 1;
@@ -53,7 +53,7 @@ export const grid = (pen, frame, view) => {
   }
   for (const a of multiples(raStep, ra - across, ra + across - 1e-6)) {
     line(pen, frame, between(south, north, 48).map((d) => [a, d]));
-    const at = isWide ? frame.place(a, 0) : firstInside(frame, between(south, dec, 60).map((d) => [a, d]));
+    const at = isWide ? (Math.abs(a - ra) < 150 ? frame.place(a, 0) : null) : firstInside(frame, between(south, dec, 60).map((d) => [a, d]));
     if (at && at[0] > 2 && at[0] < frame.width - ROOM) pen.fillText(`${turned(a).toFixed(digits(raStep))}°`, at[0] + 3, isWide ? at[1] - 3 : frame.height - 5);
   }
   if (isWide) for (const side of [-180, 180 - 1e-4]) line(pen, frame, between(-90, 90, 96).map((d) => [ra + side, d]));
@@ -91,16 +91,19 @@ export const tiles = (pen, frame, all, chosen) => {
   pen.globalAlpha = 1;
 };
 
-/** [{ra, dec, n}]: the more candidates in a cell, the larger and darker its dot. */
-export const cells = (pen, { place }, all) => {
+/** [{ra, dec, n}] of HEALPix cells of an order: the more candidates in a cell, the larger and darker its dot, up to its size. */
+export const cells = (pen, frame, view, { order, cells: all }) => {
   const most = all.reduce((top, { n }) => Math.max(top, n), 1);
+  const across = view.isWide ? frame.width / 340 : frame.width / view.field;
+  const room = Math.min(9, Math.max(0.9, (0.5 * across * 58.6) / 2 ** order));
   pen.fillStyle = colour("chosen");
   for (const { ra, dec, n } of all) {
-    const at = place(ra, dec);
+    const at = frame.place(ra, dec);
     if (!at) continue;
-    pen.globalAlpha = 0.35 + 0.5 * (Math.log1p(n) / Math.log1p(most));
+    const share = Math.log1p(n) / Math.log1p(most);
+    pen.globalAlpha = 0.2 + 0.65 * share;
     pen.beginPath();
-    pen.arc(at[0], at[1], 1.3 + (most > 1 ? 3.2 * Math.sqrt(n / most) : 0.9), 0, 7);
+    pen.arc(at[0], at[1], Math.max(0.8, Math.min(room, 1.6 + 3 * share)), 0, 7);
     pen.fill();
   }
   pen.globalAlpha = 1;

@@ -28,7 +28,7 @@ export class SkyPlot {
    */
   constructor(host, { pick = null, label = "Sky map" } = {}) {
     Object.assign(this, { pick, ratio: Number(host.dataset.ratio ?? 0.62), view: new SkyView() });
-    Object.assign(this, { tiles: [], cells: [], dots: [], cone: null, chosen: null, chosenTile: null });
+    Object.assign(this, { tiles: [], density: { order: 0, cells: [] }, dots: [], cone: null, chosen: null, chosenTile: null });
     this.canvas = h("canvas", { tabindex: "0", role: "img", "aria-label": label });
     this.reading = h("p", { class: "reading" });
     const button = (text, title, run) => h("button", { type: "button", title, "aria-label": title, onclick: run }, text);
@@ -50,7 +50,7 @@ export class SkyPlot {
     this.draw();
   }
 
-  /** Change `cells`, `dots`, `cone`, `chosen` (an id) or `chosenTile`. */
+  /** Change `density` (of the API's sky), `dots`, `cone`, `chosen` (an id) or `chosenTile`. */
   set(parts) {
     Object.assign(this, parts);
     this.draw();
@@ -91,7 +91,7 @@ export class SkyPlot {
     pen.scale(dense, dense);
     paint.grid(pen, frame, this.view);
     paint.tiles(pen, frame, this.tiles, this.chosenTile);
-    paint.cells(pen, frame, this.cells);
+    paint.cells(pen, frame, this.view, this.density);
     paint.dots(pen, frame, this.dots, this.chosen);
     if (this.cone) paint.cone(pen, frame, this.cone);
   }
@@ -106,7 +106,7 @@ export class SkyPlot {
     const at = position(x, y);
     const isHere = ({ ra, dec }) => { const there = place(ra, dec); return there && Math.hypot(there[0] - x, there[1] - y) < 5; };
     const tile = this.tileAt(x, y);
-    const cell = this.cells.find(isHere);
+    const cell = this.density.cells.find(isHere);
     const here = this.dots.find(isHere)?.name ?? (cell && `${whole(cell.n)} here`);
     const failed = tile?.state === "failed" ? " (failed)" : "";
     const words = at ? [degrees(...at), tile && `tile ${tile.tile_id}${failed}`, here] : [this.view.isWide ? "whole sky" : `${angle(this.view.field)} wide`];

@@ -38,7 +38,7 @@ try {
     const here = `collections/${encodeURIComponent(collection.slug)}`;
     const plot = new SkyPlot(sky, { label: `Tiles and candidates of ${collection.title} on the sky` });
     get(`${here}/tiles`).then(({ items }) => plot.setTiles(items)).catch((error) => { plot.reading.textContent = error.message; });
-    get(`${here}/sky`, { max_cells: 1500 }).then(({ cells }) => plot.set({ cells })).catch(() => {});
+    get(`${here}/sky`, { max_cells: 1500 }).then((density) => plot.set({ density })).catch(() => {});
   }
 } catch (error) {
   host.replaceChildren(problem(error, () => location.reload()));

@@ -61,7 +61,7 @@ const showTiles = async () => {
   find("#summary").textContent = `${plural(tiles.length - failed, "tile")} scanned, ${whole(failed)} failed.${lost ? ` ${plural(lost, "tile")} could not be opened, so their place is not known.` : ""}`;
   if (failed) find("#state").value = "failed";
   showTable();
-  sky.set({ cells: (await get(`${here}/sky`, { max_cells: 3000 })).cells });
+  sky.set({ density: await get(`${here}/sky`, { max_cells: 3000 }) });
 };
 
 const showScores = async () => {

@@ -1,0 +1,55 @@
+"""A real browser over the real server."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+# Not for the session: while Playwright is open, no other test of this thread can run an event loop.
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium; the test is skipped where there is none."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on the PATH (Debian: apt install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+class Complaints(list):
+    """What the browser's console said that was no good: errors of scripts, what the content security policy forbade."""
+
+    def hear(self, page):
+        page.on("pageerror", lambda error: self.append(str(error)))
+        page.on("console", lambda message: self.append(message.text) if message.type in ("error", "warning") else None)
+
+
+@pytest.fixture
+def complaints():
+    """Empty at the end of every test that does not expect any."""
+    heard = Complaints()
+    yield heard
+    assert heard == []
+
+
+@pytest.fixture
+def page(browser, complaints, tmp_path):
+    """A fresh tab of 1600 pixels."""
+    context = browser.new_context(viewport={"width": 1600, "height": 1000}, accept_downloads=True)
+    context.set_default_timeout(10_000)
+    tab = context.new_page()
+    complaints.hear(tab)
+    yield tab
+    context.close()
+
+
+@pytest.fixture(scope="session")
+def images():
+    """Where the pictures of the documentation lie."""
+    return Path(__file__).parents[3] / "docs" / "images"

@@ -1,0 +1,116 @@
+"""Grading by keyboard in a browser: keys, comments, undo, history, blind mode."""
+
+import pytest
+from playwright.sync_api import expect
+
+from scanner.service.security.tokens import new_token
+from scanner.service.settings import load
+
+
+@pytest.fixture
+def served(served_run, make_server, tmp_path):
+    with make_server(load(None, {"grading.path": str(tmp_path / "grades.sqlite")}, {}), served_run) as running:
+        yield running
+
+
+@pytest.fixture
+def blind(served_run, make_server, tmp_path):
+    """A server where Ann grades blind, and her token."""
+    token, line = new_token("Ann", "grade")
+    (tmp_path / "tokens").write_text(str(line))
+    settings = {
+        "grading.path": str(tmp_path / "grades.sqlite"),
+        "grading.blind": "true",
+        "access.tokens": str(tmp_path / "tokens"),
+    }
+    with make_server(load(None, settings, {}), served_run) as running:
+        yield running, token
+
+
+def where(served, candidate_id):
+    return f"{served.url}/c/{served.context.collections.default.slug}/candidates/{candidate_id}"
+
+
+def opened(page, address):
+    page.goto(address)
+    page.wait_for_selector("#grading[data-ready]")
+
+
+def signed_in(page, address, name="Ann"):
+    opened(page, address)
+    page.fill("#grading [name=name]", name)
+    page.press("#grading [name=name]", "Enter")
+    expect(page.locator("#grading h2")).to_have_text(f"Grade by {name}")
+
+
+def standing(served):
+    return {entry.candidate_id: (entry.grader, entry.grade, entry.comment) for entry in served.context.grades.standing()}
+
+
+def test_a_list_is_graded_by_keyboard(served, page, candidate_ids):
+    signed_in(page, where(served, candidate_ids[0]))
+    for place, key in enumerate("abx"):
+        page.wait_for_url(where(served, candidate_ids[place]))
+        page.wait_for_selector("#grading[data-ready]")
+        page.keyboard.press(key)
+    page.wait_for_url(where(served, candidate_ids[3]))
+    assert standing(served) == dict(zip(candidate_ids, [("Ann", grade, "") for grade in "ABX"], strict=False))
+    # A slip: undo from the next candidate on takes back, and goes back.
+    page.wait_for_selector("#grading[data-ready]")
+    page.keyboard.press("u")
+    page.wait_for_url(where(served, candidate_ids[2]))
+    assert candidate_ids[2] not in standing(served)
+    page.wait_for_selector("#grading[data-ready]")
+    page.keyboard.press("n")
+    page.wait_for_url(where(served, candidate_ids[3]))
+
+
+def test_comment_history_and_agreement_are_shown_as_text(served, page, candidate_ids):
+    (collection,) = served.context.collections
+    here = candidate_ids[0]
+    signed_in(page, where(served, here), "Bob")
+    page.uncheck("#grading [name=advance]")
+    page.keyboard.press("m")
+    page.keyboard.type("<img src=x onerror=alert(1)> & an arc, c or x")
+    page.keyboard.press("Escape")
+    page.keyboard.press("c")
+    expect(page.locator("#grading .told")).to_have_text("C is kept.")
+    expect(page.locator("#grading [data-grade=C]")).to_have_attribute("aria-pressed", "true")
+    assert standing(served) == {here: ("Bob", "C", "<img src=x onerror=alert(1)> & an arc, c or x")}
+    assert page.locator("#grading .history .words").inner_text() == "<img src=x onerror=alert(1)> & an arc, c or x"
+    assert page.locator("#grading .history img").count() == 0
+    # Another person, by hand.
+    served.context.grades.give(served.context.grades.places()[1][0], "Cyd", "A")
+    page.reload()
+    page.wait_for_selector("#grading[data-ready]")
+    assert page.locator("#grading .history li").count() == 2
+    page.keyboard.press("u")
+    expect(page.locator("#grading .told")).to_have_text("Taken back.")
+    assert [line.partition(" 2")[0] for line in page.locator("#grading .history li").all_inner_texts()] == [
+        "Bob: took a grade back", "Cyd: A", "Bob: C",
+    ]  # fmt: skip
+    expect(page.locator("#grading .history li.past")).to_have_count(2)
+    page.click("#grading [data-grade=B]")
+    page.click("#grading summary")
+    expect(page.locator("#grading .agreement td").first).to_have_text("Bob, Cyd")
+    assert "1 by two or more" in page.locator("#grading .agreement").inner_text()
+    assert collection.slug in page.locator("#grading .history").inner_text()
+
+
+def test_blind_graders_see_scores_after_their_grade(blind, page, complaints, candidate_ids):
+    served, token = blind
+    page.goto(f"{served.url}/login")
+    page.fill("[name=token]", token)
+    page.press("[name=token]", "Enter")
+    page.wait_for_url(f"{served.url}/")
+    opened(page, where(served, candidate_ids[1]))
+    expect(page.locator("#scores")).to_have_text("Withheld until you have graded this candidate.")
+    expect(page.locator("#grading .withheld")).to_be_visible()
+    page.uncheck("#grading [name=advance]")
+    page.keyboard.press("b")
+    expect(page.locator("#scores .members")).to_be_visible()
+    expect(page.locator("#grading .withheld")).to_be_hidden()
+    assert ", blind" in page.locator("#grading .history li").inner_text()
+    # Other candidates' scores stay closed, and the browser says so of each.
+    assert [text for text in complaints if "403" not in text] == []
+    complaints.clear()
