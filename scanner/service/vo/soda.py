@@ -149,7 +149,7 @@ def _rendered(context: Context, identifier: str, wanted: CutoutRequest) -> tuple
         "CREATOR": f"scanner {__version__}",
         "RA": (row["ra"], "[deg] of the object, ICRS"),
         "DEC": (row["dec"], "[deg] of the object, ICRS"),
-        "X0": (int(framed.cutout.x0[0]), "column of the whole cutout in the tile's VIS mosaic"),
-        "Y0": (int(framed.cutout.y0[0]), "row of the whole cutout, from 0"),
+        "X0": (int(framed.cutout.x0[0]), "first column, of the VIS mosaic"),
+        "Y0": (int(framed.cutout.y0[0]), "first row, of the VIS mosaic, from 0"),
     }
     return render(framed, wanted, header), row["name"]

@@ -1,0 +1,18 @@
+"""What STILTS, the VO's own validator, says of the running server's answers: nothing. Skipped where it is not installed."""
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/scs?RA=53&DEC=-28&SR=1&VERB=3",
+        "/scs?RA=53&DEC=-28&SR=1&VERB=1&MAXREC=2&RESPONSEFORMAT=votable;serialization=BINARY2",
+        "/scs?RA=53&DEC=-28&SR=0",
+        "/scs?RA=nowhere",
+        "/datalink?ID={id}&ID=x&ID=a/b/3",
+        "/datalink",
+    ],
+)
+def test_votlint_finds_nothing_wrong(server, candidate_ids, votlint, address):
+    votlint(server.get(address.format(id=candidate_ids[0])).content)
