@@ -41,7 +41,8 @@ from scanner.service.security.origins import OwnHost, OwnWrites, allowed_hosts, 
 from scanner.service.security.tokens import TokenBook
 from scanner.service.security.viewer import Identified, viewer
 from scanner.service.settings import ServiceConfig
-from scanner.service.vo import cone_search, datalink, moc, soda
+from scanner.service.vo import cone_search, datalink, moc, soda, tap
+from scanner.service.vo.errors import error_form
 from scanner.service.work import Work
 
 #: What makes the routes, in the order in which they are tried.
@@ -54,6 +55,7 @@ ROUTERS: tuple[Callable[[Context], APIRouter], ...] = (
     sky.router,
     histogram.router,
     grades.router,
+    tap.router,
     cone_search.router,
     datalink.router,
     soda.router,
@@ -97,6 +99,7 @@ def forms() -> Forms:
     """How each part of the service says what it refuses."""
     programs: dict[str, Form] = dict.fromkeys((*PROGRAM_ROOTS, *VO_ROOTS, "/healthz", "/readyz"), as_json)
     votables = {"/scs": cone_search.error_form, "/datalink": cone_search.error_form, "/cutout": soda.error_form}
+    votables["/tap"] = error_form
     return Forms({"/": message} | programs | votables)
 
 

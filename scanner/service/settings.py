@@ -69,6 +69,15 @@ class FilesConfig(Record):
     cache: str | None = Field(None, description="Folder for files fetched from object stores; none: a passing one.")
 
 
+class JobsConfig(Record):
+    """TAP's jobs: queries whose answers are fetched later."""
+
+    number: int = Field(100, ge=1, description="Jobs that are kept; the oldest ones that are over make room.")
+    at_a_time: int = Field(2, ge=1, description="Jobs that are worked on at a time; others wait.")
+    seconds: int = Field(600, ge=1, description="Longest time that a job's query may take.")
+    hours: int = Field(24, ge=1, description="How long a job and its result are kept.")
+
+
 class ServiceConfig(Record):
     """The whole tree."""
 
@@ -76,6 +85,7 @@ class ServiceConfig(Record):
     access: AccessConfig = AccessConfig()
     grading: GradingConfig = GradingConfig()
     limits: LimitsConfig = LimitsConfig()
+    jobs: JobsConfig = JobsConfig()
     storage: StorageConfig = StorageConfig()
     files: FilesConfig = FilesConfig()
 

@@ -20,19 +20,15 @@ from scanner.query import deadline
 from scanner.query.adql.error import AdqlError
 from scanner.query.adql.tables import RELATION
 from scanner.query.adql.translate import Translation
-from scanner.query.condition import Condition
-from scanner.records import Int64
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 BATCH_ROWS = 8192
-# More ranges than these are compared with as one: the files that are read are few already.
-_MAX_COMPARED_RANGES = 64
 
 
 @dataclass(frozen=True)
-class Source:
+class Relation:
     """The rows of a table: a SELECT with its parameters, over files or over ``tables`` by the names it gives them."""
 
     sql: str
@@ -40,19 +36,7 @@ class Source:
     tables: Mapping[str, pa.Table] = field(default_factory=dict)
 
 
-def within(ranges: Int64 | None, healpix: str) -> Condition:
-    """Rows whose index, ``healpix``, may lie in half-open ranges (M, 2); a few others too where there are many ranges."""
-    if ranges is None:
-        return Condition("true")
-    if len(ranges) == 0:
-        return Condition("false")
-    if len(ranges) > _MAX_COMPARED_RANGES:
-        return Condition(f"{healpix} >= ? AND {healpix} < ?", (int(ranges[0, 0]), int(ranges[-1, 1])))
-    sql = " OR ".join(f"({healpix} >= ? AND {healpix} < ?)" for _ in ranges)
-    return Condition(f"({sql})", tuple(ranges.ravel().tolist()))
-
-
-def answer(connection: DuckDBPyConnection, translation: Translation, source: Source) -> Iterator[pa.RecordBatch]:
+def answer(connection: DuckDBPyConnection, translation: Translation, relation: Relation) -> Iterator[pa.RecordBatch]:
     """Ask.
 
     Parameters
@@ -61,7 +45,7 @@ def answer(connection: DuckDBPyConnection, translation: Translation, source: Sou
         Of one thread; the deadline of the thread that takes a batch counts for it.
     translation
         The query.
-    source
+    relation
         The rows of ``translation.table``.
 
     Yields
@@ -76,11 +60,11 @@ def answer(connection: DuckDBPyConnection, translation: Translation, source: Sou
     OutOfTimeError
         The time is up.
     """
-    for name, table in source.tables.items():
+    for name, table in relation.tables.items():
         connection.register(name, table)
-    sql = f"WITH {RELATION} AS NOT MATERIALIZED ({source.sql}) {translation.sql}"
+    sql = f"WITH {RELATION} AS NOT MATERIALIZED ({relation.sql}) {translation.sql}"
     with _asking(connection):
-        reader = connection.sql(sql, params=[*source.parameters, *translation.parameters]).to_arrow_reader(BATCH_ROWS)
+        reader = connection.sql(sql, params=[*relation.parameters, *translation.parameters]).to_arrow_reader(BATCH_ROWS)
     while True:
         with _asking(connection):
             batch = next(reader, None)

@@ -1,8 +1,8 @@
 """VOTable documents, written as their rows come.
 
 In: fields, Arrow record batches, INFO elements, service descriptors. Out: the document's bytes, piece by piece, so that an
-answer of any length needs the memory of one batch; after the last row it says whether that was all (QUERY_STATUS OK, OVERFLOW
-or ERROR). Refused: column types that no table of scanner has (KeyError), references to columns that are not there (KeyError).
+answer of any length needs the memory of one batch. Before the rows it says OK, and after them what went otherwise (QUERY_STATUS
+OVERFLOW or ERROR). Refused (KeyError): column types that no table of scanner has, references to columns that are not there.
 
 Source: VOTable 1.4, https://www.ivoa.net/documents/VOTable/20191021/; DALI 1.1, section 4.4, for QUERY_STATUS.
 """
@@ -163,6 +163,7 @@ def document(
     *,
     encoding: Encoding = "binary2",
     max_rows: int | None = None,
+    tells_errors: bool = True,
 ) -> Iterator[bytes]:
     """Write a document.
 
@@ -178,19 +179,20 @@ def document(
         How rows are written.
     max_rows
         No more rows are written; if there were more, the document ends with OVERFLOW.
+    tells_errors
+        Whether a :class:`~scanner.errors.ScannerError` of ``batches`` ends the document with ERROR and its text, or is raised.
 
     Yields
     ------
     bytes
-        Pieces of the document. An error that ``batches`` raises after the first piece ends the document with ERROR and its text
-        if it is a :class:`~scanner.errors.ScannerError`.
+        Pieces of the document.
     """
     identifiers = _identifiers(fields)
     yield _opening(fields, identifiers, heading).encode()
     encode = votable_rows.Binary2(fields) if encoding == "binary2" else votable_rows.TableData(fields)
     yield encode.opening
     left = max_rows
-    status = [Info("QUERY_STATUS", "OK")]
+    status = ""
     try:
         for batch in batches:
             shown = batch if left is None else batch.slice(0, left)
@@ -199,12 +201,14 @@ def document(
             if left is not None:
                 left -= shown.num_rows
                 if shown.num_rows < batch.num_rows:
-                    status = [Info("QUERY_STATUS", "OVERFLOW", f"there are more than {max_rows} rows")]
+                    status = Info("QUERY_STATUS", "OVERFLOW", f"there are more than {max_rows} rows").xml() + "\n"
                     break
     except ScannerError as error:
-        status = [Info("QUERY_STATUS", "ERROR", str(error))]
+        if not tells_errors:
+            raise
+        status = Info("QUERY_STATUS", "ERROR", str(error)).xml() + "\n"
     yield encode.closing
-    yield ("</TABLE>\n" + status[0].xml() + "\n</RESOURCE>\n").encode()
+    yield f"</TABLE>\n{status}</RESOURCE>\n".encode()
     by_name = {column.name: identifier for column, identifier in zip(fields, identifiers, strict=True)}
     yield ("".join(service.xml(by_name) for service in heading.services) + "</VOTABLE>\n").encode()
 
@@ -239,7 +243,7 @@ def _identifiers(fields: Sequence[Field]) -> list[str]:
 
 
 def _opening(fields: Sequence[Field], identifiers: Sequence[str], heading: Heading) -> str:
-    lines = ['<RESOURCE type="results">', *(info.xml() for info in heading.infos)]
+    lines = ['<RESOURCE type="results">', Info("QUERY_STATUS", "OK").xml(), *(info.xml() for info in heading.infos)]
     lines += [element("TABLE", {"name": heading.table}, " ").replace(" </TABLE>", "")]
     lines += [f"<DESCRIPTION>{text(heading.description)}</DESCRIPTION>"] if heading.description else []
     lines += [column.xml(identifier) for column, identifier in zip(fields, identifiers, strict=True)]

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from made_catalogue import made_rows
 
-from scanner.query.adql import Source, TableDescription, answer, translate
+from scanner.query.adql import Relation, TableDescription, answer, translate
 from scanner.query.database import open_database
 
 
@@ -44,13 +44,13 @@ def ask_fixture(rows, tables, tmp_path_factory):
     folder.mkdir()
     pq.write_table(rows, folder / "rows.parquet", row_group_size=500)
     database = open_database([folder])
-    source = Source("SELECT * FROM read_parquet(?)", (str(folder / "rows.parquet"),))
+    relation = Relation("SELECT * FROM read_parquet(?)", (str(folder / "rows.parquet"),))
 
     def ask(query, most=None):
         translation = translate(query, tables)
         connection = database.cursor()
         asked = translation if most is None else translation.limited(most)
-        batches = list(answer(connection, asked, source))
+        batches = list(answer(connection, asked, relation))
         connection.close()
         return pa.Table.from_batches(batches, schema=translation.columns)
 

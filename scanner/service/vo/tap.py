@@ -1,0 +1,145 @@
+"""Table Access Protocol 1.1: ``/tap/sync``, what the service says of itself, and (:mod:`uws_routes`) ``/tap/async``.
+
+In: ADQL and the protocol's parameters, as a query or a form. Out: VOTables (BINARY2 or TABLEDATA) that are written as their
+rows come, or CSV. Refused, as a VOTable with QUERY_STATUS ERROR: what :mod:`tap_request` and :mod:`scanner.query.adql` refuse
+(400), queries that take too long (408).
+
+Source: https://www.ivoa.net/documents/TAP/20190927/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response, StreamingResponse
+
+from scanner.query.adql import AdqlError
+from scanner.service.context import Context
+from scanner.service.errors import BadRequestError, NotFoundError
+from scanner.service.vo import tap_examples, uws_routes, vosi, votable
+from scanner.service.vo.openapi import QueryParameter, answers, described
+from scanner.service.vo.parameters import Parameters
+from scanner.service.vo.tap_formats import FORMATS
+from scanner.service.vo.tap_request import kept, read_query
+from scanner.service.vo.tap_service import TapQuery, TapService
+from scanner.service.vo.uws import JobBook
+from scanner.service.vo.vosi import TapLimits
+
+DEFAULT_ROWS = 20_000
+_HEADERS = {"Cache-Control": "private, no-cache"}
+
+
+def router(context: Context) -> APIRouter:
+    """The routes."""
+    limits = tap_limits(context)
+    jobs = JobBook(
+        at_a_time=context.config.jobs.at_a_time,
+        duration_s=limits.most_job_seconds,
+        retention=timedelta(seconds=limits.retention_seconds),
+        max_jobs=context.config.jobs.number,
+    )
+    since = datetime.now(UTC)
+
+    @asynccontextmanager
+    async def running(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        jobs.close()
+
+    routes = APIRouter(tags=["Virtual Observatory"], lifespan=running)
+
+    def service(base_url: str) -> TapService:
+        return TapService(tuple(context.collections), base_url)
+
+    async def sync(request: Request) -> Response:
+        values = kept(await Parameters.of(request))
+        query = read_query(values, limits.default_rows, limits.most_rows)
+        pieces = await context.stream(_pieces, service(context.base_url(request)), query)
+        return StreamingResponse(pieces, media_type=query.format.media_type, headers=_HEADERS)
+
+    async def write(values: Mapping[str, str], base_url: str, path: Path, seconds: float) -> str:
+        query = read_query(values, limits.default_rows, limits.most_rows)
+        await context.run(_write, service(base_url), query, path, seconds=seconds)
+        return query.format.media_type
+
+    async def base(request: Request) -> Response:
+        return RedirectResponse(f"{context.base_url(request)}/tap/capabilities", 303)
+
+    async def capabilities(request: Request) -> Response:
+        return Response(vosi.capabilities(context.base_url(request), limits), media_type=vosi.MEDIA_TYPE)
+
+    async def availability(request: Request) -> Response:
+        return Response(vosi.availability(context.collections.is_ready, since), media_type=vosi.MEDIA_TYPE)
+
+    async def tables(request: Request) -> Response:
+        own = service(context.base_url(request))
+        columns = (await Parameters.of(request)).one("DETAIL") != "min"
+        return Response(vosi.tableset(own.schemas, own.tables, columns=columns), media_type=vosi.MEDIA_TYPE)
+
+    async def table(request: Request, name: str) -> Response:
+        found = next((one for one in service(context.base_url(request)).tables if one.name == name.lower()), None)
+        if found is None:
+            raise NotFoundError("There is no table of this name; /tap/tables lists them.")
+        return Response(vosi.single_table(found), media_type=vosi.MEDIA_TYPE)
+
+    async def examples(request: Request) -> Response:
+        return Response(tap_examples.document(), media_type=tap_examples.MEDIA_TYPE)
+
+    xml = answers(votable.MEDIA_TYPE, vosi.MEDIA_TYPE)
+    routes.get(
+        "/tap/sync",
+        summary="Rows of a table (TAP, ADQL)",
+        response_class=Response,
+        responses=answers(votable.MEDIA_TYPE, *(one.media_type for one in FORMATS)),
+        openapi_extra=described(*parameters_of(limits)),
+    )(sync)
+    routes.add_api_route("/tap/sync", sync, methods=["HEAD", "POST"], include_in_schema=False)
+    for path, handler, summary in (
+        ("/tap/capabilities", capabilities, "What the TAP service can do (VOSI)"),
+        ("/tap/availability", availability, "Whether the TAP service answers (VOSI)"),
+        ("/tap/tables", tables, "Tables and columns of the TAP service (VOSI)"),
+        ("/tap/tables/{name}", table, "Columns of one table of the TAP service (VOSI)"),
+        ("/tap/examples", examples, "Queries to begin with (DALI)"),
+    ):
+        routes.get(path, summary=summary, response_class=Response, responses=xml)(handler)
+        routes.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False)
+    routes.add_api_route("/tap", base, methods=["GET", "HEAD"], include_in_schema=False)
+    uws_routes.add(routes, context, jobs, write)
+    return routes
+
+
+def tap_limits(context: Context) -> TapLimits:
+    """What the service's settings allow."""
+    most, jobs = context.config.limits.rows, context.config.jobs
+    return TapLimits(min(DEFAULT_ROWS, most), most, jobs.seconds, jobs.seconds, jobs.hours * 3600, jobs.hours * 3600)
+
+
+def parameters_of(limits: TapLimits) -> tuple[QueryParameter, ...]:
+    """The protocol's parameters."""
+    return (
+        QueryParameter("QUERY", "A query in ADQL.", required=True),
+        QueryParameter("LANG", "ADQL [default]."),
+        QueryParameter("MAXREC", f"Most rows, up to {limits.most_rows} [default: {limits.default_rows}].", "integer"),
+        QueryParameter("RESPONSEFORMAT", "votable [default], votable/td, csv, tsv or a media type."),
+    )
+
+
+def _pieces(service: TapService, query: TapQuery) -> Iterator[bytes]:
+    try:
+        yield from service.answered(query)
+    except AdqlError as error:
+        raise BadRequestError(str(error)) from None
+
+
+def _write(service: TapService, query: TapQuery, path: Path) -> None:
+    """Write an answer to a file, whole or not at all."""
+    try:
+        with path.open("wb") as file:
+            file.writelines(service.answered(query, tells_errors=False))
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,157 @@
+"""What the TAP service says of itself: VOSI capabilities, availability, tables.
+
+In: the service's root, its limits, its tables. Out: XML documents. Refused: nothing.
+
+Sources: VOSI 1.1, https://www.ivoa.net/documents/VOSI/20170524/; TAPRegExt 1.0; VODataService 1.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from scanner.query.adql.geometry import GEOMETRY
+from scanner.service.vo.tap_formats import FORMATS
+from scanner.service.vo.tap_schema import field_of, written
+from scanner.service.vo.tap_tables import TapTable
+from scanner.service.vo.votable import element, text
+
+MEDIA_TYPE = "text/xml"
+_DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
+_XSI = 'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
+_VODATASERVICE = "http://www.ivoa.net/xml/VODataService/v1.1"
+_FEATURES = "ivo://ivoa.net/std/TAPRegExt#features-"
+#: Functions that were optional in ADQL 2.0, with the kind of feature that they are.
+_OPTIONAL: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("adqlgeo", GEOMETRY),
+    ("adql-string", ("LOWER", "UPPER", "ILIKE")),
+    ("adql-conditional", ("COALESCE",)),
+    ("adql-type", ("CAST",)),
+    ("adql-offset", ("OFFSET",)),
+)
+_HEALPIX = "IVO_HEALPIX_INDEX(hpxOrder INTEGER, ra DOUBLE PRECISION, dec DOUBLE PRECISION) -> BIGINT"
+
+
+@dataclass(frozen=True)
+class TapLimits:
+    """Rows of an answer: unless MAXREC says otherwise, and at most; seconds: a sync query, an async job, its results' life."""
+
+    default_rows: int
+    most_rows: int
+    job_seconds: int
+    most_job_seconds: int
+    retention_seconds: int
+    most_retention_seconds: int
+
+
+def capabilities(base_url: str, limits: TapLimits) -> bytes:
+    """``/tap/capabilities``."""
+    tap = f"{base_url}/tap"
+    own = [
+        _capability("VOSI#capabilities", "vs:ParamHTTP", f"{tap}/capabilities"),
+        _capability("VOSI#availability", "vs:ParamHTTP", f"{tap}/availability"),
+        _capability("VOSI#tables-1.1", "vs:ParamHTTP", f"{tap}/tables"),
+        _capability("DALI#examples", "vr:WebBrowser", f"{tap}/examples"),
+    ]
+    interface = _interface("vs:ParamHTTP", tap, 'role="std" version="1.1"', "base")
+    body = "".join((interface, _language(), *_formats(), _limits(limits)))
+    tap_capability = f'<capability standardID="ivo://ivoa.net/std/TAP" xsi:type="tr:TableAccess">\n{body}</capability>\n'
+    return (
+        f'{_DECLARATION}<vosi:capabilities xmlns:vosi="http://www.ivoa.net/xml/VOSICapabilities/v1.0" {_XSI} '
+        f'xmlns:vr="http://www.ivoa.net/xml/VOResource/v1.0" xmlns:vs="{_VODATASERVICE}" '
+        f'xmlns:tr="http://www.ivoa.net/xml/TAPRegExt/v1.0">\n{tap_capability}{"".join(own)}</vosi:capabilities>\n'
+    ).encode()
+
+
+def availability(is_ready: bool, since: datetime) -> bytes:
+    """``/tap/availability``."""
+    note = "" if is_ready else "<vosi:note>The catalogue is being opened.</vosi:note>"
+    return (
+        f'{_DECLARATION}<vosi:availability xmlns:vosi="http://www.ivoa.net/xml/VOSIAvailability/v1.0">\n'
+        f"<vosi:available>{str(is_ready).lower()}</vosi:available>\n"
+        f"<vosi:upSince>{since:%Y-%m-%dT%H:%M:%SZ}</vosi:upSince>\n{note}</vosi:availability>\n"
+    ).encode()
+
+
+def tableset(schemas: Mapping[str, str], tables: Iterable[TapTable], *, columns: bool) -> bytes:
+    """``/tap/tables``; ``columns``: with every table's columns."""
+    by_schema: dict[str, list[TapTable]] = {schema: [] for schema in schemas}
+    for table in tables:
+        by_schema[table.schema].append(table)
+    parts = [
+        f"<schema><name>{text(schema)}</name><description>{text(schemas[schema])}</description>\n"
+        + "".join(f"<table>{_table(table, columns=columns)}</table>\n" for table in own)
+        + "</schema>\n"
+        for schema, own in by_schema.items()
+    ]
+    return f"{_DECLARATION}<vosi:tableset {_TABLES}>\n{''.join(parts)}</vosi:tableset>\n".encode()
+
+
+def single_table(table: TapTable) -> bytes:
+    """``/tap/tables/{name}``."""
+    return f'{_DECLARATION}<vosi:table {_TABLES} xsi:type="vs:Table">{_table(table, columns=True)}</vosi:table>\n'.encode()
+
+
+_TABLES = f'xmlns:vosi="http://www.ivoa.net/xml/VOSITables/v1.0" xmlns:vs="{_VODATASERVICE}" {_XSI}'
+
+
+def _table(table: TapTable, *, columns: bool) -> str:
+    about = table.description
+    lines = [element("name", {}, text(table.name)), element("description", {}, text(about.description))]
+    lines += [element("utype", {}, text(table.utype))] if table.utype else []
+    if columns:
+        indexed = {about.healpix, *(about.position or ())}
+        for column in about.schema:
+            field = field_of(column)
+            datatype, arraysize = field.datatype
+            told = {"name": written(field.name), "description": field.description, "unit": field.unit, "ucd": field.ucd,
+                    "utype": field.utype}  # fmt: skip
+            parts = [element(name, {}, text(value)) for name, value in told.items() if value]
+            attributes = {"xsi:type": "vs:VOTableType", "arraysize": arraysize, "extendedType": field.xtype}
+            parts.append(element("dataType", attributes, datatype))
+            parts += ["<flag>indexed</flag>"] if column.name in indexed else []
+            lines.append(f"<column>{''.join(parts)}</column>")
+        for key in table.keys:
+            of_key = element("fromColumn", {}, key.column) + element("targetColumn", {}, key.target_column)
+            target = element("targetTable", {}, key.target_table)
+            lines.append(f"<foreignKey>{target}<fkColumn>{of_key}</fkColumn></foreignKey>")
+    return "\n".join(lines)
+
+
+def _language() -> str:
+    versions = "".join(
+        f'<version ivo-id="ivo://ivoa.net/std/ADQL#v{version}">{version}</version>' for version in ("2.0", "2.1")
+    )
+    parts = [f"<name>ADQL</name>{versions}<description>One table at a time, without subqueries</description>\n"]
+    for kind, names in _OPTIONAL:
+        features = "".join(f"<feature><form>{name}</form></feature>" for name in names)
+        parts.append(f'<languageFeatures type="{_FEATURES}{kind}">{features}</languageFeatures>\n')
+    said = "Nested HEALPix index of a row's own position"
+    udf = f"<feature><form>{text(_HEALPIX)}</form><description>{said}</description></feature>"
+    parts.append(f'<languageFeatures type="{_FEATURES}udf">{udf}</languageFeatures>\n')
+    return f"<language>{''.join(parts)}</language>\n"
+
+
+def _formats() -> Iterable[str]:
+    for one in FORMATS:
+        aliases = "".join(f"<alias>{alias}</alias>" for alias in one.names)
+        attributes = {"ivo-id": one.identifier}
+        yield element("outputFormat", attributes, f"<mime>{one.media_type}</mime>{aliases}") + "\n"
+
+
+def _limits(limits: TapLimits) -> str:
+    return (
+        f"<retentionPeriod><default>{limits.retention_seconds}</default><hard>{limits.most_retention_seconds}</hard>"
+        f"</retentionPeriod>\n<executionDuration><default>{limits.job_seconds}</default><hard>{limits.most_job_seconds}</hard>"
+        f'</executionDuration>\n<outputLimit><default unit="row">{limits.default_rows}</default>'
+        f'<hard unit="row">{limits.most_rows}</hard></outputLimit>\n'
+    )
+
+
+def _capability(standard: str, kind: str, url: str) -> str:
+    return f'<capability standardID="ivo://ivoa.net/std/{standard}">\n{_interface(kind, url, "", "full")}</capability>\n'
+
+
+def _interface(kind: str, url: str, attributes: str, use: str) -> str:
+    return f'<interface xsi:type="{kind}" {attributes}><accessURL use="{use}">{text(url)}</accessURL></interface>\n'
