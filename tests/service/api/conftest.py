@@ -1,0 +1,35 @@
+"""Collections of made catalogues: many objects, without a run behind them."""
+
+import numpy as np
+import pytest
+from made_catalogue import made_rows
+
+from scanner.catalogue import tiles
+from scanner.catalogue.write import write_hats
+from scanner.config import StorageConfig
+from scanner.query.catalogue import Catalogue
+from scanner.service.collections.collection import Collection, keep_candidates
+from scanner.storage import open_store
+from scanner.survey.merged.opening import Published
+
+
+def collection_of(rows, folder, rows_per_partition=500):
+    """An open collection of a table."""
+    write_hats(rows, folder / "catalogue", "made", rows_per_partition)
+    store = open_store(str(folder), StorageConfig())
+    catalogue = Catalogue.open(store)
+    published = Published(str(folder), "made", "made", store, "", None, ("made 1",), {"made-0123abcd": None})
+    return Collection("made", "made", published, catalogue, tiles.table([]), keep_candidates(catalogue), "state")
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """A collection of 2000 objects round RA 0, with ties in the scores and some that are not known; and its rows, by rank."""
+    random = np.random.default_rng(5)
+    ra, dec = random.normal(0, 3, 2000) % 360, np.clip(random.normal(88, 3, 2000), -90, 90)
+    rows = made_rows(ra, dec, seed=5)
+    for name in ("p_ou_j", "magnitude_vis", "p_calibrated"):
+        values = rows[name].to_numpy().copy()
+        values[random.random(len(values)) < 0.1] = np.nan
+        rows = rows.set_column(rows.schema.get_field_index(name), rows.schema.field(name), [values])
+    return collection_of(rows, tmp_path_factory.mktemp("made")), rows

@@ -1,0 +1,190 @@
+"""The JSON API over a real run, through the real server."""
+
+import math
+
+import numpy as np
+import pytest
+
+from scanner.catalogue.columns import CATALOGUE_SCHEMA, MEMBER_COLUMNS
+from scanner.service.settings import load
+
+
+@pytest.fixture(scope="module")
+def slug(server):
+    return server.context.collections.default.slug
+
+
+@pytest.fixture(scope="module")
+def ask(server, slug):
+    def ask(path="", status=200, **parameters):
+        answer = server.get(f"/api/v1/collections/{slug}{path}", params=parameters)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    return ask
+
+
+def test_a_collection_says_what_it_is(ask, server, slug, rows):
+    summary = ask()
+    assert server.get("/api/v1/collections").json() == {"collections": [summary]}
+    assert (summary["slug"], summary["version"], summary["runs"]) == (slug, None, [rows["run"][0].as_py()])
+    assert (summary["n_objects"], summary["n_candidates"]) == (len(rows), sum(rows["is_candidate"].to_pylist()))
+    assert (summary["n_tiles"], summary["n_failed"]) == (3, 0)
+    # Three tiles of 64″, which overlap; the cells of the footprint are 13″.
+    assert (64 / 3600) ** 2 < summary["area_deg2"] < 4 * (64 / 3600) ** 2
+    separations = np.hypot(
+        (rows["ra"].to_numpy() - summary["center"]["ra"]) * np.cos(np.radians(summary["center"]["dec"])),
+        rows["dec"].to_numpy() - summary["center"]["dec"],
+    )
+    assert separations.max() < summary["radius_deg"] < 0.1
+
+
+def test_rows_have_every_column_as_it_is(ask, rows, candidate_ids):
+    items = ask("/candidates")["items"]
+    assert [item["id"] for item in items] == candidate_ids
+    for item, row in zip(items, (row for row in rows.to_pylist() if row["is_candidate"]), strict=True):
+        assert item.keys() == {"id", "grade", "withheld", *CATALOGUE_SCHEMA.names}
+        for name, value in row.items():
+            if name in ("target_id", "_healpix_29"):
+                assert item[name] == str(value)
+            elif isinstance(value, float):
+                told = item[name]
+                assert (told is None and not math.isfinite(value)) or np.float32(told) == np.float32(value)
+            else:
+                assert item[name] == value
+
+
+def test_pages_are_told_how_they_go_on(ask, candidate_ids):
+    first = ask("/candidates", limit=5, sort="p_ou_66")
+    second = ask("/candidates", limit=1000, sort="p_ou_66", after=first["next"])
+    assert (first["total"], second["total"], second["next"]) == (len(candidate_ids), None, None)
+    found = [*first["items"], *second["items"]]
+    assert sorted(item["id"] for item in found) == sorted(candidate_ids)
+    scores = [item["p_ou_66"] for item in found]
+    assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sort": "rank; DROP TABLE x"},
+        {"limit": 0},
+        {"limit": 1001},
+        {"min_score": "nan"},
+        {"min_score": "1e400"},
+        {"unknown": 1},
+        {"after": "x"},
+        {"cone": "here"},
+        {"flags": "some"},
+        {"known": "maybe"},
+        {"min_rank": 2**63},
+        {"name": "x" * 61},
+    ],
+)
+def test_wrong_parameters_are_named(ask, wrong):
+    error = ask("/candidates", 400, **wrong)["error"]
+    assert error["message"].startswith(next(iter(wrong)))
+
+
+def test_one_object_and_those_beside_it(ask, rows, candidate_ids):
+    for place, name in enumerate(candidate_ids):
+        found = ask(f"/candidates/{name}")
+        assert (found["id"], found["row"]["id"], found["row"]["rank"]) == (name, name, place + 1)
+        assert found["previous"] == (candidate_ids[place - 1] if place else None)
+        assert found["next"] == (candidate_ids[place + 1] if place + 1 < len(candidate_ids) else None)
+    assert found["position"]["ra_text"].startswith("03h31m")
+    assert [link["name"] for link in found["links"]] == ["ESASky", "Aladin", "Legacy"]
+    assert all(link["href"].startswith("https://") for link in found["links"])
+
+
+def test_objects_that_are_no_candidates_can_be_had_too(ask, rows):
+    other = next(row for row in rows.to_pylist() if not row["is_candidate"])
+    name = f"{other['run']}/{other['tile_id']}/{other['target_id']}"
+    assert ask(f"/candidates/{name}")["row"]["is_candidate"] is False
+    listed = ask("/candidates", objects=True, limit=1000)
+    assert [item["rank"] for item in listed["items"]] == rows["rank"].to_pylist()
+
+
+@pytest.mark.parametrize("name", ["a/b/1", "a/b/c", "../../1", "%2e%2e/%2e%2e/1", "a/b/99999999999999999999"])
+def test_objects_that_there_are_not(server, slug, name):
+    answer = server.get(f"/api/v1/collections/{slug}/candidates/{name}")
+    assert answer.status_code in (400, 404)
+    assert answer.json()["error"]["message"]
+
+
+def test_neighbours_on_the_map(ask, rows, candidate_ids):
+    candidates = [row for row in rows.to_pylist() if row["is_candidate"]]
+    centre = candidates[3]
+    distances = {
+        f"{row['run']}/{row['tile_id']}/{row['target_id']}": math.hypot(
+            row["tsne_x"] - centre["tsne_x"], row["tsne_y"] - centre["tsne_y"]
+        )
+        for row in candidates
+        if row is not centre
+    }
+    nearest = ask(f"/candidates/{candidate_ids[3]}/neighbours", limit=4)["items"]
+    assert [item["id"] for item in nearest] == sorted(distances, key=distances.get)[:4]
+    assert [item["distance"] for item in nearest] == pytest.approx([distances[item["id"]] for item in nearest])
+
+
+def test_the_map_and_the_sky_count_every_candidate_once(ask, rows, candidate_ids):
+    chosen = rows.filter(rows["is_candidate"])
+    for bins in (1, 7):
+        found = ask("/tsne", bins=bins)
+        x, y = chosen["tsne_x"].to_numpy(), chosen["tsne_y"].to_numpy()
+        counts, _, _ = np.histogram2d(y, x, bins, ((y.min(), y.max()), (x.min(), x.max())))
+        assert found["counts"] == counts.astype(int).ravel().tolist()
+        assert (found["x_min"], found["y_max"]) == (x.min(), y.max())
+        assert [value is None for value in found["grid_value"]] == [n == 0 for n in found["counts"]]
+    sky = ask("/sky", max_cells=12)
+    assert sum(cell["n"] for cell in sky["cells"]) == len(candidate_ids)
+    assert len(sky["cells"]) <= 12
+    assert all(abs(cell["dec"] + 28) < 58.6 / 2 ** sky["order"] for cell in sky["cells"])
+
+
+def test_tiles(ask):
+    found = ask("/tiles")
+    assert [tile["state"] for tile in found["items"]] == ["done"] * 3
+    assert found["next"] is None
+    assert all(tile["s_region"].startswith("POLYGON ICRS ") for tile in found["items"])
+    one, rest = ask("/tiles", limit=1), ask("/tiles", limit=5, after=1)
+    assert one["next"] == 1
+    assert one["items"] + rest["items"] == found["items"]
+
+
+@pytest.mark.parametrize("column", ["p_calibrated", "grid_value", *[member.name for member in MEMBER_COLUMNS]])
+def test_histograms_equal_numpys(ask, rows, column):
+    found = ask("/histogram", column=column, bins=8)
+    values, is_candidate = rows[column].to_numpy().astype(np.float64), np.asarray(rows["is_candidate"].to_pylist())
+    known = np.isfinite(values)
+    assert found["edges"] == np.linspace(0, 1, 9).tolist()
+    assert found["objects"] == np.histogram(values[known], 8, (0, 1))[0].tolist()
+    assert found["candidates"] == np.histogram(values[known & is_candidate], 8, (0, 1))[0].tolist()
+    assert sum(found["candidate_sum"]) == pytest.approx(values[known & is_candidate].sum())
+
+
+def test_histograms_with_other_edges(ask, rows):
+    found = ask("/histogram", scale="log", bins=6)
+    assert found["edges"] == pytest.approx([10.0**-i for i in range(6, -1, -1)])
+    values = np.clip(rows["p_calibrated"].to_numpy().astype(np.float64), 1e-6, None)
+    assert found["objects"] == np.histogram(values[np.isfinite(values)], found["edges"])[0].tolist()
+    magnitudes = rows["magnitude_vis"].to_numpy()
+    found = ask("/histogram", column="magnitude_vis", bins=3)
+    assert found["edges"][0] <= magnitudes.min() < magnitudes.max() < found["edges"][-1]
+    assert sum(found["objects"]) == len(magnitudes)
+
+
+def test_blind_grading_withholds_scores_and_what_would_tell_them(served_run, tmp_path, make_server, candidate_ids):
+    config = load(None, {"grading.blind": True, "grading.path": str(tmp_path / "grades.sqlite")}, {})
+    with make_server(config, served_run) as server:
+        base = f"/api/v1/collections/{server.context.collections.default.slug}"
+        items = server.get(f"{base}/candidates").json()["items"]
+        assert {item["id"] for item in items} == set(candidate_ids)
+        assert [item["_healpix_29"] for item in items] == sorted((item["_healpix_29"] for item in items), key=int)
+        assert all(item["withheld"] and item["rank"] is None and item["p_calibrated"] is None for item in items)
+        one = server.get(f"{base}/candidates/{items[1]['id']}").json()
+        assert (one["previous"], one["next"]) == (items[0]["id"], items[2]["id"])
+        assert one["row"]["p_ou_j"] is None
+        for path in ("/candidates?sort=rank", "/candidates?min_score=0.1", "/candidates?flags=any", "/tsne", "/histogram"):
+            refused = server.get(f"{base}{path}")
+            assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden")
