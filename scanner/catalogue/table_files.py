@@ -75,7 +75,10 @@ def fits_bytes(table: pa.Table, heading: Heading) -> bytes:
     fits_columns = []
     for field in table.schema:
         values = rows[field.name].data
-        format_ = _FITS_FORMATS.get(str(field.type)) or f"{max(1, values.dtype.itemsize // 4)}A"
+        if values.dtype.kind == "U":
+            # FITS has no other letters.
+            values = np.char.encode(values, "ascii", "replace")
+        format_ = _FITS_FORMATS.get(str(field.type)) or f"{max(1, values.dtype.itemsize)}A"
         fits_columns.append(fits.Column(name=field.name, format=format_, unit=described(field, "unit") or None, array=values))
     hdu = fits.BinTableHDU.from_columns(fits_columns, name=heading.name.upper())
     for number, field in enumerate(table.schema, start=1):
@@ -84,7 +87,7 @@ def fits_bytes(table: pa.Table, heading: Heading) -> bytes:
                 hdu.header.set(f"{keyword}{number}", value, after=f"TFORM{number}")
     hdu.header["RADESYS"] = ("ICRS", "frame of ra and dec")
     for entry in heading.entries:
-        hdu.header[entry.keyword] = entry.value
+        hdu.header[entry.keyword] = entry.value.encode("ascii", "replace").decode()
         # A value as long as a hash leaves no room for a comment on its card.
         hdu.header.add_comment(f"{entry.keyword}: {entry.comment}")
     buffer = io.BytesIO()

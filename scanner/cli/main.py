@@ -19,7 +19,7 @@ EXIT_INTERNAL = 70
 EXIT_INTERRUPTED = 130
 #: What a scan does without, and the extra that brings it.
 EXTRA_LIBRARIES = {
-    **dict.fromkeys(("torch", "onnx", "openTSNE", "sklearn"), ("training side", "train")),
+    **dict.fromkeys(("torch", "onnx", "openTSNE", "sklearn", "captum"), ("training side", "train")),
     **dict.fromkeys(("fastapi", "starlette", "uvicorn", "sqlglot", "multipart"), ("service", "service")),
 }
 
@@ -28,6 +28,7 @@ VERBS = {
     "run": ("scanner.cli.run:run", "Scan the tiles of a list: mosaics in, ranked candidates out."),
     "replay": ("scanner.cli.replay:replay_", "Do one object of a run again: is the result the same?"),
     "status": ("scanner.cli.status:status", "Say how far a run is: tiles, failures and why, rate, time left."),
+    "query": ("scanner.cli.query:query", "Ask a catalogue: by position, score, name or SQL; see or keep the answer."),
     "scheduler": ("scanner.cli.scheduler:scheduler", "Start a scheduler, where workers and a run meet."),
     "worker": ("scanner.cli.worker:worker", "Start a worker, which scans tiles for the runs of a scheduler."),
     "serve": ("scanner.cli.serve:serve", "Serve runs and surveys: web pages, JSON, cone search, TAP."),

@@ -108,8 +108,8 @@ def _asked(catalogue: Catalogue, question: Search) -> tuple[Source, Condition]:
     if question.candidate_id is not None:
         conditions.append(_identified(question.candidate_id))
     if question.min_score is not None:
-        # To the database, what is not a number is larger than any.
-        conditions.append(Condition("p_calibrated >= ?::FLOAT AND NOT isnan(p_calibrated)", (question.min_score,)))
+        # To the database, what is not a number is larger than any; isnan() does not see it in Parquet files.
+        conditions.append(Condition("isfinite(p_calibrated) AND p_calibrated >= ?::FLOAT", (question.min_score,)))
     if question.candidates_only:
         conditions.append(Condition("is_candidate"))
     if question.top is not None and not conditions and question.order == RANK_COLUMN.name:
@@ -173,5 +173,5 @@ def _order(catalogue: Catalogue, question: Search) -> Condition:
         return Condition(f"{separation.sql} {direction}, {tie}", separation.parameters)
     if name not in catalogue.schema.names:
         raise unknown_column(name, catalogue.schema.names)
-    unknown = f'isnan("{name}"), ' if pa.types.is_floating(catalogue.schema.field(name).type) else ""
+    unknown = f'NOT isfinite("{name}"), ' if pa.types.is_floating(catalogue.schema.field(name).type) else ""
     return Condition(f'{unknown}"{name}" {direction}, {tie}')

@@ -1,0 +1,220 @@
+"""``scanner query``: ask a catalogue, and see or keep the answer."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import click
+import pyarrow as pa
+
+from scanner import __version__
+from scanner import config as configuration
+from scanner.atomic_file import write_atomically
+from scanner.catalogue.table_files import Heading, HeadingEntry
+from scanner.cli.option_sections import in_sections
+from scanner.config import StorageConfig
+from scanner.errors import UsageError
+from scanner.query.catalogue import Catalogue
+from scanner.query.database import DatabaseLimits
+from scanner.query.deadline import time_limit
+from scanner.query.formats import BINARY_FORMATS, FILE_FORMATS, FileFormat, file_bytes, format_of
+from scanner.query.moc_file import read_moc
+from scanner.query.positions import parse_cone, parse_polygon
+from scanner.query.region import Cone, Region, overlapping
+from scanner.query.search import SEPARATION_COLUMN, Search, count, search
+from scanner.query.sql import SqlLimits, run_sql
+from scanner.query.terminal import lines
+from scanner.survey.merged.opening import open_published
+
+#: Rows that the terminal shows where no number is asked for.
+PRINTED_ROWS = 20
+#: What it shows of them where no columns are asked for.
+PRINTED_COLUMNS = (
+    "rank", "name", "ra", "dec", SEPARATION_COLUMN.name, "magnitude_vis", "p_calibrated", "grid_value", "is_candidate", "flags",
+    "known_name",
+)  # fmt: skip
+SECTIONS = {
+    "What is asked": ("cone", "polygon", "moc", "name", "candidate_id", "candidates", "min_score", "sql"),
+    "The answer": ("top", "columns", "order", "format_", "out"),
+    "What it may take": ("max_rows", "seconds", "memory_gb"),
+    "Where the catalogue lies": ("version", "cache", "config_file", "endpoint", "anonymous"),
+}
+
+
+@click.command("query", cls=in_sections(SECTIONS))
+@click.argument("locations", metavar="OUT...", nargs=-1, required=True)
+@click.option(
+    "--cone", metavar="'RA DEC RADIUS'", help="Within RADIUS of a position: '150.1 2.2 10arcsec', '10:00:24 +2:12:00 1deg'."
+)
+@click.option("--polygon", metavar="'RA DEC, …'", help="Inside a polygon of great circles: '150 2, 151 2, 151 3'.")
+@click.option("--moc", metavar="FILE", help="Inside a MOC: FITS, JSON or ASCII.")
+@click.option("--name", help="Designation ('EUCL J…'), the beginning of one, or a known lens's name.")
+@click.option("--id", "candidate_id", metavar="RUN/TILE/TARGET", help="One object.")
+@click.option("--candidates", is_flag=True, help="Candidates only.")
+@click.option("--min-score", type=click.FloatRange(0, 1), help="p_calibrated at least so much.")
+@click.option(
+    "--sql", help="A SELECT in DuckDB's SQL over the tables objects and candidates (of the region only, if one is given)."
+)
+@click.option("--top", type=click.IntRange(0), help=f"Most rows [default: {PRINTED_ROWS} in a terminal, else all].")
+@click.option("--columns", metavar="A,B,…", help="Columns [default: the main ones in a terminal, else all].")
+@click.option("--order", metavar="[-]COLUMN", default="rank", show_default=True, help="Sort by it; with '-' from high to low.")
+@click.option(
+    "--format", "format_", type=click.Choice(["table", *FILE_FORMATS]), help="[default: what --out ends in, else table]"
+)
+@click.option("--out", "-o", type=click.Path(path_type=Path), help="File to write [default: standard output].")
+@click.option("--max-rows", type=click.IntRange(1), default=1_000_000, show_default=True, help="Refuse larger answers.")
+@click.option(
+    "--seconds", type=click.FloatRange(0, min_open=True), default=300.0, show_default=True, help="Give up after so long."
+)
+@click.option("--memory-gb", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Memory of the database.")
+@click.option("--version", type=int, help="Version of a survey [default: the current one].")
+@click.option("--cache", type=click.Path(path_type=Path), help="Folder that keeps fetched files [default: a passing one].")
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), help="TOML file with settings; [storage] counts here."
+)
+@click.option("--endpoint", help="URL of an S3-compatible server [default: AWS, or AWS_ENDPOINT_URL].")
+@click.option("--anonymous", is_flag=True, default=None, help="Do not sign requests to object stores.")
+def query(
+    locations: tuple[str, ...],
+    cone: str | None,
+    polygon: str | None,
+    moc: str | None,
+    name: str | None,
+    candidate_id: str | None,
+    candidates: bool,
+    min_score: float | None,
+    sql: str | None,
+    top: int | None,
+    columns: str | None,
+    order: str,
+    format_: FileFormat | Literal["table"] | None,
+    out: Path | None,
+    max_rows: int,
+    seconds: float,
+    memory_gb: float,
+    version: int | None,
+    cache: Path | None,
+    config_file: Path | None,
+    endpoint: str | None,
+    anonymous: bool | None,
+) -> None:
+    """Ask the catalogue in OUT: a run folder or a survey folder, a local path or s3://….
+
+    A search by position reads only the files that hold this part of the sky. Without any question, the first of the ranking are
+    shown. Several folders can be asked by --sql only, each as "name".objects; the first also without name. That nothing was
+    found is an answer (exit code 0).
+    """
+    storage = configuration.load(config_file, {"storage.endpoint": endpoint, "storage.anonymous": anonymous}).storage
+    asked = {"--cone": cone, "--polygon": polygon, "--moc": moc, "--name": name, "--id": candidate_id}
+    asked |= {"--candidates": "" if candidates else None, "--min-score": None if min_score is None else f"{min_score:g}"}
+    region = _region(cone, polygon, moc, storage)
+    written_as: FileFormat | Literal["table"] = format_ or ("table" if out is None else format_of(out.name))
+    if written_as in BINARY_FORMATS and out is None and sys.stdout.isatty():
+        raise UsageError(f"A terminal cannot show {written_as}; give --out FILE.")
+    catalogues, titles = _open(locations, version, storage, cache, DatabaseLimits(memory_mb=round(memory_gb * 1000)))
+    if sql is not None:
+        _refuse_beside_sql(asked, {"--top": top, "--columns": columns, "--order": None if order == "rank" else order})
+        limits = SqlLimits(max_rows, seconds, DatabaseLimits(memory_mb=round(memory_gb * 1000)))
+        answer = run_sql(catalogues, sql, limits, region)
+        n_found = len(answer)
+    elif len(catalogues) > 1:
+        raise UsageError(f"{len(catalogues)} folders were given; only --sql can ask several.")
+    else:
+        catalogue = next(iter(catalogues.values()))
+        wanted = tuple(part.strip() for part in columns.split(",")) if columns is not None else None
+        question = Search(region, min_score, top, name, candidate_id, candidates, wanted, order)
+        with time_limit(seconds):
+            n_found, answer = _answer(catalogue, question, max_rows, for_terminal=written_as == "table")
+        if n_found == 0:
+            click.echo(_why_nothing(catalogue, region), err=True)
+    if written_as == "table" and out is None:
+        _print(answer, n_found, more_by_top=sql is None)
+        return
+    heading = _heading(titles, {**asked, "--sql": sql})
+    content = "\n".join(lines(answer)[0] + [""]).encode() if written_as == "table" else file_bytes(answer, written_as, heading)
+    if out is None:
+        sys.stdout.buffer.write(content)
+    else:
+        write_atomically(out, content)
+        click.echo(f"{out}: {len(answer):,} rows.", err=True)
+
+
+def _region(cone: str | None, polygon: str | None, moc: str | None, storage: StorageConfig) -> Region | None:
+    if sum(one is not None for one in (cone, polygon, moc)) > 1:
+        raise UsageError("Give one of --cone, --polygon and --moc.")
+    if cone is not None:
+        return parse_cone(cone)
+    if polygon is not None:
+        return parse_polygon(polygon)
+    return None if moc is None else read_moc(moc, storage)
+
+
+def _open(
+    locations: tuple[str, ...], version: int | None, storage: StorageConfig, cache: Path | None, limits: DatabaseLimits
+) -> tuple[dict[str, Catalogue], list[str]]:
+    """The catalogues by their names in SQL, and their titles."""
+    catalogues: dict[str, Catalogue] = {}
+    titles = []
+    for location in locations:
+        published = open_published(location, version, storage)
+        if published.slug in catalogues:
+            raise UsageError(f'{location}: another folder is named "{published.slug}" too; give each once, or rename one.')
+        catalogues[published.slug] = Catalogue.open(published.store, published.key("catalogue"), cache, limits)
+        titles.append(location if published.version is None else f"{location} version {published.version}")
+    return catalogues, titles
+
+
+def _refuse_beside_sql(*options: Mapping[str, object]) -> None:
+    regions = {"--cone", "--polygon", "--moc"}
+    given = [name for group in options for name, value in group.items() if value is not None and name not in regions]
+    if given:
+        raise UsageError(f"--sql says all but the region itself; leave out {', '.join(given)}.")
+
+
+def _answer(catalogue: Catalogue, question: Search, max_rows: int, *, for_terminal: bool) -> tuple[int, pa.Table]:
+    """How many objects there are, and those that were asked for."""
+    known = {*catalogue.schema.names, *([SEPARATION_COLUMN.name] if isinstance(question.region, Cone) else [])}
+    if question.columns is None:
+        names = PRINTED_COLUMNS if for_terminal else (*catalogue.schema.names, SEPARATION_COLUMN.name)
+        question = replace(question, columns=tuple(name for name in names if name in known))
+    n_found = count(catalogue, question)
+    if question.top is None and for_terminal:
+        question = replace(question, top=PRINTED_ROWS)
+    if min(n_found, question.top or n_found) > max_rows:
+        raise UsageError(f"{n_found:,} objects were found; ask for less, give --top, or raise --max-rows.")
+    return n_found, search(catalogue, question)
+
+
+def _why_nothing(catalogue: Catalogue, region: Region | None) -> str:
+    if catalogue.n_rows == 0:
+        return "Nothing was found: the catalogue is empty."
+    if region is not None and not overlapping(region.ranges(), *catalogue.bounds.T).any():
+        return "Nothing was found: the catalogue has no objects in this part of the sky."
+    return "Nothing was found."
+
+
+def _print(answer: pa.Table, n_found: int, *, more_by_top: bool) -> None:
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    text, omitted = lines(answer, width)
+    if len(answer):
+        click.echo("\n".join(text))
+    if omitted:
+        click.echo(f"No place for {', '.join(omitted)}: choose --columns.", err=True)
+    if n_found > len(answer) and more_by_top:
+        click.echo(f"{len(answer):,} of {n_found:,} objects: --top shows more, --format or --out keeps all.", err=True)
+
+
+def _heading(titles: list[str], asked: Mapping[str, str | None]) -> Heading:
+    question = " ".join(f"{name} {shlex.quote(value)}" if value else name for name, value in asked.items() if value is not None)
+    entries = (
+        HeadingEntry("software", "CREATOR", f"scanner {__version__}", "software that made this table"),
+        HeadingEntry("catalogue", "CATALOG", ", ".join(titles), "catalogue that was asked"),
+        HeadingEntry("query", "QUERY", " ".join(question.split()), "what it was asked"),
+    )
+    return Heading("objects", "Answer of a catalogue of strong lens candidates", entries)
