@@ -8,10 +8,14 @@ apart two grades are: 1 on the diagonal, and with ``linear`` weights A against B
 for any number of graders; here objects may have different numbers of them, from two on: the agreement of an object is the share
 of its pairs of graders who agree, objects count equally, and the shares of the grades are those of all grades given. Its
 interval is from resampled objects.
+
+Both are too narrow, or have no width at all, for fewer than :data:`FEW` objects and where graders agree on all: there, they
+are no narrower than what the share of agreement alone tells (Wilson 1927), with the agreement by chance as it is.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -24,6 +28,10 @@ RESAMPLES = 2000
 Weights = Literal["none", "linear"]
 #: Shares are counted in float64: closer to complete chance agreement than this is complete.
 _NOTHING = 1e-12
+FEW = 20
+_Z = float(norm.ppf(0.5 + CONFIDENCE / 2))
+#: Resamples that are drawn at once: each is a number for every object.
+_TOGETHER = 100
 
 
 class Estimate(Record):
@@ -58,18 +66,36 @@ def cohen(table: Int64, weights: Weights = "none") -> Estimate | None:
     n = int(table.sum())
     if n == 0:
         return None
-    weight = agreement_weights(len(table), weights)
-    share = table / n
-    first, second = share.sum(axis=1), share.sum(axis=0)
-    observed, chance = float((weight * share).sum()), float(first @ weight @ second)
+    observed, chance = _agreements(table / n, agreement_weights(len(table), weights))
     if 1.0 - chance < _NOTHING:
         return None
+    kappa, half = (observed - chance) / (1.0 - chance), _Z * cohen_error(table, weights)
+    return _estimate(kappa, kappa - half, kappa + half, observed, chance, n)
+
+
+def cohen_error(table: Int64, weights: Weights = "none") -> float:
+    """Large-sample standard error of :func:`cohen`: Fleiss, Cohen & Everitt (1969), equation 13."""
+    n, weight = int(table.sum()), agreement_weights(len(table), weights)
+    share = table / n
+    observed, chance = _agreements(share, weight)
     kappa = (observed - chance) / (1.0 - chance)
-    # Fleiss, Cohen & Everitt (1969), equation 13.
-    mean = (weight @ second)[:, None] + (first @ weight)[None, :]
+    mean = (weight @ share.sum(axis=0))[:, None] + (share.sum(axis=1) @ weight)[None, :]
     spread = float((share * (weight - mean * (1.0 - kappa)) ** 2).sum()) - (kappa - chance * (1.0 - kappa)) ** 2
-    half = float(norm.ppf(0.5 + CONFIDENCE / 2)) * np.sqrt(max(0.0, spread) / n) / (1.0 - chance)
-    return Estimate(value=kappa, low=max(-1.0, kappa - half), high=min(1.0, kappa + half))
+    return math.sqrt(max(0.0, spread) / n) / (1.0 - chance)
+
+
+def _agreements(share: Float64, weight: Float64) -> tuple[float, float]:
+    """Agreement that is seen, and that by chance."""
+    return float((weight * share).sum()), float(share.sum(axis=1) @ weight @ share.sum(axis=0))
+
+
+def _estimate(kappa: float, low: float, high: float, observed: float, chance: float, n: int) -> Estimate:
+    """A kappa of ``n`` objects with its interval, widened where they are few or alike."""
+    if n >= FEW and high - low > _NOTHING:
+        return Estimate(value=kappa, low=max(-1.0, low), high=min(1.0, high))
+    centre, half = observed + _Z**2 / (2 * n), _Z * math.sqrt(observed * (1 - observed) / n + _Z**2 / (4 * n**2))
+    ends = [((centre + sign * half) / (1 + _Z**2 / n) - chance) / (1.0 - chance) for sign in (-1, 1)]
+    return Estimate(value=kappa, low=max(-1.0, min(low, ends[0])), high=min(1.0, max(high, ends[1], kappa)))
 
 
 def fleiss(votes: Int64, *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate | None:
@@ -87,23 +113,23 @@ def fleiss(votes: Int64, *, resamples: int = RESAMPLES, seed: int = 0) -> Estima
         return None
     n_graders = counted.sum(axis=1)
     agreeing = (counted * (counted - 1)).sum(axis=1) / (n_graders * (n_graders - 1))
-    value = _fleiss(np.ones((1, len(counted))), agreeing, counted)[0]
-    if not np.isfinite(value):
+    observed, chance = (float(part[0]) for part in _fleiss(np.ones((1, len(counted))), agreeing, counted))
+    if 1.0 - chance < _NOTHING:
         return None
     generator = np.random.default_rng(seed)
     drawn: list[Float64] = []
-    for _ in range(0, resamples, 100):  # 100 draws at a time: an object is one number in each
-        times = generator.multinomial(len(counted), np.full(len(counted), 1.0 / len(counted)), 100)
-        drawn.append(_fleiss(times, agreeing, counted))
-    tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-    low, high = np.nanquantile(np.concatenate(drawn), tails)
-    return Estimate(value=float(value), low=min(float(low), float(value)), high=max(float(high), float(value)))
+    for _ in range(0, resamples, _TOGETHER):
+        times = generator.multinomial(len(counted), np.full(len(counted), 1.0 / len(counted)), _TOGETHER)
+        seen, by_chance = _fleiss(times, agreeing, counted)
+        defined = 1.0 - by_chance > _NOTHING
+        drawn.append((seen[defined] - by_chance[defined]) / (1.0 - by_chance[defined]))
+    kappa = (observed - chance) / (1.0 - chance)
+    low, high = np.quantile(np.append(np.concatenate(drawn), kappa), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return _estimate(kappa, min(float(low), kappa), max(float(high), kappa), observed, chance, len(counted))
 
 
-def _fleiss(times: Float64 | Int64, agreeing: Float64, votes: Int64) -> Float64:
-    """Kappas, (R,), where each object counts ``times`` (R, N); NaN where all grades are the same."""
-    observed = times @ agreeing / times.sum(axis=1)
+def _fleiss(times: Float64 | Int64, agreeing: Float64, votes: Int64) -> tuple[Float64, Float64]:
+    """Agreement that is seen and that by chance, (R,) each, where each object counts ``times`` (R, N)."""
     of_grade = times @ votes
     chance = ((of_grade / of_grade.sum(axis=1, keepdims=True)) ** 2).sum(axis=1)
-    possible = 1.0 - chance
-    return np.asarray(np.divide(observed - chance, possible, out=np.full(len(possible), np.nan), where=possible > _NOTHING))
+    return times @ agreeing / times.sum(axis=1), chance

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from scanner.service.grading.kappa import agreement_weights, cohen, fleiss
+from scanner.service.grading.kappa import agreement_weights, cohen, cohen_error, fleiss
 
 SCHEMES = ["none", "linear"]
 tables = st.integers(2, 5).flatmap(lambda k: arrays(np.int64, (k, k), elements=st.integers(0, 30)))
@@ -94,8 +94,9 @@ def test_error_is_that_of_a_numerical_derivative(weights):
         moved[place] = step
         slope[place] = (kappa(share + moved) - kappa(share - moved)) / (2 * step)
     error = np.sqrt(((share * slope**2).sum() - (share * slope).sum() ** 2) / n)
+    assert cohen_error(table, weights) == pytest.approx(error, rel=1e-6)
     found = cohen(table, weights)
-    assert (found.high - found.low) / 2 == pytest.approx(1.959964 * error, rel=1e-6)
+    assert (found.high - found.low) / 2 == pytest.approx(1.95996 * error, rel=1e-4)
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
@@ -127,6 +128,16 @@ def test_complete_agreement_and_complete_disagreement():
     assert cohen(np.diag([5, 5])).value == 1.0
     assert cohen(np.array([[0, 5], [5, 0]])).value == -1.0
     assert fleiss(np.array([[3, 0], [0, 3]])).value == 1.0
+
+
+def test_agreement_on_a_few_objects_is_not_certain():
+    # 10 of 10 agree: Wilson's interval of the share is 0.722 to 1; by chance it would be 0.5.
+    found = cohen(np.diag([5, 5]))
+    assert (found.low, found.high) == (pytest.approx((0.7225 - 0.5) / 0.5, abs=1e-3), 1.0)
+    found = fleiss(np.array([[3, 0], [0, 3]] * 5))
+    assert (found.low, found.high) == (pytest.approx((0.7225 - 0.5) / 0.5, abs=1e-3), 1.0)
+    alone = fleiss(np.array([[2, 1, 0, 0]]))
+    assert alone.high - alone.low > 1
 
 
 def test_the_same_votes_give_the_same_interval():
