@@ -5,6 +5,18 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+#: Pixels of the plot's canvas of a position, when all tiles are shown.
+WHERE = """async ([ra, dec, slug]) => {
+  const folder = document.querySelector('link[rel=stylesheet]').href.replace('base.css', '');
+  const { SkyView } = await import(`${folder}sky_view.js`);
+  const { bounds, vertices } = await import(`${folder}projection.js`);
+  const { items } = await (await fetch(`/api/v1/collections/${slug}/tiles`)).json();
+  const view = new SkyView();
+  view.setHome(bounds(items.flatMap((tile) => vertices(tile.s_region))));
+  const canvas = document.querySelector('#sky canvas');
+  return view.frame(canvas.clientWidth, canvas.clientHeight).place(ra, dec);
+}"""
+
 
 @pytest.fixture(name="address", scope="module")
 def address_fixture(server):
@@ -91,16 +103,7 @@ def test_what_nothing_passes_and_what_makes_no_sense(page, address, complaints):
 def test_a_click_on_the_sky_asks_for_the_candidates_there(page, address, best):
     opened(page, address)
     # Where the plot draws the best candidate, as its own projection says.
-    place = page.evaluate(
-        """async ([ra, dec, circle]) => {
-          const { SkyView } = await import(document.querySelector('script[type=module][src*=gallery]').src.replace('gallery.js', 'sky_view.js'));
-          const view = new SkyView();
-          view.setHome(circle);
-          const canvas = document.querySelector('#sky canvas');
-          return view.frame(canvas.clientWidth, canvas.clientHeight).place(ra, dec);
-        }""",
-        [best[0]["ra"], best[0]["dec"], _circle(page, address)],
-    )
+    place = page.evaluate(WHERE, [best[0]["ra"], best[0]["dec"], address.split("/")[-2]])
     page.locator("#sky canvas").click(position={"x": place[0], "y": place[1]})
     expect(page.locator("[name=cone]")).not_to_have_value("")
     expect(page.locator("#count")).not_to_have_text(f"{len(best)} candidates")
@@ -109,18 +112,6 @@ def test_a_click_on_the_sky_asks_for_the_candidates_there(page, address, best):
     assert (float(ra), float(dec)) == pytest.approx((best[0]["ra"], best[0]["dec"]), abs=3e-4)
     assert radius.endswith("deg")
     assert best[0]["name"] in names(page)
-
-
-def _circle(page, address):
-    """Middle and radius of the corners of all tiles, as the plot reckons them."""
-    return page.evaluate(
-        """async (slug) => {
-          const { bounds, vertices } = await import(document.querySelector('script[type=module][src*=gallery]').src.replace('gallery.js', 'projection.js'));
-          const tiles = await (await fetch(`/api/v1/collections/${slug}/tiles`)).json();
-          return bounds(tiles.items.flatMap((tile) => vertices(tile.s_region)));
-        }""",
-        address.split("/")[-2],
-    )
 
 
 def test_keys_go_through_the_cards_and_open_one(page, address, best):
