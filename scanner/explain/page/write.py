@@ -1,0 +1,105 @@
+"""An object's page on disk: arrays in zarr, PNG, a record, and one page that holds everything.
+
+In: what the methods made. Out: files in a folder, the page last. Refused: places that cannot be written (OutputError).
+
+``arrays.zarr`` has a group a member: ``input`` (channels, side, side) as the network sees it, ``occlusion`` (m, m),
+``guided_grad_cam`` (channels, side, side), ``dream_lens`` and ``dream_non_lens`` (channels, side, side).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import zarr
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from scanner.atomic_file import partial_name, remove, remove_at_once, write_atomically, writing_to
+from scanner.explain.display import enlarged, png
+from scanner.explain.page.methods import SIDE, Made, Panel
+from scanner.explain.page.record import PageRecord
+from scanner.records import CutoutBatch, MemberName
+from scanner.report import colour
+from scanner.report.card import member_kind
+
+ARRAYS, RECORD, PAGE = "arrays.zarr", "explanation.json", "index.html"
+
+
+def write_page(
+    out: Path,
+    record: PageRecord,
+    cutout: CutoutBatch,
+    made: Mapping[MemberName, Sequence[Made]],
+    neighbours: Sequence[Panel],
+) -> None:
+    """Write everything.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written.
+    """
+    whole = _whole(cutout)
+    panels = {member: [panel for one in of_member for panel in one.panels] for member, of_member in made.items()}
+    with writing_to(out):
+        out.mkdir(parents=True, exist_ok=True)
+        _write_arrays(out / ARRAYS, made)
+        encoded = {panel.name: png(panel.image) for group in (whole, *panels.values(), neighbours) for panel in group}
+        for name, content in encoded.items():
+            write_atomically(out / name, content)
+        write_atomically(out / RECORD, (record.model_dump_json(indent=2) + "\n").encode())
+        write_atomically(out / PAGE, _page(record, whole, panels, neighbours, encoded).encode())
+
+
+def _whole(cutout: CutoutBatch) -> tuple[Panel, ...]:
+    sky, sigma = cutout.sky[0], cutout.sigma[0]
+    pictures = {
+        "VIS": colour.vis_image(cutout.vis[0], sky, sigma),
+        "VIS + J, H": colour.colour_image(cutout.vis[0], cutout.nisp[0], sky, sigma),
+        "H, J, Y": colour.nisp_image(cutout.nisp[0], sky, sigma),
+    }
+    names = ("vis.png", "colour.png", "nisp.png")
+    return tuple(Panel(name, what, enlarged(image, SIDE)) for name, (what, image) in zip(names, pictures.items(), strict=True))
+
+
+def _page(
+    record: PageRecord,
+    whole: Sequence[Panel],
+    panels: Mapping[MemberName, Sequence[Panel]],
+    neighbours: Sequence[Panel],
+    encoded: Mapping[str, bytes],
+) -> str:
+    environment = Environment(
+        loader=PackageLoader("scanner.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    style = resources.files("scanner.report").joinpath("templates", "evaluation.css").read_text(encoding="utf-8")
+    uris = {name: "data:image/png;base64," + base64.b64encode(content).decode("ascii") for name, content in encoded.items()}
+    return environment.get_template("explanation.html.jinja").render(
+        record=record,
+        whole=whole,
+        panels=panels,
+        neighbours=neighbours,
+        uris=uris,
+        kinds={vote.member: member_kind(vote.member) for vote in record.votes},
+        style=Markup(style),
+    )
+
+
+def _write_arrays(path: Path, made: Mapping[MemberName, Sequence[Made]]) -> None:
+    partial = partial_name(path)
+    try:
+        group = zarr.create_group(partial, zarr_format=3)
+        for of_member in made.values():
+            for one in of_member:
+                for name, values in one.arrays.items():
+                    group.create_array(name, data=np.ascontiguousarray(values))
+        if path.exists():
+            remove_at_once(path)
+        partial.rename(path)
+    finally:
+        if partial.exists():
+            remove(partial)
