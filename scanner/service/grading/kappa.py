@@ -19,7 +19,7 @@ import math
 from typing import Literal
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from scanner.records import Float64, Int64, Record
 
@@ -29,7 +29,7 @@ Weights = Literal["none", "linear"]
 #: Shares are counted in float64: closer to complete chance agreement than this is complete.
 _NOTHING = 1e-12
 FEW = 20
-_Z = float(norm.ppf(0.5 + CONFIDENCE / 2))
+_Z = float(ndtri(0.5 + CONFIDENCE / 2))
 #: Resamples that are drawn at once: each is a number for every object.
 _TOGETHER = 100
 
