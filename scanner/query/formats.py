@@ -14,6 +14,7 @@ from pathlib import PurePath
 from typing import Literal, get_args
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -66,8 +67,12 @@ def file_bytes(table: pa.Table, format_: FileFormat, heading: Heading) -> bytes:
 
 
 def _csv(table: pa.Table) -> bytes:
+    """Comma-separated values; what is not known is left empty."""
+    known = [
+        pc.if_else(pc.is_nan(column), None, column) if pa.types.is_floating(column.type) else column for column in table.columns
+    ]
     buffer = io.BytesIO()
-    pyarrow.csv.write_csv(table, buffer, pyarrow.csv.WriteOptions(quoting_style="needed"))
+    pyarrow.csv.write_csv(pa.table(dict(zip(table.column_names, known, strict=True))), buffer)
     return buffer.getvalue()
 
 

@@ -1,9 +1,10 @@
 """SQL of users over one catalogue or several: it can read the tables and nothing else, and write nothing.
 
 In: open catalogues by name, one query. Out: a table; columns that are chosen as they stand keep unit, description and UCD. The
-first catalogue's tables are ``objects`` and ``candidates`` (those with ``is_candidate``); any one's, ``"name".objects``.
-Refused (:class:`~scanner.errors.UsageError`): what is not one query (:mod:`scanner.query.sql_tree`); what fails, with the
-database's reason; more rows or memory than the limits; and by :mod:`scanner.query.deadline`, more time.
+first catalogue's tables are ``objects`` and ``candidates`` (those with ``is_candidate``); any one's, ``"name".objects``. What is
+not known is NULL in a query, and NaN again in its answer. Refused (:class:`~scanner.errors.UsageError`): what is not one query
+(:mod:`scanner.query.sql_tree`); what fails, with the database's reason; more rows or memory than the limits; and by
+:mod:`scanner.query.deadline`, more time.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from scanner.query.sql_tree import ONLY_TABLES, Query, parsed
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+_POSITION = ("ra", "dec")
 
 
 @dataclass(frozen=True)
@@ -94,19 +97,28 @@ def run_sql(
 
 
 def _attach(connection: DuckDBPyConnection, schema: str, catalogue: Catalogue, region: Region | None) -> None:
+    columns = ", ".join(map(_column, catalogue.schema))
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
     if region is None:
         # A view has no parameters; paths are quoted.
         files = ", ".join(f"'{_escaped(str(path))}'" for path in catalogue.files())
-        connection.execute(f"CREATE VIEW {schema}.objects AS SELECT * FROM read_parquet([{files}], hive_partitioning = false)")
+        relation = f"read_parquet([{files}], hive_partitioning = false)"
+        connection.execute(f"CREATE VIEW {schema}.objects AS SELECT {columns} FROM {relation}")
     else:
         source = catalogue.source(region.ranges())
         where = all_of([source.within, region.condition()])
         connection.execute(
-            f"CREATE TABLE {schema}.objects AS SELECT * FROM {source.relation.sql} WHERE {where.sql}",
+            f"CREATE TABLE {schema}.objects AS SELECT {columns} FROM {source.relation.sql} WHERE {where.sql}",
             [*source.relation.parameters, *where.parameters],
         )
     connection.execute(f"CREATE VIEW {schema}.candidates AS SELECT * FROM {schema}.objects WHERE is_candidate")
+
+
+def _column(field: pa.Field) -> str:
+    """A column as queries see it: what is not known is NULL, for NaN is larger than any number to the database."""
+    name = _quoted(field.name)
+    is_always_known = not pa.types.is_floating(field.type) or field.name in _POSITION
+    return name if is_always_known else f"CASE WHEN isfinite({name}) THEN {name} END AS {name}"
 
 
 def _limited(connection: DuckDBPyConnection, sql: str, rows: int) -> pa.Table:
