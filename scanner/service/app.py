@@ -41,7 +41,7 @@ from scanner.service.security.origins import OwnHost, OwnWrites, allowed_hosts, 
 from scanner.service.security.tokens import TokenBook
 from scanner.service.security.viewer import Identified, viewer
 from scanner.service.settings import ServiceConfig
-from scanner.service.vo import cone_search, datalink, moc, soda, tap
+from scanner.service.vo import cone_search, datalink, explanation, moc, soda, tap
 from scanner.service.vo.errors import error_form
 from scanner.service.work import Work
 
@@ -60,6 +60,7 @@ ROUTERS: tuple[Callable[[Context], APIRouter], ...] = (
     datalink.router,
     soda.router,
     moc.router,
+    explanation.router,
     pages.router,
 )
 

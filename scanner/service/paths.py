@@ -11,7 +11,7 @@ from starlette.types import Scope
 
 Kind = Literal["open", "vo", "program", "page"]
 #: Roots of the Virtual Observatory's protocols: their clients know HTTP Basic authentication, and POST what they read.
-VO_ROOTS = ("/tap", "/scs", "/datalink", "/soda", "/cutout", "/moc")
+VO_ROOTS = ("/tap", "/scs", "/datalink", "/soda", "/cutout", "/moc", "/explanation")
 #: Answered to everybody: they tell nothing of the catalogue, and a page that asks for a token needs its style.
 OPEN_ROOTS = ("/healthz", "/readyz", "/login", "/logout", "/static", "/favicon.ico")
 PROGRAM_ROOTS = ("/api", "/metrics", "/openapi.json")

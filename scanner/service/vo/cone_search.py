@@ -30,7 +30,7 @@ from scanner.service.context import Context
 from scanner.service.errors import BadRequestError
 from scanner.service.vo import votable
 from scanner.service.vo.descriptors import cutout_descriptor, links_descriptor
-from scanner.service.vo.openapi import QueryParameter, answers, described
+from scanner.service.vo.openapi import QueryParameter, Slug, add_routes, answers
 from scanner.service.vo.parameters import Parameters
 from scanner.service.vo.votable import Encoding, Field, Heading, Info
 from scanner.sphere import unit_vectors
@@ -63,7 +63,7 @@ def router(context: Context) -> APIRouter:
     async def default_search(request: Request) -> Response:
         return await answer(request, context.collections.default)
 
-    async def search(request: Request, slug: str) -> Response:
+    async def search(request: Request, slug: Slug) -> Response:
         return await answer(request, context.collections.get(slug))
 
     async def answer(request: Request, collection: Collection) -> Response:
@@ -72,14 +72,14 @@ def router(context: Context) -> APIRouter:
         return StreamingResponse(pieces, media_type=votable.MEDIA_TYPE, headers={"Cache-Control": "private, no-cache"})
 
     for path, handler, whose in (("/scs", default_search, "the first collection"), ("/scs/{slug}", search, "one collection")):
-        routes.get(
+        add_routes(
+            routes,
             path,
+            handler,
+            *parameters_of(context.config.limits.rows),
             summary=f"Objects of {whose} round a position (Simple Cone Search)",
-            response_class=Response,
             responses=answers(votable.ERROR_MEDIA_TYPE, votable.MEDIA_TYPE),
-            openapi_extra=described(*parameters_of(context.config.limits.rows)),
-        )(handler)
-        routes.add_api_route(path, handler, methods=["HEAD", "POST"], include_in_schema=False)
+        )
     return routes
 
 

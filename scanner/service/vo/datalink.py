@@ -26,7 +26,9 @@ from scanner.service.cutouts.request import MEDIA_TYPES, Format
 from scanner.service.errors import BadRequestError
 from scanner.service.vo import votable
 from scanner.service.vo.descriptors import LINKS_MEDIA_TYPE, LINKS_STANDARD, SODA, cutout_descriptor
-from scanner.service.vo.openapi import QueryParameter, answers, described
+from scanner.service.vo.explanation import MEDIA_TYPES as EXPLANATION_TYPES
+from scanner.service.vo.explanation import explanation_of
+from scanner.service.vo.openapi import QueryParameter, add_routes, answers
 from scanner.service.vo.parameters import Parameters
 from scanner.service.vo.votable import Field, Heading, Info
 
@@ -82,17 +84,15 @@ def router(context: Context) -> APIRouter:
         pieces = await context.stream(_document, context, identifiers, context.base_url(request))
         return StreamingResponse(pieces, media_type=LINKS_MEDIA_TYPE, headers={"Cache-Control": "private, no-cache"})
 
-    routes.get(
+    add_routes(
+        routes,
         "/datalink",
+        links,
+        QueryParameter("ID", "The object: run/tile_id/target_id; may be given several times."),
+        QueryParameter("RESPONSEFORMAT", "votable."),
         summary="Links from an object to its cutouts, pictures and pages (DataLink)",
-        response_class=Response,
         responses=answers(votable.ERROR_MEDIA_TYPE, LINKS_MEDIA_TYPE),
-        openapi_extra=described(
-            QueryParameter("ID", "The object: run/tile_id/target_id; may be given several times."),
-            QueryParameter("RESPONSEFORMAT", "votable."),
-        ),
-    )(links)
-    routes.add_api_route("/datalink", links, methods=["HEAD", "POST"], include_in_schema=False)
+    )
     return routes
 
 
@@ -118,7 +118,8 @@ def _document(context: Context, identifiers: tuple[str, ...], base_url: str) -> 
 
 def links_of(context: Context, identifier: str, base_url: str) -> Iterator[Link]:
     """The links of one object, or the one row that says that there is none."""
-    if CandidateId.parse(identifier) is None:
+    wanted = CandidateId.parse(identifier)
+    if wanted is None:
         yield Link(identifier, error_message="UsageFault: an ID is run/tile_id/target_id")
         return
     try:
@@ -145,6 +146,8 @@ def links_of(context: Context, identifier: str, base_url: str) -> Iterator[Link]
         local_semantics="page",
     )
     yield _neighbourhood(identifier, collection, row, base_url)
+    if explanation_of(context, wanted) is not None:
+        yield from _explanations(identifier, base_url)
 
 
 def _cutouts(identifier: str, base_url: str) -> Iterator[Link]:
@@ -178,3 +181,18 @@ def _neighbourhood(identifier: str, collection: Collection, row: dict[str, Any],
         content_type=votable.MEDIA_TYPE,
         local_semantics="neighbourhood",
     )
+
+
+def _explanations(identifier: str, base_url: str) -> Iterator[Link]:
+    for format_, semantics, description in (
+        ("png", "#preview-image", "What the networks look at"),
+        ("json", "#auxiliary", "What the seven members say and how far they agree"),
+    ):
+        yield Link(
+            identifier,
+            f"{base_url}/explanation?{urlencode({'ID': identifier, 'FORMAT': format_})}",
+            description=description,
+            semantics=semantics,
+            content_type=EXPLANATION_TYPES[format_],
+            local_semantics=f"explanation {format_}",
+        )

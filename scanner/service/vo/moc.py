@@ -20,7 +20,7 @@ from scanner.service.collections import Collection
 from scanner.service.conditional import conditional
 from scanner.service.context import Context
 from scanner.service.errors import BadRequestError, NotAcceptableError
-from scanner.service.vo.openapi import QueryParameter, answers, described
+from scanner.service.vo.openapi import REFUSED_AS_JSON, QueryParameter, Slug, add_routes, found
 from scanner.service.vo.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ MAX_AGE_S = 300
 
 def router(context: Context) -> APIRouter:
     """The routes, for GET and HEAD."""
-    routes = APIRouter(tags=["Virtual Observatory"])
+    routes = APIRouter(tags=["Virtual Observatory"], responses=REFUSED_AS_JSON)
 
     async def default_moc(request: Request) -> Response:
         return await answer(request, context.collections.default)
 
-    async def moc(request: Request, slug: str) -> Response:
+    async def moc(request: Request, slug: Slug) -> Response:
         return await answer(request, context.collections.get(slug))
 
     async def answer(request: Request, collection: Collection) -> Response:
@@ -56,20 +56,19 @@ def router(context: Context) -> APIRouter:
         )
 
     for path, handler, whose in (("/moc", default_moc, "the first collection"), ("/moc/{slug}", moc, "one collection")):
-        routes.get(
+        add_routes(
+            routes,
             path,
-            summary=f"Sky that was scanned: coverage map of {whose}",
-            response_class=Response,
-            responses=answers("application/json", *MEDIA_TYPES.values(), _304="You have it.", _406="No such format."),
-            openapi_extra=described(
-                QueryParameter("FORMAT", f"{', '.join(MEDIA_TYPES)} [default: as the Accept header asks, else fits]."),
-                QueryParameter(
-                    "ORDER", f"Coarsest cells, 0 to {FINEST_ORDER} [default: as scanned].", "integer",
-                    schema=(("minimum", 0), ("maximum", FINEST_ORDER)),
-                ),
+            handler,
+            QueryParameter("FORMAT", f"{', '.join(MEDIA_TYPES)} [default: as the Accept header asks, else fits]."),
+            QueryParameter(
+                "ORDER", f"Coarsest cells, 0 to {FINEST_ORDER} [default: as scanned].", "integer",
+                schema=(("minimum", 0), ("maximum", FINEST_ORDER)),
             ),
-        )(handler)  # fmt: skip
-        routes.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False)
+            summary=f"Sky that was scanned: coverage map of {whose}",
+            responses=found(*MEDIA_TYPES.values(), _304="You have it"),
+            posted=False,
+        )  # fmt: skip
     return routes
 
 

@@ -27,7 +27,7 @@ from scanner.service.cutouts.render import Rendered, render
 from scanner.service.cutouts.request import LARGEST_SATURATION, LARGEST_SIGMA, LARGEST_ZOOM, WHOLE_ARCSEC, CutoutRequest
 from scanner.service.cutouts.source import NoCutoutError
 from scanner.service.errors import BadRequestError, NotFoundError
-from scanner.service.vo.openapi import QueryParameter, answers, described
+from scanner.service.vo.openapi import QueryParameter, add_routes, answers
 from scanner.service.vo.parameters import Parameters
 
 #: A run is not changed under its name, but for one that is made anew from other files: asked about again after a day.
@@ -71,14 +71,14 @@ def router(context: Context) -> APIRouter:
         filename = f"{name.replace(' ', '_')}_{wanted.picture}.{wanted.format}"
         return conditional(request, rendered.content, rendered.media_type, max_age_s=MAX_AGE_S, filename=filename)
 
-    routes.get(
+    add_routes(
+        routes,
         "/cutout",
+        cutout,
+        *PARAMETERS,
         summary="Cutout of an object as FITS or as a picture",
-        response_class=Response,
-        responses=answers("text/plain", *asked.MEDIA_TYPES.values(), _204="Nothing is left of it.", _304="You have it."),
-        openapi_extra=described(*PARAMETERS),
-    )(cutout)
-    routes.add_api_route("/cutout", cutout, methods=["HEAD", "POST"], include_in_schema=False)
+        responses=answers("text/plain", *asked.MEDIA_TYPES.values(), _204="Nothing is left of it", _304="You have it"),
+    )
     return routes
 
 

@@ -74,7 +74,7 @@ def test_more_than_is_wanted_is_told(server, read, rows):
         document, table = read(answer.content)
         assert len(table) == min(most, len(rows))
         infos = document.resources[0].infos + document.get_first_table().infos
-        assert [info.value for info in infos if info.name == "QUERY_STATUS"] == [status]
+        assert [info.value for info in infos if info.name == "QUERY_STATUS"][-1] == status
 
 
 def test_names_in_any_case_and_in_a_form(server, read):
