@@ -12,6 +12,7 @@ from scanner.cutouts.layout import StoreAttributes
 from scanner.ensemble.bundle import BundleManifest
 from scanner.evaluation.results import Evaluation
 from scanner.records import CommitRecord, FailedTile, Record, Tile
+from scanner.report.atlas_record import AtlasRecord
 from scanner.service.grading.agreement import Agreement
 from scanner.service.grading.training_set import GradedSetRecord
 from scanner.simulation.datasets.request import DatasetRecord
@@ -41,6 +42,7 @@ MODELS: dict[str, type[Record]] = {
     "agreement": Agreement,
     "injection": InjectionRecord,
     "evaluation": Evaluation,
+    "atlas": AtlasRecord,
     "replay-report": ReplayReport,
     "tile": Tile,
     "failed-tile": FailedTile,

@@ -13,8 +13,11 @@ import torch
 from torch import nn
 
 from scanner.explain.ascent import Ascent, Report, ascend, noise
+from scanner.records import Float32
 
 LEARNING_RATE, STEPS = 0.1, 5000
+#: Noise images that an image made for a class is compared with.
+NOISES = 100
 
 
 def class_image(
@@ -69,7 +72,8 @@ def start(network: nn.Sequential, side: int, seed: int) -> torch.Tensor:
     return noise(side, first.in_channels, seed).to(first.weight.device)
 
 
-def best_of_noise(network: nn.Sequential, target: int, side: int, n: int = 100) -> float:
-    """The highest logit of a class among ``n`` noise images: what an image made for it has to beat."""
+def best_of_noise(network: nn.Sequential, side: int, n: int = NOISES) -> Float32:
+    """The highest logit of each class among ``n`` noise images, (2,): what an image made for a class has to beat."""
     with torch.inference_mode():
-        return float(np.max([float(network(start(network, side, seed))[0, target]) for seed in range(n)]))
+        logits = torch.cat([network(start(network, side, seed)) for seed in range(n)])
+    return np.asarray(logits.max(dim=0).values.cpu().numpy(), dtype=np.float32)

@@ -19,8 +19,9 @@ from torch import nn
 
 from scanner.explain.ascent import Ascent, Report, ascend
 from scanner.explain.class_image import start
-from scanner.explain.deep_dream import LEARNING_RATE, STEPS
 from scanner.explain.kernel_activation import convolutions
+
+LEARNING_RATE, STEPS = 0.001, 1000
 
 
 def kernel_image(

@@ -33,6 +33,15 @@ def tiny(side, seed=0, channels=2):
     return network
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Small networks gain nothing from more, and threads that wait for one another cost what other tests need."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def tiny_network():
     return tiny

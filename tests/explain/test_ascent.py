@@ -43,7 +43,7 @@ def test_class_images_raise_their_logit_and_beat_noise(tiny_network, target):
     reached = found.reached[:, 0]
     assert reached.shape == (151,)
     assert (np.diff(_smoothed(reached, 15)) > 0).all()
-    assert reached[-1] > best_of_noise(network, target, 66) + 1.0
+    assert reached[-1] > best_of_noise(network, 66)[target] + 1.0
     assert float(network(torch.from_numpy(found.images))[0, target]) == pytest.approx(reached[-1], abs=1e-4)
     assert 0.0 <= found.images.min() <= found.images.max() <= 1.0
 
