@@ -1,0 +1,297 @@
+"""Requests that nobody of good will makes, and what an answer to them may never be.
+
+In: a seed, the service's OpenAPI description, names of things that are there. Out: requests as bytes, as many as are asked for,
+the same for the same seed; the answers' faults.
+"""
+
+import json
+import random
+import re
+import socket
+from dataclasses import dataclass
+from urllib.parse import quote
+
+#: Each is tried as it stands and percent-encoded, in every place where a client can write something.
+TEXTS = (
+    "",
+    "0",
+    "-1",
+    "1e999",
+    "nan",
+    "NaN",
+    "inf",
+    "null",
+    "true",
+    "9" * 40,
+    "x" * 5000,
+    "%",
+    "%00",
+    "\x00",
+    "\x7f",
+    "\u202e",
+    "é" * 50,
+    "../../../../../../etc/passwd",
+    "..%2f..%2f..%2fetc%2fpasswd",
+    "..\\..\\etc\\passwd",
+    "....//....//etc/passwd",
+    "/etc/passwd",
+    "%c0%ae%c0%ae/etc/passwd",
+    "file:///etc/passwd",
+    "http://127.0.0.1:1/",
+    "s3://bucket/key",
+    "\\\\host\\share",
+    "~root/.ssh/id_rsa",
+    "' OR '1'='1",
+    '"; DROP TABLE served.candidates; --',
+    "1; COPY (SELECT 1) TO 'stolen.csv'",
+    "1 UNION SELECT * FROM read_csv('/etc/passwd')",
+    "x') UNION ALL SELECT content FROM read_text('/etc/passwd') --",
+    "(SELECT getenv('HOME'))",
+    "1); ATTACH 'stolen.db'; --",
+    "sleep(10)",
+    "SELECT * FROM read_text('/etc/passwd')",
+    "SELECT TOP 1 * FROM objects; COPY objects TO 'stolen.csv'",
+    "/*",
+    "--",
+    "$$",
+    "?",
+    "$1",
+    "{{7*7*191}}",
+    "${7*7*191}",
+    "{% include '/etc/passwd' %}",
+    "<%= 7*7*191 %>",
+    "#{7*7*191}",
+    "{0.__class__.__mro__}",
+    "%s%s%n",
+    "%(x)s",
+    "<script>alert(191)</script>",
+    '"><img src=x onerror=alert(191)>',
+    "javascript:alert(191)",
+    "'onmouseover='alert(191)",
+    "a\r\nX-Injected: yes",
+    "a\nSet-Cookie: stolen=1",
+    "[]",
+    "{}",
+    "[[[[[[",
+    '{"a": ' * 50,
+    "!!python/object/apply:os.system ['id']",
+    "<!DOCTYPE x [<!ENTITY e SYSTEM 'file:///etc/passwd'>]><x>&e;</x>",
+    "0 0 361",
+    "150.1 2.2 1e9deg",
+    "CIRCLE 1 2",
+    "POLYGON 1 2 3",
+)
+METHODS = ("GET",) * 12 + (
+    "HEAD",
+    "POST",
+    "POST",
+    "PUT",
+    "PATCH",
+    "DELETE",
+    "OPTIONS",
+    "TRACE",
+    "CONNECT",
+    "PROPFIND",
+    "get",
+    "G\x01T",
+)
+PATHS = (
+    "/",
+    "//",
+    "/.",
+    "/..",
+    "/*",
+    "/login",
+    "/logout",
+    "/static/",
+    "/static/a/",
+    "/c/",
+    "/api",
+    "/api/v1",
+    "/api/v2/",
+    "/tap",
+    "/tap/sync",
+    "/tap/async",
+    "/tap/tables",
+    "/scs",
+    "/datalink",
+    "/cutout",
+    "/soda",
+    "/moc",
+    "/explanation",
+    "/metrics",
+    "/openapi.json",
+    "/docs",
+    "/.git/config",
+    "/.env",
+    "/server-status",
+    "/aladin",
+    "/%2e%2e/%2e%2e/etc/passwd",
+    "/static/%2e%2e%2f%2e%2e%2fsettings.py",
+)
+HEADERS = (
+    "Host",
+    "Origin",
+    "Referer",
+    "Cookie",
+    "Authorization",
+    "Accept",
+    "Accept-Encoding",
+    "Content-Type",
+    "Range",
+    "If-None-Match",
+    "If-Modified-Since",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "X-Original-URL",
+    "X-Request-ID",
+    "Forwarded",
+    "Transfer-Encoding",
+    "Expect",
+    "Upgrade",
+    "Connection",
+    "X-HTTP-Method-Override",
+    "Sec-Fetch-Site",
+    "Content-Encoding",
+)
+BODIES = (
+    "application/json",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=x",
+    "text/xml",
+    "",
+    "text/plain",
+)
+#: Longest wait for an answer in seconds.
+PATIENCE_S = 30
+
+
+@dataclass(frozen=True)
+class Hostile:
+    """A request as it goes over the wire, and what was written into it."""
+
+    sent: bytes
+    text: str
+
+
+def requests(seed: int, openapi: dict, there: dict[str, str]):
+    """Hostile requests without end.
+
+    ``openapi``: the service's own description: its paths and parameters. ``there``: parameters of paths by their names, with
+    values that lead to something.
+    """
+    chance = random.Random(seed)
+    operations = [
+        (
+            method.upper(),
+            path,
+            [parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "query"],
+        )
+        for path, methods in openapi["paths"].items()
+        for method, operation in methods.items()
+    ]
+    names = sorted(
+        {name for _, _, parameters in operations for name in parameters}
+        | {"QUERY", "LANG", "REQUEST", "UPLOAD", "next", "token"}
+    )
+    while True:
+        text = chance.choice(TEXTS)
+        method, path, parameters = _place(chance, operations, text, there)
+        if chance.random() < 0.2:
+            method = chance.choice(METHODS)
+        chosen = chance.sample(parameters, chance.randint(0, len(parameters))) + chance.sample(names, chance.randint(0, 2))
+        values = [_written(text, chance) if chance.random() < 0.5 else quote(chance.choice(TEXTS)) for _ in chosen]
+        query = "&".join(f"{name}={value}" for name, value in zip(chosen, values, strict=True))
+        yield Hostile(_wire(method, path + (f"?{query}" if query else ""), chance, text), text)
+
+
+def answer(address: tuple[str, int], request: Hostile) -> bytes:
+    """What the server answers; empty where it hangs up without a word."""
+    with socket.create_connection(address, PATIENCE_S) as connection:
+        try:
+            connection.sendall(request.sent)
+            connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            # It has answered already, and hung up.
+            pass
+        received = b""
+        try:
+            while piece := connection.recv(65536):
+                received += piece
+        except ConnectionResetError:
+            pass
+        return received
+
+
+def faults(request: Hostile, answered: bytes, secrets: tuple[str, ...]):
+    """What is wrong with an answer.
+
+    ``secrets``: texts that no answer may hold: paths of the server, contents of its files.
+    """
+    head, _, body = answered.partition(b"\r\n\r\n")
+    status = re.match(rb"HTTP/1\.1 (\d{3}) ", head)
+    if answered and status is None:
+        yield "no HTTP"
+    if status is not None and status[1].startswith(b"5"):
+        yield f"status {status[1].decode()}"
+    if re.search(rb"^(x-injected|set-cookie: stolen)", head, re.MULTILINE | re.IGNORECASE):
+        yield "a header of the client's"
+    shown = answered.decode("utf-8", "replace")
+    # What the client has sent itself is no secret to it.
+    yield from (f"tells {secret!r}" for secret in secrets if secret in shown and secret not in request.text)
+    if b"text/html" in head and request.text.startswith(("<script>", '"><img')) and request.text.encode() in body:
+        yield "a script of the client's"
+    if b"9359" in body and "7*7*191" in request.text:
+        yield "a template of the client's"
+
+
+def _place(
+    chance: random.Random, operations: list[tuple[str, str, list[str]]], text: str, there: dict[str, str]
+) -> tuple[str, str, list[str]]:
+    """Method, path and parameters: mostly an operation that there is, with names in its path that there are or are not."""
+
+    def filled(part: re.Match) -> str:
+        return _written(text, chance) if chance.random() < 0.3 else quote(there.get(part[1], "x"))
+
+    if chance.random() < 0.8:
+        method, path, parameters = chance.choice(operations)
+        return method, re.sub(r"\{(\w+)[^}]*\}", filled, path), parameters
+    return "GET", chance.choice(PATHS) + (_written(text, chance) if chance.random() < 0.5 else ""), []
+
+
+def _written(text: str, chance: random.Random) -> str:
+    """A text as it is put into an address: encoded, twice encoded, or raw as far as a line can hold it."""
+    how = chance.random()
+    if how < 0.7:
+        return quote(text, safe="")
+    if how < 0.8:
+        return quote(quote(text, safe=""), safe="")
+    return re.sub(r"[\r\n ]", "+", text)
+
+
+def _wire(method: str, target: str, chance: random.Random, text: str) -> bytes:
+    lines = [f"{method} {target} HTTP/1.1"]
+    headers = {"Host": "127.0.0.1", "Connection": "close"}
+    for name in chance.sample(HEADERS, chance.choice((0, 0, 0, 1, 3))):
+        headers[name] = re.sub(r"[\r\n]", " ", text) if chance.random() < 0.8 else text
+    body = b""
+    if method not in ("GET", "HEAD") or chance.random() < 0.05:
+        kind = chance.choice(BODIES)
+        body = _body(kind, text, chance)
+        headers["Content-Type"] = kind
+        headers["Content-Length"] = str(len(body)) if chance.random() < 0.95 else text
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode("utf-8", "surrogatepass") + b"\r\n\r\n" + body
+
+
+def _body(kind: str, text: str, chance: random.Random) -> bytes:
+    if chance.random() < 0.1:
+        return chance.randbytes(chance.choice((1, 100, 300_000)))
+    if kind == "application/json":
+        keys = chance.sample(("grade", "comment", "name", "x", "__proto__"), 2)
+        return json.dumps({keys[0]: text, keys[1]: chance.choice((1, None, [], {"a": text}))}).encode()
+    if kind.startswith("multipart"):
+        return f'--x\r\nContent-Disposition: form-data; name="UPLOAD"; filename="{text}"\r\n\r\n{text}\r\n--x--\r\n'.encode()
+    names = chance.sample(("token", "next", "QUERY", "LANG", "REQUEST", "MAXREC", "ID", "PHASE", "UPLOAD"), 3)
+    return "&".join(f"{name}={quote(text, safe='')}" for name in names).encode()
