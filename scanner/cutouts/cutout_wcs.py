@@ -6,14 +6,18 @@ cutout may reach outside its mosaics.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS, Sip
 from astropy.wcs.utils import fit_wcs_from_points
 
-from scanner.cutouts.tile_images import TileImages
 from scanner.records import NISP_CUTOUT_PIXELS, Band
 from scanner.sky.alignment import NISP_MARGIN, STEP
+
+if TYPE_CHECKING:
+    from scanner.cutouts.tile_images import TileImages
 
 
 def band_wcs(images: TileImages, band: Band, x0: int, y0: int) -> WCS:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.io import fits
@@ -16,11 +17,13 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 
 from scanner.cutouts.cutout_wcs import band_wcs, window
 from scanner.cutouts.layout import StoreAttributes
-from scanner.cutouts.tile_images import TileImages
 from scanner.errors import ContentError
 from scanner.records import BANDS, Band, CutoutBatch, Float32
 from scanner.sky.alignment import NISP_MARGIN, STEP
 from scanner.sphere import unit_vectors
+
+if TYPE_CHECKING:
+    from scanner.cutouts.tile_images import TileImages
 
 #: Circles up to this radius, and this far away, are cut out to the pixel.
 _NEAR_DEG = 1.0

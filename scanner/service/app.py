@@ -21,6 +21,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
+from threadpoolctl import threadpool_limits
 
 from scanner import __version__
 from scanner.service.api import access, candidates, catalogues, embedding, grades, histogram, sky, watch
@@ -111,7 +112,9 @@ def create_app(context: Context) -> FastAPI:
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
         context.collections.start()
-        yield
+        # Requests are drawn beside one another: threads of each one's small matrices would only wait for the others'.
+        with threadpool_limits(1, "blas"):
+            yield
         context.collections.close()
         context.work.close()
         context.cutouts.close()

@@ -22,7 +22,6 @@ from scanner.service.cutouts.open_stores import OpenStores
 from scanner.sky import tile_list
 from scanner.sky.fetching import remote_files
 from scanner.sky.scratch import ScratchFolder
-from scanner.survey.candidate_cutouts import framed_again
 from scanner.survey.folder.ledger import RunFolder, RunRecord
 
 #: Cutouts kept in memory: 212 kB each.
@@ -110,6 +109,9 @@ class Cutouts:
         tile = _tile(record, tile_id)
         if remote := remote_files(tile):
             raise InputMissingError(f"{remote[0]}: is not fetched for one cutout; keep candidates' cutouts (cutouts.keep).")
+        # Detection and resampling come with it, which a service that keeps its cutouts never needs.
+        from scanner.survey.candidate_cutouts import framed_again
+
         with self._cutting:
             return framed_again(row, tile, record.config)
 
