@@ -71,8 +71,10 @@ def flags(words):
 
 
 def command_of(words):
-    """The longest command that begins a line."""
-    return max((known for known in commands() if tuple(words[: len(known)]) == known), key=len, default=None)
+    """The longest command that begins a line; of a group that has one, the command that is meant where none is named."""
+    found = max((known for known in commands() if tuple(words[: len(known)]) == known), key=len, default=None)
+    default = None if found is None else getattr(commands()[found], "default", None)
+    return (*found, default) if isinstance(default, str) and len(words) > len(found) else found
 
 
 def fences(page, *languages):

@@ -1,4 +1,4 @@
-"""``scanner explain``: why the networks say what they say."""
+"""``scanner explain``: why the networks say what they say, of one object of a run or of a bundle."""
 
 from __future__ import annotations
 
@@ -20,9 +20,39 @@ if TYPE_CHECKING:
 _PLAIN_SECONDS = 20.0
 
 
-@click.group()
+class BundleOrCandidate(click.Group):
+    """Takes a first word that is no command for the run folder of :attr:`default`: ``scanner explain OUT CANDIDATE_ID``."""
+
+    default = "candidate"
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Both commands."""
+        return [self.default, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Find a command by name."""
+        if cmd_name == self.default:
+            from scanner.cli.explain_candidate import candidate
+
+            return candidate
+        return super().get_command(ctx, cmd_name)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command of a line."""
+        return super().resolve_command(ctx, args if args[0] in self.list_commands(ctx) else [self.default, *args])
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Both ways to call it."""
+        return ["OUT CANDIDATE_ID [OPTIONS]", "| bundle [BUNDLE] --out DIR [OPTIONS]"]
+
+
+@click.group(cls=BundleOrCandidate)
 def explain() -> None:
-    """Explain networks."""
+    """Explain why the networks say what they say.
+
+    With a run folder and an object of it: what speaks for a lens, what against, and who says so ('scanner explain candidate
+    --help' lists the options). With the word bundle: what the networks of a bundle respond to.
+    """
 
 
 @explain.command("bundle")

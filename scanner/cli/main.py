@@ -38,7 +38,7 @@ VERBS = {
     "train": ("scanner.cli.train:train", "Train the seven networks and make a bundle of them."),
     "evaluate": ("scanner.cli.evaluate:evaluate", "Measure bundles on a labelled dataset."),
     "grades": ("scanner.cli.grades:grades", "Export grades as labels and datasets, say how far graders agree."),
-    "explain": ("scanner.cli.explain:explain", "Explain networks: class images, kernels, maps."),
+    "explain": ("scanner.cli.explain:explain", "Explain an object of a run, or the networks of a bundle."),
     "schemas": ("scanner.cli.schemas:schemas", "Write the JSON Schema of every file and message."),
 }
 

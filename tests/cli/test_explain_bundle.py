@@ -37,3 +37,19 @@ def test_refuses_in_one_sentence(capsys, tmp_path, words, code, message):
     found, _, err = _run(capsys, "--out", str(tmp_path / "atlas"), *words)
     assert (found, message in err, err.count("\n")) == (code, True, 1)
     assert not (tmp_path / "atlas").exists()
+
+
+def test_any_other_first_word_is_a_run_folder(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["explain", "no-such-run", "#1", "--method", "votes"])
+    assert caught.value.code == 66
+    assert "no-such-run" in capsys.readouterr().err
+
+
+def test_help_shows_both_ways(capsys):
+    with pytest.raises(SystemExit):
+        main(["explain", "--help"])
+    out = capsys.readouterr().out
+    assert "OUT CANDIDATE_ID [OPTIONS]" in out
+    assert "bundle [BUNDLE] --out DIR" in out
+    assert out.index("candidate  ") < out.index("bundle  ")
