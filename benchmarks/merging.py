@@ -1,78 +1,148 @@
-"""How fast tables of tiles become one catalogue: deduplicate, rank, write HATS, export.
+"""How much memory and time it takes to make one catalogue of many tables: in parts, and with all rows at once.
 
-``python benchmarks/merging.py [rows]``: draws a survey of 17,000 targets per square degree in which 15% of the rows repeat an
-object of another tile, and prints CPU seconds, rows per CPU second and the peak memory after each step.
+``python benchmarks/merging.py [rows …]``: draws surveys of 17,000 targets per square degree in which 15% of the rows repeat an
+object of another tile, tile by tile, and merges each in a process of its own, in parts (``scanner.catalogue.merging``) and at
+once (every row in memory). Prints seconds on the clock, rows per second, the peak of the memory, the bytes that were put on
+disk meanwhile, and whether both wrote the same catalogue. ``--parts-only`` leaves the second out.
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
+import multiprocessing
 import resource
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from scanner.catalogue import columns, deduplicate, export, rank, write
-from scanner.catalogue.complete import complete, listed
+from scanner.catalogue import columns, rank
+from scanner.catalogue.complete import complete
+from scanner.catalogue.deduplicate import Rule, deduplicate
+from scanner.catalogue.known_lenses import KnownLensMatcher
+from scanner.catalogue.merging import Merging
+from scanner.catalogue.write import write_hats
 
 TARGETS_PER_SQUARE_DEGREE = 17_000
-REPEATED = 0.15
 TILE_DEGREES = 0.5
-T = TypeVar("T")
+REPEATED = 0.15
+RULE, NOTHING_KNOWN = Rule(0.5), KnownLensMatcher(None, 1.0)
 
 
-def survey(n: int) -> pa.Table:
-    generator = np.random.default_rng(0)
-    n_objects = round(n * (1 - REPEATED))
-    side = np.sqrt(n_objects / TARGETS_PER_SQUARE_DEGREE)
-    ra, dec = generator.uniform(0, side, n_objects), generator.uniform(-side / 2, side / 2, n_objects)
-    tile = (ra // TILE_DEGREES).astype(int) * 1000 + ((dec + side / 2) // TILE_DEGREES).astype(int)
-    again = generator.permutation(n_objects)[: n - n_objects]
-    ra = np.concatenate([ra, ra[again] + generator.normal(0, 0.05 / 3600, len(again))])
-    dec = np.concatenate([dec, dec[again] + generator.normal(0, 0.05 / 3600, len(again))])
+@dataclass(frozen=True)
+class Measured:
+    """One merging: seconds, peak bytes of memory, bytes on disk at the end, objects, a hash of the catalogue."""
+
+    seconds: float
+    peak: int
+    spilled: int
+    n_unique: int
+    sha256: str
+
+
+def tiles(n: int) -> Iterator[pa.Table]:
+    """A survey of about ``n`` rows, tile by tile; 15% of a tile's objects are in the next one too."""
+    own = round(TARGETS_PER_SQUARE_DEGREE * TILE_DEGREES**2 * (1 - REPEATED))
+    side = int(np.ceil(np.sqrt(n * (1 - REPEATED) / own)))
+    repeated = round(own * REPEATED / (1 - REPEATED))
+    before: tuple[np.ndarray, np.ndarray] | None = None
+    for number in range(min(side**2, round(n / (own + repeated)))):
+        generator = np.random.default_rng(number)
+        ra = (number % side + generator.random(own)) * TILE_DEGREES
+        dec = (number // side - side / 2 + generator.random(own)) * TILE_DEGREES
+        again = generator.permutation(own)[:repeated]
+        here = ra, dec
+        if before is not None:
+            ra = np.concatenate([ra, before[0][again] + generator.normal(0, 0.05 / 3600, repeated)])
+            dec = np.concatenate([dec, before[1][again] + generator.normal(0, 0.05 / 3600, repeated)])
+        before = here
+        yield table(generator, number, ra, dec)
+
+
+def table(generator: np.random.Generator, number: int, ra: np.ndarray, dec: np.ndarray) -> pa.Table:
+    n = len(ra)
     grid = generator.random(n).astype(np.float32).round(2)
     given = {
-        "target_id": np.arange(n),
-        "tile_id": np.concatenate([tile, tile[again] + 500]).astype(str),
+        "target_id": np.arange(n) + number * 1_000_000,
+        "tile_id": np.full(n, str(102_000_000 + number)),
         "ra": ra,
         "dec": dec,
         "grid_value": grid,
         "is_candidate": grid >= 0.99,
     }
-    fields = columns.SCORE_SCHEMA
-    plain = generator.random(n).astype(np.float32)
-    arrays = [
-        pa.array(given[field.name]) if field.name in given else pa.array(plain).cast(field.type, False) for field in fields
-    ]
-    return pa.Table.from_arrays(arrays, schema=fields)
+    arrays = []
+    for field in columns.SCORE_SCHEMA:
+        values = given.get(field.name)
+        arrays.append(pa.array(generator.random(n)).cast(field.type, False) if values is None else pa.array(values, field.type))
+    return columns.with_source(pa.Table.from_arrays(arrays, schema=columns.SCORE_SCHEMA), "made-00000000", "made 1")
 
 
-def timed(name: str, n: int, step: Callable[[], T]) -> T:
-    start = time.process_time()
-    result = step()
-    seconds = time.process_time() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"{name:<12} {seconds:7.2f} s  {n / seconds:12,.0f} rows/s  peak {peak:.2f} GB")
-    return result
+def in_parts(n: int, folder: Path) -> tuple[int, int]:
+    spill = folder / "merging"
+    with Merging(spill, RULE, NOTHING_KNOWN) as merging:
+        for rows in tiles(n):
+            merging.add(rows)
+        merging.merge()
+        spilled = sum(path.stat().st_size for path in spill.rglob("*")) if spill.exists() else 0
+        merging.write(folder / "catalogue", "benchmark")
+        return merging.n_unique, spilled
 
 
-def main(n: int) -> None:
-    rows = columns.with_source(survey(n), "made-00000000", "made 1")
-    unique = timed("deduplicate", n, lambda: deduplicate.deduplicate(rows, 0.5))
-    ranked = timed("rank", len(unique), lambda: rank.rank(unique))
-    merged = timed("complete", len(ranked), lambda: complete(ranked))
-    chosen = listed(merged, 10_000)
-    provenance = export.Provenance(software="scanner", config_fingerprint="0" * 32, bundle="none", bundle_fingerprint="0" * 64)
-    with tempfile.TemporaryDirectory() as folder:
-        timed("write HATS", len(ranked), lambda: write.write_hats(merged, Path(folder, "catalogue"), "benchmark"))
-        timed("export", len(chosen), lambda: export.write_candidates(chosen, Path(folder, "candidates"), provenance))
-    print(f"{n:,} rows, {len(unique):,} objects, {len(chosen):,} candidates")
+def at_once(n: int, folder: Path) -> tuple[int, int]:
+    rows = pa.concat_tables(tiles(n))
+    extra = {rank.SCORED: columns.scored(rows), rank.BUNDLE_PLACE: rank.bundle_place(rows["bundle"], ())}
+    for name, values in extra.items():
+        rows = rows.append_column(name, pa.array(values))
+    unique = rows.filter(pa.array(deduplicate(rows, RULE).kept))
+    keys = (
+        rank.text_order(unique["tile_id"]), unique["target_id"].to_numpy(), -unique["grid_value"].to_numpy(),
+        -unique["p_calibrated"].to_numpy(), ~unique["is_candidate"].to_numpy(), ~unique[rank.SCORED].to_numpy(),
+    )  # fmt: skip
+    ranked = unique.take(pa.array(np.lexsort(keys)))
+    ranked = columns.with_column(ranked, columns.RANK_COLUMN, np.arange(1, len(ranked) + 1))
+    write_hats(complete(ranked, NOTHING_KNOWN), folder / "catalogue", "benchmark")
+    return len(ranked), 0
+
+
+def measure(parts: bool, n: int) -> Measured:
+    with tempfile.TemporaryDirectory() as name:
+        start = time.perf_counter()
+        n_unique, spilled = (in_parts if parts else at_once)(n, Path(name))
+        seconds = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        digest = hashlib.sha256()
+        for path in sorted(Path(name, "catalogue").rglob("*")):
+            if path.is_file():
+                digest.update(f"{path.relative_to(name)}\n".encode() + path.read_bytes())
+    return Measured(seconds, peak, spilled, n_unique, digest.hexdigest())
+
+
+def main(sizes: list[int], parts_only: bool) -> None:
+    print(f"{'rows':>12}  {'how':8} {'seconds':>8} {'rows/s':>9} {'peak GB':>8} {'disk GB':>8}  objects")
+    for n in sizes:
+        found = {}
+        for parts in (True,) if parts_only else (True, False):
+            # Spawned: what this process holds in memory would count.
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+                one = found[parts] = pool.submit(measure, parts, n).result()
+            print(
+                f"{n:12,}  {'in parts' if parts else 'at once':8} {one.seconds:8.1f} {n / one.seconds:9,.0f} "
+                f"{one.peak / 1e9:8.2f} {one.spilled / 1e9:8.2f}  {one.n_unique:,}",
+                flush=True,
+            )
+        if len(found) == 2:
+            print(f"{'':12}  the same bytes: {found[True].sha256 == found[False].sha256}")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("rows", nargs="*", type=int, default=[1_000_000])
+    parser.add_argument("--parts-only", action="store_true", help="leave out what needs all rows in memory")
+    given = parser.parse_args()
+    main(given.rows, given.parts_only)

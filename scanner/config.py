@@ -66,6 +66,10 @@ class CatalogueConfig(Record):
     """How the tiles' tables become one."""
 
     duplicate_radius_arcsec: float = Field(0.5, gt=0, description="Rows of two tiles closer than this are one object.")
+    known_lenses: str | None = Field(
+        None, description="Table that known lenses are looked up in: 'lenscat', a file or URL; none: none."
+    )
+    known_radius_arcsec: float = Field(5.0, gt=0, description="A known lens closer than this to an object is the object.")
     max_candidates: int = Field(10_000, ge=1, description="Most rows of the candidate list.")
     sheet_candidates: int = Field(100, ge=1, le=2000, description="Candidates drawn on the contact sheet.")
 

@@ -93,7 +93,7 @@ BUNDLE_COLUMN = Column("bundle", "string", "", "Bundle of networks that scored i
 KNOWN_COLUMNS: tuple[Column, ...] = (
     Column("known_name", "string", "", "Nearest lens that was known before; empty: none near", "meta.id.cross"),
     Column("known_separation", "float32", "arcsec", "Distance to it", "pos.angDistance"),
-    Column("known_reference", "string", "", "Table that knows it", "meta.bib"),
+    Column("known_reference", "string", "", "Paper or table that knows it", "meta.bib"),
 )
 #: A merged catalogue: every object once, with all that is known of it.
 CATALOGUE_COLUMNS: tuple[Column, ...] = (

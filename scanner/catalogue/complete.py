@@ -1,4 +1,4 @@
-"""What a merged catalogue says beyond the scores: where on the sky an object is, and its name.
+"""What a merged catalogue says beyond the scores: where on the sky an object is, its name, and whether it was known.
 
 In: ranked rows. Out: the same rows with all columns of :data:`~scanner.catalogue.columns.CATALOGUE_SCHEMA`. Refused: rows that
 lack others than those (KeyError).
@@ -6,21 +6,23 @@ lack others than those (KeyError).
 
 from __future__ import annotations
 
-import numpy as np
 import pyarrow as pa
 
 from scanner.catalogue import columns
 from scanner.catalogue.designation import designations
+from scanner.catalogue.known_lenses import KnownLensMatcher
 from scanner.sphere import healpix_29
 
 
-def complete(ranked: pa.Table) -> pa.Table:
+def complete(ranked: pa.Table, known: KnownLensMatcher) -> pa.Table:
     """Add HEALPix index, designation and known lens.
 
     Parameters
     ----------
     ranked
         N rows of :data:`~scanner.catalogue.columns.SOURCE_SCHEMA` with their rank.
+    known
+        Finds known lenses.
 
     Returns
     -------
@@ -28,16 +30,8 @@ def complete(ranked: pa.Table) -> pa.Table:
         N rows of :data:`~scanner.catalogue.columns.CATALOGUE_SCHEMA`, in their order.
     """
     ra, dec = ranked["ra"].to_numpy(), ranked["dec"].to_numpy()
-    nothing = [""] * len(ranked)
-    known_name, known_separation, known_reference = columns.KNOWN_COLUMNS
-    for added, values in (
-        (columns.HEALPIX_COLUMN, healpix_29(ra, dec)),
-        (columns.NAME_COLUMN, designations(ra, dec)),
-        (known_name, nothing),
-        (known_separation, np.full(len(ranked), np.nan)),
-        (known_reference, nothing),
-    ):
-        ranked = columns.with_column(ranked, added, values)
+    ranked = columns.with_column(ranked, columns.HEALPIX_COLUMN, healpix_29(ra, dec))
+    ranked = known.describe(columns.with_column(ranked, columns.NAME_COLUMN, designations(ra, dec)))
     return columns.as_schema(ranked, columns.CATALOGUE_SCHEMA)
 
 

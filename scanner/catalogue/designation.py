@@ -7,10 +7,13 @@ nothing; a position that is not finite is named ``EUCL J?``.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from scanner.records import Float64
+from scanner.records import Float64, Int64
 
 PREFIX = "EUCL"
+_BEGINNING = f"{PREFIX} J"
+_CHARACTERS = len(f"{_BEGINNING}HHMMSS.ss+DDMMSS.s")
 _CENTISECONDS_PER_DEGREE = 24_000
 _DECISECONDS_PER_DEGREE = 36_000
 #: Fraction of the last digit below which a binary float may lie under the decimal number it stands for.
@@ -25,16 +28,31 @@ def designations(ra: Float64, dec: Float64) -> list[str]:
     ra, dec
         (N,) degrees, ICRS.
     """
-    return [_designation(float(a), float(d)) for a, d in zip(ra, dec, strict=True)]
+    known = np.isfinite(ra) & np.isfinite(dec)
+    ra, dec = np.where(known, ra, 0.0), np.where(known, dec, 0.0)
+    time = (ra % 360.0 * _CENTISECONDS_PER_DEGREE + _TOLERANCE).astype(np.int64) % (360 * _CENTISECONDS_PER_DEGREE)
+    angle = (np.abs(dec) * _DECISECONDS_PER_DEGREE + _TOLERANCE).astype(np.int64)
+    sign = np.where(dec < 0, ord("-"), ord("+"))
+    right = [time // 360_000, time // 6_000 % 60, time % 6_000 // 100, None, time % 100]
+    up = [angle // 36_000, angle // 600 % 60, angle % 600 // 10, None, angle % 10]
+    letters = np.full((len(ra), _CHARACTERS), ord("."), dtype=np.uint32)
+    letters[:, : len(_BEGINNING)] = [ord(letter) for letter in _BEGINNING]
+    place = len(_BEGINNING)
+    for number in right:
+        place = _write(letters, place, number, 2)
+    letters[:, place] = sign
+    place += 1
+    for number in up[:-1]:
+        place = _write(letters, place, number, 2)
+    _write(letters, place, up[-1], 1)
+    names: list[str] = letters.view(f"U{_CHARACTERS}").ravel().tolist()
+    return [name if one else f"{PREFIX} J?" for name, one in zip(names, known.tolist(), strict=True)]
 
 
-def _designation(ra: float, dec: float) -> str:
-    if not (np.isfinite(ra) and np.isfinite(dec)):
-        return f"{PREFIX} J?"
-    time = int(ra % 360.0 * _CENTISECONDS_PER_DEGREE + _TOLERANCE) % (360 * _CENTISECONDS_PER_DEGREE)
-    angle = int(abs(dec) * _DECISECONDS_PER_DEGREE + _TOLERANCE)
-    hours, minutes, centiseconds = time // 360_000, time // 6_000 % 60, time % 6_000
-    degrees, arcminutes, deciseconds = angle // 36_000, angle // 600 % 60, angle % 600
-    right = f"{hours:02d}{minutes:02d}{centiseconds // 100:02d}.{centiseconds % 100:02d}"
-    up = f"{degrees:02d}{arcminutes:02d}{deciseconds // 10:02d}.{deciseconds % 10:d}"
-    return f"{PREFIX} J{right}{'-' if dec < 0 else '+'}{up}"
+def _write(letters: NDArray[np.uint32], place: int, number: Int64 | None, digits: int) -> int:
+    """Write a number's digits into the columns from ``place``, or leave the point where it is; returns the next column."""
+    if number is None:
+        return place + 1
+    for digit in range(digits):
+        letters[:, place + digit] = ord("0") + number // 10 ** (digits - 1 - digit) % 10
+    return place + digits

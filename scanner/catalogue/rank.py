@@ -1,54 +1,36 @@
 """The ranking: a total order, so that no run depends on the order in which tiles were done.
 
-In: tables of :data:`~scanner.catalogue.columns.SCORE_SCHEMA`. Out: the same rows, best first, with their rank; and of them the
-candidates, with their names. Nothing is refused.
+In: names of columns. Out: the order as DuckDB understands it, which sorts tables that no memory holds. Nothing is refused.
 
-The order: scored rows before rows that were not scored; candidates before the rest; then calibrated probability from high to
-low, grid value from high to low (of both, what is not known comes last), ``target_id`` and ``tile_id`` from low to high. So the
-grid decides who is a candidate, and the probability, which is finer and measures better at the head of the list, who is first.
+The order: scored rows before rows that were not scored; candidates before the rest; rows of the bundle that is preferred before
+those of others, whose probabilities cannot be compared with its own; then calibrated probability from high to low, grid value
+from high to low (of both, what is not known comes last), ``target_id``, ``tile_id`` and ``run`` from low to high. So the grid
+decides who is a candidate, and the probability, which is finer and measures better at the head of the list, who is first.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from scanner.catalogue import columns
 from scanner.records import Int64
 
-
-def order(rows: pa.Table) -> Int64:
-    """Row numbers from the best row to the worst.
-
-    Parameters
-    ----------
-    rows
-        N rows; (``target_id``, ``tile_id``) must be unique for the order to be total.
-
-    Returns
-    -------
-    numpy.ndarray
-        (N,) int64.
-    """
-    keys = (
-        text_order(rows["tile_id"]),
-        rows["target_id"].to_numpy(),
-        _descending(rows["grid_value"].to_numpy()),
-        _descending(rows["p_calibrated"].to_numpy()),
-        ~rows["is_candidate"].to_numpy(),
-        ~columns.scored(rows),
-    )
-    return np.asarray(np.lexsort(keys), dtype=np.int64)
+#: Columns that the order needs beside those of the rows: whether a row is scored, and its bundle's place.
+SCORED, BUNDLE_PLACE = "scored", "bundle_place"
+#: From the best row to the worst. Texts are compared by code points, as DuckDB does unless told otherwise.
+BEST_FIRST = (
+    f"{SCORED} DESC, is_candidate DESC, {BUNDLE_PLACE}, isnan(p_calibrated), p_calibrated DESC, "
+    "isnan(grid_value), grid_value DESC, target_id, tile_id, run"
+)
 
 
-def rank(rows: pa.Table) -> pa.Table:
-    """Sort rows from best to worst and number them from 1 (column ``rank``, the first)."""
-    ranked = rows.take(pa.array(order(rows)))
-    return columns.with_column(ranked, columns.RANK_COLUMN, np.arange(1, len(ranked) + 1, dtype=np.int64), position=0)
+def bundle_place(bundle: pa.ChunkedArray, bundles: Sequence[str]) -> Int64:
+    """Each bundle's place among those named, from 0; the number of these where it is not, (N,) int64."""
+    found = pc.fill_null(pc.index_in(bundle, value_set=pa.array(bundles, pa.string())), len(bundles))
+    return np.asarray(found.to_numpy(), dtype=np.int64)
 
 
 def text_order(values: pa.ChunkedArray) -> Int64:
@@ -58,8 +40,3 @@ def text_order(values: pa.ChunkedArray) -> Int64:
         encoded = pa.concat_arrays(encoded.chunks)
     places = np.argsort(np.argsort(np.asarray(encoded.dictionary.to_pylist(), dtype=str)))
     return np.asarray(places[encoded.indices.to_numpy()], dtype=np.int64)
-
-
-def _descending(values: NDArray[Any]) -> NDArray[Any]:
-    """Sort key from high to low, NaN last."""
-    return np.where(np.isnan(values), np.inf, -values)

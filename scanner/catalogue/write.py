@@ -1,6 +1,6 @@
-"""The catalogue of all objects as a folder of Parquet files in the HATS layout.
+"""A catalogue of objects as a folder of Parquet files in the HATS layout, written partition by partition.
 
-In: a table with ``ra`` and ``dec``. Out: a folder that LSDB, DuckDB and plain Parquet readers open::
+In: rows with ``_healpix_29``, a partition at a time. Out: a folder that LSDB, DuckDB and plain Parquet readers open::
 
     hats.properties                            what the catalogue is, and which columns are its position
     partition_info.csv                         the HEALPix pixels that hold rows
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,25 +54,84 @@ class Partition:
         directory = self.pixel // _DIRECTORY_PIXELS * _DIRECTORY_PIXELS
         return f"Norder={self.order}/Dir={directory}/Npix={self.pixel}.parquet"
 
+    @property
+    def range(self) -> tuple[int, int]:
+        """The HEALPix indices of order 29 in it, from the first to before the last."""
+        shift = 2 * (HEALPIX_ORDER - self.order)
+        return self.pixel << shift, (self.pixel + 1) << shift
 
-def write_hats(table: pa.Table, folder: Path, name: str, rows_per_partition: int = ROWS_PER_PARTITION) -> tuple[Partition, ...]:
-    """Write a table as a HATS catalogue; one that is there is replaced when the new one is complete.
+
+class HatsWriter:
+    """A HATS catalogue in the making; made by :func:`hats_writer`.
 
     Parameters
     ----------
-    table
-        N rows with finite ``ra`` and ``dec`` in degrees.
     folder
-        The catalogue's folder.
+        Where it is written; made here.
     name
         The catalogue's name, for its properties.
+    schema
+        Of the rows.
     rows_per_partition
         Most rows of one file.
+    """
 
-    Returns
-    -------
-    tuple of Partition
-        What was written, by order and pixel.
+    def __init__(self, folder: Path, name: str, schema: pa.Schema, rows_per_partition: int) -> None:
+        self._folder, self._name, self._schema, self._rows_per_partition = folder, name, schema, rows_per_partition
+        self._dataset = folder / "dataset"
+        self._dataset.mkdir(parents=True)
+        self._written: dict[Partition, pq.FileMetaData] = {}
+
+    def write(self, part: Partition, rows: pa.Table) -> None:
+        """Write one partition: all its rows, by HEALPix index."""
+        path = self._dataset / part.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        collected: list[pq.FileMetaData] = []
+        # In one piece: pages end where pieces do.
+        whole = columns.as_schema(rows, self._schema)
+        pq.write_table(whole, path, compression="zstd", row_group_size=ROW_GROUP_ROWS, metadata_collector=collected)
+        collected[0].set_file_path(part.path)
+        self._written[part] = collected[0]
+
+    def close(self) -> tuple[Partition, ...]:
+        """Write what is said of the whole; returns the partitions by order and pixel."""
+        partitions = tuple(sorted(self._written))
+        pq.write_metadata(self._schema, self._dataset / "_common_metadata")
+        collected = [self._written[part] for part in partitions]
+        pq.write_metadata(self._schema, self._dataset / "_metadata", metadata_collector=collected)
+        lines = ["Norder,Npix", *(f"{part.order},{part.pixel}" for part in partitions)]
+        (self._folder / "partition_info.csv").write_text("\n".join(lines) + "\n", encoding="ascii")
+        properties = {
+            "obs_collection": self._name,
+            "dataproduct_type": "object",
+            "hats_nrows": sum(part.stop - part.start for part in partitions),
+            "hats_col_ra": "ra",
+            "hats_col_dec": "dec",
+            "hats_col_healpix": columns.HEALPIX_COLUMN.name,
+            "hats_col_healpix_order": HEALPIX_ORDER,
+            "hats_order": max((part.order for part in partitions), default=0),
+            "hats_max_rows": self._rows_per_partition,
+            "hats_npix_suffix": ".parquet",
+            "hats_builder": f"scanner {__version__}",
+            "moc_sky_fraction": f"{sum(4.0**-part.order for part in partitions) / 12:.6g}",
+        }
+        text = "#HATS catalog\n" + "".join(f"{key}={value}\n" for key, value in properties.items())
+        (self._folder / "hats.properties").write_text(text, encoding="utf-8")
+        return partitions
+
+
+@contextmanager
+def hats_writer(
+    folder: Path, name: str, schema: pa.Schema, rows_per_partition: int = ROWS_PER_PARTITION
+) -> Iterator[HatsWriter]:
+    """Write a HATS catalogue; one that is there is replaced when the new one is complete.
+
+    Parameters
+    ----------
+    folder
+        The catalogue's folder.
+    name, schema, rows_per_partition
+        As :class:`HatsWriter` takes them.
 
     Raises
     ------
@@ -85,15 +145,42 @@ def write_hats(table: pa.Table, folder: Path, name: str, rows_per_partition: int
     partial = folder.with_name(f".{folder.name}.partial")
     _remove(partial)
     try:
-        partitions = _write(table, partial, name, rows_per_partition)
+        writer = HatsWriter(partial, name, schema, rows_per_partition)
+        yield writer
+        writer.close()
         _remove(folder)
         partial.replace(folder)
     finally:
         _remove(partial)
+
+
+def write_hats(table: pa.Table, folder: Path, name: str, rows_per_partition: int = ROWS_PER_PARTITION) -> tuple[Partition, ...]:
+    """Write a table that memory holds as a HATS catalogue.
+
+    Parameters
+    ----------
+    table
+        N rows with finite ``ra`` and ``dec`` in degrees, ``target_id``, ``tile_id`` and ``run``.
+    folder, name, rows_per_partition
+        See :func:`hats_writer`, which also says what is raised.
+
+    Returns
+    -------
+    tuple of Partition
+        What was written, by order and pixel.
+    """
+    index = healpix_29(table["ra"].to_numpy(), table["dec"].to_numpy())
+    order = np.lexsort((text_order(table["run"]), text_order(table["tile_id"]), table["target_id"].to_numpy(), index))
+    position = table.schema.get_field_index(columns.HEALPIX_COLUMN.name)
+    rows = columns.with_column(table, columns.HEALPIX_COLUMN, index, max(position, 0)).take(pa.array(order))
+    partitions = partition(index[order], rows_per_partition)
+    with hats_writer(folder, name, rows.schema, rows_per_partition) as writer:
+        for part in partitions:
+            writer.write(part, rows.slice(part.start, part.stop - part.start))
     return partitions
 
 
-def partition(index: Int64, rows_per_partition: int) -> tuple[Partition, ...]:
+def partition(index: Int64, rows_per_partition: int, counts: Int64 | None = None) -> tuple[Partition, ...]:
     """Divide the sky so that no partition holds too many rows.
 
     Parameters
@@ -102,59 +189,24 @@ def partition(index: Int64, rows_per_partition: int) -> tuple[Partition, ...]:
         (N,) int64, HEALPix indices of order 29, ascending.
     rows_per_partition
         Most rows of one partition, unless it is of :data:`MAX_PARTITION_ORDER`.
+    counts
+        (N,) int64: rows of each index, where it stands for the pixel of that order which it begins; else one.
     """
-    return tuple(sorted(part for pixel in range(12) for part in _divide(index, 0, pixel, rows_per_partition)))
+    rows_before = np.concatenate([[0], np.cumsum(np.ones(len(index), dtype=np.int64) if counts is None else counts)])
+    whole = (part for pixel in range(12) for part in _divide(index, rows_before, 0, pixel, rows_per_partition))
+    return tuple(sorted(whole))
 
 
-def _divide(index: Int64, order: int, pixel: int, rows_per_partition: int) -> Iterator[Partition]:
+def _divide(index: Int64, rows_before: Int64, order: int, pixel: int, rows_per_partition: int) -> Iterator[Partition]:
     shift = 2 * (HEALPIX_ORDER - order)
-    start, stop = np.searchsorted(index, [pixel << shift, (pixel + 1) << shift]).tolist()
+    start, stop = rows_before[np.searchsorted(index, [pixel << shift, (pixel + 1) << shift])].tolist()
     if start == stop:
         return
     if stop - start <= rows_per_partition or order == MAX_PARTITION_ORDER:
         yield Partition(order, pixel, start, stop)
         return
     for child in range(4 * pixel, 4 * pixel + 4):
-        yield from _divide(index, order + 1, child, rows_per_partition)
-
-
-def _write(table: pa.Table, folder: Path, name: str, rows_per_partition: int) -> tuple[Partition, ...]:
-    index = healpix_29(table["ra"].to_numpy(), table["dec"].to_numpy())
-    by_place = np.lexsort((text_order(table["tile_id"]), table["target_id"].to_numpy(), index))
-    rows = columns.with_column(table, columns.HEALPIX_COLUMN, index, position=0).take(pa.array(by_place))
-    partitions = partition(index[by_place], rows_per_partition)
-    dataset = folder / "dataset"
-    dataset.mkdir(parents=True)
-    collected: list[pq.FileMetaData] = []
-    for part in partitions:
-        path = dataset / part.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        own: list[pq.FileMetaData] = []
-        slice_ = rows.slice(part.start, part.stop - part.start)
-        pq.write_table(slice_, path, compression="zstd", row_group_size=ROW_GROUP_ROWS, metadata_collector=own)
-        own[0].set_file_path(part.path)
-        collected += own
-    pq.write_metadata(rows.schema, dataset / "_common_metadata")
-    pq.write_metadata(rows.schema, dataset / "_metadata", metadata_collector=collected)
-    lines = ["Norder,Npix", *(f"{part.order},{part.pixel}" for part in partitions)]
-    (folder / "partition_info.csv").write_text("\n".join(lines) + "\n", encoding="ascii")
-    properties = {
-        "obs_collection": name,
-        "dataproduct_type": "object",
-        "hats_nrows": len(rows),
-        "hats_col_ra": "ra",
-        "hats_col_dec": "dec",
-        "hats_col_healpix": columns.HEALPIX_COLUMN.name,
-        "hats_col_healpix_order": HEALPIX_ORDER,
-        "hats_order": max((part.order for part in partitions), default=0),
-        "hats_max_rows": rows_per_partition,
-        "hats_npix_suffix": ".parquet",
-        "hats_builder": f"scanner {__version__}",
-        "moc_sky_fraction": f"{sum(4.0**-part.order for part in partitions) / 12:.6g}",
-    }
-    text = "#HATS catalog\n" + "".join(f"{key}={value}\n" for key, value in properties.items())
-    (folder / "hats.properties").write_text(text, encoding="utf-8")
-    return partitions
+        yield from _divide(index, rows_before, order + 1, child, rows_per_partition)
 
 
 def _remove(folder: Path) -> None:

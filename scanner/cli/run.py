@@ -22,6 +22,7 @@ SECTIONS = {
     "What is scored": ("targets", "magnitude_limit", "all_targets", "max_bad_fraction"),
     "With what": ("bundle", "provider", "beta"),
     "What is kept": ("keep", "codec"),
+    "What is told of candidates": ("known_lenses",),
     "Where the work is done": ("workers", "scheduler", "placement", "memory_gb", "scratch", "tls_ca", "tls_cert", "tls_key"),
     "Object stores (s3://…)": ("endpoint", "anonymous"),
     "What is told": ("log_format", "metrics_port"),
@@ -43,6 +44,7 @@ SECTIONS = {
 @click.option("--beta", type=float, help="β of the F-beta threshold [default: the bundle's].")
 @click.option("--keep", help="Cutouts kept: all, candidates, sample:<fraction> or none [default: candidates].")
 @click.option("--codec", type=click.Choice(["exact", "compact"]), help="How cutouts are stored [default: compact].")
+@click.option("--known-lenses", help="Table that known lenses are looked up in: lenscat, or a FITS, VOTable, ECSV or CSV file.")
 @click.option("--workers", type=int, help="Worker processes [default: one a core].")
 @click.option("--scheduler", help="Address of a standing Dask scheduler, e.g. tcp://host:8786 or tls://host:8786.")
 @click.option("--placement", type=click.Choice(["whole", "split"]), help="split: any worker cuts, those with a GPU score.")
@@ -117,6 +119,7 @@ def _dotted(flags: dict[str, Any]) -> dict[str, Any]:
             "cutouts.max_bad_fraction": flags["max_bad_fraction"],
             "cutouts.keep": flags["keep"],
             "cutouts.codec": flags["codec"],
+            "catalogue.known_lenses": flags["known_lenses"],
         }.items()
         if value is not None
     }

@@ -46,11 +46,39 @@ _STYLE: dict[str, Any] = {
 }
 
 
+class ScoreCounts:
+    """How many objects have which score, counted part by part: what ``scores.png`` needs of a catalogue of any size."""
+
+    def __init__(self) -> None:
+        self.n_scored = self.n_chosen = 0
+        #: By score and edges, counts of all that are scored and of the candidates, each (:data:`BINS`,).
+        self.grid, self.calibrated, self.calibrated_decades = (np.zeros((2, BINS), dtype=np.int64) for _ in range(3))
+
+    def add(self, grid_value: NDArray[Any], calibrated: NDArray[Any], is_candidate: NDArray[np.bool_]) -> None:
+        """Count objects.
+
+        Parameters
+        ----------
+        grid_value, calibrated
+            (N,) scores in [0, 1], NaN where one was not scored.
+        is_candidate
+            (N,) bool.
+        """
+        scored = np.isfinite(calibrated)
+        for row, those in enumerate((scored, scored & is_candidate)):
+            for counts, values, edges in (
+                (self.grid, grid_value, LINEAR_EDGES),
+                (self.calibrated, calibrated, LINEAR_EDGES),
+                (self.calibrated_decades, calibrated, DECADE_EDGES),
+            ):
+                counts[row] += np.histogram(np.clip(values[those], edges[0], 1.0), edges)[0]
+        self.n_scored += int(scored.sum())
+        self.n_chosen += int((scored & is_candidate).sum())
+
+
 def score_distribution(
     path: Path,
-    grid_value: NDArray[Any],
-    calibrated: NDArray[Any],
-    is_candidate: NDArray[np.bool_],
+    counts: ScoreCounts,
     *,
     threshold: float,
     beta: float | None,
@@ -62,10 +90,8 @@ def score_distribution(
     ----------
     path
         The PNG file.
-    grid_value, calibrated
-        (N,) scores in [0, 1] of all objects, NaN where one was not scored.
-    is_candidate
-        (N,) bool.
+    counts
+        Of all objects.
     threshold, beta, decides_on
         The score from which an object is a candidate, the beta of the F-beta that chose it (None: no F-beta did), and which
         score that is. With ``"calibrated"`` there is no grid, and no panel for it.
@@ -75,20 +101,22 @@ def score_distribution(
     OutputError
         The file cannot be written.
     """
-    scored = np.isfinite(calibrated)
-    chosen = scored & is_candidate
     has_grid = decides_on == "grid"
     with mpl.rc_context(plot_settings()):
         figure = Figure(figsize=(9.0 if has_grid else 5.0, 3.6), dpi=DPI, layout="constrained")
         panels = figure.subplots(1, 1 + has_grid, sharey=True, squeeze=False)[0]
-        share = f" ({100 * chosen.sum() / scored.sum():.2g}%)" if scored.any() else ""
-        panels[0].set_title(f"{scored.sum():,} scored objects, {chosen.sum():,} candidates{share}")
+        share = f" ({100 * counts.n_chosen / counts.n_scored:.2g}%)" if counts.n_scored else ""
+        candidates = "candidate" if counts.n_chosen == 1 else "candidates"
+        panels[0].set_title(f"{counts.n_scored:,} scored objects, {counts.n_chosen:,} {candidates}{share}")
         panels[0].set_ylabel("objects per bin")
         if has_grid:
-            _histogram(panels[0], grid_value[scored], grid_value[chosen], LINEAR_EDGES)
+            _histogram(panels[0], counts.grid, LINEAR_EDGES)
             panels[0].set_xlabel("grid value: lens fraction of the cell")
         # Calibrated for the sky, where one object in thousands is a lens, probabilities live in decades.
-        _histogram(panels[-1], calibrated[scored], calibrated[chosen], DECADE_EDGES if has_grid else LINEAR_EDGES)
+        if has_grid:
+            _histogram(panels[-1], counts.calibrated_decades, DECADE_EDGES)
+        else:
+            _histogram(panels[-1], counts.calibrated, LINEAR_EDGES)
         panels[-1].set_xlabel("calibrated lens probability")
         panels[-1].legend(loc="upper right" if has_grid else "center")
         _mark_threshold(panels[0], threshold, beta)
@@ -169,15 +197,14 @@ def _mark_threshold(axes: Axes, threshold: float, beta: float | None) -> None:
     )
 
 
-def _histogram(axes: Axes, scored: NDArray[Any], chosen: NDArray[Any], edges: NDArray[Any]) -> None:
-    scored, chosen = np.clip(scored, edges[0], 1.0), np.clip(chosen, edges[0], 1.0)
-    for values, colour, label in ((scored, SCORED, "all scored"), (chosen, CANDIDATE, "candidates")):
-        axes.stairs(np.histogram(values, edges)[0], edges, baseline=0.5, fill=True, color=colour, label=label)
+def _histogram(axes: Axes, counts: NDArray[np.int64], edges: NDArray[Any]) -> None:
+    for row, colour, label in ((0, SCORED, "all scored"), (1, CANDIDATE, "candidates")):
+        axes.stairs(counts[row], edges, baseline=0.5, fill=True, color=colour, label=label)
     axes.set_xscale("log" if edges[0] > 0 else "linear")
     axes.set_xlim(edges[0], 1.0)
     axes.set_yscale("log")
     # The panels share this axis: the one that is drawn last must not cut the other's bars.
-    axes.set_ylim(0.5, max(10.0, axes.get_ylim()[1], 3.0 * np.histogram(scored, edges)[0].max(initial=1)))
+    axes.set_ylim(0.5, max(10.0, axes.get_ylim()[1], 3.0 * counts[0].max(initial=1)))
 
 
 def plot_settings() -> Any:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from scanner.catalogue import columns, deduplicate, export, rank, write
-from scanner.catalogue.complete import complete, listed
-from scanner.catalogue.tiles import TileRow, footprint
+from scanner.catalogue import columns, export
+from scanner.catalogue.deduplicate import Rule
+from scanner.catalogue.known_lenses import KnownLenses, KnownLensMatcher
+from scanner.catalogue.merging import Merging
 from scanner.catalogue.tiles import table as table_of_tiles
 from scanner.ensemble.bundle import Bundle
 from scanner.errors import ContentError
@@ -31,6 +31,7 @@ from scanner.survey.candidate_cutouts import candidate_cutouts
 from scanner.survey.folder.cost import CostLedger, RunCost
 from scanner.survey.folder.ledger import RunFolder, RunRecord
 from scanner.survey.folder.resume import refuse_other_settings
+from scanner.survey.merged.tables import done_tile, failed_tile, write_tables
 
 RESULTS = (
     "catalogue",
@@ -62,7 +63,12 @@ class RunReport:
 
 
 def finish(
-    folder: RunFolder, record: RunRecord, bundle: Bundle, tiles: tuple[Tile, ...], failed: tuple[FailedTile, ...]
+    folder: RunFolder,
+    record: RunRecord,
+    bundle: Bundle,
+    tiles: tuple[Tile, ...],
+    failed: tuple[FailedTile, ...],
+    known: KnownLenses | None = None,
 ) -> RunReport:
     """Merge the committed tiles of a run and write its results, each replaced as a whole, and the cost into ``run.json``.
 
@@ -74,65 +80,53 @@ def finish(
         The tiles of the list; those that are not in ``failed`` are committed.
     failed
         The tiles that could not be scanned, or whose result cannot be trusted, with reasons.
+    known
+        Lenses that were known before.
 
     Raises
     ------
     ContentError
         A committed tile is gone or damaged, or was committed with other settings.
     """
+    config, scratch = record.config.catalogue, record.config.engine.scratch
+    named = {tile.tile_id: tile for tile in tiles}
+    failed = tuple(sorted(failed, key=lambda failure: failure.tile_id))
     without = {failure.tile_id for failure in failed}
-    done = sorted(tile.tile_id for tile in tiles if tile.tile_id not in without)
-    tables: list[pa.Table] = []
+    done = sorted(named.keys() - without)
     ledger = CostLedger()
     notes: set[str] = set()
-    rows: list[TileRow] = []
-    names = {tile.tile_id: {role: str(file) for role, file in tile.files.items()} for tile in tiles}
-    for commit, table in in_order(partial(_read, folder, record), done):
-        tables.append(table)
-        ledger.add(commit)
-        notes.update(commit.notes)
-        rows.append(
-            TileRow(
-                tile_id=commit.tile_id,
-                run=record.run_id,
-                bundle=record.bundle,
-                state="done",
-                files=names[commit.tile_id],
-                s_region=commit.s_region,
-                sky_area_deg2=commit.sky_area_deg2,
-                n_targets=commit.n_targets,
-                n_scored=commit.n_scored,
-                n_candidates=commit.n_decided,
+    rows = [failed_tile(failure, record, named.get(failure.tile_id)) for failure in failed]
+    rule, matcher = Rule(config.duplicate_radius_arcsec), KnownLensMatcher(known, config.known_radius_arcsec)
+    with folder.passing_folder(scratch) as passing, Merging(passing / "merging", rule, matcher) as merging:
+        for commit, table in in_order(partial(_read, folder, record), done):
+            merging.add(columns.with_source(table, record.run_id, record.bundle))
+            ledger.add(commit)
+            notes.update(commit.notes)
+            rows.append(done_tile(commit, record, named[commit.tile_id]))
+        merging.merge()
+        cost = ledger.cost()
+        with folder.staged_results(scratch) as staging:
+            tables = write_tables(
+                staging,
+                merging,
+                table_of_tiles(rows),
+                name="scanner",
+                max_candidates=config.max_candidates,
+                provenance=_provenance(record),
             )
-        )
-    cost = ledger.cost()
-    scored = pa.concat_tables(tables) if tables else columns.empty_table()
-    tables.clear()
-    scored = columns.with_source(scored, record.run_id, record.bundle)
-    unique = complete(rank.rank(deduplicate.deduplicate(scored, record.config.catalogue.duplicate_radius_arcsec)))
-    candidates = listed(unique, record.config.catalogue.max_candidates)
-    report = RunReport(
-        n_tiles=len(done) + len(without),
-        failed=tuple(sorted(failed, key=lambda failure: failure.tile_id)),
-        n_targets=len(scored),
-        n_scored=cost.n_objects,
-        n_unique=len(unique),
-        sky_area_deg2=cost.sky_area_deg2,
-        notes=tuple(sorted(notes)),
-        candidates=candidates,
-        cost=cost,
-    )
-    with folder.staged_results(record.config.engine.scratch) as staging:
-        write.write_hats(unique, staging / "catalogue", name="scanner")
-        export.write_candidates(candidates, staging / "candidates", provenance=_provenance(record))
-        rows += [
-            TileRow(failure.tile_id, record.run_id, record.bundle, "failed", names.get(failure.tile_id, {}), failure.reason)
-            for failure in report.failed
-        ]
-        pq.write_table(table_of_tiles(rows), staging / "tiles.parquet", compression="zstd")
-        footprint(row.s_region for row in rows).save(staging / "footprint.fits", format="fits")
-        export.write_failed(report.failed, staging / "failed-tiles.ecsv")
-        _draw(staging, folder, record, bundle, tiles, report, unique)
+            report = RunReport(
+                n_tiles=len(done) + len(without),
+                failed=failed,
+                n_targets=merging.n_rows,
+                n_scored=cost.n_objects,
+                n_unique=merging.n_unique,
+                sky_area_deg2=cost.sky_area_deg2,
+                notes=tuple(sorted(notes)),
+                candidates=tables.candidates,
+                cost=cost,
+            )
+            export.write_failed(failed, staging / "failed-tiles.ecsv")
+            _draw(staging, folder, record, bundle, tiles, report, tables.counts)
     folder.write_record(record.model_copy(update={"cost": cost}))
     return report
 
@@ -161,7 +155,7 @@ def _draw(
     bundle: Bundle,
     tiles: tuple[Tile, ...],
     report: RunReport,
-    unique: pa.Table,
+    counts: plots.ScoreCounts,
 ) -> None:
     config = record.config
     _, name = split(record.tile_list)
@@ -192,9 +186,7 @@ def _draw(
     )
     plots.score_distribution(
         staging / "scores.png",
-        unique["grid_value"].to_numpy(),
-        unique["p_calibrated"].to_numpy(),
-        unique["is_candidate"].to_numpy(),
+        counts,
         threshold=threshold,
         beta=beta,
         decides_on=bundle.manifest.decides_on,

@@ -1,8 +1,8 @@
 """The whole run, as ``scanner run`` and Python users start it.
 
 In: a :class:`RunRequest`. Out: a :class:`~scanner.survey.finish.RunReport` and the run folder. Refused: everything that can be
-known before the first tile is opened (list, settings, bundle, provider, output folder, tiles committed with other settings);
-committed tiles whose inputs have changed, as soon as that is found; what befalls single tiles is in the report.
+known before the first tile is opened (list, settings, bundle, known lenses, provider, output folder, tiles committed with other
+settings); committed tiles whose inputs have changed, as soon as that is found; what befalls single tiles is in the report.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scanner import __version__
+from scanner.catalogue.known_lenses import load_known_lenses
 from scanner.config import RunConfig
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.bundle import Bundle
@@ -72,6 +73,7 @@ def run_survey(request: RunRequest, on_event: Callable[[Event], None] = lambda _
     config = request.config
     listed = tile_list.read(request.tile_list, config.storage)
     bundle = bundles.load(config.scoring.bundle, config.storage)
+    known = load_known_lenses(config.catalogue.known_lenses, config.storage) if config.catalogue.known_lenses else None
     record = _record(request, listed, bundle, _provider(bundle, config))
     with (
         open_run(request.out, config.storage, record, restart=request.restart) as folder,
@@ -86,7 +88,7 @@ def run_survey(request: RunRequest, on_event: Callable[[Event], None] = lambda _
 
         failed = (*listed.failed, *_scan(folder, record, bundle, listed, tell))
         tell(Merging())
-        report = finish(folder, record, bundle, listed.tiles, failed)
+        report = finish(folder, record, bundle, listed.tiles, failed, known)
         status.finished(report)
         return report
 

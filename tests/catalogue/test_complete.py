@@ -1,31 +1,33 @@
-from collections.abc import Callable
-
 import numpy as np
-import pyarrow as pa
+from plain_catalogue import merged, ranked
 
-from scanner.catalogue import columns, rank
+from scanner.catalogue import columns
 from scanner.catalogue.complete import complete, listed
+from scanner.catalogue.known_lenses import KnownLenses, KnownLensMatcher
 from scanner.sphere import healpix_29
 
 
-def test_every_column_in_its_place(random_rows: Callable[..., pa.Table]) -> None:
-    ranked = rank.rank(random_rows(50))
-    merged = complete(ranked)
-    assert merged.schema.equals(columns.CATALOGUE_SCHEMA, check_metadata=True)
-    for name in ranked.column_names:
-        np.testing.assert_array_equal(merged[name].to_numpy(), ranked[name].to_numpy())
-    np.testing.assert_array_equal(merged["_healpix_29"], healpix_29(ranked["ra"].to_numpy(), ranked["dec"].to_numpy()))
-    assert all(name.startswith("EUCL J") for name in merged["name"].to_pylist())
-    assert merged["known_name"].to_pylist() == [""] * 50
-    assert np.isnan(merged["known_separation"].to_numpy()).all()
+def test_every_column_in_its_place(random_rows) -> None:
+    rows = ranked(random_rows(50))
+    lens = KnownLenses(rows["ra"].to_numpy()[7:8], rows["dec"].to_numpy()[7:8] + 0.5 / 3600, ("the seventh",), ("a paper",))
+    found = complete(rows, KnownLensMatcher(lens, 1.0))
+    assert found.schema.equals(columns.CATALOGUE_SCHEMA, check_metadata=True)
+    for name in rows.column_names:
+        np.testing.assert_array_equal(found[name].to_numpy(), rows[name].to_numpy())
+    np.testing.assert_array_equal(found["_healpix_29"], healpix_29(rows["ra"].to_numpy(), rows["dec"].to_numpy()))
+    assert all(name.startswith("EUCL J") for name in found["name"].to_pylist())
+    assert [row for row in found["known_name"].to_pylist() if row] == ["the seventh"]
+    assert found["known_reference"][7].as_py() == "a paper"
+    assert abs(found["known_separation"][7].as_py() - 0.5) < 1e-4
+    assert np.isnan(found["known_separation"].to_numpy()).sum() == 49
 
 
-def test_the_candidate_list_holds_the_first_ranks(random_rows: Callable[..., pa.Table]) -> None:
-    merged = complete(rank.rank(random_rows(1000)))
-    n_candidates = sum(merged["is_candidate"].to_pylist())
-    chosen = listed(merged, 10_000)
+def test_the_candidate_list_holds_the_first_ranks(random_rows) -> None:
+    rows = merged(random_rows(1000))
+    n_candidates = sum(rows["is_candidate"].to_pylist())
+    chosen = listed(rows, 10_000)
     assert 50 < n_candidates < 150
     assert chosen["rank"].to_pylist() == list(range(1, n_candidates + 1))
     assert chosen.schema.equals(columns.CANDIDATE_SCHEMA, check_metadata=True)
-    assert len(listed(merged, 7)) == 7
+    assert len(listed(rows, 7)) == 7
     assert len(listed(columns.CATALOGUE_SCHEMA.empty_table(), 7)) == 0

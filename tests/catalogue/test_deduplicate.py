@@ -1,20 +1,33 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import astropy.units as u
 import numpy as np
 import pyarrow as pa
 import pytest
 from astropy.coordinates import SkyCoord
+from astropy_healpix import boundaries_lonlat, lonlat_to_healpix
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_catalogue import with_rule_columns
 
 from scanner.catalogue import columns
-from scanner.catalogue.deduplicate import SAME_ID_RADIUS_ARCSEC, deduplicate, kept
+from scanner.catalogue import deduplicate as rule
+from scanner.catalogue.deduplicate import SAME_ID_RADIUS_ARCSEC, Cell, Rule
+from scanner.sphere import healpix_29
 
 RADIUS = 0.5
 ARCSEC = 1 / 3600
 #: Places where naive arithmetic on RA and Dec goes wrong, and one where it does not.
 FIELDS = [(0.0, 0.0), (359.99999, 60.0), (12.0, 89.99995), (200.0, -90.0), (52.82, -27.8)]
+
+
+def kept(rows: pa.Table, radius: float) -> np.ndarray:
+    return rule.deduplicate(with_rule_columns(rows), Rule(radius)).kept
+
+
+def deduplicate(rows: pa.Table, radius: float) -> pa.Table:
+    return rows.filter(pa.array(kept(rows, radius)))
 
 
 class Row(NamedTuple):
@@ -129,7 +142,7 @@ def test_which_row_is_left(
 
 
 def test_no_rows_and_one_row(make_rows: Callable[..., pa.Table]) -> None:
-    assert len(deduplicate(columns.empty_table(), RADIUS)) == 0
+    assert len(deduplicate(columns.SOURCE_SCHEMA.empty_table(), RADIUS)) == 0
     assert len(deduplicate(make_rows(ra=[1.0]), RADIUS)) == 1
 
 
@@ -142,3 +155,65 @@ def test_two_tiles_of_the_same_sky(random_rows: Callable[..., pa.Table]) -> None
     keep = kept(pa.concat_tables([rows, shifted]), RADIUS)
     assert keep[:5000].all()
     assert not keep[5000:].any()
+
+
+EVERYWHERE = [
+    (0.0, 0.0),
+    (359.99999, 60.0),
+    (12.0, 89.99995),
+    (200.0, -90.0),
+    (45.0, 41.8103),
+    (315.0, -41.8103),
+    (52.82, -27.8),
+]
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data(), place=st.sampled_from(EVERYWHERE), order=st.sampled_from([3, 8, 12, 13]))
+def test_what_a_cell_decides_the_whole_sky_decides_alike(
+    make_rows: Callable[..., pa.Table], data: st.DataObject, place: tuple[float, float], order: int
+) -> None:
+    """Around a corner of cells, where up to eight meet: what is decided in one stays, and what is not decided there can be."""
+    rows = data.draw(ROWS)
+    # Rows lie around the corner of a cell, and not around its middle.
+    pixel = lonlat_to_healpix(*place * u.deg, 2**order, order="nested")
+    corner = SkyCoord(*(angle[0, 0] for angle in boundaries_lonlat([pixel], 1, 2**order, order="nested")))
+    where = positions(rows, (corner.ra.deg, np.clip(corner.dec.deg, -89.9999, 89.9999)))
+    table = with_rule_columns(table_of(make_rows, rows, where))
+    index = healpix_29(table["ra"].to_numpy(), table["dec"].to_numpy())
+    table = table.append_column("_healpix_29", pa.array(index))
+    whole = rule.deduplicate(table, Rule(RADIUS))
+    assert not whole.undecided.any()
+    inside = index >> 2 * (29 - order)
+    for number in np.unique(inside):
+        here = inside == number
+        verdict = rule.deduplicate(table.filter(pa.array(here)), Rule(RADIUS), Cell(order, int(number)))
+        decided = ~verdict.undecided
+        np.testing.assert_array_equal(verdict.kept[decided], whole.kept[here][decided])
+        assert not verdict.kept[verdict.undecided].any()
+
+
+def test_far_from_the_edge_of_a_cell_everything_is_decided(random_rows: Callable[..., pa.Table]) -> None:
+    rows = with_rule_columns(random_rows(2000))
+    index = healpix_29(rows["ra"].to_numpy(), rows["dec"].to_numpy())
+    largest = np.bincount((index >> 58).astype(int)).argmax()
+    rows = rows.append_column("_healpix_29", pa.array(index)).filter(pa.array(index >> 58 == largest))
+    verdict = rule.deduplicate(rows, Rule(RADIUS), Cell(0, int(largest)))
+    assert verdict.undecided.mean() < 0.1
+    assert verdict.kept.mean() > 0.85
+
+
+def test_the_bundle_that_is_preferred_wins(make_rows: Callable[..., pa.Table]) -> None:
+    rows = make_rows(
+        tile_id=["1", "1"], target_id=[1, 1], run=["a", "b"], bundle=["old 1", "new 2"], ra=[10.0] * 2, dec=[0.0] * 2
+    )
+    for bundles, left in (((), "a"), (("new 2", "old 1"), "b"), (("old 1", "new 2"), "a"), (("new 2",), "b")):
+        kept_rows = rule.deduplicate(with_rule_columns(rows, bundles), Rule(RADIUS, bundles)).kept
+        assert rows.filter(pa.array(kept_rows))["run"].to_pylist() == [left]
+
+
+def test_a_tile_that_was_scanned_in_two_runs_is_there_once(make_rows: Callable[..., pa.Table]) -> None:
+    rows = make_rows(
+        tile_id=["1"] * 4, target_id=[1, 2, 1, 2], run=["a", "a", "b", "b"], ra=[10.0, 10.0] * 2, dec=[0.0, 0.0] * 2
+    )
+    assert deduplicate(rows, RADIUS)["run"].to_pylist() == ["a", "a"]

@@ -7,10 +7,11 @@ import pyarrow as pa
 import pytest
 from astropy.io import fits, votable
 from astropy.table import Table
+from plain_catalogue import merged
 
-from scanner.catalogue import columns, rank
-from scanner.catalogue.complete import complete, listed
-from scanner.catalogue.export import Provenance, to_astropy, write_candidates, write_failed
+from scanner.catalogue import columns
+from scanner.catalogue.complete import listed
+from scanner.catalogue.export import Provenance, write_candidates, write_failed
 from scanner.errors import OutputError
 from scanner.records import FailedTile
 
@@ -21,7 +22,7 @@ PROVENANCE = Provenance(
 
 @pytest.fixture(name="candidates", scope="module")
 def candidates_fixture(random_rows: Callable[..., pa.Table]) -> pa.Table:
-    return listed(complete(rank.rank(random_rows(300))), 20)
+    return listed(merged(random_rows(300)), 20)
 
 
 @pytest.fixture(name="written", scope="module")
@@ -115,9 +116,9 @@ def test_a_place_that_is_taken_is_one_sentence(candidates: pa.Table, tmp_path: P
     assert {path.name for path in tmp_path.iterdir()} == {"candidates.fits", "candidates.ecsv", "candidates.vot"}
 
 
-def test_unregistered_column(candidates: pa.Table) -> None:
+def test_unregistered_column(candidates: pa.Table, tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="colour"):
-        to_astropy(candidates.append_column("colour", pa.array(np.zeros(20))))
+        write_candidates(candidates.append_column("colour", pa.array(np.zeros(20))), tmp_path / "candidates", PROVENANCE)
 
 
 def test_failed_tiles(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_replaces_a_catalogue_but_nothing_else(random_rows: Callable[..., pa.Tab
 
 
 def test_no_rows(tmp_path: Path) -> None:
-    assert write_hats(columns.empty_table(), tmp_path / "catalogue", "scanner") == ()
+    assert write_hats(columns.SOURCE_SCHEMA.empty_table(), tmp_path / "catalogue", "scanner") == ()
     assert (tmp_path / "catalogue" / "partition_info.csv").read_text() == "Norder,Npix\n"
     assert pq.read_schema(tmp_path / "catalogue" / "dataset" / "_common_metadata").names[0] == "_healpix_29"
 

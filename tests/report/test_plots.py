@@ -21,11 +21,19 @@ def near(image: np.ndarray, colour: str) -> np.ndarray:
     return np.abs(image - np.rint(np.array(to_rgb(colour)) * 255)).max(axis=-1) <= 6
 
 
+def counted(*arrays: np.ndarray) -> plots.ScoreCounts:
+    """In two parts, as a large catalogue comes."""
+    counts = plots.ScoreCounts()
+    for part in (slice(7), slice(7, None)):
+        counts.add(*(array[part] for array in arrays))
+    return counts
+
+
 def scores(path: Path, threshold: float, n: int = 4000) -> np.ndarray:
     rng = np.random.default_rng(3)
     grid = rng.beta(0.4, 2, n)
     grid[:10], grid[10:20], grid[20:30] = np.nan, 0.001, 0.999
-    plots.score_distribution(path, grid, grid**2, grid >= threshold, threshold=threshold, beta=0.03)
+    plots.score_distribution(path, counted(grid, grid**2, grid >= threshold), threshold=threshold, beta=0.03)
     return pixels(path)
 
 
@@ -56,7 +64,7 @@ def test_without_a_grid_the_calibrated_probability_carries_the_threshold(tmp_pat
     calibrated = np.linspace(0.001, 0.999, 500)
     nothing = np.full(500, np.nan)
     plots.score_distribution(
-        tmp_path / "s.png", nothing, calibrated, calibrated > 0.9, threshold=0.9, beta=None, decides_on="calibrated"
+        tmp_path / "s.png", counted(nothing, calibrated, calibrated > 0.9), threshold=0.9, beta=None, decides_on="calibrated"
     )
     image = pixels(tmp_path / "s.png")
     bars = np.flatnonzero((near(image, plots.SCORED) | near(image, plots.CANDIDATE)).sum(axis=0) > 20)
@@ -64,9 +72,19 @@ def test_without_a_grid_the_calibrated_probability_carries_the_threshold(tmp_pat
     assert (line.mean() - bars.min()) / (bars.max() + 1 - bars.min()) == pytest.approx(0.9, abs=0.01)
 
 
+def test_every_scored_object_is_counted_once() -> None:
+    grid = np.array([0.0, 1.0, 0.5, np.nan, 0.2])
+    calibrated = np.array([0.0, 1.0, 1e-9, np.nan, 1e-3])
+    counts = counted(np.tile(grid, 3), np.tile(calibrated, 3), np.tile(grid > 0.4, 3))
+    assert (counts.n_scored, counts.n_chosen) == (12, 6)
+    for kind in (counts.grid, counts.calibrated, counts.calibrated_decades):
+        assert kind.sum(axis=1).tolist() == [12, 6]
+    assert counts.grid[0, [0, 10, 25, -1]].tolist() == [3, 3, 3, 3]
+    assert counts.calibrated_decades[0, 0] == 6
+
+
 def test_no_objects_at_all_still_make_a_figure(tmp_path: Path) -> None:
-    nothing = np.empty(0)
-    plots.score_distribution(tmp_path / "scores.png", nothing, nothing, nothing.astype(bool), threshold=0.6, beta=1.0)
+    plots.score_distribution(tmp_path / "scores.png", plots.ScoreCounts(), threshold=0.6, beta=1.0)
     assert near(pixels(tmp_path / "scores.png"), plots.THRESHOLD).any()
 
 

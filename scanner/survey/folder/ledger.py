@@ -176,7 +176,7 @@ class RunFolder:
     def staged_results(self, scratch: str | None = None) -> Iterator[Path]:
         """A folder to write the results into; each takes the place of an older one when the block ends without an error."""
         home = self.store.local("")
-        with writing_to(home or Path(scratch or tempfile.gettempdir())), self._passing_folder(scratch) as passing:
+        with writing_to(home or Path(scratch or tempfile.gettempdir())), self.passing_folder(scratch) as passing:
             staging = passing / "results"
             staging.mkdir()
             yield staging
@@ -184,7 +184,7 @@ class RunFolder:
                 self.store.publish(path, path.name)
 
     @contextmanager
-    def _passing_folder(self, scratch: str | None) -> Iterator[Path]:
+    def passing_folder(self, scratch: str | None) -> Iterator[Path]:
         """A folder beside the results' place, so that they need not be copied, else in the scratch folder."""
         home = self.store.local("")
         if home is None:

@@ -25,7 +25,9 @@ from scanner.storage import Store, open_store, split
 from scanner.survey.folder.ledger import RUN_RECORD, RunFolder
 from scanner.survey.merged.records import SURVEY_RECORD, VERSION_RECORD, SurveyRecord, VersionRecord, version_key
 
+#: Names of the results that runs and surveys both have.
 CATALOGUE = "catalogue"
+CANDIDATES = "candidates"
 TILES_TABLE = "tiles.parquet"
 FOOTPRINT = "footprint.fits"
 

@@ -1,0 +1,223 @@
+"""Many tables of tiles as one catalogue, whatever their size: deduplicated, ranked, written, in bounded memory.
+
+In: tables of :data:`~scanner.catalogue.columns.SOURCE_SCHEMA`, in any order. Out: the merged catalogue as a HATS folder, and
+its candidates. What memory does not hold, DuckDB puts into a folder. Rows are sorted by their place on the sky; every part of
+the sky that holds no more rows than are looked at together is deduplicated by itself, and what its edge leaves undecided
+together with that of its neighbours, in ever larger parts, until the whole sky is one. So the result is to the byte that of all
+rows at once, and depends on the order of nothing.
+
+Refused: rows without a position (:class:`ContentError`), a folder that is full or cannot be written (:class:`OutputError`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pyarrow as pa
+
+from scanner.catalogue import columns, rank
+from scanner.catalogue.complete import complete, listed
+from scanner.catalogue.deduplicate import RULE_COLUMNS, Cell, Rule, deduplicate
+from scanner.catalogue.known_lenses import KnownLensMatcher
+from scanner.catalogue.write import MAX_PARTITION_ORDER, ROWS_PER_PARTITION, Partition, hats_writer, partition
+from scanner.errors import ContentError, OutputError
+from scanner.sphere import HEALPIX_ORDER, healpix_29
+
+if TYPE_CHECKING:
+    import duckdb
+
+#: Rows that are looked at together: 100 MB of what the rule needs of them.
+ROWS_TOGETHER = 500_000
+#: What DuckDB may hold in memory, and the threads that share it: more of them would need more.
+MEMORY, MOST_THREADS = "1GB", 4
+
+_INDEX = columns.HEALPIX_COLUMN.name
+_PIXEL_SHIFT = 2 * (HEALPIX_ORDER - MAX_PARTITION_ORDER)
+#: What DuckDB says, among other things, when there is no room in its folder.
+_FULL = ("No space left on device", "max_temp_directory_size", "Disk quota exceeded")
+
+
+class Merging:
+    """One merging; a context manager. Tables are added, :meth:`merge` is called once, then the results are asked for.
+
+    Parameters
+    ----------
+    folder
+        Where what memory does not hold is put; made if need be, and removed at the end.
+    rule
+        Of deduplication; its bundles order the ranking too.
+    known
+        Finds known lenses.
+    rows_together
+        Rows that are looked at together.
+
+    Attributes
+    ----------
+    n_rows, n_unique, n_candidates
+        Rows that were added; objects, and candidates among them, once they are merged.
+    """
+
+    def __init__(self, folder: Path, rule: Rule, known: KnownLensMatcher, rows_together: int = ROWS_TOGETHER) -> None:
+        self._folder, self._rule, self._known, self._rows_together = folder, rule, known, rows_together
+        self.n_rows = self.n_unique = self.n_candidates = 0
+
+    def __enter__(self) -> Self:
+        import duckdb
+
+        settings: dict[str, Any] = {
+            "temp_directory": str(self._folder),
+            "memory_limit": MEMORY,
+            "threads": min(os.cpu_count() or 1, MOST_THREADS),
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+        self._database: duckdb.DuckDBPyConnection = duckdb.connect(":memory:", config=settings)
+        self._put("CREATE TABLE added AS FROM given", self._prepared(columns.SOURCE_SCHEMA.empty_table()))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._database.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def add(self, rows: pa.Table) -> None:
+        """Add rows of :data:`~scanner.catalogue.columns.SOURCE_SCHEMA`, unique by ``run``, ``tile_id`` and ``target_id``."""
+        self._put("INSERT INTO added FROM given", self._prepared(rows))
+        self.n_rows += len(rows)
+
+    def merge(self) -> None:
+        """Deduplicate and rank what was added."""
+        self._do(f"CREATE TABLE sorted AS FROM added ORDER BY {_INDEX}, target_id, tile_id, run")
+        self._do("DROP TABLE added")
+        self._deduplicate()
+        self._do(
+            f"CREATE TABLE ranked AS SELECT sorted.rowid AS id, {_INDEX} FROM sorted "
+            f"ANTI JOIN lost ON sorted.rowid = lost.id ORDER BY {rank.BEST_FIRST}"
+        )
+        # A table keeps the order in which it is made: the row's number is the rank.
+        self._do(f"CREATE TABLE ranks AS SELECT id, {_INDEX}, rowid + 1 AS rank FROM ranked ORDER BY id")
+        self._do("DROP TABLE ranked")
+        self.n_unique = self._count("ranks")
+        self.n_candidates = self._count("sorted JOIN ranks ON sorted.rowid = ranks.id WHERE is_candidate")
+
+    def candidates(self, maximum: int) -> pa.Table:
+        """The best candidates, of :data:`~scanner.catalogue.columns.CANDIDATE_SCHEMA`."""
+        best = self._rows("is_candidate ORDER BY rank LIMIT ?", maximum)
+        return listed(complete(best, self._known), maximum)
+
+    def write(
+        self,
+        folder: Path,
+        name: str,
+        on_rows: Callable[[pa.Table], None] = lambda rows: None,
+        rows_per_partition: int = ROWS_PER_PARTITION,
+    ) -> None:
+        """Write the catalogue.
+
+        Parameters
+        ----------
+        folder, name, rows_per_partition
+            See :func:`~scanner.catalogue.write.hats_writer`.
+        on_rows
+            Called with every part of the catalogue, of :data:`~scanner.catalogue.columns.CATALOGUE_SCHEMA`.
+
+        Raises
+        ------
+        OutputError
+            It cannot be written.
+        """
+        with hats_writer(folder, name, columns.CATALOGUE_SCHEMA, rows_per_partition) as writer:
+            for part in self._partitions("ranks", rows_per_partition):
+                first, end = part.range
+                inside = f"sorted.{_INDEX} >= ? AND sorted.{_INDEX} < ? AND ranks.{_INDEX} >= ? AND ranks.{_INDEX} < ?"
+                rows = complete(self._rows(f"{inside} ORDER BY sorted.rowid", first, end, first, end), self._known)
+                writer.write(part, rows)
+                on_rows(rows)
+
+    def _deduplicate(self) -> None:
+        self._do("CREATE TABLE lost (id BIGINT)")
+        self._do(f"CREATE VIEW pending AS SELECT rowid AS id, {_INDEX}, {', '.join(RULE_COLUMNS)} FROM sorted")
+        n_pending, together = self.n_rows, self._rows_together
+        kind = "VIEW"
+        while n_pending:
+            self._do("CREATE TABLE undecided AS FROM pending LIMIT 0")
+            for cell, rows in self._cells(n_pending, together):
+                verdict = deduplicate(rows, self._rule, cell)
+                self._put("INSERT INTO undecided FROM given", rows.filter(pa.array(verdict.undecided)))
+                gone = ~verdict.kept & ~verdict.undecided
+                self._put("INSERT INTO lost FROM given", rows.select(["id"]).filter(pa.array(gone)))
+            self._do(f"DROP {kind} pending")
+            self._do(f"CREATE TABLE pending AS FROM undecided ORDER BY {_INDEX}")
+            self._do("DROP TABLE undecided")
+            kind, n_before, n_pending = "TABLE", n_pending, self._count("pending")
+            # Where edges are all there is, the parts have to grow even if they hold more.
+            together *= 2 if n_pending > n_before // 2 else 1
+
+    def _cells(self, n_pending: int, together: int) -> Iterator[tuple[Cell | None, pa.Table]]:
+        """What is pending, part by part of the sky; in one part, None, where that is not too much."""
+        if n_pending <= together:
+            yield None, self._ask("FROM pending")
+            return
+        for part in self._partitions("pending", together):
+            yield Cell(part.order, part.pixel), self._ask(f"FROM pending WHERE {_INDEX} >= ? AND {_INDEX} < ?", *part.range)
+
+    def _partitions(self, relation: str, most_rows: int) -> tuple[Partition, ...]:
+        counts = self._ask(
+            f"SELECT {_INDEX} >> {_PIXEL_SHIFT} AS pixel, count(*) AS n FROM {relation} GROUP BY pixel ORDER BY pixel"
+        )
+        return partition(counts["pixel"].to_numpy() << _PIXEL_SHIFT, most_rows, counts["n"].to_numpy())
+
+    def _prepared(self, rows: pa.Table) -> pa.Table:
+        ra, dec = rows["ra"].to_numpy(), rows["dec"].to_numpy()
+        if not (np.isfinite(ra) & np.isfinite(dec)).all():
+            raise ContentError(f"tile {rows['tile_id'][0].as_py()}: its table holds objects without a position; scan it again.")
+        extra = {
+            _INDEX: healpix_29(ra, dec),
+            rank.SCORED: columns.scored(rows),
+            rank.BUNDLE_PLACE: rank.bundle_place(rows["bundle"], self._rule.bundles),
+        }
+        return pa.table({name: rows[name] for name in columns.SOURCE_SCHEMA.names} | extra)
+
+    def _rows(self, condition: str, *parameters: int) -> pa.Table:
+        """Rows of the merged catalogue, with their rank."""
+        names = ", ".join(columns.SOURCE_SCHEMA.names)
+        joined = "sorted JOIN ranks ON sorted.rowid = ranks.id"
+        return self._ask(f"SELECT {names}, rank FROM {joined} WHERE {condition}", *parameters)
+
+    def _count(self, relation: str) -> int:
+        return int(self._ask(f"SELECT count(*) AS n FROM {relation}")["n"][0].as_py())
+
+    def _ask(self, query: str, *parameters: int) -> pa.Table:
+        with _telling(self._folder):
+            found: pa.Table = self._database.sql(query, params=list(parameters)).to_arrow_table()
+            return found
+
+    def _do(self, statement: str) -> None:
+        with _telling(self._folder):
+            self._database.execute(statement)
+
+    def _put(self, statement: str, given: pa.Table) -> None:
+        """Do something with a table that is called ``given``."""
+        self._database.register("given", given)
+        self._do(statement)
+        self._database.unregister("given")
+
+
+@contextmanager
+def _telling(folder: Path) -> Iterator[None]:
+    """Turn what DuckDB raises for want of space into one sentence."""
+    import duckdb
+
+    try:
+        yield
+    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        if any(said in str(error) for said in _FULL):
+            raise OutputError.of(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
+        raise OutputError(f"{folder}: the catalogue cannot be merged here ({str(error).splitlines()[0]}).") from error

@@ -1,0 +1,53 @@
+"""The rules of merging, read aloud: what is done in the package for catalogues of any size, for those that memory holds."""
+
+import math
+
+import numpy as np
+import pyarrow as pa
+
+from scanner.catalogue import columns, rank
+from scanner.catalogue.complete import complete
+from scanner.catalogue.deduplicate import Rule, deduplicate
+from scanner.catalogue.known_lenses import KnownLensMatcher
+
+
+def with_rule_columns(rows, bundles=()):
+    """Rows with what the rule of deduplication needs beside them."""
+    for name, values in (
+        (rank.SCORED, columns.scored(rows)),
+        (rank.BUNDLE_PLACE, rank.bundle_place(rows["bundle"], bundles)),
+    ):
+        rows = rows.append_column(name, pa.array(values))
+    return rows
+
+
+def best_first(rows, bundles=()):
+    """Row numbers in order of rank."""
+    place = {bundle: number for number, bundle in enumerate(bundles)}
+    listed, scored = rows.to_pylist(), columns.scored(rows)
+
+    def key(i):
+        row = listed[i]
+        p, grid = row["p_calibrated"], row["grid_value"]
+        return (
+            not scored[i], not row["is_candidate"], place.get(row["bundle"], len(place)),
+            math.isnan(p), 0.0 if math.isnan(p) else -p, math.isnan(grid), 0.0 if math.isnan(grid) else -grid,
+            row["target_id"], row["tile_id"], row["run"],
+        )  # fmt: skip
+
+    return sorted(range(len(rows)), key=key)
+
+
+def ranked(rows, bundles=()):
+    """Rows in order of rank, with it."""
+    rows = rows.take(pa.array(best_first(rows, bundles), pa.int64()))
+    return columns.with_column(rows, columns.RANK_COLUMN, np.arange(1, len(rows) + 1))
+
+
+RULE, NOTHING_KNOWN = Rule(0.5), KnownLensMatcher(None, 1.0)
+
+
+def merged(rows, rule=RULE, known=NOTHING_KNOWN):
+    """All rows at once as a merged catalogue, in order of rank."""
+    kept = deduplicate(with_rule_columns(rows, rule.bundles), rule).kept
+    return complete(ranked(rows.filter(pa.array(kept)), rule.bundles), known)
