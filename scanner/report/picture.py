@@ -29,13 +29,16 @@ def png(image: UInt8) -> bytes:
     return stream.getvalue()
 
 
-def webp(image: UInt8, qualities: tuple[int, ...] = QUALITIES) -> bytes:
-    """Encode one image (y, x) grey or (y, x, 3) red, green, blue, uint8, at the first quality that makes it small enough."""
+def webp(image: UInt8, qualities: tuple[int, ...] = QUALITIES, method: int = 6) -> bytes:
+    """Encode one image (y, x) grey or (y, x, 3) red, green, blue, uint8, at the first quality that makes it small enough.
+
+    ``method``: how hard to look for small ones; 4 takes a third of the time of 6, and a seventh more bytes.
+    """
     picture = _upright(image)
     data = b""
     for quality in qualities:
         stream = io.BytesIO()
-        picture.save(stream, "WEBP", quality=quality, method=6)
+        picture.save(stream, "WEBP", quality=quality, method=method)
         data = stream.getvalue()
         if len(data) <= MOST_BYTES:
             break

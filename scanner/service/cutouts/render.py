@@ -19,8 +19,10 @@ from scanner.report import colour, panels, picture
 from scanner.report.colour import UInt8
 from scanner.service.cutouts.request import MEDIA_TYPES, WHOLE_ARCSEC, CutoutRequest
 
-#: Pictures of bigger pixels than one to one show what the compression does.
-_WEBP_QUALITY = (88,)
+#: Of WebP, as on the contact sheet; what is drawn larger than pixel by pixel shows what the compression does.
+_QUALITY, _LARGE_PIXELS_QUALITY = picture.QUALITIES[:1], picture.NISP_QUALITIES
+#: A gallery asks for dozens at a time.
+_METHOD = 4
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,7 @@ def render(framed: FramedCutout, wanted: CutoutRequest, header: Mapping[str, Car
             return None
         if wanted.invert:
             image = 255 - image
-        if wanted.format == "png":
-            content = picture.png(image)
-        else:
-            content = picture.webp(image) if wanted.zoom == 1 and wanted.picture in ("VIS", "colour") else _large_webp(image)
+        content = picture.png(image) if wanted.format == "png" else _webp(image, wanted)
     return None if content is None else Rendered(content, MEDIA_TYPES[wanted.format])
 
 
@@ -119,5 +118,6 @@ def _part(image: BandImage, wanted: CutoutRequest) -> tuple[slice, slice] | None
     return (both[0], both[1]) if all(one.stop > one.start for one in both) else None
 
 
-def _large_webp(image: UInt8) -> bytes:
-    return picture.webp(image, _WEBP_QUALITY)
+def _webp(image: UInt8, wanted: CutoutRequest) -> bytes:
+    is_large = wanted.zoom > 1 or wanted.picture not in ("VIS", "colour")
+    return picture.webp(image, _LARGE_PIXELS_QUALITY if is_large else _QUALITY, _METHOD)
