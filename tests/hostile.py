@@ -8,6 +8,7 @@ import json
 import random
 import re
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -163,16 +164,17 @@ BODIES = (
     "",
     "text/plain",
 )
-#: Longest wait for an answer in seconds.
-PATIENCE_S = 30
+#: Longest wait for an answer in seconds; and where the server may wait for more of the request than there is.
+PATIENCE_S, SHORT_PATIENCE_S = 60, 0.3
 
 
 @dataclass(frozen=True)
 class Hostile:
-    """A request as it goes over the wire, and what was written into it."""
+    """A request as it goes over the wire, what was written into it, and whether that is all that it says it has."""
 
     sent: bytes
     text: str
+    is_whole: bool
 
 
 def requests(seed: int, openapi: dict, there: dict[str, str]):
@@ -203,25 +205,20 @@ def requests(seed: int, openapi: dict, there: dict[str, str]):
         chosen = chance.sample(parameters, chance.randint(0, len(parameters))) + chance.sample(names, chance.randint(0, 2))
         values = [_written(text, chance) if chance.random() < 0.5 else quote(chance.choice(TEXTS)) for _ in chosen]
         query = "&".join(f"{name}={value}" for name, value in zip(chosen, values, strict=True))
-        yield Hostile(_wire(method, path + (f"?{query}" if query else ""), chance, text), text)
+        yield _wire(method, path + (f"?{query}" if query else ""), chance, text)
 
 
 def answer(address: tuple[str, int], request: Hostile) -> bytes:
     """What the server answers; empty where it hangs up without a word."""
-    with socket.create_connection(address, PATIENCE_S) as connection:
-        try:
+    received = b""
+    with socket.create_connection(address, PATIENCE_S if request.is_whole else SHORT_PATIENCE_S) as connection:
+        # It may have answered, and hung up, before it has all; or wait for what never comes.
+        with suppress(ConnectionError):
             connection.sendall(request.sent)
-            connection.shutdown(socket.SHUT_WR)
-        except OSError:
-            # It has answered already, and hung up.
-            pass
-        received = b""
-        try:
+        with suppress(ConnectionError, TimeoutError if not request.is_whole else ConnectionError):
             while piece := connection.recv(65536):
                 received += piece
-        except ConnectionResetError:
-            pass
-        return received
+    return received
 
 
 def faults(request: Hostile, answered: bytes, secrets: tuple[str, ...]):
@@ -270,7 +267,7 @@ def _written(text: str, chance: random.Random) -> str:
     return re.sub(r"[\r\n ]", "+", text)
 
 
-def _wire(method: str, target: str, chance: random.Random, text: str) -> bytes:
+def _wire(method: str, target: str, chance: random.Random, text: str) -> Hostile:
     lines = [f"{method} {target} HTTP/1.1"]
     headers = {"Host": "127.0.0.1", "Connection": "close"}
     for name in chance.sample(HEADERS, chance.choice((0, 0, 0, 1, 3))):
@@ -282,7 +279,11 @@ def _wire(method: str, target: str, chance: random.Random, text: str) -> bytes:
         headers["Content-Type"] = kind
         headers["Content-Length"] = str(len(body)) if chance.random() < 0.95 else text
     lines += [f"{name}: {value}" for name, value in headers.items()]
-    return "\r\n".join(lines).encode("utf-8", "surrogatepass") + b"\r\n\r\n" + body
+    is_whole = headers.get("Content-Length", "0") == str(len(body)) and not {"Transfer-Encoding", "Expect"} & headers.keys()
+    sent = "\r\n".join(lines).encode("utf-8", "surrogatepass") + b"\r\n\r\n" + body
+    return Hostile(
+        sent, text, is_whole and headers["Connection"] == "close" and "\n" not in method + target + "".join(headers.values())
+    )
 
 
 def _body(kind: str, text: str, chance: random.Random) -> bytes:

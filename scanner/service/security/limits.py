@@ -1,7 +1,7 @@
 """How much one client may ask: requests a minute, and bytes in one of them.
 
 In: requests, each counted for its viewer's name or its address. Out: nothing. Refused: requests beyond the rate (429, with
-``Retry-After``) and bodies beyond the limit (413).
+``Retry-After``), bodies beyond the limit (413) and bodies that do not come (408).
 
 The rate is that of a bucket that fills evenly and holds ``burst``: a page of a hundred pictures, or a TAP client that looks at
 a job again and again, empties a part of it; a loop without a pause finds its end.
@@ -9,6 +9,7 @@ a job again and again, empties a part of it; a loop without a pause finds its en
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections import OrderedDict
@@ -17,12 +18,14 @@ from collections.abc import Callable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from scanner.service.errors import TooLargeError, TooManyRequestsError
+from scanner.service.errors import TimeLimitError, TooLargeError, TooManyRequestsError
 from scanner.service.instruments import ServiceInstruments
 from scanner.service.paths import is_below, route_path
 
 #: Clients remembered at a time; the one that has been quiet for longest is forgotten first.
 REMEMBERED = 10_000
+#: Longest wait for the next part of a body.
+BODY_S = 20.0
 
 
 class RateLimited:
@@ -63,10 +66,10 @@ class RateLimited:
 
 
 class SmallBodies:
-    """Refuses bodies that are too large, before they are in memory."""
+    """Refuses bodies that are too large, before they are in memory, and those that do not come."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int, instruments: ServiceInstruments) -> None:
-        self._app, self._max, self._instruments = app, max_bytes, instruments
+    def __init__(self, app: ASGIApp, max_bytes: int, instruments: ServiceInstruments, seconds: float = BODY_S) -> None:
+        self._app, self._max, self._instruments, self._seconds = app, max_bytes, instruments, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -75,12 +78,19 @@ class SmallBodies:
             return
         told = Headers(scope=scope).get("content-length", "0")
         self._refuse(int(told) if told.isdigit() else 0)
-        n_bytes = 0
+        n_bytes, is_whole = 0, False
 
         async def counted() -> Message:
-            nonlocal n_bytes
-            message = await receive()
+            nonlocal n_bytes, is_whole
+            if is_whole:
+                return await receive()
+            try:
+                async with asyncio.timeout(self._seconds):
+                    message = await receive()
+            except TimeoutError:
+                raise TimeLimitError(f"No more of the request's body came for {self._seconds:g} s.") from None
             n_bytes += len(message.get("body", b""))
+            is_whole = not message.get("more_body", False)
             self._refuse(n_bytes)
             return message
 

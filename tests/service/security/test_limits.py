@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from scanner.service.errors import TooManyRequestsError
+from scanner.service.errors import TimeLimitError, TooLargeError, TooManyRequestsError
 from scanner.service.instruments import ServiceInstruments
 from scanner.service.security import limits
-from scanner.service.security.limits import RateLimited
+from scanner.service.security.limits import RateLimited, SmallBodies
 
 
 class Clock:
@@ -91,3 +91,23 @@ def test_no_pattern_of_requests_gets_more_than_the_rate(pauses):
 def test_only_static_is_free(path):
     app, _, _ = limited(60, 1)
     assert [ask(app, path=path) for _ in range(2)] == [None, None if path == "/static" else 1]
+
+
+def test_bodies_that_do_not_come_are_not_waited_for():
+    async def app(scope, receive, send):
+        while (await receive())["more_body"]:
+            pass
+
+    async def slow():
+        await asyncio.sleep(0 if slow.parts else 60)
+        return {"type": "http.request", "body": b"x", "more_body": bool(slow.parts and slow.parts.pop())}
+
+    bodies = SmallBodies(app, 10, ServiceInstruments(CollectorRegistry()), seconds=0.1)
+    slow.parts = [False, True, True]
+    asyncio.run(bodies({"type": "http", "headers": []}, slow, None))
+    slow.parts = []
+    with pytest.raises(TimeLimitError, match=r"0\.1 s"):
+        asyncio.run(bodies({"type": "http", "headers": []}, slow, None))
+    slow.parts = [True] * 20
+    with pytest.raises(TooLargeError):
+        asyncio.run(bodies({"type": "http", "headers": []}, slow, None))
