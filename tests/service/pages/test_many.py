@@ -1,0 +1,105 @@
+"""The gallery over a million candidates: as quick at the end as at the beginning, and no larger."""
+
+import re
+import shutil
+import time
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from made_catalogue import made_rows
+from playwright.sync_api import expect
+
+from scanner.catalogue import columns
+from scanner.catalogue.write import write_hats
+from scanner.service.settings import load
+from scanner.sphere import healpix_29
+
+N = 1_000_000
+COPIES = 20
+
+
+def many_rows():
+    """A million candidates: copies of fewer, each at a place of its own."""
+    random = np.random.default_rng(4)
+    sky = np.degrees(np.arcsin(random.uniform(-0.9, -0.3, N)))
+    few = made_rows(random.uniform(20, 110, N // COPIES), sky[: N // COPIES], seed=5)
+    rows = pa.concat_tables([few] * COPIES).combine_chunks()
+    ra = random.uniform(20, 110, N)
+    values = {
+        "target_id": np.arange(N),
+        "ra": ra,
+        "dec": sky,
+        "_healpix_29": healpix_29(ra, sky),
+        "p_calibrated": np.linspace(1, 0, N, dtype=np.float32),
+        "is_candidate": np.ones(N, dtype=bool),
+        "rank": np.arange(1, N + 1),
+    }
+    for name, value in values.items():
+        rows = columns.with_column(rows, columns.column(name), value, rows.schema.get_field_index(name))
+    return rows
+
+
+@pytest.fixture(name="address", scope="module")
+def address_fixture(served_run, make_server, tmp_path_factory):
+    """The gallery of a run folder whose catalogue is that of a large survey; its cutouts are gone."""
+    folder = tmp_path_factory.mktemp("many")
+    for name in ("run.json", "tiles.parquet", "footprint.fits"):
+        shutil.copy(served_run / name, folder / name)
+    write_hats(many_rows(), folder / "catalogue", "scanner")
+    config = load(None, {"grading.path": str(folder / "grades.sqlite"), "limits.requests_per_minute": 0}, {})
+    with make_server(config, folder) as server:
+        (collection,) = server.context.collections
+        yield f"{server.url}/c/{collection.slug}/candidates"
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(complaints):
+    """There are no pictures, and the browser says so."""
+    complaints.expected = "404"
+
+
+def loaded(page, address):
+    """Seconds until the first cards of a list are there, and the first rank."""
+    start = time.monotonic()
+    page.goto(address)
+    page.wait_for_selector(".card")
+    return time.monotonic() - start, page.locator(".card .rank").first.inner_text()
+
+
+def test_the_millionth_is_as_near_as_the_first(page, address):
+    loaded(page, address)
+    first, rank = loaded(page, address)
+    assert rank == "1"
+    expect(page.locator("#count")).to_have_text("1,000,000 candidates")
+    last, rank = loaded(page, f"{address}?min_rank=999990")
+    assert rank == "999,990"
+    expect(page.locator(".end")).to_have_text("That is all.")
+    assert page.locator(".card").count() == 11
+    assert last < 3 * first + 0.5
+
+
+def test_a_long_way_down_and_back(page, address):
+    loaded(page, address)
+    page.mouse.move(1000, 500)
+    for _ in range(200):
+        if page.locator("#candidates .page").count() >= 15:
+            break
+        page.mouse.wheel(0, 6000)
+        page.wait_for_timeout(50)
+    assert page.locator("#candidates .page").count() >= 15
+    # Of the pages that were seen, only those near the window have elements.
+    assert page.locator(".card").count() <= 6 * 60
+    page.evaluate("scrollTo(0, 0)")
+    expect(page.locator(".card .rank").first).to_have_text("1")
+    assert page.locator(".card").count() <= 6 * 60
+
+
+def test_filters_and_the_density_of_all(page, address):
+    loaded(page, address)
+    page.fill("[name=max_score]", "0.25")
+    expect(page.locator(".card .rank").first).to_have_text("750,001", timeout=20_000)
+    expect(page.locator("#count")).to_have_text("250,000 candidates")
+    page.fill("[name=cone]", "60 -40 1deg")
+    expect(page.locator("#count")).to_have_text(re.compile(r"^\d{1,3} candidates$"))
+    assert page.locator(".card").count() > 10
