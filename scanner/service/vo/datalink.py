@@ -46,8 +46,8 @@ _FIELDS = (
     Field("semantics", pa.string(), ucd="meta.code", description="What it is to the object", ascii=True),
     Field("content_type", pa.string(), ucd="meta.code.mime", description="Media type", ascii=True),
     Field("content_length", pa.int64(), unit="byte", ucd="phys.size;meta.file", description="Its length"),
-    Field("content_qualifier", pa.string(), ucd="meta.code", description="Kind of content", ascii=True),
-    Field("local_semantics", pa.string(), ucd="meta.code", description="The same for every object of this service"),
+    Field("content_qualifier", pa.string(), description="Kind of content", ascii=True),
+    Field("local_semantics", pa.string(), ucd="meta.id.assoc", description="The same for every object of this service"),
     Field("link_auth", pa.string(), ucd="meta.code", description="Whether a token is needed", ascii=True),
     Field("link_authorized", pa.bool_(), ucd="meta.code", description="Whether you may follow it"),
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import get_args
 
 from scanner.report.stretch import CURVES
-from scanner.service.cutouts.request import MEDIA_TYPES, WHOLE_ARCSEC, Picture
+from scanner.service.cutouts.request import MEDIA_TYPES, Picture
 from scanner.service.vo.votable import Parameter, ServiceDescriptor
 
 LINKS_STANDARD = "ivo://ivoa.net/std/DataLink#links-1.1"
@@ -55,11 +55,7 @@ def cutout_descriptor(base_url: str, column: str = "candidate_id") -> ServiceDes
             ),
             Parameter("BAND", ucd="instr.bandpass", options=get_args(Picture), description="What is cut out or drawn"),
             Parameter("FORMAT", ucd="meta.code.mime", options=tuple(MEDIA_TYPES), description="Pixels or a picture"),
-            Parameter(
-                "SIZE", value=f"{WHOLE_ARCSEC:g}", ucd="pos.angDistance", datatype="double", arraysize="", unit="arcsec",
-                description="Side of the inner field",
-            ),
-            Parameter("STRETCH", value=CURVES[0], ucd="meta.code", options=CURVES, description="From pixels to brightness"),
+            Parameter("STRETCH", ucd="meta.code", options=CURVES, description="From pixels to brightness"),
         ),
         description="Cutouts of each object",
     )  # fmt: skip

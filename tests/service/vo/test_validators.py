@@ -1,5 +1,7 @@
 """What STILTS, the VO's own validator, says of the running server's answers: nothing. Skipped where it is not installed."""
 
+import re
+
 import pytest
 
 
@@ -16,3 +18,10 @@ import pytest
 )
 def test_votlint_finds_nothing_wrong(server, candidate_ids, votlint, address):
     votlint(server.get(address.format(id=candidate_ids[0])).content)
+
+
+def test_datalinklint_finds_nothing_wrong_and_reaches_every_link(server, candidate_ids, stilts):
+    said = stilts("datalinklint", f"votable={server.url}/datalink?ID={candidate_ids[0]}&ID=x", "maxrepeat=99")
+    assert [line for line in said if re.match(r"[EWF]-", line)] == []
+    assert sum(line.startswith("I-IKAC-") for line in said) >= 10
+    assert any("USER parameter count 4 [CIRCLE, BAND, FORMAT, STRETCH]" in line for line in said)
