@@ -95,10 +95,14 @@ def serve(
 def _listening(config: ServiceConfig) -> socket.socket:
     """A socket that takes connections from now on."""
     host, port = config.http.host.strip("[]"), config.http.port
+    # Only of sockets that say that they are TCP does asyncio know to send small answers at once: 40 ms otherwise.
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
     except (OSError, UnicodeError) as error:
+        listening.close()
         reason = getattr(error, "strerror", None) or "not an address"
         raise UsageError(f"{host}:{port}: cannot listen there ({reason}); choose another --host or --port.") from None
     return listening
