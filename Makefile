@@ -3,16 +3,21 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo-run
+# Installs Debian packages where that is allowed.
+APT_INSTALL := timeout 300 $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) env DEBIAN_FRONTEND=noninteractive \
+	apt-get install --yes --quiet --no-install-recommends
+APT_UPDATE := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) apt-get update --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo install prometheus test lint unit schemas clean
+.PHONY: help demo install prometheus chromium stilts test lint unit verify-vo schemas clean
 
 help:
-	@echo "make demo     install what a scan needs, draw two tiles of sky, scan them, say where to look"
-	@echo "make install  prepare .venv with everything the tests need"
-	@echo "make test     lint, types, architecture, tests"
-	@echo "make schemas  write schemas/ anew from the models"
-	@echo "make clean    remove .venv and what the demo made"
+	@echo "make demo       install what a scan needs, draw two tiles of sky, scan them, say where to look"
+	@echo "make install    prepare .venv with everything the tests need"
+	@echo "make test       lint, types, architecture, tests"
+	@echo "make verify-vo  the Virtual Observatory's own validators over a running server"
+	@echo "make schemas    write schemas/ anew from the models"
+	@echo "make clean      remove .venv and what the demo made"
 
 $(VENV)/scan.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -38,7 +43,7 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: install prometheus
+unit: install prometheus chromium
 	$(BIN)/pytest
 
 # For the tests of deploy/: Debian's packages, unpacked and not installed. Where they cannot be had, these tests are skipped.
@@ -50,6 +55,21 @@ prometheus: install
 		for package in *.deb; do dpkg-deb --extract "$$package" . && rm "$$package"; done || \
 		echo "No Prometheus here, and none to be had from Debian: the tests of deploy/ are skipped."; \
 	fi
+
+# For the tests of the web pages. Where it cannot be had, these tests are skipped.
+chromium:
+	@if ! command -v chromium >/dev/null; then \
+		mkdir -p $(VENV) && \
+		{ $(APT_INSTALL) chromium || { $(APT_UPDATE) && $(APT_INSTALL) chromium; }; } >$(VENV)/chromium.log 2>&1 || \
+		echo "No Chromium here, and none to be had from Debian: the tests of the web pages are skipped."; \
+	fi
+
+# Not part of `make test`: STILTS brings a Java of its own, 157 MB that take longer than the validators themselves.
+stilts:
+	@command -v stilts >/dev/null || $(APT_INSTALL) stilts || { $(APT_UPDATE) && $(APT_INSTALL) stilts; }
+
+verify-vo: install stilts
+	$(BIN)/pytest tests/service/vo/test_validators.py tests/service/vo/test_taplint.py
 
 schemas: install
 	$(BIN)/scanner schemas --out schemas
