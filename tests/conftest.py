@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import pytest
 
-from scanner.config import StorageConfig
+from scanner.config import StorageConfig, load
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
@@ -31,6 +31,36 @@ def sky(tmp_path_factory):
     request = TilesRequest(n_tiles=3, size=640, seed=3, overlap=0.3, lenses_per_tile=6, density=0.5)
     draw_tiles(request, folder, 1)
     return folder
+
+
+#: So many objects are decided that there is something to look at; every cutout is kept, as it was.
+FINISHED_RUN = {
+    "scoring.beta": 2.0,
+    "targets.magnitude_limit": 22.0,
+    "cutouts.keep": "all",
+    "cutouts.codec": "exact",
+    "catalogue.sheet_candidates": 1,
+}
+
+
+def _in_this_process(jobs, n_jobs, config, on_progress):
+    """Scan tile after tile in a plain loop: a cluster takes seconds to start."""
+    from scanner.survey.scan.tile_task import scan_tile
+
+    for job in jobs:
+        yield scan_tile(job, on_progress)
+
+
+@pytest.fixture(scope="session")
+def finished_run(sky, tmp_path_factory):
+    """Folder of a finished run of the three tiles of ``sky``; only to be read."""
+    from scanner.survey.run import RunRequest, run_survey
+
+    out = tmp_path_factory.mktemp("finished") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scanner.survey.run.scan_tiles", _in_this_process)
+        run_survey(RunRequest(f"{sky}/tile-list.txt", str(out), load(None, FINISHED_RUN, {})))
+    return out
 
 
 @pytest.fixture(scope="session")
