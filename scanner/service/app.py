@@ -34,7 +34,7 @@ from scanner.service.grading.store import GradeStore
 from scanner.service.instruments import ServiceInstruments
 from scanner.service.pages import routes as pages
 from scanner.service.pages.rendering import message
-from scanner.service.paths import PROGRAM_ROOTS, VO_ROOTS, route_path
+from scanner.service.paths import PROGRAM_ROOTS, VO_ROOTS, Rooted, route_path
 from scanner.service.security.headers import SecurityHeaders
 from scanner.service.security.limits import RateLimited, SmallBodies
 from scanner.service.security.observed import ID_HEADER, METHODS, Answered, Observed
@@ -123,7 +123,6 @@ def create_app(context: Context) -> FastAPI:
         title="scanner",
         summary="Candidates for strong gravitational lenses, and every object that was scored.",
         version=__version__,
-        root_path=urlsplit(config.http.base_url or "").path.rstrip("/"),
         # Their pages load scripts from another server.
         docs_url=None,
         redoc_url=None,
@@ -153,6 +152,7 @@ def create_app(context: Context) -> FastAPI:
     )
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Observed, metrics)
+    app.add_middleware(Rooted, urlsplit(config.http.base_url or "").path)
     return app
 
 

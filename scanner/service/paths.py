@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from starlette.types import Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 Kind = Literal["open", "vo", "program", "page"]
 #: Roots of the Virtual Observatory's protocols: their clients know HTTP Basic authentication, and POST what they read.
@@ -15,6 +15,17 @@ VO_ROOTS = ("/tap", "/scs", "/datalink", "/soda", "/cutout", "/moc", "/explanati
 #: Answered to everybody: they tell nothing of the catalogue, and a page that asks for a token needs its style.
 OPEN_ROOTS = ("/healthz", "/readyz", "/login", "/logout", "/static", "/favicon.ico")
 PROGRAM_ROOTS = ("/api", "/metrics", "/openapi.json")
+
+
+class Rooted:
+    """Tells routes and links the root that the service lies under, as clients see it."""
+
+    def __init__(self, app: ASGIApp, root: str) -> None:
+        self._app, self._root = app, root.rstrip("/")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await self._app({**scope, "root_path": self._root} if self._root else scope, receive, send)
 
 
 def route_path(scope: Scope) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from scanner.config import SERVICE_PREFIX, StorageConfig, load_tree
 from scanner.records import Record
@@ -33,6 +33,12 @@ class HttpConfig(Record):
         None, description="Origins whose pages may read; '*': any; none: any, but no other's where reading needs no token."
     )
     proxies: tuple[str, ...] = Field((), description="Addresses of reverse proxies whose X-Forwarded-… headers count.")
+
+    @field_validator("hosts", "cors", "proxies", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """The environment has text only: several are separated by commas."""
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 class AccessConfig(Record):

@@ -18,6 +18,11 @@ def test_variables_of_the_service_are_none_of_a_runs_and_the_other_way_round():
     assert run_settings.load(None, {}, environment).targets.magnitude_limit == 21
 
 
+def test_lists_come_from_the_environment_too():
+    http = load(None, {}, {"SCANNER_SERVE_HTTP__PROXIES": "10.0.0.1, 10.0.0.2", "SCANNER_SERVE_HTTP__CORS": "*"}).http
+    assert (http.proxies, http.cors, http.hosts) == (("10.0.0.1", "10.0.0.2"), ("*",), ())
+
+
 @pytest.mark.parametrize("wrong", [{"http.prot": 1}, {"http.port": 70_000}, {"http.base_url": "x.org"}, {"limits.seconds": 0}])
 def test_what_makes_no_sense_is_refused_by_name(wrong):
     (key,) = wrong

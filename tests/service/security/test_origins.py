@@ -59,6 +59,22 @@ def test_hosts():
     assert "*" in allowed_hosts(load(None, {"http.host": "::"}, {}).http)
 
 
+@pytest.mark.parametrize("prefix", ["", "/lenses"])
+def test_behind_a_proxy_that_keeps_its_prefix_or_removes_it(served_run, tmp_path, make_server, prefix):
+    flags = {"http.base_url": "https://x.example/lenses", "access.public": True, "grading.path": str(tmp_path / "g.sqlite")}
+    with make_server(load(None, flags, {}), served_run) as server:
+        headers = {"Host": "x.example"}
+        assert server.get(f"{prefix}/api/v1/collections", headers=headers).status_code == 200
+        start = server.get(f"{prefix}/", headers=headers)
+        assert 'href="/lenses/' in start.text
+        assert "https://x.example/lenses/tap" in start.text
+        # Through a proxy anybody comes.
+        assert server.client.put(f"{prefix}/api/v1/grades/me", json={"name": "Ada"}, headers=headers).status_code == 403
+        own = headers | {"Origin": "https://x.example"}
+        assert server.client.post(f"{prefix}/logout", headers=own, follow_redirects=False).status_code == 303
+        assert server.client.post(f"{prefix}/logout", headers=headers | {"Origin": "https://y.example"}).status_code == 403
+
+
 @pytest.mark.parametrize("path", ["/", "/api/v1/collections", "/nowhere", "/metrics", "/static/x"])
 def test_every_answer_tells_browsers_to_run_nothing_else(server, path):
     headers = server.get(path).headers
