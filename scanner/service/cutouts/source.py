@@ -1,8 +1,9 @@
 """The cutout of a candidate: from the store of its tile where it was kept, else cut again from mosaics on this machine's disks.
 
-In: a run folder and a row of its catalogue. Out: :class:`FramedCutout`; the last few hundred are kept in memory. Refused
-(:class:`NoCutoutError`): an object whose cutout was not kept and whose mosaics lie elsewhere, have gone or are damaged. Its
-message is for whoever asked; what was wrong, and with which file, is for the service's log.
+In: a run folder and a row of its catalogue. Out: :class:`FramedCutout`; the last few hundred are kept in memory. Refused:
+an object whose cutout was not kept and whose mosaics lie elsewhere, have gone or are damaged (:class:`NoCutoutError`; its
+message is for whoever asked, what was wrong with which file is for the service's log); one that others wait before to be cut
+again, or whose store does not answer (:class:`BusyError`).
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 
 from scanner.cutouts.framed import FramedCutout, of_store
-from scanner.errors import InputMissingError, ScannerError
+from scanner.errors import InputMissingError, ScannerError, UnavailableError
 from scanner.records import Tile
 from scanner.service.cutouts.open_stores import OpenStores
+from scanner.service.errors import BusyError
 from scanner.sky import tile_list
 from scanner.sky.fetching import remote_files
 from scanner.sky.scratch import ScratchFolder
@@ -30,6 +32,8 @@ KEPT = 256
 OPEN_TILES = 32
 #: Tiles whose mosaics are opened at a time to cut an object again: each takes seconds, and memory for a resampled band.
 CUT_AT_A_TIME = 1
+#: Longest wait for one's turn, in seconds: requests that wait hold threads that others need.
+LONGEST_WAIT_S = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -69,26 +73,26 @@ class Cutouts:
 
         Raises
         ------
-        NoCutoutError
+        NoCutoutError, BusyError
             See the module.
         """
         tile_id, target_id = row["tile_id"][0].as_py(), row["target_id"][0].as_py()
         key = (folder.location, tile_id, target_id)
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
+        if (known := self._known(key)) is not None:
+            return known
         try:
-            found = self._stored(folder, tile_id, target_id) or self._cut(folder, row, tile_id)
+            found = self._stored(folder, tile_id, target_id) or self._cut(folder, row, key)
+        except UnavailableError as error:
+            _log.warning("no cutout of %s/%s now: %s", tile_id, target_id, error)
+            raise BusyError(
+                "Where the cutouts are kept does not answer; ask again in a moment.", {"Retry-After": "10"}
+            ) from error
         except ScannerError as error:
             _log.warning("no cutout of %s/%s: %s", tile_id, target_id, error)
             raise NoCutoutError(
                 f"The cutout of object {target_id} of tile {tile_id} was not kept, and its mosaics are not at hand any more."
             ) from error
-        with self._lock:
-            self._kept[key] = found
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
+        self._keep(key, found)
         return found
 
     def close(self) -> None:
@@ -97,6 +101,19 @@ class Cutouts:
         self._kept.clear()
         self._scratch.close()
 
+    def _known(self, key: tuple[str, str, int]) -> FramedCutout | None:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def _keep(self, key: tuple[str, str, int], found: FramedCutout) -> None:
+        with self._lock:
+            self._kept[key] = found
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+
     def _stored(self, folder: RunFolder, tile_id: str, target_id: int) -> FramedCutout | None:
         with self._stores.reading(folder, tile_id) as store:
             if store is None:
@@ -104,16 +121,23 @@ class Cutouts:
             rows = np.flatnonzero(store.target_id == target_id)
             return of_store(store.read(rows[:1]), store.attributes) if len(rows) else None
 
-    def _cut(self, folder: RunFolder, row: pa.Table, tile_id: str) -> FramedCutout:
+    def _cut(self, folder: RunFolder, row: pa.Table, key: tuple[str, str, int]) -> FramedCutout:
         record = folder.record()
-        tile = _tile(record, tile_id)
+        tile = _tile(record, key[1])
         if remote := remote_files(tile):
             raise InputMissingError(f"{remote[0]}: is not fetched for one cutout; keep candidates' cutouts (cutouts.keep).")
         # Detection and resampling come with it, which a service that keeps its cutouts never needs.
         from scanner.survey.candidate_cutouts import framed_again
 
-        with self._cutting:
-            return framed_again(row, tile, record.config)
+        if not self._cutting.acquire(timeout=LONGEST_WAIT_S):
+            raise BusyError("Other cutouts are being made again; ask again in a moment.", {"Retry-After": "5"})
+        try:
+            # A page asks for every band of an object at once.
+            found = self._known(key) or framed_again(row, tile, record.config)
+            self._keep(key, found)
+            return found
+        finally:
+            self._cutting.release()
 
 
 def _tile(record: RunRecord, tile_id: str) -> Tile:

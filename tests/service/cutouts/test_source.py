@@ -2,9 +2,10 @@
 
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.wcs.utils import skycoord_to_pixel
@@ -12,14 +13,10 @@ from astropy.wcs.utils import skycoord_to_pixel
 from scanner.config import StorageConfig
 from scanner.records import BANDS
 from scanner.service.cutouts.source import Cutouts, NoCutoutError
+from scanner.service.errors import BusyError
 from scanner.storage import open_store
+from scanner.survey import candidate_cutouts
 from scanner.survey.folder.ledger import CUTOUTS, RunFolder
-
-
-@pytest.fixture(scope="module")
-def rows(served_run):
-    """Every object of the run's catalogue."""
-    return pq.read_table(served_run / "catalogue" / "dataset", partitioning=None)
 
 
 def run_folder(place):
@@ -154,3 +151,36 @@ def test_stores_are_fetched_from_an_object_store_and_removed(served_run, rows, s
     cutouts.close()
     here.close()
     assert list(tmp_path.glob("scanner-*")) == []
+
+
+def test_who_waits_finds_what_was_cut_meanwhile_and_waits_no_longer_than_a_moment(rows, copied, cutouts, monkeypatch):
+    row = rows.slice(0, 1)
+    forget_cutouts(copied, row["tile_id"][0].as_py())
+    folder = run_folder(copied)
+    opened = []
+    cut_again = candidate_cutouts.framed_again
+
+    def counted(*arguments):
+        opened.append(arguments)
+        return cut_again(*arguments)
+
+    monkeypatch.setattr(candidate_cutouts, "framed_again", counted)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: cutouts.find(folder, row), range(4)))
+    assert len(opened) == 1
+    assert all(one is found[0] for one in found)
+    monkeypatch.setattr("scanner.service.cutouts.source.LONGEST_WAIT_S", 0.01)
+    of_the_same_tile = rows.filter(pc.equal(rows["tile_id"], row["tile_id"][0]))
+    with cutouts._cutting, pytest.raises(BusyError, match="being made again"):
+        cutouts.find(folder, of_the_same_tile.slice(1, 1))
+
+
+def test_a_store_that_does_not_answer_is_no_missing_cutout(rows, served_run, faulty_s3, s3, tmp_path, cutouts):
+    place = s3.fresh()
+    open_store(place, s3.config).publish(shutil.copytree(served_run, tmp_path / "copy"), "run")
+    folder = RunFolder(open_store(f"{place}/run", faulty_s3.config(retries=0)))
+    faulty_s3.fault = lambda number, method, path: "busy"
+    with pytest.raises(BusyError, match="does not answer"):
+        cutouts.find(folder, rows.slice(0, 1))
+    faulty_s3.fault = lambda number, method, path: None
+    assert cutouts.find(folder, rows.slice(0, 1)).images[0].band == "VIS"
