@@ -13,8 +13,10 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Annotated
 
 from fastapi import APIRouter, FastAPI
+from fastapi import Path as PathParameter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
@@ -22,7 +24,7 @@ from scanner.query.adql import AdqlError
 from scanner.service.context import Context
 from scanner.service.errors import BadRequestError, NotFoundError
 from scanner.service.vo import tap_examples, uws_routes, vosi, votable
-from scanner.service.vo.openapi import QueryParameter, answers, described
+from scanner.service.vo.openapi import QueryParameter, add_routes, answers
 from scanner.service.vo.parameters import Parameters
 from scanner.service.vo.tap_formats import FORMATS
 from scanner.service.vo.tap_request import kept, read_query
@@ -31,6 +33,9 @@ from scanner.service.vo.uws import JobBook
 from scanner.service.vo.vosi import TapLimits
 
 DEFAULT_ROWS = 20_000
+TableName = Annotated[
+    str, PathParameter(max_length=200, description="Name of the table with its schema, as /tap/tables lists it")
+]
 _HEADERS = {"Cache-Control": "private, no-cache"}
 
 
@@ -80,7 +85,7 @@ def router(context: Context) -> APIRouter:
         columns = (await Parameters.of(request)).one("DETAIL") != "min"
         return Response(vosi.tableset(own.schemas, own.tables, columns=columns), media_type=vosi.MEDIA_TYPE)
 
-    async def table(request: Request, name: str) -> Response:
+    async def table(request: Request, name: TableName) -> Response:
         found = next((one for one in service(context.base_url(request)).tables if one.name == name.lower()), None)
         if found is None:
             raise NotFoundError("There is no table of this name; /tap/tables lists them.")
@@ -89,24 +94,22 @@ def router(context: Context) -> APIRouter:
     async def examples(request: Request) -> Response:
         return Response(tap_examples.document(), media_type=tap_examples.MEDIA_TYPE)
 
-    xml = answers(votable.MEDIA_TYPE, vosi.MEDIA_TYPE)
-    routes.get(
+    add_routes(
+        routes,
         "/tap/sync",
+        sync,
+        *parameters_of(limits),
         summary="Rows of a table (TAP, ADQL)",
-        response_class=Response,
         responses=answers(votable.MEDIA_TYPE, *(one.media_type for one in FORMATS)),
-        openapi_extra=described(*parameters_of(limits)),
-    )(sync)
-    routes.add_api_route("/tap/sync", sync, methods=["HEAD", "POST"], include_in_schema=False)
-    for path, handler, summary in (
-        ("/tap/capabilities", capabilities, "What the TAP service can do (VOSI)"),
-        ("/tap/availability", availability, "Whether the TAP service answers (VOSI)"),
-        ("/tap/tables", tables, "Tables and columns of the TAP service (VOSI)"),
-        ("/tap/tables/{name}", table, "Columns of one table of the TAP service (VOSI)"),
-        ("/tap/examples", examples, "Queries to begin with (DALI)"),
+    )
+    for path, handler, media_type, summary in (
+        ("/tap/capabilities", capabilities, vosi.MEDIA_TYPE, "What the TAP service can do (VOSI)"),
+        ("/tap/availability", availability, vosi.MEDIA_TYPE, "Whether the TAP service answers (VOSI)"),
+        ("/tap/tables", tables, vosi.MEDIA_TYPE, "Tables and columns of the TAP service (VOSI)"),
+        ("/tap/tables/{name}", table, vosi.MEDIA_TYPE, "Columns of one table of the TAP service (VOSI)"),
+        ("/tap/examples", examples, tap_examples.MEDIA_TYPE, "Queries to begin with (DALI)"),
     ):
-        routes.get(path, summary=summary, response_class=Response, responses=xml)(handler)
-        routes.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False)
+        add_routes(routes, path, handler, summary=summary, responses=answers(votable.MEDIA_TYPE, media_type), posted=False)
     routes.add_api_route("/tap", base, methods=["GET", "HEAD"], include_in_schema=False)
     uws_routes.add(routes, context, jobs, write)
     return routes

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -93,17 +94,18 @@ def tap_schema(
     database
         Anything that can read Arrow tables.
     """
-    contents: dict[str, pa.Table] = {}
+    @cache
+    def contents() -> dict[str, pa.Table]:
+        return _contents((*offered, *own), schemas)
 
     def table(name: str, schema: pa.Schema) -> TapTable:
         def relation(_: Int64 | None) -> Relation:
-            return Relation(f"SELECT * FROM told_{name}", tables={f"told_{name}": contents[name]})
+            return Relation(f"SELECT * FROM told_{name}", tables={f"told_{name}": contents()[name]})
 
         about = TableDescription(schema, _DESCRIPTIONS[name])
         return TapTable(f"{TAP_SCHEMA}.{name}", about, relation, database, keys=_KEYS.get(name, ()))
 
     own = tuple(table(name, schema) for name, schema in _SCHEMAS.items())
-    contents |= _contents((*offered, *own), schemas)
     return own
 
 
