@@ -108,6 +108,14 @@ class EngineConfig(Record):
     )
 
 
+class ExplainConfig(Record):
+    """What is explained when a run is through; needs the extra ``train`` on driver and workers. Changes no score."""
+
+    which: Literal["none", "candidates"] = Field(
+        "none", description="'candidates': those of the contact sheet get maps of what speaks for a lens."
+    )
+
+
 class RunConfig(Record):
     """The whole tree."""
 
@@ -117,6 +125,7 @@ class RunConfig(Record):
     catalogue: CatalogueConfig = CatalogueConfig()
     storage: StorageConfig = StorageConfig()
     engine: EngineConfig = EngineConfig()
+    explain: ExplainConfig = ExplainConfig()
 
 
 def load(

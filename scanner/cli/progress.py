@@ -7,13 +7,39 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from scanner.survey.events import Event, Merging, RunStarted, TileFinished
 from scanner.survey.messages import TileProgress
+
+
+@contextmanager
+def explaining_bar() -> Iterator[Callable[[int, int], None]]:
+    """A bar for candidates that are being explained; on no terminal, nothing. Yields what is told (done, of how many)."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    columns = (
+        TextColumn("explaining"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("explaining", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 class RunBar:

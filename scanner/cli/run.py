@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -11,18 +12,24 @@ from rich.console import Console
 from scanner import config as configuration
 from scanner.cli import logs
 from scanner.cli.option_sections import in_sections
-from scanner.cli.run_report import print_plan, print_report
+from scanner.cli.progress import explaining_bar
+from scanner.cli.run_report import print_explained, print_plan, print_report
 from scanner.cli.termination import sigterm_interrupts
 from scanner.cli.watched import driver_metrics, watched
 from scanner.errors import TileError
 from scanner.storage.location import is_remote, join, split
 from scanner.survey.run import RunRequest, dry_run, run_survey
 
+if TYPE_CHECKING:
+    from scanner.config import RunConfig
+    from scanner.explain.stage import ExplainReport
+    from scanner.survey.finish import RunReport
+
 SECTIONS = {
     "What is scored": ("targets", "magnitude_limit", "all_targets", "max_bad_fraction"),
     "With what": ("bundle", "provider", "beta"),
     "What is kept": ("keep", "codec"),
-    "What is told of candidates": ("known_lenses",),
+    "What is told of candidates": ("known_lenses", "explain"),
     "Where the work is done": ("workers", "scheduler", "placement", "memory_gb", "scratch", "tls_ca", "tls_cert", "tls_key"),
     "Object stores (s3://…)": ("endpoint", "anonymous"),
     "What is told": ("log_format", "metrics_port"),
@@ -45,6 +52,7 @@ SECTIONS = {
 @click.option("--keep", help="Cutouts kept: all, candidates, sample:<fraction> or none [default: candidates].")
 @click.option("--codec", type=click.Choice(["exact", "compact"]), help="How cutouts are stored [default: compact].")
 @click.option("--known-lenses", help="Table that known lenses are looked up in: lenscat, or a FITS, VOTable, ECSV or CSV file.")
+@click.option("--explain", type=click.Choice(["none", "candidates"]), help="Explain the candidates of the contact sheet.")
 @click.option("--workers", type=int, help="Worker processes [default: one a core].")
 @click.option("--scheduler", help="Address of a standing Dask scheduler, e.g. tcp://host:8786 or tls://host:8786.")
 @click.option("--placement", type=click.Choice(["whole", "split"]), help="split: any worker cuts, those with a GPU score.")
@@ -82,11 +90,25 @@ def run(
         plan = dry_run(request)
         print_plan(console, plan, request.config)
         return TileError.exit_code if plan.failed else 0
+    explain_run = _explainer() if request.config.explain.which == "candidates" else None
     with sigterm_interrupts(), logs.written(log_format), driver_metrics(request.config.engine):
         with watched(log_format) as on_event:
             report = run_survey(request, on_event)
         print_report(console, report, request.out)
-    return TileError.exit_code if report.failed else 0
+        failed = report.failed
+        if explain_run is not None:
+            with explaining_bar() as on_progress:
+                explained = explain_run(request.out, request.config, report, on_progress)
+            print_explained(console, explained)
+            failed += explained.failed
+    return TileError.exit_code if failed else 0
+
+
+def _explainer() -> Callable[[str, RunConfig, RunReport, Callable[[int, int], None]], ExplainReport]:
+    """The stage that needs torch: where that is missing, nothing is scanned in vain."""
+    from scanner.explain.stage import explain_run
+
+    return explain_run
 
 
 def _beside(tile_list: str) -> str:
@@ -120,6 +142,7 @@ def _dotted(flags: dict[str, Any]) -> dict[str, Any]:
             "cutouts.keep": flags["keep"],
             "cutouts.codec": flags["codec"],
             "catalogue.known_lenses": flags["known_lenses"],
+            "explain.which": flags["explain"],
         }.items()
         if value is not None
     }

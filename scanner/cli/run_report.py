@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.table import Table
 
-from scanner.cli.quantities import duration
+from scanner.cli.quantities import counted, duration
 from scanner.config import RunConfig
 from scanner.storage.location import join
 from scanner.survey.finish import RunReport
 from scanner.survey.folder.cost import one_line
 from scanner.survey.plan import RunPlan
+
+if TYPE_CHECKING:
+    from scanner.explain.stage import ExplainReport
 
 #: Rows of the candidate list printed at the end.
 PRINTED_CANDIDATES = 10
@@ -35,17 +40,19 @@ def print_plan(console: Console, plan: RunPlan, config: RunConfig) -> None:
         n_alike = sum(tile.like is not None for tile in plan.tiles)
         console.print(
             f"Tile {plan.fetched.tile_id} was fetched to be measured ({_bytes(plan.fetched.bytes)} in "
-            f"{duration(plan.fetched.seconds)}); {n_alike:,} other remote tiles are taken to be like it.",
+            f"{duration(plan.fetched.seconds)}); {counted(n_alike, 'other remote tile')} "
+            f"{'is' if n_alike == 1 else 'are'} taken to be like it.",
             markup=False,
         )
     for failure in plan.failed:
         console.print(f"tile {failure.tile_id} would fail: {failure.reason}", markup=False)
     console.print(
-        f"\n{len(plan.tiles)} tiles, {plan.n_targets:,} objects to score, {_bytes(plan.input_bytes)} to read, "
-        f"about {_bytes(plan.stored_bytes(config))} of cutouts to keep ({config.cutouts.keep}, {config.cutouts.codec})."
+        f"\n{counted(len(plan.tiles), 'tile')}, {counted(plan.n_targets, 'object')} to score, "
+        f"{_bytes(plan.input_bytes)} to read, about {_bytes(plan.stored_bytes(config))} of cutouts to keep "
+        f"({config.cutouts.keep}, {config.cutouts.codec})."
     )
     console.print(
-        f"About {duration(plan.seconds)} on {plan.workers} workers at {plan.objects_per_second:.0f} objects/s each "
+        f"About {duration(plan.seconds)} on {counted(plan.workers, 'worker')} at {plan.objects_per_second:.0f} objects/s each "
         "(scoring measured just now; a remote tile is fetched while the one before it is scanned). Nothing was written."
     )
 
@@ -70,16 +77,25 @@ def print_report(console: Console, report: RunReport, out: str) -> None:
             console.print(f"… and {len(candidates) - PRINTED_CANDIDATES:,} more")
     n_done = report.n_tiles - len(report.failed)
     console.print(
-        f"\n{n_done} of {report.n_tiles} tiles done ({report.sky_area_deg2:.4f} deg²), {report.n_targets:,} objects in them, "
-        f"{report.n_unique:,} distinct; {report.n_scored:,} scored, {len(candidates):,} candidates above the threshold."
+        f"\n{n_done:,} of {counted(report.n_tiles, 'tile')} done ({report.sky_area_deg2:.4f} deg²), "
+        f"{counted(report.n_targets, 'object')} in {'it' if n_done == 1 else 'them'}, {report.n_unique:,} distinct; "
+        f"{report.n_scored:,} scored, {counted(len(candidates), 'candidate')} above the threshold."
     )
     console.print(one_line(report.cost), markup=False)
     for note in report.notes:
         console.print(f"Note: {note}", markup=False)
     if report.failed:
-        console.print(f"{len(report.failed)} tiles failed; the reasons are in {join(out, 'failed-tiles.ecsv')}", markup=False)
+        console.print(f"{counted(len(report.failed), 'tile')} failed; why: {join(out, 'failed-tiles.ecsv')}", markup=False)
     tables = f"{join(out, 'candidates.fits')} (.ecsv, .vot), all: {join(out, 'catalogue')}"
     console.print(f"Look at {join(out, 'candidates.html')}; tables: {tables}", markup=False)
+
+
+def print_explained(console: Console, explained: ExplainReport) -> None:
+    """Print how many candidates are explained, and why others are not."""
+    n = explained.n_before + explained.n_done
+    console.print(f"{n:,} of {counted(explained.n_candidates, 'candidate')} explained; their strips are on the contact sheet.")
+    for failure in explained.failed:
+        console.print(f"tile {failure.tile_id} was not explained: {failure.reason}", markup=False)
 
 
 def _bytes(number: float) -> str:

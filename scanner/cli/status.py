@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from scanner import config as configuration
-from scanner.cli.quantities import duration
+from scanner.cli.quantities import counted, duration
 from scanner.storage import Store, open_store
 from scanner.survey import status as statuses
 from scanner.survey.folder.cost import one_line
@@ -60,7 +60,7 @@ def _lines(store: Store, known: RunStatus, now: datetime) -> Iterator[str]:
     if known.totals is not None:
         totals = known.totals
         yield f"  objects  {totals.n_targets:,}, {totals.n_unique:,} distinct, {totals.n_scored:,} scored"
-        yield f"  found    {totals.n_candidates:,} candidates in {totals.sky_area_deg2:.4f} deg²"
+        yield f"  found    {counted(totals.n_candidates, 'candidate')} in {totals.sky_area_deg2:.4f} deg²"
         yield f"  cost     {one_line(totals.cost).removeprefix('Cost: ')}"
     for tile in known.running[:PRINTED_TILES]:
         yield f"  running  {tile.tile_id}: {tile.n_done:,} of {tile.n_targets:,} objects"

@@ -1,9 +1,9 @@
-"""The explanation of one candidate as one picture: what was seen, what speaks for a lens, what the members say.
+"""The explanation of one candidate as one picture: what speaks for a lens, and what the members say.
 
 In: one cutout, the maps of OU-200 and OU-66, the seven probabilities. Out: an 8-bit image, y upwards. Refused: nothing.
 
-From the left: VIS; VIS coloured by NISP; occlusion of OU-200 on VIS (blue where covering lowers the lens output: what speaks
-for a lens) and of OU-66; guided Grad-CAM of OU-200, the pixels of the 0.05 rule in their own light; the votes.
+From the left: occlusion of OU-200 on VIS (blue where covering lowers the lens output: what speaks for a lens) and of OU-66;
+guided Grad-CAM of OU-200, the pixels of the 0.05 rule in their own light; the votes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from scanner.report.colour import UInt8
 #: Of the panels' pictures, and of what lies between them, in pixels.
 PANEL, GAP = VIS_CUTOUT_PIXELS, 4
 #: What each panel shows, from the left.
-PANELS = ("VIS", "VIS + J, H", "occlusion, OU-200", "occlusion, OU-66", "guided Grad-CAM, OU-200", "votes")
+PANELS = ("occlusion, OU-200", "occlusion, OU-66", "guided Grad-CAM, OU-200", "votes")
 _GROUND, _TRACK = np.array([24, 24, 27], np.uint8), np.array([63, 63, 70], np.uint8)
 _BARS = {"vis": np.array([86, 180, 233], np.uint8), "nisp": np.array([230, 159, 0], np.uint8)}
 _HALF = np.array([212, 212, 216], np.uint8)
@@ -43,13 +43,10 @@ def strip(cutout: CutoutBatch, maps: Mapping[str, Float32], probabilities: Seque
     Returns
     -------
     numpy.ndarray
-        (200, 1220, 3) uint8.
+        (200, 812, 3) uint8.
     """
-    sky, sigma = cutout.sky[0], cutout.sigma[0]
-    vis = colour.vis_image(cutout.vis[0], sky, sigma)
+    vis = colour.vis_image(cutout.vis[0], cutout.sky[0], cutout.sigma[0])
     panels = [
-        np.repeat(vis[..., None], 3, axis=-1),
-        colour.colour_image(cutout.vis[0], cutout.nisp[0], sky, sigma),
         overlaid(vis, maps["occlusion_ou_200"]),
         overlaid(vis, maps["occlusion_ou_66"]),
         _lit(vis, maps["guided_grad_cam_ou_200"]),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -34,14 +34,21 @@ KNOWN_LENSES_PER_DEG2 = 497 / 63.1
 
 @dataclass(frozen=True)
 class Pictures:
-    """The three pictures of one candidate as ``data:`` URIs."""
+    """The pictures of one candidate as ``data:`` URIs; ``explanation`` is None where it was not explained."""
 
     vis: str
     colour: str
     nisp: str
+    explanation: str | None
 
 
-def write(path: Path, candidates: pa.Table, cutouts: CutoutBatch | None, summary: RunSummary) -> None:
+def write(
+    path: Path,
+    candidates: pa.Table,
+    cutouts: CutoutBatch | None,
+    summary: RunSummary,
+    strips: Sequence[bytes | None] | None = None,
+) -> None:
     """Write the contact sheet.
 
     Parameters
@@ -55,6 +62,8 @@ def write(path: Path, candidates: pa.Table, cutouts: CutoutBatch | None, summary
         The cutout of each row, in the same order; None where there are no rows.
     summary
         The facts of the run.
+    strips
+        PNG of each row's explanation, None where there is none; no strips at all by default.
 
     Raises
     ------
@@ -74,7 +83,7 @@ def write(path: Path, candidates: pa.Table, cutouts: CutoutBatch | None, summary
     chunks = environment.get_template("contact_sheet.html.jinja").generate(
         summary=summary,
         n_shown=len(candidates),
-        cards=_cards(candidates, cutouts),
+        cards=_cards(candidates, cutouts, [None] * len(candidates) if strips is None else strips),
         flag_words=tuple(FLAG_WORDS.values()),
         members=MEMBERS,
         expected_lenses=summary.area_deg2 * KNOWN_LENSES_PER_DEG2,
@@ -90,11 +99,13 @@ def write(path: Path, candidates: pa.Table, cutouts: CutoutBatch | None, summary
         raise OutputError.of(path, error) from None
 
 
-def _cards(candidates: pa.Table, cutouts: CutoutBatch | None) -> Iterator[tuple[Card, Pictures]]:
+def _cards(
+    candidates: pa.Table, cutouts: CutoutBatch | None, strips: Sequence[bytes | None]
+) -> Iterator[tuple[Card, Pictures]]:
     """One candidate at a time, so that a page of thousands is never held in memory."""
     if cutouts is None:
         return
-    for index, row in enumerate(candidates.to_pylist()):
+    for index, (row, strip) in enumerate(zip(candidates.to_pylist(), strips, strict=True)):
         vis, nisp, sky, sigma = cutouts.vis[index], cutouts.nisp[index], cutouts.sky[index], cutouts.sigma[index]
         yield (
             card(row),
@@ -102,6 +113,7 @@ def _cards(candidates: pa.Table, cutouts: CutoutBatch | None) -> Iterator[tuple[
                 vis=picture.data_uri(colour.vis_image(vis, sky, sigma)),
                 colour=picture.data_uri(colour.colour_image(vis, nisp, sky, sigma)),
                 nisp=picture.data_uri(colour.nisp_image(nisp, sky, sigma), picture.NISP_QUALITIES),
+                explanation=None if strip is None else picture.png_uri(strip),
             ),
         )
 

@@ -20,6 +20,8 @@ QUALITIES = (55, 45, 35)
 MOST_BYTES = 7_800
 #: NISP is small and shown pixel by pixel, where compression shows soonest.
 NISP_QUALITIES = (88,)
+#: Of pictures with edges and flat colours, such as maps and bars.
+PNG_QUALITY = 70
 
 
 def png(image: UInt8) -> bytes:
@@ -48,6 +50,14 @@ def webp(image: UInt8, qualities: tuple[int, ...] = QUALITIES, method: int = 6) 
 def data_uri(image: UInt8, qualities: tuple[int, ...] = QUALITIES) -> str:
     """Encode one image as a ``data:image/webp`` URI; see :func:`webp`."""
     return "data:image/webp;base64," + base64.b64encode(webp(image, qualities)).decode("ascii")
+
+
+def png_uri(content: bytes) -> str:
+    """A PNG as a ``data:image/webp`` URI, a fifth of its size."""
+    stream = io.BytesIO()
+    with Image.open(io.BytesIO(content)) as image:
+        image.convert("RGB").save(stream, "WEBP", quality=PNG_QUALITY, method=6)
+    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
 def _upright(image: UInt8) -> Image.Image:

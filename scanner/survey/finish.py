@@ -23,15 +23,16 @@ from scanner.catalogue.tiles import table as table_of_tiles
 from scanner.ensemble.bundle import Bundle
 from scanner.errors import ContentError
 from scanner.records import CommitRecord, FailedTile, Tile
-from scanner.report import contact_sheet, plots
+from scanner.report import plots
 from scanner.report.summary import RunSummary
 from scanner.storage import split
 from scanner.storage.in_order import in_order
-from scanner.survey.candidate_cutouts import candidate_cutouts
 from scanner.survey.folder.cost import CostLedger, RunCost
 from scanner.survey.folder.ledger import RunFolder, RunRecord
+from scanner.survey.folder.passing import passing_beside
 from scanner.survey.folder.resume import refuse_other_settings
 from scanner.survey.merged.tables import done_tile, failed_tile, write_tables
+from scanner.survey.sheet import write_sheet
 
 RESULTS = (
     "catalogue",
@@ -97,7 +98,7 @@ def finish(
     notes: set[str] = set()
     rows = [failed_tile(failure, record, named.get(failure.tile_id)) for failure in failed]
     rule, matcher = Rule(config.duplicate_radius_arcsec), KnownLensMatcher(known, config.known_radius_arcsec)
-    with folder.passing_folder(scratch) as passing, Merging(passing / "merging", rule, matcher) as merging:
+    with passing_beside(folder.store, scratch) as passing, Merging(passing / "merging", rule, matcher) as merging:
         for commit, table in in_order(partial(_read, folder, record), done):
             merging.add(columns.with_source(table, record.run_id, record.bundle))
             ledger.add(commit)
@@ -131,6 +132,29 @@ def finish(
     return report
 
 
+def summary_of(record: RunRecord, bundle: Bundle, report: RunReport) -> RunSummary:
+    """What the contact sheet says of a run."""
+    scoring = record.config.scoring
+    _, name = split(record.tile_list)
+    return RunSummary(
+        title=name,
+        n_tiles=report.n_tiles,
+        n_failed=len(report.failed),
+        n_targets=report.n_targets,
+        n_scored=report.n_scored,
+        n_candidates=len(report.candidates),
+        area_deg2=report.sky_area_deg2,
+        bundle_name=record.bundle_name,
+        bundle_version=record.bundle_version,
+        threshold=bundle.threshold(scoring.beta),
+        beta=scoring.beta or bundle.default_beta,
+        decides_on=bundle.manifest.decides_on,
+        scanner_version=record.scanner_version,
+        command=f"scanner run {shlex.quote(name)}",
+        failed_tiles=report.failed,
+    )
+
+
 def _read(folder: RunFolder, record: RunRecord, tile_id: str) -> tuple[CommitRecord, pa.Table]:
     commit = folder.commit_of(tile_id)
     if commit is None:
@@ -157,38 +181,14 @@ def _draw(
     report: RunReport,
     counts: plots.ScoreCounts,
 ) -> None:
-    config = record.config
-    _, name = split(record.tile_list)
-    beta = config.scoring.beta or bundle.default_beta
-    threshold = bundle.threshold(config.scoring.beta)
-    shown = report.candidates.slice(0, config.catalogue.sheet_candidates)
-    contact_sheet.write(
-        staging / "candidates.html",
-        shown,
-        candidate_cutouts(shown, folder, tiles, config),
-        RunSummary(
-            title=name,
-            n_tiles=report.n_tiles,
-            n_failed=len(report.failed),
-            n_targets=report.n_targets,
-            n_scored=report.n_scored,
-            n_candidates=len(report.candidates),
-            area_deg2=report.sky_area_deg2,
-            bundle_name=record.bundle_name,
-            bundle_version=record.bundle_version,
-            threshold=threshold,
-            beta=beta,
-            decides_on=bundle.manifest.decides_on,
-            scanner_version=record.scanner_version,
-            command=f"scanner run {shlex.quote(name)}",
-            failed_tiles=report.failed,
-        ),
-    )
+    summary = summary_of(record, bundle, report)
+    shown = report.candidates.slice(0, record.config.catalogue.sheet_candidates)
+    write_sheet(staging / "candidates.html", folder, tiles, record.config, record.bundle_fingerprint, shown, summary)
     plots.score_distribution(
         staging / "scores.png",
         counts,
-        threshold=threshold,
-        beta=beta,
+        threshold=summary.threshold,
+        beta=summary.beta,
         decides_on=bundle.manifest.decides_on,
     )
     if bundle.grid is not None:
@@ -198,5 +198,5 @@ def _draw(
             bundle.grid.y_edges,
             bundle.grid.lens_fraction,
             np.stack([report.candidates["tsne_x"].to_numpy(), report.candidates["tsne_y"].to_numpy()], axis=1),
-            threshold=threshold,
+            threshold=summary.threshold,
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,14 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from scanner.atomic_file import PARTIAL_PREFIX, writing_to
 from scanner.config import RunConfig
 from scanner.cutouts.store import CutoutStore
 from scanner.errors import ContentError, InputMissingError
 from scanner.records import CommitRecord, Record
-from scanner.sky.scratch import passing_folder
 from scanner.storage import Staging, Store, split
 from scanner.survey.folder.cost import RunCost
+from scanner.survey.folder.passing import passing_beside
 
 RUN_RECORD = "run.json"
 TILES = "tiles"
@@ -175,24 +173,12 @@ class RunFolder:
     @contextmanager
     def staged_results(self, scratch: str | None = None) -> Iterator[Path]:
         """A folder to write the results into; each takes the place of an older one when the block ends without an error."""
-        home = self.store.local("")
-        with writing_to(home or Path(scratch or tempfile.gettempdir())), self.passing_folder(scratch) as passing:
+        with passing_beside(self.store, scratch) as passing:
             staging = passing / "results"
             staging.mkdir()
             yield staging
             for path in sorted(staging.iterdir()):
                 self.store.publish(path, path.name)
-
-    @contextmanager
-    def passing_folder(self, scratch: str | None) -> Iterator[Path]:
-        """A folder beside the results' place, so that they need not be copied, else in the scratch folder."""
-        home = self.store.local("")
-        if home is None:
-            with passing_folder(scratch) as folder:
-                yield folder
-        else:
-            with tempfile.TemporaryDirectory(dir=home, prefix=f"{PARTIAL_PREFIX}results-") as name:
-                yield Path(name)
 
     def _file(self, commit: CommitRecord, name: str) -> str:
         return "/".join(part for part in (self.tile(commit.tile_id), commit.place, name) if part)

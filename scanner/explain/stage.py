@@ -1,0 +1,143 @@
+"""Explain the candidates of a finished run: a stage of Dask tasks with ledger entries of its own.
+
+In: a finished run and its report. Out: ``explanations/<tile>/<object>/`` for the best candidates, and ``candidates.html`` drawn
+anew with their strips; what could not be explained, with reasons. Interrupted, the same call goes on where it was. Refused: see
+:mod:`scanner.survey.workers.cluster`.
+
+The survey knows nothing of this stage: :mod:`scanner.cli.run` puts one after the other.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from scanner.config import RunConfig
+from scanner.ensemble import bundle as bundles
+from scanner.explain.messages import ExplainJob, ExplainOutcome
+from scanner.explain.tile import explain_tile
+from scanner.records import FailedTile
+from scanner.sky import tile_list
+from scanner.storage import open_store
+from scanner.survey.finish import RunReport, summary_of
+from scanner.survey.folder import explanations
+from scanner.survey.folder.ledger import RunFolder
+from scanner.survey.sheet import write_sheet
+from scanner.survey.workers import cluster
+
+#: Candidates of one task: what a killed worker loses, and what one tile is divided into for many workers.
+CANDIDATES_PER_JOB = 8
+#: Tasks in flight a worker: one running and one waiting.
+JOBS_IN_FLIGHT = 2
+
+
+@dataclass(frozen=True)
+class ExplainReport:
+    """``n_before`` of the ``n_candidates`` were explained already, ``n_done`` by this call; ``failed``: tiles with reasons."""
+
+    n_candidates: int
+    n_before: int
+    n_done: int
+    failed: tuple[FailedTile, ...]
+
+
+def explain_run(out: str, config: RunConfig, report: RunReport, on_progress: Callable[[int, int], None]) -> ExplainReport:
+    """Explain the candidates of a run that are drawn on its contact sheet.
+
+    Parameters
+    ----------
+    out, config, report
+        The run folder, as it was run and what came of it.
+    on_progress
+        Called with the number of candidates explained and their number, before the first and after each task.
+
+    Raises
+    ------
+    ScannerError
+        See the module.
+    """
+    folder = RunFolder(open_store(out, config.storage))
+    record = folder.record()
+    listed = tile_list.read(record.tile_list, config.storage)
+    shown = report.candidates.slice(0, config.catalogue.sheet_candidates)
+    tiles = {tile.tile_id: tile for tile in listed.tiles}
+    with folder.store.held():
+        fingerprints = {}
+        for tile_id in set(shown["tile_id"].to_pylist()):
+            commit = folder.commit_of(tile_id)
+            fingerprints[tile_id] = None if commit is None else commit.input_fingerprint
+        todo: dict[str, list[int]] = {}
+        for tile_id, target_id in zip(shown["tile_id"].to_pylist(), shown["target_id"].to_pylist(), strict=True):
+            known = explanations.read(folder, tile_id, target_id)
+            current = (fingerprints[tile_id], record.bundle_fingerprint)
+            if known is None or (known.input_fingerprint, known.bundle_fingerprint) != current:
+                todo.setdefault(tile_id, []).append(target_id)
+        n_todo = sum(map(len, todo.values()))
+        n_before = len(shown) - n_todo
+        on_progress(n_before, len(shown))
+        bundle = bundles.load(config.scoring.bundle, config.storage)
+        jobs = [
+            ExplainJob(
+                run_folder=folder.location,
+                tile=tiles[tile_id],
+                config=config,
+                bundle=bundle.location,
+                bundle_fingerprint=record.bundle_fingerprint,
+                target_ids=tuple(ids[start : start + CANDIDATES_PER_JOB]),
+            )
+            for tile_id, ids in sorted(todo.items())
+            for start in range(0, len(ids), CANDIDATES_PER_JOB)
+        ]
+        n_done, failed = 0, {}
+        for outcome in run_jobs(jobs, config):
+            n_done += outcome.n_done
+            if outcome.reason:
+                failed[outcome.tile_id] = FailedTile(tile_id=outcome.tile_id, reason=outcome.reason)
+            on_progress(n_before + n_done, len(shown))
+        if n_done:
+            with folder.staged_results(config.engine.scratch) as staging:
+                summary = summary_of(record, bundle, report)
+                path = staging / "candidates.html"
+                write_sheet(path, folder, listed.tiles, config, record.bundle_fingerprint, shown, summary)
+    return ExplainReport(len(shown), n_before, n_done, tuple(failed[tile_id] for tile_id in sorted(failed)))
+
+
+def run_jobs(jobs: list[ExplainJob], config: RunConfig) -> Iterator[ExplainOutcome]:
+    """Do the jobs on the run's workers; yields outcomes as they come.
+
+    A job whose worker died, or whose store did not answer, is done again, ``engine.attempts`` times in all.
+    """
+    if not jobs:
+        return
+    with cluster.connected(config.engine, len(jobs)) as connected:
+        yield from _outcomes(connected.client, deque((job, 1) for job in jobs), config)
+
+
+def _outcomes(client: Any, waiting: deque[tuple[ExplainJob, int]], config: RunConfig) -> Iterator[ExplainOutcome]:
+    from distributed import wait
+
+    running: dict[Any, tuple[ExplainJob, int]] = {}
+    while waiting or running:
+        window = JOBS_IN_FLIGHT * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+        while waiting and len(running) < window:
+            job, attempt = waiting.popleft()
+            future = client.submit(explain_tile, job.model_dump_json(), resources={"SCAN": 1}, pure=False)
+            running[future] = (job, attempt)
+        for future in wait(list(running), return_when="FIRST_COMPLETED").done:
+            job, attempt = running.pop(future)
+            outcome = _outcome_of(future, job)
+            if outcome.passing and attempt < config.engine.attempts:
+                waiting.append((job, attempt + 1))
+            else:
+                yield outcome
+
+
+def _outcome_of(future: Any, job: ExplainJob) -> ExplainOutcome:
+    if future.status == "finished":
+        return ExplainOutcome.model_validate_json(future.result())
+    error = future.exception()
+    died = type(error).__name__ == "KilledWorker"
+    reason = "the worker process died while explaining" if died else f"the worker could not explain it: {error}"
+    return ExplainOutcome(tile_id=job.tile.tile_id, n_done=0, reason=reason, passing=died)
