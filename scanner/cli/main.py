@@ -29,6 +29,7 @@ VERBS = {
     "replay": ("scanner.cli.replay:replay_", "Do one object of a run again: is the result the same?"),
     "status": ("scanner.cli.status:status", "Say how far a run is: tiles, failures and why, rate, time left."),
     "query": ("scanner.cli.query:query", "Ask a catalogue: by position, score, name or SQL; see or keep the answer."),
+    "catalogue": ("scanner.cli.catalogue:catalogue", "Merge runs into the catalogue of a survey; list its versions."),
     "scheduler": ("scanner.cli.scheduler:scheduler", "Start a scheduler, where workers and a run meet."),
     "worker": ("scanner.cli.worker:worker", "Start a worker, which scans tiles for the runs of a scheduler."),
     "serve": ("scanner.cli.serve:serve", "Serve runs and surveys: web pages, JSON, cone search, TAP."),

@@ -64,7 +64,7 @@ def test_the_page_works_as_it_is_written(page, desk, shell, archive, archive_lis
     dry, real, status, every = lines
     told = {line: shell(line) for line in lines}
     assert "was fetched to be measured (19.7 MB" in told[dry]
-    assert "1 other remote tiles are taken to be like it" in told[dry]
+    assert "1 other remote tile is taken to be like it" in told[dry]
     assert "2 of 2 tiles done" in told[real]
     assert "2 of 2" in told[status]
     assert (desk / every.split(">")[1].strip()).read_text() == archive_list(archive.url)

@@ -23,7 +23,7 @@ from scanner.errors import ContentError, InputMissingError
 from scanner.records import Record
 from scanner.storage import Store, open_store, split
 from scanner.survey.folder.ledger import RUN_RECORD, RunFolder
-from scanner.survey.merged.records import SURVEY_RECORD, VERSION_RECORD, SurveyRecord, VersionRecord, version_key
+from scanner.survey.merged.records import SURVEY_RECORD, VERSION_RECORD, SurveyRecord, VersionRecord, results_key, version_key
 
 #: Names of the results that runs and surveys both have.
 CATALOGUE = "catalogue"
@@ -108,7 +108,9 @@ def read_record(store: Store, key: str, model: type[AnyRecord]) -> AnyRecord:
     try:
         return model.model_validate_json(store.read(key))
     except FileNotFoundError:
-        raise InputMissingError(f"{store.where(key)}: is not there; 'scanner catalogue list' says what there is.") from None
+        raise InputMissingError(
+            f"{store.where(key)}: is not there; name a survey folder ('scanner catalogue merge' makes them)."
+        ) from None
     except ValidationError as error:
         first = error.errors()[0]
         raise ContentError(f"{store.where(key)}: damaged ({first['loc']}: {first['msg']}); merge the runs anew.") from None
@@ -126,7 +128,7 @@ def _open_survey(location: str, store: Store, version: int | None, storage: Stor
         slug=_slug(location),
         title=survey.title,
         store=store,
-        root_key=version_key(number),
+        root_key=results_key(record),
         version=number,
         bundles=tuple(sorted({run.bundle for run in record.runs})),
         run_folders={run.run_id: RunFolder(open_store(run.location, storage)) for run in record.runs},

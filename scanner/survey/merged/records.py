@@ -17,7 +17,7 @@ VERSIONS = "versions"
 
 
 class MergedRun(Record):
-    """A run that went into a version; ``inputs``: one hash over what its committed tiles were made from."""
+    """A run that went into a version; ``inputs``: one hash over the tables of its tiles."""
 
     run_id: str
     location: str
@@ -35,11 +35,12 @@ class VersionRecord(Record):
 
     ``fingerprint``: of the runs and of all settings that the result depends on, so that merging the same again is seen.
     ``preferred``: the bundles from the most to the least preferred, where the runs have several. ``sky_area_deg2`` counts sky
-    that several tiles cover once a tile.
+    that several tiles cover once a tile. ``place``: where the version's other files lie, below the record's own folder.
     """
 
     format_version: Literal[1] = 1
     number: int
+    place: str = ""
     scanner_version: str
     fingerprint: str
     runs: tuple[MergedRun, ...]
@@ -75,3 +76,8 @@ class SurveyRecord(Record):
 def version_key(number: int) -> str:
     """Key of a version's folder."""
     return f"{VERSIONS}/{number}"
+
+
+def results_key(record: VersionRecord) -> str:
+    """Key of the folder that holds a version's results."""
+    return "/".join(part for part in (version_key(record.number), record.place) if part)

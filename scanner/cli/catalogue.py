@@ -1,0 +1,127 @@
+"""``scanner catalogue``: merge runs into the catalogue of a survey, and list its versions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from scanner import config as configuration
+from scanner.cli.quantities import counted
+from scanner.cli.termination import sigterm_interrupts
+from scanner.config import RunConfig
+from scanner.storage import join, open_store
+from scanner.survey.merged.opening import read_record
+from scanner.survey.merged.records import SURVEY_RECORD, VERSION_RECORD, SurveyRecord, VersionRecord, results_key, version_key
+
+config_option = click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), help="TOML file with settings; [catalogue] and [storage] count."
+)
+endpoint_option = click.option("--endpoint", help="URL of an S3-compatible server [default: AWS, or AWS_ENDPOINT_URL].")
+anonymous_option = click.option("--anonymous", is_flag=True, default=None, help="Do not sign requests to object stores.")
+
+
+@click.group()
+def catalogue() -> None:
+    """Make one catalogue of many runs, every object once, in versions that never change."""
+
+
+@catalogue.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--out", "-o", required=True, metavar="SURVEY", help="Survey folder; made, or given a new version.")
+@click.option(
+    "--prefer",
+    "preferred",
+    multiple=True,
+    metavar="BUNDLE",
+    help="Where runs have several bundles: which come first, in order.",
+)
+@click.option("--known-lenses", help="Table that known lenses are looked up in: lenscat, or a FITS, VOTable, ECSV or CSV file.")
+@click.option("--scratch", help="Folder for what memory does not hold [default: the survey folder].")
+@config_option
+@endpoint_option
+@anonymous_option
+def merge(
+    runs: tuple[str, ...],
+    out: str,
+    preferred: tuple[str, ...],
+    known_lenses: str | None,
+    scratch: str | None,
+    config_file: Path | None,
+    endpoint: str | None,
+    anonymous: bool | None,
+) -> None:
+    """Merge the finished runs in the folders RUN... into a new version of the survey in the folder SURVEY.
+
+    Every object is there once, whatever tiles and runs saw it, and ranked among all; the order of the runs does not count. The
+    runs are only read. When the same runs are merged again, nothing is done.
+    """
+    from scanner.survey.merged.survey import MergeRequest, merge_runs
+
+    config = _config(config_file, endpoint, anonymous, {"catalogue.known_lenses": known_lenses, "engine.scratch": scratch})
+    request = MergeRequest(
+        runs=runs,
+        out=out,
+        preferred=preferred,
+        catalogue=config.catalogue,
+        storage=config.storage,
+        scratch=config.engine.scratch,
+    )
+    console = Console(highlight=False, soft_wrap=True, stderr=True)
+    with sigterm_interrupts(), console.status("looking at the runs") as status:
+        merged = merge_runs(request, lambda done, total: status.update(f"{done:,} of {total:,} tiles read"))
+    version = merged.version
+    if not merged.is_new:
+        click.echo(f"{out}: these runs were merged before, as version {version.number}; it is the current one.")
+        return
+    click.echo(
+        f"{out}: version {version.number} of {counted(len(version.runs), 'run')} and {counted(version.n_tiles, 'tile')} "
+        f"({version.n_failed:,} failed): {counted(version.n_targets, 'row')}, {counted(version.n_objects, 'object')}, "
+        f"{counted(version.n_candidates, 'candidate')} in {version.sky_area_deg2:.4f} deg²."
+    )
+    click.echo(f"Tables: {join(out, f'{results_key(version)}/candidates.fits')} (.ecsv, .vot), all: "
+               f"{join(out, f'{results_key(version)}/catalogue')}")  # fmt: skip
+
+
+@catalogue.command("list")
+@click.argument("survey")
+@config_option
+@endpoint_option
+@anonymous_option
+def list_(survey: str, config_file: Path | None, endpoint: str | None, anonymous: bool | None) -> None:
+    """List the versions of the survey in the folder SURVEY, and the runs of the current one."""
+    store = open_store(survey, _config(config_file, endpoint, anonymous, {}).storage)
+    known = read_record(store, SURVEY_RECORD, SurveyRecord)
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table("", "version", "made", "runs", "tiles", "objects", "candidates", "deg²", box=None, pad_edge=False)
+    for column in table.columns[3:]:
+        column.justify = "right"
+    current = None
+    for one in known.versions:
+        version = read_record(store, f"{version_key(one.number)}/{VERSION_RECORD}", VersionRecord)
+        current = version if one.number == known.current else current
+        table.add_row(
+            "*" if one.number == known.current else "",
+            str(one.number),
+            f"{one.created:%Y-%m-%d %H:%M}",
+            f"{len(version.runs):,}",
+            f"{version.n_tiles:,}",
+            f"{version.n_objects:,}",
+            f"{version.n_candidates:,}",
+            f"{version.sky_area_deg2:.2f}",
+        )
+    console.print(table)
+    if current is not None:
+        console.print(f"\nRuns of version {current.number} (*, the current one):")
+        for run in current.runs:
+            failed = f", {run.n_failed:,} failed" if run.n_failed else ""
+            console.print(
+                f"  {run.run_id}  {counted(run.n_tiles, 'tile')}{failed}, bundle {run.bundle}: {run.location}", markup=False
+            )
+
+
+def _config(config_file: Path | None, endpoint: str | None, anonymous: bool | None, others: dict[str, str | None]) -> RunConfig:
+    flags = {"storage.endpoint": endpoint, "storage.anonymous": anonymous, **others}
+    return configuration.load(config_file, flags)

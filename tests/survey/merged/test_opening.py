@@ -1,0 +1,74 @@
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from scanner.errors import ContentError, InputMissingError
+from scanner.survey.merged.opening import CATALOGUE, TILES_TABLE, open_published
+from scanner.survey.merged.survey import MergeRequest, merge_runs
+
+
+@pytest.fixture(scope="module")
+def survey(runs, tmp_path_factory):
+    out = tmp_path_factory.mktemp("opening") / "wide survey"
+    for names in (("north",), ("north", "south")):
+        merge_runs(MergeRequest(tuple(str(runs[name]) for name in names), str(out)))
+    return out
+
+
+def test_a_run(runs) -> None:
+    found = open_published(str(runs["south"]))
+    (run_id,) = found.run_folders
+    assert run_id.startswith("south-")
+    assert (found.slug, found.title, found.version, found.bundles, found.root_key) == (run_id, "south", None, ("ou 1",), "")
+    assert [folder.record().run_id for folder in found.runs] == [run_id]
+    assert found.key(TILES_TABLE) == "tiles.parquet"
+    assert found.store.local(found.key(CATALOGUE)).is_dir()
+
+
+@pytest.mark.parametrize(("version", "number", "names"), [(None, 2, ["north", "south"]), (1, 1, ["north"])])
+def test_a_survey(survey, version, number, names) -> None:
+    found = open_published(str(survey), version)
+    assert (found.version, found.root_key, found.slug, found.title) == (
+        number, f"versions/{number}", "wide-survey", "wide survey",
+    )  # fmt: skip
+    assert [run_id.split("-")[0] for run_id in found.run_folders] == names
+    tiles = pq.read_table(found.store.local(found.key(TILES_TABLE)))
+    assert set(tiles["run"].to_pylist()) == set(found.run_folders)
+    assert all(folder.record().run_id == run_id for run_id, folder in found.run_folders.items())
+
+
+def test_refusals(survey, runs, tmp_path) -> None:
+    for location, version, error, message in (
+        (survey, 3, InputMissingError, "has no version 3; there are 1, 2"),
+        (runs["north"], 1, InputMissingError, "a single run, which has no versions"),
+        (tmp_path, None, InputMissingError, "neither a run folder .* nor a survey folder"),
+    ):
+        with pytest.raises(error, match=message):
+            open_published(str(location), version)
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    (unfinished / "run.json").write_bytes((runs["north"] / "run.json").read_bytes())
+    with pytest.raises(InputMissingError, match="have not been merged yet"):
+        open_published(str(unfinished))
+    metadata = unfinished / "catalogue" / "dataset" / "_common_metadata"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_bytes(b"nothing")
+    with pytest.raises(ContentError, match="damaged"):
+        open_published(str(unfinished))
+    schema = pq.read_schema(runs["north"] / "catalogue" / "dataset" / "_common_metadata")
+    pq.write_metadata(schema.remove(3), metadata)
+    with pytest.raises(ContentError, match="made by another version of scanner"):
+        open_published(str(unfinished))
+
+
+def test_damaged_records(survey, tmp_path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    record = json.loads((survey / "survey.json").read_text())
+    (broken / "survey.json").write_text(json.dumps(record))
+    with pytest.raises(InputMissingError, match=r"versions/2/version\.json: is not there"):
+        open_published(str(broken))
+    (broken / "survey.json").write_text(json.dumps(record | {"colour": "red"}))
+    with pytest.raises(ContentError, match=r"survey\.json: damaged .*colour"):
+        open_published(str(broken))
