@@ -9,6 +9,7 @@ import tomllib
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
@@ -18,6 +19,9 @@ from scanner.cli import main as command_line
 from scanner.cli.main import scanner
 from scanner.cli.replay import EXIT_DIFFERENT
 from scanner.config import EngineConfig, RunConfig, StorageConfig
+from scanner.service.collections import registry
+from scanner.service.instruments import Reason
+from scanner.service.settings import ServiceConfig
 from scanner.storage import lease
 from scanner.survey.audit import replay_report
 from scanner.survey.folder import fingerprint
@@ -33,6 +37,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in ROO
 #: Told of the past: its commands were right when they were given.
 LOGS = {"CHANGELOG.md", "training-log.md"}
 OPERATORS = ROOT / "docs" / "running-a-survey.md"
+SERVING = ROOT / "docs" / "serving.md"
 
 FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`(?P<text>[^`\n]+)`")
@@ -160,8 +165,9 @@ def test_commands_and_flags_in_the_text_exist(page):
 
 @by_page
 def test_settings_exist(page):
+    model = ServiceConfig if page == SERVING else RunConfig
     for text in fences(page, "toml"):
-        RunConfig.model_validate(tomllib.loads(text))
+        model.model_validate(tomllib.loads(text))
     text = page.read_text()
     named = [(match["section"], match["key"]) for snippet in snippets(page) if (match := SETTING.fullmatch(snippet))]
     named += [(match["section"].lower(), match["key"].lower()) for match in VARIABLE.finditer(text)]
@@ -226,6 +232,20 @@ def test_operators_learn_of_every_setting_of_engine_and_storage():
     assert not missing
 
 
+def test_operators_learn_of_every_setting_of_the_service():
+    rows = dict(re.findall(r"^\| `([a-z]+\.[a-z_]+)` \|[^|]*\| ([^|]*) \|", SERVING.read_text(), re.MULTILINE))
+    sections = {name: field.annotation for name, field in ServiceConfig.model_fields.items() if name != "storage"}
+    known = {f"{section}.{key}": field for section, kind in sections.items() for key, field in kind.model_fields.items()}
+    assert rows.keys() == known.keys()
+    for name, field in known.items():
+        if isinstance(field.default, int | float | str):
+            told = f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
+            assert rows[name].lower() == told.lower(), name
+    text = " ".join(SERVING.read_text().split())
+    assert f"is seen within {registry.RENEWAL_S:.0f} s" in text
+    assert f"reason: {', '.join(get_args(Reason))} |" in text
+
+
 def test_figures_of_the_operators_page_are_those_of_the_code():
     text = " ".join(OPERATORS.read_text().split())
     grace = WorkerRequest(scheduler="tcp://head:8786").grace_s
@@ -249,14 +269,15 @@ def test_figures_of_the_operators_page_are_those_of_the_code():
             assert row.split("|")[3].strip(" `") == told
 
 
-@pytest.mark.parametrize("verb", ["run", "status", "replay", "scheduler", "worker"])
+@pytest.mark.parametrize("verb", ["run", "status", "replay", "scheduler", "worker", "serve"])
 def test_operators_learn_of_every_flag(verb):
     text = "".join(page.read_text() for page in PAGES)
     assert not [flag for flag in flags(("scanner", verb)) if flag.startswith("--") and flag != "--help" and flag not in text]
 
 
 def test_metrics_that_are_named_exist():
-    source = "".join(path.read_text() for path in ROOT.joinpath("scanner", "survey").glob("*.py"))
+    folders = ("survey", "service")
+    source = "".join(path.read_text() for folder in folders for path in ROOT.joinpath("scanner", folder).glob("*.py"))
     source += "".join(path.read_text() for path in ROOT.joinpath("deploy").rglob("*rules*.y*ml"))
     for page in PAGES:
         for name in re.findall(r"`(scanner_[a-z_]+)", page.read_text()):

@@ -15,6 +15,7 @@ from scanner.records import CommitRecord, FailedTile, Record, Tile
 from scanner.report.atlas_record import AtlasRecord
 from scanner.service.grading.agreement import Agreement
 from scanner.service.grading.training_set import GradedSetRecord
+from scanner.service.settings import ServiceConfig
 from scanner.simulation.datasets.request import DatasetRecord
 from scanner.simulation.injection.request import InjectionRecord
 from scanner.storage.lease import LeaseRecord
@@ -29,6 +30,7 @@ from scanner.survey.workers.versions import Versions
 #: File name of the schema → model. Files a user meets first, then the messages between driver and workers.
 MODELS: dict[str, type[Record]] = {
     "run-config": RunConfig,
+    "service-config": ServiceConfig,
     "run": RunRecord,
     "run-status": RunStatus,
     "commit": CommitRecord,
