@@ -12,10 +12,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from scanner.errors import ScannerError
 from scanner.service.collections import CandidateId, Collection, UnknownCandidateError
 from scanner.service.context import Context
 from scanner.service.pages.rendering import assets, page
 from scanner.service.pages.words import words
+from scanner.service.security.viewer import viewer
+from scanner.survey.folder import explanations
 
 #: Aladin Lite runs in a frame without an origin of its own: it may load from the CDS and from wherever images of the sky are,
 #: and can read nothing of this service.
@@ -38,6 +41,7 @@ ALADIN_POLICY = "; ".join(
 ROW_RADIUS_DEG = 0.5 / 3600
 #: Cells along one side of the t-SNE map by the number of candidates up to which they are so few.
 MAP_BINS = ((1_000, 20), (20_000, 40), (2**63, 80))
+_UNKNOWN = "There is no object of this id in this collection."
 #: A page may be asked whether it is there.
 READ = ["GET", "HEAD"]
 
@@ -57,6 +61,7 @@ def router(context: Context) -> APIRouter:
             request,
             "gallery",
             collection=context.collections.get(slug),
+            blind=_is_blind(request),
             words=registry.model_dump(),
             members=registry.members,
             flags=registry.flags,
@@ -66,13 +71,19 @@ def router(context: Context) -> APIRouter:
     async def candidate(request: Request, slug: str, run: str, tile: str, target: str) -> Response:
         collection = context.collections.get(slug)
         wanted = CandidateId.parse(f"{run}/{tile}/{target}")
+        if wanted is None:
+            raise UnknownCandidateError(_UNKNOWN)
         name, ra, dec = await context.run(_found, collection, wanted)
+        blind = _is_blind(request)
+        explained = not blind and await context.run(_is_explained, collection, wanted)
         return page(
             request,
             "candidate",
             collection=collection,
             candidate_id=str(wanted),
             name=name,
+            blind=blind,
+            explained=explained,
             file_name=re.sub(r"[^A-Za-z0-9.+-]", "_", name),
             cone={"RA": f"{ra:.7f}", "DEC": f"{dec:.7f}", "SR": f"{ROW_RADIUS_DEG:.7f}", "VERB": 3},
             map_bins=next(bins for most, bins in MAP_BINS if collection.n_candidates <= most),
@@ -81,7 +92,7 @@ def router(context: Context) -> APIRouter:
 
     @routes.api_route("/c/{slug}/tiles", methods=READ)
     async def tiles(request: Request, slug: str) -> Response:
-        return page(request, "tiles", collection=context.collections.get(slug))
+        return page(request, "tiles", collection=context.collections.get(slug), blind=_is_blind(request))
 
     @routes.api_route("/login", methods=READ)
     async def login(request: Request, place: Annotated[str, Query(alias="next", max_length=2000)] = "/") -> Response:
@@ -101,15 +112,28 @@ def router(context: Context) -> APIRouter:
     async def favicon() -> Response:
         return assets().answer("", "icon.svg")
 
+    def _is_blind(request: Request) -> bool:
+        """Whether scores are withheld from whoever asks: then the pages have no place for what only tells of scores."""
+        return context.blindness.holds_for(viewer(request))
+
     return routes
 
 
-def _found(collection: Collection, wanted: CandidateId | None) -> tuple[str, float, float]:
+def _found(collection: Collection, wanted: CandidateId) -> tuple[str, float, float]:
     """Name and position of an object; blocks."""
-    row = None if wanted is None else collection.row(wanted)
+    row = collection.row(wanted)
     if row is None:
-        raise UnknownCandidateError("There is no object of this id in this collection.")
+        raise UnknownCandidateError(_UNKNOWN)
     return row["name"][0].as_py(), row["ra"][0].as_py(), row["dec"][0].as_py()
+
+
+def _is_explained(collection: Collection, wanted: CandidateId) -> bool:
+    """Whether there is a picture of what the networks looked at; blocks. Where that cannot be told, there is none to show."""
+    folder = collection.published.run_folders.get(wanted.run)
+    try:
+        return folder is not None and explanations.read(folder, wanted.tile_id, wanted.target_id) is not None
+    except ScannerError:
+        return False
 
 
 def _addresses(base: str) -> tuple[tuple[str, str, str], ...]:

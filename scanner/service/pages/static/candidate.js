@@ -18,9 +18,9 @@ const steps = { previous: null, next: null };
 const fact = (name, ...value) => [h("dt", {}, name), h("dd", {}, ...value)];
 const copy = (text) => h("button", { type: "button", class: "copy", "data-copy": text }, "Copy");
 
-const showScores = ({ row, withheld }) => {
+const showScores = ({ row }) => {
   const host = find("#scores");
-  if (withheld || row.withheld) {
+  if (row.withheld) {
     host.replaceChildren(h("p", { class: "quiet" }, "Withheld until you have graded this candidate."));
     return;
   }
@@ -67,12 +67,6 @@ const showNeighbours = async (row) => {
   } catch (error) {
     host.replaceChildren(problem(error));
   }
-};
-
-const showExplanation = (explanation) => {
-  if (!explanation) return;
-  find("#explanation").hidden = false;
-  find("#explanation img").src = explanation.href;
 };
 
 const showDownloads = (look) => {
@@ -141,9 +135,8 @@ try {
   const answer = await get(mine);
   showFacts(answer);
   showScores(answer);
-  showExplanation(answer.explanation);
-  await Promise.all([showSteps(answer), answer.row.withheld ? null : showNeighbours(answer.row)]);
-  if (answer.row.withheld) find("#neighbourhood").hidden = true;
+  // Blind graders have no map: it tells of all scores.
+  await Promise.all([showSteps(answer), find("#map") ? showNeighbours(answer.row) : null]);
 } catch (error) {
   find("#scores").replaceChildren(problem(error, () => location.reload()));
 }

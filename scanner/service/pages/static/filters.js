@@ -3,7 +3,7 @@
 import { calm, find } from "./dom.js";
 
 /** Sorted downwards by themselves: the best first. */
-const UPWARDS = new Set(["rank", "magnitude_vis", "ra", "dec"]);
+const UPWARDS = new Set(["rank", "place", "magnitude_vis", "ra", "dec"]);
 
 export class Filters {
   /** @param {HTMLFormElement} form with fields named as the API's parameters @param {() => void} changed */
@@ -44,8 +44,7 @@ export class Filters {
   /** The query for the API: the chosen, and the order that goes with the column to sort by. */
   query() {
     const chosen = this.chosen();
-    const sort = chosen.sort ?? "rank";
-    return { ...chosen, ...(sort === "rank" ? {} : { order: UPWARDS.has(sort) ? "asc" : "desc" }) };
+    return { ...chosen, ...(chosen.sort ? { order: UPWARDS.has(chosen.sort) ? "asc" : "desc" } : {}) };
   }
 
   /** The circle that is asked for, as {ra, dec, radius} in degrees where it is written in degrees; else null. */

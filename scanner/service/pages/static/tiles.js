@@ -79,6 +79,7 @@ const showScores = async () => {
 
 await Promise.all([
   showTiles().catch((error) => find("#summary").replaceChildren(problem(error, () => location.reload()))),
-  showScores().catch((error) => find("#calibrated").replaceChildren(problem(error, () => location.reload()))),
+  // Blind graders have no place for them.
+  find("#calibrated") && showScores().catch((error) => find("#calibrated").replaceChildren(problem(error, () => location.reload()))),
 ]);
 find("main").dataset.ready = "";
