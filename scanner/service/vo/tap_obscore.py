@@ -74,7 +74,7 @@ _COLUMNS: tuple[_Column, ...] = (
      "base_url || '/datalink?ID=' || url_encode(" + IDENTIFIER_SQL + ")", ""),
     _Column("access_format", _TEXT, "", "meta.code.mime", "Access.format", "Media type of what is there",
      f"'{_DATALINK}'", ""),
-    _Column("access_estsize", _WHOLE, "kbyte", "phys.size;meta.file", "Access.size", "Estimated size", "10", ""),
+    _Column("access_estsize", _WHOLE, "kbyte", "phys.size;meta.file", "Access.size", "Estimated size"),
     _Column("target_name", _TEXT, "", "meta.id;src", "Target.name", "Name of the object", "name", ""),
     _Column("s_ra", _REAL, "deg", "pos.eq.ra", "Char.SpatialAxis.Coverage.Location.Coord.Position2D.Value2.C1",
      "Right ascension of the centre (ICRS)", "ra", "ra"),
