@@ -1,10 +1,12 @@
+from importlib import resources
 from itertools import product
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scanner.service.grading.grade import GRADES, Place
+from scanner.service.grading.grade import GRADES, MEANINGS, Place
 from scanner.service.grading.labels import LABEL_COLUMNS, LABEL_SCHEMA, label_table, median_grade, proposed_label
 from scanner.service.grading.store import GradeStore
 
@@ -69,3 +71,17 @@ def test_nothing_graded_is_a_table_without_rows(tmp_path):
     store = GradeStore(tmp_path / "grades.sqlite")
     assert label_table(store.standing(), store.places()).num_rows == 0
     assert len({column.name for column in LABEL_COLUMNS}) == len(LABEL_COLUMNS)
+
+
+def test_the_page_tells_what_columns_mean():
+    page = Path(__file__).parents[3].joinpath("docs", "grading.md").read_text()
+    rows = [f"| `{column.name}` | {column.dtype} | {column.unit} | {column.description} |" for column in LABEL_COLUMNS]
+    assert "\n".join(rows) + "\n" in page
+    for grade, meaning in MEANINGS.items():
+        assert f"| `{grade.lower()}` | {grade} | {meaning} |\n" in page
+
+
+def test_the_buttons_tell_what_grades_mean():
+    panel = resources.files("scanner.service.pages").joinpath("templates", "grading", "panel.html.jinja").read_text()
+    for grade, meaning in MEANINGS.items():
+        assert f'title="{meaning[0].upper()}{meaning[1:]} ({grade.lower()})">{grade}</button>' in panel
