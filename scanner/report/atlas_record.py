@@ -35,11 +35,15 @@ class AtlasRequest(Record):
 
 
 class ClassRecord(Record):
-    """An image made for a class: its logit before and after, and the best among images of noise."""
+    """An image made for a class: its logit before and after, and the best among images of noise.
+
+    ``falls``: of the means over twentieths of the way, how many lie below the one before.
+    """
 
     name: ClassName
     before: float
     reached: float
+    falls: int = Field(ge=0)
     best_of_noise: float
 
 

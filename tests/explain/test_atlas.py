@@ -56,6 +56,7 @@ def test_the_record_says_what_the_arrays_hold(made, shipped, dataset):
     image = np.asarray(group["OU-66/classes/lens"])
     assert lens.reached == pytest.approx(float(network(torch.from_numpy(image[None]))[0, LENS]), abs=1e-4)
     assert lens.reached > max(lens.before, lens.best_of_noise)
+    assert lens.falls == (np.diff(reached) < 0).sum()
     for layer in member.layers:
         kernels = np.asarray(group[f"OU-66/layers/{layer.layer}/kernels"])
         assert kernels.tolist() == [kernel.kernel for kernel in layer.kernels]

@@ -29,7 +29,7 @@ from scanner.explain.class_image import STEPS as CLASS_STEPS
 from scanner.explain.kernel_image import LEARNING_RATE as KERNEL_LEARNING_RATE
 from scanner.explain.kernel_image import STEPS as KERNEL_STEPS
 from scanner.explain.networks import network_input, restore
-from scanner.records import CutoutBatch, Int64, MemberName
+from scanner.records import CutoutBatch, Float32, Int64, MemberName
 from scanner.report.atlas_record import (
     AtlasRecord,
     AtlasRequest,
@@ -55,6 +55,7 @@ AS_IN_THE_PAPER = AtlasRequest(
 )
 #: Objects read and passed through a network at a time.
 BATCH = 32
+TWENTIETHS = 20
 
 
 def explain_bundle(
@@ -156,6 +157,7 @@ def _member_record(made: MemberAtlas, dataset: Dataset | None) -> MemberRecord:
             name=name,
             before=float(ascent.reached[0, 0]),
             reached=float(ascent.reached[-1, 0]),
+            falls=_falls(ascent.reached[:, 0]),
             best_of_noise=made.best_of_noise[name],
         )
         for name, ascent in made.classes.items()
@@ -169,6 +171,11 @@ def _member_record(made: MemberAtlas, dataset: Dataset | None) -> MemberRecord:
         for name, layer in made.layers.items()
     )
     return MemberRecord(member=made.member, classes=classes, layers=layers)
+
+
+def _falls(reached: Float32) -> int:
+    means = [part.mean() for part in np.array_split(reached, min(TWENTIETHS, len(reached)))]
+    return int((np.diff(means) < 0).sum())
 
 
 def _kernel_record(layer: Layer, position: int, dataset: Dataset | None) -> KernelRecord:
