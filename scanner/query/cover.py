@@ -65,7 +65,7 @@ def few(ranges: Int64, at_most: int) -> Int64:
     if len(ranges) <= at_most:
         return ranges
     gaps = ranges[1:, 0] - ranges[:-1, 1]
-    kept = np.sort(np.argpartition(gaps, len(gaps) - at_most + 1)[len(gaps) - at_most + 1 :])
+    kept = np.sort(np.argsort(gaps)[len(gaps) - at_most + 1 :])
     return np.stack([np.r_[ranges[:1, 0], ranges[kept + 1, 0]], np.r_[ranges[kept, 1], ranges[-1:, 1]]], axis=1)
 
 

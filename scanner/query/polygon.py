@@ -28,6 +28,10 @@ MAX_VERTICES = 500
 _SHORTEST_SIDE = 1e-10
 # Directions of no meaning, of which the one farthest from all sides is the end of the arcs.
 _ARC_ENDS = 32
+# Product of a position and three numbers of a side.
+_DOT = "(side[{}] * v.x + side[{}] * v.y + side[{}] * v.z)"
+# More than there are sides to cross, and even.
+_TOUCHED = 1 << 20
 Bools = NDArray[np.bool_]
 
 
@@ -59,23 +63,20 @@ class Polygon:
         return self._contains(unit_vectors(np.asarray(ra, dtype=np.float64), np.asarray(dec, dtype=np.float64)))
 
     def condition(self, position: Position = CATALOGUE_POSITION) -> Condition:
-        """The same as SQL."""
+        """The same as SQL: one expression for all sides, which are a parameter, however many they are."""
         x, y, z = position.unit_vector
-        dot = f"? * {x} + ? * {y} + ? * {z}"
-        crossings, touches = [], []
-        values: list[float] = []
-        for plane, left, fan, next_fan in zip(
-            self._plane, self._end_is_left, self._fan, np.roll(self._fan, -1, axis=0), strict=True
-        ):
-            on, off = ("<", ">=") if left else (">=", "<")
-            crossings.append(f"({dot} {on} 0 AND {dot} {off} 0 AND {dot} {on} 0)::INTEGER")
-            values += [*plane, *fan, *next_fan]
-        for plane, from_a, from_b in zip(self._plane, self._from_a, self._from_b, strict=True):
-            touches.append(f"(abs({dot}) <= {TOLERANCE} AND {dot} >= -{TOLERANCE} AND {dot} >= -{TOLERANCE})")
-            values += [*plane, *from_a, *from_b]
-        odd = int(not self._end_is_inside)
-        sql = f"({' + '.join(crossings)}) % 2 = {odd} OR {' OR '.join(touches)}"
-        return Condition(sql, tuple(map(float, values)))
+        plane, fan, next_fan, from_a, from_b = (_DOT.format(*range(first, first + 3)) for first in range(1, 16, 3))
+        touches = f"abs({plane}) <= {TOLERANCE} AND {from_a} >= -{TOLERANCE} AND {from_b} >= -{TOLERANCE}"
+        crosses = f"({plane} >= 0) <> (side[16] > 0) AND ({fan} >= 0) <> ({plane} >= 0) AND ({next_fan} >= 0) = ({plane} >= 0)"
+        counted = f"lambda side: CASE WHEN {touches} THEN {_TOUCHED} WHEN {crosses} THEN 1 ELSE 0 END"
+        counts = f"list_transform([{{'x': {x}, 'y': {y}, 'z': {z}}}], lambda v: list_transform(?::DOUBLE[][], {counted}))[1]"
+        is_inside = f"lambda n: n >= {_TOUCHED} OR n % 2 = {int(not self._end_is_inside)}"
+        next_fans = np.roll(self._fan, -1, axis=0)
+        sides = np.hstack(
+            [self._plane, self._fan, next_fans, self._from_a, self._from_b, self._end_is_left[:, None].astype(np.float64)]
+        )
+        # A list of one element gives a name to a value that is used twice.
+        return Condition(f"list_transform([list_sum({counts})], {is_inside})[1]", (sides.tolist(),))
 
     def ranges(self) -> Int64:
         """HEALPix indices that hold all of the polygon, (M, 2) int64, half open; see :mod:`scanner.query.cover`."""

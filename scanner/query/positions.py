@@ -14,7 +14,7 @@ import re
 from scanner.errors import UsageError
 from scanner.query.region import Cone, Polygon
 
-_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _DEGREES = re.compile(rf"({_NUMBER})(?:d|deg|°)?")
 _SEXAGESIMAL = re.compile(
     r"(?P<sign>[+-]?)(?P<whole>\d{1,3})(?P<unit>[:hd°])(?P<minutes>\d{1,2})(?:[:m'′](?:(?P<seconds>\d{1,2}(?:\.\d*)?)[s\"″]?)?)?"

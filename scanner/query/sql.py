@@ -1,9 +1,9 @@
 """SQL of users over one catalogue or several: it can read the tables and nothing else, and write nothing.
 
 In: open catalogues by name, one query. Out: a table; columns that are chosen as they stand keep unit, description and UCD. The
-first catalogue's tables are ``objects`` and ``candidates`` (those with ``is_candidate``); any one's, ``"name".objects``. What is
-not known is NULL in a query, and NaN again in its answer. Refused (:class:`~scanner.errors.UsageError`): what is not one query
-(:mod:`scanner.query.sql_tree`); what fails, with the database's reason; more rows or memory than the limits; and by
+first catalogue's tables are ``objects`` and ``candidates`` (those with ``is_candidate``); any one's, ``"name".objects``. What
+is not known is NULL in a query, and NaN again in its answer. Refused (:class:`~scanner.errors.UsageError`): what is not one
+query (:mod:`scanner.query.sql_tree`); what fails, with the database's reason; more rows or memory than the limits; and by
 :mod:`scanner.query.deadline`, more time.
 """
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from scanner.query.adql import tree
 from scanner.query.adql.error import AdqlError
-from scanner.query.adql.value import Kind, Value, combined
+from scanner.query.adql.value import TEXT, Kind, Value, combined
 
 _TRUTHS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
@@ -50,7 +50,7 @@ def _comparable(node: tree.Node, value: Value, other: Value) -> Value:
     if same:
         return value
     if other.kind is Kind.TRUTH:
-        told = str(value.constant) if value.constant is not None else str(value.parameters[0]) if value.sql == "?" else ""
+        told = str(value.constant) if value.constant is not None else str(value.parameters[0]) if value.sql == TEXT else ""
         if told.strip().lower() in _TRUTHS:
             return Value("true" if _TRUTHS[told.strip().lower()] else "false", Kind.TRUTH)
     if value.kind is Kind.TRUTH:

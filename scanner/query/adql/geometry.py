@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from scanner.errors import UsageError
 from scanner.query.adql import tree
 from scanner.query.adql.error import AdqlError, Place
-from scanner.query.adql.value import Kind, Value, combined
+from scanner.query.adql.value import Kind, Value, combined, text
 from scanner.query.condition import Position
 from scanner.query.region import Cone, Polygon, Region
 
@@ -140,7 +140,7 @@ def coordinate(node: tree.Call, value: ToValue) -> Value:
         raise AdqlError(f"{node.function} takes 1 argument, not {len(node.arguments)}", node.place)
     point = _point(node.arguments[0], value)
     if node.function == "COORDSYS":
-        return Value("?", Kind.TEXT, ("ICRS",))
+        return text("ICRS")
     return point.ra if node.function == "COORD1" else point.dec
 
 

@@ -163,7 +163,10 @@ class _Clauses:
             if place is None:
                 raise AdqlError("with DISTINCT, rows can only be ordered by what is selected", order.place)
         if place is None:
-            return f"{self._added(self.values.value(order.value), order.value, parameters)}{direction}"
+            value = self.values.value(order.value)
+            # The database refuses to order by what it takes for a mistake, a bare NULL.
+            ordered = replace(value, sql=f"({value.sql})::DOUBLE") if value.kind is Kind.NULL else value
+            return f"{self._added(ordered, order.value, parameters)}{direction}"
         if not 0 <= place < len(items):
             raise AdqlError(f"there is no column {place + 1} to order by; there are {len(items)}", order.place)
         return f"c{place}{direction}"

@@ -13,6 +13,9 @@ import pyarrow as pa
 
 from scanner.query.adql.tree import ColumnName
 
+#: SQL of a given text: a parameter that says of what type it is.
+TEXT = "?::VARCHAR"
+
 
 class Kind(Enum):
     """What can be done with a value."""
@@ -60,6 +63,11 @@ def number(value: int | float) -> Value:
     if isinstance(value, int):
         return Value(f"({value})::BIGINT", Kind.WHOLE, constant=value)
     return Value(f"({value!r})::DOUBLE", Kind.REAL, constant=value)
+
+
+def text(value: str) -> Value:
+    """A constant text."""
+    return Value(TEXT, Kind.TEXT, (value,))
 
 
 def combined(sql: str, kind: Kind, *values: Value) -> Value:

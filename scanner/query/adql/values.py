@@ -16,7 +16,7 @@ from scanner.query.adql.comparisons import compared, in_list, like, within
 from scanner.query.adql.error import AdqlError
 from scanner.query.adql.healpix import healpix_index
 from scanner.query.adql.tables import Scope
-from scanner.query.adql.value import Kind, Value, combined, number
+from scanner.query.adql.value import Kind, Value, combined, number, text
 
 _TYPES: dict[str, Kind] = {
     **dict.fromkeys(("SMALLINT", "INTEGER", "INT", "BIGINT"), Kind.WHOLE),
@@ -56,7 +56,7 @@ class Values:
             case tree.Number():
                 return number(node.value)
             case tree.Text():
-                return Value("?", Kind.TEXT, (node.value,))
+                return text(node.value)
             case tree.Truth():
                 return Value("true" if node.value else "false", Kind.TRUTH)
             case tree.Null():
