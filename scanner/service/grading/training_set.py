@@ -1,4 +1,4 @@
-"""A labelled dataset of graded candidates, as ``scanner train --data`` and ``scanner evaluate --data`` read them.
+"""A labelled dataset of graded candidates, as ``scanner train all --data`` and ``scanner evaluate --data`` read them.
 
 In: labels and the rows that stand for them. Out: a folder with ``cutouts.zarr``, ``truth.parquet`` (row-aligned with it) and
 ``dataset.json``. Unclear objects are left out. Refused: a folder that is there already (OutputError), no label at all
