@@ -62,8 +62,9 @@ def main() -> int:
             faults.append("the run was written to")
         if list(work.iterdir()):
             faults.append(f"files were written: {list(work.iterdir())}")
-        log = [json.loads(line) for line in (here / "log").read_text().splitlines()]
-        print(f"{len(log)} lines in the log, {sum('exception' in line for line in log)} tracebacks")
+        lines = (here / "log").read_text().strip("\n").split("\n")
+        faults += [f"in the log: {line[:300]}" for line in lines if '"exception"' in line or not is_json(line)]
+        print(f"{len(lines)} lines in the log")
     for fault in faults[:20]:
         print("FAULT", fault)
     print(f"{len(faults)} faults")
@@ -126,6 +127,15 @@ def describe(url: str, examples: int, seed: int, here: Path) -> list[str]:
     cases = re.search(r"(\d+) generated", done.stdout)
     print(f"schemathesis: {cases[1] if cases else 0} requests, exit code {done.returncode}")
     return [] if done.returncode == 0 else [done.stdout[-3000:] + done.stderr[-1000:]]
+
+
+def is_json(line: str) -> bool:
+    """Whether a line of the log is what it should be."""
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def state(folder: Path) -> dict[Path, tuple[int, int]]:

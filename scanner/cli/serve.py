@@ -120,7 +120,9 @@ def _run(context: Context, listening: socket.socket) -> None:
     if collections.error is not None:
         raise collections.error
     proxies = list(context.config.http.proxies)
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    for library in ("uvicorn", "python_multipart"):
+        # What they have to say of clients is said by the answers.
+        logging.getLogger(library).setLevel(logging.ERROR)
     server = uvicorn.Server(
         uvicorn.Config(
             app,

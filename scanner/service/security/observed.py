@@ -12,6 +12,7 @@ import re
 import secrets
 import time
 from contextvars import ContextVar
+from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -77,7 +78,8 @@ class Observed:
         access.info(
             "%s %s %d",
             scope["method"],
-            scope["path"],
+            # As it was sent: what it decodes to may be the end of a line, or orders to a terminal.
+            quote(scope["path"], safe="/:@!$&'()*+,;=~"),
             status,
             extra={
                 "request_id": scope["state"]["request_id"],

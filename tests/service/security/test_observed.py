@@ -1,5 +1,6 @@
 import logging
 import re
+import time
 
 import pytest
 
@@ -7,21 +8,36 @@ from scanner.service.settings import load
 
 
 @pytest.fixture
-def lines(caplog):
-    """What the access log says of requests, by their ids."""
+def line_of(caplog):
+    """What the access log says of an answer; it does so when the answer is on its way."""
     caplog.set_level(logging.INFO, "scanner.service.access")
-    return lambda: {record.request_id: record for record in caplog.records if record.name == "scanner.service.access"}
+
+    def find(answer):
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            for record in caplog.records:
+                if getattr(record, "request_id", None) == answer.headers["X-Request-ID"]:
+                    return record
+            time.sleep(0.01)
+        raise AssertionError("no such line")
+
+    return find
 
 
-def test_answer_and_log_line_have_the_same_id(server, lines):
-    ids = [server.get("/api/v1/collections?a=%0A1").headers["X-Request-ID"] for _ in range(2)]
-    assert len(set(ids)) == 2
-    line = lines()[ids[0]]
+def test_answer_and_log_line_have_the_same_id(server, line_of):
+    answers = [server.get("/api/v1/collections?a=%0A1") for _ in range(2)]
+    assert len({answer.headers["X-Request-ID"] for answer in answers}) == 2
+    line = line_of(answers[0])
     assert (line.getMessage(), line.route, line.query) == ("GET /api/v1/collections 200", "/api/v1/collections", "a=%0A1")
     assert line.bytes > 0
 
 
-def test_a_proxys_id_is_kept_if_it_is_one(server, lines):
+def test_no_path_ends_the_line_or_orders_the_terminal_about(server, line_of):
+    answer = server.get("/c/%0A%1b%5b31m%e2%80%a8x")
+    assert line_of(answer).getMessage() == "GET /c/%0A%1B%5B31m%E2%80%A8x 404"
+
+
+def test_a_proxys_id_is_kept_if_it_is_one(server):
     assert server.get("/healthz", headers={"X-Request-ID": "from-the_proxy-1"}).headers["X-Request-ID"] == "from-the_proxy-1"
     for other in ("short", "x" * 65, 'a"b{}<script>', "ä" * 9):
         answer = server.get("/healthz", headers={"X-Request-ID": other.encode()})
