@@ -175,6 +175,8 @@ def test_order_top_and_offset(ask, rows) -> None:
     assert len(ask("SELECT TOP 10 ra FROM objects", most=3)) == 3
     assert len(ask("SELECT TOP 2 ra FROM objects", most=3)) == 2
     assert len(ask("SELECT TOP 0 ra FROM objects")) == 0
+    for nothing in ("NULL", "'a'", "1.5 + 1"):
+        assert ask(f"SELECT TOP 1 rank FROM objects ORDER BY {nothing}, rank")["rank"].to_pylist() == [1]
     assert ask("SELECT DISTINCT tile_id AS t FROM objects ORDER BY t DESC")["t"].to_pylist() == ["102018212", "102018211"]
 
 
