@@ -4,6 +4,18 @@
   const SOURCE = "https://aladin.cds.unistra.fr/AladinLite/api/v3/latest/aladin.js";
   const say = (word) => parent.postMessage(word, "*");
 
+  // Aladin Lite keeps its settings in storages that a frame without an origin does not have: these last as long as the frame.
+  const storage = () => {
+    const kept = new Map();
+    return {
+      getItem: (key) => kept.get(key) ?? null,
+      setItem: (key, value) => { kept.set(key, String(value)); },
+      removeItem: (key) => { kept.delete(key); },
+      clear: () => { kept.clear(); },
+    };
+  };
+  for (const name of ["localStorage", "sessionStorage"]) Object.defineProperty(window, name, { value: storage() });
+
   const show = (aladin, { view, candidates, tiles }) => {
     aladin.gotoRaDec(view.ra, view.dec);
     aladin.setFoV(Math.min(view.field, 180));

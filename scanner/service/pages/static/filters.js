@@ -41,6 +41,11 @@ export class Filters {
     return Object.fromEntries(this.fields().map((field) => [field.name, field.value.trim(), field.dataset.default ?? ""]).filter(([, value, usual]) => value !== usual).map(([name, value]) => [name, value]));
   }
 
+  /** Names of the filters that leave candidates out. */
+  narrowing() {
+    return Object.keys(this.chosen()).filter((name) => name !== "sort");
+  }
+
   /** The query for the API: the chosen, and the order that goes with the column to sort by. */
   query() {
     const chosen = this.chosen();

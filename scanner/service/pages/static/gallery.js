@@ -3,16 +3,20 @@
 import { candidateHref, get } from "./api.js";
 import { AladinPanel } from "./aladin_panel.js";
 import { card } from "./card.js";
-import { calm, find, slug } from "./dom.js";
+import { find, slug } from "./dom.js";
 import { EndlessList } from "./endless_list.js";
 import { Filters } from "./filters.js";
 import { register } from "./keys.js";
 import { Look } from "./pictures.js";
+import { allTiles } from "./sky_data.js";
 import { SkyPlot } from "./sky_plot.js";
-import { plural, whole } from "./text.js";
+import { plural } from "./text.js";
 import { remember } from "./trail.js";
 
 const PAGE = 60;
+/** A list that is longer is drawn, and gone through from candidate to candidate, from its last ones. */
+const MOST_REMEMBERED = 2000;
+const NOTHING = { order: 0, cells: [] };
 const here = `collections/${encodeURIComponent(slug)}`;
 const host = find("#candidates");
 const count = find("#count");
@@ -20,6 +24,7 @@ const look = new Look();
 let asking = new AbortController();
 let total = null;
 let at = -1;
+let density = NOTHING;
 
 const sky = new SkyPlot(find("#sky"), {
   label: "Sky map of the candidates: click to ask for what is there",
@@ -37,11 +42,11 @@ const list = new EndlessList(host, {
   render: (item) => card(item, look),
   changed() {
     const items = list.items();
-    const all = total ?? items.length;
-    count.textContent = total === null && !list.done ? `${whole(items.length)} and more` : plural(all, "candidate");
-    find("#nothing").hidden = items.length > 0;
-    remember(slug, filters.query(), items.map((item) => item.id), list.next);
-    sky.set({ dots: items.slice(-2000) });
+    if (total !== null) count.textContent = plural(total, "candidate");
+    find("#nothing").hidden = items.length > 0 || !list.done;
+    const last = items.slice(-MOST_REMEMBERED);
+    remember(slug, filters.query(), last.map((item) => item.id), list.next);
+    sky.set({ dots: last, density: list.done || filters.narrowing().length ? NOTHING : density });
   },
 });
 
@@ -51,20 +56,10 @@ const filters = new Filters(find("#filters"), () => {
   total = null;
   at = -1;
   count.textContent = "…";
-  find("#chosen-filters").textContent = String(Object.keys(filters.chosen()).filter((name) => name !== "sort").length || "");
+  find("#chosen-filters").textContent = String(filters.narrowing().length || "");
   sky.set({ cone: filters.cone(), chosen: null });
   list.restart();
-  showSky();
 });
-
-const showSky = calm(async () => {
-  const { cone, sort, order, min_rank, ...kept } = filters.query();
-  try {
-    sky.set({ density: await get(`${here}/sky`, { ...kept, max_cells: 4000 }) });
-  } catch (error) {
-    sky.reading.textContent = error.message;
-  }
-}, 100);
 
 /** Mark the candidate that the keyboard is at, and show it. */
 const visit = async (index) => {
@@ -115,12 +110,13 @@ register([
 find("#filter-panel").open = matchMedia("(min-width: 900px)").matches;
 
 try {
-  sky.setTiles((await get(`${here}/tiles`)).items);
+  sky.setTiles(await allTiles(slug));
 } catch (error) {
   sky.reading.textContent = error.message;
 }
 new AladinPanel(find("#aladin"), () => ({ view: sky.view, tiles: sky.tiles.map((tile) => tile.outline), candidates: list.items().slice(-2000).map(({ ra, dec, name }) => ({ ra, dec, name })) }));
 filters.changed();
+get(`${here}/sky`, { max_cells: 4000 }).then((counted) => { density = counted; list.changed(); }, (error) => { sky.reading.textContent = error.message; });
 
 // Back from a candidate, whose id is behind the #: to where it stands in the list.
 const MOST_PAGES = 20;

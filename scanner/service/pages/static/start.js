@@ -2,6 +2,7 @@
 
 import { get, problem } from "./api.js";
 import { find, h, root } from "./dom.js";
+import { allCandidates, allTiles } from "./sky_data.js";
 import { SkyPlot } from "./sky_plot.js";
 import { figures, plural, whole } from "./text.js";
 
@@ -35,10 +36,10 @@ try {
   host.replaceChildren(...panels.map(({ element }) => element));
   find("#summary").textContent = `${plural(collections.length, "collection")} with ${plural(collections.reduce((sum, one) => sum + one.n_candidates, 0), "candidate")}.`;
   for (const { collection, sky } of panels) {
-    const here = `collections/${encodeURIComponent(collection.slug)}`;
     const plot = new SkyPlot(sky, { label: `Tiles and candidates of ${collection.title} on the sky` });
-    get(`${here}/tiles`).then(({ items }) => plot.setTiles(items)).catch((error) => { plot.reading.textContent = error.message; });
-    get(`${here}/sky`, { max_cells: 1500 }).then((density) => plot.set({ density })).catch(() => {});
+    Promise.all([allTiles(collection.slug), allCandidates(collection.slug, 1500)])
+      .then(([tiles, candidates]) => { plot.setTiles(tiles); plot.set(candidates); })
+      .catch((error) => { plot.reading.textContent = error.message; });
   }
 } catch (error) {
   host.replaceChildren(problem(error, () => location.reload()));

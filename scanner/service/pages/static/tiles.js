@@ -4,6 +4,7 @@ import { get, problem } from "./api.js";
 import { fit, histogram, purity, purityCurve } from "./charts.js";
 import { calm, find, h, root, slug } from "./dom.js";
 import { register } from "./keys.js";
+import { allCandidates, allTiles } from "./sky_data.js";
 import { SkyPlot } from "./sky_plot.js";
 import { figures, percent, plural, whole } from "./text.js";
 
@@ -54,14 +55,14 @@ find("#more").addEventListener("click", () => { most += 10 * AT_ONCE; showTable(
 register([{ key: "/", group: "Tiles", does: "Find a tile", run: () => find("#find").focus() }]);
 
 const showTiles = async () => {
-  tiles = (await get(`${here}/tiles`)).items;
+  tiles = await allTiles(slug);
   const failed = tiles.filter((tile) => tile.state === "failed").length;
   sky.setTiles(tiles);
   const lost = tiles.length - sky.tiles.length;
   find("#summary").textContent = `${plural(tiles.length - failed, "tile")} scanned, ${whole(failed)} failed.${lost ? ` ${plural(lost, "tile")} could not be opened, so their place is not known.` : ""}`;
   if (failed) find("#state").value = "failed";
   showTable();
-  sky.set({ density: await get(`${here}/sky`, { max_cells: 3000 }) });
+  sky.set(await allCandidates(slug, 3000));
 };
 
 const showScores = async () => {
