@@ -92,8 +92,8 @@ def explain_bundle_(
 
     For each network the images that it takes for the best of lenses and of non-lenses, and for kernels of every convolution the
     image that each responds to most, beside the objects of a labelled set that activate it most. Writes index.html, PNG
-    sheets, arrays.zarr and explanation.json. With the paper's numbers of steps this takes an hour or two on two cores; it can
-    be stopped at any moment, and the same command goes on.
+    sheets, arrays.zarr and explanation.json. With the paper's numbers of steps this takes an hour of one core, most of it for
+    OU-200; it can be stopped at any moment, and the same command goes on.
     """
     import torch
 
