@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 from scanner.config import RunConfig
 from scanner.ensemble import bundle as bundles
+from scanner.errors import UnavailableError
 from scanner.explain.messages import ExplainJob, ExplainOutcome
 from scanner.explain.tile import explain_tile
 from scanner.records import FailedTile
@@ -116,27 +118,29 @@ def run_jobs(jobs: list[ExplainJob], config: RunConfig) -> Iterator[ExplainOutco
 
 
 def _outcomes(client: Any, waiting: deque[tuple[ExplainJob, int]], config: RunConfig) -> Iterator[ExplainOutcome]:
-    from distributed import wait
-
     running: dict[Any, tuple[ExplainJob, int]] = {}
+    over: SimpleQueue[Any] = SimpleQueue()
     while waiting or running:
         window = JOBS_IN_FLIGHT * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
         while waiting and len(running) < window:
             job, attempt = waiting.popleft()
             future = client.submit(explain_tile, job.model_dump_json(), resources={"SCAN": 1}, pure=False)
             running[future] = (job, attempt)
-        for future in wait(list(running), return_when="FIRST_COMPLETED").done:
-            job, attempt = running.pop(future)
-            outcome = _outcome_of(future, job)
-            if outcome.passing and attempt < config.engine.attempts:
-                waiting.append((job, attempt + 1))
-            else:
-                yield outcome
+            future.add_done_callback(over.put)
+        future = over.get()
+        job, attempt = running.pop(future)
+        outcome = _outcome_of(future, job)
+        if outcome.passing and attempt < config.engine.attempts:
+            waiting.append((job, attempt + 1))
+        else:
+            yield outcome
 
 
 def _outcome_of(future: Any, job: ExplainJob) -> ExplainOutcome:
     if future.status == "finished":
         return ExplainOutcome.model_validate_json(future.result())
+    if future.status in ("cancelled", "lost"):
+        raise UnavailableError("the scheduler went away while candidates were explained; give the same command again.")
     error = future.exception()
     died = type(error).__name__ == "KilledWorker"
     reason = "the worker process died while explaining" if died else f"the worker could not explain it: {error}"

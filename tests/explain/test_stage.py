@@ -1,0 +1,137 @@
+"""The stage that explains a run's candidates, on a real cluster whose worker is killed."""
+
+import io
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from PIL import Image
+
+from scanner.config import load
+from scanner.explain.stage import explain_run
+from scanner.explain.strip import PANELS
+from scanner.storage import open_store
+from scanner.survey.folder import explanations
+from scanner.survey.folder.ledger import RunFolder
+from scanner.survey.run import RunRequest, run_survey
+
+SETTINGS = {
+    "scoring.beta": 2.0,
+    "targets.magnitude_limit": 22.0,
+    "catalogue.sheet_candidates": 4,
+    "engine.workers": 1,
+    "engine.backoff_s": 0.0,
+    "explain.which": "candidates",
+}
+
+
+@pytest.fixture(scope="module")
+def run(sky, tmp_path_factory):
+    """A run that is through but for its explanations: folder, settings, report."""
+    out, config = tmp_path_factory.mktemp("run") / "out", load(None, SETTINGS, {})
+    return out, config, run_survey(RunRequest(f"{sky}/tile-list.txt", str(out), config))
+
+
+@pytest.fixture(scope="module")
+def explained(run):
+    """The run, explained: what came of it, what was told, the contact sheets before and after."""
+    out, config, report = run
+    before, told = (out / "candidates.html").read_bytes(), []
+    found = explain_run(str(out), config, report, lambda *numbers: told.append(numbers))
+    return found, told, before, (out / "candidates.html").read_bytes()
+
+
+def test_every_candidate_of_the_sheet_is_explained(run, explained):
+    out, _, report = run
+    found, told, _, _ = explained
+    shown = report.candidates.slice(0, 4)
+    assert (found.n_candidates, found.n_before, found.n_done, found.failed) == (4, 0, 4, ())
+    assert told[0] == (0, 4)
+    assert told[-1] == (4, 4)
+    folder = RunFolder(open_store(str(out), load(None, {}, {}).storage))
+    for row in shown.to_pylist():
+        record = explanations.read(folder, row["tile_id"], row["target_id"])
+        members = [row[name] for name in ("p_ou_j", "p_ou_y", "p_ou_h", "p_ou_jyh", "p_ou_vis", "p_ou_66", "p_ou_200")]
+        # The cutout comes back from the compact codec: a quarter of a percent.
+        assert record.probabilities == pytest.approx(members, abs=0.02)
+        assert record.votes == sum(value >= 0.5 for value in record.probabilities)
+        with Image.open(io.BytesIO(explanations.strip(folder, record))) as strip:
+            assert strip.size == (len(PANELS) * 200 + (len(PANELS) - 1) * 4, 200)
+            assert np.asarray(strip).std() > 10
+        maps = zarr.open_group(folder.store.local(explanations.file_key(record, explanations.MAPS)), mode="r")
+        assert {name: array.shape for name, array in maps.arrays()} == {
+            "occlusion_ou_200": (50, 50),
+            "occlusion_ou_66": (66, 66),
+            "guided_grad_cam_ou_200": (200, 200),
+            "guided_grad_cam_ou_66": (66, 66),
+        }
+
+
+def test_the_sheet_shows_the_strips(explained):
+    _, _, before, after = explained
+    assert before.count(b'class="explanation"') == 0
+    assert after.count(b'class="explanation"') == 4
+
+
+def test_the_same_call_does_nothing_and_a_lost_one_is_made_again_to_the_byte(run, explained):
+    out, config, report = run
+    again = explain_run(str(out), config, report, lambda done, total: None)
+    assert (again.n_before, again.n_done) == (4, 0)
+    first = report.candidates.slice(0, 1).to_pylist()[0]
+    lost = out / "explanations" / first["tile_id"] / str(first["target_id"]) / "explanation.json"
+    kept = {path: path.read_bytes() for path in lost.parent.rglob("*") if path.is_file()}
+    lost.unlink()
+    told = []
+    again = explain_run(str(out), config, report, lambda *numbers: told.append(numbers))
+    assert (again.n_before, again.n_done, told) == (3, 1, [(3, 4), (4, 4)])
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert (out / "candidates.html").read_bytes() == explained[3]
+
+
+def test_a_killed_worker_is_followed_by_another(run, explained):
+    out, config, report = run
+    shutil.rmtree(out / "explanations")
+    killed = []
+
+    def kill():
+        while not killed:
+            if list((out / "explanations").rglob("explanation.json")):
+                for pid in workers():
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    again = explain_run(str(out), config, report, lambda done, total: None)
+    killer.join()
+    assert len(killed) == 1
+    assert (again.n_before, again.n_done, again.failed) == (0, 4, ())
+    assert (out / "candidates.html").read_bytes() == explained[3]
+
+
+def workers():
+    """Worker processes that this process began."""
+    tasks = Path("/proc/self/task").iterdir()
+    children = {int(text) for task in tasks for text in (task / "children").read_text().split()}
+    return [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_what_cannot_be_explained_is_told(run, explained):
+    out, config, report = run
+    shutil.rmtree(out / "explanations")
+    commits = list((out / "tiles").rglob("commit.json"))
+    lost = next(path for path in commits if path.parent.name == report.candidates["tile_id"][0].as_py())
+    hidden = lost.rename(lost.with_name(".commit"))
+    found = explain_run(str(out), config, report, lambda done, total: None)
+    hidden.rename(lost)
+    assert [failure.tile_id for failure in found.failed] == [lost.parent.name]
+    assert "its commit record has gone; run again" in found.failed[0].reason
+    assert 0 < found.n_done < 4
+    assert (out / "candidates.html").read_bytes().count(b'class="explanation"') == found.n_done
