@@ -20,7 +20,7 @@ EXIT_INTERRUPTED = 130
 #: What a scan does without, and the extra that brings it.
 EXTRA_LIBRARIES = {
     **dict.fromkeys(("torch", "onnx", "openTSNE", "sklearn", "captum"), ("training side", "train")),
-    **dict.fromkeys(("fastapi", "starlette", "uvicorn", "sqlglot", "multipart"), ("service", "service")),
+    **dict.fromkeys(("fastapi", "starlette", "uvicorn", "multipart"), ("service", "service")),
 }
 
 #: Verb → where its command lives and what it does.
