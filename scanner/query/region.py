@@ -110,7 +110,6 @@ class MocRegion:
     """The cells of a MOC (``mocpy.MOC``): a position is inside if its HEALPix cell of order 29 is."""
 
     def __init__(self, moc: MOC) -> None:
-        self.moc = moc
         self._ranges = merged(np.asarray(moc.to_depth29_ranges, dtype=np.int64).reshape(-1, 2))
 
     def contains(self, ra: ArrayLike, dec: ArrayLike) -> NDArray[np.bool_]:
