@@ -2,18 +2,23 @@ import json
 import shutil
 from pathlib import Path
 
+import astropy.units as u
 import numpy as np
 import onnxruntime
+import pyarrow.dataset as dataset
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 from astropy.table import Table
 from disturbed.results import leftovers, promised
+from mocpy import MOC
 
+from scanner.catalogue import columns
+from scanner.catalogue.tiles import TILE_SCHEMA
 from scanner.config import StorageConfig, load
 from scanner.cutouts.store import CutoutStore
 from scanner.ensemble import bundle as bundles
-from scanner.errors import ContentError
+from scanner.errors import ContentError, InputMissingError
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
 from scanner.storage import open_store
 from scanner.survey import status
@@ -80,6 +85,47 @@ def test_everything_promised_is_there(finished):
     page = (out / "candidates.html").read_text()
     assert all(name in page for name in report.candidates["name"].to_pylist()[:3])
     assert leftovers(str(out), StorageConfig()) == []
+
+
+def test_the_tables_say_which_run_and_bundle_it_was_and_where(finished):
+    out, _, report = finished
+    record = RunFolder(open_store(str(out), StorageConfig())).record()
+    assert record.run_id.startswith("tile-list-")
+    rows = dataset.parquet_dataset(out / "catalogue/dataset/_metadata").to_table()
+    assert rows.schema.equals(columns.CATALOGUE_SCHEMA, check_metadata=True)
+    assert set(rows["run"].to_pylist()) == {record.run_id}
+    assert set(rows["bundle"].to_pylist()) == {record.bundle}
+    tiles = pq.read_table(out / "tiles.parquet")
+    assert tiles.schema.equals(TILE_SCHEMA, check_metadata=True)
+    assert sum(tiles["n_targets"].to_pylist()) == report.n_targets
+    assert sum(tiles["n_scored"].to_pylist()) == report.n_scored
+    assert abs(sum(tiles["sky_area_deg2"].to_pylist()) - report.sky_area_deg2) < 1e-9
+    files = [json.loads(text) for text in tiles["files"].to_pylist()]
+    assert all(names["VIS.image"].startswith("EUC_MER_BGSUB-MOSAIC-VIS_TILE") for names in files)
+    footprint = MOC.load(out / "footprint.fits", format="fits")
+    assert footprint.contains_lonlat(rows["ra"].to_numpy() * u.deg, rows["dec"].to_numpy() * u.deg).all()
+    assert footprint.contains_lonlat(tiles["ra"].to_numpy() * u.deg, tiles["dec"].to_numpy() * u.deg).all()
+
+
+def test_known_lenses_are_looked_up_without_a_new_scan(sky, finished, tmp_path, in_this_process):
+    out = tmp_path / "out"
+    shutil.copytree(finished[0], out)
+    first = finished[2].candidates.slice(0, 1).to_pylist()[0]
+    listed = tmp_path / "lenses.csv"
+    listed.write_text(f"name,ra,dec,reference\nThe Spectacles,{first['ra']},{first['dec'] + 1 / 3600},2026paper\n")
+    known = {"catalogue.known_lenses": str(listed), "catalogue.known_radius_arcsec": 1.5}
+    report = run_survey(request(sky, out, **KEPT, **known))
+    assert in_this_process == []
+    row = report.candidates.slice(0, 1).to_pylist()[0]
+    assert (row["known_name"], row["known_reference"]) == ("The Spectacles", "2026paper")
+    assert abs(row["known_separation"] - 1) < 1e-3
+    but = ["known_name", "known_separation", "known_reference"]
+    assert candidates(report, *but) == candidates(finished[2], *but)
+    before = results(out)
+    listed.unlink()
+    with pytest.raises(InputMissingError, match=r"lenses\.csv: the table of known lenses is not there"):
+        run_survey(request(sky, out, **KEPT, **known))
+    assert results(out) == before
 
 
 def test_events_tell_the_story(finished):

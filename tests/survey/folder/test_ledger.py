@@ -47,6 +47,27 @@ def batch(n):
     return CutoutBatch(targets, pixels, nisp, index, index, offset, 0 * ones, 0 * ones, ones, flags)
 
 
+@pytest.mark.parametrize(
+    ("listed", "beginning"),
+    [
+        ("/sky/wide field.v2.txt", "wide-field.v2-"),
+        ("s3://bucket/lists/tiles.txt", "tiles-"),
+        ("/sky/.hidden", "hidden-"),
+        ("/sky/Ж.txt", "run-"),
+        (f"/sky/{'x' * 200}.txt", f"{'x' * 64}-"),
+    ],
+)
+def test_runs_have_names_that_say_what_they_are_of_and_not_where(listed, beginning):
+    record = run_record(tile_list=listed)
+    name, _, digits = record.run_id.rpartition("-")
+    assert f"{name}-" == beginning
+    assert len(digits) == 8
+    elsewhere = record.model_copy(update={"tile_list": f"/elsewhere/{listed.rpartition('/')[2]}", "scanner_version": "9"})
+    assert elsewhere.run_id == record.run_id
+    for change in ({"config_fingerprint": "d"}, {"bundle_fingerprint": "d"}, {"tile_ids": ("1", "2")}):
+        assert record.model_copy(update=change).run_id != record.run_id
+
+
 def test_a_tile_is_there_only_when_it_is_whole(place):
     with open_run(*place, run_record()) as folder:
         assert folder.commit_of("1") is None
