@@ -35,7 +35,8 @@ from scanner.sphere import HEALPIX_ORDER, healpix_29
 #: Deepest partition: pixels of 3.4', which no survey fills with more rows than a file can hold.
 MAX_PARTITION_ORDER = 10
 ROWS_PER_PARTITION = 500_000
-ROW_GROUP_ROWS = 65_536
+#: A search by position decodes whole row groups: smaller ones are faster, until the footers that list them are not.
+ROW_GROUP_ROWS = 16_384
 _DIRECTORY_PIXELS = 10_000
 
 
