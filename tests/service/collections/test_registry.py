@@ -1,0 +1,143 @@
+import shutil
+import threading
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from scanner.errors import ContentError, InputMissingError
+from scanner.service.collections import CandidateId, Collections, UnknownCandidateError, UnknownCollectionError
+from scanner.service.errors import BusyError
+from scanner.service.instruments import ServiceInstruments
+from scanner.service.settings import load
+
+
+def collections_of(*locations):
+    return Collections([str(location) for location in locations], load(None, {}, {}), ServiceInstruments(CollectorRegistry()))
+
+
+@pytest.fixture
+def copy(served_run, tmp_path):
+    """The run without its tiles: what is served of it, to be changed."""
+    return shutil.copytree(served_run, tmp_path / "copy", ignore=shutil.ignore_patterns("tiles"))
+
+
+def test_the_first_folder_is_the_default_and_names_are_distinct(served_run, copy):
+    collections = collections_of(copy, served_run)
+    with pytest.raises(BusyError):
+        _ = collections.default
+    collections.open_all()
+    slugs = [one.slug for one in collections]
+    assert slugs == [slugs[0], f"{slugs[0]}-2"]
+    assert collections.default is collections.get(slugs[0])
+    assert [one.published.location for one in collections] == [str(copy), str(served_run)]
+    with pytest.raises(UnknownCollectionError):
+        collections.get("nowhere")
+
+
+def test_objects_are_found_by_their_ids(served_run, rows, candidate_ids):
+    collections = collections_of(served_run)
+    collections.open_all()
+    other = next(row for row in rows.to_pylist() if not row["is_candidate"])
+    for name in (candidate_ids[2], str(CandidateId.of(other))):
+        collection, row = collections.find(name)
+        assert collection is collections.default
+        assert row.schema.equals(collection.schema)
+        assert str(CandidateId.of(row.to_pylist()[0])) == name
+    run, tile_id, _ = candidate_ids[0].split("/")
+    for wrong in ("", "a", f"{run}/{tile_id}/1", f"{run}/{tile_id}/x", f"x/{candidate_ids[0]}", "a/b/1'--", "/".join("abcd")):
+        with pytest.raises(UnknownCandidateError):
+            collections.find(wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("run-01ab/102018211/-5", CandidateId("run-01ab", "102018211", -5)),
+        ("a/b/9223372036854775807", CandidateId("a", "b", 2**63 - 1)),
+        ("a/b/9223372036854775808", None),
+        ("a/../1", None),
+        ("a/b/1\n", None),
+        ("a/b/١", None),
+        ("\x00/b/1", None),
+    ],
+)
+def test_ids_are_text(text, known):
+    assert CandidateId.parse(text) == known
+    assert known is None or str(known) == text
+
+
+def test_a_run_that_is_merged_again_takes_the_place_of_the_old_one_in_one_step(copy):
+    collections = collections_of(copy)
+    collections.open_all()
+    old = collections.default
+    collections.renew()
+    assert collections.default is old
+    again = copy / "again"
+    shutil.copytree(copy / "catalogue", again)
+    shutil.rmtree(copy / "catalogue")
+    again.rename(copy / "catalogue")
+    metadata = copy / "catalogue" / "dataset" / "_metadata"
+    metadata.write_bytes(metadata.read_bytes())
+    collections.renew()
+    new = collections.default
+    assert new is not old
+    assert (new.slug, new.n_objects, new.n_candidates) == (old.slug, old.n_objects, old.n_candidates)
+    # Who has asked the old one is still answered.
+    assert len(old.query("SELECT * FROM served.candidates")) == old.n_candidates
+
+
+def test_a_folder_that_goes_away_stays_as_it_was(copy, caplog):
+    collections = collections_of(copy)
+    collections.open_all()
+    old = collections.default
+    shutil.rmtree(copy)
+    collections.renew()
+    assert collections.default is old
+    assert "stays as it was" in caplog.text
+
+
+def test_what_cannot_be_opened_is_told_to_whoever_waits(copy):
+    (copy / "catalogue" / "partition_info.csv").write_text("Norder,Npix\nx\n")
+    collections = collections_of(copy)
+    with pytest.raises(ContentError):
+        collections.open_all()
+    assert not collections.is_ready
+    background = collections_of(copy)
+    background.start()
+    assert background.wait(30)
+    assert isinstance(background.error, ContentError)
+    with pytest.raises(InputMissingError):
+        collections_of(copy / "nowhere")
+
+
+def test_many_threads_ask_at_once(served_run, rows):
+    collections = collections_of(served_run)
+    collections.open_all()
+    wrong = []
+
+    def ask():
+        for _ in range(20):
+            n = collections.default.query("SELECT count(*) AS n FROM served.candidates WHERE rank > ?", (0,))["n"][0].as_py()
+            if n != sum(rows["is_candidate"].to_pylist()):
+                wrong.append(n)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_the_database_reads_nothing_else(served_run):
+    import duckdb
+
+    collections = collections_of(served_run)
+    collections.open_all()
+    for sql in (
+        "SELECT * FROM read_text('/etc/passwd')",
+        f"SELECT * FROM read_text('{served_run}/run.json')",
+        "SET threads = 8",
+    ):
+        with pytest.raises(duckdb.Error):
+            collections.default.query(sql)
