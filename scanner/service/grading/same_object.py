@@ -16,12 +16,13 @@ import sqlite3
 
 import numpy as np
 
-from scanner.catalogue.deduplicate import SAME_ID_RADIUS_ARCSEC
 from scanner.service.grading.grade import Place
 from scanner.sphere import chord, unit_vectors
 
 #: As ``catalogue.duplicate_radius_arcsec`` by default.
 RADIUS_ARCSEC = 0.5
+#: As in :mod:`scanner.catalogue.deduplicate`, whose trees a service would wait for when it starts.
+SAME_ID_RADIUS_ARCSEC = 3.0
 
 
 def object_of(place: Place, opened: sqlite3.Connection) -> int | None:

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scanner.catalogue import deduplicate
+from scanner.config import CatalogueConfig
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
-from scanner.service.grading import database
+from scanner.service.grading import database, same_object
 from scanner.service.grading.grade import GRADES, MAX_COMMENT, Place
 from scanner.service.grading.store import GradeStore
 
@@ -130,6 +132,11 @@ def test_a_grade_belongs_to_the_object_whatever_row_stands_for_it(store, other, 
     store.give(other, "Ann", "C")
     assert stands(store, HERE) == {"Ann": "C" if same else "B"}
     assert len(store.places()) == (1 if same else 2)
+
+
+def test_the_radii_are_those_by_which_a_merge_finds_duplicates():
+    assert CatalogueConfig().duplicate_radius_arcsec == same_object.RADIUS_ARCSEC
+    assert same_object.SAME_ID_RADIUS_ARCSEC == deduplicate.SAME_ID_RADIUS_ARCSEC
 
 
 def test_the_same_target_goes_before_a_nearer_one_and_the_choice_stays(store):
