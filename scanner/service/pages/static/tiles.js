@@ -59,7 +59,7 @@ const showTiles = async () => {
   const failed = tiles.filter((tile) => tile.state === "failed").length;
   sky.setTiles(tiles);
   const lost = tiles.length - sky.tiles.length;
-  find("#summary").textContent = `${plural(tiles.length - failed, "tile")} scanned, ${whole(failed)} failed.${lost ? ` ${plural(lost, "tile")} could not be opened, so their place is not known.` : ""}`;
+  find("#summary").textContent = `${plural(tiles.length - failed, "tile")} scanned, ${whole(failed)} failed.${lost ? ` The place of ${whole(lost)} of them is not known.` : ""}`;
   if (failed) find("#state").value = "failed";
   showTable();
   sky.set(await allCandidates(slug, 3000));
