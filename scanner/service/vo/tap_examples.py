@@ -7,7 +7,7 @@ Source: DALI 1.1, section 2.3 (DALI-examples); TAP Notes 1.0, section 2.4.3.
 
 from __future__ import annotations
 
-from scanner.service.vo.votable import text
+from scanner.service.vo.markup import text
 
 MEDIA_TYPE = "application/xhtml+xml"
 

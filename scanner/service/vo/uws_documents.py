@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from scanner.service.vo.markup import element, text
 from scanner.service.vo.uws import Job
-from scanner.service.vo.votable import element, text
 
 _OPENING = (
     'xmlns:uws="http://www.ivoa.net/xml/UWS/v1.0" xmlns:xlink="http://www.w3.org/1999/xlink" '

@@ -13,12 +13,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
-from xml.sax.saxutils import escape, quoteattr
 
 import pyarrow as pa
 
 from scanner.errors import ScannerError
 from scanner.service.vo import votable_rows
+from scanner.service.vo.markup import element, text
 
 #: Media type of a document, with the serialisation as TAP 1.1 names it.
 MEDIA_TYPE = "application/x-votable+xml"
@@ -217,21 +217,6 @@ def error_document(message: str, infos: Sequence[Info] = ()) -> bytes:
     """A document without a table that says what went wrong, as DALI asks for."""
     lines = ['<RESOURCE type="results">', Info("QUERY_STATUS", "ERROR", message).xml(), *(info.xml() for info in infos)]
     return (_OPENING + "\n".join(lines) + "\n</RESOURCE>\n</VOTABLE>\n").encode()
-
-
-def element(name: str, attributes: Mapping[str, str], content: str = "", keep: tuple[str, ...] = ()) -> str:
-    """An XML element; attributes that are empty are left out, but for those to ``keep``; ``content`` is XML already."""
-    written = "".join(f" {key}={_attribute(value)}" for key, value in attributes.items() if value or key in keep)
-    return f"<{name}{written}>{content}</{name}>" if content else f"<{name}{written}/>"
-
-
-def text(content: str) -> str:
-    """Text as XML: escaped, characters that XML cannot hold replaced."""
-    return escape(votable_rows.NOT_XML.sub("\ufffd", content))
-
-
-def _attribute(value: str) -> str:
-    return quoteattr(votable_rows.NOT_XML.sub("\ufffd", value))
 
 
 def _identifiers(fields: Sequence[Field]) -> list[str]:

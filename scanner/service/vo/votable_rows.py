@@ -10,7 +10,6 @@ Source: VOTable 1.4, sections 5.1 and 5.4.
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -32,8 +31,7 @@ DATATYPES: dict[pa.DataType, str] = {
 _BIG_ENDIAN: dict[pa.DataType, str] = {
     pa.uint8(): "u1", pa.int16(): ">i2", pa.int32(): ">i4", pa.int64(): ">i8", pa.float32(): ">f4", pa.float64(): ">f8",
 }  # fmt: skip
-#: Characters that no XML 1.0 document can hold.
-NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# markup.NOT_XML as Arrow writes it.
 _NOT_XML_RE2 = r"[^\t\n\r\x20-\x{d7ff}\x{e000}-\x{fffd}\x{10000}-\x{10ffff}]"
 
 
