@@ -42,7 +42,7 @@ from scanner.service.security.origins import OwnHost, OwnWrites, allowed_hosts, 
 from scanner.service.security.tokens import TokenBook
 from scanner.service.security.viewer import Identified, viewer
 from scanner.service.settings import ServiceConfig
-from scanner.service.vo import cone_search, datalink, explanation, moc, soda, tap
+from scanner.service.vo import cone_capabilities, cone_search, datalink, explanation, moc, soda, tap
 from scanner.service.vo.errors import error_form
 from scanner.service.work import Work
 
@@ -57,6 +57,7 @@ ROUTERS: tuple[Callable[[Context], APIRouter], ...] = (
     histogram.router,
     grades.router,
     tap.router,
+    cone_capabilities.router,
     cone_search.router,
     datalink.router,
     soda.router,

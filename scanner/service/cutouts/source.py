@@ -29,7 +29,7 @@ from scanner.survey.folder.ledger import RunFolder, RunRecord
 #: Cutouts kept in memory: 212 kB each.
 KEPT = 256
 #: Tiles whose stores are kept open.
-OPEN_TILES = 32
+OPEN_TILES = 16
 #: Tiles whose mosaics are opened at a time to cut an object again: each takes seconds, and memory for a resampled band.
 CUT_AT_A_TIME = 1
 #: Longest wait for one's turn, in seconds: requests that wait hold threads that others need.

@@ -5,7 +5,7 @@ their distance; without rows where SR or MAXREC is 0, which asks for the columns
 (OVERFLOW). Services that take the rows are described after them. Refused, as a VOTable with the INFO elements that both the
 protocol and DALI ask for: positions and radii that there are not, missing parameters, other formats (400), unknown collections.
 
-Source: Simple Cone Search 1.1 and 1.03, section 2.
+Source: Simple Cone Search 1.03, section 2, and the working draft of 1.1 (ivoa-std/ConeSearch).
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ DEFAULT_ROWS = 10_000
 MOST_TEXT_ROWS = 2_000
 _BATCH_ROWS = 4_096
 
-_IDENTIFIER = Field("candidate_id", pa.string(), ucd="meta.id;meta.main", description="run/tile_id/target_id", ascii=False)
+#: UCD1+, as VOTable has it since 1.2; version 1.03 of the protocol says ID_MAIN, POS_EQ_RA_MAIN and POS_EQ_DEC_MAIN.
+_IDENTIFIER = Field("candidate_id", pa.string(), ucd="meta.id;meta.main", description="run/tile_id/target_id")
 _DISTANCE = Field("separation", pa.float64(), unit="arcsec", ucd="pos.angDistance", description="Distance from the centre")
 _FEW = ("name", "ra", "dec", "rank", "p_calibrated", "is_candidate")
 _INNER = {columns.HEALPIX_COLUMN.name, "x", "y", "offset_x", "offset_y", "tsne_x", "tsne_y", "cell_count"}

@@ -48,7 +48,7 @@ def cutout_descriptor(base_url: str, column: str = "candidate_id") -> ServiceDes
         access_url=f"{base_url}/cutout",
         standard_id=SODA_STANDARD,
         inputs=(
-            Parameter("ID", column=column, ucd="meta.id;meta.main"),
+            Parameter("ID", column=column, ucd="meta.ref.url;meta.curation"),
             Parameter(
                 "CIRCLE", ucd="pos.outline;obs", datatype="double", arraysize="3", unit="deg", xtype="circle",
                 description="Only the part that holds this circle",

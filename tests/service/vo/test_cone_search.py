@@ -1,6 +1,7 @@
 """Cone searches of the running server: what comes is what lies there."""
 
 import io
+from xml.etree.ElementTree import fromstring
 
 import numpy as np
 import pytest
@@ -60,6 +61,13 @@ def test_columns_by_verbosity_with_units_and_one_main_identifier(server, read, r
         assert len(table) == len(rows)
     assert columns[1] < columns[2] < columns[3]
     assert columns[3] == {"candidate_id", "separation", *rows.column_names}
+
+
+def test_positions_are_said_to_be_icrs(server, read):
+    document, _ = read(server.get("/scs?RA=53&DEC=-28&SR=1&VERB=1").content)
+    (system,) = document.coordinate_systems
+    assert system.system == "ICRS"
+    assert {field.name for field in document.get_first_table().fields if field.ref == system.ID} == {"ra", "dec"}
 
 
 def test_a_radius_of_nothing_asks_for_the_columns(server, read):
@@ -153,3 +161,13 @@ def test_whatever_is_asked_is_read_or_refused(values):
         return
     assert 0 <= wanted.max_rows <= 1000
     assert 0 <= wanted.cone.radius_deg <= 180
+
+
+def test_it_says_what_it_can_do_and_that_it_does(server):
+    told = fromstring(server.get("/scs/capabilities").content)
+    searches = [one for one in told if one.get("standardID") == "ivo://ivoa.net/std/ConeSearch"]
+    slug = server.context.collections.default.slug
+    addresses = [one.findtext("interface/accessURL") for one in searches]
+    assert addresses == [f"{server.url}/scs?", f"{server.url}/scs/{slug}?"]
+    assert all(server.client.get(f"{address}RA=53&DEC=-28&SR=0").status_code == 200 for address in addresses)
+    assert b"<vosi:available>true</vosi:available>" in server.get("/scs/availability").content

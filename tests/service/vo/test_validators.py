@@ -25,3 +25,14 @@ def test_datalinklint_finds_nothing_wrong_and_reaches_every_link(server, candida
     assert [line for line in said if re.match(r"[EWF]-", line)] == []
     assert sum(line.startswith("I-IKAC-") for line in said) >= 10
     assert any("USER parameter count 4 [CIRCLE, BAND, FORMAT, STRETCH]" in line for line in said)
+
+
+def test_what_the_cone_search_says_of_itself_is_valid(server, stilts, tmp_path):
+    """Against the VO's own schemas, which STILTS brings along."""
+    for name, root in (("capabilities", "VOSICapabilities"), ("availability", "VOSIAvailability")):
+        document = tmp_path / f"{name}.xml"
+        document.write_bytes(server.get(f"/scs/{name}").content)
+        said = stilts(
+            "xsdvalidate", "uselocals=true", f"doc={document}", f"topel={{http://www.ivoa.net/xml/{root}/v1.0}}{name}"
+        )
+        assert [line for line in said if re.match(r"(?i)error|warning|fatal", line)] == []
