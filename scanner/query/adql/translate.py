@@ -126,18 +126,14 @@ class _Clauses:
 
     def _source(self, parameters: list[Any]) -> str:
         """The rows, with what they are grouped by."""
-        if not self.keys:
-            condition = "" if self.where is None else f" WHERE {self._where(parameters)}"
-            return f"{RELATION} AS t{condition}"
-        keys = ", ".join(f"{key.sql} AS {name}" for key, name in self.keys)
+        keys = "".join(f", {key.sql} AS {name}" for key, name in self.keys)
         parameters += [parameter for key, _ in self.keys for parameter in key.parameters]
-        condition = "" if self.where is None else f" WHERE {self._where(parameters)}"
-        return f"(SELECT t.*, {keys} FROM {RELATION} AS t{condition}) AS t"
-
-    def _where(self, parameters: list[Any]) -> str:
-        assert self.where is not None
-        parameters += self.where.parameters
-        return self.where.sql
+        condition = ""
+        if self.where is not None:
+            parameters += self.where.parameters
+            condition = f" WHERE {self.where.sql}"
+        rows = f"{RELATION} AS t{condition}"
+        return f"(SELECT t.*{keys} FROM {rows}) AS t" if self.keys else rows
 
     def _items(self) -> list[tuple[Value, str]]:
         found: list[tuple[Value, str]] = []
