@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -76,7 +76,7 @@ def search(catalogue: Catalogue, question: Search) -> pa.Table:
 
 def count(catalogue: Catalogue, question: Search) -> int:
     """Number of objects that a search would find without ``top``."""
-    source, where = _asked(catalogue, question)
+    source, where = _asked(catalogue, replace(question, top=None))
     connection = catalogue.connection()
     with watching(connection):
         rows = connection.execute(

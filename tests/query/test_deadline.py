@@ -1,11 +1,12 @@
 import threading
 import time
+from contextlib import nullcontext
 
 import duckdb
 import pytest
 
 from scanner.query import deadline
-from scanner.query.deadline import Deadline, OutOfTimeError, time_limit
+from scanner.query.deadline import Deadline, OutOfMemoryError, OutOfTimeError, time_limit
 
 #: Takes minutes; DuckDB sees interrupts all the while.
 SLOW = "SELECT sum(sqrt(a.range * b.range)) FROM range(1000000) a, range(1000000) b"
@@ -60,3 +61,11 @@ def test_another_thread_ends_it(connection):
     threading.Timer(0.2, limit.end).start()
     with pytest.raises(OutOfTimeError), limit.entered(), deadline.watching(connection):
         connection.execute(SLOW).fetchall()
+
+
+@pytest.mark.parametrize("within", [nullcontext, lambda: time_limit(60)])
+def test_a_query_that_needs_too_much_memory_says_so(within):
+    with duckdb.connect(config={"memory_limit": "30MB", "temp_directory": "", "threads": 1}) as connection:
+        with pytest.raises(OutOfMemoryError, match="ask for less"), within(), deadline.watching(connection):
+            connection.execute("SELECT range FROM range(20_000_000) ORDER BY hash(range)").fetchmany(1)
+        assert connection.execute("SELECT 42").fetchall() == [(42,)]

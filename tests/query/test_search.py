@@ -74,6 +74,11 @@ def test_mocs_equal_brute_force(assert_same, published, cells):
     assert_same(search(published.catalogue, Search(region)), brute_force(published, region))
 
 
+def test_all_are_counted_whatever_is_shown(published):
+    assert count(published.catalogue, Search(top=3)) == len(published.rows)
+    assert count(published.catalogue, Search(Cone(0, 0, 180), top=0)) == len(published.rows)
+
+
 def test_answers_keep_units_and_order(assert_same, published):
     found = search(published.catalogue, Search(top=5, columns=("ra", "rank", "name")))
     assert_same(found, published.rows.slice(0, 5).select(["ra", "rank", "name"]))
