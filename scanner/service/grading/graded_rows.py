@@ -12,14 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 
 from scanner.query.catalogue import Catalogue
 from scanner.query.region import Cone
+from scanner.query.search import SEPARATION_COLUMN, Search, search
 from scanner.service.grading.grade import Place
 from scanner.service.grading.same_object import RADIUS_ARCSEC
-from scanner.sphere import unit_vectors
 from scanner.survey.merged.opening import CATALOGUE, Published
 
 
@@ -63,23 +62,10 @@ def _row(places: Sequence[Place], catalogue: Catalogue) -> pa.Table | None:
         ids = ["/".join(map(str, row.values())) for row in rows.select(["run", "tile_id", "target_id"]).to_pylist()]
         if place.candidate_id in ids:
             return rows.slice(ids.index(place.candidate_id), 1)
-    rows, place = near[0], places[0]
-    if not len(rows):
-        return None
-    here = unit_vectors(np.array([place.ra]), np.array([place.dec]))
-    distance = np.linalg.norm(unit_vectors(rows["ra"].to_numpy(), rows["dec"].to_numpy()) - here, axis=1)
-    return rows.slice(int(np.argmin(distance)), 1)
+    return near[0].slice(0, 1) if len(near[0]) else None
 
 
 def _near(place: Place, catalogue: Catalogue) -> pa.Table:
+    """What lies about a place, the nearest first."""
     cone = Cone(place.ra, place.dec, RADIUS_ARCSEC / 3600.0)
-    files, condition = [str(file) for file in catalogue.files(cone.ranges())], cone.condition()
-    connection = catalogue.connection()
-    try:
-        rows: pa.Table = connection.sql(
-            f"SELECT * FROM read_parquet(?, hive_partitioning=false) WHERE {condition.sql}",
-            params=[files, *condition.parameters],
-        ).to_arrow_table()
-        return rows.cast(catalogue.schema)
-    finally:
-        connection.close()
+    return search(catalogue, Search(region=cone, order=SEPARATION_COLUMN.name, columns=tuple(catalogue.schema.names)))
