@@ -30,7 +30,8 @@ def fits_bytes(images: Sequence[BandImage], header: Mapping[str, Card]) -> bytes
     """
     primary = fits.PrimaryHDU()
     for keyword, card in header.items():
-        primary.header[keyword] = card
+        # Whoever makes a bundle names it, in any script; FITS knows ASCII alone.
+        primary.header[keyword] = card.encode("ascii", "replace").decode() if isinstance(card, str) else card
     hdus = fits.HDUList([primary])
     for image in images:
         hdu = fits.ImageHDU(image.pixels, image.wcs.to_header(relax=True), name=image.band)

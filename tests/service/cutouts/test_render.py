@@ -75,6 +75,11 @@ def test_a_fits_file_has_every_band_with_its_pixels_place_unit_and_zero_point(fr
             np.testing.assert_allclose(WCS(hdu.header).all_world2pix(RA, DEC, 0), middle, atol=1e-6)
 
 
+def test_texts_that_fits_has_no_letters_for(framed):
+    with opened(render(framed, CutoutRequest(), {"BUNDLE": "naïve ☉ 1", "RUN": "r" * 73})) as hdus:
+        assert (hdus[0].header["BUNDLE"], hdus[0].header["RUN"]) == ("na?ve ? 1", "r" * 73)
+
+
 def test_a_circle_leaves_the_smallest_part_that_holds_it_and_its_wcs_follows(framed):
     """2" beside the centre, 1" wide: 21 by 21 VIS pixels (its centre is a pixel's corner), where the sky says."""
     ra, dec, radius = RA + 2 / 3600 / np.cos(np.radians(DEC)), DEC - 3 / 3600, 1 / 3600
