@@ -1,26 +1,31 @@
 """How long a piece of work may take: when its time is up, the DuckDB queries that it waits for are interrupted.
 
-In: seconds, and the connections that work within them. Out: the work's result, or :class:`OutOfTimeError`. A deadline belongs
-to the thread that entered it, so code that queries need not be told of it: it says :func:`watching`, and is stopped where
-somebody above it set a limit, and never where nobody did. Refused: nothing.
+In: seconds, and the connections that work within them. Out: the work's result. A deadline belongs to the thread that entered
+it, so code that queries need not be told of it: it says :func:`watching`, and is stopped where somebody above it set a limit,
+and never where nobody did. Refused: queries that take longer (:class:`OutOfTimeError`) and, with or without a deadline, those
+that need more memory than their database may use (:class:`OutOfMemoryError`).
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 
 import duckdb
 
-from scanner.errors import ScannerError
+from scanner.errors import ScannerError, UsageError
 
 
 class OutOfTimeError(ScannerError):
     """A query took longer than it may (exit 75)."""
 
     exit_code = 75
+
+
+class OutOfMemoryError(UsageError):
+    """A query needs more memory than it may use."""
 
 
 class Deadline:
@@ -78,6 +83,8 @@ def time_limit(seconds: float) -> Iterator[Deadline]:
     ------
     OutOfTimeError
         The time is up.
+    OutOfMemoryError
+        The query needs too much.
     """
     deadline = Deadline(seconds)
     timer = threading.Timer(seconds, deadline.end)
@@ -98,10 +105,14 @@ def watching(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     ------
     OutOfTimeError
         The time is up.
+    OutOfMemoryError
+        The query needs too much.
     """
     deadline = _current.get()
-    if deadline is None:
-        yield
-        return
-    with deadline.watching(connection):
-        yield
+    try:
+        with nullcontext() if deadline is None else deadline.watching(connection):
+            yield
+    except duckdb.OutOfMemoryException:
+        raise OutOfMemoryError(
+            "The query needs more memory than it may use; ask for less, or for a smaller part of the sky."
+        ) from None

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, FastAPI
@@ -136,6 +137,8 @@ def create_app(context: Context) -> FastAPI:
     readers = reading_origins(config, is_guarded=bool(context.tokens))
     answers = forms()
     _answer_errors(app, answers)
+    if context.tokens:
+        _describe_tokens(app)
     # The last one added is the first to see a request.
     app.add_middleware(SmallBodies, config.limits.body_kb * 1000, metrics)
     app.add_middleware(OwnWrites, readers, config.http.base_url, metrics)
@@ -192,6 +195,20 @@ def _answer_errors(app: FastAPI, answers: Forms) -> None:
     app.add_exception_handler(ServiceError, refused)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(RequestValidationError, invalid)
+
+
+def _describe_tokens(app: FastAPI) -> None:
+    """Add to the description how a token is sent."""
+    described = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        description = described()
+        schemes = {"bearer": {"type": "http", "scheme": "bearer"}, "password": {"type": "http", "scheme": "basic"}}
+        description.setdefault("components", {})["securitySchemes"] = schemes
+        description["security"] = [{name: []} for name in schemes]
+        return description
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _allowed(app: FastAPI, request: Request) -> list[str]:

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from scanner import __version__
 
-Reason = Literal["busy", "time", "rate", "token", "host", "origin", "size", "blind"]
+Reason = Literal["busy", "time", "memory", "rate", "token", "host", "origin", "size", "blind"]
 #: From an answer out of memory to one that meets the time limit.
 SECONDS_BUCKETS = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 

@@ -1,7 +1,8 @@
 """Work that blocks, in a bounded number of threads, each piece within a time limit.
 
 In: functions, as many as clients ask for. Out: their results, one at a time or as a stream of bytes. Refused: work beyond the
-queue (:class:`BusyError`), work that takes too long (:class:`TimeLimitError`; DuckDB is interrupted, which frees its thread).
+queue (:class:`BusyError`), work that takes too long (:class:`TimeLimitError`; DuckDB is interrupted, which frees its thread)
+or too much memory (:class:`BadRequestError`).
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
-from scanner.query.deadline import Deadline, OutOfTimeError
-from scanner.service.errors import BusyError, TimeLimitError
+from scanner.query.deadline import Deadline, OutOfMemoryError, OutOfTimeError
+from scanner.service.errors import BadRequestError, BusyError, TimeLimitError
 from scanner.service.instruments import ServiceInstruments
 
 Result = TypeVar("Result")
@@ -47,6 +48,8 @@ class Work:
             Too many wait already.
         TimeLimitError
             It took longer. Cancelling the call interrupts it likewise.
+        BadRequestError
+            Its query needs more memory than it may use.
         """
         deadline = Deadline(self._seconds if seconds is None else seconds)
         return await self._within(deadline, deadline.seconds, function, *args)
@@ -117,6 +120,9 @@ class Work:
             raise TimeLimitError(
                 f"The answer would take longer than {deadline.seconds:g} s; ask for fewer rows or a smaller part of the sky."
             ) from None
+        except OutOfMemoryError as error:
+            self._instruments.refused.labels("memory").inc()
+            raise BadRequestError(str(error)) from None
         except asyncio.CancelledError:
             deadline.end()
             raise

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scanner.errors import UsageError
 from scanner.query import deadline
 from scanner.query.catalogue import Catalogue
 from scanner.query.database import DatabaseLimits
@@ -147,13 +148,17 @@ def state_of(published: Published) -> str:
 def keep_candidates(catalogue: Catalogue) -> int:
     """Copy a catalogue's candidates into its database as :data:`CANDIDATES`, and count them."""
     objects = catalogue.source().relation
+    rows = f"SELECT * FROM {objects.sql} WHERE is_candidate ORDER BY rank"
     connection = catalogue.connection()
     try:
-        connection.execute("ATTACH ':memory:' AS served (COMPRESS)")
-        rows = f"SELECT * FROM {objects.sql} WHERE is_candidate ORDER BY rank"
-        connection.execute(f"CREATE TABLE {CANDIDATES} AS {rows}", list(objects.parameters))
-        connection.execute("CHECKPOINT served")
-        counted = connection.execute(f"SELECT count(*) FROM {CANDIDATES}").fetchone()
-        return int(counted[0]) if counted else 0
+        with deadline.watching(connection):
+            connection.execute("ATTACH ':memory:' AS served (COMPRESS)")
+            connection.execute(f"CREATE TABLE {CANDIDATES} AS {rows}", list(objects.parameters))
+            connection.execute("CHECKPOINT served")
+            counted = connection.execute(f"SELECT count(*) FROM {CANDIDATES}").fetchone()
+    except deadline.OutOfMemoryError:
+        memory_mb = catalogue.limits.memory_mb
+        raise UsageError(f"{catalogue.where}: its candidates take more than {memory_mb} MB; raise limits.memory_mb.") from None
     finally:
         connection.close()
+    return int(counted[0]) if counted else 0

@@ -55,6 +55,13 @@ def test_a_token_opens_whichever_way_it_comes(guarded, headers):
     assert guarded.get("/api/v1/collections", headers=headers).json()["collections"][0]["n_objects"] > 0
 
 
+def test_the_description_says_how_a_token_is_sent(guarded, server):
+    described = guarded.get("/openapi.json", headers=bearer(READER)).json()
+    assert {scheme["scheme"] for scheme in described["components"]["securitySchemes"].values()} == {"bearer", "basic"}
+    assert len(described["security"]) == 2
+    assert "security" not in server.get("/openapi.json").json()
+
+
 def test_readers_do_not_grade(guarded, candidate_ids):
     path = f"/api/v1/grades/{candidate_ids[0]}"
     refused = guarded.client.post(path, json={"grade": "A"}, headers=bearer(READER))
