@@ -22,7 +22,7 @@ from starlette.responses import Response, StreamingResponse
 
 from scanner.catalogue import columns
 from scanner.errors import UsageError
-from scanner.query.condition import CATALOGUE_POSITION
+from scanner.query.condition import CATALOGUE_POSITION, all_of
 from scanner.query.region import Cone
 from scanner.service.collections import Collection
 from scanner.service.collections.identifiers import IDENTIFIER_SQL
@@ -184,14 +184,14 @@ def _document(collection: Collection, wanted: ConeSearch, base_url: str) -> Iter
 def _rows(collection: Collection, wanted: ConeSearch, names: list[str]) -> pa.Table:
     """The nearest rows, one more than are wanted."""
     cone = wanted.cone
-    condition = cone.condition()
-    files = [str(file) for file in collection.catalogue.files(cone.ranges())]
+    source = collection.catalogue.source(cone.ranges())
+    inside = all_of((source.within, cone.condition()))
     squares = " + ".join(f"pow({axis} - ?, 2)" for axis in CATALOGUE_POSITION.unit_vector)
     distance = f"degrees(2 * asin(least(sqrt({squares}) / 2, 1))) * 3600"
     shown = ", ".join(f'"{name}"' for name in names)
     sql = (
         f"SELECT {IDENTIFIER_SQL} AS candidate_id, {distance} AS separation, {shown} "
-        f"FROM read_parquet(?, hive_partitioning=false) WHERE {condition.sql} ORDER BY separation, rank LIMIT ?"
+        f"FROM {source.relation.sql} WHERE {inside.sql} ORDER BY separation, rank LIMIT ?"
     )
     centre = map(float, unit_vectors(np.array(cone.ra), np.array(cone.dec)))
-    return collection.query(sql, (*centre, files, *condition.parameters, wanted.max_rows + 1))
+    return collection.query(sql, (*centre, *source.relation.parameters, *inside.parameters, wanted.max_rows + 1))
