@@ -7,9 +7,10 @@ by piece. Refused: queries that :mod:`scanner.query.adql` refuses (:class:`~scan
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, islice
 
 import pyarrow as pa
 import pyarrow.csv
@@ -36,6 +37,15 @@ class TapQuery:
     format: Format
 
 
+@dataclass(frozen=True)
+class _Offer:
+    """Description of every schema; every table, each once; and by the names that a query may call them by."""
+
+    schemas: Mapping[str, str]
+    tables: tuple[TapTable, ...]
+    by_name: Mapping[str, TapTable]
+
+
 class TapService:
     """What can be asked of some collections, the default one first; ``base_url``: the service's root, no slash behind."""
 
@@ -43,24 +53,24 @@ class TapService:
         self._collections, self._base_url = tuple(collections), base_url
 
     @cached_property
-    def _offer(self) -> tuple[dict[str, str], tuple[TapTable, ...], str]:
-        """Description of every schema; the tables; the first collection's schema."""
+    def _offer(self) -> _Offer:
         found = list(collection_tables(self._collections))
         schemas = {schema: collection.title for schema, collection, _ in found}
         schemas |= {IVOA: "Data as the Virtual Observatory's ObsCore describes them", TAP_SCHEMA: "What this service offers"}
         observations = obscore(self._collections, self._base_url)
         offered = (*(table for _, _, tables in found for table in tables), observations)
-        return schemas, (*offered, *tap_schema(offered, schemas, observations.database)), found[0][0]
+        tables = (*offered, *tap_schema(offered, schemas, observations.database))
+        return _Offer(schemas, tables, by_name(tables, default_schema=found[0][0]))
 
     @property
-    def schemas(self) -> dict[str, str]:
+    def schemas(self) -> Mapping[str, str]:
         """Description of every schema."""
-        return self._offer[0]
+        return self._offer.schemas
 
     @property
     def tables(self) -> tuple[TapTable, ...]:
         """Every table, each once."""
-        return self._offer[1]
+        return self._offer.tables
 
     def answered(self, query: TapQuery, *, tells_errors: bool = True) -> Iterator[bytes]:
         """Answer a query; ``tells_errors``: errors after the first rows are told in the document, else raised.
@@ -72,9 +82,9 @@ class TapService:
         OutOfTimeError
             It takes too long.
         """
-        tables = by_name(self.tables, self._offer[2])
+        tables = self._offer.by_name
         translation = translate(query.adql, {name: table.description for name, table in tables.items()})
-        rows = self._rows(tables[translation.table], translation, query.max_rows)
+        rows = _begun(self._rows(tables[translation.table], translation, query.max_rows))
         if query.format.separator:
             return self._csv(translation, rows, query)
         return self._votable(translation, rows, query, tells_errors=tells_errors)
@@ -87,17 +97,14 @@ class TapService:
     def _votable(
         self, translation: Translation, rows: Iterator[pa.RecordBatch], query: TapQuery, *, tells_errors: bool
     ) -> Iterator[bytes]:
-        # What goes wrong before there are rows is said as an error, not within the answer.
-        first = next(rows, None)
         heading = Heading(
             table=translation.table,
             infos=(Info("QUERY", query.adql), Info("standardID", "ivo://ivoa.net/std/TAP#sync-1.1")),
             services=self._descriptors(translation.columns),
         )
-        batches = rows if first is None else _chained(first, rows)
         fields = [field_of(column) for column in translation.columns]
         yield from votable.document(
-            fields, batches, heading, encoding=query.format.encoding, max_rows=query.max_rows, tells_errors=tells_errors
+            fields, rows, heading, encoding=query.format.encoding, max_rows=query.max_rows, tells_errors=tells_errors
         )
 
     def _csv(self, translation: Translation, rows: Iterator[pa.RecordBatch], query: TapQuery) -> Iterator[bytes]:
@@ -115,9 +122,9 @@ class TapService:
         return () if named is None else (links_descriptor(self._base_url, named), cutout_descriptor(self._base_url, named))
 
 
-def _chained(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    yield first
-    yield from rest
+def _begun(rows: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same rows, the first of them at hand: what goes wrong until then is said as an error, not within the answer."""
+    return chain(list(islice(rows, 1)), rows)
 
 
 def _written(rows: pa.Table | pa.RecordBatch, options: pa.csv.WriteOptions) -> bytes:

@@ -154,6 +154,7 @@ def test_the_services_own_limit(make_server, served_run, tmp_path):
         ({"QUERY": "SELECT ra FROM nothing"}, "line 1, column 16: there is no table nothing"),
         ({"QUERY": "SELECT ra FROM objects WHERE"}, "line 1, column 29: a value is expected"),
         ({"QUERY": "SELECT 9223372036854775807 + rank FROM objects"}, "larger than a column can hold"),
+        ({"QUERY": "SELECT CAST(name AS INTEGER) FROM objects", "FORMAT": "csv"}, "cannot be cast"),
         ({}, "QUERY is missing"),
         ({"QUERY": "SELECT ra FROM objects", "LANG": "SQL"}, "LANG=SQL"),
         ({"QUERY": "SELECT ra FROM objects", "MAXREC": "-1"}, "MAXREC=-1"),
