@@ -141,7 +141,8 @@ def test_command_lines_can_be_given_as_they_stand(page):
         check_flags(words, page)
         if words[0] == "scanner":
             command = command_of(words)
-            rest = [word for word in words[len(command) :] if word != "--debug"]
+            n_named = len(command) - (tuple(words[: len(command)]) != command)
+            rest = [word for word in words[n_named:] if word != "--debug"]
             assert not isinstance(commands()[command], click.Group) or not rest, f"{' '.join(words)}: no such command"
             # Raises what the command line would refuse.
             commands()[command].make_context(words[0], rest)

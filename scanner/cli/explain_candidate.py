@@ -11,9 +11,7 @@ import click
 from scanner import config as configuration
 from scanner.config import StorageConfig
 from scanner.records import MEMBERS, MemberName
-
-METHODS = ("occlusion", "guided-grad-cam", "votes", "neighbours", "deep-dream")
-QUICK = METHODS[:4]
+from scanner.report.object_page import METHODS, QUICK, PageRequest
 
 
 @click.command("candidate")
@@ -71,7 +69,6 @@ def candidate(
     from scanner.cli.evaluate import cache_folder
     from scanner.evaluation.labelled_data import Dataset
     from scanner.explain.page.object import ExplainRequest, explain_object
-    from scanner.explain.page.record import PageRequest
     from scanner.explain.page.write import PAGE
 
     storage = configuration.load(config_file, {"storage.endpoint": endpoint, "storage.anonymous": anonymous}).storage

@@ -13,6 +13,7 @@ from scanner.ensemble.bundle import BundleManifest
 from scanner.evaluation.results import Evaluation
 from scanner.records import CommitRecord, FailedTile, Record, Tile
 from scanner.report.atlas_record import AtlasRecord
+from scanner.report.object_page import PageRecord
 from scanner.service.grading.agreement import Agreement
 from scanner.service.grading.training_set import GradedSetRecord
 from scanner.service.settings import ServiceConfig
@@ -20,9 +21,10 @@ from scanner.simulation.datasets.request import DatasetRecord
 from scanner.simulation.injection.request import InjectionRecord
 from scanner.storage.lease import LeaseRecord
 from scanner.survey.audit.replay_report import ReplayReport
+from scanner.survey.folder.explanations import Explanation
 from scanner.survey.folder.ledger import RunRecord
 from scanner.survey.merged.records import SurveyRecord, VersionRecord
-from scanner.survey.messages import CutOutcome, TileJob, TileOutcome, TileProgress
+from scanner.survey.messages import CutOutcome, ExplainJob, ExplainOutcome, TileJob, TileOutcome, TileProgress
 from scanner.survey.scan.handover import HandoverRecord
 from scanner.survey.status import RunStatus
 from scanner.survey.workers.versions import Versions
@@ -45,6 +47,8 @@ MODELS: dict[str, type[Record]] = {
     "injection": InjectionRecord,
     "evaluation": Evaluation,
     "atlas": AtlasRecord,
+    "object-page": PageRecord,
+    "explanation": Explanation,
     "replay-report": ReplayReport,
     "tile": Tile,
     "failed-tile": FailedTile,
@@ -54,6 +58,8 @@ MODELS: dict[str, type[Record]] = {
     "tile-outcome": TileOutcome,
     "versions": Versions,
     "cut-outcome": CutOutcome,
+    "explain-job": ExplainJob,
+    "explain-outcome": ExplainOutcome,
 }
 
 

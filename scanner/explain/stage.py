@@ -18,7 +18,6 @@ from typing import Any
 from scanner.config import RunConfig
 from scanner.ensemble import bundle as bundles
 from scanner.errors import UnavailableError
-from scanner.explain.messages import ExplainJob, ExplainOutcome
 from scanner.explain.tile import explain_tile
 from scanner.records import FailedTile
 from scanner.sky import tile_list
@@ -26,6 +25,7 @@ from scanner.storage import open_store
 from scanner.survey.finish import RunReport, summary_of
 from scanner.survey.folder import explanations
 from scanner.survey.folder.ledger import RunFolder
+from scanner.survey.messages import ExplainJob, ExplainOutcome
 from scanner.survey.sheet import write_sheet
 from scanner.survey.workers import cluster
 

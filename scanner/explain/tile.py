@@ -1,7 +1,7 @@
 """Explain candidates of one tile: the work of one Dask task.
 
-In: an :class:`~scanner.explain.messages.ExplainJob` as JSON. Out: explanations in the run folder, each there whole or not at
-all; an :class:`~scanner.explain.messages.ExplainOutcome` as JSON, whatever befalls the tile. Refused: nothing.
+In: an :class:`~scanner.survey.messages.ExplainJob` as JSON. Out: explanations in the run folder, each there whole or not at
+all; an :class:`~scanner.survey.messages.ExplainOutcome` as JSON, whatever befalls the tile. Refused: nothing.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 from scanner import __version__
 from scanner.ensemble import bundle as bundles
 from scanner.errors import ContentError, ScannerError, UnavailableError
-from scanner.explain.messages import ExplainJob, ExplainOutcome
 from scanner.records import MemberName
 from scanner.storage import open_store
 from scanner.survey.candidate_cutouts import candidate_cutouts
 from scanner.survey.folder import explanations
 from scanner.survey.folder.explanations import RECORD, Explanation
 from scanner.survey.folder.ledger import RunFolder
+from scanner.survey.messages import ExplainJob, ExplainOutcome
 
 if TYPE_CHECKING:
     from torch import nn

@@ -70,4 +70,24 @@ class CutOutcome(Record):
     fatal: FatalError | None = None
 
 
+class ExplainJob(Record):
+    """Candidates of one tile that are to be explained."""
+
+    run_folder: str
+    tile: Tile
+    config: RunConfig
+    bundle: str
+    bundle_fingerprint: str
+    target_ids: tuple[int, ...]
+
+
+class ExplainOutcome(Record):
+    """What became of a job: how many candidates are explained, and why the rest are not; ``passing``: worth another attempt."""
+
+    tile_id: str
+    n_done: int
+    reason: str = ""
+    passing: bool = False
+
+
 Stage = Literal["fetch", "open", "targets", "cut", "score", "store", "commit"]

@@ -11,17 +11,16 @@ from astropy.io import fits
 from click.testing import CliRunner
 from PIL import Image
 
-from scanner.cli.explain_candidate import METHODS, QUICK, candidate
+from scanner.cli.explain_candidate import candidate
 from scanner.config import StorageConfig
 from scanner.ensemble import bundle as bundles
 from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.evaluation.labelled_data import Dataset
 from scanner.explain import guided_grad_cam, occlusion, restore
 from scanner.explain.networks import network_input, sky_level
-from scanner.explain.page import record as records
 from scanner.explain.page.object import ExplainRequest, explain_object
-from scanner.explain.page.record import PageRequest
 from scanner.records import MEMBERS
+from scanner.report.object_page import METHODS, PageRequest
 from scanner.simulation.datasets.dataset import draw_dataset
 from scanner.simulation.datasets.request import DatasetRequest
 from scanner.sky import tile_list
@@ -140,8 +139,3 @@ def test_the_command_line(finished_run, best, tmp_path):
     assert done.stdout.startswith(f"{best['name']}: ")
     assert done.stdout.rstrip().endswith("page/index.html")
     assert json.loads((tmp_path / "page" / "explanation.json").read_text())["request"]["methods"] == ["votes"]
-
-
-def test_the_command_line_knows_the_methods_without_torch():
-    assert records.METHODS == METHODS
-    assert records.QUICK == QUICK

@@ -8,25 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from scanner.evaluation.metrics import Interval
 from scanner.explain.deep_dream import deep_dream
 from scanner.explain.display import enlarged, input_pictures, only, overlaid, signed_colours
 from scanner.explain.faithfulness import curves, in_cells
 from scanner.explain.guided_grad_cam import guided_grad_cam, shown, strength
 from scanner.explain.networks import sky_level
 from scanner.explain.occlusion import occlusion
-from scanner.explain.page.record import CLASSES, DreamRecord, MapRecord, PageRequest
+from scanner.networks import LENS, NON_LENS
 from scanner.records import CutoutBatch, Float32, MemberName
 from scanner.report.colour import UInt8, vis_image
+from scanner.report.object_page import DreamRecord, Gain, MapRecord, PageRequest
 
 #: Side of the pictures on the page, in pixels.
 SIDE = 264
+#: The classes of Deep Dream, by name.
+CLASSES: dict[Literal["lens", "non-lens"], int] = {"lens": LENS, "non-lens": NON_LENS}
 #: Cells of the maps that faithfulness compares: both divide 200, and 66 is taken whole.
 FAITHFULNESS_CELLS = {200: 50, 66: 66}
 
@@ -140,7 +143,7 @@ def dreams_of(
 
 def _gains(
     network: nn.Module, images: torch.Tensor, importance: NDArray[np.float32], request: PageRequest
-) -> tuple[Interval | None, Interval | None]:
+) -> tuple[Gain | None, Gain | None]:
     """By how much the map's order beats random ones, for one object; the interval holds 95% of the random orders."""
     if not request.random_orders:
         return None, None
@@ -153,6 +156,6 @@ def _gains(
     )
 
 
-def _mean_gain(gains: NDArray[np.float64]) -> Interval:
+def _mean_gain(gains: NDArray[np.float64]) -> Gain:
     low, high = np.quantile(gains, (0.025, 0.975))
-    return Interval(value=float(gains.mean()), low=float(low), high=float(high))
+    return Gain(value=float(gains.mean()), low=float(low), high=float(high))

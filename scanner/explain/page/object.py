@@ -30,10 +30,10 @@ from scanner.explain.display import enlarged
 from scanner.explain.neighbours import neighbours
 from scanner.explain.networks import lens_output, network_input, restore
 from scanner.explain.page.methods import SIDE, Made, Panel, dreams_of, guided_grad_cam_of, occlusion_of, seen
-from scanner.explain.page.record import NeighbourRecord, PageRecord, PageRequest, VoteRecord
 from scanner.explain.page.write import write_page
 from scanner.records import MEMBERS, CutoutBatch, Float32, MemberName
 from scanner.report.colour import vis_image
+from scanner.report.object_page import NeighbourRecord, PageRecord, PageRequest, VoteRecord
 from scanner.sky import tile_list
 from scanner.sky.scratch import passing_folder
 from scanner.storage import open_store

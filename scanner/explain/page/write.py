@@ -21,10 +21,10 @@ from markupsafe import Markup
 from scanner.atomic_file import partial_name, remove, remove_at_once, write_atomically, writing_to
 from scanner.explain.display import enlarged, png
 from scanner.explain.page.methods import SIDE, Made, Panel
-from scanner.explain.page.record import PageRecord
 from scanner.records import CutoutBatch, MemberName
 from scanner.report import colour
 from scanner.report.card import member_kind
+from scanner.report.object_page import PageRecord
 
 ARRAYS, RECORD, PAGE = "arrays.zarr", "explanation.json", "index.html"
 

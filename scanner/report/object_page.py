@@ -1,6 +1,7 @@
-"""What is asked of an object's page, and what it says of itself in ``explanation.json``.
+"""What is asked of an object's page of explanations, and what it says of itself in ``explanation.json``.
 
-In: values. Out: frozen records. Refused: numbers that make no sense.
+In: values. Out: frozen records. Refused: numbers that make no sense. :mod:`scanner.explain.page` makes the page; this needs
+no torch.
 """
 
 from __future__ import annotations
@@ -9,18 +10,12 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
-from scanner.evaluation.metrics import Interval
-from scanner.explain.deep_dream import LEARNING_RATE, STEPS
-from scanner.explain.neighbours import N_NEIGHBOURS
-from scanner.networks import LENS, NON_LENS
 from scanner.records import MemberName, Record
 
 Method = Literal["occlusion", "guided-grad-cam", "votes", "neighbours", "deep-dream"]
 METHODS: tuple[Method, ...] = get_args(Method)
 #: Those that take seconds.
 QUICK: tuple[Method, ...] = METHODS[:4]
-#: The classes of Deep Dream, by name.
-CLASSES: dict[Literal["lens", "non-lens"], int] = {"lens": LENS, "non-lens": NON_LENS}
 
 
 class PageRequest(Record):
@@ -34,21 +29,29 @@ class PageRequest(Record):
     members: tuple[MemberName, ...] = ("OU-200", "OU-66")
     fill: Literal["sky", "zero"] = "sky"
     random_orders: int = Field(5, ge=0)
-    neighbours: int = Field(N_NEIGHBOURS, ge=1)
-    dream_steps: int = Field(STEPS, ge=1)
-    dream_learning_rate: float = Field(LEARNING_RATE, gt=0)
+    neighbours: int = Field(8, ge=1)
+    dream_steps: int = Field(1000, ge=1)
+    dream_learning_rate: float = Field(0.001, gt=0)
     seed: int = Field(0, ge=0)
 
 
+class Gain(Record):
+    """By how much an order beats random ones: the mean, and the range that holds 95% of them."""
+
+    value: float
+    low: float
+    high: float
+
+
 class MapRecord(Record):
-    """One map: ``lowest`` and ``highest`` value; by how much its order beats random ones, of which the interval holds 95%."""
+    """One map: ``lowest`` and ``highest`` value; by how much its order beats random ones."""
 
     method: Method
     member: MemberName
     lowest: float
     highest: float
-    deletion_gain: Interval | None = None
-    insertion_gain: Interval | None = None
+    deletion_gain: Gain | None = None
+    insertion_gain: Gain | None = None
 
 
 class VoteRecord(Record):
