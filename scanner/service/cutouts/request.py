@@ -87,7 +87,14 @@ def parse_format(values: Sequence[str]) -> Format:
 
 
 def parse_band(value: str) -> tuple[Picture, tuple[Band, ...] | None]:
-    """A band's or picture's name, or an interval of wavelengths in metres (two numbers, or one); bands may be none."""
+    """A band's or picture's name, or an interval of wavelengths in metres (two numbers, or one).
+
+    Returns
+    -------
+    tuple
+        What is drawn, and the bands of a FITS file: those that let some of the wavelengths through, which may be none; None:
+        those of the picture.
+    """
     picture = _PICTURES.get(value.strip().lower())
     if picture is not None:
         return picture, None
@@ -100,7 +107,10 @@ def parse_band(value: str) -> tuple[Picture, tuple[Band, ...] | None]:
             f"BAND={value}: is none of {', '.join(_PICTURES.values())}, and no interval of wavelengths in metres ('5e-7 9e-7')."
         )
     low, high = numbers[0], numbers[-1]
-    return "all", tuple(band for band in BANDS if PASSBANDS_M[band][0] <= high and PASSBANDS_M[band][1] >= low)
+    bands = tuple(band for band in BANDS if PASSBANDS_M[band][0] <= high and PASSBANDS_M[band][1] >= low)
+    if len(bands) == 1:
+        return bands[0], bands
+    return ("nisp" if bands and "VIS" not in bands else "all"), bands
 
 
 def parse_circle(name: str, value: str) -> Circle:

@@ -16,10 +16,10 @@ from scanner.service.cutouts.request import Circle, CutoutRequest
         ("h", "H", None),
         ("Colour", "colour", None),
         ("all", "all", None),
-        ("5e-7 6e-7", "all", ("VIS",)),
+        ("5e-7 6e-7", "VIS", ("VIS",)),
         ("9.0e-7 9.6e-7", "all", ("VIS", "Y")),
         ("-Inf +Inf", "all", ("VIS", "Y", "J", "H")),
-        ("1.55e-6", "all", ("J", "H")),
+        ("1.55e-6", "nisp", ("J", "H")),
         ("2.1e-6 9", "all", ()),
     ],
 )
