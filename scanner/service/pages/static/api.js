@@ -3,7 +3,7 @@
 import { h, root } from "./dom.js";
 
 /** What the service answered instead: `status` is HTTP's, 0 where there was no answer; `message` is a sentence. */
-export class ServiceError extends Error {
+class ServiceError extends Error {
   constructor(status, message) {
     super(message);
     this.status = status;
@@ -29,7 +29,9 @@ export const get = (path, query = {}, signal = undefined) => ask(address(path, q
 export const send = (method, path, body = undefined) =>
   ask(address(path), { method, headers: { "Content-Type": "application/json" }, body: body === undefined ? undefined : JSON.stringify(body) });
 
-const ask = async (where, { headers = {}, ...options }) => {
+const LONGEST_WAIT_S = 10;
+
+const ask = async (where, { headers = {}, ...options }, left = 2) => {
   let answer;
   try {
     // Not through the browser's cache: it makes a request wait for an aborted one of the same address.
@@ -38,8 +40,14 @@ const ask = async (where, { headers = {}, ...options }) => {
     if (error.name === "AbortError") throw error;
     throw new ServiceError(0, "The service does not answer. Is it still running?");
   }
-  if (!answer.ok) throw new ServiceError(answer.status, await sentence(answer));
-  return answer.json();
+  if (answer.ok) return answer.json();
+  // Too many at once: the service says when to come again. Reading twice does no harm.
+  const wait = Number(answer.headers.get("Retry-After"));
+  if (!options.method && left > 0 && (answer.status === 429 || answer.status === 503) && wait > 0 && wait <= LONGEST_WAIT_S) {
+    await new Promise((resolve) => { setTimeout(resolve, 1000 * wait); });
+    return ask(where, { headers, ...options }, left - 1);
+  }
+  throw new ServiceError(answer.status, await sentence(answer));
 };
 
 const sentence = async (answer) => {

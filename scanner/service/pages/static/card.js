@@ -6,8 +6,19 @@ import { cutout } from "./pictures.js";
 import { flagTags } from "./scores.js";
 import { fixed, score, whole } from "./text.js";
 
+/** How long to wait, in milliseconds, before a picture is asked for again: who scrolls fast is told to come later. */
+const WAITS = [1500, 5000];
+
+const again = (image) => {
+  const wait = WAITS[Number(image.dataset.tries ?? 0)];
+  if (wait === undefined) { image.classList.add("failed"); return; }
+  image.dataset.tries = String(Number(image.dataset.tries ?? 0) + 1);
+  const source = image.src;
+  setTimeout(() => { if (image.isConnected && image.src === source) image.src = source; }, wait);
+};
+
 const picture = (item, band, look, words) =>
-  h("img", { src: cutout(item.id, { format: "webp", band, ...look.query() }), alt: `${words} of ${item.name}`, width: 200, height: 200, loading: "lazy", decoding: "async", fetchpriority: "low", "data-band": band, onerror: (event) => event.target.classList.add("failed") });
+  h("img", { src: cutout(item.id, { format: "webp", band, ...look.query() }), alt: `${words} of ${item.name}`, width: 200, height: 200, loading: "lazy", decoding: "async", fetchpriority: "low", "data-band": band, onerror: (event) => again(event.target) });
 
 /**
  * @param {object} item of the API's list of candidates

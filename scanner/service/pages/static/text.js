@@ -1,6 +1,6 @@
 // Numbers as people read them. What is missing (null) is a dash.
 
-export const DASH = "–";
+const DASH = "–";
 
 const missing = (value) => value === null || value === undefined || !Number.isFinite(value);
 

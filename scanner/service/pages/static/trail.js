@@ -10,7 +10,7 @@ export const remember = (slug, query, ids, next) => {
 };
 
 /** The list of a collection that has been looked at last, or null. */
-export const recall = (slug) => {
+const recall = (slug) => {
   try {
     const trail = JSON.parse(sessionStorage.getItem(KEY) ?? "null");
     return trail?.slug === slug ? trail : null;
