@@ -5,6 +5,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from scanner.service.settings import load
+
 #: Pixels of the plot's canvas of a position, when all tiles are shown.
 WHERE = """async ([ra, dec, slug]) => {
   const folder = document.querySelector('link[rel=stylesheet]').href.replace('base.css', '');
@@ -166,3 +168,20 @@ def test_what_stands_in_the_address_is_text_and_never_markup(page, address):
     page.wait_for_selector("#nothing:not([hidden])")
     assert page.input_value("[name=name]").startswith("<img")
     assert page.locator("img[src=x]").count() == 0
+
+
+def test_who_is_too_fast_gets_everything_a_little_later(page, make_server, served_run, tmp_path, complaints):
+    """Fewer requests at a time than the page has pictures."""
+    settings = {"grading.path": str(tmp_path / "grades.sqlite"), "limits.burst": 12, "limits.requests_per_minute": 600}
+    complaints.expected = "429"
+    with make_server(load(None, settings, {}), served_run) as server:
+        (collection,) = server.context.collections
+        opened(page, f"{server.url}/c/{collection.slug}/candidates")
+        pictures = page.locator(".card img")
+        count = pictures.count()
+        assert count == 2 * collection.n_candidates
+        for number in range(count):
+            pictures.nth(number).scroll_into_view_if_needed()
+            expect(pictures.nth(number)).not_to_have_js_property("naturalWidth", 0, timeout=15_000)
+        assert complaints
+        page.goto("about:blank")
