@@ -78,7 +78,7 @@ class FilesConfig(Record):
 class JobsConfig(Record):
     """TAP's jobs: queries whose answers are fetched later."""
 
-    number: int = Field(100, ge=1, description="Jobs that are kept; the oldest ones that are over make room.")
+    number: int = Field(100, ge=1, description="Jobs that are kept; the oldest that is over, or was never started, makes room.")
     at_a_time: int = Field(2, ge=1, description="Jobs that are worked on at a time; others wait.")
     seconds: int = Field(600, ge=1, description="Longest time that a job's query may take.")
     hours: int = Field(24, ge=1, description="How long a job and its result are kept.")

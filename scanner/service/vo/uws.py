@@ -2,7 +2,7 @@
 
 In: queries. Out: :class:`Job`, each with its phase, and the :class:`JobBook` that keeps a bounded number of them, removes each
 at its destruction time, and works on a few at a time. A result is a file in a passing folder, removed with the job or the
-service. Refused: more jobs than there is room for while none is over (:class:`BusyError`), jobs that are not there
+service. Refused: more jobs than there is room for while all are worked on (:class:`BusyError`), jobs that are not there
 (:class:`NotFoundError`), changes that come too late (:class:`BadRequestError`).
 
 All of it happens in the thread of the event loop, but for the work itself; so whoever polls sees a job as it was before a
@@ -77,14 +77,15 @@ class JobBook:
         Raises
         ------
         BusyError
-            There are too many that are not over.
+            All that there is room for are on their way.
         """
         self._sweep()
         if len(self._jobs) >= self._max_jobs:
-            over = [job for job in self._jobs.values() if job.phase in FINAL]
-            if not over:
+            idle = [job for job in self._jobs.values() if job.phase not in ACTIVE]
+            if not idle:
                 raise BusyError("There are too many jobs; try again in a minute.", {"Retry-After": "60"})
-            self.remove(min(over, key=lambda job: job.created))
+            # Those that are over first, then those that nobody started.
+            self.remove(min(idle, key=lambda job: (job.phase == "PENDING", job.created)))
         now = _now()
         # Nobody can guess it: to know a job is to be allowed to see it.
         job = Job(secrets.token_hex(12), owner, parameters, now, now + self._retention, self.duration_s, run_id)

@@ -314,6 +314,10 @@ def test_one_at_a_time_and_no_more_than_there_is_room_for():
         assert list(jobs.of(None)) == []
         with pytest.raises(BadRequestError):
             jobs.limit(made[2], 3)
+        # Then the next one that is over, and at last those that nobody started.
+        kept = [jobs.create({}, "you") for _ in range(3)]
+        assert sorted(job.identifier for job in jobs.of("you")) == sorted(job.identifier for job in kept)
+        assert list(jobs.of("me")) == []
         folder = jobs.result(fourth).parent
         jobs.close()
         assert not folder.exists()
