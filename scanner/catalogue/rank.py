@@ -20,10 +20,11 @@ from scanner.records import Int64
 
 #: Columns that the order needs beside those of the rows: whether a row is scored, and its bundle's place.
 SCORED, BUNDLE_PLACE = "scored", "bundle_place"
-#: From the best row to the worst. Texts are compared by code points, as DuckDB does unless told otherwise.
+#: From the best row to the worst. Texts are compared by code points, as DuckDB does unless told otherwise. What is not known is
+#: found by isfinite: isnan is folded away wherever statistics, which leave NaN out, say that there is none.
 BEST_FIRST = (
-    f"{SCORED} DESC, is_candidate DESC, {BUNDLE_PLACE}, isnan(p_calibrated), p_calibrated DESC, "
-    "isnan(grid_value), grid_value DESC, target_id, tile_id, run"
+    f"{SCORED} DESC, is_candidate DESC, {BUNDLE_PLACE}, NOT isfinite(p_calibrated), p_calibrated DESC, "
+    "NOT isfinite(grid_value), grid_value DESC, target_id, tile_id, run"
 )
 
 
