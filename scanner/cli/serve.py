@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 #: How long a large catalogue is waited for before the address is printed; it goes on being opened afterwards.
 OPENING_S = 1.0
-#: Longest time that answers under way are waited for when the service is told to stop.
-GRACE_S = 5
 BACKLOG = 512
 
 SECTIONS = {
@@ -83,11 +80,6 @@ def serve(
     }
     config = settings.load(config_file, flags)
     context = context_of(config, out)
-    if not (config.is_local or context.tokens or config.access.public):
-        raise UsageError(
-            f"{config.http.host}: everybody who can reach this machine could read; give --tokens FILE "
-            "('scanner tokens add' makes it), or --public if that is what you want."
-        )
     with _listening(config) as listening, logs.written(log_format), sigterm_interrupts():
         _run(context, listening)
 
@@ -109,32 +101,14 @@ def _listening(config: ServiceConfig) -> socket.socket:
 
 
 def _run(context: Context, listening: socket.socket) -> None:
-    import uvicorn
+    from scanner.service.server import server_of
 
-    from scanner.service.app import create_app
-
-    app = create_app(context)
+    server = server_of(context)
     collections = context.collections
     collections.start()
     is_open = collections.wait(OPENING_S)
     if collections.error is not None:
         raise collections.error
-    proxies = list(context.config.http.proxies)
-    for library in ("uvicorn", "python_multipart"):
-        # What they have to say of clients is said by the answers.
-        logging.getLogger(library).setLevel(logging.ERROR)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            ws="none",
-            proxy_headers=bool(proxies),
-            forwarded_allow_ips=proxies,
-            timeout_graceful_shutdown=GRACE_S,
-        )
-    )
     click.echo(
         f"{_what(context) if is_open else 'Opening the catalogue, and serving'} at {_url(context, listening)}; Ctrl-C stops."
     )

@@ -25,6 +25,7 @@ from starlette.routing import Match
 from threadpoolctl import threadpool_limits
 
 from scanner import __version__
+from scanner.errors import UsageError
 from scanner.service.api import access, candidates, catalogues, embedding, grades, histogram, sky, watch
 from scanner.service.collections import Collections
 from scanner.service.context import Context
@@ -81,16 +82,24 @@ def context_of(config: ServiceConfig, locations: Sequence[str]) -> Context:
     Raises
     ------
     ScannerError
-        A folder is none of these, or the tokens cannot be read.
+        A folder is none of these, the tokens cannot be read, or nothing says that others than this machine may ask.
     """
     # Otherwise each counter has a second series with the time at which it was made.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = ServiceInstruments(CollectorRegistry())
-    limits, store = config.limits, GradeStore(config.grading.path)
+    limits = config.limits
+    collections, tokens = Collections(locations, config, metrics), TokenBook(config.access.tokens)
+    if not (config.is_local or tokens or config.access.public):
+        raise UsageError(
+            f"{config.http.host}: everybody who can reach this machine could read; give --tokens FILE "
+            "('scanner tokens add' makes it), or --public if that is what you want."
+        )
+    # Its file is made where there is none: not before all else is in order.
+    store = GradeStore(config.grading.path)
     return Context(
         config=config,
-        collections=Collections(locations, config, metrics),
-        tokens=TokenBook(config.access.tokens),
+        collections=collections,
+        tokens=tokens,
         work=Work(limits.workers, limits.queue, limits.seconds, metrics),
         metrics=metrics,
         grades=store,

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 import httpx
 import pyarrow.parquet as pq
 import pytest
-import uvicorn
 
-from scanner.service.app import context_of, create_app
+from scanner.service.app import context_of
+from scanner.service.server import server_of
 from scanner.service.settings import load as load_service
 
 
@@ -24,9 +24,8 @@ class Server:
 
     def __init__(self, config, locations):
         self.context = context_of(config, [str(location) for location in locations])
-        self._server = uvicorn.Server(
-            uvicorn.Config(create_app(self.context), host="127.0.0.1", port=0, log_config=None, lifespan="on", ws="none")
-        )
+        self._server = server_of(self.context)
+        self._server.config.port = 0
         self._thread = threading.Thread(target=self._server.run, name="server")
 
     def start(self):

@@ -88,6 +88,7 @@ def test_other_machines_are_let_in_on_purpose_only(served_run, tmp_path, capsys,
     assert (code, out) == (64, "")
     assert f"{host}: everybody who can reach this machine could read" in err
     assert "--public" in err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_reverse_proxy_lets_other_machines_in_too(served_run, tmp_path, capsys, monkeypatch):

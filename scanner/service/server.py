@@ -1,0 +1,39 @@
+"""The HTTP server round the application.
+
+In: what the service is made of. Out: a uvicorn server that has not started. Nothing that clients send of themselves is believed
+but what comes from the proxies that the settings name. Refused: nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import uvicorn
+
+from scanner.service.app import create_app
+from scanner.service.context import Context
+
+#: Longest time that answers under way are waited for when the service is told to stop.
+GRACE_S = 5
+
+
+def server_of(context: Context) -> uvicorn.Server:
+    """Make the server."""
+    http = context.config.http
+    for library in ("uvicorn", "python_multipart"):
+        # What they have to say of clients is said by the answers.
+        logging.getLogger(library).setLevel(logging.ERROR)
+    return uvicorn.Server(
+        uvicorn.Config(
+            create_app(context),
+            host=http.host.strip("[]"),
+            port=http.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            ws="none",
+            proxy_headers=bool(http.proxies),
+            forwarded_allow_ips=list(http.proxies),
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    )
