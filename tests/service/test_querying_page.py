@@ -1,10 +1,12 @@
 """``docs/querying.md`` and the notebook: their commands and code run against a real server over a real run."""
 
+import gc
 import os
 import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import nbclient
@@ -105,8 +107,22 @@ def test_files_for_ds9_and_aladin(server, folder, rows, candidate_ids):
     assert MOC.from_fits("sky.fits").sky_fraction > 0
 
 
+#: Sessions of the page's code end as a user's would: when they are collected.
+unclosed = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+
+
+@pytest.fixture
+def collected():
+    """What a test leaves is collected before the next one, which would be blamed for it."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+@unclosed
 @pytest.mark.parametrize("section", [name for name in with_blocks("python") if not name.startswith("Where")])
-def test_python(section, server, capsys):
+def test_python(section, server, collected, capsys):
     if "astroquery" in "".join(blocks(section, "python")):
         pytest.importorskip("astroquery", reason="astroquery is not installed here")
     names = {}
@@ -115,7 +131,8 @@ def test_python(section, server, capsys):
     assert len(capsys.readouterr().out.splitlines()) > 5
 
 
-def test_a_token_goes_with_every_request(served_run, make_server, tmp_path, capsys):
+@unclosed
+def test_a_token_goes_with_every_request(served_run, make_server, collected, tmp_path, capsys):
     token, line = new_token("Ann", "read")
     (tmp_path / "tokens").write_text(str(line))
     settings = {"grading.path": str(tmp_path / "grades.sqlite"), "access.tokens": str(tmp_path / "tokens")}

@@ -6,6 +6,9 @@ from playwright.sync_api import expect
 from scanner.service.security.tokens import new_token
 from scanner.service.settings import load
 
+#: Machines on which tests run may be busy.
+expect.set_options(timeout=10_000)
+
 
 @pytest.fixture
 def served(served_run, make_server, tmp_path):
@@ -91,6 +94,7 @@ def test_comment_history_and_agreement_are_shown_as_text(served, page, candidate
     ]  # fmt: skip
     expect(page.locator("#grading .history li.past")).to_have_count(2)
     page.click("#grading [data-grade=B]")
+    expect(page.locator("#grading .told")).to_have_text("B is kept.")
     page.click("#grading summary")
     expect(page.locator("#grading .agreement td").first).to_have_text("Bob, Cyd")
     assert "1 by two or more" in page.locator("#grading .agreement").inner_text()
