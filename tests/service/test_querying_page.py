@@ -145,11 +145,18 @@ def test_a_token_goes_with_every_request(served_run, make_server, collected, tmp
     assert int(capsys.readouterr().out.split()[-1]) > 0
 
 
-def test_addresses_of_the_table_answer(server):
-    for address in re.findall(r"^\| `(/[a-z0-9/]*)` \|", PAGE, re.MULTILINE):
-        asked = {"/tap": "/tap/capabilities", "/api/v1": "/api/v1/collections", "/datalink": "/datalink", "/cutout": "/cutout"}
-        status = server.get(asked.get(address, address)).status_code
-        assert status == 200 or (address in ("/scs", "/datalink", "/cutout") and status in (200, 400)), address
+def test_addresses_of_the_table_answer(server, candidate_ids):
+    asked = {
+        "/": "/",
+        "/tap": "/tap/capabilities",
+        "/scs": "/scs?RA=52.9&DEC=-28.0&SR=0.01",
+        "/datalink": f"/datalink?ID={candidate_ids[0]}",
+        "/cutout": f"/cutout?id={candidate_ids[0]}",
+        "/moc": "/moc",
+        "/api/v1": "/api/v1/collections",
+    }
+    assert re.findall(r"^\| `(/[a-z0-9/]*)` \|", PAGE, re.MULTILINE) == list(asked)
+    assert {address: server.get(address).status_code for address in asked.values()} == dict.fromkeys(asked.values(), 200)
 
 
 def test_the_notebook_runs(server, monkeypatch, tmp_path):
