@@ -3,8 +3,8 @@
 In: open catalogues by name, one query. Out: a table; columns that are chosen as they stand keep unit, description and UCD. The
 first catalogue's tables are ``objects`` and ``candidates`` (those with ``is_candidate``); any one's, ``"name".objects``. What
 is not known is NULL in a query, and NaN again in its answer. Refused (:class:`~scanner.errors.UsageError`): what is not one
-query (:mod:`scanner.query.sql_tree`); what fails, with the database's reason; more rows or memory than the limits; and by
-:mod:`scanner.query.deadline`, more time.
+query (:mod:`scanner.query.sql_tree`); what fails, with the database's reason; more rows than the limit; and by
+:mod:`scanner.query.deadline`, more memory or time.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def run_sql(
     ------
     UsageError
         See the module.
-    OutOfTimeError
-        It takes too long.
+    OutOfTimeError, OutOfMemoryError
+        It takes more than it may.
     """
     import duckdb
 
@@ -81,12 +81,6 @@ def run_sql(
                 if number == 0:
                     _attach(connection, "main", catalogue, region)
             answer = plain(_limited(connection, sql, limits.rows))
-    except duckdb.InterruptException:
-        raise
-    except duckdb.OutOfMemoryException:
-        raise UsageError(
-            f"The query needs more than {limits.database.memory_mb} MB; ask for fewer columns or rows, or raise the limit."
-        ) from None
     except duckdb.PermissionException:
         raise UsageError(f"The query asks for a file; {ONLY_TABLES}") from None
     except duckdb.Error as error:

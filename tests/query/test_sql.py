@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from scanner.errors import UsageError
 from scanner.query.database import DatabaseLimits, open_database
-from scanner.query.deadline import OutOfTimeError
+from scanner.query.deadline import OutOfMemoryError, OutOfTimeError
 from scanner.query.region import Cone
 from scanner.query.sql import SqlLimits, run_sql
 from scanner.query.sql_tree import parsed
@@ -116,7 +116,7 @@ def test_limits(published):
     with pytest.raises(OutOfTimeError, match=r"longer than 0\.3 s"):
         ask(published, "SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b", seconds=0.3)
     small = DatabaseLimits(memory_mb=30, threads=1)
-    with pytest.raises(UsageError, match="needs more than 30 MB"):
+    with pytest.raises(OutOfMemoryError, match="needs more memory than it may use"):
         ask(published, "SELECT count(*) FROM (SELECT range FROM range(9000000) GROUP BY range)", database=small)
 
 
