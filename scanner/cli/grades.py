@@ -93,7 +93,7 @@ def dataset(file: Path, folders: tuple[str, ...], out: Path, least_graders: int,
 
 
 def _lines(found: Agreement) -> Iterator[str]:
-    yield f"{found.n_objects:,} objects graded, {found.n_shared:,} of them by two or more"
+    yield f"Graded objects: {found.n_objects:,}; by two or more: {found.n_shared:,}"
     for name, number in found.graders.items():
         yield f"  {name}: {number:,}"
     if found.complete is not None:

@@ -52,7 +52,7 @@ def test_fewer_graders_than_asked_for(file, tmp_path):
 
 def test_agreement(file):
     lines = run("agreement", file).splitlines()
-    assert lines[:3] == ["4 objects graded, 4 of them by two or more", "  Ann: 4", "  Bob: 4"]
+    assert lines[:3] == ["Graded objects: 4; by two or more: 4", "  Ann: 4", "  Bob: 4"]
     assert lines[3].startswith("All graders agree on 75% of the shared ones; Fleiss' kappa 0.62 [")
     assert lines[5] == "Ann and Bob: 4 objects, 75% alike"
     assert lines[6].startswith("  Cohen's kappa 0.64 [")
@@ -71,7 +71,7 @@ def test_agreement(file):
 def test_nobody_to_compare_with(tmp_path):
     store = GradeStore(tmp_path / "grades.sqlite")
     store.give(Place("run-1/10/1", "", 1.0, 0.0), "Ann", "A")
-    assert run("agreement", store.path) == "1 objects graded, 0 of them by two or more\n  Ann: 1\n"
+    assert run("agreement", store.path) == "Graded objects: 1; by two or more: 0\n  Ann: 1\n"
 
 
 def test_what_is_refused(file, tmp_path):

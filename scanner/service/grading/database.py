@@ -56,35 +56,46 @@ CREATE UNIQUE INDEX entries_undone ON entries (undoes) WHERE undoes IS NOT NULL;
 """
 
 
-def prepare(path: Path) -> None:
-    """Make the file and its tables unless they are there; any number of processes may do this at a time.
+@contextmanager
+def writing(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that alone may write; the file and its tables are made if need be, whoever else is doing that.
 
     Raises
     ------
-    ContentError
-        The file is something else, or of another version of scanner.
-    OutputError
-        It cannot be made.
+    ContentError, OutputError, UnavailableError
+        See the module.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError.of(path, error) from None
     with connection(path) as opened:
-        if _is_ready(opened, path):
-            return
-        _to_write_ahead(opened)
+        if not _is_ready(opened, path):
+            _to_write_ahead(opened)
         with transaction(opened):
             if not _is_ready(opened, path):
                 _make_tables(opened)
+            yield opened
 
 
 @contextmanager
-def nothing() -> Iterator[sqlite3.Connection]:
-    """The same tables with nothing in them, for whoever reads what nobody has written yet."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as opened:
-        _make_tables(opened)
-        yield opened
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection whose statements all see one state of the file; empty tables where nobody has written yet.
+
+    Raises
+    ------
+    ContentError, OutputError, UnavailableError
+        See the module.
+    """
+    if path.exists():
+        with connection(path) as opened:
+            opened.execute("BEGIN")
+            if _is_ready(opened, path):
+                yield opened
+                return
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as nothing:
+        _make_tables(nothing)
+        yield nothing
 
 
 def _is_ready(opened: sqlite3.Connection, path: Path) -> bool:

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from scanner.errors import InputMissingError, UsageError
-from scanner.service.grading.database import connection, nothing, prepare, transaction
+from scanner.service.grading.database import reading, writing
 from scanner.service.grading.grade import Entry, Grade, Place, checked_comment, grader_name
 from scanner.service.grading.same_object import object_of
 
@@ -55,8 +54,8 @@ class GradeStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if self.path.exists():
-            prepare(self.path)
+        with reading(self.path):
+            pass
 
     @classmethod
     def existing(cls, path: str | Path) -> GradeStore:
@@ -93,7 +92,7 @@ class GradeStore:
             The name or comment is refused.
         """
         name, text = grader_name(grader), checked_comment(comment)
-        with self._writing() as opened:
+        with writing(self.path) as opened:
             number = object_of(place, opened)
             if number is None:
                 number = opened.execute("INSERT INTO objects (ra, dec) VALUES (?, ?)", (place.ra, place.dec)).lastrowid
@@ -114,7 +113,7 @@ class GradeStore:
         UsageError
             No grade of this grader stands.
         """
-        with self._writing() as opened:
+        with writing(self.path) as opened:
             number = object_of(place, opened)
             last = next(_entries(opened.execute(_standing(_OF_GRADER), (number, grader))), None)
             if last is None:
@@ -123,7 +122,7 @@ class GradeStore:
 
     def history(self, place: Place) -> tuple[Entry, ...]:
         """Everything that was said of the object that a row stands for, oldest first."""
-        with self._reading() as opened:
+        with reading(self.path) as opened:
             found = opened.execute(
                 f"SELECT {_COLUMNS} FROM entries WHERE object = ? ORDER BY number", (object_of(place, opened),)
             )
@@ -131,17 +130,17 @@ class GradeStore:
 
     def standing(self) -> tuple[Entry, ...]:
         """The grade of each grader for each object that was neither taken back nor given anew, by object and grader."""
-        with self._reading() as opened:
+        with reading(self.path) as opened:
             return tuple(_entries(opened.execute(_standing())))
 
     def standing_of(self, place: Place) -> tuple[Entry, ...]:
         """The grades that stand of the object that a row stands for, by grader."""
-        with self._reading() as opened:
+        with reading(self.path) as opened:
             return tuple(_entries(opened.execute(_standing(_OF_OBJECT), (object_of(place, opened),))))
 
     def grades_of(self, grader: str, places: Iterable[Place]) -> Mapping[str, Grade]:
         """The grades of one grader that stand for some rows, by ``candidate_id``; rows without one are left out."""
-        with self._reading() as opened:
+        with reading(self.path) as opened:
             found: dict[str, Grade] = {}
             for place in places:
                 number = object_of(place, opened)
@@ -152,7 +151,7 @@ class GradeStore:
 
     def places(self) -> Mapping[int, tuple[Place, ...]]:
         """The rows that were graded, by object; the last graded first."""
-        with self._reading() as opened:
+        with reading(self.path) as opened:
             rows = opened.execute(
                 "SELECT object, candidate_id, name, ra, dec FROM sightings"
                 " JOIN (SELECT candidate_id, max(number) AS last FROM entries GROUP BY candidate_id) USING (candidate_id)"
@@ -162,21 +161,6 @@ class GradeStore:
             for number, *values in rows:
                 found[number] = (*found.get(number, ()), Place(*values))
             return found
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """A connection that alone may write."""
-        if not self.path.exists():
-            prepare(self.path)
-        with connection(self.path) as opened, transaction(opened):
-            yield opened
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection whose statements all see one state of the file."""
-        with connection(self.path) if self.path.exists() else nothing() as opened:
-            opened.execute("BEGIN")
-            yield opened
 
 
 def _append(opened: sqlite3.Connection, values: Sequence[object]) -> Entry:

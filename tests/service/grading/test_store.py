@@ -257,6 +257,15 @@ def test_the_file_is_made_with_the_first_grade(store):
     assert store.path.exists()
 
 
+def test_a_file_that_somebody_is_just_making_is_empty_and_can_be_written_to(tmp_path):
+    path = tmp_path / "grades.sqlite"
+    path.touch()
+    store = GradeStore(path)
+    assert store.standing() == ()
+    store.give(HERE, "Ann", "A")
+    assert stands(store) == {"Ann": "A"}
+
+
 def test_a_store_that_exists_is_opened(store):
     store.give(HERE, "Ann", "A")
     assert GradeStore.existing(store.path).standing() == store.standing()
