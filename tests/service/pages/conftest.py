@@ -1,7 +1,6 @@
 """A real browser over the real server."""
 
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -44,7 +43,7 @@ def complaints():
 
 
 @pytest.fixture
-def page(browser, complaints, tmp_path):
+def page(browser, complaints):
     """A fresh tab of 1600 pixels."""
     context = browser.new_context(viewport={"width": 1600, "height": 1000}, accept_downloads=True)
     context.set_default_timeout(10_000)
@@ -52,9 +51,3 @@ def page(browser, complaints, tmp_path):
     complaints.hear(tab)
     yield tab
     context.close()
-
-
-@pytest.fixture(scope="session")
-def images():
-    """Where the pictures of the documentation lie."""
-    return Path(__file__).parents[3] / "docs" / "images"

@@ -109,14 +109,17 @@ register([
 // Filters take the room of a whole screen on a telephone: there they are opened by hand.
 find("#filter-panel").open = matchMedia("(min-width: 900px)").matches;
 
-try {
-  sky.setTiles(await allTiles(slug));
-} catch (error) {
-  sky.reading.textContent = error.message;
-}
-new AladinPanel(find("#aladin"), () => ({ view: sky.view, tiles: sky.tiles.map((tile) => tile.outline), candidates: list.items().slice(-2000).map(({ ra, dec, name }) => ({ ra, dec, name })) }));
+new AladinPanel(find("#aladin"), () => ({
+  view: { ra: sky.view.ra, dec: sky.view.dec, field: sky.view.field },
+  tiles: sky.tiles.map((tile) => tile.outline),
+  candidates: list.items().slice(-MOST_REMEMBERED).map(({ ra, dec, name }) => ({ ra, dec, name })),
+}));
+
+// The list does not wait for the map.
 filters.changed();
-get(`${here}/sky`, { max_cells: 4000 }).then((counted) => { density = counted; list.changed(); }, (error) => { sky.reading.textContent = error.message; });
+const onSky = (asked, show) => asked.then(show, (error) => { sky.reading.textContent = error.message; });
+onSky(allTiles(slug), (tiles) => sky.setTiles(tiles));
+onSky(get(`${here}/sky`, { max_cells: 4000 }), (counted) => { density = counted; list.changed(); });
 
 // Back from a candidate, whose id is behind the #: to where it stands in the list.
 const MOST_PAGES = 20;
