@@ -18,6 +18,8 @@ from scanner.query.adql.healpix import healpix_index
 from scanner.query.adql.tables import Scope
 from scanner.query.adql.value import Kind, Value, combined, number, text
 
+#: Largest number of which a constant is still reckoned here.
+_LARGEST = 2**63 - 1
 _TYPES: dict[str, Kind] = {
     **dict.fromkeys(("SMALLINT", "INTEGER", "INT", "BIGINT"), Kind.WHOLE),
     **dict.fromkeys(("REAL", "DOUBLE", "DOUBLE PRECISION", "FLOAT"), Kind.REAL),
@@ -188,9 +190,11 @@ def _constant(node: tree.Arithmetic, left: Value, right: Value, *, whole: bool) 
     if a is None or b is None:
         return None
     if node.operator != "/":
-        return a + b if node.operator == "+" else a - b if node.operator == "-" else a * b
+        found = a + b if node.operator == "+" else a - b if node.operator == "-" else a * b
+        # What no column can hold is left to the database, which says so.
+        return found if abs(found) <= _LARGEST else None
     if b == 0:
         return None
     if whole and a % b:
         raise AdqlError(f"{a}/{b} of whole numbers drops the rest; write {a}/{b}.0", node.place)
-    return a // b if whole else a / b
+    return a // b if whole else a / b if abs(a) <= abs(b) * _LARGEST else None

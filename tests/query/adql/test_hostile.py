@@ -1,5 +1,6 @@
 """Whatever is asked, it is answered or refused in words; and nothing but the catalogue is read."""
 
+import math
 import re
 
 import pytest
@@ -178,11 +179,24 @@ def test_long_conditions(ask) -> None:
     [
         ("SELECT 9223372036854775807 + flags FROM objects WHERE flags > 0", "larger than a column can hold"),
         ("SELECT CAST(name AS INTEGER) FROM objects", "cannot be cast"),
+        ("SELECT -(9223372036854775807 * 3) FROM objects", "larger than a column can hold"),
     ],
 )
 def test_what_only_rows_can_tell(ask, query, says) -> None:
     with pytest.raises(AdqlError, match=says):
         ask(query)
+
+
+def test_constants_that_no_column_can_hold(ask, tables) -> None:
+    huge = " * ".join(["9223372036854775807"] * 40)
+    with pytest.raises(AdqlError, match="larger than a column can hold"):
+        ask(f"SELECT {huge} FROM objects")
+    with pytest.raises(AdqlError):
+        ask(f"SELECT ra FROM objects WHERE 1 = CONTAINS(POINT(ra, dec), CIRCLE(0, 0, {huge}))")
+    assert ask("SELECT -(1e300 * 1e300) AS k, COUNT(*) AS n FROM objects GROUP BY k").to_pylist() == [
+        {"k": -math.inf, "n": 3000}
+    ]
+    assert ask("SELECT TOP 1 1e300 / 1e-300 AS k FROM objects").to_pylist() == [{"k": math.inf}]
 
 
 def test_names(ask) -> None:
