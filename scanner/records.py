@@ -205,13 +205,14 @@ class Scores:
 class CommitRecord(Record):
     """``commit.json``: written last; a tile folder without it does not exist as far as the run is concerned.
 
-    ``input_fingerprint``: of all input files, ``input_files``: of each, by role (``VIS.image``).
-    ``target_source``: catalogue, detection or grid; of ``n_seen`` objects ``n_outside`` lay outside the mosaic, ``n_rejected``
-    were cut by magnitude or area; ``notes`` tell which of these cuts could not be made. ``n_scored`` of the ``n_targets`` rows
-    have scores, ``n_flagged`` carry a flag, ``n_decided`` reach the threshold. ``s_region``: outline of the VIS mosaic on the sky,
-    in the VO's words (``POLYGON ICRS ra dec …``); empty where an older scanner wrote none. ``place``: where the tile's other files lie,
-    below the record's own folder. ``machine``: fingerprint of what computed; machines of one fingerprint give the same bits.
-    ``seconds``, ``core_seconds``: on the clock and of processors, by stage; ``gpu_seconds``: during which a GPU was held.
+    ``input_fingerprint``: of all input files, ``input_files``: of each, by role (``VIS.image``). ``target_source``:
+    catalogue, detection or grid; of ``n_seen`` objects ``n_outside`` lay outside the mosaic, ``n_rejected`` were cut by
+    magnitude or area; ``notes`` tell which of these cuts could not be made. ``n_scored`` of the ``n_targets`` rows have
+    scores, ``n_flagged`` carry a flag, ``n_decided`` reach the threshold. ``s_region``: outline of the VIS mosaic on the sky,
+    in the VO's words (``POLYGON ICRS ra dec …``); empty where an older scanner wrote none. ``place``: where the tile's other
+    files lie, below the record's own folder. ``machine``: fingerprint of what computed; machines of one fingerprint give the
+    same bits. ``seconds``, ``core_seconds``: on the clock and of processors, by stage; ``gpu_seconds``: during which a GPU
+    was held.
     """
 
     format_version: Literal[1] = 1

@@ -94,6 +94,7 @@ def tap_schema(
     database
         Anything that can read Arrow tables.
     """
+
     @cache
     def contents() -> dict[str, pa.Table]:
         return _contents((*offered, *own), schemas)
