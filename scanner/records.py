@@ -137,7 +137,7 @@ class Flag(IntFlag):
     """Why a row deserves a second look; the ``flags`` column is the sum of these bits."""
 
     OUTSIDE_MOSAIC = 1  #: part of the cutout lies outside a mosaic
-    MASKED_PIXELS = 2  #: part of the cutout is masked or not finite
+    MASKED_PIXELS = 2  #: more than 1% of a band is masked or not finite
     TOO_MANY_BAD_PIXELS = 4  #: bad fraction above the run's limit: not scored
     SATURATED = 8  #: a bright source dominates the scaling of the cutout
     EMPTY_CELL = 16  #: the grid cell held no training object: mean of its eight neighbours, or of the nearest defined cell

@@ -156,11 +156,14 @@ def _binned(source: Mosaic, columns: Int64, rows: Int64, out: Float32) -> None:
 
 
 def _flags(measured: quality.Quality, outside: Int64, saturated: NDArray[np.bool_]) -> NDArray[np.uint32]:
-    """Flags (N,) from the pixels outside each band's mosaic (N, 4); what is bad beyond those is masked."""
+    """Flags (N,) from the pixels outside each band's mosaic (N, 4); what is bad beyond those is masked.
+
+    A few hot pixels are in every cutout: only a share that could hide an arc is worth a flag.
+    """
     sizes = np.array([VIS_CUTOUT_PIXELS**2] + [NISP_CUTOUT_PIXELS**2] * len(NISP_BANDS))
     bad = np.rint(measured.bad_fraction * sizes).astype(np.int64)
     flags = np.zeros(len(outside), dtype=np.uint32)
     flags[(outside > 0).any(axis=1)] |= np.uint32(Flag.OUTSIDE_MOSAIC)
-    flags[(bad > outside).any(axis=1)] |= np.uint32(Flag.MASKED_PIXELS)
+    flags[quality.is_masked(bad - outside, sizes)] |= np.uint32(Flag.MASKED_PIXELS)
     flags[saturated] |= np.uint32(Flag.SATURATED)
     return flags

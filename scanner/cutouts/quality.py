@@ -8,6 +8,7 @@ one good pixel has sky 0, sigma 1 and bad fraction 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ CENTRAL_RADIUS_ARCSEC = 3.0
 SATURATED_SIGMA = 2000.0
 #: … and this many times higher than anything nearer the centre.
 SATURATED_FACTOR = 10.0
+#: A cutout is flagged as masked where more than this share of a band is.
+MASKED_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,19 @@ class Quality:
     bad_fraction: Float32
     sky: Float32
     sigma: Float32
+
+
+def is_masked(masked: NDArray[Any], sizes: NDArray[Any] | float = 1.0) -> NDArray[np.bool_]:
+    """Whether so much of a cutout is masked that it is flagged, (N,) bool.
+
+    Parameters
+    ----------
+    masked
+        (N, 4) masked pixels, or shares of them, by band.
+    sizes
+        (4,) pixels of each band's cutout; 1 where shares are given.
+    """
+    return np.asarray((masked > MASKED_SHARE * sizes).any(axis=1), dtype=np.bool_)
 
 
 def measure(vis: Float32, nisp: Float32) -> Quality:

@@ -21,7 +21,7 @@ _COLUMN_OF: dict[MemberName, str] = dict(zip(MEMBERS, (column.name for column in
 #: A word for the card and a sentence for the hand that hovers, in the order of the bits.
 FLAG_WORDS: dict[Flag, tuple[str, str]] = {
     Flag.OUTSIDE_MOSAIC: ("at the edge", "Part of the cutout lies outside a mosaic; it was filled with noise before scoring."),
-    Flag.MASKED_PIXELS: ("masked pixels", "Part of the cutout is masked; it was filled with noise before scoring."),
+    Flag.MASKED_PIXELS: ("masked pixels", "More than 1% of a band is masked; it was filled with noise before scoring."),
     Flag.TOO_MANY_BAD_PIXELS: ("not scored", "More of the cutout is missing than the run allows, so it has no scores."),
     Flag.SATURATED: ("bright neighbour", "A very bright source dominates the cutout; the scores may be about it."),
     Flag.EMPTY_CELL: (

@@ -145,10 +145,13 @@ def test_flags_tell_outside_from_masked(make_tile, case):
     noise = np.random.default_rng(3)
     for image in made.images.values():
         image += noise.normal(0, 0.01, image.shape)
-    made.images["VIS"][448:452, 448:452] = np.nan
+    made.images["VIS"][435:465, 435:465] = np.nan
+    # Too few to hide anything.
+    made.images["VIS"][140:144, 140:144] = np.nan
     ra, dec = made.vis_wcs.all_pix2world(300, 600, 0)
     column, row = (int(value) for value in made.nisp_wcs.all_world2pix(ra, dec, 0))
-    made.images["J"][row, column] = np.nan
+    half = 15 if case == "bin" else 5
+    made.images["J"][row - half : row + half, column - half : column + half] = np.nan
     made.write()
     targets = targets_at([150, 450, 300, 40, 899, 400], [150, 450, 600, 450, 899, 30], made.vis_wcs)
     with open_tile(made.tile, CONFIG) as images:
@@ -163,7 +166,7 @@ def test_flags_tell_outside_from_masked(make_tile, case):
 
 def test_a_cutout_may_reach_over_the_edge_and_be_masked_too(make_tile):
     made = make_tile("slice", size=900, n=4)
-    made.images["VIS"][5, 5] = np.nan
+    made.images["VIS"][:25, :25] = np.nan
     made.write()
     with open_tile(made.tile, CONFIG) as images:
         batch = next(cut(images, targets_at([40], [40]), 1))
@@ -205,7 +208,8 @@ def test_infinities_become_nan_in_slices_and_in_sums(make_tile):
     assert np.argwhere(np.isnan(batch.vis[0])).tolist() == [[100, 100], [100, 101]]
     assert np.argwhere(np.isnan(batch.nisp[0, 0])).tolist() == [[33, 33]]
     assert np.isfinite(batch.nisp[0, 1:]).all()
-    assert batch.flags[0] & Flag.MASKED_PIXELS
+    assert batch.bad_fraction[0] == pytest.approx([2 / 40_000, 1 / 4356, 0, 0])
+    assert not batch.flags[0] & Flag.MASKED_PIXELS
 
 
 def test_a_cutout_can_be_made_again_from_its_corner(make_tile):

@@ -129,7 +129,7 @@ def _paint(
     nisp = real.nisp + painted.nisp + painted.nisp_noise
     truth = with_host_magnitudes(truths_of(range(first, first + len(plan)), scenes, painted.measured), plan)
     measured = quality.measure(vis, nisp)
-    flags = np.where((measured.bad_fraction > 0).any(axis=1), Flag.MASKED_PIXELS, 0).astype(np.uint32)
+    flags = np.where(quality.is_masked(measured.bad_fraction), Flag.MASKED_PIXELS, 0).astype(np.uint32)
     targets = Targets(
         target_id=np.arange(first, first + len(plan)),
         ra=places.ra,
