@@ -30,7 +30,9 @@ def server_of(context: Context) -> uvicorn.Server:
             port=http.port,
             log_config=None,
             access_log=False,
+            # A name, as the VO asks for one, and no version, which only attackers do.
             server_header=False,
+            headers=[("Server", "scanner")],
             ws="none",
             proxy_headers=bool(http.proxies),
             forwarded_allow_ips=list(http.proxies),

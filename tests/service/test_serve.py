@@ -54,7 +54,7 @@ def test_it_serves_until_told_to_stop(served_run, tmp_path, how):
         until_ready(url)
         answer = httpx.get(f"{url}api/v1/collections")
         assert answer.json()["collections"][0]["n_candidates"] > 0
-        assert "server" not in answer.headers
+        assert answer.headers["server"] == "scanner"
         with httpx.stream("GET", f"{url}readyz") as under_way:
             process.send_signal(how)
             assert under_way.status_code == 200

@@ -18,8 +18,9 @@ def settings(retries, timeout_s, attempts=9, backoff_s=0.5):
 
 
 def without_failures(files):
-    """All but the lists of failures, which name the tiles' files."""
-    return {name: content for name, content in files.items() if name not in ("failed-tiles.ecsv", "candidates.html")}
+    """All but the lists of failures, which name the tiles' files and say what is wrong with them there."""
+    named = ("failed-tiles.ecsv", "tiles.parquet", "candidates.html")
+    return {name: content for name, content in files.items() if name not in named}
 
 
 def uploaded(few_tiles, storage):
