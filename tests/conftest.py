@@ -33,14 +33,16 @@ def sky(tmp_path_factory):
     return folder
 
 
-#: So many objects are decided that there is something to look at; every cutout is kept, as it was.
-FINISHED_RUN = {
-    "scoring.beta": 2.0,
-    "targets.magnitude_limit": 22.0,
-    "cutouts.keep": "all",
-    "cutouts.codec": "exact",
-    "catalogue.sheet_candidates": 1,
-}
+@pytest.fixture(scope="session")
+def finished_run_settings():
+    """So many objects are decided that there is something to look at; every cutout is kept, as it was."""
+    return {
+        "scoring.beta": 2.0,
+        "targets.magnitude_limit": 22.0,
+        "cutouts.keep": "all",
+        "cutouts.codec": "exact",
+        "catalogue.sheet_candidates": 1,
+    }
 
 
 def _in_this_process(jobs, n_jobs, config, on_progress):
@@ -52,14 +54,14 @@ def _in_this_process(jobs, n_jobs, config, on_progress):
 
 
 @pytest.fixture(scope="session")
-def finished_run(sky, tmp_path_factory):
+def finished_run(sky, finished_run_settings, tmp_path_factory):
     """Folder of a finished run of the three tiles of ``sky``; only to be read."""
     from scanner.survey.run import RunRequest, run_survey
 
     out = tmp_path_factory.mktemp("finished") / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("scanner.survey.run.scan_tiles", _in_this_process)
-        run_survey(RunRequest(f"{sky}/tile-list.txt", str(out), load(None, FINISHED_RUN, {})))
+        run_survey(RunRequest(f"{sky}/tile-list.txt", str(out), load(None, finished_run_settings, {})))
     return out
 
 

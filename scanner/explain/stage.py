@@ -98,7 +98,7 @@ def explain_run(out: str, config: RunConfig, report: RunReport, on_progress: Cal
             if outcome.reason:
                 failed[outcome.tile_id] = FailedTile(tile_id=outcome.tile_id, reason=outcome.reason)
             on_progress(n_before + n_done, len(shown))
-        if n_done:
+        if n_todo:
             with folder.staged_results(config.engine.scratch) as staging:
                 summary = summary_of(record, bundle, report)
                 path = staging / "candidates.html"

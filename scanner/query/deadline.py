@@ -15,13 +15,11 @@ from contextvars import ContextVar
 
 import duckdb
 
-from scanner.errors import ScannerError, UsageError
+from scanner.errors import UnavailableError, UsageError
 
 
-class OutOfTimeError(ScannerError):
-    """A query took longer than it may (exit 75)."""
-
-    exit_code = 75
+class OutOfTimeError(UnavailableError):
+    """A query took longer than it may."""
 
 
 class OutOfMemoryError(UsageError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scanner.errors import ScannerError
+from scanner.errors import UsageError
 
 
 @dataclass(frozen=True, order=True)
@@ -19,10 +19,8 @@ class Place:
     column: int
 
 
-class AdqlError(ScannerError):
-    """A query that cannot be answered (exit 64); ``place`` is where it goes wrong, None where that cannot be said."""
-
-    exit_code = 64
+class AdqlError(UsageError):
+    """A query that cannot be answered; ``place`` is where it goes wrong, None where that cannot be said."""
 
     def __init__(self, message: str, place: Place | None = None) -> None:
         super().__init__(message if place is None else f"line {place.line}, column {place.column}: {message}")

@@ -38,7 +38,7 @@ LONGEST_WAIT_S = 5.0
 _log = logging.getLogger(__name__)
 
 
-class NoCutoutError(ScannerError):
+class NoCutoutError(InputMissingError):
     """There is no cutout of this candidate to be had."""
 
 
