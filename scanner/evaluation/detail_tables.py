@@ -13,6 +13,8 @@ from scanner.evaluation.results import Evaluation
 from scanner.evaluation.scores import POSITIVE_LABELS
 from scanner.records import MEMBERS, MemberName
 
+#: The members whose biases are told apart from the combination's: those that see VIS. The JSON has all seven.
+LEADING_MEMBERS: tuple[MemberName, ...] = ("OU-VIS", "OU-66", "OU-200")
 #: Orientations of :mod:`scanner.cutouts.orientation` in words.
 TURNS = ("none", "90°", "180°", "270°", "mirror", "mirror, 90°", "mirror, 180°", "mirror, 270°")
 
@@ -159,6 +161,7 @@ def rotations(evaluation: Evaluation) -> Table:
         )
         for found in evaluation.orientations
         for one in found.shifts
+        if one.score in (*LEADING_MEMBERS, "combined") or one.caught
     )
     return Table(
         "rotations",
@@ -172,7 +175,11 @@ def rotations(evaluation: Evaluation) -> Table:
 
 
 def source_colours(evaluation: Evaluation) -> Table:
-    """Recall of the same lenses with sources of other colours."""
+    """Recall of the same lenses with sources of other colours, at the lowest rate that is known."""
+    combined = {bundle.combined for bundle in evaluation.bundles}
+    rates = {curve.fpr for curve in evaluation.colour_curves}
+    known = {curve.fpr for curve in evaluation.colour_curves if curve.n_false >= FEW_FALSE}
+    fpr = min(known, default=max(rates, default=0.0))
     rows = tuple(
         (
             curve.bundle,
@@ -185,6 +192,7 @@ def source_colours(evaluation: Evaluation) -> Table:
             interval(point.log_odds, 2),
         )
         for curve in evaluation.colour_curves
+        if curve.score in {*LEADING_MEMBERS, *combined} and curve.fpr == fpr
         for point in curve.points
     )
     return Table(
