@@ -5,6 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from scanner.records import Flag
 from scanner.service.settings import load
 
 #: Pixels of the plot's canvas of a position, when all tiles are shown.
@@ -81,9 +82,9 @@ def test_sorted_by_magnitude(page, address, best):
 
 
 def test_flags_tile_and_name(page, address, best):
-    flagged = [row["name"] for row in best if row["flags"] & 2]
-    opened(page, f"{address}?flags=2")
-    assert names(page) == flagged
+    flag = next(flag for flag in Flag if 0 < sum(row["flags"] & flag > 0 for row in best) < len(best))
+    opened(page, f"{address}?flags={flag.value}")
+    assert names(page) == [row["name"] for row in best if row["flags"] & flag]
     tile = best[-1]["tile_id"]
     opened(page, f"{address}?tile={tile}")
     assert names(page) == [row["name"] for row in best if row["tile_id"] == tile]
