@@ -121,7 +121,7 @@ def test_keys_go_through_the_cards_and_open_one(page, address, best):
     page.keyboard.press("j")
     page.keyboard.press("k")
     page.keyboard.press("ArrowRight")
-    assert page.locator(".card.at .name").inner_text() == best[1]["name"]
+    expect(page.locator(".card.at .name")).to_have_text(best[1]["name"])
     page.keyboard.press("f")
     assert page.input_value("#field") == "20"
     page.wait_for_selector(".card img[src*='band=VIS']:not([src*='size='])")
@@ -133,10 +133,13 @@ def test_keys_go_through_the_cards_and_open_one(page, address, best):
     page.keyboard.press("/")
     page.keyboard.type("jf")
     assert page.input_value("[name=name]") == "jf"
+    # What is typed is asked a moment later: the whole list is to come back after that, not to be there still.
+    page.wait_for_selector("#nothing:not([hidden])")
     page.keyboard.press("Escape")
     page.keyboard.press("Escape")
     shows(page, len(best))
     page.keyboard.press("j")
+    expect(page.locator(".card.at .name")).to_have_text(best[0]["name"])
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile(r"/candidates/.+/.+/-?\d+$"))
     assert page.locator("h1").inner_text() == best[0]["name"]
