@@ -3,20 +3,20 @@
 import http.client
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from ports import free_ports
 
 from scanner.config import StorageConfig, load
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
@@ -99,7 +99,7 @@ class S3Server:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         parts = ("master", "volume", "filer", "s3", "admin")
-        ports = _free_ports(2 * len(parts))
+        ports = free_ports(2 * len(parts))
         self._ports, self._grpc_ports = (
             dict(zip(parts, ports, strict=False)),
             dict(zip(parts, ports[len(parts) :], strict=True)),
@@ -150,14 +150,6 @@ class S3Server:
         shutil.rmtree(self.folder)
         for part, port in self._grpc_ports.items():
             Path(f"/tmp/seaweedfs-{part}-grpc-{port}.sock").unlink(missing_ok=True)
-
-
-def _free_ports(number: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 class FaultyProxy(ThreadingHTTPServer):

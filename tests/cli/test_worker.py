@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from disturbed.processes import free_port
+from ports import free_ports
 
 from scanner.cli.main import main
 
@@ -23,7 +23,7 @@ def refused(capsys, *words):
 
 
 def test_no_scheduler(capsys):
-    code, err = refused(capsys, "worker", f"tcp://127.0.0.1:{free_port()}", "--death-timeout", "0.1s")
+    code, err = refused(capsys, "worker", f"tcp://127.0.0.1:{free_ports(1)[0]}", "--death-timeout", "0.1s")
     assert code == 75
     assert "no Dask scheduler answers there" in err
 
@@ -37,7 +37,7 @@ def test_what_listens_is_no_scheduler(capsys):
 
 
 def test_no_gpu(capsys):
-    code, err = refused(capsys, "worker", f"tcp://127.0.0.1:{free_port()}", "--gpu")
+    code, err = refused(capsys, "worker", f"tcp://127.0.0.1:{free_ports(1)[0]}", "--gpu")
     assert code == 64
     assert "cuda" in err
 
@@ -68,7 +68,7 @@ def test_a_port_that_is_taken():
 
 def test_a_worker_says_three_things_and_leaves_nothing(tmp_path):
     """Its lifetime over, it goes; its scheduler is told to stop; nothing lies in the temporary folder."""
-    address = f"tcp://127.0.0.1:{free_port()}"
+    address = f"tcp://127.0.0.1:{free_ports(1)[0]}"
 
     def start(*words):
         return subprocess.Popen([*SCANNER, *words], stderr=subprocess.PIPE, text=True, env={"TMPDIR": str(tmp_path)})

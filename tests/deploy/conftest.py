@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "rules.yaml"
@@ -38,19 +38,6 @@ def promtool():
         return done.returncode, done.stdout + done.stderr
 
     return run
-
-
-def free_ports(n):
-    """The first of ``n`` ports in a row that nobody listens on."""
-    for first in range(20_000 + os.getpid() % 10_000, 60_000, n):
-        try:
-            for port in range(first, first + n):
-                with socket.socket() as tried:
-                    tried.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return first
-    raise AssertionError("no free ports")
 
 
 @dataclass
@@ -81,7 +68,7 @@ class Scraped:
 def scraped(sky, tmp_path_factory):
     prometheus = program("prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
-    first = free_ports(N_WORKERS + 2)
+    first, *_ = free_ports(N_WORKERS + 2)
     server_port = first + N_WORKERS + 1
     targets = [f"127.0.0.1:{first + number}" for number in range(N_WORKERS + 1)]
     (folder / "prometheus.yml").write_text(

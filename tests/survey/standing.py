@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from disturbed.processes import Processes, free_port, wait_for
+from disturbed.processes import Processes, wait_for
 from made_records import commit_record
+from ports import free_ports
 
 from scanner.config import load
 from scanner.records import FailedTile, Tile
@@ -96,7 +97,7 @@ class Standing:
     def __init__(self, folder, *words, scheme="tcp"):
         self.processes = Processes(folder, {})
         self._words = words
-        port = free_port()
+        (port,) = free_ports(1)
         self.address = f"{scheme}://127.0.0.1:{port}"
         self.scheduler = self.processes.start("scheduler", "scheduler", "--host", "127.0.0.1", "--port", str(port), *words)
 

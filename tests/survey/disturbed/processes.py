@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from ports import free_ports
 
 SCANNER = (sys.executable, "-m", "scanner")
 #: A worker that is told to leave finishes its tile first: far less than the 30 s that Kubernetes gives, for a little tile.
@@ -63,7 +64,7 @@ class Cluster:
 
     def __init__(self, processes: Processes, n_workers: int) -> None:
         self.processes = processes
-        port = str(free_port())
+        port = str(free_ports(1)[0])
         self.address = f"tcp://127.0.0.1:{port}"
         self._scheduler = processes.start("scheduler", "scheduler", "--host", "127.0.0.1", "--port", port)
         self.workers = [self._worker() for _ in range(n_workers)]
@@ -101,14 +102,6 @@ def running_cluster(processes: Processes, n_workers: int) -> Iterator[Cluster]:
         yield Cluster(processes, n_workers)
     finally:
         processes.end()
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def wait_for(what: str, holds, seconds: float = 120.0):
