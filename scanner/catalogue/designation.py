@@ -20,6 +20,15 @@ _DECISECONDS_PER_DEGREE = 36_000
 _TOLERANCE = 1e-5
 
 
+def place_of(
+    hours: str, minutes: str, seconds: str, sign: str, degrees: str, arcminutes: str, arcseconds: str
+) -> tuple[float, float]:
+    """Right ascension and declination in degrees that the digits of a designation say; the object lies just beyond them."""
+    ra = 15 * (int(hours) + int(minutes) / 60 + float(seconds) / 3600)
+    dec = int(degrees) + int(arcminutes) / 60 + float(arcseconds) / 3600
+    return ra, -dec if sign == "-" else dec
+
+
 def designations(ra: Float64, dec: Float64) -> list[str]:
     """Name positions.
 

@@ -40,6 +40,12 @@ ROW_GROUP_ROWS = 16_384
 _DIRECTORY_PIXELS = 10_000
 
 
+def partition_path(order: int, pixel: int) -> str:
+    """Path below ``dataset`` of the file of a HEALPix pixel, as HATS lays it down."""
+    directory = pixel // _DIRECTORY_PIXELS * _DIRECTORY_PIXELS
+    return f"Norder={order}/Dir={directory}/Npix={pixel}.parquet"
+
+
 @dataclass(frozen=True, order=True)
 class Partition:
     """Rows ``start`` to ``stop`` of the sorted table, which are those of pixel ``pixel`` of order ``order``."""
@@ -52,8 +58,7 @@ class Partition:
     @property
     def path(self) -> str:
         """Path of its file below ``dataset``."""
-        directory = self.pixel // _DIRECTORY_PIXELS * _DIRECTORY_PIXELS
-        return f"Norder={self.order}/Dir={directory}/Npix={self.pixel}.parquet"
+        return partition_path(self.order, self.pixel)
 
     @property
     def range(self) -> tuple[int, int]:

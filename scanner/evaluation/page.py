@@ -6,14 +6,9 @@ In: a :class:`~scanner.evaluation.compare.Comparison`, a folder. Out: ``evaluati
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from scanner.atomic_file import write_atomically
 from scanner.evaluation.cells import Table
@@ -23,6 +18,7 @@ from scanner.evaluation.figures import plots
 from scanner.evaluation.tables import tables
 from scanner.records import CutoutBatch
 from scanner.report import colour, picture
+from scanner.report.self_contained import asset, png_uri, template
 
 JSON_FILE, PAGE_FILE = "evaluation.json", "evaluation.html"
 #: Which plot belongs to which table.
@@ -68,14 +64,10 @@ def write_evaluation(comparison: Comparison, out: Path) -> tuple[Path, ...]:
 
 def render(comparison: Comparison, drawn: tuple[Plot, ...]) -> str:
     """The page as text, with the plots inside."""
-    environment = Environment(
-        loader=PackageLoader("scanner.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    style = resources.files("scanner.report").joinpath("templates", "evaluation.css").read_text(encoding="utf-8")
-    return environment.get_template("evaluation.html.jinja").render(
+    return template("evaluation").render(
         evaluation=comparison.evaluation,
         sections=tuple(_sections(comparison, drawn)),
-        style=Markup(style),
+        style=asset("evaluation.css"),
     )
 
 
@@ -84,7 +76,7 @@ def _sections(comparison: Comparison, drawn: tuple[Plot, ...]) -> Iterator[Secti
     pictures = {"known-lenses": _pictures(comparison.known_lenses), "images": _pictures(comparison.images)}
     for table in tables(comparison.evaluation):
         plot = by_name.get(PLOT_OF.get(table.name, ""))
-        uri = "" if plot is None else "data:image/png;base64," + base64.b64encode(plot.png).decode("ascii")
+        uri = "" if plot is None else png_uri(plot.png)
         yield Section(table, plot, uri, pictures.get(table.name, ()), folded=len(table.rows) > 24)
 
 

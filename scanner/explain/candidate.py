@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
+import zarr
 from torch import nn
 
 from scanner.ensemble.bundle import Bundle
 from scanner.explain.disagreement import Disagreement, disagreement
 from scanner.explain.display import png
 from scanner.explain.guided_grad_cam import guided_grad_cam, strength
-from scanner.explain.networks import lens_output, network_input, sky_level
+from scanner.explain.networks import member_log_odds, network_input, sky_level
 from scanner.explain.occlusion import occlusion
 from scanner.explain.strip import strip
 from scanner.records import MEMBERS, CutoutBatch, Float32, MemberName
@@ -74,9 +74,7 @@ def explained(
         for member in EXPLAINED:
             maps[map_name("occlusion", member)] = occlusion(networks[member], inputs[member], fill=sky_level(inputs[member]))[0]
             maps[map_name("guided_grad_cam", member)] = strength(guided_grad_cam(networks[member], inputs[member]))[0]
-        with torch.inference_mode():
-            logits = torch.stack([lens_output(networks[member], inputs[member]) for member in MEMBERS], dim=1)
-        yield ExplainedCandidate(cutout, maps, disagreement(logits.numpy()))
+        yield ExplainedCandidate(cutout, maps, disagreement(member_log_odds(networks, inputs)))
 
 
 def write_files(candidate: ExplainedCandidate, folder: Path) -> None:
@@ -87,8 +85,6 @@ def write_files(candidate: ExplainedCandidate, folder: Path) -> None:
     OSError
         The folder cannot be written.
     """
-    import zarr
-
     (folder / STRIP).write_bytes(candidate.picture)
     group = zarr.create_group(folder / MAPS, overwrite=True)
     for name, values in candidate.maps.items():

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from scanner.explain.ascent import Ascent, Report, ascend, noise
+from scanner.explain.ascent import Ascent, Report, noise
+from scanner.explain.deep_dream import deep_dream
 from scanner.records import Float32
 
 LEARNING_RATE, STEPS = 0.1, 5000
@@ -32,7 +33,7 @@ def class_image(
     checkpoint: Path | None = None,
     report: Report = lambda done, total: None,
 ) -> Ascent:
-    """Raise the logit of a class, from uniform noise that all classes share.
+    """Raise the logit of a class, from uniform noise that all classes share: Deep Dream of nothing.
 
     Parameters
     ----------
@@ -54,15 +55,9 @@ def class_image(
     Ascent
         One image.
     """
-    return ascend(
-        start(network, side, seed),
-        lambda images: network(images)[:, target],
-        rule="plain",
-        learning_rate=learning_rate,
-        steps=steps,
-        key=f"{key} class {target}",
-        checkpoint=checkpoint,
-        report=report,
+    begin = start(network, side, seed)
+    return deep_dream(
+        network, begin, target, learning_rate=learning_rate, steps=steps, key=key, checkpoint=checkpoint, report=report
     )
 
 

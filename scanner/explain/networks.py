@@ -10,8 +10,10 @@ minimum and maximum of an image are two of its pixels), so a map of the cutout i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -20,12 +22,15 @@ from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.manifest import MODEL_FILE
 from scanner.ensemble.preprocessing import member_input
 from scanner.networks import LENS, NON_LENS
-from scanner.records import CutoutBatch, MemberName
+from scanner.records import MEMBERS, CutoutBatch, Float32, MemberName
+from scanner.report.atlas_record import ClassName
 from scanner.training.export import read_members
 
 #: What a network says of an object: z_lens - z_non-lens, or its sigmoid, which is the softmax of the lens class.
 Output = Literal["log_odds", "probability"]
 OUTPUTS: tuple[Output, ...] = get_args(Output)
+#: Number of the logit of each class, by name.
+CLASSES: dict[ClassName, int] = {"non-lens": NON_LENS, "lens": LENS}
 
 
 def restore(bundle: Bundle) -> dict[MemberName, nn.Sequential]:
@@ -91,6 +96,13 @@ def lens_output(network: nn.Module, images: torch.Tensor, output: Output = "log_
         See :data:`Output`.
     """
     return of_logits(network(images), output)
+
+
+def member_log_odds(networks: Mapping[MemberName, nn.Sequential], inputs: Mapping[MemberName, torch.Tensor]) -> Float32:
+    """What all members say of N objects, (N, 7), in the order of :data:`~scanner.records.MEMBERS`; by their own inputs."""
+    with torch.inference_mode():
+        log_odds = torch.stack([lens_output(networks[member], inputs[member]) for member in MEMBERS], dim=1)
+    return np.asarray(log_odds.numpy(), dtype=np.float32)
 
 
 def of_logits(logits: torch.Tensor, output: Output) -> torch.Tensor:

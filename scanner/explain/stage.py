@@ -10,21 +10,24 @@ The survey knows nothing of this stage: :mod:`scanner.cli.run` puts one after th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
+import pyarrow as pa
+
 from scanner.config import RunConfig
 from scanner.ensemble import bundle as bundles
+from scanner.ensemble.bundle import Bundle
 from scanner.errors import UnavailableError
 from scanner.explain.tile import explain_tile
-from scanner.records import FailedTile
+from scanner.records import FailedTile, Tile
 from scanner.sky import tile_list
 from scanner.storage import open_store
 from scanner.survey.finish import RunReport, summary_of
 from scanner.survey.folder import explanations
-from scanner.survey.folder.ledger import RunFolder
+from scanner.survey.folder.ledger import RunFolder, RunRecord
 from scanner.survey.messages import ExplainJob, ExplainOutcome
 from scanner.survey.sheet import write_sheet
 from scanner.survey.workers import cluster
@@ -62,48 +65,62 @@ def explain_run(out: str, config: RunConfig, report: RunReport, on_progress: Cal
     """
     folder = RunFolder(open_store(out, config.storage))
     record = folder.record()
-    listed = tile_list.read(record.tile_list, config.storage)
+    tiles = tile_list.read(record.tile_list, config.storage).tiles
+    bundle = bundles.load(config.scoring.bundle, config.storage)
     shown = report.candidates.slice(0, config.catalogue.sheet_candidates)
-    tiles = {tile.tile_id: tile for tile in listed.tiles}
     with folder.store.held():
-        fingerprints = {}
-        for tile_id in set(shown["tile_id"].to_pylist()):
-            commit = folder.commit_of(tile_id)
-            fingerprints[tile_id] = None if commit is None else commit.input_fingerprint
-        todo: dict[str, list[int]] = {}
-        for tile_id, target_id in zip(shown["tile_id"].to_pylist(), shown["target_id"].to_pylist(), strict=True):
-            known = explanations.read(folder, tile_id, target_id)
-            current = (fingerprints[tile_id], record.bundle_fingerprint)
-            if known is None or (known.input_fingerprint, known.bundle_fingerprint) != current:
-                todo.setdefault(tile_id, []).append(target_id)
-        n_todo = sum(map(len, todo.values()))
-        n_before = len(shown) - n_todo
+        todo = _unexplained(folder, record, shown)
+        n_done, n_before = 0, len(shown) - sum(map(len, todo.values()))
         on_progress(n_before, len(shown))
-        bundle = bundles.load(config.scoring.bundle, config.storage)
-        jobs = [
-            ExplainJob(
-                run_folder=folder.location,
-                tile=tiles[tile_id],
-                config=config,
-                bundle=bundle.location,
-                bundle_fingerprint=record.bundle_fingerprint,
-                target_ids=tuple(ids[start : start + CANDIDATES_PER_JOB]),
-            )
-            for tile_id, ids in sorted(todo.items())
-            for start in range(0, len(ids), CANDIDATES_PER_JOB)
-        ]
-        n_done, failed = 0, {}
-        for outcome in run_jobs(jobs, config):
+        failed: dict[str, FailedTile] = {}
+        for outcome in run_jobs(_jobs(folder, record, bundle, tiles, todo, config), config):
             n_done += outcome.n_done
             if outcome.reason:
                 failed[outcome.tile_id] = FailedTile(tile_id=outcome.tile_id, reason=outcome.reason)
             on_progress(n_before + n_done, len(shown))
-        if n_todo:
+        if todo:
             with folder.staged_results(config.engine.scratch) as staging:
                 summary = summary_of(record, bundle, report)
-                path = staging / "candidates.html"
-                write_sheet(path, folder, listed.tiles, config, record.bundle_fingerprint, shown, summary)
+                write_sheet(staging / "candidates.html", folder, tiles, config, record.bundle_fingerprint, shown, summary)
     return ExplainReport(len(shown), n_before, n_done, tuple(failed[tile_id] for tile_id in sorted(failed)))
+
+
+def _unexplained(folder: RunFolder, record: RunRecord, shown: pa.Table) -> dict[str, list[int]]:
+    """Targets by tile that have no explanation, or one of other input files or another bundle."""
+    inputs: dict[str, str | None] = {}
+    todo: dict[str, list[int]] = {}
+    for tile_id, target_id in zip(shown["tile_id"].to_pylist(), shown["target_id"].to_pylist(), strict=True):
+        if tile_id not in inputs:
+            commit = folder.commit_of(tile_id)
+            inputs[tile_id] = None if commit is None else commit.input_fingerprint
+        known = explanations.read(folder, tile_id, target_id)
+        current = (inputs[tile_id], record.bundle_fingerprint)
+        if known is None or (known.input_fingerprint, known.bundle_fingerprint) != current:
+            todo.setdefault(tile_id, []).append(target_id)
+    return todo
+
+
+def _jobs(
+    folder: RunFolder,
+    record: RunRecord,
+    bundle: Bundle,
+    tiles: tuple[Tile, ...],
+    todo: Mapping[str, list[int]],
+    config: RunConfig,
+) -> list[ExplainJob]:
+    by_id = {tile.tile_id: tile for tile in tiles}
+    return [
+        ExplainJob(
+            run_folder=folder.location,
+            tile=by_id[tile_id],
+            config=config,
+            bundle=bundle.location,
+            bundle_fingerprint=record.bundle_fingerprint,
+            target_ids=tuple(ids[start : start + CANDIDATES_PER_JOB]),
+        )
+        for tile_id, ids in sorted(todo.items())
+        for start in range(0, len(ids), CANDIDATES_PER_JOB)
+    ]
 
 
 def run_jobs(jobs: list[ExplainJob], config: RunConfig) -> Iterator[ExplainOutcome]:

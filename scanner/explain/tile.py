@@ -6,7 +6,7 @@ all; an :class:`~scanner.survey.messages.ExplainOutcome` as JSON, whatever befal
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,21 +34,19 @@ if TYPE_CHECKING:
 def explain_tile(job_json: str) -> str:
     """Explain the candidates of a job, those that are explained already too."""
     job = ExplainJob.model_validate_json(job_json)
-    done = 0
+    done: list[int] = []
+    reason, passing = "", False
     try:
-        for done in _explained_so_far(job):  # noqa: B007 - the last one counts
-            pass
+        _explain(job, done.append)
     except ModuleNotFoundError as error:
         reason = f"a worker lacks {error.name}, which explanations need; install 'scanner[train]' there"
-        return ExplainOutcome(tile_id=job.tile.tile_id, n_done=done, reason=reason).model_dump_json()
     except ScannerError as error:
-        passing = isinstance(error, UnavailableError)
-        return ExplainOutcome(tile_id=job.tile.tile_id, n_done=done, reason=str(error), passing=passing).model_dump_json()
-    return ExplainOutcome(tile_id=job.tile.tile_id, n_done=done).model_dump_json()
+        reason, passing = str(error), isinstance(error, UnavailableError)
+    return ExplainOutcome(tile_id=job.tile.tile_id, n_done=len(done), reason=reason, passing=passing).model_dump_json()
 
 
-def _explained_so_far(job: ExplainJob) -> Iterator[int]:
-    """Count explanations as they are written."""
+def _explain(job: ExplainJob, on_done: Callable[[int], None]) -> None:
+    """Explain one candidate after the other; ``on_done`` is told the target of each that is written."""
     import torch
 
     from scanner.explain.candidate import METHODS, explained, write_files
@@ -64,7 +62,7 @@ def _explained_so_far(job: ExplainJob) -> Iterator[int]:
     rows = table.take(np.flatnonzero(np.isin(table["target_id"].to_numpy(), job.target_ids)))
     cutouts = candidate_cutouts(rows, folder, (job.tile,), job.config)
     scratch = None if job.config.engine.scratch is None else Path(job.config.engine.scratch)
-    for number, candidate in enumerate(() if cutouts is None else explained(bundle, networks, cutouts), start=1):
+    for candidate in () if cutouts is None else explained(bundle, networks, cutouts):
         target_id = int(candidate.cutout.targets.target_id[0])
         with explanations.staged(folder, job.tile.tile_id, target_id, scratch) as staging:
             write_files(candidate, staging.path)
@@ -82,7 +80,7 @@ def _explained_so_far(job: ExplainJob) -> Iterator[int]:
                 place=staging.place,
             )
             (staging.path / RECORD).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        yield number
+        on_done(target_id)
 
 
 @lru_cache(maxsize=1)

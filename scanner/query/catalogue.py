@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scanner.catalogue.columns import HEALPIX_COLUMN
+from scanner.catalogue.write import partition_path
 from scanner.errors import ContentError, InputMissingError
 from scanner.query.condition import Condition
 from scanner.query.cover import few, merged
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 #: The schema as a Parquet file without rows.
 _SCHEMA_FILE = "_common_metadata"
-_DIRECTORY_PIXELS = 10_000
 #: More comparisons take longer than the rows that they spare.
 RANGES_PER_FILE = 4
 MAX_RANGES = 256
@@ -67,8 +67,7 @@ class PartitionFile:
     @property
     def name(self) -> str:
         """Path below ``dataset``."""
-        directory = self.pixel // _DIRECTORY_PIXELS * _DIRECTORY_PIXELS
-        return f"Norder={self.order}/Dir={directory}/Npix={self.pixel}.parquet"
+        return partition_path(self.order, self.pixel)
 
 
 @dataclass(frozen=True)

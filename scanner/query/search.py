@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from scanner.catalogue.columns import NAME_COLUMN, RANK_COLUMN, Column
-from scanner.catalogue.designation import PREFIX
+from scanner.catalogue.designation import PREFIX, place_of
 from scanner.errors import UsageError
 from scanner.query.catalogue import Catalogue, Source
 from scanner.query.condition import Condition, all_of
@@ -128,12 +128,9 @@ def _named(name: str) -> tuple[Region | None, Condition]:
     if match is None:
         start = text if text.upper().startswith(PREFIX) else f"{PREFIX} {text}"
         return None, Condition(f"starts_with({NAME_COLUMN.name}, ?) OR lower(known_name) = lower(?)", (start.upper(), text))
-    hours, minutes, seconds, sign, degrees, arcminutes, arcseconds = match.groups()
-    ra = 15 * (int(hours) + int(minutes) / 60 + float(seconds) / 3600)
-    dec = int(degrees) + int(arcminutes) / 60 + float(arcseconds) / 3600
-    designation = f"{PREFIX} J{hours}{minutes}{seconds}{sign}{degrees}{arcminutes}{arcseconds}"
-    cone = Cone(ra, -dec if sign == "-" else dec, _DESIGNATION_RADIUS_DEG)
-    return cone, Condition(f"{NAME_COLUMN.name} = ?", (designation,))
+    digits = match.groups()
+    cone = Cone(*place_of(*digits), _DESIGNATION_RADIUS_DEG)
+    return cone, Condition(f"{NAME_COLUMN.name} = ?", (f"{PREFIX} J{''.join(digits)}",))
 
 
 def _identified(candidate_id: str) -> Condition:

@@ -12,19 +12,17 @@ import base64
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from scanner.atomic_file import replacement
 from scanner.errors import OutputError
 from scanner.records import MEMBERS, CutoutBatch
 from scanner.report import colour, picture
 from scanner.report.card import FLAG_WORDS, Card, card
+from scanner.report.self_contained import asset, template
 from scanner.report.summary import RunSummary
 
 #: Grade A and B lenses per square degree that Euclid's own search of Q1 found (497 in 63.1 deg2: Euclid Collaboration,
@@ -76,11 +74,8 @@ def write(
     of_cutouts = np.empty(0, dtype=np.int64) if cutouts is None else cutouts.targets.target_id
     if not np.array_equal(ids, of_cutouts):
         raise ValueError("the candidate table and the cutouts are not the same objects in the same order")
-    environment = Environment(
-        loader=PackageLoader("scanner.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    script = _asset("contact_sheet.js")
-    chunks = environment.get_template("contact_sheet.html.jinja").generate(
+    script = asset("contact_sheet.js")
+    chunks = template("contact_sheet").generate(
         summary=summary,
         n_shown=len(candidates),
         cards=_cards(candidates, cutouts, [None] * len(candidates) if strips is None else strips),
@@ -88,8 +83,8 @@ def write(
         members=MEMBERS,
         expected_lenses=summary.area_deg2 * KNOWN_LENSES_PER_DEG2,
         known_lenses_per_deg2=KNOWN_LENSES_PER_DEG2,
-        style=Markup(_asset("contact_sheet.css")),
-        script=Markup(script),
+        style=asset("contact_sheet.css"),
+        script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     )
     try:
@@ -113,10 +108,6 @@ def _cards(
                 vis=picture.data_uri(colour.vis_image(vis, sky, sigma)),
                 colour=picture.data_uri(colour.colour_image(vis, nisp, sky, sigma)),
                 nisp=picture.data_uri(colour.nisp_image(nisp, sky, sigma), picture.NISP_QUALITIES),
-                explanation=None if strip is None else picture.png_uri(strip),
+                explanation=None if strip is None else picture.png_as_webp_uri(strip),
             ),
         )
-
-
-def _asset(name: str) -> str:
-    return resources.files("scanner.report").joinpath("templates", name).read_text(encoding="utf-8")

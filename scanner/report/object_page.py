@@ -11,6 +11,7 @@ from typing import Literal, get_args
 from pydantic import Field
 
 from scanner.records import MemberName, Record
+from scanner.report.atlas_record import ClassName
 
 Method = Literal["occlusion", "guided-grad-cam", "votes", "neighbours", "deep-dream"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -81,7 +82,7 @@ class DreamRecord(Record):
     """What Deep Dream reached: the logit of a class before and after."""
 
     member: MemberName
-    name: Literal["lens", "non-lens"]
+    name: ClassName
     before: float
     reached: float
 

@@ -52,7 +52,7 @@ def data_uri(image: UInt8, qualities: tuple[int, ...] = QUALITIES) -> str:
     return "data:image/webp;base64," + base64.b64encode(webp(image, qualities)).decode("ascii")
 
 
-def png_uri(content: bytes) -> str:
+def png_as_webp_uri(content: bytes) -> str:
     """A PNG as a ``data:image/webp`` URI, a fifth of its size."""
     stream = io.BytesIO()
     with Image.open(io.BytesIO(content)) as image:

@@ -23,12 +23,10 @@ from scanner.explain.ascent import Ascent, Report
 from scanner.explain.class_image import best_of_noise, class_image
 from scanner.explain.kernel_activation import convolutions, kernel_activation, strongest
 from scanner.explain.kernel_image import kernel_image
-from scanner.networks import LENS, NON_LENS
+from scanner.explain.networks import CLASSES
 from scanner.records import MEMBER_PIXELS, Float32, Float64, Int64, MemberName
 from scanner.report.atlas_record import AtlasRequest, ClassName
 
-#: Number of the logit of each class, in the order of the pictures.
-CLASSES: dict[ClassName, int] = {"non-lens": NON_LENS, "lens": LENS}
 #: Kernels whose images are made together; each takes up to 40 MB in an image of 200 pixels.
 KERNELS_AT_A_TIME = 8
 

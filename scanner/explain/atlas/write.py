@@ -9,24 +9,17 @@ the rows ``rows`` (N,), and ``strongest`` (K, examples), rows of the set.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import zarr
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-from numpy.typing import NDArray
-
-from scanner.atomic_file import partial_name, remove, remove_at_once, write_atomically, writing_to
+from scanner.atomic_file import write_atomically, writing_to
+from scanner.explain.arrays import put, replaced_group
 from scanner.explain.atlas.member import MemberAtlas
 from scanner.explain.atlas.sheets import Sheet
 from scanner.explain.display import png
 from scanner.records import MEMBER_BANDS, Int64, MemberName
 from scanner.report.atlas_record import AtlasRecord
+from scanner.report.self_contained import asset, png_uri, template
 
 ARRAYS, RECORD, PAGE = "arrays.zarr", "explanation.json", "index.html"
 
@@ -57,39 +50,23 @@ def write_atlas(
 
 def render(record: AtlasRecord, sheets: Sequence[tuple[MemberName, Sequence[Sheet]]], pictures: dict[str, bytes]) -> str:
     """The page as text, with the sheets inside."""
-    environment = Environment(
-        loader=PackageLoader("scanner.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    style = resources.files("scanner.report").joinpath("templates", "evaluation.css").read_text(encoding="utf-8")
-    uris = {name: "data:image/png;base64," + base64.b64encode(content).decode("ascii") for name, content in pictures.items()}
-    return environment.get_template("atlas.html.jinja").render(record=record, sheets=sheets, uris=uris, style=Markup(style))
+    uris = {name: png_uri(content) for name, content in pictures.items()}
+    return template("atlas").render(record=record, sheets=sheets, uris=uris, style=asset("evaluation.css"))
 
 
 def _write_arrays(path: Path, atlases: Sequence[MemberAtlas], rows: Int64 | None) -> None:
-    partial = partial_name(path)
-    try:
-        group = zarr.create_group(partial, zarr_format=3)
+    with replaced_group(path) as group:
         if rows is not None:
-            _put(group, "rows", rows)
+            put(group, "rows", rows)
         for made in atlases:
             member = group.create_group(made.member, attributes={"channels": list(MEMBER_BANDS[made.member])})
             classes, layers = member.create_group("classes"), member.create_group("layers")
             for name, ascent in made.classes.items():
-                _put(classes, name, ascent.images[0])
-                _put(classes, f"{name}-reached", ascent.reached[:, 0])
+                put(classes, name, ascent.images[0])
+                put(classes, f"{name}-reached", ascent.reached[:, 0])
             for number, layer in made.layers.items():
                 of_layer = layers.create_group(number)
                 for array in ("kernels", "images", "activation", "strongest"):
                     values = getattr(layer, array)
                     if values is not None:
-                        _put(of_layer, array, values)
-        if path.exists():
-            remove_at_once(path)
-        partial.rename(path)
-    finally:
-        if partial.exists():
-            remove(partial)
-
-
-def _put(group: zarr.Group, name: str, values: NDArray[Any]) -> None:
-    group.create_array(name, data=np.ascontiguousarray(values))
+                        put(of_layer, array, values)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,18 +18,18 @@ from scanner.explain.deep_dream import deep_dream
 from scanner.explain.display import enlarged, input_pictures, only, overlaid, signed_colours
 from scanner.explain.faithfulness import curves, in_cells
 from scanner.explain.guided_grad_cam import guided_grad_cam, shown, strength
-from scanner.explain.networks import sky_level
+from scanner.explain.networks import CLASSES, sky_level
 from scanner.explain.occlusion import occlusion
-from scanner.networks import LENS, NON_LENS
 from scanner.records import CutoutBatch, Float32, MemberName
+from scanner.report.atlas_record import ClassName
 from scanner.report.colour import UInt8, vis_image
-from scanner.report.object_page import DreamRecord, Gain, MapRecord, PageRequest
+from scanner.report.object_page import DreamRecord, Gain, MapRecord, Method, PageRequest
 
 #: Side of the pictures on the page, in pixels.
 SIDE = 264
-#: The classes of Deep Dream, by name.
-CLASSES: dict[Literal["lens", "non-lens"], int] = {"lens": LENS, "non-lens": NON_LENS}
-#: Cells of the maps that faithfulness compares: both divide 200, and 66 is taken whole.
+#: What is dreamt of, in the order of the pictures.
+DREAMT: tuple[ClassName, ...] = ("lens", "non-lens")
+#: Cells along a side of the maps that faithfulness compares, by side of the image: those of the occlusion maps.
 FAITHFULNESS_CELLS = {200: 50, 66: 66}
 
 
@@ -75,16 +74,8 @@ def occlusion_of(
         ),
         Panel(f"{member}-occlusion-on-vis.png", "the same on VIS", enlarged(overlaid(vis, found[0]), SIDE)),
     )
-    gains = _gains(network, images, -found, request)
-    record = MapRecord(
-        method="occlusion",
-        member=member,
-        lowest=float(found.min()),
-        highest=float(found.max()),
-        deletion_gain=gains[0],
-        insertion_gain=gains[1],
-    )
-    return Made(panels, {f"{member}/occlusion": found[0]}, record)
+    deletion, insertion = _gains(network, images, -found, request)
+    return Made(panels, {f"{member}/occlusion": found[0]}, _record("occlusion", member, found, deletion, insertion))
 
 
 def guided_grad_cam_of(member: MemberName, network: nn.Sequential, images: torch.Tensor, request: PageRequest) -> Made:
@@ -100,15 +91,8 @@ def guided_grad_cam_of(member: MemberName, network: nn.Sequential, images: torch
         for what, picture in input_pictures(member, images[0].numpy()).items()
     )
     cells = FAITHFULNESS_CELLS[images.shape[-1]]
-    gains = _gains(network, images, in_cells(strong, cells), request)
-    record = MapRecord(
-        method="guided-grad-cam",
-        member=member,
-        lowest=float(attribution.min()),
-        highest=float(attribution.max()),
-        deletion_gain=gains[0],
-        insertion_gain=gains[1],
-    )
+    deletion, insertion = _gains(network, images, in_cells(strong, cells), request)
+    record = _record("guided-grad-cam", member, attribution, deletion, insertion)
     return Made(panels, {f"{member}/guided_grad_cam": attribution[0]}, record)
 
 
@@ -119,15 +103,15 @@ def dreams_of(
     request: PageRequest,
     report: Callable[[str, int, int], None],
 ) -> Made:
-    """Deep Dream towards either class: what the object becomes, and what was changed, in grey about no change."""
+    """Deep Dream towards either class: what the object becomes."""
     panels: list[Panel] = []
     arrays: dict[str, Float32] = {}
     records = []
-    for name, target in CLASSES.items():
+    for name in DREAMT:
         dreamt = deep_dream(
             network,
             images,
-            target,
+            CLASSES[name],
             learning_rate=request.dream_learning_rate,
             steps=request.dream_steps,
             report=lambda done, total, name=name: report(f"{member}, towards {name}", done, total),  # type: ignore[misc]
@@ -139,6 +123,17 @@ def dreams_of(
         arrays[f"{member}/dream_{name.replace('-', '_')}"] = dreamt.images[0]
         records.append(DreamRecord(member=member, name=name, before=before, reached=reached))
     return Made(tuple(panels), arrays, dreams=tuple(records))
+
+
+def _record(method: Method, member: MemberName, map_: Float32, deletion: Gain | None, insertion: Gain | None) -> MapRecord:
+    return MapRecord(
+        method=method,
+        member=member,
+        lowest=float(map_.min()),
+        highest=float(map_.max()),
+        deletion_gain=deletion,
+        insertion_gain=insertion,
+    )
 
 
 def _gains(

@@ -28,7 +28,7 @@ from scanner.evaluation.logit_cache import cached_logits
 from scanner.explain.disagreement import disagreement
 from scanner.explain.display import enlarged
 from scanner.explain.neighbours import neighbours
-from scanner.explain.networks import lens_output, network_input, restore
+from scanner.explain.networks import member_log_odds, network_input, restore
 from scanner.explain.page.methods import SIDE, Made, Panel, dreams_of, guided_grad_cam_of, occlusion_of, seen
 from scanner.explain.page.write import write_page
 from scanner.records import MEMBERS, CutoutBatch, Float32, MemberName
@@ -98,8 +98,7 @@ def _explained(
 ) -> PageRecord:
     networks = restore(bundle)
     inputs = {member: network_input(bundle, member, cutout) for member in MEMBERS}
-    with torch.inference_mode():
-        logits = np.stack([lens_output(networks[member], inputs[member]).numpy() for member in MEMBERS], axis=1)
+    logits = member_log_odds(networks, inputs)
     votes = disagreement(logits)
     made = {
         member: _methods(member, networks[member], inputs[member], cutout, request.page, report)

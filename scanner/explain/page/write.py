@@ -8,23 +8,18 @@ In: what the methods made. Out: files in a folder, the page last. Refused: place
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 
-import numpy as np
-import zarr
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
-from scanner.atomic_file import partial_name, remove, remove_at_once, write_atomically, writing_to
+from scanner.atomic_file import write_atomically, writing_to
+from scanner.explain.arrays import put, replaced_group
 from scanner.explain.display import enlarged, png
 from scanner.explain.page.methods import SIDE, Made, Panel
 from scanner.records import CutoutBatch, MemberName
 from scanner.report import colour
 from scanner.report.card import member_kind
 from scanner.report.object_page import PageRecord
+from scanner.report.self_contained import asset, png_uri, template
 
 ARRAYS, RECORD, PAGE = "arrays.zarr", "explanation.json", "index.html"
 
@@ -73,33 +68,21 @@ def _page(
     neighbours: Sequence[Panel],
     encoded: Mapping[str, bytes],
 ) -> str:
-    environment = Environment(
-        loader=PackageLoader("scanner.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    style = resources.files("scanner.report").joinpath("templates", "evaluation.css").read_text(encoding="utf-8")
-    uris = {name: "data:image/png;base64," + base64.b64encode(content).decode("ascii") for name, content in encoded.items()}
-    return environment.get_template("explanation.html.jinja").render(
+    uris = {name: png_uri(content) for name, content in encoded.items()}
+    return template("explanation").render(
         record=record,
         whole=whole,
         panels=panels,
         neighbours=neighbours,
         uris=uris,
         kinds={vote.member: member_kind(vote.member) for vote in record.votes},
-        style=Markup(style),
+        style=asset("evaluation.css"),
     )
 
 
 def _write_arrays(path: Path, made: Mapping[MemberName, Sequence[Made]]) -> None:
-    partial = partial_name(path)
-    try:
-        group = zarr.create_group(partial, zarr_format=3)
+    with replaced_group(path) as group:
         for of_member in made.values():
             for one in of_member:
                 for name, values in one.arrays.items():
-                    group.create_array(name, data=np.ascontiguousarray(values))
-        if path.exists():
-            remove_at_once(path)
-        partial.rename(path)
-    finally:
-        if partial.exists():
-            remove(partial)
+                    put(group, name, values)

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from scanner.catalogue.designation import PREFIX, designations
-from scanner.catalogue.write import Partition
+from scanner.catalogue.designation import PREFIX, designations, place_of
+from scanner.catalogue.write import partition_path
 from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.records import TILE_ID_PATTERN, CommitRecord
 from scanner.sphere import HEALPIX_ORDER, healpix_29
@@ -118,9 +118,7 @@ def _by_name(folder: RunFolder, match: re.Match[str], scratch: Path) -> tuple[st
     rows = np.flatnonzero(listed["name"] == name)
     places = [(int(listed["rank"][i]), listed["tile_id"][i], int(listed["target_id"][i])) for i in rows]
     if not places:
-        ra = 15 * (int(match["hours"]) + int(match["minutes"]) / 60 + float(match["seconds"]) / 3600)
-        dec = int(match["degrees"]) + int(match["arcminutes"]) / 60 + float(match["arcseconds"]) / 3600
-        dec = -dec if match["sign"] == "-" else dec
+        ra, dec = place_of(*match.group("hours", "minutes", "seconds", "sign", "degrees", "arcminutes", "arcseconds"))
         box = [
             (column, compare, value + side * NAME_BOX_DEG)
             for column, value in (("ra", ra), ("dec", dec))
@@ -176,7 +174,7 @@ def _catalogue(folder: RunFolder, scratch: Path, filters: _Filters, index: int |
     for line in folder.store.read(PARTITIONS).decode("ascii").split()[1:]:
         order, pixel = (int(number) for number in line.split(","))
         if index is None or index >> 2 * (HEALPIX_ORDER - order) == pixel:
-            place = _local(folder, f"catalogue/dataset/{Partition(order, pixel, 0, 0).path}", scratch)
+            place = _local(folder, f"catalogue/dataset/{partition_path(order, pixel)}", scratch)
             yield pq.read_table(place, filters=filters, partitioning=None)
 
 
