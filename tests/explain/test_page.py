@@ -111,6 +111,22 @@ def test_pictures_of_neighbours_come_from_a_labelled_set(finished_run, tmp_path)
     assert len(list((tmp_path / "out").glob("neighbour-*.png"))) == 3
 
 
+def test_stores_and_scratch_are_those_that_are_named_not_those_of_the_run(finished_run, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "scanner.explain.page.object.candidate_cutouts", lambda *given: asked.append(given[-1]) or candidate_cutouts(*given)
+    )
+    page = PageRequest(methods=("votes",), members=("OU-J",))
+    elsewhere = StorageConfig(endpoint="http://127.0.0.1:1")
+    here = ExplainRequest(str(finished_run), "#1", tmp_path / "out", page, storage=elsewhere, scratch=str(tmp_path / "scratch"))
+    explain_object(here)
+    explain_object(ExplainRequest(str(finished_run), "#1", tmp_path / "out", page))
+    assert [(config.storage, config.engine.scratch) for config in asked] == [
+        (elsewhere, str(tmp_path / "scratch")),
+        (RunFolder(open_store(str(finished_run), StorageConfig())).record().config.storage, None),
+    ]
+
+
 def test_what_is_refused(finished_run, tmp_path, monkeypatch):
     own = RunFolder.record
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from scanner import __version__
-from scanner.config import StorageConfig
+from scanner.config import RunConfig, StorageConfig
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.calibration import sigmoid
@@ -87,10 +87,15 @@ def explain_object(request: ExplainRequest, report: Report = lambda what, done, 
     tiles = tuple(tile for tile in tile_list.read(run.tile_list, storage).tiles if tile.tile_id == found.commit.tile_id)
     if not tiles:
         raise InputMissingError(f"{run.tile_list}: no longer lists tile {found.commit.tile_id}; put its line back.")
-    cutout = candidate_cutouts(found.row, folder, tiles, run.config)
+    cutout = candidate_cutouts(found.row, folder, tiles, _here(run.config, storage, request.scratch))
     if cutout is None or not len(cutout):
         raise ContentError(f"{folder.location}: no cutout could be made of {found.name}; run its tile again.")
     return _explained(request, bundle, found, cutout, folder.location, report)
+
+
+def _here(config: RunConfig, storage: StorageConfig, scratch: str | None) -> RunConfig:
+    """The run's settings, with stores and scratch folder as they are reached from here."""
+    return config.model_copy(update={"storage": storage, "engine": config.engine.model_copy(update={"scratch": scratch})})
 
 
 def _explained(
