@@ -129,11 +129,19 @@ class S3Server:
 
         keys = {name.removeprefix("AWS_").lower(): value for name, value in S3_CREDENTIALS.items()}
         url, options = self.storage.endpoint, {"allow_http": True, "timeout": "5s"}
-        probe = S3Store(self.storage.public, endpoint=url, client_options=options, retry_config={"max_retries": 0}, **keys)
+        public, private = (
+            S3Store(name, endpoint=url, client_options=options, retry_config={"max_retries": 0}, **keys)
+            for name in (self.storage.public, self.storage.bucket)
+        )
         end = time.monotonic() + 60
         while True:
             try:
-                probe.put(".probe", b"")
+                public.put(".probe", b"probe")
+                # It answers before it has found the volumes that hold what was written before.
+                for listed in private.list():
+                    for meta in listed:
+                        if meta["size"]:
+                            private.get_range(meta["path"], start=0, length=1)
                 return
             except (BaseError, FileNotFoundError):
                 if self._process.poll() is not None or time.monotonic() > end:

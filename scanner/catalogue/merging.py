@@ -26,6 +26,7 @@ import pyarrow as pa
 from scanner.catalogue import columns, rank
 from scanner.catalogue.complete import complete, listed
 from scanner.catalogue.deduplicate import RULE_COLUMNS, Cell, Rule, deduplicate
+from scanner.catalogue.interrupts import ctrl_c_interrupts
 from scanner.catalogue.known_lenses import KnownLensMatcher
 from scanner.catalogue.write import MAX_PARTITION_ORDER, ROWS_PER_PARTITION, Partition, hats_writer, partition
 from scanner.errors import ContentError, OutputError
@@ -216,7 +217,8 @@ def _telling(folder: Path) -> Iterator[None]:
     import duckdb
 
     try:
-        yield
+        with ctrl_c_interrupts():
+            yield
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
         if any(said in str(error) for said in _FULL):
             raise OutputError.of(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error

@@ -5,9 +5,11 @@ Verbs are imported only when they run, so that ``scanner --help`` answers at onc
 
 from __future__ import annotations
 
+import atexit
 import errno
 import importlib
 import os
+import signal
 import sys
 
 import click
@@ -109,6 +111,8 @@ def main(arguments: list[str] | None = None) -> None:
             _fail(message, UsageError.exit_code, debug)
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         _fail(f"internal error: {reason} (run again with --debug, and report it)", EXIT_INTERNAL, debug)
+    # All is done: Ctrl-C while the interpreter takes itself down must not make it look as if it were not.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     sys.exit(code if isinstance(code, int) else 0)
 
 

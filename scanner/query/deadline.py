@@ -15,6 +15,7 @@ from contextvars import ContextVar
 
 import duckdb
 
+from scanner.catalogue.interrupts import ctrl_c_interrupts
 from scanner.errors import UnavailableError, UsageError
 
 
@@ -108,7 +109,7 @@ def watching(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     """
     deadline = _current.get()
     try:
-        with nullcontext() if deadline is None else deadline.watching(connection):
+        with ctrl_c_interrupts(), nullcontext() if deadline is None else deadline.watching(connection):
             yield
     except duckdb.OutOfMemoryException:
         raise OutOfMemoryError(

@@ -9,6 +9,7 @@ import time
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -105,8 +106,9 @@ def scraped(sky, tmp_path_factory):
         )
         keep_pages(found, run, targets)
         _, err = run.communicate()
-        found.end = time.time()
         assert run.returncode == 3, err
+        await_rules(found)
+        found.end = time.time()
         yield found
     finally:
         server.terminate()
@@ -122,6 +124,13 @@ def await_ready(found, server):
         else:
             return
     raise AssertionError("Prometheus did not start")
+
+
+def await_rules(found):
+    """Until every rule has seen what was scraped last: they are evaluated at their own times."""
+    now = datetime.now(UTC)
+    while any(datetime.fromisoformat(group["lastEvaluation"]) <= now for group in found.get("rules")["groups"]):
+        time.sleep(0.1)
 
 
 def keep_pages(found, run, targets):

@@ -200,8 +200,7 @@ def test_an_object_that_is_replaced_while_it_is_fetched(s3, faulty_s3, tmp_path)
 
 def test_a_server_that_dies_during_fetch_and_upload(mortal_s3, faulty_s3, tmp_path):
     location = mortal_s3.storage.fresh()
-    # A server that has just begun fails until it has found what it holds.
-    safe = open_store(location, mortal_s3.storage.config.model_copy(update={"retries": 12}))
+    safe = open_store(location, mortal_s3.storage.config)
     faulty_s3.upstream = mortal_s3.storage.endpoint.removeprefix("http://")
     store = open_store(location, faulty_s3.config(retries=1))
     (tmp_path / "big").write_bytes(b"z" * 5 * PIECE_BYTES)
