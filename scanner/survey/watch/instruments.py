@@ -1,18 +1,20 @@
 """The metrics of one process: names, units, buckets and help texts, in a registry of their own.
 
 In: a registry. Out: :class:`ProcessInstruments` of every process, :class:`WorkInstruments` of a worker and
-:class:`RunInstruments` of the driver. Every time series is there from the start, at zero: a rate is right from the first event
-on, and an alert can tell "none yet" from "not there". Refused: nothing; labels come from the fixed sets of
-:mod:`scanner.survey.watch.metrics`, so that the number of series does not grow with tiles.
-Imported by :func:`scanner.survey.watch.metrics.serve` only.
+:class:`RunInstruments` of the driver; :class:`InstrumentMaker` makes those of other processes. Every time series is there from
+the start, at zero: a rate is right from the first event on, and an alert can tell "none yet" from "not there". Refused:
+nothing; labels come from the fixed sets of :mod:`scanner.survey.watch.metrics`, so that the number of series does not grow with
+tiles. Imported where a page is served only.
 """
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+from scanner import __version__
 from scanner.survey.watch.metrics import QUEUES, RUN_STATES, STAGES, TILE_STATES
 
 #: A batch on a GPU takes hundredths of a second, fetching a tile of 20 GB minutes.
@@ -26,9 +28,10 @@ class ProcessInstruments:
     """What driver and workers both tell of themselves."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        make = _Maker(registry)
+        make = InstrumentMaker(registry)
         ProcessCollector(registry=registry)
         self.build = make.gauge("build_info", "Always 1; the labels tell what runs in this process.", "version", "python")
+        self.build.labels(__version__, platform.python_version()).set(1)
         self.bundle = make.gauge("bundle_info", "Always 1; the labels tell the bundle that scores.", "name", "version")
         self.provider = make.gauge("provider_info", "Always 1; the label tells what runs the networks.", "provider")
         self.disk_free = make.gauge("disk_free_bytes", "Free bytes of the file system that holds a folder of the run.", "disk")
@@ -41,7 +44,7 @@ class WorkInstruments:
     """What a worker did; sums over workers count nothing twice."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        make = _Maker(registry)
+        make = InstrumentMaker(registry)
         self.objects_cut = make.counter("objects_cut", "Objects cut out of the mosaics by this process.")
         self.objects_scored = make.counter("objects_scored", "Objects scored by the networks in this process.")
         self.objects_flagged = make.counter(
@@ -68,15 +71,15 @@ class WorkInstruments:
         )
         self.queue_depth = make.gauge("queue_depth_batches", "Batches that are ready and wait for a stage.", "stage")
         self.batch_size = make.histogram("batch_size_objects", "Objects scored together in one batch.", BATCH_BUCKETS)
-        _begin(self.stage_seconds, STAGES)
-        _begin(self.queue_depth, QUEUES)
+        begin(self.stage_seconds, STAGES)
+        begin(self.queue_depth, QUEUES)
 
 
 class RunInstruments:
     """What the driver knows of the whole run: one figure for all workers."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        make = _Maker(registry)
+        make = InstrumentMaker(registry)
         self.state = make.gauge("run_state", "1 for the state that the run is in, 0 for the others.", "state")
         self.tiles = make.gauge("run_tiles", "Tiles of the run by state; together they are the tile list.", "state")
         self.retries = make.counter("run_tile_retries", "Attempts at a tile after its first one.")
@@ -88,26 +91,30 @@ class RunInstruments:
         self.workers_lost = make.counter("run_workers_lost", "Workers that left while the run still had work for them.")
         self.start = make.gauge("run_start_timestamp_seconds", "Unix time at which this driver started; 0: not yet.")
         self.success = make.gauge("run_last_success_timestamp_seconds", "Unix time at which the run was done; 0: not yet.")
-        _begin(self.tiles, TILE_STATES)
-        _begin(self.state, RUN_STATES)
+        begin(self.tiles, TILE_STATES)
+        begin(self.state, RUN_STATES)
 
 
-class _Maker:
-    """Makes metrics in one registry, under one prefix."""
+class InstrumentMaker:
+    """Makes metrics in one registry, under one prefix; without labels they are there from the start, at zero."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
 
-    def counter(self, name: str, text: str) -> Counter:
-        return Counter(f"scanner_{name}", text, registry=self._registry)
+    def counter(self, name: str, text: str, *labels: str) -> Counter:
+        """A number that only grows; Prometheus sees it as ``scanner_NAME_total``."""
+        return Counter(f"scanner_{name}", text, labels, registry=self._registry)
 
     def gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        """A number that comes and goes."""
         return Gauge(f"scanner_{name}", text, labels, registry=self._registry)
 
     def histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        """How often a number was how large."""
         return Histogram(f"scanner_{name}", text, labels, buckets=buckets, registry=self._registry)
 
 
-def _begin(metric: Gauge | Histogram, values: Sequence[str]) -> None:
+def begin(metric: Counter | Gauge | Histogram, values: Sequence[str]) -> None:
+    """Make the series of each value of a metric's label, at zero."""
     for value in values:
         metric.labels(value)

@@ -9,17 +9,13 @@ A worker calls what follows :func:`stage_seconds`; the driver calls what follows
 
 from __future__ import annotations
 
-import logging
 import math
-import platform
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from scanner import __version__
-from scanner.errors import UsageError
 from scanner.records import CommitRecord
 from scanner.survey.messages import Stage
 
@@ -37,8 +33,6 @@ TILE_STATES: tuple[TileState, ...] = get_args(TileState)
 RUN_STATES: tuple[RunState, ...] = get_args(RunState)
 DISKS: tuple[Disk, ...] = get_args(Disk)
 
-logger = logging.getLogger(__name__)
-
 _process: ProcessInstruments | None = None
 _work: WorkInstruments | None = None
 _run: RunInstruments | None = None
@@ -50,15 +44,10 @@ def serve(port: int, role: Role, address: str | None = None, linger_s: float = 0
 
     Parameters
     ----------
-    port
-        Port to listen on; 0: any free one.
     role
         Whose metrics these are: a page holds only what its process can know.
-    address
-        Address to bind. None: all of them where a port was named, as workers in a cluster are scraped by the address of their
-        pod; the loopback where it was not. The page tells figures only, to whoever can reach it.
-    linger_s
-        Longest time to wait at the end for those who read the page to read it once more, so that they see how the run ended.
+    port, address, linger_s
+        See :func:`scanner.survey.watch.metrics_page.served`.
 
     Raises
     ------
@@ -69,31 +58,19 @@ def serve(port: int, role: Role, address: str | None = None, linger_s: float = 0
     from prometheus_client import CollectorRegistry, disable_created_metrics
 
     from scanner.survey.watch.instruments import ProcessInstruments, RunInstruments, WorkInstruments
-    from scanner.survey.watch.metrics_page import MetricsPage
+    from scanner.survey.watch.metrics_page import served
 
     # Otherwise each counter has a second series with the time at which it was made: that of the process, for all of them.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
     process = ProcessInstruments(registry)
-    process.build.labels(__version__, platform.python_version()).set(1)
     work, run = (WorkInstruments(registry), None) if role == "worker" else (None, RunInstruments(registry))
-    bound = address or ("0.0.0.0" if port else "127.0.0.1")
-    try:
-        page = MetricsPage(registry, bound, port)
-    except OSError as error:
-        raise UsageError(f"{bound}:{port}: cannot serve metrics there ({error.strerror}); choose another port.") from None
-    _process, _work, _run = process, work, run
-    logger.info("metrics at %s:%d", bound, page.port, extra={"metrics_port": page.port})
-    try:
-        yield page.port
-    except (KeyboardInterrupt, SystemExit):
-        linger_s = 0.0
-        raise
-    finally:
-        with suppress(KeyboardInterrupt):
-            page.await_readers(linger_s)
-        _process = _work = _run = None
-        page.close()
+    with served(registry, port, address, linger_s) as bound_port:
+        _process, _work, _run = process, work, run
+        try:
+            yield bound_port
+        finally:
+            _process = _work = _run = None
 
 
 def stage_seconds(stage: Stage, seconds: float) -> None:

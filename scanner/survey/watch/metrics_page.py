@@ -1,24 +1,69 @@
 """The page that Prometheus reads, and who reads it: a process that ends wants its last word to be heard.
 
-In: a registry, an address. Out: an HTTP server on a thread of its own. Refused: a port that is taken (``OSError``).
+In: a registry, a port. Out: an HTTP server on a thread of its own while :func:`served` lasts. Refused: a port that is taken.
 """
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
+from scanner.errors import UsageError
+
 #: Whoever came within this time is expected to come again; Prometheus comes every 15 to 60 s.
 RECENT_SECONDS = 120.0
 #: How soon a server notices that it is to end.
 POLL_SECONDS = 0.2
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def served(registry: CollectorRegistry, port: int, address: str | None = None, linger_s: float = 0.0) -> Iterator[int]:
+    """Serve a registry until the context ends; yields the port.
+
+    Parameters
+    ----------
+    registry
+        What to serve.
+    port
+        Port to listen on; 0: any free one.
+    address
+        Address to bind. None: all of them where a port was named, as processes in a cluster are scraped by the address of their
+        pod; the loopback where it was not. The page tells figures only, to whoever can reach it.
+    linger_s
+        Longest time to wait at the end for those who read the page to read it once more, so that they see how it ended. An
+        interruption does not wait.
+
+    Raises
+    ------
+    UsageError
+        The port is taken or the address is not this machine's.
+    """
+    bound = address or ("0.0.0.0" if port else "127.0.0.1")
+    try:
+        page = MetricsPage(registry, bound, port)
+    except OSError as error:
+        raise UsageError(f"{bound}:{port}: cannot serve metrics there ({error.strerror}); choose another port.") from None
+    logger.info("metrics at %s:%d", bound, page.port, extra={"metrics_port": page.port})
+    try:
+        yield page.port
+    except (KeyboardInterrupt, SystemExit):
+        linger_s = 0.0
+        raise
+    finally:
+        with suppress(KeyboardInterrupt):
+            page.await_readers(linger_s)
+        page.close()
 
 
 class MetricsPage:
