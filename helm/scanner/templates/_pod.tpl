@@ -1,0 +1,123 @@
+{{/*
+What every pod of the chart has in common. Each takes the root context, unless said otherwise.
+*/}}
+{{- define "scanner.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: {{ .Values.podSecurity.runAsUser }}
+runAsGroup: {{ .Values.podSecurity.runAsGroup }}
+fsGroup: {{ .Values.podSecurity.fsGroup }}
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "scanner.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+privileged: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{/*
+imagePullSecrets of a pod; nothing where there are none.
+*/}}
+{{- define "scanner.imagePullSecrets" -}}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/*
+Environment of a container that reaches object stores (s3://…).
+*/}}
+{{- define "scanner.objectStorageEnv" -}}
+{{- with .Values.objectStorage.endpoint }}
+- name: AWS_ENDPOINT_URL
+  value: {{ . | quote }}
+{{- end }}
+{{- with .Values.objectStorage.region }}
+- name: AWS_REGION
+  value: {{ . | quote }}
+{{- end }}
+{{- if .Values.objectStorage.existingSecret }}
+{{- range list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
+- name: {{ . }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ $.Values.objectStorage.existingSecret }}
+      key: {{ . }}
+{{- end }}
+{{- end }}
+{{- if .Values.objectStorage.certificateAuthority.existingConfigMap }}
+- name: SSL_CERT_FILE
+  value: /etc/scanner/storage-ca/{{ .Values.objectStorage.certificateAuthority.key }}
+{{- end }}
+{{- end }}
+
+{{/*
+Volumes and mounts that every container may write to, or needs for its object store: /tmp, /data where there is a data volume.
+*/}}
+{{- define "scanner.volumes" -}}
+- name: tmp
+  emptyDir:
+    sizeLimit: {{ .Values.persistence.tmp.sizeLimit }}
+{{- if .Values.persistence.data.enabled }}
+- name: data
+  persistentVolumeClaim:
+    claimName: {{ include "scanner.dataClaimName" . }}
+{{- end }}
+{{- with .Values.objectStorage.certificateAuthority.existingConfigMap }}
+- name: storage-ca
+  configMap:
+    name: {{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "scanner.volumeMounts" -}}
+- name: tmp
+  mountPath: /tmp
+{{- if .Values.persistence.data.enabled }}
+- name: data
+  mountPath: /data
+  {{- with .Values.persistence.data.subPath }}
+  subPath: {{ . }}
+  {{- end }}
+{{- end }}
+{{- if .Values.objectStorage.certificateAuthority.existingConfigMap }}
+- name: storage-ca
+  mountPath: /etc/scanner/storage-ca
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{- define "scanner.dataClaimName" -}}
+{{- .Values.persistence.data.existingClaim | default (include "scanner.objectName" (dict "root" . "parts" (list "data"))) -}}
+{{- end }}
+
+{{/*
+/scratch of one pod: fetched, decompressed and resampled mosaics. It goes with the pod.
+*/}}
+{{- define "scanner.scratchVolume" -}}
+{{- $scratch := .Values.persistence.scratch -}}
+- name: scratch
+{{- if eq $scratch.kind "ephemeral" }}
+  ephemeral:
+    volumeClaimTemplate:
+      spec:
+        accessModes: [ReadWriteOnce]
+        {{- with $scratch.storageClassName }}
+        storageClassName: {{ . }}
+        {{- end }}
+        resources:
+          requests:
+            storage: {{ $scratch.size }}
+{{- else }}
+  emptyDir:
+    sizeLimit: {{ $scratch.size }}
+{{- end }}
+{{- end }}
