@@ -1,0 +1,32 @@
+"""The chart, rendered once per file of values."""
+
+from functools import cache
+
+import pytest
+from manifests.cases import CASES
+from manifests.rendering import find_helm
+
+
+@pytest.fixture(scope="session")
+def helm():
+    found = find_helm()
+    if found is None:
+        pytest.skip("helm is not there ('make helm' fetches it): the chart is not tested")
+    return found
+
+
+@pytest.fixture(scope="session")
+def rendered(helm):
+    """The manifests of a case, by its name; only to be read."""
+    return cache(lambda case: helm.template(*CASES[case]))
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    return request.param
+
+
+@pytest.fixture
+def manifests(rendered, case):
+    """All manifests of one case."""
+    return rendered(case)
