@@ -152,7 +152,7 @@ def create_app(context: Context) -> FastAPI:
     app.add_middleware(SmallBodies, config.limits.body_kb * 1000, metrics)
     app.add_middleware(OwnWrites, readers, config.http.base_url, metrics)
     app.add_middleware(RateLimited, config.limits.requests_per_minute, config.limits.burst, metrics)
-    app.add_middleware(Identified, context.tokens, config.is_local, metrics)
+    app.add_middleware(Identified, context.tokens, config, metrics)
     app.add_middleware(OwnHost, allowed_hosts(config.http), metrics)
     app.add_middleware(Answered, answers)
     app.add_middleware(

@@ -51,6 +51,7 @@ class AccessConfig(Record):
 class GradingConfig(Record):
     """How candidates are graded."""
 
+    enabled: bool = Field(True, description="Whether anybody may grade; false: tokens of graders let them read only.")
     path: str = Field("grades.sqlite", description="File of the grades; made if it is not there.")
     blind: bool = Field(False, description="Withhold the scores from graders until they have graded.")
 

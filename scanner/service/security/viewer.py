@@ -24,6 +24,7 @@ from scanner.service.errors import ForbiddenError, UnknownViewerError
 from scanner.service.instruments import ServiceInstruments
 from scanner.service.paths import kind, route_path
 from scanner.service.security.tokens import NAME, Role, TokenBook
+from scanner.service.settings import ServiceConfig
 
 TOKEN_COOKIE = "scanner_token"
 #: Name of a grader at this machine, where no tokens are configured.
@@ -57,15 +58,18 @@ def grader(request: Request) -> Viewer:
     """
     known = viewer(request)
     if known.role != "grade":
-        raise ForbiddenError("Your token lets you read, not grade; ask for one with the role 'grade'.")
+        raise ForbiddenError("You may read here, not grade: your token has not the role 'grade', or nobody may grade here.")
     return known
 
 
 class Identified:
     """Finds out who makes a request, before anything else is done with it."""
 
-    def __init__(self, app: ASGIApp, tokens: TokenBook, is_local: bool, instruments: ServiceInstruments) -> None:
-        self._app, self._tokens, self._is_local, self._instruments = app, tokens, is_local, instruments
+    def __init__(self, app: ASGIApp, tokens: TokenBook, config: ServiceConfig, instruments: ServiceInstruments) -> None:
+        self._app, self._tokens, self._instruments = app, tokens, instruments
+        self._grading = config.grading.enabled
+        #: What those may do who need no token.
+        self._open_role: Role = "grade" if config.is_local and self._grading else "read"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -82,11 +86,11 @@ class Identified:
         cookies = cookie_parser(headers.get("cookie", ""))
         if not self._tokens:
             name = cookies.get(NAME_COOKIE, "").replace("+", " ")
-            return Viewer(name if NAME.fullmatch(name) else None, "grade" if self._is_local else "read", False)
+            return Viewer(name if NAME.fullmatch(name) else None, self._open_role, False)
         sent = [token for token in (_token(headers), cookies.get(TOKEN_COOKIE)) if token]
         line = self._tokens.find(sent[0]) if sent else None
         if line is not None:
-            return Viewer(line.name, line.role, True)
+            return Viewer(line.name, line.role if self._grading else "read", True)
         audience = kind(path)
         if audience == "open":
             return Viewer(None, "read", False)

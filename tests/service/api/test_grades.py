@@ -200,3 +200,17 @@ def test_a_grade_that_cannot_be_kept_is_told_without_the_file(served, candidate_
     assert answer.status_code == 500
     assert "grades.sqlite" not in answer.text
     assert "whoever runs this service" in answer.json()["error"]["message"]
+
+
+def test_where_grading_is_off_a_graders_token_reads(served_run, make_server, tmp_path, candidate_ids):
+    token, line = new_token("Ann", "grade")
+    (tmp_path / "tokens").write_text(str(line))
+    settings = {"access.tokens": str(tmp_path / "tokens"), "grading.enabled": "false", "grading.path": str(tmp_path / "g")}
+    with make_server(load(None, settings, {}), served_run) as running:
+        headers = {"Authorization": f"Bearer {token}"}
+        assert running.client.get(f"{API}/me", headers=headers).json()["may_grade"] is False
+        refused = give(running, candidate_ids[0], "A", headers=headers)
+        assert (refused.status_code, refused.json()["error"]["message"]) == (
+            403, "You may read here, not grade: your token has not the role 'grade', or nobody may grade here.",
+        )  # fmt: skip
+    assert not (tmp_path / "g").exists()
