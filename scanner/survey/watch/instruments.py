@@ -9,13 +9,16 @@ tiles. Imported where a page is served only.
 
 from __future__ import annotations
 
+import math
 import platform
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from scanner import __version__
-from scanner.survey.watch.metrics import QUEUES, RUN_STATES, STAGES, TILE_STATES
+from scanner.survey.watch.metrics import QUEUES, RUN_STATES, STAGES, TILE_STATES, Disk
 
 #: A batch on a GPU takes hundredths of a second, fetching a tile of 20 GB minutes.
 STAGE_BUCKETS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
@@ -38,6 +41,11 @@ class ProcessInstruments:
         self.disk_size = make.gauge(
             "disk_size_bytes", "Size in bytes of the file system that holds a folder of the run.", "disk"
         )
+
+    def watch_disk(self, name: Disk, folder: Path) -> None:
+        """Tell of the file system of a folder: its bytes are read when the page is."""
+        self.disk_free.labels(name).set_function(lambda: _usage(folder)[1])
+        self.disk_size.labels(name).set_function(lambda: _usage(folder)[0])
 
 
 class WorkInstruments:
@@ -88,6 +96,9 @@ class RunInstruments:
         self.objects = make.counter("run_objects", "Objects that workers reported as gone through, repeated attempts included.")
         self.area = make.counter("run_area_square_degrees", "Sky of the tiles committed since this driver started.")
         self.workers = make.gauge("run_workers", "Workers connected to the scheduler.")
+        self.workers_wanted = make.gauge(
+            "run_workers_wanted", "Workers that the run can keep busy; 0 before there are tiles to scan, and when none is left."
+        )
         self.workers_lost = make.counter("run_workers_lost", "Workers that left while the run still had work for them.")
         self.start = make.gauge("run_start_timestamp_seconds", "Unix time at which this driver started; 0: not yet.")
         self.success = make.gauge("run_last_success_timestamp_seconds", "Unix time at which the run was done; 0: not yet.")
@@ -118,3 +129,12 @@ def begin(metric: Counter | Gauge | Histogram, values: Sequence[str]) -> None:
     """Make the series of each value of a metric's label, at zero."""
     for value in values:
         metric.labels(value)
+
+
+def _usage(folder: Path) -> tuple[float, float]:
+    """Size and free bytes of a folder's file system; NaN where the folder is not there."""
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return math.nan, math.nan
+    return usage.total, usage.free

@@ -9,8 +9,6 @@ A worker calls what follows :func:`stage_seconds`; the driver calls what follows
 
 from __future__ import annotations
 
-import math
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -160,8 +158,7 @@ def memory_limit(n_bytes: int) -> None:
 def disk(name: Disk, folder: Path) -> None:
     """Watch the file system of a folder that is there: its free bytes are read when the page is."""
     if _process is not None and name in DISKS:
-        _process.disk_free.labels(name).set_function(lambda: _usage(folder)[1])
-        _process.disk_size.labels(name).set_function(lambda: _usage(folder)[0])
+        _process.watch_disk(name, folder)
 
 
 def run_state(state: RunState) -> None:
@@ -210,15 +207,13 @@ def workers(n: int) -> None:
         _run.workers.set(n)
 
 
+def workers_wanted(n: int) -> None:
+    """So many workers would be kept busy; 0: none is needed yet, or any more."""
+    if _run is not None:
+        _run.workers_wanted.set(n)
+
+
 def worker_lost() -> None:
     """A worker left while the run still had work for it."""
     if _run is not None:
         _run.workers_lost.inc()
-
-
-def _usage(folder: Path) -> tuple[float, float]:
-    try:
-        usage = shutil.disk_usage(folder)
-    except OSError:
-        return math.nan, math.nan
-    return usage.total, usage.free
