@@ -24,7 +24,7 @@ capabilities:
 imagePullSecrets of a pod; nothing where there are none.
 */}}
 {{- define "scanner.imagePullSecrets" -}}
-{{- with .Values.image.pullSecrets }}
+{{- with .Values.image.pullSecrets -}}
 imagePullSecrets:
   {{- range . }}
   - name: {{ . }}
@@ -33,30 +33,29 @@ imagePullSecrets:
 {{- end }}
 
 {{/*
-Environment of a container that reaches object stores (s3://…).
+Environment of a container that reaches object stores (s3://…); nothing where all is left to the machine.
 */}}
 {{- define "scanner.objectStorageEnv" -}}
-{{- with .Values.objectStorage.endpoint }}
-- name: AWS_ENDPOINT_URL
-  value: {{ . | quote }}
-{{- end }}
-{{- with .Values.objectStorage.region }}
-- name: AWS_REGION
-  value: {{ . | quote }}
-{{- end }}
-{{- if .Values.objectStorage.existingSecret }}
-{{- range list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
-- name: {{ . }}
-  valueFrom:
-    secretKeyRef:
-      name: {{ $.Values.objectStorage.existingSecret }}
-      key: {{ . }}
-{{- end }}
-{{- end }}
-{{- if .Values.objectStorage.certificateAuthority.existingConfigMap }}
-- name: SSL_CERT_FILE
-  value: /etc/scanner/storage-ca/{{ .Values.objectStorage.certificateAuthority.key }}
-{{- end }}
+{{- $storage := .Values.objectStorage -}}
+{{- $env := list -}}
+{{- with $storage.endpoint -}}
+{{- $env = append $env (dict "name" "AWS_ENDPOINT_URL" "value" .) -}}
+{{- end -}}
+{{- with $storage.region -}}
+{{- $env = append $env (dict "name" "AWS_REGION" "value" .) -}}
+{{- end -}}
+{{- with $storage.existingSecret -}}
+{{- range $key := list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" -}}
+{{- $reference := dict "name" $storage.existingSecret "key" $key -}}
+{{- $env = append $env (dict "name" $key "valueFrom" (dict "secretKeyRef" $reference)) -}}
+{{- end -}}
+{{- end -}}
+{{- if $storage.certificateAuthority.existingConfigMap -}}
+{{- $env = append $env (dict "name" "SSL_CERT_FILE" "value" (printf "/etc/scanner/storage-ca/%s" $storage.certificateAuthority.key)) -}}
+{{- end -}}
+{{- with $env -}}
+{{- toYaml . -}}
+{{- end -}}
 {{- end }}
 
 {{/*

@@ -1,5 +1,6 @@
 {{/*
-Spec of the Job that does one scan: include "scanner.scanJobSpec" (dict "root" $ "survey" "q1" "component" "scan").
+Spec of the Job that does one scan: include "scanner.scanJobSpec" (dict "root" $ "survey" "q1" "component" "scan"), as all
+partials of this file.
 */}}
 {{- define "scanner.scanJobSpec" -}}
 {{- $survey := include "scanner.survey" . | fromJson -}}
@@ -7,6 +8,7 @@ backoffLimit: {{ $survey.backoffLimit | int }}
 # Two drivers never meet at one run folder: a failed pod is gone before the next begins.
 podReplacementPolicy: Failed
 activeDeadlineSeconds: {{ $survey.deadlineSeconds | int }}
+ttlSecondsAfterFinished: {{ $survey.ttlSecondsAfterFinished | int }}
 podFailurePolicy:
   rules:
     # A node that is drained or taken back is nobody's fault: the next pod goes on where this one was.
@@ -30,58 +32,70 @@ template:
       {{- end }}
     annotations:
       checksum/config: {{ include "scanner.scanConfigData" . | sha256sum }}
+      {{- include "scanner.keepOnNode" . | nindent 6 }}
   spec:
     {{- include "scanner.scanPodSpec" . | nindent 4 }}
 {{- end }}
 
 {{- define "scanner.scanPodSpec" -}}
 {{- $survey := include "scanner.survey" . | fromJson -}}
+{{- $gpu := and $survey.workers.gpu (eq $survey.workers.scaling "local") -}}
 restartPolicy: Never
-serviceAccountName: {{ include "scanner.serviceAccountName" .root }}
-automountServiceAccountToken: false
+serviceAccountName: {{ include "scanner.scanServiceAccountName" . }}
+# The token lets the driver set the number of its workers, and nothing else.
+automountServiceAccountToken: {{ eq $survey.workers.scaling "driver" }}
 enableServiceLinks: false
 {{- with include "scanner.imagePullSecrets" .root }}
-{{- . | nindent 0 }}
+{{ . }}
+{{- end }}
+{{- with $survey.priorityClassName }}
+priorityClassName: {{ . }}
 {{- end }}
 securityContext:
   {{- include "scanner.podSecurityContext" .root | nindent 2 }}
 terminationGracePeriodSeconds: 120
 containers:
   - name: scan
-    image: {{ include "scanner.image" (dict "root" .root "component" "scan" "variant" "cpu") }}
+    image: {{ include "scanner.image" (dict "root" .root "component" "scan" "variant" (ternary "gpu" "cpu" $gpu)) }}
     imagePullPolicy: {{ .root.Values.image.pullPolicy }}
     args:
-      - run
-      - {{ include "scanner.tileList" $survey | quote }}
-      - --out={{ tpl $survey.out .root }}
-      - --config=/etc/scanner/survey/scanner.toml
-      - --listen={{ include "scanner.daskProtocol" .root }}://0.0.0.0:8786
-      {{- include "scanner.daskTlsArgs" .root | nindent 6 }}
-      - --metrics-port=9464
-      - --log-format=json
+      {{- include "scanner.scanArgs" . | nindent 6 }}
     {{- with include "scanner.objectStorageEnv" .root }}
     env:
       {{- . | nindent 6 }}
     {{- end }}
     ports:
+      {{- if include "scanner.listens" . }}
       - name: dask
         containerPort: 8786
+      {{- end }}
       - name: metrics
         containerPort: 9464
+    {{- include "scanner.metricsProbes" . | nindent 4 }}
     resources:
-      {{- toYaml $survey.resources | nindent 6 }}
+      {{- include "scanner.resources" (dict "resources" $survey.resources "gpu" (ternary $survey.workers.gpuResource "" $gpu)) | nindent 6 }}
     securityContext:
       {{- include "scanner.containerSecurityContext" .root | nindent 6 }}
     volumeMounts:
       - name: survey
         mountPath: /etc/scanner/survey
         readOnly: true
-      {{- include "scanner.volumeMounts" .root | nindent 6 }}
-      {{- include "scanner.daskTlsVolumeMount" .root | nindent 6 }}
+      {{- include "scanner.surveyVolumeMounts" . | nindent 6 }}
 volumes:
   - name: survey
     configMap:
       name: {{ include "scanner.surveyObjectName" . }}
-  {{- include "scanner.volumes" .root | nindent 2 }}
-  {{- include "scanner.daskTlsVolume" .root | nindent 2 }}
+  {{- include "scanner.surveyVolumes" . | nindent 2 }}
+{{- with $survey.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $survey.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $survey.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}

@@ -1,0 +1,43 @@
+{{/*
+Arguments of a survey's driver, `scanner run …`: include "scanner.scanArgs" (dict "root" $ "survey" "q1").
+*/}}
+{{- define "scanner.scanArgs" -}}
+{{- $survey := include "scanner.survey" . | fromJson -}}
+{{- $workers := $survey.workers -}}
+- run
+{{- if $survey.tileList.inline }}
+- /etc/scanner/survey/tiles.txt
+{{- else }}
+- {{ $survey.tileList.url | default $survey.tileList.path | quote }}
+{{- end }}
+- {{ printf "--out=%s" (tpl $survey.out .root) | quote }}
+- --config=/etc/scanner/survey/scanner.toml
+{{- with $survey.bundle }}
+- {{ printf "--bundle=%s" . | quote }}
+{{- end }}
+{{- if and $workers.gpu (not (dig "scoring" "provider" "" $survey.config)) }}
+- --provider=cuda
+{{- end }}
+{{- if include "scanner.listens" . }}
+- --listen={{ include "scanner.daskProtocol" .root }}://0.0.0.0:8786
+{{- else if ne $workers.scaling "local" }}
+- --scheduler={{ include "scanner.schedulerAddress" . }}
+{{- end }}
+- --workers={{ $workers.replicas | int }}
+{{- if eq $workers.scaling "local" }}
+- --memory-gb={{ $workers.memoryGb }}
+{{- else if eq $workers.scaling "driver" }}
+- --scale-deployment={{ .root.Release.Namespace }}/{{ include "scanner.surveyObjectName" (dict "root" .root "survey" .survey "component" "worker") }}
+{{- end }}
+{{- if ne $workers.scaling "local" }}
+{{- with include "scanner.daskTlsArgs" .root }}
+{{ . }}
+{{- end }}
+{{- end }}
+- --scratch=/scratch
+- --metrics-port=9464
+- --log-format=json
+{{- with $survey.extraArgs }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
