@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from scanner.service.instruments import ServiceInstruments
 from scanner.survey.watch import metrics
 from scanner.survey.watch.instruments import ProcessInstruments, RunInstruments, WorkInstruments
 
@@ -17,6 +18,8 @@ GROUPS = yaml.safe_load((PROMETHEUS / "rules.yaml").read_text())["groups"]
 RULES = [rule for group in GROUPS for rule in group["rules"]]
 DASHBOARD = json.loads((DEPLOY / "grafana" / "scanner.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+#: The operator's guide; it has a section for each alert.
+RUNBOOK = "https://github.com/scanner-lenses/scanner/blob/main/docs/operating.md"
 #: What Grafana puts in for its variables.
 VARIABLES = {"$__rate_interval": "1m", "$job": ".*", "$instance": ".*"}
 
@@ -39,8 +42,9 @@ def known_names():
     """Every name that a scanner process or a recording rule can give."""
     from prometheus_client import CollectorRegistry, generate_latest
 
-    registries = [CollectorRegistry() for _ in range(3)]
+    registries = [CollectorRegistry() for _ in range(4)]
     process, _, _ = ProcessInstruments(registries[0]), WorkInstruments(registries[1]), RunInstruments(registries[2])
+    ServiceInstruments(registries[3]).requests.labels("/", "GET", "200")
     process.disk_free.labels("scratch")
     process.disk_size.labels("scratch")
     for info in (process.build, process.bundle):
@@ -65,7 +69,8 @@ def test_alerts_say_what_is_wrong_and_what_to_do():
     tested = (PROMETHEUS / "rules_test.yaml").read_text()
     for rule in alerts:
         assert rule["labels"]["severity"] in ("critical", "warning")
-        assert rule["annotations"].keys() == {"summary", "description"}
+        assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
+        assert rule["annotations"]["runbook_url"] == f"{RUNBOOK}#{rule['alert'].lower()}"
         assert re.search(rf"alertname: {rule['alert']}\n\s+exp_alerts:", tested), f"{rule['alert']} is never seen to fire"
 
 
