@@ -6,7 +6,9 @@ Spec of a pod of the catalogue service.
 serviceAccountName: {{ include "scanner.serviceAccountName" . }}
 automountServiceAccountToken: false
 enableServiceLinks: false
-{{- include "scanner.imagePullSecrets" . }}
+{{- with include "scanner.imagePullSecrets" . }}
+{{ . }}
+{{- end }}
 securityContext:
   {{- include "scanner.podSecurityContext" . | nindent 2 }}
 {{- with $service.priorityClassName }}
