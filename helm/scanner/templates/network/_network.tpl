@@ -1,4 +1,33 @@
 {{/*
+Components that these values bring about, as a JSON list.
+*/}}
+{{- define "scanner.components" -}}
+{{- $found := list -}}
+{{- if .Values.scheduler.standing.enabled }}{{ $found = append $found "scheduler" }}{{ end -}}
+{{- range $name, $_ := .Values.surveys -}}
+{{- $survey := include "scanner.survey" (dict "root" $ "survey" $name) | fromJson -}}
+{{- $found = append $found "scan" -}}
+{{- if ne $survey.workers.scaling "local" }}{{ $found = append $found "worker" }}{{ end -}}
+{{- if eq $survey.workers.scaling "operator" }}{{ $found = append $found "scheduler" }}{{ end -}}
+{{- end -}}
+{{- range list "service" "training" "export" "promote" "test" -}}
+{{- if (index $.Values .).enabled }}{{ $found = append $found (eq . "training" | ternary "train" .) }}{{ end -}}
+{{- end -}}
+{{- $found | uniq | toJson -}}
+{{- end }}
+
+{{/*
+Those of some components that there are, as a JSON list: include "scanner.componentsOf" (dict "root" $ "among" (list "scan" "worker")).
+*/}}
+{{- define "scanner.componentsOf" -}}
+{{- $found := list -}}
+{{- range include "scanner.components" .root | fromJsonArray -}}
+{{- if has . $.among }}{{ $found = append $found . }}{{ end -}}
+{{- end -}}
+{{- $found | toJson -}}
+{{- end }}
+
+{{/*
 Selector of the release's pods of some components: include "scanner.podsOf" (dict "root" $ "components" (list "scan" "worker")).
 */}}
 {{- define "scanner.podsOf" -}}
