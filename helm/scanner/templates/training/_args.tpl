@@ -14,11 +14,11 @@ Folder of the runs: on the data volume; with a mirror alone, on the pod's own di
 - train
 - all
 {{- range .data }}
-- --data={{ tpl . $ }}
+- {{ printf "--data=%s" (tpl . $) | quote }}
 {{- end }}
 - --out={{ include "scanner.runsFolder" $ }}
 {{- with .mirror }}
-- --mirror={{ tpl . $ }}
+- {{ printf "--mirror=%s" (tpl . $) | quote }}
 {{- end }}
 - --preset={{ .preset }}
 - --seed={{ .seed | int64 }}
@@ -26,7 +26,7 @@ Folder of the runs: on the data volume; with a mirror alone, on the pod's own di
 - --time-budget={{ . }}
 {{- end }}
 {{- with .from }}
-- --from={{ tpl . $ }}
+- {{ printf "--from=%s" (tpl . $) | quote }}
 {{- end }}
 {{- range .members }}
 - --member={{ . }}
@@ -43,24 +43,24 @@ Folder of the runs: on the data volume; with a mirror alone, on the pod's own di
 - train
 - bundle
 {{- range $.Values.training.data }}
-- --data={{ tpl . $ }}
+- {{ printf "--data=%s" (tpl . $) | quote }}
 {{- end }}
 - --members={{ include "scanner.runsFolder" $ }}
 {{- with $.Values.training.mirror }}
-- --mirror={{ tpl . $ }}
+- {{ printf "--mirror=%s" (tpl . $) | quote }}
 {{- end }}
 - --out={{ .out | default (ternary (printf "/data/training/%s" .name) (printf "/scratch/%s" .name) $.Values.persistence.data.enabled) }}
 - --name={{ .name }}
-- --version={{ .version }}
+- {{ printf "--version=%s" .version | quote }}
 - {{ printf "--description=%s" .description | quote }}
 {{- range .evaluateOn }}
-- --evaluate-on={{ tpl . $ }}
+- {{ printf "--evaluate-on=%s" (tpl . $) | quote }}
 {{- end }}
 {{- range .compare }}
-- --compare={{ tpl . $ }}
+- {{ printf "--compare=%s" (tpl . $) | quote }}
 {{- end }}
 {{- with .publish }}
-- --publish={{ tpl . $ }}
+- {{ printf "--publish=%s" (tpl . $) | quote }}
 {{- end }}
 - --provider={{ ternary "cuda" "cpu" .gpu }}
 - --jobs={{ .jobs | int }}
@@ -73,12 +73,12 @@ Folder of the runs: on the data volume; with a mirror alone, on the pod's own di
 - models
 - promote
 - {{ .bundle }}
-- --published={{ tpl .published $ }}
+- {{ printf "--published=%s" (tpl .published $) | quote }}
 {{- range .data }}
-- --data={{ tpl . $ }}
+- {{ printf "--data=%s" (tpl . $) | quote }}
 {{- end }}
 {{- with .over }}
-- --over={{ tpl . $ }}
+- {{ printf "--over=%s" (tpl . $) | quote }}
 {{- end }}
 - --cache=/scratch/log-odds
 - --provider={{ ternary "cuda" "cpu" .gpu }}
