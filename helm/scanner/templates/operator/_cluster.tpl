@@ -50,7 +50,7 @@ serviceAccountName: {{ include "scanner.serviceAccountName" .root }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 {{- with include "scanner.imagePullSecrets" .root }}
-{{- . }}
+{{ . }}
 {{- end }}
 {{- with $scheduler.priorityClassName }}
 priorityClassName: {{ . }}

@@ -62,7 +62,7 @@ serviceAccountName: {{ include "scanner.serviceAccountName" .root }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 {{- with include "scanner.imagePullSecrets" .root }}
-{{- . }}
+{{ . }}
 {{- end }}
 {{- with .step.priorityClassName }}
 priorityClassName: {{ . }}
