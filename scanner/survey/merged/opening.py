@@ -108,12 +108,18 @@ def read_record(store: Store, key: str, model: type[AnyRecord]) -> AnyRecord:
     try:
         return model.model_validate_json(store.read(key))
     except FileNotFoundError:
+        if key != SURVEY_RECORD:
+            raise InputMissingError(f"{store.where(key)}: is not there; {_anew(store)}.") from None
         raise InputMissingError(
             f"{store.where(key)}: is not there; name a survey folder ('scanner catalogue merge' makes them)."
         ) from None
     except ValidationError as error:
         first = error.errors()[0]
-        raise ContentError(f"{store.where(key)}: damaged ({first['loc']}: {first['msg']}); merge the runs anew.") from None
+        raise ContentError(f"{store.where(key)}: damaged ({first['loc']}: {first['msg']}); {_anew(store)}.") from None
+
+
+def _anew(store: Store) -> str:
+    return f"remove {store.where(SURVEY_RECORD)} and merge the runs anew"
 
 
 def _open_survey(location: str, store: Store, version: int | None, storage: StorageConfig) -> Published:
@@ -155,6 +161,8 @@ def _refuse_other_columns(published: Published) -> None:
     try:
         schema = pq.read_schema(pa.BufferReader(published.store.read(key)))
     except FileNotFoundError:
+        if published.version is not None:
+            raise InputMissingError(f"{published.store.where(key)}: is not there; {_anew(published.store)}.") from None
         raise InputMissingError(
             f"{published.location}: its tiles have not been merged yet; finish the run by giving its command again."
         ) from None

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -72,3 +73,23 @@ def test_damaged_records(survey, tmp_path) -> None:
     (broken / "survey.json").write_text(json.dumps(record | {"colour": "red"}))
     with pytest.raises(ContentError, match=r"survey\.json: damaged .*colour"):
         open_published(str(broken))
+
+
+@pytest.mark.parametrize("lost", ["survey.json", "versions/1/version.json", "versions/1/catalogue"])
+def test_a_damaged_survey_is_made_again_as_the_message_says(runs, tmp_path, lost) -> None:
+    out = tmp_path / "survey"
+    request = MergeRequest((str(runs["north"]),), str(out))
+    merge_runs(request)
+    written = {path: path.read_bytes() for path in out.rglob("*.parquet")}
+    if (out / lost).is_dir():
+        shutil.rmtree(out / lost)
+    elif lost == "survey.json":
+        (out / lost).write_text("{")
+    else:
+        (out / lost).unlink()
+    with pytest.raises((ContentError, InputMissingError), match=r"remove \S+/survey\.json and merge the runs anew\."):
+        open_published(str(out))
+    (out / "survey.json").unlink()
+    assert merge_runs(request).is_new
+    assert {path: path.read_bytes() for path in out.rglob("*.parquet")} == written
+    assert open_published(str(out)).version == 1
