@@ -1,5 +1,4 @@
-"""Who may speak to whom under NetworkPolicies, as the API says: what is selected by a policy of a direction may do only what one
-of them allows."""
+"""Who may speak to whom: a pod that NetworkPolicies of a direction select may do what one of them allows, and nothing else."""
 
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
