@@ -156,3 +156,9 @@ def test_rules_are_evaluated_without_error_and_no_alert_fires(scraped):
 @pytest.mark.parametrize("name", [rule["record"] for rule in RULES if "record" in rule])
 def test_every_recording_rule_records_something(scraped, name):
     assert scraped.values(name)
+
+
+def test_every_alert_has_its_section_of_the_guide_and_every_section_its_alert():
+    guide = (DEPLOY.parent / "docs" / "operating.md").read_text()
+    sections = re.findall(r"^### (\w+)$", guide.partition("\n## Alerts\n")[2], re.MULTILINE)
+    assert sorted(sections) == sorted(rule["alert"] for rule in RULES if "alert" in rule)
