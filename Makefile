@@ -9,13 +9,15 @@ APT_INSTALL := timeout 300 $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) env DEBI
 APT_UPDATE := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) apt-get update --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo install prometheus chromium helm stilts test lint unit verify-vo schemas clean
+.PHONY: help demo install prometheus chromium helm stilts test lint unit verify-vo locks image podman bootstrapped-images verify-image schemas clean
 
 help:
 	@echo "make demo       install what a scan needs, draw two tiles of sky, scan them, say where to look"
 	@echo "make install    prepare .venv with everything the tests need"
 	@echo "make test       lint, types, architecture, tests"
 	@echo "make verify-vo  the Virtual Observatory's own validators over a running server"
+	@echo "make image      the container images, with Docker or buildah (IMAGES=\"scan-gpu api\"); make locks: what they install"
+	@echo "make verify-image  the images built on a bootstrapped Debian, and run as a cluster runs them"
 	@echo "make schemas    write schemas/ anew from the models"
 	@echo "make clean      remove .venv and what the demo made"
 
@@ -81,6 +83,32 @@ stilts:
 
 verify-vo: install stilts
 	$(BIN)/pytest tests/service/vo/test_validators.py tests/service/vo/test_taplint.py
+
+# What the images install, locked anew from pyproject.toml and constraints.txt.
+locks: $(VENV)/image.stamp
+	$(BIN)/python deploy/image/lock.py
+
+$(VENV)/image.stamp: $(VENV)/all.stamp
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[image]'
+	@touch $@
+
+# IMAGES: some of scan-cpu scan-gpu train-cpu train-gpu api, or all.
+IMAGES ?= scan-cpu api
+IMAGE_STORE ?= /var/tmp/scanner-images/store
+
+image: $(VENV)/image.stamp
+	$(BIN)/python deploy/image/build.py $(IMAGES)
+
+# Without Docker and without a registry: root, Debian and a package index are enough.
+podman:
+	@(for program in buildah podman crun mmdebstrap nft; do command -v $$program || exit 1; done) >/dev/null || \
+		{ $(APT_UPDATE) && $(APT_INSTALL) buildah podman crun mmdebstrap netavark nftables uidmap catatonit fuse-overlayfs; }
+
+bootstrapped-images: $(VENV)/image.stamp podman
+	$(BIN)/python deploy/image/bootstrap.py --store $(IMAGE_STORE) $(IMAGES)
+
+verify-image: bootstrapped-images
+	SCANNER_IMAGE_STORE=$(IMAGE_STORE) $(BIN)/pytest tests/deploy/image
 
 schemas: install
 	$(BIN)/scanner schemas --out schemas
