@@ -12,7 +12,7 @@ scanner.lensing/survey: {{ . }}
 {{- end }}
 
 {{/*
-All labels of an object or pod; same arguments.
+All labels of an object; same arguments.
 */}}
 {{- define "scanner.labels" -}}
 {{ include "scanner.selectorLabels" . }}
@@ -20,4 +20,17 @@ app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 app.kubernetes.io/part-of: scanner
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/*
+Labels of a pod; same arguments. The chart's version is not among them: a chart that is newer in other places only must not
+send workers away.
+*/}}
+{{- define "scanner.podLabels" -}}
+{{ include "scanner.selectorLabels" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: scanner
+{{- with .root.Values.podLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}

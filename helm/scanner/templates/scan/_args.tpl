@@ -18,18 +18,19 @@ Arguments of a survey's driver, `scanner run …`: include "scanner.scanArgs" (d
 {{- if and $workers.gpu (not (dig "scoring" "provider" "" $survey.config)) }}
 - --provider=cuda
 {{- end }}
-{{- if include "scanner.listens" . }}
-- --listen={{ include "scanner.daskProtocol" .root }}://0.0.0.0:8786
-{{- else if ne $workers.scaling "local" }}
-- --scheduler={{ include "scanner.schedulerAddress" . }}
-{{- end }}
 - --workers={{ $workers.replicas | int }}
 {{- if eq $workers.scaling "local" }}
 - --memory-gb={{ $workers.memoryGb }}
-{{- else if eq $workers.scaling "driver" }}
-- --scale-deployment={{ .root.Release.Namespace }}/{{ include "scanner.surveyObjectName" (dict "root" .root "survey" .survey "component" "worker") }}
+{{- else }}
+{{- if include "scanner.listens" . }}
+- --listen={{ include "scanner.daskProtocol" .root }}://0.0.0.0:8786
+{{- else }}
+- --scheduler={{ include "scanner.schedulerAddress" . }}
 {{- end }}
-{{- if ne $workers.scaling "local" }}
+{{- if eq $workers.scaling "driver" }}
+{{- $deployment := include "scanner.surveyObjectName" (dict "root" .root "survey" .survey "component" "worker") }}
+- --scale-deployment={{ .root.Release.Namespace }}/{{ $deployment }}
+{{- end }}
 {{- with include "scanner.daskTlsArgs" .root }}
 {{ . }}
 {{- end }}

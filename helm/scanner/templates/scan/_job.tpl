@@ -26,10 +26,7 @@ podFailurePolicy:
 template:
   metadata:
     labels:
-      {{- include "scanner.labels" . | nindent 6 }}
-      {{- with .root.Values.podLabels }}
-      {{- toYaml . | nindent 6 }}
-      {{- end }}
+      {{- include "scanner.podLabels" . | nindent 6 }}
     annotations:
       checksum/config: {{ include "scanner.scanConfigData" . | sha256sum }}
       {{- include "scanner.keepOnNode" . | nindent 6 }}

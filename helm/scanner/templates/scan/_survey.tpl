@@ -71,8 +71,10 @@ Volumes that the pods of driver and workers have, and where they are mounted.
 {{- $survey := include "scanner.survey" . | fromJson -}}
 {{ include "scanner.volumes" .root }}
 {{ include "scanner.scratchVolume" .root }}
+{{- if ne $survey.workers.scaling "local" }}
 {{- with include "scanner.daskTlsVolume" .root }}
 {{ . }}
+{{- end }}
 {{- end }}
 {{- with $survey.volumes }}
 {{ toYaml . }}
@@ -84,8 +86,10 @@ Volumes that the pods of driver and workers have, and where they are mounted.
 {{ include "scanner.volumeMounts" .root }}
 - name: scratch
   mountPath: /scratch
+{{- if ne $survey.workers.scaling "local" }}
 {{- with include "scanner.daskTlsVolumeMount" .root }}
 {{ . }}
+{{- end }}
 {{- end }}
 {{- with $survey.volumeMounts }}
 {{ toYaml . }}
