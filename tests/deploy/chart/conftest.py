@@ -4,7 +4,8 @@ from functools import cache
 
 import pytest
 from manifests.cases import CASES
-from manifests.rendering import find_helm
+from manifests.enumerations import leaves
+from manifests.rendering import find_helm, read
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +31,10 @@ def case(request):
 def manifests(rendered, case):
     """All manifests of one case."""
     return rendered(case)
+
+
+@pytest.fixture
+def named_in_values(case):
+    """Every word that the case's values hold: names of what others make are among them."""
+    texts = [leaf for file in CASES[case] for _, leaf in leaves(read(file.read_text()))]
+    return set(map(str, texts))

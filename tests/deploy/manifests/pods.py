@@ -53,7 +53,8 @@ def pods(manifests):
         for path in TEMPLATES.get(manifest["kind"], []):
             template = at(manifest, path)
             metadata = template.get("metadata", {})
-            name = "/".join([manifest["kind"], manifest["metadata"]["name"], *path[1:2]])
+            part = path[1:] if manifest["kind"] == "DaskCluster" else ()
+            name = "/".join([manifest["kind"], manifest["metadata"]["name"], *part])
             labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
             found.append(Pod(manifest["kind"], name, labels, annotations, template["spec"]))
     return found

@@ -1,4 +1,4 @@
-"""The chart rendered by the real helm: values files in, manifests out; what helm refuses raises ``Refused`` with its words."""
+"""The chart rendered by the real helm: values in, manifests out; what helm refuses raises ``RefusedError`` with its words."""
 
 import json
 import os
@@ -19,7 +19,7 @@ NAMESPACE = "lenses"
 OLDEST_KUBERNETES, NEWEST_KUBERNETES = "1.29", "1.37"
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """Helm did not render: the values are not allowed, or a template is wrong."""
 
 
@@ -27,7 +27,7 @@ class _UniqueKeys(yaml.CSafeLoader):
     """YAML in which no key stands twice: helm's own parser would keep the last and say nothing."""
 
     def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         twice = {key for key in keys if keys.count(key) > 1}
         if twice:
             raise yaml.YAMLError(f"{', '.join(map(str, twice))} twice{node.start_mark}")
@@ -54,7 +54,8 @@ class Helm:
             text = json.dumps(settings)
         done = subprocess.run([self.program, *words], input=text, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise Refused(done.stderr + done.stdout)
+            said = [line for line in (done.stderr + done.stdout).splitlines() if not line.startswith("level=INFO")]
+            raise RefusedError("\n".join(said))
         return done.stdout
 
     def text(self, *files, settings=None, release=RELEASE, kubernetes=NEWEST_KUBERNETES, chart=CHART, words=()):
