@@ -48,10 +48,7 @@ podFailurePolicy:
 template:
   metadata:
     labels:
-      {{- include "scanner.selectorLabels" . | nindent 6 }}
-      {{- with .root.Values.podLabels }}
-      {{- toYaml . | nindent 6 }}
-      {{- end }}
+      {{- include "scanner.podLabels" . | nindent 6 }}
   spec:
     {{- include "scanner.trainingPodSpec" . | nindent 4 }}
 {{- end }}
