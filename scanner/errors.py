@@ -53,6 +53,10 @@ class OutputError(ScannerError):
         return cls(f"{path}: cannot be written ({error.strerror or error}); choose another place.")
 
 
+class HeldError(OutputError):
+    """Another process writes to a folder, which allows one at a time (exit 73)."""
+
+
 class UnavailableError(ScannerError):
     """A store or scheduler does not answer, for longer than it was tried: the same command may work later (exit 75)."""
 

@@ -1,4 +1,4 @@
-"""``scanner models``: import, verify, list, show and promote bundles."""
+"""``scanner models``: import, verify, list and show bundles."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from scanner.cli.models_in_use import promote, publish, rollback
+from scanner.cli.storage_options import endpoint_option, storage_of
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.bundle import Bundle
+from scanner.ensemble.bundle_pointer import POINTERS
 from scanner.ensemble.calibration import Calibration
 from scanner.ensemble.manifest import Metric
+from scanner.ensemble.published_bundles import PublishedBundles
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError, ScannerError, UsageError
 
@@ -40,6 +44,10 @@ def models() -> None:
 
     BUNDLE is a folder or the name of an installed bundle; without it, the default bundle is meant.
     """
+
+
+for command in (publish, promote, rollback):
+    models.add_command(command)
 
 
 @models.command("import-published")
@@ -80,9 +88,14 @@ def verify(bundle: str | None) -> None:
 
 
 @models.command("list")
-def list_() -> int:
-    """List the installed bundles."""
+@click.option("--published", help="Store of published bundles to list instead, a folder or s3://…")
+@endpoint_option
+def list_(published: str | None, endpoint: str | None) -> int:
+    """List the installed bundles, or those of a store."""
     console = _console()
+    if published is not None:
+        _list_published(console, PublishedBundles(published, storage_of(endpoint)))
+        return 0
     try:
         default = bundles.find(None)
     except InputMissingError:
@@ -141,56 +154,15 @@ def show(bundle: str | None) -> None:
         _print_metrics(console, name, list(metrics))
 
 
-@models.command()
-@click.argument("new")
-@click.option("--over", help="Bundle that it is judged against [default: the default bundle].")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    required=True,
-    multiple=True,
-    help="Labelled set that neither was trained on; repeat for more.",
-)
-@click.option("--images", type=click.Path(path_type=Path), help="Tile list of real lenses, one in the centre of each tile.")
-@click.option("--known", type=click.Path(path_type=Path), help="List of known lenses with FITS images of any telescope.")
-@click.option("--cache", type=click.Path(path_type=Path), help="Folder where log-odds are kept [default: the user's cache].")
-@click.option("--models", "folder", type=click.Path(path_type=Path), help="Folder of the bundles [default: scanner's own].")
-@click.option("--provider", default="auto", show_default=True, help="What runs the networks.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the session.")
-def promote(
-    new: str,
-    over: str | None,
-    data: tuple[Path, ...],
-    images: Path | None,
-    known: Path | None,
-    cache: Path | None,
-    folder: Path | None,
-    provider: str,
-    threads: int,
-) -> int:
-    """Make NEW the default bundle, unless it is worse than the old one on any set or image.
-
-    Refused, with exit 1, is a bundle that is worse in any figure beyond its interval.
-    """
-    from scanner.cli.evaluate import cache_folder, compared, plain
-    from scanner.evaluation.decisions import SKY_PREVALENCE
-    from scanner.evaluation.promotion import installed_name, judge, make_default, reasons
-
-    place = folder or bundles.models_folder()
-    name = installed_name(bundles.find(new), place)
-    comparison = compared(
-        (new, over), data, images, known, None, SKY_PREVALENCE, 0, 0, cache or cache_folder(), provider, threads
-    )
-    promotion = judge(comparison.evaluation)
-    click.echo("\n".join(plain(reasons(promotion))))
-    if not promotion.passed:
-        failed = sum(not check.passed for check in promotion.checks)
-        click.echo(
-            f"{promotion.new} is worse than {promotion.old} in {failed} of {len(promotion.checks)} figures: not promoted."
-        )
-        return 1
-    click.echo(f"{make_default(name, place)}: {name} is the default bundle now.")
-    return 0
+def _list_published(console: Console, store: PublishedBundles) -> None:
+    table = _table("", "fingerprint", "bundle", "version", "scaling", "decides on", prose="what it is")
+    named = {pointer: store.pointer(pointer) for pointer in POINTERS}
+    for fingerprint in store.fingerprints():
+        mark = ", ".join(pointer for pointer, found in named.items() if found is not None and found.bundle == fingerprint)
+        manifest = store.manifest(fingerprint)
+        columns = (manifest.name, manifest.version, manifest.preprocessing, manifest.decides_on, manifest.description)
+        table.add_row(mark, fingerprint[:12], *columns)
+    console.print(table if table.rows else f"No bundles in {store.location}")
 
 
 def _embedding(bundle: Bundle) -> str:

@@ -10,6 +10,7 @@ import click
 from scanner.config import RunConfig
 from scanner.cutouts.layout import StoreAttributes
 from scanner.ensemble.bundle import BundleManifest
+from scanner.ensemble.bundle_pointer import PublishedBundle
 from scanner.evaluation.results import Evaluation
 from scanner.records import CommitRecord, FailedTile, Record, Tile
 from scanner.report.atlas_record import AtlasRecord
@@ -28,6 +29,7 @@ from scanner.survey.messages import CutOutcome, ExplainJob, ExplainOutcome, Tile
 from scanner.survey.scan.handover import HandoverRecord
 from scanner.survey.status import RunStatus
 from scanner.survey.workers.versions import Versions
+from scanner.training.mirror import MirrorRecord
 
 #: File name of the schema → model. Files a user meets first, then the messages between driver and workers.
 MODELS: dict[str, type[Record]] = {
@@ -40,6 +42,8 @@ MODELS: dict[str, type[Record]] = {
     "survey-version": VersionRecord,
     "lease": LeaseRecord,
     "bundle": BundleManifest,
+    "published-bundle": PublishedBundle,
+    "training-mirror": MirrorRecord,
     "cutout-store": StoreAttributes,
     "dataset": DatasetRecord,
     "graded-set": GradedSetRecord,

@@ -1,8 +1,9 @@
 """Bundles: folders that hold a trained ensemble, checked before they are believed.
 
-In: the path or ``s3://`` URL of a bundle, the name of an installed one, or nothing for the default. Out: a verified
-:class:`Bundle`. Refused: a missing folder, bad or unknown manifests, files that are missing, altered or not listed. Nothing
-in a bundle is ever unpickled or run, save the ONNX graph. They are written by :mod:`scanner.ensemble.bundle_writer`.
+In: the path or ``s3://`` URL of a bundle, the name of an installed one, what a store of bundles calls ``current`` or
+``latest`` (:mod:`scanner.ensemble.bundle_pointer`), or nothing for the default. Out: a verified :class:`Bundle`. Refused: a
+missing folder, bad or unknown manifests, files that are missing, altered or not listed. Nothing in a bundle is ever unpickled
+or run, save the ONNX graph. They are written by :mod:`scanner.ensemble.bundle_writer`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 import scanner
 from scanner.config import StorageConfig
 from scanner.ensemble.bundle_cache import cached
+from scanner.ensemble.bundle_pointer import followed
 from scanner.ensemble.calibration import Calibration, MeanProbability
 from scanner.ensemble.embedding_grid import EmbeddingGrid
 from scanner.ensemble.f_beta import OperatingCurve
@@ -145,7 +147,7 @@ def load(bundle: str | Path | None = None, storage: StorageConfig = StorageConfi
     Parameters
     ----------
     bundle
-        See :func:`find`; or the URL of a bundle's folder, of which a local copy is kept.
+        See :func:`find`; or the URL of a bundle's folder, of which a local copy is kept; or ``STORE/current``.
     storage
         How object stores are reached.
 
@@ -158,6 +160,8 @@ def load(bundle: str | Path | None = None, storage: StorageConfig = StorageConfi
     ScannerError
         Of a bundle on an object store: see :mod:`scanner.ensemble.bundle_cache`.
     """
+    if bundle is not None:
+        bundle = followed(str(bundle), storage)
     remote = isinstance(bundle, str) and is_remote(bundle)
     path = cached(str(bundle), storage) if remote else find(bundle)
     text = _read(path / MANIFEST_FILE)

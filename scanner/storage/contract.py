@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from scanner.errors import OutputError, UnavailableError
+from scanner.errors import HeldError, UnavailableError
 
 
 @dataclass(frozen=True)
@@ -136,9 +136,11 @@ class Store(Protocol):
 
         Raises
         ------
+        HeldError
+            Another process holds it; the message says which, where that is known.
         OutputError
-            Another process holds it; the message says which, where that is known. On an object store also when another process
-            took it because this one could not be heard of for long: every later write by this store, and the end of the block.
+            On an object store, when another process took it because this one could not be heard of for long: every later write
+            by this store, and the end of the block.
         """
         ...
 
@@ -148,7 +150,7 @@ def overtaken(where: str) -> UnavailableError:
     return UnavailableError(f"{where}: another worker wrote or removed this folder meanwhile; what it left there counts.")
 
 
-def held_by_another(where: str, holder: str = "") -> OutputError:
+def held_by_another(where: str, holder: str = "") -> HeldError:
     """Say that another process writes to a store."""
     who = f" ({holder})" if holder else ""
-    return OutputError(f"{where}: another scanner run{who} is writing to this folder; wait for it or use another.")
+    return HeldError(f"{where}: another scanner run{who} is writing to this folder; wait for it or use another.")

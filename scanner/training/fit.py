@@ -23,13 +23,14 @@ from scanner.records import MemberName
 from scanner.training import checkpoint
 from scanner.training.allocator import keep_freed_memory
 from scanner.training.checkpoint import FitRecord, Plan, State
+from scanner.training.device import usable_device
 from scanner.training.folding import fold, renormalise, transplant, unfold
-from scanner.training.history import HistoryRow, kept_row
+from scanner.training.history import kept_row
 from scanner.training.labels import Labels, Split
 from scanner.training.network import Twin
 from scanner.training.presets import Beginning, Preset, Stage
 from scanner.training.scaled import ScaledImages
-from scanner.training.stage_run import run_stages
+from scanner.training.stage_run import SILENT, Reports, run_stages
 from scanner.training.trainer import Trainer
 
 #: Training rows that the statistics of a bundle's member are measured on.
@@ -80,7 +81,7 @@ def fit(
     split: Split,
     request: FitRequest,
     folder: Path,
-    report: Callable[[tuple[HistoryRow, ...]], None] = lambda rows: None,
+    reports: Reports = SILENT,
 ) -> tuple[nn.Sequential, FitRecord]:
     """Train a member, or go on where ``folder`` stands.
 
@@ -92,8 +93,8 @@ def fit(
         What to train.
     folder
         Where the run lives; the same call with the same folder resumes.
-    report
-        Called with the whole history after every validation.
+    reports
+        Whom to tell of the progress.
 
     Returns
     -------
@@ -110,7 +111,7 @@ def fit(
     keep_freed_memory()
     torch.set_num_threads(request.threads)
     preset, member, start = request.preset, request.member, request.start
-    device = torch.device(request.device)
+    device = usable_device(request.device)
     trainer = Trainer(images, labels, split, member, preset, request.seed, device, request.clock)
     if not trainer.can_validate:
         raise UsageError(
@@ -126,7 +127,7 @@ def fit(
             raise UsageError(f"preset {preset.name} shows {member} crops only, which its dense head cannot take.")
         plan = _plan(trainer, request, stages, folder)
         plan = checkpoint.agree(folder, plan)
-        run_stages(trainer, plan, stages, folder, state, report)
+        run_stages(trainer, plan, stages, folder, state, reports)
     network = trainer.network
     folded = fold(network) if isinstance(network, Twin) else network.cpu().eval()
     assert isinstance(folded, nn.Sequential)

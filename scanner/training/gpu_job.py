@@ -38,6 +38,7 @@ from scanner.training.presets import PRESET_NAMES, PRESETS, Preset
 from scanner.training.runs import DRAWN
 from scanner.training.scaled import SHAPES, ScaledImages, joined_images, scale_batch
 from scanner.training.schedule import seconds, training_order
+from scanner.training.stage_run import Reports
 
 #: Objects drawn at once, and objects in a file of the scratch folder.
 BATCH, PART = 256, 2048
@@ -105,9 +106,8 @@ def train_members(preset: Preset, arguments: argparse.Namespace, images: ScaledI
             device=arguments.device,
         )
         folder = arguments.out / member
-        _, record = fit(
-            images, labels, split(len(labels)), request, folder, lambda rows: print(rows[-1].described(), flush=True)
-        )
+        reports = Reports(validated=lambda rows: print(rows[-1].described(), flush=True))
+        _, record = fit(images, labels, split(len(labels)), request, folder, reports)
         print(record.described(), flush=True)
 
 

@@ -1,42 +1,61 @@
-"""Training runs as jobs: one member each, one process each.
+"""Training runs as jobs: one member each.
 
-In: :class:`TrainingJob`. Out: the folder ``<out>/<member>`` and its :class:`~scanner.training.checkpoint.FitRecord`. Refused:
-what datasets and runs refuse. A job that is told to stop (SIGTERM, Ctrl-C) saves itself and stops; all of its siblings are
-told too.
+In: :class:`TrainingJob`. Out: the folder ``<out>/<member>``, its copy on the mirror where there is one, and its
+:class:`~scanner.training.checkpoint.FitRecord`. Refused: what datasets, runs and mirrors refuse; a folder that another job
+trains into. A job that is told to stop (SIGTERM, Ctrl-C) saves itself and stops. A mirror that does not answer while training
+goes on is told and tried again after the next checkpoint; at the end of the run it stops the job.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
+from scanner.config import StorageConfig
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.manifest import MODEL_FILE
-from scanner.errors import InputMissingError, ScannerError, UsageError, error_with_code
+from scanner.errors import InputMissingError, UnavailableError, UsageError
 from scanner.records import MEMBERS, MemberName, Record
+from scanner.storage.holding import held
+from scanner.storage.local import LocalStore
 from scanner.training import checkpoint
-from scanner.training.checkpoint import FitRecord
+from scanner.training.checkpoint import FitRecord, State
 from scanner.training.data import TrainingData, scale_data
+from scanner.training.events import (
+    Listener,
+    MemberFinished,
+    MemberMirrored,
+    MemberProgress,
+    MemberSaved,
+    MemberStarted,
+    MemberValidated,
+    nobody,
+)
 from scanner.training.export import read_members
 from scanner.training.fit import FitRequest, Start, fit
 from scanner.training.history import HistoryRow, plot_history, write_history
-from scanner.training.interruption import Interruption
+from scanner.training.mirror import Mirror, Standing
 from scanner.training.presets import Preset
 from scanner.training.schedule import time_shares, training_order
+from scanner.training.stage_run import Reports
 
-Report = Callable[[MemberName, HistoryRow], None]
-#: Seconds between two looks at whether a signal came, while jobs run.
-POLL_SECONDS = 0.5
+#: Seconds between two words on how far a run is.
+PROGRESS_SECONDS = 5.0
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingJob(Record):
-    """One member to be trained; ``time_budget`` in seconds, ``bundle``: what its weights are taken from, if any."""
+    """One member to be trained.
+
+    ``time_budget``: in seconds. ``bundle``: what its weights are taken from, if any. ``mirror``: location of the runs' mirror,
+    if any, and ``storage``: how it is reached.
+    """
 
     data: tuple[Path, ...] = Field(min_length=1)
     out: Path
@@ -47,6 +66,13 @@ class TrainingJob(Record):
     bundle: Path | None = None
     threads: int = Field(1, ge=1)
     device: str = "cpu"
+    mirror: str | None = None
+    storage: StorageConfig = StorageConfig()
+
+    @property
+    def folder(self) -> Path:
+        """Where the run lives."""
+        return self.out / self.member
 
     @property
     def source(self) -> MemberName | None:
@@ -59,8 +85,15 @@ class TrainingJob(Record):
         return self.out / f"scaled-{self.preset.preprocessing}"
 
 
-def run_job(job: TrainingJob, report: Report = lambda member, row: None) -> FitRecord:
+def run_job(job: TrainingJob, listen: Listener = nobody) -> FitRecord:
     """Train one member, or go on with it. The scaled images are shared by all members.
+
+    Parameters
+    ----------
+    job
+        What to train.
+    listen
+        Called with each event.
 
     Raises
     ------
@@ -68,29 +101,87 @@ def run_job(job: TrainingJob, report: Report = lambda member, row: None) -> FitR
         The member begins as a copy of another, which has not been trained yet.
     UsageError
         The bundle that it is to begin with was made for other scaling.
+    HeldError
+        Another job trains this member, into the same folder or mirror.
     """
-    data = TrainingData(job.data)
-    request = FitRequest(
-        member=job.member,
-        preset=job.preset,
-        seed=job.seed,
-        dataset_sha256=data.fingerprint,
-        time_budget=job.time_budget,
-        start=_start(job),
-        threads=job.threads,
-        device=job.device,
-    )
-    folder = job.out / job.member
-
-    def record(rows: tuple[HistoryRow, ...]) -> None:
-        write_history(folder, rows)
-        report(job.member, rows[-1])
-
-    images = scale_data(data, job.scaled, job.preset.preprocessing)
-    _, found = fit(images, data.labels, data.split, request, folder, record)
-    write_history(folder, found.history)
-    plot_history(folder, found.history, job.member)
+    listen(MemberStarted(member=job.member))
+    with held(LocalStore(job.folder)), _mirrored(job) as mirror:
+        data = TrainingData(job.data)
+        request = FitRequest(
+            member=job.member,
+            preset=job.preset,
+            seed=job.seed,
+            dataset_sha256=data.fingerprint,
+            time_budget=job.time_budget,
+            start=_start(job),
+            threads=job.threads,
+            device=job.device,
+        )
+        images = scale_data(data, job.scaled, job.preset.preprocessing)
+        _, found = fit(images, data.labels, data.split, request, job.folder, _reports(job, mirror, listen))
+        write_history(job.folder, found.history)
+        plot_history(job.folder, found.history, job.member)
+        if mirror is not None:
+            mirror.push(job.folder, _standing(job.folder))
+            listen(MemberMirrored(member=job.member, succeeded=True))
+    listen(MemberFinished(member=job.member))
     return found
+
+
+@contextmanager
+def _mirrored(job: TrainingJob) -> Iterator[Mirror | None]:
+    """The job's mirror, held, after the run and what it is to begin as were brought to the mirror's state."""
+    if job.mirror is None:
+        yield None
+        return
+    if job.source is not None:
+        source = job.out / job.source
+        Mirror(job.mirror, job.source, job.storage).pull(source, _standing(source))
+    mirror = Mirror(job.mirror, job.member, job.storage)
+    with mirror.held():
+        mirror.pull(job.folder, _standing(job.folder))
+        yield mirror
+
+
+def pull_members(mirror: str, out: Path, storage: StorageConfig) -> None:
+    """Bring the runs of all members to the state of a mirror, where that is further."""
+    for member in MEMBERS:
+        Mirror(mirror, member, storage).pull(out / member, _standing(out / member))
+
+
+def _standing(folder: Path) -> Standing:
+    state = checkpoint.load(folder)
+    return Standing(stage=state.stage, step=state.step, finished=(folder / checkpoint.FIT).exists())
+
+
+def _reports(job: TrainingJob, mirror: Mirror | None, listen: Listener) -> Reports:
+    """What a run is to call: events, the table of its history, copies of its checkpoints."""
+    told, n_objects = time.monotonic(), 0
+
+    def stepped(share: float, state: State, n: int) -> None:
+        nonlocal told, n_objects
+        n_objects += n
+        if time.monotonic() - told > PROGRESS_SECONDS or share == 1.0:
+            listen(MemberProgress(member=job.member, share=share, passes=state.passes, n_objects=n_objects))
+            told, n_objects = time.monotonic(), 0
+
+    def saved(state: State) -> None:
+        listen(MemberSaved(member=job.member))
+        if mirror is None:
+            return
+        try:
+            mirror.push(job.folder, Standing(stage=state.stage, step=state.step))
+        except UnavailableError as error:
+            logger.warning("%s; training goes on, the mirror holds an earlier checkpoint.", str(error).rstrip("."))
+            listen(MemberMirrored(member=job.member, succeeded=False))
+        else:
+            listen(MemberMirrored(member=job.member, succeeded=True))
+
+    def validated(rows: tuple[HistoryRow, ...]) -> None:
+        write_history(job.folder, rows)
+        listen(MemberValidated(member=job.member, row=rows[-1]))
+
+    return Reports(stepped, saved, validated)
 
 
 def _start(job: TrainingJob) -> Start | None:
@@ -119,82 +210,3 @@ def all_jobs(first: TrainingJob, workers: int, members: Sequence[MemberName] = M
         first.model_copy(update={"member": member, "time_budget": None if budget is None else budget * shares[member]})
         for member in training_order(members)
     ]
-
-
-def run_jobs(jobs: Sequence[TrainingJob], workers: int, report: Report = lambda member, row: None) -> Iterator[FitRecord]:
-    """Train members in ``workers`` processes, copies after what they begin from; yields their records as they finish.
-
-    The images are scaled before the first process starts, so that no two do it.
-
-    Parameters
-    ----------
-    jobs
-        Of one folder and one dataset, in the order of preference.
-    workers
-        Processes at a time.
-    report
-        Called in this process after every validation of any member.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        SIGTERM or SIGINT came; all jobs have saved themselves.
-    """
-    scale_data(TrainingData(jobs[0].data), jobs[0].scaled, jobs[0].preset.preprocessing, workers)
-    pending = list(jobs)
-    running: dict[Connection, BaseProcess] = {}
-    # A forked process would inherit torch's thread pool in an unknown state.
-    context = multiprocessing.get_context("spawn")
-    with Interruption() as interruption:
-        try:
-            while pending or running:
-                unfinished = {job.member for job in jobs if not (job.out / job.member / checkpoint.FIT).exists()}
-                able = [job for job in pending if job.source not in unfinished]
-                for job in able[: workers - len(running)]:
-                    here, there = context.Pipe(duplex=False)
-                    process = context.Process(target=_run, args=(job, there), daemon=False)
-                    process.start()
-                    there.close()
-                    running[here] = process
-                    pending.remove(job)
-                for connection in wait(list(running), POLL_SECONDS):
-                    assert isinstance(connection, Connection)
-                    yield from _receive(connection, running, report)
-                if interruption.asked:
-                    raise KeyboardInterrupt
-        finally:
-            for started in running.values():
-                started.terminate()
-            for started in running.values():
-                started.join()
-
-
-def _run(job: TrainingJob, connection: Connection) -> None:
-    """Run a job in a process of its own; what it reports, its record or its error go through ``connection``."""
-    try:
-        connection.send(run_job(job, lambda member, row: connection.send((member, row))))
-    except ScannerError as error:
-        connection.send((error.exit_code, str(error)))
-    except KeyboardInterrupt:
-        pass
-    finally:
-        connection.close()
-
-
-def _receive(connection: Connection, running: dict[Connection, BaseProcess], report: Report) -> Iterator[FitRecord]:
-    try:
-        message: Any = connection.recv()
-    except EOFError:
-        process = running.pop(connection)
-        process.join()
-        if process.exitcode:
-            raise ScannerError(
-                f"a training process ended with exit code {process.exitcode}; give the same command again and it goes on."
-            ) from None
-        return
-    if isinstance(message, FitRecord):
-        yield message
-    elif isinstance(message[1], HistoryRow):
-        report(*message)
-    else:
-        raise error_with_code(*message)

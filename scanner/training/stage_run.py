@@ -15,6 +15,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,25 @@ from scanner.training.trainer import Trainer, learning_rate
 
 #: Seconds between checkpoints within a stage.
 SAVE_SECONDS = 60.0
-Report = Callable[[tuple[HistoryRow, ...]], None]
 
 
-def run_stages(trainer: Trainer, plan: Plan, stages: tuple[Stage, ...], folder: Path, state: State, report: Report) -> None:
+@dataclass(frozen=True)
+class Reports:
+    """Whom a run tells of its progress; all are called in its own thread.
+
+    ``stepped``: after every step, with the share of the planned steps that are made and the number of objects of this one.
+    ``saved``: once a checkpoint is on the disk. ``validated``: after that, with the whole history, after every validation.
+    """
+
+    stepped: Callable[[float, State, int], None] = lambda share, state, n_objects: None
+    saved: Callable[[State], None] = lambda state: None
+    validated: Callable[[tuple[HistoryRow, ...]], None] = lambda rows: None
+
+
+SILENT = Reports()
+
+
+def run_stages(trainer: Trainer, plan: Plan, stages: tuple[Stage, ...], folder: Path, state: State, reports: Reports) -> None:
     """Train from ``state`` to the end of the plan.
 
     Parameters
@@ -45,8 +61,8 @@ def run_stages(trainer: Trainer, plan: Plan, stages: tuple[Stage, ...], folder: 
         Of the checkpoints.
     state
         Where the run stands; changed in place.
-    report
-        Called with the whole history after every validation.
+    reports
+        Whom to tell.
 
     Raises
     ------
@@ -58,7 +74,7 @@ def run_stages(trainer: Trainer, plan: Plan, stages: tuple[Stage, ...], folder: 
         trainer.begin(stage)
     with Interruption() as interruption:
         while state.stage < len(stages):
-            _StageRun(trainer, plan, stages[state.stage], folder, state, report, interruption).run()
+            _StageRun(trainer, plan, stages[state.stage], folder, state, reports, interruption).run()
     trainer.network.load_state_dict(state.network)
 
 
@@ -72,11 +88,11 @@ class _StageRun:
         stage: Stage,
         folder: Path,
         state: State,
-        report: Report,
+        reports: Reports,
         interruption: Interruption,
     ) -> None:
         self.trainer, self.plan, self.folder, self.state = trainer, plan, folder, state
-        self.stage, self.report, self.interruption = stage, report, interruption
+        self.stage, self.reports, self.interruption = stage, reports, interruption
         # A stage begins with the weights of the one before it, in the form that they had there.
         if state.network and state.step == 0:
             trainer.network.load_state_dict(state.network)
@@ -108,7 +124,7 @@ class _StageRun:
         state.step, state.total, state.progress, state.stage_seconds = 0, 0, 0.0, 0.0
         state.best, state.best_loss, state.without_gain = {}, math.inf, 0
         state.network, state.optimiser = copy.deepcopy(trainer.network.state_dict()), {}
-        checkpoint.save(self.folder, state)
+        self._write()
 
     def _out_of_patience(self) -> bool:
         patience = self.trainer.preset.patience
@@ -128,6 +144,16 @@ class _StageRun:
         state.loss_sum, state.n_correct = state.loss_sum + loss, state.n_correct + n_correct
         state.n_steps, state.n_seen = state.n_steps + 1, state.n_seen + len(target)
         state.passes += trainer.passes(self.stage, 1)
+        self.reports.stepped(self._share(), state, len(target))
+
+    def _share(self) -> float:
+        """Share of the plan that is done; with a time budget, steps that were planned and will not be made count as made."""
+        steps, stage = self.plan.steps, self.state.stage
+        return min(1.0, (sum(steps[:stage]) + self.state.progress * steps[stage]) / sum(steps))
+
+    def _write(self) -> None:
+        checkpoint.save(self.folder, self.state)
+        self.reports.saved(self.state)
 
     def _save(self) -> None:
         now = self.trainer.clock()
@@ -135,7 +161,7 @@ class _StageRun:
         self.state.stage_seconds += now - self.counted_to
         self.counted_to = now
         self.state.network, self.state.optimiser = self.trainer.network.state_dict(), self.optimiser.state_dict()
-        checkpoint.save(self.folder, self.state)
+        self._write()
 
     def _validate(self) -> None:
         trainer, state = self.trainer, self.state
@@ -162,7 +188,7 @@ class _StageRun:
         self._save()
         if self.plan.seconds is not None and state.step < state.total:
             self._replan(self.plan.seconds)
-        self.report(state.rows)
+        self.reports.validated(state.rows)
 
     def _replan(self, seconds: tuple[float, ...]) -> None:
         """Set the number of steps by the time that is left for this stage, within the passes of the preset."""

@@ -16,11 +16,12 @@ from scanner.networks import LENS, NON_LENS
 from scanner.records import MEMBER_PIXELS, MEMBERS
 from scanner.training.batches import Feed
 from scanner.training.data import TrainingData, scale_data
-from scanner.training.jobs import TrainingJob, all_jobs, run_job, run_jobs
+from scanner.training.jobs import TrainingJob, all_jobs, run_job
 from scanner.training.presets import BEST, PAPER, PRESETS
 from scanner.training.runs import read_ensemble
 from scanner.training.schedule import SHARE, time_shares
 from scanner.training.scoring import training_logits
+from scanner.training.side_by_side import run_jobs
 
 STAGE_LISTS = ("stages_200", "stages_66", "copied_200", "copied_66", "continued_200", "continued_66")
 BRIEF = BEST.model_copy(
@@ -161,7 +162,7 @@ def test_two_members_go_on_from_a_bundle_side_by_side(bundle, place, tmp_path):
         time_budget=60.0,
     )
     seen = []
-    records = list(run_jobs(all_jobs(first, 2, ("OU-J", "OU-200")), 2, lambda member, row: seen.append(member)))
+    records = list(run_jobs(all_jobs(first, 2, ("OU-J", "OU-200")), 2, lambda event: seen.append(event.member)))
     assert {record.plan.member for record in records} == set(seen) == {"OU-J", "OU-200"}
     assert {record.plan.begins_as for record in records} == {bundle.fingerprint}
     with pytest.raises(UsageError, match="another --preset"):

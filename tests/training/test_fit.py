@@ -20,7 +20,7 @@ from scanner.training.fit import FitRequest, Start, fit
 from scanner.training.history import HISTORY, HistoryRow, plot_history, write_history
 from scanner.training.labels import Labels
 from scanner.training.presets import BEST, PAPER, Stage
-from scanner.training.stage_run import _passed
+from scanner.training.stage_run import Reports, _passed
 from scanner.training.trainer import Trainer, class_weights, learning_rate
 
 
@@ -38,7 +38,7 @@ def brief(preset, passes=2.0, batch=16, validations=2):
 
 def train(labelled, folder, member="OU-J", preset=None, report=lambda rows: None, **settings):
     request = FitRequest(member=member, preset=preset or brief(BEST), dataset_sha256="0" * 64, **{"seed": 5, **settings})
-    return fit(*labelled, request, folder, report)
+    return fit(*labelled, request, folder, Reports(validated=report))
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])
