@@ -1,9 +1,5 @@
 {{/*
-What the processes of a scan have in common, on one node or many.
-*/}}
-
-{{/*
-Annotations by which autoscalers know that a pod is not to be moved: a driver or scheduler that goes takes the tiles in hand along.
+Annotations by which autoscalers know that a pod is not to be moved: with a driver or scheduler the tiles in hand go too.
 */}}
 {{- define "scanner.keepOnNode" -}}
 cluster-autoscaler.kubernetes.io/safe-to-evict: "false"
@@ -39,4 +35,15 @@ Resources of a container, one GPU with them where "gpu" names its resource: a GP
 {{- $resources = mergeOverwrite $resources (dict "requests" (dict . "1") "limits" (dict . "1")) -}}
 {{- end -}}
 {{- toYaml $resources -}}
+{{- end }}
+
+{{/*
+A quantity of memory in GB, as a number in words: "3Gi" → 3.221225472. Takes the quantity.
+*/}}
+{{- define "scanner.gigabytes" -}}
+{{- $units := dict
+      "" 1e-9 "k" 1e-6 "M" 1e-3 "G" 1.0 "T" 1e3
+      "Ki" 1.024e-6 "Mi" 1.048576e-3 "Gi" 1.073741824 "Ti" 1099.511627776 -}}
+{{- $number := regexFind "^[0-9.]+" (toString .) -}}
+{{- mulf (float64 $number) (index $units (toString . | trimPrefix $number)) -}}
 {{- end }}

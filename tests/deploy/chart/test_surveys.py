@@ -68,7 +68,8 @@ SCALING = {
 
 @pytest.mark.parametrize("scaling", SCALING)
 def test_where_the_workers_of_a_scan_come_from(render, scaling):
-    manifests = render(survey(workers={"scaling": scaling, "replicas": 5, "keda": {"serverAddress": "http://prometheus:9090"}}))
+    workers = {"scaling": scaling, "replicas": 5, "keda": {"serverAddress": "http://prometheus:9090"}}
+    manifests = render(survey(workers=workers, resources={"requests": {"memory": "17Gi"}, "limits": {"memory": "17Gi"}}))
     common = {"--workers": "5", "--scratch": "/scratch", "--metrics-port": "9464", "--log-format": "json"}
     where = {"": [LIST], "--out": OUT, "--config": "/etc/scanner/survey/scanner.toml"}
     assert told(container_of(manifests, "scan")) == where | common | SCALING[scaling]
@@ -216,6 +217,14 @@ REFUSED = {
     "KEDA without Prometheus": (
         survey(workers={"scaling": "keda"}),
         "surveys.q1.workers.keda.serverAddress: missing; KEDA asks",
+    ),
+    "more memory than there is": (
+        survey(workers={"memoryGb": 8, "resources": {"limits": {"memory": "7629Mi"}}}),
+        "surveys.q1.workers.memoryGb: 8 GB leave no room below the limit of 7629Mi; lower it",
+    ),
+    "more workers than there is memory for": (
+        survey(workers={"scaling": "local", "replicas": 2, "memoryGb": 1.7}, resources={"limits": {"memory": "3G"}}),
+        "surveys.q1.resources.limits.memory: 3G is less than 2 workers of 1.7 GB in the driver's pod take; raise it.",
     ),
     "encryption without certificates": (
         {"dask": {"tls": {"enabled": True}}},

@@ -37,6 +37,7 @@ template:
 {{- define "scanner.scanPodSpec" -}}
 {{- $survey := include "scanner.survey" . | fromJson -}}
 {{- $gpu := and $survey.workers.gpu (eq $survey.workers.scaling "local") -}}
+{{- $gpuResource := $gpu | ternary $survey.workers.gpuResource "" -}}
 restartPolicy: Never
 serviceAccountName: {{ include "scanner.scanServiceAccountName" . }}
 # The token lets the driver set the number of its workers, and nothing else.
@@ -70,7 +71,7 @@ containers:
         containerPort: 9464
     {{- include "scanner.metricsProbes" . | nindent 4 }}
     resources:
-      {{- include "scanner.resources" (dict "resources" $survey.resources "gpu" (ternary $survey.workers.gpuResource "" $gpu)) | nindent 6 }}
+      {{- include "scanner.resources" (dict "resources" $survey.resources "gpu" $gpuResource) | nindent 6 }}
     securityContext:
       {{- include "scanner.containerSecurityContext" .root | nindent 6 }}
     volumeMounts:

@@ -20,12 +20,28 @@ Each sentence names the value, says what is wrong and what to do.
 {{- $found := false -}}
 {{- range $mounted }}{{ $found = or $found (hasPrefix (printf "%s/" .) $path) }}{{ end -}}
 {{- if not $found -}}
-{{- fail (printf "%s.%s: %s lies on no volume; set persistence.data.enabled (/data), add a volume, or name s3://…" $at $key $path) -}}
+{{- $cure := "set persistence.data.enabled (/data), add a volume, or name s3://…" -}}
+{{- fail (printf "%s.%s: %s lies on no volume; %s" $at $key $path $cure) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- if and (eq $survey.workers.scaling "keda") (not $survey.workers.keda.serverAddress) -}}
-{{- fail (printf "%s.workers.keda.serverAddress: missing; KEDA asks Prometheus there, e.g. http://prometheus.monitoring:9090." $at) -}}
+{{- $workers := $survey.workers -}}
+{{- if eq $workers.scaling "local" -}}
+{{- $limit := $survey.resources.limits.memory -}}
+{{- if gt (mulf $workers.replicas $workers.memoryGb) (include "scanner.gigabytes" $limit | float64) -}}
+{{- $all := printf "%v workers of %v GB in the driver's pod" $workers.replicas $workers.memoryGb -}}
+{{- fail (printf "%s.resources.limits.memory: %s is less than %s take; raise it." $at $limit $all) -}}
+{{- end -}}
+{{- else -}}
+{{- $limit := $workers.resources.limits.memory -}}
+{{- if ge (float64 $workers.memoryGb) (include "scanner.gigabytes" $limit | float64) -}}
+{{- $cure := "lower it, or raise workers.resources" -}}
+{{- fail (printf "%s.workers.memoryGb: %v GB leave no room below the limit of %s; %s." $at $workers.memoryGb $limit $cure) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq $workers.scaling "keda") (not $workers.keda.serverAddress) -}}
+{{- $example := "http://prometheus.monitoring:9090" -}}
+{{- fail (printf "%s.workers.keda.serverAddress: missing; KEDA asks Prometheus there, e.g. %s." $at $example) -}}
 {{- end -}}
 {{- end }}
 

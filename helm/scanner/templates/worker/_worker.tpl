@@ -43,6 +43,7 @@ the middle of a scan must not send workers away. Before the first scan, and with
 
 {{- define "scanner.workerPodSpec" -}}
 {{- $workers := (include "scanner.survey" . | fromJson).workers -}}
+{{- $gpuResource := $workers.gpu | ternary $workers.gpuResource "" -}}
 serviceAccountName: {{ include "scanner.serviceAccountName" .root }}
 automountServiceAccountToken: false
 enableServiceLinks: false
@@ -82,7 +83,7 @@ containers:
         containerPort: 9464
     {{- include "scanner.metricsProbes" . | nindent 4 }}
     resources:
-      {{- include "scanner.resources" (dict "resources" $workers.resources "gpu" (ternary $workers.gpuResource "" $workers.gpu)) | nindent 6 }}
+      {{- include "scanner.resources" (dict "resources" $workers.resources "gpu" $gpuResource) | nindent 6 }}
     securityContext:
       {{- include "scanner.containerSecurityContext" .root | nindent 6 }}
     volumeMounts:
