@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from scanner.errors import InputMissingError, UsageError
 from scanner.records import Record
@@ -87,8 +87,16 @@ class StorageConfig(Record):
 class EngineConfig(Record):
     """How the work is spread. Never changes a result, so it is not part of the fingerprint."""
 
-    workers: int | None = Field(None, ge=1, description="Worker processes; none: one a core.")
+    workers: int | None = Field(
+        None, ge=1, description="Worker processes; none: one a core. Of workers from elsewhere: the most that are wanted."
+    )
     scheduler: str | None = Field(None, description="Address of a standing Dask scheduler; none: this machine.")
+    listen: str | None = Field(
+        None, description="Address where the run itself waits for workers, e.g. tcp://0.0.0.0:8786; none: nowhere."
+    )
+    scale_deployment: str | None = Field(
+        None, description="Kubernetes Deployment ([namespace/]name) of the workers: scaled up for the run, to 0 at its end."
+    )
     placement: Literal["whole", "split"] = Field(
         "whole", description="'whole': a worker cuts and scores a tile. 'split': any cuts, one with GPU=1 scores."
     )
@@ -106,6 +114,22 @@ class EngineConfig(Record):
     metrics_address: str | None = Field(
         None, description="Address that the metrics are served at; none: all where a port is named, the loopback for port 0."
     )
+
+    @property
+    def starts_workers(self) -> bool:
+        """Whether the run has workers of its own on this machine, none from elsewhere."""
+        return self.scheduler is None and self.listen is None
+
+    @model_validator(mode="after")
+    def _one_way_to_have_workers(self) -> EngineConfig:
+        if self.scheduler is not None and self.listen is not None:
+            raise ValueError("scheduler and listen (--scheduler, --listen) exclude each other; name one of them.")
+        if self.scale_deployment is not None and (self.starts_workers or self.workers is None):
+            raise ValueError(
+                "scale_deployment (--scale-deployment) needs listen or scheduler, where its workers come to, "
+                "and workers (--workers), the most that there may be."
+            )
+        return self
 
 
 class ExplainConfig(Record):
@@ -181,6 +205,8 @@ def load_tree(
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "value_error":
+            raise UsageError(f"{file or 'configuration'}: {key}: {first['ctx']['error']}") from None
         raise UsageError(f"{file or 'configuration'}: {key}: {first['msg']} (given: {first['input']!r}).") from None
 
 

@@ -28,8 +28,8 @@ from scanner.survey.folder import fingerprint
 from scanner.survey.plan import STORED_BYTES
 from scanner.survey.status_file import LOCAL_INTERVAL_S, REMOTE_INTERVAL_S
 from scanner.survey.workers import attempts
+from scanner.survey.workers.standing_worker import WorkerRequest
 from scanner.survey.workers.transport import certificates, security
-from scanner.survey.workers.worker import WorkerRequest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("docs", "deploy", "models", "examples", "benchmarks")

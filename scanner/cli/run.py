@@ -18,6 +18,7 @@ from scanner.cli.termination import sigterm_interrupts
 from scanner.cli.watched import driver_metrics, watched
 from scanner.errors import TileError
 from scanner.storage.location import is_remote, join, split
+from scanner.survey.folder.own_bundle import with_own_bundle
 from scanner.survey.run import RunRequest, dry_run, run_survey
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ SECTIONS = {
     "With what": ("bundle", "provider", "beta"),
     "What is kept": ("keep", "codec"),
     "What is told of candidates": ("known_lenses", "explain"),
-    "Where the work is done": ("workers", "scheduler", "placement", "memory_gb", "scratch", "tls_ca", "tls_cert", "tls_key"),
+    "Where the work is done": ("workers", "placement", "memory_gb", "scratch"),
+    "Workers from elsewhere": ("scheduler", "listen", "scale_deployment", "tls_ca", "tls_cert", "tls_key"),
     "Object stores (s3://…)": ("endpoint", "anonymous"),
     "What is told": ("log_format", "metrics_port"),
 }
@@ -46,15 +48,17 @@ SECTIONS = {
 @click.option("--magnitude-limit", type=float, help="Faintest VIS magnitude that is scored [default: 23].")
 @click.option("--all", "all_targets", is_flag=True, help="Score every target: no magnitude or area limit.")
 @click.option("--max-bad-fraction", type=float, help="Do not score objects with more bad pixels than this [default: 0.25].")
-@click.option("--bundle", help="Bundle folder [default: the bundle that ships with scanner].")
+@click.option("--bundle", help="Bundle folder, or STORE/current [default: the bundle that ships with scanner].")
 @click.option("--provider", type=click.Choice(["auto", "cpu", "openvino", "cuda", "tensorrt"]), help="What runs the networks.")
 @click.option("--beta", type=float, help="β of the F-beta threshold [default: the bundle's].")
 @click.option("--keep", help="Cutouts kept: all, candidates, sample:<fraction> or none [default: candidates].")
 @click.option("--codec", type=click.Choice(["exact", "compact"]), help="How cutouts are stored [default: compact].")
 @click.option("--known-lenses", help="Table that known lenses are looked up in: lenscat, or a FITS, VOTable, ECSV or CSV file.")
 @click.option("--explain", type=click.Choice(["none", "candidates"]), help="Explain the candidates of the contact sheet.")
-@click.option("--workers", type=int, help="Worker processes [default: one a core].")
+@click.option("--workers", type=int, help="Worker processes [default: one a core]; most workers from elsewhere.")
 @click.option("--scheduler", help="Address of a standing Dask scheduler, e.g. tcp://host:8786 or tls://host:8786.")
+@click.option("--listen", help="Wait for workers at this address, e.g. tcp://0.0.0.0:8786, and start none here.")
+@click.option("--scale-deployment", help="Kubernetes Deployment of the workers: to --workers now, to 0 at the end.")
 @click.option("--placement", type=click.Choice(["whole", "split"]), help="split: any worker cuts, those with a GPU score.")
 @click.option("--memory-gb", type=float, help="Memory of one worker process in GB [default: 3].")
 @click.option("--scratch", help="Folder for fetched, decompressed and resampled mosaics.")
@@ -79,12 +83,9 @@ def run(
     TILE_LIST, what it names, the run folder and the bundle are local paths or s3:// URLs. An interrupted run goes on where it
     was when the same command is given again. Exit code 3: done, but some tiles failed (see failed-tiles.ecsv).
     """
-    request = RunRequest(
-        tile_list=tile_list,
-        out=out or _beside(tile_list),
-        config=configuration.load(config_file, _dotted(flags)),
-        restart=restart,
-    )
+    run_folder = out or _beside(tile_list)
+    config = with_own_bundle(configuration.load(config_file, _dotted(flags)), run_folder, restart=restart)
+    request = RunRequest(tile_list=tile_list, out=run_folder, config=config, restart=restart)
     console = Console(highlight=False, soft_wrap=True)
     if only_plan:
         plan = dry_run(request)
@@ -127,6 +128,8 @@ def _dotted(flags: dict[str, Any]) -> dict[str, Any]:
             "scoring.beta": flags["beta"],
             "engine.workers": flags["workers"],
             "engine.scheduler": flags["scheduler"],
+            "engine.listen": flags["listen"],
+            "engine.scale_deployment": flags["scale_deployment"],
             "engine.placement": flags["placement"],
             "engine.memory_limit_gb": flags["memory_gb"],
             "engine.scratch": flags["scratch"],

@@ -15,11 +15,12 @@ from scanner.errors import UsageError
 @click.option("--memory-gb", type=float, default=3.0, show_default=True, help="Memory above which it ends itself.")
 @click.option("--scratch", help="Folder for fetched, decompressed and resampled mosaics [default: the run's, or the system's].")
 @click.option("--name", help="Name in logs and messages [default: its address].")
+@click.option("--worker-port", type=click.IntRange(0, 65535), default=0, help="Port for scheduler and workers [default: any].")
 @click.option("--metrics-port", type=click.IntRange(0, 65535), help="Port of its Prometheus metrics [default: none].")
 @click.option("--metrics-address", help="Address that they are served at [default: all; for port 0, the loopback].")
 @click.option("--lifetime", help="Leave after so long, e.g. 6h, between two tiles.")
 @click.option("--lifetime-stagger", default="0s", help="Leave up to so much earlier or later, e.g. 30m.")
-@click.option("--death-timeout", default="60s", show_default=True, help="How long a scheduler is looked for, e.g. 5m.")
+@click.option("--death-timeout", default="60s", show_default=True, help="How long a scheduler is looked for, e.g. 5m; never.")
 @click.option("--grace", default="110s", show_default=True, help="Time to finish the tile in hand when told to stop (SIGTERM).")
 @tls_options
 @logs.log_format_option
@@ -29,6 +30,7 @@ def worker(
     memory_gb: float,
     scratch: str | None,
     name: str | None,
+    worker_port: int,
     metrics_port: int | None,
     metrics_address: str | None,
     lifetime: str | None,
@@ -42,11 +44,14 @@ def worker(
 ) -> None:
     """Scan tiles for the runs of SCHEDULER (tcp://host:8786 or tls://host:8786), until told to stop.
 
+    SCHEDULER is a standing one, or a run's own (`scanner run --listen`). One that goes away is looked for again, for
+    --death-timeout; with never, a worker waits for the next run.
+
     On SIGTERM it takes no new tile, finishes the one in hand if the grace allows, else leaves it to another worker, and exits
     with 0. It runs the driver's versions of scanner, bundle, Python and libraries, or gets no tile and exits with 78.
     """
+    from scanner.survey.workers.standing_worker import WorkerRequest, serve
     from scanner.survey.workers.transport import certificates
-    from scanner.survey.workers.worker import WorkerRequest, serve
 
     request = WorkerRequest(
         scheduler=scheduler,
@@ -54,11 +59,12 @@ def worker(
         memory_gb=memory_gb,
         scratch=scratch,
         name=name,
+        port=worker_port,
         metrics_port=metrics_port,
         metrics_address=metrics_address,
         lifetime_s=None if lifetime is None else _seconds("--lifetime", lifetime),
         lifetime_stagger_s=_seconds("--lifetime-stagger", lifetime_stagger),
-        death_timeout_s=_seconds("--death-timeout", death_timeout),
+        death_timeout_s=None if death_timeout == "never" else _seconds("--death-timeout", death_timeout),
         grace_s=_seconds("--grace", grace),
     )
     with logs.written(log_format):

@@ -106,7 +106,7 @@ def _scan(
             RunStarted(
                 n_tiles=len(listed),
                 n_done_before=len(listed.tiles) - n_todo,
-                n_workers=None if record.config.engine.scheduler else worker_count(record.config.engine, n_todo),
+                n_workers=worker_count(record.config.engine, n_todo) if record.config.engine.starts_workers else None,
                 provider=record.provider,
                 run_folder=folder.location,
                 bundle_name=record.bundle_name,
@@ -177,8 +177,8 @@ def _absolute(location: str) -> str:
 
 
 def _provider(bundle: Bundle, config: RunConfig) -> str:
-    """What runs the networks: tried here, unless it is named and the workers of a scheduler have to have it."""
-    if config.engine.scheduler is not None and config.scoring.provider != "auto":
+    """What runs the networks: tried here, unless it is named and workers from elsewhere have to have it."""
+    if not config.engine.starts_workers and config.scoring.provider != "auto":
         bundle.threshold(config.scoring.beta)
         return config.scoring.provider
     return _scorer(bundle, config).provider

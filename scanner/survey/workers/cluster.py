@@ -1,29 +1,29 @@
 """The Dask cluster of a run, and everything that Dask is told about it.
 
 In: a run's :class:`EngineConfig`. Out: a :class:`Cluster` with a connected client: worker processes of this machine, begun for
-the run and ended with it, or a standing scheduler. Refused: a scheduler that does not answer or has another run
-(:class:`UnavailableError`), bad certificates or addresses (:class:`UsageError`, :class:`InputMissingError`).
+the run and ended with it; a scheduler in this process that workers come to; or a standing scheduler. Refused: a scheduler that
+does not answer or has another run (:class:`UnavailableError`), bad certificates or addresses (:class:`UsageError`,
+:class:`InputMissingError`).
 """
 
 from __future__ import annotations
 
 import logging
-import signal
-import socket
-import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from typing import Any
 
 from scanner.config import EngineConfig
-from scanner.errors import ScannerError, UnavailableError, UsageError
+from scanner.errors import UnavailableError
 from scanner.survey.scan.machine import cores
 from scanner.survey.scan.tile_scratch import worker_scratch
 from scanner.survey.workers import transport
+from scanner.survey.workers.demand import tell_wanted
+from scanner.survey.workers.listening import listening
+from scanner.survey.workers.starting import interrupts_kept_from_children, refuse_taken_ports, told_why
+from scanner.survey.workers.wanted import wanted, workers_wanted
 
 CONNECT_SECONDS = 30.0
 #: Longer than TCP needs to notice that the machine of an earlier driver has died.
@@ -65,7 +65,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Cluster:
-    """``client``: Dask's, connected. ``address``: of the standing scheduler; None: worker processes of this machine."""
+    """``client``: Dask's, connected. ``address``: where workers come to; None: worker processes of this machine."""
 
     client: Any
     address: str | None
@@ -97,12 +97,22 @@ def connected(config: EngineConfig, n_jobs: int) -> Iterator[Cluster]:
     import dask
 
     silence_dask()
+    n_wanted = workers_wanted(config, n_jobs)
     with (
         private_folder(config.scratch) as folder,
         dask.config.set(DASK_SETTINGS | {"temporary-directory": folder}),
-        _standing(config) if config.scheduler is not None else _local(config, n_jobs) as cluster,
+        wanted(config, n_wanted),
+        _cluster(config, n_jobs) as cluster,
     ):
+        if config.scheduler is not None:
+            tell_wanted(cluster.client, n_wanted)
         yield cluster
+
+
+def _cluster(config: EngineConfig, n_jobs: int) -> AbstractContextManager[Cluster]:
+    if config.scheduler is not None:
+        return _standing(config)
+    return _local(config, n_jobs) if config.listen is None else _listening(config)
 
 
 @contextmanager
@@ -130,20 +140,15 @@ def _standing(config: EngineConfig) -> Iterator[Cluster]:
         yield Cluster(client, address)
 
 
-def _refuse_taken_ports(config: EngineConfig, n_workers: int) -> None:
-    """A worker whose port of metrics is taken could only say that it does not start."""
-    if not config.metrics_port:
-        return
-    address = config.metrics_address or "0.0.0.0"
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    for port in range(config.metrics_port + 1, config.metrics_port + 1 + n_workers):
-        try:
-            socket.create_server((address, port), family=family).close()
-        except (OSError, OverflowError) as error:
-            raise UsageError(
-                f"{address}:{port}: a worker cannot serve its metrics there ({error}); choose a --metrics-port with "
-                f"{n_workers} free ports after it."
-            ) from None
+@contextmanager
+def _listening(config: EngineConfig) -> Iterator[Cluster]:
+    from distributed import Client
+
+    with (
+        listening(str(config.listen), transport.of_config(config)) as cluster,
+        _closed_quickly(Client(cluster, name=CLIENT_NAME, set_as_default=False)) as client,
+    ):
+        yield Cluster(client, cluster.scheduler_address)
 
 
 @contextmanager
@@ -153,8 +158,8 @@ def _local(config: EngineConfig, n_jobs: int) -> Iterator[Cluster]:
     from scanner.survey.workers.worker_process import WorkerProcess
 
     n_workers = worker_count(config, n_jobs)
-    _refuse_taken_ports(config, n_workers)
-    with _interrupts_kept_from_children(), _told_why():
+    refuse_taken_ports(config, n_workers)
+    with interrupts_kept_from_children(), told_why():
         cluster = LocalCluster(
             n_workers=n_workers,
             threads_per_worker=THREADS,
@@ -173,20 +178,6 @@ def _local(config: EngineConfig, n_jobs: int) -> Iterator[Cluster]:
     with cluster, _closed_quickly(Client(cluster, name=CLIENT_NAME, set_as_default=False)) as client:
         client.forward_logging("scanner", logging.WARNING)
         yield Cluster(client, None)
-
-
-@contextmanager
-def _told_why() -> Iterator[None]:
-    """What a worker process refused to start for, instead of Dask's saying that it did."""
-    try:
-        yield
-    except (RuntimeError, OSError, TimeoutError) as error:
-        reason: BaseException | None = error
-        while reason is not None and not isinstance(reason, ScannerError):
-            reason = reason.__cause__ or reason.__context__
-        if reason is not None:
-            raise reason from None
-        raise UnavailableError(f"worker processes do not start on this machine ({error}).") from None
 
 
 @contextmanager
@@ -209,26 +200,3 @@ def _await_turn(client: Any, address: str) -> None:
 def _other_runs(own: str, dask_scheduler: Any) -> bool:
     """Whether another run's client was there first; they are kept in the order in which they came."""
     return bool(next(known for known in dask_scheduler.clients if f"-{CLIENT_NAME}-" in known) != own)
-
-
-@contextmanager
-def _interrupts_kept_from_children() -> Iterator[None]:
-    """Let Ctrl-C reach this process only, after the block: threads and processes that are begun in it never see it.
-
-    Worker processes begun later, in place of one that died, are started by such a thread and do not see it either.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    # Python's tracker of shared resources unblocks the signal when it is started: so it is started before. It inherits our
-    # warnings, and would warn at the end of what a killed worker's libraries had no time to give back.
-    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
-    try:
-        resource_tracker.ensure_running()
-    finally:
-        sys.warnoptions.pop()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

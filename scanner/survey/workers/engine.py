@@ -76,7 +76,7 @@ def scan_tiles(
             with run:
                 yield from run.outcomes(chain([first], pending))
     finally:
-        if config.engine.scheduler is None:
+        if config.engine.starts_workers:
             work.sweep(config)
 
 

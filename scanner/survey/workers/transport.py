@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,9 @@ from typing import Any
 from scanner.config import EngineConfig
 from scanner.errors import InputMissingError, UnavailableError, UsageError
 
-#: Pause between two tries to reach a scheduler.
+#: Pause between two tries to reach a scheduler: a tenth of the time for which it has been looked for, within these limits.
 RETRY_SECONDS = 0.2
+LONGEST_RETRY_SECONDS = 3.0
 #: A scheduler greets whoever connects; one that expects TLS waits for the other side to speak.
 GREETING_SECONDS = 10.0
 
@@ -84,50 +86,14 @@ def security(files: Certificates | None) -> Any:
     return made
 
 
-def await_scheduler(address: str, files: Certificates | None, timeout_s: float) -> None:
-    """Return as soon as a scheduler greets at an address.
-
-    Parameters
-    ----------
-    address
-        ``tcp://host:port`` or ``tls://host:port``.
-    files
-        Certificates, needed for ``tls://``.
-    timeout_s
-        How long it may take until one is there.
+def parse(address: str, files: Certificates | None) -> tuple[str, str, int]:
+    """Scheme (``tcp`` or ``tls``), host and port of an address.
 
     Raises
     ------
     UsageError
-        The address is none, or the two sides do not accept each other's certificates.
-    UnavailableError
-        Nobody greets there.
+        It is none, or ``tls://`` without certificates.
     """
-    host, port, context = _parse(address, files)
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            return _greet(host, port, context, max(min(deadline - time.monotonic(), GREETING_SECONDS), 0.1))
-        except ssl.SSLError as error:
-            reason = error.reason or error.args[-1]
-            raise UsageError(
-                f"{address}: the TLS handshake fails ({reason}); scheduler, workers and driver need certificates of one "
-                f"authority (here {files.ca if files else 'none'}), and a tls:// scheduler."
-            ) from None
-        except OSError as error:
-            if time.monotonic() + RETRY_SECONDS > deadline:
-                raise UnavailableError(
-                    f"{address}: no Dask scheduler answers there ({error.strerror or error}); start one with "
-                    "'scanner scheduler', or check the address and whether it is tcp:// or tls://."
-                ) from None
-            time.sleep(RETRY_SECONDS)
-
-
-def _own(files: Certificates) -> dict[str, str]:
-    return {"cert": files.cert, "key": files.key}
-
-
-def _parse(address: str, files: Certificates | None) -> tuple[str, int, ssl.SSLContext | None]:
     from distributed.comm.addressing import get_address_host_port
 
     scheme = address.partition("://")[0]
@@ -137,11 +103,63 @@ def _parse(address: str, files: Certificates | None) -> tuple[str, int, ssl.SSLC
         host, port = get_address_host_port(address, strict=True)
     except ValueError:
         raise UsageError(f"{address}: not a scheduler's address; it looks like {scheme}://host:8786.") from None
-    if scheme == "tcp":
-        return str(host), int(port), None
-    if files is None:
+    if scheme == "tls" and files is None:
         raise UsageError(f"{address}: a tls:// scheduler needs --tls-ca, --tls-cert and --tls-key.")
-    return str(host), int(port), security(files).get_connection_args("client")["ssl_context"]
+    return scheme, str(host), int(port)
+
+
+def await_scheduler(
+    address: str, files: Certificates | None, timeout_s: float | None, stop: threading.Event | None = None
+) -> None:
+    """Return as soon as a scheduler greets at an address.
+
+    Parameters
+    ----------
+    address
+        ``tcp://host:port`` or ``tls://host:port``.
+    files
+        Certificates, needed for ``tls://``.
+    timeout_s
+        How long it may take until one is there; None: for ever.
+    stop
+        Once it is set, nobody waits any more.
+
+    Raises
+    ------
+    UsageError
+        The address is none, or the two sides do not accept each other's certificates.
+    UnavailableError
+        Nobody greets there.
+    """
+    scheme, host, port = parse(address, files)
+    context = security(files).get_connection_args("client")["ssl_context"] if scheme == "tls" else None
+    stop = stop or threading.Event()
+    began = time.monotonic()
+    deadline = float("inf") if timeout_s is None else began + timeout_s
+    while not stop.is_set():
+        try:
+            _greet(host, port, context, max(min(deadline - time.monotonic(), GREETING_SECONDS), 0.1))
+            return
+        except OSError as error:
+            # One that ends in the middle of a handshake is no longer there; others do not like it.
+            if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
+                reason = error.reason or error.args[-1]
+                raise UsageError(
+                    f"{address}: the TLS handshake fails ({reason}); scheduler, workers and driver need certificates of one "
+                    f"authority (here {files.ca if files else 'none'}), and a tls:// scheduler."
+                ) from None
+            now = time.monotonic()
+            pause = min(max((now - began) / 10, RETRY_SECONDS), LONGEST_RETRY_SECONDS)
+            if now + pause > deadline:
+                raise UnavailableError(
+                    f"{address}: no Dask scheduler answers there ({error.strerror or error}); start one with "
+                    "'scanner scheduler', or check the address and whether it is tcp:// or tls://."
+                ) from None
+            stop.wait(pause)
+
+
+def _own(files: Certificates) -> dict[str, str]:
+    return {"cert": files.cert, "key": files.key}
 
 
 def _greet(host: str, port: int, context: ssl.SSLContext | None, timeout_s: float) -> None:

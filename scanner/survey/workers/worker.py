@@ -1,9 +1,8 @@
-"""A worker process: scans tiles for whichever run comes, and leaves without losing any.
+"""Dask's worker as a survey needs it: leaves without losing a tile, keeps an eye on its memory.
 
-In: the address of a scheduler and a :class:`WorkerRequest`. Out: nothing but log lines; returns when told to stop. Told to stop
-(SIGTERM, SIGINT, its lifetime), it takes no new tile and finishes those in hand if the grace allows, else gives them up to
-another worker. Refused: a ``--gpu`` worker whose ONNX Runtime has no GPU, a scheduler that does not answer, other versions than
-the driver's.
+In: what Dask's own takes, a scratch folder, a port of metrics. Out: a server that works for one scheduler until it is closed.
+Told to leave, it takes no new tile and finishes those in hand if the grace allows, else gives them up to another worker.
+Refused: a port of metrics that is taken.
 
 One process and two threads: one scans, one fetches the tile after.
 """
@@ -13,23 +12,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 import signal
-import threading
 from collections.abc import Coroutine
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 from distributed import Worker
 from distributed.core import Status
 
 from scanner.config import EngineConfig
-from scanner.errors import ScannerError, UnavailableError
+from scanner.errors import ScannerError
 from scanner.survey.scan.tile_scratch import worker_scratch
 from scanner.survey.watch import metrics
-from scanner.survey.workers.cluster import DASK_FOLDER, DASK_SETTINGS, OFFERED, THREADS, silence_dask
-from scanner.survey.workers.transport import Certificates, await_scheduler, security
+from scanner.survey.workers.cluster import DASK_FOLDER
 
 #: After the grace, until the tile in hand comes to its next batch and can be given up.
 GIVING_UP_SECONDS = 5.0
@@ -38,36 +33,19 @@ FETCHED_SECONDS = 2.0
 #: Longest time that each of the last two steps may take: telling the scheduler, and closing.
 PARTING_SECONDS = 5.0
 WATCH_SECONDS = 0.5
+#: Why a worker is closed by a scheduler that goes on without it.
+SENT_AWAY = ("scheduler-close-worker", "scheduler-remove-worker")
 #: Above this part of its memory a worker ends itself, before the system ends something else.
 MEMORY_FRACTION = 0.97
 
-LIFETIME = "lifetime"
-
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class WorkerRequest:
-    """What ``scanner worker`` is told; ``lifetime_s``: leave after it, give or take ``lifetime_stagger_s``."""
-
-    scheduler: str
-    gpu: bool = False
-    memory_gb: float = 3.0
-    scratch: str | None = None
-    name: str | None = None
-    metrics_port: int | None = None
-    metrics_address: str | None = None
-    lifetime_s: float | None = None
-    lifetime_stagger_s: float = 0.0
-    death_timeout_s: float = 60.0
-    grace_s: float = 110.0
 
 
 class SurveyWorker(Worker):
     """Dask's worker, which gives its tile up when it is closed and keeps an eye on its memory.
 
     ``giving_up``: tiles in hand are to be left at their next sign of progress. ``refusal``: why it does not work for a driver.
-    ``scratch``: its own scratch folder; None: the run's, or the system's.
+    ``sent_away``: the scheduler goes on without it. ``scratch``: its own scratch folder; None: the run's, or the system's.
     """
 
     def __init__(
@@ -80,6 +58,7 @@ class SurveyWorker(Worker):
     ) -> None:
         self.giving_up = False
         self.refusal: ScannerError | None = None
+        self.sent_away = False
         self.scratch = scratch
         self._owned = ExitStack()
         folder = self._owned.enter_context(worker_scratch(EngineConfig(scratch=scratch)).scanning(DASK_FOLDER))
@@ -87,7 +66,7 @@ class SurveyWorker(Worker):
         super().__init__(*words, **settings | {"local_directory": str(folder)})
         if metrics_port is not None:
             self._owned.enter_context(metrics.serve(metrics_port and metrics_port + self._number(), "worker", metrics_address))
-            metrics.memory_limit(int(self.memory_manager.memory_limit or 0))
+        metrics.memory_limit(int(self.memory_manager.memory_limit or 0))
         self._watching: asyncio.Task[None] | None = None
 
     async def start_unsafe(self) -> Any:
@@ -99,6 +78,7 @@ class SurveyWorker(Worker):
     async def close(self, *words: Any, **settings: Any) -> Any:
         """Give up what is in hand and close."""
         self.giving_up = True
+        self.sent_away = self.sent_away or settings.get("reason") in SENT_AWAY
         try:
             return await super().close(*words, **settings)
         finally:
@@ -117,8 +97,8 @@ class SurveyWorker(Worker):
             await self._until(lambda: not self.tiles_in_hand, GIVING_UP_SECONDS)
         await self._until(lambda: not self.data, FETCHED_SECONDS)
         # The scheduler may be told to stop at the same time, and then never answers.
-        await _for_a_while(self._retire())
-        await _for_a_while(self.close(executor_wait=False, reason="told to stop"))
+        await for_a_while(self._retire())
+        await for_a_while(self.close(executor_wait=False, reason="told to stop"))
 
     async def _retire(self) -> None:
         """Whoever goes unexpectedly counts as a death of its tiles; whoever is retired does not."""
@@ -127,13 +107,19 @@ class SurveyWorker(Worker):
         )
 
     @property
+    def has_let_go(self) -> bool:
+        """Whether the threads of a closed worker have ended; that of a tile which could not be given up has not."""
+        executor: Any = self.executors["default"]
+        return not any(thread.is_alive() for thread in executor._threads)
+
+    @property
     def tiles_in_hand(self) -> list[str]:
         """Tiles that are being scanned, cut or scored; what is only fetched ahead can be fetched by another."""
         keys = [task.key for task in self.state.executing]
         return sorted(str(key[1]) for key in keys if isinstance(key, tuple) and key[0] != "fetch")
 
     def _number(self) -> int:
-        """A local worker's number, from 1; a standing worker is alone on its port."""
+        """A worker's number among those of this machine, from 1."""
         return 1 + self.name if isinstance(self.name, int) else 0
 
     def _named(self) -> str:
@@ -157,93 +143,10 @@ class SurveyWorker(Worker):
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def _for_a_while(step: Coroutine[Any, Any, Any]) -> None:
+async def for_a_while(step: Coroutine[Any, Any, Any]) -> None:
     """Wait for a step, but not for ever: not even until it has let itself be cancelled."""
     task = asyncio.create_task(step)
     done, _ = await asyncio.wait({task}, timeout=PARTING_SECONDS)
     for ended in done:
         if error := ended.exception():
             logger.debug("while parting: %s", error)
-
-
-def _end_in_time(exit_code: int) -> None:
-    """The thread of a tile that could not be given up does not keep the process: it ends soon, or is ended."""
-    timer = threading.Timer(PARTING_SECONDS, os._exit, (exit_code,))
-    timer.daemon = True
-    timer.start()
-
-
-def serve(request: WorkerRequest, certificates: Certificates | None) -> None:
-    """Work for a scheduler until told to stop; the process is to end with it.
-
-    Raises
-    ------
-    UnavailableError
-        No scheduler answers, or it went away.
-    UsageError
-        The scheduler's address or the certificates do not fit; a GPU was asked for and there is none.
-    ContentError
-        The driver runs other versions.
-    """
-    import dask
-
-    silence_dask()
-    if request.gpu:
-        _open_gpu()
-    await_scheduler(request.scheduler, certificates, request.death_timeout_s)
-    with dask.config.set(DASK_SETTINGS):
-        asyncio.run(_serve(request, certificates))
-
-
-async def _serve(request: WorkerRequest, certificates: Certificates | None) -> None:
-    loop = asyncio.get_running_loop()
-    told: asyncio.Future[str] = loop.create_future()
-
-    def tell(reason: str) -> None:
-        if told.done():
-            os._exit(128 + signal.SIGINT)  # Told twice: at once.
-        told.set_result(reason)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, tell, number.name)
-    if request.lifetime_s is not None:
-        stagger = random.uniform(-request.lifetime_stagger_s, request.lifetime_stagger_s)
-        loop.call_later(max(request.lifetime_s + stagger, 0.0), lambda: None if told.done() else told.set_result(LIFETIME))
-    worker = SurveyWorker(
-        request.scheduler,
-        nthreads=THREADS,
-        name=request.name,
-        resources=OFFERED | ({"GPU": 1} if request.gpu else {}),
-        memory_limit=f"{request.memory_gb}GB",
-        security=security(certificates),
-        death_timeout=request.death_timeout_s,
-        scratch=request.scratch,
-        metrics_port=request.metrics_port,
-        metrics_address=request.metrics_address,
-    )
-    metrics.gpu_expected(request.gpu)
-    try:
-        await worker
-    except Exception as error:
-        raise UnavailableError(f"{request.scheduler}: the scheduler does not take this worker ({error}).") from None
-    logger.info("connected to %s as %s, offering %s", request.scheduler, worker.name, ", ".join(worker.state.total_resources))
-    finished = asyncio.create_task(worker.finished())  # type: ignore[no-untyped-call]
-    await asyncio.wait({finished, told}, return_when=asyncio.FIRST_COMPLETED)
-    if told.done():
-        in_hand = f"finishing tile {', '.join(worker.tiles_in_hand)}" if worker.tiles_in_hand else "no tile in hand"
-        logger.info("told to stop (%s); %s", told.result(), in_hand)
-        await worker.leave(None if told.result() == LIFETIME else request.grace_s)
-        logger.info("closed")
-        _end_in_time(0)
-        return
-    gone = UnavailableError(f"{request.scheduler}: the scheduler sent this worker away or is gone; start it again.")
-    reason = worker.refusal or gone
-    _end_in_time(reason.exit_code)
-    raise reason
-
-
-def _open_gpu() -> None:
-    from scanner.ensemble import bundle as bundles
-    from scanner.ensemble.session import open_session
-
-    open_session(bundles.load(None), "cuda")

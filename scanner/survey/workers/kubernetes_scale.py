@@ -1,0 +1,185 @@
+"""The pods of a Kubernetes Deployment: as many as a run wants while it scans, none when it is through.
+
+In: a Deployment's name and a number; the API server's address, its authority's certificate and a token, as Kubernetes gives
+them to a pod with a service account. Out: the Deployment's number of replicas, set through its scale subresource (the one right
+that the service account needs: ``patch`` on ``deployments/scale``). Refused (:class:`UsageError`): a process that is in no such
+pod, a name that is none. An API server that is busy, away or forbids it is told of in one sentence and asked again: a run may
+get workers in another way, and goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
+
+from scanner.errors import UsageError
+
+#: Where Kubernetes puts ``token``, ``ca.crt`` and ``namespace`` of a pod's service account.
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+REQUEST_SECONDS = 10.0
+#: Pause before the second try; doubled each time.
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 60.0
+#: So long it is tried to let the pods go at the end, well within the 120 s that a pod is given to end.
+PARTING_SECONDS = 30.0
+#: Names of Kubernetes: of a namespace and of a Deployment.
+NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+BUSY = 429
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One Deployment; ``server``: host and port of its cluster's API."""
+
+    namespace: str
+    name: str
+    server: str
+
+    def __str__(self) -> str:
+        return f"Deployment {self.namespace}/{self.name}"
+
+
+class _RefusedError(Exception):
+    """The API server did not do it; ``passing``: it may do so soon; ``pause_s``: not before."""
+
+    def __init__(self, reason: str, *, passing: bool, pause_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.passing, self.pause_s = passing, pause_s
+
+
+@contextmanager
+def scaled(name: str, replicas: int) -> Iterator[None]:
+    """Have so many pods of a Deployment until the context ends, and none from then on.
+
+    Parameters
+    ----------
+    name
+        ``name``, in this pod's namespace, or ``namespace/name``.
+    replicas
+        Pods wanted.
+
+    Raises
+    ------
+    UsageError
+        See the module's docstring.
+    """
+    deployment = find(name)
+    over = threading.Event()
+    asking = threading.Thread(target=_ask, args=(deployment, replicas, over), daemon=True)
+    try:
+        asking.start()
+        yield
+    finally:
+        over.set()
+        # A request that is on its way must not overtake the one that lets the pods go.
+        asking.join()
+        _let_go(deployment)
+
+
+def find(name: str) -> Deployment:
+    """The Deployment of a name, and the API server to ask.
+
+    Raises
+    ------
+    UsageError
+        See the module's docstring.
+    """
+    try:
+        host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
+        own_namespace = (SERVICE_ACCOUNT / "namespace").read_text(encoding="ascii").strip()
+    except (KeyError, OSError):
+        raise UsageError(
+            f"--scale-deployment {name}: this process is not in a Kubernetes pod with a mounted service account; "
+            "run it in one (automountServiceAccountToken: true), or start the workers yourself."
+        ) from None
+    namespace, _, own_name = name.rpartition("/")
+    namespace = namespace or own_namespace
+    if not (NAME.fullmatch(namespace) and NAME.fullmatch(own_name)):
+        raise UsageError(f"--scale-deployment {name}: not a Deployment's name; it looks like workers or surveys/workers.")
+    return Deployment(namespace, own_name, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+
+
+def _ask(deployment: Deployment, replicas: int, over: threading.Event) -> None:
+    """Ask for pods until the API server has taken it in, or nobody wants them any more."""
+    pause, told = FIRST_PAUSE_SECONDS, ""
+    while not over.is_set():
+        try:
+            _set(deployment, replicas)
+        except _RefusedError as refused:
+            if str(refused) != told:
+                told = str(refused)
+                logger.warning("%s cannot be scaled to %d (%s); it is tried again", deployment, replicas, refused)
+            over.wait(max(pause, refused.pause_s) if refused.passing else LONGEST_PAUSE_SECONDS)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        else:
+            logger.info("%s is scaled to %d", deployment, replicas)
+            return
+
+
+def _let_go(deployment: Deployment) -> None:
+    pause, deadline = FIRST_PAUSE_SECONDS, time.monotonic() + PARTING_SECONDS
+    while True:
+        try:
+            _set(deployment, 0)
+        except _RefusedError as refused:
+            pause = max(pause, refused.pause_s)
+            if not refused.passing or time.monotonic() + pause > deadline:
+                by_hand = f"kubectl --namespace {deployment.namespace} scale deployment {deployment.name} --replicas 0"
+                logger.warning("%s could not be scaled to 0 (%s); do it by hand: %s", deployment, refused, by_hand)
+                return
+            time.sleep(pause)
+            pause *= 2
+        else:
+            logger.info("%s is scaled to 0", deployment)
+            return
+
+
+def _set(deployment: Deployment, replicas: int) -> None:
+    place = f"namespaces/{deployment.namespace}/deployments/{deployment.name}/scale"
+    try:
+        # Both are renewed while the pod runs.
+        token = (SERVICE_ACCOUNT / "token").read_text(encoding="ascii").strip()
+        context = ssl.create_default_context(cafile=str(SERVICE_ACCOUNT / "ca.crt"))
+        request = Request(
+            f"https://{deployment.server}/apis/apps/v1/{place}",
+            data=json.dumps({"spec": {"replicas": replicas}}).encode(),
+            headers={
+                "Authorization": f"Bearer {token}",
+                "Content-Type": "application/merge-patch+json",
+                "Accept": "application/json",
+            },
+            method="PATCH",
+        )
+        # The API server is never behind the proxy that leads out of the cluster.
+        with build_opener(ProxyHandler({}), HTTPSHandler(context=context)).open(request, timeout=REQUEST_SECONDS) as answer:
+            answer.read()
+    except HTTPError as error:
+        raise _refusal(error) from None
+    except URLError as error:
+        raise _RefusedError(f"https://{deployment.server}: {error.reason}", passing=True) from None
+    except (OSError, HTTPException) as error:
+        raise _RefusedError(f"https://{deployment.server}: {error}", passing=True) from None
+
+
+def _refusal(error: HTTPError) -> _RefusedError:
+    reason = error.reason
+    with error, suppress(OSError, HTTPException, ValueError, KeyError, TypeError):
+        reason = json.loads(error.read())["message"]
+    pause_s = 0.0
+    with suppress(ValueError):
+        pause_s = min(float(error.headers.get("Retry-After", 0)), LONGEST_PAUSE_SECONDS)
+    return _RefusedError(f"{error.code}: {reason}", passing=error.code == BUSY or error.code >= 500, pause_s=pause_s)
