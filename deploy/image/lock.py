@@ -30,10 +30,18 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "train-gpu": ("gpu", "train"),
     "api": ("service",),
 }
-#: constraints.txt leaves it to pip, so that the tests run with a CPU build; this is the version of that.
-TORCH = "torch==2.13.0"
+#: What the images have otherwise than constraints.txt says. torch: left to pip there, so that the tests run with a CPU build;
+#: this is its version. ONNX Runtime: one version for CPU and GPU, since a driver refuses workers that have another.
+APART = ("torch==2.13.0", "onnxruntime==1.31.1", "onnxruntime-gpu==1.31.1")
 #: What builds scanner's own wheel: the requirements of pyproject.toml's [build-system].
 BUILD = "build"
+
+
+def constraints() -> str:
+    """The lines of constraints.txt, with those of :data:`APART` in their place."""
+    apart = {line.partition("==")[0] for line in APART}
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return "\n".join([*(line for line in lines if line.partition("==")[0] not in apart), *APART])
 
 
 def lock(name: str, folder: Path, upgrade: bool) -> Path:
@@ -44,7 +52,7 @@ def lock(name: str, folder: Path, upgrade: bool) -> Path:
         text = "\n".join(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"])
     else:
         asked = ["pyproject.toml", *(f"--extra={extra}" for extra in EXTRAS[name]), "--constraints", "-"]
-        text = (ROOT / "constraints.txt").read_text(encoding="utf-8") + TORCH
+        text = constraints()
     wheels = ["--generate-hashes", "--only-binary", ":all:", "--python-version", PYTHON, "--python-platform", PLATFORM]
     told = [
         "--quiet",
