@@ -23,7 +23,7 @@ BACKLOG = 512
 
 SECTIONS = {
     "Access": ("tokens", "public", "cors", "blind"),
-    "Storage": ("cache", "grades", "endpoint", "anonymous"),
+    "Storage": ("wait", "cache", "grades", "endpoint", "anonymous"),
 }
 
 
@@ -37,6 +37,7 @@ SECTIONS = {
 @click.option("--public", is_flag=True, default=None, help="Let everybody read who can reach this machine.")
 @click.option("--cors", multiple=True, help="Origin whose pages may read, e.g. https://example.org; '*': any; may be repeated.")
 @click.option("--blind", is_flag=True, default=None, help="Withhold scores from graders until they have graded.")
+@click.option("--wait", is_flag=True, default=None, help="Wait for folders that are not there yet, instead of ending.")
 @click.option("--cache", help="Folder for files fetched from object stores [default: a passing one].")
 @click.option("--grades", help="File of the grades [default: grades.sqlite].")
 @click.option("--endpoint", help="URL of an S3-compatible server [default: AWS, or AWS_ENDPOINT_URL].")
@@ -52,6 +53,7 @@ def serve(
     public: bool | None,
     cors: tuple[str, ...],
     blind: bool | None,
+    wait: bool | None,
     cache: str | None,
     grades: str | None,
     endpoint: str | None,
@@ -74,6 +76,7 @@ def serve(
         "access.public": public,
         "grading.blind": blind,
         "grading.path": grades,
+        "files.wait": wait,
         "files.cache": cache,
         "storage.endpoint": endpoint,
         "storage.anonymous": anonymous,

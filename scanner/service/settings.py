@@ -71,8 +71,9 @@ class LimitsConfig(Record):
 
 
 class FilesConfig(Record):
-    """What the service writes, and where."""
+    """The folders that are served, and what is kept of them here."""
 
+    wait: bool = Field(False, description="Wait for folders that cannot be opened yet and try every 30 s, instead of ending.")
     cache: str | None = Field(None, description="Folder for files fetched from object stores; none: a passing one.")
 
 

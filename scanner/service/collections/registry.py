@@ -2,7 +2,7 @@
 
 In: locations. Out: :class:`Collections`. A folder that has changed (a survey with a new version, a run that was merged again)
 is opened anew in the background, and takes the place of the old state in one step: an answer is of one state. Refused: folders
-that cannot be opened when the service starts; later ones stay as they were, and the log says why.
+that cannot be opened when the service starts, unless it waits for them; later ones stay as they were, and the log says why.
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ class Collections:
 
     def __init__(self, locations: Sequence[str], config: ServiceConfig, instruments: ServiceInstruments) -> None:
         self._config, self._instruments = config, instruments
+        self._named_as = tuple(locations)
+        self._waits = config.files.wait
         # Folders that make no sense are refused at once; large ones take a while to open.
-        slugs = _distinct([open_published(location, storage=config.storage).slug for location in locations])
-        self._locations = dict(zip(slugs, locations, strict=True))
+        self._locations = {} if self._waits else self._by_slug()
         self._open: dict[str, Collection] = {}
         self._opened = threading.Event()
         self._closing = threading.Event()
@@ -51,10 +52,10 @@ class Collections:
         self.error: Exception | None = None
 
     def __iter__(self) -> Iterator[Collection]:
-        return iter([self.get(slug) for slug in self._locations])
+        return iter([self.get(slug) for slug in self._known()])
 
     def __len__(self) -> int:
-        return len(self._locations)
+        return len(self._named_as)
 
     @property
     def is_ready(self) -> bool:
@@ -64,7 +65,7 @@ class Collections:
     @property
     def default(self) -> Collection:
         """The first one."""
-        return self.get(next(iter(self._locations)))
+        return self.get(next(iter(self._known())))
 
     def get(self, slug: str) -> Collection:
         """One collection.
@@ -76,10 +77,10 @@ class Collections:
         BusyError
             It is not open yet.
         """
-        if slug not in self._locations:
+        if slug not in self._known():
             raise UnknownCollectionError("There is no collection of this name; /api/v1/collections lists them.")
         if slug not in self._open:
-            raise BusyError("The catalogue is being opened; try again in a moment.", {"Retry-After": "2"})
+            raise _not_yet()
         return self._open[slug]
 
     def find(self, candidate_id: str) -> tuple[Collection, pa.Table]:
@@ -117,7 +118,7 @@ class Collections:
         self._closing.set()
 
     def open_all(self) -> None:
-        """Open all.
+        """Open all; where the service waits for its folders, this may be tried again.
 
         Raises
         ------
@@ -125,13 +126,16 @@ class Collections:
             A folder cannot be opened.
         """
         try:
+            self._locations = self._locations or self._by_slug()
             for slug, location in self._locations.items():
-                self._put(open_collection(location, self._config, slug))
+                if slug not in self._open:
+                    self._put(open_collection(location, self._config, slug))
         except Exception as error:
-            self.error = error
+            if not self._may_pass(error):
+                self.error = error
+                self._opened.set()
             raise
-        finally:
-            self._opened.set()
+        self._opened.set()
         self._instruments.ready.set(1)
 
     def renew(self) -> None:
@@ -150,15 +154,37 @@ class Collections:
         self._instruments.objects.labels(collection.slug).set(collection.n_objects)
         self._instruments.candidates.labels(collection.slug).set(collection.n_candidates)
 
+    def _by_slug(self) -> dict[str, str]:
+        slugs = _distinct([open_published(location, storage=self._config.storage).slug for location in self._named_as])
+        return dict(zip(slugs, self._named_as, strict=True))
+
+    def _known(self) -> dict[str, str]:
+        """The folders by name; what a folder is called, it says itself."""
+        if not self._locations:
+            raise _not_yet()
+        return self._locations
+
+    def _may_pass(self, error: Exception) -> bool:
+        """Whether the folders may be what they should later: they are not there yet, or their store does not answer."""
+        return self._waits and isinstance(error, ScannerError | OSError)
+
     def _look_after(self) -> None:
-        try:
-            if not self.is_ready:
+        while not self.is_ready:
+            try:
                 self.open_all()
-        except Exception as error:
-            logger.error("cannot serve: %s", error)
-            return
+            except Exception as error:
+                if not self._may_pass(error):
+                    logger.error("cannot serve: %s", error)
+                    return
+                logger.warning("not served yet: %s", error)
+                if self._closing.wait(RENEWAL_S):
+                    return
         while not self._closing.wait(RENEWAL_S):
             self.renew()
+
+
+def _not_yet() -> BusyError:
+    return BusyError("The catalogue is being opened; try again in a moment.", {"Retry-After": "2"})
 
 
 def _distinct(slugs: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from scanner.errors import ContentError, InputMissingError
-from scanner.service.collections import CandidateId, Collections, UnknownCandidateError, UnknownCollectionError
+from scanner.service.collections import CandidateId, Collections, UnknownCandidateError, UnknownCollectionError, registry
 from scanner.service.errors import BusyError
 from scanner.service.instruments import ServiceInstruments
 from scanner.service.settings import load
@@ -108,6 +108,26 @@ def test_what_cannot_be_opened_is_told_to_whoever_waits(copy):
     assert isinstance(background.error, ContentError)
     with pytest.raises(InputMissingError):
         collections_of(copy / "nowhere")
+
+
+def test_folders_are_waited_for_where_that_is_wished(copy, tmp_path, monkeypatch, caplog):
+    """As of a survey whose first scan is not through: the service is there, and opens the catalogue when it is."""
+    monkeypatch.setattr(registry, "RENEWAL_S", 0.05)
+    (tmp_path / "later").mkdir()
+    instruments = ServiceInstruments(CollectorRegistry())
+    collections = Collections([str(tmp_path / "later")], load(None, {"files.wait": True}, {}), instruments)
+    collections.start()
+    assert not collections.wait(0.3)
+    assert "not served yet" in caplog.text
+    assert (collections.error, collections.is_ready, len(collections)) == (None, False, 1)
+    for question in (lambda: collections.default, lambda: collections.get("later"), lambda: list(collections)):
+        with pytest.raises(BusyError):
+            question()
+    shutil.copytree(copy, tmp_path / "later", dirs_exist_ok=True)
+    assert collections.wait(30)
+    assert collections.is_ready
+    assert collections.default.n_objects > 0
+    collections.close()
 
 
 def test_many_threads_ask_at_once(served_run, rows):

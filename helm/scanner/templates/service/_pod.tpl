@@ -58,6 +58,8 @@ containers:
       {{- if $service.grades.enabled }}
       - --grades=/grades/grades.sqlite
       {{- end }}
+      # A survey that is not scanned yet is shown once it is.
+      - --wait
       - --cache=/cache
       - --log-format=json
     env:
