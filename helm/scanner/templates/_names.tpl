@@ -1,14 +1,15 @@
 {{/*
-Name of the chart's objects: the release's, with the chart's where the release's does not say it already.
+Name of the chart's objects: the release's, with the chart's where the release's does not say it already. A release may have
+dots in its name and begin with a digit; a Service may not.
 */}}
 {{- define "scanner.fullname" -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
-{{- else if contains "scanner" .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-scanner" .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- $release := .Release.Name | replace "." "-" -}}
+{{- $name := contains "scanner" $release | ternary $release (printf "%s-scanner" $release) -}}
+{{- $name = .Values.fullnameOverride | default $name -}}
+{{- if regexMatch "^[0-9]" $name -}}
+{{- fail (printf "%s: Services cannot be named after this release, as it begins with a digit; set fullnameOverride." $name) -}}
 {{- end -}}
+{{- $name | trunc 40 | trimSuffix "-" -}}
 {{- end }}
 
 {{/*

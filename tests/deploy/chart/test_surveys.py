@@ -201,6 +201,25 @@ def test_long_names_are_cut_and_stay_apart(render):
         assert max(map(len, names)) <= 52
 
 
+@pytest.mark.parametrize(
+    ("release", "override", "begins"),
+    [
+        ("euclid", "", "euclid-scanner-"),
+        ("night-scanner", "", "night-scanner-"),
+        ("q1.2026", "", "q1-2026-scanner-"),
+        ("2026", "lenses", "lenses-"),
+    ],
+)
+def test_names_of_releases_become_names_of_services(render, release, override, begins):
+    manifests = render(survey() | {"fullnameOverride": override}, release=release)
+    assert list(of_kind(manifests, "Service")) == [f"{begins}q1-scan"]
+
+
+def test_a_release_that_services_cannot_be_named_after_is_refused(render):
+    with pytest.raises(RefusedError, match="2026-scanner: Services cannot be named after this release"):
+        render(survey(), release="2026")
+
+
 LOCAL = {"persistence": {"data": {"enabled": False}}}
 REFUSED = {
     "no tile list": (survey(tileList={"url": ""}), "surveys.q1.tileList: give one of inline, path and url; there are 0."),
