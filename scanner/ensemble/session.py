@@ -11,9 +11,11 @@ word: what a session really runs on is asked of the session.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -155,10 +157,14 @@ def open_session(bundle: Bundle, provider: str = "auto", threads: int = 1, paral
             _check_graph(session, bundle)
             return EnsembleSession(session, candidate, parallel)
     asked = wanted[-1]
+    if ONNX_NAME[asked] in available:
+        raise UsageError(
+            f"provider '{asked}' is installed but does not start on this machine; see that the device, its driver and, in a "
+            "container, access to it are there, or choose another provider."
+        )
     present = ", ".join(name for name in PROVIDERS if ONNX_NAME[name] in available) or "none"
-    state = "is there but does not start on this machine" if ONNX_NAME[asked] in available else "is not"
     raise UsageError(
-        f"provider '{asked}' {state} in this ONNX Runtime (it has: {present}); remove the installed onnxruntime wheel and "
+        f"provider '{asked}' is not in this ONNX Runtime (it has: {present}); remove the installed onnxruntime wheel and "
         f"'pip install {WHEEL[asked]}', or choose another provider."
     )
 
@@ -190,6 +196,10 @@ def _open(onnxruntime: Any, bundle: Bundle, provider: Provider, threads: int) ->
     settings.use_deterministic_compute = True
     settings.log_severity_level = 4
     providers = [(ONNX_NAME[name], _options(name, threads)) for name in FALLBACK[provider]]
+    if "cuda" in FALLBACK[provider]:
+        # The extra ``gpu`` brings CUDA as Python packages, where the system's loader does not look. It prints what it misses.
+        with redirect_stdout(sys.stderr):
+            onnxruntime.preload_dlls()
     try:
         return onnxruntime.InferenceSession(bundle.model, settings, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions have no common base of their own.
