@@ -78,7 +78,8 @@ class SurveyWorker(Worker):
     async def close(self, *words: Any, **settings: Any) -> Any:
         """Give up what is in hand and close."""
         self.giving_up = True
-        self.sent_away = self.sent_away or settings.get("reason") in SENT_AWAY
+        # Of one that is retired, most often to be taken away, the connection is closed like that of one whose scheduler died.
+        self.sent_away |= self.status == Status.closing_gracefully or settings.get("reason") in SENT_AWAY
         try:
             return await super().close(*words, **settings)
         finally:
