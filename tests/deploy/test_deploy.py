@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from scanner.records import MEMBERS
 from scanner.service.instruments import ServiceInstruments
 from scanner.survey.watch import metrics
 from scanner.survey.watch.instruments import ProcessInstruments, RunInstruments, WorkInstruments
+from scanner.training.instruments import TrainingInstruments
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PROMETHEUS = DEPLOY / "prometheus"
@@ -42,8 +44,9 @@ def known_names():
     """Every name that a scanner process or a recording rule can give."""
     from prometheus_client import CollectorRegistry, generate_latest
 
-    registries = [CollectorRegistry() for _ in range(4)]
+    registries = [CollectorRegistry() for _ in range(5)]
     process, _, _ = ProcessInstruments(registries[0]), WorkInstruments(registries[1]), RunInstruments(registries[2])
+    TrainingInstruments(registries[4], MEMBERS)
     ServiceInstruments(registries[3]).requests.labels("/", "GET", "200")
     process.disk_free.labels("scratch")
     process.disk_size.labels("scratch")
