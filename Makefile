@@ -18,7 +18,7 @@ help:
 	@echo "make verify-vo  the Virtual Observatory's own validators over a running server"
 	@echo "make image      the container images, with Docker or buildah (IMAGES=\"scan-gpu api\"); make locks: what they install"
 	@echo "make verify-image  the images built on a bootstrapped Debian, and run as a cluster runs them"
-	@echo "make schemas    write schemas/ anew from the models"
+	@echo "make schemas    write schemas/, and the settings in the chart's, anew from the models"
 	@echo "make clean      remove .venv and what the demo made"
 
 $(VENV)/scan.stamp: pyproject.toml constraints.txt
@@ -112,6 +112,7 @@ verify-image: bootstrapped-images
 
 schemas: install
 	$(BIN)/scanner schemas --out schemas
+	$(BIN)/python deploy/helm/settings_schema.py
 
 clean:
 	rm -rf $(VENV) $(DEMO)

@@ -2,7 +2,6 @@
 
 import functools
 import http.server
-import json
 import subprocess
 import sys
 import threading
@@ -10,7 +9,7 @@ import tomllib
 
 import pytest
 from manifests.pods import of_kind, pods
-from manifests.rendering import CHART, RefusedError
+from manifests.rendering import RefusedError
 
 from scanner.service import settings
 
@@ -47,6 +46,11 @@ def toml_of(manifests):
         (PUBLIC, {"grades": {"enabled": True}}, "service.grades: nobody could grade"),
         (GRADED, {"replicas": 2}, "service.grades: grades are kept in one SQLite file, which one replica writes"),
         (GRADED, {"autoscaling": {"enabled": True}}, "service.grades: grades are kept in one SQLite file"),
+        (
+            PUBLIC, {"folders": ["s3://surveys/q1", "s3://surveys/q2"]},
+            "service.resources.limits.memory: 2Gi is less than the 2.3 GB that the service may take (0.3, and 1024 MB for each of 2",
+        ),
+        (PUBLIC, {"config": {"limits": {"memory_mb": 4000}}}, "is less than the 4.3 GB that the service may take"),
         (PUBLIC, {"ingress": {"enabled": True}}, "service.ingress.host: is empty"),
         (PUBLIC, {"httpRoute": {"enabled": True}}, "service.httpRoute.parentRefs: is empty"),
         (PUBLIC, {"config": {"limits": {"row": 5}}}, "additional properties 'row' not allowed"),
@@ -58,25 +62,6 @@ def test_what_makes_no_sense_is_refused_in_a_sentence(helm, values, more, senten
     with pytest.raises(RefusedError) as refused:
         service(helm, merged(values, more))
     assert sentence in str(refused.value)
-
-
-def test_settings_in_values_are_those_of_the_service():
-    """The schema of `service.config` is the service's own, without what has a place of its own in the chart."""
-    mine = json.loads((CHART / "values.schema.json").read_text())["$defs"]["serviceConfig"]["properties"]
-    own = settings.ServiceConfig.model_json_schema()["$defs"]
-    placed = {
-        "http": {"host", "port", "base_url"}, "grading": {"enabled", "path"}, "storage": {"endpoint", "region"},
-        "limits": set(), "jobs": set(),
-    }  # fmt: skip
-    assert mine.keys() == placed.keys()
-    for section, elsewhere in placed.items():
-        properties = own[f"{section.capitalize()}Config"]["properties"]
-        expected = {
-            name: {key: value for key, value in described.items() if key not in ("title", "default")}
-            for name, described in properties.items()
-            if name not in elsewhere
-        }
-        assert mine[section]["properties"] == expected
 
 
 def test_settings_arrive_as_they_were_given(helm, tmp_path):
@@ -138,7 +123,8 @@ def test_the_autoscaler_alone_sets_the_number(helm):
 
 def test_runs_are_only_read_and_tokens_follow_their_secret(helm):
     folders = ["/data/q1", "s3://surveys/q1-{{ .Chart.Version }}"]
-    _, pod = service(helm, merged(GRADED, {"folders": folders}), persistence={"data": {"enabled": True}})
+    memory = {"limits": {"memory": "3Gi"}, "requests": {"memory": "3Gi"}}
+    _, pod = service(helm, merged(GRADED, {"folders": folders, "resources": memory}), persistence={"data": {"enabled": True}})
     (container,) = pod.spec["containers"]
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
     assert mounts["/data"]["readOnly"]

@@ -1,10 +1,8 @@
 """A survey's values and what becomes of them: the scan's schedule, its pod, its settings, its rights."""
 
-import json
-
 import pytest
 from manifests.pods import at, of_kind, pods
-from manifests.rendering import CHART, NAMESPACE, RefusedError
+from manifests.rendering import NAMESPACE, RefusedError
 
 from scanner import __version__, config, errors
 from scanner.sky import tile_list
@@ -160,25 +158,6 @@ def test_settings_and_tiles_reach_the_scan_as_they_were_given(render, tmp_path):
     container = container_of(manifests, "scan")
     (mount,) = (mount for mount in container["volumeMounts"] if mount["name"] == "survey")
     assert told(container)[""] == [f"{mount['mountPath']}/tiles.txt"]
-
-
-def test_settings_in_values_are_those_of_a_run():
-    """The schema of a survey's `config` is the run's own, without what has a place of its own in the chart."""
-    mine = json.loads((CHART / "values.schema.json").read_text())["$defs"]["runConfig"]["properties"]
-    own = config.RunConfig.model_json_schema()["$defs"]
-    placed = {"scoring": {"bundle"}, "storage": {"endpoint", "region"}} | {
-        "engine": {"workers", "scheduler", "listen", "scale_deployment", "memory_limit_gb", "scratch"}
-        | {"tls_ca", "tls_cert", "tls_key", "metrics_port", "metrics_address"}
-    }
-    assert mine.keys() == config.RunConfig.model_fields.keys()
-    for section, closed in mine.items():
-        expected = {
-            name: {key: value for key, value in described.items() if key not in ("title", "default")}
-            for name, described in own[f"{section.capitalize()}Config"]["properties"].items()
-            if name not in placed.get(section, ())
-        }
-        assert closed["properties"] == expected
-        assert closed["additionalProperties"] is False
 
 
 @pytest.mark.parametrize(
