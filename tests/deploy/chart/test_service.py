@@ -48,7 +48,7 @@ def toml_of(manifests):
         (GRADED, {"autoscaling": {"enabled": True}}, "service.grades: grades are kept in one SQLite file"),
         (
             PUBLIC, {"folders": ["s3://surveys/q1", "s3://surveys/q2"]},
-            "service.resources.limits.memory: 2Gi is less than the 2.3 GB that the service may take (0.3, and 1024 MB for each of 2",
+            "service.resources.limits.memory: 2Gi is less than the 2.3 GB that the service may take",
         ),
         (PUBLIC, {"config": {"limits": {"memory_mb": 4000}}}, "is less than the 4.3 GB that the service may take"),
         (PUBLIC, {"ingress": {"enabled": True}}, "service.ingress.host: is empty"),
