@@ -54,8 +54,9 @@ def make_base() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         packed = f"{folder}/debian.tar"
-        left_out = [f"--dpkgopt={line}" for line in SLIM]
-        subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", *left_out, "trixie", packed], check=True)
+        # The package cannot be installed later, when this machine's certificates are mounted in the place of its own.
+        options = ["--variant=minbase", "--include=ca-certificates", *(f"--dpkgopt={line}" for line in SLIM)]
+        subprocess.run(["mmdebstrap", "--quiet", *options, "trixie", packed], check=True)
         subprocess.run(["podman", "import", "--quiet", packed, BASE], check=True)
 
 
