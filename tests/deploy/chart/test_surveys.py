@@ -112,7 +112,10 @@ def test_scans_share_a_standing_scheduler(render):
     assert of_kind(manifests, "Deployment")["euclid-scanner-scheduler"]["spec"]["strategy"] == {"type": "Recreate"}
 
 
-@pytest.mark.parametrize(("given", "flag"), [({}, "cuda"), ({"scoring": {"provider": "tensorrt"}}, None)])
+@pytest.mark.parametrize(
+    ("given", "flag"),
+    [({}, "cuda"), ({"scoring": {"provider": "auto"}}, "cuda"), ({"scoring": {"provider": "tensorrt"}}, None)],
+)
 def test_a_survey_with_gpus_has_one_in_each_worker_and_none_in_the_driver(render, given, flag):
     manifests = render(survey(config=given, workers={"gpu": True, "gpuResource": "amd.com/gpu"}))
     driver, worker = container_of(manifests, "scan"), container_of(manifests, "worker")
@@ -249,6 +252,14 @@ REFUSED = {
     "KEDA without Prometheus": (
         survey(workers={"scaling": "keda"}),
         "surveys.q1.workers.keda.serverAddress: missing; KEDA asks",
+    ),
+    "networks on GPUs that nobody has": (
+        survey(config={"scoring": {"provider": "cuda"}}),
+        "surveys.q1.config.scoring.provider: cuda needs GPUs, and no worker has one; set workers.gpu.",
+    ),
+    "GPUs for nothing": (
+        survey(config={"scoring": {"provider": "cpu"}}, workers={"gpu": True}),
+        "surveys.q1.workers.gpu: GPUs would be idle, as config.scoring.provider is cpu; leave one of them out.",
     ),
     "more memory than there is": (
         survey(workers={"memoryGb": 8, "resources": {"limits": {"memory": "7629Mi"}}}),

@@ -15,7 +15,7 @@ Arguments of a survey's driver, `scanner run …`: include "scanner.scanArgs" (d
 {{- with $survey.bundle }}
 - {{ printf "--bundle=%s" . | quote }}
 {{- end }}
-{{- if and $workers.gpu (not (dig "scoring" "provider" "" $survey.config)) }}
+{{- if and $workers.gpu (eq (dig "scoring" "provider" "auto" $survey.config) "auto") }}
 - --provider=cuda
 {{- end }}
 - --workers={{ $workers.replicas | int }}

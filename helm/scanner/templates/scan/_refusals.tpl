@@ -26,6 +26,13 @@ Each sentence names the value, says what is wrong and what to do.
 {{- end -}}
 {{- end -}}
 {{- $workers := $survey.workers -}}
+{{- $provider := dig "scoring" "provider" "auto" $survey.config -}}
+{{- if and (has $provider (list "cuda" "tensorrt")) (not $workers.gpu) -}}
+{{- fail (printf "%s.config.scoring.provider: %s needs GPUs, and no worker has one; set workers.gpu." $at $provider) -}}
+{{- end -}}
+{{- if and (has $provider (list "cpu" "openvino")) $workers.gpu -}}
+{{- fail (printf "%s.workers.gpu: GPUs would be idle, as config.scoring.provider is %s; leave one of them out." $at $provider) -}}
+{{- end -}}
 {{- if eq $workers.scaling "local" -}}
 {{- $limit := $survey.resources.limits.memory -}}
 {{- if gt (mulf $workers.replicas $workers.memoryGb) (include "scanner.gigabytes" $limit | float64) -}}
