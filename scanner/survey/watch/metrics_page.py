@@ -6,6 +6,7 @@ In: a registry, a port. Out: an HTTP server on a thread of its own while :func:`
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import threading
 import time
@@ -21,6 +22,8 @@ from scanner.errors import UsageError
 
 #: Whoever came within this time is expected to come again; Prometheus comes every 15 to 60 s.
 RECENT_SECONDS = 120.0
+#: What Kubernetes calls itself when it asks whether a container is alive: it reads no figure.
+PROBE = "kube-probe/"
 #: How soon a server notices that it is to end.
 POLL_SECONDS = 0.2
 
@@ -41,8 +44,9 @@ def served(registry: CollectorRegistry, port: int, address: str | None = None, l
         Address to bind. None: all of them where a port was named, as processes in a cluster are scraped by the address of their
         pod; the loopback where it was not. The page tells figures only, to whoever can reach it.
     linger_s
-        Longest time to wait at the end for those who read the page to read it once more, so that they see how it ended. An
-        interruption does not wait.
+        Longest time to wait at the end for those who read the page to read it once more, so that they see how it ended. In a
+        pod of Kubernetes also the age that a page which nobody has read yet must reach: what fails at once would never be seen
+        by a Prometheus that comes every 15 to 60 s. An interruption does not wait.
 
     Raises
     ------
@@ -71,6 +75,7 @@ class MetricsPage:
 
     def __init__(self, registry: CollectorRegistry, address: str, port: int) -> None:
         self._page = make_wsgi_app(registry)
+        self._begun = time.monotonic()
         self._readers: dict[tuple[str, str], float] = {}
         self._read = threading.Condition()
         kind = _IPv6Server if ":" in address else ThreadingWSGIServer
@@ -85,12 +90,16 @@ class MetricsPage:
         Parameters
         ----------
         longest_s
-            Longest time to wait, in seconds. Not at all where nobody reads the page.
+            Longest time to wait, in seconds. Where nobody reads the page, not at all; but in a pod of Kubernetes a first reader
+            is waited for until the page has been there for this time.
         """
         now = time.monotonic()
         with self._read:
             expected = {reader for reader, last in self._readers.items() if now - last < RECENT_SECONDS}
-            self._read.wait_for(lambda: all(self._readers[reader] > now for reader in expected), longest_s)
+            if expected or "KUBERNETES_SERVICE_HOST" not in os.environ:
+                self._read.wait_for(lambda: all(self._readers[reader] > now for reader in expected), longest_s)
+            else:
+                self._read.wait_for(lambda: bool(self._readers), max(0.0, self._begun + longest_s - now))
 
     def close(self) -> None:
         """Stop serving."""
@@ -102,13 +111,16 @@ class MetricsPage:
         # Two Prometheus servers that watch the same processes are two readers.
         reader = (environ["REMOTE_ADDR"], environ.get("HTTP_USER_AGENT", ""))
         asked = time.monotonic()
+        content: Iterable[bytes] = self._page(environ, start_response)
+        if reader[1].startswith(PROBE):
+            return content
 
         def heard() -> None:
             with self._read:
                 self._readers[reader] = asked
                 self._read.notify_all()
 
-        return _Answer(self._page(environ, start_response), heard)
+        return _Answer(content, heard)
 
 
 class _Answer:

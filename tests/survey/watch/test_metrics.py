@@ -248,6 +248,30 @@ def test_where_nobody_reads_nobody_is_waited_for():
         metrics.run_state("done")
 
 
+def test_in_a_pod_what_fails_at_once_is_seen(monkeypatch):
+    """Prometheus has not been there yet; that Kubernetes asks whether the container is alive is no reading."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    page = MetricsPage(CollectorRegistry(), "127.0.0.1", 0)
+    ending = threading.Thread(target=page.await_readers, args=(300,))
+    ending.start()
+    while not page._read._waiters:
+        ending.join(0.01)
+    read_as(page.port, "kube-probe/1.37")
+    ending.join(0.05)
+    assert ending.is_alive()
+    read_as(page.port, "Prometheus/2.53")
+    ending.join()
+    page.close()
+
+
+def test_in_a_pod_that_nobody_has_read_for_a_while_nobody_is_waited_for(monkeypatch):
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    page = MetricsPage(CollectorRegistry(), "127.0.0.1", 0)
+    monkeypatch.setattr(page, "_begun", page._begun - 300)
+    page.await_readers(300)
+    page.close()
+
+
 def test_the_page_is_served_on_ipv6_too():
     try:
         page = MetricsPage(CollectorRegistry(), "::1", 0)
