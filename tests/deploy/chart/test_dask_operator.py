@@ -13,7 +13,9 @@ TLS = {"dask": {"tls": {"enabled": True, "existingSecret": "dask-tls"}}}
 def survey(name="q1", workers=(), **others):
     """Values with one survey of the operator's."""
     workers = {"scaling": "operator", "replicas": 40} | dict(workers)
-    return {"surveys": {name: {"tileList": {"url": "s3://sky/tiles.txt"}, "out": "s3://runs/q1", "workers": workers}}} | others
+    return {
+        "surveys": {name: {"tileList": {"url": "s3://sky/tiles.txt"}, "out": f"s3://runs/{name}", "workers": workers}}
+    } | others
 
 
 def only(manifests, kind):

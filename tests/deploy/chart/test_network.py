@@ -8,7 +8,11 @@ SURVEY = {"tileList": {"url": "s3://surveys/list.txt"}, "out": "s3://surveys/out
 KEDA = {"workers": {"scaling": "keda", "keda": {"serverAddress": "http://prometheus:9090"}}}
 SERVICE = {"enabled": True, "folders": ["s3://surveys/out"], "public": True}
 TRAINING = {"enabled": True, "data": ["s3://sets/train"], "mirror": "s3://sets/runs"}
-EVERYTHING = {"surveys": {"driven": SURVEY, "watched": SURVEY | KEDA}, "service": SERVICE, "training": TRAINING}
+EVERYTHING = {
+    "surveys": {"driven": SURVEY, "watched": SURVEY | KEDA | {"out": "s3://surveys/watched"}},
+    "service": SERVICE,
+    "training": TRAINING,
+}
 
 PORTS = (22, 53, 80, 443, 5000, 6443, 8420, 8786, 8787, 9000, 9464)
 PROMETHEUS = Pod({"app.kubernetes.io/name": "prometheus"}, "monitoring")

@@ -209,8 +209,8 @@ def test_certificates_are_everywhere_or_nowhere(render):
 
 def test_long_names_are_cut_and_stay_apart(render):
     one, other = "a" * 30 + "-1", "a" * 30 + "-2"
-    scan = {"tileList": {"url": LIST}, "out": OUT}
-    manifests = render({"surveys": {one: scan, other: scan}}, release="r" * 53)
+    scans = {name: {"tileList": {"url": LIST}, "out": f"s3://runs/{name}"} for name in (one, other)}
+    manifests = render({"surveys": scans}, release="r" * 53)
     for kind in ("CronJob", "ConfigMap", "Service", "Deployment"):
         names = list(of_kind(manifests, kind))
         assert len(names) == 2
@@ -243,7 +243,12 @@ REFUSED = {
         survey(tileList={"url": LIST, "path": "/data/tiles.txt"}) | {"persistence": {"data": {"enabled": True}}},
         "surveys.q1.tileList: give one of inline, path and url; there are 2.",
     ),
-    "no run folder": (survey(out=""), "surveys.q1.out: missing; name a run folder, /data/… or s3://…"),
+    "no run folder": (survey(out=""), 'surveys.q1.out: is ""; name a run folder, /data/… or s3://…'),
+    "a run folder somewhere": (survey(out="runs/q1"), 'surveys.q1.out: is "runs/q1"; name a run folder, /data/… or s3://…'),
+    "one run folder for two": (
+        {"surveys": {name: {"tileList": {"url": LIST}, "out": out} for name, out in {"q1": OUT, "q2": f"{OUT}/"}.items()}},
+        "surveys.q1.out: s3://runs/q1 is the run folder of q2 too, and has room for one; name another.",
+    ),
     "a run folder in the container": (survey(out="/data/q1") | LOCAL, "surveys.q1.out: /data/q1 lies on no volume; set"),
     "a bundle in the container": (
         survey(bundle="/bundles/new") | LOCAL,

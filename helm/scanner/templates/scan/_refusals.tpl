@@ -9,13 +9,20 @@ Each sentence names the value, says what is wrong and what to do.
 {{- if ne (len $lists) 1 -}}
 {{- fail (printf "%s.tileList: give one of inline, path and url; there are %d." $at (len $lists)) -}}
 {{- end -}}
-{{- if not $survey.out -}}
-{{- fail (printf "%s.out: missing; name a run folder, /data/… or s3://…" $at) -}}
+{{- $out := tpl $survey.out .root -}}
+{{- if not (regexMatch "^(/|s3://)" $out) -}}
+{{- fail (printf "%s.out: is %q; name a run folder, /data/… or s3://…" $at $out) -}}
+{{- end -}}
+{{- range $other, $_ := omit .root.Values.surveys .survey -}}
+{{- $its := include "scanner.survey" (dict "root" $.root "survey" $other) | fromJson -}}
+{{- if eq (tpl $its.out $.root | trimSuffix "/") ($out | trimSuffix "/") -}}
+{{- fail (printf "%s.out: %s is the run folder of %s too, and has room for one; name another." $at $out $other) -}}
+{{- end -}}
 {{- end -}}
 {{- $mounted := list -}}
 {{- if .root.Values.persistence.data.enabled }}{{ $mounted = append $mounted "/data" }}{{ end -}}
 {{- range $survey.volumeMounts }}{{ $mounted = append $mounted .mountPath }}{{ end -}}
-{{- range $key, $path := dict "tileList.path" $survey.tileList.path "out" (tpl $survey.out .root) "bundle" $survey.bundle -}}
+{{- range $key, $path := dict "tileList.path" $survey.tileList.path "out" $out "bundle" $survey.bundle -}}
 {{- if hasPrefix "/" $path -}}
 {{- $found := false -}}
 {{- range $mounted }}{{ $found = or $found (hasPrefix (printf "%s/" .) $path) }}{{ end -}}
