@@ -32,6 +32,8 @@ REQUEST_SECONDS = 10.0
 #: Pause before the second try; doubled each time.
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
+#: Whoever applies the Deployment's manifest in the middle of a run (a rollback, a GitOps tool) takes its pods away for so long.
+REPEAT_SECONDS = 60.0
 #: So long it is tried to let the pods go at the end, well within the 120 s that a pod is given to end.
 PARTING_SECONDS = 30.0
 #: Names of Kubernetes: of a namespace and of a Deployment.
@@ -106,16 +108,15 @@ def find(name: str) -> Deployment:
             f"--scale-deployment {name}: this process is not in a Kubernetes pod with a mounted service account; "
             "run it in one (automountServiceAccountToken: true), or start the workers yourself."
         ) from None
-    namespace, _, own_name = name.rpartition("/")
-    namespace = namespace or own_namespace
+    namespace, own_name = name.split("/", 1) if "/" in name else (own_namespace, name)
     if not (NAME.fullmatch(namespace) and NAME.fullmatch(own_name)):
         raise UsageError(f"--scale-deployment {name}: not a Deployment's name; it looks like workers or surveys/workers.")
     return Deployment(namespace, own_name, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
 
 
 def _ask(deployment: Deployment, replicas: int, over: threading.Event) -> None:
-    """Ask for pods until the API server has taken it in, or nobody wants them any more."""
-    pause, told = FIRST_PAUSE_SECONDS, ""
+    """Ask for pods, and again and again until nobody wants them any more."""
+    pause, told, taken = FIRST_PAUSE_SECONDS, "", False
     while not over.is_set():
         try:
             _set(deployment, replicas)
@@ -123,11 +124,14 @@ def _ask(deployment: Deployment, replicas: int, over: threading.Event) -> None:
             if str(refused) != told:
                 told = str(refused)
                 logger.warning("%s cannot be scaled to %d (%s); it is tried again", deployment, replicas, refused)
+            taken = False
             over.wait(max(pause, refused.pause_s) if refused.passing else LONGEST_PAUSE_SECONDS)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         else:
-            logger.info("%s is scaled to %d", deployment, replicas)
-            return
+            if not taken:
+                logger.info("%s is scaled to %d", deployment, replicas)
+            pause, told, taken = FIRST_PAUSE_SECONDS, "", True
+            over.wait(REPEAT_SECONDS)
 
 
 def _let_go(deployment: Deployment) -> None:
@@ -171,7 +175,7 @@ def _set(deployment: Deployment, replicas: int) -> None:
         raise _refusal(error) from None
     except URLError as error:
         raise _RefusedError(f"https://{deployment.server}: {error.reason}", passing=True) from None
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, ValueError) as error:
         raise _RefusedError(f"https://{deployment.server}: {error}", passing=True) from None
 
 

@@ -7,6 +7,7 @@ an address that is none, is taken or not this machine's; certificates for an add
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -41,24 +42,22 @@ def listening(address: str, certificates: Certificates | None) -> Iterator[Any]:
         raise UsageError(
             f"{address}: certificates are for encrypted connections; listen at tls://{host}:{port}, or leave them."
         )
+    # Before Dask tries: it would say only that its cluster failed to start.
     try:
-        cluster = LocalCluster(
-            n_workers=0,
-            host=host,
-            scheduler_port=port,
-            protocol=f"{scheme}://",
-            security=transport.security(certificates),
-            dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": False},
-            silence_logs=logging.CRITICAL,
-        )
-    except (RuntimeError, OSError, ValueError) as error:
-        # Dask puts what happened behind a "failed to start", twice.
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        reason = getattr(cause, "strerror", None) or cause
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise UsageError(f"{address}: cannot listen there ({reason}); choose another --listen.") from None
+    cluster = LocalCluster(
+        n_workers=0,
+        host=host,
+        scheduler_port=port,
+        protocol=f"{scheme}://",
+        security=transport.security(certificates),
+        dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"dashboard": False},
+        silence_logs=logging.CRITICAL,
+    )
     with cluster:
         logger.info("waiting for workers at %s ('scanner worker %s')", cluster.scheduler_address, cluster.scheduler_address)
         yield cluster

@@ -63,7 +63,13 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_settings_that_change_no_result_do_not_count():
     base = fingerprint.of_config(load(None, {}, {}), "cpu")
-    same = {"engine.workers": 7, "catalogue.sheet_candidates": 3, "scoring.bundle": "elsewhere"}
+    same = {
+        "engine.workers": 7,
+        "engine.listen": "tcp://0.0.0.0:8786",
+        "engine.scale_deployment": "workers",
+        "catalogue.sheet_candidates": 3,
+        "scoring.bundle": "elsewhere",
+    }
     assert fingerprint.of_config(load(None, same, {}), "cpu") == base
     for flags in ({"targets.magnitude_limit": 22.0}, {"cutouts.keep": "all"}, {"scoring.beta": 1.0}, {"scoring.threads": 2}):
         assert fingerprint.of_config(load(None, flags, {}), "cpu") != base
