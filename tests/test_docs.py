@@ -32,7 +32,7 @@ from scanner.survey.workers.standing_worker import WorkerRequest
 from scanner.survey.workers.transport import certificates, security
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("docs", "deploy", "models", "examples", "benchmarks")
+FOLDERS = ("docs", "deploy", "helm", "models", "examples", "benchmarks")
 PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in ROOT.joinpath(folder).rglob("*.md"))])
 #: Told of the past: its commands were right when they were given.
 LOGS = {"CHANGELOG.md", "training-log.md"}
