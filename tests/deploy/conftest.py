@@ -1,4 +1,4 @@
-"""A real run, scraped by a real Prometheus that has the rules of ``deploy/``."""
+"""A real run and a service that shows it, scraped by a real Prometheus that has the rules of ``deploy/``."""
 
 import json
 import os
@@ -69,15 +69,17 @@ class Scraped:
 def scraped(sky, tmp_path_factory):
     prometheus = program("prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
-    first, *_ = free_ports(N_WORKERS + 2)
-    server_port = first + N_WORKERS + 1
+    first, *_ = free_ports(N_WORKERS + 3)
+    server_port, service_port = first + N_WORKERS + 1, first + N_WORKERS + 2
     targets = [f"127.0.0.1:{first + number}" for number in range(N_WORKERS + 1)]
     (folder / "prometheus.yml").write_text(
         json.dumps(
             {
                 "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "500ms"},
                 "rule_files": [str(RULES)],
-                "scrape_configs": [{"job_name": "scanner", "static_configs": [{"targets": targets}]}],
+                "scrape_configs": [
+                    {"job_name": "scanner", "static_configs": [{"targets": [*targets, f"127.0.0.1:{service_port}"]}]}
+                ],
             }
         )
     )
@@ -107,12 +109,31 @@ def scraped(sky, tmp_path_factory):
         keep_pages(found, run, targets)
         _, err = run.communicate()
         assert run.returncode == 3, err
+        use_service(found, folder, service_port)
         await_rules(found)
         found.end = time.time()
         yield found
     finally:
         server.terminate()
         server.wait()
+
+
+def use_service(found, folder, port):
+    """Serve the run and ask until what was asked is seen in the rates."""
+    words = ["serve", folder / "out", "--port", str(port), "--grades", folder / "grades.sqlite", "--cache", folder / "cache"]
+    service = subprocess.Popen([sys.executable, "-m", "scanner", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        # The last panel to have something: answers that came between two scrapes.
+        while not found.get("query", query="sum(rate(scanner_service_request_seconds_count[1m])) > 0")["result"]:
+            assert service.poll() is None
+            for path in ("readyz", "api/v1/collections", "nowhere"):
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5).close()
+                except OSError:
+                    time.sleep(0.1)
+    finally:
+        service.terminate()
+        service.wait()
 
 
 def await_ready(found, server):

@@ -1,8 +1,9 @@
 """What an operator would see: a run with its metrics on, scraped by Prometheus under the rules of ``deploy/``."""
 
-import importlib.util
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,16 +19,19 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 PROMETHEUS = DEPLOY / "prometheus"
 GROUPS = yaml.safe_load((PROMETHEUS / "rules.yaml").read_text())["groups"]
 RULES = [rule for group in GROUPS for rule in group["rules"]]
-DASHBOARD = json.loads((DEPLOY / "grafana" / "scanner.json").read_text())
-PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted((DEPLOY / "grafana").glob("*.json"))}
 #: The operator's guide; it has a section for each alert.
 RUNBOOK = "https://github.com/scanner-lenses/scanner/blob/main/docs/operating.md"
 #: What Grafana puts in for its variables.
 VARIABLES = {"$__rate_interval": "1m", "$job": ".*", "$instance": ".*"}
 
 
-def panel_expressions():
-    for panel in PANELS:
+def panels_of(name):
+    return [panel for panel in DASHBOARDS[name]["panels"] if panel["type"] != "row"]
+
+
+def panel_expressions(dashboard):
+    for panel in panels_of(dashboard):
         for target in panel["targets"]:
             expression = target["expr"]
             for name, value in VARIABLES.items():
@@ -36,7 +40,7 @@ def panel_expressions():
             yield f"{panel['title']}: {target['legendFormat']}", expression
 
 
-EXPRESSIONS = dict(panel_expressions())
+EXPRESSIONS = {name: dict(panel_expressions(name)) for name in DASHBOARDS}
 
 
 @pytest.fixture(scope="module")
@@ -45,20 +49,19 @@ def known_names():
     from prometheus_client import CollectorRegistry, generate_latest
 
     registries = [CollectorRegistry() for _ in range(5)]
-    process, _, _ = ProcessInstruments(registries[0]), WorkInstruments(registries[1]), RunInstruments(registries[2])
-    TrainingInstruments(registries[4], MEMBERS)
-    ServiceInstruments(registries[3]).requests.labels("/", "GET", "200")
-    process.disk_free.labels("scratch")
-    process.disk_size.labels("scratch")
-    for info in (process.build, process.bundle):
-        info.labels("a", "b")
-    process.provider.labels("cpu")
+    ProcessInstruments(registries[0]), WorkInstruments(registries[1]), RunInstruments(registries[2])
+    ServiceInstruments(registries[3]), TrainingInstruments(registries[4], MEMBERS)
     text = "".join(generate_latest(registry).decode() for registry in registries)
-    names = {re.split(r"[{ ]", line)[0] for line in text.splitlines() if not line.startswith("#")}
+    # A family is listed whether or not it has a series yet.
+    families = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
+    parts = ("_bucket", "_sum", "_count")
+    names = {f"{name}{part}" for name, kind in families.items() for part in (parts if kind == "histogram" else ("",))}
     return names | {rule["record"] for rule in RULES if "record" in rule}
 
 
-@pytest.mark.parametrize("expression", [*(rule["expr"] for rule in RULES), *EXPRESSIONS.values()])
+@pytest.mark.parametrize(
+    "expression", [*(rule["expr"] for rule in RULES), *(text for one in EXPRESSIONS.values() for text in one.values())]
+)
 def test_no_expression_asks_for_what_nobody_tells(known_names, expression):
     """A metric that is misspelt gives no error: the alert never fires."""
     asked = set(re.findall(r"(?<![\w:])(?:job\w*:)?(?:scanner|process)_[\w:]+", expression))
@@ -87,16 +90,16 @@ def test_rules_are_valid_and_do_what_they_should(promtool):
         assert code == 0, said
 
 
-def test_the_dashboard_is_what_its_source_makes():
+def test_the_dashboards_are_what_their_source_makes():
     path = DEPLOY / "grafana" / "dashboard.py"
-    spec = importlib.util.spec_from_file_location("dashboard", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert module.dashboard() == DASHBOARD, f"run {path}"
+    made = "import json, dashboard; print(json.dumps(dashboard.dashboards()))"
+    done = subprocess.run([sys.executable, "-c", made], cwd=path.parent, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {f"{name}.json": one for name, one in DASHBOARDS.items()}, f"run {path}"
 
 
-def test_the_dashboard_can_be_read():
-    panels = DASHBOARD["panels"]
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_the_dashboards_can_be_read(name):
+    panels = DASHBOARDS[name]["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     cells = [
         (x, y)
@@ -106,7 +109,7 @@ def test_the_dashboard_can_be_read():
     ]
     assert len(set(cells)) == len(cells), "panels lie upon one another"
     assert max(x for x, _ in cells) < 24
-    for panel in PANELS:
+    for panel in panels_of(name):
         assert panel["title"]
         assert panel["description"].endswith(".")
         assert panel["fieldConfig"]["defaults"]["unit"]
@@ -114,7 +117,7 @@ def test_the_dashboard_can_be_read():
         references = [target["refId"] for target in panel["targets"]]
         assert len(set(references)) == len(references) > 0
         assert all(target["datasource"] == panel["datasource"] and target["legendFormat"] for target in panel["targets"])
-    variables = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
+    variables = {variable["name"]: variable for variable in DASHBOARDS[name]["templating"]["list"]}
     assert variables.keys() == {"datasource", "job", "instance"}
     assert variables["datasource"]["type"] == "datasource"
 
@@ -126,9 +129,13 @@ def test_the_pages_of_a_run_are_as_prometheus_wants_them(scraped, promtool):
         assert (code, said) == (0, "")
 
 
-@pytest.mark.parametrize("where", EXPRESSIONS)
-def test_every_panel_shows_something_of_a_run(scraped, where):
-    assert scraped.values(EXPRESSIONS[where]), EXPRESSIONS[where]
+@pytest.mark.parametrize(("name", "where"), [(name, where) for name in ("scanner", "service") for where in EXPRESSIONS[name]])
+def test_every_panel_shows_something_of_a_run_and_of_a_service(scraped, name, where):
+    assert scraped.values(EXPRESSIONS[name][where]), EXPRESSIONS[name][where]
+
+
+def test_dashboards_have_names_of_their_own():
+    assert len({one["uid"] for one in DASHBOARDS.values()}) == len({one["title"] for one in DASHBOARDS.values()}) == 3
 
 
 def test_prometheus_saw_the_whole_run(scraped):
@@ -151,9 +158,10 @@ def test_rules_are_evaluated_without_error_and_no_alert_fires(scraped):
     for rule in rules:
         assert (rule["health"], rule.get("lastError", "")) == ("ok", ""), rule
         assert rule.get("state") != "firing", rule
-    # Not even pending; but before its workers are there a run has none, and a driver that is busy may miss a scrape.
+    # Not even pending; but a run begins without workers, a driver that is busy may miss a scrape, a service opens, a disk is
+    # everybody's.
     pending = {series["metric"]["alertname"] for series in scraped.series("ALERTS")}
-    assert pending <= {"ScannerNoWorkers", "ScannerDriverGone"}
+    assert pending <= {"ScannerNoWorkers", "ScannerDriverGone", "ScannerServiceNotReady", "ScannerDiskFillsUp"}
 
 
 @pytest.mark.parametrize("name", [rule["record"] for rule in RULES if "record" in rule])

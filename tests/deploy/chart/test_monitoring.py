@@ -32,7 +32,11 @@ def target_labels(endpoint, pod):
 
 
 def test_each_survey_is_a_job_and_each_pod_an_instance(helm):
-    others = {"surveys": {"north": SURVEY, "south": SURVEY}, "service": SERVICE, "training": TRAINING}
+    others = {
+        "surveys": {"north": SURVEY, "south": SURVEY | {"out": "s3://surveys/south"}},
+        "service": SERVICE,
+        "training": TRAINING,
+    }
     manifests = monitored(helm, {"podMonitor": {"enabled": True}}, **others)
     (monitor,) = of_kind(manifests, "PodMonitor").values()
     told = {}
@@ -89,13 +93,14 @@ def test_an_alert_that_there_is_not_cannot_be_disabled(helm):
         monitored(helm, {"prometheusRule": {"enabled": True, "disabledAlerts": ["ScannerSlow", "ScannerRunOverdu"]}})
 
 
-def test_the_dashboard_is_that_of_deploy(helm):
+def test_the_dashboards_are_those_of_deploy(helm):
     settings = {"dashboard": {"enabled": True, "labels": {"found_by": "sidecar"}, "annotations": {"grafana_folder": "surveys"}}}
     maps = of_kind(monitored(helm, settings), "ConfigMap").values()
     (dashboard,) = (one for one in maps if "scanner.json" in one["data"])
-    assert json.loads(dashboard["data"]["scanner.json"]) == json.loads(
-        (ROOT / "deploy" / "grafana" / "scanner.json").read_text()
-    )
+    deployed = {path.name: path.read_text() for path in (ROOT / "deploy" / "grafana").glob("*.json")}
+    assert {name: json.loads(text) for name, text in dashboard["data"].items()} == {
+        name: json.loads(text) for name, text in deployed.items()
+    }
     assert dashboard["metadata"]["annotations"] == {"grafana_folder": "surveys"}
     assert dashboard["metadata"]["labels"]["found_by"] == "sidecar"
 
