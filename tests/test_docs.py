@@ -277,8 +277,8 @@ def test_operators_learn_of_every_flag(verb):
 
 
 def test_metrics_that_are_named_exist():
-    folders = ("survey", "service")
-    source = "".join(path.read_text() for folder in folders for path in ROOT.joinpath("scanner", folder).glob("*.py"))
+    folders = ("survey", "service", "training")
+    source = "".join(path.read_text() for folder in folders for path in ROOT.joinpath("scanner", folder).rglob("*.py"))
     source += "".join(path.read_text() for path in ROOT.joinpath("deploy").rglob("*rules*.y*ml"))
     for page in PAGES:
         for name in re.findall(r"`(scanner_[a-z_]+)", page.read_text()):
