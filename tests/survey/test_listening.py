@@ -118,13 +118,13 @@ def test_a_deployment_has_pods_while_a_run_has_tiles(few_tiles, elsewhere, tmp_p
     api = KubernetesApi(tmp_path / "serviceaccount", pods.scale)
     api.faults = [(503, None)]
     words = ("run", str(few_tiles.listed), "--out", out, "--listen", address)
-    words += ("--scale-deployment", NAME, "--workers", "2", "--metrics-port", str(metrics_port), "--log-format", "json")
+    words += ("--scale-deployment", NAME, "--workers", "2", "--log-format", "json")
     settings = {"SCANNER_TARGETS__MAGNITUDE_LIMIT": "none", "SCANNER_TARGETS__MIN_AREA_PIXELS": "0"}
     settings |= {"SCANNER_CUTOUTS__KEEP": "all", "SCANNER_CUTOUTS__CODEC": "exact"}
 
-    def start(log):
+    def start(log, *more):
         with (tmp_path / log).open("wb") as file:
-            command = [sys.executable, "-c", IN_A_POD.format(folder=str(api.account)), *words]
+            command = [sys.executable, "-c", IN_A_POD.format(folder=str(api.account)), *words, *more]
             environment = os.environ | api.environment | settings | {"OMP_NUM_THREADS": "1"}
             return subprocess.Popen(command, stdout=file, stderr=file, env=environment)
 
@@ -134,7 +134,7 @@ def test_a_deployment_has_pods_while_a_run_has_tiles(few_tiles, elsewhere, tmp_p
         return float(line.split()[1])
 
     try:
-        driver = start("first.log")
+        driver = start("first.log", "--metrics-port", str(metrics_port))
         wait_for("a tile", lambda: n_committed(out, LOCAL))
         assert api.replicas == [2]
         assert wanted() == 2
