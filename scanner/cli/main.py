@@ -36,7 +36,7 @@ VERBS = {
     "worker": ("scanner.cli.worker:worker", "Start a worker, which scans tiles for the runs of a scheduler."),
     "serve": ("scanner.cli.serve:serve", "Serve runs and surveys: web pages, JSON, cone search, TAP."),
     "tokens": ("scanner.cli.tokens:tokens", "Make tokens that let people read or grade what is served."),
-    "models": ("scanner.cli.models:models", "Import, verify, list and show bundles of trained networks."),
+    "models": ("scanner.cli.models:models", "Import, verify, list, publish and promote bundles of trained networks."),
     "simulate": ("scanner.cli.simulate:simulate", "Draw simulated tiles and labelled datasets."),
     "train": ("scanner.cli.train:train", "Train the seven networks and make a bundle of them."),
     "evaluate": ("scanner.cli.evaluate:evaluate", "Measure bundles on a labelled dataset."),

@@ -12,13 +12,11 @@ from scanner.cli.storage_options import endpoint_option, storage_of
 from scanner.cli.termination import sigterm_interrupts
 from scanner.ensemble.published_bundles import PublishedBundles
 from scanner.errors import UsageError
-from scanner.evaluation.compare import TURNED, Scoring, compare_bundles
 from scanner.evaluation.fetched_data import local_datasets
 from scanner.evaluation.labelled_data import Dataset
 from scanner.survey.scan.machine import cores
 from scanner.training.assemble import EMBEDDED_ROWS, Assembly, Naming, assemble, publish
 from scanner.training.data import TrainingData
-from scanner.training.drawings import draw_assembled
 from scanner.training.jobs import pull_members
 from scanner.training.runs import read_ensemble
 
@@ -36,7 +34,7 @@ from scanner.training.runs import read_ensemble
 @click.option("--evaluate-on", multiple=True, help="Held-out dataset for the card, a folder or s3://…; repeat for more.")
 @click.option("--compare", multiple=True, help="Another bundle to set beside it in the card.")
 @click.option("--images", type=click.Path(path_type=Path), help="Tile list of single images for the card.")
-@click.option("--rotations", type=click.IntRange(0), default=TURNED, show_default=True, help="Objects scored eight ways round.")
+@click.option("--rotations", type=click.IntRange(0), help="Objects scored eight ways round [default: as 'scanner evaluate'].")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder of log-odds on held-out data [default: in --members].")
 @click.option("--provider", default="auto", show_default=True, help="What runs the networks.")
 @click.option("--jobs", type=click.IntRange(1), help="Processes that score [default: one a core; 1 on a GPU].")
@@ -57,7 +55,7 @@ def train_bundle(
     evaluate_on: tuple[str, ...],
     compare: tuple[str, ...],
     images: Path | None,
-    rotations: int,
+    rotations: int | None,
     cache: Path | None,
     provider: str,
     jobs: int | None,
@@ -71,6 +69,9 @@ def train_bundle(
     Log-odds are kept in the folder of the runs, so that an interrupted call goes on where it was. With --publish the bundle can
     then be promoted: 'scanner models promote latest --published STORE'.
     """
+    from scanner.evaluation.compare import TURNED, Scoring, compare_bundles
+    from scanner.training.drawings import draw_assembled
+
     console = Console(highlight=False, soft_wrap=True)
     storage = storage_of(endpoint)
     with sigterm_interrupts(), logs.written(log_format):
@@ -99,7 +100,8 @@ def train_bundle(
         if held_out:
             console.print(f"evaluating on {', '.join(str(dataset.path) for dataset in held_out)}", markup=False)
             scoring = Scoring(provider=provider, threads=cores(), cache=cache or members / "log-odds")
-            compared = compare_bundles((out, *compare), held_out, images=images, n_turned=rotations, scoring=scoring)
+            n_turned = TURNED if rotations is None else rotations
+            compared = compare_bundles((out, *compare), held_out, images=images, n_turned=n_turned, scoring=scoring)
             evaluation = compared.evaluation
         bundle = publish(assembled.bundle, ensemble, training, evaluation)
         console.print(
