@@ -33,10 +33,7 @@ class ApiServer:
         class Handler(BaseHTTPRequestHandler):
             def do_PATCH(self):
                 length = int(self.headers.get("Content-Length", 0))
-                account = server.account(cluster, self.headers.get("Authorization", ""))
-                status, answer = server.answer(
-                    cluster, account, self.path, self.headers.get("Content-Type"), self.rfile.read(length)
-                )
+                status, answer = server.answer(cluster, self.headers, self.path, self.rfile.read(length))
                 content = json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
@@ -54,13 +51,10 @@ class ApiServer:
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
-    @staticmethod
-    def account(cluster, authorization):
-        """Account whose token it is, or None."""
-        return {f"Bearer {token}": account for account, token in cluster.tokens.items()}.get(authorization)
-
-    def answer(self, cluster, account, path, content_type, body):
+    def answer(self, cluster, headers, path, body):
         """Status and content."""
+        accounts = {f"Bearer {token}": account for account, token in cluster.tokens.items()}
+        account = accounts.get(headers.get("Authorization"))
         found = SCALE.fullmatch(path)
         if account is None:
             status = 401
@@ -70,7 +64,7 @@ class ApiServer:
             status = 403
         elif ("Deployment", found["name"]) not in cluster.objects:
             status = 404
-        elif content_type != MERGE_PATCH:
+        elif headers.get("Content-Type") != MERGE_PATCH:
             status = 415
         else:
             replicas = json.loads(body)["spec"]["replicas"]

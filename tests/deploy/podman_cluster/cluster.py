@@ -9,7 +9,6 @@ import secrets
 import signal
 import subprocess
 import threading
-import time
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,6 +103,8 @@ class Cluster:
         self.objects, self.pods, self.wanted, self.tokens = {}, {}, {}, {}
         #: Service → the address that its name leads to.
         self.addresses = {}
+        #: Called whenever objects or pods have come or gone.
+        self.watchers = []
         self._lock = threading.RLock()
         self._closing = threading.Event()
         self._name_service(KUBERNETES)
@@ -123,6 +124,7 @@ class Cluster:
                     self.podman.call("volume", "create", "--ignore", name)
                 elif kind == "Deployment":
                     self.wanted.setdefault(name, manifest["spec"].get("replicas", 1))
+            self._direct()
 
     def of_kind(self, kind):
         """Objects of one kind by name."""
@@ -192,7 +194,7 @@ class Cluster:
         return name
 
     def _direct(self):
-        """Give every running pod its rules of traffic anew."""
+        """Objects or pods have come or gone: give every pod its rules of traffic anew, and tell whoever watches."""
         node = self.podman.gateway
         pods = {pod: Peer(pod.address, pod.namespace, pod.labels, pod.ports) for pod in self.pods.values() if pod.alive()}
         # The name server and the API are the node's.
@@ -205,6 +207,8 @@ class Cluster:
         for pod, peer in pods.items():
             policies = self.of_kind("NetworkPolicy").values() if pod.namespace == self.namespace else ()
             traffic.direct(pod.process, traffic.rules(peer, [*pods.values(), dns], services, policies, node=node))
+        for tell in self.watchers:
+            tell()
 
     def _keep(self):
         """Deployments have as many pods as are wanted; one that has ended gets a successor."""
@@ -221,13 +225,3 @@ class Cluster:
         template = self.objects["Deployment", name]["spec"]["template"]
         for _ in range(wanted - len(pods)):
             self.start(f"{name}-{secrets.token_hex(3)}", template, owner=name)
-
-
-def wait_until(condition, seconds, what):
-    """What a condition gives as soon as that is true."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        if time.monotonic() > end:
-            raise TimeoutError(f"{what}: not within {seconds} s")
-        time.sleep(0.2)
-    return found

@@ -1,4 +1,4 @@
-"""A Job's controller: tries a Job's pod until it succeeds, or until its failure policy or ``backoffLimit`` says that it will not.
+"""A Job's controller: tries its pod until it succeeds, or until its failure policy or ``backoffLimit`` says that it will not.
 
 Comes in: spec of a Job as rendered. Goes out: whether it is complete, why not, and the pods it had with their exit codes.
 The pauses between two tries (10 s and more) are left out.
@@ -70,7 +70,7 @@ def policy_action(policy, attempt):
         if codes is None:
             continue
         container = codes.get("containerName", attempt.pod.template["spec"]["containers"][0]["name"])
-        if attempt.pod.containers[-1] == f"{attempt.pod.name}-{container}":
-            if (attempt.exit_code in codes["values"]) == (codes["operator"] == "In"):
-                return rule["action"]
+        is_meant = attempt.pod.containers[-1] == f"{attempt.pod.name}-{container}"
+        if is_meant and (attempt.exit_code in codes["values"]) == (codes["operator"] == "In"):
+            return rule["action"]
     return "Count"

@@ -24,8 +24,8 @@ def playable(name, template, *, api_address, token_secret=None):
     - Claims that live and die with their pod are a folder of the node.
     - The API's address and the token of the pod's account are put in, as the kubelet does.
 
-    All else is as rendered. Podman takes no notice of limits (it has no control groups to set here), nor of nodes, priorities and
-    what is done before a pod is stopped.
+    All else is as rendered. Podman takes no notice of limits (it has no control groups to set here), nor of nodes, priorities
+    and what is done before a pod is stopped.
     """
     spec = copy.deepcopy(template["spec"])
     renamed = {}
@@ -57,8 +57,8 @@ def playable(name, template, *, api_address, token_secret=None):
 def own_volumes(pod):
     """Give a pod's volumes to its ``fsGroup``, which may then do with them what their owner may.
 
-    What is kept in claims and folders is touched once (``fsGroupChangePolicy: OnRootMismatch``), settings and secrets each time, as
-    podman writes these anew.
+    What is kept in claims and folders is touched once (``fsGroupChangePolicy: OnRootMismatch``), settings and secrets each
+    time, as podman writes these anew.
     """
     group = pod.template["spec"]["securityContext"]["fsGroup"]
     written = {

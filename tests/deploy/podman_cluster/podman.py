@@ -1,6 +1,7 @@
 """The program podman, with a storage, a network and control groups of its own.
 
-Comes in: folder of images that others have built. Goes out: what podman prints. What it refuses raises ``PodmanError`` with its words.
+Comes in: folder of images that others have built. Goes out: what podman prints. What it refuses raises ``PodmanError`` with its
+words.
 """
 
 import json

@@ -1,9 +1,9 @@
-"""Prometheus as its operator would set it up: what to scrape from PodMonitors, what to compute and to warn of from PrometheusRules.
+"""Prometheus as its operator would set it up: targets from PodMonitors, rules from PrometheusRules.
 
 Comes in: the cluster and its objects; Debian's prometheus. Goes out: answers to queries over the time since it was started.
 
-Its minute lasts two seconds: all durations of rules and scrapes are divided by ``HASTE``, so that what takes an hour to be noticed
-is noticed in two minutes. Expressions, labels and thresholds stay as they are.
+Its minute lasts two seconds: all durations of rules and scrapes are divided by ``HASTE``, so that what takes an hour to be
+noticed is noticed in two minutes. Expressions, labels and thresholds stay as they are.
 """
 
 import json
@@ -18,8 +18,6 @@ PORT = 9090
 SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 DURATION = re.compile(r"(?<![\w.])(\d+)(ms|s|m|h|d|w)(?!\w)")
 NAMESPACE = "monitoring"
-#: What Kubernetes' discovery calls a pod's label.
-META = re.compile(r"[^a-zA-Z0-9_]")
 
 
 def hasten(text):
@@ -29,14 +27,12 @@ def hasten(text):
 
 def hastened_rules(groups):
     """Groups of rules in which all is as it was, but sooner."""
+    timed = ("expr", "for", "keep_firing_for")
     return [
         {
             "name": group["name"],
             "interval": "1s",
-            "rules": [
-                rule | {key: hasten(rule[key]) for key in ("expr", "for", "keep_firing_for") if key in rule}
-                for rule in group["rules"]
-            ],
+            "rules": [rule | {key: hasten(rule[key]) for key in timed if key in rule} for rule in group["rules"]],
         }
         for group in groups
     ]
@@ -48,11 +44,7 @@ def scrape_configs(monitors, targets):
     for name, monitor in monitors.items():
         for number, endpoint in enumerate(monitor["spec"]["podMetricsEndpoints"]):
             keep = [
-                {
-                    "source_labels": [f"__meta_kubernetes_pod_label_{META.sub('_', key)}"],
-                    "regex": re.escape(value),
-                    "action": "keep",
-                }
+                {"source_labels": [_label(key)], "regex": re.escape(value), "action": "keep"}
                 for key, value in monitor["spec"]["selector"]["matchLabels"].items()
             ]
             keep.append(
@@ -80,9 +72,14 @@ def _relabelling(rule):
     return {re.sub(r"[A-Z]", lambda letter: "_" + letter[0].lower(), key): value for key, value in rule.items()}
 
 
+def _label(key):
+    """What Kubernetes' discovery calls a pod's label."""
+    return "__meta_kubernetes_pod_label_" + re.sub(r"[^a-zA-Z0-9_]", "_", key)
+
+
 def target(pod, container, port):
     """One port of a pod as Kubernetes' discovery would tell it."""
-    labels = {f"__meta_kubernetes_pod_label_{META.sub('_', key)}": value for key, value in pod.labels.items()}
+    labels = {_label(key): value for key, value in pod.labels.items()}
     labels |= {
         "__meta_kubernetes_namespace": pod.namespace,
         "__meta_kubernetes_pod_name": pod.name,
@@ -96,40 +93,45 @@ class Prometheus:
     """Prometheus in a pod of another namespace, so that NetworkPolicies hold for it too."""
 
     def __init__(self, cluster, program, image, folder):
-        self.cluster, self.folder = cluster, folder
+        self.cluster, self.folder, self.pod = cluster, folder, None
         self.begun = time.time()
-        self.tell_targets()
-        groups = [group for rule in cluster.of_kind("PrometheusRule").values() for group in rule["spec"]["groups"]]
-        (folder / "rules.yaml").write_text(json.dumps({"groups": hastened_rules(groups)}))
-        (folder / "prometheus.yml").write_text(
-            json.dumps(
-                {
-                    "global": {"evaluation_interval": "1s"},
-                    "rule_files": ["/etc/prometheus/rules.yaml"],
-                    "scrape_configs": scrape_configs(cluster.of_kind("PodMonitor"), "/etc/prometheus/targets.json"),
-                }
-            )
-        )
         folder.chmod(0o755)
+        self.look()
         self.pod = cluster.start("prometheus-0", template(program, image, folder), namespace=NAMESPACE)
+        cluster.watchers.append(self.look)
 
-    def tell_targets(self):
-        """Write down which pods there are; Prometheus looks itself."""
-        found = [
-            target(pod, container["name"], port)
-            for pod in list(self.cluster.pods.values())
-            if pod.alive()
-            for container in pod.template["spec"]["containers"]
-            for port in container.get("ports", [])
-        ]
-        new = self.folder / "targets.json.new"
-        new.write_text(json.dumps(found))
-        new.replace(self.folder / "targets.json")
+    def look(self):
+        """Tell Prometheus which pods there are, and its settings where these have changed."""
+        pods = [pod for pod in list(self.cluster.pods.values()) if pod.alive()]
+        containers = [(pod, container) for pod in pods for container in pod.template["spec"]["containers"]]
+        found = [target(pod, container["name"], port) for pod, container in containers for port in container.get("ports", [])]
+        groups = [group for rule in self.cluster.of_kind("PrometheusRule").values() for group in rule["spec"]["groups"]]
+        settings = {
+            "global": {"evaluation_interval": "1s"},
+            "rule_files": ["/etc/prometheus/rules.yaml"],
+            "scrape_configs": scrape_configs(self.cluster.of_kind("PodMonitor"), "/etc/prometheus/targets.json"),
+        }
+        self._write("targets.json", found)
+        changed = [self._write("rules.yaml", {"groups": hastened_rules(groups)}), self._write("prometheus.yml", settings)]
+        if self.pod is not None and any(changed):
+            urllib.request.urlopen(urllib.request.Request(f"{self._url}/-/reload", method="POST"), timeout=60).close()
+
+    def _write(self, name, content):
+        """Write a file that Prometheus reads, in one step; whether it is another than before."""
+        path, new, text = self.folder / name, self.folder / f"{name}.new", json.dumps(content)
+        if path.exists() and path.read_text() == text:
+            return False
+        new.write_text(text)
+        new.replace(path)
+        return True
+
+    @property
+    def _url(self):
+        return f"http://{self.pod.address}:{PORT}"
 
     def ask(self, path, **query):
         """Data of an answer of its API."""
-        address = f"http://{self.pod.address}:{PORT}/api/v1/{path}?{urllib.parse.urlencode(query)}"
-        with urllib.request.urlopen(address, timeout=60) as answer:
+        with urllib.request.urlopen(f"{self._url}/api/v1/{path}?{urllib.parse.urlencode(query)}", timeout=60) as answer:
             content = json.loads(answer.read())
         if content["status"] != "success":
             raise RuntimeError(content)
@@ -170,6 +172,7 @@ def template(program, image, folder):
                         "--config.file=/etc/prometheus/prometheus.yml",
                         "--storage.tsdb.path=/prometheus",
                         f"--web.listen-address=0.0.0.0:{PORT}",
+                        "--web.enable-lifecycle",
                         "--log.level=warn",
                     ],
                     "ports": [{"name": "web", "containerPort": PORT}],

@@ -46,20 +46,26 @@ def rules(me, peers, services, policies, *, node):
     ``services`` maps the address of each Service to (its ports, the peers behind it); ``policies`` are those of the pod's
     namespace. The ``node`` itself always gets through to its pods: its kubelet asks the probes.
     """
-    lines = ["flush ruleset", "table ip services {", "chain outward {", "type nat hook output priority dstnat"]
+    sent, refused = [], []
     for address, (ports, behind) in services.items():
         for port in ports:
+            there = f"ip daddr {address} tcp dport {port['port']}"
             ends = [f"{peer.address} . {number(port.get('targetPort', port['port']), peer)}" for peer in behind]
             if ends:
                 choice = ", ".join(f"{place} : {end}" for place, end in enumerate(ends))
-                lines.append(
-                    f"ip daddr {address} tcp dport {port['port']} dnat to numgen random mod {len(ends)} map {{ {choice} }}"
-                )
-    lines += ["}", "}", "table ip policies {"]
+                sent.append(f"{there} dnat to numgen random mod {len(ends)} map {{ {choice} }}")
+            else:
+                refused.append(f"{there} reject with tcp reset")
+    lines = ["flush ruleset", "table ip services {"]
+    lines += ["chain sent {", "type nat hook output priority dstnat", *sent, "}"]
+    lines += ["chain refused {", "type filter hook output priority dstnat", *refused, "}", "}", "table ip policies {"]
     mine = [policy for policy in policies if selects(policy["spec"]["podSelector"], me.labels)]
     for direction, hook in (("Ingress", "input"), ("Egress", "output")):
         judged = [policy for policy in mine if direction in policy["spec"]["policyTypes"]]
-        lines += [f"chain {hook}_ward {{", f"type filter hook {hook} priority filter; policy {'drop' if judged else 'accept'};"]
+        lines += [
+            f"chain {direction.lower()} {{",
+            f"type filter hook {hook} priority filter; policy {'drop' if judged else 'accept'};",
+        ]
         lines += ["ct state established,related accept", f'{hook[0]}ifname "lo" accept']
         if direction == "Ingress":
             lines.append(f"ip saddr {node} accept")
@@ -118,12 +124,7 @@ def number(port, peer):
 
 def direct(process, text):
     """Put rules into force in the network of a process, unless that has just ended."""
-    done = subprocess.run(
-        ["nsenter", f"--net=/proc/{process}/ns/net", "nft", "--file", "-"],
-        input=text,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["nsenter", f"--net=/proc/{process}/ns/net", "nft", "--file", "-"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     if done.returncode and Path(f"/proc/{process}").exists():
         raise RuntimeError(f"{done.stderr}{text}")
