@@ -9,7 +9,7 @@ APT_INSTALL := timeout 300 $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) env DEBI
 APT_UPDATE := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) apt-get update --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo install prometheus chromium helm checkov golden stilts verify-chart verify-deploy test lint unit verify-vo locks image podman bootstrapped-images verify-image schemas clean
+.PHONY: help demo install prometheus chromium helm checkov golden stilts verify-chart verify-deploy test lint unit verify-vo locks image podman bootstrapped-images verify-image verify-play schemas clean
 
 help:
 	@echo "make demo       install what a scan needs, draw two tiles of sky, scan them, say where to look"
@@ -18,6 +18,7 @@ help:
 	@echo "make verify-vo  the Virtual Observatory's own validators over a running server"
 	@echo "make image      the container images, with Docker or buildah (IMAGES=\"scan-gpu api\"); make locks: what they install"
 	@echo "make verify-image  the images built on a bootstrapped Debian, and run as a cluster runs them"
+	@echo "make verify-play   the chart played with them: scans, deaths, alerts, the service (root; minutes)"
 	@echo "make verify-chart  every value of the chart changed alone; make golden: its renders, written anew"
 	@echo "make verify-deploy  all of deployment: the chart, the images, and the chart played with them"
 	@echo "make schemas    write schemas/, and the settings in the chart's, anew from the models"
@@ -117,7 +118,7 @@ image: $(VENV)/image.stamp
 # Without Docker and without a registry: root, Debian and a package index are enough.
 podman:
 	@(for program in buildah podman crun mmdebstrap nft; do command -v $$program || exit 1; done) >/dev/null || \
-		{ $(APT_UPDATE) && $(APT_INSTALL) buildah podman crun mmdebstrap netavark nftables uidmap catatonit fuse-overlayfs; }
+		{ $(APT_UPDATE) && $(APT_INSTALL) aardvark-dns buildah podman crun mmdebstrap netavark nftables uidmap catatonit fuse-overlayfs; }
 
 bootstrapped-images: $(VENV)/image.stamp podman
 	$(BIN)/python deploy/image/bootstrap.py --store $(IMAGE_STORE) $(IMAGES)
@@ -125,7 +126,11 @@ bootstrapped-images: $(VENV)/image.stamp podman
 verify-image: bootstrapped-images
 	SCANNER_IMAGE_STORE=$(IMAGE_STORE) $(BIN)/pytest tests/deploy/image
 
-verify-deploy: verify-chart verify-image
+# The chart, played: its pods run, lose their workers and drivers, are scraped and warned of.
+verify-play: bootstrapped-images helm prometheus
+	SCANNER_IMAGE_STORE=$(IMAGE_STORE) $(BIN)/pytest tests/deploy/play
+
+verify-deploy: verify-chart verify-image verify-play
 
 schemas: install
 	$(BIN)/scanner schemas --out schemas
