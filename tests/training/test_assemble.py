@@ -1,6 +1,7 @@
 """From a dataset to a published bundle, through the command line where there is one."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -38,7 +39,9 @@ def place(tmp_path_factory, write_dataset):
     root = tmp_path_factory.mktemp("assemble")
     write_dataset(root / "train", 80, 0)
     write_dataset(root / "held-out", 24, 1)
-    first = TrainingJob(data=(root / "train",), out=root / "runs", member="OU-J", preset=BRIEF, seed=1)
+    first = TrainingJob(
+        data=(root / "train",), out=root / "runs", member="OU-J", preset=BRIEF, seed=1, mirror=str(root / "mirror")
+    )
     for job in all_jobs(first, 1):
         run_job(job)
     return root
@@ -57,8 +60,17 @@ def bundle_words(place):
 
 @pytest.fixture(scope="module")
 def bundle(place):
-    assert run(*bundle_words(place)) == 0
+    """Made where one member was lost and comes from the mirror, and published."""
+    shutil.rmtree(place / "runs" / "OU-H")
+    assert run(*bundle_words(place), "--mirror", place / "mirror", "--publish", place / "store") == 0
     return bundles.load(place / "bundle")
+
+
+def test_the_bundle_is_published(bundle, place):
+    published = bundles.load(str(place / "store" / "latest"))
+    assert published.fingerprint == bundle.fingerprint
+    assert published.location == str((place / "store" / bundle.fingerprint).resolve())
+    assert not (place / "store" / "current.json").exists()
 
 
 def test_the_bundle_is_whole(bundle, place):
