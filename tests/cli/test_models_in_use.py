@@ -23,7 +23,7 @@ from scanner.records import MEMBERS, CutoutBatch, Targets
 from scanner.storage.open import open_store
 from scanner.training.export import bundle_content
 
-N = 60
+N = 40
 
 
 @pytest.fixture(scope="module")
