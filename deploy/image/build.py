@@ -67,7 +67,7 @@ def labels() -> list[str]:
 
 def dirty() -> bool:
     """Whether something that goes into an image is not committed."""
-    parts = ("Dockerfile", ".dockerignore", "deploy/image", "models", "pyproject.toml", "scanner", "setup.py")
+    parts = ("Dockerfile", ".dockerignore", "deploy/image", "models", "pyproject.toml", "scanner", "setup.py", "README.md")
     return output("git", "status", "--porcelain", "--", *parts) != ""
 
 
@@ -148,4 +148,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except subprocess.CalledProcessError as error:
+        # What failed has said why.
+        sys.exit(error.returncode)

@@ -1,8 +1,13 @@
 """The locks of the images: complete, hashed, and of the versions that the tests run with."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,6 +18,7 @@ from packaging.version import Version
 from scanner.survey.workers.versions import LIBRARIES
 
 ROOT = Path(__file__).parents[3]
+LOCKS = ROOT / "deploy" / "image" / "locks"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 #: The extras that an image has, as deploy/image/README.md says.
 EXTRAS = {
@@ -33,7 +39,7 @@ def pins(path):
 
 
 def locked(name):
-    return pins(ROOT / "deploy" / "image" / "locks" / f"{name}.txt")
+    return pins(LOCKS / f"{name}.txt")
 
 
 def wanted(extras):
@@ -101,7 +107,7 @@ def test_drivers_and_workers_have_the_same_versions_whatever_they_compute_on():
 
 @pytest.mark.parametrize("name", [*EXTRAS, "build"])
 def test_every_package_of_a_lock_has_a_checksum(name):
-    text = (ROOT / "deploy" / "image" / "locks" / f"{name}.txt").read_text()
+    text = (LOCKS / f"{name}.txt").read_text()
     entries = re.split(r"\n(?=\S)", re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).strip())
     bare = [entry.split()[0] for entry in entries if not re.match(r"\S+==\S+ \\\n\s+--hash=sha256:[0-9a-f]{64}\b", entry)]
     assert (len(entries), bare) == (len(locked(name)), [])
@@ -120,3 +126,14 @@ def test_each_image_has_its_own_onnx_runtime_and_only_that():
     runtimes = {name: {package for package in locked(name) if package.startswith("onnxruntime")} for name in EXTRAS}
     cpu, gpu = {"onnxruntime"}, {"onnxruntime-gpu"}
     assert runtimes == {"scan-cpu": cpu, "scan-gpu": gpu, "train-cpu": cpu, "train-gpu": gpu, "api": set()}
+
+
+def test_locking_again_changes_nothing(tmp_path):
+    if "SCANNER_IMAGE_STORE" not in os.environ or find_spec("uv") is None:
+        pytest.skip("asks the package index for every version: 'make verify-image', not 'make test'")
+    # Beside the locks of before, from which it takes what constraints.txt does not name.
+    again = shutil.copytree(LOCKS, tmp_path / "locks")
+    subprocess.run([sys.executable, ROOT / "deploy" / "image" / "lock.py", "--out", again], check=True, capture_output=True)
+    assert {path.name: path.read_text() for path in again.iterdir()} == {
+        path.name: path.read_text() for path in LOCKS.iterdir()
+    }
