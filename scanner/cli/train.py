@@ -42,7 +42,9 @@ OPTIONS = (
     click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the weights and of all draws."),
     click.option("--time-budget", help="Time to take, such as 90s, 20m or 1.5h; it shortens the preset [no limit]."),
     click.option(
-        "--from", "bundle", help="Bundle (folder or name) whose members are trained on, instead of He-initialised weights."
+        "--from",
+        "bundle",
+        help="Bundle (folder, name or s3://…) whose members are trained on, instead of He-initialised weights.",
     ),
     click.option("--device", default="cpu", show_default=True, help="Of torch: cpu, cuda, cuda:1 ..."),
     click.option("--mirror", help="Folder or s3://… that checkpoints are copied to, and taken from where it is further."),
@@ -93,7 +95,7 @@ def _first(
         preset=PRESETS[preset],
         seed=seed,
         time_budget=None if time_budget is None else seconds(time_budget),
-        bundle=None if bundle is None else bundles.find(bundle),
+        bundle=None if bundle is None else bundles.load(bundle, storage).path,
         threads=threads,
         device=device,
         mirror=mirror,

@@ -10,6 +10,7 @@ from rich.console import Console
 from scanner.cli import logs
 from scanner.cli.storage_options import endpoint_option, storage_of
 from scanner.cli.termination import sigterm_interrupts
+from scanner.ensemble import bundle as bundles
 from scanner.ensemble.published_bundles import PublishedBundles
 from scanner.errors import UsageError
 from scanner.evaluation.fetched_data import local_datasets
@@ -101,7 +102,8 @@ def train_bundle(
             console.print(f"evaluating on {', '.join(str(dataset.path) for dataset in held_out)}", markup=False)
             scoring = Scoring(provider=provider, threads=cores(), cache=cache or members / "log-odds")
             n_turned = TURNED if rotations is None else rotations
-            compared = compare_bundles((out, *compare), held_out, images=images, n_turned=n_turned, scoring=scoring)
+            others = [bundles.load(other, storage).path for other in compare]
+            compared = compare_bundles((out, *others), held_out, images=images, n_turned=n_turned, scoring=scoring)
             evaluation = compared.evaluation
         bundle = publish(assembled.bundle, ensemble, training, evaluation)
         console.print(
