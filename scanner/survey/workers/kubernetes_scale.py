@@ -81,15 +81,14 @@ def scaled(name: str, replicas: int) -> Iterator[None]:
     """
     deployment = find(name)
     over = threading.Event()
-    asking = threading.Thread(target=_ask, args=(deployment, replicas, over), daemon=True)
+    # The process does not end before it: told to stop twice, a driver is at its end at once, but still lets the pods go.
+    scaling = threading.Thread(target=_scale, args=(deployment, replicas, over))
     try:
-        asking.start()
+        scaling.start()
         yield
     finally:
         over.set()
-        # A request that is on its way must not overtake the one that lets the pods go.
-        asking.join()
-        _let_go(deployment)
+        scaling.join()
 
 
 def find(name: str) -> Deployment:
@@ -112,6 +111,12 @@ def find(name: str) -> Deployment:
     if not (NAME.fullmatch(namespace) and NAME.fullmatch(own_name)):
         raise UsageError(f"--scale-deployment {name}: not a Deployment's name; it looks like workers or surveys/workers.")
     return Deployment(namespace, own_name, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+
+
+def _scale(deployment: Deployment, replicas: int, over: threading.Event) -> None:
+    # One after the other: a request that is on its way must not overtake the one that lets the pods go.
+    _ask(deployment, replicas, over)
+    _let_go(deployment)
 
 
 def _ask(deployment: Deployment, replicas: int, over: threading.Event) -> None:

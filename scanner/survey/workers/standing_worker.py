@@ -150,6 +150,8 @@ async def _register(
         cause = error.__cause__ or error
         if isinstance(cause, OSError) and cause.errno in NO_PORT:
             raise UsageError(f"--worker-port {request.port}: cannot listen there ({cause.strerror}); choose another.") from None
+        if worker.refusal is not None:
+            raise worker.refusal from None
         if not (isinstance(cause, OSError) and request.death_timeout_s is None):
             raise UnavailableError(f"{request.scheduler}: the scheduler does not take this worker ({error}).") from None
         await asyncio.sleep(RETRY_SECONDS)

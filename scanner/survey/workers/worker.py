@@ -92,7 +92,7 @@ class SurveyWorker(Worker):
         if self.status == Status.running:
             self.status = Status.paused
         await self._until(lambda: not self.tiles_in_hand, grace_s)
-        if self.tiles_in_hand:
+        if self.tiles_in_hand and not self._is_closing:
             logger.info("%s is not done within %.0f s; another worker begins it again", self._named(), grace_s)
             self.giving_up = True
             await self._until(lambda: not self.tiles_in_hand, GIVING_UP_SECONDS)
@@ -126,10 +126,15 @@ class SurveyWorker(Worker):
     def _named(self) -> str:
         return f"tile {', '.join(self.tiles_in_hand)}"
 
+    @property
+    def _is_closing(self) -> bool:
+        return self.status in (Status.closing, Status.closed, Status.failed)
+
     async def _until(self, ready: Any, timeout_s: float | None) -> None:
+        """Wait until it is ready, or has lost its scheduler and gives up anyway."""
         loop = asyncio.get_running_loop()
         deadline = None if timeout_s is None else loop.time() + timeout_s
-        while not ready() and (deadline is None or loop.time() < deadline):
+        while not (ready() or self._is_closing) and (deadline is None or loop.time() < deadline):
             await asyncio.sleep(0.05)
 
     async def _watch_memory(self) -> None:
