@@ -14,8 +14,10 @@ from scanner.cli.storage_options import endpoint_option, storage_of
 from scanner.cli.termination import sigterm_interrupts
 from scanner.cli.train_bundle import train_bundle
 from scanner.cli.watched import LAST_VISIT_SECONDS
+from scanner.errors import UsageError
 from scanner.evaluation.fetched_data import local_datasets
 from scanner.records import MEMBERS, MemberName
+from scanner.storage.location import is_remote
 from scanner.survey.scan.machine import cores
 from scanner.training.events import Listener, MemberValidated, TrainingEvent
 from scanner.training.jobs import TrainingJob, all_jobs, run_job
@@ -87,6 +89,8 @@ def _first(
     """The job of one member, its datasets and bundle found, or brought here."""
     from scanner.ensemble import bundle as bundles
 
+    if mirror is not None and not is_remote(mirror) and Path(mirror).resolve() == out.resolve():
+        raise UsageError(f"--mirror {mirror}: is the folder of the runs itself; name another disk, or s3://…")
     storage = storage_of(endpoint)
     return TrainingJob(
         data=local_datasets(data, out / "datasets", storage),

@@ -153,3 +153,13 @@ def test_a_gpu_that_is_not_there_is_refused(capsys, data, tmp_path):
     assert stopped.value.code == 64
     assert "--device cuda:99: torch cannot compute there" in capsys.readouterr().err
     assert not (tmp_path / "scaled-asinh_mad").exists()
+
+
+def test_a_mirror_is_another_place(capsys, data, tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "member", MEMBER, "--data", str(data), "--out", str(tmp_path), "--mirror", f"{tmp_path}/"])
+    assert stopped.value.code == 64
+    assert (
+        capsys.readouterr().err
+        == f"scanner: --mirror {tmp_path}/: is the folder of the runs itself; name another disk, or s3://…\n"
+    )
