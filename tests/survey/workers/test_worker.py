@@ -4,7 +4,7 @@ import pytest
 import trustme
 from standing import Bodies, Standing, disturbed, jobs, run, wait_for
 
-from scanner.errors import InputMissingError, UsageError
+from scanner.errors import InputMissingError, UnavailableError, UsageError
 from scanner.survey.workers import transport, versions
 from scanner.survey.workers.versions import Versions
 
@@ -105,6 +105,33 @@ def test_out_of_grace_a_tile_is_given_up_to_another_worker(standing, bodies):
     assert not list(bodies.folder.glob("half-*"))
     assert "another worker begins it again" in standing.processes.log("w0")
     assert not list(standing.processes.temporary.glob(f"*{leaving.pid}*"))
+
+
+def test_told_to_stop_it_does_not_wait_for_its_grace_once_the_scheduler_is_gone(standing, bodies):
+    """As when a driver that is the scheduler is told to stop at the same time."""
+    leaving = standing.worker("w0")
+    given = jobs("a0", engine__scheduler=standing.address)
+
+    def meanwhile():
+        wait_for("its tile", lambda: bodies.begun() == [("a0", "w0")])
+        leaving.send_signal(signal.SIGTERM)
+        standing.told("w0", "told to stop (SIGTERM); finishing tile a0")
+        standing.scheduler.kill()
+        assert leaving.wait(60) == 0
+
+    with pytest.raises(UnavailableError, match="went away"):
+        disturbed(given, bodies.work(holding(bodies.folder)), meanwhile)
+    assert not list(bodies.folder.glob("half-*"))
+
+
+def test_a_scheduler_that_is_gone_is_looked_for_no_longer_than_told(standing):
+    worker = standing.worker("w0", "--death-timeout", "0.5s")
+    standing.told("w0", "connected")
+    standing.scheduler.kill()
+    assert worker.wait(60) == 75
+    *_, gone, refusal = standing.processes.log("w0").splitlines()
+    assert "the scheduler is gone; looking for it again" in gone
+    assert refusal.startswith(f"scanner: {standing.address}: no Dask scheduler answers there")
 
 
 def test_a_worker_of_another_version_never_gets_a_tile(standing, bodies, caplog):
