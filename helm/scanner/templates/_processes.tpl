@@ -38,12 +38,16 @@ Resources of a container, one GPU with them where "gpu" names its resource: a GP
 {{- end }}
 
 {{/*
-A quantity of memory in GB, as a number in words: "3Gi" → 3.221225472. Takes the quantity.
+A quantity of memory in GB, as a number in words: "3Gi" → 3.221225472, 2000000000 → 2. Takes the quantity.
 */}}
 {{- define "scanner.gigabytes" -}}
+{{- if kindIs "string" . -}}
 {{- $units := dict
-      "" 1e-9 "k" 1e-6 "M" 1e-3 "G" 1.0 "T" 1e3
-      "Ki" 1.024e-6 "Mi" 1.048576e-3 "Gi" 1.073741824 "Ti" 1099.511627776 -}}
-{{- $number := regexFind "^[0-9.]+" (toString .) -}}
-{{- mulf (float64 $number) (index $units (toString . | trimPrefix $number)) -}}
+      "" 1e-9 "m" 1e-12 "k" 1e-6 "M" 1e-3 "G" 1.0 "T" 1e3 "P" 1e6
+      "Ki" 1.024e-6 "Mi" 1.048576e-3 "Gi" 1.073741824 "Ti" 1099.511627776 "Pi" 1125899.906842624 -}}
+{{- $number := regexFind "^[0-9.]+" . -}}
+{{- mulf (float64 $number) (index $units (trimPrefix $number .)) -}}
+{{- else -}}
+{{- mulf . 1e-9 -}}
+{{- end -}}
 {{- end }}

@@ -270,6 +270,12 @@ REFUSED = {
         survey(workers={"memoryGb": 8, "resources": {"limits": {"memory": "7629Mi"}}}),
         "surveys.q1.workers.memoryGb: 8 GB leave no room below the limit of 7629Mi; lower it",
     ),
+    "more memory than there are bytes": (
+        survey(workers={"memoryGb": 2.5, "resources": {"requests": {"memory": 2e9}, "limits": {"memory": 2e9}}}),
+        "surveys.q1.workers.memoryGb: 2.5 GB leave no room below the limit of 2e+09; lower it",
+    ),
+    "a schedule of four fields": (survey(schedule="0 2 * *"), "'0 2 * *' does not match pattern"),
+    "a time zone in the schedule": (survey(schedule="TZ=UTC 0 2 * * *"), "'TZ=UTC 0 2 * * *' does not match pattern"),
     "more workers than there is memory for": (
         survey(workers={"scaling": "local", "replicas": 2, "memoryGb": 1.7}, resources={"limits": {"memory": "3G"}}),
         "surveys.q1.resources.limits.memory: 3G is less than 2 workers of 1.7 GB in the driver's pod take; raise it.",
@@ -291,6 +297,19 @@ def test_values_that_contradict_one_another_are_refused_in_a_sentence(render, wh
     with pytest.raises(RefusedError) as refused:
         render(settings)
     assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize("limit", ["2Gi", "2G", "2000M", "0.002T", 2_000_000_000, "2000000000"])
+def test_memory_may_be_written_in_any_unit(render, limit):
+    resources = {"requests": {"memory": limit}, "limits": {"memory": limit}}
+    manifests = render(survey(workers={"memoryGb": 1.9, "resources": resources}))
+    assert told(container_of(manifests, "worker"))["--memory-gb"] == "1.9"
+
+
+@pytest.mark.parametrize("schedule", ["@daily", "*/15 0-6,22 1 JAN-JUN ?", "0  2  *  *  7"])
+def test_schedules_are_those_of_cron(render, schedule):
+    (job,) = of_kind(render(survey(schedule=schedule)), "CronJob").values()
+    assert job["spec"]["schedule"] == schedule
 
 
 def test_a_run_folder_on_a_volume_of_the_survey_is_taken(render):

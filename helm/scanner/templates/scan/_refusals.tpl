@@ -44,13 +44,13 @@ Each sentence names the value, says what is wrong and what to do.
 {{- $limit := $survey.resources.limits.memory -}}
 {{- if gt (mulf $workers.replicas $workers.memoryGb) (include "scanner.gigabytes" $limit | float64) -}}
 {{- $all := printf "%v workers of %v GB in the driver's pod" $workers.replicas $workers.memoryGb -}}
-{{- fail (printf "%s.resources.limits.memory: %s is less than %s take; raise it." $at $limit $all) -}}
+{{- fail (printf "%s.resources.limits.memory: %v is less than %s take; raise it." $at $limit $all) -}}
 {{- end -}}
 {{- else -}}
 {{- $limit := $workers.resources.limits.memory -}}
 {{- if ge (float64 $workers.memoryGb) (include "scanner.gigabytes" $limit | float64) -}}
 {{- $cure := "lower it, or raise workers.resources" -}}
-{{- fail (printf "%s.workers.memoryGb: %v GB leave no room below the limit of %s; %s." $at $workers.memoryGb $limit $cure) -}}
+{{- fail (printf "%s.workers.memoryGb: %v GB leave no room below the limit of %v; %s." $at $workers.memoryGb $limit $cure) -}}
 {{- end -}}
 {{- end -}}
 {{- if and (eq $workers.scaling "keda") (not $workers.keda.serverAddress) -}}
