@@ -222,6 +222,17 @@ def test_kueue_decides_when_jobs_and_workers_begin(helm):
     assert not [job for job in of_kind(manifests, "Job").values() if "suspend" in job["spec"]]
 
 
+def test_names_of_digits_stay_names(jobs):
+    settings = values(
+        "promote", {"bundle": "1234567", "priorityClassName": "0"}, kueue={"queue": "123", "priorityClass": "1e3"}
+    )
+    job = jobs(settings)["promote"]
+    pod = at(job, ("spec", "template", "spec"))
+    assert (pod["containers"][0]["args"][2], pod["priorityClassName"]) == ("1234567", "0")
+    labels = {"kueue.x-k8s.io/queue-name": "123", "kueue.x-k8s.io/priority-class": "1e3"}
+    assert labels.items() <= job["metadata"]["labels"].items()
+
+
 def test_without_kueue_nothing_waits_for_it(helm):
     survey = {"q1": {"tileList": {"url": "s3://sky/tiles.txt"}, "out": "s3://runs/q1"}}
     text = helm.text(settings=values(surveys=survey))

@@ -46,14 +46,14 @@ A pod spec (YAML) as the operator's schema wants it: quantities are strings, and
 
 {{- define "scanner.operator.schedulerPodSpec" -}}
 {{- $scheduler := .root.Values.daskOperator.scheduler -}}
-serviceAccountName: {{ include "scanner.serviceAccountName" .root }}
+serviceAccountName: {{ include "scanner.serviceAccountName" .root | quote }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 {{- with include "scanner.imagePullSecrets" .root }}
 {{ . }}
 {{- end }}
 {{- with $scheduler.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 securityContext:
   {{- include "scanner.podSecurityContext" .root | nindent 2 }}
@@ -99,7 +99,7 @@ containers:
 volumes:
   - name: tmp
     emptyDir:
-      sizeLimit: {{ .root.Values.persistence.tmp.sizeLimit }}
+      sizeLimit: {{ .root.Values.persistence.tmp.sizeLimit | quote }}
   {{- with include "scanner.daskTlsVolume" .root }}
   {{- . | nindent 2 }}
   {{- end }}

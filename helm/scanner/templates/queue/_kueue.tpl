@@ -3,9 +3,9 @@ Labels by which Kueue takes a Job or a Deployment into a queue; nothing without 
 */}}
 {{- define "scanner.kueue.labels" -}}
 {{- with .Values.kueue.queue -}}
-kueue.x-k8s.io/queue-name: {{ . }}
+kueue.x-k8s.io/queue-name: {{ . | quote }}
 {{- with $.Values.kueue.priorityClass }}
-kueue.x-k8s.io/priority-class: {{ . }}
+kueue.x-k8s.io/priority-class: {{ . | quote }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -16,7 +16,7 @@ Folder of the runs: on the data volume; with a mirror alone, on the pod's own di
 {{- range .data }}
 - {{ printf "--data=%s" (tpl . $) | quote }}
 {{- end }}
-- --out={{ include "scanner.runsFolder" $ }}
+- {{ printf "--out=%s" (include "scanner.runsFolder" $) | quote }}
 {{- with .mirror }}
 - {{ printf "--mirror=%s" (tpl . $) | quote }}
 {{- end }}
@@ -45,11 +45,11 @@ Folder of the runs: on the data volume; with a mirror alone, on the pod's own di
 {{- range $.Values.training.data }}
 - {{ printf "--data=%s" (tpl . $) | quote }}
 {{- end }}
-- --members={{ include "scanner.runsFolder" $ }}
+- {{ printf "--members=%s" (include "scanner.runsFolder" $) | quote }}
 {{- with $.Values.training.mirror }}
 - {{ printf "--mirror=%s" (tpl . $) | quote }}
 {{- end }}
-- --out={{ .out | default (ternary (printf "/data/training/%s" .name) (printf "/scratch/%s" .name) $.Values.persistence.data.enabled) }}
+- {{ printf "--out=%s" (.out | default (printf "%s/%s" (ternary "/data/training" "/scratch" $.Values.persistence.data.enabled) .name)) | quote }}
 - --name={{ .name }}
 - {{ printf "--version=%s" .version | quote }}
 - {{ printf "--description=%s" .description | quote }}
@@ -72,7 +72,7 @@ Folder of the runs: on the data volume; with a mirror alone, on the pod's own di
 {{- with .Values.promote -}}
 - models
 - promote
-- {{ .bundle }}
+- {{ .bundle | quote }}
 - {{ printf "--published=%s" (tpl .published $) | quote }}
 {{- range .data }}
 - {{ printf "--data=%s" (tpl . $) | quote }}

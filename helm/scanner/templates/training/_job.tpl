@@ -55,14 +55,14 @@ template:
 
 {{- define "scanner.trainingPodSpec" -}}
 restartPolicy: Never
-serviceAccountName: {{ include "scanner.serviceAccountName" .root }}
+serviceAccountName: {{ include "scanner.serviceAccountName" .root | quote }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 {{- with include "scanner.imagePullSecrets" .root }}
 {{ . }}
 {{- end }}
 {{- with .step.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 securityContext:
   {{- include "scanner.podSecurityContext" .root | nindent 2 }}
