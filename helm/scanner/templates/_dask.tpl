@@ -21,7 +21,7 @@ How Dask's processes speak to one another.
 {{- if .Values.dask.tls.enabled -}}
 - name: dask-tls
   secret:
-    secretName: {{ include "scanner.daskTlsSecretName" . }}
+    secretName: {{ include "scanner.daskTlsSecretName" . | quote }}
     defaultMode: 0440
 {{- end }}
 {{- end }}

@@ -4,10 +4,10 @@ include "scanner.selectorLabels" (dict "root" $ "component" "worker" "survey" "q
 */}}
 {{- define "scanner.selectorLabels" -}}
 app.kubernetes.io/name: scanner
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- with .survey }}
-scanner.lensing/survey: {{ . }}
+scanner.lensing/survey: {{ . | quote }}
 {{- end }}
 {{- end }}
 

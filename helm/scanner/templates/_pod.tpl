@@ -27,7 +27,7 @@ imagePullSecrets of a pod; nothing where there are none.
 {{- with .Values.image.pullSecrets -}}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- end }}
@@ -64,16 +64,16 @@ Volumes and mounts that every container may write to, or needs for its object st
 {{- define "scanner.volumes" -}}
 - name: tmp
   emptyDir:
-    sizeLimit: {{ .Values.persistence.tmp.sizeLimit }}
+    sizeLimit: {{ .Values.persistence.tmp.sizeLimit | quote }}
 {{- if .Values.persistence.data.enabled }}
 - name: data
   persistentVolumeClaim:
-    claimName: {{ include "scanner.dataClaimName" . }}
+    claimName: {{ include "scanner.dataClaimName" . | quote }}
 {{- end }}
 {{- with .Values.objectStorage.certificateAuthority.existingConfigMap }}
 - name: storage-ca
   configMap:
-    name: {{ . }}
+    name: {{ . | quote }}
 {{- end }}
 {{- end }}
 
@@ -84,7 +84,7 @@ Volumes and mounts that every container may write to, or needs for its object st
 - name: data
   mountPath: /data
   {{- with .Values.persistence.data.subPath }}
-  subPath: {{ . }}
+  subPath: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- if .Values.objectStorage.certificateAuthority.existingConfigMap }}
@@ -110,13 +110,13 @@ Volumes and mounts that every container may write to, or needs for its object st
       spec:
         accessModes: [ReadWriteOnce]
         {{- with $scratch.storageClassName }}
-        storageClassName: {{ . }}
+        storageClassName: {{ . | quote }}
         {{- end }}
         resources:
           requests:
-            storage: {{ $scratch.size }}
+            storage: {{ $scratch.size | quote }}
 {{- else }}
   emptyDir:
-    sizeLimit: {{ $scratch.size }}
+    sizeLimit: {{ $scratch.size | quote }}
 {{- end }}
 {{- end }}

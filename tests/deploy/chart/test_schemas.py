@@ -3,6 +3,7 @@
 from copy import deepcopy
 
 import pytest
+from manifests.cases import CASES
 from manifests.enumerations import wrong_words
 from manifests.pods import at
 from manifests.rendering import NEWEST_KUBERNETES, OLDEST_KUBERNETES
@@ -68,3 +69,24 @@ def test_the_schemas_of_custom_resources_are_closed_too(kind):
     before = problems(manifest, NEWEST_KUBERNETES)
     manifest["spec"]["sceduler"] = {}
     assert len(problems(manifest, NEWEST_KUBERNETES)) == len(before) + 1
+
+
+#: Names that YAML takes for something else unless they stand in quotes.
+ODD_NAMES = {
+    "image": {"pullSecrets": ["123"]},
+    "objectStorage": {"existingSecret": "123", "region": "7", "certificateAuthority": {"existingConfigMap": "1e5"}},
+    "surveys": {
+        "true": {"tileList": {"url": "s3://lists/a.txt"}, "out": "s3://surveys/a"},
+        "123": {"tileList": {"url": "s3://lists/b.txt"}, "out": "s3://surveys/b", "priorityClassName": "7"},
+    },
+    "persistence": {"data": {"existingClaim": "7"}},
+    "service": {"listen": "::", "tokens": {"existingSecret": "7"}, "ingress": {"className": "7", "tls": {"secretName": "123"}}},
+    "kueue": {"queue": "7", "priorityClass": "123"},
+}
+
+
+def test_names_that_look_like_numbers_stay_names(helm):
+    manifests = helm.template(*CASES["every-feature"], settings=ODD_NAMES, release="true")
+    wrong = [found for manifest in manifests if (found := problems(manifest, NEWEST_KUBERNETES))]
+    assert wrong == []
+    assert {manifest["metadata"]["labels"]["app.kubernetes.io/instance"] for manifest in manifests} == {"true"}

@@ -158,11 +158,12 @@ def test_an_update_that_would_fail_is_found(rendered):
     assert broken(before, after) == [("Job", job["metadata"]["name"], "spec.template")]
 
 
-def test_rules_and_dashboard_are_those_of_the_repository(helm, tmp_path):
+def test_rules_and_dashboards_are_those_of_the_repository(helm, tmp_path):
     """They are links, which helm follows when it packs the chart."""
     helm.call("package", CHART, "--destination", tmp_path)
     (packed,) = tmp_path.glob("scanner-*.tgz")
     shutil.unpack_archive(packed, tmp_path)
-    for mine, deployed in {"rules.yaml": "prometheus/rules.yaml", "scanner.json": "grafana/scanner.json"}.items():
-        assert (tmp_path / "scanner" / "files" / mine).read_bytes() == (ROOT / "deploy" / deployed).read_bytes()
+    files = {file.name: file.read_bytes() for file in (tmp_path / "scanner" / "files").iterdir()}
+    deployed = [ROOT / "deploy" / "prometheus" / "rules.yaml", *(ROOT / "deploy" / "grafana").glob("*.json")]
+    assert files == {file.name: file.read_bytes() for file in deployed}
     assert helm.text(*EVERYTHING, chart=packed) == helm.text(*EVERYTHING)

@@ -33,7 +33,7 @@ Selector of the release's pods of some components: include "scanner.podsOf" (dic
 {{- define "scanner.podsOf" -}}
 matchLabels:
   app.kubernetes.io/name: scanner
-  app.kubernetes.io/instance: {{ .root.Release.Name }}
+  app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 matchExpressions:
   - key: app.kubernetes.io/component
     operator: In

@@ -39,7 +39,7 @@ template:
 {{- $gpu := and $survey.workers.gpu (eq $survey.workers.scaling "local") -}}
 {{- $gpuResource := $gpu | ternary $survey.workers.gpuResource "" -}}
 restartPolicy: Never
-serviceAccountName: {{ include "scanner.scanServiceAccountName" . }}
+serviceAccountName: {{ include "scanner.scanServiceAccountName" . | quote }}
 # The token lets the driver set the number of its workers, and nothing else.
 automountServiceAccountToken: {{ eq $survey.workers.scaling "driver" }}
 enableServiceLinks: false
@@ -47,7 +47,7 @@ enableServiceLinks: false
 {{ . }}
 {{- end }}
 {{- with $survey.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 securityContext:
   {{- include "scanner.podSecurityContext" .root | nindent 2 }}

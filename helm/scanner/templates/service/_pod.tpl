@@ -3,7 +3,7 @@ Spec of a pod of the catalogue service.
 */}}
 {{- define "scanner.servicePodSpec" -}}
 {{- $service := .Values.service -}}
-serviceAccountName: {{ include "scanner.serviceAccountName" . }}
+serviceAccountName: {{ include "scanner.serviceAccountName" . | quote }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 {{- with include "scanner.imagePullSecrets" . }}
@@ -12,7 +12,7 @@ enableServiceLinks: false
 securityContext:
   {{- include "scanner.podSecurityContext" . | nindent 2 }}
 {{- with $service.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 terminationGracePeriodSeconds: 30
 topologySpreadConstraints:
@@ -44,7 +44,7 @@ containers:
       - {{ tpl . $ | quote }}
       {{- end }}
       - --config=/etc/scanner/service/service.toml
-      - --host={{ $service.listen }}
+      - {{ printf "--host=%s" $service.listen | quote }}
       - --port=8420
       {{- with include "scanner.serviceBaseUrl" . }}
       - --base-url={{ . }}
@@ -117,18 +117,18 @@ volumes:
       name: {{ include "scanner.serviceName" . }}
   - name: cache
     emptyDir:
-      sizeLimit: {{ $service.cache.size }}
+      sizeLimit: {{ $service.cache.size | quote }}
   {{- with $service.tokens.existingSecret }}
   # A folder, not a single file: a token that is taken back is of no use as soon as the Secret has changed.
   - name: tokens
     secret:
-      secretName: {{ . }}
+      secretName: {{ . | quote }}
       defaultMode: 0440
   {{- end }}
   {{- if $service.grades.enabled }}
   - name: grades
     persistentVolumeClaim:
-      claimName: {{ include "scanner.gradesClaimName" . }}
+      claimName: {{ include "scanner.gradesClaimName" . | quote }}
   {{- end }}
   {{- include "scanner.volumes" . | nindent 2 }}
 {{- end }}

@@ -44,17 +44,17 @@ the middle of a scan must not send workers away. Before the first scan, and with
 {{- define "scanner.workerPodSpec" -}}
 {{- $workers := (include "scanner.survey" . | fromJson).workers -}}
 {{- $gpuResource := $workers.gpu | ternary $workers.gpuResource "" -}}
-serviceAccountName: {{ include "scanner.serviceAccountName" .root }}
+serviceAccountName: {{ include "scanner.serviceAccountName" .root | quote }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 {{- with include "scanner.imagePullSecrets" .root }}
 {{ . }}
 {{- end }}
 {{- with $workers.runtimeClassName }}
-runtimeClassName: {{ . }}
+runtimeClassName: {{ . | quote }}
 {{- end }}
 {{- with $workers.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 securityContext:
   {{- include "scanner.podSecurityContext" .root | nindent 2 }}
