@@ -236,6 +236,14 @@ def test_a_release_that_services_cannot_be_named_after_is_refused(render):
         render(survey(), release="2026")
 
 
+def test_users_may_have_large_numbers(render):
+    """As OpenShift gives each namespace its own."""
+    user = 1_000_660_000
+    manifests = render(survey() | {"podSecurity": {"runAsUser": user, "runAsGroup": user, "fsGroup": user}})
+    for pod in pods(manifests):
+        assert [pod.spec["securityContext"][key] for key in ("runAsUser", "runAsGroup", "fsGroup")] == [user] * 3
+
+
 LOCAL = {"persistence": {"data": {"enabled": False}}}
 REFUSED = {
     "no tile list": (survey(tileList={"url": ""}), "surveys.q1.tileList: give one of inline, path and url; there are 0."),
