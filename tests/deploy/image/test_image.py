@@ -15,23 +15,10 @@ from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
 
 ROOT = Path(__file__).parents[3]
 NAMES = ("scan-cpu", "scan-gpu", "train-cpu", "train-gpu", "api")
+TRAINING = {"torch", "onnx", "captum", "openTSNE", "sklearn"}
+SERVICE = {"fastapi", "starlette", "uvicorn", "multipart", "python_multipart"}
 #: What an image is for needs none of these; scanner's own modules that import them are for another image.
-ABSENT = {
-    "scan-cpu": {
-        "torch",
-        "onnx",
-        "captum",
-        "openTSNE",
-        "sklearn",
-        "fastapi",
-        "starlette",
-        "uvicorn",
-        "multipart",
-        "python_multipart",
-    },
-    "train-cpu": {"fastapi", "starlette", "uvicorn", "multipart", "python_multipart"},
-    "api": {"torch", "onnx", "captum", "openTSNE", "sklearn", "onnxruntime"},
-}
+ABSENT = {"scan-cpu": TRAINING | SERVICE, "train-cpu": SERVICE, "api": TRAINING | {"onnxruntime"}}
 #: Bytes of an image without CUDA: as a node pulls it, as a node keeps it.
 MOST_PACKED, MOST_UNPACKED = 300_000_000, 800_000_000
 
