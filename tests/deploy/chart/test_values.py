@@ -117,6 +117,9 @@ def test_a_value_of_another_type_is_refused(path):
         ({"surveys": {"Q1": {}}}, r"'Q1' does not match pattern"),
         ({"image": {"pullPolicy": "Sometimes"}}, r"pullPolicy"),
         ({"images": {"api": {"digest": "sha256:abc"}}}, r"digest"),
+        # To Kubernetes, a rule without peers lets everybody through.
+        ({"networkPolicy": {"service": {"from": []}}}, r"networkPolicy/service/from': minItems"),
+        ({"networkPolicy": {"objectStorage": {"to": []}}}, r"networkPolicy/objectStorage/to': minItems"),
     ],
 )
 def test_helm_refuses_what_the_schema_does_not_allow(helm, settings, told):

@@ -4,14 +4,15 @@ DaskClusters of the Dask operator. All partials of this file take (dict "root" $
 
 {{/*
 Name of a survey's DaskCluster. The operator makes a cluster once and never changes its pods, so whatever decides them is hashed
-into the name: another image is another cluster, and the next scan goes to that one. At most 37 characters, so that the longest
+into the name: another image is another cluster, and the next scan goes to that one. The chart's own version decides nothing: a
+new chart with the old images leaves a cluster and its scan alone. At most 37 characters, so that the longest
 name that the operator makes of it, <cluster>-default-worker-0123456789, is one that a pod's host can have.
 */}}
 {{- define "scanner.operator.clusterName" -}}
 {{- $survey := include "scanner.survey" . | fromJson -}}
 {{- $values := .root.Values -}}
 {{- $pods := dict
-      "chart" (list .root.Chart.Version .root.Chart.AppVersion)
+      "version" .root.Chart.AppVersion
       "survey" (list .survey (omit $survey.workers "replicas" "keda") $survey.volumes $survey.volumeMounts)
       "values" (pick $values "image" "images" "serviceAccount" "podSecurity" "podLabels" "objectStorage" "dask" "persistence" "kueue")
       "scheduler" $values.daskOperator.scheduler -}}
