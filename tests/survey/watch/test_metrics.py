@@ -105,6 +105,7 @@ def test_the_driver_tells_of_the_run(tmp_path):
         watch(TileFinished(tile_id="a", commit=commit("a"), failed=None))
         metrics.tile_retried()
         metrics.workers(2)
+        metrics.workers_wanted(3)
         metrics.worker_lost()
         scanning = page(port)
         watch(Merging())
@@ -114,6 +115,7 @@ def test_the_driver_tells_of_the_run(tmp_path):
     expected = {
         ("scanner_run_state", "scanning"): 1,
         ("scanner_run_state", "merging"): 0,
+        ("scanner_run_workers_wanted",): 3,
         ("scanner_run_tiles", "waiting"): 2,
         ("scanner_run_tiles", "running"): 1,
         ("scanner_run_tiles", "done"): 2,
