@@ -62,6 +62,7 @@ def test_scalers_scale_what_there_is(manifests):
     for kind in ("HorizontalPodAutoscaler", "ScaledObject"):
         for name, manifest in of_kind(manifests, kind).items():
             target = manifest["spec"]["scaleTargetRef"]
+            assert target.get("apiVersion", "apps/v1") == "apps/v1", name
             scaled = of_kind(manifests, target.get("kind", "Deployment"))[target["name"]]
             # What sets replicas must be the only one to do so, or every upgrade scales back.
             assert "replicas" not in scaled["spec"] or kind == "ScaledObject", (name, target["name"])
