@@ -9,7 +9,7 @@ APT_INSTALL := timeout 300 $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) env DEBI
 APT_UPDATE := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) apt-get update --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo install prometheus chromium helm checkov golden stilts verify-chart verify-deploy test lint unit verify-vo locks image podman bootstrapped-images verify-image verify-play schemas clean
+.PHONY: help demo install prometheus chromium helm checkov golden stilts verify-chart verify-deploy test lint unit verify-vo locks image podman bootstrapped-images verify-image verify-play schemas clean dask-operator verify-operator
 
 help:
 	@echo "make demo       install what a scan needs, draw two tiles of sky, scan them, say where to look"
@@ -19,6 +19,7 @@ help:
 	@echo "make image      the container images, with Docker or buildah (IMAGES=\"scan-gpu api\"); make locks: what they install"
 	@echo "make verify-image  the images built on a bootstrapped Debian, and run as a cluster runs them"
 	@echo "make verify-play   the chart played with them: scans, deaths, alerts, the service (root; minutes)"
+	@echo "make verify-operator  a scan whose scheduler and workers are the real Dask operator's (root; minutes)"
 	@echo "make verify-chart  every value of the chart changed alone; make golden: its renders, written anew"
 	@echo "make verify-deploy  all of deployment: the chart, the images, and the chart played with them"
 	@echo "make schemas    write schemas/, and the settings in the chart's, anew from the models"
@@ -130,7 +131,17 @@ verify-image: bootstrapped-images
 verify-play: bootstrapped-images helm prometheus
 	SCANNER_IMAGE_STORE=$(IMAGE_STORE) $(BIN)/pytest tests/deploy/play
 
-verify-deploy: verify-chart verify-image verify-play
+# The Dask operator itself: it wants packages in versions of its own, so it has an environment of its own.
+dask-operator: $(VENV)/dask-operator/stamp
+$(VENV)/dask-operator/stamp: constraints.txt | install
+	@{ $(PYTHON) -m venv $(VENV)/dask-operator && $(VENV)/dask-operator/bin/pip install --quiet --constraint constraints.txt \
+		dask-kubernetes==2026.3.0 kopf==1.45.2 kr8s==0.20.15 && touch $@; } || \
+		echo "No Dask operator here, and none to be had from the package index: it is not played."
+
+verify-operator: helm dask-operator
+	SCANNER_DASK_OPERATOR=$(CURDIR)/$(VENV)/dask-operator/bin/kopf $(BIN)/pytest tests/deploy/dask_operator
+
+verify-deploy: verify-chart verify-image verify-play verify-operator
 
 schemas: install
 	$(BIN)/scanner schemas --out schemas

@@ -3,28 +3,29 @@ DaskClusters of the Dask operator. All partials of this file take (dict "root" $
 */}}
 
 {{/*
-Name of a survey's DaskCluster. The operator makes a cluster once and never changes its pods, so whatever decides them is hashed
-into the name: another image is another cluster, and the next scan goes to that one. The chart's own version decides nothing: a
-new chart with the old images leaves a cluster and its scan alone. At most 37 characters, so that the longest
-name that the operator makes of it, <cluster>-default-worker-0123456789, is one that a pod's host can have.
+Name of a survey's DaskCluster. The operator makes a cluster once and never changes its pods, so these are hashed into the name:
+other pods are another cluster, and the next scan goes to that one; where they stay the same, an upgrade leaves the cluster and
+its scan alone. At most 37 characters, so that the longest name that the operator makes of it,
+<cluster>-default-worker-0123456789, is one that a pod's host can have.
 */}}
 {{- define "scanner.operator.clusterName" -}}
-{{- $survey := include "scanner.survey" . | fromJson -}}
-{{- $values := .root.Values -}}
-{{- $pods := dict
-      "version" .root.Chart.AppVersion
-      "survey" (list .survey (omit $survey.workers "replicas" "keda") $survey.volumes $survey.volumeMounts)
-      "values" (pick $values "image" "images" "serviceAccount" "podSecurity" "podLabels" "objectStorage" "dask" "persistence" "kueue")
-      "scheduler" $values.daskOperator.scheduler -}}
+{{- $pods := list -}}
+{{- range $component := list "scheduler" "worker" -}}
+{{- $context := dict "root" $.root "survey" $.survey "component" $component "unnamed" true -}}
+{{- $spec := include (eq $component "worker" | ternary "scanner.workerPodSpec" "scanner.operator.schedulerPodSpec") $context -}}
+{{- $pods = append $pods (list (include "scanner.podLabels" $context) (include "scanner.kueue.labels" $.root) $spec) -}}
+{{- end -}}
 {{- $name := printf "%s-%s" (include "scanner.fullname" .root) .survey | trunc 28 | trimSuffix "-" -}}
 {{- printf "%s-%s" $name ($pods | toJson | sha256sum | trunc 8) -}}
 {{- end }}
 
 {{/*
-Address of the cluster's scheduler; the operator names its Service.
+Address of the cluster's scheduler; the operator names its Service. While the name is being made, the pods do without it: "unnamed".
 */}}
 {{- define "scanner.operator.schedulerAddress" -}}
+{{- if not .unnamed -}}
 {{- printf "%s://%s-scheduler:8786" (include "scanner.daskProtocol" .root) (include "scanner.operator.clusterName" .) -}}
+{{- end -}}
 {{- end }}
 
 {{/*
