@@ -117,10 +117,11 @@ ROWS: Rows = {
         ),
         panel(
             "timeseries",
-            "Workers connected and lost",
+            "Workers wanted, connected and lost",
             "none",
-            "Workers at the scheduler, and those that left within five minutes while there was work.",
+            "Workers that the run can keep busy, those there are, and those that left within five minutes amid work.",
             {
+                "wanted": of_run("sum(scanner_run_workers_wanted{})"),
                 "connected": of_run("sum(scanner_run_workers{})"),
                 "lost in 5 min": of_run("sum(increase(scanner_run_workers_lost_total{}[5m]))"),
             },
