@@ -119,7 +119,7 @@ def test_a_deployment_has_pods_while_a_run_has_tiles(few_tiles, elsewhere, tmp_p
     api = KubernetesApi(tmp_path / "serviceaccount", pods.scale)
     api.faults = [(503, None)]
     words = ("run", str(few_tiles.listed), "--out", out, "--listen", address)
-    words += ("--scale-deployment", NAME, "--workers", "2", "--log-format", "json")
+    words += ("--scale-deployment", NAME, "--workers", "1", "--log-format", "json")
     settings = {"SCANNER_TARGETS__MAGNITUDE_LIMIT": "none", "SCANNER_TARGETS__MIN_AREA_PIXELS": "0"}
     settings |= {"SCANNER_CUTOUTS__KEEP": "all", "SCANNER_CUTOUTS__CODEC": "exact"}
 
@@ -137,18 +137,18 @@ def test_a_deployment_has_pods_while_a_run_has_tiles(few_tiles, elsewhere, tmp_p
     try:
         driver = start("first.log", "--metrics-port", str(metrics_port))
         wait_for("a tile", lambda: n_committed(out, LOCAL))
-        assert api.replicas == [2]
-        assert wanted() == 2
+        assert api.replicas == [1]
+        assert wanted() == 1
         driver.send_signal(signal.SIGTERM)
         time.sleep(0.2)
         driver.send_signal(signal.SIGTERM)
         assert driver.wait(60) in (INTERRUPTED, -signal.SIGTERM), (tmp_path / "first.log").read_text()
-        assert api.replicas == [2, 0]
+        assert api.replicas == [1, 0]
         left = few_tiles.n_good - n_committed(out, LOCAL)
         assert left > 0
         driver = start("second.log")
         assert driver.wait(120) == INCOMPLETE, (tmp_path / "second.log").read_text()
-        assert api.replicas == [2, 0, 2, 0]
+        assert api.replicas == [1, 0, 1, 0]
         assert pods.running == []
         # One that is asked while it still starts has nothing to lose, and dies of the signal.
         assert {pod.wait(30) for pod in pods.ended} - {-signal.SIGTERM} == {0}, elsewhere.log("pod")
