@@ -34,7 +34,7 @@ $(VENV)/all.stamp: $(VENV)/scan.stamp
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu,train,service,dev]'
 	@# Only its table of known lenses is read; what it depends on weighs half a gigabyte.
 	$(BIN)/pip install --quiet --no-deps lenscat==1.1.3
-	@# Only its definitions of the Dask operator's resources are read; the operator itself needs a cluster.
+	@# Only its definitions of the Dask operator's resources are read; 'make verify-operator' has the operator itself.
 	$(BIN)/pip install --quiet --no-deps dask-kubernetes==2026.3.0
 	@touch $@
 

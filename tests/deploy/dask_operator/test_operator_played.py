@@ -68,7 +68,7 @@ def names_known_as(folder, *names):
 @pytest.fixture(scope="module")
 def operator_program():
     program = os.environ.get("SCANNER_DASK_OPERATOR")
-    if program is None:
+    if program is None or shutil.which(program) is None:
         pytest.skip("SCANNER_DASK_OPERATOR names no kopf with dask-kubernetes ('make verify-operator' installs them)")
     if os.geteuid() != 0:
         pytest.skip("names of Services need a hosts file of their own, which only root can mount")
