@@ -1,19 +1,16 @@
 """A scheduled scan: from the CronJob's template to a catalogue, whatever dies on the way."""
 
 import json
+from itertools import groupby
 
 import pyarrow.parquet as pq
 import pytest
 from disturbed.processes import wait_for
-from disturbed.results import leftovers, promised
 from podman_cluster.kubelet import probe
 
-from scanner.config import StorageConfig
-
 pytestmark = pytest.mark.timeout(1200)
-LOCAL = StorageConfig()
 N_TILES, N_WORKERS = 6, 2
-INPUT_MISSING, KILLED = 66, 137
+INPUT_MISSING, INTERRUPTED, KILLED = 66, 130, 137
 
 
 def test_a_scan_ends_with_a_catalogue(calm, release):
@@ -22,7 +19,7 @@ def test_a_scan_ends_with_a_catalogue(calm, release):
     objects = pq.read_table(release.data / "calm" / "catalogue" / "dataset", columns=["rank", "p_calibrated"])
     assert objects.num_rows > 100
     assert sorted(objects["rank"].drop_null().to_pylist())[0] == 1
-    assert leftovers(release.folder("calm"), LOCAL) == []
+    assert release.leftovers("calm") == []
 
 
 def test_each_worker_did_some_of_it(calm, release, prometheus):
@@ -48,8 +45,16 @@ def test_a_lost_worker_and_a_lost_driver_change_no_byte(stormy, calm, release):
     job, _ = stormy
     assert [attempt.exit_code for attempt in job.tries] == [KILLED, 0], job.tries[-1].pod.logs()
     assert job.condition == "Complete"
-    assert promised(release.folder("stormy"), LOCAL) == promised(release.folder("calm"), LOCAL)
-    assert leftovers(release.folder("stormy"), LOCAL) == []
+    assert release.promised("stormy") == release.promised("calm")
+    assert release.leftovers("stormy") == []
+
+
+def test_on_an_object_store_the_bytes_are_the_same(remote, calm, release):
+    """Keys from a Secret, the store past the NetworkPolicies; and the second driver goes on where the first was told to go."""
+    assert [attempt.exit_code for attempt in remote.tries] == [INTERRUPTED, 0], remote.tries[-1].pod.logs()
+    assert remote.condition == "Complete"
+    assert release.promised("remote") == release.promised("calm")
+    assert release.leftovers("remote") == []
 
 
 def test_what_was_committed_before_the_driver_died_is_not_done_again(stormy):
@@ -61,15 +66,41 @@ def test_what_was_committed_before_the_driver_died_is_not_done_again(stormy):
     assert len(done[0] | done[1]) == N_TILES
 
 
+def asked(release, survey):
+    """How many workers a survey's drivers asked the API for; that they say it again every minute does not count."""
+    account = f"euclid-scanner-{survey}-scan"
+    path = f"/apis/apps/v1/namespaces/lenses/deployments/euclid-scanner-{survey}-worker/scale"
+    requests = [request for request in release.cluster.api.asked if request[0] == account]
+    assert {(path, status) for _, path, _, status in requests} == {(path, 200)}
+    return [replicas for replicas, _ in groupby(replicas for _, _, replicas, _ in requests)]
+
+
 def test_the_driver_has_workers_only_while_it_scans(stormy, release):
-    """It asks the API for them with its own account, twice as it was started twice, and lets them go."""
+    """It asks for them with its own account; one that is killed cannot let them go, so they are there for the next."""
     _, lost = stormy
-    account = "euclid-scanner-stormy-scan"
-    path = "/apis/apps/v1/namespaces/lenses/deployments/euclid-scanner-stormy-worker/scale"
-    asked = [request for request in release.cluster.api.asked if request[0] == account]
-    assert asked == [(account, path, replicas, 200) for replicas in (N_WORKERS, N_WORKERS, 0)]
+    assert asked(release, "stormy") == [N_WORKERS, 0]
     wait_for("the end of the workers", lambda: release.workers("stormy") == [], 150)
     assert lost.name not in release.cluster.pods
+
+
+def test_a_driver_that_is_told_to_go_lets_its_workers_go(remote, release):
+    assert asked(release, "remote") == [N_WORKERS, 0, N_WORKERS, 0]
+
+
+def test_keda_gives_a_scan_its_workers_and_takes_them(counted, calm, release):
+    """By the driver's metrics: it has no right in the cluster, and no token."""
+    [attempt] = counted.tries
+    assert (counted.condition, attempt.exit_code) == ("Complete", 0), attempt.pod.logs()
+    assert release.promised("counted") == release.promised("calm")
+    assert "euclid-scanner-counted-scan" not in release.cluster.tokens
+
+
+def test_a_standing_scheduler_gives_the_same_bytes(standing, calm, release):
+    [attempt] = standing.tries
+    assert (standing.condition, attempt.exit_code) == ("Complete", 0), attempt.pod.logs()
+    assert release.promised("standing") == release.promised("calm")
+    [scheduler] = release.cluster.running("scheduler")
+    assert scheduler.labels["app.kubernetes.io/component"] == "scheduler"
 
 
 def test_a_scan_that_cannot_succeed_is_not_tried_again(broken):

@@ -32,11 +32,16 @@ def test_it_cannot_write_what_it_shows(service):
     assert "Read-only file system" in said
 
 
-@pytest.mark.parametrize("which", ["scan", "service"])
-def test_helm_test(service, release, rendered_tests, which):
+@pytest.mark.parametrize(
+    ("which", "said"),
+    [("scan", ["finished: 1 of 1 tiles done", "Equal, bit for bit."]), ("service", ["ready"])],
+)
+def test_helm_test(service, release, rendered_tests, which, said):
     """The pods that ``helm test`` runs end well; the second asks the service by its name, past the NetworkPolicies."""
     manifest = rendered_tests[f"euclid-scanner-test-{which}"]
     pod = release.cluster.start(manifest["metadata"]["name"], manifest)
     code = int(release.cluster.podman.call("wait", pod.containers[-1], timeout=300))
-    assert code == 0, pod.logs()
+    log = pod.logs()
+    assert code == 0, log
+    assert [text for text in said if text not in log] == []
     release.cluster.delete(pod)

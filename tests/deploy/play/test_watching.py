@@ -23,14 +23,14 @@ def expressions(cluster):
                 yield f"{panel['title']}: {target['legendFormat']}", expression
 
 
-def test_prometheus_scrapes_every_pod(prometheus, release, calm, stormy, broken, service):
+def test_prometheus_scrapes_every_pod(prometheus, release, calm, stormy, remote, counted, broken, service):
     """One job a survey, one for the service; each pod under its own name."""
     seen = {}
     for labels, value in prometheus.now("max_over_time(up[1h])"):
         if value == 1:
             seen.setdefault(labels["job"], set()).add(labels["instance"])
     storm, lost = stormy
-    assert seen.keys() == {"lenses/calm", "lenses/stormy", "lenses/broken", "lenses/service"}
+    assert seen.keys() >= {"lenses/calm", "lenses/stormy", "lenses/remote", "lenses/counted", "lenses/broken", "lenses/service"}
     assert seen["lenses/calm"] >= {calm.tries[0].pod.name, *(worker.name for worker in release.workers("calm"))}
     assert seen["lenses/stormy"] >= {lost.name, *(attempt.pod.name for attempt in storm.tries)}
     assert len(seen["lenses/stormy"]) >= 5, "two drivers, and the three workers that there were at least"
@@ -73,10 +73,3 @@ def test_a_scan_that_succeeds_raises_no_alarm(prometheus, calm):
     assert not fired(prometheus, "ScannerTilesFailing", "lenses/calm")
     assert prometheus.values('scanner_run_state{job="lenses/calm", state="done"}')[-1] == 1
     assert max(prometheus.values('scanner_run_tiles{job="lenses/calm", state="done"}')) == 6
-
-
-def test_autoscalers_are_told_how_many_workers_are_wanted(prometheus, cluster, stormy):
-    """KEDA's question to Prometheus, asked of the survey that scales by its driver."""
-    wanted = prometheus.values('max(scanner_run_workers_wanted{job="lenses/stormy"})')
-    assert max(wanted) == 2
-    assert wanted[-1] == 0

@@ -80,6 +80,12 @@ class Pod:
         """End its process at once and without a word to it, as the kernel does where memory is short."""
         os.kill(self.state()["Pid"], signal.SIGKILL)
 
+    def stop(self, grace=None):
+        """Tell it to end, and kill it after its grace; with a grace of 0, as if its node were gone."""
+        grace = self.template["spec"].get("terminationGracePeriodSeconds", 30) if grace is None else grace
+        # Not the pod: its network would be taken away first, from processes that have still something to say.
+        self.podman.call("stop", "--ignore", f"--time={grace}", *self.containers, timeout=grace + 60)
+
     def run(self, *words):
         """Exit code and output of a command in it."""
         return self._output("exec", self.containers[-1], *words)
@@ -161,12 +167,10 @@ class Cluster:
         self.podman.call("pod", "start", name, timeout=900)
         return pod
 
-    def delete(self, pod, *, grace=None):
-        """Tell a pod to end, and take it away after its grace; with a grace of 0, as if its node were gone."""
+    def delete(self, pod, grace=None):
+        """End a pod as ``Pod.stop`` does, and take it away."""
         pod.ending = True
-        if grace is None:
-            grace = pod.template["spec"].get("terminationGracePeriodSeconds", 30)
-        self.podman.call("pod", "stop", f"--time={grace}", pod.name, timeout=grace + 60)
+        pod.stop(grace)
         with self._lock:
             pod.kept_log = pod.logs()
             self.podman.call("pod", "rm", "--force", "--time=0", pod.name)
@@ -211,17 +215,19 @@ class Cluster:
             tell()
 
     def _keep(self):
-        """Deployments have as many pods as are wanted; one that has ended gets a successor."""
+        """Deployments have as many pods as are wanted; one that has ended, or is of an older template, gets a successor."""
         while not self._closing.wait(0.5):
             with self._lock:
                 for name, wanted in self.wanted.items():
                     self._keep_deployment(name, wanted)
 
     def _keep_deployment(self, name, wanted):
-        pods = [pod for pod in self.pods.values() if pod.owner == name and not pod.ending]
-        for pod in [pod for pod in pods if not pod.alive()] + [pod for pod in pods if pod.alive()][wanted:]:
-            pod.ending = True
-            threading.Thread(target=self.delete, args=[pod]).start()
         template = self.objects["Deployment", name]["spec"]["template"]
-        for _ in range(wanted - len(pods)):
+        pods = [pod for pod in self.pods.values() if pod.owner == name and not pod.ending]
+        kept = [pod for pod in pods if pod.alive() and pod.template == template][:wanted]
+        for pod in pods:
+            if pod not in kept:
+                pod.ending = True
+                threading.Thread(target=self.delete, args=[pod]).start()
+        for _ in range(wanted - len(kept)):
             self.start(f"{name}-{secrets.token_hex(3)}", template, owner=name)

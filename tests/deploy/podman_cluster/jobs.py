@@ -39,7 +39,7 @@ class Job:
 def begin(cluster, name, spec):
     """Begin a Job; it goes on by itself."""
     job = Job(name)
-    job._thread = threading.Thread(target=_work, args=(cluster, job, spec))
+    job._thread = threading.Thread(target=_work, args=(cluster, job, spec), daemon=True)
     job._thread.start()
     return job
 

@@ -22,6 +22,7 @@ def playable(name, template, *, api_address, token_secret=None):
     - Volumes of the pod's own get the pod's name: podman knows one volume ``tmp`` for all pods.
     - Probes are taken out and asked from outside (``probe``): podman would ask with a ``curl`` within the container.
     - Claims that live and die with their pod are a folder of the node.
+    - Containers that run first are kept when they have ended, with what they said.
     - The API's address and the token of the pod's account are put in, as the kubelet does.
 
     All else is as rendered. Podman takes no notice of limits (it has no control groups to set here), nor of nodes, priorities
@@ -50,7 +51,8 @@ def playable(name, template, *, api_address, token_secret=None):
             container["volumeMounts"] = [*container.get("volumeMounts", []), mount]
     if token_secret is not None:
         spec["volumes"] = [*spec.get("volumes", []), {"name": token_secret, "secret": {"secretName": token_secret}}]
-    metadata = {"name": name, "labels": template["metadata"]["labels"]}
+    annotations = {"io.podman.annotations.init.container.type": "always"}
+    metadata = {"name": name, "labels": template["metadata"]["labels"], "annotations": annotations}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
