@@ -185,3 +185,8 @@ def test_helm_test_finds_out_whether_the_service_is_ready(helm, status, code):
         done = subprocess.run([sys.executable, "-c", here], capture_output=True, text=True, check=False)
         server.shutdown()
     assert (done.returncode, "HTTPError" in done.stderr) == (code, code == 1)
+
+
+def test_there_are_as_many_replicas_as_values_say(helm):
+    manifests = helm.template(settings={"service": PUBLIC | {"replicas": 3}})
+    assert of_kind(manifests, "Deployment")["euclid-scanner-service"]["spec"]["replicas"] == 3
