@@ -171,7 +171,7 @@ def test_help_shows_the_options_under_headings(capsys):
     headings = [line for line in told.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert headings == [
         "Options:", "What is scored:", "With what:", "What is kept:", "What is told of candidates:",
-        "Where the work is done:", "Object stores (s3://…):", "What is told:",
+        "Where the work is done:", "Workers from elsewhere:", "Object stores (s3://…):", "What is told:",
     ]  # fmt: skip
     stores = told.partition("Object stores")[2].partition("What is told")[0]
     assert "--endpoint" in stores
