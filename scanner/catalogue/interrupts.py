@@ -11,6 +11,7 @@ def ctrl_c_interrupts() -> Iterator[None]:
     """Let Ctrl-C end the block's queries as it ends Python code.
 
     DuckDB stops a query at a signal but swallows the ``KeyboardInterrupt`` and raises a ``RuntimeError``, known by its text.
+    With several threads it may finish a step of the query before.
 
     Raises
     ------
