@@ -19,6 +19,7 @@ from pathlib import Path
 from scanner.config import StorageConfig
 from scanner.ensemble.manifest import MANIFEST_FILE, BundleManifest, parse
 from scanner.errors import ContentError, InputMissingError, OutputError
+from scanner.storage.checksum import file_sha256
 from scanner.storage.contract import Store
 from scanner.storage.open import open_store
 
@@ -62,7 +63,7 @@ def cached(location: str, storage: StorageConfig) -> Path:
         (partial / MANIFEST_FILE).write_bytes(text)
         for name, expected in manifest.sha256.items():
             _fetch(store, name, partial / name)
-            if _sha256(partial / name) != expected:
+            if file_sha256(partial / name) != expected:
                 raise ContentError(
                     f"{store.where(name)}: altered (its SHA-256 is not the one in {MANIFEST_FILE}); upload the bundle again."
                 )
@@ -79,7 +80,7 @@ def _fetch(store: Store, name: str, target: Path) -> None:
 def _is_whole(folder: Path, text: bytes, manifest: BundleManifest) -> bool:
     expected = {MANIFEST_FILE: hashlib.sha256(text).hexdigest(), **manifest.sha256}
     try:
-        return all(_sha256(folder / name) == sha256 for name, sha256 in expected.items())
+        return all(file_sha256(folder / name) == sha256 for name, sha256 in expected.items())
     except OSError:
         return False
 
@@ -98,7 +99,3 @@ def _new_folder(folder: Path) -> Iterator[Path]:
         raise OutputError(
             f"{folder.parent}: cannot keep a copy of the bundle there ({error.strerror}); set XDG_CACHE_HOME to another folder."
         ) from None
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -6,7 +6,6 @@ back and so verified. Refused: folders that exist and are something else, folder
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from scanner.ensemble.f_beta import OperatingCurve
 from scanner.ensemble.manifest import CURVE_FILE, GRID_FILE, MANIFEST_FILE, MODEL_FILE, BundleManifest, MemberEntry, Metric
 from scanner.ensemble.preprocessing import Preprocessing
 from scanner.errors import OutputError
+from scanner.storage.checksum import file_sha256
 
 #: β of the thresholds that a manifest lists; the first is the default, the paper's.
 BETAS = (0.03, 0.1, 0.3, 1.0, 2.0)
@@ -147,5 +147,5 @@ def _fill(folder: Path, content: BundleContent) -> None:
         content.curve.save(folder / CURVE_FILE)
     for file_name, text in content.texts.items():
         (folder / file_name).write_text(text, encoding="utf-8")
-    sha256 = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
+    sha256 = {file.name: file_sha256(file) for file in sorted(folder.iterdir())}
     (folder / MANIFEST_FILE).write_text(content.manifest(sha256).model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -9,7 +9,6 @@ what :mod:`scanner.storage.contract` lists. Scaled images are not mirrored: they
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
 import tempfile
@@ -23,6 +22,7 @@ from scanner.atomic_file import write_atomically, writing_to
 from scanner.config import StorageConfig
 from scanner.errors import ContentError, UsageError
 from scanner.records import MemberName, Record
+from scanner.storage.checksum import file_sha256
 from scanner.storage.contract import Store
 from scanner.storage.holding import held
 from scanner.storage.location import join
@@ -101,7 +101,7 @@ class Mirror:
         if record is None:
             return False
         plan = folder / PLAN
-        if plan.exists() and _sha256(plan) != record.sha256.get(PLAN):
+        if plan.exists() and file_sha256(plan) != record.sha256.get(PLAN):
             raise UsageError(
                 f"{folder}: holds another training run than its mirror {self._store.root}; choose another --out or --mirror, "
                 "or remove one of the two."
@@ -129,7 +129,7 @@ class Mirror:
         with self._store.staged(RUN, STATE) as staging:
             for name in names:
                 shutil.copyfile(folder / name, staging.path / name)
-            sha256 = {name: _sha256(staging.path / name) for name in names}
+            sha256 = {name: file_sha256(staging.path / name) for name in names}
             record = MirrorRecord(member=self.member, standing=standing, place=staging.place, sha256=sha256)
             (staging.path / STATE).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
@@ -152,7 +152,7 @@ class Mirror:
         except FileNotFoundError:
             raise self._damaged(key) from None
         for name, expected in record.sha256.items():
-            if name not in FILES or not (target / name).is_file() or _sha256(target / name) != expected:
+            if name not in FILES or not (target / name).is_file() or file_sha256(target / name) != expected:
                 raise self._damaged(f"{key}/{name}")
 
     def _damaged(self, key: str) -> ContentError:
@@ -160,7 +160,3 @@ class Mirror:
             f"{self._store.where(key)}: missing, altered or not of a training run; "
             f"remove {self._store.where(RUN)} to train anew."
         )
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -4,13 +4,11 @@ import json
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
+from made_dataset import write_dataset
 
 from scanner.cli.main import main
-from scanner.cutouts.store import CutoutWriter
 from scanner.ensemble.bundle_writer import write
 from scanner.ensemble.calibration import Calibration
 from scanner.ensemble.session import open_session
@@ -19,7 +17,7 @@ from scanner.evaluation.fetched_data import local_datasets
 from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.metrics import auroc
 from scanner.networks import build
-from scanner.records import MEMBERS, CutoutBatch, Targets
+from scanner.records import MEMBERS
 from scanner.storage.open import open_store
 from scanner.training.export import bundle_content
 
@@ -36,36 +34,17 @@ def data(tmp_path_factory):
     nisp = rng.normal(0, 1, (N, 3, 66, 66)).astype(np.float32)
     vis[is_lens, 60:140, 60:140] += 20
     nisp[is_lens, :, 20:46, 20:46] += 20
-    zeros = np.zeros(N)
-    batch = CutoutBatch(
-        targets=Targets(np.arange(N), zeros, zeros, zeros, zeros, np.full(N, 20, np.float32)),
-        vis=vis,
-        nisp=nisp,
-        x0=np.zeros(N, np.int64),
-        y0=np.zeros(N, np.int64),
-        offset=np.zeros((N, 2), np.float32),
-        bad_fraction=np.zeros((N, 4), np.float32),
-        sky=np.zeros((N, 4), np.float32),
-        sigma=np.ones((N, 4), np.float32),
-        flags=np.zeros(N, np.uint32),
-    )
-    folder.mkdir()
-    with CutoutWriter(
-        folder / "cutouts.zarr", tile_id="simulated", wcs_header="", zero_points={}, units={}, codec="compact"
-    ) as writer:
-        writer.append(batch)
     columns = {
         "target_id": np.arange(N),
         "is_lens": is_lens,
         "class_name": np.where(is_lens, "lens", "elliptical").tolist(),
         "arc_snr": np.where(is_lens, 60.0, np.nan),
         "visible": is_lens,
-        "x_arcsec": zeros,
-        "y_arcsec": zeros,
+        "x_arcsec": np.zeros(N),
+        "y_arcsec": np.zeros(N),
     }
-    pq.write_table(pa.table(columns), folder / "truth.parquet")
-    (folder / "dataset.json").write_text(json.dumps({"preset": "rings", "seed": 3, "n": N}))
-    return folder
+    sky, sigma = np.zeros((N, 4), np.float32), np.ones((N, 4), np.float32)
+    return write_dataset(folder, columns, vis, nisp, sky, sigma, {"preset": "rings", "seed": 3, "n": N})
 
 
 @pytest.fixture(scope="module")

@@ -3,15 +3,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from made_dataset import write_dataset
 
-from scanner.cutouts.store import CutoutWriter
 from scanner.ensemble import bundle as bundles
 from scanner.evaluation.labelled_data import Truth
 from scanner.evaluation.scores import score
-from scanner.records import MEMBERS, CutoutBatch, Targets
+from scanner.records import MEMBERS
 
 CLASSES = ("spiral", "companion", "near_lens", "elliptical")
 
@@ -84,35 +82,16 @@ def _write(folder: Path, truth: Truth, preset: str, seed: int) -> Path:
     ring = 12 * np.exp(-(((radius - 14) / 3) ** 2)).astype(np.float32)
     vis[truth.is_lens] += ring
     nisp[truth.is_lens] += ring[1:199, 1:199].reshape(66, 3, 66, 3).mean(axis=(1, 3))
-    zeros = np.zeros(n)
-    batch = CutoutBatch(
-        targets=Targets(truth.target_id, zeros, zeros, zeros, zeros, np.full(n, 20, np.float32)),
-        vis=vis,
-        nisp=nisp,
-        x0=np.zeros(n, np.int64),
-        y0=np.zeros(n, np.int64),
-        offset=np.zeros((n, 2), np.float32),
-        bad_fraction=np.zeros((n, 4), np.float32),
-        sky=np.full((n, 4), 5, np.float32),
-        sigma=np.ones((n, 4), np.float32),
-        flags=np.zeros(n, np.uint32),
-    )
-    folder.mkdir(parents=True)
-    with CutoutWriter(
-        folder / "cutouts.zarr", tile_id="simulated", wcs_header="", zero_points={}, units={}, codec="compact"
-    ) as writer:
-        writer.append(batch)
     columns = {name: getattr(truth, name) for name in ("target_id", "is_lens", "arc_snr", "visible")}
     columns |= {
         "class_name": truth.class_name.tolist(),
-        "x_arcsec": zeros,
-        "y_arcsec": zeros,
+        "x_arcsec": np.zeros(n),
+        "y_arcsec": np.zeros(n),
         "theta_e_arcsec": np.where(truth.is_lens, 1.1, np.nan),
         "red_source": truth.is_lens & (np.arange(n) % 2 == 0),
     }
-    pq.write_table(pa.table(columns), folder / "truth.parquet")
-    (folder / "dataset.json").write_text(json.dumps({"request": {"preset": preset, "seed": seed}}))
-    return folder
+    sky, sigma = np.full((n, 4), 5, np.float32), np.ones((n, 4), np.float32)
+    return write_dataset(folder, columns, vis, nisp, sky, sigma, {"request": {"preset": preset, "seed": seed}})
 
 
 @pytest.fixture(scope="session")

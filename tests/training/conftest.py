@@ -1,13 +1,8 @@
-import json
-
+import made_dataset
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from scanner.cutouts.store import CutoutWriter
 from scanner.evaluation.labelled_data import Truth
-from scanner.records import CutoutBatch, Targets
 from scanner.training.labels import Labels, split
 from scanner.training.scaled import scale_batch
 
@@ -38,25 +33,6 @@ def draw(n, seed=0):
 def _write_dataset(folder, n, seed):
     """A dataset folder as the simulator writes it."""
     vis, nisp, sky, sigma, truth = draw(n, seed)
-    zeros = np.zeros(n)
-    targets = Targets(truth.target_id, zeros, zeros, zeros, zeros, np.full(n, 20, np.float32))
-    batch = CutoutBatch(
-        targets=targets,
-        vis=vis,
-        nisp=nisp,
-        x0=np.zeros(n, np.int64),
-        y0=np.zeros(n, np.int64),
-        offset=np.zeros((n, 2), np.float32),
-        bad_fraction=np.zeros((n, 4), np.float32),
-        sky=sky,
-        sigma=sigma,
-        flags=np.zeros(n, np.uint32),
-    )
-    folder.mkdir()
-    with CutoutWriter(
-        folder / "cutouts.zarr", tile_id="simulated", wcs_header="", zero_points={}, units={}, codec="compact"
-    ) as writer:
-        writer.append(batch)
     columns = {
         "target_id": truth.target_id,
         "is_lens": truth.is_lens,
@@ -66,9 +42,7 @@ def _write_dataset(folder, n, seed):
         "x_arcsec": truth.position[:, 1],
         "y_arcsec": truth.position[:, 0],
     }
-    pq.write_table(pa.table(columns), folder / "truth.parquet")
-    (folder / "dataset.json").write_text(json.dumps({"preset": "rings", "seed": seed, "n": n}))
-    return folder
+    return made_dataset.write_dataset(folder, columns, vis, nisp, sky, sigma, {"preset": "rings", "seed": seed, "n": n})
 
 
 @pytest.fixture(scope="session")

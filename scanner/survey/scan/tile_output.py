@@ -7,7 +7,6 @@ same bytes, however they were divided into batches and wherever they were cut. R
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +21,7 @@ from scanner.cutouts.layout import CodecName
 from scanner.cutouts.store import CutoutWriter
 from scanner.records import Band, CommitRecord, CutoutBatch, Record, Scores
 from scanner.storage import Staging
+from scanner.storage.checksum import file_sha256
 from scanner.survey.folder.ledger import COMMIT, CUTOUTS, SCORES
 from scanner.survey.scan import keep
 from scanner.survey.scan.score_table import ScoreTableWriter
@@ -108,8 +108,7 @@ class TileOutput:
         found = {}
         for path in sorted(self._staging.path.rglob("*")):
             if path.is_file():
-                with path.open("rb") as file:
-                    found[path.relative_to(self._staging.path).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+                found[path.relative_to(self._staging.path).as_posix()] = file_sha256(path)
         return found
 
     def commit(self, **others: Any) -> CommitRecord:
