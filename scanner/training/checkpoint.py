@@ -22,6 +22,7 @@ from scanner.atomic_file import write_atomically
 from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.networks import build
 from scanner.records import MemberName, Record
+from scanner.training.device import Precision
 from scanner.training.history import HistoryRow
 from scanner.training.presets import Beginning, Preset
 
@@ -33,12 +34,13 @@ class Plan(Record):
 
     ``begins_as``: the member or the bundle (by fingerprint) that a copy or a continued member begins as. ``steps``: of each
     stage, as planned. ``seconds``: what each stage may take where there is a time budget; the steps are then corrected while it
-    runs, so that it ends in time.
+    runs, so that it ends in time. ``precision``: what convolutions are computed in, also where a run goes on elsewhere.
     """
 
     member: MemberName
     preset: Preset
     seed: int
+    precision: Precision = "float32"
     dataset_sha256: str
     n_train: int
     time_budget: float | None
@@ -127,6 +129,23 @@ def load(folder: Path, device: torch.device | None = None) -> State:
         raise ContentError(f"{path}: not a checkpoint of this version; remove it to train anew.") from None
 
 
+def read_plan(folder: Path) -> Plan | None:
+    """The plan of the run that ``folder`` holds, None where there is none.
+
+    Raises
+    ------
+    ContentError
+        The file is not a plan.
+    """
+    path = folder / PLAN
+    try:
+        return Plan.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValidationError, UnicodeDecodeError):
+        raise ContentError(f"{path}: not the plan of a training run; choose another --out.") from None
+
+
 def agree(folder: Path, plan: Plan) -> Plan:
     """Write the plan of a new run, or return that of the run that ``folder`` holds if it was started with the same settings.
 
@@ -135,14 +154,10 @@ def agree(folder: Path, plan: Plan) -> Plan:
     UsageError
         The folder holds a run with other settings; the message names the first that differs.
     """
-    path = folder / PLAN
-    if not path.exists():
-        write_atomically(path, (plan.model_dump_json(indent=2) + "\n").encode())
+    found = read_plan(folder)
+    if found is None:
+        write_atomically(folder / PLAN, (plan.model_dump_json(indent=2) + "\n").encode())
         return plan
-    try:
-        found = Plan.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError):
-        raise ContentError(f"{path}: not the plan of a training run; choose another --out.") from None
     for name in ("member", "preset", "seed", "dataset_sha256", "n_train", "time_budget", "beginning", "begins_as"):
         if getattr(found, name) != getattr(plan, name):
             raise UsageError(f"{folder}: holds a training run with another {name}; choose another --out or remove it.")

@@ -23,7 +23,7 @@ from scanner.records import MemberName
 from scanner.training import checkpoint
 from scanner.training.allocator import keep_freed_memory
 from scanner.training.checkpoint import FitRecord, Plan, State
-from scanner.training.device import usable_device
+from scanner.training.device import fastest_precision, usable_device
 from scanner.training.folding import fold, renormalise, transplant, unfold
 from scanner.training.history import kept_row
 from scanner.training.labels import Labels, Split
@@ -112,7 +112,9 @@ def fit(
     torch.set_num_threads(request.threads)
     preset, member, start = request.preset, request.member, request.start
     device = usable_device(request.device)
-    trainer = Trainer(images, labels, split, member, preset, request.seed, device, request.clock)
+    begun = checkpoint.read_plan(folder)
+    precision = fastest_precision(device) if begun is None else begun.precision
+    trainer = Trainer(images, labels, split, member, preset, request.seed, device, request.clock, precision)
     if not trainer.can_validate:
         raise UsageError(
             f"{len(labels)} objects are too few to train on: the validation rows (6%) need visible lenses and non-lenses; "
@@ -125,7 +127,7 @@ def fit(
         stages = _possible(preset.stages(member, "random" if start is None else start.beginning), trainer.network)
         if not stages:
             raise UsageError(f"preset {preset.name} shows {member} crops only, which its dense head cannot take.")
-        plan = _plan(trainer, request, stages, folder)
+        plan = _plan(trainer, request, stages, fresh=begun is None)
         plan = checkpoint.agree(folder, plan)
         run_stages(trainer, plan, stages, folder, state, reports)
     network = trainer.network
@@ -157,9 +159,9 @@ def _possible(stages: tuple[Stage, ...], network: nn.Module) -> tuple[Stage, ...
     return tuple(stage for stage in stages if tied or not stage.cropped)
 
 
-def _plan(trainer: Trainer, request: FitRequest, stages: tuple[Stage, ...], folder: Path) -> Plan:
+def _plan(trainer: Trainer, request: FitRequest, stages: tuple[Stage, ...], *, fresh: bool) -> Plan:
     share, seconds = 1.0, None
-    if request.time_budget is not None and not (folder / checkpoint.PLAN).exists():
+    if request.time_budget is not None and fresh:
         started = request.clock()
         needed = trainer.seconds_needed(stages)
         left = max(0.01 * request.time_budget, request.time_budget - (request.clock() - started))
@@ -169,6 +171,7 @@ def _plan(trainer: Trainer, request: FitRequest, stages: tuple[Stage, ...], fold
         member=request.member,
         preset=request.preset,
         seed=request.seed,
+        precision=trainer.precision,
         dataset_sha256=request.dataset_sha256,
         n_train=len(trainer.rows),
         time_budget=request.time_budget,

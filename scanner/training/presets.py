@@ -93,8 +93,8 @@ BEST = Preset(
     copies={"OU-200": "OU-VIS", "OU-JYH": "OU-66", "OU-J": "OU-JYH", "OU-Y": "OU-JYH", "OU-H": "OU-JYH"},
     copied_200=(_crop(8, 2e-3, 4), _full(1.5, 1e-3, 2)),
     copied_66=(_crop(6, 2e-3, 2), _full(1.5, 1e-3, 4)),
-    continued_200=(_crop(14, 2e-3, 4), _full(2, 7e-4, 2)),
-    continued_66=(_crop(16, 2e-3, 2), _full(2, 7e-4, 4)),
+    continued_200=(_crop(30, 2e-3, 4), _full(4, 7e-4, 2)),
+    continued_66=(_crop(40, 2e-3, 2), _full(5, 7e-4, 4)),
 )
 
 

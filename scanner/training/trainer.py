@@ -31,6 +31,7 @@ from scanner.records import (
     MemberName,
 )
 from scanner.training.batches import Feed, draw_orientations, turn
+from scanner.training.device import Precision
 from scanner.training.labels import Labels, Split
 from scanner.training.network import CROP_PIXELS, Twin
 from scanner.training.presets import Preset, Stage
@@ -75,8 +76,10 @@ class Trainer:
         seed: int,
         device: torch.device | None = None,
         clock: Callable[[], float] = time.monotonic,
+        precision: Precision = "float32",
     ) -> None:
         self.clock = clock
+        self.precision: Precision = precision
         self.images, self.labels = images, labels
         self.member: MemberName = member
         self.preset, self.seed = preset, seed
@@ -157,16 +160,12 @@ class Trainer:
             images = turn(images, draw_orientations(len(rows), (self.seed, number, step, 2)))
         return images.contiguous(memory_format=torch.channels_last), self.target[torch.from_numpy(rows)].to(self.device)
 
-    def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """What the network says, (n, 2) float32; computed in bfloat16 where there is a GPU."""
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-            outputs: torch.Tensor = self.network(images)
-        return outputs.float()
-
     def step(self, optimiser: torch.optim.Optimizer, images: torch.Tensor, target: torch.Tensor) -> tuple[float, int]:
         """One step of the optimiser; the loss before it, and how many were right."""
         optimiser.zero_grad(set_to_none=True)
-        logits = self.logits(images)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
+            outputs: torch.Tensor = self.network(images)
+        logits = outputs.float()
         loss = nn.functional.cross_entropy(logits, target, self.weights)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -175,14 +174,14 @@ class Trainer:
         return float(loss.detach()), int((logits.detach().argmax(dim=1) == target).sum())
 
     def log_odds(self, feed: Feed, rows: Int64) -> Float32:
-        """Lens log-odds of ``rows``, (n,) float32, in evaluation mode."""
+        """Lens log-odds of ``rows``, (n,) float32, in evaluation mode and, as in the exported graph, in float32."""
         self.network.eval()
         answers = []
         with torch.inference_mode():
             for start in range(0, len(rows), VALIDATION_BATCH):
                 part = rows[start : start + VALIDATION_BATCH]
                 images = feed.read(part, self.shifts(feed, part))
-                logits = self.logits(images.contiguous(memory_format=torch.channels_last))
+                logits = self.network(images.contiguous(memory_format=torch.channels_last))
                 answers.append((logits[:, LENS] - logits[:, NON_LENS]).cpu().numpy())
         self.network.train()
         return np.concatenate(answers)

@@ -16,6 +16,7 @@ from scanner.networks import LENS, NON_LENS, build
 from scanner.records import MEMBER_PIXELS
 from scanner.training import checkpoint
 from scanner.training.batches import Feed
+from scanner.training.device import fastest_precision
 from scanner.training.fit import FitRequest, Start, fit
 from scanner.training.history import HISTORY, HistoryRow, plot_history, write_history
 from scanner.training.labels import Labels
@@ -56,6 +57,32 @@ def test_a_resumed_run_gives_identical_weights(labelled, tmp_path, after):
     assert again.passes == record.passes
     for key, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_run_goes_on_in_the_precision_it_began_in(labelled, tmp_path, monkeypatch, precision):
+    def stop(rows):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scanner.training.fit.fastest_precision", lambda device: precision)
+    whole, record = train(labelled, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(labelled, tmp_path / "parts", report=stop)
+    other = {"float32": "bfloat16", "bfloat16": "float32"}[precision]
+    monkeypatch.setattr("scanner.training.fit.fastest_precision", lambda device: other)
+    resumed, again = train(labelled, tmp_path / "parts")
+    elsewhere, _ = train(labelled, tmp_path / "elsewhere")
+    assert record.plan.precision == again.plan.precision == precision
+    assert torch.equal(whole.state_dict()["0.weight"], resumed.state_dict()["0.weight"])
+    assert not torch.equal(whole.state_dict()["0.weight"], elsewhere.state_dict()["0.weight"])
+
+
+def test_a_processor_without_matrix_tiles_trains_in_float32(monkeypatch):
+    cpu = torch.device("cpu")
+    for capabilities, precision in (({"amx_bf16": True}, "bfloat16"), ({"amx_bf16": False}, "float32"), ({}, "float32")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
+        assert fastest_precision(cpu) == precision
+    assert fastest_precision(torch.device("cuda")) == "bfloat16"
 
 
 def test_another_seed_gives_other_weights(labelled, tmp_path):
