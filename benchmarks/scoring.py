@@ -175,7 +175,7 @@ def scorer_of(variant: str, bundle: bundles.Bundle) -> Callable[[Cutouts], np.nd
     if variant.startswith("seven"):
         return separate_scorer(bundle)
     session = open_session(bundle, variant.rpartition(" ")[2])
-    return lambda cutouts: session.logits(*cutouts)
+    return lambda cutouts: session.one_look(*cutouts)
 
 
 def measure_peak(seconds: float = 1.0) -> float:

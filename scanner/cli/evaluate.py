@@ -19,6 +19,7 @@ from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.results import Evaluation
 from scanner.evaluation.source_colour import COLOURS
 from scanner.evaluation.tables import tables
+from scanner.survey.scan.machine import cores
 
 #: Tables that the terminal shows; the page and the JSON have all.
 SHOWN = (
@@ -79,7 +80,13 @@ def cache_folder() -> Path:
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder where log-odds are kept [default: the user's cache].")
 @click.option("--no-cache", is_flag=True, help="Score everything, keep nothing.")
 @click.option("--provider", default="auto", show_default=True, help="What runs the networks.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the session.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Threads that score one object; as many at a time as there are cores.",
+)
 def evaluate(
     bundles: tuple[str, ...],
     data: tuple[Path, ...],
@@ -148,6 +155,7 @@ def compared(
             scoring=Scoring(
                 provider=provider,
                 threads=threads,
+                parallel=max(1, cores() // threads),
                 cache=cache,
                 report=lambda name, n: progress.update(task, advance=n, description=name),
             ),

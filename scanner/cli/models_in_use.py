@@ -47,7 +47,13 @@ def publish(bundle: str, store: str, endpoint: str | None) -> None:
 @click.option("--published", help="Store of published bundles instead, a folder or s3://…; NEW is one of them.")
 @endpoint_option
 @click.option("--provider", default="auto", show_default=True, help="What runs the networks.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the session.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Threads that score one object; as many at a time as there are cores.",
+)
 def promote(
     new: str,
     over: str | None,

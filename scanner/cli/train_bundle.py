@@ -16,7 +16,7 @@ from scanner.errors import UsageError
 from scanner.evaluation.fetched_data import local_datasets
 from scanner.evaluation.labelled_data import Dataset
 from scanner.survey.scan.machine import cores
-from scanner.training.assemble import EMBEDDED_ROWS, Assembly, Naming, assemble, publish
+from scanner.training.assemble import EMBEDDED_ROWS, SECOND_LOOK_SHARE, Assembly, Naming, assemble, publish
 from scanner.training.data import TrainingData
 from scanner.training.jobs import pull_members
 from scanner.training.runs import read_ensemble
@@ -32,6 +32,13 @@ from scanner.training.runs import read_ensemble
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the embedding.")
 @click.option("--embed", type=click.IntRange(10), default=EMBEDDED_ROWS, show_default=True, help="Most rows of the embedding.")
 @click.option("--cells", type=click.IntRange(2), help="Cells of the grid along each axis [default: 100 for 45,000 rows].")
+@click.option(
+    "--second-look",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=SECOND_LOOK_SHARE,
+    show_default=True,
+    help="Objects that score as high as this share of the non-lenses are scored eight ways round; 0: none.",
+)
 @click.option("--evaluate-on", multiple=True, help="Held-out dataset for the card, a folder or s3://…; repeat for more.")
 @click.option("--compare", multiple=True, help="Another bundle to set beside it in the card.")
 @click.option("--images", type=click.Path(path_type=Path), help="Tile list of single images for the card.")
@@ -53,6 +60,7 @@ def train_bundle(
     seed: int,
     embed: int,
     cells: int | None,
+    second_look: float,
     evaluate_on: tuple[str, ...],
     compare: tuple[str, ...],
     images: Path | None,
@@ -93,6 +101,7 @@ def train_bundle(
             provider=provider,
             workers=jobs or (1 if provider in ("cuda", "tensorrt") else cores()),
             threads=cores(),
+            second_look=second_look,
         )
         naming = Naming(name or out.resolve().name, version, description)
         assembled = assemble(ensemble, training, out, naming, how, lambda text: console.print(text, markup=False))
@@ -100,7 +109,7 @@ def train_bundle(
         evaluation = None
         if held_out:
             console.print(f"evaluating on {', '.join(str(dataset.path) for dataset in held_out)}", markup=False)
-            scoring = Scoring(provider=provider, threads=cores(), cache=cache or members / "log-odds")
+            scoring = Scoring(provider=provider, parallel=cores(), cache=cache or members / "log-odds")
             n_turned = TURNED if rotations is None else rotations
             others = [bundles.load(other, storage).path for other in compare]
             compared = compare_bundles((out, *others), held_out, images=images, n_turned=n_turned, scoring=scoring)

@@ -18,6 +18,7 @@ from scanner.ensemble.embedding_grid import EmbeddingGrid
 from scanner.ensemble.f_beta import OperatingCurve
 from scanner.ensemble.manifest import CURVE_FILE, GRID_FILE, MANIFEST_FILE, MODEL_FILE, BundleManifest, MemberEntry, Metric
 from scanner.ensemble.preprocessing import Preprocessing
+from scanner.ensemble.second_look import SecondLook
 from scanner.errors import OutputError
 from scanner.storage.checksum import file_sha256
 
@@ -30,9 +31,10 @@ class BundleContent:
     """What a bundle is made of.
 
     ``model``: the ONNX graph (:func:`scanner.training.export.merge_onnx`). ``calibration``, ``grid``: what turns log-odds into
-    the two scores. ``curve``: of the score that decides (the grid value where there is a grid, else the calibrated
-    probability), on a labelled set. ``betas``, ``prevalence``: β of the thresholds to list, the default one first, and the
-    share of lenses to state them for (``None``: the set's). ``texts``: further files, such as ``{"MODEL_CARD.md": ...}``.
+    the two scores. ``second_look``: what is scored in all orientations, if anything. ``curve``: of the score that decides (the
+    grid value where there is a grid, else the calibrated probability), on a labelled set. ``betas``, ``prevalence``: β of the
+    thresholds to list, the default one first, and the share of lenses to state them for (``None``: the set's). ``texts``:
+    further files, such as ``{"MODEL_CARD.md": ...}``.
     """
 
     name: str
@@ -44,6 +46,7 @@ class BundleContent:
     training_fingerprint: str
     calibration: Calibration | MeanProbability = field(default_factory=MeanProbability)
     class_prior: float | None = None
+    second_look: SecondLook | None = None
     grid: EmbeddingGrid | None = None
     curve: OperatingCurve | None = None
     betas: Sequence[float] = BETAS
@@ -62,6 +65,7 @@ class BundleContent:
             preprocessing=self.preprocessing,
             class_prior=self.class_prior,
             calibration=self.calibration,
+            second_look=self.second_look,
             thresholds=points,
             metrics=tuple(self.metrics),
             training_fingerprint=self.training_fingerprint,
@@ -82,6 +86,7 @@ def content_of(bundle: Bundle) -> BundleContent:
         model=bundle.model,
         training_fingerprint=manifest.training_fingerprint,
         calibration=bundle.calibration,
+        second_look=manifest.second_look,
         class_prior=manifest.class_prior,
         grid=bundle.grid,
         curve=bundle.curve,

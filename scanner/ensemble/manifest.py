@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, ValidationError, field_validator
+from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
-from scanner.ensemble.calibration import AnyCalibration
+from scanner.ensemble.calibration import AnyCalibration, Calibration
 from scanner.ensemble.f_beta import OperatingPoint
 from scanner.ensemble.preprocessing import Preprocessing
+from scanner.ensemble.second_look import SecondLook
 from scanner.errors import ContentError
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, Band, MemberName, Record
 
@@ -57,9 +58,10 @@ class Metric(Record):
 class BundleManifest(Record):
     """Everything about a bundle but its numbers.
 
-    ``class_prior``: share of lenses in training, none where unknown. ``thresholds``: decisions for several β, the default one
-    first; empty where no labelled set was at hand. ``sha256``: of every other file of the folder. Whether objects are judged by
-    the grid or by the calibrated probability follows from whether there is a grid: :attr:`decides_on`.
+    ``class_prior``: share of lenses in training, none where unknown. ``second_look``: none where every object is scored as it
+    is. ``thresholds``: decisions for several β, the default one first; empty where no labelled set was at hand. ``sha256``: of
+    every other file of the folder. Whether objects are judged by the grid or by the calibrated probability follows from whether
+    there is a grid: :attr:`decides_on`.
     """
 
     format_version: Literal[1] = FORMAT_VERSION
@@ -70,6 +72,7 @@ class BundleManifest(Record):
     preprocessing: Preprocessing
     class_prior: float | None = Field(None, gt=0, lt=1)
     calibration: AnyCalibration
+    second_look: SecondLook | None = None
     thresholds: tuple[OperatingPoint, ...] = ()
     metrics: tuple[Metric, ...] = ()
     training_fingerprint: str
@@ -86,6 +89,12 @@ class BundleManifest(Record):
                     f"{member.name} must see {'+'.join(MEMBER_BANDS[member.name])} at {MEMBER_PIXELS[member.name]}"
                 )
         return members
+
+    @model_validator(mode="after")
+    def _looks_again_by_a_calibration(self) -> Self:
+        if self.second_look is not None and not isinstance(self.calibration, Calibration):
+            raise ValueError("a second look goes by calibrated log-odds, and this bundle has no calibration")
+        return self
 
     @field_validator("sha256")
     @classmethod

@@ -1,9 +1,9 @@
 """The ensemble at work: an ONNX Runtime session of a bundle on the provider that was asked for.
 
-In: a verified bundle, a provider, a number of threads; then cutouts without NaN. Out: seven log-odds per object. On a CPU
-several objects are scored at a time, each by itself: an object's bits depend neither on what it came with nor on how many
-there are at a time. Refused: a provider that this installation does not have or silently gives up, a graph that is not what
-its manifest says.
+In: a verified bundle, a provider, a number of threads; then cutouts without NaN. Out: seven log-odds per object, after a second
+look where the bundle takes one. On a CPU several objects are scored at a time, each by itself: an object's bits depend neither
+on what it came with nor on how many there are at a time. Refused: a provider that this installation does not have or silently
+gives up, a graph that is not what its manifest says.
 
 ONNX Runtime comes in three wheels that overwrite one another (``cpu``, ``openvino``, ``gpu``), and it falls back without a
 word: what a session really runs on is asked of the session.
@@ -22,7 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner.ensemble.bundle import Bundle
+from scanner.ensemble.calibration import Calibration
 from scanner.ensemble.manifest import MODEL_FILE
+from scanner.ensemble.second_look import SecondLook, look_again
 from scanner.errors import ContentError, UsageError
 from scanner.records import BANDS, MEMBERS, NISP_BANDS, NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, Float32
 
@@ -66,11 +68,15 @@ class EnsembleSession:
 
     ``provider``: what it runs on. ``inputs``: the inputs that its graph reads, among ``vis``, ``nisp``, ``sky``, ``sigma``.
     ``parallel``: objects that are scored at a time. ``core_seconds``: processor time of the threads that did so, so far;
-    without them (``parallel`` is 1) the caller's thread does the work, and it is 0.
+    without them (``parallel`` is 1) the caller's thread does the work, and it is 0. ``again``: which objects are looked at
+    again, if any, and the calibration that this goes by.
     """
 
-    def __init__(self, session: Any, provider: Provider, parallel: int = 1) -> None:
+    def __init__(
+        self, session: Any, provider: Provider, parallel: int = 1, again: tuple[SecondLook, Calibration] | None = None
+    ) -> None:
         self._session = session
+        self._again = again
         self.provider: Provider = provider
         self.inputs: tuple[str, ...] = tuple(node.name for node in session.get_inputs())
         # A GPU is kept busy by many objects in one call, not by many calls.
@@ -79,7 +85,21 @@ class EnsembleSession:
         self._threads = ThreadPoolExecutor(self.parallel, thread_name_prefix="score") if self.parallel > 1 else None
 
     def logits(self, vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> Float32:
-        """Lens log-odds of ``N`` cutouts.
+        """Lens log-odds of ``N`` cutouts, as the bundle judges them: of a second look where it takes one.
+
+        Parameters and errors are those of :meth:`one_look`, which is what it is where the bundle takes no second look.
+
+        Returns
+        -------
+        numpy.ndarray
+            (N, 7) float32 in the order of :data:`~scanner.records.MEMBERS`.
+        """
+        if self._again is None:
+            return self.one_look(vis, nisp, sky, sigma)
+        return look_again(self.one_look, *self._again, vis, nisp, sky, sigma)
+
+    def one_look(self, vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> Float32:
+        """Lens log-odds of ``N`` cutouts as they are.
 
         Parameters
         ----------
@@ -155,7 +175,7 @@ def open_session(bundle: Bundle, provider: str = "auto", threads: int = 1, paral
         session = _open(onnxruntime, bundle, candidate, threads)
         if session.get_providers()[0] == ONNX_NAME[candidate]:
             _check_graph(session, bundle)
-            return EnsembleSession(session, candidate, parallel)
+            return EnsembleSession(session, candidate, parallel, _again(bundle))
     asked = wanted[-1]
     if ONNX_NAME[asked] in available:
         raise UsageError(
@@ -167,6 +187,11 @@ def open_session(bundle: Bundle, provider: str = "auto", threads: int = 1, paral
         f"provider '{asked}' is not in this ONNX Runtime (it has: {present}); remove the installed onnxruntime wheel and "
         f"'pip install {WHEEL[asked]}', or choose another provider."
     )
+
+
+def _again(bundle: Bundle) -> tuple[SecondLook, Calibration] | None:
+    rule, calibration = bundle.manifest.second_look, bundle.calibration
+    return (rule, calibration) if rule is not None and isinstance(calibration, Calibration) else None
 
 
 def _import_onnxruntime() -> Any:

@@ -58,11 +58,12 @@ class Comparison:
 class Scoring:
     """What runs the networks, and where log-odds are kept (None: nowhere).
 
-    ``report`` is called with the bundle's name and the number of objects done since the last call.
+    ``threads``, ``parallel``: of a session, see :func:`scanner.ensemble.session.open_session`. ``report`` is called with the bundle's name and the number of objects done since the last call.
     """
 
     provider: str = "auto"
     threads: int = 1
+    parallel: int = 1
     cache: Path | None = None
     report: Report = lambda name, n: None
 
@@ -128,7 +129,7 @@ def compare_bundles(
     main = main_pairings(pairings, sky)
     reference = next((pairing.others for pairing in main if pairing.others == sky), main[0].others)
     for name, bundle in loaded.items():
-        session = cache(partial(open_session, bundle, how.provider, how.threads))
+        session = cache(partial(open_session, bundle, how.provider, how.threads, how.parallel))
         report = partial(how.report, name)
         logits = {set_name: cached_logits(bundle, dataset, session, how.cache, report) for set_name, dataset in sets.items()}
         grid_values = None

@@ -16,10 +16,10 @@ import numpy as np
 
 from scanner.config import CutoutsConfig
 from scanner.cutouts.extract import cut, open_tile
-from scanner.cutouts.orientation import ORIENTATIONS, turn
 from scanner.cutouts.quality import fill_bad_pixels
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.calibration import sigmoid
+from scanner.ensemble.orientation import ORIENTATIONS, turn
 from scanner.ensemble.session import EnsembleSession
 from scanner.errors import TileError
 from scanner.evaluation.results import ImageScore
@@ -68,7 +68,7 @@ def image_logits(batch: CutoutBatch, session: EnsembleSession) -> Float32:
     """Log-odds of a batch of one in all orientations, (8, 7) float32."""
     vis, nisp = fill_bad_pixels(batch)
     levels = (np.repeat(values, ORIENTATIONS, axis=0) for values in (batch.sky, batch.sigma))
-    return session.logits(orientations(vis), orientations(nisp), *levels)
+    return session.one_look(orientations(vis), orientations(nisp), *levels)
 
 
 def score_image(

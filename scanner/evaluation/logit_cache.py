@@ -4,12 +4,13 @@ In: a bundle, a dataset, a folder. Out: (N, 7) float32. Refused: folders that ca
 arrays of the right shape are scored again.
 
 A part of :data:`PART` objects is written when it is scored, so an interrupted evaluation goes on where it was, and a cache that
-was filled on another machine can be laid beside this one. The key is the SHA-256 of the networks (a bundle whose grid,
-calibration or card changed keeps its log-odds) with that of the dataset.
+was filled on another machine can be laid beside this one. The key is the SHA-256 of the networks, and of what decides on a
+second look, with that of the dataset: a bundle whose grid or card changed keeps its log-odds.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,4 +92,8 @@ def cached_grid_values(bundle: Bundle, dataset: Dataset, logits: Float32, folder
 
 def cache_key(bundle: Bundle, dataset: Dataset) -> str:
     """Folder name of a bundle's log-odds for a dataset."""
-    return f"{bundle.manifest.sha256[MODEL_FILE][:16]}-{dataset.content_key[:16]}"
+    networks = bundle.manifest.sha256[MODEL_FILE]
+    if bundle.manifest.second_look is not None:
+        rule = bundle.manifest.second_look.model_dump_json() + bundle.manifest.calibration.model_dump_json()
+        networks = hashlib.sha256(f"{networks} {rule}".encode()).hexdigest()
+    return f"{networks[:16]}-{dataset.content_key[:16]}"

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from scanner.cutouts.orientation import augment
+from scanner.ensemble.orientation import augment
 from scanner.ensemble.session import EnsembleSession
 from scanner.records import MEMBERS, CutoutBatch, Float32, Int64
 
@@ -41,7 +41,8 @@ def dataset_logits(
     dataset, rows
         What to score, (n,) row numbers.
     orientations
-        How each is turned first, (n,) of 0..7 as in :func:`scanner.cutouts.orientation.turn`; None: as it is.
+        How each is turned, (n,) of 0..7 as in :func:`scanner.ensemble.orientation.turn`, and then scored as it is; None: as a
+        scan scores it, with a second look where the bundle takes one.
     report
         Called with the number of objects after every batch.
 
@@ -54,9 +55,11 @@ def dataset_logits(
     start = 0
     for batch, vis, nisp in dataset.batches(rows, BATCH):
         these = slice(start, start + len(batch))
-        if orientations is not None:
-            vis, nisp = augment(vis, orientations[these]), augment(nisp, orientations[these])
-        logits[these] = session.logits(vis, nisp, batch.sky, batch.sigma)
+        if orientations is None:
+            logits[these] = session.logits(vis, nisp, batch.sky, batch.sigma)
+        else:
+            turned = augment(vis, orientations[these]), augment(nisp, orientations[these])
+            logits[these] = session.one_look(*turned, batch.sky, batch.sigma)
         start += len(batch)
         report(len(batch))
     return logits

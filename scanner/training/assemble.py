@@ -17,11 +17,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner.cutouts.orientation import ORIENTATIONS
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.bundle_writer import content_of, write
+from scanner.ensemble.calibration import Calibration
 from scanner.ensemble.embedding_grid import CELLS
+from scanner.ensemble.f_beta import OperatingCurve
 from scanner.ensemble.manifest import Metric
+from scanner.ensemble.orientation import ORIENTATIONS
+from scanner.ensemble.second_look import SecondLook
 from scanner.errors import ContentError
 from scanner.evaluation.pairing import main_pairings
 from scanner.evaluation.results import Evaluation
@@ -35,6 +38,8 @@ from scanner.training.scoring import training_logits
 
 #: Rows of the embedding, as many as in the paper (section 3.2): a cell is worth as much as the objects in it are many.
 EMBEDDED_ROWS = 45_000
+#: A harder crowd than the sky's: of a survey's non-lenses about half as many are looked at again.
+SECOND_LOOK_SHARE = 0.05
 CARD_FILE = "MODEL_CARD.md"
 Report = Callable[[str], None]
 
@@ -54,7 +59,8 @@ class Assembly:
 
     ``seed``: of the choice of embedded rows and of the embedding. ``embed``: rows of the embedding at most; see
     :func:`embedded_rows`. ``cells``: of the grid along each axis; None: :func:`cells_for`. ``cache``: folder where log-odds are
-    kept. ``provider``, ``workers``: of the sessions that compute them. ``threads``: of openTSNE.
+    kept. ``provider``, ``workers``: of the sessions that compute them. ``threads``: of openTSNE. ``second_look``: share of the
+    calibration rows' non-lenses, those with the highest scores, above which objects are scored in all orientations; 0: none.
     """
 
     cache: Path
@@ -64,6 +70,7 @@ class Assembly:
     provider: str = "auto"
     workers: int = 1
     threads: int = 1
+    second_look: float = SECOND_LOOK_SHARE
 
 
 @dataclass(frozen=True)
@@ -164,8 +171,21 @@ def assemble(
         seed=how.seed,
         threads=how.threads,
     )
-    bundle = write(out, replace(content, class_prior=float(labels.mean()), **vars(combination)))
-    return Assembled(bundle, train, train_logits, labels[train], held_out_logits, labels[held_out])
+    content = replace(content, class_prior=float(labels.mean()), **vars(combination))
+    if how.second_look:
+        rule = second_look_rule(combination.calibration, held_out_logits[~labels[held_out]], how.second_look)
+        again = np.flatnonzero(combination.calibration.log_odds(held_out_logits) >= rule.log_odds_above)
+        report(f"looking again at {len(again):,} calibration objects")
+        turns = [scored(held_out[again], np.full_like(again, orientation)) for orientation in range(1, ORIENTATIONS)]
+        held_out_logits[again] = np.mean([held_out_logits[again], *turns], axis=0, dtype=np.float64)
+        curve = OperatingCurve.of(combination.grid.lookup(held_out_logits).value, labels[held_out])
+        content = replace(content, second_look=rule, curve=curve)
+    return Assembled(write(out, content), train, train_logits, labels[train], held_out_logits, labels[held_out])
+
+
+def second_look_rule(calibration: Calibration, others: Float32, share: float) -> SecondLook:
+    """Whom to look at again: whoever scores at least as high as the best ``share`` of non-lenses, (N, 7) log-odds, do."""
+    return SecondLook(log_odds_above=float(np.quantile(calibration.log_odds(others), 1.0 - share)), share=share)
 
 
 def publish(bundle: Bundle, ensemble: Ensemble, data: TrainingData, evaluation: Evaluation | None) -> Bundle:

@@ -13,6 +13,8 @@ from scanner.evaluation.results import Evaluation
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, MemberName
 from scanner.training.checkpoint import FitRecord
 
+SECOND_LOOK = """Objects that score as high as the best {share:.0%} of the calibration set's non-lenses are scored in all eight
+orientations, and the means of their log-odds count. All figures below include that, but for those that say eight ways."""
 WHAT_IT_IS = """## What it is
 
 Seven networks of Wilde et al. (2022), OU-66 and OU-200 layer for layer, trained on simulated images only, with a t-SNE grid and
@@ -107,6 +109,7 @@ def model_card(
         f"# {manifest.name} {manifest.version}",
         manifest.description,
         WHAT_IT_IS,
+        *([] if manifest.second_look is None else [SECOND_LOOK.format(share=manifest.second_look.share)]),
         LIMITS,
         _measured(evaluation),
         "## Training",

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from scanner.cutouts.orientation import turn
+from scanner.ensemble.orientation import turn
 from scanner.ensemble.session import open_session
 from scanner.errors import TileError
 from scanner.evaluation.images import image_logits, read_images, score_image

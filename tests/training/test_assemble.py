@@ -132,6 +132,31 @@ def test_the_graph_gives_the_members_log_odds(bundle, place):
         np.testing.assert_allclose(found[:, number], (logits[:, LENS] - logits[:, NON_LENS]).numpy(), atol=0.05)
 
 
+def test_the_best_non_lenses_set_the_limit_of_a_second_look(bundle, place):
+    data = TrainingData([place / "train"])
+    rows = data.split.calibration
+    cache = place / "runs" / "log-odds"
+    plain = bundles.load(cache / "plain-bundle")
+    once = training_logits(plain, data, rows, np.zeros_like(rows), cache)
+    is_lens = data.labels.is_lens[rows]
+    levels = bundle.calibration.log_odds(once)
+    rule = bundle.manifest.second_look
+    assert rule.share == 0.05
+    assert rule.log_odds_above == pytest.approx(np.quantile(levels[~is_lens], 0.95))
+    again = rows[levels >= rule.log_odds_above]
+    assert len(again) > 0
+    turned = [training_logits(plain, data, again, np.full_like(again, o), cache) for o in range(8)]
+    batch, vis, nisp = next(data.batches(again, len(again)))
+    found = open_session(bundle).logits(vis, nisp, batch.sky, batch.sigma)
+    np.testing.assert_allclose(found, np.mean(turned, axis=0), atol=1e-4)
+
+
+def test_a_bundle_may_take_one_look_only(bundle, place):
+    words = [place / "one-look" if word == place / "bundle" else word for word in bundle_words(place)]
+    assert run(*words, "--second-look", "0") == 0
+    assert bundles.load(place / "one-look").manifest.second_look is None
+
+
 def test_runs_on_other_data_are_refused(place):
     with pytest.raises(ContentError, match="another dataset"):
         read_ensemble(place / "runs", "0" * 64)

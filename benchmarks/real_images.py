@@ -1,0 +1,162 @@
+"""Real lenses: where they would stand in a list, and whether brightness or a neighbour moves them.
+
+    python benchmarks/real_images.py --bundle NAME --challenge SETS/challenge --cache CACHE
+
+In: the stamps of ``../shared/real``, two Euclid ones and one of HST (one band for all four), a bundle, non-lenses, and the
+folder where ``scanner evaluate --cache`` keeps log-odds. Every image is scored in eight orientations; the combined log-odds are
+averaged over them. Out, for each:
+
+- the share of simulated non-lenses that score higher (these in one orientation, as a scan sees them);
+- how many real cutouts of the two Euclid images whose centre is at least 3.5" from the lens, with nothing or anything else in
+  it, score higher, eight orientations likewise: in an image of 10" the lens itself is in all of them;
+- the change when all pixels are twice or half as bright;
+- the change when a star of VIS 14.5, which saturates and bleeds, stands 6" to the right, left, top or bottom: the largest.
+
+Changes are of the mean probability of OU-66, OU-VIS and OU-200, and of the share of non-lenses that score higher.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from scanner.config import CutoutsConfig
+from scanner.cutouts.extract import cut, open_tile
+from scanner.cutouts.quality import measure
+from scanner.ensemble import bundle as bundles
+from scanner.ensemble.bundle import Bundle
+from scanner.ensemble.calibration import sigmoid
+from scanner.ensemble.session import EnsembleSession, open_session
+from scanner.evaluation.images import image_logits, read_images
+from scanner.evaluation.known_lenses import read_cutouts
+from scanner.evaluation.labelled_data import Dataset
+from scanner.evaluation.logit_cache import cached_logits
+from scanner.evaluation.scores import combine
+from scanner.records import BANDS, MEMBERS, CutoutBatch, Float32, Float64, Targets
+from scanner.simulation.population.colours import fluxes
+from scanner.simulation.telescope.noise import bin3
+from scanner.simulation.telescope.psf import mean_psf, stack
+from scanner.simulation.telescope.stars import SATURATION, add_bleeding, add_star
+from scanner.sky import tile_list
+
+PREFIXES = ("VIS", "NIR_Y", "NIR_J", "NIR_H")
+REAL = Path(__file__).resolve().parents[1] / ".." / "shared" / "real"
+Q1 = REAL / "euclid-q1-102018665" / "102018665_NEG570040238507752998.fits"
+GROUP = REAL / "euclid-group" / "group.fits"
+JACKPOT = REAL / "jackpot" / "slacs0946+1006.fits"
+#: Images and their bands, as in a tile list.
+EUCLID = {
+    name: " ".join(f"{band}={path}[{prefix}_{suffix}]" for band, prefix in zip(BANDS, PREFIXES, strict=True))
+    for name, path, suffix in (("q1", Q1, "BGSUB"), ("group", GROUP, "FLUX"))
+}
+LARGEST = ("OU-66", "OU-VIS", "OU-200")
+STAR_MAGNITUDE, STAR_ARCSEC = 14.5, 6.0
+OFF_CENTRE_ARCSEC, STEP_ARCSEC = 3.5, 1.5
+#: σ of the sky in the units that stars are drawn in: VIS 0.1" pixels, NISP 0.3" pixels.
+SKY_SIGMA = np.array([0.00276, 4.25, 4.44, 4.16])
+
+
+@dataclass(frozen=True)
+class Score:
+    """``probabilities`` (3,) of the largest members and combined ``log_odds``, means over eight orientations."""
+
+    probabilities: Float64
+    log_odds: float
+
+
+def score(batch: CutoutBatch, bundle: Bundle, session: EnsembleSession) -> Score:
+    logits = image_logits(batch, session)
+    chosen = [MEMBERS.index(member) for member in LARGEST]
+    return Score(sigmoid(logits[:, chosen].astype(np.float64)).mean(axis=0), float(combine(bundle, logits).mean()))
+
+
+def changed(batch: CutoutBatch, vis: Float32, nisp: Float32) -> CutoutBatch:
+    """The cutout with other pixels, its sky and σ measured anew."""
+    quality = measure(vis, nisp)
+    return replace(batch, vis=vis, nisp=nisp, sky=quality.sky, sigma=quality.sigma)
+
+
+def with_star(batch: CutoutBatch, x_arcsec: float, y_arcsec: float) -> CutoutBatch:
+    """The cutout with a saturated star, as deep above its own noise as in an image of the simulated survey."""
+    light = np.zeros((len(BANDS), 200, 200), dtype=np.float32)
+    x, y = 99.5 + x_arcsec / 0.1, 99.5 + y_arcsec / 0.1
+    brightness = fluxes(STAR_MAGNITUDE, 0.4, 0.1, 0.1)
+    psfs = [mean_psf(band) for band in BANDS]
+    add_star(light, x, y, brightness, stack(psfs), STAR_MAGNITUDE, 0.4)
+    add_bleeding(light[0], x, y, brightness[0], psfs[0], 0.4)
+    # NISP pixels are three of VIS; a cutout of 66 covers all but the outermost pixel of VIS.
+    star = [light[0], *(bin3(plane[1:199, 1:199]) for plane in light[1:])]
+    vis, nisp = batch.vis.copy(), batch.nisp.copy()
+    scale = batch.sigma[0] / SKY_SIGMA
+    for image, one, factor, band in zip([vis[0], *nisp[0]], star, scale, BANDS, strict=True):
+        image += np.minimum(one, SATURATION[band]).astype(np.float32) * np.float32(factor)
+    return changed(batch, vis, nisp)
+
+
+def off_centre(path: Path) -> Iterator[CutoutBatch]:
+    """Cutouts on a grid over every image of a list, but for their middles."""
+    for tile in tile_list.read(path).tiles:
+        with open_tile(tile, CutoutsConfig()) as images:
+            height, width = images.vis.shape
+            step = STEP_ARCSEC / 0.1
+            grid = [(x, y) for y in np.arange(5.0, height - 5, step) for x in np.arange(5.0, width - 5, step)]
+            middle = np.array([(width - 1) / 2, (height - 1) / 2])
+            kept = np.array([place for place in grid if np.hypot(*(place - middle)) * 0.1 >= OFF_CENTRE_ARCSEC])
+            ra, dec = images.vis.wcs.all_pix2world(kept, 0).T
+            targets = Targets(
+                target_id=np.arange(len(kept), dtype=np.int64),
+                ra=ra,
+                dec=dec,
+                x=kept[:, 0],
+                y=kept[:, 1],
+                magnitude=np.full(len(kept), np.nan, dtype=np.float32),
+            )
+            yield from cut(images, targets, 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", required=True)
+    parser.add_argument("--challenge", type=Path, required=True, help="set of non-lenses")
+    parser.add_argument("--cache", type=Path, required=True, help="log-odds of that set with this bundle")
+    arguments = parser.parse_args()
+    bundle = bundles.load(arguments.bundle)
+    session = open_session(bundle, "auto", 1, 1)
+    others = np.sort(combine(bundle, cached_logits(bundle, Dataset(arguments.challenge), lambda: session, arguments.cache)))
+    with TemporaryDirectory() as folder:
+        images, known = Path(folder) / "images.txt", Path(folder) / "known.txt"
+        images.write_text("\n".join(f"id={name} {bands}" for name, bands in EUCLID.items()), encoding="utf-8")
+        known.write_text(f"id=jackpot VIS={JACKPOT} scale=0.05\n", encoding="utf-8")
+        elsewhere = np.array([score(batch, bundle, session).log_odds for batch in off_centre(images)])
+        batches = read_images(images) | read_cutouts(known)
+
+    def above(found: Score) -> float:
+        return 100.0 * (1.0 - float(np.searchsorted(others, found.log_odds)) / len(others))
+
+    print(f"{len(others):,} simulated non-lenses, {len(elsewhere)} real cutouts off centre")
+    print(f"{'image':10}{'OU-66 OU-VIS OU-200':>22}{'simulated above':>17}{'real above':>12}  largest changes, share above")
+    for name, batch in batches.items():
+        found = score(batch, bundle, session)
+        gains = [
+            score(changed(batch, batch.vis * factor, batch.nisp * factor), bundle, session)
+            for factor in (np.float32(0.5), np.float32(2.0))
+        ]
+        sides = ((STAR_ARCSEC, 0.0), (-STAR_ARCSEC, 0.0), (0.0, STAR_ARCSEC), (0.0, -STAR_ARCSEC))
+        stars = [score(with_star(batch, x, y), bundle, session) for x, y in sides]
+        words = []
+        for what, variants in (("gain", gains), ("star", stars)):
+            largest = np.max([np.abs(other.probabilities - found.probabilities) for other in variants], axis=0)
+            shares = max(above(other) for other in variants)
+            words.append(f"{what} {' '.join(f'{value:.3f}' for value in largest)}, {shares:.2f} %")
+        probabilities = " ".join(f"{value:.2f}" for value in found.probabilities)
+        real = int((elsewhere > found.log_odds).sum())
+        print(f"{name:10}{probabilities:>22}{above(found):15.2f} %{real:12}  {'; '.join(words)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

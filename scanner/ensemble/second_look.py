@@ -1,0 +1,61 @@
+"""A second look at what stands high: the mean of all eight orientations instead of one.
+
+In: a way to score cutouts as they are, a rule, cutouts. Out: log-odds. Refused: nothing.
+
+Nothing on the sky has an up, so what an object gains or loses by being turned is an error, and a mean over the eight
+orientations is free of most of it. It costs eight times as much, and the objects that are far from being candidates are not
+worth it: those whose calibrated log-odds reach a limit are looked at again, which the bundle sets such that few objects do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from pydantic import Field
+
+from scanner.ensemble.calibration import Calibration
+from scanner.ensemble.orientation import ORIENTATIONS, turn
+from scanner.records import Float32, Record
+
+#: From (vis, nisp, sky, sigma) to (N, 7) log-odds.
+Look = Callable[[Float32, Float32, Float32, Float32], Float32]
+
+
+class SecondLook(Record):
+    """Which objects are scored in all orientations."""
+
+    log_odds_above: float = Field(
+        allow_inf_nan=False,
+        description="Calibrated log-odds, at the sky's prevalence, from which an object is looked at again.",
+    )
+    share: float = Field(gt=0, lt=1, description="Share of the calibration set's non-lenses for which that was so.")
+
+
+def look_again(
+    look: Look, rule: SecondLook, calibration: Calibration, vis: Float32, nisp: Float32, sky: Float32, sigma: Float32
+) -> Float32:
+    """Score cutouts as they are, and those that stand high in all eight orientations.
+
+    Parameters
+    ----------
+    look
+        What scores cutouts as they are.
+    rule, calibration
+        Of the bundle.
+    vis, nisp, sky, sigma
+        As :meth:`scanner.ensemble.session.EnsembleSession.logits` takes them.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N, 7) float32: log-odds, or their means over the orientations; which of the two does not depend on other rows.
+    """
+    found = look(vis, nisp, sky, sigma)
+    again = np.flatnonzero(calibration.log_odds(found) >= rule.log_odds_above)
+    if len(again):
+        total = found[again].astype(np.float64)
+        for orientation in range(1, ORIENTATIONS):
+            total += look(turn(vis[again], orientation), turn(nisp[again], orientation), sky[again], sigma[again])
+        found[again] = (total / ORIENTATIONS).astype(np.float32)
+    return found
