@@ -58,7 +58,8 @@ class Comparison:
 class Scoring:
     """What runs the networks, and where log-odds are kept (None: nowhere).
 
-    ``threads``, ``parallel``: of a session, see :func:`scanner.ensemble.session.open_session`. ``report`` is called with the bundle's name and the number of objects done since the last call.
+    ``threads``, ``parallel``: of a session, see :func:`scanner.ensemble.session.open_session`. ``report`` is called with the
+    bundle's name and the number of objects done since the last call.
     """
 
     provider: str = "auto"
