@@ -77,8 +77,8 @@ def variants() -> dict[str, Variant]:
     """All recipes by name, in the order of the table."""
     paper_stage = PAPER.stages_66[0].model_copy(update={"name": "full", "validations": 8})
     paper = changed(PAPER, (paper_stage,))
-    crop, full = (stage.model_copy(update={"passes": UNLIMITED * stage.passes}) for stage in BEST.stages_66)
-    best = changed(BEST, (crop, full))
+    crop, full, dense = (stage.model_copy(update={"passes": UNLIMITED * stage.passes}) for stage in BEST.stages_66)
+    best = changed(BEST, (crop, full, dense))
     # As in best: ten passes over crops to one over full images.
     paper_crop = paper_stage.model_copy(update={"name": "crop", "cropped": True, "passes": crop.passes, "jitter": crop.jitter})
     paper_full = paper_stage.model_copy(update={"passes": full.passes})
@@ -104,7 +104,8 @@ def variants() -> dict[str, Variant]:
         "crops": changed(best, (all_trained,)),
         "crops and tied head": changed(best, (all_trained,), tied=False),
         "full images": changed(best, (crop,)),
-        "frozen layers": changed(best, (crop, all_trained)),
+        "frozen layers": changed(best, (crop, all_trained, dense)),
+        "dense stage": changed(best, (crop, full)),
         "weight decay": changed(best, weight_decay=0.0),
     }
     return {

@@ -121,7 +121,7 @@ def main() -> None:
     print(f"matrix product: {peak / 1e9:.1f} G multiply-adds a second")
     print(f"{'member':8}{'what':>24}{'images/s':>10}{'against plain':>15}{'share of peak':>15}")
     for member in arguments.members:
-        crop, full = BEST.stages(member, "random")
+        crop, full, _ = BEST.stages(member, "random")
         words = [sys.executable, __file__, "--plain", member, "--steps", str(arguments.steps), "--device", arguments.device]
         reference = float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
         side = MEMBER_PIXELS[member]

@@ -124,9 +124,7 @@ def fit(
         state = checkpoint.load(folder, device)
         if start is not None:
             _begin_as(trainer, start, preset.stages(member, start.beginning)[0], fresh=not state.network)
-        stages = _possible(preset.stages(member, "random" if start is None else start.beginning), trainer.network)
-        if not stages:
-            raise UsageError(f"preset {preset.name} shows {member} crops only, which its dense head cannot take.")
+        stages = preset.stages(member, "random" if start is None else start.beginning)
         plan = _plan(trainer, request, stages, fresh=begun is None)
         plan = checkpoint.agree(folder, plan)
         run_stages(trainer, plan, stages, folder, state, reports)
@@ -145,18 +143,14 @@ def _begin_as(trainer: Trainer, start: Start, first: Stage, *, fresh: bool) -> N
         network.load_state_dict(start.network.state_dict())
     elif start.network is not None and isinstance(network, Twin):
         unfold(start.network, network)
+        if first.cropped and not network.tied:
+            network.tie(trainer.seed)
         if fresh and trainer.preset.batch_norm:
-            feed = trainer.feed(first if network.tied else first.model_copy(update={"cropped": False}))
+            feed = trainer.feed(first)
             rows = np.sort(np.random.default_rng(trainer.seed).permutation(trainer.rows)[:STATISTICS_ROWS])
             renormalise(network, [feed.read(part, trainer.shifts(feed, part)) for part in np.array_split(rows, 8) if len(part)])
     elif start.twin is not None and isinstance(network, Twin):
         transplant(start.twin[1], start.twin[0], network)
-
-
-def _possible(stages: tuple[Stage, ...], network: nn.Module) -> tuple[Stage, ...]:
-    """The stages that a network can take: none of crops with a dense head."""
-    tied = isinstance(network, Twin) and network.tied
-    return tuple(stage for stage in stages if tied or not stage.cropped)
 
 
 def _plan(trainer: Trainer, request: FitRequest, stages: tuple[Stage, ...], *, fresh: bool) -> Plan:

@@ -124,7 +124,8 @@ def transplant(source: dict[str, torch.Tensor], member: MemberName, twin: Twin) 
     """Give ``twin`` the weights of a trained twin of the same architecture that sees other bands.
 
     The first convolution keeps the kernels of the bands that both see; those of bands that only ``twin`` sees become zero, so
-    that it begins as the same function of what it knows already.
+    that it begins as the same function of what it knows already. A head that was written out as dense layers stays behind, and
+    ``twin`` keeps its own.
 
     Parameters
     ----------
@@ -143,6 +144,9 @@ def transplant(source: dict[str, torch.Tensor], member: MemberName, twin: Twin) 
     if MEMBER_PIXELS[member] != twin.side:
         raise ValueError(f"{member} and {twin.member} have different architectures")
     state = dict(source)
+    if not any(key.startswith("head.per_position") for key in source):
+        state = {key: value for key, value in source.items() if not key.startswith("head.")}
+        state |= {key: value for key, value in twin.state_dict().items() if key.startswith("head.")}
     first = "convolutions.0.weight"
     seen, kernels = MEMBER_BANDS[member], twin.state_dict()[first].clone()
     for channel, band in enumerate(MEMBER_BANDS[twin.member]):

@@ -3,9 +3,10 @@
 In: a preset's name. Out: a :class:`Preset`. Refused: unknown names (the command line lists them).
 
 ``best``: what measured best within minutes of a slow core. Small central crops first (ten times the images a second), then full
-images with the expensive first convolutions frozen; batch normalisation, a tied head, asinh scaling, one cycle of the learning
-rate. OU-VIS and OU-66 begin from random weights, the others as copies of a member of their architecture: from scratch they
-need several times the passes to get as far. A bundle's members are trained on by the same two stages, at a lower rate.
+images with the expensive first convolutions frozen, then the head alone, with weights of its own at every position: a tied head
+can only add up what it sees in different places. Batch normalisation, asinh scaling, one cycle of the learning rate a stage.
+OU-VIS and OU-66 begin from random weights, the others as copies of a member of their architecture: from scratch they need
+several times the passes to get as far. A bundle's members are trained on by the same stages, at a lower rate.
 
 ``paper``: section 3.2 where it speaks (He initialisation, Adam at 3e-4, batches of 250 and 125, 250 epochs, dropout 0.2, linear
 min-max scaling, class-weighted categorical cross-entropy over two classes, weights of the lowest validation loss), and both
@@ -82,19 +83,32 @@ def _full(passes: float, learning_rate: float, frozen: int) -> Stage:
     return Stage(name="full", cropped=False, passes=passes, batch=64, learning_rate=learning_rate, frozen=frozen, validations=3)
 
 
+def _dense(passes: float, convolutions: int) -> Stage:
+    return Stage(
+        name="dense",
+        cropped=False,
+        passes=passes,
+        batch=256,
+        learning_rate=1e-3,
+        frozen=convolutions,
+        expanded=True,
+        validations=3,
+    )
+
+
 BEST = Preset(
     name="best",
     preprocessing="asinh_mad",
     twin=True,
     weight_decay=1e-2,
     min_arc_snr=25.0,
-    stages_200=(_crop(16, 3e-3, 4), _full(2, 1e-3, 2)),
-    stages_66=(_crop(28, 3e-3, 2), _full(3, 1e-3, 4)),
+    stages_200=(_crop(16, 3e-3, 4), _full(2, 1e-3, 2), _dense(2, 6)),
+    stages_66=(_crop(28, 3e-3, 2), _full(3, 1e-3, 4), _dense(3, 9)),
     copies={"OU-200": "OU-VIS", "OU-JYH": "OU-66", "OU-J": "OU-JYH", "OU-Y": "OU-JYH", "OU-H": "OU-JYH"},
-    copied_200=(_crop(8, 2e-3, 4), _full(1.5, 1e-3, 2)),
-    copied_66=(_crop(6, 2e-3, 2), _full(1.5, 1e-3, 4)),
-    continued_200=(_crop(30, 2e-3, 4), _full(4, 7e-4, 2)),
-    continued_66=(_crop(40, 2e-3, 2), _full(5, 7e-4, 4)),
+    copied_200=(_crop(8, 2e-3, 4), _full(1.5, 1e-3, 2), _dense(2, 6)),
+    copied_66=(_crop(6, 2e-3, 2), _full(1.5, 1e-3, 4), _dense(3, 9)),
+    continued_200=(_crop(30, 2e-3, 4), _full(4, 7e-4, 2), _dense(3, 6)),
+    continued_66=(_crop(40, 2e-3, 2), _full(5, 7e-4, 4), _dense(3, 9)),
 )
 
 

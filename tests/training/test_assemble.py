@@ -95,7 +95,7 @@ def test_the_paper_figures_are_drawn(bundle, place):
         with Image.open(place / "runs" / name) as picture:
             assert min(picture.size) > 400
     rows = pq.read_table(place / "runs" / "OU-66" / "history.parquet").to_pylist()
-    assert [row["stage"] for row in rows] == ["crop", "full"]
+    assert [row["stage"] for row in rows] == ["crop", "full", "dense"]
 
 
 def test_log_odds_are_scored_once_and_go_on(bundle, place):

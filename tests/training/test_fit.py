@@ -108,13 +108,13 @@ def test_the_folder_tells_what_was_done(labelled, tmp_path):
     again, found = checkpoint.read_member(tmp_path)
     assert found == record
     assert found.plan.member == "OU-J"
-    assert found.plan.steps == (13, 13)
+    assert found.plan.steps == (13, 13, 13)
     for key, value in network.state_dict().items():
         assert torch.equal(value, again.state_dict()[key])
-    assert [row.stage for row in found.history] == ["crop", "crop", "full", "full"]
-    assert [row.step for row in found.history] == [7, 13, 7, 13]
+    assert [row.stage for row in found.history] == ["crop", "crop", "full", "full", "dense", "dense"]
+    assert [row.step for row in found.history] == [7, 13, 7, 13, 7, 13]
     assert found.history[-1].epoch == pytest.approx(record.passes)
-    assert record.validation_loss == min(row.validation_loss for row in found.history if row.stage == "full")
+    assert record.validation_loss == min(row.validation_loss for row in found.history if row.stage == "dense")
 
 
 def test_other_settings_are_refused(labelled, tmp_path):
@@ -134,9 +134,9 @@ def test_a_damaged_checkpoint_is_named(labelled, tmp_path):
 
 def test_the_time_budget_only_shortens(labelled, tmp_path):
     _, record = train(labelled, tmp_path / "ample", time_budget=1e6)
-    assert record.plan.steps == (13, 13)
+    assert record.plan.steps == (13, 13, 13)
     _, record = train(labelled, tmp_path / "scarce", time_budget=1e-6)
-    assert record.plan.steps == (1, 1)
+    assert record.plan.steps == (1, 1, 1)
 
 
 def test_the_paper_preset_trains_the_papers_network(labelled, tmp_path):
@@ -195,14 +195,27 @@ def test_training_goes_on_from_a_bundle(labelled, tmp_path):
     assert all(torch.equal(value, again.state_dict()[key]) for key, value in after.state_dict().items())
 
 
-def test_a_dense_head_is_shown_full_images_only(labelled, tmp_path):
-    _, record = train(labelled, tmp_path, preset=brief(BEST, passes=0.2), start=Start("f" * 64, network=build("OU-J", seed=1)))
-    assert {row.stage for row in record.history} == {"full"}
+@pytest.mark.parametrize("after", [1, 3, 5])
+def test_a_member_with_a_dense_head_is_shown_crops_again(labelled, tmp_path, after):
+    short, seen = brief(BEST, passes=0.5), itertools.count(1)
+    start = Start("f" * 64, network=build("OU-J", seed=1))
+
+    def stop(rows):
+        if next(seen) == after:
+            raise KeyboardInterrupt
+
+    whole, record = train(labelled, tmp_path / "whole", preset=short, start=start)
+    assert [row.stage for row in record.history] == ["crop", "crop", "full", "full", "dense", "dense"]
+    kernel = [network.state_dict()["0.weight"].flatten() for network in (start.network, whole)]
+    assert torch.cosine_similarity(*kernel, dim=0) > 0.9
+    with pytest.raises(KeyboardInterrupt):
+        train(labelled, tmp_path / "parts", preset=short, start=start, report=stop)
+    resumed, _ = train(labelled, tmp_path / "parts", preset=short, start=start)
+    assert all(torch.equal(value, resumed.state_dict()[key]) for key, value in whole.state_dict().items())
 
 
-def test_the_head_can_be_written_out_for_a_last_stage(labelled, tmp_path):
-    last = BEST.stages_66[1].model_copy(update={"name": "dense", "expanded": True})
-    preset = brief(BEST.model_copy(update={"stages_66": (*BEST.stages_66, last)}), passes=0.5)
+def test_the_last_stage_trains_the_head_at_every_position(labelled, tmp_path):
+    preset = brief(BEST, passes=0.5)
 
     def stop(rows):
         if rows[-1].stage == "dense" and len(rows) == 5:

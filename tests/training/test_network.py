@@ -116,6 +116,10 @@ def test_a_transplanted_twin_begins_as_its_source():
     y = MEMBER_BANDS["OU-66"].index("Y")
     kernels = lived_in("OU-66").state_dict()["convolutions.0.weight"]
     assert torch.equal(one.state_dict()["convolutions.0.weight"][:, 0], kernels[:, y])
+    source.expand()
+    transplant(source.state_dict(), "OU-VIS", twin)
+    assert twin.tied
+    assert torch.equal(twin.state_dict()["norms.3.bias"], source.state_dict()["norms.3.bias"])
     with pytest.raises(ValueError, match="different architectures"):
         transplant(source.state_dict(), "OU-VIS", one)
 

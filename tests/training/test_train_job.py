@@ -113,14 +113,14 @@ def test_a_mirror_that_does_not_answer_stops_a_job_at_its_end_only(data, faulty_
         run_job(job, events.append)
     saved = [event for event in events if isinstance(event, MemberSaved)]
     told = [event for event in events if isinstance(event, MemberMirrored)]
-    # Two validations and the end of each of two stages.
-    assert [event.succeeded for event in told] == [False] * 6
-    assert len(saved) == 6
+    # Two validations and the end of each of three stages.
+    assert [event.succeeded for event in told] == [False] * 9
+    assert len(saved) == 9
     assert read_member(job.folder)[1].plan.member == "OU-J"
     faulty_s3.fault = lambda number, method, path: None
     assert run_job(job, events.append) == read_member(job.folder)[1]
     assert events[-2:] == [MemberMirrored(member="OU-J", succeeded=True), MemberFinished(member="OU-J")]
-    assert len([event for event in events if isinstance(event, MemberSaved)]) == 6
+    assert len([event for event in events if isinstance(event, MemberSaved)]) == 9
 
 
 def test_two_jobs_do_not_train_into_one_folder(data, tmp_path, monkeypatch):
