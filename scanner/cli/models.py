@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 
 import click
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -14,7 +15,7 @@ from scanner.cli.storage_options import endpoint_option, storage_of
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.bundle_pointer import POINTERS
-from scanner.ensemble.calibration import Calibration
+from scanner.ensemble.calibration import Calibration, sigmoid
 from scanner.ensemble.manifest import Metric
 from scanner.ensemble.published_bundles import PublishedBundles
 from scanner.ensemble.session import open_session
@@ -134,6 +135,7 @@ def show(bundle: str | None) -> None:
         ("scaling", manifest.preprocessing),
         ("embedding", _embedding(found)),
         ("calibration", _calibration(found)),
+        ("second look", _second_look(found)),
         ("decision", _decides(found)),
     ):
         console.print(f"{label:12} {text}", markup=False)
@@ -176,6 +178,14 @@ def _calibration(bundle: Bundle) -> str:
     if isinstance(bundle.calibration, Calibration):
         return f"logistic, stated for one lens in {1 / bundle.calibration.sky_prevalence:,.0f} objects"
     return "none: mean of the seven probabilities"
+
+
+def _second_look(bundle: Bundle) -> str:
+    rule = bundle.manifest.second_look
+    if rule is None:
+        return "none: every object is scored as it is"
+    limit = float(sigmoid(np.asarray(rule.log_odds_above)))
+    return f"eight ways round, mean, from calibrated probability {limit:.2g} (the best {rule.share:.0%} of non-lenses)"
 
 
 def _decides(bundle: Bundle) -> str:

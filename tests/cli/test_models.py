@@ -1,3 +1,4 @@
+import math
 import shutil
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ from scanner.ensemble.bundle_writer import write
 from scanner.ensemble.calibration import Calibration
 from scanner.ensemble.f_beta import OperatingCurve
 from scanner.ensemble.manifest import Metric
+from scanner.ensemble.second_look import SecondLook
 from scanner.networks import build
 from scanner.records import MEMBERS
 from scanner.training.export import bundle_content
@@ -42,6 +44,7 @@ def made(tmp_path_factory):
         replace(
             content,
             calibration=Calibration(coefficients=(0.1,) * 7, intercept=0.0, training_prevalence=0.5, sky_prevalence=1e-3),
+            second_look=SecondLook(log_odds_above=-math.log(999.0), share=0.05),
             curve=OperatingCurve.of([0.9, 0.7, 0.2, 0.1], [True, True, False, False]),
             metrics=metrics,
         ),
@@ -85,6 +88,7 @@ def test_show_tells_what_decides_and_how_well(capsys, made):
         "small 7",
         "calibrated probability >= 0.7 (highest F-beta at β = 0.03)",
         "one lens in 1,000 objects",
+        "from calibrated probability 0.001 (the best 5% of non-lenses)",
         "J+Y+H+VIS     200     331,632  random numbers",
         "held out (1,200 lenses, 80 others)",
         "0.500 [0.250, 0.750]",
