@@ -29,6 +29,7 @@ from scanner.ensemble.manifest import (
     BundleManifest,
     parse,
 )
+from scanner.ensemble.second_look import SecondLook
 from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.records import Record
 from scanner.storage.location import is_remote
@@ -67,6 +68,12 @@ class Bundle:
     def calibration(self) -> Calibration | MeanProbability:
         """The calibrated combination of the seven log-odds."""
         return self.manifest.calibration
+
+    @property
+    def second_look(self) -> tuple[SecondLook, Calibration] | None:
+        """Which objects are looked at again, if any, and the calibration that this goes by."""
+        rule, calibration = self.manifest.second_look, self.calibration
+        return (rule, calibration) if rule is not None and isinstance(calibration, Calibration) else None
 
     @property
     def default_beta(self) -> float | None:

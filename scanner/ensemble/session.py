@@ -175,7 +175,7 @@ def open_session(bundle: Bundle, provider: str = "auto", threads: int = 1, paral
         session = _open(onnxruntime, bundle, candidate, threads)
         if session.get_providers()[0] == ONNX_NAME[candidate]:
             _check_graph(session, bundle)
-            return EnsembleSession(session, candidate, parallel, _again(bundle))
+            return EnsembleSession(session, candidate, parallel, bundle.second_look)
     asked = wanted[-1]
     if ONNX_NAME[asked] in available:
         raise UsageError(
@@ -187,11 +187,6 @@ def open_session(bundle: Bundle, provider: str = "auto", threads: int = 1, paral
         f"provider '{asked}' is not in this ONNX Runtime (it has: {present}); remove the installed onnxruntime wheel and "
         f"'pip install {WHEEL[asked]}', or choose another provider."
     )
-
-
-def _again(bundle: Bundle) -> tuple[SecondLook, Calibration] | None:
-    rule, calibration = bundle.manifest.second_look, bundle.calibration
-    return (rule, calibration) if rule is not None and isinstance(calibration, Calibration) else None
 
 
 def _import_onnxruntime() -> Any:

@@ -21,7 +21,7 @@ from scanner.explain.guided_grad_cam import guided_grad_cam, strength
 from scanner.explain.networks import member_log_odds, network_input, sky_level
 from scanner.explain.occlusion import occlusion
 from scanner.explain.strip import strip
-from scanner.records import MEMBERS, CutoutBatch, Float32, MemberName
+from scanner.records import CutoutBatch, Float32, MemberName
 from scanner.survey.folder.explanations import MAPS, STRIP
 
 #: The members that are explained: all four bands at either resolution.
@@ -69,12 +69,12 @@ def explained(
     """
     for row in range(len(cutouts)):
         cutout = cutouts.take(np.array([row]))
-        inputs = {member: network_input(bundle, member, cutout) for member in MEMBERS}
+        inputs = {member: network_input(bundle, member, cutout) for member in EXPLAINED}
         maps: dict[str, Float32] = {}
         for member in EXPLAINED:
             maps[map_name("occlusion", member)] = occlusion(networks[member], inputs[member], fill=sky_level(inputs[member]))[0]
             maps[map_name("guided_grad_cam", member)] = strength(guided_grad_cam(networks[member], inputs[member]))[0]
-        yield ExplainedCandidate(cutout, maps, disagreement(member_log_odds(networks, inputs)))
+        yield ExplainedCandidate(cutout, maps, disagreement(member_log_odds(bundle, networks, cutout)))
 
 
 def write_files(candidate: ExplainedCandidate, folder: Path) -> None:

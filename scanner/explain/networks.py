@@ -21,6 +21,7 @@ from scanner.cutouts.quality import fill_bad_pixels
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.manifest import MODEL_FILE
 from scanner.ensemble.preprocessing import member_input
+from scanner.ensemble.second_look import look_again
 from scanner.networks import LENS, NON_LENS
 from scanner.records import MEMBERS, CutoutBatch, Float32, MemberName
 from scanner.report.atlas_record import ClassName
@@ -98,11 +99,19 @@ def lens_output(network: nn.Module, images: torch.Tensor, output: Output = "log_
     return of_logits(network(images), output)
 
 
-def member_log_odds(networks: Mapping[MemberName, nn.Sequential], inputs: Mapping[MemberName, torch.Tensor]) -> Float32:
-    """What all members say of N objects, (N, 7), in the order of :data:`~scanner.records.MEMBERS`; by their own inputs."""
-    with torch.inference_mode():
-        log_odds = torch.stack([lens_output(networks[member], inputs[member]) for member in MEMBERS], dim=1)
-    return np.asarray(log_odds.numpy(), dtype=np.float32)
+def member_log_odds(bundle: Bundle, networks: Mapping[MemberName, nn.Sequential], cutouts: CutoutBatch) -> Float32:
+    """What all members say of N cutouts, (N, 7), as a scan has it: after a second look where the bundle takes one."""
+
+    def look(vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> Float32:
+        scaled = [member_input(member, vis, nisp, sky, sigma, bundle.manifest.preprocessing) for member in MEMBERS]
+        inputs = [torch.from_numpy(np.ascontiguousarray(images)).to(torch.float32) for images in scaled]
+        with torch.inference_mode():
+            outputs = [lens_output(networks[member], images) for member, images in zip(MEMBERS, inputs, strict=True)]
+        return np.asarray(torch.stack(outputs, dim=1).numpy(), dtype=np.float32)
+
+    arrays = (*fill_bad_pixels(cutouts), cutouts.sky, cutouts.sigma)
+    again = bundle.second_look
+    return look(*arrays) if again is None else look_again(look, *again, *arrays)
 
 
 def of_logits(logits: torch.Tensor, output: Output) -> torch.Tensor:

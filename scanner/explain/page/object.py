@@ -102,8 +102,8 @@ def _explained(
     request: ExplainRequest, bundle: Bundle, found: FoundObject, cutout: CutoutBatch, location: str, report: Report
 ) -> PageRecord:
     networks = restore(bundle)
-    inputs = {member: network_input(bundle, member, cutout) for member in MEMBERS}
-    logits = member_log_odds(networks, inputs)
+    inputs = {member: network_input(bundle, member, cutout) for member in request.page.members}
+    logits = member_log_odds(bundle, networks, cutout)
     votes = disagreement(logits)
     made = {
         member: _methods(member, networks[member], inputs[member], cutout, request.page, report)
