@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from scanner.cli.session_options import provider_option, threads_option
 from scanner.errors import UsageError
 from scanner.evaluation.cells import Table
 from scanner.evaluation.compare import TURNED, Comparison, Scoring, compare_bundles
@@ -79,14 +80,8 @@ def cache_folder() -> Path:
 )
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder where log-odds are kept [default: the user's cache].")
 @click.option("--no-cache", is_flag=True, help="Score everything, keep nothing.")
-@click.option("--provider", default="auto", show_default=True, help="What runs the networks.")
-@click.option(
-    "--threads",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Threads that score one object; as many at a time as there are cores.",
-)
+@provider_option
+@threads_option
 def evaluate(
     bundles: tuple[str, ...],
     data: tuple[Path, ...],

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from scanner.cli.session_options import provider_option, threads_option
 from scanner.cli.storage_options import endpoint_option, storage_of
 from scanner.cli.termination import sigterm_interrupts
 from scanner.ensemble import bundle as bundles
@@ -46,14 +47,8 @@ def publish(bundle: str, store: str, endpoint: str | None) -> None:
 @click.option("--models", "folder", type=click.Path(path_type=Path), help="Folder of the bundles [default: scanner's own].")
 @click.option("--published", help="Store of published bundles instead, a folder or s3://…; NEW is one of them.")
 @endpoint_option
-@click.option("--provider", default="auto", show_default=True, help="What runs the networks.")
-@click.option(
-    "--threads",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Threads that score one object; as many at a time as there are cores.",
-)
+@provider_option
+@threads_option
 def promote(
     new: str,
     over: str | None,

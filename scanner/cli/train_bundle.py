@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from scanner.cli import logs
+from scanner.cli.session_options import provider_option
 from scanner.cli.storage_options import endpoint_option, storage_of
 from scanner.cli.termination import sigterm_interrupts
 from scanner.ensemble import bundle as bundles
@@ -44,7 +45,7 @@ from scanner.training.runs import read_ensemble
 @click.option("--images", type=click.Path(path_type=Path), help="Tile list of single images for the card.")
 @click.option("--rotations", type=click.IntRange(0), help="Objects scored eight ways round [default: as 'scanner evaluate'].")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder of log-odds on held-out data [default: in --members].")
-@click.option("--provider", default="auto", show_default=True, help="What runs the networks.")
+@provider_option
 @click.option("--jobs", type=click.IntRange(1), help="Processes that score [default: one a core; 1 on a GPU].")
 @click.option("--mirror", help="Mirror of the runs, see 'scanner train all'; members are taken from there first.")
 @click.option("--publish", "store", help="Store of bundles, a folder or s3://…, that it is put into when it is done.")
