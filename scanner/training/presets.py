@@ -6,7 +6,8 @@ In: a preset's name. Out: a :class:`Preset`. Refused: unknown names (the command
 images with the expensive first convolutions frozen, then the head alone, with weights of its own at every position: a tied head
 can only add up what it sees in different places. Batch normalisation, asinh scaling, one cycle of the learning rate a stage.
 OU-VIS and OU-66 begin from random weights, the others as copies of a member of their architecture: from scratch they need
-several times the passes to get as far. A bundle's members are trained on by the same stages, at a lower rate.
+several times the passes to get as far. A bundle's members are trained on by the same stages, at a lower rate, and their heads
+are written out before full images are shown.
 
 ``paper``: section 3.2 where it speaks (He initialisation, Adam at 3e-4, batches of 250 and 125, 250 epochs, dropout 0.2, linear
 min-max scaling, class-weighted categorical cross-entropy over two classes, weights of the lowest validation loss), and both
@@ -79,8 +80,17 @@ def _crop(passes: float, learning_rate: float, jitter: int) -> Stage:
     return Stage(name="crop", cropped=True, passes=passes, batch=64, learning_rate=learning_rate, jitter=jitter)
 
 
-def _full(passes: float, learning_rate: float, frozen: int) -> Stage:
-    return Stage(name="full", cropped=False, passes=passes, batch=64, learning_rate=learning_rate, frozen=frozen, validations=3)
+def _full(passes: float, learning_rate: float, frozen: int, *, expanded: bool = False) -> Stage:
+    return Stage(
+        name="full",
+        cropped=False,
+        passes=passes,
+        batch=64,
+        learning_rate=learning_rate,
+        frozen=frozen,
+        expanded=expanded,
+        validations=3,
+    )
 
 
 def _dense(passes: float, convolutions: int) -> Stage:
@@ -107,8 +117,8 @@ BEST = Preset(
     copies={"OU-200": "OU-VIS", "OU-JYH": "OU-66", "OU-J": "OU-JYH", "OU-Y": "OU-JYH", "OU-H": "OU-JYH"},
     copied_200=(_crop(8, 2e-3, 4), _full(1.5, 1e-3, 2), _dense(2, 6)),
     copied_66=(_crop(6, 2e-3, 2), _full(1.5, 1e-3, 4), _dense(3, 9)),
-    continued_200=(_crop(30, 2e-3, 4), _full(4, 7e-4, 2), _dense(3, 6)),
-    continued_66=(_crop(40, 2e-3, 2), _full(5, 7e-4, 4), _dense(3, 9)),
+    continued_200=(_crop(26, 1e-3, 4), _full(6, 7e-4, 2, expanded=True), _dense(2, 6)),
+    continued_66=(_crop(40, 1e-3, 2), _full(6, 7e-4, 4, expanded=True), _dense(3, 9)),
 )
 
 

@@ -19,13 +19,13 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 #: Members that see VIS at full resolution see the arcs, and cost most; relative.
 SHARE: Mapping[MemberName, float] = {
-    "OU-VIS": 0.33,
-    "OU-200": 0.25,
-    "OU-66": 0.20,
-    "OU-JYH": 0.07,
-    "OU-J": 0.05,
-    "OU-Y": 0.05,
-    "OU-H": 0.05,
+    "OU-VIS": 0.34,
+    "OU-200": 0.34,
+    "OU-66": 0.17,
+    "OU-JYH": 0.06,
+    "OU-J": 0.03,
+    "OU-Y": 0.03,
+    "OU-H": 0.03,
 }
 
 

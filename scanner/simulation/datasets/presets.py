@@ -80,7 +80,7 @@ class Preset(Record):
         return sum(self.mix.get(name, 0.0) for name in LENS_CLASSES)
 
 
-#: Non-lenses to learn from: what fools a network is drawn more often than the sky draws it. Shares of one.
+#: Non-lenses, half of which look like lenses. Shares of one.
 _LOOK_ALIKES: dict[ClassName, float] = {
     "elliptical": 0.15,
     "companion": 0.13,
@@ -95,6 +95,18 @@ _LOOK_ALIKES: dict[ClassName, float] = {
     "star": 0.03,
     "artefact": 0.03,
     "empty": 0.02,
+}
+#: Non-lenses to learn from: what fools a network most is drawn most often. Shares of one.
+_TO_LEARN_FROM = _LOOK_ALIKES | {
+    "elliptical": 0.16,
+    "companion": 0.12,
+    "tangential": 0.17,
+    "spiral": 0.13,
+    "merger": 0.06,
+    "edge_on": 0.05,
+    "ring": 0.08,
+    "star": 0.02,
+    "artefact": 0.02,
 }
 #: Non-lenses as a survey shows them, by eye and not by counts. Shares of one.
 _SURVEY: dict[ClassName, float] = {
@@ -120,10 +132,12 @@ def _mixed(lenses: dict[ClassName, float], others: dict[ClassName, float]) -> di
     return lenses | {name: rest * share for name, share in others.items()}
 
 
-_TRAINING_MIX = _mixed({"lens": 0.44, "compound_arc": 0.02, "double_ring": 0.02, "quasar_lens": 0.02}, _LOOK_ALIKES)
+_TRAINING_MIX = _mixed({"lens": 0.44, "compound_arc": 0.02, "double_ring": 0.02, "quasar_lens": 0.02}, _TO_LEARN_FROM)
 
-#: With fewer red sources, networks that see colours learn that arcs are blue, and miss the others.
-_RED_AND_BLUE = Options(red_source_fraction=0.35)
+#: With fewer red sources, networks that see colours learn that arcs are blue; with fewer shells, that these are arcs; with
+#: fewer bright stars, they are blinded by them.
+_OPTIONS = Options(red_source_fraction=0.35, shell_fraction=0.12)
+_BRIGHT_STARS = 0.2
 
 PRESETS: dict[PresetName, Preset] = {
     preset.name: preset
@@ -134,7 +148,8 @@ PRESETS: dict[PresetName, Preset] = {
             summary="lenses of all kinds and everything that looks like one, half and half",
             n_objects=45_000,
             mix=_TRAINING_MIX,
-            options=_RED_AND_BLUE,
+            options=_OPTIONS,
+            bright_star_fraction=_BRIGHT_STARS,
         ),
         Preset(
             name="quick",
@@ -142,7 +157,8 @@ PRESETS: dict[PresetName, Preset] = {
             summary="as train, a few",
             n_objects=2_000,
             mix=_TRAINING_MIX,
-            options=_RED_AND_BLUE,
+            options=_OPTIONS,
+            bright_star_fraction=_BRIGHT_STARS,
         ),
         Preset(
             name="eval",

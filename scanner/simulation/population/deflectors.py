@@ -14,6 +14,7 @@ from scanner.simulation.lensing import cosmology
 from scanner.simulation.lensing.lens import Lens
 from scanner.simulation.population.early_types import (
     FABER_JACKSON_SCATTER,
+    SHELL_FRACTION,
     EarlyType,
     apparent_magnitude,
     early_type,
@@ -55,7 +56,7 @@ def draw_deflector(rng: Generator, options: Options) -> tuple[EarlyType, Deflect
             break
     pick = usable[0]
     speed, z = float(sigma[pick]), float(z_lens[pick])
-    galaxy = deflector_light(rng, speed, z)
+    galaxy = deflector_light(rng, speed, z, options.shell_fraction)
     return galaxy, Deflector(mass_of(rng, galaxy, float(theta[pick])), z, float(z_source[pick]), speed)
 
 
@@ -74,9 +75,10 @@ def magnitude_of(sigma_v_kms: float, z: float, scatter_mag: float = 0.0) -> floa
     return apparent_magnitude(faber_jackson(sigma_v_kms) + scatter_mag, z)
 
 
-def deflector_light(rng: Generator, sigma_v_kms: float, z: float) -> EarlyType:
+def deflector_light(rng: Generator, sigma_v_kms: float, z: float, shell_fraction: float = SHELL_FRACTION) -> EarlyType:
     """A galaxy of a velocity dispersion at a redshift, with the scatter of the Faber-Jackson relation."""
-    return early_type(rng, z, faber_jackson(sigma_v_kms) + FABER_JACKSON_SCATTER * rng.standard_normal())
+    magnitude = faber_jackson(sigma_v_kms) + FABER_JACKSON_SCATTER * rng.standard_normal()
+    return early_type(rng, z, magnitude, shell_fraction=shell_fraction)
 
 
 def mass_of(rng: Generator, galaxy: EarlyType, theta_e: float) -> Lens:

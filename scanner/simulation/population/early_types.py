@@ -19,6 +19,7 @@ from scanner.simulation.population.colours import fluxes, scaled
 #: Absolute r magnitude at a velocity dispersion of 220 km/s, and the scatter of the Faber-Jackson relation.
 ABSOLUTE_MAGNITUDE_220, FABER_JACKSON_SCATTER = -22.3, 0.35
 RADIUS_RANGE = (0.12, 3.5)  #: arcsec
+SHELL_FRACTION = 0.04  #: of galaxies, where nobody asks for another
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,9 @@ def apparent_magnitude(absolute_magnitude: float, z: float) -> float:
     return absolute_magnitude + _distances(z)[0] + k_correction
 
 
-def early_type(rng: Generator, z: float, absolute_magnitude: float, envelope: bool = False) -> EarlyType:
+def early_type(
+    rng: Generator, z: float, absolute_magnitude: float, envelope: bool = False, shell_fraction: float = SHELL_FRACTION
+) -> EarlyType:
     """Draw a galaxy of an absolute r magnitude at a redshift; with an ``envelope`` it is the brightest of a cluster."""
     magnitude = apparent_magnitude(absolute_magnitude, z)
     light = _colours(rng, z, magnitude)
@@ -68,7 +71,7 @@ def early_type(rng: Generator, z: float, absolute_magnitude: float, envelope: bo
     # Brighter galaxies have higher indices.
     index = min(max(3.2 - 0.5 * (absolute_magnitude - ABSOLUTE_MAGNITUDE_220) + 0.8 * rng.standard_normal(), 1.5), 5.5)
     body = Component(Kind.SERSIC, 0.0, 0.0, light, radius=radius, index=index, q=q, angle=angle)
-    components = _enveloped(rng, body) if envelope else _structured(rng, body)
+    components = _enveloped(rng, body) if envelope else _structured(rng, body, shell_fraction)
     return EarlyType(components, z, magnitude, absolute_magnitude, radius, q, angle)
 
 
@@ -80,7 +83,7 @@ def _colours(rng: Generator, z: float, magnitude: float) -> Flux:
     return fluxes(magnitude, vis_y, 0.24 + 0.2 * z + 0.35 * beyond + 0.05 * b, 0.28 + 0.2 * z + 0.05 * c)
 
 
-def _structured(rng: Generator, body: Component) -> list[Component]:
+def _structured(rng: Generator, body: Component, shell_fraction: float) -> list[Component]:
     """One profile, a lenticular's bulge and disc, an envelope that is rounder and twisted, discy, or boxy; seldom shells."""
     light, radius, q, angle = body.flux, body.radius, body.q, body.angle
     kind = rng.random()
@@ -110,7 +113,7 @@ def _structured(rng: Generator, body: Component) -> list[Component]:
         turn = rng.uniform(0.15, 0.4)
         flat = max(q - 0.12, 0.4)
         parts = [replace(body, flux=scaled(light, 0.5), q=flat, angle=angle + side * turn) for side in (-1.0, 1.0)]
-    if rng.random() < 0.04:
+    if rng.random() < shell_fraction:
         parts += _shells(rng, body)
     return parts
 

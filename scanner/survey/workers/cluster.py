@@ -77,12 +77,12 @@ def worker_count(config: EngineConfig, n_jobs: int) -> int:
 
 
 def silence_dask() -> None:
-    """Dask tells in many lines what we tell in one."""
+    """Dask tells in many lines what we tell in one, and calls it critical if a client leaves while it is written to."""
     import distributed  # noqa: F401 - its loggers get their levels, and Dask its defaults, when it is imported
 
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] in ("distributed", "tornado", "asyncio"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 @contextmanager
