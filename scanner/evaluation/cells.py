@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scanner.evaluation.metrics import Interval
+from scanner.evaluation.ranking_results import Pairing, Recall
 from scanner.evaluation.resampling import FEW_FALSE
-from scanner.evaluation.results import Evaluation, Pairing, Recall
+from scanner.evaluation.results import Evaluation
 from scanner.evaluation.scores import GRID, RANKING
 
 LENS_CLASSES = ("lens", "quasar_lens", "compound_arc", "double_ring")

@@ -29,8 +29,9 @@ from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.logit_cache import cached_grid_values, cached_logits
 from scanner.evaluation.pairing import main_pairings, named_bundles, named_sets, pair
 from scanner.evaluation.ranking import grid_losses, measure
+from scanner.evaluation.ranking_results import Pairing
 from scanner.evaluation.reliability import reliabilities
-from scanner.evaluation.results import Evaluation, ImageScore, Pairing, SetSummary
+from scanner.evaluation.results import Evaluation, ImageScore, SetSummary
 from scanner.evaluation.scores import ScoredBundle, score
 from scanner.evaluation.source_colour import colour_curves, recoloured_logits
 from scanner.evaluation.turned import orientation_scatter, sample_rows, turned_logits

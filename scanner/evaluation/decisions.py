@@ -1,7 +1,7 @@
 """What scores decide at thresholds that were fixed beforehand: the paper's Tables 5 and 6.
 
-In: scored bundles and the truth of their sets. Out: :class:`~scanner.evaluation.results.Decision`. Refused: a β for which a
-bundle has no threshold (UsageError).
+In: scored bundles and the truth of their sets. Out: :class:`~scanner.evaluation.ranking_results.Decision`. Refused: a β for
+which a bundle has no threshold (UsageError).
 
 The members are judged at 0.5, as in the paper, the bundle at its own F-beta threshold. A set of lenses only has a recall, one
 of non-lenses only a false-positive rate.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from scanner.evaluation.labelled_data import Truth
 from scanner.evaluation.metrics import CONFIDENCE, Interval, auroc_interval, purity, wilson
-from scanner.evaluation.results import Decision
+from scanner.evaluation.ranking_results import Decision
 from scanner.evaluation.scores import GRID, ScoredBundle
 from scanner.records import MEMBERS, Float64
 

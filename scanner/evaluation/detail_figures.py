@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 from scanner.evaluation.cells import class_label
 from scanner.evaluation.compare import Comparison
+from scanner.evaluation.detail_results import RecallCurve
 from scanner.evaluation.detail_tables import TURNS
 from scanner.evaluation.drawing import MARKERS, Plot, bundle_colour, error_bars, lowest_known_rate, png
-from scanner.evaluation.results import RecallCurve
 from scanner.report.plots import QUIET
 
 

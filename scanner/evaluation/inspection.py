@@ -1,7 +1,7 @@
 """What inspecting the best N of a million objects of the sky would yield: completeness and purity.
 
-In: scores of lenses and non-lenses, a prevalence. Out: :class:`~scanner.evaluation.results.YieldPoint` for N from ten to all.
-Refused: a class without objects (``ValueError``).
+In: scores of lenses and non-lenses, a prevalence. Out: :class:`~scanner.evaluation.ranking_results.YieldPoint` for N from
+ten to all. Refused: a class without objects (``ValueError``).
 
 At a threshold that a share R of the lenses and F of the non-lenses pass, a million objects with a prevalence π of lenses put
 N = 10^6 (π R + (1 - π) F) on the list, of which a share π R 10^6 / N are lenses. Sets hold far more lenses than the sky, so
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from scanner.evaluation.labelled_data import Truth
 from scanner.evaluation.metrics import CONFIDENCE, Interval
+from scanner.evaluation.ranking_results import Pairing, Positives, Yield, YieldPoint
 from scanner.evaluation.resampling import widened
-from scanner.evaluation.results import Pairing, Positives, Yield, YieldPoint
 from scanner.evaluation.scores import ScoredBundle, lenses
 from scanner.records import Float64, Int64
 

@@ -1,7 +1,7 @@
 """Which bundles and sets are compared, under which names, and what is measured against what.
 
-In: datasets, bundles, truths. Out: unique names, :class:`~scanner.evaluation.results.Pairing`. Refused (UsageError): a set or
-bundle given twice, sets of which none has lenses or none has non-lenses.
+In: datasets, bundles, truths. Out: unique names, :class:`~scanner.evaluation.ranking_results.Pairing`. Refused
+(UsageError): a set or bundle given twice, sets of which none has lenses or none has non-lenses.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from scanner.ensemble import bundle as bundle_files
 from scanner.ensemble.bundle import Bundle
 from scanner.errors import UsageError
 from scanner.evaluation.labelled_data import Dataset, Truth
-from scanner.evaluation.results import Pairing
+from scanner.evaluation.ranking_results import Pairing
 
 
 def named_sets(datasets: Sequence[Dataset]) -> dict[str, Dataset]:

@@ -24,7 +24,8 @@ from scanner.ensemble.orientation import ORIENTATIONS
 from scanner.errors import UsageError
 from scanner.evaluation.cells import Table, signed
 from scanner.evaluation.metrics import CONFIDENCE, Interval, normal_interval
-from scanner.evaluation.results import Difference, Evaluation, ImageScore, Positives
+from scanner.evaluation.ranking_results import Difference, Positives
+from scanner.evaluation.results import Evaluation, ImageScore
 from scanner.evaluation.scores import POSITIVE_LABELS, RANKING
 from scanner.records import Record
 

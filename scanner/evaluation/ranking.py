@@ -1,8 +1,8 @@
 """How well scores rank lenses above non-lenses: AUROC and recall at low false-positive rates; two bundles compared in pairs.
 
-In: scored bundles and the truth of their sets. Out: :class:`~scanner.evaluation.results.Figures`,
-:class:`~scanner.evaluation.results.Difference` and :class:`~scanner.evaluation.results.GridLoss`. Refused: nothing; a choice
-without lenses or non-lenses has no figures.
+In: scored bundles and the truth of their sets. Out: :class:`~scanner.evaluation.ranking_results.Figures`,
+:class:`~scanner.evaluation.ranking_results.Difference` and :class:`~scanner.evaluation.ranking_results.GridLoss`. Refused:
+nothing; a choice without lenses or non-lenses has no figures.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from scanner.evaluation.labelled_data import Truth
 from scanner.evaluation.metrics import delong, normal_interval
+from scanner.evaluation.ranking_results import Difference, Figures, GridLoss, Negatives, Pairing, Positives, Recall
 from scanner.evaluation.resampling import LOW_FPRS, Recalls, recalls_at_fpr
-from scanner.evaluation.results import Difference, Figures, GridLoss, Negatives, Pairing, Positives, Recall
 from scanner.evaluation.scores import GRID, RANKING, ScoredBundle, lenses, others
 from scanner.records import MEMBERS, Float64, Int64
 

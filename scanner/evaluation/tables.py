@@ -11,8 +11,9 @@ from dataclasses import replace
 
 from scanner.evaluation import detail_tables
 from scanner.evaluation.cells import FEW_NOTE, Table, interval, leading, leading_pairings, recall, signed, small
+from scanner.evaluation.ranking_results import Figures, Pairing, Positives
 from scanner.evaluation.resampling import LOW_FPRS
-from scanner.evaluation.results import Evaluation, Figures, Pairing, Positives
+from scanner.evaluation.results import Evaluation
 from scanner.evaluation.scores import NEGATIVE_LABELS, POSITIVE_LABELS, RANKING
 
 #: Objects looked at, of a million, that the text quotes.

@@ -7,7 +7,8 @@ from scanner.ensemble.bundle import DefaultBundle
 from scanner.errors import UsageError
 from scanner.evaluation.promotion import installed_name, judge, make_default, reasons
 from scanner.evaluation.ranking import measure
-from scanner.evaluation.results import Evaluation, ImageScore, Pairing, SetSummary
+from scanner.evaluation.ranking_results import Pairing
+from scanner.evaluation.results import Evaluation, ImageScore, SetSummary
 
 PAIRINGS = (Pairing(lenses="eval", others="eval"), Pairing(lenses="eval", others="challenge"))
 
