@@ -40,7 +40,7 @@ class Plan(Record):
     member: MemberName
     preset: Preset
     seed: int
-    precision: Precision = "float32"
+    precision: Precision
     dataset_sha256: str
     n_train: int
     time_budget: float | None

@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import ks_2samp
 
 from scanner.simulation.lensing import cosmology
+from scanner.simulation.light.components import Kind
 from scanner.simulation.population import classes, companions, massive_galaxies
 from scanner.simulation.population.deflectors import draw_deflector, magnitude_of
 from scanner.simulation.population.early_types import early_type, faber_jackson, velocity_dispersion
@@ -99,6 +100,20 @@ def test_light_of_an_early_type_adds_up():
         total = sum(part.flux[0] for part in galaxy.components)
         # Shells add a few per cent.
         assert -0.1 < magnitude(total, "VIS") - galaxy.magnitude < 1e-9
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_as_many_have_shells_as_are_asked_for_lenses_or_not(share):
+    for draw in (massive_galaxies.lens, massive_galaxies.elliptical):
+        rng = np.random.default_rng(8)
+        shelled = []
+        for _ in range(200):
+            parts = draw(rng, Options(shell_fraction=share)).components
+            # Neighbours have shells, too, but not about the origin.
+            shells = [part for part in parts if part.kind is Kind.ANNULUS and (part.x, part.y) == (0.0, 0.0)]
+            assert sum(part.flux[0] for part in shells) < 0.1 * sum(part.flux[0] for part in parts)
+            shelled.append(bool(shells))
+        assert np.mean(shelled) == pytest.approx(share, abs=0.11)
 
 
 def test_sources_stand_where_their_class_says():
