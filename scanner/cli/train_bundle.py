@@ -14,6 +14,7 @@ from scanner.cli.termination import sigterm_interrupts
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.published_bundles import PublishedBundles
 from scanner.errors import UsageError
+from scanner.evaluation.decisions import SKY_PREVALENCE
 from scanner.evaluation.fetched_data import local_datasets
 from scanner.evaluation.labelled_data import Dataset
 from scanner.survey.scan.machine import cores
@@ -43,6 +44,7 @@ from scanner.training.runs import read_ensemble
 @click.option("--evaluate-on", multiple=True, help="Held-out dataset for the card, a folder or s3://…; repeat for more.")
 @click.option("--compare", multiple=True, help="Another bundle to set beside it in the card.")
 @click.option("--images", type=click.Path(path_type=Path), help="Tile list of single images for the card.")
+@click.option("--known", type=click.Path(path_type=Path), help="List of known lenses with images of any telescope, likewise.")
 @click.option("--rotations", type=click.IntRange(0), help="Objects scored eight ways round [default: as 'scanner evaluate'].")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder of log-odds on held-out data [default: in --members].")
 @provider_option
@@ -65,6 +67,7 @@ def train_bundle(
     evaluate_on: tuple[str, ...],
     compare: tuple[str, ...],
     images: Path | None,
+    known: Path | None,
     rotations: int | None,
     cache: Path | None,
     provider: str,
@@ -79,7 +82,8 @@ def train_bundle(
     Log-odds are kept in the folder of the runs, so that an interrupted call goes on where it was. With --publish the bundle can
     then be promoted: 'scanner models promote latest --published STORE'.
     """
-    from scanner.evaluation.compare import TURNED, Scoring, compare_bundles
+    from scanner.cli.evaluate import compared
+    from scanner.evaluation.compare import TURNED
     from scanner.training.drawings import draw_assembled
 
     console = Console(highlight=False, soft_wrap=True)
@@ -110,11 +114,20 @@ def train_bundle(
         evaluation = None
         if held_out:
             console.print(f"evaluating on {', '.join(str(dataset.path) for dataset in held_out)}", markup=False)
-            scoring = Scoring(provider=provider, parallel=cores(), cache=cache or members / "log-odds")
-            n_turned = TURNED if rotations is None else rotations
-            others = [bundles.load(other, storage).path for other in compare]
-            compared = compare_bundles((out, *others), held_out, images=images, n_turned=n_turned, scoring=scoring)
-            evaluation = compared.evaluation
+            others = [str(bundles.load(other, storage).path) for other in compare]
+            evaluation = compared(
+                (str(out), *others),
+                [dataset.path for dataset in held_out],
+                images,
+                known,
+                beta=None,
+                prevalence=SKY_PREVALENCE,
+                n_turned=TURNED if rotations is None else rotations,
+                n_recoloured=0,
+                cache=cache or members / "log-odds",
+                provider=provider,
+                threads=1,
+            ).evaluation
         bundle = publish(assembled.bundle, ensemble, training, evaluation)
         console.print(
             f"{bundle.path}: bundle {bundle.manifest.name} {bundle.manifest.version}, {bundle.fingerprint[:12]}", markup=False

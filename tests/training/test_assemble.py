@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from astropy.io import fits
 from PIL import Image
 
 from scanner.cli.main import main
@@ -39,6 +40,8 @@ def place(tmp_path_factory, write_dataset):
     root = tmp_path_factory.mktemp("assemble")
     write_dataset(root / "train", 80, 0)
     write_dataset(root / "held-out", 24, 1)
+    fits.writeto(root / "ringlet.fits", np.random.default_rng(3).normal(size=(210, 210)).astype(np.float32))
+    (root / "known.txt").write_text("id=ringlet VIS=ringlet.fits scale=0.1\n")
     first = TrainingJob(
         data=(root / "train",), out=root / "runs", member="OU-J", preset=BRIEF, seed=1, mirror=str(root / "mirror")
     )
@@ -55,7 +58,8 @@ def run(*words):
 
 def bundle_words(place):
     words = ["train", "bundle", "--data", place / "train", "--members", place / "runs", "--out", place / "bundle"]
-    return [*words, "--evaluate-on", place / "held-out", "--name", "rings", "--embed", "100", "--jobs", "1", "--rotations", "0"]
+    words += ["--evaluate-on", place / "held-out", "--known", place / "known.txt", "--rotations", "0"]
+    return [*words, "--name", "rings", "--embed", "100", "--jobs", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +88,7 @@ def test_the_bundle_is_whole(bundle, place):
     assert bundle.grid.counts.shape == (5, 5)
     card = (bundle.path / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "Simulations are not the sky" in card
+    assert "| ringlet | " in card
     metric = next(m for m in bundle.manifest.metrics if (m.member, m.metric) == ("calibrated", "auroc"))
     assert f"{metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]" in card
     assert "from OU-VIS" in bundle.manifest.members[-1].source
