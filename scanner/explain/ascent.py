@@ -4,7 +4,8 @@ In: images to begin with, what is to be raised. Out: the images it leads to and 
 checkpoint that was made otherwise (UsageError) or is none (ContentError).
 
 Pixels stay between 0 and 1, which is what either scaling of a cutout gives: beyond lies nothing that a network was ever shown.
-``plain`` adds the learning rate times the gradient, ``adam`` is Adam with the decay of weights of the paper's code (1e-6).
+``plain`` adds the learning rate times the gradient, and takes a step back that led down: a network that is sure of itself has
+gradients for which the paper's rate is too large. ``adam`` is Adam with the decay of weights of the paper's code (1e-6).
 """
 
 from __future__ import annotations
@@ -44,6 +45,62 @@ class Ascent:
 
     images: Float32
     reached: Float32
+
+
+class _Plain:
+    """Ascent that never falls: of an image whose output fell, the last step is taken back and tried half as long."""
+
+    def __init__(self, images: torch.Tensor, learning_rate: float) -> None:
+        self.images, self.kept = images, images.detach().clone()
+        self.gradient = torch.zeros_like(self.kept)
+        self.rate = torch.full_like(self.kept[:, :1, :1, :1], learning_rate)
+        self.value = torch.full_like(self.rate.flatten(), -torch.inf)
+
+    def _risen(self, value: torch.Tensor) -> torch.Tensor:
+        risen = value >= self.value
+        self.kept[risen], self.value[risen] = self.images.detach()[risen], value[risen]
+        self.rate[~risen] *= 0.5
+        return risen
+
+    def rise(self, value: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+        """Change the images, of which output (B,) and gradient are given; the output of those that it began from."""
+        risen = self._risen(value)
+        self.gradient[risen] = gradient[risen]
+        self.images.copy_((self.kept + self.rate * self.gradient).clamp(0.0, 1.0))
+        return self.value
+
+    def end(self, value: torch.Tensor) -> torch.Tensor:
+        """Take a last step back that led down; the output of the images."""
+        self._risen(value)
+        self.images.copy_(self.kept)
+        return self.value
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it needs to go on."""
+        return {"kept": self.kept, "gradient": self.gradient, "rate": self.rate, "value": self.value}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        vars(self).update(state)
+
+
+class _Adam(torch.optim.Adam):
+    """As torch has it, for what rises."""
+
+    def __init__(self, images: torch.Tensor, learning_rate: float) -> None:
+        super().__init__([images], lr=learning_rate, weight_decay=WEIGHT_DECAY)
+        self.images = images
+
+    def rise(self, value: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+        """See :meth:`_Plain.rise`."""
+        self.images.grad = -gradient
+        self.step()
+        self.images.clamp_(0.0, 1.0)
+        return value
+
+    def end(self, value: torch.Tensor) -> torch.Tensor:
+        """The output of the images, as they are."""
+        return value
 
 
 @dataclass
@@ -107,30 +164,23 @@ def ascend(
     if state is None:
         state = _State(start.detach().clone(), torch.empty(steps + 1, len(start)), 0, {})
     images = state.images.requires_grad_()
-    optimiser = (
-        torch.optim.SGD([images], lr=learning_rate)
-        if rule == "plain"
-        else torch.optim.Adam([images], lr=learning_rate, weight_decay=WEIGHT_DECAY)
-    )
+    way = _Plain(images, learning_rate) if rule == "plain" else _Adam(images, learning_rate)
     if state.optimiser:
-        optimiser.load_state_dict(state.optimiser)
+        way.load_state_dict(state.optimiser)
     saved, first = time.monotonic(), state.step
     while state.step < steps:
         value = objective(images)
-        state.reached[state.step] = value.detach()
-        optimiser.zero_grad()
-        (-value.sum()).backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        (gradient,) = torch.autograd.grad(value.sum(), images)
         with torch.no_grad():
-            images.clamp_(0.0, 1.0)
+            state.reached[state.step] = way.rise(value, gradient)
         state.step += 1
         report(state.step, steps)
         if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_SECONDS and state.step < steps:
-            state.optimiser = optimiser.state_dict()
+            state.optimiser = way.state_dict()
             _write(checkpoint, digest.hexdigest(), state)
             saved = time.monotonic()
     with torch.no_grad():
-        state.reached[steps] = objective(images)
+        state.reached[steps] = way.end(objective(images))
     if checkpoint is not None and first < steps:
         state.optimiser = {}
         _write(checkpoint, digest.hexdigest(), state)

@@ -70,6 +70,20 @@ def test_deep_dreams_raise_their_logit_and_stay_near_the_object(tiny_network, no
     np.testing.assert_allclose(one.images[0], found.images[1], atol=1e-5)
 
 
+def test_a_dream_never_falls_whatever_the_rate(tiny_network, noise):
+    """Steps that led down are taken back, each image's by itself."""
+    network, images = tiny_network(30, seed=1), noise(3, 2, 30, 30)
+    for learning_rate in (0.01, 30.0, 1e4):
+        found = deep_dream(network, images, LENS, steps=60, learning_rate=learning_rate)
+        assert (np.diff(found.reached, axis=0) >= 0).all()
+        assert (found.reached[-1] > found.reached[0]).all()
+        with torch.no_grad():
+            np.testing.assert_allclose(network(torch.from_numpy(found.images))[:, LENS], found.reached[-1], atol=1e-4)
+    alone = deep_dream(network, images[1:2], LENS, steps=60, learning_rate=30.0)
+    together = deep_dream(network, images, LENS, steps=60, learning_rate=30.0)
+    np.testing.assert_allclose(alone.reached[:20, 0], together.reached[:20, 1], atol=1e-3)
+
+
 @pytest.mark.parametrize("layer", ["0", "4"])
 def test_kernel_images_raise_the_mean_of_their_own_feature_map(tiny_network, layer):
     network = tiny_network(66, seed=2)

@@ -41,7 +41,7 @@ def made(finished_run, tmp_path_factory):
     """The page of the best candidate, by every method, few steps and random orders."""
     out = tmp_path_factory.mktemp("page") / "new" / "folder"
     page = PageRequest(
-        methods=METHODS, members=("OU-66",), random_orders=2, dream_steps=3, dream_learning_rate=0.1, neighbours=5
+        methods=METHODS, members=("OU-66",), random_orders=2, dream_steps=3, dream_learning_rate=0.001, neighbours=5
     )
     told = []
     record = explain_object(ExplainRequest(str(finished_run), "#1", out, page), lambda *words: told.append(words))
