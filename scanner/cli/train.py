@@ -113,13 +113,15 @@ def _followed(
 ) -> Iterator[Listener]:
     """Tell of a training run while it goes on: lines on standard output, metrics; yields what takes its events."""
     with sigterm_interrupts(), logs.written(log_format), ExitStack() as stack:
-        listeners: list[Listener] = [_print_validation]
+        listeners: list[Listener] = []
         if metrics_port is not None:
             from scanner.training.metrics import served_metrics
 
             listeners.append(
                 stack.enter_context(served_metrics(metrics_port, metrics_address, members, out, LAST_VISIT_SECONDS))
             )
+        # Last: the page already says what is printed.
+        listeners.append(_print_validation)
 
         def tell(event: TrainingEvent) -> None:
             for listener in listeners:
