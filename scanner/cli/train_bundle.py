@@ -44,7 +44,7 @@ from scanner.training.runs import read_ensemble
 @click.option("--evaluate-on", multiple=True, help="Held-out dataset for the card, a folder or s3://…; repeat for more.")
 @click.option("--compare", multiple=True, help="Another bundle to set beside it in the card.")
 @click.option("--images", type=click.Path(path_type=Path), help="Tile list of single images for the card.")
-@click.option("--known", type=click.Path(path_type=Path), help="List of known lenses with images of any telescope, likewise.")
+@click.option("--known", type=click.Path(path_type=Path), help="List of known lenses, images of any telescope, for the card.")
 @click.option("--rotations", type=click.IntRange(0), help="Objects scored eight ways round [default: as 'scanner evaluate'].")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder of log-odds on held-out data [default: in --members].")
 @provider_option

@@ -4,8 +4,8 @@ In: images to begin with, what is to be raised. Out: the images it leads to and 
 checkpoint that was made otherwise (UsageError) or is none (ContentError).
 
 Pixels stay between 0 and 1, which is what either scaling of a cutout gives: beyond lies nothing that a network was ever shown.
-``plain`` adds the learning rate times the gradient, and takes a step back that led down: a network that is sure of itself has
-gradients for which the paper's rate is too large. ``adam`` is Adam with the decay of weights of the paper's code (1e-6).
+``plain`` adds the learning rate times the gradient, and takes a step back that led down: which rate is too large depends on
+how steep a network is. ``adam`` is Adam with the decay of weights of the paper's code (1e-6).
 """
 
 from __future__ import annotations

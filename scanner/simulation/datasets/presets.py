@@ -132,34 +132,23 @@ def _mixed(lenses: dict[ClassName, float], others: dict[ClassName, float]) -> di
     return lenses | {name: rest * share for name, share in others.items()}
 
 
-_TRAINING_MIX = _mixed({"lens": 0.44, "compound_arc": 0.02, "double_ring": 0.02, "quasar_lens": 0.02}, _TO_LEARN_FROM)
-
 #: With fewer red sources, networks that see colours learn that arcs are blue; with fewer shells, that these are arcs; with
 #: fewer bright stars, they are blinded by them.
-_OPTIONS = Options(red_source_fraction=0.35, shell_fraction=0.12)
-_BRIGHT_STARS = 0.2
+_TRAIN = Preset(
+    name="train",
+    purpose="training",
+    summary="lenses of all kinds and everything that looks like one, half and half",
+    n_objects=45_000,
+    mix=_mixed({"lens": 0.44, "compound_arc": 0.02, "double_ring": 0.02, "quasar_lens": 0.02}, _TO_LEARN_FROM),
+    options=Options(red_source_fraction=0.35, shell_fraction=0.12),
+    bright_star_fraction=0.2,
+)
 
 PRESETS: dict[PresetName, Preset] = {
     preset.name: preset
     for preset in (
-        Preset(
-            name="train",
-            purpose="training",
-            summary="lenses of all kinds and everything that looks like one, half and half",
-            n_objects=45_000,
-            mix=_TRAINING_MIX,
-            options=_OPTIONS,
-            bright_star_fraction=_BRIGHT_STARS,
-        ),
-        Preset(
-            name="quick",
-            purpose="training",
-            summary="as train, a few",
-            n_objects=2_000,
-            mix=_TRAINING_MIX,
-            options=_OPTIONS,
-            bright_star_fraction=_BRIGHT_STARS,
-        ),
+        _TRAIN,
+        _TRAIN.model_copy(update={"name": "quick", "summary": "as train, a few", "n_objects": 2_000}),
         Preset(
             name="eval",
             purpose="evaluation",
