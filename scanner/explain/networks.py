@@ -76,9 +76,13 @@ def network_input(bundle: Bundle, member: MemberName, cutouts: CutoutBatch) -> t
     torch.Tensor
         (N, channels, side, side) float32; 0..1 for ``minmax``, about 0..1 for ``asinh_mad``.
     """
-    vis, nisp = fill_bad_pixels(cutouts)
-    scaled = member_input(member, vis, nisp, cutouts.sky, cutouts.sigma, bundle.manifest.preprocessing)
-    return torch.from_numpy(scaled).to(torch.float32)
+    return _seen(bundle, member, *fill_bad_pixels(cutouts), cutouts.sky, cutouts.sigma)
+
+
+def _seen(bundle: Bundle, member: MemberName, vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> torch.Tensor:
+    scaled = member_input(member, vis, nisp, sky, sigma, bundle.manifest.preprocessing)
+    # Turned cutouts have negative strides, which torch does not take.
+    return torch.from_numpy(np.ascontiguousarray(scaled)).to(torch.float32)
 
 
 def sky_level(images: torch.Tensor) -> torch.Tensor:
@@ -103,10 +107,8 @@ def member_log_odds(bundle: Bundle, networks: Mapping[MemberName, nn.Sequential]
     """What all members say of N cutouts, (N, 7), as a scan has it: after a second look where the bundle takes one."""
 
     def look(vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> Float32:
-        scaled = [member_input(member, vis, nisp, sky, sigma, bundle.manifest.preprocessing) for member in MEMBERS]
-        inputs = [torch.from_numpy(np.ascontiguousarray(images)).to(torch.float32) for images in scaled]
         with torch.inference_mode():
-            outputs = [lens_output(networks[member], images) for member, images in zip(MEMBERS, inputs, strict=True)]
+            outputs = [lens_output(networks[member], _seen(bundle, member, vis, nisp, sky, sigma)) for member in MEMBERS]
         return np.asarray(torch.stack(outputs, dim=1).numpy(), dtype=np.float32)
 
     arrays = (*fill_bad_pixels(cutouts), cutouts.sky, cutouts.sigma)
