@@ -2,11 +2,13 @@
 
     python benchmarks/real_images.py --bundle NAME --challenge SETS/challenge --cache CACHE
 
-In: the stamps of ``../shared/real``, two Euclid ones and one of HST (one band for all four), a bundle, non-lenses, and the
-folder where ``scanner evaluate --cache`` keeps log-odds. Every image is scored in eight orientations; the combined log-odds are
-averaged over them. Out, for each:
+In: the stamps of ``../shared/real``, two Euclid ones and one of HST (one band, duplicated for the others), a bundle, non-
+lenses, and the folder where ``scanner evaluate --cache`` keeps log-odds. Every image is scored in eight orientations, and
+what its judge gives it is averaged over them: the combination, or where bands are missing the member that sees only those
+that are there. The Euclid images also come with their VIS image alone. Out, for each:
 
-- the share of simulated non-lenses that score higher (these in one orientation, as a scan sees them);
+- the share of simulated non-lenses that score higher (these in one orientation, as a scan sees them), by the judge, and what it
+  would be by the combination;
 - how many real cutouts of the two Euclid images whose centre is at least 3.5" from the lens, with nothing or anything else in
   it, score higher, eight orientations likewise: in an image of 10" the lens itself is in all of them;
 - the change when all pixels are twice or half as bright;
@@ -31,13 +33,12 @@ from scanner.cutouts.quality import measure
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.calibration import sigmoid
-from scanner.ensemble.session import EnsembleSession, open_session
-from scanner.evaluation.images import image_logits, read_images
-from scanner.evaluation.known_lenses import read_cutouts
+from scanner.ensemble.session import open_session
+from scanner.evaluation import known_lenses
+from scanner.evaluation.images import image_logits, judge_of, judged, read_images
 from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.logit_cache import cached_logits
-from scanner.evaluation.scores import combine
-from scanner.records import BANDS, MEMBERS, CutoutBatch, Float32, Float64, Targets
+from scanner.records import BANDS, MEMBERS, CutoutBatch, Float32, Float64, MemberName, Targets
 from scanner.simulation.population.colours import fluxes
 from scanner.simulation.telescope.noise import bin3
 from scanner.simulation.telescope.psf import mean_psf, stack
@@ -61,18 +62,29 @@ OFF_CENTRE_ARCSEC, STEP_ARCSEC = 3.5, 1.5
 SKY_SIGMA = np.array([0.00276, 4.25, 4.44, 4.16])
 
 
-@dataclass(frozen=True)
-class Score:
-    """``probabilities`` (3,) of the largest members and combined ``log_odds``, means over eight orientations."""
-
-    probabilities: Float64
-    log_odds: float
-
-
-def score(batch: CutoutBatch, bundle: Bundle, session: EnsembleSession) -> Score:
-    logits = image_logits(batch, session)
+def probabilities(logits: Float32) -> Float64:
+    """Those of the largest members, (3,), means over the orientations."""
     chosen = [MEMBERS.index(member) for member in LARGEST]
-    return Score(sigmoid(logits[:, chosen].astype(np.float64)).mean(axis=0), float(combine(bundle, logits).mean()))
+    return np.asarray(sigmoid(logits[:, chosen].astype(np.float64)).mean(axis=0))
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """What an image is ranked among: ``logits`` (N, 7) of non-lenses as scanned, ``elsewhere`` (M, 8, 7) of real cutouts."""
+
+    bundle: Bundle
+    logits: Float32
+    elsewhere: Float32
+
+    def percent_above(self, logits: Float32, judge: MemberName | None) -> float:
+        """Share of the non-lenses to which the judge gives more than to an image, on average over its orientations."""
+        own = judged(self.bundle, logits, judge).mean()
+        return 100.0 * float((judged(self.bundle, self.logits, judge) > own).mean())
+
+    def real_above(self, logits: Float32, judge: MemberName | None) -> int:
+        """Number of the real cutouts to which the judge gives more, averages likewise."""
+        own = judged(self.bundle, logits, judge).mean()
+        return sum(bool(judged(self.bundle, other, judge).mean() > own) for other in self.elsewhere)
 
 
 def changed(batch: CutoutBatch, vis: Float32, nisp: Float32) -> CutoutBatch:
@@ -127,35 +139,40 @@ def main() -> None:
     arguments = parser.parse_args()
     bundle = bundles.load(arguments.bundle)
     session = open_session(bundle, "auto", 1, 1)
-    others = np.sort(combine(bundle, cached_logits(bundle, Dataset(arguments.challenge), lambda: session, arguments.cache)))
     with TemporaryDirectory() as folder:
-        images, known = Path(folder) / "images.txt", Path(folder) / "known.txt"
+        images, listed = Path(folder) / "images.txt", Path(folder) / "known.txt"
         images.write_text("\n".join(f"id={name} {bands}" for name, bands in EUCLID.items()), encoding="utf-8")
-        known.write_text(f"id=jackpot VIS={JACKPOT} scale=0.05\n", encoding="utf-8")
-        elsewhere = np.array([score(batch, bundle, session).log_odds for batch in off_centre(images)])
-        batches = read_images(images) | read_cutouts(known)
+        one_band = [f"id={name}-vis {bands.split()[0]}" for name, bands in EUCLID.items()]
+        listed.write_text("\n".join([*one_band, f"id=jackpot VIS={JACKPOT} scale=0.05"]), encoding="utf-8")
+        others = cached_logits(bundle, Dataset(arguments.challenge), lambda: session, arguments.cache)
+        crowd = Crowd(bundle, others, np.stack([image_logits(batch, session) for batch in off_centre(images)]))
+        known = known_lenses.read(listed)
+        batches = read_images(images) | known_lenses.cutouts(known)
+    judges = {lens.name: judge_of(lens.images) for lens in known}
 
-    def above(found: Score) -> float:
-        return 100.0 * (1.0 - float(np.searchsorted(others, found.log_odds)) / len(others))
-
-    print(f"{len(others):,} simulated non-lenses, {len(elsewhere)} real cutouts off centre")
-    print(f"{'image':10}{'OU-66 OU-VIS OU-200':>22}{'simulated above':>17}{'real above':>12}  largest changes, share above")
+    print(f"{len(others):,} simulated non-lenses, {len(crowd.elsewhere)} real cutouts off centre")
+    columns = f"{'image':10}{'OU-66 OU-VIS OU-200':>22}{'judge':>8}{'simulated above':>17}{'by all':>9}{'real above':>12}"
+    print(f"{columns}  largest changes")
     for name, batch in batches.items():
-        found = score(batch, bundle, session)
+        judge = judges.get(name)
+        found = image_logits(batch, session)
         gains = [
-            score(changed(batch, batch.vis * factor, batch.nisp * factor), bundle, session)
+            image_logits(changed(batch, batch.vis * factor, batch.nisp * factor), session)
             for factor in (np.float32(0.5), np.float32(2.0))
         ]
         sides = ((STAR_ARCSEC, 0.0), (-STAR_ARCSEC, 0.0), (0.0, STAR_ARCSEC), (0.0, -STAR_ARCSEC))
-        stars = [score(with_star(batch, x, y), bundle, session) for x, y in sides]
+        stars = [image_logits(with_star(batch, x, y), session) for x, y in sides]
         words = []
         for what, variants in (("gain", gains), ("star", stars)):
-            largest = np.max([np.abs(other.probabilities - found.probabilities) for other in variants], axis=0)
-            shares = max(above(other) for other in variants)
-            words.append(f"{what} {' '.join(f'{value:.3f}' for value in largest)}, {shares:.2f} %")
-        probabilities = " ".join(f"{value:.2f}" for value in found.probabilities)
-        real = int((elsewhere > found.log_odds).sum())
-        print(f"{name:10}{probabilities:>22}{above(found):15.2f} %{real:12}  {'; '.join(words)}", flush=True)
+            largest = np.max([np.abs(probabilities(other) - probabilities(found)) for other in variants], axis=0)
+            shares = max(crowd.percent_above(other, judge) for other in variants)
+            words.append(f"{what} {' '.join(f'{value:.3f}' for value in largest)}, {shares:.2f} % above")
+        print(
+            f"{name:10}{' '.join(f'{value:.2f}' for value in probabilities(found)):>22}{judge or 'all':>8}"
+            f"{crowd.percent_above(found, judge):15.2f} %{crowd.percent_above(found, None):7.2f} %"
+            f"{crowd.real_above(found, judge):12}  {'; '.join(words)}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from scanner.evaluation import known_lenses
 from scanner.evaluation.bias_results import ColourCurve, OrientationScatter
 from scanner.evaluation.breakdown import class_rates, recall_curves
 from scanner.evaluation.decisions import SKY_PREVALENCE, decisions
-from scanner.evaluation.images import read_images, score_image
+from scanner.evaluation.images import judge_of, read_images, score_image
 from scanner.evaluation.inspection import yields
 from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.logit_cache import cached_grid_values, cached_logits
@@ -118,7 +118,9 @@ def compare_bundles(
     pairings = pair(truths, sky)
     # Lists are read before anything is scored: a mistake in them shows at once.
     cutouts = {} if images is None else read_images(images)
-    lenses = {} if known is None else known_lenses.read_cutouts(known)
+    listed = () if known is None else known_lenses.read(known)
+    lenses = known_lenses.cutouts(listed)
+    judges = {lens.name: judge_of(lens.images) for lens in listed}
     loaded = named_bundles(paths)
     for bundle in loaded.values():
         bundle.threshold(beta)
@@ -144,12 +146,14 @@ def compare_bundles(
         if n_recoloured:
             lenses_in_colours = recoloured_logits(session(), n_recoloured, report=report)
             curves += colour_curves(found, lenses_in_colours, reference, truths[reference].is_lens)
-        others = found.scores[reference][found.summary.combined][~truths[reference].is_lens]
-        for batches, scores in ((cutouts, image_scores), (lenses, known_scores)):
-            scores += [
-                score_image(image, batch, bundle, name, session(), others=others, compared_with=reference)
-                for image, batch in batches.items()
-            ]
+        others = {key: values[~truths[reference].is_lens] for key, values in found.scores[reference].items()}
+        for batches, judged, scores in ((cutouts, {}, image_scores), (lenses, judges, known_scores)):
+            for image, batch in batches.items():
+                judge = judged.get(image)
+                among = others[judge or found.summary.combined]
+                scores.append(
+                    score_image(image, batch, bundle, name, session(), judge=judge, others=among, compared_with=reference)
+                )
 
     figures, differences = measure(scored, truths, pairings)
     evaluation = Evaluation(

@@ -227,9 +227,16 @@ def _single(evaluation: Evaluation, *, known: bool) -> Table:
         members_of = [f"{image.probabilities[number]:.3f} ± {image.scatter[number]:.3f}" for number in numbers]
         grid = NOTHING if image.grid_value is None else f"{image.grid_value:.3f}"
         bad = " ".join(f"{100 * share:.0f}" for share in image.bad_fraction)
-        rows.append((image.name, image.bundle, *members_of, grid, f"{image.calibrated:.2g}", above, bad))
+        rows.append((image.name, image.bundle, *members_of, grid, f"{image.calibrated:.2g}", image.judge or "all", above, bad))
     reference = next((image.compared_with for image in found if image.compared_with), None)
-    against = "" if reference is None else f" Non-lenses are those of {reference}."
+    notes = ["Mean ± scatter over eight orientations; what an image does not cover is padded with noise of its own σ."]
+    if reference is not None:
+        notes.append(f"Non-lenses are those of {reference}.")
+    if any(image.judge for image in found):
+        notes.append(
+            "Bands that are not there are duplicated, as in the paper, which gives colours that no lens has; such an image is "
+            "judged by the member that sees only what is there."
+        )
     return Table(
         "known-lenses" if known else "images",
         "Known lenses (Table 7 of the paper)" if known else "Single images",
@@ -239,9 +246,10 @@ def _single(evaluation: Evaluation, *, known: bool) -> Table:
             *shown,
             "grid",
             "calibrated",
+            "judged by",
             "non-lenses that score higher",
             "padded % (VIS Y J H)",
         ),
         tuple(rows),
-        f"Mean ± scatter over eight orientations; what an image does not cover is padded with noise of its own σ.{against}",
+        " ".join(notes),
     )

@@ -6,10 +6,15 @@ In: cutouts of one object each, a bundle. Out: :class:`~scanner.evaluation.resul
 Small images are padded as in a scan, with noise of their own σ. Nothing on the sky has a preferred orientation, so the scatter
 over the orientations is a measure of how far a score can be trusted. What a score is worth depends on how many non-lenses get a
 higher one: ``above`` says so for each orientation, and compares between bundles where probabilities do not.
+
+An image that lacks bands has them duplicated from one that is there (Table 2 of the paper). Then source and lens have one
+colour, as they hardly ever have on the sky, and the members that compare bands take it for no lens. So it is judged by the
+member that sees most of the bands that are there, and nothing else: :func:`judge_of`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +29,19 @@ from scanner.ensemble.session import EnsembleSession
 from scanner.errors import TileError
 from scanner.evaluation.results import ImageScore
 from scanner.evaluation.scores import combine
-from scanner.records import CutoutBatch, Float32, Float64, Targets, Tile
+from scanner.records import (
+    BANDS,
+    MEMBER_BANDS,
+    MEMBER_PIXELS,
+    MEMBERS,
+    Band,
+    CutoutBatch,
+    Float32,
+    Float64,
+    MemberName,
+    Targets,
+    Tile,
+)
 from scanner.sky import tile_list
 
 
@@ -71,6 +88,29 @@ def image_logits(batch: CutoutBatch, session: EnsembleSession) -> Float32:
     return session.one_look(orientations(vis), orientations(nisp), *levels)
 
 
+def judge_of(bands: Collection[Band]) -> MemberName | None:
+    """The member that an image of ``bands`` is judged by; None where all are there: the combination.
+
+    It is the one that sees most of them and no other; of equals, that of the larger image.
+
+    Raises
+    ------
+    ValueError
+        No band is given.
+    """
+    if set(bands) == set(BANDS):
+        return None
+    fit = [member for member in MEMBERS if set(MEMBER_BANDS[member]) <= set(bands)]
+    if not fit:
+        raise ValueError("no band is given")
+    return max(fit, key=lambda member: (len(MEMBER_BANDS[member]), MEMBER_PIXELS[member]))
+
+
+def judged(bundle: Bundle, logits: Float32, judge: MemberName | None) -> Float64:
+    """What the judge gives to each row of ``logits`` (N, 7): log-odds of the member, or the combination; (N,) float64."""
+    return combine(bundle, logits) if judge is None else logits[:, MEMBERS.index(judge)].astype(np.float64)
+
+
 def score_image(
     name: str,
     batch: CutoutBatch,
@@ -78,6 +118,7 @@ def score_image(
     bundle_name: str,
     session: EnsembleSession,
     *,
+    judge: MemberName | None = None,
     others: Float64 | None = None,
     compared_with: str | None = None,
 ) -> ImageScore:
@@ -91,12 +132,14 @@ def score_image(
         One cutout.
     bundle, session
         What scores it.
+    judge
+        See :func:`judge_of`.
     others
-        (N,) combined scores of the non-lenses of ``compared_with``; None: there is nothing to compare with.
+        (N,) scores of the non-lenses of ``compared_with``, by ``judge``; None: there is nothing to compare with.
     """
     logits = image_logits(batch, session)
     probabilities = sigmoid(logits.astype(np.float64))
-    log_odds = combine(bundle, logits)
+    log_odds = judged(bundle, logits, judge)
     bad = [float(value) for value in batch.bad_fraction[0]]
     above = None
     if others is not None and len(others):
@@ -110,6 +153,7 @@ def score_image(
         scatter=tuple(float(value) for value in probabilities.std(axis=0)),
         grid_value=None if bundle.grid is None else float(bundle.grid.lookup(logits).value.mean()),
         calibrated=float(bundle.calibration.apply(logits.mean(axis=0, keepdims=True))[0]),
+        judge=judge,
         log_odds=tuple(float(value) for value in log_odds),
         above=above,
         compared_with=compared_with if above is not None else None,

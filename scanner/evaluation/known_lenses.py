@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import Field
@@ -127,6 +128,6 @@ def cutout(lens: KnownLens, number: int = 1) -> CutoutBatch:
     return stamp(plates, number)
 
 
-def read_cutouts(path: Path) -> dict[str, CutoutBatch]:
-    """Read a list and make the cutout of every lens, by name; see :func:`read` and :func:`cutout` for what is refused."""
-    return {lens.name: cutout(lens, number) for number, lens in enumerate(read(path), start=1)}
+def cutouts(lenses: Iterable[KnownLens]) -> dict[str, CutoutBatch]:
+    """Make the cutout of every lens of a list, by name; see :func:`cutout` for what is refused."""
+    return {lens.name: cutout(lens, number) for number, lens in enumerate(lenses, start=1)}

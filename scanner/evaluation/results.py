@@ -16,7 +16,7 @@ from typing import Literal
 from scanner.evaluation.bias_results import ColourCurve, OrientationScatter
 from scanner.evaluation.detail_results import ClassRates, RecallCurve, Reliability
 from scanner.evaluation.ranking_results import Decision, Difference, Figures, GridLoss, Negatives, Pairing, Positives, Yield
-from scanner.records import Record
+from scanner.records import MemberName, Record
 
 
 class SetSummary(Record):
@@ -50,8 +50,9 @@ class BundleSummary(Record):
 class ImageScore(Record):
     """One image over its eight orientations: means of member probabilities and grid value, and their scatter.
 
-    ``calibrated``: the calibrated probability (at the sky's prevalence) of the mean log-odds. ``above``: share of the
-    non-lenses of ``compared_with`` that score higher than the image does, mean over the orientations.
+    ``calibrated``: the calibrated probability (at the sky's prevalence) of the mean log-odds. ``judge``: the member that
+    judges an image without all four bands; None: the combination does. ``log_odds``: what the judge gives it, by orientation.
+    ``above``: share of the non-lenses of ``compared_with`` to which the judge gives more, likewise.
     """
 
     bundle: str
@@ -61,6 +62,7 @@ class ImageScore(Record):
     scatter: tuple[float, ...]
     grid_value: float | None
     calibrated: float
+    judge: MemberName | None
     log_odds: tuple[float, ...]
     above: tuple[float, ...] | None = None
     compared_with: str | None = None
@@ -70,7 +72,7 @@ class ImageScore(Record):
 class Evaluation(Record):
     """Bundles on labelled sets and single images, side by side."""
 
-    format_version: Literal[3] = 3
+    format_version: Literal[4] = 4
     scanner_version: str
     sky_prevalence: float
     sky: str | None

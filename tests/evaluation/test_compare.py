@@ -123,7 +123,7 @@ def test_the_page_holds_everything_and_needs_nothing(comparison, tmp_path):
             with Image.open(path) as picture:
                 assert np.asarray(picture.convert("L")).std() > 5
     tree = json.loads((tmp_path / "new" / "folder" / "evaluation.json").read_text())
-    assert tree["format_version"] == 3
+    assert tree["format_version"] == 4
 
 
 def test_the_card_leads_with_low_false_positive_rates(comparison):
@@ -140,6 +140,18 @@ def test_known_lenses_tell_their_padding(comparison):
     assert ring.bad_fraction[0] == pytest.approx(1 - 0.6**2)
     assert len(ring.above) == 8
     assert (ring.compared_with, ring.n_compared) == ("challenge", 8)
+
+
+def test_a_lens_of_one_band_is_ranked_by_who_sees_that_band(comparison):
+    ring, scored = comparison.evaluation.known_lenses[0], comparison.bundles[0]
+    challenge = scored.logits["challenge"][:, MEMBERS.index("OU-VIS")]
+    assert ring.judge == "OU-VIS"
+    assert ring.above == tuple(np.mean(challenge > own) for own in ring.log_odds)
+    chances = 1 / (1 + np.exp(-np.array(ring.log_odds)))
+    assert chances.mean() == pytest.approx(ring.probabilities[MEMBERS.index("OU-VIS")])
+    (table,) = [table for table in tables(comparison.evaluation) if table.name == "known-lenses"]
+    assert table.rows[0][table.header.index("judged by")] == "OU-VIS"
+    assert "judged by the member" in table.note
 
 
 def test_what_makes_no_sense_is_refused(sets, other_bundle):

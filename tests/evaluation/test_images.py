@@ -4,7 +4,7 @@ import pytest
 from scanner.ensemble.orientation import turn
 from scanner.ensemble.session import open_session
 from scanner.errors import TileError
-from scanner.evaluation.images import image_logits, read_images, score_image
+from scanner.evaluation.images import image_logits, judge_of, read_images, score_image
 from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.logits import dataset_logits
 from scanner.evaluation.scores import combine
@@ -28,8 +28,34 @@ def test_an_image_is_scored_eight_ways_round(bundle, session, sets):
     found = score_image("x", batch, bundle, "b", session, others=others, compared_with="sky")
     assert found.above == tuple(np.mean(others > own) for own in combine(bundle, logits))
     assert found.n_compared == 40
+    by_vis = score_image("x", batch, bundle, "b", session, judge="OU-VIS", others=logits[:, 4] - 1.0, compared_with="sky")
+    assert by_vis.judge == "OU-VIS"
+    np.testing.assert_allclose(by_vis.log_odds, logits[:, 4])
+    assert by_vis.above == tuple(np.mean(logits[:, 4] - 1.0 > own) for own in logits[:, 4])
     alone = score_image("x", batch, bundle, "b", session)
     assert (alone.above, alone.compared_with, alone.n_compared) == (None, None, 0)
+
+
+@pytest.mark.parametrize(
+    ("bands", "judge"),
+    [
+        ("VIS Y J H", None),
+        ("VIS", "OU-VIS"),
+        ("VIS Y", "OU-VIS"),
+        ("VIS J H", "OU-VIS"),
+        ("Y J H", "OU-JYH"),
+        ("J", "OU-J"),
+        ("H", "OU-H"),
+        ("Y H", "OU-Y"),
+    ],
+)
+def test_an_image_is_judged_by_who_sees_what_is_there(bands, judge):
+    assert judge_of(bands.split()) == judge
+
+
+def test_no_band_is_no_image():
+    with pytest.raises(ValueError, match="no band"):
+        judge_of([])
 
 
 def test_real_images_are_cut_in_their_middle(real, tmp_path):

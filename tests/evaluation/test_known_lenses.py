@@ -79,7 +79,7 @@ def test_cutouts_of_one_band_fill_all(tmp_path):
     image = np.random.default_rng(0).normal(5, 1, (400, 400)).astype(np.float32)
     fits.writeto(tmp_path / "one.fits", image)
     (tmp_path / "known.txt").write_text("id=one VIS=one.fits scale=0.05")
-    batch = known_lenses.read_cutouts(tmp_path / "known.txt")["one"]
+    batch = known_lenses.cutouts(known_lenses.read(tmp_path / "known.txt"))["one"]
     np.testing.assert_allclose(batch.vis[0], image.reshape(200, 2, 200, 2).sum(axis=(1, 3)), rtol=1e-4)
     assert batch.bad_fraction.max() == 0
     np.testing.assert_array_equal(batch.nisp[0, 0], batch.nisp[0, 1])
@@ -87,7 +87,7 @@ def test_cutouts_of_one_band_fill_all(tmp_path):
 
 def test_the_jackpot_is_cut_whole(real, tmp_path):
     (tmp_path / "known.txt").write_text(f"id=jackpot VIS={real / 'jackpot' / 'slacs0946+1006.fits'} scale=0.05\n")
-    batch = known_lenses.read_cutouts(tmp_path / "known.txt")["jackpot"]
+    batch = known_lenses.cutouts(known_lenses.read(tmp_path / "known.txt"))["jackpot"]
     # 281 pixels of 0.05": 14.05" of 20".
     assert batch.bad_fraction[0, 0] == pytest.approx(1 - (14.05 / 20) ** 2, abs=0.02)
     middle = batch.vis[0, 95:105, 95:105]

@@ -42,7 +42,7 @@ def _evaluation(truths, bundles, **more):
 def _image(bundle, above):
     return ImageScore(
         bundle=bundle, name="ring", bad_fraction=(0, 0, 0, 0), probabilities=(0.5,) * 7, scatter=(0,) * 7, grid_value=None,
-        calibrated=0.5, log_odds=(0,) * 8, above=tuple(above), compared_with="challenge", n_compared=1000,
+        calibrated=0.5, judge=None, log_odds=(0,) * 8, above=tuple(above), compared_with="challenge", n_compared=1000,
     )  # fmt: skip
 
 
