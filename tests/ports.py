@@ -1,9 +1,10 @@
 """Ports for servers that are started a moment later.
 
 Not those that the system gives to whoever asks for any: one of these may be another connection's own end before the server is
-there.
+there. Test processes that run side by side have a range each: what one has looked up and not yet bound, another may not take.
 """
 
+import os
 import random
 import socket
 from contextlib import ExitStack
@@ -12,10 +13,18 @@ from contextlib import ExitStack
 FIRST, LAST = 10_000, 32_000
 
 
+def _own_range() -> range:
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    width = (LAST - FIRST) // processes
+    return range(FIRST + number * width, FIRST + (number + 1) * width)
+
+
 def free_ports(number: int) -> list[int]:
     """Ports in a row that nobody listens on."""
+    own = _own_range()
     while True:
-        first = random.randrange(FIRST, LAST - number)
+        first = random.choice(own[:-number])
         ports = list(range(first, first + number))
         try:
             with ExitStack() as stack:

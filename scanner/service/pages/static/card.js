@@ -7,7 +7,7 @@ import { flagTags } from "./scores.js";
 import { fixed, score, whole } from "./text.js";
 
 /** How long to wait, in milliseconds, before a picture is asked for again: who scrolls fast is told to come later. */
-const WAITS = [1500, 5000];
+const WAITS = [1500, 5000, 12000];
 
 const again = (image) => {
   const wait = WAITS[Number(image.dataset.tries ?? 0)];
