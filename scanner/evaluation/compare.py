@@ -15,6 +15,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 import scanner
 from scanner.ensemble.bundle import Bundle
@@ -23,7 +24,7 @@ from scanner.evaluation import known_lenses
 from scanner.evaluation.bias_results import ColourCurve, OrientationScatter
 from scanner.evaluation.breakdown import class_rates, recall_curves
 from scanner.evaluation.decisions import SKY_PREVALENCE, decisions
-from scanner.evaluation.images import judge_of, read_images, score_image
+from scanner.evaluation.images import NonLenses, judge_of, read_images, score_image
 from scanner.evaluation.inspection import yields
 from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.logit_cache import cached_grid_values, cached_logits
@@ -35,7 +36,7 @@ from scanner.evaluation.results import Evaluation, ImageScore, SetSummary
 from scanner.evaluation.scores import ScoredBundle, score
 from scanner.evaluation.source_colour import colour_curves, recoloured_logits
 from scanner.evaluation.turned import orientation_scatter, sample_rows, turned_logits
-from scanner.records import CutoutBatch
+from scanner.records import MEMBERS, CutoutBatch, Float64, MemberName
 
 #: Name of the preset whose non-lenses stand for the sky.
 SKY_PRESET = "challenge"
@@ -146,14 +147,10 @@ def compare_bundles(
         if n_recoloured:
             lenses_in_colours = recoloured_logits(session(), n_recoloured, report=report)
             curves += colour_curves(found, lenses_in_colours, reference, truths[reference].is_lens)
-        others = {key: values[~truths[reference].is_lens] for key, values in found.scores[reference].items()}
+        others = _non_lenses(found, reference, ~truths[reference].is_lens)
         for batches, judged, scores in ((cutouts, {}, image_scores), (lenses, judges, known_scores)):
             for image, batch in batches.items():
-                judge = judged.get(image)
-                among = others[judge or found.summary.combined]
-                scores.append(
-                    score_image(image, batch, bundle, name, session(), judge=judge, others=among, compared_with=reference)
-                )
+                scores.append(score_image(image, batch, bundle, name, session(), judge=judged.get(image), others=others))
 
     figures, differences = measure(scored, truths, pairings)
     evaluation = Evaluation(
@@ -176,6 +173,12 @@ def compare_bundles(
         known_lenses=tuple(known_scores),
     )
     return Comparison(evaluation, tuple(scored), sets, cutouts, lenses)
+
+
+def _non_lenses(found: ScoredBundle, reference: str, chosen: NDArray[np.bool_]) -> NonLenses:
+    scores = found.scores[reference]
+    judges: dict[MemberName | None, Float64] = {member: scores[member][chosen] for member in MEMBERS}
+    return NonLenses(reference, judges | {None: scores[found.summary.combined][chosen]})
 
 
 def _turned(

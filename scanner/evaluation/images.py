@@ -14,7 +14,8 @@ member that sees most of the bands that are there, and nothing else: :func:`judg
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,22 @@ from scanner.records import (
     Tile,
 )
 from scanner.sky import tile_list
+
+
+@dataclass(frozen=True)
+class NonLenses:
+    """What images are compared with: what each judge (None: the combination) gives to the non-lenses of the set ``name``."""
+
+    name: str
+    scores: Mapping[MemberName | None, Float64]
+
+    def share_above(self, log_odds: Float64, judge: MemberName | None) -> tuple[float, ...] | None:
+        """Share of them to which the judge gives more than each of ``log_odds``; None if there are none."""
+        rising = np.sort(self.scores[judge])
+        if not len(rising):
+            return None
+        n_above = len(rising) - np.searchsorted(rising, log_odds, side="right")
+        return tuple(float(share) for share in n_above / len(rising))
 
 
 def central_cutout(tile: Tile) -> CutoutBatch:
@@ -119,14 +136,13 @@ def score_image(
     session: EnsembleSession,
     *,
     judge: MemberName | None = None,
-    others: Float64 | None = None,
-    compared_with: str | None = None,
+    others: NonLenses | None = None,
 ) -> ImageScore:
     """Score a batch of one over its eight orientations.
 
     Parameters
     ----------
-    name, bundle_name, compared_with
+    name, bundle_name
         To be quoted.
     batch
         One cutout.
@@ -135,16 +151,13 @@ def score_image(
     judge
         See :func:`judge_of`.
     others
-        (N,) scores of the non-lenses of ``compared_with``, by ``judge``; None: there is nothing to compare with.
+        By the same bundle; None: there is nothing to compare with.
     """
     logits = image_logits(batch, session)
     probabilities = sigmoid(logits.astype(np.float64))
     log_odds = judged(bundle, logits, judge)
     bad = [float(value) for value in batch.bad_fraction[0]]
-    above = None
-    if others is not None and len(others):
-        falling = np.sort(-others)
-        above = tuple(float(n) for n in np.searchsorted(falling, -log_odds, side="left") / len(others))
+    above = None if others is None else others.share_above(log_odds, judge)
     return ImageScore(
         bundle=bundle_name,
         name=name,
@@ -156,6 +169,6 @@ def score_image(
         judge=judge,
         log_odds=tuple(float(value) for value in log_odds),
         above=above,
-        compared_with=compared_with if above is not None else None,
-        n_compared=0 if others is None else len(others),
+        compared_with=None if others is None or above is None else others.name,
+        n_compared=0 if others is None else len(others.scores[judge]),
     )

@@ -4,7 +4,7 @@ import pytest
 from scanner.ensemble.orientation import turn
 from scanner.ensemble.session import open_session
 from scanner.errors import TileError
-from scanner.evaluation.images import image_logits, judge_of, read_images, score_image
+from scanner.evaluation.images import NonLenses, image_logits, judge_of, read_images, score_image
 from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.logits import dataset_logits
 from scanner.evaluation.scores import combine
@@ -24,16 +24,19 @@ def test_an_image_is_scored_eight_ways_round(bundle, session, sets):
     once = session.logits(np.ascontiguousarray(turn(vis, 5)), np.ascontiguousarray(turn(nisp, 5)), batch.sky, batch.sigma)
     np.testing.assert_allclose(logits[5], once[0], atol=1e-5)
 
-    others = combine(bundle, logits)[3] + np.arange(-20.0, 20.0)
-    found = score_image("x", batch, bundle, "b", session, others=others, compared_with="sky")
-    assert found.above == tuple(np.mean(others > own) for own in combine(bundle, logits))
-    assert found.n_compared == 40
-    by_vis = score_image("x", batch, bundle, "b", session, judge="OU-VIS", others=logits[:, 4] - 1.0, compared_with="sky")
+    combined = combine(bundle, logits)[3] + np.arange(-20.0, 20.0)
+    others = NonLenses("sky", {None: combined, "OU-VIS": logits[:, 4] - 1.0})
+    found = score_image("x", batch, bundle, "b", session, others=others)
+    assert found.above == tuple(np.mean(combined > own) for own in combine(bundle, logits))
+    assert (found.compared_with, found.n_compared) == ("sky", 40)
+    by_vis = score_image("x", batch, bundle, "b", session, judge="OU-VIS", others=others)
     assert by_vis.judge == "OU-VIS"
     np.testing.assert_allclose(by_vis.log_odds, logits[:, 4])
     assert by_vis.above == tuple(np.mean(logits[:, 4] - 1.0 > own) for own in logits[:, 4])
     alone = score_image("x", batch, bundle, "b", session)
     assert (alone.above, alone.compared_with, alone.n_compared) == (None, None, 0)
+    nobody = score_image("x", batch, bundle, "b", session, others=NonLenses("empty", {None: np.empty(0)}))
+    assert (nobody.above, nobody.compared_with, nobody.n_compared) == (None, None, 0)
 
 
 @pytest.mark.parametrize(
