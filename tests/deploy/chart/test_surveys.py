@@ -2,20 +2,14 @@
 
 import pytest
 from manifests.pods import at, of_kind, pods
-from manifests.rendering import NAMESPACE, RefusedError
+from manifests.rendering import NAMESPACE
+from manifests.surveys import LIST, LOCAL, OUT, survey
 
 from scanner import __version__, config, errors
 from scanner.sky import tile_list
 
-LIST = "s3://sky/tiles.txt"
-OUT = "s3://runs/q1"
 SCAN, WORKER = "euclid-scanner-q1-scan", "euclid-scanner-q1-worker"
 JOB = ("spec", "jobTemplate", "spec")
-
-
-def survey(**differs):
-    """Values with one survey, q1."""
-    return {"surveys": {"q1": {"tileList": {"url": LIST}, "out": OUT, **differs}}}
 
 
 @pytest.fixture
@@ -163,19 +157,6 @@ def test_settings_and_tiles_reach_the_scan_as_they_were_given(render, tmp_path):
     assert told(container)[""] == [f"{mount['mountPath']}/tiles.txt"]
 
 
-@pytest.mark.parametrize(
-    ("given", "sentence"),
-    [
-        ({"targets": {"magnitude_limi": 22}}, "additional properties 'magnitude_limi' not allowed"),
-        ({"cutouts": {"codec": "zip"}}, "value must be one of 'exact', 'compact'"),
-        ({"engine": {"scratch": "/tmp"}}, "additional properties 'scratch' not allowed"),
-    ],
-)
-def test_settings_that_a_run_would_refuse_are_refused_before(render, given, sentence):
-    with pytest.raises(RefusedError, match=sentence):
-        render(survey(config=given))
-
-
 def test_a_list_in_the_values_is_read_as_a_file_is(render, tmp_path):
     tile = tmp_path / "102018665"
     tile.mkdir()
@@ -231,80 +212,12 @@ def test_names_of_releases_become_names_of_services(render, release, override, b
     assert list(of_kind(manifests, "Service")) == [f"{begins}q1-scan"]
 
 
-def test_a_release_that_services_cannot_be_named_after_is_refused(render):
-    with pytest.raises(RefusedError, match="2026-scanner: Services cannot be named after this release"):
-        render(survey(), release="2026")
-
-
 def test_users_may_have_large_numbers(render):
     """As OpenShift gives each namespace its own."""
     user = 1_000_660_000
     manifests = render(survey() | {"podSecurity": {"runAsUser": user, "runAsGroup": user, "fsGroup": user}})
     for pod in pods(manifests):
         assert [pod.spec["securityContext"][key] for key in ("runAsUser", "runAsGroup", "fsGroup")] == [user] * 3
-
-
-LOCAL = {"persistence": {"data": {"enabled": False}}}
-REFUSED = {
-    "no tile list": (survey(tileList={"url": ""}), "surveys.q1.tileList: give one of inline, path and url; there are 0."),
-    "two tile lists": (
-        survey(tileList={"url": LIST, "path": "/data/tiles.txt"}) | {"persistence": {"data": {"enabled": True}}},
-        "surveys.q1.tileList: give one of inline, path and url; there are 2.",
-    ),
-    "no run folder": (survey(out=""), 'surveys.q1.out: is ""; name a run folder, /data/… or s3://…'),
-    "a run folder somewhere": (survey(out="runs/q1"), 'surveys.q1.out: is "runs/q1"; name a run folder, /data/… or s3://…'),
-    "one run folder for two": (
-        {"surveys": {name: {"tileList": {"url": LIST}, "out": out} for name, out in {"q1": OUT, "q2": f"{OUT}/"}.items()}},
-        "surveys.q1.out: s3://runs/q1 is the run folder of q2 too, and has room for one; name another.",
-    ),
-    "a run folder in the container": (survey(out="/data/q1") | LOCAL, "surveys.q1.out: /data/q1 lies on no volume; set"),
-    "a bundle in the container": (
-        survey(bundle="/bundles/new") | LOCAL,
-        "surveys.q1.bundle: /bundles/new lies on no volume; set",
-    ),
-    "KEDA without Prometheus": (
-        survey(workers={"scaling": "keda"}),
-        "surveys.q1.workers.keda.serverAddress: missing; KEDA asks",
-    ),
-    "networks on GPUs that nobody has": (
-        survey(config={"scoring": {"provider": "cuda"}}),
-        "surveys.q1.config.scoring.provider: cuda needs GPUs, and no worker has one; set workers.gpu.",
-    ),
-    "GPUs for nothing": (
-        survey(config={"scoring": {"provider": "cpu"}}, workers={"gpu": True}),
-        "surveys.q1.workers.gpu: GPUs would be idle, as config.scoring.provider is cpu; leave one of them out.",
-    ),
-    "more memory than there is": (
-        survey(workers={"memoryGb": 8, "resources": {"limits": {"memory": "7629Mi"}}}),
-        "surveys.q1.workers.memoryGb: 8 GB leave no room below the limit of 7629Mi; lower it",
-    ),
-    "more memory than there are bytes": (
-        survey(workers={"memoryGb": 2.5, "resources": {"requests": {"memory": 2e9}, "limits": {"memory": 2e9}}}),
-        "surveys.q1.workers.memoryGb: 2.5 GB leave no room below the limit of 2e+09; lower it",
-    ),
-    "a schedule of four fields": (survey(schedule="0 2 * *"), "'0 2 * *' does not match pattern"),
-    "a time zone in the schedule": (survey(schedule="TZ=UTC 0 2 * * *"), "'TZ=UTC 0 2 * * *' does not match pattern"),
-    "more workers than there is memory for": (
-        survey(workers={"scaling": "local", "replicas": 2, "memoryGb": 1.7}, resources={"limits": {"memory": "3G"}}),
-        "surveys.q1.resources.limits.memory: 3G is less than 2 workers of 1.7 GB in the driver's pod take; raise it.",
-    ),
-    "encryption without certificates": (
-        {"dask": {"tls": {"enabled": True}}},
-        "dask.tls: enabled without certificates; name existingSecret, or set certManager.enabled.",
-    ),
-    "a certificate of nobody": (
-        {"dask": {"tls": {"enabled": True, "certManager": {"enabled": True}}}},
-        "dask.tls.certManager.issuerRef.name: missing; name an Issuer",
-    ),
-}
-
-
-@pytest.mark.parametrize("what", REFUSED)
-def test_values_that_contradict_one_another_are_refused_in_a_sentence(render, what):
-    settings, sentence = REFUSED[what]
-    with pytest.raises(RefusedError) as refused:
-        render(settings)
-    assert sentence in str(refused.value)
 
 
 @pytest.mark.parametrize("limit", ["2Gi", "2G", "2000M", "0.002T", 2_000_000_000, "2000000000"])
