@@ -51,9 +51,9 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Two files of tests at a time: half of the tests wait for something else than the processor.
+# Two files of tests at a time, the longest first (tests/conftest.py): half of the tests wait for something else than the processor.
 unit: install prometheus chromium helm checkov
-	$(BIN)/pytest --numprocesses=2 --dist=loadfile
+	$(BIN)/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 # For the tests of deploy/: Debian's packages, unpacked and not installed. Where they cannot be had, these tests are skipped.
 prometheus: install

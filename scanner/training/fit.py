@@ -143,8 +143,6 @@ def _begin_as(trainer: Trainer, start: Start, first: Stage, *, fresh: bool) -> N
         network.load_state_dict(start.network.state_dict())
     elif start.network is not None and isinstance(network, Twin):
         unfold(start.network, network)
-        if first.cropped and not network.tied:
-            network.tie(trainer.seed)
         if fresh and trainer.preset.batch_norm:
             feed = trainer.feed(first)
             rows = np.sort(np.random.default_rng(trainer.seed).permutation(trainer.rows)[:STATISTICS_ROWS])

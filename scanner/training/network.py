@@ -96,12 +96,6 @@ class Twin(nn.Module):
             dense.take(self.head.written_out(architecture.hidden))
             self.head = dense.to(self.head.position_weight.device)
 
-    def tie(self, seed: int) -> None:
-        """Begin a tied head anew, He-initialised: dense layers can be shown no crops."""
-        channels = architecture_of(self.member).convolutions[-1].kernels
-        head = TiedHead(channels, self.side, torch.Generator().manual_seed(seed))
-        self.head = head.to(self.layer(0)[0].weight.device)
-
     def layer(self, number: int) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
         """Convolution ``number`` and its normalisation."""
         return cast(nn.Conv2d, self.convolutions[number]), cast(nn.BatchNorm2d, self.norms[number])

@@ -6,8 +6,8 @@ In: a preset's name. Out: a :class:`Preset`. Refused: unknown names (the command
 images with the expensive first convolutions frozen, then the head alone, with weights of its own at every position: a tied head
 can only add up what it sees in different places. Batch normalisation, asinh scaling, one cycle of the learning rate a stage.
 OU-VIS and OU-66 begin from random weights, the others as copies of a member of their architecture: from scratch they need
-several times the passes to get as far. A bundle's members are trained on by the same stages, at a lower rate, and their heads
-are written out before full images are shown.
+several times the passes to get as far. A bundle's members go on with full images alone: crops can be shown to a tied head only,
+and what their dense layers have learnt of where objects lie would be lost.
 
 ``paper``: section 3.2 where it speaks (He initialisation, Adam at 3e-4, batches of 250 and 125, 250 epochs, dropout 0.2, linear
 min-max scaling, class-weighted categorical cross-entropy over two classes, weights of the lowest validation loss), and both
@@ -16,12 +16,12 @@ classes turned and mirrored alike: hours on a GPU.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from scanner.ensemble.preprocessing import Preprocessing
-from scanner.records import MEMBER_PIXELS, MemberName, Record
+from scanner.records import MEMBER_PIXELS, MEMBERS, MemberName, Record
 
 PresetName = Literal["best", "paper"]
 PRESET_NAMES: tuple[PresetName, ...] = get_args(PresetName)
@@ -67,6 +67,13 @@ class Preset(Record):
     continued_200: tuple[Stage, ...] = Field((), description="Stages of members of a bundle; none: as from random weights.")
     continued_66: tuple[Stage, ...] = ()
 
+    @model_validator(mode="after")
+    def _no_crops_for_dense_layers(self) -> Self:
+        for member in MEMBERS:
+            if any(stage.cropped for stage in self.stages(member, "bundle")):
+                raise ValueError(f"preset {self.name}: {member} of a bundle has dense layers, which can be shown no crops")
+        return self
+
     def stages(self, member: MemberName, beginning: Beginning) -> tuple[Stage, ...]:
         """Stages of one member, by the size of its images and by how it begins."""
         if MEMBER_PIXELS[member] == 200:
@@ -80,16 +87,13 @@ def _crop(passes: float, learning_rate: float, jitter: int) -> Stage:
     return Stage(name="crop", cropped=True, passes=passes, batch=64, learning_rate=learning_rate, jitter=jitter)
 
 
-def _full(passes: float, learning_rate: float, frozen: int, *, expanded: bool = False) -> Stage:
+def _full(passes: float, learning_rate: float, frozen: int) -> Stage:
+    return Stage(name="full", cropped=False, passes=passes, batch=64, learning_rate=learning_rate, frozen=frozen, validations=3)
+
+
+def _on(passes: float, frozen: int) -> Stage:
     return Stage(
-        name="full",
-        cropped=False,
-        passes=passes,
-        batch=64,
-        learning_rate=learning_rate,
-        frozen=frozen,
-        expanded=expanded,
-        validations=3,
+        name="full", cropped=False, passes=passes, batch=64, learning_rate=7e-4, frozen=frozen, expanded=True, validations=10
     )
 
 
@@ -117,8 +121,8 @@ BEST = Preset(
     copies={"OU-200": "OU-VIS", "OU-JYH": "OU-66", "OU-J": "OU-JYH", "OU-Y": "OU-JYH", "OU-H": "OU-JYH"},
     copied_200=(_crop(8, 2e-3, 4), _full(1.5, 1e-3, 2), _dense(2, 6)),
     copied_66=(_crop(6, 2e-3, 2), _full(1.5, 1e-3, 4), _dense(3, 9)),
-    continued_200=(_crop(26, 1e-3, 4), _full(6, 7e-4, 2, expanded=True), _dense(2, 6)),
-    continued_66=(_crop(40, 1e-3, 2), _full(6, 7e-4, 4, expanded=True), _dense(3, 9)),
+    continued_200=(_on(16, 2),),
+    continued_66=(_on(40, 4),),
 )
 
 
