@@ -51,7 +51,8 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Two files of tests at a time, the longest first (tests/conftest.py): half of the tests wait for something else than the processor.
+# Two files of tests at a time: half of the tests wait for something else than the processor. By default files of few tests, which
+# are the longest, would come last, and leave one of the two idle.
 unit: install prometheus chromium helm checkov
 	$(BIN)/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 

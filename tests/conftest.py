@@ -24,11 +24,6 @@ from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
 REAL = Path(__file__).parents[2] / "shared" / "real"
 
 
-def pytest_collection_modifyitems(items):
-    """Files of minutes come first: begun last, one of them would keep a process busy while the other has nothing left."""
-    items.sort(key=lambda item: item.get_closest_marker("minutes") is None)
-
-
 @pytest.fixture(scope="session")
 def sky(tmp_path_factory):
     """Folder of a tile list and three overlapping tiles of 640 px; the second has NISP at 0.3", rotated, the others at 0.1"."""
