@@ -87,13 +87,16 @@ def _crop(passes: float, learning_rate: float, jitter: int) -> Stage:
     return Stage(name="crop", cropped=True, passes=passes, batch=64, learning_rate=learning_rate, jitter=jitter)
 
 
-def _full(passes: float, learning_rate: float, frozen: int) -> Stage:
-    return Stage(name="full", cropped=False, passes=passes, batch=64, learning_rate=learning_rate, frozen=frozen, validations=3)
-
-
-def _on(passes: float, frozen: int) -> Stage:
+def _full(passes: float, learning_rate: float, frozen: int, *, expanded: bool = False, validations: int = 3) -> Stage:
     return Stage(
-        name="full", cropped=False, passes=passes, batch=64, learning_rate=7e-4, frozen=frozen, expanded=True, validations=10
+        name="full",
+        cropped=False,
+        passes=passes,
+        batch=64,
+        learning_rate=learning_rate,
+        frozen=frozen,
+        expanded=expanded,
+        validations=validations,
     )
 
 
@@ -121,8 +124,8 @@ BEST = Preset(
     copies={"OU-200": "OU-VIS", "OU-JYH": "OU-66", "OU-J": "OU-JYH", "OU-Y": "OU-JYH", "OU-H": "OU-JYH"},
     copied_200=(_crop(8, 2e-3, 4), _full(1.5, 1e-3, 2), _dense(2, 6)),
     copied_66=(_crop(6, 2e-3, 2), _full(1.5, 1e-3, 4), _dense(3, 9)),
-    continued_200=(_on(16, 2),),
-    continued_66=(_on(40, 4),),
+    continued_200=(_full(16, 7e-4, 2, expanded=True, validations=10),),
+    continued_66=(_full(40, 7e-4, 4, expanded=True, validations=10),),
 )
 
 
