@@ -19,7 +19,7 @@ from torch import nn
 from scanner.networks import build
 from scanner.networks.architecture import architecture_of
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MemberName
-from scanner.training.head import DenseHead, DenseWeights, TiedHead
+from scanner.training.head import DenseHead, DenseWeights
 from scanner.training.network import Twin
 
 #: Norm of a kernel after He initialisation (variance 2 / fan-in, fan-in weights).
@@ -63,7 +63,7 @@ def fold(twin: Twin) -> nn.Sequential:
 
 
 def unfold(network: nn.Sequential, twin: Twin) -> None:
-    """Give ``twin`` the function of a network as bundles hold it; the head becomes dense if the network's is not a tied one.
+    """Give ``twin`` the function of a network as bundles hold it; its head becomes that network's dense layers.
 
     The normalisation is left without statistics (mean 0, variance 1): call :func:`renormalise` before training.
     """
@@ -79,12 +79,10 @@ def unfold(network: nn.Sequential, twin: Twin) -> None:
             norm.running_var.fill_(1.0 - norm.eps)
             norm.weight.fill_(1.0)
             norm.bias.copy_(source.bias)
-    written = DenseWeights(*(weights.detach().double() for layer in (dense, output) for weights in (layer.weight, layer.bias)))
-    if not isinstance(twin.head, TiedHead) or not twin.head.read(written):
-        architecture = architecture_of(twin.member)
-        head = DenseHead(architecture.features, architecture.hidden)
-        head.take(written)
-        twin.head = head.to(twin.layer(0)[0].weight.device)
+    architecture = architecture_of(twin.member)
+    head = DenseHead(architecture.features, architecture.hidden)
+    head.take(DenseWeights(*(weights.detach() for layer in (dense, output) for weights in (layer.weight, layer.bias))))
+    twin.head = head.to(twin.layer(0)[0].weight.device)
 
 
 def renormalise(twin: Twin, batches: Sequence[torch.Tensor]) -> None:

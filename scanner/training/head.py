@@ -100,31 +100,6 @@ class TiedHead(nn.Module):
             written.output_bias[unit] = half * self.answer.bias.item() * weights.sum()
         return written
 
-    def read(self, written: DenseWeights) -> bool:
-        """Take the weights of dense layers that a tied head was written out as; False, and no change, if they are no such."""
-        positions, hidden = self.position_weight.numel(), self.per_position.out_features
-        used = positions * hidden
-        blocks = written.hidden[:used].reshape(positions, hidden, self.per_position.in_features, positions)
-        diagonal = torch.stack([blocks[position, :, :, position] for position in range(positions)])
-        log_odds = (written.output[LENS] - written.output[NON_LENS])[:used].reshape(positions, hidden)
-        answer = log_odds.sum(dim=0)
-        size = float(answer @ answer)
-        if size == 0.0:
-            return False
-        weights = log_odds @ answer / size
-        found = TiedHead(self.per_position.in_features, 200 if positions == POSITIONS[200] ** 2 else 66)
-        with torch.no_grad():
-            found.per_position.weight.copy_(diagonal[0])
-            found.per_position.bias.copy_(written.hidden_bias[:hidden])
-            found.answer.weight.copy_(answer[None])
-            found.answer.bias.copy_((written.output_bias[LENS] - written.output_bias[NON_LENS])[None])
-            found.position_weight.copy_(weights.reshape(self.position_weight.shape))
-        again = found.written_out(len(written.hidden))
-        if not all(torch.allclose(one, other, rtol=1e-4, atol=1e-6) for one, other in zip(again, written, strict=True)):
-            return False
-        self.load_state_dict(found.state_dict())
-        return True
-
 
 class DenseHead(nn.Module):
     """The paper's dense layers; full images only."""

@@ -5,7 +5,7 @@ from torch import nn
 from scanner.networks import LENS, NON_LENS, build
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS
 from scanner.training.folding import fold, renormalise, transplant, unfold
-from scanner.training.head import HIDDEN, POSITIONS, TiedHead, central_weights
+from scanner.training.head import HIDDEN, POSITIONS, central_weights
 from scanner.training.network import CROP_PIXELS, CROP_STRIDE, Twin
 
 
@@ -129,7 +129,7 @@ def test_a_folded_network_can_be_unfolded_and_trained_on(member):
     network = fold(lived_in(member))
     twin = Twin(member, seed=1)
     unfold(network, twin)
-    assert isinstance(twin.head, TiedHead)
+    assert not twin.tied
     side, bands = MEMBER_PIXELS[member], len(MEMBER_BANDS[member])
     images = torch.rand(6, bands, side, side)
     renormalise(twin, [images[:4], images[4:]])
@@ -146,11 +146,10 @@ def test_a_folded_network_can_be_unfolded_and_trained_on(member):
         torch.testing.assert_close(norms, torch.full_like(norms, 2.0**0.5))
 
 
-def test_a_head_that_is_not_tied_is_kept_as_it_is():
+def test_dense_layers_of_any_weights_are_unfolded_as_they_are():
     network = build("OU-66", seed=4).eval()
     twin = Twin("OU-66", seed=1)
     unfold(network, twin)
-    assert not twin.tied
     images = torch.rand(3, 4, 66, 66)
     with torch.inference_mode():
         torch.testing.assert_close(fold(twin)(images), network(images), rtol=1e-5, atol=1e-5)
