@@ -78,9 +78,11 @@ def test_a_run_goes_on_in_the_precision_it_began_in(labelled, tmp_path, monkeypa
     assert not torch.equal(whole.state_dict()["0.weight"], elsewhere.state_dict()["0.weight"])
 
 
-def test_a_processor_without_matrix_tiles_trains_in_float32(monkeypatch):
+def test_a_processor_that_does_not_multiply_bfloat16_trains_in_float32(monkeypatch):
     cpu = torch.device("cpu")
-    for capabilities, precision in (({"amx_bf16": True}, "bfloat16"), ({"amx_bf16": False}, "float32"), ({}, "float32")):
+    neither = {"amx_bf16": False, "avx512_bf16": False}
+    in_tiles, in_vectors = neither | {"amx_bf16": True}, neither | {"avx512_bf16": True}
+    for capabilities, precision in ((in_tiles, "bfloat16"), (in_vectors, "bfloat16"), (neither, "float32"), ({}, "float32")):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
         assert fastest_precision(cpu) == precision
     assert fastest_precision(torch.device("cuda")) == "bfloat16"
