@@ -12,10 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from scanner.cli.session_options import provider_option, threads_option
+from scanner.ensemble import bundle as bundle_files
+from scanner.ensemble.manifest import CARD_FILE
 from scanner.errors import UsageError
 from scanner.evaluation.cells import Table
 from scanner.evaluation.compare import TURNED, Comparison, Scoring, compare_bundles
 from scanner.evaluation.decisions import SKY_PREVALENCE
+from scanner.evaluation.figures_in_bundle import check_room, with_figures
 from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.results import Evaluation
 from scanner.evaluation.source_colour import COLOURS
@@ -59,6 +62,12 @@ def cache_folder() -> Path:
 )
 @click.option("--known", type=click.Path(path_type=Path), help="List of known lenses with FITS images of any telescope.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for page, plots and JSON [default: none written].")
+@click.option(
+    "--card",
+    type=(click.Path(path_type=Path), str),
+    metavar="FOLDER VERSION",
+    help="Write the first bundle there, as another version of itself, with these figures in its card and manifest.",
+)
 @click.option("--beta", type=float, help="β of the F-beta threshold [default: the bundle's].")
 @click.option("--prevalence", type=float, default=SKY_PREVALENCE, show_default=True, help="Share of lenses on the sky.")
 @click.option(
@@ -88,6 +97,7 @@ def evaluate(
     images: Path | None,
     known: Path | None,
     out: Path | None,
+    card: tuple[Path, str] | None,
     beta: float | None,
     prevalence: float,
     rotations: int,
@@ -106,6 +116,8 @@ def evaluate(
         raise UsageError(f"--beta must be more than 0 (given: {beta:g}).")
     if not 0 < prevalence < 1:
         raise UsageError(f"--prevalence must lie between 0 and 1 (given: {prevalence:g}).")
+    if card is not None:
+        check_room(bundle_files.load(bundles[0] if bundles else None), card[1])
     folder = None if no_cache else cache or cache_folder()
     comparison = compared(
         bundles or (None,), data, images, known, beta, prevalence, rotations, source_colours, folder, provider, threads
@@ -116,6 +128,10 @@ def evaluate(
 
         written = write_evaluation(comparison, out)
         click.echo(f"{out}: {', '.join(path.name for path in written)}")
+    if card is not None:
+        written_to, version = card
+        bundle = with_figures(comparison.bundles[0].bundle, comparison.evaluation, version, written_to)
+        click.echo(f"{written_to}: {bundle.manifest.name} {version}, with these figures in its {CARD_FILE}")
 
 
 def compared(

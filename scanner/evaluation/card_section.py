@@ -11,12 +11,13 @@ from scanner.evaluation.tables import tables
 
 #: Tables that are too long for a card; the page has them.
 LEFT_OUT = ("members", "properties")
+HEADING = "## How well it finds lenses"
 
 
 def card_section(evaluation: Evaluation) -> str:
     """The measured part of ``MODEL_CARD.md``, from a heading of second level on; ends without a newline."""
     parts = [
-        "## How well it finds lenses",
+        HEADING,
         f"All intervals are 95%. Purity and inspection are stated for one lens in {1 / evaluation.sky_prevalence:,.0f} "
         "objects. Visible lenses: arc S/N above 25 and more than 100 pixels. Everything in this section was measured on "
         "simulated images that no step of training has seen, unless it says so.",

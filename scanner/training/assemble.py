@@ -22,11 +22,11 @@ from scanner.ensemble.bundle_writer import content_of, write
 from scanner.ensemble.calibration import Calibration
 from scanner.ensemble.embedding_grid import CELLS
 from scanner.ensemble.f_beta import OperatingCurve
-from scanner.ensemble.manifest import Metric
+from scanner.ensemble.manifest import CARD_FILE
 from scanner.ensemble.orientation import ORIENTATIONS
 from scanner.ensemble.second_look import SecondLook
 from scanner.errors import ContentError
-from scanner.evaluation.pairing import main_pairings
+from scanner.evaluation.figures_in_bundle import metrics_of
 from scanner.evaluation.results import Evaluation
 from scanner.records import Float32, Int64
 from scanner.training.card import model_card
@@ -40,7 +40,6 @@ from scanner.training.scoring import training_logits
 EMBEDDED_ROWS = 45_000
 #: A harder crowd than the sky's: of a survey's non-lenses about half as many are looked at again.
 SECOND_LOOK_SHARE = 0.05
-CARD_FILE = "MODEL_CARD.md"
 Report = Callable[[str], None]
 
 
@@ -206,28 +205,3 @@ def publish(bundle: Bundle, ensemble: Ensemble, data: TrainingData, evaluation: 
     card = model_card(bundle.manifest, ensemble.records, data.description, len(data), evaluation)
     metrics = () if evaluation is None else metrics_of(evaluation)
     return write(bundle.path, replace(content_of(bundle), metrics=metrics, texts={CARD_FILE: card}))
-
-
-def metrics_of(evaluation: Evaluation) -> tuple[Metric, ...]:
-    """The main figures of the first bundle of an evaluation, as a manifest lists them: visible lenses, one pairing a set."""
-    own = [figures for figures in evaluation.figures if figures.bundle == evaluation.bundles[0].name]
-    main = main_pairings([figures.pairing for figures in own], evaluation.sky)
-    found = []
-    for figures in own:
-        if figures.pairing not in main or (figures.positives, figures.negatives) != ("visible", "all"):
-            continue
-        name = f"{figures.pairing}: {figures.positives} lenses, {figures.negatives} non-lenses"
-        recalls = {f"recall_at_fpr_{recall.fpr:g}": recall.recall for recall in figures.recalls}
-        for metric, interval in {"auroc": figures.auroc, **recalls}.items():
-            if interval is not None:
-                found.append(
-                    Metric(
-                        set=name,
-                        member=figures.score,
-                        metric=metric,
-                        n_pos=figures.n_positives,
-                        n_neg=figures.n_negatives,
-                        **interval.model_dump(),
-                    )
-                )
-    return tuple(found)

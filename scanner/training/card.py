@@ -67,10 +67,10 @@ def _members(records: Mapping[MemberName, FitRecord]) -> str:
 
 
 def _measured(evaluation: Evaluation | None) -> str:
-    if evaluation is None:
-        return "## Measured\n\nNothing yet: make the bundle again with held-out data as --evaluate-on."
-    from scanner.evaluation.card_section import card_section
+    from scanner.evaluation.card_section import HEADING, card_section
 
+    if evaluation is None:
+        return f"{HEADING}\n\nNothing was measured yet: 'scanner evaluate' does, and --card puts it here."
     return card_section(evaluation)
 
 

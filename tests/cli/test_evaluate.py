@@ -44,6 +44,48 @@ def test_evaluate_says_what_matters_first(capsys, data, cache, tmp_path):
     assert (tmp_path / "out" / "evaluation.html").is_file()
 
 
+def test_a_bundle_is_written_anew_with_these_figures(capsys, data, cache, tmp_path):
+    before = bundles.load()
+    written = tmp_path / "measured"
+    words = ["evaluate", "--data", data, "--cache", cache, "--rotations", 2, "--card", written, "9.1"]
+    code, out, _ = _run(capsys, *words)
+    assert code == 0
+    name = before.manifest.name
+    assert out.splitlines()[-1] == f"{written}: {name} 9.1, with these figures in its MODEL_CARD.md"
+    after = bundles.load(written)
+    changed = {"version", "metrics", "sha256"}
+    assert after.manifest.model_dump(exclude=changed) == before.manifest.model_dump(exclude=changed)
+    files = {file: sha256 for file, sha256 in before.manifest.sha256.items() if file != "MODEL_CARD.md"}
+    assert files.items() <= after.manifest.sha256.items()
+    assert {metric.set for metric in after.manifest.metrics} == {"drawn: visible lenses, all non-lenses"}
+    old, new = ((bundle.path / "MODEL_CARD.md").read_text(encoding="utf-8") for bundle in (before, after))
+    assert new.startswith(f"# {name} 9.1\n")
+    assert "`drawn` (preset quick, " in new
+    assert "`challenge`" not in new
+    heading, training = "## How well it finds lenses\n", "\n## Training\n"
+    assert new.partition(heading)[0].splitlines()[1:] == old.partition(heading)[0].splitlines()[1:]
+    assert new.partition(training)[2] == old.partition(training)[2]
+
+    code, _, err = _run(capsys, "evaluate", written, "--data", data, "--card", written, "9.1")
+    assert code == 64
+    assert f"is {name} 9.1 already" in err
+    code, out, _ = _run(capsys, "evaluate", written, *words[1:-2], written, "9.2")
+    assert code == 0
+    assert bundles.load(written).manifest.version == "9.2"
+
+
+def test_figures_need_a_card_to_go_into(capsys, data, tmp_path):
+    bare = shutil.copytree(bundles.find(None), tmp_path / "bare")
+    manifest = json.loads((bare / "bundle.json").read_text())
+    del manifest["sha256"]["MODEL_CARD.md"]
+    (bare / "MODEL_CARD.md").unlink()
+    (bare / "bundle.json").write_text(json.dumps(manifest))
+    code, _, err = _run(capsys, "evaluate", bare, "--data", data, "--card", bare, "2")
+    assert code != 0
+    assert "no MODEL_CARD.md with a section 'How well it finds lenses'" in err
+    assert err.count("\n") == 1
+
+
 def test_a_bundle_is_not_promoted_from_elsewhere(capsys, data, cache, tmp_path):
     copy = shutil.copytree(bundles.find(None), tmp_path / "copy")
     code, _, err = _run(capsys, "models", "promote", copy, "--data", data, "--models", tmp_path / "nowhere")

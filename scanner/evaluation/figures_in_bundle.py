@@ -1,0 +1,102 @@
+"""The figures of an evaluation, put into the bundle that was measured: its card and its manifest.
+
+In: a bundle, an evaluation with it first, the bundle's next version, a folder. Out: the bundle in that folder, with the same
+networks, grid and thresholds. Refused: a version that it has already (:class:`UsageError`), a card with no place for figures
+(:class:`ContentError`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from scanner.ensemble.bundle import Bundle
+from scanner.ensemble.bundle_writer import content_of, write
+from scanner.ensemble.manifest import CARD_FILE, Metric
+from scanner.errors import ContentError, UsageError
+from scanner.evaluation.card_section import HEADING, card_section
+from scanner.evaluation.pairing import main_pairings
+from scanner.evaluation.results import Evaluation
+
+#: From the heading to the next one of second level, or the end.
+SECTION = re.compile(rf"^{re.escape(HEADING)}$.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+
+
+def check_room(bundle: Bundle, version: str) -> None:
+    """Refuse what :func:`with_figures` would, before anything is measured.
+
+    Raises
+    ------
+    UsageError, ContentError
+        See the module's docstring.
+    """
+    manifest = bundle.manifest
+    if version == manifest.version:
+        raise UsageError(f"{bundle.location}: is {manifest.name} {version} already; name another as --card FOLDER VERSION.")
+    if CARD_FILE not in manifest.sha256 or SECTION.search(_card(bundle)) is None:
+        raise ContentError(
+            f"{bundle.location}: has no {CARD_FILE} with a section '{HEADING.lstrip('# ')}' to put figures into; "
+            "make the bundle with 'scanner train bundle'."
+        )
+
+
+def with_figures(bundle: Bundle, evaluation: Evaluation, version: str, out: Path) -> Bundle:
+    """Write a bundle anew, with other figures.
+
+    Parameters
+    ----------
+    bundle
+        Its networks, grid, calibration and thresholds stay as they are.
+    evaluation
+        On held-out data, this bundle first.
+    version
+        Of what is written: two bundles of one name and version that differ could not be told apart.
+    out
+        Folder; a bundle that is there already is replaced, also ``bundle`` itself.
+
+    Raises
+    ------
+    UsageError, ContentError
+        See :func:`check_room`.
+    OutputError
+        The folder cannot be written, or is something else than a bundle.
+    """
+    check_room(bundle, version)
+    content = content_of(bundle)
+    title, _, rest = content.texts[CARD_FILE].partition("\n")
+    section = card_section(evaluation)
+    card = SECTION.sub(lambda _: f"{section}\n\n", rest).rstrip() + "\n"
+    if title.startswith("# "):
+        title = f"# {content.name} {version}"
+    texts = {**content.texts, CARD_FILE: f"{title}\n{card}"}
+    return write(out, replace(content, version=version, metrics=metrics_of(evaluation), texts=texts))
+
+
+def metrics_of(evaluation: Evaluation) -> tuple[Metric, ...]:
+    """The main figures of the first bundle of an evaluation, as a manifest lists them: visible lenses, one pairing a set."""
+    own = [figures for figures in evaluation.figures if figures.bundle == evaluation.bundles[0].name]
+    main = main_pairings([figures.pairing for figures in own], evaluation.sky)
+    found = []
+    for figures in own:
+        if figures.pairing not in main or (figures.positives, figures.negatives) != ("visible", "all"):
+            continue
+        name = f"{figures.pairing}: {figures.positives} lenses, {figures.negatives} non-lenses"
+        recalls = {f"recall_at_fpr_{recall.fpr:g}": recall.recall for recall in figures.recalls}
+        for metric, interval in {"auroc": figures.auroc, **recalls}.items():
+            if interval is not None:
+                found.append(
+                    Metric(
+                        set=name,
+                        member=figures.score,
+                        metric=metric,
+                        n_pos=figures.n_positives,
+                        n_neg=figures.n_negatives,
+                        **interval.model_dump(),
+                    )
+                )
+    return tuple(found)
+
+
+def _card(bundle: Bundle) -> str:
+    return (bundle.path / CARD_FILE).read_text(encoding="utf-8")
