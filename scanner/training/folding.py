@@ -10,6 +10,7 @@ ones let training go on where it was.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -83,6 +84,18 @@ def unfold(network: nn.Sequential, twin: Twin) -> None:
     head = DenseHead(architecture.features, architecture.hidden)
     head.take(DenseWeights(*(weights.detach() for layer in (dense, output) for weights in (layer.weight, layer.bias))))
     twin.head = head.to(twin.layer(0)[0].weight.device)
+
+
+def mean_of(one: nn.Sequential, other: nn.Sequential, share: float) -> nn.Sequential:
+    """A network of the architecture of both, whose weights are ``share`` of those of ``one`` and the rest of ``other``'s.
+
+    Where one was trained on from the other, such a mean has the noise of neither (Wortsman et al. 2022, "Robust fine-tuning of
+    zero-shot models", section 4).
+    """
+    mean = copy.deepcopy(other)
+    begun, ended = one.state_dict(), other.state_dict()
+    mean.load_state_dict({name: share * begun[name] + (1.0 - share) * ended[name] for name in ended})
+    return mean
 
 
 def renormalise(twin: Twin, batches: Sequence[torch.Tensor]) -> None:

@@ -1,3 +1,4 @@
+import copy
 import itertools
 import signal
 import subprocess
@@ -18,7 +19,8 @@ from scanner.records import MEMBER_PIXELS
 from scanner.training import checkpoint
 from scanner.training.batches import Feed
 from scanner.training.device import fastest_precision
-from scanner.training.fit import FitRequest, Start, fit
+from scanner.training.fit import FitRequest, Start, fit, mean_if_better
+from scanner.training.folding import mean_of
 from scanner.training.history import HISTORY, HistoryRow, plot_history, write_history
 from scanner.training.labels import Labels
 from scanner.training.presets import BEST, PAPER, Preset, Stage
@@ -196,6 +198,37 @@ def test_training_goes_on_from_a_bundle(labelled, tmp_path):
     assert abs(torch.cosine_similarity(kernel[0], kernel[2], dim=0)) < 0.9
     again, _ = train(labelled, tmp_path / "on", member="OU-66", preset=short, start=Start("f" * 64, network=before), seed=6)
     assert all(torch.equal(value, again.state_dict()[key]) for key, value in after.state_dict().items())
+
+
+def test_a_mean_of_weights_is_kept_where_it_is_better(labelled, tmp_path):
+    good, record = train(labelled, tmp_path, preset=brief(BEST, passes=4, batch=8))
+    stage, elsewhere = BEST.continued_66[0], build("OU-J", seed=8)
+    ended = copy.deepcopy(good)
+    with torch.no_grad():
+        # good = 0.4 elsewhere + 0.6 ended
+        for weight, far in zip(ended.parameters(), elsewhere.parameters(), strict=True):
+            weight.copy_((weight - 0.4 * far) / 0.6)
+    trainer = Trainer(*labelled, "OU-J", BEST, 5)
+    trainer.network = copy.deepcopy(ended)
+    loss, _, auroc, visible = trainer.validate(trainer.feed(stage))
+    assert loss > record.validation_loss
+    kept, scores = mean_if_better(trainer, stage, elsewhere, ended, (loss, auroc, visible))
+    for name, value in kept.state_dict().items():
+        torch.testing.assert_close(value, good.state_dict()[name], rtol=1e-4, atol=1e-6)
+    assert scores == pytest.approx((record.validation_loss, record.validation_auroc, record.validation_auroc_visible), abs=1e-3)
+    own = (record.validation_loss, record.validation_auroc, record.validation_auroc_visible)
+    assert mean_if_better(trainer, stage, elsewhere, good, own) == (good, own)
+
+
+def test_a_bundles_member_ends_as_a_mean_or_as_it_is(labelled, tmp_path):
+    start = Start("f" * 64, network=train(labelled, tmp_path / "first", preset=brief(BEST, passes=1))[0])
+    short = brief(BEST, passes=1.0, batch=8, validations=1)
+    last, alone = train(labelled, tmp_path / "last", preset=short.model_copy(update={"share_of_bundle": 0.0}), start=start)
+    kept, record = train(labelled, tmp_path / "kept", preset=short, start=start)
+    is_mean = record.validation_loss < alone.validation_loss
+    mean = mean_of(start.network, last, BEST.share_of_bundle if is_mean else 0.0)
+    for name, value in kept.state_dict().items():
+        torch.testing.assert_close(value, mean.state_dict()[name])
 
 
 @pytest.mark.parametrize("after", [1, 2])
