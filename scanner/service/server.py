@@ -6,7 +6,9 @@ but what comes from the proxies that the settings name. Refused: nothing.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import socket
 
 import uvicorn
 
@@ -17,13 +19,25 @@ from scanner.service.context import Context
 GRACE_S = 5
 
 
+class Server(uvicorn.Server):
+    """Uvicorn's, which leaves a connection open if it was made while the server was stopping."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End as uvicorn does, and then cut what is left."""
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        # The loop closes their sockets in its next turn, and must have one.
+        await asyncio.sleep(0)
+
+
 def server_of(context: Context) -> uvicorn.Server:
     """Make the server."""
     http = context.config.http
     for library in ("uvicorn", "python_multipart"):
         # What they have to say of clients is said by the answers.
         logging.getLogger(library).setLevel(logging.ERROR)
-    return uvicorn.Server(
+    return Server(
         uvicorn.Config(
             create_app(context),
             host=http.host.strip("[]"),
