@@ -29,13 +29,14 @@ def scanner(*words: str) -> None:
         sys.exit(code)
 
 
-def lens_ranks(sky: Path, scan: Path) -> np.ndarray:
-    """Rank of every visible injected lens in the scan's catalogue; lenses that were not scored get infinity."""
+def lens_ranks(sky: Path, scan: Path) -> tuple[np.ndarray, int]:
+    """Rank of every visible injected lens in the scan's catalogue, infinite where it is not scored; how many are listed so."""
     truth = pq.read_table(sky / "truth.parquet", columns=["ra", "dec", "is_lens", "visible"])
     lenses = truth.filter(pc.and_(truth["is_lens"], truth["visible"]))
-    found = pq.read_table(scan / "catalogue" / "dataset", columns=["ra", "dec", "rank"])
+    found = pq.read_table(scan / "catalogue" / "dataset", columns=["ra", "dec", "rank", "p_calibrated"])
     index, separation, _ = positions(lenses).match_to_catalog_sky(positions(found))
-    return np.where(separation < MATCH_RADIUS, found["rank"].to_numpy()[index], np.inf)
+    is_listed, is_scored = separation < MATCH_RADIUS, np.isfinite(found["p_calibrated"].to_numpy()[index])
+    return np.where(is_listed & is_scored, found["rank"].to_numpy()[index], np.inf), int((is_listed & ~is_scored).sum())
 
 
 def positions(rows: pa.Table) -> SkyCoord:
@@ -49,7 +50,7 @@ def main(folder: Path) -> None:
     if not (sky / "tile-list.txt").exists():
         scanner("simulate", "tiles", "--n", "2", "--size", "2000", "--seed", "7", "--out", str(sky))
     scanner("run", str(sky / "tile-list.txt"), "--out", str(scan))
-    ranks = lens_ranks(sky, scan)
+    ranks, n_unscored = lens_ranks(sky, scan)
     n_lenses = len(ranks)
     n_found = int((ranks <= 2 * n_lenses).sum())
     n_objects = pq.read_table(scan / "catalogue" / "dataset", columns=["rank"]).num_rows
@@ -57,6 +58,7 @@ def main(folder: Path) -> None:
         f"\nOf {n_lenses} injected lenses with visible arcs (S/N > 25, over 100 arc pixels), {n_found} are among the first "
         f"{2 * n_lenses} of {n_objects:,} objects; the median lens has rank {np.median(ranks):.0f}."
     )
+    print(f"{n_unscored} more lie so near the edge of a mosaic that they are listed, but not scored.")
     print(f"Open {scan / 'candidates.html'} in a browser.")
 
 
