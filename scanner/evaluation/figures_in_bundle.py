@@ -19,6 +19,7 @@ from scanner.evaluation.card_section import HEADING, card_section
 from scanner.evaluation.pairing import main_pairings
 from scanner.evaluation.results import Evaluation
 
+TITLE = re.compile(r"\A# .*")
 #: From the heading to the next one of second level, or the end.
 SECTION = re.compile(rf"^{re.escape(HEADING)}$.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 
@@ -34,7 +35,7 @@ def check_room(bundle: Bundle, version: str) -> None:
     manifest = bundle.manifest
     if version == manifest.version:
         raise UsageError(f"{bundle.location}: is {manifest.name} {version} already; name another as --card FOLDER VERSION.")
-    if CARD_FILE not in manifest.sha256 or SECTION.search(_card(bundle)) is None:
+    if SECTION.search(content_of(bundle).texts.get(CARD_FILE, "")) is None:
         raise ContentError(
             f"{bundle.location}: has no {CARD_FILE} with a section '{HEADING.lstrip('# ')}' to put figures into; "
             "make the bundle with 'scanner train bundle'."
@@ -64,12 +65,10 @@ def with_figures(bundle: Bundle, evaluation: Evaluation, version: str, out: Path
     """
     check_room(bundle, version)
     content = content_of(bundle)
-    title, _, rest = content.texts[CARD_FILE].partition("\n")
     section = card_section(evaluation)
-    card = SECTION.sub(lambda _: f"{section}\n\n", rest).rstrip() + "\n"
-    if title.startswith("# "):
-        title = f"# {content.name} {version}"
-    texts = {**content.texts, CARD_FILE: f"{title}\n{card}"}
+    card = SECTION.sub(lambda _: f"{section}\n\n", content.texts[CARD_FILE]).rstrip() + "\n"
+    card = TITLE.sub(lambda _: f"# {content.name} {version}", card)
+    texts = {**content.texts, CARD_FILE: card}
     return write(out, replace(content, version=version, metrics=metrics_of(evaluation), texts=texts))
 
 
@@ -96,7 +95,3 @@ def metrics_of(evaluation: Evaluation) -> tuple[Metric, ...]:
                     )
                 )
     return tuple(found)
-
-
-def _card(bundle: Bundle) -> str:
-    return (bundle.path / CARD_FILE).read_text(encoding="utf-8")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from scanner.ensemble.manifest import BundleManifest
+from scanner.evaluation.card_section import HEADING, card_section
 from scanner.evaluation.results import Evaluation
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, MemberName
 from scanner.training.checkpoint import FitRecord
@@ -67,8 +68,6 @@ def _members(records: Mapping[MemberName, FitRecord]) -> str:
 
 
 def _measured(evaluation: Evaluation | None) -> str:
-    from scanner.evaluation.card_section import HEADING, card_section
-
     if evaluation is None:
         return f"{HEADING}\n\nNothing was measured yet: 'scanner evaluate' does, and --card puts it here."
     return card_section(evaluation)

@@ -18,7 +18,6 @@ import torch
 from torch import nn
 
 from scanner.networks import build
-from scanner.networks.architecture import architecture_of
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MemberName
 from scanner.training.head import DenseHead, DenseWeights
 from scanner.training.network import Twin
@@ -80,10 +79,9 @@ def unfold(network: nn.Sequential, twin: Twin) -> None:
             norm.running_var.fill_(1.0 - norm.eps)
             norm.weight.fill_(1.0)
             norm.bias.copy_(source.bias)
-    architecture = architecture_of(twin.member)
-    head = DenseHead(architecture.features, architecture.hidden)
-    head.take(DenseWeights(*(weights.detach() for layer in (dense, output) for weights in (layer.weight, layer.bias))))
-    twin.head = head.to(twin.layer(0)[0].weight.device)
+    twin.expand()
+    assert isinstance(twin.head, DenseHead)
+    twin.head.take(DenseWeights(*(weights.detach() for layer in (dense, output) for weights in (layer.weight, layer.bias))))
 
 
 def mean_of(one: nn.Sequential, other: nn.Sequential, share: float) -> nn.Sequential:

@@ -150,6 +150,7 @@ def test_dense_layers_of_any_weights_are_unfolded_as_they_are():
     network = build("OU-66", seed=4).eval()
     twin = Twin("OU-66", seed=1)
     unfold(network, twin)
+    assert not twin.tied
     images = torch.rand(3, 4, 66, 66)
     with torch.inference_mode():
         torch.testing.assert_close(fold(twin)(images), network(images), rtol=1e-5, atol=1e-5)
