@@ -5,8 +5,9 @@
 In: a bundle, its calibrated combination fitted on other objects than these; sets of visible lenses (repeat ``--lenses``) and of
 non-lenses; the folder where ``scanner evaluate --cache`` keeps log-odds. Out, for the bundle's own combination, every member,
 and others that are fitted to these very sets, each object judged by a fit to the other four fifths: recall of every set's
-visible lenses where 10, 100 and 1,000 of the non-lenses pass. What a fit to the sets themselves does not gain, no calibration
-set can give.
+visible lenses where 10, 100 and 1,000 of the non-lenses pass, and its AUROC (DeLong, 95 %) against all of them and against
+classes that look alike; for a bundle with a grid, how many of them that takes at the bundle's threshold. What a fit to the sets
+themselves does not gain, no calibration set can give.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ from scanner.ensemble.calibration import LOGIT_LIMIT
 from scanner.ensemble.session import open_session
 from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.logit_cache import cached_logits
+from scanner.evaluation.metrics import auroc_interval
 from scanner.evaluation.scores import combine, lenses
 from scanner.records import MEMBERS, Float32, Float64
 
 FOLDS = 5
 PASSING = (10, 100, 1000)
+ALIKE = {"ellipticals, companions": ("elliptical", "companion"), "arc-like companions": ("tangential",)}
 
 
 def models() -> dict[str, Any]:
@@ -71,6 +74,7 @@ def main() -> None:
         return dataset, cached_logits(bundle, dataset, lambda: open_session(bundle, "auto", 1, 1), arguments.cache)
 
     others, found = logits(arguments.others)
+    classes = np.asarray(others.truth.class_name).astype(str)[~others.truth.is_lens]
     parts = {"": found[~others.truth.is_lens]}
     for path in arguments.lenses:
         dataset, found = logits(path)
@@ -84,6 +88,9 @@ def main() -> None:
     scores |= {member: log_odds[:, number] for number, member in enumerate(MEMBERS)}
     scores |= {name: crossed(model, log_odds, is_lens.astype(np.float64)) for name, model in models().items()}
     print(f"{ends[0]:,} non-lenses, of which {', '.join(f'{n:,}' for n in PASSING)} pass")
+    if bundle.grid is not None:
+        taken = int((bundle.grid.lookup(parts[""]).value >= np.float32(bundle.threshold())).sum())
+        print(f"the grid takes {taken:,} of them")
     for name, values in scores.items():
         background = np.sort(values[: ends[0]])[::-1]
         shares = {
@@ -91,6 +98,15 @@ def main() -> None:
             for set_name, start, end in zip(list(parts)[1:], ends, ends[1:], strict=False)
         }
         print(f"{name:24}", "   ".join(f"{set_name} {recalls}" for set_name, recalls in shares.items()), flush=True)
+    chosen = {"all": np.ones(len(classes), dtype=np.bool_)} | {name: np.isin(classes, kinds) for name, kinds in ALIKE.items()}
+    for name, values in scores.items():
+        for set_name, start, end in zip(list(parts)[1:], ends, ends[1:], strict=False):
+            found_by = []
+            for kind, rows in chosen.items():
+                pair = np.concatenate([values[start:end], values[: ends[0]][rows]])
+                auroc = auroc_interval(pair, np.arange(len(pair)) < end - start)
+                found_by.append(f"{kind} ({rows.sum():,}) {auroc.value:.3f} [{auroc.low:.3f}, {auroc.high:.3f}]")
+            print(f"AUROC of {name}, {set_name}: {'; '.join(found_by)}")
 
 
 if __name__ == "__main__":
