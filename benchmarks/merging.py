@@ -102,7 +102,7 @@ def at_once(n: int, folder: Path) -> tuple[int, int]:
     unique = rows.filter(pa.array(deduplicate(rows, RULE).kept))
     keys = (
         rank.text_order(unique["tile_id"]), unique["target_id"].to_numpy(), -unique["grid_value"].to_numpy(),
-        -unique["p_calibrated"].to_numpy(), ~unique["is_candidate"].to_numpy(), ~unique[rank.SCORED].to_numpy(),
+        -unique["p_calibrated"].to_numpy(), ~unique[rank.SCORED].to_numpy(),
     )  # fmt: skip
     ranked = unique.take(pa.array(np.lexsort(keys)))
     ranked = columns.with_column(ranked, columns.RANK_COLUMN, np.arange(1, len(ranked) + 1))

@@ -25,7 +25,8 @@ def made_rows(ra, dec, seed=0, run="made-0123abcd"):
         "dec": dec,
         "p_calibrated": p,
         "grid_value": np.round(p, 1),
-        "is_candidate": p > 0.5,
+        # As by a grid: most of what is probable, so that ranks of candidates have gaps.
+        "is_candidate": (p > 0.5) & (np.arange(n) % 7 != 0),
         "magnitude_vis": random.uniform(17, 25, n),
         "known_separation": np.where(known, random.random(n), np.nan),
         "rank": np.zeros(n),
@@ -36,7 +37,7 @@ def made_rows(ra, dec, seed=0, run="made-0123abcd"):
     arrays = [pa.array(np.asarray(values[field.name]).astype(field.type.to_pandas_dtype()), type=field.type)
               for field in columns.CATALOGUE_SCHEMA]  # fmt: skip
     rows = pa.Table.from_arrays(arrays, schema=columns.CATALOGUE_SCHEMA)
-    # All are scored, of one bundle, and what is probable is a candidate: the ranking's order.
+    # All are scored, of one bundle: the ranking's order.
     rows = rows.sort_by([("p_calibrated", "descending"), ("grid_value", "descending"), ("target_id", "ascending")])
     position = rows.schema.get_field_index("rank")
     return columns.with_column(rows, columns.RANK_COLUMN, np.arange(1, n + 1), position)

@@ -30,7 +30,7 @@ def best_first(rows, bundles=()):
         row = listed[i]
         p, grid = row["p_calibrated"], row["grid_value"]
         return (
-            not scored[i], not row["is_candidate"], place.get(row["bundle"], len(place)),
+            not scored[i], place.get(row["bundle"], len(place)),
             math.isnan(p), 0.0 if math.isnan(p) else -p, math.isnan(grid), 0.0 if math.isnan(grid) else -grid,
             row["target_id"], row["tile_id"], row["run"],
         )  # fmt: skip

@@ -86,7 +86,7 @@ SCORE_COLUMNS: tuple[Column, ...] = (
     Column("flags", "int32", "", f"Why to look twice, a sum of: {_FLAG_BITS}", "meta.code.qual"),
 )
 HEALPIX_COLUMN = Column("_healpix_29", "int64", "", "HEALPix index of the position, order 29, nested", "pos.healpix")
-RANK_COLUMN = Column("rank", "int64", "", "Place in the ranking, from 1", "stat.rank")
+RANK_COLUMN = Column("rank", "int64", "", "Place among all objects, from 1", "stat.rank")
 NAME_COLUMN = Column("name", "string", "", "IAU style designation", "meta.id;src")
 RUN_COLUMN = Column("run", "string", "", "Run that scored the object: its tile list and fingerprint", "meta.id;meta.dataset")
 BUNDLE_COLUMN = Column("bundle", "string", "", "Bundle of networks that scored it: name and version", "meta.id;meta.software")

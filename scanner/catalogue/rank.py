@@ -2,10 +2,11 @@
 
 In: names of columns. Out: the order as DuckDB understands it, which sorts tables that no memory holds. Nothing is refused.
 
-The order: scored rows before rows that were not scored; candidates before the rest; rows of the bundle that is preferred before
-those of others, whose probabilities cannot be compared with its own; then calibrated probability from high to low, grid value
-from high to low (of both, what is not known comes last), ``target_id``, ``tile_id`` and ``run`` from low to high. So the grid
-decides who is a candidate, and the probability, which is finer and measures better at the head of the list, who is first.
+The order: scored rows before rows that were not scored; rows of the bundle that is preferred before those of others, whose
+probabilities cannot be compared with its own; then calibrated probability from high to low, grid value from high to low (of
+both, what is not known comes last), ``target_id``, ``tile_id`` and ``run`` from low to high. So the grid decides who is a
+candidate, and the probability, which measures better at the head of the list, who is first: candidates hold no ranks of their
+own, and where theirs leave a gap, an object stands that the grid does not take.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ SCORED, BUNDLE_PLACE = "scored", "bundle_place"
 #: From the best row to the worst. Texts are compared by code points, as DuckDB does unless told otherwise. What is not known is
 #: found by isfinite: isnan is folded away wherever statistics, which leave NaN out, say that there is none.
 BEST_FIRST = (
-    f"{SCORED} DESC, is_candidate DESC, {BUNDLE_PLACE}, NOT isfinite(p_calibrated), p_calibrated DESC, "
+    f"{SCORED} DESC, {BUNDLE_PLACE}, NOT isfinite(p_calibrated), p_calibrated DESC, "
     "NOT isfinite(grid_value), grid_value DESC, target_id, tile_id, run"
 )
 

@@ -53,7 +53,7 @@ VARIABLES = (
 def recall_curves(
     bundles: Sequence[ScoredBundle], datasets: Mapping[str, Dataset], pairings: Sequence[Pairing]
 ) -> tuple[RecallCurve, ...]:
-    """Recall of all lenses against their properties, for the leading scores at the thresholds of :data:`FPRS`."""
+    """Recall of all lenses against their properties, by the combination at the thresholds of :data:`FPRS`."""
     curves = []
     for pairing in pairings:
         truth, other = datasets[pairing.lenses].truth, datasets[pairing.others].truth
@@ -62,25 +62,23 @@ def recall_curves(
             if values is None:
                 continue
             for scored in bundles:
-                for name in scored.leading:
-                    negative = scored.scores[pairing.others][name][~other.is_lens]
-                    for fpr in FPRS:
-                        if fpr * len(negative) < 1:
-                            continue
-                        passing = scored.scores[pairing.lenses][name] >= threshold_at_fpr(negative, fpr)
-                        bins = _bins(variable, values, truth, passing)
-                        if bins:
-                            curves.append(
-                                RecallCurve(
-                                    bundle=scored.name,
-                                    pairing=pairing,
-                                    score=name,
-                                    fpr=fpr,
-                                    variable=variable.name,
-                                    label=variable.label,
-                                    bins=bins,
-                                )
+                negative = scored.combined[pairing.others][~other.is_lens]
+                for fpr in FPRS:
+                    if fpr * len(negative) < 1:
+                        continue
+                    passing = scored.combined[pairing.lenses] >= threshold_at_fpr(negative, fpr)
+                    bins = _bins(variable, values, truth, passing)
+                    if bins:
+                        curves.append(
+                            RecallCurve(
+                                bundle=scored.name,
+                                pairing=pairing,
+                                fpr=fpr,
+                                variable=variable.name,
+                                label=variable.label,
+                                bins=bins,
                             )
+                        )
     return tuple(curves)
 
 
@@ -115,23 +113,20 @@ def class_rates(
             continue
         threshold_set = set_name if sky is None else sky
         for scored in bundles:
-            for name in scored.leading:
-                setting = scored.scores[threshold_set][name][~truths[threshold_set].is_lens]
-                positive = scored.scores[lenses][name][visible]
-                for fpr in FPRS:
-                    if fpr * len(setting) >= 1:
-                        threshold = threshold_at_fpr(setting, fpr)
-                        classes = _classes(scored.scores[set_name][name], truth, threshold, positive)
-                        found.append(
-                            ClassRates(
-                                bundle=scored.name,
-                                pairing=Pairing(lenses=lenses, others=set_name),
-                                threshold_set=threshold_set,
-                                score=name,
-                                fpr=fpr,
-                                classes=classes,
-                            )
+            setting = scored.combined[threshold_set][~truths[threshold_set].is_lens]
+            positive = scored.combined[lenses][visible]
+            for fpr in FPRS:
+                if fpr * len(setting) >= 1:
+                    threshold = threshold_at_fpr(setting, fpr)
+                    found.append(
+                        ClassRates(
+                            bundle=scored.name,
+                            pairing=Pairing(lenses=lenses, others=set_name),
+                            threshold_set=threshold_set,
+                            fpr=fpr,
+                            classes=_classes(scored.combined[set_name], truth, threshold, positive),
                         )
+                    )
     return tuple(found)
 
 

@@ -5,14 +5,12 @@ In: records of an evaluation. Out: text, :class:`Table`. Refused: nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scanner.evaluation.metrics import Interval
 from scanner.evaluation.ranking_results import Pairing, Recall
 from scanner.evaluation.resampling import FEW_FALSE
 from scanner.evaluation.results import Evaluation
-from scanner.evaluation.scores import GRID, RANKING
 
 LENS_CLASSES = ("lens", "quasar_lens", "compound_arc", "double_ring")
 FEW_NOTE = f"* the threshold rests on fewer than {FEW_FALSE} non-lenses: the rate itself is hardly known."
@@ -65,9 +63,6 @@ def leading_pairings(evaluation: Evaluation) -> tuple[Pairing, ...]:
     return tuple(dict.fromkeys(found.pairing for found in evaluation.yields))
 
 
-def leading(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
-    """(bundle, score): the combination of each bundle, and the ranking of a scan where that is another one."""
-    for bundle in evaluation.bundles:
-        yield bundle.name, bundle.combined
-        if bundle.decides_on == GRID:
-            yield bundle.name, RANKING
+def combinations(evaluation: Evaluation) -> frozenset[tuple[str, str]]:
+    """(bundle, score) of the combination of each bundle, which a scan ranks by."""
+    return frozenset((bundle.name, bundle.combined) for bundle in evaluation.bundles)

@@ -21,12 +21,10 @@ from scanner.report.plots import QUIET
 def properties(comparison: Comparison) -> Plot | None:
     """Recall against the properties of lenses."""
     evaluation = comparison.evaluation
-    combined = {(bundle.name, bundle.combined) for bundle in evaluation.bundles}
-    curves = [curve for curve in evaluation.recall_curves if (curve.bundle, curve.score) in combined]
-    if not curves:
+    if not evaluation.recall_curves:
         return None
-    pairing = curves[0].pairing
-    curves = [curve for curve in curves if curve.pairing == pairing]
+    pairing = evaluation.recall_curves[0].pairing
+    curves = [curve for curve in evaluation.recall_curves if curve.pairing == pairing]
     fpr = lowest_known_rate(evaluation, pairing.others, {curve.fpr for curve in curves})
     # What has two values needs no axis.
     variables = list(dict.fromkeys(curve.variable for curve in curves if curve.variable != "red_source"))
@@ -71,8 +69,7 @@ def _steps(panel: Axes, curve: RecallCurve, colour: str) -> None:
 def classes(comparison: Comparison) -> Plot | None:
     """How often each class of non-lenses passes."""
     evaluation = comparison.evaluation
-    combined = {(bundle.name, bundle.combined) for bundle in evaluation.bundles}
-    rates = [rate for rate in evaluation.class_rates if (rate.bundle, rate.score) in combined]
+    rates = list(evaluation.class_rates)
     if not rates:
         return None
     fpr = lowest_known_rate(evaluation, rates[0].threshold_set, {rate.fpr for rate in rates})
@@ -187,13 +184,7 @@ def source_colours(comparison: Comparison) -> Plot | None:
 def rotations(comparison: Comparison) -> Plot | None:
     """How far the combination moves when all objects are turned."""
     evaluation = comparison.evaluation
-    combined = {(bundle.name, bundle.combined) for bundle in evaluation.bundles}
-    found = [
-        (scatter, shift)
-        for scatter in evaluation.orientations
-        for shift in scatter.shifts
-        if shift.score == "combined" and any(name == scatter.bundle for name, _ in combined)
-    ]
+    found = [(scatter, shift) for scatter in evaluation.orientations for shift in scatter.shifts if shift.score == "combined"]
     if not found:
         return None
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")

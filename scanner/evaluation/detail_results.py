@@ -1,4 +1,4 @@
-"""Which lenses are found, what fools a score, and whether its probabilities are any: of an evaluation.
+"""Which lenses are found, what fools a bundle, and whether its probabilities are any: of an evaluation.
 
 In: nothing. Out: pydantic records. Refused: unknown keys.
 """
@@ -20,11 +20,10 @@ class RecallBin(Record):
 
 
 class RecallCurve(Record):
-    """Recall of one score, at the threshold of a false-positive rate, against a property of the lens."""
+    """Recall of the combination, at the threshold of a false-positive rate, against a property of the lens."""
 
     bundle: str
     pairing: Pairing
-    score: str
     fpr: float
     variable: str
     label: str
@@ -41,7 +40,7 @@ class ClassRate(Record):
 
 
 class ClassRates(Record):
-    """The classes of non-lenses of ``pairing.others``, the one that fools the score most often first.
+    """The classes of non-lenses of ``pairing.others``, the one that fools the combination most often first.
 
     The threshold is that of a false-positive rate ``fpr`` on ``threshold_set``; the AUROC is against ``pairing.lenses``.
     """
@@ -49,7 +48,6 @@ class ClassRates(Record):
     bundle: str
     pairing: Pairing
     threshold_set: str
-    score: str
     fpr: float
     classes: tuple[ClassRate, ...]
 

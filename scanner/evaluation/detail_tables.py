@@ -21,7 +21,6 @@ TURNS = ("none", "90°", "180°", "270°", "mirror", "mirror, 90°", "mirror, 18
 
 def classes(evaluation: Evaluation) -> Table:
     """Which non-lenses pass for lenses."""
-    combined = {(bundle.name, bundle.combined) for bundle in evaluation.bundles}
     # Sets of non-lenses only hold more of each class than the others do.
     pure = {found.name for found in evaluation.sets if not found.n_lenses}
     rows = tuple(
@@ -35,7 +34,7 @@ def classes(evaluation: Evaluation) -> Table:
             interval(rate.auroc),
         )
         for found in evaluation.class_rates
-        if (found.bundle, found.score) in combined and (not pure or found.pairing.others in pure)
+        if not pure or found.pairing.others in pure
         for rate in found.classes
     )
     lenses = evaluation.class_rates[0].pairing.lenses if evaluation.class_rates else ""
@@ -50,7 +49,6 @@ def classes(evaluation: Evaluation) -> Table:
 
 def by_property(evaluation: Evaluation) -> Table:
     """Recall against properties of the lens, at one threshold."""
-    combined = {(bundle.name, bundle.combined) for bundle in evaluation.bundles}
     rows = tuple(
         (
             str(found.pairing),
@@ -62,7 +60,6 @@ def by_property(evaluation: Evaluation) -> Table:
             interval(part.recall),
         )
         for found in evaluation.recall_curves
-        if (found.bundle, found.score) in combined
         for part in found.bins
     )
     return Table(
@@ -81,8 +78,7 @@ def grid_loss(evaluation: Evaluation) -> Table:
             str(found.pairing),
             POSITIVE_LABELS[found.positives],
             found.bundle,
-            signed(found.grid),
-            signed(found.ranking),
+            signed(found.difference),
             f"{100 * found.tied:.2f}%",
         )
         for found in evaluation.grid_losses
@@ -90,9 +86,9 @@ def grid_loss(evaluation: Evaluation) -> Table:
     return Table(
         "grid-loss",
         "What the grid loses against the calibrated combination of the same seven log-odds",
-        ("set", "lenses", "bundle", "AUROC, grid − combination", "AUROC, ranking − combination", "pairs tied in the grid"),
+        ("set", "lenses", "bundle", "AUROC, grid − combination", "pairs tied in the grid"),
         rows,
-        "Paired 95% intervals. The ranking is that of a scan: what the grid takes for lenses first, then combination.",
+        "Paired 95% intervals. The grid decides who is a candidate, the combination who ranks first.",
     )
 
 

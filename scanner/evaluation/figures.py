@@ -21,7 +21,7 @@ from scanner.evaluation.compare import Comparison
 from scanner.evaluation.drawing import MARKERS, Plot, bundle_colour, error_bars, png
 from scanner.evaluation.metrics import roc_curve
 from scanner.evaluation.resampling import LOW_FPRS
-from scanner.evaluation.scores import GRID, RANKING
+from scanner.evaluation.scores import GRID
 from scanner.records import MEMBERS
 from scanner.report.plots import QUIET, plot_settings
 
@@ -95,11 +95,7 @@ def inspection(comparison: Comparison) -> Plot | None:
     """Completeness and purity against the number inspected."""
     evaluation = comparison.evaluation
     pairings = leading_pairings(evaluation)
-    found = [
-        one
-        for one in evaluation.yields
-        if one.pairing == pairings[0] and one.positives == "visible" and one.score == evaluation.bundle(one.bundle).combined
-    ]
+    found = [one for one in evaluation.yields if one.pairing == pairings[0] and one.positives == "visible"]
     if not found:
         return None
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
@@ -154,7 +150,7 @@ def roc(comparison: Comparison) -> Plot | None:
                 fpr, recall = roc_curve(np.concatenate([positive, negative]), labels)
                 area = evaluation.find(scored.name, pairing, name, "all", "all").auroc.value
                 colour = _MEMBER_COLOURS[MEMBERS.index(name)] if name in MEMBERS else "#16191d"
-                style = "-" if name in (*MEMBERS, scored.summary.combined) else ":" if name == GRID else "--"
+                style = ":" if name == GRID else "-"
                 width = 1.8 if name == scored.summary.combined else 1.0
                 panel.step(
                     np.maximum(fpr, 0.5 / len(negative)),
@@ -174,7 +170,7 @@ def roc(comparison: Comparison) -> Plot | None:
     return Plot(
         "roc.png",
         "ROC curve of every network, all lenses (Fig. 6 of the paper, on a logarithmic axis: a finder of rare objects works at "
-        f"the left). Thick: the combination; dashed: the {RANKING} of a scan; dotted: the {GRID}.",
+        f"the left). Thick: the combination; dotted: the {GRID}.",
         "ROC curves of every network",
         png(figure),
     )

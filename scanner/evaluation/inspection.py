@@ -110,7 +110,7 @@ def _completeness(lenses: Int64, others: Int64, prevalence: float, inspected: Fl
 def yields(
     bundles: Sequence[ScoredBundle], truths: Mapping[str, Truth], pairings: Sequence[Pairing], prevalence: float
 ) -> tuple[Yield, ...]:
-    """What inspecting the lists of the leading scores would yield, for all lenses and for visible ones, of every pairing."""
+    """What inspecting the lists of the combinations would yield, for all lenses and for visible ones, of every pairing."""
     choices: tuple[Positives, ...] = ("visible", "all")
     found = []
     for pairing in pairings:
@@ -119,16 +119,14 @@ def yields(
             if not chosen.any():
                 continue
             for scored in bundles:
-                for name in scored.leading:
-                    negative = scored.scores[pairing.others][name][~truths[pairing.others].is_lens]
-                    found.append(
-                        Yield(
-                            bundle=scored.name,
-                            pairing=pairing,
-                            positives=positives,
-                            score=name,
-                            prevalence=prevalence,
-                            points=inspect(scored.scores[pairing.lenses][name][chosen], negative, prevalence),
-                        )
+                negative = scored.combined[pairing.others][~truths[pairing.others].is_lens]
+                found.append(
+                    Yield(
+                        bundle=scored.name,
+                        pairing=pairing,
+                        positives=positives,
+                        prevalence=prevalence,
+                        points=inspect(scored.combined[pairing.lenses][chosen], negative, prevalence),
                     )
+                )
     return tuple(found)

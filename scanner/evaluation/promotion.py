@@ -26,7 +26,7 @@ from scanner.evaluation.cells import Table, signed
 from scanner.evaluation.metrics import CONFIDENCE, Interval, normal_interval
 from scanner.evaluation.ranking_results import Difference, Positives
 from scanner.evaluation.results import Evaluation, ImageScore
-from scanner.evaluation.scores import POSITIVE_LABELS, RANKING
+from scanner.evaluation.scores import POSITIVE_LABELS
 from scanner.records import Record
 
 
@@ -79,7 +79,7 @@ def judge(evaluation: Evaluation) -> Promotion:
 
 
 def _differences(evaluation: Evaluation) -> Iterator[Difference]:
-    new, old = (RANKING if bundle.decides_on == "grid" else bundle.combined for bundle in evaluation.bundles[:2])
+    new, old = (bundle.combined for bundle in evaluation.bundles[:2])
     has_visible = {found.name: found.n_visible > 0 for found in evaluation.sets}
     for found in evaluation.differences:
         positives: Positives = "visible" if has_visible[found.pairing.lenses] else "all"

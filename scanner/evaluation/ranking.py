@@ -18,7 +18,7 @@ from scanner.evaluation.labelled_data import Truth
 from scanner.evaluation.metrics import delong, normal_interval
 from scanner.evaluation.ranking_results import Difference, Figures, GridLoss, Negatives, Pairing, Positives, Recall
 from scanner.evaluation.resampling import LOW_FPRS, Recalls, recalls_at_fpr
-from scanner.evaluation.scores import GRID, RANKING, ScoredBundle, lenses, others
+from scanner.evaluation.scores import GRID, ScoredBundle, lenses, others
 from scanner.records import MEMBERS, Float64, Int64
 
 CHOICES: tuple[tuple[Positives, Negatives], ...] = (
@@ -138,8 +138,8 @@ def _differences(
 ) -> Iterator[Difference]:
     new, old, recalls = bundles[0], bundles[other], measured.recalls
     names: list[tuple[str, str]] = [(member, member) for member in MEMBERS]
-    names += [(new.summary.combined, old.summary.combined), (new.ranking, old.ranking)]
-    for name_new, name_old in dict.fromkeys(names):
+    names.append((new.summary.combined, old.summary.combined))
+    for name_new, name_old in names:
         i = int(starts[0]) + new.score_names.index(name_new)
         j = int(starts[other]) + old.score_names.index(name_old)
         difference, error = measured.area_difference(i, j)
@@ -187,28 +187,22 @@ def _differences(
 def grid_losses(
     bundles: Sequence[ScoredBundle], truths: Mapping[str, Truth], pairings: Sequence[Pairing]
 ) -> tuple[GridLoss, ...]:
-    """What the grid loses against the combination of the same seven log-odds, and what its ranking wins back."""
+    """What the grid loses against the combination of the same seven log-odds."""
     found = []
     for scored in bundles:
         if scored.bundle.grid is None:
             continue
         for pairing in pairings:
             for choice in CHOICES[:2]:
-                positive, negative = take(scored, (GRID, RANKING, scored.summary.combined), truths, pairing, choice)
+                positive, negative = take(scored, (GRID, scored.summary.combined), truths, pairing, choice)
                 if not positive.shape[1] or not negative.shape[1]:
                     continue
                 values, covariance = delong(*_labelled(positive, negative))
-                losses = []
-                for row in (0, 1):
-                    error = math.sqrt(max(0.0, covariance[row, row] + covariance[2, 2] - 2 * covariance[row, 2]))
-                    losses.append(normal_interval(float(values[row] - values[2]), error))
+                error = math.sqrt(max(0.0, covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]))
+                loss = normal_interval(float(values[0] - values[1]), error)
                 # The share of pairs that the grid cannot order at all.
                 counts = [np.unique(part[0], return_counts=True) for part in (positive, negative)]
                 _, i, j = np.intersect1d(counts[0][0], counts[1][0], return_indices=True)
                 tied = float((counts[0][1][i] / positive.shape[1] * (counts[1][1][j] / negative.shape[1])).sum())
-                found.append(
-                    GridLoss(
-                        bundle=scored.name, pairing=pairing, positives=choice[0], grid=losses[0], ranking=losses[1], tied=tied
-                    )
-                )
+                found.append(GridLoss(bundle=scored.name, pairing=pairing, positives=choice[0], difference=loss, tied=tied))
     return tuple(found)

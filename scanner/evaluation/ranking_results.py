@@ -98,24 +98,25 @@ class YieldPoint(Record):
 
 
 class Yield(Record):
-    """Completeness and purity against the number inspected, at a prevalence of the sky."""
+    """Completeness and purity against the number inspected from the top of the ranking, at a prevalence of the sky."""
 
     bundle: str
     pairing: Pairing
     positives: Positives
-    score: str
     prevalence: float
     points: tuple[YieldPoint, ...]
 
 
 class GridLoss(Record):
-    """AUROC of the grid and of the ranking minus that of the calibrated combination of the same log-odds (paired)."""
+    """AUROC of the grid minus that of the calibrated combination of the same log-odds (paired).
+
+    ``tied``: share of the pairs of a lens and a non-lens that the grid gives the same value.
+    """
 
     bundle: str
     pairing: Pairing
     positives: Positives
-    grid: Interval
-    ranking: Interval
+    difference: Interval
     tied: float
 
 

@@ -4,9 +4,8 @@ In: nothing. Out: the pydantic tree that ``scanner evaluate`` writes as JSON, an
 are made. Refused: unknown keys.
 
 Objects are named by set (``eval``), what is measured by *pairing*: the lenses of one set against the non-lenses of the same or
-another one. Scores are the seven members, ``grid``, ``ranking`` (the order of a scan: candidates of the grid first, then
-calibrated probability) and ``calibrated`` (``mean`` where a bundle has no calibration). Intervals are 95% unless a record says
-otherwise.
+another one. Scores are the seven members, ``grid``, and their combination, ``calibrated`` (``mean`` where a bundle has no
+calibration), which a scan ranks by. Intervals are 95% unless a record says otherwise.
 """
 
 from __future__ import annotations
@@ -90,13 +89,6 @@ class Evaluation(Record):
     differences: tuple[Difference, ...] = ()
     images: tuple[ImageScore, ...] = ()
     known_lenses: tuple[ImageScore, ...] = ()
-
-    def bundle(self, name: str) -> BundleSummary:
-        """The bundle of that name; KeyError where there is none."""
-        for bundle in self.bundles:
-            if bundle.name == name:
-                return bundle
-        raise KeyError(name)
 
     def find(self, bundle: str, pairing: Pairing, score: str, positives: Positives, negatives: Negatives) -> Figures:
         """The figures of one score and choice of objects; KeyError where they were not measured."""

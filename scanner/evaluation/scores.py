@@ -19,7 +19,7 @@ from scanner.evaluation.ranking_results import Negatives, Positives
 from scanner.evaluation.results import BundleSummary
 from scanner.records import MEMBERS, Float32, Float64
 
-GRID, RANKING = "grid", "ranking"
+GRID = "grid"
 NEGATIVE_LABELS: Mapping[Negatives, str] = {
     "all": "all non-lenses",
     "hard": "look-alikes (ellipticals, companions, near-lenses)",
@@ -46,19 +46,14 @@ class ScoredBundle:
         return self.summary.name
 
     @property
-    def ranking(self) -> str:
-        """The score that a scan lists its candidates by."""
-        return self.summary.combined if self.bundle.grid is None else RANKING
+    def combined(self) -> Mapping[str, Float64]:
+        """The score that a scan ranks by, the combination of the members, by set."""
+        return {set_name: scores[self.summary.combined] for set_name, scores in self.scores.items()}
 
     @property
     def score_names(self) -> tuple[str, ...]:
         """Every score of this bundle, the members first."""
-        return (*MEMBERS, *(() if self.bundle.grid is None else (GRID, RANKING)), self.summary.combined)
-
-    @property
-    def leading(self) -> tuple[str, ...]:
-        """The scores of the whole ensemble that figures lead with: combined, then ranking where that is another one."""
-        return tuple(dict.fromkeys((self.summary.combined, self.ranking)))
+        return (*MEMBERS, *(() if self.bundle.grid is None else (GRID,)), self.summary.combined)
 
 
 def combine(bundle: Bundle, logits: Float32) -> Float64:
@@ -109,10 +104,6 @@ def score(
     if bundle.grid is not None:
         known = grid_values or {set_name: bundle.grid.lookup(rows).value for set_name, rows in logits.items()}
         found[GRID] = np.concatenate([known[set_name] for set_name in logits]).astype(np.float64)
-        # Candidates first, then by the combination; equal pairs keep equal ranks. Over all sets at once, so that ranks compare.
-        is_candidate = found[GRID] >= np.float64(np.float32(bundle.threshold()))
-        pairs = np.stack([is_candidate, combined], axis=1)
-        found[RANKING] = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1).astype(np.float64)
     found[summary.combined] = combined
     ends = np.cumsum([len(rows) for rows in logits.values()])[:-1]
     parts = {score_name: np.split(values, ends) for score_name, values in found.items()}

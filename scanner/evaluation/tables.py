@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from scanner.evaluation import detail_tables
-from scanner.evaluation.cells import FEW_NOTE, Table, interval, leading, leading_pairings, recall, signed, small
+from scanner.evaluation.cells import FEW_NOTE, Table, combinations, interval, leading_pairings, recall, signed, small
 from scanner.evaluation.ranking_results import Figures, Pairing, Positives
 from scanner.evaluation.resampling import LOW_FPRS
 from scanner.evaluation.results import Evaluation
-from scanner.evaluation.scores import NEGATIVE_LABELS, POSITIVE_LABELS, RANKING
+from scanner.evaluation.scores import NEGATIVE_LABELS, POSITIVE_LABELS
 
 #: Objects looked at, of a million, that the text quotes.
 QUOTED = (100.0, 1000.0, 10_000.0)
@@ -90,12 +90,12 @@ def _ranked(name: str, title: str, found: Iterable[Figures], note: str = "") -> 
 
 def low_fpr(evaluation: Evaluation) -> Table:
     """Recall where few non-lenses pass: what a finder of rare objects is worth."""
-    leading_scores = set(leading(evaluation))
+    combined = combinations(evaluation)
     found = _figures(
         evaluation,
         leading_pairings(evaluation),
         (("visible", "all"), ("all", "all")),
-        lambda figures: (figures.bundle, figures.score) in leading_scores,
+        lambda figures: (figures.bundle, figures.score) in combined,
     )
     pool = "" if evaluation.sky is None else f" Non-lenses are those of {evaluation.sky} for every set."
     return _ranked("low-fpr", "Lenses found where few non-lenses pass", found, "95% intervals." + pool)
@@ -117,12 +117,12 @@ def inspected(evaluation: Evaluation) -> Table:
             cells += (
                 [interval(point.completeness) + star, small(point.purity) + star] if measured else ["too few non-lenses"] * 2
             )
-        rows.append((str(found.pairing), found.bundle, found.score, *cells))
+        rows.append((str(found.pairing), found.bundle, *cells))
     header = [f"{word}, best {number:,.0f}" for number in QUOTED for word in ("completeness", "purity")]
     return Table(
         "inspected",
         f"Inspecting the best of a million objects, of which {evaluation.sky_prevalence * 1e6:,.0f} are visible lenses",
-        ("set", "bundle", "score", *header),
+        ("set", "bundle", *header),
         tuple(rows),
         FEW_NOTE if any(cell.endswith("*") for row in rows for cell in row) else "",
     )
@@ -130,7 +130,7 @@ def inspected(evaluation: Evaluation) -> Table:
 
 def differences(evaluation: Evaluation) -> Table:
     """The first bundle against the others, on the same objects."""
-    wanted = {summary.name: {summary.combined, RANKING} for summary in evaluation.bundles}
+    combined = combinations(evaluation)
     positives = {found.name: "visible" if found.n_visible else "all" for found in evaluation.sets}
     pairings = set(leading_pairings(evaluation))
     rows = tuple(
@@ -147,8 +147,7 @@ def differences(evaluation: Evaluation) -> Table:
         for found in evaluation.differences
         if (found.positives, found.negatives) == (positives[found.pairing.lenses], "all")
         and found.pairing in pairings
-        and found.score_new in wanted[found.new]
-        and found.score_old in wanted[found.old]
+        and {(found.new, found.score_new), (found.old, found.score_old)} <= combined
     )
     note = "Paired intervals; ▲ better, ▼ worse beyond them."
     return Table(
@@ -233,12 +232,12 @@ def members(evaluation: Evaluation) -> Table:
 
 
 def hard(evaluation: Evaluation) -> Table:
-    """The leading scores against look-alikes only."""
-    leading_scores = set(leading(evaluation))
+    """The combinations against look-alikes only."""
+    combined = combinations(evaluation)
     found = _figures(
         evaluation,
         evaluation.pairings,
         (("visible", "hard"),),
-        lambda figures: (figures.bundle, figures.score) in leading_scores,
+        lambda figures: (figures.bundle, figures.score) in combined,
     )
     return _ranked("hard", f"Against {NEGATIVE_LABELS['hard']} only", found)

@@ -29,9 +29,8 @@ PREFERRED = ("new 2", "old 1")
 
 def compare(a, b):
     """The rule of the module's docstring, read aloud."""
-    for name in ("scored", "candidate"):
-        if a[name] != b[name]:
-            return -1 if a[name] else 1
+    if a["scored"] != b["scored"]:
+        return -1 if a["scored"] else 1
     places = [PREFERRED.index(row["bundle"]) if row["bundle"] in PREFERRED else 9 for row in (a, b)]
     if places[0] != places[1]:
         return places[0] - places[1]

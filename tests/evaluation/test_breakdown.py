@@ -16,8 +16,8 @@ def test_classes_pass_as_often_as_they_score_above_the_sky(scored_pair):
     assert {(rate.pairing.others, rate.threshold_set) for rate in found} == {("eval", "challenge"), ("challenge", "challenge")}
     for rate in found:
         scored = next(b for b in bundles if b.name == rate.bundle)
-        threshold = threshold_at_fpr(scored.scores["challenge"][rate.score], rate.fpr)
-        truth, values = truths[rate.pairing.others], scored.scores[rate.pairing.others][rate.score]
+        threshold = threshold_at_fpr(scored.combined["challenge"], rate.fpr)
+        truth, values = truths[rate.pairing.others], scored.combined[rate.pairing.others]
         for one in rate.classes:
             chosen = ~truth.is_lens & (truth.class_name == one.class_name)
             assert one.n == chosen.sum()
@@ -44,10 +44,10 @@ def test_recall_by_property_is_that_of_the_lenses_in_each_bin(bundle, sets, make
         bundle,
         SimpleNamespace(name="b", combined="calibrated"),
         {},
-        {"eval": {"calibrated": np.nan_to_num(snr), "ranking": snr}},
+        {"eval": {"calibrated": np.nan_to_num(snr)}},
     )
     pairing = Pairing(lenses="eval", others="eval")
-    curves = [c for c in recall_curves((scored,), {"eval": stand_in}, (pairing,)) if c.score == "calibrated"]
+    curves = recall_curves((scored,), {"eval": stand_in}, (pairing,))
     assert {curve.variable for curve in curves} == {"arc_snr", "theta_e"}
     by_snr = next(c for c in curves if c.variable == "arc_snr" and c.fpr == 0.01)
     assert [(part.low, part.high, part.n) for part in by_snr.bins] == [(25, 50, 12), (50, 100, 25), (100, 200, 10)]

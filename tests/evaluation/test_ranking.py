@@ -61,11 +61,21 @@ def test_differences_are_those_of_the_figures(measured):
     assert all(d.difference.low > 0 for d in clear)
 
 
-def test_the_grid_loses_and_the_ranking_less(scored_pair):
+def test_what_the_grid_loses(scored_pair, measured):
     truths, bundles = scored_pair
-    for found in grid_losses(bundles[:1], truths, (OWN,)):
-        assert found.grid.high >= found.grid.value >= found.grid.low
-        assert found.tied >= 0
+    losses = grid_losses(bundles[:1], truths, (OWN,))
+    assert [found.positives for found in losses] == ["visible", "all"]
+    for found in losses:
+        areas = {f.score: f.auroc.value for f in measured[0] if _choice(f) == (found.bundle, OWN, found.positives, "all")}
+        assert found.difference.value == pytest.approx(areas["grid"] - areas["calibrated"])
+        assert found.difference.low < found.difference.value < found.difference.high
+        truth, grid = truths["eval"], bundles[0].scores["eval"]["grid"]
+        lenses = truth.is_lens & truth.visible if found.positives == "visible" else truth.is_lens
+        assert found.tied == pytest.approx(np.mean(grid[lenses][:, None] == grid[~truth.is_lens]))
+
+
+def _choice(figures):
+    return figures.bundle, figures.pairing, figures.positives, figures.negatives
 
 
 def test_lenses_of_every_set_meet_the_sky_and_mixed_sets_themselves(make_truth):

@@ -83,7 +83,7 @@ def test_the_bundle_is_whole(bundle, place):
     assert bundle.manifest.decides_on == "grid"
     assert bundle.manifest.thresholds[0].beta == 0.03
     assert bundle.grid.counts.sum() == 100
-    assert {metric.member for metric in bundle.manifest.metrics} == {*MEMBERS, "grid", "ranking", "calibrated"}
+    assert {metric.member for metric in bundle.manifest.metrics} == {*MEMBERS, "grid", "calibrated"}
     assert [point.beta for point in bundle.manifest.thresholds] == [0.03, 0.1, 0.3, 1.0, 2.0]
     assert bundle.grid.counts.shape == (5, 5)
     card = (bundle.path / "MODEL_CARD.md").read_text(encoding="utf-8")

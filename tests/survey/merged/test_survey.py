@@ -127,9 +127,9 @@ def test_what_ranks_first_where_bundles_are_mixed(runs, other_bundle, tmp_path) 
     both = {**runs, "other": other_bundle}
     merge_runs(request(both, tmp_path / "survey", "south", "other", preferred=("ou", "new")))
     found = rows_of(tmp_path / "survey")
-    kinds = [(row["is_candidate"], row["bundle"]) for row in found.to_pylist()]
-    assert kinds == sorted(kinds, key=lambda kind: (not kind[0], kind[1] != "ou 1"))
-    assert len(set(kinds)) == 4
+    keys = [(row["bundle"] != "ou 1", -row["p_calibrated"]) for row in found.to_pylist()]
+    assert keys == sorted(keys)
+    assert {other for other, _ in keys} == {False, True}
 
 
 def test_refusals(runs, tables, tmp_path) -> None:
