@@ -32,10 +32,8 @@ from scanner.training.network import Twin
 from scanner.training.presets import Beginning, Preset, Stage
 from scanner.training.scaled import ScaledImages
 from scanner.training.stage_run import SILENT, Reports, run_stages
-from scanner.training.trainer import Trainer
+from scanner.training.trainer import Trainer, Validation
 
-#: Loss over the validation rows; AUROC over all of them and over those that can be seen.
-Scores = tuple[float, float, float]
 #: Training rows that the statistics of a bundle's member are measured on.
 STATISTICS_ROWS = 256
 
@@ -135,9 +133,9 @@ def fit(
     folded = fold(network) if isinstance(network, Twin) else network.cpu().eval()
     assert isinstance(folded, nn.Sequential)
     kept = kept_row(state.rows)
-    scores = kept.validation_loss, kept.auroc, kept.auroc_visible
+    found = Validation(kept.validation_loss, kept.validation_accuracy, kept.auroc, kept.auroc_visible)
     if start is not None and start.network is not None and preset.share_of_bundle:
-        folded, scores = mean_if_better(trainer, stages[-1], start.network, folded, scores)
+        folded, found = mean_if_better(trainer, stages[-1], start.network, folded, found)
     record = FitRecord(
         plan=plan,
         passes=state.passes,
@@ -145,17 +143,17 @@ def fit(
         threads=request.threads,
         device=request.device,
         history=state.rows,
-        validation_loss=scores[0],
-        validation_auroc=scores[1],
-        validation_auroc_visible=scores[2],
+        validation_loss=found.loss,
+        validation_auroc=found.auroc,
+        validation_auroc_visible=found.auroc_visible,
     )
     checkpoint.finish(folder, folded, record)
     return folded, record
 
 
 def mean_if_better(
-    trainer: Trainer, stage: Stage, begun: nn.Sequential, ended: nn.Sequential, scores: Scores
-) -> tuple[nn.Sequential, Scores]:
+    trainer: Trainer, stage: Stage, begun: nn.Sequential, ended: nn.Sequential, found: Validation
+) -> tuple[nn.Sequential, Validation]:
     """The mean of a bundle's network and of what it was trained to, or the latter, whichever has the lower validation loss.
 
     After a few passes the mean is the better one; after many there is a ridge between the two.
@@ -166,13 +164,13 @@ def mean_if_better(
         What validates, on the images of that stage; the trainer's network is replaced.
     begun, ended
         The bundle's network, and the trained one.
-    scores
+    found
         Of ``ended``.
     """
     mean = mean_of(begun, ended, trainer.preset.share_of_bundle)
     trainer.network = copy.deepcopy(mean).to(trainer.device)
-    loss, _, auroc, auroc_visible = trainer.validate(trainer.feed(stage))
-    return (mean, (loss, auroc, auroc_visible)) if loss < scores[0] else (ended, scores)
+    of_mean = trainer.validate(trainer.feed(stage))
+    return (mean, of_mean) if of_mean.loss < found.loss else (ended, found)
 
 
 def _begin_as(trainer: Trainer, start: Start, first: Stage, *, fresh: bool) -> None:

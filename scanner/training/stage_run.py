@@ -165,10 +165,10 @@ class _StageRun:
 
     def _validate(self) -> None:
         trainer, state = self.trainer, self.state
-        loss, accuracy, auroc_all, auroc_visible = trainer.validate(self.feed)
+        found = trainer.validate(self.feed)
         state.without_gain += 1
-        if loss < state.best_loss or not state.best:
-            state.best_loss, state.without_gain = loss, 0
+        if found.loss < state.best_loss or not state.best:
+            state.best_loss, state.without_gain = found.loss, 0
             state.best = copy.deepcopy(trainer.network.state_dict())
         row = HistoryRow(
             stage=self.stage.name,
@@ -178,10 +178,10 @@ class _StageRun:
             learning_rate=self.optimiser.param_groups[0]["lr"],
             train_loss=state.loss_sum / state.n_steps,
             train_accuracy=state.n_correct / state.n_seen,
-            validation_loss=loss,
-            validation_accuracy=accuracy,
-            auroc=auroc_all,
-            auroc_visible=auroc_visible,
+            validation_loss=found.loss,
+            validation_accuracy=found.accuracy,
+            auroc=found.auroc,
+            auroc_visible=found.auroc_visible,
         )
         state.history.append(row.model_dump())
         state.loss_sum, state.n_correct, state.n_steps, state.n_seen = 0.0, 0, 0, 0

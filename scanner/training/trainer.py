@@ -13,6 +13,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -61,6 +62,19 @@ def class_weights(is_lens: NDArray[np.bool_]) -> torch.Tensor:
     weights = torch.empty(2)
     weights[NON_LENS], weights[LENS] = n / (2 * (n - lenses)), n / (2 * lenses)
     return weights
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How good a network is: ``loss`` and ``accuracy`` at 0.5 over the validation rows that training would use.
+
+    ``auroc``: over all validation rows. ``auroc_visible``: without lenses whose arcs nobody could see.
+    """
+
+    loss: float
+    accuracy: float
+    auroc: float
+    auroc_visible: float
 
 
 class Trainer:
@@ -186,8 +200,8 @@ class Trainer:
         self.network.train()
         return np.concatenate(answers)
 
-    def validate(self, feed: Feed) -> tuple[float, float, float, float]:
-        """Loss and accuracy over the validation rows that training would use; AUROC over all and over visible lenses."""
+    def validate(self, feed: Feed) -> Validation:
+        """How good the network is by the validation rows."""
         log_odds = self.log_odds(feed, self.validation)
         is_lens = self.labels.is_lens[self.validation]
         visible = ~is_lens | self.labels.visible[self.validation]
@@ -197,7 +211,7 @@ class Trainer:
         target = self.target[torch.from_numpy(self.validation[self.counted])]
         loss = nn.functional.cross_entropy(logits, target, self.weights.double().cpu())
         accuracy = float(((log_odds > 0) == is_lens)[self.counted].mean())
-        return float(loss), accuracy, auroc(log_odds, is_lens), auroc(log_odds[visible], is_lens[visible])
+        return Validation(float(loss), accuracy, auroc(log_odds, is_lens), auroc(log_odds[visible], is_lens[visible]))
 
     def seconds_needed(self, stages: tuple[Stage, ...]) -> list[float]:
         """Seconds that all passes of every stage would take, from a few timed steps; the network is left as it was."""
