@@ -11,7 +11,7 @@ minimum and maximum of an image are two of its pixels), so a map of the cutout i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,7 +29,6 @@ from scanner.training.export import read_members
 
 #: What a network says of an object: z_lens - z_non-lens, or its sigmoid, which is the softmax of the lens class.
 Output = Literal["log_odds", "probability"]
-OUTPUTS: tuple[Output, ...] = get_args(Output)
 #: Number of the logit of each class, by name.
 CLASSES: dict[ClassName, int] = {"non-lens": NON_LENS, "lens": LENS}
 

@@ -7,7 +7,7 @@ import torch
 from scanner.cutouts.quality import fill_bad_pixels
 from scanner.ensemble.session import open_session
 from scanner.explain import restore
-from scanner.explain.networks import OUTPUTS, lens_output, network_input, sky_level
+from scanner.explain.networks import lens_output, network_input, sky_level
 from scanner.records import MEMBERS
 from scanner.training.published import import_published
 
@@ -47,4 +47,3 @@ def test_the_probability_is_the_softmax_of_the_lens_class(tiny_network, noise):
     network, images = tiny_network(14), noise(5, 2, 14, 14)
     softmax = torch.softmax(network(images), dim=1)[:, 1]
     torch.testing.assert_close(lens_output(network, images, "probability"), softmax)
-    assert set(OUTPUTS) == {"log_odds", "probability"}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -38,17 +38,6 @@ _NOT_XML_RE2 = r"[^\t\n\r\x20-\x{d7ff}\x{e000}-\x{fffd}\x{10000}-\x{10ffff}]"
 def is_text(type_: pa.DataType) -> bool:
     """Whether arrays of this type hold texts."""
     return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))
-
-
-class Encoder(Protocol):
-    """What stands before the rows, rows, what stands after them."""
-
-    opening: bytes
-    closing: bytes
-
-    def rows(self, batch: pa.RecordBatch) -> bytes:
-        """The rows of a batch."""
-        ...
 
 
 class Binary2:
