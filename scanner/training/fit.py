@@ -135,7 +135,7 @@ def fit(
     kept = kept_row(state.rows)
     found = Validation(kept.validation_loss, kept.validation_accuracy, kept.auroc, kept.auroc_visible)
     if start is not None and start.network is not None and preset.share_of_bundle:
-        folded, found = mean_if_better(trainer, stages[-1], start.network, folded, found)
+        folded, found = best_of_both(trainer, stages[-1], start.network, folded, found)
     record = FitRecord(
         plan=plan,
         passes=state.passes,
@@ -151,12 +151,13 @@ def fit(
     return folded, record
 
 
-def mean_if_better(
+def best_of_both(
     trainer: Trainer, stage: Stage, begun: nn.Sequential, ended: nn.Sequential, found: Validation
 ) -> tuple[nn.Sequential, Validation]:
-    """The mean of a bundle's network and of what it was trained to, or the latter, whichever has the lower validation loss.
+    """A bundle's network, what it was trained to, or the mean of their weights, whichever has the lowest validation loss.
 
-    After a few passes the mean is the better one; after many there is a ridge between the two.
+    After a few passes the mean is the best one; after many there is a ridge between the two. A network that was at its end
+    stays as it was.
 
     Parameters
     ----------
@@ -166,11 +167,19 @@ def mean_if_better(
         The bundle's network, and the trained one.
     found
         Of ``ended``.
+
+    Returns
+    -------
+    torch.nn.Sequential, Validation
+        The best of the three; ``ended`` where all are alike.
     """
-    mean = mean_of(begun, ended, trainer.preset.share_of_bundle)
-    trainer.network = copy.deepcopy(mean).to(trainer.device)
-    of_mean = trainer.validate(trainer.feed(stage))
-    return (mean, of_mean) if of_mean.loss < found.loss else (ended, found)
+    best, of_best = ended, found
+    for network in (mean_of(begun, ended, trainer.preset.share_of_bundle), begun):
+        trainer.network = copy.deepcopy(network).to(trainer.device)
+        validated = trainer.validate(trainer.feed(stage))
+        if validated.loss < of_best.loss:
+            best, of_best = network, validated
+    return best, of_best
 
 
 def _begin_as(trainer: Trainer, start: Start, first: Stage, *, fresh: bool) -> None:

@@ -7,8 +7,8 @@ images with the expensive first convolutions frozen, then the head alone, with w
 can only add up what it sees in different places. Batch normalisation, asinh scaling, one cycle of the learning rate a stage.
 OU-VIS and OU-66 begin from random weights, the others as copies of a member of their architecture: from scratch they need
 several times the passes to get as far. A bundle's members go on with full images alone: crops can be shown to a tied head only,
-and what their dense layers have learnt of where objects lie would be lost. They end as a mean of their first and last weights,
-where that is better.
+and what their dense layers have learnt of where objects lie would be lost. They end as they began, as they were trained,
+or as a mean of both, whichever is best.
 
 ``paper``: section 3.2 where it speaks (He initialisation, Adam at 3e-4, batches of 250 and 125, 250 epochs, dropout 0.2, linear
 min-max scaling, class-weighted categorical cross-entropy over two classes, weights of the lowest validation loss), and both
@@ -60,7 +60,10 @@ class Preset(Record):
     patience: int | None = Field(None, description="Stop a stage after this many validations without a better loss.")
     copies: dict[MemberName, MemberName] = Field({}, description="Members that begin as a copy of another, where bands agree.")
     share_of_bundle: float = Field(
-        0.0, ge=0, lt=1, description="Of a bundle's weights in a mean with those of the end, kept where its loss is lower."
+        0.0,
+        ge=0,
+        lt=1,
+        description="Of a bundle's weights in a mean with those of the end; the best of the three is kept. 0: those of the end.",
     )
     stages_200: tuple[Stage, ...]
     stages_66: tuple[Stage, ...]

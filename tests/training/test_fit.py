@@ -19,7 +19,7 @@ from scanner.records import MEMBER_PIXELS
 from scanner.training import checkpoint
 from scanner.training.batches import Feed
 from scanner.training.device import fastest_precision
-from scanner.training.fit import FitRequest, Start, fit, mean_if_better
+from scanner.training.fit import FitRequest, Start, best_of_both, fit
 from scanner.training.folding import mean_of
 from scanner.training.history import HISTORY, HistoryRow, plot_history, write_history
 from scanner.training.labels import Labels
@@ -200,7 +200,7 @@ def test_training_goes_on_from_a_bundle(labelled, tmp_path):
     assert all(torch.equal(value, again.state_dict()[key]) for key, value in after.state_dict().items())
 
 
-def test_a_mean_of_weights_is_kept_where_it_is_better(labelled, tmp_path):
+def test_the_best_of_two_networks_and_of_their_mean_is_kept(labelled, tmp_path):
     good, record = train(labelled, tmp_path, preset=brief(BEST, passes=4, batch=8))
     stage, elsewhere = BEST.continued_66[0], build("OU-J", seed=8)
     ended = copy.deepcopy(good)
@@ -212,23 +212,28 @@ def test_a_mean_of_weights_is_kept_where_it_is_better(labelled, tmp_path):
     trainer.network = copy.deepcopy(ended)
     found = trainer.validate(trainer.feed(stage))
     assert found.loss > record.validation_loss
-    kept, of_kept = mean_if_better(trainer, stage, elsewhere, ended, found)
+    kept, of_kept = best_of_both(trainer, stage, elsewhere, ended, found)
     for name, value in kept.state_dict().items():
         torch.testing.assert_close(value, good.state_dict()[name], rtol=1e-4, atol=1e-6)
     assert of_kept.loss == pytest.approx(record.validation_loss, abs=1e-3)
     assert of_kept.auroc_visible == pytest.approx(record.validation_auroc_visible, abs=1e-3)
-    assert mean_if_better(trainer, stage, elsewhere, good, of_kept) == (good, of_kept)
+    assert best_of_both(trainer, stage, elsewhere, good, of_kept) == (good, of_kept)
+    trainer.network = copy.deepcopy(elsewhere)
+    of_elsewhere = trainer.validate(trainer.feed(stage))
+    kept, of_kept = best_of_both(trainer, stage, good, elsewhere, of_elsewhere)
+    assert kept is good
+    assert of_kept.loss == pytest.approx(record.validation_loss, abs=1e-3)
 
 
-def test_a_bundles_member_ends_as_a_mean_or_as_it_is(labelled, tmp_path):
-    start = Start("f" * 64, network=train(labelled, tmp_path / "first", preset=brief(BEST, passes=1))[0])
+def test_a_bundles_member_ends_as_it_began_as_it_was_trained_or_as_a_mean(labelled, tmp_path):
+    first, of_first = train(labelled, tmp_path / "first", preset=brief(BEST, passes=1))
+    start = Start("f" * 64, network=first)
     short = brief(BEST, passes=1.0, batch=8, validations=1)
     last, alone = train(labelled, tmp_path / "last", preset=short.model_copy(update={"share_of_bundle": 0.0}), start=start)
     kept, record = train(labelled, tmp_path / "kept", preset=short, start=start)
-    is_mean = record.validation_loss < alone.validation_loss
-    mean = mean_of(start.network, last, BEST.share_of_bundle if is_mean else 0.0)
-    for name, value in kept.state_dict().items():
-        torch.testing.assert_close(value, mean.state_dict()[name])
+    assert record.validation_loss <= min(alone.validation_loss, of_first.validation_loss + 1e-6)
+    three = [mean_of(first, last, share).state_dict() for share in (0.0, BEST.share_of_bundle, 1.0)]
+    assert any(all(torch.allclose(value, one[name]) for name, value in kept.state_dict().items()) for one in three)
 
 
 @pytest.mark.parametrize("after", [1, 2])
