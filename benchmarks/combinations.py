@@ -6,8 +6,9 @@ In: a bundle, its calibrated combination fitted on other objects than these; set
 non-lenses; the folder where ``scanner evaluate --cache`` keeps log-odds. Out, for the bundle's own combination, every member,
 and others that are fitted to these very sets, each object judged by a fit to the other four fifths: recall of every set's
 visible lenses where 10, 100 and 1,000 of the non-lenses pass, and its AUROC (DeLong, 95 %) against all of them and against
-classes that look alike; for a bundle with a grid, how many of them that takes at the bundle's threshold. What a fit to the sets
-themselves does not gain, no calibration set can give.
+classes that look alike; for a bundle with a grid, how many of them that takes at the bundle's threshold, and what is found if
+its value, or its decision, comes before the combination in the list. What a fit to the sets themselves does not gain, no
+calibration set can give.
 """
 
 from __future__ import annotations
@@ -60,6 +61,11 @@ def crossed(model: Any, log_odds: Float64, is_lens: Float64) -> Float64:
     return scores
 
 
+def places(first: Float64, then: Float64) -> Float64:
+    """Scores (N,) that order as ``first`` does, and where that is equal as ``then`` does; equal pairs are equal."""
+    return np.unique(np.stack([first, then], axis=1), axis=0, return_inverse=True)[1].reshape(-1).astype(np.float64)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", required=True)
@@ -85,12 +91,14 @@ def main() -> None:
     is_lens = np.arange(len(together)) >= ends[0]
 
     scores = {"the bundle's own": combine(bundle, together)}
-    scores |= {member: log_odds[:, number] for number, member in enumerate(MEMBERS)}
-    scores |= {name: crossed(model, log_odds, is_lens.astype(np.float64)) for name, model in models().items()}
     print(f"{ends[0]:,} non-lenses, of which {', '.join(f'{n:,}' for n in PASSING)} pass")
     if bundle.grid is not None:
-        taken = int((bundle.grid.lookup(parts[""]).value >= np.float32(bundle.threshold())).sum())
-        print(f"the grid takes {taken:,} of them")
+        value, own = bundle.grid.lookup(together).value, scores["the bundle's own"]
+        is_candidate = value >= np.float32(bundle.threshold())
+        print(f"the grid takes {is_candidate[: ends[0]].sum():,} of them")
+        scores |= {"grid value first": places(value, own), "candidates first": places(is_candidate, own)}
+    scores |= {member: log_odds[:, number] for number, member in enumerate(MEMBERS)}
+    scores |= {name: crossed(model, log_odds, is_lens.astype(np.float64)) for name, model in models().items()}
     for name, values in scores.items():
         background = np.sort(values[: ends[0]])[::-1]
         shares = {
