@@ -73,13 +73,13 @@ def print_report(console: Console, report: RunReport, out: str) -> None:
                 row["tile_id"],
             )
         console.print(table)
-        if len(candidates) > PRINTED_CANDIDATES:
-            console.print(f"… and {len(candidates) - PRINTED_CANDIDATES:,} more")
+        if report.n_candidates > PRINTED_CANDIDATES:
+            console.print(f"… and {report.n_candidates - PRINTED_CANDIDATES:,} more")
     n_done = report.n_tiles - len(report.failed)
     console.print(
         f"\n{n_done:,} of {counted(report.n_tiles, 'tile')} done ({report.sky_area_deg2:.4f} deg²), "
         f"{counted(report.n_targets, 'object')} in {'it' if n_done == 1 else 'them'}, {report.n_unique:,} distinct; "
-        f"{report.n_scored:,} scored, {counted(len(candidates), 'candidate')} above the threshold."
+        f"{report.n_scored:,} scored, {counted(report.n_candidates, 'candidate')} above the threshold."
     )
     console.print(one_line(report.cost), markup=False)
     for note in report.notes:

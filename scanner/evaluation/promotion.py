@@ -3,7 +3,7 @@
 In: an evaluation of two bundles, the new one first. Out: :class:`Promotion`, and ``default.json``. Refused (UsageError): sets
 that one of the two was trained on; (OutputError) a folder that cannot be written.
 
-On every set the orders in which a scan would list its candidates are compared on the same objects: AUROC, and recall at every
+On every set the orders in which a scan would rank its objects are compared on the same objects: AUROC, and recall at every
 false-positive rate that ten non-lenses or more decide; on every real image, by how many non-lenses score higher, in each of the
 eight orientations. Many figures are compared, so each interval is widened until all of them hold at once with 95% (Bonferroni):
 of equally good bundles, one in forty is refused. A bundle that is worse beyond its interval in a single figure is refused.

@@ -137,7 +137,7 @@ def _identified(candidate_id: str) -> Condition:
     run, _, rest = candidate_id.partition("/")
     tile, _, target = rest.rpartition("/")
     if not (run and tile and re.fullmatch(r"-?\d{1,19}", target)) or abs(int(target)) >= 2**63:
-        raise UsageError(f'"{candidate_id[:80]}" is no candidate; write run/tile_id/target_id.')
+        raise UsageError(f'"{candidate_id[:80]}" is no id of an object; write run/tile_id/target_id.')
     return Condition("run = ? AND tile_id = ? AND target_id = ?", (run, tile, int(target)))
 
 

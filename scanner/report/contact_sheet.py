@@ -1,4 +1,4 @@
-"""The contact sheet of a run: one self-contained web page with every candidate, best first.
+"""The contact sheet of a run: one self-contained web page with its first candidates, the most probable first.
 
 In: the ranked candidate table, the candidates' cutouts in the same order, the facts of the run. Out: one HTML file that needs
 no network and no other file (pictures, style and script are inside; a content security policy forbids the rest), about 25 kB

@@ -50,13 +50,18 @@ RESULTS = (
 
 @dataclass(frozen=True)
 class RunReport:
-    """What came of a run: ``candidates`` is the ranked table, ``n_unique`` counts objects once whatever tiles they are in."""
+    """What came of a run.
+
+    ``n_unique``, ``n_candidates``: objects, counted once whatever tiles they are in. ``candidates``: the table of the best of
+    the latter, as many as the settings let it hold.
+    """
 
     n_tiles: int
     failed: tuple[FailedTile, ...]
     n_targets: int
     n_scored: int
     n_unique: int
+    n_candidates: int
     sky_area_deg2: float
     notes: tuple[str, ...]
     candidates: pa.Table
@@ -121,6 +126,7 @@ def finish(
                 n_targets=merging.n_rows,
                 n_scored=cost.n_objects,
                 n_unique=merging.n_unique,
+                n_candidates=merging.n_candidates,
                 sky_area_deg2=cost.sky_area_deg2,
                 notes=tuple(sorted(notes)),
                 candidates=tables.candidates,
@@ -142,7 +148,7 @@ def summary_of(record: RunRecord, bundle: Bundle, report: RunReport) -> RunSumma
         n_failed=len(report.failed),
         n_targets=report.n_targets,
         n_scored=report.n_scored,
-        n_candidates=len(report.candidates),
+        n_candidates=report.n_candidates,
         area_deg2=report.sky_area_deg2,
         bundle_name=record.bundle_name,
         bundle_version=record.bundle_version,

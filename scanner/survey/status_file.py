@@ -103,7 +103,7 @@ class StatusFile:
                 n_targets=report.n_targets,
                 n_scored=report.n_scored,
                 n_unique=report.n_unique,
-                n_candidates=len(report.candidates),
+                n_candidates=report.n_candidates,
                 sky_area_deg2=report.sky_area_deg2,
                 cost=report.cost,
             )

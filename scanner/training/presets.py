@@ -63,7 +63,7 @@ class Preset(Record):
         0.0,
         ge=0,
         lt=1,
-        description="Of a bundle's weights in a mean with those of the end; the best of the three is kept. 0: those of the end.",
+        description="Of a bundle's weights in a mean with those of the end; the best of the three is kept; 0: the latter.",
     )
     stages_200: tuple[Stage, ...]
     stages_66: tuple[Stage, ...]

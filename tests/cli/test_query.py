@@ -103,7 +103,7 @@ def test_several_folders_need_sql_and_names_of_their_own(ask, local_run, tmp_pat
         (["--moc", "nowhere.fits"], 66, "nowhere.fits: there is no such file"),
         (["--columns", "rank,p_calib"], 64, 'no column "p_calib"; did you mean p_calibrated?'),
         (["--order", "colour"], 64, 'no column "colour"'),
-        (["--id", "1"], 64, "is no candidate; write run/tile_id/target_id"),
+        (["--id", "1"], 64, "is no id of an object; write run/tile_id/target_id"),
         (["--sql", "DROP VIEW objects"], 64, "Give one SELECT"),
         (["--sql", "SELECT 1", "--top", "3", "--candidates"], 64, "leave out --candidates, --top"),
         (["--sql", "SELECT colour FROM objects"], 64, 'column "colour" not found'),

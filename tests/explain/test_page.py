@@ -138,7 +138,7 @@ def test_what_is_refused(finished_run, tmp_path, monkeypatch):
 
     with pytest.raises(InputMissingError, match="no object has rank 99999"):
         ask("99999")
-    with pytest.raises(UsageError, match="is no candidate"):
+    with pytest.raises(UsageError, match="is no id of an object"):
         ask("nonsense")
     with pytest.raises(InputMissingError, match="no-such-bundle"):
         ask(bundle="no-such-bundle")

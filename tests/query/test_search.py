@@ -171,8 +171,8 @@ def test_ids_and_candidates(assert_same, published):
         (Search(columns=()), "at least one column"),
         (Search(columns=("ra", "ra")), "each only once"),
         (Search(order="-rnk"), 'no column "rnk"; did you mean rank'),
-        (Search(candidate_id="a/b"), '"a/b" is no candidate; write run/tile_id/target_id'),
-        (Search(candidate_id="a/b/99999999999999999999"), "is no candidate"),
+        (Search(candidate_id="a/b"), '"a/b" is no id of an object; write run/tile_id/target_id'),
+        (Search(candidate_id="a/b/99999999999999999999"), "is no id of an object"),
         (Search(name="  "), "An empty name"),
     ],
 )

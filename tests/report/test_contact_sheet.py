@@ -155,7 +155,8 @@ def test_header_states_the_run(sheet: str) -> None:
 def test_a_page_of_some_says_so(tmp_path: Path) -> None:
     batch = make_batch(1)
     write(tmp_path / "c.html", make_candidates(batch), batch, make_summary(n_candidates=2_000))
-    assert "This page shows the first 1; all are in candidates.fits ." in Page((tmp_path / "c.html").read_text()).prose
+    prose = Page((tmp_path / "c.html").read_text()).prose
+    assert "This page shows the first 1; more are in candidates.fits , all in catalogue/ ." in prose
 
 
 def test_a_candidate_costs_less_than_27_kilobytes_even_in_white_noise(tmp_path: Path) -> None:

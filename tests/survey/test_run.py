@@ -107,6 +107,23 @@ def test_the_tables_say_which_run_and_bundle_it_was_and_where(finished):
     assert footprint.contains_lonlat(tiles["ra"].to_numpy() * u.deg, tiles["dec"].to_numpy() * u.deg).all()
 
 
+def test_the_most_probable_comes_first_and_the_list_may_be_cut_short(sky, finished, tmp_path, in_this_process):
+    rows = dataset.parquet_dataset(finished[0] / "catalogue/dataset/_metadata").to_table().sort_by("rank")
+    assert rows["rank"].to_pylist() == list(range(1, len(rows) + 1))
+    p = rows["p_calibrated"].to_numpy()
+    n_scored = int(np.isfinite(p).sum())
+    assert (np.diff(p[:n_scored]) <= 0).all()
+    out = tmp_path / "out"
+    shutil.copytree(finished[0], out)
+    report = run_survey(request(sky, out, **KEPT, **{"catalogue.max_candidates": 1}))
+    assert in_this_process == []
+    assert report.n_candidates == finished[2].n_candidates == sum(rows["is_candidate"].to_pylist()) > 1
+    best = next(row for row in rows.to_pylist() if row["is_candidate"])
+    assert report.candidates.select(["rank", "name"]).to_pylist() == [{"rank": best["rank"], "name": best["name"]}]
+    assert json.loads((out / "status.json").read_text())["totals"]["n_candidates"] == report.n_candidates
+    assert f"{report.n_candidates} candidates" in (out / "candidates.html").read_text()
+
+
 def test_known_lenses_are_looked_up_without_a_new_scan(sky, finished, tmp_path, in_this_process):
     out = tmp_path / "out"
     shutil.copytree(finished[0], out)

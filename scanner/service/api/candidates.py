@@ -48,7 +48,7 @@ class ListQuery(Record):
     )
     name: str | None = Field(None, max_length=60, description="A part of the IAU style name.")
     min_rank: int | None = Field(None, ge=1, le=2**62, description="Only from this rank on.")
-    objects: bool = Field(False, description="All objects that were scored, not only candidates.")
+    objects: bool = Field(False, description="All objects of the catalogue, scored or not, not only candidates.")
 
     def selection(self, default: SortColumn) -> Selection:
         """The rows and their order."""

@@ -88,7 +88,7 @@ def find_object(folder: RunFolder, wanted: str, scratch: Path) -> FoundObject:
         tile_id, target_id = _by_name(folder, match, scratch)
     else:
         raise UsageError(
-            f"{wanted!r} is no candidate: give its name ('{PREFIX} J…'), its rank ('#3') or its place (tile/target_id)."
+            f"{wanted!r} is no id of an object: give its name ('{PREFIX} J…'), its rank ('#3') or its place (tile/target_id)."
         )
     commit = folder.commit_of(tile_id)
     if commit is None:

@@ -111,12 +111,12 @@ def test_a_row_that_lost_to_another_tile_is_replayed_without_a_rank(finished):
 @pytest.mark.parametrize(
     ("wanted", "kind", "said"),
     [
-        ("Castor", UsageError, "'Castor' is no candidate"),
+        ("Castor", UsageError, "'Castor' is no id of an object"),
         ("#0", InputMissingError, "no object has rank 0"),
         ("#999999", InputMissingError, "no object has rank 999999"),
         ("EUCL J000000.00+000000.0", InputMissingError, "no object is called EUCL J000000.00+000000.0"),
         ("nowhere/7", InputMissingError, "no finished tile nowhere"),
-        ("../7", UsageError, "is no candidate"),
+        ("../7", UsageError, "is no id of an object"),
     ],
 )
 def test_what_is_not_there_is_told(finished, wanted, kind, said):
