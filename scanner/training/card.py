@@ -12,7 +12,7 @@ from scanner.ensemble.manifest import BundleManifest
 from scanner.evaluation.card_section import HEADING, card_section
 from scanner.evaluation.results import Evaluation
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, MemberName
-from scanner.training.checkpoint import FitRecord
+from scanner.training.checkpoint import KEPT_IN_WORDS, FitRecord
 
 SECOND_LOOK = """Objects that score as high as the best {share:.0%} of the calibration set's non-lenses are scored in all eight
 orientations, and the means of their log-odds count. All figures below include that, but for those that say eight ways."""
@@ -58,13 +58,14 @@ def _members(records: Mapping[MemberName, FitRecord]) -> str:
                 f"{record.passes:.1f}",
                 f"{record.seconds / 60:.1f}",
                 f"{record.device} × {record.threads}",
+                KEPT_IN_WORDS[record.kept],
                 f"{record.validation_loss:.3f}",
                 f"{record.validation_auroc:.3f}",
                 f"{record.validation_auroc_visible:.3f}",
             ]
         )
-    header = ["member", "bands", "pixels", "seed", "begins as", "passes", "minutes", "on", "loss", "AUROC", "AUROC, visible"]
-    return table(header, rows)
+    header = ["member", "bands", "pixels", "seed", "begins as", "passes", "minutes", "on", "weights"]
+    return table([*header, "loss", "AUROC", "AUROC, visible"], rows)
 
 
 def _measured(evaluation: Evaluation | None) -> str:

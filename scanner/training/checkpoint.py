@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,6 +27,9 @@ from scanner.training.device import Precision
 from scanner.training.history import HistoryRow
 from scanner.training.presets import Beginning, Preset
 
+#: Whose weights a member ends with: those of the best validation, those of the bundle that it began as, or their mean.
+Kept = Literal["trained", "mean", "bundle"]
+KEPT_IN_WORDS: Mapping[Kept, str] = {"trained": "as trained", "mean": "mean with the bundle's", "bundle": "the bundle's"}
 PLAN, CHECKPOINT, MEMBER, FIT = "plan.json", "checkpoint.pt", "member.npz", "fit.json"
 
 
@@ -51,7 +55,7 @@ class Plan(Record):
 
 
 class FitRecord(Record):
-    """What a finished run says of itself."""
+    """What a finished run says of itself; the figures of the validation rows are of the weights that were ``kept``."""
 
     plan: Plan
     passes: float
@@ -59,6 +63,7 @@ class FitRecord(Record):
     threads: int
     device: str
     history: tuple[HistoryRow, ...]
+    kept: Kept
     validation_loss: float
     validation_auroc: float
     validation_auroc_visible: float
@@ -66,8 +71,9 @@ class FitRecord(Record):
     def described(self) -> str:
         """One line for people."""
         return (
-            f"{self.plan.member}: {self.passes:.1f} passes in {self.seconds / 60:.1f} min, validation loss "
-            f"{self.validation_loss:.4f}, AUROC {self.validation_auroc:.3f}, visible {self.validation_auroc_visible:.3f}"
+            f"{self.plan.member}: {self.passes:.1f} passes in {self.seconds / 60:.1f} min, weights {KEPT_IN_WORDS[self.kept]}; "
+            f"validation loss {self.validation_loss:.4f}, AUROC {self.validation_auroc:.3f}, "
+            f"visible {self.validation_auroc_visible:.3f}"
         )
 
 

@@ -23,10 +23,10 @@ from scanner.errors import UsageError
 from scanner.records import MemberName
 from scanner.training import checkpoint
 from scanner.training.allocator import keep_freed_memory
-from scanner.training.checkpoint import FitRecord, Plan
+from scanner.training.checkpoint import FitRecord, Kept, Plan
 from scanner.training.device import fastest_precision, usable_device
 from scanner.training.folding import fold, mean_of, renormalise, transplant, unfold
-from scanner.training.history import kept_row
+from scanner.training.history import best_row
 from scanner.training.labels import Labels, Split
 from scanner.training.network import Twin
 from scanner.training.presets import Beginning, Preset, Stage
@@ -105,7 +105,7 @@ def fit(
     Raises
     ------
     UsageError
-        ``folder`` holds a run with other settings, or there are too few objects.
+        ``folder`` holds a run with other settings, there are too few objects, or the training diverged.
     KeyboardInterrupt
         SIGTERM or SIGINT came; the run has been saved.
     """
@@ -132,10 +132,10 @@ def fit(
     network = trainer.network
     folded = fold(network) if isinstance(network, Twin) else network.cpu().eval()
     assert isinstance(folded, nn.Sequential)
-    kept = kept_row(state.rows)
-    found = Validation(kept.validation_loss, kept.validation_accuracy, kept.auroc, kept.auroc_visible)
+    best = best_row(state.rows)
+    found, kept = Validation(best.validation_loss, best.validation_accuracy, best.auroc, best.auroc_visible), "trained"
     if start is not None and start.network is not None and preset.share_of_bundle:
-        folded, found = best_of_both(trainer, stages[-1], start.network, folded, found)
+        folded, found, kept = best_of_both(trainer, stages[-1], start.network, folded, found)
     record = FitRecord(
         plan=plan,
         passes=state.passes,
@@ -143,6 +143,7 @@ def fit(
         threads=request.threads,
         device=request.device,
         history=state.rows,
+        kept=kept,
         validation_loss=found.loss,
         validation_auroc=found.auroc,
         validation_auroc_visible=found.auroc_visible,
@@ -153,7 +154,7 @@ def fit(
 
 def best_of_both(
     trainer: Trainer, stage: Stage, begun: nn.Sequential, ended: nn.Sequential, found: Validation
-) -> tuple[nn.Sequential, Validation]:
+) -> tuple[nn.Sequential, Validation, Kept]:
     """A bundle's network, what it was trained to, or the mean of their weights, whichever has the lowest validation loss.
 
     After a few passes the mean is the best one; after many there is a ridge between the two. A network that was at its end
@@ -170,16 +171,18 @@ def best_of_both(
 
     Returns
     -------
-    torch.nn.Sequential, Validation
-        The best of the three; ``ended`` where all are alike.
+    torch.nn.Sequential, Validation, Kept
+        The best of the three, ``ended`` where all are alike; its figures; which one it is.
     """
-    best, of_best = ended, found
-    for network in (mean_of(begun, ended, trainer.preset.share_of_bundle), begun):
+    best: tuple[nn.Sequential, Validation, Kept] = ended, found, "trained"
+    others: dict[Kept, nn.Sequential] = {"mean": mean_of(begun, ended, trainer.preset.share_of_bundle), "bundle": begun}
+    feed = trainer.feed(stage)
+    for name, network in others.items():
         trainer.network = copy.deepcopy(network).to(trainer.device)
-        validated = trainer.validate(trainer.feed(stage))
-        if validated.loss < of_best.loss:
-            best, of_best = network, validated
-    return best, of_best
+        validated = trainer.validate(feed)
+        if validated.loss < best[1].loss:
+            best = network, validated, name
+    return best
 
 
 def _begin_as(trainer: Trainer, start: Start, first: Stage, *, fresh: bool) -> None:

@@ -1,7 +1,8 @@
 """How a training run went: one row a validation, as Parquet and as the paper's Figs 4 and 5.
 
 In: :class:`HistoryRow`. Out: ``history.parquet`` with units and meanings in the fields' metadata, ``accuracy.png`` and
-``loss.png``, with a dot at the weights that were kept. Refused (OutputError): folders that cannot be written.
+``loss.png``, with a dot where the validation loss of the last stage was lowest. Refused (OutputError): folders that cannot be
+written.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ def write_history(folder: Path, rows: Sequence[HistoryRow]) -> None:
     write_atomically(folder / HISTORY, sink.getvalue().to_pybytes())
 
 
-def kept_row(rows: Sequence[HistoryRow]) -> HistoryRow:
-    """The row whose weights were kept: the lowest validation loss of the last stage."""
+def best_row(rows: Sequence[HistoryRow]) -> HistoryRow:
+    """The row of the lowest validation loss of the last stage, whose weights a run ends with."""
     return min((row for row in rows if row.stage == rows[-1].stage), key=lambda row: row.validation_loss)
 
 
@@ -74,7 +75,7 @@ def plot_history(folder: Path, rows: Sequence[HistoryRow], title: str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    kept = kept_row(rows)
+    best = best_row(rows)
     for file_name, quantity in ((ACCURACY_PLOT, "accuracy"), (LOSS_PLOT, "loss")):
         figure = Figure(figsize=(6.0, 3.6), layout="constrained")
         FigureCanvasAgg(figure)
@@ -83,7 +84,7 @@ def plot_history(folder: Path, rows: Sequence[HistoryRow], title: str) -> None:
         for part, colour in (("train", "#d55e00"), ("validation", "#0072b2")):
             values = [getattr(row, f"{part}_{quantity}") for row in rows]
             axes.plot([row.epoch for row in rows], values, color=colour, marker=".", label=part.replace("train", "training"))
-            axes.plot(kept.epoch, getattr(kept, f"{part}_{quantity}"), "o", color=colour, markersize=8)
+            axes.plot(best.epoch, getattr(best, f"{part}_{quantity}"), "o", color=colour, markersize=8)
         for before, after in pairwise(rows):
             if before.stage != after.stage:
                 axes.axvline(before.epoch, color="#a9b4c0", linewidth=0.8, linestyle=":")

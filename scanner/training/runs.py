@@ -15,7 +15,7 @@ from torch import nn
 from scanner.ensemble.preprocessing import Preprocessing
 from scanner.errors import ContentError
 from scanner.records import MEMBERS, MemberName
-from scanner.training.checkpoint import FitRecord, read_member
+from scanner.training.checkpoint import KEPT_IN_WORDS, FitRecord, read_member
 
 #: How the fingerprint of a set begins that was drawn where it was used: ``drawn:PRESET:SEED:N``.
 DRAWN = "drawn:"
@@ -51,7 +51,10 @@ def _source(record: FitRecord) -> str:
         "copy": f"from {plan.begins_as}",
         "bundle": f"from bundle {(plan.begins_as or '')[:12]}",
     }[plan.beginning]
-    return f"preset {plan.preset.name}, seed {plan.seed}, {begins}, {record.passes:.1f} passes over {plan.n_train} cutouts"
+    return (
+        f"preset {plan.preset.name}, seed {plan.seed}, {begins}, {record.passes:.1f} passes over {plan.n_train} cutouts; "
+        f"weights {KEPT_IN_WORDS[record.kept]}"
+    )
 
 
 def read_ensemble(folder: Path, dataset_sha256: str | None = None, drawn_from: Collection[str] = ()) -> Ensemble:

@@ -15,11 +15,13 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from scanner.errors import ScannerError, error_with_code
+from scanner.records import MemberName
 from scanner.training import checkpoint
 from scanner.training.checkpoint import FitRecord
 from scanner.training.data import TrainingData, scale_data
@@ -54,7 +56,7 @@ def run_jobs(jobs: Sequence[TrainingJob], workers: int, listen: Listener = nobod
     usable_device(jobs[0].device)
     scale_data(TrainingData(jobs[0].data), jobs[0].scaled, jobs[0].preset.preprocessing, workers)
     pending = list(jobs)
-    running: dict[Connection, BaseProcess] = {}
+    running: dict[Connection, _Running] = {}
     # A forked process would inherit torch's thread pool in an unknown state.
     context = multiprocessing.get_context("spawn")
     with Interruption() as interruption:
@@ -67,18 +69,27 @@ def run_jobs(jobs: Sequence[TrainingJob], workers: int, listen: Listener = nobod
                     process = context.Process(target=_run, args=(job, there), daemon=False)
                     process.start()
                     there.close()
-                    running[here] = process
+                    running[here] = _Running(process, job.member)
                     pending.remove(job)
                 for connection in wait(list(running), POLL_SECONDS):
                     assert isinstance(connection, Connection)
-                    yield from _receive(connection, running, listen)
+                    yield from _receive(connection, running, interruption, listen)
                 if interruption.asked:
                     raise KeyboardInterrupt
         finally:
             for started in running.values():
-                started.terminate()
+                started.process.terminate()
             for started in running.values():
-                started.join()
+                started.process.join()
+
+
+@dataclass
+class _Running:
+    """A job's process, and whether its record has come."""
+
+    process: BaseProcess
+    member: MemberName
+    finished: bool = False
 
 
 class _Sending:
@@ -127,18 +138,23 @@ def _run(job: TrainingJob, connection: Connection) -> None:
     connection.close()
 
 
-def _receive(connection: Connection, running: dict[Connection, BaseProcess], listen: Listener) -> Iterator[FitRecord]:
+def _receive(
+    connection: Connection, running: dict[Connection, _Running], interruption: Interruption, listen: Listener
+) -> Iterator[FitRecord]:
     try:
         message: Any = connection.recv()
     except EOFError:
-        process = running.pop(connection)
-        process.join()
-        if process.exitcode:
+        ended = running.pop(connection)
+        ended.process.join()
+        if not ended.finished and not interruption.asked:
+            code = ended.process.exitcode
+            how = f"ended with exit code {code}" if code else "was told to stop"
             raise ScannerError(
-                f"a training process ended with exit code {process.exitcode}; give the same command again and it goes on."
+                f"the process that trained {ended.member} {how}; give the same command again and it goes on."
             ) from None
         return
     if isinstance(message, FitRecord):
+        running[connection].finished = True
         yield message
     elif isinstance(message, logging.LogRecord):
         logging.getLogger(message.name).handle(message)

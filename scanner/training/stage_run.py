@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from scanner.errors import UsageError
 from scanner.training import checkpoint
 from scanner.training.checkpoint import Plan, State
 from scanner.training.history import HistoryRow
@@ -166,6 +167,11 @@ class _StageRun:
     def _validate(self) -> None:
         trainer, state = self.trainer, self.state
         found = trainer.validate(self.feed)
+        if not math.isfinite(found.loss):
+            raise UsageError(
+                f"{self.folder}: the training diverged, its loss is no number after {state.passes:.2f} passes; train with "
+                "another preset or seed into another folder."
+            )
         state.without_gain += 1
         if found.loss < state.best_loss or not state.best:
             state.best_loss, state.without_gain = found.loss, 0

@@ -1,7 +1,7 @@
 """What a member's run is made of: its network, its batches, one step, one validation.
 
-In: scaled images, labels, split, preset, seed. Out: :class:`Trainer`, which :mod:`scanner.training.stage_run` drives. Refused:
-nothing; :func:`scanner.training.fit.fit` is the way in.
+In: scaled images, labels, split, preset, seed. Out: :class:`Trainer`, which :mod:`scanner.training.stage_run` drives. Refused
+(UsageError): training rows without both classes. :func:`scanner.training.fit.fit` is the way in.
 
 The loss is the paper's categorical cross-entropy, weighted so that both classes count alike. Every batch is a pure function of
 (seed, stage, step).
@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from scanner.errors import UsageError
 from scanner.evaluation.metrics import auroc
 from scanner.networks import LENS, NON_LENS, build
 from scanner.records import (
@@ -103,6 +104,11 @@ class Trainer:
         self.rows = split.train[bright_enough[split.train]]
         self.validation = split.validation[:: max(1, -(-len(split.validation) // VALIDATION_ROWS))]
         self.counted = bright_enough[self.validation]
+        if len(np.unique(labels.is_lens[self.rows])) < 2:
+            raise UsageError(
+                f"{len(labels)} objects are too few to train on: among the rows to train on (84%) must be non-lenses, and "
+                f"lenses whose arcs have a signal-to-noise ratio of {preset.min_arc_snr:g}; draw more."
+            )
         self.target = torch.from_numpy(np.where(labels.is_lens, LENS, NON_LENS))
         self.weights = class_weights(labels.is_lens[self.rows]).to(self.device)
         self.network = self._network()

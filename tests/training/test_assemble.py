@@ -1,6 +1,7 @@
 """From a dataset to a published bundle, through the command line where there is one."""
 
 import json
+import multiprocessing
 import shutil
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from scanner.cli.main import main
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.session import open_session
-from scanner.errors import ContentError, InputMissingError, UsageError
+from scanner.errors import ContentError, InputMissingError, ScannerError, UsageError
 from scanner.networks import LENS, NON_LENS
 from scanner.records import MEMBER_PIXELS, MEMBERS
 from scanner.training.batches import Feed
@@ -215,6 +216,18 @@ def test_an_error_in_a_process_is_an_error_here(place, tmp_path):
     job = TrainingJob(data=(place / "train",), out=tmp_path, member="OU-200", preset=BRIEF, seed=1)
     with pytest.raises(InputMissingError, match="train that one first"):
         list(run_jobs([job.model_copy(update={"member": "OU-H"})], 1))
+
+
+def test_a_process_that_is_told_to_stop_is_not_one_that_finished(place, tmp_path):
+    job = TrainingJob(data=(place / "train",), out=tmp_path, member="OU-J", preset=BRIEF, seed=1)
+
+    def stop(event):
+        for process in multiprocessing.active_children():
+            process.terminate()
+
+    with pytest.raises(ScannerError, match="the process that trained OU-J was told to stop; give the same command again"):
+        list(run_jobs([job, job.model_copy(update={"member": "OU-H"})], 1, stop))
+    assert not multiprocessing.active_children()
 
 
 def test_a_common_budget_is_shared(tmp_path):

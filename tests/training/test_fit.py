@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,9 @@ from scanner.training.stage_run import Reports, _passed
 from scanner.training.trainer import Trainer, class_weights, learning_rate
 
 
-def brief(preset, passes=2.0, batch=16, validations=2):
+def brief(preset, passes=2.0, batch=16, validations=2, **change):
     """The preset with next to no passes, and all members beginning at random."""
-    change = {"passes": passes, "batch": batch, "validations": validations}
+    change |= {"passes": passes, "batch": batch, "validations": validations}
     return preset.model_copy(
         update={
             name: tuple(stage.model_copy(update=change) for stage in getattr(preset, name))
@@ -212,16 +213,18 @@ def test_the_best_of_two_networks_and_of_their_mean_is_kept(labelled, tmp_path):
     trainer.network = copy.deepcopy(ended)
     found = trainer.validate(trainer.feed(stage))
     assert found.loss > record.validation_loss
-    kept, of_kept = best_of_both(trainer, stage, elsewhere, ended, found)
+    kept, of_kept, name = best_of_both(trainer, stage, elsewhere, ended, found)
+    assert name == "mean"
     for name, value in kept.state_dict().items():
         torch.testing.assert_close(value, good.state_dict()[name], rtol=1e-4, atol=1e-6)
     assert of_kept.loss == pytest.approx(record.validation_loss, abs=1e-3)
     assert of_kept.auroc_visible == pytest.approx(record.validation_auroc_visible, abs=1e-3)
-    assert best_of_both(trainer, stage, elsewhere, good, of_kept) == (good, of_kept)
+    assert best_of_both(trainer, stage, elsewhere, good, of_kept) == (good, of_kept, "trained")
     trainer.network = copy.deepcopy(elsewhere)
     of_elsewhere = trainer.validate(trainer.feed(stage))
-    kept, of_kept = best_of_both(trainer, stage, good, elsewhere, of_elsewhere)
+    kept, of_kept, name = best_of_both(trainer, stage, good, elsewhere, of_elsewhere)
     assert kept is good
+    assert name == "bundle"
     assert of_kept.loss == pytest.approx(record.validation_loss, abs=1e-3)
 
 
@@ -232,8 +235,27 @@ def test_a_bundles_member_ends_as_it_began_as_it_was_trained_or_as_a_mean(labell
     last, alone = train(labelled, tmp_path / "last", preset=short.model_copy(update={"share_of_bundle": 0.0}), start=start)
     kept, record = train(labelled, tmp_path / "kept", preset=short, start=start)
     assert record.validation_loss <= min(alone.validation_loss, of_first.validation_loss + 1e-6)
-    three = [mean_of(first, last, share).state_dict() for share in (0.0, BEST.share_of_bundle, 1.0)]
-    assert any(all(torch.allclose(value, one[name]) for name, value in kept.state_dict().items()) for one in three)
+    share = {"trained": 0.0, "mean": BEST.share_of_bundle, "bundle": 1.0}[record.kept]
+    for name, value in mean_of(first, last, share).state_dict().items():
+        torch.testing.assert_close(kept.state_dict()[name], value)
+    assert {"trained": "as trained", "mean": "mean with", "bundle": "the bundle's"}[record.kept] in record.described()
+
+
+def test_a_training_that_diverges_stops_and_says_so(labelled, tmp_path):
+    # Not one step is survived at this rate, so no loss is ever a number.
+    wild = brief(BEST, passes=1, learning_rate=1e30, schedule="constant")
+    with pytest.raises(UsageError, match=r"its loss is no number after \d\.\d\d passes"):
+        train(labelled, tmp_path, preset=wild)
+    assert not (tmp_path / "fit.json").exists()
+
+
+@pytest.mark.parametrize("lenses", ["none bright enough", "none"])
+def test_training_rows_of_one_class_are_refused(labelled, tmp_path, lenses):
+    images, labels, parts = labelled
+    n = len(labels)
+    changed = {"is_lens": np.zeros(n, dtype=bool)} if lenses == "none" else {"arc_snr": np.full(n, 3.0, np.float32)}
+    with pytest.raises(UsageError, match=r"120 objects are too few to train on: .* a signal-to-noise ratio of 25; draw more"):
+        train((images, replace(labels, **changed), parts), tmp_path)
 
 
 @pytest.mark.parametrize("after", [1, 2])
