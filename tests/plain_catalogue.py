@@ -44,6 +44,12 @@ def ranked(rows, bundles=()):
     return columns.with_column(rows, columns.RANK_COLUMN, np.arange(1, len(rows) + 1))
 
 
+def candidates(merged_rows, maximum):
+    """The candidate list of a merged catalogue."""
+    chosen = [row for row in merged_rows.to_pylist() if row["is_candidate"]][:maximum]
+    return [{name: row[name] for name in columns.CANDIDATE_SCHEMA.names} for row in chosen]
+
+
 RULE, NOTHING_KNOWN = Rule(0.5), KnownLensMatcher(None, 1.0)
 
 

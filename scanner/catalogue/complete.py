@@ -33,17 +33,3 @@ def complete(ranked: pa.Table, known: KnownLensMatcher) -> pa.Table:
     ranked = columns.with_column(ranked, columns.HEALPIX_COLUMN, healpix_29(ra, dec))
     ranked = known.describe(columns.with_column(ranked, columns.NAME_COLUMN, designations(ra, dec)))
     return columns.as_schema(ranked, columns.CATALOGUE_SCHEMA)
-
-
-def listed(merged: pa.Table, maximum: int) -> pa.Table:
-    """The candidate list: the best candidates of a merged catalogue, without the HEALPix index.
-
-    Parameters
-    ----------
-    merged
-        Rows of :data:`~scanner.catalogue.columns.CATALOGUE_SCHEMA` in order of rank.
-    maximum
-        Most rows returned.
-    """
-    chosen = merged.filter(merged["is_candidate"]).slice(0, maximum)
-    return columns.as_schema(chosen, columns.CANDIDATE_SCHEMA)

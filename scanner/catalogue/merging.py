@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from scanner.catalogue import columns, rank
-from scanner.catalogue.complete import complete, listed
+from scanner.catalogue.complete import complete
 from scanner.catalogue.deduplicate import RULE_COLUMNS, Cell, Rule, deduplicate
 from scanner.catalogue.interrupts import ctrl_c_interrupts
 from scanner.catalogue.known_lenses import KnownLensMatcher
@@ -111,7 +111,7 @@ class Merging:
     def candidates(self, maximum: int) -> pa.Table:
         """The best candidates, of :data:`~scanner.catalogue.columns.CANDIDATE_SCHEMA`."""
         best = self._rows("is_candidate ORDER BY rank LIMIT ?", maximum)
-        return listed(complete(best, self._known), maximum)
+        return columns.as_schema(complete(best, self._known), columns.CANDIDATE_SCHEMA)
 
     def write(
         self,

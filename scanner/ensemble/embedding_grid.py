@@ -97,7 +97,7 @@ class EmbeddingGrid:
         ValueError
             Lengths differ, or a number is not finite.
         """
-        rows, places = _limited(logits), np.asarray(positions, dtype=np.float32)
+        rows, places = limited(logits), np.asarray(positions, dtype=np.float32)
         is_lens = np.asarray(labels, dtype=bool)
         if not len(rows) == len(places) == len(is_lens) or rows.shape[1:] != (len(MEMBERS),) or places.shape[1:] != (2,):
             raise ValueError(f"logits {rows.shape}, positions {places.shape} and labels {is_lens.shape} do not belong together")
@@ -112,7 +112,7 @@ class EmbeddingGrid:
         kept = np.sort(np.unique(rows, axis=0, return_index=True)[1])
         if len(kept) > max_rows:
             kept = np.sort(np.random.default_rng(seed).choice(kept, max_rows, replace=False))
-        distance, _ = cKDTree(rows[kept].astype(np.float64)).query(_limited(held_out).astype(np.float64))
+        distance, _ = cKDTree(rows[kept].astype(np.float64)).query(limited(held_out).astype(np.float64))
         return cls(
             logits=rows[kept],
             positions=places[kept],
@@ -192,7 +192,7 @@ class EmbeddingGrid:
         ValueError
             A log-odds is not finite.
         """
-        rows = _limited(logits).reshape(-1, len(MEMBERS))
+        rows = limited(logits).reshape(-1, len(MEMBERS))
         if not np.isfinite(rows).all():
             raise ValueError("logits must be finite")
         distance, nearest = self._tree.query(rows.astype(np.float64))
@@ -222,7 +222,7 @@ class EmbeddingGrid:
         return grid
 
 
-def _limited(logits: NDArray[Any]) -> Float32:
+def limited(logits: NDArray[Any]) -> Float32:
     """Log-odds as they are embedded and compared: limited to where they still say anything, float32."""
     return np.clip(np.asarray(logits, dtype=np.float32), -LOGIT_LIMIT, LOGIT_LIMIT)
 

@@ -5,6 +5,7 @@ In: records of an evaluation. Out: text, :class:`Table`. Refused: nothing.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from scanner.evaluation.metrics import Interval
@@ -66,3 +67,10 @@ def leading_pairings(evaluation: Evaluation) -> tuple[Pairing, ...]:
 def combinations(evaluation: Evaluation) -> frozenset[tuple[str, str]]:
     """(bundle, score) of the combination of each bundle, which a scan ranks by."""
     return frozenset((bundle.name, bundle.combined) for bundle in evaluation.bundles)
+
+
+def lowest_known_rate(evaluation: Evaluation, others: str, rates: Collection[float]) -> float:
+    """The lowest rate that ten non-lenses of a set or more decide; the highest where none is."""
+    counts = {found.name: found.n_objects - found.n_lenses for found in evaluation.sets}
+    known = [fpr for fpr in rates if fpr * counts[others] >= FEW_FALSE]
+    return min(known) if known else max(rates)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 import scanner
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.session import EnsembleSession, open_session
+from scanner.errors import UsageError
 from scanner.evaluation import known_lenses
 from scanner.evaluation.bias_results import ColourCurve, OrientationScatter
 from scanner.evaluation.breakdown import class_rates, recall_curves
@@ -111,6 +112,8 @@ def compare_bundles(
     UsageError
         See the module.
     """
+    if n_recoloured == 1:
+        raise UsageError("--source-colours: how far one lens alone is typical cannot be told; give two or more, or none.")
     how = scoring or Scoring()
     sets = named_sets(datasets)
     truths = {name: dataset.truth for name, dataset in sets.items()}

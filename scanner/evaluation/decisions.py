@@ -87,7 +87,6 @@ def decide(
         f_beta=f_beta,
         auroc=area,
         accuracy=accuracy,
-        sky_prevalence=prevalence,
         purity=share,
     )
 

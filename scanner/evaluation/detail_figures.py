@@ -10,11 +10,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scanner.evaluation.cells import class_label
+from scanner.evaluation.cells import class_label, lowest_known_rate
 from scanner.evaluation.compare import Comparison
 from scanner.evaluation.detail_results import RecallCurve
 from scanner.evaluation.detail_tables import TURNS
-from scanner.evaluation.drawing import MARKERS, Plot, bundle_colour, error_bars, lowest_known_rate, png
+from scanner.evaluation.drawing import MARKERS, Plot, bundle_colour, error_bars, png
 from scanner.report.plots import QUIET
 
 
@@ -69,13 +69,13 @@ def _steps(panel: Axes, curve: RecallCurve, colour: str) -> None:
 def classes(comparison: Comparison) -> Plot | None:
     """How often each class of non-lenses passes."""
     evaluation = comparison.evaluation
-    rates = list(evaluation.class_rates)
+    # Sets of non-lenses only hold more of each class than the others do.
+    pure = {found.name for found in evaluation.sets if not found.n_lenses}
+    rates = [rate for rate in evaluation.class_rates if not pure or rate.pairing.others in pure]
     if not rates:
         return None
     fpr = lowest_known_rate(evaluation, rates[0].threshold_set, {rate.fpr for rate in rates})
-    # Sets of non-lenses only hold more of each class than the others do.
-    pure = [found.name for found in evaluation.sets if not found.n_lenses]
-    rates = [rate for rate in rates if rate.fpr == fpr and (not pure or rate.pairing.others in pure)]
+    rates = [rate for rate in rates if rate.fpr == fpr]
     sets = list(dict.fromkeys(rate.pairing.others for rate in rates))
     figure = Figure(figsize=(min(4.4 * len(sets) + 0.6, 12), 4.2), layout="constrained")
     panels = figure.subplots(1, len(sets), squeeze=False)[0]

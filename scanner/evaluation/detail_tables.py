@@ -7,7 +7,7 @@ nothing was measured. Refused: nothing.
 from __future__ import annotations
 
 from scanner.evaluation.bias_results import CAUGHT_CHANCE, CAUGHT_SHARE
-from scanner.evaluation.cells import FEW_NOTE, NOTHING, Table, class_label, interval, signed, small
+from scanner.evaluation.cells import FEW_NOTE, NOTHING, Table, class_label, interval, lowest_known_rate, signed, small
 from scanner.evaluation.resampling import FEW_FALSE
 from scanner.evaluation.results import Evaluation
 from scanner.evaluation.scores import POSITIVE_LABELS
@@ -173,9 +173,8 @@ def rotations(evaluation: Evaluation) -> Table:
 def source_colours(evaluation: Evaluation) -> Table:
     """Recall of the same lenses with sources of other colours, at the lowest rate that is known."""
     combined = {bundle.combined for bundle in evaluation.bundles}
-    rates = {curve.fpr for curve in evaluation.colour_curves}
-    known = {curve.fpr for curve in evaluation.colour_curves if curve.n_false >= FEW_FALSE}
-    fpr = min(known, default=max(rates, default=0.0))
+    curves = evaluation.colour_curves
+    fpr = lowest_known_rate(evaluation, curves[0].threshold_set, {curve.fpr for curve in curves}) if curves else 0.0
     rows = tuple(
         (
             curve.bundle,
@@ -187,7 +186,7 @@ def source_colours(evaluation: Evaluation) -> Table:
             signed(point.change),
             interval(point.log_odds, 2),
         )
-        for curve in evaluation.colour_curves
+        for curve in curves
         if curve.score in {*LEADING_MEMBERS, *combined} and curve.fpr == fpr
         for point in curve.points
     )

@@ -6,7 +6,7 @@ In: figures of matplotlib, intervals. Out: :class:`Plot`, arrays. Refused: nothi
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from scanner.evaluation.metrics import Interval
-from scanner.evaluation.resampling import FEW_FALSE
 from scanner.evaluation.results import Evaluation
 from scanner.records import Float64
 from scanner.report.plots import DPI
@@ -54,10 +53,3 @@ def error_bars(values: Sequence[Interval]) -> tuple[Float64, Float64]:
     """Values (n,), and what an error bar adds below and above, (2, n)."""
     middle = np.array([value.value for value in values])
     return middle, np.array([[v.value - v.low for v in values], [v.high - v.value for v in values]])
-
-
-def lowest_known_rate(evaluation: Evaluation, others: str, rates: Collection[float]) -> float:
-    """The lowest rate that ten non-lenses of a set or more decide; the highest where none is."""
-    counts = {found.name: found.n_objects - found.n_lenses for found in evaluation.sets}
-    known = [fpr for fpr in rates if fpr * counts[others] >= FEW_FALSE]
-    return min(known) if known else max(rates)

@@ -5,7 +5,8 @@ In: cutouts of one object each, a bundle. Out: :class:`~scanner.evaluation.resul
 
 Small images are padded as in a scan, with noise of their own σ. Nothing on the sky has a preferred orientation, so the scatter
 over the orientations is a measure of how far a score can be trusted. What a score is worth depends on how many non-lenses get a
-higher one: ``above`` says so for each orientation, and compares between bundles where probabilities do not.
+higher one: ``above`` says so for each orientation, and compares between bundles where probabilities do not. Each orientation is
+one look; non-lenses that stand high are means of eight where the bundle takes a second look, as in a scan.
 
 An image that lacks bands has them duplicated from one that is there (Table 2 of the paper). Then source and lens have one
 colour, as they hardly ever have on the sky, and the members that compare bands take it for no lens. So it is judged by the

@@ -125,7 +125,6 @@ def yields(
                         bundle=scored.name,
                         pairing=pairing,
                         positives=positives,
-                        prevalence=prevalence,
                         points=inspect(scored.combined[pairing.lenses][chosen], negative, prevalence),
                     )
                 )

@@ -4,7 +4,8 @@ In: an evaluation of two bundles, the new one first. Out: :class:`Promotion`, an
 that one of the two was trained on; (OutputError) a folder that cannot be written.
 
 On every set the orders in which a scan would rank its objects are compared on the same objects: AUROC, and recall at every
-false-positive rate that ten non-lenses or more decide; on every real image, by how many non-lenses score higher, in each of the
+false-positive rate that ten non-lenses or more decide. Where both have a grid, which decides who is a candidate, its AUROC is
+compared too, but not its threshold, which is a choice. On every real image: by how many non-lenses score higher, in each of the
 eight orientations. Many figures are compared, so each interval is widened until all of them hold at once with 95% (Bonferroni):
 of equally good bundles, one in forty is refused. A bundle that is worse beyond its interval in a single figure is refused.
 """
@@ -26,7 +27,7 @@ from scanner.evaluation.cells import Table, signed
 from scanner.evaluation.metrics import CONFIDENCE, Interval, normal_interval
 from scanner.evaluation.ranking_results import Difference, Positives
 from scanner.evaluation.results import Evaluation, ImageScore
-from scanner.evaluation.scores import POSITIVE_LABELS
+from scanner.evaluation.scores import GRID, POSITIVE_LABELS
 from scanner.records import Record
 
 
@@ -83,9 +84,10 @@ def _differences(evaluation: Evaluation) -> Iterator[Difference]:
     has_visible = {found.name: found.n_visible > 0 for found in evaluation.sets}
     for found in evaluation.differences:
         positives: Positives = "visible" if has_visible[found.pairing.lenses] else "all"
-        if (found.old, found.score_new, found.score_old) == (evaluation.bundles[1].name, new, old) and (
-            (found.positives, found.negatives) == (positives, "all") and not found.rests_on_few
-        ):
+        ranks = (found.score_new, found.score_old) == (new, old) and not found.rests_on_few
+        decides = (found.score_new, found.fpr) == (GRID, None)
+        chosen = (found.old, found.positives, found.negatives) == (evaluation.bundles[1].name, positives, "all")
+        if chosen and (ranks or decides):
             yield found
 
 
@@ -98,6 +100,8 @@ def _pairs(images: tuple[ImageScore, ...], new: str, old: str) -> Iterator[tuple
 
 def _check_figure(found: Difference, confidence: float) -> Check:
     figure = "AUROC" if found.fpr is None else f"recall at FPR {found.fpr:g}"
+    if found.score_new == GRID:
+        figure += " of the grid"
     return Check(
         what=f"{found.pairing}, {POSITIVE_LABELS[found.positives]}",
         figure=figure,

@@ -139,6 +139,8 @@ def _differences(
     new, old, recalls = bundles[0], bundles[other], measured.recalls
     names: list[tuple[str, str]] = [(member, member) for member in MEMBERS]
     names.append((new.summary.combined, old.summary.combined))
+    if new.bundle.grid is not None and old.bundle.grid is not None:
+        names.append((GRID, GRID))
     for name_new, name_old in names:
         i = int(starts[0]) + new.score_names.index(name_new)
         j = int(starts[other]) + old.score_names.index(name_old)
@@ -155,7 +157,6 @@ def _differences(
         yield Difference.model_validate(
             common
             | {
-                "metric": "auroc",
                 "fpr": None,
                 "value_new": measured.areas[i],
                 "value_old": measured.areas[j],
@@ -173,7 +174,6 @@ def _differences(
             yield Difference.model_validate(
                 common
                 | {
-                    "metric": "recall",
                     "fpr": fpr,
                     "value_new": recalls.value[i, rate],
                     "value_old": recalls.value[j, rate],

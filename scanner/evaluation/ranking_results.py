@@ -60,7 +60,7 @@ class Decision(Record):
     """What one score decides at a threshold that was fixed without looking at this set, over all of its objects.
 
     ``precision``, ``f_beta`` (β as given), ``accuracy`` and ``auroc`` are stated for the set's own share of lenses, ``purity``
-    for ``sky_prevalence``. None: undefined, as the set holds one class only or nothing was selected.
+    for the sky's. None: undefined, as the set holds one class only or nothing was selected.
     """
 
     bundle: str
@@ -76,7 +76,6 @@ class Decision(Record):
     f_beta: Interval | None
     auroc: Interval | None
     accuracy: Interval | None
-    sky_prevalence: float
     purity: Interval | None
 
 
@@ -98,12 +97,11 @@ class YieldPoint(Record):
 
 
 class Yield(Record):
-    """Completeness and purity against the number inspected from the top of the ranking, at a prevalence of the sky."""
+    """Completeness and purity against the number inspected from the top of the ranking, at the prevalence of the sky."""
 
     bundle: str
     pairing: Pairing
     positives: Positives
-    prevalence: float
     points: tuple[YieldPoint, ...]
 
 
@@ -123,7 +121,7 @@ class GridLoss(Record):
 class Difference(Record):
     """A figure of the bundle ``new`` minus that of ``old`` on the same objects, with paired intervals.
 
-    ``metric``: ``auroc``, or the recall at the false-positive rate ``fpr``. ``error``: standard error of the difference.
+    ``fpr``: false-positive rate at which recalls are compared; None: AUROCs are. ``error``: standard error of the difference.
     """
 
     new: str
@@ -133,7 +131,6 @@ class Difference(Record):
     negatives: Negatives
     score_new: str
     score_old: str
-    metric: Literal["auroc", "recall"]
     fpr: float | None
     value_new: float
     value_old: float

@@ -71,7 +71,7 @@ class ImageScore(Record):
 class Evaluation(Record):
     """Bundles on labelled sets and single images, side by side."""
 
-    format_version: Literal[4] = 4
+    format_version: Literal[5] = 5
     scanner_version: str
     sky_prevalence: float
     sky: str | None

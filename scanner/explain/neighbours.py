@@ -16,8 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scanner.ensemble.calibration import LOGIT_LIMIT
-from scanner.ensemble.embedding_grid import EmbeddingGrid
+from scanner.ensemble.embedding_grid import EmbeddingGrid, limited
 from scanner.records import Float32, Int64
 
 N_NEIGHBOURS = 8
@@ -64,11 +63,11 @@ def neighbours(logits: Float32, grid: EmbeddingGrid, k: int = N_NEIGHBOURS, *, a
         known, known_places = grid.logits, grid.positions
     else:
         known, known_places = np.asarray(among, dtype=np.float32), grid.lookup(among).positions
-    limited, known_limited = (np.clip(values, -LOGIT_LIMIT, LOGIT_LIMIT) for values in (logits, known))
+    asked, known_limited = limited(logits), limited(known)
     n, most = len(places), min(k, len(known))
     rows = np.empty((n, most), dtype=np.int64)
     distance, logit_distance = np.empty((n, most), np.float32), np.empty((n, most), np.float32)
-    for number, (place, odds) in enumerate(zip(places, limited, strict=True)):
+    for number, (place, odds) in enumerate(zip(places, asked, strict=True)):
         in_map = np.linalg.norm(known_places - place, axis=1)
         in_logits = np.linalg.norm(known_limited - odds, axis=1)
         nearest = np.lexsort((in_logits, in_map))[:most]

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from scanner.errors import OutputError
-from scanner.evaluation.metrics import auroc
-from scanner.records import MEMBERS, Float32, Float64, Int64
+from scanner.evaluation.metrics import auroc, roc_curve
+from scanner.records import MEMBERS, Float32, Int64
 from scanner.report.colour import colour_image
 from scanner.training.assemble import Assembled
 from scanner.training.data import TrainingData
@@ -39,13 +39,6 @@ def draw_assembled(assembled: Assembled, data: TrainingData, folder: Path) -> No
     draw_groups(folder / GROUPS_PLOT, data, assembled.train, groups)
 
 
-def roc(scores: NDArray[np.float32], labels: NDArray[np.bool_]) -> tuple[Float64, Float64]:
-    """False-positive rate and recall at every threshold, highest first, from (0, 0)."""
-    ordered = labels[np.argsort(-scores, kind="stable")]
-    true, false = np.cumsum(ordered) / labels.sum(), np.cumsum(~ordered) / (~labels).sum()
-    return np.concatenate([[0.0], false]), np.concatenate([[0.0], true])
-
-
 def draw_roc(path: Path, assembled: Assembled) -> None:
     """Draw the ROC curves of the members (Fig. 6): dashed on rows they were trained on, solid on the calibration rows."""
     figure = _figure(6.0, 5.2)
@@ -56,7 +49,7 @@ def draw_roc(path: Path, assembled: Assembled) -> None:
             (assembled.held_out_logits, assembled.held_out_labels, "-"),
         ):
             label = f"{member}: {auroc(logits[:, number], labels):.3f}" if style == "-" else None
-            axes.plot(*roc(logits[:, number], labels), style, color=MEMBER_COLOURS[number], linewidth=1.2, label=label)
+            axes.plot(*roc_curve(logits[:, number], labels), style, color=MEMBER_COLOURS[number], linewidth=1.2, label=label)
     axes.plot([0, 1], [0, 1], color="#a9b4c0", linewidth=0.8)
     axes.set(xlabel="false-positive rate", ylabel="recall", title="Members on calibration rows (dashed: training rows)")
     axes.legend(title="AUROC", frameon=False, loc="lower right")

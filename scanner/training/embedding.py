@@ -1,7 +1,7 @@
 """What turns the members' log-odds into scores: the embedding of the training set, its grid, the calibration, the threshold.
 
 In: log-odds and labels of training objects, and of calibration objects that no member was trained on. Out:
-:class:`Combination`. Refused: either set without both classes (``ValueError``).
+:class:`Combination`. Refused: others without both classes (``ValueError``).
 
 The paper embedded the training set with t-SNE and nothing else (section 3.3). The threshold that maximises F-beta is set on the
 calibration objects: on the training set itself the grid would judge its own cells.
@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner.ensemble import calibration as combining
-from scanner.ensemble.calibration import LOGIT_LIMIT, Calibration
-from scanner.ensemble.embedding_grid import CELLS, EmbeddingGrid
+from scanner.ensemble.calibration import Calibration
+from scanner.ensemble.embedding_grid import CELLS, EmbeddingGrid, limited
 from scanner.ensemble.f_beta import OperatingCurve
 from scanner.evaluation.decisions import SKY_PREVALENCE
-from scanner.records import Float32, Float64
+from scanner.records import Float32
 
 PERPLEXITY = 30.0
 
@@ -34,18 +34,13 @@ class Combination:
     curve: OperatingCurve
 
 
-def limited(logits: Float32) -> Float64:
-    """Log-odds as they are embedded: clipped to ±20, beyond which one is no more certain."""
-    return np.clip(logits.astype(np.float64), -LOGIT_LIMIT, LOGIT_LIMIT)
-
-
 def fit_embedding(logits: Float32, *, seed: int, threads: int = 1) -> Any:
     """Embed log-odds in two dimensions with t-SNE, started from the principal components.
 
     Parameters
     ----------
     logits
-        (N, 7) finite; see :func:`limited`.
+        (N, 7) finite; see :func:`scanner.ensemble.embedding_grid.limited`.
     seed, threads
         Of openTSNE; the same seed and number of threads give the same positions.
 
@@ -57,7 +52,7 @@ def fit_embedding(logits: Float32, *, seed: int, threads: int = 1) -> Any:
     from openTSNE import TSNE
 
     perplexity = min(PERPLEXITY, (len(logits) - 1) / 3)
-    return TSNE(perplexity=perplexity, random_state=seed, n_jobs=threads).fit(limited(logits))
+    return TSNE(perplexity=perplexity, random_state=seed, n_jobs=threads).fit(limited(logits).astype(np.float64))
 
 
 def embed(logits: Float32, *, seed: int, threads: int = 1) -> Float32:
@@ -91,7 +86,7 @@ def combine(
     Raises
     ------
     ValueError
-        A set lacks one class.
+        The others lack one class.
     """
     grid = EmbeddingGrid.build(
         train_logits,

@@ -32,7 +32,7 @@ RUN, STATE = "run", "state.json"
 #: In the order in which they are put into a member's folder: a plan without a checkpoint is of no consequence, nor is a member
 #: without ``fit.json``.
 FILES = ("plan.json", "checkpoint.pt", "history.parquet", "accuracy.png", "loss.png", "member.npz", "fit.json")
-PLAN, FIT = FILES[0], FILES[-1]
+PLAN = FILES[0]
 
 logger = logging.getLogger(__name__)
 

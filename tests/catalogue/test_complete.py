@@ -1,8 +1,8 @@
 import numpy as np
-from plain_catalogue import merged, ranked
+from plain_catalogue import ranked
 
 from scanner.catalogue import columns
-from scanner.catalogue.complete import complete, listed
+from scanner.catalogue.complete import complete
 from scanner.catalogue.known_lenses import KnownLenses, KnownLensMatcher
 from scanner.sphere import healpix_29
 
@@ -20,14 +20,3 @@ def test_every_column_in_its_place(random_rows) -> None:
     assert found["known_reference"][7].as_py() == "a paper"
     assert abs(found["known_separation"][7].as_py() - 0.5) < 1e-4
     assert np.isnan(found["known_separation"].to_numpy()).sum() == 49
-
-
-def test_the_candidate_list_holds_the_first_ranks(random_rows) -> None:
-    rows = merged(random_rows(1000))
-    n_candidates = sum(rows["is_candidate"].to_pylist())
-    chosen = listed(rows, 10_000)
-    assert 50 < n_candidates < 150
-    assert chosen["rank"].to_pylist() == list(range(1, n_candidates + 1))
-    assert chosen.schema.equals(columns.CANDIDATE_SCHEMA, check_metadata=True)
-    assert len(listed(rows, 7)) == 7
-    assert len(listed(columns.CATALOGUE_SCHEMA.empty_table(), 7)) == 0

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_catalogue import merged
+from plain_catalogue import candidates, merged
 
 from scanner.catalogue import merging as module
-from scanner.catalogue.complete import listed
+from scanner.catalogue.columns import CANDIDATE_SCHEMA
 from scanner.catalogue.deduplicate import Rule
 from scanner.catalogue.known_lenses import KnownLenses, KnownLensMatcher
 from scanner.catalogue.merging import Merging
@@ -81,11 +81,27 @@ def test_in_parts_as_at_once(make_rows, tmp_path_factory, seed, place, together,
             merging.add(rows.take(pa.array(part)))
         merging.merge()
         merging.write(folder / "in-parts", "made", rows_per_partition=20)
-        assert str(merging.candidates(15).to_pylist()) == str(listed(expected, 15).to_pylist())
+        assert str(merging.candidates(15).to_pylist()) == str(candidates(expected, 15))
         assert (merging.n_rows, merging.n_unique) == (len(rows), len(expected))
         assert merging.n_candidates == sum(expected["is_candidate"].to_pylist())
     assert files(folder / "in-parts") == files(folder / "at-once")
     assert not (folder / "merging").exists()
+
+
+def test_candidates_keep_their_ranks_among_all_objects(random_rows, tmp_path) -> None:
+    rows = random_rows(1000)
+    with Merging(tmp_path / "merging", Rule(0.5), KnownLensMatcher(None, 1.0)) as merging:
+        merging.add(rows)
+        merging.merge()
+        listed = merging.candidates(10_000)
+        assert 50 < len(listed) == merging.n_candidates < 150
+        assert merging.candidates(7)["target_id"].to_pylist() == listed["target_id"].to_pylist()[:7]
+    assert listed.schema.equals(CANDIDATE_SCHEMA, check_metadata=True)
+    ranks = listed["rank"].to_pylist()
+    assert ranks == sorted(set(ranks))
+    # Other objects are more probable than some candidates.
+    assert ranks[-1] > len(ranks)
+    assert listed["p_calibrated"].to_pylist() == sorted(listed["p_calibrated"].to_pylist(), reverse=True)
 
 
 def test_a_chain_over_many_cells_is_one(make_rows, tmp_path) -> None:

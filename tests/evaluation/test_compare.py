@@ -123,7 +123,7 @@ def test_the_page_holds_everything_and_needs_nothing(comparison, tmp_path):
             with Image.open(path) as picture:
                 assert np.asarray(picture.convert("L")).std() > 5
     tree = json.loads((tmp_path / "new" / "folder" / "evaluation.json").read_text())
-    assert tree["format_version"] == 4
+    assert tree["format_version"] == 5
 
 
 def test_the_card_leads_with_low_false_positive_rates(comparison):

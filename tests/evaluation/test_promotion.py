@@ -52,7 +52,13 @@ def test_the_better_bundle_passes_and_the_worse_one_does_not(scored_pair):
     assert forward.passed
     assert (forward.new, forward.old) == ("good", "bad")
     # AUROC twice, recall at 1e-2 against the sky; the other rates rest on fewer than ten non-lenses.
-    assert sorted(check.figure for check in forward.checks) == ["AUROC", "AUROC", "recall at FPR 0.01"]
+    assert sorted(check.figure for check in forward.checks) == [
+        "AUROC",
+        "AUROC",
+        "AUROC of the grid",
+        "AUROC of the grid",
+        "recall at FPR 0.01",
+    ]
     backward = judge(_evaluation(truths, (bad, good)))
     assert not backward.passed
     rows = reasons(backward).rows
@@ -73,8 +79,17 @@ def test_intervals_are_wider_than_those_of_one_figure(scored_pair):
     evaluation = _evaluation(truths, (good, bad))
     check = next(c for c in judge(evaluation).checks if c.figure == "AUROC")
     plain = next(d for d in evaluation.differences if d.difference.value == check.difference.value and d.fpr is None)
-    # Three figures: 98.3% instead of 95%, 2.39 instead of 1.96 standard errors.
-    assert check.difference.high - check.difference.value == pytest.approx(2.394 * plain.error, rel=1e-3)
+    # Five figures: 99% instead of 95%, 2.58 instead of 1.96 standard errors.
+    assert check.difference.high - check.difference.value == pytest.approx(2.576 * plain.error, rel=1e-3)
+
+
+def test_a_grid_that_tells_nothing_is_a_reason(scored_pair):
+    truths, (good, _) = scored_pair
+    noise = np.random.default_rng(0)
+    ruined = {name: {**scores, "grid": noise.random(len(scores["grid"]))} for name, scores in good.scores.items()}
+    new = type(good)(good.bundle, good.summary.model_copy(update={"name": "new"}), good.logits, ruined)
+    found = judge(_evaluation(truths, (new, good)))
+    assert {check.figure for check in found.checks if not check.passed} == {"AUROC of the grid"}
 
 
 @pytest.mark.parametrize(("new", "passed"), [(0.5, False), (0.011, True), (0.0, True)])
