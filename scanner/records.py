@@ -30,6 +30,9 @@ NISP_PIXEL_SCALE_ARCSEC = 0.3
 #: Tile ids name folders and columns: letters, digits and ``._+-``, not starting with a dot.
 TILE_ID_PATTERN = r"^[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,127}$"
 
+#: How the fingerprint of a dataset begins that was drawn where it was used: ``drawn:PRESET:SEED:N``.
+DRAWN = "drawn:"
+
 MemberName = Literal["OU-J", "OU-Y", "OU-H", "OU-JYH", "OU-VIS", "OU-66", "OU-200"]
 MEMBERS: tuple[MemberName, ...] = get_args(MemberName)
 #: Input channels of each member, in the order of the published networks (Wilde et al. 2022, section 3.1, and their code).

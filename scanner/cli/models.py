@@ -130,7 +130,7 @@ def show(bundle: str | None) -> None:
     for label, text in (
         ("folder", str(found.path)),
         ("fingerprint", found.fingerprint),
-        ("trained on", manifest.training_fingerprint),
+        ("trained on", ", ".join(manifest.trained_on) or "unknown"),
         ("lens share", "unknown" if manifest.class_prior is None else f"{manifest.class_prior:.0%} of the training set"),
         ("scaling", manifest.preprocessing),
         ("embedding", _embedding(found)),

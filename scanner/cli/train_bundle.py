@@ -94,9 +94,9 @@ def train_bundle(
         if mirror is not None:
             pull_members(mirror, members, storage)
         ensemble = read_ensemble(members, training.fingerprint, training.drawn_from)
-        trained_on = {dataset.fingerprint for dataset in training.datasets}
+        trained_on = ensemble.trained_on(training.fingerprints)
         for dataset in held_out:
-            if dataset.fingerprint in trained_on:
+            if dataset.was_seen_by(trained_on):
                 raise UsageError(f"{dataset.path}: is what the members were trained on; evaluate on another dataset.")
         how = Assembly(
             cache=members / "log-odds",

@@ -43,7 +43,7 @@ class BundleContent:
     members: Sequence[MemberEntry]
     preprocessing: Preprocessing
     model: bytes
-    training_fingerprint: str
+    trained_on: Sequence[str] = ()
     calibration: Calibration | MeanProbability = field(default_factory=MeanProbability)
     class_prior: float | None = None
     second_look: SecondLook | None = None
@@ -68,7 +68,7 @@ class BundleContent:
             second_look=self.second_look,
             thresholds=points,
             metrics=tuple(self.metrics),
-            training_fingerprint=self.training_fingerprint,
+            trained_on=tuple(self.trained_on),
             sha256=sha256,
         )
 
@@ -84,7 +84,7 @@ def content_of(bundle: Bundle) -> BundleContent:
         members=manifest.members,
         preprocessing=manifest.preprocessing,
         model=bundle.model,
-        training_fingerprint=manifest.training_fingerprint,
+        trained_on=manifest.trained_on,
         calibration=bundle.calibration,
         second_look=manifest.second_look,
         class_prior=manifest.class_prior,

@@ -60,7 +60,9 @@ class BundleManifest(Record):
     """Everything about a bundle but its numbers.
 
     ``class_prior``: share of lenses in training, none where unknown. ``second_look``: none where every object is scored as it
-    is. ``thresholds``: decisions for several β, the default one first; empty where no labelled set was at hand. ``sha256``: of
+    is. ``trained_on``: fingerprints of the sets that any of its training has seen, its grid's and that of bundles that it began
+    from included, or ``drawn:PRESET:SEED:N`` of sets that were drawn where they were used; none where that is not known.
+    ``thresholds``: decisions for several β, the default one first; empty where no labelled set was at hand. ``sha256``: of
     every other file of the folder. Whether objects are judged by the grid or by the calibrated probability follows from whether
     there is a grid: :attr:`decides_on`.
     """
@@ -76,7 +78,7 @@ class BundleManifest(Record):
     second_look: SecondLook | None = None
     thresholds: tuple[OperatingPoint, ...] = ()
     metrics: tuple[Metric, ...] = ()
-    training_fingerprint: str
+    trained_on: tuple[str, ...] = ()
     sha256: dict[FileName, Sha256]
 
     @field_validator("members")

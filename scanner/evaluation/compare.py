@@ -211,7 +211,5 @@ def _summary(name: str, dataset: Dataset, loaded: Mapping[str, Bundle]) -> SetSu
         n_lenses=int(truth.is_lens.sum()),
         n_visible=int((truth.is_lens & truth.visible).sum()),
         classes={str(kind): int(count) for kind, count in zip(classes, counts, strict=True)},
-        trained_on=tuple(
-            bundle for bundle, found in loaded.items() if found.manifest.training_fingerprint == dataset.fingerprint
-        ),
+        trained_on=tuple(name for name, found in loaded.items() if dataset.was_seen_by(found.manifest.trained_on)),
     )

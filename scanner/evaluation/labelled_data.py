@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scanner.cutouts.quality import fill_bad_pixels
 from scanner.cutouts.store import CutoutStore
 from scanner.errors import ContentError, InputMissingError
-from scanner.records import CutoutBatch, Float32, Float64, Int64
+from scanner.records import DRAWN, CutoutBatch, Float32, Float64, Int64
 
 CUTOUTS, TRUTH, DESCRIPTION = "cutouts.zarr", "truth.parquet", "dataset.json"
 COLUMNS = ("target_id", "is_lens", "class_name", "arc_snr", "visible", "x_arcsec", "y_arcsec")
@@ -115,6 +115,19 @@ class Dataset:
     def description(self) -> str:
         """The text of ``dataset.json``."""
         return (self.path / DESCRIPTION).read_text(encoding="utf-8")
+
+    @property
+    def drawn_from(self) -> str | None:
+        """``drawn:PRESET:SEED``, where the description says so."""
+        try:
+            request = json.loads(self.description)["request"]
+            return f"{DRAWN}{request['preset']}:{request['seed']}"
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def was_seen_by(self, trained_on: Collection[str]) -> bool:
+        """Whether it, or a part of it or more of it, is among sets that something was trained on, by their fingerprints."""
+        return self.fingerprint in trained_on or self.drawn_from in {name.rpartition(":")[0] for name in trained_on}
 
     @property
     def preset(self) -> str:

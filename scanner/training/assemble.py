@@ -145,7 +145,7 @@ def assemble(
         version=naming.version,
         description=naming.description,
         sources=ensemble.sources,
-        training_fingerprint=ensemble.dataset_sha256,
+        trained_on=ensemble.trained_on(data.fingerprints),
     )
     plain = write(how.cache / "plain-bundle", content)
 

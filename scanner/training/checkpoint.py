@@ -36,9 +36,10 @@ PLAN, CHECKPOINT, MEMBER, FIT = "plan.json", "checkpoint.pt", "member.npz", "fit
 class Plan(Record):
     """Everything that decides the weights of a run, apart from the hardware.
 
-    ``begins_as``: the member or the bundle (by fingerprint) that a copy or a continued member begins as. ``steps``: of each
-    stage, as planned. ``seconds``: what each stage may take where there is a time budget; the steps are then corrected while it
-    runs, so that it ends in time. ``precision``: what convolutions are computed in, also where a run goes on elsewhere.
+    ``begins_as``: the member or the bundle (by fingerprint) that a copy or a continued member begins as. ``seen_before``:
+    fingerprints of the sets that such a bundle was trained on. ``steps``: of each stage, as planned. ``seconds``: what each
+    stage may take where there is a time budget; the steps are then corrected while it runs, so that it ends in time.
+    ``precision``: what convolutions are computed in, also where a run goes on elsewhere.
     """
 
     member: MemberName
@@ -50,6 +51,7 @@ class Plan(Record):
     time_budget: float | None
     beginning: Beginning = "random"
     begins_as: str | None = None
+    seen_before: tuple[str, ...] = ()
     steps: tuple[int, ...]
     seconds: tuple[float, ...] | None = None
 

@@ -54,7 +54,7 @@ class TrainingData:
                     f"{dataset.path}: preset {dataset.preset} is for evaluation only and must never be trained on; "
                     "draw a training set with 'scanner simulate dataset --preset train'."
                 )
-        if len({dataset.fingerprint for dataset in self.datasets}) < len(self.datasets):
+        if len(set(self.fingerprints)) < len(self.datasets):
             raise UsageError("a dataset is given twice as --data; give each once.")
         self.starts = np.concatenate([[0], np.cumsum([len(dataset) for dataset in self.datasets])])
         self.labels = joined_labels([_labels(dataset) for dataset in self.datasets])
@@ -71,21 +71,18 @@ class TrainingData:
     @property
     def fingerprint(self) -> str:
         """Hex SHA-256 over the fingerprints of all datasets; that of the dataset where there is one."""
-        if len(self.datasets) == 1:
-            return self.datasets[0].fingerprint
-        return hashlib.sha256("".join(dataset.fingerprint for dataset in self.datasets).encode()).hexdigest()
+        first, *others = self.fingerprints
+        return hashlib.sha256("".join((first, *others)).encode()).hexdigest() if others else first
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """Those of the datasets."""
+        return tuple(dataset.fingerprint for dataset in self.datasets)
 
     @property
     def drawn_from(self) -> frozenset[str]:
         """``drawn:PRESET:SEED`` of every dataset that says so."""
-        found = set()
-        for dataset in self.datasets:
-            try:
-                request = json.loads(dataset.description)["request"]
-                found.add(f"drawn:{request['preset']}:{request['seed']}")
-            except (ValueError, KeyError, TypeError):
-                continue
-        return frozenset(found)
+        return frozenset(dataset.drawn_from for dataset in self.datasets if dataset.drawn_from is not None)
 
     @property
     def description(self) -> str:

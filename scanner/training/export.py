@@ -10,7 +10,7 @@ Weights keep the names ``<member>/<layer>.weight``, which is how they are found 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -151,7 +151,7 @@ def bundle_content(
     version: str,
     description: str,
     sources: Mapping[MemberName, str],
-    training_fingerprint: str,
+    trained_on: Sequence[str] = (),
 ) -> BundleContent:
     """Merge the members into a bundle's content, judged by the mean of their probabilities.
 
@@ -159,7 +159,7 @@ def bundle_content(
     ----------
     members, preprocessing
         See :func:`merge_onnx`.
-    name, version, description, training_fingerprint
+    name, version, description, trained_on
         See :class:`~scanner.ensemble.manifest.BundleManifest`.
     sources
         Where the weights of each member come from, one line each.
@@ -186,7 +186,7 @@ def bundle_content(
         members=entries,
         preprocessing=preprocessing,
         model=merge_onnx(members, preprocessing),
-        training_fingerprint=training_fingerprint,
+        trained_on=trained_on,
     )
 
 

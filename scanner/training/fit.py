@@ -43,12 +43,14 @@ class Start:
     """What a member begins as.
 
     ``name``: the member that it copies, or the fingerprint of the bundle that it comes from. ``twin``: state of the twin of
-    ``name``. ``network``: the bundle's network. One of the two is given.
+    ``name``. ``network``: the bundle's network. One of the two is given. ``trained_on``: fingerprints of the sets that the
+    bundle was trained on.
     """
 
     name: str
     twin: tuple[MemberName, dict[str, torch.Tensor]] | None = None
     network: nn.Sequential | None = None
+    trained_on: tuple[str, ...] = ()
 
     @property
     def beginning(self) -> Beginning:
@@ -218,6 +220,7 @@ def _plan(trainer: Trainer, request: FitRequest, stages: tuple[Stage, ...], *, f
         time_budget=request.time_budget,
         beginning="random" if request.start is None else request.start.beginning,
         begins_as=None if request.start is None else request.start.name,
+        seen_before=() if request.start is None else request.start.trained_on,
         steps=tuple(trainer.steps(stage, share) for stage in stages),
         seconds=seconds,
     )

@@ -28,14 +28,13 @@ import numpy as np
 from scanner.atomic_file import replacement, write_atomically
 from scanner.cutouts.quality import measure
 from scanner.errors import ScannerError
-from scanner.records import MEMBERS
+from scanner.records import DRAWN, MEMBERS
 from scanner.simulation.datasets.on_device import draw_batches
 from scanner.simulation.datasets.presets import PRESETS as DRAWN_AS
 from scanner.training import checkpoint
 from scanner.training.fit import FitRequest, Start, fit
 from scanner.training.labels import Labels, joined_labels, split
 from scanner.training.presets import PRESET_NAMES, PRESETS, Preset
-from scanner.training.runs import DRAWN
 from scanner.training.scaled import SHAPES, ScaledImages, joined_images, scale_batch
 from scanner.training.schedule import seconds, training_order
 from scanner.training.stage_run import Reports

@@ -192,7 +192,8 @@ def _start(job: TrainingJob) -> Start | None:
                 f"{bundle.path}: its networks see {bundle.manifest.preprocessing} images, but preset {job.preset.name} trains "
                 f"on {job.preset.preprocessing} ones; choose another --preset or leave --from out."
             )
-        return Start(bundle.fingerprint, network=read_members(bundle.path / MODEL_FILE)[job.member])
+        network = read_members(bundle.path / MODEL_FILE)[job.member]
+        return Start(bundle.fingerprint, network=network, trained_on=bundle.manifest.trained_on)
     source = job.source
     if source is None:
         return None

@@ -12,7 +12,6 @@ made from that one; without, the bundle has no grid: objects are ranked and judg
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import tempfile
 from dataclasses import replace
@@ -153,9 +152,6 @@ def import_published(
         Weights are missing or do not fit; the dataset is too small; ``out`` cannot be written.
     """
     networks = read_members(folder)
-    digest = hashlib.sha256()
-    for member in MEMBERS:
-        digest.update((folder / FILES[member]).read_bytes())
     licence = folder / LICENCE_FILE
     content = replace(
         bundle_content(
@@ -165,7 +161,6 @@ def import_published(
             version=VERSION,
             description=f"{DESCRIPTION}, judged by the mean of their probabilities.",
             sources=dict.fromkeys(MEMBERS, SOURCE),
-            training_fingerprint=digest.hexdigest(),
         ),
         class_prior=CLASS_PRIOR,
         texts={LICENCE_FILE: licence.read_text(encoding="utf-8")} if licence.is_file() else {},

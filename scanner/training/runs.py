@@ -14,11 +14,8 @@ from torch import nn
 
 from scanner.ensemble.preprocessing import Preprocessing
 from scanner.errors import ContentError
-from scanner.records import MEMBERS, MemberName
+from scanner.records import DRAWN, MEMBERS, MemberName
 from scanner.training.checkpoint import KEPT_IN_WORDS, FitRecord, read_member
-
-#: How the fingerprint of a set begins that was drawn where it was used: ``drawn:PRESET:SEED:N``.
-DRAWN = "drawn:"
 
 
 @dataclass(frozen=True)
@@ -33,10 +30,12 @@ class Ensemble:
         """What all of them were trained with."""
         return self.records[MEMBERS[0]].plan.preset.preprocessing
 
-    @property
-    def dataset_sha256(self) -> str:
-        """Fingerprint of what all of them were trained on."""
-        return self.records[MEMBERS[0]].plan.dataset_sha256
+    def trained_on(self, embedded: Collection[str]) -> tuple[str, ...]:
+        """Fingerprints of all that they and the bundles that they began from have seen, and those of what is ``embedded``."""
+        plans = [record.plan for record in self.records.values()]
+        drawn = {plan.dataset_sha256 for plan in plans if plan.dataset_sha256.startswith(DRAWN)}
+        before = {seen for plan in plans for seen in plan.seen_before}
+        return tuple(sorted({*embedded, *drawn, *before}))
 
     @property
     def sources(self) -> Mapping[MemberName, str]:

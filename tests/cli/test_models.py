@@ -37,7 +37,6 @@ def made(tmp_path_factory):
         version="7",
         description="Untrained.",
         sources=dict.fromkeys(MEMBERS, "random numbers"),
-        training_fingerprint="none",
     )
     write(
         out,

@@ -62,7 +62,6 @@ def bundles(tmp_path_factory, data):
         version="1",
         description="Untrained.",
         sources=dict.fromkeys(MEMBERS, "random numbers"),
-        training_fingerprint="none",
     )
 
     def made(name, version, sign):

@@ -53,7 +53,6 @@ def write_bundle(models):
             ],
             "preprocessing": preprocessing,
             "model": models[preprocessing],
-            "training_fingerprint": "none",
             "texts": {"MODEL_CARD.md": "# Untrained\n"},
         }
         return write(out, BundleContent(**{**options, **parts, **changed}))

@@ -25,7 +25,6 @@ GOOD = BundleManifest(
     calibration=MeanProbability(),
     thresholds=[OperatingPoint(threshold=0.5, beta=0.03, prevalence=0.5, f_beta=0.9, precision=0.9, recall=0.2, n_selected=10)],
     metrics=[Metric(set="held out", member="grid", metric="auroc", value=0.9, low=0.8, high=0.95, n_pos=5, n_neg=5)],
-    training_fingerprint="none",
     sha256={"ensemble.onnx": "0" * 64},
 )
 ANYTHING = st.recursive(

@@ -165,3 +165,14 @@ def test_what_makes_no_sense_is_refused(sets, other_bundle):
     with pytest.raises(UsageError, match="is the same bundle as"):
         named_bundles((None, None))
     assert list(named_bundles((None, other_bundle)))[1] == "other"
+    with pytest.raises(UsageError, match=r"--source-colours: .* give two or more, or none"):
+        compare_bundles((None,), [eval_], n_recoloured=1)
+
+
+def test_a_bundle_that_was_trained_on_a_set_among_others_is_marked(sets, other_bundle, tmp_path):
+    folder = shutil.copytree(other_bundle, tmp_path / "seen")
+    manifest = json.loads((folder / "bundle.json").read_text())
+    manifest |= {"name": "seen", "trained_on": ["0" * 64, Dataset(sets["eval"]).fingerprint]}
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    found = compare_bundles((folder,), [Dataset(sets["eval"]), Dataset(sets["challenge"])], n_turned=0)
+    assert [one.trained_on for one in found.evaluation.sets] == [("seen",), ()]

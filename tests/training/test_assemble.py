@@ -15,6 +15,7 @@ from scanner.cli.main import main
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError, ScannerError, UsageError
+from scanner.evaluation.labelled_data import Dataset
 from scanner.networks import LENS, NON_LENS
 from scanner.records import MEMBER_PIXELS, MEMBERS
 from scanner.training.batches import Feed
@@ -93,7 +94,7 @@ def test_the_bundle_is_whole(bundle, place):
     metric = next(m for m in bundle.manifest.metrics if (m.member, m.metric) == ("calibrated", "auroc"))
     assert f"{metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]" in card
     assert "from OU-VIS" in bundle.manifest.members[-1].source
-    assert bundle.manifest.training_fingerprint == TrainingData([place / "train"]).fingerprint
+    assert bundle.manifest.trained_on == (Dataset(place / "train").fingerprint,)
 
 
 def test_the_paper_figures_are_drawn(bundle, place):
@@ -208,6 +209,7 @@ def test_two_members_go_on_from_a_bundle_side_by_side(bundle, place, tmp_path):
     records = list(run_jobs(all_jobs(first, 2, ("OU-J", "OU-200")), 2, lambda event: seen.append(event.member)))
     assert {record.plan.member for record in records} == set(seen) == {"OU-J", "OU-200"}
     assert {record.plan.begins_as for record in records} == {bundle.fingerprint}
+    assert {record.plan.seen_before for record in records} == {bundle.manifest.trained_on}
     with pytest.raises(UsageError, match="another --preset"):
         run_job(first.model_copy(update={"preset": PAPER}))
 
