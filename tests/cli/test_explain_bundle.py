@@ -1,6 +1,7 @@
 import pytest
 
 from scanner.cli.main import main
+from scanner.ensemble import bundle as bundles
 
 
 def _run(capsys, *words):
@@ -15,7 +16,7 @@ def test_draws_the_atlas_of_the_bundle_that_ships(capsys, tmp_path):
     code, out, err = _run(capsys, "--out", str(tmp_path / "atlas"), "--member", "OU-J", *steps)
     assert code == 0, err
     assert "OU-J: logits of the class images: non-lens " in out
-    assert out.splitlines()[-1] == f"{tmp_path / 'atlas' / 'index.html'}: the atlas of ou-euclid-fifth"
+    assert out.splitlines()[-1] == f"{tmp_path / 'atlas' / 'index.html'}: the atlas of {bundles.load(None).manifest.name}"
     assert (tmp_path / "atlas" / "OU-J-classes.png").is_file()
     assert "no labelled set was given" in (tmp_path / "atlas" / "index.html").read_text()
 
