@@ -46,8 +46,7 @@ def ranked(rows, bundles=()):
 
 def candidates(merged_rows, maximum):
     """The candidate list of a merged catalogue."""
-    chosen = [row for row in merged_rows.to_pylist() if row["is_candidate"]][:maximum]
-    return [{name: row[name] for name in columns.CANDIDATE_SCHEMA.names} for row in chosen]
+    return columns.as_schema(merged_rows.filter(merged_rows["is_candidate"]).slice(0, maximum), columns.CANDIDATE_SCHEMA)
 
 
 RULE, NOTHING_KNOWN = Rule(0.5), KnownLensMatcher(None, 1.0)

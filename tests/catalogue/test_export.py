@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 from astropy.io import fits, votable
 from astropy.table import Table
+from plain_catalogue import candidates as candidates_of
 from plain_catalogue import merged
 
 from scanner.catalogue import columns
-from scanner.catalogue.complete import listed
 from scanner.catalogue.export import Provenance, write_candidates, write_failed
 from scanner.errors import OutputError
 from scanner.records import FailedTile
@@ -22,7 +22,7 @@ PROVENANCE = Provenance(
 
 @pytest.fixture(name="candidates", scope="module")
 def candidates_fixture(random_rows: Callable[..., pa.Table]) -> pa.Table:
-    return listed(merged(random_rows(300)), 20)
+    return candidates_of(merged(random_rows(300)), 20)
 
 
 @pytest.fixture(name="written", scope="module")
