@@ -11,7 +11,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -44,7 +44,7 @@ class CutoutsConfig(Record):
     max_bad_fraction: float = Field(
         0.25, ge=0, le=1, description="Objects with more bad pixels than this in any band are listed but not scored."
     )
-    flag_mask: int = Field(1, ge=0, description="Bits of the FLAG companion that make a pixel bad.")
+    flag_mask: int = Field(1, ge=0, lt=2**63, description="Bits of the FLAG companion that make a pixel bad.")
     keep: str = Field(
         "candidates", pattern=r"^(all|candidates|none|sample:(0?\.\d+|1(\.0*)?))$", description="Cutouts kept in zarr."
     )
@@ -201,7 +201,7 @@ def load_tree(
             section, _, key = dotted.partition(".")
             _put(tree, section, key, value)
     try:
-        return model.model_validate(tree)
+        return model.model_validate(_without_none(model, tree))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -214,4 +214,19 @@ def _put(tree: dict[str, Any], section: str, key: str, value: Any) -> None:
     node = tree.setdefault(section, {})
     if not isinstance(node, dict):
         raise UsageError(f"configuration: [{section}] must be a section, not a value.")
-    node[key] = None if isinstance(value, str) and value.lower() == "none" and key != "keep" else value
+    node[key] = value
+
+
+def _without_none(model: type[Record], tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with nothing where they say ``none`` and may: TOML and the environment have no other word for it."""
+    found = dict(tree)
+    for section, values in tree.items():
+        part = model.model_fields[section].annotation if section in model.model_fields else None
+        if not (isinstance(values, dict) and isinstance(part, type) and issubclass(part, Record)):
+            continue
+        optional = {key for key, field in part.model_fields.items() if type(None) in get_args(field.annotation)}
+        found[section] = {
+            key: None if key in optional and isinstance(value, str) and value.lower() == "none" else value
+            for key, value in values.items()
+        }
+    return found

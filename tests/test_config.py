@@ -21,6 +21,15 @@ def test_none_lifts_the_limit():
     assert config.load(None, {}, {"SCANNER_TARGETS__MAGNITUDE_LIMIT": "none"}).targets.magnitude_limit is None
 
 
+def test_none_is_nothing_only_where_there_may_be_nothing(tmp_path):
+    file = tmp_path / "scanner.toml"
+    file.write_text("[targets]\nmagnitude_limit = 'none'\n[cutouts]\nkeep = 'none'\n[explain]\nwhich = 'candidates'\n")
+    loaded = config.load(file, {"explain.which": "none"}, {})
+    assert loaded.targets.magnitude_limit is None
+    assert (loaded.cutouts.keep, loaded.explain.which) == ("none", "none")
+    assert config.load(file, {}, {"SCANNER_EXPLAIN__WHICH": "none"}).explain.which == "none"
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scanner import config as configuration
+from scanner.cli.console import standard_output
 from scanner.cli.quantities import counted
 from scanner.cli.termination import sigterm_interrupts
 from scanner.config import RunConfig
@@ -94,7 +95,7 @@ def list_(survey: str, config_file: Path | None, endpoint: str | None, anonymous
     """List the versions of the survey in the folder SURVEY, and the runs of the current one."""
     store = open_store(survey, _config(config_file, endpoint, anonymous, {}).storage)
     known = read_record(store, SURVEY_RECORD, SurveyRecord)
-    console = Console(highlight=False, soft_wrap=True)
+    console = standard_output()
     table = Table("", "version", "made", "runs", "tiles", "objects", "candidates", "deg²", box=None, pad_edge=False)
     for column in table.columns[3:]:
         column.justify = "right"

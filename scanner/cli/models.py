@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from scanner.cli.console import standard_output
 from scanner.cli.models_in_use import promote, publish, rollback
 from scanner.cli.storage_options import endpoint_option, storage_of
 from scanner.ensemble import bundle as bundles
@@ -22,10 +23,6 @@ from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError, ScannerError, UsageError
 
 PUBLISHED_OUT = Path("models/published-wilde2022")
-
-
-def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True)
 
 
 def _table(*header: str, numbers: int = 0, prose: str | None = None) -> Table:
@@ -71,7 +68,7 @@ def import_published(folder: Path, out: Path, data: Path | None, provider: str, 
         raise UsageError(f"importing weights needs {error.name}; 'pip install scanner[train]'.") from None
     dataset = None if data is None else Dataset(data)
     made = published.import_published(folder, out, dataset=dataset, seed=seed, provider=provider, threads=threads)
-    _console().print(f"{out}: bundle {made.manifest.name}, {_decides(made)}. Use it with --bundle {out}", markup=False)
+    standard_output().print(f"{out}: bundle {made.manifest.name}, {_decides(made)}. Use it with --bundle {out}", markup=False)
 
 
 @models.command()
@@ -81,7 +78,7 @@ def verify(bundle: str | None) -> None:
     found = bundles.load(bundle)
     provider = open_session(found).provider
     manifest = found.manifest
-    _console().print(
+    standard_output().print(
         f"{found.path}: {manifest.name} {manifest.version} is sound ({len(manifest.sha256) + 1} files; runs on {provider}; "
         f"fingerprint {found.fingerprint[:12]})",
         markup=False,
@@ -93,7 +90,7 @@ def verify(bundle: str | None) -> None:
 @endpoint_option
 def list_(published: str | None, endpoint: str | None) -> int:
     """List the installed bundles, or those of a store."""
-    console = _console()
+    console = standard_output()
     if published is not None:
         _list_published(console, PublishedBundles(published, storage_of(endpoint)))
         return 0
@@ -123,7 +120,7 @@ def list_(published: str | None, endpoint: str | None) -> int:
 @click.argument("bundle", required=False)
 def show(bundle: str | None) -> None:
     """Show what BUNDLE is made of, how it decides and how well it did."""
-    found, console = bundles.load(bundle), _console()
+    found, console = bundles.load(bundle), standard_output()
     manifest = found.manifest
     console.print(f"{manifest.name} {manifest.version}", style="bold", markup=False)
     console.print(f"{manifest.description}\n", markup=False)

@@ -61,8 +61,8 @@ SECTIONS = {
 @click.option(
     "--sql", help="A SELECT in DuckDB's SQL over the tables objects and candidates (of the region only, if one is given)."
 )
-@click.option("--top", type=click.IntRange(0), help=f"Most rows [default: {PRINTED_ROWS} in a terminal, else all].")
-@click.option("--columns", metavar="A,B,…", help="Columns [default: the main ones in a terminal, else all].")
+@click.option("--top", type=click.IntRange(0), help=f"Most rows [default: {PRINTED_ROWS} where they are printed, else all].")
+@click.option("--columns", metavar="A,B,…", help="Columns [default: the main ones where they are printed, else all].")
 @click.option("--order", metavar="[-]COLUMN", default="rank", show_default=True, help="Sort by it; with '-' from high to low.")
 @click.option(
     "--format", "format_", type=click.Choice(["table", *FILE_FORMATS]), help="[default: what --out ends in, else table]"
@@ -130,7 +130,7 @@ def query(
         wanted = tuple(part.strip() for part in columns.split(",")) if columns is not None else None
         question = Search(region, min_score, top, name, candidate_id, candidates, wanted, order)
         with time_limit(seconds):
-            n_found, answer = _answer(catalogue, question, max_rows, for_terminal=written_as == "table")
+            n_found, answer = _answer(catalogue, question, max_rows, printed=written_as == "table" and out is None)
         if n_found == 0:
             click.echo(_why_nothing(catalogue, region), err=True)
     if written_as == "table" and out is None:
@@ -163,8 +163,12 @@ def _open(
     titles = []
     for location in locations:
         published = open_published(location, version, storage)
-        if published.slug in catalogues:
+        if published.slug.lower() in [slug.lower() for slug in catalogues]:
             raise UsageError(f'{location}: another folder is named "{published.slug}" too; give each once, or rename one.')
+        if published.slug.lower() == "main" and catalogues:
+            raise UsageError(
+                f"{location}: a folder of this name can only be the first, whose tables are main.objects; give it first."
+            )
         catalogues[published.slug] = Catalogue.open(published.store, published.key("catalogue"), cache, limits)
         titles.append(location if published.version is None else f"{location} version {published.version}")
     return catalogues, titles
@@ -177,16 +181,16 @@ def _refuse_beside_sql(*options: Mapping[str, object]) -> None:
         raise UsageError(f"--sql says all but the region itself; leave out {', '.join(given)}.")
 
 
-def _answer(catalogue: Catalogue, question: Search, max_rows: int, *, for_terminal: bool) -> tuple[int, pa.Table]:
+def _answer(catalogue: Catalogue, question: Search, max_rows: int, *, printed: bool) -> tuple[int, pa.Table]:
     """How many objects there are, and those that were asked for."""
     known = {*catalogue.schema.names, *([SEPARATION_COLUMN.name] if isinstance(question.region, Cone) else [])}
     if question.columns is None:
-        names = PRINTED_COLUMNS if for_terminal else (*catalogue.schema.names, SEPARATION_COLUMN.name)
+        names = PRINTED_COLUMNS if printed else (*catalogue.schema.names, SEPARATION_COLUMN.name)
         question = replace(question, columns=tuple(name for name in names if name in known))
     n_found = count(catalogue, question)
-    if question.top is None and for_terminal:
+    if question.top is None and printed:
         question = replace(question, top=PRINTED_ROWS)
-    if min(n_found, question.top or n_found) > max_rows:
+    if (n_found if question.top is None else min(n_found, question.top)) > max_rows:
         raise UsageError(f"{n_found:,} objects were found; ask for less, give --top, or raise --max-rows.")
     return n_found, search(catalogue, question)
 

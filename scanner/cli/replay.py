@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scanner import config as configuration
+from scanner.cli.console import standard_output
 from scanner.config import StorageConfig
 from scanner.survey.audit.replay import ReplayRequest, replay
 from scanner.survey.audit.replay_report import ReplayedValue, ReplayReport
@@ -69,7 +70,7 @@ def replay_(
     if as_json:
         click.echo(report.model_dump_json(indent=2))
     else:
-        _print(Console(highlight=False, soft_wrap=True), report)
+        _print(standard_output(), report)
     return 0 if report.passed else EXIT_DIFFERENT
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from scanner import config as configuration
 from scanner.cli import logs
+from scanner.cli.console import standard_output
 from scanner.cli.option_sections import in_sections
 from scanner.cli.progress import explaining_bar
 from scanner.cli.run_report import print_explained, print_plan, print_report
@@ -86,7 +86,7 @@ def run(
     run_folder = out or _beside(tile_list)
     config = with_own_bundle(configuration.load(config_file, _dotted(flags)), run_folder, restart=restart)
     request = RunRequest(tile_list=tile_list, out=run_folder, config=config, restart=restart)
-    console = Console(highlight=False, soft_wrap=True)
+    console = standard_output()
     if only_plan:
         plan = dry_run(request)
         print_plan(console, plan, request.config)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from scanner.atomic_file import write_atomically
 from scanner.config import RunConfig
 from scanner.cutouts.layout import StoreAttributes
 from scanner.ensemble.bundle import BundleManifest
@@ -71,9 +72,8 @@ MODELS: dict[str, type[Record]] = {
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("schemas"), show_default=True)
 def schemas(out: Path) -> None:
     """Write one NAME.schema.json a model into a folder."""
-    out.mkdir(parents=True, exist_ok=True)
     for name in MODELS:
-        (out / f"{name}.schema.json").write_text(render(name), encoding="utf-8")
+        write_atomically(out / f"{name}.schema.json", render(name).encode())
     click.echo(f"{len(MODELS)} schemas written to {out}")
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from scanner.cli import logs
+from scanner.cli.console import standard_output
 from scanner.cli.session_options import provider_option
 from scanner.cli.storage_options import endpoint_option, storage_of
 from scanner.cli.termination import sigterm_interrupts
@@ -86,7 +86,7 @@ def train_bundle(
     from scanner.evaluation.compare import TURNED
     from scanner.training.drawings import draw_assembled
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = standard_output()
     storage = storage_of(endpoint)
     with sigterm_interrupts(), logs.written(log_format):
         training = TrainingData(local_datasets(data, members / "datasets", storage))

@@ -12,7 +12,13 @@ from scanner.errors import UsageError
 @click.command()
 @click.argument("scheduler")
 @click.option("--gpu", is_flag=True, help="Offer this machine's GPU; ends at once where ONNX Runtime cannot use one.")
-@click.option("--memory-gb", type=float, default=3.0, show_default=True, help="Memory above which it ends itself.")
+@click.option(
+    "--memory-gb",
+    type=click.FloatRange(0, min_open=True),
+    default=3.0,
+    show_default=True,
+    help="Memory above which it ends itself.",
+)
 @click.option("--scratch", help="Folder for fetched, decompressed and resampled mosaics [default: the run's, or the system's].")
 @click.option("--name", help="Name in logs and messages [default: its address].")
 @click.option("--worker-port", type=click.IntRange(0, 65535), default=0, help="Port for scheduler and workers [default: any].")
@@ -76,7 +82,7 @@ def _seconds(flag: str, duration: str) -> float:
 
     try:
         seconds = float(parse_timedelta(duration, default="s"))
-    except (KeyError, ValueError):
+    except (IndexError, KeyError, ValueError):
         seconds = -1.0
     if seconds < 0:
         raise UsageError(f"{flag}: {duration!r} is not a duration; write 90s, 30m or 6h.")

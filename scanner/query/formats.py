@@ -87,12 +87,14 @@ def _ds9(table: pa.Table) -> bytes:
     """Circles, named where the answer has names; candidates green, others yellow."""
     if not {"ra", "dec"} <= set(table.column_names):
         raise UsageError("Regions for DS9 need the columns ra and dec; ask for them too.")
+    if not all(pa.types.is_floating(table.schema.field(name).type) for name in ("ra", "dec")):
+        raise UsageError("Regions for DS9 need ra and dec in degrees, as numbers; ask for the columns themselves.")
     rows = table.select([name for name in ("ra", "dec", "name", "is_candidate") if name in table.column_names]).to_pylist()
     lines = ["# Region file format: DS9 version 4.1", "global color=yellow", "icrs"]
     for row in rows:
         properties = ["color=green"] if row.get("is_candidate") else []
         if row.get("name"):
-            properties.append(f"text={{{row['name'].translate(_NO_BRACES)}}}")
+            properties.append(f"text={{{str(row['name']).translate(_NO_BRACES)}}}")
         comment = f" # {' '.join(properties)}" if properties else ""
         lines.append(f'circle({row["ra"]:.7f},{row["dec"]:.7f},{_DS9_RADIUS_ARCSEC:g}"){comment}')
     return ("\n".join(lines) + "\n").encode()

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _POSITION = ("ra", "dec")
+#: Schema of the tables that need no name before them.
+_FIRST = "main"
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,10 @@ def run_sql(
         query = parsed(connection, sql)
         with time_limit(limits.seconds), watching(connection):
             for number, (name, catalogue) in enumerate(catalogues.items()):
-                _attach(connection, _quoted(name), catalogue, region)
+                if name.lower() != _FIRST:
+                    _attach(connection, _quoted(name), catalogue, region)
                 if number == 0:
-                    _attach(connection, "main", catalogue, region)
+                    _attach(connection, _FIRST, catalogue, region)
             answer = plain(_limited(connection, sql, limits.rows))
     except duckdb.PermissionException:
         raise UsageError(f"The query asks for a file; {ONLY_TABLES}") from None

@@ -88,7 +88,6 @@ def card(row: Mapping[str, Any]) -> Card:
         "rank": row["rank"],
         "grid": row["grid_value"],
         "calibrated": row["p_calibrated"],
-        "magnitude": row["magnitude_vis"],
     }
     keys |= {member.lower(): row[_COLUMN_OF[member]] for member in MEMBERS}
     keys |= {"magnitude": row["magnitude_vis"], "ra": ra}

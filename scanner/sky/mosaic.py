@@ -156,7 +156,9 @@ class Mosaic:
                 out[~((rms > 0) & (rms < BAD_RMS))] = np.nan
         if self._flag is not None:
             flags = self._flag.window(top, bottom, left, right)
-            hit = np.bitwise_and(flags if flags.dtype.kind in "iu" else flags.astype(np.int64), self._flag_mask) != 0
+            flags = flags if flags.dtype.kind in "iu" else flags.astype(np.int64)
+            # Bits that the file has no room for are set in no pixel.
+            hit = (flags & np.uint64(self._flag_mask).astype(flags.dtype)) != 0
             if hit.any():
                 out[hit] = np.nan
         # A sum is finite only if every pixel is; it costs a quarter of looking at each, and einsum does not warn of overflow.

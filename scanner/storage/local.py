@@ -131,6 +131,7 @@ class LocalStore:
                 flush(path.parent)
             finally:
                 remove(copy)
+                _put_back_unless_replaced(aside, path)
                 remove(aside)
 
     def delete(self, key: str) -> None:
@@ -162,6 +163,7 @@ class LocalStore:
                 flush(path.parent)
             finally:
                 remove(staging)
+                _put_back_unless_replaced(aside, path)
                 remove(aside)
 
     def sweep(self, key: str) -> None:
@@ -228,6 +230,12 @@ def _rename_unless_taken(folder: Path, name: Path) -> bool:
             raise
         return False
     return True
+
+
+def _put_back_unless_replaced(aside: Path, path: Path) -> None:
+    """What was moved aside returns if nothing has taken its place: the replacing failed, or was interrupted."""
+    if aside.exists() and not path.exists():
+        aside.rename(path)
 
 
 def _copy(source: Path, target: Path) -> None:

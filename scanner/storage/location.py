@@ -18,7 +18,7 @@ def is_remote(location: str) -> bool:
 
 
 def join(location: str, key: str) -> str:
-    """Location of a relative key; an absolute path or URL stands for itself."""
+    """Location of a relative key; a URL stands for itself, and an absolute path beside a local location."""
     if is_remote(key) or not is_remote(location):
         return key if is_remote(key) else str(Path(location) / key)
     return f"{location.rstrip('/')}/{posixpath.normpath(key)}"

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -56,6 +57,22 @@ def test_misuse_is_one_line_and_exit_64(capsys, words, named):
     assert named in err
     assert err.count("\n") == 1
     assert "Traceback" not in err
+
+
+def test_schemas_that_cannot_be_written_are_exit_73(capsys):
+    code, _, err = outcome(capsys, "schemas", "--out", "/dev/null/schemas")
+    assert code == 73
+    assert err.startswith("scanner: /dev/null/schemas")
+
+
+def test_a_reader_that_has_gone_is_no_error():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "scanner", "models", "list"], stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_debug_shows_where(capsys):

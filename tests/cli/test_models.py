@@ -35,8 +35,8 @@ def made(tmp_path_factory):
         "asinh_mad",
         name="small",
         version="7",
-        description="Untrained.",
-        sources=dict.fromkeys(MEMBERS, "random numbers"),
+        description="Untrained [/real].",
+        sources=dict.fromkeys(MEMBERS, "random [numbers]"),
     )
     write(
         out,
@@ -88,7 +88,7 @@ def test_show_tells_what_decides_and_how_well(capsys, made):
         "calibrated probability >= 0.7 (highest F-beta at β = 0.03)",
         "one lens in 1,000 objects",
         "from calibrated probability 0.001 (the best 5% of non-lenses)",
-        "J+Y+H+VIS     200     331,632  random numbers",
+        "J+Y+H+VIS     200     331,632  random [numbers]",
         "held out (1,200 lenses, 80 others)",
         "0.500 [0.250, 0.750]",
     ):

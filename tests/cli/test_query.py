@@ -78,6 +78,21 @@ def test_sql_and_every_format(ask, local_run, tmp_path):
     assert ask(local_run, "--format", "votable", "--top", 2)[1].count("<TR>") == 2
 
 
+def test_a_table_in_a_file_is_complete(ask, local_run, tmp_path):
+    rows = ask(local_run, "--format", "csv", "--columns", "rank")[1].splitlines()[1:]
+    out = tmp_path / "all.txt"
+    code, _, said = ask(local_run, "--format", "table", "-o", out)
+    assert (code, said) == (0, f"{out}: {len(rows)} rows.\n")
+    header, *lines = out.read_text().splitlines()
+    assert len(lines) == len(rows) > 20
+    assert "p_ou_200" in header.split()
+
+
+def test_no_row_is_less_than_the_most_rows(ask, local_run):
+    code, printed, _ = ask(local_run, "--top", 0, "--max-rows", 1, "--format", "csv", "--columns", "rank")
+    assert (code, printed) == (0, '"rank"\n')
+
+
 def test_several_folders_need_sql_and_names_of_their_own(ask, local_run, tmp_path):
     shutil.copytree(local_run, tmp_path / "copy")
     code, _, said = ask(local_run, tmp_path / "copy", "--sql", "SELECT 1")

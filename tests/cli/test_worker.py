@@ -47,6 +47,8 @@ def test_no_gpu(capsys):
     [
         (["worker", "127.0.0.1:8786"], "not a scheduler's address"),
         (["worker", "tcp://127.0.0.1:1", "--lifetime", "soon"], "--lifetime"),
+        (["worker", "tcp://127.0.0.1:1", "--lifetime", ""], "--lifetime"),
+        (["worker", "tcp://127.0.0.1:1", "--memory-gb", "0"], "--memory-gb"),
         (["worker", "tcp://127.0.0.1:1", "--tls-ca", "ca.pem"], "all three"),
         (["scheduler", "--port", "70000"], "--port"),
     ],

@@ -86,6 +86,10 @@ def test_ds9(answer):
     assert file_bytes(bare.drop_columns("name"), "ds9", HEADING).decode().splitlines()[3] == 'circle(1.0000000,2.0000000,2")'
     with pytest.raises(UsageError, match="need the columns ra and dec"):
         file_bytes(bare.drop_columns("ra"), "ds9", HEADING)
+    with pytest.raises(UsageError, match="ra and dec in degrees, as numbers"):
+        file_bytes(pa.table({"ra": ["1"], "dec": [2.0]}), "ds9", HEADING)
+    numbered = pa.table({"ra": [1.0], "dec": [2.0], "name": [7]})
+    assert file_bytes(numbered, "ds9", HEADING).decode().endswith("text={7}\n")
 
 
 def test_names_tell_formats():

@@ -66,6 +66,12 @@ def test_several_catalogues(published):
     assert run_sql(two, sql)["n"].to_pylist() == [published.rows["is_candidate"].to_numpy().sum()]
 
 
+@pytest.mark.parametrize("name", ["main", "Main"])
+def test_a_catalogue_may_be_called_as_the_first_ones_tables_are(published, name):
+    found = run_sql({name: published.catalogue}, 'SELECT count(*) AS n FROM objects JOIN "main".candidates USING (rank)')
+    assert found["n"].to_pylist() == [published.rows["is_candidate"].to_numpy().sum()]
+
+
 @pytest.mark.parametrize(
     ("sql", "message"),
     [

@@ -281,7 +281,7 @@ def test_flag_bits_of_the_mask_make_pixels_bad(tmp_path, dtype):
     data, flag = pixels(), np.zeros((60, 80), dtype)
     flag[5, :6] = 0, 1, 2, 3, 4, 5
     files = refs(write(tmp_path / "vis.fits", data), flag=write(tmp_path / "flag.fits", flag))
-    for mask, bad in ((1, [1, 3, 5]), (6, [2, 3, 4, 5]), (0, [])):
+    for mask, bad in ((1, [1, 3, 5]), (6, [2, 3, 4, 5]), (0, []), (2**40, []), (2**40 + 4, [4, 5])):
         with open_mosaic(files, band="VIS", flag_mask=mask) as mosaic:
             read = mosaic.read(-1, 60, -1, 80)
         expected = np.pad(data, ((1, 0), (1, 0)), constant_values=np.nan)

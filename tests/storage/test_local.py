@@ -75,6 +75,21 @@ def test_files_and_folders_are_published_from_another_file_system(store):
     assert sorted(path.name for path in store.path.iterdir()) == ["catalogue", "file"]
 
 
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "input/output error"), KeyboardInterrupt()])
+def test_a_folder_that_cannot_be_replaced_stays(store, tmp_path, monkeypatch, error):
+    store.write("catalogue/file", b"old")
+    (tmp_path / "new").mkdir()
+
+    def replace(self, target):
+        raise error
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises((OutputError, KeyboardInterrupt)):
+        store.publish(tmp_path / "new", "catalogue")
+    assert [path.name for path in store.path.iterdir()] == ["catalogue"]
+    assert store.read("catalogue/file") == b"old"
+
+
 def test_a_sweep_removes_what_killed_writers_left(store):
     store.write("tiles/7/commit.json", b"{}")
     # As a process leaves them that is killed in the block.

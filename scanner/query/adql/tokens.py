@@ -23,7 +23,7 @@ TokenKind = Literal["word", "name", "text", "number", "sign", "end"]
 _TOKEN = re.compile(
     r"""(?P<space>(?:\s|--[^\n]*)+)
     |(?P<word>[A-Za-z_][A-Za-z0-9_]*)
-    |(?P<number>(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|0[xX][0-9a-fA-F]+)
+    |(?P<number>0[xX][0-9a-fA-F]+|(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)
     |(?P<text>'(?:[^']|'')*')
     |(?P<name>"(?:[^"]|"")+")
     |(?P<sign>\|\||<>|!=|<=|>=|[-+*/=<>(),.;])""",
@@ -97,6 +97,10 @@ def _number(written: str, place: Place) -> int | float:
         raise AdqlError(f"{shortened(written)} has too many digits", place)
     if written.isdigit() and int(written) < _INT64:
         return int(written)
+    if written[:2] in ("0x", "0X"):
+        if int(written, 16) >= _INT64:
+            raise AdqlError(f"{shortened(written)} is larger than any whole number can be", place)
+        return int(written, 16)
     value = float(written)
     if not math.isfinite(value):
         raise AdqlError(f"{shortened(written)} is larger than any number can be", place)

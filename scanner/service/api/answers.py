@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import Path, Query
 
+from scanner.service.collections.identifiers import TARGET_ID_PATTERN
 from scanner.service.errors import ErrorAnswer
 
 #: Every status that is not success has the same body.
@@ -24,5 +25,5 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 Slug = Annotated[str, Path(max_length=200, description="Name of the collection, as /api/v1/collections lists it")]
 RunId = Annotated[str, Path(max_length=300, description="Run that scored the object (column run)")]
 TileId = Annotated[str, Path(max_length=128, description="Tile (column tile_id)")]
-TargetId = Annotated[str, Path(pattern=r"^-?[0-9]{1,19}$", description="Id in the tile (column target_id)")]
+TargetId = Annotated[str, Path(pattern=TARGET_ID_PATTERN, description="Id in the tile (column target_id)")]
 Bins = Annotated[int, Query(ge=1, le=500, description="Bins along one axis")]

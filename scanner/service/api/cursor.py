@@ -49,7 +49,7 @@ class Cursor:
             padded = text + "=" * (-len(text) % 4)
             stamp, value, tie = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
             cursor = cls(None if value is None else _number(value), int(tie))
-        except (binascii.Error, ValueError, TypeError, AttributeError, RecursionError):
+        except (binascii.Error, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             raise BadRequestError("after: not the 'next' of a page; begin with the first page.") from None
         if stamp != _stamp(order, state) or not -(2**63) <= cursor.tie < 2**63:
             raise BadRequestError("after: belongs to another order or state of the list; begin with the first page.")

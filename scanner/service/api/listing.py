@@ -67,8 +67,10 @@ class Selection:
     @property
     def tie(self) -> str:
         """What decides where it is equal."""
-        # A place on the sky must not tell the rank: graders who are blind list by it.
-        return "target_id" if self.sort == "place" else "rank"
+        # Where a list is not of scores, its cursors must not tell ranks either: graders who are blind read such lists.
+        if self.sort == "rank" or self.sort in SCORES:
+            return "rank"
+        return "target_id" if self.sort == "place" else HEALPIX_COLUMN.name
 
     @property
     def used(self) -> frozenset[str]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scanner.errors import UsageError
+from scanner.errors import ContentError, UsageError
 from scanner.query import deadline
 from scanner.query.catalogue import Catalogue
 from scanner.query.database import DatabaseLimits
@@ -123,6 +123,17 @@ def open_collection(location: str, config: ServiceConfig, slug: str | None = Non
     ScannerError
         It cannot be opened; the message says why and what to do.
     """
+    import duckdb
+
+    try:
+        return _opened(location, config, slug)
+    except (duckdb.Error, pa.ArrowException) as error:
+        raise ContentError(
+            f"{location}: its catalogue cannot be read ({str(error).splitlines()[0]}); make it again."
+        ) from error
+
+
+def _opened(location: str, config: ServiceConfig, slug: str | None) -> Collection:
     published = open_published(location, storage=config.storage)
     state = state_of(published)
     cache = None if config.files.cache is None else Path(config.files.cache)

@@ -14,7 +14,9 @@ from scanner.records import TILE_ID_PATTERN
 
 _TILE_ID = re.compile(TILE_ID_PATTERN)
 _RUN = re.compile(r"[^/\x00-\x1f\x7f]{1,300}")
-_TARGET_ID = re.compile(r"-?[0-9]{1,19}")
+#: As numbers are written: another way of writing one would name the same object differently.
+TARGET_ID_PATTERN = r"^(?:0|-?[1-9][0-9]{0,18})$"
+_TARGET_ID = re.compile(TARGET_ID_PATTERN)
 #: SQL of the name of a row.
 IDENTIFIER_SQL = "run || '/' || tile_id || '/' || target_id::VARCHAR"
 

@@ -148,6 +148,9 @@ class Collections:
                     logger.info("%s: opened again, as it has changed", slug)
             except (ScannerError, OSError) as error:
                 logger.warning("%s: stays as it was: %s", slug, error)
+            except Exception:
+                # Whatever it is, the others are to be looked at, and this one again.
+                logger.exception("%s: stays as it was", slug)
 
     def _put(self, collection: Collection) -> None:
         self._open[collection.slug] = collection

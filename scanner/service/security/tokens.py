@@ -81,7 +81,7 @@ class TokenBook:
         text = (os.environ if environment is None else environment).get(VARIABLE, "")
         self._fixed = parse(text.replace(";", "\n"), VARIABLE)
         self._lock = threading.Lock()
-        self._version: tuple[int, int] | None = None
+        self._version: tuple[int, ...] | None = None
         self._lines: dict[str, TokenLine] = {}
         self._read()
         if self._file is not None and not self._lines:
@@ -116,12 +116,13 @@ class TokenBook:
             self._lines = {line.digest: line for line in lines}
 
 
-def _version(file: Path) -> tuple[int, int] | None:
+def _version(file: Path) -> tuple[int, ...] | None:
     try:
         status = file.stat()
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_size
+    # Who may read it changes neither its content nor its time.
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size
 
 
 def _digest(token: str) -> str:

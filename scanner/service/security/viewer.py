@@ -96,7 +96,8 @@ class Identified:
             return Viewer(None, "read", False)
         self._instruments.refused.labels("token").inc()
         if audience == "page" and scope["method"] in ("GET", "HEAD"):
-            return RedirectResponse(f"{scope.get('root_path', '')}/login?next={quote(path)}", 303)
+            wanted = "?".join(filter(None, (path, scope["query_string"].decode("latin-1"))))
+            return RedirectResponse(f"{scope.get('root_path', '')}/login?next={quote(wanted)}", 303)
         # Browsers answer a Basic challenge with a window of their own, even to a script's request.
         scheme = 'Basic realm="scanner", charset="UTF-8"' if audience == "vo" else "Bearer"
         raise UnknownViewerError(

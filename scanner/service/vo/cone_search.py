@@ -129,7 +129,7 @@ def read_search(parameters: Parameters, most_rows: int) -> ConeSearch:
     if verbosity not in ("1", "2", "3"):
         raise BadRequestError(f"VERB={verbosity}: is none of 1, 2, 3.")
     limit = parameters.one("MAXREC") or str(DEFAULT_ROWS)
-    if not (limit.isascii() and limit.isdigit()):
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 20):
         raise BadRequestError(f"MAXREC={limit}: is no number of rows.")
     rows = 0 if cone.radius_deg == 0 else min(int(limit), most_rows)
     return ConeSearch(cone, int(verbosity), rows, _encoding(parameters.one("RESPONSEFORMAT")))

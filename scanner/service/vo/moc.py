@@ -110,7 +110,7 @@ def _named(value: str) -> str:
 def _order(value: str | None) -> int | None:
     if value is None:
         return None
-    if not (value.isascii() and value.isdigit() and int(value) <= FINEST_ORDER):
+    if not (value.isascii() and value.isdigit() and len(value) < 3 and int(value) <= FINEST_ORDER):
         raise BadRequestError(f"ORDER={value}: is no whole number from 0 to {FINEST_ORDER}.")
     return int(value)
 

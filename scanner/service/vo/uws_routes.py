@@ -164,6 +164,6 @@ def _whole(name: str, value: str) -> int:
 def _moment(value: str) -> datetime:
     try:
         when = datetime.fromisoformat(value)
-    except ValueError:
+        return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise BadRequestError(f"{value} is no time; write 2026-12-31T23:59:59Z.") from None
-    return when if when.tzinfo else when.replace(tzinfo=UTC)

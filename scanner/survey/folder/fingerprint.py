@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from scanner.config import RunConfig, StorageConfig
-from scanner.errors import ForbiddenError, TileError
+from scanner.errors import ForbiddenError, TileError, UsageError
 from scanner.records import ImageRef, Tile
 from scanner.sky.scratch import local_path
 from scanner.storage import is_remote, open_store, split
@@ -85,7 +85,7 @@ def _of_file(reference: ImageRef, storage: StorageConfig) -> str:
         folder, name = split(reference.path)
         try:
             entry = open_store(folder, storage).entry(name)
-        except ForbiddenError as error:
+        except (ForbiddenError, UsageError) as error:
             raise TileError(str(error)) from None
         if entry is None:
             raise TileError(f"{reference.path}: there is no such file; check the path in the tile list.")

@@ -79,8 +79,7 @@ class Attempts:
     def settle(self, attempt: Attempt, outcome: TileOutcome) -> TileOutcome | None:
         """What a tile's outcome comes to: itself, or another attempt (None)."""
         if outcome.passing is None:
-            if outcome.commit is not None:
-                self._unavailable_in_a_row = 0
+            self._unavailable_in_a_row = 0
             return outcome
         reason = outcome.passing.reason
         settled = self._again(attempt, 1.0, reason)

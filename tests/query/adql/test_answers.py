@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.query.adql import translate
+from scanner.query.adql.error import AdqlError
 from scanner.query.region import Cone, Polygon, overlapping
 from scanner.sphere import unit_vectors
 
@@ -62,6 +63,17 @@ def test_distances(ask, rows, tables, position, radius) -> None:
 def _intervals(rows, chosen):
     index = rows["_healpix_29"].to_numpy()[chosen]
     return index, index + 1
+
+
+def test_hexadecimal_numbers(ask, rows) -> None:
+    found = ask("SELECT TOP 1 0x1F AS a, 0X0 AS b, 1e0 AS c FROM objects")
+    assert [found[name].to_pylist() for name in ("a", "b", "c")] == [[31], [0], [1.0]]
+    flags = rows["flags"].to_numpy()
+    assert ids(ask("SELECT target_id FROM objects WHERE flags = 0x2")) == sorted(
+        rows["target_id"].to_numpy()[flags == 2].tolist()
+    )
+    with pytest.raises(AdqlError, match="larger than any whole number"):
+        ask("SELECT 0xFFFFFFFFFFFFFFFF FROM objects")
 
 
 @settings(max_examples=25, deadline=None)

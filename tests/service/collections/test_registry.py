@@ -1,3 +1,4 @@
+import os
 import shutil
 import threading
 
@@ -55,6 +56,9 @@ def test_objects_are_found_by_their_ids(served_run, rows, candidate_ids):
         ("run-01ab/102018211/-5", CandidateId("run-01ab", "102018211", -5)),
         ("a/b/9223372036854775807", CandidateId("a", "b", 2**63 - 1)),
         ("a/b/9223372036854775808", None),
+        ("a/b/0", CandidateId("a", "b", 0)),
+        ("a/b/007", None),
+        ("a/b/-0", None),
         ("a/../1", None),
         ("a/b/1\n", None),
         ("a/b/١", None),
@@ -94,6 +98,23 @@ def test_a_folder_that_goes_away_stays_as_it_was(copy, caplog):
     collections.renew()
     assert collections.default is old
     assert "stays as it was" in caplog.text
+
+
+def test_a_catalogue_that_is_damaged_stays_as_it_was_and_is_looked_at_again(copy, caplog):
+    collections = collections_of(copy)
+    collections.open_all()
+    old = collections.default
+    tiles = copy / "tiles.parquet"
+    good = tiles.read_bytes()
+    tiles.write_bytes(b"PAR1 of sorts")
+    metadata = copy / "catalogue" / "dataset" / "_metadata"
+    os.utime(metadata, ns=(1, 1))
+    collections.renew()
+    assert collections.default is old
+    assert "its catalogue cannot be read" in caplog.text
+    tiles.write_bytes(good)
+    collections.renew()
+    assert collections.default is not old
 
 
 def test_what_cannot_be_opened_is_told_to_whoever_waits(copy):

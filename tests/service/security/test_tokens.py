@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +76,25 @@ def test_a_token_that_is_removed_is_of_no_use_at_once(tmp_path):
     change(file, "")
     assert book.find(two) is None
     assert book
+
+
+def test_a_file_that_could_not_be_read_is_read_when_it_can_be(tmp_path, monkeypatch):
+    """Neither its time nor its size tells that somebody may read it now."""
+    (one, first), (two, second) = new_token("one", "read"), new_token("two", "read")
+    file = written(tmp_path, first, second)
+    book = TokenBook(str(file), {})
+
+    def refuse(self, encoding):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as unreadable:
+        unreadable.setattr(Path, "read_text", refuse)
+        change(file, str(second))
+        assert book.find(one) == first
+    status = file.stat()
+    file.chmod(0o600 if status.st_mode & 0o777 != 0o600 else 0o640)
+    assert (file.stat().st_mtime_ns, file.stat().st_size) == (status.st_mtime_ns, status.st_size)
+    assert (book.find(one), book.find(two)) == (None, second)
 
 
 def test_a_file_that_is_damaged_later_changes_nothing(tmp_path, caplog):

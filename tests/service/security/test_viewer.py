@@ -75,6 +75,8 @@ def test_browsers_are_shown_where_to_give_the_token(guarded):
     answer = guarded.get("/c/any/candidates", follow_redirects=False)
     assert (answer.status_code, answer.headers["Location"]) == (303, "/login?next=/c/any/candidates")
     assert guarded.get("/login?next=/").status_code == 200
+    shared = guarded.get("/c/any/candidates?cone=1+2+3&min_score=.5", follow_redirects=False)
+    assert shared.headers["Location"] == "/login?next=/c/any/candidates%3Fcone%3D1%2B2%2B3%26min_score%3D.5"
 
 
 def test_a_browser_gets_a_cookie_that_scripts_cannot_read(guarded):

@@ -111,6 +111,7 @@ def test_binary_answers_hold_the_same(server, read, rows):
         ("RA=53&DEC=-28&SR=-1", "radius of -1"),
         ("RA=53&DEC=-28&SR=1&VERB=4", "VERB=4"),
         ("RA=53&DEC=-28&SR=1&MAXREC=-1", "MAXREC=-1"),
+        ("RA=53&DEC=-28&SR=1&MAXREC=" + "9" * 5000, "MAXREC=999"),
         ("RA=53&RA=54&DEC=-28&SR=1", "RA can be given once"),
         ("RA=53&DEC=-28&SR=1&RESPONSEFORMAT=csv", "RESPONSEFORMAT=csv"),
         ("RA=53&DEC=-28&SR=<script>", "SR=<script>"),

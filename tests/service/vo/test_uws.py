@@ -6,7 +6,7 @@ import io
 import threading
 import time
 import xml.etree.ElementTree as ET
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import duckdb
 import pytest
@@ -106,6 +106,8 @@ def test_a_jobs_life(server, post, told, rows):
     about = told(job)
     assert about["executionDuration"].text == server.get(f"/tap/async{job}/executionduration").text == "7"
     assert about["destruction"].text[:19] == soon.isoformat()[:19]
+    assert post(f"{job}/destruction", DESTRUCTION=soon.astimezone(timezone(timedelta(hours=5))).isoformat()) == job
+    assert told(job)["destruction"].text[:19] == soon.isoformat()[:19]
     assert post(f"{job}/phase", PHASE="RUN") == job
     while phase(told, job) not in FINAL:
         told(job, WAIT="5")

@@ -61,6 +61,13 @@ def test_a_missing_file_is_named(tmp_path):
     assert fingerprint.bytes_of_tile(tile) == 15_000_000
 
 
+def test_a_name_that_no_object_has_is_the_tiles_fault(s3):
+    image = ImageRef(path=f"{s3.fresh()}/a/../vis.fits")
+    tile = Tile(tile_id="7", bands=dict.fromkeys(BANDS, BandFiles(image=image)))
+    with pytest.raises(TileError, match="cannot hold this name"):
+        fingerprint.of_files(tile, s3.config)
+
+
 def test_settings_that_change_no_result_do_not_count():
     base = fingerprint.of_config(load(None, {}, {}), "cpu")
     same = {
