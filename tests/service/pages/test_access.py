@@ -23,7 +23,7 @@ def test_a_browser_shows_its_token_once(page, make_server, served_run, tmp_path,
         page.fill("[name=token]", token)
         page.get_by_role("button", name="Enter").click()
         page.wait_for_selector(".card")
-        assert page.url.endswith("/candidates")
+        assert page.url.endswith("/candidates?sort=ra")
         assert page.evaluate("document.cookie") == ""
         page.get_by_role("button", name="Ada: leave").click()
         page.wait_for_selector("[name=token]")
