@@ -24,7 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from scanner.ensemble import bundle as bundles
-from scanner.ensemble.calibration import LOGIT_LIMIT
+from scanner.ensemble.embedding_grid import limited
 from scanner.ensemble.session import open_session
 from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.logit_cache import cached_logits
@@ -87,7 +87,7 @@ def main() -> None:
         parts[path.name] = found[lenses(dataset.truth, "visible")]
     ends = np.cumsum([len(part) for part in parts.values()])
     together = np.concatenate([*parts.values()])
-    log_odds = np.clip(together.astype(np.float64), -LOGIT_LIMIT, LOGIT_LIMIT)
+    log_odds = limited(together).astype(np.float64)
     is_lens = np.arange(len(together)) >= ends[0]
 
     scores = {"the bundle's own": combine(bundle, together)}

@@ -118,9 +118,7 @@ def list_(survey: str, config_file: Path | None, endpoint: str | None, anonymous
         console.print(f"\nRuns of version {current.number} (*, the current one):")
         for run in current.runs:
             failed = f", {run.n_failed:,} failed" if run.n_failed else ""
-            console.print(
-                f"  {run.run_id}  {counted(run.n_tiles, 'tile')}{failed}, bundle {run.bundle}: {run.location}", markup=False
-            )
+            console.print(f"  {run.run_id}  {counted(run.n_tiles, 'tile')}{failed}, bundle {run.bundle}: {run.location}")
 
 
 def _config(config_file: Path | None, endpoint: str | None, anonymous: bool | None, others: dict[str, str | None]) -> RunConfig:

@@ -68,7 +68,7 @@ def import_published(folder: Path, out: Path, data: Path | None, provider: str, 
         raise UsageError(f"importing weights needs {error.name}; 'pip install scanner[train]'.") from None
     dataset = None if data is None else Dataset(data)
     made = published.import_published(folder, out, dataset=dataset, seed=seed, provider=provider, threads=threads)
-    standard_output().print(f"{out}: bundle {made.manifest.name}, {_decides(made)}. Use it with --bundle {out}", markup=False)
+    standard_output().print(f"{out}: bundle {made.manifest.name}, {_decides(made)}. Use it with --bundle {out}")
 
 
 @models.command()
@@ -81,7 +81,6 @@ def verify(bundle: str | None) -> None:
     standard_output().print(
         f"{found.path}: {manifest.name} {manifest.version} is sound ({len(manifest.sha256) + 1} files; runs on {provider}; "
         f"fingerprint {found.fingerprint[:12]})",
-        markup=False,
     )
 
 
@@ -110,9 +109,9 @@ def list_(published: str | None, endpoint: str | None) -> int:
         table.add_row(mark, path.name, manifest.version, manifest.preprocessing, manifest.decides_on, manifest.description)
     console.print(table if table.rows else f"No bundles in {bundles.models_folder()}")
     if default is not None:
-        console.print(f"\n* the default; all in {bundles.models_folder()}", markup=False)
+        console.print(f"\n* the default; all in {bundles.models_folder()}")
     for message in broken:
-        console.print(message, markup=False)
+        console.print(message)
     return ContentError.exit_code if broken else 0
 
 
@@ -122,8 +121,8 @@ def show(bundle: str | None) -> None:
     """Show what BUNDLE is made of, how it decides and how well it did."""
     found, console = bundles.load(bundle), standard_output()
     manifest = found.manifest
-    console.print(f"{manifest.name} {manifest.version}", style="bold", markup=False)
-    console.print(f"{manifest.description}\n", markup=False)
+    console.print(f"{manifest.name} {manifest.version}", style="bold")
+    console.print(f"{manifest.description}\n")
     for label, text in (
         ("folder", str(found.path)),
         ("fingerprint", found.fingerprint),
@@ -135,7 +134,7 @@ def show(bundle: str | None) -> None:
         ("second look", _second_look(found)),
         ("decision", _decides(found)),
     ):
-        console.print(f"{label:12} {text}", markup=False)
+        console.print(f"{label:12} {text}")
 
     members = _table("member", "bands", "pixels", "parameters", numbers=2, prose="weights")
     for member in manifest.members:
@@ -202,5 +201,5 @@ def _print_metrics(console: Console, name: str, metrics: list[Metric]) -> None:
         shown = [cells.get((row, column)) for column in columns]
         texts = ["" if metric is None else f"{metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]" for metric in shown]
         table.add_row(row, *texts)
-    console.print(f"\n{name} ({metrics[0].n_pos:,} lenses, {metrics[0].n_neg:,} others)", markup=False)
+    console.print(f"\n{name} ({metrics[0].n_pos:,} lenses, {metrics[0].n_neg:,} others)")
     console.print(table)

@@ -76,18 +76,18 @@ def replay_(
 
 def _print(console: Console, report: ReplayReport) -> None:
     rank = "not in the merged catalogue" if report.rank is None else f"rank {report.rank:,}"
-    console.print(f"{report.name}, {rank}: tile {report.tile_id}, object {report.target_id}", markup=False)
+    console.print(f"{report.name}, {rank}: tile {report.tile_id}, object {report.target_id}")
     for difference in report.differences:
-        console.print(f"Changed: {difference}", markup=False)
+        console.print(f"Changed: {difference}")
     table = Table("", "then", "now", "", box=None, pad_edge=False)
     for value in report.values:
         if value.name not in COPIED or value.agreement != "equal":
             table.add_row(value.name, _shown(value, value.then), _shown(value, value.now), _mark(value.agreement))
     table.add_row("kept cutout", report.pixels.codec or "–", _distance(report), _mark(report.pixels.agreement))
     console.print(table)
-    console.print(_verdict(report), markup=False)
+    console.print(_verdict(report))
     for file in report.files:
-        console.print(f"Written: {file}", markup=False)
+        console.print(f"Written: {file}")
 
 
 def _shown(value: ReplayedValue, side: float | int | bool | str | None) -> str:

@@ -42,10 +42,9 @@ def print_plan(console: Console, plan: RunPlan, config: RunConfig) -> None:
             f"Tile {plan.fetched.tile_id} was fetched to be measured ({_bytes(plan.fetched.bytes)} in "
             f"{duration(plan.fetched.seconds)}); {counted(n_alike, 'other remote tile')} "
             f"{'is' if n_alike == 1 else 'are'} taken to be like it.",
-            markup=False,
         )
     for failure in plan.failed:
-        console.print(f"tile {failure.tile_id} would fail: {failure.reason}", markup=False)
+        console.print(f"tile {failure.tile_id} would fail: {failure.reason}")
     console.print(
         f"\n{counted(len(plan.tiles), 'tile')}, {counted(plan.n_targets, 'object')} to score, "
         f"{_bytes(plan.input_bytes)} to read, about {_bytes(plan.stored_bytes(config))} of cutouts to keep "
@@ -81,13 +80,13 @@ def print_report(console: Console, report: RunReport, out: str) -> None:
         f"{counted(report.n_targets, 'object')} in {'it' if n_done == 1 else 'them'}, {report.n_unique:,} distinct; "
         f"{report.n_scored:,} scored, {counted(report.n_candidates, 'candidate')} above the threshold."
     )
-    console.print(one_line(report.cost), markup=False)
+    console.print(one_line(report.cost))
     for note in report.notes:
-        console.print(f"Note: {note}", markup=False)
+        console.print(f"Note: {note}")
     if report.failed:
-        console.print(f"{counted(len(report.failed), 'tile')} failed; why: {join(out, 'failed-tiles.ecsv')}", markup=False)
+        console.print(f"{counted(len(report.failed), 'tile')} failed; why: {join(out, 'failed-tiles.ecsv')}")
     tables = f"{join(out, 'candidates.fits')} (.ecsv, .vot), all: {join(out, 'catalogue')}"
-    console.print(f"Look at {join(out, 'candidates.html')}; tables: {tables}", markup=False)
+    console.print(f"Look at {join(out, 'candidates.html')}; tables: {tables}")
 
 
 def print_explained(console: Console, explained: ExplainReport) -> None:
@@ -95,7 +94,7 @@ def print_explained(console: Console, explained: ExplainReport) -> None:
     n = explained.n_before + explained.n_done
     console.print(f"{n:,} of {counted(explained.n_candidates, 'candidate')} explained; their strips are on the contact sheet.")
     for failure in explained.failed:
-        console.print(f"tile {failure.tile_id} was not explained: {failure.reason}", markup=False)
+        console.print(f"tile {failure.tile_id} was not explained: {failure.reason}")
 
 
 def _bytes(number: float) -> str:

@@ -109,11 +109,11 @@ def train_bundle(
             second_look=second_look,
         )
         naming = Naming(name or out.resolve().name, version, description)
-        assembled = assemble(ensemble, training, out, naming, how, lambda text: console.print(text, markup=False))
+        assembled = assemble(ensemble, training, out, naming, how, lambda text: console.print(text))
         draw_assembled(assembled, training, members)
         evaluation = None
         if held_out:
-            console.print(f"evaluating on {', '.join(str(dataset.path) for dataset in held_out)}", markup=False)
+            console.print(f"evaluating on {', '.join(str(dataset.path) for dataset in held_out)}")
             others = [str(bundles.load(other, storage).path) for other in compare]
             evaluation = compared(
                 (str(out), *others),
@@ -129,8 +129,6 @@ def train_bundle(
                 threads=1,
             ).evaluation
         bundle = publish(assembled.bundle, ensemble, training, evaluation)
-        console.print(
-            f"{bundle.path}: bundle {bundle.manifest.name} {bundle.manifest.version}, {bundle.fingerprint[:12]}", markup=False
-        )
+        console.print(f"{bundle.path}: bundle {bundle.manifest.name} {bundle.manifest.version}, {bundle.fingerprint[:12]}")
         if store is not None:
-            console.print(f"published as {PublishedBundles(store, storage).publish(bundle)}", markup=False)
+            console.print(f"published as {PublishedBundles(store, storage).publish(bundle)}")

@@ -119,11 +119,8 @@ class Dataset:
     @property
     def drawn_from(self) -> str | None:
         """``drawn:PRESET:SEED``, where the description says so."""
-        try:
-            request = json.loads(self.description)["request"]
-            return f"{DRAWN}{request['preset']}:{request['seed']}"
-        except (ValueError, KeyError, TypeError):
-            return None
+        request = self._request
+        return f"{DRAWN}{request['preset']}:{request['seed']}" if request.keys() >= {"preset", "seed"} else None
 
     def was_seen_by(self, trained_on: Collection[str]) -> bool:
         """Whether it, or a part of it or more of it, is among sets that something was trained on, by their fingerprints."""
@@ -132,10 +129,15 @@ class Dataset:
     @property
     def preset(self) -> str:
         """Name of the preset that it was drawn with; the folder's name where the description does not say."""
+        return str(self._request.get("preset", self.path.name))
+
+    @property
+    def _request(self) -> dict[str, Any]:
+        """What was asked of the simulator; nothing where the description does not say."""
         try:
-            return str(json.loads(self.description)["request"]["preset"])
+            return dict(json.loads(self.description)["request"])
         except (ValueError, KeyError, TypeError):
-            return self.path.name
+            return {}
 
     def column(self, name: str) -> Float64 | None:
         """One more column of the truth table, (N,) float64, row-aligned; None where the table has no such column."""

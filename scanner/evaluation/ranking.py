@@ -92,9 +92,12 @@ class _Measured:
 
     def area_difference(self, first: int, second: int) -> tuple[float, float]:
         """AUROC of one score minus that of another, and its standard error."""
-        c = self.covariance
-        variance = c[first, first] + c[second, second] - 2 * c[first, second]
-        return float(self.areas[first] - self.areas[second]), math.sqrt(max(0.0, float(variance)))
+        return _area_difference(self.areas, self.covariance, first, second)
+
+
+def _area_difference(areas: Float64, covariance: Float64, first: int, second: int) -> tuple[float, float]:
+    variance = covariance[first, first] + covariance[second, second] - 2 * covariance[first, second]
+    return float(areas[first] - areas[second]), math.sqrt(max(0.0, float(variance)))
 
 
 def _measure(positive: Float64, negative: Float64) -> _Measured:
@@ -197,9 +200,7 @@ def grid_losses(
                 positive, negative = take(scored, (GRID, scored.summary.combined), truths, pairing, choice)
                 if not positive.shape[1] or not negative.shape[1]:
                     continue
-                values, covariance = delong(*_labelled(positive, negative))
-                error = math.sqrt(max(0.0, covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]))
-                loss = normal_interval(float(values[0] - values[1]), error)
+                loss = normal_interval(*_area_difference(*delong(*_labelled(positive, negative)), 0, 1))
                 # The share of pairs that the grid cannot order at all.
                 counts = [np.unique(part[0], return_counts=True) for part in (positive, negative)]
                 _, i, j = np.intersect1d(counts[0][0], counts[1][0], return_indices=True)

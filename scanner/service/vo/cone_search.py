@@ -31,7 +31,7 @@ from scanner.service.errors import BadRequestError
 from scanner.service.vo import votable
 from scanner.service.vo.descriptors import cutout_descriptor, links_descriptor
 from scanner.service.vo.openapi import QueryParameter, Slug, add_routes, answers
-from scanner.service.vo.parameters import Parameters
+from scanner.service.vo.parameters import Parameters, is_whole_number
 from scanner.service.vo.votable import Encoding, Field, Heading, Info
 from scanner.sphere import unit_vectors
 
@@ -129,7 +129,7 @@ def read_search(parameters: Parameters, most_rows: int) -> ConeSearch:
     if verbosity not in ("1", "2", "3"):
         raise BadRequestError(f"VERB={verbosity}: is none of 1, 2, 3.")
     limit = parameters.one("MAXREC") or str(DEFAULT_ROWS)
-    if not (limit.isascii() and limit.isdigit() and len(limit) < 20):
+    if not is_whole_number(limit, 19):
         raise BadRequestError(f"MAXREC={limit}: is no number of rows.")
     rows = 0 if cone.radius_deg == 0 else min(int(limit), most_rows)
     return ConeSearch(cone, int(verbosity), rows, _encoding(parameters.one("RESPONSEFORMAT")))

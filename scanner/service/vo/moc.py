@@ -21,7 +21,7 @@ from scanner.service.conditional import conditional
 from scanner.service.context import Context
 from scanner.service.errors import BadRequestError, NotAcceptableError
 from scanner.service.vo.openapi import REFUSED_AS_JSON, QueryParameter, Slug, add_routes, found
-from scanner.service.vo.parameters import Parameters
+from scanner.service.vo.parameters import Parameters, is_whole_number
 
 if TYPE_CHECKING:
     from mocpy import MOC
@@ -110,7 +110,7 @@ def _named(value: str) -> str:
 def _order(value: str | None) -> int | None:
     if value is None:
         return None
-    if not (value.isascii() and value.isdigit() and len(value) < 3 and int(value) <= FINEST_ORDER):
+    if not (is_whole_number(value, 2) and int(value) <= FINEST_ORDER):
         raise BadRequestError(f"ORDER={value}: is no whole number from 0 to {FINEST_ORDER}.")
     return int(value)
 

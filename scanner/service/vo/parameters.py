@@ -59,3 +59,8 @@ class Parameters:
         if len(values) > 1:
             raise BadRequestError(f"MultiValuedParamNotSupported: {names[0]} can be given once.")
         return values[0] if values else None
+
+
+def is_whole_number(value: str, most_digits: int) -> bool:
+    """Whether a value is a number of so many decimal digits at most: of more, int() takes long, and then refuses."""
+    return value.isascii() and value.isdigit() and len(value) <= most_digits

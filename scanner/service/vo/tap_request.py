@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from scanner.service.errors import BadRequestError
-from scanner.service.vo.parameters import Parameters
+from scanner.service.vo.parameters import Parameters, is_whole_number
 from scanner.service.vo.tap_formats import format_named
 from scanner.service.vo.tap_service import TapQuery
 
@@ -63,6 +63,6 @@ def read_query(values: Mapping[str, str], default_rows: int, most_rows: int) -> 
     if "QUERY" not in values:
         raise BadRequestError("QUERY is missing; give a query in ADQL.")
     limit = values.get("MAXREC", str(default_rows))
-    if not (limit.isascii() and limit.isdigit() and len(limit) < 20):
+    if not is_whole_number(limit, 19):
         raise BadRequestError(f"MAXREC={limit} is no number of rows.")
     return TapQuery(values["QUERY"], min(int(limit), most_rows), format_named(values.get("RESPONSEFORMAT")))

@@ -21,7 +21,7 @@ from scanner.service.context import Context
 from scanner.service.errors import BadRequestError, NotFoundError
 from scanner.service.security.viewer import viewer
 from scanner.service.vo import uws_documents, votable
-from scanner.service.vo.parameters import Parameters
+from scanner.service.vo.parameters import Parameters, is_whole_number
 from scanner.service.vo.tap_request import kept
 from scanner.service.vo.uws import Job, JobBook
 
@@ -156,7 +156,7 @@ class _Handlers:
 
 
 def _whole(name: str, value: str) -> int:
-    if not (value.isascii() and value.isdigit() and len(value) < 10):
+    if not is_whole_number(value, 9):
         raise BadRequestError(f"{name}={value} is no whole number.")
     return int(value)
 
