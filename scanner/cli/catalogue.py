@@ -9,9 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from scanner import config as configuration
-from scanner.cli.console import standard_output
-from scanner.cli.quantities import counted
-from scanner.cli.termination import sigterm_interrupts
+from scanner.cli.output import counted, standard_output
+from scanner.cli.progress import sigterm_interrupts
 from scanner.config import RunConfig
 from scanner.storage import join, open_store
 from scanner.survey.merged.opening import read_record

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from scanner.cli.session_options import provider_option, threads_option
+from scanner.cli.options import provider_option, threads_option
 from scanner.ensemble import bundle as bundle_files
 from scanner.ensemble.manifest import CARD_FILE
 from scanner.errors import UsageError

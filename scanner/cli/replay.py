@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scanner import config as configuration
-from scanner.cli.console import standard_output
+from scanner.cli.output import standard_output
 from scanner.config import StorageConfig
 from scanner.survey.audit.replay import ReplayRequest, replay
 from scanner.survey.audit.replay_report import ReplayedValue, ReplayReport

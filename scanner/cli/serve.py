@@ -1,21 +1,24 @@
-"""``scanner serve``: runs and surveys over HTTP, for people, for programs, for the tools of the Virtual Observatory."""
+"""``scanner serve`` and ``scanner tokens``: runs and surveys over HTTP, and the tokens that let people in."""
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
-from scanner.cli import logs
-from scanner.cli.option_sections import in_sections
-from scanner.cli.termination import sigterm_interrupts
-from scanner.errors import UsageError
+from scanner.cli import output
+from scanner.cli.options import in_sections
+from scanner.cli.progress import sigterm_interrupts
+from scanner.errors import OutputError, UsageError
+from scanner.service.security.tokens import NAME, Role, new_token, parse
 
 if TYPE_CHECKING:
     from scanner.service.context import Context
     from scanner.service.settings import ServiceConfig
+
 
 #: How long a large catalogue is waited for before the address is printed; it goes on being opened afterwards.
 OPENING_S = 1.0
@@ -42,7 +45,7 @@ SECTIONS = {
 @click.option("--grades", help="File of the grades [default: grades.sqlite].")
 @click.option("--endpoint", help="URL of an S3-compatible server [default: AWS, or AWS_ENDPOINT_URL].")
 @click.option("--anonymous", is_flag=True, default=None, help="Do not sign requests to object stores.")
-@logs.log_format_option
+@output.log_format_option
 def serve(
     out: tuple[str, ...],
     config_file: Path | None,
@@ -83,7 +86,7 @@ def serve(
     }
     config = settings.load(config_file, flags)
     context = context_of(config, out)
-    with _listening(config) as listening, logs.written(log_format), sigterm_interrupts():
+    with _listening(config) as listening, output.log_lines(log_format), sigterm_interrupts():
         _run(context, listening)
 
 
@@ -132,3 +135,36 @@ def _url(context: Context, listening: socket.socket) -> str:
         return context.config.http.base_url
     host = context.config.http.host.strip("[]")
     return f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
+
+
+ROLES: tuple[Role, ...] = get_args(Role)
+
+
+@click.group()
+def tokens() -> None:
+    """Make tokens for 'scanner serve --tokens FILE'."""
+
+
+@tokens.command()
+@click.argument("name")
+@click.option("--role", type=click.Choice(ROLES), default="read", show_default=True, help="What it allows; grade: reading too.")
+@click.option("--file", type=click.Path(path_type=Path, dir_okay=False), default=Path("tokens.txt"), show_default=True)
+def add(name: str, role: Role, file: Path) -> None:
+    """Make a token for NAME, print it, and add its hash to the file. To take a token back, remove its line."""
+    if NAME.fullmatch(name) is None:
+        raise UsageError(
+            f"{name!r}: give a name of up to 40 letters, digits, spaces and ._-, with a letter or digit at its ends."
+        )
+    token, line = new_token(name, role)
+    try:
+        before = file.read_text(encoding="utf-8") if file.exists() else ""
+        parse(before, str(file))
+        # Nobody else need know who has tokens.
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="utf-8") as lines:
+            lines.write(("" if before.endswith("\n") or not before else "\n") + f"{line}\n")
+    except UnicodeDecodeError:
+        raise UsageError(f"{file}: not a file of tokens; name another.") from None
+    except OSError as error:
+        raise OutputError.of(file, error) from None
+    click.echo(token)
+    click.echo(f"This token of {name} is not kept anywhere: hand it over now. Its hash is in {file}.", err=True)

@@ -1,16 +1,195 @@
-"""``scanner simulate``: draws labelled datasets and small surveys."""
+"""``scanner simulate``: draw tiles and labelled datasets, or paint lenses into real tiles."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, get_args
 
 import click
+from pydantic import ValidationError
 
-from scanner.cli.drawing import at_least, processes, progress
-from scanner.cli.inject import inject
-from scanner.cli.simulate_datasets import dataset, presets, sets
-from scanner.errors import UsageError
+from scanner.cli.options import at_least, processes
+from scanner.cli.progress import progress
+from scanner.cutouts.layout import CodecName
+from scanner.errors import InputMissingError, UsageError
+from scanner.simulation.datasets.dataset import draw_dataset
+from scanner.simulation.datasets.labelled_cutouts import GeneratorName
+from scanner.simulation.datasets.presets import EVALUATION_SETS, PRESET_NAMES, PRESETS
+from scanner.simulation.datasets.request import DatasetRecord, DatasetRequest, DeviceName
+from scanner.simulation.injection.painted_cutouts import inject_cutouts
+from scanner.simulation.injection.painted_mosaics import inject_mosaics
+from scanner.simulation.injection.request import InjectionRequest
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
+from scanner.simulation.population.paper_compound import Parameters
+from scanner.sky import tile_list as tile_lists
+
+_codec = click.option(
+    "--codec", type=click.Choice(get_args(CodecName)), default="compact", show_default=True, help="Of the store."
+)
+_workers = click.option("--workers", type=int, default=None, help="Processes; all cores by default.")
+
+
+@click.command()
+@click.option("--preset", type=click.Choice(list(PRESETS)), default="train", show_default=True, help="How objects are drawn.")
+@click.option("--n", "n_objects", type=int, default=None, help="Number of objects; the preset's by default.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Same seed, same objects; presets never share any.")
+@click.option("--red-fraction", type=float, default=None, help="Share of red sources, instead of the preset's.")
+@click.option(
+    "--generator", type=click.Choice(get_args(GeneratorName)), default="fast", show_default=True, help="What traces the rays."
+)
+@click.option(
+    "--parameters",
+    type=click.Choice(get_args(Parameters)),
+    default="physical",
+    show_default=True,
+    help="Compound lenses as physics has them, or as Table 1 of the paper.",
+)
+@click.option(
+    "--device", type=click.Choice(get_args(DeviceName)), default="cpu", show_default=True, help="What computes the pixels."
+)
+@_codec
+@_workers
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make, or to go on with.")
+def dataset(
+    preset: str,
+    n_objects: int | None,
+    seed: int,
+    red_fraction: float | None,
+    generator: str,
+    parameters: str,
+    device: str,
+    codec: str,
+    workers: int | None,
+    out: Path,
+) -> None:
+    """Draw labelled cutouts: a cutout store, truth.parquet and dataset.json.
+
+    An interrupted run goes on where it was when the same command is given again. `scanner simulate presets` lists what there is
+    to draw.
+    """
+    if n_objects is None:
+        n_objects = next(item.n_objects for name, item in PRESETS.items() if name == preset)
+    at_least("n", n_objects, 1)
+    at_least("seed", seed, 0)
+    if red_fraction is not None and not 0.0 <= red_fraction <= 1.0:
+        raise UsageError(f"--red-fraction must be between 0 and 1 (given: {red_fraction:g}).")
+    request = _request(
+        preset=preset,
+        n_objects=n_objects,
+        seed=seed,
+        red_source_fraction=red_fraction,
+        generator=generator,
+        parameters=parameters,
+        device=device,
+        codec=codec,
+    )
+    _draw(request, out, processes(workers))
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--scale", type=float, default=1.0, show_default=True, help="Factor on their sizes; only whole ones compare.")
+@_codec
+@_workers
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the sets, one folder each.")
+def sets(names: tuple[str, ...], scale: float, codec: str, workers: int | None, out: Path) -> None:
+    """Draw the evaluation sets, or those that are NAMEd.
+
+    They are fixed by preset, seed and size: the same for everybody, and never trained on. Sets that are there already are left
+    as they are; the same command goes on with the others.
+    """
+    known = {item.name: item for item in EVALUATION_SETS}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise UsageError(f"{', '.join(unknown)}: no such evaluation set; there are {', '.join(known)}.")
+    if not 0.0 < scale <= 1.0:
+        raise UsageError(f"--scale must be above 0 and at most 1 (given: {scale:g}).")
+    count = processes(workers)
+    for item in [item for item in EVALUATION_SETS if not names or item.name in names]:
+        n_objects = max(1, round(scale * item.n_objects))
+        _draw(_request(preset=item.name, n_objects=n_objects, seed=item.seed, codec=codec), out / item.name, count)
+
+
+@click.command()
+def presets() -> None:
+    """List the presets: what each is for, how many objects it has, and of what."""
+    wide = max(map(len, PRESETS))
+    click.echo(f"{'preset':{wide}}  {'purpose':10}  {'objects':>7}  {'lenses':>6}  what for; mix")
+    for name, preset in PRESETS.items():
+        click.echo(f"{name:{wide}}  {preset.purpose:10}  {preset.n_objects:7,}  {preset.lens_share:6.0%}  {preset.summary}")
+        click.echo(f"{'':{wide + 31}}{', '.join(f'{kind} {share:.1%}' for kind, share in preset.mix.items())}")
+
+
+def _request(**values: Any) -> DatasetRequest:
+    try:
+        return DatasetRequest.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = f"{first['loc'][0]}: " if first["loc"] else ""
+        raise UsageError(f"{where}{first['msg'].removeprefix('Value error, ')}.") from None
+
+
+def _draw(request: DatasetRequest, out: Path, workers: int) -> DatasetRecord:
+    with progress("objects") as show:
+        record = draw_dataset(request, out, workers, show)
+    click.echo(f"{out}: {request.n_objects} objects, {record.n_lenses} lenses, {record.n_visible} of them visible")
+    return record
+
+
+@click.command()
+@click.argument("tile_list", type=click.Path(path_type=Path))
+@click.option("--preset", type=click.Choice(PRESET_NAMES), default="train", show_default=True, help="How objects are drawn.")
+@click.option("--n", "n_objects", type=int, required=True, help="Number of objects.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Same seed and mosaics, same objects.")
+@click.option(
+    "--ground",
+    type=click.Choice(["galaxies", "sky", "both"]),
+    default="both",
+    show_default=True,
+    help="Paint beside real galaxies, whole objects into empty sky, or both.",
+)
+@click.option("--mosaics", is_flag=True, help="Paint into copies of the mosaics, to measure what a whole scan finds.")
+@click.option("--codec", type=click.Choice(["compact", "exact"]), default="compact", show_default=True, help="Of the store.")
+@click.option("--workers", type=int, default=None, help="Processes; all cores by default.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make, or to go on with.")
+def inject(
+    tile_list: Path,
+    preset: str,
+    n_objects: int,
+    seed: int,
+    ground: str,
+    mosaics: bool,
+    codec: str,
+    workers: int | None,
+    out: Path,
+) -> None:
+    """Paint lenses and look-alikes into the real tiles of TILE_LIST.
+
+    Writes labelled cutouts as `scanner simulate dataset` does, ready to train and to measure on; or, with --mosaics, copies of
+    the mosaics with a tile list to scan. Light is painted through the tile's PSF (VIS_PSF=… and so on in the list, else the
+    width of its stars), with the noise of its photons. An interrupted run goes on when the same command is given again.
+    """
+    at_least("n", n_objects, 1)
+    at_least("seed", seed, 0)
+    n_processes = processes(workers)
+    listed = tile_lists.read(tile_list)
+    if listed.failed:
+        raise InputMissingError(listed.failed[0].reason)
+    request = InjectionRequest.model_validate(
+        {
+            "preset": preset,
+            "n_objects": n_objects,
+            "seed": seed,
+            "tiles": listed.tiles,
+            "ground": "galaxies" if mosaics else ground,
+            "mosaics": mosaics,
+            "codec": codec,
+        }
+    )
+    with progress("tiles" if mosaics else "objects") as show:
+        record = (inject_mosaics if mosaics else inject_cutouts)(request, out, n_processes, show)
+    place = out / "tile-list.txt" if mosaics else out
+    click.echo(f"{place}: {n_objects} objects painted, {record.n_lenses} lenses, {record.n_visible} of them visible")
 
 
 @click.group()

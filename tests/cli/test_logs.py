@@ -10,9 +10,9 @@ from datetime import datetime
 import pytest
 from made_records import commit_record
 
-from scanner.cli import logs
+from scanner.cli import output
 from scanner.cli.main import main
-from scanner.cli.watched import watched
+from scanner.cli.progress import watched
 from scanner.errors import UsageError
 from scanner.records import FailedTile
 from scanner.survey.events import Merging, RunStarted, TileFinished
@@ -40,7 +40,7 @@ def lines(text):
 
 
 def test_a_record_is_one_json_object_with_what_its_extra_says(capsys):
-    with logs.written("auto"):
+    with output.log_lines("auto"):
         logger.info("tile %s: %s", "T1", "größer\nals", extra={"tile": "T1", "n_scored": 3})
         try:
             raise OSError("no space")
@@ -63,7 +63,7 @@ def test_a_record_is_one_json_object_with_what_its_extra_says(capsys):
 
 
 def test_text_is_for_people(capsys):
-    with logs.written("text"):
+    with output.log_lines("text"):
         logger.info("tile T1: 3 scored")
         logger.warning("trying again", extra={"tile": "T1"})
     first, second = capsys.readouterr().err.splitlines()
@@ -75,13 +75,13 @@ def test_text_is_for_people(capsys):
 def test_a_terminal_gets_text_unless_json_is_asked_for(monkeypatch, log_format, is_json):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with logs.written(log_format):
+    with output.log_lines(log_format):
         logger.info("hello")
     assert terminal.getvalue().startswith("{") is is_json
 
 
 def test_a_run_is_told_line_by_line(capsys):
-    with logs.written("json"), watched("json") as tell:
+    with output.log_lines("json"), watched("json") as tell:
         tell(STARTED)
         tell(TileProgress(tile_id="b", n_done=0, n_targets=20))
         tell(TileFinished(tile_id="b", commit=COMMIT, failed=None))
@@ -101,7 +101,7 @@ def test_a_run_is_told_line_by_line(capsys):
 @pytest.mark.parametrize(("error", "reason"), [(KeyboardInterrupt(), "interrupted"), (UsageError("no."), "no.")])
 def test_a_run_that_stops_says_so(capsys, error, reason):
     def stopped_run():
-        with logs.written("json"), watched("json") as tell:
+        with output.log_lines("json"), watched("json") as tell:
             tell(STARTED)
             raise error
 
@@ -112,7 +112,7 @@ def test_a_run_that_stops_says_so(capsys, error, reason):
 
 
 def test_a_run_that_was_refused_is_no_line(capsys):
-    with pytest.raises(UsageError), logs.written("json"), watched("json"):
+    with pytest.raises(UsageError), output.log_lines("json"), watched("json"):
         raise UsageError("no.")
     assert capsys.readouterr().err == ""
 
@@ -121,7 +121,7 @@ def test_lines_appear_above_the_bar_of_a_terminal(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    with logs.written("auto"):
+    with output.log_lines("auto"):
         with watched("auto") as tell:
             tell(STARTED)
             tell(TileProgress(tile_id="b", n_done=5, n_targets=10))

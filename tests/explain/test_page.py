@@ -11,7 +11,7 @@ from astropy.io import fits
 from click.testing import CliRunner
 from PIL import Image
 
-from scanner.cli.explain_candidate import candidate
+from scanner.cli.explain import candidate
 from scanner.config import StorageConfig
 from scanner.ensemble import bundle as bundles
 from scanner.errors import ContentError, InputMissingError, UsageError

@@ -1,12 +1,40 @@
-"""``scanner worker``: a process that scans tiles for the runs of a standing scheduler."""
+"""``scanner scheduler`` and ``scanner worker``: the processes of a standing cluster."""
 
 from __future__ import annotations
 
 import click
 
-from scanner.cli import logs
-from scanner.cli.cluster_options import tls_options
+from scanner.cli import output
+from scanner.cli.options import tls_options
 from scanner.errors import UsageError
+
+
+@click.command()
+@click.option("--host", default="0.0.0.0", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8786, show_default=True, help="Port to listen on; 0: any.")
+@click.option(
+    "--http-port", type=click.IntRange(1, 65535), help="Port where an autoscaler is answered, unencrypted [default: none]."
+)
+@tls_options
+@output.log_format_option
+def scheduler(
+    host: str,
+    port: int,
+    http_port: int | None,
+    tls_ca: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+    log_format: str,
+) -> None:
+    """Bring runs (`scanner run --scheduler`) and workers (`scanner worker`) together, one run at a time, until told to stop.
+
+    Without certificates whoever reaches the port can make the workers run anything: keep it to a network of its own.
+    """
+    from scanner.survey.workers.scheduler import serve
+    from scanner.survey.workers.transport import certificates
+
+    with output.log_lines(log_format):
+        serve(host, port, certificates(tls_ca, tls_cert, tls_key), http_port)
 
 
 @click.command()
@@ -29,7 +57,7 @@ from scanner.errors import UsageError
 @click.option("--death-timeout", default="60s", show_default=True, help="How long a scheduler is looked for, e.g. 5m; never.")
 @click.option("--grace", default="110s", show_default=True, help="Time to finish the tile in hand when told to stop (SIGTERM).")
 @tls_options
-@logs.log_format_option
+@output.log_format_option
 def worker(
     scheduler: str,
     gpu: bool,
@@ -73,7 +101,7 @@ def worker(
         death_timeout_s=None if death_timeout == "never" else _seconds("--death-timeout", death_timeout),
         grace_s=_seconds("--grace", grace),
     )
-    with logs.written(log_format):
+    with output.log_lines(log_format):
         serve(request, certificates(tls_ca, tls_cert, tls_key))
 
 

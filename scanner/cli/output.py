@@ -1,8 +1,4 @@
-"""Where log lines go and what they look like: text for people, JSON lines for machines, always on standard error.
-
-In: records of the loggers ``scanner.…``, with whatever their ``extra`` says (``extra={"tile": tile_id}``). Dask's own
-are kept silent by :mod:`scanner.survey.workers.cluster`. Out: one line a record. Refused: nothing.
-"""
+"""What a command writes: text for people on standard output, log lines on standard error (text, or JSON for machines)."""
 
 from __future__ import annotations
 
@@ -15,6 +11,33 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar, get_args
 
 import click
+from rich.console import Console
+
+
+class _Output(Console):
+    def on_broken_pipe(self) -> None:
+        """Raise what rich would end the process for, with an exit code that means something else here."""
+        raise BrokenPipeError
+
+
+def standard_output() -> Console:
+    """Standard output as it is given: no colouring of numbers, no breaking of lines, and no brackets that mean something."""
+    return _Output(highlight=False, soft_wrap=True, markup=False)
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever gives a small number."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things: ``1 tile``, ``2,000 tiles``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
 
 LogFormat = Literal["auto", "text", "json"]
 #: What every record has; the rest came with ``extra``.
@@ -69,7 +92,7 @@ class StandardError(logging.Handler):
 
 
 @contextmanager
-def written(log_format: str) -> Iterator[None]:
+def log_lines(log_format: str) -> Iterator[None]:
     """Write log lines while the context lasts.
 
     Parameters
