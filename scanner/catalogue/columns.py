@@ -95,6 +95,10 @@ KNOWN_COLUMNS: tuple[Column, ...] = (
     Column("known_separation", "float32", "arcsec", "Distance to it", "pos.angDistance"),
     Column("known_reference", "string", "", "Paper or table that knows it", "meta.bib"),
 )
+#: What names an object. Every order of rows ends with these columns, so that no two are equal and no page depends on its size.
+IDENTITY = ("run", "tile_id", "target_id")
+#: The end of an order in which, of equal rows, the best comes first.
+BEST_OF_EQUALS = (RANK_COLUMN.name, *IDENTITY)
 #: A merged catalogue: every object once, with all that is known of it.
 CATALOGUE_COLUMNS: tuple[Column, ...] = (
     HEALPIX_COLUMN, RANK_COLUMN, NAME_COLUMN, *SCORE_COLUMNS, RUN_COLUMN, BUNDLE_COLUMN, *KNOWN_COLUMNS,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from scanner.catalogue.columns import NAME_COLUMN, RANK_COLUMN, Column
+from scanner.catalogue.columns import BEST_OF_EQUALS, NAME_COLUMN, RANK_COLUMN, Column
 from scanner.catalogue.designation import PREFIX, place_of
 from scanner.errors import UsageError
 from scanner.query.catalogue import Catalogue, Source
@@ -164,11 +164,11 @@ def _expression(name: str, question: Search) -> Condition:
 def _order(catalogue: Catalogue, question: Search) -> Condition:
     name = question.order.removeprefix("-")
     direction = "DESC" if question.order.startswith("-") else "ASC"
-    tie = RANK_COLUMN.name
+    ties = ", ".join(BEST_OF_EQUALS)
     if name == SEPARATION_COLUMN.name and isinstance(question.region, Cone):
         separation = question.region.separation()
-        return Condition(f"{separation.sql} {direction}, {tie}", separation.parameters)
+        return Condition(f"{separation.sql} {direction}, {ties}", separation.parameters)
     if name not in catalogue.schema.names:
         raise unknown_column(name, catalogue.schema.names)
     unknown = f'NOT isfinite("{name}"), ' if pa.types.is_floating(catalogue.schema.field(name).type) else ""
-    return Condition(f'{unknown}"{name}" {direction}, {tie}')
+    return Condition(f'{unknown}"{name}" {direction}, {ties}')

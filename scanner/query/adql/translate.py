@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from scanner.catalogue.columns import IDENTITY
 from scanner.query.adql import tree
 from scanner.query.adql.error import AdqlError
 from scanner.query.adql.functions import AGGREGATES
@@ -116,7 +117,7 @@ class _Clauses:
         if self.query.having is not None:
             statement += f" HAVING {self._added(self.values.condition(self.query.having), self.query.having, parameters)}"
         if self.query.orders:
-            orders = [self._order(order, items, names, parameters) for order in self.query.orders]
+            orders = [self._order(order, items, names, parameters) for order in self.query.orders] + self._ties(len(items))
             statement += f" ORDER BY {', '.join(orders)}"
         columns = pa.schema([field.with_name(name) for field, name in zip(fields, names, strict=True)])
         ranges = sky_ranges(self.query.where, self.scope)
@@ -149,6 +150,13 @@ class _Clauses:
         if len(found) > MAX_COLUMNS:
             raise AdqlError(f"more than {MAX_COLUMNS} columns; ask for fewer", self.query.place)
         return found
+
+    def _ties(self, n_items: int) -> list[str]:
+        """The end of an order, so that TOP and OFFSET cut answers where they say."""
+        if not self.is_grouped and not self.query.distinct and set(IDENTITY) <= set(self.scope.table.schema.names):
+            return [f"t.{name}" for name in IDENTITY]
+        # Rows that are equal in all that is selected are the same.
+        return [f"c{place}" for place in range(n_items)]
 
     def _order(self, order: tree.Order, items: list[tuple[Value, str]], names: list[str], parameters: list[Any]) -> str:
         direction = " DESC" if order.descending else ""

@@ -6,7 +6,7 @@ filters that make no sense (400), unknown objects (404), orders and filters that
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import pyarrow as pa
 from fastapi import APIRouter, Depends, Query
@@ -134,8 +134,8 @@ def router(context: Context) -> APIRouter:
             position=PositionText(ra_text=ra_text, dec_text=dec_text),
             links=[Link(name=name, href=href) for name, href in links(item["ra"], item["dec"])],
             flags=[FlagWord(word=word, explanation=text) for flag, (word, text) in FLAG_WORDS.items() if flag in set_bits],
-            previous=_beside(collection, row, by.column, "<", "DESC"),
-            next=_beside(collection, row, by.column, ">", "ASC"),
+            previous=_beside(collection, row, by, "<", "DESC"),
+            next=_beside(collection, row, by, ">", "ASC"),
         )
 
     def _default_order(who: Viewer) -> SortColumn:
@@ -159,9 +159,12 @@ def row_of(collection: Collection, candidate_id: str) -> pa.Table:
     return row
 
 
-def _beside(collection: Collection, row: pa.Table, column: str, side: str, direction: str) -> str | None:
-    """Id of the candidate next to a row in the order of a column that no two share."""
-    value: Any = row[column][0].as_py()
-    sql = f"SELECT {IDENTIFIER_SQL} AS id FROM {CANDIDATES} WHERE {column} {side} ? ORDER BY {column} {direction} LIMIT 1"
-    found: list[str] = collection.query(sql, (value,))["id"].to_pylist()
+def _beside(collection: Collection, row: pa.Table, by: Selection, side: str, direction: str) -> str | None:
+    """Id of the candidate next to a row in an order."""
+    names = by.column, *by.ties
+    (values,) = row.select(names).to_pylist()
+    beyond = f"({', '.join(names)}) {side} ({', '.join('?' * len(names))})"
+    order = ", ".join(f"{name} {direction}" for name in names)
+    sql = f"SELECT {IDENTIFIER_SQL} AS id FROM {CANDIDATES} WHERE {beyond} ORDER BY {order} LIMIT 1"
+    found: list[str] = collection.query(sql, tuple(values.values()))["id"].to_pylist()
     return found[0] if found else None

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 
+from scanner.catalogue.columns import BEST_OF_EQUALS
 from scanner.records import Record
 from scanner.service.api.answers import ERRORS, Bins, RunId, Slug, TargetId, TileId
 from scanner.service.api.candidates import row_of
@@ -68,7 +69,8 @@ def _neighbours(collection: Collection, candidate_id: str, limit: int) -> list[d
     (centre,) = row_of(collection, candidate_id).select(["tsne_x", "tsne_y", "rank"]).to_pylist()
     rows = collection.query(
         f"SELECT *, sqrt(pow(tsne_x::DOUBLE - ?, 2) + pow(tsne_y::DOUBLE - ?, 2)) AS distance FROM {CANDIDATES} "
-        f"WHERE {_FINITE} AND isfinite(?::DOUBLE) AND isfinite(?::DOUBLE) AND rank <> ? ORDER BY distance, rank LIMIT ?",
+        f"WHERE {_FINITE} AND isfinite(?::DOUBLE) AND isfinite(?::DOUBLE) AND rank <> ? "
+        f"ORDER BY distance, {', '.join(BEST_OF_EQUALS)} LIMIT ?",
         (*[centre["tsne_x"], centre["tsne_y"]] * 2, centre["rank"], limit),
     )
     return items_of(rows)

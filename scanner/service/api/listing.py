@@ -9,20 +9,21 @@ What clients send becomes values of parameters; the SQL is made of what stands i
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import pyarrow as pa
 
-from scanner.catalogue.columns import CATALOGUE_SCHEMA, HEALPIX_COLUMN
+from scanner.catalogue.columns import BEST_OF_EQUALS, CATALOGUE_SCHEMA, HEALPIX_COLUMN, IDENTITY, RANK_COLUMN
 from scanner.errors import UsageError
 from scanner.query.catalogue import Source
 from scanner.query.condition import Condition, all_of
 from scanner.query.positions import parse_cone
 from scanner.query.region import Cone
 from scanner.service.api.cursor import Cursor
-from scanner.service.collections import CANDIDATES, Collection
+from scanner.service.collections import CANDIDATES, CandidateId, Collection
 from scanner.service.errors import BadRequestError
 
 ScoreColumn = Literal["p_calibrated", "grid_value", "p_ou_j", "p_ou_y", "p_ou_h", "p_ou_jyh", "p_ou_vis", "p_ou_66", "p_ou_200"]
@@ -65,12 +66,10 @@ class Selection:
         return HEALPIX_COLUMN.name if self.sort == "place" else self.sort
 
     @property
-    def tie(self) -> str:
-        """What decides where it is equal."""
+    def ties(self) -> tuple[str, ...]:
+        """The columns that decide, one after the other, where it is equal."""
         # Where a list is not of scores, its cursors must not tell ranks either: graders who are blind read such lists.
-        if self.sort == "rank" or self.sort in SCORES:
-            return "rank"
-        return "target_id" if self.sort == "place" else HEALPIX_COLUMN.name
+        return BEST_OF_EQUALS if self.sort in SCORES else IDENTITY
 
     @property
     def used(self) -> frozenset[str]:
@@ -119,8 +118,8 @@ def page(collection: Collection, selection: Selection, limit: int, after: str | 
     cone = _cone(selection.cone)
     source = _source(collection, selection, cone)
     chosen = all_of([source.within, *_conditions(selection), *([] if cone is None else [cone.condition()])])
-    column, tie = selection.column, selection.tie
-    order = f"{_ordering(column)} {'DESC' if selection.descending else 'ASC'}, {tie}"
+    column = selection.column
+    order = f"{_ordering(column)} {'DESC' if selection.descending else 'ASC'}, {', '.join(selection.ties)}"
     list_of = f"{order} {selection.objects}"
     where = chosen if after is None else all_of([chosen, _beyond(Cursor.parse(after, list_of, collection.state), selection)])
     rows = collection.query(
@@ -130,7 +129,9 @@ def page(collection: Collection, selection: Selection, limit: int, after: str | 
     ended = None
     if len(rows) > limit:
         rows = rows.slice(0, limit)
-        ended = Cursor(rows[column][-1].as_py(), rows[tie][-1].as_py()).text(list_of, collection.state)
+        (last,) = rows.slice(limit - 1, 1).to_pylist()
+        rank = last[RANK_COLUMN.name] if RANK_COLUMN.name in selection.ties else None
+        ended = Cursor(last[column], rank, CandidateId.of(last)).text(list_of, collection.state)
     return Page(rows, ended, _count(collection, source, chosen) if after is None else None)
 
 
@@ -202,13 +203,16 @@ def _ordering(column: str) -> str:
 
 def _beyond(cursor: Cursor, selection: Selection) -> Condition:
     """Rows that come after one."""
-    column, tie, value = selection.column, selection.tie, cursor.value
+    column, value = selection.column, cursor.value
+    known = {RANK_COLUMN.name: cursor.rank, **dataclasses.asdict(cursor.last)}
+    ties = tuple(known[name] for name in selection.ties)
+    behind = f"({', '.join(selection.ties)}) > ({', '.join('?' * len(ties))})"
     if not _is_float(column):
         further = "<" if selection.descending else ">"
-        return Condition(f"{column} {further} ? OR ({column} = ? AND {tie} > ?)", (value, value, cursor.tie))
+        return Condition(f"{column} {further} ? OR ({column} = ? AND {behind})", (value, value, *ties))
     if value is None:
-        return Condition(f"NOT isfinite({column}) AND {tie} > ?", (cursor.tie,))
+        return Condition(f"NOT isfinite({column}) AND {behind}", ties)
     # As the column has it: 0.1 in single precision is not 0.1.
     cast = "CAST(? AS FLOAT)" if pa.types.is_float32(CATALOGUE_SCHEMA.field(column).type) else "CAST(? AS DOUBLE)"
     further = f"isfinite({column}) AND {column} {'<' if selection.descending else '>'} {cast}"
-    return Condition(f"NOT isfinite({column}) OR ({further}) OR ({column} = {cast} AND {tie} > ?)", (value, value, cursor.tie))
+    return Condition(f"NOT isfinite({column}) OR ({further}) OR ({column} = {cast} AND {behind})", (value, value, *ties))

@@ -6,6 +6,7 @@ and then from the start, by rank; under blind grading by place on the sky, since
 
 from __future__ import annotations
 
+from scanner.catalogue.columns import BEST_OF_EQUALS, HEALPIX_COLUMN, IDENTITY
 from scanner.service.collections.collection import CANDIDATES, Collection
 from scanner.service.collections.identifiers import IDENTIFIER_SQL
 from scanner.service.grading.grade import Place
@@ -31,7 +32,7 @@ def next_ungraded(
     blind
         Order by HEALPix index, not by rank.
     """
-    key = "_healpix_29, rank" if blind else "rank"
+    key = ", ".join((HEALPIX_COLUMN.name, *IDENTITY) if blind else BEST_OF_EQUALS)
     numbered = f"SELECT {IDENTIFIER_SQL} AS id, name, ra, dec, row_number() OVER (ORDER BY {key}) AS place FROM {CANDIDATES}"
     start = 0
     if after is not None:

@@ -191,7 +191,7 @@ def _rows(collection: Collection, wanted: ConeSearch, names: list[str]) -> pa.Ta
     shown = ", ".join(f'"{name}"' for name in names)
     sql = (
         f"SELECT {IDENTIFIER_SQL} AS candidate_id, {distance} AS separation, {shown} "
-        f"FROM {source.relation.sql} WHERE {inside.sql} ORDER BY separation, rank LIMIT ?"
+        f"FROM {source.relation.sql} WHERE {inside.sql} ORDER BY separation, {', '.join(columns.BEST_OF_EQUALS)} LIMIT ?"
     )
     centre = map(float, unit_vectors(np.array(cone.ra), np.array(cone.dec)))
     return collection.query(sql, (*centre, *source.relation.parameters, *inside.parameters, wanted.max_rows + 1))

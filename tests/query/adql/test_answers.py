@@ -192,6 +192,21 @@ def test_order_top_and_offset(ask, rows) -> None:
     assert ask("SELECT DISTINCT tile_id AS t FROM objects ORDER BY t DESC")["t"].to_pylist() == ["102018212", "102018211"]
 
 
+def test_answers_are_cut_at_the_same_rows_whatever_the_size_of_a_page(ask, rows) -> None:
+    """Half of the rows are equal in what they are ordered by; what names an object decides, or what is selected."""
+    name = [(row["is_candidate"], row["run"], row["tile_id"], row["target_id"]) for row in rows.to_pylist()]
+    ordered = [target for _, _, _, target in sorted(name)]
+    query = "SELECT TOP {} target_id FROM objects ORDER BY is_candidate OFFSET {}"
+    for size in (250, 1200):
+        pages = [ask(query.format(size, start))["target_id"].to_pylist() for start in range(0, len(rows), size)]
+        assert [target for page in pages for target in page] == ordered
+    for distinct, group in (("DISTINCT", ""), ("", "GROUP BY flags, tile_id")):
+        query = f"SELECT {distinct} TOP 3 flags, tile_id FROM objects {group} ORDER BY tile_id OFFSET "
+        pages = [ask(f"{query}{start}") for start in range(0, 8, 3)]
+        found = [(row["tile_id"], row["flags"]) for row in pa.concat_tables(pages).to_pylist()]
+        assert found == sorted({(row["tile_id"], row["flags"]) for row in rows.to_pylist()})
+
+
 def test_columns_keep_what_is_known_of_them(ask, rows) -> None:
     found = ask('SELECT TOP 3 *, RA AS "My Position", o.rank, dec, ra/2 FROM made.objects AS o')
     assert found.column_names == [*rows.column_names, "My Position", "rank_2", "dec_2", "value"]

@@ -1,10 +1,12 @@
 """Collections of made catalogues: many objects, without a run behind them."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from made_catalogue import made_rows
 
 from scanner.catalogue import tiles
+from scanner.catalogue.columns import RANK_COLUMN, with_column
 from scanner.catalogue.write import write_hats
 from scanner.config import StorageConfig
 from scanner.query.catalogue import Catalogue
@@ -33,3 +35,12 @@ def made(tmp_path_factory):
         values[random.random(len(values)) < 0.1] = np.nan
         rows = rows.set_column(rows.schema.get_field_index(name), rows.schema.field(name), [values])
     return collection_of(rows, tmp_path_factory.mktemp("made")), rows
+
+
+@pytest.fixture(scope="session")
+def made_in_one_place(tmp_path_factory):
+    """A collection of 120 objects at the pole, as of a survey whose three runs scored the same 40; and its rows, by rank."""
+    runs = [made_rows([0.0] * 40, [90.0] * 40, seed=1, run=f"made-{number}") for number in (2, 0, 1)]
+    rows = pa.concat_tables(runs).combine_chunks()
+    rows = with_column(rows, RANK_COLUMN, np.arange(1, len(rows) + 1), rows.schema.get_field_index("rank"))
+    return collection_of(rows, tmp_path_factory.mktemp("one-place")), rows

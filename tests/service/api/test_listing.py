@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.query.positions import parse_cone
-from scanner.service.api.cursor import Cursor
+from scanner.service.api.cursor import MAX_LENGTH, Cursor
 from scanner.service.api.listing import SCORES, Selection, page
+from scanner.service.collections import CandidateId
 from scanner.service.errors import BadRequestError
 
 
@@ -59,8 +60,8 @@ def expected(rows, selection):
     def place(row):
         value = row[selection.column]
         if isinstance(value, float) and not math.isfinite(value):
-            return (1, 0, row[selection.tie])
-        return (0, -value if selection.descending else value, row[selection.tie])
+            return (1, 0, *(row[name] for name in selection.ties))
+        return (0, -value if selection.descending else value, *(row[name] for name in selection.ties))
 
     kept = sorted((row for row in rows.to_pylist() if chosen(row)), key=place)
     return [(row["run"], row["tile_id"], row["target_id"]) for row in kept]
@@ -144,16 +145,35 @@ def test_other_texts_are_no_place_in_a_list(text):
 numbers = st.none() | st.floats(allow_nan=True) | st.integers(-(2**63), 2**63 - 1)
 
 
-@given(numbers, st.integers(-(2**63), 2**63 - 1))
-def test_a_place_survives_being_text(value, tie):
-    known = value is not None and math.isfinite(value)
-    assert Cursor.parse(Cursor(value, tie).text("o", "s"), "o", "s") == Cursor(value if known else None, tie)
+whole = st.integers(-(2**63), 2**63 - 1)
+
+
+@given(numbers, st.none() | whole, whole)
+def test_a_place_survives_being_text(value, rank, target_id):
+    known, last = value is not None and math.isfinite(value), CandidateId("run-0123abcd", "102018211", target_id)
+    assert Cursor.parse(Cursor(value, rank, last).text("o", "s"), "o", "s") == Cursor(value if known else None, rank, last)
+
+
+def test_the_longest_ids_fit_into_a_place():
+    last = CandidateId("r" * 73, "t" * 128, -(2**63))
+    assert len(Cursor(-1.2345678901234567e-300, 2**63 - 1, last).text("o", "s")) <= MAX_LENGTH
+
+
+@pytest.mark.parametrize("sort", ["place", "magnitude_vis", "ra", "dec", "rank", "p_ou_j"])
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_objects_of_one_place_are_on_one_page_each(made_in_one_place, sort, order):
+    collection, rows = made_in_one_place
+    selection = Selection(sort=sort, order=order, objects=True)
+    for limit in (3, 7, 1000):
+        found, _ = listed(collection, selection, limit)
+        assert found == expected(rows, selection)
+        assert len(set(found)) == 120
 
 
 def test_a_list_by_place_tells_nothing_of_ranks(made):
     assert Selection(sort="place").used == {"_healpix_29"}
     assert Selection(sort="ra", min_score=0.1, flags="any", min_rank=2).used == {"ra", "p_calibrated", "flags", "rank"}
-    assert Selection(sort="place").tie == "target_id"
+    assert Selection(sort="place").ties == ("run", "tile_id", "target_id")
 
 
 @pytest.mark.parametrize("sort", ["place", "magnitude_vis", "ra", "dec"])
@@ -161,13 +181,27 @@ def test_cursors_of_lists_without_scores_tell_no_rank(made, sort):
     """Graders who are blind may read these lists, and decode where the next page begins."""
     collection, _ = made
     found = page(collection, Selection(sort=sort), 1, None)
-    _, _, tie = json.loads(base64.urlsafe_b64decode(found.next + "=" * (-len(found.next) % 4)))
-    last = found.rows.to_pylist()[-1]
-    assert int(tie) in (last["target_id"], last["_healpix_29"])
-    assert int(tie) != last["rank"]
+    _, value, rank, last = json.loads(base64.urlsafe_b64decode(found.next + "=" * (-len(found.next) % 4)))
+    row = found.rows.to_pylist()[-1]
+    assert value == repr(row["_healpix_29" if sort == "place" else sort])
+    assert rank is None
+    assert last == f"{row['run']}/{row['tile_id']}/{row['target_id']}"
 
 
-def test_a_cursor_whose_tie_is_infinite_is_refused():
-    text = base64.urlsafe_b64encode(b'["x",null,Infinity]').decode().rstrip("=")
-    with pytest.raises(BadRequestError, match=r"^after: "):
+@pytest.mark.parametrize(
+    "content",
+    [
+        '["x",null,null,null]',
+        '["x",null,Infinity,"r/t/1"]',
+        '["x",1,null,"r/t/1"]',
+        '["x","9223372036854775808",null,"r/t/1"]',
+        '["x",null,"1.5","r/t/1"]',
+        '["x",null,null,"r/t/one"]',
+        '["x",null,null,["r","t","1"]]',
+        '["x",null,"r/t/1"]',
+    ],
+)
+def test_a_cursor_that_was_changed_is_refused(content):
+    text = base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
+    with pytest.raises(BadRequestError, match=r"^after: not"):
         Cursor.parse(text, "order", "state")
