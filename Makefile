@@ -9,7 +9,7 @@ APT_INSTALL := timeout 300 $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) env DEBI
 APT_UPDATE := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) apt-get update --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo install prometheus chromium helm checkov golden stilts verify-chart verify-deploy test lint unit verify-vo locks image podman bootstrapped-images verify-image verify-play schemas clean dask-operator verify-operator
+.PHONY: help demo install prometheus chromium helm checkov golden stilts verify-chart verify-deploy test lint unit verify-vo locks image podman bootstrapped-images verify-image verify-play schemas clean dask-operator verify-operator docs
 
 help:
 	@echo "make demo       install what a scan needs, draw two tiles of sky, scan them, say where to look"
@@ -23,6 +23,7 @@ help:
 	@echo "make verify-chart  every value of the chart changed alone; make golden: its renders, written anew"
 	@echo "make verify-deploy  all of deployment: the chart, the images, and the chart played with them"
 	@echo "make schemas    write schemas/, and the settings in the chart's, anew from the models"
+	@echo "make docs       the documentation as a site with search, in docs/_build"
 	@echo "make clean      remove .venv and what the demo made"
 
 $(VENV)/scan.stamp: pyproject.toml constraints.txt
@@ -149,5 +150,9 @@ schemas: install
 	$(BIN)/scanner schemas --out schemas
 	$(BIN)/python deploy/helm/settings_schema.py
 
+docs: install
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build
+	@echo "Open docs/_build/index.html in a browser."
+
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(DEMO) docs/_build

@@ -1,10 +1,13 @@
 """What the pages say exists: commands, flags, settings, exit codes, files, links, metrics."""
 
+import html
+import json
 import re
 import shlex
 import shutil
 import ssl
 import subprocess
+import sys
 import tomllib
 from contextlib import suppress
 from functools import cache
@@ -35,7 +38,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("docs", "deploy", "helm", "models", "examples", "benchmarks")
 PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in ROOT.joinpath(folder).rglob("*.md"))])
 #: Told of the past: its commands were right when they were given.
-LOGS = {"CHANGELOG.md", "training-log.md"}
+LOGS = {"CHANGELOG.md", "training-log.md", "training-log-first.md"}
 OPERATORS = ROOT / "docs" / "running-a-survey.md"
 SERVING = ROOT / "docs" / "serving.md"
 
@@ -315,3 +318,33 @@ def test_the_certificates_of_the_operators_page_are_accepted_on_both_sides(tmp_p
     assert shake_hands(context("ours", "worker")) == "worker"
     with pytest.raises(ssl.SSLError):
         shake_hands(context("theirs", "worker"))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The documentation, rendered as ``make docs`` does."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet", str(ROOT / "docs"), str(folder)]
+    made = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert made.returncode == 0, made.stderr
+    return folder
+
+
+def test_every_page_is_rendered_and_can_be_searched(site):
+    pages = {page.relative_to(ROOT / "docs").with_suffix("").as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    assert pages <= {page.relative_to(site).with_suffix("").as_posix() for page in site.rglob("*.html")}
+    index = json.loads((site / "searchindex.js").read_text().removeprefix("Search.setIndex(").removesuffix(")"))
+    found = index["terms"]["mosaic"]
+    assert "first-scan" in {index["docnames"][page] for page in (found if isinstance(found, list) else [found])}
+
+
+def test_the_command_line_is_documented_as_it_is(site):
+    text = html.unescape(re.sub("<[^>]+>", "", (site / "reference" / "cli.html").read_text()))
+    for words, command in commands().items():
+        assert "\n" + " ".join(words) in text, words
+        for option in (option for parameter in command.params for option in parameter.opts if option.startswith("--")):
+            assert option in text, (words, option)
+
+
+def test_no_page_is_too_long_to_read():
+    assert not {page.name: n for page in (ROOT / "docs").rglob("*.md") if (n := len(page.read_text().splitlines())) > 260}

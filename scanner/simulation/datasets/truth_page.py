@@ -16,7 +16,7 @@ from scanner.simulation.population.labels import MIN_ARC_PIXELS, MIN_MAGNIFICATI
 from scanner.simulation.population.system_truth import SECOND
 
 _INTRODUCTION = f"""\
-# What was drawn: the truth of a dataset
+# Truth columns of a dataset
 
 Written by `python -m scanner.simulation.datasets.truth_page docs/truth-columns.md` from the code; do not edit.
 
