@@ -26,10 +26,10 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.embedding_grid import limited
 from scanner.ensemble.session import open_session
-from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.logit_cache import cached_logits
 from scanner.evaluation.metrics import auroc_interval
 from scanner.evaluation.scores import combine, lenses
+from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS, Float32, Float64
 
 FOLDS = 5
@@ -75,8 +75,8 @@ def main() -> None:
     arguments = parser.parse_args()
     bundle = bundles.load(arguments.bundle)
 
-    def logits(path: Path) -> tuple[Dataset, Float32]:
-        dataset = Dataset(path)
+    def logits(path: Path) -> tuple[LabelledSet, Float32]:
+        dataset = LabelledSet(path)
         return dataset, cached_logits(bundle, dataset, lambda: open_session(bundle, "auto", 1, 1), arguments.cache)
 
     others, found = logits(arguments.others)

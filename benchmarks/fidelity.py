@@ -22,7 +22,7 @@ from skimage import transform
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.preprocessing import member_input, resize_matrix
 from scanner.ensemble.session import open_session
-from scanner.evaluation.labelled_data import Dataset
+from scanner.labelled_set import LabelledSet
 from scanner.networks import LENS, NON_LENS
 from scanner.records import MEMBERS
 from scanner.training.export import read_members
@@ -33,7 +33,7 @@ TORCH_BATCH = 8
 def load_cutouts(data: Path | None, n: int) -> Cutouts:
     if data is None:
         return synthetic(n)
-    dataset = Dataset(data)
+    dataset = LabelledSet(data)
     parts = []
     for batch, vis, nisp in dataset.batches(np.arange(min(n, len(dataset))), 100):
         parts.append(Cutouts(vis, nisp, batch.sky, batch.sigma))

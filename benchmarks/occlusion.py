@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from scanner.ensemble import bundle as bundles
-from scanner.evaluation.labelled_data import Dataset
 from scanner.explain import occlusion, restore
 from scanner.explain.networks import lens_output, network_input
 from scanner.explain.occlusion import SQUARE_PIXELS
+from scanner.labelled_set import LabelledSet
 from scanner.simulation.datasets.dataset import draw_dataset
 from scanner.simulation.datasets.request import DatasetRequest
 
@@ -53,7 +53,7 @@ def main():
     networks = restore(bundle)
     with tempfile.TemporaryDirectory() as folder:
         draw_dataset(DatasetRequest(preset="train", n_objects=20, seed=1), Path(folder) / "set")
-        dataset = Dataset(Path(folder) / "set")
+        dataset = LabelledSet(Path(folder) / "set")
         cutout = dataset.store.read(int(np.flatnonzero(dataset.truth.visible)[0]))
     for member in ("OU-66", "OU-200"):
         network, image = networks[member], network_input(bundle, member, cutout)

@@ -36,8 +36,8 @@ from scanner.ensemble.calibration import sigmoid
 from scanner.ensemble.session import open_session
 from scanner.evaluation import known_lenses
 from scanner.evaluation.images import image_logits, judge_of, judged, read_images
-from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.logit_cache import cached_logits
+from scanner.labelled_set import LabelledSet
 from scanner.records import BANDS, MEMBERS, CutoutBatch, Float32, Float64, MemberName, Targets
 from scanner.simulation.population.colours import fluxes
 from scanner.simulation.telescope.noise import bin3
@@ -144,7 +144,7 @@ def main() -> None:
         images.write_text("\n".join(f"id={name} {bands}" for name, bands in EUCLID.items()), encoding="utf-8")
         one_band = [f"id={name}-vis {bands.split()[0]}" for name, bands in EUCLID.items()]
         listed.write_text("\n".join([*one_band, f"id=jackpot VIS={JACKPOT} scale=0.05"]), encoding="utf-8")
-        others = cached_logits(bundle, Dataset(arguments.challenge), lambda: session, arguments.cache)
+        others = cached_logits(bundle, LabelledSet(arguments.challenge), lambda: session, arguments.cache)
         crowd = Crowd(bundle, others, np.stack([image_logits(batch, session) for batch in off_centre(images)]))
         known = known_lenses.read(listed)
         batches = read_images(images) | known_lenses.cutouts(known)

@@ -18,9 +18,9 @@ import numpy as np
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.orientation import ORIENTATIONS
 from scanner.ensemble.session import open_session
-from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.scores import combine
 from scanner.evaluation.turned import turned_logits
+from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS, Float64
 
 SHARES = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0)
@@ -51,7 +51,7 @@ def main() -> None:
     bundle = bundles.load(arguments.bundle)
     scores = {}
     for path in (arguments.lenses, arguments.others):
-        dataset = Dataset(path)
+        dataset = LabelledSet(path)
         truth = dataset.truth
         kept = truth.is_lens & truth.visible if path == arguments.lenses else ~truth.is_lens
         rows = np.flatnonzero(kept)[: None if path == arguments.lenses else arguments.objects].astype(np.int64)

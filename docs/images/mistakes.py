@@ -14,16 +14,16 @@ from PIL import Image, ImageDraw
 
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.session import open_session
-from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.logit_cache import cached_logits
 from scanner.evaluation.scores import combine
+from scanner.labelled_set import LabelledSet
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC, Int64
 from scanner.report.colour import UInt8, colour_image
 
 COLUMNS, ROWS, HALF, SIDE, GAP, LABEL = 8, 2, 50, 180, 4, 15
 
 
-def picture(dataset: Dataset, row: int) -> UInt8:
+def picture(dataset: LabelledSet, row: int) -> UInt8:
     """The inner 10" about an object, as far as the cutout reaches."""
     batch, _, _ = next(iter(dataset.batches(np.array([row], dtype=np.int64), 1)))
     colours = colour_image(batch.vis[0], batch.nisp[0], batch.sky[0], batch.sigma[0])
@@ -32,7 +32,7 @@ def picture(dataset: Dataset, row: int) -> UInt8:
     return np.asarray(colours[y - HALF : y + HALF, x - HALF : x + HALF][::-1])
 
 
-def sheet(dataset: Dataset, rows: Int64) -> UInt8:
+def sheet(dataset: LabelledSet, rows: Int64) -> UInt8:
     """Pictures of rows side by side, with what they are."""
     height, width = SIDE + LABEL + GAP, SIDE + GAP
     canvas = Image.new("RGB", (COLUMNS * width, ROWS * height), "white")
@@ -56,7 +56,7 @@ def main() -> None:
     bundle = bundles.load(arguments.bundle)
     sheets = []
     for path, lenses in ((arguments.others, False), (arguments.lenses, True)):
-        dataset = Dataset(path)
+        dataset = LabelledSet(path)
         truth = dataset.truth
         rows = np.flatnonzero(truth.visible & truth.is_lens if lenses else ~truth.is_lens)
         scores = combine(bundle, cached_logits(bundle, dataset, lambda: open_session(bundle), arguments.cache))[rows]

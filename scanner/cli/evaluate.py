@@ -19,10 +19,10 @@ from scanner.evaluation.cells import Table
 from scanner.evaluation.compare import TURNED, Comparison, Scoring, compare_bundles
 from scanner.evaluation.decisions import SKY_PREVALENCE
 from scanner.evaluation.figures_in_bundle import check_room, with_figures
-from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.results import Evaluation
 from scanner.evaluation.source_colour import COLOURS
 from scanner.evaluation.tables import tables
+from scanner.labelled_set import LabelledSet
 from scanner.survey.scan.machine import cores
 
 #: Tables that the terminal shows; the page and the JSON have all.
@@ -148,7 +148,7 @@ def compared(
     threads: int,
 ) -> Comparison:
     """Evaluate with a progress bar on standard error."""
-    datasets = [Dataset(path) for path in data]
+    datasets = [LabelledSet(path) for path in data]
     total = len(bundles) * (sum(map(len, datasets)) + 8 * n_turned + len(COLOURS) * n_recoloured)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)

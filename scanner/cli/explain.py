@@ -74,9 +74,9 @@ def candidate(
     explanation.json; the run folder is only read.
     """
     from scanner.cli.evaluate import cache_folder
-    from scanner.evaluation.labelled_data import Dataset
     from scanner.explain.page.object import ExplainRequest, explain_object
     from scanner.explain.page.write import PAGE
+    from scanner.labelled_set import LabelledSet
 
     storage = configuration.load(config_file, {"storage.endpoint": endpoint, "storage.anonymous": anonymous}).storage
     asked: dict[str, Any] = {"fill": fill, "dream_steps": dream_steps, "methods": _methods(methods)}
@@ -90,7 +90,7 @@ def candidate(
             out=place,
             page=PageRequest.model_validate(asked),
             bundle=bundle,
-            dataset=None if data is None else Dataset(data),
+            dataset=None if data is None else LabelledSet(data),
             cache=cache_folder(),
             storage=None if storage == StorageConfig() else storage,
             scratch=scratch,
@@ -199,9 +199,9 @@ def explain_bundle_(
     import torch
 
     from scanner.ensemble import bundle as bundles
-    from scanner.evaluation.labelled_data import Dataset
     from scanner.explain.atlas.bundle import AS_IN_THE_PAPER, explain_bundle
     from scanner.explain.atlas.write import PAGE
+    from scanner.labelled_set import LabelledSet
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -221,7 +221,7 @@ def explain_bundle_(
             "examples": examples,
         }
     )
-    dataset = None if data is None else Dataset(data)
+    dataset = None if data is None else LabelledSet(data)
     with _progress() as report:
         record = explain_bundle(bundles.load(bundle), out, request, dataset=dataset, device=device, report=report)
     for member in record.members:

@@ -187,11 +187,11 @@ def import_published(folder: Path, out: Path, data: Path | None, provider: str, 
     from that one; without, objects are ranked and judged by the mean of the seven probabilities.
     """
     try:
-        from scanner.evaluation.labelled_data import Dataset
+        from scanner.labelled_set import LabelledSet
         from scanner.training import published
     except ImportError as error:
         raise UsageError(f"importing weights needs {error.name}; 'pip install scanner[train]'.") from None
-    dataset = None if data is None else Dataset(data)
+    dataset = None if data is None else LabelledSet(data)
     made = published.import_published(folder, out, dataset=dataset, seed=seed, provider=provider, threads=threads)
     standard_output().print(f"{out}: bundle {made.manifest.name}, {_decides(made)}. Use it with --bundle {out}")
 

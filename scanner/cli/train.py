@@ -18,7 +18,7 @@ from scanner.ensemble.published_bundles import PublishedBundles
 from scanner.errors import UsageError
 from scanner.evaluation.decisions import SKY_PREVALENCE
 from scanner.evaluation.fetched_data import local_datasets
-from scanner.evaluation.labelled_data import Dataset
+from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS, MemberName
 from scanner.storage.location import is_remote
 from scanner.survey.scan.machine import cores
@@ -98,7 +98,7 @@ def train_bundle(
     storage = storage_of(endpoint)
     with sigterm_interrupts(), output.log_lines(log_format):
         training = TrainingData(local_datasets(data, members / "datasets", storage))
-        held_out = [Dataset(path) for path in local_datasets(evaluate_on, members / "datasets", storage)]
+        held_out = [LabelledSet(path) for path in local_datasets(evaluate_on, members / "datasets", storage)]
         if mirror is not None:
             pull_members(mirror, members, storage)
         ensemble = read_ensemble(members, training.fingerprint, training.drawn_from)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from scanner.evaluation.detail_results import ClassRate, ClassRates, RecallBin, RecallCurve
-from scanner.evaluation.labelled_data import Dataset, Truth
 from scanner.evaluation.metrics import auroc_interval, threshold_at_fpr, wilson
 from scanner.evaluation.ranking_results import Pairing
 from scanner.evaluation.scores import ScoredBundle
+from scanner.labelled_set import LabelledSet, Truth
 from scanner.records import Float64
 
 #: The false-positive rates at whose thresholds lenses and classes are counted.
@@ -31,10 +31,10 @@ class Variable:
     name: str
     label: str
     edges: tuple[float, ...]
-    read: Callable[[Dataset], Float64 | None]
+    read: Callable[[LabelledSet], Float64 | None]
 
 
-def _column(name: str) -> Callable[[Dataset], Float64 | None]:
+def _column(name: str) -> Callable[[LabelledSet], Float64 | None]:
     return lambda dataset: dataset.column(name)
 
 
@@ -51,7 +51,7 @@ VARIABLES = (
 
 
 def recall_curves(
-    bundles: Sequence[ScoredBundle], datasets: Mapping[str, Dataset], pairings: Sequence[Pairing]
+    bundles: Sequence[ScoredBundle], datasets: Mapping[str, LabelledSet], pairings: Sequence[Pairing]
 ) -> tuple[RecallCurve, ...]:
     """Recall of all lenses against their properties, by the combination at the thresholds of :data:`FPRS`."""
     curves = []

@@ -12,8 +12,8 @@ from scanner.evaluation.metrics import Interval
 from scanner.evaluation.ranking_results import Pairing, Recall
 from scanner.evaluation.resampling import FEW_FALSE
 from scanner.evaluation.results import Evaluation
+from scanner.simulation.datasets.presets import LENS_CLASSES
 
-LENS_CLASSES = ("lens", "quasar_lens", "compound_arc", "double_ring")
 FEW_NOTE = f"* the threshold rests on fewer than {FEW_FALSE} non-lenses: the rate itself is hardly known."
 NOTHING = "–"
 

@@ -27,7 +27,6 @@ from scanner.evaluation.breakdown import class_rates, recall_curves
 from scanner.evaluation.decisions import SKY_PREVALENCE, decisions
 from scanner.evaluation.images import NonLenses, judge_of, read_images, score_image
 from scanner.evaluation.inspection import yields
-from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.logit_cache import cached_grid_values, cached_logits
 from scanner.evaluation.pairing import main_pairings, named_bundles, named_sets, pair
 from scanner.evaluation.ranking import grid_losses, measure
@@ -37,6 +36,7 @@ from scanner.evaluation.results import Evaluation, ImageScore, SetSummary
 from scanner.evaluation.scores import ScoredBundle, score
 from scanner.evaluation.source_colour import colour_curves, recoloured_logits
 from scanner.evaluation.turned import orientation_scatter, sample_rows, turned_logits
+from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS, CutoutBatch, Float64, MemberName
 
 #: Name of the preset whose non-lenses stand for the sky.
@@ -52,7 +52,7 @@ class Comparison:
 
     evaluation: Evaluation
     bundles: tuple[ScoredBundle, ...]
-    datasets: Mapping[str, Dataset]
+    datasets: Mapping[str, LabelledSet]
     images: Mapping[str, CutoutBatch]
     known_lenses: Mapping[str, CutoutBatch]
 
@@ -74,7 +74,7 @@ class Scoring:
 
 def compare_bundles(
     paths: Sequence[Path | str | None],
-    datasets: Sequence[Dataset],
+    datasets: Sequence[LabelledSet],
     *,
     images: Path | None = None,
     known: Path | None = None,
@@ -188,7 +188,7 @@ def _turned(
     bundle: Bundle,
     name: str,
     pairing: Pairing,
-    sets: Mapping[str, Dataset],
+    sets: Mapping[str, LabelledSet],
     n: int,
     session: Callable[[], EnsembleSession],
     how: Scoring,
@@ -200,7 +200,7 @@ def _turned(
     return orientation_scatter(bundle, name, pairing.lenses, logits, dataset.truth.is_lens[rows])
 
 
-def _summary(name: str, dataset: Dataset, loaded: Mapping[str, Bundle]) -> SetSummary:
+def _summary(name: str, dataset: LabelledSet, loaded: Mapping[str, Bundle]) -> SetSummary:
     truth = dataset.truth
     classes, counts = np.unique(truth.class_name, return_counts=True)
     return SetSummary(

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner.evaluation.labelled_data import Truth
 from scanner.evaluation.metrics import CONFIDENCE, Interval, auroc_interval, purity, wilson
 from scanner.evaluation.ranking_results import Decision
 from scanner.evaluation.scores import GRID, ScoredBundle
+from scanner.labelled_set import Truth
 from scanner.records import MEMBERS, Float64
 
 #: Share of lenses among the objects of a survey, for statements about purity (Euclid: about one in ten thousand galaxies).

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from scanner.config import StorageConfig
 from scanner.errors import InputMissingError
-from scanner.evaluation.labelled_data import CUTOUTS, DESCRIPTION, TRUTH
+from scanner.labelled_set import CUTOUTS, DESCRIPTION, TRUTH
 from scanner.storage.location import is_remote, split
 from scanner.storage.open import open_store
 

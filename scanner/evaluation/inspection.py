@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner.evaluation.labelled_data import Truth
 from scanner.evaluation.metrics import CONFIDENCE, Interval
 from scanner.evaluation.ranking_results import Pairing, Positives, Yield, YieldPoint
 from scanner.evaluation.resampling import widened
 from scanner.evaluation.scores import ScoredBundle, lenses
+from scanner.labelled_set import Truth
 from scanner.records import Float64, Int64
 
 MILLION = 1_000_000

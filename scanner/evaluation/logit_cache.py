@@ -20,8 +20,8 @@ from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.manifest import MODEL_FILE
 from scanner.ensemble.session import EnsembleSession
 from scanner.evaluation import cached_array
-from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.logits import dataset_logits
+from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS, Float32
 
 PART = 4096
@@ -29,7 +29,7 @@ PART = 4096
 
 def cached_logits(
     bundle: Bundle,
-    dataset: Dataset,
+    dataset: LabelledSet,
     open_session: Callable[[], EnsembleSession],
     folder: Path | None,
     report: Callable[[int], None] = lambda n: None,
@@ -69,7 +69,7 @@ def cached_logits(
     return found
 
 
-def cached_grid_values(bundle: Bundle, dataset: Dataset, logits: Float32, folder: Path | None) -> Float32:
+def cached_grid_values(bundle: Bundle, dataset: LabelledSet, logits: Float32, folder: Path | None) -> Float32:
     """Grid values of a bundle that has a grid, (N,) float32, kept beside the log-odds: looking up a point takes longest.
 
     Raises
@@ -90,7 +90,7 @@ def cached_grid_values(bundle: Bundle, dataset: Dataset, logits: Float32, folder
     return values
 
 
-def cache_key(bundle: Bundle, dataset: Dataset) -> str:
+def cache_key(bundle: Bundle, dataset: LabelledSet) -> str:
     """Folder name of a bundle's log-odds for a dataset."""
     networks = bundle.manifest.sha256[MODEL_FILE]
     if bundle.manifest.second_look is not None:

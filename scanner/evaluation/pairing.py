@@ -12,11 +12,11 @@ from pathlib import Path
 from scanner.ensemble import bundle as bundle_files
 from scanner.ensemble.bundle import Bundle
 from scanner.errors import UsageError
-from scanner.evaluation.labelled_data import Dataset, Truth
 from scanner.evaluation.ranking_results import Pairing
+from scanner.labelled_set import LabelledSet, Truth
 
 
-def named_sets(datasets: Sequence[Dataset]) -> dict[str, Dataset]:
+def named_sets(datasets: Sequence[LabelledSet]) -> dict[str, LabelledSet]:
     """Datasets by the name of their folder, with its parent's before it where two share one.
 
     Raises
@@ -24,7 +24,7 @@ def named_sets(datasets: Sequence[Dataset]) -> dict[str, Dataset]:
     UsageError
         One is given twice, under whatever name.
     """
-    seen: dict[str, Dataset] = {}
+    seen: dict[str, LabelledSet] = {}
     for dataset in datasets:
         if dataset.fingerprint in seen:
             raise UsageError(f"{dataset.path}: is the same set as {seen[dataset.fingerprint].path}; give each one once.")

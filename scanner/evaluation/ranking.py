@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner.evaluation.labelled_data import Truth
 from scanner.evaluation.metrics import delong, normal_interval
 from scanner.evaluation.ranking_results import Difference, Figures, GridLoss, Negatives, Pairing, Positives, Recall
 from scanner.evaluation.resampling import LOW_FPRS, Recalls, recalls_at_fpr
 from scanner.evaluation.scores import GRID, ScoredBundle, lenses, others
+from scanner.labelled_set import Truth
 from scanner.records import MEMBERS, Float64, Int64
 
 CHOICES: tuple[tuple[Positives, Negatives], ...] = (

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from scanner.ensemble.calibration import Calibration, sigmoid
 from scanner.evaluation.detail_results import Reliability, ReliabilityBin
-from scanner.evaluation.labelled_data import Truth
 from scanner.evaluation.metrics import CONFIDENCE, Interval
 from scanner.evaluation.ranking_results import Pairing
 from scanner.evaluation.scores import ScoredBundle
+from scanner.labelled_set import Truth
 from scanner.records import Float64
 
 EQUAL_BINS = 12

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.calibration import Calibration
 from scanner.ensemble.manifest import MODEL_FILE
-from scanner.evaluation.labelled_data import Truth
 from scanner.evaluation.ranking_results import Negatives, Positives
 from scanner.evaluation.results import BundleSummary
+from scanner.labelled_set import Truth
 from scanner.records import MEMBERS, Float32, Float64
 
 GRID = "grid"

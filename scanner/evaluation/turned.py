@@ -27,17 +27,17 @@ from scanner.ensemble.orientation import ORIENTATIONS
 from scanner.ensemble.session import EnsembleSession
 from scanner.evaluation import cached_array
 from scanner.evaluation.bias_results import OrientationScatter, OrientationScore, OrientationShift
-from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.logit_cache import cache_key
 from scanner.evaluation.logits import dataset_logits
 from scanner.evaluation.metrics import Interval, delong, normal_interval
 from scanner.evaluation.scores import combine
+from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS, Float32, Float64, Int64
 
 
 def turned_logits(
     bundle: Bundle,
-    dataset: Dataset,
+    dataset: LabelledSet,
     rows: Int64,
     open_session: Callable[[], EnsembleSession],
     folder: Path | None,
@@ -60,7 +60,7 @@ def turned_logits(
     return found
 
 
-def sample_rows(dataset: Dataset, n: int, seed: int = 0) -> Int64:
+def sample_rows(dataset: LabelledSet, n: int, seed: int = 0) -> Int64:
     """Draw ``n`` rows of a set, half of them visible lenses where there are so many; ascending."""
     truth = dataset.truth
     generator = np.random.default_rng(seed)

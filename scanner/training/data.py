@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from scanner.ensemble.preprocessing import Preprocessing
 from scanner.errors import ContentError, OutputError, UsageError
-from scanner.evaluation.labelled_data import TRUTH, Dataset
+from scanner.labelled_set import TRUTH, LabelledSet
 from scanner.records import CutoutBatch, Float32, Int64, Record
 from scanner.simulation.processes import run_all
 from scanner.training.labels import Labels, Split, joined_labels, joined_splits
@@ -47,7 +47,7 @@ class TrainingData:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = tuple(paths)
-        self.datasets = tuple(Dataset(path) for path in paths)
+        self.datasets = tuple(LabelledSet(path) for path in paths)
         for dataset in self.datasets:
             if _purpose(dataset) == "evaluation":
                 raise UsageError(
@@ -95,14 +95,14 @@ class TrainingData:
             yield from dataset.batches(rows[(rows >= start) & (rows < end)] - start, size)
 
 
-def _purpose(dataset: Dataset) -> str | None:
+def _purpose(dataset: LabelledSet) -> str | None:
     try:
         return str(json.loads(dataset.description)["preset"]["purpose"])
     except (ValueError, KeyError, TypeError):
         return None
 
 
-def _labels(dataset: Dataset) -> Labels:
+def _labels(dataset: LabelledSet) -> Labels:
     truth, second = dataset.truth, dataset.column("arc_snr_2")
     snr = truth.arc_snr if second is None else np.fmax(truth.arc_snr, second.astype(np.float32))
     return Labels(truth.is_lens, snr, truth.visible, truth.position)
@@ -176,7 +176,7 @@ def _scale_part(path: Path, first: int, start: int, end: int, folder: Path, prep
     """Scale rows ``start`` to ``end`` of the dataset whose rows begin at ``first``."""
     arrays: dict[str, Any] = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in SHAPES}
     at = first + start
-    for batch, vis, nisp in Dataset(path).batches(np.arange(start, end, dtype=np.int64), BATCH):
+    for batch, vis, nisp in LabelledSet(path).batches(np.arange(start, end, dtype=np.int64), BATCH):
         scaled = scale_batch(vis, nisp, batch.sky, batch.sigma, preprocessing)
         for name, array in arrays.items():
             array[at : at + len(vis)] = getattr(scaled, name)

@@ -25,8 +25,8 @@ from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.bundle_writer import write
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError
-from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.logits import dataset_logits
+from scanner.labelled_set import LabelledSet
 from scanner.networks import build
 from scanner.records import MEMBERS, MemberName
 from scanner.training.embedding import Combination, combine
@@ -123,7 +123,7 @@ def import_published(
     folder: Path,
     out: Path,
     *,
-    dataset: Dataset | None = None,
+    dataset: LabelledSet | None = None,
     name: str = NAME,
     seed: int = 0,
     provider: str = "auto",
@@ -174,7 +174,7 @@ def import_published(
     return write(out, replace(content, description=described, **vars(made)))
 
 
-def _combine(bundle: Bundle, dataset: Dataset, seed: int, provider: str, threads: int) -> Combination:
+def _combine(bundle: Bundle, dataset: LabelledSet, seed: int, provider: str, threads: int) -> Combination:
     rows = split(len(dataset))
     rng = np.random.default_rng(seed)
     embedded, held_out = (

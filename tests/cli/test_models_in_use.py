@@ -14,8 +14,8 @@ from scanner.ensemble.calibration import Calibration
 from scanner.ensemble.session import open_session
 from scanner.errors import InputMissingError
 from scanner.evaluation.fetched_data import local_datasets
-from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.metrics import auroc
+from scanner.labelled_set import LabelledSet
 from scanner.networks import build
 from scanner.records import MEMBERS
 from scanner.storage.open import open_store
@@ -68,7 +68,7 @@ def bundles(tmp_path_factory, data):
         calibration = Calibration(coefficients=(sign, *[0.0] * 6), intercept=0.0, training_prevalence=0.5, sky_prevalence=1e-3)
         return write(folder / name, replace(content, calibration=calibration, version=version))
 
-    dataset = Dataset(data)
+    dataset = LabelledSet(data)
     batch, vis, nisp = next(dataset.batches(np.arange(N), N))
     first_member = open_session(made("plain", "0", 1.0)).logits(vis, nisp, batch.sky, batch.sigma)[:, 0]
     sign = 1.0 if auroc(first_member, dataset.truth.is_lens) > 0.5 else -1.0

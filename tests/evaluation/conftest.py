@@ -7,8 +7,8 @@ import pytest
 from made_dataset import write_dataset
 
 from scanner.ensemble import bundle as bundles
-from scanner.evaluation.labelled_data import Truth
 from scanner.evaluation.scores import score
+from scanner.labelled_set import Truth
 from scanner.records import MEMBERS
 
 CLASSES = ("spiral", "companion", "near_lens", "elliptical")

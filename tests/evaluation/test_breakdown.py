@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from scanner.evaluation.breakdown import class_rates, recall_curves
-from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.metrics import threshold_at_fpr
 from scanner.evaluation.ranking_results import Pairing
 from scanner.evaluation.scores import ScoredBundle
+from scanner.labelled_set import LabelledSet
 
 
 def test_classes_pass_as_often_as_they_score_above_the_sky(scored_pair):
@@ -35,7 +35,7 @@ def test_without_a_sky_each_set_has_its_own_threshold(scored_pair):
 
 def test_recall_by_property_is_that_of_the_lenses_in_each_bin(bundle, sets, make_truth, make_logits):
     """The truth table of a real set, with scores that only its lenses of high S/N have."""
-    datasets = {"eval": Dataset(sets["eval"])}
+    datasets = {"eval": LabelledSet(sets["eval"])}
     truth = make_truth(60, 200)
     snr = np.where(truth.is_lens, np.arange(260) * 2.0, np.nan)
     columns = {"arc_snr": snr, "theta_e_arcsec": np.where(truth.is_lens, 1.1, np.nan)}

@@ -11,12 +11,12 @@ from scanner.ensemble.session import open_session
 from scanner.errors import UsageError
 from scanner.evaluation.card_section import card_section
 from scanner.evaluation.compare import Scoring, compare_bundles
-from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.logits import dataset_logits
 from scanner.evaluation.page import write_evaluation
 from scanner.evaluation.pairing import named_bundles
 from scanner.evaluation.results import Evaluation
 from scanner.evaluation.tables import tables
+from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS
 
 
@@ -39,7 +39,7 @@ def known(tmp_path_factory):
 @pytest.fixture(scope="module")
 def comparison(sets, other_bundle, cache, known):
     counted = []
-    datasets = [Dataset(path) for path in sets.values()]
+    datasets = [LabelledSet(path) for path in sets.values()]
     found = compare_bundles(
         (None, other_bundle),
         datasets,
@@ -80,7 +80,7 @@ def test_everything_is_measured(comparison):
 
 def test_log_odds_are_those_of_the_networks(comparison, sets):
     scored = comparison.bundles[0]
-    dataset = Dataset(sets["eval"])
+    dataset = LabelledSet(sets["eval"])
     expected = dataset_logits(open_session(scored.bundle, "cpu"), dataset, np.arange(3))
     np.testing.assert_array_equal(scored.logits["eval"][:3], expected)
     np.testing.assert_array_equal(scored.scores["eval"][MEMBERS[2]][:3], expected[:, 2].astype(float))
@@ -88,18 +88,18 @@ def test_log_odds_are_those_of_the_networks(comparison, sets):
 
 def test_a_second_call_runs_no_network(comparison, sets, other_bundle, cache):
     """With a model that cannot be run in place of the first, all figures are the same."""
-    datasets = [Dataset(path) for path in sets.values()]
+    datasets = [LabelledSet(path) for path in sets.values()]
     again = compare_bundles((None, other_bundle), datasets, n_turned=4, scoring=Scoring("no-such-provider", cache=cache))
     assert again.evaluation == comparison.evaluation.model_copy(update={"known_lenses": ()})
 
 
 def test_other_pixels_of_the_same_truth_are_scored_anew(sets, tmp_path):
-    first, copy = Dataset(sets["challenge"]), shutil.copytree(sets["challenge"], tmp_path / "challenge")
-    assert Dataset(copy).content_key == first.content_key
+    first, copy = LabelledSet(sets["challenge"]), shutil.copytree(sets["challenge"], tmp_path / "challenge")
+    assert LabelledSet(copy).content_key == first.content_key
     chunk = max((path for path in (copy / "cutouts.zarr").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     chunk.write_bytes(chunk.read_bytes() + b"0")
-    assert Dataset(copy).content_key != first.content_key
-    assert Dataset(copy).fingerprint == first.fingerprint
+    assert LabelledSet(copy).content_key != first.content_key
+    assert LabelledSet(copy).fingerprint == first.fingerprint
 
 
 def test_the_page_holds_everything_and_needs_nothing(comparison, tmp_path):
@@ -155,13 +155,13 @@ def test_a_lens_of_one_band_is_ranked_by_who_sees_that_band(comparison):
 
 
 def test_what_makes_no_sense_is_refused(sets, other_bundle):
-    eval_, rings = Dataset(sets["eval"]), Dataset(sets["double-ring"])
+    eval_, rings = LabelledSet(sets["eval"]), LabelledSet(sets["double-ring"])
     with pytest.raises(UsageError, match="is the same set as"):
-        compare_bundles((None,), [eval_, Dataset(sets["eval"])])
+        compare_bundles((None,), [eval_, LabelledSet(sets["eval"])])
     with pytest.raises(UsageError, match="no set has non-lenses"):
         compare_bundles((None,), [rings])
     with pytest.raises(UsageError, match="no set has lenses"):
-        compare_bundles((None,), [Dataset(sets["challenge"])])
+        compare_bundles((None,), [LabelledSet(sets["challenge"])])
     with pytest.raises(UsageError, match="is the same bundle as"):
         named_bundles((None, None))
     assert list(named_bundles((None, other_bundle)))[1] == "other"
@@ -172,7 +172,7 @@ def test_what_makes_no_sense_is_refused(sets, other_bundle):
 def test_a_bundle_that_was_trained_on_a_set_among_others_is_marked(sets, other_bundle, tmp_path):
     folder = shutil.copytree(other_bundle, tmp_path / "seen")
     manifest = json.loads((folder / "bundle.json").read_text())
-    manifest |= {"name": "seen", "trained_on": ["0" * 64, Dataset(sets["eval"]).fingerprint]}
+    manifest |= {"name": "seen", "trained_on": ["0" * 64, LabelledSet(sets["eval"]).fingerprint]}
     (folder / "bundle.json").write_text(json.dumps(manifest))
-    found = compare_bundles((folder,), [Dataset(sets["eval"]), Dataset(sets["challenge"])], n_turned=0)
+    found = compare_bundles((folder,), [LabelledSet(sets["eval"]), LabelledSet(sets["challenge"])], n_turned=0)
     assert [one.trained_on for one in found.evaluation.sets] == [("seen",), ()]

@@ -5,9 +5,9 @@ from scanner.ensemble.orientation import turn
 from scanner.ensemble.session import open_session
 from scanner.errors import TileError
 from scanner.evaluation.images import NonLenses, image_logits, judge_of, read_images, score_image
-from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.logits import dataset_logits
 from scanner.evaluation.scores import combine
+from scanner.labelled_set import LabelledSet
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def session(bundle):
 
 
 def test_an_image_is_scored_eight_ways_round(bundle, session, sets):
-    dataset = Dataset(sets["eval"])
+    dataset = LabelledSet(sets["eval"])
     batch, vis, nisp = next(dataset.batches(np.array([2]), 1))
     logits = image_logits(batch, session)
     assert logits.shape == (8, 7)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.scores import combine
 from scanner.evaluation.turned import orientation_scatter, sample_rows
+from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS
 
 
@@ -32,7 +32,7 @@ def test_lenses_only_have_no_auroc(bundle):
 
 
 def test_half_of_the_sample_are_visible_lenses(sets):
-    dataset = Dataset(sets["eval"])
+    dataset = LabelledSet(sets["eval"])
     rows = sample_rows(dataset, 10)
     assert len(rows) == 10
     assert (np.diff(rows) > 0).all()

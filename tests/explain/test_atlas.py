@@ -7,11 +7,11 @@ import zarr
 from PIL import Image
 
 from scanner.errors import ContentError, UsageError
-from scanner.evaluation.labelled_data import Dataset
 from scanner.explain import restore
 from scanner.explain.atlas.bundle import AS_IN_THE_PAPER, explain_bundle
 from scanner.explain.kernel_activation import strongest
 from scanner.explain.networks import network_input
+from scanner.labelled_set import LabelledSet
 from scanner.networks import LENS
 from scanner.report.atlas_record import AtlasRecord
 from scanner.simulation.datasets.dataset import draw_dataset
@@ -25,7 +25,7 @@ REQUEST = AS_IN_THE_PAPER.model_copy(update={"members": ("OU-66",), **FEW})
 def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("labelled") / "set"
     draw_dataset(DatasetRequest(preset="train", n_objects=12, seed=2), folder)
-    return Dataset(folder)
+    return LabelledSet(folder)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_progress_is_told_by_what_is_made(made):
 def test_refuses_a_set_of_one_class(shipped, tmp_path):
     draw_dataset(DatasetRequest(preset="double-ring", n_objects=4, seed=2), tmp_path / "set")
     with pytest.raises(ContentError, match="must be lenses and non-lenses"):
-        explain_bundle(shipped, tmp_path / "out", REQUEST, dataset=Dataset(tmp_path / "set"))
+        explain_bundle(shipped, tmp_path / "out", REQUEST, dataset=LabelledSet(tmp_path / "set"))
 
 
 def _auroc(values, is_lens):

@@ -15,10 +15,10 @@ from scanner.cli.explain import candidate
 from scanner.config import StorageConfig
 from scanner.ensemble import bundle as bundles
 from scanner.errors import ContentError, InputMissingError, UsageError
-from scanner.evaluation.labelled_data import Dataset
 from scanner.explain import guided_grad_cam, occlusion, restore
 from scanner.explain.networks import network_input, sky_level
 from scanner.explain.page.object import ExplainRequest, explain_object
+from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS
 from scanner.report.object_page import METHODS, PageRequest
 from scanner.simulation.datasets.dataset import draw_dataset
@@ -100,7 +100,7 @@ def test_the_page_holds_every_picture_and_needs_nothing(made):
 
 def test_pictures_of_neighbours_come_from_a_labelled_set(finished_run, tmp_path):
     draw_dataset(DatasetRequest(preset="quick", n_objects=8, seed=2), tmp_path / "set")
-    dataset = Dataset(tmp_path / "set")
+    dataset = LabelledSet(tmp_path / "set")
     page = PageRequest(methods=("neighbours",), members=("OU-J",), neighbours=3)
     record = explain_object(
         ExplainRequest(str(finished_run), "#2", tmp_path / "out", page, dataset=dataset, cache=tmp_path / "cache")

@@ -2,7 +2,7 @@ import made_dataset
 import numpy as np
 import pytest
 
-from scanner.evaluation.labelled_data import Truth
+from scanner.labelled_set import Truth
 from scanner.training.labels import Labels, split
 from scanner.training.scaled import scale_batch
 

@@ -15,7 +15,7 @@ from scanner.cli.main import main
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError, ScannerError, UsageError
-from scanner.evaluation.labelled_data import Dataset
+from scanner.labelled_set import LabelledSet
 from scanner.networks import LENS, NON_LENS
 from scanner.records import MEMBER_PIXELS, MEMBERS
 from scanner.training.batches import Feed
@@ -94,7 +94,7 @@ def test_the_bundle_is_whole(bundle, place):
     metric = next(m for m in bundle.manifest.metrics if (m.member, m.metric) == ("calibrated", "auroc"))
     assert f"{metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]" in card
     assert "from OU-VIS" in bundle.manifest.members[-1].source
-    assert bundle.manifest.trained_on == (Dataset(place / "train").fingerprint,)
+    assert bundle.manifest.trained_on == (LabelledSet(place / "train").fingerprint,)
 
 
 def test_the_paper_figures_are_drawn(bundle, place):

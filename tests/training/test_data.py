@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanner.errors import ContentError, InputMissingError, UsageError
-from scanner.evaluation.labelled_data import Dataset
+from scanner.labelled_set import LabelledSet
 from scanner.training.data import TrainingData, scale_data
 from scanner.training.labels import joined_splits, split
 from scanner.training.scaled import scale_batch
@@ -35,7 +35,7 @@ def test_the_split_is_a_partition(n, seed):
 
 
 def test_truth_and_cutouts_are_row_aligned(folder, drawn):
-    dataset = Dataset(folder)
+    dataset = LabelledSet(folder)
     vis, nisp, _, _, truth = drawn(24, 1)
     np.testing.assert_array_equal(dataset.truth.is_lens, truth.is_lens)
     np.testing.assert_array_equal(dataset.truth.class_name, truth.class_name)
@@ -68,7 +68,7 @@ def test_a_missing_part_is_named(copy, part):
     target = copy / part
     shutil.rmtree(target) if target.is_dir() else target.unlink()
     with pytest.raises(InputMissingError, match=part):
-        Dataset(copy)
+        LabelledSet(copy)
 
 
 def test_bad_truth_is_named(copy):
@@ -80,10 +80,10 @@ def test_bad_truth_is_named(copy):
     ):
         pq.write_table(change, copy / "truth.parquet")
         with pytest.raises(ContentError, match=message):
-            Dataset(copy)
+            LabelledSet(copy)
     (copy / "truth.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(ContentError, match="not a readable Parquet"):
-        Dataset(copy)
+        LabelledSet(copy)
 
 
 def test_one_class_trains_nothing(copy):
@@ -112,7 +112,7 @@ def test_two_datasets_are_one_after_the_other(folder, tmp_path, write_dataset):
     other = write_dataset(tmp_path / "other", 40, 2)
     data = TrainingData([folder, other])
     assert len(data) == 64
-    one, two = Dataset(folder), Dataset(other)
+    one, two = LabelledSet(folder), LabelledSet(other)
     np.testing.assert_array_equal(data.labels.is_lens, np.concatenate([one.truth.is_lens, two.truth.is_lens]))
     # Each is split by itself: rows of one do not move when another is added.
     np.testing.assert_array_equal(data.split.train[: len(split(24).train)], split(24).train)
@@ -129,13 +129,13 @@ def test_two_datasets_are_one_after_the_other(folder, tmp_path, write_dataset):
 
 
 def test_further_columns_are_read_when_asked_for(copy):
-    dataset = Dataset(copy)
+    dataset = LabelledSet(copy)
     np.testing.assert_array_equal(dataset.column("arc_snr"), dataset.truth.arc_snr)
     assert dataset.column("colour_of_its_eyes") is None
     assert dataset.preset == "set"
 
 
 def test_the_fingerprint_follows_the_truth(copy):
-    before = Dataset(copy).fingerprint
+    before = LabelledSet(copy).fingerprint
     (copy / "dataset.json").write_text(json.dumps({"seed": 2}))
-    assert Dataset(copy).fingerprint != before
+    assert LabelledSet(copy).fingerprint != before

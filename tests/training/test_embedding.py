@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from scanner.evaluation.labelled_data import Truth
+from scanner.labelled_set import Truth
 from scanner.records import MEMBERS
 from scanner.training.assemble import cells_for, embedded_rows
 from scanner.training.embedding import combine, embed

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from scanner.ensemble import bundle as bundles
 from scanner.ensemble.score import Scorer
 from scanner.errors import ContentError, InputMissingError, UsageError
-from scanner.evaluation.labelled_data import Dataset
+from scanner.labelled_set import LabelledSet
 from scanner.networks import build
 from scanner.records import BANDS, MEMBERS
 from scanner.simulation.datasets.dataset import draw_dataset
@@ -94,7 +94,7 @@ def test_missing_weights_are_named(weights, tmp_path):
 
 def test_a_dataset_gives_grid_calibration_and_threshold(weights, tmp_path):
     draw_dataset(DatasetRequest(preset="train", n_objects=60, seed=5), tmp_path / "few")
-    dataset = Dataset(tmp_path / "few")
+    dataset = LabelledSet(tmp_path / "few")
     made = import_published(weights, tmp_path / "bundle", dataset=dataset)
     assert made.manifest.decides_on == "grid"
     assert made.grid.counts.sum() == len(split(60, SPLIT_SEED).train)
@@ -109,7 +109,7 @@ def test_a_dataset_gives_grid_calibration_and_threshold(weights, tmp_path):
 def test_a_dataset_that_is_too_small_is_refused(weights, tmp_path):
     draw_dataset(DatasetRequest(preset="train", n_objects=3, seed=5), tmp_path / "few")
     with pytest.raises(ContentError, match="few: too few objects"):
-        import_published(weights, tmp_path / "bundle", dataset=Dataset(tmp_path / "few"))
+        import_published(weights, tmp_path / "bundle", dataset=LabelledSet(tmp_path / "few"))
 
 
 class _Payload:

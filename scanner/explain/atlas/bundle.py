@@ -19,7 +19,6 @@ import torch
 from scanner import __version__
 from scanner.ensemble.bundle import Bundle
 from scanner.errors import ContentError
-from scanner.evaluation.labelled_data import Dataset
 from scanner.explain.atlas.member import AtlasReport, Layer, MemberAtlas, Seen, member_atlas
 from scanner.explain.atlas.sheets import Sheet, class_sheet, layer_sheet
 from scanner.explain.atlas.write import write_atlas
@@ -29,6 +28,7 @@ from scanner.explain.class_image import STEPS as CLASS_STEPS
 from scanner.explain.kernel_image import LEARNING_RATE as KERNEL_LEARNING_RATE
 from scanner.explain.kernel_image import STEPS as KERNEL_STEPS
 from scanner.explain.networks import network_input, restore
+from scanner.labelled_set import LabelledSet
 from scanner.records import CutoutBatch, Float32, Int64, MemberName
 from scanner.report.atlas_record import (
     AtlasRecord,
@@ -63,7 +63,7 @@ def explain_bundle(
     out: Path,
     request: AtlasRequest = AS_IN_THE_PAPER,
     *,
-    dataset: Dataset | None = None,
+    dataset: LabelledSet | None = None,
     device: str = "cpu",
     report: AtlasReport = lambda what, done, total: None,
 ) -> AtlasRecord:
@@ -121,7 +121,7 @@ def explain_bundle(
     return record
 
 
-def _rows(dataset: Dataset, request: AtlasRequest) -> Int64:
+def _rows(dataset: LabelledSet, request: AtlasRequest) -> Int64:
     """Rows of the set that go through the networks: a draw of them, in order."""
     n = len(dataset)
     generator = np.random.default_rng(request.seed)
@@ -132,7 +132,7 @@ def _rows(dataset: Dataset, request: AtlasRequest) -> Int64:
     return np.asarray(rows, dtype=np.int64)
 
 
-def _seen(bundle: Bundle, member: MemberName, dataset: Dataset, rows: Int64, device: str) -> Seen:
+def _seen(bundle: Bundle, member: MemberName, dataset: LabelledSet, rows: Int64, device: str) -> Seen:
     def batches() -> Iterator[torch.Tensor]:
         for batch, _, _ in dataset.batches(rows, BATCH):
             yield network_input(bundle, member, batch).to(device)
@@ -140,18 +140,18 @@ def _seen(bundle: Bundle, member: MemberName, dataset: Dataset, rows: Int64, dev
     return Seen(batches, dataset.truth.is_lens[rows], rows)
 
 
-def _sheets(made: MemberAtlas, dataset: Dataset | None) -> list[Sheet]:
+def _sheets(made: MemberAtlas, dataset: LabelledSet | None) -> list[Sheet]:
     objects = {} if dataset is None else _objects(dataset, made.layers)
     return [class_sheet(made), *(layer_sheet(made.member, name, layer, objects) for name, layer in made.layers.items())]
 
 
-def _objects(dataset: Dataset, layers: Mapping[str, Layer]) -> dict[int, CutoutBatch]:
+def _objects(dataset: LabelledSet, layers: Mapping[str, Layer]) -> dict[int, CutoutBatch]:
     """The cutouts that are shown, one each, by row of the set."""
     wanted = np.unique(np.concatenate([layer.strongest.ravel() for layer in layers.values() if layer.strongest is not None]))
     return {int(row): dataset.store.read(int(row)) for row in wanted}
 
 
-def _member_record(made: MemberAtlas, dataset: Dataset | None) -> MemberRecord:
+def _member_record(made: MemberAtlas, dataset: LabelledSet | None) -> MemberRecord:
     classes = tuple(
         ClassRecord(
             name=name,
@@ -178,7 +178,7 @@ def _falls(reached: Float32) -> int:
     return int((np.diff(means) < 0).sum())
 
 
-def _kernel_record(layer: Layer, position: int, dataset: Dataset | None) -> KernelRecord:
+def _kernel_record(layer: Layer, position: int, dataset: LabelledSet | None) -> KernelRecord:
     kernel = int(layer.kernels[position])
     rows = () if layer.strongest is None else layer.strongest[position]
     return KernelRecord(

@@ -23,7 +23,6 @@ from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.calibration import sigmoid
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError, UsageError
-from scanner.evaluation.labelled_data import Dataset
 from scanner.evaluation.logit_cache import cached_logits
 from scanner.explain.disagreement import disagreement
 from scanner.explain.display import enlarged
@@ -31,6 +30,7 @@ from scanner.explain.neighbours import neighbours
 from scanner.explain.networks import member_log_odds, network_input, restore
 from scanner.explain.page.methods import SIDE, Made, Panel, dreams_of, guided_grad_cam_of, occlusion_of, seen
 from scanner.explain.page.write import write_page
+from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS, CutoutBatch, Float32, MemberName
 from scanner.report.colour import vis_image
 from scanner.report.object_page import NeighbourRecord, PageRecord, PageRequest, VoteRecord
@@ -57,7 +57,7 @@ class ExplainRequest:
     out: Path
     page: PageRequest
     bundle: str | None = None
-    dataset: Dataset | None = None
+    dataset: LabelledSet | None = None
     cache: Path | None = None
     storage: StorageConfig | None = None
     scratch: str | None = None

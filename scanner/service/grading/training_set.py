@@ -25,6 +25,7 @@ from scanner.atomic_file import flush_tree, partial_name, remove, writing_to
 from scanner.catalogue.columns import column
 from scanner.cutouts.writer import CutoutWriter
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
+from scanner.labelled_set import CUTOUTS, DESCRIPTION, TRUTH, TRUTH_COLUMNS
 from scanner.records import BANDS, VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, Record, Tile
 from scanner.service.grading.graded_rows import GradedRow
 from scanner.service.grading.labels import LABEL_COLUMNS
@@ -32,16 +33,9 @@ from scanner.sky import tile_list
 from scanner.survey.candidate_cutouts import candidate_cutouts
 from scanner.survey.folder.ledger import RunFolder, RunRecord
 
-CUTOUTS, TRUTH, DESCRIPTION = "cutouts.zarr", "truth.parquet", "dataset.json"
 TRUTH_SCHEMA = pa.schema(
     [
-        column("target_id").field(),
-        pa.field("is_lens", pa.bool_(), nullable=False),
-        pa.field("visible", pa.bool_(), nullable=False),
-        pa.field("class_name", pa.string(), nullable=False),
-        pa.field("arc_snr", pa.float32(), nullable=False),
-        pa.field("x_arcsec", pa.float64(), nullable=False, metadata={"unit": "arcsec"}),
-        pa.field("y_arcsec", pa.float64(), nullable=False, metadata={"unit": "arcsec"}),
+        *(one.field() for one in TRUTH_COLUMNS),
         column("magnitude_vis").field(),
         *(one.field() for one in LABEL_COLUMNS),
     ]

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from scanner import __version__
 from scanner.errors import ContentError, OutputError
+from scanner.labelled_set import DESCRIPTION
 from scanner.simulation.claim import claim, write_record
 from scanner.simulation.datasets.on_device import check_device
 from scanner.simulation.datasets.parts import (
@@ -31,7 +32,6 @@ from scanner.simulation.datasets.parts import (
 from scanner.simulation.datasets.request import DatasetRecord, DatasetRequest
 from scanner.simulation.processes import run_all
 
-RECORD = "dataset.json"
 Progress = Callable[[int, int], None]
 
 
@@ -62,7 +62,7 @@ def draw_dataset(request: DatasetRequest, out: Path, workers: int = 1, progress:
         check_device(request.device)
     record = DatasetRecord(scanner_version=__version__, request=request, preset=request.drawn_as)
     try:
-        found = claim(out, RECORD, record, read_record)
+        found = claim(out, DESCRIPTION, record, read_record)
         _refuse_another(out, found, record)
         if found.complete:
             shutil.rmtree(out / PARTS, ignore_errors=True)  # a run killed at its very end leaves them
@@ -75,7 +75,7 @@ def draw_dataset(request: DatasetRequest, out: Path, workers: int = 1, progress:
                 progress(done, request.n_objects)
         n_lenses, n_visible = finish_parts(out, request.n_objects)
         finished = record.model_copy(update={"complete": True, "n_lenses": n_lenses, "n_visible": n_visible})
-        write_record(out / RECORD, finished)
+        write_record(out / DESCRIPTION, finished)
         shutil.rmtree(out / PARTS)
         return finished
     except OSError as error:

@@ -21,6 +21,7 @@ from scanner.cutouts.layout import SHARD_OBJECTS, CodecName, StoreAttributes
 from scanner.cutouts.shared_writer import begin_store, finish_store, write_shards
 from scanner.cutouts.store_arrays import COLUMNS, column_values
 from scanner.cutouts.writer import store_attributes
+from scanner.labelled_set import CUTOUTS, TRUTH
 from scanner.records import BANDS, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, Targets
 from scanner.simulation import parquet_parts
 from scanner.simulation.datasets import on_device
@@ -31,7 +32,7 @@ from scanner.simulation.datasets.truth import truth_table
 from scanner.simulation.parquet_parts import join_parts
 from scanner.simulation.telescope.photometry import ZERO_POINT
 
-STORE, TRUTH, COMPONENTS, PARTS = "cutouts.zarr", "truth.parquet", "components.parquet", "parts"
+COMPONENTS, PARTS = "components.parquet", "parts"
 #: One shard a part: it is drawn in a few seconds, and an interrupted run loses no more than that.
 PART_OBJECTS = SHARD_OBJECTS
 _PARTS_PER_GROUP = 256
@@ -46,8 +47,8 @@ def attributes_of(preset: str, seed: int, n_objects: int, codec: CodecName) -> S
 def begin_parts(out: Path, attributes: StoreAttributes) -> None:
     """Make what parts are written into, or find it made."""
     (out / PARTS).mkdir(exist_ok=True)
-    if not (out / STORE).exists():
-        begin_store(out / STORE, attributes)
+    if not (out / CUTOUTS).exists():
+        begin_store(out / CUTOUTS, attributes)
 
 
 def part_rows(n_objects: int, number: int) -> range:
@@ -77,7 +78,7 @@ def draw_part(request: DatasetRequest, out: Path, number: int) -> None:
 
 def write_part(out: Path, number: int, batch: CutoutBatch, truth: pa.Table, components: pa.Table | None = None) -> None:
     """Write a part's shards, its rows and, last, its truth."""
-    write_shards(out / STORE, number * PART_OBJECTS, batch)
+    write_shards(out / CUTOUTS, number * PART_OBJECTS, batch)
     np.savez(_rows(out, number), allow_pickle=False, **column_values(batch))
     if components is not None:
         parquet_parts.write_part(_components(out, number), components)
@@ -87,8 +88,8 @@ def write_part(out: Path, number: int, batch: CutoutBatch, truth: pa.Table, comp
 def finish_parts(out: Path, n_objects: int) -> tuple[int, int]:
     """Put the rows of all parts in their places; returns the numbers of lenses and of visible ones."""
     numbers = range(count_parts(n_objects))
-    if not (out / STORE).exists():
-        finish_store(out / STORE, _columns(out, numbers))
+    if not (out / CUTOUTS).exists():
+        finish_store(out / CUTOUTS, _columns(out, numbers))
     if _components(out, 0).exists():
         join_parts(out / COMPONENTS, [_components(out, number) for number in numbers], _PARTS_PER_GROUP // 16)
     join_parts(out / TRUTH, [_truth(out, number) for number in numbers], _PARTS_PER_GROUP)

@@ -15,8 +15,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from scanner.errors import OutputError
+from scanner.labelled_set import DESCRIPTION
 from scanner.records import Tile
-from scanner.simulation.datasets.dataset import RECORD
 from scanner.simulation.datasets.parts import (
     PART_OBJECTS,
     attributes_of,
@@ -60,7 +60,7 @@ def inject_cutouts(request: InjectionRequest, out: Path, workers: int = 1, progr
         The tiles hold too few places.
     """
     try:
-        record = claimed(out, RECORD, request)
+        record = claimed(out, DESCRIPTION, request)
         if record.complete:
             return record
         surveys = survey_tiles(request, out, workers)
@@ -73,7 +73,7 @@ def inject_cutouts(request: InjectionRequest, out: Path, workers: int = 1, progr
         for finished in run_all(_paint_parts, [(request, out, plan, summaries, numbers) for numbers in calls], workers):
             if progress is not None:
                 progress(min((done + finished * _PARTS_A_CALL) * PART_OBJECTS, request.n_objects), request.n_objects)
-        return finish(out, RECORD, record, summaries, finish_parts(out, request.n_objects))
+        return finish(out, DESCRIPTION, record, summaries, finish_parts(out, request.n_objects))
     except OSError as error:
         raise OutputError.of(Path(error.filename or out), error) from None
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from scanner.cli.main import scanner
 from scanner.cutouts.store import CutoutStore
 from scanner.errors import OutputError, UsageError
-from scanner.evaluation.labelled_data import Dataset
+from scanner.labelled_set import LabelledSet
 from scanner.service.grading.grade import Place
 from scanner.service.grading.graded_rows import graded_rows
 from scanner.service.grading.labels import label_rows
@@ -69,7 +69,7 @@ def test_rows_are_found_by_id_and_else_by_position(made, candidates):
 
 def test_evaluation_reads_it(made, candidates):
     folder = made[0]
-    dataset = Dataset(folder)
+    dataset = LabelledSet(folder)
     truth = dataset.truth
     lenses = {int(target) for target in truth.target_id[truth.is_lens]}
     assert lenses == {candidates[0]["target_id"], candidates[3]["target_id"]}
@@ -84,7 +84,7 @@ def test_evaluation_reads_it(made, candidates):
 
 
 def test_pixels_and_positions_are_those_that_were_scored(made, candidates, served_run):
-    dataset = Dataset(made[0])
+    dataset = LabelledSet(made[0])
     for number in range(len(dataset)):
         kept = dataset.store.read(number)
         (row,) = (row for row in candidates if row["target_id"] == kept.targets.target_id[0])
@@ -121,4 +121,4 @@ def test_the_command_line_makes_it_too(candidates, served_run, tmp_path):
     words = ["grades", "dataset", str(store.path), str(served_run), "--out", str(tmp_path / "set")]
     told = CliRunner().invoke(scanner, words, standalone_mode=False, catch_exceptions=False).output
     assert told == (f"{tmp_path / 'set'}: 2 objects, 1 of them lenses; left out: 1 unclear, 0 that these folders do not have\n")
-    assert sorted(Dataset(tmp_path / "set").truth.is_lens) == [False, True]
+    assert sorted(LabelledSet(tmp_path / "set").truth.is_lens) == [False, True]

@@ -13,7 +13,7 @@ from scanner.cutouts.extract import cut_pixels
 from scanner.cutouts.store import CutoutStore
 from scanner.cutouts.tile_images import open_tile
 from scanner.errors import InputMissingError, OutputError, UsageError
-from scanner.evaluation.labelled_data import Dataset
+from scanner.labelled_set import LabelledSet
 from scanner.records import BANDS
 from scanner.simulation.injection.painted_cutouts import inject_cutouts
 from scanner.simulation.injection.request import InjectionRecord, InjectionRequest
@@ -46,7 +46,7 @@ def painted(tiles, tmp_path_factory):
 
 
 def test_training_and_evaluation_can_read_it(painted):
-    dataset = Dataset(painted)
+    dataset = LabelledSet(painted)
     assert len(dataset) == 10
     assert dataset.preset == "train"
     record = InjectionRecord.model_validate_json((painted / "dataset.json").read_text())

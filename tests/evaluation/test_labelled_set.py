@@ -1,6 +1,6 @@
 import pytest
 
-from scanner.evaluation.labelled_data import Dataset
+from scanner.labelled_set import LabelledSet
 
 
 @pytest.mark.parametrize(
@@ -12,7 +12,7 @@ from scanner.evaluation.labelled_data import Dataset
     ],
 )
 def test_a_set_that_was_drawn_where_it_was_trained_on_is_known_by_preset_and_seed(sets, trained_on, seen):
-    dataset = Dataset(sets["eval"])
+    dataset = LabelledSet(sets["eval"])
     assert dataset.drawn_from == "drawn:eval:1"
     assert dataset.was_seen_by(trained_on) == seen
     assert dataset.was_seen_by((*trained_on, dataset.fingerprint))

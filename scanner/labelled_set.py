@@ -1,9 +1,4 @@
-"""A labelled dataset as training and evaluation see it: cutouts in row order, and the truth beside them.
-
-In: a folder with ``cutouts.zarr`` (the cutout store), ``truth.parquet`` (one row per cutout) and ``dataset.json``, as written
-by ``scanner simulate dataset``. Out: :class:`Dataset`, :class:`Truth`. Refused: a missing file, a truth table without the
-columns that are needed or of another length or order than the store. A set may hold lenses only, or non-lenses only.
-"""
+"""Labelled sets of cutouts, simulated, painted or graded: their files, the columns of their truth, and how they are read."""
 
 from __future__ import annotations
 
@@ -18,13 +13,24 @@ import numpy as np
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from scanner.catalogue.columns import Column, column
 from scanner.cutouts.quality import fill_bad_pixels
 from scanner.cutouts.store import CutoutStore
 from scanner.errors import ContentError, InputMissingError
 from scanner.records import DRAWN, CutoutBatch, Float32, Float64, Int64
 
+#: A folder holds a cutout store, a table of truth with one row a cutout in the store's order, and what was asked for.
 CUTOUTS, TRUTH, DESCRIPTION = "cutouts.zarr", "truth.parquet", "dataset.json"
-COLUMNS = ("target_id", "is_lens", "class_name", "arc_snr", "visible", "x_arcsec", "y_arcsec")
+#: What every table of truth tells; it may have further columns. There are no nulls: what is not known is NaN.
+TRUTH_COLUMNS = (
+    column("target_id"),
+    Column("is_lens", "bool", "", "A lens", "meta.code.class"),
+    Column("visible", "bool", "", "A lens whose arcs a person could see", "meta.code.class"),
+    Column("class_name", "string", "", "What was drawn, or the grade that people gave", "meta.code.class"),
+    Column("arc_snr", "float32", "", "Signal-to-noise ratio of the lensed light in VIS", "stat.snr"),
+    Column("x_arcsec", "float64", "arcsec", "The object's place from the cutout's centre, x", "pos.cartesian.x"),
+    Column("y_arcsec", "float64", "arcsec", "The object's place from the cutout's centre, y", "pos.cartesian.y"),
+)
 #: Non-lenses that a network must tell from lenses by the arcs alone: the galaxy is what a lens would be, by class name.
 HARD_NEGATIVES = ("elliptical", "companion", "tangential", "near_lens")
 
@@ -58,8 +64,8 @@ class Truth:
         return Truth(**{name: values[index] for name, values in vars(self).items()})
 
 
-class Dataset:
-    """A dataset folder; see the module's docstring.
+class LabelledSet:
+    """A labelled set on disk; it may hold lenses only, or non-lenses only.
 
     Parameters
     ----------
@@ -161,7 +167,7 @@ def read_truth(path: Path) -> Truth:
         Not Parquet, or columns missing.
     """
     table = _read_table(path)
-    missing = [name for name in COLUMNS if name not in table.column_names]
+    missing = [one.name for one in TRUTH_COLUMNS if one.name not in table.column_names]
     if missing:
         raise ContentError(f"{path}: column {', '.join(missing)} is missing; draw the dataset again.")
     return Truth(
