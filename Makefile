@@ -9,12 +9,15 @@ APT_INSTALL := timeout 300 $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) env DEBI
 APT_UPDATE := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) apt-get update --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo install prometheus chromium helm checkov golden stilts verify-chart verify-deploy test lint unit verify-vo locks image podman bootstrapped-images verify-image verify-play schemas clean dask-operator verify-operator docs
+.PHONY: help demo install test lint unit fuzz schemas docs clean \
+	prometheus chromium helm checkov verify-vo stilts golden verify-chart \
+	locks image podman bootstrapped-images verify-image verify-play dask-operator verify-operator verify-deploy
 
 help:
 	@echo "make demo       install what a scan needs, draw two tiles of sky, scan them, say where to look"
 	@echo "make install    prepare .venv with everything the tests need"
 	@echo "make test       lint, types, architecture, tests"
+	@echo "make fuzz       the tests of properties, with new examples, ROUNDS=10 times"
 	@echo "make verify-vo  the Virtual Observatory's own validators over a running server"
 	@echo "make image      the container images, with Docker or buildah (IMAGES=\"scan-gpu api\"); make locks: what they install"
 	@echo "make verify-image  the images built on a bootstrapped Debian, and run as a cluster runs them"
@@ -56,6 +59,11 @@ lint: install
 # are the longest, would come last, and leave one of the two idle.
 unit: install prometheus chromium helm checkov
 	$(BIN)/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+
+# Tests of properties with examples that no run has seen yet, each so many times over.
+ROUNDS ?= 10
+fuzz: install
+	for round in $$(seq $(ROUNDS)); do $(BIN)/pytest -m hypothesis --hypothesis-profile=fuzz --numprocesses=2 || exit 1; done
 
 # For the tests of deploy/: Debian's packages, unpacked and not installed. Where they cannot be had, these tests are skipped.
 prometheus: install

@@ -16,12 +16,19 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
 from ports import free_ports
 
 from scanner.config import StorageConfig, load
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
+
+# The same examples in every run, on a machine of any speed; `make fuzz` looks for new ones.
+_ANY_SPEED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]}
+settings.register_profile("ci", derandomize=True, **_ANY_SPEED)
+settings.register_profile("fuzz", max_examples=500, print_blob=True, **_ANY_SPEED)
+settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")

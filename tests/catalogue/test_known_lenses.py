@@ -92,7 +92,7 @@ def test_without_lenscat(monkeypatch) -> None:
         load_known_lenses("lenscat", StorageConfig())
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1), place=st.sampled_from([(0.0, 0.0), (359.999, 60.0), (10.0, 89.999), (200.0, -89.999)])
 )  # fmt: skip

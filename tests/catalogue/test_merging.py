@@ -61,7 +61,7 @@ def lenses(rows):
     return KnownLensMatcher(KnownLenses(ra, np.clip(dec + 0.3 * ARCSEC, -90, 90), names, ("a paper",) * len(ra)), 1.0)
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(
     seed=st.integers(0, 2**32 - 1), place=st.sampled_from(PLACES), together=st.sampled_from([3, 20, 10_000]),
     n_parts=st.integers(1, 5), shuffle=st.randoms(use_true_random=False),

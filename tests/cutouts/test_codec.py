@@ -10,7 +10,7 @@ LEVEL = arrays(np.float32, (2,), elements=st.floats(-1000, 1000, width=32))
 NOISE = arrays(np.float32, (2,), elements=st.floats(2.0**-20, 2.0**20, width=32))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(pixels=PIXELS, sky=LEVEL, sigma=NOISE)
 def test_the_round_trip_stays_within_the_documented_error(pixels, sky, sigma):
     pixels = np.clip(pixels, -1e14 * sigma.min(), 1e14 * sigma.min()).astype(np.float32)
@@ -21,7 +21,7 @@ def test_the_round_trip_stays_within_the_documented_error(pixels, sky, sigma):
     assert (error <= largest_error(pixels, sky, sigma))[good].all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(pixels=PIXELS, sky=LEVEL, sigma=NOISE)
 def test_encoding_what_was_decoded_changes_at_most_a_rounding(pixels, sky, sigma):
     codes = encode(pixels, sky, sigma)

@@ -5,7 +5,7 @@ import pytest
 from astropy.io import fits
 from astropy.nddata import Cutout2D, block_reduce
 from astropy.wcs import WCS
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.config import CutoutsConfig
@@ -112,7 +112,7 @@ def noise_tiles(tmp_path_factory):
     return made
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(x=st.floats(-250, 550), y=st.floats(-250, 550), case=st.sampled_from(["bin", "slice"]))
 def test_any_position_gives_the_padded_image(noise_tiles, x, y, case):
     tile, padded, nisp, pad, origin = noise_tiles[case]

@@ -86,7 +86,7 @@ def test_a_noiseless_source_on_zero_sky_has_a_sigma_of_its_own_scale():
     np.testing.assert_allclose(quality.sigma[0, 0], 1.2533 * vis[0, 1::3, 1::3].mean(), rtol=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     values=st.lists(st.floats(-(2.0**60), 2.0**60, width=32), min_size=1, max_size=40)
     | st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).standard_cauchy(4356)),

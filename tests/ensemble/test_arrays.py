@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.ensemble import arrays
@@ -40,7 +40,7 @@ def test_a_missing_file_is_refused(tmp_path):
         arrays.load(tmp_path / "pair.npz", Pair, "a pair")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(max_examples=300)
 @given(st.data())
 def test_a_damaged_file_is_read_right_or_refused(tmp_path, data):
     path = tmp_path / "pair.npz"

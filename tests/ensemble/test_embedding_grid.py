@@ -66,7 +66,7 @@ def test_every_cell_and_beyond_is_what_the_rules_say():
     assert seen == Flag.EMPTY_CELL | Flag.UNDEFINED_NEIGHBOURS | Flag.OUTSIDE_EMBEDDING
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     hnp.arrays(np.float32, (7, 2), elements=st.integers(-3, 3).map(float)),
     hnp.arrays(np.bool_, 7),

@@ -3,7 +3,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from astropy.io import fits
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scanner.errors import InputMissingError, TileListError
@@ -66,7 +66,6 @@ def test_missing_and_binary_lists_are_told(tmp_path):
         known_lenses.read(tmp_path / "binary")
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="id=VIS x.'#\\\n", max_size=40))
 def test_no_text_crashes_the_parser(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("known") / "list.txt"

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as roc_curve_of_scikit_learn
@@ -14,7 +14,6 @@ SCORED = st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=2, max_
 )
 
 
-@settings(deadline=None)
 @given(SCORED)
 def test_auroc_is_that_of_scikit_learn(rows):
     scores, labels = np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
@@ -24,7 +23,6 @@ def test_auroc_is_that_of_scikit_learn(rows):
     assert 0 <= interval.low <= interval.value <= interval.high <= 1
 
 
-@settings(deadline=None)
 @given(SCORED)
 def test_the_roc_curve_is_that_of_scikit_learn(rows):
     scores, labels = np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
@@ -32,7 +30,6 @@ def test_the_roc_curve_is_that_of_scikit_learn(rows):
     np.testing.assert_allclose(metrics.roc_curve(scores, labels), expected[:2])
 
 
-@settings(deadline=None)
 @given(SCORED, st.sampled_from([0.01, 0.1, 0.34, 1.0]))
 def test_the_threshold_at_a_rate_is_the_best_point_of_the_roc_curve(rows, fpr):
     scores, labels = np.array([r[0] for r in rows], float), np.array([r[1] for r in rows])
@@ -67,7 +64,6 @@ def test_wilson_and_purity():
     assert math.isnan(metrics.purity(0.0, 0.0, 1e-4))
 
 
-@settings(deadline=None)
 @given(st.integers(1, 200), st.data())
 def test_a_share_lies_in_its_interval(n, data):
     interval = metrics.wilson(data.draw(st.integers(0, n)), n)

@@ -16,7 +16,7 @@ def _brute(lenses, others, fpr):
     return np.mean(lenses >= threshold_at_fpr(others, fpr))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.lists(st.integers(0, 9), min_size=1, max_size=40))
 def test_recalls_are_those_above_the_threshold(lenses, others):
     found = recalls_at_fpr(np.array([lenses]), np.array([others]), FPRS, resamples=5)

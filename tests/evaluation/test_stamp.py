@@ -30,7 +30,7 @@ def test_finer_pixels_are_added_up(scale, factor):
     np.testing.assert_allclose(found, image.reshape(200, factor, 200, factor).sum(axis=(1, 3)), rtol=1e-4, atol=1e-4)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.floats(0.03, 0.28), st.floats(0, 6.28), st.floats(-2, 2), st.floats(-2, 2))
 def test_flux_is_conserved_and_stays_in_place(scale, angle, dx, dy):
     """A Gaussian, 0.5 arcsec wide, at (dx, dy) arcsec in the cutout, on pixels of any scale and orientation."""

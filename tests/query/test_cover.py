@@ -37,7 +37,7 @@ def test_the_whole_sky_is_one_range():
 RANGES = st.lists(st.tuples(st.integers(0, 300), st.integers(1, 30)), max_size=40)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(RANGES, st.integers(1, 12))
 def test_merged_and_few(spans, at_most):
     ranges = np.array([(start, start + length) for start, length in spans], dtype=np.int64).reshape(-1, 2)

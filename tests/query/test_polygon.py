@@ -27,7 +27,7 @@ def to_sky(centre, points):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CENTRES, STARS, st.floats(1e-4, 1), st.booleans())
 def test_stars_hold_what_their_outline_holds(covers, centre, radii, scale, turned):
     angles = 2 * np.pi * np.arange(len(radii)) / len(radii)
@@ -75,7 +75,7 @@ def test_sides_are_great_circles_and_inside():
     np.testing.assert_array_equal(square.contains([330, 390 - 360, 329.9], [40, -40, 0]), [1, 1, 0])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(0, 359), st.floats(-80, 80), st.floats(1e-6, 1e-3))
 def test_small_polygons_are_as_exact(ra, dec, size):
     side = size / np.cos(np.radians(dec))

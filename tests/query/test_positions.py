@@ -30,7 +30,7 @@ def test_cones(text, ra, dec, radius):
     assert (cone.ra, cone.dec, cone.radius_deg) == pytest.approx((ra, dec, radius), rel=1e-14)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.floats(0, 359.999), st.floats(-89.999, 89.999))
 def test_sexagesimal_text_is_read_as_astropy_writes_it(ra, dec):
     place = SkyCoord(ra, dec, unit="deg")
@@ -61,7 +61,7 @@ def test_no_cones(text, message):
         parse_cone(text)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(max_size=30))
 def test_any_text_is_a_cone_or_refused_as_none(text):
     with suppress(UsageError):

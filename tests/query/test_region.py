@@ -28,7 +28,7 @@ def around(ra, dec, radius_deg, n=400):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(LONGITUDES, LATITUDES, RADII)
 def test_a_cone_holds_what_is_near(covers, ra, dec, radius):
     cone = Cone(ra, dec, radius)
@@ -69,7 +69,7 @@ def test_cones_that_there_are_not(ra, dec, radius, message):
 CELLS = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 12 * 4**8 - 1)), max_size=200)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CELLS)
 def test_a_moc_holds_its_cells(covers, cells):
     orders = np.array([order for order, _ in cells], dtype=np.uint8)

@@ -21,7 +21,7 @@ def brute_force(published, region):
     return published.rows.filter(pa.array(region.contains(published.ra, published.dec)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), radius=RADII)
 def test_cones_equal_brute_force(assert_same, published, data, radius):
     """Around anything, and around objects themselves, which lie on the poles and at RA 0 too."""
@@ -38,7 +38,7 @@ def test_cones_equal_brute_force(assert_same, published, data, radius):
     assert count(published.catalogue, Search(cone)) == len(found)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(0, 360), st.floats(-90, 90), st.lists(st.floats(0.1, 1), min_size=3, max_size=9), st.floats(0.01, 50))
 def test_polygons_equal_brute_force(assert_same, published, ra, dec, radii, size):
     """Stars around any centre: a corner's distance is its radius."""
@@ -65,7 +65,7 @@ def test_objects_on_a_polygon_s_corners_are_found(published):
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 12 * 4**9 - 1)), min_size=1, max_size=300))
 def test_mocs_equal_brute_force(assert_same, published, cells):
     orders = np.array([order for order, _ in cells], dtype=np.uint8)

@@ -147,7 +147,7 @@ WORDS = (
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.sampled_from(WORDS), max_size=14))
 def test_any_words_are_one_query_or_refused(words):
     try:

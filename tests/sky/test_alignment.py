@@ -148,7 +148,7 @@ def test_a_small_band_inside_vis_overlaps():
     assert align(vis, nisp(on_lattice(0, 0))).case == "slice"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     x=st.floats(-300, 20000),
     y=st.floats(-300, 20000),
@@ -165,7 +165,7 @@ def test_the_centre_is_the_nearest_corner_of_the_lattice(x, y, step, phase):
         assert (first + 100 - part) % step == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     ra=st.floats(0, 360),
     dec=st.floats(-85, 85),

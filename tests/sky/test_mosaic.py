@@ -83,7 +83,7 @@ def test_zero_point_and_unit_may_be_missing(tmp_path):
         assert mosaic.unit == ""
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(y0=st.integers(-90, 90), x0=st.integers(-110, 110), height=st.integers(1, 90), width=st.integers(1, 110))
 def test_any_window_is_the_image_padded_with_nan(tmp_path_factory, y0, x0, height, width):
     path = tmp_path_factory.getbasetemp() / "window.fits"

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 from astropy.table import MaskedColumn, Table
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.errors import ScannerError, TileError
@@ -248,7 +248,7 @@ def test_image_instead_of_a_table(tmp_path: Path) -> None:
         source_catalogue.read(ImageRef(path=str(tmp_path / "image.fits")))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     name=st.sampled_from(["x.fits", "x.fits.gz", "x.ecsv", "x.csv", "x.parquet"]),
     content=st.one_of(

@@ -8,7 +8,7 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 from astropy_healpix import HEALPix
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.config import TargetsConfig
@@ -127,7 +127,7 @@ def test_ids_made_from_positions(tmp_path: Path) -> None:
     assert targets.target_id.dtype == np.int64
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_one_target_of_each_id_whatever_the_order(tmp_path: Path, data: st.DataObject) -> None:
     row = on_a_row(8)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.config import StorageConfig
@@ -288,7 +288,6 @@ def quoted(text: str, style: str) -> str:
     return re.sub(r"([\s\"'\\])", r"\\\1", text)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
 def test_what_is_written_is_read(tmp_path: Path, data: st.DataObject) -> None:
     ids = data.draw(st.lists(IDS, min_size=1, max_size=4, unique=True))
@@ -368,7 +367,7 @@ def is_list_or_refusal(listed: TileList | ScannerError, location: str) -> None:
         assert all(set(tile.bands) == set(BANDS) for tile in listed.tiles)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(content=CONTENTS)
 def test_nothing_but_a_scanner_error(tmp_path: Path, s3: Any, content: bytes) -> None:
     path = tmp_path / "list.txt"
@@ -466,7 +465,7 @@ class TestObjectStore:
             with pytest.raises(UnavailableError, match="does not answer"):
                 tile_list.read(location, nobody)
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+    @settings(max_examples=50)
     @given(content=CONTENTS)
     def test_nothing_but_a_scanner_error(self, s3: Any, content: bytes) -> None:
         place = self.put(s3, f"s3://{s3.bucket}/fuzz", "list.txt", content=content)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.config import StorageConfig
@@ -78,7 +78,7 @@ PART = st.text(st.characters(exclude_categories=("Cc", "Cs"), exclude_characters
 
 
 @pytest.mark.parametrize("kind", ["local", "s3"])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(parts=st.lists(PART, min_size=1, max_size=3), content=st.binary(max_size=200))
 def test_any_name_holds_any_bytes(kind, parts, content, s3, tmp_path):
     location = s3.fresh() if kind == "s3" else str(tmp_path / uuid4().hex)

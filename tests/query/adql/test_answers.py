@@ -26,7 +26,7 @@ POSITIONS = st.tuples(st.floats(0, 360), st.floats(-90, 90)) | st.sampled_from(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(POSITIONS, st.sampled_from([0.005, 0.3, 5, 60, 100, 179]), st.booleans(), st.booleans())
 def test_cones(ask, rows, tables, position, radius, turned, frame) -> None:
     ra, dec = position
@@ -44,7 +44,7 @@ def test_cones(ask, rows, tables, position, radius, turned, frame) -> None:
     assert ids(ask(query.replace("1 =", "0 ="))) == sorted(rows["target_id"].to_numpy()[~expected].tolist())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(POSITIONS, st.sampled_from([0.01, 2, 50]))
 def test_distances(ask, rows, tables, position, radius) -> None:
     ra, dec = position
@@ -76,7 +76,7 @@ def test_hexadecimal_numbers(ask, rows) -> None:
         ask("SELECT 0xFFFFFFFFFFFFFFFF FROM objects")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(POSITIONS, st.floats(0.5, 120), st.floats(0.5, 80))
 def test_boxes(ask, rows, position, width, height) -> None:
     ra, dec = position[0], float(np.clip(position[1], height / 2 - 89.9, 89.9 - height / 2))
@@ -145,7 +145,7 @@ def _joined(kind, first, second):
     return a | b, (a_known & b_known) | (a & a_known) | (b & b_known)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(conditions())
 def test_conditions(ask, rows, condition) -> None:
     text, holds = condition
@@ -153,7 +153,7 @@ def test_conditions(ask, rows, condition) -> None:
     assert ids(ask(f"SELECT target_id FROM objects WHERE {text}")) == sorted(expected.tolist())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(conditions(1), st.sampled_from(["tile_id", "flags", "floor(magnitude_vis)", "MOD(target_id, 4)"]))
 def test_groups(ask, rows, condition, key) -> None:
     text, holds = condition

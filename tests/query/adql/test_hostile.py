@@ -66,19 +66,19 @@ def test_valid_queries_are_answered(ask, query) -> None:
     assert answered_or_refused(ask, query)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(["{}", "SELECT {} FROM objects", "SELECT ra FROM objects WHERE {}"]), SOUP)
 def test_soup(ask, frame, soup) -> None:
     answered_or_refused(ask, frame.replace("{}", soup))
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(mutants())
 def test_mutants(ask, query) -> None:
     answered_or_refused(ask, query)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from(["{}", "SELECT '{}', \"{}\" FROM objects WHERE name = '{}"]), st.text(max_size=40))
 def test_any_text(ask, frame, text) -> None:
     answered_or_refused(ask, frame.replace("{}", text))

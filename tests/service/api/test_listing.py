@@ -86,7 +86,7 @@ selections = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(selection=selections, limit=st.integers(40, 1000))
 def test_lists_equal_brute_force(made, selection, limit):
     collection, rows = made

@@ -5,7 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -50,7 +50,6 @@ def test_the_example_of_fleiss():
     assert fleiss(FLEISS_1971).value == pytest.approx(0.430, abs=0.0005)
 
 
-@settings(deadline=None)
 @given(tables, st.sampled_from(SCHEMES))
 def test_cohen_is_what_counting_pairs_gives(table, weights):
     found = cohen(table, weights)
@@ -62,13 +61,11 @@ def test_cohen_is_what_counting_pairs_gives(table, weights):
     assert -1 <= found.low <= found.value <= found.high <= 1
 
 
-@settings(deadline=None)
 @given(tables, st.sampled_from(SCHEMES))
 def test_the_names_of_the_graders_do_not_matter(table, weights):
     assert cohen(table, weights) is None or cohen(table.T, weights).value == pytest.approx(cohen(table, weights).value)
 
 
-@settings(deadline=None)
 @given(arrays(np.int64, st.tuples(st.integers(1, 12), st.just(4)), elements=st.integers(0, 3)))
 def test_fleiss_is_what_counting_pairs_gives(votes):
     counted = votes[votes.sum(axis=1) > 1]

@@ -3,7 +3,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scanner.service.grading.grade import GRADES, MEANINGS, Place
@@ -25,7 +25,6 @@ def test_rule(votes, grade, label):
     assert (median_grade(votes), proposed_label(votes)) == (grade, label)
 
 
-@settings(deadline=None)
 @given(grades, st.randoms())
 def test_neither_order_nor_names_matter_and_a_better_vote_never_makes_it_worse(votes, random):
     shuffled = list(votes)

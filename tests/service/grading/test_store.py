@@ -77,7 +77,7 @@ def one_for_all(tmp_path_factory):
     return GradeStore(tmp_path_factory.mktemp("grades") / "grades.sqlite"), count()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(said)
 def test_what_stands_is_what_a_list_of_grades_for_each_grader_says(one_for_all, said):
     store, numbers = one_for_all

@@ -213,7 +213,7 @@ def test_rows_lead_to_links(tap, candidate_ids):
     assert len(found.getrecord(0).getdatalink()) > 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.text(max_size=30), st.text(max_size=8), st.text(max_size=8))
 def test_hostile_parameters(server, query, maxrec, form):
     for text in (query, f"SELECT '{query}' FROM objects WHERE name <> '{query}'"):

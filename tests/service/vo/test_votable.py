@@ -50,7 +50,7 @@ def tables(draw):
     return pa.RecordBatch.from_arrays(arrays, names=[f"c{number}" for number in range(len(types))])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tables(), st.integers(1, 3))
 def test_binary2_is_exact(batch: pa.RecordBatch, piece: int) -> None:
     fields = [Field.of(column) for column in batch.schema]
@@ -67,7 +67,7 @@ def test_binary2_is_exact(batch: pa.RecordBatch, piece: int) -> None:
                 assert repr(value) == repr(wanted)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tables())
 def test_tabledata_is_exact(batch: pa.RecordBatch) -> None:
     fields = [Field.of(column) for column in batch.schema]

@@ -14,7 +14,7 @@ def gaussian(q, angle, dx, dy, sigma=3.0, side=49):
     return np.exp(-0.5 * (along**2 + across**2) / sigma**2).astype(np.float32)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     q=st.floats(0.4, 0.9),
     angle=st.floats(-1.5, 1.5),

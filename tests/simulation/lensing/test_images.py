@@ -50,7 +50,6 @@ def test_images_satisfy_the_lens_equation():
     assert set(images.count.tolist()) <= {1, 2, 3, 4}
 
 
-@settings(deadline=None)
 @given(theta_e=st.floats(0.3, 3.0), share=st.floats(0.01, 3.0), turn=st.floats(0.0, 6.28))
 def test_images_of_a_sphere_follow_the_closed_form(theta_e, share, turn):
     assume(abs(share - 1.0) > 1e-3)
@@ -65,7 +64,7 @@ def test_images_of_a_sphere_follow_the_closed_form(theta_e, share, turn):
     np.testing.assert_allclose(images.magnification[0, order], expected, rtol=1e-5, atol=1e-6)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(q=st.floats(0.2, 0.95), r=st.floats(0.01, 2.0), turn=st.floats(0.0, 6.28))
 def test_an_ellipsoid_shows_as_many_images_as_its_cut_and_caustic_say(q, r, turn):
     lens = Lens(1.0, q, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -79,7 +78,6 @@ def test_an_ellipsoid_shows_as_many_images_as_its_cut_and_caustic_say(q, r, turn
     assert find_images(beta_x, beta_y, Sightline((lens,))).count[0] == 1 + inside_cut + 2 * inside_caustic
 
 
-@settings(deadline=None)
 @given(r=st.floats(0.05, 0.95), turn=st.floats(0.0, 6.28), gamma=st.floats(0.05, 0.3))
 def test_signed_magnifications_of_a_quad_add_up_to_what_theory_says(r, turn, gamma):
     # Σ μ = 2 / (1 - γ²) for four images of a sheared sphere (Dalal 1998; Witt & Mao 2000).
@@ -179,7 +177,7 @@ def test_images_behind_two_planes_are_those_of_lenstronomy_and_no_fewer():
         assert apart.min(axis=0).max(initial=0.0) < 1e-3
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(turn=st.floats(0, 6.28), beta=st.floats(0.02, 1.5), q=st.floats(0.4, 0.95), angle=st.floats(0, 3.1))
 def test_turning_everything_turns_the_images(turn, beta, q, angle):
     line = Sightline((Lens(1.0, q, angle, 0.0, 0.0, 0.02, 0.01),))

@@ -23,7 +23,6 @@ def sphere(theta_e, x=0.0, y=0.0):
     return Lens(theta_e, 1.0, 0.0, x, y, 0.0, 0.0)
 
 
-@settings(deadline=None)
 @given(theta_e=st.floats(0.1, 5.0), r=st.floats(1e-3, 50.0), turn=st.floats(0.0, 6.28))
 def test_a_sphere_deflects_by_its_einstein_radius_towards_itself_everywhere(theta_e, r, turn):
     x, y = np.array([0.3 + r * math.cos(turn)]), np.array([-0.2 + r * math.sin(turn)])
@@ -32,7 +31,6 @@ def test_a_sphere_deflects_by_its_einstein_radius_towards_itself_everywhere(thet
     assert alpha_y[0] == pytest.approx(theta_e * math.sin(turn), abs=1e-7 * theta_e)
 
 
-@settings(deadline=None)
 @given(theta_e=st.floats(0.3, 3.0), q=st.floats(0.1, 0.99), sign=st.sampled_from([-1.0, 1.0]), r=st.floats(0.01, 20.0))
 def test_an_ellipsoid_deflects_on_its_axes_as_kormann_et_al_have_it(theta_e, q, sign, r):
     # Equation 27a of Kormann, Schneider & Bartelmann (1994) at φ = 0 and π/2.
@@ -45,7 +43,7 @@ def test_an_ellipsoid_deflects_on_its_axes_as_kormann_et_al_have_it(theta_e, q, 
     assert across[0][0] == pytest.approx(0.0, abs=1e-12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(theta_e=st.floats(0.3, 3.0), q=st.floats(0.2, 1.0))
 def test_the_mass_within_the_critical_curve_is_that_of_a_point_with_the_same_einstein_radius(theta_e, q):
     # Gauss: the flux of the deflection through a closed curve is twice the mass within. For a point mass it is 2π θ_E².
@@ -56,7 +54,7 @@ def test_the_mass_within_the_critical_curve_is_that_of_a_point_with_the_same_ein
     assert flux == pytest.approx(2 * math.pi * theta_e**2, rel=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(lens=LENSES)
 def test_the_critical_curve_of_an_ellipsoid_is_its_isodensity_ellipse(lens):
     turn = np.linspace(0.0, 2 * math.pi, 50)
@@ -68,7 +66,6 @@ def test_the_critical_curve_of_an_ellipsoid_is_its_isodensity_ellipse(lens):
     np.testing.assert_allclose(0.5 * (h_xx + h_yy), 0.5, atol=1e-9)
 
 
-@settings(deadline=None)
 @given(r=st.floats(0.05, 20.0), turn=st.floats(0.0, 6.28), lens=LENSES)
 def test_derivatives_are_those_of_the_deflection(r, turn, lens):
     x, y, step = lens.x + r * math.cos(turn), lens.y + r * math.sin(turn), 1e-5 * r

@@ -45,7 +45,7 @@ def test_lenses_at_one_distance_deflect_together():
     np.testing.assert_allclose(found, np.array([x, y]) - bent, atol=1e-14)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(theta_1=st.floats(0.2, 2.0), theta_2=st.floats(0.2, 2.0), share=st.floats(0.0, 1.0), r=st.floats(0.1, 10.0))
 def test_two_spheres_in_line_follow_the_closed_form(theta_1, theta_2, share, r):
     # On the axis: θ_2 = r - β θ_E1, and each plane pulls by its Einstein radius towards the middle.
@@ -57,7 +57,7 @@ def test_two_spheres_in_line_follow_the_closed_form(theta_1, theta_2, share, r):
     assert y[0] == 0.0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), planes=st.integers(1, 3))
 def test_the_jacobian_is_that_of_the_map(seed, planes):
     rng = np.random.default_rng(seed)
@@ -73,7 +73,6 @@ def test_the_jacobian_is_that_of_the_map(seed, planes):
     assert a.yy[0] == pytest.approx((up[1][0] - down[1][0]) / (2 * step), abs=1e-4 * scale**2)
 
 
-@settings(deadline=None)
 @given(beta=st.floats(0.05, 0.95), theta_e=st.floats(0.5, 2.0))
 def test_a_sphere_magnifies_by_one_plus_and_one_minus_theta_e_over_beta(beta, theta_e):
     beta *= theta_e

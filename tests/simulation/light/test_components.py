@@ -71,7 +71,7 @@ def test_a_tail_is_brightest_at_its_phase():
     assert off < 1e-9 * on
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(n=st.floats(0.6, 4.0), radius=st.floats(0.05, 2.0), level=st.floats(1e-5, 1e-2))
 def test_beyond_the_extent_the_light_is_fainter_than_asked(n, radius, level):
     component = Component(Kind.SERSIC, 0, 0, ONE, radius=radius, index=n)

@@ -41,7 +41,7 @@ def test_native_nisp_covers_vis_and_is_turned():
     assert math.degrees(rotation_to(tile.nisp, tile.centre)) == pytest.approx(1.7, abs=0.05)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(x=st.floats(-280, 280), y=st.floats(-95, 95), number=st.integers(0, 2))
 def test_positions_survive_the_way_through_the_sky(x, y, number):
     tile = TILES[number]

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_runs import made_run, score_rows
 from mocpy import MOC
@@ -70,7 +70,7 @@ def test_every_object_once_with_its_run(runs, tables, tmp_path) -> None:
     assert not footprint.contains_skycoords(SkyCoord([0.0, 180.0], [0.045, 0.0], unit="deg")).any()
 
 
-@settings(deadline=None, max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2)
 @given(order=st.permutations(["north", "south", "again"]))
 def test_the_order_of_the_runs_changes_no_byte(runs, tmp_path_factory, order) -> None:
     out = tmp_path_factory.mktemp("surveys")

@@ -16,7 +16,6 @@ def threads():
     return {thread for thread in threading.enumerate() if thread.name.startswith("pipeline-")}
 
 
-@settings(deadline=None)
 @given(st.integers(0, 12), st.integers(0, 4), st.integers(1, 3))
 def test_all_results_in_order(n, n_stages, depth):
     stages = [lambda item, added=10**number: item + added for number in range(n_stages)]
@@ -25,7 +24,7 @@ def test_all_results_in_order(n, n_stages, depth):
     assert not threads()
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.data(), st.integers(1, 12), st.integers(1, 4), st.integers(1, 3))
 def test_whatever_fails_ends_all_and_arrives_as_it_was(data, n, n_stages, depth):
     """The source, any stage or the block fails at any item, with any kind of exception."""
@@ -61,7 +60,6 @@ def test_whatever_fails_ends_all_and_arrives_as_it_was(data, n, n_stages, depth)
     assert closed == [True]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 8), st.integers(0, 3), st.integers(1, 3))
 def test_a_block_that_leaves_early_ends_the_stages(taken, n_stages, depth):
     with pipeline(iter(int, 1), *[lambda item: item] * n_stages, depth=depth) as results:
@@ -71,7 +69,6 @@ def test_a_block_that_leaves_early_ends_the_stages(taken, n_stages, depth):
     assert list(results) == []
 
 
-@settings(deadline=None)
 @given(st.integers(0, 3), st.integers(1, 3), st.integers(1, 30))
 def test_a_slow_block_holds_the_stages_back(n_stages, depth, n):
     """One item in each thread, ``depth`` in each queue: no more are alive, however many there are."""

@@ -31,7 +31,7 @@ def written(table, sizes, folder, row_group_rows):
     return path
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(sizes=st.lists(st.integers(0, 150), max_size=12))
 def test_bytes_do_not_depend_on_the_batches(tmp_path_factory, sizes):
     table, folder = rows(500), tmp_path_factory.mktemp("table")

@@ -169,7 +169,7 @@ def test_the_number_of_series_does_not_grow_with_tiles(role):
         metrics.scores_with("cpu", "ou", "1")
         before = len(page(port))
 
-        @settings(max_examples=50, deadline=None)
+        @settings(max_examples=50)
         @given(told=st.lists(events, max_size=30))
         def nothing_grows(told):
             for tell in told:
