@@ -26,10 +26,10 @@ from scanner.service.collections import registry
 from scanner.service.instruments import Reason
 from scanner.service.settings import ServiceConfig
 from scanner.storage import lease
-from scanner.survey.audit import replay_report
+from scanner.survey import replay
 from scanner.survey.folder import fingerprint
 from scanner.survey.plan import STORED_BYTES
-from scanner.survey.status_file import LOCAL_INTERVAL_S, REMOTE_INTERVAL_S
+from scanner.survey.status import LOCAL_INTERVAL_S, REMOTE_INTERVAL_S
 from scanner.survey.workers import attempts
 from scanner.survey.workers.standing_worker import WorkerRequest
 from scanner.survey.workers.transport import certificates, security
@@ -257,8 +257,8 @@ def test_figures_of_the_operators_page_are_those_of_the_code():
         f"silent for {lease.SILENT_S:.0f} s is taken over",
         f"size and {fingerprint.SAMPLED_BLOCKS} blocks of a local file",
         f"writes every {LOCAL_INTERVAL_S:.0f} s ({REMOTE_INTERVAL_S:.0f} s on S3)",
-        f"probabilities may differ by {replay_report.PROBABILITY_TOLERANCE:.1e} (".replace("e-04", "e-4"),
-        f"pixels by {replay_report.PIXEL_TOLERANCE_SIGMA:.0e} σ".replace("e-03", "e-3"),
+        f"probabilities may differ by {replay.PROBABILITY_TOLERANCE:.1e} (".replace("e-04", "e-4"),
+        f"pixels by {replay.PIXEL_TOLERANCE_SIGMA:.0e} σ".replace("e-03", "e-3"),
         f"within `--grace` ({grace:.0f} s)",
         f"{STORED_BYTES['compact'] / 1000:.0f} kB a kept object, {STORED_BYTES['exact'] / 1000:.0f} kB with `--codec exact`",
         f"{attempts.LONGEST_PAUSE_SECONDS / 60:.0f} minutes at most",

@@ -13,8 +13,15 @@ from scanner.cli.output import counted, standard_output
 from scanner.cli.progress import sigterm_interrupts
 from scanner.config import RunConfig
 from scanner.storage import join, open_store
-from scanner.survey.merged.opening import read_record
-from scanner.survey.merged.records import SURVEY_RECORD, VERSION_RECORD, SurveyRecord, VersionRecord, results_key, version_key
+from scanner.survey.published import (
+    SURVEY_RECORD,
+    VERSION_RECORD,
+    SurveyRecord,
+    VersionRecord,
+    read_record,
+    results_key,
+    version_key,
+)
 
 config_option = click.option(
     "--config", "config_file", type=click.Path(path_type=Path), help="TOML file with settings; [catalogue] and [storage] count."
@@ -58,7 +65,7 @@ def merge(
     Every object is there once, whatever tiles and runs saw it, and ranked among all; the order of the runs does not count. The
     runs are only read. When the same runs are merged again, nothing is done.
     """
-    from scanner.survey.merged.survey import MergeRequest, merge_runs
+    from scanner.survey.merge_runs import MergeRequest, merge_runs
 
     config = _config(config_file, endpoint, anonymous, {"catalogue.known_lenses": known_lenses, "engine.scratch": scratch})
     request = MergeRequest(

@@ -77,7 +77,7 @@ def dataset(file: Path, folders: tuple[str, ...], out: Path, least_graders: int,
     from scanner.service.grading.graded_rows import graded_rows
     from scanner.service.grading.labels import label_rows
     from scanner.service.grading.training_set import write_training_set
-    from scanner.survey.merged.opening import open_published
+    from scanner.survey.published import open_published
 
     storage = configuration.load(config_file).storage
     store = GradeStore.existing(file)

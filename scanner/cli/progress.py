@@ -26,10 +26,9 @@ from rich.progress import (
 
 from scanner.config import EngineConfig
 from scanner.records import CommitRecord
-from scanner.survey.events import Event, Merging, RunStarted, TileFinished
-from scanner.survey.messages import TileProgress
-from scanner.survey.watch import metrics
-from scanner.survey.watch.run_metrics import RunMetrics
+from scanner.survey import metrics
+from scanner.survey.messages import Event, MergeStarted, RunStarted, TileFinished, TileProgress
+from scanner.survey.metrics import RunMetrics
 
 #: Seconds between two lines about tiles that are being scanned; a finished tile is a line of its own.
 QUIET_SECONDS = 60.0
@@ -57,7 +56,7 @@ class RunLog:
                     self._say(message, tile=event.tile_id, n_done=event.n_done, n_targets=event.n_targets)
                 case TileFinished():
                     self._finished(event)
-                case Merging():
+                case MergeStarted():
                     self._say("merging and ranking …")
 
     def ended(self, error: BaseException | None) -> None:
@@ -176,7 +175,7 @@ class RunBar:
                     self._running.pop(event.tile_id, None)
                     self._n_finished += 1
                     self._update()
-                case Merging():
+                case MergeStarted():
                     self._bar.update(self._task, description="merging and ranking")
 
     def _update(self) -> None:

@@ -30,7 +30,7 @@ from scanner.query.region import Cone, Region, overlapping
 from scanner.query.search import SEPARATION_COLUMN, Search, count, search
 from scanner.query.sql import SqlLimits, run_sql
 from scanner.query.terminal import lines
-from scanner.survey.merged.opening import open_published
+from scanner.survey.published import open_published
 
 #: Rows that the terminal shows where no number is asked for.
 PRINTED_ROWS = 20

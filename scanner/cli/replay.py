@@ -11,8 +11,7 @@ from rich.table import Table
 from scanner import config as configuration
 from scanner.cli.output import standard_output
 from scanner.config import StorageConfig
-from scanner.survey.audit.replay import ReplayRequest, replay
-from scanner.survey.audit.replay_report import ReplayedValue, ReplayReport
+from scanner.survey.replay import ReplayedValue, ReplayReport, ReplayRequest, replay
 
 #: Exit code where the result is not the run's; another one than those of errors (:mod:`scanner.errors`).
 EXIT_DIFFERENT = 4

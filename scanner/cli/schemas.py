@@ -15,6 +15,7 @@ from scanner.ensemble.bundle_pointer import PublishedBundle
 from scanner.evaluation.results import Evaluation
 from scanner.records import CommitRecord, FailedTile, Record, Tile
 from scanner.report.atlas_record import AtlasRecord
+from scanner.report.explanations import Explanation
 from scanner.report.object_page import PageRecord
 from scanner.service.grading.agreement import Agreement
 from scanner.service.grading.training_set import GradedSetRecord
@@ -22,11 +23,17 @@ from scanner.service.settings import ServiceConfig
 from scanner.simulation.datasets.request import DatasetRecord
 from scanner.simulation.injection.request import InjectionRecord
 from scanner.storage.lease import LeaseRecord
-from scanner.survey.audit.replay_report import ReplayReport
-from scanner.survey.folder.explanations import Explanation
 from scanner.survey.folder.ledger import RunRecord
-from scanner.survey.merged.records import SurveyRecord, VersionRecord
-from scanner.survey.messages import CutOutcome, ExplainJob, ExplainOutcome, TileJob, TileOutcome, TileProgress
+from scanner.survey.messages import (
+    CutOutcome,
+    ExplainJob,
+    ExplainOutcome,
+    TileJob,
+    TileOutcome,
+    TileProgress,
+)
+from scanner.survey.published import SurveyRecord, VersionRecord
+from scanner.survey.replay import ReplayReport
 from scanner.survey.scan.handover import HandoverRecord
 from scanner.survey.status import RunStatus
 from scanner.survey.workers.versions import Versions

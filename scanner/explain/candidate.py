@@ -22,7 +22,7 @@ from scanner.explain.networks import member_log_odds, network_input, sky_level
 from scanner.explain.occlusion import occlusion
 from scanner.explain.strip import strip
 from scanner.records import CutoutBatch, Float32, MemberName
-from scanner.survey.folder.explanations import MAPS, STRIP
+from scanner.report.explanations import MAPS, STRIP
 
 #: The members that are explained: all four bands at either resolution.
 EXPLAINED: tuple[MemberName, ...] = ("OU-200", "OU-66")

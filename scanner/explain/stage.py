@@ -23,13 +23,12 @@ from scanner.ensemble.bundle import Bundle
 from scanner.errors import UnavailableError
 from scanner.explain.tile import explain_tile
 from scanner.records import FailedTile, Tile
+from scanner.report import explanations
 from scanner.sky import tile_list
 from scanner.storage import open_store
-from scanner.survey.finish import RunReport, summary_of
-from scanner.survey.folder import explanations
+from scanner.survey.finish import RunReport, summary_of, write_sheet
 from scanner.survey.folder.ledger import RunFolder, RunRecord
 from scanner.survey.messages import ExplainJob, ExplainOutcome
-from scanner.survey.sheet import write_sheet
 from scanner.survey.workers import cluster
 
 #: Candidates of one task: what a killed worker loses, and what one tile is divided into for many workers.
@@ -93,7 +92,7 @@ def _unexplained(folder: RunFolder, record: RunRecord, shown: pa.Table) -> dict[
         if tile_id not in inputs:
             commit = folder.commit_of(tile_id)
             inputs[tile_id] = None if commit is None else commit.input_fingerprint
-        known = explanations.read(folder, tile_id, target_id)
+        known = explanations.read(folder.store, tile_id, target_id)
         current = (inputs[tile_id], record.bundle_fingerprint)
         if known is None or (known.input_fingerprint, known.bundle_fingerprint) != current:
             todo.setdefault(tile_id, []).append(target_id)

@@ -17,10 +17,10 @@ from scanner import __version__
 from scanner.ensemble import bundle as bundles
 from scanner.errors import ContentError, ScannerError, UnavailableError
 from scanner.records import MemberName
+from scanner.report import explanations
+from scanner.report.explanations import RECORD, Explanation
 from scanner.storage import open_store
 from scanner.survey.candidate_cutouts import candidate_cutouts
-from scanner.survey.folder import explanations
-from scanner.survey.folder.explanations import RECORD, Explanation
 from scanner.survey.folder.ledger import RunFolder
 from scanner.survey.messages import ExplainJob, ExplainOutcome
 
@@ -64,7 +64,7 @@ def _explain(job: ExplainJob, on_done: Callable[[int], None]) -> None:
     scratch = None if job.config.engine.scratch is None else Path(job.config.engine.scratch)
     for candidate in () if cutouts is None else explained(bundle, networks, cutouts):
         target_id = int(candidate.cutout.targets.target_id[0])
-        with explanations.staged(folder, job.tile.tile_id, target_id, scratch) as staging:
+        with explanations.staged(folder.store, job.tile.tile_id, target_id, scratch) as staging:
             write_files(candidate, staging.path)
             record = Explanation(
                 tile_id=job.tile.tile_id,

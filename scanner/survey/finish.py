@@ -1,8 +1,6 @@
-"""From committed tiles to the run's results: merged, deduplicated, ranked, written, exported, drawn.
+"""From committed tiles to results: merged, deduplicated, ranked, written, exported, drawn.
 
-In: the committed tiles of a run folder. Out: ``catalogue/``, ``candidates.{fits,ecsv,vot}``, ``candidates.html``,
-``scores.png``, ``tsne.png``, ``tiles.parquet``, ``footprint.fits``, ``failed-tiles.ecsv`` and a :class:`RunReport`. Depends on
-nothing but the tiles' tables, so the bytes do not depend on how the run went.
+The bytes depend on the tiles' tables only, not on how the run went.
 """
 
 from __future__ import annotations
@@ -14,25 +12,131 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from scanner.catalogue import columns, export
 from scanner.catalogue.deduplicate import Rule
 from scanner.catalogue.known_lenses import KnownLenses, KnownLensMatcher
 from scanner.catalogue.merging import Merging
+from scanner.catalogue.tiles import TileRow, footprint
 from scanner.catalogue.tiles import table as table_of_tiles
+from scanner.config import RunConfig
 from scanner.ensemble.bundle import Bundle
 from scanner.errors import ContentError
 from scanner.records import CommitRecord, FailedTile, Tile
-from scanner.report import plots
+from scanner.report import contact_sheet, explanations, plots
+from scanner.report.plots import ScoreCounts
 from scanner.report.summary import RunSummary
 from scanner.storage import split
 from scanner.storage.in_order import in_order
+from scanner.survey.candidate_cutouts import candidate_cutouts
 from scanner.survey.folder.cost import CostLedger, RunCost
 from scanner.survey.folder.ledger import RunFolder, RunRecord
 from scanner.survey.folder.passing import passing_beside
 from scanner.survey.folder.resume import refuse_other_settings
-from scanner.survey.merged.tables import done_tile, failed_tile, write_tables
-from scanner.survey.sheet import write_sheet
+from scanner.survey.published import CANDIDATES, CATALOGUE, FOOTPRINT, TILES_TABLE
+
+
+@dataclass(frozen=True)
+class MergedTables:
+    """What was written: the candidate list, and how many objects have which score."""
+
+    candidates: pa.Table
+    counts: ScoreCounts
+
+
+def write_tables(
+    folder: Path, merging: Merging, tiles: pa.Table, *, name: str, max_candidates: int, provenance: export.Provenance
+) -> MergedTables:
+    """Write the tables.
+
+    Parameters
+    ----------
+    folder
+        Where they are written.
+    merging
+        The rows, merged.
+    tiles
+        All tiles, of :data:`~scanner.catalogue.tiles.TILE_SCHEMA`, by run and tile id.
+    name
+        The catalogue's name.
+    max_candidates
+        Most rows of the candidate list.
+    provenance
+        Goes into the headers of the candidate list.
+    """
+    counts = ScoreCounts()
+
+    def count(rows: pa.Table) -> None:
+        counts.add(*(rows[column].to_numpy() for column in ("grid_value", "p_calibrated", "is_candidate")))
+
+    merging.write(folder / CATALOGUE, name, count)
+    candidates = merging.candidates(max_candidates)
+    export.write_candidates(candidates, folder / CANDIDATES, provenance=provenance)
+    pq.write_table(tiles, folder / TILES_TABLE, compression="zstd")
+    done = tiles.filter(pc.equal(tiles["state"], "done"))
+    footprint(done["s_region"].to_pylist()).save(folder / FOOTPRINT, format="fits")
+    return MergedTables(candidates, counts)
+
+
+def done_tile(commit: CommitRecord, record: RunRecord, tile: Tile) -> TileRow:
+    """The row of a tile that was committed."""
+    return TileRow(
+        tile_id=commit.tile_id,
+        run=record.run_id,
+        bundle=record.bundle,
+        state="done",
+        files={role: str(file) for role, file in tile.files.items()},
+        s_region=commit.s_region,
+        sky_area_deg2=commit.sky_area_deg2,
+        n_targets=commit.n_targets,
+        n_scored=commit.n_scored,
+        n_candidates=commit.n_decided,
+    )
+
+
+def failed_tile(failure: FailedTile, record: RunRecord, tile: Tile | None) -> TileRow:
+    """The row of a tile that failed; ``tile`` is None where not even its files are known."""
+    files = {} if tile is None else {role: str(file) for role, file in tile.files.items()}
+    return TileRow(failure.tile_id, record.run_id, record.bundle, "failed", files, failure.reason)
+
+
+def write_sheet(
+    path: Path,
+    folder: RunFolder,
+    tiles: tuple[Tile, ...],
+    config: RunConfig,
+    bundle_fingerprint: str,
+    shown: pa.Table,
+    summary: RunSummary,
+) -> None:
+    """Write the contact sheet.
+
+    Parameters
+    ----------
+    path
+        The HTML file.
+    folder, tiles, config, bundle_fingerprint
+        The run; strips of explanations are drawn where its settings ask for them, of its own bundle only.
+    shown
+        The rows to show, ranked.
+    summary
+        The facts of the run.
+    """
+    strips = [None] * len(shown) if config.explain.which == "none" else _strips(folder, bundle_fingerprint, shown)
+    contact_sheet.write(path, shown, candidate_cutouts(shown, folder, tiles, config), summary, strips)
+
+
+def _strips(folder: RunFolder, bundle_fingerprint: str, shown: pa.Table) -> list[bytes | None]:
+    """PNG of each row's explanation; None where there is none."""
+    found = []
+    for tile_id, target_id in zip(shown["tile_id"].to_pylist(), shown["target_id"].to_pylist(), strict=True):
+        known = explanations.read(folder.store, tile_id, target_id)
+        is_own = known is not None and known.bundle_fingerprint == bundle_fingerprint
+        found.append(explanations.strip(folder.store, known) if known is not None and is_own else None)
+    return found
+
 
 RESULTS = (
     "catalogue",

@@ -1,11 +1,8 @@
-"""What the driver and the workers say to one another, as JSON: jobs one way, progress and outcomes the other.
-
-In and out: small frozen records; arrays never travel. Refused: unknown fields, so that a worker of another version refuses a
-job by name.
-"""
+"""What driver and workers tell one another, as JSON, and the events that a driver tells of its run."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from scanner.config import RunConfig
@@ -91,3 +88,36 @@ class ExplainOutcome(Record):
 
 
 Stage = Literal["fetch", "open", "targets", "cut", "score", "store", "commit"]
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """The first event of a run: how many tiles there are, and how many of them were done before.
+
+    ``n_workers``: of this machine; None where a scheduler brings its own.
+    """
+
+    n_tiles: int
+    n_done_before: int
+    n_workers: int | None
+    provider: str
+    run_folder: str
+    bundle_name: str
+    bundle_version: str
+
+
+@dataclass(frozen=True)
+class TileFinished:
+    """A tile is committed or has failed."""
+
+    tile_id: str
+    commit: CommitRecord | None
+    failed: FailedTile | None
+
+
+@dataclass(frozen=True)
+class MergeStarted:
+    """All tiles are through; their tables are being merged."""
+
+
+Event = RunStarted | TileProgress | TileFinished | MergeStarted

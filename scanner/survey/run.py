@@ -23,16 +23,15 @@ from scanner.records import FailedTile, Tile
 from scanner.sky import tile_list
 from scanner.sky.tile_list import TileList
 from scanner.storage import is_remote
-from scanner.survey.events import Event, Merging, RunStarted, TileFinished
 from scanner.survey.finish import RunReport, finish
 from scanner.survey.folder import fingerprint
 from scanner.survey.folder.ledger import RunFolder, RunRecord
 from scanner.survey.folder.opening import open_run
 from scanner.survey.folder.resume import HEAD_START_S, InputChecks, committed_inputs, input_checks
-from scanner.survey.messages import TileJob, TileProgress
+from scanner.survey.messages import Event, MergeStarted, RunStarted, TileFinished, TileJob, TileProgress
 from scanner.survey.plan import RunPlan, plan
 from scanner.survey.scan.scoring import parallel_scores
-from scanner.survey.status_file import StatusFile
+from scanner.survey.status import StatusFile
 from scanner.survey.workers.engine import scan_tiles, worker_count
 
 
@@ -87,7 +86,7 @@ def run_survey(request: RunRequest, on_event: Callable[[Event], None] = lambda _
             on_event(event)
 
         failed = (*listed.failed, *_scan(folder, record, bundle, listed, tell))
-        tell(Merging())
+        tell(MergeStarted())
         report = finish(folder, record, bundle, listed.tiles, failed, known)
         status.finished(report)
         return report

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 from prometheus_client import CollectorRegistry
 
 from scanner.records import MemberName
-from scanner.survey.watch.instruments import InstrumentMaker, begin
+from scanner.survey.metrics import InstrumentMaker, start_at_zero
 
 TrainingState = Literal["preparing", "training", "done", "failed", "interrupted"]
 MemberState = Literal["waiting", "running", "done"]
@@ -53,9 +53,9 @@ class TrainingInstruments:
         self.success = make.gauge(
             "training_last_success_timestamp_seconds", "Unix time at which all members were trained; 0: not yet."
         )
-        begin(self.state, get_args(TrainingState))
-        begin(self.members, get_args(MemberState))
+        start_at_zero(self.state, get_args(TrainingState))
+        start_at_zero(self.members, get_args(MemberState))
         for metric in (self.progress, self.passes, self.checkpoint, self.mirror):
-            begin(metric, members)
+            start_at_zero(metric, members)
         for counter in (self.objects, self.validations, self.mirror_failures):
-            begin(counter, members)
+            start_at_zero(counter, members)

@@ -14,8 +14,8 @@ from typing import get_args
 from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from scanner.records import MemberName
-from scanner.survey.watch.instruments import ProcessInstruments
-from scanner.survey.watch.metrics_page import served
+from scanner.survey.metrics import ProcessInstruments
+from scanner.survey.metrics_page import served
 from scanner.training.events import (
     Listener,
     MemberFinished,
@@ -38,7 +38,7 @@ def served_metrics(
     Parameters
     ----------
     port, address, linger_s
-        See :func:`scanner.survey.watch.metrics_page.served`.
+        See :func:`scanner.survey.metrics_page.served`.
     members
         That are to be trained.
     out

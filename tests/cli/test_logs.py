@@ -15,9 +15,8 @@ from scanner.cli.main import main
 from scanner.cli.progress import watched
 from scanner.errors import UsageError
 from scanner.records import FailedTile
-from scanner.survey.events import Merging, RunStarted, TileFinished
-from scanner.survey.messages import TileProgress
-from scanner.survey.watch import metrics
+from scanner.survey import metrics
+from scanner.survey.messages import MergeStarted, RunStarted, TileFinished, TileProgress
 
 logger = logging.getLogger("scanner.somewhere")
 STARTED = RunStarted(
@@ -86,7 +85,7 @@ def test_a_run_is_told_line_by_line(capsys):
         tell(TileProgress(tile_id="b", n_done=0, n_targets=20))
         tell(TileFinished(tile_id="b", commit=COMMIT, failed=None))
         tell(TileFinished(tile_id="c", commit=None, failed=FailedTile(tile_id="c", reason="c.fits: 'cut' off")))
-        tell(Merging())
+        tell(MergeStarted())
     started, done, failed, merging, finished = lines(capsys.readouterr().err)
     assert (started["n_tiles"], started["n_workers"], started["bundle"]) == (3, 2, "ou 1")
     assert done["tile"] == "b"

@@ -9,7 +9,7 @@ from mocpy import MOC
 
 from scanner.cli.main import main
 from scanner.storage import open_store
-from scanner.survey.merged.opening import open_published
+from scanner.survey.published import open_published
 
 
 @pytest.fixture(name="ask")

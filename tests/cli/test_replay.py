@@ -7,7 +7,7 @@ from astropy.io import fits
 
 from scanner.cli.main import main
 from scanner.cli.replay import EXIT_DIFFERENT
-from scanner.survey.audit.replay_report import ReplayReport
+from scanner.survey.replay import ReplayReport
 
 
 def scanner(capsys, *words):

@@ -11,8 +11,8 @@ import yaml
 
 from scanner.records import MEMBERS
 from scanner.service.instruments import ServiceInstruments
-from scanner.survey.watch import metrics
-from scanner.survey.watch.instruments import ProcessInstruments, RunInstruments, WorkInstruments
+from scanner.survey import metrics
+from scanner.survey.metrics import ProcessInstruments, RunInstruments, WorkInstruments
 from scanner.training.instruments import TrainingInstruments
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

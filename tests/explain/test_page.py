@@ -25,8 +25,8 @@ from scanner.simulation.datasets.dataset import draw_dataset
 from scanner.simulation.datasets.request import DatasetRequest
 from scanner.sky import tile_list
 from scanner.storage import open_store
-from scanner.survey.audit.find_object import find_object
 from scanner.survey.candidate_cutouts import candidate_cutouts
+from scanner.survey.find_object import find_object
 from scanner.survey.folder.ledger import RunFolder
 
 

@@ -16,8 +16,8 @@ from PIL import Image
 from scanner.config import load
 from scanner.explain.stage import explain_run
 from scanner.explain.strip import PANELS
+from scanner.report import explanations
 from scanner.storage import open_store
-from scanner.survey.folder import explanations
 from scanner.survey.folder.ledger import RunFolder
 from scanner.survey.run import RunRequest, run_survey
 
@@ -51,11 +51,11 @@ def test_every_candidate_of_the_sheet_is_explained(run, explained):
     assert told[-1] == (N, N)
     folder = RunFolder(open_store(str(out), load(None, {}, {}).storage))
     for row in shown.to_pylist():
-        record = explanations.read(folder, row["tile_id"], row["target_id"])
+        record = explanations.read(folder.store, row["tile_id"], row["target_id"])
         members = [row[name] for name in ("p_ou_j", "p_ou_y", "p_ou_h", "p_ou_jyh", "p_ou_vis", "p_ou_66", "p_ou_200")]
         assert record.probabilities == pytest.approx(members, abs=2e-4)
         assert record.votes == sum(value >= 0.5 for value in record.probabilities)
-        with Image.open(io.BytesIO(explanations.strip(folder, record))) as strip:
+        with Image.open(io.BytesIO(explanations.strip(folder.store, record))) as strip:
             assert strip.size == (len(PANELS) * 200 + (len(PANELS) - 1) * 4, 200)
             assert np.asarray(strip).std() > 10
         maps = zarr.open_group(folder.store.local(explanations.file_key(record, explanations.MAPS)), mode="r")

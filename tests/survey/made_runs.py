@@ -17,9 +17,9 @@ from scanner.catalogue.merging import Merging
 from scanner.catalogue.tiles import table as table_of_tiles
 from scanner.config import StorageConfig
 from scanner.records import BandFiles, FailedTile, ImageRef, Tile
+from scanner.survey.finish import done_tile, failed_tile, write_tables
 from scanner.survey.folder.ledger import COMMIT, SCORES
 from scanner.survey.folder.opening import open_run
-from scanner.survey.merged.tables import done_tile, failed_tile, write_tables
 
 PROVENANCE = Provenance(software="made", config_fingerprint="c", bundle="made", bundle_fingerprint="b")
 

@@ -22,11 +22,10 @@ from scanner.errors import ContentError, InputMissingError
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
 from scanner.storage import open_store
 from scanner.survey import status
-from scanner.survey.events import Merging, RunStarted, TileFinished
 from scanner.survey.finish import RESULTS
 from scanner.survey.folder.cost import RunCost
 from scanner.survey.folder.ledger import RunFolder
-from scanner.survey.messages import TileProgress
+from scanner.survey.messages import MergeStarted, RunStarted, TileFinished, TileProgress
 from scanner.survey.run import RunRequest, run_survey
 from scanner.survey.scan.tile_task import scan_tile
 
@@ -157,7 +156,7 @@ def test_events_tell_the_story(finished):
         bundle_name=manifest.name,
         bundle_version=manifest.version,
     )
-    assert events[-1] == Merging()
+    assert events[-1] == MergeStarted()
     done = [event.commit for event in events if isinstance(event, TileFinished)]
     assert sum(commit.n_targets for commit in done) == report.n_targets
     progress = [event for event in events if isinstance(event, TileProgress)]

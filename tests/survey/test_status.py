@@ -14,11 +14,10 @@ from scanner.errors import ContentError, InputMissingError, OutputError
 from scanner.records import FailedTile
 from scanner.storage import open_store
 from scanner.survey import status
-from scanner.survey.events import Merging, RunStarted, TileFinished
 from scanner.survey.folder.ledger import RunFolder
 from scanner.survey.folder.opening import open_run
-from scanner.survey.messages import TileProgress
-from scanner.survey.status_file import NAMED_FAILURES, StatusFile
+from scanner.survey.messages import MergeStarted, RunStarted, TileFinished, TileProgress
+from scanner.survey.status import NAMED_FAILURES, StatusFile
 
 
 @pytest.fixture
@@ -49,14 +48,14 @@ def test_the_story_of_a_run(folder):
         assert now.failed == (FailedTile(tile_id="5", reason="no such file"),)
         assert [(tile.tile_id, tile.n_done, tile.n_targets) for tile in now.running] == [("2", 0, 8), ("3", 10, 40)]
         assert now.objects_per_s > 0
-        file(Merging())
+        file(MergeStarted())
         merging = file.status()
         assert (merging.state, merging.running, merging.eta_s, merging.objects_per_s) == ("merging", (), None, 0.0)
     assert status.read(folder.store).state == "merging"
 
 
 def test_the_file_is_written_again_without_any_event(folder, monkeypatch):
-    monkeypatch.setattr("scanner.survey.status_file.LOCAL_INTERVAL_S", 0.01)
+    monkeypatch.setattr("scanner.survey.status.LOCAL_INTERVAL_S", 0.01)
     twice, written = threading.Event(), []
     write = folder.store.write
 
@@ -108,7 +107,7 @@ def test_a_place_that_cannot_be_written_is_told_when_the_run_asks(tmp_path):
 def test_a_driver_that_was_taken_for_dead_stops(s3, monkeypatch):
     """Another driver has taken the folder: the first one must not go on for days and fail at the end."""
     monkeypatch.setattr("scanner.storage.lease.RENEW_S", 0.01)
-    monkeypatch.setattr("scanner.survey.status_file.REMOTE_INTERVAL_S", 0.01)
+    monkeypatch.setattr("scanner.survey.status.REMOTE_INTERVAL_S", 0.01)
     location = s3.fresh()
 
     def go_on_while_another_takes_over():

@@ -38,7 +38,7 @@ def served(monkeypatch, tmp_path):
     ports, last = [], {}
 
     def serve(registry, port, address, linger_s):
-        from scanner.survey.watch.metrics_page import served as serving
+        from scanner.survey.metrics_page import served as serving
 
         class Page:
             def __enter__(self):
@@ -114,7 +114,7 @@ def test_how_a_run_ended_is_told(served, error, state):
 
 
 def test_a_port_that_is_taken_is_refused(tmp_path):
-    from scanner.survey.watch import metrics as run_metrics
+    from scanner.survey import metrics as run_metrics
 
     with run_metrics.serve(0, "worker") as port, pytest.raises(UsageError, match=f"{port}: cannot serve metrics there"):
         served_metrics(port, "127.0.0.1", MEMBERS, tmp_path, 0.0).__enter__()

@@ -1,6 +1,6 @@
 """Explain one object of a run: find it, cut it, ask every method, write the page.
 
-In: a run folder, an object (see :mod:`scanner.survey.audit.find_object`), what is asked for. Out: a folder with
+In: a run folder, an object (see :mod:`scanner.survey.find_object`), what is asked for. Out: a folder with
 ``index.html``, which needs no network and no other file, PNG, ``arrays.zarr`` and ``explanation.json``. Refused: what is not
 there any more (tile list, tile, files, bundle: :class:`InputMissingError`), another bundle than the run's unless it is named,
 a bundle without a grid for ``neighbours`` (:class:`UsageError`), a folder that cannot be written (:class:`OutputError`).
@@ -37,8 +37,8 @@ from scanner.report.object_page import NeighbourRecord, PageRecord, PageRequest,
 from scanner.sky import tile_list
 from scanner.sky.scratch import passing_folder
 from scanner.storage import open_store
-from scanner.survey.audit.find_object import FoundObject, find_object
 from scanner.survey.candidate_cutouts import candidate_cutouts
+from scanner.survey.find_object import FoundObject, find_object
 from scanner.survey.folder.ledger import RunFolder
 
 Report = Callable[[str, int, int], None]

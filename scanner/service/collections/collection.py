@@ -1,6 +1,6 @@
 """One run or survey as the service has it open: its catalogue, its candidates at hand, its tiles.
 
-In: a :class:`~scanner.survey.merged.opening.Published`. Out: a :class:`Collection`, which many threads may ask. Candidates are
+In: a :class:`~scanner.survey.published.Published`. Out: a :class:`Collection`, which many threads may ask. Candidates are
 copied into the catalogue's own database, compressed and by rank, so that a list of them never reads files; all other objects
 are read from the catalogue's files. Refused: what cannot be opened (:class:`~scanner.errors.ScannerError`).
 """
@@ -23,7 +23,7 @@ from scanner.query.catalogue import Catalogue
 from scanner.query.database import DatabaseLimits
 from scanner.service.collections.identifiers import CandidateId
 from scanner.service.settings import ServiceConfig
-from scanner.survey.merged.opening import CATALOGUE, FOOTPRINT, TILES_TABLE, Published, open_published
+from scanner.survey.published import CATALOGUE, FOOTPRINT, TILES_TABLE, Published, open_published
 
 if TYPE_CHECKING:
     from mocpy import MOC

@@ -19,7 +19,7 @@ from scanner.service.collections.identifiers import CandidateId
 from scanner.service.errors import BusyError, NotFoundError
 from scanner.service.instruments import ServiceInstruments
 from scanner.service.settings import ServiceConfig
-from scanner.survey.merged.opening import open_published
+from scanner.survey.published import open_published
 
 #: How often the folders are looked at, in seconds.
 RENEWAL_S = 30.0

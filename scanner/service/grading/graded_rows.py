@@ -19,7 +19,7 @@ from scanner.query.region import Cone
 from scanner.query.search import SEPARATION_COLUMN, Search, search
 from scanner.service.grading.grade import Place
 from scanner.service.grading.same_object import RADIUS_ARCSEC
-from scanner.survey.merged.opening import CATALOGUE, Published
+from scanner.survey.published import CATALOGUE, Published
 
 
 @dataclass(frozen=True)

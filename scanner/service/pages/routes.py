@@ -13,12 +13,12 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from scanner.errors import ScannerError
+from scanner.report import explanations
 from scanner.service.collections import CandidateId, Collection, UnknownCandidateError
 from scanner.service.context import Context
 from scanner.service.pages.rendering import assets, page
 from scanner.service.pages.words import words
 from scanner.service.security.viewer import viewer
-from scanner.survey.folder import explanations
 
 #: Aladin Lite runs in a frame without an origin of its own: it may load from the CDS and from wherever images of the sky are,
 #: and can read nothing of this service.
@@ -131,7 +131,7 @@ def _is_explained(collection: Collection, wanted: CandidateId) -> bool:
     """Whether there is a picture of what the networks looked at; blocks. Where that cannot be told, there is none to show."""
     folder = collection.published.run_folders.get(wanted.run)
     try:
-        return folder is not None and explanations.read(folder, wanted.tile_id, wanted.target_id) is not None
+        return folder is not None and explanations.read(folder.store, wanted.tile_id, wanted.target_id) is not None
     except ScannerError:
         return False
 

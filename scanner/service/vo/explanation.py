@@ -13,14 +13,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from scanner.errors import ScannerError
+from scanner.report import explanations
+from scanner.report.explanations import Explanation
 from scanner.service.collections import CandidateId
 from scanner.service.conditional import conditional
 from scanner.service.context import Context
 from scanner.service.errors import BadRequestError, NotFoundError
 from scanner.service.vo.openapi import REFUSED_AS_JSON, QueryParameter, add_routes, found
 from scanner.service.vo.parameters import Parameters
-from scanner.survey.folder import explanations
-from scanner.survey.folder.explanations import Explanation
 from scanner.survey.folder.ledger import RunFolder
 
 MEDIA_TYPES = {"png": "image/png", "json": "application/json"}
@@ -64,7 +64,7 @@ def explanation_of(context: Context, wanted: CandidateId) -> tuple[RunFolder, Ex
         if folder is None:
             continue
         try:
-            known = explanations.read(folder, wanted.tile_id, wanted.target_id)
+            known = explanations.read(folder.store, wanted.tile_id, wanted.target_id)
         except ScannerError as error:
             _log.warning("no explanation of %s: %s", wanted, error)
             known = None
@@ -82,7 +82,7 @@ def _content(context: Context, identifier: str, wanted: str) -> bytes:
     if wanted == "json":
         return explanation.model_dump_json(indent=2, exclude={"place"}).encode()
     try:
-        return explanations.strip(folder, explanation)
+        return explanations.strip(folder.store, explanation)
     except ScannerError as error:
         _log.warning("no strip of %s: %s", identifier, error)
         raise NotFoundError("The explanation of this object is damaged; explain it again.") from None

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
+from scanner.survey import metrics
 from scanner.survey.messages import Stage
-from scanner.survey.watch import metrics
 
 Item = TypeVar("Item")
 

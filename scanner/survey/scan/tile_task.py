@@ -17,10 +17,10 @@ from typing import Any
 import scanner
 from scanner.errors import ScannerError, TileError, UnavailableError
 from scanner.records import FailedTile
+from scanner.survey import metrics
 from scanner.survey.messages import CutOutcome, FatalError, TileJob, TileOutcome
 from scanner.survey.scan import tile_work
 from scanner.survey.scan.tile_work import OnProgress
-from scanner.survey.watch import metrics
 
 _log = logging.getLogger(__name__)
 

@@ -21,6 +21,7 @@ from scanner.records import CommitRecord, CutoutBatch, Scores, Targets
 from scanner.sky.fetching import fetch, remote_files
 from scanner.sky.targets import list_targets
 from scanner.storage import Staging, open_store
+from scanner.survey import metrics
 from scanner.survey.folder import fingerprint
 from scanner.survey.folder.ledger import CUTOUTS, RunFolder
 from scanner.survey.messages import TileJob, TileProgress
@@ -31,7 +32,6 @@ from scanner.survey.scan.scoring import load_scorer, score_batch
 from scanner.survey.scan.stages import Stopwatch
 from scanner.survey.scan.tile_output import CutTile, TileOutput, cutout_writer
 from scanner.survey.scan.tile_scratch import worker_scratch
-from scanner.survey.watch import metrics
 
 OnProgress = Callable[[TileProgress], None]
 GPU_PROVIDERS = ("cuda", "tensorrt")

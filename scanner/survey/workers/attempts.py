@@ -14,8 +14,8 @@ from typing import Any
 
 from scanner.errors import UnavailableError
 from scanner.records import FailedTile
+from scanner.survey import metrics
 from scanner.survey.messages import FatalError, TileJob, TileOutcome
-from scanner.survey.watch import metrics
 
 #: Longest pause before an attempt.
 LONGEST_PAUSE_SECONDS = 600.0

@@ -20,10 +20,9 @@ from scanner.errors import UnavailableError
 from scanner.survey.scan.machine import cores
 from scanner.survey.scan.tile_scratch import worker_scratch
 from scanner.survey.workers import transport
-from scanner.survey.workers.demand import tell_wanted
+from scanner.survey.workers.autoscale import report_wanted, workers_requested, workers_wanted
 from scanner.survey.workers.listening import listening
 from scanner.survey.workers.starting import interrupts_kept_from_children, refuse_taken_ports, told_why
-from scanner.survey.workers.wanted import wanted, workers_wanted
 
 CONNECT_SECONDS = 30.0
 #: Longer than TCP needs to notice that the machine of an earlier driver has died.
@@ -101,11 +100,11 @@ def connected(config: EngineConfig, n_jobs: int) -> Iterator[Cluster]:
     with (
         private_folder(config.scratch) as folder,
         dask.config.set(DASK_SETTINGS | {"temporary-directory": folder}),
-        wanted(config, n_wanted),
+        workers_requested(config, n_wanted),
         _cluster(config, n_jobs) as cluster,
     ):
         if config.scheduler is not None:
-            tell_wanted(cluster.client, n_wanted)
+            report_wanted(cluster.client, n_wanted)
         yield cluster
 
 

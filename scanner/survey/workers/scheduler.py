@@ -18,8 +18,8 @@ from typing import Any
 from distributed import Scheduler
 
 from scanner.errors import UsageError
+from scanner.survey.workers.autoscale import wanted_by_run
 from scanner.survey.workers.cluster import DASK_SETTINGS, private_folder, silence_dask
-from scanner.survey.workers.demand import wanted
 from scanner.survey.workers.transport import Certificates, security
 
 #: What is answered over HTTP, and no more.
@@ -33,7 +33,7 @@ class SurveyScheduler(Scheduler):
 
     def adaptive_target(self, target_duration: Any = None) -> int:
         """Workers that an autoscaler is to provide."""
-        return wanted(self)
+        return wanted_by_run(self)
 
 
 def serve(host: str, port: int, certificates: Certificates | None, http_port: int | None = None) -> None:

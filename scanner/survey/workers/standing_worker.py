@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scanner.errors import UnavailableError, UsageError
-from scanner.survey.watch import metrics
+from scanner.survey import metrics
 from scanner.survey.workers.cluster import DASK_SETTINGS, OFFERED, THREADS, silence_dask
 from scanner.survey.workers.transport import RETRY_SECONDS, Certificates, await_scheduler, security
 from scanner.survey.workers.worker import PARTING_SECONDS, SurveyWorker

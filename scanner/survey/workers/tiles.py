@@ -8,10 +8,10 @@ from __future__ import annotations
 from scanner.config import RunConfig
 from scanner.ensemble import bundle as bundles
 from scanner.sky.fetching import remote_files
+from scanner.survey import metrics
 from scanner.survey.messages import TileJob
 from scanner.survey.scan import tile_scratch, tile_task
 from scanner.survey.scan.scoring import forget_scorer, load_scorer
-from scanner.survey.watch import metrics
 from scanner.survey.workers.work import Work
 
 

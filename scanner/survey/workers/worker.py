@@ -22,8 +22,8 @@ from distributed.core import Status
 
 from scanner.config import EngineConfig
 from scanner.errors import ScannerError
+from scanner.survey import metrics
 from scanner.survey.scan.tile_scratch import worker_scratch
-from scanner.survey.watch import metrics
 from scanner.survey.workers.cluster import DASK_FOLDER
 
 #: After the grace, until the tile in hand comes to its next batch and can be given up.

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 
 from scanner.errors import UnavailableError
-from scanner.survey.watch import metrics
+from scanner.survey import metrics
 from scanner.survey.workers.cluster import Cluster
 
 #: How often the workers are counted.

@@ -12,7 +12,7 @@ from scanner.config import StorageConfig
 from scanner.query.catalogue import Catalogue
 from scanner.service.collections.collection import Collection, keep_candidates
 from scanner.storage import open_store
-from scanner.survey.merged.opening import Published
+from scanner.survey.published import Published
 
 
 def collection_of(rows, folder, rows_per_partition=500):

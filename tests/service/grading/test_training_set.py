@@ -16,7 +16,7 @@ from scanner.service.grading.graded_rows import graded_rows
 from scanner.service.grading.labels import label_rows
 from scanner.service.grading.store import GradeStore
 from scanner.service.grading.training_set import write_training_set
-from scanner.survey.merged.opening import open_published
+from scanner.survey.published import open_published
 from scanner.training.data import TrainingData
 
 ARCSEC = 1 / 3600

@@ -9,11 +9,10 @@ from playwright.sync_api import expect
 
 from scanner.config import StorageConfig
 from scanner.records import MEMBERS
+from scanner.report import explanations
+from scanner.report.explanations import Explanation
 from scanner.service.settings import load
 from scanner.storage import open_store
-from scanner.survey.folder import explanations
-from scanner.survey.folder.explanations import Explanation
-from scanner.survey.folder.ledger import RunFolder
 
 
 def explain(run, candidate_id):
@@ -33,7 +32,7 @@ def explain(run, candidate_id):
         disagreement_bits=0.0,
         methods=("occlusion",),
     )
-    with explanations.staged(RunFolder(open_store(str(run), StorageConfig())), tile_id, int(target_id), None) as staging:
+    with explanations.staged(open_store(str(run), StorageConfig()), tile_id, int(target_id), None) as staging:
         (staging.path / explanations.STRIP).write_bytes(picture.getvalue())
         (staging.path / explanations.RECORD).write_text(record.model_dump_json())
 

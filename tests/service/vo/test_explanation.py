@@ -6,10 +6,10 @@ import shutil
 import pytest
 
 from scanner.config import StorageConfig
+from scanner.report import explanations
+from scanner.report.explanations import Explanation
 from scanner.service.settings import load
 from scanner.storage import open_store
-from scanner.survey.folder import explanations
-from scanner.survey.folder.explanations import Explanation
 from scanner.survey.folder.ledger import RunFolder
 
 PICTURE = b"\x89PNG made"
@@ -26,7 +26,7 @@ def explained(served_run, tmp_path_factory, make_server, candidate_ids):
         probabilities=(0.5,) * 7, votes=7, spread=0.0, disagreement_bits=0.0, methods=("occlusion",),
     )  # fmt: skip
     run_folder = RunFolder(open_store(str(run), StorageConfig()))
-    with explanations.staged(run_folder, tile_id, int(target_id), None) as staging:
+    with explanations.staged(run_folder.store, tile_id, int(target_id), None) as staging:
         (staging.path / explanations.STRIP).write_bytes(PICTURE)
         written = record.model_copy(update={"place": staging.place})
         (staging.path / explanations.RECORD).write_text(written.model_dump_json())

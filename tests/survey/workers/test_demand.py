@@ -12,7 +12,7 @@ import pytest
 from disturbed.processes import wait_for
 from ports import free_ports
 
-from scanner.survey.workers.demand import tell_wanted
+from scanner.survey.workers.autoscale import report_wanted
 
 SCANNER = (sys.executable, "-m", "scanner")
 
@@ -56,7 +56,7 @@ def test_an_autoscaler_hears_what_the_run_wants_until_it_is_gone():
             assert asked(f"{http}/health") == "ok"
             assert wanted(http) == {"workers": 0}
             for n in (40, 7, 0, 3):
-                tell_wanted(client, n)
+                report_wanted(client, n)
                 assert wanted(http) == {"workers": n}
             # The operator asks this way where HTTP does not answer.
             assert client.sync(client.scheduler.adaptive_target) == 3

@@ -1,11 +1,4 @@
-"""One object of a run, by its name, its rank or its place.
-
-In: a run folder and ``EUCL J…``, ``#3`` (or ``3``), or ``tile/target_id``. Out: :class:`FoundObject`: its row among those of
-its tile, and its rank where it has one. Refused: an id of another form (:class:`UsageError`), one that the run does not hold
-(:class:`InputMissingError`), a merged catalogue that says something else than the tile's table (:class:`ContentError`).
-
-A row that lost to another tile's row of the same object is no longer in the merged catalogue, and has no rank.
-"""
+"""One object of a run, by its name (``EUCL J…``), its rank (``#3``) or its place (``tile/target_id``)."""
 
 from __future__ import annotations
 

@@ -12,17 +12,17 @@ from kubernetes_api import ACCOUNT, NAME, NAMESPACE, KubernetesApi
 from ports import free_ports
 
 from scanner.errors import UsageError
-from scanner.survey.workers import kubernetes_scale
-from scanner.survey.workers.kubernetes_scale import scaled
+from scanner.survey.workers import autoscale
+from scanner.survey.workers.autoscale import scaled_deployment
 
 
 @pytest.fixture
 def api(tmp_path, monkeypatch):
     """An API server, and this process in a pod of its cluster that may scale one Deployment; pauses are short."""
     made = KubernetesApi(tmp_path / "serviceaccount")
-    monkeypatch.setattr(kubernetes_scale, "SERVICE_ACCOUNT", made.account)
-    monkeypatch.setattr(kubernetes_scale, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(kubernetes_scale, "LONGEST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(autoscale, "SERVICE_ACCOUNT", made.account)
+    monkeypatch.setattr(autoscale, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(autoscale, "LONGEST_PAUSE_SECONDS", 0.05)
     for name, value in made.environment.items():
         monkeypatch.setenv(name, value)
     # That leads out of the cluster.
@@ -37,7 +37,7 @@ def warnings(caplog):
 
 @pytest.mark.parametrize("name", [NAME, f"{NAMESPACE}/{NAME}"])
 def test_up_while_it_lasts_and_to_none_at_the_end(api, name):
-    with scaled(name, 7):
+    with scaled_deployment(name, 7):
         wait_for("its pods", lambda: api.replicas)
         assert api.replicas == [7]
     assert api.replicas == [7, 0]
@@ -46,7 +46,7 @@ def test_up_while_it_lasts_and_to_none_at_the_end(api, name):
 
 def test_to_none_whatever_ends_it(api):
     def interrupted():
-        with scaled(NAME, 2):
+        with scaled_deployment(NAME, 2):
             wait_for("its pods", lambda: api.replicas)
             raise KeyboardInterrupt
 
@@ -57,7 +57,7 @@ def test_to_none_whatever_ends_it(api):
 
 def test_an_api_server_that_is_busy_is_asked_again_and_told_of_once(api, caplog):
     api.faults = [(429, 1), (429, 1), (503, None), (500, None)]
-    with scaled(NAME, 3):
+    with scaled_deployment(NAME, 3):
         wait_for("its pods", lambda: api.replicas)
     assert api.replicas == [3, 0]
     assert api.refused == [429, 429, 503, 500]
@@ -66,16 +66,16 @@ def test_an_api_server_that_is_busy_is_asked_again_and_told_of_once(api, caplog)
 
 
 def test_a_busy_api_server_says_how_long(api, monkeypatch):
-    monkeypatch.setattr(kubernetes_scale, "LONGEST_PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr(autoscale, "LONGEST_PAUSE_SECONDS", 60.0)
     api.faults = [(429, 1)]
     began = time.monotonic()
-    with scaled(NAME, 3):
+    with scaled_deployment(NAME, 3):
         wait_for("its pods", lambda: api.replicas)
     assert time.monotonic() - began > 1.0
 
 
 def test_busy_at_the_end_too(api, caplog):
-    with scaled(NAME, 3):
+    with scaled_deployment(NAME, 3):
         wait_for("its pods", lambda: api.replicas)
         api.faults = [(429, 0), (503, None)]
     assert api.replicas == [3, 0]
@@ -85,8 +85,8 @@ def test_busy_at_the_end_too(api, caplog):
 def test_a_number_that_another_has_changed_is_set_again_and_told_once(api, monkeypatch, caplog):
     """As by a GitOps tool, in whose manifest the number is 0."""
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(kubernetes_scale, "REPEAT_SECONDS", 0.01)
-    with scaled(NAME, 3):
+    monkeypatch.setattr(autoscale, "REPEAT_SECONDS", 0.01)
+    with scaled_deployment(NAME, 3):
         wait_for("its pods, thrice", lambda: len(api.replicas) > 2)
     assert api.replicas[-1] == 0
     assert set(api.replicas[:-1]) == {3}
@@ -96,7 +96,7 @@ def test_a_number_that_another_has_changed_is_set_again_and_told_once(api, monke
 
 def test_without_the_right_the_run_goes_on_and_says_what_is_to_be_done_by_hand(api, caplog):
     """The right may still be given: it is asked again."""
-    with scaled("other", 3):
+    with scaled_deployment("other", 3):
         wait_for("two refusals", lambda: len(api.refused) >= 2)
     assert api.replicas == []
     first, last = warnings(caplog)
@@ -107,7 +107,7 @@ def test_without_the_right_the_run_goes_on_and_says_what_is_to_be_done_by_hand(a
 
 
 def test_a_token_that_is_renewed_is_read_again(api):
-    with scaled(NAME, 3):
+    with scaled_deployment(NAME, 3):
         wait_for("its pods", lambda: api.replicas)
         api.renew_token("second")
     assert api.replicas == [3, 0]
@@ -116,10 +116,10 @@ def test_a_token_that_is_renewed_is_read_again(api):
 
 def test_another_authority_is_not_talked_to(api, tmp_path, monkeypatch, caplog):
     other = KubernetesApi(tmp_path / "other")
-    monkeypatch.setattr(kubernetes_scale, "PARTING_SECONDS", 0.1)
+    monkeypatch.setattr(autoscale, "PARTING_SECONDS", 0.1)
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(other.server_port))
     try:
-        with scaled(NAME, 3):
+        with scaled_deployment(NAME, 3):
             wait_for("a word", lambda: warnings(caplog))
     finally:
         other.end()
@@ -129,9 +129,9 @@ def test_another_authority_is_not_talked_to(api, tmp_path, monkeypatch, caplog):
 
 
 def test_nobody_listens(api, monkeypatch, caplog):
-    monkeypatch.setattr(kubernetes_scale, "PARTING_SECONDS", 0.1)
+    monkeypatch.setattr(autoscale, "PARTING_SECONDS", 0.1)
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(free_ports(1)[0]))
-    with scaled(NAME, 3):
+    with scaled_deployment(NAME, 3):
         wait_for("a word", lambda: warnings(caplog))
     assert "Connection refused" in warnings(caplog)[0]
     assert "by hand" in warnings(caplog)[-1]
@@ -139,35 +139,35 @@ def test_nobody_listens(api, monkeypatch, caplog):
 
 def test_a_run_that_is_over_does_not_wait_for_a_pause(api, monkeypatch):
     """The number of a run that has ended is never set after the 0 of its end."""
-    monkeypatch.setattr(kubernetes_scale, "LONGEST_PAUSE_SECONDS", 3600.0)
+    monkeypatch.setattr(autoscale, "LONGEST_PAUSE_SECONDS", 3600.0)
     api.faults = [(429, 3600)]
-    with scaled(NAME, 3):
+    with scaled_deployment(NAME, 3):
         wait_for("a refusal", lambda: api.refused)
     assert api.replicas == [0]
 
 
 @pytest.mark.parametrize("name", ["", "surveys/", "/workers", "a/b/c", "Workers", "workers?dryRun=All", "../secrets/x", "-w"])
 def test_what_is_no_name(api, name):
-    with pytest.raises(UsageError, match="not a Deployment's name"), scaled(name, 1):
+    with pytest.raises(UsageError, match="not a Deployment's name"), scaled_deployment(name, 1):
         pass
     assert api.replicas == api.refused == []
 
 
 def test_outside_of_a_pod(monkeypatch):
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    with pytest.raises(UsageError, match="not in a Kubernetes pod with a mounted service account"), scaled(NAME, 1):
+    with pytest.raises(UsageError, match="not in a Kubernetes pod with a mounted service account"), scaled_deployment(NAME, 1):
         pass
 
 
 def test_a_pod_without_a_token(api, monkeypatch, tmp_path):
-    monkeypatch.setattr(kubernetes_scale, "SERVICE_ACCOUNT", tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="automountServiceAccountToken"), scaled(NAME, 1):
+    monkeypatch.setattr(autoscale, "SERVICE_ACCOUNT", tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="automountServiceAccountToken"), scaled_deployment(NAME, 1):
         pass
 
 
 def test_six_is_written_in_brackets(monkeypatch, api):
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
-    assert kubernetes_scale.find(NAME).server == f"[fd00::1]:{api.server_port}"
+    assert autoscale.find_deployment(NAME).server == f"[fd00::1]:{api.server_port}"
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,8 @@ from scanner.catalogue.tiles import TILE_SCHEMA
 from scanner.config import CatalogueConfig, StorageConfig
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
 from scanner.storage import open_store
-from scanner.survey.merged.opening import open_published, read_record
-from scanner.survey.merged.records import SURVEY_RECORD, SurveyRecord, VersionRecord
-from scanner.survey.merged.survey import MergeRequest, merge_runs
+from scanner.survey.merge_runs import MergeRequest, merge_runs
+from scanner.survey.published import SURVEY_RECORD, SurveyRecord, VersionRecord, open_published, read_record
 
 
 def request(runs, out, *names, **others):
@@ -191,9 +190,9 @@ def test_a_merging_that_is_killed_leaves_nothing_and_can_be_given_again(runs, tm
     script = tmp_path / "killed.py"
     script.write_text(
         "import os, signal\n"
-        "from scanner.survey.merged import survey\n"
-        "from scanner.survey.merged.survey import MergeRequest, merge_runs\n"
-        f"owner = survey.Merging if {target!r}.startswith('Merging') else survey\n"
+        "from scanner.survey import merge_runs as merging\n"
+        "from scanner.survey.merge_runs import MergeRequest, merge_runs\n"
+        f"owner = merging.Merging if {target!r}.startswith('Merging') else merging\n"
         f"name = {target.rpartition('.')[2]!r}\n"
         "whole = getattr(owner, name)\n"
         "def and_die(*words, **others):\n"

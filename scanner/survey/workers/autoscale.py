@@ -1,11 +1,4 @@
-"""The pods of a Kubernetes Deployment: as many as a run wants while it scans, none when it is through.
-
-In: a Deployment's name and a number; the API server's address, its authority's certificate and a token, as Kubernetes gives
-them to a pod with a service account. Out: the Deployment's number of replicas, set through its scale subresource (the one right
-that the service account needs: ``patch`` on ``deployments/scale``). Refused (:class:`UsageError`): a process that is in no such
-pod, a name that is none. An API server that is busy, away or forbids it is told of in one sentence and asked again: a run may
-get workers in another way, and goes on.
-"""
+"""How many workers a run wants, told to whoever brings them: Prometheus, a Dask autoscaler, a Kubernetes Deployment."""
 
 from __future__ import annotations
 
@@ -17,14 +10,34 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
+from scanner.config import EngineConfig
 from scanner.errors import UsageError
+from scanner.survey import metrics
+from scanner.survey.scan.machine import cores
+
+#: Place of (client, number) among the scheduler's metadata: of the last run that told, as one run at a time uses it.
+METADATA_KEY = "scanner-workers-wanted"
+
+
+def report_wanted(client: Any, n_workers: int) -> None:
+    """Say that the run of a client could use so many workers; 0: it needs none any more."""
+    with suppress(OSError, TimeoutError):
+        client.set_metadata([METADATA_KEY], [client.id, n_workers])
+
+
+def wanted_by_run(scheduler: Any) -> int:
+    """Workers that the connected run could use; 0 without a run."""
+    client, n_workers = scheduler.task_metadata.get(METADATA_KEY, (None, 0))
+    return int(n_workers) if client in scheduler.clients else 0
+
 
 #: Where Kubernetes puts ``token``, ``ca.crt`` and ``namespace`` of a pod's service account.
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -37,7 +50,7 @@ REPEAT_SECONDS = 60.0
 #: So long it is tried to let the pods go at the end, well within the 120 s that a pod is given to end.
 PARTING_SECONDS = 30.0
 #: Names of Kubernetes: of a namespace and of a Deployment.
-NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+KUBERNETES_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 BUSY = 429
 
 logger = logging.getLogger(__name__)
@@ -64,7 +77,7 @@ class _RefusedError(Exception):
 
 
 @contextmanager
-def scaled(name: str, replicas: int) -> Iterator[None]:
+def scaled_deployment(name: str, replicas: int) -> Iterator[None]:
     """Have so many pods of a Deployment until the context ends, and none from then on.
 
     Parameters
@@ -79,7 +92,7 @@ def scaled(name: str, replicas: int) -> Iterator[None]:
     UsageError
         See the module's docstring.
     """
-    deployment = find(name)
+    deployment = find_deployment(name)
     over = threading.Event()
     # The process does not end before it: told to stop twice, a driver is at its end at once, but still lets the pods go.
     scaling = threading.Thread(target=_scale, args=(deployment, replicas, over))
@@ -91,7 +104,7 @@ def scaled(name: str, replicas: int) -> Iterator[None]:
         scaling.join()
 
 
-def find(name: str) -> Deployment:
+def find_deployment(name: str) -> Deployment:
     """The Deployment of a name, and the API server to ask.
 
     Raises
@@ -108,23 +121,23 @@ def find(name: str) -> Deployment:
             "run it in one (automountServiceAccountToken: true), or start the workers yourself."
         ) from None
     namespace, own_name = name.split("/", 1) if "/" in name else (own_namespace, name)
-    if not (NAME.fullmatch(namespace) and NAME.fullmatch(own_name)):
+    if not (KUBERNETES_NAME.fullmatch(namespace) and KUBERNETES_NAME.fullmatch(own_name)):
         raise UsageError(f"--scale-deployment {name}: not a Deployment's name; it looks like workers or surveys/workers.")
     return Deployment(namespace, own_name, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
 
 
 def _scale(deployment: Deployment, replicas: int, over: threading.Event) -> None:
     # One after the other: a request that is on its way must not overtake the one that lets the pods go.
-    _ask(deployment, replicas, over)
+    _keep_asking(deployment, replicas, over)
     _let_go(deployment)
 
 
-def _ask(deployment: Deployment, replicas: int, over: threading.Event) -> None:
+def _keep_asking(deployment: Deployment, replicas: int, over: threading.Event) -> None:
     """Ask for pods, and again and again until nobody wants them any more."""
     pause, told, taken = FIRST_PAUSE_SECONDS, "", False
     while not over.is_set():
         try:
-            _set(deployment, replicas)
+            _set_replicas(deployment, replicas)
         except _RefusedError as refused:
             if str(refused) != told:
                 told = str(refused)
@@ -143,7 +156,7 @@ def _let_go(deployment: Deployment) -> None:
     pause, deadline = FIRST_PAUSE_SECONDS, time.monotonic() + PARTING_SECONDS
     while True:
         try:
-            _set(deployment, 0)
+            _set_replicas(deployment, 0)
         except _RefusedError as refused:
             pause = max(pause, refused.pause_s)
             if not refused.passing or time.monotonic() + pause > deadline:
@@ -157,7 +170,7 @@ def _let_go(deployment: Deployment) -> None:
             return
 
 
-def _set(deployment: Deployment, replicas: int) -> None:
+def _set_replicas(deployment: Deployment, replicas: int) -> None:
     place = f"namespaces/{deployment.namespace}/deployments/{deployment.name}/scale"
     try:
         # Both are renewed while the pod runs.
@@ -192,3 +205,34 @@ def _refusal(error: HTTPError) -> _RefusedError:
     with suppress(ValueError):
         pause_s = min(float(error.headers.get("Retry-After", 0)), LONGEST_PAUSE_SECONDS)
     return _RefusedError(f"{error.code}: {reason}", passing=error.code == BUSY or error.code >= 500, pause_s=pause_s)
+
+
+def workers_wanted(config: EngineConfig, n_jobs: int) -> int:
+    """Workers that a run can keep busy: one a tile, not more than the settings allow.
+
+    Parameters
+    ----------
+    config
+        ``workers``; without, those of this machine are one a core, and those from elsewhere as many as there are tiles.
+    n_jobs
+        Tiles that are left.
+    """
+    most = config.workers or (cores() if config.starts_workers else n_jobs)
+    return max(min(most, n_jobs), 1)
+
+
+@contextmanager
+def workers_requested(config: EngineConfig, n_workers: int) -> Iterator[None]:
+    """Ask for workers, until the context ends.
+
+    Raises
+    ------
+    UsageError
+        A Deployment is to be scaled, and this process is not in a pod that may.
+    """
+    with scaled_deployment(config.scale_deployment, n_workers) if config.scale_deployment else nullcontext():
+        metrics.workers_wanted(n_workers)
+        try:
+            yield
+        finally:
+            metrics.workers_wanted(0)

@@ -1,9 +1,4 @@
-"""Explanations of candidates in a run folder: written where torch is, read where it is not.
-
-In: a run folder, an object's place. Out: :class:`Explanation` and the files that it names, below
-``explanations/<tile_id>/<target_id>/``: ``strip.png``, ``maps.zarr``, and ``explanation.json``, which comes last, so that an
-explanation is there whole or not at all. Refused: a record that is damaged (:class:`ContentError`).
-"""
+"""Explanations of candidates in a run folder, as files: written where torch is, read where it is not."""
 
 from __future__ import annotations
 
@@ -15,8 +10,7 @@ from pydantic import ValidationError
 
 from scanner.errors import ContentError
 from scanner.records import Record
-from scanner.storage import Staging
-from scanner.survey.folder.ledger import RunFolder
+from scanner.storage import Staging, Store
 
 EXPLANATIONS = "explanations"
 RECORD, STRIP, MAPS = "explanation.json", "strip.png", "maps.zarr"
@@ -50,7 +44,7 @@ def key(tile_id: str, target_id: int) -> str:
     return f"{EXPLANATIONS}/{tile_id}/{target_id}"
 
 
-def read(folder: RunFolder, tile_id: str, target_id: int) -> Explanation | None:
+def read(store: Store, tile_id: str, target_id: int) -> Explanation | None:
     """The explanation of an object; None where there is none.
 
     Raises
@@ -60,15 +54,15 @@ def read(folder: RunFolder, tile_id: str, target_id: int) -> Explanation | None:
     """
     record = f"{key(tile_id, target_id)}/{RECORD}"
     try:
-        return Explanation.model_validate_json(folder.store.read(record))
+        return Explanation.model_validate_json(store.read(record))
     except FileNotFoundError:
         return None
     except ValidationError:
-        where = folder.store.where(key(tile_id, target_id))
-        raise ContentError(f"{folder.store.where(record)}: damaged; remove {where} and explain it again.") from None
+        where = store.where(key(tile_id, target_id))
+        raise ContentError(f"{store.where(record)}: damaged; remove {where} and explain it again.") from None
 
 
-def strip(folder: RunFolder, explanation: Explanation) -> bytes:
+def strip(store: Store, explanation: Explanation) -> bytes:
     """The explanation as one picture, PNG.
 
     Raises
@@ -78,11 +72,9 @@ def strip(folder: RunFolder, explanation: Explanation) -> bytes:
     """
     place = file_key(explanation, STRIP)
     try:
-        return folder.store.read(place)
+        return store.read(place)
     except FileNotFoundError:
-        raise ContentError(
-            f"{folder.store.where(place)}: missing; remove its folder and explain the candidate again."
-        ) from None
+        raise ContentError(f"{store.where(place)}: missing; remove its folder and explain the candidate again.") from None
 
 
 def file_key(explanation: Explanation, name: str) -> str:
@@ -90,6 +82,6 @@ def file_key(explanation: Explanation, name: str) -> str:
     return "/".join(part for part in (key(explanation.tile_id, explanation.target_id), explanation.place, name) if part)
 
 
-def staged(folder: RunFolder, tile_id: str, target_id: int, scratch: Path | None) -> AbstractContextManager[Staging]:
+def staged(store: Store, tile_id: str, target_id: int, scratch: Path | None) -> AbstractContextManager[Staging]:
     """A local folder to write an explanation into, its record too; see :meth:`scanner.storage.contract.Store.staged`."""
-    return folder.store.staged(key(tile_id, target_id), RECORD, scratch)
+    return store.staged(key(tile_id, target_id), RECORD, scratch)

@@ -1,24 +1,17 @@
-"""Runs merged into a survey: a folder of versions, of which one counts.
-
-In: run folders that are finished. Out: ``SURVEY/versions/<n>/`` with the tables of :mod:`scanner.survey.merged.tables` and
-``version.json``, then ``survey.json``, which names it as the current one. A version is there whole or not at all, and never
-changes afterwards; runs that were merged in the same way before make no new one. Which row stands for an object follows from
-the rows alone (:mod:`scanner.catalogue.deduplicate`), not from the order of the runs. The runs are only read.
-
-Refused: what :mod:`scanner.survey.merged.sources` refuses; a folder that holds other things, is in use by another process or
-cannot be written (OutputError).
-"""
+"""Runs merged into a survey: a folder of versions, each there whole or not at all, of which one is the current one."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from scanner import __version__
 from scanner.catalogue import columns
@@ -28,22 +21,163 @@ from scanner.catalogue.known_lenses import KnownLenses, KnownLensMatcher, load_k
 from scanner.catalogue.merging import Merging
 from scanner.catalogue.tiles import TILE_SCHEMA
 from scanner.config import CatalogueConfig, StorageConfig
-from scanner.errors import OutputError
-from scanner.storage import Staging, Store, open_store, split
+from scanner.errors import ContentError, OutputError, UsageError
+from scanner.records import CommitRecord
+from scanner.storage import Staging, Store, is_remote, open_store, split
+from scanner.storage.in_order import in_order
+from scanner.survey.finish import write_tables
+from scanner.survey.folder.ledger import SCORES, RunFolder, RunRecord
 from scanner.survey.folder.passing import passing_beside
-from scanner.survey.merged.opening import read_record
-from scanner.survey.merged.records import (
+from scanner.survey.folder.resume import READERS, refuse_other_settings
+from scanner.survey.published import (
     SURVEY_RECORD,
+    TILES_TABLE,
     VERSION_RECORD,
     VERSIONS,
     MergedRun,
     SurveyRecord,
     SurveyVersion,
     VersionRecord,
+    open_published,
+    read_record,
     version_key,
 )
-from scanner.survey.merged.sources import SourceRun, open_sources, order_bundles
-from scanner.survey.merged.tables import write_tables
+
+
+@dataclass(frozen=True)
+class SourceRun:
+    """A run: its folder and record, its table of tiles, and the commits of those that are done, by tile id."""
+
+    folder: RunFolder
+    record: RunRecord
+    tiles: pa.Table
+    commits: tuple[CommitRecord, ...]
+
+    def described(self) -> MergedRun:
+        """What a version's record says of it."""
+        digest = hashlib.sha256()
+        for commit in self.commits:
+            digest.update(f"{commit.tile_id} {commit.sha256[SCORES]}\n".encode())
+        digest.update(str(self.tiles.to_pylist()).encode())
+        return MergedRun(
+            run_id=self.record.run_id,
+            location=self.folder.location,
+            tile_list=Path(self.record.tile_list).name,
+            bundle=self.record.bundle,
+            bundle_fingerprint=self.record.bundle_fingerprint,
+            config_fingerprint=self.record.config_fingerprint,
+            inputs=digest.hexdigest(),
+            n_tiles=len(self.tiles),
+            n_failed=len(self.tiles) - len(self.commits),
+        )
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The tables of the tiles, of :data:`~scanner.catalogue.columns.SOURCE_SCHEMA`."""
+        for table in in_order(self.folder.scores, self.commits):
+            yield columns.with_source(table, self.record.run_id, self.record.bundle)
+
+
+def open_sources(locations: Sequence[str], storage: StorageConfig) -> tuple[SourceRun, ...]:
+    """Look at runs; they are returned by run id.
+
+    Parameters
+    ----------
+    locations
+        Run folders, local paths or ``s3://…``.
+    storage
+        How object stores are reached.
+
+    Raises
+    ------
+    InputMissingError, UsageError, ContentError
+        See the module.
+    """
+    runs: dict[str, SourceRun] = {}
+    for location in locations:
+        run = _open_source(location if is_remote(location) else str(Path(location).resolve()), storage)
+        other = runs.setdefault(run.record.run_id, run)
+        if other is not run:
+            raise UsageError(
+                f"{location}: is the same run as {other.folder.location} ({run.record.run_id}): list, settings and bundle are "
+                "alike; name one of them, or give one's tile list another name and run again."
+            )
+    return tuple(runs[run_id] for run_id in sorted(runs))
+
+
+def order_bundles(runs: Sequence[SourceRun], preferred: Sequence[str]) -> tuple[str, ...]:
+    """The runs' bundles from the most to the least preferred; the one there is, where there is only one.
+
+    Parameters
+    ----------
+    runs
+        The runs.
+    preferred
+        Bundles as the user names them: name and version, or the name where that is enough.
+
+    Raises
+    ------
+    UsageError
+        There are several, and they are not all named; one is named that no run has; two bundles of one name and version; runs
+        of one bundle with different thresholds.
+    """
+    first: dict[str, RunRecord] = {}
+    for run in runs:
+        record = run.record
+        other = first.setdefault(record.bundle, record)
+        if other.bundle_fingerprint != record.bundle_fingerprint:
+            raise UsageError(
+                f"{run.folder.location}: was scored with another bundle {record.bundle} than run {other.run_id}: their "
+                "contents differ; give one of them another version, and run again."
+            )
+        if other.config.scoring.beta != record.config.scoring.beta:
+            raise UsageError(
+                f"{run.folder.location}: was decided with another beta ({record.config.scoring.beta}) than run {other.run_id} "
+                f"({other.config.scoring.beta}), so that candidates mean something else; run one again."
+            )
+    found = tuple(dict.fromkeys(_named(first, name) for name in preferred))
+    missing = sorted(set(first) - set(found))
+    if len(first) > 1 and missing:
+        flags = " ".join(f"--prefer '{bundle}'" for bundle in [*found, *missing])
+        raise UsageError(
+            f"the runs were scored with {len(first)} bundles ({', '.join(sorted(first))}), whose scores cannot be compared; "
+            f"say which come first, for instance {flags}."
+        )
+    return found or tuple(first)
+
+
+def _named(bundles: dict[str, RunRecord], wanted: str) -> str:
+    found = [bundle for bundle, record in bundles.items() if wanted in (bundle, record.bundle_name)]
+    if len(found) != 1:
+        many = "is a name of several bundles; give its version too" if found else "scored none of these runs"
+        raise UsageError(f"--prefer {wanted}: {many}; there are: {', '.join(sorted(bundles))}.")
+    return found[0]
+
+
+def _open_source(location: str, storage: StorageConfig) -> SourceRun:
+    published = open_published(location, storage=storage)
+    if published.version is not None:
+        raise UsageError(f"{location}: is a survey; name the run folders that it was made from.")
+    (folder,) = published.runs
+    record = folder.record()
+    tiles = pq.read_table(pa.BufferReader(published.store.read(published.key(TILES_TABLE))))
+    if tiles.schema.names != TILE_SCHEMA.names:
+        raise ContentError(
+            f"{published.store.where(TILES_TABLE)}: was made by another version of scanner; give the run's command again."
+        )
+    states = zip(tiles["tile_id"].to_pylist(), tiles["state"].to_pylist(), strict=True)
+    done = sorted(tile_id for tile_id, state in states if state == "done")
+    return SourceRun(folder, record, tiles, tuple(in_order(partial(_commit, folder, record), done, READERS)))
+
+
+def _commit(folder: RunFolder, record: RunRecord, tile_id: str) -> CommitRecord:
+    commit = folder.commit_of(tile_id)
+    if commit is None:
+        raise ContentError(
+            f"{folder.store.where(folder.tile(tile_id))}: its commit record has gone; give the run's command again."
+        )
+    refuse_other_settings(folder, record, commit)
+    return commit
+
 
 #: Told how many of how many tiles are read.
 Progress = Callable[[int, int], None]
@@ -114,13 +248,13 @@ def merge_runs(request: MergeRequest, on_progress: Progress = lambda done, total
                 KnownLensMatcher(known, request.catalogue.known_radius_arcsec),
             ) as merging,
         ):
-            _read(runs, merging, on_progress)
-            record = _write(staging, merging, runs, merged, bundles, request, number, fingerprint)
+            _read_tables(runs, merging, on_progress)
+            record = _write_version(staging, merging, runs, merged, bundles, request, number, fingerprint)
         _announce(store, survey, record)
         return MergedSurvey(record, is_new=True)
 
 
-def _read(runs: Sequence[SourceRun], merging: Merging, on_progress: Progress) -> None:
+def _read_tables(runs: Sequence[SourceRun], merging: Merging, on_progress: Progress) -> None:
     total, done = sum(len(run.commits) for run in runs), 0
     for run in runs:
         for table in run.tables():
@@ -130,7 +264,7 @@ def _read(runs: Sequence[SourceRun], merging: Merging, on_progress: Progress) ->
     merging.merge()
 
 
-def _write(
+def _write_version(
     staging: Staging,
     merging: Merging,
     runs: Sequence[SourceRun],

@@ -8,7 +8,7 @@ from scanner.catalogue import columns
 from scanner.cutouts import codec
 from scanner.cutouts.quality import measure
 from scanner.records import CutoutBatch, Targets
-from scanner.survey.audit.replay_report import (
+from scanner.survey.replay import (
     BAD_FRACTION_TOLERANCE,
     PROBABILITY_TOLERANCE,
     ReplayedPixels,

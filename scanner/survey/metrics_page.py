@@ -1,7 +1,4 @@
-"""The page that Prometheus reads, and who reads it: a process that ends wants its last word to be heard.
-
-In: a registry, a port. Out: an HTTP server on a thread of its own while :func:`served` lasts. Refused: a port that is taken.
-"""
+"""The page that Prometheus reads. A process that ends waits for its readers to read it once more."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from scanner.errors import ContentError, InputMissingError
-from scanner.survey.merged.opening import CATALOGUE, TILES_TABLE, open_published
-from scanner.survey.merged.survey import MergeRequest, merge_runs
+from scanner.survey.merge_runs import MergeRequest, merge_runs
+from scanner.survey.published import CATALOGUE, TILES_TABLE, open_published
 
 
 @pytest.fixture(scope="module")

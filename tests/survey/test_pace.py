@@ -1,4 +1,4 @@
-from scanner.survey.watch.pace import WINDOW_S, Pace
+from scanner.survey.status import WINDOW_S, Pace
 
 
 def test_objects_and_tiles_a_second():

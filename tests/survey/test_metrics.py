@@ -11,11 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from scanner import __version__
 from scanner.errors import UsageError
 from scanner.records import FailedTile
-from scanner.survey.events import Merging, RunStarted, TileFinished
-from scanner.survey.messages import TileProgress
-from scanner.survey.watch import metrics
-from scanner.survey.watch.metrics_page import MetricsPage
-from scanner.survey.watch.run_metrics import RunMetrics
+from scanner.survey import metrics
+from scanner.survey.messages import MergeStarted, RunStarted, TileFinished, TileProgress
+from scanner.survey.metrics import RunMetrics
+from scanner.survey.metrics_page import MetricsPage
 
 
 def page(port):
@@ -108,7 +107,7 @@ def test_the_driver_tells_of_the_run(tmp_path):
         metrics.workers_wanted(3)
         metrics.worker_lost()
         scanning = page(port)
-        watch(Merging())
+        watch(MergeStarted())
         merging = page(port)
         watch.ended(None)
         done = page(port)
@@ -213,7 +212,7 @@ def test_a_named_port_is_reached_at_every_address_another_at_the_loopback_only(m
         bound.append(address)
         raise OSError(98, "Address already in use")
 
-    monkeypatch.setattr("scanner.survey.watch.metrics_page.MetricsPage", start)
+    monkeypatch.setattr("scanner.survey.metrics_page.MetricsPage", start)
     for port, address in ((9464, None), (0, None), (9464, "10.0.0.1")):
         with pytest.raises(UsageError):
             metrics.serve(port, "worker", address).__enter__()

@@ -1,1 +1,0 @@
-"""Merged catalogues: those of runs and those of surveys, which many runs make together."""
