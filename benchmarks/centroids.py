@@ -25,9 +25,10 @@ from scipy.special import erf
 from synthetic_tile import nisp_geometry, sky
 
 from scanner.config import CutoutsConfig
-from scanner.cutouts.extract import cut, open_tile
+from scanner.cutouts.extract import cut
 from scanner.records import BANDS, BandFiles, ImageRef, Targets, Tile
 from scanner.sky.alignment import map_pixels
+from scanner.sky.tile_images import open_tile
 
 FWHM_ARCSEC = {"VIS": 0.17, "Y": 0.48, "J": 0.48, "H": 0.48}
 SPACING = 66

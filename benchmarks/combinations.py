@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
 from scanner.ensemble.embedding_grid import limited
 from scanner.ensemble.session import open_session
 from scanner.evaluation.logit_cache import cached_logits

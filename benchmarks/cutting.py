@@ -26,8 +26,9 @@ from astropy.wcs import WCS
 from synthetic_tile import write_tile
 
 from scanner.config import CutoutsConfig
-from scanner.cutouts.extract import cut, cut_pixels, open_tile
+from scanner.cutouts.extract import cut, cut_pixels
 from scanner.records import NISP_BANDS, Targets, Tile
+from scanner.sky.tile_images import open_tile
 
 BATCH = 64
 CUTANA = """

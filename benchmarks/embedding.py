@@ -30,8 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from scanner.ensemble import bundle as bundles
-from scanner.ensemble import calibration
+from scanner.ensemble import bundles, calibration
 from scanner.ensemble.calibration import LOGIT_LIMIT, Calibration
 from scanner.ensemble.embedding_grid import CELLS, EmbeddingGrid
 from scanner.evaluation.decisions import SKY_PREVALENCE

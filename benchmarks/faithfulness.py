@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
 from scanner.evaluation.metrics import Interval
 from scanner.evaluation.source_colour import lenses_only
 from scanner.explain import guided_grad_cam, occlusion, restore

@@ -19,7 +19,8 @@ import torch
 from scoring import Cutouts, synthetic
 from skimage import transform
 
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
+from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.preprocessing import member_input, resize_matrix
 from scanner.ensemble.session import open_session
 from scanner.labelled_set import LabelledSet
@@ -40,7 +41,7 @@ def load_cutouts(data: Path | None, n: int) -> Cutouts:
     return Cutouts(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
-def compare(bundle: bundles.Bundle, n: int, data: Path | None) -> dict[str, object]:
+def compare(bundle: Bundle, n: int, data: Path | None) -> dict[str, object]:
     cutouts = load_cutouts(data, n)
     n = len(cutouts.vis)
     found = open_session(bundle, "cpu").one_look(*cutouts)

@@ -1,7 +1,7 @@
 """How much memory and time it takes to make one catalogue of many tables: in parts, and with all rows at once.
 
 ``python benchmarks/merging.py [rows …]``: draws surveys of 17,000 targets per square degree in which 15% of the rows repeat an
-object of another tile, tile by tile, and merges each in a process of its own, in parts (``scanner.catalogue.merging``) and at
+object of another tile, tile by tile, and merges each in a process of its own, in parts (``scanner.catalogue.merge``) and at
 once (every row in memory). Prints seconds on the clock, rows per second, the peak of the memory, the bytes that were put on
 disk meanwhile, and whether both wrote the same catalogue. ``--parts-only`` leaves the second out.
 """
@@ -23,11 +23,10 @@ import numpy as np
 import pyarrow as pa
 
 from scanner.catalogue import columns, rank
-from scanner.catalogue.complete import complete
 from scanner.catalogue.deduplicate import Rule, deduplicate
+from scanner.catalogue.hats import write_hats
 from scanner.catalogue.known_lenses import KnownLensMatcher
-from scanner.catalogue.merging import Merging
-from scanner.catalogue.write import write_hats
+from scanner.catalogue.merge import Merging, complete
 
 TARGETS_PER_SQUARE_DEGREE = 17_000
 TILE_DEGREES = 0.5

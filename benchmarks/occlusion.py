@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
 from scanner.explain import occlusion, restore
 from scanner.explain.networks import lens_output, network_input
 from scanner.explain.occlusion import SQUARE_PIXELS

@@ -20,7 +20,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from scanner.ensemble.orientation import ORIENTATIONS
+from scanner.ensemble.augmentation import ORIENTATIONS
 from scanner.records import BANDS
 from scanner.simulation.datasets.cutout_scene import CutoutScene, draw_scene, object_generator
 from scanner.simulation.datasets.labelled_cutouts import observe

@@ -28,9 +28,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from scanner.config import CutoutsConfig
-from scanner.cutouts.extract import cut, open_tile
+from scanner.cutouts.extract import cut
 from scanner.cutouts.quality import measure
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.calibration import sigmoid
 from scanner.ensemble.session import open_session
@@ -44,6 +44,7 @@ from scanner.simulation.telescope.noise import bin3
 from scanner.simulation.telescope.psf import mean_psf, stack
 from scanner.simulation.telescope.stars import SATURATION, add_bleeding, add_star
 from scanner.sky import tile_list
+from scanner.sky.tile_images import open_tile
 
 PREFIXES = ("VIS", "NIR_Y", "NIR_J", "NIR_H")
 REAL = Path(__file__).resolve().parents[1] / ".." / "shared" / "real"

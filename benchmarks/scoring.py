@@ -27,7 +27,8 @@ import torch
 from onnx.utils import Extractor
 from torch import nn
 
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
+from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.preprocessing import (
     ASINH_OFFSET,
     ASINH_RANGE,
@@ -94,7 +95,7 @@ def multiply_adds(members: dict[MemberName, nn.Sequential]) -> int:
     return total
 
 
-def torch_scorer(bundle: bundles.Bundle, channels_last: bool) -> Callable[[Cutouts], np.ndarray]:
+def torch_scorer(bundle: Bundle, channels_last: bool) -> Callable[[Cutouts], np.ndarray]:
     """The same computation in torch's eager mode, float32, the scaling shared by the members as in the graph."""
     members = read_members(bundle.path / "ensemble.onnx")
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -141,7 +142,7 @@ def torch_scorer(bundle: bundles.Bundle, channels_last: bool) -> Callable[[Cutou
     return in_batches
 
 
-def separate_scorer(bundle: bundles.Bundle) -> Callable[[Cutouts], np.ndarray]:
+def separate_scorer(bundle: Bundle) -> Callable[[Cutouts], np.ndarray]:
     """Seven sessions of ONNX Runtime, each with its own preprocessing."""
     extractor = Extractor(onnx.shape_inference.infer_shapes(onnx.load_from_string(bundle.model)))
     names = [value.name for value in extractor.graph.input]
@@ -168,7 +169,7 @@ def separate_scorer(bundle: bundles.Bundle) -> Callable[[Cutouts], np.ndarray]:
     return run
 
 
-def scorer_of(variant: str, bundle: bundles.Bundle) -> Callable[[Cutouts], np.ndarray]:
+def scorer_of(variant: str, bundle: Bundle) -> Callable[[Cutouts], np.ndarray]:
     torch.set_num_threads(1)
     if variant.startswith("torch"):
         return torch_scorer(bundle, variant.endswith("channels_last"))
@@ -223,7 +224,7 @@ def measure(variant: str, path: Path, n_cores: int, seconds: float) -> list[Rate
     return rates
 
 
-def compare_speed(bundle: bundles.Bundle, cores: list[int], seconds: float) -> dict[str, object]:
+def compare_speed(bundle: Bundle, cores: list[int], seconds: float) -> dict[str, object]:
     flops = 2 * multiply_adds(read_members(bundle.path / "ensemble.onnx"))
     available = onnxruntime.get_available_providers()
     variants = [name for name in VARIANTS if not name.endswith("openvino") or ONNX_NAME["openvino"] in available]

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from scanner.ensemble import bundle as bundles
-from scanner.ensemble.orientation import ORIENTATIONS
+from scanner.ensemble import bundles
+from scanner.ensemble.augmentation import ORIENTATIONS
 from scanner.ensemble.session import open_session
 from scanner.evaluation.scores import combine
 from scanner.evaluation.turned import turned_logits

@@ -77,7 +77,7 @@ def write_run(folder: Path, n_rows: int, n_candidates: int) -> None:
     from synthetic_survey import survey
 
     from scanner.catalogue import columns, tiles
-    from scanner.catalogue.write import write_hats
+    from scanner.catalogue.hats import write_hats
     from scanner.config import RunConfig
     from scanner.survey.folder.ledger import RunRecord
 

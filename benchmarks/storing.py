@@ -23,11 +23,11 @@ from zarr.codecs import BloscCodec
 
 from scanner.config import CutoutsConfig
 from scanner.cutouts import codec as compact
-from scanner.cutouts.extract import cut, open_tile
-from scanner.cutouts.layout import CHUNK_OBJECTS, SHARD_OBJECTS, CodecName
+from scanner.cutouts.extract import cut
 from scanner.cutouts.quality import fill_bad_pixels
-from scanner.cutouts.store import CutoutStore, CutoutWriter
+from scanner.cutouts.store import CHUNK_OBJECTS, SHARD_OBJECTS, CodecName, CutoutStore, CutoutWriter
 from scanner.records import MEMBERS, CutoutBatch
+from scanner.sky.tile_images import open_tile
 
 
 def source(store: str | None, folder: Path, objects: int) -> Iterator[CutoutBatch]:
@@ -72,8 +72,8 @@ def measure(name: CodecName, batches: list[CutoutBatch], path: Path) -> CutoutSt
 
 def compare_scores(bundle: str, batches: list[CutoutBatch], store: CutoutStore) -> None:
     """Probabilities before and after the round trip through ``compact``."""
-    from scanner.ensemble import bundle as bundles
-    from scanner.ensemble.score import Scorer
+    from scanner.ensemble import bundles
+    from scanner.ensemble.session import Scorer
 
     scorer = Scorer(bundles.load(None if bundle == "default" else bundle), "cpu", 1)
     change, calibrated, decided, first = [], [], 0, 0

@@ -12,9 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from scanner.catalogue import columns
-from scanner.catalogue.designation import designations
-from scanner.catalogue.write import write_hats
-from scanner.sphere import healpix_29
+from scanner.catalogue.hats import write_hats
+from scanner.sphere import designations, healpix_29
 
 TARGETS_PER_SQUARE_DEGREE = 17_000
 TILE_DEGREES = 0.5

@@ -23,9 +23,10 @@ import numpy as np
 from synthetic_tile import Geometry, write_tile
 
 from scanner.config import CutoutsConfig
-from scanner.cutouts.extract import cut, open_tile
+from scanner.cutouts.extract import cut
 from scanner.cutouts.store import CutoutWriter
 from scanner.records import BANDS, BandFiles, ImageRef, Targets, Tile
+from scanner.sky.tile_images import open_tile
 
 GEOMETRIES: tuple[Geometry, ...] = get_args(Geometry)
 

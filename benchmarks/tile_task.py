@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median
 
 from scanner.config import load
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
 from scanner.sky import tile_list
 from scanner.survey.messages import TileJob

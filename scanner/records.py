@@ -9,14 +9,22 @@ Array axes are ``(y, x)``. Bands are ordered VIS, Y, J, H; NISP arrays Y, J, H.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntFlag
-from typing import Any, Literal, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated
+
+from scanner.errors import ContentError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 
 Band = Literal["VIS", "Y", "J", "H"]
 BANDS: tuple[Band, ...] = get_args(Band)
@@ -249,3 +257,25 @@ class FailedTile(Record):
 
     tile_id: str
     reason: str
+
+
+def save_arrays(path: Path, record: DataclassInstance) -> None:
+    """Write all fields of a dataclass of arrays."""
+    with path.open("wb") as file:
+        np.savez(file, **{field.name: getattr(record, field.name) for field in fields(record)})
+
+
+def load_arrays(path: Path, kind: type[DataclassInstance], what: str) -> dict[str, NDArray[Any]]:
+    """Read the fields of the dataclass ``kind``, called ``what`` in the message.
+
+    Raises
+    ------
+    ContentError
+        The file is missing, is no ``npz``, lacks a field, or holds objects.
+    """
+    try:
+        # numpy leaves a file that it opened itself open when it cannot read it.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {field.name: archive[field.name] for field in fields(kind)}
+    except (OSError, EOFError, KeyError, ValueError, RuntimeError, BadZipFile) as error:
+        raise ContentError(f"{path}: not {what} ({error}); export the bundle again.") from None

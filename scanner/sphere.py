@@ -9,6 +9,7 @@ from __future__ import annotations
 import astropy.units as u
 import numpy as np
 from astropy_healpix import lonlat_to_healpix
+from numpy.typing import NDArray
 
 from scanner.records import Float64, Int64
 
@@ -31,3 +32,59 @@ def unit_vectors(ra: Float64, dec: Float64) -> Float64:
 def chord(radius_arcsec: float) -> float:
     """Straight distance between unit vectors that are ``radius_arcsec`` apart."""
     return float(2.0 * np.sin(0.5 * np.radians(radius_arcsec / 3600.0)))
+
+
+PREFIX = "EUCL"
+_BEGINNING = f"{PREFIX} J"
+_CHARACTERS = len(f"{_BEGINNING}HHMMSS.ss+DDMMSS.s")
+_CENTISECONDS_PER_DEGREE = 24_000
+_DECISECONDS_PER_DEGREE = 36_000
+#: Fraction of the last digit below which a binary float may lie under the decimal number it stands for.
+_TOLERANCE = 1e-5
+
+
+def place_of_designation(
+    hours: str, minutes: str, seconds: str, sign: str, degrees: str, arcminutes: str, arcseconds: str
+) -> tuple[float, float]:
+    """Right ascension and declination in degrees that the digits of a designation say; the object lies just beyond them."""
+    ra = 15 * (int(hours) + int(minutes) / 60 + float(seconds) / 3600)
+    dec = int(degrees) + int(arcminutes) / 60 + float(arcseconds) / 3600
+    return ra, -dec if sign == "-" else dec
+
+
+def designations(ra: Float64, dec: Float64) -> list[str]:
+    """Name positions.
+
+    Parameters
+    ----------
+    ra, dec
+        (N,) degrees, ICRS.
+    """
+    known = np.isfinite(ra) & np.isfinite(dec)
+    ra, dec = np.where(known, ra, 0.0), np.where(known, dec, 0.0)
+    time = (ra % 360.0 * _CENTISECONDS_PER_DEGREE + _TOLERANCE).astype(np.int64) % (360 * _CENTISECONDS_PER_DEGREE)
+    angle = (np.abs(dec) * _DECISECONDS_PER_DEGREE + _TOLERANCE).astype(np.int64)
+    sign = np.where(dec < 0, ord("-"), ord("+"))
+    right = [time // 360_000, time // 6_000 % 60, time % 6_000 // 100, None, time % 100]
+    up = [angle // 36_000, angle // 600 % 60, angle % 600 // 10, None, angle % 10]
+    letters = np.full((len(ra), _CHARACTERS), ord("."), dtype=np.uint32)
+    letters[:, : len(_BEGINNING)] = [ord(letter) for letter in _BEGINNING]
+    place = len(_BEGINNING)
+    for number in right:
+        place = _write_digits(letters, place, number, 2)
+    letters[:, place] = sign
+    place += 1
+    for number in up[:-1]:
+        place = _write_digits(letters, place, number, 2)
+    _write_digits(letters, place, up[-1], 1)
+    names: list[str] = letters.view(f"U{_CHARACTERS}").ravel().tolist()
+    return [name if one else f"{PREFIX} J?" for name, one in zip(names, known.tolist(), strict=True)]
+
+
+def _write_digits(letters: NDArray[np.uint32], place: int, number: Int64 | None, digits: int) -> int:
+    """Write a number's digits into the columns from ``place``, or leave the point where it is; returns the next column."""
+    if number is None:
+        return place + 1
+    for digit in range(digits):
+        letters[:, place + digit] = ord("0") + number // 10 ** (digits - 1 - digit) % 10
+    return place + digits

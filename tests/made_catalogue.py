@@ -4,8 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from scanner.catalogue import columns
-from scanner.catalogue.designation import designations
-from scanner.sphere import healpix_29
+from scanner.sphere import designations, healpix_29
 
 
 def made_rows(ra, dec, seed=0, run="made-0123abcd"):

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 
 from scanner.catalogue import columns, rank
-from scanner.catalogue.complete import complete
 from scanner.catalogue.deduplicate import Rule, deduplicate
 from scanner.catalogue.known_lenses import KnownLensMatcher
+from scanner.catalogue.merge import complete
 
 
 def with_rule_columns(rows, bundles=()):

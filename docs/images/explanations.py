@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
 from scanner.evaluation import known_lenses
 from scanner.explain import deep_dream, guided_grad_cam, occlusion, restore
 from scanner.explain.display import enlarged, input_pictures, only, overlaid

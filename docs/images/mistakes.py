@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
 from scanner.ensemble.session import open_session
 from scanner.evaluation.logit_cache import cached_logits
 from scanner.evaluation.scores import combine

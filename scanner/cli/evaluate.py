@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from scanner.cli.options import provider_option, threads_option
-from scanner.ensemble import bundle as bundle_files
-from scanner.ensemble.manifest import CARD_FILE
+from scanner.ensemble import bundles as bundle_files
+from scanner.ensemble.bundle import CARD_FILE
 from scanner.errors import UsageError
 from scanner.evaluation.cells import Table
 from scanner.evaluation.compare import TURNED, Comparison, Scoring, compare_bundles

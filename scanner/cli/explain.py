@@ -15,7 +15,7 @@ from scanner import config as configuration
 from scanner.config import StorageConfig
 from scanner.errors import UsageError
 from scanner.records import MEMBERS, MemberName
-from scanner.report.object_page import METHODS, QUICK, PageRequest
+from scanner.report.explanations import METHODS, QUICK, PageRequest
 
 if TYPE_CHECKING:
     from scanner.explain.atlas.member import AtlasReport
@@ -198,7 +198,7 @@ def explain_bundle_(
     """
     import torch
 
-    from scanner.ensemble import bundle as bundles
+    from scanner.ensemble import bundles
     from scanner.explain.atlas.bundle import AS_IN_THE_PAPER, explain_bundle
     from scanner.explain.atlas.write import PAGE
     from scanner.labelled_set import LabelledSet

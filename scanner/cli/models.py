@@ -13,12 +13,10 @@ from rich.table import Table
 from scanner.cli.options import endpoint_option, provider_option, storage_of, threads_option
 from scanner.cli.output import standard_output
 from scanner.cli.progress import sigterm_interrupts
-from scanner.ensemble import bundle as bundles
-from scanner.ensemble.bundle import Bundle
-from scanner.ensemble.bundle_pointer import POINTERS, PublishedBundle
+from scanner.ensemble import bundles
+from scanner.ensemble.bundle import Bundle, Metric
+from scanner.ensemble.bundles import POINTERS, PublishedBundle, PublishedBundles
 from scanner.ensemble.calibration import Calibration, sigmoid
-from scanner.ensemble.manifest import Metric
-from scanner.ensemble.published_bundles import PublishedBundles
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError, ScannerError, UsageError
 

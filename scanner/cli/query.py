@@ -16,7 +16,7 @@ import pyarrow as pa
 from scanner import __version__
 from scanner import config as configuration
 from scanner.atomic_file import write_atomically
-from scanner.catalogue.table_files import Heading, HeadingEntry
+from scanner.catalogue.export import Heading, HeadingEntry
 from scanner.cli.options import in_sections
 from scanner.config import StorageConfig
 from scanner.errors import UsageError

@@ -9,14 +9,12 @@ import click
 
 from scanner.atomic_file import write_atomically
 from scanner.config import RunConfig
-from scanner.cutouts.layout import StoreAttributes
+from scanner.cutouts.store import StoreAttributes
 from scanner.ensemble.bundle import BundleManifest
-from scanner.ensemble.bundle_pointer import PublishedBundle
+from scanner.ensemble.bundles import PublishedBundle
 from scanner.evaluation.results import Evaluation
 from scanner.records import CommitRecord, FailedTile, Record, Tile
-from scanner.report.atlas_record import AtlasRecord
-from scanner.report.explanations import Explanation
-from scanner.report.object_page import PageRecord
+from scanner.report.explanations import AtlasRecord, Explanation, PageRecord
 from scanner.service.grading.agreement import Agreement
 from scanner.service.grading.training_set import GradedSetRecord
 from scanner.service.settings import ServiceConfig

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from scanner.cli.options import at_least, processes
 from scanner.cli.progress import progress
-from scanner.cutouts.layout import CodecName
+from scanner.cutouts.store import CodecName
 from scanner.errors import InputMissingError, UsageError
 from scanner.simulation.datasets.dataset import draw_dataset
 from scanner.simulation.datasets.labelled_cutouts import GeneratorName

@@ -13,8 +13,8 @@ from scanner.cli import output
 from scanner.cli.options import endpoint_option, provider_option, storage_of
 from scanner.cli.output import standard_output
 from scanner.cli.progress import LAST_VISIT_SECONDS, sigterm_interrupts
-from scanner.ensemble import bundle as bundles
-from scanner.ensemble.published_bundles import PublishedBundles
+from scanner.ensemble import bundles
+from scanner.ensemble.bundles import PublishedBundles
 from scanner.errors import UsageError
 from scanner.evaluation.decisions import SKY_PREVALENCE
 from scanner.evaluation.fetched_data import local_datasets
@@ -204,7 +204,7 @@ def _first(
     threads: int = 1,
 ) -> TrainingJob:
     """The job of one member, its datasets and bundle found, or brought here."""
-    from scanner.ensemble import bundle as bundles
+    from scanner.ensemble import bundles
 
     if mirror is not None and not is_remote(mirror) and Path(mirror).resolve() == out.resolve():
         raise UsageError(f"--mirror {mirror}: is the folder of the runs itself; name another disk, or s3://…")

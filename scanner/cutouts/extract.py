@@ -12,8 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner.cutouts import footprint, quality
-from scanner.cutouts.tile_images import TileImages, open_tile
+from scanner.cutouts import quality
 from scanner.records import (
     NISP_BANDS,
     NISP_CUTOUT_PIXELS,
@@ -24,11 +23,10 @@ from scanner.records import (
     Int64,
     Targets,
 )
-from scanner.sky.alignment import STEP
+from scanner.sky.alignment import STEP, nisp_pixels_outside, pixels_outside
 from scanner.sky.mosaic import Mosaic
+from scanner.sky.tile_images import TileImages
 from scanner.sky.warp import WarpedBand
-
-__all__ = ["TileImages", "cut", "cut_pixels", "open_tile"]
 
 _BINNED_PIXELS = STEP * NISP_CUTOUT_PIXELS
 
@@ -107,11 +105,8 @@ def _cut_batch(images: TileImages, targets: Targets) -> CutoutBatch:
     measured = quality.measure(vis, nisp)
     outside = np.stack(
         [
-            footprint.pixels_outside(images.vis.shape, x0, y0),
-            *(
-                footprint.nisp_pixels_outside(images.vis, images.nisp[band], alignment.bands[band], x0, y0)
-                for band in NISP_BANDS
-            ),
+            pixels_outside(images.vis.shape, x0, y0),
+            *(nisp_pixels_outside(images.vis, images.nisp[band], alignment.bands[band], x0, y0) for band in NISP_BANDS),
         ],
         axis=1,
     )

@@ -6,24 +6,66 @@ whose images can be cut down further. Refused: a store that does not say where i
 
 from __future__ import annotations
 
+import io
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.wcs import WCS
-from astropy.wcs.utils import proj_plane_pixel_scales
+from astropy.wcs import WCS, Sip
+from astropy.wcs.utils import fit_wcs_from_points, proj_plane_pixel_scales
 
-from scanner.cutouts.cutout_wcs import band_wcs, window
-from scanner.cutouts.layout import StoreAttributes
+from scanner.cutouts.store import StoreAttributes
 from scanner.errors import ContentError
-from scanner.records import BANDS, Band, CutoutBatch, Float32
+from scanner.records import BANDS, NISP_CUTOUT_PIXELS, Band, CutoutBatch, Float32
 from scanner.sky.alignment import NISP_MARGIN, STEP
 from scanner.sphere import unit_vectors
 
 if TYPE_CHECKING:
-    from scanner.cutouts.tile_images import TileImages
+    from scanner.sky.tile_images import TileImages
+
+
+def band_wcs(images: TileImages, band: Band, x0: int, y0: int) -> WCS:
+    """WCS of one band's cutout whose first VIS pixel is (x0, y0).
+
+    A sliced band has its own mosaic's; what was binned or resampled lies on the VIS mosaic's, three pixels by three.
+    """
+    if band == "VIS":
+        return window_wcs(images.vis.wcs, x0, y0)
+    geometry = images.alignment.bands[band]
+    if geometry.case == "slice":
+        column, row = geometry.first_pixel(np.array([x0]), np.array([y0]))
+        return window_wcs(images.nisp[band].wcs, int(column[0]), int(row[0]))
+    return window_wcs(images.vis.wcs, x0 + NISP_MARGIN, y0 + NISP_MARGIN, STEP)
+
+
+def window_wcs(wcs: WCS, x0: int, y0: int, step: int = 1) -> WCS:
+    """WCS of a window whose first pixel is (x0, y0), with ``step`` × ``step`` pixels taken as one."""
+    if step > 1 and wcs.has_distortion:
+        return _fitted(wcs, x0, y0, step)
+    moved = wcs.deepcopy()
+    first = np.array([x0, y0], dtype=np.float64)
+    # FITS counts from 1, and the outer edges of the pixels are what both grids have in common.
+    moved.wcs.crpix = (wcs.wcs.crpix - 0.5 - first) / step + 0.5
+    if wcs.sip is not None:
+        moved.sip = Sip(wcs.sip.a, wcs.sip.b, wcs.sip.ap, wcs.sip.bp, wcs.sip.crpix - first)
+    if wcs.wcs.has_cd():
+        moved.wcs.cd = wcs.wcs.cd * step
+    else:
+        moved.wcs.cdelt = wcs.wcs.cdelt * step
+    moved.wcs.set()
+    return moved
+
+
+def _fitted(wcs: WCS, x0: int, y0: int, step: int) -> WCS:
+    """A tangent plane at the middle of the window: over 20 arc seconds a telescope's distortion is a linear map."""
+    x, y = (axis.ravel() for axis in np.meshgrid(*[np.linspace(0, NISP_CUTOUT_PIXELS - 1, 5)] * 2))
+    sky: SkyCoord = wcs.pixel_to_world(x0 + step * (x + 0.5) - 0.5, y0 + step * (y + 0.5) - 0.5)
+    return fit_wcs_from_points((x, y), sky, proj_point=sky[len(x) // 2], projection="TAN")
+
 
 #: Circles up to this radius, and this far away, are cut out to the pixel.
 _NEAR_DEG = 1.0
@@ -45,7 +87,7 @@ class BandImage:
 
     def part(self, rows: slice, columns: slice) -> BandImage:
         """The image cut down to some rows and columns, each a slice with a start and a stop inside the image."""
-        return replace(self, pixels=self.pixels[rows, columns], wcs=window(self.wcs, columns.start, rows.start))
+        return replace(self, pixels=self.pixels[rows, columns], wcs=window_wcs(self.wcs, columns.start, rows.start))
 
     def around(self, ra: float, dec: float, radius_deg: float) -> tuple[slice, slice] | None:
         """Rows and columns of the smallest part that holds a circle on the sky; None where the circle lies outside.
@@ -122,7 +164,7 @@ def of_store(cutout: CutoutBatch, attributes: StoreAttributes) -> FramedCutout:
             BandImage(
                 band,
                 pixels,
-                window(vis, x0, y0) if band == "VIS" else window(vis, x0 + NISP_MARGIN, y0 + NISP_MARGIN, STEP),
+                window_wcs(vis, x0, y0) if band == "VIS" else window_wcs(vis, x0 + NISP_MARGIN, y0 + NISP_MARGIN, STEP),
                 attributes.units.get(band, ""),
                 np.nan if (zero_point := attributes.zero_points.get(band)) is None else zero_point,
             )
@@ -133,3 +175,34 @@ def of_store(cutout: CutoutBatch, attributes: StoreAttributes) -> FramedCutout:
 
 def _pixels(cutout: CutoutBatch) -> tuple[Float32, ...]:
     return (cutout.vis[0], *cutout.nisp[0])
+
+
+#: A card's value, or value and comment.
+Card = str | int | float | tuple[str | int | float, str]
+
+
+def fits_bytes(images: Sequence[BandImage], header: Mapping[str, Card]) -> bytes:
+    """Write images.
+
+    Parameters
+    ----------
+    images
+        One extension each, named after its band.
+    header
+        Cards of the primary header by keyword.
+    """
+    primary = fits.PrimaryHDU()
+    for keyword, card in header.items():
+        # Whoever makes a bundle names it, in any script; FITS knows ASCII alone.
+        primary.header[keyword] = card.encode("ascii", "replace").decode() if isinstance(card, str) else card
+    hdus = fits.HDUList([primary])
+    for image in images:
+        hdu = fits.ImageHDU(image.pixels, image.wcs.to_header(relax=True), name=image.band)
+        if image.unit:
+            hdu.header["BUNIT"] = image.unit
+        if np.isfinite(image.zero_point):
+            hdu.header["MAGZERO"] = image.zero_point
+        hdus.append(hdu)
+    stream = io.BytesIO()
+    hdus.writeto(stream)
+    return stream.getvalue()

@@ -1,35 +1,333 @@
-"""Reads a cutout store, object by object or in bulk; its writer is :class:`CutoutWriter`.
+"""The layout of a cutout store: names, types, shapes and attributes that its writer and its reader share.
 
-In: a folder as in :mod:`scanner.cutouts.layout`. Out: batches of cutouts, in float32 whatever the codec. Refused: a store
-that is missing (InputMissingError), incomplete or damaged (ContentError): every chunk carries a checksum.
+One zarr v3 group per tile holds ``vis`` (N, 200, 200) and ``nisp`` (N, 3, 66, 66; Y, J, H), and one row per object in
+``target_id, ra, dec, x, y, magnitude, x0, y0, offset, bad_fraction, sky, sigma, flags``, all as
+:class:`scanner.records.CutoutBatch` describes them. Images are sharded: one file of 256 objects, in chunks of 16.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Literal, Self
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from pydantic import ValidationError
+from zarr.codecs import BloscCodec, Crc32cCodec
 
 from scanner.cutouts import codec as compact
-from scanner.cutouts.layout import (
-    CUTOUT_COLUMNS,
-    IMAGE_SHAPES,
-    ROWS_PER_CHUNK,
-    SHARD_OBJECTS,
-    TARGET_COLUMNS,
-    StoreAttributes,
+from scanner.errors import ContentError, InputMissingError, OutputError
+from scanner.records import (
+    BANDS,
+    NISP_BANDS,
+    NISP_CUTOUT_PIXELS,
+    VIS_CUTOUT_PIXELS,
+    Band,
+    CutoutBatch,
+    Float64,
+    Int64,
+    Record,
+    Targets,
 )
-from scanner.cutouts.writer import CutoutWriter
-from scanner.errors import ContentError, InputMissingError
-from scanner.records import CutoutBatch, Float64, Int64, Targets
 
-__all__ = ["CutoutStore", "CutoutWriter"]
+CodecName = Literal["exact", "compact"]
+#: Objects per file and per separately compressed chunk: one object is read in 2 ms, and a shard is 8 to 45 MB.
+SHARD_OBJECTS = 256
+CHUNK_OBJECTS = 16
+ROWS_PER_CHUNK = 65536
+IMAGE_SHAPES: dict[str, tuple[int, ...]] = {
+    "vis": (VIS_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS),
+    "nisp": (len(NISP_BANDS), NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS),
+}
+TARGET_COLUMNS: dict[str, DTypeLike] = {
+    "target_id": np.int64,
+    "ra": np.float64,
+    "dec": np.float64,
+    "x": np.float64,
+    "y": np.float64,
+    "magnitude": np.float32,
+}
+CUTOUT_COLUMNS: dict[str, tuple[DTypeLike, tuple[int, ...]]] = {
+    "x0": (np.int64, ()),
+    "y0": (np.int64, ()),
+    "offset": (np.float32, (2,)),
+    "bad_fraction": (np.float32, (len(BANDS),)),
+    "sky": (np.float32, (len(BANDS),)),
+    "sigma": (np.float32, (len(BANDS),)),
+    "flags": (np.uint32, ()),
+}
+
+
+class StoreAttributes(Record):
+    """Attributes of the zarr group. ``wcs``: FITS cards of the VIS mosaic; a cutout's own CRPIX is less by (x0, y0)."""
+
+    format_version: Literal[1] = 1
+    tile_id: str
+    n_objects: int
+    codec: CodecName
+    softening_sigma: float = compact.SOFTENING_SIGMA
+    steps_per_asinh: float = compact.STEPS_PER_ASINH
+    code_of_sky: int = compact.CODE_OF_SKY
+    nan_code: int = int(compact.NAN_CODE)
+    bands: tuple[Band, ...] = BANDS
+    units: dict[Band, str]
+    zero_points: dict[Band, float | None]
+    wcs: str
+
+
+#: Type and shape of every per-object column, in the order of the layout.
+COLUMNS = {name: (dtype, ()) for name, dtype in TARGET_COLUMNS.items()} | CUTOUT_COLUMNS
+
+
+def stored_type(codec: CodecName) -> np.dtype[Any]:
+    """Type of the images' elements."""
+    return np.dtype(np.float32 if codec == "exact" else np.int16)
+
+
+def stored_images(batch: CutoutBatch, codec: CodecName) -> dict[str, NDArray[Any]]:
+    """``vis`` and ``nisp`` as they are stored, by name of the array."""
+    if codec == "exact":
+        return {"vis": batch.vis, "nisp": batch.nisp}
+    return {
+        "vis": compact.encode(batch.vis, batch.sky[:, 0], batch.sigma[:, 0]),
+        "nisp": compact.encode(batch.nisp, batch.sky[:, 1:], batch.sigma[:, 1:]),
+    }
+
+
+def column_values(batch: CutoutBatch) -> dict[str, NDArray[Any]]:
+    """Copies of the per-object columns of a batch."""
+    return {name: np.array(getattr(batch.targets if name in TARGET_COLUMNS else batch, name)) for name in COLUMNS}
+
+
+def create_images(group: zarr.Group, n_objects: int, codec: CodecName) -> dict[str, zarr.Array[Any]]:
+    """Make the image arrays, for ``n_objects`` rows."""
+    # Measured on noisy galaxies (benchmarks/storing.py): byte-shuffled zstd packs the codes tightest; on float32 no codec
+    # gains more than a few per cent over lz4, and none is as fast.
+    dtype = stored_type(codec)
+    if codec == "exact":
+        blosc = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=dtype.itemsize)
+    else:
+        blosc = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=dtype.itemsize)
+    return {
+        name: group.create_array(
+            name,
+            shape=(n_objects, *shape),
+            chunks=(CHUNK_OBJECTS, *shape),
+            shards=(SHARD_OBJECTS, *shape),
+            dtype=dtype,
+            fill_value=np.nan if codec == "exact" else int(compact.NAN_CODE),
+            compressors=(blosc, Crc32cCodec()),
+            config={"write_empty_chunks": True},
+        )
+        for name, shape in IMAGE_SHAPES.items()
+    }
+
+
+def create_columns(group: zarr.Group, values: dict[str, list[NDArray[Any]]]) -> None:
+    """Make and fill the arrays of the per-object columns; ``values``: their parts, in order, by name."""
+    for name, (dtype, shape) in COLUMNS.items():
+        rows = np.concatenate([np.empty((0, *shape), dtype), *values[name]]).astype(dtype, copy=False)
+        blosc = BloscCodec(cname="zstd", clevel=5, shuffle="shuffle", typesize=np.dtype(dtype).itemsize)
+        array = group.create_array(
+            name,
+            shape=rows.shape,
+            chunks=(ROWS_PER_CHUNK, *shape),
+            dtype=dtype,
+            compressors=(blosc, Crc32cCodec()),
+            config={"write_empty_chunks": True},
+        )
+        array[...] = rows
+
+
+class CutoutWriter:
+    """Writes one store; a context manager. The store appears under its name when the block ends without an error.
+
+    Parameters
+    ----------
+    path
+        Folder to make; must not exist.
+    tile_id
+        Recorded in the attributes.
+    wcs_header
+        WCS cards of the VIS mosaic, one after another (``astropy.wcs.WCS.to_header_string``); "" where there is no sky.
+    zero_points
+        AB magnitude of one unit per band; NaN where unknown.
+    units
+        BUNIT per band; "" where unknown.
+    codec
+        ``"exact"`` or ``"compact"``.
+
+    Raises
+    ------
+    OutputError
+        The folder exists, or cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        tile_id: str,
+        wcs_header: str,
+        zero_points: Mapping[Band, float],
+        units: Mapping[Band, str],
+        codec: CodecName,
+    ) -> None:
+        self.path = Path(path)
+        self._partial = self.path.with_name(self.path.name + ".partial")
+        self._attributes = store_attributes(tile_id, wcs_header, zero_points, units, codec)
+        dtype = stored_type(codec)
+        self._buffers = {name: np.empty((SHARD_OBJECTS, *shape), dtype) for name, shape in IMAGE_SHAPES.items()}
+        self._rows: dict[str, list[NDArray[Any]]] = {name: [] for name in COLUMNS}
+        self._buffered = 0
+        self._written = 0
+        if self.path.exists():
+            raise OutputError(f"{self.path}: a cutout store is already there; remove it or choose another folder.")
+        try:
+            shutil.rmtree(self._partial, ignore_errors=True)
+            self._group = zarr.create_group(self._partial, zarr_format=3)
+            self._images = create_images(self._group, 0, codec)
+        except OSError as error:
+            raise self._cannot_write(error) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+        else:
+            shutil.rmtree(self._partial, ignore_errors=True)
+
+    def append(self, batch: CutoutBatch) -> None:
+        """Add the objects of a batch, in their order.
+
+        Raises
+        ------
+        OutputError
+            The disk is full or the folder has gone.
+        """
+        for name, values in column_values(batch).items():
+            self._rows[name].append(values)
+        stored = stored_images(batch, self._attributes.codec)
+        start = 0
+        while start < len(batch):
+            stop = min(len(batch), start + SHARD_OBJECTS - self._buffered)
+            target = slice(self._buffered, self._buffered + stop - start)
+            for name, images in stored.items():
+                self._buffers[name][target] = images[start:stop]
+            self._buffered = target.stop
+            start = stop
+            if self._buffered == SHARD_OBJECTS:
+                self._flush()
+
+    def close(self) -> None:
+        """Write what is buffered and give the store its name.
+
+        Raises
+        ------
+        OutputError
+            The disk is full or the folder has gone.
+        """
+        self._flush()
+        try:
+            create_columns(self._group, self._rows)
+            attributes = self._attributes.model_copy(update={"n_objects": self._written})
+            self._group.attrs.put(attributes.model_dump(mode="json"))
+            self._partial.rename(self.path)
+        except OSError as error:
+            raise self._cannot_write(error) from None
+
+    def _flush(self) -> None:
+        if not self._buffered:
+            return
+        stop = self._written + self._buffered
+        try:
+            for name, array in self._images.items():
+                array.resize((stop, *IMAGE_SHAPES[name]))
+                array[self._written : stop] = self._buffers[name][: self._buffered]
+        except OSError as error:
+            raise self._cannot_write(error) from None
+        self._written, self._buffered = stop, 0
+
+    def _cannot_write(self, error: OSError) -> OutputError:
+        shutil.rmtree(self._partial, ignore_errors=True)
+        return OutputError.of(self.path, error)
+
+
+def store_attributes(
+    tile_id: str, wcs_header: str, zero_points: Mapping[Band, float], units: Mapping[Band, str], codec: CodecName
+) -> StoreAttributes:
+    """Attributes of an empty store; the arguments are those of :class:`CutoutWriter`."""
+    return StoreAttributes(
+        tile_id=tile_id,
+        n_objects=0,
+        codec=codec,
+        units={band: units.get(band, "") for band in BANDS},
+        zero_points={band: _finite_or_none(zero_points.get(band, np.nan)) for band in BANDS},
+        wcs=wcs_header,
+    )
+
+
+def _finite_or_none(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
+
+
+def begin_store(path: Path, attributes: StoreAttributes) -> None:
+    """Make the arrays of a store, or find them made: for ``attributes.n_objects`` objects, without a pixel."""
+    partial = _partial(path)
+    if (partial / "zarr.json").exists():
+        return
+    # Renamed into place, so that a half-made folder is never taken for a store.
+    making = path.with_name(path.name + ".new")
+    shutil.rmtree(making, ignore_errors=True)
+    shutil.rmtree(partial, ignore_errors=True)
+    group = zarr.create_group(making, zarr_format=3)
+    create_images(group, attributes.n_objects, attributes.codec)
+    group.attrs.put(attributes.model_dump(mode="json"))
+    making.rename(partial)
+
+
+def write_shards(path: Path, first: int, batch: CutoutBatch) -> None:
+    """Write the images of a batch as rows ``first`` and following; every shard has one writer.
+
+    Raises
+    ------
+    ValueError
+        The batch begins within a shard, or ends in one that is not the store's last.
+    """
+    group = zarr.open_group(_partial(path), mode="r+", zarr_format=3)
+    attributes = StoreAttributes.model_validate(dict(group.attrs))
+    stop = first + len(batch)
+    if first % SHARD_OBJECTS or (stop % SHARD_OBJECTS and stop != attributes.n_objects):
+        raise ValueError(f"rows {first} to {stop} are not whole shards of {SHARD_OBJECTS} objects")
+    for name, images in stored_images(batch, attributes.codec).items():
+        _writable_array(group, name)[first:stop] = images
+
+
+def finish_store(path: Path, columns: dict[str, list[NDArray[Any]]]) -> None:
+    """Write the per-object columns (their parts, in order, by name) and give the store its name."""
+    partial = _partial(path)
+    group = zarr.open_group(partial, mode="r+", zarr_format=3)
+    for name in set(group.array_keys()) - set(IMAGE_SHAPES):
+        del group[name]  # of an earlier attempt
+    create_columns(group, columns)
+    partial.rename(path)
+
+
+def _writable_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    array = group[name]
+    assert isinstance(array, zarr.Array)
+    return array
 
 
 class CutoutStore:

@@ -1,50 +1,151 @@
-"""Bundles: folders that hold a trained ensemble, checked before they are believed.
+"""``bundle.json``: what a bundle says of itself.
 
-In: the path or ``s3://`` URL of a bundle, the name of an installed one, what a store of bundles calls ``current`` or
-``latest`` (:mod:`scanner.ensemble.bundle_pointer`), or nothing for the default. Out: a verified :class:`Bundle`. Refused: a
-missing folder, bad or unknown manifests, files that are missing, altered or not listed. Nothing in a bundle is ever unpickled
-or run, save the ONNX graph. They are written by :mod:`scanner.ensemble.bundle_writer`.
+In: the text of a ``bundle.json``. Out: a :class:`BundleManifest`. Refused: bad JSON, unknown format versions and keys, members
+that are not the seven of the paper, file names that leave the folder.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import ValidationError
+from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
-import scanner
-from scanner.config import StorageConfig
-from scanner.ensemble.bundle_cache import cached
-from scanner.ensemble.bundle_pointer import followed
-from scanner.ensemble.calibration import Calibration, MeanProbability
+from scanner.ensemble.augmentation import SecondLook
+from scanner.ensemble.calibration import AnyCalibration, Calibration, MeanProbability
 from scanner.ensemble.embedding_grid import EmbeddingGrid
-from scanner.ensemble.f_beta import OperatingCurve
-from scanner.ensemble.manifest import (
-    CURVE_FILE,
-    GRID_FILE,
-    MANIFEST_FILE,
-    MODEL_FILE,
-    BundleManifest,
-    parse,
-)
-from scanner.ensemble.second_look import SecondLook
-from scanner.errors import ContentError, InputMissingError, UsageError
-from scanner.records import Record
-from scanner.storage.location import is_remote
+from scanner.ensemble.preprocessing import Preprocessing
+from scanner.ensemble.threshold import OperatingCurve, OperatingPoint
+from scanner.errors import ContentError, OutputError, UsageError
+from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, Band, MemberName, Record
+from scanner.storage.checksum import file_sha256
 
-__all__ = ["Bundle", "BundleManifest", "DefaultBundle", "find", "installed", "load", "models_folder"]
+FORMAT_VERSION: Literal[1] = 1
+MANIFEST_FILE = "bundle.json"
+MODEL_FILE = "ensemble.onnx"
+GRID_FILE = "grid.npz"
+CURVE_FILE = "operating_curve.npz"
+CARD_FILE = "MODEL_CARD.md"
 
-DEFAULT_FILE = "default.json"
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class MemberEntry(Record):
+    """One network: what it sees, how large it is and where its weights come from."""
+
+    name: MemberName
+    bands: tuple[Band, ...]
+    pixels: int
+    parameters: int = Field(gt=0)
+    source: str
+
+
+class Metric(Record):
+    """A figure measured on a labelled set, with its interval.
+
+    ``member`` is a member's name, ``grid``, ``calibrated`` or ``mean``; ``set`` names the objects, ``metric`` the figure.
+    """
+
+    set: str
+    member: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    n_pos: int = Field(ge=0)
+    n_neg: int = Field(ge=0)
+
+
+class BundleManifest(Record):
+    """Everything about a bundle but its numbers.
+
+    ``class_prior``: share of lenses in training, none where unknown. ``second_look``: none where every object is scored as it
+    is. ``trained_on``: fingerprints of the sets that any of its training has seen, its grid's and that of bundles that it began
+    from included, or ``drawn:PRESET:SEED:N`` of sets that were drawn where they were used; none where that is not known.
+    ``thresholds``: decisions for several β, the default one first; empty where no labelled set was at hand. ``sha256``: of
+    every other file of the folder. Whether objects are judged by the grid or by the calibrated probability follows from whether
+    there is a grid: :attr:`decides_on`.
+    """
+
+    format_version: Literal[1] = FORMAT_VERSION
+    name: str = Field(min_length=1)
+    version: str = Field(min_length=1)
+    description: str
+    members: tuple[MemberEntry, ...]
+    preprocessing: Preprocessing
+    class_prior: float | None = Field(None, gt=0, lt=1)
+    calibration: AnyCalibration
+    second_look: SecondLook | None = None
+    thresholds: tuple[OperatingPoint, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+    trained_on: tuple[str, ...] = ()
+    sha256: dict[FileName, Sha256]
+
+    @field_validator("members")
+    @classmethod
+    def _are_those_of_the_paper(cls, members: tuple[MemberEntry, ...]) -> tuple[MemberEntry, ...]:
+        if tuple(member.name for member in members) != MEMBERS:
+            raise ValueError(f"the members must be {', '.join(MEMBERS)}, in this order")
+        for member in members:
+            if (member.bands, member.pixels) != (MEMBER_BANDS[member.name], MEMBER_PIXELS[member.name]):
+                raise ValueError(
+                    f"{member.name} must see {'+'.join(MEMBER_BANDS[member.name])} at {MEMBER_PIXELS[member.name]}"
+                )
+        return members
+
+    @model_validator(mode="after")
+    def _looks_again_by_a_calibration(self) -> Self:
+        if self.second_look is not None and not isinstance(self.calibration, Calibration):
+            raise ValueError("a second look goes by calibrated log-odds, and this bundle has no calibration")
+        return self
+
+    @field_validator("sha256")
+    @classmethod
+    def _list_the_model(cls, sha256: dict[str, str]) -> dict[str, str]:
+        if MODEL_FILE not in sha256:
+            raise ValueError(f"{MODEL_FILE} is not listed")
+        return sha256
+
+    @property
+    def decides_on(self) -> Literal["grid", "calibrated"]:
+        """Which score the threshold applies to."""
+        return "grid" if GRID_FILE in self.sha256 else "calibrated"
+
+
+def parse_manifest(text: bytes, path: Path | str) -> BundleManifest:
+    """Parse the content of ``path``, a ``bundle.json``, local or on an object store.
+
+    Raises
+    ------
+    ContentError
+        Anything is wrong with it; the message names the file and the key.
+    """
+    try:
+        tree = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ContentError(f"{path}: not valid JSON ({error}); fetch or export the bundle again.") from None
+    version = tree.get("format_version") if isinstance(tree, dict) else None
+    if version != FORMAT_VERSION:
+        raise ContentError(
+            f"{path}: bundle format {version!r} is unknown (this scanner reads {FORMAT_VERSION}); update scanner."
+        )
+    try:
+        return BundleManifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ContentError(f"{path}: {key}: {first['msg']}; fetch or export the bundle again.") from None
+
+
 #: Where no labelled set set a threshold: "greater than or equal to 0.5 are classified as lenses" (section 4).
 PLAIN_THRESHOLD = 0.5
-
-
-class DefaultBundle(Record):
-    """``models/default.json``: the folder, beside it, of the bundle that is used when none is named."""
-
-    bundle: str
 
 
 @dataclass(frozen=True)
@@ -107,72 +208,23 @@ class Bundle:
         return self.curve.best(beta, listed[0].prevalence if listed else None).threshold
 
 
-def models_folder() -> Path:
-    """Folder of the bundles that come with scanner: installed inside the package, at the root of a checkout beside it."""
-    package = Path(scanner.__file__).parent
-    inside = package / "models"
-    return inside if inside.is_dir() else package.parent / "models"
-
-
-def installed() -> list[Path]:
-    """Folders of the bundles that come with scanner, by name."""
-    return sorted(path.parent for path in models_folder().glob(f"*/{MANIFEST_FILE}"))
-
-
-def find(bundle: str | Path | None) -> Path:
-    """Resolve a path, the name of an installed bundle, or ``None`` for the default, to an existing folder.
-
-    Raises
-    ------
-    InputMissingError
-        There is no such folder.
-    ContentError
-        The default cannot be read.
-    """
-    folder = models_folder()
-    if bundle is None:
-        try:
-            pointer = DefaultBundle.model_validate_json((folder / DEFAULT_FILE).read_bytes())
-        except OSError:
-            raise InputMissingError(
-                f"{folder / DEFAULT_FILE}: no default bundle is installed; name one with --bundle."
-            ) from None
-        except ValidationError:
-            raise ContentError(f"{folder / DEFAULT_FILE}: does not name the default bundle; install scanner again.") from None
-        bundle = folder / pointer.bundle
-    path = Path(bundle)
-    if not path.is_dir() and path.name == str(bundle) and (folder / path.name).is_dir():
-        path = folder / path.name
-    if not path.is_dir():
-        raise InputMissingError(f"{path}: no such bundle folder; 'scanner models list' shows the installed ones.")
-    return path
-
-
-def load(bundle: str | Path | None = None, storage: StorageConfig = StorageConfig()) -> Bundle:
-    """Load a bundle, verifying all of it.
+def read_bundle(path: Path, location: str) -> Bundle:
+    """Read a bundle from a local folder, verifying all of it.
 
     Parameters
     ----------
-    bundle
-        See :func:`find`; or the URL of a bundle's folder, of which a local copy is kept; or ``STORE/current``.
-    storage
-        How object stores are reached.
+    path
+        Its folder.
+    location
+        Where any machine of the run finds it.
 
     Raises
     ------
-    InputMissingError
-        There is no such folder.
     ContentError
         The folder is not a bundle, or a file is missing, altered, unlisted or unreadable; the message says which.
-    ScannerError
-        Of a bundle on an object store: see :mod:`scanner.ensemble.bundle_cache`.
     """
-    if bundle is not None:
-        bundle = followed(str(bundle), storage)
-    remote = isinstance(bundle, str) and is_remote(bundle)
-    path = cached(str(bundle), storage) if remote else find(bundle)
     text = _read(path / MANIFEST_FILE)
-    manifest = parse(text, path / MANIFEST_FILE)
+    manifest = parse_manifest(text, path / MANIFEST_FILE)
     listed = {MANIFEST_FILE, *manifest.sha256}
     for entry in sorted(path.iterdir()):
         if entry.name not in listed and not entry.name.startswith("."):
@@ -186,7 +238,7 @@ def load(bundle: str | Path | None = None, storage: StorageConfig = StorageConfi
             )
     return Bundle(
         path=path,
-        location=str(bundle) if remote else str(path.resolve()),
+        location=location,
         manifest=manifest,
         fingerprint=hashlib.sha256(text).hexdigest(),
         model=content[MODEL_FILE],
@@ -200,3 +252,137 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ContentError(f"{path}: cannot be read ({error.strerror}); fetch or export the bundle again.") from None
+
+
+#: β of the thresholds that a manifest lists; the first is the default, the paper's.
+BETAS = (0.03, 0.1, 0.3, 1.0, 2.0)
+
+
+@dataclass(frozen=True)
+class BundleContent:
+    """What a bundle is made of.
+
+    ``model``: the ONNX graph (:func:`scanner.training.export.merge_onnx`). ``calibration``, ``grid``: what turns log-odds into
+    the two scores. ``second_look``: what is scored in all orientations, if anything. ``curve``: of the score that decides (the
+    grid value where there is a grid, else the calibrated probability), on a labelled set. ``betas``, ``prevalence``: β of the
+    thresholds to list, the default one first, and the share of lenses to state them for (``None``: the set's). ``texts``:
+    further files, such as ``{"MODEL_CARD.md": ...}``.
+    """
+
+    name: str
+    version: str
+    description: str
+    members: Sequence[MemberEntry]
+    preprocessing: Preprocessing
+    model: bytes
+    trained_on: Sequence[str] = ()
+    calibration: Calibration | MeanProbability = field(default_factory=MeanProbability)
+    class_prior: float | None = None
+    second_look: SecondLook | None = None
+    grid: EmbeddingGrid | None = None
+    curve: OperatingCurve | None = None
+    betas: Sequence[float] = BETAS
+    prevalence: float | None = None
+    metrics: Sequence[Metric] = ()
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+    def manifest(self, sha256: dict[str, str]) -> BundleManifest:
+        """What ``bundle.json`` says of it."""
+        points = () if self.curve is None else tuple(self.curve.best(beta, self.prevalence) for beta in self.betas)
+        return BundleManifest(
+            name=self.name,
+            version=self.version,
+            description=self.description,
+            members=tuple(self.members),
+            preprocessing=self.preprocessing,
+            class_prior=self.class_prior,
+            calibration=self.calibration,
+            second_look=self.second_look,
+            thresholds=points,
+            metrics=tuple(self.metrics),
+            trained_on=tuple(self.trained_on),
+            sha256=sha256,
+        )
+
+
+def content_of(bundle: Bundle) -> BundleContent:
+    """What a bundle was written from, its texts included."""
+    manifest = bundle.manifest
+    binary = {MODEL_FILE, GRID_FILE, CURVE_FILE}
+    return BundleContent(
+        name=manifest.name,
+        version=manifest.version,
+        description=manifest.description,
+        members=manifest.members,
+        preprocessing=manifest.preprocessing,
+        model=bundle.model,
+        trained_on=manifest.trained_on,
+        calibration=bundle.calibration,
+        second_look=manifest.second_look,
+        class_prior=manifest.class_prior,
+        grid=bundle.grid,
+        curve=bundle.curve,
+        betas=tuple(point.beta for point in manifest.thresholds) or BETAS,
+        prevalence=_stated_prevalence(bundle),
+        metrics=manifest.metrics,
+        texts={name: (bundle.path / name).read_text(encoding="utf-8") for name in manifest.sha256 if name not in binary},
+    )
+
+
+def _stated_prevalence(bundle: Bundle) -> float | None:
+    if bundle.curve is None or not bundle.manifest.thresholds:
+        return None
+    stated = bundle.manifest.thresholds[0].prevalence
+    return None if stated == bundle.curve.prevalence else stated
+
+
+def write_bundle(out: Path, content: BundleContent) -> Bundle:
+    """Write a bundle, all of it or nothing, and load it back.
+
+    Parameters
+    ----------
+    out
+        The folder to make; a bundle that is there already is replaced, anything else is refused.
+    content
+        What to write.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written, or is something else than a bundle.
+    """
+    if out.exists() and not (out / MANIFEST_FILE).is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise OutputError(f"{out}: exists and is not a bundle; choose another folder.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise OutputError.of(out, error) from None
+    try:
+        partial.chmod(0o755)
+        _fill(partial, content)
+        read_bundle(partial, str(partial))
+        if out.exists():
+            replaced = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+            out.replace(replaced)
+            partial.replace(out)
+            shutil.rmtree(replaced)
+        else:
+            partial.replace(out)
+    except OSError as error:
+        raise OutputError.of(out, error) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return read_bundle(out, str(out.resolve()))
+
+
+def _fill(folder: Path, content: BundleContent) -> None:
+    (folder / MODEL_FILE).write_bytes(content.model)
+    if content.grid is not None:
+        content.grid.save(folder / GRID_FILE)
+    if content.curve is not None:
+        content.curve.save(folder / CURVE_FILE)
+    for file_name, text in content.texts.items():
+        (folder / file_name).write_text(text, encoding="utf-8")
+    sha256 = {file.name: file_sha256(file) for file in sorted(folder.iterdir())}
+    (folder / MANIFEST_FILE).write_text(content.manifest(sha256).model_dump_json(indent=2) + "\n", encoding="utf-8")

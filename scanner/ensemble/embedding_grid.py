@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from scanner.ensemble import arrays
+from scanner import records
 from scanner.ensemble.calibration import LOGIT_LIMIT
 from scanner.errors import ContentError
 from scanner.records import MEMBERS, Flag, Float32, Float64, Int64, UInt32
@@ -202,7 +202,7 @@ class EmbeddingGrid:
 
     def save(self, path: Path) -> None:
         """Write an ``npz`` file without pickle; the same grid gives the same bytes."""
-        arrays.save(path, self)
+        records.save_arrays(path, self)
 
     @classmethod
     def load(cls, path: Path) -> EmbeddingGrid:
@@ -213,7 +213,7 @@ class EmbeddingGrid:
         ContentError
             The file is not such a grid.
         """
-        grid = cls(**arrays.load(path, cls, "an embedding grid"))
+        grid = cls(**records.load_arrays(path, cls, "an embedding grid"))
         shape = (len(grid.x_edges) - 1, len(grid.y_edges) - 1)
         fits = grid.logits.shape == (len(grid.positions), len(MEMBERS)) and grid.positions.shape[1:] == (2,)
         fits &= bool(len(grid.logits)) and bool(np.isfinite(grid.lens_fraction).any())

@@ -15,7 +15,7 @@ from scanner.records import MEMBERS, MemberName
 
 #: The members whose biases are told apart from the combination's: those that see VIS. The JSON has all seven.
 LEADING_MEMBERS: tuple[MemberName, ...] = ("OU-VIS", "OU-66", "OU-200")
-#: Orientations of :mod:`scanner.ensemble.orientation` in words.
+#: Orientations of :mod:`scanner.ensemble.augmentation` in words.
 TURNS = ("none", "90°", "180°", "270°", "mirror", "mirror, 90°", "mirror, 180°", "mirror, 270°")
 
 

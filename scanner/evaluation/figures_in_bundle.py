@@ -11,9 +11,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from scanner.ensemble.bundle import Bundle
-from scanner.ensemble.bundle_writer import content_of, write
-from scanner.ensemble.manifest import CARD_FILE, Metric
+from scanner.ensemble.bundle import CARD_FILE, Bundle, Metric, content_of, write_bundle
 from scanner.errors import ContentError, UsageError
 from scanner.evaluation.card_section import HEADING, card_section
 from scanner.evaluation.pairing import main_pairings
@@ -69,7 +67,7 @@ def with_figures(bundle: Bundle, evaluation: Evaluation, version: str, out: Path
     card = SECTION.sub(lambda _: f"{section}\n\n", content.texts[CARD_FILE]).rstrip() + "\n"
     card = TITLE.sub(lambda _: f"# {content.name} {version}", card)
     texts = {**content.texts, CARD_FILE: card}
-    return write(out, replace(content, version=version, metrics=metrics_of(evaluation), texts=texts))
+    return write_bundle(out, replace(content, version=version, metrics=metrics_of(evaluation), texts=texts))
 
 
 def metrics_of(evaluation: Evaluation) -> tuple[Metric, ...]:

@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 
 from scanner.config import CutoutsConfig
-from scanner.cutouts.extract import cut, open_tile
+from scanner.cutouts.extract import cut
 from scanner.cutouts.quality import fill_bad_pixels
+from scanner.ensemble.augmentation import ORIENTATIONS, turn
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.calibration import sigmoid
-from scanner.ensemble.orientation import ORIENTATIONS, turn
 from scanner.ensemble.session import EnsembleSession
 from scanner.errors import TileError
 from scanner.evaluation.results import ImageScore
@@ -45,6 +45,7 @@ from scanner.records import (
     Tile,
 )
 from scanner.sky import tile_list
+from scanner.sky.tile_images import open_tile
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scanner.ensemble.bundle import Bundle
-from scanner.ensemble.manifest import MODEL_FILE
+from scanner.ensemble.bundle import MODEL_FILE, Bundle
 from scanner.ensemble.session import EnsembleSession
 from scanner.evaluation import cached_array
 from scanner.evaluation.logits import dataset_logits

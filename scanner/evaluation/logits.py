@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from scanner.ensemble.orientation import augment
+from scanner.ensemble.augmentation import augment
 from scanner.ensemble.session import EnsembleSession
 from scanner.records import MEMBERS, CutoutBatch, Float32, Int64
 
@@ -41,7 +41,7 @@ def dataset_logits(
     dataset, rows
         What to score, (n,) row numbers.
     orientations
-        How each is turned, (n,) of 0..7 as in :func:`scanner.ensemble.orientation.turn`, and then scored as it is; None: as a
+        How each is turned, (n,) of 0..7 as in :func:`scanner.ensemble.augmentation.turn`, and then scored as it is; None: as a
         scan scores it, with a second look where the bundle takes one.
     report
         Called with the number of objects after every batch.

@@ -17,7 +17,7 @@ from scanner.evaluation.drawing import Plot
 from scanner.evaluation.figures import plots
 from scanner.evaluation.tables import tables
 from scanner.records import CutoutBatch
-from scanner.report import colour, picture
+from scanner.report import colour, self_contained
 from scanner.report.self_contained import asset, png_uri, template
 
 JSON_FILE, PAGE_FILE = "evaluation.json", "evaluation.html"
@@ -83,6 +83,6 @@ def _sections(comparison: Comparison, drawn: tuple[Plot, ...]) -> Iterator[Secti
 def _pictures(cutouts: Mapping[str, CutoutBatch]) -> tuple[tuple[str, str], ...]:
     """(name, data URI) of the VIS cutout of every image, as a network sees it before padding."""
     return tuple(
-        (name, picture.data_uri(colour.vis_image(batch.vis[0], batch.sky[0], batch.sigma[0])))
+        (name, self_contained.data_uri(colour.vis_image(batch.vis[0], batch.sky[0], batch.sigma[0])))
         for name, batch in cutouts.items()
     )

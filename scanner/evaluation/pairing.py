@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scanner.ensemble import bundle as bundle_files
+from scanner.ensemble import bundles as bundle_files
 from scanner.ensemble.bundle import Bundle
 from scanner.errors import UsageError
 from scanner.evaluation.ranking_results import Pairing

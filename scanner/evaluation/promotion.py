@@ -20,8 +20,8 @@ import numpy as np
 from scipy.stats import t as student
 
 from scanner.atomic_file import write_atomically
-from scanner.ensemble.bundle import DEFAULT_FILE, DefaultBundle
-from scanner.ensemble.orientation import ORIENTATIONS
+from scanner.ensemble.augmentation import ORIENTATIONS
+from scanner.ensemble.bundles import DEFAULT_FILE, DefaultBundle
 from scanner.errors import UsageError
 from scanner.evaluation.cells import Table, signed
 from scanner.evaluation.metrics import CONFIDENCE, Interval, normal_interval

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner.ensemble.bundle import Bundle
+from scanner.ensemble.bundle import MODEL_FILE, Bundle
 from scanner.ensemble.calibration import Calibration
-from scanner.ensemble.manifest import MODEL_FILE
 from scanner.evaluation.ranking_results import Negatives, Positives
 from scanner.evaluation.results import BundleSummary
 from scanner.labelled_set import Truth

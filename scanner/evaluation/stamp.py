@@ -32,9 +32,9 @@ from scanner.records import (
     ImageRef,
     Targets,
 )
-from scanner.sky.celestial_wcs import celestial_wcs
 from scanner.sky.fits_image import open_image
-from scanner.sky.scratch import ScratchFolder
+from scanner.sky.local_files import ScratchFolder
+from scanner.sky.mosaic import celestial_wcs
 
 #: New pixels smaller than this share of the old ones are interpolated; on squares they would show steps.
 ENLARGING = 0.8

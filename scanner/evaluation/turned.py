@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import f as f_distribution
 
+from scanner.ensemble.augmentation import ORIENTATIONS
 from scanner.ensemble.bundle import Bundle
-from scanner.ensemble.orientation import ORIENTATIONS
 from scanner.ensemble.session import EnsembleSession
 from scanner.evaluation import cached_array
 from scanner.evaluation.bias_results import OrientationScatter, OrientationScore, OrientationShift
@@ -102,7 +102,7 @@ def orientation_shifts(columns: Mapping[str, Float64], is_lens: NDArray[np.bool_
     Parameters
     ----------
     columns
-        By score, (n, 8) log-odds in the orientations of :mod:`scanner.ensemble.orientation`.
+        By score, (n, 8) log-odds in the orientations of :mod:`scanner.ensemble.augmentation`.
     is_lens
         (n,) bool.
 

@@ -18,13 +18,12 @@ import torch
 from torch import nn
 
 from scanner.cutouts.quality import fill_bad_pixels
-from scanner.ensemble.bundle import Bundle
-from scanner.ensemble.manifest import MODEL_FILE
+from scanner.ensemble.augmentation import average_orientations
+from scanner.ensemble.bundle import MODEL_FILE, Bundle
 from scanner.ensemble.preprocessing import member_input
-from scanner.ensemble.second_look import look_again
 from scanner.networks import LENS, NON_LENS
 from scanner.records import MEMBERS, CutoutBatch, Float32, MemberName
-from scanner.report.atlas_record import ClassName
+from scanner.report.explanations import ClassName
 from scanner.training.export import read_members
 
 #: What a network says of an object: z_lens - z_non-lens, or its sigmoid, which is the softmax of the lens class.
@@ -39,7 +38,7 @@ def restore(bundle: Bundle) -> dict[MemberName, nn.Sequential]:
     Parameters
     ----------
     bundle
-        See :func:`scanner.ensemble.bundle.load`.
+        See :func:`scanner.ensemble.bundles.load`.
 
     Returns
     -------
@@ -112,7 +111,7 @@ def member_log_odds(bundle: Bundle, networks: Mapping[MemberName, nn.Sequential]
 
     arrays = (*fill_bad_pixels(cutouts), cutouts.sky, cutouts.sigma)
     again = bundle.second_look
-    return look(*arrays) if again is None else look_again(look, *again, *arrays)
+    return look(*arrays) if again is None else average_orientations(look, *again, *arrays)
 
 
 def of_logits(logits: torch.Tensor, output: Output) -> torch.Tensor:

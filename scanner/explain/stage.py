@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from scanner.config import RunConfig
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
 from scanner.ensemble.bundle import Bundle
 from scanner.errors import UnavailableError
 from scanner.explain.tile import explain_tile

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scanner import __version__
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
 from scanner.errors import ContentError, ScannerError, UnavailableError
 from scanner.records import MemberName
 from scanner.report import explanations

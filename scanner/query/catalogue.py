@@ -1,6 +1,6 @@
 """A published catalogue, opened to be asked: which files hold which part of the sky, and a database that reads them.
 
-In: the store of a run or of a survey's version, and the key of its ``catalogue/`` folder (:mod:`scanner.catalogue.write` says
+In: the store of a run or of a survey's version, and the key of its ``catalogue/`` folder (:mod:`scanner.catalogue.hats` says
 what lies there). Out: its schema and partitions, the files that a part of the sky needs (from an object store they are fetched
 into a cache first), and connections to a database that can read these files and no others. Refused: a place without a catalogue
 (:class:`~scanner.errors.InputMissingError`); one that cannot be understood (:class:`~scanner.errors.ContentError`).
@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scanner.catalogue.columns import HEALPIX_COLUMN
-from scanner.catalogue.write import partition_path
+from scanner.catalogue.hats import partition_path
 from scanner.errors import ContentError, InputMissingError
 from scanner.query.condition import Condition
 from scanner.query.cover import few, merged

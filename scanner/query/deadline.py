@@ -15,8 +15,7 @@ from contextvars import ContextVar
 
 import duckdb
 
-from scanner.catalogue.interrupts import ctrl_c_interrupts
-from scanner.errors import UnavailableError, UsageError
+from scanner.errors import UnavailableError, UsageError, ctrl_c_interrupts
 
 
 class OutOfTimeError(UnavailableError):

@@ -1,7 +1,7 @@
 """Answers as files: FITS, VOTable, ECSV, CSV, Parquet, regions for DS9.
 
 In: a table as :func:`~scanner.query.search.search` and :func:`~scanner.query.sql.run_sql` give it, and what was asked. Out: the
-bytes of a file; all but CSV and DS9's carry units, descriptions and UCDs as :mod:`scanner.catalogue.table_files` says, Parquet
+bytes of a file; all but CSV and DS9's carry units, descriptions and UCDs as :mod:`scanner.catalogue.export` says, Parquet
 in the metadata of its fields. The same answer gives the same bytes. Refused (:class:`~scanner.errors.UsageError`): names of
 files that tell no format; regions of answers without ``ra`` and ``dec``.
 """
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from scanner.catalogue.table_files import Heading, ecsv_bytes, fits_bytes, to_astropy, votable_bytes
+from scanner.catalogue.export import Heading, ecsv_bytes, fits_bytes, to_astropy, votable_bytes
 from scanner.errors import UsageError
 
 FileFormat = Literal["fits", "votable", "ecsv", "csv", "parquet", "ds9"]

@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from scanner.catalogue.columns import BEST_OF_EQUALS, NAME_COLUMN, RANK_COLUMN, Column
-from scanner.catalogue.designation import PREFIX, place_of
 from scanner.errors import UsageError
 from scanner.query.catalogue import Catalogue, Source
 from scanner.query.condition import Condition, all_of
 from scanner.query.deadline import watching
 from scanner.query.region import Cone, Region
+from scanner.sphere import PREFIX, place_of_designation
 
 SEPARATION_COLUMN = Column("separation", "float64", "arcsec", "Distance from the centre of the search", "pos.angDistance")
 _DESIGNATION = re.compile(r"(?:EUCL\s*)?J(\d{2})(\d{2})(\d{2}\.\d{2})([+-])(\d{2})(\d{2})(\d{2}\.\d)", re.IGNORECASE)
@@ -129,7 +129,7 @@ def _named(name: str) -> tuple[Region | None, Condition]:
         start = text if text.upper().startswith(PREFIX) else f"{PREFIX} {text}"
         return None, Condition(f"starts_with({NAME_COLUMN.name}, ?) OR lower(known_name) = lower(?)", (start.upper(), text))
     digits = match.groups()
-    cone = Cone(*place_of(*digits), _DESIGNATION_RADIUS_DEG)
+    cone = Cone(*place_of_designation(*digits), _DESIGNATION_RADIUS_DEG)
     return cone, Condition(f"{NAME_COLUMN.name} = ?", (f"{PREFIX} J{''.join(digits)}",))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 from rich.cells import cell_len
 
-from scanner.catalogue.table_files import described
+from scanner.catalogue.export import described
 
 #: Digits behind the point, by unit: as many as mean something.
 _DECIMALS = {"deg": 6, "arcsec": 2, "mag": 2, "pixel": 1}

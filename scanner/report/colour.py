@@ -1,30 +1,92 @@
-"""Pictures of one cutout for human eyes: VIS in grey, VIS coloured by NISP, and NISP alone.
+"""Pictures of one cutout for human eyes: VIS in grey, VIS coloured by NISP, and NISP alone; y upwards, missing pixels hatched.
 
-In: the arrays of one row of a :class:`~scanner.records.CutoutBatch`. Out: 8-bit images in the pixel order of the arrays, y
-upwards (:mod:`scanner.report.picture` turns them over for screens). Missing pixels (NaN) are drawn as a dark hatch, never as
-sky. Refused: nothing; a cutout without one good pixel is all hatch.
-
-Brightness is a stretch in units of the sky σ that came with the cutout (:mod:`scanner.report.stretch`), so that the same arc
-looks the same in every unit and depth. Colour is the ratio of the bands in those same units: in Euclid's Wide Survey one σ of a
-0.1" VIS pixel and one of a 0.3" NISP pixel are nearly the same AB surface brightness (26.0 and 25.6 to 25.9 mag/arcsec² in Q1).
+Brightness is a stretch in units of the sky σ that came with the cutout, so that the same arc looks the same in every unit and
+depth. Colour is the ratio of the bands in those same units: in Euclid's Wide Survey one σ of a 0.1" VIS pixel and one of a 0.3"
+NISP pixel are nearly the same AB surface brightness (26.0 and 25.6 to 25.9 mag/arcsec² in Q1).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scanner.errors import UsageError
 from scanner.records import (
     NISP_CUTOUT_PIXELS,
     NISP_PIXEL_SCALE_ARCSEC,
     VIS_CUTOUT_PIXELS,
     VIS_PIXEL_SCALE_ARCSEC,
+    CutoutBatch,
     Float32,
     Float64,
 )
-from scanner.report.stretch import Stretch
+
+Curve = Literal["asinh", "linear", "sqrt", "log"]
+CURVES: tuple[Curve, ...] = get_args(Curve)
+
+#: The asinh turns from linear to logarithmic here: below the surface brightness of most arcs (3 to 15 sigma).
+SOFTENING_SIGMA = 2.0
+#: Drawn black: the sky. The upper half of its noise is seen, so that an arc can be judged against it; the lower half would
+#: only cost bytes (a third of the page).
+BLACK_SIGMA = 0.0
+#: White is the 99.7th percentile of the central 12", but never outside this range: noise never fills the scale, and a
+#: saturated star beside the object does not push its arcs into the dark.
+WHITE_SIGMA = (40.0, 400.0)
+WHITE_PERCENTILE = 99.7
+WHITE_REGION_ARCSEC = 12.0
+#: Contrast of the logarithmic curve, as in SAOImage DS9.
+LOG_EXPONENT = 1000.0
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """How brightness follows significance.
+
+    ``curve``: its shape between ``black_sigma`` and ``white_sigma``; ``white_sigma`` None: from each image, see
+    :func:`white_level`. ``softening_sigma``: where the asinh turns from linear to logarithmic; of no use to other curves.
+
+    Raises
+    ------
+    UsageError
+        See the module.
+    """
+
+    curve: Curve = "asinh"
+    black_sigma: float = BLACK_SIGMA
+    white_sigma: float | None = None
+    softening_sigma: float = SOFTENING_SIGMA
+
+    def __post_init__(self) -> None:
+        highest = WHITE_SIGMA[0] if self.white_sigma is None else self.white_sigma
+        if not self.black_sigma < highest:
+            raise UsageError(f"black at {self.black_sigma:g} sigma is not below white at {highest:g}; lower it or raise white.")
+        if not self.softening_sigma > 0:
+            raise UsageError(f"a softening of {self.softening_sigma:g} sigma makes no curve; give one above 0.")
+
+    def brightness(self, significance: Float64, pixel_scale_arcsec: float) -> Float64:
+        """Brightness of one square image (y, x) between black (0) and white (1)."""
+        white = white_level(significance, pixel_scale_arcsec) if self.white_sigma is None else self.white_sigma
+        if self.curve == "asinh":
+            bottom, top = (np.arcsinh(level / self.softening_sigma) for level in (self.black_sigma, white))
+            scaled = (np.arcsinh(significance / self.softening_sigma) - bottom) / (top - bottom)
+            return np.asarray(np.clip(scaled, 0.0, 1.0))
+        linear = np.clip((significance - self.black_sigma) / (white - self.black_sigma), 0.0, 1.0)
+        if self.curve == "sqrt":
+            return np.asarray(np.sqrt(linear))
+        return np.asarray(np.log1p(LOG_EXPONENT * linear) / np.log1p(LOG_EXPONENT) if self.curve == "log" else linear)
+
+
+def white_level(significance: Float64, pixel_scale_arcsec: float) -> float:
+    """Significance to be drawn white for one square image (y, x), from its centre; see :data:`WHITE_SIGMA`."""
+    margin = max(0, round((significance.shape[0] - WHITE_REGION_ARCSEC / pixel_scale_arcsec) / 2))
+    inner = significance[margin : significance.shape[0] - margin, margin : significance.shape[1] - margin]
+    good = inner[np.isfinite(inner)]
+    return float(np.clip(np.percentile(good, WHITE_PERCENTILE), *WHITE_SIGMA)) if good.size else WHITE_SIGMA[0]
+
 
 UInt8 = NDArray[np.uint8]
 
@@ -230,3 +292,39 @@ def _upsampling_matrix() -> Float64:
         weight = np.where(distance <= 1.0, near, np.where(distance < 2.0, far, 0.0))
         np.add.at(matrix, (np.arange(VIS_CUTOUT_PIXELS), np.clip(first + tap, 0, NISP_CUTOUT_PIXELS - 1)), weight)
     return matrix
+
+
+_NISP_STEP = round(NISP_PIXEL_SCALE_ARCSEC / VIS_PIXEL_SCALE_ARCSEC)
+
+
+def side_by_side(cutout: CutoutBatch, zoom: int, stretch: Stretch = Stretch(), saturation: float = 1.0) -> UInt8:
+    """Draw the three pictures of a batch of one.
+
+    Parameters
+    ----------
+    cutout
+        A batch of one.
+    zoom
+        Pixels of the picture along each side of a VIS pixel; a NISP pixel takes three times as many.
+    stretch, saturation
+        How; see :mod:`scanner.report.colour`.
+
+    Returns
+    -------
+    (200 zoom, 600 zoom, 3) uint8.
+    """
+    sky, sigma = cutout.sky[0], cutout.sigma[0]
+    vis = vis_image(cutout.vis[0], sky, sigma, stretch)
+    drawn = [
+        enlarged(np.repeat(vis[..., None], 3, axis=-1), zoom),
+        enlarged(colour_image(cutout.vis[0], cutout.nisp[0], sky, sigma, stretch, saturation), zoom),
+        enlarged(nisp_image(cutout.nisp[0], sky, sigma, stretch, saturation), zoom * _NISP_STEP),
+    ]
+    margin = (drawn[0].shape[0] - drawn[2].shape[0]) // 2
+    drawn[2] = np.pad(drawn[2], ((margin, margin), (margin, margin), (0, 0)))
+    return np.concatenate(drawn, axis=1)
+
+
+def enlarged(image: UInt8, zoom: int) -> UInt8:
+    """Every pixel of an image (y, x) or (y, x, 3) as ``zoom`` × ``zoom`` pixels."""
+    return image.repeat(zoom, axis=0).repeat(zoom, axis=1)

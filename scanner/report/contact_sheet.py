@@ -13,17 +13,45 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
 from scanner.atomic_file import replacement
 from scanner.errors import OutputError
-from scanner.records import MEMBERS, CutoutBatch
-from scanner.report import colour, picture
+from scanner.records import MEMBERS, CutoutBatch, FailedTile, Record
+from scanner.report import colour, self_contained
 from scanner.report.card import FLAG_WORDS, Card, card
 from scanner.report.self_contained import asset, template
-from scanner.report.summary import RunSummary
+
+
+class RunSummary(Record):
+    """One run in numbers.
+
+    ``n_targets`` objects were listed in the ``n_tiles - n_failed`` tiles that worked, ``n_scored`` of them could be scored and
+    ``n_candidates`` reached the ``threshold`` on the score that ``decides_on`` names: the grid value, or the calibrated
+    probability where the bundle has no grid. ``beta`` is that of the F-beta which chose the threshold; None where the bundle
+    was made without labelled objects and none did. ``area_deg2`` is the sky area of the tiles that worked; overlaps count
+    twice.
+    """
+
+    title: str
+    n_tiles: int
+    n_failed: int
+    n_targets: int
+    n_scored: int
+    n_candidates: int
+    area_deg2: float
+    bundle_name: str
+    bundle_version: str
+    threshold: float
+    beta: float | None
+    scanner_version: str
+    command: str
+    decides_on: Literal["grid", "calibrated"] = "grid"
+    failed_tiles: tuple[FailedTile, ...] = ()
+
 
 #: Grade A and B lenses per square degree that Euclid's own search of Q1 found (497 in 63.1 deg2: Euclid Collaboration,
 #: Walmsley et al. 2025): what a list of candidates from the same sky could hold at most, today.
@@ -40,7 +68,7 @@ class Pictures:
     explanation: str | None
 
 
-def write(
+def write_contact_sheet(
     path: Path,
     candidates: pa.Table,
     cutouts: CutoutBatch | None,
@@ -105,9 +133,9 @@ def _cards(
         yield (
             card(row),
             Pictures(
-                vis=picture.data_uri(colour.vis_image(vis, sky, sigma)),
-                colour=picture.data_uri(colour.colour_image(vis, nisp, sky, sigma)),
-                nisp=picture.data_uri(colour.nisp_image(nisp, sky, sigma), picture.NISP_QUALITIES),
-                explanation=None if strip is None else picture.png_as_webp_uri(strip),
+                vis=self_contained.data_uri(colour.vis_image(vis, sky, sigma)),
+                colour=self_contained.data_uri(colour.colour_image(vis, nisp, sky, sigma)),
+                nisp=self_contained.data_uri(colour.nisp_image(nisp, sky, sigma), self_contained.NISP_QUALITIES),
+                explanation=None if strip is None else self_contained.png_as_webp_uri(strip),
             ),
         )

@@ -21,7 +21,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from scanner.errors import TileError
 from scanner.records import ImageRef
-from scanner.sky.scratch import ScratchFolder, local_path, uncompressed
+from scanner.sky.local_files import ScratchFolder, local_path, uncompressed
 
 #: Most bytes of one mapped file that stay in memory.
 RESIDENT_BYTES = 64 << 20

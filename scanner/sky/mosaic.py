@@ -8,6 +8,7 @@ Out: :class:`Mosaic`, whose windows may reach outside the image. Refused, as :cl
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -15,14 +16,36 @@ from typing import Self
 
 import numpy as np
 from astropy.io import fits
+from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
 from scanner.errors import TileError
 from scanner.records import Band, BandFiles, Float32, ImageRef
-from scanner.sky.celestial_wcs import celestial_wcs
 from scanner.sky.fits_image import FitsImage, open_image
-from scanner.sky.scratch import ScratchFolder
+from scanner.sky.local_files import ScratchFolder
+
+
+def celestial_wcs(header: fits.Header, name: str) -> WCS:
+    """Read the WCS; ``name`` is the file, for messages.
+
+    Raises
+    ------
+    TileError
+        See the module.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            wcs = WCS(header).celestial
+            usable = wcs.naxis == 2 and wcs.wcs.lngtyp == "RA" and bool((proj_plane_pixel_scales(wcs) > 0).all())
+        except Exception as error:  # wcslib has its own exceptions for every way in which a header can be wrong
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise TileError(f"{name}: its WCS cannot be understood ({reason}).") from None
+    if not usable:
+        raise TileError(f"{name}: has no celestial WCS (CTYPE RA/DEC, CRVAL, CRPIX, CD).")
+    return wcs
+
 
 #: RMS at or above this marks a pixel without data (Euclid MER writes 1e16).
 BAD_RMS = 1e15

@@ -27,8 +27,8 @@ from scipy import ndimage
 from scanner.records import NISP_PIXEL_SCALE_ARCSEC, Float32, Float64
 from scanner.sky.alignment import STEP, BandGeometry, map_pixels
 from scanner.sky.fits_image import MappedImage
+from scanner.sky.local_files import ScratchFolder, scratch_error
 from scanner.sky.mosaic import Mosaic
-from scanner.sky.scratch import ScratchFolder, scratch_error
 
 SPLINE_ORDER = 5
 #: From this many samples per output pixel and axis on, the PSF is so wide in input pixels that a cubic spline is as good.
@@ -44,7 +44,7 @@ _NODE_SPACING = 32
 
 
 @dataclass(frozen=True)
-class Grid:
+class WarpGrid:
     """Output pixels: pixel (column j, row i) covers VIS columns ``origin_x + 3 j`` and the next two, and so in y."""
 
     origin_x: int
@@ -52,11 +52,11 @@ class Grid:
     shape: tuple[int, int]
 
 
-def covering_grid(geometry: BandGeometry, vis_shape: tuple[int, int]) -> Grid:
+def covering_grid(geometry: BandGeometry, vis_shape: tuple[int, int]) -> WarpGrid:
     """The grid of a warped band: every whole output pixel that touches the VIS mosaic."""
     rows = -(-(vis_shape[0] - geometry.origin_y) // STEP)
     columns = -(-(vis_shape[1] - geometry.origin_x) // STEP)
-    return Grid(geometry.origin_x, geometry.origin_y, (rows, columns))
+    return WarpGrid(geometry.origin_x, geometry.origin_y, (rows, columns))
 
 
 class WarpedBand:
@@ -80,7 +80,7 @@ class WarpedBand:
         self._image.close()
 
 
-def warp(mosaic: Mosaic, vis_wcs: WCS, grid: Grid, scratch: ScratchFolder) -> WarpedBand:
+def warp(mosaic: Mosaic, vis_wcs: WCS, grid: WarpGrid, scratch: ScratchFolder) -> WarpedBand:
     """Resample a band, conserving flux.
 
     Bands with pixels smaller than 0.3" are sampled at several points of each output pixel, so many that they are no further
@@ -103,7 +103,7 @@ def warp(mosaic: Mosaic, vis_wcs: WCS, grid: Grid, scratch: ScratchFolder) -> Wa
         raise scratch_error(scratch.path, error) from None
 
 
-def _block_rows(mosaic: Mosaic, vis_wcs: WCS, grid: Grid) -> Iterator[Float32]:
+def _block_rows(mosaic: Mosaic, vis_wcs: WCS, grid: WarpGrid) -> Iterator[Float32]:
     rows, columns = grid.shape
     for top in range(0, rows, _BLOCK):
         strip = np.empty((min(_BLOCK, rows - top), columns), dtype=np.float32)
@@ -113,7 +113,7 @@ def _block_rows(mosaic: Mosaic, vis_wcs: WCS, grid: Grid) -> Iterator[Float32]:
         yield strip
 
 
-def _resample(mosaic: Mosaic, vis_wcs: WCS, grid: Grid, top: int, left: int, shape: tuple[int, int]) -> Float32:
+def _resample(mosaic: Mosaic, vis_wcs: WCS, grid: WarpGrid, top: int, left: int, shape: tuple[int, int]) -> Float32:
     samples = math.ceil(NISP_PIXEL_SCALE_ARCSEC / mosaic.pixel_scale_arcsec - _SPARE)
     x, y, area = sample_positions(mosaic.wcs, vis_wcs, grid, top, left, shape, samples)
     out = np.full(shape, np.nan, dtype=np.float32)
@@ -142,7 +142,7 @@ def _resample(mosaic: Mosaic, vis_wcs: WCS, grid: Grid, top: int, left: int, sha
 
 
 def sample_positions(
-    band_wcs: WCS, vis_wcs: WCS, grid: Grid, top: int, left: int, shape: tuple[int, int], samples: int
+    band_wcs: WCS, vis_wcs: WCS, grid: WarpGrid, top: int, left: int, shape: tuple[int, int], samples: int
 ) -> tuple[Float64, Float64, Float32]:
     """Where the samples of a block of output pixels lie in the band, interpolated between exact transforms.
 

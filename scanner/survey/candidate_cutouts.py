@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 
 from scanner.config import RunConfig
-from scanner.cutouts.extract import TileImages, cut, open_tile
+from scanner.cutouts.extract import cut
 from scanner.cutouts.framed import FramedCutout, of_tile
 from scanner.errors import InputMissingError, TileError
 from scanner.records import CutoutBatch, Int64, Targets, Tile
-from scanner.sky.fetching import fetch
-from scanner.sky.scratch import passing_folder
+from scanner.sky.local_files import fetch_tile, temporary_folder
+from scanner.sky.tile_images import TileImages, open_tile
 from scanner.survey.folder.ledger import RunFolder
 
 
@@ -62,7 +62,7 @@ def concatenate(batches: list[CutoutBatch]) -> CutoutBatch:
 def _of_tile(targets: Targets, folder: RunFolder, tile: Tile, config: RunConfig) -> tuple[CutoutBatch, Int64]:
     """Cutouts of a tile's targets, and for each the index of its target."""
     commit = folder.commit_of(tile.tile_id)
-    with passing_folder(config.engine.scratch) as scratch:
+    with temporary_folder(config.engine.scratch) as scratch:
         stored = None if commit is None else folder.cutouts(commit, scratch)
         if stored is not None:
             place = {int(target_id): row for row, target_id in enumerate(stored.target_id)}
@@ -90,7 +90,7 @@ def framed_again(row: pa.Table, tile: Tile, config: RunConfig) -> FramedCutout:
     InputMissingError
         The tile cannot be opened any more.
     """
-    with passing_folder(config.engine.scratch) as scratch, _opened(tile, config, scratch) as images:
+    with temporary_folder(config.engine.scratch) as scratch, _opened(tile, config, scratch) as images:
         (batch,) = cut(images, targets_of(row), 1)
         return of_tile(batch, images)
 
@@ -98,7 +98,7 @@ def framed_again(row: pa.Table, tile: Tile, config: RunConfig) -> FramedCutout:
 @contextmanager
 def _opened(tile: Tile, config: RunConfig, scratch: Path) -> Iterator[TileImages]:
     try:
-        with open_tile(fetch(tile, scratch, config.storage), config.cutouts, scratch) as images:
+        with open_tile(fetch_tile(tile, scratch, config.storage), config.cutouts, scratch) as images:
             yield images
     except TileError as error:
         raise InputMissingError(f"{error} Candidates are cut from it again, as their cutouts were not kept.") from None

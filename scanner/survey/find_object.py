@@ -14,11 +14,10 @@ import pyarrow.parquet as pq
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from scanner.catalogue.designation import PREFIX, designations, place_of
-from scanner.catalogue.write import partition_path
+from scanner.catalogue.hats import partition_path
 from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.records import TILE_ID_PATTERN, CommitRecord
-from scanner.sphere import HEALPIX_ORDER, healpix_29
+from scanner.sphere import HEALPIX_ORDER, PREFIX, designations, healpix_29, place_of_designation
 from scanner.survey.folder.ledger import RunFolder
 
 PARTITIONS = "catalogue/partition_info.csv"
@@ -111,7 +110,9 @@ def _by_name(folder: RunFolder, match: re.Match[str], scratch: Path) -> tuple[st
     rows = np.flatnonzero(listed["name"] == name)
     places = [(int(listed["rank"][i]), listed["tile_id"][i], int(listed["target_id"][i])) for i in rows]
     if not places:
-        ra, dec = place_of(*match.group("hours", "minutes", "seconds", "sign", "degrees", "arcminutes", "arcseconds"))
+        ra, dec = place_of_designation(
+            *match.group("hours", "minutes", "seconds", "sign", "degrees", "arcminutes", "arcseconds")
+        )
         box = [
             (column, compare, value + side * NAME_BOX_DEG)
             for column, value in (("ra", ra), ("dec", dec))

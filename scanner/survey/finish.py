@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from scanner.catalogue import columns, export
 from scanner.catalogue.deduplicate import Rule
 from scanner.catalogue.known_lenses import KnownLenses, KnownLensMatcher
-from scanner.catalogue.merging import Merging
+from scanner.catalogue.merge import Merging
 from scanner.catalogue.tiles import TileRow, footprint
 from scanner.catalogue.tiles import table as table_of_tiles
 from scanner.config import RunConfig
@@ -26,8 +26,8 @@ from scanner.ensemble.bundle import Bundle
 from scanner.errors import ContentError
 from scanner.records import CommitRecord, FailedTile, Tile
 from scanner.report import contact_sheet, explanations, plots
+from scanner.report.contact_sheet import RunSummary
 from scanner.report.plots import ScoreCounts
-from scanner.report.summary import RunSummary
 from scanner.storage import split
 from scanner.storage.in_order import in_order
 from scanner.survey.candidate_cutouts import candidate_cutouts
@@ -125,7 +125,7 @@ def write_sheet(
         The facts of the run.
     """
     strips = [None] * len(shown) if config.explain.which == "none" else _strips(folder, bundle_fingerprint, shown)
-    contact_sheet.write(path, shown, candidate_cutouts(shown, folder, tiles, config), summary, strips)
+    contact_sheet.write_contact_sheet(path, shown, candidate_cutouts(shown, folder, tiles, config), summary, strips)
 
 
 def _strips(folder: RunFolder, bundle_fingerprint: str, shown: pa.Table) -> list[bytes | None]:

@@ -18,7 +18,7 @@ from scanner.catalogue import columns
 from scanner.catalogue.deduplicate import Rule
 from scanner.catalogue.export import Provenance
 from scanner.catalogue.known_lenses import KnownLenses, KnownLensMatcher, load_known_lenses
-from scanner.catalogue.merging import Merging
+from scanner.catalogue.merge import Merging
 from scanner.catalogue.tiles import TILE_SCHEMA
 from scanner.config import CatalogueConfig, StorageConfig
 from scanner.errors import ContentError, OutputError, UsageError

@@ -14,13 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from scanner.config import RunConfig
-from scanner.cutouts.extract import open_tile
-from scanner.ensemble.score import Scorer
+from scanner.ensemble.session import Scorer
 from scanner.errors import TileError
 from scanner.records import NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, FailedTile, Record, Tile
-from scanner.sky.fetching import fetch, remote_files
-from scanner.sky.scratch import passing_folder
+from scanner.sky.local_files import fetch_tile, remote_files, temporary_folder
 from scanner.sky.targets import list_targets
+from scanner.sky.tile_images import open_tile
 from scanner.survey.folder.fingerprint import bytes_of_tile
 from scanner.survey.scan.keep import kept_fraction
 from scanner.survey.workers.engine import worker_count
@@ -119,9 +118,9 @@ def _plan_remote(tiles: list[Tile], config: RunConfig) -> tuple[dict[str, TilePl
 def _look_at(tile: Tile, config: RunConfig) -> tuple[TilePlan | FailedTile, float]:
     """Plan of one tile, and the seconds that fetching it took."""
     try:
-        with passing_folder(config.engine.scratch) as scratch:
+        with temporary_folder(config.engine.scratch) as scratch:
             start = time.monotonic()
-            here = fetch(tile, scratch, config.storage)
+            here = fetch_tile(tile, scratch, config.storage)
             seconds = time.monotonic() - start
             return _plan_tile(here, config, scratch), seconds
     except TileError as error:

@@ -22,19 +22,18 @@ from scanner.catalogue import columns
 from scanner.config import StorageConfig
 from scanner.cutouts import codec as compact
 from scanner.cutouts import framed
-from scanner.cutouts.cutout_fits import fits_bytes
-from scanner.cutouts.extract import TileImages, cut, open_tile
-from scanner.cutouts.framed import FramedCutout
-from scanner.cutouts.layout import CodecName
-from scanner.ensemble import bundle as bundles
+from scanner.cutouts.extract import cut
+from scanner.cutouts.framed import FramedCutout, fits_bytes
+from scanner.cutouts.store import CodecName
+from scanner.ensemble import bundles
 from scanner.ensemble.bundle import Bundle
-from scanner.ensemble.score import Scorer
-from scanner.ensemble.session import BATCH, Provider
+from scanner.ensemble.session import BATCH, Provider, Scorer
 from scanner.errors import ContentError, InputMissingError, TileError, UsageError
 from scanner.records import CutoutBatch, Float32, Record, Tile
-from scanner.report import panels, picture
-from scanner.sky import fetching, tile_list
-from scanner.sky.scratch import passing_folder
+from scanner.report import colour, self_contained
+from scanner.sky import local_files, tile_list
+from scanner.sky.local_files import temporary_folder
+from scanner.sky.tile_images import TileImages, open_tile
 from scanner.storage import open_store
 from scanner.survey.candidate_cutouts import targets_of
 from scanner.survey.find_object import FoundObject, find_object
@@ -200,7 +199,7 @@ def write_cutout(folder: Path, stem: str, framed: FramedCutout, header: Mapping[
         "Y0": (int(cutout.y0[0]), "row of the tile's VIS mosaic, from 0"),
     }
     places = (folder / f"{stem}.fits", folder / f"{stem}.png")
-    contents = (fits_bytes(framed.images, cards), picture.png(panels.side_by_side(cutout, ZOOM)))
+    contents = (fits_bytes(framed.images, cards), self_contained.png(colour.side_by_side(cutout, ZOOM)))
     for place, content in zip(places, contents, strict=True):
         write_atomically(place, content)
     return places
@@ -237,7 +236,7 @@ def replay(request: ReplayRequest) -> ReplayReport:
     folder = RunFolder(open_store(request.run_folder, request.storage or StorageConfig()))
     record = folder.record()
     storage = request.storage or record.config.storage
-    with passing_folder(None if request.scratch is None else str(request.scratch)) as scratch:
+    with temporary_folder(None if request.scratch is None else str(request.scratch)) as scratch:
         found = find_object(folder, request.candidate, scratch)
         tile = _tile(request.tile_list or record.tile_list, found.commit.tile_id, storage)
         bundle = bundles.load(request.bundle or record.config.scoring.bundle, storage)
@@ -247,7 +246,7 @@ def replay(request: ReplayRequest) -> ReplayReport:
             *_changed_inputs(tile, found, storage, request.anyway),
         ]
         try:
-            with open_tile(fetching.fetch(tile, scratch, storage), record.config.cutouts, scratch) as images:
+            with open_tile(local_files.fetch_tile(tile, scratch, storage), record.config.cutouts, scratch) as images:
                 batch = _batch(found, images, record.config.cutouts.batch_size, scorer.provider)
                 row = int(np.flatnonzero(batch.targets.target_id == found.row["target_id"][0].as_py())[0])
                 now = columns.table(batch, score_batch(scorer, batch), tile.tile_id).slice(row, 1)

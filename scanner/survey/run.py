@@ -15,9 +15,9 @@ from pathlib import Path
 from scanner import __version__
 from scanner.catalogue.known_lenses import load_known_lenses
 from scanner.config import RunConfig
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
 from scanner.ensemble.bundle import Bundle
-from scanner.ensemble.score import Scorer
+from scanner.ensemble.session import Scorer
 from scanner.errors import error_with_code
 from scanner.records import FailedTile, Tile
 from scanner.sky import tile_list

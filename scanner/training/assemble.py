@@ -17,14 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner.ensemble.bundle import Bundle
-from scanner.ensemble.bundle_writer import content_of, write
+from scanner.ensemble.augmentation import ORIENTATIONS, SecondLook
+from scanner.ensemble.bundle import CARD_FILE, Bundle, content_of, write_bundle
 from scanner.ensemble.calibration import Calibration
 from scanner.ensemble.embedding_grid import CELLS
-from scanner.ensemble.f_beta import OperatingCurve
-from scanner.ensemble.manifest import CARD_FILE
-from scanner.ensemble.orientation import ORIENTATIONS
-from scanner.ensemble.second_look import SecondLook
+from scanner.ensemble.threshold import OperatingCurve
 from scanner.errors import ContentError
 from scanner.evaluation.figures_in_bundle import metrics_of
 from scanner.evaluation.results import Evaluation
@@ -147,7 +144,7 @@ def assemble(
         sources=ensemble.sources,
         trained_on=ensemble.trained_on(data.fingerprints),
     )
-    plain = write(how.cache / "plain-bundle", content)
+    plain = write_bundle(how.cache / "plain-bundle", content)
 
     def progress(done: int, total: int) -> None:
         report(f"scored {done:,} of {total:,}")
@@ -179,7 +176,7 @@ def assemble(
         held_out_logits[again] = np.mean([held_out_logits[again], *turns], axis=0, dtype=np.float64)
         curve = OperatingCurve.of(combination.grid.lookup(held_out_logits).value, labels[held_out])
         content = replace(content, second_look=rule, curve=curve)
-    return Assembled(write(out, content), train, train_logits, labels[train], held_out_logits, labels[held_out])
+    return Assembled(write_bundle(out, content), train, train_logits, labels[train], held_out_logits, labels[held_out])
 
 
 def second_look_rule(calibration: Calibration, others: Float32, share: float) -> SecondLook:
@@ -204,4 +201,4 @@ def publish(bundle: Bundle, ensemble: Ensemble, data: TrainingData, evaluation: 
     """
     card = model_card(bundle.manifest, ensemble.records, data.description, len(data), evaluation)
     metrics = () if evaluation is None else metrics_of(evaluation)
-    return write(bundle.path, replace(content_of(bundle), metrics=metrics, texts={CARD_FILE: card}))
+    return write_bundle(bundle.path, replace(content_of(bundle), metrics=metrics, texts={CARD_FILE: card}))

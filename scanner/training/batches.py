@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from scanner.ensemble.orientation import ORIENTATIONS
+from scanner.ensemble.augmentation import ORIENTATIONS
 from scanner.ensemble.preprocessing import MINMAX_FLOOR, resize_matrix
 from scanner.records import (
     MEMBER_BANDS,
@@ -35,7 +35,7 @@ def draw_orientations(n: int, seed: tuple[int, ...]) -> Int64:
 
 
 def turn(images: torch.Tensor, orientations: Int64) -> torch.Tensor:
-    """Turn image ``i`` of (n, ..., p, p) as :func:`scanner.ensemble.orientation.turn` does; a new tensor."""
+    """Turn image ``i`` of (n, ..., p, p) as :func:`scanner.ensemble.augmentation.turn` does; a new tensor."""
     turned = torch.empty_like(images)
     for orientation in range(ORIENTATIONS):
         chosen = torch.from_numpy(np.flatnonzero(orientations == orientation)).to(images.device)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scanner.ensemble import calibration as combining
 from scanner.ensemble.calibration import Calibration
 from scanner.ensemble.embedding_grid import CELLS, EmbeddingGrid, limited
-from scanner.ensemble.f_beta import OperatingCurve
+from scanner.ensemble.threshold import OperatingCurve
 from scanner.evaluation.decisions import SKY_PREVALENCE
 from scanner.records import Float32
 

@@ -20,8 +20,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from scanner.ensemble.bundle_writer import BundleContent
-from scanner.ensemble.manifest import MemberEntry
+from scanner.ensemble.bundle import BundleContent, MemberEntry
 from scanner.ensemble.preprocessing import PREPROCESSINGS, Preprocessing
 from scanner.errors import ContentError
 from scanner.networks import LENS, NON_LENS, build
@@ -160,7 +159,7 @@ def bundle_content(
     members, preprocessing
         See :func:`merge_onnx`.
     name, version, description, trained_on
-        See :class:`~scanner.ensemble.manifest.BundleManifest`.
+        See :class:`~scanner.ensemble.bundle.BundleManifest`.
     sources
         Where the weights of each member come from, one line each.
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from pydantic import Field
 
 from scanner.config import StorageConfig
-from scanner.ensemble import bundle as bundles
-from scanner.ensemble.manifest import MODEL_FILE
+from scanner.ensemble import bundles
+from scanner.ensemble.bundle import MODEL_FILE
 from scanner.errors import InputMissingError, UnavailableError, UsageError
 from scanner.records import MEMBERS, MemberName, Record
 from scanner.storage.holding import held

@@ -21,8 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from scanner.ensemble.bundle import Bundle
-from scanner.ensemble.bundle_writer import write
+from scanner.ensemble.bundle import Bundle, write_bundle
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError
 from scanner.evaluation.logits import dataset_logits
@@ -166,12 +165,12 @@ def import_published(
         texts={LICENCE_FILE: licence.read_text(encoding="utf-8")} if licence.is_file() else {},
     )
     if dataset is None:
-        return write(out, content)
+        return write_bundle(out, content)
     with tempfile.TemporaryDirectory() as scratch:
-        made = _combine(write(Path(scratch) / "plain", content), dataset, seed, provider, threads)
+        made = _combine(write_bundle(Path(scratch) / "plain", content), dataset, seed, provider, threads)
     name_of_data = dataset.path.resolve().name
     described = f"{DESCRIPTION}, with grid, calibration and threshold from the dataset {name_of_data}."
-    return write(out, replace(content, description=described, **vars(made)))
+    return write_bundle(out, replace(content, description=described, **vars(made)))
 
 
 def _combine(bundle: Bundle, dataset: LabelledSet, seed: int, provider: str, threads: int) -> Combination:

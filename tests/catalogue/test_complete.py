@@ -2,8 +2,8 @@ import numpy as np
 from plain_catalogue import ranked
 
 from scanner.catalogue import columns
-from scanner.catalogue.complete import complete
 from scanner.catalogue.known_lenses import KnownLenses, KnownLensMatcher
+from scanner.catalogue.merge import complete
 from scanner.sphere import healpix_29
 
 

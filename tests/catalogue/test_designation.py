@@ -4,7 +4,7 @@ from astropy.coordinates import Angle, SkyCoord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanner.catalogue.designation import designations
+from scanner.sphere import designations
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from made_catalogue import made_rows
 
-from scanner.catalogue.write import write_hats
+from scanner.catalogue.hats import write_hats
 
 LSDB_PYTHON = os.environ.get("LSDB_PYTHON")
 #: Center and radius in degrees: at right ascension 0, at a pole, empty.

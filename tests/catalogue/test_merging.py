@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_catalogue import candidates, merged
 
-from scanner.catalogue import merging as module
+from scanner.catalogue import merge as module
 from scanner.catalogue.columns import CANDIDATE_SCHEMA
 from scanner.catalogue.deduplicate import Rule
+from scanner.catalogue.hats import write_hats
 from scanner.catalogue.known_lenses import KnownLenses, KnownLensMatcher
-from scanner.catalogue.merging import Merging
-from scanner.catalogue.write import write_hats
+from scanner.catalogue.merge import Merging
 from scanner.errors import ContentError, OutputError
 from scanner.sphere import unit_vectors
 

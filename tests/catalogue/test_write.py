@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanner.catalogue import columns
-from scanner.catalogue.write import partition, write_hats
+from scanner.catalogue.hats import partition, write_hats
 from scanner.errors import OutputError
 
 LAST = 12 * 4**29 - 1

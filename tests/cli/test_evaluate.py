@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from scanner.cli.main import main
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
 from scanner.simulation.datasets.dataset import draw_dataset
 from scanner.simulation.datasets.request import DatasetRequest
 

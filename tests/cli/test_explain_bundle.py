@@ -1,7 +1,7 @@
 import pytest
 
 from scanner.cli.main import main
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
 
 
 def _run(capsys, *words):

@@ -5,11 +5,10 @@ from dataclasses import replace
 import pytest
 
 from scanner.cli.main import main
-from scanner.ensemble.bundle_writer import write
+from scanner.ensemble.augmentation import SecondLook
+from scanner.ensemble.bundle import Metric, write_bundle
 from scanner.ensemble.calibration import Calibration
-from scanner.ensemble.f_beta import OperatingCurve
-from scanner.ensemble.manifest import Metric
-from scanner.ensemble.second_look import SecondLook
+from scanner.ensemble.threshold import OperatingCurve
 from scanner.networks import build
 from scanner.records import MEMBERS
 from scanner.training.export import bundle_content
@@ -38,7 +37,7 @@ def made(tmp_path_factory):
         description="Untrained [/real].",
         sources=dict.fromkeys(MEMBERS, "random [numbers]"),
     )
-    write(
+    write_bundle(
         out,
         replace(
             content,

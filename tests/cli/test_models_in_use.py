@@ -9,7 +9,7 @@ import torch
 from made_dataset import write_dataset
 
 from scanner.cli.main import main
-from scanner.ensemble.bundle_writer import write
+from scanner.ensemble.bundle import write_bundle
 from scanner.ensemble.calibration import Calibration
 from scanner.ensemble.session import open_session
 from scanner.errors import InputMissingError
@@ -66,7 +66,7 @@ def bundles(tmp_path_factory, data):
 
     def made(name, version, sign):
         calibration = Calibration(coefficients=(sign, *[0.0] * 6), intercept=0.0, training_prevalence=0.5, sky_prevalence=1e-3)
-        return write(folder / name, replace(content, calibration=calibration, version=version))
+        return write_bundle(folder / name, replace(content, calibration=calibration, version=version))
 
     dataset = LabelledSet(data)
     batch, vis, nisp = next(dataset.batches(np.arange(N), N))

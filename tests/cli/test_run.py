@@ -15,7 +15,7 @@ from astropy.table import Table
 from astropy.wcs import WCS
 
 from scanner.cli.main import main
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
 
 
 def scan(capsys, *words):

@@ -5,7 +5,7 @@ import pytest
 from astropy.table import Table
 
 from scanner.cli.main import main
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
 from scanner.storage import open_store
 
 

@@ -4,9 +4,10 @@ from astropy.wcs import WCS, Sip
 from astropy.wcs.utils import pixel_to_skycoord
 
 from scanner.config import CutoutsConfig
-from scanner.cutouts.cutout_wcs import band_wcs, window
-from scanner.cutouts.extract import cut, open_tile
+from scanner.cutouts.extract import cut
+from scanner.cutouts.framed import band_wcs, window_wcs
 from scanner.records import BANDS
+from scanner.sky.tile_images import open_tile
 
 
 def centroid(image):
@@ -44,7 +45,7 @@ def test_a_window_may_begin_outside_and_takes_cd_cdelt_and_distortion_along(make
     distorted.wcs.set()
     for mosaic, tolerance_arcsec in ((wcs, 1e-6), (with_cd, 1e-6), (distorted, 5e-3)):
         for step in (1, 3):
-            there = window(mosaic, -40, 300, step)
+            there = window_wcs(mosaic, -40, 300, step)
             for column, row in ((0, 0), (65, 65), (10, 50)):
                 cut_out = pixel_to_skycoord(column, row, there)
                 whole = pixel_to_skycoord(-40 + step * (column + 0.5) - 0.5, 300 + step * (row + 0.5) - 0.5, mosaic)

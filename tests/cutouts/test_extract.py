@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.config import CutoutsConfig
-from scanner.cutouts.extract import cut, cut_pixels, open_tile
+from scanner.cutouts.extract import cut, cut_pixels
 from scanner.errors import TileError
 from scanner.records import BANDS, BandFiles, Flag, ImageRef, Targets, Tile
+from scanner.sky.tile_images import open_tile
 
 REAL = Path(__file__).parents[2] / "../shared/real"
 CONFIG = CutoutsConfig()

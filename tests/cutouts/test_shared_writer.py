@@ -3,10 +3,15 @@ import hashlib
 import numpy as np
 import pytest
 
-from scanner.cutouts.shared_writer import begin_store, finish_store, write_shards
-from scanner.cutouts.store import CutoutStore, CutoutWriter
-from scanner.cutouts.store_arrays import column_values
-from scanner.cutouts.writer import store_attributes
+from scanner.cutouts.store import (
+    CutoutStore,
+    CutoutWriter,
+    begin_store,
+    column_values,
+    finish_store,
+    store_attributes,
+    write_shards,
+)
 
 ARGUMENTS = ("sky", "", {"VIS": 24.6}, {"VIS": "adu"})
 

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from scanner.ensemble.bundle_writer import BundleContent, write
+from scanner.ensemble import bundle as written
+from scanner.ensemble.bundle import BundleContent, MemberEntry
 from scanner.ensemble.calibration import MeanProbability, fit
 from scanner.ensemble.embedding_grid import EmbeddingGrid
-from scanner.ensemble.f_beta import OperatingCurve
-from scanner.ensemble.manifest import MemberEntry
+from scanner.ensemble.threshold import OperatingCurve
 from scanner.networks import build
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS
 from scanner.training.export import merge_onnx
@@ -55,7 +55,7 @@ def write_bundle(models):
             "model": models[preprocessing],
             "texts": {"MODEL_CARD.md": "# Untrained\n"},
         }
-        return write(out, BundleContent(**{**options, **parts, **changed}))
+        return written.write_bundle(out, BundleContent(**{**options, **parts, **changed}))
 
     return _write
 

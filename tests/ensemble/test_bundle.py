@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
 from scanner.storage import open_store
 
@@ -206,8 +206,8 @@ class TestOnAnObjectStore:
         assert bundles.load(url, s3.config).grid is not None
 
     def test_many_processes_fetch_it_at_once(self, s3, bundle, url, cache):
-        script = "import sys; from scanner.config import StorageConfig; from scanner.ensemble import bundle; "
-        script += "print(bundle.load(sys.argv[1], StorageConfig(endpoint=sys.argv[2])).fingerprint)"
+        script = "import sys; from scanner.config import StorageConfig; from scanner.ensemble import bundles; "
+        script += "print(bundles.load(sys.argv[1], StorageConfig(endpoint=sys.argv[2])).fingerprint)"
         command = [sys.executable, "-c", script, url, s3.endpoint]
         processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
         assert {process.communicate()[0].strip() for process in processes} == {bundle.fingerprint}

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scanner.ensemble.bundle import BundleManifest, MemberEntry, Metric, parse_manifest
 from scanner.ensemble.calibration import MeanProbability
-from scanner.ensemble.f_beta import OperatingPoint
-from scanner.ensemble.manifest import BundleManifest, MemberEntry, Metric, parse
+from scanner.ensemble.threshold import OperatingPoint
 from scanner.errors import ContentError
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS
 
@@ -37,7 +37,7 @@ ANYTHING = st.recursive(
 def _assert_one_sentence(text):
     """Parsed, or refused by the one error that names the file, in one line."""
     try:
-        parse(text, PATH)
+        parse_manifest(text, PATH)
     except ContentError as error:
         message = str(error)
         assert message.startswith(f"{PATH}: ")
@@ -46,14 +46,14 @@ def _assert_one_sentence(text):
 
 
 def test_a_manifest_survives_its_text():
-    assert parse(GOOD.model_dump_json().encode(), PATH) == GOOD
+    assert parse_manifest(GOOD.model_dump_json().encode(), PATH) == GOOD
     assert GOOD.decides_on == "calibrated"
 
 
 @given(st.binary(max_size=40))
 def test_bytes_are_parsed_or_refused(text):
     with pytest.raises(ContentError):
-        parse(text, PATH)
+        parse_manifest(text, PATH)
     _assert_one_sentence(text)
 
 

@@ -4,9 +4,8 @@ import shutil
 import pytest
 
 from scanner.config import StorageConfig
-from scanner.ensemble import bundle as bundles
-from scanner.ensemble.bundle_pointer import followed
-from scanner.ensemble.published_bundles import PublishedBundles
+from scanner.ensemble import bundles
+from scanner.ensemble.bundles import PublishedBundles, followed
 from scanner.errors import ContentError, InputMissingError, ScannerError, UsageError
 from scanner.storage.open import open_store
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from scanner.ensemble.score import Scorer
+from scanner.ensemble.session import Scorer
 from scanner.errors import UsageError
 from scanner.records import Flag
 

@@ -7,11 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scanner.ensemble.augmentation import ORIENTATIONS, SecondLook, average_orientations, turn
 from scanner.ensemble.calibration import Calibration, MeanProbability
-from scanner.ensemble.orientation import ORIENTATIONS, turn
-from scanner.ensemble.score import Scorer
-from scanner.ensemble.second_look import SecondLook, look_again
-from scanner.ensemble.session import open_session
+from scanner.ensemble.session import Scorer, open_session
 from scanner.errors import ContentError
 from scanner.evaluation.logit_cache import cache_key
 
@@ -33,7 +31,7 @@ def images(n, seed=0):
 def test_whoever_stands_high_gets_the_mean_of_eight(limit, n, seed):
     cutouts = images(n, seed)
     vis, nisp, sky, sigma = cutouts
-    found = look_again(corners, SecondLook(log_odds_above=limit, share=0.1), FIRST_MEMBER, *cutouts)
+    found = average_orientations(corners, SecondLook(log_odds_above=limit, share=0.1), FIRST_MEMBER, *cutouts)
     once = corners(*cutouts)
     eight = [corners(turn(vis, o), turn(nisp, o), sky, sigma).astype(np.float64) for o in range(ORIENTATIONS)]
     high = FIRST_MEMBER.log_odds(once) >= limit
@@ -48,7 +46,7 @@ def test_objects_without_log_odds_are_not_looked_at_again():
         calls.append(len(vis))
         return np.full((len(vis), 7), np.nan, dtype=np.float32)
 
-    found = look_again(nothing, SecondLook(log_odds_above=-100.0, share=0.1), FIRST_MEMBER, *images(3))
+    found = average_orientations(nothing, SecondLook(log_odds_above=-100.0, share=0.1), FIRST_MEMBER, *images(3))
     assert np.isnan(found).all()
     assert calls == [3]
 

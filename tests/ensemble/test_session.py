@@ -129,7 +129,7 @@ def test_an_unknown_provider_is_refused(bundle):
 def test_without_onnx_runtime_it_says_what_to_install(bundle):
     program = (
         "import sys; sys.modules['onnxruntime'] = None\n"
-        "from scanner.ensemble.bundle import load\n"
+        "from scanner.ensemble.bundles import load\n"
         "from scanner.ensemble.session import open_session\n"
         "from scanner.errors import UsageError\n"
         "try:\n"
@@ -142,8 +142,8 @@ def test_without_onnx_runtime_it_says_what_to_install(bundle):
 
 
 def test_onnx_runtime_neither_reports_nor_leaves_a_file(bundle, tmp_path):
-    program = "import scanner, onnxruntime\nfrom scanner.ensemble import bundle, session\n"
-    program += f"session.open_session(bundle.load({str(bundle.path)!r}))"
+    program = "import scanner, onnxruntime\nfrom scanner.ensemble import bundles, session\n"
+    program += f"session.open_session(bundles.load({str(bundle.path)!r}))"
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     subprocess.run([sys.executable, "-c", program], env=environment | {"TMPDIR": str(tmp_path)}, check=True)
     assert list(tmp_path.iterdir()) == []

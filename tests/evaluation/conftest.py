@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made_dataset import write_dataset
 
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
 from scanner.evaluation.scores import score
 from scanner.labelled_set import Truth
 from scanner.records import MEMBERS

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from scanner.ensemble.orientation import ORIENTATIONS, augment, turn
+from scanner.ensemble.augmentation import ORIENTATIONS, augment, turn
 from scanner.evaluation.turned import orientation_shifts
 
 N, SIDE = 1200, 16

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from scanner.ensemble.bundle import DefaultBundle
+from scanner.ensemble.bundles import DefaultBundle
 from scanner.errors import UsageError
 from scanner.evaluation.promotion import installed_name, judge, make_default, reasons
 from scanner.evaluation.ranking import measure

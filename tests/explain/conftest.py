@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from scanner.cutouts.quality import measure
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
 from scanner.records import CutoutBatch, Targets
 
 

@@ -13,7 +13,7 @@ from scanner.explain.kernel_activation import strongest
 from scanner.explain.networks import network_input
 from scanner.labelled_set import LabelledSet
 from scanner.networks import LENS
-from scanner.report.atlas_record import AtlasRecord
+from scanner.report.explanations import AtlasRecord
 from scanner.simulation.datasets.dataset import draw_dataset
 from scanner.simulation.datasets.request import DatasetRequest
 

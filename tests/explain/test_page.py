@@ -13,14 +13,14 @@ from PIL import Image
 
 from scanner.cli.explain import candidate
 from scanner.config import StorageConfig
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
 from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.explain import guided_grad_cam, occlusion, restore
 from scanner.explain.networks import network_input, sky_level
 from scanner.explain.page.object import ExplainRequest, explain_object
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS
-from scanner.report.object_page import METHODS, PageRequest
+from scanner.report.explanations import METHODS, PageRequest
 from scanner.simulation.datasets.dataset import draw_dataset
 from scanner.simulation.datasets.request import DatasetRequest
 from scanner.sky import tile_list

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from made_catalogue import made_rows
 
-from scanner.catalogue import write
+from scanner.catalogue import hats
 from scanner.query.catalogue import Catalogue
 from scanner.query.region import overlapping
 from scanner.sphere import healpix_29
@@ -53,8 +53,8 @@ def published(tmp_path_factory):
     place = rows.schema.get_field_index("p_calibrated")
     rows = rows.set_column(place, rows.schema.field(place), unknown)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(write, "ROW_GROUP_ROWS", ROW_GROUP_ROWS)
-        write.write_hats(rows, folder / "catalogue", "made", rows_per_partition=600)
+        patch.setattr(hats, "ROW_GROUP_ROWS", ROW_GROUP_ROWS)
+        hats.write_hats(rows, folder / "catalogue", "made", rows_per_partition=600)
     return Published(rows, folder, Catalogue.open(LocalStore(folder)))
 
 

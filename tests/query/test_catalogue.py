@@ -6,7 +6,7 @@ import pytest
 from made_catalogue import made_rows
 
 from scanner.catalogue.columns import CATALOGUE_SCHEMA
-from scanner.catalogue.write import write_hats
+from scanner.catalogue.hats import write_hats
 from scanner.errors import ContentError, InputMissingError
 from scanner.query.catalogue import Catalogue
 from scanner.query.region import Cone, Polygon

@@ -8,7 +8,7 @@ import pytest
 from astropy.io import fits, votable
 from astropy.table import Table
 
-from scanner.catalogue.table_files import Heading, HeadingEntry
+from scanner.catalogue.export import Heading, HeadingEntry
 from scanner.errors import UsageError
 from scanner.query.formats import FILE_FORMATS, file_bytes, format_of
 from scanner.query.region import Cone

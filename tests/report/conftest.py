@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 
 from scanner.catalogue import columns
-from scanner.catalogue.designation import designations
 from scanner.records import CutoutBatch, FailedTile, Scores, Targets
-from scanner.report.summary import RunSummary
+from scanner.report.contact_sheet import RunSummary
+from scanner.sphere import designations
 
 REPOSITORY = Path(__file__).parents[2]
 

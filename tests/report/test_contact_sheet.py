@@ -13,7 +13,7 @@ import pytest
 from scanner.errors import OutputError
 from scanner.records import FailedTile, Flag
 from scanner.report import contact_sheet
-from scanner.report.contact_sheet import write
+from scanner.report.contact_sheet import write_contact_sheet
 
 from .conftest import REPOSITORY, make_batch, make_candidates, make_summary
 from .test_picture import decode
@@ -60,7 +60,7 @@ def sheet(tmp_path_factory: pytest.TempPathFactory) -> str:
     batch = make_batch(4)
     flags = np.array([0, Flag.EMPTY_CELL, Flag.OUTSIDE_MOSAIC | Flag.FAR_FROM_TRAINING, 0], np.uint32)
     path = tmp_path_factory.mktemp("sheet") / "candidates.html"
-    write(path, make_candidates(batch, flags=flags), batch, make_summary())
+    write_contact_sheet(path, make_candidates(batch, flags=flags), batch, make_summary())
     return path.read_text(encoding="utf-8")
 
 
@@ -154,7 +154,7 @@ def test_header_states_the_run(sheet: str) -> None:
 
 def test_a_page_of_some_says_so(tmp_path: Path) -> None:
     batch = make_batch(1)
-    write(tmp_path / "c.html", make_candidates(batch), batch, make_summary(n_candidates=2_000))
+    write_contact_sheet(tmp_path / "c.html", make_candidates(batch), batch, make_summary(n_candidates=2_000))
     prose = Page((tmp_path / "c.html").read_text()).prose
     assert "This page shows the first 1; more are in candidates.fits , all in catalogue/ ." in prose
 
@@ -163,7 +163,7 @@ def test_a_candidate_costs_less_than_27_kilobytes_even_in_white_noise(tmp_path: 
     sizes = []
     for n in (2, 6):
         batch = make_batch(n)
-        write(tmp_path / "c.html", make_candidates(batch), batch, make_summary())
+        write_contact_sheet(tmp_path / "c.html", make_candidates(batch), batch, make_summary())
         sizes.append((tmp_path / "c.html").stat().st_size)
     assert (sizes[1] - sizes[0]) / 4 < 27_000
 
@@ -178,7 +178,7 @@ def test_everything_from_outside_is_escaped(tmp_path: Path) -> None:
     summary = make_summary(
         title=nasty, command=nasty, bundle_name=nasty, failed_tiles=(FailedTile(tile_id=nasty, reason=nasty),), n_candidates=1
     )
-    write(tmp_path / "c.html", rows, batch, summary)
+    write_contact_sheet(tmp_path / "c.html", rows, batch, summary)
     text = (tmp_path / "c.html").read_text(encoding="utf-8")
     page = Page(text)
     assert text.count("<script>") == 1
@@ -190,7 +190,7 @@ def test_everything_from_outside_is_escaped(tmp_path: Path) -> None:
 def test_same_input_same_bytes(tmp_path: Path) -> None:
     for name in ("a.html", "b.html"):
         batch = make_batch(3)
-        write(tmp_path / name, make_candidates(batch), batch, make_summary())
+        write_contact_sheet(tmp_path / name, make_candidates(batch), batch, make_summary())
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "b.html"]
 
@@ -207,7 +207,7 @@ def test_same_input_same_bytes(tmp_path: Path) -> None:
 )
 def test_no_candidates_says_what_to_do(tmp_path: Path, replaced: dict[str, object], advice: str) -> None:
     rows = make_candidates(make_batch(1)).slice(0, 0)
-    write(tmp_path / "c.html", rows, None, make_summary(n_candidates=0, **replaced))
+    write_contact_sheet(tmp_path / "c.html", rows, None, make_summary(n_candidates=0, **replaced))
     page = Page((tmp_path / "c.html").read_text())
     assert "0 candidates among" in page.prose
     assert advice in page.prose
@@ -217,7 +217,7 @@ def test_no_candidates_says_what_to_do(tmp_path: Path, replaced: dict[str, objec
 def test_a_bundle_without_a_grid_is_shown_without_one(tmp_path: Path) -> None:
     batch = make_batch(2)
     rows = make_candidates(batch, grid_value=np.full(2, np.nan, np.float32), cell_count=np.zeros(2, np.int64))
-    write(tmp_path / "c.html", rows, batch, make_summary(decides_on="calibrated", beta=None, threshold=0.5))
+    write_contact_sheet(tmp_path / "c.html", rows, batch, make_summary(decides_on="calibrated", beta=None, threshold=0.5))
     page = Page((tmp_path / "c.html").read_text())
     assert "whose calibrated probability reaches 0.500 , the default (no labelled objects chose it)" in page.prose
     assert "grid" not in page.prose
@@ -230,14 +230,14 @@ def test_rows_and_cutouts_must_be_the_same_objects(tmp_path: Path) -> None:
     rows = make_candidates(batch)
     for wrong in (batch.take(np.array([0, 1])), batch.take(np.array([0, 2, 1])), None):
         with pytest.raises(ValueError, match="not the same objects"):
-            write(tmp_path / "c.html", rows, wrong, make_summary())
+            write_contact_sheet(tmp_path / "c.html", rows, wrong, make_summary())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     path = tmp_path / "missing" / "c.html"
     with pytest.raises(OutputError, match=re.escape(f"{path}: cannot be written (No such file or directory)")):
-        write(path, make_candidates(make_batch(1)).slice(0, 0), None, make_summary(n_candidates=0))
+        write_contact_sheet(path, make_candidates(make_batch(1)).slice(0, 0), None, make_summary(n_candidates=0))
 
 
 def test_templates_are_shipped() -> None:

@@ -6,7 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from scanner.report.picture import QUALITIES, data_uri
+from scanner.report.self_contained import QUALITIES, data_uri
 
 
 def decode(uri: str) -> np.ndarray:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanner.records import BandFiles, ImageRef
-from scanner.sky.background import cell_statistics, measure
+from scanner.sky.detection import cell_statistics, measure_background
 from scanner.sky.mosaic import Mosaic, open_mosaic
 
 
@@ -44,7 +44,7 @@ def test_a_sloping_sky_is_followed_across_a_hole(tmp_path: Path) -> None:
     pixels = slope + generator.standard_normal((ny, nx)) * np.linspace(1, 2, nx)
     pixels[500:800, 200:600] = np.nan
     with mosaic_of(pixels, tmp_path / "slope.fits") as mosaic:
-        sky = measure(mosaic)
+        sky = measure_background(mosaic)
     level, noise = sky.at(300, 1000, nx)
     assert level.shape == noise.shape == (700, nx)
     assert level.dtype == noise.dtype == np.float32
@@ -59,6 +59,6 @@ def test_a_sloping_sky_is_followed_across_a_hole(tmp_path: Path) -> None:
 
 def test_nothing_good(tmp_path: Path) -> None:
     with mosaic_of(np.full((40, 40), np.nan), tmp_path / "nan.fits") as mosaic:
-        sky = measure(mosaic)
+        sky = measure_background(mosaic)
     assert sky.level.shape == (1, 1)
     assert np.isnan(sky.at(0, 40, 40)).all()

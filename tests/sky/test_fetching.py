@@ -11,11 +11,11 @@ from astropy.io import fits
 from astropy.table import Table
 
 from scanner.config import CutoutsConfig, StorageConfig
-from scanner.cutouts.extract import open_tile
 from scanner.errors import ForbiddenError, InputMissingError, OutputError, TileError, UnavailableError
 from scanner.records import BANDS, BandFiles, ImageRef, Tile
 from scanner.sky import source_catalogue
-from scanner.sky.fetching import fetch, remote_files
+from scanner.sky.local_files import fetch_tile, remote_files
+from scanner.sky.tile_images import open_tile
 from scanner.storage import open_store
 
 
@@ -66,12 +66,12 @@ def test_only_remote_files_are_named(uploaded, local):
 
 def test_a_local_tile_comes_back_as_it_is(local, tmp_path):
     tile = tile_of(local)
-    assert fetch(tile, tmp_path / "scratch", StorageConfig()) is tile
+    assert fetch_tile(tile, tmp_path / "scratch", StorageConfig()) is tile
     assert not (tmp_path / "scratch").exists()
 
 
 def test_a_fetched_tile_is_the_local_one(s3, uploaded, local, tmp_path):
-    here = fetch(uploaded, tmp_path / "scratch", s3.config)
+    here = fetch_tile(uploaded, tmp_path / "scratch", s3.config)
     expected = tile_of(local)
     for band in BANDS:
         assert Path(here.bands[band].image.path).read_bytes() == local[band].read_bytes()
@@ -88,10 +88,10 @@ def test_a_fetched_tile_is_the_local_one(s3, uploaded, local, tmp_path):
 
 
 def test_what_is_there_is_not_fetched_again(s3, uploaded, tmp_path):
-    here = fetch(uploaded, tmp_path, s3.config)
+    here = fetch_tile(uploaded, tmp_path, s3.config)
     stamps = {path: path.stat().st_ino for path in tmp_path.iterdir()}
     Path(here.bands["J"].image.path).unlink()
-    again = fetch(uploaded, tmp_path, s3.config)
+    again = fetch_tile(uploaded, tmp_path, s3.config)
     assert again == here
     changed = {str(path) for path in tmp_path.iterdir() if path.stat().st_ino != stamps[path]}
     assert changed <= {here.bands["J"].image.path}
@@ -99,7 +99,7 @@ def test_what_is_there_is_not_fetched_again(s3, uploaded, tmp_path):
 
 def test_two_threads_fetch_into_one_folder(s3, uploaded, local, tmp_path):
     fetched = []
-    threads = [threading.Thread(target=lambda: fetched.append(fetch(uploaded, tmp_path, s3.config))) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: fetched.append(fetch_tile(uploaded, tmp_path, s3.config))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -111,7 +111,7 @@ def test_two_threads_fetch_into_one_folder(s3, uploaded, local, tmp_path):
 
 def test_files_of_one_name_do_not_meet(s3, local, tmp_path):
     files = {band: put(s3, s3.fresh(), "mosaic.fits", local[band].read_bytes()) for band in BANDS}
-    here = fetch(tile_of(files), tmp_path, s3.config)
+    here = fetch_tile(tile_of(files), tmp_path, s3.config)
     for band in BANDS:
         assert Path(here.bands[band].image.path).read_bytes() == local[band].read_bytes()
 
@@ -122,7 +122,7 @@ def test_a_missing_object_costs_the_tile(s3, uploaded, tmp_path, missing):
     url = f"{folder}/{missing}".rstrip("/")
     tile = uploaded.model_copy(update={"catalogue": ImageRef(path=url)})
     with pytest.raises(TileError, match="no such object") as caught:
-        fetch(tile, tmp_path, s3.config)
+        fetch_tile(tile, tmp_path, s3.config)
     assert str(caught.value).startswith(f"{url}: ")
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
@@ -131,7 +131,7 @@ def test_a_truncated_object_is_named_by_its_url(s3, local, tmp_path):
     place = s3.fresh()
     content = local["VIS"].read_bytes()
     url = put(s3, place, "vis.fits", content[: len(content) // 2])
-    here = fetch(tile_of(local | {"VIS": url}), tmp_path, s3.config)
+    here = fetch_tile(tile_of(local | {"VIS": url}), tmp_path, s3.config)
     with pytest.raises(TileError, match="truncated") as caught:
         open_tile(here, CutoutsConfig(), tmp_path)
     assert str(caught.value).startswith(f"{url}: ")
@@ -141,7 +141,7 @@ def test_a_damaged_gzip_object_is_named_by_its_url(s3, local, tmp_path):
     content = gzip.compress(local["VIS"].read_bytes(), compresslevel=1)
     url = put(s3, s3.fresh(), "vis.fits.gz", content[: len(content) // 2])
     with pytest.raises(TileError, match="gzip file is damaged or truncated") as caught:
-        fetch(tile_of(local | {"VIS": url}), tmp_path, s3.config)
+        fetch_tile(tile_of(local | {"VIS": url}), tmp_path, s3.config)
     assert str(caught.value).startswith(f"{url}: ")
     assert list(tmp_path.iterdir()) == []
 
@@ -149,7 +149,7 @@ def test_a_damaged_gzip_object_is_named_by_its_url(s3, local, tmp_path):
 def test_a_bad_catalogue_is_named_by_its_url(s3, tmp_path, local):
     Table({"flux": [1.0]}).write(tmp_path / "cat.csv")
     url = put(s3, s3.fresh(), "cat.csv", (tmp_path / "cat.csv").read_bytes())
-    here = fetch(tile_of(local | {"catalogue": url}), tmp_path, s3.config)
+    here = fetch_tile(tile_of(local | {"catalogue": url}), tmp_path, s3.config)
     with pytest.raises(TileError, match="no column holds") as caught:
         source_catalogue.read(here.catalogue)
     assert str(caught.value).startswith(f"{url}: ")
@@ -158,7 +158,7 @@ def test_a_bad_catalogue_is_named_by_its_url(s3, tmp_path, local):
 def test_an_object_that_may_not_be_read_costs_the_tile(s3, uploaded, tmp_path):
     anonymous = s3.config.model_copy(update={"anonymous": True})
     with pytest.raises(TileError, match="reading is not allowed") as caught:
-        fetch(uploaded, tmp_path, anonymous)
+        fetch_tile(uploaded, tmp_path, anonymous)
     assert str(caught.value).startswith(uploaded.bands["VIS"].image.path)
     assert not isinstance(caught.value, ForbiddenError)
 
@@ -167,26 +167,26 @@ def test_a_public_object_is_read_without_credentials(s3, local, tmp_path, monkey
     url = put(s3, s3.fresh(public=True), "vis.fits", local["VIS"].read_bytes())
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    here = fetch(tile_of(local | {"VIS": url}), tmp_path, s3.config.model_copy(update={"anonymous": True}))
+    here = fetch_tile(tile_of(local | {"VIS": url}), tmp_path, s3.config.model_copy(update={"anonymous": True}))
     assert fits.getheader(here.bands["VIS"].image.path)["NAXIS1"] == 640
 
 
 def test_bad_credentials_stop_the_run(s3, uploaded, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(InputMissingError, match="does not accept the credentials") as caught:
-        fetch(uploaded, tmp_path, s3.config)
+        fetch_tile(uploaded, tmp_path, s3.config)
     assert not isinstance(caught.value, ForbiddenError)
 
 
 def test_a_missing_bucket_stops_the_run(s3, local, tmp_path):
     with pytest.raises(InputMissingError, match="no such bucket"):
-        fetch(tile_of(local | {"VIS": "s3://scanner-nowhere/vis.fits"}), tmp_path, s3.config)
+        fetch_tile(tile_of(local | {"VIS": "s3://scanner-nowhere/vis.fits"}), tmp_path, s3.config)
 
 
 def test_a_server_that_is_gone_is_a_passing_failure(local, tmp_path):
     nobody = StorageConfig(endpoint="http://127.0.0.1:9", retries=0, timeout_s=2)
     with pytest.raises(UnavailableError, match=r"vis\.fits"):
-        fetch(tile_of(local | {"VIS": "s3://bucket/vis.fits"}), tmp_path, nobody)
+        fetch_tile(tile_of(local | {"VIS": "s3://bucket/vis.fits"}), tmp_path, nobody)
 
 
 def test_a_full_disk_leaves_no_half_file(s3, uploaded, tmp_path):
@@ -194,7 +194,7 @@ def test_a_full_disk_leaves_no_half_file(s3, uploaded, tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
         with pytest.raises(OutputError) as caught:
-            fetch(uploaded, tmp_path, s3.config)
+            fetch_tile(uploaded, tmp_path, s3.config)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert str(tmp_path) in str(caught.value)
@@ -204,5 +204,5 @@ def test_a_full_disk_leaves_no_half_file(s3, uploaded, tmp_path):
 def test_a_scratch_folder_that_cannot_be_made(s3, uploaded, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot write scratch files"):
-        fetch(uploaded, tmp_path / "file" / "scratch", s3.config)
+        fetch_tile(uploaded, tmp_path / "file" / "scratch", s3.config)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from scanner.errors import OutputError, TileError
 from scanner.records import BandFiles, ImageRef
 from scanner.sky.fits_image import RESIDENT_BYTES
+from scanner.sky.local_files import temporary_folder
 from scanner.sky.mosaic import open_mosaic
-from scanner.sky.scratch import passing_folder
 
 REAL = Path(__file__).parents[2] / "../shared/real"
 
@@ -213,13 +213,13 @@ def test_gzip_is_decompressed_once_into_the_scratch_folder(tmp_path):
 
 def test_a_passing_folder_lies_below_its_parent_and_goes_with_its_block(tmp_path):
     path, parent = compress(write(tmp_path / "vis.fits", pixels())), tmp_path / "scratch" / "of-many"
-    with passing_folder(str(parent)) as folder:
+    with temporary_folder(str(parent)) as folder:
         with open_mosaic(refs(path), band="VIS", scratch=folder) as mosaic:
             np.testing.assert_array_equal(mosaic.read(0, 60, 0, 80), pixels())
         assert folder.parent == parent
         assert len(list(folder.iterdir())) == 2
     assert list(parent.iterdir()) == []
-    with pytest.raises(OutputError, match=r"vis\.fits\.gz: cannot write scratch files"), passing_folder(str(path)):
+    with pytest.raises(OutputError, match=r"vis\.fits\.gz: cannot write scratch files"), temporary_folder(str(path)):
         pass
 
 

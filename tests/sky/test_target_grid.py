@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanner.sky.target_grid import grid_positions
+from scanner.sky.targets import grid_positions
 
 
 def test_known_grid() -> None:

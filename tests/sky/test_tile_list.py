@@ -11,8 +11,7 @@ from scanner.config import StorageConfig
 from scanner.errors import InputMissingError, ScannerError, TileListError, UnavailableError
 from scanner.records import BANDS, Tile
 from scanner.sky import tile_list
-from scanner.sky.tile_line import KEYS
-from scanner.sky.tile_list import TileList
+from scanner.sky.tile_list import KEYS, TileList
 from scanner.storage import open_store
 
 TILE = "TILE102018665-ACBD03_20241018T142710.276838Z_00.00"

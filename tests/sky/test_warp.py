@@ -9,9 +9,9 @@ from scipy.special import erf
 from scanner.errors import OutputError
 from scanner.records import BandFiles, ImageRef
 from scanner.sky.alignment import BandGeometry, map_pixels
+from scanner.sky.local_files import ScratchFolder
 from scanner.sky.mosaic import open_mosaic
-from scanner.sky.scratch import ScratchFolder
-from scanner.sky.warp import Grid, covering_grid, sample_positions, warp
+from scanner.sky.warp import WarpGrid, covering_grid, sample_positions, warp
 
 NISP_SIGMA_ARCSEC = 0.48 / 2.3548
 
@@ -71,7 +71,7 @@ def warped(mosaic, vis_wcs, grid):
 @pytest.mark.parametrize("samples", [1, 3])
 def test_interpolated_coordinates_are_exact_to_a_thousandth_of_a_pixel(samples, sip):
     vis, band = sky(0.1, (19200, 19200)), sky(0.3, (6400, 6400), 1.3, (40.2, -7.7), sip)
-    grid = Grid(-2, -1, (6401, 6401))
+    grid = WarpGrid(-2, -1, (6401, 6401))
     top, left, shape = 5888, 100, (512, 470)
     x, y, area = sample_positions(band, vis, grid, top, left, shape, samples)
     fraction = (np.arange(shape[0] * samples) + 0.5) / samples
@@ -92,7 +92,7 @@ def test_flux_and_centroid_of_point_sources_are_conserved(tmp_path, angle, scale
     positions = [
         (x + random.uniform(-2, 2), y + random.uniform(-2, 2)) for x in range(190, 720, 88) for y in range(190, 720, 88)
     ]
-    grid = Grid(-1, 0, (300, 301))
+    grid = WarpGrid(-1, 0, (300, 301))
     with opened(tmp_path, stars(band, (size, size), scale, positions, vis), band) as mosaic:
         image = warped(mosaic, vis, grid)
     for x, y in positions:
@@ -108,7 +108,7 @@ def test_flux_and_centroid_of_point_sources_are_conserved(tmp_path, angle, scale
 def test_the_width_of_the_psf_is_kept(tmp_path):
     vis, band = sky(0.1, (900, 900)), sky(0.3, (400, 400), 3.0, (0.4, 0.4))
     with opened(tmp_path, stars(band, (400, 400), 0.3, [(450.3, 447.9)], vis), band) as mosaic:
-        image = warped(mosaic, vis, Grid(0, 0, (300, 300)))
+        image = warped(mosaic, vis, WarpGrid(0, 0, (300, 300)))
     ideal = stars(sky(0.3, (300, 300)), (300, 300), 0.3, [(450.3, 447.9)], vis)
     window = (slice(135, 165), slice(135, 165))
     assert np.abs(image - ideal)[window].max() < 0.1 * ideal.max()
@@ -124,7 +124,7 @@ def test_the_width_of_the_psf_is_kept(tmp_path):
 def test_a_flat_sky_stays_flat_across_blocks_and_scales_by_area(tmp_path):
     vis, band = sky(0.1, (1800, 1650)), sky(0.2, (1600, 1600), 10.0)
     with opened(tmp_path, np.full((1600, 1600), 4.0), band) as mosaic:
-        image = warped(mosaic, vis, Grid(0, 0, (600, 550)))
+        image = warped(mosaic, vis, WarpGrid(0, 0, (600, 550)))
     np.testing.assert_allclose(image, 4.0 * 2.25, rtol=2e-5)
 
 
@@ -132,10 +132,10 @@ def test_a_hole_spreads_over_the_pixels_that_touch_it_and_does_not_ring(tmp_path
     vis, band = sky(0.1, (300, 300)), sky(0.3, (110, 110), 2.0, (0.3, 0.1))
     image = np.random.default_rng(1).normal(100, 1, (110, 110))
     with opened(tmp_path, image, band) as mosaic:
-        clean = warped(mosaic, vis, Grid(0, 0, (100, 100)))
+        clean = warped(mosaic, vis, WarpGrid(0, 0, (100, 100)))
     image[50, 60] = np.nan
     with opened(tmp_path, image, band) as mosaic:
-        single = warped(mosaic, vis, Grid(0, 0, (100, 100)))
+        single = warped(mosaic, vis, WarpGrid(0, 0, (100, 100)))
     bad = np.argwhere(np.isnan(single))
     assert 1 <= len(bad) <= 5
     assert np.ptp(bad, axis=0).max() <= 2
@@ -143,7 +143,7 @@ def test_a_hole_spreads_over_the_pixels_that_touch_it_and_does_not_ring(tmp_path
     assert np.nanmax(np.abs(single - clean)) < 1.0
     image[40:60, 40:60] = np.nan
     with opened(tmp_path, image, band) as mosaic:
-        block = warped(mosaic, vis, Grid(0, 0, (100, 100)))
+        block = warped(mosaic, vis, WarpGrid(0, 0, (100, 100)))
     assert 19**2 <= np.isnan(block).sum() <= 23**2
     assert np.nanmax(np.abs(block - clean)) < 5.0
 
@@ -151,7 +151,7 @@ def test_a_hole_spreads_over_the_pixels_that_touch_it_and_does_not_ring(tmp_path
 def test_beyond_the_band_there_is_nothing(tmp_path):
     vis, band = sky(0.1, (900, 900)), sky(0.3, (100, 100), 5.0)
     with opened(tmp_path, np.ones((100, 100)), band) as mosaic:
-        image = warped(mosaic, vis, Grid(0, 0, (300, 300)))
+        image = warped(mosaic, vis, WarpGrid(0, 0, (300, 300)))
     y, x = np.mgrid[:300, :300]
     band_x, band_y = map_pixels(vis, band, 3 * x + 1.0, 3 * y + 1.0)
     inside = (band_x >= 0) & (band_x <= 99) & (band_y >= 0) & (band_y <= 99)
@@ -160,8 +160,8 @@ def test_beyond_the_band_there_is_nothing(tmp_path):
 
 
 def test_the_grid_covers_the_vis_mosaic():
-    assert covering_grid(BandGeometry("warp", 0, 0), (600, 601)) == Grid(0, 0, (200, 201))
-    assert covering_grid(BandGeometry("warp", -2, -1), (600, 601)) == Grid(-2, -1, (201, 201))
+    assert covering_grid(BandGeometry("warp", 0, 0), (600, 601)) == WarpGrid(0, 0, (200, 201))
+    assert covering_grid(BandGeometry("warp", -2, -1), (600, 601)) == WarpGrid(-2, -1, (201, 201))
 
 
 def test_a_full_scratch_folder_is_told(tmp_path):
@@ -171,7 +171,7 @@ def test_a_full_scratch_folder_is_told(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
         try:
             with pytest.raises(OutputError, match="cannot write scratch files"):
-                warp(mosaic, vis, Grid(0, 0, (300, 300)), ScratchFolder(tmp_path))
+                warp(mosaic, vis, WarpGrid(0, 0, (300, 300)), ScratchFolder(tmp_path))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [file.name for file in tmp_path.iterdir()] == ["y.fits"]

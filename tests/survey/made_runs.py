@@ -13,7 +13,7 @@ from scanner.catalogue import columns
 from scanner.catalogue.deduplicate import Rule
 from scanner.catalogue.export import Provenance
 from scanner.catalogue.known_lenses import KnownLensMatcher
-from scanner.catalogue.merging import Merging
+from scanner.catalogue.merge import Merging
 from scanner.catalogue.tiles import table as table_of_tiles
 from scanner.config import StorageConfig
 from scanner.records import BandFiles, FailedTile, ImageRef, Tile

@@ -13,7 +13,7 @@ from astropy.wcs.utils import pixel_to_skycoord, skycoord_to_pixel
 from PIL import Image
 
 from scanner.config import load
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
 from scanner.records import BANDS
 from scanner.storage import open_store

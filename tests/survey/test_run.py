@@ -17,7 +17,7 @@ from scanner.catalogue import columns
 from scanner.catalogue.tiles import TILE_SCHEMA
 from scanner.config import StorageConfig, load
 from scanner.cutouts.store import CutoutStore
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
 from scanner.errors import ContentError, InputMissingError
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
 from scanner.storage import open_store

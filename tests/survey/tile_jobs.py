@@ -3,7 +3,7 @@
 import hashlib
 
 from scanner.config import StorageConfig, load
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
 from scanner.sky import tile_list
 from scanner.storage import join, open_store
 from scanner.survey.folder.ledger import RunFolder

@@ -12,7 +12,7 @@ from astropy.io import fits
 from PIL import Image
 
 from scanner.cli.main import main
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError, ScannerError, UsageError
 from scanner.labelled_set import LabelledSet

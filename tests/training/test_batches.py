@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from scanner.ensemble.orientation import ORIENTATIONS, augment
+from scanner.ensemble.augmentation import ORIENTATIONS, augment
 from scanner.ensemble.preprocessing import member_input
 from scanner.records import MEMBER_PIXELS, MEMBERS
 from scanner.training.batches import Feed, draw_orientations, turn

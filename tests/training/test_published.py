@@ -6,8 +6,8 @@ import torch
 from astropy.io import fits
 from scipy.ndimage import gaussian_filter
 
-from scanner.ensemble import bundle as bundles
-from scanner.ensemble.score import Scorer
+from scanner.ensemble import bundles
+from scanner.ensemble.session import Scorer
 from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.labelled_set import LabelledSet
 from scanner.networks import build

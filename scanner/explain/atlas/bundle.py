@@ -30,7 +30,7 @@ from scanner.explain.kernel_image import STEPS as KERNEL_STEPS
 from scanner.explain.networks import network_input, restore
 from scanner.labelled_set import LabelledSet
 from scanner.records import CutoutBatch, Float32, Int64, MemberName
-from scanner.report.atlas_record import (
+from scanner.report.explanations import (
     AtlasRecord,
     AtlasRequest,
     ClassRecord,

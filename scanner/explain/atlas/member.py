@@ -25,7 +25,7 @@ from scanner.explain.kernel_activation import convolutions, kernel_activation, s
 from scanner.explain.kernel_image import kernel_image
 from scanner.explain.networks import CLASSES
 from scanner.records import MEMBER_PIXELS, Float32, Float64, Int64, MemberName
-from scanner.report.atlas_record import AtlasRequest, ClassName
+from scanner.report.explanations import AtlasRequest, ClassName
 
 #: Kernels whose images are made together; each takes up to 40 MB in an image of 200 pixels.
 KERNELS_AT_A_TIME = 8

@@ -18,7 +18,7 @@ from scanner.explain.atlas.member import MemberAtlas
 from scanner.explain.atlas.sheets import Sheet
 from scanner.explain.display import png
 from scanner.records import MEMBER_BANDS, Int64, MemberName
-from scanner.report.atlas_record import AtlasRecord
+from scanner.report.explanations import AtlasRecord
 from scanner.report.self_contained import asset, png_uri, template
 
 ARRAYS, RECORD, PAGE = "arrays.zarr", "explanation.json", "index.html"

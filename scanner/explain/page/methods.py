@@ -21,9 +21,8 @@ from scanner.explain.guided_grad_cam import guided_grad_cam, shown, strength
 from scanner.explain.networks import CLASSES, sky_level
 from scanner.explain.occlusion import occlusion
 from scanner.records import CutoutBatch, Float32, MemberName
-from scanner.report.atlas_record import ClassName
 from scanner.report.colour import UInt8, vis_image
-from scanner.report.object_page import DreamRecord, Gain, MapRecord, Method, PageRequest
+from scanner.report.explanations import ClassName, DreamRecord, Gain, MapRecord, Method, PageRequest
 
 #: Side of the pictures on the page, in pixels.
 SIDE = 264

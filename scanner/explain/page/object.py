@@ -18,7 +18,7 @@ from torch import nn
 
 from scanner import __version__
 from scanner.config import RunConfig, StorageConfig
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.calibration import sigmoid
 from scanner.ensemble.session import open_session
@@ -33,9 +33,9 @@ from scanner.explain.page.write import write_page
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS, CutoutBatch, Float32, MemberName
 from scanner.report.colour import vis_image
-from scanner.report.object_page import NeighbourRecord, PageRecord, PageRequest, VoteRecord
+from scanner.report.explanations import NeighbourRecord, PageRecord, PageRequest, VoteRecord
 from scanner.sky import tile_list
-from scanner.sky.scratch import passing_folder
+from scanner.sky.local_files import temporary_folder
 from scanner.storage import open_store
 from scanner.survey.candidate_cutouts import candidate_cutouts
 from scanner.survey.find_object import FoundObject, find_object
@@ -82,7 +82,7 @@ def explain_object(request: ExplainRequest, report: Report = lambda what, done, 
         )
     if "neighbours" in request.page.methods and bundle.grid is None:
         raise UsageError(f"{bundle.location}: has no t-SNE map to look for neighbours in; leave 'neighbours' out of --method.")
-    with passing_folder(request.scratch) as scratch:
+    with temporary_folder(request.scratch) as scratch:
         found = find_object(folder, request.candidate, scratch)
     tiles = tuple(tile for tile in tile_list.read(run.tile_list, storage).tiles if tile.tile_id == found.commit.tile_id)
     if not tiles:

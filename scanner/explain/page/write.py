@@ -18,7 +18,7 @@ from scanner.explain.page.methods import SIDE, Made, Panel
 from scanner.records import CutoutBatch, MemberName
 from scanner.report import colour
 from scanner.report.card import member_kind
-from scanner.report.object_page import PageRecord
+from scanner.report.explanations import PageRecord
 from scanner.report.self_contained import asset, png_uri, template
 
 ARRAYS, RECORD, PAGE = "arrays.zarr", "explanation.json", "index.html"

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scanner.cutouts.store import CutoutStore
-from scanner.sky.scratch import ScratchFolder
+from scanner.sky.local_files import ScratchFolder
 from scanner.survey.folder.ledger import RunFolder
 
 

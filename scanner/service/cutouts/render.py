@@ -12,15 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scanner.cutouts.cutout_fits import Card, fits_bytes
-from scanner.cutouts.framed import BandImage, FramedCutout
+from scanner.cutouts.framed import BandImage, Card, FramedCutout, fits_bytes
 from scanner.records import BANDS, NISP_PIXEL_SCALE_ARCSEC, VIS_PIXEL_SCALE_ARCSEC, Band
-from scanner.report import colour, panels, picture
+from scanner.report import colour, self_contained
 from scanner.report.colour import UInt8
 from scanner.service.cutouts.request import MEDIA_TYPES, WHOLE_ARCSEC, CutoutRequest
 
 #: Of WebP, as on the contact sheet; what is drawn larger than pixel by pixel shows what the compression does.
-_QUALITY, _LARGE_PIXELS_QUALITY = picture.QUALITIES[:1], picture.NISP_QUALITIES
+_QUALITY, _LARGE_PIXELS_QUALITY = self_contained.QUALITIES[:1], self_contained.NISP_QUALITIES
 #: A gallery asks for dozens at a time.
 _METHOD = 4
 
@@ -53,7 +52,7 @@ def render(framed: FramedCutout, wanted: CutoutRequest, header: Mapping[str, Car
             return None
         if wanted.invert:
             image = 255 - image
-        content = picture.png(image) if wanted.format == "png" else _webp(image, wanted)
+        content = self_contained.png(image) if wanted.format == "png" else _webp(image, wanted)
     return None if content is None else Rendered(content, MEDIA_TYPES[wanted.format])
 
 
@@ -85,7 +84,7 @@ def _picture(framed: FramedCutout, wanted: CutoutRequest) -> UInt8 | None:
     # VIS has the pixels of the colour picture, Y those of all of NISP.
     grid: Band = "VIS" if wanted.picture in ("VIS", "colour") else "Y"
     part = _part(framed.images[BANDS.index(grid)], wanted)
-    return None if part is None else panels.enlarged(drawn[part], wanted.zoom)
+    return None if part is None else colour.enlarged(drawn[part], wanted.zoom)
 
 
 def _all(framed: FramedCutout, wanted: CutoutRequest) -> UInt8 | None:
@@ -93,10 +92,10 @@ def _all(framed: FramedCutout, wanted: CutoutRequest) -> UInt8 | None:
     part = _part(framed.images[0], wanted)
     if part is None:
         return None
-    drawn = panels.side_by_side(framed.cutout, 1, wanted.stretch, wanted.saturation)
+    drawn = colour.side_by_side(framed.cutout, 1, wanted.stretch, wanted.saturation)
     side = drawn.shape[0]
     each = [drawn[part[0], panel * side + part[1].start : panel * side + part[1].stop] for panel in range(3)]
-    return panels.enlarged(np.concatenate(each, axis=1), wanted.zoom)
+    return colour.enlarged(np.concatenate(each, axis=1), wanted.zoom)
 
 
 def _part(image: BandImage, wanted: CutoutRequest) -> tuple[slice, slice] | None:
@@ -120,4 +119,4 @@ def _part(image: BandImage, wanted: CutoutRequest) -> tuple[slice, slice] | None
 
 def _webp(image: UInt8, wanted: CutoutRequest) -> bytes:
     is_large = wanted.zoom > 1 or wanted.picture not in ("VIS", "colour")
-    return picture.webp(image, _LARGE_PIXELS_QUALITY if is_large else _QUALITY, _METHOD)
+    return self_contained.webp(image, _LARGE_PIXELS_QUALITY if is_large else _QUALITY, _METHOD)

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 from scanner.errors import UsageError
 from scanner.records import BANDS, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, Band
-from scanner.report.stretch import CURVES, Curve, Stretch
+from scanner.report.colour import CURVES, Curve, Stretch
 
 Format = Literal["fits", "png", "webp"]
 Picture = Literal["VIS", "Y", "J", "H", "colour", "nisp", "all"]

@@ -22,8 +22,7 @@ from scanner.records import Tile
 from scanner.service.cutouts.open_stores import OpenStores
 from scanner.service.errors import BusyError
 from scanner.sky import tile_list
-from scanner.sky.fetching import remote_files
-from scanner.sky.scratch import ScratchFolder
+from scanner.sky.local_files import ScratchFolder, remote_files
 from scanner.survey.folder.ledger import RunFolder, RunRecord
 
 #: Cutouts kept in memory: 212 kB each.

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from scanner import __version__
 from scanner.atomic_file import flush_tree, partial_name, remove, writing_to
 from scanner.catalogue.columns import column
-from scanner.cutouts.writer import CutoutWriter
+from scanner.cutouts.store import CutoutWriter
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
 from scanner.labelled_set import CUTOUTS, DESCRIPTION, TRUTH, TRUTH_COLUMNS
 from scanner.records import BANDS, VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, Record, Tile

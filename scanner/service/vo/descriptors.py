@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from scanner.report.stretch import CURVES
+from scanner.report.colour import CURVES
 from scanner.service.cutouts.request import MEDIA_TYPES, Picture
 from scanner.service.vo.votable import Parameter, ServiceDescriptor
 

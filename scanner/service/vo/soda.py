@@ -17,9 +17,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from scanner import __version__
-from scanner.cutouts.cutout_fits import Card
+from scanner.cutouts.framed import Card
 from scanner.errors import UsageError
-from scanner.report.stretch import BLACK_SIGMA, CURVES, SOFTENING_SIGMA, Stretch
+from scanner.report.colour import BLACK_SIGMA, CURVES, SOFTENING_SIGMA, Stretch
 from scanner.service.conditional import conditional
 from scanner.service.context import Context
 from scanner.service.cutouts import request as asked

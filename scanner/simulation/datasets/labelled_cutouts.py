@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner.cutouts.layout import IMAGE_SHAPES
+from scanner.cutouts.store import IMAGE_SHAPES
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC, Float32
 from scanner.simulation.datasets.component_table import component_columns
 from scanner.simulation.datasets.cutout_scene import CutoutScene, draw_scene, object_generator

@@ -17,10 +17,17 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scanner.cutouts import quality
-from scanner.cutouts.layout import SHARD_OBJECTS, CodecName, StoreAttributes
-from scanner.cutouts.shared_writer import begin_store, finish_store, write_shards
-from scanner.cutouts.store_arrays import COLUMNS, column_values
-from scanner.cutouts.writer import store_attributes
+from scanner.cutouts.store import (
+    COLUMNS,
+    SHARD_OBJECTS,
+    CodecName,
+    StoreAttributes,
+    begin_store,
+    column_values,
+    finish_store,
+    store_attributes,
+    write_shards,
+)
 from scanner.labelled_set import CUTOUTS, TRUTH
 from scanner.records import BANDS, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, Targets
 from scanner.simulation import parquet_parts

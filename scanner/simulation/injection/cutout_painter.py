@@ -1,7 +1,7 @@
 """Cutouts of real tiles with painted light, object by object of a plan.
 
 In: a plan and the opened tiles. Out: a :class:`~scanner.records.CutoutBatch` in the simulation's units, and the truth. Refused:
-what :func:`~scanner.cutouts.tile_images.open_tile` and :func:`~scanner.simulation.injection.tile_psf.read_psf` refuse.
+what :func:`~scanner.sky.tile_images.open_tile` and :func:`~scanner.simulation.injection.tile_psf.read_psf` refuse.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from scanner.config import CutoutsConfig
 from scanner.cutouts import quality
 from scanner.cutouts.extract import cut_pixels
-from scanner.cutouts.tile_images import TileImages, open_tile
 from scanner.records import (
     BANDS,
     NISP_BANDS,
@@ -43,7 +42,8 @@ from scanner.simulation.injection.request import InjectionRequest, TileSummary
 from scanner.simulation.injection.tile_psf import read_psf
 from scanner.simulation.injection.tile_survey import flux_scale
 from scanner.simulation.telescope.psf import Psf
-from scanner.sky.scratch import ScratchFolder
+from scanner.sky.local_files import ScratchFolder
+from scanner.sky.tile_images import TileImages, open_tile
 
 #: Objects painted at once: their canvases stay within the cache.
 _BATCH_OBJECTS = 16

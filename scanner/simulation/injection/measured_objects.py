@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner.cutouts.extract import cut
-from scanner.cutouts.tile_images import TileImages
 from scanner.records import (
     BANDS,
     NISP_PIXEL_SCALE_ARCSEC,
@@ -25,6 +24,7 @@ from scanner.records import (
 )
 from scanner.simulation.injection import tile_psf
 from scanner.simulation.injection.object_shapes import shapes
+from scanner.sky.tile_images import TileImages
 
 #: Share of bad pixels in any band beyond which a cutout is of no use.
 MAX_BAD_FRACTION = 0.25

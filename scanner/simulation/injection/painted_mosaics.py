@@ -16,7 +16,6 @@ import numpy as np
 from astropy.io import fits
 
 from scanner.config import CutoutsConfig
-from scanner.cutouts.tile_images import TileImages, open_tile
 from scanner.errors import OutputError
 from scanner.records import BANDS, Band, Float32, ImageRef, Tile
 from scanner.simulation.datasets.cutout_scene import CutoutScene
@@ -37,8 +36,9 @@ from scanner.simulation.processes import run_all
 from scanner.simulation.telescope.exposure import CANVAS_PIXELS
 from scanner.sky.alignment import map_pixels
 from scanner.sky.fits_image import open_image
+from scanner.sky.local_files import ScratchFolder, local_path
 from scanner.sky.mosaic import Mosaic
-from scanner.sky.scratch import ScratchFolder, local_path
+from scanner.sky.tile_images import TileImages, open_tile
 
 LIST, TRUTH, RECORD = "tile-list.txt", "truth.parquet", "injection.json"
 _STRIP_ROWS = 256

@@ -17,10 +17,10 @@ from astropy.wcs.utils import pixel_to_skycoord
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from scanner.cutouts.tile_images import TileImages
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC, Float64, Targets
 from scanner.simulation.injection.measured_objects import MeasuredObjects, measure_objects
-from scanner.sky.target_grid import grid_positions
+from scanner.sky.targets import grid_positions
+from scanner.sky.tile_images import TileImages
 from scanner.sphere import healpix_29
 
 DEFLECTOR, GALAXY, EMPTY = 0, 1, 2

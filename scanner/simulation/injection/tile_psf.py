@@ -15,7 +15,7 @@ from scanner.errors import TileError
 from scanner.records import Band, Float32, Float64, ImageRef
 from scanner.simulation.telescope.psf import Psf, mean_psf
 from scanner.sky.fits_image import open_image
-from scanner.sky.scratch import ScratchFolder
+from scanner.sky.local_files import ScratchFolder
 
 _LARGEST_SIDE = 201
 #: Share of a PSF's light that the Gaussians may miss, sum of absolute residuals: rings and spikes of real ones are 5 to 10%.

@@ -1,7 +1,7 @@
 """One tile before anything is painted: its optics, and the places where something can be painted.
 
 In: a tile. Out: :class:`TileSummary` and :class:`Places`. Refused (:class:`~scanner.errors.TileError`): what
-:func:`~scanner.cutouts.tile_images.open_tile` and :func:`~scanner.sky.targets.list_targets` refuse, and a mosaic without
+:func:`~scanner.sky.tile_images.open_tile` and :func:`~scanner.sky.targets.list_targets` refuse, and a mosaic without
 MAGZERO.
 
 Deflectors are bright objects that look like the simulated deflectors in magnitude and colour, larger than the PSF and not too
@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner.config import CutoutsConfig, TargetsConfig
-from scanner.cutouts.tile_images import TileImages, open_tile
 from scanner.errors import TileError
 from scanner.records import BANDS, NISP_PIXEL_SCALE_ARCSEC, VIS_PIXEL_SCALE_ARCSEC, Band, Tile
 from scanner.simulation.injection import tile_psf
@@ -30,8 +29,9 @@ from scanner.simulation.population.options import Options
 from scanner.simulation.telescope.noise import VARIANCE_SLOPE
 from scanner.simulation.telescope.photometry import ZERO_POINT
 from scanner.sky.alignment import map_pixels
-from scanner.sky.scratch import ScratchFolder
+from scanner.sky.local_files import ScratchFolder
 from scanner.sky.targets import list_targets
+from scanner.sky.tile_images import TileImages, open_tile
 
 GALAXY_LIMIT = 23.0
 DEFLECTOR_MAGNITUDES = (16.5, 22.8)

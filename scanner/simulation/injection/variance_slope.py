@@ -10,8 +10,8 @@ import numpy as np
 
 from scanner.records import BandFiles, Float64
 from scanner.sky.fits_image import open_image
+from scanner.sky.local_files import ScratchFolder
 from scanner.sky.mosaic import BAD_RMS, Mosaic
-from scanner.sky.scratch import ScratchFolder
 
 _HALF, _SKY_HALF = 4, 30
 _FEWEST_OBJECTS = 5

@@ -14,7 +14,7 @@ from pathlib import Path
 from scanner.config import RunConfig, StorageConfig
 from scanner.errors import ForbiddenError, TileError, UsageError
 from scanner.records import ImageRef, Tile
-from scanner.sky.scratch import local_path
+from scanner.sky.local_files import local_path
 from scanner.storage import is_remote, open_store, split
 
 SAMPLED_BLOCKS = 16

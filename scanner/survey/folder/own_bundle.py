@@ -2,13 +2,13 @@
 
 In: the settings of a run, its folder. Out: the settings with a bundle in the place of ``STORE/current``: the one that the
 folder's run began with where it came from the same store, else the one that is current now. Settings that name a bundle
-outright are left alone. Refused: what :mod:`scanner.ensemble.bundle_pointer` and the folder refuse.
+outright are left alone. Refused: what :mod:`scanner.ensemble.bundles` and the folder refuse.
 """
 
 from __future__ import annotations
 
 from scanner.config import RunConfig
-from scanner.ensemble.bundle_pointer import followed, is_pointer
+from scanner.ensemble.bundles import followed, is_pointer
 from scanner.storage.location import join, split
 from scanner.storage.open import open_store
 from scanner.survey.folder.ledger import RUN_RECORD, RunFolder

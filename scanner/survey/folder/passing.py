@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scanner.atomic_file import PARTIAL_PREFIX, writing_to
-from scanner.sky.scratch import passing_folder
+from scanner.sky.local_files import temporary_folder
 from scanner.storage import Store
 
 
@@ -35,7 +35,7 @@ def passing_beside(store: Store, scratch: str | None = None) -> Iterator[Path]:
     home = store.local("")
     with writing_to(home or Path(scratch or tempfile.gettempdir())):
         if home is None:
-            with passing_folder(scratch) as folder:
+            with temporary_folder(scratch) as folder:
                 yield folder
         else:
             home.mkdir(parents=True, exist_ok=True)

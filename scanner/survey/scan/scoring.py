@@ -1,6 +1,6 @@
 """The scorer of a worker process, opened once, and how many objects it scores at a time.
 
-In: a :class:`TileJob`; batches of cutouts. Out: a :class:`~scanner.ensemble.score.Scorer`; scores. Refused: a bundle that
+In: a :class:`TileJob`; batches of cutouts. Out: a :class:`~scanner.ensemble.session.Scorer`; scores. Refused: a bundle that
 cannot be loaded, a provider that is not here.
 """
 
@@ -10,8 +10,8 @@ from functools import lru_cache
 
 from scanner.config import RunConfig, StorageConfig
 from scanner.cutouts.quality import fill_bad_pixels
-from scanner.ensemble import bundle as bundles
-from scanner.ensemble.score import Scorer
+from scanner.ensemble import bundles
+from scanner.ensemble.session import Scorer
 from scanner.records import CutoutBatch, Scores
 from scanner.survey.messages import TileJob
 from scanner.survey.scan.machine import cores

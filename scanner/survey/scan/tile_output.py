@@ -17,8 +17,7 @@ import numpy as np
 
 from scanner.catalogue import columns
 from scanner.config import CutoutsConfig
-from scanner.cutouts.layout import CodecName
-from scanner.cutouts.store import CutoutWriter
+from scanner.cutouts.store import CodecName, CutoutWriter
 from scanner.records import Band, CommitRecord, CutoutBatch, Record, Scores
 from scanner.storage import Staging
 from scanner.storage.checksum import file_sha256
@@ -30,7 +29,7 @@ from scanner.survey.scan.score_table import ScoreTableWriter
 class CutTile(Record):
     """What is known of a tile once it is cut, and goes into its commit record whoever scores it.
 
-    ``wcs``, ``zero_points``, ``units``: as in :class:`~scanner.cutouts.layout.StoreAttributes`.
+    ``wcs``, ``zero_points``, ``units``: as in :class:`~scanner.cutouts.store.StoreAttributes`.
     """
 
     tile_id: str

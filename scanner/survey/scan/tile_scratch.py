@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from scanner.config import EngineConfig
-from scanner.sky.scratch import HELD_FILE, scratch_error
+from scanner.sky.local_files import HELD_FILE, scratch_error
 from scanner.survey.scan.stages import Stopwatch
 
 PREFIX = "scanner-"

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from scanner.cutouts import footprint
-from scanner.cutouts.extract import TileImages, cut, open_tile
-from scanner.ensemble.score import Scorer
+from scanner.cutouts.extract import cut
+from scanner.ensemble.session import Scorer
 from scanner.records import CommitRecord, CutoutBatch, Scores, Targets
-from scanner.sky.fetching import fetch, remote_files
+from scanner.sky import alignment
+from scanner.sky.local_files import fetch_tile, remote_files
 from scanner.sky.targets import list_targets
+from scanner.sky.tile_images import TileImages, open_tile
 from scanner.storage import Staging, open_store
 from scanner.survey import metrics
 from scanner.survey.folder import fingerprint
@@ -41,7 +42,7 @@ def fetch_ahead(job: TileJob) -> None:
     """Bring the remote files of a tile to this process's scratch folder."""
     scratch, tile_id, storage = worker_scratch(job.config.engine), job.tile.tile_id, job.config.storage
     with scratch.fetching(tile_id) as passing, scratch.watch(tile_id).stage("fetch"):
-        fetch(job.tile, _fetched(passing, fingerprint.of_tile(job.tile, storage)), storage)
+        fetch_tile(job.tile, _fetched(passing, fingerprint.of_tile(job.tile, storage)), storage)
 
 
 def scan(job: TileJob, on_progress: OnProgress) -> CommitRecord:
@@ -120,7 +121,7 @@ def _opened(
     config, tile = job.config, job.tile
     if remote_files(tile):
         with watch.stage("fetch"):
-            tile = fetch(tile, _fetched(scratch, fingerprint.combined(files)), config.storage)
+            tile = fetch_tile(tile, _fetched(scratch, fingerprint.combined(files)), config.storage)
     with watch.stage("open"):
         images = open_tile(tile, config.cutouts, scratch)
     with images:
@@ -143,7 +144,7 @@ def _opened(
                 notes=selection.notes,
                 n_targets=len(selection.targets),
                 sky_area_deg2=images.sky_area_deg2,
-                s_region=footprint.outline(images.vis.wcs, images.vis.shape),
+                s_region=alignment.outline(images.vis.wcs, images.vis.shape),
                 bytes_read=bytes_read,
                 wcs=images.vis.wcs.to_header_string(relax=True),
                 zero_points={band: float(value) if np.isfinite(value) else None for band, value in images.zero_points.items()},

@@ -195,7 +195,7 @@ def _end_in_time(exit_code: int) -> None:
 
 
 def _open_gpu() -> None:
-    from scanner.ensemble import bundle as bundles
+    from scanner.ensemble import bundles
     from scanner.ensemble.session import open_session
 
     open_session(bundles.load(None), "cuda")

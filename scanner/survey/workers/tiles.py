@@ -6,8 +6,8 @@ In: jobs. Out: :data:`TILES`. Refused: a bundle that cannot be loaded, a provide
 from __future__ import annotations
 
 from scanner.config import RunConfig
-from scanner.ensemble import bundle as bundles
-from scanner.sky.fetching import remote_files
+from scanner.ensemble import bundles
+from scanner.sky.local_files import remote_files
 from scanner.survey import metrics
 from scanner.survey.messages import TileJob
 from scanner.survey.scan import tile_scratch, tile_task

@@ -11,7 +11,7 @@ from scanner import config
 from scanner.cli.main import scanner
 from scanner.cli.run import _dotted as settings_of_flags
 from scanner.service import settings
-from scanner.sky import tile_line
+from scanner.sky import tile_list
 
 #: What Kubernetes knows only when the pod runs; any address and name do.
 FIELDS = {"status.podIP": "10.0.0.7", "metadata.name": "the-pod", "metadata.namespace": "lenses", "spec.nodeName": "node-1"}
@@ -104,7 +104,7 @@ def test_tile_lists_in_values_are_tile_lists(manifests):
             verb, given = parsed(words)
             text = mounted_text(manifests, pod, container, given["tile_list"]) if verb == ["run"] else None
             if text is not None:
-                lines = [tile_line.read_line(line, "/data", "tiles.txt") for line in text.splitlines()]
+                lines = [tile_list.read_line(line, "/data", "tiles.txt") for line in text.splitlines()]
                 assert any(line is not None for line in lines), pod.name
 
 

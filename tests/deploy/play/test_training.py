@@ -16,7 +16,7 @@ from manifests.pods import at, of_kind
 from manifests.rendering import CHART, find_helm
 from ports import free_ports
 
-from scanner.ensemble import bundle as bundles
+from scanner.ensemble import bundles
 
 pytestmark = pytest.mark.timeout(1800)
 LAPTOP = CHART / "examples" / "values-laptop.yaml"

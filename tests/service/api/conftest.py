@@ -7,7 +7,7 @@ from made_catalogue import made_rows
 
 from scanner.catalogue import tiles
 from scanner.catalogue.columns import RANK_COLUMN, with_column
-from scanner.catalogue.write import write_hats
+from scanner.catalogue.hats import write_hats
 from scanner.config import StorageConfig
 from scanner.query.catalogue import Catalogue
 from scanner.service.collections.collection import Collection, keep_candidates

@@ -9,11 +9,11 @@ from astropy.wcs import WCS
 from PIL import Image
 
 from scanner.cutouts.framed import of_store
-from scanner.cutouts.layout import StoreAttributes
 from scanner.cutouts.quality import measure
+from scanner.cutouts.store import StoreAttributes
 from scanner.records import BANDS, CutoutBatch, Targets
 from scanner.report import colour
-from scanner.report.stretch import Stretch
+from scanner.report.colour import Stretch
 from scanner.service.cutouts.render import render
 from scanner.service.cutouts.request import Circle, CutoutRequest
 

@@ -11,7 +11,7 @@ from made_catalogue import made_rows
 from playwright.sync_api import expect
 
 from scanner.catalogue import columns
-from scanner.catalogue.write import write_hats
+from scanner.catalogue.hats import write_hats
 from scanner.service.settings import load
 from scanner.sphere import healpix_29
 

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from scanner.report.stretch import BLACK_SIGMA, CURVES, SOFTENING_SIGMA, WHITE_SIGMA
+from scanner.report.colour import BLACK_SIGMA, CURVES, SOFTENING_SIGMA, WHITE_SIGMA
 from scanner.service.cutouts.request import LARGEST_SATURATION, LARGEST_ZOOM, MEDIA_TYPES, WHOLE_ARCSEC, Picture
 from scanner.service.vo import cone_search, datalink, moc, soda
 

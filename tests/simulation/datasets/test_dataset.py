@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from scanner.cutouts import shared_writer, store, store_arrays
+from scanner.cutouts import store
 from scanner.cutouts.store import CutoutStore
 from scanner.errors import ContentError, OutputError
 from scanner.simulation.datasets import dataset, parts
@@ -59,7 +59,7 @@ def test_pixels_are_those_that_were_drawn_within_the_codec_s_steps(folder):
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    for module in (shared_writer, store_arrays, store):
+    for module in (store, store, store):
         monkeypatch.setattr(module, "SHARD_OBJECTS", 16)
     for module in (parts, dataset):
         monkeypatch.setattr(module, "PART_OBJECTS", 16)

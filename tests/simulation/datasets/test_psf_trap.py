@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from scanner.ensemble.orientation import ORIENTATIONS
+from scanner.ensemble.augmentation import ORIENTATIONS
 from scanner.simulation.datasets.cutout_scene import draw_scene, object_generator
 from scanner.simulation.datasets.labelled_cutouts import observe
 from scanner.simulation.datasets.presets import LENS_CLASSES, PRESETS

@@ -11,13 +11,13 @@ from astropy.io import fits
 from scanner.config import CutoutsConfig
 from scanner.cutouts.extract import cut_pixels
 from scanner.cutouts.store import CutoutStore
-from scanner.cutouts.tile_images import open_tile
 from scanner.errors import InputMissingError, OutputError, UsageError
 from scanner.labelled_set import LabelledSet
 from scanner.records import BANDS
 from scanner.simulation.injection.painted_cutouts import inject_cutouts
 from scanner.simulation.injection.request import InjectionRecord, InjectionRequest
 from scanner.sky import tile_list
+from scanner.sky.tile_images import open_tile
 
 
 def hashes(folder):

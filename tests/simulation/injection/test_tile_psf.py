@@ -8,7 +8,7 @@ from scanner.errors import TileError
 from scanner.records import ImageRef
 from scanner.simulation.injection import tile_psf
 from scanner.simulation.telescope.psf import draw_psf, mean_psf
-from scanner.sky.scratch import ScratchFolder
+from scanner.sky.local_files import ScratchFolder
 
 
 def kernel(psf, side=25, dx=0.0, dy=0.0):

@@ -4,8 +4,8 @@ from astropy.io import fits
 
 from scanner.records import BandFiles, ImageRef
 from scanner.simulation.injection.variance_slope import variance_slope
+from scanner.sky.local_files import ScratchFolder
 from scanner.sky.mosaic import open_mosaic
-from scanner.sky.scratch import ScratchFolder
 
 SLOPE, SKY = 3.1e-4, 0.004
 

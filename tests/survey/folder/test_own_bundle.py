@@ -4,7 +4,7 @@ import pytest
 from made_records import run_record
 
 from scanner.config import load
-from scanner.ensemble.bundle_pointer import PublishedBundle
+from scanner.ensemble.bundles import PublishedBundle
 from scanner.errors import InputMissingError
 from scanner.storage.open import open_store
 from scanner.survey.folder.ledger import RunFolder

@@ -128,7 +128,7 @@ def test_processes_side_by_side_and_what_a_killed_one_leaves(tmp_path):
 
 
 def test_a_passing_folder_of_a_killed_driver_is_swept_too(tmp_path):
-    script = "import sys; from scanner.sky.scratch import passing_folder\n"
+    script = "import sys; from scanner.sky.local_files import passing_folder\n"
     script += "with passing_folder(sys.argv[1]) as folder: print(folder, flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", script, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

@@ -1,10 +1,6 @@
-"""A second look at what stands high: the mean of all eight orientations instead of one.
+"""The eight orientations of a cutout: quarter turns, mirrored or not.
 
-In: a way to score cutouts as they are, a rule, cutouts. Out: log-odds. Refused: nothing.
-
-Nothing on the sky has an up, so what an object gains or loses by being turned is an error, and a mean over the eight
-orientations is free of most of it. It costs eight times as much, and the objects that are far from being candidates are not
-worth it: those whose calibrated log-odds reach a limit are looked at again, which the bundle sets such that few objects do.
+In: square images. Out: the same pixels in another order. Refused: nothing.
 """
 
 from __future__ import annotations
@@ -15,11 +11,29 @@ import numpy as np
 from pydantic import Field
 
 from scanner.ensemble.calibration import Calibration
-from scanner.ensemble.orientation import ORIENTATIONS, turn
-from scanner.records import Float32, Record
+from scanner.records import Float32, Int64, Record
+
+ORIENTATIONS = 8
+
+
+def turn(images: Float32, orientation: int) -> Float32:
+    """Square images (..., y, x) after ``orientation % 4`` quarter turns, from orientation 4 on mirrored first."""
+    if orientation >= 4:
+        images = images[..., ::-1]
+    return np.rot90(images, orientation % 4, axes=(-2, -1))
+
+
+def augment(images: Float32, orientations: Int64) -> Float32:
+    """Turn image ``i`` of (n, ..., p, p) by ``orientations[i]``; a new array."""
+    turned = np.empty_like(images)
+    for orientation in range(ORIENTATIONS):
+        chosen = orientations == orientation
+        turned[chosen] = turn(images[chosen], orientation)
+    return turned
+
 
 #: From (vis, nisp, sky, sigma) to (N, 7) log-odds.
-Look = Callable[[Float32, Float32, Float32, Float32], Float32]
+ScoreCutouts = Callable[[Float32, Float32, Float32, Float32], Float32]
 
 
 class SecondLook(Record):
@@ -32,8 +46,8 @@ class SecondLook(Record):
     share: float = Field(gt=0, lt=1, description="Share of the calibration set's non-lenses for which that was so.")
 
 
-def look_again(
-    look: Look, rule: SecondLook, calibration: Calibration, vis: Float32, nisp: Float32, sky: Float32, sigma: Float32
+def average_orientations(
+    look: ScoreCutouts, rule: SecondLook, calibration: Calibration, vis: Float32, nisp: Float32, sky: Float32, sigma: Float32
 ) -> Float32:
     """Score cutouts as they are, and those that stand high in all eight orientations.
 

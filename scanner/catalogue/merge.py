@@ -24,16 +24,36 @@ import numpy as np
 import pyarrow as pa
 
 from scanner.catalogue import columns, rank
-from scanner.catalogue.complete import complete
 from scanner.catalogue.deduplicate import RULE_COLUMNS, Cell, Rule, deduplicate
-from scanner.catalogue.interrupts import ctrl_c_interrupts
+from scanner.catalogue.hats import MAX_PARTITION_ORDER, ROWS_PER_PARTITION, Partition, hats_writer, partition
 from scanner.catalogue.known_lenses import KnownLensMatcher
-from scanner.catalogue.write import MAX_PARTITION_ORDER, ROWS_PER_PARTITION, Partition, hats_writer, partition
-from scanner.errors import ContentError, OutputError
-from scanner.sphere import HEALPIX_ORDER, healpix_29
+from scanner.errors import ContentError, OutputError, ctrl_c_interrupts
+from scanner.sphere import HEALPIX_ORDER, designations, healpix_29
 
 if TYPE_CHECKING:
     import duckdb
+
+
+def complete(ranked: pa.Table, known: KnownLensMatcher) -> pa.Table:
+    """Add HEALPix index, designation and known lens.
+
+    Parameters
+    ----------
+    ranked
+        N rows of :data:`~scanner.catalogue.columns.SOURCE_SCHEMA` with their rank.
+    known
+        Finds known lenses.
+
+    Returns
+    -------
+    pyarrow.Table
+        N rows of :data:`~scanner.catalogue.columns.CATALOGUE_SCHEMA`, in their order.
+    """
+    ra, dec = ranked["ra"].to_numpy(), ranked["dec"].to_numpy()
+    ranked = columns.with_column(ranked, columns.HEALPIX_COLUMN, healpix_29(ra, dec))
+    ranked = known.describe(columns.with_column(ranked, columns.NAME_COLUMN, designations(ra, dec)))
+    return columns.as_schema(ranked, columns.CATALOGUE_SCHEMA)
+
 
 #: Rows that are looked at together: 100 MB of what the rule needs of them.
 ROWS_TOGETHER = 500_000
@@ -125,7 +145,7 @@ class Merging:
         Parameters
         ----------
         folder, name, rows_per_partition
-            See :func:`~scanner.catalogue.write.hats_writer`.
+            See :func:`~scanner.catalogue.hats.hats_writer`.
         on_rows
             Called with every part of the catalogue, of :data:`~scanner.catalogue.columns.CATALOGUE_SCHEMA`.
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner.ensemble import arrays
+from scanner import records
 from scanner.errors import ContentError
 from scanner.records import Float64, Int64, Record
 
@@ -144,7 +144,7 @@ class OperatingCurve:
 
     def save(self, path: Path) -> None:
         """Write an ``npz`` file without pickle."""
-        arrays.save(path, self)
+        records.save_arrays(path, self)
 
     @classmethod
     def load(cls, path: Path) -> OperatingCurve:
@@ -155,7 +155,7 @@ class OperatingCurve:
         ContentError
             The file is not such a curve.
         """
-        curve = cls(**arrays.load(path, cls, "an operating curve"))
+        curve = cls(**records.load_arrays(path, cls, "an operating curve"))
         if len({len(values) for values in vars(curve).values()}) != 1 or not len(curve.thresholds):
             raise ContentError(f"{path}: the columns of the operating curve differ in length; export the bundle again.")
         return curve

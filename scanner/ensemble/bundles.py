@@ -1,0 +1,375 @@
+"""Bundles: folders that hold a trained ensemble, checked before they are believed.
+
+In: the path or ``s3://`` URL of a bundle, the name of an installed one, what a store of bundles calls ``current`` or
+``latest`` (:mod:`scanner.ensemble.bundles`), or nothing for the default. Out: a verified :class:`Bundle`. Refused: a
+missing folder, bad or unknown manifests, files that are missing, altered or not listed. Nothing in a bundle is ever unpickled
+or run, save the ONNX graph. They are written by :mod:`scanner.ensemble.bundle`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, get_args
+
+from pydantic import Field, ValidationError
+
+import scanner
+from scanner.config import StorageConfig
+from scanner.ensemble.bundle import MANIFEST_FILE, Bundle, BundleManifest, parse_manifest, read_bundle
+from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
+from scanner.records import Record
+from scanner.storage.checksum import file_sha256
+from scanner.storage.contract import Store
+from scanner.storage.holding import held
+from scanner.storage.location import is_remote, join, split
+from scanner.storage.open import open_store
+
+#: ``current``: what scans use. ``latest``: what was published last.
+Pointer = Literal["current", "latest"]
+POINTERS: tuple[Pointer, ...] = get_args(Pointer)
+
+
+class PublishedBundle(Record):
+    """``current.json`` and ``latest.json`` of a store of bundles."""
+
+    bundle: str = Field(pattern="^[0-9a-f]{64}$", description="fingerprint of the bundle, which is its folder's name too")
+    name: str
+    version: str
+    before: str | None = Field(description="fingerprint of the bundle that it took the place of")
+    since: datetime
+
+
+def read_pointer(store: Store, pointer: Pointer) -> PublishedBundle | None:
+    """Read a pointer; None where it was never set.
+
+    Raises
+    ------
+    ContentError
+        It does not name a bundle.
+    """
+    key = f"{pointer}.json"
+    try:
+        return PublishedBundle.model_validate_json(store.read(key))
+    except FileNotFoundError:
+        return None
+    except ValidationError:
+        raise ContentError(
+            f"{store.where(key)}: does not name a bundle; set it with 'scanner models rollback --published {store.root} --to'."
+        ) from None
+
+
+def is_pointer(location: str) -> bool:
+    """Whether a location is that of a pointer; on a disk, a folder of that name stands for itself."""
+    local = None if is_remote(location) else Path(location)
+    return split(location)[1] in POINTERS and (local is None or (not local.is_dir() and local.with_suffix(".json").is_file()))
+
+
+def followed(location: str, storage: StorageConfig) -> str:
+    """The location of the bundle that a pointer names now, or the location itself where it is no pointer's.
+
+    Raises
+    ------
+    InputMissingError
+        Nothing was published or promoted there.
+    """
+    if not is_pointer(location):
+        return location
+    folder, name = split(location)
+    store = open_store(folder, storage)
+    found = read_pointer(store, "current" if name == "current" else "latest")
+    if found is None:
+        raise InputMissingError(
+            f"{store.where(f'{name}.json')}: no such file; publish a bundle with 'scanner models publish --to {folder}' and "
+            f"promote it with 'scanner models promote latest --published {folder}'."
+        )
+    return join(folder, found.bundle)
+
+
+def cache_folder() -> Path:
+    """Where copies are kept: ``$XDG_CACHE_HOME/scanner/bundles``, or below ``~/.cache``."""
+    given = os.environ.get("XDG_CACHE_HOME")
+    return (Path(given) if given else Path.home() / ".cache") / "scanner" / "bundles"
+
+
+def cached(location: str, storage: StorageConfig) -> Path:
+    """Copy a bundle to this machine, unless it is there.
+
+    Parameters
+    ----------
+    location
+        URL of its folder.
+    storage
+        How object stores are reached.
+
+    Returns
+    -------
+    Path
+        Local folder, in which all files are what ``bundle.json`` says.
+
+    Raises
+    ------
+    ScannerError
+        See the module.
+    """
+    store = open_store(location, storage)
+    try:
+        text = store.read(MANIFEST_FILE)
+    except FileNotFoundError:
+        raise InputMissingError(f"{location}: no such bundle folder ({MANIFEST_FILE} is not in it).") from None
+    manifest = parse_manifest(text, store.where(MANIFEST_FILE))
+    folder = cache_folder() / hashlib.sha256(text).hexdigest()
+    if _is_whole(folder, text, manifest):
+        return folder
+    with _new_folder(folder) as partial:
+        (partial / MANIFEST_FILE).write_bytes(text)
+        for name, expected in manifest.sha256.items():
+            _fetch(store, name, partial / name)
+            if file_sha256(partial / name) != expected:
+                raise ContentError(
+                    f"{store.where(name)}: altered (its SHA-256 is not the one in {MANIFEST_FILE}); upload the bundle again."
+                )
+    return folder
+
+
+def _fetch(store: Store, name: str, target: Path) -> None:
+    try:
+        store.fetch(name, target)
+    except FileNotFoundError:
+        raise ContentError(f"{store.where(name)}: is missing; upload the bundle again.") from None
+
+
+def _is_whole(folder: Path, text: bytes, manifest: BundleManifest) -> bool:
+    expected = {MANIFEST_FILE: hashlib.sha256(text).hexdigest(), **manifest.sha256}
+    try:
+        return all(file_sha256(folder / name) == sha256 for name, sha256 in expected.items())
+    except OSError:
+        return False
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """A folder in the making, which takes the name ``folder`` when the block ends; of several processes the first one wins."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".partial-", ignore_cleanup_errors=True) as partial:
+            yield Path(partial)
+            if not folder.exists():
+                Path(partial).rename(folder)
+    except OSError as error:
+        raise OutputError(
+            f"{folder.parent}: cannot keep a copy of the bundle there ({error.strerror}); set XDG_CACHE_HOME to another folder."
+        ) from None
+
+
+DEFAULT_FILE = "default.json"
+
+
+class DefaultBundle(Record):
+    """``models/default.json``: the folder, beside it, of the bundle that is used when none is named."""
+
+    bundle: str
+
+
+def models_folder() -> Path:
+    """Folder of the bundles that come with scanner: installed inside the package, at the root of a checkout beside it."""
+    package = Path(scanner.__file__).parent
+    inside = package / "models"
+    return inside if inside.is_dir() else package.parent / "models"
+
+
+def installed() -> list[Path]:
+    """Folders of the bundles that come with scanner, by name."""
+    return sorted(path.parent for path in models_folder().glob(f"*/{MANIFEST_FILE}"))
+
+
+def find(bundle: str | Path | None) -> Path:
+    """Resolve a path, the name of an installed bundle, or ``None`` for the default, to an existing folder.
+
+    Raises
+    ------
+    InputMissingError
+        There is no such folder.
+    ContentError
+        The default cannot be read.
+    """
+    folder = models_folder()
+    if bundle is None:
+        try:
+            pointer = DefaultBundle.model_validate_json((folder / DEFAULT_FILE).read_bytes())
+        except OSError:
+            raise InputMissingError(
+                f"{folder / DEFAULT_FILE}: no default bundle is installed; name one with --bundle."
+            ) from None
+        except ValidationError:
+            raise ContentError(f"{folder / DEFAULT_FILE}: does not name the default bundle; install scanner again.") from None
+        bundle = folder / pointer.bundle
+    path = Path(bundle)
+    if not path.is_dir() and path.name == str(bundle) and (folder / path.name).is_dir():
+        path = folder / path.name
+    if not path.is_dir():
+        raise InputMissingError(f"{path}: no such bundle folder; 'scanner models list' shows the installed ones.")
+    return path
+
+
+def load(bundle: str | Path | None = None, storage: StorageConfig = StorageConfig()) -> Bundle:
+    """Load a bundle, verifying all of it.
+
+    Parameters
+    ----------
+    bundle
+        See :func:`find`; or the URL of a bundle's folder, of which a local copy is kept; or ``STORE/current``.
+    storage
+        How object stores are reached.
+
+    Raises
+    ------
+    InputMissingError
+        There is no such folder.
+    ContentError
+        The folder is not a bundle, or a file is missing, altered, unlisted or unreadable; the message says which.
+    ScannerError
+        Of a bundle on an object store: see :mod:`scanner.ensemble.bundles`.
+    """
+    if bundle is not None:
+        bundle = followed(str(bundle), storage)
+    remote = isinstance(bundle, str) and is_remote(bundle)
+    path = cached(str(bundle), storage) if remote else find(bundle)
+    return read_bundle(path, str(bundle) if remote else str(path.resolve()))
+
+
+#: The shortest beginning of a fingerprint that is looked up.
+SHORTEST = 7
+
+
+class PublishedBundles:
+    """A store of bundles; ``location``: where."""
+
+    def __init__(self, location: str, storage: StorageConfig) -> None:
+        self.location = location
+        self._store = open_store(location, storage)
+
+    def publish(self, bundle: Bundle) -> str:
+        """Put a bundle into the store, its manifest last, and let ``latest.json`` name it.
+
+        Returns
+        -------
+        str
+            Its location there.
+
+        Raises
+        ------
+        ScannerError
+            The store cannot be written: what was published before is as it was.
+        """
+        # Files that are there already are written again: the same bytes, or better ones than those of a damaged copy.
+        for name in (*bundle.manifest.sha256, MANIFEST_FILE):
+            self._store.write(f"{bundle.fingerprint}/{name}", (bundle.path / name).read_bytes())
+        self.move("latest", bundle.fingerprint)
+        return self.where(bundle.fingerprint)
+
+    def where(self, fingerprint: str) -> str:
+        """Location of a bundle."""
+        return join(self.location, fingerprint)
+
+    def pointer(self, pointer: Pointer) -> PublishedBundle | None:
+        """What a pointer says; None where it was never set."""
+        return read_pointer(self._store, pointer)
+
+    def move(self, pointer: Pointer, fingerprint: str, *, only_from: PublishedBundle | None = None) -> PublishedBundle:
+        """Let a pointer name a bundle that is in the store.
+
+        Parameters
+        ----------
+        pointer, fingerprint
+            Which, and to what.
+        only_from
+            What it said when it was decided to move it; None: whatever it says.
+
+        Raises
+        ------
+        UsageError
+            It was moved by somebody else meanwhile.
+        HeldError
+            Somebody else is moving a pointer of this store.
+        """
+        manifest = self.manifest(fingerprint)
+        with held(self._store):
+            # A pointer that cannot be read is what a move mends, but what it said before is lost.
+            try:
+                before = read_pointer(self._store, pointer)
+            except ContentError:
+                before = None
+            if only_from is not None and before != only_from:
+                raise UsageError(
+                    f"{self._store.where(f'{pointer}.json')}: was moved by somebody else meanwhile; look, then decide again."
+                )
+            if before is not None and before.bundle == fingerprint:
+                return before
+            after = PublishedBundle(
+                bundle=fingerprint,
+                name=manifest.name,
+                version=manifest.version,
+                before=None if before is None else before.bundle,
+                since=datetime.now(UTC),
+            )
+            self._store.write(f"{pointer}.json", (after.model_dump_json(indent=2) + "\n").encode())
+        return after
+
+    def manifest(self, fingerprint: str) -> BundleManifest:
+        """What a bundle of the store says of itself.
+
+        Raises
+        ------
+        InputMissingError
+            It is not there.
+        """
+        key = f"{fingerprint}/{MANIFEST_FILE}"
+        try:
+            return parse_manifest(self._store.read(key), self._store.where(key))
+        except FileNotFoundError:
+            raise InputMissingError(
+                f"{self._store.where(fingerprint)}: no such bundle; 'scanner models list --published {self.location}' shows "
+                "what is there."
+            ) from None
+
+    def find(self, name: str) -> str:
+        """Fingerprint of a bundle by the name of a pointer or by a beginning of the fingerprint.
+
+        Raises
+        ------
+        InputMissingError
+            There is no such bundle, or nothing was published yet.
+        UsageError
+            The beginning is too short, or that of several bundles.
+        """
+        for pointer in POINTERS:
+            if name == pointer:
+                found = self.pointer(pointer)
+                if found is None:
+                    raise InputMissingError(f"{self._store.where(f'{pointer}.json')}: no such file; publish a bundle first.")
+                return found.bundle
+        if len(name) < SHORTEST:
+            raise UsageError(f"{name!r} names no published bundle; give {SHORTEST} characters of its fingerprint, or more.")
+        able = [fingerprint for fingerprint in self.fingerprints() if fingerprint.startswith(name)]
+        if len(able) > 1:
+            raise UsageError(f"{name!r} begins several fingerprints of {self.location}; give more of it.")
+        if not able:
+            raise InputMissingError(
+                f"{self.where(name)}: no such bundle; 'scanner models list --published {self.location}' shows what is there."
+            )
+        return able[0]
+
+    def fingerprints(self) -> Iterator[str]:
+        """All bundles that are there whole."""
+        for entry in self._store.entries():
+            if re.fullmatch("[0-9a-f]{64}", entry.name) and self._store.exists(f"{entry.name}/{MANIFEST_FILE}"):
+                yield entry.name
