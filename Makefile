@@ -10,7 +10,7 @@ APT_UPDATE := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) apt-get update --quie
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: help demo install test lint unit fuzz schemas docs clean \
-	prometheus chromium helm checkov verify-vo stilts golden verify-chart \
+	prometheus debian helm checkov verify-vo stilts golden verify-chart \
 	locks image podman bootstrapped-images verify-image verify-play dask-operator verify-operator verify-deploy
 
 help:
@@ -57,7 +57,7 @@ lint: install
 
 # Two files of tests at a time: half of the tests wait for something else than the processor. By default files of few tests, which
 # are the longest, would come last, and leave one of the two idle.
-unit: install prometheus chromium helm checkov
+unit: install prometheus debian helm checkov
 	$(BIN)/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 # Tests of properties with examples that no run has seen yet, each so many times over.
@@ -75,12 +75,13 @@ prometheus: install
 		echo "No Prometheus here, and none to be had from Debian: the tests of deploy/ are skipped."; \
 	fi
 
-# For the tests of the web pages. Where it cannot be had, these tests are skipped.
-chromium:
-	@if ! command -v chromium >/dev/null; then \
+# For the tests of the web pages, and of commands that the documentation gives. Where they cannot be had, these are skipped.
+DEBIAN := chromium curl openssl
+debian:
+	@if ! (for program in $(DEBIAN); do command -v $$program || exit 1; done) >/dev/null; then \
 		mkdir -p $(VENV) && \
-		{ $(APT_INSTALL) chromium || { $(APT_UPDATE) && $(APT_INSTALL) chromium; }; } >$(VENV)/chromium.log 2>&1 || \
-		echo "No Chromium here, and none to be had from Debian: the tests of the web pages are skipped."; \
+		{ $(APT_INSTALL) $(DEBIAN) || { $(APT_UPDATE) && $(APT_INSTALL) $(DEBIAN); }; } >$(VENV)/debian.log 2>&1 || \
+		echo "Not all of $(DEBIAN) is here, nor to be had from Debian ($(VENV)/debian.log): their tests are skipped."; \
 	fi
 
 # For the tests of the chart. Where it cannot be had, these tests are skipped.
@@ -100,7 +101,7 @@ $(VENV)/checkov/stamp: | install
 
 # What the chart makes of its own values files, for a person to read the difference.
 golden: helm
-	PYTHONPATH=tests/deploy $(BIN)/python -m manifests.golden
+	PYTHONPATH=tests:tests/deploy $(BIN)/python -m manifests.golden
 
 verify-chart: helm checkov
 	SCANNER_VERIFY_CHART=1 $(BIN)/pytest tests/deploy/chart

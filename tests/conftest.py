@@ -16,6 +16,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import skips
 from hypothesis import HealthCheck, settings
 from ports import free_ports
 
@@ -29,6 +30,16 @@ _ANY_SPEED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, 
 settings.register_profile("ci", derandomize=True, **_ANY_SPEED)
 settings.register_profile("fuzz", max_examples=500, print_blob=True, **_ANY_SPEED)
 settings.load_profile("ci")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    return skips.judged((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report():
+    return skips.judged((yield))
 
 
 @pytest.fixture(scope="session")

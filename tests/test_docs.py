@@ -4,7 +4,6 @@ import html
 import json
 import re
 import shlex
-import shutil
 import ssl
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import get_args
 
 import click
+import programs
 import pytest
 
 from scanner import errors
@@ -289,9 +289,9 @@ def test_metrics_that_are_named_exist():
             assert stem in source or stem.removeprefix("scanner_") in source, f"{page.name}: {name}"
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl here")
 def test_the_certificates_of_the_operators_page_are_accepted_on_both_sides(tmp_path):
     """Made as the page says: a scheduler and a worker shake hands, a worker with another authority's does not."""
+    programs.needed("openssl", target="debian")
     (recipe,) = (text for text in fences(OPERATORS, "bash") if "openssl" in text)
     for folder in ("ours", "theirs"):
         (tmp_path / folder).mkdir()

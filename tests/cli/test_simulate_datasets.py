@@ -172,7 +172,7 @@ def test_files_that_cannot_grow_get_exit_73_and_the_same_command_goes_on(capfd, 
 def test_a_full_disk_gets_exit_73_and_one_line(tmp_path, workers):
     small = f"mount -t tmpfs -o size=2m scanner-test {tmp_path}"
     if subprocess.run(["unshare", "-rm", "sh", "-c", small], capture_output=True, check=False).returncode:
-        pytest.skip("no file system of a stated size can be mounted here")
+        pytest.skip("this machine does not let the tests mount a file system")
     draw = f"{sys.executable} -m scanner simulate dataset --preset quick --n {60 if workers == 1 else 300}"
     script = f"{small} && {draw} --workers {workers} --out {tmp_path}/d"
     found = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)

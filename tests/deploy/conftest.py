@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -12,27 +11,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import programs
 import pytest
 from ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "rules.yaml"
-#: `make prometheus` unpacks it there; otherwise one that is installed is taken.
-PLACES = os.pathsep.join([str(ROOT / ".venv" / "prometheus" / "usr" / "bin"), os.environ.get("PATH", "")])
 N_WORKERS = 2
-
-
-def program(name):
-    found = shutil.which(name, path=PLACES)
-    if found is None:
-        pytest.skip(f"{name} is not there ('make prometheus' fetches it): deploy/ is not tested against it")
-    return found
 
 
 @pytest.fixture(scope="session")
 def promtool():
     """Runs ``promtool``; gives what it said and whether it was content."""
-    path = program("promtool")
+    path = programs.needed("promtool", target="prometheus")
 
     def run(*words, text=""):
         done = subprocess.run([path, *map(str, words)], input=text, capture_output=True, text=True, check=False)
@@ -67,7 +58,7 @@ class Scraped:
 
 @pytest.fixture(scope="session")
 def scraped(sky, tmp_path_factory):
-    prometheus = program("prometheus")
+    prometheus = programs.needed("prometheus", target="prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
     first, *_ = free_ports(N_WORKERS + 3)
     server_port, service_port = first + N_WORKERS + 1, first + N_WORKERS + 2

@@ -91,5 +91,5 @@ def make_summary(**replaced: object) -> RunSummary:
 def real() -> Path:
     folder = REPOSITORY.parent / "shared" / "real"
     if not folder.is_dir():
-        pytest.skip("the real Euclid images (../shared/real) are not on this machine")
+        pytest.skip(f"the real Euclid images are not at {folder}")
     return folder

@@ -64,7 +64,7 @@ def test_files_and_folders_are_published_from_another_file_system(store):
     elsewhere = Path("/dev/shm")
     store.path.mkdir()
     if not elsewhere.is_dir() or elsewhere.stat().st_dev == store.path.stat().st_dev:
-        pytest.skip("there is no second file system here")
+        pytest.skip("this machine has no second file system")
     with tempfile.TemporaryDirectory(dir=elsewhere) as folder:
         Path(folder, "deep").mkdir()
         Path(folder, "deep", "file").write_bytes(b"x")

@@ -1,7 +1,7 @@
 import subprocess
 import urllib.request
-from shutil import which
 
+import programs
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -121,11 +121,10 @@ def test_a_port_that_is_taken_is_refused(tmp_path):
 
 
 def test_prometheus_finds_nothing_to_object_to(served):
-    if which("promtool") is None:
-        pytest.skip("promtool is not installed (Debian: prometheus)")
+    promtool = programs.needed("promtool", target="prometheus")
     metrics, ports, _ = served
     with metrics as tell:
         tell(MemberValidated(member="OU-J", row=ROW))
-        checked = subprocess.run(["promtool", "check", "metrics"], input=read(ports[0]), capture_output=True, text=True)
+        checked = subprocess.run([promtool, "check", "metrics"], input=read(ports[0]), capture_output=True, text=True)
     told = [line for line in checked.stderr.splitlines() if "scanner_training" in line]
     assert (checked.returncode, told) == (0, [])

@@ -2,18 +2,16 @@
 
 from functools import cache
 
+import programs
 import pytest
 from manifests.cases import CASES
 from manifests.enumerations import leaves
-from manifests.rendering import find_helm, read
+from manifests.rendering import Helm, read
 
 
 @pytest.fixture(scope="session")
 def helm():
-    found = find_helm()
-    if found is None:
-        pytest.skip("helm is not there ('make helm' fetches it): the chart is not tested")
-    return found
+    return Helm(programs.needed("helm", target="helm"))
 
 
 @pytest.fixture(scope="session")

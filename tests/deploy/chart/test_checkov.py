@@ -2,12 +2,11 @@
 
 import json
 import re
-import shutil
 import subprocess
 
+import programs
 import pytest
 from manifests.cases import CASES
-from manifests.rendering import ROOT
 
 #: Check → the resources that it may object to, as a pattern, with why they stay as they are.
 EXPLAINED = {
@@ -31,9 +30,7 @@ EXPLAINED = {
 @pytest.fixture(scope="session")
 def objections(helm, tmp_path_factory):
     """What it says of every-feature: check, its words, resource."""
-    checkov = shutil.which("checkov", path=str(ROOT / ".venv" / "checkov" / "bin"))
-    if checkov is None:
-        pytest.skip("checkov is not there ('make checkov' fetches it): the chart is not judged by it")
+    checkov = programs.needed("checkov", target="checkov")
     folder = tmp_path_factory.mktemp("checkov")
     (folder / "manifests.yaml").write_text(helm.text(*CASES["every-feature"]))
     words = [

@@ -86,12 +86,9 @@ def test_every_default_is_in_the_schema_and_everything_in_the_schema_has_a_defau
     assert resolved(SCHEMA["properties"]["surveyDefaults"])["properties"].keys() == VALUES["surveyDefaults"].keys()
 
 
-@pytest.mark.parametrize("path", MAPS, ids=".".join)
+@pytest.mark.parametrize("path", [path for path in MAPS if not set(path) & OTHERS_OWN], ids=".".join)
 def test_a_key_that_there_is_not_is_refused(path):
-    old = at(VALUES, path)
-    if set(path) & OTHERS_OWN:
-        pytest.skip("Kubernetes says what may stand there")
-    new = replaced(path, {**old, "no such key": []})
+    new = replaced(path, {**at(VALUES, path), "no such key": []})
     assert not VALIDATOR.is_valid(new)
 
 

@@ -8,11 +8,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+import programs
 import pyarrow.parquet as pq
 import pytest
 from disturbed.processes import wait_for
 from manifests.pods import of_kind
-from manifests.rendering import NAMESPACE, find_helm, read
+from manifests.rendering import NAMESPACE, Helm, read
 from ports import free_ports
 
 from dask_operator.api_server import ApiServer
@@ -47,9 +48,7 @@ class Played:
 
 def manifests():
     """The chart's, with ports that are free on this machine."""
-    helm = find_helm()
-    if helm is None:
-        pytest.skip("helm is not there ('make helm' fetches it): the chart is not played")
+    helm = Helm(programs.needed("helm", target="helm"))
     text = helm.text(settings=VALUES)
     for port, free in zip(("8786", "8787"), free_ports(2), strict=True):
         text = re.sub(rf"\b{port}\b", str(free), text)
@@ -71,7 +70,7 @@ def operator_program():
     if program is None or shutil.which(program) is None:
         pytest.skip("SCANNER_DASK_OPERATOR names no kopf with dask-kubernetes ('make verify-operator' installs them)")
     if os.geteuid() != 0:
-        pytest.skip("names of Services need a hosts file of their own, which only root can mount")
+        pytest.skip("this machine does not let the tests mount a hosts file in which Services have names")
     return program
 
 

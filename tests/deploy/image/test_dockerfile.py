@@ -1,23 +1,26 @@
 """The Dockerfile as it stands: what it copies, what a linter says of it."""
 
 import re
-import shutil
 import subprocess
-import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
-import pytest
+import programs
 
 ROOT = Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
 def test_the_linter_finds_nothing_but_what_is_explained():
-    hadolint = shutil.which("hadolint", path=Path(sys.executable).parent) or shutil.which("hadolint")
-    if hadolint is None:
-        pytest.skip("hadolint is not installed (extra 'dev'): the Dockerfile is not linted")
-    command = [hadolint, "--no-color", "--failure-threshold", "style", "--config", ".hadolint.yaml", "Dockerfile"]
+    command = [
+        programs.needed("hadolint", target="install"),
+        "--no-color",
+        "--failure-threshold",
+        "style",
+        "--config",
+        ".hadolint.yaml",
+        "Dockerfile",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 

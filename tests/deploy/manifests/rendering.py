@@ -1,18 +1,15 @@
 """The chart rendered by the real helm: values in, manifests out; what helm refuses raises ``RefusedError`` with its words."""
 
 import json
-import os
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import programs
 import yaml
 
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "helm" / "scanner"
-#: `make helm` puts it there; otherwise one that is installed is taken.
-PLACES = os.pathsep.join([str(ROOT / ".venv" / "bin"), os.environ.get("PATH", "")])
 RELEASE = "euclid"
 NAMESPACE = "lenses"
 #: What the chart supports; both ends are checked.
@@ -71,5 +68,5 @@ class Helm:
 
 def find_helm():
     """The program, or None."""
-    found = shutil.which("helm", path=PLACES)
+    found = programs.find("helm")
     return None if found is None else Helm(found)

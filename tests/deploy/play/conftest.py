@@ -8,12 +8,13 @@ from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 
+import programs
 import pytest
 import trustme
 from disturbed.processes import wait_for
 from disturbed.results import leftovers, n_committed, promised
 from manifests.pods import at, pods
-from manifests.rendering import NAMESPACE, PLACES, RELEASE, ROOT, find_helm
+from manifests.rendering import NAMESPACE, RELEASE, find_helm
 from podman_cluster import jobs, keda, object_store
 from podman_cluster.cluster import Cluster
 from podman_cluster.kubelet import await_ready
@@ -28,7 +29,7 @@ BUCKET = "play"
 #: Names of the chart's objects begin with it.
 FULL_NAME = f"{RELEASE}-scanner"
 N_TILES, N_WORKERS = 6, 2
-PROMETHEUS = shutil.which("prometheus", path=os.pathsep.join([PLACES, str(ROOT / ".venv" / "prometheus" / "usr" / "bin")]))
+PROMETHEUS = programs.find("prometheus")
 NEEDED = ("podman", "crun", "nft", "nsenter", "unshare")
 #: Of the survey's label on pods.
 SURVEY = "scanner.lensing/survey"
@@ -117,7 +118,7 @@ def podman(tmp_path_factory):
     missing = [program for program in NEEDED if shutil.which(program) is None] + ["root"] * (os.geteuid() != 0)
     missing += ["helm ('make helm')"] * (find_helm() is None) + ["prometheus ('make prometheus')"] * (PROMETHEUS is None)
     if missing:
-        pytest.skip(f"{', '.join(missing)} is not there: the chart is not played")
+        pytest.skip(f"'make verify-play' needs {', '.join(missing)}")
     podman = Podman(tmp_path_factory.mktemp("podman"), images)
     yield podman
     podman.close()

@@ -1,22 +1,18 @@
 """A real browser over the real server."""
 
-import shutil
-
+import programs
 import pytest
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 # Not for the session: while Playwright is open, no other test of this thread can run an event loop.
 @pytest.fixture(scope="module")
 def browser():
     """A headless Chromium; the test is skipped where there is none."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on the PATH (Debian: apt install chromium)")
+    program = programs.needed("chromium", "chromium-browser", "google-chrome", target="debian")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield chromium
         chromium.close()
 

@@ -29,7 +29,7 @@ def stilts():
     """Run a task of STILTS; gives the lines that it prints. Tests are skipped where it cannot be run."""
     environment = _environment()
     if environment is None:
-        pytest.skip("STILTS (Debian's package stilts) is not here, or no Java that runs it")
+        pytest.skip("STILTS is not here, or no Java that runs it: 'make verify-vo' installs it")
 
     def run(*words, content=None):
         done = subprocess.run(["stilts", *words], input=content, capture_output=True, env=environment, check=False, timeout=240)
