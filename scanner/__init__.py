@@ -1,9 +1,39 @@
-"""scanner: finds strong gravitational lenses in Euclid-like survey imaging."""
+"""scanner: finds strong gravitational lenses in survey imaging.
+
+>>> import scanner
+>>> run = scanner.scan("sky/tile-list.txt", "scan", magnitude_limit=21, workers=1)
+>>> scanner.open("scan").status.state
+'done'
+
+Each name is imported when it is first used, so that ``import scanner`` and ``scanner --help`` answer at once.
+"""
+
+from __future__ import annotations
 
 import os
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+#: Public name → the module that it comes from. ``__init__.pyi`` says the same to type checkers and editors.
+_HOMES = {
+    "plan": "scanner.interface.scan",
+    "scan": "scanner.interface.scan",
+}
+__all__ = [*_HOMES, "__version__"]
 
 # Before anything imports ONNX Runtime, which would otherwise report to its maker's servers as soon as it is imported, and leave
 # an identifier in the temporary folder.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'scanner' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

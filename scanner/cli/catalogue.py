@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from scanner import config as configuration
-from scanner.cli.output import counted, standard_output
-from scanner.cli.progress import sigterm_interrupts
+from scanner.cli.output import standard_output
 from scanner.config import RunConfig
+from scanner.interface.progress import bar, counted
+from scanner.processes import sigterm_interrupts
 from scanner.storage import join, open_store
 from scanner.survey.published import (
     SURVEY_RECORD,
@@ -76,9 +76,8 @@ def merge(
         storage=config.storage,
         scratch=config.engine.scratch,
     )
-    console = Console(highlight=False, soft_wrap=True, stderr=True)
-    with sigterm_interrupts(), console.status("looking at the runs") as status:
-        merged = merge_runs(request, lambda done, total: status.update(f"{done:,} of {total:,} tiles read"))
+    with sigterm_interrupts(), bar("reading the runs") as move:
+        merged = merge_runs(request, move)
     version = merged.version
     if not merged.is_new:
         click.echo(f"{out}: these runs were merged before, as version {version.number}; it is the current one.")

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from scanner.cli.options import provider_option, threads_option
 from scanner.ensemble import bundles as bundle_files
@@ -22,6 +20,7 @@ from scanner.evaluation.figures_in_bundle import check_room, with_figures
 from scanner.evaluation.results import Evaluation
 from scanner.evaluation.source_colour import COLOURS
 from scanner.evaluation.tables import tables
+from scanner.interface.progress import bar
 from scanner.labelled_set import LabelledSet
 from scanner.survey.scan.machine import cores
 
@@ -150,10 +149,14 @@ def compared(
     """Evaluate with a progress bar on standard error."""
     datasets = [LabelledSet(path) for path in data]
     total = len(bundles) * (sum(map(len, datasets)) + 8 * n_turned + len(COLOURS) * n_recoloured)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("scoring", total=total)
+    with bar("scoring") as move:
+        done = 0
+
+        def report(name: str, n: int) -> None:
+            nonlocal done
+            done += n
+            move(done, total, name)
+
         return compare_bundles(
             bundles,
             datasets,
@@ -164,11 +167,7 @@ def compared(
             n_turned=n_turned,
             n_recoloured=n_recoloured,
             scoring=Scoring(
-                provider=provider,
-                threads=threads,
-                parallel=max(1, cores() // threads),
-                cache=cache,
-                report=lambda name, n: progress.update(task, advance=n, description=name),
+                provider=provider, threads=threads, parallel=max(1, cores() // threads), cache=cache, report=report
             ),
         )
 

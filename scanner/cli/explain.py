@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +10,12 @@ import click
 from scanner import config as configuration
 from scanner.config import StorageConfig
 from scanner.errors import UsageError
+from scanner.interface.progress import bar
 from scanner.records import MEMBERS, MemberName
 from scanner.report.explanations import METHODS, QUICK, PageRequest
 
 if TYPE_CHECKING:
-    from scanner.explain.atlas.member import AtlasReport
+    pass
 
 
 @click.command("candidate")
@@ -83,22 +80,21 @@ def candidate(
     if members:
         asked["members"] = members
     place = out or Path(candidate.strip().lstrip("#").replace("/", "-").replace(" ", "-") + "-explained")
-    record = explain_object(
-        ExplainRequest(
-            run_folder=run_folder,
-            candidate=candidate,
-            out=place,
-            page=PageRequest.model_validate(asked),
-            bundle=bundle,
-            dataset=None if data is None else LabelledSet(data),
-            cache=cache_folder(),
-            storage=None if storage == StorageConfig() else storage,
-            scratch=scratch,
-        ),
-        _told if sys.stderr.isatty() else lambda what, done, total: None,
-    )
-    if sys.stderr.isatty():
-        click.echo("\r\033[K", err=True, nl=False)
+    with bar("explaining") as move:
+        record = explain_object(
+            ExplainRequest(
+                run_folder=run_folder,
+                candidate=candidate,
+                out=place,
+                page=PageRequest.model_validate(asked),
+                bundle=bundle,
+                dataset=None if data is None else LabelledSet(data),
+                cache=cache_folder(),
+                storage=None if storage == StorageConfig() else storage,
+                scratch=scratch,
+            ),
+            lambda what, done, total: move(done, total, what),
+        )
     votes = ", ".join(f"{vote.member} {vote.probability:.2f}" for vote in record.votes)
     click.echo(f"{record.name}: {record.n_votes} of 7 say lens ({votes})")
     for found in record.maps:
@@ -114,13 +110,6 @@ def _methods(words: tuple[str, ...]) -> tuple[str, ...]:
     if "all" in words:
         return METHODS
     return tuple(method for method in METHODS if method in words) if words else QUICK
-
-
-def _told(what: str, done: int, total: int) -> None:
-    click.echo(f"\r\033[K{what}" + (f": {done} of {total}" if total > 1 else ""), err=True, nl=False)
-
-
-_PLAIN_SECONDS = 20.0
 
 
 class BundleOrCandidate(click.Group):
@@ -222,7 +211,11 @@ def explain_bundle_(
         }
     )
     dataset = None if data is None else LabelledSet(data)
-    with _progress() as report:
+    with bar("drawing", lines=("", 20.0), many=True) as move:
+
+        def report(what: str, done: int, total: int) -> None:
+            move(done, total, what)
+
         record = explain_bundle(bundles.load(bundle), out, request, dataset=dataset, device=device, report=report)
     for member in record.members:
         told = (
@@ -230,32 +223,3 @@ def explain_bundle_(
         )
         click.echo(f"{member.member}: logits of the class images: {', '.join(told)}")
     click.echo(f"{out / PAGE}: the atlas of {record.bundle}")
-
-
-@contextmanager
-def _progress() -> Iterator[AtlasReport]:
-    """A bar for what is being made, on a terminal; elsewhere a line now and then, on standard error."""
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            tasks = {}
-
-            def move(what: str, done: int, total: int) -> None:
-                if what not in tasks:
-                    tasks[what] = bar.add_task(what, total=total)
-                bar.update(tasks[what], completed=done)
-
-            yield move
-    else:
-        last = time.monotonic()
-
-        def line(what: str, done: int, total: int) -> None:
-            nonlocal last
-            if time.monotonic() - last > _PLAIN_SECONDS:
-                last = time.monotonic()
-                click.echo(f"{what}: {done} of {total}", err=True)
-
-        yield line

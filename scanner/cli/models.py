@@ -12,13 +12,13 @@ from rich.table import Table
 
 from scanner.cli.options import endpoint_option, provider_option, storage_of, threads_option
 from scanner.cli.output import standard_output
-from scanner.cli.progress import sigterm_interrupts
 from scanner.ensemble import bundles
 from scanner.ensemble.bundle import Bundle, Metric
 from scanner.ensemble.bundles import POINTERS, PublishedBundle, PublishedBundles
 from scanner.ensemble.calibration import Calibration, sigmoid
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError, ScannerError, UsageError
+from scanner.processes import sigterm_interrupts
 
 #: Exit code of a promotion that was refused.
 NOT_PROMOTED = 1

@@ -25,20 +25,6 @@ def standard_output() -> Console:
     return _Output(highlight=False, soft_wrap=True, markup=False)
 
 
-def duration(seconds: float) -> str:
-    """Seconds, minutes or hours, whichever gives a small number."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
-
-
-def counted(number: int, noun: str) -> str:
-    """A number of things: ``1 tile``, ``2,000 tiles``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 LogFormat = Literal["auto", "text", "json"]
 #: What every record has; the rest came with ``extra``.
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

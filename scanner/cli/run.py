@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,24 +9,21 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from scanner import config as configuration
 from scanner.cli import output
 from scanner.cli.options import in_sections
-from scanner.cli.output import counted, duration, standard_output
-from scanner.cli.progress import driver_metrics, explaining_bar, sigterm_interrupts, watched
+from scanner.cli.output import standard_output
 from scanner.config import RunConfig
 from scanner.errors import TileError
-from scanner.storage.location import is_remote, join, split
+from scanner.interface.progress import counted, duration
+from scanner.interface.scan import run_request, stages
+from scanner.storage.location import join
 from scanner.survey.finish import RunReport
 from scanner.survey.folder.cost import one_line
-from scanner.survey.folder.own_bundle import with_own_bundle
 from scanner.survey.plan import RunPlan
-from scanner.survey.run import RunRequest, dry_run, run_survey
+from scanner.survey.run import dry_run
 
 if TYPE_CHECKING:
-    from scanner.config import RunConfig
     from scanner.explain.stage import ExplainReport
-    from scanner.survey.finish import RunReport
 
 
 #: Rows of the candidate list printed at the end.
@@ -175,69 +171,19 @@ def run(
     TILE_LIST, what it names, the run folder and the bundle are local paths or s3:// URLs. An interrupted run goes on where it
     was when the same command is given again. Exit code 3: done, but some tiles failed (see failed-tiles.ecsv).
     """
-    run_folder = out or _beside(tile_list)
-    config = with_own_bundle(configuration.load(config_file, _dotted(flags)), run_folder, restart=restart)
-    request = RunRequest(tile_list=tile_list, out=run_folder, config=config, restart=restart)
+    settings = {name: value for name, value in flags.items() if value is not None and value is not False}
+    request = run_request(tile_list, out, config=config_file, restart=restart, **settings)
     console = standard_output()
     if only_plan:
         plan = dry_run(request)
         print_plan(console, plan, request.config)
         return TileError.exit_code if plan.failed else 0
-    explain_run = _explainer() if request.config.explain.which == "candidates" else None
-    with sigterm_interrupts(), output.log_lines(log_format), driver_metrics(request.config.engine):
-        with watched(log_format) as on_event:
-            report = run_survey(request, on_event)
-        print_report(console, report, request.out)
-        failed = report.failed
-        if explain_run is not None:
-            with explaining_bar() as on_progress:
-                explained = explain_run(request.out, request.config, report, on_progress)
-            print_explained(console, explained)
-            failed += explained.failed
-    return TileError.exit_code if failed else 0
-
-
-def _explainer() -> Callable[[str, RunConfig, RunReport, Callable[[int, int], None]], ExplainReport]:
-    """The stage that needs torch: where that is missing, nothing is scanned in vain."""
-    from scanner.explain.stage import explain_run
-
-    return explain_run
-
-
-def _beside(tile_list: str) -> str:
-    """The run folder where none is named: a public bucket's lists are not to be written beside."""
-    folder, name = split(tile_list)
-    return join("." if is_remote(tile_list) else folder, f"{Path(name).stem}-scan")
-
-
-def _dotted(flags: dict[str, Any]) -> dict[str, Any]:
-    no_limit = {"targets.magnitude_limit": "none", "targets.min_area_pixels": 0} if flags["all_targets"] else {}
-    return no_limit | {
-        key: value
-        for key, value in {
-            "scoring.bundle": flags["bundle"],
-            "scoring.provider": flags["provider"],
-            "scoring.beta": flags["beta"],
-            "engine.workers": flags["workers"],
-            "engine.scheduler": flags["scheduler"],
-            "engine.listen": flags["listen"],
-            "engine.scale_deployment": flags["scale_deployment"],
-            "engine.placement": flags["placement"],
-            "engine.memory_limit_gb": flags["memory_gb"],
-            "engine.scratch": flags["scratch"],
-            "engine.tls_ca": flags["tls_ca"],
-            "engine.tls_cert": flags["tls_cert"],
-            "engine.tls_key": flags["tls_key"],
-            "engine.metrics_port": flags["metrics_port"],
-            "storage.endpoint": flags["endpoint"],
-            "storage.anonymous": flags["anonymous"] or None,
-            "targets.source": flags["targets"],
-            "targets.magnitude_limit": flags["magnitude_limit"],
-            "cutouts.max_bad_fraction": flags["max_bad_fraction"],
-            "cutouts.keep": flags["keep"],
-            "cutouts.codec": flags["codec"],
-            "catalogue.known_lenses": flags["known_lenses"],
-            "explain.which": flags["explain"],
-        }.items()
-        if value is not None
-    }
+    n_failed = 0
+    with output.log_lines(log_format):
+        for report in stages(request, progress=False if log_format == "json" else None):
+            n_failed += len(report.failed)
+            if isinstance(report, RunReport):
+                print_report(console, report, request.out)
+            else:
+                print_explained(console, report)
+    return TileError.exit_code if n_failed else 0

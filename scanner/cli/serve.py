@@ -11,8 +11,8 @@ import click
 
 from scanner.cli import output
 from scanner.cli.options import in_sections
-from scanner.cli.progress import sigterm_interrupts
 from scanner.errors import OutputError, UsageError
+from scanner.processes import sigterm_interrupts
 from scanner.service.security.tokens import NAME, Role, new_token, parse
 
 if TYPE_CHECKING:

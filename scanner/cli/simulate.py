@@ -9,9 +9,9 @@ import click
 from pydantic import ValidationError
 
 from scanner.cli.options import at_least, processes
-from scanner.cli.progress import progress
 from scanner.cutouts.store import CodecName
 from scanner.errors import InputMissingError, UsageError
+from scanner.interface.progress import bar
 from scanner.simulation.datasets.dataset import draw_dataset
 from scanner.simulation.datasets.labelled_cutouts import GeneratorName
 from scanner.simulation.datasets.presets import EVALUATION_SETS, PRESET_NAMES, PRESETS
@@ -130,7 +130,7 @@ def _request(**values: Any) -> DatasetRequest:
 
 
 def _draw(request: DatasetRequest, out: Path, workers: int) -> DatasetRecord:
-    with progress("objects") as show:
+    with bar("drawing objects", lines=("objects", 10.0)) as show:
         record = draw_dataset(request, out, workers, show)
     click.echo(f"{out}: {request.n_objects} objects, {record.n_lenses} lenses, {record.n_visible} of them visible")
     return record
@@ -186,7 +186,8 @@ def inject(
             "codec": codec,
         }
     )
-    with progress("tiles" if mosaics else "objects") as show:
+    unit = "tiles" if mosaics else "objects"
+    with bar(f"drawing {unit}", lines=(unit, 10.0)) as show:
         record = (inject_mosaics if mosaics else inject_cutouts)(request, out, n_processes, show)
     place = out / "tile-list.txt" if mosaics else out
     click.echo(f"{place}: {n_objects} objects painted, {record.n_lenses} lenses, {record.n_visible} of them visible")
@@ -244,6 +245,6 @@ def tiles(
             "companions": companions,
         }
     )
-    with progress("tiles") as show:
+    with bar("drawing tiles", lines=("tiles", 10.0)) as show:
         n_visible, n_rows = draw_tiles(request, out, processes(workers), show)
     click.echo(f"{out / 'tile-list.txt'}: {n_tiles} tiles, {n_rows} catalogued objects, {n_visible} visible lenses")

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from scanner import config as configuration
-from scanner.cli.output import counted, duration
+from scanner.interface.progress import counted, duration
 from scanner.storage import Store, open_store
 from scanner.survey import status as statuses
 from scanner.survey.folder.cost import one_line

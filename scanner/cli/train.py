@@ -12,13 +12,14 @@ import click
 from scanner.cli import output
 from scanner.cli.options import endpoint_option, provider_option, storage_of
 from scanner.cli.output import standard_output
-from scanner.cli.progress import LAST_VISIT_SECONDS, sigterm_interrupts
 from scanner.ensemble import bundles
 from scanner.ensemble.bundles import PublishedBundles
 from scanner.errors import UsageError
 from scanner.evaluation.decisions import SKY_PREVALENCE
 from scanner.evaluation.fetched_data import local_datasets
+from scanner.interface.scan import LAST_VISIT_SECONDS
 from scanner.labelled_set import LabelledSet
+from scanner.processes import sigterm_interrupts
 from scanner.records import MEMBERS, MemberName
 from scanner.storage.location import is_remote
 from scanner.survey.scan.machine import cores

@@ -4,7 +4,7 @@ In: a finished run and its report. Out: ``explanations/<tile>/<object>/`` for th
 anew with their strips; what could not be explained, with reasons. Interrupted, the same call goes on where it was. Refused: see
 :mod:`scanner.survey.workers.cluster`.
 
-The survey knows nothing of this stage: :mod:`scanner.cli.run` puts one after the other.
+The survey knows nothing of this stage: :mod:`scanner.interface.scan` puts one after the other.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from made_records import commit_record
 
 from scanner.cli import output
 from scanner.cli.main import main
-from scanner.cli.progress import watched
 from scanner.errors import UsageError
+from scanner.interface.progress import followed
 from scanner.records import FailedTile
 from scanner.survey import metrics
 from scanner.survey.messages import MergeStarted, RunStarted, TileFinished, TileProgress
@@ -80,7 +80,7 @@ def test_a_terminal_gets_text_unless_json_is_asked_for(monkeypatch, log_format, 
 
 
 def test_a_run_is_told_line_by_line(capsys):
-    with output.log_lines("json"), watched("json") as tell:
+    with output.log_lines("json"), followed(False) as tell:
         tell(STARTED)
         tell(TileProgress(tile_id="b", n_done=0, n_targets=20))
         tell(TileFinished(tile_id="b", commit=COMMIT, failed=None))
@@ -100,7 +100,7 @@ def test_a_run_is_told_line_by_line(capsys):
 @pytest.mark.parametrize(("error", "reason"), [(KeyboardInterrupt(), "interrupted"), (UsageError("no."), "no.")])
 def test_a_run_that_stops_says_so(capsys, error, reason):
     def stopped_run():
-        with output.log_lines("json"), watched("json") as tell:
+        with output.log_lines("json"), followed(False) as tell:
             tell(STARTED)
             raise error
 
@@ -111,7 +111,7 @@ def test_a_run_that_stops_says_so(capsys, error, reason):
 
 
 def test_a_run_that_was_refused_is_no_line(capsys):
-    with pytest.raises(UsageError), output.log_lines("json"), watched("json"):
+    with pytest.raises(UsageError), output.log_lines("json"), followed(False):
         raise UsageError("no.")
     assert capsys.readouterr().err == ""
 
@@ -121,7 +121,7 @@ def test_lines_appear_above_the_bar_of_a_terminal(monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     with output.log_lines("auto"):
-        with watched("auto") as tell:
+        with followed() as tell:
             tell(STARTED)
             tell(TileProgress(tile_id="b", n_done=5, n_targets=10))
             tell(TileFinished(tile_id="b", commit=COMMIT, failed=None))

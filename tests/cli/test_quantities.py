@@ -1,6 +1,6 @@
 import pytest
 
-from scanner.cli.output import counted, duration
+from scanner.interface.progress import counted, duration
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 tiles"), (1, "1 tile"), (2, "2 tiles"), (12_345, "12,345 tiles")])

@@ -9,7 +9,7 @@ from manifests.pods import at, of_kind, pods
 
 from scanner import config
 from scanner.cli.main import scanner
-from scanner.cli.run import _dotted as settings_of_flags
+from scanner.interface.scan import RunSettings, full_names
 from scanner.service import settings
 from scanner.sky import tile_list
 
@@ -94,7 +94,8 @@ def test_settings_of_scans_are_settings(manifests, tmp_path):
             if given["config_file"] is not None:
                 file = tmp_path / "scanner.toml"
                 file.write_text(mounted_text(manifests, pod, container, str(given["config_file"])))
-            loaded = config.load(file, settings_of_flags(given), environment(container))
+            flags = {name: given[name] for name in RunSettings.__annotations__ if given[name] not in (None, False)}
+            loaded = config.load(file, full_names(flags), environment(container))
             assert loaded.engine.listen is None or loaded.engine.scheduler is None, pod.name
 
 

@@ -1,0 +1,1 @@
+"""The Python interface: what ``import scanner`` offers and the command line calls."""

@@ -1,0 +1,324 @@
+"""How far long work is: a bar on a terminal, the same in a notebook, log lines, metrics; in a pipe, no bar."""
+
+from __future__ import annotations
+
+import html
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from scanner.survey.messages import Event, MergeStarted, RunStarted, TileFinished, TileProgress
+
+if TYPE_CHECKING:
+    from scanner.records import CommitRecord
+
+#: Seconds between two log lines about tiles that are being scanned; a finished tile is a line of its own.
+QUIET_SECONDS = 60.0
+#: Seconds between two updates of a notebook's bar: each is a message to a browser.
+NOTEBOOK_SECONDS = 0.2
+
+logger = logging.getLogger("scanner.run")
+
+
+class Move(Protocol):
+    """Moves a bar: ``done`` of ``total``, what is being done, and a note beside the bar."""
+
+    def __call__(self, done: float, total: float | None = None, what: str | None = None, note: str = "") -> None:
+        """Move the bar; what is left out stays as it is."""
+        ...
+
+
+def display() -> Literal["terminal", "notebook", "none"]:
+    """Where a bar can be seen: a notebook's cell, a terminal's standard error, or nowhere."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if getattr(shell, "kernel", None) is not None:
+        return "notebook"
+    return "terminal" if sys.stderr.isatty() else "none"
+
+
+@contextmanager
+def bar(what: str, *, shown: bool | None = None, lines: tuple[str, float] | None = None, many: bool = False) -> Iterator[Move]:
+    """Show how far something is while the block lasts.
+
+    Parameters
+    ----------
+    what
+        What is being done, before the bar.
+    shown
+        False: show nothing. None or True: where it can be seen, see :func:`display`.
+    lines
+        Where a bar cannot be seen: what is counted, and the seconds between two lines on standard error that say how far
+        it is. None: no lines.
+    many
+        Whether each ``what`` has a bar of its own; otherwise there is one, whose name changes.
+
+    Yields
+    ------
+    Move
+        What moves the bar; any thread may call it.
+    """
+    where = "none" if shown is False else display()
+    if where == "terminal":
+        with _terminal_bar(what, many) as move:
+            yield move
+    elif where == "notebook":
+        with _notebook_bar(what, many) as move:
+            yield move
+    else:
+        yield _lines(*lines) if lines is not None and shown is not False else _nothing
+
+
+@contextmanager
+def followed(shown: bool | None = None) -> Iterator[Callable[[Event], None]]:
+    """Follow a run: log lines of the logger ``scanner.run``, metrics, and a bar unless ``shown`` is False.
+
+    Yields
+    ------
+    Callable
+        What is given to :func:`scanner.survey.run.run_survey`.
+    """
+    from scanner.survey.metrics import RunMetrics
+
+    with ExitStack() as stack:
+        log, metrics = RunLog(), RunMetrics()
+        listeners: list[Callable[[Event], None]] = [log, metrics]
+        if shown is not False and display() != "none":
+            listeners.append(RunBar(stack.enter_context(bar("starting workers"))))
+
+        def tell(event: Event) -> None:
+            for listener in listeners:
+                listener(event)
+
+        try:
+            yield tell
+        except BaseException as error:
+            metrics.ended(error)
+            log.ended(error)
+            raise
+        metrics.ended(None)
+        log.ended(None)
+
+
+class RunBar:
+    """Moves a bar with the events of a run: tiles, objects, rate."""
+
+    def __init__(self, move: Move) -> None:
+        self._move = move
+        self._lock = threading.Lock()
+        self._running: dict[str, TileProgress] = {}
+        self._n_tiles = self._n_finished = self._n_before = self._n_objects = 0
+        self._start = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        """Show one event; called from the driver and from the thread that listens to the workers."""
+        with self._lock:
+            match event:
+                case RunStarted():
+                    self._n_tiles = event.n_tiles
+                    self._n_finished = self._n_before = event.n_done_before
+                    # The bar counts this session's tiles only: its remaining time must not profit from an earlier one.
+                    self._move(0, max(event.n_tiles - event.n_done_before, 1), "scanning")
+                case TileProgress():
+                    known = self._running.get(event.tile_id)
+                    self._n_objects += max(event.n_done - (known.n_done if known else 0), 0)
+                    self._running[event.tile_id] = event
+                    self._update()
+                case TileFinished():
+                    self._running.pop(event.tile_id, None)
+                    self._n_finished += 1
+                    self._update()
+                case MergeStarted():
+                    self._update("merging and ranking")
+
+    def _update(self, what: str | None = None) -> None:
+        started = sum(tile.n_done / max(tile.n_targets, 1) for tile in self._running.values())
+        rate = self._n_objects / max(time.monotonic() - self._start, 1e-3)
+        note = f"{self._n_finished}/{self._n_tiles} tiles, {self._n_objects:,} objects, {rate:,.{1 if rate < 10 else 0}f}/s"
+        self._move(self._n_finished - self._n_before + started, what=what, note=note)
+
+
+class RunLog:
+    """Writes a run into the log ``scanner.run``: begun, each tile done or failed, merging, finished.
+
+    A record has the tile's id as ``tile`` and every figure as a field of its own, so that nobody has to parse a sentence.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._n_tiles = self._n_finished = self._n_failed = 0
+        self._start = self._last_line = time.monotonic()
+        self._begun = False
+
+    def __call__(self, event: Event) -> None:
+        """Write one event down; called from the driver and from the thread that listens to the workers."""
+        with self._lock:
+            match event:
+                case RunStarted():
+                    self._started(event)
+                case TileProgress() if event.n_done and time.monotonic() - self._last_line > QUIET_SECONDS:
+                    message = f"tile {event.tile_id}: {event.n_done:,} of {event.n_targets:,} objects"
+                    self._say(message, tile=event.tile_id, n_done=event.n_done, n_targets=event.n_targets)
+                case TileFinished():
+                    self._finished(event)
+                case MergeStarted():
+                    self._say("merging and ranking …")
+
+    def ended(self, error: BaseException | None) -> None:
+        """The run is over; ``error`` is what stopped it. A run that was refused before it began is no line."""
+        if not self._begun:
+            return
+        seconds = round(time.monotonic() - self._start, 3)
+        n_done = self._n_finished - self._n_failed
+        figures: dict[str, Any] = {"n_tiles": self._n_tiles, "n_done": n_done, "n_failed": self._n_failed, "seconds": seconds}
+        if error is None:
+            self._say(f"finished: {n_done} of {self._n_tiles} tiles done, {self._n_failed} failed", **figures)
+        else:
+            reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+            # The reason is the last line of the command, in plain words, whatever the log's format.
+            self._say(f"stopped with {n_done} of {self._n_tiles} tiles done", logging.ERROR, reason=reason, **figures)
+
+    def _started(self, event: RunStarted) -> None:
+        self._begun = True
+        self._n_tiles, self._n_finished = event.n_tiles, event.n_done_before
+        before = f"{event.n_done_before} of {event.n_tiles} tiles were done before; " if event.n_done_before else ""
+        workers = "the scheduler's workers"
+        if event.n_workers is not None:
+            workers = f"{event.n_workers} worker{'s' * (event.n_workers != 1)}"
+        self._say(
+            f"{before}scanning on {workers} ({event.provider})",
+            n_tiles=event.n_tiles,
+            n_done_before=event.n_done_before,
+            n_workers=event.n_workers,
+            provider=event.provider,
+            bundle=f"{event.bundle_name} {event.bundle_version}",
+            run_folder=event.run_folder,
+        )
+
+    def _finished(self, event: TileFinished) -> None:
+        self._n_finished += 1
+        counter = f"[{self._n_finished}/{self._n_tiles}]"
+        if event.commit is not None:
+            commit = event.commit
+            result = f"{commit.n_scored:,} scored, {commit.n_decided:,} above the threshold"
+            self._say(f"{counter} tile {event.tile_id}: {result}", tile=event.tile_id, **_figures(commit))
+        else:
+            self._n_failed += 1
+            reason = event.failed.reason if event.failed is not None else "unknown"
+            self._say(f"{counter} tile {event.tile_id} FAILED: {reason}", logging.ERROR, tile=event.tile_id, reason=reason)
+
+    def _say(self, message: str, level: int = logging.INFO, **fields: Any) -> None:
+        self._last_line = time.monotonic()
+        logger.log(level, "%s", message, extra=fields)
+
+
+def _figures(commit: CommitRecord) -> dict[str, Any]:
+    counts = commit.model_dump(include={"n_targets", "n_scored", "n_flagged", "n_decided", "bytes_read"})
+    stages = dict(commit.seconds)
+    return counts | {"seconds": stages.pop("tile", None), "stage_seconds": stages}
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever gives a small number."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things: ``1 tile``, ``2,000 tiles``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _nothing(done: float, total: float | None = None, what: str | None = None, note: str = "") -> None:
+    """Show nothing."""
+
+
+def _lines(unit: str, seconds: float) -> Move:
+    """Write a line on standard error every so many seconds."""
+    last = time.monotonic()
+
+    def line(done: float, total: float | None = None, what: str | None = None, note: str = "") -> None:
+        nonlocal last
+        if time.monotonic() - last > seconds:
+            last = time.monotonic()
+            print(f"{f'{what}: ' if what else ''}{done:g} of {total or 0:g} {unit}".rstrip(), file=sys.stderr, flush=True)
+
+    return line
+
+
+@contextmanager
+def _terminal_bar(what: str, many: bool) -> Iterator[Move]:
+    """Bars on standard error; log lines that are written meanwhile appear above them."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True, highlight=False, soft_wrap=True)) as shown:
+        tasks = {} if many else {"": shown.add_task(what, total=None, note="")}
+
+        def move(done: float, total: float | None = None, what: str | None = None, note: str = "") -> None:
+            key = what or "" if many else ""
+            if key not in tasks:
+                tasks[key] = shown.add_task(key, total=total, note="")
+            known = next(task for task in shown.tasks if task.id == tasks[key])
+            total = known.total if total is None else total
+            shown.update(known.id, completed=done, total=total, description=what, note=note or _counted(done, total))
+
+        yield move
+
+
+@contextmanager
+def _notebook_bar(what: str, many: bool) -> Iterator[Move]:
+    """Bars in the cell that is being run: HTML that is replaced, which JupyterLab and VS Code show without extensions."""
+    show: Any = import_module("IPython.display").display
+    lock, start = threading.Lock(), time.monotonic()
+    rows: dict[str, tuple[float, float | None, str, str]] = {} if many else {"": (0.0, None, what, "")}
+    handle = show(_html(rows, start), raw=True, display_id=True)
+    last = start
+
+    def move(done: float, total: float | None = None, what: str | None = None, note: str = "") -> None:
+        nonlocal last
+        with lock:
+            key = what or "" if many else ""
+            _, known_total, known_what, _ = rows.get(key, (0.0, None, key, ""))
+            total = known_total if total is None else total
+            rows[key] = (done, total, what or known_what, note or _counted(done, total))
+            if time.monotonic() - last > NOTEBOOK_SECONDS:
+                last = time.monotonic()
+                handle.update(_html(rows, start), raw=True)
+
+    try:
+        yield move
+    finally:
+        handle.update(_html(rows, start), raw=True)
+
+
+def _html(rows: Mapping[str, tuple[float, float | None, str, str]], start: float) -> dict[str, str]:
+    seconds = time.monotonic() - start
+    shown, plain = [], []
+    for done, total, what, note in rows.values():
+        left = f", {duration(seconds * (total - done) / done)} to go" if total and 0 < done < total else ""
+        text = f"{note}{', ' if note else ''}{duration(seconds)}{left}"
+        value = f' value="{done:g}" max="{total:g}"' if total else ""
+        shown.append(f"<div>{html.escape(what)} <progress{value}></progress> {html.escape(text)}</div>")
+        plain.append(f"{what}: {text}")
+    return {"text/html": "".join(shown), "text/plain": "\n".join(plain)}
+
+
+def _counted(done: float, total: float | None) -> str:
+    return "" if total is None else f"{done:,g}/{total:,g}"

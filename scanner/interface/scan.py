@@ -1,0 +1,321 @@
+"""Scan tiles, or say what that would cost: settings, tile list, and the stages of a run one after the other."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+
+from scanner import config as configuration
+from scanner.config import EngineConfig, RunConfig
+from scanner.errors import TileListError, UsageError
+from scanner.interface.progress import bar, followed
+from scanner.processes import script_kept_from_children, sigterm_interrupts
+from scanner.records import Tile
+from scanner.storage.location import is_remote, join, split
+from scanner.storage.open import open_store
+
+if TYPE_CHECKING:
+    from scanner.explain.stage import ExplainReport
+    from scanner.interface.opened import Run
+    from scanner.survey.finish import RunReport
+    from scanner.survey.plan import RunPlan
+    from scanner.survey.run import RunRequest
+
+#: Longest wait for Prometheus's next visit at the end of a run, so that it sees how the run ended. It comes every 15 to 60 s.
+LAST_VISIT_SECONDS = 60.0
+
+#: One tile: a folder with Euclid's file names, a mapping like a line of a tile list (``id``, ``VIS``, ``Y``, ``J``, ``H``,
+#: ``catalogue``, ``VIS_RMS`` …), or a record.
+TileLike = str | Path | Mapping[str, str | Path] | Tile
+
+
+class RunSettings(TypedDict, total=False):
+    """The settings of a run by their short names: the options of ``scanner run``, with ``_`` for ``-``.
+
+    ``docs/reference`` describes each. Whatever else :class:`~scanner.config.RunConfig` has is set with ``config``.
+    """
+
+    targets: Literal["auto", "catalogue", "detection", "grid"]
+    magnitude_limit: float | None
+    all_targets: bool
+    max_bad_fraction: float
+    bundle: str | Path | None
+    provider: Literal["auto", "cpu", "openvino", "cuda", "tensorrt"]
+    beta: float | None
+    keep: str
+    codec: Literal["exact", "compact"]
+    known_lenses: str | Path | None
+    explain: Literal["none", "candidates"]
+    workers: int | None
+    scheduler: str | None
+    listen: str | None
+    scale_deployment: str | None
+    placement: Literal["whole", "split"]
+    memory_gb: float
+    scratch: str | Path | None
+    tls_ca: str | Path | None
+    tls_cert: str | Path | None
+    tls_key: str | Path | None
+    endpoint: str | None
+    anonymous: bool
+    metrics_port: int | None
+
+
+#: Short name → place in the configuration.
+KEYS: Mapping[str, str] = {
+    "targets": "targets.source",
+    "magnitude_limit": "targets.magnitude_limit",
+    "max_bad_fraction": "cutouts.max_bad_fraction",
+    "bundle": "scoring.bundle",
+    "provider": "scoring.provider",
+    "beta": "scoring.beta",
+    "keep": "cutouts.keep",
+    "codec": "cutouts.codec",
+    "known_lenses": "catalogue.known_lenses",
+    "explain": "explain.which",
+    "workers": "engine.workers",
+    "scheduler": "engine.scheduler",
+    "listen": "engine.listen",
+    "scale_deployment": "engine.scale_deployment",
+    "placement": "engine.placement",
+    "memory_gb": "engine.memory_limit_gb",
+    "scratch": "engine.scratch",
+    "tls_ca": "engine.tls_ca",
+    "tls_cert": "engine.tls_cert",
+    "tls_key": "engine.tls_key",
+    "endpoint": "storage.endpoint",
+    "anonymous": "storage.anonymous",
+    "metrics_port": "engine.metrics_port",
+}
+
+
+def scan(
+    tiles: str | Path | Iterable[TileLike],
+    out: str | Path | None = None,
+    *,
+    config: RunConfig | Mapping[str, Any] | str | Path | None = None,
+    restart: bool = False,
+    progress: bool | None = None,
+    **settings: Unpack[RunSettings],
+) -> Run:
+    """Scan tiles and rank what looks like a lens, as ``scanner run`` does.
+
+    Parameters
+    ----------
+    tiles
+        A tile list (path or URL); or the tiles themselves, written to the tile list ``<out>-tiles.txt``: folders with
+        Euclid's file names, or mappings such as ``{"id": "a", "VIS": "a.fits[1]", "Y": …, "J": …, "H": …}``.
+    out
+        Run folder, a path or ``s3://…``; the name of the tile list with ``-scan``, beside it, by default. A run that was
+        interrupted goes on where it was.
+    config
+        More settings: a TOML file, dotted keys (``{"targets.detection_sigma": 2.0}``) or a whole configuration.
+    restart
+        Throw away what the run folder holds.
+    progress
+        Show a bar; by default on a terminal and in a notebook.
+    **settings
+        See :class:`RunSettings`; they win over ``config``, which wins over the variables ``SCANNER_…``.
+
+    Returns
+    -------
+    Run
+        The finished run. Tiles that failed do not stop it: see :attr:`Run.status <scanner.interface.opened.Run.status>`.
+
+    Raises
+    ------
+    ScannerError
+        Bad settings, missing input, a folder that cannot be written: one sentence that says what to do.
+    KeyboardInterrupt
+        Ctrl-C or SIGTERM; the same call goes on where it was.
+
+    Examples
+    --------
+    >>> import scanner
+    >>> run = scanner.scan("sky/tile-list.txt", "scan", magnitude_limit=21, workers=1)
+    >>> run.candidates[:3].colnames[:4]
+    ['rank', 'name', 'target_id', 'tile_id']
+    """
+    from scanner.interface.opened import Run
+
+    request = run_request(tiles, out, config=config, restart=restart, **settings)
+    for _ in stages(request, progress=progress):
+        pass
+    return Run(request.out, request.config.storage)
+
+
+def plan(
+    tiles: str | Path | Iterable[TileLike],
+    out: str | Path | None = None,
+    *,
+    config: RunConfig | Mapping[str, Any] | str | Path | None = None,
+    **settings: Unpack[RunSettings],
+) -> RunPlan:
+    """Say what a scan would do, as ``scanner run --dry-run`` does: tiles, objects, bytes, seconds. Nothing is written.
+
+    Parameters and errors are those of :func:`scan`.
+
+    Returns
+    -------
+    RunPlan
+        ``tiles``, ``failed``, ``n_targets``, ``input_bytes``, ``seconds`` …
+
+    Examples
+    --------
+    >>> import scanner
+    >>> scanner.plan("sky/tile-list.txt", magnitude_limit=21).n_targets > 0
+    True
+    """
+    from scanner.survey.run import dry_run
+
+    with TemporaryDirectory(prefix="scanner-plan-") as folder:
+        if not isinstance(tiles, str | Path):
+            tiles = _write_tile_list(tiles, f"{folder}/plan", run_config(config, settings))
+        return dry_run(run_request(tiles, out, config=config, **settings))
+
+
+def run_request(
+    tiles: str | Path | Iterable[TileLike],
+    out: str | Path | None = None,
+    *,
+    config: RunConfig | Mapping[str, Any] | str | Path | None = None,
+    restart: bool = False,
+    **settings: Unpack[RunSettings],
+) -> RunRequest:
+    """What :func:`scan` hands to the survey: tile list, run folder and settings, checked; parameters as there."""
+    from scanner.survey.folder.own_bundle import with_own_bundle
+    from scanner.survey.run import RunRequest
+
+    chosen = run_config(config, settings)
+    if isinstance(tiles, str | Path):
+        tile_list = str(tiles)
+    elif out is None:
+        raise UsageError("Name a run folder with out: tiles that are no tile list have no name that one could be called after.")
+    else:
+        tile_list = _write_tile_list(tiles, str(out), chosen)
+    folder = _beside(tile_list) if out is None else str(out)
+    return RunRequest(tile_list, folder, with_own_bundle(chosen, folder, restart=restart), restart)
+
+
+def stages(request: RunRequest, *, progress: bool | None = None) -> Iterator[RunReport | ExplainReport]:
+    """Do a run stage by stage: the scan, then what the settings add to it.
+
+    Parameters
+    ----------
+    request
+        See :func:`run_request`.
+    progress
+        As for :func:`scan`.
+
+    Yields
+    ------
+    RunReport, then ExplainReport where candidates are explained
+        As soon as a stage is through.
+    """
+    from scanner.survey.run import run_survey
+
+    explain = _explainer() if request.config.explain.which == "candidates" else None
+    with sigterm_interrupts(), script_kept_from_children(), _driver_metrics(request.config.engine):
+        with followed(progress) as on_event:
+            report = run_survey(request, on_event)
+        yield report
+        if explain is not None:
+            with bar("explaining", shown=progress) as move:
+                explained = explain(request.out, request.config, report, move)
+            yield explained
+
+
+def run_config(config: RunConfig | Mapping[str, Any] | str | Path | None, settings: Mapping[str, Any]) -> RunConfig:
+    """The configuration that settings by their short names make, over one that is given; see :func:`scan`."""
+    keys: dict[str, Any] = {}
+    if isinstance(config, RunConfig):
+        keys = {f"{part}.{key}": value for part, values in config.model_dump().items() for key, value in values.items()}
+    elif isinstance(config, Mapping):
+        keys = dict(config)
+    # What is not there is 'none' to a configuration, which would ignore None.
+    flags = {key: "none" if value is None else value for key, value in (keys | full_names(settings)).items()}
+    return configuration.load(Path(config) if isinstance(config, str | Path) else None, flags)
+
+
+def full_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by their places in the configuration (``section.key``).
+
+    Raises
+    ------
+    UsageError
+        There is no setting of this name.
+    """
+    keys: dict[str, Any] = {}
+    if settings.get("all_targets"):
+        keys = {"targets.magnitude_limit": None, "targets.min_area_pixels": 0}
+    for name, value in settings.items():
+        if name in KEYS:
+            keys[KEYS[name]] = str(value) if isinstance(value, Path) else value
+        elif name != "all_targets":
+            near = difflib.get_close_matches(name, RunSettings.__annotations__, n=1)
+            hint = f"did you mean {near[0]}?" if near else "config takes all others by their full names (section.key)."
+            raise UsageError(f"There is no setting {name}; {hint}")
+    return keys
+
+
+def _explainer() -> Callable[[str, RunConfig, RunReport, Callable[[int, int], None]], ExplainReport]:
+    """The stage that needs torch: where that is missing, nothing is scanned in vain."""
+    from scanner.explain.stage import explain_run
+
+    return explain_run
+
+
+@contextmanager
+def _driver_metrics(engine: EngineConfig) -> Iterator[None]:
+    """Serve the driver's metrics where a port is set."""
+    if engine.metrics_port is None:
+        yield
+        return
+    from scanner.survey import metrics
+
+    with metrics.serve(engine.metrics_port, "driver", engine.metrics_address, LAST_VISIT_SECONDS):
+        yield
+
+
+def _beside(tile_list: str) -> str:
+    """The run folder where none is named: a public bucket's lists are not to be written beside."""
+    folder, name = split(tile_list)
+    return join("." if is_remote(tile_list) else folder, f"{Path(name).stem}-scan")
+
+
+def _write_tile_list(tiles: Iterable[TileLike], out: str, config: RunConfig) -> str:
+    """Write tiles as the list ``<out>-tiles.txt``, from which the run, and whoever opens it later, reads them."""
+    lines = [_line(tile) for tile in tiles]
+    if not lines:
+        raise TileListError("No tile was given; give folders, or mappings such as {'id': …, 'VIS': …, 'Y': …, 'J': …, 'H': …}.")
+    location = f"{out.rstrip('/')}-tiles.txt"
+    folder, name = split(location)
+    open_store(folder, config.storage).write(name, ("\n".join(lines) + "\n").encode())
+    return location
+
+
+def _line(tile: TileLike) -> str:
+    """One tile as a line of a tile list; local paths become absolute, as a list's own begin at its folder."""
+    if isinstance(tile, str | Path):
+        return shlex.quote(_absolute(tile))
+    if isinstance(tile, Tile):
+        files: dict[str, str | Path] = {}
+        for band, images in tile.bands.items():
+            files[band] = str(images.image)
+            companions = {"RMS": images.rms, "FLAG": images.flag, "PSF": images.psf}
+            files |= {f"{band}_{name}": str(file) for name, file in companions.items() if file is not None}
+        if tile.catalogue is not None:
+            files["catalogue"] = str(tile.catalogue)
+        tile = {"id": tile.tile_id, **files}
+    words = {key: str(value) if key.upper() == "ID" else _absolute(value) for key, value in tile.items()}
+    return " ".join(f"{key}={shlex.quote(value)}" for key, value in words.items())
+
+
+def _absolute(path: str | Path) -> str:
+    text = str(path)
+    return text if "://" in text else str(Path(text).absolute()) + ("/" if text.endswith("/") else "")

@@ -1,0 +1,53 @@
+"""SIGTERM as Ctrl-C, and worker processes that do not run the caller's script again."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_hiding = threading.RLock()
+_hidden: dict[str, Any] = {}
+_n_hiding = 0
+
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Raise KeyboardInterrupt where the block is when SIGTERM comes; outside the main thread, which takes signals, nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        # None: a handler that Python did not set, and cannot set again.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)
+
+
+@contextmanager
+def script_kept_from_children() -> Iterator[None]:
+    """Start processes in this block that do not import the script which the user runs.
+
+    A process that is spawned imports its parent's ``__main__``. A script that scans without ``if __name__ == "__main__"``
+    would scan again in each of its workers, and start workers there. Ours call functions of scanner and need nothing of it.
+    """
+    global _n_hiding
+    main = vars(sys.modules["__main__"])
+    with _hiding:
+        if _n_hiding == 0:
+            _hidden.update({name: main[name] for name in ("__file__", "__spec__") if name in main})
+            main.pop("__file__", None)
+            main["__spec__"] = None
+        _n_hiding += 1
+    try:
+        yield
+    finally:
+        with _hiding:
+            _n_hiding -= 1
+            if _n_hiding == 0:
+                main.update(_hidden)
+                _hidden.clear()
