@@ -1,4 +1,4 @@
-"""What an explanation is asked for and what it says of itself: of a candidate in a run, of one object's page, of a bundle's atlas."""
+"""What an explanation is asked for and says of itself: of a candidate, an object's page, a bundle's atlas. No torch here."""
 
 from __future__ import annotations
 
