@@ -26,9 +26,8 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from scanner.ensemble import bundles
 from scanner.ensemble.embedding_grid import limited
 from scanner.ensemble.session import open_session
-from scanner.evaluation.logit_cache import cached_logits
 from scanner.evaluation.metrics import auroc_interval
-from scanner.evaluation.scores import combine, lenses
+from scanner.evaluation.scores import cached_logits, combine, lenses
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS, Float32, Float64
 

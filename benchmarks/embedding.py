@@ -34,8 +34,7 @@ from scanner.ensemble import bundles, calibration
 from scanner.ensemble.calibration import LOGIT_LIMIT, Calibration
 from scanner.ensemble.embedding_grid import CELLS, EmbeddingGrid
 from scanner.evaluation.decisions import SKY_PREVALENCE
-from scanner.evaluation.metrics import delong, normal_interval
-from scanner.evaluation.resampling import recalls_at_fpr
+from scanner.evaluation.metrics import delong, normal_interval, recalls_at_fpr
 from scanner.records import MEMBERS, Float32, Float64, Int64
 from scanner.training.assemble import EMBEDDED_ROWS, embedded_rows
 from scanner.training.data import TrainingData

@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 from scanner.ensemble import bundles
+from scanner.evaluation.biases import lenses_only
 from scanner.evaluation.metrics import Interval
-from scanner.evaluation.source_colour import lenses_only
 from scanner.explain import guided_grad_cam, occlusion, restore
 from scanner.explain.candidate import EXPLAINED, explained
 from scanner.explain.faithfulness import Curves, curves, gains, in_cells

@@ -18,8 +18,8 @@ import numpy as np
 from scanner.ensemble import bundles
 from scanner.ensemble.augmentation import ORIENTATIONS
 from scanner.ensemble.session import open_session
+from scanner.evaluation.biases import turned_logits
 from scanner.evaluation.scores import combine
-from scanner.evaluation.turned import turned_logits
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS, Float64
 

@@ -22,8 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from scanner.networks import build
-from scanner.networks.architecture import architecture_of
+from scanner.networks import architecture_of, build
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, MemberName
 from scanner.training.allocator import keep_freed_memory
 from scanner.training.labels import Labels, split

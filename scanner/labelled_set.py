@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,13 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from scanner.catalogue.columns import Column, column
+from scanner.config import StorageConfig
 from scanner.cutouts.quality import fill_bad_pixels
 from scanner.cutouts.store import CutoutStore
 from scanner.errors import ContentError, InputMissingError
 from scanner.records import DRAWN, CutoutBatch, Float32, Float64, Int64
+from scanner.storage.location import is_remote, split
+from scanner.storage.open import open_store
 
 #: A folder holds a cutout store, a table of truth with one row a cutout in the store's order, and what was asked for.
 CUTOUTS, TRUTH, DESCRIPTION = "cutouts.zarr", "truth.parquet", "dataset.json"
@@ -187,3 +190,25 @@ def _read_table(path: Path, columns: list[str] | None = None) -> pyarrow.Table:
         return pyarrow.parquet.read_table(path, columns=columns)
     except (OSError, pyarrow.ArrowInvalid):
         raise ContentError(f"{path}: not a readable Parquet file; draw the dataset again.") from None
+
+
+def local_datasets(locations: Sequence[str], copies: Path, storage: StorageConfig) -> tuple[Path, ...]:
+    """The folders of datasets, in order; those on an object store are copied below ``copies`` unless they are there."""
+    return tuple(_copied(one, copies, storage) if is_remote(one) else Path(one) for one in locations)
+
+
+def _copied(location: str, copies: Path, storage: StorageConfig) -> Path:
+    store = open_store(location, storage)
+    versions = []
+    for part in (DESCRIPTION, TRUTH, CUTOUTS):
+        entry = store.entry(part)
+        if entry is None:
+            raise InputMissingError(
+                f"{location}: not a dataset, {part} is missing; upload what 'scanner simulate dataset' makes."
+            )
+        versions.append(entry.version)
+    name = split(location)[1]
+    copy = copies / f"{name}-{hashlib.sha256(' '.join([location, *versions]).encode()).hexdigest()[:12]}"
+    if not copy.exists():
+        store.fetch("", copy)
+    return copy

@@ -18,7 +18,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from scanner.ensemble import bundles
-from scanner.evaluation import known_lenses
+from scanner.evaluation import images
 from scanner.explain import deep_dream, guided_grad_cam, occlusion, restore
 from scanner.explain.display import enlarged, input_pictures, only, overlaid
 from scanner.explain.guided_grad_cam import shown
@@ -58,7 +58,7 @@ def objects(real: Path) -> dict[str, CutoutBatch]:
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder) / "real.txt"
         listed.write_text(REAL.format(folder=real, q1=q1, group=real / "euclid-group" / "group.fits"))
-        return found | known_lenses.cutouts(known_lenses.read(listed))
+        return found | images.known_lens_cutouts(images.read_known_lenses(listed))
 
 
 def main() -> None:

@@ -14,8 +14,7 @@ from PIL import Image, ImageDraw
 
 from scanner.ensemble import bundles
 from scanner.ensemble.session import open_session
-from scanner.evaluation.logit_cache import cached_logits
-from scanner.evaluation.scores import combine
+from scanner.evaluation.scores import cached_logits, combine
 from scanner.labelled_set import LabelledSet
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC, Int64
 from scanner.report.colour import UInt8, colour_image

@@ -13,13 +13,12 @@ from scanner.cli.options import provider_option, threads_option
 from scanner.ensemble import bundles as bundle_files
 from scanner.ensemble.bundle import CARD_FILE
 from scanner.errors import UsageError
-from scanner.evaluation.cells import Table
+from scanner.evaluation.biases import COLOURS
+from scanner.evaluation.card import check_room, with_figures
 from scanner.evaluation.compare import TURNED, Comparison, Scoring, compare_bundles
 from scanner.evaluation.decisions import SKY_PREVALENCE
-from scanner.evaluation.figures_in_bundle import check_room, with_figures
 from scanner.evaluation.results import Evaluation
-from scanner.evaluation.source_colour import COLOURS
-from scanner.evaluation.tables import tables
+from scanner.evaluation.tables import Table, tables
 from scanner.interface.progress import bar
 from scanner.labelled_set import LabelledSet
 from scanner.survey.scan.machine import cores

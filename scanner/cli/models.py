@@ -75,8 +75,8 @@ def promote(
     """
     from scanner.cli.evaluate import cache_folder, compared, plain
     from scanner.evaluation.decisions import SKY_PREVALENCE
-    from scanner.evaluation.fetched_data import local_datasets
     from scanner.evaluation.promotion import installed_name, judge, make_default, reasons
+    from scanner.labelled_set import local_datasets
 
     if folder is not None and published is not None:
         raise UsageError("Give one of --models and --published.")

@@ -16,9 +16,8 @@ from scanner.ensemble import bundles
 from scanner.ensemble.bundles import PublishedBundles
 from scanner.errors import UsageError
 from scanner.evaluation.decisions import SKY_PREVALENCE
-from scanner.evaluation.fetched_data import local_datasets
 from scanner.interface.scan import LAST_VISIT_SECONDS
-from scanner.labelled_set import LabelledSet
+from scanner.labelled_set import LabelledSet, local_datasets
 from scanner.processes import sigterm_interrupts
 from scanner.records import MEMBERS, MemberName
 from scanner.storage.location import is_remote

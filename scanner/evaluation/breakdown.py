@@ -1,7 +1,7 @@
 """Which lenses are found and which non-lenses pass: by S/N, Einstein radius, colour and magnitude; by class.
 
-In: scored bundles and their sets. Out: :class:`~scanner.evaluation.detail_results.RecallCurve`,
-:class:`~scanner.evaluation.detail_results.ClassRates`. Refused: nothing; properties that a truth table lacks are left out.
+In: scored bundles and their sets. Out: :class:`~scanner.evaluation.results.RecallCurve`,
+:class:`~scanner.evaluation.results.ClassRates`. Refused: nothing; properties that a truth table lacks are left out.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scanner.evaluation.detail_results import ClassRate, ClassRates, RecallBin, RecallCurve
 from scanner.evaluation.metrics import auroc_interval, threshold_at_fpr, wilson
-from scanner.evaluation.ranking_results import Pairing
+from scanner.evaluation.results import ClassRate, ClassRates, Pairing, RecallBin, RecallCurve
 from scanner.evaluation.scores import ScoredBundle
 from scanner.labelled_set import LabelledSet, Truth
 from scanner.records import Float64

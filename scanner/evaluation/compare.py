@@ -1,11 +1,4 @@
-"""Bundles on labelled sets and single images, side by side: from folders to one evaluation.
-
-In: bundles, datasets, optionally a list of images and one of known lenses. Out: :class:`Comparison`. Refused (UsageError):
-a set given twice, sets of which none has lenses or none has non-lenses; and what bundles, sessions, tiles and lists refuse.
-
-The set ``challenge``, where it is given, is the sky: the lenses of every set are measured against its non-lenses, as a
-false-positive rate of 1e-4 needs 100,000 of them. Sets with both classes are measured against their own non-lenses too.
-"""
+"""Bundles on labelled sets and single images, side by side: from folders to one evaluation."""
 
 from __future__ import annotations
 
@@ -18,26 +11,96 @@ import numpy as np
 from numpy.typing import NDArray
 
 import scanner
+from scanner.ensemble import bundles as bundle_files
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.session import EnsembleSession, open_session
 from scanner.errors import UsageError
-from scanner.evaluation import known_lenses
-from scanner.evaluation.bias_results import ColourCurve, OrientationScatter
+from scanner.evaluation.biases import colour_curves, orientation_scatter, recoloured_logits, sample_rows, turned_logits
 from scanner.evaluation.breakdown import class_rates, recall_curves
 from scanner.evaluation.decisions import SKY_PREVALENCE, decisions
-from scanner.evaluation.images import NonLenses, judge_of, read_images, score_image
-from scanner.evaluation.inspection import yields
-from scanner.evaluation.logit_cache import cached_grid_values, cached_logits
-from scanner.evaluation.pairing import main_pairings, named_bundles, named_sets, pair
-from scanner.evaluation.ranking import grid_losses, measure
-from scanner.evaluation.ranking_results import Pairing
+from scanner.evaluation.images import NonLenses, judge_of, known_lens_cutouts, read_images, read_known_lenses, score_image
+from scanner.evaluation.ranking import grid_losses, measure, yields
 from scanner.evaluation.reliability import reliabilities
-from scanner.evaluation.results import Evaluation, ImageScore, SetSummary
-from scanner.evaluation.scores import ScoredBundle, score
-from scanner.evaluation.source_colour import colour_curves, recoloured_logits
-from scanner.evaluation.turned import orientation_scatter, sample_rows, turned_logits
-from scanner.labelled_set import LabelledSet
+from scanner.evaluation.results import ColourCurve, Evaluation, ImageScore, OrientationScatter, Pairing, SetSummary
+from scanner.evaluation.scores import ScoredBundle, cached_grid_values, cached_logits, score
+from scanner.labelled_set import LabelledSet, Truth
 from scanner.records import MEMBERS, CutoutBatch, Float64, MemberName
+
+
+def named_sets(datasets: Sequence[LabelledSet]) -> dict[str, LabelledSet]:
+    """Datasets by the name of their folder, with its parent's before it where two share one.
+
+    Raises
+    ------
+    UsageError
+        One is given twice, under whatever name.
+    """
+    seen: dict[str, LabelledSet] = {}
+    for dataset in datasets:
+        if dataset.fingerprint in seen:
+            raise UsageError(f"{dataset.path}: is the same set as {seen[dataset.fingerprint].path}; give each one once.")
+        seen[dataset.fingerprint] = dataset
+    short = [dataset.path.resolve().name for dataset in datasets]
+    return {
+        name if short.count(name) == 1 else f"{dataset.path.resolve().parent.name}/{name}": dataset
+        for name, dataset in zip(short, datasets, strict=True)
+    }
+
+
+def named_bundles(paths: Sequence[Path | str | None]) -> dict[str, Bundle]:
+    """Load bundles, by the manifest's name; with their version, then their fingerprint, where two share one."""
+    loaded = [bundle_files.load(path) for path in paths]
+    found: dict[str, Bundle] = {}
+    for bundle in loaded:
+        manifest = bundle.manifest
+        names = [manifest.name, f"{manifest.name} {manifest.version}", f"{manifest.name} {bundle.fingerprint[:8]}"]
+        rivals = [other.manifest for other in loaded if other is not bundle and other.manifest.name == manifest.name]
+        clash = 0 if not rivals else 1 if all(other.version != manifest.version for other in rivals) else 2
+        if names[clash] in found:
+            raise UsageError(f"{bundle.path}: is the same bundle as {found[names[clash]].path}; give each one once.")
+        found[names[clash]] = bundle
+    return found
+
+
+def pair(truths: Mapping[str, Truth], sky: str | None) -> tuple[Pairing, ...]:
+    """What is measured against what.
+
+    Lenses of every set against the sky; sets with both classes against themselves, and against sets of non-lenses only; where
+    there is no sky, sets of lenses only against the first set that has non-lenses.
+
+    Raises
+    ------
+    UsageError
+        No set has lenses, or none has non-lenses.
+    """
+    with_lenses = [name for name, truth in truths.items() if truth.is_lens.any()]
+    with_others = [name for name, truth in truths.items() if not truth.is_lens.all()]
+    if not with_lenses or not with_others:
+        kind = "lenses" if not with_lenses else "non-lenses"
+        raise UsageError(f"--data {', '.join(truths)}: no set has {kind}; add one that has (such as preset eval).")
+    found = []
+    for name in with_lenses:
+        mixed = name in with_others
+        if mixed:
+            found.append(Pairing(lenses=name, others=name))
+            found += [Pairing(lenses=name, others=other) for other in with_others if other not in with_lenses and other != sky]
+        if sky is not None and sky != name:
+            found.append(Pairing(lenses=name, others=sky))
+        elif not mixed:
+            found.append(Pairing(lenses=name, others=with_others[0]))
+    return tuple(found)
+
+
+def main_pairings(pairings: Sequence[Pairing], sky: str | None) -> tuple[Pairing, ...]:
+    """One pairing for every set of lenses: against the sky where there is one, else against its own non-lenses."""
+    best: dict[str, Pairing] = {}
+    for pairing in pairings:
+        if pairing.lenses not in best or pairing.others == sky:
+            best[pairing.lenses] = pairing
+    # The sets with non-lenses of their own first: what leads stands for what a survey shows.
+    own = {pairing.lenses for pairing in pairings if pairing.lenses == pairing.others}
+    return tuple(sorted(best.values(), key=lambda pairing: pairing.lenses not in own))
+
 
 #: Name of the preset whose non-lenses stand for the sky.
 SKY_PRESET = "challenge"
@@ -95,7 +158,7 @@ def compare_bundles(
     images
         A tile list; the centre of every tile is scored over eight orientations.
     known
-        A list of known lenses, see :mod:`scanner.evaluation.known_lenses`.
+        A list of known lenses, see :mod:`scanner.evaluation.images`.
     beta
         Of the decisions; None: each bundle's default.
     prevalence
@@ -122,8 +185,8 @@ def compare_bundles(
     pairings = pair(truths, sky)
     # Lists are read before anything is scored: a mistake in them shows at once.
     cutouts = {} if images is None else read_images(images)
-    listed = () if known is None else known_lenses.read(known)
-    lenses = known_lenses.cutouts(listed)
+    listed = () if known is None else read_known_lenses(known)
+    lenses = known_lens_cutouts(listed)
     judges = {lens.name: judge_of(lens.images) for lens in listed}
     loaded = named_bundles(paths)
     for bundle in loaded.values():

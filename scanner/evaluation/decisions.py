@@ -1,6 +1,6 @@
 """What scores decide at thresholds that were fixed beforehand: the paper's Tables 5 and 6.
 
-In: scored bundles and the truth of their sets. Out: :class:`~scanner.evaluation.ranking_results.Decision`. Refused: a β for
+In: scored bundles and the truth of their sets. Out: :class:`~scanner.evaluation.results.Decision`. Refused: a β for
 which a bundle has no threshold (UsageError).
 
 The members are judged at 0.5, as in the paper, the bundle at its own F-beta threshold. A set of lenses only has a recall, one
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner.evaluation.metrics import CONFIDENCE, Interval, auroc_interval, purity, wilson
-from scanner.evaluation.ranking_results import Decision
+from scanner.evaluation.results import Decision
 from scanner.evaluation.scores import GRID, ScoredBundle
 from scanner.labelled_set import Truth
 from scanner.records import MEMBERS, Float64

@@ -1,24 +1,415 @@
-"""An evaluation on disk: JSON, plots, and one web page that holds everything.
-
-In: a :class:`~scanner.evaluation.compare.Comparison`, a folder. Out: ``evaluation.json``, the PNG files, and
-``evaluation.html``, which needs no network and no other file. Refused: a folder that cannot be written (OutputError).
-"""
+"""An evaluation on disk: JSON, plots, and one web page that holds everything and needs no network."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 from scanner.atomic_file import write_atomically
-from scanner.evaluation.cells import Table
 from scanner.evaluation.compare import Comparison
-from scanner.evaluation.drawing import Plot
-from scanner.evaluation.figures import plots
-from scanner.evaluation.tables import tables
-from scanner.records import CutoutBatch
+from scanner.evaluation.metrics import LOW_FPRS, Interval, roc_curve
+from scanner.evaluation.results import Evaluation, RecallCurve
+from scanner.evaluation.scores import GRID
+from scanner.evaluation.tables import TURNS, Table, class_label, leading_pairings, lowest_known_rate, tables
+from scanner.records import MEMBERS, CutoutBatch, Float64
 from scanner.report import colour, self_contained
+from scanner.report.plots import DPI, QUIET, plot_settings
 from scanner.report.self_contained import asset, png_uri, template
+
+#: One for each bundle.
+BUNDLE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+
+
+MARKERS = "os^Dv"
+
+
+@dataclass(frozen=True)
+class Plot:
+    """``name`` is that of the file, ``caption`` says what is to be seen, ``alt`` the same in a few words."""
+
+    name: str
+    caption: str
+    alt: str
+    png: bytes
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as PNG, without date or software."""
+    stream = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def bundle_colour(evaluation: Evaluation, bundle: str) -> str:
+    """The colour of a bundle, the same in every plot."""
+    names = [summary.name for summary in evaluation.bundles]
+    return BUNDLE_COLOURS[names.index(bundle) % len(BUNDLE_COLOURS)]
+
+
+def error_bars(values: Sequence[Interval]) -> tuple[Float64, Float64]:
+    """Values (n,), and what an error bar adds below and above, (2, n)."""
+    middle = np.array([value.value for value in values])
+    return middle, np.array([[v.value - v.low for v in values], [v.high - v.value for v in values]])
+
+
+def properties(comparison: Comparison) -> Plot | None:
+    """Recall against the properties of lenses."""
+    evaluation = comparison.evaluation
+    if not evaluation.recall_curves:
+        return None
+    pairing = evaluation.recall_curves[0].pairing
+    curves = [curve for curve in evaluation.recall_curves if curve.pairing == pairing]
+    fpr = lowest_known_rate(evaluation, pairing.others, {curve.fpr for curve in curves})
+    # What has two values needs no axis.
+    variables = list(dict.fromkeys(curve.variable for curve in curves if curve.variable != "red_source"))
+    if not variables:
+        return None
+    columns = min(3, len(variables))
+    rows = -(-len(variables) // columns)
+    figure = Figure(figsize=(3.1 * columns, 2.6 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for panel, variable in zip(panels.flat, variables, strict=False):
+        for curve in curves:
+            if (curve.variable, curve.fpr) == (variable, fpr):
+                _steps(panel, curve, bundle_colour(evaluation, curve.bundle))
+        panel.set(ylim=(0, 1), xlabel=next(curve.label for curve in curves if curve.variable == variable))
+        panel.grid(alpha=0.3)
+    for panel in panels.flat[len(variables) :]:
+        panel.set_axis_off()
+    for row in panels:
+        row[0].set_ylabel(f"recall at FPR {fpr:g}")
+    if len(evaluation.bundles) > 1:
+        panels.flat[0].legend(fontsize=7)
+    return Plot(
+        "properties.png",
+        f"Which lenses are found: {pairing}, all lenses, combined score at a false-positive rate of {fpr:g}; 95% intervals. "
+        "Outermost bins reach further than drawn.",
+        "recall against properties of the lenses",
+        png(figure),
+    )
+
+
+def _steps(panel: Axes, curve: RecallCurve, colour: str) -> None:
+    """One recall for every bin, at its middle; the outermost, which reach far, no further off than bins inside are wide."""
+    lows, highs = np.array([[part.low, part.high] for part in curve.bins]).T
+    width = float(np.median(highs - lows))
+    centres = (np.maximum(lows, highs - width) + np.minimum(highs, lows + width)) / 2
+    centres[0] = max(centres[0], highs[0] - width / 2)
+    centres[-1] = min(centres[-1], lows[-1] + width / 2)
+    values, errors = error_bars([part.recall for part in curve.bins])
+    panel.errorbar(centres, values, yerr=errors, fmt="o-", color=colour, ms=4, linewidth=1, label=curve.bundle)
+
+
+def classes(comparison: Comparison) -> Plot | None:
+    """How often each class of non-lenses passes."""
+    evaluation = comparison.evaluation
+    # Sets of non-lenses only hold more of each class than the others do.
+    pure = {found.name for found in evaluation.sets if not found.n_lenses}
+    rates = [rate for rate in evaluation.class_rates if not pure or rate.pairing.others in pure]
+    if not rates:
+        return None
+    fpr = lowest_known_rate(evaluation, rates[0].threshold_set, {rate.fpr for rate in rates})
+    rates = [rate for rate in rates if rate.fpr == fpr]
+    sets = list(dict.fromkeys(rate.pairing.others for rate in rates))
+    figure = Figure(figsize=(min(4.4 * len(sets) + 0.6, 12), 4.2), layout="constrained")
+    panels = figure.subplots(1, len(sets), squeeze=False)[0]
+    for panel, name in zip(panels, sets, strict=True):
+        here = [rate for rate in rates if rate.pairing.others == name]
+        order = [found.class_name for found in here[0].classes]
+        for number, rate in enumerate(here):
+            by_class = {found.class_name: found for found in rate.classes}
+            values, errors = error_bars([by_class[class_name].passing for class_name in order])
+            heights = np.arange(len(order)) + 0.6 / len(here) * (number - (len(here) - 1) / 2)
+            colour = bundle_colour(evaluation, rate.bundle)
+            panel.errorbar(values, heights, xerr=errors, fmt=MARKERS[number % 5], color=colour, ms=4, label=rate.bundle)
+        panel.axvline(fpr, color=QUIET, linewidth=0.8, linestyle="--")
+        panel.set_yticks(range(len(order)), [class_label(class_name) for class_name in order], fontsize=7)
+        panel.set_ylim(len(order) - 0.4, -0.6)
+        panel.set_xscale("symlog", linthresh=fpr / 10)
+        panel.set(xlim=(0, 1), xlabel="share that passes", title=name)
+        panel.grid(axis="x", alpha=0.3)
+    if len(evaluation.bundles) > 1:
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return Plot(
+        "classes.png",
+        f"Non-lenses that pass for lenses, by class, at the threshold of a false-positive rate of {fpr:g} (dashed) on "
+        f"{rates[0].threshold_set if evaluation.sky else 'each set'}; 95% intervals.",
+        "share of each class of non-lenses that passes",
+        png(figure),
+    )
+
+
+def calibration(comparison: Comparison) -> Plot | None:
+    """Reliability at the prevalence of a set and at the sky's."""
+    evaluation = comparison.evaluation
+    if not evaluation.reliabilities:
+        return None
+    name = evaluation.reliabilities[0].pairing.lenses
+    found = [one for one in evaluation.reliabilities if one.pairing.lenses == name]
+    figure = Figure(figsize=(8.4, 3.9), layout="constrained")
+    panels = figure.subplots(1, 2)
+    for panel, at_sky in zip(panels, (False, True), strict=True):
+        for one in found:
+            if one.at_sky != at_sky:
+                continue
+            # Logarithms need both; where no non-lens is as probable, the set says nothing of the sky.
+            bins = [part for part in one.bins if not at_sky or (part.n_lenses > 0 and part.n_others > 0)]
+            values, errors = error_bars([part.observed for part in bins])
+            predicted = [part.predicted for part in bins]
+            colour = bundle_colour(evaluation, one.bundle)
+            figure_of = one.ece_lenses if at_sky else one.ece
+            label = f"{one.bundle}: {'decades off ' if at_sky else 'ECE '}{figure_of.value:.2g}"
+            panel.errorbar(predicted, values, yerr=errors, fmt="o-", color=colour, ms=4, linewidth=1, label=label)
+        low = 1e-7 if at_sky else 0.0
+        panel.plot([low, 1], [low, 1], color=QUIET, linewidth=0.8, linestyle="--")
+        panel.set(xlabel="predicted probability", ylabel="share of lenses", xlim=(low, 1), ylim=(low, 1))
+        panel.set_title(
+            "at one lens in " + f"{1 / evaluation.sky_prevalence:,.0f}" if at_sky else "at the set's share of lenses"
+        )
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=8, loc="upper left")
+    panels[1].set(xscale="log", yscale="log")
+    return Plot(
+        "calibration.png",
+        f"Calibration on {name}: predicted probability against the share of lenses among objects of like probability; 95% "
+        "intervals. Right: both classes weighted to the sky's share of lenses, as far up as there are non-lenses.",
+        "reliability of the calibrated probability",
+        png(figure),
+    )
+
+
+def source_colours(comparison: Comparison) -> Plot | None:
+    """Recall of the same lenses against the colour of their sources."""
+    evaluation = comparison.evaluation
+    if not evaluation.colour_curves:
+        return None
+    first = evaluation.colour_curves[0]
+    fpr = lowest_known_rate(evaluation, first.threshold_set, {curve.fpr for curve in evaluation.colour_curves})
+    shown = {bundle.name: (bundle.combined, "OU-200", "OU-VIS") for bundle in evaluation.bundles}
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    panel = figure.subplots()
+    for curve in evaluation.colour_curves:
+        if curve.fpr != fpr or curve.score not in shown[curve.bundle]:
+            continue
+        style = ("-", "--", ":")[shown[curve.bundle].index(curve.score)]
+        values, errors = error_bars([point.recall for point in curve.points])
+        panel.errorbar(
+            [point.vis_minus_h for point in curve.points],
+            values,
+            yerr=errors,
+            fmt=f"o{style}",
+            color=bundle_colour(evaluation, curve.bundle),
+            ms=4,
+            linewidth=1,
+            label=f"{curve.bundle}, {curve.score}",
+        )
+    panel.set(ylim=(0, 1), xlabel="VIS - H of the source (AB mag)", ylabel=f"recall at FPR {fpr:g}")
+    panel.grid(alpha=0.3)
+    panel.legend(fontsize=7)
+    return Plot(
+        "source-colours.png",
+        f"The same {first.n:,} visible lenses, only the NISP light of their sources changed; thresholds of a "
+        f"false-positive rate of {fpr:g} on {first.threshold_set}; 95% intervals. OU-VIS sees no colour.",
+        "recall against the colour of the source",
+        png(figure),
+    )
+
+
+def rotations(comparison: Comparison) -> Plot | None:
+    """How far the combination moves when all objects are turned."""
+    evaluation = comparison.evaluation
+    found = [(scatter, shift) for scatter in evaluation.orientations for shift in scatter.shifts if shift.score == "combined"]
+    if not found:
+        return None
+    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    panel = figure.subplots()
+    places = np.arange(1, len(TURNS))
+    for number, (scatter, shift) in enumerate(found):
+        values, errors = error_bars(shift.shifts)
+        panel.errorbar(
+            places + 0.12 * (number - (len(found) - 1) / 2),
+            values,
+            yerr=errors,
+            fmt="o" if shift.kind == "lenses" else "s",
+            mfc=None if shift.kind == "lenses" else "none",
+            color=bundle_colour(evaluation, scatter.bundle),
+            ms=4,
+            linewidth=1,
+            label=f"{scatter.bundle}, {shift.n} {shift.kind}",
+        )
+    panel.axhline(0, color=QUIET, linewidth=0.8)
+    panel.set_xticks(places, TURNS[1:], fontsize=8)
+    panel.set_ylabel("mean shift of the log-odds")
+    panel.grid(axis="y", alpha=0.3)
+    panel.legend(fontsize=7)
+    return Plot(
+        "rotations.png",
+        f"Mean change of the combined log-odds when all objects of {found[0][0].set} are turned; 95% intervals. A network that "
+        "learnt an orientation moves all objects alike.",
+        "mean shift of the log-odds by orientation",
+        png(figure),
+    )
+
+
+_MEMBER_COLOURS = ("#b8860b", "#e69f00", "#d55e00", "#8b1a1a", "#56b4e9", "#009e73", "#0072b2")
+
+
+def plots(comparison: Comparison) -> tuple[Plot, ...]:
+    """Draw everything that was measured."""
+    makers: tuple[Callable[[Comparison], Plot | None], ...] = (
+        low_fpr,
+        inspection,
+        roc,
+        properties,
+        classes,
+        calibration,
+        source_colours,
+        rotations,
+    )
+    with mpl.rc_context(plot_settings()):
+        return tuple(plot for plot in (maker(comparison) for maker in makers) if plot is not None)
+
+
+def low_fpr(comparison: Comparison) -> Plot | None:
+    """Recall of visible lenses at the low false-positive rates, by set."""
+    evaluation = comparison.evaluation
+    pairings = leading_pairings(evaluation)
+    found = [
+        figures
+        for bundle in evaluation.bundles
+        for pairing in pairings
+        for figures in evaluation.figures
+        if (figures.bundle, figures.pairing, figures.score) == (bundle.name, pairing, bundle.combined)
+        and (figures.positives, figures.negatives) == ("visible", "all")
+    ]
+    if not found:
+        return None
+    sets = [pairing for pairing in pairings if any(figures.pairing == pairing for figures in found)]
+    figure = Figure(figsize=(9.0, 1.3 + 0.42 * len(sets)), layout="constrained")
+    panels = figure.subplots(1, len(LOW_FPRS), sharey=True, squeeze=False)[0]
+    step = 0.7 / len(evaluation.bundles)
+    for column, (panel, fpr) in enumerate(zip(panels, LOW_FPRS, strict=True)):
+        for figures in found:
+            recall = figures.recalls[column]
+            number = [summary.name for summary in evaluation.bundles].index(figures.bundle)
+            height = sets.index(figures.pairing) + step * (number - (len(evaluation.bundles) - 1) / 2)
+            if recall.recall is None:
+                panel.text(0.02, height, "too few non-lenses", va="center", color=QUIET, fontsize=7)
+                continue
+            value, errors = error_bars([recall.recall])
+            colour = bundle_colour(evaluation, figures.bundle)
+            fill = "white" if recall.rests_on_few else colour
+            label = figures.bundle if sets.index(figures.pairing) == 0 else None
+            panel.errorbar(value, [height], xerr=errors, fmt=MARKERS[number % 5], color=colour, mfc=fill, ms=5, label=label)
+        panel.set(xlim=(0, 1), title=f"FPR {fpr:g}", xlabel="recall of visible lenses")
+        panel.grid(axis="x", alpha=0.3)
+    panels[0].set_yticks(range(len(sets)), [pairing.lenses for pairing in sets])
+    panels[0].set_ylim(len(sets) - 0.4, -0.6)
+    if len(evaluation.bundles) > 1:
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    pool = "their own sets" if evaluation.sky is None else evaluation.sky
+    return Plot(
+        "low-fpr.png",
+        f"Recall of visible lenses by the combined score, where a given share of the non-lenses of {pool} passes; 95% "
+        "intervals. Hollow: fewer than ten non-lenses set the threshold.",
+        "recall at low false-positive rates by set",
+        png(figure),
+    )
+
+
+def inspection(comparison: Comparison) -> Plot | None:
+    """Completeness and purity against the number inspected."""
+    evaluation = comparison.evaluation
+    pairings = leading_pairings(evaluation)
+    found = [one for one in evaluation.yields if one.pairing == pairings[0] and one.positives == "visible"]
+    if not found:
+        return None
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    panels = figure.subplots(1, 2)
+    for one in found:
+        colour = bundle_colour(evaluation, one.bundle)
+        measured = [point for point in one.points if point.n_false > 0]
+        number = np.array([point.inspected for point in measured])
+        few = np.array([point.rests_on_few for point in measured], dtype=bool)
+        for panel, values in zip(
+            panels, ([point.completeness for point in measured], [point.purity for point in measured]), strict=True
+        ):
+            middle, errors = error_bars(values)
+            panel.fill_between(number, middle - errors[0], middle + errors[1], color=colour, alpha=0.18, linewidth=0)
+            panel.plot(number, np.where(few, middle, np.nan), color=colour, linestyle=":")
+            # The line begins at the last point that rests on few, so that there is no gap.
+            panel.plot(number, np.where(few & np.append(few[1:], False), np.nan, middle), color=colour, label=one.bundle)
+    n_lenses = evaluation.sky_prevalence * 1e6
+    panels[1].plot([n_lenses, 1e6], [1, n_lenses / 1e6], color=QUIET, linewidth=0.8, linestyle="--", label="every lens found")
+    panels[0].set(ylabel="completeness: share of lenses found", ylim=(0, 1))
+    panels[1].set(ylabel="purity: share of lenses inspected", yscale="log", ylim=(n_lenses / 2e6, 1.2))
+    for panel in panels:
+        panel.set(xscale="log", xlim=(10, 1e6), xlabel="inspected, of a million objects")
+        panel.grid(alpha=0.3)
+    panels[1].legend(loc="upper right")
+    return Plot(
+        "inspection.png",
+        f"What looking at the best of a million objects yields, if one in {1 / evaluation.sky_prevalence:,.0f} is a visible "
+        f"lens: {pairings[0]}. Dotted: fewer than ten non-lenses of the set stand that high; not drawn: none does.",
+        "completeness and purity against the number inspected",
+        png(figure),
+    )
+
+
+def roc(comparison: Comparison) -> Plot | None:
+    """The ROC curve of every network (Fig. 6 of the paper), on a logarithmic axis."""
+    evaluation = comparison.evaluation
+    pairings = [p for p in evaluation.pairings if p.lenses == p.others] or list(leading_pairings(evaluation))[:1]
+    pairings += [p for p in leading_pairings(evaluation)[:1] if p not in pairings]
+    shape = (len(pairings), len(comparison.bundles))
+    # One bundle: its panels side by side.
+    n_rows, n_columns = shape if shape[1] > 1 else shape[::-1]
+    figure = Figure(figsize=(4.2 * n_columns, 3.9 * n_rows), layout="constrained")
+    panels = figure.subplots(n_rows, n_columns, squeeze=False).reshape(shape)
+    for row, pairing in zip(panels, pairings, strict=True):
+        truth, other = comparison.datasets[pairing.lenses].truth, comparison.datasets[pairing.others].truth
+        for panel, scored in zip(row, comparison.bundles, strict=True):
+            for name in scored.score_names:
+                positive = scored.scores[pairing.lenses][name][truth.is_lens]
+                negative = scored.scores[pairing.others][name][~other.is_lens]
+                labels = np.arange(len(positive) + len(negative)) < len(positive)
+                fpr, recall = roc_curve(np.concatenate([positive, negative]), labels)
+                area = evaluation.find(scored.name, pairing, name, "all", "all").auroc.value
+                colour = _MEMBER_COLOURS[MEMBERS.index(name)] if name in MEMBERS else "#16191d"
+                style = ":" if name == GRID else "-"
+                width = 1.8 if name == scored.summary.combined else 1.0
+                panel.step(
+                    np.maximum(fpr, 0.5 / len(negative)),
+                    recall,
+                    where="post",
+                    color=colour,
+                    linestyle=style,
+                    linewidth=width,
+                    label=f"{name} {area:.3f}",
+                )
+            panel.set(
+                xscale="log", xlim=(1 / max(len(negative), 10), 1), ylim=(0, 1), xlabel="false-positive rate", ylabel="recall"
+            )
+            panel.set_title(f"{scored.name}\n{pairing}", fontsize=9)
+            panel.grid(alpha=0.3)
+            panel.legend(fontsize=7, loc="upper left", title="AUROC", title_fontsize=7)
+    return Plot(
+        "roc.png",
+        "ROC curve of every network, all lenses (Fig. 6 of the paper, on a logarithmic axis: a finder of rare objects works at "
+        f"the left). Thick: the combination; dotted: the {GRID}.",
+        "ROC curves of every network",
+        png(figure),
+    )
+
 
 JSON_FILE, PAGE_FILE = "evaluation.json", "evaluation.html"
 #: Which plot belongs to which table.

@@ -1,22 +1,17 @@
-"""How well scores rank lenses above non-lenses: AUROC and recall at low false-positive rates; two bundles compared in pairs.
-
-In: scored bundles and the truth of their sets. Out: :class:`~scanner.evaluation.ranking_results.Figures`,
-:class:`~scanner.evaluation.ranking_results.Difference` and :class:`~scanner.evaluation.ranking_results.GridLoss`. Refused:
-nothing; a choice without lenses or non-lenses has no figures.
-"""
+"""How well scores rank lenses above non-lenses, bundles compared in pairs, and what inspecting the best of a million yields."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner.evaluation.metrics import delong, normal_interval
-from scanner.evaluation.ranking_results import Difference, Figures, GridLoss, Negatives, Pairing, Positives, Recall
-from scanner.evaluation.resampling import LOW_FPRS, Recalls, recalls_at_fpr
+from scanner.evaluation.metrics import CONFIDENCE, LOW_FPRS, Interval, Recalls, delong, normal_interval, recalls_at_fpr, widened
+from scanner.evaluation.results import Difference, Figures, GridLoss, Negatives, Pairing, Positives, Recall, Yield, YieldPoint
 from scanner.evaluation.scores import GRID, ScoredBundle, lenses, others
 from scanner.labelled_set import Truth
 from scanner.records import MEMBERS, Float64, Int64
@@ -206,4 +201,112 @@ def grid_losses(
                 _, i, j = np.intersect1d(counts[0][0], counts[1][0], return_indices=True)
                 tied = float((counts[0][1][i] / positive.shape[1] * (counts[1][1][j] / negative.shape[1])).sum())
                 found.append(GridLoss(bundle=scored.name, pairing=pairing, positives=choice[0], difference=loss, tied=tied))
+    return tuple(found)
+
+
+MILLION = 1_000_000
+INSPECTED = np.round(np.logspace(1, 6, 31))
+INSPECTION_RESAMPLES = 400
+#: Non-lenses from the top that are told apart; what the list is like further down is known well enough in coarser steps.
+EXACT = 1000
+
+
+def inspect(
+    positive: NDArray[Any],
+    negative: NDArray[Any],
+    prevalence: float,
+    *,
+    inspected: Float64 = INSPECTED,
+    resamples: int = INSPECTION_RESAMPLES,
+    seed: int = 0,
+) -> tuple[YieldPoint, ...]:
+    """Completeness and purity where ``inspected`` of a million objects are looked at.
+
+    Parameters
+    ----------
+    positive, negative
+        (P,) and (N,) scores of lenses and of non-lenses.
+    prevalence
+        Share of lenses on the sky.
+    inspected
+        (K,) how many of a million are looked at.
+    resamples, seed
+        Of the bootstrap.
+    """
+    if not len(positive) or not len(negative):
+        raise ValueError("needs lenses and non-lenses")
+    counts = _steps(np.asarray(positive, np.float64), np.asarray(negative, np.float64))
+    found, n_false = _completeness(counts[0][None], counts[1][None], prevalence, inspected)
+    generator = np.random.default_rng(seed)
+    drawn = [generator.multinomial(part.sum(), part / part.sum(), resamples) for part in counts]
+    tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+    low, high = np.quantile(_completeness(drawn[0], drawn[1], prevalence, inspected)[0], tails, axis=0)
+    points = []
+    for k, number in enumerate(inspected):
+        share = widened(float(found[0, k]), float(low[k]), float(high[k]), len(positive))
+        # The number inspected is fixed, so the purity is the completeness in another unit.
+        unit = MILLION * prevalence / float(number)
+        points.append(
+            YieldPoint(
+                inspected=float(number),
+                completeness=share,
+                purity=Interval(value=share.value * unit, low=share.low * unit, high=min(1.0, share.high * unit)),
+                n_false=int(n_false[0, k]),
+            )
+        )
+    return tuple(points)
+
+
+def _steps(positive: Float64, negative: Float64) -> tuple[Int64, Int64]:
+    """Lenses and non-lenses between and at the scores of non-lenses, best first, (2 K + 1,) each.
+
+    Every one of the first :data:`EXACT` non-lenses is a step of its own; further down, a step is a per cent of the list above.
+    """
+    falling = np.sort(negative)[::-1]
+    ranks = np.unique(np.round(np.geomspace(EXACT, max(EXACT, len(falling)), 400)).astype(np.int64))
+    ranks = np.concatenate([np.arange(EXACT), ranks])
+    barriers = np.unique(-falling[ranks[ranks < len(falling)]])
+    counts = []
+    for values in (positive, negative):
+        place = np.searchsorted(barriers, -values, side="left") + np.searchsorted(barriers, -values, side="right")
+        counts.append(np.bincount(place, minlength=2 * len(barriers) + 1).astype(np.int64))
+    return counts[0], counts[1]
+
+
+def _completeness(lenses: Int64, others: Int64, prevalence: float, inspected: Float64) -> tuple[Float64, Int64]:
+    """Completeness where K are inspected, (R, K), and non-lenses of the set above that place, for R draws of steps.
+
+    Within a step the list is in random order, so the counts grow linearly through it.
+    """
+    found = np.empty((len(lenses), len(inspected)))
+    n_false = np.empty(found.shape, dtype=np.int64)
+    for row, (true, false) in enumerate(zip(np.cumsum(lenses, axis=1), np.cumsum(others, axis=1), strict=True)):
+        true, false = np.append(0, true), np.append(0, false)
+        listed = MILLION * (prevalence * true / true[-1] + (1.0 - prevalence) * false / false[-1])
+        found[row] = np.interp(inspected, listed, true / true[-1])
+        n_false[row] = np.floor(np.interp(inspected, listed, false))
+    return found, n_false
+
+
+def yields(
+    bundles: Sequence[ScoredBundle], truths: Mapping[str, Truth], pairings: Sequence[Pairing], prevalence: float
+) -> tuple[Yield, ...]:
+    """What inspecting the lists of the combinations would yield, for all lenses and for visible ones, of every pairing."""
+    choices: tuple[Positives, ...] = ("visible", "all")
+    found = []
+    for pairing in pairings:
+        for positives in choices:
+            chosen = lenses(truths[pairing.lenses], positives)
+            if not chosen.any():
+                continue
+            for scored in bundles:
+                negative = scored.combined[pairing.others][~truths[pairing.others].is_lens]
+                found.append(
+                    Yield(
+                        bundle=scored.name,
+                        pairing=pairing,
+                        positives=positives,
+                        points=inspect(scored.combined[pairing.lenses][chosen], negative, prevalence),
+                    )
+                )
     return tuple(found)

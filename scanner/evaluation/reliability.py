@@ -1,6 +1,6 @@
 """Whether calibrated probabilities are true: reliability and expected calibration error, at any prevalence of lenses.
 
-In: calibrated log-odds of lenses and non-lenses, a prevalence. Out: :class:`~scanner.evaluation.detail_results.Reliability`.
+In: calibrated log-odds of lenses and non-lenses, a prevalence. Out: :class:`~scanner.evaluation.results.Reliability`.
 Refused: a class without objects (``ValueError``).
 
 A set is brought to a prevalence by weighting its classes. At its own, bins hold equal numbers of objects; at the sky's, where
@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner.ensemble.calibration import Calibration, sigmoid
-from scanner.evaluation.detail_results import Reliability, ReliabilityBin
 from scanner.evaluation.metrics import CONFIDENCE, Interval
-from scanner.evaluation.ranking_results import Pairing
+from scanner.evaluation.results import Pairing, Reliability, ReliabilityBin
 from scanner.evaluation.scores import ScoredBundle
 from scanner.labelled_set import Truth
 from scanner.records import Float64

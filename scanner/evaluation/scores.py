@@ -1,22 +1,25 @@
-"""From log-odds to every score of a bundle, and the choices of objects that scores are judged on.
-
-In: a bundle and the log-odds of its members. Out: scores by name, masks of objects. Refused: nothing.
-"""
+"""Log-odds of bundles for labelled sets, kept on disk, and every score that follows from them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scanner.atomic_file import write_atomically
+from scanner.ensemble.augmentation import augment
 from scanner.ensemble.bundle import MODEL_FILE, Bundle
 from scanner.ensemble.calibration import Calibration
-from scanner.evaluation.ranking_results import Negatives, Positives
-from scanner.evaluation.results import BundleSummary
-from scanner.labelled_set import Truth
-from scanner.records import MEMBERS, Float32, Float64
+from scanner.ensemble.session import EnsembleSession
+from scanner.evaluation.results import BundleSummary, Negatives, Positives
+from scanner.labelled_set import LabelledSet, Truth
+from scanner.records import MEMBERS, CutoutBatch, Float32, Float64, Int64
 
 GRID = "grid"
 NEGATIVE_LABELS: Mapping[Negatives, str] = {
@@ -120,3 +123,151 @@ def lenses(truth: Truth, positives: Positives) -> NDArray[np.bool_]:
 def others(truth: Truth, negatives: Negatives) -> NDArray[np.bool_]:
     """Rows of the non-lenses of a choice, (N,) bool."""
     return ~truth.is_lens if negatives == "all" else truth.is_hard_negative
+
+
+def read_array(path: Path, shape: tuple[int, ...]) -> Float32 | None:
+    """Read an array if it is there, whole, and of this shape."""
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return values if values.dtype == np.float32 and values.shape == shape else None
+
+
+def write_array(path: Path, values: Float32) -> None:
+    """Keep an array; its folder is made if need be.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written.
+    """
+    stream = io.BytesIO()
+    np.save(stream, values, allow_pickle=False)
+    write_atomically(path, stream.getvalue())
+
+
+BATCH = 128
+
+
+class Cutouts(Protocol):
+    """What can be scored: a dataset, or several as one."""
+
+    def batches(self, rows: Int64, size: int) -> Iterator[tuple[CutoutBatch, Float32, Float32]]:
+        """Read rows: batches of at most ``size``, with VIS and NISP free of NaN."""
+        ...
+
+
+def dataset_logits(
+    session: EnsembleSession,
+    dataset: Cutouts,
+    rows: Int64,
+    orientations: Int64 | None = None,
+    report: Callable[[int], None] = lambda n: None,
+) -> Float32:
+    """Score rows of a dataset.
+
+    Parameters
+    ----------
+    session
+        See :func:`scanner.ensemble.session.open_session`.
+    dataset, rows
+        What to score, (n,) row numbers.
+    orientations
+        How each is turned, (n,) of 0..7 as in :func:`scanner.ensemble.augmentation.turn`, and then scored as it is; None: as a
+        scan scores it, with a second look where the bundle takes one.
+    report
+        Called with the number of objects after every batch.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n, 7) float32 lens log-odds, in the order of :data:`~scanner.records.MEMBERS`.
+    """
+    logits = np.empty((len(rows), len(MEMBERS)), dtype=np.float32)
+    start = 0
+    for batch, vis, nisp in dataset.batches(rows, BATCH):
+        these = slice(start, start + len(batch))
+        if orientations is None:
+            logits[these] = session.logits(vis, nisp, batch.sky, batch.sigma)
+        else:
+            turned = augment(vis, orientations[these]), augment(nisp, orientations[these])
+            logits[these] = session.one_look(*turned, batch.sky, batch.sigma)
+        start += len(batch)
+        report(len(batch))
+    return logits
+
+
+PART = 4096
+
+
+def cached_logits(
+    bundle: Bundle,
+    dataset: LabelledSet,
+    open_session: Callable[[], EnsembleSession],
+    folder: Path | None,
+    report: Callable[[int], None] = lambda n: None,
+) -> Float32:
+    """Read the log-odds of all rows of a dataset, and score what is missing.
+
+    Parameters
+    ----------
+    bundle, dataset
+        What scores, and what is scored.
+    open_session
+        Called once at most, and only if something is missing.
+    folder
+        Of the cache; None: everything is scored and nothing is kept.
+    report
+        Called with the number of objects after every batch, read or scored.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written.
+    """
+    found = np.empty((len(dataset), len(MEMBERS)), dtype=np.float32)
+    session = None
+    for start in range(0, len(dataset), PART):
+        rows = np.arange(start, min(start + PART, len(dataset)), dtype=np.int64)
+        path = None if folder is None else folder / cache_key(bundle, dataset) / f"{start // PART:06d}.npy"
+        part = None if path is None else read_array(path, (len(rows), len(MEMBERS)))
+        if part is None:
+            session = session or open_session()
+            part = dataset_logits(session, dataset, rows, report=report)
+            if path is not None:
+                write_array(path, part)
+        else:
+            report(len(rows))
+        found[rows] = part
+    return found
+
+
+def cached_grid_values(bundle: Bundle, dataset: LabelledSet, logits: Float32, folder: Path | None) -> Float32:
+    """Grid values of a bundle that has a grid, (N,) float32, kept beside the log-odds: looking up a point takes longest.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written.
+    """
+    if bundle.grid is None:
+        raise ValueError("the bundle has no grid")
+    path = None if folder is None else folder / cache_key(bundle, dataset) / f"grid-{bundle.fingerprint[:16]}.npy"
+    if path is not None:
+        kept = read_array(path, (len(logits),))
+        if kept is not None:
+            return kept
+    values = bundle.grid.lookup(logits).value
+    if path is not None:
+        write_array(path, values)
+    return values
+
+
+def cache_key(bundle: Bundle, dataset: LabelledSet) -> str:
+    """Folder name of a bundle's log-odds for a dataset."""
+    networks = bundle.manifest.sha256[MODEL_FILE]
+    if bundle.manifest.second_look is not None:
+        rule = bundle.manifest.second_look.model_dump_json() + bundle.manifest.calibration.model_dump_json()
+        networks = hashlib.sha256(f"{networks} {rule}".encode()).hexdigest()
+    return f"{networks[:16]}-{dataset.content_key[:16]}"

@@ -23,7 +23,7 @@ from scanner.ensemble.calibration import Calibration
 from scanner.ensemble.embedding_grid import CELLS
 from scanner.ensemble.threshold import OperatingCurve
 from scanner.errors import ContentError
-from scanner.evaluation.figures_in_bundle import metrics_of
+from scanner.evaluation.card import metrics_of
 from scanner.evaluation.results import Evaluation
 from scanner.records import Float32, Int64
 from scanner.training.card import model_card

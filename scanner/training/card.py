@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from scanner.ensemble.bundle import BundleManifest
-from scanner.evaluation.card_section import HEADING, card_section
+from scanner.evaluation.card import HEADING, card_section
 from scanner.evaluation.results import Evaluation
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, MemberName
 from scanner.training.checkpoint import KEPT_IN_WORDS, FitRecord

@@ -21,7 +21,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from scanner.networks.architecture import architecture_of
+from scanner.networks import architecture_of
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MemberName
 from scanner.training.head import DenseHead, TiedHead
 

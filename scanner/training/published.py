@@ -24,7 +24,7 @@ from torch import nn
 from scanner.ensemble.bundle import Bundle, write_bundle
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError
-from scanner.evaluation.logits import dataset_logits
+from scanner.evaluation.scores import dataset_logits
 from scanner.labelled_set import LabelledSet
 from scanner.networks import build
 from scanner.records import MEMBERS, MemberName

@@ -16,8 +16,8 @@ import numpy as np
 from scanner.ensemble import bundles
 from scanner.ensemble.bundle import MODEL_FILE, Bundle
 from scanner.ensemble.session import EnsembleSession, open_session
-from scanner.evaluation import cached_array
-from scanner.evaluation.logits import dataset_logits
+from scanner.evaluation import scores
+from scanner.evaluation.scores import dataset_logits
 from scanner.records import MEMBERS, Float32, Int64
 from scanner.simulation.processes import run_all
 from scanner.training.data import TrainingData
@@ -77,7 +77,7 @@ def training_logits(
 
 def _taken(logits: Float32, order: Int64, path: Path) -> bool:
     """Put a part into its place, if it is there."""
-    part = cached_array.read(path, (len(order), len(MEMBERS)))
+    part = scores.read_array(path, (len(order), len(MEMBERS)))
     if part is not None:
         logits[order] = part
     return part is not None
@@ -94,4 +94,4 @@ def _opened(bundle: Path, data: tuple[Path, ...], provider: str) -> tuple[Ensemb
 
 def _score_part(bundle: Path, data: tuple[Path, ...], rows: Int64, orientations: Int64, path: Path, provider: str) -> None:
     session, opened = _opened(bundle, data, provider)
-    cached_array.write(path, dataset_logits(session, opened, rows, orientations))
+    scores.write_array(path, dataset_logits(session, opened, rows, orientations))

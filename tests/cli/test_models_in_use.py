@@ -13,9 +13,8 @@ from scanner.ensemble.bundle import write_bundle
 from scanner.ensemble.calibration import Calibration
 from scanner.ensemble.session import open_session
 from scanner.errors import InputMissingError
-from scanner.evaluation.fetched_data import local_datasets
 from scanner.evaluation.metrics import auroc
-from scanner.labelled_set import LabelledSet
+from scanner.labelled_set import LabelledSet, local_datasets
 from scanner.networks import build
 from scanner.records import MEMBERS
 from scanner.storage.open import open_store

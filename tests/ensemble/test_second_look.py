@@ -11,7 +11,7 @@ from scanner.ensemble.augmentation import ORIENTATIONS, SecondLook, average_orie
 from scanner.ensemble.calibration import Calibration, MeanProbability
 from scanner.ensemble.session import Scorer, open_session
 from scanner.errors import ContentError
-from scanner.evaluation.logit_cache import cache_key
+from scanner.evaluation.scores import cache_key
 
 FIRST_MEMBER = Calibration(coefficients=(1.0, 0, 0, 0, 0, 0, 0), intercept=0.0, training_prevalence=0.5, sky_prevalence=0.5)
 

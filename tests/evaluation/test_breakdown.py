@@ -5,7 +5,7 @@ import pytest
 
 from scanner.evaluation.breakdown import class_rates, recall_curves
 from scanner.evaluation.metrics import threshold_at_fpr
-from scanner.evaluation.ranking_results import Pairing
+from scanner.evaluation.results import Pairing
 from scanner.evaluation.scores import ScoredBundle
 from scanner.labelled_set import LabelledSet
 

@@ -9,12 +9,11 @@ from PIL import Image
 
 from scanner.ensemble.session import open_session
 from scanner.errors import UsageError
-from scanner.evaluation.card_section import card_section
-from scanner.evaluation.compare import Scoring, compare_bundles
-from scanner.evaluation.logits import dataset_logits
+from scanner.evaluation.card import card_section
+from scanner.evaluation.compare import Scoring, compare_bundles, named_bundles
 from scanner.evaluation.page import write_evaluation
-from scanner.evaluation.pairing import named_bundles
 from scanner.evaluation.results import Evaluation
+from scanner.evaluation.scores import dataset_logits
 from scanner.evaluation.tables import tables
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS

@@ -1,10 +1,8 @@
 from types import SimpleNamespace
 
-from scanner.evaluation import detail_figures
-from scanner.evaluation.detail_results import ClassRate, ClassRates
+from scanner.evaluation import page
 from scanner.evaluation.metrics import Interval
-from scanner.evaluation.ranking_results import Pairing
-from scanner.evaluation.results import BundleSummary, Evaluation, SetSummary
+from scanner.evaluation.results import BundleSummary, ClassRate, ClassRates, Evaluation, Pairing, SetSummary
 
 BUNDLE = BundleSummary(
     name="made",
@@ -31,7 +29,7 @@ def rates(name, fpr):
 
 def drawn(sets, found):
     evaluation = Evaluation(scanner_version="0", sky_prevalence=1e-4, sky=None, sets=sets, bundles=(BUNDLE,), class_rates=found)
-    return detail_figures.classes(SimpleNamespace(evaluation=evaluation))
+    return page.classes(SimpleNamespace(evaluation=evaluation))
 
 
 def test_classes_are_drawn_at_a_rate_that_the_sets_of_non_lenses_have():

@@ -5,8 +5,7 @@ from scanner.ensemble.augmentation import turn
 from scanner.ensemble.session import open_session
 from scanner.errors import TileError
 from scanner.evaluation.images import NonLenses, image_logits, judge_of, read_images, score_image
-from scanner.evaluation.logits import dataset_logits
-from scanner.evaluation.scores import combine
+from scanner.evaluation.scores import combine, dataset_logits
 from scanner.labelled_set import LabelledSet
 
 

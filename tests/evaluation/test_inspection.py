@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from scanner.evaluation.inspection import inspect
+from scanner.evaluation.ranking import inspect
 
 
 def _brute(positive, negative, prevalence, inspected):

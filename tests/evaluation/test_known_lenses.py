@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanner.errors import InputMissingError, TileListError
-from scanner.evaluation import known_lenses
+from scanner.evaluation import images
 from scanner.records import ImageRef
 
 
 def _read(folder, text):
     path = folder / "known.txt"
     path.write_text(text)
-    return known_lenses.read(path)
+    return images.read_known_lenses(path)
 
 
 def test_bands_positions_and_scales_are_read(tmp_path):
@@ -60,10 +60,10 @@ def test_mistakes_are_told_in_a_line(tmp_path, text, message):
 
 def test_missing_and_binary_lists_are_told(tmp_path):
     with pytest.raises(InputMissingError, match="cannot be read"):
-        known_lenses.read(tmp_path / "nowhere.txt")
+        images.read_known_lenses(tmp_path / "nowhere.txt")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(TileListError, match="not UTF-8"):
-        known_lenses.read(tmp_path / "binary")
+        images.read_known_lenses(tmp_path / "binary")
 
 
 @given(st.text(alphabet="id=VIS x.'#\\\n", max_size=40))
@@ -71,14 +71,14 @@ def test_no_text_crashes_the_parser(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("known") / "list.txt"
     path.write_text(text)
     with suppress(TileListError):
-        assert known_lenses.read(path)
+        assert images.read_known_lenses(path)
 
 
 def test_cutouts_of_one_band_fill_all(tmp_path):
     image = np.random.default_rng(0).normal(5, 1, (400, 400)).astype(np.float32)
     fits.writeto(tmp_path / "one.fits", image)
     (tmp_path / "known.txt").write_text("id=one VIS=one.fits scale=0.05")
-    batch = known_lenses.cutouts(known_lenses.read(tmp_path / "known.txt"))["one"]
+    batch = images.known_lens_cutouts(images.read_known_lenses(tmp_path / "known.txt"))["one"]
     np.testing.assert_allclose(batch.vis[0], image.reshape(200, 2, 200, 2).sum(axis=(1, 3)), rtol=1e-4)
     assert batch.bad_fraction.max() == 0
     np.testing.assert_array_equal(batch.nisp[0, 0], batch.nisp[0, 1])
@@ -86,7 +86,7 @@ def test_cutouts_of_one_band_fill_all(tmp_path):
 
 def test_the_jackpot_is_cut_whole(real, tmp_path):
     (tmp_path / "known.txt").write_text(f"id=jackpot VIS={real / 'jackpot' / 'slacs0946+1006.fits'} scale=0.05\n")
-    batch = known_lenses.cutouts(known_lenses.read(tmp_path / "known.txt"))["jackpot"]
+    batch = images.known_lens_cutouts(images.read_known_lenses(tmp_path / "known.txt"))["jackpot"]
     # 281 pixels of 0.05": 14.05" of 20".
     assert batch.bad_fraction[0, 0] == pytest.approx(1 - (14.05 / 20) ** 2, abs=0.02)
     middle = batch.vis[0, 95:105, 95:105]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from scanner.ensemble.augmentation import ORIENTATIONS, augment, turn
-from scanner.evaluation.turned import orientation_shifts
+from scanner.evaluation.biases import orientation_shifts
 
 N, SIDE = 1200, 16
 

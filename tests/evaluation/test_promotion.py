@@ -7,8 +7,7 @@ from scanner.ensemble.bundles import DefaultBundle
 from scanner.errors import UsageError
 from scanner.evaluation.promotion import installed_name, judge, make_default, reasons
 from scanner.evaluation.ranking import measure
-from scanner.evaluation.ranking_results import Pairing
-from scanner.evaluation.results import Evaluation, ImageScore, SetSummary
+from scanner.evaluation.results import Evaluation, ImageScore, Pairing, SetSummary
 
 PAIRINGS = (Pairing(lenses="eval", others="eval"), Pairing(lenses="eval", others="challenge"))
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from scanner.ensemble.calibration import sigmoid
-from scanner.evaluation.ranking_results import Pairing
 from scanner.evaluation.reliability import reliability
+from scanner.evaluation.results import Pairing
 
 SET = Pairing(lenses="s", others="s")
 

@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from scanner.evaluation.metrics import threshold_at_fpr, wilson
-from scanner.evaluation.resampling import recalls_at_fpr
+from scanner.evaluation.metrics import recalls_at_fpr, threshold_at_fpr, wilson
 
 FPRS = (0.3, 0.05)
 

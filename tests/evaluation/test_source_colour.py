@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from scanner.ensemble.session import open_session
+from scanner.evaluation.biases import RecolouredLogits, colour_curves, recoloured_logits
 from scanner.evaluation.metrics import threshold_at_fpr
 from scanner.evaluation.scores import combine
-from scanner.evaluation.source_colour import RecolouredLogits, colour_curves, recoloured_logits
 from scanner.records import MEMBERS
 
 

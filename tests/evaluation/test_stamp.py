@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.errors import TileError
-from scanner.evaluation.stamp import Plate, duplicate, read_plate, resample, stamp
+from scanner.evaluation.images import Plate, duplicate, read_plate, resample, stamp
 from scanner.records import ImageRef
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from scanner.evaluation.biases import orientation_scatter, sample_rows
 from scanner.evaluation.scores import combine
-from scanner.evaluation.turned import orientation_scatter, sample_rows
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS
 

@@ -23,7 +23,7 @@ from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.calibration import sigmoid
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError, UsageError
-from scanner.evaluation.logit_cache import cached_logits
+from scanner.evaluation.scores import cached_logits
 from scanner.explain.disagreement import disagreement
 from scanner.explain.display import enlarged
 from scanner.explain.neighbours import neighbours

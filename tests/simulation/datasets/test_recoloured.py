@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from scanner.evaluation.source_colour import lenses_only
+from scanner.evaluation.biases import lenses_only
 from scanner.simulation.datasets.cutout_scene import draw_scene, object_generator
 from scanner.simulation.datasets.labelled_cutouts import draw
 from scanner.simulation.datasets.presets import PRESETS

@@ -1,9 +1,4 @@
-"""The two architectures, layer for layer.
-
-In: a member's name. Out: an :class:`torch.nn.Sequential` from scaled images ``(N, channels, side, side)`` to two logits, whose
-modules carry the layer numbers of Tables 3 and 4, so that "layer 17, kernel 1" is ``network.get_submodule("17")``.
-Refused: any other name. The tables print a MaxPool stride of 1; their shapes need 2, which is what is built.
-"""
+"""OU-66 and OU-200 of Wilde et al. (2022), Tables 3 and 4, layer for layer, and the seven members built on them (torch)."""
 
 from __future__ import annotations
 

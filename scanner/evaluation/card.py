@@ -1,9 +1,4 @@
-"""The figures of an evaluation, put into the bundle that was measured: its card and its manifest.
-
-In: a bundle, an evaluation with it first, the bundle's next version, a folder. Out: the bundle in that folder, with the same
-networks, grid and thresholds. Refused: a version that it has already (:class:`UsageError`), a card with no place for figures
-(:class:`ContentError`).
-"""
+"""The figures of an evaluation in the bundle that was measured: a section of its model card, and metrics in its manifest."""
 
 from __future__ import annotations
 
@@ -13,9 +8,45 @@ from pathlib import Path
 
 from scanner.ensemble.bundle import CARD_FILE, Bundle, Metric, content_of, write_bundle
 from scanner.errors import ContentError, UsageError
-from scanner.evaluation.card_section import HEADING, card_section
-from scanner.evaluation.pairing import main_pairings
-from scanner.evaluation.results import Evaluation
+from scanner.evaluation.compare import main_pairings
+from scanner.evaluation.results import Evaluation, SetSummary
+from scanner.evaluation.tables import Table, tables
+
+#: Tables that are too long for a card; the page has them.
+LEFT_OUT = ("members", "properties")
+HEADING = "## How well it finds lenses"
+
+
+def card_section(evaluation: Evaluation) -> str:
+    """The measured part of ``MODEL_CARD.md``, from a heading of second level on; ends without a newline."""
+    parts = [
+        HEADING,
+        f"All intervals are 95%. Purity and inspection are stated for one lens in {1 / evaluation.sky_prevalence:,.0f} "
+        "objects. Visible lenses: arc S/N above 25 and more than 100 pixels. Everything in this section was measured on "
+        "simulated images that no step of training has seen, unless it says so.",
+        "\n".join(_set(found, evaluation) for found in evaluation.sets),
+    ]
+    parts += [_markdown(table) for table in tables(evaluation) if table.name not in LEFT_OUT]
+    return "\n\n".join(parts)
+
+
+def _set(found: SetSummary, evaluation: Evaluation) -> str:
+    classes = ", ".join(f"{name} {n:,}" for name, n in sorted(found.classes.items(), key=lambda item: -item[1]))
+    trained = f" **{', '.join(found.trained_on)} was trained on it.**" if found.trained_on else ""
+    sky = " Its non-lenses stand for the sky." if found.name == evaluation.sky else ""
+    return (
+        f"- `{found.name}` (preset {found.preset}, SHA-256 {found.sha256[:12]}): {found.n_objects:,} objects, "
+        f"{found.n_lenses:,} lenses ({found.n_visible:,} visible). Drawn: {classes}.{sky}{trained}"
+    )
+
+
+def _markdown(table: Table) -> str:
+    rows = [table.header, ("---",) * len(table.header), *table.rows]
+    # An asterisk alone would begin emphasis.
+    lines = ["| " + " | ".join(cell.replace("|", "\\|").replace("*", "\\*") for cell in row) + " |" for row in rows]
+    note = [] if not table.note else ["", table.note.replace("*", "\\*")]
+    return "\n".join([f"### {table.title}", "", *lines, *note])
+
 
 TITLE = re.compile(r"\A# .*")
 #: From the heading to the next one of second level, or the end.

@@ -1,20 +1,11 @@
-"""Objects turned and mirrored eight ways: how far their scores scatter, and what averaging over them would gain.
-
-In: a session, rows of a dataset. Out: (n, 8, 7) log-odds; :class:`~scanner.evaluation.bias_results.OrientationScatter`.
-Refused: what the store refuses.
-
-Nothing on the sky has a preferred orientation, so the scatter is an error of the finder that costs nothing to measure, and an
-average over the eight orientations is a candidate for a better score.
-
-Scatter says nothing of what all objects have in common. A network that was shown one class turned and the other not has learnt
-the angle of the PSF (Wilde et al. 2022, section 3.2): it moves *every* object the same way when it is turned, and that is what
-``shifts`` measure.
-"""
+"""What a finder should not go by: how an object is turned, and the colour of the source."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -25,14 +16,16 @@ from scipy.stats import f as f_distribution
 from scanner.ensemble.augmentation import ORIENTATIONS
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.session import EnsembleSession
-from scanner.evaluation import cached_array
-from scanner.evaluation.bias_results import OrientationScatter, OrientationScore, OrientationShift
-from scanner.evaluation.logit_cache import cache_key
-from scanner.evaluation.logits import dataset_logits
-from scanner.evaluation.metrics import Interval, delong, normal_interval
-from scanner.evaluation.scores import combine
+from scanner.evaluation import scores
+from scanner.evaluation.breakdown import FPRS
+from scanner.evaluation.metrics import Interval, delong, normal_interval, threshold_at_fpr, wilson
+from scanner.evaluation.results import ColourCurve, ColourPoint, OrientationScatter, OrientationScore, OrientationShift
+from scanner.evaluation.scores import ScoredBundle, cache_key, combine, dataset_logits
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS, Float32, Float64, Int64
+from scanner.simulation.datasets.parts import batch_of
+from scanner.simulation.datasets.presets import PRESETS, Preset
+from scanner.simulation.datasets.recoloured import draw_recoloured
 
 
 def turned_logits(
@@ -46,7 +39,7 @@ def turned_logits(
     """Log-odds of rows in all orientations, (n, 8, 7) float32, kept in the cache folder as a whole; None: not kept."""
     path = None if folder is None else folder / cache_key(bundle, dataset) / f"turned-{len(rows)}.npy"
     shape = (len(rows), ORIENTATIONS, len(MEMBERS))
-    kept = None if path is None else cached_array.read(path, shape)
+    kept = None if path is None else scores.read_array(path, shape)
     if kept is not None:
         report(len(rows) * ORIENTATIONS)
         return kept
@@ -56,7 +49,7 @@ def turned_logits(
         turns = np.full(len(rows), orientation, dtype=np.int64)
         found[:, orientation] = dataset_logits(session, dataset, rows, turns, report)
     if path is not None:
-        cached_array.write(path, found)
+        scores.write_array(path, found)
     return found
 
 
@@ -159,3 +152,116 @@ def _mean(values: Float64) -> Interval | None:
         return None
     error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
     return normal_interval(float(values.mean()), error, low=0.0)
+
+
+#: VIS - H of the sources, AB mag: bluer than any galaxy to redder than most.
+COLOURS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5)
+#: Of the lenses; no evaluation set has it, so none of their lenses is drawn.
+SEED = 20_221
+_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class RecolouredLogits:
+    """``logits`` (C, n, 7) float32 of n visible lenses whose sources have the C ``colours``."""
+
+    colours: tuple[float, ...]
+    logits: Float32
+
+
+def recoloured_logits(
+    session: EnsembleSession,
+    n: int,
+    colours: Sequence[float] = COLOURS,
+    seed: int = SEED,
+    report: Callable[[int], None] = lambda n: None,
+) -> RecolouredLogits:
+    """Draw ``n`` visible lenses in every colour, and score them.
+
+    Parameters
+    ----------
+    session
+        Of the bundle.
+    n
+        Lenses. As many are drawn as it takes to find visible ones (S/N in VIS, which does not depend on the colour).
+    colours
+        VIS - H of their sources, AB mag.
+    seed
+        Of the lenses.
+    report
+        Called with the number of cutouts scored since the last call.
+    """
+    preset = lenses_only(PRESETS["eval"])
+    found: list[Float32] = []
+    n_found = 0
+    for start in count(0, _AT_ONCE):
+        if n_found >= n:
+            break
+        indices, of_colour = range(start, start + _AT_ONCE), []
+        for _, drawn in draw_recoloured(preset, seed, indices, colours):
+            seen = np.flatnonzero([row.verdict.visible for row in drawn.truth])[: n - n_found]
+            batch = batch_of(drawn).take(seen)
+            of_colour.append(session.logits(batch.vis, batch.nisp, batch.sky, batch.sigma))
+            report(len(seen))
+        found.append(np.stack(of_colour))
+        n_found += found[-1].shape[1]
+    empty = np.empty((len(colours), 0, len(MEMBERS)), np.float32)
+    return RecolouredLogits(tuple(colours), np.concatenate([empty, *found], axis=1))
+
+
+def lenses_only(preset: Preset) -> Preset:
+    """The preset's single lenses alone."""
+    return preset.model_copy(update={"mix": {"lens": 1.0}})
+
+
+def colour_curves(
+    scored: ScoredBundle, found: RecolouredLogits, threshold_set: str, is_lens: NDArray[np.bool_]
+) -> tuple[ColourCurve, ...]:
+    """Recall of every member and of the combination.
+
+    Parameters
+    ----------
+    scored
+        The bundle, with its scores of the threshold's set.
+    found
+        Of the same bundle.
+    threshold_set, is_lens
+        The set whose non-lenses set the thresholds, and which of its (N,) objects are lenses.
+    """
+    shape = found.logits.shape
+    values: dict[str, Float64] = {member: found.logits[..., i].astype(np.float64) for i, member in enumerate(MEMBERS)}
+    values[scored.summary.combined] = combine(scored.bundle, found.logits.reshape(-1, shape[2])).reshape(shape[:2])
+    curves = []
+    for name, of_lenses in values.items():
+        negative = scored.scores[threshold_set][name][~is_lens]
+        curves += [
+            ColourCurve(
+                bundle=scored.name,
+                score=name,
+                threshold_set=threshold_set,
+                fpr=fpr,
+                n=shape[1],
+                n_false=math.floor(fpr * len(negative)),
+                points=_points(found.colours, of_lenses, threshold_at_fpr(negative, fpr)),
+            )
+            for fpr in FPRS
+            if fpr * len(negative) >= 1
+        ]
+    return tuple(curves)
+
+
+def _points(colours: Sequence[float], values: Float64, threshold: float) -> tuple[ColourPoint, ...]:
+    """``values`` (C, n). Lenses are the same in every colour, so only those that change sides widen the change's interval."""
+    passing, n = values >= threshold, values.shape[1]
+    points = []
+    for colour, row, passes in zip(colours, values, passing, strict=True):
+        change = passes.astype(np.float64) - passing[0]
+        points.append(
+            ColourPoint(
+                vis_minus_h=colour,
+                recall=wilson(int(passes.sum()), n),
+                change=normal_interval(float(change.mean()), float(change.std(ddof=1)) / math.sqrt(n), low=-1.0, high=1.0),
+                log_odds=normal_interval(float(row.mean()), float(row.std(ddof=1)) / math.sqrt(n)),
+            )
+        )
+    return tuple(points)
