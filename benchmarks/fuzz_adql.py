@@ -27,7 +27,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from made_catalogue import made_rows
 
-from scanner.query.adql import AdqlError, Relation, TableDescription, answer, translate
+from scanner.query.adql.answer import Relation, answer
+from scanner.query.adql.error import AdqlError
+from scanner.query.adql.tables import TableDescription
+from scanner.query.adql.translate import translate
 from scanner.query.database import open_database
 from scanner.query.deadline import time_limit
 

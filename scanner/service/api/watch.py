@@ -6,8 +6,9 @@ collection is not open (503).
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import Response
 
 from scanner.records import Record
 from scanner.service.context import Context

@@ -20,7 +20,7 @@ from fastapi import Path as PathParameter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
-from scanner.query.adql import AdqlError
+from scanner.query.adql.error import AdqlError
 from scanner.service.context import Context
 from scanner.service.errors import BadRequestError, NotFoundError
 from scanner.service.vo import tap_examples, uws_routes, vosi, votable

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scanner.catalogue.columns import HEALPIX_COLUMN
-from scanner.query.adql import Relation, TableDescription
+from scanner.query.adql.answer import Relation
+from scanner.query.adql.tables import TableDescription
 from scanner.records import VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, Int64
 from scanner.service.collections import CANDIDATES, Collection
 from scanner.service.collections.identifiers import IDENTIFIER_SQL

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from scanner.query.adql import Relation, TableDescription
+from scanner.query.adql.answer import Relation
 from scanner.query.adql.expressions import RESERVED
+from scanner.query.adql.tables import TableDescription
 from scanner.records import Int64
 from scanner.service.vo.tap_tables import CHARSET, IVOA, TAP_SCHEMA, ForeignKey, TapTable
 from scanner.service.vo.votable import Field

@@ -15,7 +15,8 @@ from itertools import chain, islice
 import pyarrow as pa
 import pyarrow.csv
 
-from scanner.query.adql import Translation, answer, translate
+from scanner.query.adql.answer import answer
+from scanner.query.adql.translate import Translation, translate
 from scanner.service.collections import Collection
 from scanner.service.vo import votable
 from scanner.service.vo.descriptors import cutout_descriptor, links_descriptor

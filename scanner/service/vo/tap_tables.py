@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from scanner.catalogue.columns import HEALPIX_COLUMN
-from scanner.query.adql import Relation, TableDescription
+from scanner.query.adql.answer import Relation
 from scanner.query.adql.expressions import RESERVED
+from scanner.query.adql.tables import TableDescription
 from scanner.records import Int64
 from scanner.service.collections import CANDIDATES, Collection
 from scanner.service.collections.identifiers import IDENTIFIER_SQL

@@ -6,7 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 from made_catalogue import made_rows
 
-from scanner.query.adql import Relation, TableDescription, answer, translate
+from scanner.query.adql.answer import Relation, answer
+from scanner.query.adql.tables import TableDescription
+from scanner.query.adql.translate import translate
 from scanner.query.database import open_database
 
 
