@@ -27,12 +27,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from made_catalogue import made_rows
 
-from scanner.query.adql.answer import Relation, answer
-from scanner.query.adql.error import AdqlError
-from scanner.query.adql.tables import TableDescription
-from scanner.query.adql.translate import translate
-from scanner.query.database import open_database
-from scanner.query.deadline import time_limit
+from scanner.query.adql.translate import Relation, answer, translate
+from scanner.query.adql.tree import AdqlError
+from scanner.query.adql.values import TableDescription
+from scanner.query.database import open_database, time_limit
 
 NUMBERS = (
     "ra",

@@ -22,7 +22,7 @@ from scanner.cli import main as command_line
 from scanner.cli.main import scanner
 from scanner.cli.replay import EXIT_DIFFERENT
 from scanner.config import EngineConfig, RunConfig, StorageConfig
-from scanner.service.collections import registry
+from scanner.service.collections import RENEWAL_S
 from scanner.service.instruments import Reason
 from scanner.service.settings import ServiceConfig
 from scanner.storage import lease
@@ -246,7 +246,7 @@ def test_operators_learn_of_every_setting_of_the_service():
             told = f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
             assert rows[name].lower() == told.lower(), name
     text = " ".join(SERVING.read_text().split())
-    assert f"is seen within {registry.RENEWAL_S:.0f} s" in text
+    assert f"is seen within {RENEWAL_S:.0f} s" in text
     assert f"reason: {', '.join(get_args(Reason))} |" in text
 
 

@@ -9,10 +9,9 @@ import click
 
 from scanner import config as configuration
 from scanner.errors import UsageError
-from scanner.service.grading.agreement import Agreement, Pair
-from scanner.service.grading.grade import GRADES
-from scanner.service.grading.kappa import Estimate
-from scanner.service.grading.store import GradeStore
+from scanner.grading.agreement import Agreement, Estimate, Pair
+from scanner.grading.grade import GRADES
+from scanner.grading.store import GradeStore
 
 _file = click.argument("file", type=click.Path(path_type=Path))
 _least = click.option(
@@ -36,14 +35,13 @@ def grades() -> None:
 def export(file: Path, out: Path, least_graders: int) -> None:
     """Write one row a graded object: votes, median grade, proposed label."""
     from scanner.atomic_file import write_atomically
-    from scanner.service.grading.label_files import ENDINGS, label_bytes
-    from scanner.service.grading.labels import LABELS, label_table
+    from scanner.grading.labels import LABEL_ENDINGS, LABELS, label_bytes, label_table
 
-    if out.suffix not in ENDINGS:
-        raise UsageError(f"{out}: no known kind of table; end its name with {', '.join(ENDINGS)}.")
+    if out.suffix not in LABEL_ENDINGS:
+        raise UsageError(f"{out}: no known kind of table; end its name with {', '.join(LABEL_ENDINGS)}.")
     store = GradeStore.existing(file)
     table = label_table(store.standing(), store.places(), least_graders)
-    write_atomically(out, label_bytes(table, ENDINGS[out.suffix]))
+    write_atomically(out, label_bytes(table, LABEL_ENDINGS[out.suffix]))
     given = table["label"].to_pylist()
     counts = ", ".join(f"{given.count(label):,} {label}" for label in LABELS)
     click.echo(f"{out}: {len(given):,} graded objects: {counts}")
@@ -54,7 +52,7 @@ def export(file: Path, out: Path, least_graders: int) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print all as JSON.")
 def agreement(file: Path, as_json: bool) -> None:
     """Say how far graders agree: kappas with 95% intervals, tables of every two."""
-    from scanner.service.grading.agreement import agreement as compare
+    from scanner.grading.agreement import agreement as compare
 
     found = compare(GradeStore.existing(file).standing())
     if as_json:
@@ -74,9 +72,8 @@ def agreement(file: Path, as_json: bool) -> None:
 )
 def dataset(file: Path, folders: tuple[str, ...], out: Path, least_graders: int, config_file: Path | None) -> None:
     """Make a labelled dataset for 'scanner train' and 'scanner evaluate' of the graded objects of some runs or surveys."""
-    from scanner.service.grading.graded_rows import graded_rows
-    from scanner.service.grading.labels import label_rows
-    from scanner.service.grading.training_set import write_training_set
+    from scanner.grading.labels import label_rows
+    from scanner.grading.training_set import graded_rows, write_training_set
     from scanner.survey.published import open_published
 
     storage = configuration.load(config_file).storage

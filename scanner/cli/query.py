@@ -21,15 +21,12 @@ from scanner.cli.options import in_sections
 from scanner.config import StorageConfig
 from scanner.errors import UsageError
 from scanner.query.catalogue import Catalogue
-from scanner.query.database import DatabaseLimits
-from scanner.query.deadline import time_limit
-from scanner.query.formats import BINARY_FORMATS, FILE_FORMATS, FileFormat, file_bytes, format_of
-from scanner.query.moc_file import read_moc
-from scanner.query.positions import parse_cone, parse_polygon
+from scanner.query.database import DatabaseLimits, time_limit
+from scanner.query.formats import BINARY_FORMATS, FILE_FORMATS, FileFormat, file_bytes, format_of, lines
 from scanner.query.region import Cone, Region, overlapping
+from scanner.query.region_input import parse_cone, parse_polygon, read_moc
 from scanner.query.search import SEPARATION_COLUMN, Search, count, search
 from scanner.query.sql import SqlLimits, run_sql
-from scanner.query.terminal import lines
 from scanner.survey.published import open_published
 
 #: Rows that the terminal shows where no number is asked for.

@@ -13,10 +13,10 @@ from scanner.cutouts.store import StoreAttributes
 from scanner.ensemble.bundle import BundleManifest
 from scanner.ensemble.bundles import PublishedBundle
 from scanner.evaluation.results import Evaluation
+from scanner.grading.agreement import Agreement
+from scanner.grading.training_set import GradedSetRecord
 from scanner.records import CommitRecord, FailedTile, Record, Tile
 from scanner.report.explanations import AtlasRecord, Explanation, PageRecord
-from scanner.service.grading.agreement import Agreement
-from scanner.service.grading.training_set import GradedSetRecord
 from scanner.service.settings import ServiceConfig
 from scanner.simulation.datasets.request import DatasetRecord
 from scanner.simulation.injection.request import InjectionRecord

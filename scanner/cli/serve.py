@@ -12,8 +12,9 @@ import click
 from scanner.cli import output
 from scanner.cli.options import in_sections
 from scanner.errors import OutputError, UsageError
+from scanner.grading.grade import NAME, Role
 from scanner.processes import sigterm_interrupts
-from scanner.service.security.tokens import NAME, Role, new_token, parse
+from scanner.service.security.tokens import new_token, parse
 
 if TYPE_CHECKING:
     from scanner.service.context import Context
@@ -107,7 +108,7 @@ def _listening(config: ServiceConfig) -> socket.socket:
 
 
 def _run(context: Context, listening: socket.socket) -> None:
-    from scanner.service.server import server_of
+    from scanner.service.app import server_of
 
     server = server_of(context)
     collections = context.collections

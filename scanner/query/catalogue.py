@@ -28,10 +28,8 @@ import pyarrow.parquet as pq
 from scanner.catalogue.columns import HEALPIX_COLUMN
 from scanner.catalogue.hats import partition_path
 from scanner.errors import ContentError, InputMissingError
-from scanner.query.condition import Condition
-from scanner.query.cover import few, merged
 from scanner.query.database import DEFAULT_LIMITS, DatabaseLimits, open_database
-from scanner.query.region import overlapping
+from scanner.query.region import Condition, few, merged, overlapping
 from scanner.records import Int64
 from scanner.sphere import HEALPIX_ORDER
 from scanner.storage import Store

@@ -1,29 +1,272 @@
-"""Regions of the sky that a catalogue is asked for: cones, polygons, MOCs.
-
-In: degrees (ICRS), or a MOC. Out: which positions lie inside, edges included, as a test of arrays, as a condition of a query,
-and as ranges of HEALPix indices that hold all of the region, by which a query knows what it need not read. Refused
-(:class:`~scanner.errors.UsageError`): positions and radii that there are not; polygons as :mod:`scanner.query.polygon` says.
-"""
+"""Regions of the sky that a catalogue is asked for: cones, polygons, MOCs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from astropy_healpix import healpix_to_xyz
 from numpy.typing import ArrayLike, NDArray
 
 from scanner.errors import UsageError
-from scanner.query.condition import CATALOGUE_POSITION, Condition, Position
-from scanner.query.cover import cover, merged
-from scanner.query.polygon import TOLERANCE, Polygon
 from scanner.records import Float64, Int64
 from scanner.sphere import HEALPIX_ORDER, healpix_29, unit_vectors
 
 if TYPE_CHECKING:
     from mocpy import MOC
 
-__all__ = ["Cone", "MocRegion", "Polygon", "Region", "overlapping"]
+
+@dataclass(frozen=True)
+class Condition:
+    """``sql`` is a boolean expression of DuckDB with as many ``?`` as there are ``parameters``, in their order."""
+
+    sql: str
+    parameters: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Position:
+    """The columns (or SQL expressions) of a table's positions: degrees, and HEALPix index of order 29, nested."""
+
+    ra: str = "ra"
+    dec: str = "dec"
+    healpix: str = "_healpix_29"
+
+    @property
+    def unit_vector(self) -> tuple[str, str, str]:
+        """The direction as three expressions."""
+        ra, dec = f"radians({self.ra})", f"radians({self.dec})"
+        return f"(cos({dec}) * cos({ra}))", f"(cos({dec}) * sin({ra}))", f"sin({dec})"
+
+
+CATALOGUE_POSITION = Position()
+
+
+def all_of(conditions: Iterable[Condition]) -> Condition:
+    """What holds where every condition holds; of none, what always holds."""
+    given = tuple(conditions)
+    sql = " AND ".join(f"({one.sql})" for one in given) or "true"
+    return Condition(sql, tuple(value for one in given for value in one.parameters))
+
+
+#: Cells on the edge are not divided any more when there are this many, or at this order (cells of 3.2″).
+EDGE_CELLS = 64
+FINEST_ORDER = 16
+_FIRST_ORDER = 3
+
+
+def cover(distance: Callable[[Float64], Float64]) -> Int64:
+    """Cover a region.
+
+    Parameters
+    ----------
+    distance
+        Of unit vectors (N, 3), the angle to the region's edge in radians, (N,); negative inside.
+
+    Returns
+    -------
+    numpy.ndarray
+        (M, 2) int64, half-open ranges of nested indices of order 29, ascending, not touching.
+    """
+    order, cells = _FIRST_ORDER, np.arange(12 * 4**_FIRST_ORDER, dtype=np.int64)
+    ranges: list[Int64] = []
+    while True:
+        away, reach = distance(_centres(order, cells)), cell_radius(order)
+        whole, edge = away < -reach, np.abs(away) <= reach
+        ranges.append(_ranges(cells[whole], order))
+        cells = cells[edge]
+        if len(cells) == 0 or len(cells) > EDGE_CELLS or order == FINEST_ORDER:
+            return merged(np.concatenate([*ranges, _ranges(cells, order)]))
+        order, cells = order + 1, (4 * cells[:, None] + np.arange(4)).ravel()
+
+
+def merged(ranges: Int64) -> Int64:
+    """Sort half-open ranges (N, 2) and join those that touch or overlap."""
+    if len(ranges) == 0:
+        return ranges.reshape(0, 2)
+    ranges = ranges[np.argsort(ranges[:, 0])]
+    ends = np.maximum.accumulate(ranges[:, 1])
+    first = np.r_[True, ranges[1:, 0] > ends[:-1]]
+    return np.stack([ranges[first, 0], ends[np.r_[first[1:], True]]], axis=1)
+
+
+def few(ranges: Int64, at_most: int) -> Int64:
+    """Join the ranges that are nearest to each other until so many are left; what lies between is then in them too."""
+    if len(ranges) <= at_most:
+        return ranges
+    gaps = ranges[1:, 0] - ranges[:-1, 1]
+    kept = np.sort(np.argsort(gaps)[len(gaps) - at_most + 1 :])
+    return np.stack([np.r_[ranges[:1, 0], ranges[kept + 1, 0]], np.r_[ranges[kept, 1], ranges[-1:, 1]]], axis=1)
+
+
+@cache
+def cell_radius(order: int) -> float:
+    """Farthest that a cell's corner can be from its centre, in radians.
+
+    The farthest corners are those of the cells that touch both the equatorial and a polar region, and the poles (Górski et al.
+    2005, doi:10.1086/427976, section 5).
+    """
+    n_side = 2**order
+    side = 1 - 1 / n_side
+    a, b = _direction(2 / 3, np.pi / (4 * n_side)), _direction(1 - side * side / 3, 0.0)
+    return 1.001 * 2 * float(np.arcsin(min(1.0, float(np.linalg.norm(a - b)) / 2)))
+
+
+def _direction(z: float, longitude: float) -> Float64:
+    across = np.sqrt(1 - z * z)
+    return np.array([across * np.cos(longitude), across * np.sin(longitude), z])
+
+
+def _centres(order: int, cells: Int64) -> Float64:
+    return _first_centres() if order == _FIRST_ORDER else _unit(cells, order)
+
+
+@cache
+def _first_centres() -> Float64:
+    return _unit(np.arange(12 * 4**_FIRST_ORDER, dtype=np.int64), _FIRST_ORDER)
+
+
+def _unit(cells: Int64, order: int) -> Float64:
+    return np.stack(healpix_to_xyz(cells, 2**order, order="nested"), axis=-1)
+
+
+def _ranges(cells: Int64, order: int) -> Int64:
+    shift = 2 * (HEALPIX_ORDER - order)
+    return np.stack([cells << shift, (cells + 1) << shift], axis=1)
+
+
+#: Radians (0.2 µas): far below what positions are known to, and far above what rounding does.
+TOLERANCE = 1e-12
+MAX_VERTICES = 500
+_SHORTEST_SIDE = 1e-10
+# Directions of no meaning, of which the one farthest from all sides is the end of the arcs.
+_ARC_ENDS = 32
+# Product of a position and three numbers of a side.
+_DOT = "(side[{}] * v.x + side[{}] * v.y + side[{}] * v.z)"
+# More than there are sides to cross, and even.
+_TOUCHED = 1 << 20
+Bools = NDArray[np.bool_]
+
+
+class Polygon:
+    """A polygon; ``vertices`` (N, 2), right ascension and declination in degrees (ICRS)."""
+
+    def __init__(self, vertices: ArrayLike) -> None:
+        self.vertices = _checked(vertices)
+        self._a = unit_vectors(self.vertices[:, 0], self.vertices[:, 1])
+        self._b = np.roll(self._a, -1, axis=0)
+        if (np.linalg.norm(self._a - self._b, axis=1) < _SHORTEST_SIDE).any():
+            raise UsageError("A polygon has the same vertex twice in a row; leave one out.")
+        if (np.linalg.norm(self._a + self._b, axis=1) < _SHORTEST_SIDE).any():
+            raise UsageError("Two neighbouring vertices of a polygon are opposite on the sky; put one between them.")
+        # The plane of each side, without the rounding of a plain cross product of two directions close together; and the
+        # directions in it that point from either end to the other.
+        planes = np.cross(self._a - self._b, self._a + self._b)
+        self._plane = planes / np.linalg.norm(planes, axis=1, keepdims=True)
+        self._from_a, self._from_b = np.cross(self._plane, self._a), np.cross(self._b, self._plane)
+        if self._crosses_itself():
+            raise UsageError("The sides of a polygon cross or touch each other; give its vertices in order, once around.")
+        end = self._arc_end()
+        self._fan = np.cross(end, self._a)
+        self._end_is_left = self._plane @ end >= 0
+        self._end_is_inside = self._is_end_inside()
+
+    def contains(self, ra: ArrayLike, dec: ArrayLike) -> Bools:
+        """Which positions are inside; ``ra``, ``dec`` (N,) in degrees, result (N,) bool."""
+        return self._contains(unit_vectors(np.asarray(ra, dtype=np.float64), np.asarray(dec, dtype=np.float64)))
+
+    def condition(self, position: Position = CATALOGUE_POSITION) -> Condition:
+        """The same as SQL: one expression for all sides, which are a parameter, however many they are."""
+        x, y, z = position.unit_vector
+        plane, fan, next_fan, from_a, from_b = (_DOT.format(*range(first, first + 3)) for first in range(1, 16, 3))
+        touches = f"abs({plane}) <= {TOLERANCE} AND {from_a} >= -{TOLERANCE} AND {from_b} >= -{TOLERANCE}"
+        crosses = f"({plane} >= 0) <> (side[16] > 0) AND ({fan} >= 0) <> ({plane} >= 0) AND ({next_fan} >= 0) = ({plane} >= 0)"
+        counted = f"lambda side: CASE WHEN {touches} THEN {_TOUCHED} WHEN {crosses} THEN 1 ELSE 0 END"
+        counts = f"list_transform([{{'x': {x}, 'y': {y}, 'z': {z}}}], lambda v: list_transform(?::DOUBLE[][], {counted}))[1]"
+        is_inside = f"lambda n: n >= {_TOUCHED} OR n % 2 = {int(not self._end_is_inside)}"
+        next_fans = np.roll(self._fan, -1, axis=0)
+        sides = np.hstack(
+            [self._plane, self._fan, next_fans, self._from_a, self._from_b, self._end_is_left[:, None].astype(np.float64)]
+        )
+        # A list of one element gives a name to a value that is used twice.
+        return Condition(f"list_transform([list_sum({counts})], {is_inside})[1]", (sides.tolist(),))
+
+    def ranges(self) -> Int64:
+        """HEALPix indices that hold all of the polygon, (M, 2) int64, half open; see :mod:`scanner.query.region`."""
+        return cover(self._distance)
+
+    def _contains(self, directions: Float64) -> Bools:
+        crossed_oddly = self._crossings(directions).sum(axis=1) % 2 == 1
+        return np.asarray((crossed_oddly != self._end_is_inside) | self._touches(directions).any(axis=1))
+
+    def _crossings(self, directions: Float64) -> Bools:
+        """Which sides the arc from each direction to the known point crosses, (P, N) bool."""
+        left = directions @ self._plane.T >= 0
+        first = directions @ self._fan.T >= 0
+        return np.asarray((left != self._end_is_left) & (first != left) & (np.roll(first, -1, axis=1) == left))
+
+    def _touches(self, directions: Float64) -> Bools:
+        """Which directions lie on which sides, (P, N) bool."""
+        off = np.abs(directions @ self._plane.T) <= TOLERANCE
+        between = (directions @ self._from_a.T >= -TOLERANCE) & (directions @ self._from_b.T >= -TOLERANCE)
+        return np.asarray(off & between)
+
+    def _distance(self, directions: Float64) -> Float64:
+        """Angle to the outline in radians, negative inside, (P,)."""
+        between = (directions @ self._from_a.T >= 0) & (directions @ self._from_b.T >= 0)
+        to_plane = np.abs(np.arcsin(np.clip(directions @ self._plane.T, -1, 1)))
+        to_vertex = 2 * np.arcsin(np.clip(np.linalg.norm(directions[:, None] - self._a, axis=2) / 2, 0, 1))
+        to_ends = np.minimum(to_vertex, np.roll(to_vertex, -1, axis=1))
+        away = np.where(between, to_plane, to_ends).min(axis=1)
+        return np.asarray(np.where(self._contains(directions), -away, away))
+
+    def _crosses_itself(self) -> bool:
+        n = len(self._a)
+        side = np.arange(n)
+        apart = (side[:, None] - side) % n
+        touching = self._touches(self._a) & (apart != 0) & (apart != 1)
+        a_left, b_left = self._a @ self._plane.T >= 0, self._b @ self._plane.T >= 0
+        # Rows are sides as arcs, columns as planes: two arcs cross where each divides the other on the same side of the sky.
+        crossing = (a_left != b_left) & (a_left != b_left).T & (a_left == b_left.T) & (apart > 1) & (apart < n - 1)
+        return bool(touching.any() or crossing.any())
+
+    def _arc_end(self) -> Float64:
+        """A direction far from all sides."""
+        directions = np.random.default_rng(29).normal(size=(_ARC_ENDS, 3))
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        to_plane = np.abs(directions @ self._plane.T).min(axis=1)
+        return np.asarray(directions[np.argmax(to_plane)])
+
+    def _is_end_inside(self) -> bool:
+        """Whether that direction is on the smaller side.
+
+        It is followed to the middle of the first side: it arrives there on the side of the sky that it lies on, unless it
+        crosses others. The part to the left is the smaller one where the outline turns left more than right (theorem of Gauss
+        and Bonnet).
+        """
+        middle = self._a[:1] + self._b[:1]
+        others = int(self._crossings(middle / np.linalg.norm(middle))[0, 1:].sum())
+        arrives_left = bool(self._end_is_left[0]) == (others % 2 == 0)
+        arriving, leaving = -np.roll(self._from_b, 1, axis=0), self._from_a
+        turns = np.arctan2(np.sum(np.cross(arriving, leaving) * self._a, axis=1), np.sum(arriving * leaving, axis=1))
+        return arrives_left == bool(turns.sum() >= -1e-9)
+
+
+def _checked(vertices: ArrayLike) -> Float64:
+    given = np.asarray(vertices, dtype=np.float64)
+    if given.ndim != 2 or given.shape[1:] != (2,) or len(given) < 3:
+        raise UsageError("A polygon needs three vertices or more, each with right ascension and declination.")
+    if np.array_equal(given[0], given[-1]):
+        given = given[:-1]
+    if not 3 <= len(given) <= MAX_VERTICES:
+        raise UsageError(f"A polygon needs 3 to {MAX_VERTICES} different vertices, not {len(given)}; for more, give a MOC.")
+    if not (np.isfinite(given).all() and (np.abs(given[:, 1]) <= 90).all() and (np.abs(given[:, 0]) <= 360).all()):
+        raise UsageError("A polygon's vertices need right ascensions of 0 to 360 and declinations of -90 to 90 degrees.")
+    return given
+
 
 # A MOC of more ranges is asked for cell by cell: a database looks numbers up faster than it compares.
 _MAX_COMPARED_RANGES = 64
@@ -80,7 +323,7 @@ class Cone:
         return Condition(f"7200 * degrees(asin(least(1, sqrt({squares}) / 2)))", tuple(map(float, self._centre)))
 
     def ranges(self) -> Int64:
-        """HEALPix indices that hold all of the cone, (M, 2) int64, half open; see :mod:`scanner.query.cover`."""
+        """HEALPix indices that hold all of the cone, (M, 2) int64, half open; see :mod:`scanner.query.region`."""
         centre, radius = self._centre, np.radians(self.radius_deg) + TOLERANCE
 
         def distance(directions: Float64) -> Float64:

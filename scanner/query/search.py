@@ -17,9 +17,8 @@ import pyarrow as pa
 from scanner.catalogue.columns import BEST_OF_EQUALS, NAME_COLUMN, RANK_COLUMN, Column
 from scanner.errors import UsageError
 from scanner.query.catalogue import Catalogue, Source
-from scanner.query.condition import Condition, all_of
-from scanner.query.deadline import watching
-from scanner.query.region import Cone, Region
+from scanner.query.database import watching
+from scanner.query.region import Condition, Cone, Region, all_of
 from scanner.sphere import PREFIX, place_of_designation
 
 SEPARATION_COLUMN = Column("separation", "float64", "arcsec", "Distance from the centre of the search", "pos.angDistance")

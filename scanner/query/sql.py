@@ -1,31 +1,150 @@
-"""SQL of users over one catalogue or several: it can read the tables and nothing else, and write nothing.
-
-In: open catalogues by name, one query. Out: a table; columns that are chosen as they stand keep unit, description and UCD. The
-first catalogue's tables are ``objects`` and ``candidates`` (those with ``is_candidate``); any one's, ``"name".objects``. What
-is not known is NULL in a query, and NaN again in its answer. Refused (:class:`~scanner.errors.UsageError`): what is not one
-query (:mod:`scanner.query.sql_tree`); what fails, with the database's reason; more rows than the limit; and by
-:mod:`scanner.query.deadline`, more memory or time.
-"""
+"""SQL of users over one catalogue or several: it can read the tables and nothing else, and write nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from scanner.errors import UsageError
 from scanner.query.catalogue import Catalogue
-from scanner.query.condition import all_of
-from scanner.query.database import DEFAULT_LIMITS, DatabaseLimits, open_database
-from scanner.query.deadline import time_limit, watching
-from scanner.query.plain import plain
-from scanner.query.region import Region
-from scanner.query.sql_tree import ONLY_TABLES, Query, parsed
+from scanner.query.database import DEFAULT_LIMITS, DatabaseLimits, open_database, time_limit, watching
+from scanner.query.region import Region, all_of
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+
+#: Nodes of the parse tree that only read. Every kind of node that holds a statement is named ``…_NODE``.
+QUERY_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
+TABLE_FUNCTIONS = frozenset({"generate_series", "range", "unnest"})
+TABLES = ("objects", "candidates")
+ONLY_TABLES = "it can read objects and candidates, nothing else."
+_MAX_LETTERS = 100_000
+
+Tree = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query's parse tree, as DuckDB's ``json_serialize_sql`` gives it."""
+
+    tree: Tree
+
+    def chosen(self, columns: Collection[str]) -> dict[str, str]:
+        """Which of the answer's columns are, as they stand, which of some columns of :data:`TABLES`.
+
+        Nothing is said of queries over queries.
+        """
+        sources: dict[str, str] = {}
+        tables = [node for node in _nodes(self.tree.get("from_table")) if "sample" in node]
+        direct = all(node["type"] == "JOIN" or node.get("table_name") in TABLES for node in tables)
+        if self.tree["type"] != "SELECT_NODE" or self.tree["cte_map"]["map"] or not direct:
+            return sources
+        for item in self.tree["select_list"]:
+            if item["class"] == "STAR":
+                sources |= {name: name for name in columns}
+            elif item["class"] == "COLUMN_REF" and item["column_names"][-1] in columns:
+                sources[item["alias"] or item["column_names"][-1]] = item["column_names"][-1]
+            else:
+                sources.pop(item["alias"], None)
+        return sources
+
+
+def parsed(connection: DuckDBPyConnection, sql: str) -> Query:
+    """Parse a text that is one query, which reads and does nothing else.
+
+    Raises
+    ------
+    UsageError
+        It is not.
+    """
+    if len(sql) > _MAX_LETTERS:
+        raise UsageError(f"The query is longer than {_MAX_LETTERS:,} letters.")
+    row = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
+    answer: Tree = json.loads(row[0]) if row is not None else {}
+    if answer.get("error") and answer.get("error_type") != "not implemented":
+        raise UsageError(f"The query is no SQL: {str(answer.get('error_message', '')).splitlines()[0].rstrip('.')}.")
+    if answer.get("error") or len(answer.get("statements", ())) != 1:
+        raise UsageError("Give one SELECT; nothing else is done with a catalogue.")
+    for node in _nodes(answer):
+        kind, function = node.get("type"), node.get("function")
+        if isinstance(kind, str) and kind.endswith("_NODE") and kind not in QUERY_NODES:
+            raise UsageError("Give one SELECT, which changes nothing: a catalogue is read only.")
+        if kind == "TABLE_FUNCTION" and not (isinstance(function, dict) and function.get("function_name") in TABLE_FUNCTIONS):
+            name = function.get("function_name") if isinstance(function, dict) else "a function"
+            raise UsageError(f"The query calls {name}(); {ONLY_TABLES}")
+    return Query(answer["statements"][0]["node"])
+
+
+def _nodes(tree: Any) -> Iterator[Tree]:
+    """Every object of a parse tree; without recursion, since users decide how deep it is."""
+    left = [tree]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            yield one
+            left += one.values()
+        elif isinstance(one, list):
+            left += one
+
+
+_KEPT = (pa.bool_(), pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string())
+
+
+def plain(table: pa.Table) -> pa.Table:
+    """Convert a table; see the module."""
+    columns = [_plain(column) for column in table.columns]
+    fields = [
+        field.with_name(name).with_type(column.type).with_nullable(False)
+        for name, field, column in zip(_distinct(table.column_names), table.schema, columns, strict=True)
+    ]
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind, unknown = column.type, column.null_count > 0
+    if pa.types.is_decimal(kind) and kind.scale == 0 and not unknown and _fit_int64(column):
+        return column.cast(pa.int64())
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind) or (pa.types.is_integer(kind) and unknown):
+        target = kind if kind in _KEPT and pa.types.is_floating(kind) else pa.float64()
+        return column.cast(target, safe=False).fill_null(float("nan"))
+    if pa.types.is_integer(kind):
+        small = kind in (pa.int8(), pa.int16(), pa.uint8(), pa.uint16(), pa.int32())
+        return column.cast(pa.int32() if small else pa.int64() if _fit_int64(column) else pa.float64(), safe=False)
+    if pa.types.is_null(kind):
+        return pa.chunked_array([np.full(len(column), np.nan)], pa.float64())
+    if pa.types.is_boolean(kind) and not unknown:
+        return column
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return column.cast(pa.string()).fill_null("")
+    return pa.chunked_array([["" if value is None else str(value) for value in column.to_pylist()]], pa.string())
+
+
+def _fit_int64(column: pa.ChunkedArray) -> bool:
+    extremes = pc.min_max(column).as_py()
+    return len(column) == 0 or (extremes["min"] >= -(2**63) and extremes["max"] < 2**63)
+
+
+def _distinct(names: list[str]) -> list[str]:
+    seen: Counter[str] = Counter()
+    taken, distinct = set(names), []
+    for name in names:
+        seen[name] += 1
+        new = name
+        while new in taken and seen[name] > 1:
+            new = f"{name}_{seen[name]}"
+            seen[name] += new in taken
+        taken.add(new)
+        distinct.append(new)
+    return distinct
+
 
 _POSITION = ("ra", "dec")
 #: Schema of the tables that need no name before them.
@@ -63,7 +182,7 @@ def run_sql(
     Returns
     -------
     pyarrow.Table
-        Booleans, integers, floats and texts without nulls (:mod:`scanner.query.plain`).
+        Booleans, integers, floats and texts without nulls (:mod:`scanner.query.sql`).
 
     Raises
     ------

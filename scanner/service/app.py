@@ -1,12 +1,11 @@
-"""The service as one ASGI application.
-
-In: settings and the folders to serve. Out: the application: its routes, and round them what every request goes through, from
-the outside in: its id, log line and metrics; security headers; CORS; errors as answers; the name of the host; who asks; how
-often; from which page; how much they send. Refused: what these refuse.
-"""
+"""The service as one ASGI application, what every request goes through, and the server that runs it."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import re
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -14,9 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import uvicorn
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
-from prometheus_client import CollectorRegistry, disable_created_metrics
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, disable_created_metrics, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -26,47 +26,116 @@ from threadpoolctl import threadpool_limits
 
 from scanner import __version__
 from scanner.errors import UsageError
-from scanner.service.api import access, candidates, catalogues, embedding, grades, histogram, sky, watch
+from scanner.grading.blind import Blindness
+from scanner.grading.grade import Viewer
+from scanner.grading.store import GradeStore
+from scanner.records import Record
+from scanner.service.api import candidates, collections, distributions, grades
 from scanner.service.collections import Collections
-from scanner.service.context import Context
-from scanner.service.cutouts.source import Cutouts
-from scanner.service.errors import BadRequestError, ForbiddenError, Form, Forms, ServiceError, as_json
-from scanner.service.grading.blind import Blindness
-from scanner.service.grading.store import GradeStore
+from scanner.service.context import Context, Work
+from scanner.service.cutouts import Cutouts
+from scanner.service.errors import (
+    PROGRAM_ROOTS,
+    VO_ROOTS,
+    BadRequestError,
+    BusyError,
+    ForbiddenError,
+    Form,
+    Forms,
+    ServiceError,
+    as_json,
+    route_path,
+)
 from scanner.service.instruments import ServiceInstruments
+from scanner.service.pages import routes
 from scanner.service.pages import routes as pages
 from scanner.service.pages.rendering import message
-from scanner.service.paths import PROGRAM_ROOTS, VO_ROOTS, Rooted, route_path
-from scanner.service.security.headers import SecurityHeaders
-from scanner.service.security.limits import RateLimited, SmallBodies
-from scanner.service.security.observed import ID_HEADER, METHODS, Answered, Observed
-from scanner.service.security.origins import OwnHost, OwnWrites, allowed_hosts, reading_origins
+from scanner.service.security.middleware import (
+    ID_HEADER,
+    METHODS,
+    AllowedHosts,
+    BodyLimit,
+    ErrorsToAnswers,
+    RateLimit,
+    RequestLog,
+    RootPath,
+    SameSiteWrites,
+    SecurityHeaders,
+    allowed_hosts,
+    reading_origins,
+)
 from scanner.service.security.tokens import TokenBook
-from scanner.service.security.viewer import Identified, viewer
+from scanner.service.security.viewer import IdentifyViewer, viewer
 from scanner.service.settings import ServiceConfig
-from scanner.service.vo import cone_capabilities, cone_search, datalink, explanation, moc, soda, tap
-from scanner.service.vo.errors import error_form
-from scanner.service.work import Work
+from scanner.service.vo import cone, datalink, moc, soda, tap
+from scanner.service.vo.votable import error_form
+
+
+class State(Record):
+    """How the service is."""
+
+    status: str
+
+
+def health_router(context: Context) -> APIRouter:
+    """The routes."""
+    routes = APIRouter(tags=["watch"])
+
+    @routes.get("/healthz", summary="Whether the service runs")
+    async def health() -> State:
+        return State(status="ok")
+
+    @routes.get("/readyz", summary="Whether every collection is open", responses={503: {"description": "Not yet"}})
+    async def ready() -> State:
+        if not context.collections.is_ready:
+            raise BusyError("Not every collection is open.", {"Retry-After": "2"})
+        return State(status="ready")
+
+    @routes.get(
+        "/metrics",
+        summary="Figures for Prometheus",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
+    async def metrics() -> Response:
+        return Response(generate_latest(context.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return routes
+
 
 #: What makes the routes, in the order in which they are tried.
 ROUTERS: tuple[Callable[[Context], APIRouter], ...] = (
-    watch.router,
-    access.router,
-    catalogues.router,
+    health_router,
+    routes.login_router,
+    collections.router,
     candidates.router,
-    embedding.router,
-    sky.router,
-    histogram.router,
+    distributions.embedding_router,
+    collections.sky_router,
+    distributions.histogram_router,
     grades.router,
     tap.router,
-    cone_capabilities.router,
-    cone_search.router,
+    cone.capabilities_router,
+    cone.router,
     datalink.router,
     soda.router,
     moc.router,
-    explanation.router,
+    datalink.explanation_router,
     pages.router,
 )
+
+
+_ID = r"[^/]+/[^/]+/[^/]+"
+#: Addresses that tell no scores, or whose answers go through :meth:`scanner.grading.blind.Blindness.veiled`. Every other is
+#: closed to graders who are blind, since an address that nobody thought of must not tell.
+OPEN_TO_BLIND = re.compile(
+    rf"/|/c/.*|/static/.*|/aladin|/favicon\.ico|/login|/logout|/healthz|/readyz|/metrics|/openapi\.json|/docs|/cutout|/soda.*|/moc.*"
+    rf"|/api/v1/grades(/.*)?|/api/v1/collections(/[^/]+(/candidates(/{_ID})?|/tiles|/sky)?)?"
+)
+
+
+def is_closed(blindness: Blindness, who: Viewer, path: str) -> bool:
+    """Whether an address is closed to somebody; ``path`` from the service's root on, without the query."""
+    return blindness.holds_for(who) and OPEN_TO_BLIND.fullmatch(path) is None
 
 
 def context_of(config: ServiceConfig, locations: Sequence[str]) -> Context:
@@ -111,7 +180,7 @@ def context_of(config: ServiceConfig, locations: Sequence[str]) -> Context:
 def forms() -> Forms:
     """How each part of the service says what it refuses."""
     programs: dict[str, Form] = dict.fromkeys((*PROGRAM_ROOTS, *VO_ROOTS, "/healthz", "/readyz"), as_json)
-    votables = {"/scs": cone_search.error_form, "/datalink": cone_search.error_form, "/cutout": soda.error_form}
+    votables = {"/scs": cone.error_form, "/datalink": cone.error_form, "/cutout": soda.error_form}
     votables["/tap"] = error_form
     return Forms({"/": message} | programs | votables)
 
@@ -149,12 +218,12 @@ def create_app(context: Context) -> FastAPI:
     if context.tokens:
         _describe_tokens(app)
     # The last one added is the first to see a request.
-    app.add_middleware(SmallBodies, config.limits.body_kb * 1000, metrics)
-    app.add_middleware(OwnWrites, readers, config.http.base_url, metrics)
-    app.add_middleware(RateLimited, config.limits.requests_per_minute, config.limits.burst, metrics)
-    app.add_middleware(Identified, context.tokens, config, metrics)
-    app.add_middleware(OwnHost, allowed_hosts(config.http), metrics)
-    app.add_middleware(Answered, answers)
+    app.add_middleware(BodyLimit, config.limits.body_kb * 1000, metrics)
+    app.add_middleware(SameSiteWrites, readers, config.http.base_url, metrics)
+    app.add_middleware(RateLimit, config.limits.requests_per_minute, config.limits.burst, metrics)
+    app.add_middleware(IdentifyViewer, context.tokens, config, metrics)
+    app.add_middleware(AllowedHosts, allowed_hosts(config.http), metrics)
+    app.add_middleware(ErrorsToAnswers, answers)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=readers,
@@ -164,8 +233,8 @@ def create_app(context: Context) -> FastAPI:
         max_age=3600,
     )
     app.add_middleware(SecurityHeaders)
-    app.add_middleware(Observed, metrics)
-    app.add_middleware(Rooted, urlsplit(config.http.base_url or "").path)
+    app.add_middleware(RequestLog, metrics)
+    app.add_middleware(RootPath, urlsplit(config.http.base_url or "").path)
     return app
 
 
@@ -173,7 +242,7 @@ def _unveiled(context: Context) -> Callable[[Request], Awaitable[None]]:
     """Refuses addresses that would tell graders what blind grading withholds."""
 
     async def unveiled(request: Request) -> None:
-        if context.blindness.refuses(viewer(request), route_path(request.scope)):
+        if is_closed(context.blindness, viewer(request), route_path(request.scope)):
             context.metrics.refused.labels("blind").inc()
             raise ForbiddenError("Blind grading: this would tell scores of what you have not graded.")
 
@@ -232,3 +301,43 @@ _SENTENCES = {
     404: "There is nothing at this address.",
     405: "This address does not take that method; the Allow header says which it takes.",
 }
+
+
+#: Longest time that answers under way are waited for when the service is told to stop.
+GRACE_S = 5
+
+
+class Server(uvicorn.Server):
+    """Uvicorn's, which leaves a connection open if it was made while the server was stopping."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End as uvicorn does, and then cut what is left."""
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        # The loop closes their sockets in its next turn, and must have one.
+        await asyncio.sleep(0)
+
+
+def server_of(context: Context) -> uvicorn.Server:
+    """Make the server."""
+    http = context.config.http
+    for library in ("uvicorn", "python_multipart"):
+        # What they have to say of clients is said by the answers.
+        logging.getLogger(library).setLevel(logging.ERROR)
+    return Server(
+        uvicorn.Config(
+            create_app(context),
+            host=http.host.strip("[]"),
+            port=http.port,
+            log_config=None,
+            access_log=False,
+            # A name, as the VO asks for one, and no version, which only attackers do.
+            server_header=False,
+            headers=[("Server", "scanner")],
+            ws="none",
+            proxy_headers=bool(http.proxies),
+            forwarded_allow_ips=list(http.proxies),
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    )

@@ -1,19 +1,40 @@
-"""What the service refuses, and the form in which it says so: JSON for programs, a page for people, VOTable where VO asks.
-
-In: a status and one sentence. Out: an answer in the form of the path that was asked. Refused: nothing; what has no form of its
-own is answered as JSON. Sentences are for whoever asks: they name parameters, never files of the server.
-"""
+"""What the service refuses, and the form in which it says so: JSON for programs, a page for people, VOTable for the VO."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from typing import Literal
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
 
 from scanner.records import Record
-from scanner.service.paths import is_below, route_path
+
+Audience = Literal["open", "vo", "program", "page"]
+#: Roots of the Virtual Observatory's protocols: their clients know HTTP Basic authentication, and POST what they read.
+VO_ROOTS = ("/tap", "/scs", "/datalink", "/soda", "/cutout", "/moc", "/explanation")
+#: Answered to everybody: they tell nothing of the catalogue, and a page that asks for a token needs its style.
+OPEN_ROOTS = ("/healthz", "/readyz", "/login", "/logout", "/static", "/favicon.ico")
+PROGRAM_ROOTS = ("/api", "/metrics", "/openapi.json")
+
+
+def route_path(scope: Scope) -> str:
+    """The path below the service's own root, whether or not a reverse proxy has removed that."""
+    path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
+    return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
+
+
+def is_below(path: str, root: str) -> bool:
+    """Whether a path is a root or lies below it."""
+    return path == root or path.startswith(f"{root.rstrip('/')}/")
+
+
+def audience_of(path: str) -> Audience:
+    """Whom a path is for."""
+    roots: tuple[tuple[Audience, tuple[str, ...]], ...] = (("open", OPEN_ROOTS), ("vo", VO_ROOTS), ("program", PROGRAM_ROOTS))
+    return next((name for name, below in roots if any(is_below(path, root) for root in below)), "page")
 
 
 class ServiceError(Exception):

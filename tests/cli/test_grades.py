@@ -7,8 +7,8 @@ from click.testing import CliRunner
 
 from scanner.cli.main import scanner
 from scanner.errors import InputMissingError, UsageError
-from scanner.service.grading.grade import Place
-from scanner.service.grading.store import GradeStore
+from scanner.grading.grade import Place
+from scanner.grading.store import GradeStore
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ from astropy_healpix import boundaries_lonlat, healpix_to_lonlat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scanner.query.cover import cell_radius, few, merged
-from scanner.query.region import Cone, overlapping
+from scanner.query.region import Cone, cell_radius, few, merged, overlapping
 from scanner.sphere import unit_vectors
 
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from matplotlib.path import Path as Outline
 
 from scanner.errors import UsageError
-from scanner.query.polygon import MAX_VERTICES, Polygon
+from scanner.query.region import MAX_VERTICES, Polygon
 
 CENTRES = st.one_of(
     st.sampled_from([(0.0, 90.0), (123.0, -90.0), (0.0, 0.0), (360.0, 10.0), (359.99, -60.0), (45.0, 89.99)]),

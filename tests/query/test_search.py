@@ -9,8 +9,7 @@ from mocpy import MOC
 
 from scanner.errors import UsageError
 from scanner.query.catalogue import Catalogue
-from scanner.query.polygon import MAX_VERTICES
-from scanner.query.region import Cone, MocRegion, Polygon
+from scanner.query.region import MAX_VERTICES, Cone, MocRegion, Polygon
 from scanner.query.search import SEPARATION_COLUMN, Search, count, search
 from scanner.storage.local import LocalStore
 

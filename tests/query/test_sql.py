@@ -5,11 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.errors import UsageError
-from scanner.query.database import DatabaseLimits, open_database
-from scanner.query.deadline import OutOfMemoryError, OutOfTimeError
+from scanner.query.database import DatabaseLimits, OutOfMemoryError, OutOfTimeError, open_database
 from scanner.query.region import Cone
-from scanner.query.sql import SqlLimits, run_sql
-from scanner.query.sql_tree import parsed
+from scanner.query.sql import SqlLimits, parsed, run_sql
 
 
 def contents(folder):

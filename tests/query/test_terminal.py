@@ -1,7 +1,7 @@
 import pyarrow as pa
 
 from scanner.catalogue.columns import column
-from scanner.query.terminal import lines
+from scanner.query.formats import lines
 
 TABLE = pa.table(
     {

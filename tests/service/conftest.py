@@ -8,8 +8,7 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
-from scanner.service.app import context_of
-from scanner.service.server import server_of
+from scanner.service.app import context_of, server_of
 from scanner.service.settings import load as load_service
 
 

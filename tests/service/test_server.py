@@ -6,7 +6,7 @@ from scanner.service.settings import load
 
 
 def test_no_connection_outlives_the_server(served_run, make_server, tmp_path, monkeypatch):
-    monkeypatch.setattr("scanner.service.server.GRACE_S", 0.3)
+    monkeypatch.setattr("scanner.service.app.GRACE_S", 0.3)
     # As for a client who comes while the server is stopping: nobody tells this connection to end.
     monkeypatch.setattr("uvicorn.protocols.http.h11_impl.H11Protocol.shutdown", lambda connection: None)
     config = load(None, {"grading.path": str(tmp_path / "grades.sqlite")}, {})

@@ -6,10 +6,10 @@ import duckdb
 import pytest
 from prometheus_client import CollectorRegistry
 
-from scanner.query import deadline
+from scanner.query import database
+from scanner.service.context import Work
 from scanner.service.errors import BusyError, TimeLimitError
 from scanner.service.instruments import ServiceInstruments
-from scanner.service.work import Work
 
 SLOW = "SELECT sum(sqrt(a.range * b.range)) FROM range(1000000) a, range(1000000) b"
 
@@ -22,7 +22,7 @@ def work():
 
 
 def slow(started=None):
-    with duckdb.connect() as connection, deadline.watching(connection):
+    with duckdb.connect() as connection, database.watching(connection):
         if started is not None:
             started.set()
         return connection.execute(SLOW).fetchall()

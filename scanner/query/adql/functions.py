@@ -1,18 +1,16 @@
-"""The functions that a query may call.
-
-In: a function's name and its arguments. Out: SQL. Refused (:class:`AdqlError`): functions that are not in the tables below,
-wrong numbers and kinds of arguments. Where a function has no value (the root of a negative number), its value is NULL.
-
-Source: ADQL 2.1, sections 2.3, 2.2.8 (aggregates) and 4.8 (optional functions).
-"""
+"""The functions that a query may call: mathematics, texts, aggregates, the sky (ADQL 2.1, sections 2 and 4)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from scanner.query.adql.error import AdqlError, Place
-from scanner.query.adql.value import Kind, Value, combined
+from scanner.errors import UsageError
+from scanner.query.adql import tree
+from scanner.query.adql.tree import AdqlError, Place
+from scanner.query.adql.values import Kind, Scope, Value, combined, text
+from scanner.query.region import Cone, Polygon, Position, Region
+from scanner.sphere import HEALPIX_ORDER
 
 
 @dataclass(frozen=True)
@@ -138,3 +136,256 @@ def _check_kind(name: str, argument: Value, wanted: Kind, place: Place) -> None:
     fits = argument.kind.is_number if wanted is Kind.REAL else argument.kind in (wanted, Kind.NULL)
     if not fits:
         raise AdqlError(f"{name} takes {wanted.value}, not {argument.kind.value}", place)
+
+
+#: Functions whose arguments or results are points and regions.
+GEOMETRY = ("POINT", "CIRCLE", "BOX", "POLYGON", "CONTAINS", "INTERSECTS", "DISTANCE", "COORD1", "COORD2", "COORDSYS")
+_SHAPES = ("POINT", "CIRCLE", "BOX", "POLYGON")
+
+ToValue = Callable[[tree.Node], Value]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A direction in degrees."""
+
+    ra: Value
+    dec: Value
+
+    @property
+    def constants(self) -> tuple[float, float] | None:
+        """The direction, where it is the same for every row."""
+        if self.ra.constant is None or self.dec.constant is None:
+            return None
+        return float(self.ra.constant), float(self.dec.constant)
+
+
+@dataclass(frozen=True)
+class Circle:
+    """All within ``radius`` degrees of a point."""
+
+    centre: Point
+    radius: Value
+
+
+Shape = Point | Circle | Polygon
+
+
+def shape(node: tree.Node, value: ToValue) -> Shape:
+    """The point or region that a node describes.
+
+    Raises
+    ------
+    AdqlError
+        It is neither, or none that there is.
+    """
+    if not isinstance(node, tree.Call) or node.function not in _SHAPES:
+        raise AdqlError("a point or region is expected here: POINT, CIRCLE, BOX or POLYGON", node.place)
+    arguments = _without_frame(node.arguments)
+    if node.function == "POINT":
+        return Point(*_numbers(node, arguments, 2, value))
+    if node.function == "CIRCLE":
+        return _circle(node, arguments, value)
+    if node.function == "BOX":
+        return _box(node, arguments, value)
+    return _polygon(node, arguments, value)
+
+
+def contains(node: tree.Call, value: ToValue) -> Value:
+    """CONTAINS and INTERSECTS as a condition.
+
+    Raises
+    ------
+    AdqlError
+        Its arguments are not a point and a region.
+    """
+    point, region = point_and_region(node, value)
+    if isinstance(region, Circle):
+        return _in_circle(node, point, region)
+    return _in_region(node, point, region)
+
+
+def point_and_region(node: tree.Call, value: ToValue) -> tuple[Point, Circle | Polygon]:
+    """What CONTAINS or INTERSECTS compares."""
+    if len(node.arguments) != 2:
+        raise AdqlError(f"{node.function} takes 2 arguments, not {len(node.arguments)}", node.place)
+    first, second = (shape(argument, value) for argument in node.arguments)
+    if node.function == "INTERSECTS" and isinstance(second, Point):
+        first, second = second, first
+    if not isinstance(first, Point) or isinstance(second, Point):
+        raise AdqlError(f"{node.function} can only be asked of a point and a region here", node.place)
+    return first, second
+
+
+def constant_cone(point: Point, circle: Circle, place: Place) -> tuple[Point, Cone] | None:
+    """A point that has to lie in a circle that does not depend on the row, where it can be said so; else None.
+
+    That a given point lies in the circle around a row's position is the same as that the position lies in the circle around it.
+
+    Raises
+    ------
+    AdqlError
+        There is no such circle.
+    """
+    for moving, fixed in ((point, circle.centre), (circle.centre, point)):
+        if fixed.constants is not None and circle.radius.constant is not None:
+            ra, dec = fixed.constants
+            with_radius = float(circle.radius.constant)
+            try:
+                return moving, Cone(ra, dec, with_radius)
+            except UsageError as error:
+                raise AdqlError(str(error), place) from None
+    return None
+
+
+def distance(node: tree.Call, value: ToValue) -> Value:
+    """DISTANCE, in degrees: of two points, or of four coordinates."""
+    return _separation(*distance_points(node, value))
+
+
+def distance_points(node: tree.Call, value: ToValue) -> tuple[Point, Point]:
+    """The points that DISTANCE is between."""
+    if len(node.arguments) == 4:
+        ra1, dec1, ra2, dec2 = _numbers(node, node.arguments, 4, value)
+        return Point(ra1, dec1), Point(ra2, dec2)
+    if len(node.arguments) != 2:
+        raise AdqlError(f"DISTANCE takes 2 or 4 arguments, not {len(node.arguments)}", node.place)
+    return _point(node.arguments[0], value), _point(node.arguments[1], value)
+
+
+def coordinate(node: tree.Call, value: ToValue) -> Value:
+    """COORD1, COORD2 and COORDSYS of a point."""
+    if len(node.arguments) != 1:
+        raise AdqlError(f"{node.function} takes 1 argument, not {len(node.arguments)}", node.place)
+    point = _point(node.arguments[0], value)
+    if node.function == "COORDSYS":
+        return text("ICRS")
+    return point.ra if node.function == "COORD1" else point.dec
+
+
+def _in_circle(node: tree.Call, point: Point, circle: Circle) -> Value:
+    fixed = constant_cone(point, circle, node.place)
+    if fixed is not None:
+        return _in_region(node, *fixed)
+    return combined("{0} <= {1}", Kind.TRUTH, _separation(circle.centre, point), circle.radius)
+
+
+def _separation(first: Point, second: Point) -> Value:
+    """The angle between two points in degrees (haversine)."""
+    up, across = "pow(sin(radians({0} - {1}) / 2), 2)", "pow(sin(radians({4} - {5}) / 2), 2)"
+    sql = f"degrees(2 * asin(least(1, sqrt({up} + cos(radians({{2}})) * cos(radians({{3}})) * {across}))))"
+    return combined(sql, Kind.REAL, second.dec, first.dec, first.dec, second.dec, second.ra, first.ra)
+
+
+def _in_region(node: tree.Call, point: Point, region: Region) -> Value:
+    if point.constants is not None:
+        ra, dec = point.constants
+        return Value("true" if bool(region.contains([ra], [dec])[0]) else "false", Kind.TRUTH)
+    if point.ra.parameters or point.dec.parameters:
+        raise AdqlError("coordinates cannot be made of texts", node.place)
+    condition = region.condition(Position(point.ra.sql, point.dec.sql))
+    loose = point.ra.loose or point.dec.loose
+    return Value(f"({condition.sql})", Kind.TRUTH, condition.parameters, loose=loose)
+
+
+def _without_frame(arguments: tuple[tree.Node, ...]) -> tuple[tree.Node, ...]:
+    """The arguments without the frame, the first in ADQL 2.0."""
+    if not arguments or not isinstance(arguments[0], tree.Text):
+        return arguments
+    frame = arguments[0].value.strip().upper()
+    if frame and not frame.startswith(("ICRS", "UNKNOWN")):
+        raise AdqlError(f"positions are ICRS here, not {arguments[0].value}; give ICRS coordinates", arguments[0].place)
+    return arguments[1:]
+
+
+def _point(node: tree.Node, value: ToValue) -> Point:
+    found = shape(node, value)
+    if not isinstance(found, Point):
+        raise AdqlError("a POINT is expected here", node.place)
+    return found
+
+
+def _circle(node: tree.Call, arguments: Sequence[tree.Node], value: ToValue) -> Circle:
+    if len(arguments) == 2:
+        (radius,) = _numbers(node, arguments[1:], 1, value)
+        return Circle(_point(arguments[0], value), radius)
+    ra, dec, radius = _numbers(node, arguments, 3, value)
+    return Circle(Point(ra, dec), radius)
+
+
+def _box(node: tree.Call, arguments: Sequence[tree.Node], value: ToValue) -> Polygon:
+    if len(arguments) == 3:
+        point = _point(arguments[0], value)
+        centre = _constants(node, (point.ra, point.dec))
+        width, height = _constants(node, _numbers(node, arguments[1:], 2, value))
+    else:
+        *centre, width, height = _constants(node, _numbers(node, arguments, 4, value))
+    ra, dec = centre
+    if not (0 < width < 180 and height > 0 and abs(dec) + height / 2 <= 90):
+        raise AdqlError(
+            "a BOX is less than 180 degrees wide, not empty, and does not reach beyond a pole; give a POLYGON", node.place
+        )
+    east, west, north, south = (ra + width / 2) % 360, (ra - width / 2) % 360, dec + height / 2, dec - height / 2
+    return _made(node, [(east, north), (west, north), (west, south), (east, south)])
+
+
+def _polygon(node: tree.Call, arguments: Sequence[tree.Node], value: ToValue) -> Polygon:
+    if all(isinstance(argument, tree.Call) and argument.function == "POINT" for argument in arguments):
+        points = [_point(argument, value) for argument in arguments]
+        coordinates = _constants(node, [part for point in points for part in (point.ra, point.dec)])
+    else:
+        if len(arguments) % 2:
+            raise AdqlError("the coordinates of a POLYGON come in pairs", node.place)
+        coordinates = _constants(node, _numbers(node, arguments, len(arguments), value))
+    return _made(node, list(zip(coordinates[::2], coordinates[1::2], strict=True)))
+
+
+def _made(node: tree.Call, vertices: list[tuple[float, float]]) -> Polygon:
+    try:
+        return Polygon(vertices)
+    except UsageError as error:
+        raise AdqlError(str(error), node.place) from None
+
+
+def _numbers(node: tree.Call, arguments: Sequence[tree.Node], count: int, value: ToValue) -> list[Value]:
+    if len(arguments) != count:
+        raise AdqlError(f"{node.function} takes {count} numbers here, not {len(arguments)}", node.place)
+    values = [value(argument) for argument in arguments]
+    for one, argument in zip(values, arguments, strict=True):
+        if not one.kind.is_number:
+            raise AdqlError(f"{node.function} takes numbers, not {one.kind.value}", argument.place)
+    return values
+
+
+def _constants(node: tree.Call, values: Sequence[Value]) -> list[float]:
+    if any(value.constant is None for value in values):
+        raise AdqlError(f"the coordinates of a {node.function} cannot depend on the row here", node.place)
+    return [float(value.constant) for value in values if value.constant is not None]
+
+
+def healpix_index(node: tree.Call, scope: Scope, value: ToValue) -> Value:
+    """IVO_HEALPIX_INDEX(order, ra, dec) or (order, POINT): the nested index of the cell that a row lies in.
+
+    Raises
+    ------
+    AdqlError
+        It is asked of something else than the table's position.
+    """
+    order, ra, dec = _arguments(node, value)
+    if not isinstance(order.constant, int) or not 0 <= order.constant <= HEALPIX_ORDER:
+        raise AdqlError(f"the order is a whole number from 0 to {HEALPIX_ORDER}", node.place)
+    position = scope.position
+    if position is None or not position.healpix or (ra.sql, dec.sql) != (position.ra, position.dec):
+        raise AdqlError(f"{node.function} can only be asked of the table's position", node.place)
+    return Value(f"({position.healpix} >> {2 * (HEALPIX_ORDER - order.constant)})", Kind.WHOLE, loose=ra.loose)
+
+
+def _arguments(node: tree.Call, value: ToValue) -> tuple[Value, Value, Value]:
+    if len(node.arguments) == 3:
+        first, ra, dec = (value(argument) for argument in node.arguments)
+        return first, ra, dec
+    if len(node.arguments) == 2:
+        point = shape(node.arguments[1], value)
+        if isinstance(point, Point):
+            return value(node.arguments[0]), point.ra, point.dec
+    raise AdqlError(f"{node.function} takes an order, a right ascension and a declination", node.place)

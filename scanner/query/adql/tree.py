@@ -1,14 +1,26 @@
-"""The parts that a query can have: what is not here cannot be asked.
-
-In: nothing. Out: frozen nodes, made by :mod:`~scanner.query.adql.grammar`, each with its place in the text. Two nodes are equal
-if they say the same, wherever they stand. Refused: nothing.
-"""
+"""The syntax tree of an ADQL query, and the error that says what is wrong with a query and where."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from scanner.query.adql.error import Place
+from scanner.errors import UsageError
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """Line and column of a character, both from 1."""
+
+    line: int
+    column: int
+
+
+class AdqlError(UsageError):
+    """A query that cannot be answered; ``place`` is where it goes wrong, None where that cannot be said."""
+
+    def __init__(self, message: str, place: Place | None = None) -> None:
+        super().__init__(message if place is None else f"line {place.line}, column {place.column}: {message}")
+        self.place = place
 
 
 @dataclass(frozen=True)

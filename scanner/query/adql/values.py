@@ -1,200 +1,231 @@
-"""From the tree of a query to SQL, value by value.
-
-In: nodes, and the table that they speak of. Out: :class:`~scanner.query.adql.value.Value`. Refused (:class:`AdqlError`):
-whatever is not one of the nodes below; kinds that do not go together; aggregates where a row is asked for.
-
-Source: ADQL 2.1; where it leaves a choice: a whole number divided by a whole number is whole, and what is divided by zero is
-NULL. Two given whole numbers that leave a rest are refused: whoever writes a radius as 5/3600 does not mean 0.
-"""
+"""Values of a query as SQL: constants, columns of its table, comparisons."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
 
-from scanner.query.adql import functions, geometry, tree
-from scanner.query.adql.comparisons import compared, in_list, like, within
-from scanner.query.adql.error import AdqlError
-from scanner.query.adql.healpix import healpix_index
-from scanner.query.adql.tables import Scope
-from scanner.query.adql.value import Kind, Value, combined, number, text
+import pyarrow as pa
 
-#: Largest number of which a constant is still reckoned here.
-_LARGEST = 2**63 - 1
-_TYPES: dict[str, Kind] = {
-    **dict.fromkeys(("SMALLINT", "INTEGER", "INT", "BIGINT"), Kind.WHOLE),
-    **dict.fromkeys(("REAL", "DOUBLE", "DOUBLE PRECISION", "FLOAT"), Kind.REAL),
-    **dict.fromkeys(("CHAR", "VARCHAR"), Kind.TEXT),
-}
+from scanner.query.adql import tree
+from scanner.query.adql.tree import AdqlError, ColumnName, Name, Place
+from scanner.query.region import Position
+
+#: SQL of a given text: a parameter that says of what type it is.
+TEXT = "?::VARCHAR"
+
+
+class Kind(Enum):
+    """What can be done with a value."""
+
+    WHOLE = "a whole number"
+    REAL = "a number"
+    TEXT = "a text"
+    TRUTH = "a condition"
+    NULL = "NULL"
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it can be reckoned with."""
+        return self in (Kind.WHOLE, Kind.REAL, Kind.NULL)
+
+    @property
+    def arrow(self) -> pa.DataType:
+        """Type of an answer's column of such values."""
+        return {Kind.WHOLE: pa.int64(), Kind.REAL: pa.float64(), Kind.TRUTH: pa.bool_()}.get(self, pa.string())
+
+    @property
+    def sql(self) -> str:
+        """The same for DuckDB."""
+        return {Kind.WHOLE: "BIGINT", Kind.REAL: "DOUBLE", Kind.TRUTH: "BOOLEAN"}.get(self, "VARCHAR")
 
 
 @dataclass(frozen=True)
-class Values:
-    """What nodes are worth in one clause of a query.
+class Value:
+    """``sql`` has a ``?`` for each of ``parameters``.
 
-    ``keys``: what rows are grouped by: its value of a row, and its value of a group. ``aggregates``: whether they may be asked.
+    ``field``: the column, where it is nothing but one. ``loose``: a column in it that is neither within an aggregate nor
+    grouped by. ``constant``: its number, where it does not depend on the row.
     """
 
-    scope: Scope
-    keys: tuple[tuple[Value, Value], ...] = ()
-    aggregates: bool = False
+    sql: str
+    kind: Kind
+    parameters: tuple[object, ...] = ()
+    field: pa.Field | None = None
+    loose: ColumnName | None = None
+    constant: int | float | None = None
 
-    def condition(self, node: tree.Node) -> Value:
-        """What has to be true or false."""
-        found = self.value(node)
-        if found.kind is not Kind.TRUTH:
-            raise AdqlError(f"a condition is expected here, not {found.kind.value}", node.place)
-        return found
 
-    def value(self, node: tree.Node) -> Value:
-        """What a node is worth."""
-        found = self._value(node)
-        for of_row, of_group in self.keys:
-            if (found.sql, found.parameters) == (of_row.sql, of_row.parameters):
-                return of_group
-        return found
+def number(value: int | float) -> Value:
+    """A constant."""
+    if isinstance(value, int):
+        return Value(f"({value})::BIGINT", Kind.WHOLE, constant=value)
+    return Value(f"({value!r})::DOUBLE", Kind.REAL, constant=value)
 
-    def _value(self, node: tree.Node) -> Value:
-        match node:
-            case tree.Number():
-                return number(node.value)
-            case tree.Text():
-                return text(node.value)
-            case tree.Truth():
-                return Value("true" if node.value else "false", Kind.TRUTH)
-            case tree.Null():
-                return Value("NULL", Kind.NULL)
-            case tree.ColumnName():
-                return self.scope.column(node)
-            case tree.Sign():
-                return self._signed(node)
-            case tree.Arithmetic():
-                return self._reckoned(node)
-            case tree.Cast():
-                return self._cast(node)
-            case tree.Call():
-                return self._called(node)
-            case tree.Logic():
-                joined = f" {node.operator} ".join(f"{{{place}}}" for place in range(len(node.operands)))
-                return combined(f"({joined})", Kind.TRUTH, *(self.condition(operand) for operand in node.operands))
-            case tree.Not():
-                return combined("(NOT {0})", Kind.TRUTH, self.condition(node.operand))
-            case _:
-                return self._predicate(node)
 
-    def _predicate(self, node: tree.Node) -> Value:
-        match node:
-            case tree.Comparison():
-                test = geometry_test(node)
-                if test is not None:
-                    found = geometry.contains(test.call, self.value)
-                    return found if test.inside else combined("(NOT {0})", Kind.TRUTH, found)
-                return compared(node, self.value(node.left), self.value(node.right))
-            case tree.IsNull():
-                return combined("({0} IS NULL)", Kind.TRUTH, self.value(node.operand))
-            case tree.Between():
-                return within(node, *(self.value(part) for part in (node.operand, node.low, node.high)))
-            case tree.In():
-                return in_list(node, self.value(node.operand), [self.value(one) for one in node.values])
-            case tree.Like():
-                return like(node, self.value(node.operand), self.value(node.pattern))
-            case _:
-                raise AdqlError("this cannot be asked", node.place)
+def text(value: str) -> Value:
+    """A constant text."""
+    return Value(TEXT, Kind.TEXT, (value,))
 
-    def _signed(self, node: tree.Sign) -> Value:
-        operand = self.value(node.operand)
-        if not operand.kind.is_number:
-            raise AdqlError(f"a number is expected after {node.operator}, not {operand.kind.value}", node.place)
-        if node.operator == "+":
-            return operand
-        return number(-operand.constant) if operand.constant is not None else combined("(-{0})", operand.kind, operand)
 
-    def _reckoned(self, node: tree.Arithmetic) -> Value:
-        # Long sums lean to the left: walked down in a loop, they need no depth.
-        spine: list[tree.Arithmetic] = [node]
-        while isinstance(spine[-1].left, tree.Arithmetic):
-            spine.append(spine[-1].left)
-        found = self.value(spine[-1].left)
-        for one in reversed(spine):
-            found = _reckon(one, found, self.value(one.right))
-        return found
+def combined(sql: str, kind: Kind, *values: Value) -> Value:
+    """A value made of others; in ``sql``, ``{0}`` stands for the first, each once and in order."""
+    parameters = tuple(parameter for value in values for parameter in value.parameters)
+    loose = next((value.loose for value in values if value.loose is not None), None)
+    return Value(sql.format(*(value.sql for value in values)), kind, parameters, loose=loose)
 
-    def _cast(self, node: tree.Cast) -> Value:
-        if node.type not in _TYPES:
-            raise AdqlError(f"nothing can be cast to {node.type}; there are {', '.join(_TYPES)}", node.place)
-        kind = _TYPES[node.type]
-        return combined(f"({{0}})::{kind.sql}", kind, self.value(node.operand))
 
-    def _called(self, node: tree.Call) -> Value:
-        if node.function in functions.AGGREGATES:
-            return self._aggregate(node)
-        if node.distinct:
-            raise AdqlError(f"{node.function} takes no DISTINCT", node.place)
-        match node.function:
-            case "CONTAINS" | "INTERSECTS":
-                return combined("({0})::BIGINT", Kind.WHOLE, geometry.contains(node, self.value))
-            case "DISTANCE":
-                return geometry.distance(node, self.value)
-            case "COORD1" | "COORD2" | "COORDSYS":
-                return geometry.coordinate(node, self.value)
-            case "IVO_HEALPIX_INDEX":
-                return healpix_index(node, self.scope, self.value)
-            case name if name in geometry.GEOMETRY:
-                raise AdqlError(f"{name} can stand in CONTAINS, INTERSECTS and DISTANCE only", node.place)
-            case name:
-                return functions.call(name, [self.value(argument) for argument in node.arguments], node.place)
-
-    def _aggregate(self, node: tree.Call) -> Value:
-        if not self.aggregates:
-            raise AdqlError(f"{node.function} cannot be asked here: it is of many rows", node.place)
-        of_rows = replace(self, keys=(), aggregates=False)
-        arguments = [of_rows.value(argument) for argument in node.arguments]
-        return functions.aggregate(node.function, arguments, node.place, distinct=node.distinct, star=node.star)
+#: What a translated query calls the table that it asks.
+RELATION = "relation"
+_ALIAS = "t"
 
 
 @dataclass(frozen=True)
-class GeometryTest:
-    """CONTAINS or INTERSECTS compared with 1 (``inside``) or 0."""
+class TableDescription:
+    """A table: ``schema`` with metadata ``unit``, ``ucd``, ``description`` … of its columns.
 
-    call: tree.Call
-    inside: bool
+    ``position``: its columns of right ascension and declination in degrees (ICRS), never NaN; ``healpix``: its column of their
+    HEALPix index of order 29, nested, by which its rows are sorted.
+    """
 
-
-def geometry_test(node: tree.Comparison) -> GeometryTest | None:
-    """Whether a comparison is one of CONTAINS or INTERSECTS with 0 or 1, in either order."""
-    for call, wanted in ((node.left, node.right), (node.right, node.left)):
-        if not isinstance(call, tree.Call) or not isinstance(wanted, tree.Number):
-            continue
-        if call.function in ("CONTAINS", "INTERSECTS") and node.operator in ("=", "<>") and wanted.value in (0, 1):
-            return GeometryTest(call, (wanted.value == 1) == (node.operator == "="))
-    return None
+    schema: pa.Schema
+    description: str = ""
+    position: tuple[str, str] | None = None
+    healpix: str | None = None
 
 
-def _reckon(node: tree.Arithmetic, left: Value, right: Value) -> Value:
-    operator = node.operator
-    if operator == "||":
-        if any(value.kind not in (Kind.TEXT, Kind.NULL) for value in (left, right)):
-            raise AdqlError("|| joins texts; use CAST(… AS VARCHAR) for others", node.place)
-        return combined("({0} || {1})", Kind.TEXT, left, right)
-    for value in (left, right):
-        if not value.kind.is_number:
-            raise AdqlError(f"{operator} needs numbers, not {value.kind.value}", node.place)
-    whole = left.kind is Kind.WHOLE and right.kind is Kind.WHOLE
-    kind = Kind.WHOLE if whole else Kind.REAL
-    divides = "//" if whole else "/"
-    template = f"({{0}} {divides} nullif({{1}}, 0))" if operator == "/" else f"({{0}} {operator} {{1}})"
-    return replace(combined(template, kind, left, right), constant=_constant(node, left, right, whole=whole))
+@dataclass(frozen=True)
+class Scope:
+    """The table that a query asks, and the names by which it may be called there."""
+
+    name: str
+    table: TableDescription
+    qualifiers: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def of(cls, parts: tuple[Name, ...], alias: Name | None, tables: Mapping[str, TableDescription], place: Place) -> Scope:
+        """Find the table.
+
+        Raises
+        ------
+        AdqlError
+            There is none of this name.
+        """
+        found = [name for name in tables if _mean(parts, tuple(name.split(".")))]
+        if not found:
+            asked, known = ".".join(part.text for part in parts), ", ".join(sorted(tables)[:12])
+            raise AdqlError(f"there is no table {asked}; there are {known}", place)
+        own = tuple(found[0].split("."))
+        qualifiers = tuple(own[start:] for start in range(len(own))) if alias is None else ((alias.text,),)
+        return cls(found[0], tables[found[0]], qualifiers)
+
+    def column(self, node: ColumnName) -> Value:
+        """SQL of a column.
+
+        Raises
+        ------
+        AdqlError
+            The table has no such column.
+        """
+        *qualifier, name = node.parts
+        self.check_qualifier(tuple(qualifier), node.place)
+        for field in self.table.schema:
+            if name.means(field.name):
+                return self.value(field, node)
+        raise AdqlError(f"{self.name} has no column {name.text}", node.place)
+
+    def has(self, name: Name) -> bool:
+        """Whether the table has a column of this name."""
+        return any(name.means(field.name) for field in self.table.schema)
+
+    def columns(self, qualifier: tuple[Name, ...], place: Place) -> tuple[Value, ...]:
+        """SQL of every column (``*``)."""
+        self.check_qualifier(qualifier, place)
+        return tuple(self.value(field, ColumnName(place, (Name(field.name, quoted=True),))) for field in self.table.schema)
+
+    def check_qualifier(self, qualifier: tuple[Name, ...], place: Place) -> None:
+        """Refuse names before a column's that are not the table's."""
+        if qualifier and not any(_mean(qualifier, known) for known in self.qualifiers):
+            asked = ".".join(part.text for part in qualifier)
+            raise AdqlError(f"the query asks no table {asked}; it asks {'.'.join(self.qualifiers[0])}", place)
+
+    def value(self, field: pa.Field, node: ColumnName) -> Value:
+        """SQL of one column."""
+        sql = f"{_ALIAS}.{quoted(field.name)}"
+        if pa.types.is_floating(field.type) and field.name not in (self.table.position or ()):
+            # Not isnan: Parquet's statistics leave NaN out, and DuckDB takes from them that there is none.
+            sql = f"CASE WHEN isfinite({sql}) THEN {sql} END"
+        return Value(sql, _kind(field.type), field=field, loose=node)
+
+    @property
+    def position(self) -> Position | None:
+        """SQL of the position of the table's rows, where it has one."""
+        if self.table.position is None:
+            return None
+        ra, dec = (f"{_ALIAS}.{quoted(name)}" for name in self.table.position)
+        healpix = f"{_ALIAS}.{quoted(self.table.healpix)}" if self.table.healpix else ""
+        return Position(ra, dec, healpix)
 
 
-def _constant(node: tree.Arithmetic, left: Value, right: Value, *, whole: bool) -> int | float | None:
-    a, b = left.constant, right.constant
-    if a is None or b is None:
-        return None
-    if node.operator != "/":
-        found = a + b if node.operator == "+" else a - b if node.operator == "-" else a * b
-        # What no column can hold is left to the database, which says so.
-        return found if abs(found) <= _LARGEST else None
-    if b == 0:
-        return None
-    if whole and a % b:
-        raise AdqlError(f"{a}/{b} of whole numbers drops the rest; write {a}/{b}.0", node.place)
-    return a // b if whole else a / b if abs(a) <= abs(b) * _LARGEST else None
+def quoted(name: str) -> str:
+    """A name as SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _mean(parts: tuple[Name, ...], name: tuple[str, ...]) -> bool:
+    return len(parts) == len(name) and all(part.means(text) for part, text in zip(parts, name, strict=True))
+
+
+def _kind(type_: pa.DataType) -> Kind:
+    if pa.types.is_boolean(type_):
+        return Kind.TRUTH
+    if pa.types.is_integer(type_):
+        return Kind.WHOLE
+    return Kind.REAL if pa.types.is_floating(type_) else Kind.TEXT
+
+
+_TRUTHS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+
+
+def compared(node: tree.Comparison, left: Value, right: Value) -> Value:
+    """``= <> < > <= >=``."""
+    left, right = _comparable(node, left, right), _comparable(node, right, left)
+    return combined(f"({{0}} {node.operator} {{1}})", Kind.TRUTH, left, right)
+
+
+def within(node: tree.Between, operand: Value, low: Value, high: Value) -> Value:
+    """BETWEEN."""
+    low, high = _comparable(node, low, operand), _comparable(node, high, operand)
+    return combined("({0} BETWEEN {1} AND {2})", Kind.TRUTH, operand, low, high)
+
+
+def in_list(node: tree.In, operand: Value, values: Sequence[Value]) -> Value:
+    """IN."""
+    slots = ", ".join(f"{{{place}}}" for place in range(1, len(values) + 1))
+    fitting = [_comparable(node, value, operand) for value in values]
+    return combined(f"({{0}} IN ({slots}))", Kind.TRUTH, operand, *fitting)
+
+
+def like(node: tree.Like, operand: Value, pattern: Value) -> Value:
+    """LIKE and ILIKE."""
+    for value in (operand, pattern):
+        if value.kind not in (Kind.TEXT, Kind.NULL):
+            raise AdqlError(f"LIKE compares texts, not {value.kind.value}", node.place)
+    operator = "ILIKE" if node.any_case else "LIKE"
+    return combined(f"(({{0}})::VARCHAR {operator} ({{1}})::VARCHAR)", Kind.TRUTH, operand, pattern)
+
+
+def _comparable(node: tree.Node, value: Value, other: Value) -> Value:
+    """The value as something that can be compared with the other."""
+    same = value.kind is other.kind or (value.kind.is_number and other.kind.is_number) or Kind.NULL in (value.kind, other.kind)
+    if same:
+        return value
+    if other.kind is Kind.TRUTH:
+        told = str(value.constant) if value.constant is not None else str(value.parameters[0]) if value.sql == TEXT else ""
+        if told.strip().lower() in _TRUTHS:
+            return Value("true" if _TRUTHS[told.strip().lower()] else "false", Kind.TRUTH)
+    if value.kind is Kind.TRUTH:
+        # The other side will be turned into a condition, or refused.
+        return value
+    raise AdqlError(f"{value.kind.value} cannot be compared with {other.kind.value}", node.place)

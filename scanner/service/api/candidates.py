@@ -12,17 +12,15 @@ import pyarrow as pa
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
+from scanner.grading.grade import Viewer
 from scanner.records import Flag, Record
 from scanner.report.card import FLAG_WORDS, links, sexagesimal
-from scanner.service.api.answers import ERRORS, RunId, Slug, TargetId, TileId
-from scanner.service.api.cursor import MAX_LENGTH
-from scanner.service.api.listing import Order, Selection, SortColumn, page
-from scanner.service.api.rows import Item, items_of
-from scanner.service.collections import CANDIDATES, CandidateId, Collection, UnknownCandidateError
-from scanner.service.collections.identifiers import IDENTIFIER_SQL
+from scanner.service.api.listing import MAX_CURSOR_LENGTH, Item, Order, Selection, SortColumn, items_of, page
+from scanner.service.collections import CANDIDATES, IDENTIFIER_SQL, CandidateId, Collection, UnknownCandidateError
 from scanner.service.context import Context
 from scanner.service.errors import ForbiddenError
-from scanner.service.security.viewer import Viewer, viewer
+from scanner.service.routing import ERRORS, RunId, Slug, TargetId, TileId
+from scanner.service.security.viewer import viewer
 
 #: A number that JSON and single precision have.
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e30, le=1e30)]
@@ -34,7 +32,7 @@ class ListQuery(Record):
     sort: SortColumn | None = Field(None, description="Column that orders it; place: on the sky. Default: rank.")
     order: Order | None = Field(None, description="Default: the best first.")
     limit: int = Field(60, ge=1, le=1000, description="Rows of a page.")
-    after: str | None = Field(None, max_length=MAX_LENGTH, description="'next' of the page before.")
+    after: str | None = Field(None, max_length=MAX_CURSOR_LENGTH, description="'next' of the page before.")
     min_score: Number | None = Field(None, description="Least p_calibrated.")
     max_score: Number | None = Field(None, description="Largest p_calibrated.")
     min_magnitude: Number | None = Field(None, description="Brightest VIS magnitude.")

@@ -1,9 +1,4 @@
-"""Grades over HTTP: what was said of a candidate, to say something, to take it back; how far graders agree; labels.
-
-In: candidates by their ids; who asks, by token or, at this machine, by the name that they gave. Out: JSON, and label tables.
-Refused: grades from readers (403) and from people without a name (400); under blind grading, labels to graders (403) and
-everything that others said of what the grader has not graded, which is left out.
-"""
+"""Grades over HTTP: to read, give and take back; the next candidate to grade; agreement; label tables."""
 
 from __future__ import annotations
 
@@ -14,18 +9,63 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
 
+from scanner.catalogue.columns import BEST_OF_EQUALS, HEALPIX_COLUMN, IDENTITY
 from scanner.errors import ScannerError, UnavailableError, UsageError
+from scanner.grading.agreement import Agreement, agreement
+from scanner.grading.grade import MAX_COMMENT, Entry, Grade, Place, Viewer, grader_name
+from scanner.grading.labels import LABEL_ENDINGS, LABEL_MEDIA_TYPES, LabelFormat, label_bytes, label_table
+from scanner.grading.store import GradeStore
 from scanner.records import Record
-from scanner.service.api.answers import ERRORS, RunId, TargetId, TileId
-from scanner.service.collections import Collection
+from scanner.service.collections import CANDIDATES, IDENTIFIER_SQL, Collection
 from scanner.service.context import Context
 from scanner.service.errors import BadRequestError, BusyError, ForbiddenError, ServiceError
-from scanner.service.grading.agreement import Agreement, agreement
-from scanner.service.grading.grade import MAX_COMMENT, Entry, Grade, Place, grader_name
-from scanner.service.grading.label_files import ENDINGS, MEDIA_TYPES, LabelFormat, label_bytes
-from scanner.service.grading.labels import label_table
-from scanner.service.grading.ungraded import next_ungraded
-from scanner.service.security.viewer import NAME_COOKIE, Viewer, grader, viewer
+from scanner.service.routing import ERRORS, RunId, TargetId, TileId
+from scanner.service.security.viewer import NAME_COOKIE, grader, viewer
+
+#: Candidates that are looked up at once.
+STRIDE = 200
+
+
+def next_ungraded(
+    collection: Collection, store: GradeStore, grader: str, after: str | None = None, *, blind: bool = False
+) -> str | None:
+    """The id of the next candidate without a standing grade of a grader; None where all have one.
+
+    Parameters
+    ----------
+    collection, store
+        What is graded, and the grades.
+    grader
+        Who grades.
+    after
+        Id of the candidate to start behind; from the first one where it is no candidate, or None.
+    blind
+        Order by HEALPix index, not by rank.
+    """
+    key = ", ".join((HEALPIX_COLUMN.name, *IDENTITY) if blind else BEST_OF_EQUALS)
+    numbered = f"SELECT {IDENTIFIER_SQL} AS id, name, ra, dec, row_number() OVER (ORDER BY {key}) AS place FROM {CANDIDATES}"
+    start = 0
+    if after is not None:
+        found = collection.query(f"SELECT place FROM ({numbered}) WHERE id = ?", (after,))
+        start = int(found["place"][0].as_py()) if len(found) else 0
+    return _first(collection, store, grader, numbered, start, collection.n_candidates) or _first(
+        collection, store, grader, numbered, 0, start
+    )
+
+
+def _first(collection: Collection, store: GradeStore, grader: str, numbered: str, start: int, stop: int) -> str | None:
+    """The first one without a grade whose place is more than ``start`` and at most ``stop``."""
+    for first in range(start, stop, STRIDE):
+        last = min(first + STRIDE, stop)
+        rows = collection.query(f"SELECT * FROM ({numbered}) WHERE place > ? AND place <= ? ORDER BY place", (first, last))
+        columns = (rows[name].to_pylist() for name in ("id", "name", "ra", "dec"))
+        places = [Place(*values) for values in zip(*columns, strict=True)]
+        graded = store.grades_of(grader, places)
+        ungraded = next((place.candidate_id for place in places if place.candidate_id not in graded), None)
+        if ungraded is not None:
+            return ungraded
+    return None
+
 
 Result = TypeVar("Result")
 #: How long a browser remembers the name that somebody grades under, in seconds.
@@ -163,7 +203,7 @@ def router(context: Context) -> APIRouter:
         "/export",
         summary="The label table",
         response_class=Response,
-        responses={200: {"content": {media_type: {} for media_type in MEDIA_TYPES.values()}}},
+        responses={200: {"content": {media_type: {} for media_type in LABEL_MEDIA_TYPES.values()}}},
     )
     async def export(
         who: Annotated[Viewer, Depends(viewer)],
@@ -177,9 +217,9 @@ def router(context: Context) -> APIRouter:
             return label_bytes(label_table(store.standing(), store.places(), least_graders), format)
 
         content = await run(labels)
-        ending = next(ending for ending, known in ENDINGS.items() if known == format)
+        ending = next(ending for ending, known in LABEL_ENDINGS.items() if known == format)
         disposition = f'attachment; filename="labels{ending}"'
-        return Response(content, media_type=MEDIA_TYPES[format], headers={"Content-Disposition": disposition})
+        return Response(content, media_type=LABEL_MEDIA_TYPES[format], headers={"Content-Disposition": disposition})
 
     @routes.get("/{run_id}/{tile_id}/{target_id}", summary="What was said of a candidate")
     async def said(run_id: RunId, tile_id: TileId, target_id: TargetId, who: Annotated[Viewer, Depends(viewer)]) -> Grading:

@@ -1,12 +1,13 @@
-"""Templates to answers.
-
-In: the name of a template and what it shows. Out: HTML; all text is escaped. Refused: nothing.
-"""
+"""Templates to HTML, and the style sheets and scripts that pages load."""
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
+from importlib import resources
+from pathlib import PurePath
 from typing import Any
 
 from fastapi import Request
@@ -14,8 +15,60 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse, Response
 
 from scanner import __version__
-from scanner.service.pages.assets import Assets
-from scanner.service.security.viewer import Viewer
+from scanner.grading.grade import Viewer
+from scanner.service.errors import NotFoundError
+
+ASSET_MEDIA_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+#: An address with the fingerprint of all files never changes its meaning.
+FOREVER = "public, max-age=31536000, immutable"
+
+
+@dataclass(frozen=True)
+class Assets:
+    """The files by name, and a ``fingerprint`` of them all: modules import one another, so they change together."""
+
+    files: dict[str, bytes]
+    fingerprint: str
+
+    @classmethod
+    def load(cls) -> Assets:
+        """Read the package's own files."""
+        found = sorted(resources.files(__package__).joinpath("static").iterdir(), key=lambda file: file.name)
+        files = {file.name: file.read_bytes() for file in found if PurePath(file.name).suffix in ASSET_MEDIA_TYPES}
+        digest = hashlib.sha256()
+        for name, content in files.items():
+            digest.update(f"{name} {len(content)}\n".encode() + content)
+        return cls(files, digest.hexdigest()[:12])
+
+    def address(self, root: str, name: str) -> str:
+        """Where a file is served, below the service's root path.
+
+        Raises
+        ------
+        KeyError
+            There is no such file.
+        """
+        if name not in self.files:
+            raise KeyError(name)
+        return f"{root}/static/{self.fingerprint}/{name}"
+
+    def answer(self, fingerprint: str, name: str) -> Response:
+        """One file; it may be kept for ever only where the address is of this very state.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such file.
+        """
+        if name not in self.files:
+            raise NotFoundError("There is nothing at this address.")
+        kept = FOREVER if fingerprint == self.fingerprint else "no-cache"
+        return Response(
+            self.files[name],
+            media_type=ASSET_MEDIA_TYPES[PurePath(name).suffix],
+            headers={"Cache-Control": kept, "Vary": "Accept-Encoding"},
+        )
+
 
 assets = cache(Assets.load)
 

@@ -1,24 +1,58 @@
-"""The addresses of the pages.
-
-In: the names of a collection and a candidate. Out: pages that fetch what they show from the JSON API, so that what a viewer may
-see is decided in one place. Refused: names that are not there (404).
-"""
+"""The addresses of the pages, and how a browser logs in; what pages show they fetch from the JSON API."""
 
 from __future__ import annotations
 
 import re
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
-from starlette.responses import Response
+from fastapi import APIRouter, Form, Query, Request
+from starlette.responses import RedirectResponse, Response
 
+from scanner.catalogue.columns import MEMBER_COLUMNS
 from scanner.errors import ScannerError
+from scanner.records import MEMBERS, Record
 from scanner.report import explanations
+from scanner.report.card import FLAG_WORDS, member_kind, member_title
 from scanner.service.collections import CandidateId, Collection, UnknownCandidateError
 from scanner.service.context import Context
+from scanner.service.errors import UnknownViewerError
 from scanner.service.pages.rendering import assets, page
-from scanner.service.pages.words import words
-from scanner.service.security.viewer import viewer
+from scanner.service.security.viewer import TOKEN_COOKIE, viewer
+
+
+class MemberWords(Record):
+    """One member: the ``column`` of its probability, its ``name``, what it sees (``title``), its colour (``kind``)."""
+
+    column: str
+    name: str
+    title: str
+    kind: str
+
+
+class FlagWords(Record):
+    """One flag: its ``bit``, a word, a sentence."""
+
+    bit: int
+    word: str
+    explanation: str
+
+
+class Words(Record):
+    """All of them."""
+
+    members: tuple[MemberWords, ...]
+    flags: tuple[FlagWords, ...]
+
+
+def words() -> Words:
+    """The registry's words."""
+    members = tuple(
+        MemberWords(column=column.name, name=member, title=member_title(member), kind=member_kind(member))
+        for member, column in zip(MEMBERS, MEMBER_COLUMNS, strict=True)
+    )
+    flags = tuple(FlagWords(bit=flag.value, word=word, explanation=text) for flag, (word, text) in FLAG_WORDS.items())
+    return Words(members=members, flags=flags)
+
 
 #: Aladin Lite runs in a frame without an origin of its own: it may load from the CDS and from wherever images of the sky are,
 #: and can read nothing of this service.
@@ -144,3 +178,58 @@ def _addresses(base: str) -> tuple[tuple[str, str, str], ...]:
         ("Footprint", f"{base}/moc", "the scanned sky as a MOC: Aladin, mocpy"),
         ("JSON", f"{base}/openapi.json", "the API of these pages, as OpenAPI"),
     )
+
+
+#: A place on this server; two slashes, or a backslash, would lead to another one.
+_HERE = re.compile(r"/(?![/\\])[^\x00-\x20\\]*")
+#: How long a browser keeps the cookie, in seconds.
+TOKEN_COOKIE_S = 30 * 24 * 3600
+
+
+def login_router(context: Context) -> APIRouter:
+    """The routes."""
+    routes = APIRouter(include_in_schema=False)
+
+    @routes.post("/login")
+    async def login(
+        request: Request,
+        token: Annotated[str, Form(max_length=200)],
+        next: Annotated[str, Form(max_length=2000)] = "/",  # noqa: A002
+    ) -> Response:
+        if context.tokens and context.tokens.find(token) is None:
+            context.metrics.refused.labels("token").inc()
+            raise UnknownViewerError("This token is not known.")
+        answer = _to(request, next)
+        if context.tokens:
+            answer.set_cookie(
+                TOKEN_COOKIE,
+                token,
+                TOKEN_COOKIE_S,
+                path=_root(request),
+                secure=_is_https(context, request),
+                httponly=True,
+                samesite="strict",
+            )
+        return answer
+
+    @routes.post("/logout")
+    async def logout(request: Request) -> Response:
+        answer = _to(request, "/login")
+        answer.delete_cookie(
+            TOKEN_COOKIE, path=_root(request), secure=_is_https(context, request), httponly=True, samesite="strict"
+        )
+        return answer
+
+    return routes
+
+
+def _to(request: Request, place: str) -> RedirectResponse:
+    return RedirectResponse(request.scope.get("root_path", "") + (place if _HERE.fullmatch(place) else "/"), 303)
+
+
+def _root(request: Request) -> str:
+    return f"{request.scope.get('root_path', '')}/"
+
+
+def _is_https(context: Context, request: Request) -> bool:
+    return context.base_url(request).startswith("https://")

@@ -18,13 +18,12 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from scanner.errors import ContentError, InputMissingError, ScannerError
+from scanner.grading.grade import NAME, Role
 
-Role = Literal["read", "grade"]
 VARIABLE = "SCANNER_SERVE_TOKENS"
-NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,38}[A-Za-z0-9])?")
 _LINE = re.compile(rf"(?P<name>{NAME.pattern})\s+(?P<role>{'|'.join(get_args(Role))})\s+sha256:(?P<digest>[0-9a-f]{{64}})")
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
 from urllib.parse import quote
 
 from fastapi import Request
@@ -20,25 +19,16 @@ from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from scanner.service.errors import ForbiddenError, UnknownViewerError
+from scanner.grading.grade import NAME, Role, Viewer
+from scanner.service.errors import ForbiddenError, UnknownViewerError, audience_of, route_path
 from scanner.service.instruments import ServiceInstruments
-from scanner.service.paths import kind, route_path
-from scanner.service.security.tokens import NAME, Role, TokenBook
+from scanner.service.security.tokens import TokenBook
 from scanner.service.settings import ServiceConfig
 
 TOKEN_COOKIE = "scanner_token"
 #: Name of a grader at this machine, where no tokens are configured.
 NAME_COOKIE = "scanner_grader"
 _STATE = "viewer"
-
-
-@dataclass(frozen=True)
-class Viewer:
-    """Who asks, and what they may do; ``name`` is None for a reader that nothing is known of."""
-
-    name: str | None
-    role: Role
-    is_named_by_token: bool
 
 
 def viewer(request: Request) -> Viewer:
@@ -62,7 +52,7 @@ def grader(request: Request) -> Viewer:
     return known
 
 
-class Identified:
+class IdentifyViewer:
     """Finds out who makes a request, before anything else is done with it."""
 
     def __init__(self, app: ASGIApp, tokens: TokenBook, config: ServiceConfig, instruments: ServiceInstruments) -> None:
@@ -91,7 +81,7 @@ class Identified:
         line = self._tokens.find(sent[0]) if sent else None
         if line is not None:
             return Viewer(line.name, line.role if self._grading else "read", True)
-        audience = kind(path)
+        audience = audience_of(path)
         if audience == "open":
             return Viewer(None, "read", False)
         self._instruments.refused.labels("token").inc()

@@ -1,17 +1,11 @@
-"""Links from an object to all that there is of it, as DataLink 1.1 has them: ``/datalink``.
-
-In: ID (``run/tile_id/target_id``), any number of times. Out: a VOTable with a row a link: cutouts as FITS and as pictures, the
-cutout service, the page, the catalogue round it, the explanation where there is one. An unknown or misspelt ID has a row that
-says so, beside the links of the others. Refused (400, a VOTable): other formats.
-
-Source: DataLink 1.1, sections 2 and 3; terms of http://www.ivoa.net/rdf/datalink/core.
-"""
+"""Links from an object to all that there is of it (DataLink 1.1): ``/datalink``, descriptors of services, ``/explanation``."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote, urlencode
 
 import pyarrow as pa
@@ -19,18 +13,133 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from scanner.errors import ScannerError
 from scanner.records import BANDS
+from scanner.report import explanations
+from scanner.report.colour import CURVES
+from scanner.report.explanations import Explanation
 from scanner.service.collections import CandidateId, Collection, UnknownCandidateError
 from scanner.service.context import Context
-from scanner.service.cutouts.request import MEDIA_TYPES, Format
-from scanner.service.errors import BadRequestError
+from scanner.service.errors import BadRequestError, NotFoundError
+from scanner.service.routing import REFUSED_AS_JSON, Parameters, QueryParameter, add_routes, answers, conditional, found
 from scanner.service.vo import votable
-from scanner.service.vo.descriptors import LINKS_MEDIA_TYPE, LINKS_STANDARD, SODA, cutout_descriptor
-from scanner.service.vo.explanation import MEDIA_TYPES as EXPLANATION_TYPES
-from scanner.service.vo.explanation import explanation_of
-from scanner.service.vo.openapi import QueryParameter, add_routes, answers
-from scanner.service.vo.parameters import Parameters
-from scanner.service.vo.votable import Field, Heading, Info
+from scanner.service.vo.soda import CUTOUT_MEDIA_TYPES, CutoutFormat, Picture
+from scanner.service.vo.votable import Field, Heading, Info, Parameter, ServiceDescriptor
+from scanner.survey.folder.ledger import RunFolder
+
+LINKS_STANDARD = "ivo://ivoa.net/std/DataLink#links-1.1"
+SODA_STANDARD = "ivo://ivoa.net/std/SODA#sync-1.0"
+LINKS_MEDIA_TYPE = "application/x-votable+xml;content=datalink"
+#: Identifiers of the descriptors in a document.
+LINKS, SODA = "links", "soda"
+
+
+def links_descriptor(base_url: str, column: str = "candidate_id") -> ServiceDescriptor:
+    """All that there is of each row's object: cutouts, pictures, its page.
+
+    Parameters
+    ----------
+    base_url
+        The service's root as clients reach it, without a slash at its end.
+    column
+        Name of the answer's column that names the objects.
+    """
+    return ServiceDescriptor(
+        identifier=LINKS,
+        access_url=f"{base_url}/datalink",
+        standard_id=LINKS_STANDARD,
+        inputs=(Parameter("ID", column=column, ucd="meta.id;meta.main"),),
+        description="Cutouts, pictures and pages of each object",
+        content_type=LINKS_MEDIA_TYPE,
+    )
+
+
+def cutout_descriptor(base_url: str, column: str = "candidate_id") -> ServiceDescriptor:
+    """The cutout of each row's object; the parameters are those of :func:`links_descriptor`."""
+    return ServiceDescriptor(
+        identifier=SODA,
+        access_url=f"{base_url}/cutout",
+        standard_id=SODA_STANDARD,
+        inputs=(
+            Parameter("ID", column=column, ucd="meta.ref.url;meta.curation"),
+            Parameter(
+                "CIRCLE", ucd="pos.outline;obs", datatype="double", arraysize="3", unit="deg", xtype="circle",
+                description="Only the part that holds this circle",
+            ),
+            Parameter("BAND", ucd="instr.bandpass", options=get_args(Picture), description="What is cut out or drawn"),
+            Parameter("FORMAT", ucd="meta.code.mime", options=tuple(CUTOUT_MEDIA_TYPES), description="Pixels or a picture"),
+            Parameter("STRETCH", ucd="meta.code", options=CURVES, description="From pixels to brightness"),
+        ),
+        description="Cutouts of each object",
+    )  # fmt: skip
+
+
+EXPLANATION_MEDIA_TYPES = {"png": "image/png", "json": "application/json"}
+#: An object may be explained anew while its page is open.
+EXPLANATION_MAX_AGE_S = 300
+
+_log = logging.getLogger(__name__)
+
+
+def explanation_router(context: Context) -> APIRouter:
+    """The route, for GET and HEAD."""
+    routes = APIRouter(tags=["Virtual Observatory"], responses=REFUSED_AS_JSON)
+
+    async def explanation(request: Request) -> Response:
+        parameters = await Parameters.of(request)
+        identifier, wanted = parameters.one("ID"), (parameters.one("FORMAT") or "png").lower()
+        if identifier is None:
+            raise BadRequestError("Name an object: ID=run/tile_id/target_id.")
+        if wanted not in EXPLANATION_MEDIA_TYPES:
+            raise BadRequestError(f"FORMAT={wanted}: is neither png nor json.")
+        content = await context.run(_content, context, identifier, wanted)
+        return conditional(
+            request, content, EXPLANATION_MEDIA_TYPES[wanted], max_age_s=EXPLANATION_MAX_AGE_S, filename=f"explanation.{wanted}"
+        )
+
+    add_routes(
+        routes,
+        "/explanation",
+        explanation,
+        QueryParameter("ID", "The object: run/tile_id/target_id.", required=True),
+        QueryParameter("FORMAT", "png or json [default: png]."),
+        summary="Why the networks say what they say of an object",
+        responses=found(*EXPLANATION_MEDIA_TYPES.values(), _304="You have it"),
+        posted=False,
+    )
+    return routes
+
+
+def explanation_of(context: Context, wanted: CandidateId) -> tuple[RunFolder, Explanation] | None:
+    """An object's explanation and the run folder that it lies in; None where there is none, or it is damaged. Blocks."""
+    for collection in context.collections:
+        folder = collection.published.run_folders.get(wanted.run)
+        if folder is None:
+            continue
+        try:
+            known = explanations.read(folder.store, wanted.tile_id, wanted.target_id)
+        except ScannerError as error:
+            _log.warning("no explanation of %s: %s", wanted, error)
+            known = None
+        if known is not None:
+            return folder, known
+    return None
+
+
+def _content(context: Context, identifier: str, wanted: str) -> bytes:
+    parsed = CandidateId.parse(identifier)
+    known = None if parsed is None else explanation_of(context, parsed)
+    if known is None:
+        raise NotFoundError("There is no explanation of an object of this id (run/tile_id/target_id).")
+    folder, explanation = known
+    if wanted == "json":
+        return explanation.model_dump_json(indent=2, exclude={"place"}).encode()
+    try:
+        return explanations.strip(folder.store, explanation)
+    except ScannerError as error:
+        _log.warning("no strip of %s: %s", identifier, error)
+        raise NotFoundError("The explanation of this object is damaged; explain it again.") from None
+
 
 #: More IDs than this are not looked up; the answer says so.
 MOST_IDS = 200
@@ -134,7 +243,7 @@ def links_of(context: Context, identifier: str, base_url: str) -> Iterator[Link]
         service_def=SODA,
         description="Any part of the cutout, any band, any stretch",
         semantics="#cutout",
-        content_type=MEDIA_TYPES["fits"],
+        content_type=CUTOUT_MEDIA_TYPES["fits"],
         local_semantics="cutout service",
     )
     yield Link(
@@ -151,14 +260,14 @@ def links_of(context: Context, identifier: str, base_url: str) -> Iterator[Link]
 
 
 def _cutouts(identifier: str, base_url: str) -> Iterator[Link]:
-    def link(format_: Format, band: str, semantics: str, description: str) -> Link:
+    def link(format_: CutoutFormat, band: str, semantics: str, description: str) -> Link:
         query = urlencode({"ID": identifier, "FORMAT": format_, "BAND": band})
         return Link(
             identifier,
             f"{base_url}/cutout?{query}",
             description=description,
             semantics=semantics,
-            content_type=MEDIA_TYPES[format_],
+            content_type=CUTOUT_MEDIA_TYPES[format_],
             content_qualifier="#image",
             local_semantics=f"{band} {format_}",
         )
@@ -193,6 +302,6 @@ def _explanations(identifier: str, base_url: str) -> Iterator[Link]:
             f"{base_url}/explanation?{urlencode({'ID': identifier, 'FORMAT': format_})}",
             description=description,
             semantics=semantics,
-            content_type=EXPLANATION_TYPES[format_],
+            content_type=EXPLANATION_MEDIA_TYPES[format_],
             local_semantics=f"explanation {format_}",
         )

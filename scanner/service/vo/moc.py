@@ -17,11 +17,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from scanner.service.collections import Collection
-from scanner.service.conditional import conditional
 from scanner.service.context import Context
 from scanner.service.errors import BadRequestError, NotAcceptableError
-from scanner.service.vo.openapi import REFUSED_AS_JSON, QueryParameter, Slug, add_routes, found
-from scanner.service.vo.parameters import Parameters, is_whole_number
+from scanner.service.routing import (
+    REFUSED_AS_JSON,
+    Parameters,
+    QueryParameter,
+    Slug,
+    add_routes,
+    conditional,
+    found,
+    is_whole_number,
+)
 
 if TYPE_CHECKING:
     from mocpy import MOC

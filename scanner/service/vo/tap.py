@@ -1,11 +1,4 @@
-"""Table Access Protocol 1.1: ``/tap/sync``, what the service says of itself, and (:mod:`uws_routes`) ``/tap/async``.
-
-In: ADQL and the protocol's parameters, as a query or a form. Out: VOTables (BINARY2 or TABLEDATA) that are written as their
-rows come, or CSV. Refused, as a VOTable with QUERY_STATUS ERROR: what :mod:`tap_request` and :mod:`scanner.query.adql` refuse
-(400), queries that take too long (408).
-
-Source: https://www.ivoa.net/documents/TAP/20190927/.
-"""
+"""Table Access Protocol 1.1: ``/tap/sync``, and what the service says of itself."""
 
 from __future__ import annotations
 
@@ -20,17 +13,59 @@ from fastapi import Path as PathParameter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
-from scanner.query.adql.error import AdqlError
+from scanner.query.adql.tree import AdqlError
 from scanner.service.context import Context
 from scanner.service.errors import BadRequestError, NotFoundError
-from scanner.service.vo import tap_examples, uws_routes, vosi, votable
-from scanner.service.vo.openapi import QueryParameter, add_routes, answers
-from scanner.service.vo.parameters import Parameters
-from scanner.service.vo.tap_formats import FORMATS
-from scanner.service.vo.tap_request import kept, read_query
-from scanner.service.vo.tap_service import TapQuery, TapService
+from scanner.service.routing import Parameters, QueryParameter, add_routes, answers
+from scanner.service.vo import uws, vosi, votable
+from scanner.service.vo.tap_query import FORMATS, TapQuery, TapService, kept, read_query
 from scanner.service.vo.uws import JobBook
 from scanner.service.vo.vosi import TapLimits
+from scanner.service.vo.votable import text
+
+EXAMPLES_MEDIA_TYPE = "application/xhtml+xml"
+
+#: Identifier, title, query; every one is answered by any collection.
+EXAMPLES: tuple[tuple[str, str, str], ...] = (
+    ("best", "The hundred best candidates", "SELECT TOP 100 * FROM candidates ORDER BY rank"),
+    (
+        "cone",
+        "Objects within 5 arcminutes of a position, nearest first",
+        "SELECT candidate_id, ra, dec, p_calibrated,\n"
+        "  DISTANCE(POINT('ICRS', ra, dec), POINT('ICRS', 267.78, 65.53)) * 3600 AS separation\n"
+        "FROM objects\n"
+        "WHERE 1 = CONTAINS(POINT('ICRS', ra, dec), CIRCLE('ICRS', 267.78, 65.53, 5/60.0))\n"
+        "ORDER BY separation",
+    ),
+    (
+        "density",
+        "Objects and candidates in every HEALPix cell of order 8",
+        "SELECT ivo_healpix_index(8, ra, dec) AS cell, COUNT(*) AS n, MAX(p_calibrated) AS best\n"
+        "FROM objects\nGROUP BY cell\nORDER BY n DESC",
+    ),
+    (
+        "unknown",
+        "Probable lenses that nobody knew",
+        "SELECT name, ra, dec, p_calibrated FROM candidates\n"
+        "WHERE known_name = '' AND p_calibrated > 0.5\nORDER BY p_calibrated DESC",
+    ),
+    ("failed", "Tiles that could not be scanned, and why", "SELECT tile_id, reason FROM tiles WHERE state = 'failed'"),
+)
+
+
+def examples_document() -> bytes:
+    """The page."""
+    parts = [
+        f'<div id="{identifier}" resource="#{identifier}" typeof="example"><h2 property="name">{text(title)}</h2>'
+        f'<pre property="query">{text(query)}</pre></div>'
+        for identifier, title, query in EXAMPLES
+    ]
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<html xmlns="http://www.w3.org/1999/xhtml">\n'
+        "<head><title>Examples of queries</title></head>\n"
+        f'<body vocab="http://www.ivoa.net/rdf/examples#">\n<h1>Examples of queries</h1>\n{"".join(parts)}\n</body>\n</html>\n'
+    ).encode()
+
 
 DEFAULT_ROWS = 20_000
 TableName = Annotated[
@@ -92,7 +127,7 @@ def router(context: Context) -> APIRouter:
         return Response(vosi.single_table(found), media_type=vosi.MEDIA_TYPE)
 
     async def examples(request: Request) -> Response:
-        return Response(tap_examples.document(), media_type=tap_examples.MEDIA_TYPE)
+        return Response(examples_document(), media_type=EXAMPLES_MEDIA_TYPE)
 
     add_routes(
         routes,
@@ -107,11 +142,11 @@ def router(context: Context) -> APIRouter:
         ("/tap/availability", availability, vosi.MEDIA_TYPE, "Whether the TAP service answers (VOSI)"),
         ("/tap/tables", tables, vosi.MEDIA_TYPE, "Tables and columns of the TAP service (VOSI)"),
         ("/tap/tables/{name}", table, vosi.MEDIA_TYPE, "Columns of one table of the TAP service (VOSI)"),
-        ("/tap/examples", examples, tap_examples.MEDIA_TYPE, "Queries to begin with (DALI)"),
+        ("/tap/examples", examples, EXAMPLES_MEDIA_TYPE, "Queries to begin with (DALI)"),
     ):
         add_routes(routes, path, handler, summary=summary, responses=answers(votable.MEDIA_TYPE, media_type), posted=False)
     routes.add_api_route("/tap", base, methods=["GET", "HEAD"], include_in_schema=False)
-    uws_routes.add(routes, context, jobs, write)
+    uws.add_job_routes(routes, context, jobs, write)
     return routes
 
 

@@ -1,13 +1,4 @@
-"""Jobs of the Universal Worker Service: what is asked now and fetched later.
-
-In: queries. Out: :class:`Job`, each with its phase, and the :class:`JobBook` that keeps a bounded number of them, removes each
-at its destruction time, and works on a few at a time. A result is a file in a passing folder, removed with the job or the
-service. Refused: more jobs than there is room for while all are worked on (:class:`BusyError`), jobs that are not there
-(:class:`NotFoundError`), changes that come too late (:class:`BadRequestError`).
-
-All of it happens in the thread of the event loop, but for the work itself; so whoever polls sees a job as it was before a
-change or after it. Source: UWS 1.1, https://www.ivoa.net/documents/UWS/20161024/.
-"""
+"""Jobs of the Universal Worker Service 1.1 (``/tap/async``): queries that are asked now and whose answers are fetched later."""
 
 from __future__ import annotations
 
@@ -15,14 +6,25 @@ import asyncio
 import logging
 import secrets
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import FileResponse, RedirectResponse, Response
+
 from scanner.errors import ScannerError
+from scanner.service.context import Context
 from scanner.service.errors import BadRequestError, BusyError, NotFoundError, ServiceError
+from scanner.service.routing import Parameters, is_whole_number
+from scanner.service.security.viewer import viewer
+from scanner.service.vo import votable
+from scanner.service.vo.tap_query import kept
+from scanner.service.vo.votable import element, text
 
 Phase = Literal["PENDING", "QUEUED", "EXECUTING", "COMPLETED", "ERROR", "ABORTED"]
 ACTIVE: tuple[Phase, ...] = ("QUEUED", "EXECUTING")
@@ -31,7 +33,7 @@ FINAL: tuple[Phase, ...] = ("COMPLETED", "ERROR", "ABORTED")
 MAX_WAIT_S = 60
 
 #: Writes a result to a file within some seconds, and gives its media type.
-Work = Callable[[Path, float], Awaitable[str]]
+WriteResult = Callable[[Path, float], Awaitable[str]]
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +114,7 @@ class JobBook:
             sorted((job for job in self._jobs.values() if job.owner == owner), key=lambda job: job.created, reverse=True)
         )
 
-    def start(self, job: Job, work: Work) -> None:
+    def start(self, job: Job, work: WriteResult) -> None:
         """Let a job be worked on as soon as there is a place; one that is on its way or over stays as it is."""
         if job.phase == "PENDING":
             job.enter("QUEUED")
@@ -169,7 +171,7 @@ class JobBook:
             self.remove(job)
         self._folder.cleanup()
 
-    async def _work(self, job: Job, work: Work) -> None:
+    async def _work(self, job: Job, work: WriteResult) -> None:
         async with self._places:
             job.started = _now()
             job.enter("EXECUTING")
@@ -195,3 +197,232 @@ class JobBook:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+_OPENING = (
+    'xmlns:uws="http://www.ivoa.net/xml/UWS/v1.0" xmlns:xlink="http://www.w3.org/1999/xlink" '
+    'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" version="1.1"'
+)
+_DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
+RESULT = "result"
+
+
+def job_document(job: Job, list_url: str) -> bytes:
+    """``/async/{id}``."""
+    own = f"{list_url}/{job.identifier}"
+    parts = [
+        element("uws:jobId", {}, job.identifier),
+        element("uws:runId", {}, text(job.run_id)) if job.run_id else "",
+        element("uws:ownerId", {}, text(job.owner)) if job.owner else '<uws:ownerId xsi:nil="true"/>',
+        element("uws:phase", {}, job.phase),
+        '<uws:quote xsi:nil="true"/>',
+        element("uws:creationTime", {}, moment(job.created)),
+        _time("startTime", job.started),
+        _time("endTime", job.ended),
+        element("uws:executionDuration", {}, str(job.duration_s)),
+        element("uws:destruction", {}, moment(job.destruction)),
+        _parameters(job),
+        _results(job, own),
+        _error(job),
+    ]
+    return f"{_DECLARATION}<uws:job {_OPENING}>\n{_lines(parts)}</uws:job>\n".encode()
+
+
+def list_document(jobs: Iterable[Job], list_url: str) -> bytes:
+    """``/async``."""
+    parts = [
+        f'<uws:jobref id="{job.identifier}" xlink:href="{text(list_url)}/{job.identifier}">'
+        f"<uws:phase>{job.phase}</uws:phase>"
+        + (element("uws:runId", {}, text(job.run_id)) if job.run_id else "")
+        + f"<uws:creationTime>{moment(job.created)}</uws:creationTime></uws:jobref>"
+        for job in jobs
+    ]
+    return f"{_DECLARATION}<uws:jobs {_OPENING}>\n{_lines(parts)}</uws:jobs>\n".encode()
+
+
+def parameters_document(job: Job) -> bytes:
+    """``/async/{id}/parameters``."""
+    return (_DECLARATION + _parameters(job, _OPENING.removesuffix(' version="1.1"')) + "\n").encode()
+
+
+def results_document(job: Job, list_url: str) -> bytes:
+    """``/async/{id}/results``."""
+    return (
+        _DECLARATION + _results(job, f"{list_url}/{job.identifier}", _OPENING.removesuffix(' version="1.1"')) + "\n"
+    ).encode()
+
+
+def moment(when: datetime) -> str:
+    """A time as UWS writes it."""
+    return when.strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond // 1000:03d}Z"
+
+
+def _time(name: str, when: datetime | None) -> str:
+    return f'<uws:{name} xsi:nil="true"/>' if when is None else element(f"uws:{name}", {}, moment(when))
+
+
+def _parameters(job: Job, attributes: str = "") -> str:
+    parts = [element("uws:parameter", {"id": name}, text(value)) for name, value in job.parameters.items()]
+    return f"<uws:parameters {attributes}>\n{_lines(parts)}</uws:parameters>"
+
+
+def _results(job: Job, own: str, attributes: str = "") -> str:
+    parts = []
+    if job.phase == "COMPLETED":
+        reference = {"id": RESULT, "xlink:type": "simple", "xlink:href": f"{own}/results/{RESULT}", "mime-type": job.media_type}
+        parts.append(element("uws:result", reference))
+    return f"<uws:results {attributes}>\n{_lines(parts)}</uws:results>"
+
+
+def _error(job: Job) -> str:
+    if job.phase != "ERROR":
+        return ""
+    return f'<uws:errorSummary type="fatal" hasDetail="true"><uws:message>{text(job.error)}</uws:message></uws:errorSummary>'
+
+
+def _lines(parts: Iterable[str]) -> str:
+    return "".join(f"{part}\n" for part in parts if part)
+
+
+_XML = "text/xml"
+#: Writes the answer to some parameters, with the service's root, to a file, within some seconds; gives its media type.
+WriteAnswer = Callable[[Mapping[str, str], str, Path, float], Awaitable[str]]
+
+
+def add_job_routes(routes: APIRouter, context: Context, jobs: JobBook, write: WriteAnswer) -> None:
+    """Add the routes."""
+    handlers = _Handlers(context, jobs, write)
+    one = "/tap/async/{identifier}"
+    for path, methods, handler in (
+        ("/tap/async", ("GET", "HEAD"), handlers.listed),
+        ("/tap/async", ("POST",), handlers.create),
+        (one, ("GET", "HEAD"), handlers.job),
+        (one, ("POST",), handlers.change),
+        (one, ("DELETE",), handlers.remove),
+        (f"{one}/results/{RESULT}", ("GET", "HEAD"), handlers.result),
+        (f"{one}/error", ("GET", "HEAD"), handlers.error),
+        (f"{one}/{{part}}", ("GET", "HEAD"), handlers.part),
+        (f"{one}/{{part}}", ("POST",), handlers.change),
+    ):
+        routes.add_api_route(path, handler, methods=list(methods), response_class=Response, include_in_schema=False)
+
+
+class _Handlers:
+    """What the routes do."""
+
+    def __init__(self, context: Context, jobs: JobBook, write: WriteAnswer) -> None:
+        self._context, self._jobs, self._write = context, jobs, write
+        # Whoever has no name shares the list with all who have none: at one's own machine that is oneself.
+        self._is_local = context.config.is_local
+
+    async def listed(self, request: Request) -> Response:
+        """The jobs of whoever asks."""
+        owner, parameters = viewer(request).name, await Parameters.of(request)
+        phases = tuple(phase.upper() for phase in parameters.all("PHASE"))
+        found = [] if owner is None and not self._is_local else list(self._jobs.of(owner))
+        found = [job for job in found if not phases or job.phase in phases]
+        after, last = parameters.one("AFTER"), parameters.one("LAST")
+        if after is not None:
+            found = [job for job in found if job.created > _moment(after)]
+        if last is not None:
+            found = found[: _whole("LAST", last)]
+        return Response(list_document(found, self._list_url(request)), media_type=_XML)
+
+    async def create(self, request: Request) -> Response:
+        """A new job."""
+        parameters = await Parameters.of(request)
+        job = self._jobs.create(kept(parameters), viewer(request).name, parameters.one("RUNID") or "")
+        if (parameters.one("PHASE") or "").upper() == "RUN":
+            self._start(request, job)
+        return self._to(request, job)
+
+    async def job(self, request: Request, identifier: str) -> Response:
+        """A job as it stands, or once it has changed (WAIT)."""
+        job, parameters = self._jobs.get(identifier), await Parameters.of(request)
+        seconds = parameters.one("WAIT")
+        if seconds is not None:
+            await self._jobs.wait(job, float("inf") if seconds == "-1" else _whole("WAIT", seconds), parameters.one("PHASE"))
+        return Response(job_document(job, self._list_url(request)), media_type=_XML)
+
+    async def change(self, request: Request, identifier: str, part: str = "") -> Response:
+        """Start, abort, remove a job; or change its parameters, its destruction time, how long it may take."""
+        job, parameters = self._jobs.get(identifier), await Parameters.of(request)
+        if (parameters.one("ACTION") or "").upper() == "DELETE":
+            return await self.remove(request, identifier)
+        destruction, duration = parameters.one("DESTRUCTION"), parameters.one("EXECUTIONDURATION")
+        if destruction is not None:
+            self._jobs.destroy_at(job, _moment(destruction))
+        if duration is not None:
+            self._jobs.limit(job, _whole("EXECUTIONDURATION", duration))
+        changed = kept(parameters)
+        if changed and job.phase != "PENDING":
+            raise BadRequestError("The job has been started: its parameters cannot be changed any more.")
+        job.parameters |= changed
+        phase = (parameters.one("PHASE") or "").upper()
+        if phase == "RUN":
+            self._start(request, job)
+        elif phase == "ABORT":
+            self._jobs.abort(job)
+        elif phase:
+            raise BadRequestError(f"PHASE={phase} is neither RUN nor ABORT.")
+        return self._to(request, job)
+
+    async def remove(self, request: Request, identifier: str) -> Response:
+        """No such job any more."""
+        self._jobs.remove(self._jobs.get(identifier))
+        return RedirectResponse(self._list_url(request), 303)
+
+    async def part(self, request: Request, identifier: str, part: str) -> Response:
+        """One of the things that are known of a job."""
+        job = self._jobs.get(identifier)
+        texts = {
+            "phase": job.phase,
+            "executionduration": str(job.duration_s),
+            "destruction": moment(job.destruction),
+            "quote": "",
+            "owner": job.owner or "",
+        }
+        if part in texts:
+            return Response(texts[part], media_type="text/plain")
+        if part == "parameters":
+            return Response(parameters_document(job), media_type=_XML)
+        if part == "results":
+            return Response(results_document(job, self._list_url(request)), media_type=_XML)
+        raise NotFoundError("A job has no such part.")
+
+    async def error(self, request: Request, identifier: str) -> Response:
+        """What went wrong, as a VOTable."""
+        job = self._jobs.get(identifier)
+        if job.phase != "ERROR":
+            raise NotFoundError("The job has no error.")
+        return Response(votable.error_document(job.error), media_type=votable.MEDIA_TYPE)
+
+    async def result(self, request: Request, identifier: str) -> Response:
+        """The answer."""
+        job = self._jobs.get(identifier)
+        if job.phase != "COMPLETED":
+            raise NotFoundError(f"The job has no result; its phase is {job.phase}.")
+        return FileResponse(self._jobs.result(job), media_type=job.media_type)
+
+    def _start(self, request: Request, job: Job) -> None:
+        self._jobs.start(job, partial(self._write, dict(job.parameters), self._context.base_url(request)))
+
+    def _list_url(self, request: Request) -> str:
+        return f"{self._context.base_url(request)}/tap/async"
+
+    def _to(self, request: Request, job: Job) -> Response:
+        return RedirectResponse(f"{self._list_url(request)}/{job.identifier}", 303)
+
+
+def _whole(name: str, value: str) -> int:
+    if not is_whole_number(value, 9):
+        raise BadRequestError(f"{name}={value} is no whole number.")
+    return int(value)
+
+
+def _moment(value: str) -> datetime:
+    try:
+        when = datetime.fromisoformat(value)
+        return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise BadRequestError(f"{value} is no time; write 2026-12-31T23:59:59Z.") from None

@@ -11,11 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from scanner.query.adql.geometry import GEOMETRY
-from scanner.service.vo.markup import element, text
-from scanner.service.vo.tap_formats import FORMATS
-from scanner.service.vo.tap_schema import field_of, written
-from scanner.service.vo.tap_tables import TapTable
+from scanner.query.adql.functions import GEOMETRY
+from scanner.service.vo.adql_tables import TapTable, field_of, written
+from scanner.service.vo.tap_query import FORMATS
+from scanner.service.vo.votable import element, text
 
 MEDIA_TYPE = "text/xml"
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'

@@ -10,7 +10,7 @@ from scanner.catalogue.columns import RANK_COLUMN, with_column
 from scanner.catalogue.hats import write_hats
 from scanner.config import StorageConfig
 from scanner.query.catalogue import Catalogue
-from scanner.service.collections.collection import Collection, keep_candidates
+from scanner.service.collections import Collection, keep_candidates
 from scanner.storage import open_store
 from scanner.survey.published import Published
 

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
 
-from scanner.service.grading.blind import SCORE_NAMES
-from scanner.service.grading.labels import LABEL_SCHEMA
+from scanner.grading.blind import SCORE_NAMES
+from scanner.grading.labels import LABEL_SCHEMA
 from scanner.service.security.tokens import new_token
 from scanner.service.settings import load
 

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scanner.query.positions import parse_cone
-from scanner.service.api.cursor import MAX_LENGTH, Cursor
-from scanner.service.api.listing import SCORES, Selection, page
+from scanner.query.region_input import parse_cone
+from scanner.service.api.listing import MAX_CURSOR_LENGTH, SCORES, Cursor, Selection, page
 from scanner.service.collections import CandidateId
 from scanner.service.errors import BadRequestError
 
@@ -156,7 +155,7 @@ def test_a_place_survives_being_text(value, rank, target_id):
 
 def test_the_longest_ids_fit_into_a_place():
     last = CandidateId("r" * 73, "t" * 128, -(2**63))
-    assert len(Cursor(-1.2345678901234567e-300, 2**63 - 1, last).text("o", "s")) <= MAX_LENGTH
+    assert len(Cursor(-1.2345678901234567e-300, 2**63 - 1, last).text("o", "s")) <= MAX_CURSOR_LENGTH
 
 
 @pytest.mark.parametrize("sort", ["place", "magnitude_vis", "ra", "dec", "rank", "p_ou_j"])

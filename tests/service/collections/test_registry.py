@@ -6,7 +6,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from scanner.errors import ContentError, InputMissingError
-from scanner.service.collections import CandidateId, Collections, UnknownCandidateError, UnknownCollectionError, registry
+from scanner.service import collections as registry
+from scanner.service.collections import (
+    CandidateId,
+    Collections,
+    UnknownCandidateError,
+    UnknownCollectionError,
+)
 from scanner.service.errors import BusyError
 from scanner.service.instruments import ServiceInstruments
 from scanner.service.settings import load

@@ -14,8 +14,7 @@ from scanner.cutouts.store import StoreAttributes
 from scanner.records import BANDS, CutoutBatch, Targets
 from scanner.report import colour
 from scanner.report.colour import Stretch
-from scanner.service.cutouts.render import render
-from scanner.service.cutouts.request import Circle, CutoutRequest
+from scanner.service.vo.soda import Circle, CutoutRequest, render
 
 RA, DEC = 150.0, 2.0
 

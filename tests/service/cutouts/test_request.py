@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanner.errors import UsageError
-from scanner.service.cutouts import request
-from scanner.service.cutouts.request import Circle, CutoutRequest
+from scanner.service.vo import soda
+from scanner.service.vo.soda import Circle, CutoutRequest
 
 
 @pytest.mark.parametrize(
@@ -24,13 +24,13 @@ from scanner.service.cutouts.request import Circle, CutoutRequest
     ],
 )
 def test_bands_are_named_or_those_that_let_some_wavelengths_through(given_, picture, bands):
-    assert request.parse_band(given_) == (picture, bands)
+    assert soda.parse_band(given_) == (picture, bands)
 
 
 @pytest.mark.parametrize("wrong", ["Z", "1 2 3", "nan 1", "9e-7 5e-7", "", "VIS Y"])
 def test_other_bands_are_refused_by_name(wrong):
     with pytest.raises(UsageError, match=r"^BAND=.*none of VIS, Y, J, H, colour, nisp, all"):
-        request.parse_band(wrong)
+        soda.parse_band(wrong)
 
 
 def test_a_fits_file_has_the_bands_of_the_picture():
@@ -41,18 +41,18 @@ def test_a_fits_file_has_the_bands_of_the_picture():
 
 
 def test_formats_by_name_and_media_type():
-    assert request.parse_format([]) == "fits"
-    assert request.parse_format(["image/fits"]) == "fits"
-    assert request.parse_format(["application/fits;whatever"]) == "fits"
-    assert request.parse_format(["tiff", "PNG"]) == "png"
+    assert soda.parse_format([]) == "fits"
+    assert soda.parse_format(["image/fits"]) == "fits"
+    assert soda.parse_format(["application/fits;whatever"]) == "fits"
+    assert soda.parse_format(["tiff", "PNG"]) == "png"
     with pytest.raises(UsageError, match=r"FORMAT=tiff: is none of fits, png, webp"):
-        request.parse_format(["tiff"])
+        soda.parse_format(["tiff"])
 
 
 @given(st.floats(0, 360), st.floats(-90, 90), st.floats(0, 180))
 def test_circles_come_exactly(ra, dec, radius):
-    assert request.parse_circle("CIRCLE", f"{ra!r} {dec!r} {radius!r}") == Circle(ra, dec, radius)
-    assert request.parse_position(f"circle {ra!r} {dec!r} {radius!r}") == Circle(ra, dec, radius)
+    assert soda.parse_circle("CIRCLE", f"{ra!r} {dec!r} {radius!r}") == Circle(ra, dec, radius)
+    assert soda.parse_position(f"circle {ra!r} {dec!r} {radius!r}") == Circle(ra, dec, radius)
 
 
 @pytest.mark.parametrize(
@@ -60,12 +60,12 @@ def test_circles_come_exactly(ra, dec, radius):
 )
 def test_other_circles_are_refused(wrong):
     with pytest.raises(UsageError, match=r"^CIRCLE="):
-        request.parse_circle("CIRCLE", wrong)
+        soda.parse_circle("CIRCLE", wrong)
 
 
 def test_other_shapes_are_refused():
     with pytest.raises(UsageError, match=r"POS=RANGE 1 2 3 4: only CIRCLE"):
-        request.parse_position("RANGE 1 2 3 4")
+        soda.parse_position("RANGE 1 2 3 4")
 
 
 @pytest.mark.parametrize(
@@ -74,22 +74,22 @@ def test_other_shapes_are_refused():
 def test_zoom_is_a_small_whole_number(value, right):
     if right is None:
         with pytest.raises(UsageError, match="ZOOM="):
-            request.parse_zoom(value)
+            soda.parse_zoom(value)
     else:
-        assert request.parse_zoom(value) == right
+        assert soda.parse_zoom(value) == right
 
 
 @pytest.mark.parametrize("wrong", ["nan", "inf", "1e7", "one", ""])
 def test_numbers_stay_within_their_limits(wrong):
     with pytest.raises(UsageError, match=r"WHITE=.*is no number from -5 to 1e\+06"):
-        request.parse_number("WHITE", wrong, -5, 1e6)
-    assert math.isclose(request.parse_number("WHITE", "1e6", -5, 1e6), 1e6)
+        soda.parse_number("WHITE", wrong, -5, 1e6)
+    assert math.isclose(soda.parse_number("WHITE", "1e6", -5, 1e6), 1e6)
 
 
 def test_switches_and_curves():
-    assert [request.parse_switch("INVERT", word) for word in ("1", "TRUE", "0", "false")] == [True, True, False, False]
+    assert [soda.parse_switch("INVERT", word) for word in ("1", "TRUE", "0", "false")] == [True, True, False, False]
     with pytest.raises(UsageError, match="INVERT=yes"):
-        request.parse_switch("INVERT", "yes")
-    assert request.parse_curve("Log") == "log"
+        soda.parse_switch("INVERT", "yes")
+    assert soda.parse_curve("Log") == "log"
     with pytest.raises(UsageError, match="STRETCH=histogram: is none of asinh, linear, sqrt, log"):
-        request.parse_curve("histogram")
+        soda.parse_curve("histogram")

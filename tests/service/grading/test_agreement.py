@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from scanner.service.grading.agreement import agreement
-from scanner.service.grading.grade import Place
-from scanner.service.grading.kappa import cohen, fleiss
-from scanner.service.grading.store import GradeStore
+from scanner.grading.agreement import agreement, cohen, fleiss
+from scanner.grading.grade import Place
+from scanner.grading.store import GradeStore
 
 GIVEN = {"Ann": "AABCXXA", "Bob": "ABBXXX", "Cyd": "  CCX"}
 

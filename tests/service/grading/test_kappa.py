@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from scanner.service.grading.kappa import agreement_weights, cohen, cohen_error, fleiss
+from scanner.grading.agreement import agreement_weights, cohen, cohen_error, fleiss
 
 SCHEMES = ["none", "linear"]
 tables = st.integers(2, 5).flatmap(lambda k: arrays(np.int64, (k, k), elements=st.integers(0, 30)))

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanner.service.grading.grade import GRADES, MEANINGS, Place
-from scanner.service.grading.labels import LABEL_COLUMNS, LABEL_SCHEMA, label_table, median_grade, proposed_label
-from scanner.service.grading.store import GradeStore
+from scanner.grading.grade import GRADES, MEANINGS, Place
+from scanner.grading.labels import LABEL_COLUMNS, LABEL_SCHEMA, label_table, median_grade, proposed_label
+from scanner.grading.store import GradeStore
 
 grades = st.lists(st.sampled_from(GRADES), min_size=1, max_size=9)
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from scanner.catalogue import deduplicate
 from scanner.config import CatalogueConfig
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
-from scanner.service.grading import database, same_object
-from scanner.service.grading.grade import GRADES, MAX_COMMENT, Place
-from scanner.service.grading.store import GradeStore
+from scanner.grading import store as database
+from scanner.grading.grade import GRADES, MAX_COMMENT, Place
+from scanner.grading.store import GradeStore
 
 HERE = Place("run-1/10/7", "EUCL J1", 150.0, 2.0)
 THERE = Place("run-1/10/8", "EUCL J2", 150.1, 2.0)
@@ -135,8 +135,8 @@ def test_a_grade_belongs_to_the_object_whatever_row_stands_for_it(store, other, 
 
 
 def test_the_radii_are_those_by_which_a_merge_finds_duplicates():
-    assert CatalogueConfig().duplicate_radius_arcsec == same_object.RADIUS_ARCSEC
-    assert same_object.SAME_ID_RADIUS_ARCSEC == deduplicate.SAME_ID_RADIUS_ARCSEC
+    assert CatalogueConfig().duplicate_radius_arcsec == database.RADIUS_ARCSEC
+    assert database.SAME_ID_RADIUS_ARCSEC == deduplicate.SAME_ID_RADIUS_ARCSEC
 
 
 def test_the_same_target_goes_before_a_nearer_one_and_the_choice_stays(store):
@@ -161,8 +161,8 @@ def test_positions_match_at_the_poles_and_where_right_ascension_starts_again(sto
 
 WRITER = """
 import sys
-from scanner.service.grading.grade import GRADES, Place
-from scanner.service.grading.store import GradeStore
+from scanner.grading.grade import GRADES, Place
+from scanner.grading.store import GradeStore
 
 print("ready", flush=True)
 sys.stdin.readline()

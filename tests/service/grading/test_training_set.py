@@ -10,12 +10,11 @@ from click.testing import CliRunner
 from scanner.cli.main import scanner
 from scanner.cutouts.store import CutoutStore
 from scanner.errors import OutputError, UsageError
+from scanner.grading.grade import Place
+from scanner.grading.labels import label_rows
+from scanner.grading.store import GradeStore
+from scanner.grading.training_set import graded_rows, write_training_set
 from scanner.labelled_set import LabelledSet
-from scanner.service.grading.grade import Place
-from scanner.service.grading.graded_rows import graded_rows
-from scanner.service.grading.labels import label_rows
-from scanner.service.grading.store import GradeStore
-from scanner.service.grading.training_set import write_training_set
 from scanner.survey.published import open_published
 from scanner.training.data import TrainingData
 

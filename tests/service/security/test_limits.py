@@ -7,8 +7,8 @@ from prometheus_client import CollectorRegistry
 
 from scanner.service.errors import TimeLimitError, TooLargeError, TooManyRequestsError
 from scanner.service.instruments import ServiceInstruments
-from scanner.service.security import limits
-from scanner.service.security.limits import RateLimited, SmallBodies
+from scanner.service.security import middleware
+from scanner.service.security.middleware import BodyLimit, RateLimit
 
 
 class Clock:
@@ -25,7 +25,7 @@ def limited(per_minute, burst):
         answered.append(scope["client"][0])
 
     clock = Clock()
-    return RateLimited(app, per_minute, burst, ServiceInstruments(CollectorRegistry()), clock), clock, answered
+    return RateLimit(app, per_minute, burst, ServiceInstruments(CollectorRegistry()), clock), clock, answered
 
 
 def ask(app, client="10.0.0.1", path="/tap"):
@@ -69,7 +69,7 @@ def test_the_pages_own_files_cost_nothing_and_zero_is_no_limit():
 
 
 def test_only_so_many_clients_are_remembered(monkeypatch):
-    monkeypatch.setattr(limits, "REMEMBERED", 3)
+    monkeypatch.setattr(middleware, "REMEMBERED", 3)
     app, _, _ = limited(60, 1)
     for client in "abcd":
         ask(app, client)
@@ -102,7 +102,7 @@ def test_bodies_that_do_not_come_are_not_waited_for():
         await asyncio.sleep(0 if slow.parts else 60)
         return {"type": "http.request", "body": b"x", "more_body": bool(slow.parts and slow.parts.pop())}
 
-    bodies = SmallBodies(app, 10, ServiceInstruments(CollectorRegistry()), seconds=0.1)
+    bodies = BodyLimit(app, 10, ServiceInstruments(CollectorRegistry()), seconds=0.1)
     slow.parts = [False, True, True]
     asyncio.run(bodies({"type": "http", "headers": []}, slow, None))
     slow.parts = []

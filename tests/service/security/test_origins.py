@@ -1,7 +1,6 @@
 import pytest
 
-from scanner.service.security.headers import CONTENT_SECURITY_POLICY
-from scanner.service.security.origins import allowed_hosts, reading_origins
+from scanner.service.security.middleware import CONTENT_SECURITY_POLICY, allowed_hosts, reading_origins
 from scanner.service.settings import load
 
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.service.errors import BadRequestError
-from scanner.service.vo.cone_search import read_search
-from scanner.service.vo.parameters import Parameters
+from scanner.service.routing import Parameters
+from scanner.service.vo.cone import read_search
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,15 @@ from typing import get_args
 import pytest
 
 from scanner.report.colour import BLACK_SIGMA, CURVES, SOFTENING_SIGMA, WHITE_SIGMA
-from scanner.service.cutouts.request import LARGEST_SATURATION, LARGEST_ZOOM, MEDIA_TYPES, WHOLE_ARCSEC, Picture
-from scanner.service.vo import cone_search, datalink, moc, soda
+from scanner.service.vo import cone as cone_search
+from scanner.service.vo import datalink, moc, soda
+from scanner.service.vo.soda import (
+    CUTOUT_MEDIA_TYPES,
+    LARGEST_SATURATION,
+    LARGEST_ZOOM,
+    WHOLE_ARCSEC,
+    Picture,
+)
 
 PAGE = (Path(__file__).parents[3] / "docs" / "vo-services.md").read_text(encoding="utf-8")
 
@@ -31,7 +38,7 @@ def test_every_parameter_is_told_and_no_other(title, taken):
 
 def test_what_parameters_take_and_their_defaults():
     cutouts = section("Cutouts")
-    for words in (get_args(Picture), CURVES, MEDIA_TYPES):
+    for words in (get_args(Picture), CURVES, CUTOUT_MEDIA_TYPES):
         for word in words:
             assert f"`{word}`" in cutouts
     assert f"black ({BLACK_SIGMA:g}) and white" in cutouts

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from scanner.errors import UsageError
-from scanner.service.cutouts.request import CutoutRequest
 from scanner.service.errors import BadRequestError
-from scanner.service.vo.parameters import Parameters
-from scanner.service.vo.soda import PARAMETERS, read_request
+from scanner.service.routing import Parameters
+from scanner.service.vo.soda import PARAMETERS, CutoutRequest, read_request
 
 
 def test_every_candidate_stands_where_its_cutouts_wcs_says(server, rows, candidate_ids):

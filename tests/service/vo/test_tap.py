@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.query.region import Cone
-from scanner.service.vo import tap_examples
+from scanner.service.vo.tap import EXAMPLES
 
 
 @pytest.fixture(name="tap", scope="module")
@@ -88,10 +88,10 @@ def test_capabilities(tap):
     for function in ("CONTAINS", "CIRCLE", "DISTANCE", "POLYGON"):
         assert language.get_feature("ivo://ivoa.net/std/TAPRegExt#features-adqlgeo", function) is not None
     assert [method.ivo_id for method in tap.upload_methods] == []
-    assert len(tap.examples) == len(tap_examples.EXAMPLES)
+    assert len(tap.examples) == len(EXAMPLES)
 
 
-@pytest.mark.parametrize(("_", "__", "query"), tap_examples.EXAMPLES)
+@pytest.mark.parametrize(("_", "__", "query"), EXAMPLES)
 def test_examples_are_answered(ask, _, __, query):
     assert ask(query)[:2] == (200, [("OK", None)])
 

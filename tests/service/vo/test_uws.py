@@ -14,12 +14,12 @@ import pyvo
 from astropy.io.votable import parse
 from prometheus_client import CollectorRegistry
 
-from scanner.query import deadline
+from scanner.query import database
+from scanner.service.context import Work
 from scanner.service.errors import BadRequestError, BusyError, NotFoundError
 from scanner.service.instruments import ServiceInstruments
 from scanner.service.settings import load
 from scanner.service.vo.uws import FINAL, JobBook
-from scanner.service.work import Work
 
 UWS = "{http://www.ivoa.net/xml/UWS/v1.0}"
 QUERY = "SELECT candidate_id, ra, p_calibrated FROM objects ORDER BY rank"
@@ -214,7 +214,7 @@ def book(**changes):
 
 def endless(connection):
     """A query of a real database that would take hours."""
-    with deadline.watching(connection):
+    with database.watching(connection):
         connection.sql("SELECT sum(sin(a.range) * b.range) FROM range(10000000) AS a, range(1000000) AS b").fetchall()
 
 

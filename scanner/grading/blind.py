@@ -1,0 +1,105 @@
+"""Blind grading: who grades sees neither scores nor others' grades of what they have not graded.
+
+In: who asks, and what is about to be answered. Out: the answer without what is withheld, or that the question is refused.
+
+Withheld is what the ensemble says: probabilities, place in the embedding, rank, decision, and the flags that it sets. Whoever
+may only read cannot grade, so nothing is withheld from them; everyone else sees what is listed in :data:`OPEN` and nothing
+more, since an address that nobody thought of must not tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scanner.catalogue.columns import MEMBER_COLUMNS, RANK_COLUMN
+from scanner.grading.grade import Entry, Place, Viewer
+from scanner.grading.store import GradeStore
+from scanner.records import Flag
+
+#: Columns that the ensemble made.
+SCORE_NAMES = frozenset(
+    {
+        *(member.name for member in MEMBER_COLUMNS),
+        RANK_COLUMN.name,
+        "tsne_x",
+        "tsne_y",
+        "grid_value",
+        "cell_count",
+        "p_calibrated",
+    }
+    | {"is_candidate"}
+)
+_SCORE_FLAGS = Flag.EMPTY_CELL | Flag.UNDEFINED_NEIGHBOURS | Flag.OUTSIDE_EMBEDDING | Flag.FAR_FROM_TRAINING
+
+
+class Blindness:
+    """What one service withholds.
+
+    Parameters
+    ----------
+    store
+        The grades.
+    on
+        Whether anything is withheld at all.
+    """
+
+    def __init__(self, store: GradeStore, *, on: bool) -> None:
+        self.store = store
+        self.on = on
+
+    def holds_for(self, viewer: Viewer) -> bool:
+        """Whether scores are withheld from somebody until they have graded."""
+        return self.on and viewer.role == "grade"
+
+    def refuses_column(self, viewer: Viewer, column: str) -> bool:
+        """Whether somebody may not sort or select by a column, since the order or selection would tell its values."""
+        return self.holds_for(viewer) and column in SCORE_NAMES | {"flags"}
+
+    def veiled(self, viewer: Viewer, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Rows as somebody may see them.
+
+        Parameters
+        ----------
+        viewer
+            Who asks.
+        items
+            Rows of a catalogue as JSON shows them: ``id``, ``ra``, ``dec`` and any other columns.
+
+        Returns
+        -------
+        list of dict
+            The rows with ``grade``, the viewer's own or None, and ``withheld``: whether scores are None for this reason.
+        """
+        places = [Place(item["id"], "", item["ra"], item["dec"]) for item in items]
+        grades = {} if viewer.name is None else self.store.grades_of(viewer.name, places)
+        found = []
+        for item in items:
+            grade = grades.get(item["id"])
+            withheld = grade is None and self.holds_for(viewer)
+            row = {**item, **_without_scores(item)} if withheld else dict(item)
+            found.append({**row, "grade": grade, "withheld": withheld})
+        return found
+
+    def history(self, viewer: Viewer, place: Place) -> tuple[tuple[Entry, ...], bool]:
+        """What was said of an object, as far as somebody may see it, and whether a part is withheld: what others said."""
+        said = self.store.history(place)
+        if not self.holds_for(viewer) or (viewer.name is not None and self.store.grades_of(viewer.name, [place])):
+            return said, False
+        own = tuple(entry for entry in said if entry.grader == viewer.name)
+        return own, True
+
+    def standing(self, viewer: Viewer) -> tuple[Entry, ...]:
+        """The grades that stand of the objects whose grades somebody may see."""
+        entries = self.store.standing()
+        if not self.holds_for(viewer):
+            return entries
+        graded = {entry.object for entry in entries if entry.grader == viewer.name}
+        return tuple(entry for entry in entries if entry.object in graded)
+
+
+def _without_scores(item: Mapping[str, Any]) -> dict[str, Any]:
+    veil: dict[str, Any] = dict.fromkeys(SCORE_NAMES.intersection(item))
+    if item.get("flags") is not None:
+        veil["flags"] = item["flags"] & ~int(_SCORE_FLAGS)
+    return veil

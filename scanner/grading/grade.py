@@ -1,0 +1,106 @@
+"""The words of grading: grades, who gives them, what they are given to, and one entry of the history."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, get_args
+
+from pydantic import Field
+
+from scanner.errors import UsageError
+from scanner.records import Record
+
+Grade = Literal["A", "B", "C", "X"]
+GRADES: tuple[Grade, ...] = get_args(Grade)
+#: What a grade says, from the best to the worst: the order in which agreement counts how far apart two graders are.
+MEANINGS: dict[Grade, str] = {
+    "A": "a lens: arcs or counter-images that nothing else explains",
+    "B": "probably a lens: better images or a spectrum would settle it",
+    "C": "perhaps: there is something, and it can be explained without a lens",
+    "X": "no lens",
+}
+MAX_COMMENT = 2000
+#: Name of somebody who grades, as tokens have it too.
+NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,38}[A-Za-z0-9])?")
+Role = Literal["read", "grade"]
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """Who looks at candidates, and what they may do; ``name`` is None for a reader that nothing is known of."""
+
+    name: str | None
+    role: Role
+    is_named_by_token: bool
+
+
+@dataclass(frozen=True)
+class Place:
+    """A row of a catalogue that can be graded: ``candidate_id`` is ``run/tile_id/target_id``; ``ra, dec`` in degrees, ICRS."""
+
+    candidate_id: str
+    name: str
+    ra: float
+    dec: float
+
+    @property
+    def tile(self) -> str:
+        """``run/tile_id/``: what rows of one tile of one run have in common."""
+        return self.candidate_id[: self.candidate_id.rfind("/") + 1]
+
+    @property
+    def target_id(self) -> str:
+        """The last part of the id."""
+        return self.candidate_id.rpartition("/")[2]
+
+
+class Entry(Record):
+    """One line of the history, never changed: a grade with its comment, or that an earlier one is taken back.
+
+    ``number`` grows with time. ``object``: what was graded, whatever row stood for it then (``candidate_id``). ``catalogue``:
+    collection and version that the grader saw. ``blind``: scores and others' grades were withheld. ``undoes``: the number of
+    the entry that is taken back; such an entry has no grade.
+    """
+
+    number: int
+    object: int
+    candidate_id: str
+    grader: str
+    grade: Grade | None
+    comment: str = Field(max_length=MAX_COMMENT)
+    given: datetime
+    catalogue: str
+    blind: bool
+    undoes: int | None = None
+
+
+def grader_name(text: str) -> str:
+    """Check a grader's name; spaces around it go, and several in a row are one.
+
+    Raises
+    ------
+    UsageError
+        See the module.
+    """
+    name = " ".join(text.split())
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            "A name has up to 40 of the letters A to Z, digits, spaces and . _ -, the first and last of them a letter or digit."
+        )
+    return name
+
+
+def checked_comment(text: str) -> str:
+    """A comment without what no text has: control characters other than the line break go, and space around it.
+
+    Raises
+    ------
+    UsageError
+        It has more than :data:`MAX_COMMENT` characters.
+    """
+    comment = "".join(letter for letter in text if letter == "\n" or (letter.isprintable() or letter == " ")).strip()
+    if len(comment) > MAX_COMMENT:
+        raise UsageError(f"A comment has at most {MAX_COMMENT:,} characters, this one {len(comment):,}; shorten it.")
+    return comment

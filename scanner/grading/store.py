@@ -1,0 +1,369 @@
+"""Grades in one SQLite file: an append-only history that many threads and processes may share, and the grades that stand."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from scanner.errors import ContentError, InputMissingError, OutputError, ScannerError, UnavailableError, UsageError
+from scanner.grading.grade import Entry, Grade, Place, checked_comment, grader_name
+from scanner.sphere import chord, unit_vectors
+
+#: How long a writer waits for its turn, in seconds.
+BUSY_S = 20.0
+VERSION = 1
+#: Tells a file of grades from other SQLite files: "grad".
+APPLICATION_ID = 0x67726164
+
+_TABLES = ("objects", "sightings", "entries")
+_DEFINITIONS = """
+-- What was graded, at the position of the row that was graded first.
+CREATE TABLE objects (object INTEGER PRIMARY KEY, ra REAL NOT NULL, dec REAL NOT NULL);
+CREATE INDEX objects_by_dec ON objects (dec);
+
+-- Rows of catalogues that stood for an object when it was graded.
+CREATE TABLE sightings (
+    candidate_id TEXT PRIMARY KEY,
+    object INTEGER NOT NULL REFERENCES objects,
+    name TEXT NOT NULL, ra REAL NOT NULL, dec REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX sightings_by_object ON sightings (object);
+
+-- The history. An entry is a grade, or takes an earlier one back.
+CREATE TABLE entries (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    object INTEGER NOT NULL REFERENCES objects,
+    candidate_id TEXT NOT NULL REFERENCES sightings,
+    grader TEXT NOT NULL,
+    grade TEXT CHECK (grade IN ('A', 'B', 'C', 'X')),
+    comment TEXT NOT NULL,
+    given TEXT NOT NULL,
+    catalogue TEXT NOT NULL,
+    blind INTEGER NOT NULL CHECK (blind IN (0, 1)),
+    undoes INTEGER REFERENCES entries,
+    CHECK ((grade IS NULL) = (undoes IS NOT NULL))
+);
+CREATE INDEX entries_by_object ON entries (object, grader);
+-- Of these only: an index of all would be taken for "undoes IS NULL", which nearly every entry is.
+CREATE UNIQUE INDEX entries_undone ON entries (undoes) WHERE undoes IS NOT NULL;
+"""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that alone may write; the file and its tables are made if need be, whoever else is doing that.
+
+    Raises
+    ------
+    ContentError, OutputError, UnavailableError
+        See the module.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError.of(path, error) from None
+    with connection(path) as opened:
+        if not _is_ready(opened, path):
+            _to_write_ahead(opened)
+        with transaction(opened):
+            if not _is_ready(opened, path):
+                _make_tables(opened)
+            yield opened
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection whose statements all see one state of the file; empty tables where nobody has written yet.
+
+    Raises
+    ------
+    ContentError, OutputError, UnavailableError
+        See the module.
+    """
+    if path.exists():
+        with connection(path) as opened:
+            opened.execute("BEGIN")
+            if _is_ready(opened, path):
+                yield opened
+                return
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as nothing:
+        _make_tables(nothing)
+        yield nothing
+
+
+def _is_ready(opened: sqlite3.Connection, path: Path) -> bool:
+    (version,), (application,), (n_tables,) = (
+        opened.execute(asked).fetchone()
+        for asked in ("PRAGMA user_version", "PRAGMA application_id", "SELECT count(*) FROM sqlite_schema")
+    )
+    if (version, application, n_tables) == (0, 0, 0):
+        return False
+    if application != APPLICATION_ID:
+        raise ContentError(f"{path}: not a file of grades; name another file.")
+    if version != VERSION:
+        raise ContentError(f"{path}: made by another version of scanner (layout {version}); update scanner.")
+    return True
+
+
+def _make_tables(opened: sqlite3.Connection) -> None:
+    for statement in _DEFINITIONS.split(";\n"):
+        opened.execute(statement)
+    refusal = "SELECT RAISE(ABORT, 'the history of grades is append-only')"
+    for table in _TABLES:
+        for change in ("UPDATE", "DELETE"):
+            opened.execute(f"CREATE TRIGGER no_{change.lower()}_of_{table} BEFORE {change} ON {table} BEGIN {refusal}; END")
+    opened.execute(f"PRAGMA user_version = {VERSION}")
+    opened.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _to_write_ahead(opened: sqlite3.Connection) -> None:
+    """Change the file's mode; SQLite does not wait for its turn here, so we do."""
+    end = time.monotonic() + BUSY_S
+    while True:
+        try:
+            opened.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+
+
+@contextmanager
+def connection(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection of one's own, closed at the end; what SQLite refuses becomes one sentence.
+
+    Raises
+    ------
+    ContentError, OutputError, UnavailableError
+        See the module.
+    """
+    try:
+        with closing(sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)) as opened:
+            opened.execute("PRAGMA foreign_keys = ON")
+            # With a write-ahead log, every commit reaches the disk only so.
+            opened.execute("PRAGMA synchronous = FULL")
+            yield opened
+    except sqlite3.Error as error:
+        raise _sentence(path, error) from None
+
+
+def _sentence(path: Path, error: sqlite3.Error) -> ScannerError:
+    match error.sqlite_errorcode & 0xFF if hasattr(error, "sqlite_errorcode") else None:
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return UnavailableError(f"{path}: locked by another process for {BUSY_S:.0f} s; try again.")
+        case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+            return ContentError(f"{path}: not a file of grades, or damaged; name another file or bring back a copy.")
+        case sqlite3.SQLITE_FULL:
+            return OutputError(f"{path}: the disk is full; make space and give the grade again.")
+        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_IOERR:
+            return OutputError(f"{path}: cannot be written ({error}); choose another place.")
+    raise error
+
+
+@contextmanager
+def transaction(opened: sqlite3.Connection) -> Iterator[None]:
+    """Hold the right to write from the first statement on: what is read inside is what is written upon."""
+    opened.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        opened.execute("ROLLBACK")
+        raise
+    opened.execute("COMMIT")
+
+
+#: As ``catalogue.duplicate_radius_arcsec`` by default.
+RADIUS_ARCSEC = 0.5
+#: As in :mod:`scanner.catalogue.deduplicate`, whose trees a service would wait for when it starts.
+SAME_ID_RADIUS_ARCSEC = 3.0
+
+
+def object_of(place: Place, opened: sqlite3.Connection) -> int | None:
+    """The object that a row stands for, by the rule above."""
+    known = opened.execute("SELECT object FROM sightings WHERE candidate_id = ?", (place.candidate_id,)).fetchone()
+    if known is not None:
+        return int(known[0])
+    reach = SAME_ID_RADIUS_ARCSEC / 3600.0 * (1 + 1e-6)
+    near = opened.execute(
+        "SELECT object, ra, dec FROM objects WHERE dec BETWEEN ? AND ?", (place.dec - reach, place.dec + reach)
+    ).fetchall()
+    if not near:
+        return None
+    ra, dec = np.array([row[1:] for row in near], dtype=np.float64).T
+    here = unit_vectors(np.array([place.ra]), np.array([place.dec]))
+    distance = np.linalg.norm(unit_vectors(ra, dec) - here, axis=1)
+    found: list[tuple[bool, float, int]] = []
+    for index in np.flatnonzero(distance <= chord(SAME_ID_RADIUS_ARCSEC)):
+        number = int(near[index][0])
+        ids = [row[0] for row in opened.execute("SELECT candidate_id FROM sightings WHERE object = ?", (number,))]
+        if any(other.startswith(place.tile) for other in ids):
+            continue
+        same_id = any(other.rpartition("/")[2] == place.target_id for other in ids)
+        if same_id or distance[index] <= chord(RADIUS_ARCSEC):
+            found.append((not same_id, float(distance[index]), number))
+    return min(found)[2] if found else None
+
+
+_FIELDS = tuple(Entry.model_fields)
+_COLUMNS = ", ".join(_FIELDS)
+_OF_OBJECT = "AND object = ?"
+_OF_GRADER = "AND object = ? AND grader = ?"
+
+
+def _standing(condition: str = "") -> str:
+    """The grades that stand: the last of each grader for each object that was not taken back.
+
+    SQLite takes the other columns of a group from the row that ``max`` chose.
+    """
+    others = ", ".join(_FIELDS[1:])
+    taken_back = "SELECT 1 FROM entries AS later WHERE later.undoes = entry.number"
+    return (
+        f"SELECT max(number) AS number, {others} FROM entries AS entry"
+        f" WHERE undoes IS NULL AND NOT EXISTS ({taken_back}) {condition} GROUP BY object, grader"
+    )
+
+
+class GradeStore:
+    """The grades in one SQLite file, which is made when the first is given.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Raises
+    ------
+    ContentError, OutputError, UnavailableError
+        See :mod:`scanner.grading.store`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        with reading(self.path):
+            pass
+
+    @classmethod
+    def existing(cls, path: str | Path) -> GradeStore:
+        """Open a file that must be there.
+
+        Raises
+        ------
+        InputMissingError
+            It is not.
+        """
+        if not Path(path).is_file():
+            raise InputMissingError(f"{path}: no such file of grades; give the one that 'scanner serve' writes.")
+        return cls(path)
+
+    def give(
+        self, place: Place, grader: str, grade: Grade, comment: str = "", *, catalogue: str = "", blind: bool = False
+    ) -> Entry:
+        """Add a grade; it takes the place of the grader's earlier one of the same object, which stays in the history.
+
+        Parameters
+        ----------
+        place
+            The row that was looked at.
+        grader, grade, comment
+            Who says what of it; the comment is text, whatever it looks like.
+        catalogue
+            Collection and version that the grader saw.
+        blind
+            Whether scores and others' grades are withheld from those who have not graded; recorded for first grades only.
+
+        Raises
+        ------
+        UsageError
+            The name or comment is refused.
+        """
+        name, text = grader_name(grader), checked_comment(comment)
+        with writing(self.path) as opened:
+            number = object_of(place, opened)
+            if number is None:
+                number = opened.execute("INSERT INTO objects (ra, dec) VALUES (?, ?)", (place.ra, place.dec)).lastrowid
+            opened.execute(
+                "INSERT INTO sightings VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (place.candidate_id, number, place.name, place.ra, place.dec),
+            )
+            # Who has said something of it once has seen all there is to see.
+            unseen = opened.execute("SELECT NOT EXISTS (SELECT 1 FROM entries WHERE object = ? AND grader = ?)", (number, name))
+            blind = blind and bool(unseen.fetchone()[0])
+            return _append(opened, (number, place.candidate_id, name, grade, text, catalogue, blind, None))
+
+    def undo(self, place: Place, grader: str, *, catalogue: str = "") -> Entry:
+        """Take a grader's grade of an object back; the one before it stands again, if there was one.
+
+        Raises
+        ------
+        UsageError
+            No grade of this grader stands.
+        """
+        with writing(self.path) as opened:
+            number = object_of(place, opened)
+            last = next(_entries(opened.execute(_standing(_OF_GRADER), (number, grader))), None)
+            if last is None:
+                raise UsageError(f"{grader} has no grade of {place.candidate_id} that could be taken back.")
+            return _append(opened, (number, last.candidate_id, grader, None, "", catalogue, False, last.number))
+
+    def history(self, place: Place) -> tuple[Entry, ...]:
+        """Everything that was said of the object that a row stands for, oldest first."""
+        with reading(self.path) as opened:
+            found = opened.execute(
+                f"SELECT {_COLUMNS} FROM entries WHERE object = ? ORDER BY number", (object_of(place, opened),)
+            )
+            return tuple(_entries(found))
+
+    def standing(self) -> tuple[Entry, ...]:
+        """The grade of each grader for each object that was neither taken back nor given anew, by object and grader."""
+        with reading(self.path) as opened:
+            return tuple(_entries(opened.execute(_standing())))
+
+    def standing_of(self, place: Place) -> tuple[Entry, ...]:
+        """The grades that stand of the object that a row stands for, by grader."""
+        with reading(self.path) as opened:
+            return tuple(_entries(opened.execute(_standing(_OF_OBJECT), (object_of(place, opened),))))
+
+    def grades_of(self, grader: str, places: Iterable[Place]) -> Mapping[str, Grade]:
+        """The grades of one grader that stand for some rows, by ``candidate_id``; rows without one are left out."""
+        with reading(self.path) as opened:
+            found: dict[str, Grade] = {}
+            for place in places:
+                number = object_of(place, opened)
+                for entry in _entries(opened.execute(_standing(_OF_GRADER), (number, grader))):
+                    if entry.grade is not None:
+                        found[place.candidate_id] = entry.grade
+            return found
+
+    def places(self) -> Mapping[int, tuple[Place, ...]]:
+        """The rows that were graded, by object; the last graded first."""
+        with reading(self.path) as opened:
+            rows = opened.execute(
+                "SELECT object, candidate_id, name, ra, dec FROM sightings"
+                " JOIN (SELECT candidate_id, max(number) AS last FROM entries GROUP BY candidate_id) USING (candidate_id)"
+                " ORDER BY object, last DESC"
+            )
+            found: dict[int, tuple[Place, ...]] = {}
+            for number, *values in rows:
+                found[number] = (*found.get(number, ()), Place(*values))
+            return found
+
+
+def _append(opened: sqlite3.Connection, values: Sequence[object]) -> Entry:
+    object_, candidate_id, grader, grade, comment, catalogue, blind, undoes = values
+    given = datetime.now(UTC).isoformat(timespec="milliseconds")
+    row = (object_, candidate_id, grader, grade, comment, given, catalogue, blind, undoes)
+    marks = ", ".join("?" * len(row))
+    number = opened.execute(f"INSERT INTO entries ({', '.join(_FIELDS[1:])}) VALUES ({marks})", row).lastrowid
+    return next(_entries(opened.execute(f"SELECT {_COLUMNS} FROM entries WHERE number = ?", (number,))))
+
+
+def _entries(rows: Iterable[Sequence[object]]) -> Iterator[Entry]:
+    for row in rows:
+        yield Entry.model_validate(dict(zip(_FIELDS, row, strict=True)))

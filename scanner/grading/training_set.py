@@ -1,0 +1,205 @@
+"""A labelled dataset of graded candidates, as ``scanner train all --data`` and ``scanner evaluate --data`` read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scanner import __version__
+from scanner.atomic_file import flush_tree, partial_name, remove, writing_to
+from scanner.catalogue.columns import column
+from scanner.cutouts.store import CutoutWriter
+from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
+from scanner.grading.grade import Place
+from scanner.grading.labels import LABEL_COLUMNS
+from scanner.grading.store import RADIUS_ARCSEC
+from scanner.labelled_set import CUTOUTS, DESCRIPTION, TRUTH, TRUTH_COLUMNS
+from scanner.query.catalogue import Catalogue
+from scanner.query.region import Cone
+from scanner.query.search import SEPARATION_COLUMN, Search, search
+from scanner.records import BANDS, VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, Record, Tile
+from scanner.sky import tile_list
+from scanner.survey.candidate_cutouts import candidate_cutouts
+from scanner.survey.folder.ledger import RunFolder, RunRecord
+from scanner.survey.published import CATALOGUE, Published
+
+
+@dataclass(frozen=True)
+class GradedRow:
+    """A graded object's row: a table of one row of the catalogue's columns, and what it was published in."""
+
+    object: int
+    published: Published
+    row: pa.Table
+
+
+def graded_rows(places: Mapping[int, Sequence[Place]], published: Iterable[Published]) -> list[GradedRow]:
+    """Find the rows of graded objects.
+
+    Parameters
+    ----------
+    places
+        The rows that were graded, by object, the last graded first.
+    published
+        Where to look; the first that has the object counts.
+
+    Returns
+    -------
+    list of GradedRow
+        By object.
+    """
+    found: dict[int, GradedRow] = {}
+    for one in published:
+        catalogue = Catalogue.open(one.store, one.key(CATALOGUE))
+        for number, of_object in places.items():
+            row = None if number in found else _row(of_object, catalogue)
+            if row is not None:
+                found[number] = GradedRow(number, one, row)
+    return [found[number] for number in sorted(found)]
+
+
+def _row(places: Sequence[Place], catalogue: Catalogue) -> pa.Table | None:
+    near = [_near(place, catalogue) for place in places]
+    for place, rows in zip(places, near, strict=True):
+        ids = ["/".join(map(str, row.values())) for row in rows.select(["run", "tile_id", "target_id"]).to_pylist()]
+        if place.candidate_id in ids:
+            return rows.slice(ids.index(place.candidate_id), 1)
+    return near[0].slice(0, 1) if len(near[0]) else None
+
+
+def _near(place: Place, catalogue: Catalogue) -> pa.Table:
+    """What lies about a place, the nearest first."""
+    cone = Cone(place.ra, place.dec, RADIUS_ARCSEC / 3600.0)
+    return search(catalogue, Search(region=cone, order=SEPARATION_COLUMN.name, columns=tuple(catalogue.schema.names)))
+
+
+TRUTH_SCHEMA = pa.schema(
+    [
+        *(one.field() for one in TRUTH_COLUMNS),
+        column("magnitude_vis").field(),
+        *(one.field() for one in LABEL_COLUMNS),
+    ]
+)
+
+
+class GradedSetRecord(Record):
+    """``dataset.json`` of graded candidates.
+
+    ``sources``: runs and surveys that the cutouts are of. ``least_graders``: fewer left an object out. ``n_unclear`` were left
+    out, as were ``n_missing`` that no source has any more.
+    """
+
+    format_version: Literal[1] = 1
+    scanner_version: str
+    origin: Literal["grades"] = "grades"
+    sources: tuple[str, ...]
+    least_graders: int
+    n_objects: int
+    n_lenses: int
+    n_unclear: int
+    n_missing: int
+
+
+def write_training_set(
+    labels: Mapping[int, Mapping[str, Any]], rows: Sequence[GradedRow], least_graders: int, out: Path
+) -> GradedSetRecord:
+    """Write a dataset.
+
+    Parameters
+    ----------
+    labels
+        The labels of graded objects, by object, as of :func:`~scanner.grading.labels.label_rows`.
+    rows
+        The catalogue rows of those that are found, each object once.
+    least_graders
+        What the labels were made with.
+    out
+        The folder, which must not exist.
+
+    Raises
+    ------
+    OutputError, UsageError, InputMissingError
+        See the module.
+    """
+    if out.exists():
+        raise OutputError(f"{out}: is there already; choose another --out or remove it.")
+    n_clear = sum(label["label"] != "unclear" for label in labels.values())
+    clear = sorted((row for row in rows if labels[row.object]["label"] != "unclear"), key=_tile)
+    if not clear:
+        raise UsageError("None of these folders has an object with a clear label; grade more, or name other folders.")
+    record = GradedSetRecord(
+        scanner_version=__version__,
+        sources=tuple(sorted({row.published.location for row in rows})),
+        least_graders=least_graders,
+        n_objects=len(clear),
+        n_lenses=sum(labels[row.object]["label"] == "lens" for row in clear),
+        n_unclear=len(labels) - n_clear,
+        n_missing=n_clear - len(clear),
+    )
+    partial = partial_name(out)
+    try:
+        with writing_to(out):
+            partial.mkdir(parents=True)
+            truth = _write_cutouts(labels, clear, partial / CUTOUTS)
+            pq.write_table(truth, partial / TRUTH)
+            (partial / DESCRIPTION).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            flush_tree(partial)
+            partial.rename(out)
+    finally:
+        remove(partial)
+    return record
+
+
+def _write_cutouts(labels: Mapping[int, Mapping[str, Any]], rows: Sequence[GradedRow], path: Path) -> pa.Table:
+    """Write the cutouts of some rows, those of a tile together; returns the truth."""
+    read = cache(_record_and_tiles)
+    truth: list[dict[str, Any]] = []
+    none, unknown = dict.fromkeys(BANDS, ""), dict.fromkeys(BANDS, np.nan)
+    with CutoutWriter(path, tile_id="grades", wcs_header="", zero_points=unknown, units=none, codec="exact") as writer:
+        for (location, run, tile_id), group in groupby(rows, key=_tile):
+            of_tile = list(group)
+            folder = of_tile[0].published.run_folders.get(run)
+            if folder is None:
+                raise InputMissingError(f"{location}: its run {run} is not known any more; name the run's own folder.")
+            record, tiles = read(folder)
+            batch = candidate_cutouts(pa.concat_tables([row.row for row in of_tile]), folder, tiles, record.config)
+            if batch is None or len(batch) != len(of_tile):
+                raise ContentError(f"{folder.location}: tile {tile_id} has lost cutouts of its objects; scan it again.")
+            writer.append(batch)
+            truth += [_truth(labels[row.object], batch, place) for place, row in enumerate(of_tile)]
+    return pa.Table.from_pylist(truth, schema=TRUTH_SCHEMA)
+
+
+def _tile(row: GradedRow) -> tuple[str, str, str]:
+    """Where an object was scanned: what was opened, the run, the tile."""
+    (names,) = row.row.select(["run", "tile_id"]).to_pylist()
+    return row.published.location, names["run"], names["tile_id"]
+
+
+def _record_and_tiles(folder: RunFolder) -> tuple[RunRecord, tuple[Tile, ...]]:
+    record = folder.record()
+    return record, tile_list.read(record.tile_list, record.config.storage).tiles
+
+
+def _truth(label: Mapping[str, Any], batch: CutoutBatch, place: int) -> dict[str, Any]:
+    is_lens = label["label"] == "lens"
+    x, y = (float(value) * VIS_PIXEL_SCALE_ARCSEC for value in batch.offset[place])
+    return {
+        **label,
+        "target_id": int(batch.targets.target_id[place]),
+        "is_lens": is_lens,
+        "visible": is_lens,
+        "class_name": f"grade {label['grade']}",
+        "arc_snr": np.nan,
+        "x_arcsec": x,
+        "y_arcsec": y,
+        "magnitude_vis": float(batch.targets.magnitude[place]),
+    }

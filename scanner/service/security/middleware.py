@@ -1,0 +1,346 @@
+"""What every request goes through: log line and metrics, errors as answers, limits, hosts and origins, security headers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import re
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from contextvars import ContextVar
+from urllib.parse import quote, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from scanner.service.errors import (
+    ForbiddenError,
+    Forms,
+    ServiceError,
+    TimeLimitError,
+    TooLargeError,
+    TooManyRequestsError,
+    WrongHostError,
+    audience_of,
+    is_below,
+    route_path,
+)
+from scanner.service.instruments import ServiceInstruments
+from scanner.service.settings import HttpConfig, ServiceConfig, host_name, is_loopback
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data: blob:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "frame-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    # What one viewer may see is nothing for a cache that serves others.
+    "Cache-Control": "private, no-cache",
+}
+
+
+class SecurityHeaders:
+    """Adds the headers to every answer that does not have them."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.add_vary_header("Authorization, Cookie")
+            await send(message)
+
+        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
+
+
+#: Clients remembered at a time; the one that has been quiet for longest is forgotten first.
+REMEMBERED = 10_000
+#: Longest wait for the next part of a body.
+BODY_S = 20.0
+
+
+class RateLimit:
+    """Counts requests of each client."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        per_minute: int,
+        burst: int,
+        instruments: ServiceInstruments,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._app, self._instruments, self._clock = app, instruments, clock
+        self._per_second, self._burst = per_minute / 60.0, float(burst)
+        #: Client → what is left in its bucket, and when that was so.
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and self._per_second and not is_below(route_path(scope), "/static"):
+            wait = self._wait(_client(scope))
+            if wait:
+                self._instruments.refused.labels("rate").inc()
+                raise TooManyRequestsError(f"Too many requests; try again in {wait} s.", {"Retry-After": str(wait)})
+        await self._app(scope, receive, send)
+
+    def _wait(self, client: str) -> int:
+        """Seconds that a client has to wait; 0, and one request is counted, where it need not."""
+        now = self._clock()
+        left, since = self._left.pop(client, (self._burst, now))
+        left = min(left + (now - since) * self._per_second, self._burst)
+        allowed = left >= 1.0
+        self._left[client] = (left - allowed, now)
+        if len(self._left) > REMEMBERED:
+            self._left.popitem(last=False)
+        return 0 if allowed else max(math.ceil((1.0 - left) / self._per_second), 1)
+
+
+class BodyLimit:
+    """Refuses bodies that are too large, before they are in memory, and those that do not come."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int, instruments: ServiceInstruments, seconds: float = BODY_S) -> None:
+        self._app, self._max, self._instruments, self._seconds = app, max_bytes, instruments, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        told = Headers(scope=scope).get("content-length", "0")
+        self._refuse(int(told) if told.isdigit() else 0)
+        n_bytes, is_whole = 0, False
+
+        async def counted() -> Message:
+            nonlocal n_bytes, is_whole
+            if is_whole:
+                return await receive()
+            try:
+                async with asyncio.timeout(self._seconds):
+                    message = await receive()
+            except TimeoutError:
+                raise TimeLimitError(f"No more of the request's body came for {self._seconds:g} s.") from None
+            n_bytes += len(message.get("body", b""))
+            is_whole = not message.get("more_body", False)
+            self._refuse(n_bytes)
+            return message
+
+        await self._app(scope, counted, send)
+
+    def _refuse(self, n_bytes: int) -> None:
+        if n_bytes > self._max:
+            self._instruments.refused.labels("size").inc()
+            raise TooLargeError(f"The request's body is larger than {self._max // 1000} kB.")
+
+
+def _client(scope: Scope) -> str:
+    who = scope.get("state", {}).get("viewer")
+    if who is not None and who.is_named_by_token:
+        return f"name {who.name}"
+    return f"address {(scope.get('client') or ('', 0))[0]}"
+
+
+access = logging.getLogger("scanner.service.access")
+logger = logging.getLogger(__name__)
+
+ID_HEADER = "X-Request-ID"
+#: Longest part of a query that is logged.
+LOGGED_QUERY = 1000
+_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
+#: Methods that are counted by name; clients can send any word.
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+#: Id of the request that this task answers, for log lines anywhere.
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+
+class RequestLog:
+    """Gives requests their ids, logs and counts them."""
+
+    def __init__(self, app: ASGIApp, instruments: ServiceInstruments) -> None:
+        self._app, self._instruments = app, instruments
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        sent = Headers(scope=scope).get(ID_HEADER, "")
+        known_as = sent if _ID.fullmatch(sent) else secrets.token_hex(8)
+        scope.setdefault("state", {})["request_id"] = known_as
+        token = request_id.set(known_as)
+        start, status, n_bytes = time.perf_counter(), 499, 0
+
+        async def observed(message: Message) -> None:
+            nonlocal status, n_bytes
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[ID_HEADER] = known_as
+            elif message["type"] == "http.response.body":
+                n_bytes += len(message.get("body", b""))
+            await send(message)
+
+        self._instruments.in_progress.inc()
+        try:
+            await self._app(scope, receive, observed)
+        finally:
+            self._instruments.in_progress.dec()
+            self._tell(scope, status, n_bytes, time.perf_counter() - start)
+            request_id.reset(token)
+
+    def _tell(self, scope: Scope, status: int, n_bytes: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "none")
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self._instruments.requests.labels(route, method, str(status)).inc()
+        self._instruments.seconds.labels(route).observe(seconds)
+        self._instruments.sent_bytes.inc(n_bytes)
+        who = scope["state"].get("viewer")
+        access.info(
+            "%s %s %d",
+            scope["method"],
+            # As it was sent: what it decodes to may be the end of a line, or orders to a terminal.
+            quote(scope["path"], safe="/:@!$&'()*+,;=~"),
+            status,
+            extra={
+                "request_id": scope["state"]["request_id"],
+                "client": (scope.get("client") or ("", 0))[0],
+                "viewer": getattr(who, "name", None),
+                "query": scope.get("query_string", b"").decode("latin-1")[:LOGGED_QUERY],
+                "route": route,
+                "seconds": round(seconds, 4),
+                "bytes": n_bytes,
+            },
+        )
+
+
+class ErrorsToAnswers:
+    """Turns errors into answers."""
+
+    def __init__(self, app: ASGIApp, forms: Forms) -> None:
+        self._app, self._forms = app, forms
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except ServiceError as error:
+            if begun:
+                raise
+            await self._forms.answer(Request(scope), error, scope["state"]["request_id"])(scope, receive, send)
+        except Exception:
+            known_as = scope["state"]["request_id"]
+            logger.exception("request %s failed", known_as, extra={"request_id": known_as})
+            if begun:
+                raise
+            unforeseen = ServiceError(f"Something went wrong here; the operator's log knows it as {known_as}.")
+            await self._forms.answer(Request(scope), unforeseen, known_as)(scope, receive, send)
+
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+def allowed_hosts(http: HttpConfig) -> frozenset[str]:
+    """Host names that requests may carry; '*' in it: any."""
+    own = urlsplit(http.base_url).netloc if http.base_url else ""
+    named = {host_name(host) for host in (*http.hosts, own) if host}
+    # Elsewhere the network decides who reaches the server, and tokens who reads.
+    return frozenset(named | ({*LOOPBACK_NAMES, host_name(http.host)} if is_loopback(http.host) else {"*"}))
+
+
+def reading_origins(config: ServiceConfig, *, is_guarded: bool) -> tuple[str, ...]:
+    """Origins whose pages may read; where nothing guards reading and only this machine can ask, no page but our own may."""
+    if config.http.cors is not None:
+        return config.http.cors
+    return ("*",) if is_guarded or not config.is_local else ()
+
+
+class AllowedHosts:
+    """Refuses requests that were meant for another server."""
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str], instruments: ServiceInstruments) -> None:
+        self._app, self._hosts, self._instruments = app, hosts, instruments
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if (
+            scope["type"] == "http"
+            and "*" not in self._hosts
+            and host_name(Headers(scope=scope).get("host", "")) not in self._hosts
+        ):
+            self._instruments.refused.labels("host").inc()
+            raise WrongHostError(
+                "This server is not known by that name; its operator can allow it with http.hosts or http.base_url."
+            )
+        await self._app(scope, receive, send)
+
+
+class SameSiteWrites:
+    """Refuses requests that change something and come from another site's page."""
+
+    def __init__(self, app: ASGIApp, readers: tuple[str, ...], base_url: str | None, instruments: ServiceInstruments) -> None:
+        self._app, self._readers, self._instruments = app, readers, instruments
+        self._own = urlsplit(base_url).netloc if base_url else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and scope["method"] not in SAFE_METHODS and self._is_foreign(scope):
+            self._instruments.refused.labels("origin").inc()
+            raise ForbiddenError("Pages of other sites may not write here.")
+        await self._app(scope, receive, send)
+
+    def _is_foreign(self, scope: Scope) -> bool:
+        headers = Headers(scope=scope)
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        if origin is None:
+            # No browser sends a write without one of the two; other programs send neither.
+            return site in ("cross-site", "same-site")
+        if urlsplit(origin).netloc in {headers.get("host"), self._own}:
+            return False
+        # A POST of the VO's protocols reads.
+        return not (audience_of(route_path(scope)) == "vo" and ("*" in self._readers or origin in self._readers))
+
+
+class RootPath:
+    """Tells routes and links the root that the service lies under, as clients see it."""
+
+    def __init__(self, app: ASGIApp, root: str) -> None:
+        self._app, self._root = app, root.rstrip("/")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await self._app({**scope, "root_path": self._root} if self._root else scope, receive, send)
