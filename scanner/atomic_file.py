@@ -1,8 +1,4 @@
-"""Files that appear whole or not at all.
-
-In: a path, and bytes or whatever writes a file. Out: the file, in place of an older one, on the disk before it takes its
-name. Refused: places that cannot be written (OSError, or an OutputError inside :func:`writing_to`).
-"""
+"""Files that appear whole or not at all: written beside their place, brought to the disk, then renamed."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Everything a run can be told, as one tree: a TOML file, ``SCANNER_…`` environment variables, flags; flags win.
-
-In: ``scanner.toml``-style files (``[targets] magnitude_limit = 22.5``), environment (``SCANNER_TARGETS__MAGNITUDE_LIMIT``) and
-a mapping of flags. Out: a frozen :class:`RunConfig`. Refused: unknown keys, values out of range, unreadable TOML, each with
-one :class:`~scanner.errors.UsageError` that names the key.
-"""
+"""Settings of a run as one tree: a TOML file, ``SCANNER_…`` environment variables, flags; flags win."""
 
 from __future__ import annotations
 
@@ -16,7 +11,7 @@ from typing import Any, Literal, TypeVar, get_args
 from pydantic import Field, ValidationError, model_validator
 
 from scanner.errors import InputMissingError, UsageError
-from scanner.records import Record
+from scanner.records import CodecName, Record
 
 ENVIRONMENT_PREFIX = "SCANNER_"
 #: Of the variables that :mod:`scanner.service.settings` reads; none of a run's.
@@ -48,9 +43,7 @@ class CutoutsConfig(Record):
     keep: str = Field(
         "candidates", pattern=r"^(all|candidates|none|sample:(0?\.\d+|1(\.0*)?))$", description="Cutouts kept in zarr."
     )
-    codec: Literal["exact", "compact"] = Field(
-        "compact", description="'exact': float32. 'compact': asinh in 16 bits, in noise units."
-    )
+    codec: CodecName = Field("compact", description="'exact': float32. 'compact': asinh in 16 bits, in noise units.")
 
 
 class ScoringConfig(Record):

@@ -1,15 +1,12 @@
 """What goes wrong, as one sentence and one exit code.
 
-Every error that a user can cause or mend is a :class:`ScannerError`: its message names the file, says what is wrong and
-what to do. The command line prints the message and exits with ``exit_code``; nothing else ever reaches the user without
-``--debug``. A :class:`TileError` condemns one tile only: the run goes on and lists it.
+Every error that a user can cause or mend is a :class:`ScannerError`; the command line prints its message and exits with its
+``exit_code``. A :class:`TileError` fails one tile only: the run goes on and lists it.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
@@ -81,23 +78,3 @@ def error_with_code(exit_code: int, message: str) -> ScannerError:
     """The error that a worker process reported, as an exception of this one."""
     kinds = {kind.exit_code: kind for kind in ScannerError.__subclasses__()}
     return kinds.get(exit_code, ScannerError)(message)
-
-
-@contextmanager
-def ctrl_c_interrupts() -> Iterator[None]:
-    """Let Ctrl-C end the block's queries as it ends Python code.
-
-    DuckDB stops a query at a signal but swallows the ``KeyboardInterrupt`` and raises a ``RuntimeError``, known by its text.
-    With several threads it may finish a step of the query before.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        A signal that Python turns into it has interrupted a query.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if str(error) == "Query interrupted":
-            raise KeyboardInterrupt from error
-        raise

@@ -1,4 +1,4 @@
-"""SIGTERM as Ctrl-C, and worker processes that do not run the caller's script again."""
+"""Signals as Ctrl-C, also while DuckDB works, and worker processes that do not run the caller's script again."""
 
 from __future__ import annotations
 
@@ -51,3 +51,23 @@ def script_kept_from_children() -> Iterator[None]:
             if _n_hiding == 0:
                 main.update(_hidden)
                 _hidden.clear()
+
+
+@contextmanager
+def ctrl_c_interrupts() -> Iterator[None]:
+    """Let Ctrl-C end the block's queries as it ends Python code.
+
+    DuckDB stops a query at a signal but swallows the ``KeyboardInterrupt`` and raises a ``RuntimeError``, known by its text.
+    With several threads it may finish a step of the query before.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        A signal that Python turns into it has interrupted a query.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":
+            raise KeyboardInterrupt from error
+        raise

@@ -1,10 +1,9 @@
-"""The small frozen things that stages hand on, and the constants that all of them share.
+"""What stages hand to one another, and the constants that they share.
 
-What crosses a process or a file is a pydantic :class:`Record`; arrays travel in frozen dataclasses. Nothing here opens a
-file or imports more than numpy and pydantic.
+What crosses a process or a file is a pydantic :class:`Record`; arrays travel in frozen dataclasses.
 
-Pixel convention, everywhere: zero-based, integers at pixel centres (numpy and ``astropy.wcs`` with ``origin=0``).
-Array axes are ``(y, x)``. Bands are ordered VIS, Y, J, H; NISP arrays Y, J, H.
+Pixels, everywhere: zero-based, integers at pixel centres (numpy and ``astropy.wcs`` with ``origin=0``). Array axes are
+``(y, x)``. Bands are ordered VIS, Y, J, H; NISP arrays Y, J, H.
 """
 
 from __future__ import annotations
@@ -12,19 +11,18 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from enum import IntFlag
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
 from scanner.errors import ContentError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
-
 
 Band = Literal["VIS", "Y", "J", "H"]
 BANDS: tuple[Band, ...] = get_args(Band)
@@ -43,20 +41,22 @@ DRAWN = "drawn:"
 
 MemberName = Literal["OU-J", "OU-Y", "OU-H", "OU-JYH", "OU-VIS", "OU-66", "OU-200"]
 MEMBERS: tuple[MemberName, ...] = get_args(MemberName)
-#: Input channels of each member, in the order of the published networks (Wilde et al. 2022, section 3.1, and their code).
-MEMBER_BANDS: dict[MemberName, tuple[Band, ...]] = {
-    "OU-J": ("J",),
-    "OU-Y": ("Y",),
-    "OU-H": ("H",),
-    "OU-JYH": ("J", "Y", "H"),
-    "OU-VIS": ("VIS",),
-    "OU-66": ("J", "Y", "H", "VIS"),
-    "OU-200": ("J", "Y", "H", "VIS"),
+#: The member networks: input channels in the order of the published code, and side of the input image in pixels (Wilde et al.
+#: 2022, section 3.1).
+_MEMBER_INPUTS: dict[MemberName, tuple[tuple[Band, ...], int]] = {
+    "OU-J": (("J",), NISP_CUTOUT_PIXELS),
+    "OU-Y": (("Y",), NISP_CUTOUT_PIXELS),
+    "OU-H": (("H",), NISP_CUTOUT_PIXELS),
+    "OU-JYH": (("J", "Y", "H"), NISP_CUTOUT_PIXELS),
+    "OU-VIS": (("VIS",), VIS_CUTOUT_PIXELS),
+    "OU-66": (("J", "Y", "H", "VIS"), NISP_CUTOUT_PIXELS),
+    "OU-200": (("J", "Y", "H", "VIS"), VIS_CUTOUT_PIXELS),
 }
-#: Side of the input image of each member in pixels.
-MEMBER_PIXELS: dict[MemberName, int] = {
-    name: VIS_CUTOUT_PIXELS if name in ("OU-VIS", "OU-200") else NISP_CUTOUT_PIXELS for name in MEMBERS
-}
+MEMBER_BANDS: dict[MemberName, tuple[Band, ...]] = {member: bands for member, (bands, _) in _MEMBER_INPUTS.items()}
+MEMBER_PIXELS: dict[MemberName, int] = {member: pixels for member, (_, pixels) in _MEMBER_INPUTS.items()}
+
+#: How the pixels of stored cutouts are encoded (:mod:`scanner.cutouts.codec`).
+CodecName = Literal["exact", "compact"]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -65,9 +65,37 @@ UInt32 = NDArray[np.uint32]
 
 
 class Record(BaseModel):
-    """Base of everything that crosses a process or a file: frozen, closed, strict about unknown keys."""
+    """Base of everything that crosses a process or a file: frozen, no unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_bytes(self) -> bytes:
+        """The record as its file holds it: JSON, indented, with a line end."""
+        return (self.model_dump_json(indent=2) + "\n").encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes, where: str | Path, remedy: str, *, wrong: str = "damaged") -> Self:
+        """Read what :meth:`to_bytes` wrote.
+
+        Parameters
+        ----------
+        content
+            Of the file.
+        where, wrong, remedy
+            For the message: the file, what it is where it is no such record, and what to do.
+
+        Raises
+        ------
+        ContentError
+            It is no such record.
+        """
+        try:
+            return cls.model_validate_json(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            reason = f"{key}: {first['msg']}" if key else first["msg"]
+            raise ContentError(f"{where}: {wrong} ({reason}); {remedy}.") from None
 
 
 # Not a Record: long tile lists hold a million of these, and without slots they take twice the memory.
@@ -122,7 +150,7 @@ class Tile(Record):
 
 @dataclass(frozen=True)
 class Targets:
-    """Positions to look at in one tile, in any order.
+    """Objects of one tile that are to be scored, in any order.
 
     ``target_id`` (N,) int64: the catalogue's OBJECT_ID, else the HEALPix order-29 index of the position; unique in a tile.
     ``ra, dec`` (N,) float64, degrees ICRS. ``x, y`` (N,) float64: pixel position in the VIS mosaic.
@@ -145,7 +173,7 @@ class Targets:
 
 
 class Flag(IntFlag):
-    """Why a row deserves a second look; the ``flags`` column is the sum of these bits."""
+    """What a reader of a row should know; the ``flags`` column is the sum of these bits."""
 
     OUTSIDE_MOSAIC = 1  #: part of the cutout lies outside a mosaic
     MASKED_PIXELS = 2  #: more than 1% of a band is masked or not finite
@@ -159,7 +187,7 @@ class Flag(IntFlag):
 
 @dataclass(frozen=True)
 class CutoutBatch:
-    """What a network sees of ``N`` targets of one tile.
+    """Cutouts of ``N`` targets of one tile.
 
     ``targets``: the N targets, in row order. ``vis`` (N, 200, 200) and ``nisp`` (N, 3, 66, 66) float32 in the mosaic's own
     units per pixel of 0.1" and 0.3"; outside and masked pixels are NaN.
@@ -191,7 +219,7 @@ class CutoutBatch:
 
 @dataclass(frozen=True)
 class Scores:
-    """What the ensemble says of ``N`` cutouts; NaN (and ``decision`` False) where an object was not scored.
+    """Scores of ``N`` cutouts; NaN (and ``decision`` False) where an object was not scored.
 
     ``logits`` (N, 7) float32: lens log-odds of the members in the order of :data:`MEMBERS`; the probability is its sigmoid.
     ``tsne`` (N, 2) float32: position in the embedding. ``grid_value`` (N,) float32: lens fraction of the grid cell.

@@ -1,8 +1,4 @@
-"""Positions on the sky as unit vectors and as HEALPix indices.
-
-In: right ascensions and declinations in degrees. Out: what distances and partitions are computed with, without trouble at the
-poles or where right ascension starts again. Nothing is refused; positions have to be finite.
-"""
+"""Positions on the sky, in degrees (ICRS): distances, HEALPix indices, and names in the style of the IAU."""
 
 from __future__ import annotations
 
@@ -34,6 +30,17 @@ def chord(radius_arcsec: float) -> float:
     return float(2.0 * np.sin(0.5 * np.radians(radius_arcsec / 3600.0)))
 
 
+def chord_angle_deg(length: Float64) -> Float64:
+    """Angle in degrees between unit vectors that are ``length`` apart, of any shape; precise for the smallest angles too."""
+    return np.asarray(np.degrees(2.0 * np.arcsin(np.minimum(0.5 * np.asarray(length), 1.0))))
+
+
+def separation_deg(ra: Float64, dec: Float64, other_ra: Float64, other_dec: Float64) -> Float64:
+    """Angular distance of positions in degrees, (N,); all in degrees, (N,) or one number."""
+    return chord_angle_deg(np.linalg.norm(unit_vectors(ra, dec) - unit_vectors(other_ra, other_dec), axis=-1))
+
+
+#: Acronym of designations.
 PREFIX = "EUCL"
 _BEGINNING = f"{PREFIX} J"
 _CHARACTERS = len(f"{_BEGINNING}HHMMSS.ss+DDMMSS.s")
@@ -53,7 +60,9 @@ def place_of_designation(
 
 
 def designations(ra: Float64, dec: Float64) -> list[str]:
-    """Name positions.
+    """Names in the style of the IAU, ``EUCL JHHMMSS.ss+DDMMSS.s``; ``EUCL J?`` where a position is not finite.
+
+    Coordinates are truncated, not rounded, as the IAU's recommendations for nomenclature ask.
 
     Parameters
     ----------

@@ -27,7 +27,8 @@ from scanner.catalogue import columns, rank
 from scanner.catalogue.deduplicate import RULE_COLUMNS, Cell, Rule, deduplicate
 from scanner.catalogue.hats import MAX_PARTITION_ORDER, ROWS_PER_PARTITION, Partition, hats_writer, partition
 from scanner.catalogue.known_lenses import KnownLensMatcher
-from scanner.errors import ContentError, OutputError, ctrl_c_interrupts
+from scanner.errors import ContentError, OutputError
+from scanner.processes import ctrl_c_interrupts
 from scanner.sphere import HEALPIX_ORDER, designations, healpix_29
 
 if TYPE_CHECKING:

@@ -385,4 +385,4 @@ def _fill(folder: Path, content: BundleContent) -> None:
     for file_name, text in content.texts.items():
         (folder / file_name).write_text(text, encoding="utf-8")
     sha256 = {file.name: file_sha256(file) for file in sorted(folder.iterdir())}
-    (folder / MANIFEST_FILE).write_text(content.manifest(sha256).model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / MANIFEST_FILE).write_bytes(content.manifest(sha256).to_bytes())

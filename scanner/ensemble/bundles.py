@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 import scanner
 from scanner.config import StorageConfig
@@ -57,13 +57,11 @@ def read_pointer(store: Store, pointer: Pointer) -> PublishedBundle | None:
     """
     key = f"{pointer}.json"
     try:
-        return PublishedBundle.model_validate_json(store.read(key))
+        content = store.read(key)
     except FileNotFoundError:
         return None
-    except ValidationError:
-        raise ContentError(
-            f"{store.where(key)}: does not name a bundle; set it with 'scanner models rollback --published {store.root} --to'."
-        ) from None
+    remedy = f"set it with 'scanner models rollback --published {store.root} --to'"
+    return PublishedBundle.from_bytes(content, store.where(key), remedy, wrong="does not name a bundle")
 
 
 def is_pointer(location: str) -> bool:
@@ -203,15 +201,14 @@ def find(bundle: str | Path | None) -> Path:
     """
     folder = models_folder()
     if bundle is None:
+        file = folder / DEFAULT_FILE
         try:
-            pointer = DefaultBundle.model_validate_json((folder / DEFAULT_FILE).read_bytes())
+            content = file.read_bytes()
         except OSError:
-            raise InputMissingError(
-                f"{folder / DEFAULT_FILE}: no default bundle is installed; name one with --bundle."
-            ) from None
-        except ValidationError:
-            raise ContentError(f"{folder / DEFAULT_FILE}: does not name the default bundle; install scanner again.") from None
-        bundle = folder / pointer.bundle
+            raise InputMissingError(f"{file}: no default bundle is installed; name one with --bundle.") from None
+        bundle = (
+            folder / DefaultBundle.from_bytes(content, file, "install scanner again", wrong="names no default bundle").bundle
+        )
     path = Path(bundle)
     if not path.is_dir() and path.name == str(bundle) and (folder / path.name).is_dir():
         path = folder / path.name
@@ -321,7 +318,7 @@ class PublishedBundles:
                 before=None if before is None else before.bundle,
                 since=datetime.now(UTC),
             )
-            self._store.write(f"{pointer}.json", (after.model_dump_json(indent=2) + "\n").encode())
+            self._store.write(f"{pointer}.json", after.to_bytes())
         return after
 
     def manifest(self, fingerprint: str) -> BundleManifest:

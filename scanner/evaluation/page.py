@@ -445,7 +445,7 @@ def write_evaluation(comparison: Comparison, out: Path) -> tuple[Path, ...]:
         The folder cannot be written.
     """
     drawn = plots(comparison)
-    files = {JSON_FILE: (comparison.evaluation.model_dump_json(indent=2) + "\n").encode()}
+    files = {JSON_FILE: comparison.evaluation.to_bytes()}
     files |= {plot.name: plot.png for plot in drawn}
     files[PAGE_FILE] = render(comparison, drawn).encode()
     for name, content in files.items():

@@ -170,5 +170,5 @@ def make_default(name: str, models: Path) -> Path:
         The folder cannot be written.
     """
     path = models / DEFAULT_FILE
-    write_atomically(path, (DefaultBundle(bundle=name).model_dump_json(indent=2) + "\n").encode())
+    write_atomically(path, DefaultBundle(bundle=name).to_bytes())
     return path

@@ -79,7 +79,7 @@ def _explain(job: ExplainJob, on_done: Callable[[int], None]) -> None:
                 methods=METHODS,
                 place=staging.place,
             )
-            (staging.path / RECORD).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            (staging.path / RECORD).write_bytes(record.to_bytes())
         on_done(target_id)
 
 

@@ -150,7 +150,7 @@ def write_training_set(
             partial.mkdir(parents=True)
             truth = _write_cutouts(labels, clear, partial / CUTOUTS)
             pq.write_table(truth, partial / TRUTH)
-            (partial / DESCRIPTION).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            (partial / DESCRIPTION).write_bytes(record.to_bytes())
             flush_tree(partial)
             partial.rename(out)
     finally:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from scanner.errors import UnavailableError, UsageError, ctrl_c_interrupts
+from scanner.errors import UnavailableError, UsageError
+from scanner.processes import ctrl_c_interrupts
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

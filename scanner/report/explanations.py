@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from scanner.errors import ContentError
 from scanner.records import MemberName, Record
@@ -54,12 +54,11 @@ def read(store: Store, tile_id: str, target_id: int) -> Explanation | None:
     """
     record = f"{key(tile_id, target_id)}/{RECORD}"
     try:
-        return Explanation.model_validate_json(store.read(record))
+        content = store.read(record)
     except FileNotFoundError:
         return None
-    except ValidationError:
-        where = store.where(key(tile_id, target_id))
-        raise ContentError(f"{store.where(record)}: damaged; remove {where} and explain it again.") from None
+    folder = store.where(key(tile_id, target_id))
+    return Explanation.from_bytes(content, store.where(record), f"remove {folder} and explain it again")
 
 
 def strip(store: Store, explanation: Explanation) -> bytes:

@@ -305,7 +305,7 @@ def _write_version(
         n_failed=sum(run.n_failed for run in merged),
         sky_area_deg2=sum(commit.sky_area_deg2 for run in runs for commit in run.commits),
     )
-    (staging.path / VERSION_RECORD).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (staging.path / VERSION_RECORD).write_bytes(record.to_bytes())
     return record
 
 
@@ -316,7 +316,7 @@ def _announce(store: Store, survey: SurveyRecord | None, record: VersionRecord) 
         versions = (*versions, SurveyVersion(number=record.number, created=datetime.now(UTC)))
     title = survey.title if survey else split(store.root if "://" in store.root else str(Path(store.root).resolve()))[1]
     made = SurveyRecord(title=title, current=record.number, versions=versions)
-    store.write(SURVEY_RECORD, made.model_dump_json(indent=2).encode() + b"\n")
+    store.write(SURVEY_RECORD, made.to_bytes())
 
 
 def _fingerprint(

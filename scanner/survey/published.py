@@ -10,7 +10,6 @@ from typing import Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
 from scanner.catalogue import columns
 from scanner.config import StorageConfig
@@ -172,16 +171,14 @@ def read_record(store: Store, key: str, model: type[AnyRecord]) -> AnyRecord:
         It is damaged.
     """
     try:
-        return model.model_validate_json(store.read(key))
+        content = store.read(key)
     except FileNotFoundError:
         if key != SURVEY_RECORD:
             raise InputMissingError(f"{store.where(key)}: is not there; {_anew(store)}.") from None
         raise InputMissingError(
             f"{store.where(key)}: is not there; name a survey folder ('scanner catalogue merge' makes them)."
         ) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ContentError(f"{store.where(key)}: damaged ({first['loc']}: {first['msg']}); {_anew(store)}.") from None
+    return model.from_bytes(content, store.where(key), _anew(store))
 
 
 def _anew(store: Store) -> str:

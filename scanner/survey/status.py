@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import AwareDatetime, ValidationError
+from pydantic import AwareDatetime
 
-from scanner.errors import ContentError, InputMissingError, OutputError, ScannerError
+from scanner.errors import InputMissingError, OutputError, ScannerError
 from scanner.records import FailedTile, Record
 from scanner.storage import Store
 from scanner.survey.folder.cost import RunCost
@@ -94,12 +94,10 @@ def read(store: Store) -> RunStatus:
         The file is damaged.
     """
     try:
-        return RunStatus.model_validate_json(store.read(STATUS))
+        content = store.read(STATUS)
     except FileNotFoundError:
         raise InputMissingError(f"{store.root}: there is no run here (no {STATUS}); name a run folder.") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ContentError(f"{store.where(STATUS)}: damaged ({first['loc']}: {first['msg']}); remove it.") from None
+    return RunStatus.from_bytes(content, store.where(STATUS), "remove it")
 
 
 def _is_alive(pid: int) -> bool:
@@ -267,7 +265,7 @@ class StatusFile:
 
     def _write(self) -> None:
         try:
-            self._folder.store.write(STATUS, self.status().model_dump_json(indent=2).encode() + b"\n")
+            self._folder.store.write(STATUS, self.status().to_bytes())
             self._refused = None
         except OutputError as error:
             self._refused = error

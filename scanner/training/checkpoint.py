@@ -147,11 +147,10 @@ def read_plan(folder: Path) -> Plan | None:
     """
     path = folder / PLAN
     try:
-        return Plan.model_validate_json(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
-    except (ValidationError, UnicodeDecodeError):
-        raise ContentError(f"{path}: not the plan of a training run; choose another --out.") from None
+    return Plan.from_bytes(content, path, "choose another --out", wrong="not the plan of a training run")
 
 
 def agree(folder: Path, plan: Plan) -> Plan:
@@ -164,7 +163,7 @@ def agree(folder: Path, plan: Plan) -> Plan:
     """
     found = read_plan(folder)
     if found is None:
-        write_atomically(folder / PLAN, (plan.model_dump_json(indent=2) + "\n").encode())
+        write_atomically(folder / PLAN, plan.to_bytes())
         return plan
     for name in ("member", "preset", "seed", "dataset_sha256", "n_train", "time_budget", "beginning", "begins_as"):
         if getattr(found, name) != getattr(plan, name):
@@ -178,7 +177,7 @@ def finish(folder: Path, network: nn.Sequential, record: FitRecord) -> None:
     arrays = {name: value.numpy() for name, value in network.state_dict().items()}
     np.savez(stream, allow_pickle=False, **arrays)
     write_atomically(folder / MEMBER, stream.getvalue())
-    write_atomically(folder / FIT, (record.model_dump_json(indent=2) + "\n").encode())
+    write_atomically(folder / FIT, record.to_bytes())
 
 
 def read_member(folder: Path) -> tuple[nn.Sequential, FitRecord]:

@@ -166,7 +166,7 @@ def scale_data(data: TrainingData, folder: Path, preprocessing: Preprocessing, w
         ]
         for _ in run_all(_scale_part, calls, workers):
             pass
-        marker.write_text(wanted.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        marker.write_bytes(wanted.to_bytes())
     except OSError as error:
         raise OutputError.of(folder, error) from None
     return open_scaled(folder, preprocessing)

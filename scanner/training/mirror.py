@@ -131,7 +131,7 @@ class Mirror:
                 shutil.copyfile(folder / name, staging.path / name)
             sha256 = {name: file_sha256(staging.path / name) for name in names}
             record = MirrorRecord(member=self.member, standing=standing, place=staging.place, sha256=sha256)
-            (staging.path / STATE).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            (staging.path / STATE).write_bytes(record.to_bytes())
 
     def _record(self) -> MirrorRecord | None:
         key = f"{RUN}/{STATE}"

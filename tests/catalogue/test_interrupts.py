@@ -5,7 +5,7 @@ import threading
 import duckdb
 import pytest
 
-from scanner.errors import ctrl_c_interrupts
+from scanner.processes import ctrl_c_interrupts
 
 #: Minutes of work.
 ENDLESS = "SELECT count(*) AS n FROM range(200000000000) WHERE (range * range) % 7 = 3"

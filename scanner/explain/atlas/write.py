@@ -44,7 +44,7 @@ def write_atlas(
     pictures = {sheet.name: png(sheet.image[::-1]) for _, of_member in sheets for sheet in of_member}
     for name, content in pictures.items():
         write_atomically(out / name, content)
-    write_atomically(out / RECORD, (record.model_dump_json(indent=2) + "\n").encode())
+    write_atomically(out / RECORD, record.to_bytes())
     write_atomically(out / PAGE, render(record, sheets, pictures).encode())
 
 

@@ -46,7 +46,7 @@ def write_page(
         encoded = {panel.name: png(panel.image) for group in (whole, *panels.values(), neighbours) for panel in group}
         for name, content in encoded.items():
             write_atomically(out / name, content)
-        write_atomically(out / RECORD, (record.model_dump_json(indent=2) + "\n").encode())
+        write_atomically(out / RECORD, record.to_bytes())
         write_atomically(out / PAGE, _page(record, whole, panels, neighbours, encoded).encode())
 
 

@@ -12,10 +12,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from scanner import __version__
-from scanner.errors import ContentError, OutputError
+from scanner.errors import OutputError
 from scanner.labelled_set import DESCRIPTION
 from scanner.simulation.claim import claim, write_record
 from scanner.simulation.datasets.on_device import check_device
@@ -90,10 +88,8 @@ def read_record(path: Path) -> DatasetRecord:
     ContentError
         It is not a dataset's record.
     """
-    try:
-        return DatasetRecord.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError):
-        raise ContentError(f"{path}: damaged, or not a dataset's record; choose another --out or remove the folder.") from None
+    remedy = "choose another --out or remove the folder"
+    return DatasetRecord.from_bytes(path.read_bytes(), path, remedy, wrong="damaged, or not a dataset's record")
 
 
 def _refuse_another(out: Path, found: DatasetRecord, record: DatasetRecord) -> None:

@@ -16,7 +16,6 @@ from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
 from scanner.config import RunConfig
 from scanner.cutouts.store import CutoutStore
@@ -89,18 +88,14 @@ class RunFolder:
             It is not a run record.
         """
         try:
-            return RunRecord.model_validate_json(self.store.read(RUN_RECORD))
+            content = self.store.read(RUN_RECORD)
         except FileNotFoundError:
             raise InputMissingError(f"{self.location}: not a run folder (it has no run.json); name another one.") from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise ContentError(
-                f"{self.store.where(RUN_RECORD)}: damaged ({first['loc']}: {first['msg']}); start a new run folder."
-            ) from None
+        return RunRecord.from_bytes(content, self.store.where(RUN_RECORD), "start a new run folder")
 
     def write_record(self, record: RunRecord) -> None:
         """Make or replace ``run.json``."""
-        self.store.write(RUN_RECORD, record.model_dump_json(indent=2).encode() + b"\n")
+        self.store.write(RUN_RECORD, record.to_bytes())
 
     def tile(self, tile_id: str) -> str:
         """Key of a tile's folder."""
@@ -124,12 +119,11 @@ class RunFolder:
         """
         key = f"{self.tile(tile_id)}/{COMMIT}"
         try:
-            return CommitRecord.model_validate_json(self.store.read(key))
+            content = self.store.read(key)
         except FileNotFoundError:
             return None
-        except ValidationError:
-            folder = self.store.where(self.tile(tile_id))
-            raise ContentError(f"{self.store.where(key)}: damaged; remove {folder} and run again.") from None
+        folder = self.store.where(self.tile(tile_id))
+        return CommitRecord.from_bytes(content, self.store.where(key), f"remove {folder} and run again")
 
     @contextmanager
     def staged_tile(self, tile_id: str, scratch: Path | None = None) -> Iterator[Staging]:

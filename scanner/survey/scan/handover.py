@@ -44,7 +44,7 @@ def staged(folder: RunFolder, tile_id: str, scratch: Path) -> Iterator[Staging]:
 def write_record(staging: Staging, cut_tile: CutTile, watch: Stopwatch) -> None:
     """Write the record beside the cutouts."""
     record = HandoverRecord(tile=cut_tile, place=staging.place, seconds=watch.seconds, core_seconds=watch.core_seconds)
-    (staging.path / HANDOVER_RECORD).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (staging.path / HANDOVER_RECORD).write_bytes(record.to_bytes())
 
 
 def find(folder: RunFolder, tile_id: str, input_fingerprint: str, config_fingerprint: str) -> HandoverRecord | None:

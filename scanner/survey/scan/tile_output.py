@@ -120,7 +120,7 @@ class TileOutput:
         """
         told = self._cut_tile.model_dump(exclude={"n_targets", "wcs", "zero_points", "units"})
         commit = CommitRecord(**told, **self._tally, place=self._staging.place, **others)
-        (self._staging.path / COMMIT).write_text(commit.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (self._staging.path / COMMIT).write_bytes(commit.to_bytes())
         return commit
 
 
