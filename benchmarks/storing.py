@@ -25,8 +25,8 @@ from scanner.config import CutoutsConfig
 from scanner.cutouts import codec as compact
 from scanner.cutouts.extract import cut
 from scanner.cutouts.quality import fill_bad_pixels
-from scanner.cutouts.store import CHUNK_OBJECTS, SHARD_OBJECTS, CodecName, CutoutStore, CutoutWriter
-from scanner.records import MEMBERS, CutoutBatch
+from scanner.cutouts.store import CHUNK_OBJECTS, SHARD_OBJECTS, CutoutStore, CutoutWriter
+from scanner.records import MEMBERS, CodecName, CutoutBatch
 from scanner.sky.tile_images import open_tile
 
 

@@ -22,13 +22,13 @@ from scanner.cli import main as command_line
 from scanner.cli.main import scanner
 from scanner.cli.replay import EXIT_DIFFERENT
 from scanner.config import EngineConfig, RunConfig, StorageConfig
+from scanner.cutouts.codec import CODECS
 from scanner.service.collections import RENEWAL_S
 from scanner.service.instruments import Reason
 from scanner.service.settings import ServiceConfig
 from scanner.storage import lease
 from scanner.survey import replay
 from scanner.survey.folder import fingerprint
-from scanner.survey.plan import STORED_BYTES
 from scanner.survey.status import LOCAL_INTERVAL_S, REMOTE_INTERVAL_S
 from scanner.survey.workers import attempts
 from scanner.survey.workers.standing_worker import WorkerRequest
@@ -260,7 +260,8 @@ def test_figures_of_the_operators_page_are_those_of_the_code():
         f"probabilities may differ by {replay.PROBABILITY_TOLERANCE:.1e} (".replace("e-04", "e-4"),
         f"pixels by {replay.PIXEL_TOLERANCE_SIGMA:.0e} σ".replace("e-03", "e-3"),
         f"within `--grace` ({grace:.0f} s)",
-        f"{STORED_BYTES['compact'] / 1000:.0f} kB a kept object, {STORED_BYTES['exact'] / 1000:.0f} kB with `--codec exact`",
+        f"{CODECS['compact'].bytes_per_object / 1000:.0f} kB a kept object, "
+        f"{CODECS['exact'].bytes_per_object / 1000:.0f} kB with `--codec exact`",
         f"{attempts.LONGEST_PAUSE_SECONDS / 60:.0f} minutes at most",
     ):
         assert sentence in text

@@ -11,6 +11,7 @@ from rich.table import Table
 from scanner import config as configuration
 from scanner.cli.output import standard_output
 from scanner.config import StorageConfig
+from scanner.cutouts.codec import CODECS
 from scanner.survey.replay import ReplayedValue, ReplayReport, ReplayRequest, replay
 
 #: Exit code where the result is not the run's; another one than those of errors (:mod:`scanner.errors`).
@@ -103,7 +104,8 @@ def _mark(agreement: str) -> str:
 def _distance(report: ReplayReport) -> str:
     if report.pixels.codec is None:
         return "–"
-    return f"at most {report.pixels.largest_distance:.2g} {'σ' if report.pixels.codec == 'exact' else 'half steps'} off"
+    unit = "σ" if CODECS[report.pixels.codec].largest_error is None else "half steps"
+    return f"at most {report.pixels.largest_distance:.2g} {unit} off"
 
 
 def _verdict(report: ReplayReport) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from rich.console import Console
@@ -16,6 +16,7 @@ from scanner.config import RunConfig
 from scanner.errors import TileError
 from scanner.interface.progress import counted, duration
 from scanner.interface.scan import run_request, stages
+from scanner.records import CodecName
 from scanner.storage.location import join
 from scanner.survey.finish import RunReport
 from scanner.survey.folder.cost import one_line
@@ -140,7 +141,7 @@ SECTIONS = {
 @click.option("--provider", type=click.Choice(["auto", "cpu", "openvino", "cuda", "tensorrt"]), help="What runs the networks.")
 @click.option("--beta", type=float, help="β of the F-beta threshold [default: the bundle's].")
 @click.option("--keep", help="Cutouts kept: all, candidates, sample:<fraction> or none [default: candidates].")
-@click.option("--codec", type=click.Choice(["exact", "compact"]), help="How cutouts are stored [default: compact].")
+@click.option("--codec", type=click.Choice(get_args(CodecName)), help="How cutouts are stored [default: compact].")
 @click.option("--known-lenses", help="Table that known lenses are looked up in: lenscat, or a FITS, VOTable, ECSV or CSV file.")
 @click.option("--explain", type=click.Choice(["none", "candidates"]), help="Explain the candidates of the contact sheet.")
 @click.option("--workers", type=int, help="Worker processes [default: one a core]; most workers from elsewhere.")

@@ -9,9 +9,9 @@ import click
 from pydantic import ValidationError
 
 from scanner.cli.options import at_least, processes
-from scanner.cutouts.store import CodecName
 from scanner.errors import InputMissingError, UsageError
 from scanner.interface.progress import bar
+from scanner.records import CodecName
 from scanner.simulation.datasets.dataset import draw_dataset
 from scanner.simulation.datasets.labelled_cutouts import GeneratorName
 from scanner.simulation.datasets.presets import EVALUATION_SETS, PRESET_NAMES, PRESETS
@@ -149,7 +149,7 @@ def _draw(request: DatasetRequest, out: Path, workers: int) -> DatasetRecord:
     help="Paint beside real galaxies, whole objects into empty sky, or both.",
 )
 @click.option("--mosaics", is_flag=True, help="Paint into copies of the mosaics, to measure what a whole scan finds.")
-@click.option("--codec", type=click.Choice(["compact", "exact"]), default="compact", show_default=True, help="Of the store.")
+@click.option("--codec", type=click.Choice(get_args(CodecName)), default="compact", show_default=True, help="Of the store.")
 @click.option("--workers", type=int, default=None, help="Processes; all cores by default.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make, or to go on with.")
 def inject(

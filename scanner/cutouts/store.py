@@ -1,8 +1,9 @@
-"""The layout of a cutout store: names, types, shapes and attributes that its writer and its reader share.
+"""The zarr store of a tile's cutouts: its layout, two writers that write the same bytes, and its reader.
 
-One zarr v3 group per tile holds ``vis`` (N, 200, 200) and ``nisp`` (N, 3, 66, 66; Y, J, H), and one row per object in
+One zarr v3 group holds ``vis`` (N, 200, 200) and ``nisp`` (N, 3, 66, 66; Y, J, H), and one row per object in
 ``target_id, ra, dec, x, y, magnitude, x0, y0, offset, bad_fraction, sky, sigma, flags``, all as
-:class:`scanner.records.CutoutBatch` describes them. Images are sharded: one file of 256 objects, in chunks of 16.
+:class:`~scanner.records.CutoutBatch` describes them. Images are sharded: one file of 256 objects, in chunks of 16, each with a
+checksum. The same cutouts give the same bytes, however they were divided into batches.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from numpy.typing import DTypeLike, NDArray
 from pydantic import ValidationError
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from scanner.cutouts import codec as compact
+from scanner.cutouts.codec import CODE_OF_SKY, CODECS, NAN_CODE, SOFTENING_SIGMA, STEPS_PER_ASINH
 from scanner.errors import ContentError, InputMissingError, OutputError
 from scanner.records import (
     BANDS,
@@ -28,6 +29,7 @@ from scanner.records import (
     NISP_CUTOUT_PIXELS,
     VIS_CUTOUT_PIXELS,
     Band,
+    CodecName,
     CutoutBatch,
     Float64,
     Int64,
@@ -35,7 +37,6 @@ from scanner.records import (
     Targets,
 )
 
-CodecName = Literal["exact", "compact"]
 #: Objects per file and per separately compressed chunk: one object is read in 2 ms, and a shard is 8 to 45 MB.
 SHARD_OBJECTS = 256
 CHUNK_OBJECTS = 16
@@ -44,15 +45,14 @@ IMAGE_SHAPES: dict[str, tuple[int, ...]] = {
     "vis": (VIS_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS),
     "nisp": (len(NISP_BANDS), NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS),
 }
-TARGET_COLUMNS: dict[str, DTypeLike] = {
-    "target_id": np.int64,
-    "ra": np.float64,
-    "dec": np.float64,
-    "x": np.float64,
-    "y": np.float64,
-    "magnitude": np.float32,
-}
-CUTOUT_COLUMNS: dict[str, tuple[DTypeLike, tuple[int, ...]]] = {
+#: Type and shape of every per-object column, in the order of the layout; the first are those of the targets.
+COLUMNS: dict[str, tuple[DTypeLike, tuple[int, ...]]] = {
+    "target_id": (np.int64, ()),
+    "ra": (np.float64, ()),
+    "dec": (np.float64, ()),
+    "x": (np.float64, ()),
+    "y": (np.float64, ()),
+    "magnitude": (np.float32, ()),
     "x0": (np.int64, ()),
     "y0": (np.int64, ()),
     "offset": (np.float32, (2,)),
@@ -61,6 +61,7 @@ CUTOUT_COLUMNS: dict[str, tuple[DTypeLike, tuple[int, ...]]] = {
     "sigma": (np.float32, (len(BANDS),)),
     "flags": (np.uint32, ()),
 }
+_TARGET_COLUMNS = tuple(COLUMNS)[:6]
 
 
 class StoreAttributes(Record):
@@ -70,57 +71,60 @@ class StoreAttributes(Record):
     tile_id: str
     n_objects: int
     codec: CodecName
-    softening_sigma: float = compact.SOFTENING_SIGMA
-    steps_per_asinh: float = compact.STEPS_PER_ASINH
-    code_of_sky: int = compact.CODE_OF_SKY
-    nan_code: int = int(compact.NAN_CODE)
+    softening_sigma: float = SOFTENING_SIGMA
+    steps_per_asinh: float = STEPS_PER_ASINH
+    code_of_sky: int = CODE_OF_SKY
+    nan_code: int = int(NAN_CODE)
     bands: tuple[Band, ...] = BANDS
     units: dict[Band, str]
     zero_points: dict[Band, float | None]
     wcs: str
 
 
-#: Type and shape of every per-object column, in the order of the layout.
-COLUMNS = {name: (dtype, ()) for name, dtype in TARGET_COLUMNS.items()} | CUTOUT_COLUMNS
+def store_attributes(
+    tile_id: str, wcs_header: str, zero_points: Mapping[Band, float], units: Mapping[Band, str], codec: CodecName
+) -> StoreAttributes:
+    """Attributes of an empty store; the arguments are those of :class:`CutoutWriter`."""
+    return StoreAttributes(
+        tile_id=tile_id,
+        n_objects=0,
+        codec=codec,
+        units={band: units.get(band, "") for band in BANDS},
+        zero_points={band: _finite_or_none(zero_points.get(band, np.nan)) for band in BANDS},
+        wcs=wcs_header,
+    )
 
 
-def stored_type(codec: CodecName) -> np.dtype[Any]:
-    """Type of the images' elements."""
-    return np.dtype(np.float32 if codec == "exact" else np.int16)
+def _finite_or_none(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
-def stored_images(batch: CutoutBatch, codec: CodecName) -> dict[str, NDArray[Any]]:
+def _stored(batch: CutoutBatch, codec: CodecName) -> dict[str, NDArray[Any]]:
     """``vis`` and ``nisp`` as they are stored, by name of the array."""
-    if codec == "exact":
-        return {"vis": batch.vis, "nisp": batch.nisp}
+    encode = CODECS[codec].encode
     return {
-        "vis": compact.encode(batch.vis, batch.sky[:, 0], batch.sigma[:, 0]),
-        "nisp": compact.encode(batch.nisp, batch.sky[:, 1:], batch.sigma[:, 1:]),
+        "vis": encode(batch.vis, batch.sky[:, 0], batch.sigma[:, 0]),
+        "nisp": encode(batch.nisp, batch.sky[:, 1:], batch.sigma[:, 1:]),
     }
 
 
 def column_values(batch: CutoutBatch) -> dict[str, NDArray[Any]]:
     """Copies of the per-object columns of a batch."""
-    return {name: np.array(getattr(batch.targets if name in TARGET_COLUMNS else batch, name)) for name in COLUMNS}
+    return {name: np.array(getattr(batch.targets if name in _TARGET_COLUMNS else batch, name)) for name in COLUMNS}
 
 
-def create_images(group: zarr.Group, n_objects: int, codec: CodecName) -> dict[str, zarr.Array[Any]]:
-    """Make the image arrays, for ``n_objects`` rows."""
-    # Measured on noisy galaxies (benchmarks/storing.py): byte-shuffled zstd packs the codes tightest; on float32 no codec
-    # gains more than a few per cent over lz4, and none is as fast.
-    dtype = stored_type(codec)
-    if codec == "exact":
-        blosc = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=dtype.itemsize)
-    else:
-        blosc = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=dtype.itemsize)
+def _create_images(group: zarr.Group, n_objects: int, codec: CodecName) -> dict[str, zarr.Array[Any]]:
+    how = CODECS[codec]
+    name, level, shuffle = how.compressor
+    blosc = BloscCodec(cname=name, clevel=level, shuffle=shuffle, typesize=how.dtype.itemsize)
     return {
         name: group.create_array(
             name,
             shape=(n_objects, *shape),
             chunks=(CHUNK_OBJECTS, *shape),
             shards=(SHARD_OBJECTS, *shape),
-            dtype=dtype,
-            fill_value=np.nan if codec == "exact" else int(compact.NAN_CODE),
+            dtype=how.dtype,
+            fill_value=how.fill_value,
             compressors=(blosc, Crc32cCodec()),
             config={"write_empty_chunks": True},
         )
@@ -128,8 +132,8 @@ def create_images(group: zarr.Group, n_objects: int, codec: CodecName) -> dict[s
     }
 
 
-def create_columns(group: zarr.Group, values: dict[str, list[NDArray[Any]]]) -> None:
-    """Make and fill the arrays of the per-object columns; ``values``: their parts, in order, by name."""
+def _create_columns(group: zarr.Group, values: dict[str, list[NDArray[Any]]]) -> None:
+    """Write the per-object columns; ``values``: their parts, in order, by name."""
     for name, (dtype, shape) in COLUMNS.items():
         rows = np.concatenate([np.empty((0, *shape), dtype), *values[name]]).astype(dtype, copy=False)
         blosc = BloscCodec(cname="zstd", clevel=5, shuffle="shuffle", typesize=np.dtype(dtype).itemsize)
@@ -142,6 +146,11 @@ def create_columns(group: zarr.Group, values: dict[str, list[NDArray[Any]]]) -> 
             config={"write_empty_chunks": True},
         )
         array[...] = rows
+
+
+def _partial(path: Path) -> Path:
+    """Where a store is written until it is complete."""
+    return path.with_name(path.name + ".partial")
 
 
 class CutoutWriter:
@@ -179,9 +188,9 @@ class CutoutWriter:
         codec: CodecName,
     ) -> None:
         self.path = Path(path)
-        self._partial = self.path.with_name(self.path.name + ".partial")
+        self._partial = _partial(self.path)
         self._attributes = store_attributes(tile_id, wcs_header, zero_points, units, codec)
-        dtype = stored_type(codec)
+        dtype = CODECS[codec].dtype
         self._buffers = {name: np.empty((SHARD_OBJECTS, *shape), dtype) for name, shape in IMAGE_SHAPES.items()}
         self._rows: dict[str, list[NDArray[Any]]] = {name: [] for name in COLUMNS}
         self._buffered = 0
@@ -191,7 +200,7 @@ class CutoutWriter:
         try:
             shutil.rmtree(self._partial, ignore_errors=True)
             self._group = zarr.create_group(self._partial, zarr_format=3)
-            self._images = create_images(self._group, 0, codec)
+            self._images = _create_images(self._group, 0, codec)
         except OSError as error:
             raise self._cannot_write(error) from None
 
@@ -214,7 +223,7 @@ class CutoutWriter:
         """
         for name, values in column_values(batch).items():
             self._rows[name].append(values)
-        stored = stored_images(batch, self._attributes.codec)
+        stored = _stored(batch, self._attributes.codec)
         start = 0
         while start < len(batch):
             stop = min(len(batch), start + SHARD_OBJECTS - self._buffered)
@@ -236,7 +245,7 @@ class CutoutWriter:
         """
         self._flush()
         try:
-            create_columns(self._group, self._rows)
+            _create_columns(self._group, self._rows)
             attributes = self._attributes.model_copy(update={"n_objects": self._written})
             self._group.attrs.put(attributes.model_dump(mode="json"))
             self._partial.rename(self.path)
@@ -260,30 +269,12 @@ class CutoutWriter:
         return OutputError.of(self.path, error)
 
 
-def store_attributes(
-    tile_id: str, wcs_header: str, zero_points: Mapping[Band, float], units: Mapping[Band, str], codec: CodecName
-) -> StoreAttributes:
-    """Attributes of an empty store; the arguments are those of :class:`CutoutWriter`."""
-    return StoreAttributes(
-        tile_id=tile_id,
-        n_objects=0,
-        codec=codec,
-        units={band: units.get(band, "") for band in BANDS},
-        zero_points={band: _finite_or_none(zero_points.get(band, np.nan)) for band in BANDS},
-        wcs=wcs_header,
-    )
-
-
-def _finite_or_none(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(path.name + ".partial")
-
-
 def begin_store(path: Path, attributes: StoreAttributes) -> None:
-    """Make the arrays of a store, or find them made: for ``attributes.n_objects`` objects, without a pixel."""
+    """Make the arrays of a store of ``attributes.n_objects`` objects, without a pixel, unless they are there.
+
+    Then several processes may write its shards (:func:`write_shards`), in any order, and one finishes it
+    (:func:`finish_store`). What the disk refuses is raised as it is (OSError).
+    """
     partial = _partial(path)
     if (partial / "zarr.json").exists():
         return
@@ -292,13 +283,13 @@ def begin_store(path: Path, attributes: StoreAttributes) -> None:
     shutil.rmtree(making, ignore_errors=True)
     shutil.rmtree(partial, ignore_errors=True)
     group = zarr.create_group(making, zarr_format=3)
-    create_images(group, attributes.n_objects, attributes.codec)
+    _create_images(group, attributes.n_objects, attributes.codec)
     group.attrs.put(attributes.model_dump(mode="json"))
     making.rename(partial)
 
 
 def write_shards(path: Path, first: int, batch: CutoutBatch) -> None:
-    """Write the images of a batch as rows ``first`` and following; every shard has one writer.
+    """Write the images of a batch as rows ``first`` and following; a shard that is there is replaced.
 
     Raises
     ------
@@ -310,8 +301,8 @@ def write_shards(path: Path, first: int, batch: CutoutBatch) -> None:
     stop = first + len(batch)
     if first % SHARD_OBJECTS or (stop % SHARD_OBJECTS and stop != attributes.n_objects):
         raise ValueError(f"rows {first} to {stop} are not whole shards of {SHARD_OBJECTS} objects")
-    for name, images in stored_images(batch, attributes.codec).items():
-        _writable_array(group, name)[first:stop] = images
+    for name, images in _stored(batch, attributes.codec).items():
+        _array(group, name)[first:stop] = images
 
 
 def finish_store(path: Path, columns: dict[str, list[NDArray[Any]]]) -> None:
@@ -320,14 +311,8 @@ def finish_store(path: Path, columns: dict[str, list[NDArray[Any]]]) -> None:
     group = zarr.open_group(partial, mode="r+", zarr_format=3)
     for name in set(group.array_keys()) - set(IMAGE_SHAPES):
         del group[name]  # of an earlier attempt
-    create_columns(group, columns)
+    _create_columns(group, columns)
     partial.rename(path)
-
-
-def _writable_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
-    array = group[name]
-    assert isinstance(array, zarr.Array)
-    return array
 
 
 class CutoutStore:
@@ -348,7 +333,7 @@ class CutoutStore:
         try:
             group = zarr.open_group(self.path, mode="r", zarr_format=3)
             self.attributes = StoreAttributes.model_validate(dict(group.attrs))
-            self._arrays = {name: _array(group, name) for name in (*IMAGE_SHAPES, *TARGET_COLUMNS, *CUTOUT_COLUMNS)}
+            self._arrays = {name: _array(group, name) for name in (*IMAGE_SHAPES, *COLUMNS)}
         except (OSError, KeyError, ValueError, TypeError, ValidationError) as error:
             raise self._bad(f"not a cutout store ({type(error).__name__})") from None
         self._check_complete()
@@ -374,7 +359,7 @@ class CutoutStore:
     @property
     def targets(self) -> Targets:
         """All objects."""
-        return Targets(**{name: self._columns[name] for name in TARGET_COLUMNS})
+        return Targets(**{name: self._columns[name] for name in _TARGET_COLUMNS})
 
     def read(self, index: int | slice | NDArray[Any]) -> CutoutBatch:
         """Read some objects; an integer gives a batch of one.
@@ -401,11 +386,10 @@ class CutoutStore:
             except (OSError, ValueError, RuntimeError, TypeError) as error:
                 raise self._bad(f"array {name!r} is damaged ({error})") from None
         columns = {name: values[rows] for name, values in self._columns.items()}
-        if self.attributes.codec == "compact":
-            sky, sigma = columns["sky"], columns["sigma"]
-            images["vis"] = compact.decode(images["vis"], sky[:, 0], sigma[:, 0])
-            images["nisp"] = compact.decode(images["nisp"], sky[:, 1:], sigma[:, 1:])
-        targets = Targets(**{name: columns.pop(name) for name in TARGET_COLUMNS})
+        decode, sky, sigma = CODECS[self.attributes.codec].decode, columns["sky"], columns["sigma"]
+        images["vis"] = decode(images["vis"], sky[:, 0], sigma[:, 0])
+        images["nisp"] = decode(images["nisp"], sky[:, 1:], sigma[:, 1:])
+        targets = Targets(**{name: columns.pop(name) for name in _TARGET_COLUMNS})
         return CutoutBatch(targets=targets, **images, **columns)
 
     def batches(self, batch_size: int = SHARD_OBJECTS) -> Iterator[CutoutBatch]:
@@ -416,7 +400,7 @@ class CutoutStore:
     @cached_property
     def _columns(self) -> dict[str, NDArray[Any]]:
         try:
-            return {name: np.asarray(self._arrays[name][...]) for name in (*TARGET_COLUMNS, *CUTOUT_COLUMNS)}
+            return {name: np.asarray(self._arrays[name][...]) for name in COLUMNS}
         except (OSError, ValueError, RuntimeError, TypeError) as error:
             raise self._bad(f"a column is damaged ({error})") from None
 

@@ -15,7 +15,7 @@ from scanner.config import EngineConfig, RunConfig
 from scanner.errors import TileListError, UsageError
 from scanner.interface.progress import bar, followed
 from scanner.processes import script_kept_from_children, sigterm_interrupts
-from scanner.records import Tile
+from scanner.records import CodecName, Tile
 from scanner.storage.location import is_remote, join, split
 from scanner.storage.open import open_store
 
@@ -48,7 +48,7 @@ class RunSettings(TypedDict, total=False):
     provider: Literal["auto", "cpu", "openvino", "cuda", "tensorrt"]
     beta: float | None
     keep: str
-    codec: Literal["exact", "compact"]
+    codec: CodecName
     known_lenses: str | Path | None
     explain: Literal["none", "candidates"]
     workers: int | None

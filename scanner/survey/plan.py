@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from scanner.config import RunConfig
+from scanner.cutouts.codec import CODECS
 from scanner.ensemble.session import Scorer
 from scanner.errors import TileError
 from scanner.records import NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, FailedTile, Record, Tile
@@ -24,8 +25,6 @@ from scanner.survey.folder.fingerprint import bytes_of_tile
 from scanner.survey.scan.keep import kept_fraction
 from scanner.survey.workers.engine import worker_count
 
-#: Bytes of one stored object of all four bands, by codec (measured by ``benchmarks/storing.py``).
-STORED_BYTES = {"exact": 190_000, "compact": 37_000}
 #: Remote tiles that are fetched, one after another, to find one that can be measured.
 MOST_FETCHED = 3
 #: Share of the objects counted as candidates where nothing is known yet.
@@ -80,7 +79,7 @@ class RunPlan(Record):
     def stored_bytes(self, config: RunConfig) -> int:
         """Bytes of cutouts that would be kept."""
         fraction = max(kept_fraction(config.cutouts.keep), CANDIDATE_FRACTION if config.cutouts.keep != "none" else 0.0)
-        return round(self.n_targets * fraction * STORED_BYTES[config.cutouts.codec])
+        return round(self.n_targets * fraction * CODECS[config.cutouts.codec].bytes_per_object)
 
 
 def plan(tiles: tuple[Tile, ...], config: RunConfig, scorer: Scorer) -> RunPlan:

@@ -20,16 +20,15 @@ from scanner import __version__
 from scanner.atomic_file import write_atomically
 from scanner.catalogue import columns
 from scanner.config import StorageConfig
-from scanner.cutouts import codec as compact
 from scanner.cutouts import framed
+from scanner.cutouts.codec import CODECS
 from scanner.cutouts.extract import cut
 from scanner.cutouts.framed import FramedCutout, fits_bytes
-from scanner.cutouts.store import CodecName
 from scanner.ensemble import bundles
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.session import BATCH, Provider, Scorer
 from scanner.errors import ContentError, InputMissingError, TileError, UsageError
-from scanner.records import CutoutBatch, Float32, Record, Tile
+from scanner.records import CodecName, CutoutBatch, Float32, Record, Tile
 from scanner.report import colour, self_contained
 from scanner.sky import local_files, tile_list
 from scanner.sky.local_files import temporary_folder
@@ -126,18 +125,20 @@ def compare_pixels(kept: CutoutBatch, again: CutoutBatch, codec: CodecName) -> R
     codec
         Of the store.
     """
-    distances, agreements = [], {"equal"}
+    how, distances, agreements = CODECS[codec], [], {"equal"}
     for band, (old, new) in enumerate(zip(_images(kept), _images(again), strict=True)):
         sky, sigma = again.sky[:, band], again.sigma[:, band]
         known = np.isfinite(new)
         distance = np.abs(old.astype(np.float64) - new)[known] / np.broadcast_to(sigma[:, None, None], new.shape)[known]
-        half_step = compact.largest_error(new, sky, sigma)[known] if codec == "compact" else np.zeros_like(distance)
+        loss = None if how.largest_error is None else how.largest_error(new, sky, sigma)[known]
         # Both as a store would give them: what the codec loses is no difference.
-        stored = new if codec == "exact" else compact.decode(compact.encode(new, sky, sigma), sky, sigma)
+        stored = how.decode(how.encode(new, sky, sigma), sky, sigma)
         if not np.array_equal(old, stored, equal_nan=True):
-            near = np.array_equal(np.isfinite(old), known) and bool((distance <= half_step + PIXEL_TOLERANCE_SIGMA).all())
+            near = np.array_equal(np.isfinite(old), known) and bool(
+                (distance <= (0.0 if loss is None else loss) + PIXEL_TOLERANCE_SIGMA).all()
+            )
             agreements.add("within tolerance" if near else "different")
-        distances.append(float(np.max(distance / half_step if codec == "compact" else distance, initial=0.0)))
+        distances.append(float(np.max(distance if loss is None else distance / loss, initial=0.0)))
     if (kept.x0 != again.x0).any() or (kept.y0 != again.y0).any():
         agreements.add("different")
     return ReplayedPixels(agreement=_worst(agreements), codec=codec, largest_distance=max(distances))

@@ -20,7 +20,6 @@ from scanner.cutouts import quality
 from scanner.cutouts.store import (
     COLUMNS,
     SHARD_OBJECTS,
-    CodecName,
     StoreAttributes,
     begin_store,
     column_values,
@@ -29,7 +28,7 @@ from scanner.cutouts.store import (
     write_shards,
 )
 from scanner.labelled_set import CUTOUTS, TRUTH
-from scanner.records import BANDS, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, Targets
+from scanner.records import BANDS, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, CodecName, CutoutBatch, Targets
 from scanner.simulation import parquet_parts
 from scanner.simulation.datasets import on_device
 from scanner.simulation.datasets.component_table import component_table

@@ -10,8 +10,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from scanner.cutouts.store import CodecName
-from scanner.records import Record
+from scanner.records import CodecName, Record
 from scanner.simulation.datasets.labelled_cutouts import GeneratorName
 from scanner.simulation.datasets.presets import LENS_CLASSES, PRESETS, Preset, PresetName
 from scanner.simulation.population.paper_compound import Parameters

@@ -10,8 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from scanner.cutouts.store import CodecName
-from scanner.records import Band, Record, Tile
+from scanner.records import Band, CodecName, Record, Tile
 from scanner.simulation.datasets.presets import PRESETS, Preset, PresetName
 
 Ground = Literal["galaxies", "sky", "both"]

@@ -17,8 +17,8 @@ import numpy as np
 
 from scanner.catalogue import columns
 from scanner.config import CutoutsConfig
-from scanner.cutouts.store import CodecName, CutoutWriter
-from scanner.records import Band, CommitRecord, CutoutBatch, Record, Scores
+from scanner.cutouts.store import CutoutWriter
+from scanner.records import Band, CodecName, CommitRecord, CutoutBatch, Record, Scores
 from scanner.storage import Staging
 from scanner.storage.checksum import file_sha256
 from scanner.survey.folder.ledger import COMMIT, CUTOUTS, SCORES

@@ -59,8 +59,7 @@ def test_pixels_are_those_that_were_drawn_within_the_codec_s_steps(folder):
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    for module in (store, store, store):
-        monkeypatch.setattr(module, "SHARD_OBJECTS", 16)
+    monkeypatch.setattr(store, "SHARD_OBJECTS", 16)
     for module in (parts, dataset):
         monkeypatch.setattr(module, "PART_OBJECTS", 16)
 
