@@ -1,24 +1,22 @@
-"""Every column of the tables that scanner writes: name, type, unit, meaning.
+"""Every column of the tables that scanner writes: name, type, unit, meaning, and what stands in it.
 
-In: the cutouts and scores of a batch. Out: its rows as a :class:`pyarrow.Table`, whose schema carries unit, description and UCD
-of every column (metadata ``unit``, ``description``, ``ucd`` of the Parquet field). The one registry, :data:`SCORE_COLUMNS` with
-the columns that ranking and partitioning add, also makes the headers of the exports and ``docs/catalogue-columns.md``. Refused:
-unknown column names.
-
-There are no nulls: what is not known is NaN.
+Parquet, FITS, VOTable and ECSV files carry unit, description and UCD from here, and so does ``docs/catalogue-columns.md``
+(:func:`markdown`). There are no nulls: what is not known is NaN.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from scanner.records import BANDS, MEMBERS, CutoutBatch, Flag, MemberName, Scores
+from scanner.records import BANDS, MEMBERS, Band, CutoutBatch, Flag, Float32, MemberName, Scores
 
 ColumnType = Literal["bool", "int32", "int64", "float32", "float64", "string"]
 
@@ -51,40 +49,105 @@ class Column:
         return pa.field(self.name, _ARROW_TYPES[self.dtype], nullable=False, metadata=metadata)
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """What the columns of a tile's scores are made of."""
+
+    tile_id: str
+    cutouts: CutoutBatch
+    scores: Scores
+    probabilities: Float32
+
+
 def _member_column(member: MemberName) -> Column:
     name = f"p_{member.lower().replace('-', '_')}"
     return Column(name, "float32", "", f"Lens probability of member {member}", "stat.probability;src.class")
 
 
-MEMBER_COLUMNS: tuple[Column, ...] = tuple(_member_column(member) for member in MEMBERS)
-BAD_COLUMNS: tuple[Column, ...] = tuple(
-    Column(f"bad_{band.lower()}", "float32", "", f"Fraction of bad pixels in the {band} cutout", "stat.filling;instr.pixel")
-    for band in BANDS
-)
+def _bad_column(band: Band) -> Column:
+    what = f"Fraction of bad pixels in the {band} cutout"
+    return Column(f"bad_{band.lower()}", "float32", "", what, "stat.filling;instr.pixel")
+
+
+#: The column of each member's probability.
+MEMBER_COLUMNS: dict[MemberName, Column] = {member: _member_column(member) for member in MEMBERS}
+BAD_COLUMNS: dict[Band, Column] = {band: _bad_column(band) for band in BANDS}
 _FLAG_BITS = ", ".join(f"{flag.value} {str(flag.name).lower().replace('_', ' ')}" for flag in Flag)
 
-SCORE_COLUMNS: tuple[Column, ...] = (
-    Column("target_id", "int64", "", "Id in the input catalogue, else HEALPix index (order 29)", "meta.id;meta.main"),
-    Column("tile_id", "string", "", "Tile that the object was scored in", "meta.id;obs.field"),
-    Column("ra", "float64", "deg", "Right ascension (ICRS)", "pos.eq.ra;meta.main"),
-    Column("dec", "float64", "deg", "Declination (ICRS)", "pos.eq.dec;meta.main"),
-    Column("x", "float64", "pixel", "Column in the tile's VIS mosaic, from 0", "pos.cartesian.x;instr.pixel"),
-    Column("y", "float64", "pixel", "Row in the tile's VIS mosaic, from 0", "pos.cartesian.y;instr.pixel"),
-    Column("offset_x", "float32", "pixel", "x of the object minus x of the cutout's centre", "pos.cartesian.x;arith.diff"),
-    Column("offset_y", "float32", "pixel", "y of the object minus y of the cutout's centre", "pos.cartesian.y;arith.diff"),
-    Column("magnitude_vis", "float32", "mag", "VIS magnitude (AB)", "phot.mag;em.opt"),
-    *MEMBER_COLUMNS,
-    Column("tsne_x", "float32", "", "First coordinate in the t-SNE embedding", "pos.cartesian.x;meta.modelled"),
-    Column("tsne_y", "float32", "", "Second coordinate in the t-SNE embedding", "pos.cartesian.y;meta.modelled"),
-    Column("grid_value", "float32", "", "Lens fraction of the embedding's grid cell", "stat.value;src.class"),
-    Column("cell_count", "int64", "", "Training objects in the grid cell", "meta.number"),
-    Column("p_calibrated", "float32", "", "Calibrated lens probability, all members", "stat.probability;src.class"),
-    Column(
-        "is_candidate", "bool", "", "Grid value (without a grid: p_calibrated) at or above the threshold", "meta.code.class"
+_Value = Callable[[_Batch], NDArray[Any] | pa.Array]
+
+
+def _member_value(index: int) -> _Value:
+    return lambda of: of.probabilities[:, index]
+
+
+def _bad_value(index: int) -> _Value:
+    return lambda of: of.cutouts.bad_fraction[:, index]
+
+
+#: The columns of ``scores.parquet`` in their order, and the values of each.
+_SCORES: tuple[tuple[Column, _Value], ...] = (
+    (
+        Column("target_id", "int64", "", "Id in the input catalogue, else HEALPix index (order 29)", "meta.id;meta.main"),
+        lambda of: of.cutouts.targets.target_id,
     ),
-    *BAD_COLUMNS,
-    Column("flags", "int32", "", f"Why to look twice, a sum of: {_FLAG_BITS}", "meta.code.qual"),
+    (
+        Column("tile_id", "string", "", "Tile that the object was scored in", "meta.id;obs.field"),
+        lambda of: pa.repeat(pa.scalar(of.tile_id), len(of.cutouts)),
+    ),
+    (Column("ra", "float64", "deg", "Right ascension (ICRS)", "pos.eq.ra;meta.main"), lambda of: of.cutouts.targets.ra),
+    (Column("dec", "float64", "deg", "Declination (ICRS)", "pos.eq.dec;meta.main"), lambda of: of.cutouts.targets.dec),
+    (
+        Column("x", "float64", "pixel", "Column in the tile's VIS mosaic, from 0", "pos.cartesian.x;instr.pixel"),
+        lambda of: of.cutouts.targets.x,
+    ),
+    (
+        Column("y", "float64", "pixel", "Row in the tile's VIS mosaic, from 0", "pos.cartesian.y;instr.pixel"),
+        lambda of: of.cutouts.targets.y,
+    ),
+    (
+        Column("offset_x", "float32", "pixel", "x of the object minus x of the cutout's centre", "pos.cartesian.x;arith.diff"),
+        lambda of: of.cutouts.offset[:, 0],
+    ),
+    (
+        Column("offset_y", "float32", "pixel", "y of the object minus y of the cutout's centre", "pos.cartesian.y;arith.diff"),
+        lambda of: of.cutouts.offset[:, 1],
+    ),
+    (
+        Column("magnitude_vis", "float32", "mag", "VIS magnitude (AB)", "phot.mag;em.opt"),
+        lambda of: of.cutouts.targets.magnitude,
+    ),
+    *((column, _member_value(index)) for index, column in enumerate(MEMBER_COLUMNS.values())),
+    (
+        Column("tsne_x", "float32", "", "First coordinate in the t-SNE embedding", "pos.cartesian.x;meta.modelled"),
+        lambda of: of.scores.tsne[:, 0],
+    ),
+    (
+        Column("tsne_y", "float32", "", "Second coordinate in the t-SNE embedding", "pos.cartesian.y;meta.modelled"),
+        lambda of: of.scores.tsne[:, 1],
+    ),
+    (
+        Column("grid_value", "float32", "", "Lens fraction of the embedding's grid cell", "stat.value;src.class"),
+        lambda of: of.scores.grid_value,
+    ),
+    (Column("cell_count", "int64", "", "Training objects in the grid cell", "meta.number"), lambda of: of.scores.cell_count),
+    (
+        Column("p_calibrated", "float32", "", "Calibrated lens probability, all members", "stat.probability;src.class"),
+        lambda of: of.scores.calibrated,
+    ),
+    (
+        Column(
+            "is_candidate", "bool", "", "Grid value (without a grid: p_calibrated) at or above the threshold", "meta.code.class"
+        ),
+        lambda of: of.scores.decision,
+    ),
+    *((column, _bad_value(index)) for index, column in enumerate(BAD_COLUMNS.values())),
+    (
+        Column("flags", "int32", "", f"Why to look twice, a sum of: {_FLAG_BITS}", "meta.code.qual"),
+        lambda of: (of.cutouts.flags | of.scores.flags).astype(np.int32),
+    ),
 )
+SCORE_COLUMNS: tuple[Column, ...] = tuple(column for column, _ in _SCORES)
 HEALPIX_COLUMN = Column("_healpix_29", "int64", "", "HEALPix index of the position, order 29, nested", "pos.healpix")
 RANK_COLUMN = Column("rank", "int64", "", "Place among all objects, from 1", "stat.rank")
 NAME_COLUMN = Column("name", "string", "", "IAU style designation", "meta.id;src")
@@ -124,6 +187,25 @@ def column(name: str) -> Column:
     return _REGISTRY[name]
 
 
+#: ``tiles.parquet``.
+TILE_COLUMNS: tuple[Column, ...] = (
+    Column("tile_id", "string", "", "Tile", "meta.id;meta.main"),
+    column("run"),
+    column("bundle"),
+    Column("state", "string", "", "done or failed", "meta.code.status"),
+    Column("reason", "string", "", "Why it failed", "meta.note"),
+    Column("ra", "float64", "deg", "Right ascension of the centre (ICRS)", "pos.eq.ra;meta.main"),
+    Column("dec", "float64", "deg", "Declination of the centre (ICRS)", "pos.eq.dec;meta.main"),
+    Column("s_region", "string", "", "Outline of the VIS mosaic (ICRS)", "pos.outline;obs.field"),
+    Column("sky_area_deg2", "float64", "deg2", "Sky with good VIS pixels", "pos.angArea"),
+    Column("n_targets", "int64", "", "Objects listed in it", "meta.number"),
+    Column("n_scored", "int64", "", "Objects that could be scored", "meta.number"),
+    Column("n_candidates", "int64", "", "Candidates in it, those that overlapping tiles repeat too", "meta.number"),
+    Column("files", "string", "", "Names of its input files by role, as JSON", "meta.file"),
+)
+TILE_SCHEMA: pa.Schema = pa.schema([column.field() for column in TILE_COLUMNS])
+
+
 def all_columns() -> Sequence[Column]:
     """Every column that any of scanner's tables may have, in the order in which the candidate list shows them."""
     return tuple(_REGISTRY.values())
@@ -146,28 +228,8 @@ def table(batch: CutoutBatch, scores: Scores, tile_id: str) -> pa.Table:
     pyarrow.Table
         N rows of :data:`SCORE_SCHEMA`, in the order of the batch.
     """
-    probabilities = scores.probabilities
-    values: dict[str, NDArray[Any] | pa.Array] = {
-        "target_id": batch.targets.target_id,
-        "tile_id": pa.repeat(pa.scalar(tile_id), len(batch)),
-        "ra": batch.targets.ra,
-        "dec": batch.targets.dec,
-        "x": batch.targets.x,
-        "y": batch.targets.y,
-        "offset_x": batch.offset[:, 0],
-        "offset_y": batch.offset[:, 1],
-        "magnitude_vis": batch.targets.magnitude,
-        "tsne_x": scores.tsne[:, 0],
-        "tsne_y": scores.tsne[:, 1],
-        "grid_value": scores.grid_value,
-        "cell_count": scores.cell_count,
-        "p_calibrated": scores.calibrated,
-        "is_candidate": scores.decision,
-        "flags": (batch.flags | scores.flags).astype(np.int32),
-    }
-    values |= {member.name: probabilities[:, i] for i, member in enumerate(MEMBER_COLUMNS)}
-    values |= {bad.name: batch.bad_fraction[:, i] for i, bad in enumerate(BAD_COLUMNS)}
-    arrays = [pa.array(values[field.name], type=field.type, from_pandas=False) for field in SCORE_SCHEMA]
+    of = _Batch(tile_id, batch, scores, scores.probabilities)
+    arrays = [pa.array(value(of), type=_ARROW_TYPES[column.dtype], from_pandas=False) for column, value in _SCORES]
     return pa.Table.from_arrays(arrays, schema=SCORE_SCHEMA)
 
 
@@ -197,7 +259,7 @@ def empty_table() -> pa.Table:
 
 def scored(rows: pa.Table) -> NDArray[np.bool_]:
     """Which rows the ensemble scored: those with at least one member's probability, (N,) bool."""
-    finite = [np.isfinite(rows[member.name].to_numpy()) for member in MEMBER_COLUMNS]
+    finite = [np.isfinite(rows[column.name].to_numpy()) for column in MEMBER_COLUMNS.values()]
     return np.asarray(np.any(finite, axis=0), dtype=np.bool_)
 
 
@@ -219,3 +281,40 @@ def with_column(rows: pa.Table, added: Column, values: NDArray[Any] | Sequence[A
         rows = rows.drop_columns([added.name])
     array = pa.array(values, type=_ARROW_TYPES[added.dtype], from_pandas=False)
     return rows.add_column(rows.num_columns if position is None else position, added.field(), array)
+
+
+_INTRODUCTION = """\
+# Columns of the tables
+
+Written by `python -m scanner.catalogue.columns docs/catalogue-columns.md` from the registry in
+[`scanner/catalogue/columns.py`](../scanner/catalogue/columns.py); do not edit.
+
+| table | columns |
+|---|---|
+| `tiles/<id>/scores.parquet` | all but `rank`, `name`, `_healpix_29`, `run`, `bundle` and `known_…`; every target of the tile |
+| `catalogue/` (HATS Parquet) | all; every object once |
+| `candidates.fits`, `.ecsv`, `.vot` | all but `_healpix_29`; the candidates, best first |
+| `tiles.parquet` | [its own](#tilesparquet); every tile of the list |
+
+A run and a survey of many runs have the same tables ([the survey's catalogue](survey-catalogue.md)).
+
+Every file carries units, descriptions and UCDs: Parquet in the metadata of its fields (`unit`, `description`, `ucd`), FITS in
+`TUNITn`, `TCOMMn`, `TUCDn`, ECSV and VOTable in their own ways. What is not known is NaN; there are no nulls.
+"""
+
+
+def markdown() -> str:
+    """The page ``docs/catalogue-columns.md``."""
+    lines = [_INTRODUCTION, "| column | type | unit | meaning | UCD |", "|---|---|---|---|---|"]
+    for column in all_columns():
+        meaning = column.description.partition(", a sum of")[0] + (", see below" if column.name == "flags" else "")
+        lines.append(f"| `{column.name}` | {column.dtype} | {column.unit} | {meaning} | `{column.ucd}` |")
+    lines += ["", "## tiles.parquet", "", "| column | type | unit | meaning | UCD |", "|---|---|---|---|---|"]
+    lines += [f"| `{one.name}` | {one.dtype} | {one.unit} | {one.description} | `{one.ucd}` |" for one in TILE_COLUMNS]
+    lines += ["", "## Bits of `flags`", "", "| value | name |", "|---|---|"]
+    lines += [f"| {flag.value} | `{flag.name}` |" for flag in Flag]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(markdown(), encoding="utf-8")

@@ -1,17 +1,15 @@
-"""One row for each object, where tiles overlap, in one run or in several.
-
-In: rows of tiles. Out: which of them are kept. Nothing is refused.
+"""One row for each object where tiles overlap, in one run or in several.
 
 The rule. Two rows of *different* tiles (of one run, or a tile's rows in two runs) are the same object if they lie within the
-duplicate radius, or within :data:`SAME_ID_RADIUS_ARCSEC` if they also have the same ``target_id``. Rows of one tile of one run
-are never the same object: the tile's own catalogue tells them apart. Rows are looked at from the most to the least preferred,
-and one is kept if no row kept so far is the same object. Preferred are scored rows, then those of the bundle that is named
-first, then the smaller worst bad fraction of the four bands (in steps of :data:`BAD_FRACTION_STEP`), then the lower
+duplicate radius, or within :data:`~scanner.config.SAME_ID_RADIUS_ARCSEC` if they also have the same ``target_id``. Rows of one
+tile of one run are never the same object: the tile's own catalogue tells them apart. Rows are taken from the most to the least
+preferred, and one is kept if no row kept so far is the same object. Preferred are scored rows, then those of the bundle that is
+named first, then the smaller worst bad fraction of the four bands (in steps of :data:`BAD_FRACTION_STEP`), then the lower
 ``tile_id``, then the lower ``target_id``, then the lower ``run``. So the result depends neither on the order of the rows nor on
 that of tiles and runs; no two rows of different tiles that are left are the same object; and every row that went has lost to
 one that is left.
 
-The fate of a row hangs on the rows that it is connected with, from one same object to the next, and on no others. So the sky
+The fate of a row depends on the rows that it is connected with, from one same object to the next, and on no others. So the sky
 can be done cell by cell: what is connected with a cell's edge is left undecided, to be done together with what lies beyond.
 """
 
@@ -44,7 +42,7 @@ RULE_COLUMNS = (
     "run",
     SCORED,
     BUNDLE_PLACE,
-    *(column.name for column in columns.BAD_COLUMNS),
+    *(column.name for column in columns.BAD_COLUMNS.values()),
 )
 #: The fine cells along a cell's edge are this many times wider than pairs are: the narrowest keeps them apart.
 _EDGE_WIDTH = 4.0
@@ -128,7 +126,7 @@ def _tiles(rows: pa.Table) -> Int64:
 
 def _preference(rows: pa.Table) -> Int64:
     """Place of each row from the most (0) to the least preferred, (N,) int64."""
-    worst = np.max([rows[column.name].to_numpy() for column in columns.BAD_COLUMNS], axis=0)
+    worst = np.max([rows[column.name].to_numpy() for column in columns.BAD_COLUMNS.values()], axis=0)
     steps = np.rint(np.nan_to_num(worst.astype(np.float64), nan=1.0) / BAD_FRACTION_STEP)
     by_preference = np.lexsort(
         (

@@ -1,9 +1,6 @@
-"""The candidate list as FITS, ECSV and VOTable, and the list of failed tiles.
+"""Tables as FITS, ECSV and VOTable with units, descriptions, UCDs and provenance; the candidate list and the failed tiles.
 
-In: a table whose columns are in the registry, and where it comes from. Out: ``candidates.fits`` (binary table; descriptions in
-TCOMMn, UCDs in TUCDn, as TOPCAT reads them), ``candidates.ecsv`` and ``candidates.vot`` (VOTable 1.4), each with the same rows,
-units, descriptions, UCDs and provenance; ``failed-tiles.ecsv``. No dates: the same rows give the same bytes. A file is replaced
-when the new one is complete. Refused: columns that the registry does not know.
+No dates: the same rows give the same bytes. A file is replaced when the new one is complete.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A catalogue of objects as a folder of Parquet files in the HATS layout, written partition by partition.
+"""A catalogue as a folder of Parquet files in the HATS layout, written partition by partition.
 
-In: rows with ``_healpix_29``, a partition at a time. Out: a folder that LSDB, DuckDB and plain Parquet readers open::
+LSDB, DuckDB and plain Parquet readers open it (https://hats.readthedocs.io, as read by hats 0.11)::
 
     hats.properties                            what the catalogue is, and which columns are its position
     partition_info.csv                         the HEALPix pixels that hold rows
@@ -8,9 +8,7 @@ In: rows with ``_healpix_29``, a partition at a time. Out: a folder that LSDB, D
     dataset/Norder=k/Dir=d/Npix=n.parquet      rows of pixel n of order k, sorted by _healpix_29
 
 A pixel is split in four until it holds no more than ``rows_per_partition`` rows, so files are about equal whatever the density.
-There is no date in it: the same rows give the same bytes, whatever their order. Refused: a folder that holds something else.
-
-Layout: HATS, https://hats.readthedocs.io, as read by hats 0.11.
+There is no date in it: the same rows give the same bytes, whatever their order.
 """
 
 from __future__ import annotations

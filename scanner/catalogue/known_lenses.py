@@ -1,14 +1,9 @@
-"""Lenses that were known before, and which objects of a catalogue they are.
+"""Lenses that were known before, from a table, and which objects of a catalogue they are.
 
-In: ``lenscat``, the name of an installed package whose table is read (Vujeva et al. 2024; ``pip install --no-deps
-lenscat``), or the location of a table: FITS, VOTable, ECSV or CSV. Columns are found by name, in upper or lower case and with
-or without a unit in brackets: the position by ``RA``, ``RIGHT_ASCENSION``, ``RAJ2000`` … and ``DEC``, ``DECLINATION``,
-``DEJ2000`` … (ICRS; degrees unless a unit says otherwise; text such as ``03:31:16.8`` is hours in right ascension), the name by
-``NAME``, ``ID`` …, the reference by ``REF``, ``REFERENCE``, ``BIBCODE``; without one, the table's own name stands for it.
-Out: :class:`KnownLenses`, and for positions the nearest of them. Rows without a position are passed over.
-
-Refused: a table that is not there (:class:`InputMissingError`), one that cannot be read or holds no positions
-(:class:`ContentError`).
+The table is that of the package ``lenscat`` (Vujeva et al. 2024; ``pip install --no-deps lenscat``), or any FITS, VOTable, ECSV
+or CSV file. Columns are found by the names of :data:`ALIASES`, in upper or lower case, with or without a unit in brackets.
+Positions are ICRS, in degrees unless a unit says otherwise; text such as ``03:31:16.8`` is hours in right ascension. Rows
+without a position are left out; a row without a reference has the table's own name.
 """
 
 from __future__ import annotations

@@ -1,12 +1,8 @@
 """Many tables of tiles as one catalogue, whatever their size: deduplicated, ranked, written, in bounded memory.
 
-In: tables of :data:`~scanner.catalogue.columns.SOURCE_SCHEMA`, in any order. Out: the merged catalogue as a HATS folder, and
-its candidates. What memory does not hold, DuckDB puts into a folder. Rows are sorted by their place on the sky; every part of
-the sky that holds no more rows than are looked at together is deduplicated by itself, and what its edge leaves undecided
-together with that of its neighbours, in ever larger parts, until the whole sky is one. So the result is to the byte that of all
-rows at once, and depends on the order of nothing.
-
-Refused: rows without a position (:class:`ContentError`), a folder that is full or cannot be written (:class:`OutputError`).
+What memory does not hold, DuckDB puts into a folder. Rows are sorted by their place on the sky. Every part of the sky that
+holds few enough rows is deduplicated by itself, and what its edge leaves undecided together with that of its neighbours, in
+ever larger parts, until the whole sky is one. So the result is to the byte that of all rows at once, in whatever order they came.
 """
 
 from __future__ import annotations

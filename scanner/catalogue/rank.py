@@ -1,12 +1,10 @@
-"""The ranking: a total order, so that no run depends on the order in which tiles were done.
+"""The ranking of objects, best first: a total order, so that no run depends on the order in which tiles were done.
 
-In: names of columns. Out: the order as DuckDB understands it, which sorts tables that no memory holds. Nothing is refused.
-
-The order: scored rows before rows that were not scored; rows of the bundle that is preferred before those of others, whose
-probabilities cannot be compared with its own; then calibrated probability from high to low, grid value from high to low (of
-both, what is not known comes last), ``target_id``, ``tile_id`` and ``run`` from low to high. So the grid decides who is a
-candidate, and the probability, which measures better at the head of the list, who is first: candidates hold no ranks of their
-own, and where theirs leave a gap, an object stands that the grid does not take.
+Scored rows come before rows that were not scored; rows of the preferred bundle before those of others, whose probabilities
+cannot be compared with its own; then calibrated probability from high to low, grid value from high to low (of both, what is not
+known comes last), ``target_id``, ``tile_id`` and ``run`` from low to high. So the grid decides who is a candidate, and the
+probability, which measures better at the head of the list, who is first. An evaluation ranks by the same probability, see
+:meth:`scanner.ensemble.calibration.Calibration.ranking_score`.
 """
 
 from __future__ import annotations

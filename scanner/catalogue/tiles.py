@@ -1,8 +1,6 @@
 """The table of tiles, ``tiles.parquet``, and the sky they cover, ``footprint.fits``.
 
-In: a :class:`TileRow` for every tile of a run. Out: a :class:`pyarrow.Table` of :data:`TILE_SCHEMA`, whose fields carry unit,
-description and UCD as those of the catalogue do; a multi-order coverage map. Neither names a folder or a date: both may be
-shown to anybody, and the same tiles give the same bytes. Refused: outlines that are no polygon (:class:`ContentError`).
+Neither names a folder or a date: both may be shown to anybody, and the same tiles give the same bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from scanner.catalogue.columns import Column, column
+from scanner.catalogue.columns import TILE_SCHEMA
 from scanner.errors import ContentError
 from scanner.records import Float64
 from scanner.sphere import unit_vectors
@@ -27,29 +25,12 @@ if TYPE_CHECKING:
 #: Cells of 13", which a tile of half a degree fills with 0.4% to spare on all sides.
 FOOTPRINT_ORDER = 14
 
-TILE_COLUMNS: tuple[Column, ...] = (
-    Column("tile_id", "string", "", "Tile", "meta.id;meta.main"),
-    column("run"),
-    column("bundle"),
-    Column("state", "string", "", "done or failed", "meta.code.status"),
-    Column("reason", "string", "", "Why it failed", "meta.note"),
-    Column("ra", "float64", "deg", "Right ascension of the centre (ICRS)", "pos.eq.ra;meta.main"),
-    Column("dec", "float64", "deg", "Declination of the centre (ICRS)", "pos.eq.dec;meta.main"),
-    Column("s_region", "string", "", "Outline of the VIS mosaic (ICRS)", "pos.outline;obs.field"),
-    Column("sky_area_deg2", "float64", "deg2", "Sky with good VIS pixels", "pos.angArea"),
-    Column("n_targets", "int64", "", "Objects listed in it", "meta.number"),
-    Column("n_scored", "int64", "", "Objects that could be scored", "meta.number"),
-    Column("n_candidates", "int64", "", "Candidates in it, those that overlapping tiles repeat too", "meta.number"),
-    Column("files", "string", "", "Names of its input files by role, as JSON", "meta.file"),
-)
-TILE_SCHEMA: pa.Schema = pa.schema([column.field() for column in TILE_COLUMNS])
-
 _FOLDERS = re.compile(r"(?<![\w./])(?:[a-z0-9]+:/)?/(?:[^\s/:;,\"'\[\]]+/)*")
 
 
 @dataclass(frozen=True)
 class TileRow:
-    """One tile; the fields are the columns of :data:`TILE_COLUMNS`, ``files`` as a mapping, without the centre."""
+    """One tile: the columns of ``tiles.parquet`` without the centre, ``files`` as a mapping."""
 
     tile_id: str
     run: str

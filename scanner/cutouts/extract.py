@@ -1,7 +1,7 @@
-"""Cuts what a network sees of each target of a tile: VIS and NISP pixels around one common centre, batch by batch.
+"""Cuts VIS and NISP pixels around one common centre for each target of a tile, batch by batch.
 
-In: a tile and its targets. Out: :class:`~scanner.records.CutoutBatch`, in row order (y, then x), so that the files are read
-once from top to bottom and memory does not depend on their size. Refused: what :func:`open_tile` refuses.
+Cutouts come in row order (y, then x), so that the files are read once from top to bottom and memory does not depend on their
+size.
 """
 
 from __future__ import annotations

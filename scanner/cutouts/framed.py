@@ -1,8 +1,4 @@
-"""One cutout with all that is needed to use it elsewhere: pixels, place on the sky, unit and zero point, band by band.
-
-In: a batch of one, and the tile that it was cut from or the attributes of the store that keeps it. Out: :class:`FramedCutout`,
-whose images can be cut down further. Refused: a store that does not say where its tile lies (:class:`ContentError`).
-"""
+"""One cutout with all that is needed to use it elsewhere: pixels, WCS, unit and zero point of each band; and as a FITS file."""
 
 from __future__ import annotations
 

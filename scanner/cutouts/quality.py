@@ -1,9 +1,4 @@
-"""How good the pixels of a cutout are: bad fraction, sky level, noise, and whether a bright neighbour rules the scaling.
-
-In: the ``vis`` and ``nisp`` arrays of a batch, NaN where a pixel is outside or masked. Out: :class:`Quality` per object and
-band (VIS, Y, J, H), and copies of the arrays with the holes filled by reproducible noise. Refused: nothing; a band without
-one good pixel has sky 0, sigma 1 and bad fraction 1.
-"""
+"""How good the pixels of a cutout are: bad fraction, sky level, noise, bright neighbours; and bad pixels filled with noise."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""``bundle.json``: what a bundle says of itself.
+"""A bundle: a folder that holds a trained ensemble, verified when it is read and written whole or not at all.
 
-In: the text of a ``bundle.json``. Out: a :class:`BundleManifest`. Refused: bad JSON, unknown format versions and keys, members
-that are not the seven of the paper, file names that leave the folder.
+Nothing in a bundle is unpickled or run, save the ONNX graph.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Bundles: folders that hold a trained ensemble, checked before they are believed.
+"""Where bundles are: installed with scanner, in a folder, or published in a store for all machines.
 
-In: the path or ``s3://`` URL of a bundle, the name of an installed one, what a store of bundles calls ``current`` or
-``latest`` (:mod:`scanner.ensemble.bundles`), or nothing for the default. Out: a verified :class:`Bundle`. Refused: a
-missing folder, bad or unknown manifests, files that are missing, altered or not listed. Nothing in a bundle is ever unpickled
-or run, save the ONNX graph. They are written by :mod:`scanner.ensemble.bundle`.
+A store of bundles has a folder a bundle, ``STORE/FINGERPRINT/…``, there whole as soon as its ``bundle.json`` is and never
+altered, and two pointers, ``current.json`` and ``latest.json``, which are moved as a whole by one process at a time. A bundle
+on an object store is copied once to this machine.
 """
 
 from __future__ import annotations

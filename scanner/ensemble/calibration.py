@@ -1,6 +1,4 @@
-"""One lens probability from the seven log-odds.
-
-In: logits ``(N, 7)``. Out: a probability per object, at a stated prevalence of lenses. Refused: fits with one class only.
+"""One lens probability from the seven log-odds, at a stated prevalence of lenses.
 
 :class:`Calibration` is a logistic regression on the seven log-odds. A training set holds far more lenses than the sky, so its
 intercept is moved from the one prevalence to the other (Elkan 2001, section 2: the odds scale with the prior odds). Without a

@@ -1,12 +1,9 @@
-"""From cutouts to what a network sees: the scaling and the paper's resize.
+"""From cutouts to the input of a network: the scaling and the paper's resize, in float64 as the reference of the ONNX graph.
 
-In: VIS ``(N, 200, 200)`` and NISP ``(N, 3, 66, 66)`` cutouts without NaN, the sky and σ of each band. Out: the float64
-reference of a member's input, and the constants and matrices from which the ONNX graph computes the same. Refused: an
-unknown preprocessing name. Every band is scaled once per image side, so that the members can share it.
-
-The order matters. ``minmax`` resizes first and scales the resized image, as the published networks were trained: only so do
-their weights give their authors' figures (OU-66 on a real group of galaxies: .93, against .85 the other way round).
-``asinh_mad`` scales first, on the pixels that the sky and σ were measured on, and resizes the result.
+Every band is scaled once per image side, so that the members can share it. The order matters. ``minmax`` resizes first and
+scales the resized image, as the published networks were trained: only so do their weights give their authors' figures (OU-66 on
+a real group of galaxies: .93, against .85 the other way round). ``asinh_mad`` scales first, on the pixels that the sky and σ
+were measured on, and resizes the result.
 
 The paper resized with ``skimage.transform.resize`` (section 3.2): linear interpolation after a Gaussian filter when shrinking.
 That is linear and separable, hence two constant matrices; ``torch.nn.functional.interpolate`` is something else.

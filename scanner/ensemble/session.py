@@ -1,12 +1,11 @@
-"""The ensemble at work: an ONNX Runtime session of a bundle on the provider that was asked for.
+"""The ensemble at work: cutouts to scores, through an ONNX Runtime session on the provider that was asked for.
 
-In: a verified bundle, a provider, a number of threads; then cutouts without NaN. Out: seven log-odds per object, after a second
-look where the bundle takes one. On a CPU several objects are scored at a time, each by itself: an object's bits depend neither
-on what it came with nor on how many there are at a time. Refused: a provider that this installation does not have or silently
-gives up, a graph that is not what its manifest says.
+On a CPU several objects are scored at a time, each by itself: an object's bits depend neither on what it came with nor on how
+many there are at a time. ONNX Runtime comes in three wheels that overwrite one another (``cpu``, ``openvino``, ``gpu``), and it
+falls back without a word: what a session really runs on is asked of the session.
 
-ONNX Runtime comes in three wheels that overwrite one another (``cpu``, ``openvino``, ``gpu``), and it falls back without a
-word: what a session really runs on is asked of the session.
+A bundle without a grid has no embedding: position and grid value are NaN and the cell count 0, the threshold applies to the
+calibrated probability.
 """
 
 from __future__ import annotations

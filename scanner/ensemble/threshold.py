@@ -1,7 +1,4 @@
-"""F-beta of a labelled score set, and the threshold that maximises it.
-
-In: scores and labels of a held-out set. Out: an :class:`OperatingCurve` (counts at every score that occurs), and from it
-precision, recall and F-beta at any threshold, for any β and any prevalence. Refused: NaN scores, one class only, β ≤ 0.
+"""F-beta of a labelled score set, and the threshold that maximises it, for any β and any prevalence.
 
 Equation 3 of Wilde et al. (2022) with their β = 0.03 weights *precision*, not recall as their text says: recall counts
 β² = 0.0009 times as much, and F-beta is all but the precision (their Table 5 shows it). β > 1 weights recall.

@@ -20,7 +20,7 @@ from scanner.records import Flag
 #: Columns that the ensemble made.
 SCORE_NAMES = frozenset(
     {
-        *(member.name for member in MEMBER_COLUMNS),
+        *(column.name for column in MEMBER_COLUMNS.values()),
         RANK_COLUMN.name,
         "tsne_x",
         "tsne_y",

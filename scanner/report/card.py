@@ -1,8 +1,4 @@
-"""One candidate in words: what a card of the contact sheet says beside its pictures.
-
-In: one row of the candidate table (columns of :mod:`scanner.catalogue.columns`) as a mapping. Out: a :class:`Card`, all text
-unescaped. A missing or NaN number becomes a dash.
-"""
+"""One candidate in words: what a card of the contact sheet says beside its pictures."""
 
 from __future__ import annotations
 
@@ -16,7 +12,6 @@ from scanner.catalogue.columns import MEMBER_COLUMNS
 from scanner.records import BANDS, MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, Flag, MemberName
 
 DASH = "–"
-_COLUMN_OF: dict[MemberName, str] = dict(zip(MEMBERS, (column.name for column in MEMBER_COLUMNS), strict=True))
 
 #: A word for the card and a sentence for the hand that hovers, in the order of the bits.
 FLAG_WORDS: dict[Flag, tuple[str, str]] = {
@@ -80,7 +75,9 @@ def card(row: Mapping[str, Any]) -> Card:
     """
     ra, dec = float(row["ra"]), float(row["dec"])
     flags = Flag(int(row["flags"]))
-    members = tuple(_bar(member, member_title(member), row[_COLUMN_OF[member]], member_kind(member)) for member in MEMBERS)
+    members = tuple(
+        _bar(member, member_title(member), row[MEMBER_COLUMNS[member].name], member_kind(member)) for member in MEMBERS
+    )
     grid = _bar("grid", "Share of lenses in its cell of the t-SNE grid", row["grid_value"], "verdict")
     calibrated = _bar("calibrated", "The seven scores as one probability", row["p_calibrated"], "verdict")
     right_ascension, declination = sexagesimal(ra, dec)
@@ -89,7 +86,7 @@ def card(row: Mapping[str, Any]) -> Card:
         "grid": row["grid_value"],
         "calibrated": row["p_calibrated"],
     }
-    keys |= {member.lower(): row[_COLUMN_OF[member]] for member in MEMBERS}
+    keys |= {member.lower(): row[MEMBER_COLUMNS[member].name] for member in MEMBERS}
     keys |= {"magnitude": row["magnitude_vis"], "ra": ra}
     return Card(
         rank=int(row["rank"]),

@@ -1,9 +1,7 @@
-"""The contact sheet of a run: one self-contained web page with its first candidates, the most probable first.
+"""The contact sheet of a run: one web page with its first candidates, the most probable first.
 
-In: the ranked candidate table, the candidates' cutouts in the same order, the facts of the run. Out: one HTML file that needs
-no network and no other file (pictures, style and script are inside; a content security policy forbids the rest), about 25 kB
-a candidate. The same input gives the same bytes. Refused: rows and cutouts that do not belong together (ValueError), a place
-that cannot be written (OutputError).
+It needs no network and no other file: pictures, style and script are inside, and a content security policy forbids the rest.
+It takes about 25 kB a candidate. The same input gives the same bytes.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """The two figures of a run: ``scores.png`` and ``tsne.png``.
 
-In: plain arrays. Out: PNG files of 8-bit pixels without date or software, so that the same input gives the same bytes with the
-same version of matplotlib, whatever the user's settings of it. Refused: a place that cannot be written (OutputError).
-
-Colours are from Okabe & Ito's set and cividis, which colour-blind readers tell apart and which keep their order in grey.
+The same input gives the same bytes with the same version of matplotlib, whatever the user's settings of it. Colours are from
+Okabe & Ito's set and cividis, which colour-blind readers tell apart and which keep their order in grey.
 """
 
 from __future__ import annotations

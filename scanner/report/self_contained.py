@@ -1,8 +1,4 @@
-"""Images as files, and as small pictures that live inside a web page.
-
-In: 8-bit images of :mod:`scanner.report.colour`, y upwards. Out: PNG, WebP, and WebP as ``data:`` URIs, right way up on a
-screen; the same image gives the same bytes with the same version of Pillow.
-"""
+"""Web pages that are one file: templates, style and script of this folder, and images as PNG, WebP or ``data:`` URIs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How each NISP band lies on the VIS pixels, decided from the WCS, and the lattice of cutout centres that follows from it.
 
-In: the four opened mosaics of a tile. Out: :class:`Alignment`. The VIS→NISP mapping is looked at on a grid of points over the
-VIS tile, its corners, edges and centre among them; file names play no part.
+The mapping from VIS to NISP is computed on a grid of points over the VIS tile, its corners, edges and centre among them; file
+names play no part. There are three cases:
 
 - ``bin``: the same 0.1" pixels, shifted by whole pixels. NISP cutouts are 3×3 sums, and a cutout can be centred on any corner
   of a VIS pixel.
@@ -9,8 +9,6 @@ VIS tile, its corners, edges and centre among them; file names play no part.
   so the common centre has to be a NISP pixel corner: at most 1.5 VIS pixels from the target along each axis.
 - ``warp``: anything else between 0.1" and 0.35". The band is resampled once onto a 0.3" grid locked to the VIS pixel edges,
   and then sliced from that.
-
-Refused, as :class:`TileError`: VIS pixels that are not 0.1", NISP pixels outside that range, bands that do not overlap VIS.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""Sources found on the VIS mosaic itself, by SExtractor's method (package ``sep``: Barbary 2016; Bertin & Arnouts 1996).
+"""Sky background of a mosaic, and sources detected on it, by SExtractor's methods (Bertin & Arnouts 1996; sep: Barbary 2016).
 
-In: a mosaic, read in strips of whole rows. Out: :class:`Detections`. Refused (:class:`~scanner.errors.TileError`): a mosaic so
-crowded that ``sep`` cannot tell its sources apart.
+Background (section 4): clip each cell's histogram at three sigma until it stands still; level = 2.5 median - 1.5 mean, or the
+median where the cell is crowded (mean and median differ by more than 0.3 sigma); median filter over 3×3 cells; interpolate
+between the centres of the cells. It is measured once over the whole mosaic.
 
-Strips overlap, and each source belongs to the strip whose own rows hold its brightest pixel, where it is seen whole together
-with its neighbours. Background and noise come from maps of the whole mosaic. So where the strips begin makes no difference to
-single sources smaller than the overlap, and to those in blends a few pixels (sep shares their faint pixels out by a draw whose
-seed is the same for every strip); the strips are always the same, and so is the result. Memory does not depend on the height.
+Detection reads strips of whole rows. Strips overlap, and each source belongs to the strip whose own rows hold its brightest
+pixel, where it is seen whole together with its neighbours. So where the strips begin makes no difference to single sources
+smaller than the overlap, and to those in blends a few pixels (sep shares their faint pixels out by a draw whose seed is the
+same for every strip); the strips are always the same, and so is the result. Memory does not depend on the height.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""One two-dimensional image of a FITS file, read by windows: memory-mapped where it is plain, by blocks where it is tiled.
+"""One two-dimensional image of a FITS file, read by windows: memory-mapped where it is plain, by blocks where it is compressed.
 
-In: an :class:`~scanner.records.ImageRef`. Out: windows of pixel values and the header. Plain images are never read whole, and
-the pages that were touched are given back, so that a file of any size costs tens of megabytes. Refused, as
-:class:`TileError`: no FITS file, no such extension, no image, truncated or damaged data.
+Plain images are never read whole, and the pages that were touched are given back, so that a file of any size costs tens of
+megabytes.
 """
 
 from __future__ import annotations

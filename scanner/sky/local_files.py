@@ -1,9 +1,6 @@
-"""Scratch folders, and gzip files decompressed into them.
+"""Files of a tile on this machine: scratch folders, files fetched from object stores, and gzip files decompressed.
 
-In: a local path. Out: a local, uncompressed file. Whoever gives a scratch folder removes it, with the tile that it serves. A
-decompressed file carries the fingerprint of its source in its name and appears whole or not at all. Refused, as
-:class:`TileError`: URLs that were not fetched, missing, unreadable and damaged files; as :class:`OutputError`: a scratch folder
-that is full.
+Whoever gives a scratch folder removes it, with the tile that it serves. A file in it is there whole or not at all.
 """
 
 from __future__ import annotations

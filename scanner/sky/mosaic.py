@@ -1,9 +1,4 @@
-"""The mosaic of one band: its pixels by windows, with the bad ones NaN, its WCS, zero point and unit.
-
-In: the files of a band: the image and, where they exist, its RMS and FLAG companions (Euclid's, or any of the same shape).
-Out: :class:`Mosaic`, whose windows may reach outside the image. Refused, as :class:`TileError` naming the file: what
-:mod:`scanner.sky.fits_image` refuses, no celestial WCS, companions of another shape, not one good pixel.
-"""
+"""The mosaic of one band: its pixels by windows with the bad ones NaN, its WCS, zero point and unit."""
 
 from __future__ import annotations
 

@@ -1,18 +1,13 @@
-"""Sources of a tile's own catalogue, in which a column may have many names and few meanings.
+"""Sources of a tile's own catalogue, from FITS, ECSV, CSV or Parquet; only the columns that are needed are read.
 
-In: a catalogue file. Out: :class:`Sources`. Columns are found by the names of :data:`ALIASES`, in upper or lower case, the
-first that is there:
+Columns are found by the names of :data:`ALIASES`, in upper or lower case, the first that is there:
 
-- position: ``RIGHT_ASCENSION``, ``RA``, ``ALPHA_J2000`` … with ``DECLINATION``, ``DEC``, ``DELTA_J2000`` …; degrees unless a
-  unit says otherwise; text such as ``03:31:16.8`` is hours in right ascension and degrees in declination; ICRS;
-- id: ``OBJECT_ID``, ``SOURCE_ID``, ``TARGET_ID``, ``ID``, if it is a whole number;
-- VIS magnitude (AB): ``MAGNITUDE_VIS``, ``MAG_VIS``, ``MAG_AUTO`` …; else from ``FLUX_DETECTION_TOTAL``, in µJy unless a unit
-  says otherwise: m = 23.9 - 2.5 log10(F / µJy). Where ``VIS_DET`` is 0 that flux is of the NISP detection image, and the VIS
-  magnitude is unknown;
-- area in VIS pixels: ``SEGMENTATION_AREA``, ``AREA``, ``ISOAREA_IMAGE``, ``NPIX``.
-
-Refused (:class:`~scanner.errors.TileError`): unreadable files, no position columns (the message lists what is there), positions
-that are not numbers or angles, units that do not fit.
+- position: degrees unless a unit says otherwise; text such as ``03:31:16.8`` is hours in right ascension and degrees in
+  declination; ICRS;
+- id: if it is a whole number;
+- VIS magnitude (AB); else from ``FLUX_DETECTION_TOTAL``, in µJy unless a unit says otherwise: m = 23.9 - 2.5 log10(F / µJy).
+  Where ``VIS_DET`` is 0 that flux is of the NISP detection image, and the VIS magnitude is unknown;
+- area in VIS pixels.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""The opened mosaics of one tile, and how the NISP bands lie on VIS.
-
-In: a tile. Out: :class:`TileImages`; a band that has to be resampled is resampled once, when it is first needed. Refused, as
-:class:`TileError`: mosaics that cannot be opened, that hold nothing, or that do not lie on one another (see
-:mod:`scanner.sky.mosaic` and :mod:`scanner.sky.alignment`).
-"""
+"""The opened mosaics of one tile, and how the NISP bands lie on VIS; a band that has to be resampled is resampled once."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """Resampling of a NISP band onto the 0.3" grid that is locked to the VIS pixels: once per tile, in bounded memory.
 
-In: a mosaic, the WCS of VIS and the grid. Out: :class:`WarpedBand`, a scratch file without a name, read by windows like a
-mosaic. Flux is conserved; a pixel is NaN where one of the four input pixels around it is. Refused: a full scratch folder, with
-an OutputError.
+Flux is conserved; a pixel is NaN where one of the four input pixels around it is.
 
 The kernel was chosen by measurement on a NISP-like PSF (FWHM 0.48", 0.3" pixels) at rotations of 0° to 45°: a quintic B-spline
 keeps the flux to 4e-4, the centroid to 3e-4 pixels and the width of the PSF; bilinear loses up to 4 % of the flux, widens the

@@ -58,7 +58,7 @@ def write_tables(
     merging
         The rows, merged.
     tiles
-        All tiles, of :data:`~scanner.catalogue.tiles.TILE_SCHEMA`, by run and tile id.
+        All tiles, of :data:`~scanner.catalogue.columns.TILE_SCHEMA`, by run and tile id.
     name
         The catalogue's name.
     max_candidates

@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 
 from scanner import __version__
 from scanner.catalogue import columns
+from scanner.catalogue.columns import TILE_SCHEMA
 from scanner.catalogue.deduplicate import Rule
 from scanner.catalogue.export import Provenance
 from scanner.catalogue.known_lenses import KnownLenses, KnownLensMatcher, load_known_lenses
 from scanner.catalogue.merge import Merging
-from scanner.catalogue.tiles import TILE_SCHEMA
 from scanner.config import CatalogueConfig, StorageConfig
 from scanner.errors import ContentError, OutputError, UsageError
 from scanner.records import CommitRecord

@@ -49,9 +49,9 @@ PIXEL_TOLERANCE_SIGMA = 1e-3
 Agreement = Literal["equal", "within tolerance", "different"]
 PixelAgreement = Literal["equal", "within tolerance", "different", "not kept"]
 _TOLERANCES = {
-    **{column.name: PROBABILITY_TOLERANCE for column in columns.MEMBER_COLUMNS},
+    **{column.name: PROBABILITY_TOLERANCE for column in columns.MEMBER_COLUMNS.values()},
     "p_calibrated": PROBABILITY_TOLERANCE,
-    **{column.name: BAD_FRACTION_TOLERANCE for column in columns.BAD_COLUMNS},
+    **{column.name: BAD_FRACTION_TOLERANCE for column in columns.BAD_COLUMNS.values()},
 }
 
 

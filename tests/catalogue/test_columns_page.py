@@ -1,16 +1,13 @@
 from pathlib import Path
 
 from scanner.catalogue import columns
-from scanner.catalogue.columns_page import markdown
-from scanner.catalogue.tiles import TILE_COLUMNS
+from scanner.catalogue.columns import TILE_COLUMNS, markdown
 
 PAGE = Path(__file__).parents[2] / "docs" / "catalogue-columns.md"
 
 
 def test_the_page_is_up_to_date() -> None:
-    assert PAGE.read_text(encoding="utf-8") == markdown(), (
-        "run: python -m scanner.catalogue.columns_page docs/catalogue-columns.md"
-    )
+    assert PAGE.read_text(encoding="utf-8") == markdown(), "run: python -m scanner.catalogue.columns docs/catalogue-columns.md"
 
 
 def test_every_column_has_its_line() -> None:

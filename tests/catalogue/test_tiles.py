@@ -3,7 +3,8 @@ import pytest
 from astropy.coordinates import SkyCoord
 
 from scanner.catalogue import tiles
-from scanner.catalogue.tiles import TILE_SCHEMA, TileRow, footprint, table, without_folders
+from scanner.catalogue.columns import TILE_SCHEMA
+from scanner.catalogue.tiles import TileRow, footprint, table, without_folders
 from scanner.errors import ContentError
 
 #: Tiles where naive arithmetic on right ascensions and declinations goes wrong, and one where it does not.

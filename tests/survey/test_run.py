@@ -14,7 +14,7 @@ from disturbed.results import leftovers, promised
 from mocpy import MOC
 
 from scanner.catalogue import columns
-from scanner.catalogue.tiles import TILE_SCHEMA
+from scanner.catalogue.columns import TILE_SCHEMA
 from scanner.config import StorageConfig, load
 from scanner.cutouts.store import CutoutStore
 from scanner.ensemble import bundles

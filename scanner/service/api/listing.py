@@ -23,9 +23,9 @@ from scanner.catalogue.columns import (
     HEALPIX_COLUMN,
     IDENTITY,
     RANK_COLUMN,
+    TILE_COLUMNS,
     Column,
 )
-from scanner.catalogue.tiles import TILE_COLUMNS
 from scanner.errors import UsageError
 from scanner.query.catalogue import Source
 from scanner.query.region import Condition, Cone, all_of

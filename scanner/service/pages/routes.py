@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from scanner.catalogue.columns import MEMBER_COLUMNS
 from scanner.errors import ScannerError
-from scanner.records import MEMBERS, Record
+from scanner.records import Record
 from scanner.report import explanations
 from scanner.report.card import FLAG_WORDS, member_kind, member_title
 from scanner.service.collections import CandidateId, Collection, UnknownCandidateError
@@ -48,7 +48,7 @@ def words() -> Words:
     """The registry's words."""
     members = tuple(
         MemberWords(column=column.name, name=member, title=member_title(member), kind=member_kind(member))
-        for member, column in zip(MEMBERS, MEMBER_COLUMNS, strict=True)
+        for member, column in MEMBER_COLUMNS.items()
     )
     flags = tuple(FlagWords(bit=flag.value, word=word, explanation=text) for flag, (word, text) in FLAG_WORDS.items())
     return Words(members=members, flags=flags)

@@ -152,7 +152,7 @@ def test_tiles(ask):
     assert one["items"] + rest["items"] == found["items"]
 
 
-@pytest.mark.parametrize("column", ["p_calibrated", "grid_value", *[member.name for member in MEMBER_COLUMNS]])
+@pytest.mark.parametrize("column", ["p_calibrated", "grid_value", *[column.name for column in MEMBER_COLUMNS.values()]])
 def test_histograms_equal_numpys(ask, rows, column):
     found = ask("/histogram", column=column, bins=8)
     values, is_candidate = rows[column].to_numpy().astype(np.float64), np.asarray(rows["is_candidate"].to_pylist())

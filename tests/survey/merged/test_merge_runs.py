@@ -20,8 +20,8 @@ from mocpy import MOC
 from plain_catalogue import merged
 
 from scanner.catalogue import columns
+from scanner.catalogue.columns import TILE_SCHEMA
 from scanner.catalogue.deduplicate import Rule
-from scanner.catalogue.tiles import TILE_SCHEMA
 from scanner.config import CatalogueConfig, StorageConfig
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
 from scanner.storage import open_store
