@@ -31,9 +31,18 @@ from scanner.storage.holding import held
 from scanner.storage.location import is_remote, join, split
 from scanner.storage.open import open_store
 
+DEFAULT_FILE = "default.json"
+#: The shortest beginning of a fingerprint that is looked up.
+SHORTEST = 7
 #: ``current``: what scans use. ``latest``: what was published last.
 Pointer = Literal["current", "latest"]
 POINTERS: tuple[Pointer, ...] = get_args(Pointer)
+
+
+class DefaultBundle(Record):
+    """``models/default.json``: the folder, beside it, of the bundle that is used when none is named."""
+
+    bundle: str
 
 
 class PublishedBundle(Record):
@@ -44,136 +53,6 @@ class PublishedBundle(Record):
     version: str
     before: str | None = Field(description="fingerprint of the bundle that it took the place of")
     since: datetime
-
-
-def read_pointer(store: Store, pointer: Pointer) -> PublishedBundle | None:
-    """Read a pointer; None where it was never set.
-
-    Raises
-    ------
-    ContentError
-        It does not name a bundle.
-    """
-    key = f"{pointer}.json"
-    try:
-        content = store.read(key)
-    except FileNotFoundError:
-        return None
-    remedy = f"set it with 'scanner models rollback --published {store.root} --to'"
-    return PublishedBundle.from_bytes(content, store.where(key), remedy, wrong="does not name a bundle")
-
-
-def is_pointer(location: str) -> bool:
-    """Whether a location is that of a pointer; on a disk, a folder of that name stands for itself."""
-    local = None if is_remote(location) else Path(location)
-    return split(location)[1] in POINTERS and (local is None or (not local.is_dir() and local.with_suffix(".json").is_file()))
-
-
-def followed(location: str, storage: StorageConfig) -> str:
-    """The location of the bundle that a pointer names now, or the location itself where it is no pointer's.
-
-    Raises
-    ------
-    InputMissingError
-        Nothing was published or promoted there.
-    """
-    if not is_pointer(location):
-        return location
-    folder, name = split(location)
-    store = open_store(folder, storage)
-    found = read_pointer(store, "current" if name == "current" else "latest")
-    if found is None:
-        raise InputMissingError(
-            f"{store.where(f'{name}.json')}: no such file; publish a bundle with 'scanner models publish --to {folder}' and "
-            f"promote it with 'scanner models promote latest --published {folder}'."
-        )
-    return join(folder, found.bundle)
-
-
-def cache_folder() -> Path:
-    """Where copies are kept: ``$XDG_CACHE_HOME/scanner/bundles``, or below ``~/.cache``."""
-    given = os.environ.get("XDG_CACHE_HOME")
-    return (Path(given) if given else Path.home() / ".cache") / "scanner" / "bundles"
-
-
-def cached(location: str, storage: StorageConfig) -> Path:
-    """Copy a bundle to this machine, unless it is there.
-
-    Parameters
-    ----------
-    location
-        URL of its folder.
-    storage
-        How object stores are reached.
-
-    Returns
-    -------
-    Path
-        Local folder, in which all files are what ``bundle.json`` says.
-
-    Raises
-    ------
-    ScannerError
-        See the module.
-    """
-    store = open_store(location, storage)
-    try:
-        text = store.read(MANIFEST_FILE)
-    except FileNotFoundError:
-        raise InputMissingError(f"{location}: no such bundle folder ({MANIFEST_FILE} is not in it).") from None
-    manifest = parse_manifest(text, store.where(MANIFEST_FILE))
-    folder = cache_folder() / hashlib.sha256(text).hexdigest()
-    if _is_whole(folder, text, manifest):
-        return folder
-    with _new_folder(folder) as partial:
-        (partial / MANIFEST_FILE).write_bytes(text)
-        for name, expected in manifest.sha256.items():
-            _fetch(store, name, partial / name)
-            if file_sha256(partial / name) != expected:
-                raise ContentError(
-                    f"{store.where(name)}: altered (its SHA-256 is not the one in {MANIFEST_FILE}); upload the bundle again."
-                )
-    return folder
-
-
-def _fetch(store: Store, name: str, target: Path) -> None:
-    try:
-        store.fetch(name, target)
-    except FileNotFoundError:
-        raise ContentError(f"{store.where(name)}: is missing; upload the bundle again.") from None
-
-
-def _is_whole(folder: Path, text: bytes, manifest: BundleManifest) -> bool:
-    expected = {MANIFEST_FILE: hashlib.sha256(text).hexdigest(), **manifest.sha256}
-    try:
-        return all(file_sha256(folder / name) == sha256 for name, sha256 in expected.items())
-    except OSError:
-        return False
-
-
-@contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    """A folder in the making, which takes the name ``folder`` when the block ends; of several processes the first one wins."""
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".partial-", ignore_cleanup_errors=True) as partial:
-            yield Path(partial)
-            if not folder.exists():
-                Path(partial).rename(folder)
-    except OSError as error:
-        raise OutputError(
-            f"{folder.parent}: cannot keep a copy of the bundle there ({error.strerror}); set XDG_CACHE_HOME to another folder."
-        ) from None
-
-
-DEFAULT_FILE = "default.json"
-
-
-class DefaultBundle(Record):
-    """``models/default.json``: the folder, beside it, of the bundle that is used when none is named."""
-
-    bundle: str
 
 
 def models_folder() -> Path:
@@ -240,10 +119,6 @@ def load(bundle: str | Path | None = None, storage: StorageConfig = StorageConfi
     remote = isinstance(bundle, str) and is_remote(bundle)
     path = cached(str(bundle), storage) if remote else find(bundle)
     return read_bundle(path, str(bundle) if remote else str(path.resolve()))
-
-
-#: The shortest beginning of a fingerprint that is looked up.
-SHORTEST = 7
 
 
 class PublishedBundles:
@@ -369,3 +244,124 @@ class PublishedBundles:
         for entry in self._store.entries():
             if re.fullmatch("[0-9a-f]{64}", entry.name) and self._store.exists(f"{entry.name}/{MANIFEST_FILE}"):
                 yield entry.name
+
+
+def read_pointer(store: Store, pointer: Pointer) -> PublishedBundle | None:
+    """Read a pointer; None where it was never set.
+
+    Raises
+    ------
+    ContentError
+        It does not name a bundle.
+    """
+    key = f"{pointer}.json"
+    try:
+        content = store.read(key)
+    except FileNotFoundError:
+        return None
+    remedy = f"set it with 'scanner models rollback --published {store.root} --to'"
+    return PublishedBundle.from_bytes(content, store.where(key), remedy, wrong="does not name a bundle")
+
+
+def is_pointer(location: str) -> bool:
+    """Whether a location is that of a pointer; on a disk, a folder of that name stands for itself."""
+    local = None if is_remote(location) else Path(location)
+    return split(location)[1] in POINTERS and (local is None or (not local.is_dir() and local.with_suffix(".json").is_file()))
+
+
+def followed(location: str, storage: StorageConfig) -> str:
+    """The location of the bundle that a pointer names now, or the location itself where it is no pointer's.
+
+    Raises
+    ------
+    InputMissingError
+        Nothing was published or promoted there.
+    """
+    if not is_pointer(location):
+        return location
+    folder, name = split(location)
+    store = open_store(folder, storage)
+    found = read_pointer(store, "current" if name == "current" else "latest")
+    if found is None:
+        raise InputMissingError(
+            f"{store.where(f'{name}.json')}: no such file; publish a bundle with 'scanner models publish --to {folder}' and "
+            f"promote it with 'scanner models promote latest --published {folder}'."
+        )
+    return join(folder, found.bundle)
+
+
+def cache_folder() -> Path:
+    """Where copies are kept: ``$XDG_CACHE_HOME/scanner/bundles``, or below ``~/.cache``."""
+    given = os.environ.get("XDG_CACHE_HOME")
+    return (Path(given) if given else Path.home() / ".cache") / "scanner" / "bundles"
+
+
+def cached(location: str, storage: StorageConfig) -> Path:
+    """Copy a bundle to this machine, unless it is there.
+
+    Parameters
+    ----------
+    location
+        URL of its folder.
+    storage
+        How object stores are reached.
+
+    Returns
+    -------
+    Path
+        Local folder, in which all files are what ``bundle.json`` says.
+
+    Raises
+    ------
+    ScannerError
+        See the module.
+    """
+    store = open_store(location, storage)
+    try:
+        text = store.read(MANIFEST_FILE)
+    except FileNotFoundError:
+        raise InputMissingError(f"{location}: no such bundle folder ({MANIFEST_FILE} is not in it).") from None
+    manifest = parse_manifest(text, store.where(MANIFEST_FILE))
+    folder = cache_folder() / hashlib.sha256(text).hexdigest()
+    if _is_whole(folder, text, manifest):
+        return folder
+    with _new_folder(folder) as partial:
+        (partial / MANIFEST_FILE).write_bytes(text)
+        for name, expected in manifest.sha256.items():
+            _fetch(store, name, partial / name)
+            if file_sha256(partial / name) != expected:
+                raise ContentError(
+                    f"{store.where(name)}: altered (its SHA-256 is not the one in {MANIFEST_FILE}); upload the bundle again."
+                )
+    return folder
+
+
+def _fetch(store: Store, name: str, target: Path) -> None:
+    try:
+        store.fetch(name, target)
+    except FileNotFoundError:
+        raise ContentError(f"{store.where(name)}: is missing; upload the bundle again.") from None
+
+
+def _is_whole(folder: Path, text: bytes, manifest: BundleManifest) -> bool:
+    expected = {MANIFEST_FILE: hashlib.sha256(text).hexdigest(), **manifest.sha256}
+    try:
+        return all(file_sha256(folder / name) == sha256 for name, sha256 in expected.items())
+    except OSError:
+        return False
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """A folder in the making, which takes the name ``folder`` when the block ends; of several processes the first one wins."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".partial-", ignore_cleanup_errors=True) as partial:
+            yield Path(partial)
+            if not folder.exists():
+                Path(partial).rename(folder)
+    except OSError as error:
+        raise OutputError(
+            f"{folder.parent}: cannot keep a copy of the bundle there ({error.strerror}); set XDG_CACHE_HOME to another folder."
+        ) from None
