@@ -27,7 +27,7 @@ from scanner.ensemble import bundles
 from scanner.ensemble.embedding_grid import limited
 from scanner.ensemble.session import open_session
 from scanner.evaluation.metrics import auroc_interval
-from scanner.evaluation.scores import cached_logits, combine, lenses
+from scanner.evaluation.scores import cached_logits, lenses
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS, Float32, Float64
 
@@ -89,7 +89,7 @@ def main() -> None:
     log_odds = limited(together).astype(np.float64)
     is_lens = np.arange(len(together)) >= ends[0]
 
-    scores = {"the bundle's own": combine(bundle, together)}
+    scores = {"the bundle's own": bundle.calibration.ranking_score(together)}
     print(f"{ends[0]:,} non-lenses, of which {', '.join(f'{n:,}' for n in PASSING)} pass")
     if bundle.grid is not None:
         value, own = bundle.grid.lookup(together).value, scores["the bundle's own"]

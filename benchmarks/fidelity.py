@@ -44,7 +44,7 @@ def load_cutouts(data: Path | None, n: int) -> Cutouts:
 def compare(bundle: Bundle, n: int, data: Path | None) -> dict[str, object]:
     cutouts = load_cutouts(data, n)
     n = len(cutouts.vis)
-    found = open_session(bundle, "cpu").one_look(*cutouts)
+    found = open_session(bundle, "cpu").plain_logits(*cutouts)
     members = {name: network.double() for name, network in read_members(bundle.path / "ensemble.onnx").items()}
     worst: dict[str, float] = {}
     for column, name in enumerate(MEMBERS):

@@ -176,7 +176,7 @@ def scorer_of(variant: str, bundle: Bundle) -> Callable[[Cutouts], np.ndarray]:
     if variant.startswith("seven"):
         return separate_scorer(bundle)
     session = open_session(bundle, variant.rpartition(" ")[2])
-    return lambda cutouts: session.one_look(*cutouts)
+    return lambda cutouts: session.plain_logits(*cutouts)
 
 
 def measure_peak(seconds: float = 1.0) -> float:

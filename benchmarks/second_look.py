@@ -19,7 +19,6 @@ from scanner.ensemble import bundles
 from scanner.ensemble.augmentation import ORIENTATIONS
 from scanner.ensemble.session import open_session
 from scanner.evaluation.biases import turned_logits
-from scanner.evaluation.scores import combine
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS, Float64
 
@@ -56,8 +55,8 @@ def main() -> None:
         kept = truth.is_lens & truth.visible if path == arguments.lenses else ~truth.is_lens
         rows = np.flatnonzero(kept)[: None if path == arguments.lenses else arguments.objects].astype(np.int64)
         logits = turned_logits(bundle, dataset, rows, lambda: open_session(bundle, parallel=2), arguments.cache)
-        one = combine(bundle, logits.reshape(-1, len(MEMBERS))).reshape(-1, ORIENTATIONS)
-        scores[path] = one, combine(bundle, logits.mean(axis=1))
+        one = bundle.calibration.ranking_score(logits.reshape(-1, len(MEMBERS))).reshape(-1, ORIENTATIONS)
+        scores[path] = one, bundle.calibration.ranking_score(logits.mean(axis=1))
     (lenses, lens_means), (others, other_means) = (scores[path] for path in (arguments.lenses, arguments.others))
     print(f"{len(lenses)} visible lenses, {len(others)} non-lenses")
     print(f"{'looked at again':>16}{'cost':>7}" + "".join(f"{f'recall at FPR {rate:g}':>30}" for rate in RATES))

@@ -17,6 +17,13 @@ ENVIRONMENT_PREFIX = "SCANNER_"
 #: Of the variables that :mod:`scanner.service.settings` reads; none of a run's.
 SERVICE_PREFIX = "SCANNER_SERVE_"
 
+#: Default β of the F-beta that chooses a threshold (Wilde et al. 2022, section 4): it weights precision.
+PAPER_BETA = 0.03
+#: Rows of two tiles closer than this are one object, by default; with the same ``target_id``, closer than the second:
+#: so close do two catalogues place one object even where their deblending differs.
+DUPLICATE_RADIUS_ARCSEC = 0.5
+SAME_ID_RADIUS_ARCSEC = 3.0
+
 Config = TypeVar("Config", bound=Record)
 
 
@@ -52,13 +59,17 @@ class ScoringConfig(Record):
     bundle: str | None = Field(None, description="Bundle folder; none: the bundle that ships with scanner.")
     provider: Literal["auto", "cpu", "openvino", "cuda", "tensorrt"] = "auto"
     threads: int = Field(1, ge=1, description="Threads of one worker's inference session.")
-    beta: float | None = Field(None, gt=0, description="F-beta whose threshold decides; none: the bundle's default (0.03).")
+    beta: float | None = Field(
+        None, gt=0, description=f"F-beta whose threshold decides; none: the bundle's default ({PAPER_BETA})."
+    )
 
 
 class CatalogueConfig(Record):
     """How the tiles' tables become one."""
 
-    duplicate_radius_arcsec: float = Field(0.5, gt=0, description="Rows of two tiles closer than this are one object.")
+    duplicate_radius_arcsec: float = Field(
+        DUPLICATE_RADIUS_ARCSEC, gt=0, description="Rows of two tiles closer than this are one object."
+    )
     known_lenses: str | None = Field(
         None, description="Table that known lenses are looked up in: 'lenscat', a file or URL; none: none."
     )

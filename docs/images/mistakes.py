@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from scanner.ensemble import bundles
 from scanner.ensemble.session import open_session
-from scanner.evaluation.scores import cached_logits, combine
+from scanner.evaluation.scores import cached_logits
 from scanner.labelled_set import LabelledSet
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC, Int64
 from scanner.report.colour import UInt8, colour_image
@@ -58,7 +58,9 @@ def main() -> None:
         dataset = LabelledSet(path)
         truth = dataset.truth
         rows = np.flatnonzero(truth.visible & truth.is_lens if lenses else ~truth.is_lens)
-        scores = combine(bundle, cached_logits(bundle, dataset, lambda: open_session(bundle), arguments.cache))[rows]
+        scores = bundle.calibration.ranking_score(
+            cached_logits(bundle, dataset, lambda: open_session(bundle), arguments.cache)
+        )[rows]
         order = np.argsort(scores if lenses else -scores)[: COLUMNS * ROWS]
         sheets.append(sheet(dataset, rows[order]))
     Image.fromarray(np.vstack(sheets)).save(Path(__file__).with_suffix(".webp"), "WEBP", quality=80, method=6)

@@ -26,11 +26,10 @@ from scipy.spatial import KDTree
 
 from scanner.catalogue import columns
 from scanner.catalogue.rank import BUNDLE_PLACE, SCORED, text_order
+from scanner.config import SAME_ID_RADIUS_ARCSEC
 from scanner.records import Int64
 from scanner.sphere import HEALPIX_ORDER, chord, unit_vectors
 
-#: Two tiles' catalogues place one object this close even where their deblending differs.
-SAME_ID_RADIUS_ARCSEC = 3.0
 #: Bad fractions are compared in these steps, so that a few pixels do not choose the tile.
 BAD_FRACTION_STEP = 0.001
 #: Columns that the rule looks at.

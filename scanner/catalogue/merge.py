@@ -2,7 +2,8 @@
 
 What memory does not hold, DuckDB puts into a folder. Rows are sorted by their place on the sky. Every part of the sky that
 holds few enough rows is deduplicated by itself, and what its edge leaves undecided together with that of its neighbours, in
-ever larger parts, until the whole sky is one. So the result is to the byte that of all rows at once, in whatever order they came.
+ever larger parts, until the whole sky is one. So the result is to the byte that of all rows at once, in whatever order they
+came.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from scanner.ensemble.augmentation import SecondLook
 from scanner.ensemble.calibration import AnyCalibration, Calibration, MeanProbability
 from scanner.ensemble.embedding_grid import EmbeddingGrid
 from scanner.ensemble.preprocessing import Preprocessing
-from scanner.ensemble.threshold import OperatingCurve, OperatingPoint
+from scanner.ensemble.threshold import BETAS, MEMBER_THRESHOLD, OperatingCurve, OperatingPoint
 from scanner.errors import ContentError, OutputError, UsageError
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, Band, MemberName, Record
 from scanner.storage.checksum import file_sha256
@@ -100,9 +100,11 @@ class BundleManifest(Record):
         return members
 
     @model_validator(mode="after")
-    def _looks_again_by_a_calibration(self) -> Self:
+    def _augments_by_a_calibration(self) -> Self:
         if self.second_look is not None and not isinstance(self.calibration, Calibration):
-            raise ValueError("a second look goes by calibrated log-odds, and this bundle has no calibration")
+            raise ValueError(
+                "second_look (test-time augmentation) goes by calibrated log-odds, and this bundle has no calibration"
+            )
         return self
 
     @field_validator("sha256")
@@ -143,10 +145,6 @@ def parse_manifest(text: bytes, path: Path | str) -> BundleManifest:
         raise ContentError(f"{path}: {key}: {first['msg']}; fetch or export the bundle again.") from None
 
 
-#: Where no labelled set set a threshold: "greater than or equal to 0.5 are classified as lenses" (section 4).
-PLAIN_THRESHOLD = 0.5
-
-
 @dataclass(frozen=True)
 class Bundle:
     """A verified bundle.
@@ -170,8 +168,8 @@ class Bundle:
         return self.manifest.calibration
 
     @property
-    def second_look(self) -> tuple[SecondLook, Calibration] | None:
-        """Which objects are looked at again, if any, and the calibration that this goes by."""
+    def augmentation(self) -> tuple[SecondLook, Calibration] | None:
+        """Test-time augmentation: which objects get it, and the calibration that decides so; None where no object does."""
         rule, calibration = self.manifest.second_look, self.calibration
         return (rule, calibration) if rule is not None and isinstance(calibration, Calibration) else None
 
@@ -195,7 +193,7 @@ class Bundle:
         """
         listed = self.manifest.thresholds
         if beta is None:
-            return listed[0].threshold if listed else PLAIN_THRESHOLD
+            return listed[0].threshold if listed else MEMBER_THRESHOLD
         for point in listed:
             if point.beta == beta:
                 return point.threshold
@@ -253,16 +251,12 @@ def _read(path: Path) -> bytes:
         raise ContentError(f"{path}: cannot be read ({error.strerror}); fetch or export the bundle again.") from None
 
 
-#: β of the thresholds that a manifest lists; the first is the default, the paper's.
-BETAS = (0.03, 0.1, 0.3, 1.0, 2.0)
-
-
 @dataclass(frozen=True)
 class BundleContent:
     """What a bundle is made of.
 
     ``model``: the ONNX graph (:func:`scanner.training.export.merge_onnx`). ``calibration``, ``grid``: what turns log-odds into
-    the two scores. ``second_look``: what is scored in all orientations, if anything. ``curve``: of the score that decides (the
+    the two scores. ``second_look``: what gets test-time augmentation, if anything. ``curve``: of the score that decides (the
     grid value where there is a grid, else the calibrated probability), on a labelled set. ``betas``, ``prevalence``: β of the
     thresholds to list, the default one first, and the share of lenses to state them for (``None``: the set's). ``texts``:
     further files, such as ``{"MODEL_CARD.md": ...}``.

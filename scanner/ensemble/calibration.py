@@ -67,6 +67,10 @@ class Calibration(Record):
         """
         return sigmoid(self.log_odds(logits)).astype(np.float32)
 
+    def ranking_score(self, logits: NDArray[Any]) -> Float64:
+        """What objects are ranked by, (N,) float64: the log-odds, as most probabilities round to the same few numbers."""
+        return self.log_odds(logits)
+
 
 class MeanProbability(Record):
     """Mean of the members' probabilities: a ranking where no labelled set was at hand, not a probability to be trusted."""
@@ -76,6 +80,10 @@ class MeanProbability(Record):
     def apply(self, logits: NDArray[Any]) -> Float32:
         """Mean member probability of ``logits`` (N, 7): (N,) float32; rows with NaN give NaN."""
         return np.asarray(sigmoid(np.asarray(logits, dtype=np.float64)).mean(axis=-1), dtype=np.float32)
+
+    def ranking_score(self, logits: NDArray[Any]) -> Float64:
+        """What objects are ranked by, (N,) float64: the mean probability."""
+        return self.apply(logits).astype(np.float64)
 
 
 AnyCalibration = Annotated[Calibration | MeanProbability, Field(discriminator="kind")]

@@ -71,10 +71,10 @@ class EnsembleSession:
     """
 
     def __init__(
-        self, session: Any, provider: Provider, parallel: int = 1, again: tuple[SecondLook, Calibration] | None = None
+        self, session: Any, provider: Provider, parallel: int = 1, augmentation: tuple[SecondLook, Calibration] | None = None
     ) -> None:
         self._session = session
-        self._again = again
+        self._augmentation = augmentation
         self.provider: Provider = provider
         self.inputs: tuple[str, ...] = tuple(node.name for node in session.get_inputs())
         # A GPU is kept busy by many objects in one call, not by many calls.
@@ -83,20 +83,20 @@ class EnsembleSession:
         self._threads = ThreadPoolExecutor(self.parallel, thread_name_prefix="score") if self.parallel > 1 else None
 
     def logits(self, vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> Float32:
-        """Lens log-odds of ``N`` cutouts, as the bundle judges them: of a second look where it takes one.
+        """Lens log-odds of ``N`` cutouts, with test-time augmentation where the bundle asks for it.
 
-        Parameters and errors are those of :meth:`one_look`, which is what it is where the bundle takes no second look.
+        Parameters and errors are those of :meth:`plain_logits`, which it is without test-time augmentation.
 
         Returns
         -------
         numpy.ndarray
             (N, 7) float32 in the order of :data:`~scanner.records.MEMBERS`.
         """
-        if self._again is None:
-            return self.one_look(vis, nisp, sky, sigma)
-        return average_orientations(self.one_look, *self._again, vis, nisp, sky, sigma)
+        if self._augmentation is None:
+            return self.plain_logits(vis, nisp, sky, sigma)
+        return average_orientations(self.plain_logits, *self._augmentation, vis, nisp, sky, sigma)
 
-    def one_look(self, vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> Float32:
+    def plain_logits(self, vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> Float32:
         """Lens log-odds of ``N`` cutouts as they are.
 
         Parameters
@@ -173,7 +173,7 @@ def open_session(bundle: Bundle, provider: str = "auto", threads: int = 1, paral
         session = _open(onnxruntime, bundle, candidate, threads)
         if session.get_providers()[0] == ONNX_NAME[candidate]:
             _check_graph(session, bundle)
-            return EnsembleSession(session, candidate, parallel, bundle.second_look)
+            return EnsembleSession(session, candidate, parallel, bundle.augmentation)
     asked = wanted[-1]
     if ONNX_NAME[asked] in available:
         raise UsageError(

@@ -14,8 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner import records
+from scanner.config import PAPER_BETA
 from scanner.errors import ContentError
 from scanner.records import Float64, Int64, Record
+
+#: β of the thresholds that a bundle lists; the first is the default.
+BETAS = (PAPER_BETA, 0.1, 0.3, 1.0, 2.0)
+#: Of one network's probability, and of a bundle that was made without labelled objects: "greater than or equal to 0.5 are
+#: classified as lenses" (section 4).
+MEMBER_THRESHOLD = 0.5
 
 
 class OperatingPoint(Record):

@@ -20,7 +20,7 @@ from scanner.evaluation import scores
 from scanner.evaluation.breakdown import FPRS
 from scanner.evaluation.metrics import Interval, delong, normal_interval, threshold_at_fpr, wilson
 from scanner.evaluation.results import ColourCurve, ColourPoint, OrientationScatter, OrientationScore, OrientationShift
-from scanner.evaluation.scores import ScoredBundle, cache_key, combine, dataset_logits
+from scanner.evaluation.scores import ScoredBundle, cache_key, dataset_logits
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS, Float32, Float64, Int64
 from scanner.simulation.datasets.parts import batch_of
@@ -78,7 +78,7 @@ def orientation_scatter(
         (n,) bool.
     """
     columns: dict[str, Float64] = {member: logits[..., i].astype(np.float64) for i, member in enumerate(MEMBERS)}
-    combined = combine(bundle, logits.reshape(-1, len(MEMBERS))).reshape(logits.shape[:2])
+    combined = bundle.calibration.ranking_score(logits.reshape(-1, len(MEMBERS))).reshape(logits.shape[:2])
     columns["combined"] = combined
     return OrientationScatter(
         bundle=name,
@@ -230,7 +230,9 @@ def colour_curves(
     """
     shape = found.logits.shape
     values: dict[str, Float64] = {member: found.logits[..., i].astype(np.float64) for i, member in enumerate(MEMBERS)}
-    values[scored.summary.combined] = combine(scored.bundle, found.logits.reshape(-1, shape[2])).reshape(shape[:2])
+    values[scored.summary.combined] = scored.bundle.calibration.ranking_score(found.logits.reshape(-1, shape[2])).reshape(
+        shape[:2]
+    )
     curves = []
     for name, of_lenses in values.items():
         negative = scored.scores[threshold_set][name][~is_lens]

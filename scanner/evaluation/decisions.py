@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scanner.config import PAPER_BETA
+from scanner.ensemble.threshold import MEMBER_THRESHOLD
 from scanner.evaluation.metrics import CONFIDENCE, Interval, auroc_interval, purity, wilson
 from scanner.evaluation.results import Decision
 from scanner.evaluation.scores import GRID, ScoredBundle
@@ -24,10 +26,6 @@ from scanner.records import MEMBERS, Float64
 
 #: Share of lenses among the objects of a survey, for statements about purity (Euclid: about one in ten thousand galaxies).
 SKY_PREVALENCE = 1e-4
-#: The paper's threshold for a single network (section 4).
-MEMBER_THRESHOLD = 0.5
-#: The paper's β (section 4): it weights precision.
-PAPER_BETA = 0.03
 DRAWS = 4000
 
 

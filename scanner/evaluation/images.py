@@ -25,7 +25,6 @@ from scanner.ensemble.calibration import sigmoid
 from scanner.ensemble.session import EnsembleSession
 from scanner.errors import InputMissingError, TileError, TileListError
 from scanner.evaluation.results import ImageScore
-from scanner.evaluation.scores import combine
 from scanner.records import (
     BANDS,
     MEMBER_BANDS,
@@ -108,7 +107,7 @@ def image_logits(batch: CutoutBatch, session: EnsembleSession) -> Float32:
     """Log-odds of a batch of one in all orientations, (8, 7) float32."""
     vis, nisp = fill_bad_pixels(batch)
     levels = (np.repeat(values, ORIENTATIONS, axis=0) for values in (batch.sky, batch.sigma))
-    return session.one_look(orientations(vis), orientations(nisp), *levels)
+    return session.plain_logits(orientations(vis), orientations(nisp), *levels)
 
 
 def judge_of(bands: Collection[Band]) -> MemberName | None:
@@ -131,7 +130,7 @@ def judge_of(bands: Collection[Band]) -> MemberName | None:
 
 def judged(bundle: Bundle, logits: Float32, judge: MemberName | None) -> Float64:
     """What the judge gives to each row of ``logits`` (N, 7): log-odds of the member, or the combination; (N,) float64."""
-    return combine(bundle, logits) if judge is None else logits[:, MEMBERS.index(judge)].astype(np.float64)
+    return bundle.calibration.ranking_score(logits) if judge is None else logits[:, MEMBERS.index(judge)].astype(np.float64)
 
 
 def score_image(

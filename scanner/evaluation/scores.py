@@ -58,17 +58,6 @@ class ScoredBundle:
         return (*MEMBERS, *(() if self.bundle.grid is None else (GRID,)), self.summary.combined)
 
 
-def combine(bundle: Bundle, logits: Float32) -> Float64:
-    """The combination of the members, (N,) float64: calibrated log-odds, or the mean probability where there is none.
-
-    Log-odds, because at the prevalence of the sky the probabilities of most objects round to the same few numbers.
-    """
-    calibration = bundle.calibration
-    if isinstance(calibration, Calibration):
-        return calibration.log_odds(logits)
-    return calibration.apply(logits).astype(np.float64)
-
-
 def summarise(bundle: Bundle, name: str) -> BundleSummary:
     """What an evaluation says of a bundle, under a name."""
     manifest = bundle.manifest
@@ -102,7 +91,7 @@ def score(
     summary = summarise(bundle, name)
     together = np.concatenate([np.empty((0, len(MEMBERS)), np.float32), *logits.values()])
     found: dict[str, Float64] = {member: together[:, i].astype(np.float64) for i, member in enumerate(MEMBERS)}
-    combined = combine(bundle, together)
+    combined = bundle.calibration.ranking_score(together)
     if bundle.grid is not None:
         known = grid_values or {set_name: bundle.grid.lookup(rows).value for set_name, rows in logits.items()}
         found[GRID] = np.concatenate([known[set_name] for set_name in logits]).astype(np.float64)
@@ -175,7 +164,7 @@ def dataset_logits(
         What to score, (n,) row numbers.
     orientations
         How each is turned, (n,) of 0..7 as in :func:`scanner.ensemble.augmentation.turn`, and then scored as it is; None: as a
-        scan scores it, with a second look where the bundle takes one.
+        scan scores it, with test-time augmentation where the bundle asks for it.
     report
         Called with the number of objects after every batch.
 
@@ -192,7 +181,7 @@ def dataset_logits(
             logits[these] = session.logits(vis, nisp, batch.sky, batch.sigma)
         else:
             turned = augment(vis, orientations[these]), augment(nisp, orientations[these])
-            logits[these] = session.one_look(*turned, batch.sky, batch.sigma)
+            logits[these] = session.plain_logits(*turned, batch.sky, batch.sigma)
         start += len(batch)
         report(len(batch))
     return logits

@@ -15,10 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from scanner.ensemble.calibration import sigmoid
+from scanner.ensemble.threshold import MEMBER_THRESHOLD
 from scanner.records import MEMBERS, Float32, Float64, Int64
-
-#: Section 4: "greater than or equal to 0.5 are classified as lenses".
-VOTE_FROM = 0.5
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ def disagreement(logits: Float32) -> Disagreement:
         probabilities=probabilities,
         mean=mean,
         spread=probabilities.std(axis=1),
-        votes=np.asarray((probabilities >= VOTE_FROM).sum(axis=1), dtype=np.int64),
+        votes=np.asarray((probabilities >= MEMBER_THRESHOLD).sum(axis=1), dtype=np.int64),
         shared_bits=shared,
         disagreement_bits=np.maximum(_entropy_bits(mean) - shared, 0.0),
     )

@@ -102,7 +102,7 @@ def lens_output(network: nn.Module, images: torch.Tensor, output: Output = "log_
 
 
 def member_log_odds(bundle: Bundle, networks: Mapping[MemberName, nn.Sequential], cutouts: CutoutBatch) -> Float32:
-    """What all members say of N cutouts, (N, 7), as a scan has it: after a second look where the bundle takes one."""
+    """What all members say of N cutouts, (N, 7), as a scan has it: with test-time augmentation where the bundle asks for it."""
 
     def look(vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> Float32:
         with torch.inference_mode():
@@ -110,8 +110,8 @@ def member_log_odds(bundle: Bundle, networks: Mapping[MemberName, nn.Sequential]
         return np.asarray(torch.stack(outputs, dim=1).numpy(), dtype=np.float32)
 
     arrays = (*fill_bad_pixels(cutouts), cutouts.sky, cutouts.sigma)
-    again = bundle.second_look
-    return look(*arrays) if again is None else average_orientations(look, *again, *arrays)
+    augmentation = bundle.augmentation
+    return look(*arrays) if augmentation is None else average_orientations(look, *augmentation, *arrays)
 
 
 def of_logits(logits: torch.Tensor, output: Output) -> torch.Tensor:

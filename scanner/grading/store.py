@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scanner.config import DUPLICATE_RADIUS_ARCSEC, SAME_ID_RADIUS_ARCSEC
 from scanner.errors import ContentError, InputMissingError, OutputError, ScannerError, UnavailableError, UsageError
 from scanner.grading.grade import Entry, Grade, Place, checked_comment, grader_name
 from scanner.sphere import chord, unit_vectors
@@ -179,12 +180,6 @@ def transaction(opened: sqlite3.Connection) -> Iterator[None]:
     opened.execute("COMMIT")
 
 
-#: As ``catalogue.duplicate_radius_arcsec`` by default.
-RADIUS_ARCSEC = 0.5
-#: As in :mod:`scanner.catalogue.deduplicate`, whose trees a service would wait for when it starts.
-SAME_ID_RADIUS_ARCSEC = 3.0
-
-
 def object_of(place: Place, opened: sqlite3.Connection) -> int | None:
     """The object that a row stands for, by the rule above."""
     known = opened.execute("SELECT object FROM sightings WHERE candidate_id = ?", (place.candidate_id,)).fetchone()
@@ -206,7 +201,7 @@ def object_of(place: Place, opened: sqlite3.Connection) -> int | None:
         if any(other.startswith(place.tile) for other in ids):
             continue
         same_id = any(other.rpartition("/")[2] == place.target_id for other in ids)
-        if same_id or distance[index] <= chord(RADIUS_ARCSEC):
+        if same_id or distance[index] <= chord(DUPLICATE_RADIUS_ARCSEC):
             found.append((not same_id, float(distance[index]), number))
     return min(found)[2] if found else None
 

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 from scanner import __version__
 from scanner.atomic_file import flush_tree, partial_name, remove, writing_to
 from scanner.catalogue.columns import column
+from scanner.config import DUPLICATE_RADIUS_ARCSEC
 from scanner.cutouts.store import CutoutWriter
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
 from scanner.grading.grade import Place
 from scanner.grading.labels import LABEL_COLUMNS
-from scanner.grading.store import RADIUS_ARCSEC
 from scanner.labelled_set import CUTOUTS, DESCRIPTION, TRUTH, TRUTH_COLUMNS
 from scanner.query.catalogue import Catalogue
 from scanner.query.region import Cone
@@ -77,7 +77,7 @@ def _row(places: Sequence[Place], catalogue: Catalogue) -> pa.Table | None:
 
 def _near(place: Place, catalogue: Catalogue) -> pa.Table:
     """What lies about a place, the nearest first."""
-    cone = Cone(place.ra, place.dec, RADIUS_ARCSEC / 3600.0)
+    cone = Cone(place.ra, place.dec, DUPLICATE_RADIUS_ARCSEC / 3600.0)
     return search(catalogue, Search(region=cone, order=SEPARATION_COLUMN.name, columns=tuple(catalogue.schema.names)))
 
 

@@ -5,7 +5,7 @@ from scanner.ensemble.augmentation import turn
 from scanner.ensemble.session import open_session
 from scanner.errors import TileError
 from scanner.evaluation.images import NonLenses, image_logits, judge_of, read_images, score_image
-from scanner.evaluation.scores import combine, dataset_logits
+from scanner.evaluation.scores import dataset_logits
 from scanner.labelled_set import LabelledSet
 
 
@@ -23,10 +23,10 @@ def test_an_image_is_scored_eight_ways_round(bundle, session, sets):
     once = session.logits(np.ascontiguousarray(turn(vis, 5)), np.ascontiguousarray(turn(nisp, 5)), batch.sky, batch.sigma)
     np.testing.assert_allclose(logits[5], once[0], atol=1e-5)
 
-    combined = combine(bundle, logits)[3] + np.arange(-20.0, 20.0)
+    combined = bundle.calibration.ranking_score(logits)[3] + np.arange(-20.0, 20.0)
     others = NonLenses("sky", {None: combined, "OU-VIS": logits[:, 4] - 1.0})
     found = score_image("x", batch, bundle, "b", session, others=others)
-    assert found.above == tuple(np.mean(combined > own) for own in combine(bundle, logits))
+    assert found.above == tuple(np.mean(combined > own) for own in bundle.calibration.ranking_score(logits))
     assert (found.compared_with, found.n_compared) == ("sky", 40)
     by_vis = score_image("x", batch, bundle, "b", session, judge="OU-VIS", others=others)
     assert by_vis.judge == "OU-VIS"

@@ -6,7 +6,6 @@ import pytest
 from scanner.ensemble.session import open_session
 from scanner.evaluation.biases import RecolouredLogits, colour_curves, recoloured_logits
 from scanner.evaluation.metrics import threshold_at_fpr
-from scanner.evaluation.scores import combine
 from scanner.records import MEMBERS
 
 
@@ -21,7 +20,11 @@ def test_points_against_counts(scored_pair):
     for curve in curves:
         threshold = threshold_at_fpr(good.scores["challenge"][curve.score][~truths["challenge"].is_lens], curve.fpr)
         number = MEMBERS.index(curve.score) if curve.score in MEMBERS else None
-        values = combine(good.bundle, logits.reshape(-1, 7)).reshape(3, 200) if number is None else logits[..., number]
+        values = (
+            good.bundle.calibration.ranking_score(logits.reshape(-1, 7)).reshape(3, 200)
+            if number is None
+            else logits[..., number]
+        )
         passing = values >= threshold
         assert [point.recall.value for point in curve.points] == pytest.approx(passing.mean(axis=1))
         assert [point.change.value for point in curve.points] == pytest.approx(passing.mean(axis=1) - passing[0].mean())

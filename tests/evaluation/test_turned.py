@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from scanner.evaluation.biases import orientation_scatter, sample_rows
-from scanner.evaluation.scores import combine
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS
 
@@ -20,7 +19,7 @@ def test_scatter_is_that_of_the_log_odds(bundle, make_truth):
     assert vis.scatter_others.low < 0.8 * 0.965 < vis.scatter_others.high
     assert vis.gain.low > 0
     assert vis.gain.value == pytest.approx(vis.auroc_mean - vis.auroc_single)
-    combined = combine(bundle, logits.reshape(-1, 7)).reshape(400, 8)
+    combined = bundle.calibration.ranking_score(logits.reshape(-1, 7)).reshape(400, 8)
     assert found.scores[-1].scatter_lenses.value == pytest.approx(combined[is_lens].std(axis=1, ddof=1).mean())
 
 

@@ -135,7 +135,7 @@ def test_a_grade_belongs_to_the_object_whatever_row_stands_for_it(store, other, 
 
 
 def test_the_radii_are_those_by_which_a_merge_finds_duplicates():
-    assert CatalogueConfig().duplicate_radius_arcsec == database.RADIUS_ARCSEC
+    assert CatalogueConfig().duplicate_radius_arcsec == database.DUPLICATE_RADIUS_ARCSEC
     assert database.SAME_ID_RADIUS_ARCSEC == deduplicate.SAME_ID_RADIUS_ARCSEC
 
 
