@@ -42,12 +42,11 @@ from scanner.evaluation.metrics import delong, normal_interval, recalls_at_fpr
 from scanner.networks import DROPOUT, LENS, NON_LENS
 from scanner.records import MEMBER_PIXELS, Float32, Int64, MemberName
 from scanner.training import checkpoint
-from scanner.training.batches import Feed
 from scanner.training.checkpoint import FitRecord
-from scanner.training.data import TrainingData, open_scaled, scale_data
+from scanner.training.data import ScaledImages, TrainingData, open_scaled, scale_data
 from scanner.training.fit import FitRequest, fit
 from scanner.training.presets import BEST, PAPER, Preset, Stage
-from scanner.training.scaled import ScaledImages
+from scanner.training.trainer import Feed
 
 MEMBER: MemberName = "OU-66"
 LOG_ODDS = "held-out.npy"

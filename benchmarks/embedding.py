@@ -36,10 +36,8 @@ from scanner.ensemble.embedding_grid import CELLS, EmbeddingGrid
 from scanner.evaluation.decisions import SKY_PREVALENCE
 from scanner.evaluation.metrics import delong, normal_interval, recalls_at_fpr
 from scanner.records import MEMBERS, Float32, Float64, Int64
-from scanner.training.assemble import EMBEDDED_ROWS, embedded_rows
+from scanner.training.assemble import EMBEDDED_ROWS, embedded_rows, fit_embedding, limited, training_logits
 from scanner.training.data import TrainingData
-from scanner.training.embedding import fit_embedding, limited
-from scanner.training.scoring import training_logits
 
 FPR = 1e-2
 Bools = NDArray[np.bool_]

@@ -18,9 +18,8 @@ import numpy as np
 import torch
 
 from scanner.ensemble import bundles
-from scanner.explain import occlusion, restore
-from scanner.explain.networks import lens_output, network_input
-from scanner.explain.occlusion import SQUARE_PIXELS
+from scanner.explain.networks import lens_output, network_input, restore
+from scanner.explain.occlusion import SQUARE_PIXELS, occlusion
 from scanner.labelled_set import LabelledSet
 from scanner.simulation.datasets.dataset import draw_dataset
 from scanner.simulation.datasets.request import DatasetRequest

@@ -78,7 +78,7 @@ def main() -> None:
     row("control, true labels", (numbers, labels))
     row("control, lenses not rolled", features(preset, options.n // 2, "not rolled"))
 
-    from scanner.training.batches import draw_orientations
+    from scanner.training.trainer import draw_orientations
 
     n = 40_000
     drawn = [draw_orientations(n, (0, epoch)) for epoch in range(10)]

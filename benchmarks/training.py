@@ -24,12 +24,11 @@ from torch import nn
 
 from scanner.networks import architecture_of, build
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, MemberName
-from scanner.training.allocator import keep_freed_memory
-from scanner.training.labels import Labels, split
-from scanner.training.network import CROP_PIXELS
+from scanner.training.data import SHAPES, Labels, ScaledImages, split
+from scanner.training.device import keep_freed_memory
 from scanner.training.presets import BEST, Stage
-from scanner.training.scaled import SHAPES, ScaledImages
 from scanner.training.trainer import Trainer
+from scanner.training.twin import CROP_PIXELS
 
 N, BATCH = 256, 64
 

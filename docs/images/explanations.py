@@ -19,10 +19,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from scanner.ensemble import bundles
 from scanner.evaluation import images
-from scanner.explain import deep_dream, guided_grad_cam, occlusion, restore
+from scanner.explain.ascent import deep_dream
 from scanner.explain.display import enlarged, input_pictures, only, overlaid
-from scanner.explain.guided_grad_cam import shown
-from scanner.explain.networks import lens_output, network_input, sky_level
+from scanner.explain.guided_grad_cam import guided_grad_cam, shown
+from scanner.explain.networks import lens_output, network_input, restore, sky_level
+from scanner.explain.occlusion import occlusion
 from scanner.networks import LENS, NON_LENS
 from scanner.records import CutoutBatch
 from scanner.report.colour import UInt8, vis_image

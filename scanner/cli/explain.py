@@ -71,8 +71,7 @@ def candidate(
     explanation.json; the run folder is only read.
     """
     from scanner.cli.evaluate import cache_folder
-    from scanner.explain.page.object import ExplainRequest, explain_object
-    from scanner.explain.page.write import PAGE
+    from scanner.explain.object_page import PAGE, ExplainRequest, explain_object
     from scanner.labelled_set import LabelledSet
 
     storage = configuration.load(config_file, {"storage.endpoint": endpoint, "storage.anonymous": anonymous}).storage
@@ -188,8 +187,7 @@ def explain_bundle_(
     import torch
 
     from scanner.ensemble import bundles
-    from scanner.explain.atlas.bundle import AS_IN_THE_PAPER, explain_bundle
-    from scanner.explain.atlas.write import PAGE
+    from scanner.explain.atlas import AS_IN_THE_PAPER, PAGE, explain_bundle
     from scanner.labelled_set import LabelledSet
 
     if threads is not None:

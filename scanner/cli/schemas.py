@@ -35,7 +35,7 @@ from scanner.survey.replay import ReplayReport
 from scanner.survey.scan.handover import HandoverRecord
 from scanner.survey.status import RunStatus
 from scanner.survey.workers.versions import Versions
-from scanner.training.mirror import MirrorRecord
+from scanner.training.checkpoint import MirrorRecord
 
 #: File name of the schema → model. Files a user meets first, then the messages between driver and workers.
 MODELS: dict[str, type[Record]] = {

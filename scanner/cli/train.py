@@ -22,14 +22,20 @@ from scanner.processes import sigterm_interrupts
 from scanner.records import MEMBERS, MemberName
 from scanner.storage.location import is_remote
 from scanner.survey.scan.machine import cores
-from scanner.training.assemble import EMBEDDED_ROWS, SECOND_LOOK_SHARE, Assembly, Naming, assemble, publish
+from scanner.training.assemble import EMBEDDED_ROWS, SECOND_LOOK_SHARE, Assembly, Naming, assemble, read_ensemble
+from scanner.training.card import publish
 from scanner.training.data import TrainingData
-from scanner.training.events import Listener, MemberValidated, TrainingEvent
-from scanner.training.jobs import TrainingJob, all_jobs, pull_members, run_job
-from scanner.training.presets import PRESET_NAMES, PRESETS, PresetName
-from scanner.training.runs import read_ensemble
-from scanner.training.schedule import seconds
-from scanner.training.side_by_side import run_jobs
+from scanner.training.jobs import (
+    Listener,
+    MemberValidated,
+    TrainingEvent,
+    TrainingJob,
+    all_jobs,
+    pull_members,
+    run_job,
+    run_jobs,
+)
+from scanner.training.presets import PRESET_NAMES, PRESETS, PresetName, seconds
 
 
 @click.command("bundle")
@@ -92,7 +98,7 @@ def train_bundle(
     """
     from scanner.cli.evaluate import compared
     from scanner.evaluation.compare import TURNED
-    from scanner.training.drawings import draw_assembled
+    from scanner.training.card import draw_assembled
 
     console = standard_output()
     storage = storage_of(endpoint)

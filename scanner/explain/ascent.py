@@ -1,12 +1,4 @@
-"""Images that raise an output: gradient ascent that can be stopped at any moment and goes on as if it had not been.
-
-In: images to begin with, what is to be raised. Out: the images it leads to and what it reached on the way. Refused: a
-checkpoint that was made otherwise (UsageError) or is none (ContentError).
-
-Pixels stay between 0 and 1, which is what either scaling of a cutout gives: beyond lies nothing that a network was ever shown.
-``plain`` adds the learning rate times the gradient, and takes a step back that led down: which rate is too large depends on
-how steep a network is. ``adam`` is Adam with the decay of weights of the paper's code (1e-6).
-"""
+"""Images that raise an output by gradient ascent: class-generated images and Deep Dream (sections 5.3 and 5.4, Fig. 16)."""
 
 from __future__ import annotations
 
@@ -21,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import nn
 
 from scanner.atomic_file import write_atomically
 from scanner.ensemble.preprocessing import resize
@@ -206,3 +199,107 @@ def _read(path: Path | None, digest: str, device: torch.device) -> _State | None
     if written != digest:
         raise UsageError(f"{path}: an image that is being made with other settings; remove it, or choose another place.")
     return state
+
+
+DREAM_LEARNING_RATE, DREAM_STEPS = 0.001, 1000
+
+
+def deep_dream(
+    network: nn.Sequential,
+    images: torch.Tensor,
+    target: int,
+    *,
+    learning_rate: float = DREAM_LEARNING_RATE,
+    steps: int = DREAM_STEPS,
+    key: str = "",
+    checkpoint: Path | None = None,
+    report: Report = lambda done, total: None,
+) -> Ascent:
+    """Raise the logit of a class, from images of objects.
+
+    Parameters
+    ----------
+    network
+        Of :func:`scanner.explain.networks.restore`.
+    images
+        (N, channels, side, side) as of :func:`scanner.explain.networks.network_input`.
+    target
+        :data:`scanner.networks.LENS` or :data:`~scanner.networks.NON_LENS`.
+    learning_rate, steps
+        The paper's by default.
+    key, checkpoint, report
+        See :func:`~scanner.explain.ascent.ascend`.
+
+    Returns
+    -------
+    Ascent
+        N images, in 0..1 like those that they began as.
+    """
+    return ascend(
+        images.clamp(0.0, 1.0),
+        lambda dreamt: network(dreamt)[:, target],
+        rule="plain",
+        learning_rate=learning_rate,
+        steps=steps,
+        key=f"{key} class {target}",
+        checkpoint=checkpoint,
+        report=report,
+    )
+
+
+CLASS_LEARNING_RATE, CLASS_STEPS = 0.1, 5000
+#: Noise images that an image made for a class is compared with.
+NOISES = 100
+
+
+def class_image(
+    network: nn.Sequential,
+    target: int,
+    side: int,
+    *,
+    seed: int = 0,
+    learning_rate: float = CLASS_LEARNING_RATE,
+    steps: int = CLASS_STEPS,
+    key: str = "",
+    checkpoint: Path | None = None,
+    report: Report = lambda done, total: None,
+) -> Ascent:
+    """Raise the logit of a class, from uniform noise that all classes share: Deep Dream of nothing.
+
+    Parameters
+    ----------
+    network
+        Of :func:`scanner.explain.networks.restore`.
+    target
+        :data:`scanner.networks.LENS` or :data:`~scanner.networks.NON_LENS`.
+    side
+        Of the image in pixels, :data:`scanner.records.MEMBER_PIXELS`.
+    seed
+        Of the noise.
+    learning_rate, steps
+        The paper's by default.
+    key, checkpoint, report
+        See :func:`~scanner.explain.ascent.ascend`.
+
+    Returns
+    -------
+    Ascent
+        One image.
+    """
+    begin = noise_for(network, side, seed)
+    return deep_dream(
+        network, begin, target, learning_rate=learning_rate, steps=steps, key=key, checkpoint=checkpoint, report=report
+    )
+
+
+def noise_for(network: nn.Sequential, side: int, seed: int) -> torch.Tensor:
+    """The noise that an image for this network begins with, where the network is."""
+    first = next(layer for layer in network if isinstance(layer, nn.Conv2d))
+    return noise(side, first.in_channels, seed).to(first.weight.device)
+
+
+def best_of_noise(network: nn.Sequential, side: int, n: int = NOISES) -> Float32:
+    """The highest logit of each class among ``n`` noise images, (2,): what an image made for a class has to beat."""
+    with torch.inference_mode():
+        logits = torch.cat([network(noise_for(network, side, seed)) for seed in range(n)])
+    return np.asarray(logits.max(dim=0).values.cpu().numpy(), dtype=np.float32)

@@ -1,18 +1,19 @@
-"""Explanations as pictures: maps in blue, white and red on a grey object, network inputs in the paper's colours, PNG.
-
-In: maps, what a network sees, 8-bit images of :mod:`scanner.report.colour`. Out: 8-bit images, y upwards like the arrays, and
-PNG the right way up for screens. Refused: nothing.
-"""
+"""Explanations as pictures, and the arrays that they were drawn from on disk."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 from numpy.typing import NDArray
 from PIL import Image
 
+from scanner.atomic_file import partial_name, remove, remove_at_once
 from scanner.records import MEMBER_BANDS, VIS_CUTOUT_PIXELS, Float32, Float64, MemberName
 from scanner.report.colour import UInt8
 
@@ -96,3 +97,22 @@ def png(image: UInt8) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image[::-1])).save(stream, "PNG", optimize=True)
     return stream.getvalue()
+
+
+@contextmanager
+def replaced_group(path: Path) -> Iterator[zarr.Group]:
+    """Write a zarr group; when the block ends without an error it takes the place of what is there."""
+    partial = partial_name(path)
+    try:
+        yield zarr.create_group(partial, zarr_format=3)
+        if path.exists():
+            remove_at_once(path)
+        partial.rename(path)
+    finally:
+        if partial.exists():
+            remove(partial)
+
+
+def put(group: zarr.Group, name: str, values: NDArray[Any]) -> None:
+    """Add an array to a group."""
+    group.create_array(name, data=np.ascontiguousarray(values))

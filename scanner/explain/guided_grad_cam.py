@@ -45,7 +45,7 @@ def guided_grad_cam(network: nn.Sequential, images: torch.Tensor, *, target: int
     Parameters
     ----------
     network
-        Of :func:`scanner.explain.restore`; its ReLUs are hooked while this runs, so one thread at a time.
+        Of :func:`scanner.explain.networks.restore`; its ReLUs are hooked while this runs, so one thread at a time.
     images
         (N, channels, side, side) as the network sees them.
     target

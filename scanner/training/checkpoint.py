@@ -1,31 +1,114 @@
-"""What a training run leaves on disk, so that it can be stopped at any moment and go on as if it had not been.
-
-In: a run's folder. Out: ``plan.json`` (what is to be done, fixed before the first step), ``checkpoint.pt`` (where it stands),
-and at the end ``member.npz`` and ``fit.json``. Refused: a folder whose plan is another one, a checkpoint that is not one. All
-files are replaced atomically; tensors are read with ``weights_only``, arrays without pickle.
-"""
+"""What a training run leaves on disk: plan, checkpoint, history and the trained member, and the copy of them on a mirror."""
 
 from __future__ import annotations
 
 import io
+import logging
 import pickle
-from collections.abc import Mapping
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from torch import nn
 
-from scanner.atomic_file import write_atomically
-from scanner.errors import ContentError, InputMissingError, UsageError
+from scanner.atomic_file import write_atomically, writing_to
+from scanner.config import StorageConfig
+from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
 from scanner.networks import build
 from scanner.records import MemberName, Record
+from scanner.storage.checksum import file_sha256
+from scanner.storage.contract import Store
+from scanner.storage.holding import held
+from scanner.storage.location import join
+from scanner.storage.open import open_store
 from scanner.training.device import Precision
-from scanner.training.history import HistoryRow
 from scanner.training.presets import Beginning, Preset
+
+HISTORY, ACCURACY_PLOT, LOSS_PLOT = "history.parquet", "accuracy.png", "loss.png"
+
+
+class HistoryRow(Record):
+    """One validation. Losses are class-weighted means, training ones since the last row and in training mode."""
+
+    stage: str = Field(description="stage of the preset")
+    step: int = Field(description="steps of the optimiser in this stage")
+    epoch: float = Field(description="passes over the training rows, from the start of the run")
+    seconds: float = Field(description="time spent, from the start of the run, in s")
+    learning_rate: float = Field(description="of the last step")
+    train_loss: float = Field(description="mean cross-entropy of the training batches since the last row")
+    train_accuracy: float = Field(description="share of them classified correctly at 0.5")
+    validation_loss: float = Field(description="mean cross-entropy of the validation rows")
+    validation_accuracy: float = Field(description="share of them classified correctly at 0.5")
+    auroc: float = Field(description="of all validation rows, lenses with faint arcs included")
+    auroc_visible: float = Field(description="of the validation rows without lenses whose arcs nobody could see")
+
+    def described(self) -> str:
+        """One line for people."""
+        return (
+            f"{self.stage} {self.epoch:6.2f} passes  loss {self.train_loss:.4f}  validation {self.validation_loss:.4f}  "
+            f"AUROC {self.auroc:.3f}, visible {self.auroc_visible:.3f}  {self.seconds:.0f} s"
+        )
+
+
+def write_history(folder: Path, rows: Sequence[HistoryRow]) -> None:
+    """Write ``history.parquet``, all rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types: dict[Any, pa.DataType] = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+    schema = pa.schema(
+        pa.field(name, types[field.annotation], nullable=False, metadata={"description": field.description or ""})
+        for name, field in HistoryRow.model_fields.items()
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist([row.model_dump() for row in rows], schema=schema), sink)
+    write_atomically(folder / HISTORY, sink.getvalue().to_pybytes())
+
+
+def best_row(rows: Sequence[HistoryRow]) -> HistoryRow:
+    """The row of the lowest validation loss of the last stage, whose weights a run ends with."""
+    return min((row for row in rows if row.stage == rows[-1].stage), key=lambda row: row.validation_loss)
+
+
+def plot_history(folder: Path, rows: Sequence[HistoryRow], title: str) -> None:
+    """Draw ``accuracy.png`` and ``loss.png`` against the passes over the training rows.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    best = best_row(rows)
+    for file_name, quantity in ((ACCURACY_PLOT, "accuracy"), (LOSS_PLOT, "loss")):
+        figure = Figure(figsize=(6.0, 3.6), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        axes.spines[["top", "right"]].set_visible(False)
+        for part, colour in (("train", "#d55e00"), ("validation", "#0072b2")):
+            values = [getattr(row, f"{part}_{quantity}") for row in rows]
+            axes.plot([row.epoch for row in rows], values, color=colour, marker=".", label=part.replace("train", "training"))
+            axes.plot(best.epoch, getattr(best, f"{part}_{quantity}"), "o", color=colour, markersize=8)
+        for before, after in pairwise(rows):
+            if before.stage != after.stage:
+                axes.axvline(before.epoch, color="#a9b4c0", linewidth=0.8, linestyle=":")
+        axes.set(title=f"{title}: {quantity}", xlabel="passes over the training set", ylabel=quantity)
+        axes.legend(frameon=False)
+        try:
+            figure.savefig(folder / file_name, dpi=120, metadata={"Software": None})
+        except OSError as error:
+            raise OutputError.of(folder / file_name, error) from None
+
 
 #: Whose weights a member ends with: those of the best validation, those of the bundle that it began as, or their mean.
 Kept = Literal["trained", "mean", "bundle"]
@@ -200,3 +283,136 @@ def read_member(folder: Path) -> tuple[nn.Sequential, FitRecord]:
     except (ValidationError, RuntimeError, ValueError, OSError, EOFError):
         raise ContentError(f"{folder}: its {MEMBER} or {FIT} is damaged; train the member again.") from None
     return network.eval(), record
+
+
+RUN, STATE = "run", "state.json"
+#: In the order in which they are put into a member's folder: a plan without a checkpoint is of no consequence, nor is a member
+#: without ``fit.json``.
+FILES = ("plan.json", "checkpoint.pt", "history.parquet", "accuracy.png", "loss.png", "member.npz", "fit.json")
+
+logger = logging.getLogger(__name__)
+
+
+class Standing(Record):
+    """How far a run is: ``step`` steps into stage number ``stage``, or ``finished`` with all files written."""
+
+    stage: int = Field(0, ge=0)
+    step: int = Field(0, ge=0)
+    finished: bool = False
+
+    def beyond(self, other: Standing) -> bool:
+        """Whether it is further than another one of the same run."""
+        return (self.finished, self.stage, self.step) > (other.finished, other.stage, other.step)
+
+
+class MirrorRecord(Record):
+    """``state.json``: what the mirror holds of a member's run; ``place``: where below the record its files lie."""
+
+    member: MemberName
+    standing: Standing
+    place: str
+    sha256: dict[str, str]
+
+
+class Mirror:
+    """One member's run on the mirror.
+
+    Parameters
+    ----------
+    location
+        Of the mirror, which holds the runs of all members.
+    member
+        Whose run.
+    storage
+        How object stores are reached.
+    """
+
+    def __init__(self, location: str, member: MemberName, storage: StorageConfig) -> None:
+        self.member: MemberName = member
+        self._store: Store = open_store(join(location, member), storage)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other jobs from writing to it; what killed ones left half-written is removed."""
+        with held(self._store):
+            self._store.sweep("")
+            yield
+
+    def pull(self, folder: Path, local: Standing) -> bool:
+        """Bring a member's folder to the state of the mirror, if that is further than ``local``.
+
+        Returns
+        -------
+        bool
+            Whether files were brought.
+
+        Raises
+        ------
+        UsageError
+            Folder and mirror hold different runs.
+        ContentError
+            What the mirror holds is damaged.
+        """
+        record = self._record()
+        if record is None:
+            return False
+        plan = folder / PLAN
+        if plan.exists() and file_sha256(plan) != record.sha256.get(PLAN):
+            raise UsageError(
+                f"{folder}: holds another training run than its mirror {self._store.root}; choose another --out or --mirror, "
+                "or remove one of the two."
+            )
+        if not record.standing.beyond(local):
+            return False
+        with writing_to(folder), tempfile.TemporaryDirectory(prefix="scanner-mirror-") as scratch:
+            fetched = Path(scratch) / RUN
+            self._fetch(record, fetched)
+            for name in FILES:
+                if name in record.sha256:
+                    write_atomically(folder / name, (fetched / name).read_bytes())
+        logger.info("%s: goes on from the mirror, stage %d, step %d", self.member, record.standing.stage, record.standing.step)
+        return True
+
+    def push(self, folder: Path, standing: Standing) -> None:
+        """Put the run's files in the place of those of an earlier state.
+
+        Raises
+        ------
+        ScannerError
+            The mirror cannot be written; it holds the earlier state still.
+        """
+        names = [name for name in FILES if (folder / name).exists()]
+        with self._store.staged(RUN, STATE) as staging:
+            for name in names:
+                shutil.copyfile(folder / name, staging.path / name)
+            sha256 = {name: file_sha256(staging.path / name) for name in names}
+            record = MirrorRecord(member=self.member, standing=standing, place=staging.place, sha256=sha256)
+            (staging.path / STATE).write_bytes(record.to_bytes())
+
+    def _record(self) -> MirrorRecord | None:
+        key = f"{RUN}/{STATE}"
+        try:
+            record = MirrorRecord.model_validate_json(self._store.read(key))
+        except FileNotFoundError:
+            return None
+        except ValidationError:
+            raise self._damaged(key) from None
+        if record.member != self.member:
+            raise self._damaged(key)
+        return record
+
+    def _fetch(self, record: MirrorRecord, target: Path) -> None:
+        key = "/".join(filter(None, (RUN, record.place)))
+        try:
+            self._store.fetch(key, target)
+        except FileNotFoundError:
+            raise self._damaged(key) from None
+        for name, expected in record.sha256.items():
+            if name not in FILES or not (target / name).is_file() or file_sha256(target / name) != expected:
+                raise self._damaged(f"{key}/{name}")
+
+    def _damaged(self, key: str) -> ContentError:
+        return ContentError(
+            f"{self._store.where(key)}: missing, altered or not of a training run; "
+            f"remove {self._store.where(RUN)} to train anew."
+        )

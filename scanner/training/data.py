@@ -1,28 +1,134 @@
-"""Datasets to train on, as one: rows numbered through, in the order in which the datasets were given.
-
-In: folders as written by ``scanner simulate dataset``. Out: :class:`TrainingData`, and its images scaled, on disk, for all
-members. Refused (UsageError): evaluation sets, a dataset given twice. Refused (ContentError): sets of one class only.
-"""
+"""Labelled sets to train on, as one: labels, split and images scaled as the bundle's graph scales them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from scanner.ensemble.preprocessing import Preprocessing
+from scanner.ensemble.preprocessing import Preprocessing, from_minimum, resize, scale_asinh_mad, scale_minmax
 from scanner.errors import ContentError, OutputError, UsageError
 from scanner.labelled_set import TRUTH, LabelledSet
-from scanner.records import CutoutBatch, Float32, Int64, Record
+from scanner.records import NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, CutoutBatch, Float32, Int64, Record
 from scanner.simulation.processes import run_all
-from scanner.training.labels import Labels, Split, joined_labels, joined_splits
-from scanner.training.scaled import SHAPES, ScaledImages, scale_batch
+
+#: Every member is trained on the same rows, whatever its seed: one set of calibration objects is left to the ensemble.
+SPLIT_SEED = 0
+#: Shares of the rows that go to training and validation; calibration gets the rest.
+TRAIN_SHARE, VALIDATION_SHARE = 0.84, 0.06
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of ``N`` objects.
+
+    ``is_lens`` (N,) bool. ``arc_snr`` (N,) float32: signal-to-noise ratio of the lensed light in VIS, of the brighter system
+    where there are two; NaN where a person labelled it. ``visible`` (N,) bool: lenses whose arcs a person could see.
+    ``position`` (N, 2) float32: (y, x) of the object off the cutout's centre, arcsec.
+    """
+
+    is_lens: NDArray[np.bool_]
+    arc_snr: Float32
+    visible: NDArray[np.bool_]
+    position: Float32
+
+    def __len__(self) -> int:
+        return len(self.is_lens)
+
+
+def joined_labels(parts: Sequence[Labels]) -> Labels:
+    """Labels of several sets, one after the other."""
+    return Labels(**{item.name: np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(Labels)})
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers, (n,) int64 each and ascending: no row is in two of them."""
+
+    train: Int64
+    validation: Int64
+    calibration: Int64
+
+
+def split(n: int, seed: int = SPLIT_SEED) -> Split:
+    """Split ``n`` rows at random by the shares above; the same for the same ``n`` and ``seed``."""
+    order = np.random.default_rng((seed, n)).permutation(n).astype(np.int64)
+    first, second = round(n * TRAIN_SHARE), round(n * (TRAIN_SHARE + VALIDATION_SHARE))
+    return Split(*(np.sort(part) for part in (order[:first], order[first:second], order[second:])))
+
+
+def joined_splits(sizes: Sequence[int]) -> Split:
+    """Splits of several sets, each by itself, with rows numbered through: adding a set moves no row of another."""
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    parts = [split(n) for n in sizes]
+    return Split(
+        *(
+            np.concatenate([getattr(part, item.name) + start for part, start in zip(parts, starts, strict=False)])
+            for item in fields(Split)
+        )
+    )
+
+
+Float16 = NDArray[np.float16]
+#: Shape of one object in each array.
+SHAPES = {
+    "vis": (VIS_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS),
+    "nisp": (3, NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS),
+    "vis66": (NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS),
+}
+
+
+@dataclass(frozen=True)
+class ScaledImages:
+    """Scaled images, float16: ``vis`` (N, 200, 200), ``nisp`` (N, 3, 66, 66; Y, J, H) and ``vis66`` (N, 66, 66).
+
+    Arrays of numpy, memory-mapped or not, or tensors of torch on any device.
+    """
+
+    vis: Any
+    nisp: Any
+    vis66: Any
+    preprocessing: Preprocessing
+
+    def __len__(self) -> int:
+        return len(self.vis)
+
+
+def scale_batch(vis: Float32, nisp: Float32, sky: Float32, sigma: Float32, preprocessing: Preprocessing) -> ScaledImages:
+    """Scale cutouts without NaN as the bundle's graph does, VIS at both sizes.
+
+    Parameters
+    ----------
+    vis, nisp
+        (n, 200, 200) and (n, 3, 66, 66), any unit.
+    sky, sigma
+        (n, 4), VIS, Y, J, H.
+    preprocessing
+        ``minmax`` or ``asinh_mad``.
+    """
+    if preprocessing == "minmax":
+        scaled_vis, scaled_nisp = scale_minmax(vis), scale_minmax(nisp)
+        small = scale_minmax(resize(from_minimum(vis), NISP_CUTOUT_PIXELS))
+    else:
+        scaled_vis = scale_asinh_mad(vis, sky[:, 0], sigma[:, 0])
+        scaled_nisp = scale_asinh_mad(nisp, sky[:, 1:], sigma[:, 1:])
+        small = resize(scaled_vis, NISP_CUTOUT_PIXELS)
+    return ScaledImages(scaled_vis.astype(np.float16), scaled_nisp.astype(np.float16), small.astype(np.float16), preprocessing)
+
+
+def joined_images(parts: Sequence[ScaledImages]) -> ScaledImages:
+    """Images of several batches, one after the other, in memory."""
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in SHAPES}
+    return ScaledImages(**arrays, preprocessing=parts[0].preprocessing)
+
 
 SCALED = "scaled.json"
 #: Objects read and scaled at once, and by one call of a worker process.

@@ -1,12 +1,8 @@
-"""Where torch computes, and how exactly.
-
-In: the name of a device, as torch has them. Out: the device, and the precision in which it trains fastest. Refused
-(UsageError): a name that is none; a GPU that is not there, since training on the CPU unseen would take far longer than it was
-meant to.
-"""
+"""Where torch computes, how exactly, and with which memory."""
 
 from __future__ import annotations
 
+import ctypes
 from typing import Literal
 
 import torch
@@ -43,3 +39,15 @@ def fastest_precision(device: torch.device) -> Precision:
     if device.type == "cpu" and not any(torch.cpu.get_capabilities().get(name) for name in MULTIPLIES_BFLOAT16):
         return "float32"
     return "bfloat16"
+
+
+#: ``mallopt`` parameters of glibc's malloc.h: trim threshold, top padding, mmap threshold; bytes.
+SETTINGS = ((-1, 2**31 - 1), (-2, 2**28), (-3, 2**30))
+
+
+def keep_freed_memory() -> bool:
+    """Raise glibc's mmap and trim thresholds for this process; True if that was possible."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    return all(mallopt(parameter, value) == 1 for parameter, value in SETTINGS)

@@ -32,12 +32,9 @@ from scanner.records import DRAWN, MEMBERS
 from scanner.simulation.datasets.on_device import draw_batches
 from scanner.simulation.datasets.presets import PRESETS as DRAWN_AS
 from scanner.training import checkpoint
-from scanner.training.fit import FitRequest, Start, fit
-from scanner.training.labels import Labels, joined_labels, split
-from scanner.training.presets import PRESET_NAMES, PRESETS, Preset
-from scanner.training.scaled import SHAPES, ScaledImages, joined_images, scale_batch
-from scanner.training.schedule import seconds, training_order
-from scanner.training.stage_run import Reports
+from scanner.training.data import SHAPES, Labels, ScaledImages, joined_images, joined_labels, scale_batch, split
+from scanner.training.fit import FitRequest, Reports, Start, fit
+from scanner.training.presets import PRESET_NAMES, PRESETS, Preset, seconds, training_order
 
 #: Objects drawn at once, and objects in a file of the scratch folder.
 BATCH, PART = 256, 2048
@@ -112,8 +109,8 @@ def train_members(preset: Preset, arguments: argparse.Namespace, images: ScaledI
 
 def export(out: Path) -> None:
     """Write ``ensemble.onnx`` if all seven members are there."""
+    from scanner.training.assemble import read_ensemble
     from scanner.training.export import merge_onnx
-    from scanner.training.runs import read_ensemble
 
     if all((out / member / checkpoint.FIT).exists() for member in MEMBERS):
         ensemble = read_ensemble(out)

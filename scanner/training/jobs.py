@@ -1,48 +1,88 @@
-"""Training runs as jobs: one member each.
-
-In: :class:`TrainingJob`. Out: the folder ``<out>/<member>``, its copy on the mirror where there is one, and its
-:class:`~scanner.training.checkpoint.FitRecord`. Refused: what datasets, runs and mirrors refuse; a folder that another job
-trains into. A job that is told to stop (SIGTERM, Ctrl-C) saves itself and stops. A mirror that does not answer while training
-goes on is told and tried again after the next checkpoint; at the end of the run it stops the job.
-"""
+"""Training runs as jobs, one member each, side by side in processes, and the events that they report."""
 
 from __future__ import annotations
 
 import logging
+import logging.handlers
+import multiprocessing
+import queue
+import signal
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
 from scanner.config import StorageConfig
 from scanner.ensemble import bundles
 from scanner.ensemble.bundle import MODEL_FILE
-from scanner.errors import InputMissingError, UnavailableError, UsageError
+from scanner.errors import InputMissingError, ScannerError, UnavailableError, UsageError, error_with_code
 from scanner.records import MEMBERS, MemberName, Record
 from scanner.storage.holding import held
 from scanner.storage.local import LocalStore
 from scanner.training import checkpoint
-from scanner.training.checkpoint import FitRecord, State
+from scanner.training.checkpoint import FitRecord, HistoryRow, Mirror, Standing, State, plot_history, write_history
 from scanner.training.data import TrainingData, scale_data
-from scanner.training.events import (
-    Listener,
-    MemberFinished,
-    MemberMirrored,
-    MemberProgress,
-    MemberSaved,
-    MemberStarted,
-    MemberValidated,
-    nobody,
-)
+from scanner.training.device import usable_device
 from scanner.training.export import read_members
-from scanner.training.fit import FitRequest, Start, fit
-from scanner.training.history import HistoryRow, plot_history, write_history
-from scanner.training.mirror import Mirror, Standing
-from scanner.training.presets import Preset
-from scanner.training.schedule import time_shares, training_order
-from scanner.training.stage_run import Reports
+from scanner.training.fit import FitRequest, Interruption, Reports, Start, fit
+from scanner.training.presets import Preset, time_shares, training_order
+
+
+class MemberStarted(Record):
+    """A process begins with a member, or goes on with it."""
+
+    member: MemberName
+
+
+class MemberProgress(Record):
+    """A few seconds of training."""
+
+    member: MemberName
+    share: float = Field(ge=0, le=1, description="share of the planned steps that are made, over all stages")
+    passes: float = Field(ge=0, description="passes over the training rows, from the start of the run")
+    n_objects: int = Field(ge=0, description="objects gone through since this process said so before")
+
+
+class MemberValidated(Record):
+    """A validation."""
+
+    member: MemberName
+    row: HistoryRow
+
+
+class MemberSaved(Record):
+    """A checkpoint is on the disk."""
+
+    member: MemberName
+
+
+class MemberMirrored(Record):
+    """The checkpoint is on the mirror too, or could not be brought there."""
+
+    member: MemberName
+    succeeded: bool
+
+
+class MemberFinished(Record):
+    """A member is trained."""
+
+    member: MemberName
+
+
+TrainingEvent = MemberStarted | MemberProgress | MemberValidated | MemberSaved | MemberMirrored | MemberFinished
+Listener = Callable[[TrainingEvent], None]
+
+
+def nobody(event: TrainingEvent) -> None:
+    """Listen to nothing."""
+
 
 #: Seconds between two words on how far a run is.
 PROGRESS_SECONDS = 5.0
@@ -211,3 +251,137 @@ def all_jobs(first: TrainingJob, workers: int, members: Sequence[MemberName] = M
         first.model_copy(update={"member": member, "time_budget": None if budget is None else budget * shares[member]})
         for member in training_order(members)
     ]
+
+
+#: Seconds between two looks at whether a signal came, while jobs run.
+POLL_SECONDS = 0.5
+
+
+def run_jobs(jobs: Sequence[TrainingJob], workers: int, listen: Listener = nobody) -> Iterator[FitRecord]:
+    """Train members in ``workers`` processes, copies after what they begin from; yields their records as they finish.
+
+    The images are scaled before the first process starts, so that no two do it.
+
+    Parameters
+    ----------
+    jobs
+        Of one folder and one dataset, in the order of preference.
+    workers
+        Processes at a time.
+    listen
+        Called in this process with each event of any member.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        SIGTERM or SIGINT came; all jobs have saved themselves.
+    """
+    usable_device(jobs[0].device)
+    scale_data(TrainingData(jobs[0].data), jobs[0].scaled, jobs[0].preset.preprocessing, workers)
+    pending = list(jobs)
+    running: dict[Connection, _Running] = {}
+    # A forked process would inherit torch's thread pool in an unknown state.
+    context = multiprocessing.get_context("spawn")
+    with Interruption() as interruption:
+        try:
+            while pending or running:
+                unfinished = {job.member for job in jobs if not (job.folder / checkpoint.FIT).exists()}
+                able = [job for job in pending if job.source not in unfinished]
+                for job in able[: workers - len(running)]:
+                    here, there = context.Pipe(duplex=False)
+                    process = context.Process(target=_run, args=(job, there), daemon=False)
+                    process.start()
+                    there.close()
+                    running[here] = _Running(process, job.member)
+                    pending.remove(job)
+                for connection in wait(list(running), POLL_SECONDS):
+                    assert isinstance(connection, Connection)
+                    yield from _receive(connection, running, interruption, listen)
+                if interruption.asked:
+                    raise KeyboardInterrupt
+        finally:
+            for started in running.values():
+                started.process.terminate()
+            for started in running.values():
+                started.process.join()
+
+
+@dataclass
+class _Running:
+    """A job's process, and whether its record has come."""
+
+    process: BaseProcess
+    member: MemberName
+    finished: bool = False
+
+
+class _Sending:
+    """The way to the parent, for all threads of a job's process."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection, self._lock = connection, threading.Lock()
+
+    def send(self, message: FitRecord | TrainingEvent | logging.LogRecord | tuple[int, str]) -> None:
+        with self._lock:
+            self._connection.send(message)
+
+
+class _LogToParent(logging.handlers.QueueHandler):
+    """Hands log lines to the process that was asked to train, which knows how they are to look."""
+
+    def __init__(self, parent: _Sending) -> None:
+        super().__init__(queue.Queue())
+        self._parent = parent
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        self._parent.send(record)
+
+
+@contextmanager
+def _logging_to(parent: _Sending) -> Iterator[None]:
+    handler, log = _LogToParent(parent), logging.getLogger("scanner")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+def _run(job: TrainingJob, connection: Connection) -> None:
+    """Run a job in a process of its own; its events, log lines, its record or its error go through ``connection``."""
+    # Before and after the training proper there is nothing to save, but there are folders to let go of.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    parent = _Sending(connection)
+    with _logging_to(parent), suppress(KeyboardInterrupt):
+        try:
+            parent.send(run_job(job, parent.send))
+        except ScannerError as error:
+            parent.send((error.exit_code, str(error)))
+    connection.close()
+
+
+def _receive(
+    connection: Connection, running: dict[Connection, _Running], interruption: Interruption, listen: Listener
+) -> Iterator[FitRecord]:
+    try:
+        message: Any = connection.recv()
+    except EOFError:
+        ended = running.pop(connection)
+        ended.process.join()
+        if not ended.finished and not interruption.asked:
+            code = ended.process.exitcode
+            how = f"ended with exit code {code}" if code else "was told to stop"
+            raise ScannerError(
+                f"the process that trained {ended.member} {how}; give the same command again and it goes on."
+            ) from None
+        return
+    if isinstance(message, FitRecord):
+        running[connection].finished = True
+        yield message
+    elif isinstance(message, logging.LogRecord):
+        logging.getLogger(message.name).handle(message)
+    elif isinstance(message, tuple):
+        raise error_with_code(*message)
+    else:
+        listen(message)

@@ -1,27 +1,16 @@
-"""How a member is trained: named lists of stages.
-
-In: a preset's name. Out: a :class:`Preset`. Refused: unknown names (the command line lists them).
-
-``best``: what measured best within minutes of a slow core. Small central crops first (ten times the images a second), then full
-images with the expensive first convolutions frozen, then the head alone, with weights of its own at every position: a tied head
-can only add up what it sees in different places. Batch normalisation, asinh scaling, one cycle of the learning rate a stage.
-OU-VIS and OU-66 begin from random weights, the others as copies of a member of their architecture: from scratch they need
-several times the passes to get as far. A bundle's members go on with full images alone: crops can be shown to a tied head only,
-and what their dense layers have learnt of where objects lie would be lost. They end as they began, as they were trained,
-or as a mean of both, whichever is best.
-
-``paper``: section 3.2 where it speaks (He initialisation, Adam at 3e-4, batches of 250 and 125, 250 epochs, dropout 0.2, linear
-min-max scaling, class-weighted categorical cross-entropy over two classes, weights of the lowest validation loss), and both
-classes turned and mirrored alike: hours on a GPU.
-"""
+"""How members are trained: the presets and their stages, which member is trained when, and its share of a time budget."""
 
 from __future__ import annotations
 
+import heapq
+import re
+from collections.abc import Mapping, Sequence
 from typing import Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from scanner.ensemble.preprocessing import Preprocessing
+from scanner.errors import UsageError
 from scanner.records import MEMBER_PIXELS, MEMBERS, MemberName, Record
 
 PresetName = Literal["best", "paper"]
@@ -50,7 +39,7 @@ class Preset(Record):
 
     name: str
     preprocessing: Preprocessing
-    twin: bool = Field(description="Train the twin of scanner.training.network, else the paper's network itself.")
+    twin: bool = Field(description="Train the twin of scanner.training.twin, else the paper's network itself.")
     batch_norm: bool = Field(True, description="Normalise the twin's convolutions; folded away at the end.")
     tied: bool = Field(True, description="Begin with the tied head; without it there are no crops.")
     dropout: float = Field(0.05, ge=0, lt=1, description="Of what enters the twin's head.")
@@ -146,3 +135,74 @@ def _paper(batch: int) -> tuple[Stage, ...]:
 PAPER = Preset(name="paper", preprocessing="minmax", twin=False, stages_200=_paper(125), stages_66=_paper(250))
 
 PRESETS: dict[PresetName, Preset] = {"best": BEST, "paper": PAPER}
+
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+#: Members that see VIS at full resolution see the arcs, and cost most; relative.
+SHARE: Mapping[MemberName, float] = {
+    "OU-VIS": 0.34,
+    "OU-200": 0.34,
+    "OU-66": 0.17,
+    "OU-JYH": 0.06,
+    "OU-J": 0.03,
+    "OU-Y": 0.03,
+    "OU-H": 0.03,
+}
+
+
+def seconds(text: str) -> float:
+    """Seconds of a time such as ``90s``, ``20m`` or ``1.5h``.
+
+    Raises
+    ------
+    UsageError
+        It is no such time, or zero.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", text.strip())
+    if found is None or float(found[1]) == 0.0:
+        raise UsageError(f"{text!r} is no time to take; write it as 90s, 20m or 1.5h.")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def training_order(members: Sequence[MemberName] = MEMBERS) -> tuple[MemberName, ...]:
+    """Members, dearest first."""
+    return tuple(sorted(members, key=lambda member: -SHARE[member]))
+
+
+def time_shares(
+    members: Sequence[MemberName], copies: Mapping[MemberName, MemberName], workers: int
+) -> dict[MemberName, float]:
+    """What each member may take of the time that all of them together take.
+
+    Parameters
+    ----------
+    members
+        To be trained.
+    copies
+        Members that begin as a copy of another, and so after it.
+    workers
+        Processes, one member each.
+
+    Returns
+    -------
+    dict
+        Shares of the wall-clock time; trained in :func:`training_order`, each as soon as a process and its source are free,
+        all of them are done after 1.
+    """
+    finished: dict[MemberName, float] = {}
+    free = [0.0] * workers
+    waiting = list(training_order(members))
+    while waiting:
+        ready = [member for member in waiting if copies.get(member) not in waiting]
+        now = heapq.heappop(free)
+        able = [member for member in ready if finished.get(copies.get(member, member), 0.0) <= now]
+        if not able:
+            # Nothing can begin yet: this process waits for the next source to be finished.
+            heapq.heappush(free, min(finished[copies[member]] for member in ready))
+            continue
+        waiting.remove(able[0])
+        finished[able[0]] = now + SHARE[able[0]]
+        heapq.heappush(free, finished[able[0]])
+    whole = max(finished.values())
+    return {member: SHARE[member] / whole for member in members}

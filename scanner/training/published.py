@@ -28,9 +28,9 @@ from scanner.evaluation.scores import dataset_logits
 from scanner.labelled_set import LabelledSet
 from scanner.networks import build
 from scanner.records import MEMBERS, MemberName
-from scanner.training.embedding import Combination, combine
+from scanner.training.assemble import Combination, combine
+from scanner.training.data import split
 from scanner.training.export import bundle_content
-from scanner.training.labels import split
 
 FILES: dict[MemberName, str] = {member: f"{member.replace('-', '_')}_Weights.pt" for member in MEMBERS}
 LICENCE_FILE = "LICENSE"

@@ -13,7 +13,7 @@ from scanner.records import MEMBERS
 from scanner.service.instruments import ServiceInstruments
 from scanner.survey import metrics
 from scanner.survey.metrics import ProcessInstruments, RunInstruments, WorkInstruments
-from scanner.training.instruments import TrainingInstruments
+from scanner.training.metrics import TrainingInstruments
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PROMETHEUS = DEPLOY / "prometheus"

@@ -7,10 +7,9 @@ import zarr
 from PIL import Image
 
 from scanner.errors import ContentError, UsageError
-from scanner.explain import restore
-from scanner.explain.atlas.bundle import AS_IN_THE_PAPER, explain_bundle
-from scanner.explain.kernel_activation import strongest
-from scanner.explain.networks import network_input
+from scanner.explain.atlas import AS_IN_THE_PAPER, explain_bundle
+from scanner.explain.kernels import strongest
+from scanner.explain.networks import network_input, restore
 from scanner.labelled_set import LabelledSet
 from scanner.networks import LENS
 from scanner.report.explanations import AtlasRecord

@@ -4,8 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scanner.explain import guided_grad_cam
-from scanner.explain.guided_grad_cam import last_convolution, shown, strength
+from scanner.explain.guided_grad_cam import guided_grad_cam, last_convolution, shown, strength
 from scanner.networks import LENS, build
 
 

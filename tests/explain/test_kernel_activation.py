@@ -1,7 +1,6 @@
 import numpy as np
 
-from scanner.explain import kernel_activation
-from scanner.explain.kernel_activation import convolutions, strongest
+from scanner.explain.kernels import convolutions, kernel_activation, strongest
 from scanner.networks import build
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from scanner.ensemble.embedding_grid import EmbeddingGrid
-from scanner.explain import neighbours
+from scanner.explain.neighbours import neighbours
 
 RNG = np.random.default_rng(4)
 

@@ -6,8 +6,7 @@ import torch
 
 from scanner.cutouts.quality import fill_bad_pixels
 from scanner.ensemble.session import open_session
-from scanner.explain import restore
-from scanner.explain.networks import lens_output, network_input, sky_level
+from scanner.explain.networks import lens_output, network_input, restore, sky_level
 from scanner.records import MEMBERS
 from scanner.training.published import import_published
 

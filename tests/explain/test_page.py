@@ -15,9 +15,10 @@ from scanner.cli.explain import candidate
 from scanner.config import StorageConfig
 from scanner.ensemble import bundles
 from scanner.errors import ContentError, InputMissingError, UsageError
-from scanner.explain import guided_grad_cam, occlusion, restore
-from scanner.explain.networks import network_input, sky_level
-from scanner.explain.page.object import ExplainRequest, explain_object
+from scanner.explain.guided_grad_cam import guided_grad_cam
+from scanner.explain.networks import network_input, restore, sky_level
+from scanner.explain.object_page import ExplainRequest, explain_object
+from scanner.explain.occlusion import occlusion
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS
 from scanner.report.explanations import METHODS, PageRequest
@@ -114,7 +115,7 @@ def test_pictures_of_neighbours_come_from_a_labelled_set(finished_run, tmp_path)
 def test_stores_and_scratch_are_those_that_are_named_not_those_of_the_run(finished_run, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "scanner.explain.page.object.candidate_cutouts", lambda *given: asked.append(given[-1]) or candidate_cutouts(*given)
+        "scanner.explain.object_page.candidate_cutouts", lambda *given: asked.append(given[-1]) or candidate_cutouts(*given)
     )
     page = PageRequest(methods=("votes",), members=("OU-J",))
     elsewhere = StorageConfig(endpoint="http://127.0.0.1:1")

@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 
 from scanner.labelled_set import Truth
-from scanner.training.labels import Labels, split
-from scanner.training.scaled import scale_batch
+from scanner.training.data import Labels, scale_batch, split
 
 
 def draw(n, seed=0):

@@ -18,14 +18,11 @@ from scanner.errors import ContentError, InputMissingError, ScannerError, UsageE
 from scanner.labelled_set import LabelledSet
 from scanner.networks import LENS, NON_LENS
 from scanner.records import MEMBER_PIXELS, MEMBERS
-from scanner.training.batches import Feed
+from scanner.training.assemble import read_ensemble, training_logits
 from scanner.training.data import TrainingData, scale_data
-from scanner.training.jobs import TrainingJob, all_jobs, run_job
-from scanner.training.presets import BEST, PAPER, PRESETS
-from scanner.training.runs import read_ensemble
-from scanner.training.schedule import SHARE, time_shares
-from scanner.training.scoring import training_logits
-from scanner.training.side_by_side import run_jobs
+from scanner.training.jobs import TrainingJob, all_jobs, run_job, run_jobs
+from scanner.training.presets import BEST, PAPER, PRESETS, SHARE, time_shares
+from scanner.training.trainer import Feed
 
 STAGE_LISTS = ("stages_200", "stages_66", "copied_200", "copied_66", "continued_200", "continued_66")
 BRIEF = BEST.model_copy(

@@ -5,9 +5,9 @@ import torch
 from scanner.ensemble.augmentation import ORIENTATIONS, augment
 from scanner.ensemble.preprocessing import member_input
 from scanner.records import MEMBER_PIXELS, MEMBERS
-from scanner.training.batches import Feed, draw_orientations, turn
-from scanner.training.network import CROP_PIXELS
-from scanner.training.scaled import scale_batch
+from scanner.training.data import scale_batch
+from scanner.training.trainer import Feed, draw_orientations, turn
+from scanner.training.twin import CROP_PIXELS
 
 N = 3
 

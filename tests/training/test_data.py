@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 
 from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.labelled_set import LabelledSet
-from scanner.training.data import TrainingData, scale_data
-from scanner.training.labels import joined_splits, split
-from scanner.training.scaled import scale_batch
+from scanner.training.data import TrainingData, joined_splits, scale_batch, scale_data, split
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,7 @@ from sklearn.metrics import roc_auc_score
 
 from scanner.labelled_set import Truth
 from scanner.records import MEMBERS
-from scanner.training.assemble import cells_for, embedded_rows
-from scanner.training.embedding import combine, embed
+from scanner.training.assemble import cells_for, combine, embed, embedded_rows
 
 
 @pytest.fixture(scope="module")

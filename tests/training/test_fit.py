@@ -18,15 +18,13 @@ from scanner.errors import ContentError, UsageError
 from scanner.networks import LENS, NON_LENS, build
 from scanner.records import MEMBER_PIXELS
 from scanner.training import checkpoint
-from scanner.training.batches import Feed
+from scanner.training.checkpoint import HISTORY, HistoryRow, plot_history, write_history
+from scanner.training.data import Labels
 from scanner.training.device import fastest_precision
-from scanner.training.fit import FitRequest, Start, best_of_both, fit
-from scanner.training.folding import mean_of
-from scanner.training.history import HISTORY, HistoryRow, plot_history, write_history
-from scanner.training.labels import Labels
+from scanner.training.fit import FitRequest, Reports, Start, _passed, best_of_both, fit
 from scanner.training.presets import BEST, PAPER, Preset, Stage
-from scanner.training.stage_run import Reports, _passed
-from scanner.training.trainer import Trainer, class_weights, learning_rate
+from scanner.training.trainer import Feed, Trainer, class_weights, learning_rate
+from scanner.training.twin import mean_of
 
 
 def brief(preset, passes=2.0, batch=16, validations=2, **change):
@@ -304,9 +302,9 @@ sys.path.insert(0, sys.argv[1])
 import numpy as np, torch
 from test_fit import brief
 from scanner.training.fit import FitRequest, fit
-from scanner.training.labels import Labels, split
+from scanner.training.data import Labels, split
 from scanner.training.presets import BEST
-from scanner.training.scaled import SHAPES, ScaledImages
+from scanner.training.data import SHAPES, ScaledImages
 
 generator = np.random.default_rng(0)
 arrays = {name: generator.random((60, *shape), dtype=np.float32).astype(np.float16) for name, shape in SHAPES.items()}

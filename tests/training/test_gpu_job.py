@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from scanner.errors import ContentError
+from scanner.training.assemble import read_ensemble
 from scanner.training.checkpoint import read_member
-from scanner.training.runs import read_ensemble
 
 JOB = """
 import sys

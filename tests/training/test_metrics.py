@@ -6,7 +6,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from scanner.errors import UnavailableError, UsageError
-from scanner.training.events import (
+from scanner.training.checkpoint import HistoryRow
+from scanner.training.jobs import (
     MemberFinished,
     MemberMirrored,
     MemberProgress,
@@ -14,7 +15,6 @@ from scanner.training.events import (
     MemberStarted,
     MemberValidated,
 )
-from scanner.training.history import HistoryRow
 from scanner.training.metrics import served_metrics
 
 MEMBERS = ("OU-66", "OU-J")

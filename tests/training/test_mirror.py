@@ -11,7 +11,7 @@ from scanner.config import StorageConfig
 from scanner.errors import ContentError, ScannerError, UsageError
 from scanner.storage.open import open_store
 from scanner.training import checkpoint
-from scanner.training.mirror import FILES, Mirror, Standing
+from scanner.training.checkpoint import FILES, Mirror, Standing
 
 STEPS = [
     Standing(stage=0, step=7),
@@ -143,7 +143,7 @@ PUSHER = """
 import sys
 from pathlib import Path
 from scanner.config import StorageConfig
-from scanner.training.mirror import FILES, Mirror, Standing
+from scanner.training.checkpoint import FILES, Mirror, Standing
 
 location, folder, endpoint, begin = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 mirror = Mirror(location, "OU-J", StorageConfig(endpoint=endpoint))

@@ -4,9 +4,18 @@ from torch import nn
 
 from scanner.networks import LENS, NON_LENS, build
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS
-from scanner.training.folding import fold, renormalise, transplant, unfold
-from scanner.training.head import HIDDEN, POSITIONS, central_weights
-from scanner.training.network import CROP_PIXELS, CROP_STRIDE, Twin
+from scanner.training.twin import (
+    CROP_PIXELS,
+    CROP_STRIDE,
+    HIDDEN,
+    POSITIONS,
+    Twin,
+    central_weights,
+    fold,
+    renormalise,
+    transplant,
+    unfold,
+)
 
 
 def lived_in(member, seed=3):

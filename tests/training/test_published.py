@@ -14,8 +14,8 @@ from scanner.networks import build
 from scanner.records import BANDS, MEMBERS
 from scanner.simulation.datasets.dataset import draw_dataset
 from scanner.simulation.datasets.request import DatasetRequest
+from scanner.training.data import SPLIT_SEED, split
 from scanner.training.export import read_members as read_exported
-from scanner.training.labels import SPLIT_SEED, split
 from scanner.training.published import FILES, import_published, read_member, read_members
 
 SHARED = Path(__file__).parents[2].parent / "shared"

@@ -1,7 +1,7 @@
 import pytest
 
 from scanner.errors import UsageError
-from scanner.training.schedule import seconds
+from scanner.training.presets import seconds
 
 
 @pytest.mark.parametrize(("text", "expected"), [("90s", 90.0), ("20m", 1200.0), (" 1.5 h", 5400.0)])

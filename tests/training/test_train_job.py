@@ -19,8 +19,7 @@ from scanner.errors import HeldError, UnavailableError, UsageError
 from scanner.storage.open import open_store
 from scanner.training.checkpoint import read_member
 from scanner.training.device import usable_device
-from scanner.training.events import MemberFinished, MemberMirrored, MemberSaved
-from scanner.training.jobs import TrainingJob, pull_members, run_job
+from scanner.training.jobs import MemberFinished, MemberMirrored, MemberSaved, TrainingJob, pull_members, run_job
 from scanner.training.presets import BEST
 
 MEMBER = "OU-66"

@@ -72,7 +72,7 @@ def test_moments_follow_the_psf_s_orientation():
 
 
 def test_labels_are_as_frequent_under_every_orientation():
-    batches = pytest.importorskip("scanner.training.batches")
+    batches = pytest.importorskip("scanner.training.trainer")
     n, epochs = 20_000, 10
     labels = np.random.default_rng(3).random(n) < 0.5
     lenses, images = np.zeros(ORIENTATIONS), np.zeros(ORIENTATIONS)
