@@ -18,6 +18,10 @@ __version__ = "0.1.0"
 
 #: Public name → the module that it comes from. ``__init__.pyi`` says the same to type checkers and editors.
 _HOMES = {
+    "Cutout": "scanner.interface.cutout",
+    "Run": "scanner.interface.opened",
+    "Survey": "scanner.interface.opened",
+    "open": "scanner.interface.opened",
     "plan": "scanner.interface.scan",
     "scan": "scanner.interface.scan",
 }

@@ -1,4 +1,6 @@
+from scanner.interface.cutout import Cutout
+from scanner.interface.opened import Run, Survey, open  # noqa: A004
 from scanner.interface.scan import plan, scan
 
 __version__: str
-__all__ = ["__version__", "plan", "scan"]
+__all__ = ["Cutout", "Run", "Survey", "__version__", "open", "plan", "scan"]

@@ -10,18 +10,11 @@ from rich.table import Table
 from scanner import config as configuration
 from scanner.cli.output import standard_output
 from scanner.config import RunConfig
+from scanner.interface.opened import Survey
 from scanner.interface.progress import bar, counted
 from scanner.processes import sigterm_interrupts
-from scanner.storage import join, open_store
-from scanner.survey.published import (
-    SURVEY_RECORD,
-    VERSION_RECORD,
-    SurveyRecord,
-    VersionRecord,
-    read_record,
-    results_key,
-    version_key,
-)
+from scanner.storage import join
+from scanner.survey.published import results_key
 
 config_option = click.option(
     "--config", "config_file", type=click.Path(path_type=Path), help="TOML file with settings; [catalogue] and [storage] count."
@@ -98,15 +91,14 @@ def merge(
 @anonymous_option
 def list_(survey: str, config_file: Path | None, endpoint: str | None, anonymous: bool | None) -> None:
     """List the versions of the survey in the folder SURVEY, and the runs of the current one."""
-    store = open_store(survey, _config(config_file, endpoint, anonymous, {}).storage)
-    known = read_record(store, SURVEY_RECORD, SurveyRecord)
+    opened = Survey(survey, _config(config_file, endpoint, anonymous, {}).storage)
+    known = opened.index
     console = standard_output()
     table = Table("", "version", "made", "runs", "tiles", "objects", "candidates", "deg²", box=None, pad_edge=False)
     for column in table.columns[3:]:
         column.justify = "right"
     current = None
-    for one in known.versions:
-        version = read_record(store, f"{version_key(one.number)}/{VERSION_RECORD}", VersionRecord)
+    for one, version in zip(known.versions, opened.versions, strict=True):
         current = version if one.number == known.current else current
         table.add_row(
             "*" if one.number == known.current else "",

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Literal
 
 import click
 
-from scanner import config as configuration
+from scanner.cli.options import storage_options
 from scanner.config import StorageConfig
 from scanner.errors import UsageError
+from scanner.interface.opened import Run
 from scanner.interface.progress import bar
 from scanner.records import MEMBERS, MemberName
-from scanner.report.explanations import METHODS, QUICK, PageRequest
-
-if TYPE_CHECKING:
-    pass
+from scanner.report.explanations import METHODS, Method
 
 
 @click.command("candidate")
@@ -45,55 +43,37 @@ if TYPE_CHECKING:
 @click.option("--bundle", help="Bundle, where it is no longer where the run found it, or another one.")
 @click.option("--dream-steps", type=click.IntRange(1), default=1000, show_default=True, help="Steps of Deep Dream.")
 @click.option("--scratch", help="Folder for fetched, decompressed and resampled mosaics.")
-@click.option(
-    "--config", "config_file", type=click.Path(path_type=Path), help="TOML file with settings; [storage] counts here."
-)
-@click.option("--endpoint", help="URL of an S3-compatible server [default: the run's; AWS, or AWS_ENDPOINT_URL].")
-@click.option("--anonymous", is_flag=True, default=None, help="Do not sign requests to object stores.")
+@storage_options(of_run=True)
 def candidate(
     run_folder: str,
     candidate: str,
     out: Path | None,
-    methods: tuple[str, ...],
+    methods: tuple[Method | Literal["all"], ...],
     members: tuple[MemberName, ...],
-    fill: str,
+    fill: Literal["sky", "zero"],
     data: Path | None,
     bundle: str | None,
     dream_steps: int,
     scratch: str | None,
-    config_file: Path | None,
-    endpoint: str | None,
-    anonymous: bool | None,
+    storage: StorageConfig,
 ) -> None:
     """Explain an object of the run in OUT: what speaks for a lens, what against, and who says so.
 
     CANDIDATE_ID is a name ('EUCL J…'), a rank ('#3', or 3) or a place (tile/target_id). Writes index.html, PNG, arrays.zarr and
     explanation.json; the run folder is only read.
     """
-    from scanner.cli.evaluate import cache_folder
-    from scanner.explain.object_page import PAGE, ExplainRequest, explain_object
-    from scanner.labelled_set import LabelledSet
-
-    storage = configuration.load(config_file, {"storage.endpoint": endpoint, "storage.anonymous": anonymous}).storage
-    asked: dict[str, Any] = {"fill": fill, "dream_steps": dream_steps, "methods": _methods(methods)}
-    if members:
-        asked["members"] = members
-    place = out or Path(candidate.strip().lstrip("#").replace("/", "-").replace(" ", "-") + "-explained")
-    with bar("explaining") as move:
-        record = explain_object(
-            ExplainRequest(
-                run_folder=run_folder,
-                candidate=candidate,
-                out=place,
-                page=PageRequest.model_validate(asked),
-                bundle=bundle,
-                dataset=None if data is None else LabelledSet(data),
-                cache=cache_folder(),
-                storage=None if storage == StorageConfig() else storage,
-                scratch=scratch,
-            ),
-            lambda what, done, total: move(done, total, what),
-        )
+    explained = Run(run_folder, None if storage == StorageConfig() else storage).explain(
+        candidate,
+        out,
+        methods=METHODS if "all" in methods else tuple(one for one in methods if one != "all") or None,
+        members=members or None,
+        fill=fill,
+        dataset=data,
+        bundle=bundle,
+        dream_steps=dream_steps,
+        scratch=scratch,
+    )
+    record = explained.record
     votes = ", ".join(f"{vote.member} {vote.probability:.2f}" for vote in record.votes)
     click.echo(f"{record.name}: {record.n_votes} of 7 say lens ({votes})")
     for found in record.maps:
@@ -102,13 +82,7 @@ def candidate(
                 f"{found.member} {found.method}: against random orders, deletion {found.deletion_gain.value:+.3f}, insertion "
                 f"{found.insertion_gain.value:+.3f}"
             )
-    click.echo(f"Look at {place / PAGE}")
-
-
-def _methods(words: tuple[str, ...]) -> tuple[str, ...]:
-    if "all" in words:
-        return METHODS
-    return tuple(method for method in METHODS if method in words) if words else QUICK
+    click.echo(f"Look at {explained.page}")
 
 
 class BundleOrCandidate(click.Group):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -57,6 +59,39 @@ threads_option = click.option(
     show_default=True,
     help="Threads that score one object; as many at a time as there are cores.",
 )
+
+
+def storage_options(of_run: bool = False) -> Callable[[Command], Command]:
+    """Give a verb ``--config``, ``--endpoint`` and ``--anonymous``; its function gets ``storage``.
+
+    Parameters
+    ----------
+    of_run
+        Whether the stores of a run are reached as it did, where nothing else is said.
+    """
+
+    def decorated(command: Command) -> Command:
+        @wraps(command)
+        def with_storage(config_file: Path | None, endpoint: str | None, anonymous: bool | None, **others: Any) -> Any:
+            flags = {"storage.endpoint": endpoint, "storage.anonymous": anonymous}
+            return command(storage=configuration.load(config_file, flags).storage, **others)
+
+        usual = "the run's; AWS, or AWS_ENDPOINT_URL" if of_run else "AWS, or AWS_ENDPOINT_URL"
+        found: Any = with_storage
+        for option in (
+            click.option("--anonymous", is_flag=True, default=None, help="Do not sign requests to object stores."),
+            click.option("--endpoint", help=f"URL of an S3-compatible server [default: {usual}]."),
+            click.option(
+                "--config",
+                "config_file",
+                type=click.Path(path_type=Path),
+                help="TOML file with settings; [storage] counts here.",
+            ),
+        ):
+            found = option(found)
+        return cast(Command, found)
+
+    return decorated
 
 
 endpoint_option = click.option("--endpoint", help="URL of an S3-compatible server [default: AWS, or AWS_ENDPOINT_URL].")

@@ -14,20 +14,19 @@ import click
 import pyarrow as pa
 
 from scanner import __version__
-from scanner import config as configuration
 from scanner.atomic_file import write_atomically
 from scanner.catalogue.export import Heading, HeadingEntry
-from scanner.cli.options import in_sections
+from scanner.cli.options import in_sections, storage_options
 from scanner.config import StorageConfig
 from scanner.errors import UsageError
+from scanner.interface.opened import Opened
+from scanner.interface.question import region_of
 from scanner.query.catalogue import Catalogue
 from scanner.query.database import DatabaseLimits, time_limit
 from scanner.query.formats import BINARY_FORMATS, FILE_FORMATS, FileFormat, file_bytes, format_of, lines
 from scanner.query.region import Cone, Region, overlapping
-from scanner.query.region_input import parse_cone, parse_polygon, read_moc
 from scanner.query.search import SEPARATION_COLUMN, Search, count, search
 from scanner.query.sql import SqlLimits, run_sql
-from scanner.survey.published import open_published
 
 #: Rows that the terminal shows where no number is asked for.
 PRINTED_ROWS = 20
@@ -72,11 +71,7 @@ SECTIONS = {
 @click.option("--memory-gb", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Memory of the database.")
 @click.option("--version", type=int, help="Version of a survey [default: the current one].")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder that keeps fetched files [default: a passing one].")
-@click.option(
-    "--config", "config_file", type=click.Path(path_type=Path), help="TOML file with settings; [storage] counts here."
-)
-@click.option("--endpoint", help="URL of an S3-compatible server [default: AWS, or AWS_ENDPOINT_URL].")
-@click.option("--anonymous", is_flag=True, default=None, help="Do not sign requests to object stores.")
+@storage_options()
 def query(
     locations: tuple[str, ...],
     cone: str | None,
@@ -97,9 +92,7 @@ def query(
     memory_gb: float,
     version: int | None,
     cache: Path | None,
-    config_file: Path | None,
-    endpoint: str | None,
-    anonymous: bool | None,
+    storage: StorageConfig,
 ) -> None:
     """Ask the catalogue in OUT: a run folder or a survey folder, a local path or s3://….
 
@@ -107,7 +100,6 @@ def query(
     shown. Several folders can be asked by --sql only, each as "name".objects; the first also without name. That nothing was
     found is an answer (exit code 0).
     """
-    storage = configuration.load(config_file, {"storage.endpoint": endpoint, "storage.anonymous": anonymous}).storage
     asked = {"--cone": cone, "--polygon": polygon, "--moc": moc, "--name": name, "--id": candidate_id}
     asked |= {"--candidates": "" if candidates else None, "--min-score": None if min_score is None else f"{min_score:g}"}
     region = _region(cone, polygon, moc, storage)
@@ -145,11 +137,7 @@ def query(
 def _region(cone: str | None, polygon: str | None, moc: str | None, storage: StorageConfig) -> Region | None:
     if sum(one is not None for one in (cone, polygon, moc)) > 1:
         raise UsageError("Give one of --cone, --polygon and --moc.")
-    if cone is not None:
-        return parse_cone(cone)
-    if polygon is not None:
-        return parse_polygon(polygon)
-    return None if moc is None else read_moc(moc, storage)
+    return region_of(cone, polygon, moc, storage)
 
 
 def _open(
@@ -159,14 +147,15 @@ def _open(
     catalogues: dict[str, Catalogue] = {}
     titles = []
     for location in locations:
-        published = open_published(location, version, storage)
+        opened = Opened(location, storage, version=version, cache=cache, limits=limits)
+        published = opened.published
         if published.slug.lower() in [slug.lower() for slug in catalogues]:
             raise UsageError(f'{location}: another folder is named "{published.slug}" too; give each once, or rename one.')
         if published.slug.lower() == "main" and catalogues:
             raise UsageError(
                 f"{location}: a folder of this name can only be the first, whose tables are main.objects; give it first."
             )
-        catalogues[published.slug] = Catalogue.open(published.store, published.key("catalogue"), cache, limits)
+        catalogues[published.slug] = opened.catalogue
         titles.append(location if published.version is None else f"{location} version {published.version}")
     return catalogues, titles
 

@@ -8,11 +8,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from scanner import config as configuration
+from scanner.cli.options import storage_options
 from scanner.cli.output import standard_output
 from scanner.config import StorageConfig
 from scanner.cutouts.codec import CODECS
-from scanner.survey.replay import ReplayedValue, ReplayReport, ReplayRequest, replay
+from scanner.interface.opened import Run
+from scanner.survey.replay import ReplayedValue, ReplayReport
 
 #: Exit code where the result is not the run's; another one than those of errors (:mod:`scanner.errors`).
 EXIT_DIFFERENT = 4
@@ -28,11 +29,7 @@ COPIED = {"target_id", "tile_id", "ra", "dec", "x", "y", "magnitude_vis"}
 @click.option("--bundle", help="Bundle, where it is no longer where the run found it.")
 @click.option("--anyway", is_flag=True, help="Go on although the tile's files have changed.")
 @click.option("--scratch", type=click.Path(path_type=Path), help="Folder for fetched, decompressed and resampled mosaics.")
-@click.option(
-    "--config", "config_file", type=click.Path(path_type=Path), help="TOML file with settings; [storage] counts here."
-)
-@click.option("--endpoint", help="URL of an S3-compatible server [default: the run's; AWS, or AWS_ENDPOINT_URL].")
-@click.option("--anonymous", is_flag=True, default=None, help="Do not sign requests to object stores.")
+@storage_options(of_run=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def replay_(
     run_folder: str,
@@ -42,9 +39,7 @@ def replay_(
     bundle: str | None,
     anyway: bool,
     scratch: Path | None,
-    config_file: Path | None,
-    endpoint: str | None,
-    anonymous: bool | None,
+    storage: StorageConfig,
     as_json: bool,
 ) -> int:
     """Cut an object of the run in OUT from its tile again, score it again, and compare.
@@ -54,19 +49,8 @@ def replay_(
     On a machine like the run's, every bit must be the same; on another one, within a tolerance that is named. Exit code 0: so
     it is; 4: it is not.
     """
-    storage = configuration.load(config_file, {"storage.endpoint": endpoint, "storage.anonymous": anonymous}).storage
-    report = replay(
-        ReplayRequest(
-            run_folder=run_folder,
-            candidate=candidate,
-            storage=None if storage == StorageConfig() else storage,
-            tile_list=tile_list,
-            bundle=bundle,
-            anyway=anyway,
-            out=out,
-            scratch=scratch,
-        )
-    )
+    run = Run(run_folder, None if storage == StorageConfig() else storage)
+    report = run.replay(candidate, out=out, tile_list=tile_list, bundle=bundle, anyway=anyway, scratch=scratch)
     if as_json:
         click.echo(report.model_dump_json(indent=2))
     else:

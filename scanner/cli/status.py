@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import click
 
-from scanner import config as configuration
+from scanner.cli.options import storage_options
+from scanner.config import StorageConfig
+from scanner.interface.opened import Run
 from scanner.interface.progress import counted, duration
 from scanner.storage import Store, open_store
-from scanner.survey import status as statuses
 from scanner.survey.folder.cost import one_line
 from scanner.survey.status import RunStatus
 
@@ -22,23 +22,17 @@ PRINTED_TILES = 20
 @click.command()
 @click.argument("out")
 @click.option("--json", "as_json", is_flag=True, help="Print the status as JSON, as the run folder's status.json has it.")
-@click.option(
-    "--config", "config_file", type=click.Path(path_type=Path), help="TOML file with settings; [storage] counts here."
-)
-@click.option("--endpoint", help="URL of an S3-compatible server [default: AWS, or AWS_ENDPOINT_URL].")
-@click.option("--anonymous", is_flag=True, default=None, help="Do not sign requests to object stores.")
-def status(out: str, as_json: bool, config_file: Path | None, endpoint: str | None, anonymous: bool | None) -> None:
+@storage_options()
+def status(out: str, as_json: bool, storage: StorageConfig) -> None:
     """Say how far the run in the folder OUT is: a local path or s3://….
 
     The driver writes its status every few seconds; one that was killed falls silent, and that is told too.
     """
-    config = configuration.load(config_file, {"storage.endpoint": endpoint, "storage.anonymous": anonymous})
-    store = open_store(out, config.storage)
-    known = statuses.read(store)
+    known = Run(out, storage).status
     if as_json:
         click.echo(known.model_dump_json(indent=2))
         return
-    for line in _lines(store, known, datetime.now(UTC)):
+    for line in _lines(open_store(out, storage), known, datetime.now(UTC)):
         click.echo(line)
 
 
