@@ -32,6 +32,7 @@ class CutoutScene:
 
     ``rng`` goes on to give the noise. ``x, y``: the object's place. ``components``: the object's ``n_object`` unlensed
     pieces of light, then the field and, where there is one, a bright star. ``systems``: lensed light, nearest source first.
+    ``off_centre``: the systems are those of another galaxy.
     """
 
     rng: Generator
@@ -42,6 +43,7 @@ class CutoutScene:
     x: float
     y: float
     exposure: Exposure
+    off_centre: bool = False
 
     @property
     def points(self) -> list[Component]:
@@ -83,5 +85,13 @@ def draw_scene(preset: Preset, rng: Generator) -> CutoutScene:
         systems=tuple(system.moved(x, y) for system in middle.systems),
         x=x,
         y=y,
-        exposure=draw_exposure(rng, preset.native_fraction, artefact_on_object=class_name == "artefact", at=(x, y)),
+        exposure=draw_exposure(
+            rng,
+            preset.native_fraction,
+            artefact_on_object=class_name == "artefact",
+            at=(x, y),
+            variety=preset.variety,
+            dropout=preset.dropout,
+        ),
+        off_centre=middle.off_centre,
     )

@@ -1,8 +1,6 @@
 """The presets of datasets, and the evaluation sets: what may be trained on, and what never is.
 
-In: nothing. Out: :data:`PRESETS` by name, :data:`EVALUATION_SETS`. The preset's name is part of every object's seed, so that
-presets share no object, and none of ``purpose="evaluation"`` may be trained on. Refused (ValidationError): a mix with an
-unknown class or of which nothing is left.
+The preset's name is part of every object's seed, so that presets share no object.
 """
 
 from __future__ import annotations
@@ -17,6 +15,7 @@ from scanner.simulation.population.paper_compound import Parameters
 
 PresetName = Literal[
     "train",
+    "train-wide",
     "quick",
     "eval",
     "survey",
@@ -26,6 +25,12 @@ PresetName = Literal[
     "red-sources",
     "quasars",
     "challenge",
+    "wide-lenses",
+    "invisible-deflectors",
+    "bright-deflectors",
+    "whole-rings",
+    "other-telescopes",
+    "challenge-measured",
 ]
 ClassName = Literal[
     "lens",
@@ -33,6 +38,7 @@ ClassName = Literal[
     "compound_arc",
     "double_ring",
     "near_lens",
+    "beside_lens",
     "elliptical",
     "companion",
     "tangential",
@@ -64,6 +70,8 @@ class Preset(Record):
     offset_arcsec: float = Field(4.0, ge=0, description="Largest offset of the others along x and y.")
     native_fraction: float = Field(0.5, ge=0, le=1, description='Share of cutouts with white, native 0.3" NISP noise.')
     bright_star_fraction: float = Field(0.08, ge=0, le=1, description="Share of cutouts with a bright star beside the object.")
+    variety: float = Field(0.0, ge=0, le=1, description="Share of cutouts from other telescopes and reductions than Euclid's.")
+    dropout: float = Field(0.0, ge=0, le=1, description="Share of cutouts that lack whole bands.")
     parameters: Parameters = Field(
         "physical", description="Compound lenses as physics has them, or as the paper's Table 1, alone in an empty field."
     )
@@ -126,6 +134,43 @@ _SURVEY: dict[ClassName, float] = {
 }
 
 
+#: Non-lenses of the wide sky to learn from. Satellites are everywhere at their measured density, so that fewer companions are
+#: put there on purpose: what matters at the head of a list is their share of the sky.
+_WIDE_TO_LEARN_FROM: dict[ClassName, float] = {
+    "elliptical": 0.19,
+    "companion": 0.09,
+    "tangential": 0.08,
+    "near_lens": 0.10,
+    "beside_lens": 0.08,
+    "spiral": 0.14,
+    "merger": 0.06,
+    "edge_on": 0.06,
+    "ring": 0.08,
+    "group": 0.04,
+    "cluster": 0.03,
+    "star": 0.02,
+    "artefact": 0.02,
+    "empty": 0.01,
+}
+#: Non-lenses of a survey in which companions are satellites and the field alone, at the measured density; a few are streams
+#: and warps that follow a circle. Shares of one.
+_MEASURED: dict[ClassName, float] = {
+    "elliptical": 0.36,
+    "tangential": 0.004,
+    "near_lens": 0.03,
+    "beside_lens": 0.006,
+    "spiral": 0.29,
+    "merger": 0.05,
+    "edge_on": 0.10,
+    "ring": 0.02,
+    "group": 0.04,
+    "cluster": 0.02,
+    "star": 0.04,
+    "artefact": 0.02,
+    "empty": 0.02,
+}
+
+
 def _mixed(lenses: dict[ClassName, float], others: dict[ClassName, float]) -> dict[ClassName, float]:
     """Lenses with the shares given; what is left goes to the others."""
     rest = 1.0 - sum(lenses.values())
@@ -144,10 +189,28 @@ _TRAIN = Preset(
     bright_star_fraction=0.2,
 )
 
+#: Half of the deflectors have θ_E as a survey's lenses do, half as flat as the wide sky's: small ones are most, wide ones count.
+_WIDE = Options(wide=True, flat_share=0.5, red_source_fraction=0.35, shell_fraction=0.12, ring_share=0.06)
+#: A candidate stands in the middle of its cutout: at most a little off, as catalogues are.
+_WIDE_PLACES = {"centred_fraction": 0.85, "jitter_arcsec": 0.2, "offset_arcsec": 1.0}
+_FLAT = Options(wide=True, flat_share=1.0)
+
 PRESETS: dict[PresetName, Preset] = {
     preset.name: preset
     for preset in (
         _TRAIN,
+        Preset(
+            name="train-wide",
+            purpose="training",
+            summary="as train, on a sky as wide as the real one, with other telescopes and missing bands",
+            n_objects=90_000,
+            mix=_mixed({"lens": 0.44, "compound_arc": 0.02, "double_ring": 0.02, "quasar_lens": 0.02}, _WIDE_TO_LEARN_FROM),
+            options=_WIDE,
+            bright_star_fraction=0.2,
+            variety=0.4,
+            dropout=0.12,
+            **_WIDE_PLACES,
+        ),
         _TRAIN.model_copy(update={"name": "quick", "summary": "as train, a few", "n_objects": 2_000}),
         Preset(
             name="eval",
@@ -206,6 +269,62 @@ PRESETS: dict[PresetName, Preset] = {
             summary="no lens: enough of what a survey shows for a false-positive rate of 1e-4",
             n_objects=100_000,
             mix=_mixed({}, _SURVEY),
+        ),
+        Preset(
+            name="wide-lenses",
+            purpose="evaluation",
+            summary='lenses with θ_E flat from 0.3 to 6" and a tail to 10", deflectors of every kind',
+            n_objects=6_000,
+            mix={"lens": 1.0},
+            options=_FLAT,
+            **_WIDE_PLACES,
+        ),
+        Preset(
+            name="invisible-deflectors",
+            purpose="evaluation",
+            summary="lenses whose deflector is fainter than VIS 25",
+            n_objects=2_000,
+            mix={"lens": 1.0},
+            options=_FLAT.model_copy(update={"deflectors": "invisible"}),
+            **_WIDE_PLACES,
+        ),
+        Preset(
+            name="bright-deflectors",
+            purpose="evaluation",
+            summary="lenses whose deflector has VIS 18 to 20, θ_E as a survey's",
+            n_objects=2_000,
+            mix={"lens": 1.0},
+            options=_FLAT.model_copy(update={"deflectors": "bright", "flat_share": 0.0}),
+            **_WIDE_PLACES,
+        ),
+        Preset(
+            name="whole-rings",
+            purpose="evaluation",
+            summary="lenses whose bright source stands right behind the deflector",
+            n_objects=1_000,
+            mix={"lens": 1.0},
+            options=_FLAT.model_copy(update={"flat_share": 0.5, "ring_share": 1.0}),
+            **_WIDE_PLACES,
+        ),
+        Preset(
+            name="other-telescopes",
+            purpose="evaluation",
+            summary="lenses and non-lenses as other telescopes and reductions show them, a third without some band",
+            n_objects=10_000,
+            mix=_mixed({"lens": 0.5}, _MEASURED),
+            options=_WIDE,
+            variety=1.0,
+            dropout=0.33,
+            **_WIDE_PLACES,
+        ),
+        Preset(
+            name="challenge-measured",
+            purpose="evaluation",
+            summary="no lens: a survey whose galaxies have as many companions as measured",
+            n_objects=100_000,
+            mix=_MEASURED,
+            options=Options(wide=True, flat_share=0.1),
+            **_WIDE_PLACES,
         ),
     )
 }

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner.records import VIS_PIXEL_SCALE_ARCSEC
+from scanner.records import BANDS, VIS_PIXEL_SCALE_ARCSEC
 from scanner.simulation.light.components import Kind
 from scanner.simulation.population.columns import column, columns_of, getters_of, part, schema
 from scanner.simulation.population.labels import ArcMeasurement, Label, labels
@@ -48,6 +48,9 @@ class TruthRow:
     psf_fwhm_j_arcsec: float = column("FWHM of the Gaussian with the J PSF's peak", "arcsec")
     psf_fwhm_h_arcsec: float = column("FWHM of the Gaussian with the H PSF's peak", "arcsec")
     noise_level: float = column("factor on the sky's noise")
+    depth: float = column("exposure time in units of Euclid's")
+    noise_correlation: float = column("weight of a neighbour in the kernel of the VIS noise")
+    missing_bands: str = column("bands without any pixel, separated by spaces")
     native_nisp_noise: bool = column('NISP has white noise on native 0.3" pixels; otherwise it was resampled as MER does')
     noise_tails: float = column("of the VIS noise: cubic term in the unit noise of a pixel")
     shallow_vis: float = column("factor on the sky's noise of VIS beyond a line, where fewer exposures overlap; 1 without")
@@ -89,7 +92,7 @@ def _truth(target_id: int, scene: CutoutScene, arcs: Sequence[ArcMeasurement], v
     fwhm = [VIS_PIXEL_SCALE_ARCSEC * math.sqrt(4.0 * math.log(2.0) / (math.pi * peak)) for peak in peaks]
     return TruthRow(
         target_id=target_id,
-        verdict=object_verdict(verdicts),
+        verdict=object_verdict(verdicts, scene.off_centre),
         class_name=scene.class_name,
         n_systems=len(scene.systems),
         x_arcsec=scene.x,
@@ -102,6 +105,9 @@ def _truth(target_id: int, scene: CutoutScene, arcs: Sequence[ArcMeasurement], v
         psf_fwhm_j_arcsec=fwhm[2],
         psf_fwhm_h_arcsec=fwhm[3],
         noise_level=scene.exposure.level,
+        depth=scene.exposure.depth,
+        noise_correlation=scene.exposure.vis_kernel[0],
+        missing_bands=" ".join(BANDS[channel] for channel in scene.exposure.missing),
         native_nisp_noise=scene.exposure.native,
         noise_tails=scene.exposure.tails,
         shallow_vis=shallow[0],

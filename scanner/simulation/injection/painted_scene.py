@@ -43,8 +43,9 @@ REAL_GROUND: dict[str, float] = {
     "real_galaxy": 0.24,
     "real_sky": 0.04,
 }
-#: Classes that cannot be painted: real pixels have their own artefacts, and what is empty is ``real_sky``.
-_NOT_PAINTED = ("artefact", "empty")
+#: Classes that cannot be painted: real pixels have their own artefacts, what is empty is ``real_sky``, and what is painted is
+#: the candidate.
+_NOT_PAINTED = ("artefact", "empty", "beside_lens")
 #: Unrelated galaxies painted into every cutout: how many, how far from the object at least and from the centre along x and y at
 #: most (arcsec), how bright.
 DECOYS, DECOY_DISTANCE_ARCSEC, DECOY_HALF_SIDE_ARCSEC, DECOY_MAGNITUDES = (1, 3), 3.5, 9.0, (21.5, 25.0)

@@ -135,20 +135,33 @@ def _by_refinement(beta_x: Float64, beta_y: Float64, sightline: Sightline) -> tu
     bent = sum(lens.theta_e / np.sqrt(lens.q) + np.hypot(lens.x - first.x, lens.y - first.y) for lens in sightline.lenses)
     half = 1.1 * (np.hypot(beta_x - first.x, beta_y - first.y) + bent) / np.maximum(1.0 - shear, 0.5)
 
-    steps = (np.arange(_CELLS) + 0.5) * (2.0 / _CELLS) - 1.0
-    index, row, column = (values.ravel() for values in np.indices((len(beta_x), _CELLS, _CELLS)))
-    x, y = first.x[index] + half[index] * steps[column], first.y[index] + half[index] * steps[row]
-    size = half * (2.0 / _CELLS)
+    everyone = np.arange(len(beta_x))
+    cells = [_cells(everyone, first.x, first.y, half)]
+    # Galaxies of a group lie far apart: cells of a grid over all of them can be wider than the whole of a small one.
+    groups = np.flatnonzero(np.all([coupling == 0.0 for coupling in sightline.couplings], axis=0))
+    if len(groups):
+        cells += [
+            _cells(groups, lens.x[groups], lens.y[groups], 2.0 * (lens.theta_e / np.sqrt(lens.q))[groups])
+            for lens in sightline.lenses
+        ]
+    index, x, y, size = (np.concatenate(values) for values in zip(*cells, strict=True))
     for halving in range(_HALVINGS + 1):
         if halving:
-            size = 0.5 * size
-            index = np.repeat(index, 4)
-            x = np.repeat(x, 4) + np.tile(_CORNERS[0], len(x)) * size[index]
-            y = np.repeat(y, 4) + np.tile(_CORNERS[1], len(y)) * size[index]
+            index, size = np.repeat(index, 4), 0.5 * np.repeat(size, 4)
+            x = np.repeat(x, 4) + np.tile(_CORNERS[0], len(x)) * size
+            y = np.repeat(y, 4) + np.tile(_CORNERS[1], len(y)) * size
         keep = _can_hold_image(x, y, size, index, beta_x, beta_y, sightline)
-        index, x, y = index[keep], x[keep], y[keep]
-    x, y, good = _newton(x, y, beta_x[index], beta_y[index], size[index], sightline.take(index))
+        index, x, y, size = index[keep], x[keep], y[keep], size[keep]
+    x, y, good = _newton(x, y, beta_x[index], beta_y[index], size, sightline.take(index))
     return _distinct(index[good], x[good], y[good], len(beta_x))
+
+
+def _cells(rows: Any, x: Float64, y: Float64, half: Float64) -> tuple[Any, Float64, Float64, Float64]:
+    """Cells of a grid about ``(x, y)`` of each of ``rows``: whose, where their middles are, and their sides."""
+    steps = (np.arange(_CELLS) + 0.5) * (2.0 / _CELLS) - 1.0
+    place, row, column = (values.ravel() for values in np.indices((len(rows), _CELLS, _CELLS)))
+    size = half * (2.0 / _CELLS)
+    return rows[place], x[place] + half[place] * steps[column], y[place] + half[place] * steps[row], size[place]
 
 
 def _can_hold_image(
@@ -159,7 +172,7 @@ def _can_hold_image(
     By a quarter, because folds bulge; by its own width about a singular centre, where rays from all sides of the lens arrive
     between two corners.
     """
-    side = size[index][:, None]
+    side = size[:, None]
     traced = trace(x[:, None] + side * _CORNERS[0], y[:, None] + side * _CORNERS[1], sightline.take((index, None)))
     inside = np.ones(len(x), dtype=bool)
     for corners, beta in zip(traced, (beta_x[index], beta_y[index]), strict=True):

@@ -18,6 +18,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from scanner.simulation.lensing.lens import Lens, deflection, hessian
 
 
@@ -48,6 +50,29 @@ class Sightline:
     def coupling(self, front: int, behind: int) -> Any:
         """β of two planes by number, the nearest being 0."""
         return self.couplings[behind * (behind - 1) // 2 + front]
+
+    @property
+    def front(self) -> tuple[Lens, ...]:
+        """Deflectors nearer than the last plane."""
+        return self.lenses[: len(self.lenses) - len(self.last_plane)]
+
+    @property
+    def last_plane(self) -> tuple[Lens, ...]:
+        """Deflectors of the plane next to the source: nothing bends light between those of one plane, β = 0."""
+        last = len(self.lenses) - 1
+        return tuple(lens for i, lens in enumerate(self.lenses) if i == last or self.coupling(i, last) == 0.0)
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        """Where a source has no offset: behind the first lens, moved as the other masses of its plane bend the light there.
+
+        Isothermal masses bend light by as much at any distance, so that a group's members move all of what is behind.
+        """
+        first, *others = self.last_plane
+        x, y = np.array(first.x, dtype=np.float64), np.array(first.y, dtype=np.float64)
+        for alpha_x, alpha_y in [deflection(x, y, lens) for lens in others]:
+            x, y = x - alpha_x, y - alpha_y
+        return float(x), float(y)
 
     def moved(self, dx: Any, dy: Any) -> Sightline:
         """The same deflectors elsewhere, shifted by arcsec."""

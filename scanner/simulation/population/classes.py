@@ -1,20 +1,24 @@
 """The classes of labelled objects: lenses, and everything that has been mistaken for one.
 
-In: a class name and a random generator. Out: a ``LabelledObject`` about the origin. A class says what was *drawn*; the label
-says whether it is a lens by the paper's definition (:mod:`~scanner.simulation.population.labels`).
+A class says what was *drawn*; the label says whether it is a lens by the paper's definition
+(:mod:`~scanner.simulation.population.labels`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.random import Generator
 
+from scanner.simulation.light.components import total_flux
 from scanner.simulation.population import compound, discs, groups, massive_galaxies, mergers, quasars, rings, spirals
+from scanner.simulation.population.companions import isotropic
 from scanner.simulation.population.field import draw_field_galaxy, draw_stars
 from scanner.simulation.population.options import TRAINING, Options
 from scanner.simulation.population.system import LabelledObject
+from scanner.simulation.telescope.photometry import magnitude
 
 #: Share of each class among the non-lenses of a mosaic.
 NON_LENS_MIX: dict[str, float] = {
@@ -33,7 +37,9 @@ NON_LENS_MIX: dict[str, float] = {
     "empty": 0.02,
 }
 LENS = "lens"
-CLASSES = (LENS, "quasar_lens", "compound_arc", "double_ring", *NON_LENS_MIX)
+CLASSES = (LENS, "quasar_lens", "compound_arc", "double_ring", *NON_LENS_MIX, "beside_lens")
+#: Classes whose galaxy has the wide sky's satellites added; massive galaxies have theirs already.
+_ADD_SATELLITES = ("spiral", "merger", "edge_on", "ring")
 
 
 def draw_object(rng: Generator, class_name: str, options: Options = TRAINING) -> LabelledObject:
@@ -44,7 +50,11 @@ def draw_object(rng: Generator, class_name: str, options: Options = TRAINING) ->
     KeyError
         No such class.
     """
-    return _DRAW[class_name](rng, options)
+    drawn = _DRAW[class_name](rng, options)
+    if options.wide and class_name in _ADD_SATELLITES:
+        vis = magnitude(total_flux(drawn.components)[0], "VIS")
+        return replace(drawn, components=drawn.components + isotropic(rng, vis))
+    return drawn
 
 
 def draw_class(rng: Generator, mix: Mapping[str, float]) -> str:
@@ -73,6 +83,7 @@ _DRAW: dict[str, Callable[[Generator, Options], LabelledObject]] = {
     "compound_arc": compound.compound_arc,
     "double_ring": compound.double_ring,
     "near_lens": massive_galaxies.near_lens,
+    "beside_lens": massive_galaxies.beside_lens,
     "elliptical": massive_galaxies.elliptical,
     "companion": massive_galaxies.with_companions,
     "tangential": massive_galaxies.tangential,

@@ -150,10 +150,14 @@ def compound_systems(
 
 
 def _draw(rng: Generator, options: Options, class_name: str, offsets: tuple[float, float]) -> LabelledObject:
+    # Both planes of a compound lens are single galaxies, also in the wide sky.
+    options = options.model_copy(update={"wide": False, "survey": options.survey or options.wide})
     line = draw_line_of_sight(rng, options)
     galaxy = deflector_light(rng, line.sigma_front_kms, line.z_front)
     mass = mass_of(rng, galaxy, line.front_theta_e)
-    foreground, deflector = with_neighbours(rng, galaxy, Deflector(mass, line.z_front, line.z_far, line.sigma_front_kms))
+    foreground, deflector = with_neighbours(
+        rng, galaxy, Deflector(mass, line.z_front, line.z_far, line.sigma_front_kms, galaxy.magnitude), options
+    )
     front = deflector.lens
 
     quiescent = bool(rng.random() < _QUIESCENT_REAR)

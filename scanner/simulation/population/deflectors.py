@@ -1,17 +1,19 @@
-"""Massive galaxies that bend light, and the redshift of something behind them.
-
-In: a random generator and options. Out: the galaxy's light about the origin, and a :class:`Deflector`.
-"""
+"""Galaxies and groups that bend light, and the redshift of something behind them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.random import Generator
 
 from scanner.simulation.lensing import cosmology
 from scanner.simulation.lensing.lens import Lens
+from scanner.simulation.lensing.sightline import Sightline
+from scanner.simulation.population.colours import scaled
+from scanner.simulation.population.discs import edge_on_light
 from scanner.simulation.population.early_types import (
     FABER_JACKSON_SCATTER,
     SHELL_FRACTION,
@@ -21,21 +23,50 @@ from scanner.simulation.population.early_types import (
     faber_jackson,
 )
 from scanner.simulation.population.options import Options
+from scanner.simulation.population.spirals import spiral_light
 
 THETA_E_RANGE = (0.5, 3.0)
 #: ... in a survey.
 SURVEY_THETA_E_RANGE = (0.3, 3.0)
 _TRIED_AT_ONCE = 16
 
+#: Kinds of deflectors of the wide sky, and the largest θ_E that a kind has (arcsec).
+Kind = Literal["early", "bright", "disc", "invisible"]
+KIND_SHARES: dict[Kind, float] = {"early": 0.68, "bright": 0.14, "disc": 0.10, "invisible": 0.08}
+_LARGEST_THETA_E: dict[Kind, float] = {"early": math.inf, "bright": math.inf, "disc": 2.0, "invisible": 3.0}
+#: Where θ_E is flat, arcsec; the share beyond falls off exponentially with the scale, as far as the end.
+FLAT_THETA_E_RANGE, _TAIL_SHARE, _TAIL_SCALE, LARGEST_THETA_E = (0.3, 6.0), 0.07, 1.5, 10.0
+#: Velocity dispersions of galaxies, km/s; a mass that asks for more is a group's, whose galaxy has one of N(290, 30). No group
+#: has a smaller θ_E than the last number, arcsec.
+GALAXY_SIGMA_RANGE, _CENTRAL_SIGMA, _SMALLEST_GROUP = (110.0, 350.0), (290.0, 30.0), 2.0
+#: VIS magnitudes of nearby deflectors, of those of the preset that measures on them, and of invisible ones.
+_BRIGHT_MAGNITUDES, BRIGHT_MAGNITUDES, INVISIBLE_MAGNITUDES = (16.5, 20.0), (18.0, 20.0), (25.0, 29.0)
+
 
 @dataclass(frozen=True)
 class Deflector:
-    """A mass and its place: ``lens`` with the θ_E (arcsec) that belongs to a source at ``z_source``."""
+    """A mass and its place: ``lens`` with the θ_E (arcsec) that belongs to a source at ``z_source``.
+
+    ``magnitude``: VIS, of its galaxy. ``others``: galaxies of its group whose masses bend light as well.
+    """
 
     lens: Lens
     z_lens: float
     z_source: float
     sigma_v_kms: float
+    magnitude: float = math.nan
+    others: tuple[Lens, ...] = ()
+
+    @property
+    def sightline(self) -> Sightline:
+        """All masses in one plane, the main one first."""
+        planes = 1 + len(self.others)
+        return Sightline((self.lens, *self.others), (0.0,) * (planes * (planes - 1) // 2))
+
+    @property
+    def is_group(self) -> bool:
+        """Whether no single galaxy has this mass."""
+        return self.sigma_v_kms > GALAXY_SIGMA_RANGE[1]
 
 
 def draw_deflector(rng: Generator, options: Options) -> tuple[EarlyType, Deflector]:
@@ -45,6 +76,8 @@ def draw_deflector(rng: Generator, options: Options) -> tuple[EarlyType, Deflect
     dispersions N(215, 50) km/s, lens redshifts 0.05 + Γ(5, 0.12), source redshifts as :func:`source_redshifts`; of these
     what fits the range of θ_E.
     """
+    if options.wide:
+        return _draw_wide(rng, options)
     smallest, largest = SURVEY_THETA_E_RANGE if options.survey else THETA_E_RANGE
     while True:
         sigma = np.maximum(rng.normal(215.0, 50.0, _TRIED_AT_ONCE), 80.0)
@@ -57,7 +90,77 @@ def draw_deflector(rng: Generator, options: Options) -> tuple[EarlyType, Deflect
     pick = usable[0]
     speed, z = float(sigma[pick]), float(z_lens[pick])
     galaxy = deflector_light(rng, speed, z, options.shell_fraction)
-    return galaxy, Deflector(mass_of(rng, galaxy, float(theta[pick])), z, float(z_source[pick]), speed)
+    return galaxy, Deflector(mass_of(rng, galaxy, float(theta[pick])), z, float(z_source[pick]), speed, galaxy.magnitude)
+
+
+def _draw_wide(rng: Generator, options: Options) -> tuple[EarlyType, Deflector]:
+    """A deflector of the wide sky: θ_E first, then a kind that can have it, then redshifts and light that fit."""
+    while True:
+        theta, kind = _wide_theta_e(rng, options), _wide_kind(rng, options)
+        if theta > _LARGEST_THETA_E[kind]:
+            continue
+        for _ in range(_TRIED_AT_ONCE):
+            z = float(rng.uniform(0.03, 0.4) if kind == "bright" else rng.gamma(5.0, 0.12) + (0.5 if kind == "invisible" else 0.05))
+            z = min(z, 2.0)
+            z_source = source_redshift(rng)
+            if z_source < z + 0.1:
+                continue
+            # θ_E grows with the square of the velocity dispersion.
+            sigma = math.sqrt(theta / float(cosmology.einstein_radius_arcsec(1.0, z, z_source)))
+            single = kind in ("disc", "invisible") or theta < _SMALLEST_GROUP
+            if sigma < GALAXY_SIGMA_RANGE[0] or (single and sigma > GALAXY_SIGMA_RANGE[1]):
+                continue
+            galaxy = _wide_light(rng, kind, sigma, z, options)
+            if galaxy is not None:
+                lens = mass_of(rng, galaxy, theta)
+                return galaxy, Deflector(lens, z, z_source, sigma, galaxy.magnitude)
+
+
+def _wide_theta_e(rng: Generator, options: Options) -> float:
+    if rng.random() >= options.flat_share:
+        # As a survey's lenses: 5, 50, 95 % at 0.35, 0.8, 1.7".
+        return float(np.clip(0.8 * math.exp(0.48 * rng.standard_normal()), SURVEY_THETA_E_RANGE[0], SURVEY_THETA_E_RANGE[1]))
+    if rng.random() < _TAIL_SHARE:
+        return min(FLAT_THETA_E_RANGE[1] + float(rng.exponential(_TAIL_SCALE)), LARGEST_THETA_E)
+    return float(rng.uniform(*FLAT_THETA_E_RANGE))
+
+
+def _wide_kind(rng: Generator, options: Options) -> Kind:
+    if options.deflectors != "any":
+        return options.deflectors
+    return list(KIND_SHARES)[int(rng.choice(len(KIND_SHARES), p=list(KIND_SHARES.values())))]
+
+
+def _wide_light(rng: Generator, kind: Kind, sigma_v_kms: float, z: float, options: Options) -> EarlyType | None:
+    """The galaxy of a deflector; None where it would not be of its kind."""
+    if kind == "disc":
+        # Discs of one mass scatter more, and young stars outshine old ones.
+        absolute = faber_jackson(sigma_v_kms) - 0.3 + 0.5 * rng.standard_normal()
+        magnitude = min(max(apparent_magnitude(absolute, z) - 0.4 * z, 18.3), 24.0)
+        light = edge_on_light(rng, magnitude) if rng.random() < 0.5 else spiral_light(rng, magnitude)
+        return EarlyType(light, z, magnitude, absolute, light[0].radius, light[0].q, light[0].angle)
+    if sigma_v_kms > GALAXY_SIGMA_RANGE[1]:
+        absolute = faber_jackson(rng.normal(*_CENTRAL_SIGMA)) + FABER_JACKSON_SCATTER * rng.standard_normal()
+        galaxy = early_type(rng, z, absolute, envelope=True)
+        halo = replace(
+            galaxy.components[0],
+            flux=scaled(galaxy.components[0].flux, rng.uniform(0.1, 0.3)),
+            radius=rng.uniform(3.0, 6.0),
+            index=1.0,
+            q=0.7,
+        )
+        galaxy = replace(galaxy, components=[*galaxy.components, halo])
+    else:
+        galaxy = deflector_light(rng, sigma_v_kms, z, options.shell_fraction)
+    if kind == "invisible":
+        magnitude = rng.uniform(*INVISIBLE_MAGNITUDES)
+        dimmed = 10.0 ** (-0.4 * (magnitude - galaxy.magnitude))
+        parts = [replace(part, flux=scaled(part.flux, dimmed)) for part in galaxy.components]
+        return replace(galaxy, components=parts, magnitude=magnitude)
+    low, high = (-math.inf, math.inf) if kind != "bright" else _BRIGHT_MAGNITUDES
+    if options.deflectors == "bright":
+        low, high = BRIGHT_MAGNITUDES
+    return galaxy if low < galaxy.magnitude < high else None
 
 
 def source_redshifts(rng: Generator, count: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

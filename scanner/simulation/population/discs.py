@@ -28,8 +28,12 @@ def disc_radius(rng: Generator, magnitude: float) -> float:
 
 
 def edge_on(rng: Generator, options: Options) -> LabelledObject:
+    """A disc seen from its edge."""
+    return LabelledObject("edge_on", edge_on_light(rng, main_magnitude(rng)))
+
+
+def edge_on_light(rng: Generator, magnitude: float) -> list[Component]:
     """A thin disc with a bulge; often a dust lane, a thick disc, sometimes a warp."""
-    magnitude = main_magnitude(rng)
     light = galaxy_flux(rng, magnitude, redder=rng.uniform(0.0, 0.5))
     angle, share = rng.uniform(0.0, math.pi), rng.uniform(0.03, 0.4)
     disc = Component(
@@ -55,7 +59,7 @@ def edge_on(rng: Generator, options: Options) -> LabelledObject:
         parts.append(replace(thick, radius=disc.radius * rng.uniform(0.9, 1.3)))
     if rng.random() < 0.25:
         parts += _warp(rng, disc)
-    return LabelledObject("edge_on", parts)
+    return parts
 
 
 def _with_lane(rng: Generator, disc: Component) -> list[Component]:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from numpy.random import Generator
 
 from scanner.simulation.lensing import cosmology
+from scanner.simulation.lensing.lens import Lens
 from scanner.simulation.light.components import Component
 from scanner.simulation.population.colours import scaled
-from scanner.simulation.population.deflectors import draw_deflector
+from scanner.simulation.population.deflectors import Deflector, draw_deflector
 from scanner.simulation.population.early_types import EarlyType, early_type, velocity_dispersion
 from scanner.simulation.population.field import draw_field_galaxy
 from scanner.simulation.population.options import Options
@@ -25,22 +26,31 @@ IN_GROUP = 0.2
 #: Slope of the members' counts per magnitude, ``∝ 10^(slope m)``, and share of members that are still blue.
 LUMINOSITY_SLOPE, BLUE_MEMBERS = 0.25, 0.2
 LARGEST_SHEAR = 0.12
+#: Members of a wide sky's group that bend light by themselves: how many at most, and their smallest θ_E, arcsec.
+MASSES, SMALLEST_MASS = 3, 0.1
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Light of the neighbours, and the external shear of their masses at the origin."""
+    """Light of the neighbours, the external shear of their masses at the origin, and those ``masses`` that are near enough
+    to bend light by themselves instead."""
 
     components: list[Component]
     gamma1: float = 0.0
     gamma2: float = 0.0
+    masses: tuple[Lens, ...] = ()
 
 
-def surroundings(rng: Generator, galaxy: EarlyType, z_source: float) -> Surroundings:
-    """The group that a massive galaxy may stand in; empty for most."""
+def surroundings(rng: Generator, galaxy: EarlyType, deflector: Deflector, options: Options) -> Surroundings:
+    """The group that a massive galaxy may stand in; empty for most, never for a group's mass."""
+    z_source = deflector.z_source
+    if options.wide and deflector.is_group:
+        reach, compact = max(9.0, 1.5 * deflector.lens.theta_e), rng.random() < 0.3
+        count, gap = (rng.integers(3, 6), 0.0) if compact else (rng.integers(4, 16), rng.uniform(0.5, 1.5))
+        return members(rng, galaxy, int(count), (1.2, reach), z_source, gap, masses=MASSES)
     if rng.random() >= IN_GROUP:
         return Surroundings([])
-    return members(rng, galaxy, int(rng.integers(2, 7)), (2.2, 11.0), z_source)
+    return members(rng, galaxy, int(rng.integers(2, 7)), (2.2, 11.0), z_source, masses=MASSES if options.wide else 0)
 
 
 def members(
@@ -50,6 +60,7 @@ def members(
     distances: tuple[float, float],
     z_source: float | None = None,
     gap: float = 0.3,
+    masses: int = 0,
 ) -> Surroundings:
     """Galaxies at the redshift of the one in the middle and up to four magnitudes fainter, mostly red.
 
@@ -63,8 +74,11 @@ def members(
         Redshift for which the members' shear is wanted; without it there is none.
     gap
         Magnitudes by which they are fainter at least.
+    masses
+        How many of them at most bend light by themselves; the others only shear it.
     """
     components: list[Component] = []
+    bending: list[Lens] = []
     gamma1 = gamma2 = 0.0
     # θ_E of a member with 1 km/s; it grows with the square.
     per_square = float(cosmology.einstein_radius_arcsec(1.0, galaxy.z, z_source)) if z_source is not None else 0.0
@@ -73,15 +87,21 @@ def members(
         x, y = distance * math.cos(turn), distance * math.sin(turn)
         fainter = math.log10(1.0 + rng.random() * (10.0 ** (4.0 * LUMINOSITY_SLOPE) - 1.0)) / LUMINOSITY_SLOPE
         absolute = galaxy.absolute_magnitude + gap + fainter
+        theta_e, q, angle = per_square * velocity_dispersion(absolute) ** 2, 0.8, 0.0
         if rng.random() < BLUE_MEMBERS:
             components += draw_field_galaxy(rng, x, y, galaxy.magnitude + gap + fainter)
         else:
-            components += moved(early_type(rng, galaxy.z, absolute).components, x, y)
+            member = early_type(rng, galaxy.z, absolute)
+            components += moved(member.components, x, y)
+            q, angle = member.q, member.angle
+        if theta_e > SMALLEST_MASS and len(bending) < masses:
+            bending.append(Lens(theta_e, q, angle, x, y, 0.0, 0.0))
+            continue
         # The shear of an isothermal sphere at distance r is θ_E/2r, stretching towards it.
-        shear = 0.5 * per_square * velocity_dispersion(absolute) ** 2 / distance
+        shear = 0.5 * theta_e / distance
         gamma1, gamma2 = gamma1 - shear * math.cos(2.0 * turn), gamma2 - shear * math.sin(2.0 * turn)
     limit = min(1.0, LARGEST_SHEAR / max(math.hypot(gamma1, gamma2), 1e-9))
-    return Surroundings(components, limit * gamma1, limit * gamma2)
+    return Surroundings(components, limit * gamma1, limit * gamma2, tuple(bending))
 
 
 def group(rng: Generator, options: Options) -> LabelledObject:

@@ -24,8 +24,10 @@ class ObjectVerdict:
     is_compound: bool = column("a lens by the definition twice: both of its systems are")
 
 
-def object_verdict(labels: Sequence[Label]) -> ObjectVerdict:
-    """The verdict on an object with these labels; one without systems is no lens."""
+def object_verdict(labels: Sequence[Label], off_centre: bool = False) -> ObjectVerdict:
+    """The verdict on an object with these labels; one without systems, or beside somebody else's (``off_centre``), is no lens."""
+    if off_centre:
+        return ObjectVerdict(is_lens=False, visible=False, is_compound=False)
     lenses = [label.is_lens for label in labels]
     return ObjectVerdict(any(lenses), any(label.visible for label in labels), len(lenses) > 1 and all(lenses))
 

@@ -1,10 +1,8 @@
-"""What a preset can ask of the populations.
-
-In: numbers of a preset. Out: :class:`Options`, which every class of object is drawn with. Refused: shares outside
-0 to 1.
-"""
+"""What a preset can ask of the populations: :class:`Options`, which every class of object is drawn with."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from pydantic import Field
 
@@ -22,6 +20,18 @@ class Options(Record):
     survey: bool = Field(
         False, description='Lenses as a survey holds them: θ_E from 0.3" and sources to VIS 27 instead of 0.5" and 26.2.'
     )
+    wide: bool = Field(
+        False,
+        description="Deflectors of every kind (nearby, invisible, discs, groups), sources from VIS 19.5, and satellites at the "
+        "measured density, for lenses and non-lenses alike.",
+    )
+    flat_share: float = Field(
+        0.0, ge=0, le=1, description='Wide: share of deflectors whose θ_E is flat from 0.3 to 6" with a tail to 10".'
+    )
+    deflectors: Literal["any", "invisible", "bright"] = Field(
+        "any", description="Wide: all kinds, those fainter than VIS 25, or those of VIS 18 to 20."
+    )
+    ring_share: float = Field(0.0, ge=0, le=1, description="Share of lenses whose source is bright and right behind the deflector.")
 
 
 #: Lenses that are worth learning from.

@@ -12,7 +12,6 @@ from dataclasses import replace
 import numpy as np
 from numpy.random import Generator
 
-from scanner.simulation.lensing.sightline import Sightline
 from scanner.simulation.light.components import Component, Flux, Kind
 from scanner.simulation.population.colours import power_law_magnitude, scaled, source_flux
 from scanner.simulation.population.deflectors import Deflector
@@ -22,13 +21,29 @@ from scanner.simulation.population.system import System
 SOURCE_MAGNITUDES = (21.8, 26.2)
 #: ... in a survey.
 SURVEY_SOURCE_MAGNITUDES = (21.8, 27.0)
+#: Of the wide sky: a share of the sources is bright, so that arcs outshine their galaxies; sources of whole rings are.
+WIDE_SOURCE_MAGNITUDES, BRIGHT_SOURCES, BRIGHT_SHARE = (21.0, 26.2), (19.5, 22.5), 0.08
+RING_SOURCES, RING_OFFSET = (20.5, 23.5), 0.12
 MAX_OFFSET = 0.9  #: source position of a lens in units of θ_E
 NEAR_LENS_OFFSET = (1.2, 2.6)
 RADIUS_RANGE, MEDIAN_RADIUS = (0.05, 0.9), 0.28  #: arcsec
 
 
+def source_magnitude(rng: Generator, options: Options) -> float:
+    """VIS magnitude of a source, unlensed."""
+    if options.wide:
+        bright = rng.random() < BRIGHT_SHARE
+        return rng.uniform(*BRIGHT_SOURCES) if bright else power_law_magnitude(rng, *WIDE_SOURCE_MAGNITUDES)
+    return power_law_magnitude(rng, *(SURVEY_SOURCE_MAGNITUDES if options.survey else SOURCE_MAGNITUDES))
+
+
 def draw_source(
-    rng: Generator, deflector: Deflector, offset: tuple[float, float], options: Options, clearance: float = 0.0
+    rng: Generator,
+    deflector: Deflector,
+    offset: tuple[float, float],
+    options: Options,
+    clearance: float = 0.0,
+    magnitude: float | None = None,
 ) -> System:
     """Put a source behind a deflector.
 
@@ -40,14 +55,17 @@ def draw_source(
         Range of distances from the deflector, units of θ_E, uniform over the area of the annulus.
     clearance
         Half-light radii of the source by which it is moved out further.
+    magnitude
+        VIS, unlensed, instead of that of :func:`source_magnitude`.
     """
     red = bool(rng.random() < options.red_source_fraction)
-    magnitude = power_law_magnitude(rng, *(SURVEY_SOURCE_MAGNITUDES if options.survey else SOURCE_MAGNITUDES))
+    magnitude = source_magnitude(rng, options) if magnitude is None else magnitude
     radius = source_radius(rng, magnitude)
     low, high = offset
     beta = deflector.lens.theta_e * math.sqrt(rng.uniform(low * low, high * high)) + clearance * radius
     direction = rng.uniform(0.0, 2.0 * math.pi)
-    x, y = beta * math.cos(direction), beta * math.sin(direction)
+    middle_x, middle_y = deflector.sightline.middle
+    x, y = middle_x + beta * math.cos(direction), middle_y + beta * math.sin(direction)
     main = Component(
         Kind.SERSIC,
         x,
@@ -56,11 +74,19 @@ def draw_source(
         radius=radius,
         q=rng.uniform(0.35, 1.0),
         angle=rng.uniform(0.0, math.pi),
-        seen_through=Sightline((deflector.lens,)),
+        seen_through=deflector.sightline,
     )
-    source = tuple(background_galaxy(rng, main, red))
     return System(
-        source, Sightline((deflector.lens,)), deflector.z_lens, deflector.z_source, deflector.sigma_v_kms, magnitude, x, y, red
+        source=tuple(background_galaxy(rng, main, red)),
+        sightline=deflector.sightline,
+        z_lens=deflector.z_lens,
+        z_source=deflector.z_source,
+        sigma_v_kms=deflector.sigma_v_kms,
+        source_magnitude=magnitude,
+        source_x=x,
+        source_y=y,
+        red_source=red,
+        lens_magnitude=deflector.magnitude,
     )
 
 

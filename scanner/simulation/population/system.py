@@ -19,6 +19,7 @@ class System:
     """One source and what it is seen through.
 
     ``source``: its light, every component seen through ``sightline``. ``z_lens``, ``sigma_v_kms``: the last deflector.
+    ``lens_magnitude``: VIS magnitude of its galaxy; NaN where nobody says.
     ``source_magnitude``: VIS, unlensed. ``source_x, source_y``: the source's centre, unlensed.
 
     A point in the source's centre (a quasar) comes as ``point_images``, stars in the image plane that are magnified already,
@@ -36,6 +37,7 @@ class System:
     red_source: bool
     point_images: tuple[Component, ...] = ()
     point_flux: Flux = (0.0, 0.0, 0.0, 0.0)
+    lens_magnitude: float = math.nan
 
     @property
     def unlensed_flux(self) -> Flux:
@@ -45,13 +47,14 @@ class System:
 
     @property
     def lens(self) -> Lens:
-        """The last deflector before the source; the only one of a single lens."""
-        return self.sightline.lenses[-1]
+        """The heaviest deflector of the last plane before the source; the only one of a single lens."""
+        return max(self.sightline.last_plane, key=lambda lens: float(lens.theta_e))
 
     @property
     def source_offset(self) -> float:
-        """Angle between source and lens, arcsec."""
-        return math.hypot(self.source_x - self.lens.x, self.source_y - self.lens.y)
+        """Angle between source and lens, arcsec; in a group, from where the other masses move what is behind the lens."""
+        x, y = self.sightline.middle
+        return math.hypot(self.source_x - x, self.source_y - y)
 
     def moved(self, dx: float, dy: float) -> System:
         """The same system elsewhere."""
@@ -70,12 +73,14 @@ class LabelledObject:
     """An object of a class about the origin.
 
     ``components``: everything that is not lensed. ``systems``: none for most non-lenses, one for a lens or a near-lens, one per
-    source for a compound lens, nearest source first.
+    source for a compound lens, nearest source first. ``off_centre``: the systems belong to a galaxy beside the object, which
+    is no lens for them.
     """
 
     class_name: str
     components: list[Component]
     systems: tuple[System, ...] = ()
+    off_centre: bool = False
 
 
 def moved(components: Sequence[Component], dx: float, dy: float) -> list[Component]:

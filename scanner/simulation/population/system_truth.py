@@ -23,6 +23,8 @@ class SystemTruth:
     """A source and the deflector in front of it; the defaults say that there is none."""
 
     theta_e_arcsec: float = nan_column("Einstein radius of the source's last deflector, for this source", "arcsec")
+    n_deflectors: int = column("masses that bend the source's light", default=0)
+    lens_magnitude_vis: float = nan_column("VIS magnitude of the deflector's galaxy alone", "mag(AB)")
     lens_q: float = nan_column("axis ratio of the deflector's mass, minor to major")
     lens_angle: float = nan_column("position angle of the deflector's mass, from +x to +y", "rad")
     lens_x_arcsec: float = nan_column("deflector's place from the cutout's centre, x", "arcsec")
@@ -36,7 +38,7 @@ class SystemTruth:
     coupling: float = nan_column("share of the front deflector's deflection that is felt at the last deflector")
     source_x_arcsec: float = nan_column("source's place, unlensed, from the cutout's centre, x", "arcsec")
     source_y_arcsec: float = nan_column("source's place, unlensed, from the cutout's centre, y", "arcsec")
-    source_offset_arcsec: float = nan_column("angle between source and deflector, unlensed", "arcsec")
+    source_offset_arcsec: float = nan_column("angle between source and deflector, unlensed; in a group, but for its other masses", "arcsec")
     source_magnitude_vis: float = nan_column("VIS magnitude of the source, unlensed", "mag(AB)")
     source_vis_minus_h: float = nan_column("VIS - H colour of the source, unlensed", "mag(AB)")
     source_flux_vis: float = nan_column("VIS flux of the source, unlensed", "adu")
@@ -68,11 +70,13 @@ def system_truth(system: System, arcs: ArcMeasurement, verdict: Label) -> System
     arcs, verdict
         What was measured of its arcs, and its label.
     """
-    *front, lens = system.sightline.lenses
+    lens, front = system.lens, system.sightline.front
     main = system.source[0]
     vis, y, j, h = system.unlensed_flux
     return SystemTruth(
         theta_e_arcsec=lens.theta_e,
+        n_deflectors=len(system.sightline.lenses),
+        lens_magnitude_vis=system.lens_magnitude,
         lens_q=lens.q,
         lens_angle=lens.angle,
         lens_x_arcsec=lens.x,
@@ -86,7 +90,7 @@ def system_truth(system: System, arcs: ArcMeasurement, verdict: Label) -> System
         coupling=system.sightline.couplings[0] if front else math.nan,
         source_x_arcsec=system.source_x,
         source_y_arcsec=system.source_y,
-        source_offset_arcsec=math.hypot(system.source_x - lens.x, system.source_y - lens.y),
+        source_offset_arcsec=system.source_offset,
         source_magnitude_vis=system.source_magnitude,
         source_vis_minus_h=magnitude(vis, "VIS") - magnitude(h, "H"),
         source_flux_vis=vis,

@@ -51,11 +51,11 @@ class Shallow:
     factor: float
 
 
-def draw_background(rng: Generator) -> tuple[Background, ...]:
-    """One plane a band, VIS, Y, J, H."""
+def draw_background(rng: Generator, factor: float = 1.0) -> tuple[Background, ...]:
+    """One plane a band, VIS, Y, J, H; ``factor``: on all of them."""
     drawn = []
     for band, one_sigma in zip(BANDS, ONE_SIGMA, strict=True):
-        level, x, y = (float(value) * _LEFT_SIGMA[band] * one_sigma for value in rng.standard_normal(3))
+        level, x, y = (float(value) * factor * _LEFT_SIGMA[band] * one_sigma for value in rng.standard_normal(3))
         drawn.append(Background(level + _LEFT_MEAN_SIGMA[band] * one_sigma, x / _SLOPE_PIXELS, y / _SLOPE_PIXELS))
     return tuple(drawn)
 

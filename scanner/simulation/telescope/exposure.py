@@ -1,8 +1,7 @@
-"""From noiseless light to the pixels of a cutout: PSF, stars, artefacts, noise.
+"""From noiseless light to the pixels of a cutout: PSF, stars, artefacts, noise; numpy and torch alike.
 
-In: light on canvases (N, VIS Y J H, ny, nx) of 0.1" pixels, one :class:`Exposure` each. Out: VIS (N, 200, 200) and NISP
-(N, 3, 66, 66) cutouts about the canvas' middle. Everything random but the noise itself is in the exposure, and nothing in an
-exposure depends on what is looked at, unless an artefact on the object is asked for. numpy and torch alike.
+Everything random but the noise itself is in the :class:`Exposure`, and nothing in an exposure depends on what is looked at,
+unless an artefact on the object is asked for.
 """
 
 from __future__ import annotations
@@ -28,6 +27,14 @@ MARGIN_PIXELS = 20
 CANVAS_PIXELS = VIS_CUTOUT_PIXELS + 2 * MARGIN_PIXELS
 _NISP_FINE = 3 * NISP_CUTOUT_PIXELS
 _NISP_SATURATION = SATURATION["Y"]  # of all three
+#: Other telescopes and reductions: FWHM of VIS (arcsec) and factors on the widths of NISP's PSFs, Euclid-like or, for a share,
+#: as sharp as HST's and JWST's infrared ones; exposure times in units of Euclid's; neighbours' weights in correlated VIS noise;
+#: factor on what background subtraction leaves.
+VIS_FWHM_RANGE, _EUCLID_FWHM = (0.13, 0.25), 0.167
+_NISP_WIDTHS, _SHARP_NISP_WIDTHS, _SHARP_SHARE = (0.85, 1.2), (0.35, 0.8), 0.25
+DEPTH_RANGE, _KERNEL_SIDES, _BACKGROUND_FACTORS = (0.4, 5.0), (0.0, 0.6), (0.5, 6.0)
+#: Bands that are missing together (as indices of VIS, Y, J, H), where some are: one of NISP, two, all of NISP, VIS.
+_DROPPED = ((1,), (2,), (3,), (1,), (2,), (3,), (1, 2), (1, 3), (2, 3), (1, 2, 3), (1, 2, 3), (0,))
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,8 @@ class Exposure:
     NISP has its own 0.3" pixels with white noise; otherwise it was resampled as MER does, and ``phases`` (Y, J, H; y, x) say
     where the 0.1" pixels lay on the 0.3" ones. ``background``: VIS, Y, J, H. ``shallow``: of VIS and of NISP, None where all
     pixels are equally deep. ``artefacts``: those that happened to be there, and then ``n_on_object`` that were put on the
-    object.
+    object. ``depth``: exposure time in units of Euclid's. ``vis_kernel``: how VIS noise is correlated, as
+    :func:`~scanner.simulation.telescope.noise.vis_kernel` has it. ``missing``: bands without any pixel, as indices.
     """
 
     psfs: tuple[Psf, ...]
@@ -52,10 +60,19 @@ class Exposure:
     shallow: tuple[Shallow | None, Shallow | None]
     artefacts: tuple[Artefact, ...]
     n_on_object: int
+    depth: float = 1.0
+    vis_kernel: tuple[float, float] = noise.vis_kernel()
+    missing: tuple[int, ...] = ()
 
 
 def draw_exposure(
-    rng: Generator, native_fraction: float, artefact_on_object: bool = False, at: tuple[float, float] = (0.0, 0.0)
+    rng: Generator,
+    native_fraction: float,
+    artefact_on_object: bool = False,
+    at: tuple[float, float] = (0.0, 0.0),
+    *,
+    variety: float = 0.0,
+    dropout: float = 0.0,
 ) -> Exposure:
     """Draw a telescope's state: any orientation, PSF widths ±4%, sky level ±20%, background, artefacts.
 
@@ -69,19 +86,48 @@ def draw_exposure(
         Add one or two conspicuous artefacts near ``at``.
     at
         Place of the object, arcsec from the centre; used for nothing else.
+    variety
+        Share of exposures of other telescopes and reductions: other PSF widths, depths, noise correlation and backgrounds.
+    dropout
+        Share of exposures in which bands are missing.
     """
     roll, width = float(rng.uniform(0.0, 2.0 * math.pi)), float(rng.uniform(0.96, 1.04))
-    psfs = tuple(draw_psf(rng, band, roll, width) for band in BANDS)
+    widths, depth, kernel, unclean = (width,) * len(BANDS), 1.0, noise.vis_kernel(), 1.0
+    if variety and rng.random() < variety:
+        infrared = float(rng.uniform(*(_SHARP_NISP_WIDTHS if rng.random() < _SHARP_SHARE else _NISP_WIDTHS)))
+        widths = (float(rng.uniform(*VIS_FWHM_RANGE)) / _EUCLID_FWHM, infrared, infrared, infrared)
+        depth, unclean = _log_uniform(rng, DEPTH_RANGE), _log_uniform(rng, _BACKGROUND_FACTORS)
+        kernel = noise.vis_kernel(float(rng.uniform(*_KERNEL_SIDES)))
+    missing = _DROPPED[int(rng.integers(len(_DROPPED)))] if dropout and rng.random() < dropout else ()
+    psfs = tuple(draw_psf(rng, band, roll, factor) for band, factor in zip(BANDS, widths, strict=True))
     # Sky noise goes with the square root of the sky's level.
     level = math.sqrt(rng.uniform(0.8, 1.2))
     tails = float(rng.uniform(*noise.VIS_TAILS))
     native = bool(rng.random() < native_fraction)
     phases = tuple((float(y), float(x)) for y, x in rng.uniform(0.0, 1.0, (len(NISP_BANDS), 2)))
-    background = draw_background(rng)
+    background = draw_background(rng, unclean)
     shallow = draw_shallow(rng, roll), draw_shallow(rng, roll)
     artefacts = draw_artefacts(rng, roll)
     forced = draw_on_object(rng, roll, *at) if artefact_on_object else ()
-    return Exposure(psfs, roll, level, tails, native, phases, background, shallow, artefacts + forced, len(forced))
+    return Exposure(
+        psfs,
+        roll,
+        level,
+        tails,
+        native,
+        phases,
+        background,
+        shallow,
+        artefacts + forced,
+        len(forced),
+        depth,
+        kernel,
+        missing,
+    )
+
+
+def _log_uniform(rng: Generator, limits: tuple[float, float]) -> float:
+    return float(limits[0] * (limits[1] / limits[0]) ** rng.random())
 
 
 def blur(light: Any, exposures: Sequence[Exposure], channels: Sequence[int] = range(len(BANDS))) -> Any:
@@ -151,7 +197,7 @@ def expose(canvases: Any, exposures: Sequence[Exposure], generators: Any) -> tup
     Returns
     -------
     tuple
-        VIS (N, 200, 200) and NISP (N, 3, 66, 66) float32, image units.
+        VIS (N, 200, 200) and NISP (N, 3, 66, 66) float32, image units; NaN where a band is missing.
     """
     for row, exposure in enumerate(exposures):
         for artefact in exposure.artefacts:
@@ -165,7 +211,9 @@ def expose(canvases: Any, exposures: Sequence[Exposure], generators: Any) -> tup
             return torch.randn(shape, generator=generators, device=canvases.device, dtype=torch.float32)
 
         wide = VIS_CUTOUT_PIXELS + 2
-        return _observe(canvases, exposures, white(n, wide, wide), white(n, len(NISP_BANDS), side, side))
+        return _without_missing(
+            *_observe(canvases, exposures, white(n, wide, wide), white(n, len(NISP_BANDS), side, side)), exposures
+        )
     vis = np.empty((n, VIS_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS), dtype=np.float32)
     nisp = np.empty((n, len(NISP_BANDS), NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS), dtype=np.float32)
     for row, rng in enumerate(generators):
@@ -173,6 +221,14 @@ def expose(canvases: Any, exposures: Sequence[Exposure], generators: Any) -> tup
         white_vis = rng.standard_normal((1, VIS_CUTOUT_PIXELS + 2, VIS_CUTOUT_PIXELS + 2), dtype=np.float32)
         white_nisp = rng.standard_normal((1, len(NISP_BANDS), side, side), dtype=np.float32)
         vis[one], nisp[one] = _observe(canvases[one], exposures[one], white_vis, white_nisp)
+    return _without_missing(vis, nisp, exposures)
+
+
+def _without_missing(vis: Any, nisp: Any, exposures: Sequence[Exposure]) -> tuple[Any, Any]:
+    """The images with NaN in the bands that are missing, in place."""
+    for row, exposure in enumerate(exposures):
+        for channel in exposure.missing:
+            (vis[row] if channel == 0 else nisp[row, channel - 1])[...] = math.nan
     return vis, nisp
 
 
@@ -195,7 +251,11 @@ def _observe(canvases: Any, exposures: Sequence[Exposure], white_vis: Any, white
     inside = slice(MARGIN_PIXELS - 1, MARGIN_PIXELS - 1 + wide)
     image = canvases[:, 0, inside, inside] + planes([item.background[:1] for item in exposures], wide, 1, canvases)[:, 0]
     image = xp.clip(image, None, SATURATION["VIS"])
-    vis = image[:, 1:-1, 1:-1] + noise.vis_noise(white_vis, image, level, column([item.tails for item in exposures]))
+    # Sky and photons alike: the noise of a mean of exposures falls as the root of their time.
+    shorter = column([item.depth**-0.5 for item in exposures])
+    kernel = column([item.vis_kernel[0] for item in exposures]), column([item.vis_kernel[1] for item in exposures])
+    grain = noise.vis_noise(white_vis, image, level, column([item.tails for item in exposures]), kernel)
+    vis = image[:, 1:-1, 1:-1] + shorter * grain
     first = (CANVAS_PIXELS - _NISP_FINE) // 2
     inside = slice(first, first + _NISP_FINE)
     binned = noise.bin3(canvases[:, 1:, inside, inside])
@@ -209,4 +269,5 @@ def _observe(canvases: Any, exposures: Sequence[Exposure], white_vis: Any, white
     ]
     uneven = noise_factors([item.shallow[1] for item in exposures], NISP_CUTOUT_PIXELS, 3, canvases)[:, None] ** 2
     sky = column([[value for value, _ in row] for row in variances]) * uneven
-    return vis, binned + noise.binned_scatter(white_nisp, column(taps)) * noise.deviation(binned, sky, column(slopes))
+    grain = noise.binned_scatter(white_nisp, column(taps)) * noise.deviation(binned, sky, column(slopes))
+    return vis, binned + shorter[:, None] * grain

@@ -29,7 +29,7 @@ VARIANCE_SLOPE: dict[Band, float] = {"VIS": 2.8e-4, "Y": 0.95, "J": 0.86, "H": 0
 _FINE_WHITE = 0.0625
 #: Smoothing kernel (a, 1, a) of resampled VIS noise, and its level in units of the RMS map, which states a little too much:
 #: with tails and the field's faint galaxies, robust scatter 0.00275 and lag-1 correlation 0.23.
-_VIS_KERNEL_SIDE, _VIS_LEVEL = 0.106, 0.965
+VIS_KERNEL_SIDE, _VIS_LEVEL = 0.106, 0.965
 #: Range of the tails of VIS: excess kurtosis of real sky pixels 0.2 to 0.7, gone after 3x3 binning.
 VIS_TAILS = (0.008, 0.023)
 
@@ -71,7 +71,16 @@ def deviation(image: Any, sky: Any, slope: Any) -> Any:
     return xp.sqrt(sky + slope * xp.clip(image, 0.0, None))
 
 
-def vis_noise(white: Any, image: Any, level: Any = 1.0, tails: Any = 0.0) -> Any:
+def vis_kernel(side: float = VIS_KERNEL_SIDE) -> tuple[float, float]:
+    """Weights of a neighbour and of the whole, in each direction, of resampled VIS noise.
+
+    ``side``: the neighbour's weight before normalisation. The sum over many pixels has the same noise whatever it is, so that
+    more correlated noise has a smaller scatter in single pixels.
+    """
+    return side, _VIS_LEVEL * (1.0 + 2.0 * side) ** -2
+
+
+def vis_noise(white: Any, image: Any, level: Any = 1.0, tails: Any = 0.0, kernel: tuple[Any, Any] = vis_kernel()) -> Any:
     """Noise for the inner (..., ny, nx) pixels of noiseless VIS images, numpy or torch.
 
     Parameters
@@ -83,13 +92,15 @@ def vis_noise(white: Any, image: Any, level: Any = 1.0, tails: Any = 0.0) -> Any
     tails
         How much heavier than a normal distribution's the tails are: unit noise w becomes w + ``tails`` w³, of unit variance
         again; the excess kurtosis is about 24 ``tails``.
+    kernel
+        As :func:`vis_kernel` gives it.
     """
     heavy = white * (1.0 + tails * white * white) * (1.0 + 6.0 * tails + 15.0 * tails**2) ** -0.5
     scaled = heavy * rms(image, "VIS", level)
-    side = _VIS_KERNEL_SIDE
+    side, gain = kernel
     rows = scaled[..., 1:-1, :] + side * (scaled[..., :-2, :] + scaled[..., 2:, :])
     both = rows[..., 1:-1] + side * (rows[..., :-2] + rows[..., 2:])
-    return both * (_VIS_LEVEL * (1.0 + 2.0 * side) ** -2)
+    return both * gain
 
 
 def binned_taps(phase: float, native: bool) -> tuple[float, float, float]:
