@@ -31,6 +31,7 @@ from scanner.records import (
     Band,
     CodecName,
     CutoutBatch,
+    Float32,
     Float64,
     Int64,
     Record,
@@ -355,6 +356,11 @@ class CutoutStore:
     def dec(self) -> Float64:
         """Declination of all objects, (N,) float64 degrees."""
         return self._columns["dec"]
+
+    @property
+    def bad_fraction(self) -> Float32:
+        """Shares of bad pixels of all objects and bands, (N, 4) float32; 1 where a band is missing."""
+        return self._columns["bad_fraction"]
 
     @property
     def targets(self) -> Targets:

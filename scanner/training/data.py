@@ -32,13 +32,15 @@ class Labels:
 
     ``is_lens`` (N,) bool. ``arc_snr`` (N,) float32: signal-to-noise ratio of the lensed light in VIS, of the brighter system
     where there are two; NaN where a person labelled it. ``visible`` (N,) bool: lenses whose arcs a person could see.
-    ``position`` (N, 2) float32: (y, x) of the object off the cutout's centre, arcsec.
+    ``position`` (N, 2) float32: (y, x) of the object off the cutout's centre, arcsec. ``missing`` (N, 4) bool: bands (VIS,
+    Y, J, H) without a good pixel.
     """
 
     is_lens: NDArray[np.bool_]
     arc_snr: Float32
     visible: NDArray[np.bool_]
     position: Float32
+    missing: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.is_lens)
@@ -211,7 +213,7 @@ def _purpose(dataset: LabelledSet) -> str | None:
 def _labels(dataset: LabelledSet) -> Labels:
     truth, second = dataset.truth, dataset.column("arc_snr_2")
     snr = truth.arc_snr if second is None else np.fmax(truth.arc_snr, second.astype(np.float32))
-    return Labels(truth.is_lens, snr, truth.visible, truth.position)
+    return Labels(truth.is_lens, snr, truth.visible, truth.position, dataset.store.bad_fraction == 1.0)
 
 
 class ScaledDescription(Record):

@@ -53,7 +53,7 @@ def draw_part(preset: Preset, path: Path, seed: int, first: int, n: int, device:
         images.append(scale_batch(vis, nisp, seen.sky, seen.sigma, preset.preprocessing))
         snr = np.fmax(truth["arc_snr"], truth["arc_snr_2"]).astype(np.float32)
         position = np.nan_to_num(np.stack([truth["y_arcsec"], truth["x_arcsec"]], axis=1)).astype(np.float32)
-        labels.append(Labels(truth["is_lens"], snr, truth["visible"], position))
+        labels.append(Labels(truth["is_lens"], snr, truth["visible"], position, seen.bad_fraction == 1.0))
     scaled = joined_images(images)
     arrays = {name: getattr(scaled, name) for name in SHAPES} | vars(joined_labels(labels))
     path.parent.mkdir(parents=True, exist_ok=True)

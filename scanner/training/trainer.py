@@ -19,6 +19,7 @@ from scanner.errors import UsageError
 from scanner.evaluation.metrics import auroc
 from scanner.networks import LENS, NON_LENS, build
 from scanner.records import (
+    BANDS,
     MEMBER_BANDS,
     MEMBER_PIXELS,
     NISP_BANDS,
@@ -188,8 +189,11 @@ class Trainer:
         self.device = device or torch.device("cpu")
         # NaN: nobody has measured the arcs of this lens, but somebody has seen them.
         bright_enough = ~(labels.is_lens & (labels.arc_snr < preset.min_arc_snr))
-        self.rows = split.train[bright_enough[split.train]]
-        self.validation = split.validation[:: max(1, -(-len(split.validation) // VALIDATION_ROWS))]
+        # Who sees one band learns nothing where it is missing; who sees several learns to do without.
+        seen = ~labels.missing[:, [BANDS.index(band) for band in MEMBER_BANDS[member]]].all(axis=1)
+        self.rows = split.train[(bright_enough & seen)[split.train]]
+        validation = split.validation[seen[split.validation]]
+        self.validation = validation[:: max(1, -(-len(validation) // VALIDATION_ROWS))]
         self.counted = bright_enough[self.validation]
         if len(np.unique(labels.is_lens[self.rows])) < 2:
             raise UsageError(

@@ -169,6 +169,17 @@ def test_the_paper_trains_with_adam_from_he_initialisation(labelled):
     assert {group["lr"] for group in optimiser.param_groups} == {3e-4}
 
 
+def test_a_member_is_shown_no_object_without_its_bands(labelled):
+    images, labels, split = labelled
+    missing = np.zeros((len(labels), 4), dtype=bool)
+    missing[::3, 2] = missing[::5, 0] = True  # J of every third object, VIS of every fifth
+    labels = Labels(**{**vars(labels), "missing": missing})
+    for member, gone in (("OU-J", missing[:, 2]), ("OU-VIS", missing[:, 0]), ("OU-66", missing.all(axis=1))):
+        trainer = Trainer(images, labels, split, member, PAPER, 0)
+        assert set(trainer.rows) == set(split.train[~gone[split.train]])
+        assert set(trainer.validation) == set(split.validation[~gone[split.validation]])
+
+
 def test_faint_lenses_are_left_out_of_training_only(labelled):
     images, labels, split = labelled
     faint = labels.arc_snr.copy()
@@ -309,7 +320,7 @@ from scanner.training.data import SHAPES, ScaledImages
 generator = np.random.default_rng(0)
 arrays = {name: generator.random((60, *shape), dtype=np.float32).astype(np.float16) for name, shape in SHAPES.items()}
 is_lens = np.arange(60) % 2 == 0
-labels = Labels(is_lens, np.full(60, 50, np.float32), is_lens, np.zeros((60, 2), np.float32))
+labels = Labels(is_lens, np.full(60, 50, np.float32), is_lens, np.zeros((60, 2), np.float32), np.zeros((60, 4), bool))
 request = FitRequest(member="OU-J", preset=brief(BEST, passes=16, batch=16), seed=1, dataset_sha256="0" * 64)
 print("ready", flush=True)
 fit(ScaledImages(**arrays, preprocessing="asinh_mad"), labels, split(60), request, pathlib.Path(sys.argv[2]))

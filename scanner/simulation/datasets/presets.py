@@ -189,7 +189,7 @@ _TRAIN = Preset(
     bright_star_fraction=0.2,
 )
 
-#: Half of the deflectors have θ_E as a survey's lenses do, half as flat as the wide sky's: small ones are most, wide ones count.
+#: Half of the deflectors have θ_E as a survey's lenses do, half of them flat: small ones are most, wide ones count.
 _WIDE = Options(wide=True, flat_share=0.5, red_source_fraction=0.35, shell_fraction=0.12, ring_share=0.06)
 #: A candidate stands in the middle of its cutout: at most a little off, as catalogues are.
 _WIDE_PLACES = {"centred_fraction": 0.85, "jitter_arcsec": 0.2, "offset_arcsec": 1.0}
@@ -206,7 +206,7 @@ PRESETS: dict[PresetName, Preset] = {
             n_objects=90_000,
             mix=_mixed({"lens": 0.44, "compound_arc": 0.02, "double_ring": 0.02, "quasar_lens": 0.02}, _WIDE_TO_LEARN_FROM),
             options=_WIDE,
-            bright_star_fraction=0.2,
+            bright_star_fraction=0.25,
             variety=0.4,
             dropout=0.12,
             **_WIDE_PLACES,

@@ -98,10 +98,12 @@ def _draw_wide(rng: Generator, options: Options) -> tuple[EarlyType, Deflector]:
     while True:
         theta, kind = _wide_theta_e(rng, options), _wide_kind(rng, options)
         if theta > _LARGEST_THETA_E[kind]:
-            continue
+            if options.deflectors != "any":
+                continue
+            kind = "early"
         for _ in range(_TRIED_AT_ONCE):
-            z = float(rng.uniform(0.03, 0.4) if kind == "bright" else rng.gamma(5.0, 0.12) + (0.5 if kind == "invisible" else 0.05))
-            z = min(z, 2.0)
+            nearest = 0.5 if kind == "invisible" else 0.05
+            z = float(rng.uniform(0.03, 0.4) if kind == "bright" else min(rng.gamma(5.0, 0.12) + nearest, 2.0))
             z_source = source_redshift(rng)
             if z_source < z + 0.1:
                 continue
@@ -118,8 +120,8 @@ def _draw_wide(rng: Generator, options: Options) -> tuple[EarlyType, Deflector]:
 
 def _wide_theta_e(rng: Generator, options: Options) -> float:
     if rng.random() >= options.flat_share:
-        # As a survey's lenses: 5, 50, 95 % at 0.35, 0.8, 1.7".
-        return float(np.clip(0.8 * math.exp(0.48 * rng.standard_normal()), SURVEY_THETA_E_RANGE[0], SURVEY_THETA_E_RANGE[1]))
+        # As a survey's lenses: 5, 50, 95 % at 0.37, 0.8, 1.7".
+        return max(0.8 * math.exp(0.46 * rng.standard_normal()), float(rng.uniform(0.3, 0.4)))
     if rng.random() < _TAIL_SHARE:
         return min(FLAT_THETA_E_RANGE[1] + float(rng.exponential(_TAIL_SCALE)), LARGEST_THETA_E)
     return float(rng.uniform(*FLAT_THETA_E_RANGE))

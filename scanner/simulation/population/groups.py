@@ -32,8 +32,7 @@ MASSES, SMALLEST_MASS = 3, 0.1
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Light of the neighbours, the external shear of their masses at the origin, and those ``masses`` that are near enough
-    to bend light by themselves instead."""
+    """Light of the neighbours, the external shear of their masses at the origin, and ``masses`` that bend light themselves."""
 
     components: list[Component]
     gamma1: float = 0.0

@@ -12,9 +12,9 @@ from dataclasses import replace
 from numpy.random import Generator
 
 from scanner.simulation.light.components import Component
+from scanner.simulation.population.colours import power_law_magnitude
 from scanner.simulation.population.companions import arc_like, companions, satellites
 from scanner.simulation.population.deflectors import Deflector, draw_deflector
-from scanner.simulation.population.colours import power_law_magnitude
 from scanner.simulation.population.early_types import EarlyType
 from scanner.simulation.population.field import draw_field_galaxy
 from scanner.simulation.population.groups import surroundings

@@ -25,7 +25,7 @@ class ObjectVerdict:
 
 
 def object_verdict(labels: Sequence[Label], off_centre: bool = False) -> ObjectVerdict:
-    """The verdict on an object with these labels; one without systems, or beside somebody else's (``off_centre``), is no lens."""
+    """The verdict on an object with these labels; without systems, or with another's (``off_centre``), it is no lens."""
     if off_centre:
         return ObjectVerdict(is_lens=False, visible=False, is_compound=False)
     lenses = [label.is_lens for label in labels]

@@ -31,7 +31,9 @@ class Options(Record):
     deflectors: Literal["any", "invisible", "bright"] = Field(
         "any", description="Wide: all kinds, those fainter than VIS 25, or those of VIS 18 to 20."
     )
-    ring_share: float = Field(0.0, ge=0, le=1, description="Share of lenses whose source is bright and right behind the deflector.")
+    ring_share: float = Field(
+        0.0, ge=0, le=1, description="Share of lenses whose source is bright and right behind the deflector."
+    )
 
 
 #: Lenses that are worth learning from.

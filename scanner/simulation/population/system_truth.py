@@ -38,7 +38,9 @@ class SystemTruth:
     coupling: float = nan_column("share of the front deflector's deflection that is felt at the last deflector")
     source_x_arcsec: float = nan_column("source's place, unlensed, from the cutout's centre, x", "arcsec")
     source_y_arcsec: float = nan_column("source's place, unlensed, from the cutout's centre, y", "arcsec")
-    source_offset_arcsec: float = nan_column("angle between source and deflector, unlensed; in a group, but for its other masses", "arcsec")
+    source_offset_arcsec: float = nan_column(
+        "angle between source and deflector, unlensed; other masses of a group apart", "arcsec"
+    )
     source_magnitude_vis: float = nan_column("VIS magnitude of the source, unlensed", "mag(AB)")
     source_vis_minus_h: float = nan_column("VIS - H colour of the source, unlensed", "mag(AB)")
     source_flux_vis: float = nan_column("VIS flux of the source, unlensed", "adu")

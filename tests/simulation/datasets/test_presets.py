@@ -18,6 +18,7 @@ def test_names_seed_their_objects_apart():
 def test_shares_of_lenses():
     assert {name: round(preset.lens_share, 9) for name, preset in PRESETS.items()} == {
         "train": 0.5,
+        "train-wide": 0.5,
         "quick": 0.5,
         "eval": 0.71,
         "survey": 0.5,
@@ -27,13 +28,19 @@ def test_shares_of_lenses():
         "red-sources": 1.0,
         "quasars": 1.0,
         "challenge": 0.0,
+        "wide-lenses": 1.0,
+        "invisible-deflectors": 1.0,
+        "bright-deflectors": 1.0,
+        "whole-rings": 1.0,
+        "other-telescopes": 0.5,
+        "challenge-measured": 0.0,
     }
 
 
 def test_every_evaluation_preset_is_a_set_and_no_training_preset_is():
     assert [item.name for item in EVALUATION_SETS] == [n for n, preset in PRESETS.items() if preset.purpose == "evaluation"]
     assert all(item.preset.purpose == "evaluation" for item in EVALUATION_SETS)
-    assert {name for name, preset in PRESETS.items() if preset.purpose == "training"} == {"train", "quick"}
+    assert {name for name, preset in PRESETS.items() if preset.purpose == "training"} == {"train", "train-wide", "quick"}
     sizes = {item.name: item.n_objects for item in EVALUATION_SETS}
     assert sizes["challenge"] >= 100_000
     assert sizes["hard-negatives"] >= 20_000

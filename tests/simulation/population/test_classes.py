@@ -11,7 +11,7 @@ from scanner.simulation.population.labels import labels, measure_arcs
 from scanner.simulation.population.options import TRAINING, Options
 from scanner.simulation.telescope.psf import convolve, mean_psf
 
-SYSTEMS = {"lens": 1, "near_lens": 1, "quasar_lens": 1, "compound_arc": 2, "double_ring": 2}
+SYSTEMS = {"lens": 1, "near_lens": 1, "beside_lens": 1, "quasar_lens": 1, "compound_arc": 2, "double_ring": 2}
 MAY_BE_EMPTY = ("empty", "artefact")
 
 
