@@ -323,7 +323,7 @@ PRESETS: dict[PresetName, Preset] = {
             summary="no lens: a survey whose galaxies have as many companions as measured",
             n_objects=100_000,
             mix=_MEASURED,
-            options=Options(wide=True, flat_share=0.1),
+            options=Options(wide=True, flat_share=0.02),
             **_WIDE_PLACES,
         ),
     )

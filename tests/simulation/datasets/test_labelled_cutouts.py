@@ -1,8 +1,10 @@
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from scanner.records import BANDS
 from scanner.simulation.datasets.cutout_scene import CutoutScene, draw_scene, object_generator
 from scanner.simulation.datasets.labelled_cutouts import draw, observe
 from scanner.simulation.datasets.presets import LENS_CLASSES, PRESETS
@@ -65,6 +67,24 @@ def test_truth_is_consistent(drawn):
     assert 0.4 < np.mean([row.verdict.visible for row in lenses]) < 0.85
     assert np.mean([abs(row.x_arcsec) <= 0.15 for row in drawn.truth]) == pytest.approx(0.81, abs=0.1)
     assert np.mean([row.native_nisp_noise for row in drawn.truth]) == pytest.approx(0.5, abs=0.12)
+
+
+def test_the_centre_decides_in_the_wide_sky():
+    wide = draw(PRESETS["train-wide"], 11, range(120))
+    beside = [row for row in wide.truth if row.class_name == "beside_lens"]
+    assert beside
+    for row in beside:
+        assert not row.verdict.is_lens
+        assert not row.verdict.visible
+        away = math.hypot(row.first.lens_x_arcsec - row.x_arcsec, row.first.lens_y_arcsec - row.y_arcsec)
+        assert away >= 3.0
+    for row in wide.truth:
+        if row.verdict.is_lens:
+            assert row.class_name in LENS_CLASSES
+            assert max(abs(row.x_arcsec), abs(row.y_arcsec)) <= 1.0
+        gone = np.isnan(wide.vis[row.target_id]).all(), *np.isnan(wide.nisp[row.target_id]).all(axis=(1, 2))
+        assert row.missing_bands.split() == [band for band, lost in zip(BANDS, gone, strict=True) if lost]
+    assert np.mean([row.verdict.is_lens for row in wide.truth if row.class_name in LENS_CLASSES]) > 0.85
 
 
 def test_sky_is_as_measured_on_real_images(drawn):

@@ -13,13 +13,15 @@ pytest.importorskip("sklearn")
 N = 600
 
 
-@pytest.fixture(scope="module")
-def skies():
+@pytest.fixture(scope="module", params=["train", "train-wide"])
+def skies(request):
     """Numbers that tell of 600 galaxy-free images with a star in the middle, and what was there: lens or not."""
     numbers, labels = [], []
     rng = np.random.default_rng(4)
+    # A band that is missing has no numbers, and is missing as often in either class: below.
+    preset = PRESETS[request.param].model_copy(update={"dropout": 0.0})
     for start in range(0, N, 200):
-        scenes = [draw_scene(PRESETS["train"], object_generator("train", 3, start + k)) for k in range(200)]
+        scenes = [draw_scene(preset, object_generator(preset.name, 3, start + k)) for k in range(200)]
         labels += [scene.class_name in LENS_CLASSES for scene in scenes]
         drawn = observe([galaxy_free(scene, rng.uniform(19.0, 22.0)) for scene in scenes], range(200))
         numbers.append(conditions(drawn.vis, drawn.nisp))
@@ -41,6 +43,15 @@ def test_a_probe_cannot_tell_exposures_of_lenses_from_others(skies):
     verdict = probe(*skies)
     assert verdict.low < 0.5 < verdict.high
     assert verdict.high - verdict.low < 0.12
+
+
+def test_bands_are_missing_and_telescopes_other_as_often_in_either_class():
+    scenes = [draw_scene(PRESETS["train-wide"], object_generator("train-wide", 5, k)) for k in range(3_000)]
+    lens = np.array([scene.class_name in LENS_CLASSES for scene in scenes])
+    for of_scene, share in ((lambda s: bool(s.exposure.missing), 0.12), (lambda s: s.exposure.depth != 1.0, 0.4)):
+        found = np.array([of_scene(scene) for scene in scenes])
+        assert found.mean() == pytest.approx(share, abs=4.0 * math.sqrt(share / len(scenes)))
+        assert found[lens].mean() == pytest.approx(found[~lens].mean(), abs=4.0 * math.sqrt(4.0 * share / len(scenes)))
 
 
 def test_a_probe_cannot_learn_shuffled_labels(skies):

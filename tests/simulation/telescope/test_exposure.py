@@ -7,6 +7,8 @@ from scipy import stats
 
 from scanner.records import BANDS
 from scanner.simulation.telescope import exposure as observing
+from scanner.simulation.telescope.depth import Background
+from scanner.simulation.telescope.noise import vis_kernel
 from scanner.simulation.telescope.photometry import flux
 from scanner.simulation.telescope.stars import SATURATION, Star
 
@@ -135,3 +137,56 @@ def test_faint_stars_do_not_bleed():
     star = Star(0.0, 0.0, tuple(flux(20.0, band) for band in BANDS))
     observing.add_stars(canvas, [item], [[star]])
     assert canvas[0, 0].sum() == pytest.approx(star.flux[0], rel=0.01)
+
+
+def test_other_telescopes_are_sharper_and_blunter_deeper_and_shallower():
+    drawn = exposures(400, variety=1.0)
+    radii, turns = np.linspace(0.0, 2.0, 81)[:, None], np.linspace(0.0, 2.0 * np.pi, 24, endpoint=False)[None, :]
+    fwhm = []
+    for item in drawn:
+        profile = item.psfs[0].values(radii * np.cos(turns), radii * np.sin(turns)).mean(axis=1)
+        fwhm.append(0.2 * float(radii[np.argmax(profile < 0.5 * profile[0]), 0]))
+    assert 0.125 < min(fwhm) < 0.14
+    assert 0.24 < max(fwhm) < 0.26
+    depth = np.array([item.depth for item in drawn])
+    assert 0.4 <= depth.min() < 0.5
+    assert 4.0 < depth.max() <= 5.0
+    assert np.median(depth) == pytest.approx(math.sqrt(0.4 * 5.0), rel=0.15)
+    plain = exposures(60)
+    assert {item.depth for item in plain} == {1.0}
+    assert {item.missing for item in plain} == {()}
+    assert np.mean([item.depth != 1.0 for item in exposures(400, variety=0.3)]) == pytest.approx(0.3, abs=0.08)
+
+
+def test_noise_falls_with_depth_and_its_correlation_grows_with_the_kernel():
+    [exposure] = exposures(1)
+    dark = np.zeros((1, len(BANDS), observing.CANVAS_PIXELS, observing.CANVAS_PIXELS), dtype=np.float32)
+
+    def seen(**changes):
+        plain = replace(exposure, artefacts=(), shallow=(None, None), background=(Background(0.0, 0.0, 0.0),) * 4)
+        vis, nisp = observing.expose(dark.copy(), [replace(plain, **changes)], generators(1))
+        return vis[0], nisp[0]
+
+    (vis, nisp), (deep_vis, deep_nisp) = seen(), seen(depth=4.0)
+    np.testing.assert_allclose(deep_vis, 0.5 * vis, rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(deep_nisp, 0.5 * nisp, rtol=1e-5, atol=1e-4)
+
+    def neighbours(image):
+        return float(np.corrcoef(image[:, 1:].ravel(), image[:, :-1].ravel())[0, 1])
+
+    for side in (0.0, 0.3, 0.6):
+        smooth = seen(vis_kernel=vis_kernel(side))[0]
+        # A kernel of (s, 1, s) correlates neighbours by 2s / (1 + 2s²).
+        assert neighbours(smooth) == pytest.approx(2.0 * side / (1.0 + 2.0 * side**2), abs=0.03)
+
+
+def test_missing_bands_have_no_pixel_and_the_others_all():
+    drawn = [replace(item, missing=gone) for item, gone in zip(exposures(4), ((), (2,), (1, 2, 3), (0,)), strict=True)]
+    vis, nisp = observing.expose(canvases(4), drawn, generators(4))
+    bands = np.concatenate([vis.reshape(4, 1, -1)[..., : 66 * 66], nisp.reshape(4, 3, -1)], axis=1)
+    lost = np.isnan(bands)
+    assert (lost.all(axis=2) == lost.any(axis=2)).all()
+    assert [tuple(np.flatnonzero(row)) for row in lost.all(axis=2)] == [(), (2,), (1, 2, 3), (0,)]
+    dropped = [item.missing for item in exposures(600, dropout=0.25)]
+    assert np.mean([bool(gone) for gone in dropped]) == pytest.approx(0.25, abs=0.06)
+    assert set(dropped) >= {(), (0,), (1,), (2,), (3,), (1, 2, 3)}
