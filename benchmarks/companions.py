@@ -126,9 +126,9 @@ def real() -> list[Neighbours]:
     ra, dec = np.radians(np.array(table["RA"])), np.radians(np.array(table["DEC"]))
     place = np.degrees(np.stack([(ra - ra.mean()) * np.cos(dec.mean()), dec - dec.mean()], axis=1)) * 3600.0
     mag = np.array(table["F814W"])
-    e1, e2 = (np.ma.filled(np.ma.asarray(table[name], dtype=float), 0.0) for name in ("e1", "e2"))
+    ellipticities: list[Float64] = [np.ma.filled(np.ma.asarray(table[name], dtype=float), 0.0) for name in ("e1", "e2")]
     measured = np.ma.filled(table["do_meas"], -1) >= 0
-    ellipticity, angle = np.where(measured, np.hypot(e1, e2), 0.0), 0.5 * np.arctan2(e2, e1)
+    ellipticity, angle = np.where(measured, np.hypot(*ellipticities), 0.0), 0.5 * np.arctan2(*ellipticities[::-1])
     found = []
     for row, near in enumerate(cKDTree(place).query_ball_point(place, DISTANCES[1])):
         if mag[row] < PRIMARY:

@@ -190,7 +190,8 @@ class Trainer:
         # NaN: nobody has measured the arcs of this lens, but somebody has seen them.
         bright_enough = ~(labels.is_lens & (labels.arc_snr < preset.min_arc_snr))
         # Who sees one band learns nothing where it is missing; who sees several learns to do without.
-        seen = ~labels.missing[:, [BANDS.index(band) for band in MEMBER_BANDS[member]]].all(axis=1)
+        without = np.all(labels.missing[:, [BANDS.index(band) for band in MEMBER_BANDS[member]]], axis=1)
+        seen: NDArray[np.bool_] = np.asarray(~without, dtype=np.bool_)
         self.rows = split.train[(bright_enough & seen)[split.train]]
         validation = split.validation[seen[split.validation]]
         self.validation = validation[:: max(1, -(-len(validation) // VALIDATION_ROWS))]
