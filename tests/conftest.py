@@ -19,6 +19,7 @@ import pytest
 import skips
 from hypothesis import HealthCheck, settings
 from ports import free_ports
+from waiting import LIMIT_S
 
 from scanner.config import StorageConfig, load
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
@@ -151,7 +152,7 @@ class S3Server:
             S3Store(name, endpoint=url, client_options=options, retry_config={"max_retries": 0}, **keys)
             for name in (self.storage.public, self.storage.bucket)
         )
-        end = time.monotonic() + 60
+        end = time.monotonic() + LIMIT_S
         while True:
             try:
                 public.put(".probe", b"probe")
@@ -222,7 +223,7 @@ class _Passing(BaseHTTPRequestHandler):
         if fault == "busy":
             self._answer(503, [], b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>")
             return
-        with closing(http.client.HTTPConnection(self.server.upstream, timeout=60)) as upstream:
+        with closing(http.client.HTTPConnection(self.server.upstream, timeout=LIMIT_S)) as upstream:
             upstream.request(self.command, self.path, body, dict(self.headers))
             answer = upstream.getresponse()
             content = answer.read()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from made_catalogue import made_rows
+from waiting import LIMIT_S
 
 from scanner.catalogue.hats import write_hats
 
@@ -47,7 +48,7 @@ def test_lsdb_opens_searches_and_matches(tmp_path) -> None:
     partitions = write_hats(rows, tmp_path / "catalogue", "made", rows_per_partition=700)
     answer = subprocess.run(
         [str(LSDB_PYTHON), "-W", "ignore", "-c", QUESTIONS, str(tmp_path / "catalogue"), json.dumps(CONES)],
-        capture_output=True, text=True, check=False, timeout=500,
+        capture_output=True, text=True, check=False, timeout=LIMIT_S,
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr[-2000:]
     found = json.loads(answer.stdout.partition("ANSWER")[2])

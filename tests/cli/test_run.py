@@ -13,6 +13,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
+from waiting import LIMIT_S
 
 from scanner.cli.main import main
 from scanner.ensemble import bundles
@@ -282,7 +283,7 @@ def test_ctrl_c_leaves_quietly_and_the_run_goes_on(sky, tmp_path, capsys, when):
     )
     assert any(when in line for line in process.stderr)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "interrupted" in err.splitlines()[-1]

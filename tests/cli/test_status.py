@@ -4,6 +4,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from waiting import LIMIT_S
 
 from scanner.cli.main import main
 from scanner.config import StorageConfig
@@ -103,7 +104,7 @@ def test_a_run_is_seen_while_it_goes_on_and_sigterm_is_its_last_word(sky, tmp_pa
     assert "out: scanning for " in out
     assert "of 3 done" in out
     process.terminate()
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert "out: interrupted at " in told(capsys, tmp_path / "out")[1]

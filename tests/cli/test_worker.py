@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from ports import free_ports
+from waiting import LIMIT_S
 
 from scanner.cli.main import main
 
@@ -77,8 +78,8 @@ def test_a_worker_says_three_things_and_leaves_nothing(tmp_path):
 
     scheduler = start("scheduler", "--host", "127.0.0.1", "--port", address.rpartition(":")[2])
     assert "listens" in scheduler.stderr.readline()
-    worker = start("worker", address, "--name", "w0", "--lifetime", "3s", "--log-format", "json")
-    lines = [json.loads(line) for line in worker.communicate(timeout=60)[1].splitlines()]
+    worker = start("worker", address, "--name", "w0", "--lifetime", "8s", "--log-format", "json")
+    lines = [json.loads(line) for line in worker.communicate(timeout=LIMIT_S)[1].splitlines()]
     assert worker.returncode == 0
     assert [line["message"] for line in lines] == [
         f"connected to {address} as w0, offering SCAN, FETCH",
@@ -86,7 +87,7 @@ def test_a_worker_says_three_things_and_leaves_nothing(tmp_path):
         "closed",
     ]
     scheduler.send_signal(signal.SIGTERM)
-    said = scheduler.communicate(timeout=60)[1].splitlines()
+    said = scheduler.communicate(timeout=LIMIT_S)[1].splitlines()
     assert scheduler.returncode == 0
     assert len(said) == 1, said
     assert list(tmp_path.iterdir()) == []

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from waiting import LIMIT_S
 
 from scanner.ensemble.session import ONNX_NAME, PROVIDERS, EnsembleSession, open_session
 from scanner.errors import ContentError, UsageError
@@ -59,7 +60,7 @@ def test_so_many_are_at_work_at_a_time(cutouts):
             return [SimpleNamespace(name=name) for name in ("vis", "nisp", "sky", "sigma")]
 
         def run(self, outputs, feed):
-            together.wait(timeout=60)
+            together.wait(LIMIT_S)
             return [np.zeros((1, 7), np.float32)]
 
     assert EnsembleSession(Meeting(), "cpu", parallel=3).logits(*cutouts[:4]).shape == (6, 7)

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -93,17 +92,19 @@ def test_a_killed_worker_is_followed_by_another(run, explained):
     shutil.rmtree(out / "explanations")
     killed = []
 
+    over = threading.Event()
+
     def kill():
-        while not killed:
+        while not killed and not over.wait(0.01):
             if list((out / "explanations").rglob("explanation.json")):
                 for pid in workers():
                     os.kill(pid, signal.SIGKILL)
                     killed.append(pid)
-            time.sleep(0.01)
 
     killer = threading.Thread(target=kill)
     killer.start()
     again = explain_run(str(out), config, report, lambda done, total: None)
+    over.set()
     killer.join()
     assert len(killed) == 1
     assert (again.n_before, again.n_done, again.failed) == (0, N, ())

@@ -1,12 +1,12 @@
 """A real finished run for the tests of the service, and the real server over it."""
 
 import threading
-import time
 from contextlib import contextmanager
 
 import httpx
 import pyarrow.parquet as pq
 import pytest
+from waiting import LIMIT_S, wait_for
 
 from scanner.service.app import context_of, server_of
 from scanner.service.settings import load as load_service
@@ -29,14 +29,15 @@ class Server:
 
     def start(self):
         self._thread.start()
-        end = time.monotonic() + 60
-        while not (self._server.started and self.context.collections.is_ready):
-            if not self._thread.is_alive() or time.monotonic() > end:
-                raise RuntimeError(f"the server does not start: {self.context.collections.error}")
-            time.sleep(0.01)
+        wait_for("the server", lambda: self._is_ready() or not self._thread.is_alive())
+        if not self._is_ready():
+            raise RuntimeError(f"the server does not start: {self.context.collections.error}")
         (listening,) = self._server.servers
         self.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-        self.client = httpx.Client(base_url=self.url, timeout=60)
+        self.client = httpx.Client(base_url=self.url, timeout=LIMIT_S)
+
+    def _is_ready(self):
+        return self._server.started and self.context.collections.is_ready
 
     def get(self, path, **arguments):
         """Ask for a path; arguments as of ``httpx.Client.get``."""
@@ -76,7 +77,8 @@ def candidate_ids(rows):
 def server(served_run, tmp_path_factory):
     """The real server over ``served_run``, read by everybody on this machine; only to be read from."""
     grades = tmp_path_factory.mktemp("grades") / "grades.sqlite"
-    with running_server(load_service(None, {"grading.path": str(grades)}, {}), served_run) as running:
+    settings = {"grading.path": str(grades), "limits.seconds": LIMIT_S, "limits.requests_per_minute": 0}
+    with running_server(load_service(None, settings, {}), served_run) as running:
         yield running
 
 

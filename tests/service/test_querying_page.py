@@ -13,6 +13,7 @@ import nbclient
 import nbformat
 import programs
 import pytest
+from waiting import LIMIT_S
 
 from scanner.service.security.tokens import new_token
 from scanner.service.settings import load
@@ -166,7 +167,7 @@ def test_the_notebook_runs(server, monkeypatch, tmp_path):
     monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     client = nbclient.NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        notebook, timeout=LIMIT_S, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     )
     client.execute()
     shown = [output for cell in code for output in cell.outputs]

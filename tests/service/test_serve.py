@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
+from waiting import LIMIT_S
 
 from scanner.cli.main import main
 from scanner.service.security.tokens import TokenBook
@@ -28,13 +29,12 @@ def told(capsys, *words):
 
 @contextmanager
 def serving(folder, *words):
-    """A process that serves a run, where its address is, and how long it took to say so."""
+    """A process that serves a run, where its address is, and the line that says so."""
     command = [sys.executable, "-m", "scanner", "serve", *map(str, words), "--port", "0", "--log-format", "json"]
-    start = time.monotonic()
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline()
-            yield process, re.search(r"http://\S+/", line)[0], line, time.monotonic() - start
+            yield process, re.search(r"http://\S+/", line)[0], line
         finally:
             process.kill()
 
@@ -46,11 +46,9 @@ def until_ready(url):
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_it_serves_until_told_to_stop(served_run, tmp_path, how):
-    with serving(tmp_path, served_run) as (process, url, line, seconds):
+    with serving(tmp_path, served_run) as (process, url, line):
         # A machine that does other things too may be told that the catalogue is being opened still.
         assert re.match(r"(Serving \d+ .+ \d+ objects|Opening .+) at http://127\.0\.0\.1:\d+/; Ctrl-C stops\.\n", line)
-        # Two seconds of its own; the rest is others'.
-        assert seconds < 30
         until_ready(url)
         answer = httpx.get(f"{url}api/v1/collections")
         assert answer.json()["collections"][0]["n_candidates"] > 0
@@ -58,7 +56,7 @@ def test_it_serves_until_told_to_stop(served_run, tmp_path, how):
         with httpx.stream("GET", f"{url}readyz") as under_way:
             process.send_signal(how)
             assert under_way.status_code == 200
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=LIMIT_S)
     assert (process.returncode, out) == (0, "Stopped.\n")
     log = [json.loads(line) for line in err.splitlines()]
     told = {entry["request_id"]: entry["message"] for entry in log}
@@ -71,13 +69,13 @@ def test_nothing_is_written_to_what_is_served(served_run, tmp_path):
     shutil.copytree(served_run, copy)
     before = {path: path.stat().st_mtime_ns for path in [copy, *copy.rglob("*")]}
     (tmp_path / "here").mkdir()
-    with serving(tmp_path / "here", copy) as (process, url, _, _):
+    with serving(tmp_path / "here", copy) as (process, url, _):
         until_ready(url)
         slug = httpx.get(f"{url}api/v1/collections").json()["collections"][0]["slug"]
         for path in ("candidates", "tiles", "sky", "histogram", "tsne"):
             assert httpx.get(f"{url}api/v1/collections/{slug}/{path}").status_code == 200
         process.send_signal(signal.SIGINT)
-        process.wait(20)
+        process.wait(LIMIT_S)
     assert {path: path.stat().st_mtime_ns for path in [copy, *copy.rglob("*")]} == before
 
 

@@ -2,6 +2,8 @@ import gc
 import socket
 import warnings
 
+from waiting import LIMIT_S
+
 from scanner.service.settings import load
 
 
@@ -14,7 +16,7 @@ def test_no_connection_outlives_the_server(served_run, make_server, tmp_path, mo
         warnings.simplefilter("always")
         with make_server(config, served_run) as running:
             host, _, port = running.url.removeprefix("http://").partition(":")
-            client = socket.create_connection((host, int(port)), timeout=10)
+            client = socket.create_connection((host, int(port)), timeout=LIMIT_S)
             assert running.get("/healthz").status_code == 200
         with client:
             assert client.recv(1) == b""

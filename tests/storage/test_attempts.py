@@ -7,6 +7,7 @@ import signal
 from contextlib import suppress
 
 import pytest
+from waiting import LIMIT_S
 
 from scanner.errors import UnavailableError
 from scanner.storage import open_store
@@ -190,7 +191,7 @@ def test_files_of_a_writer_that_was_killed_are_swept(s3, tmp_path):
     ready = spawn.Event()
     process = spawn.Process(target=staged_forever, args=(store.root, s3.config, tmp_path, ready))
     process.start()
-    assert ready.wait(60)
+    assert ready.wait(LIMIT_S)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert found(store) is None

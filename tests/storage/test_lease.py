@@ -8,6 +8,7 @@ import signal
 import threading
 
 import pytest
+from waiting import LIMIT_S
 
 from scanner.errors import OutputError
 from scanner.storage import lease, open_store
@@ -37,7 +38,7 @@ def holder(s3, location):
     held, leave = SPAWN.Event(), SPAWN.Event()
     process = SPAWN.Process(target=hold, args=(location, s3.config, held, leave))
     process.start()
-    assert held.wait(60)
+    assert held.wait(LIMIT_S)
     yield process, leave
     if process.is_alive():
         # One that was killed in its wait would be waited for.
@@ -175,7 +176,7 @@ def test_a_server_that_is_away_for_a_while_costs_no_lease(s3, faulty_s3, hasty, 
             return "busy"
 
         faulty_s3.fault = away
-        assert seen.wait(60)
+        assert seen.wait(LIMIT_S)
         faulty_s3.fault = lambda *_: None
         store.write("a", b"x")
     assert open_store(location, s3.config).read("a") == b"x"
@@ -223,7 +224,7 @@ def test_of_processes_that_race_one_makes_the_file_and_one_holds_the_store(s3, t
     processes = [SPAWN.Process(target=contend, args=(location, s3.config, begin, number, results)) for number in range(3)]
     for process in processes:
         process.start()
-    found = [results.get(timeout=120) for _ in processes]
+    found = [results.get(timeout=LIMIT_S) for _ in processes]
     for process in processes:
         process.join()
     makers = [number for number, made, _ in found if made]

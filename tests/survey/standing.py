@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from disturbed.processes import Processes, wait_for
+from disturbed.processes import Processes
 from made_records import commit_record
 from ports import free_ports
+from waiting import wait_for
 
 from scanner.config import load
 from scanner.records import FailedTile, Tile

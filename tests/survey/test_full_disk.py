@@ -5,8 +5,8 @@ import subprocess
 from contextlib import contextmanager
 
 import pytest
-from disturbed.processes import wait_for
 from disturbed.results import files_below, leftovers, n_committed, promised
+from waiting import wait_for
 
 from scanner.config import StorageConfig
 

@@ -5,8 +5,8 @@ import signal
 
 import psutil
 import pytest
-from disturbed.processes import wait_for
 from disturbed.results import files_below, leftovers, n_committed, promised
+from waiting import LIMIT_S, wait_for
 
 from scanner.config import StorageConfig
 
@@ -31,6 +31,6 @@ def test_a_killed_driver_is_followed_by_another_at_once(few_tiles, tmp_path, alo
     assert driver.wait() == INCOMPLETE, processes.log("again")
     assert promised(out, LOCAL) == few_tiles.expected
     assert leftovers(out, LOCAL) == []
-    _, alive = psutil.wait_procs(left, timeout=60)
+    _, alive = psutil.wait_procs(left, timeout=LIMIT_S)
     assert alive == []
     assert files_below(processes.temporary) == []

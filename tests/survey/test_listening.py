@@ -10,10 +10,11 @@ import urllib.request
 
 import pytest
 import trustme
-from disturbed.processes import Processes, wait_for
+from disturbed.processes import Processes
 from disturbed.results import files_below, leftovers, n_committed, promised
 from kubernetes_api import NAME, KubernetesApi
 from ports import free_ports
+from waiting import LIMIT_S, wait_for
 
 from scanner.config import StorageConfig
 from scanner.survey.folder.ledger import RUN_RECORD, RunRecord
@@ -77,13 +78,13 @@ def test_workers_come_to_the_next_driver_after_one_that_was_killed(few_tiles, ce
     assert driver.wait() == INCOMPLETE, processes.log("again")
     assert promised(out, LOCAL) == few_tiles.expected
     assert leftovers(out, LOCAL) == []
-    assert foreign.wait(30) == USAGE
+    assert foreign.wait(LIMIT_S) == USAGE
     assert "the TLS handshake fails" in refusal(elsewhere, "foreign")
     connections = 0
     for n, worker in enumerate(workers):
         assert worker.poll() is None, elsewhere.log(f"w{n}")
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(30) == 0, elsewhere.log(f"w{n}")
+        assert worker.wait(LIMIT_S) == 0, elsewhere.log(f"w{n}")
         said = [json.loads(line)["message"] for line in elsewhere.log(f"w{n}").splitlines()]
         connected = f"connected to {address} as w{n}, offering SCAN, FETCH"
         assert said[:2] == [f"looking for a scheduler at {address}", connected]
@@ -142,16 +143,16 @@ def test_a_deployment_has_pods_while_a_run_has_tiles(few_tiles, elsewhere, tmp_p
         driver.send_signal(signal.SIGTERM)
         time.sleep(0.2)
         driver.send_signal(signal.SIGTERM)
-        assert driver.wait(60) in (INTERRUPTED, -signal.SIGTERM), (tmp_path / "first.log").read_text()
+        assert driver.wait(LIMIT_S) in (INTERRUPTED, -signal.SIGTERM), (tmp_path / "first.log").read_text()
         assert api.replicas == [1, 0]
         left = few_tiles.n_good - n_committed(out, LOCAL)
         assert left > 0
         driver = start("second.log")
-        assert driver.wait(120) == INCOMPLETE, (tmp_path / "second.log").read_text()
+        assert driver.wait(LIMIT_S) == INCOMPLETE, (tmp_path / "second.log").read_text()
         assert api.replicas == [1, 0, 1, 0]
         assert pods.running == []
         # One that is asked while it still starts has nothing to lose, and dies of the signal.
-        assert {pod.wait(30) for pod in pods.ended} - {-signal.SIGTERM} == {0}, elsewhere.log("pod")
+        assert {pod.wait(LIMIT_S) for pod in pods.ended} - {-signal.SIGTERM} == {0}, elsewhere.log("pod")
     finally:
         if driver.poll() is None:
             driver.kill()

@@ -3,11 +3,11 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from made_records import commit_record, run_record
+from waiting import LIMIT_S, wait_for
 
 from scanner.config import StorageConfig
 from scanner.errors import ContentError, InputMissingError, OutputError
@@ -67,7 +67,7 @@ def test_the_file_is_written_again_without_any_event(folder, monkeypatch):
 
     monkeypatch.setattr(folder.store, "write", counted)
     with StatusFile(folder, run_record()):
-        assert twice.wait(60)
+        assert twice.wait(LIMIT_S)
     assert set(written) == {"status.json"}
 
 
@@ -114,10 +114,7 @@ def test_a_driver_that_was_taken_for_dead_stops(s3, monkeypatch):
         with open_run(location, s3.config, run_record()) as folder, StatusFile(folder, run_record()) as file:
             file.raise_if_refused()
             open_store(location, s3.config).write(".lock", b"another's")
-            end = time.monotonic() + 60
-            while time.monotonic() < end:
-                file.raise_if_refused()
-                time.sleep(0.01)
+            wait_for("the refusal", file.raise_if_refused)
 
     with pytest.raises(OutputError, match="another scanner run took this folder over"):
         go_on_while_another_takes_over()

@@ -1,17 +1,18 @@
 """A run from and to an object store that fails while it goes on: throttled, away for a while, away for good."""
 
-from disturbed.processes import wait_for
 from disturbed.results import files_below, leftovers, n_committed, promised
+from waiting import LIMIT_S, wait_for
 
 from scanner.storage import open_store
 
 UNAVAILABLE, INCOMPLETE = 75, 3
 
 
-def settings(retries, timeout_s, attempts=9, backoff_s=0.5):
+def settings(retries, attempts=9, backoff_s=0.5):
     return {
         "SCANNER_STORAGE__RETRIES": str(retries),
-        "SCANNER_STORAGE__TIMEOUT_S": str(timeout_s),
+        # A server that is dead refuses connections at once; one that is slow is waited for.
+        "SCANNER_STORAGE__TIMEOUT_S": str(LIMIT_S),
         "SCANNER_ENGINE__ATTEMPTS": str(attempts),
         "SCANNER_ENGINE__BACKOFF_S": str(backoff_s),
     }
@@ -39,7 +40,7 @@ def test_a_throttled_server_costs_time_and_nothing_else(s3, faulty_s3, few_tiles
     faults = {1: "busy", 4: "busy", 5: "drop", 7: "busy", 10: "lose"}
     faulty_s3.fault = lambda number, method, path: faults.get(number % 12)
     endpoint = ("--endpoint", faulty_s3.endpoint)
-    processes, driver = few_tiles.run(tmp_path, listed, out, *endpoint, **settings(retries=8, timeout_s=60))
+    processes, driver = few_tiles.run(tmp_path, listed, out, *endpoint, **settings(retries=8))
     assert driver.wait() == INCOMPLETE, processes.log("driver")
     assert len(faulty_s3.requests) > 100
     assert without_failures(promised(out, s3.config)) == without_failures(few_tiles.expected)
@@ -53,7 +54,7 @@ def test_a_server_that_dies_is_told_of_or_waited_for(mortal_s3, few_tiles, refus
     run = (tmp_path, listed, out, "--endpoint", storage.endpoint)
 
     # It does not come back: one sentence, and an exit code that says that the same command may work later.
-    processes, driver = few_tiles.run(*run, name="first", **settings(retries=1, timeout_s=3, attempts=2))
+    processes, driver = few_tiles.run(*run, name="first", **settings(retries=1, attempts=2))
     wait_for("a tile", lambda: n_committed(out, storage.config) >= 1)
     mortal_s3.kill()
     assert driver.wait() == UNAVAILABLE, processes.log("first")
@@ -66,7 +67,7 @@ def test_a_server_that_dies_is_told_of_or_waited_for(mortal_s3, few_tiles, refus
     mortal_s3.start()
     n_before = n_committed(out, storage.config)
     assert 1 <= n_before < few_tiles.n_good
-    processes, driver = few_tiles.run(*run, name="second", **settings(retries=2, timeout_s=20))
+    processes, driver = few_tiles.run(*run, name="second", **settings(retries=2))
     wait_for("another tile", lambda: n_committed(out, storage.config) > n_before)
     mortal_s3.kill()
     mortal_s3.start()

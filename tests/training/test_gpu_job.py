@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from waiting import LIMIT_S
 
 from scanner.errors import ContentError
 from scanner.training.assemble import read_ensemble
@@ -40,7 +41,7 @@ def run(place, *more):
         "OU-JYH",
     ]
     done = subprocess.run(
-        [sys.executable, "-c", JOB, *map(str, words), *more], capture_output=True, text=True, check=False, timeout=300
+        [sys.executable, "-c", JOB, *map(str, words), *more], capture_output=True, text=True, check=False, timeout=LIMIT_S
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

@@ -153,19 +153,22 @@ with mirror.held():
         for name in FILES[1:-1]:
             (folder / name).write_text(f"{step} " * 10_000)
         mirror.push(folder, Standing(step=step))
+        print("pushed", flush=True)
 """
 
 
 def test_a_process_that_is_killed_while_it_pushes_leaves_a_state_and_lets_go(s3, tmp_path):
     location, folder = s3.fresh(), tmp_path / "run"
     write_run(folder, "")
-    step = 0
+    step, chance = 0, random.Random(1)
     for attempt in range(3):
         words = [sys.executable, "-c", PUSHER, location, str(folder), s3.endpoint, str(step + 1)]
         child = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
         # On this machine the next holder sees that the one before is dead, and need not wait for its silence.
         assert child.stdout.readline() == "holds\n"
-        time.sleep(random.uniform(0.1, 0.6))
+        if attempt:
+            assert child.stdout.readline() == "pushed\n"
+        time.sleep(chance.uniform(0.1, 0.6))
         child.send_signal(signal.SIGKILL)
         child.communicate()
         there = tmp_path / f"back-{attempt}"

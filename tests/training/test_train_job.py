@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from waiting import LIMIT_S
 
 from scanner.cli.main import main
 from scanner.config import StorageConfig
@@ -130,14 +131,14 @@ def test_two_jobs_do_not_train_into_one_folder(data, tmp_path, monkeypatch):
     def hold(event):
         if isinstance(event, MemberSaved):
             training.set()
-            leave.wait(60)
+            leave.wait(LIMIT_S)
 
     with ThreadPoolExecutor(1) as thread:
         first = thread.submit(run_job, job, hold)
-        training.wait(60)
+        training.wait(LIMIT_S)
         with pytest.raises(HeldError, match=r"OU-J: another scanner run .* is writing to this folder"):
             run_job(job)
-        monkeypatch.setattr("scanner.storage.holding.WAIT_SECONDS", 60.0)
+        monkeypatch.setattr("scanner.storage.holding.WAIT_SECONDS", LIMIT_S)
         monkeypatch.setattr("scanner.storage.holding.POLL_SECONDS", 0.05)
         threading.Timer(0.2, leave.set).start()
         # One that may take the place of the other waits for it.

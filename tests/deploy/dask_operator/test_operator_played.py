@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import programs
 import pyarrow.parquet as pq
 import pytest
-from disturbed.processes import wait_for
 from manifests.pods import of_kind
 from manifests.rendering import NAMESPACE, Helm, read
 from ports import free_ports
+from waiting import LIMIT_S, wait_for
 
 from dask_operator.api_server import ApiServer
 from dask_operator.node import GONE, STARTED, Node
@@ -95,7 +95,7 @@ def played(operator_program, tmp_path_factory):
         for manifest in rendered:
             if manifest["apiVersion"] == "kubernetes.dask.org/v1":
                 objects.create(manifest["kind"], NAMESPACE, manifest)
-        wait_for("the scheduler", lambda: any(ready(pod) for pod in objects.of_kind("Pod")), 180)
+        wait_for("the scheduler", lambda: any(ready(pod) for pod in objects.of_kind("Pod")))
         flags = [f"--scheduler={address}", f"--workers={N_WORKERS}", "--provider=cpu", "--targets=grid", "--log-format=json"]
         command = [
             *here,
@@ -109,10 +109,10 @@ def played(operator_program, tmp_path_factory):
             *flags,
         ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
-        wait_for("all workers to be sent away", lambda: len(of(objects, "Deployment")) == 1, 180)
+        wait_for("all workers to be sent away", lambda: len(of(objects, "Deployment")) == 1)
         objects.delete("DaskCluster", NAMESPACE, cluster)
-        wait_for("the operator to let go", lambda: not any(of(objects, kind) for kind in MADE_BY_OPERATOR), 60)
-        wait_for("all processes to end", lambda: not of(objects, "Pod"), 150)
+        wait_for("the operator to let go", lambda: not any(of(objects, kind) for kind in MADE_BY_OPERATOR))
+        wait_for("all processes to end", lambda: not of(objects, "Pod"))
         replicas = [
             content["spec"]["worker"]["replicas"] for _, kind, _, content in objects.events if kind == "DaskWorkerGroup"
         ]
@@ -121,7 +121,7 @@ def played(operator_program, tmp_path_factory):
         yield Played(cluster, changes, list(node.history), done, folder / "run", left)
     finally:
         operator.terminate()
-        operator.wait(60)
+        operator.wait(LIMIT_S)
         node.close()
         server.close()
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import programs
 import pytest
 import trustme
-from disturbed.processes import wait_for
 from disturbed.results import leftovers, n_committed, promised
 from manifests.pods import at, pods
 from manifests.rendering import NAMESPACE, RELEASE, find_helm
@@ -20,6 +19,7 @@ from podman_cluster.cluster import Cluster
 from podman_cluster.kubelet import await_ready
 from podman_cluster.podman import Podman
 from podman_cluster.prometheus import Prometheus
+from waiting import LIMIT_S, wait_for
 
 from scanner.config import StorageConfig
 from scanner.storage import open_store
@@ -104,7 +104,7 @@ class Release:
 
     def await_tiles(self, survey, number):
         """Until so many tiles are committed; how many are."""
-        wait_for(f"{number} tiles of {survey}", lambda: n_committed(self.folder(survey), self.storage) >= number, 300)
+        wait_for(f"{number} tiles of {survey}", lambda: n_committed(self.folder(survey), self.storage) >= number)
         return n_committed(self.folder(survey), self.storage)
 
 
@@ -172,7 +172,7 @@ def stormy(release, prometheus, calm):
     done = release.await_tiles("stormy", 3)
     assert done < N_TILES, "the driver is killed too late for this test"
     job.tries[0].pod.kill()
-    return job.wait(400), lost
+    return job.wait(LIMIT_S), lost
 
 
 @pytest.fixture(scope="session")
@@ -182,7 +182,7 @@ def remote(release, prometheus):
     done = release.await_tiles("remote", 2)
     assert done < N_TILES, "the driver is told too late for this test"
     job.tries[0].pod.stop()
-    return job.wait(400)
+    return job.wait(LIMIT_S)
 
 
 @pytest.fixture(scope="session")
@@ -190,9 +190,9 @@ def counted(release, prometheus):
     """The scan whose workers come by KEDA, at its end, when these have gone."""
     with keda.keeping(release.cluster, prometheus):
         job = release.begin("counted")
-        wait_for("the workers", lambda: len(release.workers("counted")) == N_WORKERS, 120)
-        job.wait(400)
-        wait_for("the end of the workers", lambda: release.workers("counted") == [], 150)
+        wait_for("the workers", lambda: len(release.workers("counted")) == N_WORKERS)
+        job.wait(LIMIT_S)
+        wait_for("the end of the workers", lambda: release.workers("counted") == [])
     return job
 
 
@@ -206,7 +206,7 @@ def broken(release, prometheus):
 def service(release, calm):
     """The pod of the catalogue service, after an upgrade that adds it."""
     release.upgrade(service={"enabled": True})
-    [pod] = wait_for("a pod of the service", lambda: release.cluster.running("service"), 60)
+    [pod] = wait_for("a pod of the service", lambda: release.cluster.running("service"))
     await_ready(pod)
     return pod
 
@@ -216,7 +216,7 @@ def standing(release, prometheus, stormy, remote, counted, broken, service):
     """A scan after an upgrade to a scheduler that outlives the scans, at its end."""
     survey = {"out": "/data/standing", "workers": {"scaling": "fixed"}}
     release.upgrade(service={"enabled": True}, scheduler={"standing": {"enabled": True}}, surveys={"standing": survey})
-    [scheduler] = wait_for("the scheduler", lambda: release.cluster.running("scheduler"), 60)
+    [scheduler] = wait_for("the scheduler", lambda: release.cluster.running("scheduler"))
     await_ready(scheduler)
     return release.begin("standing").wait(400)
 

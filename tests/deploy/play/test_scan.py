@@ -5,8 +5,8 @@ from itertools import groupby
 
 import pyarrow.parquet as pq
 import pytest
-from disturbed.processes import wait_for
 from podman_cluster.kubelet import probe
+from waiting import wait_for
 
 pytestmark = pytest.mark.timeout(1200)
 N_TILES, N_WORKERS = 6, 2
@@ -79,7 +79,7 @@ def test_the_driver_has_workers_only_while_it_scans(stormy, release):
     """It asks for them with its own account; one that is killed cannot let them go, so they are there for the next."""
     _, lost = stormy
     assert asked(release, "stormy") == [N_WORKERS, 0]
-    wait_for("the end of the workers", lambda: release.workers("stormy") == [], 150)
+    wait_for("the end of the workers", lambda: release.workers("stormy") == [])
     assert lost.name not in release.cluster.pods
 
 

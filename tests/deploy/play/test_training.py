@@ -11,10 +11,10 @@ import sys
 from dataclasses import dataclass, field
 
 import pytest
-from disturbed.processes import wait_for
 from manifests.pods import at, of_kind
 from manifests.rendering import CHART, find_helm
 from ports import free_ports
+from waiting import wait_for
 
 from scanner.ensemble import bundles
 
@@ -71,7 +71,7 @@ class Node:
         words = self._command(container)
         with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
             if stop_at is not None:
-                wait_for(str(stop_at), lambda: stop_at.exists() or process.poll() is not None, 600)
+                wait_for(str(stop_at), lambda: stop_at.exists() or process.poll() is not None)
                 process.send_signal(signal.SIGTERM)
             output = process.communicate()[0]
         return process.returncode, output

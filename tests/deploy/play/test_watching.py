@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from disturbed.processes import wait_for
+from waiting import wait_for
 
 pytestmark = pytest.mark.timeout(1200)
 #: What Grafana puts in for its variables, and its rate interval at a scrape a second.
@@ -57,14 +57,14 @@ def fired(prometheus, alert, job):
 
 def test_a_failed_scan_is_told_and_the_alert_goes_again(prometheus, broken):
     assert fired(prometheus, "ScannerRunFailed", "lenses/broken")
-    wait_for("the end of the alert", lambda: "ScannerRunFailed" not in prometheus.firing(job="lenses/broken"), 120)
+    wait_for("the end of the alert", lambda: "ScannerRunFailed" not in prometheus.firing(job="lenses/broken"))
 
 
 def test_a_lost_driver_is_told_and_the_alert_goes_again(prometheus, stormy):
     driver = stormy[0].tries[0].pod.name
     gone = f'ALERTS{{alertname="ScannerDriverGone", alertstate="firing", job="lenses/stormy", instance="{driver}"}}'
-    wait_for("the alert", lambda: prometheus.values(gone), 60)
-    wait_for("the end of the alert", lambda: "ScannerDriverGone" not in prometheus.firing(job="lenses/stormy"), 180)
+    wait_for("the alert", lambda: prometheus.values(gone))
+    wait_for("the end of the alert", lambda: "ScannerDriverGone" not in prometheus.firing(job="lenses/stormy"))
     assert not fired(prometheus, "ScannerRunFailed", "lenses/stormy"), "killed is not failed"
 
 

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 from prometheus_client import CollectorRegistry
+from waiting import LIMIT_S, wait_for
 
 from scanner.errors import ContentError, InputMissingError
 from scanner.service import collections as registry
@@ -131,7 +132,7 @@ def test_what_cannot_be_opened_is_told_to_whoever_waits(copy):
     assert not collections.is_ready
     background = collections_of(copy)
     background.start()
-    assert background.wait(30)
+    assert background.wait(LIMIT_S)
     assert isinstance(background.error, ContentError)
     with pytest.raises(InputMissingError):
         collections_of(copy / "nowhere")
@@ -144,14 +145,14 @@ def test_folders_are_waited_for_where_that_is_wished(copy, tmp_path, monkeypatch
     instruments = ServiceInstruments(CollectorRegistry())
     collections = Collections([str(tmp_path / "later")], load(None, {"files.wait": True}, {}), instruments)
     collections.start()
-    assert not collections.wait(0.3)
-    assert "not served yet" in caplog.text
+    wait_for("the first try", lambda: "not served yet" in caplog.text)
+    assert not collections.wait(0)
     assert (collections.error, collections.is_ready, len(collections)) == (None, False, 1)
     for question in (lambda: collections.default, lambda: collections.get("later"), lambda: list(collections)):
         with pytest.raises(BusyError):
             question()
     shutil.copytree(copy, tmp_path / "later", dirs_exist_ok=True)
-    assert collections.wait(30)
+    assert collections.wait(LIMIT_S)
     assert collections.is_ready
     assert collections.default.n_objects > 0
     collections.close()

@@ -2,6 +2,8 @@
 
 import programs
 import pytest
+from playwright.sync_api import expect, sync_playwright
+from waiting import LIMIT_S
 
 
 # Not for the session: while Playwright is open, no other test of this thread can run an event loop.
@@ -9,8 +11,6 @@ import pytest
 def browser():
     """A headless Chromium; the test is skipped where there is none."""
     program = programs.needed("chromium", "chromium-browser", "google-chrome", target="debian")
-    from playwright.sync_api import sync_playwright
-
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield chromium
@@ -42,7 +42,8 @@ def complaints():
 def page(browser, complaints):
     """A fresh tab of 1600 pixels."""
     context = browser.new_context(viewport={"width": 1600, "height": 1000}, accept_downloads=True)
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(1000 * LIMIT_S)
+    expect.set_options(timeout=1000 * LIMIT_S)
     tab = context.new_page()
     complaints.hear(tab)
     yield tab

@@ -38,9 +38,11 @@ def drawn(page, band):
     return np.asarray(Image.open(io.BytesIO(answer.body())).convert("RGB"), dtype=float)
 
 
-def settled(page):
-    """Wait until the pictures are those that the controls ask for."""
-    page.wait_for_timeout(150)
+def drawn_after(page, act):
+    """Do something that changes the look, and wait until the pictures are those that the controls then ask for."""
+    page.evaluate("() => { window.asked = new Promise((done) => addEventListener('scanner:look', done, { once: true })); }")
+    act()
+    page.evaluate("() => window.asked.then(() => null)")
     expect(page.locator("figure.loading")).to_have_count(0)
 
 
@@ -76,22 +78,17 @@ def test_stretch_acts_at_once_and_is_reset(page, address, candidate_ids):
     opened(page, address, candidate_ids[0])
     usual = drawn(page, "VIS")
     # From 100 sigma for white to 10: brighter.
-    page.locator("#white").fill("1")
-    settled(page)
+    drawn_after(page, lambda: page.locator("#white").fill("1"))
     assert page.locator("output[for=white]").inner_text() == "10 σ"
     assert drawn(page, "VIS").mean() > usual.mean() + 10
-    page.keyboard.press("i")
-    settled(page)
+    drawn_after(page, lambda: page.keyboard.press("i"))
     brighter_inverted = drawn(page, "VIS")
-    page.locator("#stretch button[type=reset]").click()
-    settled(page)
+    drawn_after(page, lambda: page.locator("#stretch button[type=reset]").click())
     np.testing.assert_array_equal(drawn(page, "VIS"), usual)
     assert brighter_inverted.mean() < 255 - usual.mean()
-    page.keyboard.press("f")
-    settled(page)
+    drawn_after(page, lambda: page.keyboard.press("f"))
     assert drawn(page, "VIS").shape == (200, 200, 3)
-    page.locator("#saturation").fill("0")
-    settled(page)
+    drawn_after(page, lambda: page.locator("#saturation").fill("0"))
     grey = drawn(page, "colour")
     assert np.abs(grey[..., 0] - grey[..., 2]).mean() < 2
     page.locator("[name=stretch]").select_option("linear")

@@ -6,9 +6,6 @@ from playwright.sync_api import expect
 from scanner.service.security.tokens import new_token
 from scanner.service.settings import load
 
-#: Machines on which tests run may be busy.
-expect.set_options(timeout=10_000)
-
 
 @pytest.fixture
 def served(served_run, make_server, tmp_path):

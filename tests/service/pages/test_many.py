@@ -1,8 +1,7 @@
-"""The gallery over a million candidates: as quick at the end as at the beginning, and no larger."""
+"""The gallery over a million candidates: as near at the end as at the beginning, and no larger."""
 
 import re
 import shutil
-import time
 
 import numpy as np
 import pyarrow as pa
@@ -60,15 +59,15 @@ def _no_pictures(complaints):
 
 
 def loaded(page, address):
-    """Seconds until the first cards of a list are there, and the first rank."""
-    start = time.monotonic()
+    """Requests of the API until the first cards of a list are there, and the first rank."""
+    asked = []
+    page.on("request", lambda request: asked.append(request.url) if "/api/" in request.url else None)
     page.goto(address)
     page.wait_for_selector(".card")
-    return time.monotonic() - start, page.locator(".card .rank").first.inner_text()
+    return len(asked), page.locator(".card .rank").first.inner_text()
 
 
 def test_the_millionth_is_as_near_as_the_first(page, address):
-    loaded(page, address)
     first, rank = loaded(page, address)
     assert rank == "1"
     expect(page.locator("#count")).to_have_text("1,000,000 candidates")
@@ -76,7 +75,7 @@ def test_the_millionth_is_as_near_as_the_first(page, address):
     assert rank == "999,990"
     expect(page.locator(".end")).to_have_text("That is all.")
     assert page.locator(".card").count() == 11
-    assert last < 3 * first + 0.5
+    assert last <= first
 
 
 def test_a_long_way_down_and_back(page, address):
@@ -98,7 +97,7 @@ def test_a_long_way_down_and_back(page, address):
 def test_filters_and_the_density_of_all(page, address):
     loaded(page, address)
     page.fill("[name=max_score]", "0.25")
-    expect(page.locator(".card .rank").first).to_have_text("750,001", timeout=20_000)
+    expect(page.locator(".card .rank").first).to_have_text("750,001")
     expect(page.locator("#count")).to_have_text("250,000 candidates")
     page.fill("[name=cone]", "60 -40 1deg")
     expect(page.locator("#count")).to_have_text(re.compile(r"^\d{1,3} candidates$"))

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
+from waiting import LIMIT_S
 
 from scanner.service.errors import TimeLimitError, TooLargeError, TooManyRequestsError
 from scanner.service.instruments import ServiceInstruments
@@ -102,12 +103,12 @@ def test_bodies_that_do_not_come_are_not_waited_for():
         await asyncio.sleep(0 if slow.parts else 60)
         return {"type": "http.request", "body": b"x", "more_body": bool(slow.parts and slow.parts.pop())}
 
-    bodies = BodyLimit(app, 10, ServiceInstruments(CollectorRegistry()), seconds=0.1)
+    hasty, bodies = (BodyLimit(app, 10, ServiceInstruments(CollectorRegistry()), seconds=limit) for limit in (0.1, LIMIT_S))
     slow.parts = [False, True, True]
     asyncio.run(bodies({"type": "http", "headers": []}, slow, None))
     slow.parts = []
     with pytest.raises(TimeLimitError, match=r"0\.1 s"):
-        asyncio.run(bodies({"type": "http", "headers": []}, slow, None))
+        asyncio.run(hasty({"type": "http", "headers": []}, slow, None))
     slow.parts = [True] * 20
     with pytest.raises(TooLargeError):
         asyncio.run(bodies({"type": "http", "headers": []}, slow, None))

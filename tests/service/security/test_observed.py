@@ -1,8 +1,8 @@
 import logging
 import re
-import time
 
 import pytest
+from waiting import wait_for
 
 from scanner.service.settings import load
 
@@ -13,13 +13,10 @@ def line_of(caplog):
     caplog.set_level(logging.INFO, "scanner.service.access")
 
     def find(answer):
-        end = time.monotonic() + 20
-        while time.monotonic() < end:
-            for record in caplog.records:
-                if getattr(record, "request_id", None) == answer.headers["X-Request-ID"]:
-                    return record
-            time.sleep(0.01)
-        raise AssertionError("no such line")
+        def lines():
+            return [line for line in caplog.records if getattr(line, "request_id", None) == answer.headers["X-Request-ID"]]
+
+        return wait_for("the line", lines)[0]
 
     return find
 

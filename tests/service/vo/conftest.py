@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from astropy.io.votable import parse
+from waiting import LIMIT_S
 
 JAVA_FOLDERS = "/usr/lib/jvm/*/bin"
 
@@ -32,7 +33,9 @@ def stilts():
         pytest.skip("STILTS is not here, or no Java that runs it: 'make verify-vo' installs it")
 
     def run(*words, content=None):
-        done = subprocess.run(["stilts", *words], input=content, capture_output=True, env=environment, check=False, timeout=240)
+        done = subprocess.run(
+            ["stilts", *words], input=content, capture_output=True, env=environment, check=False, timeout=LIMIT_S
+        )
         return [line for line in (done.stdout + done.stderr).decode().splitlines() if line.strip()]
 
     return run

@@ -16,14 +16,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from disturbed.processes import GRACE_S, Cluster, Processes
+from disturbed.processes import Cluster, Processes
+from waiting import LIMIT_S
 
 N_WORKERS = 3
 LONGEST_PAUSE_S = 0.6
 #: More than so many drivers that end of themselves without a result, and the run is given up.
 MOST_RESTARTS = 12
 DONE, DONE_WITH_FAILURES = 0, 3
-RUN_S = 600.0
+RUN_S = 1500.0
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def run_disturbed(
             if driver.poll() is not None:
                 continue
             os.killpg(driver.pid, now.how)
-            driver.wait(GRACE_S)
+            driver.wait(LIMIT_S)
             driver = processes.start("driver", *words, "--scheduler", cluster.address)
         elif now.how == signal.SIGKILL:
             cluster.kill(now.worker)
@@ -140,6 +141,6 @@ def run_disturbed(
         outcome.done[now.kind] += 1
     outcome.seconds = time.monotonic() - start
     for process, asked in leaving:
-        process.wait(max(asked + GRACE_S - time.monotonic(), 0.1))
+        process.wait(LIMIT_S)
         outcome.has_left(process, asked)
     return outcome

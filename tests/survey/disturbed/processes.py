@@ -10,17 +10,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ports import free_ports
+from waiting import LIMIT_S
 
 SCANNER = (sys.executable, "-m", "scanner")
-#: A worker that is told to leave finishes its tile first: far less than the 30 s that Kubernetes gives, for a little tile.
-GRACE_S = 30.0
 
 
 @dataclass
@@ -91,7 +89,7 @@ class Cluster:
         for leaving in (self.workers, [self._scheduler]):
             for process in leaving:
                 process.send_signal(signal.SIGTERM)
-            codes += [process.wait(GRACE_S) for process in leaving]
+            codes += [process.wait(LIMIT_S) for process in leaving]
         return codes
 
 
@@ -102,13 +100,3 @@ def running_cluster(processes: Processes, n_workers: int) -> Iterator[Cluster]:
         yield Cluster(processes, n_workers)
     finally:
         processes.end()
-
-
-def wait_for(what: str, holds, seconds: float = 120.0):
-    """Wait until a function returns something true, and return it."""
-    end = time.monotonic() + seconds
-    while not (found := holds()):
-        if time.monotonic() > end:
-            raise TimeoutError(f"waited {seconds:.0f} s for {what}")
-        time.sleep(0.02)
-    return found

@@ -2,6 +2,7 @@ import os
 
 import pytest
 from made_records import commit_tile, run_record
+from waiting import LIMIT_S
 
 from scanner.config import StorageConfig
 from scanner.errors import ContentError
@@ -68,7 +69,7 @@ def test_changed_input_files_are_named(folder, tiles, tmp_path):
     inputs = committed_inputs(folder, folder.record())
     with input_checks(folder, tiles, inputs, STORAGE) as checks:
         with pytest.raises(ContentError, match=r"tiles/b: .*b-Y\.fits \(Y\.image\)") as caught:
-            checks.wait(60)
+            checks.wait(LIMIT_S)
         assert "b-VIS" not in str(caught.value)
         assert "--restart" in str(caught.value)
         with pytest.raises(ContentError):

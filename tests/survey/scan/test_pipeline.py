@@ -4,6 +4,7 @@ import weakref
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waiting import LIMIT_S
 
 from scanner.survey.scan.pipeline import pipeline
 
@@ -89,7 +90,7 @@ def test_a_slow_block_holds_the_stages_back(n_stages, depth, n):
 
 def test_stages_work_at_the_same_time():
     """Each stage waits for the others to be at work too: with fewer threads than stages this would never end."""
-    together = threading.Barrier(3, timeout=30)
+    together = threading.Barrier(3, timeout=LIMIT_S)
 
     def source():
         for item in range(6):

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from tile_jobs import job_of, left_by, run_folder
+from waiting import LIMIT_S
 
 from scanner.config import StorageConfig
 from scanner.cutouts.store import CutoutStore
@@ -60,7 +61,7 @@ def test_one_batch_is_cut_and_one_written_while_one_is_scored(sky, scanned, tmp_
     def score(scorer, batch):
         scored.append(batch)
         if len(scored) == 2:
-            assert all(event.wait(timeout=60) for event in happened.values())
+            assert all(event.wait(LIMIT_S) for event in happened.values())
         return score_batch(scorer, batch)
 
     append = TileOutput.append

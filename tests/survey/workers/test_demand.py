@@ -9,8 +9,8 @@ import urllib.request
 from contextlib import contextmanager
 
 import pytest
-from disturbed.processes import wait_for
 from ports import free_ports
+from waiting import LIMIT_S, wait_for
 
 from scanner.survey.workers.autoscale import report_wanted
 
@@ -28,12 +28,12 @@ def scheduler():
         yield f"tcp://127.0.0.1:{port}", f"http://127.0.0.1:{http_port}"
     finally:
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(LIMIT_S) == 0
 
 
 def asked(url, **content):
     request = urllib.request.Request(url, json.dumps(content).encode() if content else None)
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=LIMIT_S) as answer:
         return answer.read().decode()
 
 
@@ -72,7 +72,7 @@ def test_a_worker_that_is_retired_is_told_by_its_name():
         with subprocess.Popen([*SCANNER, "worker", address, "--name", name], stderr=subprocess.DEVNULL) as worker:
             wait_for("a worker", lambda: json.loads(asked(f"{http}/api/v1/get_workers"))["num_workers"] == 1)
             answer = json.loads(asked(f"{http}/api/v1/retire_workers", n=1))
-            worker.wait(30)
+            worker.wait(LIMIT_S)
         assert [info["name"] for info in answer.values()] == [name]
         assert json.loads(asked(f"{http}/api/v1/get_workers"))["num_workers"] == 0
 

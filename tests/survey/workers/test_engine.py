@@ -7,7 +7,8 @@ import time
 
 import numpy as np
 import pytest
-from standing import Bodies, Standing, disturbed, jobs, named, run, wait_for
+from standing import Bodies, Standing, disturbed, jobs, named, run
+from waiting import wait_for
 
 from scanner.errors import UnavailableError
 from scanner.survey.workers import cluster, engine, workforce
@@ -43,7 +44,7 @@ def test_a_pause_before_the_next_attempt_holds_nobody_up(standing, bodies):
     def behave(tile_id, number, step):
         return "the store is busy" if tile_id == "flaky" and number < 2 else None
 
-    given = jobs("flaky", *(f"t{n}" for n in range(8)), engine__scheduler=standing.address, engine__backoff_s=0.7)
+    given = jobs("flaky", *(f"t{n}" for n in range(8)), engine__scheduler=standing.address, engine__backoff_s=1.5)
     outcomes = run(given, bodies.work(behave))
     assert list(outcomes)[-1] == "flaky"
     assert all(outcome.commit for outcome in outcomes.values())

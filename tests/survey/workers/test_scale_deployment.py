@@ -7,9 +7,9 @@ import ssl
 import time
 
 import pytest
-from disturbed.processes import wait_for
 from kubernetes_api import ACCOUNT, NAME, NAMESPACE, KubernetesApi
 from ports import free_ports
+from waiting import wait_for
 
 from scanner.errors import UsageError
 from scanner.survey.workers import autoscale

@@ -2,7 +2,8 @@ import signal
 
 import pytest
 import trustme
-from standing import Bodies, Standing, disturbed, jobs, run, wait_for
+from standing import Bodies, Standing, disturbed, jobs, run
+from waiting import LIMIT_S, wait_for
 
 from scanner.errors import InputMissingError, UnavailableError, UsageError
 from scanner.survey.workers import transport, versions
@@ -79,7 +80,7 @@ def test_told_to_stop_a_worker_finishes_its_tile_and_nothing_is_done_twice(stand
 
     outcomes = disturbed(given, bodies.work(holding(bodies.folder)), meanwhile)
     assert all(outcome.commit for outcome in outcomes.values())
-    assert leaving.wait(30) == 0
+    assert leaving.wait(LIMIT_S) == 0
     assert [tile_id for tile_id, _ in bodies.begun()] == ["a0", "a1", "a2", "a3", "b0", "b1"]
     assert [worker for _, worker in bodies.begun()].count("w0") == 1
     lines = standing.processes.log("w0").splitlines()
@@ -97,7 +98,7 @@ def test_out_of_grace_a_tile_is_given_up_to_another_worker(standing, bodies):
         standing.told("w1", "connected")
         leaving.send_signal(signal.SIGTERM)
         wait_for("its tile on the other", lambda: ("a0", "w1") in bodies.begun())
-        assert leaving.wait(30) == 0
+        assert leaving.wait(LIMIT_S) == 0
         (bodies.folder / "go").touch()
 
     outcomes = disturbed(given, bodies.work(holding(bodies.folder)), meanwhile)
@@ -117,7 +118,7 @@ def test_told_to_stop_it_does_not_wait_for_its_grace_once_the_scheduler_is_gone(
         leaving.send_signal(signal.SIGTERM)
         standing.told("w0", "told to stop (SIGTERM); finishing tile a0")
         standing.scheduler.kill()
-        assert leaving.wait(60) == 0
+        assert leaving.wait(LIMIT_S) == 0
 
     with pytest.raises(UnavailableError, match="went away"):
         disturbed(given, bodies.work(holding(bodies.folder)), meanwhile)
@@ -126,10 +127,10 @@ def test_told_to_stop_it_does_not_wait_for_its_grace_once_the_scheduler_is_gone(
 
 def test_a_scheduler_that_is_gone_is_looked_for_no_longer_than_told(standing):
     # The first connection has no longer than that either, on a machine that may be busy.
-    worker = standing.worker("w0", "--death-timeout", "8s")
+    worker = standing.worker("w0", "--death-timeout", "15s")
     standing.told("w0", "connected")
     standing.scheduler.kill()
-    assert worker.wait(60) == 75
+    assert worker.wait(LIMIT_S) == 75
     *_, gone, refusal = standing.processes.log("w0").splitlines()
     assert "the scheduler is gone; looking for it again" in gone
     assert refusal.startswith(f"scanner: {standing.address}: no Dask scheduler answers there")
@@ -146,11 +147,11 @@ def test_a_worker_of_another_version_never_gets_a_tile(standing, bodies, caplog)
     def meanwhile():
         wait_for("a tile", lambda: bodies.begun("a0"))
         late = standing.worker_of_other_version("late")
-        assert late.wait(60) == 78
+        assert late.wait(LIMIT_S) == 78
         (bodies.folder / "go").touch()
 
     disturbed(given, bodies.work(holding(bodies.folder)), meanwhile)
-    assert before.wait(30) == 78
+    assert before.wait(LIMIT_S) == 78
     assert {worker for _, worker in bodies.begun()} == {"w1"}
     from scanner import __version__
 
@@ -185,9 +186,9 @@ def test_encrypted(authority, tmp_path, bodies):
         foreign = transport.Certificates(files(authority, "ours")["ca"], theirs.cert, theirs.key)
         for refused in (theirs, foreign):
             with pytest.raises(UsageError, match="the TLS handshake fails"):
-                transport.await_scheduler(standing.address, refused, 5.0)
+                transport.await_scheduler(standing.address, refused, LIMIT_S)
         with pytest.raises(UsageError, match="needs --tls-ca, --tls-cert and --tls-key"):
-            transport.await_scheduler(standing.address, None, 5.0)
+            transport.await_scheduler(standing.address, None, LIMIT_S)
     finally:
         standing.end()
 
@@ -202,4 +203,4 @@ def test_certificates_that_are_none(authority, tmp_path):
         transport.security(transport.Certificates(ours["ca"], ours["cert"], files(authority, "theirs")["key"]))
     for address in ("host:8786", "tcp://host", "http://host:8786"):
         with pytest.raises(UsageError, match="not a scheduler's address"):
-            transport.await_scheduler(address, None, 1.0)
+            transport.await_scheduler(address, None, LIMIT_S)
