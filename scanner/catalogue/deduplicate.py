@@ -32,7 +32,7 @@ from scanner.sphere import HEALPIX_ORDER, chord, unit_vectors
 
 #: Bad fractions are compared in these steps, so that a few pixels do not choose the tile.
 BAD_FRACTION_STEP = 0.001
-#: Columns that the rule looks at.
+#: Columns that the rule needs.
 RULE_COLUMNS = (
     "ra",
     "dec",

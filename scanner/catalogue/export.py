@@ -24,6 +24,71 @@ from scanner.records import FailedTile, Record
 
 _FITS_FORMATS = {"bool": "L", "int32": "J", "int64": "K", "float": "E", "double": "D"}
 _NUMPY_TYPES = {"bool": "?", "int32": "i4", "int64": "i8", "float": "f4", "double": "f8", "string": "U"}
+#: Keyword and comment of each provenance entry, in FITS headers and VOTable INFO elements.
+_PROVENANCE_KEYWORDS: dict[str, tuple[str, str]] = {
+    "software": ("CREATOR", "software that made this table"),
+    "config_fingerprint": ("CONFIGID", "fingerprint of the run's settings"),
+    "bundle": ("BUNDLE", "name and version of the networks' bundle"),
+    "bundle_fingerprint": ("BUNDLEID", "SHA-256 of the bundle's manifest"),
+}
+
+
+class Provenance(Record):
+    """Where a candidate list comes from: enough to make it again."""
+
+    software: str
+    config_fingerprint: str
+    bundle: str
+    bundle_fingerprint: str
+
+
+def write_candidates(table: pa.Table, stem: Path, provenance: Provenance) -> tuple[Path, Path, Path]:
+    """Write ``<stem>.fits``, ``<stem>.ecsv`` and ``<stem>.vot``.
+
+    Parameters
+    ----------
+    table
+        Rows in the order in which they are written.
+    stem
+        Path without the suffix.
+    provenance
+        Goes into every header.
+
+    Returns
+    -------
+    tuple of Path
+        The three files.
+
+    Raises
+    ------
+    OutputError
+        They cannot be written.
+    """
+    fits_path, ecsv_path, vot_path = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("fits", "ecsv", "vot"))
+    table = table.cast(pa.schema([columns.column(name).field() for name in table.column_names]))
+    entries = [
+        HeadingEntry(name, keyword, getattr(provenance, name), comment)
+        for name, (keyword, comment) in _PROVENANCE_KEYWORDS.items()
+    ]
+    rows, heading = to_astropy(table), Heading("candidates", "Strong lens candidates, best first", tuple(entries))
+    write_atomically(fits_path, fits_bytes(table, heading))
+    write_atomically(ecsv_path, ecsv_bytes(rows, heading))
+    write_atomically(vot_path, votable_bytes(rows, heading))
+    return fits_path, ecsv_path, vot_path
+
+
+def write_failed(failed: Sequence[FailedTile], path: Path) -> None:
+    """Write ``failed-tiles.ecsv``: one row a tile, by tile id; no rows where all went well.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    ordered = sorted(failed, key=lambda tile: (tile.tile_id, tile.reason))
+    tile_ids = AstropyColumn([tile.tile_id for tile in ordered], name="tile_id", dtype="U", description="Tile that failed")
+    reasons = AstropyColumn([tile.reason for tile in ordered], name="reason", dtype="U", description="What went wrong")
+    write_atomically(path, ecsv_bytes(Table([tile_ids, reasons])))
 
 
 @dataclass(frozen=True)
@@ -126,70 +191,3 @@ def votable_bytes(rows: Table, heading: Heading) -> bytes:
     buffer = io.BytesIO()
     document.to_xml(buffer, tabledata_format="tabledata")
     return buffer.getvalue()
-
-
-class Provenance(Record):
-    """Where a candidate list comes from: enough to make it again."""
-
-    software: str
-    config_fingerprint: str
-    bundle: str
-    bundle_fingerprint: str
-
-
-#: Keyword and comment of each provenance entry, in FITS headers and VOTable INFO elements.
-_PROVENANCE_KEYWORDS: dict[str, tuple[str, str]] = {
-    "software": ("CREATOR", "software that made this table"),
-    "config_fingerprint": ("CONFIGID", "fingerprint of the run's settings"),
-    "bundle": ("BUNDLE", "name and version of the networks' bundle"),
-    "bundle_fingerprint": ("BUNDLEID", "SHA-256 of the bundle's manifest"),
-}
-
-
-def write_candidates(table: pa.Table, stem: Path, provenance: Provenance) -> tuple[Path, Path, Path]:
-    """Write ``<stem>.fits``, ``<stem>.ecsv`` and ``<stem>.vot``.
-
-    Parameters
-    ----------
-    table
-        Rows in the order in which they are written.
-    stem
-        Path without the suffix.
-    provenance
-        Goes into every header.
-
-    Returns
-    -------
-    tuple of Path
-        The three files.
-
-    Raises
-    ------
-    OutputError
-        They cannot be written.
-    """
-    fits_path, ecsv_path, vot_path = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("fits", "ecsv", "vot"))
-    table = table.cast(pa.schema([columns.column(name).field() for name in table.column_names]))
-    entries = [
-        HeadingEntry(name, keyword, getattr(provenance, name), comment)
-        for name, (keyword, comment) in _PROVENANCE_KEYWORDS.items()
-    ]
-    rows, heading = to_astropy(table), Heading("candidates", "Strong lens candidates, best first", tuple(entries))
-    write_atomically(fits_path, fits_bytes(table, heading))
-    write_atomically(ecsv_path, ecsv_bytes(rows, heading))
-    write_atomically(vot_path, votable_bytes(rows, heading))
-    return fits_path, ecsv_path, vot_path
-
-
-def write_failed(failed: Sequence[FailedTile], path: Path) -> None:
-    """Write ``failed-tiles.ecsv``: one row a tile, by tile id; no rows where all went well.
-
-    Raises
-    ------
-    OutputError
-        It cannot be written.
-    """
-    ordered = sorted(failed, key=lambda tile: (tile.tile_id, tile.reason))
-    tile_ids = AstropyColumn([tile.tile_id for tile in ordered], name="tile_id", dtype="U", description="Tile that failed")
-    reasons = AstropyColumn([tile.reason for tile in ordered], name="reason", dtype="U", description="What went wrong")
-    write_atomically(path, ecsv_bytes(Table([tile_ids, reasons])))

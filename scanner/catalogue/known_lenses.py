@@ -28,7 +28,7 @@ from scanner.catalogue import columns
 from scanner.config import StorageConfig
 from scanner.errors import ContentError, InputMissingError
 from scanner.records import Float64
-from scanner.sphere import chord, unit_vectors
+from scanner.sphere import chord, chord_angle_deg, unit_vectors
 from scanner.storage import read_file, split
 
 #: The name that stands for the table of the package lenscat.
@@ -90,7 +90,7 @@ class KnownLensMatcher:
             distance, nearest = self._tree.query(vectors, distance_upper_bound=self._radius)
         near = np.isfinite(distance)
         separation = np.full(len(rows), np.nan)
-        separation[near] = np.degrees(2 * np.arcsin(0.5 * distance[near])) * 3600
+        separation[near] = chord_angle_deg(distance[near]) * 3600
         index = np.where(near, nearest, len(self._names) - 1)
         name, separations, reference = columns.KNOWN_COLUMNS
         for added, values in (
@@ -112,8 +112,10 @@ def load_known_lenses(source: str, storage: StorageConfig = StorageConfig()) -> 
 
     Raises
     ------
-    InputMissingError, ContentError
-        See the module.
+    InputMissingError
+        The table is not there, or lenscat is not installed.
+    ContentError
+        It cannot be read, or holds no positions.
     """
     location = str(_lenscat_table()) if source == LENSCAT else source
     suffix = Path(split(location)[1]).suffix.lower()

@@ -31,33 +31,10 @@ from scanner.sphere import HEALPIX_ORDER, designations, healpix_29
 if TYPE_CHECKING:
     import duckdb
 
-
-def complete(ranked: pa.Table, known: KnownLensMatcher) -> pa.Table:
-    """Add HEALPix index, designation and known lens.
-
-    Parameters
-    ----------
-    ranked
-        N rows of :data:`~scanner.catalogue.columns.SOURCE_SCHEMA` with their rank.
-    known
-        Finds known lenses.
-
-    Returns
-    -------
-    pyarrow.Table
-        N rows of :data:`~scanner.catalogue.columns.CATALOGUE_SCHEMA`, in their order.
-    """
-    ra, dec = ranked["ra"].to_numpy(), ranked["dec"].to_numpy()
-    ranked = columns.with_column(ranked, columns.HEALPIX_COLUMN, healpix_29(ra, dec))
-    ranked = known.describe(columns.with_column(ranked, columns.NAME_COLUMN, designations(ra, dec)))
-    return columns.as_schema(ranked, columns.CATALOGUE_SCHEMA)
-
-
-#: Rows that are looked at together: 100 MB of what the rule needs of them.
+#: Rows that are deduplicated together: 100 MB of what the rule needs of them.
 ROWS_TOGETHER = 500_000
 #: What DuckDB may hold in memory, and the threads that share it: more of them would need more.
 MEMORY, MOST_THREADS = "1GB", 4
-
 _INDEX = columns.HEALPIX_COLUMN.name
 _PIXEL_SHIFT = 2 * (HEALPIX_ORDER - MAX_PARTITION_ORDER)
 #: What DuckDB says, among other things, when there is no room in its folder.
@@ -76,7 +53,7 @@ class Merging:
     known
         Finds known lenses.
     rows_together
-        Rows that are looked at together.
+        Rows that are deduplicated together.
 
     Attributes
     ----------
@@ -214,12 +191,12 @@ class Merging:
         return int(self._ask(f"SELECT count(*) AS n FROM {relation}")["n"][0].as_py())
 
     def _ask(self, query: str, *parameters: int) -> pa.Table:
-        with _telling(self._folder):
+        with _one_sentence(self._folder):
             found: pa.Table = self._database.sql(query, params=list(parameters)).to_arrow_table()
             return found
 
     def _do(self, statement: str) -> None:
-        with _telling(self._folder):
+        with _one_sentence(self._folder):
             self._database.execute(statement)
 
     def _put(self, statement: str, given: pa.Table) -> None:
@@ -229,8 +206,29 @@ class Merging:
         self._database.unregister("given")
 
 
+def complete(ranked: pa.Table, known: KnownLensMatcher) -> pa.Table:
+    """Add HEALPix index, designation and known lens.
+
+    Parameters
+    ----------
+    ranked
+        N rows of :data:`~scanner.catalogue.columns.SOURCE_SCHEMA` with their rank.
+    known
+        Finds known lenses.
+
+    Returns
+    -------
+    pyarrow.Table
+        N rows of :data:`~scanner.catalogue.columns.CATALOGUE_SCHEMA`, in their order.
+    """
+    ra, dec = ranked["ra"].to_numpy(), ranked["dec"].to_numpy()
+    ranked = columns.with_column(ranked, columns.HEALPIX_COLUMN, healpix_29(ra, dec))
+    ranked = known.describe(columns.with_column(ranked, columns.NAME_COLUMN, designations(ra, dec)))
+    return columns.as_schema(ranked, columns.CATALOGUE_SCHEMA)
+
+
 @contextmanager
-def _telling(folder: Path) -> Iterator[None]:
+def _one_sentence(folder: Path) -> Iterator[None]:
     """Turn what DuckDB raises for want of space into one sentence."""
     import duckdb
 
@@ -238,6 +236,6 @@ def _telling(folder: Path) -> Iterator[None]:
         with ctrl_c_interrupts():
             yield
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
-        if any(said in str(error) for said in _FULL):
+        if any(sign in str(error) for sign in _FULL):
             raise OutputError.of(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
         raise OutputError(f"{folder}: the catalogue cannot be merged here ({str(error).splitlines()[0]}).") from error

@@ -19,7 +19,7 @@ from scanner.records import Int64
 
 #: Columns that the order needs beside those of the rows: whether a row is scored, and its bundle's place.
 SCORED, BUNDLE_PLACE = "scored", "bundle_place"
-#: From the best row to the worst. Texts are compared by code points, as DuckDB does unless told otherwise. What is not known is
+#: From the best row to the worst. Texts are compared by code points, as DuckDB does by default. What is not known is
 #: found by isfinite: isnan is folded away wherever statistics, which leave NaN out, say that there is none.
 BEST_FIRST = (
     f"{SCORED} DESC, {BUNDLE_PLACE}, NOT isfinite(p_calibrated), p_calibrated DESC, "

@@ -100,9 +100,9 @@ def vertices(region: str) -> tuple[Float64, Float64]:
 def _cells(row: TileRow) -> dict[str, Any]:
     ra, dec = _centre(row.s_region)
     names = {role: re.split(r"[/\\]", file)[-1] for role, file in sorted(row.files.items())}
-    told = {"ra": ra, "dec": dec, "files": json.dumps(names, ensure_ascii=False), "reason": without_folders(row.reason)}
+    known = {"ra": ra, "dec": dec, "files": json.dumps(names, ensure_ascii=False), "reason": without_folders(row.reason)}
     # The last digits of an area depend on where in memory its numbers lie.
-    return asdict(row) | told | {"sky_area_deg2": round(row.sky_area_deg2, 10)}
+    return asdict(row) | known | {"sky_area_deg2": round(row.sky_area_deg2, 10)}
 
 
 def without_folders(text: str) -> str:

@@ -1,1 +1,1 @@
-"""What a network sees: cutouts of all bands around one centre, their quality, and the zarr store that keeps them."""
+"""Cutouts of all bands around one centre, their quality, and the zarr store that keeps them."""

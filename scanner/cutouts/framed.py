@@ -18,53 +18,15 @@ from scanner.cutouts.store import StoreAttributes
 from scanner.errors import ContentError
 from scanner.records import BANDS, NISP_CUTOUT_PIXELS, Band, CutoutBatch, Float32
 from scanner.sky.alignment import NISP_MARGIN, STEP
-from scanner.sphere import unit_vectors
+from scanner.sphere import separation_deg
 
 if TYPE_CHECKING:
     from scanner.sky.tile_images import TileImages
 
-
-def band_wcs(images: TileImages, band: Band, x0: int, y0: int) -> WCS:
-    """WCS of one band's cutout whose first VIS pixel is (x0, y0).
-
-    A sliced band has its own mosaic's; what was binned or resampled lies on the VIS mosaic's, three pixels by three.
-    """
-    if band == "VIS":
-        return window_wcs(images.vis.wcs, x0, y0)
-    geometry = images.alignment.bands[band]
-    if geometry.case == "slice":
-        column, row = geometry.first_pixel(np.array([x0]), np.array([y0]))
-        return window_wcs(images.nisp[band].wcs, int(column[0]), int(row[0]))
-    return window_wcs(images.vis.wcs, x0 + NISP_MARGIN, y0 + NISP_MARGIN, STEP)
-
-
-def window_wcs(wcs: WCS, x0: int, y0: int, step: int = 1) -> WCS:
-    """WCS of a window whose first pixel is (x0, y0), with ``step`` × ``step`` pixels taken as one."""
-    if step > 1 and wcs.has_distortion:
-        return _fitted(wcs, x0, y0, step)
-    moved = wcs.deepcopy()
-    first = np.array([x0, y0], dtype=np.float64)
-    # FITS counts from 1, and the outer edges of the pixels are what both grids have in common.
-    moved.wcs.crpix = (wcs.wcs.crpix - 0.5 - first) / step + 0.5
-    if wcs.sip is not None:
-        moved.sip = Sip(wcs.sip.a, wcs.sip.b, wcs.sip.ap, wcs.sip.bp, wcs.sip.crpix - first)
-    if wcs.wcs.has_cd():
-        moved.wcs.cd = wcs.wcs.cd * step
-    else:
-        moved.wcs.cdelt = wcs.wcs.cdelt * step
-    moved.wcs.set()
-    return moved
-
-
-def _fitted(wcs: WCS, x0: int, y0: int, step: int) -> WCS:
-    """A tangent plane at the middle of the window: over 20 arc seconds a telescope's distortion is a linear map."""
-    x, y = (axis.ravel() for axis in np.meshgrid(*[np.linspace(0, NISP_CUTOUT_PIXELS - 1, 5)] * 2))
-    sky: SkyCoord = wcs.pixel_to_world(x0 + step * (x + 0.5) - 0.5, y0 + step * (y + 0.5) - 0.5)
-    return fit_wcs_from_points((x, y), sky, proj_point=sky[len(x) // 2], projection="TAN")
-
-
 #: Circles up to this radius, and this far away, are cut out to the pixel.
 _NEAR_DEG = 1.0
+#: A card's value, or value and comment.
+Card = str | int | float | tuple[str | int | float, str]
 
 
 @dataclass(frozen=True)
@@ -97,8 +59,7 @@ class BandImage:
         """
         height, width = self.pixels.shape
         middle = [float(value) for value in self.wcs.all_pix2world((width - 1) / 2, (height - 1) / 2, 0)]
-        ends = unit_vectors(np.array([ra, middle[0]]), np.array([dec, middle[1]]))
-        separation = 2 * np.rad2deg(np.arcsin(min(float(np.linalg.norm(ends[0] - ends[1])) / 2, 1.0)))
+        separation = float(separation_deg(np.array(ra), np.array(dec), *np.array(middle)))
         if max(separation, radius_deg) > _NEAR_DEG:
             # No circle on the image's own plane; beside so large a one, the image is a point.
             return (slice(0, height), slice(0, width)) if separation <= radius_deg else None
@@ -173,10 +134,6 @@ def _pixels(cutout: CutoutBatch) -> tuple[Float32, ...]:
     return (cutout.vis[0], *cutout.nisp[0])
 
 
-#: A card's value, or value and comment.
-Card = str | int | float | tuple[str | int | float, str]
-
-
 def fits_bytes(images: Sequence[BandImage], header: Mapping[str, Card]) -> bytes:
     """Write images.
 
@@ -202,3 +159,42 @@ def fits_bytes(images: Sequence[BandImage], header: Mapping[str, Card]) -> bytes
     stream = io.BytesIO()
     hdus.writeto(stream)
     return stream.getvalue()
+
+
+def band_wcs(images: TileImages, band: Band, x0: int, y0: int) -> WCS:
+    """WCS of one band's cutout whose first VIS pixel is (x0, y0).
+
+    A sliced band has its own mosaic's; what was binned or resampled lies on the VIS mosaic's, three pixels by three.
+    """
+    if band == "VIS":
+        return window_wcs(images.vis.wcs, x0, y0)
+    geometry = images.alignment.bands[band]
+    if geometry.case == "slice":
+        column, row = geometry.first_pixel(np.array([x0]), np.array([y0]))
+        return window_wcs(images.nisp[band].wcs, int(column[0]), int(row[0]))
+    return window_wcs(images.vis.wcs, x0 + NISP_MARGIN, y0 + NISP_MARGIN, STEP)
+
+
+def window_wcs(wcs: WCS, x0: int, y0: int, step: int = 1) -> WCS:
+    """WCS of a window whose first pixel is (x0, y0), with ``step`` × ``step`` pixels taken as one."""
+    if step > 1 and wcs.has_distortion:
+        return _fitted(wcs, x0, y0, step)
+    moved = wcs.deepcopy()
+    first = np.array([x0, y0], dtype=np.float64)
+    # FITS counts from 1, and the outer edges of the pixels are what both grids have in common.
+    moved.wcs.crpix = (wcs.wcs.crpix - 0.5 - first) / step + 0.5
+    if wcs.sip is not None:
+        moved.sip = Sip(wcs.sip.a, wcs.sip.b, wcs.sip.ap, wcs.sip.bp, wcs.sip.crpix - first)
+    if wcs.wcs.has_cd():
+        moved.wcs.cd = wcs.wcs.cd * step
+    else:
+        moved.wcs.cdelt = wcs.wcs.cdelt * step
+    moved.wcs.set()
+    return moved
+
+
+def _fitted(wcs: WCS, x0: int, y0: int, step: int) -> WCS:
+    """A tangent plane at the middle of the window: over 20 arc seconds a telescope's distortion is a linear map."""
+    x, y = (axis.ravel() for axis in np.meshgrid(*[np.linspace(0, NISP_CUTOUT_PIXELS - 1, 5)] * 2))
+    sky: SkyCoord = wcs.pixel_to_world(x0 + step * (x + 0.5) - 0.5, y0 + step * (y + 0.5) - 0.5)
+    return fit_wcs_from_points((x, y), sky, proj_point=sky[len(x) // 2], projection="TAN")

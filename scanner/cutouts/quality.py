@@ -135,7 +135,7 @@ def saturated(vis: Float32, nisp: Float32, quality: Quality) -> NDArray[np.bool_
 
     True where, in any band, a pixel more than 3" from the centre stands more than 2000 sigma above the sky and ten times
     higher than any pixel within 3". The largest Einstein rings of single galaxies fit in that radius, so a lens cannot flag
-    itself. Masked pixels do not count: a masked star is told by MASKED_PIXELS.
+    itself. Masked pixels do not count: a masked star has the flag MASKED_PIXELS.
 
     Parameters
     ----------

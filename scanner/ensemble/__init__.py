@@ -1,1 +1,1 @@
-"""What a cutout is worth: the bundle of seven networks, its session, the embedding grid, the threshold, the calibration."""
+"""The bundle of seven networks, its session, the embedding grid, the threshold, the calibration."""

@@ -34,10 +34,6 @@ def augment(images: Float32, orientations: Int64) -> Float32:
     return turned
 
 
-#: From (vis, nisp, sky, sigma) to (N, 7) log-odds.
-ScoreCutouts = Callable[[Float32, Float32, Float32, Float32], Float32]
-
-
 class SecondLook(Record):
     """Which objects are scored in all orientations."""
 
@@ -46,6 +42,10 @@ class SecondLook(Record):
         description="Calibrated log-odds, at the sky's prevalence, from which an object is looked at again.",
     )
     share: float = Field(gt=0, lt=1, description="Share of the calibration set's non-lenses for which that was so.")
+
+
+#: From (vis, nisp, sky, sigma) to (N, 7) log-odds.
+ScoreCutouts = Callable[[Float32, Float32, Float32, Float32], Float32]
 
 
 def average_orientations(

@@ -32,6 +32,7 @@ GRID_FILE = "grid.npz"
 CURVE_FILE = "operating_curve.npz"
 CARD_FILE = "MODEL_CARD.md"
 
+
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 

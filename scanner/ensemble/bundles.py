@@ -111,8 +111,10 @@ def load(bundle: str | Path | None = None, storage: StorageConfig = StorageConfi
         There is no such folder.
     ContentError
         The folder is not a bundle, or a file is missing, altered, unlisted or unreadable; the message says which.
-    ScannerError
-        Of a bundle on an object store: see :mod:`scanner.ensemble.bundles`.
+    OutputError
+        The copy of a bundle on an object store cannot be written.
+    UnavailableError
+        The object store does not answer.
     """
     if bundle is not None:
         bundle = followed(str(bundle), storage)
@@ -313,8 +315,12 @@ def cached(location: str, storage: StorageConfig) -> Path:
 
     Raises
     ------
-    ScannerError
-        See the module.
+    InputMissingError
+        There is no bundle.
+    ContentError
+        A file of it is missing or altered.
+    OutputError
+        The copy cannot be written.
     """
     store = open_store(location, storage)
     try:

@@ -1,1 +1,1 @@
-"""What people look at: the contact sheet of the candidates and the figures of a run."""
+"""For people: the contact sheet of the candidates and the figures of a run."""

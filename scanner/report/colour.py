@@ -27,7 +27,6 @@ from scanner.records import (
 
 Curve = Literal["asinh", "linear", "sqrt", "log"]
 CURVES: tuple[Curve, ...] = get_args(Curve)
-
 #: The asinh turns from linear to logarithmic here: below the surface brightness of most arcs (3 to 15 sigma).
 SOFTENING_SIGMA = 2.0
 #: Drawn black: the sky. The upper half of its noise is seen, so that an arc can be judged against it; the lower half would
@@ -40,6 +39,21 @@ WHITE_PERCENTILE = 99.7
 WHITE_REGION_ARCSEC = 12.0
 #: Contrast of the logarithmic curve, as in SAOImage DS9.
 LOG_EXPONENT = 1000.0
+#: Weights that turn the light of an early-type galaxy near z = 0.3 warm white and that of a blue source blue, chosen by eye.
+COLOUR_BALANCE = {"VIS": 1.0, "J": 0.6, "H": 0.5}
+NISP_BALANCE = {"Y": 1.0, "J": 0.85, "H": 0.75}
+#: Below this many sigma a colour fades to grey: the ratio of two noises is no colour.
+COLOUR_SOFTENING_SIGMA = 5.0
+#: Gaussian sigma in VIS pixels that takes the VIS point-spread function (0.17" FWHM) to NISP's (0.45"): colours of the
+#: cores and edges of sharp sources are wrong without it.
+PSF_MATCH_PIXELS = 1.77
+#: ITU-R BT.601 luma, so that the composite in black and white is the VIS image.
+LUMA = np.array([0.299, 0.587, 0.114])
+HATCH_DARK, HATCH_LIGHT, HATCH_PERIOD = 42, 60, 16
+_NISP_STEP = round(NISP_PIXEL_SCALE_ARCSEC / VIS_PIXEL_SCALE_ARCSEC)
+
+
+UInt8 = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -52,7 +66,7 @@ class Stretch:
     Raises
     ------
     UsageError
-        See the module.
+        Black is not below white, or the softening is not positive.
     """
 
     curve: Curve = "asinh"
@@ -86,22 +100,6 @@ def white_level(significance: Float64, pixel_scale_arcsec: float) -> float:
     inner = significance[margin : significance.shape[0] - margin, margin : significance.shape[1] - margin]
     good = inner[np.isfinite(inner)]
     return float(np.clip(np.percentile(good, WHITE_PERCENTILE), *WHITE_SIGMA)) if good.size else WHITE_SIGMA[0]
-
-
-UInt8 = NDArray[np.uint8]
-
-#: Weights that turn the light of an early-type galaxy near z = 0.3 warm white and that of a blue source blue, chosen by eye.
-COLOUR_BALANCE = {"VIS": 1.0, "J": 0.6, "H": 0.5}
-NISP_BALANCE = {"Y": 1.0, "J": 0.85, "H": 0.75}
-#: Below this many sigma a colour fades to grey: the ratio of two noises is no colour.
-COLOUR_SOFTENING_SIGMA = 5.0
-#: Gaussian sigma in VIS pixels that takes the VIS point-spread function (0.17" FWHM) to NISP's (0.45"): colours of the
-#: cores and edges of sharp sources are wrong without it.
-PSF_MATCH_PIXELS = 1.77
-#: ITU-R BT.601 luma, so that the composite in black and white is the VIS image.
-LUMA = np.array([0.299, 0.587, 0.114])
-
-HATCH_DARK, HATCH_LIGHT, HATCH_PERIOD = 42, 60, 16
 
 
 def vis_image(vis: Float32, sky: Float32, sigma: Float32, stretch: Stretch = Stretch()) -> UInt8:
@@ -148,7 +146,7 @@ def colour_image(
 ) -> UInt8:
     """VIS coloured by NISP: brightness and detail of VIS at 0.1", colour from H (red), VIS (blue) and their mean with J.
 
-    With a mean as green light, colours run from blue through white to orange: an arc against a galaxy is told by hue alone, and
+    With a mean as green light, colours run from blue through white to orange: an arc stands out from a galaxy by hue alone, and
     no noise looks green. Where a NISP band is missing the image is grey; where VIS is missing it is hatched.
 
     Parameters
@@ -203,6 +201,39 @@ def nisp_image(nisp: Float32, sky: Float32, sigma: Float32, stretch: Stretch = S
     brightness = stretch.brightness(mean / noise_of_mean, NISP_PIXEL_SCALE_ARCSEC)
     colour = np.maximum(np.nan_to_num(np.moveaxis(bands[::-1], 0, -1)), 0.0) + COLOUR_SOFTENING_SIGMA
     return _hatched(_at_brightness(_saturated(colour, saturation), brightness), ~np.isfinite(mean))
+
+
+def side_by_side(cutout: CutoutBatch, zoom: int, stretch: Stretch = Stretch(), saturation: float = 1.0) -> UInt8:
+    """Draw the three pictures of a batch of one.
+
+    Parameters
+    ----------
+    cutout
+        A batch of one.
+    zoom
+        Pixels of the picture along each side of a VIS pixel; a NISP pixel takes three times as many.
+    stretch, saturation
+        How; see :mod:`scanner.report.colour`.
+
+    Returns
+    -------
+    (200 zoom, 600 zoom, 3) uint8.
+    """
+    sky, sigma = cutout.sky[0], cutout.sigma[0]
+    vis = vis_image(cutout.vis[0], sky, sigma, stretch)
+    drawn = [
+        enlarged(np.repeat(vis[..., None], 3, axis=-1), zoom),
+        enlarged(colour_image(cutout.vis[0], cutout.nisp[0], sky, sigma, stretch, saturation), zoom),
+        enlarged(nisp_image(cutout.nisp[0], sky, sigma, stretch, saturation), zoom * _NISP_STEP),
+    ]
+    margin = (drawn[0].shape[0] - drawn[2].shape[0]) // 2
+    drawn[2] = np.pad(drawn[2], ((margin, margin), (margin, margin), (0, 0)))
+    return np.concatenate(drawn, axis=1)
+
+
+def enlarged(image: UInt8, zoom: int) -> UInt8:
+    """Every pixel of an image (y, x) or (y, x, 3) as ``zoom`` × ``zoom`` pixels."""
+    return image.repeat(zoom, axis=0).repeat(zoom, axis=1)
 
 
 def upsample(image: Float64) -> Float64:
@@ -292,39 +323,3 @@ def _upsampling_matrix() -> Float64:
         weight = np.where(distance <= 1.0, near, np.where(distance < 2.0, far, 0.0))
         np.add.at(matrix, (np.arange(VIS_CUTOUT_PIXELS), np.clip(first + tap, 0, NISP_CUTOUT_PIXELS - 1)), weight)
     return matrix
-
-
-_NISP_STEP = round(NISP_PIXEL_SCALE_ARCSEC / VIS_PIXEL_SCALE_ARCSEC)
-
-
-def side_by_side(cutout: CutoutBatch, zoom: int, stretch: Stretch = Stretch(), saturation: float = 1.0) -> UInt8:
-    """Draw the three pictures of a batch of one.
-
-    Parameters
-    ----------
-    cutout
-        A batch of one.
-    zoom
-        Pixels of the picture along each side of a VIS pixel; a NISP pixel takes three times as many.
-    stretch, saturation
-        How; see :mod:`scanner.report.colour`.
-
-    Returns
-    -------
-    (200 zoom, 600 zoom, 3) uint8.
-    """
-    sky, sigma = cutout.sky[0], cutout.sigma[0]
-    vis = vis_image(cutout.vis[0], sky, sigma, stretch)
-    drawn = [
-        enlarged(np.repeat(vis[..., None], 3, axis=-1), zoom),
-        enlarged(colour_image(cutout.vis[0], cutout.nisp[0], sky, sigma, stretch, saturation), zoom),
-        enlarged(nisp_image(cutout.nisp[0], sky, sigma, stretch, saturation), zoom * _NISP_STEP),
-    ]
-    margin = (drawn[0].shape[0] - drawn[2].shape[0]) // 2
-    drawn[2] = np.pad(drawn[2], ((margin, margin), (margin, margin), (0, 0)))
-    return np.concatenate(drawn, axis=1)
-
-
-def enlarged(image: UInt8, zoom: int) -> UInt8:
-    """Every pixel of an image (y, x) or (y, x, 3) as ``zoom`` × ``zoom`` pixels."""
-    return image.repeat(zoom, axis=0).repeat(zoom, axis=1)

@@ -23,6 +23,10 @@ from scanner.report import colour, self_contained
 from scanner.report.card import FLAG_WORDS, Card, card
 from scanner.report.self_contained import asset, template
 
+#: Grade A and B lenses per square degree that Euclid's own search of Q1 found (497 in 63.1 deg2: Euclid Collaboration,
+#: Walmsley et al. 2025): what a list of candidates from the same sky could hold at most, today.
+KNOWN_LENSES_PER_DEG2 = 497 / 63.1
+
 
 class RunSummary(Record):
     """One run in numbers.
@@ -49,11 +53,6 @@ class RunSummary(Record):
     command: str
     decides_on: Literal["grid", "calibrated"] = "grid"
     failed_tiles: tuple[FailedTile, ...] = ()
-
-
-#: Grade A and B lenses per square degree that Euclid's own search of Q1 found (497 in 63.1 deg2: Euclid Collaboration,
-#: Walmsley et al. 2025): what a list of candidates from the same sky could hold at most, today.
-KNOWN_LENSES_PER_DEG2 = 497 / 63.1
 
 
 @dataclass(frozen=True)

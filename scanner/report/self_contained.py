@@ -24,6 +24,23 @@ NISP_QUALITIES = (88,)
 PNG_QUALITY = 70
 
 
+def template(name: str) -> Template:
+    """The template ``<name>.html.jinja``."""
+    return _environment().get_template(f"{name}.html.jinja")
+
+
+def asset(name: str) -> Markup:
+    """A style or a script, as it stands in a page."""
+    return Markup(resources.files("scanner.report").joinpath("templates", name).read_text(encoding="utf-8"))
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("scanner.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+
+
 def png(image: UInt8) -> bytes:
     """Encode one image (y, x) grey or (y, x, 3) red, green, blue, uint8, without loss."""
     stream = io.BytesIO()
@@ -52,6 +69,11 @@ def data_uri(image: UInt8, qualities: tuple[int, ...] = QUALITIES) -> str:
     return "data:image/webp;base64," + base64.b64encode(webp(image, qualities)).decode("ascii")
 
 
+def png_uri(content: bytes) -> str:
+    """A PNG as a ``data:`` URI, to the byte; see :func:`scanner.report.self_contained.png_as_webp_uri` for a small one."""
+    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
+
+
 def png_as_webp_uri(content: bytes) -> str:
     """A PNG as a ``data:image/webp`` URI, a fifth of its size."""
     stream = io.BytesIO()
@@ -63,25 +85,3 @@ def png_as_webp_uri(content: bytes) -> str:
 def _upright(image: UInt8) -> Image.Image:
     # Row 0 of an array is the lowest of the sky, and the highest of a screen.
     return Image.fromarray(np.ascontiguousarray(image[::-1]))
-
-
-def template(name: str) -> Template:
-    """The template ``<name>.html.jinja``."""
-    return _environment().get_template(f"{name}.html.jinja")
-
-
-def asset(name: str) -> Markup:
-    """A style or a script, as it stands in a page."""
-    return Markup(resources.files("scanner.report").joinpath("templates", name).read_text(encoding="utf-8"))
-
-
-def png_uri(content: bytes) -> str:
-    """A PNG as a ``data:`` URI, to the byte; see :func:`scanner.report.self_contained.png_as_webp_uri` for a small one."""
-    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("scanner.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )

@@ -1,1 +1,1 @@
-"""Where the pixels are: the tile list, the mosaics, how their grids lie, and the positions to look at."""
+"""Where the pixels are: the tile list, the mosaics, how their grids lie, and the targets."""

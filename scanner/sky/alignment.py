@@ -13,7 +13,6 @@ names play no part. There are three cases:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -117,7 +116,7 @@ def align(vis: Mosaic, nisp: Mapping[Band, Mosaic]) -> Alignment:
     Raises
     ------
     TileError
-        See the module.
+        VIS pixels are not 0.1" wide, NISP pixels not 0.1" to 0.35", or a band does not overlap VIS.
     """
     for scale in vis.pixel_scales_arcsec:
         if abs(scale / VIS_PIXEL_SCALE_ARCSEC - 1) > SCALE_TOLERANCE:
@@ -237,39 +236,3 @@ def nisp_pixels_outside(vis: Mosaic, band: Mosaic, geometry: BandGeometry, x0: I
         inside &= (position >= _WARP_MARGIN) & (position <= limit - 1 - _WARP_MARGIN)
     reaches_out = ~inside.reshape(x.shape).all(axis=1) | (outside > 0)
     return np.where(reaches_out, NISP_CUTOUT_PIXELS**2, 0)
-
-
-def area_deg2(wcs: WCS, shape: tuple[int, int]) -> float:
-    """Area of a mosaic on the sky: the spherical quadrilateral of its outer corners, as two triangles.
-
-    The solid angle of a triangle is that of Van Oosterom & Strackee (1983).
-
-    Returns
-    -------
-    float
-        Square degrees.
-    """
-    longitude, latitude = np.deg2rad(_corners(wcs, shape))
-    corners = np.stack([np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)], axis=1)
-    area = 0.0
-    for i, j in ((1, 2), (2, 3)):
-        a, b, c = corners[0], corners[i], corners[j]
-        area += 2 * math.atan2(abs(float(np.dot(a, np.cross(b, c)))), float(1 + a @ b + b @ c + c @ a))
-    return area * (180 / math.pi) ** 2
-
-
-def outline(wcs: WCS, shape: tuple[int, int]) -> str:
-    """A mosaic's outer corners as an ``s_region`` of the IVOA's ObsCore: ``POLYGON ICRS ra dec ra dec …``.
-
-    Degrees to 1e-8 (0.04 mas), so that the last bits of a projection leave the text as it is.
-    """
-    corners = zip(*_corners(wcs, shape), strict=True)
-    # A right ascension that rounds to 360 is 0.
-    return "POLYGON ICRS " + " ".join(f"{round(ra, 8) % 360.0:.8f} {dec:.8f}" for ra, dec in corners)
-
-
-def _corners(wcs: WCS, shape: tuple[int, int]) -> tuple[Float64, Float64]:
-    """Right ascension and declination of the outer corners, in order along the edge, each (4,)."""
-    ny, nx = shape
-    longitude, latitude = wcs.all_pix2world([-0.5, nx - 0.5, nx - 0.5, -0.5], [-0.5, -0.5, ny - 0.5, ny - 0.5], 0)
-    return longitude, latitude

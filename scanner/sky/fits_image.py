@@ -161,7 +161,7 @@ def open_image(ref: ImageRef, scratch: ScratchFolder) -> tuple[FitsImage, fits.H
     Raises
     ------
     TileError
-        See the module.
+        No FITS file, no such extension, no image in it, or a truncated file.
     OutputError
         The scratch folder is full.
     """

@@ -29,17 +29,103 @@ from scanner.storage.open import open_store
 HELD_FILE = ".held"
 _GZIP_MAGIC = b"\x1f\x8b"
 _COPY_BYTES = 1 << 22
+#: What a file is called until it is there, whole and plain.
+_ARRIVING = ".arriving-"
+
+
+def remote_files(tile: Tile) -> tuple[str, ...]:
+    """URLs of the tile's files that have to be fetched, each once."""
+    return tuple(dict.fromkeys(reference.path for reference in tile.files.values() if is_remote(reference.path)))
+
+
+def fetch_tile(tile: Tile, folder: Path, storage: StorageConfig) -> Tile:
+    """Fetch the remote files of a tile.
+
+    Parameters
+    ----------
+    tile
+        As the tile list has it; local files are left where they are.
+    folder
+        Serves this tile alone; it is made if need be, and whoever gives it removes it.
+    storage
+        How object stores are reached.
+
+    Returns
+    -------
+    Tile
+        With local paths for all that is scanned; point-spread functions keep their URLs.
+
+    Raises
+    ------
+    TileError
+        A file is missing, may not be read, or is damaged.
+    OutputError
+        The folder is full or cannot be written.
+    InputMissingError
+        Credentials or bucket hold for no tile.
+    UnavailableError
+        The store does not answer.
+    """
+    urls = remote_files(tile)
+    if not urls:
+        return tile
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise scratch_error(folder, error) from None
+    local = {url: _fetched(url, folder, storage) for url in urls}
+
+    def here(reference: ImageRef | None) -> ImageRef | None:
+        if reference is None or reference.path not in local:
+            return reference
+        return replace(reference, path=str(local[reference.path]), origin=reference.path)
+
+    bands: dict[Band, BandFiles] = {
+        band: files.model_copy(update={"image": here(files.image), "rms": here(files.rms), "flag": here(files.flag)})
+        for band, files in tile.bands.items()
+    }
+    return tile.model_copy(update={"bands": bands, "catalogue": here(tile.catalogue)})
+
+
+def _fetched(url: str, folder: Path, storage: StorageConfig) -> Path:
+    """Local, plain copy of a file; two files of one name in different places do not meet."""
+    place, name = split(url)
+    prefix = hashlib.sha256(url.encode()).hexdigest()[:16]
+    target = folder / f"{prefix}-{name[:-3] if name.lower().endswith('.gz') else name}"
+    if target.exists():
+        return target
+    arriving = folder / f"{_ARRIVING}{threading.get_ident()}-{target.name}"
+    try:
+        store = open_store(place, storage)
+        entry = store.entry(name)
+        if entry is None or entry.is_folder:
+            raise FileNotFoundError
+        store.fetch(name, arriving)
+    except FileNotFoundError:
+        raise TileError(f"{url}: there is no such object; check the tile list.") from None
+    except (ForbiddenError, UsageError) as error:
+        raise TileError(str(error)) from None
+    try:
+        if is_gzip(arriving):
+            decompress(arriving, target, url)
+        else:
+            arriving.replace(target)
+    except OSError as error:
+        raise scratch_error(folder, error) from None
+    finally:
+        arriving.unlink(missing_ok=True)
+    return target
 
 
 class ScratchFolder:
-    """A folder for decompressed and warped mosaics: the given one, which its giver removes, or a passing one of its own.
+    """A folder for decompressed and warped mosaics: the given one, which its giver removes, or a temporary one.
 
     Parameters
     ----------
     path
-        The given folder; None: a passing one.
+        The given folder; None: a temporary one.
     parent
-        Where a passing one is made; None: the system's folder for such things.
+        Where a temporary one is made; None: the system's temporary folder.
     """
 
     def __init__(self, path: Path | None, parent: Path | None = None) -> None:
@@ -69,7 +155,7 @@ class ScratchFolder:
             raise scratch_error(self._given or self._parent or Path(tempfile.gettempdir()), error) from None
 
     def close(self) -> None:
-        """Remove the folder if it is a passing one."""
+        """Remove the folder if it is a temporary one."""
         if self._own is not None:
             shutil.rmtree(self._own, ignore_errors=True)
             self._own = None
@@ -82,8 +168,8 @@ def temporary_folder(parent: str | None) -> Iterator[Path]:
     Parameters
     ----------
     parent
-        Where to make it (``engine.scratch``); None: the system's folder for such things. It is held by a locked file, by which
-        those who sweep there see whether this process lives.
+        Where to make it (``engine.scratch``); None: the system's temporary folder. The folder holds a locked file, by which
+        others that clean up there see whether this process lives.
 
     Raises
     ------
@@ -196,85 +282,3 @@ def scratch_error(folder: Path, error: OSError) -> OutputError:
     return OutputError(
         f"{folder}: cannot write scratch files there ({error.strerror}); free some space or choose another --scratch folder."
     )
-
-
-#: What a file is called until it is there, whole and plain.
-_ARRIVING = ".arriving-"
-
-
-def remote_files(tile: Tile) -> tuple[str, ...]:
-    """URLs of the tile's files that have to be fetched, each once."""
-    return tuple(dict.fromkeys(reference.path for reference in tile.files.values() if is_remote(reference.path)))
-
-
-def fetch_tile(tile: Tile, folder: Path, storage: StorageConfig) -> Tile:
-    """Fetch the remote files of a tile.
-
-    Parameters
-    ----------
-    tile
-        As the tile list has it; local files are left where they are.
-    folder
-        Serves this tile alone; it is made if need be, and whoever gives it removes it.
-    storage
-        How object stores are reached.
-
-    Returns
-    -------
-    Tile
-        With local paths for all that is scanned; point-spread functions keep their URLs.
-
-    Raises
-    ------
-    ScannerError
-        See the module.
-    """
-    urls = remote_files(tile)
-    if not urls:
-        return tile
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise scratch_error(folder, error) from None
-    local = {url: _fetched(url, folder, storage) for url in urls}
-
-    def here(reference: ImageRef | None) -> ImageRef | None:
-        if reference is None or reference.path not in local:
-            return reference
-        return replace(reference, path=str(local[reference.path]), origin=reference.path)
-
-    bands: dict[Band, BandFiles] = {
-        band: files.model_copy(update={"image": here(files.image), "rms": here(files.rms), "flag": here(files.flag)})
-        for band, files in tile.bands.items()
-    }
-    return tile.model_copy(update={"bands": bands, "catalogue": here(tile.catalogue)})
-
-
-def _fetched(url: str, folder: Path, storage: StorageConfig) -> Path:
-    """Local, plain copy of a file; two files of one name in different places do not meet."""
-    place, name = split(url)
-    prefix = hashlib.sha256(url.encode()).hexdigest()[:16]
-    target = folder / f"{prefix}-{name[:-3] if name.lower().endswith('.gz') else name}"
-    if target.exists():
-        return target
-    arriving = folder / f"{_ARRIVING}{threading.get_ident()}-{target.name}"
-    try:
-        store = open_store(place, storage)
-        entry = store.entry(name)
-        if entry is None or entry.is_folder:
-            raise FileNotFoundError
-        store.fetch(name, arriving)
-    except FileNotFoundError:
-        raise TileError(f"{url}: there is no such object; check the tile list.") from None
-    except (ForbiddenError, UsageError) as error:
-        raise TileError(str(error)) from None
-    try:
-        if is_gzip(arriving):
-            decompress(arriving, target, url)
-        else:
-            arriving.replace(target)
-    except OSError as error:
-        raise scratch_error(folder, error) from None
-    finally:
-        arriving.unlink(missing_ok=True)
-    return target

@@ -16,35 +16,14 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
 from scanner.errors import TileError
-from scanner.records import Band, BandFiles, Float32, ImageRef
+from scanner.records import Band, BandFiles, Float32, Float64, ImageRef
 from scanner.sky.fits_image import FitsImage, open_image
 from scanner.sky.local_files import ScratchFolder
-
-
-def celestial_wcs(header: fits.Header, name: str) -> WCS:
-    """Read the WCS; ``name`` is the file, for messages.
-
-    Raises
-    ------
-    TileError
-        See the module.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            wcs = WCS(header).celestial
-            usable = wcs.naxis == 2 and wcs.wcs.lngtyp == "RA" and bool((proj_plane_pixel_scales(wcs) > 0).all())
-        except Exception as error:  # wcslib has its own exceptions for every way in which a header can be wrong
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise TileError(f"{name}: its WCS cannot be understood ({reason}).") from None
-    if not usable:
-        raise TileError(f"{name}: has no celestial WCS (CTYPE RA/DEC, CRVAL, CRPIX, CD).")
-    return wcs
-
+from scanner.sphere import unit_vectors
 
 #: RMS at or above this marks a pixel without data (Euclid MER writes 1e16).
 BAD_RMS = 1e15
-#: Rows looked at to tell whether a mosaic holds anything.
+#: Rows of a sample that tells whether a mosaic holds anything.
 _SAMPLE_ROWS = 32
 _STRIP_ROWS = 256
 
@@ -150,7 +129,7 @@ class Mosaic:
         self._copy(inside, top, bottom, left, right)
 
     def view(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[np.float32] | None:
-        """Look at a window where it lies in the file, in the file's byte order; None where it has to be copied by :meth:`read`.
+        """A window where it lies in the file, in the file's byte order; None where it has to be copied by :meth:`read`.
 
         There is a view if the pixels are plain float32, the window is inside the image and there are no companions. Pixels
         that are not finite are in it as they are.
@@ -216,12 +195,12 @@ def open_mosaic(files: BandFiles, *, band: Band, flag_mask: int = 1, scratch: Pa
     flag_mask
         Bits of FLAG that make a pixel bad.
     scratch
-        Folder for decompressed files, which whoever gives it removes; None: a passing one.
+        Folder for decompressed files, which whoever gives it removes; None: a temporary one.
 
     Raises
     ------
     TileError
-        See the module.
+        A file cannot be read as an image, has no celestial WCS, or a companion has another shape.
     OutputError
         The scratch folder is full.
     """
@@ -263,5 +242,61 @@ def _companion(
     return companion
 
 
+def celestial_wcs(header: fits.Header, name: str) -> WCS:
+    """Read the celestial WCS of an image; ``name`` is the file, for messages.
+
+    Raises
+    ------
+    TileError
+        There is no WCS of RA and Dec, or one that cannot be understood.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            wcs = WCS(header).celestial
+            usable = wcs.naxis == 2 and wcs.wcs.lngtyp == "RA" and bool((proj_plane_pixel_scales(wcs) > 0).all())
+        except Exception as error:  # wcslib has its own exceptions for every way in which a header can be wrong
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise TileError(f"{name}: its WCS cannot be understood ({reason}).") from None
+    if not usable:
+        raise TileError(f"{name}: has no celestial WCS (CTYPE RA/DEC, CRVAL, CRPIX, CD).")
+    return wcs
+
+
 def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+
+
+def area_deg2(wcs: WCS, shape: tuple[int, int]) -> float:
+    """Area of a mosaic on the sky: the spherical quadrilateral of its outer corners, as two triangles.
+
+    The solid angle of a triangle is that of Van Oosterom & Strackee (1983).
+
+    Returns
+    -------
+    float
+        Square degrees.
+    """
+    corners = unit_vectors(*_corners(wcs, shape))
+    area = 0.0
+    for i, j in ((1, 2), (2, 3)):
+        a, b, c = corners[0], corners[i], corners[j]
+        area += 2 * math.atan2(abs(float(np.dot(a, np.cross(b, c)))), float(1 + a @ b + b @ c + c @ a))
+    return area * (180 / math.pi) ** 2
+
+
+def outline(wcs: WCS, shape: tuple[int, int]) -> str:
+    """A mosaic's outer corners as an ``s_region`` of the IVOA's ObsCore: ``POLYGON ICRS ra dec ra dec …``.
+
+    Degrees to 1e-8 (0.04 mas), so that the last bits of a projection leave the text as it is.
+    """
+    corners = zip(*_corners(wcs, shape), strict=True)
+    # A right ascension that rounds to 360 is 0.
+    return "POLYGON ICRS " + " ".join(f"{round(ra, 8) % 360.0:.8f} {dec:.8f}" for ra, dec in corners)
+
+
+def _corners(wcs: WCS, shape: tuple[int, int]) -> tuple[Float64, Float64]:
+    """Right ascension and declination of the outer corners, in order along the edge, each (4,)."""
+    ny, nx = shape
+    longitude, latitude = wcs.all_pix2world([-0.5, nx - 0.5, nx - 0.5, -0.5], [-0.5, -0.5, ny - 0.5, ny - 0.5], 0)
+    return longitude, latitude

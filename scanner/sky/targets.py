@@ -26,37 +26,9 @@ from scanner.sky.mosaic import Mosaic
 from scanner.sphere import chord, healpix_29, unit_vectors
 
 
-def grid_positions(shape: tuple[int, int], pixel_scale_arcsec: float, step_arcsec: float) -> tuple[Float64, Float64]:
-    """Positions in row order.
-
-    Parameters
-    ----------
-    shape
-        (ny, nx) of the mosaic.
-    pixel_scale_arcsec
-        Its pixel scale.
-    step_arcsec
-        Distance of neighbours in a row and in a column.
-
-    Returns
-    -------
-    x, y
-        (N,) float64, pixels.
-    """
-    step = step_arcsec / pixel_scale_arcsec
-    rows, columns = (_along_axis(length, step) for length in shape)
-    y, x = np.meshgrid(rows, columns, indexing="ij")
-    return x.ravel(), y.ravel()
-
-
-def _along_axis(length: int, step: float) -> Float64:
-    n = max(1, int(length / step))
-    return np.asarray((np.arange(n) - (n - 1) / 2) * step + (length - 1) / 2, dtype=np.float64)
-
-
 @dataclass(frozen=True)
 class TargetSelection:
-    """Which objects of a tile are looked at.
+    """Which objects of a tile are scored.
 
     ``n_seen = len(targets) + n_outside + n_rejected``. ``source``: ``catalogue``, ``detection`` or ``grid``. ``notes``:
     cuts that could not be made, ids that had to be made.
@@ -174,6 +146,34 @@ def _from_detection(vis: Mosaic, config: TargetsConfig) -> _Found:
 def _from_grid(vis: Mosaic, config: TargetsConfig) -> _Found:
     x, y = grid_positions(vis.shape, vis.pixel_scale_arcsec, config.grid_step_arcsec)
     return _Found(*_sky(vis, x, y), x, y, None, None, None)
+
+
+def grid_positions(shape: tuple[int, int], pixel_scale_arcsec: float, step_arcsec: float) -> tuple[Float64, Float64]:
+    """Positions in row order.
+
+    Parameters
+    ----------
+    shape
+        (ny, nx) of the mosaic.
+    pixel_scale_arcsec
+        Its pixel scale.
+    step_arcsec
+        Distance of neighbours in a row and in a column.
+
+    Returns
+    -------
+    x, y
+        (N,) float64, pixels.
+    """
+    step = step_arcsec / pixel_scale_arcsec
+    rows, columns = (_along_axis(length, step) for length in shape)
+    y, x = np.meshgrid(rows, columns, indexing="ij")
+    return x.ravel(), y.ravel()
+
+
+def _along_axis(length: int, step: float) -> Float64:
+    n = max(1, int(length / step))
+    return np.asarray((np.arange(n) - (n - 1) / 2) * step + (length - 1) / 2, dtype=np.float64)
 
 
 def _sky(vis: Mosaic, x: Float64, y: Float64) -> tuple[Float64, Float64]:

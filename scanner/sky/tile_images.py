@@ -9,10 +9,9 @@ from typing import Self
 from scanner.config import CutoutsConfig
 from scanner.errors import TileError
 from scanner.records import BANDS, NISP_BANDS, Band, Tile
-from scanner.sky import alignment
 from scanner.sky.alignment import Alignment, align
 from scanner.sky.local_files import ScratchFolder
-from scanner.sky.mosaic import Mosaic, open_mosaic
+from scanner.sky.mosaic import Mosaic, area_deg2, open_mosaic
 from scanner.sky.warp import WarpedBand, covering_grid, warp
 
 
@@ -38,7 +37,7 @@ class TileImages:
         self._warped: dict[Band, WarpedBand] = {}
         self.alignment: Alignment = align(self.vis, self.nisp)
         good = {band: mosaic.good_fraction() for band, mosaic in mosaics.items()}
-        self.sky_area_deg2 = alignment.area_deg2(self.vis.wcs, self.vis.shape) * good["VIS"]
+        self.sky_area_deg2 = area_deg2(self.vis.wcs, self.vis.shape) * good["VIS"]
 
     @property
     def zero_points(self) -> dict[Band, float]:
@@ -99,7 +98,7 @@ def open_tile(tile: Tile, config: CutoutsConfig, scratch: Path | None = None) ->
     Raises
     ------
     TileError
-        See the module.
+        A mosaic cannot be opened, holds nothing, or does not lie on the others.
     OutputError
         The scratch folder is full.
     """

@@ -47,7 +47,6 @@ COMPANIONS = ("RMS", "FLAG", "PSF")
 KEYS = ("ID", *BANDS, "CATALOGUE", *(f"{band}_{companion}" for band in BANDS for companion in COMPANIONS))
 #: URL schemes that an image may have; a local path has none.
 SCHEMES = ("file", "s3")
-
 _WORD = re.compile(r"""(?: [^\s"'\\] | \\. | "(?:[^"\\]|\\.)*" | '[^']*' )+""", re.VERBOSE)
 _PIECE = re.compile(r"""\\(?P<escaped>.) | "(?P<double>(?:[^"\\]|\\.)*)" | '(?P<single>[^']*)' | (?P<plain>.)""", re.VERBOSE)
 _QUOTED = re.compile(r"""[\\"']""")
@@ -56,6 +55,111 @@ _EXTENSION = re.compile(r"(?P<path>.+)\[(?P<extension>[^\[\]]+)\]")
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://.*")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+#: Subfolders of a tile that hold its mosaics in the public archive.
+INSTRUMENTS = ("VIS", "NISP", "NIR")
+FITS_SUFFIXES = (".fits", ".fits.gz", ".fits.fz")
+TABLE_SUFFIXES = (*FITS_SUFFIXES, ".ecsv", ".csv", ".parquet")
+Role = Literal["image", "rms", "flag", "catalogue"]
+#: What a file is to its tile: (band, "image"), (band, "rms"), (band, "flag") or (None, "catalogue").
+_Place = tuple[Band | None, Role]
+#: Folders on object stores that are listed at a time: each costs some requests of tens of milliseconds.
+LISTED_TOGETHER = 16
+#: More folders than this take so long that the log says so.
+REPORTED_FOLDERS = 500
+logger = logging.getLogger("scanner.sky.tile_list")
+
+
+@dataclass(frozen=True)
+class TileList:
+    """What a tile list says, in the order of its lines.
+
+    ``tiles``: those whose four mosaics are named. ``failed``: those that lack a folder or a band, and why.
+    """
+
+    tiles: tuple[Tile, ...]
+    failed: tuple[FailedTile, ...]
+
+    def __len__(self) -> int:
+        return len(self.tiles) + len(self.failed)
+
+
+def read(location: str | Path, storage: StorageConfig = StorageConfig()) -> TileList:
+    """Read a tile list.
+
+    Mosaics are not opened, and files named one by one are not looked for: a missing one costs its tile when it is opened.
+
+    Parameters
+    ----------
+    location
+        The list, a local path or URL; its folder is where relative paths begin.
+    storage
+        How object stores are reached.
+
+    Raises
+    ------
+    InputMissingError
+        The list is not there or cannot be read; a bucket is not there or takes no such credentials.
+    UnavailableError
+        A store does not answer.
+    TileListError
+        A line cannot be understood, a tile id is given twice, or the list holds no tile.
+    """
+    location = str(location)
+    base, _ = split(location)
+    try:
+        text = _content(location, storage).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise TileListError(f"{location}: is not UTF-8 text; give a tile list, one tile a line.") from None
+    entries = [(number, read_line(line, base, f"{location}:{number}")) for number, line in enumerate(text.split("\n"), start=1)]
+    tiles: list[Tile] = []
+    failed: list[FailedTile] = []
+    line_of: dict[str, int] = {}
+    for number, entry in _with_tiles_of_folders(entries, location, storage):
+        if entry.tile_id in line_of:
+            raise TileListError(
+                f"{location}:{number}: tile {entry.tile_id} stands in line {line_of[entry.tile_id]} already; remove one."
+            )
+        line_of[entry.tile_id] = number
+        if isinstance(entry, Tile):
+            tiles.append(entry)
+        else:
+            failed.append(entry)
+    if not line_of:
+        raise TileListError(f"{location}: the list holds no tile; write one a line: a folder, or id=… VIS=… Y=… J=… H=….")
+    return TileList(tuple(tiles), tuple(failed))
+
+
+def _content(location: str, storage: StorageConfig) -> bytes:
+    if not is_remote(location):
+        try:
+            return Path(location).read_bytes()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise InputMissingError(f"{location}: the tile list cannot be read ({reason}).") from None
+    try:
+        return read_file(location, storage)
+    except FileNotFoundError:
+        raise InputMissingError(f"{location}: the tile list cannot be read (no such object).") from None
+
+
+def _with_tiles_of_folders(
+    entries: list[tuple[int, Tile | FailedTile | FolderLine | None]], location: str, storage: StorageConfig
+) -> list[tuple[int, Tile | FailedTile]]:
+    """Entries by line, the folders among them replaced by their tiles; object stores are asked for many at a time."""
+    folders = {number: entry for number, entry in entries if isinstance(entry, FolderLine)}
+
+    def tiles(number: int) -> list[Tile | FailedTile]:
+        return find_tiles(folders[number].folder, f"{location}:{number}", storage, folders[number].catalogue)
+
+    n_remote = sum(is_remote(line.folder) for line in folders.values())
+    if n_remote > REPORTED_FOLDERS:
+        logger.info("listing %d folders of tiles on object stores", n_remote)
+    found = dict(zip(folders, in_order(tiles, folders, LISTED_TOGETHER), strict=True))
+    listed: list[tuple[int, Tile | FailedTile]] = []
+    for number, entry in entries:
+        if entry is not None:
+            listed += [(number, tile) for tile in (found[number] if isinstance(entry, FolderLine) else [entry])]
+    return listed
 
 
 @dataclass(frozen=True)
@@ -219,14 +323,6 @@ def _url_below(value: str, base: str, where: str) -> str:
     return REMOTE + "/".join([bucket, *parts])
 
 
-#: Subfolders of a tile that hold its mosaics in the public archive.
-INSTRUMENTS = ("VIS", "NISP", "NIR")
-FITS_SUFFIXES = (".fits", ".fits.gz", ".fits.fz")
-TABLE_SUFFIXES = (*FITS_SUFFIXES, ".ecsv", ".csv", ".parquet")
-
-Role = Literal["image", "rms", "flag", "catalogue"]
-
-
 def _word(pattern: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![A-Z]){pattern}(?![A-Z])")
 
@@ -237,12 +333,9 @@ _BAND_WORDS: dict[Band, re.Pattern[str]] = {
     "J": _word("NI(?:R|SP)[-_]J"),
     "H": _word("NI(?:R|SP)[-_]H"),
 }
-_PASSED_OVER = _word("(?:PSF|BGMOD|BKG|BACKGROUND|SEGMAP|SEGMENTATION|MORPH|CUTOUTS|WEIGHT)")
+_LEFT_OUT = _word("(?:PSF|BGMOD|BKG|BACKGROUND|SEGMAP|SEGMENTATION|MORPH|CUTOUTS|WEIGHT)")
 _CATALOGUE_WORD = _word("CAT(?:ALOG(?:UE)?)?")
 _TILE_WORD = re.compile(r"(?<![A-Z])TILE[-_]?(\d{1,64})", re.ASCII)
-
-#: What a file is to its tile: (band, "image"), (band, "rms"), (band, "flag") or (None, "catalogue").
-_Place = tuple[Band | None, Role]
 
 
 @dataclass(frozen=True, order=True)
@@ -368,7 +461,7 @@ def _tile_number(name: str) -> str | None:
 def _place(name: str) -> _Place | None:
     upper = name.upper()
     suffix = next((suffix for suffix in TABLE_SUFFIXES if upper.endswith(suffix.upper())), None)
-    if suffix is None or _PASSED_OVER.search(upper):
+    if suffix is None or _LEFT_OUT.search(upper):
         return None
     if _CATALOGUE_WORD.search(upper):
         return None, "catalogue"
@@ -421,105 +514,3 @@ def _folder_tile_id(folder: str) -> str:
 
 def _failed(tile_id: str, where: str, reason: str) -> FailedTile:
     return FailedTile(tile_id=tile_id, reason=f"{where}: {reason}.")
-
-
-#: Folders on object stores that are listed at a time: each costs some requests of tens of milliseconds.
-LISTED_TOGETHER = 16
-#: More folders than this take long enough to be told of.
-TOLD_FOLDERS = 500
-
-logger = logging.getLogger("scanner.sky.tile_list")
-
-
-@dataclass(frozen=True)
-class TileList:
-    """What a tile list says, in the order of its lines.
-
-    ``tiles``: those whose four mosaics are named. ``failed``: those that lack a folder or a band, and why.
-    """
-
-    tiles: tuple[Tile, ...]
-    failed: tuple[FailedTile, ...]
-
-    def __len__(self) -> int:
-        return len(self.tiles) + len(self.failed)
-
-
-def read(location: str | Path, storage: StorageConfig = StorageConfig()) -> TileList:
-    """Read a tile list.
-
-    Mosaics are not opened, and files named one by one are not looked for: that is :mod:`scanner.sky.mosaic`'s work, where
-    their absence costs one tile.
-
-    Parameters
-    ----------
-    location
-        The list, a local path or URL; its folder is where relative paths begin.
-    storage
-        How object stores are reached.
-
-    Raises
-    ------
-    InputMissingError
-        The list is not there or cannot be read; a bucket is not there or takes no such credentials.
-    UnavailableError
-        A store does not answer.
-    TileListError
-        A line cannot be understood, a tile id is given twice, or the list holds no tile.
-    """
-    location = str(location)
-    base, _ = split(location)
-    try:
-        text = _content(location, storage).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise TileListError(f"{location}: is not UTF-8 text; give a tile list, one tile a line.") from None
-    entries = [(number, read_line(line, base, f"{location}:{number}")) for number, line in enumerate(text.split("\n"), start=1)]
-    tiles: list[Tile] = []
-    failed: list[FailedTile] = []
-    line_of: dict[str, int] = {}
-    for number, entry in _with_tiles_of_folders(entries, location, storage):
-        if entry.tile_id in line_of:
-            raise TileListError(
-                f"{location}:{number}: tile {entry.tile_id} stands in line {line_of[entry.tile_id]} already; remove one."
-            )
-        line_of[entry.tile_id] = number
-        if isinstance(entry, Tile):
-            tiles.append(entry)
-        else:
-            failed.append(entry)
-    if not line_of:
-        raise TileListError(f"{location}: the list holds no tile; write one a line: a folder, or id=… VIS=… Y=… J=… H=….")
-    return TileList(tuple(tiles), tuple(failed))
-
-
-def _content(location: str, storage: StorageConfig) -> bytes:
-    if not is_remote(location):
-        try:
-            return Path(location).read_bytes()
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise InputMissingError(f"{location}: the tile list cannot be read ({reason}).") from None
-    try:
-        return read_file(location, storage)
-    except FileNotFoundError:
-        raise InputMissingError(f"{location}: the tile list cannot be read (no such object).") from None
-
-
-def _with_tiles_of_folders(
-    entries: list[tuple[int, Tile | FailedTile | FolderLine | None]], location: str, storage: StorageConfig
-) -> list[tuple[int, Tile | FailedTile]]:
-    """Entries by line, the folders among them replaced by their tiles; object stores are asked for many at a time."""
-    folders = {number: entry for number, entry in entries if isinstance(entry, FolderLine)}
-
-    def tiles(number: int) -> list[Tile | FailedTile]:
-        return find_tiles(folders[number].folder, f"{location}:{number}", storage, folders[number].catalogue)
-
-    n_remote = sum(is_remote(line.folder) for line in folders.values())
-    if n_remote > TOLD_FOLDERS:
-        logger.info("listing %d folders of tiles on object stores", n_remote)
-    found = dict(zip(folders, in_order(tiles, folders, LISTED_TOGETHER), strict=True))
-    listed: list[tuple[int, Tile | FailedTile]] = []
-    for number, entry in entries:
-        if entry is not None:
-            listed += [(number, tile) for tile in (found[number] if isinstance(entry, FolderLine) else [entry])]
-    return listed

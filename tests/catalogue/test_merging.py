@@ -162,7 +162,7 @@ def test_objects_without_a_position_are_refused(make_rows, tmp_path) -> None:
 )
 def test_a_disk_without_room_is_one_sentence(tmp_path, raised, said) -> None:
     def telling():
-        with module._telling(tmp_path):
+        with module._one_sentence(tmp_path):
             raise raised
 
     with pytest.raises(OutputError, match=said) as caught:

@@ -5,7 +5,7 @@ from astropy.wcs import WCS
 from mocpy import MOC
 
 from scanner.catalogue.tiles import vertices
-from scanner.sky.alignment import area_deg2, outline
+from scanner.sky.mosaic import area_deg2, outline
 
 SHAPE = (1500, 1200)
 

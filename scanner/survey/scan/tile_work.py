@@ -17,8 +17,8 @@ import numpy as np
 from scanner.cutouts.extract import cut
 from scanner.ensemble.session import Scorer
 from scanner.records import CommitRecord, CutoutBatch, Scores, Targets
-from scanner.sky import alignment
 from scanner.sky.local_files import fetch_tile, remote_files
+from scanner.sky.mosaic import outline
 from scanner.sky.targets import list_targets
 from scanner.sky.tile_images import TileImages, open_tile
 from scanner.storage import Staging, open_store
@@ -144,7 +144,7 @@ def _opened(
                 notes=selection.notes,
                 n_targets=len(selection.targets),
                 sky_area_deg2=images.sky_area_deg2,
-                s_region=alignment.outline(images.vis.wcs, images.vis.shape),
+                s_region=outline(images.vis.wcs, images.vis.shape),
                 bytes_read=bytes_read,
                 wcs=images.vis.wcs.to_header_string(relax=True),
                 zero_points={band: float(value) if np.isfinite(value) else None for band, value in images.zero_points.items()},
