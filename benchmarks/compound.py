@@ -23,7 +23,7 @@ from class_sheets import FOLDER, LABEL, THUMBNAIL, pictures, row, save
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from scanner.records import VIS_PIXEL_SCALE_ARCSEC
+from scanner.records import VIS_PIXEL_SCALE_ARCSEC, VIS_PSF_FWHM_ARCSEC
 from scanner.simulation.datasets.labelled_cutouts import draw
 from scanner.simulation.datasets.presets import PRESETS
 from scanner.simulation.lensing.images import find_images
@@ -39,7 +39,7 @@ from scanner.simulation.telescope.exposure import CANVAS_PIXELS
 
 SEED = 5
 RASTER = scene.centred_raster(CANVAS_PIXELS, VIS_PIXEL_SCALE_ARCSEC)
-VIS_PSF_PIXELS = 0.17 / 2.355 / VIS_PIXEL_SCALE_ARCSEC
+VIS_PSF_PIXELS = VIS_PSF_FWHM_ARCSEC / 2.355 / VIS_PIXEL_SCALE_ARCSEC
 JACKPOT = Path(__file__).resolve().parents[1] / ".." / "shared" / "real" / "jackpot" / "slacs0946+1006.fits"
 HST_PIXEL, HST_PSF, HST_PIXELS = 0.05, 0.09, 281  # arcsec, arcsec FWHM
 SHEETS = {"arcs": ("compound-arc", 2), "rings": ("double-ring", 2), "quasars": ("quasars", 2)}

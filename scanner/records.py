@@ -32,6 +32,11 @@ VIS_CUTOUT_PIXELS = 200
 NISP_CUTOUT_PIXELS = 66
 VIS_PIXEL_SCALE_ARCSEC = 0.1
 NISP_PIXEL_SCALE_ARCSEC = 0.3
+#: Typical widths (FWHM) of the point-spread functions; what is simulated has its own (:mod:`scanner.simulation.telescope.psf`).
+VIS_PSF_FWHM_ARCSEC = 0.17
+NISP_PSF_FWHM_ARCSEC = 0.45
+#: AB magnitude of 1 µJy.
+MICROJANSKY_ZERO_POINT = 23.9
 
 #: Tile ids name folders and columns: letters, digits and ``._+-``, not starting with a dot.
 TILE_ID_PATTERN = r"^[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,127}$"

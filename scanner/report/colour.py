@@ -7,6 +7,7 @@ NISP pixel are nearly the same AB surface brightness (26.0 and 25.6 to 25.9 mag/
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal, get_args
@@ -18,8 +19,10 @@ from scanner.errors import UsageError
 from scanner.records import (
     NISP_CUTOUT_PIXELS,
     NISP_PIXEL_SCALE_ARCSEC,
+    NISP_PSF_FWHM_ARCSEC,
     VIS_CUTOUT_PIXELS,
     VIS_PIXEL_SCALE_ARCSEC,
+    VIS_PSF_FWHM_ARCSEC,
     CutoutBatch,
     Float32,
     Float64,
@@ -44,9 +47,12 @@ COLOUR_BALANCE = {"VIS": 1.0, "J": 0.6, "H": 0.5}
 NISP_BALANCE = {"Y": 1.0, "J": 0.85, "H": 0.75}
 #: Below this many sigma a colour fades to grey: the ratio of two noises is no colour.
 COLOUR_SOFTENING_SIGMA = 5.0
-#: Gaussian sigma in VIS pixels that takes the VIS point-spread function (0.17" FWHM) to NISP's (0.45"): colours of the
-#: cores and edges of sharp sources are wrong without it.
-PSF_MATCH_PIXELS = 1.77
+#: Gaussian sigma in VIS pixels that takes the VIS point-spread function to NISP's: colours of the cores and edges of sharp
+#: sources are wrong without it.
+_FWHM_PER_SIGMA = math.sqrt(8.0 * math.log(2.0))
+PSF_MATCH_PIXELS = round(
+    math.sqrt(NISP_PSF_FWHM_ARCSEC**2 - VIS_PSF_FWHM_ARCSEC**2) / _FWHM_PER_SIGMA / VIS_PIXEL_SCALE_ARCSEC, 2
+)
 #: ITU-R BT.601 luma, so that the composite in black and white is the VIS image.
 LUMA = np.array([0.299, 0.587, 0.114])
 HATCH_DARK, HATCH_LIGHT, HATCH_PERIOD = 42, 60, 16

@@ -33,7 +33,7 @@ from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
 from scanner.errors import TileError
-from scanner.records import Float64, ImageRef, Int64
+from scanner.records import MICROJANSKY_ZERO_POINT, Float64, ImageRef, Int64
 from scanner.sky.local_files import local_path
 
 #: Given the names of all columns, those to read.
@@ -48,8 +48,6 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "detected": ("VIS_DET",),
     "area": ("SEGMENTATION_AREA", "AREA", "ISOAREA_IMAGE", "NPIX"),
 }
-#: AB magnitude of 1 µJy.
-MICROJANSKY_ZERO_POINT = 23.9
 #: Names of columns that a message lists at most.
 _SHOWN = 12
 

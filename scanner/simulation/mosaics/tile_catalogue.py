@@ -15,6 +15,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from scanner.atomic_file import replacement
+from scanner.records import MICROJANSKY_ZERO_POINT
 from scanner.simulation.light.components import Component, Kind, extent_radius, total_flux
 from scanner.simulation.mosaics.sky_field import SkyObject
 from scanner.simulation.mosaics.tile_geometry import PLANE, TileGeometry, to_fine_pixels
@@ -23,7 +24,6 @@ from scanner.simulation.telescope.noise import SKY_SIGMA
 
 CATALOGUE_LIMIT = 25.0
 CENTROID_SCATTER_ARCSEC = 0.02
-_MICROJANSKY_ZERO_POINT = 23.9
 _DETECTION_SIGMA = 1.5
 _PSF_RADIUS_ARCSEC = 0.1
 
@@ -51,7 +51,7 @@ def write_catalogue(path: Path, tile: TileGeometry, objects: Sequence[SkyObject]
     x = np.array([item.x for item in kept]) + scatter[0]
     y = np.array([item.y for item in kept]) + scatter[1]
     ra, dec = PLANE.wcs.wcs_pix2world(x, y, 0)
-    flux = 10.0 ** (0.4 * (_MICROJANSKY_ZERO_POINT - np.array([item.magnitude for item in kept])))
+    flux = 10.0 ** (0.4 * (MICROJANSKY_ZERO_POINT - np.array([item.magnitude for item in kept])))
     error = 0.02 + 0.03 * flux
     flux = np.maximum(flux + error * rng.standard_normal(len(kept)), 0.1 * flux)
     main = [max(item.components, key=lambda component: component.flux[0]) for item in kept]
