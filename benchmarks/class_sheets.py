@@ -1,11 +1,11 @@
 """Contact sheets of every class of the simulator: what it draws, to be looked at beside real images.
 
-    python benchmarks/class_sheets.py                               # docs/images/simulation/classes-*.webp
+    python benchmarks/class_sheets.py                               # docs/images/simulation/classes-*.webp, wide-sky.webp
     python benchmarks/class_sheets.py --beside-real sheet.png       # simulated and real, same stretch; never committed
 
 Objects are the first of their class for a seed, not chosen. Of each, VIS above and VIS coloured by NISP below, as in the pages
-of candidates: the inner 10" of the cutout, or all 20" of groups, clusters, stars and artefacts. Real images: the two Euclid
-stamps of ``../shared/real``, a lens (10") and a group (windows of 10" and 20").
+of candidates: the inner 10" of the cutout, or all 20" of groups, clusters, wide lenses, stars and artefacts. Real images: both
+Euclid stamps of ``../shared/real``, a lens (10") and a group (windows of 10" and 20").
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from scanner.cutouts.quality import measure
 from scanner.records import NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS
 from scanner.report import colour
 from scanner.simulation.datasets.labelled_cutouts import draw
-from scanner.simulation.datasets.presets import PRESETS, ClassName
+from scanner.simulation.datasets.presets import PRESETS, ClassName, Preset, PresetName
 from scanner.simulation.population.classes import CLASSES
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images" / "simulation"
@@ -35,7 +35,15 @@ SHEETS: dict[str, tuple[str, ...]] = {
     "discs": ("spiral", "merger", "edge_on", "ring"),
     "others": ("group", "cluster", "star", "artefact"),
 }
-WIDE = ("group", "cluster", "star", "artefact")
+#: The presets of the wide sky's lenses, on one more sheet.
+PRESET_SHEET: tuple[PresetName, ...] = (
+    "wide-lenses",
+    "invisible-deflectors",
+    "bright-deflectors",
+    "whole-rings",
+    "other-telescopes",
+)
+WIDE = ("group", "cluster", "star", "artefact", "wide-lenses")
 COLUMNS, THUMBNAIL, INNER = 9, 100, 100
 LABEL = 14  # pixels above a row
 BYTES = 150_000
@@ -67,7 +75,10 @@ def row(label: str, columns: list[list[Any]]) -> Any:
 
 
 def class_row(name: str, seed: int, count: int) -> Any:
-    preset = PRESETS["quick"].model_copy(update={"mix": {name: 1.0}})
+    return preset_row(name, PRESETS["quick"].model_copy(update={"mix": {name: 1.0}}), seed, count)
+
+
+def preset_row(name: str, preset: Preset, seed: int, count: int) -> Any:
     drawn = draw(preset, seed, range(count))
     return row(name, [pictures(vis, nisp, name in WIDE) for vis, nisp in zip(drawn.vis, drawn.nisp, strict=True)])
 
@@ -123,6 +134,11 @@ def main() -> None:
     for sheet, names in SHEETS.items():
         drawn = [class_row(name, arguments.seed, COLUMNS) for name in names if name in CLASSES]
         save(drawn, FOLDER / f"classes-{sheet}.webp")
+    lenses = [PRESETS[name].model_copy(update={"mix": {"lens": 1.0}, "dropout": 0.0}) for name in PRESET_SHEET]
+    save(
+        [preset_row(preset.name, preset, arguments.seed, COLUMNS) for preset in lenses],
+        FOLDER / "wide-sky.webp",
+    )
 
 
 if __name__ == "__main__":
