@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 from scanner.cutouts.quality import measure
 from scanner.records import NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS
 from scanner.report import colour
-from scanner.simulation.datasets.labelled_cutouts import draw
+from scanner.simulation.datasets.cutouts import draw
 from scanner.simulation.datasets.presets import PRESETS, ClassName, Preset, PresetName
 from scanner.simulation.population.classes import CLASSES
 

@@ -21,10 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner.records import Float64
-from scanner.simulation.datasets.cutout_scene import draw_scene, object_generator
-from scanner.simulation.datasets.presets import PRESETS
+from scanner.simulation.datasets.presets import PRESETS, draw_scene, object_generator
 from scanner.simulation.light.components import Kind
-from scanner.simulation.telescope.photometry import magnitude
+from scanner.simulation.telescope.noise import magnitude
 
 COSMOS = Path(__file__).resolve().parents[1] / ".." / "shared" / "real-galaxies" / "cosmos-table"
 PRIMARY, COMPLETE, DISTANCES = 22.0, 23.5, (0.5, 2.0)

@@ -28,8 +28,8 @@ from scanner.explain.guided_grad_cam import guided_grad_cam, strength
 from scanner.explain.networks import network_input, restore, sky_level
 from scanner.explain.occlusion import occlusion
 from scanner.records import CutoutBatch
-from scanner.simulation.datasets.labelled_cutouts import draw
-from scanner.simulation.datasets.parts import batch_of
+from scanner.simulation.datasets.cutouts import draw
+from scanner.simulation.datasets.dataset import batch_of
 from scanner.simulation.datasets.presets import PRESETS
 from scanner.survey.candidate_cutouts import concatenate
 

@@ -21,8 +21,7 @@ from scanner.ensemble import bundles
 from scanner.explain.networks import lens_output, network_input, restore
 from scanner.explain.occlusion import SQUARE_PIXELS, occlusion
 from scanner.labelled_set import LabelledSet
-from scanner.simulation.datasets.dataset import draw_dataset
-from scanner.simulation.datasets.request import DatasetRequest
+from scanner.simulation.datasets.dataset import DatasetRequest, draw_dataset
 
 BATCH = 32
 

@@ -21,9 +21,8 @@ from torch import nn
 from scanner.ensemble.augmentation import augment
 from scanner.evaluation.metrics import auroc_interval
 from scanner.records import BANDS
-from scanner.simulation.datasets.cutout_scene import CutoutScene, draw_scene, object_generator
-from scanner.simulation.datasets.labelled_cutouts import observe
-from scanner.simulation.datasets.presets import PRESETS
+from scanner.simulation.datasets.cutouts import observe
+from scanner.simulation.datasets.presets import PRESETS, CutoutScene, draw_scene, object_generator
 from scanner.simulation.telescope.psf import draw_psf
 
 #: Half the sides of the crops, pixels of VIS and of NISP: 4.8 arcsec.

@@ -26,13 +26,13 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_predict
 
-from scanner.simulation.datasets.labelled_cutouts import draw
+from scanner.simulation.datasets.cutouts import draw
 from scanner.simulation.datasets.presets import PRESETS
 from scanner.simulation.light import scene
 from scanner.simulation.population import classes
-from scanner.simulation.population.field import draw_field
+from scanner.simulation.population.neighbours import draw_field
 from scanner.simulation.telescope import noise
-from scanner.simulation.telescope.photometry import ZERO_POINT, magnitude
+from scanner.simulation.telescope.noise import ZERO_POINT, magnitude
 from scanner.simulation.telescope.psf import convolve, mean_psf
 
 GROUP = Path(__file__).resolve().parents[1] / ".." / "shared" / "real" / "euclid-group" / "group.fits"

@@ -27,8 +27,7 @@ from typing import Any
 import numpy as np
 
 from scanner.simulation.lensing import cosmology
-from scanner.simulation.lensing.lens import Lens
-from scanner.simulation.lensing.sightline import Sightline
+from scanner.simulation.lensing.lens import Lens, Sightline
 from scanner.simulation.light import scene
 from scanner.simulation.light.components import Component, Kind, norm, sersic_b
 from scanner.simulation.telescope.psf import convolve, mean_psf

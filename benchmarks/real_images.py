@@ -38,10 +38,10 @@ from scanner.evaluation.images import image_logits, judge_of, judged, read_image
 from scanner.evaluation.scores import cached_logits
 from scanner.labelled_set import LabelledSet
 from scanner.records import BANDS, MEMBERS, CutoutBatch, Float32, Float64, MemberName, Targets
-from scanner.simulation.population.colours import fluxes
+from scanner.simulation.population.galaxies import fluxes
+from scanner.simulation.telescope.artefacts import SATURATION, add_bleeding, add_star
 from scanner.simulation.telescope.noise import bin3
 from scanner.simulation.telescope.psf import mean_psf, stack
-from scanner.simulation.telescope.stars import SATURATION, add_bleeding, add_star
 from scanner.sky import tile_list
 from scanner.sky.tile_images import open_tile
 

@@ -29,7 +29,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
 from scanner.records import BANDS
-from scanner.simulation.datasets.labelled_cutouts import draw
+from scanner.simulation.datasets.cutouts import draw
 from scanner.simulation.datasets.presets import PRESETS
 
 REAL = Path(__file__).resolve().parents[1] / ".." / "shared" / "real"

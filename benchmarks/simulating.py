@@ -21,10 +21,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from scanner.simulation.datasets.dataset import draw_dataset
-from scanner.simulation.datasets.labelled_cutouts import GeneratorName, draw
+from scanner.simulation.datasets.cutouts import GeneratorName, draw
+from scanner.simulation.datasets.dataset import DatasetRequest, draw_dataset
 from scanner.simulation.datasets.presets import PRESETS, PresetName
-from scanner.simulation.datasets.request import DatasetRequest
 
 LENSES: tuple[PresetName, ...] = ("red-sources", "compound-arc", "double-ring")
 

@@ -26,11 +26,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from scanner.records import BANDS
-from scanner.simulation.datasets.cutout_scene import CutoutScene, draw_scene, object_generator
-from scanner.simulation.datasets.labelled_cutouts import observe
-from scanner.simulation.datasets.presets import PRESETS, ClassName
+from scanner.simulation.datasets.cutouts import observe
+from scanner.simulation.datasets.presets import PRESETS, ClassName, CutoutScene, draw_scene, object_generator
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
-from scanner.simulation.telescope.photometry import ZERO_POINT
+from scanner.simulation.telescope.noise import ZERO_POINT
 from scanner.simulation.telescope.psf import draw_psf
 
 Range = tuple[float, float]

@@ -27,8 +27,8 @@ from scanner.explain.occlusion import occlusion
 from scanner.networks import LENS, NON_LENS
 from scanner.records import CutoutBatch
 from scanner.report.colour import UInt8, vis_image
-from scanner.simulation.datasets.labelled_cutouts import draw
-from scanner.simulation.datasets.parts import batch_of
+from scanner.simulation.datasets.cutouts import draw
+from scanner.simulation.datasets.dataset import batch_of
 from scanner.simulation.datasets.presets import PRESETS, PresetName
 
 SIDE, GAP, LABEL = 132, 4, 16

@@ -10,8 +10,7 @@ from PIL import Image
 
 from scanner.cutouts.store import CutoutStore
 from scanner.report import colour
-from scanner.simulation.datasets.dataset import draw_dataset
-from scanner.simulation.datasets.request import DatasetRequest
+from scanner.simulation.datasets.dataset import DatasetRequest, draw_dataset
 
 #: Two lenses above; a galaxy with companions stretched like arcs, and a merger, below.
 OBJECTS = (50, 27, 21, 61)

@@ -18,7 +18,7 @@ from scanner.grading.training_set import GradedSetRecord
 from scanner.records import CommitRecord, FailedTile, Record, Tile
 from scanner.report.explanations import AtlasRecord, Explanation, PageRecord
 from scanner.service.settings import ServiceConfig
-from scanner.simulation.datasets.request import DatasetRecord
+from scanner.simulation.datasets.dataset import DatasetRecord
 from scanner.simulation.injection.request import InjectionRecord
 from scanner.storage.lease import LeaseRecord
 from scanner.survey.folder.ledger import RunRecord

@@ -12,15 +12,14 @@ from scanner.cli.options import at_least, processes
 from scanner.errors import InputMissingError, UsageError
 from scanner.interface.progress import bar
 from scanner.records import CodecName
-from scanner.simulation.datasets.dataset import draw_dataset
-from scanner.simulation.datasets.labelled_cutouts import GeneratorName
+from scanner.simulation.datasets.cutouts import GeneratorName
+from scanner.simulation.datasets.dataset import DatasetRecord, DatasetRequest, DeviceName, draw_dataset
 from scanner.simulation.datasets.presets import EVALUATION_SETS, PRESET_NAMES, PRESETS
-from scanner.simulation.datasets.request import DatasetRecord, DatasetRequest, DeviceName
-from scanner.simulation.injection.painted_cutouts import inject_cutouts
-from scanner.simulation.injection.painted_mosaics import inject_mosaics
+from scanner.simulation.injection.cutouts import inject_cutouts
+from scanner.simulation.injection.mosaics import inject_mosaics
 from scanner.simulation.injection.request import InjectionRequest
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
-from scanner.simulation.population.paper_compound import Parameters
+from scanner.simulation.population.compound import Parameters
 from scanner.sky import tile_list as tile_lists
 
 _codec = click.option(

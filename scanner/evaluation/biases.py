@@ -23,9 +23,9 @@ from scanner.evaluation.results import ColourCurve, ColourPoint, OrientationScat
 from scanner.evaluation.scores import ScoredBundle, cache_key, dataset_logits
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS, Float32, Float64, Int64
-from scanner.simulation.datasets.parts import batch_of
+from scanner.simulation.datasets.dataset import batch_of
 from scanner.simulation.datasets.presets import PRESETS, Preset
-from scanner.simulation.datasets.recoloured import draw_recoloured
+from scanner.simulation.datasets.variants import draw_recoloured
 
 
 def turned_logits(

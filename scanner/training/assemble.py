@@ -28,7 +28,7 @@ from scanner.evaluation import scores
 from scanner.evaluation.decisions import SKY_PREVALENCE
 from scanner.evaluation.scores import dataset_logits
 from scanner.records import DRAWN, MEMBERS, Float32, Int64, MemberName
-from scanner.simulation.processes import run_all
+from scanner.simulation.parts import run_all
 from scanner.training.checkpoint import KEPT_IN_WORDS, FitRecord, read_member
 from scanner.training.data import TrainingData
 from scanner.training.export import bundle_content

@@ -18,7 +18,7 @@ from scanner.ensemble.preprocessing import Preprocessing, from_minimum, resize, 
 from scanner.errors import ContentError, OutputError, UsageError
 from scanner.labelled_set import TRUTH, LabelledSet
 from scanner.records import NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, CutoutBatch, Float32, Int64, Record
-from scanner.simulation.processes import run_all
+from scanner.simulation.parts import run_all
 
 #: Every member is trained on the same rows, whatever its seed: one set of calibration objects is left to the ensemble.
 SPLIT_SEED = 0

@@ -29,7 +29,7 @@ from scanner.atomic_file import replacement, write_atomically
 from scanner.cutouts.quality import measure
 from scanner.errors import ScannerError
 from scanner.records import DRAWN, MEMBERS
-from scanner.simulation.datasets.on_device import draw_batches
+from scanner.simulation.datasets.cutouts import draw_batches
 from scanner.simulation.datasets.presets import PRESETS as DRAWN_AS
 from scanner.training import checkpoint
 from scanner.training.data import SHAPES, Labels, ScaledImages, joined_images, joined_labels, scale_batch, split

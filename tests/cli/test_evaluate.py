@@ -6,8 +6,7 @@ import pytest
 
 from scanner.cli.main import main
 from scanner.ensemble import bundles
-from scanner.simulation.datasets.dataset import draw_dataset
-from scanner.simulation.datasets.request import DatasetRequest
+from scanner.simulation.datasets.dataset import DatasetRequest, draw_dataset
 
 
 def _run(capsys, *words):

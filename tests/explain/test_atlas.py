@@ -13,8 +13,7 @@ from scanner.explain.networks import network_input, restore
 from scanner.labelled_set import LabelledSet
 from scanner.networks import LENS
 from scanner.report.explanations import AtlasRecord
-from scanner.simulation.datasets.dataset import draw_dataset
-from scanner.simulation.datasets.request import DatasetRequest
+from scanner.simulation.datasets.dataset import DatasetRequest, draw_dataset
 
 FEW = {"class_steps": 4, "noises": 3, "kernel_steps": 2, "kernels": 2, "objects": 10, "examples": 2}
 REQUEST = AS_IN_THE_PAPER.model_copy(update={"members": ("OU-66",), **FEW})

@@ -22,8 +22,7 @@ from scanner.explain.occlusion import occlusion
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS
 from scanner.report.explanations import METHODS, PageRequest
-from scanner.simulation.datasets.dataset import draw_dataset
-from scanner.simulation.datasets.request import DatasetRequest
+from scanner.simulation.datasets.dataset import DatasetRequest, draw_dataset
 from scanner.sky import tile_list
 from scanner.storage import open_store
 from scanner.survey.candidate_cutouts import candidate_cutouts

@@ -4,7 +4,7 @@ import subprocess
 import pytest
 
 from scanner.errors import ScannerError
-from scanner.simulation.processes import run_all
+from scanner.simulation.parts import run_all
 
 
 def calls_that_note(folder, n):

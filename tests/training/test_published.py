@@ -12,8 +12,7 @@ from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.labelled_set import LabelledSet
 from scanner.networks import build
 from scanner.records import BANDS, MEMBERS
-from scanner.simulation.datasets.dataset import draw_dataset
-from scanner.simulation.datasets.request import DatasetRequest
+from scanner.simulation.datasets.dataset import DatasetRequest, draw_dataset
 from scanner.training.data import SPLIT_SEED, split
 from scanner.training.export import read_members as read_exported
 from scanner.training.published import FILES, import_published, read_member, read_members

@@ -17,7 +17,7 @@ from PIL import Image
 
 from scanner.cutouts.store import CutoutStore
 from scanner.report import colour
-from scanner.simulation.injection.painted_cutouts import inject_cutouts
+from scanner.simulation.injection.cutouts import inject_cutouts
 from scanner.simulation.injection.request import InjectionRequest
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
 from scanner.sky import tile_list

@@ -1,34 +1,223 @@
-"""A labelled dataset on disk: the cutout store, the truth beside it, and what was asked for.
-
-In: a :class:`DatasetRequest`. Out, in its folder: ``cutouts.zarr``, ``truth.parquet`` (row-aligned with it),
-``components.parquet`` (what each object was drawn from) and ``dataset.json``. Objects are drawn in parts by worker processes,
-straight into the store; a run that was interrupted goes on with the missing parts. Equal requests give equal bytes, whatever
-the workers. Refused: a folder that holds another dataset or cannot be written (OutputError).
-"""
+"""A dataset: asked for, drawn in parts by several processes, resumed, finished."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from scanner import __version__
-from scanner.errors import OutputError
-from scanner.labelled_set import DESCRIPTION
-from scanner.simulation.claim import claim, write_record
-from scanner.simulation.datasets.on_device import check_device
-from scanner.simulation.datasets.parts import (
-    PART_OBJECTS,
-    PARTS,
-    attributes_of,
-    begin_parts,
-    draw_part,
-    finish_parts,
-    missing_parts,
-    part_rows,
+from scanner.cutouts import quality
+from scanner.cutouts.store import (
+    COLUMNS,
+    SHARD_OBJECTS,
+    StoreAttributes,
+    begin_store,
+    column_values,
+    finish_store,
+    store_attributes,
+    write_shards,
 )
-from scanner.simulation.datasets.request import DatasetRecord, DatasetRequest
-from scanner.simulation.processes import run_all
+from scanner.errors import OutputError
+from scanner.labelled_set import CUTOUTS, DESCRIPTION, TRUTH
+from scanner.records import BANDS, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, CodecName, CutoutBatch, Record, Targets
+from scanner.simulation import parts
+from scanner.simulation.datasets import cutouts
+from scanner.simulation.datasets.cutouts import GeneratorName, LabelledCutouts, check_device, draw
+from scanner.simulation.datasets.presets import LENS_CLASSES, PRESETS, Preset, PresetName
+from scanner.simulation.datasets.truth import component_table, truth_table
+from scanner.simulation.parts import claim, join_parts, run_all, write_record
+from scanner.simulation.population.compound import Parameters
+from scanner.simulation.telescope.noise import ZERO_POINT
+
+DeviceName = Literal["cpu", "cuda"]
+#: Table 1 moves the whole object; nothing else is in its images.
+_AS_IN_THE_PAPER = {"parameters": "paper", "centred_fraction": 0.0, "offset_arcsec": 5.0, "bright_star_fraction": 0.0}
+_IN_WORDS = ("preset", "n_objects", "seed")
+#: Classes of which the paper states parameters (its Table 1).
+PAPER_CLASSES = frozenset({"compound_arc", "double_ring"})
+
+
+class DatasetRequest(Record):
+    """What to draw."""
+
+    preset: PresetName
+    n_objects: int = Field(ge=1, le=100_000_000)
+    seed: int = Field(ge=0, lt=2**63)
+    codec: CodecName = Field("compact", description="Codec of the cutout store.")
+    red_source_fraction: float | None = Field(None, ge=0, le=1, description="Instead of the preset's.")
+    generator: GeneratorName = Field("fast", description="What traces the rays; lenstronomy is the referee, and slow.")
+    parameters: Parameters = Field("physical", description="Compound lenses as physics has them, or as the paper's Table 1.")
+    device: DeviceName = Field("cpu", description="What computes the pixels: numpy in processes, or torch on a GPU.")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        preset = PRESETS[self.preset]
+        if self.red_source_fraction is not None and self.preset == "red-sources":
+            raise ValueError("preset red-sources draws red sources only: leave out --red-fraction, or take preset eval")
+        if self.parameters == "paper" and not PAPER_CLASSES.issuperset(preset.mix):
+            raise ValueError("--parameters paper is for the presets compound-arc and double-ring")
+        if self.generator == "lenstronomy" and not set(LENS_CLASSES).issuperset(preset.mix):
+            names = ", ".join(name for name, other in PRESETS.items() if set(LENS_CLASSES).issuperset(other.mix))
+            raise ValueError(f"--generator lenstronomy cannot draw the non-lenses of preset {self.preset}; it draws {names}")
+        if self.generator == "lenstronomy" and self.device != "cpu":
+            raise ValueError("--generator lenstronomy runs on --device cpu only")
+        return self
+
+    def described(self) -> str:
+        """In a few words, to tell one from another."""
+        changes = {name: value for name, value in self.model_dump(exclude_defaults=True).items() if name not in _IN_WORDS}
+        words = [f"preset {self.preset}", f"{self.n_objects} objects", f"seed {self.seed}"]
+        return ", ".join([*words, *(f"{name.replace('_', ' ')} {value}" for name, value in changes.items())])
+
+    @property
+    def drawn_as(self) -> Preset:
+        """The preset with what was asked for instead."""
+        preset = PRESETS[self.preset]
+        if self.red_source_fraction is not None:
+            options = preset.options.model_copy(update={"red_source_fraction": self.red_source_fraction})
+            preset = preset.model_copy(update={"options": options})
+        return preset if self.parameters == "physical" else preset.model_copy(update=_AS_IN_THE_PAPER)
+
+
+class DatasetRecord(Record):
+    """``dataset.json``: what was drawn; ``complete`` once everything is in place."""
+
+    format_version: Literal[1] = 1
+    scanner_version: str
+    request: DatasetRequest
+    preset: Preset
+    complete: bool = False
+    n_lenses: int | None = None
+    n_visible: int | None = None
+
+
+COMPONENTS, PARTS = "components.parquet", "parts"
+#: One shard a part: it is drawn in a few seconds, and an interrupted run loses no more than that.
+PART_OBJECTS = SHARD_OBJECTS
+_PARTS_PER_GROUP = 256
+
+
+def attributes_of(preset: str, seed: int, n_objects: int, codec: CodecName) -> StoreAttributes:
+    """Of the store of a dataset: in the units of the simulation, without a mosaic."""
+    attributes = store_attributes(f"{preset}-{seed}", "", ZERO_POINT, dict.fromkeys(BANDS, "adu"), codec)
+    return attributes.model_copy(update={"n_objects": n_objects})
+
+
+def begin_parts(out: Path, attributes: StoreAttributes) -> None:
+    """Make what parts are written into, or find it made."""
+    (out / PARTS).mkdir(exist_ok=True)
+    if not (out / CUTOUTS).exists():
+        begin_store(out / CUTOUTS, attributes)
+
+
+def part_rows(n_objects: int, number: int) -> range:
+    """Numbers of a part's objects."""
+    return range(number * PART_OBJECTS, min((number + 1) * PART_OBJECTS, n_objects))
+
+
+def count_parts(n_objects: int) -> int:
+    """How many parts a dataset has."""
+    return -(-n_objects // PART_OBJECTS)
+
+
+def missing_parts(out: Path, n_objects: int) -> list[int]:
+    """Numbers of the parts that are not complete."""
+    return [number for number in range(count_parts(n_objects)) if not _truth(out, number).exists()]
+
+
+def draw_part(request: DatasetRequest, out: Path, number: int) -> None:
+    """Draw one part and write it."""
+    preset, rows = request.drawn_as, part_rows(request.n_objects, number)
+    if request.device == "cpu":
+        drawn = draw(preset, request.seed, rows, request.generator)
+    else:
+        drawn = cutouts.draw_on_device(preset, request.seed, rows, request.device)
+    write_part(out, number, batch_of(drawn), truth_table(drawn.truth), component_table(drawn.components))
+
+
+def write_part(out: Path, number: int, batch: CutoutBatch, truth: pa.Table, components: pa.Table | None = None) -> None:
+    """Write a part's shards, its rows and, last, its truth."""
+    write_shards(out / CUTOUTS, number * PART_OBJECTS, batch)
+    np.savez(_rows(out, number), allow_pickle=False, **column_values(batch))
+    if components is not None:
+        parts.write_part(_components(out, number), components)
+    parts.write_part(_truth(out, number), truth)
+
+
+def finish_parts(out: Path, n_objects: int) -> tuple[int, int]:
+    """Put the rows of all parts in their places; returns the numbers of lenses and of visible ones."""
+    numbers = range(count_parts(n_objects))
+    if not (out / CUTOUTS).exists():
+        finish_store(out / CUTOUTS, _columns(out, numbers))
+    if _components(out, 0).exists():
+        join_parts(out / COMPONENTS, [_components(out, number) for number in numbers], _PARTS_PER_GROUP // 16)
+    join_parts(out / TRUTH, [_truth(out, number) for number in numbers], _PARTS_PER_GROUP)
+    return count_lenses(out / TRUTH)
+
+
+def count_lenses(truth: Path) -> tuple[int, int]:
+    """Numbers of lenses and of visible ones in a truth table."""
+    verdicts = pq.read_table(truth, columns=["is_lens", "visible"])
+    n_lenses, n_visible = (int(np.count_nonzero(verdicts[name])) for name in ("is_lens", "visible"))
+    return n_lenses, n_visible
+
+
+def _columns(out: Path, numbers: Sequence[int]) -> dict[str, list[NDArray[Any]]]:
+    columns: dict[str, list[NDArray[Any]]] = {name: [] for name in COLUMNS}
+    for number in numbers:
+        with np.load(_rows(out, number)) as rows:
+            for name in COLUMNS:
+                columns[name].append(rows[name])
+    return columns
+
+
+def _truth(out: Path, number: int) -> Path:
+    return out / PARTS / f"{number:06d}.parquet"
+
+
+def _components(out: Path, number: int) -> Path:
+    return out / PARTS / f"{number:06d}.components.parquet"
+
+
+def _rows(out: Path, number: int) -> Path:
+    return out / PARTS / f"{number:06d}.npz"
+
+
+def batch_of(drawn: LabelledCutouts) -> CutoutBatch:
+    """Simulated cutouts as the rest of the package knows cutouts: no sky position, a mosaic of their own each."""
+    n = len(drawn)
+    measured = quality.measure(drawn.vis, drawn.nisp)
+    offset = np.array([(row.x_arcsec, row.y_arcsec) for row in drawn.truth]).reshape(n, 2) / VIS_PIXEL_SCALE_ARCSEC
+    centre = 0.5 * (VIS_CUTOUT_PIXELS - 1)
+    targets = Targets(
+        target_id=np.array([row.target_id for row in drawn.truth], dtype=np.int64),
+        ra=np.full(n, np.nan),
+        dec=np.full(n, np.nan),
+        x=centre + offset[:, 0],
+        y=centre + offset[:, 1],
+        magnitude=np.array([row.light.magnitude_vis for row in drawn.truth], dtype=np.float32),
+    )
+    return CutoutBatch(
+        targets=targets,
+        vis=drawn.vis,
+        nisp=drawn.nisp,
+        x0=np.zeros(n, dtype=np.int64),
+        y0=np.zeros(n, dtype=np.int64),
+        offset=offset.astype(np.float32),
+        bad_fraction=measured.bad_fraction,
+        sky=measured.sky,
+        sigma=measured.sigma,
+        flags=np.zeros(n, dtype=np.uint32),
+    )
+
 
 Progress = Callable[[int, int], None]
 

@@ -1,17 +1,23 @@
-"""The presets of datasets, and the evaluation sets: what may be trained on, and what never is.
-
-The preset's name is part of every object's seed, so that presets share no object.
-"""
+"""Presets of datasets, and the scene that a preset draws for an object."""
 
 from __future__ import annotations
 
+import math
+import zlib
+from dataclasses import dataclass
 from typing import Literal, Self, get_args
 
+import numpy as np
+from numpy.random import Generator
 from pydantic import Field, model_validator
 
-from scanner.records import Record
-from scanner.simulation.population.options import Options
-from scanner.simulation.population.paper_compound import Parameters
+from scanner.records import VIS_PIXEL_SCALE_ARCSEC, Record
+from scanner.simulation.light.components import Component, Kind
+from scanner.simulation.population import classes
+from scanner.simulation.population.compound import Parameters, draw_paper_object
+from scanner.simulation.population.galaxies import Options, System, moved
+from scanner.simulation.population.neighbours import draw_field, draw_star
+from scanner.simulation.telescope.exposure import CANVAS_PIXELS, Exposure, draw_exposure
 
 PresetName = Literal[
     "train",
@@ -349,3 +355,78 @@ EVALUATION_SETS: tuple[EvaluationSet, ...] = tuple(
     for preset in PRESETS.values()
     if preset.purpose == "evaluation"
 )
+
+
+#: Distances from the object, arcsec, and VIS magnitudes of the bright star that some cutouts have beside it.
+STAR_DISTANCES, STAR_MAGNITUDES = (2.5, 10.0), (14.5, 19.5)
+
+
+@dataclass(frozen=True)
+class CutoutScene:
+    """What one cutout shows; positions in arcsec from its centre.
+
+    ``rng`` goes on to give the noise. ``x, y``: the object's place. ``components``: the object's ``n_object`` unlensed
+    pieces of light, then the field and, where there is one, a bright star. ``systems``: lensed light, nearest source first.
+    ``off_centre``: the systems are those of another galaxy.
+    """
+
+    rng: Generator
+    class_name: str
+    components: list[Component]
+    n_object: int
+    systems: tuple[System, ...]
+    x: float
+    y: float
+    exposure: Exposure
+    off_centre: bool = False
+
+    @property
+    def points(self) -> list[Component]:
+        """Stars, and the images of lensed quasars."""
+        stars = [component for component in self.components if component.kind is Kind.POINT]
+        return stars + [image for system in self.systems for image in system.point_images]
+
+
+def object_generator(preset: str, seed: int, index: int) -> Generator:
+    """The random numbers of one object."""
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence([zlib.crc32(preset.encode()), seed, index])))
+
+
+def draw_offset(rng: Generator, preset: Preset) -> tuple[float, float]:
+    """Where the object lies from the cutout's centre, arcsec."""
+    largest = preset.jitter_arcsec if rng.random() < preset.centred_fraction else preset.offset_arcsec
+    x, y = rng.uniform(-largest, largest, 2)
+    return float(x), float(y)
+
+
+def draw_scene(preset: Preset, rng: Generator) -> CutoutScene:
+    """Draw what a cutout shows and how it is observed, but no pixel. Only the class artefact has a say in the exposure."""
+    class_name = classes.draw_class(rng, {str(name): share for name, share in preset.mix.items()})
+    of_paper = preset.parameters == "paper"
+    middle = draw_paper_object(rng, class_name, "paper") if of_paper else classes.draw_object(rng, class_name, preset.options)
+    x, y = draw_offset(rng, preset)
+    components = moved(middle.components, x, y)
+    if not of_paper:
+        components += draw_field(rng, 0.5 * CANVAS_PIXELS * VIS_PIXEL_SCALE_ARCSEC)
+    if rng.random() < preset.bright_star_fraction:
+        distance, turn = rng.uniform(*STAR_DISTANCES), rng.uniform(0.0, 2.0 * math.pi)
+        place = x + distance * math.cos(turn), y + distance * math.sin(turn)
+        components.append(draw_star(rng, *place, rng.uniform(*STAR_MAGNITUDES)))
+    return CutoutScene(
+        rng=rng,
+        class_name=class_name,
+        components=components,
+        n_object=len(middle.components),
+        systems=tuple(system.moved(x, y) for system in middle.systems),
+        x=x,
+        y=y,
+        exposure=draw_exposure(
+            rng,
+            preset.native_fraction,
+            artefact_on_object=class_name == "artefact",
+            at=(x, y),
+            variety=preset.variety,
+            dropout=preset.dropout,
+        ),
+        off_centre=middle.off_centre,
+    )

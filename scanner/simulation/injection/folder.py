@@ -16,12 +16,10 @@ from pydantic import ValidationError
 from scanner import __version__
 from scanner.atomic_file import replacement
 from scanner.errors import InputMissingError, OutputError, TileError
-from scanner.simulation.claim import claim, write_record
-from scanner.simulation.datasets.parts import PARTS
-from scanner.simulation.injection.places import Places
+from scanner.simulation.datasets.dataset import PARTS
+from scanner.simulation.injection.places import Places, survey_tile
 from scanner.simulation.injection.request import InjectionRecord, InjectionRequest, TileSummary
-from scanner.simulation.injection.tile_survey import survey_tile
-from scanner.simulation.processes import run_all
+from scanner.simulation.parts import claim, run_all, write_record
 
 SCRATCH = "scratch"
 Progress = Callable[[int, int], None]

@@ -1,26 +1,34 @@
-"""Places in a tile where something can be painted.
-
-In: what was measured of a tile's objects. Out: :class:`Places`: deflectors, other galaxies, empty sky. Nothing is refused.
-
-Empty places are points of a 4" lattice with no object within 2.5". Around all places at least three quarters of a cutout's
-pixels are good in every band, and all of the central ones.
-"""
+"""Where lenses can be painted: onto which of a survey's galaxies, onto what empty sky."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy.wcs.utils import pixel_to_skycoord
+from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from scanner.records import VIS_PIXEL_SCALE_ARCSEC, Float64, Targets
-from scanner.simulation.injection.measured_objects import MeasuredObjects, measure_objects
-from scanner.sky.targets import grid_positions
-from scanner.sky.tile_images import TileImages
+from scanner.config import CutoutsConfig, TargetsConfig
+from scanner.errors import TileError
+from scanner.records import BANDS, NISP_PIXEL_SCALE_ARCSEC, VIS_PIXEL_SCALE_ARCSEC, Band, Float64, Targets, Tile
+from scanner.simulation.injection import measured
+from scanner.simulation.injection.measured import MeasuredObjects, measure_objects, stars_among, variance_slope
+from scanner.simulation.injection.request import BandOptics, PsfSource, SlopeSource, TileSummary
+from scanner.simulation.light.components import total_flux
+from scanner.simulation.population.deflectors import Deflector, draw_deflector, mass_of
+from scanner.simulation.population.galaxies import EarlyType, Options
+from scanner.simulation.telescope.noise import VARIANCE_SLOPE, ZERO_POINT, magnitude
+from scanner.sky.alignment import map_pixels
+from scanner.sky.local_files import ScratchFolder
+from scanner.sky.targets import grid_positions, list_targets
+from scanner.sky.tile_images import TileImages, open_tile
 from scanner.sphere import healpix_29
 
 DEFLECTOR, GALAXY, EMPTY = 0, 1, 2
@@ -93,3 +101,168 @@ def empty_places(images: TileImages, targets: Targets, most: int, seed: list[int
 def joined(parts: Sequence[Places]) -> Places:
     """Places of several kinds or tiles as one."""
     return Places(*(np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])))
+
+
+_POPULATION = 2000
+#: How far from a galaxy's magnitude and colour its likes may lie: what an aperture of a real galaxy is known to.
+MAGNITUDE_SIGMA, COLOUR_SIGMA = 0.15, 0.2
+#: A galaxy is taken for a deflector if at least this many of the population look like it (weights of at most one, added up).
+FEWEST_LIKES = 3.0
+
+
+@dataclass(frozen=True)
+class Population:
+    """Simulated deflectors with what a survey would see of them: VIS magnitude and VIS - H, (K,)."""
+
+    galaxies: tuple[EarlyType, ...]
+    deflectors: tuple[Deflector, ...]
+    magnitude: Float64
+    colour: Float64
+
+    def likes(self, magnitude: float, colour: float) -> Float64:
+        """Weight of each member as a likeness of a galaxy, (K,), at most one."""
+        miss = ((self.magnitude - magnitude) / MAGNITUDE_SIGMA) ** 2 + ((self.colour - colour) / COLOUR_SIGMA) ** 2
+        return np.asarray(np.exp(-0.5 * miss))
+
+
+@lru_cache(maxsize=2)
+def population(options: Options) -> Population:
+    """The population to choose from; always the same."""
+    rng = np.random.default_rng(20260101)
+    drawn = [draw_deflector(rng, options) for _ in range(_POPULATION)]
+    light = [total_flux(galaxy.components) for galaxy, _ in drawn]
+    vis = np.array([magnitude(item[0], "VIS") for item in light])
+    colour = vis - np.array([magnitude(item[3], "H") for item in light])
+    return Population(tuple(galaxy for galaxy, _ in drawn), tuple(deflector for _, deflector in drawn), vis, colour)
+
+
+def explained(magnitudes: Float64, colours: Float64, options: Options) -> Float64:
+    """How many of the population look like each of N galaxies, (N,); 0 where a magnitude or colour is not known."""
+    everyone = population(options)
+    known = np.isfinite(magnitudes) & np.isfinite(colours)
+    out = np.zeros(len(magnitudes))
+    out[known] = [everyone.likes(*pair).sum() for pair in zip(magnitudes[known], colours[known], strict=True)]
+    return out
+
+
+def choose_deflector(rng: Generator, magnitude: float, colour: float, q: float, angle: float, options: Options) -> Deflector:
+    """A mass about the origin for a galaxy of this magnitude, colour and shape (axis ratio; radians from +x to +y)."""
+    everyone = population(options)
+    weight = everyone.likes(magnitude, colour)
+    pick = int(np.searchsorted(np.cumsum(weight), rng.random() * weight.sum(), side="right"))
+    pick = min(pick, len(weight) - 1)
+    twin, like = everyone.galaxies[pick], everyone.deflectors[pick]
+    seen = replace(twin, q=q, angle=angle if math.isfinite(angle) else 0.0)
+    return replace(like, lens=mass_of(rng, seen, like.lens.theta_e))
+
+
+GALAXY_LIMIT = 23.0
+DEFLECTOR_MAGNITUDES = (16.5, 22.8)
+FLATTEST_DEFLECTOR = 0.45
+_SLOPE_MAGNITUDES = (17.0, 20.5)
+_LARGEST_STELLAR_SHARE = 0.85
+#: A slope this many times ours, or less than its inverse, is the map's and not the light's.
+_LARGEST_SLOPE_RATIO = 4.0
+
+
+def flux_scale(zero_point: float, band: Band) -> float:
+    """Mosaic units in one of the simulation's."""
+    return float(10.0 ** (0.4 * (zero_point - ZERO_POINT[band])))
+
+
+def survey_tile(
+    tile: Tile, options: Options, most_empty: int, seed: list[int], scratch: Path | None
+) -> tuple[TileSummary, Places]:
+    """Measure a tile.
+
+    Parameters
+    ----------
+    tile
+        Its files.
+    options
+        Of the deflectors that galaxies are compared with.
+    most_empty
+        Empty places to look for at most.
+    seed
+        Which of the empty places, where there are more.
+    scratch
+        Folder for decompressed mosaics; None: a passing one.
+
+    Raises
+    ------
+    TileError
+        See the module.
+    """
+    with open_tile(tile, CutoutsConfig(), scratch) as images:
+        for band, zero_point in images.zero_points.items():
+            if not math.isfinite(zero_point):
+                raise TileError(f"{tile.bands[band].image}: has no MAGZERO; add the AB zero point to its header.")
+        targets = list_targets(tile, images.vis, TargetsConfig(magnitude_limit=None, min_area_pixels=0)).targets
+        bright = targets.take(~(targets.magnitude > max(GALAXY_LIMIT, DEFLECTOR_MAGNITUDES[1]) + 0.5))
+        objects = measure_objects(images, bright)
+        stars = stars_among(objects)
+        optics = {band: _optics(tile, images, band, objects, stars, scratch) for band in BANDS}
+        host = _deflectors(objects, optics["VIS"].psf_width, options)
+        galaxy = objects.good & ~host & (objects.magnitude <= GALAXY_LIMIT)
+        empty = empty_places(images, targets, most_empty, seed)
+    places = joined([places_of(objects, host, DEFLECTOR), places_of(objects, galaxy, GALAXY), empty])
+    summary = TileSummary(
+        tile_id=tile.tile_id,
+        alignment=images.alignment.case,
+        bands=optics,
+        n_stars=int(stars.sum()),
+        n_deflectors=int(host.sum()),
+        n_galaxies=int(galaxy.sum()),
+        n_empty=len(empty),
+    )
+    return summary, places
+
+
+def _optics(
+    tile: Tile, images: TileImages, band: Band, objects: MeasuredObjects, stars: NDArray[np.bool_], scratch: Path | None
+) -> BandOptics:
+    channel, zero_point = BANDS.index(band), images.zero_points[band]
+    mosaic = images.vis if band == "VIS" else images.nisp[band]
+    source: PsfSource = "default"
+    scale = VIS_PIXEL_SCALE_ARCSEC if band == "VIS" else NISP_PIXEL_SCALE_ARCSEC
+    width = measured.measured_width(objects.concentration[channel][stars], scale, band)
+    if tile.bands[band].psf is not None:
+        source = "image"
+    elif width is not None:
+        source = "stars"
+    order = np.argsort(objects.magnitude, kind="stable")
+    bright, faint = _SLOPE_MAGNITUDES
+    order = order[(objects.good & (objects.magnitude > bright) & (objects.magnitude < faint))[order]]
+    x, y = objects.targets.x[order], objects.targets.y[order]
+    if band != "VIS" and len(x):
+        x, y = map_pixels(images.vis.wcs, mosaic.wcs, x, y)
+    default = VARIANCE_SLOPE[band] * flux_scale(zero_point, band)
+    folder = ScratchFolder(scratch)
+    try:
+        slope = variance_slope(mosaic, tile.bands[band], x, y, folder)
+    finally:
+        folder.close()
+    usable = slope is not None and 1.0 / _LARGEST_SLOPE_RATIO < slope / default < _LARGEST_SLOPE_RATIO
+    kind: SlopeSource = "rms map" if usable else "default"
+    return BandOptics(
+        zero_point=zero_point,
+        psf=source,
+        psf_width=1.0 if width is None else width,
+        variance_slope=slope if usable and slope is not None else default,
+        slope=kind,
+    )
+
+
+def _deflectors(objects: MeasuredObjects, vis_width: float, options: Options) -> NDArray[np.bool_]:
+    star = measured.stellar_concentration("VIS", vis_width, VIS_PIXEL_SCALE_ARCSEC)
+    likes = explained(objects.magnitude, objects.colour, options)
+    bright, faint = DEFLECTOR_MAGNITUDES
+    return np.asarray(
+        objects.good
+        & (likes >= FEWEST_LIKES)
+        & (objects.concentration[0] < _LARGEST_STELLAR_SHARE * star)
+        & (objects.q > FLATTEST_DEFLECTOR)
+        & (objects.magnitude > bright)
+        & (objects.magnitude < faint),
+        dtype=bool,
+    )

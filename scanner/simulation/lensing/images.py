@@ -1,6 +1,6 @@
 """All images of point sources behind a sightline, with their magnifications.
 
-In: source positions and a :class:`~scanner.simulation.lensing.sightline.Sightline`, numpy. Out: :class:`Images`. Works on
+In: source positions and a :class:`~scanner.simulation.lensing.lens.Sightline`, numpy. Out: :class:`Images`. Works on
 batches and loops over no object. One plane is solved by a root search over the polar angle, several by refining the cells of
 a grid that can hold an image and Newton's method from each.
 """
@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from scanner.records import Float64
-from scanner.simulation.lensing.lens import Lens, deflection
-from scanner.simulation.lensing.sightline import Sightline, magnification, trace, trace_with_jacobian
+from scanner.simulation.lensing.lens import Lens, Sightline, deflection, magnification, trace, trace_with_jacobian
 
 _ANGLES = 720  # grid of the angular search; pairs of images closer than 2π/720 (on a critical curve) can be missed
 _BISECTIONS = 16

@@ -1,12 +1,4 @@
-"""From components to noiseless pixels, before the telescope: one renderer for cutouts and for mosaics.
-
-In: lists of :class:`Component`, one list an image, and a :class:`Raster` that says where the pixels lie. Out: images (N, bands,
-ny, nx) float32 whose pixels hold the flux that falls into them. Stars are left out: the telescope draws them exactly, after
-convolution (:mod:`scanner.simulation.telescope.stars`).
-
-Every component is drawn on a stamp (:mod:`~scanner.simulation.light.stamps`); stamps alike are drawn together, and added in an
-order that does not depend on what else is in the batch.
-"""
+"""From components to noiseless pixels, before the telescope: one renderer for cutouts and for mosaics."""
 
 from __future__ import annotations
 
@@ -19,8 +11,7 @@ from array_api_compat import array_namespace, device, is_numpy_array
 
 from scanner.records import BANDS, Band
 from scanner.simulation.light.components import Component
-from scanner.simulation.light.integration import Window, pixel_means
-from scanner.simulation.light.stamps import Raster, centred_raster, place
+from scanner.simulation.light.integration import Raster, Window, centred_raster, pixel_means, place
 
 __all__ = ["Raster", "centred_raster", "render"]
 

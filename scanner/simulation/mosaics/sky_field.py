@@ -23,8 +23,8 @@ from scanner.simulation.light import scene
 from scanner.simulation.light.components import Component, Kind, total_flux
 from scanner.simulation.population import classes
 from scanner.simulation.population.classes import NON_LENS_MIX
-from scanner.simulation.population.colours import power_law_magnitude
-from scanner.simulation.population.field import (
+from scanner.simulation.population.galaxies import LabelledObject, System, power_law_magnitude
+from scanner.simulation.population.neighbours import (
     FIELD_DENSITY,
     FIELD_MAGNITUDES,
     STAR_DENSITY,
@@ -33,9 +33,8 @@ from scanner.simulation.population.field import (
     draw_field_galaxy,
     draw_stars,
 )
-from scanner.simulation.population.labels import ArcMeasurement, Label, labels, measure_system
-from scanner.simulation.population.system import LabelledObject, System
-from scanner.simulation.telescope import photometry
+from scanner.simulation.population.truth import ArcMeasurement, Label, labels, measure_system
+from scanner.simulation.telescope import noise
 from scanner.simulation.telescope.psf import convolve, mean_psf
 
 CELL_ARCSEC = 50.0
@@ -181,4 +180,4 @@ def _measured(system: System) -> ArcMeasurement:
 
 def _magnitude(components: list[Component]) -> float:
     """VIS magnitude of the light that is not lensed."""
-    return photometry.magnitude(total_flux(components)[0], "VIS")
+    return noise.magnitude(total_flux(components)[0], "VIS")

@@ -1,7 +1,7 @@
 """The classes of labelled objects: lenses, and everything that has been mistaken for one.
 
 A class says what was *drawn*; the label says whether it is a lens by the paper's definition
-(:mod:`~scanner.simulation.population.labels`).
+(:mod:`~scanner.simulation.population.truth`).
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import numpy as np
 from numpy.random import Generator
 
 from scanner.simulation.light.components import total_flux
-from scanner.simulation.population import compound, discs, groups, massive_galaxies, mergers, quasars, rings, spirals
-from scanner.simulation.population.companions import isotropic
-from scanner.simulation.population.field import draw_field_galaxy, draw_stars
-from scanner.simulation.population.options import TRAINING, Options
-from scanner.simulation.population.system import LabelledObject
-from scanner.simulation.telescope.photometry import magnitude
+from scanner.simulation.population import (
+    compound,
+    discs,
+    lenses,
+    neighbours,
+)
+from scanner.simulation.population.galaxies import TRAINING, LabelledObject, Options
+from scanner.simulation.population.neighbours import draw_field_galaxy, draw_stars, isotropic
+from scanner.simulation.telescope.noise import magnitude
 
 #: Share of each class among the non-lenses of a mosaic.
 NON_LENS_MIX: dict[str, float] = {
@@ -78,21 +81,21 @@ def _star(rng: Generator, options: Options) -> LabelledObject:
 
 
 _DRAW: dict[str, Callable[[Generator, Options], LabelledObject]] = {
-    LENS: massive_galaxies.lens,
-    "quasar_lens": quasars.quasar_lens,
+    LENS: lenses.single_lens,
+    "quasar_lens": lenses.quasar_lens,
     "compound_arc": compound.compound_arc,
     "double_ring": compound.double_ring,
-    "near_lens": massive_galaxies.near_lens,
-    "beside_lens": massive_galaxies.beside_lens,
-    "elliptical": massive_galaxies.elliptical,
-    "companion": massive_galaxies.with_companions,
-    "tangential": massive_galaxies.tangential,
-    "spiral": spirals.spiral,
-    "merger": mergers.merger,
+    "near_lens": lenses.near_lens,
+    "beside_lens": lenses.beside_lens,
+    "elliptical": lenses.elliptical,
+    "companion": lenses.with_companions,
+    "tangential": lenses.tangential,
+    "spiral": discs.spiral,
+    "merger": neighbours.merger,
     "edge_on": discs.edge_on,
-    "ring": rings.ring,
-    "group": groups.group,
-    "cluster": groups.cluster,
+    "ring": discs.ring,
+    "group": neighbours.group,
+    "cluster": neighbours.cluster,
     "star": _star,
     "artefact": _artefact,
     "empty": _empty,

@@ -1,14 +1,8 @@
-"""Noise of VIS and NISP images in both geometries, and the RMS maps that go with it.
-
-In: noiseless images, and unit white noise from whoever owns the random numbers. Out: noise to add. The model is the one that
-makes the facts agree with each other: detectors and sky give white noise of the level that MER's RMS maps state, and
-resampling to the mosaic's grid spreads it over neighbouring pixels: a narrow kernel for VIS (scatter 0.00275, lag-1
-correlation 0.23, RMS map 0.0041), linear interpolation from 0.3" to 0.1" for NISP (scatter 0.56, correlation 0.8, RMS map
-2.4, about 4.1 after 3x3 binning). Object light adds variance in proportion to the flux.
-"""
+"""Noise: sky and photons, correlated as resampling leaves it; magnitudes and fluxes."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -171,3 +165,16 @@ def bin3(image: Any) -> Any:
     # Slices added up are several times faster than a sum over two short axes.
     rows = image[..., 0::3, :] + image[..., 1::3, :] + image[..., 2::3, :]
     return (rows[..., 0::3] + rows[..., 1::3] + rows[..., 2::3]).reshape(*lead, ny // 3, nx // 3)
+
+
+ZERO_POINT: dict[Band, float] = {"VIS": 24.6, "Y": 29.8, "J": 30.0, "H": 29.9}
+
+
+def flux(magnitude: float, band: Band) -> float:
+    """Image units of an AB magnitude."""
+    return float(10.0 ** (0.4 * (ZERO_POINT[band] - magnitude)))
+
+
+def magnitude(light: float, band: Band) -> float:
+    """AB magnitude of a flux in image units."""
+    return ZERO_POINT[band] - 2.5 * math.log10(light)

@@ -8,11 +8,10 @@ import pytest
 from scanner.cutouts import store
 from scanner.cutouts.store import CutoutStore
 from scanner.errors import ContentError, OutputError
-from scanner.simulation.datasets import dataset, parts
-from scanner.simulation.datasets.dataset import draw_dataset
-from scanner.simulation.datasets.labelled_cutouts import draw
+from scanner.simulation.datasets import dataset
+from scanner.simulation.datasets.cutouts import draw
+from scanner.simulation.datasets.dataset import DatasetRecord, DatasetRequest, draw_dataset
 from scanner.simulation.datasets.presets import PRESETS
-from scanner.simulation.datasets.request import DatasetRecord, DatasetRequest
 
 REQUEST = DatasetRequest(preset="quick", n_objects=40, seed=9)
 
@@ -60,7 +59,7 @@ def test_pixels_are_those_that_were_drawn_within_the_codec_s_steps(folder):
 @pytest.fixture
 def small_parts(monkeypatch):
     monkeypatch.setattr(store, "SHARD_OBJECTS", 16)
-    for module in (parts, dataset):
+    for module in (dataset, dataset):
         monkeypatch.setattr(module, "PART_OBJECTS", 16)
 
 
@@ -114,7 +113,7 @@ def test_a_run_killed_while_it_puts_the_parts_together_goes_on(tmp_path, monkeyp
         if step == "record":
             patch.setattr(dataset, "write_record", killed_at_the_end)
         else:
-            patch.setattr(parts if step == "finish_store" else dataset.shutil, step, killed)
+            patch.setattr(dataset if step == "finish_store" else dataset.shutil, step, killed)
         with pytest.raises(KeyboardInterrupt):
             draw_dataset(REQUEST, out)
     draw_dataset(REQUEST, out)

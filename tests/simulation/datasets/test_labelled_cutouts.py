@@ -5,14 +5,12 @@ import numpy as np
 import pytest
 
 from scanner.records import BANDS
-from scanner.simulation.datasets.cutout_scene import CutoutScene, draw_scene, object_generator
-from scanner.simulation.datasets.labelled_cutouts import draw, observe
-from scanner.simulation.datasets.presets import LENS_CLASSES, PRESETS
+from scanner.simulation.datasets.cutouts import draw, observe
+from scanner.simulation.datasets.presets import LENS_CLASSES, PRESETS, CutoutScene, draw_scene, object_generator
 from scanner.simulation.light.components import Component, Kind
-from scanner.simulation.population.colours import fluxes
-from scanner.simulation.population.system_truth import SystemTruth
-from scanner.simulation.telescope.depth import Background
-from scanner.simulation.telescope.exposure import draw_exposure
+from scanner.simulation.population.galaxies import fluxes
+from scanner.simulation.population.truth import SystemTruth
+from scanner.simulation.telescope.exposure import Background, draw_exposure
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,8 @@ import numpy as np
 import pytest
 
 from scanner.errors import UsageError
-from scanner.simulation.datasets.cutout_scene import draw_scene, object_generator
-from scanner.simulation.datasets.labelled_cutouts import draw, noiseless
-from scanner.simulation.datasets.on_device import check_device, draw_batches
-from scanner.simulation.datasets.presets import PRESETS
+from scanner.simulation.datasets.cutouts import check_device, draw, draw_batches, noiseless
+from scanner.simulation.datasets.presets import PRESETS, draw_scene, object_generator
 from scanner.simulation.datasets.truth import COLUMNS, truth_arrays
 
 torch = pytest.importorskip("torch")
@@ -21,7 +19,7 @@ class Missing:
         if name.partition(".")[0] in ("astropy", "zarr", "numcodecs", "pyarrow", "pandas", "lenstronomy"):
             raise ImportError(name)
 sys.meta_path.insert(0, Missing())
-from scanner.simulation.datasets.on_device import draw_batches
+from scanner.simulation.datasets.cutouts import draw_batches
 from scanner.simulation.datasets.presets import PRESETS
 [batch] = draw_batches(PRESETS["quick"], 1, 2, 2, "cpu")
 print(tuple(batch.vis.shape), tuple(batch.nisp.shape))

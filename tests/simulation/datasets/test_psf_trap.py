@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from scanner.ensemble.augmentation import ORIENTATIONS
-from scanner.simulation.datasets.cutout_scene import draw_scene, object_generator
-from scanner.simulation.datasets.labelled_cutouts import observe
-from scanner.simulation.datasets.presets import LENS_CLASSES, PRESETS
-from scanner.simulation.datasets.psf_trap import conditions, galaxy_free, probe
+from scanner.simulation.datasets.cutouts import observe
+from scanner.simulation.datasets.presets import LENS_CLASSES, PRESETS, draw_scene, object_generator
+from scanner.simulation.datasets.variants import conditions, galaxy_free, probe
 
 pytest.importorskip("sklearn")
 N = 600

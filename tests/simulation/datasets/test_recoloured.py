@@ -2,11 +2,10 @@ import numpy as np
 import pytest
 
 from scanner.evaluation.biases import lenses_only
-from scanner.simulation.datasets.cutout_scene import draw_scene, object_generator
-from scanner.simulation.datasets.labelled_cutouts import draw
-from scanner.simulation.datasets.presets import PRESETS
-from scanner.simulation.datasets.recoloured import draw_recoloured, recoloured
-from scanner.simulation.telescope.photometry import magnitude
+from scanner.simulation.datasets.cutouts import draw
+from scanner.simulation.datasets.presets import PRESETS, draw_scene, object_generator
+from scanner.simulation.datasets.variants import draw_recoloured, recoloured
+from scanner.simulation.telescope.noise import magnitude
 
 PRESET = lenses_only(PRESETS["eval"])
 IDS = range(12)

@@ -5,13 +5,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from scanner.simulation.datasets import component_table, truth
-from scanner.simulation.datasets.component_table import ROLES, component_columns
-from scanner.simulation.datasets.cutout_scene import draw_scene, object_generator
-from scanner.simulation.datasets.labelled_cutouts import observe
-from scanner.simulation.datasets.presets import PRESETS
-from scanner.simulation.datasets.truth import truth_table
-from scanner.simulation.datasets.truth_page import markdown
+from scanner.simulation.datasets import truth
+from scanner.simulation.datasets.cutouts import observe
+from scanner.simulation.datasets.presets import PRESETS, draw_scene, object_generator
+from scanner.simulation.datasets.truth import ROLES, component_columns, markdown, truth_table
 from scanner.simulation.light.components import Component
 
 PAGE = Path(__file__).parents[3] / "docs" / "truth-columns.md"
@@ -31,11 +28,11 @@ def drawn(scenes):
 
 def test_the_page_is_up_to_date():
     assert PAGE.read_text(encoding="utf-8") == markdown(), (
-        "run: python -m scanner.simulation.datasets.truth_page docs/truth-columns.md"
+        "run: python -m scanner.simulation.datasets.truth docs/truth-columns.md"
     )
 
 
-@pytest.mark.parametrize("columns", [truth.COLUMNS, component_table.COLUMNS])
+@pytest.mark.parametrize("columns", [truth.COLUMNS, truth.COMPONENT_COLUMNS])
 def test_every_column_has_a_meaning_and_a_name_of_its_own(columns):
     assert len({column.name for column in columns}) == len(columns)
     assert all(column.description for column in columns)
@@ -46,7 +43,7 @@ def test_every_column_has_a_meaning_and_a_name_of_its_own(columns):
 def test_units_and_meanings_go_into_the_files(drawn):
     for table, columns in (
         (truth_table(drawn.truth), truth.COLUMNS),
-        (component_table.component_table(drawn.components), component_table.COLUMNS),
+        (truth.component_table(drawn.components), truth.COMPONENT_COLUMNS),
     ):
         assert table.schema.names == [column.name for column in columns]
         for column in columns:
@@ -58,12 +55,12 @@ def test_units_and_meanings_go_into_the_files(drawn):
 
 
 def test_no_field_of_a_component_is_left_out():
-    told = {*component_table.NUMBERS, "kind", "flux", "seen_through"}
+    told = {*truth.NUMBERS, "kind", "flux", "seen_through"}
     assert {field.name for field in fields(Component)} == told
 
 
 def test_components_are_those_of_the_scenes(scenes, drawn):
-    table = component_table.component_table(drawn.components)
+    table = truth.component_table(drawn.components)
     rows = table.to_pylist()
     for target_id, scene in enumerate(scenes):
         mine = [row for row in rows if row["target_id"] == target_id]
@@ -95,6 +92,6 @@ def test_truth_tells_the_camera_s_share(scenes, drawn):
 
 
 def test_without_objects_there_are_columns_all_the_same():
-    table = component_table.component_table(component_columns([], []))
+    table = truth.component_table(component_columns([], []))
     assert table.num_rows == 0
-    assert table.schema.names == [column.name for column in component_table.COLUMNS]
+    assert table.schema.names == [column.name for column in truth.COMPONENT_COLUMNS]

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from scanner.simulation.injection.deflector_choice import FEWEST_LIKES, choose_deflector, explained, population
+from scanner.simulation.injection.places import FEWEST_LIKES, choose_deflector, explained, population
 from scanner.simulation.population.deflectors import magnitude_of
-from scanner.simulation.population.options import TRAINING
+from scanner.simulation.population.galaxies import TRAINING
 
 
 def test_the_population_explains_red_bright_galaxies_only():

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scanner.simulation.injection.object_shapes import shapes
+from scanner.simulation.injection.measured import shapes
 
 
 def gaussian(q, angle, dx, dy, sigma=3.0, side=49):

@@ -14,7 +14,7 @@ from scanner.cutouts.store import CutoutStore
 from scanner.errors import InputMissingError, OutputError, UsageError
 from scanner.labelled_set import LabelledSet
 from scanner.records import BANDS
-from scanner.simulation.injection.painted_cutouts import inject_cutouts
+from scanner.simulation.injection.cutouts import inject_cutouts
 from scanner.simulation.injection.request import InjectionRecord, InjectionRequest
 from scanner.sky import tile_list
 from scanner.sky.tile_images import open_tile

@@ -5,13 +5,11 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from scanner.records import BANDS, NISP_BANDS
-from scanner.simulation.injection.mosaic_stamps import paint_stamp
-from scanner.simulation.injection.painted_mosaics import inject_mosaics
-from scanner.simulation.injection.painted_scene import painted_scene
-from scanner.simulation.injection.painting import Brush, tile_exposure
+from scanner.simulation.injection.mosaics import inject_mosaics, paint_stamp
+from scanner.simulation.injection.painting import Brush, painted_scene, tile_exposure
 from scanner.simulation.injection.request import InjectionRequest
 from scanner.simulation.light.components import Component, Kind
-from scanner.simulation.population.system import LabelledObject
+from scanner.simulation.population.galaxies import LabelledObject
 from scanner.sky import tile_list
 from scanner.sky.alignment import map_pixels
 from scanner.sky.mosaic import open_mosaic

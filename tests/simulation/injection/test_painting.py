@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 
 from scanner.records import BANDS, NISP_BANDS
-from scanner.simulation.injection.painted_scene import painted_scene
-from scanner.simulation.injection.painting import Brush, nisp_grain, paint, tile_exposure, vis_grain
+from scanner.simulation.injection.painting import Brush, nisp_grain, paint, painted_scene, tile_exposure, vis_grain
 from scanner.simulation.light import scene
 from scanner.simulation.light.components import Component, Kind
-from scanner.simulation.population.system import LabelledObject
+from scanner.simulation.population.galaxies import LabelledObject
 from scanner.simulation.telescope.exposure import CANVAS_PIXELS
 from scanner.simulation.telescope.noise import VARIANCE_SLOPE
 

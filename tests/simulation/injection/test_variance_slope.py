@@ -3,7 +3,7 @@ import pytest
 from astropy.io import fits
 
 from scanner.records import BandFiles, ImageRef
-from scanner.simulation.injection.variance_slope import variance_slope
+from scanner.simulation.injection.measured import variance_slope
 from scanner.sky.local_files import ScratchFolder
 from scanner.sky.mosaic import open_mosaic
 

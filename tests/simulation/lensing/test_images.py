@@ -6,8 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from scanner.simulation.lensing.images import find_images
-from scanner.simulation.lensing.lens import Lens
-from scanner.simulation.lensing.sightline import Sightline, trace
+from scanner.simulation.lensing.lens import Lens, Sightline, trace
 
 
 def random_lenses(n, seed=3, shear=0.05):

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.simulation.lensing import cosmology
-from scanner.simulation.lensing.lens import Lens, deflection
-from scanner.simulation.lensing.sightline import Sightline, magnification, trace, trace_with_jacobian
+from scanner.simulation.lensing.lens import Lens, Sightline, deflection, magnification, trace, trace_with_jacobian
 
 
 def random_lens(rng):

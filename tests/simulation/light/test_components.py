@@ -7,19 +7,19 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.special import gammaincinv
 
-from scanner.simulation.lensing.lens import Lens
-from scanner.simulation.lensing.sightline import Sightline
+from scanner.simulation.lensing.lens import Lens, Sightline
 from scanner.simulation.light.components import (
     Component,
     Kind,
     extent_radius,
     norm,
+    profiles,
     sersic_b,
     sersic_norm,
+    surface_brightness,
     tabulate,
     total_flux,
 )
-from scanner.simulation.light.profiles import profiles, surface_brightness
 
 ONE = (1.0, 1.0, 1.0, 1.0)
 

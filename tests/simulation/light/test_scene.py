@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
 
-from scanner.simulation.lensing.lens import Lens
-from scanner.simulation.lensing.sightline import Sightline
+from scanner.simulation.lensing.lens import Lens, Sightline
 from scanner.simulation.light import scene
 from scanner.simulation.light.components import Component, Kind
-from scanner.simulation.population import classes, massive_galaxies
-from scanner.simulation.population.options import TRAINING
+from scanner.simulation.population import classes, lenses
+from scanner.simulation.population.galaxies import TRAINING
 
 ONE = (1.0, 2.0, 3.0, 4.0)
 
@@ -57,7 +56,7 @@ def test_a_component_across_the_edge_is_clipped_not_moved():
 
 def test_an_image_does_not_depend_on_its_neighbours_in_the_batch():
     rng = np.random.default_rng(5)
-    scenes = [massive_galaxies.lens(rng, TRAINING).components for _ in range(9)]
+    scenes = [lenses.single_lens(rng, TRAINING).components for _ in range(9)]
     raster = scene.centred_raster(100, 0.1)
     together = scene.render(scenes, raster)
     for k in (0, 4, 8):
@@ -79,7 +78,7 @@ def test_lensing_keeps_surface_brightness_and_multiplies_flux():
 def test_torch_draws_the_same_scenes():
     torch = pytest.importorskip("torch", reason="torch is not installed")
     rng = np.random.default_rng(2)
-    scenes = [massive_galaxies.lens(rng, TRAINING) for _ in range(3)]
+    scenes = [lenses.single_lens(rng, TRAINING) for _ in range(3)]
     parts = [[*item.components, *item.systems[0].source] for item in scenes] + [
         classes.draw_object(rng, "spiral", TRAINING).components,
         [],
@@ -102,7 +101,7 @@ def test_an_image_of_nothing_is_empty():
 
 def test_pixels_do_not_depend_on_how_the_sky_is_cut_into_rasters():
     rng = np.random.default_rng(3)
-    components = massive_galaxies.lens(rng, TRAINING).components
+    components = lenses.single_lens(rng, TRAINING).components
     whole = scene.render([components], scene.Raster(200, 200, -9.95, -9.95, 0.1))[0]
     strip = scene.render([components], scene.Raster(200, 50, -9.95, -0.95, 0.1))[0]
     inner = np.s_[:, 1:-1, 1:-1]

@@ -5,12 +5,12 @@ from astropy.wcs import WCS
 
 from scanner.records import BANDS
 from scanner.simulation.light.components import Component, Kind
-from scanner.simulation.mosaics import flags, mosaic
-from scanner.simulation.mosaics.mosaic import draw_mosaics, file_names
+from scanner.simulation.mosaics import strips
+from scanner.simulation.mosaics.geometry import PLANE, lay_out
 from scanner.simulation.mosaics.sky_field import SkyObject
-from scanner.simulation.mosaics.tile_geometry import PLANE, lay_out
-from scanner.simulation.population.colours import fluxes
-from scanner.simulation.telescope import noise, photometry
+from scanner.simulation.mosaics.strips import draw_mosaics, file_names
+from scanner.simulation.population.galaxies import fluxes
+from scanner.simulation.telescope import noise
 
 TILES = lay_out(2, 640, 0.2)
 
@@ -47,11 +47,11 @@ def test_objects_lie_where_the_wcs_of_the_file_says_with_the_flux_they_have(tile
         x, y = (float(value) for value in wcs.wcs_world2pix(ra, dec, 0))
         dx, dy = columns - x, rows - y
         near = np.hypot(dx, dy) * scale < 3.0
-        if (flag[near] & ~(flags.FEWER_EXPOSURES | flags.COSMIC_RAY | flags.BAD_PIXEL | flags.SATURATED)).any():
+        if (flag[near] & ~(strips.FEWER_EXPOSURES | strips.COSMIC_RAY | strips.BAD_PIXEL | strips.SATURATED)).any():
             continue
         weight = np.exp(-0.5 * (dx**2 + dy**2) * (scale / 0.5) ** 2) * pixels
         errors.append(((weight * dx).sum() / weight.sum(), (weight * dy).sum() / weight.sum()))
-        assert pixels[near].sum() == pytest.approx(photometry.flux(_magnitude(band), band), rel=0.04 if band == "VIS" else 0.08)
+        assert pixels[near].sum() == pytest.approx(noise.flux(_magnitude(band), band), rel=0.04 if band == "VIS" else 0.08)
     assert len(errors) > 25
     # Pixels of the band: 0.1 is 0.01" in VIS and on MER's grid, 0.03" on native NISP.
     assert np.abs(np.mean(errors, axis=0)).max() < 0.03
@@ -75,7 +75,7 @@ def test_noise_near_objects_is_what_the_rms_map_says(tile):
 
 def test_strips_join_without_a_seam(tile, tmp_path, monkeypatch):
     geometry, objects, files = tile
-    monkeypatch.setattr(mosaic, "_STRIP_PIXELS", 640 * 97)
+    monkeypatch.setattr(strips, "_STRIP_PIXELS", 640 * 97)
     again = file_names(tmp_path, geometry, 1)
     draw_mosaics(geometry, lambda *_: objects, again, 1, companions=True)
     for band in BANDS:

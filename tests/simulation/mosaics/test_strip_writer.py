@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from scanner.simulation.mosaics.strip_writer import StripWriter
+from scanner.simulation.mosaics.strips import StripWriter
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])

@@ -1,8 +1,8 @@
 import numpy as np
 
 from scanner.records import BANDS
-from scanner.simulation.mosaics import strip_observation
-from scanner.simulation.mosaics.tile_telescope import draw_telescope
+from scanner.simulation.mosaics import strips
+from scanner.simulation.mosaics.geometry import draw_telescope
 from scanner.simulation.telescope.noise import SKY_SIGMA
 
 TELESCOPE = draw_telescope(5, 3)
@@ -51,9 +51,9 @@ def test_marks_take_exposures_along_a_line():
     x, y = 0.1 * np.arange(120), 0.1 * np.arange(100)
     one = next(TELESCOPE.marks("VIS", (0.0, 1.0), (0.0, 1.0)))
     line = type(one)(*(np.array([value]) for value in (6.0, 5.0, 4.0, 0.15, 0.0, 3.0)))
-    strip_observation._lose(left, line, x, y)
+    strips._lose(left, line, x, y)
     rows, columns = np.nonzero(left == 3.0)
     assert np.ptp(rows) == 2
     assert 40 <= np.ptp(columns) <= 43
-    strip_observation._lose(left, line, x + 100.0, y)
+    strips._lose(left, line, x + 100.0, y)
     assert (left[left < 4.0] == 3.0).all()

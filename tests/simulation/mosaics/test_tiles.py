@@ -10,7 +10,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from scanner.errors import OutputError
-from scanner.simulation.mosaics import flags, mosaic
+from scanner.simulation.mosaics import strips
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
 from scanner.sky import tile_list
 
@@ -86,12 +86,12 @@ def test_rms_and_flag_agree_with_each_other_and_with_the_image(folder):
         for files in tile.bands.values():
             pixels, rms, flag = (fits.getdata(ref.path) for ref in (files.image, files.rms, files.flag))
             assert rms.shape == flag.shape == pixels.shape
-            lost = (flag & flags.NO_DATA) != 0
+            lost = (flag & strips.NO_DATA) != 0
             np.testing.assert_array_equal(rms == np.float32(1e16), lost)
             assert lost.mean() < 0.02
             assert (pixels[lost] == 0).all()
             assert (pixels[~lost] != 0).all()
-            shallow = (flag & (flags.FEWER_EXPOSURES | flags.COSMIC_RAY | flags.BAD_PIXEL)) != 0
+            shallow = (flag & (strips.FEWER_EXPOSURES | strips.COSMIC_RAY | strips.BAD_PIXEL)) != 0
             assert 0.0 < shallow.mean() < 0.4
             assert np.median(rms[shallow & ~lost]) > 1.08 * np.median(rms[~shallow])
 
@@ -176,7 +176,7 @@ def test_artefacts_are_told_with_their_flags_where_they_are(folder):
 
 
 def test_bytes_depend_on_the_request_alone(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(mosaic, "_STRIP_PIXELS", 720 * 250)
+    monkeypatch.setattr(strips, "_STRIP_PIXELS", 720 * 250)
     draw_tiles(REQUEST, tmp_path / "again", workers=2)
     first, again = hashes(folder), hashes(tmp_path / "again")
     assert first == again

@@ -7,8 +7,8 @@ import pytest
 from scanner.simulation.light import scene
 from scanner.simulation.light.components import Kind, total_flux
 from scanner.simulation.population import classes
-from scanner.simulation.population.labels import labels, measure_arcs
-from scanner.simulation.population.options import TRAINING, Options
+from scanner.simulation.population.galaxies import TRAINING, Options
+from scanner.simulation.population.truth import labels, measure_arcs
 from scanner.simulation.telescope.psf import convolve, mean_psf
 
 SYSTEMS = {"lens": 1, "near_lens": 1, "beside_lens": 1, "quasar_lens": 1, "compound_arc": 2, "double_ring": 2}

@@ -5,8 +5,7 @@ import pytest
 
 from scanner.simulation.lensing import cosmology
 from scanner.simulation.lensing.images import find_images
-from scanner.simulation.lensing.lens import Lens
-from scanner.simulation.lensing.sightline import Sightline, trace
+from scanner.simulation.lensing.lens import Lens, Sightline, trace
 from scanner.simulation.light import scene
 from scanner.simulation.light.components import Component, Kind
 from scanner.simulation.population.compound import (
@@ -19,8 +18,7 @@ from scanner.simulation.population.compound import (
     double_ring,
     draw_line_of_sight,
 )
-from scanner.simulation.population.options import TRAINING, Options
-from scanner.simulation.population.system import System
+from scanner.simulation.population.galaxies import TRAINING, Options, System
 
 CLASSES = {"compound_arc": (compound_arc, ARC_OFFSETS), "double_ring": (double_ring, RING_OFFSETS)}
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from scanner.simulation.light.components import Kind
-from scanner.simulation.population import discs, mergers, rings, spirals
-from scanner.simulation.population.options import TRAINING
-from scanner.simulation.telescope.photometry import magnitude
+from scanner.simulation.population import discs, neighbours
+from scanner.simulation.population.galaxies import TRAINING
+from scanner.simulation.telescope.noise import magnitude
 
 
 def test_galaxies_that_are_looked_at_are_as_bright_as_deflectors():
@@ -23,7 +23,7 @@ def test_a_spiral_has_the_magnitude_asked_for_and_blue_arms_over_a_red_disc():
     rng = np.random.default_rng(1)
     contrast = []
     for _ in range(200):
-        parts = spirals.spiral_light(rng, 20.5)
+        parts = discs.spiral_light(rng, 20.5)
         assert magnitude(sum(part.flux[0] for part in parts), "VIS") == pytest.approx(20.5, abs=0.12)  # no knots: less
         disc, arms = parts[0], parts[1]
         assert disc.kind is arms.kind is Kind.SPIRAL
@@ -36,7 +36,7 @@ def test_knots_lie_on_the_arms():
     rng = np.random.default_rng(2)
     found = 0
     for _ in range(300):
-        parts = spirals.spiral_light(rng, 20.0)
+        parts = discs.spiral_light(rng, 20.0)
         arms = [part for part in parts if part.kind is Kind.SPIRAL]
         if len(arms) != 2:
             continue  # flocculent: many arms that disagree
@@ -76,7 +76,7 @@ def test_dust_lanes_are_gaps_that_the_infrared_fills():
 def test_tails_begin_at_a_galaxy_and_fade():
     rng = np.random.default_rng(4)
     for _ in range(100):
-        parts = mergers.merger(rng, TRAINING).components
+        parts = neighbours.merger(rng, TRAINING).components
         tails = [part for part in parts if part.kind is Kind.ANNULUS]
         assert len(tails) in (2, 4, 6)
         for near, far in zip(tails[::2], tails[1::2], strict=True):
@@ -93,7 +93,7 @@ def test_rings_are_of_every_kind():
     rng = np.random.default_rng(5)
     radii, ratios, halves = [], [], 0
     for _ in range(400):
-        parts = [part for part in rings.ring(rng, TRAINING).components if part.kind is Kind.ANNULUS]
+        parts = [part for part in discs.ring(rng, TRAINING).components if part.kind is Kind.ANNULUS]
         radii.append(parts[0].radius)
         ratios.append(parts[0].q)
         halves += len(parts) == 2

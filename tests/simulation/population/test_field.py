@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scanner.simulation.light.components import Kind
-from scanner.simulation.population.field import (
+from scanner.simulation.population.neighbours import (
     FIELD_DENSITY,
     STAR_DENSITY,
     UNSEEN_DENSITY,
@@ -14,7 +14,7 @@ from scanner.simulation.population.field import (
     draw_stars,
     galaxy_radii,
 )
-from scanner.simulation.telescope.photometry import magnitude
+from scanner.simulation.telescope.noise import magnitude
 
 
 def test_the_field_is_as_dense_as_stated_and_covers_its_square():

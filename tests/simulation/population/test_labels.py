@@ -3,10 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from scanner.simulation.lensing.lens import Lens
-from scanner.simulation.lensing.sightline import Sightline
-from scanner.simulation.population.labels import ArcMeasurement, label, labels, measure_arcs
-from scanner.simulation.population.system import System
+from scanner.simulation.lensing.lens import Lens, Sightline
+from scanner.simulation.population.galaxies import System
+from scanner.simulation.population.truth import ArcMeasurement, label, labels, measure_arcs
 
 
 def system_at(beta):

@@ -11,8 +11,8 @@ from scanner.simulation.lensing.lens import deflection
 from scanner.simulation.light import scene
 from scanner.simulation.light.components import Component, Kind
 from scanner.simulation.population import classes
-from scanner.simulation.population.lenstronomy_light import lensed_light, unlensed_light
-from scanner.simulation.population.options import TRAINING
+from scanner.simulation.population.compound import lensed_light, unlensed_light
+from scanner.simulation.population.galaxies import TRAINING
 
 pytest.importorskip("lenstronomy.LensModel.lens_model", reason="the referee lenstronomy is not installed")
 

@@ -7,15 +7,17 @@ from scipy.stats import ks_2samp
 from scanner.simulation.lensing import cosmology
 from scanner.simulation.lensing.images import find_images
 from scanner.simulation.light.components import Kind
-from scanner.simulation.population import classes, companions, massive_galaxies
-from scanner.simulation.population.deflectors import GALAXY_SIGMA_RANGE, draw_deflector, magnitude_of
-from scanner.simulation.population.early_types import early_type, faber_jackson, velocity_dispersion
-from scanner.simulation.population.field import FIELD_DENSITY
-from scanner.simulation.population.groups import LARGEST_SHEAR, members
-from scanner.simulation.population.options import TRAINING, Options
-from scanner.simulation.population.sources import MAX_OFFSET, NEAR_LENS_OFFSET
-from scanner.simulation.population.system import System
-from scanner.simulation.telescope.photometry import magnitude
+from scanner.simulation.population import classes, lenses, neighbours
+from scanner.simulation.population.deflectors import (
+    GALAXY_SIGMA_RANGE,
+    MAX_OFFSET,
+    NEAR_LENS_OFFSET,
+    draw_deflector,
+    magnitude_of,
+)
+from scanner.simulation.population.galaxies import TRAINING, Options, System, early_type, faber_jackson, velocity_dispersion
+from scanner.simulation.population.neighbours import FIELD_DENSITY, LARGEST_SHEAR, members
+from scanner.simulation.telescope.noise import magnitude
 
 AROUND_DEFLECTORS = ("lens", "near_lens", "elliptical", "companion", "tangential")
 WIDE = Options(wide=True, flat_share=1.0)
@@ -108,7 +110,7 @@ def test_light_of_an_early_type_adds_up():
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_as_many_have_shells_as_are_asked_for_lenses_or_not(share):
-    for draw in (massive_galaxies.lens, massive_galaxies.elliptical):
+    for draw in (lenses.single_lens, lenses.elliptical):
         rng = np.random.default_rng(8)
         shelled = []
         for _ in range(200):
@@ -123,9 +125,9 @@ def test_as_many_have_shells_as_are_asked_for_lenses_or_not(share):
 def test_sources_stand_where_their_class_says():
     rng = np.random.default_rng(7)
     for _ in range(200):
-        lens: System = massive_galaxies.lens(rng, TRAINING).systems[0]
+        lens: System = lenses.single_lens(rng, TRAINING).systems[0]
         assert lens.source_offset <= MAX_OFFSET * lens.lens.theta_e
-        near: System = massive_galaxies.near_lens(rng, TRAINING).systems[0]
+        near: System = lenses.near_lens(rng, TRAINING).systems[0]
         assert near.source_offset > NEAR_LENS_OFFSET[0] * near.lens.theta_e
         assert near.z_source > near.z_lens
 
@@ -134,7 +136,7 @@ def test_red_sources_are_as_many_as_asked_for():
     rng = np.random.default_rng(8)
     for share in (0.0, 0.18, 1.0):
         options = Options(red_source_fraction=share)
-        red = [massive_galaxies.lens(rng, options).systems[0].red_source for _ in range(400)]
+        red = [lenses.single_lens(rng, options).systems[0].red_source for _ in range(400)]
         assert np.mean(red) == pytest.approx(share, abs=0.05)
 
 
@@ -156,7 +158,7 @@ def test_one_in_five_massive_galaxies_stands_in_a_group():
     stretched = 0
     for _ in range(600):
         galaxy, deflector = draw_deflector(rng, TRAINING)
-        _, sheared = massive_galaxies.with_neighbours(rng, galaxy, deflector, TRAINING)
+        _, sheared = lenses.with_neighbours(rng, galaxy, deflector, TRAINING)
         stretched += sheared.lens.gamma1 != deflector.lens.gamma1
     assert stretched / 600 == pytest.approx(0.2, abs=0.04)
 
@@ -165,10 +167,10 @@ def test_arc_like_light_lies_where_arcs_would_and_is_as_bright():
     rng = np.random.default_rng(11)
     distances, magnitudes = [], []
     for _ in range(400):
-        light = companions.arc_like(rng, 1.0)
+        light = neighbours.arc_like(rng, 1.0)
         ours = [part for part in light if math.isinf(part.extent)]
         distances += [math.hypot(part.x, part.y) for part in ours]
-        magnitudes.append(companions.arc_magnitude(rng))
+        magnitudes.append(neighbours.arc_magnitude(rng))
     assert np.mean([0.4 < distance < 3.0 for distance in distances]) > 0.95
     # A median source of VIS 25.2 magnified 3.5 times.
     assert np.median(magnitudes) == pytest.approx(25.2 - 2.5 * math.log10(3.5), abs=0.15)
@@ -177,7 +179,7 @@ def test_arc_like_light_lies_where_arcs_would_and_is_as_bright():
 def test_companions_stand_at_the_distances_of_arcs():
     rng = np.random.default_rng(12)
     for _ in range(100):
-        light = companions.companions(rng)
+        light = neighbours.companions(rng)
         assert 1 <= len(light) <= 3 * 7
         assert min(math.hypot(part.x, part.y) for part in light) > 0.0
         assert 0.4 < math.hypot(light[0].x, light[0].y) < 3.2
@@ -231,7 +233,7 @@ def test_deflectors_are_of_the_kind_that_was_asked_for(kind, low, high):
 
 def test_groups_bend_light_with_several_masses_and_sources_stand_behind_them():
     rng = np.random.default_rng(22)
-    systems = [massive_galaxies.lens(rng, WIDE).systems[0] for _ in range(200)]
+    systems = [lenses.single_lens(rng, WIDE).systems[0] for _ in range(200)]
     masses = np.array([len(system.sightline.lenses) for system in systems])
     assert np.mean(masses == 1 + 3) > 0.5
     assert masses.max() == 1 + 3
@@ -245,7 +247,7 @@ def test_groups_bend_light_with_several_masses_and_sources_stand_behind_them():
 
 def test_whole_rings_are_as_many_as_asked_for_bright_and_right_behind():
     rng = np.random.default_rng(23)
-    systems = [massive_galaxies.lens(rng, WIDE.model_copy(update={"ring_share": 1.0})).systems[0] for _ in range(150)]
+    systems = [lenses.single_lens(rng, WIDE.model_copy(update={"ring_share": 1.0})).systems[0] for _ in range(150)]
     assert max(system.source_offset / system.lens.theta_e for system in systems) <= 0.12 + 1e-9
     magnitudes = [system.source_magnitude for system in systems]
     assert min(magnitudes) >= 20.5
@@ -255,7 +257,7 @@ def test_whole_rings_are_as_many_as_asked_for_bright_and_right_behind():
 def test_some_arcs_of_the_wide_sky_outshine_their_galaxy():
     rng = np.random.default_rng(24)
     options = Options(wide=True, flat_share=0.5)
-    systems = [massive_galaxies.lens(rng, options).systems[0] for _ in range(400)]
+    systems = [lenses.single_lens(rng, options).systems[0] for _ in range(400)]
     # Before magnification, which adds a magnitude and more.
     brighter = np.mean([system.source_magnitude < system.lens_magnitude for system in systems])
     assert 0.06 < brighter < 0.18
@@ -263,7 +265,7 @@ def test_some_arcs_of_the_wide_sky_outshine_their_galaxy():
 
 def test_satellites_of_the_wide_sky_are_isotropic_and_two_fifths_of_the_field():
     rng = np.random.default_rng(25)
-    found = [part for _ in range(4_000) for part in companions.isotropic(rng, 18.0)]
+    found = [part for _ in range(4_000) for part in neighbours.isotropic(rng, 18.0)]
     distances = np.array([math.hypot(part.x, part.y) for part in found])
     turns = np.array([math.atan2(part.y, part.x) for part in found])
     # Most satellites are one profile; lumpy ones count as several, at the same place.
@@ -279,14 +281,14 @@ def test_satellites_of_the_wide_sky_are_isotropic_and_two_fifths_of_the_field():
 
 def test_satellites_are_fainter_than_their_galaxy():
     rng = np.random.default_rng(26)
-    found = [part for _ in range(2_000) for part in companions.isotropic(rng, 24.0)]
+    found = [part for _ in range(2_000) for part in neighbours.isotropic(rng, 24.0)]
     assert max(part.flux[0] for part in found) < 10 ** (0.4 * (24.6 - 24.0))
 
 
 def test_a_galaxy_beside_a_lens_is_not_that_lens():
     rng = np.random.default_rng(27)
     for _ in range(150):
-        item = massive_galaxies.beside_lens(rng, WIDE)
+        item = lenses.beside_lens(rng, WIDE)
         [system] = item.systems
         distance = math.hypot(system.lens.x, system.lens.y)
         assert item.off_centre

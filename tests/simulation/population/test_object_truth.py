@@ -6,9 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from scanner.simulation.light.components import Component, Kind
-from scanner.simulation.population.columns import column, columns_of, getters_of, part
-from scanner.simulation.population.labels import Label
-from scanner.simulation.population.object_truth import object_light, object_verdict
+from scanner.simulation.population.truth import Label, column, columns_of, getters_of, object_light, object_verdict, part
 
 GALAXY = Component(Kind.SERSIC, 0.0, 0.0, (1.0, 2.0, 3.0, 4.0), radius=0.5, index=2.0, q=0.7, angle=0.3)
 STAR = Component(Kind.POINT, 0.0, 0.0, (10.0, 1.0, 1.0, 1.0))

@@ -5,8 +5,8 @@ import pytest
 
 from scanner.simulation.lensing import cosmology
 from scanner.simulation.population import classes
-from scanner.simulation.population.options import TRAINING
-from scanner.simulation.population.paper_compound import draw_paper_object
+from scanner.simulation.population.compound import draw_paper_object
+from scanner.simulation.population.galaxies import TRAINING
 
 NAMES = ("compound_arc", "double_ring")
 

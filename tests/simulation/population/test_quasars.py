@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 
 from scanner.simulation.lensing.images import Images, find_images
-from scanner.simulation.lensing.lens import Lens
-from scanner.simulation.lensing.sightline import Sightline
+from scanner.simulation.lensing.lens import Lens, Sightline
 from scanner.simulation.light.components import Component, Kind
-from scanner.simulation.population.options import TRAINING, Options
-from scanner.simulation.population.quasars import (
+from scanner.simulation.population.galaxies import TRAINING, Options, System
+from scanner.simulation.population.lenses import (
     FAINTEST_SECOND,
     LARGEST_MAGNIFICATION,
     QUADS,
@@ -16,8 +15,7 @@ from scanner.simulation.population.quasars import (
     quasar_lens,
     with_quasar,
 )
-from scanner.simulation.population.system import System
-from scanner.simulation.telescope.photometry import flux, magnitude
+from scanner.simulation.telescope.noise import flux, magnitude
 
 
 def drawn(count, seed=0, options=TRAINING):

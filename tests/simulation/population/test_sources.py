@@ -4,9 +4,19 @@ import numpy as np
 import pytest
 
 from scanner.simulation.light.components import Component, Kind
-from scanner.simulation.population.colours import fluxes, power_law_magnitude, power_law_magnitudes, source_flux
-from scanner.simulation.population.sources import RADIUS_RANGE, background_galaxy, draw_clumps, source_radius
-from scanner.simulation.telescope.photometry import magnitude
+from scanner.simulation.population.deflectors import (
+    RADIUS_RANGE,
+    background_galaxy,
+    draw_clumps,
+    source_radius,
+)
+from scanner.simulation.population.galaxies import (
+    fluxes,
+    power_law_magnitude,
+    power_law_magnitudes,
+    source_flux,
+)
+from scanner.simulation.telescope.noise import magnitude
 
 BANDS = ("VIS", "Y", "J", "H")
 

@@ -7,10 +7,9 @@ from scipy import stats
 
 from scanner.records import BANDS
 from scanner.simulation.telescope import exposure as observing
-from scanner.simulation.telescope.depth import Background
-from scanner.simulation.telescope.noise import vis_kernel
-from scanner.simulation.telescope.photometry import flux
-from scanner.simulation.telescope.stars import SATURATION, Star
+from scanner.simulation.telescope.artefacts import SATURATION, Star
+from scanner.simulation.telescope.exposure import Background
+from scanner.simulation.telescope.noise import flux, vis_kernel
 
 
 def exposures(n, seed=0, **options):

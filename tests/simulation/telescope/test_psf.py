@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from scanner.records import BANDS
-from scanner.simulation.telescope import photometry
+from scanner.simulation.telescope import noise
 from scanner.simulation.telescope import psf as point_spread
-from scanner.simulation.telescope.stars import add_star
+from scanner.simulation.telescope.artefacts import add_star
 
 # Mean and azimuthal range of the FWHM measured on real images, arcsec.
 FWHM = {"VIS": (0.155, 0.18), "Y": (0.40, 0.44), "J": (0.44, 0.48), "H": (0.44, 0.48)}
@@ -71,5 +71,5 @@ def test_stars_stand_where_they_should_with_the_flux_they_have(band, magnitude):
 
 
 def test_magnitude_and_flux_are_inverse():
-    assert photometry.flux(24.6, "VIS") == pytest.approx(1.0)
-    assert photometry.magnitude(photometry.flux(21.3, "H"), "H") == pytest.approx(21.3)
+    assert noise.flux(24.6, "VIS") == pytest.approx(1.0)
+    assert noise.magnitude(noise.flux(21.3, "H"), "H") == pytest.approx(21.3)

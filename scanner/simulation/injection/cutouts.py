@@ -1,11 +1,4 @@
-"""A labelled dataset of real cutouts with lenses and look-alikes painted in.
-
-In: an :class:`InjectionRequest`. Out, in its folder, what ``scanner simulate dataset`` writes: ``cutouts.zarr``,
-``truth.parquet`` with further columns for where each object was painted, and ``dataset.json``. All pixels are scaled to the
-simulation's zero points, so that tiles with others can share a store. Drawn in parts of one shard by worker processes; an
-interrupted run goes on with the missing parts; equal requests on equal mosaics give equal bytes, whatever the workers. Refused:
-what :mod:`~scanner.simulation.injection.folder` and :mod:`~scanner.simulation.injection.plan` refuse.
-"""
+"""Painted cutouts: a labelled set on real sky."""
 
 from __future__ import annotations
 
@@ -17,7 +10,7 @@ import pyarrow as pa
 from scanner.errors import OutputError
 from scanner.labelled_set import DESCRIPTION
 from scanner.records import Tile
-from scanner.simulation.datasets.parts import (
+from scanner.simulation.datasets.dataset import (
     PART_OBJECTS,
     attributes_of,
     begin_parts,
@@ -28,11 +21,10 @@ from scanner.simulation.datasets.parts import (
     write_part,
 )
 from scanner.simulation.datasets.truth import TruthRow, truth_table
-from scanner.simulation.injection.cutout_painter import OpenTiles, paint_rows
 from scanner.simulation.injection.folder import Progress, claimed, finish, scratch_of, survey_tiles
-from scanner.simulation.injection.plan import Plan, columns, make_plan
+from scanner.simulation.injection.painting import OpenTiles, Plan, columns, make_plan, paint_rows
 from scanner.simulation.injection.request import InjectionRecord, InjectionRequest, TileSummary
-from scanner.simulation.processes import run_all
+from scanner.simulation.parts import run_all
 
 #: Parts that one call of a worker draws, so that a tile is opened (and resampled) once for all of them.
 _PARTS_A_CALL = 4

@@ -1,14 +1,10 @@
-"""The PSF trap: whether anything but galaxies tells lenses from non-lenses.
-
-Real PSFs are not round, and a network that sees one class under other conditions than the other learns the conditions (Wilde et
-al. 2022, section 3.2). In: scenes. Out: the same exposures without any galaxy, numbers that tell of PSF, noise and background,
-and what a probe makes of them. Nothing is refused.
-"""
+"""Variants of a dataset that test a network for a bias: recoloured sources, a PSF that gives one class away."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner.records import NISP_PIXEL_SCALE_ARCSEC, VIS_PIXEL_SCALE_ARCSEC, Float32, Float64
-from scanner.simulation.datasets.cutout_scene import CutoutScene
-from scanner.simulation.light.components import Component, Kind
-from scanner.simulation.population.colours import fluxes
+from scanner.simulation.datasets.cutouts import LabelledCutouts, observe
+from scanner.simulation.datasets.presets import CutoutScene, Preset, draw_scene, object_generator
+from scanner.simulation.light.components import Component, Flux, Kind
+from scanner.simulation.population.galaxies import System, fluxes, source_colours
+from scanner.simulation.telescope.noise import magnitude
 
 _QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.75, 0.95, 0.99, 0.999)
 _NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
@@ -140,3 +138,43 @@ def _standard_error(auroc: float, positives: int, negatives: int) -> float:
     q1, q2 = auroc / (2.0 - auroc), 2.0 * auroc**2 / (1.0 + auroc)
     spread = auroc * (1.0 - auroc) + (positives - 1) * (q1 - auroc**2) + (negatives - 1) * (q2 - auroc**2)
     return math.sqrt(spread / (positives * negatives))
+
+
+def recoloured(scene: CutoutScene, vis_minus_h: float) -> CutoutScene:
+    """The scene with every lensed source as red as asked, VIS - H in AB mag; it draws the same noise, however often."""
+    return replace(
+        scene, rng=deepcopy(scene.rng), systems=tuple(_recoloured_system(system, vis_minus_h) for system in scene.systems)
+    )
+
+
+def draw_recoloured(
+    preset: Preset, seed: int, indices: Sequence[int], colours: Sequence[float]
+) -> Iterator[tuple[float, LabelledCutouts]]:
+    """Draw the objects ``indices`` once for every colour; see :mod:`scanner.simulation.datasets.cutouts`."""
+    scenes = [draw_scene(preset, object_generator(preset.name, seed, index)) for index in indices]
+    for colour in colours:
+        yield colour, observe([recoloured(scene, colour) for scene in scenes], indices)
+
+
+def _recoloured_system(system: System, vis_minus_h: float) -> System:
+    blue, red = (source_colours(is_red, system.z_source) for is_red in (False, True))
+    share = (vis_minus_h - sum(blue)) / (sum(red) - sum(blue))
+    vis_y, y_j, j_h = (a + share * (b - a) for a, b in zip(blue, red, strict=True))
+    before = system.unlensed_flux
+    wanted = fluxes(magnitude(before[0], "VIS"), vis_y, y_j, j_h)
+    factors = (1.0, *(new / old for new, old in zip(wanted[1:], before[1:], strict=True)))
+    return replace(
+        system,
+        source=tuple(_scaled(component, factors) for component in system.source),
+        point_images=tuple(_scaled(image, factors) for image in system.point_images),
+        point_flux=_by_band(system.point_flux, factors),
+    )
+
+
+def _scaled(component: Component, factors: Sequence[float]) -> Component:
+    return replace(component, flux=_by_band(component.flux, factors))
+
+
+def _by_band(light: Flux, factors: Sequence[float]) -> Flux:
+    vis, y, j, h = (value * factor for value, factor in zip(light, factors, strict=True))
+    return vis, y, j, h

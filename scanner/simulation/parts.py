@@ -1,8 +1,4 @@
-"""Independent pieces of drawing, spread over processes.
-
-In: a module-level function and the arguments of every call. Out: how many calls have finished, as they finish. An interrupt
-or an error stops the calls that have not begun and is raised once the running ones have ended.
-"""
+"""Work in parts that several processes share: a claimed folder, missing parts, tables joined at the end."""
 
 from __future__ import annotations
 
@@ -13,9 +9,53 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
-from scanner.errors import ScannerError
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scanner.atomic_file import replacement
+from scanner.errors import OutputError, ScannerError
+from scanner.records import Record
+
+R = TypeVar("R", bound=Record)
+
+
+def claim(out: Path, name: str, record: R, read: Callable[[Path], R]) -> R:
+    """Make the folder and leave the record in it, or read the one that is there.
+
+    Parameters
+    ----------
+    out, name
+        The folder, and the file of its record.
+    record
+        Of what is asked for.
+    read
+        Reads a record.
+
+    Raises
+    ------
+    OutputError
+        The folder holds files, but no record.
+    OSError
+        It cannot be written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / name
+    if path.exists():
+        return read(path)
+    if any(out.iterdir()):
+        raise OutputError(f"{out}: the folder is not empty and holds no {name}; choose another --out.")
+    write_record(path, record)
+    return record
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a record as JSON, whole or not at all."""
+    with replacement(path) as partial:
+        partial.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
 
 #: What numerical libraries read when they are loaded.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -78,3 +118,16 @@ def _one_thread_each() -> Iterator[None]:
 
 def _leave_interrupts_to_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def write_part(path: Path, table: pa.Table) -> None:
+    """Write one file, whole or not at all."""
+    with replacement(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
+
+
+def join_parts(path: Path, parts: Sequence[Path], per_group: int = 1) -> None:
+    """Put the rows of parts into one file, ``per_group`` of them a row group."""
+    with replacement(path) as partial, pq.ParquetWriter(partial, pq.read_schema(parts[0]), compression="zstd") as writer:
+        for first in range(0, len(parts), per_group):
+            writer.write_table(pa.concat_tables(pq.read_table(part) for part in parts[first : first + per_group]))

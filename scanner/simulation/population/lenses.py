@@ -1,9 +1,4 @@
-"""Lensed quasars: a point behind a galaxy, seen twice or four times, in a host galaxy that is drawn into arcs.
-
-In: a random generator and options. Out: a :class:`LabelledObject` of one system, whose ``source`` is the host galaxy and whose
-``point_images`` are the quasar's images: each with the magnification of its place, but for microlensing by the lens galaxy's
-stars, which changes the colour too, and for the quasar's variability over the time delay.
-"""
+"""Lenses of one plane: galaxies, groups, quasars; and near-lenses, which miss being multiply imaged."""
 
 from __future__ import annotations
 
@@ -14,15 +9,98 @@ import numpy as np
 from numpy.random import Generator
 
 from scanner.simulation.lensing.images import Images, find_images
-from scanner.simulation.lensing.lens import Lens
-from scanner.simulation.lensing.sightline import Sightline
+from scanner.simulation.lensing.lens import Lens, Sightline
 from scanner.simulation.light.components import Component, Flux, Kind
-from scanner.simulation.population.colours import fluxes, scaled
-from scanner.simulation.population.massive_galaxies import massive_galaxy
-from scanner.simulation.population.options import Options
-from scanner.simulation.population.sources import MAX_OFFSET, draw_source
-from scanner.simulation.population.system import LabelledObject, System
-from scanner.simulation.telescope.photometry import flux, magnitude
+from scanner.simulation.population.deflectors import (
+    MAX_OFFSET,
+    NEAR_LENS_OFFSET,
+    RING_OFFSET,
+    RING_SOURCES,
+    Deflector,
+    draw_deflector,
+    draw_source,
+)
+from scanner.simulation.population.galaxies import (
+    EarlyType,
+    LabelledObject,
+    Options,
+    System,
+    fluxes,
+    moved,
+    power_law_magnitude,
+    scaled,
+)
+from scanner.simulation.population.neighbours import arc_like, companions, draw_field_galaxy, satellites, surroundings
+from scanner.simulation.telescope.noise import flux, magnitude
+
+#: A near-lens's source keeps this many of its half-light radii away from where it would be imaged twice.
+NEAR_LENS_CLEARANCE = 0.7
+#: Distances of somebody else's lens, arcsec, and by how much they exceed its θ_E at least; VIS magnitudes of who is beside it.
+BESIDE_DISTANCES, BESIDE_GAP, BESIDE_MAGNITUDES = (3.0, 6.0), 1.2, (20.0, 25.0)
+
+
+def massive_galaxy(rng: Generator, options: Options) -> tuple[list[Component], Deflector]:
+    """A deflector as :func:`with_neighbours` gives it."""
+    return with_neighbours(rng, *draw_deflector(rng, options), options)
+
+
+def with_neighbours(
+    rng: Generator, galaxy: EarlyType, deflector: Deflector, options: Options
+) -> tuple[list[Component], Deflector]:
+    """A deflector with its satellites and, for some, its group, whose masses act on what is behind."""
+    around = surroundings(rng, galaxy, deflector, options)
+    single_lens = deflector.lens
+    sheared = replace(single_lens, gamma1=single_lens.gamma1 + around.gamma1, gamma2=single_lens.gamma2 + around.gamma2)
+    light = galaxy.components + satellites(rng, galaxy, options) + around.components
+    return light, replace(deflector, lens=sheared, others=around.masses)
+
+
+def single_lens(rng: Generator, options: Options) -> LabelledObject:
+    """A lens; whether its arcs can be seen is another matter."""
+    light, deflector = massive_galaxy(rng, options)
+    if options.ring_share and rng.random() < options.ring_share:
+        ring = draw_source(rng, deflector, (0.0, RING_OFFSET), options, magnitude=rng.uniform(*RING_SOURCES))
+        return LabelledObject("lens", light, (ring,))
+    return LabelledObject("lens", light, (draw_source(rng, deflector, (0.0, MAX_OFFSET), options),))
+
+
+def near_lens(rng: Generator, options: Options) -> LabelledObject:
+    """A source of the same kind outside the caustics: one image on the side, hardly stretched."""
+    light, deflector = massive_galaxy(rng, options)
+    # No member of a group may image it twice either.
+    alone = replace(deflector, others=())
+    system = draw_source(rng, alone, NEAR_LENS_OFFSET, options, clearance=NEAR_LENS_CLEARANCE)
+    return LabelledObject("near_lens", light, (system,))
+
+
+def elliptical(rng: Generator, options: Options) -> LabelledObject:
+    """A massive galaxy with no more than what any of them has around."""
+    return LabelledObject("elliptical", massive_galaxy(rng, options)[0])
+
+
+def with_companions(rng: Generator, options: Options) -> LabelledObject:
+    """A massive galaxy and small ones at the distances of arcs."""
+    light, deflector = massive_galaxy(rng, options)
+    return LabelledObject("companion", light + companions(rng, options, deflector.lens.theta_e))
+
+
+def tangential(rng: Generator, options: Options) -> LabelledObject:
+    """A massive galaxy and light that looks like arcs."""
+    light, deflector = massive_galaxy(rng, options)
+    return LabelledObject("tangential", light + arc_like(rng, deflector.lens.theta_e, options))
+
+
+def beside_lens(rng: Generator, options: Options) -> LabelledObject:
+    """A galaxy beside somebody else's lens: what a person would say of the centre is "no lens"."""
+    other = single_lens(rng, options)
+    nearest = max(BESIDE_DISTANCES[0], other.systems[0].lens.theta_e + BESIDE_GAP)
+    distance = rng.uniform(nearest, max(BESIDE_DISTANCES[1], nearest + BESIDE_GAP))
+    turn = rng.uniform(0.0, 2.0 * math.pi)
+    x, y = distance * math.cos(turn), distance * math.sin(turn)
+    galaxy = draw_field_galaxy(rng, 0.0, 0.0, power_law_magnitude(rng, *BESIDE_MAGNITUDES))
+    systems = tuple(system.moved(x, y) for system in other.systems)
+    return LabelledObject("beside_lens", galaxy + moved(other.components, x, y), systems, off_centre=True)
+
 
 #: VIS magnitudes by which a quasar outshines its host: mean and scatter.
 CONTRAST = (1.5, 1.0)
