@@ -252,11 +252,6 @@ def with_source(rows: pa.Table, run: str, bundle: str) -> pa.Table:
     return rows
 
 
-def empty_table() -> pa.Table:
-    """The table of a tile without targets: :data:`SCORE_SCHEMA` and no rows."""
-    return SCORE_SCHEMA.empty_table()
-
-
 def scored(rows: pa.Table) -> NDArray[np.bool_]:
     """Which rows the ensemble scored: those with at least one member's probability, (N,) bool."""
     finite = [np.isfinite(rows[column.name].to_numpy()) for column in MEMBER_COLUMNS.values()]

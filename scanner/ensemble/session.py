@@ -64,8 +64,21 @@ OUTPUT = "logits"
 class Scorer:
     """Scores batches of cutouts with one bundle on one provider.
 
-    ``provider``: what the session runs on. ``threshold``: of the grid value, or of the calibrated probability where the bundle
-    has no grid (``bundle.manifest.decides_on``).
+    Parameters
+    ----------
+    bundle, provider, threads, parallel
+        See :func:`open_session`.
+    beta
+        Of the F-beta whose threshold decides; None: the bundle's default.
+    max_bad_fraction
+        Objects with more bad pixels than this in any band are not scored.
+
+    Attributes
+    ----------
+    provider
+        What the session runs on.
+    threshold
+        Of the grid value, or of the calibrated probability where the bundle has no grid (``bundle.manifest.decides_on``).
     """
 
     def __init__(

@@ -89,7 +89,7 @@ def test_rows_of_a_batch() -> None:
 def test_parquet_keeps_the_meaning(tmp_path: object) -> None:
     rows = columns.table(*a_batch(3), "1")
     path = f"{tmp_path}/scores.parquet"
-    pq.write_table(pa.concat_tables([rows, columns.empty_table()]), path)
+    pq.write_table(pa.concat_tables([rows, columns.SCORE_SCHEMA.empty_table()]), path)
     back = pq.read_table(path)
     assert back.schema.equals(columns.SCORE_SCHEMA, check_metadata=True)
     assert back["target_id"].to_pylist() == rows["target_id"].to_pylist()
