@@ -96,7 +96,7 @@ def write_run(folder: Path, n_rows: int, n_candidates: int) -> None:
     write_hats(table, folder / "catalogue", "synthetic")
     outline = "POLYGON ICRS 359.5 -30.5 0.5 -30.5 0.5 -29.5 359.5 -29.5"
     tile = tiles.TileRow(tile_id="1", run=record.run_id, bundle=record.bundle, state="done", files={}, s_region=outline)
-    pq.write_table(tiles.table([tile]), folder / "tiles.parquet")
+    pq.write_table(tiles.tile_table([tile]), folder / "tiles.parquet")
     tiles.footprint([outline]).save(folder / "footprint.fits", format="fits")
     (folder / "run.json").write_text(record.model_dump_json())
 

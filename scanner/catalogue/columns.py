@@ -211,7 +211,7 @@ def all_columns() -> Sequence[Column]:
     return tuple(_REGISTRY.values())
 
 
-def table(batch: CutoutBatch, scores: Scores, tile_id: str) -> pa.Table:
+def score_table(batch: CutoutBatch, scores: Scores, tile_id: str) -> pa.Table:
     """Rows of ``scores.parquet``.
 
     Parameters

@@ -67,10 +67,10 @@ def write_candidates(table: pa.Table, stem: Path, provenance: Provenance) -> tup
     fits_path, ecsv_path, vot_path = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("fits", "ecsv", "vot"))
     table = table.cast(pa.schema([columns.column(name).field() for name in table.column_names]))
     entries = [
-        HeadingEntry(name, keyword, getattr(provenance, name), comment)
+        TableFact(name, keyword, getattr(provenance, name), comment)
         for name, (keyword, comment) in _PROVENANCE_KEYWORDS.items()
     ]
-    rows, heading = to_astropy(table), Heading("candidates", "Strong lens candidates, best first", tuple(entries))
+    rows, heading = to_astropy(table), TableHeading("candidates", "Strong lens candidates, best first", tuple(entries))
     write_atomically(fits_path, fits_bytes(table, heading))
     write_atomically(ecsv_path, ecsv_bytes(rows, heading))
     write_atomically(vot_path, votable_bytes(rows, heading))
@@ -92,7 +92,7 @@ def write_failed(failed: Sequence[FailedTile], path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class HeadingEntry:
+class TableFact:
     """One fact about a table: its name in ECSV, its keyword in FITS and VOTable, the fact, and what it is."""
 
     name: str
@@ -102,12 +102,12 @@ class HeadingEntry:
 
 
 @dataclass(frozen=True)
-class Heading:
+class TableHeading:
     """What stands above a table: its name (a word), what it is, and facts."""
 
     name: str
     description: str
-    entries: tuple[HeadingEntry, ...] = ()
+    entries: tuple[TableFact, ...] = ()
 
 
 def described(field: pa.Field, key: Literal["unit", "description", "ucd"]) -> str:
@@ -137,7 +137,7 @@ def to_astropy(table: pa.Table) -> Table:
     return rows
 
 
-def fits_bytes(table: pa.Table, heading: Heading) -> bytes:
+def fits_bytes(table: pa.Table, heading: TableHeading) -> bytes:
     """The table as a FITS file: an empty primary HDU and one binary table."""
     rows = to_astropy(table)
     fits_columns = []
@@ -163,7 +163,7 @@ def fits_bytes(table: pa.Table, heading: Heading) -> bytes:
     return buffer.getvalue()
 
 
-def ecsv_bytes(rows: Table, heading: Heading | None = None) -> bytes:
+def ecsv_bytes(rows: Table, heading: TableHeading | None = None) -> bytes:
     """An astropy table as ECSV; what the heading tells goes into its ``meta``."""
     if heading is not None:
         rows = rows.copy(copy_data=False)
@@ -173,7 +173,7 @@ def ecsv_bytes(rows: Table, heading: Heading | None = None) -> bytes:
     return buffer.getvalue().encode()
 
 
-def votable_bytes(rows: Table, heading: Heading) -> bytes:
+def votable_bytes(rows: Table, heading: TableHeading) -> bytes:
     """An astropy table as VOTable 1.4."""
     document = votable.from_table(rows)
     (resource,) = document.resources

@@ -22,6 +22,7 @@ from scanner.sphere import unit_vectors
 if TYPE_CHECKING:
     from mocpy import MOC
 
+
 #: Cells of 13", which a tile of half a degree fills with 0.4% to spare on all sides.
 FOOTPRINT_ORDER = 14
 
@@ -45,7 +46,7 @@ class TileRow:
     n_candidates: int = 0
 
 
-def table(rows: Iterable[TileRow]) -> pa.Table:
+def tile_table(rows: Iterable[TileRow]) -> pa.Table:
     """The table of tiles, by run and tile id.
 
     Raises

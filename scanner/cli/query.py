@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from scanner import __version__
 from scanner.atomic_file import write_atomically
-from scanner.catalogue.export import Heading, HeadingEntry
+from scanner.catalogue.export import TableFact, TableHeading
 from scanner.cli.options import in_sections, storage_options
 from scanner.config import StorageConfig
 from scanner.errors import UsageError
@@ -200,11 +200,11 @@ def _print(answer: pa.Table, n_found: int, *, more_by_top: bool) -> None:
         click.echo(f"{len(answer):,} of {n_found:,} objects: --top shows more, --format or --out keeps all.", err=True)
 
 
-def _heading(titles: list[str], asked: Mapping[str, str | None]) -> Heading:
+def _heading(titles: list[str], asked: Mapping[str, str | None]) -> TableHeading:
     question = " ".join(f"{name} {shlex.quote(value)}" if value else name for name, value in asked.items() if value is not None)
     entries = (
-        HeadingEntry("software", "CREATOR", f"scanner {__version__}", "software that made this table"),
-        HeadingEntry("catalogue", "CATALOG", ", ".join(titles), "catalogue that was asked"),
-        HeadingEntry("query", "QUERY", " ".join(question.split()), "what it was asked"),
+        TableFact("software", "CREATOR", f"scanner {__version__}", "software that made this table"),
+        TableFact("catalogue", "CATALOG", ", ".join(titles), "catalogue that was asked"),
+        TableFact("query", "QUERY", " ".join(question.split()), "what it was asked"),
     )
-    return Heading("objects", "Answer of a catalogue of strong lens candidates", entries)
+    return TableHeading("objects", "Answer of a catalogue of strong lens candidates", entries)

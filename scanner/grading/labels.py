@@ -120,9 +120,9 @@ def label_bytes(table: pa.Table, format_: LabelFormat) -> bytes:
     if format_ == "parquet":
         return _parquet(table)
     # astropy's tables would make everybody wait who starts a service.
-    from scanner.catalogue.export import Heading, ecsv_bytes, fits_bytes, to_astropy, votable_bytes
+    from scanner.catalogue.export import TableHeading, ecsv_bytes, fits_bytes, to_astropy, votable_bytes
 
-    heading = Heading("labels", _DESCRIPTION)
+    heading = TableHeading("labels", _DESCRIPTION)
     match format_:
         case "fits":
             return fits_bytes(_plain(table), heading)

@@ -14,7 +14,14 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from rich.cells import cell_len
 
-from scanner.catalogue.export import Heading, described, ecsv_bytes, fits_bytes, to_astropy, votable_bytes
+from scanner.catalogue.export import (
+    TableHeading,
+    described,
+    ecsv_bytes,
+    fits_bytes,
+    to_astropy,
+    votable_bytes,
+)
 from scanner.errors import UsageError
 
 FileFormat = Literal["fits", "votable", "ecsv", "csv", "parquet", "ds9"]
@@ -43,7 +50,7 @@ def format_of(name: str) -> FileFormat:
     return _SUFFIXES[suffix]
 
 
-def file_bytes(table: pa.Table, format_: FileFormat, heading: Heading) -> bytes:
+def file_bytes(table: pa.Table, format_: FileFormat, heading: TableHeading) -> bytes:
     """An answer as a file.
 
     Raises
@@ -72,7 +79,7 @@ def _csv(table: pa.Table) -> bytes:
     return buffer.getvalue()
 
 
-def _parquet(table: pa.Table, heading: Heading) -> bytes:
+def _parquet(table: pa.Table, heading: TableHeading) -> bytes:
     facts = {entry.name: entry.value for entry in heading.entries}
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata(facts), buffer, compression="zstd")

@@ -19,8 +19,7 @@ from scanner.catalogue import columns, export
 from scanner.catalogue.deduplicate import Rule
 from scanner.catalogue.known_lenses import KnownLenses, KnownLensMatcher
 from scanner.catalogue.merge import Merging
-from scanner.catalogue.tiles import TileRow, footprint
-from scanner.catalogue.tiles import table as table_of_tiles
+from scanner.catalogue.tiles import TileRow, footprint, tile_table
 from scanner.config import RunConfig
 from scanner.ensemble.bundle import Bundle
 from scanner.errors import ContentError
@@ -219,7 +218,7 @@ def finish(
             tables = write_tables(
                 staging,
                 merging,
-                table_of_tiles(rows),
+                tile_table(rows),
                 name="scanner",
                 max_candidates=config.max_candidates,
                 provenance=_provenance(record),

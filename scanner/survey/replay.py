@@ -250,7 +250,7 @@ def replay(request: ReplayRequest) -> ReplayReport:
             with open_tile(local_files.fetch_tile(tile, scratch, storage), record.config.cutouts, scratch) as images:
                 batch = _batch(found, images, record.config.cutouts.batch_size, scorer.provider)
                 row = int(np.flatnonzero(batch.targets.target_id == found.row["target_id"][0].as_py())[0])
-                now = columns.table(batch, score_batch(scorer, batch), tile.tile_id).slice(row, 1)
+                now = columns.score_table(batch, score_batch(scorer, batch), tile.tile_id).slice(row, 1)
                 cutout = batch.take(np.array([row]))
                 files = () if request.out is None else _written(request.out, found, cutout, images, record)
         except TileError as error:

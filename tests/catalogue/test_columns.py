@@ -70,7 +70,7 @@ def test_main_identifiers_are_unique() -> None:
 
 def test_rows_of_a_batch() -> None:
     batch, scores = a_batch(4)
-    rows = columns.table(batch, scores, "102018665")
+    rows = columns.score_table(batch, scores, "102018665")
     assert rows.schema.equals(columns.SCORE_SCHEMA, check_metadata=True)
     assert rows["target_id"].to_pylist() == batch.targets.target_id.tolist()
     assert rows["tile_id"].to_pylist() == ["102018665"] * 4
@@ -87,7 +87,7 @@ def test_rows_of_a_batch() -> None:
 
 
 def test_parquet_keeps_the_meaning(tmp_path: object) -> None:
-    rows = columns.table(*a_batch(3), "1")
+    rows = columns.score_table(*a_batch(3), "1")
     path = f"{tmp_path}/scores.parquet"
     pq.write_table(pa.concat_tables([rows, columns.SCORE_SCHEMA.empty_table()]), path)
     back = pq.read_table(path)
@@ -96,7 +96,7 @@ def test_parquet_keeps_the_meaning(tmp_path: object) -> None:
 
 
 def test_with_column_replaces() -> None:
-    rows = columns.table(*a_batch(3), "1")
+    rows = columns.score_table(*a_batch(3), "1")
     once = columns.with_column(rows, columns.RANK_COLUMN, [3, 2, 1], position=0)
     twice = columns.with_column(once, columns.RANK_COLUMN, [1, 2, 3], position=0)
     assert twice.column_names == ["rank", *rows.column_names]

@@ -4,7 +4,7 @@ from astropy.coordinates import SkyCoord
 
 from scanner.catalogue import tiles
 from scanner.catalogue.columns import TILE_SCHEMA
-from scanner.catalogue.tiles import TileRow, footprint, table, without_folders
+from scanner.catalogue.tiles import TileRow, footprint, tile_table, without_folders
 from scanner.errors import ContentError
 
 #: Tiles where naive arithmetic on right ascensions and declinations goes wrong, and one where it does not.
@@ -22,7 +22,7 @@ def row(tile_id: str, region: str = "", **others: object) -> TileRow:
     ("region", "ra", "dec"), [(ACROSS_ZERO, 0.0, 0.0), (PLAIN, 53.0, -28.0), (AROUND_THE_POLE, None, 90.0)]
 )
 def test_centres(region: str, ra: float | None, dec: float) -> None:
-    found = table([row("1", region)]).to_pylist()[0]
+    found = tile_table([row("1", region)]).to_pylist()[0]
     assert ra is None or abs(found["ra"] - ra) < 1e-6
     assert abs(found["dec"] - dec) < 1e-3
     assert 0 <= found["ra"] < 360
@@ -32,9 +32,9 @@ def test_the_table_is_in_order_and_tells_no_folders() -> None:
     failed = row("1", state="failed", reason="/data/sky/list.txt:3: no folder /data/sky/b, look there")
     done = row("2", PLAIN, files={"Y.image": "s3://bucket/tiles/y.fits[NIR]", "VIS.image": "/data/vis.fits"}, n_scored=7)
     other = row("1", run="a-0123abcd")
-    found = table([done, failed, other])
+    found = tile_table([done, failed, other])
     assert found.schema.equals(TILE_SCHEMA, check_metadata=True)
-    assert str(found.to_pylist()) == str(table([other, failed, done]).to_pylist())
+    assert str(found.to_pylist()) == str(tile_table([other, failed, done]).to_pylist())
     assert [(line["run"], line["tile_id"]) for line in found.to_pylist()] == [
         ("a-0123abcd", "1"), ("made-0123abcd", "1"), ("made-0123abcd", "2"),
     ]  # fmt: skip
@@ -70,7 +70,7 @@ def test_the_footprint_covers_the_tiles_and_little_else() -> None:
 
 def test_no_tiles() -> None:
     assert footprint([]).empty()
-    assert len(table([])) == 0
+    assert len(tile_table([])) == 0
 
 
 @pytest.mark.parametrize("region", ["CIRCLE ICRS 1 2 3", "POLYGON ICRS 1 2 3 4", "POLYGON ICRS a b c d e f"])

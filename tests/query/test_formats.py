@@ -8,13 +8,15 @@ import pytest
 from astropy.io import fits, votable
 from astropy.table import Table
 
-from scanner.catalogue.export import Heading, HeadingEntry
+from scanner.catalogue.export import TableFact, TableHeading
 from scanner.errors import UsageError
 from scanner.query.formats import FILE_FORMATS, file_bytes, format_of
 from scanner.query.region import Cone
 from scanner.query.search import Search, search
 
-HEADING = Heading("objects", "An answer", (HeadingEntry("query", "QUERY", "--cone '0 −30 20″' " + "x" * 90, "what was asked"),))
+HEADING = TableHeading(
+    "objects", "An answer", (TableFact("query", "QUERY", "--cone '0 −30 20″' " + "x" * 90, "what was asked"),)
+)
 READ_AS = {"fits": "fits", "votable": "votable", "ecsv": "ascii.ecsv"}
 
 

@@ -62,7 +62,7 @@ def make_candidates(batch: CutoutBatch, **replaced: object) -> pa.Table:
         "decision": np.ones(n, bool),
         "flags": np.zeros(n, np.uint32),
     }
-    rows = columns.table(batch, Scores(**(values | replaced)), "102018665")  # type: ignore[arg-type]
+    rows = columns.score_table(batch, Scores(**(values | replaced)), "102018665")  # type: ignore[arg-type]
     rows = columns.with_column(rows, columns.RANK_COLUMN, np.arange(1, n + 1), 0)
     return columns.with_column(rows, columns.NAME_COLUMN, designations(batch.targets.ra, batch.targets.dec), 1)
 

@@ -14,7 +14,7 @@ from scanner.catalogue.deduplicate import Rule
 from scanner.catalogue.export import Provenance
 from scanner.catalogue.known_lenses import KnownLensMatcher
 from scanner.catalogue.merge import Merging
-from scanner.catalogue.tiles import table as table_of_tiles
+from scanner.catalogue.tiles import tile_table
 from scanner.config import StorageConfig
 from scanner.records import BandFiles, FailedTile, ImageRef, Tile
 from scanner.survey.finish import done_tile, failed_tile, write_tables
@@ -48,7 +48,7 @@ def made_run(location, tables, failed=(), storage=StorageConfig(), **changes):
             merging.merge()
             with folder.staged_results() as staging:
                 write_tables(
-                    staging, merging, table_of_tiles(rows), name="scanner", max_candidates=100,
+                    staging, merging, tile_table(rows), name="scanner", max_candidates=100,
                     provenance=PROVENANCE,
                 )  # fmt: skip
     return record

@@ -86,7 +86,7 @@ class TileOutput:
 
     def append(self, batch: CutoutBatch, scores: Scores) -> None:
         """Add the objects of a batch, in their order."""
-        self._table.append(columns.table(batch, scores, self._cut_tile.tile_id))
+        self._table.append(columns.score_table(batch, scores, self._cut_tile.tile_id))
         kept = keep.select(self._config.keep, batch.targets.target_id, scores.decision)
         if self._cutouts is not None and kept.any():
             self._cutouts.append(batch.take(kept))

@@ -21,7 +21,7 @@ def collection_of(rows, folder, rows_per_partition=500):
     store = open_store(str(folder), StorageConfig())
     catalogue = Catalogue.open(store)
     published = Published(str(folder), "made", "made", store, "", None, ("made 1",), {"made-0123abcd": None})
-    return Collection("made", "made", published, catalogue, tiles.table([]), keep_candidates(catalogue), "state")
+    return Collection("made", "made", published, catalogue, tiles.tile_table([]), keep_candidates(catalogue), "state")
 
 
 @pytest.fixture(scope="session")
