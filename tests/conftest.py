@@ -18,7 +18,9 @@ from uuid import uuid4
 import pytest
 import skips
 from hypothesis import HealthCheck, settings
+from once import made_once
 from ports import free_ports
+from scans import in_this_process
 from waiting import LIMIT_S
 
 from scanner.config import StorageConfig, load
@@ -45,11 +47,12 @@ def pytest_make_collect_report():
 
 @pytest.fixture(scope="session")
 def sky(tmp_path_factory):
-    """Folder of a tile list and three overlapping tiles of 640 px; the second has NISP at 0.3", rotated, the others at 0.1"."""
-    folder = tmp_path_factory.mktemp("sky")
+    """Folder of a tile list and three overlapping tiles of 640 px; the second has NISP at 0.3", rotated, the others at 0.1".
+
+    All test processes read it, so nothing may be written there.
+    """
     request = TilesRequest(n_tiles=3, size=640, seed=3, overlap=0.3, lenses_per_tile=6, density=0.5)
-    draw_tiles(request, folder, 1)
-    return folder
+    return made_once(tmp_path_factory, "sky", lambda folder: draw_tiles(request, folder, 1))
 
 
 @pytest.fixture(scope="session")
@@ -64,24 +67,23 @@ def finished_run_settings():
     }
 
 
-def _in_this_process(jobs, n_jobs, config, on_progress):
-    """Scan tile after tile in a plain loop: a cluster takes seconds to start."""
-    from scanner.survey.scan.tile_task import scan_tile
-
-    for job in jobs:
-        yield scan_tile(job, on_progress)
-
-
 @pytest.fixture(scope="session")
 def finished_run(sky, finished_run_settings, tmp_path_factory):
     """Folder of a finished run of the three tiles of ``sky``; only to be read."""
     from scanner.survey.run import RunRequest, run_survey
 
-    out = tmp_path_factory.mktemp("finished") / "out"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scanner.survey.run.scan_tiles", _in_this_process)
-        run_survey(RunRequest(f"{sky}/tile-list.txt", str(out), load(None, finished_run_settings, {})))
-    return out
+    def run(folder):
+        with in_this_process():
+            run_survey(RunRequest(f"{sky}/tile-list.txt", str(folder / "out"), load(None, finished_run_settings, {})))
+
+    return made_once(tmp_path_factory, "finished", run) / "out"
+
+
+@pytest.fixture
+def without_workers():
+    """Scans of this test begin no cluster."""
+    with in_this_process():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from scans import in_this_process
 
 from scanner.config import load
 from scanner.storage import open_store
@@ -76,7 +77,8 @@ def local_run(archive, archive_list, tmp_path_factory):
     """Run folder of a scan of the local copy, with the default settings."""
     folder = tmp_path_factory.mktemp("local-run")
     (folder / "q1-tiles.txt").write_text(archive_list(archive.local))
-    run_survey(RunRequest(str(folder / "q1-tiles.txt"), str(folder / "out"), load(None, {"engine.workers": 1}, {})))
+    with in_this_process():
+        run_survey(RunRequest(str(folder / "q1-tiles.txt"), str(folder / "out"), load(None, {"engine.workers": 1}, {})))
     return folder / "out"
 
 

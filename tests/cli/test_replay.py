@@ -4,6 +4,7 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
+from scans import in_this_process
 
 from scanner.cli.main import main
 from scanner.cli.replay import EXIT_DIFFERENT
@@ -26,7 +27,7 @@ def run(sky, tmp_path_factory):
     shutil.copytree(tile, folder / "tile")
     (folder / "list.txt").write_text("tile\n")
     words = ["run", folder / "list.txt", "--out", folder / "out", "--workers", 1, "--magnitude-limit", 21.5, "--keep", "all"]
-    with pytest.raises(SystemExit) as caught:
+    with in_this_process(), pytest.raises(SystemExit) as caught:
         main([str(word) for word in words])
     assert caught.value.code == 0
     return folder

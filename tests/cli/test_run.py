@@ -61,6 +61,7 @@ def changed(path, out, change):
     return out
 
 
+@pytest.mark.usefixtures("without_workers")
 def test_bad_tiles_are_listed_and_the_others_go_on(tile, tmp_path, capsys):
     vis, y = mosaic(tile, "VIS"), mosaic(tile, "NIR-Y")
 
@@ -149,6 +150,7 @@ def test_compressed_mosaics_give_the_same_scores(tile, tmp_path, capsys):
     np.testing.assert_array_equal(np.asarray(plain["p_ou_200"]), np.asarray(packed_rows["p_ou_200"]))
 
 
+@pytest.mark.usefixtures("without_workers")
 def test_detection_finds_the_bright_galaxies_of_the_catalogue(tile, tmp_path, capsys):
     (tmp_path / "list.txt").write_text(f"id=1 {assignments(tile)}")
     code, _, _ = scan(capsys, tmp_path / "list.txt", "--out", tmp_path / "out", "--keep", "none")
@@ -237,6 +239,7 @@ def test_an_unwritable_place(sky, capsys):
     one_line(err, "/proc/scanner-run")
 
 
+@pytest.mark.usefixtures("without_workers")
 def test_other_settings_in_the_same_folder(sky, tmp_path, capsys):
     words = (sky / "tile-list.txt", "--out", tmp_path / "out", "--workers", "1", "--magnitude-limit", "20")
     assert scan(capsys, *words)[0] == 0
@@ -275,6 +278,7 @@ def test_a_full_disk_stops_the_run_and_space_lets_it_go_on(sky, small_disk, caps
     assert (small_disk / "out" / "candidates.html").exists()
 
 
+@pytest.mark.usefixtures("without_workers")
 @pytest.mark.parametrize("when", ["scanning on 1 worker", "[1/3]", "merging and ranking"])
 def test_ctrl_c_leaves_quietly_and_the_run_goes_on(sky, tmp_path, capsys, when):
     words = ["run", str(sky / "tile-list.txt"), "--out", str(tmp_path / "out"), "--workers", "1"]

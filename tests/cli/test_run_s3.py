@@ -100,6 +100,7 @@ def test_a_dry_run_fetches_few_tiles_of_which_none_can_be_scanned(s3, sky, tmp_p
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
+@pytest.mark.usefixtures("without_workers")
 def test_bad_credentials_are_told_in_one_sentence(s3, archive, archive_list, put, sky, tmp_path, monkeypatch, capsys):
     url = put("list.txt", archive_list(archive.url))
     (tmp_path / "list.txt").write_text("id=1 VIS=s3://scanner-tests/v Y=s3://scanner-tests/y J=s3://scanner-tests/j H=h.fits")
@@ -151,6 +152,7 @@ def test_no_bundle_there(s3, sky, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("without_workers")
 def test_the_run_folder_of_a_remote_list_is_made_here(s3, put, tmp_path, monkeypatch, capsys):
     """Nobody may write beside a list in a public bucket."""
     monkeypatch.chdir(tmp_path)

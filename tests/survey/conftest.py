@@ -1,9 +1,12 @@
 """A few little tiles and their undisturbed run, for tests that disturb one."""
 
+import json
+
 import pytest
 from disturbed.little_tiles import write_little_tiles
 from disturbed.processes import Processes
 from disturbed.results import promised
+from once import made_once
 
 from scanner.config import StorageConfig
 
@@ -23,11 +26,16 @@ class FewTiles:
 
     n_tiles, n_good = N_TILES, N_TILES - 2
 
-    def __init__(self, sky, folder):
-        self.listed = write_little_tiles(sky, folder / "tiles", N_TILES)
-        processes, process = self.run(folder / "run", str(self.listed), str(folder / "out"))
+    def __init__(self, sky, tmp_path_factory):
+        folder = made_once(tmp_path_factory, "few-tiles", lambda folder: self._make(sky, folder))
+        self.listed = folder / "tiles" / "tile-list.txt"
+        self.expected = json.loads((folder / "expected.json").read_text())
+
+    def _make(self, sky, folder):
+        listed = write_little_tiles(sky, folder / "tiles", N_TILES)
+        processes, process = self.run(folder / "run", str(listed), str(folder / "out"))
         assert process.wait() == 3, processes.log("driver")
-        self.expected = promised(str(folder / "out"), StorageConfig())
+        (folder / "expected.json").write_text(json.dumps(promised(str(folder / "out"), StorageConfig())))
 
     def run(self, folder, tiles, out, *words, name="driver", **settings):
         """Start ``scanner run``; gives its processes and the driver."""
@@ -38,7 +46,7 @@ class FewTiles:
 
 @pytest.fixture(scope="session")
 def few_tiles(sky, tmp_path_factory):
-    return FewTiles(sky, tmp_path_factory.mktemp("few-tiles"))
+    return FewTiles(sky, tmp_path_factory)
 
 
 @pytest.fixture
