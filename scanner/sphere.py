@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import astropy.units as u
 import numpy as np
 from astropy_healpix import lonlat_to_healpix
@@ -43,6 +45,7 @@ def separation_deg(ra: Float64, dec: Float64, other_ra: Float64, other_dec: Floa
 #: Acronym of designations.
 PREFIX = "EUCL"
 _BEGINNING = f"{PREFIX} J"
+_DESIGNATION = re.compile(rf"(?:{PREFIX}[\s_]*)?J(\d\d)(\d\d)(\d\d\.\d\d)([+-])(\d\d)(\d\d)(\d\d\.\d)", re.IGNORECASE)
 _CHARACTERS = len(f"{_BEGINNING}HHMMSS.ss+DDMMSS.s")
 _CENTISECONDS_PER_DEGREE = 24_000
 _DECISECONDS_PER_DEGREE = 36_000
@@ -50,13 +53,18 @@ _DECISECONDS_PER_DEGREE = 36_000
 _TOLERANCE = 1e-5
 
 
-def place_of_designation(
-    hours: str, minutes: str, seconds: str, sign: str, degrees: str, arcminutes: str, arcseconds: str
-) -> tuple[float, float]:
-    """Right ascension and declination in degrees that the digits of a designation say; the object lies just beyond them."""
+def parse_designation(text: str) -> tuple[str, float, float] | None:
+    """The name that a text means, in full, and the right ascension and declination in degrees that its digits say.
+
+    ``EUCL`` may be left out. The object lies just beyond the position, whose digits are truncated. None: it is no full name.
+    """
+    match = _DESIGNATION.fullmatch(text)
+    if match is None:
+        return None
+    hours, minutes, seconds, sign, degrees, arcminutes, arcseconds = match.groups()
     ra = 15 * (int(hours) + int(minutes) / 60 + float(seconds) / 3600)
     dec = int(degrees) + int(arcminutes) / 60 + float(arcseconds) / 3600
-    return ra, -dec if sign == "-" else dec
+    return f"{PREFIX} J{''.join(match.groups())}", ra, -dec if sign == "-" else dec
 
 
 def designations(ra: Float64, dec: Float64) -> list[str]:

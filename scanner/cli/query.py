@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import click
 import pyarrow as pa
@@ -23,7 +22,7 @@ from scanner.interface.opened import Opened
 from scanner.interface.question import region_of
 from scanner.query.catalogue import Catalogue
 from scanner.query.database import DatabaseLimits, time_limit
-from scanner.query.formats import BINARY_FORMATS, FILE_FORMATS, FileFormat, file_bytes, format_of, lines
+from scanner.query.formats import FILE_FORMATS, format_of, terminal_lines
 from scanner.query.region import Cone, Region, overlapping
 from scanner.query.search import SEPARATION_COLUMN, Search, count, search
 from scanner.query.sql import SqlLimits, run_sql
@@ -85,7 +84,7 @@ def query(
     top: int | None,
     columns: str | None,
     order: str,
-    format_: FileFormat | Literal["table"] | None,
+    format_: str | None,
     out: Path | None,
     max_rows: int,
     seconds: float,
@@ -103,8 +102,8 @@ def query(
     asked = {"--cone": cone, "--polygon": polygon, "--moc": moc, "--name": name, "--id": candidate_id}
     asked |= {"--candidates": "" if candidates else None, "--min-score": None if min_score is None else f"{min_score:g}"}
     region = _region(cone, polygon, moc, storage)
-    written_as: FileFormat | Literal["table"] = format_ or ("table" if out is None else format_of(out.name))
-    if written_as in BINARY_FORMATS and out is None and sys.stdout.isatty():
+    written_as = format_ or ("table" if out is None else format_of(out.name))
+    if written_as != "table" and FILE_FORMATS[written_as].is_binary and out is None and sys.stdout.isatty():
         raise UsageError(f"A terminal cannot show {written_as}; give --out FILE.")
     catalogues, titles = _open(locations, version, storage, cache, DatabaseLimits(memory_mb=round(memory_gb * 1000)))
     if sql is not None:
@@ -117,7 +116,16 @@ def query(
     else:
         catalogue = next(iter(catalogues.values()))
         wanted = tuple(part.strip() for part in columns.split(",")) if columns is not None else None
-        question = Search(region, min_score, top, name, candidate_id, candidates, wanted, order)
+        question = Search(
+            region=region,
+            min_score=min_score,
+            top=top,
+            name=name,
+            candidate_id=candidate_id,
+            candidates_only=candidates,
+            columns=wanted,
+            order=order,
+        )
         with time_limit(seconds):
             n_found, answer = _answer(catalogue, question, max_rows, printed=written_as == "table" and out is None)
         if n_found == 0:
@@ -126,7 +134,10 @@ def query(
         _print(answer, n_found, more_by_top=sql is None)
         return
     heading = _heading(titles, {**asked, "--sql": sql})
-    content = "\n".join(lines(answer)[0] + [""]).encode() if written_as == "table" else file_bytes(answer, written_as, heading)
+    if written_as == "table":
+        content = "\n".join([*terminal_lines(answer)[0], ""]).encode()
+    else:
+        content = FILE_FORMATS[written_as].write(answer, heading)
     if out is None:
         sys.stdout.buffer.write(content)
     else:
@@ -191,7 +202,7 @@ def _why_nothing(catalogue: Catalogue, region: Region | None) -> str:
 
 def _print(answer: pa.Table, n_found: int, *, more_by_top: bool) -> None:
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    text, omitted = lines(answer, width)
+    text, omitted = terminal_lines(answer, width)
     if len(answer):
         click.echo("\n".join(text))
     if omitted:

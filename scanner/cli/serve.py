@@ -127,7 +127,7 @@ def _run(context: Context, listening: socket.socket) -> None:
 
 def _what(context: Context) -> str:
     n_candidates = sum(one.n_candidates for one in context.collections)
-    n_objects = sum(one.n_objects for one in context.collections)
+    n_objects = sum(one.catalogue.n_rows for one in context.collections)
     return f"Serving {n_candidates:,} candidates among {n_objects:,} objects"
 
 

@@ -1,12 +1,4 @@
-"""A published catalogue, opened to be asked: which files hold which part of the sky, and a database that reads them.
-
-In: the store of a run or of a survey's version, and the key of its ``catalogue/`` folder (:mod:`scanner.catalogue.hats` says
-what lies there). Out: its schema and partitions, the files that a part of the sky needs (from an object store they are fetched
-into a cache first), and connections to a database that can read these files and no others. Refused: a place without a catalogue
-(:class:`~scanner.errors.InputMissingError`); one that cannot be understood (:class:`~scanner.errors.ContentError`).
-
-Nothing is ever written to the catalogue. A cache belongs to one state of it: another version has another place there.
-"""
+"""A published catalogue, opened to be asked: which files hold which part of the sky, and the database that reads them."""
 
 from __future__ import annotations
 
@@ -15,11 +7,12 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,8 +21,8 @@ import pyarrow.parquet as pq
 from scanner.catalogue.columns import HEALPIX_COLUMN
 from scanner.catalogue.hats import partition_path
 from scanner.errors import ContentError, InputMissingError
-from scanner.query.database import DEFAULT_LIMITS, DatabaseLimits, open_database
-from scanner.query.region import Condition, few, merged, overlapping
+from scanner.query.database import DEFAULT_LIMITS, DatabaseLimits, interruptible, open_database
+from scanner.query.region import SqlPart, few, merged, overlapping
 from scanner.records import Int64
 from scanner.sphere import HEALPIX_ORDER
 from scanner.storage import Store
@@ -70,14 +63,14 @@ class PartitionFile:
 
 @dataclass(frozen=True)
 class Source:
-    """What a query reads: ``relation``, to stand after ``FROM``; ``within``, a condition by which it skips parts of files."""
+    """What a query reads: ``relation`` stands after ``FROM``; by the condition ``within`` it skips parts of files."""
 
-    relation: Condition
-    within: Condition
+    relation: SqlPart
+    within: SqlPart
 
 
 class Catalogue:
-    """A catalogue that stays as it is while it is open; many threads may use it.
+    """A catalogue as :mod:`scanner.catalogue.hats` writes it; it stays as it is while it is open, and many threads may use it.
 
     Attributes
     ----------
@@ -119,8 +112,8 @@ class Catalogue:
         key
             The catalogue's folder.
         cache
-            Where files of an object store are kept; a passing folder by default, which is removed with the catalogue. Not used
-            for a local catalogue.
+            Where files of an object store are kept, each state of a catalogue in a folder of its own; by default a temporary
+            folder, which is removed with the catalogue. Not used for a local catalogue.
         limits
             What its database may use.
 
@@ -189,13 +182,36 @@ class Catalogue:
     def source(self, ranges: Int64 | None = None) -> Source:
         """The rows of some ranges and as few others as may be, as parts of a query; parameters as in :meth:`files`."""
         files = [str(path) for path in self.files(ranges)]
-        relation = Condition("read_parquet(?, hive_partitioning = false)", (files,))
+        relation = SqlPart("read_parquet(?, hive_partitioning = false)", (files,))
         if ranges is None:
-            return Source(relation, Condition("true"))
+            return Source(relation, SqlPart("true"))
         kept = few(ranges, min(RANGES_PER_FILE * len(files), MAX_RANGES))
         column = HEALPIX_COLUMN.name
         sql = " OR ".join(f"({column} >= ? AND {column} < ?)" for _ in kept) or "false"
-        return Source(relation, Condition(sql, tuple(kept.ravel().tolist())))
+        return Source(relation, SqlPart(sql, tuple(kept.ravel().tolist())))
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> pa.Table:
+        """Ask the database, within the deadline of this thread.
+
+        Parameters
+        ----------
+        sql
+            A query of this package; what users give are ``parameters``, never SQL.
+        parameters
+            Values of its ``?``.
+
+        Returns
+        -------
+        pyarrow.Table
+            The answer, without the metadata of the columns.
+
+        Raises
+        ------
+        OutOfTimeError, OutOfMemoryError
+            See :func:`scanner.query.database.interruptible`.
+        """
+        with closing(self.connection()) as connection, interruptible(connection):
+            return connection.sql(sql, params=list(parameters)).to_arrow_table()
 
     def connection(self) -> DuckDBPyConnection:
         """A connection to the catalogue's database, for one thread at a time; see :mod:`scanner.query.database`."""
@@ -214,7 +230,7 @@ class Catalogue:
 
 
 def _state(store: Store, key: str, content: bytes) -> str:
-    """Name of one state of a catalogue: its place, what it says of itself, and the version of its statistics."""
+    """Name of one state of a catalogue: from its place, its description, and the version of its statistics."""
     entry = store.entry(key)
     parts = (store.where(key).encode(), content, (entry.version if entry else "").encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]

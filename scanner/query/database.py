@@ -8,15 +8,11 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import duckdb
 
 from scanner.errors import UnavailableError, UsageError
 from scanner.processes import ctrl_c_interrupts
-
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
 
 
 @dataclass(frozen=True)
@@ -30,20 +26,19 @@ class DatabaseLimits:
 DEFAULT_LIMITS = DatabaseLimits()
 
 
-def open_database(folders: Sequence[Path], limits: DatabaseLimits = DEFAULT_LIMITS) -> DuckDBPyConnection:
-    """A database in memory that can read what lies below some folders.
+def open_database(folders: Sequence[Path], limits: DatabaseLimits = DEFAULT_LIMITS) -> duckdb.DuckDBPyConnection:
+    """Open a database in memory that can read the files below some folders, and no other file or address.
 
-    Other threads use its ``cursor()``: connections of their own, with the same limits, which count for all of them together.
+    It loads no extensions and spills to no disk; its settings cannot be changed any more. Nothing keeps it from *writing* into
+    the folders, so it must be given queries only (:mod:`scanner.query.sql` makes sure of that for what users write).
 
     Parameters
     ----------
     folders
         Absolute paths.
     limits
-        Memory and threads.
+        Memory and threads. They count for all cursors of the connection together, of which each thread needs its own.
     """
-    import duckdb
-
     settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": f"{limits.memory_mb}MB",
         "threads": limits.threads,
@@ -53,7 +48,7 @@ def open_database(folders: Sequence[Path], limits: DatabaseLimits = DEFAULT_LIMI
         "python_enable_replacements": False,
     }
     connection = duckdb.connect(":memory:", config=settings)
-    # What the files say of themselves is kept: catalogues do not change while they are open.
+    # Catalogues do not change while they are open.
     connection.execute("SET parquet_metadata_cache = true")
     connection.execute("SET allowed_directories = ?", [[f"{folder}/" for folder in folders]])
     connection.execute("SET enable_external_access = false")
@@ -70,24 +65,27 @@ class OutOfMemoryError(UsageError):
 
 
 class Deadline:
-    """The end of a piece of work that several threads may do one after the other; :meth:`end` brings it about."""
+    """A time limit for the queries of a piece of work, which several threads may do one after the other.
+
+    It belongs to the thread that has entered it, so code that queries need not be handed one: it says :func:`interruptible`.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.over = False
         self._lock = threading.Lock()
-        self._watched: list[duckdb.DuckDBPyConnection] = []
+        self._running: list[duckdb.DuckDBPyConnection] = []
 
     def end(self) -> None:
-        """Interrupt what is being waited for, and let nothing more begin; from any thread."""
+        """Interrupt the queries that run, and let no other begin; from any thread."""
         with self._lock:
             self.over = True
-            for connection in self._watched:
+            for connection in self._running:
                 connection.interrupt()
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Let :func:`watching` in this thread mean this deadline."""
+        """Let this deadline count for the queries of this thread."""
         token = _current.set(self)
         try:
             yield
@@ -95,19 +93,18 @@ class Deadline:
             _current.reset(token)
 
     @contextmanager
-    def watching(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-        """Interrupt a connection's query if the time is up before the block ends."""
+    def _interrupting(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         with self._lock:
             if self.over:
                 raise self._error()
-            self._watched.append(connection)
+            self._running.append(connection)
         try:
             yield
         except duckdb.InterruptException:
             raise self._error() from None
         finally:
             with self._lock:
-                self._watched.remove(connection)
+                self._running.remove(connection)
 
     def _error(self) -> OutOfTimeError:
         return OutOfTimeError(f"the query took longer than {self.seconds:g} s; ask for less, or for a smaller part of the sky.")
@@ -118,15 +115,7 @@ _current: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[Deadline]:
-    """Stop the block's queries after so many seconds.
-
-    Raises
-    ------
-    OutOfTimeError
-        The time is up.
-    OutOfMemoryError
-        The query needs too much.
-    """
+    """Stop the block's interruptible queries after so many seconds; see :func:`interruptible`."""
     deadline = Deadline(seconds)
     timer = threading.Timer(seconds, deadline.end)
     timer.daemon = True
@@ -139,19 +128,19 @@ def time_limit(seconds: float) -> Iterator[Deadline]:
 
 
 @contextmanager
-def watching(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Let the block's queries be stopped by the :class:`Deadline` that this thread has entered, if it has entered one.
+def interruptible(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Let the block's queries be stopped by Ctrl-C and by the deadline of this thread, where it has one.
 
     Raises
     ------
     OutOfTimeError
         The time is up.
     OutOfMemoryError
-        The query needs too much.
+        The query needs more memory than its database may use, with or without a deadline.
     """
     deadline = _current.get()
     try:
-        with ctrl_c_interrupts(), nullcontext() if deadline is None else deadline.watching(connection):
+        with ctrl_c_interrupts(), nullcontext() if deadline is None else deadline._interrupting(connection):
             yield
     except duckdb.OutOfMemoryException:
         raise OutOfMemoryError(

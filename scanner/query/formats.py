@@ -5,71 +5,72 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
-from rich.cells import cell_len
 
-from scanner.catalogue.export import (
-    TableHeading,
-    described,
-    ecsv_bytes,
-    fits_bytes,
-    to_astropy,
-    votable_bytes,
-)
 from scanner.errors import UsageError
 
-FileFormat = Literal["fits", "votable", "ecsv", "csv", "parquet", "ds9"]
-FILE_FORMATS: tuple[FileFormat, ...] = get_args(FileFormat)
-#: Formats that a terminal cannot show.
-BINARY_FORMATS = frozenset({"fits", "parquet"})
-_SUFFIXES: dict[str, FileFormat] = {
-    ".fits": "fits", ".fit": "fits", ".vot": "votable", ".votable": "votable", ".xml": "votable", ".ecsv": "ecsv",
-    ".csv": "csv", ".parquet": "parquet", ".reg": "ds9",
-}  # fmt: skip
+if TYPE_CHECKING:
+    from scanner.catalogue.export import TableHeading
+
 _DS9_RADIUS_ARCSEC = 2.0
 _NO_BRACES = str.maketrans("{}", "()")
 
 
-def format_of(name: str) -> FileFormat:
-    """The format that a file's name tells.
+@dataclass(frozen=True)
+class FileFormat:
+    """A format: endings of its files' names, what makes a file of a table; ``is_binary``: a terminal cannot show it.
+
+    The same table gives the same bytes. All but CSV and DS9 carry units, descriptions and UCDs.
+    """
+
+    suffixes: tuple[str, ...]
+    media_type: str
+    write: Callable[[pa.Table, TableHeading], bytes]
+    is_binary: bool = False
+
+
+def format_of(name: str) -> str:
+    """The format in :data:`FILE_FORMATS` that a file's name ends in.
 
     Raises
     ------
     UsageError
-        It tells none.
+        It ends in none of them.
     """
+    by_suffix = {suffix: known for known, one in FILE_FORMATS.items() for suffix in one.suffixes}
     suffix = PurePath(name).suffix.lower()
-    if suffix not in _SUFFIXES:
-        raise UsageError(f"{name}: its name tells no format; give --format, or end it in {', '.join(_SUFFIXES)}.")
-    return _SUFFIXES[suffix]
+    if suffix not in by_suffix:
+        raise UsageError(f"{name}: its name tells no format; give --format, or end it in {', '.join(by_suffix)}.")
+    return by_suffix[suffix]
 
 
-def file_bytes(table: pa.Table, format_: FileFormat, heading: TableHeading) -> bytes:
-    """An answer as a file.
+# astropy's tables take a second to import, which a service that is being started should not wait for.
+def _fits(table: pa.Table, heading: TableHeading) -> bytes:
+    from scanner.catalogue.export import fits_bytes
 
-    Raises
-    ------
-    UsageError
-        The format needs columns that the answer has not.
-    """
-    writers: dict[FileFormat, Callable[[], bytes]] = {
-        "fits": lambda: fits_bytes(table, heading),
-        "votable": lambda: votable_bytes(to_astropy(table), heading),
-        "ecsv": lambda: ecsv_bytes(to_astropy(table), heading),
-        "csv": lambda: _csv(table),
-        "parquet": lambda: _parquet(table, heading),
-        "ds9": lambda: _ds9(table),
-    }
-    return writers[format_]()
+    return fits_bytes(table, heading)
 
 
-def _csv(table: pa.Table) -> bytes:
+def _votable(table: pa.Table, heading: TableHeading) -> bytes:
+    from scanner.catalogue.export import to_astropy, votable_bytes
+
+    return votable_bytes(to_astropy(table), heading)
+
+
+def _ecsv(table: pa.Table, heading: TableHeading) -> bytes:
+    from scanner.catalogue.export import ecsv_bytes, to_astropy
+
+    return ecsv_bytes(to_astropy(table), heading)
+
+
+def _csv(table: pa.Table, heading: TableHeading) -> bytes:
     """Comma-separated values; what is not known is left empty."""
     known = [
         pc.if_else(pc.is_nan(column), None, column) if pa.types.is_floating(column.type) else column for column in table.columns
@@ -86,7 +87,7 @@ def _parquet(table: pa.Table, heading: TableHeading) -> bytes:
     return buffer.getvalue()
 
 
-def _ds9(table: pa.Table) -> bytes:
+def _ds9(table: pa.Table, heading: TableHeading) -> bytes:
     """Circles, named where the answer has names; candidates green, others yellow."""
     if not {"ra", "dec"} <= set(table.column_names):
         raise UsageError("Regions for DS9 need the columns ra and dec; ask for them too.")
@@ -103,14 +104,23 @@ def _ds9(table: pa.Table) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
+FILE_FORMATS: dict[str, FileFormat] = {
+    "fits": FileFormat((".fits", ".fit"), "application/fits", _fits, is_binary=True),
+    "votable": FileFormat((".vot", ".votable", ".xml"), "application/x-votable+xml", _votable),
+    "ecsv": FileFormat((".ecsv",), "text/plain; charset=utf-8", _ecsv),
+    "csv": FileFormat((".csv",), "text/csv; charset=utf-8", _csv),
+    "parquet": FileFormat((".parquet",), "application/vnd.apache.parquet", _parquet, is_binary=True),
+    "ds9": FileFormat((".reg",), "text/plain; charset=utf-8", _ds9),
+}
+
 #: Digits behind the point, by unit: as many as mean something.
 _DECIMALS = {"deg": 6, "arcsec": 2, "mag": 2, "pixel": 1}
 _LONGEST_TEXT = 40
 _GAP = "  "
 
 
-def lines(table: pa.Table, width: int | None = None) -> tuple[list[str], list[str]]:
-    """Set an answer out in columns.
+def terminal_lines(table: pa.Table, width: int | None = None) -> tuple[list[str], list[str]]:
+    """Set a table out in columns.
 
     Parameters
     ----------
@@ -122,8 +132,10 @@ def lines(table: pa.Table, width: int | None = None) -> tuple[list[str], list[st
     Returns
     -------
     tuple
-        The lines, a heading first, and the names of the columns that had no place.
+        The lines, a heading first, and the names of the columns that did not fit.
     """
+    from rich.cells import cell_len
+
     columns = [_column(field, values) for field, values in zip(table.schema, table.columns, strict=True)]
     fitting, used = 0, 0
     for column in columns:
@@ -136,13 +148,15 @@ def lines(table: pa.Table, width: int | None = None) -> tuple[list[str], list[st
 
 
 def _column(field: pa.Field, values: pa.ChunkedArray) -> list[str]:
-    """Heading and values of a column, padded to one width: numbers to the right, texts to the left."""
-    unit = described(field, "unit")
+    """TableHeading and values of a column, padded to one width: numbers to the right, texts to the left."""
+    unit = (field.metadata or {}).get(b"unit", b"").decode()
     texts = [f"{field.name} [{unit}]" if unit else field.name, *(_text(value, unit) for value in values.to_pylist())]
     return _padded(texts, to_the_right=pa.types.is_integer(field.type) or pa.types.is_floating(field.type))
 
 
 def _padded(texts: Sequence[str], *, to_the_right: bool) -> list[str]:
+    from rich.cells import cell_len
+
     widest = max(map(cell_len, texts))
     spaces = [" " * (widest - cell_len(text)) for text in texts]
     return [space + text if to_the_right else text + space for space, text in zip(spaces, texts, strict=True)]
@@ -155,6 +169,6 @@ def _text(value: Any, unit: str) -> str:
         if not math.isfinite(value):
             return "–" if math.isnan(value) else str(value)
         return f"{value:.{_DECIMALS[unit]}f}" if unit in _DECIMALS else f"{value:.4g}"
-    # Nothing that a catalogue holds may steer a terminal.
+    # Control characters in a catalogue must not reach the terminal.
     text = "".join(letter if letter.isprintable() else " " for letter in str(value))
     return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"

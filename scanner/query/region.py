@@ -1,4 +1,7 @@
-"""Regions of the sky that a catalogue is asked for: cones, polygons, MOCs."""
+"""Regions of the sky that a catalogue is asked for: cones, polygons, MOCs.
+
+Each is a test of arrays, the same as an SQL condition, and HEALPix ranges that hold all of it. Edges belong to a region.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Condition:
-    """``sql`` is a boolean expression of DuckDB with as many ``?`` as there are ``parameters``, in their order."""
+class SqlPart:
+    """SQL of DuckDB with a ``?`` for each of ``parameters``, so that no value is ever written into SQL."""
 
     sql: str
     parameters: tuple[Any, ...] = ()
@@ -29,7 +32,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Position:
-    """The columns (or SQL expressions) of a table's positions: degrees, and HEALPix index of order 29, nested."""
+    """SQL of a position: right ascension and declination in degrees, and the nested HEALPix index of order 29."""
 
     ra: str = "ra"
     dec: str = "dec"
@@ -43,116 +46,134 @@ class Position:
 
 
 CATALOGUE_POSITION = Position()
+#: SQL of the angle between two positions in degrees (haversine). Slots: declinations of the second and the first, then of the
+#: first and the second, right ascensions of the second and the first; each once and in this order, as parameters need it.
+SEPARATION_DEG = (
+    "degrees(2 * asin(least(1, sqrt(pow(sin(radians({0} - {1}) / 2), 2)"
+    " + cos(radians({2})) * cos(radians({3})) * pow(sin(radians({4} - {5}) / 2), 2)))))"
+)
 
 
-def all_of(conditions: Iterable[Condition]) -> Condition:
+def all_of(conditions: Iterable[SqlPart]) -> SqlPart:
     """What holds where every condition holds; of none, what always holds."""
     given = tuple(conditions)
     sql = " AND ".join(f"({one.sql})" for one in given) or "true"
-    return Condition(sql, tuple(value for one in given for value in one.parameters))
+    return SqlPart(sql, tuple(value for one in given for value in one.parameters))
 
 
-#: Cells on the edge are not divided any more when there are this many, or at this order (cells of 3.2″).
-EDGE_CELLS = 64
-FINEST_ORDER = 16
-_FIRST_ORDER = 3
+Bools = NDArray[np.bool_]
 
 
-def cover(distance: Callable[[Float64], Float64]) -> Int64:
-    """Cover a region.
+class Region(Protocol):
+    """A part of the sky."""
 
-    Parameters
-    ----------
-    distance
-        Of unit vectors (N, 3), the angle to the region's edge in radians, (N,); negative inside.
+    def contains(self, ra: ArrayLike, dec: ArrayLike) -> NDArray[np.bool_]:
+        """Which positions are inside; ``ra``, ``dec`` (N,) in degrees, result (N,) bool."""
+        ...
 
-    Returns
-    -------
-    numpy.ndarray
-        (M, 2) int64, half-open ranges of nested indices of order 29, ascending, not touching.
-    """
-    order, cells = _FIRST_ORDER, np.arange(12 * 4**_FIRST_ORDER, dtype=np.int64)
-    ranges: list[Int64] = []
-    while True:
-        away, reach = distance(_centres(order, cells)), cell_radius(order)
-        whole, edge = away < -reach, np.abs(away) <= reach
-        ranges.append(_ranges(cells[whole], order))
-        cells = cells[edge]
-        if len(cells) == 0 or len(cells) > EDGE_CELLS or order == FINEST_ORDER:
-            return merged(np.concatenate([*ranges, _ranges(cells, order)]))
-        order, cells = order + 1, (4 * cells[:, None] + np.arange(4)).ravel()
+    def condition(self, position: Position = CATALOGUE_POSITION) -> SqlPart:
+        """The same as SQL."""
+        ...
 
-
-def merged(ranges: Int64) -> Int64:
-    """Sort half-open ranges (N, 2) and join those that touch or overlap."""
-    if len(ranges) == 0:
-        return ranges.reshape(0, 2)
-    ranges = ranges[np.argsort(ranges[:, 0])]
-    ends = np.maximum.accumulate(ranges[:, 1])
-    first = np.r_[True, ranges[1:, 0] > ends[:-1]]
-    return np.stack([ranges[first, 0], ends[np.r_[first[1:], True]]], axis=1)
-
-
-def few(ranges: Int64, at_most: int) -> Int64:
-    """Join the ranges that are nearest to each other until so many are left; what lies between is then in them too."""
-    if len(ranges) <= at_most:
-        return ranges
-    gaps = ranges[1:, 0] - ranges[:-1, 1]
-    kept = np.sort(np.argsort(gaps)[len(gaps) - at_most + 1 :])
-    return np.stack([np.r_[ranges[:1, 0], ranges[kept + 1, 0]], np.r_[ranges[kept, 1], ranges[-1:, 1]]], axis=1)
-
-
-@cache
-def cell_radius(order: int) -> float:
-    """Farthest that a cell's corner can be from its centre, in radians.
-
-    The farthest corners are those of the cells that touch both the equatorial and a polar region, and the poles (Górski et al.
-    2005, doi:10.1086/427976, section 5).
-    """
-    n_side = 2**order
-    side = 1 - 1 / n_side
-    a, b = _direction(2 / 3, np.pi / (4 * n_side)), _direction(1 - side * side / 3, 0.0)
-    return 1.001 * 2 * float(np.arcsin(min(1.0, float(np.linalg.norm(a - b)) / 2)))
-
-
-def _direction(z: float, longitude: float) -> Float64:
-    across = np.sqrt(1 - z * z)
-    return np.array([across * np.cos(longitude), across * np.sin(longitude), z])
-
-
-def _centres(order: int, cells: Int64) -> Float64:
-    return _first_centres() if order == _FIRST_ORDER else _unit(cells, order)
-
-
-@cache
-def _first_centres() -> Float64:
-    return _unit(np.arange(12 * 4**_FIRST_ORDER, dtype=np.int64), _FIRST_ORDER)
-
-
-def _unit(cells: Int64, order: int) -> Float64:
-    return np.stack(healpix_to_xyz(cells, 2**order, order="nested"), axis=-1)
-
-
-def _ranges(cells: Int64, order: int) -> Int64:
-    shift = 2 * (HEALPIX_ORDER - order)
-    return np.stack([cells << shift, (cells + 1) << shift], axis=1)
+    def ranges(self) -> Int64:
+        """HEALPix indices of order 29, nested, that hold all of the region, (M, 2) int64, half open, ascending, few."""
+        ...
 
 
 #: Radians (0.2 µas): far below what positions are known to, and far above what rounding does.
 TOLERANCE = 1e-12
+
+
+@dataclass(frozen=True)
+class Cone:
+    """All within ``radius_deg`` (0 to 180) of a position in degrees (ICRS); a UsageError where that makes no sense."""
+
+    ra: float
+    dec: float
+    radius_deg: float
+
+    def __post_init__(self) -> None:
+        if not abs(self.ra) <= 360:
+            raise UsageError(f"A right ascension of {self.ra:g} degrees does not exist; give 0 to 360.")
+        if not abs(self.dec) <= 90:
+            raise UsageError(f"A declination of {self.dec:g} degrees does not exist; give -90 to 90.")
+        if not 0 <= self.radius_deg <= 180:
+            raise UsageError(f"A radius of {self.radius_deg:g} degrees makes no sense; give 0 to 180.")
+
+    def contains(self, ra: ArrayLike, dec: ArrayLike) -> NDArray[np.bool_]:
+        """Which positions are inside; ``ra``, ``dec`` (N,) in degrees, result (N,) bool."""
+        towards, limit = self._near_side()
+        directions = unit_vectors(np.asarray(ra, dtype=np.float64), np.asarray(dec, dtype=np.float64))
+        squares = np.sum((directions - towards) ** 2, axis=-1)
+        return np.asarray(squares <= limit if self._is_small else squares >= limit)
+
+    def condition(self, position: Position = CATALOGUE_POSITION) -> SqlPart:
+        """The same as SQL."""
+        towards, limit = self._near_side()
+        squares = " + ".join(f"pow({axis} - ?, 2)" for axis in position.unit_vector)
+        return SqlPart(f"{squares} {'<=' if self._is_small else '>='} ?", (*map(float, towards), limit))
+
+    def separation(self, position: Position = CATALOGUE_POSITION) -> SqlPart:
+        """Distance from the centre in arcseconds, as an SQL expression."""
+        sql = SEPARATION_DEG.format(position.dec, "?", "?", position.dec, position.ra, "?")
+        return SqlPart(f"3600 * {sql}", (self.dec, self.dec, self.ra))
+
+    def ranges(self) -> Int64:
+        """HEALPix indices that hold all of the cone, (M, 2) int64, half open; see :func:`cover`."""
+        centre, radius = self._centre, np.radians(self.radius_deg) + TOLERANCE
+
+        def distance(directions: Float64) -> Float64:
+            chords = np.linalg.norm(directions - centre, axis=1)
+            return np.asarray(2 * np.arcsin(np.minimum(chords / 2, 1)) - radius)
+
+        return cover(distance)
+
+    @property
+    def _is_small(self) -> bool:
+        return self.radius_deg <= 90
+
+    @property
+    def _centre(self) -> Float64:
+        return unit_vectors(np.array(self.ra), np.array(self.dec))
+
+    def _near_side(self) -> tuple[Float64, float]:
+        """The end of the axis that the edge is nearer to, and the square of the chord from there to the edge.
+
+        Chords hardly grow near 180 degrees, so large cones compare the distance from the opposite point.
+        """
+        angle = np.radians(self.radius_deg) + TOLERANCE if self._is_small else np.radians(180 - self.radius_deg) - TOLERANCE
+        return self._centre if self._is_small else -self._centre, float(4 * np.sin(max(angle, 0.0) / 2) ** 2)
+
+
 MAX_VERTICES = 500
 _SHORTEST_SIDE = 1e-10
 # Directions of no meaning, of which the one farthest from all sides is the end of the arcs.
 _ARC_ENDS = 32
-# Product of a position and three numbers of a side.
+# Scalar product of a position and three numbers of a side.
 _DOT = "(side[{}] * v.x + side[{}] * v.y + side[{}] * v.z)"
 # More than there are sides to cross, and even.
 _TOUCHED = 1 << 20
-Bools = NDArray[np.bool_]
 
 
 class Polygon:
-    """A polygon; ``vertices`` (N, 2), right ascension and declination in degrees (ICRS)."""
+    """A polygon whose sides are great circles.
+
+    The inside is the smaller of the two parts of the sky, whichever way round the vertices go, so a polygon may hold a pole. A
+    position is inside where the arc from it to a point whose side is known crosses the outline an even or odd number of times
+    (O'Rourke, *Computational Geometry in C*, section 7.4, on the sphere). All that this asks of a position is on which side of
+    some planes it lies, in numpy as in SQL.
+
+    Parameters
+    ----------
+    vertices
+        (N, 2), right ascension and declination in degrees (ICRS).
+
+    Raises
+    ------
+    UsageError
+        Fewer than three vertices or more than :data:`MAX_VERTICES`, values that are no position, a vertex given twice in a row
+        or opposite to the next, sides that cross.
+    """
 
     def __init__(self, vertices: ArrayLike) -> None:
         self.vertices = _checked(vertices)
@@ -178,8 +199,8 @@ class Polygon:
         """Which positions are inside; ``ra``, ``dec`` (N,) in degrees, result (N,) bool."""
         return self._contains(unit_vectors(np.asarray(ra, dtype=np.float64), np.asarray(dec, dtype=np.float64)))
 
-    def condition(self, position: Position = CATALOGUE_POSITION) -> Condition:
-        """The same as SQL: one expression for all sides, which are a parameter, however many they are."""
+    def condition(self, position: Position = CATALOGUE_POSITION) -> SqlPart:
+        """The same as SQL: one expression, of which all sides are one parameter."""
         x, y, z = position.unit_vector
         plane, fan, next_fan, from_a, from_b = (_DOT.format(*range(first, first + 3)) for first in range(1, 16, 3))
         touches = f"abs({plane}) <= {TOLERANCE} AND {from_a} >= -{TOLERANCE} AND {from_b} >= -{TOLERANCE}"
@@ -192,10 +213,10 @@ class Polygon:
             [self._plane, self._fan, next_fans, self._from_a, self._from_b, self._end_is_left[:, None].astype(np.float64)]
         )
         # A list of one element gives a name to a value that is used twice.
-        return Condition(f"list_transform([list_sum({counts})], {is_inside})[1]", (sides.tolist(),))
+        return SqlPart(f"list_transform([list_sum({counts})], {is_inside})[1]", (sides.tolist(),))
 
     def ranges(self) -> Int64:
-        """HEALPix indices that hold all of the polygon, (M, 2) int64, half open; see :mod:`scanner.query.region`."""
+        """HEALPix indices that hold all of the polygon, (M, 2) int64, half open; see :func:`cover`."""
         return cover(self._distance)
 
     def _contains(self, directions: Float64) -> Bools:
@@ -272,83 +293,6 @@ def _checked(vertices: ArrayLike) -> Float64:
 _MAX_COMPARED_RANGES = 64
 
 
-class Region(Protocol):
-    """A part of the sky."""
-
-    def contains(self, ra: ArrayLike, dec: ArrayLike) -> NDArray[np.bool_]:
-        """Which positions are inside; ``ra``, ``dec`` (N,) in degrees, result (N,) bool."""
-        ...
-
-    def condition(self, position: Position = CATALOGUE_POSITION) -> Condition:
-        """The same as SQL."""
-        ...
-
-    def ranges(self) -> Int64:
-        """HEALPix indices of order 29, nested, that hold all of the region, (M, 2) int64, half open, ascending, few."""
-        ...
-
-
-@dataclass(frozen=True)
-class Cone:
-    """All within ``radius_deg`` (0 to 180) of a position in degrees; what is nearer to the edge than 0.2 µas is inside."""
-
-    ra: float
-    dec: float
-    radius_deg: float
-
-    def __post_init__(self) -> None:
-        if not abs(self.ra) <= 360:
-            raise UsageError(f"A right ascension of {self.ra:g} degrees does not exist; give 0 to 360.")
-        if not abs(self.dec) <= 90:
-            raise UsageError(f"A declination of {self.dec:g} degrees does not exist; give -90 to 90.")
-        if not 0 <= self.radius_deg <= 180:
-            raise UsageError(f"A radius of {self.radius_deg:g} degrees makes no sense; give 0 to 180.")
-
-    def contains(self, ra: ArrayLike, dec: ArrayLike) -> NDArray[np.bool_]:
-        """Which positions are inside; ``ra``, ``dec`` (N,) in degrees, result (N,) bool."""
-        towards, limit = self._near_side()
-        directions = unit_vectors(np.asarray(ra, dtype=np.float64), np.asarray(dec, dtype=np.float64))
-        squares = np.sum((directions - towards) ** 2, axis=-1)
-        return np.asarray(squares <= limit if self._is_small else squares >= limit)
-
-    def condition(self, position: Position = CATALOGUE_POSITION) -> Condition:
-        """The same as SQL."""
-        towards, limit = self._near_side()
-        squares = " + ".join(f"pow({axis} - ?, 2)" for axis in position.unit_vector)
-        return Condition(f"{squares} {'<=' if self._is_small else '>='} ?", (*map(float, towards), limit))
-
-    def separation(self, position: Position = CATALOGUE_POSITION) -> Condition:
-        """Distance from the centre in arcseconds, as an SQL expression."""
-        squares = " + ".join(f"pow({axis} - ?, 2)" for axis in position.unit_vector)
-        return Condition(f"7200 * degrees(asin(least(1, sqrt({squares}) / 2)))", tuple(map(float, self._centre)))
-
-    def ranges(self) -> Int64:
-        """HEALPix indices that hold all of the cone, (M, 2) int64, half open; see :mod:`scanner.query.region`."""
-        centre, radius = self._centre, np.radians(self.radius_deg) + TOLERANCE
-
-        def distance(directions: Float64) -> Float64:
-            chords = np.linalg.norm(directions - centre, axis=1)
-            return np.asarray(2 * np.arcsin(np.minimum(chords / 2, 1)) - radius)
-
-        return cover(distance)
-
-    @property
-    def _is_small(self) -> bool:
-        return self.radius_deg <= 90
-
-    @property
-    def _centre(self) -> Float64:
-        return unit_vectors(np.array(self.ra), np.array(self.dec))
-
-    def _near_side(self) -> tuple[Float64, float]:
-        """The end of the axis that the edge is nearer to, and the square of the chord from there to the edge.
-
-        Chords hardly grow any more near 180 degrees: there, the distance from the opposite point is what can be compared.
-        """
-        angle = np.radians(self.radius_deg) + TOLERANCE if self._is_small else np.radians(180 - self.radius_deg) - TOLERANCE
-        return self._centre if self._is_small else -self._centre, float(4 * np.sin(max(angle, 0.0) / 2) ** 2)
-
-
 class MocRegion:
     """The cells of a MOC (``mocpy.MOC``): a position is inside if its HEALPix cell of order 29 is."""
 
@@ -360,35 +304,19 @@ class MocRegion:
         index = healpix_29(np.asarray(ra, dtype=np.float64), np.asarray(dec, dtype=np.float64))
         return np.asarray(np.searchsorted(self._ranges.ravel(), index, side="right") % 2 == 1)
 
-    def condition(self, position: Position = CATALOGUE_POSITION) -> Condition:
+    def condition(self, position: Position = CATALOGUE_POSITION) -> SqlPart:
         """The same as SQL."""
         index = position.healpix
         if len(self._ranges) <= _MAX_COMPARED_RANGES:
             sql = " OR ".join(f"({index} >= ? AND {index} < ?)" for _ in self._ranges) or "false"
-            return Condition(sql, tuple(self._ranges.ravel().tolist()))
+            return SqlPart(sql, tuple(self._ranges.ravel().tolist()))
         cells = _cells(self._ranges)
         sql = " OR ".join(f"({index} >> {2 * (HEALPIX_ORDER - order)}) IN (SELECT unnest(?::BIGINT[]))" for order in cells)
-        return Condition(sql, tuple(pixels.tolist() for pixels in cells.values()))
+        return SqlPart(sql, tuple(pixels.tolist() for pixels in cells.values()))
 
     def ranges(self) -> Int64:
         """The MOC itself, (M, 2) int64, half-open ranges of HEALPix indices of order 29."""
         return self._ranges
-
-
-def overlapping(ranges: Int64, starts: Int64, stops: Int64) -> NDArray[np.bool_]:
-    """Which of K half-open intervals hold an index of the ranges.
-
-    Parameters
-    ----------
-    ranges
-        (M, 2), half open, ascending, apart from each other.
-    starts, stops
-        (K,), half open.
-    """
-    # The first range that ends after an interval's start is the only one that need be looked at.
-    first = np.searchsorted(ranges[:, 1], starts, side="right")
-    begins = np.append(ranges[:, 0], np.iinfo(np.int64).max)[first]
-    return np.asarray(begins < stops)
 
 
 def _cells(ranges: Int64) -> dict[int, Int64]:
@@ -408,3 +336,109 @@ def _cells(ranges: Int64) -> dict[int, Int64]:
         left = np.concatenate([before, after])
         left = left[left[:, 0] < left[:, 1]]
     return cells
+
+
+#: Cells on the edge are no longer divided when there are this many, or at this order (cells of 3.2″).
+EDGE_CELLS = 64
+FINEST_ORDER = 16
+_FIRST_ORDER = 3
+
+
+def cover(distance: Callable[[Float64], Float64]) -> Int64:
+    """HEALPix cells that cover a region of any shape, as ranges of indices.
+
+    A cell is left out where its centre lies farther outside than any of its corners can reach, taken whole where it lies
+    farther inside, and divided otherwise. (The cones of mocpy 0.17 lose positions beyond 150 degrees.)
+
+    Parameters
+    ----------
+    distance
+        Of unit vectors (N, 3), the angle to the region's edge in radians, (N,); negative inside. Its amount may be smaller than
+        the true one, but not larger.
+
+    Returns
+    -------
+    numpy.ndarray
+        (M, 2) int64, half-open ranges of nested indices of order 29, ascending, not touching.
+    """
+    order, cells = _FIRST_ORDER, np.arange(12 * 4**_FIRST_ORDER, dtype=np.int64)
+    ranges: list[Int64] = []
+    while True:
+        away, reach = distance(_centres(order, cells)), cell_radius(order)
+        whole, edge = away < -reach, np.abs(away) <= reach
+        ranges.append(_ranges(cells[whole], order))
+        cells = cells[edge]
+        if len(cells) == 0 or len(cells) > EDGE_CELLS or order == FINEST_ORDER:
+            return merged(np.concatenate([*ranges, _ranges(cells, order)]))
+        order, cells = order + 1, (4 * cells[:, None] + np.arange(4)).ravel()
+
+
+def merged(ranges: Int64) -> Int64:
+    """Sort half-open ranges (N, 2) and join those that touch or overlap."""
+    if len(ranges) == 0:
+        return ranges.reshape(0, 2)
+    ranges = ranges[np.argsort(ranges[:, 0])]
+    ends = np.maximum.accumulate(ranges[:, 1])
+    first = np.r_[True, ranges[1:, 0] > ends[:-1]]
+    return np.stack([ranges[first, 0], ends[np.r_[first[1:], True]]], axis=1)
+
+
+def few(ranges: Int64, at_most: int) -> Int64:
+    """Join the ranges that are nearest to each other until at most so many are left; they then hold the gaps too."""
+    if len(ranges) <= at_most:
+        return ranges
+    gaps = ranges[1:, 0] - ranges[:-1, 1]
+    kept = np.sort(np.argsort(gaps)[len(gaps) - at_most + 1 :])
+    return np.stack([np.r_[ranges[:1, 0], ranges[kept + 1, 0]], np.r_[ranges[kept, 1], ranges[-1:, 1]]], axis=1)
+
+
+def overlapping(ranges: Int64, starts: Int64, stops: Int64) -> NDArray[np.bool_]:
+    """Which of K half-open intervals hold an index of the ranges.
+
+    Parameters
+    ----------
+    ranges
+        (M, 2), half open, ascending, apart from each other.
+    starts, stops
+        (K,), half open.
+    """
+    # The first range that ends after an interval's start is the only one that need be looked at.
+    first = np.searchsorted(ranges[:, 1], starts, side="right")
+    begins = np.append(ranges[:, 0], np.iinfo(np.int64).max)[first]
+    return np.asarray(begins < stops)
+
+
+@cache
+def cell_radius(order: int) -> float:
+    """Farthest that a cell's corner can be from its centre, in radians.
+
+    The farthest corners are those of the cells that touch both the equatorial and a polar region, and the poles (Górski et al.
+    2005, doi:10.1086/427976, section 5).
+    """
+    n_side = 2**order
+    side = 1 - 1 / n_side
+    a, b = _direction(2 / 3, np.pi / (4 * n_side)), _direction(1 - side * side / 3, 0.0)
+    return 1.001 * 2 * float(np.arcsin(min(1.0, float(np.linalg.norm(a - b)) / 2)))
+
+
+def _direction(z: float, longitude: float) -> Float64:
+    across = np.sqrt(1 - z * z)
+    return np.array([across * np.cos(longitude), across * np.sin(longitude), z])
+
+
+def _centres(order: int, cells: Int64) -> Float64:
+    return _first_centres() if order == _FIRST_ORDER else _unit(cells, order)
+
+
+@cache
+def _first_centres() -> Float64:
+    return _unit(np.arange(12 * 4**_FIRST_ORDER, dtype=np.int64), _FIRST_ORDER)
+
+
+def _unit(cells: Int64, order: int) -> Float64:
+    return np.stack(healpix_to_xyz(cells, 2**order, order="nested"), axis=-1)
+
+
+def _ranges(cells: Int64, order: int) -> Int64:
+    shift = 2 * (HEALPIX_ORDER - order)
+    return np.stack([cells << shift, (cells + 1) << shift], axis=1)

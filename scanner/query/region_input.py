@@ -1,4 +1,9 @@
-"""Positions, radii and regions as people give them: text such as ``10:00:24 +02:12:00 0.5deg``, and MOC files."""
+"""Positions, radii and regions as people give them: text such as ``10:00:24 +02:12:00 0.5deg``, and MOC files.
+
+Right ascension and declination are degrees (``150.1``, ``150.1d``) or sexagesimal with colons or letters, right ascension then
+in hours (``10:00:24.0``, ``10h00m24s``; ``+02:12:00``, ``2d12m0s``, ``2°12′0″``). A radius is in degrees or has a unit. Spaces
+or commas divide; ``CIRCLE ICRS`` and ``POLYGON ICRS`` may stand before them. Anything else is a UsageError.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +21,6 @@ from scanner.storage import read_file
 if TYPE_CHECKING:
     from mocpy import MOC
 
-
 _NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _DEGREES = re.compile(rf"({_NUMBER})(?:d|deg|°)?")
 _SEXAGESIMAL = re.compile(
@@ -30,7 +34,7 @@ _DEGREES_PER_UNIT = {
     "mas": 1 / 3_600_000,
 }
 _KEYWORDS = re.compile(r"^\s*(?:CIRCLE|POLYGON)?\s*(?:ICRS\b)?", re.IGNORECASE)
-# Of what is refused.
+#: Letters of refused text that a message quotes.
 _QUOTED_LETTERS = 60
 CONE_EXAMPLES = '"150.1 2.2 10arcsec" or "10:00:24 +02:12:00 0.5deg"'
 POLYGON_EXAMPLE = '"150 2, 151 2, 151 3"'
@@ -110,7 +114,7 @@ def _angle(text: str, what: str, examples: str, *, hours: bool) -> float:
 
 
 def read_moc(location: str, storage: StorageConfig) -> MocRegion:
-    """Read a MOC.
+    """Read a MOC (IVOA MOC 2.0) in FITS, JSON or ASCII.
 
     Parameters
     ----------
@@ -121,8 +125,10 @@ def read_moc(location: str, storage: StorageConfig) -> MocRegion:
 
     Raises
     ------
-    InputMissingError, ContentError
-        See the module.
+    InputMissingError
+        There is no such file.
+    ContentError
+        It is no MOC of the sky.
     """
     try:
         content = read_file(location, storage)

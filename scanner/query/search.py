@@ -1,40 +1,73 @@
-"""What a catalogue is asked without SQL: a region, a score, a name, the best so many.
-
-In: an open catalogue and a :class:`Search`. Out: a table, whose fields keep unit, description and UCD, or a number of rows. A
-region is looked for in the files, and the parts of files, that its HEALPix ranges touch; a full designation (``EUCL J…``) tells
-its place. Refused (:class:`~scanner.errors.UsageError`): columns that there are not, orders and ids that make no sense.
-"""
+"""Search of a catalogue without SQL: by region, score, rank, name or id; and what names a single object."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 
 from scanner.catalogue.columns import BEST_OF_EQUALS, NAME_COLUMN, RANK_COLUMN, Column
 from scanner.errors import UsageError
 from scanner.query.catalogue import Catalogue, Source
-from scanner.query.database import watching
-from scanner.query.region import Condition, Cone, Region, all_of
-from scanner.sphere import PREFIX, place_of_designation
+from scanner.query.region import Cone, Region, SqlPart, all_of
+from scanner.records import TILE_ID_PATTERN
+from scanner.sphere import PREFIX, parse_designation
 
 SEPARATION_COLUMN = Column("separation", "float64", "arcsec", "Distance from the centre of the search", "pos.angDistance")
-_DESIGNATION = re.compile(r"(?:EUCL\s*)?J(\d{2})(\d{2})(\d{2}\.\d{2})([+-])(\d{2})(\d{2})(\d{2}\.\d)", re.IGNORECASE)
 # Designations are truncated, by up to 0.15″ and 0.1″.
 _DESIGNATION_RADIUS_DEG = 0.5 / 3600
+#: As numbers are written: another way of writing one would name the same object differently.
+TARGET_ID_PATTERN = r"^(?:0|-?[1-9][0-9]{0,18})$"
+_CANDIDATE_ID = re.compile(
+    rf"(?P<run>[^/\x00-\x1f\x7f]{{1,300}})/(?P<tile_id>{TILE_ID_PATTERN.strip('^$')})/(?P<target_id>{TARGET_ID_PATTERN.strip('^$')})"
+)
+
+#: SQL of the text of a row's id.
+CANDIDATE_ID_SQL = "run || '/' || tile_id || '/' || target_id::VARCHAR"
+
+
+@dataclass(frozen=True)
+class CandidateId:
+    """Which object: the run that scored it, its tile, and its id there; ``run/tile_id/target_id`` is unique among all runs."""
+
+    run: str
+    tile_id: str
+    target_id: int
+
+    def __str__(self) -> str:
+        return f"{self.run}/{self.tile_id}/{self.target_id}"
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> CandidateId:
+        """The id of a row of a catalogue."""
+        return cls(str(row["run"]), str(row["tile_id"]), int(row["target_id"]))
+
+    @classmethod
+    def parse(cls, text: str) -> CandidateId | None:
+        """Read an id; None where the text is none."""
+        match = _CANDIDATE_ID.fullmatch(text)
+        if match is None or not -(2**63) <= int(match["target_id"]) < 2**63:
+            return None
+        return cls(match["run"], match["tile_id"], int(match["target_id"]))
+
+    @property
+    def condition(self) -> SqlPart:
+        """That a row is this object's."""
+        return SqlPart("run = ? AND tile_id = ? AND target_id = ?", (self.run, self.tile_id, self.target_id))
 
 
 @dataclass(frozen=True)
 class Search:
-    """A question; what is None or empty is not asked.
+    """What is wanted; None: any.
 
-    ``region``: where. ``min_score``: least ``p_calibrated``. ``top``: most rows. ``name``: a designation, the beginning of one,
-    or the name of a lens that was known before. ``candidate_id``: ``run/tile_id/target_id``. ``candidates_only``: those with
-    ``is_candidate``. ``columns``: which, in this order; all by default, and ``separation`` (arcsec) if the region is a cone.
-    ``order``: the column to sort by, from low to high, or with ``-`` before it from high to low; what is not known comes last.
+    ``min_score``: least ``p_calibrated``. ``top``: most rows. ``name``: a designation, the beginning of one, or the name of a
+    known lens. ``candidate_id``: ``run/tile_id/target_id``. ``candidates_only``: those with ``is_candidate``. ``columns``: by
+    default all, and ``separation`` (arcsec) where the region is a cone. ``order``: the column to sort by, from low to high, or
+    with ``-`` before it from high to low; unknown values come last.
     """
 
     region: Region | None = None
@@ -42,6 +75,7 @@ class Search:
     top: int | None = None
     name: str | None = None
     candidate_id: str | None = None
+    rank: int | None = None
     candidates_only: bool = False
     columns: tuple[str, ...] | None = None
     order: str = RANK_COLUMN.name
@@ -53,12 +87,12 @@ def search(catalogue: Catalogue, question: Search) -> pa.Table:
     Returns
     -------
     pyarrow.Table
-        The objects, in the order that was asked for.
+        The objects, in the order that was asked for; fields keep unit, description and UCD.
 
     Raises
     ------
     UsageError
-        The question makes no sense for this catalogue.
+        There are no such columns, or the name, id or order makes no sense.
     """
     fields = _fields(catalogue, question)
     source, where = _asked(catalogue, question)
@@ -68,20 +102,14 @@ def search(catalogue: Catalogue, question: Search) -> pa.Table:
     parameters = [value for part in (*shown, source.relation, where, order) for value in part.parameters]
     if question.top is not None:
         sql, parameters = f"{sql} LIMIT ?", [*parameters, question.top]
-    connection = catalogue.connection()
-    with watching(connection):
-        return connection.sql(sql, params=parameters).to_arrow_table().cast(pa.schema(fields))
+    return catalogue.query(sql, parameters).cast(pa.schema(fields))
 
 
 def count(catalogue: Catalogue, question: Search) -> int:
     """Number of objects that a search would find without ``top``."""
     source, where = _asked(catalogue, replace(question, top=None))
-    connection = catalogue.connection()
-    with watching(connection):
-        rows = connection.execute(
-            f"SELECT count(*) FROM {source.relation.sql} WHERE {where.sql}", [*source.relation.parameters, *where.parameters]
-        ).fetchone()
-    return int(rows[0]) if rows is not None else 0
+    sql = f"SELECT count(*) AS n FROM {source.relation.sql} WHERE {where.sql}"
+    return int(catalogue.query(sql, (*source.relation.parameters, *where.parameters))["n"][0].as_py())
 
 
 def unknown_column(name: str, known: Iterable[str]) -> UsageError:
@@ -92,9 +120,9 @@ def unknown_column(name: str, known: Iterable[str]) -> UsageError:
     return UsageError(f'There is no column "{name}"; {hint}')
 
 
-def _asked(catalogue: Catalogue, question: Search) -> tuple[Source, Condition]:
+def _asked(catalogue: Catalogue, question: Search) -> tuple[Source, SqlPart]:
     """Where the rows are looked for, and which of them are meant."""
-    conditions: list[Condition] = []
+    conditions: list[SqlPart] = []
     region = question.region
     if question.name is not None:
         place, named = _named(question.name)
@@ -106,38 +134,38 @@ def _asked(catalogue: Catalogue, question: Search) -> tuple[Source, Condition]:
         conditions.append(region.condition())
     if question.candidate_id is not None:
         conditions.append(_identified(question.candidate_id))
+    if question.rank is not None:
+        conditions.append(SqlPart(f"{RANK_COLUMN.name} = ?", (question.rank,)))
     if question.min_score is not None:
-        # To the database, what is not a number is larger than any; isnan() does not see it in Parquet files.
-        conditions.append(Condition("isfinite(p_calibrated) AND p_calibrated >= ?::FLOAT", (question.min_score,)))
+        # To DuckDB NaN is larger than any number, and isnan() does not see it in Parquet files.
+        conditions.append(SqlPart("isfinite(p_calibrated) AND p_calibrated >= ?::FLOAT", (question.min_score,)))
     if question.candidates_only:
-        conditions.append(Condition("is_candidate"))
+        conditions.append(SqlPart("is_candidate"))
     if question.top is not None and not conditions and question.order == RANK_COLUMN.name:
         # Ranks go from 1 without gaps: the files' statistics tell where the first are.
-        conditions.append(Condition(f"{RANK_COLUMN.name} <= ?", (question.top,)))
+        conditions.append(SqlPart(f"{RANK_COLUMN.name} <= ?", (question.top,)))
     source = catalogue.source(None if region is None else region.ranges())
     return source, all_of([source.within, *conditions])
 
 
-def _named(name: str) -> tuple[Region | None, Condition]:
-    """Where an object of this name lies, if that can be told, and the condition that it is the one."""
+def _named(name: str) -> tuple[Region | None, SqlPart]:
+    """Where an object of this name lies, if the name tells, and the condition that a row has the name."""
     text = " ".join(name.split())
     if not text:
-        raise UsageError("An empty name was given; write a designation such as 'EUCL J100024.00+021200.0'.")
-    match = _DESIGNATION.fullmatch(text)
-    if match is None:
+        raise UsageError(f"An empty name was given; write a designation such as '{PREFIX} J100024.00+021200.0'.")
+    designation = parse_designation(text)
+    if designation is None:
         start = text if text.upper().startswith(PREFIX) else f"{PREFIX} {text}"
-        return None, Condition(f"starts_with({NAME_COLUMN.name}, ?) OR lower(known_name) = lower(?)", (start.upper(), text))
-    digits = match.groups()
-    cone = Cone(*place_of_designation(*digits), _DESIGNATION_RADIUS_DEG)
-    return cone, Condition(f"{NAME_COLUMN.name} = ?", (f"{PREFIX} J{''.join(digits)}",))
+        return None, SqlPart(f"starts_with({NAME_COLUMN.name}, ?) OR lower(known_name) = lower(?)", (start.upper(), text))
+    full_name, ra, dec = designation
+    return Cone(ra, dec, _DESIGNATION_RADIUS_DEG), SqlPart(f"{NAME_COLUMN.name} = ?", (full_name,))
 
 
-def _identified(candidate_id: str) -> Condition:
-    run, _, rest = candidate_id.partition("/")
-    tile, _, target = rest.rpartition("/")
-    if not (run and tile and re.fullmatch(r"-?\d{1,19}", target)) or abs(int(target)) >= 2**63:
+def _identified(candidate_id: str) -> SqlPart:
+    wanted = CandidateId.parse(candidate_id)
+    if wanted is None:
         raise UsageError(f'"{candidate_id[:80]}" is no id of an object; write run/tile_id/target_id.')
-    return Condition("run = ? AND tile_id = ? AND target_id = ?", (run, tile, int(target)))
+    return wanted.condition
 
 
 def _fields(catalogue: Catalogue, question: Search) -> list[pa.Field]:
@@ -153,21 +181,21 @@ def _fields(catalogue: Catalogue, question: Search) -> list[pa.Field]:
     return [known[name] for name in wanted]
 
 
-def _expression(name: str, question: Search) -> Condition:
+def _expression(name: str, question: Search) -> SqlPart:
     if name == SEPARATION_COLUMN.name and isinstance(question.region, Cone):
         separation = question.region.separation()
-        return Condition(f"{separation.sql} AS {name}", separation.parameters)
-    return Condition(f'"{name}"')
+        return SqlPart(f"{separation.sql} AS {name}", separation.parameters)
+    return SqlPart(f'"{name}"')
 
 
-def _order(catalogue: Catalogue, question: Search) -> Condition:
+def _order(catalogue: Catalogue, question: Search) -> SqlPart:
     name = question.order.removeprefix("-")
     direction = "DESC" if question.order.startswith("-") else "ASC"
     ties = ", ".join(BEST_OF_EQUALS)
     if name == SEPARATION_COLUMN.name and isinstance(question.region, Cone):
         separation = question.region.separation()
-        return Condition(f"{separation.sql} {direction}, {ties}", separation.parameters)
+        return SqlPart(f"{separation.sql} {direction}, {ties}", separation.parameters)
     if name not in catalogue.schema.names:
         raise unknown_column(name, catalogue.schema.names)
     unknown = f'NOT isfinite("{name}"), ' if pa.types.is_floating(catalogue.schema.field(name).type) else ""
-    return Condition(f'{unknown}"{name}" {direction}, {ties}')
+    return SqlPart(f'{unknown}"{name}" {direction}, {ties}')

@@ -1,4 +1,9 @@
-"""SQL of users over one catalogue or several: it can read the tables and nothing else, and write nothing."""
+"""SQL of users over one catalogue or several: it can read their tables and nothing else, and write nothing.
+
+The tables of the first catalogue are ``objects`` and ``candidates`` (those with ``is_candidate``), those of any one
+``"name".objects``. What is not known is NULL in a query, and NaN again in its answer. That DuckDB calls a text a query is not
+enough: to it ``WITH a AS (COPY … TO 'file') SELECT …`` is one, and ``json_execute_serialized_sql`` hides such a thing.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +19,141 @@ import pyarrow.compute as pc
 
 from scanner.errors import UsageError
 from scanner.query.catalogue import Catalogue
-from scanner.query.database import DEFAULT_LIMITS, DatabaseLimits, open_database, time_limit, watching
+from scanner.query.database import DEFAULT_LIMITS, DatabaseLimits, interruptible, open_database, time_limit
 from scanner.query.region import Region, all_of
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+
+_POSITION = ("ra", "dec")
+#: Schema of the tables that need no name before them.
+_FIRST = "main"
+
+
+@dataclass(frozen=True)
+class SqlLimits:
+    """What one query may return and take: rows, seconds, memory and threads."""
+
+    rows: int = 1_000_000
+    seconds: float = 300.0
+    database: DatabaseLimits = DEFAULT_LIMITS
+
+
+DEFAULT_SQL_LIMITS = SqlLimits()
+
+
+def run_sql(
+    catalogues: Mapping[str, Catalogue], sql: str, limits: SqlLimits = DEFAULT_SQL_LIMITS, region: Region | None = None
+) -> pa.Table:
+    """Answer a query.
+
+    Parameters
+    ----------
+    catalogues
+        By name, one or more; the first is the default.
+    sql
+        The query, in DuckDB's dialect.
+    limits
+        What it may take.
+    region
+        The tables hold and read this part of the sky only; None: all.
+
+    Returns
+    -------
+    pyarrow.Table
+        Without nulls, as :func:`plain` makes it; columns that are chosen as they stand keep unit, description and UCD.
+
+    Raises
+    ------
+    UsageError
+        It is not one query that only reads (:func:`parsed`), it fails (with the database's reason), or it has more rows than
+        the limit.
+    OutOfTimeError, OutOfMemoryError
+        It takes more than it may.
+    """
+    import duckdb
+
+    connection = open_database([one.dataset for one in catalogues.values()], limits.database)
+    try:
+        query = parsed(connection, sql)
+        with time_limit(limits.seconds), interruptible(connection):
+            for number, (name, catalogue) in enumerate(catalogues.items()):
+                if name.lower() != _FIRST:
+                    _attach(connection, _quoted(name), catalogue, region)
+                if number == 0:
+                    _attach(connection, _FIRST, catalogue, region)
+            answer = plain(_limited(connection, sql, limits.rows))
+    except duckdb.PermissionException:
+        raise UsageError(f"The query asks for a file; {ONLY_TABLES}") from None
+    except duckdb.Error as error:
+        raise UsageError(f"The query cannot be answered: {_reason(error)}") from None
+    finally:
+        connection.close()
+    return _described(answer, query, next(iter(catalogues.values())).schema)
+
+
+def _attach(connection: DuckDBPyConnection, schema: str, catalogue: Catalogue, region: Region | None) -> None:
+    columns = ", ".join(map(_column, catalogue.schema))
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    if region is None:
+        # A view takes no parameters.
+        files = ", ".join(f"'{_escaped(str(path))}'" for path in catalogue.files())
+        relation = f"read_parquet([{files}], hive_partitioning = false)"
+        connection.execute(f"CREATE VIEW {schema}.objects AS SELECT {columns} FROM {relation}")
+    else:
+        source = catalogue.source(region.ranges())
+        where = all_of([source.within, region.condition()])
+        connection.execute(
+            f"CREATE TABLE {schema}.objects AS SELECT {columns} FROM {source.relation.sql} WHERE {where.sql}",
+            [*source.relation.parameters, *where.parameters],
+        )
+    connection.execute(f"CREATE VIEW {schema}.candidates AS SELECT * FROM {schema}.objects WHERE is_candidate")
+
+
+def _column(field: pa.Field) -> str:
+    """A column as queries see it: NULL for NaN, which to DuckDB is larger than any number."""
+    name = _quoted(field.name)
+    is_always_known = not pa.types.is_floating(field.type) or field.name in _POSITION
+    return name if is_always_known else f"CASE WHEN isfinite({name}) THEN {name} END AS {name}"
+
+
+def _limited(connection: DuckDBPyConnection, sql: str, rows: int) -> pa.Table:
+    """The answer; a UsageError where it has more rows."""
+    reader = connection.sql(sql).to_arrow_reader()
+    batches, n = [], 0
+    for batch in reader:
+        batches.append(batch)
+        n += batch.num_rows
+        if n > rows:
+            raise UsageError(f"The answer has more than {rows:,} rows; add a LIMIT, or raise the limit of rows.")
+    return pa.Table.from_batches(batches, reader.schema)
+
+
+def _described(answer: pa.Table, query: ParsedSql, schema: pa.Schema) -> pa.Table:
+    """The answer with the units, descriptions and UCDs of the columns that were chosen as they stand."""
+    sources = query.chosen(schema.names)
+    fields = []
+    for field in answer.schema:
+        source = sources.get(field.name)
+        same = source is not None and schema.field(source).type == field.type
+        fields.append(field.with_metadata(schema.field(source).metadata) if same else field)
+    return answer.cast(pa.schema(fields))
+
+
+def _reason(error: Exception) -> str:
+    """The database's message in one line, without the kind of error before it and the query after it."""
+    text = str(error).partition("\n\nLINE ")[0].partition(": ")[2] or str(error)
+    sentence = " ".join(text.split())
+    return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _escaped(text: str) -> str:
+    return text.replace("'", "''")
 
 
 #: Nodes of the parse tree that only read. Every kind of node that holds a statement is named ``…_NODE``.
@@ -27,20 +162,19 @@ TABLE_FUNCTIONS = frozenset({"generate_series", "range", "unnest"})
 TABLES = ("objects", "candidates")
 ONLY_TABLES = "it can read objects and candidates, nothing else."
 _MAX_LETTERS = 100_000
-
 Tree = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Query:
-    """A query's parse tree, as DuckDB's ``json_serialize_sql`` gives it."""
+class ParsedSql:
+    """The parse tree of one query, as DuckDB's ``json_serialize_sql`` gives it."""
 
     tree: Tree
 
     def chosen(self, columns: Collection[str]) -> dict[str, str]:
-        """Which of the answer's columns are, as they stand, which of some columns of :data:`TABLES`.
+        """Columns of the answer that are columns of :data:`TABLES` as they stand: name in the answer → name in the table.
 
-        Nothing is said of queries over queries.
+        None of them for a query over another query.
         """
         sources: dict[str, str] = {}
         tables = [node for node in _nodes(self.tree.get("from_table")) if "sample" in node]
@@ -57,13 +191,14 @@ class Query:
         return sources
 
 
-def parsed(connection: DuckDBPyConnection, sql: str) -> Query:
-    """Parse a text that is one query, which reads and does nothing else.
+def parsed(connection: DuckDBPyConnection, sql: str) -> ParsedSql:
+    """Parse a text with the database's own parser.
 
     Raises
     ------
     UsageError
-        It is not.
+        It is no SQL, not one query, or one with any part but :data:`QUERY_NODES` or table function but
+        :data:`TABLE_FUNCTIONS`.
     """
     if len(sql) > _MAX_LETTERS:
         raise UsageError(f"The query is longer than {_MAX_LETTERS:,} letters.")
@@ -80,11 +215,11 @@ def parsed(connection: DuckDBPyConnection, sql: str) -> Query:
         if kind == "TABLE_FUNCTION" and not (isinstance(function, dict) and function.get("function_name") in TABLE_FUNCTIONS):
             name = function.get("function_name") if isinstance(function, dict) else "a function"
             raise UsageError(f"The query calls {name}(); {ONLY_TABLES}")
-    return Query(answer["statements"][0]["node"])
+    return ParsedSql(answer["statements"][0]["node"])
 
 
 def _nodes(tree: Any) -> Iterator[Tree]:
-    """Every object of a parse tree; without recursion, since users decide how deep it is."""
+    """Every node of a parse tree, without recursion, as users decide how deep it is."""
     left = [tree]
     while left:
         one = left.pop()
@@ -99,7 +234,11 @@ _KEPT = (pa.bool_(), pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.stri
 
 
 def plain(table: pa.Table) -> pa.Table:
-    """Convert a table; see the module."""
+    """A table of booleans, 32 and 64 bit integers, floats and texts without nulls, which every file format can hold.
+
+    What is not known becomes NaN or an empty text, so integers that may be unknown become floats. Other types (dates, lists,
+    structures) become texts. Names that repeat get a number.
+    """
     columns = [_plain(column) for column in table.columns]
     fields = [
         field.with_name(name).with_type(column.type).with_nullable(False)
@@ -144,132 +283,3 @@ def _distinct(names: list[str]) -> list[str]:
         taken.add(new)
         distinct.append(new)
     return distinct
-
-
-_POSITION = ("ra", "dec")
-#: Schema of the tables that need no name before them.
-_FIRST = "main"
-
-
-@dataclass(frozen=True)
-class SqlLimits:
-    """What one query may return and take: rows, seconds, memory and threads."""
-
-    rows: int = 1_000_000
-    seconds: float = 300.0
-    database: DatabaseLimits = DEFAULT_LIMITS
-
-
-DEFAULT_SQL_LIMITS = SqlLimits()
-
-
-def run_sql(
-    catalogues: Mapping[str, Catalogue], sql: str, limits: SqlLimits = DEFAULT_SQL_LIMITS, region: Region | None = None
-) -> pa.Table:
-    """Answer a query.
-
-    Parameters
-    ----------
-    catalogues
-        By name, one or more; the first is the default.
-    sql
-        The query, in DuckDB's dialect.
-    limits
-        What it may take.
-    region
-        The tables then hold this part of the sky only, and no more than that is read.
-
-    Returns
-    -------
-    pyarrow.Table
-        Booleans, integers, floats and texts without nulls (:mod:`scanner.query.sql`).
-
-    Raises
-    ------
-    UsageError
-        See the module.
-    OutOfTimeError, OutOfMemoryError
-        It takes more than it may.
-    """
-    import duckdb
-
-    connection = open_database([one.dataset for one in catalogues.values()], limits.database)
-    try:
-        query = parsed(connection, sql)
-        with time_limit(limits.seconds), watching(connection):
-            for number, (name, catalogue) in enumerate(catalogues.items()):
-                if name.lower() != _FIRST:
-                    _attach(connection, _quoted(name), catalogue, region)
-                if number == 0:
-                    _attach(connection, _FIRST, catalogue, region)
-            answer = plain(_limited(connection, sql, limits.rows))
-    except duckdb.PermissionException:
-        raise UsageError(f"The query asks for a file; {ONLY_TABLES}") from None
-    except duckdb.Error as error:
-        raise UsageError(f"The query cannot be answered: {_reason(error)}") from None
-    finally:
-        connection.close()
-    return _described(answer, query, next(iter(catalogues.values())).schema)
-
-
-def _attach(connection: DuckDBPyConnection, schema: str, catalogue: Catalogue, region: Region | None) -> None:
-    columns = ", ".join(map(_column, catalogue.schema))
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-    if region is None:
-        # A view has no parameters; paths are quoted.
-        files = ", ".join(f"'{_escaped(str(path))}'" for path in catalogue.files())
-        relation = f"read_parquet([{files}], hive_partitioning = false)"
-        connection.execute(f"CREATE VIEW {schema}.objects AS SELECT {columns} FROM {relation}")
-    else:
-        source = catalogue.source(region.ranges())
-        where = all_of([source.within, region.condition()])
-        connection.execute(
-            f"CREATE TABLE {schema}.objects AS SELECT {columns} FROM {source.relation.sql} WHERE {where.sql}",
-            [*source.relation.parameters, *where.parameters],
-        )
-    connection.execute(f"CREATE VIEW {schema}.candidates AS SELECT * FROM {schema}.objects WHERE is_candidate")
-
-
-def _column(field: pa.Field) -> str:
-    """A column as queries see it: what is not known is NULL, for NaN is larger than any number to the database."""
-    name = _quoted(field.name)
-    is_always_known = not pa.types.is_floating(field.type) or field.name in _POSITION
-    return name if is_always_known else f"CASE WHEN isfinite({name}) THEN {name} END AS {name}"
-
-
-def _limited(connection: DuckDBPyConnection, sql: str, rows: int) -> pa.Table:
-    """The answer, unless it has more rows."""
-    reader = connection.sql(sql).to_arrow_reader()
-    batches, n = [], 0
-    for batch in reader:
-        batches.append(batch)
-        n += batch.num_rows
-        if n > rows:
-            raise UsageError(f"The answer has more than {rows:,} rows; add a LIMIT, or raise the limit of rows.")
-    return pa.Table.from_batches(batches, reader.schema)
-
-
-def _described(answer: pa.Table, query: Query, schema: pa.Schema) -> pa.Table:
-    """The answer, with what the catalogue says of the columns that were chosen as they stand."""
-    sources = query.chosen(schema.names)
-    fields = []
-    for field in answer.schema:
-        source = sources.get(field.name)
-        same = source is not None and schema.field(source).type == field.type
-        fields.append(field.with_metadata(schema.field(source).metadata) if same else field)
-    return answer.cast(pa.schema(fields))
-
-
-def _reason(error: Exception) -> str:
-    """The database's message in one line, without the kind of error before it and the query after it."""
-    text = str(error).partition("\n\nLINE ")[0].partition(": ")[2] or str(error)
-    sentence = " ".join(text.split())
-    return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _escaped(text: str) -> str:
-    return text.replace("'", "''")

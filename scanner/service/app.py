@@ -47,7 +47,6 @@ from scanner.service.errors import (
     route_path,
 )
 from scanner.service.instruments import ServiceInstruments
-from scanner.service.pages import routes
 from scanner.service.pages import routes as pages
 from scanner.service.pages.rendering import message
 from scanner.service.security.middleware import (
@@ -106,24 +105,17 @@ def health_router(context: Context) -> APIRouter:
 #: What makes the routes, in the order in which they are tried.
 ROUTERS: tuple[Callable[[Context], APIRouter], ...] = (
     health_router,
-    routes.login_router,
     collections.router,
     candidates.router,
-    distributions.embedding_router,
-    collections.sky_router,
-    distributions.histogram_router,
+    distributions.router,
     grades.router,
     tap.router,
-    cone.capabilities_router,
     cone.router,
     datalink.router,
     soda.router,
     moc.router,
-    datalink.explanation_router,
     pages.router,
 )
-
-
 _ID = r"[^/]+/[^/]+/[^/]+"
 #: Addresses that tell no scores, or whose answers go through :meth:`scanner.grading.blind.Blindness.veiled`. Every other is
 #: closed to graders who are blind, since an address that nobody thought of must not tell.

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import logging
-import re
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scanner.errors import ContentError, ScannerError, UsageError
-from scanner.query import database
 from scanner.query.catalogue import Catalogue
-from scanner.query.database import DatabaseLimits
-from scanner.records import TILE_ID_PATTERN
+from scanner.query.database import DatabaseLimits, OutOfMemoryError, interruptible
+from scanner.query.search import CandidateId
 from scanner.service.errors import BusyError, NotFoundError
 from scanner.service.instruments import ServiceInstruments
 from scanner.service.settings import ServiceConfig
@@ -28,46 +27,21 @@ from scanner.survey.published import CATALOGUE, FOOTPRINT, TILES_TABLE, Publishe
 if TYPE_CHECKING:
     from mocpy import MOC
 
+logger = logging.getLogger(__name__)
 
-_TILE_ID = re.compile(TILE_ID_PATTERN)
-_RUN = re.compile(r"[^/\x00-\x1f\x7f]{1,300}")
-#: As numbers are written: another way of writing one would name the same object differently.
-TARGET_ID_PATTERN = r"^(?:0|-?[1-9][0-9]{0,18})$"
-_TARGET_ID = re.compile(TARGET_ID_PATTERN)
-#: SQL of the name of a row.
-IDENTIFIER_SQL = "run || '/' || tile_id || '/' || target_id::VARCHAR"
+#: How often folders are checked for a new state, in seconds.
+RENEWAL_S = 30.0
 
 
-@dataclass(frozen=True)
-class CandidateId:
-    """Which object: the run that scored it, its tile, and its id there."""
-
-    run: str
-    tile_id: str
-    target_id: int
-
-    def __str__(self) -> str:
-        return f"{self.run}/{self.tile_id}/{self.target_id}"
-
-    @classmethod
-    def of(cls, row: Mapping[str, Any]) -> CandidateId:
-        """The name of a row of a catalogue."""
-        return cls(str(row["run"]), str(row["tile_id"]), int(row["target_id"]))
-
-    @classmethod
-    def parse(cls, text: str) -> CandidateId | None:
-        """Read a name; None where the text is none."""
-        parts = text.split("/")
-        if len(parts) != 3:
-            return None
-        run, tile_id, target = parts
-        if not (_RUN.fullmatch(run) and _TILE_ID.fullmatch(tile_id) and _TARGET_ID.fullmatch(target)):
-            return None
-        target_id = int(target)
-        return cls(run, tile_id, target_id) if -(2**63) <= target_id < 2**63 else None
+class UnknownCollectionError(NotFoundError):
+    """There is no collection of this name."""
 
 
-#: The candidates, in the database of :meth:`Collection.connection`.
+class UnknownCandidateError(NotFoundError):
+    """There is no object of this name."""
+
+
+#: The candidates, copied into the catalogue's own database, compressed and by rank, so that no list of them reads files.
 CANDIDATES = "served.candidates"
 
 
@@ -87,16 +61,6 @@ class Collection:
     n_candidates: int
     state: str
 
-    @property
-    def n_objects(self) -> int:
-        """Rows of the catalogue."""
-        return self.catalogue.n_rows
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The catalogue's columns, with units, descriptions and UCDs."""
-        return self.catalogue.schema
-
     @cached_property
     def footprint(self) -> MOC:
         """The sky that was scanned."""
@@ -111,38 +75,29 @@ class Collection:
         """The same as its FITS file."""
         return self.published.store.read(self.published.key(FOOTPRINT))
 
-    def query(self, sql: str, parameters: Sequence[Any] = ()) -> pa.Table:
-        """Ask the catalogue's database, within the deadline of this thread.
-
-        Parameters
-        ----------
-        sql
-            A query of this package; what clients send are ``parameters``, never SQL.
-        parameters
-            Values of its ``?``.
-
-        Returns
-        -------
-        pyarrow.Table
-            The answer, without the metadata of the columns.
-        """
-        connection = self.catalogue.connection()
-        try:
-            with database.watching(connection):
-                answer: pa.Table = connection.sql(sql, params=list(parameters)).to_arrow_table()
-                return answer
-        finally:
-            connection.close()
-
     def row(self, wanted: CandidateId) -> pa.Table | None:
-        """The row of one object, which need not be a candidate; None where there is none."""
-        condition = "run = ? AND tile_id = ? AND target_id = ?"
-        values = (wanted.run, wanted.tile_id, wanted.target_id)
-        rows = self.query(f"SELECT * FROM {CANDIDATES} WHERE {condition}", values)
+        """The row of one object, which need not be a candidate; None where there is none. Blocks."""
+        is_it = wanted.condition
+        rows = self.catalogue.query(f"SELECT * FROM {CANDIDATES} WHERE {is_it.sql}", is_it.parameters)
         if not len(rows) and wanted.run in self.published.run_folders:
             objects = self.catalogue.source().relation
-            rows = self.query(f"SELECT * FROM {objects.sql} WHERE {condition}", (*objects.parameters, *values))
-        return rows.slice(0, 1).cast(self.schema) if len(rows) else None
+            sql = f"SELECT * FROM {objects.sql} WHERE {is_it.sql}"
+            rows = self.catalogue.query(sql, (*objects.parameters, *is_it.parameters))
+        return rows.slice(0, 1).cast(self.catalogue.schema) if len(rows) else None
+
+    def find(self, candidate_id: str) -> pa.Table:
+        """The row of the object ``run/tile_id/target_id``, which need not be a candidate; blocks.
+
+        Raises
+        ------
+        UnknownCandidateError
+            The collection has none of this id.
+        """
+        wanted = CandidateId.parse(candidate_id)
+        row = None if wanted is None else self.row(wanted)
+        if row is None:
+            raise UnknownCandidateError("There is no object of this id in this collection.")
+        return row
 
 
 def open_collection(location: str, config: ServiceConfig, slug: str | None = None) -> Collection:
@@ -190,7 +145,7 @@ def _opened(location: str, config: ServiceConfig, slug: str | None) -> Collectio
 
 
 def state_of(published: Published) -> str:
-    """Which state of a folder this is."""
+    """What tells one state of a folder from another."""
     entry = published.store.entry(published.key(f"{CATALOGUE}/dataset/_metadata"))
     return f"{published.root_key} {entry.version if entry else ''}"
 
@@ -199,37 +154,24 @@ def keep_candidates(catalogue: Catalogue) -> int:
     """Copy a catalogue's candidates into its database as :data:`CANDIDATES`, and count them."""
     objects = catalogue.source().relation
     rows = f"SELECT * FROM {objects.sql} WHERE is_candidate ORDER BY rank"
-    connection = catalogue.connection()
     try:
-        with database.watching(connection):
+        with closing(catalogue.connection()) as connection, interruptible(connection):
             connection.execute("ATTACH ':memory:' AS served (COMPRESS)")
             connection.execute(f"CREATE TABLE {CANDIDATES} AS {rows}", list(objects.parameters))
             connection.execute("CHECKPOINT served")
             counted = connection.execute(f"SELECT count(*) FROM {CANDIDATES}").fetchone()
-    except database.OutOfMemoryError:
+    except OutOfMemoryError:
         memory_mb = catalogue.limits.memory_mb
         raise UsageError(f"{catalogue.where}: its candidates take more than {memory_mb} MB; raise limits.memory_mb.") from None
-    finally:
-        connection.close()
     return int(counted[0]) if counted else 0
 
 
-#: How often the folders are looked at, in seconds.
-RENEWAL_S = 30.0
-
-logger = logging.getLogger(__name__)
-
-
-class UnknownCollectionError(NotFoundError):
-    """There is no collection of this name."""
-
-
-class UnknownCandidateError(NotFoundError):
-    """There is no object of this name."""
-
-
 class Collections:
-    """The open collections; :meth:`open_all` or :meth:`start` opens them."""
+    """The open collections in the order in which their folders were named; :meth:`open_all` or :meth:`start` opens them.
+
+    A folder that has changed (a survey with a new version, a run that was merged again) is opened anew in the background and
+    replaces the old state in one step, so an answer is of one state. Where that fails, the old state stays, and the log tells.
+    """
 
     def __init__(self, locations: Sequence[str], config: ServiceConfig, instruments: ServiceInstruments) -> None:
         self._config, self._instruments = config, instruments
@@ -277,12 +219,7 @@ class Collections:
         return self._open[slug]
 
     def find(self, candidate_id: str) -> tuple[Collection, pa.Table]:
-        """The first collection that has an object, and its row; blocks.
-
-        Parameters
-        ----------
-        candidate_id
-            ``run/tile_id/target_id``.
+        """The first collection that has the object ``run/tile_id/target_id``, and its row; blocks.
 
         Raises
         ------
@@ -297,9 +234,9 @@ class Collections:
         raise UnknownCandidateError("There is no object of this id (run/tile_id/target_id).")
 
     def start(self) -> None:
-        """Open all in the background, and look after them from then on; a second call does nothing."""
+        """Open all in the background, and renew them from then on; a second call does nothing."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._look_after, name="collections", daemon=True)
+            self._thread = threading.Thread(target=self._keep_current, name="collections", daemon=True)
             self._thread.start()
 
     def wait(self, seconds: float) -> bool:
@@ -307,7 +244,7 @@ class Collections:
         return self._opened.wait(seconds)
 
     def close(self) -> None:
-        """Look after them no more."""
+        """Stop renewing them."""
         self._closing.set()
 
     def open_all(self) -> None:
@@ -324,7 +261,7 @@ class Collections:
                 if slug not in self._open:
                     self._put(open_collection(location, self._config, slug))
         except Exception as error:
-            if not self._may_pass(error):
+            if not self._is_temporary(error):
                 self.error = error
                 self._opened.set()
             raise
@@ -342,12 +279,12 @@ class Collections:
             except (ScannerError, OSError) as error:
                 logger.warning("%s: stays as it was: %s", slug, error)
             except Exception:
-                # Whatever it is, the others are to be looked at, and this one again.
+                # The others must be renewed whatever this is.
                 logger.exception("%s: stays as it was", slug)
 
     def _put(self, collection: Collection) -> None:
         self._open[collection.slug] = collection
-        self._instruments.objects.labels(collection.slug).set(collection.n_objects)
+        self._instruments.objects.labels(collection.slug).set(collection.catalogue.n_rows)
         self._instruments.candidates.labels(collection.slug).set(collection.n_candidates)
 
     def _by_slug(self) -> dict[str, str]:
@@ -355,21 +292,21 @@ class Collections:
         return dict(zip(slugs, self._named_as, strict=True))
 
     def _known(self) -> dict[str, str]:
-        """The folders by name; what a folder is called, it says itself."""
+        """The folders by the names that they give themselves."""
         if not self._locations:
             raise _not_yet()
         return self._locations
 
-    def _may_pass(self, error: Exception) -> bool:
-        """Whether the folders may be what they should later: they are not there yet, or their store does not answer."""
+    def _is_temporary(self, error: Exception) -> bool:
+        """Whether a wait may help: the folders are not there yet, or their store does not answer."""
         return self._waits and isinstance(error, ScannerError | OSError)
 
-    def _look_after(self) -> None:
+    def _keep_current(self) -> None:
         while not self.is_ready:
             try:
                 self.open_all()
             except Exception as error:
-                if not self._may_pass(error):
+                if not self._is_temporary(error):
                     logger.error("cannot serve: %s", error)
                     return
                 logger.warning("not served yet: %s", error)

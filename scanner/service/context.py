@@ -157,13 +157,3 @@ class Context:
     def base_url(self, request: Request) -> str:
         """The service's root as clients reach it, without a slash at its end."""
         return (self.config.http.base_url or str(request.base_url)).rstrip("/")
-
-    async def run(self, function: Callable[..., Result], *args: Any, seconds: float | None = None) -> Result:
-        """Call a function that blocks; see :meth:`scanner.service.context.Work.run`."""
-        return await self.work.run(function, *args, seconds=seconds)
-
-    async def stream(
-        self, function: Callable[..., Iterator[bytes]], *args: Any, seconds: float | None = None
-    ) -> AsyncIterator[bytes]:
-        """Call a function that makes an answer piece by piece; see :meth:`scanner.service.context.Work.stream`."""
-        return await self.work.stream(function, *args, seconds=seconds)

@@ -11,17 +11,18 @@ from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from scanner.service.collections import TARGET_ID_PATTERN
+from scanner.query.search import TARGET_ID_PATTERN
 from scanner.service.errors import BadRequestError, ErrorAnswer
 
-#: Every status that is not success has the same body.
+_REFUSED = (
+    "Refused, with a sentence that says why: 400 a parameter, 401 the token, 403 not allowed, 404 no such thing, "
+    "408 takes too long, 421 wrong host, 429 too many requests"
+)
+_BUSY = "Too much waits already, or the catalogue is being opened: come again"
+#: The ``responses`` of routes that are refused in JSON.
 ERRORS: dict[int | str, dict[str, Any]] = {
-    "4XX": {
-        "model": ErrorAnswer,
-        "description": "Refused, with a sentence that says why: 400 a parameter, 401 the token, 403 not allowed, 404 no such "
-        "thing, 408 takes too long, 421 wrong host, 429 too many requests",
-    },
-    503: {"model": ErrorAnswer, "description": "Too much waits already, or the catalogue is being opened: come again"},
+    "4XX": {"model": ErrorAnswer, "description": _REFUSED},
+    503: {"model": ErrorAnswer, "description": _BUSY},
 }
 
 Slug = Annotated[str, Path(max_length=200, description="Name of the collection, as /api/v1/collections lists it")]
@@ -29,13 +30,6 @@ RunId = Annotated[str, Path(max_length=300, description="Run that scored the obj
 TileId = Annotated[str, Path(max_length=128, description="Tile (column tile_id)")]
 TargetId = Annotated[str, Path(pattern=TARGET_ID_PATTERN, description="Id in the tile (column target_id)")]
 Bins = Annotated[int, Query(ge=1, le=500, description="Bins along one axis")]
-
-
-_REFUSED = (
-    "Refused, with a sentence that says why: 400 a parameter, 401 the token, 403 not allowed, 404 no such thing, "
-    "408 takes too long, 429 too many requests"
-)
-_BUSY = "Too much waits already, or the catalogue is being opened: come again"
 
 
 @dataclass(frozen=True)
@@ -93,13 +87,6 @@ def add_routes(
 
 def _described(one: QueryParameter) -> dict[str, Any]:
     return {"description": one.description, "schema": {"type": one.type, **dict(one.schema)}}
-
-
-#: The ``responses`` of a router whose routes are refused in JSON.
-REFUSED_AS_JSON: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": ErrorAnswer, "description": _REFUSED},
-    503: {"model": ErrorAnswer, "description": _BUSY},
-}
 
 
 def answers(error_media_type: str, *media_types: str, **others: str) -> dict[int | str, dict[str, Any]]:

@@ -34,7 +34,7 @@ def hasty():
 
 
 def slow(started=None):
-    with duckdb.connect() as connection, database.watching(connection):
+    with duckdb.connect() as connection, database.interruptible(connection):
         if started is not None:
             started.set()
         return connection.execute(SLOW).fetchall()

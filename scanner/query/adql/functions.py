@@ -9,7 +9,7 @@ from scanner.errors import UsageError
 from scanner.query.adql import tree
 from scanner.query.adql.tree import AdqlError, Place
 from scanner.query.adql.values import Kind, Scope, Value, combined, text
-from scanner.query.region import Cone, Polygon, Position, Region
+from scanner.query.region import SEPARATION_DEG, Cone, Polygon, Position, Region
 from scanner.sphere import HEALPIX_ORDER
 
 
@@ -54,16 +54,60 @@ FUNCTIONS: dict[str, Function] = {
 #: Functions of whole numbers are whole, of others not.
 _LIKE_THEIR_ARGUMENT = ("ABS", "MOD")
 AGGREGATES = ("COUNT", "SUM", "AVG", "MIN", "MAX")
+#: Functions whose arguments or results are points and regions.
+GEOMETRY = ("POINT", "CIRCLE", "BOX", "POLYGON", "CONTAINS", "INTERSECTS", "DISTANCE", "COORD1", "COORD2", "COORDSYS")
+_SHAPES = ("POINT", "CIRCLE", "BOX", "POLYGON")
+HEALPIX_INDEX = "IVO_HEALPIX_INDEX"
+#: What is offered of ADQL 2.0's optional features, by their kind in TAPRegExt.
+OPTIONAL_FEATURES: dict[str, tuple[str, ...]] = {
+    "adqlgeo": GEOMETRY,
+    "adql-string": ("LOWER", "UPPER", "ILIKE"),
+    "adql-conditional": ("COALESCE",),
+    "adql-type": ("CAST",),
+    "adql-offset": ("OFFSET",),
+}
+#: Functions beyond ADQL (https://www.ivoa.net/documents/udf-catalogue/): signature and meaning.
+USER_DEFINED_FUNCTIONS: dict[str, str] = {
+    f"{HEALPIX_INDEX}(hpxOrder INTEGER, ra DOUBLE PRECISION, dec DOUBLE PRECISION) -> BIGINT": (
+        "Nested HEALPix index of a row's own position"
+    )
+}
+
+ToValue = Callable[[tree.Node], Value]
 
 
-def call(name: str, arguments: Sequence[Value], place: Place) -> Value:
-    """Call a function of values.
+def call(node: tree.Call, scope: Scope, value: ToValue) -> Value:
+    """Call a function that is no aggregate.
+
+    Parameters
+    ----------
+    node
+        The call.
+    scope
+        The table that is asked.
+    value
+        Translates an argument.
 
     Raises
     ------
     AdqlError
-        There is none of this name, or it cannot take these.
+        There is no function of this name, or it cannot take these arguments.
     """
+    name, place = node.function, node.place
+    if node.distinct:
+        raise AdqlError(f"{name} takes no DISTINCT", place)
+    match name:
+        case "CONTAINS" | "INTERSECTS":
+            return combined("({0})::BIGINT", Kind.WHOLE, contains(node, value))
+        case "DISTANCE":
+            return _separation(*distance_points(node, value))
+        case "COORD1" | "COORD2" | "COORDSYS":
+            return _coordinate(node, value)
+        case _ if name == HEALPIX_INDEX:
+            return _healpix_index(node, scope, value)
+        case _ if name in GEOMETRY:
+            raise AdqlError(f"{name} can stand in CONTAINS, INTERSECTS and DISTANCE only", place)
+    arguments = [value(argument) for argument in node.arguments]
     if name in _LIKE_THEIR_ARGUMENT:
         return _number_function(name, arguments, place)
     if name == "COALESCE":
@@ -136,13 +180,6 @@ def _check_kind(name: str, argument: Value, wanted: Kind, place: Place) -> None:
     fits = argument.kind.is_number if wanted is Kind.REAL else argument.kind in (wanted, Kind.NULL)
     if not fits:
         raise AdqlError(f"{name} takes {wanted.value}, not {argument.kind.value}", place)
-
-
-#: Functions whose arguments or results are points and regions.
-GEOMETRY = ("POINT", "CIRCLE", "BOX", "POLYGON", "CONTAINS", "INTERSECTS", "DISTANCE", "COORD1", "COORD2", "COORDSYS")
-_SHAPES = ("POINT", "CIRCLE", "BOX", "POLYGON")
-
-ToValue = Callable[[tree.Node], Value]
 
 
 @dataclass(frozen=True)
@@ -238,11 +275,6 @@ def constant_cone(point: Point, circle: Circle, place: Place) -> tuple[Point, Co
     return None
 
 
-def distance(node: tree.Call, value: ToValue) -> Value:
-    """DISTANCE, in degrees: of two points, or of four coordinates."""
-    return _separation(*distance_points(node, value))
-
-
 def distance_points(node: tree.Call, value: ToValue) -> tuple[Point, Point]:
     """The points that DISTANCE is between."""
     if len(node.arguments) == 4:
@@ -253,7 +285,7 @@ def distance_points(node: tree.Call, value: ToValue) -> tuple[Point, Point]:
     return _point(node.arguments[0], value), _point(node.arguments[1], value)
 
 
-def coordinate(node: tree.Call, value: ToValue) -> Value:
+def _coordinate(node: tree.Call, value: ToValue) -> Value:
     """COORD1, COORD2 and COORDSYS of a point."""
     if len(node.arguments) != 1:
         raise AdqlError(f"{node.function} takes 1 argument, not {len(node.arguments)}", node.place)
@@ -271,10 +303,8 @@ def _in_circle(node: tree.Call, point: Point, circle: Circle) -> Value:
 
 
 def _separation(first: Point, second: Point) -> Value:
-    """The angle between two points in degrees (haversine)."""
-    up, across = "pow(sin(radians({0} - {1}) / 2), 2)", "pow(sin(radians({4} - {5}) / 2), 2)"
-    sql = f"degrees(2 * asin(least(1, sqrt({up} + cos(radians({{2}})) * cos(radians({{3}})) * {across}))))"
-    return combined(sql, Kind.REAL, second.dec, first.dec, first.dec, second.dec, second.ra, first.ra)
+    """The angle between two points in degrees."""
+    return combined(SEPARATION_DEG, Kind.REAL, second.dec, first.dec, first.dec, second.dec, second.ra, first.ra)
 
 
 def _in_region(node: tree.Call, point: Point, region: Region) -> Value:
@@ -363,7 +393,7 @@ def _constants(node: tree.Call, values: Sequence[Value]) -> list[float]:
     return [float(value.constant) for value in values if value.constant is not None]
 
 
-def healpix_index(node: tree.Call, scope: Scope, value: ToValue) -> Value:
+def _healpix_index(node: tree.Call, scope: Scope, value: ToValue) -> Value:
     """IVO_HEALPIX_INDEX(order, ra, dec) or (order, POINT): the nested index of the cell that a row lies in.
 
     Raises
@@ -371,7 +401,7 @@ def healpix_index(node: tree.Call, scope: Scope, value: ToValue) -> Value:
     AdqlError
         It is asked of something else than the table's position.
     """
-    order, ra, dec = _arguments(node, value)
+    order, ra, dec = _healpix_arguments(node, value)
     if not isinstance(order.constant, int) or not 0 <= order.constant <= HEALPIX_ORDER:
         raise AdqlError(f"the order is a whole number from 0 to {HEALPIX_ORDER}", node.place)
     position = scope.position
@@ -380,7 +410,7 @@ def healpix_index(node: tree.Call, scope: Scope, value: ToValue) -> Value:
     return Value(f"({position.healpix} >> {2 * (HEALPIX_ORDER - order.constant)})", Kind.WHOLE, loose=ra.loose)
 
 
-def _arguments(node: tree.Call, value: ToValue) -> tuple[Value, Value, Value]:
+def _healpix_arguments(node: tree.Call, value: ToValue) -> tuple[Value, Value, Value]:
     if len(node.arguments) == 3:
         first, ra, dec = (value(argument) for argument in node.arguments)
         return first, ra, dec

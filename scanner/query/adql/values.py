@@ -1,4 +1,7 @@
-"""Values of a query as SQL: constants, columns of its table, comparisons."""
+"""Values of a query as SQL: constants, the columns of its table, comparisons.
+
+Texts become parameters, numbers are written from Python's own, and all other SQL is this package's. NaN is NULL to a query.
+"""
 
 from __future__ import annotations
 

@@ -13,10 +13,11 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
 from scanner.grading.grade import Viewer
+from scanner.query.search import CANDIDATE_ID_SQL
 from scanner.records import Flag, Record
 from scanner.report.card import FLAG_WORDS, links, sexagesimal
 from scanner.service.api.listing import MAX_CURSOR_LENGTH, Item, Order, Selection, SortColumn, items_of, page
-from scanner.service.collections import CANDIDATES, IDENTIFIER_SQL, CandidateId, Collection, UnknownCandidateError
+from scanner.service.collections import CANDIDATES, Collection
 from scanner.service.context import Context
 from scanner.service.errors import ForbiddenError
 from scanner.service.routing import ERRORS, RunId, Slug, TargetId, TileId
@@ -109,8 +110,8 @@ def router(context: Context) -> APIRouter:
         if any(blindness.refuses_column(who, column) for column in selection.used):
             context.metrics.refused.labels("blind").inc()
             raise ForbiddenError("Blind grading: this order or filter would tell scores of what you have not graded.")
-        found = await context.run(page, collection, selection, wanted.limit, wanted.after)
-        items = await context.run(blindness.veiled, who, items_of(found.rows))
+        found = await context.work.run(page, collection, selection, wanted.limit, wanted.after)
+        items = await context.work.run(blindness.veiled, who, items_of(found.rows))
         return CandidatePage(items=items, next=found.next, total=found.total)
 
     @routes.get("/{slug}/candidates/{run}/{tile_id}/{target_id}", summary="One object, candidate or not")
@@ -118,10 +119,10 @@ def router(context: Context) -> APIRouter:
         slug: Slug, run: RunId, tile_id: TileId, target_id: TargetId, who: Annotated[Viewer, Depends(viewer)]
     ) -> CandidateDetail:
         collection = context.collections.get(slug)
-        return await context.run(detail, collection, f"{run}/{tile_id}/{target_id}", who)
+        return await context.work.run(detail, collection, f"{run}/{tile_id}/{target_id}", who)
 
     def detail(collection: Collection, candidate_id: str, who: Viewer) -> CandidateDetail:
-        row = row_of(collection, candidate_id)
+        row = collection.find(candidate_id)
         item = blindness.veiled(who, items_of(row))[0]
         ra_text, dec_text = sexagesimal(item["ra"], item["dec"])
         by = Selection(sort=_default_order(who))
@@ -142,27 +143,12 @@ def router(context: Context) -> APIRouter:
     return routes
 
 
-def row_of(collection: Collection, candidate_id: str) -> pa.Table:
-    """The row of one object of a collection; blocks.
-
-    Raises
-    ------
-    UnknownCandidateError
-        The collection has none of this id.
-    """
-    wanted = CandidateId.parse(candidate_id)
-    row = None if wanted is None else collection.row(wanted)
-    if row is None:
-        raise UnknownCandidateError("The collection has no object of this id.")
-    return row
-
-
 def _beside(collection: Collection, row: pa.Table, by: Selection, side: str, direction: str) -> str | None:
     """Id of the candidate next to a row in an order."""
     names = by.column, *by.ties
     (values,) = row.select(names).to_pylist()
     beyond = f"({', '.join(names)}) {side} ({', '.join('?' * len(names))})"
     order = ", ".join(f"{name} {direction}" for name in names)
-    sql = f"SELECT {IDENTIFIER_SQL} AS id FROM {CANDIDATES} WHERE {beyond} ORDER BY {order} LIMIT 1"
-    found: list[str] = collection.query(sql, tuple(values.values()))["id"].to_pylist()
+    sql = f"SELECT {CANDIDATE_ID_SQL} AS id FROM {CANDIDATES} WHERE {beyond} ORDER BY {order} LIMIT 1"
+    found: list[str] = collection.catalogue.query(sql, tuple(values.values()))["id"].to_pylist()
     return found[0] if found else None

@@ -18,6 +18,8 @@ from scanner.sphere import HEALPIX_ORDER, unit_vectors
 
 #: The whole sky in square degrees.
 SKY_DEG2 = 4 * np.pi * np.degrees(1.0) ** 2
+#: Cells of 52": finer ones would be single candidates.
+FINEST_ORDER = 12
 
 
 class SkyPosition(Record):
@@ -54,17 +56,56 @@ class CollectionList(Record):
     collections: list[CollectionSummary]
 
 
+class TilePage(Record):
+    """Tiles by run and id; ``next`` is null on the last page."""
+
+    items: list[TileItem]
+    next: int | None
+
+
+class SkyCell(Record):
+    """A HEALPix cell's centre in degrees, and the candidates in it."""
+
+    ra: float
+    dec: float
+    n: int
+
+
+class SkyDensity(Record):
+    """All cells that hold candidates; ``order`` of the HEALPix grid: cells have sides of 58.6° / 2^order."""
+
+    order: int
+    cells: list[SkyCell]
+
+
 def router(context: Context) -> APIRouter:
     """The routes."""
-    routes = APIRouter(prefix="/api/v1", tags=["collections"], responses=ERRORS)
+    routes = APIRouter(prefix="/api/v1/collections", responses=ERRORS)
 
-    @routes.get("/collections", summary="All collections, the default one first")
+    @routes.get("", tags=["collections"], summary="All collections, the default one first")
     async def collections() -> CollectionList:
-        return await context.run(lambda: CollectionList(collections=[_summary(one) for one in context.collections]))
+        return await context.work.run(lambda: CollectionList(collections=[_summary(one) for one in context.collections]))
 
-    @routes.get("/collections/{slug}", summary="One collection")
+    @routes.get("/{slug}", tags=["collections"], summary="One collection")
     async def collection(slug: Slug) -> CollectionSummary:
-        return await context.run(_summary, context.collections.get(slug))
+        return await context.work.run(_summary, context.collections.get(slug))
+
+    @routes.get("/{slug}/tiles", tags=["sky"], summary="Tiles: where they are, what came of them, why some failed")
+    async def tiles(
+        slug: Slug,
+        limit: Annotated[int, Query(ge=1, le=20_000, description="Tiles of a page")] = 10_000,
+        after: Annotated[int, Query(ge=0, le=2**40, description="'next' of the page before")] = 0,
+    ) -> TilePage:
+        rows = context.collections.get(slug).tiles
+        items = await context.work.run(lambda: items_of(rows.slice(after, limit)))
+        return TilePage(items=items, next=after + limit if after + limit < len(rows) else None)
+
+    @routes.get("/{slug}/sky", tags=["sky"], summary="Candidates counted in cells of the sky")
+    async def sky(
+        slug: Slug,
+        max_cells: Annotated[int, Query(ge=12, le=20_000, description="The finest grid with no more cells is taken")] = 4000,
+    ) -> SkyDensity:
+        return await context.work.run(_density, context.collections.get(slug), max_cells)
 
     return routes
 
@@ -78,7 +119,7 @@ def _summary(collection: Collection) -> CollectionSummary:
         version=collection.published.version,
         runs=sorted(collection.published.run_folders),
         bundles=list(collection.published.bundles),
-        n_objects=collection.n_objects,
+        n_objects=collection.catalogue.n_rows,
         n_candidates=collection.n_candidates,
         n_tiles=len(states),
         n_failed=states.count("failed"),
@@ -104,58 +145,8 @@ def _circle(collection: Collection) -> tuple[SkyPosition | None, float | None]:
     return center, round(min(float(reach.max()), 180.0), 4)
 
 
-#: Cells of 52": finer ones would be single candidates.
-FINEST_ORDER = 12
-
-
-class TilePage(Record):
-    """Tiles by run and id; ``next`` is null on the last page."""
-
-    items: list[TileItem]
-    next: int | None
-
-
-class SkyCell(Record):
-    """A HEALPix cell's centre in degrees, and the candidates in it."""
-
-    ra: float
-    dec: float
-    n: int
-
-
-class SkyDensity(Record):
-    """All cells that hold candidates; ``order`` of the HEALPix grid: cells have sides of 58.6° / 2^order."""
-
-    order: int
-    cells: list[SkyCell]
-
-
-def sky_router(context: Context) -> APIRouter:
-    """The routes."""
-    routes = APIRouter(prefix="/api/v1/collections", tags=["sky"], responses=ERRORS)
-
-    @routes.get("/{slug}/tiles", summary="Tiles: where they are, what came of them, why some failed")
-    async def tiles(
-        slug: Slug,
-        limit: Annotated[int, Query(ge=1, le=20_000, description="Tiles of a page")] = 10_000,
-        after: Annotated[int, Query(ge=0, le=2**40, description="'next' of the page before")] = 0,
-    ) -> TilePage:
-        rows = context.collections.get(slug).tiles
-        items = await context.run(lambda: items_of(rows.slice(after, limit)))
-        return TilePage(items=items, next=after + limit if after + limit < len(rows) else None)
-
-    @routes.get("/{slug}/sky", summary="Candidates counted in cells of the sky")
-    async def sky(
-        slug: Slug,
-        max_cells: Annotated[int, Query(ge=12, le=20_000, description="The finest grid with no more cells is taken")] = 4000,
-    ) -> SkyDensity:
-        return await context.run(_density, context.collections.get(slug), max_cells)
-
-    return routes
-
-
 def _density(collection: Collection, max_cells: int) -> SkyDensity:
-    counted = collection.query(
+    counted = collection.catalogue.query(
         f"SELECT _healpix_29 >> ? AS pixel, count(*) AS n FROM {CANDIDATES} GROUP BY pixel ORDER BY pixel",
         (2 * (HEALPIX_ORDER - FINEST_ORDER),),
     )

@@ -10,13 +10,15 @@ from fastapi import APIRouter, Depends, Query
 from scanner.catalogue.columns import BEST_OF_EQUALS
 from scanner.grading.grade import Viewer
 from scanner.records import Record
-from scanner.service.api.candidates import row_of
 from scanner.service.api.listing import Neighbour, ScoreColumn, items_of
 from scanner.service.collections import CANDIDATES, Collection
 from scanner.service.context import Context
 from scanner.service.routing import ERRORS, Bins, RunId, Slug, TargetId, TileId
 from scanner.service.security.viewer import viewer
 
+HistogramColumn = Literal["magnitude_vis", ScoreColumn]
+#: Where the logarithm of a probability begins.
+LEAST_PROBABILITY = 1e-6
 _FINITE = "isfinite(tsne_x) AND isfinite(tsne_y)"
 
 
@@ -39,67 +41,6 @@ class EmbeddingMap(Record):
     grid_value: list[float | None]
 
 
-def embedding_router(context: Context) -> APIRouter:
-    """The routes."""
-    routes = APIRouter(prefix="/api/v1/collections", tags=["embedding"], responses=ERRORS)
-
-    @routes.get("/{slug}/candidates/{run}/{tile_id}/{target_id}/neighbours", summary="The nearest candidates on the t-SNE map")
-    async def neighbours(
-        slug: Slug,
-        run: RunId,
-        tile_id: TileId,
-        target_id: TargetId,
-        who: Annotated[Viewer, Depends(viewer)],
-        limit: Annotated[int, Query(ge=1, le=200, description="How many")] = 24,
-    ) -> NeighbourList:
-        collection = context.collections.get(slug)
-        items = await context.run(_neighbours, collection, f"{run}/{tile_id}/{target_id}", limit)
-        return NeighbourList(items=await context.run(context.blindness.veiled, who, items))
-
-    @routes.get("/{slug}/tsne", summary="Candidates on the t-SNE map, counted in cells")
-    async def tsne(slug: Slug, bins: Bins = 80) -> EmbeddingMap:
-        return await context.run(_map, context.collections.get(slug), bins)
-
-    return routes
-
-
-def _neighbours(collection: Collection, candidate_id: str, limit: int) -> list[dict[str, Any]]:
-    (centre,) = row_of(collection, candidate_id).select(["tsne_x", "tsne_y", "rank"]).to_pylist()
-    rows = collection.query(
-        f"SELECT *, sqrt(pow(tsne_x::DOUBLE - ?, 2) + pow(tsne_y::DOUBLE - ?, 2)) AS distance FROM {CANDIDATES} "
-        f"WHERE {_FINITE} AND isfinite(?::DOUBLE) AND isfinite(?::DOUBLE) AND rank <> ? "
-        f"ORDER BY distance, {', '.join(BEST_OF_EQUALS)} LIMIT ?",
-        (*[centre["tsne_x"], centre["tsne_y"]] * 2, centre["rank"], limit),
-    )
-    return items_of(rows)
-
-
-def _map(collection: Collection, bins: int) -> EmbeddingMap:
-    (box,) = collection.query(
-        f"SELECT min(tsne_x)::DOUBLE AS x_min, max(tsne_x)::DOUBLE AS x_max, min(tsne_y)::DOUBLE AS y_min, "
-        f"max(tsne_y)::DOUBLE AS y_max FROM {CANDIDATES} WHERE {_FINITE}"
-    ).to_pylist()
-    if box["x_min"] is None:
-        return EmbeddingMap(x_min=0, x_max=0, y_min=0, y_max=0, n_x=0, n_y=0, counts=[], grid_value=[])
-    x_step, y_step = ((box[f"{axis}_max"] - box[f"{axis}_min"]) / bins or 1.0 for axis in "xy")
-    cells = collection.query(
-        f"SELECT least(floor((tsne_y - ?) / ?), ?)::BIGINT * ? + least(floor((tsne_x - ?) / ?), ?)::BIGINT AS cell, "
-        f"count(*) AS n, avg(grid_value) FILTER (isfinite(grid_value)) AS value "
-        f"FROM {CANDIDATES} WHERE {_FINITE} GROUP BY cell",
-        (box["y_min"], y_step, bins - 1, bins, box["x_min"], x_step, bins - 1),
-    )
-    counts: list[int] = [0] * (bins * bins)
-    values: list[float | None] = [None] * (bins * bins)
-    for cell, n, value in zip(*(cells[name].to_pylist() for name in ("cell", "n", "value")), strict=True):
-        counts[cell], values[cell] = n, value
-    return EmbeddingMap(**box, n_x=bins, n_y=bins, counts=counts, grid_value=values)
-
-
-HistogramColumn = Literal["magnitude_vis", ScoreColumn]
-#: Where the logarithm of a probability begins.
-LEAST_PROBABILITY = 1e-6
-
-
 class Histogram(Record):
     """``edges`` (bins + 1), ascending; what lies outside is counted in the bin at that end, what is not known in none.
 
@@ -112,11 +53,32 @@ class Histogram(Record):
     candidate_sum: list[float]
 
 
-def histogram_router(context: Context) -> APIRouter:
+def router(context: Context) -> APIRouter:
     """The routes."""
-    routes = APIRouter(prefix="/api/v1/collections", tags=["statistics"], responses=ERRORS)
+    routes = APIRouter(prefix="/api/v1/collections", responses=ERRORS)
 
-    @routes.get("/{slug}/histogram", summary="Histogram of a column, of all objects and of candidates")
+    @routes.get(
+        "/{slug}/candidates/{run}/{tile_id}/{target_id}/neighbours",
+        tags=["embedding"],
+        summary="The nearest candidates on the t-SNE map",
+    )
+    async def neighbours(
+        slug: Slug,
+        run: RunId,
+        tile_id: TileId,
+        target_id: TargetId,
+        who: Annotated[Viewer, Depends(viewer)],
+        limit: Annotated[int, Query(ge=1, le=200, description="How many")] = 24,
+    ) -> NeighbourList:
+        collection = context.collections.get(slug)
+        items = await context.work.run(_neighbours, collection, f"{run}/{tile_id}/{target_id}", limit)
+        return NeighbourList(items=await context.work.run(context.blindness.veiled, who, items))
+
+    @routes.get("/{slug}/tsne", tags=["embedding"], summary="Candidates on the t-SNE map, counted in cells")
+    async def tsne(slug: Slug, bins: Bins = 80) -> EmbeddingMap:
+        return await context.work.run(_map, context.collections.get(slug), bins)
+
+    @routes.get("/{slug}/histogram", tags=["statistics"], summary="Histogram of a column, of all objects and of candidates")
     async def histogram(
         slug: Slug,
         column: Annotated[HistogramColumn, Query(description="Column")] = "p_calibrated",
@@ -124,16 +86,48 @@ def histogram_router(context: Context) -> APIRouter:
         scale: Annotated[Literal["linear", "log"], Query(description="Of the edges; log for probabilities only")] = "linear",
     ) -> Histogram:
         collection = context.collections.get(slug)
-        return await context.run(_histogram, collection, column, bins, scale == "log" and column != "magnitude_vis")
+        return await context.work.run(_histogram, collection, column, bins, scale == "log" and column != "magnitude_vis")
 
     return routes
+
+
+def _neighbours(collection: Collection, candidate_id: str, limit: int) -> list[dict[str, Any]]:
+    (centre,) = collection.find(candidate_id).select(["tsne_x", "tsne_y", "rank"]).to_pylist()
+    rows = collection.catalogue.query(
+        f"SELECT *, sqrt(pow(tsne_x::DOUBLE - ?, 2) + pow(tsne_y::DOUBLE - ?, 2)) AS distance FROM {CANDIDATES} "
+        f"WHERE {_FINITE} AND isfinite(?::DOUBLE) AND isfinite(?::DOUBLE) AND rank <> ? "
+        f"ORDER BY distance, {', '.join(BEST_OF_EQUALS)} LIMIT ?",
+        (*[centre["tsne_x"], centre["tsne_y"]] * 2, centre["rank"], limit),
+    )
+    return items_of(rows)
+
+
+def _map(collection: Collection, bins: int) -> EmbeddingMap:
+    (box,) = collection.catalogue.query(
+        f"SELECT min(tsne_x)::DOUBLE AS x_min, max(tsne_x)::DOUBLE AS x_max, min(tsne_y)::DOUBLE AS y_min, "
+        f"max(tsne_y)::DOUBLE AS y_max FROM {CANDIDATES} WHERE {_FINITE}"
+    ).to_pylist()
+    if box["x_min"] is None:
+        return EmbeddingMap(x_min=0, x_max=0, y_min=0, y_max=0, n_x=0, n_y=0, counts=[], grid_value=[])
+    x_step, y_step = ((box[f"{axis}_max"] - box[f"{axis}_min"]) / bins or 1.0 for axis in "xy")
+    cells = collection.catalogue.query(
+        f"SELECT least(floor((tsne_y - ?) / ?), ?)::BIGINT * ? + least(floor((tsne_x - ?) / ?), ?)::BIGINT AS cell, "
+        f"count(*) AS n, avg(grid_value) FILTER (isfinite(grid_value)) AS value "
+        f"FROM {CANDIDATES} WHERE {_FINITE} GROUP BY cell",
+        (box["y_min"], y_step, bins - 1, bins, box["x_min"], x_step, bins - 1),
+    )
+    counts: list[int] = [0] * (bins * bins)
+    values: list[float | None] = [None] * (bins * bins)
+    for cell, n, value in zip(*(cells[name].to_pylist() for name in ("cell", "n", "value")), strict=True):
+        counts[cell], values[cell] = n, value
+    return EmbeddingMap(**box, n_x=bins, n_y=bins, counts=counts, grid_value=values)
 
 
 def _histogram(collection: Collection, column: HistogramColumn, bins: int, logarithmic: bool) -> Histogram:
     source = collection.catalogue.source().relation
     low, high = (LEAST_PROBABILITY if logarithmic else 0.0), 1.0
     if column == "magnitude_vis":
-        (box,) = collection.query(
+        (box,) = collection.catalogue.query(
             f"SELECT min({column})::DOUBLE AS low, max({column})::DOUBLE AS high FROM {source.sql} WHERE isfinite({column})",
             source.parameters,
         ).to_pylist()
@@ -142,7 +136,7 @@ def _histogram(collection: Collection, column: HistogramColumn, bins: int, logar
     edges = np.geomspace(low, high, bins + 1) if logarithmic else np.linspace(low, high, bins + 1)
     value = f"ln(greatest({column}::DOUBLE, ?)) - ln(?)" if logarithmic else f"greatest({column}::DOUBLE, ?) - ?"
     width = (np.log(high / low) if logarithmic else high - low) / bins
-    counted = collection.query(
+    counted = collection.catalogue.query(
         f"SELECT least(floor(({value}) / ?), ?)::BIGINT AS bin, count(*) AS objects, "
         f"count(*) FILTER (is_candidate) AS candidates, coalesce(sum({column}::DOUBLE) FILTER (is_candidate), 0) AS total "
         f"FROM {source.sql} WHERE isfinite({column}) GROUP BY bin ORDER BY bin",

@@ -15,8 +15,9 @@ from scanner.grading.agreement import Agreement, agreement
 from scanner.grading.grade import MAX_COMMENT, Entry, Grade, Place, Viewer, grader_name
 from scanner.grading.labels import LABEL_ENDINGS, LABEL_MEDIA_TYPES, LabelFormat, label_bytes, label_table
 from scanner.grading.store import GradeStore
+from scanner.query.search import CANDIDATE_ID_SQL
 from scanner.records import Record
-from scanner.service.collections import CANDIDATES, IDENTIFIER_SQL, Collection
+from scanner.service.collections import CANDIDATES, Collection
 from scanner.service.context import Context
 from scanner.service.errors import BadRequestError, BusyError, ForbiddenError, ServiceError
 from scanner.service.routing import ERRORS, RunId, TargetId, TileId
@@ -43,10 +44,10 @@ def next_ungraded(
         Order by HEALPix index, not by rank.
     """
     key = ", ".join((HEALPIX_COLUMN.name, *IDENTITY) if blind else BEST_OF_EQUALS)
-    numbered = f"SELECT {IDENTIFIER_SQL} AS id, name, ra, dec, row_number() OVER (ORDER BY {key}) AS place FROM {CANDIDATES}"
+    numbered = f"SELECT {CANDIDATE_ID_SQL} AS id, name, ra, dec, row_number() OVER (ORDER BY {key}) AS place FROM {CANDIDATES}"
     start = 0
     if after is not None:
-        found = collection.query(f"SELECT place FROM ({numbered}) WHERE id = ?", (after,))
+        found = collection.catalogue.query(f"SELECT place FROM ({numbered}) WHERE id = ?", (after,))
         start = int(found["place"][0].as_py()) if len(found) else 0
     return _first(collection, store, grader, numbered, start, collection.n_candidates) or _first(
         collection, store, grader, numbered, 0, start
@@ -57,7 +58,9 @@ def _first(collection: Collection, store: GradeStore, grader: str, numbered: str
     """The first one without a grade whose place is more than ``start`` and at most ``stop``."""
     for first in range(start, stop, STRIDE):
         last = min(first + STRIDE, stop)
-        rows = collection.query(f"SELECT * FROM ({numbered}) WHERE place > ? AND place <= ? ORDER BY place", (first, last))
+        rows = collection.catalogue.query(
+            f"SELECT * FROM ({numbered}) WHERE place > ? AND place <= ? ORDER BY place", (first, last)
+        )
         columns = (rows[name].to_pylist() for name in ("id", "name", "ra", "dec"))
         places = [Place(*values) for values in zip(*columns, strict=True)]
         graded = store.grades_of(grader, places)
@@ -130,7 +133,7 @@ def router(context: Context) -> APIRouter:
         )
 
     async def run(function: Callable[..., Result], *args: object) -> Result:
-        return await context.run(_answered, function, *args)
+        return await context.work.run(_answered, function, *args)
 
     def place_of(candidate_id: str) -> tuple[Collection, Place]:
         collection, row = context.collections.find(candidate_id)

@@ -28,9 +28,10 @@ from scanner.catalogue.columns import (
 )
 from scanner.errors import UsageError
 from scanner.query.catalogue import Source
-from scanner.query.region import Condition, Cone, all_of
+from scanner.query.region import Cone, SqlPart, all_of
 from scanner.query.region_input import parse_cone
-from scanner.service.collections import CANDIDATES, CandidateId, Collection
+from scanner.query.search import CandidateId
+from scanner.service.collections import CANDIDATES, Collection
 from scanner.service.errors import BadRequestError
 
 #: Columns whose numbers need all their 64 bits.
@@ -276,7 +277,7 @@ def page(collection: Collection, selection: Selection, limit: int, after: str | 
     order = f"{_ordering(column)} {'DESC' if selection.descending else 'ASC'}, {', '.join(selection.ties)}"
     list_of = f"{order} {selection.objects}"
     where = chosen if after is None else all_of([chosen, _beyond(Cursor.parse(after, list_of, collection.state), selection)])
-    rows = collection.query(
+    rows = collection.catalogue.query(
         f"SELECT * FROM {source.relation.sql} WHERE {where.sql} ORDER BY {order} LIMIT ?",
         (*source.relation.parameters, *where.parameters, limit + 1),
     )
@@ -289,8 +290,8 @@ def page(collection: Collection, selection: Selection, limit: int, after: str | 
     return Page(rows, ended, _count(collection, source, chosen) if after is None else None)
 
 
-def _count(collection: Collection, source: Source, chosen: Condition) -> int:
-    counted = collection.query(
+def _count(collection: Collection, source: Source, chosen: SqlPart) -> int:
+    counted = collection.catalogue.query(
         f"SELECT count(*) AS n FROM {source.relation.sql} WHERE {chosen.sql}", (*source.relation.parameters, *chosen.parameters)
     )
     return int(counted["n"][0].as_py())
@@ -298,7 +299,7 @@ def _count(collection: Collection, source: Source, chosen: Condition) -> int:
 
 def _source(collection: Collection, selection: Selection, cone: Cone | None) -> Source:
     if not selection.objects:
-        return Source(Condition(CANDIDATES), Condition("true"))
+        return Source(SqlPart(CANDIDATES), SqlPart("true"))
     return collection.catalogue.source(None if cone is None else cone.ranges())
 
 
@@ -311,7 +312,7 @@ def _cone(text: str | None) -> Cone | None:
         raise BadRequestError(f"cone: {error}") from None
 
 
-def _conditions(selection: Selection) -> Iterator[Condition]:
+def _conditions(selection: Selection) -> Iterator[SqlPart]:
     """What rows have to fulfil, the cone excepted."""
     bounds = (
         ("p_calibrated >= CAST(? AS FLOAT)", selection.min_score),
@@ -325,24 +326,24 @@ def _conditions(selection: Selection) -> Iterator[Condition]:
     )
     for sql, value in bounds:
         if value is not None:
-            yield Condition(sql, (value,))
+            yield SqlPart(sql, (value,))
     # In DuckDB NaN is larger than any number.
     if selection.min_score is not None:
-        yield Condition("isfinite(p_calibrated)")
+        yield SqlPart("isfinite(p_calibrated)")
     if selection.min_magnitude is not None:
-        yield Condition("isfinite(magnitude_vis)")
+        yield SqlPart("isfinite(magnitude_vis)")
     if selection.known != "any":
-        yield Condition("known_name <> ''" if selection.known == "yes" else "known_name = ''")
+        yield SqlPart("known_name <> ''" if selection.known == "yes" else "known_name = ''")
     if selection.flags is not None:
         yield _flags(selection.flags)
 
 
-def _flags(wanted: str) -> Condition:
+def _flags(wanted: str) -> SqlPart:
     if wanted in ("any", "none"):
-        return Condition("flags <> 0" if wanted == "any" else "flags = 0")
+        return SqlPart("flags <> 0" if wanted == "any" else "flags = 0")
     if not (wanted.isascii() and wanted.isdigit()) or not 0 < int(wanted) < 2**31:
         raise BadRequestError("flags: give 'any', 'none', or a sum of the bits that docs/catalogue-columns.md lists.")
-    return Condition("(flags & ?) <> 0", (int(wanted),))
+    return SqlPart("(flags & ?) <> 0", (int(wanted),))
 
 
 def _is_float(column: str) -> bool:
@@ -355,7 +356,7 @@ def _ordering(column: str) -> str:
     return f"NOT isfinite({column}), if(isfinite({column}), {column}, 0)" if _is_float(column) else column
 
 
-def _beyond(cursor: Cursor, selection: Selection) -> Condition:
+def _beyond(cursor: Cursor, selection: Selection) -> SqlPart:
     """Rows that come after one."""
     column, value = selection.column, cursor.value
     known = {RANK_COLUMN.name: cursor.rank, **dataclasses.asdict(cursor.last)}
@@ -363,10 +364,10 @@ def _beyond(cursor: Cursor, selection: Selection) -> Condition:
     behind = f"({', '.join(selection.ties)}) > ({', '.join('?' * len(ties))})"
     if not _is_float(column):
         further = "<" if selection.descending else ">"
-        return Condition(f"{column} {further} ? OR ({column} = ? AND {behind})", (value, value, *ties))
+        return SqlPart(f"{column} {further} ? OR ({column} = ? AND {behind})", (value, value, *ties))
     if value is None:
-        return Condition(f"NOT isfinite({column}) AND {behind}", ties)
+        return SqlPart(f"NOT isfinite({column}) AND {behind}", ties)
     # As the column has it: 0.1 in single precision is not 0.1.
     cast = "CAST(? AS FLOAT)" if pa.types.is_float32(CATALOGUE_SCHEMA.field(column).type) else "CAST(? AS DOUBLE)"
     further = f"isfinite({column}) AND {column} {'<' if selection.descending else '>'} {cast}"
-    return Condition(f"NOT isfinite({column}) OR ({further}) OR ({column} = {cast} AND {behind})", (value, value, *ties))
+    return SqlPart(f"NOT isfinite({column}) OR ({further}) OR ({column} = {cast} AND {behind})", (value, value, *ties))

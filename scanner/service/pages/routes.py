@@ -10,10 +10,11 @@ from starlette.responses import RedirectResponse, Response
 
 from scanner.catalogue.columns import MEMBER_COLUMNS
 from scanner.errors import ScannerError
+from scanner.query.search import CandidateId
 from scanner.records import Record
 from scanner.report import explanations
 from scanner.report.card import FLAG_WORDS, member_kind, member_title
-from scanner.service.collections import CandidateId, Collection, UnknownCandidateError
+from scanner.service.collections import Collection
 from scanner.service.context import Context
 from scanner.service.errors import UnknownViewerError
 from scanner.service.pages.rendering import assets, page
@@ -75,7 +76,6 @@ ALADIN_POLICY = "; ".join(
 ROW_RADIUS_DEG = 0.5 / 3600
 #: Cells along one side of the t-SNE map by the number of candidates up to which they are so few.
 MAP_BINS = ((1_000, 20), (20_000, 40), (2**63, 80))
-_UNKNOWN = "There is no object of this id in this collection."
 #: A page may be asked whether it is there.
 READ = ["GET", "HEAD"]
 
@@ -104,12 +104,11 @@ def router(context: Context) -> APIRouter:
     @routes.api_route("/c/{slug}/candidates/{run}/{tile}/{target}", methods=READ)
     async def candidate(request: Request, slug: str, run: str, tile: str, target: str) -> Response:
         collection = context.collections.get(slug)
-        wanted = CandidateId.parse(f"{run}/{tile}/{target}")
-        if wanted is None:
-            raise UnknownCandidateError(_UNKNOWN)
-        name, ra, dec = await context.run(_found, collection, wanted)
+        row = await context.work.run(collection.find, f"{run}/{tile}/{target}")
+        wanted = CandidateId.of(row.slice(0, 1).to_pylist()[0])
+        name, ra, dec = (row[column][0].as_py() for column in ("name", "ra", "dec"))
         blind = _is_blind(request)
-        explained = not blind and await context.run(_is_explained, collection, wanted)
+        explained = not blind and await context.work.run(_is_explained, collection, wanted)
         return page(
             request,
             "candidate",
@@ -146,52 +145,8 @@ def router(context: Context) -> APIRouter:
     async def favicon() -> Response:
         return assets().answer("", "icon.svg")
 
-    def _is_blind(request: Request) -> bool:
-        """Whether scores are withheld from whoever asks: then the pages have no place for what only tells of scores."""
-        return context.blindness.holds_for(viewer(request))
-
-    return routes
-
-
-def _found(collection: Collection, wanted: CandidateId) -> tuple[str, float, float]:
-    """Name and position of an object; blocks."""
-    row = collection.row(wanted)
-    if row is None:
-        raise UnknownCandidateError(_UNKNOWN)
-    return row["name"][0].as_py(), row["ra"][0].as_py(), row["dec"][0].as_py()
-
-
-def _is_explained(collection: Collection, wanted: CandidateId) -> bool:
-    """Whether there is a picture of what the networks looked at; blocks. Where that cannot be told, there is none to show."""
-    folder = collection.published.run_folders.get(wanted.run)
-    try:
-        return folder is not None and explanations.read(folder.store, wanted.tile_id, wanted.target_id) is not None
-    except ScannerError:
-        return False
-
-
-def _addresses(base: str) -> tuple[tuple[str, str, str], ...]:
-    """Name, address and meaning of what other programs ask."""
-    return (
-        ("TAP", f"{base}/tap", "ADQL, synchronous and asynchronous: TOPCAT, pyvo, astroquery"),
-        ("Cone search", f"{base}/scs", "positions: TOPCAT, Aladin, pyvo"),
-        ("Footprint", f"{base}/moc", "the scanned sky as a MOC: Aladin, mocpy"),
-        ("JSON", f"{base}/openapi.json", "the API of these pages, as OpenAPI"),
-    )
-
-
-#: A place on this server; two slashes, or a backslash, would lead to another one.
-_HERE = re.compile(r"/(?![/\\])[^\x00-\x20\\]*")
-#: How long a browser keeps the cookie, in seconds.
-TOKEN_COOKIE_S = 30 * 24 * 3600
-
-
-def login_router(context: Context) -> APIRouter:
-    """The routes."""
-    routes = APIRouter(include_in_schema=False)
-
     @routes.post("/login")
-    async def login(
+    async def take_token(
         request: Request,
         token: Annotated[str, Form(max_length=200)],
         next: Annotated[str, Form(max_length=2000)] = "/",  # noqa: A002
@@ -220,7 +175,36 @@ def login_router(context: Context) -> APIRouter:
         )
         return answer
 
+    def _is_blind(request: Request) -> bool:
+        """Whether scores are withheld from whoever asks: then the pages have no place for what only tells of scores."""
+        return context.blindness.holds_for(viewer(request))
+
     return routes
+
+
+def _is_explained(collection: Collection, wanted: CandidateId) -> bool:
+    """Whether there is a picture of what the networks looked at; blocks. Where that cannot be told, there is none to show."""
+    folder = collection.published.run_folders.get(wanted.run)
+    try:
+        return folder is not None and explanations.read(folder.store, wanted.tile_id, wanted.target_id) is not None
+    except ScannerError:
+        return False
+
+
+def _addresses(base: str) -> tuple[tuple[str, str, str], ...]:
+    """Name, address and meaning of what other programs ask."""
+    return (
+        ("TAP", f"{base}/tap", "ADQL, synchronous and asynchronous: TOPCAT, pyvo, astroquery"),
+        ("Cone search", f"{base}/scs", "positions: TOPCAT, Aladin, pyvo"),
+        ("Footprint", f"{base}/moc", "the scanned sky as a MOC: Aladin, mocpy"),
+        ("JSON", f"{base}/openapi.json", "the API of these pages, as OpenAPI"),
+    )
+
+
+#: A place on this server; two slashes, or a backslash, would lead to another one.
+_HERE = re.compile(r"/(?![/\\])[^\x00-\x20\\]*")
+#: How long a browser keeps the cookie, in seconds.
+TOKEN_COOKIE_S = 30 * 24 * 3600
 
 
 def _to(request: Request, place: str) -> RedirectResponse:

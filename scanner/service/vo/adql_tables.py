@@ -16,8 +16,9 @@ from scanner.catalogue.columns import HEALPIX_COLUMN
 from scanner.query.adql.grammar import RESERVED
 from scanner.query.adql.translate import Relation
 from scanner.query.adql.values import TableDescription
+from scanner.query.search import CANDIDATE_ID_SQL
 from scanner.records import VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, Int64
-from scanner.service.collections import CANDIDATES, IDENTIFIER_SQL, Collection
+from scanner.service.collections import CANDIDATES, Collection
 from scanner.service.vo.votable import Field
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def described(schema: pa.Schema) -> pa.Schema:
 
 def _tables(schema: str, collection: Collection) -> Iterator[TapTable]:
     catalogue = collection.catalogue
-    columns = pa.schema([_IDENTIFIER, *described(collection.schema)])
+    columns = pa.schema([_IDENTIFIER, *described(collection.catalogue.schema)])
     healpix = HEALPIX_COLUMN.name
 
     def database() -> AbstractContextManager[DuckDBPyConnection]:
@@ -95,11 +96,11 @@ def _tables(schema: str, collection: Collection) -> Iterator[TapTable]:
 
     def objects(ranges: Int64 | None) -> Relation:
         source = catalogue.source(ranges)
-        sql = f"SELECT {IDENTIFIER_SQL} AS candidate_id, * FROM {source.relation.sql} WHERE {source.within.sql}"
+        sql = f"SELECT {CANDIDATE_ID_SQL} AS candidate_id, * FROM {source.relation.sql} WHERE {source.within.sql}"
         return Relation(sql, (*source.relation.parameters, *source.within.parameters))
 
     def candidates(_: Int64 | None) -> Relation:
-        return Relation(f"SELECT {IDENTIFIER_SQL} AS candidate_id, * FROM {CANDIDATES}")
+        return Relation(f"SELECT {CANDIDATE_ID_SQL} AS candidate_id, * FROM {CANDIDATES}")
 
     def tiles(_: Int64 | None) -> Relation:
         return Relation("SELECT * FROM tiles", tables={"tiles": collection.tiles})
@@ -321,9 +322,9 @@ _COLUMNS: tuple[_Column, ...] = (
     _Column("obs_id", _STRING, "", "meta.id", "DataID.observationID", "Tile that the data are of",
      "run || '/' || tile_id", "run || '/' || tile_id"),
     _Column("obs_publisher_did", _STRING, "", "meta.ref.ivoid", "Curation.publisherDID", "Id by which DataLink knows the data",
-     IDENTIFIER_SQL, "run || '/' || tile_id"),
+     CANDIDATE_ID_SQL, "run || '/' || tile_id"),
     _Column("access_url", _STRING, "", "meta.ref.url", "Access.reference", "Where the data can be had",
-     "base_url || '/datalink?ID=' || url_encode(" + IDENTIFIER_SQL + ")", ""),
+     "base_url || '/datalink?ID=' || url_encode(" + CANDIDATE_ID_SQL + ")", ""),
     _Column("access_format", _STRING, "", "meta.code.mime", "Access.format", "Media type of what is there",
      f"'{_DATALINK}'", ""),
     _Column("access_estsize", _WHOLE, "kbyte", "phys.size;meta.file", "Access.size", "Estimated size"),
@@ -398,7 +399,7 @@ def _candidates(collection: Collection, ranges: Int64 | None) -> pa.Table:
         condition = f"{HEALPIX_COLUMN.name} >= ? AND {HEALPIX_COLUMN.name} < ?"
         values = [int(ranges[0, 0]), int(ranges[-1, 1])] if len(ranges) else [0, 0]
     sql = f"SELECT ?::VARCHAR AS collection, run, tile_id, target_id, name, ra, dec FROM {CANDIDATES} WHERE {condition}"
-    return collection.query(sql, [collection.slug, *values])
+    return collection.catalogue.query(sql, [collection.slug, *values])
 
 
 def _tiles(collection: Collection) -> pa.Table:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-import numpy as np
 import pyarrow as pa
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -15,16 +14,18 @@ from starlette.responses import Response, StreamingResponse
 
 from scanner.catalogue import columns
 from scanner.errors import UsageError
-from scanner.query.region import CATALOGUE_POSITION, Cone, all_of
-from scanner.service.collections import IDENTIFIER_SQL, Collection
+from scanner.query.region import Cone, all_of
+from scanner.query.search import CANDIDATE_ID_SQL
+from scanner.service.collections import Collection
 from scanner.service.context import Context
 from scanner.service.errors import BadRequestError
 from scanner.service.routing import Parameters, QueryParameter, Slug, add_routes, answers, is_whole_number
 from scanner.service.vo import vosi, votable
 from scanner.service.vo.datalink import cutout_descriptor, links_descriptor
-from scanner.service.vo.votable import Encoding, Field, Heading, Info, text
-from scanner.sphere import unit_vectors
+from scanner.service.vo.votable import Encoding, Field, Heading, Info
 
+STANDARD = "ConeSearch"
+#: Rows where MAXREC is not given.
 DEFAULT_ROWS = 10_000
 #: Longer answers are written in binary.
 MOST_TEXT_ROWS = 2_000
@@ -48,8 +49,16 @@ class ConeSearch:
 
 
 def router(context: Context) -> APIRouter:
-    """The routes, for GET, HEAD and POST."""
+    """The routes."""
     routes = APIRouter(tags=["Virtual Observatory"])
+    since = datetime.now(UTC)
+
+    async def capabilities(request: Request) -> Response:
+        slugs = [collection.slug for collection in context.collections]
+        return Response(capabilities_document(context.base_url(request), slugs), media_type=vosi.MEDIA_TYPE)
+
+    async def availability(request: Request) -> Response:
+        return Response(vosi.availability(context.collections.is_ready, since), media_type=vosi.MEDIA_TYPE)
 
     async def default_search(request: Request) -> Response:
         return await answer(request, context.collections.default)
@@ -59,9 +68,16 @@ def router(context: Context) -> APIRouter:
 
     async def answer(request: Request, collection: Collection) -> Response:
         wanted = read_search(await Parameters.of(request), context.config.limits.rows)
-        pieces = await context.stream(_document, collection, wanted, context.base_url(request))
+        pieces = await context.work.stream(_document, collection, wanted, context.base_url(request))
         return StreamingResponse(pieces, media_type=votable.MEDIA_TYPE, headers={"Cache-Control": "private, no-cache"})
 
+    # Before /scs/{slug}, which takes every name.
+    for path, described, summary in (
+        ("/scs/capabilities", capabilities, "What the cone search can do (VOSI)"),
+        ("/scs/availability", availability, "Whether the cone search answers (VOSI)"),
+    ):
+        responses = answers(votable.ERROR_MEDIA_TYPE, vosi.MEDIA_TYPE)
+        add_routes(routes, path, described, summary=summary, responses=responses, posted=False)
     for path, handler, whose in (("/scs", default_search, "the first collection"), ("/scs/{slug}", search, "one collection")):
         add_routes(
             routes,
@@ -93,12 +109,12 @@ def error_form(request: Request, status: int, message: str, request_id: str) -> 
 
 
 def read_search(parameters: Parameters, most_rows: int) -> ConeSearch:
-    """What is asked.
+    """What is asked (Simple Cone Search 1.1, section 2).
 
     Raises
     ------
     BadRequestError
-        See the module.
+        A parameter is missing, or its value makes no sense.
     """
     numbers = []
     for name in ("RA", "DEC", "SR"):
@@ -137,10 +153,10 @@ def _encoding(value: str | None) -> Encoding | None:
 
 def _fields(collection: Collection, verbosity: int) -> list[Field]:
     """The columns of an answer: object and distance, then the catalogue's."""
-    names = [name for name in collection.schema.names if verbosity == 3 or name not in _INNER]
+    names = [name for name in collection.catalogue.schema.names if verbosity == 3 or name not in _INNER]
     if verbosity == 1:
         names = [name for name in _FEW if name in names]
-    fields = [Field.of(collection.schema.field(name)) for name in names]
+    fields = [Field.of(collection.catalogue.schema.field(name)) for name in names]
     # An object's id is unique in its tile only, and a table has one main identifier.
     fields = [replace(one, ucd="meta.id") if one.ucd == _IDENTIFIER.ucd else one for one in fields]
     return [_IDENTIFIER, _DISTANCE, *fields]
@@ -173,64 +189,22 @@ def _document(collection: Collection, wanted: ConeSearch, base_url: str) -> Iter
 
 def _rows(collection: Collection, wanted: ConeSearch, names: list[str]) -> pa.Table:
     """The nearest rows, one more than are wanted."""
-    cone = wanted.cone
-    source = collection.catalogue.source(cone.ranges())
-    inside = all_of((source.within, cone.condition()))
-    squares = " + ".join(f"pow({axis} - ?, 2)" for axis in CATALOGUE_POSITION.unit_vector)
-    distance = f"degrees(2 * asin(least(sqrt({squares}) / 2, 1))) * 3600"
+    source = collection.catalogue.source(wanted.cone.ranges())
+    inside, separation = all_of((source.within, wanted.cone.condition())), wanted.cone.separation()
     shown = ", ".join(f'"{name}"' for name in names)
     sql = (
-        f"SELECT {IDENTIFIER_SQL} AS candidate_id, {distance} AS separation, {shown} "
+        f"SELECT {CANDIDATE_ID_SQL} AS candidate_id, {separation.sql} AS separation, {shown} "
         f"FROM {source.relation.sql} WHERE {inside.sql} ORDER BY separation, {', '.join(columns.BEST_OF_EQUALS)} LIMIT ?"
     )
-    centre = map(float, unit_vectors(np.array(cone.ra), np.array(cone.dec)))
-    return collection.query(sql, (*centre, *source.relation.parameters, *inside.parameters, wanted.max_rows + 1))
-
-
-STANDARD = "ivo://ivoa.net/std/ConeSearch"
-_NAMESPACES = " ".join(
-    f'xmlns:{prefix}="{uri}"'
-    for prefix, uri in {
-        "vosi": "http://www.ivoa.net/xml/VOSICapabilities/v1.0",
-        "xsi": "http://www.w3.org/2001/XMLSchema-instance",
-        "vs": "http://www.ivoa.net/xml/VODataService/v1.1",
-    }.items()
-)
-
-
-def capabilities_router(context: Context) -> APIRouter:
-    """The routes, for GET and HEAD; to be added before those of the searches, one of whose names they take."""
-    routes = APIRouter(tags=["Virtual Observatory"])
-    since = datetime.now(UTC)
-
-    async def capabilities(request: Request) -> Response:
-        slugs = [collection.slug for collection in context.collections]
-        return Response(capabilities_document(context.base_url(request), slugs), media_type=vosi.MEDIA_TYPE)
-
-    async def availability(request: Request) -> Response:
-        return Response(vosi.availability(context.collections.is_ready, since), media_type=vosi.MEDIA_TYPE)
-
-    for path, handler, summary in (
-        ("/scs/capabilities", capabilities, "What the cone search can do (VOSI)"),
-        ("/scs/availability", availability, "Whether the cone search answers (VOSI)"),
-    ):
-        responses = answers(votable.ERROR_MEDIA_TYPE, vosi.MEDIA_TYPE)
-        add_routes(routes, path, handler, summary=summary, responses=responses, posted=False)
-    return routes
+    parameters = (*separation.parameters, *source.relation.parameters, *inside.parameters, wanted.max_rows + 1)
+    return collection.catalogue.query(sql, parameters)
 
 
 def capabilities_document(base_url: str, slugs: Sequence[str]) -> bytes:
-    """``/scs/capabilities``; ``slugs``: names of the collections."""
+    """``/scs/capabilities``, with a capability for each collection; ``slugs``: their names."""
     scs = f"{base_url}/scs"
-    told = [_capability(STANDARD, f"{url}?", 'role="std"', "base") for url in (scs, *(f"{scs}/{slug}" for slug in slugs))]
-    told += [
-        _capability(f"ivo://ivoa.net/std/VOSI#{name}", f"{scs}/{name}", "", "full") for name in ("capabilities", "availability")
-    ]
-    opening = f'<?xml version="1.0" encoding="UTF-8"?>\n<vosi:capabilities {_NAMESPACES}>\n'
-    return f"{opening}{''.join(told)}</vosi:capabilities>\n".encode()
-
-
-def _capability(standard: str, url: str, attributes: str, use: str) -> str:
-    address = f'<accessURL use="{use}">{text(url)}</accessURL>'
-    interface = f'<interface xsi:type="vs:ParamHTTP" {attributes}>{address}</interface>'
-    return f'<capability standardID="{standard}">\n{interface}\n</capability>\n'
+    return vosi.capabilities_document(
+        *(vosi.capability(STANDARD, f"{url}?", 'role="std"', "base") for url in (scs, *(f"{scs}/{slug}" for slug in slugs))),
+        vosi.capability("VOSI#capabilities", f"{scs}/capabilities"),
+        vosi.capability("VOSI#availability", f"{scs}/availability"),
+    )

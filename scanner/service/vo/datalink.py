@@ -14,14 +14,15 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from scanner.errors import ScannerError
+from scanner.query.search import CandidateId
 from scanner.records import BANDS
 from scanner.report import explanations
 from scanner.report.colour import CURVES
 from scanner.report.explanations import Explanation
-from scanner.service.collections import CandidateId, Collection, UnknownCandidateError
+from scanner.service.collections import Collection, UnknownCandidateError
 from scanner.service.context import Context
 from scanner.service.errors import BadRequestError, NotFoundError
-from scanner.service.routing import REFUSED_AS_JSON, Parameters, QueryParameter, add_routes, answers, conditional, found
+from scanner.service.routing import ERRORS, Parameters, QueryParameter, add_routes, answers, conditional, found
 from scanner.service.vo import votable
 from scanner.service.vo.soda import CUTOUT_MEDIA_TYPES, CutoutFormat, Picture
 from scanner.service.vo.votable import Field, Heading, Info, Parameter, ServiceDescriptor
@@ -79,35 +80,6 @@ EXPLANATION_MEDIA_TYPES = {"png": "image/png", "json": "application/json"}
 EXPLANATION_MAX_AGE_S = 300
 
 _log = logging.getLogger(__name__)
-
-
-def explanation_router(context: Context) -> APIRouter:
-    """The route, for GET and HEAD."""
-    routes = APIRouter(tags=["Virtual Observatory"], responses=REFUSED_AS_JSON)
-
-    async def explanation(request: Request) -> Response:
-        parameters = await Parameters.of(request)
-        identifier, wanted = parameters.one("ID"), (parameters.one("FORMAT") or "png").lower()
-        if identifier is None:
-            raise BadRequestError("Name an object: ID=run/tile_id/target_id.")
-        if wanted not in EXPLANATION_MEDIA_TYPES:
-            raise BadRequestError(f"FORMAT={wanted}: is neither png nor json.")
-        content = await context.run(_content, context, identifier, wanted)
-        return conditional(
-            request, content, EXPLANATION_MEDIA_TYPES[wanted], max_age_s=EXPLANATION_MAX_AGE_S, filename=f"explanation.{wanted}"
-        )
-
-    add_routes(
-        routes,
-        "/explanation",
-        explanation,
-        QueryParameter("ID", "The object: run/tile_id/target_id.", required=True),
-        QueryParameter("FORMAT", "png or json [default: png]."),
-        summary="Why the networks say what they say of an object",
-        responses=found(*EXPLANATION_MEDIA_TYPES.values(), _304="You have it"),
-        posted=False,
-    )
-    return routes
 
 
 def explanation_of(context: Context, wanted: CandidateId) -> tuple[RunFolder, Explanation] | None:
@@ -190,7 +162,7 @@ def router(context: Context) -> APIRouter:
         if wanted is not None and wanted.lower().partition(";")[0].strip() not in ("votable", "text/xml", votable.MEDIA_TYPE):
             raise BadRequestError(f"RESPONSEFORMAT={wanted}: links come as a VOTable.")
         identifiers = tuple(dict.fromkeys(parameters.all("ID")))
-        pieces = await context.stream(_document, context, identifiers, context.base_url(request))
+        pieces = await context.work.stream(_document, context, identifiers, context.base_url(request))
         return StreamingResponse(pieces, media_type=LINKS_MEDIA_TYPE, headers={"Cache-Control": "private, no-cache"})
 
     add_routes(
@@ -201,6 +173,29 @@ def router(context: Context) -> APIRouter:
         QueryParameter("RESPONSEFORMAT", "votable."),
         summary="Links from an object to its cutouts, pictures and pages (DataLink)",
         responses=answers(votable.ERROR_MEDIA_TYPE, LINKS_MEDIA_TYPE),
+    )
+
+    async def explanation(request: Request) -> Response:
+        parameters = await Parameters.of(request)
+        identifier, wanted = parameters.one("ID"), (parameters.one("FORMAT") or "png").lower()
+        if identifier is None:
+            raise BadRequestError("Name an object: ID=run/tile_id/target_id.")
+        if wanted not in EXPLANATION_MEDIA_TYPES:
+            raise BadRequestError(f"FORMAT={wanted}: is neither png nor json.")
+        content = await context.work.run(_content, context, identifier, wanted)
+        return conditional(
+            request, content, EXPLANATION_MEDIA_TYPES[wanted], max_age_s=EXPLANATION_MAX_AGE_S, filename=f"explanation.{wanted}"
+        )
+
+    add_routes(
+        routes,
+        "/explanation",
+        explanation,
+        QueryParameter("ID", "The object: run/tile_id/target_id.", required=True),
+        QueryParameter("FORMAT", "png or json [default: png]."),
+        summary="Why the networks say what they say of an object",
+        responses=ERRORS | found(*EXPLANATION_MEDIA_TYPES.values(), _304="You have it"),
+        posted=False,
     )
     return routes
 

@@ -20,7 +20,7 @@ from scanner.service.collections import Collection
 from scanner.service.context import Context
 from scanner.service.errors import BadRequestError, NotAcceptableError
 from scanner.service.routing import (
-    REFUSED_AS_JSON,
+    ERRORS,
     Parameters,
     QueryParameter,
     Slug,
@@ -44,7 +44,7 @@ MAX_AGE_S = 300
 
 def router(context: Context) -> APIRouter:
     """The routes, for GET and HEAD."""
-    routes = APIRouter(tags=["Virtual Observatory"], responses=REFUSED_AS_JSON)
+    routes = APIRouter(tags=["Virtual Observatory"], responses=ERRORS)
 
     async def default_moc(request: Request) -> Response:
         return await answer(request, context.collections.default)
@@ -56,7 +56,7 @@ def router(context: Context) -> APIRouter:
         parameters = await Parameters.of(request)
         wanted = parameters.one("FORMAT", "RESPONSEFORMAT")
         name = _named(wanted) if wanted is not None else negotiated(request.headers.get("accept", "*/*"))
-        content = await context.run(_content, collection, name, _order(parameters.one("ORDER")))
+        content = await context.work.run(_content, collection, name, _order(parameters.one("ORDER")))
         suffix = {"ascii": "txt"}.get(name, name)
         return conditional(
             request, content, MEDIA_TYPES[name], max_age_s=MAX_AGE_S, filename=f"{collection.slug}.moc.{suffix}", vary="Accept"

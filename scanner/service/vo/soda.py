@@ -315,7 +315,7 @@ def router(context: Context) -> APIRouter:
             wanted = read_request(parameters)
         except UsageError as error:
             raise BadRequestError(str(error)) from None
-        rendered, name = await context.run(_rendered, context, identifier, wanted)
+        rendered, name = await context.work.run(_rendered, context, identifier, wanted)
         if rendered is None:
             return Response(status_code=204)
         filename = f"{name.replace(' ', '_')}_{wanted.picture}.{wanted.format}"

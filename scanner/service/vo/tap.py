@@ -98,12 +98,12 @@ def router(context: Context) -> APIRouter:
     async def sync(request: Request) -> Response:
         values = kept(await Parameters.of(request))
         query = read_query(values, limits.default_rows, limits.most_rows)
-        pieces = await context.stream(_pieces, service(context.base_url(request)), query)
+        pieces = await context.work.stream(_pieces, service(context.base_url(request)), query)
         return StreamingResponse(pieces, media_type=query.format.media_type, headers=_HEADERS)
 
     async def write(values: Mapping[str, str], base_url: str, path: Path, seconds: float) -> str:
         query = read_query(values, limits.default_rows, limits.most_rows)
-        await context.run(_write, service(base_url), query, path, seconds=seconds)
+        await context.work.run(_write, service(base_url), query, path, seconds=seconds)
         return query.format.media_type
 
     async def base(request: Request) -> Response:

@@ -1,9 +1,4 @@
-"""What the TAP service says of itself: VOSI capabilities, availability, tables.
-
-In: the service's root, its limits, its tables. Out: XML documents. Refused: nothing.
-
-Sources: VOSI 1.1, https://www.ivoa.net/documents/VOSI/20170524/; TAPRegExt 1.0; VODataService 1.1.
-"""
+"""What the VO services say of themselves: capabilities, availability, tables (VOSI 1.1, TAPRegExt 1.0, VODataService 1.1)."""
 
 from __future__ import annotations
 
@@ -11,25 +6,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from scanner.query.adql.functions import GEOMETRY
+from scanner.query.adql.functions import OPTIONAL_FEATURES, USER_DEFINED_FUNCTIONS
 from scanner.service.vo.adql_tables import TapTable, field_of, written
 from scanner.service.vo.tap_query import FORMATS
 from scanner.service.vo.votable import element, text
 
 MEDIA_TYPE = "text/xml"
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
-_XSI = 'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
-_VODATASERVICE = "http://www.ivoa.net/xml/VODataService/v1.1"
-_FEATURES = "ivo://ivoa.net/std/TAPRegExt#features-"
-#: Functions that were optional in ADQL 2.0, with the kind of feature that they are.
-_OPTIONAL: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("adqlgeo", GEOMETRY),
-    ("adql-string", ("LOWER", "UPPER", "ILIKE")),
-    ("adql-conditional", ("COALESCE",)),
-    ("adql-type", ("CAST",)),
-    ("adql-offset", ("OFFSET",)),
+_NAMESPACES = {
+    "vosi": "http://www.ivoa.net/xml/VOSICapabilities/v1.0",
+    "xsi": "http://www.w3.org/2001/XMLSchema-instance",
+    "vr": "http://www.ivoa.net/xml/VOResource/v1.0",
+    "vs": "http://www.ivoa.net/xml/VODataService/v1.1",
+    "tr": "http://www.ivoa.net/xml/TAPRegExt/v1.0",
+}
+_TABLES = (
+    f'xmlns:vosi="http://www.ivoa.net/xml/VOSITables/v1.0" xmlns:vs="{_NAMESPACES["vs"]}" xmlns:xsi="{_NAMESPACES["xsi"]}"'
 )
-_HEALPIX = "IVO_HEALPIX_INDEX(hpxOrder INTEGER, ra DOUBLE PRECISION, dec DOUBLE PRECISION) -> BIGINT"
+_FEATURES = "ivo://ivoa.net/std/TAPRegExt#features-"
 
 
 @dataclass(frozen=True)
@@ -47,20 +41,16 @@ class TapLimits:
 def capabilities(base_url: str, limits: TapLimits) -> bytes:
     """``/tap/capabilities``."""
     tap = f"{base_url}/tap"
-    own = [
-        _capability("VOSI#capabilities", "vs:ParamHTTP", f"{tap}/capabilities"),
-        _capability("VOSI#availability", "vs:ParamHTTP", f"{tap}/availability"),
-        _capability("VOSI#tables-1.1", "vs:ParamHTTP", f"{tap}/tables"),
-        _capability("DALI#examples", "vr:WebBrowser", f"{tap}/examples"),
-    ]
-    interface = _interface("vs:ParamHTTP", tap, 'role="std" version="1.1"', "base")
+    interface = _interface(tap, 'role="std" version="1.1"', "base", "vs:ParamHTTP")
     body = "".join((interface, _language(), *_formats(), _limits(limits)))
-    tap_capability = f'<capability standardID="ivo://ivoa.net/std/TAP" xsi:type="tr:TableAccess">\n{body}</capability>\n'
-    return (
-        f'{_DECLARATION}<vosi:capabilities xmlns:vosi="http://www.ivoa.net/xml/VOSICapabilities/v1.0" {_XSI} '
-        f'xmlns:vr="http://www.ivoa.net/xml/VOResource/v1.0" xmlns:vs="{_VODATASERVICE}" '
-        f'xmlns:tr="http://www.ivoa.net/xml/TAPRegExt/v1.0">\n{tap_capability}{"".join(own)}</vosi:capabilities>\n'
-    ).encode()
+    return capabilities_document(
+        f'<capability standardID="ivo://ivoa.net/std/TAP" xsi:type="tr:TableAccess">\n{body}</capability>\n',
+        capability("VOSI#capabilities", f"{tap}/capabilities"),
+        capability("VOSI#availability", f"{tap}/availability"),
+        capability("VOSI#tables-1.1", f"{tap}/tables"),
+        capability("DALI#examples", f"{tap}/examples", kind="vr:WebBrowser"),
+        prefixes=("vr", "tr"),
+    )
 
 
 def availability(is_ready: bool, since: datetime) -> bytes:
@@ -92,9 +82,6 @@ def single_table(table: TapTable) -> bytes:
     return f'{_DECLARATION}<vosi:table {_TABLES} xsi:type="vs:Table">{_table(table, columns=True)}</vosi:table>\n'.encode()
 
 
-_TABLES = f'xmlns:vosi="http://www.ivoa.net/xml/VOSITables/v1.0" xmlns:vs="{_VODATASERVICE}" {_XSI}'
-
-
 def _table(table: TapTable, *, columns: bool) -> str:
     about = table.description
     lines = [element("name", {}, text(table.name)), element("description", {}, text(about.description))]
@@ -123,11 +110,13 @@ def _language() -> str:
         f'<version ivo-id="ivo://ivoa.net/std/ADQL#v{version}">{version}</version>' for version in ("2.0", "2.1")
     )
     parts = [f"<name>ADQL</name>{versions}<description>One table at a time, without subqueries</description>\n"]
-    for kind, names in _OPTIONAL:
+    for kind, names in OPTIONAL_FEATURES.items():
         features = "".join(f"<feature><form>{name}</form></feature>" for name in names)
         parts.append(f'<languageFeatures type="{_FEATURES}{kind}">{features}</languageFeatures>\n')
-    said = "Nested HEALPix index of a row's own position"
-    udf = f"<feature><form>{text(_HEALPIX)}</form><description>{said}</description></feature>"
+    udf = "".join(
+        f"<feature><form>{text(signature)}</form><description>{said}</description></feature>"
+        for signature, said in USER_DEFINED_FUNCTIONS.items()
+    )
     parts.append(f'<languageFeatures type="{_FEATURES}udf">{udf}</languageFeatures>\n')
     return f"<language>{''.join(parts)}</language>\n"
 
@@ -148,9 +137,18 @@ def _limits(limits: TapLimits) -> str:
     )
 
 
-def _capability(standard: str, kind: str, url: str) -> str:
-    return f'<capability standardID="ivo://ivoa.net/std/{standard}">\n{_interface(kind, url, "", "full")}</capability>\n'
+def capability(standard: str, url: str, attributes: str = "", use: str = "full", kind: str = "vs:ParamHTTP") -> str:
+    """A capability; ``standard``: without ``ivo://ivoa.net/std/``; ``attributes``, ``use``, ``kind``: of its interface."""
+    interface = _interface(url, attributes, use, kind)
+    return f'<capability standardID="ivo://ivoa.net/std/{standard}">\n{interface}</capability>\n'
 
 
-def _interface(kind: str, url: str, attributes: str, use: str) -> str:
+def capabilities_document(*capabilities: str, prefixes: tuple[str, ...] = ()) -> bytes:
+    """A document of capability elements, which use the namespaces of some more ``prefixes``."""
+    namespaces = {prefix: uri for prefix, uri in _NAMESPACES.items() if prefix in ("vosi", "xsi", "vs", *prefixes)}
+    attributes = " ".join(f'xmlns:{prefix}="{uri}"' for prefix, uri in namespaces.items())
+    return f"{_DECLARATION}<vosi:capabilities {attributes}>\n{''.join(capabilities)}</vosi:capabilities>\n".encode()
+
+
+def _interface(url: str, attributes: str, use: str, kind: str) -> str:
     return f'<interface xsi:type="{kind}" {attributes}><accessURL use="{use}">{text(url)}</accessURL></interface>\n'

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.query.region_input import parse_cone
+from scanner.query.search import CandidateId
 from scanner.service.api.listing import MAX_CURSOR_LENGTH, SCORES, Cursor, Selection, page
-from scanner.service.collections import CandidateId
 from scanner.service.errors import BadRequestError
 
 

@@ -7,9 +7,9 @@ from prometheus_client import CollectorRegistry
 from waiting import LIMIT_S, wait_for
 
 from scanner.errors import ContentError, InputMissingError
+from scanner.query.search import CandidateId
 from scanner.service import collections as registry
 from scanner.service.collections import (
-    CandidateId,
     Collections,
     UnknownCandidateError,
     UnknownCollectionError,
@@ -154,7 +154,7 @@ def test_folders_are_waited_for_where_that_is_wished(copy, tmp_path, monkeypatch
     shutil.copytree(copy, tmp_path / "later", dirs_exist_ok=True)
     assert collections.wait(LIMIT_S)
     assert collections.is_ready
-    assert collections.default.n_objects > 0
+    assert collections.default.catalogue.n_rows > 0
     collections.close()
 
 
@@ -165,7 +165,9 @@ def test_many_threads_ask_at_once(served_run, rows):
 
     def ask():
         for _ in range(20):
-            n = collections.default.query("SELECT count(*) AS n FROM served.candidates WHERE rank > ?", (0,))["n"][0].as_py()
+            n = collections.default.catalogue.query("SELECT count(*) AS n FROM served.candidates WHERE rank > ?", (0,))["n"][
+                0
+            ].as_py()
             if n != sum(rows["is_candidate"].to_pylist()):
                 wrong.append(n)
 
@@ -188,4 +190,4 @@ def test_the_database_reads_nothing_else(served_run):
         "SET threads = 8",
     ):
         with pytest.raises(duckdb.Error):
-            collections.default.query(sql)
+            collections.default.catalogue.query(sql)

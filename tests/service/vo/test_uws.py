@@ -216,7 +216,7 @@ def book(**changes):
 
 def endless(connection):
     """A query of a real database that would take hours."""
-    with database.watching(connection):
+    with database.interruptible(connection):
         connection.sql("SELECT sum(sin(a.range) * b.range) FROM range(10000000) AS a, range(1000000) AS b").fetchall()
 
 

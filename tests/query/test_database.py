@@ -20,13 +20,13 @@ def connection():
 
 @pytest.mark.parametrize("ask", [lambda c: c.execute(SLOW).fetchall(), lambda c: c.sql(SLOW).to_arrow_table()])
 def test_a_query_is_interrupted_when_its_time_is_up(connection, ask):
-    with pytest.raises(OutOfTimeError, match=r"longer than 0\.2 s"), time_limit(0.2), database.watching(connection):
+    with pytest.raises(OutOfTimeError, match=r"longer than 0\.2 s"), time_limit(0.2), database.interruptible(connection):
         ask(connection)
     assert connection.execute("SELECT 42").fetchall() == [(42,)]
 
 
 def test_a_query_in_time_is_left_alone_and_so_is_the_next(connection):
-    with time_limit(LIMIT_S) as limit, database.watching(connection):
+    with time_limit(LIMIT_S) as limit, database.interruptible(connection):
         assert connection.execute("SELECT 1").fetchall() == [(1,)]
     limit.end()
     assert connection.execute("SELECT count(*) FROM range(1000000)").fetchall() == [(1_000_000,)]
@@ -36,7 +36,7 @@ def test_a_query_in_time_is_left_alone_and_so_is_the_next(connection):
 def test_nothing_begins_after_the_end(connection):
     limit = Deadline(5)
     limit.end()
-    with pytest.raises(OutOfTimeError), limit.entered(), database.watching(connection):
+    with pytest.raises(OutOfTimeError), limit.entered(), database.interruptible(connection):
         connection.execute("SELECT 1")
 
 
@@ -44,7 +44,7 @@ def test_a_deadline_is_that_of_its_thread_only(connection):
     limit, answers = Deadline(5), []
 
     def elsewhere():
-        with database.watching(connection):
+        with database.interruptible(connection):
             answers.extend(connection.execute("SELECT 1").fetchall())
 
     limit.end()
@@ -58,13 +58,13 @@ def test_a_deadline_is_that_of_its_thread_only(connection):
 def test_another_thread_ends_it(connection):
     limit = Deadline(60)
     threading.Timer(0.2, limit.end).start()
-    with pytest.raises(OutOfTimeError), limit.entered(), database.watching(connection):
+    with pytest.raises(OutOfTimeError), limit.entered(), database.interruptible(connection):
         connection.execute(SLOW).fetchall()
 
 
 @pytest.mark.parametrize("within", [nullcontext, lambda: time_limit(60)])
 def test_a_query_that_needs_too_much_memory_says_so(within):
     with duckdb.connect(config={"memory_limit": "30MB", "temp_directory": "", "threads": 1}) as connection:
-        with pytest.raises(OutOfMemoryError, match="ask for less"), within(), database.watching(connection):
+        with pytest.raises(OutOfMemoryError, match="ask for less"), within(), database.interruptible(connection):
             connection.execute("SELECT range FROM range(20_000_000) ORDER BY hash(range)").fetchmany(1)
         assert connection.execute("SELECT 42").fetchall() == [(42,)]
