@@ -10,7 +10,7 @@ from astropy.table import Table
 
 from scanner.catalogue.export import TableFact, TableHeading
 from scanner.errors import UsageError
-from scanner.query.formats import FILE_FORMATS, file_bytes, format_of
+from scanner.query.formats import FILE_FORMATS, format_of
 from scanner.query.region import Cone
 from scanner.query.search import Search, search
 
@@ -41,8 +41,8 @@ def answer_fixture(published):
 @pytest.mark.parametrize("n", [None, 0])
 def test_values_and_what_is_said_of_them(answer, format_, n):
     answer = answer.slice(0, n)
-    content = file_bytes(answer, format_, HEADING)
-    assert content == file_bytes(answer, format_, HEADING)
+    content = FILE_FORMATS[format_].write(answer, HEADING)
+    assert content == FILE_FORMATS[format_].write(answer, HEADING)
     found = Table.read(io.BytesIO(content), format=READ_AS[format_])
     assert found.colnames == answer.column_names
     for field in answer.schema:
@@ -54,21 +54,21 @@ def test_values_and_what_is_said_of_them(answer, format_, n):
 
 
 def test_ucds_and_what_was_asked(answer):
-    with fits.open(io.BytesIO(file_bytes(answer, "fits", HEADING))) as hdus:
+    with fits.open(io.BytesIO(FILE_FORMATS["fits"].write(answer, HEADING))) as hdus:
         header = hdus["OBJECTS"].header
         assert header["TUCD3"] == "pos.eq.ra;meta.main"
         assert header["QUERY"].startswith("--cone '0 ?30 20?' xxx")
-    resource = votable.parse(io.BytesIO(file_bytes(answer, "votable", HEADING))).resources[0]
+    resource = votable.parse(io.BytesIO(FILE_FORMATS["votable"].write(answer, HEADING))).resources[0]
     assert [field.ucd for field in resource.tables[0].fields] == [field.metadata[b"ucd"].decode() for field in answer.schema]
     assert resource.infos[-1].value == HEADING.entries[0].value
-    parquet = pq.read_table(io.BytesIO(file_bytes(answer, "parquet", HEADING)))
+    parquet = pq.read_table(io.BytesIO(FILE_FORMATS["parquet"].write(answer, HEADING)))
     assert parquet.schema.metadata[b"query"].decode() == HEADING.entries[0].value
     assert parquet.schema.field("separation").metadata[b"ucd"] == b"pos.angDistance"
     np.testing.assert_array_equal(parquet["known_separation"].to_numpy(), answer["known_separation"].to_numpy())
 
 
 def test_csv_leaves_empty_what_is_not_known(answer):
-    content = file_bytes(answer, "csv", HEADING)
+    content = FILE_FORMATS["csv"].write(answer, HEADING)
     assert b"nan" not in content.lower()
     found = pyarrow.csv.read_csv(io.BytesIO(content))
     assert found.column_names == answer.column_names
@@ -77,21 +77,22 @@ def test_csv_leaves_empty_what_is_not_known(answer):
 
 
 def test_ds9(answer):
-    lines = file_bytes(answer, "ds9", HEADING).decode().splitlines()
+    lines = FILE_FORMATS["ds9"].write(answer, HEADING).decode().splitlines()
     assert lines[:3] == ["# Region file format: DS9 version 4.1", "global color=yellow", "icrs"]
     assert len(lines) == 3 + len(answer)
     row = answer.slice(0, 1).to_pylist()[0]
     colour = "color=green " if row["is_candidate"] else ""
     assert lines[3] == f'circle({row["ra"]:.7f},{row["dec"]:.7f},2") # {colour}text={{{row["name"]}}}'
     bare = pa.table({"ra": [1.0], "dec": [2.0], "name": ["a}b{"]})
-    assert file_bytes(bare, "ds9", HEADING).decode().splitlines()[3] == 'circle(1.0000000,2.0000000,2") # text={a)b(}'
-    assert file_bytes(bare.drop_columns("name"), "ds9", HEADING).decode().splitlines()[3] == 'circle(1.0000000,2.0000000,2")'
+    assert FILE_FORMATS["ds9"].write(bare, HEADING).decode().splitlines()[3] == 'circle(1.0000000,2.0000000,2") # text={a)b(}'
+    unnamed = FILE_FORMATS["ds9"].write(bare.drop_columns("name"), HEADING)
+    assert unnamed.decode().splitlines()[3] == 'circle(1.0000000,2.0000000,2")'
     with pytest.raises(UsageError, match="need the columns ra and dec"):
-        file_bytes(bare.drop_columns("ra"), "ds9", HEADING)
+        FILE_FORMATS["ds9"].write(bare.drop_columns("ra"), HEADING)
     with pytest.raises(UsageError, match="ra and dec in degrees, as numbers"):
-        file_bytes(pa.table({"ra": ["1"], "dec": [2.0]}), "ds9", HEADING)
+        FILE_FORMATS["ds9"].write(pa.table({"ra": ["1"], "dec": [2.0]}), HEADING)
     numbered = pa.table({"ra": [1.0], "dec": [2.0], "name": [7]})
-    assert file_bytes(numbered, "ds9", HEADING).decode().endswith("text={7}\n")
+    assert FILE_FORMATS["ds9"].write(numbered, HEADING).decode().endswith("text={7}\n")
 
 
 def test_names_tell_formats():

@@ -1,7 +1,7 @@
 import pyarrow as pa
 
 from scanner.catalogue.columns import column
-from scanner.query.formats import lines
+from scanner.query.formats import terminal_lines
 
 TABLE = pa.table(
     {
@@ -16,7 +16,7 @@ TABLE = pa.table(
 
 
 def test_columns_are_set_out():
-    text, omitted = lines(TABLE)
+    text, omitted = terminal_lines(TABLE)
     assert text == [
         "rank  name                                       ra [deg]  p_calibrated  is_candidate",
         "   1  EUCL J1                                   10.123457        0.9877  yes",
@@ -26,11 +26,11 @@ def test_columns_are_set_out():
 
 
 def test_what_does_not_fit_is_named():
-    text, omitted = lines(TABLE.select(["rank", "ra", "p_calibrated", "is_candidate"]), width=16)
+    text, omitted = terminal_lines(TABLE.select(["rank", "ra", "p_calibrated", "is_candidate"]), width=16)
     assert text == ["rank   ra [deg]", "   1  10.123457", "  12          –"]
     assert omitted == ["p_calibrated", "is_candidate"]
-    assert lines(TABLE.select(["ra"]), width=3)[1] == []
+    assert terminal_lines(TABLE.select(["ra"]), width=3)[1] == []
 
 
 def test_no_rows():
-    assert lines(TABLE.slice(0, 0).select(["rank", "name"]))[0] == ["rank  name"]
+    assert terminal_lines(TABLE.slice(0, 0).select(["rank", "name"]))[0] == ["rank  name"]
