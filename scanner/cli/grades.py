@@ -35,13 +35,15 @@ def grades() -> None:
 def export(file: Path, out: Path, least_graders: int) -> None:
     """Write one row a graded object: votes, median grade, proposed label."""
     from scanner.atomic_file import write_atomically
-    from scanner.grading.labels import LABEL_ENDINGS, LABELS, label_bytes, label_table
+    from scanner.grading.labels import LABEL_FORMATS, LABELS, label_bytes, label_table
+    from scanner.query.formats import FILE_FORMATS
 
-    if out.suffix not in LABEL_ENDINGS:
-        raise UsageError(f"{out}: no known kind of table; end its name with {', '.join(LABEL_ENDINGS)}.")
+    formats = {FILE_FORMATS[name].suffixes[0]: name for name in LABEL_FORMATS}
+    if out.suffix not in formats:
+        raise UsageError(f"{out}: no known kind of table; end its name with {', '.join(formats)}.")
     store = GradeStore.existing(file)
     table = label_table(store.standing(), store.places(), least_graders)
-    write_atomically(out, label_bytes(table, LABEL_ENDINGS[out.suffix]))
+    write_atomically(out, label_bytes(table, formats[out.suffix]))
     given = table["label"].to_pylist()
     counts = ", ".join(f"{given.count(label):,} {label}" for label in LABELS)
     click.echo(f"{out}: {len(given):,} graded objects: {counts}")

@@ -1,4 +1,14 @@
-"""How far graders agree beyond chance: the kappas of Cohen and of Fleiss, with 95% intervals."""
+"""How far graders agree beyond chance: the kappas of Cohen and of Fleiss, with 95% intervals.
+
+Cohen (1960, 1968) compares two graders; its large-sample error is that of Fleiss, Cohen & Everitt (1969). Weights count how far
+apart two grades are: 1 on the diagonal, and with ``linear`` weights A against B is half as bad as A against C. Fleiss (1971) is
+for any number of graders; here objects may have different numbers of them, from two on: the agreement of an object is the share
+of its pairs of graders who agree, objects count equally, and the shares of the grades are those of all grades given. Its
+interval is from resampled objects.
+
+Both intervals are too narrow, or have no width, for fewer than :data:`FEW` objects and where graders agree on all. There they
+are no narrower than what the share of agreement alone tells (Wilson 1927), with the agreement by chance as it is.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +26,11 @@ from scanner.records import Float64, Int64, Record
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 Weights = Literal["none", "linear"]
-#: Shares are counted in float64: closer to complete chance agreement than this is complete.
+#: Chance agreement that is closer to complete than this is complete.
 _NOTHING = 1e-12
 FEW = 20
 _Z = float(ndtri(0.5 + CONFIDENCE / 2))
-#: Resamples that are drawn at once: each is a number for every object.
+#: Resamples that are drawn at once, each a number for every object.
 _TOGETHER = 100
 
 
@@ -44,7 +54,7 @@ def agreement_weights(n_grades: int, weights: Weights) -> Float64:
 
 
 def cohen(table: Int64, weights: Weights = "none") -> Estimate | None:
-    """Cohen's kappa of two graders.
+    """Cohen's kappa of two graders; None where it is undefined: no object, or complete agreement by chance alone.
 
     Parameters
     ----------
@@ -89,7 +99,7 @@ def _estimate(kappa: float, low: float, high: float, observed: float, chance: fl
 
 
 def fleiss(votes: Int64, *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate | None:
-    """Fleiss' kappa of any number of graders.
+    """Fleiss' kappa of any number of graders; None where it is undefined, as :func:`cohen`.
 
     Parameters
     ----------

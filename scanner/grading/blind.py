@@ -1,10 +1,7 @@
 """Blind grading: who grades sees neither scores nor others' grades of what they have not graded.
 
-In: who asks, and what is about to be answered. Out: the answer without what is withheld, or that the question is refused.
-
 Withheld is what the ensemble says: probabilities, place in the embedding, rank, decision, and the flags that it sets. Whoever
-may only read cannot grade, so nothing is withheld from them; everyone else sees what is listed in :data:`OPEN` and nothing
-more, since an address that nobody thought of must not tell.
+may only read cannot grade, so nothing is withheld from them.
 """
 
 from __future__ import annotations
@@ -19,22 +16,16 @@ from scanner.records import Flag
 
 #: Columns that the ensemble made.
 SCORE_NAMES = frozenset(
-    {
+    (
         *(column.name for column in MEMBER_COLUMNS.values()),
-        RANK_COLUMN.name,
-        "tsne_x",
-        "tsne_y",
-        "grid_value",
-        "cell_count",
-        "p_calibrated",
-    }
-    | {"is_candidate"}
+        *(RANK_COLUMN.name, "tsne_x", "tsne_y", "grid_value", "cell_count", "p_calibrated", "is_candidate"),
+    )
 )
 _SCORE_FLAGS = Flag.EMPTY_CELL | Flag.UNDEFINED_NEIGHBOURS | Flag.OUTSIDE_EMBEDDING | Flag.FAR_FROM_TRAINING
 
 
 class Blindness:
-    """What one service withholds.
+    """What is withheld from whom.
 
     Parameters
     ----------
@@ -52,11 +43,11 @@ class Blindness:
         """Whether scores are withheld from somebody until they have graded."""
         return self.on and viewer.role == "grade"
 
-    def refuses_column(self, viewer: Viewer, column: str) -> bool:
+    def hides_column(self, viewer: Viewer, column: str) -> bool:
         """Whether somebody may not sort or select by a column, since the order or selection would tell its values."""
         return self.holds_for(viewer) and column in SCORE_NAMES | {"flags"}
 
-    def veiled(self, viewer: Viewer, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    def hide_scores(self, viewer: Viewer, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Rows as somebody may see them.
 
         Parameters
@@ -82,7 +73,7 @@ class Blindness:
         return found
 
     def history(self, viewer: Viewer, place: Place) -> tuple[tuple[Entry, ...], bool]:
-        """What was said of an object, as far as somebody may see it, and whether a part is withheld: what others said."""
+        """The entries of an object that somebody may see, and whether those of others are withheld."""
         said = self.store.history(place)
         if not self.holds_for(viewer) or (viewer.name is not None and self.store.grades_of(viewer.name, [place])):
             return said, False
@@ -90,7 +81,7 @@ class Blindness:
         return own, True
 
     def standing(self, viewer: Viewer) -> tuple[Entry, ...]:
-        """The grades that stand of the objects whose grades somebody may see."""
+        """The standing grades of the objects whose grades somebody may see."""
         entries = self.store.standing()
         if not self.holds_for(viewer):
             return entries

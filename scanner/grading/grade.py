@@ -14,15 +14,17 @@ from scanner.records import Record
 
 Grade = Literal["A", "B", "C", "X"]
 GRADES: tuple[Grade, ...] = get_args(Grade)
-#: What a grade says, from the best to the worst: the order in which agreement counts how far apart two graders are.
+#: What a grade says, from the best to the worst; agreement counts how far apart two graders are in this order.
 MEANINGS: dict[Grade, str] = {
     "A": "a lens: arcs or counter-images that nothing else explains",
     "B": "probably a lens: better images or a spectrum would settle it",
     "C": "perhaps: there is something, and it can be explained without a lens",
     "X": "no lens",
 }
+#: Grades that speak for a lens, and against one; the others speak for neither.
+FOR_A_LENS, AGAINST_A_LENS = frozenset({"A", "B"}), frozenset({"X"})
 MAX_COMMENT = 2000
-#: Name of somebody who grades, as tokens have it too.
+#: Name of a grader, and of a token's owner.
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,38}[A-Za-z0-9])?")
 Role = Literal["read", "grade"]
 
@@ -38,7 +40,7 @@ class Viewer:
 
 @dataclass(frozen=True)
 class Place:
-    """A row of a catalogue that can be graded: ``candidate_id`` is ``run/tile_id/target_id``; ``ra, dec`` in degrees, ICRS."""
+    """A row of a catalogue that can be graded: ``candidate_id`` is ``run/tile_id/target_id``; ``ra``, ``dec`` in degrees."""
 
     candidate_id: str
     name: str
@@ -47,7 +49,7 @@ class Place:
 
     @property
     def tile(self) -> str:
-        """``run/tile_id/``: what rows of one tile of one run have in common."""
+        """``run/tile_id/``, which rows of one tile of one run share."""
         return self.candidate_id[: self.candidate_id.rfind("/") + 1]
 
     @property
@@ -57,11 +59,11 @@ class Place:
 
 
 class Entry(Record):
-    """One line of the history, never changed: a grade with its comment, or that an earlier one is taken back.
+    """One line of the history, never changed: a grade with its comment, or the withdrawal of an earlier one.
 
-    ``number`` grows with time. ``object``: what was graded, whatever row stood for it then (``candidate_id``). ``catalogue``:
-    collection and version that the grader saw. ``blind``: scores and others' grades were withheld. ``undoes``: the number of
-    the entry that is taken back; such an entry has no grade.
+    ``number`` grows with time. ``object``: what was graded, as the row ``candidate_id``. ``catalogue``: collection and version
+    that the grader saw. ``blind``: scores and others' grades were withheld. ``undoes``: the number of the entry that is
+    withdrawn; such an entry has no grade.
     """
 
     number: int
@@ -77,12 +79,12 @@ class Entry(Record):
 
 
 def grader_name(text: str) -> str:
-    """Check a grader's name; spaces around it go, and several in a row are one.
+    """Check a grader's name, and strip and join its spaces.
 
     Raises
     ------
     UsageError
-        See the module.
+        No token could have this name.
     """
     name = " ".join(text.split())
     if not NAME.fullmatch(name):
@@ -93,7 +95,7 @@ def grader_name(text: str) -> str:
 
 
 def checked_comment(text: str) -> str:
-    """A comment without what no text has: control characters other than the line break go, and space around it.
+    """A comment without control characters other than the line break, and without space around it.
 
     Raises
     ------

@@ -1,4 +1,9 @@
-"""From grades to labels: one row an object, to be read by people and trained on, and its files."""
+"""From grades to labels: one row an object, to be read by people and trained on, and its files.
+
+The *grade* of an object is the median of its graders' grades in the order A, B, C, X; between two, the worse one. Its *label*
+is ``lens`` where more than half of its graders gave A or B, ``other`` where more than half gave X, and ``unclear`` otherwise, or
+where fewer graders than asked for have seen it: such objects are not trained on.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +12,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from scanner.catalogue.columns import NAME_COLUMN, Column, column
-from scanner.grading.grade import GRADES, Entry, Grade, Place
+from scanner.grading.grade import AGAINST_A_LENS, FOR_A_LENS, GRADES, Entry, Grade, Place
+from scanner.query.formats import FILE_FORMATS
 
 Label = Literal["lens", "other", "unclear"]
 LABELS: tuple[Label, ...] = get_args(Label)
-#: Grades that speak for a lens, and against one; C speaks for neither.
-FOR, AGAINST = frozenset({"A", "B"}), frozenset({"X"})
 
 LABEL_COLUMNS: tuple[Column, ...] = (
     Column("candidate_id", "string", "", "Row that was graded last: run/tile_id/target_id", "meta.id;meta.main"),
@@ -41,14 +44,14 @@ def median_grade(grades: Sequence[Grade]) -> Grade:
 
 
 def proposed_label(grades: Sequence[Grade], least_graders: int = 1) -> Label:
-    """The label that grades speak for, by the rule above."""
+    """The label that grades speak for, by the module's rule."""
     if least_graders < 1:
         raise ValueError("a label needs a grader")
     if len(grades) < least_graders:
         return "unclear"
-    if 2 * sum(grade in FOR for grade in grades) > len(grades):
+    if 2 * sum(grade in FOR_A_LENS for grade in grades) > len(grades):
         return "lens"
-    return "other" if 2 * sum(grade in AGAINST for grade in grades) > len(grades) else "unclear"
+    return "other" if 2 * sum(grade in AGAINST_A_LENS for grade in grades) > len(grades) else "unclear"
 
 
 def label_rows(
@@ -103,43 +106,19 @@ def _row(places: Sequence[Place], said: Sequence[Entry], least_graders: int) -> 
     }
 
 
+#: Formats of label tables, of :data:`scanner.query.formats.FILE_FORMATS`.
 LabelFormat = Literal["ecsv", "fits", "votable", "parquet"]
-LABEL_MEDIA_TYPES: dict[LabelFormat, str] = {
-    "ecsv": "text/plain; charset=utf-8",
-    "fits": "application/fits",
-    "votable": "application/x-votable+xml",
-    "parquet": "application/vnd.apache.parquet",
-}
-#: By the ending of a file's name.
-LABEL_ENDINGS: dict[str, LabelFormat] = {".ecsv": "ecsv", ".fits": "fits", ".vot": "votable", ".parquet": "parquet"}
-_DESCRIPTION = "What graders made of candidates for strong lenses, and the labels that this speaks for"
+LABEL_FORMATS: tuple[LabelFormat, ...] = get_args(LabelFormat)
 
 
 def label_bytes(table: pa.Table, format_: LabelFormat) -> bytes:
-    """The table as a file of some format."""
-    if format_ == "parquet":
-        return _parquet(table)
+    """A label table as a file; FITS knows ASCII only, so other letters of comments become question marks there."""
     # astropy's tables would make everybody wait who starts a service.
-    from scanner.catalogue.export import TableHeading, ecsv_bytes, fits_bytes, to_astropy, votable_bytes
+    from scanner.catalogue.export import TableHeading
 
-    heading = TableHeading("labels", _DESCRIPTION)
-    match format_:
-        case "fits":
-            return fits_bytes(_plain(table), heading)
-        case "ecsv":
-            return ecsv_bytes(to_astropy(table), heading)
-        case "votable":
-            return votable_bytes(to_astropy(table), heading)
-
-
-def _plain(table: pa.Table) -> pa.Table:
-    """The table with comments in ASCII."""
-    place = table.column_names.index("comments")
-    plain = [text.encode("ascii", "replace").decode() for text in table["comments"].to_pylist()]
-    return table.set_column(place, table.schema.field(place), pa.array(plain, pa.string()))
-
-
-def _parquet(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    return bytes(sink.getvalue().to_pybytes())
+    if format_ == "fits":
+        place = table.column_names.index("comments")
+        plain = [text.encode("ascii", "replace").decode() for text in table["comments"].to_pylist()]
+        table = table.set_column(place, table.schema.field(place), pa.array(plain, pa.string()))
+    heading = TableHeading("labels", "What graders made of candidates for strong lenses, and the labels that this speaks for")
+    return FILE_FORMATS[format_].write(table, heading)

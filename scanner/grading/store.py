@@ -13,7 +13,7 @@ import numpy as np
 
 from scanner.config import DUPLICATE_RADIUS_ARCSEC, SAME_ID_RADIUS_ARCSEC
 from scanner.errors import ContentError, InputMissingError, OutputError, ScannerError, UnavailableError, UsageError
-from scanner.grading.grade import Entry, Grade, Place, checked_comment, grader_name
+from scanner.grading.grade import GRADES, Entry, Grade, Place, checked_comment, grader_name
 from scanner.sphere import chord, unit_vectors
 
 #: How long a writer waits for its turn, in seconds.
@@ -23,7 +23,7 @@ VERSION = 1
 APPLICATION_ID = 0x67726164
 
 _TABLES = ("objects", "sightings", "entries")
-_DEFINITIONS = """
+_DEFINITIONS = f"""
 -- What was graded, at the position of the row that was graded first.
 CREATE TABLE objects (object INTEGER PRIMARY KEY, ra REAL NOT NULL, dec REAL NOT NULL);
 CREATE INDEX objects_by_dec ON objects (dec);
@@ -42,7 +42,7 @@ CREATE TABLE entries (
     object INTEGER NOT NULL REFERENCES objects,
     candidate_id TEXT NOT NULL REFERENCES sightings,
     grader TEXT NOT NULL,
-    grade TEXT CHECK (grade IN ('A', 'B', 'C', 'X')),
+    grade TEXT CHECK (grade IN ({", ".join(repr(grade) for grade in GRADES)})),
     comment TEXT NOT NULL,
     given TEXT NOT NULL,
     catalogue TEXT NOT NULL,
@@ -63,7 +63,7 @@ def writing(path: Path) -> Iterator[sqlite3.Connection]:
     Raises
     ------
     ContentError, OutputError, UnavailableError
-        See the module.
+        See :func:`connection`.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     Raises
     ------
     ContentError, OutputError, UnavailableError
-        See the module.
+        See :func:`connection`.
     """
     if path.exists():
         with connection(path) as opened:
@@ -124,7 +124,7 @@ def _make_tables(opened: sqlite3.Connection) -> None:
 
 
 def _to_write_ahead(opened: sqlite3.Connection) -> None:
-    """Change the file's mode; SQLite does not wait for its turn here, so we do."""
+    """Change the file's mode; SQLite does not wait for its turn with this, so we do."""
     end = time.monotonic() + BUSY_S
     while True:
         try:
@@ -138,12 +138,16 @@ def _to_write_ahead(opened: sqlite3.Connection) -> None:
 
 @contextmanager
 def connection(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection of one's own, closed at the end; what SQLite refuses becomes one sentence.
+    """A connection that is closed at the end; SQLite's errors become one sentence.
 
     Raises
     ------
-    ContentError, OutputError, UnavailableError
-        See the module.
+    ContentError
+        The file is something else, or damaged.
+    OutputError
+        It cannot be written.
+    UnavailableError
+        It stays locked for :data:`BUSY_S`.
     """
     try:
         with closing(sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)) as opened:
@@ -170,7 +174,7 @@ def _sentence(path: Path, error: sqlite3.Error) -> ScannerError:
 
 @contextmanager
 def transaction(opened: sqlite3.Connection) -> Iterator[None]:
-    """Hold the right to write from the first statement on: what is read inside is what is written upon."""
+    """Hold the right to write from the first statement on, so that nobody changes what the block reads."""
     opened.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -181,7 +185,14 @@ def transaction(opened: sqlite3.Connection) -> Iterator[None]:
 
 
 def object_of(place: Place, opened: sqlite3.Connection) -> int | None:
-    """The object that a row stands for, by the rule above."""
+    """The object that a row stands for, which may be of another catalogue than that which was graded; None: none was graded.
+
+    The rule is that of :mod:`scanner.catalogue.deduplicate`, since a merge may replace a row that was graded by another tile's.
+    A row stands for the object that was graded under its ``candidate_id``; otherwise for a graded object within the duplicate
+    radius, or within the larger one where a row graded as that object has its ``target_id``. One with its ``target_id`` goes
+    first, then the nearest, then the first graded. Rows of one tile of one run are never the same object. The answer is stored
+    with the first grade that is given under a ``candidate_id``, so it never changes.
+    """
     known = opened.execute("SELECT object FROM sightings WHERE candidate_id = ?", (place.candidate_id,)).fetchone()
     if known is not None:
         return int(known[0])
@@ -228,15 +239,18 @@ def _standing(condition: str = "") -> str:
 class GradeStore:
     """The grades in one SQLite file, which is made when the first is given.
 
+    A grader who thinks again gives another grade. Taking a grade back is an entry too, after which the grader's grade before it
+    stands. Any number of threads and processes may use one file; every call opens it for itself.
+
     Parameters
     ----------
     path
-        The file.
+        The file, on a local disk: network file systems do not share the memory that the write-ahead log needs.
 
     Raises
     ------
     ContentError, OutputError, UnavailableError
-        See :mod:`scanner.grading.store`.
+        See :func:`connection`.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -287,7 +301,7 @@ class GradeStore:
                 "INSERT INTO sightings VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (place.candidate_id, number, place.name, place.ra, place.dec),
             )
-            # Who has said something of it once has seen all there is to see.
+            # Who has graded it once has seen all there is to see.
             unseen = opened.execute("SELECT NOT EXISTS (SELECT 1 FROM entries WHERE object = ? AND grader = ?)", (number, name))
             blind = blind and bool(unseen.fetchone()[0])
             return _append(opened, (number, place.candidate_id, name, grade, text, catalogue, blind, None))

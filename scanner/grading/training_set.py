@@ -24,7 +24,7 @@ from scanner.grading.labels import LABEL_COLUMNS
 from scanner.labelled_set import CUTOUTS, DESCRIPTION, TRUTH, TRUTH_COLUMNS
 from scanner.query.catalogue import Catalogue
 from scanner.query.region import Cone
-from scanner.query.search import SEPARATION_COLUMN, Search, search
+from scanner.query.search import SEPARATION_COLUMN, CandidateId, Search, search
 from scanner.records import BANDS, VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, Record, Tile
 from scanner.sky import tile_list
 from scanner.survey.candidate_cutouts import candidate_cutouts
@@ -42,7 +42,10 @@ class GradedRow:
 
 
 def graded_rows(places: Mapping[int, Sequence[Place]], published: Iterable[Published]) -> list[GradedRow]:
-    """Find the rows of graded objects.
+    """Find the rows of today's catalogues that stand for graded objects; what no catalogue has is left out.
+
+    A row is the object's if it was graded under its ``candidate_id``; of several, the last graded one. Where no catalogue has
+    such a row any more, it is the nearest one within the duplicate radius of the last graded one.
 
     Parameters
     ----------
@@ -69,7 +72,7 @@ def graded_rows(places: Mapping[int, Sequence[Place]], published: Iterable[Publi
 def _row(places: Sequence[Place], catalogue: Catalogue) -> pa.Table | None:
     near = [_near(place, catalogue) for place in places]
     for place, rows in zip(places, near, strict=True):
-        ids = ["/".join(map(str, row.values())) for row in rows.select(["run", "tile_id", "target_id"]).to_pylist()]
+        ids = [str(CandidateId.of(row)) for row in rows.select(["run", "tile_id", "target_id"]).to_pylist()]
         if place.candidate_id in ids:
             return rows.slice(ids.index(place.candidate_id), 1)
     return near[0].slice(0, 1) if len(near[0]) else None
@@ -111,7 +114,7 @@ class GradedSetRecord(Record):
 def write_training_set(
     labels: Mapping[int, Mapping[str, Any]], rows: Sequence[GradedRow], least_graders: int, out: Path
 ) -> GradedSetRecord:
-    """Write a dataset.
+    """Write a dataset, without the objects whose label is unclear.
 
     Parameters
     ----------
@@ -126,8 +129,12 @@ def write_training_set(
 
     Raises
     ------
-    OutputError, UsageError, InputMissingError
-        See the module.
+    OutputError
+        The folder is there already.
+    UsageError
+        No object has a clear label.
+    InputMissingError
+        Cutouts were not kept, and their tiles cannot be opened any more.
     """
     if out.exists():
         raise OutputError(f"{out}: is there already; choose another --out or remove it.")
@@ -190,6 +197,7 @@ def _record_and_tiles(folder: RunFolder) -> tuple[RunRecord, tuple[Tile, ...]]:
 
 
 def _truth(label: Mapping[str, Any], batch: CutoutBatch, place: int) -> dict[str, Any]:
+    """What a grader tells of a simulation's truth: a lens is visible, since people saw it; its arcs were not measured."""
     is_lens = label["label"] == "lens"
     x, y = (float(value) * VIS_PIXEL_SCALE_ARCSEC for value in batch.offset[place])
     return {

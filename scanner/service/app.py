@@ -117,8 +117,8 @@ ROUTERS: tuple[Callable[[Context], APIRouter], ...] = (
     pages.router,
 )
 _ID = r"[^/]+/[^/]+/[^/]+"
-#: Addresses that tell no scores, or whose answers go through :meth:`scanner.grading.blind.Blindness.veiled`. Every other is
-#: closed to graders who are blind, since an address that nobody thought of must not tell.
+#: Addresses that tell no scores, or whose answers go through :meth:`~scanner.grading.blind.Blindness.hide_scores`. Every other
+#: one is closed to graders who are blind, since an address that nobody thought of must not tell.
 OPEN_TO_BLIND = re.compile(
     rf"/|/c/.*|/static/.*|/aladin|/favicon\.ico|/login|/logout|/healthz|/readyz|/metrics|/openapi\.json|/docs|/cutout|/soda.*|/moc.*"
     rf"|/api/v1/grades(/.*)?|/api/v1/collections(/[^/]+(/candidates(/{_ID})?|/tiles|/sky)?)?"

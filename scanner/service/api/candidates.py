@@ -107,11 +107,11 @@ def router(context: Context) -> APIRouter:
     ) -> CandidatePage:
         collection = context.collections.get(slug)
         selection = wanted.selection(_default_order(who))
-        if any(blindness.refuses_column(who, column) for column in selection.used):
+        if any(blindness.hides_column(who, column) for column in selection.used):
             context.metrics.refused.labels("blind").inc()
             raise ForbiddenError("Blind grading: this order or filter would tell scores of what you have not graded.")
         found = await context.work.run(page, collection, selection, wanted.limit, wanted.after)
-        items = await context.work.run(blindness.veiled, who, items_of(found.rows))
+        items = await context.work.run(blindness.hide_scores, who, items_of(found.rows))
         return CandidatePage(items=items, next=found.next, total=found.total)
 
     @routes.get("/{slug}/candidates/{run}/{tile_id}/{target_id}", summary="One object, candidate or not")
@@ -123,7 +123,7 @@ def router(context: Context) -> APIRouter:
 
     def detail(collection: Collection, candidate_id: str, who: Viewer) -> CandidateDetail:
         row = collection.find(candidate_id)
-        item = blindness.veiled(who, items_of(row))[0]
+        item = blindness.hide_scores(who, items_of(row))[0]
         ra_text, dec_text = sexagesimal(item["ra"], item["dec"])
         by = Selection(sort=_default_order(who))
         set_bits = Flag(item["flags"] or 0)
@@ -138,7 +138,7 @@ def router(context: Context) -> APIRouter:
         )
 
     def _default_order(who: Viewer) -> SortColumn:
-        return "place" if blindness.refuses_column(who, "rank") else "rank"
+        return "place" if blindness.hides_column(who, "rank") else "rank"
 
     return routes
 

@@ -72,7 +72,7 @@ def router(context: Context) -> APIRouter:
     ) -> NeighbourList:
         collection = context.collections.get(slug)
         items = await context.work.run(_neighbours, collection, f"{run}/{tile_id}/{target_id}", limit)
-        return NeighbourList(items=await context.work.run(context.blindness.veiled, who, items))
+        return NeighbourList(items=await context.work.run(context.blindness.hide_scores, who, items))
 
     @routes.get("/{slug}/tsne", tags=["embedding"], summary="Candidates on the t-SNE map, counted in cells")
     async def tsne(slug: Slug, bins: Bins = 80) -> EmbeddingMap:

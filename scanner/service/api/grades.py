@@ -13,8 +13,9 @@ from scanner.catalogue.columns import BEST_OF_EQUALS, HEALPIX_COLUMN, IDENTITY
 from scanner.errors import ScannerError, UnavailableError, UsageError
 from scanner.grading.agreement import Agreement, agreement
 from scanner.grading.grade import MAX_COMMENT, Entry, Grade, Place, Viewer, grader_name
-from scanner.grading.labels import LABEL_ENDINGS, LABEL_MEDIA_TYPES, LabelFormat, label_bytes, label_table
+from scanner.grading.labels import LABEL_FORMATS, LabelFormat, label_bytes, label_table
 from scanner.grading.store import GradeStore
+from scanner.query.formats import FILE_FORMATS
 from scanner.query.search import CANDIDATE_ID_SQL
 from scanner.records import Record
 from scanner.service.collections import CANDIDATES, Collection
@@ -206,7 +207,7 @@ def router(context: Context) -> APIRouter:
         "/export",
         summary="The label table",
         response_class=Response,
-        responses={200: {"content": {media_type: {} for media_type in LABEL_MEDIA_TYPES.values()}}},
+        responses={200: {"content": {FILE_FORMATS[name].media_type: {} for name in LABEL_FORMATS}}},
     )
     async def export(
         who: Annotated[Viewer, Depends(viewer)],
@@ -220,9 +221,8 @@ def router(context: Context) -> APIRouter:
             return label_bytes(label_table(store.standing(), store.places(), least_graders), format)
 
         content = await run(labels)
-        ending = next(ending for ending, known in LABEL_ENDINGS.items() if known == format)
-        disposition = f'attachment; filename="labels{ending}"'
-        return Response(content, media_type=LABEL_MEDIA_TYPES[format], headers={"Content-Disposition": disposition})
+        disposition = f'attachment; filename="labels{FILE_FORMATS[format].suffixes[0]}"'
+        return Response(content, media_type=FILE_FORMATS[format].media_type, headers={"Content-Disposition": disposition})
 
     @routes.get("/{run_id}/{tile_id}/{target_id}", summary="What was said of a candidate")
     async def said(run_id: RunId, tile_id: TileId, target_id: TargetId, who: Annotated[Viewer, Depends(viewer)]) -> Grading:

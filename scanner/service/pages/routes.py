@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from scanner.catalogue.columns import MEMBER_COLUMNS
 from scanner.errors import ScannerError
+from scanner.grading.grade import MEANINGS
 from scanner.query.search import CandidateId
 from scanner.records import Record
 from scanner.report import explanations
@@ -119,6 +120,7 @@ def router(context: Context) -> APIRouter:
             explained=explained,
             file_name=re.sub(r"[^A-Za-z0-9.+-]", "_", name),
             cone={"RA": f"{ra:.7f}", "DEC": f"{dec:.7f}", "SR": f"{ROW_RADIUS_DEG:.7f}", "VERB": 3},
+            grades=MEANINGS,
             map_bins=next(bins for most, bins in MAP_BINS if collection.n_candidates <= most),
             words=registry.model_dump(),
         )

@@ -36,25 +36,25 @@ def test_every_column_is_a_score_or_is_not():
 def test_scores_are_withheld_until_one_has_graded(store):
     blindness = Blindness(store, on=True)
     for who in (ANN, NOBODY):
-        (row,) = blindness.veiled(who, [item()])
+        (row,) = blindness.hide_scores(who, [item()])
         assert row["withheld"] is True
         assert row["grade"] is None
         assert {name for name, value in row.items() if value is None} == {*SCORE_NAMES, "grade"}
         assert row["flags"] == Flag.SATURATED
     store.give(HERE, "Ann", "B")
-    (row,) = blindness.veiled(ANN, [item()])
+    (row,) = blindness.hide_scores(ANN, [item()])
     assert row == {**item(), "grade": "B", "withheld": False}
-    assert blindness.veiled(BOB, [item()])[0]["p_calibrated"] is None
+    assert blindness.hide_scores(BOB, [item()])[0]["p_calibrated"] is None
     store.undo(HERE, "Ann")
-    assert blindness.veiled(ANN, [item()])[0]["p_calibrated"] is None
+    assert blindness.hide_scores(ANN, [item()])[0]["p_calibrated"] is None
 
 
 @pytest.mark.parametrize(("on", "who"), [(False, ANN), (False, NOBODY), (True, READER)])
 def test_others_see_everything(store, on, who):
     blindness = Blindness(store, on=on)
-    assert blindness.veiled(who, [item()]) == [{**item(), "grade": None, "withheld": False}]
+    assert blindness.hide_scores(who, [item()]) == [{**item(), "grade": None, "withheld": False}]
     assert not is_closed(blindness, who, "/tap/sync")
-    assert not blindness.refuses_column(who, "p_calibrated")
+    assert not blindness.hides_column(who, "p_calibrated")
 
 
 def test_others_grades_are_withheld_until_one_has_graded(store):
@@ -94,5 +94,5 @@ def test_addresses_that_tell_scores_are_closed(store):
 
 def test_orders_and_selections_that_tell_scores_are_refused(store):
     blindness = Blindness(store, on=True)
-    refused = {column.name for column in CATALOGUE_COLUMNS if blindness.refuses_column(ANN, column.name)}
+    refused = {column.name for column in CATALOGUE_COLUMNS if blindness.hides_column(ANN, column.name)}
     assert refused == SCORE_NAMES | {"flags"}

@@ -6,13 +6,13 @@ from astropy.io import fits
 from astropy.table import Table
 
 from scanner.grading.grade import Place
-from scanner.grading.labels import LABEL_COLUMNS, LABEL_ENDINGS, LABEL_SCHEMA, label_bytes, label_table
+from scanner.grading.labels import LABEL_COLUMNS, LABEL_FORMATS, LABEL_SCHEMA, label_bytes, label_table
 from scanner.grading.store import GradeStore
 
 ASTROPY = {"ecsv": "ascii.ecsv", "fits": "fits", "votable": "votable"}
 
 
-@pytest.mark.parametrize("name", LABEL_ENDINGS.values())
+@pytest.mark.parametrize("name", LABEL_FORMATS)
 def test_a_table_without_rows_has_its_columns(name):
     content = label_bytes(label_table((), {}), name)
     table = pq.read_table(io.BytesIO(content)) if name == "parquet" else Table.read(io.BytesIO(content), format=ASTROPY[name])
@@ -20,7 +20,7 @@ def test_a_table_without_rows_has_its_columns(name):
     assert list(getattr(table, "colnames", None) or table.column_names) == [column.name for column in LABEL_COLUMNS]
 
 
-@pytest.mark.parametrize("name", LABEL_ENDINGS.values())
+@pytest.mark.parametrize("name", LABEL_FORMATS)
 def test_hostile_comments_come_back_as_they_were_written(name, tmp_path):
     comment = "<b> & ]]> \"quoted\", 'single' \\ = # ; ünï 星 <!-- -->"
     store = GradeStore(tmp_path / "grades.sqlite")

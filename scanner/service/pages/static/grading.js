@@ -128,7 +128,7 @@ export const mount = async (section, { candidateId, slug, root, keys }) => {
   }));
 
   keys.register([
-    ...["A", "B", "C", "X"].map((mark) => ({ key: mark.toLowerCase(), group: "Grading", does: `Grade ${mark}`, run: () => grade(mark) })),
+    ...buttons.map((button) => button.dataset.grade).map((mark) => ({ key: mark.toLowerCase(), group: "Grading", does: `Grade ${mark}`, run: () => grade(mark) })),
     { key: "m", group: "Grading", does: "Comment; Esc leaves it, a grade takes it along", run: () => comment.focus() },
     { key: "u", group: "Grading", does: "Undo, also of the candidate before", run: undo },
     { key: "n", group: "Grading", does: "Next ungraded candidate", run: goOn },
