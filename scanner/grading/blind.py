@@ -44,7 +44,7 @@ class Blindness:
         return self.on and viewer.role == "grade"
 
     def hides_column(self, viewer: Viewer, column: str) -> bool:
-        """Whether somebody may not sort or select by a column, since the order or selection would tell its values."""
+        """Whether somebody may not sort or select by a column, since the order or selection would betray its values."""
         return self.holds_for(viewer) and column in SCORE_NAMES | {"flags"}
 
     def hide_scores(self, viewer: Viewer, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

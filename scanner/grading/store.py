@@ -58,7 +58,7 @@ CREATE UNIQUE INDEX entries_undone ON entries (undoes) WHERE undoes IS NOT NULL;
 
 @contextmanager
 def writing(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that alone may write; the file and its tables are made if need be, whoever else is doing that.
+    """A connection that alone may write; the file and its tables are made if need be, even by several processes at once.
 
     Raises
     ------
@@ -279,7 +279,7 @@ class GradeStore:
         Parameters
         ----------
         place
-            The row that was looked at.
+            The row that was graded.
         grader, grade, comment
             Who says what of it; the comment is text, whatever it looks like.
         catalogue
@@ -330,7 +330,7 @@ class GradeStore:
             return tuple(_entries(found))
 
     def standing(self) -> tuple[Entry, ...]:
-        """The grade of each grader for each object that was neither taken back nor given anew, by object and grader."""
+        """The last grade of each grader for each object that was not taken back, by object and grader."""
         with reading(self.path) as opened:
             return tuple(_entries(opened.execute(_standing())))
 

@@ -197,7 +197,7 @@ def _record_and_tiles(folder: RunFolder) -> tuple[RunRecord, tuple[Tile, ...]]:
 
 
 def _truth(label: Mapping[str, Any], batch: CutoutBatch, place: int) -> dict[str, Any]:
-    """What a grader tells of a simulation's truth: a lens is visible, since people saw it; its arcs were not measured."""
+    """The columns of simulated truth that a label gives: a lens is visible, since people saw it; its arcs were not measured."""
     is_lens = label["label"] == "lens"
     x, y = (float(value) * VIS_PIXEL_SCALE_ARCSEC for value in batch.offset[place])
     return {

@@ -402,7 +402,7 @@ def overlapping(ranges: Int64, starts: Int64, stops: Int64) -> NDArray[np.bool_]
     starts, stops
         (K,), half open.
     """
-    # The first range that ends after an interval's start is the only one that need be looked at.
+    # Only the first range that ends after an interval's start can hold an index of it.
     first = np.searchsorted(ranges[:, 1], starts, side="right")
     begins = np.append(ranges[:, 0], np.iinfo(np.int64).max)[first]
     return np.asarray(begins < stops)

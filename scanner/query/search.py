@@ -142,14 +142,14 @@ def _asked(catalogue: Catalogue, question: Search) -> tuple[Source, SqlPart]:
     if question.candidates_only:
         conditions.append(SqlPart("is_candidate"))
     if question.top is not None and not conditions and question.order == RANK_COLUMN.name:
-        # Ranks go from 1 without gaps: the files' statistics tell where the first are.
+        # Ranks go from 1 without gaps, so the files' statistics lead to the first ones.
         conditions.append(SqlPart(f"{RANK_COLUMN.name} <= ?", (question.top,)))
     source = catalogue.source(None if region is None else region.ranges())
     return source, all_of([source.within, *conditions])
 
 
 def _named(name: str) -> tuple[Region | None, SqlPart]:
-    """Where an object of this name lies, if the name tells, and the condition that a row has the name."""
+    """Where an object of this name lies, if it is a full designation, and the condition that a row has the name."""
     text = " ".join(name.split())
     if not text:
         raise UsageError(f"An empty name was given; write a designation such as '{PREFIX} J100024.00+021200.0'.")

@@ -117,8 +117,8 @@ ROUTERS: tuple[Callable[[Context], APIRouter], ...] = (
     pages.router,
 )
 _ID = r"[^/]+/[^/]+/[^/]+"
-#: Addresses that tell no scores, or whose answers go through :meth:`~scanner.grading.blind.Blindness.hide_scores`. Every other
-#: one is closed to graders who are blind, since an address that nobody thought of must not tell.
+#: Addresses that show no scores, or whose answers go through :meth:`~scanner.grading.blind.Blindness.hide_scores`. All others
+#: are closed to graders who are blind, so an address that was forgotten here shows nothing.
 OPEN_TO_BLIND = re.compile(
     rf"/|/c/.*|/static/.*|/aladin|/favicon\.ico|/login|/logout|/healthz|/readyz|/metrics|/openapi\.json|/docs|/cutout|/soda.*|/moc.*"
     rf"|/api/v1/grades(/.*)?|/api/v1/collections(/[^/]+(/candidates(/{_ID})?|/tiles|/sky)?)?"
@@ -184,7 +184,7 @@ def create_app(context: Context) -> FastAPI:
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
         context.collections.start()
-        # Requests are drawn beside one another: threads of each one's small matrices would only wait for the others'.
+        # Cutouts are drawn in parallel, so threads for each one's small matrices would only wait for the others'.
         with threadpool_limits(1, "blas"):
             yield
         context.collections.close()
@@ -195,12 +195,12 @@ def create_app(context: Context) -> FastAPI:
         title="scanner",
         summary="Candidates for strong gravitational lenses, and every object that was scored.",
         version=__version__,
-        # Their pages load scripts from another server.
+        # FastAPI's pages load scripts from another server.
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
         lifespan=running,
-        dependencies=[Depends(_unveiled(context))],
+        dependencies=[Depends(_refuse_closed(context))],
     )
     for router in ROUTERS:
         app.include_router(router(context))
@@ -230,15 +230,15 @@ def create_app(context: Context) -> FastAPI:
     return app
 
 
-def _unveiled(context: Context) -> Callable[[Request], Awaitable[None]]:
-    """Refuses addresses that would tell graders what blind grading withholds."""
+def _refuse_closed(context: Context) -> Callable[[Request], Awaitable[None]]:
+    """Refuses addresses that would show graders what blind grading withholds."""
 
-    async def unveiled(request: Request) -> None:
+    async def refuse_closed(request: Request) -> None:
         if is_closed(context.blindness, viewer(request), route_path(request.scope)):
             context.metrics.refused.labels("blind").inc()
             raise ForbiddenError("Blind grading: this would tell scores of what you have not graded.")
 
-    return unveiled
+    return refuse_closed
 
 
 def _answer_errors(app: FastAPI, answers: Forms) -> None:
@@ -282,7 +282,7 @@ def _describe_tokens(app: FastAPI) -> None:
 
 
 def _allowed(app: FastAPI, request: Request) -> list[str]:
-    """Methods that an address takes: one address may have several routes, and the router tells those of the first."""
+    """Methods that an address takes; the router itself gives only those of the address's first route."""
     scopes = {method: {**request.scope, "method": method} for method in METHODS}
     return [
         method for method, scope in scopes.items() if any(route.matches(scope)[0] is Match.FULL for route in app.router.routes)
@@ -295,7 +295,7 @@ _SENTENCES = {
 }
 
 
-#: Longest time that answers under way are waited for when the service is told to stop.
+#: Seconds that answers under way are given when the service is stopped.
 GRACE_S = 5
 
 

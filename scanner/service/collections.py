@@ -145,7 +145,7 @@ def _opened(location: str, config: ServiceConfig, slug: str | None) -> Collectio
 
 
 def state_of(published: Published) -> str:
-    """What tells one state of a folder from another."""
+    """An identifier of the folder's present state."""
     entry = published.store.entry(published.key(f"{CATALOGUE}/dataset/_metadata"))
     return f"{published.root_key} {entry.version if entry else ''}"
 
@@ -169,8 +169,8 @@ def keep_candidates(catalogue: Catalogue) -> int:
 class Collections:
     """The open collections in the order in which their folders were named; :meth:`open_all` or :meth:`start` opens them.
 
-    A folder that has changed (a survey with a new version, a run that was merged again) is opened anew in the background and
-    replaces the old state in one step, so an answer is of one state. Where that fails, the old state stays, and the log tells.
+    A folder that has changed (a survey with a new version, a run that was merged again) is opened again in the background and
+    replaces the old state in one step, so an answer is of one state. Where that fails, the old state stays, with a warning.
     """
 
     def __init__(self, locations: Sequence[str], config: ServiceConfig, instruments: ServiceInstruments) -> None:
@@ -183,7 +183,7 @@ class Collections:
         self._opened = threading.Event()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
-        #: What kept a folder from being opened, for whoever waits for it.
+        #: Why a folder could not be opened.
         self.error: Exception | None = None
 
     def __iter__(self) -> Iterator[Collection]:
@@ -269,7 +269,7 @@ class Collections:
         self._instruments.ready.set(1)
 
     def renew(self) -> None:
-        """Open those anew whose folders have changed."""
+        """Open again those whose folders have changed."""
         for slug, location in self._locations.items():
             try:
                 if state_of(open_published(location, storage=self._config.storage)) != self._open[slug].state:

@@ -22,12 +22,12 @@ from scanner.service.settings import ServiceConfig
 
 Result = TypeVar("Result")
 P = ParamSpec("P")
-#: When somebody who was told to come again should come again, in seconds.
+#: Seconds after which a client that was refused should try again.
 RETRY_AFTER_S = 2
 
 
 class Work:
-    """The service's threads."""
+    """Work that blocks, in a bounded number of threads, each piece within a time limit that interrupts DuckDB."""
 
     def __init__(self, workers: int, queue: int, seconds: float, instruments: ServiceInstruments) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="work")
@@ -95,7 +95,7 @@ class Work:
         return sent()
 
     def close(self) -> None:
-        """Stop; what waits is dropped."""
+        """Stop, and drop what waits."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _within(self, deadline: Deadline, seconds: float, function: Callable[..., Result], *args: Any) -> Result:
@@ -113,7 +113,7 @@ class Work:
 
         loop = asyncio.get_running_loop()
         submitted = self._pool.submit(entered)
-        submitted.add_done_callback(lambda _: _tell(loop, self._done))
+        submitted.add_done_callback(lambda _: _call_in_loop(loop, self._done))
         future: Future[Result] = submitted
         try:
             async with asyncio.timeout(max(seconds, 0.0)):
@@ -136,14 +136,14 @@ class Work:
         self._instruments.work_pending.set(self._pending)
 
 
-def _tell(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+def _call_in_loop(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
     if not loop.is_closed():
         loop.call_soon_threadsafe(function)
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a service is made of."""
+    """What the routes of a service share."""
 
     config: ServiceConfig
     collections: Collections
@@ -155,5 +155,5 @@ class Context:
     cutouts: Cutouts
 
     def base_url(self, request: Request) -> str:
-        """The service's root as clients reach it, without a slash at its end."""
+        """The service's root as clients reach it, without a trailing slash."""
         return (self.config.http.base_url or str(request.base_url)).rstrip("/")

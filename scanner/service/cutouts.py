@@ -51,9 +51,9 @@ class OpenStores:
 
     @contextmanager
     def reading(self, folder: RunFolder, tile_id: str) -> Iterator[CutoutStore | None]:
-        """The store of a tile, which nobody else reads from or closes meanwhile; None where no cutout was kept.
+        """The store of a tile, for this block alone; None where no cutout was kept.
 
-        A tile that was scanned anew since it was opened is opened again.
+        A tile that was scanned again since it was opened is opened again.
 
         Raises
         ------
@@ -111,7 +111,7 @@ _log = logging.getLogger(__name__)
 
 
 class NoCutoutError(InputMissingError):
-    """There is no cutout of this candidate to be had."""
+    """The cutout of this candidate was not kept and cannot be made again."""
 
 
 class Cutouts:
@@ -145,8 +145,10 @@ class Cutouts:
 
         Raises
         ------
-        NoCutoutError, BusyError
-            See the module.
+        NoCutoutError
+            It was not kept, and its mosaics lie elsewhere, have gone or are damaged; the log has the reason.
+        BusyError
+            Others wait already for a cutout to be made again, or the store does not answer.
         """
         tile_id, target_id = row["tile_id"][0].as_py(), row["target_id"][0].as_py()
         key = (folder.location, tile_id, target_id)
@@ -168,7 +170,7 @@ class Cutouts:
         return found
 
     def close(self) -> None:
-        """Forget all, and remove what was fetched."""
+        """Close all stores, and remove what was fetched."""
         self._stores.close()
         self._kept.clear()
         self._scratch.close()

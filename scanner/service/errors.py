@@ -15,7 +15,7 @@ from scanner.records import Record
 Audience = Literal["open", "vo", "program", "page"]
 #: Roots of the Virtual Observatory's protocols: their clients know HTTP Basic authentication, and POST what they read.
 VO_ROOTS = ("/tap", "/scs", "/datalink", "/soda", "/cutout", "/moc", "/explanation")
-#: Answered to everybody: they tell nothing of the catalogue, and a page that asks for a token needs its style.
+#: Answered without a token: they give nothing of the catalogue away, and the page that asks for a token needs its style.
 OPEN_ROOTS = ("/healthz", "/readyz", "/login", "/logout", "/static", "/favicon.ico")
 PROGRAM_ROOTS = ("/api", "/metrics", "/openapi.json")
 
@@ -38,7 +38,7 @@ def audience_of(path: str) -> Audience:
 
 
 class ServiceError(Exception):
-    """A request that cannot be answered as it stands; the message is fit to be read by whoever asked."""
+    """A request that cannot be answered as it stands; the message is for the client: it names no files of the server."""
 
     status: int = 500
 
@@ -123,7 +123,7 @@ class ErrorAnswer(Record):
     error: ErrorDetail
 
 
-#: Makes the answer from the request, the status, the sentence and the request's id.
+#: Makes an answer from the request, the status, the sentence and the request's id.
 Form = Callable[[Request, int, str, str], Response]
 
 

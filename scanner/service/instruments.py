@@ -1,7 +1,6 @@
-"""What the service tells Prometheus: names, units, buckets and help texts, in a registry of their own.
+"""The service's metrics for Prometheus: names, units, buckets and help texts.
 
-In: a registry. Out: :class:`ServiceInstruments`. Labels come from fixed sets (routes, methods, statuses, reasons, collections),
-so that the number of series grows with none of what clients send. Refused: nothing.
+Labels come from fixed sets (routes, methods, statuses, reasons, collections), so clients cannot add series.
 """
 
 from __future__ import annotations

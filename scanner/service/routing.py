@@ -110,7 +110,10 @@ _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 class Parameters:
-    """Names and values; what is empty counts as not given."""
+    """Parameters as DALI 1.1 (sections 2.3 and 3) has them: names in any case, each any number of times, in a query or a form.
+
+    What is empty counts as not given.
+    """
 
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
         self._values: dict[str, list[str]] = {}
@@ -125,7 +128,7 @@ class Parameters:
         Raises
         ------
         BadRequestError
-            See the module.
+            The body is no form.
         """
         pairs = list(request.query_params.multi_items())
         if request.method == "POST" and request.headers.get("content-type", "").partition(";")[0].strip() in _FORMS:
@@ -154,14 +157,14 @@ class Parameters:
 
 
 def is_whole_number(value: str, most_digits: int) -> bool:
-    """Whether a value is a number of so many decimal digits at most: of more, int() takes long, and then refuses."""
+    """Whether a value is a number of at most so many decimal digits; with many more, int() is slow and then fails."""
     return value.isascii() and value.isdigit() and len(value) <= most_digits
 
 
 def conditional(
     request: Request, content: bytes, media_type: str, *, max_age_s: int, filename: str | None = None, vary: str | None = None
 ) -> Response:
-    """Answer with some content.
+    """Answer with an ETag of the content, or 304 where the client has it already (RFC 9110, sections 8.8.3 and 13.1.2).
 
     Parameters
     ----------
@@ -170,7 +173,7 @@ def conditional(
     content, media_type
         The answer.
     max_age_s
-        How long it may be used without asking, in seconds; by the client alone, as reading may need a token.
+        How long the client may use it without asking, in seconds; no shared cache may, as reading may need a token.
     filename
         What a browser calls it when it is saved; ASCII without quotes.
     vary

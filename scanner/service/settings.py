@@ -1,8 +1,4 @@
-"""Everything that ``scanner serve`` can be told, as one tree: a TOML file, ``SCANNER_SERVE_…`` variables, flags; flags win.
-
-In: a file with the sections below, variables such as ``SCANNER_SERVE_LIMITS__ROWS`` and a mapping of flags. Out: a frozen
-:class:`ServiceConfig`. Refused: unknown keys and values out of range, each with a :class:`~scanner.errors.UsageError`.
-"""
+"""The settings of ``scanner serve``: a TOML file, ``SCANNER_SERVE_…`` variables and flags, of which the last wins."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Expressions of a query as SQL, and the part of the sky outside which a condition cannot be true.
 
 Where ADQL 2.1 leaves a choice: a whole number divided by a whole number is whole, and what is divided by zero is NULL. Two
-constants that leave a remainder are refused, for whoever writes a radius as 5/3600 does not mean 0.
+constants that leave a remainder are refused, for a radius written as 5/3600 is not meant to be 0.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Clause:
         return found
 
     def value(self, node: tree.Node) -> Value:
-        """What a node is worth."""
+        """SQL of a node."""
         found = self._value(node)
         for of_row, of_group in self.keys:
             if (found.sql, found.parameters) == (of_row.sql, of_row.parameters):

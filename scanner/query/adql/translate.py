@@ -1,7 +1,7 @@
 """From ADQL to SQL over one table, and from there to the rows of the answer.
 
-The SQL is written anew from the query's tree, whose nodes are few and known: no name, function or statement that somebody wrote
-can come into it.
+The SQL is written from the query's tree, whose nodes are few and known: no name, function or statement of a user can come into
+it.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def _label(node: tree.Node, value: Value) -> str:
 
 
 def _distinct(names: list[str]) -> list[str]:
-    """The names, those that come again with a number behind."""
+    """The names; those that repeat get a number."""
     found: list[str] = []
     for name in names:
         unique, number = name, 1
@@ -272,7 +272,7 @@ def answer(connection: DuckDBPyConnection, translation: Translation, relation: R
     ------
     AdqlError
         The rows do not allow an answer: numbers beyond 64 bits, texts that are no number, too little memory. The message speaks
-        of the query, not of SQL and files, which whoever asks does not know.
+        of the query, not of SQL and files, which clients do not know.
     OutOfTimeError
         The time is up.
     """

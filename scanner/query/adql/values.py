@@ -225,9 +225,9 @@ def _comparable(node: tree.Node, value: Value, other: Value) -> Value:
     if same:
         return value
     if other.kind is Kind.TRUTH:
-        told = str(value.constant) if value.constant is not None else str(value.parameters[0]) if value.sql == TEXT else ""
-        if told.strip().lower() in _TRUTHS:
-            return Value("true" if _TRUTHS[told.strip().lower()] else "false", Kind.TRUTH)
+        written = str(value.constant) if value.constant is not None else str(value.parameters[0]) if value.sql == TEXT else ""
+        if written.strip().lower() in _TRUTHS:
+            return Value("true" if _TRUTHS[written.strip().lower()] else "false", Kind.TRUTH)
     if value.kind is Kind.TRUTH:
         # The other side will be turned into a condition, or refused.
         return value

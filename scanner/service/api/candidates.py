@@ -1,8 +1,4 @@
-"""Candidates: lists of them, and each on its own.
-
-In: filters and orders, or an object's id. Out: rows as JSON, a page at a time; one row with what pages say of it. Refused:
-filters that make no sense (400), unknown objects (404), orders and filters that would tell what blind grading withholds (403).
-"""
+"""Lists of candidates, a page at a time, and single objects with what their pages show."""
 
 from __future__ import annotations
 
@@ -51,8 +47,8 @@ class ListQuery(Record):
 
     def selection(self, default: SortColumn) -> Selection:
         """The rows and their order."""
-        told = self.model_dump(exclude={"sort", "limit", "after"})
-        return Selection(sort=self.sort or default, **told)
+        wanted = self.model_dump(exclude={"sort", "limit", "after"})
+        return Selection(sort=self.sort or default, **wanted)
 
 
 class CandidatePage(Record):

@@ -120,7 +120,7 @@ MAX_CURSOR_LENGTH = 800
 class Cursor:
     """The last row of a page.
 
-    ``value``: of the column that orders the list, None where it is not known. ``rank``: None in lists that may not tell it.
+    ``value``: of the column that orders the list, None where it is not known. ``rank``: None in lists that must not show it.
     ``last``: which row it is.
     """
 
@@ -212,7 +212,7 @@ class Selection:
 
     @property
     def descending(self) -> bool:
-        """Whether the largest come first; unless told otherwise, the best do."""
+        """Whether the largest come first; by default the best do."""
         return self.sort in SCORES if self.order is None else self.order == "desc"
 
     @property
@@ -223,12 +223,12 @@ class Selection:
     @property
     def ties(self) -> tuple[str, ...]:
         """The columns that decide, one after the other, where it is equal."""
-        # Where a list is not of scores, its cursors must not tell ranks either: graders who are blind read such lists.
+        # Graders who are blind read lists that are not of scores; their cursors must not hold ranks either.
         return BEST_OF_EQUALS if self.sort in SCORES else IDENTITY
 
     @property
     def used(self) -> frozenset[str]:
-        """Columns whose values the order and the choice of rows tell something of."""
+        """Columns whose values the order and the choice of rows betray."""
         filters = {
             "p_calibrated": (self.min_score, self.max_score),
             "magnitude_vis": (self.min_magnitude, self.max_magnitude),

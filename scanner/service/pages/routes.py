@@ -178,14 +178,14 @@ def router(context: Context) -> APIRouter:
         return answer
 
     def _is_blind(request: Request) -> bool:
-        """Whether scores are withheld from whoever asks: then the pages have no place for what only tells of scores."""
+        """Whether scores are withheld from the viewer: then the pages have no place for them."""
         return context.blindness.holds_for(viewer(request))
 
     return routes
 
 
 def _is_explained(collection: Collection, wanted: CandidateId) -> bool:
-    """Whether there is a picture of what the networks looked at; blocks. Where that cannot be told, there is none to show."""
+    """Whether there is a readable picture of what the networks looked at; blocks."""
     folder = collection.published.run_folders.get(wanted.run)
     try:
         return folder is not None and explanations.read(folder.store, wanted.tile_id, wanted.target_id) is not None

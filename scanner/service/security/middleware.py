@@ -59,7 +59,7 @@ HEADERS = {
 
 
 class SecurityHeaders:
-    """Adds the headers to every answer that does not have them."""
+    """Adds :data:`HEADERS` to every answer; those that an answer sets itself stay."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -85,7 +85,11 @@ BODY_S = 20.0
 
 
 class RateLimit:
-    """Counts requests of each client."""
+    """Refuses requests of a client beyond its rate.
+
+    Each client, by name or address, has a bucket that fills evenly and holds ``burst`` requests: a page of a hundred pictures
+    empties a part of it, a loop without a pause finds its end.
+    """
 
     def __init__(
         self,
@@ -132,8 +136,8 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        told = Headers(scope=scope).get("content-length", "0")
-        self._refuse(int(told) if told.isdigit() else 0)
+        declared = Headers(scope=scope).get("content-length", "0")
+        self._refuse(int(declared) if declared.isdigit() else 0)
         n_bytes, is_whole = 0, False
 
         async def counted() -> Message:
@@ -179,7 +183,7 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
 class RequestLog:
-    """Gives requests their ids, logs and counts them."""
+    """Gives every request an id, a line in the log and its place in the metrics."""
 
     def __init__(self, app: ASGIApp, instruments: ServiceInstruments) -> None:
         self._app, self._instruments = app, instruments
@@ -238,7 +242,7 @@ class RequestLog:
 
 
 class ErrorsToAnswers:
-    """Turns errors into answers."""
+    """Turns errors into answers in the form of their path; unforeseen ones are logged with their traceback."""
 
     def __init__(self, app: ASGIApp, forms: Forms) -> None:
         self._app, self._forms = app, forms
@@ -290,7 +294,7 @@ def reading_origins(config: ServiceConfig, *, is_guarded: bool) -> tuple[str, ..
 
 
 class AllowedHosts:
-    """Refuses requests that were meant for another server."""
+    """Refuses requests for another host: a page whose name was made to mean 127.0.0.1 could read everything."""
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str], instruments: ServiceInstruments) -> None:
         self._app, self._hosts, self._instruments = app, hosts, instruments
@@ -336,7 +340,7 @@ class SameSiteWrites:
 
 
 class RootPath:
-    """Tells routes and links the root that the service lies under, as clients see it."""
+    """Sets the root path under which clients see the service, for routes and links."""
 
     def __init__(self, app: ASGIApp, root: str) -> None:
         self._app, self._root = app, root.rstrip("/")

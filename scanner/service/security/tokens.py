@@ -1,10 +1,7 @@
 """Tokens: who may do what, known by their hashes.
 
-In: lines ``name role sha256:hash`` of a file (``#`` begins a comment) or of the variable ``SCANNER_SERVE_TOKENS`` (separated by
-``;``), and the token that a request carries. Out: the :class:`TokenLine` of a token. Refused: lines that are not such.
-
-A token is 256 random bits, not a password, so one round of SHA-256 is enough: nobody can try them all. Whoever reads the file
-cannot use what is in it. The file is read again when it changes: a token that is removed from it is of no use from then on.
+A token is 256 random bits, not a password, so one round of SHA-256 is enough. Whoever reads the file of hashes cannot use them.
+The file is read again when it changes, so a token that is removed from it ends at once.
 """
 
 from __future__ import annotations
@@ -91,7 +88,7 @@ class TokenBook:
         return self._file is not None or bool(self._fixed)
 
     def find(self, token: str) -> TokenLine | None:
-        """Whose token this is, None where it is nobody's."""
+        """The line of a token; None where it is not known."""
         if self._changed():
             try:
                 self._read()

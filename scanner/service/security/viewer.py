@@ -1,7 +1,4 @@
-"""Who asks: the owner of a token, or whoever sits at this machine.
-
-In: a request's headers. Out: its :class:`Viewer`, for routes as :func:`viewer` and :func:`grader`. Refused: requests without a
-token where one is needed and tokens that are not known (401), grades from those who may only read (403).
+"""Who makes a request: the owner of a token, or a user of this machine.
 
 A token comes as ``Authorization: Bearer …``, as the password of HTTP Basic authentication (what pyvo, TOPCAT and stilts can
 send), or as the cookie that ``POST /login`` sets.

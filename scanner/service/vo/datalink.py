@@ -76,7 +76,7 @@ def cutout_descriptor(base_url: str, column: str = "candidate_id") -> ServiceDes
 
 
 EXPLANATION_MEDIA_TYPES = {"png": "image/png", "json": "application/json"}
-#: An object may be explained anew while its page is open.
+#: An object may be explained again while its page is open.
 EXPLANATION_MAX_AGE_S = 300
 
 _log = logging.getLogger(__name__)

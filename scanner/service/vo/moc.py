@@ -1,10 +1,4 @@
-"""The sky that was scanned, as a multi-order coverage map: ``/moc`` and ``/moc/{slug}``.
-
-In: FORMAT, or an Accept header; ORDER. Out: a MOC 2.0 in FITS, JSON or ASCII. Refused: unknown collections (404), other formats
-(400; 406 where the header alone rules out every one), orders that there are not (400).
-
-Source: MOC 2.0, section 4.
-"""
+"""The sky that was scanned, as a multi-order coverage map (MOC 2.0): ``/moc`` and ``/moc/{slug}``."""
 
 from __future__ import annotations
 

@@ -280,7 +280,7 @@ def _webp(image: UInt8, wanted: CutoutRequest) -> bytes:
     return self_contained.webp(image, _LARGE_PIXELS_QUALITY if is_large else _QUALITY, _METHOD)
 
 
-#: A run is not changed under its name, but for one that is made anew from other files: asked about again after a day.
+#: A run rarely changes under its name: only where it is made again from other files.
 MAX_AGE_S = 86_400
 _WORDS = {401: "AuthenticationError", 403: "AuthorizationError", 408: "ServiceUnavailable", 429: "ServiceUnavailable",
           503: "ServiceUnavailable"}  # fmt: skip

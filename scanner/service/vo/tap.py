@@ -177,7 +177,7 @@ def _write(service: TapService, query: TapQuery, path: Path) -> None:
     """Write an answer to a file, whole or not at all."""
     try:
         with path.open("wb") as file:
-            file.writelines(service.answered(query, tells_errors=False))
+            file.writelines(service.answered(query, reports_errors=False))
     except BaseException:
         path.unlink(missing_ok=True)
         raise

@@ -109,8 +109,8 @@ class TapService:
         """Every table, each once."""
         return self._offer.tables
 
-    def answered(self, query: TapQuery, *, tells_errors: bool = True) -> Iterator[bytes]:
-        """Answer a query; ``tells_errors``: errors after the first rows are told in the document, else raised.
+    def answered(self, query: TapQuery, *, reports_errors: bool = True) -> Iterator[bytes]:
+        """Answer a query; ``reports_errors``: errors after the first rows are reported in the document, else raised.
 
         Raises
         ------
@@ -124,7 +124,7 @@ class TapService:
         rows = _begun(self._rows(tables[translation.table], translation, query.max_rows))
         if query.format.separator:
             return self._csv(translation, rows, query)
-        return self._votable(translation, rows, query, tells_errors=tells_errors)
+        return self._votable(translation, rows, query, reports_errors=reports_errors)
 
     def _rows(self, table: TapTable, translation: Translation, max_rows: int) -> Iterator[pa.RecordBatch]:
         """The rows, one more than may be shown."""
@@ -132,7 +132,7 @@ class TapService:
             yield from answer(connection, translation.limited(max_rows + 1), table.relation(translation.ranges))
 
     def _votable(
-        self, translation: Translation, rows: Iterator[pa.RecordBatch], query: TapQuery, *, tells_errors: bool
+        self, translation: Translation, rows: Iterator[pa.RecordBatch], query: TapQuery, *, reports_errors: bool
     ) -> Iterator[bytes]:
         heading = Heading(
             table=translation.table,
@@ -141,7 +141,7 @@ class TapService:
         )
         fields = [field_of(column) for column in translation.columns]
         yield from votable.document(
-            fields, rows, heading, encoding=query.format.encoding, max_rows=query.max_rows, tells_errors=tells_errors
+            fields, rows, heading, encoding=query.format.encoding, max_rows=query.max_rows, reports_errors=reports_errors
         )
 
     def _csv(self, translation: Translation, rows: Iterator[pa.RecordBatch], query: TapQuery) -> Iterator[bytes]:
@@ -160,7 +160,7 @@ class TapService:
 
 
 def _begun(rows: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The same rows, the first of them at hand: what goes wrong until then is said as an error, not within the answer."""
+    """The same rows, the first fetched now, so that what fails until then is an error and not a part of the answer."""
     return chain(list(islice(rows, 1)), rows)
 
 
@@ -208,7 +208,8 @@ def read_query(values: Mapping[str, str], default_rows: int, most_rows: int) -> 
     Raises
     ------
     BadRequestError
-        See the module.
+        Another request than doQuery, another language than ADQL, a MAXREC that is no number of rows, a format that is not
+        offered, no query.
     """
     request, language = values.get("REQUEST", "doQuery"), values.get("LANG", _LANGUAGES[0])
     if request.lower() != "doquery":

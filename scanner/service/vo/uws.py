@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Job:
-    """One job; times are UTC, ``duration_s`` is how long it may be worked on. ``owner``: None for whoever has no name."""
+    """One job; times are UTC, ``duration_s`` is how long it may run. ``owner``: None for clients without a name."""
 
     identifier: str
     owner: str | None
@@ -58,14 +58,17 @@ class Job:
     task: asyncio.Task[None] | None = None
 
     def enter(self, phase: Phase) -> None:
-        """Change the phase, and wake whoever waits for that."""
+        """Change the phase, and wake those who wait for that."""
         self.phase = phase
         self.changed.set()
         self.changed = asyncio.Event()
 
 
 class JobBook:
-    """All jobs of a service."""
+    """All jobs of a service; they change only in the thread of the event loop, so polls see a job before or after a change.
+
+    Results are files in a temporary folder, removed with their job or the service.
+    """
 
     def __init__(self, *, at_a_time: int, duration_s: int, retention: timedelta, max_jobs: int) -> None:
         self._max_jobs, self._retention, self.duration_s = max_jobs, retention, duration_s
@@ -79,17 +82,17 @@ class JobBook:
         Raises
         ------
         BusyError
-            All that there is room for are on their way.
+            There are as many jobs as there is room for, and all of them run.
         """
         self._sweep()
         if len(self._jobs) >= self._max_jobs:
             idle = [job for job in self._jobs.values() if job.phase not in ACTIVE]
             if not idle:
                 raise BusyError("There are too many jobs; try again in a minute.", {"Retry-After": "60"})
-            # Those that are over first, then those that nobody started.
+            # Those that are over go first, then those that were never started.
             self.remove(min(idle, key=lambda job: (job.phase == "PENDING", job.created)))
         now = _now()
-        # Nobody can guess it: to know a job is to be allowed to see it.
+        # It cannot be guessed, so whoever knows a job may see it.
         job = Job(secrets.token_hex(12), owner, parameters, now, now + self._retention, self.duration_s, run_id)
         self._jobs[job.identifier] = job
         return job
@@ -115,7 +118,7 @@ class JobBook:
         )
 
     def start(self, job: Job, work: WriteResult) -> None:
-        """Let a job be worked on as soon as there is a place; one that is on its way or over stays as it is."""
+        """Run a job as soon as there is a place; one that runs or is over stays as it is."""
         if job.phase == "PENDING":
             job.enter("QUEUED")
             job.task = asyncio.create_task(self._work(job, work))
@@ -140,7 +143,7 @@ class JobBook:
         job.destruction = min(when, job.created + self._retention)
 
     def limit(self, job: Job, seconds: int) -> None:
-        """Change how long a job may be worked on; 0, which means for ever, is as long as any may.
+        """Change how long a job may run; 0, which means for ever, is as long as any may.
 
         Raises
         ------
@@ -312,11 +315,11 @@ class _Handlers:
 
     def __init__(self, context: Context, jobs: JobBook, write: WriteAnswer) -> None:
         self._context, self._jobs, self._write = context, jobs, write
-        # Whoever has no name shares the list with all who have none: at one's own machine that is oneself.
+        # Clients without a name share one list: at one's own machine that is oneself.
         self._is_local = context.config.is_local
 
     async def listed(self, request: Request) -> Response:
-        """The jobs of whoever asks."""
+        """The client's own jobs."""
         owner, parameters = viewer(request).name, await Parameters.of(request)
         phases = tuple(phase.upper() for phase in parameters.all("PHASE"))
         found = [] if owner is None and not self._is_local else list(self._jobs.of(owner))

@@ -91,9 +91,9 @@ def _table(table: TapTable, *, columns: bool) -> str:
         for column in about.schema:
             field = field_of(column)
             datatype, arraysize = field.datatype
-            told = {"name": written(field.name), "description": field.description, "unit": field.unit, "ucd": field.ucd,
+            texts = {"name": written(field.name), "description": field.description, "unit": field.unit, "ucd": field.ucd,
                     "utype": field.utype}  # fmt: skip
-            parts = [element(name, {}, text(value)) for name, value in told.items() if value]
+            parts = [element(name, {}, text(value)) for name, value in texts.items() if value]
             attributes = {"xsi:type": "vs:VOTableType", "arraysize": arraysize, "extendedType": field.xtype}
             parts.append(element("dataType", attributes, datatype))
             parts += ["<flag>indexed</flag>"] if column.name in indexed else []

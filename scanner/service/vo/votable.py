@@ -291,7 +291,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class ServiceDescriptor:
-    """A service that can be asked about every row of the answer, as DataLink 1.1, section 4, describes it."""
+    """A service that takes a row of the answer (DataLink 1.1, section 4)."""
 
     identifier: str
     access_url: str
@@ -329,7 +329,7 @@ def document(
     *,
     encoding: Encoding = "binary2",
     max_rows: int | None = None,
-    tells_errors: bool = True,
+    reports_errors: bool = True,
 ) -> Iterator[bytes]:
     """Write a document.
 
@@ -345,7 +345,7 @@ def document(
         How rows are written.
     max_rows
         No more rows are written; if there were more, the document ends with OVERFLOW.
-    tells_errors
+    reports_errors
         Whether a :class:`~scanner.errors.ScannerError` of ``batches`` ends the document with ERROR and its text, or is raised.
 
     Yields
@@ -370,7 +370,7 @@ def document(
                     status = Info("QUERY_STATUS", "OVERFLOW", f"there are more than {max_rows} rows").xml() + "\n"
                     break
     except ScannerError as error:
-        if not tells_errors:
+        if not reports_errors:
             raise
         status = Info("QUERY_STATUS", "ERROR", str(error)).xml() + "\n"
     yield encode.closing
