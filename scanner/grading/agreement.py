@@ -45,96 +45,6 @@ class Estimate(Record):
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
-def agreement_weights(n_grades: int, weights: Weights) -> Float64:
-    """How much two grades agree, (K, K): 1 where they are the same, and with linear weights less the farther they are apart."""
-    if weights == "none":
-        return np.eye(n_grades)
-    place = np.arange(n_grades)
-    return np.asarray(1.0 - np.abs(place[:, None] - place) / max(1, n_grades - 1))
-
-
-def cohen(table: Int64, weights: Weights = "none") -> Estimate | None:
-    """Cohen's kappa of two graders; None where it is undefined: no object, or complete agreement by chance alone.
-
-    Parameters
-    ----------
-    table
-        (K, K) objects that the first grader gave the row's grade and the second the column's.
-    weights
-        ``linear``: near misses count in part.
-    """
-    n = int(table.sum())
-    if n == 0:
-        return None
-    observed, chance = _agreements(table / n, agreement_weights(len(table), weights))
-    if 1.0 - chance < _NOTHING:
-        return None
-    kappa, half = (observed - chance) / (1.0 - chance), _Z * cohen_error(table, weights)
-    return _estimate(kappa, kappa - half, kappa + half, observed, chance, n)
-
-
-def cohen_error(table: Int64, weights: Weights = "none") -> float:
-    """Large-sample standard error of :func:`cohen`: Fleiss, Cohen & Everitt (1969), equation 13."""
-    n, weight = int(table.sum()), agreement_weights(len(table), weights)
-    share = table / n
-    observed, chance = _agreements(share, weight)
-    kappa = (observed - chance) / (1.0 - chance)
-    mean = (weight @ share.sum(axis=0))[:, None] + (share.sum(axis=1) @ weight)[None, :]
-    spread = float((share * (weight - mean * (1.0 - kappa)) ** 2).sum()) - (kappa - chance * (1.0 - kappa)) ** 2
-    return math.sqrt(max(0.0, spread) / n) / (1.0 - chance)
-
-
-def _agreements(share: Float64, weight: Float64) -> tuple[float, float]:
-    """Agreement that is seen, and that by chance."""
-    return float((weight * share).sum()), float(share.sum(axis=1) @ weight @ share.sum(axis=0))
-
-
-def _estimate(kappa: float, low: float, high: float, observed: float, chance: float, n: int) -> Estimate:
-    """A kappa of ``n`` objects with its interval, widened where they are few or alike."""
-    if n >= FEW and high - low > _NOTHING:
-        return Estimate(value=kappa, low=max(-1.0, low), high=min(1.0, high))
-    centre, half = observed + _Z**2 / (2 * n), _Z * math.sqrt(observed * (1 - observed) / n + _Z**2 / (4 * n**2))
-    ends = [((centre + sign * half) / (1 + _Z**2 / n) - chance) / (1.0 - chance) for sign in (-1, 1)]
-    return Estimate(value=kappa, low=max(-1.0, min(low, ends[0])), high=min(1.0, max(high, ends[1], kappa)))
-
-
-def fleiss(votes: Int64, *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate | None:
-    """Fleiss' kappa of any number of graders; None where it is undefined, as :func:`cohen`.
-
-    Parameters
-    ----------
-    votes
-        (N, K) graders who gave each of N objects each of K grades; objects with fewer than two graders do not count.
-    resamples, seed
-        Of the bootstrap over objects. Draws in which all grades are the same are left out.
-    """
-    counted = votes[votes.sum(axis=1) >= 2]
-    if not len(counted):
-        return None
-    n_graders = counted.sum(axis=1)
-    agreeing = (counted * (counted - 1)).sum(axis=1) / (n_graders * (n_graders - 1))
-    observed, chance = (float(part[0]) for part in _fleiss(np.ones((1, len(counted))), agreeing, counted))
-    if 1.0 - chance < _NOTHING:
-        return None
-    generator = np.random.default_rng(seed)
-    drawn: list[Float64] = []
-    for _ in range(0, resamples, _TOGETHER):
-        times = generator.multinomial(len(counted), np.full(len(counted), 1.0 / len(counted)), _TOGETHER)
-        seen, by_chance = _fleiss(times, agreeing, counted)
-        defined = 1.0 - by_chance > _NOTHING
-        drawn.append((seen[defined] - by_chance[defined]) / (1.0 - by_chance[defined]))
-    kappa = (observed - chance) / (1.0 - chance)
-    low, high = np.quantile(np.append(np.concatenate(drawn), kappa), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return _estimate(kappa, min(float(low), kappa), max(float(high), kappa), observed, chance, len(counted))
-
-
-def _fleiss(times: Float64 | Int64, agreeing: Float64, votes: Int64) -> tuple[Float64, Float64]:
-    """Agreement that is seen and that by chance, (R,) each, where each object counts ``times`` (R, N)."""
-    of_grade = times @ votes
-    chance = ((of_grade / of_grade.sum(axis=1, keepdims=True)) ** 2).sum(axis=1)
-    return times @ agreeing / times.sum(axis=1), chance
-
-
 class Pair(Record):
     """Two graders.
 
@@ -210,3 +120,93 @@ def _pair(first: str, second: str, graded: dict[int, dict[str, int]]) -> Pair:
         kappa=cohen(table),
         weighted=cohen(table, "linear"),
     )
+
+
+def cohen(table: Int64, weights: Weights = "none") -> Estimate | None:
+    """Cohen's kappa of two graders; None where it is undefined: no object, or complete agreement by chance alone.
+
+    Parameters
+    ----------
+    table
+        (K, K) objects that the first grader gave the row's grade and the second the column's.
+    weights
+        ``linear``: near misses count in part.
+    """
+    n = int(table.sum())
+    if n == 0:
+        return None
+    observed, chance = _agreements(table / n, agreement_weights(len(table), weights))
+    if 1.0 - chance < _NOTHING:
+        return None
+    kappa, half = (observed - chance) / (1.0 - chance), _Z * cohen_error(table, weights)
+    return _estimate(kappa, kappa - half, kappa + half, observed, chance, n)
+
+
+def cohen_error(table: Int64, weights: Weights = "none") -> float:
+    """Large-sample standard error of :func:`cohen`: Fleiss, Cohen & Everitt (1969), equation 13."""
+    n, weight = int(table.sum()), agreement_weights(len(table), weights)
+    share = table / n
+    observed, chance = _agreements(share, weight)
+    kappa = (observed - chance) / (1.0 - chance)
+    mean = (weight @ share.sum(axis=0))[:, None] + (share.sum(axis=1) @ weight)[None, :]
+    spread = float((share * (weight - mean * (1.0 - kappa)) ** 2).sum()) - (kappa - chance * (1.0 - kappa)) ** 2
+    return math.sqrt(max(0.0, spread) / n) / (1.0 - chance)
+
+
+def fleiss(votes: Int64, *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate | None:
+    """Fleiss' kappa of any number of graders; None where it is undefined, as :func:`cohen`.
+
+    Parameters
+    ----------
+    votes
+        (N, K) graders who gave each of N objects each of K grades; objects with fewer than two graders do not count.
+    resamples, seed
+        Of the bootstrap over objects. Draws in which all grades are the same are left out.
+    """
+    counted = votes[votes.sum(axis=1) >= 2]
+    if not len(counted):
+        return None
+    n_graders = counted.sum(axis=1)
+    agreeing = (counted * (counted - 1)).sum(axis=1) / (n_graders * (n_graders - 1))
+    observed, chance = (float(part[0]) for part in _fleiss(np.ones((1, len(counted))), agreeing, counted))
+    if 1.0 - chance < _NOTHING:
+        return None
+    generator = np.random.default_rng(seed)
+    drawn: list[Float64] = []
+    for _ in range(0, resamples, _TOGETHER):
+        times = generator.multinomial(len(counted), np.full(len(counted), 1.0 / len(counted)), _TOGETHER)
+        seen, by_chance = _fleiss(times, agreeing, counted)
+        defined = 1.0 - by_chance > _NOTHING
+        drawn.append((seen[defined] - by_chance[defined]) / (1.0 - by_chance[defined]))
+    kappa = (observed - chance) / (1.0 - chance)
+    low, high = np.quantile(np.append(np.concatenate(drawn), kappa), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return _estimate(kappa, min(float(low), kappa), max(float(high), kappa), observed, chance, len(counted))
+
+
+def _fleiss(times: Float64 | Int64, agreeing: Float64, votes: Int64) -> tuple[Float64, Float64]:
+    """Agreement that is seen and that by chance, (R,) each, where each object counts ``times`` (R, N)."""
+    of_grade = times @ votes
+    chance = ((of_grade / of_grade.sum(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    return times @ agreeing / times.sum(axis=1), chance
+
+
+def agreement_weights(n_grades: int, weights: Weights) -> Float64:
+    """How much two grades agree, (K, K): 1 where they are the same, and with linear weights less the farther they are apart."""
+    if weights == "none":
+        return np.eye(n_grades)
+    place = np.arange(n_grades)
+    return np.asarray(1.0 - np.abs(place[:, None] - place) / max(1, n_grades - 1))
+
+
+def _agreements(share: Float64, weight: Float64) -> tuple[float, float]:
+    """Agreement that is seen, and that by chance."""
+    return float((weight * share).sum()), float(share.sum(axis=1) @ weight @ share.sum(axis=0))
+
+
+def _estimate(kappa: float, low: float, high: float, observed: float, chance: float, n: int) -> Estimate:
+    """A kappa of ``n`` objects with its interval, widened where they are few or alike."""
+    if n >= FEW and high - low > _NOTHING:
+        return Estimate(value=kappa, low=max(-1.0, low), high=min(1.0, high))
+    centre, half = observed + _Z**2 / (2 * n), _Z * math.sqrt(observed * (1 - observed) / n + _Z**2 / (4 * n**2))
+    ends = [((centre + sign * half) / (1 + _Z**2 / n) - chance) / (1.0 - chance) for sign in (-1, 1)]
+    return Estimate(value=kappa, low=max(-1.0, min(low, ends[0])), high=min(1.0, max(high, ends[1], kappa)))

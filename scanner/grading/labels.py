@@ -19,7 +19,9 @@ from scanner.query.formats import FILE_FORMATS
 
 Label = Literal["lens", "other", "unclear"]
 LABELS: tuple[Label, ...] = get_args(Label)
-
+#: Formats of label tables, of :data:`scanner.query.formats.FILE_FORMATS`.
+LabelFormat = Literal["ecsv", "fits", "votable", "parquet"]
+LABEL_FORMATS: tuple[LabelFormat, ...] = get_args(LabelFormat)
 LABEL_COLUMNS: tuple[Column, ...] = (
     Column("candidate_id", "string", "", "Row that was graded last: run/tile_id/target_id", "meta.id;meta.main"),
     NAME_COLUMN,
@@ -104,11 +106,6 @@ def _row(places: Sequence[Place], said: Sequence[Entry], least_graders: int) -> 
         "graded": max(entry.given for entry in said).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "other_ids": " ".join(other.candidate_id for other in places[1:]),
     }
-
-
-#: Formats of label tables, of :data:`scanner.query.formats.FILE_FORMATS`.
-LabelFormat = Literal["ecsv", "fits", "votable", "parquet"]
-LABEL_FORMATS: tuple[LabelFormat, ...] = get_args(LabelFormat)
 
 
 def label_bytes(table: pa.Table, format_: LabelFormat) -> bytes:

@@ -21,7 +21,6 @@ BUSY_S = 20.0
 VERSION = 1
 #: Tells a file of grades from other SQLite files: "grad".
 APPLICATION_ID = 0x67726164
-
 _TABLES = ("objects", "sightings", "entries")
 _DEFINITIONS = f"""
 -- What was graded, at the position of the row that was graded first.
@@ -54,186 +53,10 @@ CREATE INDEX entries_by_object ON entries (object, grader);
 -- Of these only: an index of all would be taken for "undoes IS NULL", which nearly every entry is.
 CREATE UNIQUE INDEX entries_undone ON entries (undoes) WHERE undoes IS NOT NULL;
 """
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that alone may write; the file and its tables are made if need be, even by several processes at once.
-
-    Raises
-    ------
-    ContentError, OutputError, UnavailableError
-        See :func:`connection`.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError.of(path, error) from None
-    with connection(path) as opened:
-        if not _is_ready(opened, path):
-            _to_write_ahead(opened)
-        with transaction(opened):
-            if not _is_ready(opened, path):
-                _make_tables(opened)
-            yield opened
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection whose statements all see one state of the file; empty tables where nobody has written yet.
-
-    Raises
-    ------
-    ContentError, OutputError, UnavailableError
-        See :func:`connection`.
-    """
-    if path.exists():
-        with connection(path) as opened:
-            opened.execute("BEGIN")
-            if _is_ready(opened, path):
-                yield opened
-                return
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as nothing:
-        _make_tables(nothing)
-        yield nothing
-
-
-def _is_ready(opened: sqlite3.Connection, path: Path) -> bool:
-    (version,), (application,), (n_tables,) = (
-        opened.execute(asked).fetchone()
-        for asked in ("PRAGMA user_version", "PRAGMA application_id", "SELECT count(*) FROM sqlite_schema")
-    )
-    if (version, application, n_tables) == (0, 0, 0):
-        return False
-    if application != APPLICATION_ID:
-        raise ContentError(f"{path}: not a file of grades; name another file.")
-    if version != VERSION:
-        raise ContentError(f"{path}: made by another version of scanner (layout {version}); update scanner.")
-    return True
-
-
-def _make_tables(opened: sqlite3.Connection) -> None:
-    for statement in _DEFINITIONS.split(";\n"):
-        opened.execute(statement)
-    refusal = "SELECT RAISE(ABORT, 'the history of grades is append-only')"
-    for table in _TABLES:
-        for change in ("UPDATE", "DELETE"):
-            opened.execute(f"CREATE TRIGGER no_{change.lower()}_of_{table} BEFORE {change} ON {table} BEGIN {refusal}; END")
-    opened.execute(f"PRAGMA user_version = {VERSION}")
-    opened.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-
-
-def _to_write_ahead(opened: sqlite3.Connection) -> None:
-    """Change the file's mode; SQLite does not wait for its turn with this, so we do."""
-    end = time.monotonic() + BUSY_S
-    while True:
-        try:
-            opened.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > end:
-                raise
-            time.sleep(0.02)
-
-
-@contextmanager
-def connection(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that is closed at the end; SQLite's errors become one sentence.
-
-    Raises
-    ------
-    ContentError
-        The file is something else, or damaged.
-    OutputError
-        It cannot be written.
-    UnavailableError
-        It stays locked for :data:`BUSY_S`.
-    """
-    try:
-        with closing(sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)) as opened:
-            opened.execute("PRAGMA foreign_keys = ON")
-            # With a write-ahead log, every commit reaches the disk only so.
-            opened.execute("PRAGMA synchronous = FULL")
-            yield opened
-    except sqlite3.Error as error:
-        raise _sentence(path, error) from None
-
-
-def _sentence(path: Path, error: sqlite3.Error) -> ScannerError:
-    match error.sqlite_errorcode & 0xFF if hasattr(error, "sqlite_errorcode") else None:
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return UnavailableError(f"{path}: locked by another process for {BUSY_S:.0f} s; try again.")
-        case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
-            return ContentError(f"{path}: not a file of grades, or damaged; name another file or bring back a copy.")
-        case sqlite3.SQLITE_FULL:
-            return OutputError(f"{path}: the disk is full; make space and give the grade again.")
-        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_IOERR:
-            return OutputError(f"{path}: cannot be written ({error}); choose another place.")
-    raise error
-
-
-@contextmanager
-def transaction(opened: sqlite3.Connection) -> Iterator[None]:
-    """Hold the right to write from the first statement on, so that nobody changes what the block reads."""
-    opened.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        opened.execute("ROLLBACK")
-        raise
-    opened.execute("COMMIT")
-
-
-def object_of(place: Place, opened: sqlite3.Connection) -> int | None:
-    """The object that a row stands for, which may be of another catalogue than that which was graded; None: none was graded.
-
-    The rule is that of :mod:`scanner.catalogue.deduplicate`, since a merge may replace a row that was graded by another tile's.
-    A row stands for the object that was graded under its ``candidate_id``; otherwise for a graded object within the duplicate
-    radius, or within the larger one where a row graded as that object has its ``target_id``. One with its ``target_id`` goes
-    first, then the nearest, then the first graded. Rows of one tile of one run are never the same object. The answer is stored
-    with the first grade that is given under a ``candidate_id``, so it never changes.
-    """
-    known = opened.execute("SELECT object FROM sightings WHERE candidate_id = ?", (place.candidate_id,)).fetchone()
-    if known is not None:
-        return int(known[0])
-    reach = SAME_ID_RADIUS_ARCSEC / 3600.0 * (1 + 1e-6)
-    near = opened.execute(
-        "SELECT object, ra, dec FROM objects WHERE dec BETWEEN ? AND ?", (place.dec - reach, place.dec + reach)
-    ).fetchall()
-    if not near:
-        return None
-    ra, dec = np.array([row[1:] for row in near], dtype=np.float64).T
-    here = unit_vectors(np.array([place.ra]), np.array([place.dec]))
-    distance = np.linalg.norm(unit_vectors(ra, dec) - here, axis=1)
-    found: list[tuple[bool, float, int]] = []
-    for index in np.flatnonzero(distance <= chord(SAME_ID_RADIUS_ARCSEC)):
-        number = int(near[index][0])
-        ids = [row[0] for row in opened.execute("SELECT candidate_id FROM sightings WHERE object = ?", (number,))]
-        if any(other.startswith(place.tile) for other in ids):
-            continue
-        same_id = any(other.rpartition("/")[2] == place.target_id for other in ids)
-        if same_id or distance[index] <= chord(DUPLICATE_RADIUS_ARCSEC):
-            found.append((not same_id, float(distance[index]), number))
-    return min(found)[2] if found else None
-
-
 _FIELDS = tuple(Entry.model_fields)
 _COLUMNS = ", ".join(_FIELDS)
 _OF_OBJECT = "AND object = ?"
 _OF_GRADER = "AND object = ? AND grader = ?"
-
-
-def _standing(condition: str = "") -> str:
-    """The grades that stand: the last of each grader for each object that was not taken back.
-
-    SQLite takes the other columns of a group from the row that ``max`` chose.
-    """
-    others = ", ".join(_FIELDS[1:])
-    taken_back = "SELECT 1 FROM entries AS later WHERE later.undoes = entry.number"
-    return (
-        f"SELECT max(number) AS number, {others} FROM entries AS entry"
-        f" WHERE undoes IS NULL AND NOT EXISTS ({taken_back}) {condition} GROUP BY object, grader"
-    )
 
 
 class GradeStore:
@@ -364,6 +187,19 @@ class GradeStore:
             return found
 
 
+def _standing(condition: str = "") -> str:
+    """The grades that stand: the last of each grader for each object that was not taken back.
+
+    SQLite takes the other columns of a group from the row that ``max`` chose.
+    """
+    others = ", ".join(_FIELDS[1:])
+    taken_back = "SELECT 1 FROM entries AS later WHERE later.undoes = entry.number"
+    return (
+        f"SELECT max(number) AS number, {others} FROM entries AS entry"
+        f" WHERE undoes IS NULL AND NOT EXISTS ({taken_back}) {condition} GROUP BY object, grader"
+    )
+
+
 def _append(opened: sqlite3.Connection, values: Sequence[object]) -> Entry:
     object_, candidate_id, grader, grade, comment, catalogue, blind, undoes = values
     given = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -376,3 +212,164 @@ def _append(opened: sqlite3.Connection, values: Sequence[object]) -> Entry:
 def _entries(rows: Iterable[Sequence[object]]) -> Iterator[Entry]:
     for row in rows:
         yield Entry.model_validate(dict(zip(_FIELDS, row, strict=True)))
+
+
+def object_of(place: Place, opened: sqlite3.Connection) -> int | None:
+    """The object that a row stands for, which may be of another catalogue than that which was graded; None: none was graded.
+
+    The rule is that of :mod:`scanner.catalogue.deduplicate`, since a merge may replace a row that was graded by another tile's.
+    A row stands for the object that was graded under its ``candidate_id``; otherwise for a graded object within the duplicate
+    radius, or within the larger one where a row graded as that object has its ``target_id``. One with its ``target_id`` goes
+    first, then the nearest, then the first graded. Rows of one tile of one run are never the same object. The answer is stored
+    with the first grade that is given under a ``candidate_id``, so it never changes.
+    """
+    known = opened.execute("SELECT object FROM sightings WHERE candidate_id = ?", (place.candidate_id,)).fetchone()
+    if known is not None:
+        return int(known[0])
+    reach = SAME_ID_RADIUS_ARCSEC / 3600.0 * (1 + 1e-6)
+    near = opened.execute(
+        "SELECT object, ra, dec FROM objects WHERE dec BETWEEN ? AND ?", (place.dec - reach, place.dec + reach)
+    ).fetchall()
+    if not near:
+        return None
+    ra, dec = np.array([row[1:] for row in near], dtype=np.float64).T
+    here = unit_vectors(np.array([place.ra]), np.array([place.dec]))
+    distance = np.linalg.norm(unit_vectors(ra, dec) - here, axis=1)
+    found: list[tuple[bool, float, int]] = []
+    for index in np.flatnonzero(distance <= chord(SAME_ID_RADIUS_ARCSEC)):
+        number = int(near[index][0])
+        ids = [row[0] for row in opened.execute("SELECT candidate_id FROM sightings WHERE object = ?", (number,))]
+        if any(other.startswith(place.tile) for other in ids):
+            continue
+        same_id = any(other.rpartition("/")[2] == place.target_id for other in ids)
+        if same_id or distance[index] <= chord(DUPLICATE_RADIUS_ARCSEC):
+            found.append((not same_id, float(distance[index]), number))
+    return min(found)[2] if found else None
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that alone may write; the file and its tables are made if need be, even by several processes at once.
+
+    Raises
+    ------
+    ContentError, OutputError, UnavailableError
+        See :func:`connection`.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError.of(path, error) from None
+    with connection(path) as opened:
+        if not _is_ready(opened, path):
+            _to_write_ahead(opened)
+        with transaction(opened):
+            if not _is_ready(opened, path):
+                _make_tables(opened)
+            yield opened
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection whose statements all see one state of the file; empty tables where nobody has written yet.
+
+    Raises
+    ------
+    ContentError, OutputError, UnavailableError
+        See :func:`connection`.
+    """
+    if path.exists():
+        with connection(path) as opened:
+            opened.execute("BEGIN")
+            if _is_ready(opened, path):
+                yield opened
+                return
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as nothing:
+        _make_tables(nothing)
+        yield nothing
+
+
+@contextmanager
+def connection(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that is closed at the end; SQLite's errors become one sentence.
+
+    Raises
+    ------
+    ContentError
+        The file is something else, or damaged.
+    OutputError
+        It cannot be written.
+    UnavailableError
+        It stays locked for :data:`BUSY_S`.
+    """
+    try:
+        with closing(sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)) as opened:
+            opened.execute("PRAGMA foreign_keys = ON")
+            # With a write-ahead log, every commit reaches the disk only so.
+            opened.execute("PRAGMA synchronous = FULL")
+            yield opened
+    except sqlite3.Error as error:
+        raise _sentence(path, error) from None
+
+
+@contextmanager
+def transaction(opened: sqlite3.Connection) -> Iterator[None]:
+    """Hold the right to write from the first statement on, so that nobody changes what the block reads."""
+    opened.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        opened.execute("ROLLBACK")
+        raise
+    opened.execute("COMMIT")
+
+
+def _is_ready(opened: sqlite3.Connection, path: Path) -> bool:
+    (version,), (application,), (n_tables,) = (
+        opened.execute(asked).fetchone()
+        for asked in ("PRAGMA user_version", "PRAGMA application_id", "SELECT count(*) FROM sqlite_schema")
+    )
+    if (version, application, n_tables) == (0, 0, 0):
+        return False
+    if application != APPLICATION_ID:
+        raise ContentError(f"{path}: not a file of grades; name another file.")
+    if version != VERSION:
+        raise ContentError(f"{path}: made by another version of scanner (layout {version}); update scanner.")
+    return True
+
+
+def _make_tables(opened: sqlite3.Connection) -> None:
+    for statement in _DEFINITIONS.split(";\n"):
+        opened.execute(statement)
+    refusal = "SELECT RAISE(ABORT, 'the history of grades is append-only')"
+    for table in _TABLES:
+        for change in ("UPDATE", "DELETE"):
+            opened.execute(f"CREATE TRIGGER no_{change.lower()}_of_{table} BEFORE {change} ON {table} BEGIN {refusal}; END")
+    opened.execute(f"PRAGMA user_version = {VERSION}")
+    opened.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _to_write_ahead(opened: sqlite3.Connection) -> None:
+    """Change the file's mode; SQLite does not wait for its turn with this, so we do."""
+    end = time.monotonic() + BUSY_S
+    while True:
+        try:
+            opened.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+
+
+def _sentence(path: Path, error: sqlite3.Error) -> ScannerError:
+    match error.sqlite_errorcode & 0xFF if hasattr(error, "sqlite_errorcode") else None:
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return UnavailableError(f"{path}: locked by another process for {BUSY_S:.0f} s; try again.")
+        case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+            return ContentError(f"{path}: not a file of grades, or damaged; name another file or bring back a copy.")
+        case sqlite3.SQLITE_FULL:
+            return OutputError(f"{path}: the disk is full; make space and give the grade again.")
+        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_IOERR:
+            return OutputError(f"{path}: cannot be written ({error}); choose another place.")
+    raise error

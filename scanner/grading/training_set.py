@@ -31,6 +31,32 @@ from scanner.survey.candidate_cutouts import candidate_cutouts
 from scanner.survey.folder.ledger import RunFolder, RunRecord
 from scanner.survey.published import CATALOGUE, Published
 
+TRUTH_SCHEMA = pa.schema(
+    [
+        *(one.field() for one in TRUTH_COLUMNS),
+        column("magnitude_vis").field(),
+        *(one.field() for one in LABEL_COLUMNS),
+    ]
+)
+
+
+class GradedSetRecord(Record):
+    """``dataset.json`` of graded candidates.
+
+    ``sources``: runs and surveys that the cutouts are of. ``least_graders``: fewer left an object out. ``n_unclear`` were left
+    out, as were ``n_missing`` that no source has any more.
+    """
+
+    format_version: Literal[1] = 1
+    scanner_version: str
+    origin: Literal["grades"] = "grades"
+    sources: tuple[str, ...]
+    least_graders: int
+    n_objects: int
+    n_lenses: int
+    n_unclear: int
+    n_missing: int
+
 
 @dataclass(frozen=True)
 class GradedRow:
@@ -82,33 +108,6 @@ def _near(place: Place, catalogue: Catalogue) -> pa.Table:
     """What lies about a place, the nearest first."""
     cone = Cone(place.ra, place.dec, DUPLICATE_RADIUS_ARCSEC / 3600.0)
     return search(catalogue, Search(region=cone, order=SEPARATION_COLUMN.name, columns=tuple(catalogue.schema.names)))
-
-
-TRUTH_SCHEMA = pa.schema(
-    [
-        *(one.field() for one in TRUTH_COLUMNS),
-        column("magnitude_vis").field(),
-        *(one.field() for one in LABEL_COLUMNS),
-    ]
-)
-
-
-class GradedSetRecord(Record):
-    """``dataset.json`` of graded candidates.
-
-    ``sources``: runs and surveys that the cutouts are of. ``least_graders``: fewer left an object out. ``n_unclear`` were left
-    out, as were ``n_missing`` that no source has any more.
-    """
-
-    format_version: Literal[1] = 1
-    scanner_version: str
-    origin: Literal["grades"] = "grades"
-    sources: tuple[str, ...]
-    least_graders: int
-    n_objects: int
-    n_lenses: int
-    n_unclear: int
-    n_missing: int
 
 
 def write_training_set(

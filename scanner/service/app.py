@@ -69,6 +69,13 @@ from scanner.service.settings import ServiceConfig
 from scanner.service.vo import cone, datalink, moc, soda, tap
 from scanner.service.vo.votable import error_form
 
+#: Seconds that answers under way are given when the service is stopped.
+GRACE_S = 5
+_SENTENCES = {
+    404: "There is nothing at this address.",
+    405: "This address does not take that method; the Allow header says which it takes.",
+}
+
 
 class State(Record):
     """How the service is."""
@@ -287,16 +294,6 @@ def _allowed(app: FastAPI, request: Request) -> list[str]:
     return [
         method for method, scope in scopes.items() if any(route.matches(scope)[0] is Match.FULL for route in app.router.routes)
     ]
-
-
-_SENTENCES = {
-    404: "There is nothing at this address.",
-    405: "This address does not take that method; the Allow header says which it takes.",
-}
-
-
-#: Seconds that answers under way are given when the service is stopped.
-GRACE_S = 5
 
 
 class Server(uvicorn.Server):

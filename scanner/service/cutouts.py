@@ -22,82 +22,6 @@ from scanner.sky import tile_list
 from scanner.sky.local_files import ScratchFolder, remote_files
 from scanner.survey.folder.ledger import RunFolder, RunRecord
 
-
-class _Entry:
-    """One tile's store; ``lock`` is held while it is opened, read or removed."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.store: CutoutStore | None = None
-        self.fingerprint: str | None = None
-        self.folder: Path | None = None
-
-    def close(self) -> None:
-        with self.lock:
-            self.store = self.fingerprint = None
-            if self.folder is not None:
-                shutil.rmtree(self.folder, ignore_errors=True)
-
-
-class OpenStores:
-    """Opened stores of at most ``most`` tiles; what has to be fetched lies below ``scratch``. For many threads."""
-
-    def __init__(self, scratch: ScratchFolder, most: int) -> None:
-        self._scratch = scratch
-        self._most = most
-        self._lock = threading.Lock()
-        self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
-        self._numbered = 0
-
-    @contextmanager
-    def reading(self, folder: RunFolder, tile_id: str) -> Iterator[CutoutStore | None]:
-        """The store of a tile, for this block alone; None where no cutout was kept.
-
-        A tile that was scanned again since it was opened is opened again.
-
-        Raises
-        ------
-        ScannerError
-            The tile's record or store is damaged, or cannot be fetched.
-        """
-        entry = self._entry((folder.location, tile_id))
-        with entry.lock:
-            commit = folder.commit_of(tile_id)
-            fingerprint = None if commit is None else commit.model_dump_json()
-            if commit is None or fingerprint != entry.fingerprint:
-                entry.store = entry.fingerprint = None
-            if commit is not None and entry.fingerprint is None:
-                entry.store = self._opened(entry, lambda place: folder.cutouts(commit, place))
-                entry.fingerprint = fingerprint
-            yield entry.store
-
-    def close(self) -> None:
-        """Close all."""
-        with self._lock:
-            entries = list(self._entries.values())
-            self._entries.clear()
-        for entry in entries:
-            entry.close()
-
-    def _entry(self, key: tuple[str, str]) -> _Entry:
-        with self._lock:
-            entry = self._entries.setdefault(key, _Entry())
-            self._entries.move_to_end(key)
-            closed = [self._entries.popitem(last=False)[1] for _ in range(len(self._entries) - self._most)]
-        for old in closed:
-            old.close()
-        return entry
-
-    def _opened(self, entry: _Entry, opened: Callable[[Path], CutoutStore | None]) -> CutoutStore | None:
-        if entry.folder is None:
-            with self._lock:
-                self._numbered += 1
-                entry.folder = self._scratch.path / f"store-{self._numbered}"
-        shutil.rmtree(entry.folder, ignore_errors=True)
-        entry.folder.mkdir(parents=True)
-        return opened(entry.folder)
-
-
 #: Cutouts kept in memory: 212 kB each.
 KEPT = 256
 #: Tiles whose stores are kept open.
@@ -106,7 +30,6 @@ OPEN_TILES = 16
 CUT_AT_A_TIME = 1
 #: Longest wait for one's turn, in seconds: requests that wait hold threads that others need.
 LONGEST_WAIT_S = 5.0
-
 _log = logging.getLogger(__name__)
 
 
@@ -219,3 +142,78 @@ def _tile(record: RunRecord, tile_id: str) -> Tile:
         if tile.tile_id == tile_id:
             return tile
     raise InputMissingError(f"{record.tile_list}: has no tile {tile_id} any more.")
+
+
+class OpenStores:
+    """Opened stores of at most ``most`` tiles; what has to be fetched lies below ``scratch``. For many threads."""
+
+    def __init__(self, scratch: ScratchFolder, most: int) -> None:
+        self._scratch = scratch
+        self._most = most
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
+        self._numbered = 0
+
+    @contextmanager
+    def reading(self, folder: RunFolder, tile_id: str) -> Iterator[CutoutStore | None]:
+        """The store of a tile, for this block alone; None where no cutout was kept.
+
+        A tile that was scanned again since it was opened is opened again.
+
+        Raises
+        ------
+        ScannerError
+            The tile's record or store is damaged, or cannot be fetched.
+        """
+        entry = self._entry((folder.location, tile_id))
+        with entry.lock:
+            commit = folder.commit_of(tile_id)
+            fingerprint = None if commit is None else commit.model_dump_json()
+            if commit is None or fingerprint != entry.fingerprint:
+                entry.store = entry.fingerprint = None
+            if commit is not None and entry.fingerprint is None:
+                entry.store = self._opened(entry, lambda place: folder.cutouts(commit, place))
+                entry.fingerprint = fingerprint
+            yield entry.store
+
+    def close(self) -> None:
+        """Close all."""
+        with self._lock:
+            entries = list(self._entries.values())
+            self._entries.clear()
+        for entry in entries:
+            entry.close()
+
+    def _entry(self, key: tuple[str, str]) -> _Entry:
+        with self._lock:
+            entry = self._entries.setdefault(key, _Entry())
+            self._entries.move_to_end(key)
+            closed = [self._entries.popitem(last=False)[1] for _ in range(len(self._entries) - self._most)]
+        for old in closed:
+            old.close()
+        return entry
+
+    def _opened(self, entry: _Entry, opened: Callable[[Path], CutoutStore | None]) -> CutoutStore | None:
+        if entry.folder is None:
+            with self._lock:
+                self._numbered += 1
+                entry.folder = self._scratch.path / f"store-{self._numbered}"
+        shutil.rmtree(entry.folder, ignore_errors=True)
+        entry.folder.mkdir(parents=True)
+        return opened(entry.folder)
+
+
+class _Entry:
+    """One tile's store; ``lock`` is held while it is opened, read or removed."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.store: CutoutStore | None = None
+        self.fingerprint: str | None = None
+        self.folder: Path | None = None
+
+    def close(self) -> None:
+        with self.lock:
+            self.store = self.fingerprint = None
+            if self.folder is not None:
+                shutil.rmtree(self.folder, ignore_errors=True)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 #: More columns than any table has, several times.
 MAX_COLUMNS = 1000
+BATCH_ROWS = 8192
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,15 @@ class Translation:
         return replace(self, top=rows if self.top is None else min(rows, self.top))
 
 
+@dataclass(frozen=True)
+class Relation:
+    """The rows of a table: a SELECT with its parameters, over files or over ``tables`` by the names it gives them."""
+
+    sql: str
+    parameters: tuple[Any, ...] = ()
+    tables: Mapping[str, pa.Table] = field(default_factory=dict)
+
+
 def translate(text: str, tables: Mapping[str, TableDescription]) -> Translation:
     """Translate a query.
 
@@ -79,6 +89,44 @@ def translate(text: str, tables: Mapping[str, TableDescription]) -> Translation:
     scope = Scope.of(query.table, query.alias, tables, query.table_place)
     where = None if query.where is None else Clause(scope).condition(query.where)
     return _Statement(query, scope, where).translation()
+
+
+def answer(connection: DuckDBPyConnection, translation: Translation, relation: Relation) -> Iterator[pa.RecordBatch]:
+    """Answer a translated query, batch by batch.
+
+    Parameters
+    ----------
+    connection
+        Of one thread; each batch is subject to the deadline of the thread that takes it.
+    translation
+        The query.
+    relation
+        The rows of ``translation.table``.
+
+    Yields
+    ------
+    pyarrow.RecordBatch
+        Of schema ``translation.columns``.
+
+    Raises
+    ------
+    AdqlError
+        The rows do not allow an answer: numbers beyond 64 bits, texts that are no number, too little memory. The message speaks
+        of the query, not of SQL and files, which clients do not know.
+    OutOfTimeError
+        The time is up.
+    """
+    for name, table in relation.tables.items():
+        connection.register(name, table)
+    sql = f"WITH {RELATION} AS NOT MATERIALIZED ({relation.sql}) {translation.sql}"
+    with _asking(connection):
+        reader = connection.sql(sql, params=[*relation.parameters, *translation.parameters]).to_arrow_reader(BATCH_ROWS)
+    while True:
+        with _asking(connection):
+            batch = next(reader, None)
+        if batch is None:
+            return
+        yield _typed(batch, translation.columns)
 
 
 class _Statement:
@@ -237,56 +285,6 @@ def _field(value: Value, label: str) -> pa.Field:
     if value.field is not None and value.kind is not Kind.NULL:
         return pa.field(label, value.field.type, metadata=value.field.metadata)
     return pa.field(label, value.kind.arrow)
-
-
-BATCH_ROWS = 8192
-
-
-@dataclass(frozen=True)
-class Relation:
-    """The rows of a table: a SELECT with its parameters, over files or over ``tables`` by the names it gives them."""
-
-    sql: str
-    parameters: tuple[Any, ...] = ()
-    tables: Mapping[str, pa.Table] = field(default_factory=dict)
-
-
-def answer(connection: DuckDBPyConnection, translation: Translation, relation: Relation) -> Iterator[pa.RecordBatch]:
-    """Answer a translated query, batch by batch.
-
-    Parameters
-    ----------
-    connection
-        Of one thread; each batch is subject to the deadline of the thread that takes it.
-    translation
-        The query.
-    relation
-        The rows of ``translation.table``.
-
-    Yields
-    ------
-    pyarrow.RecordBatch
-        Of schema ``translation.columns``.
-
-    Raises
-    ------
-    AdqlError
-        The rows do not allow an answer: numbers beyond 64 bits, texts that are no number, too little memory. The message speaks
-        of the query, not of SQL and files, which clients do not know.
-    OutOfTimeError
-        The time is up.
-    """
-    for name, table in relation.tables.items():
-        connection.register(name, table)
-    sql = f"WITH {RELATION} AS NOT MATERIALIZED ({relation.sql}) {translation.sql}"
-    with _asking(connection):
-        reader = connection.sql(sql, params=[*relation.parameters, *translation.parameters]).to_arrow_reader(BATCH_ROWS)
-    while True:
-        with _asking(connection):
-            batch = next(reader, None)
-        if batch is None:
-            return
-        yield _typed(batch, translation.columns)
 
 
 @contextmanager

@@ -17,6 +17,10 @@ from scanner.query.region import Position
 
 #: SQL of a given text: a parameter that says of what type it is.
 TEXT = "?::VARCHAR"
+#: What a translated query calls the table that it asks.
+RELATION = "relation"
+_ALIAS = "t"
+_TRUTHS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
 class Kind(Enum):
@@ -77,11 +81,6 @@ def combined(sql: str, kind: Kind, *values: Value) -> Value:
     parameters = tuple(parameter for value in values for parameter in value.parameters)
     loose = next((value.loose for value in values if value.loose is not None), None)
     return Value(sql.format(*(value.sql for value in values)), kind, parameters, loose=loose)
-
-
-#: What a translated query calls the table that it asks.
-RELATION = "relation"
-_ALIAS = "t"
 
 
 @dataclass(frozen=True)
@@ -186,9 +185,6 @@ def _kind(type_: pa.DataType) -> Kind:
     if pa.types.is_integer(type_):
         return Kind.WHOLE
     return Kind.REAL if pa.types.is_floating(type_) else Kind.TEXT
-
-
-_TRUTHS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
 def compared(node: tree.Comparison, left: Value, right: Value) -> Value:

@@ -34,157 +34,12 @@ from scanner.query.search import CandidateId
 from scanner.service.collections import CANDIDATES, Collection
 from scanner.service.errors import BadRequestError
 
-#: Columns whose numbers need all their 64 bits.
-TEXT_IDS = frozenset({"target_id", HEALPIX_COLUMN.name})
-_TYPES = {
-    "bool": "boolean",
-    "int32": "integer",
-    "int64": "integer",
-    "float32": "number",
-    "float64": "number",
-    "string": "string",
-}
-
-
-def items_of(rows: pa.Table) -> list[dict[str, Any]]:
-    """Rows as JSON shows them, with their ``id`` where they have what it is made of."""
-    columns = {name: _values(name, rows.column(name)) for name in rows.column_names}
-    items = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    if {"run", "tile_id", "target_id"} <= columns.keys():
-        items = [{"id": str(CandidateId.of(item)), **item} for item in items]
-    return items
-
-
-def number(value: float | None) -> float | None:
-    """A number as JSON shows it: NaN and infinities are null."""
-    return None if value is None or not math.isfinite(value) else value
-
-
-def _values(name: str, column: pa.ChunkedArray) -> list[Any]:
-    values: list[Any] = column.to_pylist()
-    if name in TEXT_IDS:
-        return [None if value is None else str(value) for value in values]
-    if pa.types.is_float32(column.type):
-        # The shortest digits that mean this number, not those of its neighbour in double precision.
-        return [None if value is None else number(float(str(np.float32(value)))) for value in values]
-    if pa.types.is_float64(column.type):
-        return [number(value) for value in values]
-    return values
-
-
-def _schema(columns: Sequence[Column], more: Mapping[str, Any], required: Sequence[str]) -> dict[str, Any]:
-    properties: dict[str, Any] = dict(more)
-    for column in columns:
-        kind = "string" if column.name in TEXT_IDS else _TYPES[column.dtype]
-        described = f"{column.description} [{column.unit}]" if column.unit else column.description
-        properties[column.name] = {"type": [kind, "null"], "description": described}
-    return {"type": "object", "properties": properties, "required": [*required, *(column.name for column in columns)]}
-
-
-_ID = {"type": "string", "description": "run/tile_id/target_id: unique wherever objects of several runs meet"}
-_GRADE = {"type": ["string", "null"], "description": "The grade that whoever asks has given it"}
-_WITHHELD = {"type": "boolean", "description": "Whether its scores are null because grading is blind"}
-
-#: One object.
-Item = Annotated[
-    dict[str, Any],
-    WithJsonSchema(
-        _schema(CATALOGUE_COLUMNS, {"id": _ID, "grade": _GRADE, "withheld": _WITHHELD}, ("id", "grade", "withheld"))
-    ),
-]
-#: One object near another one in the embedding.
-Neighbour = Annotated[
-    dict[str, Any],
-    WithJsonSchema(
-        _schema(
-            CATALOGUE_COLUMNS,
-            {
-                "id": _ID,
-                "grade": _GRADE,
-                "withheld": _WITHHELD,
-                "distance": {"type": "number", "description": "Distance in the t-SNE map"},
-            },
-            ("id", "grade", "withheld", "distance"),
-        )
-    ),
-]
-#: One tile.
-TileItem = Annotated[dict[str, Any], WithJsonSchema(_schema(TILE_COLUMNS, {}, ()))]
-
-
-#: Longer ones are none of ours: the longest ids of runs and tiles make 400 characters.
-MAX_CURSOR_LENGTH = 800
-
-
-@dataclass(frozen=True)
-class Cursor:
-    """The last row of a page.
-
-    ``value``: of the column that orders the list, None where it is not known. ``rank``: None in lists that must not show it.
-    ``last``: which row it is.
-    """
-
-    value: float | None
-    rank: int | None
-    last: CandidateId
-
-    def text(self, order: str, state: str) -> str:
-        """As text; ``order``: how the list is ordered; ``state``: of the collection."""
-        # Digits that give the same number again; JSON knows no NaN.
-        value = None if self.value is None or not math.isfinite(self.value) else repr(self.value)
-        rank = None if self.rank is None else str(self.rank)
-        content = json.dumps([_stamp(order, state), value, rank, str(self.last)], separators=(",", ":"))
-        return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
-
-    @classmethod
-    def parse(cls, text: str, order: str, state: str) -> Cursor:
-        """Read it.
-
-        Raises
-        ------
-        BadRequestError
-            It is not one of this list.
-        """
-        try:
-            padded = text + "=" * (-len(text) % 4)
-            stamp, value, rank, last = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-            cursor = cls(None if value is None else _number(value), None if rank is None else _whole(rank), _row(last))
-        except (binascii.Error, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
-            raise BadRequestError("after: not the 'next' of a page; begin with the first page.") from None
-        if stamp != _stamp(order, state):
-            raise BadRequestError("after: belongs to another order or state of the list; begin with the first page.")
-        return cursor
-
-
-def _number(text: str) -> float:
-    """A number; HEALPix indices are whole numbers of more bits than a float has."""
-    return _whole(text) if text.removeprefix("-").isdigit() else float(text)
-
-
-def _whole(text: str) -> int:
-    """A whole number of 64 bits."""
-    value = int(text)
-    if not -(2**63) <= value < 2**63:
-        raise ValueError(text)
-    return value
-
-
-def _row(text: str) -> CandidateId:
-    """The name of a row."""
-    row = CandidateId.parse(text)
-    if row is None:
-        raise ValueError(text)
-    return row
-
-
-def _stamp(order: str, state: str) -> str:
-    return hashlib.sha256(f"{order}\0{state}".encode()).hexdigest()[:12]
-
-
 ScoreColumn = Literal["p_calibrated", "grid_value", "p_ou_j", "p_ou_y", "p_ou_h", "p_ou_jyh", "p_ou_vis", "p_ou_66", "p_ou_200"]
 SortColumn = Literal["rank", "place", "magnitude_vis", "ra", "dec", ScoreColumn]
 Order = Literal["asc", "desc"]
 SCORES: tuple[ScoreColumn, ...] = get_args(ScoreColumn)
+#: Longer ones are none of ours: the longest ids of runs and tiles make 400 characters.
+MAX_CURSOR_LENGTH = 800
 
 
 @dataclass(frozen=True)
@@ -371,3 +226,145 @@ def _beyond(cursor: Cursor, selection: Selection) -> SqlPart:
     cast = "CAST(? AS FLOAT)" if pa.types.is_float32(CATALOGUE_SCHEMA.field(column).type) else "CAST(? AS DOUBLE)"
     further = f"isfinite({column}) AND {column} {'<' if selection.descending else '>'} {cast}"
     return SqlPart(f"NOT isfinite({column}) OR ({further}) OR ({column} = {cast} AND {behind})", (value, value, *ties))
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """The last row of a page.
+
+    ``value``: of the column that orders the list, None where it is not known. ``rank``: None in lists that must not show it.
+    ``last``: which row it is.
+    """
+
+    value: float | None
+    rank: int | None
+    last: CandidateId
+
+    def text(self, order: str, state: str) -> str:
+        """As text; ``order``: how the list is ordered; ``state``: of the collection."""
+        # Digits that give the same number again; JSON knows no NaN.
+        value = None if self.value is None or not math.isfinite(self.value) else repr(self.value)
+        rank = None if self.rank is None else str(self.rank)
+        content = json.dumps([_stamp(order, state), value, rank, str(self.last)], separators=(",", ":"))
+        return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
+
+    @classmethod
+    def parse(cls, text: str, order: str, state: str) -> Cursor:
+        """Read it.
+
+        Raises
+        ------
+        BadRequestError
+            It is not one of this list.
+        """
+        try:
+            padded = text + "=" * (-len(text) % 4)
+            stamp, value, rank, last = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+            cursor = cls(None if value is None else _number(value), None if rank is None else _whole(rank), _row(last))
+        except (binascii.Error, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+            raise BadRequestError("after: not the 'next' of a page; begin with the first page.") from None
+        if stamp != _stamp(order, state):
+            raise BadRequestError("after: belongs to another order or state of the list; begin with the first page.")
+        return cursor
+
+
+def _number(text: str) -> float:
+    """A number; HEALPix indices are whole numbers of more bits than a float has."""
+    return _whole(text) if text.removeprefix("-").isdigit() else float(text)
+
+
+def _whole(text: str) -> int:
+    """A whole number of 64 bits."""
+    value = int(text)
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(text)
+    return value
+
+
+def _row(text: str) -> CandidateId:
+    """The name of a row."""
+    row = CandidateId.parse(text)
+    if row is None:
+        raise ValueError(text)
+    return row
+
+
+def _stamp(order: str, state: str) -> str:
+    return hashlib.sha256(f"{order}\0{state}".encode()).hexdigest()[:12]
+
+
+#: Columns whose numbers need all their 64 bits.
+TEXT_IDS = frozenset({"target_id", HEALPIX_COLUMN.name})
+_TYPES = {
+    "bool": "boolean",
+    "int32": "integer",
+    "int64": "integer",
+    "float32": "number",
+    "float64": "number",
+    "string": "string",
+}
+
+
+def items_of(rows: pa.Table) -> list[dict[str, Any]]:
+    """Rows as JSON shows them, with their ``id`` where they have what it is made of."""
+    columns = {name: _values(name, rows.column(name)) for name in rows.column_names}
+    items = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    if {"run", "tile_id", "target_id"} <= columns.keys():
+        items = [{"id": str(CandidateId.of(item)), **item} for item in items]
+    return items
+
+
+def number(value: float | None) -> float | None:
+    """A number as JSON shows it: NaN and infinities are null."""
+    return None if value is None or not math.isfinite(value) else value
+
+
+def _values(name: str, column: pa.ChunkedArray) -> list[Any]:
+    values: list[Any] = column.to_pylist()
+    if name in TEXT_IDS:
+        return [None if value is None else str(value) for value in values]
+    if pa.types.is_float32(column.type):
+        # The shortest digits that mean this number, not those of its neighbour in double precision.
+        return [None if value is None else number(float(str(np.float32(value)))) for value in values]
+    if pa.types.is_float64(column.type):
+        return [number(value) for value in values]
+    return values
+
+
+def _schema(columns: Sequence[Column], more: Mapping[str, Any], required: Sequence[str]) -> dict[str, Any]:
+    properties: dict[str, Any] = dict(more)
+    for column in columns:
+        kind = "string" if column.name in TEXT_IDS else _TYPES[column.dtype]
+        described = f"{column.description} [{column.unit}]" if column.unit else column.description
+        properties[column.name] = {"type": [kind, "null"], "description": described}
+    return {"type": "object", "properties": properties, "required": [*required, *(column.name for column in columns)]}
+
+
+_ID = {"type": "string", "description": "run/tile_id/target_id: unique wherever objects of several runs meet"}
+_GRADE = {"type": ["string", "null"], "description": "The grade that whoever asks has given it"}
+_WITHHELD = {"type": "boolean", "description": "Whether its scores are null because grading is blind"}
+#: One object.
+Item = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        _schema(CATALOGUE_COLUMNS, {"id": _ID, "grade": _GRADE, "withheld": _WITHHELD}, ("id", "grade", "withheld"))
+    ),
+]
+#: One object near another one in the embedding.
+Neighbour = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        _schema(
+            CATALOGUE_COLUMNS,
+            {
+                "id": _ID,
+                "grade": _GRADE,
+                "withheld": _WITHHELD,
+                "distance": {"type": "number", "description": "Distance in the t-SNE map"},
+            },
+            ("id", "grade", "withheld", "distance"),
+        )
+    ),
+]
+#: One tile.
+TileItem = Annotated[dict[str, Any], WithJsonSchema(_schema(TILE_COLUMNS, {}, ()))]

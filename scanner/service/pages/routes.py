@@ -21,6 +21,34 @@ from scanner.service.errors import UnknownViewerError
 from scanner.service.pages.rendering import assets, page
 from scanner.service.security.viewer import TOKEN_COOKIE, viewer
 
+#: Aladin Lite runs in a frame without an origin of its own: it may load from the CDS and from wherever images of the sky are,
+#: and can read nothing of this service.
+ALADIN_POLICY = "; ".join(
+    (
+        "sandbox allow-scripts",
+        "default-src 'none'",
+        "script-src 'self' https://aladin.cds.unistra.fr 'wasm-unsafe-eval' blob:",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src * data: blob:",
+        "connect-src * data: blob:",
+        "font-src * data:",
+        "worker-src blob:",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'self'",
+    )
+)
+#: The cone round a candidate whose VOTable is its row, in degrees: half an arcsecond.
+ROW_RADIUS_DEG = 0.5 / 3600
+#: Cells along one side of the t-SNE map by the number of candidates up to which they are so few.
+MAP_BINS = ((1_000, 20), (20_000, 40), (2**63, 80))
+#: A page may be asked whether it is there.
+READ = ["GET", "HEAD"]
+#: A place on this server; two slashes, or a backslash, would lead to another one.
+_HERE = re.compile(r"/(?![/\\])[^\x00-\x20\\]*")
+#: How long a browser keeps the cookie, in seconds.
+TOKEN_COOKIE_S = 30 * 24 * 3600
+
 
 class MemberWords(Record):
     """One member: the ``column`` of its probability, its ``name``, what it sees (``title``), its colour (``kind``)."""
@@ -54,31 +82,6 @@ def words() -> Words:
     )
     flags = tuple(FlagWords(bit=flag.value, word=word, explanation=text) for flag, (word, text) in FLAG_WORDS.items())
     return Words(members=members, flags=flags)
-
-
-#: Aladin Lite runs in a frame without an origin of its own: it may load from the CDS and from wherever images of the sky are,
-#: and can read nothing of this service.
-ALADIN_POLICY = "; ".join(
-    (
-        "sandbox allow-scripts",
-        "default-src 'none'",
-        "script-src 'self' https://aladin.cds.unistra.fr 'wasm-unsafe-eval' blob:",
-        "style-src 'self' 'unsafe-inline'",
-        "img-src * data: blob:",
-        "connect-src * data: blob:",
-        "font-src * data:",
-        "worker-src blob:",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'self'",
-    )
-)
-#: The cone round a candidate whose VOTable is its row, in degrees: half an arcsecond.
-ROW_RADIUS_DEG = 0.5 / 3600
-#: Cells along one side of the t-SNE map by the number of candidates up to which they are so few.
-MAP_BINS = ((1_000, 20), (20_000, 40), (2**63, 80))
-#: A page may be asked whether it is there.
-READ = ["GET", "HEAD"]
 
 
 def router(context: Context) -> APIRouter:
@@ -201,12 +204,6 @@ def _addresses(base: str) -> tuple[tuple[str, str, str], ...]:
         ("Footprint", f"{base}/moc", "the scanned sky as a MOC: Aladin, mocpy"),
         ("JSON", f"{base}/openapi.json", "the API of these pages, as OpenAPI"),
     )
-
-
-#: A place on this server; two slashes, or a backslash, would lead to another one.
-_HERE = re.compile(r"/(?![/\\])[^\x00-\x20\\]*")
-#: How long a browser keeps the cookie, in seconds.
-TOKEN_COOKIE_S = 30 * 24 * 3600
 
 
 def _to(request: Request, place: str) -> RedirectResponse:

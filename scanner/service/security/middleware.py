@@ -32,6 +32,8 @@ from scanner.service.errors import (
 from scanner.service.instruments import ServiceInstruments
 from scanner.service.settings import HttpConfig, ServiceConfig, host_name, is_loopback
 
+access = logging.getLogger("scanner.service.access")
+logger = logging.getLogger(__name__)
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -56,130 +58,31 @@ HEADERS = {
     # What one viewer may see is nothing for a cache that serves others.
     "Cache-Control": "private, no-cache",
 }
-
-
-class SecurityHeaders:
-    """Adds :data:`HEADERS` to every answer; those that an answer sets itself stay."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-                headers.add_vary_header("Authorization, Cookie")
-            await send(message)
-
-        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
-
-
 #: Clients remembered at a time; the one that has been quiet for longest is forgotten first.
 REMEMBERED = 10_000
 #: Longest wait for the next part of a body.
 BODY_S = 20.0
-
-
-class RateLimit:
-    """Refuses requests of a client beyond its rate.
-
-    Each client, by name or address, has a bucket that fills evenly and holds ``burst`` requests: a page of a hundred pictures
-    empties a part of it, a loop without a pause finds its end.
-    """
-
-    def __init__(
-        self,
-        app: ASGIApp,
-        per_minute: int,
-        burst: int,
-        instruments: ServiceInstruments,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._app, self._instruments, self._clock = app, instruments, clock
-        self._per_second, self._burst = per_minute / 60.0, float(burst)
-        #: Client → what is left in its bucket, and when that was so.
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] == "http" and self._per_second and not is_below(route_path(scope), "/static"):
-            wait = self._wait(_client(scope))
-            if wait:
-                self._instruments.refused.labels("rate").inc()
-                raise TooManyRequestsError(f"Too many requests; try again in {wait} s.", {"Retry-After": str(wait)})
-        await self._app(scope, receive, send)
-
-    def _wait(self, client: str) -> int:
-        """Seconds that a client has to wait; 0, and one request is counted, where it need not."""
-        now = self._clock()
-        left, since = self._left.pop(client, (self._burst, now))
-        left = min(left + (now - since) * self._per_second, self._burst)
-        allowed = left >= 1.0
-        self._left[client] = (left - allowed, now)
-        if len(self._left) > REMEMBERED:
-            self._left.popitem(last=False)
-        return 0 if allowed else max(math.ceil((1.0 - left) / self._per_second), 1)
-
-
-class BodyLimit:
-    """Refuses bodies that are too large, before they are in memory, and those that do not come."""
-
-    def __init__(self, app: ASGIApp, max_bytes: int, instruments: ServiceInstruments, seconds: float = BODY_S) -> None:
-        self._app, self._max, self._instruments, self._seconds = app, max_bytes, instruments, seconds
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        declared = Headers(scope=scope).get("content-length", "0")
-        self._refuse(int(declared) if declared.isdigit() else 0)
-        n_bytes, is_whole = 0, False
-
-        async def counted() -> Message:
-            nonlocal n_bytes, is_whole
-            if is_whole:
-                return await receive()
-            try:
-                async with asyncio.timeout(self._seconds):
-                    message = await receive()
-            except TimeoutError:
-                raise TimeLimitError(f"No more of the request's body came for {self._seconds:g} s.") from None
-            n_bytes += len(message.get("body", b""))
-            is_whole = not message.get("more_body", False)
-            self._refuse(n_bytes)
-            return message
-
-        await self._app(scope, counted, send)
-
-    def _refuse(self, n_bytes: int) -> None:
-        if n_bytes > self._max:
-            self._instruments.refused.labels("size").inc()
-            raise TooLargeError(f"The request's body is larger than {self._max // 1000} kB.")
-
-
-def _client(scope: Scope) -> str:
-    who = scope.get("state", {}).get("viewer")
-    if who is not None and who.is_named_by_token:
-        return f"name {who.name}"
-    return f"address {(scope.get('client') or ('', 0))[0]}"
-
-
-access = logging.getLogger("scanner.service.access")
-logger = logging.getLogger(__name__)
-
 ID_HEADER = "X-Request-ID"
 #: Longest part of a query that is logged.
 LOGGED_QUERY = 1000
 _ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 #: Methods that are counted by name; clients can send any word.
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 #: Id of the request that this task answers, for log lines anywhere.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+
+class RootPath:
+    """Sets the root path under which clients see the service, for routes and links."""
+
+    def __init__(self, app: ASGIApp, root: str) -> None:
+        self._app, self._root = app, root.rstrip("/")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await self._app({**scope, "root_path": self._root} if self._root else scope, receive, send)
 
 
 class RequestLog:
@@ -241,6 +144,26 @@ class RequestLog:
         )
 
 
+class SecurityHeaders:
+    """Adds :data:`HEADERS` to every answer; those that an answer sets itself stay."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.add_vary_header("Authorization, Cookie")
+            await send(message)
+
+        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
+
+
 class ErrorsToAnswers:
     """Turns errors into answers in the form of their path; unforeseen ones are logged with their traceback."""
 
@@ -274,25 +197,6 @@ class ErrorsToAnswers:
             await self._forms.answer(Request(scope), unforeseen, known_as)(scope, receive, send)
 
 
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
-
-
-def allowed_hosts(http: HttpConfig) -> frozenset[str]:
-    """Host names that requests may carry; '*' in it: any."""
-    own = urlsplit(http.base_url).netloc if http.base_url else ""
-    named = {host_name(host) for host in (*http.hosts, own) if host}
-    # Elsewhere the network decides who reaches the server, and tokens who reads.
-    return frozenset(named | ({*LOOPBACK_NAMES, host_name(http.host)} if is_loopback(http.host) else {"*"}))
-
-
-def reading_origins(config: ServiceConfig, *, is_guarded: bool) -> tuple[str, ...]:
-    """Origins whose pages may read; where nothing guards reading and only this machine can ask, no page but our own may."""
-    if config.http.cors is not None:
-        return config.http.cors
-    return ("*",) if is_guarded or not config.is_local else ()
-
-
 class AllowedHosts:
     """Refuses requests for another host: a page whose name was made to mean 127.0.0.1 could read everything."""
 
@@ -311,6 +215,62 @@ class AllowedHosts:
                 "This server is not known by that name; its operator can allow it with http.hosts or http.base_url."
             )
         await self._app(scope, receive, send)
+
+
+def allowed_hosts(http: HttpConfig) -> frozenset[str]:
+    """Host names that requests may carry; '*' in it: any."""
+    own = urlsplit(http.base_url).netloc if http.base_url else ""
+    named = {host_name(host) for host in (*http.hosts, own) if host}
+    # Elsewhere the network decides who reaches the server, and tokens who reads.
+    return frozenset(named | ({*LOOPBACK_NAMES, host_name(http.host)} if is_loopback(http.host) else {"*"}))
+
+
+class RateLimit:
+    """Refuses requests of a client beyond its rate.
+
+    Each client, by name or address, has a bucket that fills evenly and holds ``burst`` requests: a page of a hundred pictures
+    empties a part of it, a loop without a pause finds its end.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        per_minute: int,
+        burst: int,
+        instruments: ServiceInstruments,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._app, self._instruments, self._clock = app, instruments, clock
+        self._per_second, self._burst = per_minute / 60.0, float(burst)
+        #: Client → what is left in its bucket, and when that was so.
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and self._per_second and not is_below(route_path(scope), "/static"):
+            wait = self._wait(_client(scope))
+            if wait:
+                self._instruments.refused.labels("rate").inc()
+                raise TooManyRequestsError(f"Too many requests; try again in {wait} s.", {"Retry-After": str(wait)})
+        await self._app(scope, receive, send)
+
+    def _wait(self, client: str) -> int:
+        """Seconds that a client has to wait; 0, and one request is counted, where it need not."""
+        now = self._clock()
+        left, since = self._left.pop(client, (self._burst, now))
+        left = min(left + (now - since) * self._per_second, self._burst)
+        allowed = left >= 1.0
+        self._left[client] = (left - allowed, now)
+        if len(self._left) > REMEMBERED:
+            self._left.popitem(last=False)
+        return 0 if allowed else max(math.ceil((1.0 - left) / self._per_second), 1)
+
+
+def _client(scope: Scope) -> str:
+    who = scope.get("state", {}).get("viewer")
+    if who is not None and who.is_named_by_token:
+        return f"name {who.name}"
+    return f"address {(scope.get('client') or ('', 0))[0]}"
 
 
 class SameSiteWrites:
@@ -339,12 +299,45 @@ class SameSiteWrites:
         return not (audience_of(route_path(scope)) == "vo" and ("*" in self._readers or origin in self._readers))
 
 
-class RootPath:
-    """Sets the root path under which clients see the service, for routes and links."""
+def reading_origins(config: ServiceConfig, *, is_guarded: bool) -> tuple[str, ...]:
+    """Origins whose pages may read; where nothing guards reading and only this machine can ask, no page but our own may."""
+    if config.http.cors is not None:
+        return config.http.cors
+    return ("*",) if is_guarded or not config.is_local else ()
 
-    def __init__(self, app: ASGIApp, root: str) -> None:
-        self._app, self._root = app, root.rstrip("/")
+
+class BodyLimit:
+    """Refuses bodies that are too large, before they are in memory, and those that do not come."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int, instruments: ServiceInstruments, seconds: float = BODY_S) -> None:
+        self._app, self._max, self._instruments, self._seconds = app, max_bytes, instruments, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        await self._app({**scope, "root_path": self._root} if self._root else scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "0")
+        self._refuse(int(declared) if declared.isdigit() else 0)
+        n_bytes, is_whole = 0, False
+
+        async def counted() -> Message:
+            nonlocal n_bytes, is_whole
+            if is_whole:
+                return await receive()
+            try:
+                async with asyncio.timeout(self._seconds):
+                    message = await receive()
+            except TimeoutError:
+                raise TimeLimitError(f"No more of the request's body came for {self._seconds:g} s.") from None
+            n_bytes += len(message.get("body", b""))
+            is_whole = not message.get("more_body", False)
+            self._refuse(n_bytes)
+            return message
+
+        await self._app(scope, counted, send)
+
+    def _refuse(self, n_bytes: int) -> None:
+        if n_bytes > self._max:
+            self._instruments.refused.labels("size").inc()
+            raise TooLargeError(f"The request's body is larger than {self._max // 1000} kB.")

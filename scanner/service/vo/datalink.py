@@ -33,91 +33,13 @@ SODA_STANDARD = "ivo://ivoa.net/std/SODA#sync-1.0"
 LINKS_MEDIA_TYPE = "application/x-votable+xml;content=datalink"
 #: Identifiers of the descriptors in a document.
 LINKS, SODA = "links", "soda"
-
-
-def links_descriptor(base_url: str, column: str = "candidate_id") -> ServiceDescriptor:
-    """All that there is of each row's object: cutouts, pictures, its page.
-
-    Parameters
-    ----------
-    base_url
-        The service's root as clients reach it, without a slash at its end.
-    column
-        Name of the answer's column that names the objects.
-    """
-    return ServiceDescriptor(
-        identifier=LINKS,
-        access_url=f"{base_url}/datalink",
-        standard_id=LINKS_STANDARD,
-        inputs=(Parameter("ID", column=column, ucd="meta.id;meta.main"),),
-        description="Cutouts, pictures and pages of each object",
-        content_type=LINKS_MEDIA_TYPE,
-    )
-
-
-def cutout_descriptor(base_url: str, column: str = "candidate_id") -> ServiceDescriptor:
-    """The cutout of each row's object; the parameters are those of :func:`links_descriptor`."""
-    return ServiceDescriptor(
-        identifier=SODA,
-        access_url=f"{base_url}/cutout",
-        standard_id=SODA_STANDARD,
-        inputs=(
-            Parameter("ID", column=column, ucd="meta.ref.url;meta.curation"),
-            Parameter(
-                "CIRCLE", ucd="pos.outline;obs", datatype="double", arraysize="3", unit="deg", xtype="circle",
-                description="Only the part that holds this circle",
-            ),
-            Parameter("BAND", ucd="instr.bandpass", options=get_args(Picture), description="What is cut out or drawn"),
-            Parameter("FORMAT", ucd="meta.code.mime", options=tuple(CUTOUT_MEDIA_TYPES), description="Pixels or a picture"),
-            Parameter("STRETCH", ucd="meta.code", options=CURVES, description="From pixels to brightness"),
-        ),
-        description="Cutouts of each object",
-    )  # fmt: skip
-
-
 EXPLANATION_MEDIA_TYPES = {"png": "image/png", "json": "application/json"}
 #: An object may be explained again while its page is open.
 EXPLANATION_MAX_AGE_S = 300
-
-_log = logging.getLogger(__name__)
-
-
-def explanation_of(context: Context, wanted: CandidateId) -> tuple[RunFolder, Explanation] | None:
-    """An object's explanation and the run folder that it lies in; None where there is none, or it is damaged. Blocks."""
-    for collection in context.collections:
-        folder = collection.published.run_folders.get(wanted.run)
-        if folder is None:
-            continue
-        try:
-            known = explanations.read(folder.store, wanted.tile_id, wanted.target_id)
-        except ScannerError as error:
-            _log.warning("no explanation of %s: %s", wanted, error)
-            known = None
-        if known is not None:
-            return folder, known
-    return None
-
-
-def _content(context: Context, identifier: str, wanted: str) -> bytes:
-    parsed = CandidateId.parse(identifier)
-    known = None if parsed is None else explanation_of(context, parsed)
-    if known is None:
-        raise NotFoundError("There is no explanation of an object of this id (run/tile_id/target_id).")
-    folder, explanation = known
-    if wanted == "json":
-        return explanation.model_dump_json(indent=2, exclude={"place"}).encode()
-    try:
-        return explanations.strip(folder.store, explanation)
-    except ScannerError as error:
-        _log.warning("no strip of %s: %s", identifier, error)
-        raise NotFoundError("The explanation of this object is damaged; explain it again.") from None
-
-
 #: More IDs than this are not looked up; the answer says so.
 MOST_IDS = 200
 #: Radius of the neighbourhood that is linked.
 NEIGHBOURHOOD_DEG = 30 / 3600
-
 _FIELDS = (
     Field("ID", pa.string(), ucd="meta.id;meta.main", description="The object: run/tile_id/target_id"),
     Field("access_url", pa.string(), ucd="meta.ref.url", description="Where it is"),
@@ -132,6 +54,7 @@ _FIELDS = (
     Field("link_auth", pa.string(), ucd="meta.code", description="Whether a token is needed", ascii=True),
     Field("link_authorized", pa.bool_(), ucd="meta.code", description="Whether you may follow it"),
 )
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -300,3 +223,74 @@ def _explanations(identifier: str, base_url: str) -> Iterator[Link]:
             content_type=EXPLANATION_MEDIA_TYPES[format_],
             local_semantics=f"explanation {format_}",
         )
+
+
+def explanation_of(context: Context, wanted: CandidateId) -> tuple[RunFolder, Explanation] | None:
+    """An object's explanation and the run folder that it lies in; None where there is none, or it is damaged. Blocks."""
+    for collection in context.collections:
+        folder = collection.published.run_folders.get(wanted.run)
+        if folder is None:
+            continue
+        try:
+            known = explanations.read(folder.store, wanted.tile_id, wanted.target_id)
+        except ScannerError as error:
+            _log.warning("no explanation of %s: %s", wanted, error)
+            known = None
+        if known is not None:
+            return folder, known
+    return None
+
+
+def _content(context: Context, identifier: str, wanted: str) -> bytes:
+    parsed = CandidateId.parse(identifier)
+    known = None if parsed is None else explanation_of(context, parsed)
+    if known is None:
+        raise NotFoundError("There is no explanation of an object of this id (run/tile_id/target_id).")
+    folder, explanation = known
+    if wanted == "json":
+        return explanation.model_dump_json(indent=2, exclude={"place"}).encode()
+    try:
+        return explanations.strip(folder.store, explanation)
+    except ScannerError as error:
+        _log.warning("no strip of %s: %s", identifier, error)
+        raise NotFoundError("The explanation of this object is damaged; explain it again.") from None
+
+
+def links_descriptor(base_url: str, column: str = "candidate_id") -> ServiceDescriptor:
+    """All that there is of each row's object: cutouts, pictures, its page.
+
+    Parameters
+    ----------
+    base_url
+        The service's root as clients reach it, without a slash at its end.
+    column
+        Name of the answer's column that names the objects.
+    """
+    return ServiceDescriptor(
+        identifier=LINKS,
+        access_url=f"{base_url}/datalink",
+        standard_id=LINKS_STANDARD,
+        inputs=(Parameter("ID", column=column, ucd="meta.id;meta.main"),),
+        description="Cutouts, pictures and pages of each object",
+        content_type=LINKS_MEDIA_TYPE,
+    )
+
+
+def cutout_descriptor(base_url: str, column: str = "candidate_id") -> ServiceDescriptor:
+    """The cutout of each row's object; the parameters are those of :func:`links_descriptor`."""
+    return ServiceDescriptor(
+        identifier=SODA,
+        access_url=f"{base_url}/cutout",
+        standard_id=SODA_STANDARD,
+        inputs=(
+            Parameter("ID", column=column, ucd="meta.ref.url;meta.curation"),
+            Parameter(
+                "CIRCLE", ucd="pos.outline;obs", datatype="double", arraysize="3", unit="deg", xtype="circle",
+                description="Only the part that holds this circle",
+            ),
+            Parameter("BAND", ucd="instr.bandpass", options=get_args(Picture), description="What is cut out or drawn"),
+            Parameter("FORMAT", ucd="meta.code.mime", options=tuple(CUTOUT_MEDIA_TYPES), description="Pixels or a picture"),
+            Parameter("STRETCH", ucd="meta.code", options=CURVES, description="From pixels to brightness"),
+        ),
+        description="Cutouts of each object",
+    )  # fmt: skip

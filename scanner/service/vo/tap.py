@@ -23,8 +23,8 @@ from scanner.service.vo.uws import JobBook
 from scanner.service.vo.vosi import TapLimits
 from scanner.service.vo.votable import text
 
+DEFAULT_ROWS = 20_000
 EXAMPLES_MEDIA_TYPE = "application/xhtml+xml"
-
 #: Identifier, title, query; every one is answered by any collection.
 EXAMPLES: tuple[tuple[str, str, str], ...] = (
     ("best", "The hundred best candidates", "SELECT TOP 100 * FROM candidates ORDER BY rank"),
@@ -51,23 +51,6 @@ EXAMPLES: tuple[tuple[str, str, str], ...] = (
     ),
     ("failed", "Tiles that could not be scanned, and why", "SELECT tile_id, reason FROM tiles WHERE state = 'failed'"),
 )
-
-
-def examples_document() -> bytes:
-    """The page."""
-    parts = [
-        f'<div id="{identifier}" resource="#{identifier}" typeof="example"><h2 property="name">{text(title)}</h2>'
-        f'<pre property="query">{text(query)}</pre></div>'
-        for identifier, title, query in EXAMPLES
-    ]
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>\n<html xmlns="http://www.w3.org/1999/xhtml">\n'
-        "<head><title>Examples of queries</title></head>\n"
-        f'<body vocab="http://www.ivoa.net/rdf/examples#">\n<h1>Examples of queries</h1>\n{"".join(parts)}\n</body>\n</html>\n'
-    ).encode()
-
-
-DEFAULT_ROWS = 20_000
 TableName = Annotated[
     str, PathParameter(max_length=200, description="Name of the table with its schema, as /tap/tables lists it")
 ]
@@ -181,3 +164,17 @@ def _write(service: TapService, query: TapQuery, path: Path) -> None:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+def examples_document() -> bytes:
+    """The page."""
+    parts = [
+        f'<div id="{identifier}" resource="#{identifier}" typeof="example"><h2 property="name">{text(title)}</h2>'
+        f'<pre property="query">{text(query)}</pre></div>'
+        for identifier, title, query in EXAMPLES
+    ]
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<html xmlns="http://www.w3.org/1999/xhtml">\n'
+        "<head><title>Examples of queries</title></head>\n"
+        f'<body vocab="http://www.ivoa.net/rdf/examples#">\n<h1>Examples of queries</h1>\n{"".join(parts)}\n</body>\n</html>\n'
+    ).encode()

@@ -20,6 +20,8 @@ from scanner.service.vo.adql_tables import IVOA, TAP_SCHEMA, TapTable, by_name, 
 from scanner.service.vo.datalink import cutout_descriptor, links_descriptor
 from scanner.service.vo.votable import Encoding, Heading, Info, ServiceDescriptor
 
+_REGISTERED = "ivo://ivoa.net/std/TAPRegExt#output-votable-"
+
 
 @dataclass(frozen=True)
 class TapFormat:
@@ -32,7 +34,6 @@ class TapFormat:
     separator: str = ""
 
 
-_REGISTERED = "ivo://ivoa.net/std/TAPRegExt#output-votable-"
 #: The first is that of clients that do not care.
 FORMATS: tuple[TapFormat, ...] = (
     TapFormat(votable.MEDIA_TYPE, ("votable", "text/xml", "application/xml", "votable/b2")),
@@ -62,6 +63,15 @@ def format_named(value: str | None) -> TapFormat:
     )
 
 
+#: What a job keeps; with the names that TAP 1.0 had for some.
+NAMES: tuple[tuple[str, ...], ...] = (
+    ("REQUEST",),
+    ("LANG",),
+    ("QUERY",),
+    ("MAXREC",),
+    ("RESPONSEFORMAT", "FORMAT"),
+)
+_LANGUAGES = ("ADQL", "ADQL-2.0", "ADQL-2.1")
 _IDENTIFIERS = ("candidate_id", "obs_publisher_did")
 
 
@@ -72,6 +82,49 @@ class TapQuery:
     adql: str
     max_rows: int
     format: TapFormat
+
+
+def kept(parameters: Parameters) -> dict[str, str]:
+    """The parameters of a query, those that were given.
+
+    Raises
+    ------
+    BadRequestError
+        One was given twice, or tables were to be uploaded.
+    """
+    if parameters.all("UPLOAD"):
+        raise BadRequestError("UPLOAD is not supported by this service: it answers queries about its own tables only.")
+    values = {names[0]: parameters.one(*names) for names in NAMES}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def read_query(values: Mapping[str, str], default_rows: int, most_rows: int) -> TapQuery:
+    """What is asked.
+
+    Parameters
+    ----------
+    values
+        As :func:`kept` gives them.
+    default_rows, most_rows
+        Rows where MAXREC is not given, and where it is larger.
+
+    Raises
+    ------
+    BadRequestError
+        Another request than doQuery, another language than ADQL, a MAXREC that is no number of rows, a format that is not
+        offered, no query.
+    """
+    request, language = values.get("REQUEST", "doQuery"), values.get("LANG", _LANGUAGES[0])
+    if request.lower() != "doquery":
+        raise BadRequestError(f"REQUEST={request} is not known; the only request is doQuery.")
+    if language.upper() not in _LANGUAGES:
+        raise BadRequestError(f"LANG={language} is not understood; ask in {', '.join(_LANGUAGES)}.")
+    if "QUERY" not in values:
+        raise BadRequestError("QUERY is missing; give a query in ADQL.")
+    limit = values.get("MAXREC", str(default_rows))
+    if not is_whole_number(limit, 19):
+        raise BadRequestError(f"MAXREC={limit} is no number of rows.")
+    return TapQuery(values["QUERY"], min(int(limit), most_rows), format_named(values.get("RESPONSEFORMAT")))
 
 
 @dataclass(frozen=True)
@@ -168,57 +221,3 @@ def _written(rows: pa.Table | pa.RecordBatch, options: pa.csv.WriteOptions) -> b
     stream = io.BytesIO()
     pa.csv.write_csv(rows, stream, options)
     return stream.getvalue()
-
-
-#: What a job keeps; with the names that TAP 1.0 had for some.
-NAMES: tuple[tuple[str, ...], ...] = (
-    ("REQUEST",),
-    ("LANG",),
-    ("QUERY",),
-    ("MAXREC",),
-    ("RESPONSEFORMAT", "FORMAT"),
-)
-_LANGUAGES = ("ADQL", "ADQL-2.0", "ADQL-2.1")
-
-
-def kept(parameters: Parameters) -> dict[str, str]:
-    """The parameters of a query, those that were given.
-
-    Raises
-    ------
-    BadRequestError
-        One was given twice, or tables were to be uploaded.
-    """
-    if parameters.all("UPLOAD"):
-        raise BadRequestError("UPLOAD is not supported by this service: it answers queries about its own tables only.")
-    values = {names[0]: parameters.one(*names) for names in NAMES}
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def read_query(values: Mapping[str, str], default_rows: int, most_rows: int) -> TapQuery:
-    """What is asked.
-
-    Parameters
-    ----------
-    values
-        As :func:`kept` gives them.
-    default_rows, most_rows
-        Rows where MAXREC is not given, and where it is larger.
-
-    Raises
-    ------
-    BadRequestError
-        Another request than doQuery, another language than ADQL, a MAXREC that is no number of rows, a format that is not
-        offered, no query.
-    """
-    request, language = values.get("REQUEST", "doQuery"), values.get("LANG", _LANGUAGES[0])
-    if request.lower() != "doquery":
-        raise BadRequestError(f"REQUEST={request} is not known; the only request is doQuery.")
-    if language.upper() not in _LANGUAGES:
-        raise BadRequestError(f"LANG={language} is not understood; ask in {', '.join(_LANGUAGES)}.")
-    if "QUERY" not in values:
-        raise BadRequestError("QUERY is missing; give a query in ADQL.")
-    limit = values.get("MAXREC", str(default_rows))
-    if not is_whole_number(limit, 19):
-        raise BadRequestError(f"MAXREC={limit} is no number of rows.")
-    return TapQuery(values["QUERY"], min(int(limit), most_rows), format_named(values.get("RESPONSEFORMAT")))

@@ -38,6 +38,33 @@ class TapLimits:
     most_retention_seconds: int
 
 
+def capability(standard: str, url: str, attributes: str = "", use: str = "full", kind: str = "vs:ParamHTTP") -> str:
+    """A capability; ``standard``: without ``ivo://ivoa.net/std/``; ``attributes``, ``use``, ``kind``: of its interface."""
+    interface = _interface(url, attributes, use, kind)
+    return f'<capability standardID="ivo://ivoa.net/std/{standard}">\n{interface}</capability>\n'
+
+
+def capabilities_document(*capabilities: str, prefixes: tuple[str, ...] = ()) -> bytes:
+    """A document of capability elements, which use the namespaces of some more ``prefixes``."""
+    namespaces = {prefix: uri for prefix, uri in _NAMESPACES.items() if prefix in ("vosi", "xsi", "vs", *prefixes)}
+    attributes = " ".join(f'xmlns:{prefix}="{uri}"' for prefix, uri in namespaces.items())
+    return f"{_DECLARATION}<vosi:capabilities {attributes}>\n{''.join(capabilities)}</vosi:capabilities>\n".encode()
+
+
+def _interface(url: str, attributes: str, use: str, kind: str) -> str:
+    return f'<interface xsi:type="{kind}" {attributes}><accessURL use="{use}">{text(url)}</accessURL></interface>\n'
+
+
+def availability(is_ready: bool, since: datetime) -> bytes:
+    """``/tap/availability``."""
+    note = "" if is_ready else "<vosi:note>The catalogue is being opened.</vosi:note>"
+    return (
+        f'{_DECLARATION}<vosi:availability xmlns:vosi="http://www.ivoa.net/xml/VOSIAvailability/v1.0">\n'
+        f"<vosi:available>{str(is_ready).lower()}</vosi:available>\n"
+        f"<vosi:upSince>{since:%Y-%m-%dT%H:%M:%SZ}</vosi:upSince>\n{note}</vosi:availability>\n"
+    ).encode()
+
+
 def capabilities(base_url: str, limits: TapLimits) -> bytes:
     """``/tap/capabilities``."""
     tap = f"{base_url}/tap"
@@ -53,14 +80,36 @@ def capabilities(base_url: str, limits: TapLimits) -> bytes:
     )
 
 
-def availability(is_ready: bool, since: datetime) -> bytes:
-    """``/tap/availability``."""
-    note = "" if is_ready else "<vosi:note>The catalogue is being opened.</vosi:note>"
+def _language() -> str:
+    versions = "".join(
+        f'<version ivo-id="ivo://ivoa.net/std/ADQL#v{version}">{version}</version>' for version in ("2.0", "2.1")
+    )
+    parts = [f"<name>ADQL</name>{versions}<description>One table at a time, without subqueries</description>\n"]
+    for kind, names in OPTIONAL_FEATURES.items():
+        features = "".join(f"<feature><form>{name}</form></feature>" for name in names)
+        parts.append(f'<languageFeatures type="{_FEATURES}{kind}">{features}</languageFeatures>\n')
+    udf = "".join(
+        f"<feature><form>{text(signature)}</form><description>{said}</description></feature>"
+        for signature, said in USER_DEFINED_FUNCTIONS.items()
+    )
+    parts.append(f'<languageFeatures type="{_FEATURES}udf">{udf}</languageFeatures>\n')
+    return f"<language>{''.join(parts)}</language>\n"
+
+
+def _formats() -> Iterable[str]:
+    for one in FORMATS:
+        aliases = "".join(f"<alias>{alias}</alias>" for alias in one.names)
+        attributes = {"ivo-id": one.identifier}
+        yield element("outputFormat", attributes, f"<mime>{one.media_type}</mime>{aliases}") + "\n"
+
+
+def _limits(limits: TapLimits) -> str:
     return (
-        f'{_DECLARATION}<vosi:availability xmlns:vosi="http://www.ivoa.net/xml/VOSIAvailability/v1.0">\n'
-        f"<vosi:available>{str(is_ready).lower()}</vosi:available>\n"
-        f"<vosi:upSince>{since:%Y-%m-%dT%H:%M:%SZ}</vosi:upSince>\n{note}</vosi:availability>\n"
-    ).encode()
+        f"<retentionPeriod><default>{limits.retention_seconds}</default><hard>{limits.most_retention_seconds}</hard>"
+        f"</retentionPeriod>\n<executionDuration><default>{limits.job_seconds}</default><hard>{limits.most_job_seconds}</hard>"
+        f'</executionDuration>\n<outputLimit><default unit="row">{limits.default_rows}</default>'
+        f'<hard unit="row">{limits.most_rows}</hard></outputLimit>\n'
+    )
 
 
 def tableset(schemas: Mapping[str, str], tables: Iterable[TapTable], *, columns: bool) -> bytes:
@@ -103,52 +152,3 @@ def _table(table: TapTable, *, columns: bool) -> str:
             target = element("targetTable", {}, key.target_table)
             lines.append(f"<foreignKey>{target}<fkColumn>{of_key}</fkColumn></foreignKey>")
     return "\n".join(lines)
-
-
-def _language() -> str:
-    versions = "".join(
-        f'<version ivo-id="ivo://ivoa.net/std/ADQL#v{version}">{version}</version>' for version in ("2.0", "2.1")
-    )
-    parts = [f"<name>ADQL</name>{versions}<description>One table at a time, without subqueries</description>\n"]
-    for kind, names in OPTIONAL_FEATURES.items():
-        features = "".join(f"<feature><form>{name}</form></feature>" for name in names)
-        parts.append(f'<languageFeatures type="{_FEATURES}{kind}">{features}</languageFeatures>\n')
-    udf = "".join(
-        f"<feature><form>{text(signature)}</form><description>{said}</description></feature>"
-        for signature, said in USER_DEFINED_FUNCTIONS.items()
-    )
-    parts.append(f'<languageFeatures type="{_FEATURES}udf">{udf}</languageFeatures>\n')
-    return f"<language>{''.join(parts)}</language>\n"
-
-
-def _formats() -> Iterable[str]:
-    for one in FORMATS:
-        aliases = "".join(f"<alias>{alias}</alias>" for alias in one.names)
-        attributes = {"ivo-id": one.identifier}
-        yield element("outputFormat", attributes, f"<mime>{one.media_type}</mime>{aliases}") + "\n"
-
-
-def _limits(limits: TapLimits) -> str:
-    return (
-        f"<retentionPeriod><default>{limits.retention_seconds}</default><hard>{limits.most_retention_seconds}</hard>"
-        f"</retentionPeriod>\n<executionDuration><default>{limits.job_seconds}</default><hard>{limits.most_job_seconds}</hard>"
-        f'</executionDuration>\n<outputLimit><default unit="row">{limits.default_rows}</default>'
-        f'<hard unit="row">{limits.most_rows}</hard></outputLimit>\n'
-    )
-
-
-def capability(standard: str, url: str, attributes: str = "", use: str = "full", kind: str = "vs:ParamHTTP") -> str:
-    """A capability; ``standard``: without ``ivo://ivoa.net/std/``; ``attributes``, ``use``, ``kind``: of its interface."""
-    interface = _interface(url, attributes, use, kind)
-    return f'<capability standardID="ivo://ivoa.net/std/{standard}">\n{interface}</capability>\n'
-
-
-def capabilities_document(*capabilities: str, prefixes: tuple[str, ...] = ()) -> bytes:
-    """A document of capability elements, which use the namespaces of some more ``prefixes``."""
-    namespaces = {prefix: uri for prefix, uri in _NAMESPACES.items() if prefix in ("vosi", "xsi", "vs", *prefixes)}
-    attributes = " ".join(f'xmlns:{prefix}="{uri}"' for prefix, uri in namespaces.items())
-    return f"{_DECLARATION}<vosi:capabilities {attributes}>\n{''.join(capabilities)}</vosi:capabilities>\n".encode()
-
-
-def _interface(url: str, attributes: str, use: str, kind: str) -> str:
-    return f'<interface xsi:type="{kind}" {attributes}><accessURL use="{use}">{text(url)}</accessURL></interface>\n'
