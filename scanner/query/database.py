@@ -56,6 +56,11 @@ def open_database(folders: Sequence[Path], limits: DatabaseLimits = DEFAULT_LIMI
     return connection
 
 
+def quoted(name: str) -> str:
+    """A name as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 class OutOfTimeError(UnavailableError):
     """A query took longer than it may."""
 

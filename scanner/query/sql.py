@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from scanner.errors import UsageError
 from scanner.query.catalogue import Catalogue
-from scanner.query.database import DEFAULT_LIMITS, DatabaseLimits, interruptible, open_database, time_limit
+from scanner.query.database import DEFAULT_LIMITS, DatabaseLimits, interruptible, open_database, quoted, time_limit
 from scanner.query.region import Region, all_of
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def run_sql(
         with time_limit(limits.seconds), interruptible(connection):
             for number, (name, catalogue) in enumerate(catalogues.items()):
                 if name.lower() != _FIRST:
-                    _attach(connection, _quoted(name), catalogue, region)
+                    _attach(connection, quoted(name), catalogue, region)
                 if number == 0:
                     _attach(connection, _FIRST, catalogue, region)
             answer = plain(_limited(connection, sql, limits.rows))
@@ -113,7 +113,7 @@ def _attach(connection: DuckDBPyConnection, schema: str, catalogue: Catalogue, r
 
 def _column(field: pa.Field) -> str:
     """A column as queries see it: NULL for NaN, which to DuckDB is larger than any number."""
-    name = _quoted(field.name)
+    name = quoted(field.name)
     is_always_known = not pa.types.is_floating(field.type) or field.name in _POSITION
     return name if is_always_known else f"CASE WHEN isfinite({name}) THEN {name} END AS {name}"
 
@@ -146,10 +146,6 @@ def _reason(error: Exception) -> str:
     text = str(error).partition("\n\nLINE ")[0].partition(": ")[2] or str(error)
     sentence = " ".join(text.split())
     return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _escaped(text: str) -> str:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from scanner.query.adql import tree
 from scanner.query.adql.tree import AdqlError, ColumnName, Name, Place
+from scanner.query.database import quoted
 from scanner.query.region import Position
 
 #: SQL of a given text: a parameter that says of what type it is.
@@ -168,11 +169,6 @@ class Scope:
         ra, dec = (f"{_ALIAS}.{quoted(name)}" for name in self.table.position)
         healpix = f"{_ALIAS}.{quoted(self.table.healpix)}" if self.table.healpix else ""
         return Position(ra, dec, healpix)
-
-
-def quoted(name: str) -> str:
-    """A name as SQL."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _mean(parts: tuple[Name, ...], name: tuple[str, ...]) -> bool:

@@ -19,25 +19,9 @@ from scanner.service.collections import Collection
 from scanner.service.context import Context
 from scanner.service.errors import UnknownViewerError
 from scanner.service.pages.rendering import assets, page
+from scanner.service.security.middleware import ALADIN_POLICY
 from scanner.service.security.viewer import TOKEN_COOKIE, viewer
 
-#: Aladin Lite runs in a frame without an origin of its own: it may load from the CDS and from wherever images of the sky are,
-#: and can read nothing of this service.
-ALADIN_POLICY = "; ".join(
-    (
-        "sandbox allow-scripts",
-        "default-src 'none'",
-        "script-src 'self' https://aladin.cds.unistra.fr 'wasm-unsafe-eval' blob:",
-        "style-src 'self' 'unsafe-inline'",
-        "img-src * data: blob:",
-        "connect-src * data: blob:",
-        "font-src * data:",
-        "worker-src blob:",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'self'",
-    )
-)
 #: The cone round a candidate whose VOTable is its row, in degrees: half an arcsecond.
 ROW_RADIUS_DEG = 0.5 / 3600
 #: Cells along one side of the t-SNE map by the number of candidates up to which they are so few.

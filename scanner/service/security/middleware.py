@@ -48,6 +48,23 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
+#: Aladin Lite runs in a frame without an origin of its own: it may load from the CDS and from wherever images of the sky are,
+#: and can read nothing of this service.
+ALADIN_POLICY = "; ".join(
+    (
+        "sandbox allow-scripts",
+        "default-src 'none'",
+        "script-src 'self' https://aladin.cds.unistra.fr 'wasm-unsafe-eval' blob:",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src * data: blob:",
+        "connect-src * data: blob:",
+        "font-src * data:",
+        "worker-src blob:",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'self'",
+    )
+)
 HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",

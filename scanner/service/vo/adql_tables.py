@@ -19,7 +19,7 @@ from scanner.query.adql.values import TableDescription
 from scanner.query.search import CANDIDATE_ID_SQL
 from scanner.records import VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, Int64
 from scanner.service.collections import CANDIDATES, Collection
-from scanner.service.vo.votable import Field
+from scanner.service.vo.votable import LINKS_MEDIA_TYPE, Field
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -280,7 +280,6 @@ def _column_rows(table: TapTable) -> list[dict[str, Any]]:
 
 
 OBSCORE = f"{IVOA}.obscore"
-_DATALINK = "application/x-votable+xml;content=datalink"
 #: From the blue edge of VIS to the red edge of H, in metres (Euclid Collaboration: Mellier et al. 2025, table 1).
 _EM_MIN, _EM_MAX = 5.3e-7, 2.02e-6
 _BANDS = 4
@@ -326,7 +325,7 @@ _COLUMNS: tuple[_Column, ...] = (
     _Column("access_url", _STRING, "", "meta.ref.url", "Access.reference", "Where the data can be had",
      "base_url || '/datalink?ID=' || url_encode(" + CANDIDATE_ID_SQL + ")", ""),
     _Column("access_format", _STRING, "", "meta.code.mime", "Access.format", "Media type of what is there",
-     f"'{_DATALINK}'", ""),
+     f"'{LINKS_MEDIA_TYPE}'", ""),
     _Column("access_estsize", _WHOLE, "kbyte", "phys.size;meta.file", "Access.size", "Estimated size"),
     _Column("target_name", _STRING, "", "meta.id;src", "Target.name", "Name of the object", "name", ""),
     _Column("s_ra", _REAL, "deg", "pos.eq.ra", "Char.SpatialAxis.Coverage.Location.Coord.Position2D.Value2.C1",

@@ -69,7 +69,7 @@ def router(context: Context) -> APIRouter:
     async def answer(request: Request, collection: Collection) -> Response:
         wanted = read_search(await Parameters.of(request), context.config.limits.rows)
         pieces = await context.work.stream(_document, collection, wanted, context.base_url(request))
-        return StreamingResponse(pieces, media_type=votable.MEDIA_TYPE, headers={"Cache-Control": "private, no-cache"})
+        return StreamingResponse(pieces, media_type=votable.MEDIA_TYPE)
 
     # Before /scs/{slug}, which takes every name.
     for path, described, summary in (

@@ -30,7 +30,6 @@ from scanner.survey.folder.ledger import RunFolder
 
 LINKS_STANDARD = "ivo://ivoa.net/std/DataLink#links-1.1"
 SODA_STANDARD = "ivo://ivoa.net/std/SODA#sync-1.0"
-LINKS_MEDIA_TYPE = "application/x-votable+xml;content=datalink"
 #: Identifiers of the descriptors in a document.
 LINKS, SODA = "links", "soda"
 EXPLANATION_MEDIA_TYPES = {"png": "image/png", "json": "application/json"}
@@ -86,7 +85,7 @@ def router(context: Context) -> APIRouter:
             raise BadRequestError(f"RESPONSEFORMAT={wanted}: links come as a VOTable.")
         identifiers = tuple(dict.fromkeys(parameters.all("ID")))
         pieces = await context.work.stream(_document, context, identifiers, context.base_url(request))
-        return StreamingResponse(pieces, media_type=LINKS_MEDIA_TYPE, headers={"Cache-Control": "private, no-cache"})
+        return StreamingResponse(pieces, media_type=votable.LINKS_MEDIA_TYPE)
 
     add_routes(
         routes,
@@ -95,7 +94,7 @@ def router(context: Context) -> APIRouter:
         QueryParameter("ID", "The object: run/tile_id/target_id; may be given several times."),
         QueryParameter("RESPONSEFORMAT", "votable."),
         summary="Links from an object to its cutouts, pictures and pages (DataLink)",
-        responses=answers(votable.ERROR_MEDIA_TYPE, LINKS_MEDIA_TYPE),
+        responses=answers(votable.ERROR_MEDIA_TYPE, votable.LINKS_MEDIA_TYPE),
     )
 
     async def explanation(request: Request) -> Response:
@@ -272,7 +271,7 @@ def links_descriptor(base_url: str, column: str = "candidate_id") -> ServiceDesc
         standard_id=LINKS_STANDARD,
         inputs=(Parameter("ID", column=column, ucd="meta.id;meta.main"),),
         description="Cutouts, pictures and pages of each object",
-        content_type=LINKS_MEDIA_TYPE,
+        content_type=votable.LINKS_MEDIA_TYPE,
     )
 
 

@@ -23,6 +23,7 @@ from scanner.service.routing import (
     found,
     is_whole_number,
 )
+from scanner.sphere import HEALPIX_ORDER
 
 if TYPE_CHECKING:
     from mocpy import MOC
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 MEDIA_TYPES = {"fits": "application/fits", "json": "application/json", "ascii": "text/plain"}
 #: Other names of the same.
 _ALIASES = {"image/fits": "fits", "application/x-fits": "fits", "txt": "ascii", "text": "ascii"}
-FINEST_ORDER = 29
 #: Surveys grow while they are served.
 MAX_AGE_S = 300
 
@@ -63,8 +63,8 @@ def router(context: Context) -> APIRouter:
             handler,
             QueryParameter("FORMAT", f"{', '.join(MEDIA_TYPES)} [default: as the Accept header asks, else fits]."),
             QueryParameter(
-                "ORDER", f"Coarsest cells, 0 to {FINEST_ORDER} [default: as scanned].", "integer",
-                schema=(("minimum", 0), ("maximum", FINEST_ORDER)),
+                "ORDER", f"Coarsest cells, 0 to {HEALPIX_ORDER} [default: as scanned].", "integer",
+                schema=(("minimum", 0), ("maximum", HEALPIX_ORDER)),
             ),
             summary=f"Sky that was scanned: coverage map of {whose}",
             responses=found(*MEDIA_TYPES.values(), _304="You have it"),
@@ -111,8 +111,8 @@ def _named(value: str) -> str:
 def _order(value: str | None) -> int | None:
     if value is None:
         return None
-    if not (is_whole_number(value, 2) and int(value) <= FINEST_ORDER):
-        raise BadRequestError(f"ORDER={value}: is no whole number from 0 to {FINEST_ORDER}.")
+    if not (is_whole_number(value, 2) and int(value) <= HEALPIX_ORDER):
+        raise BadRequestError(f"ORDER={value}: is no whole number from 0 to {HEALPIX_ORDER}.")
     return int(value)
 
 

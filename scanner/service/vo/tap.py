@@ -54,7 +54,6 @@ EXAMPLES: tuple[tuple[str, str, str], ...] = (
 TableName = Annotated[
     str, PathParameter(max_length=200, description="Name of the table with its schema, as /tap/tables lists it")
 ]
-_HEADERS = {"Cache-Control": "private, no-cache"}
 
 
 def router(context: Context) -> APIRouter:
@@ -82,7 +81,7 @@ def router(context: Context) -> APIRouter:
         values = kept(await Parameters.of(request))
         query = read_query(values, limits.default_rows, limits.most_rows)
         pieces = await context.work.stream(_pieces, service(context.base_url(request)), query)
-        return StreamingResponse(pieces, media_type=query.format.media_type, headers=_HEADERS)
+        return StreamingResponse(pieces, media_type=query.format.media_type)
 
     async def write(values: Mapping[str, str], base_url: str, path: Path, seconds: float) -> str:
         query = read_query(values, limits.default_rows, limits.most_rows)

@@ -21,6 +21,8 @@ from scanner.errors import ScannerError
 #: Media type of a document, with the serialisation as TAP 1.1 names it.
 MEDIA_TYPE = "application/x-votable+xml"
 ERROR_MEDIA_TYPE = "text/xml"
+#: Of a document of DataLink.
+LINKS_MEDIA_TYPE = f"{MEDIA_TYPE};content=datalink"
 Encoding = Literal["binary2", "tabledata"]
 #: VOTable's name of every type that is not text.
 DATATYPES: dict[pa.DataType, str] = {
