@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Depends, Query
@@ -10,13 +10,16 @@ from fastapi import APIRouter, Depends, Query
 from scanner.catalogue.columns import BEST_OF_EQUALS
 from scanner.grading.grade import Viewer
 from scanner.records import Record
-from scanner.service.api.listing import Neighbour, ScoreColumn, items_of
+from scanner.service.api.listing import SCORES, Neighbour, items_of
 from scanner.service.collections import CANDIDATES, Collection
 from scanner.service.context import Context
 from scanner.service.routing import ERRORS, Bins, RunId, Slug, TargetId, TileId
 from scanner.service.security.viewer import viewer
 
-HistogramColumn = Literal["magnitude_vis", ScoreColumn]
+if TYPE_CHECKING:
+    HistogramColumn = str
+else:
+    HistogramColumn = Literal[("magnitude_vis", *SCORES)]
 #: Where the logarithm of a probability begins.
 LEAST_PROBABILITY = 1e-6
 _FINITE = "isfinite(tsne_x) AND isfinite(tsne_y)"

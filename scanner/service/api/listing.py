@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ from scanner.catalogue.columns import (
     CATALOGUE_SCHEMA,
     HEALPIX_COLUMN,
     IDENTITY,
+    MEMBER_COLUMNS,
     RANK_COLUMN,
     TILE_COLUMNS,
     Column,
@@ -34,10 +35,14 @@ from scanner.query.search import CandidateId
 from scanner.service.collections import CANDIDATES, Collection
 from scanner.service.errors import BadRequestError
 
-ScoreColumn = Literal["p_calibrated", "grid_value", "p_ou_j", "p_ou_y", "p_ou_h", "p_ou_jyh", "p_ou_vis", "p_ou_66", "p_ou_200"]
-SortColumn = Literal["rank", "place", "magnitude_vis", "ra", "dec", ScoreColumn]
+SCORES: tuple[str, ...] = ("p_calibrated", "grid_value", *(column.name for column in MEMBER_COLUMNS.values()))
+#: What a list can be ordered by; ``place``: on the sky.
+SORTS: tuple[str, ...] = ("rank", "place", "magnitude_vis", "ra", "dec", *SCORES)
 Order = Literal["asc", "desc"]
-SCORES: tuple[ScoreColumn, ...] = get_args(ScoreColumn)
+if TYPE_CHECKING:
+    SortColumn = str
+else:
+    SortColumn = Literal[SORTS]
 #: Longer ones are none of ours: the longest ids of runs and tiles make 400 characters.
 MAX_CURSOR_LENGTH = 800
 
