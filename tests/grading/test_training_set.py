@@ -22,7 +22,8 @@ ARCSEC = 1 / 3600
 
 
 @pytest.fixture(scope="module")
-def candidates(rows):
+def candidates(finished_run):
+    rows = pq.read_table(finished_run / "catalogue" / "dataset", partitioning=None).sort_by("rank")
     return [row for row in rows.to_pylist() if row["is_candidate"]]
 
 
@@ -32,7 +33,7 @@ def place(row, **changes):
 
 
 @pytest.fixture(scope="module")
-def made(candidates, served_run, tmp_path_factory):
+def made(candidates, finished_run, tmp_path_factory):
     """Eight graded candidates: lens, no lens, unclear, one of each under ids that no catalogue has now, one that is nowhere."""
     folder = tmp_path_factory.mktemp("graded")
     store = GradeStore(folder / "grades.sqlite")
@@ -45,17 +46,17 @@ def made(candidates, served_run, tmp_path_factory):
     store.give(place(candidates[6], tile_id="gone", target_id=2, dec=candidates[6]["dec"] + 30.0), "Ann", "A")
     places = store.places()
     labels = label_rows(store.standing(), places)
-    found = graded_rows(places, [open_published(str(served_run))])
+    found = graded_rows(places, [open_published(str(finished_run))])
     record = write_training_set(labels, found, 1, folder / "set")
     return folder / "set", record, labels, found
 
 
-def test_counts(made, served_run):
+def test_counts(made, finished_run):
     _, record, _, found = made
     assert len(found) == 6
     counts = (record.n_objects, record.n_lenses, record.n_unclear, record.n_missing)
     assert counts == (5, 2, 1, 1)
-    assert record.sources == (str(served_run),)
+    assert record.sources == (str(finished_run),)
 
 
 def test_rows_are_found_by_id_and_else_by_position(made, candidates):
@@ -82,12 +83,12 @@ def test_evaluation_reads_it(made, candidates):
     assert dataset.preset == folder.name
 
 
-def test_pixels_and_positions_are_those_that_were_scored(made, candidates, served_run):
+def test_pixels_and_positions_are_those_that_were_scored(made, candidates, finished_run):
     dataset = LabelledSet(made[0])
     for number in range(len(dataset)):
         kept = dataset.store.read(number)
         (row,) = (row for row in candidates if row["target_id"] == kept.targets.target_id[0])
-        stored = CutoutStore(served_run / "tiles" / row["tile_id"] / "cutouts.zarr")
+        stored = CutoutStore(finished_run / "tiles" / row["tile_id"] / "cutouts.zarr")
         scored = stored.read(int(np.flatnonzero(stored.target_id == row["target_id"])[0]))
         np.testing.assert_array_equal(kept.vis, scored.vis)
         np.testing.assert_array_equal(kept.nisp, scored.nisp)
@@ -113,11 +114,11 @@ def test_what_is_refused(made, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_line_makes_it_too(candidates, served_run, tmp_path):
+def test_the_command_line_makes_it_too(candidates, finished_run, tmp_path):
     store = GradeStore(tmp_path / "grades.sqlite")
     for row, grade in zip(candidates, "AXC", strict=False):
         store.give(place(row), "Ann", grade)
-    words = ["grades", "dataset", str(store.path), str(served_run), "--out", str(tmp_path / "set")]
+    words = ["grades", "dataset", str(store.path), str(finished_run), "--out", str(tmp_path / "set")]
     told = CliRunner().invoke(scanner, words, standalone_mode=False, catch_exceptions=False).output
     assert told == (f"{tmp_path / 'set'}: 2 objects, 1 of them lenses; left out: 1 unclear, 0 that these folders do not have\n")
     assert sorted(LabelledSet(tmp_path / "set").truth.is_lens) == [False, True]

@@ -73,7 +73,7 @@ def test_nothing_graded_is_a_table_without_rows(tmp_path):
 
 
 def test_the_page_tells_what_columns_mean():
-    page = Path(__file__).parents[3].joinpath("docs", "grading.md").read_text()
+    page = Path(__file__).parents[2].joinpath("docs", "grading.md").read_text()
     rows = [f"| `{column.name}` | {column.dtype} | {column.unit} | {column.description} |" for column in LABEL_COLUMNS]
     assert "\n".join(rows) + "\n" in page
     for grade, meaning in MEANINGS.items():
