@@ -32,16 +32,16 @@ from scanner.grading.store import GradeStore
 from scanner.records import Record
 from scanner.service.api import candidates, collections, distributions, grades
 from scanner.service.collections import Collections
-from scanner.service.context import Context, Work
+from scanner.service.context import Context, WorkThreads
 from scanner.service.cutouts import Cutouts
 from scanner.service.errors import (
     PROGRAM_ROOTS,
     VO_ROOTS,
     BadRequestError,
     BusyError,
-    ForbiddenError,
     Form,
     Forms,
+    NotAllowedError,
     ServiceError,
     as_json,
     route_path,
@@ -168,7 +168,7 @@ def context_of(config: ServiceConfig, locations: Sequence[str]) -> Context:
         config=config,
         collections=collections,
         tokens=tokens,
-        work=Work(limits.workers, limits.queue, limits.seconds, metrics),
+        work=WorkThreads(limits.workers, limits.queue, limits.seconds, metrics),
         metrics=metrics,
         grades=store,
         blindness=Blindness(store, on=config.grading.blind),
@@ -243,7 +243,7 @@ def _refuse_closed(context: Context) -> Callable[[Request], Awaitable[None]]:
     async def refuse_closed(request: Request) -> None:
         if is_closed(context.blindness, viewer(request), route_path(request.scope)):
             context.metrics.refused.labels("blind").inc()
-            raise ForbiddenError("Blind grading: this would tell scores of what you have not graded.")
+            raise NotAllowedError("Blind grading: this would tell scores of what you have not graded.")
 
     return refuse_closed
 

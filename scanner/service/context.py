@@ -26,7 +26,7 @@ P = ParamSpec("P")
 RETRY_AFTER_S = 2
 
 
-class Work:
+class WorkThreads:
     """Work that blocks, in a bounded number of threads, each piece within a time limit that interrupts DuckDB."""
 
     def __init__(self, workers: int, queue: int, seconds: float, instruments: ServiceInstruments) -> None:
@@ -148,7 +148,7 @@ class Context:
     config: ServiceConfig
     collections: Collections
     tokens: TokenBook
-    work: Work
+    work: WorkThreads
     metrics: ServiceInstruments
     grades: GradeStore
     blindness: Blindness

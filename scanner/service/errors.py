@@ -60,7 +60,7 @@ class UnknownViewerError(ServiceError):
     status = 401
 
 
-class ForbiddenError(ServiceError):
+class NotAllowedError(ServiceError):
     """Whoever asks may not."""
 
     status = 403

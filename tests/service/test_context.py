@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from waiting import LIMIT_S
 
 from scanner.query import database
-from scanner.service.context import Work
+from scanner.service.context import WorkThreads
 from scanner.service.errors import BusyError, TimeLimitError
 from scanner.service.instruments import ServiceInstruments
 
@@ -17,7 +17,7 @@ SLOW = "SELECT sum(sqrt(a.range * b.range)) FROM range(1000000) a, range(1000000
 
 
 def one_thread(seconds):
-    return closing(Work(1, 1, seconds, ServiceInstruments(CollectorRegistry())))
+    return closing(WorkThreads(1, 1, seconds, ServiceInstruments(CollectorRegistry())))
 
 
 @pytest.fixture

@@ -13,16 +13,16 @@ import numpy as np
 from scanner.errors import UsageError
 from scanner.query.adql import functions, tree
 from scanner.query.adql.tree import AdqlError
-from scanner.query.adql.values import Kind, Scope, Value, combined, compared, in_list, like, number, text, within
+from scanner.query.adql.values import Scope, Value, ValueKind, combined, compared, in_list, like, number, text, within
 from scanner.query.region import Cone, Region, merged
 from scanner.records import Int64
 
 #: Largest constant that is computed here.
 _LARGEST = 2**63 - 1
-_TYPES: dict[str, Kind] = {
-    **dict.fromkeys(("SMALLINT", "INTEGER", "INT", "BIGINT"), Kind.WHOLE),
-    **dict.fromkeys(("REAL", "DOUBLE", "DOUBLE PRECISION", "FLOAT"), Kind.REAL),
-    **dict.fromkeys(("CHAR", "VARCHAR"), Kind.TEXT),
+_TYPES: dict[str, ValueKind] = {
+    **dict.fromkeys(("SMALLINT", "INTEGER", "INT", "BIGINT"), ValueKind.WHOLE),
+    **dict.fromkeys(("REAL", "DOUBLE", "DOUBLE PRECISION", "FLOAT"), ValueKind.REAL),
+    **dict.fromkeys(("CHAR", "VARCHAR"), ValueKind.TEXT),
 }
 
 
@@ -40,7 +40,7 @@ class Clause:
     def condition(self, node: tree.Node) -> Value:
         """What has to be true or false."""
         found = self.value(node)
-        if found.kind is not Kind.TRUTH:
+        if found.kind is not ValueKind.TRUTH:
             raise AdqlError(f"a condition is expected here, not {found.kind.value}", node.place)
         return found
 
@@ -58,10 +58,10 @@ class Clause:
                 return number(node.value)
             case tree.Text():
                 return text(node.value)
-            case tree.Truth():
-                return Value("true" if node.value else "false", Kind.TRUTH)
+            case tree.Boolean():
+                return Value("true" if node.value else "false", ValueKind.TRUTH)
             case tree.Null():
-                return Value("NULL", Kind.NULL)
+                return Value("NULL", ValueKind.NULL)
             case tree.ColumnName():
                 return self.scope.column(node)
             case tree.Sign():
@@ -74,9 +74,9 @@ class Clause:
                 return self._called(node)
             case tree.Logic():
                 joined = f" {node.operator} ".join(f"{{{place}}}" for place in range(len(node.operands)))
-                return combined(f"({joined})", Kind.TRUTH, *(self.condition(operand) for operand in node.operands))
+                return combined(f"({joined})", ValueKind.TRUTH, *(self.condition(operand) for operand in node.operands))
             case tree.Not():
-                return combined("(NOT {0})", Kind.TRUTH, self.condition(node.operand))
+                return combined("(NOT {0})", ValueKind.TRUTH, self.condition(node.operand))
             case _:
                 return self._predicate(node)
 
@@ -86,10 +86,10 @@ class Clause:
                 test = geometry_test(node)
                 if test is not None:
                     found = functions.contains(test.call, self.value)
-                    return found if test.inside else combined("(NOT {0})", Kind.TRUTH, found)
+                    return found if test.inside else combined("(NOT {0})", ValueKind.TRUTH, found)
                 return compared(node, self.value(node.left), self.value(node.right))
             case tree.IsNull():
-                return combined("({0} IS NULL)", Kind.TRUTH, self.value(node.operand))
+                return combined("({0} IS NULL)", ValueKind.TRUTH, self.value(node.operand))
             case tree.Between():
                 return within(node, *(self.value(part) for part in (node.operand, node.low, node.high)))
             case tree.In():
@@ -155,14 +155,14 @@ def geometry_test(node: tree.Comparison) -> GeometryTest | None:
 def _reckon(node: tree.Arithmetic, left: Value, right: Value) -> Value:
     operator = node.operator
     if operator == "||":
-        if any(value.kind not in (Kind.TEXT, Kind.NULL) for value in (left, right)):
+        if any(value.kind not in (ValueKind.TEXT, ValueKind.NULL) for value in (left, right)):
             raise AdqlError("|| joins texts; use CAST(… AS VARCHAR) for others", node.place)
-        return combined("({0} || {1})", Kind.TEXT, left, right)
+        return combined("({0} || {1})", ValueKind.TEXT, left, right)
     for value in (left, right):
         if not value.kind.is_number:
             raise AdqlError(f"{operator} needs numbers, not {value.kind.value}", node.place)
-    whole = left.kind is Kind.WHOLE and right.kind is Kind.WHOLE
-    kind = Kind.WHOLE if whole else Kind.REAL
+    whole = left.kind is ValueKind.WHOLE and right.kind is ValueKind.WHOLE
+    kind = ValueKind.WHOLE if whole else ValueKind.REAL
     divides = "//" if whole else "/"
     template = f"({{0}} {divides} nullif({{1}}, 0))" if operator == "/" else f"({{0}} {operator} {{1}})"
     return replace(combined(template, kind, left, right), constant=_constant(node, left, right, whole=whole))

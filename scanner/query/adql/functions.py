@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from scanner.errors import UsageError
 from scanner.query.adql import tree
-from scanner.query.adql.tree import AdqlError, Place
-from scanner.query.adql.values import Kind, Scope, Value, combined, text
+from scanner.query.adql.tree import AdqlError, QueryPlace
+from scanner.query.adql.values import Scope, Value, ValueKind, combined, text
 from scanner.query.region import SEPARATION_DEG, Cone, Polygon, Position, Region
 from scanner.sphere import HEALPIX_ORDER
 
@@ -17,13 +17,13 @@ from scanner.sphere import HEALPIX_ORDER
 class Function:
     """``templates``: SQL by number of arguments, each argument once and in order; ``takes``: kind of every argument."""
 
-    takes: Kind
-    gives: Kind
+    takes: ValueKind
+    gives: ValueKind
     templates: tuple[tuple[int, str], ...]
 
 
 def _real(*templates: str) -> Function:
-    return Function(Kind.REAL, Kind.REAL, tuple((template.count("{"), template) for template in templates))
+    return Function(ValueKind.REAL, ValueKind.REAL, tuple((template.count("{"), template) for template in templates))
 
 
 def _guarded(name: str) -> Function:
@@ -31,7 +31,7 @@ def _guarded(name: str) -> Function:
 
 
 def _text(name: str) -> Function:
-    return Function(Kind.TEXT, Kind.TEXT, ((1, f"{name}({{0}})"),))
+    return Function(ValueKind.TEXT, ValueKind.TEXT, ((1, f"{name}({{0}})"),))
 
 
 FUNCTIONS: dict[str, Function] = {
@@ -98,7 +98,7 @@ def call(node: tree.Call, scope: Scope, value: ToValue) -> Value:
         raise AdqlError(f"{name} takes no DISTINCT", place)
     match name:
         case "CONTAINS" | "INTERSECTS":
-            return combined("({0})::BIGINT", Kind.WHOLE, contains(node, value))
+            return combined("({0})::BIGINT", ValueKind.WHOLE, contains(node, value))
         case "DISTANCE":
             return _separation(*distance_points(node, value))
         case "COORD1" | "COORD2" | "COORDSYS":
@@ -122,7 +122,7 @@ def call(node: tree.Call, scope: Scope, value: ToValue) -> Value:
     return combined(templates[len(arguments)], function.gives, *arguments)
 
 
-def aggregate(name: str, arguments: Sequence[Value], place: Place, *, distinct: bool, star: bool) -> Value:
+def aggregate(name: str, arguments: Sequence[Value], place: QueryPlace, *, distinct: bool, star: bool) -> Value:
     """Call an aggregate; its value depends on no single row.
 
     Raises
@@ -131,53 +131,53 @@ def aggregate(name: str, arguments: Sequence[Value], place: Place, *, distinct: 
         It cannot take these.
     """
     if star:
-        return Value("count(*)", Kind.WHOLE)
+        return Value("count(*)", ValueKind.WHOLE)
     _check_number(name, arguments, (1,), place)
     (of,) = arguments
     if name in ("SUM", "AVG"):
-        _check_kind(name, of, Kind.REAL, place)
-    kind = {"COUNT": Kind.WHOLE, "AVG": Kind.REAL}.get(name, of.kind)
-    if kind is Kind.NULL:
-        kind = Kind.REAL
+        _check_kind(name, of, ValueKind.REAL, place)
+    kind = {"COUNT": ValueKind.WHOLE, "AVG": ValueKind.REAL}.get(name, of.kind)
+    if kind is ValueKind.NULL:
+        kind = ValueKind.REAL
     which = "DISTINCT " if distinct else ""
-    argument = of.sql if name == "COUNT" or kind in (Kind.TEXT, Kind.TRUTH) else f"({of.sql})::{of.kind.sql}"
-    if of.kind is Kind.NULL:
+    argument = of.sql if name == "COUNT" or kind in (ValueKind.TEXT, ValueKind.TRUTH) else f"({of.sql})::{of.kind.sql}"
+    if of.kind is ValueKind.NULL:
         argument = f"({of.sql})::DOUBLE"
     field = of.field if name in ("MIN", "MAX") else None
     return Value(f"({name.lower()}({which}{argument}))::{kind.sql}", kind, of.parameters, field=field)
 
 
-def _number_function(name: str, arguments: Sequence[Value], place: Place) -> Value:
+def _number_function(name: str, arguments: Sequence[Value], place: QueryPlace) -> Value:
     _check_number(name, arguments, (1 if name == "ABS" else 2,), place)
     for argument in arguments:
-        _check_kind(name, argument, Kind.REAL, place)
-    whole = all(argument.kind is Kind.WHOLE for argument in arguments)
-    kind = Kind.WHOLE if whole else Kind.REAL
+        _check_kind(name, argument, ValueKind.REAL, place)
+    whole = all(argument.kind is ValueKind.WHOLE for argument in arguments)
+    kind = ValueKind.WHOLE if whole else ValueKind.REAL
     if name == "ABS":
         return combined(f"abs({{0}}::{kind.sql})", kind, *arguments)
     remainder = f"({{0}}::{kind.sql} % nullif({{1}}::{kind.sql}, 0))"
     return combined(remainder if whole else f"nullif({remainder}, 'NaN')", kind, *arguments)
 
 
-def _coalesce(arguments: Sequence[Value], place: Place) -> Value:
+def _coalesce(arguments: Sequence[Value], place: QueryPlace) -> Value:
     if not arguments:
         raise AdqlError("COALESCE needs a value", place)
-    kinds = {argument.kind for argument in arguments} - {Kind.NULL}
+    kinds = {argument.kind for argument in arguments} - {ValueKind.NULL}
     if len(kinds) > 1 and not all(kind.is_number for kind in kinds):
         raise AdqlError("the values of COALESCE are of different kinds", place)
-    kind = kinds.pop() if len(kinds) == 1 else Kind.REAL if kinds else Kind.NULL
+    kind = kinds.pop() if len(kinds) == 1 else ValueKind.REAL if kinds else ValueKind.NULL
     slots = ", ".join(f"({{{number}}})::{kind.sql}" for number in range(len(arguments)))
     return combined(f"coalesce({slots})", kind, *arguments)
 
 
-def _check_number(name: str, arguments: Sequence[Value], numbers: tuple[int, ...], place: Place) -> None:
+def _check_number(name: str, arguments: Sequence[Value], numbers: tuple[int, ...], place: QueryPlace) -> None:
     if len(arguments) not in numbers:
         wanted = " or ".join(map(str, numbers))
         raise AdqlError(f"{name} takes {wanted} argument{'' if wanted == '1' else 's'}, not {len(arguments)}", place)
 
 
-def _check_kind(name: str, argument: Value, wanted: Kind, place: Place) -> None:
-    fits = argument.kind.is_number if wanted is Kind.REAL else argument.kind in (wanted, Kind.NULL)
+def _check_kind(name: str, argument: Value, wanted: ValueKind, place: QueryPlace) -> None:
+    fits = argument.kind.is_number if wanted is ValueKind.REAL else argument.kind in (wanted, ValueKind.NULL)
     if not fits:
         raise AdqlError(f"{name} takes {wanted.value}, not {argument.kind.value}", place)
 
@@ -254,7 +254,7 @@ def point_and_region(node: tree.Call, value: ToValue) -> tuple[Point, Circle | P
     return first, second
 
 
-def constant_cone(point: Point, circle: Circle, place: Place) -> tuple[Point, Cone] | None:
+def constant_cone(point: Point, circle: Circle, place: QueryPlace) -> tuple[Point, Cone] | None:
     """A point that has to lie in a circle that does not depend on the row, where it can be said so; else None.
 
     That a given point lies in the circle around a row's position is the same as that the position lies in the circle around it.
@@ -299,23 +299,23 @@ def _in_circle(node: tree.Call, point: Point, circle: Circle) -> Value:
     fixed = constant_cone(point, circle, node.place)
     if fixed is not None:
         return _in_region(node, *fixed)
-    return combined("{0} <= {1}", Kind.TRUTH, _separation(circle.centre, point), circle.radius)
+    return combined("{0} <= {1}", ValueKind.TRUTH, _separation(circle.centre, point), circle.radius)
 
 
 def _separation(first: Point, second: Point) -> Value:
     """The angle between two points in degrees."""
-    return combined(SEPARATION_DEG, Kind.REAL, second.dec, first.dec, first.dec, second.dec, second.ra, first.ra)
+    return combined(SEPARATION_DEG, ValueKind.REAL, second.dec, first.dec, first.dec, second.dec, second.ra, first.ra)
 
 
 def _in_region(node: tree.Call, point: Point, region: Region) -> Value:
     if point.constants is not None:
         ra, dec = point.constants
-        return Value("true" if bool(region.contains([ra], [dec])[0]) else "false", Kind.TRUTH)
+        return Value("true" if bool(region.contains([ra], [dec])[0]) else "false", ValueKind.TRUTH)
     if point.ra.parameters or point.dec.parameters:
         raise AdqlError("coordinates cannot be made of texts", node.place)
     condition = region.condition(Position(point.ra.sql, point.dec.sql))
     loose = point.ra.loose or point.dec.loose
-    return Value(f"({condition.sql})", Kind.TRUTH, condition.parameters, loose=loose)
+    return Value(f"({condition.sql})", ValueKind.TRUTH, condition.parameters, loose=loose)
 
 
 def _without_frame(arguments: tuple[tree.Node, ...]) -> tuple[tree.Node, ...]:
@@ -407,7 +407,7 @@ def _healpix_index(node: tree.Call, scope: Scope, value: ToValue) -> Value:
     position = scope.position
     if position is None or not position.healpix or (ra.sql, dec.sql) != (position.ra, position.dec):
         raise AdqlError(f"{node.function} can only be asked of the table's position", node.place)
-    return Value(f"({position.healpix} >> {2 * (HEALPIX_ORDER - order.constant)})", Kind.WHOLE, loose=ra.loose)
+    return Value(f"({position.healpix} >> {2 * (HEALPIX_ORDER - order.constant)})", ValueKind.WHOLE, loose=ra.loose)
 
 
 def _healpix_arguments(node: tree.Call, value: ToValue) -> tuple[Value, Value, Value]:

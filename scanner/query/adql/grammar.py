@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from scanner.query.adql import tree
-from scanner.query.adql.tree import AdqlError, Place
+from scanner.query.adql.tree import AdqlError, QueryPlace
 
 MAX_TOKENS = 20_000
 MAX_BRACKETS = 32
@@ -288,7 +288,7 @@ class _Parser:
         if token.kind == "word" and self.following.kind == "sign" and self.following.text == "(" and self.is_plain_word(token):
             return self._call()
         if token.kind == "word" and token.text in ("TRUE", "FALSE"):
-            return tree.Truth(self.next().place, token.text == "TRUE")
+            return tree.Boolean(self.next().place, token.text == "TRUE")
         return self._column()
 
     def _column(self) -> tree.ColumnName:
@@ -318,7 +318,7 @@ class _Parser:
         self.expect(")")
         return tree.Call(token.place, token.text, tuple(arguments), distinct)
 
-    def _cast(self, place: Place) -> tree.Node:
+    def _cast(self, place: QueryPlace) -> tree.Node:
         operand = self.expression()
         self.expect("AS")
         words = [self.name("a type").text.upper()]
@@ -333,7 +333,7 @@ class _Parser:
         return tree.Cast(place, operand, " ".join(words))
 
 
-def _maybe_not(place: Place, node: tree.Node, negated: bool) -> tree.Node:
+def _maybe_not(place: QueryPlace, node: tree.Node, negated: bool) -> tree.Node:
     return tree.Not(place, node) if negated else node
 
 
@@ -358,7 +358,7 @@ class Token:
     kind: TokenKind
     text: str
     written: str
-    place: Place
+    place: QueryPlace
     number: int | float = 0
 
     def __str__(self) -> str:
@@ -376,7 +376,7 @@ def tokens(query: str) -> list[Token]:
     found: list[Token] = []
     at, line, line_start = 0, 1, 0
     while at < len(query):
-        place = Place(line, at - line_start + 1)
+        place = QueryPlace(line, at - line_start + 1)
         match = _TOKEN.match(query, at)
         if match is None:
             raise AdqlError(_UNENDED.get(query[at], f"“{query[at]}” means nothing in ADQL; leave it out"), place)
@@ -389,7 +389,7 @@ def tokens(query: str) -> list[Token]:
         if "\n" in written:
             line_start = at + written.rindex("\n") + 1
         at = match.end()
-    found.append(Token("end", "", "", Place(line, at - line_start + 1)))
+    found.append(Token("end", "", "", QueryPlace(line, at - line_start + 1)))
     return found
 
 
@@ -398,7 +398,7 @@ def shortened(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
-def _token(match: re.Match[str], place: Place) -> Token:
+def _token(match: re.Match[str], place: QueryPlace) -> Token:
     written = match.group()
     if match.lastgroup == "word":
         return Token("word", written.upper(), written, place)
@@ -411,7 +411,7 @@ def _token(match: re.Match[str], place: Place) -> Token:
     return Token("sign", {"!=": "<>"}.get(written, written), written, place)
 
 
-def _number(written: str, place: Place) -> int | float:
+def _number(written: str, place: QueryPlace) -> int | float:
     if len(written) > 400:
         raise AdqlError(f"{shortened(written)} has too many digits", place)
     if written.isdigit() and int(written) < _INT64:

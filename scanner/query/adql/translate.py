@@ -20,7 +20,7 @@ from scanner.query.adql.expressions import Clause, sky_ranges
 from scanner.query.adql.functions import AGGREGATES
 from scanner.query.adql.grammar import parse
 from scanner.query.adql.tree import AdqlError
-from scanner.query.adql.values import RELATION, Kind, Scope, TableDescription, Value
+from scanner.query.adql.values import RELATION, Scope, TableDescription, Value, ValueKind
 from scanner.query.database import interruptible
 from scanner.records import Int64
 
@@ -218,7 +218,7 @@ class _Statement:
         if place is None:
             value = self.values.value(order.value)
             # The database refuses to order by what it takes for a mistake, a bare NULL.
-            ordered = replace(value, sql=f"({value.sql})::DOUBLE") if value.kind is Kind.NULL else value
+            ordered = replace(value, sql=f"({value.sql})::DOUBLE") if value.kind is ValueKind.NULL else value
             return f"{self._added(ordered, order.value, parameters)}{direction}"
         if not 0 <= place < len(items):
             raise AdqlError(f"there is no column {place + 1} to order by; there are {len(items)}", order.place)
@@ -282,7 +282,7 @@ def _distinct(names: list[str]) -> list[str]:
 
 
 def _field(value: Value, label: str) -> pa.Field:
-    if value.field is not None and value.kind is not Kind.NULL:
+    if value.field is not None and value.kind is not ValueKind.NULL:
         return pa.field(label, value.field.type, metadata=value.field.metadata)
     return pa.field(label, value.kind.arrow)
 

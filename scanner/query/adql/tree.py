@@ -8,7 +8,7 @@ from scanner.errors import UsageError
 
 
 @dataclass(frozen=True, order=True)
-class Place:
+class QueryPlace:
     """Line and column of a character, both from 1."""
 
     line: int
@@ -18,7 +18,7 @@ class Place:
 class AdqlError(UsageError):
     """A query that cannot be answered; ``place`` is where it goes wrong, None where that cannot be said."""
 
-    def __init__(self, message: str, place: Place | None = None) -> None:
+    def __init__(self, message: str, place: QueryPlace | None = None) -> None:
         super().__init__(message if place is None else f"line {place.line}, column {place.column}: {message}")
         self.place = place
 
@@ -39,7 +39,7 @@ class Name:
 class Node:
     """Base of all; ``place``: where it begins, for messages."""
 
-    place: Place = field(compare=False)
+    place: QueryPlace = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Text(Node):
 
 
 @dataclass(frozen=True)
-class Truth(Node):
+class Boolean(Node):
     """TRUE or FALSE."""
 
     value: bool
@@ -190,7 +190,7 @@ class Query(Node):
 
     items: tuple[Item, ...]
     table: tuple[Name, ...]
-    table_place: Place = field(compare=False)
+    table_place: QueryPlace = field(compare=False)
     alias: Name | None = None
     distinct: bool = False
     top: int | None = None

@@ -12,7 +12,7 @@ from enum import Enum
 import pyarrow as pa
 
 from scanner.query.adql import tree
-from scanner.query.adql.tree import AdqlError, ColumnName, Name, Place
+from scanner.query.adql.tree import AdqlError, ColumnName, Name, QueryPlace
 from scanner.query.database import quoted
 from scanner.query.region import Position
 
@@ -24,7 +24,7 @@ _ALIAS = "t"
 _TRUTHS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
-class Kind(Enum):
+class ValueKind(Enum):
     """What can be done with a value."""
 
     WHOLE = "a whole number"
@@ -36,17 +36,17 @@ class Kind(Enum):
     @property
     def is_number(self) -> bool:
         """Whether it can be reckoned with."""
-        return self in (Kind.WHOLE, Kind.REAL, Kind.NULL)
+        return self in (ValueKind.WHOLE, ValueKind.REAL, ValueKind.NULL)
 
     @property
     def arrow(self) -> pa.DataType:
         """Type of an answer's column of such values."""
-        return {Kind.WHOLE: pa.int64(), Kind.REAL: pa.float64(), Kind.TRUTH: pa.bool_()}.get(self, pa.string())
+        return {ValueKind.WHOLE: pa.int64(), ValueKind.REAL: pa.float64(), ValueKind.TRUTH: pa.bool_()}.get(self, pa.string())
 
     @property
     def sql(self) -> str:
         """The same for DuckDB."""
-        return {Kind.WHOLE: "BIGINT", Kind.REAL: "DOUBLE", Kind.TRUTH: "BOOLEAN"}.get(self, "VARCHAR")
+        return {ValueKind.WHOLE: "BIGINT", ValueKind.REAL: "DOUBLE", ValueKind.TRUTH: "BOOLEAN"}.get(self, "VARCHAR")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Value:
     """
 
     sql: str
-    kind: Kind
+    kind: ValueKind
     parameters: tuple[object, ...] = ()
     field: pa.Field | None = None
     loose: ColumnName | None = None
@@ -68,16 +68,16 @@ class Value:
 def number(value: int | float) -> Value:
     """A constant."""
     if isinstance(value, int):
-        return Value(f"({value})::BIGINT", Kind.WHOLE, constant=value)
-    return Value(f"({value!r})::DOUBLE", Kind.REAL, constant=value)
+        return Value(f"({value})::BIGINT", ValueKind.WHOLE, constant=value)
+    return Value(f"({value!r})::DOUBLE", ValueKind.REAL, constant=value)
 
 
 def text(value: str) -> Value:
     """A constant text."""
-    return Value(TEXT, Kind.TEXT, (value,))
+    return Value(TEXT, ValueKind.TEXT, (value,))
 
 
-def combined(sql: str, kind: Kind, *values: Value) -> Value:
+def combined(sql: str, kind: ValueKind, *values: Value) -> Value:
     """A value made of others; in ``sql``, ``{0}`` stands for the first, each once and in order."""
     parameters = tuple(parameter for value in values for parameter in value.parameters)
     loose = next((value.loose for value in values if value.loose is not None), None)
@@ -107,7 +107,9 @@ class Scope:
     qualifiers: tuple[tuple[str, ...], ...]
 
     @classmethod
-    def of(cls, parts: tuple[Name, ...], alias: Name | None, tables: Mapping[str, TableDescription], place: Place) -> Scope:
+    def of(
+        cls, parts: tuple[Name, ...], alias: Name | None, tables: Mapping[str, TableDescription], place: QueryPlace
+    ) -> Scope:
         """Find the table.
 
         Raises
@@ -142,12 +144,12 @@ class Scope:
         """Whether the table has a column of this name."""
         return any(name.means(field.name) for field in self.table.schema)
 
-    def columns(self, qualifier: tuple[Name, ...], place: Place) -> tuple[Value, ...]:
+    def columns(self, qualifier: tuple[Name, ...], place: QueryPlace) -> tuple[Value, ...]:
         """SQL of every column (``*``)."""
         self.check_qualifier(qualifier, place)
         return tuple(self.value(field, ColumnName(place, (Name(field.name, quoted=True),))) for field in self.table.schema)
 
-    def check_qualifier(self, qualifier: tuple[Name, ...], place: Place) -> None:
+    def check_qualifier(self, qualifier: tuple[Name, ...], place: QueryPlace) -> None:
         """Refuse names before a column's that are not the table's."""
         if qualifier and not any(_mean(qualifier, known) for known in self.qualifiers):
             asked = ".".join(part.text for part in qualifier)
@@ -175,52 +177,56 @@ def _mean(parts: tuple[Name, ...], name: tuple[str, ...]) -> bool:
     return len(parts) == len(name) and all(part.means(text) for part, text in zip(parts, name, strict=True))
 
 
-def _kind(type_: pa.DataType) -> Kind:
+def _kind(type_: pa.DataType) -> ValueKind:
     if pa.types.is_boolean(type_):
-        return Kind.TRUTH
+        return ValueKind.TRUTH
     if pa.types.is_integer(type_):
-        return Kind.WHOLE
-    return Kind.REAL if pa.types.is_floating(type_) else Kind.TEXT
+        return ValueKind.WHOLE
+    return ValueKind.REAL if pa.types.is_floating(type_) else ValueKind.TEXT
 
 
 def compared(node: tree.Comparison, left: Value, right: Value) -> Value:
     """``= <> < > <= >=``."""
     left, right = _comparable(node, left, right), _comparable(node, right, left)
-    return combined(f"({{0}} {node.operator} {{1}})", Kind.TRUTH, left, right)
+    return combined(f"({{0}} {node.operator} {{1}})", ValueKind.TRUTH, left, right)
 
 
 def within(node: tree.Between, operand: Value, low: Value, high: Value) -> Value:
     """BETWEEN."""
     low, high = _comparable(node, low, operand), _comparable(node, high, operand)
-    return combined("({0} BETWEEN {1} AND {2})", Kind.TRUTH, operand, low, high)
+    return combined("({0} BETWEEN {1} AND {2})", ValueKind.TRUTH, operand, low, high)
 
 
 def in_list(node: tree.In, operand: Value, values: Sequence[Value]) -> Value:
     """IN."""
     slots = ", ".join(f"{{{place}}}" for place in range(1, len(values) + 1))
     fitting = [_comparable(node, value, operand) for value in values]
-    return combined(f"({{0}} IN ({slots}))", Kind.TRUTH, operand, *fitting)
+    return combined(f"({{0}} IN ({slots}))", ValueKind.TRUTH, operand, *fitting)
 
 
 def like(node: tree.Like, operand: Value, pattern: Value) -> Value:
     """LIKE and ILIKE."""
     for value in (operand, pattern):
-        if value.kind not in (Kind.TEXT, Kind.NULL):
+        if value.kind not in (ValueKind.TEXT, ValueKind.NULL):
             raise AdqlError(f"LIKE compares texts, not {value.kind.value}", node.place)
     operator = "ILIKE" if node.any_case else "LIKE"
-    return combined(f"(({{0}})::VARCHAR {operator} ({{1}})::VARCHAR)", Kind.TRUTH, operand, pattern)
+    return combined(f"(({{0}})::VARCHAR {operator} ({{1}})::VARCHAR)", ValueKind.TRUTH, operand, pattern)
 
 
 def _comparable(node: tree.Node, value: Value, other: Value) -> Value:
     """The value as something that can be compared with the other."""
-    same = value.kind is other.kind or (value.kind.is_number and other.kind.is_number) or Kind.NULL in (value.kind, other.kind)
+    same = (
+        value.kind is other.kind
+        or (value.kind.is_number and other.kind.is_number)
+        or ValueKind.NULL in (value.kind, other.kind)
+    )
     if same:
         return value
-    if other.kind is Kind.TRUTH:
+    if other.kind is ValueKind.TRUTH:
         written = str(value.constant) if value.constant is not None else str(value.parameters[0]) if value.sql == TEXT else ""
         if written.strip().lower() in _TRUTHS:
-            return Value("true" if _TRUTHS[written.strip().lower()] else "false", Kind.TRUTH)
-    if value.kind is Kind.TRUTH:
+            return Value("true" if _TRUTHS[written.strip().lower()] else "false", ValueKind.TRUTH)
+    if value.kind is ValueKind.TRUTH:
         # The other side will be turned into a condition, or refused.
         return value
     raise AdqlError(f"{value.kind.value} cannot be compared with {other.kind.value}", node.place)

@@ -15,7 +15,7 @@ from scanner.report.card import FLAG_WORDS, links, sexagesimal
 from scanner.service.api.listing import MAX_CURSOR_LENGTH, Item, Order, Selection, SortColumn, items_of, page
 from scanner.service.collections import CANDIDATES, Collection
 from scanner.service.context import Context
-from scanner.service.errors import ForbiddenError
+from scanner.service.errors import NotAllowedError
 from scanner.service.routing import ERRORS, RunId, Slug, TargetId, TileId
 from scanner.service.security.viewer import viewer
 
@@ -105,7 +105,7 @@ def router(context: Context) -> APIRouter:
         selection = wanted.selection(_default_order(who))
         if any(blindness.hides_column(who, column) for column in selection.used):
             context.metrics.refused.labels("blind").inc()
-            raise ForbiddenError("Blind grading: this order or filter would tell scores of what you have not graded.")
+            raise NotAllowedError("Blind grading: this order or filter would tell scores of what you have not graded.")
         found = await context.work.run(page, collection, selection, wanted.limit, wanted.after)
         items = await context.work.run(blindness.hide_scores, who, items_of(found.rows))
         return CandidatePage(items=items, next=found.next, total=found.total)

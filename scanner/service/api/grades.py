@@ -20,7 +20,7 @@ from scanner.query.search import CANDIDATE_ID_SQL
 from scanner.records import Record
 from scanner.service.collections import CANDIDATES, Collection
 from scanner.service.context import Context
-from scanner.service.errors import BadRequestError, BusyError, ForbiddenError, ServiceError
+from scanner.service.errors import BadRequestError, BusyError, NotAllowedError, ServiceError
 from scanner.service.routing import ERRORS, RunId, TargetId, TileId
 from scanner.service.security.viewer import NAME_COOKIE, grader, viewer
 
@@ -131,7 +131,7 @@ def router(context: Context) -> APIRouter:
     @routes.put("/me", summary="Take a name to grade under, at the service's own machine")
     async def name(who: Annotated[Viewer, Depends(grader)], wanted: GraderName, request: Request, response: Response) -> Grader:
         if who.is_named_by_token:
-            raise ForbiddenError("Your token says who you are; the name cannot be chosen.")
+            raise NotAllowedError("Your token says who you are; the name cannot be chosen.")
         chosen = _answered(grader_name, wanted.name)
         path = request.scope.get("root_path") or "/"
         response.set_cookie(
@@ -169,7 +169,7 @@ def router(context: Context) -> APIRouter:
         least_graders: Annotated[int, Query(ge=1, le=1000, description="Fewer leave a label unclear.")] = 1,
     ) -> Response:
         if blindness.holds_for(who):
-            raise ForbiddenError("Blind grading: labels would tell what others said; ask for them with a reader's token.")
+            raise NotAllowedError("Blind grading: labels would tell what others said; ask for them with a reader's token.")
 
         def labels() -> bytes:
             return label_bytes(label_table(store.standing(), store.places(), least_graders), format)

@@ -18,8 +18,8 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scanner.service.errors import (
-    ForbiddenError,
     Forms,
+    NotAllowedError,
     ServiceError,
     TimeLimitError,
     TooLargeError,
@@ -301,7 +301,7 @@ class SameSiteWrites:
         """Answer one request."""
         if scope["type"] == "http" and scope["method"] not in SAFE_METHODS and self._is_foreign(scope):
             self._instruments.refused.labels("origin").inc()
-            raise ForbiddenError("Pages of other sites may not write here.")
+            raise NotAllowedError("Pages of other sites may not write here.")
         await self._app(scope, receive, send)
 
     def _is_foreign(self, scope: Scope) -> bool:

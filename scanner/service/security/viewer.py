@@ -17,7 +17,7 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from scanner.grading.grade import NAME, Role, Viewer
-from scanner.service.errors import ForbiddenError, UnknownViewerError, audience_of, route_path
+from scanner.service.errors import NotAllowedError, UnknownViewerError, audience_of, route_path
 from scanner.service.instruments import ServiceInstruments
 from scanner.service.security.tokens import TokenBook
 from scanner.service.settings import ServiceConfig
@@ -40,12 +40,12 @@ def grader(request: Request) -> Viewer:
 
     Raises
     ------
-    ForbiddenError
+    NotAllowedError
         They may only read.
     """
     known = viewer(request)
     if known.role != "grade":
-        raise ForbiddenError("You may read here, not grade: your token has not the role 'grade', or nobody may grade here.")
+        raise NotAllowedError("You may read here, not grade: your token has not the role 'grade', or nobody may grade here.")
     return known
 
 

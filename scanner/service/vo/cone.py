@@ -22,7 +22,7 @@ from scanner.service.errors import BadRequestError
 from scanner.service.routing import Parameters, QueryParameter, Slug, add_routes, answers, is_whole_number
 from scanner.service.vo import vosi, votable
 from scanner.service.vo.datalink import cutout_descriptor, links_descriptor
-from scanner.service.vo.votable import Encoding, Field, Heading, Info
+from scanner.service.vo.votable import DocumentHeading, Encoding, Field, Info
 
 STANDARD = "ConeSearch"
 #: Rows where MAXREC is not given.
@@ -167,7 +167,7 @@ def _document(collection: Collection, wanted: ConeSearch, base_url: str) -> Iter
     cone = wanted.cone
     rows = _rows(collection, wanted, [field.name for field in fields[2:]]) if wanted.max_rows else None
     n_rows = 0 if rows is None else len(rows)
-    heading = Heading(
+    heading = DocumentHeading(
         table=collection.slug,
         description=f"Objects of {collection.title} within {cone.radius_deg:g} degrees of {cone.ra:.6f} {cone.dec:+.6f}",
         infos=(

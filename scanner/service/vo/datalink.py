@@ -25,7 +25,7 @@ from scanner.service.errors import BadRequestError, NotFoundError
 from scanner.service.routing import ERRORS, Parameters, QueryParameter, add_routes, answers, conditional, found
 from scanner.service.vo import votable
 from scanner.service.vo.soda import CUTOUT_MEDIA_TYPES, CutoutFormat, Picture
-from scanner.service.vo.votable import Field, Heading, Info, Parameter, ServiceDescriptor
+from scanner.service.vo.votable import DocumentHeading, Field, Info, Parameter, ServiceDescriptor
 from scanner.survey.folder.ledger import RunFolder
 
 LINKS_STANDARD = "ivo://ivoa.net/std/DataLink#links-1.1"
@@ -57,7 +57,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Link:
+class LinkRow:
     """One row of the answer; the names are the standard's."""
 
     ID: str
@@ -131,8 +131,8 @@ def _document(context: Context, identifiers: tuple[str, ...], base_url: str) -> 
     left_out = identifiers[MOST_IDS:]
     if left_out:
         # One row more than is shown, so that the document says OVERFLOW.
-        batches.append(pa.RecordBatch.from_pylist([asdict(Link(left_out[0]))], schema=schema))
-    heading = Heading(
+        batches.append(pa.RecordBatch.from_pylist([asdict(LinkRow(left_out[0]))], schema=schema))
+    heading = DocumentHeading(
         table="links",
         description="What there is of each object",
         infos=(Info("standardID", LINKS_STANDARD), Info("SERVICE_PROTOCOL", "1.1", "DataLink")),
@@ -142,20 +142,20 @@ def _document(context: Context, identifiers: tuple[str, ...], base_url: str) -> 
     return votable.document(_FIELDS, batches, heading, encoding="tabledata", max_rows=most)
 
 
-def links_of(context: Context, identifier: str, base_url: str) -> Iterator[Link]:
+def links_of(context: Context, identifier: str, base_url: str) -> Iterator[LinkRow]:
     """The links of one object, or the one row that says that there is none."""
     wanted = CandidateId.parse(identifier)
     if wanted is None:
-        yield Link(identifier, error_message="UsageFault: an ID is run/tile_id/target_id")
+        yield LinkRow(identifier, error_message="UsageFault: an ID is run/tile_id/target_id")
         return
     try:
         collection, rows = context.collections.find(identifier)
     except UnknownCandidateError:
-        yield Link(identifier, error_message="NotFoundFault: there is no object of this ID")
+        yield LinkRow(identifier, error_message="NotFoundFault: there is no object of this ID")
         return
     row: dict[str, Any] = rows.to_pylist()[0]
     yield from _cutouts(identifier, base_url)
-    yield Link(
+    yield LinkRow(
         identifier,
         service_def=SODA,
         description="Any part of the cutout, any band, any stretch",
@@ -163,7 +163,7 @@ def links_of(context: Context, identifier: str, base_url: str) -> Iterator[Link]
         content_type=CUTOUT_MEDIA_TYPES["fits"],
         local_semantics="cutout service",
     )
-    yield Link(
+    yield LinkRow(
         identifier,
         f"{base_url}/c/{quote(collection.slug)}/candidates/{quote(identifier)}",
         description="Its page: pictures, scores, neighbours in the t-SNE map, grades",
@@ -176,10 +176,10 @@ def links_of(context: Context, identifier: str, base_url: str) -> Iterator[Link]
         yield from _explanations(identifier, base_url)
 
 
-def _cutouts(identifier: str, base_url: str) -> Iterator[Link]:
-    def link(format_: CutoutFormat, band: str, semantics: str, description: str) -> Link:
+def _cutouts(identifier: str, base_url: str) -> Iterator[LinkRow]:
+    def link(format_: CutoutFormat, band: str, semantics: str, description: str) -> LinkRow:
         query = urlencode({"ID": identifier, "FORMAT": format_, "BAND": band})
-        return Link(
+        return LinkRow(
             identifier,
             f"{base_url}/cutout?{query}",
             description=description,
@@ -197,9 +197,9 @@ def _cutouts(identifier: str, base_url: str) -> Iterator[Link]:
     yield link("webp", "VIS", "#thumbnail", "VIS, small")
 
 
-def _neighbourhood(identifier: str, collection: Collection, row: dict[str, Any], base_url: str) -> Link:
+def _neighbourhood(identifier: str, collection: Collection, row: dict[str, Any], base_url: str) -> LinkRow:
     query = urlencode({"RA": repr(row["ra"]), "DEC": repr(row["dec"]), "SR": f"{NEIGHBOURHOOD_DEG:.6f}"})
-    return Link(
+    return LinkRow(
         identifier,
         f"{base_url}/scs/{quote(collection.slug)}?{query}",
         description='Objects of the catalogue within 30"',
@@ -209,12 +209,12 @@ def _neighbourhood(identifier: str, collection: Collection, row: dict[str, Any],
     )
 
 
-def _explanations(identifier: str, base_url: str) -> Iterator[Link]:
+def _explanations(identifier: str, base_url: str) -> Iterator[LinkRow]:
     for format_, semantics, description in (
         ("png", "#preview-image", "What the networks look at"),
         ("json", "#auxiliary", "What the seven members say and how far they agree"),
     ):
-        yield Link(
+        yield LinkRow(
             identifier,
             f"{base_url}/explanation?{urlencode({'ID': identifier, 'FORMAT': format_})}",
             description=description,

@@ -15,6 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from scanner import __version__
 from scanner.cutouts.framed import BandImage, Card, FramedCutout, fits_bytes
 from scanner.errors import UsageError
+from scanner.query.region import Cone
 from scanner.records import BANDS, NISP_PIXEL_SCALE_ARCSEC, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, Band
 from scanner.report import colour, self_contained
 from scanner.report.colour import BLACK_SIGMA, CURVES, SOFTENING_SIGMA, Curve, Stretch, UInt8
@@ -67,15 +68,6 @@ PARAMETERS = (
 
 
 @dataclass(frozen=True)
-class Circle:
-    """A circle on the sky in degrees (ICRS)."""
-
-    ra: float
-    dec: float
-    radius: float
-
-
-@dataclass(frozen=True)
 class CutoutRequest:
     """One cutout, as it is wanted.
 
@@ -87,7 +79,7 @@ class CutoutRequest:
     format: CutoutFormat = "fits"
     picture: Picture = "all"
     bands: tuple[Band, ...] | None = None
-    circle: Circle | None = None
+    circle: Cone | None = None
     size_arcsec: float = WHOLE_ARCSEC
     stretch: Stretch = Stretch()
     saturation: float = 1.0
@@ -254,7 +246,7 @@ def parse_band(value: str) -> tuple[Picture, tuple[Band, ...] | None]:
     return ("nisp" if bands and "VIS" not in bands else "all"), bands
 
 
-def parse_circle(name: str, value: str) -> Circle:
+def parse_circle(name: str, value: str) -> Cone:
     """A circle from "RA DEC RADIUS" in degrees."""
     try:
         ra, dec, radius = (float(part) for part in value.split())
@@ -262,10 +254,10 @@ def parse_circle(name: str, value: str) -> Circle:
         raise UsageError(f"{name}={value}: is no circle; give 'RA DEC RADIUS' in degrees.") from None
     if not (math.isfinite(ra) and 0 <= ra <= 360 and -90 <= dec <= 90 and 0 <= radius <= 180):
         raise UsageError(f"{name}={value}: RA is 0 to 360, DEC -90 to 90, RADIUS 0 to 180 degrees.")
-    return Circle(ra, dec, radius)
+    return Cone(ra, dec, radius)
 
 
-def parse_position(value: str) -> Circle:
+def parse_position(value: str) -> Cone:
     """The circle of a SODA ``POS``: "CIRCLE RA DEC RADIUS"."""
     shape, _, rest = value.strip().partition(" ")
     if shape.upper() != "CIRCLE":
@@ -385,7 +377,7 @@ def _part(image: BandImage, wanted: CutoutRequest) -> tuple[slice, slice] | None
     rows, columns = slice(margin, height - margin), slice(margin, width - margin)
     if wanted.circle is None:
         return rows, columns
-    circle = image.around(wanted.circle.ra, wanted.circle.dec, wanted.circle.radius)
+    circle = image.around(wanted.circle.ra, wanted.circle.dec, wanted.circle.radius_deg)
     if circle is None:
         return None
     both = tuple(

@@ -18,7 +18,7 @@ from scanner.service.routing import Parameters, is_whole_number
 from scanner.service.vo import votable
 from scanner.service.vo.adql_tables import IVOA, TAP_SCHEMA, TapTable, by_name, collection_tables, field_of, obscore, tap_schema
 from scanner.service.vo.datalink import cutout_descriptor, links_descriptor
-from scanner.service.vo.votable import Encoding, Heading, Info, ServiceDescriptor
+from scanner.service.vo.votable import DocumentHeading, Encoding, Info, ServiceDescriptor
 
 _REGISTERED = "ivo://ivoa.net/std/TAPRegExt#output-votable-"
 
@@ -187,7 +187,7 @@ class TapService:
     def _votable(
         self, translation: Translation, rows: Iterator[pa.RecordBatch], query: TapQuery, *, reports_errors: bool
     ) -> Iterator[bytes]:
-        heading = Heading(
+        heading = DocumentHeading(
             table=translation.table,
             infos=(Info("QUERY", query.adql), Info("standardID", "ivo://ivoa.net/std/TAP#sync-1.1")),
             services=self._descriptors(translation.columns),

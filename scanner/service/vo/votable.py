@@ -158,7 +158,7 @@ class ServiceDescriptor:
 
 
 @dataclass(frozen=True)
-class Heading:
+class DocumentHeading:
     """What a document says before its rows: of the answer (``infos``), of the table, and of services that take its rows."""
 
     table: str = ""
@@ -170,7 +170,7 @@ class Heading:
 def document(
     fields: Sequence[Field],
     batches: Iterable[pa.RecordBatch],
-    heading: Heading = Heading(),
+    heading: DocumentHeading = DocumentHeading(),
     *,
     encoding: Encoding = "binary2",
     max_rows: int | None = None,
@@ -243,7 +243,7 @@ def _identifiers(fields: Sequence[Field]) -> list[str]:
     ]
 
 
-def _opening(fields: Sequence[Field], identifiers: Sequence[str], heading: Heading) -> str:
+def _opening(fields: Sequence[Field], identifiers: Sequence[str], heading: DocumentHeading) -> str:
     lines = ['<RESOURCE type="results">', Info("QUERY_STATUS", "OK").xml(), *(info.xml() for info in heading.infos)]
     lines += [element("TABLE", {"name": heading.table}, " ").replace(" </TABLE>", "")]
     lines += [f"<DESCRIPTION>{text(heading.description)}</DESCRIPTION>"] if heading.description else []

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.query.adql.translate import translate
-from scanner.query.adql.tree import AdqlError, Place
+from scanner.query.adql.tree import AdqlError, QueryPlace
 
 _WORDS = """
 SELECT FROM WHERE GROUP BY HAVING ORDER TOP OFFSET DISTINCT ALL AS AND OR NOT BETWEEN IN LIKE ILIKE IS NULL TRUE FALSE CAST
@@ -162,7 +162,7 @@ def test_messages_say_where(tables, query, place, says) -> None:
     with pytest.raises(AdqlError) as error:
         translate(query, tables)
     assert says in str(error.value)
-    assert error.value.place == Place(*place)
+    assert error.value.place == QueryPlace(*place)
     assert str(error.value).startswith(f"line {place[0]}, column {place[1]}: ")
 
 

@@ -11,10 +11,11 @@ from PIL import Image
 from scanner.cutouts.framed import of_store
 from scanner.cutouts.quality import measure
 from scanner.cutouts.store import StoreAttributes
+from scanner.query.region import Cone
 from scanner.records import BANDS, CutoutBatch, Targets
 from scanner.report import colour
 from scanner.report.colour import Stretch
-from scanner.service.vo.soda import Circle, CutoutRequest, render
+from scanner.service.vo.soda import CutoutRequest, render
 
 RA, DEC = 150.0, 2.0
 
@@ -82,7 +83,7 @@ def test_texts_that_fits_has_no_letters_for(framed):
 def test_a_circle_leaves_the_smallest_part_that_holds_it_and_its_wcs_follows(framed):
     """2" beside the centre, 1" wide: 21 by 21 VIS pixels (its centre is a pixel's corner), where the sky says."""
     ra, dec, radius = RA + 2 / 3600 / np.cos(np.radians(DEC)), DEC - 3 / 3600, 1 / 3600
-    with opened(render(framed, CutoutRequest(circle=Circle(ra, dec, radius)), {})) as hdus:
+    with opened(render(framed, CutoutRequest(circle=Cone(ra, dec, radius)), {})) as hdus:
         for hdu, scale in zip(hdus[1:], (0.1, 0.3, 0.3, 0.3), strict=True):
             x, y = WCS(hdu.header).all_world2pix(ra, dec, 0)
             height, width = hdu.data.shape
@@ -100,13 +101,13 @@ def test_a_circle_leaves_the_smallest_part_that_holds_it_and_its_wcs_follows(fra
 @pytest.mark.parametrize(
     ("circle", "shape"),
     [
-        (Circle(RA, DEC, 30 / 3600), (200, 200)),
-        (Circle(RA, DEC, 180), (200, 200)),
-        (Circle(RA - 180, -DEC, 180), (200, 200)),
-        (Circle(RA, DEC + 11 / 3600, 0.5 / 3600), None),
-        (Circle(RA - 180, -DEC, 1), None),
-        (Circle(RA, -90, 5), None),
-        (Circle(RA, DEC + 9.95 / 3600, 0), (1, 1)),
+        (Cone(RA, DEC, 30 / 3600), (200, 200)),
+        (Cone(RA, DEC, 180), (200, 200)),
+        (Cone(RA - 180, -DEC, 180), (200, 200)),
+        (Cone(RA, DEC + 11 / 3600, 0.5 / 3600), None),
+        (Cone(RA - 180, -DEC, 1), None),
+        (Cone(RA, -90, 5), None),
+        (Cone(RA, DEC + 9.95 / 3600, 0), (1, 1)),
     ],
 )
 def test_circles_round_beside_and_opposite(framed, circle, shape):

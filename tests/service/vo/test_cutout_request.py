@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanner.errors import UsageError
+from scanner.query.region import Cone
 from scanner.service.vo import soda
-from scanner.service.vo.soda import Circle, CutoutRequest
+from scanner.service.vo.soda import CutoutRequest
 
 
 @pytest.mark.parametrize(
@@ -51,8 +52,8 @@ def test_formats_by_name_and_media_type():
 
 @given(st.floats(0, 360), st.floats(-90, 90), st.floats(0, 180))
 def test_circles_come_exactly(ra, dec, radius):
-    assert soda.parse_circle("CIRCLE", f"{ra!r} {dec!r} {radius!r}") == Circle(ra, dec, radius)
-    assert soda.parse_position(f"circle {ra!r} {dec!r} {radius!r}") == Circle(ra, dec, radius)
+    assert soda.parse_circle("CIRCLE", f"{ra!r} {dec!r} {radius!r}") == Cone(ra, dec, radius)
+    assert soda.parse_position(f"circle {ra!r} {dec!r} {radius!r}") == Cone(ra, dec, radius)
 
 
 @pytest.mark.parametrize(

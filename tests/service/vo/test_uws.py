@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from waiting import LIMIT_S, wait_for
 
 from scanner.query import database
-from scanner.service.context import Work
+from scanner.service.context import WorkThreads
 from scanner.service.errors import BadRequestError, BusyError, NotFoundError
 from scanner.service.instruments import ServiceInstruments
 from scanner.service.settings import load
@@ -222,7 +222,7 @@ def endless(connection):
 
 @pytest.fixture(name="work")
 def work_fixture():
-    work = Work(1, 8, LIMIT_S, ServiceInstruments(CollectorRegistry()))
+    work = WorkThreads(1, 8, LIMIT_S, ServiceInstruments(CollectorRegistry()))
     yield work
     work.close()
 

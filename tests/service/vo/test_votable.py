@@ -14,7 +14,7 @@ from made_catalogue import made_rows
 from scanner.catalogue import columns
 from scanner.errors import ContentError
 from scanner.service.vo import votable
-from scanner.service.vo.votable import Field, Heading, Info, Parameter, ServiceDescriptor
+from scanner.service.vo.votable import DocumentHeading, Field, Info, Parameter, ServiceDescriptor
 
 TYPES = (pa.bool_(), pa.uint8(), pa.int16(), pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string())
 XML_TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"), exclude_characters="\ufffe\uffff"), max_size=8)
@@ -83,7 +83,7 @@ def test_tabledata_is_exact(batch: pa.RecordBatch) -> None:
 def test_a_catalogue(encoding) -> None:
     rows = made_rows(np.linspace(0, 359, 50), np.linspace(-90, 90, 50))
     fields = [Field.of(column, ascii=column.name in ("name", "tile_id")) for column in rows.schema]
-    heading = Heading("objects", "Objects & more", [Info("request", 'a "b" <c>', "said < so")])
+    heading = DocumentHeading("objects", "Objects & more", [Info("request", 'a "b" <c>', "said < so")])
     document = read(written(fields, rows.to_batches(max_chunksize=7), heading, encoding=encoding))
     table = document.get_first_table()
     assert table.name == "objects"
@@ -134,7 +134,7 @@ def test_an_error_document() -> None:
 def test_a_service_descriptor() -> None:
     service = ServiceDescriptor("links", "http://localhost/datalink", "ivo://ivoa.net/std/DataLink#links-1.1",
                                 (Parameter("ID", column="id"), Parameter("RESPONSEFORMAT", "votable")))  # fmt: skip
-    document = read(written([Field("id", pa.string(), ascii=True)], [], Heading(services=[service])))
+    document = read(written([Field("id", pa.string(), ascii=True)], [], DocumentHeading(services=[service])))
     resource = document.resources[1]
     assert (resource.type, resource.utype) == ("meta", "adhoc:service")
     assert {param.name: param.value for param in resource.params} == {
