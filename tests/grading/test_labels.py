@@ -1,10 +1,10 @@
-from importlib import resources
 from itertools import product
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2 import Environment, PackageLoader
 
 from scanner.grading.grade import GRADES, MEANINGS, Place
 from scanner.grading.labels import LABEL_COLUMNS, LABEL_SCHEMA, label_table, median_grade, proposed_label
@@ -81,6 +81,7 @@ def test_the_page_tells_what_columns_mean():
 
 
 def test_the_buttons_tell_what_grades_mean():
-    panel = resources.files("scanner.service.pages").joinpath("templates", "grading", "panel.html.jinja").read_text()
+    templates = Environment(loader=PackageLoader("scanner.service.pages"), autoescape=True)
+    panel = templates.get_template("grading/panel.html.jinja").render(grades=MEANINGS)
     for grade, meaning in MEANINGS.items():
         assert f'title="{meaning[0].upper()}{meaning[1:]} ({grade.lower()})">{grade}</button>' in panel

@@ -49,7 +49,7 @@ def test_objects_are_found_by_their_ids(served_run, rows, candidate_ids):
     for name in (candidate_ids[2], str(CandidateId.of(other))):
         collection, row = collections.find(name)
         assert collection is collections.default
-        assert row.schema.equals(collection.schema)
+        assert row.schema.equals(collection.catalogue.schema)
         assert str(CandidateId.of(row.to_pylist()[0])) == name
     run, tile_id, _ = candidate_ids[0].split("/")
     for wrong in ("", "a", f"{run}/{tile_id}/1", f"{run}/{tile_id}/x", f"x/{candidate_ids[0]}", "a/b/1'--", "/".join("abcd")):
@@ -92,9 +92,9 @@ def test_a_run_that_is_merged_again_takes_the_place_of_the_old_one_in_one_step(c
     collections.renew()
     new = collections.default
     assert new is not old
-    assert (new.slug, new.n_objects, new.n_candidates) == (old.slug, old.n_objects, old.n_candidates)
+    assert (new.slug, new.catalogue.n_rows, new.n_candidates) == (old.slug, old.catalogue.n_rows, old.n_candidates)
     # Who has asked the old one is still answered.
-    assert len(old.query("SELECT * FROM served.candidates")) == old.n_candidates
+    assert len(old.catalogue.query("SELECT * FROM served.candidates")) == old.n_candidates
 
 
 def test_a_folder_that_goes_away_stays_as_it_was(copy, caplog):

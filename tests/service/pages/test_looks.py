@@ -93,7 +93,7 @@ def test_start_page_leads_to_the_candidates(page, addresses, server):
     page.goto(addresses["start"])
     page.wait_for_selector("main[data-ready]")
     panel = page.locator(".collection").inner_text()
-    assert f"{collection.n_candidates} candidates among {collection.n_objects} objects" in panel
+    assert f"{collection.n_candidates} candidates among {collection.catalogue.n_rows} objects" in panel
     assert f"{server.url}/tap" in page.locator(".addresses").inner_text()
     page.get_by_role("link", name="Look at the candidates").click()
     expect(page.locator(".card")).to_have_count(collection.n_candidates)
