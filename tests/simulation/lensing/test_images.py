@@ -49,6 +49,25 @@ def test_images_satisfy_the_lens_equation():
     assert set(images.count.tolist()) <= {1, 2, 3, 4}
 
 
+def test_sources_behind_a_galaxy_of_a_group_are_seen_twice():
+    # Galaxies of a group lie many of their own θ_E apart, so that a grid over all of them is too coarse for each.
+    rng = np.random.default_rng(5)
+    n, places = 60, rng.uniform(2.0, 10.0, (3, 60)) * np.exp(2j * np.pi * rng.random((3, 60)))
+    main = random_lenses(n, seed=6)
+    zero = np.zeros(n)
+    members = [Lens(rng.uniform(0.1, 0.8, n), rng.uniform(0.5, 0.95, n), zero, z.real, z.imag, zero, zero) for z in places]
+    sightline = Sightline((main, *members), (zero,) * 6)
+    offset = 0.85 * main.theta_e * np.sqrt(rng.random(n)) * np.exp(2j * np.pi * rng.random(n))
+    middles = np.array([Sightline(tuple(m.take(k) for m in (main, *members)), (0.0,) * 6).middle for k in range(n)])
+    beta_x, beta_y = middles[:, 0] + offset.real, middles[:, 1] + offset.imag
+    images = find_images(beta_x, beta_y, sightline)
+    assert (images.count > 1).mean() > 0.9
+    there = ~np.isnan(images.x)
+    found = trace(images.x, images.y, sightline.take((slice(None), None)))
+    np.testing.assert_allclose((found[0] - beta_x[:, None])[there], 0.0, atol=1e-7)
+    np.testing.assert_allclose((found[1] - beta_y[:, None])[there], 0.0, atol=1e-7)
+
+
 @given(theta_e=st.floats(0.3, 3.0), share=st.floats(0.01, 3.0), turn=st.floats(0.0, 6.28))
 def test_images_of_a_sphere_follow_the_closed_form(theta_e, share, turn):
     assume(abs(share - 1.0) > 1e-3)

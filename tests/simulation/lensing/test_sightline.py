@@ -44,6 +44,19 @@ def test_lenses_at_one_distance_deflect_together():
     np.testing.assert_allclose(found, np.array([x, y]) - bent, atol=1e-14)
 
 
+def test_the_last_plane_is_what_no_other_mass_bends_light_before():
+    one, two, three = (Lens(theta, 1.0, 0.0, x, 0.0, 0.0, 0.0) for theta, x in ((1.0, 0.5), (0.4, 4.5), (0.2, 0.5)))
+    group = Sightline((one, two), (0.0,))
+    assert group.last_plane == (one, two)
+    assert group.front == ()
+    # Isothermal spheres pull by their θ_E at any distance: what lies behind the first is moved away from the second.
+    assert group.middle == pytest.approx((0.5 + 0.4, 0.0), abs=1e-8)
+    compound = Sightline((one, two, three), (0.6, 0.7, 0.0))
+    assert compound.last_plane == (two, three)
+    assert compound.front == (one,)
+    assert Sightline((one,)).middle == (0.5, 0.0)
+
+
 @settings(max_examples=40)
 @given(theta_1=st.floats(0.2, 2.0), theta_2=st.floats(0.2, 2.0), share=st.floats(0.0, 1.0), r=st.floats(0.1, 10.0))
 def test_two_spheres_in_line_follow_the_closed_form(theta_1, theta_2, share, r):
