@@ -1,12 +1,9 @@
 """Folders of an object store that are there whole or not at all.
 
-In: a local folder with a record in it. Out: its files under a name of this attempt, ``folder/attempt-…/``, and then the record,
-``folder/record``, which holds that name: whoever reads the record finds the files. Refused: a folder that another attempt was
-published to meanwhile; :mod:`scanner.storage.failures`.
-
-The record is written on condition that it is as it was when the attempt began, so of two attempts one is published. Whoever
-removes files without a record looks for the record afterwards, and who has written a record looks for the files: one of the
-two sees the other, and removes the record. Files that no record names are of no consequence until :func:`sweep` removes them.
+An attempt uploads its files under a name of its own, ``folder/attempt-…/``, and then puts the record, ``folder/record``, which
+holds that name, on condition that what is there is what was there when the attempt began. So of attempts that overlap one is
+published. Whoever is to remove the files of an attempt that no record names first puts a *fence* in the place of the record: no
+two fences are equal, so that no attempt that began before can be published any more. A fence is not a record to any reader.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ from obstore.exceptions import AlreadyExistsError, PreconditionError
 
 from scanner.atomic_file import writing_to
 from scanner.errors import ScannerError
-from scanner.storage.contract import Staging, overtaken
+from scanner.storage.contract import Staging, overtaken, superseded
 from scanner.storage.transfer import in_parallel, upload, uploads_of
 
 if TYPE_CHECKING:
@@ -33,14 +30,18 @@ if TYPE_CHECKING:
     from scanner.storage.s3 import S3Store
 
 _PLACE = re.compile(rb"attempt-[0-9a-f]{12}")
+_FENCE = b"fence "
+FENCE_BYTES = len(_FENCE) + 32
 # Content and version of a record.
 _Record = tuple[bytes, str | None]
 
 
 @contextmanager
-def staged(store: S3Store, key: str, record: str, scratch: Path | None) -> Iterator[Staging]:
+def staged(store: S3Store, key: str, record: str, scratch: Path | None, hold: str | None) -> Iterator[Staging]:
     """Yield a local folder, and publish what it holds when the block ends without an error."""
     before = store.versioned(f"{key}/{record}")
+    if hold is not None and before is not None and not is_fence(before[0]):
+        raise overtaken(store.where(key))
     place = f"attempt-{uuid4().hex[:12]}"
     with writing_to(scratch or Path(tempfile.gettempdir())):
         if scratch is not None:
@@ -51,18 +52,30 @@ def staged(store: S3Store, key: str, record: str, scratch: Path | None) -> Itera
             yield Staging(path=folder, place=place)
             content = (folder / record).read_bytes()
             (folder / record).unlink()
-        _publish(store, key, folder, place, record, content, before)
+        _publish(store, key, folder, place, record, content, before, hold)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _publish(store: S3Store, key: str, folder: Path, place: str, record: str, content: bytes, before: _Record | None) -> None:
+def _publish(
+    store: S3Store,
+    key: str,
+    folder: Path,
+    place: str,
+    record: str,
+    content: bytes,
+    before: _Record | None,
+    hold: str | None,
+) -> None:
     uploads = uploads_of(folder, store.path(f"{key}/{place}"), store.where(f"{key}/{place}"))
     if uploads and place not in content.decode():
         raise ValueError(f"the record {record} does not hold the place of its files, {place}")
     expected = {one.path: one.source.stat().st_size for one in uploads}
     try:
         upload(store.bucket, uploads)
+        # After the upload: whoever took hold since has found these files and fenced them, or will.
+        if hold is not None and store.holder() != hold:
+            raise superseded(store.where(key))
     except BaseException:
         _discard(store, key, place)
         raise
@@ -70,6 +83,8 @@ def _publish(store: S3Store, key: str, folder: Path, place: str, record: str, co
     if not _put_record(store, f"{key}/{record}", place, content, before):
         _discard(store, key, place)
         raise overtaken(store.where(key))
+    if hold is not None:
+        return
     there = {meta["path"]: meta["size"] for meta in store.below(f"{key}/{place}")}
     if not expected.items() <= there.items():
         _withdraw(store, f"{key}/{record}", {place})
@@ -79,11 +94,15 @@ def _publish(store: S3Store, key: str, folder: Path, place: str, record: str, co
         _discard(store, key, old)
 
 
+def is_fence(content: bytes) -> bool:
+    """Whether an object in the place of a record is a fence."""
+    return len(content) == FENCE_BYTES and content.startswith(_FENCE)
+
+
 def _put_record(store: S3Store, key: str, place: str, content: bytes, before: _Record | None) -> bool:
-    mode: PutMode = "create" if before is None else {"e_tag": before[1]}
     with store.writing(key):
         try:
-            store.bucket.put(store.path(key), content, mode=mode)
+            store.bucket.put(store.path(key), content, mode=_if_still(before))
         except (AlreadyExistsError, PreconditionError):
             # Where the answer to a first try was lost, the record that is there is this one.
             return store.versioned(key) is not None and place in _places(store.versioned(key))
@@ -106,28 +125,48 @@ def _places(record: _Record | None) -> set[str]:
     return set() if record is None else {place.decode() for place in _PLACE.findall(record[0])}
 
 
-def sweep(store: S3Store, key: str) -> None:
+def sweep(store: S3Store, key: str, record: str) -> None:
     """Remove attempts' files that no record names, in every folder directly below a key."""
     attempts: dict[str, set[str]] = {}
-    records: dict[str, set[str]] = {}
+    standing: set[str] = set()
     start = len(store.path(key)) + 1 if store.path(key) else 0
     for meta in store.below(key):
         folder, *rest = meta["path"][start:].split("/")
         if len(rest) > 1 and _PLACE.fullmatch(rest[0].encode()):
             attempts.setdefault(folder, set()).add(rest[0])
-        elif len(rest) == 1 and not _PLACE.fullmatch(rest[0].encode()):
-            records.setdefault(folder, set()).add(rest[0])
+        elif rest == [record] and meta["size"] != FENCE_BYTES:
+            standing.add(folder)
 
     def clean(folder: str) -> None:
-        names = [f"{key}/{folder}/{name}".lstrip("/") for name in records.get(folder, ())]
-        named = {place for name in names for place in _places(store.versioned(name))}
-        orphans = attempts[folder] - named
-        for place in orphans:
-            store.delete(f"{key}/{folder}/{place}".lstrip("/"))
-        if orphans:
-            for entry in store.entries(f"{key}/{folder}".lstrip("/")):
-                if not entry.is_folder:
-                    _withdraw(store, f"{key}/{folder}/{entry.name}".lstrip("/"), orphans)
+        where = f"{key}/{folder}".lstrip("/")
+        for place in attempts[folder] - _fenced(store, f"{where}/{record}", standing=True):
+            store.delete(f"{where}/{place}")
 
     # A folder with a record and files of one attempt needs no look: a record's files are there.
-    in_parallel(clean, [folder for folder, places in attempts.items() if len(places) > 1 or folder not in records])
+    in_parallel(clean, [folder for folder, places in attempts.items() if len(places) > 1 or folder not in standing])
+
+
+def revoke(store: S3Store, key: str, record: str) -> None:
+    """Remove a folder's record, and then the files of all attempts."""
+    if not (entries := store.entries(key)):
+        return
+    _fenced(store, f"{key}/{record}", standing=False)
+    for entry in entries:
+        if entry.name != record:
+            store.delete(f"{key}/{entry.name}")
+
+
+def _fenced(store: S3Store, key: str, *, standing: bool) -> set[str]:
+    """Put a fence in the place of a record, unless there is one that is to stand; returns the places that this one names."""
+    while True:
+        found = store.versioned(key)
+        if standing and found is not None and not is_fence(found[0]):
+            return _places(found)
+        with store.writing(key), suppress(AlreadyExistsError, PreconditionError):
+            store.bucket.put(store.path(key), _FENCE + uuid4().hex.encode(), mode=_if_still(found))
+            return set()
+
+
+def _if_still(before: _Record | None) -> PutMode:
+    """The condition that an object is as it was."""
+    return "create" if before is None else {"e_tag": before[1]}

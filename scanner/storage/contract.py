@@ -71,6 +71,10 @@ class Store(Protocol):
         """What lies directly below a key, by name; nothing where there is no such folder."""
         ...
 
+    def names(self, key: str) -> set[str]:
+        """Names of all files below a key, relative to it."""
+        ...
+
     def entry(self, key: str) -> Entry | None:
         """The file or folder of a key, None where there is neither."""
         ...
@@ -98,7 +102,9 @@ class Store(Protocol):
         """Remove a file, or a folder with all below; what is not there counts as removed."""
         ...
 
-    def staged(self, key: str, record: str, scratch: Path | None = None) -> AbstractContextManager[Staging]:
+    def staged(
+        self, key: str, record: str, scratch: Path | None = None, hold: str | None = None
+    ) -> AbstractContextManager[Staging]:
         """Write a folder that is there whole or not at all: as soon as, and only if, its ``record`` can be read.
 
         The block writes its files, the one named ``record`` among them, into ``path``. When it ends without an error they are
@@ -118,21 +124,36 @@ class Store(Protocol):
         scratch
             Where to write before the upload, so that whoever clears it up after a killed process finds it; the system's folder
             for passing files without. A local store writes beside the place instead.
+        hold
+            For whom: the token of :meth:`held`. The folder is published only while that hold is the store's last, and only
+            where there is none: a record that is there stands until :meth:`revoke`. None: whoever holds the store, and what is
+            there is replaced.
 
         Raises
         ------
         UnavailableError
-            Another attempt was published, or this one's files were swept, since the block began: look at the record that is
-            there now, or do it again.
+            Another attempt was published, another process holds the store, or this attempt was swept since the block began:
+            look at the record that is there now, or do it again.
         """
         ...
 
-    def sweep(self, key: str) -> None:
-        """Remove what killed writers left half-written below a folder; only its holder may ask for it."""
+    def sweep(self, key: str, record: str) -> None:
+        """End the attempts at the folders directly below a key, and remove their files; only the store's holder may ask for it.
+
+        What a ``record`` names is left alone. An attempt that began before is never published afterwards, even by a process
+        that was taken for dead.
+        """
         ...
 
-    def held(self, name: str = ".lock") -> AbstractContextManager[None]:
-        """Hold the store against other holders until the block ends or this process dies.
+    def revoke(self, key: str, record: str) -> None:
+        """Remove a staged folder, and end the attempts at it; only the store's holder may ask for it."""
+        ...
+
+    def held(self, name: str = ".lock") -> AbstractContextManager[str]:
+        """Hold the store against other holders until the block ends or this process dies; gives the token of this hold.
+
+        Who takes hold, then sweeps, and then reads the records knows all that the attempts of earlier holds will ever publish:
+        an attempt that begins later, or is not done by then, finds another token (see :meth:`staged`).
 
         Raises
         ------
@@ -144,10 +165,21 @@ class Store(Protocol):
         """
         ...
 
+    def holder(self) -> str:
+        """Token of the last hold; "" where that was given back, or there was none."""
+        ...
+
 
 def overtaken(where: str) -> UnavailableError:
     """Say that another attempt at a folder came first."""
     return UnavailableError(f"{where}: another worker wrote or removed this folder meanwhile; what it left there counts.")
+
+
+def superseded(where: str) -> UnavailableError:
+    """Say that the driver for which a folder was written is no more the one that counts."""
+    return UnavailableError(
+        f"{where}: not published, since the driver that asked for it has left or was followed by another one."
+    )
 
 
 def held_by_another(where: str, holder: str = "") -> HeldError:

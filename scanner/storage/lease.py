@@ -39,7 +39,10 @@ _log = logging.getLogger(__name__)
 
 
 class LeaseRecord(Record):
-    """``.lock`` of a run folder on an object store; ``machine`` and ``process`` tell one start of either from the next."""
+    """``.lock`` of a run folder on an object store; ``machine`` and ``process`` tell one start of either from the next.
+
+    ``token``: of this hold; "" once it was given back.
+    """
 
     host: str
     machine: str
@@ -55,11 +58,11 @@ class LeaseRecord(Record):
 
 
 class Lease:
-    """One process's hold of an object."""
+    """One process's hold of an object; ``token`` tells it from all others."""
 
     def __init__(self, bucket: Bucket, path: str, where: str) -> None:
         self._bucket, self._path, self._where = bucket, path, where
-        self._token = uuid4().hex
+        self.token = uuid4().hex
         self._e_tag: str | None = None
         self._renewed = 0.0
         self._lost = False
@@ -80,12 +83,13 @@ class Lease:
             if found is None:
                 continue
             record, e_tag = found
-            if record is not None and record.token == self._token:
+            if record is not None and record.token == self.token:
                 # The answer to an earlier try was lost.
                 self._e_tag = e_tag
                 break
             alive = _is_alive(record) if record is not None else None
-            if alive or (alive is None and not self._falls_silent(e_tag)):
+            given_back = record is not None and not record.token
+            if not given_back and (alive or (alive is None and not self._falls_silent(e_tag))):
                 raise held_by_another(self._where, record.holder if record is not None else "")
             if self._put({"e_tag": e_tag}):
                 break
@@ -109,16 +113,15 @@ class Lease:
             )
 
     def release(self) -> None:
-        """Give the lease back; what another process holds by now is left alone."""
+        """Give the lease back: write it without a token; what another process holds by now is left alone."""
         self._released.set()
         if self._thread.is_alive():
             self._thread.join()
-        found = None
         with suppress(ScannerError):
             found = self._read()
-        if found is not None and found[0] is not None and found[0].token == self._token:
-            with suppress(ScannerError), asking(self._where, "write"):
-                self._bucket.delete(self._path)
+            if found is not None and found[0] is not None and found[0].token == self.token:
+                # Not removed, which no condition could keep from being done to the lease of whoever took over just now.
+                self._put({"e_tag": found[1]}, token="")
 
     def _refuse_servers_that_know_no_conditions(self) -> None:
         """Ask for what must fail: a server that does it would let several holders write, and two attempts at a tile mix."""
@@ -142,18 +145,18 @@ class Lease:
             if self._put({"e_tag": self._e_tag}):
                 return
             found = self._read()
-            self._lost = found is None or found[0] is None or found[0].token != self._token
+            self._lost = found is None or found[0] is None or found[0].token != self.token
             if found is not None and not self._lost:
                 self._e_tag, self._renewed = found[1], time.monotonic()
 
-    def _put(self, mode: PutMode) -> bool:
+    def _put(self, mode: PutMode, token: str | None = None) -> bool:
         """Write the lease, or return False where the condition does not hold."""
         record = LeaseRecord(
             host=socket.gethostname(),
             machine=_machine(),
             pid=os.getpid(),
             process=_process(os.getpid()) or "",
-            token=self._token,
+            token=self.token if token is None else token,
             renewed=datetime.now(UTC),
         )
         begun = time.monotonic()

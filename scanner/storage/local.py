@@ -15,6 +15,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from scanner.atomic_file import (
     PARTIAL_PREFIX,
@@ -26,9 +27,10 @@ from scanner.atomic_file import (
     write_atomically,
     writing_to,
 )
-from scanner.errors import InputMissingError
-from scanner.storage.contract import Entry, Staging, held_by_another, overtaken
+from scanner.errors import InputMissingError, OutputError
+from scanner.storage.contract import Entry, Staging, held_by_another, overtaken, superseded
 
+_LOCK = ".lock"
 # What a file system answers that cannot make hard links.
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
@@ -83,6 +85,12 @@ class LocalStore:
                 with suppress(FileNotFoundError):
                     listed.append(_described(item.name, item.stat()))
         return tuple(sorted((entry for entry in listed if not entry.name.startswith(".")), key=lambda entry: entry.name))
+
+    def names(self, key: str) -> set[str]:
+        """Names of all files below a folder."""
+        path = self._path(key)
+        with _reading(path):
+            return {Path(parent, name).relative_to(path).as_posix() for parent, _, names in os.walk(path) for name in names}
 
     def entry(self, key: str) -> Entry | None:
         """What lies at a path."""
@@ -140,41 +148,72 @@ class LocalStore:
             remove_at_once(self._path(key))
 
     @contextmanager
-    def staged(self, key: str, record: str, scratch: Path | None = None) -> Iterator[Staging]:
-        """A folder beside its place, renamed when the block ends."""
+    def staged(self, key: str, record: str, scratch: Path | None = None, hold: str | None = None) -> Iterator[Staging]:
+        """A hidden folder beside its place, renamed when the block ends: whoever renames it first has it, we or a sweep."""
         path = self._path(key)
         before = _identity(path / record)
-        staging, aside = partial_name(path), partial_name(path)
+        if hold is not None and before is not None:
+            raise overtaken(self.where(key))
+        staging = partial_name(path)
         with writing_to(path):
             staging.mkdir(parents=True)
+            # Open, so that no other folder gets its number.
+            made = os.open(staging, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 yield Staging(path=staging, place="")
+                # Into a folder that was swept meanwhile one may write on: zarr makes every folder that is not there again.
+                if not _is_still(made, staging):
+                    raise overtaken(self.where(key))
                 flush_tree(staging)
-                # Before as well as after: what came first is not even moved, unless it came between the two.
-                if _identity(path / record) != before:
-                    raise overtaken(self.where(key))
-                with suppress(FileNotFoundError):
-                    path.rename(aside)
-                if _identity(aside / record) != before:
-                    _rename_unless_taken(aside, path)
-                    raise overtaken(self.where(key))
-                if not _rename_unless_taken(staging, path):
+                if hold is None:
+                    self._replace(key, record, staging, before)
+                # After the folder was made: whoever took hold since has swept it, or will.
+                elif self.holder() != hold:
+                    raise superseded(self.where(key))
+                elif not _rename_unless_taken(staging, path):
                     raise overtaken(self.where(key))
                 flush(path.parent)
+            except (OSError, OutputError):
+                if not _is_still(made, staging):
+                    raise overtaken(self.where(key)) from None
+                raise
             finally:
+                os.close(made)
                 remove(staging)
-                _put_back_unless_replaced(aside, path)
-                remove(aside)
 
-    def sweep(self, key: str) -> None:
+    def _replace(self, key: str, record: str, staging: Path, before: tuple[int, int] | None) -> None:
+        """Bring a folder into its place if what is there is what was there before."""
+        path = self._path(key)
+        aside = partial_name(path)
+        try:
+            # Before as well as after: what came first is not even moved, unless it came between the two.
+            if _identity(path / record) != before:
+                raise overtaken(self.where(key))
+            with suppress(FileNotFoundError):
+                path.rename(aside)
+            if _identity(aside / record) != before:
+                _rename_unless_taken(aside, path)
+                raise overtaken(self.where(key))
+            if not _rename_unless_taken(staging, path):
+                raise overtaken(self.where(key))
+        finally:
+            _put_back_unless_replaced(aside, path)
+            remove(aside)
+
+    def sweep(self, key: str, record: str) -> None:
         """Remove half-written files and folders directly below a folder."""
         with writing_to(self._path(key)):
             for leftover in self._path(key).glob(f"{PARTIAL_PREFIX}*"):
                 remove_at_once(leftover)
 
+    def revoke(self, key: str, record: str) -> None:
+        """Remove a folder."""
+        self.delete(key)
+
     @contextmanager
-    def held(self, name: str = ".lock") -> Iterator[None]:
-        """Lock a file of the folder; the system lets go of it when the process ends, however it ends."""
+    def held(self, name: str = _LOCK) -> Iterator[str]:
+        """Lock a file of the folder, which holds the token; the system lets go of it when the process ends, however it ends."""
+        token = uuid4().hex
         with writing_to(self._path(name)):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = self._path(name).open("a+")
@@ -184,11 +223,22 @@ class LocalStore:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     lock.seek(0)
-                    raise held_by_another(self.root, lock.read()) from None
+                    raise held_by_another(self.root, lock.read().partition("\n")[0]) from None
                 lock.truncate(0)
-                lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+                lock.write(f"process {os.getpid()} on {socket.gethostname()}\n{token}")
                 lock.flush()
-            yield
+                os.fsync(lock.fileno())
+            try:
+                yield token
+            finally:
+                lock.truncate(0)
+
+    def holder(self) -> str:
+        """The token in the locked file."""
+        try:
+            return self.read(_LOCK).decode(errors="replace").partition("\n")[2]
+        except FileNotFoundError:
+            return ""
 
     def _path(self, key: str) -> Path:
         return self.path / key
@@ -240,6 +290,14 @@ def _put_back_unless_replaced(aside: Path, path: Path) -> None:
 
 def _copy(source: Path, target: Path) -> None:
     shutil.copytree(source, target) if source.is_dir() else shutil.copyfile(source, target)
+
+
+def _is_still(made: int, path: Path) -> bool:
+    """Whether an open folder has this name."""
+    try:
+        return os.path.samestat(os.fstat(made), path.stat())
+    except OSError:
+        return False
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import obstore.store
 from obstore.exceptions import AlreadyExistsError, PermissionDeniedError
+from pydantic import ValidationError
 
 from scanner.atomic_file import partial_name, remove, writing_to
 from scanner.config import StorageConfig
@@ -25,13 +26,16 @@ from scanner.errors import UsageError
 from scanner.storage import attempts
 from scanner.storage.contract import Entry, Staging
 from scanner.storage.failures import asking
-from scanner.storage.lease import Lease
+from scanner.storage.lease import Lease, LeaseRecord
 from scanner.storage.location import REMOTE
 from scanner.storage.transfer import Download, download, upload, uploads_of
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
     from obstore.store import ClientConfig, RetryConfig, S3Config
+
+
+_LOCK = ".lock"
 
 
 class S3Store:
@@ -62,7 +66,7 @@ class S3Store:
     def read(self, key: str) -> bytes:
         """Content of an object."""
         found = self.versioned(key)
-        if found is None:
+        if found is None or attempts.is_fence(found[0]):
             raise FileNotFoundError(errno.ENOENT, "There is no such object", self.where(key))
         return found[0]
 
@@ -108,6 +112,10 @@ class S3Store:
             if meta["path"] != self.path(key) and not (name in folders and meta["size"] == 0):
                 listed.append(Entry(name, meta["size"], _version(meta), is_folder=False))
         return tuple(sorted((entry for entry in listed if not entry.name.startswith(".")), key=lambda entry: entry.name))
+
+    def names(self, key: str) -> set[str]:
+        """Names of all objects of a folder, without the folder's."""
+        return {meta["path"].removeprefix(self.path(key)).lstrip("/") for meta in self.below(key)}
 
     def entry(self, key: str) -> Entry | None:
         """What lies at a key."""
@@ -171,26 +179,40 @@ class S3Store:
             with self.writing(key):
                 self.bucket.delete(sorted(paths))
 
-    def staged(self, key: str, record: str, scratch: Path | None = None) -> AbstractContextManager[Staging]:
+    def staged(
+        self, key: str, record: str, scratch: Path | None = None, hold: str | None = None
+    ) -> AbstractContextManager[Staging]:
         """A local folder that is uploaded when the block ends; see :mod:`scanner.storage.attempts`."""
-        return attempts.staged(self, key, record, scratch)
+        return attempts.staged(self, key, record, scratch, hold)
 
-    def sweep(self, key: str) -> None:
+    def sweep(self, key: str, record: str) -> None:
         """Remove the files of attempts, at the folders directly below a key, that no record names."""
-        attempts.sweep(self, key)
+        attempts.sweep(self, key, record)
+
+    def revoke(self, key: str, record: str) -> None:
+        """Put a fence in the place of a record, and remove the files of all attempts."""
+        attempts.revoke(self, key, record)
 
     @contextmanager
-    def held(self, name: str = ".lock") -> Iterator[None]:
+    def held(self, name: str = _LOCK) -> Iterator[str]:
         """Keep a lease; see :mod:`scanner.storage.lease`."""
         lease = Lease(self.bucket, self.path(name), self.root)
         lease.acquire()
         self._lease = lease
         try:
-            yield
+            yield lease.token
             lease.check()
         finally:
             self._lease = None
             lease.release()
+
+    def holder(self) -> str:
+        """The token in the lease."""
+        found = self.versioned(_LOCK)
+        try:
+            return "" if found is None else LeaseRecord.model_validate_json(found[0]).token
+        except ValidationError:
+            return ""
 
     @contextmanager
     def writing(self, key: str) -> Iterator[None]:

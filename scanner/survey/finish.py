@@ -22,7 +22,6 @@ from scanner.catalogue.merge import Merging
 from scanner.catalogue.tiles import TileRow, footprint, tile_table
 from scanner.config import RunConfig
 from scanner.ensemble.bundle import Bundle
-from scanner.errors import ContentError
 from scanner.records import CommitRecord, FailedTile, Tile
 from scanner.report import contact_sheet, explanations, plots
 from scanner.report.contact_sheet import RunSummary
@@ -31,7 +30,7 @@ from scanner.storage import split
 from scanner.storage.in_order import in_order
 from scanner.survey.candidate_cutouts import candidate_cutouts
 from scanner.survey.folder.cost import CostLedger, RunCost
-from scanner.survey.folder.ledger import RunFolder, RunRecord
+from scanner.survey.folder.ledger import DamagedTileError, RunFolder, RunRecord
 from scanner.survey.folder.passing import passing_beside
 from scanner.survey.folder.resume import refuse_other_settings
 from scanner.survey.published import CANDIDATES, CATALOGUE, FOOTPRINT, TILES_TABLE
@@ -267,7 +266,8 @@ def summary_of(record: RunRecord, bundle: Bundle, report: RunReport) -> RunSumma
 def _read(folder: RunFolder, record: RunRecord, tile_id: str) -> tuple[CommitRecord, pa.Table]:
     commit = folder.commit_of(tile_id)
     if commit is None:
-        raise ContentError(f"{folder.store.where(folder.tile(tile_id))}: its commit record has gone; run again.")
+        where = folder.store.where(folder.tile(tile_id))
+        raise DamagedTileError(f"{where}: its commit record has gone; 'scanner run' scans the tile again.")
     refuse_other_settings(folder, record, commit)
     return commit, folder.scores(commit)
 

@@ -228,10 +228,10 @@ def merge_runs(request: MergeRequest, on_progress: Progress = lambda done, total
     if not store.exists(SURVEY_RECORD) and any(entry.name != VERSIONS for entry in store.entries()):
         raise OutputError(f"{request.out}: holds files that are not a survey's; name a new folder with --out.")
     with store.held():
-        store.sweep(VERSIONS)
+        store.sweep(VERSIONS, VERSION_RECORD)
         if store.local("") is not None:
             # Object stores have nothing half-written here, and sweeping would list the whole survey.
-            store.sweep("")
+            store.sweep("", SURVEY_RECORD)
         survey = read_record(store, SURVEY_RECORD, SurveyRecord) if store.exists(SURVEY_RECORD) else None
         for known_version in survey.versions if survey else ():
             record = read_record(store, f"{version_key(known_version.number)}/{VERSION_RECORD}", VersionRecord)

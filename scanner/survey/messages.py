@@ -10,10 +10,11 @@ from scanner.records import CommitRecord, FailedTile, Record, Tile
 
 
 class TileJob(Record):
-    """What a worker needs to scan one tile."""
+    """What a worker needs to scan one tile; ``hold``: token of the driver that holds the run folder."""
 
     tile: Tile
     run_folder: str
+    hold: str = ""
     config: RunConfig
     provider: str
     bundle: str

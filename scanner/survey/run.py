@@ -148,6 +148,7 @@ def _job(tile: Tile, folder: RunFolder, record: RunRecord, bundle: Bundle) -> Ti
     return TileJob(
         tile=tile,
         run_folder=_absolute(folder.location),
+        hold=folder.hold,
         config=record.config,
         provider=record.provider,
         bundle=bundle.location,

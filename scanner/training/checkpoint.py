@@ -335,7 +335,7 @@ class Mirror:
     def held(self) -> Iterator[None]:
         """Keep other jobs from writing to it; what killed ones left half-written is removed."""
         with held(self._store):
-            self._store.sweep("")
+            self._store.sweep("", STATE)
             yield
 
     def pull(self, folder: Path, local: Standing) -> bool:

@@ -1,8 +1,10 @@
 """The run folder: what was asked, what is done, and nothing in between.
 
-In: a store, a :class:`RunRecord`, tiles. Out: the layout of the run folder, on a disk or on an object store (``run.json``,
-``tiles/<id>/…``, the results). A tile is there whole, with its ``commit.json``, or not at all. Refused: records that are
-damaged, tables that are not those of the commit.
+A tile is committed by its ``commit.json``, written last, which names files that are there for ever: nothing of a committed tile
+is overwritten or removed but by ``--restart``, or by :meth:`RunFolder.discard` where it is damaged. Each attempt at a tile
+writes under a name of its own, for the driver that asked for it (its *hold*). Who opens the folder takes hold of it, then ends
+all attempts (:mod:`scanner.survey.folder.opening`), and then reads which tiles are committed: no attempt for an earlier driver,
+however long its worker lives, can commit one afterwards.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ TILES = "tiles"
 COMMIT = "commit.json"
 SCORES = "scores.parquet"
 CUTOUTS = "cutouts.zarr"
-HANDOVER = "handover"
+HANDOVER, HANDOVER_RECORD = "handover", "handover.json"
 _ID_CHARACTERS, _ID_HEX_DIGITS = 64, 8
 
 
@@ -66,11 +68,24 @@ class RunRecord(Record):
         return f"{self.bundle_name} {self.bundle_version}"
 
 
-class RunFolder:
-    """One run's folder in a store; written to by one driver at a time, and its workers."""
+class DamagedTileError(ContentError):
+    """What is there of a committed tile is not what was committed."""
 
-    def __init__(self, store: Store) -> None:
+
+class RunFolder:
+    """One run's folder in a store; written to by one driver at a time, and its workers.
+
+    Parameters
+    ----------
+    store
+        Where it lies.
+    hold
+        Token of the driver for which tiles are written, see :meth:`scanner.storage.contract.Store.held`; "": nobody holds it.
+    """
+
+    def __init__(self, store: Store, hold: str = "") -> None:
         self.store = store
+        self.hold = hold
 
     @property
     def location(self) -> str:
@@ -114,7 +129,7 @@ class RunFolder:
 
         Raises
         ------
-        ContentError
+        DamagedTileError
             It is damaged.
         """
         key = f"{self.tile(tile_id)}/{COMMIT}"
@@ -122,35 +137,57 @@ class RunFolder:
             content = self.store.read(key)
         except FileNotFoundError:
             return None
-        folder = self.store.where(self.tile(tile_id))
-        return CommitRecord.from_bytes(content, self.store.where(key), f"remove {folder} and run again")
+        try:
+            return CommitRecord.from_bytes(content, self.store.where(key), "'scanner run' scans the tile again")
+        except ContentError as error:
+            raise DamagedTileError(str(error)) from None
 
     @contextmanager
     def staged_tile(self, tile_id: str, scratch: Path | None = None) -> Iterator[Staging]:
-        """A folder to write one tile into, ``commit.json`` too; it becomes the tile when the block ends without an error."""
-        with self.store.staged(self.tile(tile_id), COMMIT, scratch) as staging:
+        """A folder to write one tile into, ``commit.json`` too; it becomes the tile when the block ends without an error.
+
+        Raises
+        ------
+        UnavailableError
+            The tile is committed by now, or its attempt was ended by another driver.
+        """
+        with self.store.staged(self.tile(tile_id), COMMIT, scratch, self.hold) as staging:
             yield staging
+
+    @contextmanager
+    def staged_handover(self, tile_id: str, scratch: Path) -> Iterator[Staging]:
+        """The same for the cutouts of a tile that are to be scored elsewhere; what was handed over before is removed."""
+        self.store.revoke(self.handover(tile_id), HANDOVER_RECORD)
+        with self.store.staged(self.handover(tile_id), HANDOVER_RECORD, scratch, self.hold) as staging:
+            yield staging
+
+    def discard(self, tile_id: str) -> None:
+        """Remove a tile whose files are damaged or gone, and all that attempts at it left; for the driver."""
+        self.store.revoke(self.tile(tile_id), COMMIT)
+
+    def verify(self, commit: CommitRecord) -> None:
+        """Make sure that the files of a committed tile are all there, and that its table is the one that was committed.
+
+        Raises
+        ------
+        DamagedTileError
+            They are not. The cutouts are only looked for: each part of them has a checksum that its reader compares.
+        """
+        there = self.store.names(self._file(commit, ""))
+        for name in commit.sha256:
+            if name not in there:
+                raise self._damaged(self._file(commit, name), "missing")
+        self._table(commit)
 
     def scores(self, commit: CommitRecord) -> pa.Table:
         """The table of a committed tile.
 
         Raises
         ------
-        ContentError
+        DamagedTileError
             It is missing, or not the one that was committed.
         """
-        key = self._file(commit, SCORES)
-        folder = self.store.where(self.tile(commit.tile_id))
-        try:
-            content = self.store.read(key)
-        except FileNotFoundError:
-            raise ContentError(f"{self.store.where(key)}: missing; remove {folder} and run again.") from None
-        if hashlib.sha256(content).hexdigest() != commit.sha256.get(SCORES):
-            raise ContentError(
-                f"{self.store.where(key)}: not the file that was committed (its checksum differs); "
-                f"remove {folder} and run again."
-            )
-        return pq.read_table(pa.BufferReader(content))
+        return pq.read_table(pa.BufferReader(self._table(commit)))
 
     def cutouts(self, commit: CommitRecord, scratch: Path) -> CutoutStore | None:
         """The kept cutouts of a committed tile, read in place or fetched into ``scratch``; None where none were kept."""
@@ -173,6 +210,19 @@ class RunFolder:
             yield staging
             for path in sorted(staging.iterdir()):
                 self.store.publish(path, path.name)
+
+    def _table(self, commit: CommitRecord) -> bytes:
+        key = self._file(commit, SCORES)
+        try:
+            content = self.store.read(key)
+        except FileNotFoundError:
+            raise self._damaged(key, "missing") from None
+        if hashlib.sha256(content).hexdigest() != commit.sha256.get(SCORES):
+            raise self._damaged(key, "not the file that was committed (its checksum differs)")
+        return content
+
+    def _damaged(self, key: str, how: str) -> DamagedTileError:
+        return DamagedTileError(f"{self.store.where(key)}: {how}; 'scanner run' scans the tile again.")
 
     def _file(self, commit: CommitRecord, name: str) -> str:
         return "/".join(part for part in (self.tile(commit.tile_id), commit.place, name) if part)

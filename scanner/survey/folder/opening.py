@@ -14,7 +14,8 @@ from typing import Any
 from scanner.config import StorageConfig
 from scanner.errors import ContentError, OutputError, ScannerError
 from scanner.storage import Store, open_store
-from scanner.survey.folder.ledger import HANDOVER, RUN_RECORD, TILES, RunFolder, RunRecord
+from scanner.storage.in_order import in_order
+from scanner.survey.folder.ledger import COMMIT, HANDOVER, HANDOVER_RECORD, RUN_RECORD, TILES, RunFolder, RunRecord
 
 
 @contextmanager
@@ -43,11 +44,13 @@ def open_run(location: str, storage: StorageConfig, record: RunRecord, *, restar
     store = folder.store
     if not store.exists(RUN_RECORD) and any(not entry.name.startswith(".") for entry in store.entries()):
         raise OutputError(f"{location}: holds files that are not a run's; name a new folder with --out.")
-    with store.held():
+    with store.held() as folder.hold:
         if restart:
             # run.json goes last, by being replaced: a restart that is cut short leaves a run with fewer tiles.
+            for _ in in_order(folder.discard, (entry.name for entry in store.entries(TILES))):
+                pass
             for entry in store.entries():
-                if entry.name != RUN_RECORD and not entry.name.startswith("."):
+                if entry.name not in (RUN_RECORD, TILES):
                     store.delete(entry.name)
         elif store.exists(RUN_RECORD):
             _refuse_changes(folder, record)
@@ -64,12 +67,12 @@ def open_run(location: str, storage: StorageConfig, record: RunRecord, *, restar
 
 
 def _sweep(store: Store) -> None:
-    """Remove what killed workers left half-written; nobody else writes here while the run holds its folder."""
-    for key in (TILES, HANDOVER):
-        store.sweep(key)
+    """End the attempts of workers, which may outlive their drivers, and remove what they left."""
+    store.sweep(TILES, COMMIT)
+    store.sweep(HANDOVER, HANDOVER_RECORD)
     if store.local("") is not None:
         # Object stores have nothing half-written here, and sweeping would list the whole run.
-        store.sweep("")
+        store.sweep("", RUN_RECORD)
 
 
 def _refuse_changes(folder: RunFolder, record: RunRecord) -> None:

@@ -1,12 +1,8 @@
-"""Which committed tiles still stand.
-
-In: a run folder, what this run is, its tiles. Out: the tiles that need not be scanned again, and, checked while the others are
-scanned, those whose input files cannot be compared any more. Refused (:class:`~scanner.errors.ContentError`; the message names
-what changed and what to do): a tile that was committed with other settings, another bundle, or from other input files.
-"""
+"""Which committed tiles still stand: whole, made with the run's settings, and from input files that have not changed."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -17,17 +13,20 @@ from scanner.errors import ContentError, TileError
 from scanner.records import CommitRecord, FailedTile, Tile
 from scanner.storage.in_order import in_order
 from scanner.survey.folder import fingerprint
-from scanner.survey.folder.ledger import RunFolder, RunRecord
+from scanner.survey.folder.ledger import DamagedTileError, RunFolder, RunRecord
 
 #: Seconds that a run waits for the checks before it starts to scan: small runs are refused before any work is done.
 HEAD_START_S = 10.0
 #: Commit records read at a time: they are small, so that all the time is waiting.
 READERS = 32
+logger = logging.getLogger(__name__)
 _MEND = "run with --restart, or name a new folder with --out."
 
 
 def committed_inputs(folder: RunFolder, record: RunRecord) -> dict[str, str]:
     """Ids of the run's committed tiles, and the fingerprint of the inputs that each was made from.
+
+    A tile whose record is damaged, or whose files are not all there, is discarded, with a line in the log: it is scanned again.
 
     Raises
     ------
@@ -37,11 +36,25 @@ def committed_inputs(folder: RunFolder, record: RunRecord) -> dict[str, str]:
     planned = set(record.tile_ids)
     inputs: dict[str, str] = {}
     committed = (tile_id for tile_id in folder.committed() if tile_id in planned)
-    for commit in in_order(folder.commit_of, committed, READERS):
-        if commit is not None:
+    for tile_id, commit in in_order(lambda tile_id: (tile_id, _whole(folder, tile_id)), committed, READERS):
+        if commit is None:
+            folder.discard(tile_id)
+        else:
             refuse_other_settings(folder, record, commit)
-            inputs[commit.tile_id] = commit.input_fingerprint
+            inputs[tile_id] = commit.input_fingerprint
     return inputs
+
+
+def _whole(folder: RunFolder, tile_id: str) -> CommitRecord | None:
+    """The commit of a tile that is not damaged."""
+    try:
+        commit = folder.commit_of(tile_id)
+        if commit is not None:
+            folder.verify(commit)
+        return commit
+    except DamagedTileError as error:
+        logger.warning("%s", error, extra={"tile": tile_id})
+        return None
 
 
 def refuse_other_settings(folder: RunFolder, record: RunRecord, commit: CommitRecord) -> None:

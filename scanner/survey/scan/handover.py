@@ -9,7 +9,7 @@ committed. It counts only for the inputs and settings that it was cut with. Refu
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -18,11 +18,9 @@ from scanner.cutouts.store import CutoutStore
 from scanner.errors import ContentError, InputMissingError, UnavailableError
 from scanner.records import CutoutBatch, Record
 from scanner.storage import Staging
-from scanner.survey.folder.ledger import CUTOUTS, RunFolder
+from scanner.survey.folder.ledger import CUTOUTS, HANDOVER_RECORD, RunFolder
 from scanner.survey.scan.stages import Stopwatch
 from scanner.survey.scan.tile_output import CutTile
-
-HANDOVER_RECORD = "handover.json"
 
 
 class HandoverRecord(Record):
@@ -32,13 +30,6 @@ class HandoverRecord(Record):
     place: str
     seconds: dict[str, float]
     core_seconds: dict[str, float]
-
-
-@contextmanager
-def staged(folder: RunFolder, tile_id: str, scratch: Path) -> Iterator[Staging]:
-    """A folder to write the cutouts and the record into; it is the tile's handover when the block ends without an error."""
-    with folder.store.staged(folder.handover(tile_id), HANDOVER_RECORD, scratch) as staging:
-        yield staging
 
 
 def write_record(staging: Staging, cut_tile: CutTile, watch: Stopwatch) -> None:
@@ -86,6 +77,9 @@ def batches(folder: RunFolder, record: HandoverRecord, scratch: Path, batch_size
     except (ContentError, InputMissingError):
         remove(folder, record.tile.tile_id)
         raise gone(folder, record.tile.tile_id) from None
+    # zarr reads what is removed meanwhile as empty pixels.
+    if find(folder, record.tile.tile_id, record.tile.input_fingerprint, record.tile.config_fingerprint) != record:
+        raise gone(folder, record.tile.tile_id)
 
 
 def gone(folder: RunFolder, tile_id: str) -> UnavailableError:

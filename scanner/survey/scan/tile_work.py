@@ -76,7 +76,7 @@ def cut_out(job: TileJob, on_progress: OnProgress) -> str:
         if _committed(folder, job, inputs) or handover.find(folder, tile_id, inputs, job.config_fingerprint):
             return inputs
         with (
-            handover.staged(folder, tile_id, passing) as staging,
+            folder.staged_handover(tile_id, passing) as staging,
             _opened(job, files, passing, watch) as (images, targets, cut_tile),
         ):
             progress = TileProgress(tile_id=tile_id, n_done=0, n_targets=cut_tile.n_targets)
@@ -211,7 +211,7 @@ def _fetched(passing: Path, inputs: str) -> Path:
 
 
 def _run_folder(job: TileJob) -> RunFolder:
-    return RunFolder(open_store(job.run_folder, job.config.storage))
+    return RunFolder(open_store(job.run_folder, job.config.storage), job.hold)
 
 
 def _committed(folder: RunFolder, job: TileJob, inputs: str) -> CommitRecord | None:

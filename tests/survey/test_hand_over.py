@@ -1,0 +1,193 @@
+"""A commit names files that are there for ever, whoever is killed, told to stop or taken over, and in whatever order they write.
+
+The protocol is stepped over the real code (:mod:`disturbed.stepper`): two drivers, the worker of the first, which outlives it,
+and a third driver where the second is killed. ``python -m test_hand_over`` goes through every order of all of it (minutes);
+``benchmarks/hand_overs.py`` hands runs over among real processes, a thousand times.
+"""
+
+import hashlib
+import io
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from disturbed.stepper import Actor, World, explore, local_folder, object_store, wander
+from made_records import commit_record, run_record
+
+from scanner import __version__
+from scanner.config import StorageConfig
+from scanner.cutouts.store import CutoutWriter
+from scanner.errors import ScannerError, UnavailableError
+from scanner.storage import open_store
+from scanner.survey.folder.ledger import COMMIT, CUTOUTS, HANDOVER_RECORD, SCORES, RunFolder
+from scanner.survey.folder.opening import open_run
+from scanner.survey.folder.resume import committed_inputs
+from scanner.survey.scan import handover
+from scanner.survey.scan.stages import Stopwatch
+from scanner.survey.scan.tile_output import CutTile
+
+STORAGE = StorageConfig()
+TILE = "1"
+PIXELS = f"{CUTOUTS}/c/0"
+RECORD = run_record(scanner_version=__version__, tile_ids=(TILE,))
+CUT = CutTile(
+    tile_id=TILE, input_fingerprint="i", input_files={}, config_fingerprint="c", target_source="catalogue", n_seen=1,
+    n_outside=0, n_rejected=0, notes=(), n_targets=1, sky_area_deg2=0.1, s_region="", bytes_read=0, wcs="", zero_points={},
+    units={},
+)  # fmt: skip
+_table = io.BytesIO()
+pq.write_table(pa.table({"target_id": [1]}), _table)
+TABLE = _table.getvalue()
+
+
+def write_pixels(staging):
+    """As zarr does, which makes every folder that is not there."""
+    (staging.path / PIXELS).parent.mkdir(parents=True, exist_ok=True)
+    (staging.path / PIXELS).write_bytes(b"pixels")
+
+
+def write_tile(staging, settings):
+    """As a worker does: it opens the table first, and its record names what is there in the end."""
+    with (staging.path / SCORES).open("wb") as scores:
+        write_pixels(staging)
+        scores.write(TABLE)
+    written = {SCORES: TABLE, PIXELS: b"pixels"}
+    files = {name: hashlib.sha256(content).hexdigest() for name, content in written.items() if (staging.path / name).exists()}
+    commit = commit_record(tile_id=TILE, place=staging.place, sha256=files, config_fingerprint=settings)
+    (staging.path / COMMIT).write_text(commit.model_dump_json())
+
+
+def scan_whole(folder, settings):
+    if folder.commit_of(TILE) is None:
+        with folder.staged_tile(TILE) as staging:
+            write_tile(staging, settings)
+
+
+def scan_split(folder, settings):
+    cut = CUT.model_copy(update={"config_fingerprint": settings})
+    if folder.commit_of(TILE) is None and handover.find(folder, TILE, "i", settings) is None:
+        with folder.staged_handover(TILE, None) as staging:
+            write_pixels(staging)
+            handover.write_record(staging, cut, Stopwatch())
+    if folder.commit_of(TILE) is None:
+        handed = handover.find(folder, TILE, "i", settings)
+        if handed is None:
+            raise handover.gone(folder, TILE)
+        with folder.staged_tile(TILE) as staging:
+            try:
+                folder.store.read("/".join(part for part in (folder.handover(TILE), handed.place, PIXELS) if part))
+            except FileNotFoundError:
+                handover.remove(folder, TILE)
+                raise handover.gone(folder, TILE) from None
+            write_tile(staging, settings)
+    handover.remove(folder, TILE)
+
+
+SCANS = {"whole": scan_whole, "split": scan_split}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """``closes``: the first driver is told to stop and clears up, else it is killed at once. ``restart``: the second throws
+    away what is there, and has other settings."""
+
+    place: str
+    placement: str
+    restart: bool
+    closes: bool
+
+    def __str__(self):
+        second = "restart" if self.restart else "resume"
+        return f"{self.place}-{self.placement}-{'closed' if self.closes else 'killed'}-{second}"
+
+    def world(self, fresh, snapshot):
+        location = fresh()
+        taken_over = self.place == "s3"
+        scan = SCANS[self.placement]
+        hold, begun_again = [], []
+        settings = "other" if self.restart else "c"
+
+        def first():
+            with open_run(location, STORAGE, RECORD) as folder:
+                hold.append(folder.hold)
+                raise KeyboardInterrupt
+
+        def worker():
+            with suppress(ScannerError):
+                scan(RunFolder(open_store(location, STORAGE), hold[0]), "c")
+
+        def later(restart):
+            record = RECORD.model_copy(update={"config_fingerprint": settings})
+            begun_again.append(restart)
+            with open_run(location, STORAGE, record, restart=restart) as folder:
+                begun_again.clear()
+                done = committed_inputs(folder, record)
+                for _ in range(4):
+                    if TILE in done or folder.commit_of(TILE) is not None:
+                        break
+                    with suppress(UnavailableError):
+                        scan(folder, settings)
+                commit = folder.commit_of(TILE)
+                folder.verify(commit)
+                return commit.config_fingerprint
+
+        one = Actor("first driver", first)
+        two = Actor("its worker", worker, lambda: bool(hold))
+        begins = (lambda: one.over or (taken_over and bool(hold))) if self.closes else (lambda: bool(hold))
+        three = Actor("second driver", lambda: later(self.restart), begins, mortal=True)
+        four = Actor("third driver", lambda: later(self.restart), lambda: three.killed)
+        seen = []
+
+        def check():
+            folder = RunFolder(open_store(location, STORAGE))
+            commit = folder.commit_of(TILE)
+            if any(begun_again):
+                seen.clear()
+            else:
+                assert not seen or seen[-1] == commit, "a commit was changed or removed"
+            if commit is not None:
+                seen[:] = [commit]
+                try:
+                    folder.verify(commit)
+                except ScannerError as error:
+                    raise AssertionError(f"a commit names files that are not there: {error}") from None
+            for actor in (three, four):
+                assert not actor.over or actor.killed or actor.result == settings, repr(actor.result)
+
+        actors = [one, two, three, four]
+        if not self.closes:
+            # It takes no step after its hold was known: it was killed.
+            one.dies_after = lambda: bool(hold)
+        return World(actors, check, lambda: snapshot(location))
+
+
+PLACES = {"local": local_folder, "s3": object_store}
+SCENARIOS = [Scenario(*words) for words in product(PLACES, SCANS, (False, True), (False, True))]
+
+
+@pytest.mark.parametrize("scenario", [one for one in SCENARIOS if not one.closes], ids=str)
+def test_a_worker_outlives_its_driver_in_every_order(scenario):
+    with PLACES[scenario.place]() as (fresh, snapshot):
+        assert explore(lambda: scenario.world(fresh, snapshot), deaths=0) > 100
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
+def test_drivers_die_and_are_taken_over_in_drawn_orders(scenario):
+    with PLACES[scenario.place]() as (fresh, snapshot):
+        for seed in range(60):
+            wander(lambda: scenario.world(fresh, snapshot), 1, seed)
+
+
+def main():
+    """Go through everything."""
+    for scenario in SCENARIOS:
+        with PLACES[scenario.place]() as (fresh, snapshot):
+            print(scenario, explore(lambda scenario=scenario: scenario.world(fresh, snapshot), deaths=1), "states", flush=True)
+
+
+if __name__ == "__main__":
+    main()
