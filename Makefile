@@ -9,7 +9,7 @@ APT_INSTALL := timeout 300 $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) env DEBI
 APT_UPDATE := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) apt-get update --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo install test lint unit fuzz schemas docs clean \
+.PHONY: help demo install test lint unit fuzz hand-overs schemas docs clean \
 	prometheus debian helm checkov verify-vo stilts golden verify-chart \
 	locks image podman bootstrapped-images verify-image verify-play dask-operator verify-operator verify-deploy
 
@@ -25,6 +25,7 @@ help:
 	@echo "make verify-operator  a scan whose scheduler and workers are the real Dask operator's (root; minutes)"
 	@echo "make verify-chart  every value of the chart changed alone; make golden: its renders, written anew"
 	@echo "make verify-deploy  all of deployment: the chart, the images, and the chart played with them"
+	@echo "make hand-overs  a thousand runs handed over among killed drivers and workers; every order of the protocol's steps (minutes)"
 	@echo "make schemas    write schemas/, and the settings in the chart's, anew from the models"
 	@echo "make docs       the documentation as a site with search, in docs/_build"
 	@echo "make clean      remove .venv and what the demo made"
@@ -64,6 +65,10 @@ unit: install prometheus debian helm checkov
 ROUNDS ?= 10
 fuzz: install
 	for round in $$(seq $(ROUNDS)); do $(BIN)/pytest -m hypothesis --hypothesis-profile=fuzz --numprocesses=2 || exit 1; done
+
+hand-overs: install
+	$(BIN)/python benchmarks/hand_overs.py
+	cd tests/survey && PYTHONPATH=.. ../../$(BIN)/python -m test_hand_over
 
 # For the tests of deploy/: Debian's packages, unpacked and not installed. Where they cannot be had, these tests are skipped.
 prometheus: install

@@ -232,7 +232,7 @@ def test_a_server_that_dies_during_fetch_and_upload(mortal_s3, faulty_s3, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["big"]
     mortal_s3.start()
     assert not safe.exists("tiles/7/commit.json")
-    safe.sweep("tiles")
+    safe.sweep("tiles", "commit.json")
     assert [meta["path"].rpartition("/")[2] for meta in safe.below("") if meta["size"]] == ["big"]
     safe.fetch("big", tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == (tmp_path / "big").read_bytes()

@@ -63,7 +63,7 @@ def test_a_living_holder_is_named_and_one_that_left_is_followed(s3, location, ho
     assert process.exitcode == 0
     with store.held():
         assert json.loads(store.read(".lock"))["pid"] == os.getpid()
-    assert not store.exists(".lock")
+    assert store.holder() == ""
 
 
 def test_a_holder_of_this_machine_that_was_killed_is_followed_at_once(s3, location, holder, monkeypatch):
@@ -190,7 +190,7 @@ def test_a_server_that_ignores_conditions_is_refused(faulty_s3, location, ignore
     store = open_store(location, faulty_s3.config())
     with pytest.raises(OutputError, match="ignores the conditions of writes"), store.held():
         pass
-    assert not store.exists(".lock")
+    assert store.holder() == ""
 
 
 def test_answers_that_are_lost_cost_no_lease(s3, faulty_s3, location, hasty):
@@ -201,7 +201,7 @@ def test_answers_that_are_lost_cost_no_lease(s3, faulty_s3, location, hasty):
         before = store.read(".lock")
         while store.read(".lock") == before:
             pass
-    assert not store.exists(".lock")
+    assert store.holder() == ""
 
 
 def contend(location, config, begin, number, results):

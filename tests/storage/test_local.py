@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scanner.errors import OutputError
+from scanner.errors import OutputError, UnavailableError
 from scanner.storage import Entry
 from scanner.storage.local import LocalStore
 
@@ -96,12 +96,26 @@ def test_a_sweep_removes_what_killed_writers_left(store):
     staged = store.staged("tiles/8", "commit.json")
     (staged.__enter__().path / "scores").touch()
     (store.path / "tiles" / ".partial-9").touch()
-    store.sweep("tiles")
+    store.sweep("tiles", "commit.json")
     assert [path.name for path in (store.path / "tiles").iterdir()] == ["7"]
     # A process that was taken for dead cannot bring what is left of it into its place.
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(UnavailableError, match="another worker"):
         staged.__exit__(None, None, None)
     assert [path.name for path in (store.path / "tiles").iterdir()] == ["7"]
+
+
+@pytest.mark.parametrize("hold", [None, ""])
+def test_a_writer_that_makes_its_swept_folder_again_is_refused(store, hold):
+    """As zarr does, which makes every folder that is not there: half a tile was committed so."""
+    staged = store.staged("tiles/8", "commit.json", hold=hold)
+    staging = staged.__enter__()
+    with (staging.path / "scores").open("wb"):
+        store.sweep("tiles", "commit.json")
+        (staging.path / "cutouts.zarr").mkdir(parents=True)
+    (staging.path / "commit.json").write_text("names the cutouts only")
+    with pytest.raises(UnavailableError, match="another worker"):
+        staged.__exit__(None, None, None)
+    assert list((store.path / "tiles").iterdir()) == []
 
 
 def test_a_folder_that_is_a_file_cannot_be_written_into(store):

@@ -176,9 +176,9 @@ def test_a_folder_is_published_in_place_of_an_older_one(store, tmp_path):
     assert store.read("catalogue") == b"a file now"
 
 
-def stage(store, content, place_written=None):
+def stage(store, content, hold=None):
     """Write one folder of three files; returns the place of its files."""
-    with store.staged("tiles/7", "commit.json") as staging:
+    with store.staged("tiles/7", "commit.json", hold=hold) as staging:
         (staging.path / "cutouts.zarr").mkdir()
         (staging.path / "cutouts.zarr" / "c").write_bytes(content * 2)
         (staging.path / "scores").write_bytes(content)
@@ -236,9 +236,53 @@ def test_of_two_attempts_that_overlap_the_first_published_stands(store, tmp_path
 def test_a_sweep_leaves_what_is_whole(store, tmp_path):
     stage(store, b"whole")
     before = files(store, "tiles/7", tmp_path / "before")
-    store.sweep("tiles")
+    store.sweep("tiles", "commit.json")
     assert files(store, "tiles/7", tmp_path / "after") == before
-    store.sweep("nothing")
+    store.sweep("nothing", "commit.json")
+
+
+def test_what_is_published_for_a_hold_stands_until_it_is_revoked(store, tmp_path):
+    with store.held() as hold:
+        assert store.holder() == hold
+        stage(store, b"first", hold)
+        before = files(store, "tiles/7", tmp_path / "before")
+        with pytest.raises(UnavailableError, match="another worker"):
+            stage(store, b"second", hold)
+        store.sweep("tiles", "commit.json")
+        assert files(store, "tiles/7", tmp_path / "after") == before
+        store.revoke("tiles/7", "commit.json")
+        with pytest.raises(FileNotFoundError):
+            store.read("tiles/7/commit.json")
+        stage(store, b"third", hold)
+        assert store.read("tiles/7/commit.json").startswith(b"third")
+    assert store.holder() == ""
+
+
+def test_nothing_is_published_for_a_hold_that_was_followed_or_given_back(store):
+    with store.held() as hold:
+        pass
+    with pytest.raises(UnavailableError, match="followed by another"):
+        stage(store, b"late", hold)
+    with store.held(), pytest.raises(UnavailableError, match="followed by another"):
+        stage(store, b"late", hold)
+    assert store.names("tiles") == set()
+
+
+def test_an_attempt_at_a_folder_that_is_revoked_is_not_published(store):
+    with store.held() as hold:
+        late = store.staged("tiles/7", "commit.json", hold=hold)
+        staging = late.__enter__()
+        (staging.path / "commit.json").write_text(f"late {staging.place}")
+        stage(store, b"first", hold)
+        store.revoke("tiles/7", "commit.json")
+        if store.local("") is None:
+            with pytest.raises(UnavailableError, match="another worker"):
+                late.__exit__(None, None, None)
+            assert not any(place.startswith("attempt") for place in store.names("tiles/7"))
+        else:
+            # Whole, and for the holder: welcome.
+            late.__exit__(None, None, None)
+            assert store.read("tiles/7/commit.json") == b"late "
 
 
 def test_a_store_is_held_once(store):

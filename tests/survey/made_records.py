@@ -52,13 +52,13 @@ def commit_record(**changes):
     return CommitRecord(**(values | changes))
 
 
-def commit_tile(folder, tile_id="1", rows=(1, 2, 3), **changes):
-    """Commit a tile with a table of one column; returns its record."""
+def commit_tile(folder, tile_id="1", rows=(1, 2, 3), lost=None, **changes):
+    """Commit a tile with a table of one column; ``lost``: checksums of files that are not there. Returns its record."""
     content = io.BytesIO()
     pq.write_table(pa.table({"target_id": rows}), content)
     with folder.staged_tile(tile_id) as staging:
         (staging.path / SCORES).write_bytes(content.getvalue())
         digest = hashlib.sha256(content.getvalue()).hexdigest()
-        commit = commit_record(tile_id=tile_id, place=staging.place, sha256={SCORES: digest}, **changes)
+        commit = commit_record(tile_id=tile_id, place=staging.place, sha256={SCORES: digest} | (lost or {}), **changes)
         (staging.path / COMMIT).write_text(commit.model_dump_json())
     return commit

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from scanner.config import StorageConfig
 from scanner.storage import Store, open_store, split
+from scanner.storage.attempts import FENCE_BYTES
 
 RESULTS = ("catalogue", "candidates.fits", "candidates.ecsv", "candidates.vot", "candidates.html", "scores.png", "tsne.png")
 RESULTS += ("tiles.parquet", "footprint.fits", "failed-tiles.ecsv")
@@ -80,7 +81,8 @@ def files_below(folder: Path) -> list[str]:
 
 
 def _below(store: Store, key: str) -> dict[str, str]:
-    entries = store.entries(key)
+    # A fence is in the place of a record that was never written.
+    entries = [entry for entry in store.entries(key) if entry.size != FENCE_BYTES]
     if not entries:
         parent, name = split(key)
         is_file = any(entry.name == name and entry.size for entry in store.entries("" if parent == "." else parent))

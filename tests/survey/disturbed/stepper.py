@@ -18,7 +18,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -220,7 +220,7 @@ class Got:
 
 
 class Bucket:
-    """Objects in memory. Each request is one step, a removal of several objects one for each; versions are hashes of contents."""
+    """Objects in memory. A request is one step, a removal of several objects one for each; versions are hashes of contents."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
@@ -434,7 +434,7 @@ def local_folder() -> Iterator[tuple[Callable[[], str], Callable[[str], object]]
             patches(patch.object(os, name, _stepped(name, getattr(os, name), root)))
         patches(patch.object(io, "open", _stepped("open", io.open, root)))
         patches(patch("scanner.storage.local.flush", lambda path: None))
-        patches(patch("scanner.storage.local.flush_tree", lambda path: os.stat(path)))
+        patches(patch("scanner.storage.local.flush_tree", Path.stat))
         patches(patch("scanner.atomic_file.flush", lambda path: None))
 
         def fresh() -> str:
@@ -469,8 +469,6 @@ def object_store() -> Iterator[tuple[Callable[[], str], Callable[[str], object]]
 
 @contextmanager
 def _patched() -> Iterator[Callable[[Any], Any]]:
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
         for module in (
             "scanner.atomic_file",

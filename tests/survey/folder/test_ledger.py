@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from scanner.config import StorageConfig
 from scanner.cutouts.store import CutoutWriter
-from scanner.errors import ContentError, InputMissingError, OutputError
+from scanner.errors import ContentError, InputMissingError, OutputError, UnavailableError
 from scanner.records import CutoutBatch, Targets
 from scanner.storage import open_store
 from scanner.survey.folder.ledger import COMMIT, CUTOUTS, RunFolder
@@ -83,12 +83,27 @@ def test_a_tile_is_there_only_when_it_is_whole(place):
         assert folder.scores(commit)["target_id"].to_pylist() == [1, 2, 3]
 
 
-def test_a_tile_is_replaced_as_a_whole(place):
+def test_a_committed_tile_stands_until_it_is_discarded(place):
     with open_run(*place, run_record()) as folder:
         first = commit_tile(folder, rows=(1, 2))
+        with pytest.raises(UnavailableError, match="another worker"):
+            commit_tile(folder, rows=(3,), n_targets=1)
+        assert folder.commit_of("1") == first
+        folder.discard("1")
+        assert folder.commit_of("1") is None
         second = commit_tile(folder, rows=(3,), n_targets=1)
-        assert folder.commit_of("1") == second != first
         assert folder.scores(second)["target_id"].to_pylist() == [3]
+
+
+def test_a_worker_that_outlives_its_driver_commits_nothing(place):
+    with open_run(*place, run_record()) as folder:
+        workers = RunFolder(open_store(*place), folder.hold)
+    with pytest.raises(UnavailableError, match="followed by another"):
+        commit_tile(workers)
+    with open_run(*place, run_record()) as folder:
+        with pytest.raises(UnavailableError, match="followed by another"):
+            commit_tile(workers)
+        assert folder.commit_of("1") is None
 
 
 def test_a_killed_driver_leaves_nothing_behind(tmp_path):

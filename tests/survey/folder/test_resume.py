@@ -9,6 +9,7 @@ from scanner.errors import ContentError
 from scanner.records import BANDS, BandFiles, ImageRef, Tile
 from scanner.storage import open_store
 from scanner.survey.folder import fingerprint
+from scanner.survey.folder.ledger import COMMIT, SCORES
 from scanner.survey.folder.opening import open_run
 from scanner.survey.folder.resume import committed_inputs, input_checks
 
@@ -48,6 +49,32 @@ def test_tiles_that_stand(folder, tiles):
 
 def test_tiles_of_other_lists_are_passed_over(folder):
     assert set(committed_inputs(folder, run_record(tile_ids=("b", "c")))) == {"b"}
+
+
+@pytest.mark.parametrize("damage", ["record", "a byte of the scores", "no scores", "no cutouts", "no record"])
+def test_a_damaged_tile_is_discarded_to_be_scanned_again(folder, tmp_path, damage, caplog):
+    path = tmp_path / "out" / "tiles" / "b"
+    match damage:
+        case "record":
+            (path / COMMIT).write_text("{")
+        case "a byte of the scores":
+            content = bytearray((path / SCORES).read_bytes())
+            content[9] ^= 1
+            (path / SCORES).write_bytes(content)
+        case "no scores":
+            (path / SCORES).unlink()
+        case "no cutouts":
+            folder.discard("b")
+            commit_tile(folder, "b", lost={"cutouts.zarr/zarr.json": "0" * 64})
+        case "no record":
+            (path / COMMIT).unlink()
+    assert set(committed_inputs(folder, folder.record())) == {"a"}
+    assert not path.exists()
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == (damage != "no record")
+    assert all(f"{path}/" in line and "scans the tile again" in line for line in lines)
+    commit_tile(folder, "b")
+    assert set(committed_inputs(folder, folder.record())) == {"a", "b"}
 
 
 @pytest.mark.parametrize(
