@@ -38,7 +38,8 @@ import torch
 from torch import nn
 
 from scanner.ensemble.preprocessing import Preprocessing
-from scanner.evaluation.metrics import delong, normal_interval, recalls_at_fpr
+from scanner.evaluation.metrics import delong, recalls_at_fpr
+from scanner.interval import normal_interval
 from scanner.networks import DROPOUT, LENS, NON_LENS
 from scanner.records import MEMBER_PIXELS, Float32, Int64, MemberName
 from scanner.training import checkpoint

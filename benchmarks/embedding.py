@@ -34,7 +34,8 @@ from scanner.ensemble import bundles, calibration
 from scanner.ensemble.calibration import LOGIT_LIMIT, Calibration
 from scanner.ensemble.embedding_grid import CELLS, EmbeddingGrid
 from scanner.evaluation.decisions import SKY_PREVALENCE
-from scanner.evaluation.metrics import delong, normal_interval, recalls_at_fpr
+from scanner.evaluation.metrics import delong, recalls_at_fpr
+from scanner.interval import normal_interval
 from scanner.records import MEMBERS, Float32, Float64, Int64
 from scanner.training.assemble import EMBEDDED_ROWS, embedded_rows, fit_embedding, limited, training_logits
 from scanner.training.data import TrainingData

@@ -9,9 +9,10 @@ import click
 
 from scanner import config as configuration
 from scanner.errors import UsageError
-from scanner.grading.agreement import Agreement, Estimate, Pair
+from scanner.grading.agreement import Agreement, Pair
 from scanner.grading.grade import GRADES
 from scanner.grading.store import GradeStore
+from scanner.interval import Interval
 
 _file = click.argument("file", type=click.Path(path_type=Path))
 _least = click.option(
@@ -96,7 +97,7 @@ def _lines(found: Agreement) -> Iterator[str]:
     for name, number in found.graders.items():
         yield f"  {name}: {number:,}"
     if found.complete is not None:
-        yield f"All graders agree on {found.complete:.0%} of the shared ones; Fleiss' kappa {_estimate(found.kappa)}"
+        yield f"All graders agree on {found.complete:.0%} of the shared ones; Fleiss' kappa {_kappa(found.kappa)}"
     for pair in found.pairs:
         if pair.n:
             yield from _pair(pair)
@@ -105,7 +106,7 @@ def _lines(found: Agreement) -> Iterator[str]:
 def _pair(pair: Pair) -> Iterator[str]:
     yield ""
     yield f"{pair.first} and {pair.second}: {pair.n:,} objects, {pair.same:.0%} alike"
-    yield f"  Cohen's kappa {_estimate(pair.kappa)}, with linear weights {_estimate(pair.weighted)}"
+    yield f"  Cohen's kappa {_kappa(pair.kappa)}, with linear weights {_kappa(pair.weighted)}"
     yield f"  rows {pair.first}, columns {pair.second}:"
     width = 2 + max(len(str(count)) for row in pair.table for count in row)
     yield "   " + "".join(grade.rjust(width) for grade in GRADES)
@@ -113,5 +114,5 @@ def _pair(pair: Pair) -> Iterator[str]:
         yield f"  {grade}" + "".join(str(count).rjust(width) for count in row)
 
 
-def _estimate(found: Estimate | None) -> str:
-    return "undefined" if found is None else str(found)
+def _kappa(found: Interval | None) -> str:
+    return "undefined" if found is None else f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"

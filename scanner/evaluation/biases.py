@@ -18,9 +18,10 @@ from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.session import EnsembleSession
 from scanner.evaluation import scores
 from scanner.evaluation.breakdown import FPRS
-from scanner.evaluation.metrics import Interval, delong, normal_interval, threshold_at_fpr, wilson
+from scanner.evaluation.metrics import delong, threshold_at_fpr
 from scanner.evaluation.results import ColourCurve, ColourPoint, OrientationScatter, OrientationScore, OrientationShift
 from scanner.evaluation.scores import ScoredBundle, cache_key, dataset_logits
+from scanner.interval import Interval, normal_interval, wilson_interval
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS, Float32, Float64, Int64
 from scanner.simulation.datasets.dataset import batch_of
@@ -261,7 +262,7 @@ def _points(colours: Sequence[float], values: Float64, threshold: float) -> tupl
         points.append(
             ColourPoint(
                 vis_minus_h=colour,
-                recall=wilson(int(passes.sum()), n),
+                recall=wilson_interval(int(passes.sum()), n),
                 change=normal_interval(float(change.mean()), float(change.std(ddof=1)) / math.sqrt(n), low=-1.0, high=1.0),
                 log_odds=normal_interval(float(row.mean()), float(row.std(ddof=1)) / math.sqrt(n)),
             )

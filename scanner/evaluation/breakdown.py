@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scanner.evaluation.metrics import auroc_interval, threshold_at_fpr, wilson
+from scanner.evaluation.metrics import auroc_interval, threshold_at_fpr
 from scanner.evaluation.results import ClassRate, ClassRates, Pairing, RecallBin, RecallCurve
 from scanner.evaluation.scores import ScoredBundle
+from scanner.interval import wilson_interval
 from scanner.labelled_set import LabelledSet, Truth
 from scanner.records import Float64
 
@@ -87,7 +88,7 @@ def _bins(variable: Variable, values: Float64, truth: Truth, passing: np.ndarray
         inside = truth.is_lens & (values >= low) & (values < high)
         n = int(inside.sum())
         if n >= LEAST_LENSES:
-            bins.append(RecallBin(low=low, high=high, n=n, recall=wilson(int((inside & passing).sum()), n)))
+            bins.append(RecallBin(low=low, high=high, n=n, recall=wilson_interval(int((inside & passing).sum()), n)))
     return tuple(bins)
 
 
@@ -139,7 +140,7 @@ def _classes(values: Float64, truth: Truth, threshold: float, positive: Float64)
             ClassRate(
                 class_name=str(class_name),
                 n=len(negative),
-                passing=wilson(int((negative >= threshold).sum()), len(negative)),
+                passing=wilson_interval(int((negative >= threshold).sum()), len(negative)),
                 auroc=auroc_interval(np.concatenate([positive, negative]), labels) if len(positive) else None,
             )
         )

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from scanner.config import PAPER_BETA
 from scanner.ensemble.threshold import MEMBER_THRESHOLD
-from scanner.evaluation.metrics import CONFIDENCE, Interval, auroc_interval, purity, wilson
+from scanner.evaluation.metrics import auroc_interval, purity
 from scanner.evaluation.results import Decision
 from scanner.evaluation.scores import GRID, ScoredBundle
+from scanner.interval import Interval, resampled_interval, wilson_interval
 from scanner.labelled_set import Truth
 from scanner.records import MEMBERS, Float64
 
@@ -59,14 +60,14 @@ def decide(
     positive, negative, visible = truth.is_lens, ~truth.is_lens, truth.is_lens & truth.visible
     n_selected, n_lenses, n_others = int(selected.sum()), int(positive.sum()), int(negative.sum())
     true = int((selected & positive).sum())
-    recall = wilson(true, n_lenses) if n_lenses else None
-    fpr = wilson(n_selected - true, n_others) if n_others else None
+    recall = wilson_interval(true, n_lenses) if n_lenses else None
+    fpr = wilson_interval(n_selected - true, n_others) if n_others else None
     precision = f_beta = share = area = accuracy = None
     if recall is not None and fpr is not None:
         area = auroc_interval(values, positive)
-        accuracy = wilson(int((selected == positive).sum()), len(truth))
+        accuracy = wilson_interval(int((selected == positive).sum()), len(truth))
         if n_selected:
-            precision = wilson(true, n_selected)
+            precision = wilson_interval(true, n_selected)
             drawn = _draws(true, n_lenses), _draws(n_selected - true, n_others)
             own = n_lenses / len(truth)
             f_beta = _interval(partial(_f_beta, beta=beta, prevalence=own), recall.value, fpr.value, drawn)
@@ -79,7 +80,7 @@ def decide(
         beta=beta,
         n_selected=n_selected,
         recall=recall,
-        recall_visible=wilson(int((selected & visible).sum()), int(visible.sum())) if visible.any() else None,
+        recall_visible=wilson_interval(int((selected & visible).sum()), int(visible.sum())) if visible.any() else None,
         fpr=fpr,
         precision=precision,
         f_beta=f_beta,
@@ -101,9 +102,7 @@ def _interval(
     drawn: tuple[Float64, Float64],
 ) -> Interval:
     """A figure of recall and false-positive rate, with the interval from draws of both."""
-    value = float(figure(recall, fpr))
-    low, high = np.quantile(figure(*drawn), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(value=value, low=min(float(low), value), high=max(float(high), value))
+    return resampled_interval(float(figure(recall, fpr)), figure(*drawn))
 
 
 def _f_beta(recall: NDArray[Any] | float, fpr: NDArray[Any] | float, beta: float, prevalence: float) -> Any:

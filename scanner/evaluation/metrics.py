@@ -8,22 +8,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
-from scanner.records import Float64, Int64, Record
+from scanner.interval import Interval, normal_interval, resampled_interval, wilson_interval
+from scanner.records import Float64, Int64
 
-CONFIDENCE = 0.95
-
-
-class Interval(Record):
-    """A measured value and its 95% interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+RESAMPLES = 1000
+#: False-positive rates at which the recall is stated.
+LOW_FPRS = (1e-2, 1e-3, 1e-4)
+#: A threshold that fewer false positives set is stated with a warning: the rate itself is then known to a third at best.
+FEW_FALSE = 10
 
 
 def _parts(scores: NDArray[Any], labels: NDArray[np.bool_]) -> tuple[Float64, Float64]:
@@ -91,14 +84,6 @@ def auroc_interval(scores: NDArray[Any], labels: NDArray[np.bool_]) -> Interval:
     return normal_interval(float(values[0]), math.sqrt(covariance[0, 0]), low=0.0, high=1.0)
 
 
-def normal_interval(
-    value: float, error: float, confidence: float = CONFIDENCE, *, low: float = -math.inf, high: float = math.inf
-) -> Interval:
-    """The interval of a normal distribution of standard deviation ``error``, cut at ``low`` and ``high``."""
-    half = float(norm.ppf(0.5 + confidence / 2)) * error
-    return Interval(value=value, low=max(low, value - half), high=min(high, value + half))
-
-
 def threshold_at_fpr(negative: NDArray[Any], fpr: float) -> float:
     """Lowest threshold t such that at most a fraction ``fpr`` of the negatives score t or more.
 
@@ -111,18 +96,6 @@ def threshold_at_fpr(negative: NDArray[Any], fpr: float) -> float:
     return float(np.nextafter(ordered[allowed], math.inf))
 
 
-def wilson(successes: int, n: int) -> Interval:
-    """Fraction ``successes / n`` with the interval of Wilson (1927); 0 to 1 where ``n`` is 0."""
-    if n == 0:
-        return Interval(value=math.nan, low=0.0, high=1.0)
-    z = float(norm.ppf(0.5 + CONFIDENCE / 2))
-    share = successes / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    # At 0 and 1 rounding may put an end on the wrong side of the share.
-    return Interval(value=share, low=max(0.0, min(share, centre - half)), high=min(1.0, max(share, centre + half)))
-
-
 def purity(recall: NDArray[Any] | float, fpr: NDArray[Any] | float, prevalence: float) -> Any:
     """Fraction of the objects above a threshold that are lenses, where a fraction ``prevalence`` of all objects are.
 
@@ -131,13 +104,6 @@ def purity(recall: NDArray[Any] | float, fpr: NDArray[Any] | float, prevalence: 
     true, false = np.asarray(recall) * prevalence, np.asarray(fpr) * (1.0 - prevalence)
     passing = np.asarray(true + false)
     return np.divide(true, passing, out=np.full(passing.shape, np.nan), where=passing > 0)[()]
-
-
-RESAMPLES = 1000
-#: False-positive rates at which the recall is stated.
-LOW_FPRS = (1e-2, 1e-3, 1e-4)
-#: A threshold that fewer false positives set is stated with a warning: the rate itself is then known to a third at best.
-FEW_FALSE = 10
 
 
 @dataclass(frozen=True)
@@ -155,20 +121,20 @@ class Recalls:
     n_lenses: int
 
     def interval(self, score: int, rate: int) -> Interval:
-        """The 95% interval of one recall, from the quantiles of its resamples."""
-        low, high = np.quantile(self.resampled[score, rate], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-        return widened(float(self.value[score, rate]), float(low), float(high), self.n_lenses)
+        """One recall with its interval."""
+        return share_interval(float(self.value[score, rate]), self.resampled[score, rate], self.n_lenses)
 
 
-def widened(share: float, low: float, high: float, n: int) -> Interval:
-    """The interval of a share of ``n`` objects from its resamples; where all or none passed, Wilson's end takes their place.
+def share_interval(share: float, resamples: Float64, n: int) -> Interval:
+    """A share of ``n`` objects with the interval of its resamples (R,), or of Wilson where all or none are counted.
 
     Objects that all do the same do so in every resample: their spread would say that nothing is unknown.
     """
-    if share in (0.0, 1.0):
-        exact = wilson(round(share * n), n)
-        low, high = min(low, exact.low), max(high, exact.high)
-    return Interval(value=share, low=min(low, share), high=max(high, share))
+    found = resampled_interval(share, resamples)
+    if share not in (0.0, 1.0):
+        return found
+    exact = wilson_interval(round(share * n), n)
+    return Interval(value=share, low=min(found.low, exact.low), high=max(found.high, exact.high))
 
 
 def recalls_at_fpr(

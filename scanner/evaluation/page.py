@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 
 from scanner.atomic_file import write_atomically
 from scanner.evaluation.compare import Comparison
-from scanner.evaluation.metrics import LOW_FPRS, Interval, roc_curve
+from scanner.evaluation.metrics import LOW_FPRS, roc_curve
 from scanner.evaluation.results import Evaluation, RecallCurve
 from scanner.evaluation.scores import GRID
 from scanner.evaluation.tables import TURNS, Table, class_label, leading_pairings, lowest_known_rate, tables
+from scanner.interval import Interval
 from scanner.records import MEMBERS, CutoutBatch, Float64
 from scanner.report import colour, self_contained
 from scanner.report.plots import DPI, QUIET, plot_settings

@@ -23,10 +23,10 @@ from scanner.atomic_file import write_atomically
 from scanner.ensemble.augmentation import ORIENTATIONS
 from scanner.ensemble.bundles import DEFAULT_FILE, DefaultBundle
 from scanner.errors import UsageError
-from scanner.evaluation.metrics import CONFIDENCE, Interval, normal_interval
 from scanner.evaluation.results import Difference, Evaluation, ImageScore, Positives
 from scanner.evaluation.scores import GRID, POSITIVE_LABELS
 from scanner.evaluation.tables import Table, signed
+from scanner.interval import CONFIDENCE, Interval, normal_interval
 from scanner.records import Record
 
 

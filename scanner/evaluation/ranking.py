@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner.evaluation.metrics import CONFIDENCE, LOW_FPRS, Interval, Recalls, delong, normal_interval, recalls_at_fpr, widened
+from scanner.evaluation.metrics import LOW_FPRS, Recalls, delong, recalls_at_fpr, share_interval
 from scanner.evaluation.results import Difference, Figures, GridLoss, Negatives, Pairing, Positives, Recall, Yield, YieldPoint
 from scanner.evaluation.scores import GRID, ScoredBundle, lenses, others
+from scanner.interval import Interval, normal_interval, resampled_interval
 from scanner.labelled_set import Truth
 from scanner.records import MEMBERS, Float64, Int64
 
@@ -168,14 +169,13 @@ def _differences(
                 continue
             spread = recalls.resampled[i, rate] - recalls.resampled[j, rate]
             value = float(recalls.value[i, rate] - recalls.value[j, rate])
-            low, high = np.quantile(spread, [0.025, 0.975])
             yield Difference.model_validate(
                 common
                 | {
                     "fpr": fpr,
                     "value_new": recalls.value[i, rate],
                     "value_old": recalls.value[j, rate],
-                    "difference": {"value": value, "low": min(float(low), value), "high": max(float(high), value)},
+                    "difference": resampled_interval(value, spread),
                     "error": float(spread.std(ddof=1)),
                     "n_false": int(min(recalls.n_false[i, rate], recalls.n_false[j, rate])),
                 }
@@ -239,11 +239,10 @@ def inspect(
     found, n_false = _completeness(counts[0][None], counts[1][None], prevalence, inspected)
     generator = np.random.default_rng(seed)
     drawn = [generator.multinomial(part.sum(), part / part.sum(), resamples) for part in counts]
-    tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-    low, high = np.quantile(_completeness(drawn[0], drawn[1], prevalence, inspected)[0], tails, axis=0)
+    resampled, _ = _completeness(drawn[0], drawn[1], prevalence, inspected)
     points = []
     for k, number in enumerate(inspected):
-        share = widened(float(found[0, k]), float(low[k]), float(high[k]), len(positive))
+        share = share_interval(float(found[0, k]), resampled[:, k], len(positive))
         # The number inspected is fixed, so the purity is the completeness in another unit.
         unit = MILLION * prevalence / float(number)
         points.append(

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner.ensemble.calibration import Calibration, sigmoid
-from scanner.evaluation.metrics import CONFIDENCE, Interval
 from scanner.evaluation.results import Pairing, Reliability, ReliabilityBin
 from scanner.evaluation.scores import ScoredBundle
+from scanner.interval import Interval, resampled_interval
 from scanner.labelled_set import Truth
 from scanner.records import Float64
 
@@ -70,7 +70,6 @@ def reliability(
     observed, ece, in_decades = _errors(counts[0][None], counts[1][None], predicted, prevalence)
     observed_drawn, ece_drawn, in_decades_drawn = _errors(drawn[0], drawn[1], predicted, prevalence)
     used = np.flatnonzero(counts[0] + counts[1])
-    low, high = np.nanquantile(observed_drawn[:, used], _TAILS, axis=0)
     return Reliability(
         bundle=bundle,
         pairing=pairing,
@@ -79,11 +78,11 @@ def reliability(
         bins=tuple(
             ReliabilityBin(
                 predicted=float(predicted[b]),
-                observed=_ordered(observed[0, b], low[k], high[k]),
+                observed=resampled_interval(float(observed[0, b]), observed_drawn[~np.isnan(observed_drawn[:, b]), b]),
                 n_lenses=int(counts[0][b]),
                 n_others=int(counts[1][b]),
             )
-            for k, b in enumerate(used)
+            for b in used
         ),
         ece=_unbiased(ece, ece_drawn),
         ece_lenses=_unbiased(in_decades, in_decades_drawn),
@@ -91,17 +90,10 @@ def reliability(
     )
 
 
-_TAILS = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-
-
 def _unbiased(value: Float64, drawn: Float64) -> Interval:
     """An error only grows by being resampled: what it grows by on average is taken off its quantiles."""
-    low, high = np.quantile(drawn, _TAILS) - (drawn.mean() - value[0])
-    return _ordered(value[0], np.maximum(low, 0.0), high)
-
-
-def _ordered(value: np.float64, low: np.float64, high: np.float64) -> Interval:
-    return Interval(value=float(value), low=float(min(low, value)), high=float(max(high, value)))
+    found = resampled_interval(float(value[0]), drawn - (drawn.mean() - value[0]))
+    return found.model_copy(update={"low": max(found.low, 0.0)})
 
 
 def _errors(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from scanner.evaluation.metrics import FEW_FALSE, Interval
+from scanner.evaluation.metrics import FEW_FALSE
+from scanner.interval import Interval
 from scanner.records import MemberName, Record
 
 #: ``visible``: lenses whose arcs a person could see (S/N above 25, more than 100 pixels).

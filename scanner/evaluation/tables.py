@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from scanner.evaluation.metrics import FEW_FALSE, LOW_FPRS, Interval
+from scanner.evaluation.metrics import FEW_FALSE, LOW_FPRS
 from scanner.evaluation.results import CAUGHT_CHANCE, CAUGHT_SHARE, Evaluation, Figures, Pairing, Positives, Recall
 from scanner.evaluation.scores import NEGATIVE_LABELS, POSITIVE_LABELS
+from scanner.interval import Interval
 from scanner.records import MEMBERS, MemberName
 from scanner.simulation.datasets.presets import LENS_CLASSES
 

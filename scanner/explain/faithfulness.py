@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from scanner.evaluation.metrics import CONFIDENCE, Interval
 from scanner.explain.networks import Output, lens_output, sky_level
+from scanner.interval import Interval, resampled_interval
 from scanner.records import Float32, Float64
 
 STEPS = 20
@@ -161,8 +161,7 @@ def gains(of: Curves, against: Curves, *, resamples: int = RESAMPLES, seed: int 
 
 
 def _interval(gain: Float64, rows: NDArray[np.int64]) -> Interval:
-    low, high = np.quantile(gain[rows].mean(axis=1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(value=float(gain.mean()), low=float(low), high=float(high))
+    return resampled_interval(float(gain.mean()), gain[rows].mean(axis=1))
 
 
 def _outputs(network: nn.Module, images: torch.Tensor, output: Output) -> Float32:

@@ -21,9 +21,9 @@ import numpy as np
 from scipy.special import ndtri
 
 from scanner.grading.grade import GRADES, Entry
+from scanner.interval import CONFIDENCE, Interval, resampled_interval
 from scanner.records import Float64, Int64, Record
 
-CONFIDENCE = 0.95
 RESAMPLES = 2000
 Weights = Literal["none", "linear"]
 #: Chance agreement that is closer to complete than this is complete.
@@ -32,17 +32,6 @@ FEW = 20
 _Z = float(ndtri(0.5 + CONFIDENCE / 2))
 #: Resamples that are drawn at once, each a number for every object.
 _TOGETHER = 100
-
-
-class Estimate(Record):
-    """A kappa and its 95% interval: 1 complete agreement, 0 what chance gives, less than 0 fewer than by chance."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
 class Pair(Record):
@@ -58,8 +47,8 @@ class Pair(Record):
     n: int
     table: tuple[tuple[int, ...], ...]
     same: float | None
-    kappa: Estimate | None
-    weighted: Estimate | None
+    kappa: Interval | None
+    weighted: Interval | None
 
 
 class Agreement(Record):
@@ -73,7 +62,7 @@ class Agreement(Record):
     n_objects: int
     n_shared: int
     complete: float | None
-    kappa: Estimate | None
+    kappa: Interval | None
     pairs: tuple[Pair, ...]
 
 
@@ -122,7 +111,7 @@ def _pair(first: str, second: str, graded: dict[int, dict[str, int]]) -> Pair:
     )
 
 
-def cohen(table: Int64, weights: Weights = "none") -> Estimate | None:
+def cohen(table: Int64, weights: Weights = "none") -> Interval | None:
     """Cohen's kappa of two graders; None where it is undefined: no object, or complete agreement by chance alone.
 
     Parameters
@@ -139,7 +128,7 @@ def cohen(table: Int64, weights: Weights = "none") -> Estimate | None:
     if 1.0 - chance < _NOTHING:
         return None
     kappa, half = (observed - chance) / (1.0 - chance), _Z * cohen_error(table, weights)
-    return _estimate(kappa, kappa - half, kappa + half, observed, chance, n)
+    return _interval(kappa, kappa - half, kappa + half, observed, chance, n)
 
 
 def cohen_error(table: Int64, weights: Weights = "none") -> float:
@@ -153,7 +142,7 @@ def cohen_error(table: Int64, weights: Weights = "none") -> float:
     return math.sqrt(max(0.0, spread) / n) / (1.0 - chance)
 
 
-def fleiss(votes: Int64, *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate | None:
+def fleiss(votes: Int64, *, resamples: int = RESAMPLES, seed: int = 0) -> Interval | None:
     """Fleiss' kappa of any number of graders; None where it is undefined, as :func:`cohen`.
 
     Parameters
@@ -179,8 +168,8 @@ def fleiss(votes: Int64, *, resamples: int = RESAMPLES, seed: int = 0) -> Estima
         defined = 1.0 - by_chance > _NOTHING
         drawn.append((seen[defined] - by_chance[defined]) / (1.0 - by_chance[defined]))
     kappa = (observed - chance) / (1.0 - chance)
-    low, high = np.quantile(np.append(np.concatenate(drawn), kappa), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return _estimate(kappa, min(float(low), kappa), max(float(high), kappa), observed, chance, len(counted))
+    found = resampled_interval(kappa, np.append(np.concatenate(drawn), kappa))
+    return _interval(kappa, found.low, found.high, observed, chance, len(counted))
 
 
 def _fleiss(times: Float64 | Int64, agreeing: Float64, votes: Int64) -> tuple[Float64, Float64]:
@@ -203,10 +192,10 @@ def _agreements(share: Float64, weight: Float64) -> tuple[float, float]:
     return float((weight * share).sum()), float(share.sum(axis=1) @ weight @ share.sum(axis=0))
 
 
-def _estimate(kappa: float, low: float, high: float, observed: float, chance: float, n: int) -> Estimate:
+def _interval(kappa: float, low: float, high: float, observed: float, chance: float, n: int) -> Interval:
     """A kappa of ``n`` objects with its interval, widened where they are few or alike."""
     if n >= FEW and high - low > _NOTHING:
-        return Estimate(value=kappa, low=max(-1.0, low), high=min(1.0, high))
+        return Interval(value=kappa, low=max(-1.0, low), high=min(1.0, high))
     centre, half = observed + _Z**2 / (2 * n), _Z * math.sqrt(observed * (1 - observed) / n + _Z**2 / (4 * n**2))
     ends = [((centre + sign * half) / (1 + _Z**2 / n) - chance) / (1.0 - chance) for sign in (-1, 1)]
-    return Estimate(value=kappa, low=max(-1.0, min(low, ends[0])), high=min(1.0, max(high, ends[1], kappa)))
+    return Interval(value=kappa, low=max(-1.0, min(low, ends[0])), high=min(1.0, max(high, ends[1], kappa)))

@@ -1,8 +1,8 @@
 from types import SimpleNamespace
 
 from scanner.evaluation import page
-from scanner.evaluation.metrics import Interval
 from scanner.evaluation.results import BundleSummary, ClassRate, ClassRates, Evaluation, Pairing, SetSummary
+from scanner.interval import Interval
 
 BUNDLE = BundleSummary(
     name="made",

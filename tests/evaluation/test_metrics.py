@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as roc_curve_of_scikit_learn
 
 from scanner.evaluation import metrics
+from scanner.interval import wilson_interval
 
 SCORED = st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=2, max_size=60).filter(
     lambda rows: len({label for _, label in rows}) == 2
@@ -57,16 +58,16 @@ def test_delong_agrees_with_resampling():
 
 
 def test_wilson_and_purity():
-    assert metrics.wilson(0, 20).low == 0
-    assert metrics.wilson(0, 20).high == pytest.approx(0.161, abs=1e-3)
-    assert metrics.wilson(10, 20).low == pytest.approx(1 - metrics.wilson(10, 20).high)
+    assert wilson_interval(0, 20).low == 0
+    assert wilson_interval(0, 20).high == pytest.approx(0.161, abs=1e-3)
+    assert wilson_interval(10, 20).low == pytest.approx(1 - wilson_interval(10, 20).high)
     assert metrics.purity(0.5, 0.01, 1e-4) == pytest.approx(0.5e-4 / (0.5e-4 + 0.01 * 0.9999))
     assert math.isnan(metrics.purity(0.0, 0.0, 1e-4))
 
 
 @given(st.integers(1, 200), st.data())
 def test_a_share_lies_in_its_interval(n, data):
-    interval = metrics.wilson(data.draw(st.integers(0, n)), n)
+    interval = wilson_interval(data.draw(st.integers(0, n)), n)
     assert 0 <= interval.low <= interval.value <= interval.high <= 1
 
 

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from scanner.evaluation.metrics import recalls_at_fpr, threshold_at_fpr, wilson
+from scanner.evaluation.metrics import recalls_at_fpr, threshold_at_fpr
+from scanner.interval import wilson_interval
 
 FPRS = (0.3, 0.05)
 
@@ -66,4 +67,4 @@ def test_none_found_is_not_none_there():
     found = recalls_at_fpr(np.zeros((1, 58)), np.arange(100.0), (0.1,))
     interval = found.interval(0, 0)
     assert (interval.value, interval.low) == (0, 0)
-    assert interval.high == pytest.approx(wilson(0, 58).high)
+    assert interval.high == pytest.approx(wilson_interval(0, 58).high)
