@@ -28,7 +28,7 @@ from scanner.training.data import SHAPES, Labels, ScaledImages, split
 from scanner.training.device import keep_freed_memory
 from scanner.training.presets import BEST, Stage
 from scanner.training.trainer import Trainer
-from scanner.training.twin import CROP_PIXELS
+from scanner.training.twin import LAYOUTS
 
 N, BATCH = 256, 64
 
@@ -126,7 +126,7 @@ def main() -> None:
         line(member, "plain loop", reference, reference, multiply_adds(member, side) / peak)
         for what, stage in (("full", full.model_copy(update={"frozen": 0})), ("full, frozen", full), ("crop", crop)):
             found = trained(images, labels, member, stage, arguments.steps, arguments.device)
-            pixels = CROP_PIXELS[side] if stage.cropped else side
+            pixels = LAYOUTS[side].crop_pixels if stage.cropped else side
             line(member, what, found, reference, multiply_adds(member, pixels, stage.frozen) / peak)
 
 

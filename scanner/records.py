@@ -30,6 +30,11 @@ NISP_BANDS: tuple[Band, ...] = BANDS[1:]
 
 VIS_CUTOUT_PIXELS = 200
 NISP_CUTOUT_PIXELS = 66
+#: Shape of one object in each array of cutouts.
+IMAGE_SHAPES: dict[str, tuple[int, ...]] = {
+    "vis": (VIS_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS),
+    "nisp": (len(NISP_BANDS), NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS),
+}
 VIS_PIXEL_SCALE_ARCSEC = 0.1
 NISP_PIXEL_SCALE_ARCSEC = 0.3
 #: Typical widths (FWHM) of the point-spread functions; what is simulated has its own (:mod:`scanner.simulation.telescope.psf`).

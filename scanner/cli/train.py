@@ -5,37 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from scanner.cli import output
 from scanner.cli.options import endpoint_option, provider_option, storage_of
 from scanner.cli.output import standard_output
-from scanner.ensemble import bundles
-from scanner.ensemble.bundles import PublishedBundles
 from scanner.errors import UsageError
-from scanner.evaluation.decisions import SKY_PREVALENCE
-from scanner.interface.scan import LAST_VISIT_SECONDS
-from scanner.labelled_set import LabelledSet, local_datasets
 from scanner.processes import sigterm_interrupts
 from scanner.records import MEMBERS, MemberName
 from scanner.storage.location import is_remote
 from scanner.survey.scan.machine import cores
-from scanner.training.assemble import EMBEDDED_ROWS, SECOND_LOOK_SHARE, Assembly, Naming, assemble, read_ensemble
-from scanner.training.card import publish
-from scanner.training.data import TrainingData
-from scanner.training.jobs import (
-    Listener,
-    MemberValidated,
-    TrainingEvent,
-    TrainingJob,
-    all_jobs,
-    pull_members,
-    run_job,
-    run_jobs,
-)
-from scanner.training.presets import PRESET_NAMES, PRESETS, PresetName, seconds
+from scanner.training.presets import EMBEDDED_ROWS, PRESET_NAMES, PRESETS, SECOND_LOOK_SHARE, PresetName, seconds
+
+# What needs torch, or the libraries of a scan, is imported where it is used: a machine with a GPU may lack the latter.
+if TYPE_CHECKING:
+    from scanner.training.jobs import Listener, TrainingEvent, TrainingJob
 
 
 @click.command("bundle")
@@ -97,8 +83,15 @@ def train_bundle(
     then be promoted: 'scanner models promote latest --published STORE'.
     """
     from scanner.cli.evaluate import compared
+    from scanner.ensemble import bundles
+    from scanner.ensemble.bundles import PublishedBundles
     from scanner.evaluation.compare import TURNED
-    from scanner.training.card import draw_assembled
+    from scanner.evaluation.decisions import SKY_PREVALENCE
+    from scanner.labelled_set import LabelledSet, local_datasets
+    from scanner.training.assemble import Assembly, Naming, assemble, read_ensemble
+    from scanner.training.card import draw_assembled, publish
+    from scanner.training.data import TrainingData
+    from scanner.training.jobs import pull_members
 
     console = standard_output()
     storage = storage_of(endpoint)
@@ -153,7 +146,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 OPTIONS = (
     click.option(
         "--data",
-        required=True,
         multiple=True,
         help="Training set, from 'scanner simulate dataset': a folder or s3://…; repeat for more. Never an evaluation set.",
     ),
@@ -195,7 +187,7 @@ def train() -> None:
 train.add_command(train_bundle)
 
 
-def _first(
+def _job(
     member: MemberName,
     *,
     data: tuple[str, ...],
@@ -208,15 +200,27 @@ def _first(
     mirror: str | None,
     endpoint: str | None,
     threads: int = 1,
+    draw: int | None = None,
+    scratch: Path | None = None,
 ) -> TrainingJob:
     """The job of one member, its datasets and bundle found, or brought here."""
     from scanner.ensemble import bundles
+    from scanner.training.data import DrawnSet
+    from scanner.training.jobs import TrainingJob
 
+    if bool(data) == (draw is not None):
+        raise UsageError("Give the training set as --data, or have one drawn with 'scanner train all --draw N'.")
     if mirror is not None and not is_remote(mirror) and Path(mirror).resolve() == out.resolve():
         raise UsageError(f"--mirror {mirror}: is the folder of the runs itself; name another disk, or s3://…")
     storage = storage_of(endpoint)
+    datasets: tuple[Path, ...] = ()
+    if data:
+        from scanner.labelled_set import local_datasets
+
+        datasets = local_datasets(data, out / "datasets", storage)
     return TrainingJob(
-        data=local_datasets(data, out / "datasets", storage),
+        data=datasets,
+        drawn=None if draw is None else DrawnSet(n_objects=draw, seed=seed, folder=scratch or out / "drawn"),
         out=out,
         member=member,
         preset=PRESETS[preset],
@@ -238,6 +242,7 @@ def _followed(
     with sigterm_interrupts(), output.log_lines(log_format), ExitStack() as stack:
         listeners: list[Listener] = []
         if metrics_port is not None:
+            from scanner.interface.scan import LAST_VISIT_SECONDS
             from scanner.training.metrics import served_metrics
 
             listeners.append(
@@ -254,6 +259,8 @@ def _followed(
 
 
 def _print_validation(event: TrainingEvent) -> None:
+    from scanner.training.jobs import MemberValidated
+
     if isinstance(event, MemberValidated):
         click.echo(f"{event.member:6}  {event.row.described()}")
 
@@ -266,8 +273,10 @@ def train_member(
     name: MemberName, log_format: str, metrics_port: int | None, metrics_address: str | None, **settings: Any
 ) -> None:
     """Train one network, NAME, or go on where it was stopped."""
+    from scanner.training.jobs import run_job
+
     with _followed((name,), settings["out"], log_format, metrics_port, metrics_address) as tell:
-        click.echo(run_job(_first(name, **settings), tell).described())
+        click.echo(run_job(_job(name, **settings), tell).described())
 
 
 @train.command("all")
@@ -275,7 +284,21 @@ def train_member(
 @click.option(
     "--member", "members", type=click.Choice(MEMBERS), multiple=True, help="Only these members; repeat for more [all seven]."
 )
-@click.option("--jobs", type=click.IntRange(1), help="Networks trained side by side, one thread each [default: one a core].")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    help="Networks trained side by side, one thread each [default: one a core; 1 on a GPU].",
+)
+@click.option(
+    "--draw",
+    type=click.IntRange(1),
+    help="Draw a training set of so many objects on --device, by --seed, in the place of --data.",
+)
+@click.option(
+    "--scratch",
+    type=click.Path(path_type=Path),
+    help="Folder where what is drawn is kept, 115 kB an object [default: in --out].",
+)
 def train_all(
     members: tuple[MemberName, ...],
     jobs: int | None,
@@ -284,8 +307,14 @@ def train_all(
     metrics_address: str | None,
     **settings: Any,
 ) -> None:
-    """Train all seven networks, or go on with those that are not finished."""
-    wanted, workers = members or MEMBERS, jobs or cores()
+    """Train all seven networks, or go on with those that are not finished.
+
+    With --draw nothing but a seed is needed, and neither astropy nor zarr: for a machine with a GPU and little else. The set is
+    unlike any dataset of another seed, so 'scanner train bundle' makes a bundle of the members with such a one.
+    """
+    from scanner.training.jobs import all_jobs, run_jobs
+
+    wanted, workers = members or MEMBERS, jobs or (1 if settings["device"].startswith("cuda") else cores())
     with _followed(wanted, settings["out"], log_format, metrics_port, metrics_address) as tell:
-        for record in run_jobs(all_jobs(_first(MEMBERS[0], **settings), workers, wanted), workers, tell):
+        for record in run_jobs(all_jobs(_job(MEMBERS[0], **settings), workers, wanted), workers, tell):
             click.echo(record.described())

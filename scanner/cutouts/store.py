@@ -25,9 +25,7 @@ from scanner.cutouts.codec import CODE_OF_SKY, CODECS, NAN_CODE, SOFTENING_SIGMA
 from scanner.errors import ContentError, InputMissingError, OutputError
 from scanner.records import (
     BANDS,
-    NISP_BANDS,
-    NISP_CUTOUT_PIXELS,
-    VIS_CUTOUT_PIXELS,
+    IMAGE_SHAPES,
     Band,
     CodecName,
     CutoutBatch,
@@ -42,10 +40,6 @@ from scanner.records import (
 SHARD_OBJECTS = 256
 CHUNK_OBJECTS = 16
 ROWS_PER_CHUNK = 65536
-IMAGE_SHAPES: dict[str, tuple[int, ...]] = {
-    "vis": (VIS_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS),
-    "nisp": (len(NISP_BANDS), NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS),
-}
 #: Type and shape of every per-object column, in the order of the layout; the first are those of the targets.
 COLUMNS: dict[str, tuple[DTypeLike, tuple[int, ...]]] = {
     "target_id": (np.int64, ()),

@@ -32,6 +32,7 @@ from scanner.simulation.parts import run_all
 from scanner.training.checkpoint import KEPT_IN_WORDS, FitRecord, read_member
 from scanner.training.data import TrainingData
 from scanner.training.export import bundle_content
+from scanner.training.presets import EMBEDDED_ROWS, SECOND_LOOK_SHARE
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def read_ensemble(folder: Path, dataset_sha256: str | None = None, drawn_from: C
         Holds ``OU-J`` … ``OU-200``.
     dataset_sha256
         Fingerprint of what they must have been trained on; None: of anything, but all of the same. Members of
-        :mod:`scanner.training.gpu_job` were trained on a set of their own, so that any dataset is new to them but
+        'scanner train all --draw' were trained on a set of their own, so that any dataset is new to them but
     drawn_from
         Those of these presets and seeds (``drawn:PRESET:SEED``).
 
@@ -265,10 +266,6 @@ def combine(
     )
 
 
-#: Rows of the embedding, as many as in the paper (section 3.2): a cell is worth as much as the objects in it are many.
-EMBEDDED_ROWS = 45_000
-#: A harder crowd than the sky's: of a survey's non-lenses about half as many are looked at again.
-SECOND_LOOK_SHARE = 0.05
 Report = Callable[[str], None]
 
 

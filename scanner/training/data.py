@@ -1,24 +1,28 @@
-"""Labelled sets to train on, as one: labels, split and images scaled as the bundle's graph scales them."""
+"""What members are trained on, from labelled sets or drawn on the spot: labels, split, and scaled images."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
+from scanner.atomic_file import replacement
+from scanner.cutouts.quality import measure
 from scanner.ensemble.preprocessing import Preprocessing, from_minimum, resize, scale_asinh_mad, scale_minmax
 from scanner.errors import ContentError, OutputError, UsageError
-from scanner.labelled_set import TRUTH, LabelledSet
-from scanner.records import NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, CutoutBatch, Float32, Int64, Record
+from scanner.records import DRAWN, IMAGE_SHAPES, NISP_CUTOUT_PIXELS, CutoutBatch, Float32, Int64, Record
 from scanner.simulation.parts import run_all
+
+if TYPE_CHECKING:
+    from scanner.labelled_set import LabelledSet
 
 #: Every member is trained on the same rows, whatever its seed: one set of calibration objects is left to the ensemble.
 SPLIT_SEED = 0
@@ -81,11 +85,7 @@ def joined_splits(sizes: Sequence[int]) -> Split:
 
 Float16 = NDArray[np.float16]
 #: Shape of one object in each array.
-SHAPES = {
-    "vis": (VIS_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS),
-    "nisp": (3, NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS),
-    "vis66": (NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS),
-}
+SHAPES = IMAGE_SHAPES | {"vis66": (NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS)}
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,9 @@ class TrainingData:
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
+        # Here, as it needs zarr: a machine that draws what it trains on may do without.
+        from scanner.labelled_set import TRUTH, LabelledSet
+
         self.paths = tuple(paths)
         self.datasets = tuple(LabelledSet(path) for path in paths)
         for dataset in self.datasets:
@@ -282,6 +285,8 @@ def scale_data(data: TrainingData, folder: Path, preprocessing: Preprocessing, w
 
 def _scale_part(path: Path, first: int, start: int, end: int, folder: Path, preprocessing: Preprocessing) -> None:
     """Scale rows ``start`` to ``end`` of the dataset whose rows begin at ``first``."""
+    from scanner.labelled_set import LabelledSet
+
     arrays: dict[str, Any] = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in SHAPES}
     at = first + start
     for batch, vis, nisp in LabelledSet(path).batches(np.arange(start, end, dtype=np.int64), BATCH):
@@ -291,3 +296,84 @@ def _scale_part(path: Path, first: int, start: int, end: int, folder: Path, prep
         at += len(vis)
     for array in arrays.values():
         array.flush()
+
+
+class DrawnSet(Record):
+    """Objects of the simulator's preset ``train``, drawn where members are trained on them.
+
+    ``folder`` keeps them scaled, 115 kB an object, so that a later call on the same machine finds them.
+    """
+
+    n_objects: int = Field(ge=1)
+    seed: int = Field(ge=0)
+    folder: Path
+
+    @property
+    def fingerprint(self) -> str:
+        """``drawn:train:SEED:N``, in the place of a dataset's fingerprint."""
+        return f"{DRAWN}train:{self.seed}:{self.n_objects}"
+
+    def part(self, preprocessing: Preprocessing, first: int) -> Path:
+        """File of the objects from number ``first`` on."""
+        return self.folder / f"{preprocessing}-{self.seed}-{first}-{min(PART, self.n_objects - first)}.npz"
+
+
+def draw_missing(
+    drawn: DrawnSet,
+    preprocessing: Preprocessing,
+    device: str,
+    workers: int = 0,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Draw and scale the parts of a set that are not there yet.
+
+    Parameters
+    ----------
+    drawn, preprocessing
+        Which objects, and how they are scaled.
+    device, workers
+        Of torch, and processes that draw ahead: see :func:`scanner.simulation.datasets.cutouts.draw_batches`.
+    report
+        Called with (objects there, objects in all) after every part that was drawn.
+
+    Raises
+    ------
+    UsageError
+        There is no such device.
+    OutputError
+        The folder cannot be written.
+    """
+    from scanner.simulation.datasets.cutouts import draw_batches
+    from scanner.simulation.datasets.presets import PRESETS
+
+    for first in range(0, drawn.n_objects, PART):
+        path, n = drawn.part(preprocessing, first), min(PART, drawn.n_objects - first)
+        if path.exists():
+            continue
+        images, labels = [], []
+        for batch in draw_batches(PRESETS["train"], drawn.seed, n, min(BATCH, n), device, first=first, workers=workers):
+            vis, nisp, truth = batch.vis.cpu().numpy(), batch.nisp.cpu().numpy(), batch.truth
+            seen = measure(vis, nisp)
+            images.append(scale_batch(vis, nisp, seen.sky, seen.sigma, preprocessing))
+            snr = np.fmax(truth["arc_snr"], truth["arc_snr_2"]).astype(np.float32)
+            position = np.nan_to_num(np.stack([truth["y_arcsec"], truth["x_arcsec"]], axis=1)).astype(np.float32)
+            labels.append(Labels(truth["is_lens"], snr, truth["visible"], position, seen.bad_fraction == 1.0))
+        scaled = joined_images(images)
+        arrays = {name: getattr(scaled, name) for name in SHAPES} | vars(joined_labels(labels))
+        try:
+            drawn.folder.mkdir(parents=True, exist_ok=True)
+            with replacement(path) as partial, partial.open("wb") as file:
+                np.savez(file, allow_pickle=False, **arrays)
+        except OSError as error:
+            raise OutputError.of(path, error) from None
+        report(first + n, drawn.n_objects)
+
+
+def read_drawn(drawn: DrawnSet, preprocessing: Preprocessing) -> tuple[ScaledImages, Labels]:
+    """Read what :func:`draw_missing` drew into memory."""
+    images, labels = [], []
+    for first in range(0, drawn.n_objects, PART):
+        with np.load(drawn.part(preprocessing, first)) as arrays:
+            images.append(ScaledImages(**{name: arrays[name] for name in SHAPES}, preprocessing=preprocessing))
+            labels.append(Labels(**{item.name: arrays[item.name] for item in fields(Labels)}))
+    return joined_images(images), joined_labels(labels)

@@ -26,9 +26,20 @@ from scanner.errors import InputMissingError, ScannerError, UnavailableError, Us
 from scanner.records import MEMBERS, MemberName, Record
 from scanner.storage.holding import held
 from scanner.storage.local import LocalStore
+from scanner.survey.scan.machine import cores
 from scanner.training import checkpoint
 from scanner.training.checkpoint import FitRecord, HistoryRow, Mirror, Standing, State, plot_history, write_history
-from scanner.training.data import TrainingData, scale_data
+from scanner.training.data import (
+    DrawnSet,
+    Labels,
+    ScaledImages,
+    Split,
+    TrainingData,
+    draw_missing,
+    read_drawn,
+    scale_data,
+    split,
+)
 from scanner.training.device import usable_device
 from scanner.training.export import read_members
 from scanner.training.fit import FitRequest, Interruption, Reports, Start, fit
@@ -91,13 +102,14 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingJob(Record):
-    """One member to be trained.
+    """One member to be trained, on the datasets ``data`` or on what is ``drawn``.
 
     ``time_budget``: in seconds. ``bundle``: what its weights are taken from, if any. ``mirror``: location of the runs' mirror,
     if any, and ``storage``: how it is reached.
     """
 
-    data: tuple[Path, ...] = Field(min_length=1)
+    data: tuple[Path, ...] = ()
+    drawn: DrawnSet | None = None
     out: Path
     member: MemberName
     preset: Preset
@@ -146,19 +158,18 @@ def run_job(job: TrainingJob, listen: Listener = nobody) -> FitRecord:
     """
     listen(MemberStarted(member=job.member))
     with held(LocalStore(job.folder)), _mirrored(job) as mirror:
-        data = TrainingData(job.data)
+        images, labels, rows, fingerprint = _training_set(job)
         request = FitRequest(
             member=job.member,
             preset=job.preset,
             seed=job.seed,
-            dataset_sha256=data.fingerprint,
+            dataset_sha256=fingerprint,
             time_budget=job.time_budget,
             start=_start(job),
             threads=job.threads,
             device=job.device,
         )
-        images = scale_data(data, job.scaled, job.preset.preprocessing)
-        _, found = fit(images, data.labels, data.split, request, job.folder, _reports(job, mirror, listen))
+        _, found = fit(images, labels, rows, request, job.folder, _reports(job, mirror, listen))
         write_history(job.folder, found.history)
         plot_history(job.folder, found.history, job.member)
         if mirror is not None:
@@ -166,6 +177,17 @@ def run_job(job: TrainingJob, listen: Listener = nobody) -> FitRecord:
             listen(MemberMirrored(member=job.member, succeeded=True))
     listen(MemberFinished(member=job.member))
     return found
+
+
+def _training_set(job: TrainingJob) -> tuple[ScaledImages, Labels, Split, str]:
+    """What a job is trained on, scaled or drawn where it is not yet; with its fingerprint."""
+    scaling = job.preset.preprocessing
+    if job.drawn is None:
+        data = TrainingData(job.data)
+        return scale_data(data, job.scaled, scaling), data.labels, data.split, data.fingerprint
+    draw_missing(job.drawn, scaling, job.device)
+    images, labels = read_drawn(job.drawn, scaling)
+    return images, labels, split(len(labels)), job.drawn.fingerprint
 
 
 @contextmanager
@@ -260,7 +282,7 @@ POLL_SECONDS = 0.5
 def run_jobs(jobs: Sequence[TrainingJob], workers: int, listen: Listener = nobody) -> Iterator[FitRecord]:
     """Train members in ``workers`` processes, copies after what they begin from; yields their records as they finish.
 
-    The images are scaled before the first process starts, so that no two do it.
+    The images are scaled, or drawn, before the first process starts, so that no two do it.
 
     Parameters
     ----------
@@ -277,7 +299,13 @@ def run_jobs(jobs: Sequence[TrainingJob], workers: int, listen: Listener = nobod
         SIGTERM or SIGINT came; all jobs have saved themselves.
     """
     usable_device(jobs[0].device)
-    scale_data(TrainingData(jobs[0].data), jobs[0].scaled, jobs[0].preset.preprocessing, workers)
+    first = jobs[0]
+    if first.drawn is None:
+        scale_data(TrainingData(first.data), first.scaled, first.preset.preprocessing, workers)
+    else:
+        # A GPU waits for the processor, which lays the scenes out.
+        ahead = 0 if first.device == "cpu" else cores()
+        draw_missing(first.drawn, first.preset.preprocessing, first.device, ahead, _log_drawn)
     pending = list(jobs)
     running: dict[Connection, _Running] = {}
     # A forked process would inherit torch's thread pool in an unknown state.
@@ -304,6 +332,10 @@ def run_jobs(jobs: Sequence[TrainingJob], workers: int, listen: Listener = nobod
                 started.process.terminate()
             for started in running.values():
                 started.process.join()
+
+
+def _log_drawn(done: int, total: int) -> None:
+    logger.info("drew %s of %s objects", f"{done:,}", f"{total:,}")
 
 
 @dataclass

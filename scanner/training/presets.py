@@ -15,6 +15,11 @@ from scanner.records import MEMBER_PIXELS, MEMBERS, MemberName, Record
 
 PresetName = Literal["best", "paper"]
 PRESET_NAMES: tuple[PresetName, ...] = get_args(PresetName)
+#: Rows of a bundle's embedding, as many as in the paper (section 3.2): a cell is worth as much as the objects in it are many.
+EMBEDDED_ROWS = 45_000
+#: Share of the calibration rows' non-lenses above which objects are scored in all orientations: a harder crowd than the sky's,
+#: of whose non-lenses about half as many are.
+SECOND_LOOK_SHARE = 0.05
 #: How a member begins: He-initialised, as a copy of another member, or as the same member of a bundle.
 Beginning = Literal["random", "copy", "bundle"]
 

@@ -35,7 +35,7 @@ from scanner.records import (
 from scanner.training.data import SHAPES, Labels, ScaledImages, Split
 from scanner.training.device import Precision
 from scanner.training.presets import Preset, Stage
-from scanner.training.twin import CROP_PIXELS, CROP_STRIDE, Twin
+from scanner.training.twin import LAYOUTS, Twin
 
 
 def draw_orientations(n: int, seed: tuple[int, ...]) -> Int64:
@@ -81,7 +81,7 @@ class Feed:
         self.member: MemberName = member
         self.side = MEMBER_PIXELS[member]
         self.pixels = pixels
-        stride = CROP_STRIDE[self.side]
+        stride = LAYOUTS[self.side].crop_stride
         #: First row and column of the window, at a whole multiple of the twin's pooling.
         self.start = (self.side - pixels) // 2 // stride * stride
         matrix = resize_matrix(NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS).astype(np.float32)
@@ -250,7 +250,7 @@ class Trainer:
     def feed(self, stage: Stage) -> Feed:
         """The images of a stage."""
         side = MEMBER_PIXELS[self.member]
-        return Feed(self.images, self.member, CROP_PIXELS[side] if stage.cropped else side, self.device)
+        return Feed(self.images, self.member, LAYOUTS[side].crop_pixels if stage.cropped else side, self.device)
 
     def shifts(self, feed: Feed, rows: Int64) -> Int64:
         """Shifts (n, 2) that centre a crop on its object, whatever its class; a full image has no room to move."""

@@ -7,7 +7,7 @@ from scanner.ensemble.preprocessing import member_input
 from scanner.records import MEMBER_PIXELS, MEMBERS
 from scanner.training.data import scale_batch
 from scanner.training.trainer import Feed, draw_orientations, turn
-from scanner.training.twin import CROP_PIXELS
+from scanner.training.twin import LAYOUTS
 
 N = 3
 
@@ -38,7 +38,7 @@ def test_training_sees_what_the_bundle_will(cutouts, member, preprocessing):
 def test_a_window_is_a_part_of_the_full_image(cutouts, member):
     images = scale_batch(*cutouts, "asinh_mad")
     side = MEMBER_PIXELS[member]
-    crop = CROP_PIXELS[side]
+    crop = LAYOUTS[side].crop_pixels
     rows = np.array([2, 0])
     full = Feed(images, member, side).read(rows).numpy()
     feed = Feed(images, member, crop)

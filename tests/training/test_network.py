@@ -5,10 +5,7 @@ from torch import nn
 from scanner.networks import LENS, NON_LENS, build
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS
 from scanner.training.twin import (
-    CROP_PIXELS,
-    CROP_STRIDE,
-    HIDDEN,
-    POSITIONS,
+    LAYOUTS,
     Twin,
     central_weights,
     fold,
@@ -49,7 +46,7 @@ def test_folding_is_exact(member):
 def test_the_tied_head_is_written_out_exactly(member):
     twin = lived_in(member)
     network = fold(twin).double()
-    side = POSITIONS[MEMBER_PIXELS[member]]
+    side = LAYOUTS[MEMBER_PIXELS[member]].positions
     features = torch.rand(5, twin.head.per_position.in_features, side, side, dtype=torch.float64)
     dense, output = (layer for layer in network if isinstance(layer, nn.Linear))
     found = output(torch.relu(dense(features.flatten(1))))
@@ -63,17 +60,17 @@ def test_the_tied_head_is_written_out_exactly(member):
             expected += twin.head.position_weight[y, x].double() * answer
     torch.testing.assert_close(found[:, LENS] - found[:, NON_LENS], expected, rtol=1e-6, atol=1e-6)
     assert dense.in_features == twin.head.per_position.in_features * side * side
-    assert dense.out_features >= side * side * HIDDEN[MEMBER_PIXELS[member]]
+    assert dense.out_features >= side * side * LAYOUTS[MEMBER_PIXELS[member]].hidden
 
 
 @pytest.mark.parametrize("member", ["OU-VIS", "OU-200", "OU-66", "OU-J"])
 def test_a_crop_sees_the_central_positions_of_the_full_image(member):
     side = MEMBER_PIXELS[member]
-    crop, stride = CROP_PIXELS[side], CROP_STRIDE[side]
+    crop, stride = LAYOUTS[side].crop_pixels, LAYOUTS[side].crop_stride
     start = (side - crop) // 2 // stride * stride
     twin = lived_in(member)
     with torch.no_grad():
-        twin.head.position_weight.copy_(central_weights(POSITIONS[side]))
+        twin.head.position_weight.copy_(central_weights(LAYOUTS[side].positions))
         # A pixel of padding stands for the surroundings: with kernels of one pixel behind it, nothing differs.
         for number in range(len(twin.convolutions)):
             if (
