@@ -1,4 +1,7 @@
-"""Images that raise an output by gradient ascent: class-generated images and Deep Dream (sections 5.3 and 5.4, Fig. 16)."""
+"""Images that raise an output by gradient ascent: class-generated images and Deep Dream (sections 5.3 and 5.4, Fig. 16).
+
+An ascent can be stopped at any moment and goes on as if it had not been.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -20,12 +23,36 @@ from scanner.ensemble.preprocessing import resize
 from scanner.errors import ContentError, UsageError
 from scanner.records import NISP_CUTOUT_PIXELS, Float32
 
+#: ``plain`` adds the learning rate times the gradient, and takes a step back that led down: which rate is too large depends on
+#: how steep a network is. ``adam`` is Adam with the decay of weights of the paper's code.
 Rule = Literal["plain", "adam"]
 WEIGHT_DECAY = 1e-6
 #: A checkpoint is written when the last is this old, and at the end.
 CHECKPOINT_SECONDS = 20.0
+#: Noise images that an image made for a class is compared with.
+NOISES = 100
 #: Called with (steps done, steps in all).
 Report = Callable[[int, int], None]
+
+
+class Steps(TypedDict, total=False):
+    """How an image is changed, where it is not as the method does by default.
+
+    ``learning_rate``, ``steps``: how fast and how often. ``key``: what else the result depends on, such as the network; a
+    checkpoint with another key is refused. ``checkpoint``: file that keeps the state; a finished one is read and nothing is
+    computed. ``report``: called after every step.
+    """
+
+    learning_rate: float
+    steps: int
+    key: str
+    checkpoint: Path | None
+    report: Report
+
+
+#: The paper's numbers.
+CLASS_IMAGE: Steps = {"learning_rate": 0.1, "steps": 5000}
+DEEP_DREAM: Steps = {"learning_rate": 0.001, "steps": 1000}
 
 
 @dataclass(frozen=True)
@@ -38,6 +65,143 @@ class Ascent:
 
     images: Float32
     reached: Float32
+
+
+def class_image(network: nn.Sequential, target: int, side: int, *, seed: int = 0, **how: Unpack[Steps]) -> Ascent:
+    """Raise the logit of a class, from uniform noise that all classes share: Deep Dream of nothing.
+
+    Parameters
+    ----------
+    network
+        Of :func:`scanner.explain.networks.restore`.
+    target
+        :data:`scanner.networks.LENS` or :data:`~scanner.networks.NON_LENS`.
+    side
+        Of the image in pixels, :data:`scanner.records.MEMBER_PIXELS`.
+    seed
+        Of the noise.
+    **how
+        Instead of :data:`CLASS_IMAGE`; see :class:`Steps`.
+
+    Returns
+    -------
+    Ascent
+        One image.
+
+    Raises
+    ------
+    UsageError, ContentError, OutputError
+        See :func:`ascend`.
+    """
+    return deep_dream(network, noise_for(network, side, seed), target, **(CLASS_IMAGE | how))
+
+
+def best_of_noise(network: nn.Sequential, side: int, n: int = NOISES) -> Float32:
+    """The highest logit of each class among ``n`` noise images, (2,): what an image made for a class has to beat."""
+    with torch.inference_mode():
+        logits = torch.cat([network(noise_for(network, side, seed)) for seed in range(n)])
+    return np.asarray(logits.max(dim=0).values.cpu().numpy(), dtype=np.float32)
+
+
+def deep_dream(network: nn.Sequential, images: torch.Tensor, target: int, **how: Unpack[Steps]) -> Ascent:
+    """Raise the logit of a class, from images of objects.
+
+    Parameters
+    ----------
+    network
+        Of :func:`scanner.explain.networks.restore`.
+    images
+        (N, channels, side, side) as of :func:`scanner.explain.networks.network_input`.
+    target
+        :data:`scanner.networks.LENS` or :data:`~scanner.networks.NON_LENS`.
+    **how
+        Instead of :data:`DEEP_DREAM`; see :class:`Steps`.
+
+    Returns
+    -------
+    Ascent
+        N images, in 0..1 like those that they began as.
+
+    Raises
+    ------
+    UsageError, ContentError, OutputError
+        See :func:`ascend`.
+    """
+    settings = DEEP_DREAM | how
+    settings["key"] = f"{settings.get('key', '')} class {target}"
+    return ascend(images.clamp(0.0, 1.0), lambda dreamt: network(dreamt)[:, target], rule="plain", **settings)
+
+
+def noise_for(network: nn.Sequential, side: int, seed: int) -> torch.Tensor:
+    """The noise that an image for this network begins with, where the network is."""
+    first = next(layer for layer in network if isinstance(layer, nn.Conv2d))
+    return noise(side, first.in_channels, seed).to(first.weight.device)
+
+
+def noise(side: int, channels: int, seed: int) -> torch.Tensor:
+    """The paper's start (section 5.3): uniform noise of 66 pixels, the same in all channels, enlarged to ``side``.
+
+    (1, channels, side, side) float32. The same seed gives the same noise for every class, kernel and member.
+    """
+    values = np.random.default_rng(seed).random((NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS))
+    image = torch.from_numpy(resize(values, side)).to(torch.float32)
+    return image.expand(1, channels, side, side).contiguous()
+
+
+def ascend(
+    start: torch.Tensor, objective: Callable[[torch.Tensor], torch.Tensor], *, rule: Rule, **how: Unpack[Steps]
+) -> Ascent:
+    """Change images so that an output rises; pixels stay between 0 and 1, beyond which a network was never shown anything.
+
+    Parameters
+    ----------
+    start
+        (B, channels, side, side), 0..1; each image rises by itself.
+    objective
+        What is raised: from images to (B,).
+    rule
+        How a step is made.
+    **how
+        See :class:`Steps`; learning rate and number of steps are needed.
+
+    Raises
+    ------
+    UsageError
+        The checkpoint is of another start, rule, key or number of steps.
+    ContentError
+        The file is no checkpoint.
+    OutputError
+        It cannot be written.
+    """
+    learning_rate, steps, checkpoint = how["learning_rate"], how["steps"], how.get("checkpoint")
+    digest = hashlib.sha256(start.detach().cpu().numpy().tobytes())
+    digest.update(f"{rule} {learning_rate!r} {steps} {how.get('key', '')}".encode())
+    state = _read(checkpoint, digest.hexdigest(), start.device)
+    if state is None:
+        state = _State(start.detach().clone(), torch.empty(steps + 1, len(start)), 0, {})
+    images = state.images.requires_grad_()
+    way = _Plain(images, learning_rate) if rule == "plain" else _Adam(images, learning_rate)
+    if state.optimiser:
+        way.load_state_dict(state.optimiser)
+    saved, first = time.monotonic(), state.step
+    while state.step < steps:
+        value = objective(images)
+        (gradient,) = torch.autograd.grad(value.sum(), images)
+        with torch.no_grad():
+            state.reached[state.step] = way.rise(value, gradient)
+        state.step += 1
+        if "report" in how:
+            how["report"](state.step, steps)
+        if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_SECONDS and state.step < steps:
+            state.optimiser = way.state_dict()
+            _write(checkpoint, digest.hexdigest(), state)
+            saved = time.monotonic()
+    with torch.no_grad():
+        state.reached[steps] = way.end(objective(images))
+    if checkpoint is not None and first < steps:
+        state.optimiser = {}
+        _write(checkpoint, digest.hexdigest(), state)
+    return Ascent(images.detach().cpu().numpy(), state.reached.numpy())
 
 
 class _Plain:
@@ -104,82 +268,6 @@ class _State:
     optimiser: dict[str, Any]
 
 
-def noise(side: int, channels: int, seed: int) -> torch.Tensor:
-    """The paper's start (section 5.3): uniform noise of 66 pixels, the same in all channels, enlarged to ``side``.
-
-    (1, channels, side, side) float32. The same seed gives the same noise for every class, kernel and member.
-    """
-    values = np.random.default_rng(seed).random((NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS))
-    image = torch.from_numpy(resize(values, side)).to(torch.float32)
-    return image.expand(1, channels, side, side).contiguous()
-
-
-def ascend(
-    start: torch.Tensor,
-    objective: Callable[[torch.Tensor], torch.Tensor],
-    *,
-    rule: Rule,
-    learning_rate: float,
-    steps: int,
-    key: str = "",
-    checkpoint: Path | None = None,
-    report: Report = lambda done, total: None,
-) -> Ascent:
-    """Change images so that an output rises.
-
-    Parameters
-    ----------
-    start
-        (B, channels, side, side), 0..1; each image rises by itself.
-    objective
-        What is raised: from images to (B,).
-    rule, learning_rate, steps
-        How.
-    key
-        What else the result depends on (network, class), so that a checkpoint of another is told.
-    checkpoint
-        File that keeps the state; a finished one is read and nothing is computed. None: nothing is kept.
-    report
-        Called after every step.
-
-    Raises
-    ------
-    UsageError
-        The checkpoint is of another start, rule, key or number of steps.
-    ContentError
-        The file is no checkpoint.
-    OutputError
-        It cannot be written.
-    """
-    digest = hashlib.sha256(start.detach().cpu().numpy().tobytes())
-    digest.update(f"{rule} {learning_rate!r} {steps} {key}".encode())
-    state = _read(checkpoint, digest.hexdigest(), start.device)
-    if state is None:
-        state = _State(start.detach().clone(), torch.empty(steps + 1, len(start)), 0, {})
-    images = state.images.requires_grad_()
-    way = _Plain(images, learning_rate) if rule == "plain" else _Adam(images, learning_rate)
-    if state.optimiser:
-        way.load_state_dict(state.optimiser)
-    saved, first = time.monotonic(), state.step
-    while state.step < steps:
-        value = objective(images)
-        (gradient,) = torch.autograd.grad(value.sum(), images)
-        with torch.no_grad():
-            state.reached[state.step] = way.rise(value, gradient)
-        state.step += 1
-        report(state.step, steps)
-        if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_SECONDS and state.step < steps:
-            state.optimiser = way.state_dict()
-            _write(checkpoint, digest.hexdigest(), state)
-            saved = time.monotonic()
-    with torch.no_grad():
-        state.reached[steps] = way.end(objective(images))
-    if checkpoint is not None and first < steps:
-        state.optimiser = {}
-        _write(checkpoint, digest.hexdigest(), state)
-    return Ascent(images.detach().cpu().numpy(), state.reached.numpy())
-
-
 def _write(path: Path, digest: str, state: _State) -> None:
     stream = io.BytesIO()
     torch.save({"digest": digest, **vars(state), "images": state.images.detach()}, stream)
@@ -199,107 +287,3 @@ def _read(path: Path | None, digest: str, device: torch.device) -> _State | None
     if written != digest:
         raise UsageError(f"{path}: an image that is being made with other settings; remove it, or choose another place.")
     return state
-
-
-DREAM_LEARNING_RATE, DREAM_STEPS = 0.001, 1000
-
-
-def deep_dream(
-    network: nn.Sequential,
-    images: torch.Tensor,
-    target: int,
-    *,
-    learning_rate: float = DREAM_LEARNING_RATE,
-    steps: int = DREAM_STEPS,
-    key: str = "",
-    checkpoint: Path | None = None,
-    report: Report = lambda done, total: None,
-) -> Ascent:
-    """Raise the logit of a class, from images of objects.
-
-    Parameters
-    ----------
-    network
-        Of :func:`scanner.explain.networks.restore`.
-    images
-        (N, channels, side, side) as of :func:`scanner.explain.networks.network_input`.
-    target
-        :data:`scanner.networks.LENS` or :data:`~scanner.networks.NON_LENS`.
-    learning_rate, steps
-        The paper's by default.
-    key, checkpoint, report
-        See :func:`~scanner.explain.ascent.ascend`.
-
-    Returns
-    -------
-    Ascent
-        N images, in 0..1 like those that they began as.
-    """
-    return ascend(
-        images.clamp(0.0, 1.0),
-        lambda dreamt: network(dreamt)[:, target],
-        rule="plain",
-        learning_rate=learning_rate,
-        steps=steps,
-        key=f"{key} class {target}",
-        checkpoint=checkpoint,
-        report=report,
-    )
-
-
-CLASS_LEARNING_RATE, CLASS_STEPS = 0.1, 5000
-#: Noise images that an image made for a class is compared with.
-NOISES = 100
-
-
-def class_image(
-    network: nn.Sequential,
-    target: int,
-    side: int,
-    *,
-    seed: int = 0,
-    learning_rate: float = CLASS_LEARNING_RATE,
-    steps: int = CLASS_STEPS,
-    key: str = "",
-    checkpoint: Path | None = None,
-    report: Report = lambda done, total: None,
-) -> Ascent:
-    """Raise the logit of a class, from uniform noise that all classes share: Deep Dream of nothing.
-
-    Parameters
-    ----------
-    network
-        Of :func:`scanner.explain.networks.restore`.
-    target
-        :data:`scanner.networks.LENS` or :data:`~scanner.networks.NON_LENS`.
-    side
-        Of the image in pixels, :data:`scanner.records.MEMBER_PIXELS`.
-    seed
-        Of the noise.
-    learning_rate, steps
-        The paper's by default.
-    key, checkpoint, report
-        See :func:`~scanner.explain.ascent.ascend`.
-
-    Returns
-    -------
-    Ascent
-        One image.
-    """
-    begin = noise_for(network, side, seed)
-    return deep_dream(
-        network, begin, target, learning_rate=learning_rate, steps=steps, key=key, checkpoint=checkpoint, report=report
-    )
-
-
-def noise_for(network: nn.Sequential, side: int, seed: int) -> torch.Tensor:
-    """The noise that an image for this network begins with, where the network is."""
-    first = next(layer for layer in network if isinstance(layer, nn.Conv2d))
-    return noise(side, first.in_channels, seed).to(first.weight.device)
-
-
-def best_of_noise(network: nn.Sequential, side: int, n: int = NOISES) -> Float32:
-    """The highest logit of each class among ``n`` noise images, (2,): what an image made for a class has to beat."""
-    with torch.inference_mode():
-        logits = torch.cat([network(noise_for(network, side, seed)) for seed in range(n)])
-    return np.asarray(logits.max(dim=0).values.cpu().numpy(), dtype=np.float32)

@@ -17,9 +17,9 @@ from scanner.atomic_file import write_atomically, writing_to
 from scanner.ensemble.bundle import Bundle
 from scanner.errors import ContentError
 from scanner.evaluation.metrics import auroc
-from scanner.explain.ascent import CLASS_LEARNING_RATE, CLASS_STEPS, NOISES, Ascent, Report, best_of_noise, class_image
+from scanner.explain.ascent import CLASS_IMAGE, NOISES, Ascent, Report, best_of_noise, class_image
 from scanner.explain.display import enlarged, input_pictures, png, put, replaced_group
-from scanner.explain.kernels import KERNEL_LEARNING_RATE, KERNEL_STEPS, convolutions, kernel_activation, kernel_image, strongest
+from scanner.explain.kernels import KERNEL_IMAGE, convolutions, kernel_activation, kernel_image, strongest
 from scanner.explain.networks import CLASSES, network_input, restore
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, CutoutBatch, Float32, Float64, Int64, MemberName
@@ -37,6 +37,173 @@ from scanner.report.self_contained import asset, png_uri, template
 
 #: Kernels whose images are made together; each takes up to 40 MB in an image of 200 pixels.
 KERNELS_AT_A_TIME = 8
+#: Called with what is being made, and with how many steps of how many are done.
+AtlasReport = Callable[[str, int, int], None]
+#: Sides of the pictures, what lies between them, and the height of the lines above them, in pixels.
+CLASS_SIDE, KERNEL_SIDE = 264, 132
+GAP, LABEL_HEIGHT = 4, 40
+GROUND, INK, QUIET = (23, 26, 31), (231, 234, 238), (154, 164, 175)
+#: Panels side by side on a sheet of kernels.
+PANELS = 8
+#: ``arrays.zarr`` has a group a member: ``classes/<class>`` (channels, side, side), ``classes/<class>-reached`` (steps + 1,),
+#: ``layers/<layer>/images`` (K, channels, side, side), ``kernels`` (K,) and, of a labelled set, ``activation`` (N, all kernels)
+#: of the rows ``rows`` (N,), and ``strongest`` (K, examples), rows of the set.
+ARRAYS, RECORD, PAGE = "arrays.zarr", "explanation.json", "index.html"
+#: Folder of images that are being made: a second call goes on with them. It may be removed when all is written.
+ASCENTS = "ascents"
+#: Both networks of all bands, as in Figs. 14 to 16, with the paper's steps and learning rates.
+AS_IN_THE_PAPER = AtlasRequest(
+    members=("OU-66", "OU-200"),
+    seed=0,
+    class_learning_rate=CLASS_IMAGE["learning_rate"],
+    class_steps=CLASS_IMAGE["steps"],
+    noises=NOISES,
+    kernel_learning_rate=KERNEL_IMAGE["learning_rate"],
+    kernel_steps=KERNEL_IMAGE["steps"],
+    kernels=8,
+    objects=2000,
+    examples=3,
+)
+#: Objects read and passed through a network at a time.
+BATCH = 32
+#: Parts of an ascent whose means are compared.
+TWENTIETHS = 20
+
+
+def explain_bundle(
+    bundle: Bundle,
+    out: Path,
+    request: AtlasRequest = AS_IN_THE_PAPER,
+    *,
+    dataset: LabelledSet | None = None,
+    device: str = "cpu",
+    report: AtlasReport = lambda what, done, total: None,
+) -> AtlasRecord:
+    """Make the atlas of a bundle, or go on with it.
+
+    Parameters
+    ----------
+    bundle
+        Shipped or imported.
+    out
+        Folder, made if need be: ``index.html``, which needs no network and no other file, PNG sheets, ``arrays.zarr`` and
+        ``explanation.json``.
+    request
+        What is made, and with which numbers.
+    dataset
+        Labelled set in which the objects are sought that activate the kernels most.
+    device
+        Of torch, on which images are made.
+    report
+        Called after every step.
+
+    Raises
+    ------
+    ContentError
+        The set has lenses only, or none.
+    UsageError
+        The folder holds an atlas that was made with other settings.
+    OutputError
+        The folder cannot be written.
+    """
+    rows = None if dataset is None else _rows(dataset, request)
+    networks = restore(bundle)
+    atlases, sheets = [], []
+    for member in request.members:
+        made = member_atlas(
+            member,
+            networks[member].to(device),
+            request,
+            seen=None if dataset is None or rows is None else _seen(bundle, member, dataset, rows, device),
+            key=bundle.fingerprint,
+            checkpoints=out / ASCENTS,
+            report=report,
+        )
+        atlases.append(made)
+        sheets.append((member, _sheets(made, dataset)))
+    record = AtlasRecord(
+        scanner_version=__version__,
+        bundle=bundle.manifest.name,
+        bundle_version=bundle.manifest.version,
+        bundle_fingerprint=bundle.fingerprint,
+        preprocessing=bundle.manifest.preprocessing,
+        request=request,
+        dataset=None if dataset is None else dataset.path.resolve().name,
+        dataset_sha256=None if dataset is None else dataset.fingerprint,
+        members=tuple(_member_record(made, dataset) for made in atlases),
+    )
+    write_atlas(out, record, atlases, sheets, rows)
+    return record
+
+
+def _rows(dataset: LabelledSet, request: AtlasRequest) -> Int64:
+    """Rows of the set that go through the networks: a draw of them, in order."""
+    n = len(dataset)
+    generator = np.random.default_rng(request.seed)
+    rows = np.arange(n) if n <= request.objects else np.sort(generator.choice(n, request.objects, replace=False))
+    is_lens = dataset.truth.is_lens[rows]
+    if is_lens.all() or not is_lens.any():
+        raise ContentError(f"{dataset.path}: the {len(rows)} objects that are shown must be lenses and non-lenses.")
+    return np.asarray(rows, dtype=np.int64)
+
+
+def _seen(bundle: Bundle, member: MemberName, dataset: LabelledSet, rows: Int64, device: str) -> Seen:
+    def batches() -> Iterator[torch.Tensor]:
+        for batch, _, _ in dataset.batches(rows, BATCH):
+            yield network_input(bundle, member, batch).to(device)
+
+    return Seen(batches, dataset.truth.is_lens[rows], rows)
+
+
+def _sheets(made: MemberAtlas, dataset: LabelledSet | None) -> list[Sheet]:
+    objects = {} if dataset is None else _objects(dataset, made.layers)
+    return [class_sheet(made), *(layer_sheet(made.member, name, layer, objects) for name, layer in made.layers.items())]
+
+
+def _objects(dataset: LabelledSet, layers: Mapping[str, Layer]) -> dict[int, CutoutBatch]:
+    """The cutouts that are shown, one each, by row of the set."""
+    wanted = np.unique(np.concatenate([layer.strongest.ravel() for layer in layers.values() if layer.strongest is not None]))
+    return {int(row): dataset.store.read(int(row)) for row in wanted}
+
+
+def _member_record(made: MemberAtlas, dataset: LabelledSet | None) -> MemberRecord:
+    classes = tuple(
+        ClassRecord(
+            name=name,
+            before=float(ascent.reached[0, 0]),
+            reached=float(ascent.reached[-1, 0]),
+            falls=_falls(ascent.reached[:, 0]),
+            best_of_noise=made.best_of_noise[name],
+        )
+        for name, ascent in made.classes.items()
+    )
+    layers = tuple(
+        LayerRecord(
+            layer=name,
+            n_kernels=layer.n_kernels,
+            kernels=tuple(_kernel_record(layer, position, dataset) for position in range(len(layer.kernels))),
+        )
+        for name, layer in made.layers.items()
+    )
+    return MemberRecord(member=made.member, classes=classes, layers=layers)
+
+
+def _falls(reached: Float32) -> int:
+    """How often the output fell between the twentieths of an ascent."""
+    means = [part.mean() for part in np.array_split(reached, min(TWENTIETHS, len(reached)))]
+    return int((np.diff(means) < 0).sum())
+
+
+def _kernel_record(layer: Layer, position: int, dataset: LabelledSet | None) -> KernelRecord:
+    kernel = int(layer.kernels[position])
+    rows = () if layer.strongest is None else layer.strongest[position]
+    return KernelRecord(
+        kernel=kernel,
+        before=float(layer.reached[0, position]),
+        reached=float(layer.reached[-1, position]),
+        auroc=None if layer.auroc is None else float(layer.auroc[kernel]),
+        strongest=() if dataset is None else tuple(int(dataset.truth.target_id[row]) for row in rows),
+    )
 
 
 @dataclass(frozen=True)
@@ -80,10 +247,6 @@ class MemberAtlas:
     layers: dict[str, Layer]
 
 
-#: Called with what is being made, and with how many steps of how many are done.
-AtlasReport = Callable[[str, int, int], None]
-
-
 def member_atlas(
     member: MemberName,
     network: nn.Sequential,
@@ -95,6 +258,9 @@ def member_atlas(
     report: AtlasReport = lambda what, done, total: None,
 ) -> MemberAtlas:
     """Make the atlas of one network, or go on with it.
+
+    Of a convolution the kernels are shown whose activation tells lenses from non-lenses best (AUROC furthest from 0.5), best
+    first; without a labelled set the first ones.
 
     Parameters
     ----------
@@ -118,7 +284,7 @@ def member_atlas(
     """
     side = MEMBER_PIXELS[member]
 
-    def telling(what: str) -> Report:
+    def progress(what: str) -> Report:
         return lambda done, total: report(f"{member} {what}", done, total)
 
     classes = {
@@ -131,12 +297,12 @@ def member_atlas(
             steps=request.class_steps,
             key=f"{key} {member}",
             checkpoint=checkpoints / f"{member}-{name}.pt",
-            report=telling(f"{name} image"),
+            report=progress(f"{name} image"),
         )
         for name, target in CLASSES.items()
     }
     noise = best_of_noise(network, side, request.noises)
-    activation = _activation(network, seen, telling("activation by the set"))
+    activation = _activation(network, seen, progress("activation by the set"))
     layers = {}
     for name, layer in convolutions(network).items():
         values = activation.get(name)
@@ -153,7 +319,7 @@ def member_atlas(
                 steps=request.kernel_steps,
                 key=f"{key} {member}",
                 checkpoint=checkpoints / f"{member}-layer-{name}-{number}.pt",
-                report=telling(f"layer {name}, kernels {', '.join(map(str, part))}"),
+                report=progress(f"layer {name}, kernels {', '.join(map(str, part))}"),
             )
             for number, part in enumerate(np.split(shown, range(KERNELS_AT_A_TIME, len(shown), KERNELS_AT_A_TIME)))
         ]
@@ -191,16 +357,13 @@ def _chosen(n_kernels: int, most: int | None, scores: Float64 | None) -> Int64:
     return np.asarray(order[:most], dtype=np.int64)
 
 
-CLASS_SIDE, KERNEL_SIDE = 264, 132
-GAP, LABEL_HEIGHT = 4, 40
-GROUND, INK, QUIET = (23, 26, 31), (231, 234, 238), (154, 164, 175)
-#: Panels side by side on a sheet of kernels.
-PANELS = 8
-
-
 @dataclass(frozen=True)
 class Sheet:
-    """``image`` (y, x, 3) uint8, the first row on top; ``name`` of its file, ``title`` and ``alt`` for the page."""
+    """A picture of many: ``image`` (y, x, 3) uint8, first row on top; ``name`` of its file, ``title`` and ``alt`` for the page.
+
+    NISP is red H, green J, blue Y, VIS grey (section 5). What was made is shown as the network sees it, black 0 and white 1;
+    objects are shown as on the contact sheet of a run.
+    """
 
     name: str
     title: str
@@ -288,9 +451,6 @@ def _grid(tiles: Sequence[UInt8], columns: int) -> UInt8:
     return grid
 
 
-ARRAYS, RECORD, PAGE = "arrays.zarr", "explanation.json", "index.html"
-
-
 def write_atlas(
     out: Path,
     record: AtlasRecord,
@@ -337,154 +497,3 @@ def _write_arrays(path: Path, atlases: Sequence[MemberAtlas], rows: Int64 | None
                     values = getattr(layer, array)
                     if values is not None:
                         put(of_layer, array, values)
-
-
-ASCENTS = "ascents"
-#: Both networks of all bands, as in Figs. 14 to 16, with the paper's steps and learning rates.
-AS_IN_THE_PAPER = AtlasRequest(
-    members=("OU-66", "OU-200"),
-    seed=0,
-    class_learning_rate=CLASS_LEARNING_RATE,
-    class_steps=CLASS_STEPS,
-    noises=NOISES,
-    kernel_learning_rate=KERNEL_LEARNING_RATE,
-    kernel_steps=KERNEL_STEPS,
-    kernels=8,
-    objects=2000,
-    examples=3,
-)
-#: Objects read and passed through a network at a time.
-BATCH = 32
-TWENTIETHS = 20
-
-
-def explain_bundle(
-    bundle: Bundle,
-    out: Path,
-    request: AtlasRequest = AS_IN_THE_PAPER,
-    *,
-    dataset: LabelledSet | None = None,
-    device: str = "cpu",
-    report: AtlasReport = lambda what, done, total: None,
-) -> AtlasRecord:
-    """Make the atlas of a bundle, or go on with it.
-
-    Parameters
-    ----------
-    bundle
-        Shipped or imported.
-    out
-        Folder; made if need be.
-    request
-        What is made, and with which numbers.
-    dataset
-        Labelled set whose objects are looked for that activate the kernels most.
-    device
-        Of torch, on which images are made.
-    report
-        Called after every step.
-
-    Raises
-    ------
-    ContentError
-        The set has lenses only, or none.
-    ScannerError
-        See the module.
-    """
-    rows = None if dataset is None else _rows(dataset, request)
-    networks = restore(bundle)
-    atlases, sheets = [], []
-    for member in request.members:
-        made = member_atlas(
-            member,
-            networks[member].to(device),
-            request,
-            seen=None if dataset is None or rows is None else _seen(bundle, member, dataset, rows, device),
-            key=bundle.fingerprint,
-            checkpoints=out / ASCENTS,
-            report=report,
-        )
-        atlases.append(made)
-        sheets.append((member, _sheets(made, dataset)))
-    record = AtlasRecord(
-        scanner_version=__version__,
-        bundle=bundle.manifest.name,
-        bundle_version=bundle.manifest.version,
-        bundle_fingerprint=bundle.fingerprint,
-        preprocessing=bundle.manifest.preprocessing,
-        request=request,
-        dataset=None if dataset is None else dataset.path.resolve().name,
-        dataset_sha256=None if dataset is None else dataset.fingerprint,
-        members=tuple(_member_record(made, dataset) for made in atlases),
-    )
-    write_atlas(out, record, atlases, sheets, rows)
-    return record
-
-
-def _rows(dataset: LabelledSet, request: AtlasRequest) -> Int64:
-    """Rows of the set that go through the networks: a draw of them, in order."""
-    n = len(dataset)
-    generator = np.random.default_rng(request.seed)
-    rows = np.arange(n) if n <= request.objects else np.sort(generator.choice(n, request.objects, replace=False))
-    is_lens = dataset.truth.is_lens[rows]
-    if is_lens.all() or not is_lens.any():
-        raise ContentError(f"{dataset.path}: the {len(rows)} objects that are shown must be lenses and non-lenses.")
-    return np.asarray(rows, dtype=np.int64)
-
-
-def _seen(bundle: Bundle, member: MemberName, dataset: LabelledSet, rows: Int64, device: str) -> Seen:
-    def batches() -> Iterator[torch.Tensor]:
-        for batch, _, _ in dataset.batches(rows, BATCH):
-            yield network_input(bundle, member, batch).to(device)
-
-    return Seen(batches, dataset.truth.is_lens[rows], rows)
-
-
-def _sheets(made: MemberAtlas, dataset: LabelledSet | None) -> list[Sheet]:
-    objects = {} if dataset is None else _objects(dataset, made.layers)
-    return [class_sheet(made), *(layer_sheet(made.member, name, layer, objects) for name, layer in made.layers.items())]
-
-
-def _objects(dataset: LabelledSet, layers: Mapping[str, Layer]) -> dict[int, CutoutBatch]:
-    """The cutouts that are shown, one each, by row of the set."""
-    wanted = np.unique(np.concatenate([layer.strongest.ravel() for layer in layers.values() if layer.strongest is not None]))
-    return {int(row): dataset.store.read(int(row)) for row in wanted}
-
-
-def _member_record(made: MemberAtlas, dataset: LabelledSet | None) -> MemberRecord:
-    classes = tuple(
-        ClassRecord(
-            name=name,
-            before=float(ascent.reached[0, 0]),
-            reached=float(ascent.reached[-1, 0]),
-            falls=_falls(ascent.reached[:, 0]),
-            best_of_noise=made.best_of_noise[name],
-        )
-        for name, ascent in made.classes.items()
-    )
-    layers = tuple(
-        LayerRecord(
-            layer=name,
-            n_kernels=layer.n_kernels,
-            kernels=tuple(_kernel_record(layer, position, dataset) for position in range(len(layer.kernels))),
-        )
-        for name, layer in made.layers.items()
-    )
-    return MemberRecord(member=made.member, classes=classes, layers=layers)
-
-
-def _falls(reached: Float32) -> int:
-    means = [part.mean() for part in np.array_split(reached, min(TWENTIETHS, len(reached)))]
-    return int((np.diff(means) < 0).sum())
-
-
-def _kernel_record(layer: Layer, position: int, dataset: LabelledSet | None) -> KernelRecord:
-    kernel = int(layer.kernels[position])
-    rows = () if layer.strongest is None else layer.strongest[position]
-    return KernelRecord(
-        kernel=kernel,
-        before=float(layer.reached[0, position]),
-        reached=float(layer.reached[-1, position]),
-        auroc=None if layer.auroc is None else float(layer.auroc[kernel]),
-        strongest=() if dataset is None else tuple(int(dataset.truth.target_id[row]) for row in rows),
-    )

@@ -1,18 +1,21 @@
-"""Kernels: what activates each, of a labelled set (section 5.2) and of all images (section 5.5, Figs 14 and 15)."""
+"""Kernels: the objects of a set that activate each most (section 5.2), and the images made to (section 5.5, Figs 14 and 15)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from scanner.explain.ascent import Ascent, Report, ascend, noise_for
+from scanner.explain.ascent import Ascent, Steps, ascend, noise_for
 from scanner.records import Float32, Int64
+
+#: The paper states no numbers here, only that it is the technique of Deep Dream, whose they are. With Adam, as in the published
+#: code, each step moves a pixel by up to the learning rate; plain gradients of a mean over a large map are tiny.
+KERNEL_IMAGE: Steps = {"learning_rate": 0.001, "steps": 1000}
 
 
 def convolutions(network: nn.Sequential) -> dict[str, nn.Conv2d]:
@@ -23,7 +26,7 @@ def convolutions(network: nn.Sequential) -> dict[str, nn.Conv2d]:
 def kernel_activation(
     network: nn.Sequential, batches: Iterable[torch.Tensor], *, report: Callable[[int], None] = lambda n: None
 ) -> dict[str, Float32]:
-    """Compute the kernel activation values of every image.
+    """Compute the kernel activation values of every image: means of the kernels' feature maps before the ReLU.
 
     Parameters
     ----------
@@ -72,9 +75,6 @@ def strongest(activation: NDArray[Any], n: int) -> Int64:
     return np.asarray(np.argsort(-activation, axis=0, kind="stable")[:n].T, dtype=np.int64)
 
 
-KERNEL_LEARNING_RATE, KERNEL_STEPS = 0.001, 1000
-
-
 def kernel_image(
     network: nn.Sequential,
     layer: str,
@@ -82,13 +82,9 @@ def kernel_image(
     side: int,
     *,
     seed: int = 0,
-    learning_rate: float = KERNEL_LEARNING_RATE,
-    steps: int = KERNEL_STEPS,
-    key: str = "",
-    checkpoint: Path | None = None,
-    report: Report = lambda done, total: None,
+    **how: Unpack[Steps],
 ) -> Ascent:
-    """Raise the activation of kernels of one convolution, from noise that all kernels share.
+    """Raise the mean of a kernel's feature map before the ReLU, from noise that all kernels share.
 
     Parameters
     ----------
@@ -102,10 +98,8 @@ def kernel_image(
         Of the images in pixels, :data:`scanner.records.MEMBER_PIXELS`.
     seed
         Of the noise.
-    learning_rate, steps
-        See the module.
-    key, checkpoint, report
-        See :func:`~scanner.explain.ascent.ascend`.
+    **how
+        Instead of :data:`KERNEL_IMAGE`; see :class:`~scanner.explain.ascent.Steps`.
 
     Returns
     -------
@@ -126,14 +120,11 @@ def kernel_image(
     until = network[: list(dict(network.named_children())).index(layer) + 1]
     which = torch.as_tensor(list(kernels), device=known[layer].weight.device)
     rows = torch.arange(len(which), device=which.device)
-    begin = noise_for(network, side, seed)
+    settings = KERNEL_IMAGE | how
+    settings["key"] = f"{settings.get('key', '')} layer {layer} kernels {','.join(map(str, kernels))}"
     return ascend(
-        begin.repeat(len(which), 1, 1, 1),
+        noise_for(network, side, seed).repeat(len(which), 1, 1, 1),
         lambda images: until(images)[rows, which].mean(dim=(1, 2)),
         rule="adam",
-        learning_rate=learning_rate,
-        steps=steps,
-        key=f"{key} layer {layer} kernels {','.join(map(str, kernels))}",
-        checkpoint=checkpoint,
-        report=report,
+        **settings,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,132 @@ SIDE = 264
 DREAMT: tuple[ClassName, ...] = ("lens", "non-lens")
 #: Cells along a side of the maps that faithfulness compares, by side of the image: those of the occlusion maps.
 FAITHFULNESS_CELLS = {200: 50, 66: 66}
+#: ``arrays.zarr`` has a group a member: ``input`` (channels, side, side) as the network sees it, ``occlusion`` (m, m),
+#: ``guided_grad_cam`` (channels, side, side), ``dream_lens`` and ``dream_non_lens`` (channels, side, side).
+ARRAYS, RECORD, PAGE = "arrays.zarr", "explanation.json", "index.html"
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class ExplainRequest:
+    """What is to be explained: the run folder, the object, what is made of it and where it goes.
+
+    ``bundle``: in the place of the run's own. ``dataset``: labelled set whose objects are searched for neighbours; ``cache``:
+    where its log-odds are kept. ``storage``: how object stores are reached; None: as the run did.
+    """
+
+    run_folder: str
+    candidate: str
+    out: Path
+    page: PageRequest
+    bundle: str | None = None
+    dataset: LabelledSet | None = None
+    cache: Path | None = None
+    storage: StorageConfig | None = None
+    scratch: str | None = None
+
+
+def explain_object(request: ExplainRequest, report: Report = lambda what, done, total: None) -> PageRecord:
+    """Find an object of a run, cut it, ask every method, write the page.
+
+    Returns
+    -------
+    PageRecord
+        Written as ``explanation.json``, beside ``index.html``, which needs no network and no other file, PNG and
+        ``arrays.zarr``. The run folder is only read.
+
+    Raises
+    ------
+    InputMissingError
+        Tile list, tile, files or bundle are not there any more.
+    ContentError
+        The bundle is another than the run's, and was not named; no cutout can be made.
+    UsageError
+        There is no such object, or the bundle has no map for ``neighbours``.
+    OutputError
+        The folder cannot be written.
+    """
+    folder = RunFolder(open_store(request.run_folder, request.storage or StorageConfig()))
+    run = folder.record()
+    storage = request.storage or run.config.storage
+    bundle = bundles.load(request.bundle or run.config.scoring.bundle, storage)
+    if request.bundle is None and bundle.fingerprint != run.bundle_fingerprint:
+        raise ContentError(
+            f"{bundle.location}: no longer the bundle of this run (its fingerprint was {run.bundle_fingerprint[:12]}, now it "
+            f"is {bundle.fingerprint[:12]}); name the right one, or any other, with --bundle."
+        )
+    if "neighbours" in request.page.methods and bundle.grid is None:
+        raise UsageError(f"{bundle.location}: has no t-SNE map to look for neighbours in; leave 'neighbours' out of --method.")
+    with temporary_folder(request.scratch) as scratch:
+        found = find_object(folder, request.candidate, scratch)
+    tiles = tuple(tile for tile in tile_list.read(run.tile_list, storage).tiles if tile.tile_id == found.commit.tile_id)
+    if not tiles:
+        raise InputMissingError(f"{run.tile_list}: no longer lists tile {found.commit.tile_id}; put its line back.")
+    cutout = candidate_cutouts(found.row, folder, tiles, _here(run.config, storage, request.scratch))
+    if cutout is None or not len(cutout):
+        raise ContentError(f"{folder.location}: no cutout could be made of {found.name}; run its tile again.")
+    return _explained(request, bundle, found, cutout, folder.location, report)
+
+
+def _here(config: RunConfig, storage: StorageConfig, scratch: str | None) -> RunConfig:
+    """The run's settings, with stores and scratch folder as they are reached from here."""
+    return config.model_copy(update={"storage": storage, "engine": config.engine.model_copy(update={"scratch": scratch})})
+
+
+def _explained(
+    request: ExplainRequest, bundle: Bundle, found: FoundObject, cutout: CutoutBatch, location: str, report: Report
+) -> PageRecord:
+    networks = restore(bundle)
+    logits = member_log_odds(bundle, networks, cutout)
+    votes = disagreement(logits)
+    made = {
+        member: _pictures(
+            Subject(member, networks[member], network_input(bundle, member, cutout), cutout, request.page, report)
+        )
+        for member in request.page.members
+    }
+    nearest, pictures = _neighbours(request, bundle, logits) if "neighbours" in request.page.methods else ((), ())
+    record = PageRecord(
+        scanner_version=__version__,
+        name=found.name,
+        run_folder=location,
+        tile_id=found.commit.tile_id,
+        target_id=int(found.row["target_id"][0].as_py()),
+        bundle=f"{bundle.manifest.name} {bundle.manifest.version}",
+        bundle_fingerprint=bundle.fingerprint,
+        preprocessing=bundle.manifest.preprocessing,
+        request=request.page,
+        votes=tuple(
+            VoteRecord(member=member, probability=float(value))
+            for member, value in zip(MEMBERS, votes.probabilities[0], strict=True)
+        ),
+        n_votes=int(votes.votes[0]),
+        spread=float(votes.spread[0]),
+        shared_bits=float(votes.shared_bits[0]),
+        disagreement_bits=float(votes.disagreement_bits[0]),
+        maps=tuple(one.map for of_member in made.values() for one in of_member if one.map is not None),
+        dreams=tuple(dream for of_member in made.values() for one in of_member for dream in one.dreams),
+        neighbours=nearest,
+        dataset=None if request.dataset is None else request.dataset.path.name,
+    )
+    write_page(request.out, record, cutout, made, pictures)
+    return record
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One object as one member sees it, which a method explains.
+
+    ``images`` (1, channels, side, side) float32; ``cutout``: a batch of one. ``report`` is called with what is being made, and
+    how many steps of how many are done.
+    """
+
+    member: MemberName
+    network: nn.Sequential
+    images: torch.Tensor
+    cutout: CutoutBatch
+    request: PageRequest
+    report: Report
 
 
 @dataclass(frozen=True)
@@ -79,19 +206,30 @@ class Made:
     dreams: tuple[DreamRecord, ...] = ()
 
 
-def seen(member: MemberName, image: Float32) -> tuple[Panel, ...]:
+def _pictures(subject: Subject) -> tuple[Made, ...]:
+    """What a member sees, then what every method says of it."""
+    made = [input_of(subject)]
+    for method in subject.request.methods:
+        if method in PICTURES:
+            subject.report(f"{subject.member}, {method}", 0, 1)
+            made.append(PICTURES[method](subject))
+    return tuple(made)
+
+
+def input_of(subject: Subject) -> Made:
     """What a member sees."""
-    return tuple(
+    member, image = subject.member, subject.images[0].numpy()
+    panels = tuple(
         Panel(f"{member}-{what}.png", f"{what}, as {member} sees it", enlarged(picture, SIDE))
         for what, picture in input_pictures(member, image).items()
     )
+    return Made(panels, {f"{member}/input": image})
 
 
-def occlusion_of(
-    member: MemberName, network: nn.Sequential, images: torch.Tensor, cutout: CutoutBatch, request: PageRequest
-) -> Made:
+def occlusion_of(subject: Subject) -> Made:
     """Occlusion, alone and on VIS."""
-    found = occlusion(network, images, fill=sky_level(images) if request.fill == "sky" else 0.0)
+    member, cutout = subject.member, subject.cutout
+    found = occlusion(subject.network, subject.images, fill=sky_level(subject.images) if subject.request.fill == "sky" else 0.0)
     vis = vis_image(cutout.vis[0], cutout.sky[0], cutout.sigma[0])
     panels = (
         Panel(
@@ -101,13 +239,13 @@ def occlusion_of(
         ),
         Panel(f"{member}-occlusion-on-vis.png", "the same on VIS", enlarged(overlaid(vis, found[0]), SIDE)),
     )
-    deletion, insertion = _gains(network, images, -found, request)
-    return Made(panels, {f"{member}/occlusion": found[0]}, _record("occlusion", member, found, deletion, insertion))
+    return Made(panels, {f"{member}/occlusion": found[0]}, _map_record("occlusion", subject, found, -found))
 
 
-def guided_grad_cam_of(member: MemberName, network: nn.Sequential, images: torch.Tensor, request: PageRequest) -> Made:
+def guided_grad_cam_of(subject: Subject) -> Made:
     """Guided Grad-CAM: what the network sees, where it speaks for a lens (Fig. 17)."""
-    attribution = guided_grad_cam(network, images)
+    member, images = subject.member, subject.images
+    attribution = guided_grad_cam(subject.network, images)
     mask, strong = shown(attribution)[0], strength(attribution)
     panels = tuple(
         Panel(
@@ -117,31 +255,25 @@ def guided_grad_cam_of(member: MemberName, network: nn.Sequential, images: torch
         )
         for what, picture in input_pictures(member, images[0].numpy()).items()
     )
-    cells = FAITHFULNESS_CELLS[images.shape[-1]]
-    deletion, insertion = _gains(network, images, in_cells(strong, cells), request)
-    record = _record("guided-grad-cam", member, attribution, deletion, insertion)
+    importance = in_cells(strong, FAITHFULNESS_CELLS[images.shape[-1]])
+    record = _map_record("guided-grad-cam", subject, attribution, importance)
     return Made(panels, {f"{member}/guided_grad_cam": attribution[0]}, record)
 
 
-def dreams_of(
-    member: MemberName,
-    network: nn.Sequential,
-    images: torch.Tensor,
-    request: PageRequest,
-    report: Callable[[str, int, int], None],
-) -> Made:
+def dreams_of(subject: Subject) -> Made:
     """Deep Dream towards either class: what the object becomes."""
+    member = subject.member
     panels: list[Panel] = []
     arrays: dict[str, Float32] = {}
     records = []
     for name in DREAMT:
         dreamt = deep_dream(
-            network,
-            images,
+            subject.network,
+            subject.images,
             CLASSES[name],
-            learning_rate=request.dream_learning_rate,
-            steps=request.dream_steps,
-            report=lambda done, total, name=name: report(f"{member}, towards {name}", done, total),  # type: ignore[misc]
+            learning_rate=subject.request.dream_learning_rate,
+            steps=subject.request.dream_steps,
+            report=partial(subject.report, f"{member}, towards {name}"),
         )
         before, reached = float(dreamt.reached[0, 0]), float(dreamt.reached[-1, 0])
         for what, picture in input_pictures(member, dreamt.images[0]).items():
@@ -152,10 +284,20 @@ def dreams_of(
     return Made(tuple(panels), arrays, dreams=tuple(records))
 
 
-def _record(method: Method, member: MemberName, map_: Float32, deletion: Gain | None, insertion: Gain | None) -> MapRecord:
+#: What draws the pictures of a method, of every method that looks at one network.
+PICTURES: Mapping[Method, Callable[[Subject], Made]] = {
+    "occlusion": occlusion_of,
+    "guided-grad-cam": guided_grad_cam_of,
+    "deep-dream": dreams_of,
+}
+
+
+def _map_record(method: Method, subject: Subject, map_: Float32, importance: Float32) -> MapRecord:
+    """What is said of a map; ``importance`` (1, m, m): what of it speaks for a lens."""
+    deletion, insertion = _gains(subject, importance)
     return MapRecord(
         method=method,
-        member=member,
+        member=subject.member,
         lowest=float(map_.min()),
         highest=float(map_.max()),
         deletion_gain=deletion,
@@ -163,15 +305,14 @@ def _record(method: Method, member: MemberName, map_: Float32, deletion: Gain | 
     )
 
 
-def _gains(
-    network: nn.Module, images: torch.Tensor, importance: NDArray[np.float32], request: PageRequest
-) -> tuple[Gain | None, Gain | None]:
+def _gains(subject: Subject, importance: Float32) -> tuple[Gain | None, Gain | None]:
     """By how much the map's order beats random ones, for one object; the interval holds 95% of the random orders."""
-    if not request.random_orders:
+    n, images = subject.request.random_orders, subject.images
+    if not n:
         return None, None
-    orders = np.random.default_rng(request.seed).random((request.random_orders, *importance.shape[1:]))
-    own = curves(network, images, importance)
-    chance = curves(network, images.expand(request.random_orders, *images.shape[1:]), orders)
+    orders = np.random.default_rng(subject.request.seed).random((n, *importance.shape[1:]))
+    own = curves(subject.network, images, importance)
+    chance = curves(subject.network, images.expand(n, *images.shape[1:]), orders)
     return (
         _mean_gain(chance.deletion_area - own.deletion_area),
         _mean_gain(own.insertion_area - chance.insertion_area),
@@ -183,7 +324,41 @@ def _mean_gain(gains: NDArray[np.float64]) -> Gain:
     return Gain(value=float(gains.mean()), low=float(low), high=float(high))
 
 
-ARRAYS, RECORD, PAGE = "arrays.zarr", "explanation.json", "index.html"
+def _neighbours(
+    request: ExplainRequest, bundle: Bundle, logits: Float32
+) -> tuple[tuple[NeighbourRecord, ...], tuple[Panel, ...]]:
+    """The nearest training objects of the bundle; or of a labelled set, with their pictures."""
+    grid, dataset = bundle.grid, request.dataset
+    if grid is None:
+        return (), ()
+    among = None
+    if dataset is not None:
+        among = cached_logits(bundle, dataset, lambda: open_session(bundle), request.cache)
+    near = neighbours(logits, grid, request.page.neighbours, among=among)
+    records, pictures = [], []
+    for number, row in enumerate(near.rows[0].tolist()):
+        label: dict[str, int | bool | str] = {}
+        if dataset is not None:
+            truth = dataset.truth
+            label = {
+                "target_id": int(truth.target_id[row]),
+                "is_lens": bool(truth.is_lens[row]),
+                "class_name": str(truth.class_name[row]),
+            }
+            (batch, _, _) = next(iter(dataset.batches(np.array([row], dtype=np.int64), 1)))
+            caption = f"{'lens' if truth.is_lens[row] else 'no lens'}: {truth.class_name[row]}"
+            picture = enlarged(vis_image(batch.vis[0], batch.sky[0], batch.sigma[0]), SIDE)
+            pictures.append(Panel(f"neighbour-{number + 1}.png", caption, picture))
+        records.append(
+            NeighbourRecord(
+                distance=float(near.distance[0, number]),
+                logit_distance=float(near.logit_distance[0, number]),
+                lens_fraction=float(near.lens_fraction[0, number]),
+                probabilities=tuple(sigmoid(near.logits[0, number].astype(np.float64)).tolist()),
+                **label,
+            )
+        )
+    return tuple(records), tuple(pictures)
 
 
 def write_page(
@@ -248,152 +423,3 @@ def _write_arrays(path: Path, made: Mapping[MemberName, Sequence[Made]]) -> None
             for one in of_member:
                 for name, values in one.arrays.items():
                     put(group, name, values)
-
-
-Report = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class ExplainRequest:
-    """What is to be explained: the run folder, the object, what is made of it and where it goes.
-
-    ``bundle``: in the place of the run's own. ``dataset``: labelled set whose objects are searched for neighbours; ``cache``:
-    where its log-odds are kept. ``storage``: how object stores are reached; None: as the run did.
-    """
-
-    run_folder: str
-    candidate: str
-    out: Path
-    page: PageRequest
-    bundle: str | None = None
-    dataset: LabelledSet | None = None
-    cache: Path | None = None
-    storage: StorageConfig | None = None
-    scratch: str | None = None
-
-
-def explain_object(request: ExplainRequest, report: Report = lambda what, done, total: None) -> PageRecord:
-    """Explain one object.
-
-    Raises
-    ------
-    ScannerError
-        See the module.
-    """
-    folder = RunFolder(open_store(request.run_folder, request.storage or StorageConfig()))
-    run = folder.record()
-    storage = request.storage or run.config.storage
-    bundle = bundles.load(request.bundle or run.config.scoring.bundle, storage)
-    if request.bundle is None and bundle.fingerprint != run.bundle_fingerprint:
-        raise ContentError(
-            f"{bundle.location}: no longer the bundle of this run (its fingerprint was {run.bundle_fingerprint[:12]}, now it "
-            f"is {bundle.fingerprint[:12]}); name the right one, or any other, with --bundle."
-        )
-    if "neighbours" in request.page.methods and bundle.grid is None:
-        raise UsageError(f"{bundle.location}: has no t-SNE map to look for neighbours in; leave 'neighbours' out of --method.")
-    with temporary_folder(request.scratch) as scratch:
-        found = find_object(folder, request.candidate, scratch)
-    tiles = tuple(tile for tile in tile_list.read(run.tile_list, storage).tiles if tile.tile_id == found.commit.tile_id)
-    if not tiles:
-        raise InputMissingError(f"{run.tile_list}: no longer lists tile {found.commit.tile_id}; put its line back.")
-    cutout = candidate_cutouts(found.row, folder, tiles, _here(run.config, storage, request.scratch))
-    if cutout is None or not len(cutout):
-        raise ContentError(f"{folder.location}: no cutout could be made of {found.name}; run its tile again.")
-    return _explained(request, bundle, found, cutout, folder.location, report)
-
-
-def _here(config: RunConfig, storage: StorageConfig, scratch: str | None) -> RunConfig:
-    """The run's settings, with stores and scratch folder as they are reached from here."""
-    return config.model_copy(update={"storage": storage, "engine": config.engine.model_copy(update={"scratch": scratch})})
-
-
-def _explained(
-    request: ExplainRequest, bundle: Bundle, found: FoundObject, cutout: CutoutBatch, location: str, report: Report
-) -> PageRecord:
-    networks = restore(bundle)
-    inputs = {member: network_input(bundle, member, cutout) for member in request.page.members}
-    logits = member_log_odds(bundle, networks, cutout)
-    votes = disagreement(logits)
-    made = {
-        member: _methods(member, networks[member], inputs[member], cutout, request.page, report)
-        for member in request.page.members
-    }
-    nearest, pictures = _neighbours(request, bundle, logits) if "neighbours" in request.page.methods else ((), ())
-    record = PageRecord(
-        scanner_version=__version__,
-        name=found.name,
-        run_folder=location,
-        tile_id=found.commit.tile_id,
-        target_id=int(found.row["target_id"][0].as_py()),
-        bundle=f"{bundle.manifest.name} {bundle.manifest.version}",
-        bundle_fingerprint=bundle.fingerprint,
-        preprocessing=bundle.manifest.preprocessing,
-        request=request.page,
-        votes=tuple(
-            VoteRecord(member=member, probability=float(value))
-            for member, value in zip(MEMBERS, votes.probabilities[0], strict=True)
-        ),
-        n_votes=int(votes.votes[0]),
-        spread=float(votes.spread[0]),
-        shared_bits=float(votes.shared_bits[0]),
-        disagreement_bits=float(votes.disagreement_bits[0]),
-        maps=tuple(one.map for of_member in made.values() for one in of_member if one.map is not None),
-        dreams=tuple(dream for of_member in made.values() for one in of_member for dream in one.dreams),
-        neighbours=nearest,
-        dataset=None if request.dataset is None else request.dataset.path.name,
-    )
-    write_page(request.out, record, cutout, made, pictures)
-    return record
-
-
-def _methods(
-    member: MemberName, network: nn.Sequential, images: torch.Tensor, cutout: CutoutBatch, request: PageRequest, report: Report
-) -> tuple[Made, ...]:
-    makers: Mapping[str, Callable[[], Made]] = {
-        "occlusion": lambda: occlusion_of(member, network, images, cutout, request),
-        "guided-grad-cam": lambda: guided_grad_cam_of(member, network, images, request),
-        "deep-dream": lambda: dreams_of(member, network, images, request, report),
-    }
-    made = [Made(seen(member, images[0].numpy()), {f"{member}/input": images[0].numpy()})]
-    for method in request.methods:
-        if method in makers:
-            report(f"{member}, {method}", 0, 1)
-            made.append(makers[method]())
-    return tuple(made)
-
-
-def _neighbours(
-    request: ExplainRequest, bundle: Bundle, logits: Float32
-) -> tuple[tuple[NeighbourRecord, ...], tuple[Panel, ...]]:
-    """The nearest training objects of the bundle; or of a labelled set, with their pictures."""
-    grid, dataset = bundle.grid, request.dataset
-    if grid is None:
-        return (), ()
-    among = None
-    if dataset is not None:
-        among = cached_logits(bundle, dataset, lambda: open_session(bundle), request.cache)
-    near = neighbours(logits, grid, request.page.neighbours, among=among)
-    records, pictures = [], []
-    for number, row in enumerate(near.rows[0].tolist()):
-        label: dict[str, int | bool | str] = {}
-        if dataset is not None:
-            truth = dataset.truth
-            label = {
-                "target_id": int(truth.target_id[row]),
-                "is_lens": bool(truth.is_lens[row]),
-                "class_name": str(truth.class_name[row]),
-            }
-            (batch, _, _) = next(iter(dataset.batches(np.array([row], dtype=np.int64), 1)))
-            caption = f"{'lens' if truth.is_lens[row] else 'no lens'}: {truth.class_name[row]}"
-            picture = enlarged(vis_image(batch.vis[0], batch.sky[0], batch.sigma[0]), SIDE)
-            pictures.append(Panel(f"neighbour-{number + 1}.png", caption, picture))
-        records.append(
-            NeighbourRecord(
-                distance=float(near.distance[0, number]),
-                logit_distance=float(near.logit_distance[0, number]),
-                lens_fraction=float(near.lens_fraction[0, number]),
-                probabilities=tuple(sigmoid(near.logits[0, number].astype(np.float64)).tolist()),
-                **label,
-            )
-        )
-    return tuple(records), tuple(pictures)
