@@ -18,24 +18,11 @@ from scanner.evaluation.card import check_room, with_figures
 from scanner.evaluation.compare import TURNED, Comparison, Scoring, compare_bundles
 from scanner.evaluation.decisions import SKY_PREVALENCE
 from scanner.evaluation.results import Evaluation
-from scanner.evaluation.tables import Table, tables
+from scanner.evaluation.tables import ON_TERMINAL, Table, tables
 from scanner.interface.progress import bar
 from scanner.labelled_set import LabelledSet
 from scanner.survey.scan.machine import cores
 
-#: Tables that the terminal shows; the page and the JSON have all.
-SHOWN = (
-    "low-fpr",
-    "inspected",
-    "differences",
-    "table-5",
-    "table-6",
-    "classes",
-    "rotations",
-    "source-colours",
-    "known-lenses",
-    "images",
-)
 #: Objects, and lenses, of a look at biases alone.
 MANY_TURNED, RECOLOURED = 1000, 300
 
@@ -179,7 +166,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
             f"{found.name}: {found.n_objects:,} objects, {found.n_lenses:,} lenses ({found.n_visible:,} visible){trained}"
         )
     for table in tables(evaluation):
-        if table.name in SHOWN:
+        if table.name in ON_TERMINAL:
             click.echo("\n" + "\n".join(plain(table)))
 
 

@@ -16,17 +16,22 @@ from scipy.stats import f as f_distribution
 from scanner.ensemble.augmentation import ORIENTATIONS
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.session import EnsembleSession
-from scanner.evaluation import scores
 from scanner.evaluation.breakdown import FPRS
 from scanner.evaluation.metrics import delong, threshold_at_fpr
 from scanner.evaluation.results import ColourCurve, ColourPoint, OrientationScatter, OrientationScore, OrientationShift
-from scanner.evaluation.scores import ScoredBundle, cache_key, dataset_logits
+from scanner.evaluation.scores import ScoredBundle, cache_key, dataset_logits, read_array, write_array
 from scanner.interval import Interval, normal_interval, wilson_interval
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS, Float32, Float64, Int64
 from scanner.simulation.datasets.dataset import batch_of
 from scanner.simulation.datasets.presets import PRESETS, Preset
 from scanner.simulation.datasets.variants import draw_recoloured
+
+#: VIS - H of the sources, AB mag: bluer than any galaxy to redder than most.
+COLOURS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5)
+#: Of the lenses; no evaluation set has it, so none of their lenses is drawn.
+SEED = 20_221
+_AT_ONCE = 32
 
 
 def turned_logits(
@@ -40,7 +45,7 @@ def turned_logits(
     """Log-odds of rows in all orientations, (n, 8, 7) float32, kept in the cache folder as a whole; None: not kept."""
     path = None if folder is None else folder / cache_key(bundle, dataset) / f"turned-{len(rows)}.npy"
     shape = (len(rows), ORIENTATIONS, len(MEMBERS))
-    kept = None if path is None else scores.read_array(path, shape)
+    kept = None if path is None else read_array(path, shape)
     if kept is not None:
         report(len(rows) * ORIENTATIONS)
         return kept
@@ -50,7 +55,7 @@ def turned_logits(
         turns = np.full(len(rows), orientation, dtype=np.int64)
         found[:, orientation] = dataset_logits(session, dataset, rows, turns, report)
     if path is not None:
-        scores.write_array(path, found)
+        write_array(path, found)
     return found
 
 
@@ -67,7 +72,12 @@ def sample_rows(dataset: LabelledSet, n: int, seed: int = 0) -> Int64:
 def orientation_scatter(
     bundle: Bundle, name: str, set_name: str, logits: Float32, is_lens: NDArray[np.bool_]
 ) -> OrientationScatter:
-    """Measure the scatter of every member and of the combination.
+    """Measure how every member and the combination scatter when objects are turned and mirrored eight ways.
+
+    Nothing on the sky has a preferred orientation, so the scatter is an error of the finder that costs nothing to measure, and
+    an average over the orientations is a candidate for a better score. It says nothing of what all objects have in common: a
+    network that was shown one class turned and the other not has learnt the angle of the PSF (Wilde et al. 2022, section 3.2),
+    and moves *every* object the same way when it is turned. That is what ``shifts`` measure.
 
     Parameters
     ----------
@@ -155,13 +165,6 @@ def _mean(values: Float64) -> Interval | None:
     return normal_interval(float(values.mean()), error, low=0.0)
 
 
-#: VIS - H of the sources, AB mag: bluer than any galaxy to redder than most.
-COLOURS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5)
-#: Of the lenses; no evaluation set has it, so none of their lenses is drawn.
-SEED = 20_221
-_AT_ONCE = 32
-
-
 @dataclass(frozen=True)
 class RecolouredLogits:
     """``logits`` (C, n, 7) float32 of n visible lenses whose sources have the C ``colours``."""
@@ -177,7 +180,11 @@ def recoloured_logits(
     seed: int = SEED,
     report: Callable[[int], None] = lambda n: None,
 ) -> RecolouredLogits:
-    """Draw ``n`` visible lenses in every colour, and score them.
+    """Draw ``n`` visible lenses with sources of every colour, and score them.
+
+    Wilde et al. (2022, section 6) could only suspect that their networks want rings to be blue: in any set of lenses, red
+    sources are also fainter, smaller and further away. Here the same lenses are drawn again and again, and only the NISP light
+    of their sources changes. OU-VIS, which sees no colour, is the control.
 
     Parameters
     ----------

@@ -8,67 +8,13 @@ from pathlib import Path
 
 from scanner.ensemble.bundle import CARD_FILE, Bundle, Metric, content_of, write_bundle
 from scanner.errors import ContentError, UsageError
-from scanner.evaluation.compare import main_pairings
-from scanner.evaluation.results import Evaluation, SetSummary
-from scanner.evaluation.tables import Table, tables
+from scanner.evaluation.results import Evaluation, SetSummary, main_pairings
+from scanner.evaluation.tables import OFF_CARD, Table, tables
 
-#: Tables that are too long for a card; the page has them.
-LEFT_OUT = ("members", "properties")
 HEADING = "## How well it finds lenses"
-
-
-def card_section(evaluation: Evaluation) -> str:
-    """The measured part of ``MODEL_CARD.md``, from a heading of second level on; ends without a newline."""
-    parts = [
-        HEADING,
-        f"All intervals are 95%. Purity and inspection are stated for one lens in {1 / evaluation.sky_prevalence:,.0f} "
-        "objects. Visible lenses: arc S/N above 25 and more than 100 pixels. Everything in this section was measured on "
-        "simulated images that no step of training has seen, unless it says so.",
-        "\n".join(_set(found, evaluation) for found in evaluation.sets),
-    ]
-    parts += [_markdown(table) for table in tables(evaluation) if table.name not in LEFT_OUT]
-    return "\n\n".join(parts)
-
-
-def _set(found: SetSummary, evaluation: Evaluation) -> str:
-    classes = ", ".join(f"{name} {n:,}" for name, n in sorted(found.classes.items(), key=lambda item: -item[1]))
-    trained = f" **{', '.join(found.trained_on)} was trained on it.**" if found.trained_on else ""
-    sky = " Its non-lenses stand for the sky." if found.name == evaluation.sky else ""
-    return (
-        f"- `{found.name}` (preset {found.preset}, SHA-256 {found.sha256[:12]}): {found.n_objects:,} objects, "
-        f"{found.n_lenses:,} lenses ({found.n_visible:,} visible). Drawn: {classes}.{sky}{trained}"
-    )
-
-
-def _markdown(table: Table) -> str:
-    rows = [table.header, ("---",) * len(table.header), *table.rows]
-    # An asterisk alone would begin emphasis.
-    lines = ["| " + " | ".join(cell.replace("|", "\\|").replace("*", "\\*") for cell in row) + " |" for row in rows]
-    note = [] if not table.note else ["", table.note.replace("*", "\\*")]
-    return "\n".join([f"### {table.title}", "", *lines, *note])
-
-
 TITLE = re.compile(r"\A# .*")
 #: From the heading to the next one of second level, or the end.
 SECTION = re.compile(rf"^{re.escape(HEADING)}$.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
-
-
-def check_room(bundle: Bundle, version: str) -> None:
-    """Refuse what :func:`with_figures` would, before anything is measured.
-
-    Raises
-    ------
-    UsageError, ContentError
-        See the module's docstring.
-    """
-    manifest = bundle.manifest
-    if version == manifest.version:
-        raise UsageError(f"{bundle.location}: is {manifest.name} {version} already; name another as --card FOLDER VERSION.")
-    if SECTION.search(content_of(bundle).texts.get(CARD_FILE, "")) is None:
-        raise ContentError(
-            f"{bundle.location}: has no {CARD_FILE} with a section '{HEADING.lstrip('# ')}' to put figures into; "
-            "make the bundle with 'scanner train bundle'."
-        )
 
 
 def with_figures(bundle: Bundle, evaluation: Evaluation, version: str, out: Path) -> Bundle:
@@ -101,6 +47,24 @@ def with_figures(bundle: Bundle, evaluation: Evaluation, version: str, out: Path
     return write_bundle(out, replace(content, version=version, metrics=metrics_of(evaluation), texts=texts))
 
 
+def check_room(bundle: Bundle, version: str) -> None:
+    """Refuse what :func:`with_figures` would, before anything is measured.
+
+    Raises
+    ------
+    UsageError, ContentError
+        See the module's docstring.
+    """
+    manifest = bundle.manifest
+    if version == manifest.version:
+        raise UsageError(f"{bundle.location}: is {manifest.name} {version} already; name another as --card FOLDER VERSION.")
+    if SECTION.search(content_of(bundle).texts.get(CARD_FILE, "")) is None:
+        raise ContentError(
+            f"{bundle.location}: has no {CARD_FILE} with a section '{HEADING.lstrip('# ')}' to put figures into; "
+            "make the bundle with 'scanner train bundle'."
+        )
+
+
 def metrics_of(evaluation: Evaluation) -> tuple[Metric, ...]:
     """The main figures of the first bundle of an evaluation, as a manifest lists them: visible lenses, one pairing a set."""
     own = [figures for figures in evaluation.figures if figures.bundle == evaluation.bundles[0].name]
@@ -124,3 +88,34 @@ def metrics_of(evaluation: Evaluation) -> tuple[Metric, ...]:
                     )
                 )
     return tuple(found)
+
+
+def card_section(evaluation: Evaluation) -> str:
+    """The measured part of ``MODEL_CARD.md``, from a heading of second level on; ends without a newline."""
+    parts = [
+        HEADING,
+        f"All intervals are 95%. Purity and inspection are stated for one lens in {1 / evaluation.sky_prevalence:,.0f} "
+        "objects. Visible lenses: arc S/N above 25 and more than 100 pixels. Everything in this section was measured on "
+        "simulated images that no step of training has seen, unless it says so.",
+        "\n".join(_set(found, evaluation) for found in evaluation.sets),
+    ]
+    parts += [_markdown(table) for table in tables(evaluation) if table.name not in OFF_CARD]
+    return "\n\n".join(parts)
+
+
+def _set(found: SetSummary, evaluation: Evaluation) -> str:
+    classes = ", ".join(f"{name} {n:,}" for name, n in sorted(found.classes.items(), key=lambda item: -item[1]))
+    trained = f" **{', '.join(found.trained_on)} was trained on it.**" if found.trained_on else ""
+    sky = " Its non-lenses stand for the sky." if found.name == evaluation.sky else ""
+    return (
+        f"- `{found.name}` (preset {found.preset}, SHA-256 {found.sha256[:12]}): {found.n_objects:,} objects, "
+        f"{found.n_lenses:,} lenses ({found.n_visible:,} visible). Drawn: {classes}.{sky}{trained}"
+    )
+
+
+def _markdown(table: Table) -> str:
+    rows = [table.header, ("---",) * len(table.header), *table.rows]
+    # An asterisk alone would begin emphasis.
+    lines = ["| " + " | ".join(cell.replace("|", "\\|").replace("*", "\\*") for cell in row) + " |" for row in rows]
+    note = [] if not table.note else ["", table.note.replace("*", "\\*")]
+    return "\n".join([f"### {table.title}", "", *lines, *note])

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-import scanner
+from scanner import __version__
 from scanner.ensemble import bundles as bundle_files
 from scanner.ensemble.bundle import Bundle
-from scanner.ensemble.session import EnsembleSession, open_session
+from scanner.ensemble.session import open_session
 from scanner.errors import UsageError
 from scanner.evaluation.biases import colour_curves, orientation_scatter, recoloured_logits, sample_rows, turned_logits
 from scanner.evaluation.breakdown import class_rates, recall_curves
@@ -21,10 +21,165 @@ from scanner.evaluation.decisions import SKY_PREVALENCE, decisions
 from scanner.evaluation.images import NonLenses, judge_of, known_lens_cutouts, read_images, read_known_lenses, score_image
 from scanner.evaluation.ranking import grid_losses, measure, yields
 from scanner.evaluation.reliability import reliabilities
-from scanner.evaluation.results import ColourCurve, Evaluation, ImageScore, OrientationScatter, Pairing, SetSummary
+from scanner.evaluation.results import (
+    ColourCurve,
+    Evaluation,
+    ImageScore,
+    OrientationScatter,
+    Pairing,
+    SetSummary,
+    main_pairings,
+)
 from scanner.evaluation.scores import ScoredBundle, cached_grid_values, cached_logits, score
 from scanner.labelled_set import LabelledSet, Truth
 from scanner.records import MEMBERS, CutoutBatch, Float64, MemberName
+
+#: Name of the preset whose non-lenses stand for the sky.
+SKY_PRESET = "challenge"
+#: Objects that are scored in all eight orientations unless another number is asked for.
+TURNED = 200
+Report = Callable[[str, int], None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An evaluation and what it was measured on; ``datasets`` and the cutouts of single images by their names in it."""
+
+    evaluation: Evaluation
+    bundles: tuple[ScoredBundle, ...]
+    datasets: Mapping[str, LabelledSet]
+    images: Mapping[str, CutoutBatch]
+    known_lenses: Mapping[str, CutoutBatch]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What runs the networks, and where log-odds are kept (None: nowhere).
+
+    ``threads``, ``parallel``: of a session, see :func:`scanner.ensemble.session.open_session`. ``report`` is called with the
+    bundle's name and the number of objects done since the last call.
+    """
+
+    provider: str = "auto"
+    threads: int = 1
+    parallel: int = 1
+    cache: Path | None = None
+    report: Report = lambda name, n: None
+
+
+def compare_bundles(
+    paths: Sequence[Path | str | None],
+    datasets: Sequence[LabelledSet],
+    *,
+    images: Path | None = None,
+    known: Path | None = None,
+    beta: float | None = None,
+    prevalence: float = SKY_PREVALENCE,
+    n_turned: int = TURNED,
+    n_recoloured: int = 0,
+    scoring: Scoring | None = None,
+) -> Comparison:
+    """Evaluate bundles.
+
+    The set of preset ``challenge``, where it is given, is the sky: the lenses of every set are measured against its non-lenses,
+    as a false-positive rate of 1e-4 needs 100,000 of them. Sets with both classes are measured against their own non-lenses
+    too.
+
+    Parameters
+    ----------
+    paths
+        Folders or names of bundles, or None for the default one. The first is compared with each of the others.
+    datasets
+        That none of them was trained on; one that was is marked as such.
+    images
+        A tile list; the centre of every tile is scored over eight orientations.
+    known
+        A list of known lenses, see :mod:`scanner.evaluation.images`.
+    beta
+        Of the decisions; None: each bundle's default.
+    prevalence
+        Share of lenses on the sky.
+    n_turned
+        Objects of one set that are scored in all orientations; 0: none.
+    n_recoloured
+        Simulated lenses that are drawn and scored with sources of every colour; 0: none.
+    scoring
+        See :class:`Scoring`.
+
+    Raises
+    ------
+    UsageError
+        A set or bundle is given twice; no set has lenses, or none has non-lenses; a bundle has no threshold for ``beta``.
+    ScannerError
+        A bundle, a tile or a list cannot be read.
+    """
+    if n_recoloured == 1:
+        raise UsageError("--source-colours: how far one lens alone is typical cannot be told; give two or more, or none.")
+    how = scoring or Scoring()
+    sets = named_sets(datasets)
+    truths = {name: dataset.truth for name, dataset in sets.items()}
+    skies = [name for name, dataset in sets.items() if dataset.preset == SKY_PRESET and not truths[name].is_lens.all()]
+    sky = skies[0] if skies else None
+    pairings = pair(truths, sky)
+    # Lists are read before anything is scored: a mistake in them shows at once.
+    cutouts = {} if images is None else read_images(images)
+    listed = () if known is None else read_known_lenses(known)
+    lenses = known_lens_cutouts(listed)
+    judges = {lens.name: judge_of(lens.images) for lens in listed}
+    loaded = named_bundles(paths)
+    for bundle in loaded.values():
+        bundle.threshold(beta)
+
+    scored: list[ScoredBundle] = []
+    scatter: list[OrientationScatter] = []
+    curves: list[ColourCurve] = []
+    image_scores: list[ImageScore] = []
+    known_scores: list[ImageScore] = []
+    main = main_pairings(pairings, sky)
+    reference = next((pairing.others for pairing in main if pairing.others == sky), main[0].others)
+    for name, bundle in loaded.items():
+        session = cache(partial(open_session, bundle, how.provider, how.threads, how.parallel))
+        report = partial(how.report, name)
+        logits = {set_name: cached_logits(bundle, dataset, session, how.cache, report) for set_name, dataset in sets.items()}
+        grid_values = None
+        if bundle.grid is not None:
+            grid_values = {key: cached_grid_values(bundle, sets[key], rows, how.cache) for key, rows in logits.items()}
+        found = score(bundle, name, logits, grid_values)
+        scored.append(found)
+        if n_turned:
+            turned_set = sets[main[0].lenses]
+            rows = sample_rows(turned_set, n_turned)
+            turned = turned_logits(bundle, turned_set, rows, session, how.cache, report)
+            scatter.append(orientation_scatter(bundle, name, main[0].lenses, turned, turned_set.truth.is_lens[rows]))
+        if n_recoloured:
+            lenses_in_colours = recoloured_logits(session(), n_recoloured, report=report)
+            curves += colour_curves(found, lenses_in_colours, reference, truths[reference].is_lens)
+        others = _non_lenses(found, reference, ~truths[reference].is_lens)
+        for batches, judged, scores in ((cutouts, {}, image_scores), (lenses, judges, known_scores)):
+            for image, batch in batches.items():
+                scores.append(score_image(image, batch, bundle, name, session(), judge=judged.get(image), others=others))
+
+    figures, differences = measure(scored, truths, pairings)
+    evaluation = Evaluation(
+        scanner_version=__version__,
+        sky_prevalence=prevalence,
+        sky=sky,
+        sets=tuple(_summary(name, dataset, loaded) for name, dataset in sets.items()),
+        bundles=tuple(found.summary for found in scored),
+        figures=figures,
+        decisions=decisions(scored, truths, beta, prevalence),
+        yields=yields(scored, truths, main, prevalence),
+        recall_curves=recall_curves(scored, sets, main),
+        class_rates=class_rates(scored, truths, main[0].lenses, sky),
+        reliabilities=reliabilities(scored, truths, main, prevalence),
+        orientations=tuple(scatter),
+        colour_curves=tuple(curves),
+        grid_losses=grid_losses(scored, truths, main),
+        differences=differences,
+        images=tuple(image_scores),
+        known_lenses=tuple(known_scores),
+    )
+    return Comparison(evaluation, tuple(scored), sets, cutouts, lenses)
 
 
 def named_sets(datasets: Sequence[LabelledSet]) -> dict[str, LabelledSet]:
@@ -91,176 +246,10 @@ def pair(truths: Mapping[str, Truth], sky: str | None) -> tuple[Pairing, ...]:
     return tuple(found)
 
 
-def main_pairings(pairings: Sequence[Pairing], sky: str | None) -> tuple[Pairing, ...]:
-    """One pairing for every set of lenses: against the sky where there is one, else against its own non-lenses."""
-    best: dict[str, Pairing] = {}
-    for pairing in pairings:
-        if pairing.lenses not in best or pairing.others == sky:
-            best[pairing.lenses] = pairing
-    # The sets with non-lenses of their own first: what leads stands for what a survey shows.
-    own = {pairing.lenses for pairing in pairings if pairing.lenses == pairing.others}
-    return tuple(sorted(best.values(), key=lambda pairing: pairing.lenses not in own))
-
-
-#: Name of the preset whose non-lenses stand for the sky.
-SKY_PRESET = "challenge"
-#: Objects that are scored in all eight orientations unless another number is asked for.
-TURNED = 200
-Report = Callable[[str, int], None]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """An evaluation and what it was measured on; ``datasets`` and the cutouts of single images by their names in it."""
-
-    evaluation: Evaluation
-    bundles: tuple[ScoredBundle, ...]
-    datasets: Mapping[str, LabelledSet]
-    images: Mapping[str, CutoutBatch]
-    known_lenses: Mapping[str, CutoutBatch]
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """What runs the networks, and where log-odds are kept (None: nowhere).
-
-    ``threads``, ``parallel``: of a session, see :func:`scanner.ensemble.session.open_session`. ``report`` is called with the
-    bundle's name and the number of objects done since the last call.
-    """
-
-    provider: str = "auto"
-    threads: int = 1
-    parallel: int = 1
-    cache: Path | None = None
-    report: Report = lambda name, n: None
-
-
-def compare_bundles(
-    paths: Sequence[Path | str | None],
-    datasets: Sequence[LabelledSet],
-    *,
-    images: Path | None = None,
-    known: Path | None = None,
-    beta: float | None = None,
-    prevalence: float = SKY_PREVALENCE,
-    n_turned: int = TURNED,
-    n_recoloured: int = 0,
-    scoring: Scoring | None = None,
-) -> Comparison:
-    """Evaluate bundles.
-
-    Parameters
-    ----------
-    paths
-        Folders or names of bundles, or None for the default one. The first is compared with each of the others.
-    datasets
-        That none of them was trained on; one that was is marked as such.
-    images
-        A tile list; the centre of every tile is scored over eight orientations.
-    known
-        A list of known lenses, see :mod:`scanner.evaluation.images`.
-    beta
-        Of the decisions; None: each bundle's default.
-    prevalence
-        Share of lenses on the sky.
-    n_turned
-        Objects of one set that are scored in all orientations; 0: none.
-    n_recoloured
-        Simulated lenses that are drawn and scored with sources of every colour; 0: none.
-    scoring
-        See :class:`Scoring`.
-
-    Raises
-    ------
-    UsageError
-        See the module.
-    """
-    if n_recoloured == 1:
-        raise UsageError("--source-colours: how far one lens alone is typical cannot be told; give two or more, or none.")
-    how = scoring or Scoring()
-    sets = named_sets(datasets)
-    truths = {name: dataset.truth for name, dataset in sets.items()}
-    skies = [name for name, dataset in sets.items() if dataset.preset == SKY_PRESET and not truths[name].is_lens.all()]
-    sky = skies[0] if skies else None
-    pairings = pair(truths, sky)
-    # Lists are read before anything is scored: a mistake in them shows at once.
-    cutouts = {} if images is None else read_images(images)
-    listed = () if known is None else read_known_lenses(known)
-    lenses = known_lens_cutouts(listed)
-    judges = {lens.name: judge_of(lens.images) for lens in listed}
-    loaded = named_bundles(paths)
-    for bundle in loaded.values():
-        bundle.threshold(beta)
-
-    scored: list[ScoredBundle] = []
-    scatter: list[OrientationScatter] = []
-    curves: list[ColourCurve] = []
-    image_scores: list[ImageScore] = []
-    known_scores: list[ImageScore] = []
-    main = main_pairings(pairings, sky)
-    reference = next((pairing.others for pairing in main if pairing.others == sky), main[0].others)
-    for name, bundle in loaded.items():
-        session = cache(partial(open_session, bundle, how.provider, how.threads, how.parallel))
-        report = partial(how.report, name)
-        logits = {set_name: cached_logits(bundle, dataset, session, how.cache, report) for set_name, dataset in sets.items()}
-        grid_values = None
-        if bundle.grid is not None:
-            grid_values = {key: cached_grid_values(bundle, sets[key], rows, how.cache) for key, rows in logits.items()}
-        found = score(bundle, name, logits, grid_values)
-        scored.append(found)
-        if n_turned:
-            scatter.append(_turned(bundle, name, main[0], sets, n_turned, session, how, report))
-        if n_recoloured:
-            lenses_in_colours = recoloured_logits(session(), n_recoloured, report=report)
-            curves += colour_curves(found, lenses_in_colours, reference, truths[reference].is_lens)
-        others = _non_lenses(found, reference, ~truths[reference].is_lens)
-        for batches, judged, scores in ((cutouts, {}, image_scores), (lenses, judges, known_scores)):
-            for image, batch in batches.items():
-                scores.append(score_image(image, batch, bundle, name, session(), judge=judged.get(image), others=others))
-
-    figures, differences = measure(scored, truths, pairings)
-    evaluation = Evaluation(
-        scanner_version=scanner.__version__,
-        sky_prevalence=prevalence,
-        sky=sky,
-        sets=tuple(_summary(name, dataset, loaded) for name, dataset in sets.items()),
-        bundles=tuple(found.summary for found in scored),
-        figures=figures,
-        decisions=decisions(scored, truths, beta, prevalence),
-        yields=yields(scored, truths, main, prevalence),
-        recall_curves=recall_curves(scored, sets, main),
-        class_rates=class_rates(scored, truths, main[0].lenses, sky),
-        reliabilities=reliabilities(scored, truths, main, prevalence),
-        orientations=tuple(scatter),
-        colour_curves=tuple(curves),
-        grid_losses=grid_losses(scored, truths, main),
-        differences=differences,
-        images=tuple(image_scores),
-        known_lenses=tuple(known_scores),
-    )
-    return Comparison(evaluation, tuple(scored), sets, cutouts, lenses)
-
-
 def _non_lenses(found: ScoredBundle, reference: str, chosen: NDArray[np.bool_]) -> NonLenses:
     scores = found.scores[reference]
     judges: dict[MemberName | None, Float64] = {member: scores[member][chosen] for member in MEMBERS}
     return NonLenses(reference, judges | {None: scores[found.summary.combined][chosen]})
-
-
-def _turned(
-    bundle: Bundle,
-    name: str,
-    pairing: Pairing,
-    sets: Mapping[str, LabelledSet],
-    n: int,
-    session: Callable[[], EnsembleSession],
-    how: Scoring,
-    report: Callable[[int], None],
-) -> OrientationScatter:
-    dataset = sets[pairing.lenses]
-    rows = sample_rows(dataset, n)
-    logits = turned_logits(bundle, dataset, rows, session, how.cache, report)
-    return orientation_scatter(bundle, name, pairing.lenses, logits, dataset.truth.is_lens[rows])
 
 
 def _summary(name: str, dataset: LabelledSet, loaded: Mapping[str, Bundle]) -> SetSummary:

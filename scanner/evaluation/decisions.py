@@ -30,6 +30,62 @@ SKY_PREVALENCE = 1e-4
 DRAWS = 4000
 
 
+def decisions(
+    bundles: Sequence[ScoredBundle], truths: Mapping[str, Truth], beta: float | None = None, prevalence: float = SKY_PREVALENCE
+) -> tuple[Decision, ...]:
+    """Measure the members at 0.5 and the bundles at their threshold, on every set.
+
+    Parameters
+    ----------
+    bundles, truths
+        The truths by set.
+    beta
+        Of the bundles' threshold; None: each one's default.
+    prevalence
+        For the purity.
+
+    Raises
+    ------
+    UsageError
+        A bundle has no threshold for this β.
+    """
+    return tuple(decision for scored in bundles for decision in _of_bundle(scored, truths, beta, prevalence))
+
+
+def _of_bundle(scored: ScoredBundle, truths: Mapping[str, Truth], beta: float | None, prevalence: float) -> Iterator[Decision]:
+    bundle = scored.bundle
+    threshold = bundle.threshold(beta)
+    used = beta if beta is not None else bundle.default_beta if bundle.default_beta is not None else PAPER_BETA
+    deciding = scored.summary.combined if bundle.grid is None else GRID
+    for set_name, truth in truths.items():
+        scores, logits = scored.scores[set_name], scored.logits[set_name]
+        for member in MEMBERS:
+            yield decide(
+                scored.name,
+                set_name,
+                member,
+                scores[member] >= 0.0,
+                truth,
+                values=scores[member],
+                threshold=MEMBER_THRESHOLD,
+                beta=used,
+                prevalence=prevalence,
+            )
+        # In float32, as a scan decides: a threshold is a score that occurred, and must select it.
+        value = bundle.calibration.apply(logits) if bundle.grid is None else scores[GRID].astype(np.float32)
+        yield decide(
+            scored.name,
+            set_name,
+            deciding,
+            value >= np.float32(threshold),
+            truth,
+            values=scores[deciding],
+            threshold=threshold,
+            beta=used,
+            prevalence=prevalence,
+        )
+
+
 def decide(
     bundle: str,
     set_name: str,
@@ -110,59 +166,3 @@ def _f_beta(recall: NDArray[Any] | float, fpr: NDArray[Any] | float, beta: float
     precision = purity(recall, fpr, prevalence)
     weight = np.asarray(beta**2 * precision + recall)
     return np.divide((1 + beta**2) * precision * recall, weight, out=np.zeros(weight.shape), where=weight > 0)
-
-
-def decisions(
-    bundles: Sequence[ScoredBundle], truths: Mapping[str, Truth], beta: float | None = None, prevalence: float = SKY_PREVALENCE
-) -> tuple[Decision, ...]:
-    """Measure the members at 0.5 and the bundles at their threshold, on every set.
-
-    Parameters
-    ----------
-    bundles, truths
-        The truths by set.
-    beta
-        Of the bundles' threshold; None: each one's default.
-    prevalence
-        For the purity.
-
-    Raises
-    ------
-    UsageError
-        A bundle has no threshold for this β.
-    """
-    return tuple(decision for scored in bundles for decision in _of_bundle(scored, truths, beta, prevalence))
-
-
-def _of_bundle(scored: ScoredBundle, truths: Mapping[str, Truth], beta: float | None, prevalence: float) -> Iterator[Decision]:
-    bundle = scored.bundle
-    threshold = bundle.threshold(beta)
-    used = beta if beta is not None else bundle.default_beta if bundle.default_beta is not None else PAPER_BETA
-    deciding = scored.summary.combined if bundle.grid is None else GRID
-    for set_name, truth in truths.items():
-        scores, logits = scored.scores[set_name], scored.logits[set_name]
-        for member in MEMBERS:
-            yield decide(
-                scored.name,
-                set_name,
-                member,
-                scores[member] >= 0.0,
-                truth,
-                values=scores[member],
-                threshold=MEMBER_THRESHOLD,
-                beta=used,
-                prevalence=prevalence,
-            )
-        # In float32, as a scan decides: a threshold is a score that occurred, and must select it.
-        value = bundle.calibration.apply(logits) if bundle.grid is None else scores[GRID].astype(np.float32)
-        yield decide(
-            scored.name,
-            set_name,
-            deciding,
-            value >= np.float32(threshold),
-            truth,
-            values=scores[deciding],
-            threshold=threshold,
-            beta=used,
-            prevalence=prevalence,
-        )

@@ -50,6 +50,12 @@ from scanner.sky.local_files import ScratchFolder
 from scanner.sky.mosaic import celestial_wcs
 from scanner.sky.tile_images import open_tile
 
+#: New pixels smaller than this share of the old ones are interpolated; on squares they would show steps.
+ENLARGING = 0.8
+#: Points along the side of a new pixel that measure which area it shares with old ones.
+LATTICE = 8
+_EXTENSION = re.compile(r"(?P<path>.+)\[(?P<extension>[^\[\]]+)\]")
+
 
 @dataclass(frozen=True)
 class NonLenses:
@@ -67,72 +73,6 @@ class NonLenses:
         return tuple(float(share) for share in n_above / len(rising))
 
 
-def central_cutout(tile: Tile) -> CutoutBatch:
-    """Cut the centre of a tile's VIS image, as a batch of one."""
-    with open_tile(tile, CutoutsConfig()) as images:
-        height, width = images.vis.shape
-        x, y = (width - 1) / 2, (height - 1) / 2
-        ra, dec = images.vis.wcs.all_pix2world([[x, y]], 0)[0]
-        target = Targets(
-            target_id=np.array([1], dtype=np.int64),
-            ra=np.array([ra]),
-            dec=np.array([dec]),
-            x=np.array([x]),
-            y=np.array([y]),
-            magnitude=np.array([np.nan], dtype=np.float32),
-        )
-        return next(cut(images, target, 1))
-
-
-def read_images(path: Path) -> dict[str, CutoutBatch]:
-    """Cut the centre of every tile of a list, by tile id.
-
-    Raises
-    ------
-    TileError
-        A tile cannot be cut, or lacks a band; the message says which.
-    """
-    tiles = tile_list.read(path)
-    for failed in tiles.failed:
-        raise TileError(f"{path}: tile {failed.tile_id}: {failed.reason}")
-    return {tile.tile_id: central_cutout(tile) for tile in tiles.tiles}
-
-
-def orientations(images: Float32) -> Float32:
-    """The eight orientations of one image or stack (1, ..., y, x): (8, ..., y, x)."""
-    return np.concatenate([turn(images, orientation) for orientation in range(ORIENTATIONS)])
-
-
-def image_logits(batch: CutoutBatch, session: EnsembleSession) -> Float32:
-    """Log-odds of a batch of one in all orientations, (8, 7) float32."""
-    vis, nisp = fill_bad_pixels(batch)
-    levels = (np.repeat(values, ORIENTATIONS, axis=0) for values in (batch.sky, batch.sigma))
-    return session.plain_logits(orientations(vis), orientations(nisp), *levels)
-
-
-def judge_of(bands: Collection[Band]) -> MemberName | None:
-    """The member that an image of ``bands`` is judged by; None where all are there: the combination.
-
-    It is the one that sees most of them and no other; of equals, that of the larger image.
-
-    Raises
-    ------
-    ValueError
-        No band is given.
-    """
-    if set(bands) == set(BANDS):
-        return None
-    fit = [member for member in MEMBERS if set(MEMBER_BANDS[member]) <= set(bands)]
-    if not fit:
-        raise ValueError("no band is given")
-    return max(fit, key=lambda member: (len(MEMBER_BANDS[member]), MEMBER_PIXELS[member]))
-
-
-def judged(bundle: Bundle, logits: Float32, judge: MemberName | None) -> Float64:
-    """What the judge gives to each row of ``logits`` (N, 7): log-odds of the member, or the combination; (N,) float64."""
-    return bundle.calibration.ranking_score(logits) if judge is None else logits[:, MEMBERS.index(judge)].astype(np.float64)
-
-
 def score_image(
     name: str,
     batch: CutoutBatch,
@@ -144,6 +84,11 @@ def score_image(
     others: NonLenses | None = None,
 ) -> ImageScore:
     """Score a batch of one over its eight orientations.
+
+    Nothing on the sky has a preferred orientation, so the scatter over the orientations tells how far a score can be trusted.
+    What a score is worth depends on how many non-lenses get a higher one: ``above`` says so for each orientation, and compares
+    between bundles where probabilities do not. Each orientation is scored as it is; non-lenses that stand high are means of
+    eight where the bundle has test-time augmentation, as in a scan.
 
     Parameters
     ----------
@@ -179,141 +124,72 @@ def score_image(
     )
 
 
-#: New pixels smaller than this share of the old ones are interpolated; on squares they would show steps.
-ENLARGING = 0.8
-#: Points along the side of a new pixel that measure which area it shares with old ones.
-LATTICE = 8
+def image_logits(batch: CutoutBatch, session: EnsembleSession) -> Float32:
+    """Log-odds of a batch of one in all orientations, (8, 7) float32."""
+    vis, nisp = fill_bad_pixels(batch)
+    levels = (np.repeat(values, ORIENTATIONS, axis=0) for values in (batch.sky, batch.sigma))
+    return session.plain_logits(orientations(vis), orientations(nisp), *levels)
 
 
-@dataclass(frozen=True)
-class Plate:
-    """One image and where the object is in it.
-
-    ``pixels`` (ny, nx) float64, NaN where masked. ``centre``: (x, y) of the object, zero-based. ``matrix`` (2, 2): pixels
-    (x, y) per arcsec to the right and up in the cutout.
-    """
-
-    pixels: Float64
-    centre: tuple[float, float]
-    matrix: Float64
+def orientations(images: Float32) -> Float32:
+    """The eight orientations of one image or stack (1, ..., y, x): (8, ..., y, x)."""
+    return np.concatenate([turn(images, orientation) for orientation in range(ORIENTATIONS)])
 
 
-def read_plate(image: ImageRef, scale_arcsec: float | None, position: tuple[float, float] | None) -> Plate:
-    """Read one image.
+def judge_of(bands: Collection[Band]) -> MemberName | None:
+    """The member that an image of ``bands`` is judged by; None where all are there: the combination.
 
-    Parameters
-    ----------
-    image
-        File and extension.
-    scale_arcsec
-        Pixel scale where the header has no WCS; it overrules one that is there.
-    position
-        RA and Dec of the object in degrees; None: it is in the image's middle.
-
-    Raises
-    ------
-    TileError
-        Not an image, no WCS although one is needed, the object not on it.
-    """
-    with closing(ScratchFolder(None)) as scratch:
-        opened, header = open_image(image, scratch)
-        height, width = opened.shape
-        pixels = np.array(opened.window(0, height, 0, width), dtype=np.float64)
-        opened.close()
-    pixels[~np.isfinite(pixels)] = np.nan
-    middle = ((width - 1) / 2, (height - 1) / 2)
-    if scale_arcsec is not None and position is None:
-        return Plate(pixels, middle, np.eye(2) / scale_arcsec)
-    if "CTYPE1" not in header:
-        needed = "state" if position is None else "leave out ra and dec, have the object in the middle, and state"
-        raise TileError(f"{image}: has no WCS; {needed} scale=ARCSEC.")
-    wcs = celestial_wcs(header, str(image))
-    ra, dec = position if position is not None else wcs.all_pix2world([middle], 0)[0]
-    step = 1.0 / 3600
-    # East is left and north up in the cutout; over 20" the sky is flat.
-    sky = [(ra, dec), (ra - step / math.cos(math.radians(dec)), dec), (ra, dec + step)]
-    here, right, up = wcs.all_world2pix(sky, 0)
-    if not (0 <= here[0] <= width - 1 and 0 <= here[1] <= height - 1):
-        raise TileError(f"{image}: the object at {ra:.5f}, {dec:+.5f} is not on the image.")
-    return Plate(pixels, (float(here[0]), float(here[1])), np.stack([right - here, up - here], axis=1))
-
-
-def resample(plate: Plate, n_pixels: int, scale_arcsec: float) -> Float32:
-    """Resample an image about its object to ``n_pixels`` of ``scale_arcsec``, (n, n) float32; flux is conserved.
-
-    Where the new pixels are not much smaller than the image's, each is the mean of a lattice of points in the squares of the
-    old ones: the area that they share, exact where the grids fit. Smaller ones are interpolated linearly. NaN where a pixel
-    touches one that is masked or not there.
-    """
-    density = math.sqrt(abs(np.linalg.det(plate.matrix)))
-    ratio = scale_arcsec * density
-    enlarging = ratio < ENLARGING
-    per_side = 1 if enlarging else max(LATTICE, 2 * math.ceil(ratio))
-    fine = (np.arange(n_pixels * per_side) + 0.5) / per_side - 0.5 * n_pixels
-    right, up = np.meshgrid(fine * scale_arcsec, fine * scale_arcsec)
-    x = plate.centre[0] + plate.matrix[0, 0] * right + plate.matrix[0, 1] * up
-    y = plate.centre[1] + plate.matrix[1, 0] * right + plate.matrix[1, 1] * up
-    # Half a pixel beyond the outermost centres still belongs to the image.
-    height, width = plate.pixels.shape
-    inside = (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5)
-    if enlarging:
-        places = [np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
-        values = map_coordinates(plate.pixels, places, order=1, mode="nearest")
-        values[~inside] = np.nan
-    else:
-        values = np.full(x.shape, np.nan)
-        columns, rows = np.floor(x[inside] + 0.5).astype(np.intp), np.floor(y[inside] + 0.5).astype(np.intp)
-        values[inside] = plate.pixels[rows, columns]
-    means = values.reshape(n_pixels, per_side, n_pixels, per_side).mean(axis=(1, 3))
-    return np.asarray(means * ratio**2, dtype=np.float32)
-
-
-def duplicate(given: set[Band]) -> dict[Band, Band]:
-    """Which given band stands for each of VIS, Y, J, H: itself, else the nearest in wavelength, of equals the bluer (Table 2).
+    An image that lacks bands has them duplicated from one that is there (Table 2 of the paper). Then source and lens have one
+    colour, as they hardly ever have on the sky, and the members that compare bands take it for no lens. So it is judged by the
+    member that sees most of the bands that are there and no other; of equals, that of the larger image.
 
     Raises
     ------
     ValueError
         No band is given.
     """
-    if not given:
+    if set(bands) == set(BANDS):
+        return None
+    fit = [member for member in MEMBERS if set(MEMBER_BANDS[member]) <= set(bands)]
+    if not fit:
         raise ValueError("no band is given")
-    order = {band: number for number, band in enumerate(BANDS)}
-    return {band: min(given, key=lambda other: (abs(order[other] - order[band]), order[other])) for band in BANDS}
+    return max(fit, key=lambda member: (len(MEMBER_BANDS[member]), MEMBER_PIXELS[member]))
 
 
-def stamp(plates: dict[Band, Plate], number: int = 1) -> CutoutBatch:
-    """Make the cutout of one object.
+def judged(bundle: Bundle, logits: Float32, judge: MemberName | None) -> Float64:
+    """What the judge gives to each row of ``logits`` (N, 7): log-odds of the member, or the combination; (N,) float64."""
+    return bundle.calibration.ranking_score(logits) if judge is None else logits[:, MEMBERS.index(judge)].astype(np.float64)
 
-    Parameters
-    ----------
-    plates
-        By band; bands that are missing are duplicated from the nearest.
-    number
-        Its ``target_id``, which seeds the noise that fills what is not covered.
+
+def read_images(path: Path) -> dict[str, CutoutBatch]:
+    """Cut the centre of every tile of a list, by tile id.
+
+    Raises
+    ------
+    TileError
+        A tile cannot be cut, or lacks a band; the message says which.
     """
-    source = duplicate(set(plates))
-    vis = resample(plates[source["VIS"]], VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC)[None]
-    nisp = np.stack(
-        [resample(plates[source[band]], NISP_CUTOUT_PIXELS, NISP_PIXEL_SCALE_ARCSEC) for band in BANDS if band != "VIS"]
-    )[None]
-    measured = quality.measure(vis, nisp)
-    nothing: NDArray[np.float64] = np.full(1, np.nan)
-    return CutoutBatch(
-        targets=Targets(np.array([number], np.int64), nothing, nothing, nothing, nothing, nothing.astype(np.float32)),
-        vis=vis,
-        nisp=nisp,
-        x0=np.zeros(1, dtype=np.int64),
-        y0=np.zeros(1, dtype=np.int64),
-        offset=np.zeros((1, 2), dtype=np.float32),
-        bad_fraction=measured.bad_fraction,
-        sky=measured.sky,
-        sigma=measured.sigma,
-        flags=np.zeros(1, dtype=np.uint32),
-    )
+    tiles = tile_list.read(path)
+    for failed in tiles.failed:
+        raise TileError(f"{path}: tile {failed.tile_id}: {failed.reason}")
+    return {tile.tile_id: central_cutout(tile) for tile in tiles.tiles}
 
 
-_EXTENSION = re.compile(r"(?P<path>.+)\[(?P<extension>[^\[\]]+)\]")
+def central_cutout(tile: Tile) -> CutoutBatch:
+    """Cut the centre of a tile's VIS image, as a batch of one."""
+    with open_tile(tile, CutoutsConfig()) as images:
+        height, width = images.vis.shape
+        x, y = (width - 1) / 2, (height - 1) / 2
+        ra, dec = images.vis.wcs.all_pix2world([[x, y]], 0)[0]
+        target = Targets(
+            target_id=np.array([1], dtype=np.int64),
+            ra=np.array([ra]),
+            dec=np.array([dec]),
+            x=np.array([x]),
+            y=np.array([y]),
+            magnitude=np.array([np.nan], dtype=np.float32),
+        )
+        return next(cut(images, target, 1))
 
 
 class KnownLens(Record):
@@ -326,14 +202,23 @@ class KnownLens(Record):
 
 
 def read_known_lenses(path: Path) -> tuple[KnownLens, ...]:
-    """Read a list of known lenses.
+    """Read a list of known lenses: the paper's Table 7, of a user's own images.
+
+    A UTF-8 text file, one lens a line, ``#`` for comments, paths relative to the list::
+
+        id=SDSSJ0946+1006  VIS=f160w.fits Y=f336w.fits J=f438w.fits H=f814w.fits  ra=146.7379 dec=10.1134
+        id=jackpot         VIS=f814w.fits scale=0.05
+
+    Bands are named by what they stand for (Table 2); those that are not given are duplicated from the nearest that is.
+    ``file.fits[SCI]`` names an extension. ``ra`` and ``dec`` (degrees) say where the lens is in images with a WCS; else it is
+    in the middle. ``scale`` (arcsec) is needed where headers have no WCS, ``VIS_scale`` and so on where bands differ.
 
     Raises
     ------
     InputMissingError
         The list is not there.
     TileListError
-        See the module.
+        It is empty, has words that cannot be understood, or names a lens twice; the message names the line.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -403,6 +288,11 @@ def _image(value: str, base: Path) -> ImageRef:
     return ImageRef(path=str(base / path), extension=number)
 
 
+def known_lens_cutouts(lenses: Iterable[KnownLens]) -> dict[str, CutoutBatch]:
+    """Make the cutout of every lens of a list, by name; see :func:`cutout` for what is refused."""
+    return {lens.name: known_lens_cutout(lens, number) for number, lens in enumerate(lenses, start=1)}
+
+
 def known_lens_cutout(lens: KnownLens, number: int = 1) -> CutoutBatch:
     """Read the images of a lens and make its cutout.
 
@@ -415,6 +305,132 @@ def known_lens_cutout(lens: KnownLens, number: int = 1) -> CutoutBatch:
     return stamp(plates, number)
 
 
-def known_lens_cutouts(lenses: Iterable[KnownLens]) -> dict[str, CutoutBatch]:
-    """Make the cutout of every lens of a list, by name; see :func:`cutout` for what is refused."""
-    return {lens.name: known_lens_cutout(lens, number) for number, lens in enumerate(lenses, start=1)}
+@dataclass(frozen=True)
+class Plate:
+    """One image and where the object is in it.
+
+    ``pixels`` (ny, nx) float64, NaN where masked. ``centre``: (x, y) of the object, zero-based. ``matrix`` (2, 2): pixels
+    (x, y) per arcsec to the right and up in the cutout.
+    """
+
+    pixels: Float64
+    centre: tuple[float, float]
+    matrix: Float64
+
+
+def read_plate(image: ImageRef, scale_arcsec: float | None, position: tuple[float, float] | None) -> Plate:
+    """Read one image.
+
+    Parameters
+    ----------
+    image
+        File and extension.
+    scale_arcsec
+        Pixel scale where the header has no WCS; it overrules one that is there.
+    position
+        RA and Dec of the object in degrees; None: it is in the image's middle.
+
+    Raises
+    ------
+    TileError
+        Not an image, no WCS although one is needed, the object not on it.
+    """
+    with closing(ScratchFolder(None)) as scratch:
+        opened, header = open_image(image, scratch)
+        height, width = opened.shape
+        pixels = np.array(opened.window(0, height, 0, width), dtype=np.float64)
+        opened.close()
+    pixels[~np.isfinite(pixels)] = np.nan
+    middle = ((width - 1) / 2, (height - 1) / 2)
+    if scale_arcsec is not None and position is None:
+        return Plate(pixels, middle, np.eye(2) / scale_arcsec)
+    if "CTYPE1" not in header:
+        needed = "state" if position is None else "leave out ra and dec, have the object in the middle, and state"
+        raise TileError(f"{image}: has no WCS; {needed} scale=ARCSEC.")
+    wcs = celestial_wcs(header, str(image))
+    ra, dec = position if position is not None else wcs.all_pix2world([middle], 0)[0]
+    step = 1.0 / 3600
+    # East is left and north up in the cutout; over 20" the sky is flat.
+    sky = [(ra, dec), (ra - step / math.cos(math.radians(dec)), dec), (ra, dec + step)]
+    here, right, up = wcs.all_world2pix(sky, 0)
+    if not (0 <= here[0] <= width - 1 and 0 <= here[1] <= height - 1):
+        raise TileError(f"{image}: the object at {ra:.5f}, {dec:+.5f} is not on the image.")
+    return Plate(pixels, (float(here[0]), float(here[1])), np.stack([right - here, up - here], axis=1))
+
+
+def stamp(plates: dict[Band, Plate], number: int = 1) -> CutoutBatch:
+    """Make the cutout of one object: 20" of VIS at 0.1", 19.8" of NISP at 0.3".
+
+    What the image does not cover is NaN; it counts as bad, and is filled with noise of the band's own σ before a network sees
+    it, never with zeros: an edge of zeros costs a lens half of its score.
+
+    Parameters
+    ----------
+    plates
+        By band; bands that are missing are duplicated from the nearest.
+    number
+        Its ``target_id``, which seeds the noise that fills what is not covered.
+    """
+    source = duplicate(set(plates))
+    vis = resample(plates[source["VIS"]], VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC)[None]
+    nisp = np.stack(
+        [resample(plates[source[band]], NISP_CUTOUT_PIXELS, NISP_PIXEL_SCALE_ARCSEC) for band in BANDS if band != "VIS"]
+    )[None]
+    measured = quality.measure(vis, nisp)
+    nothing: NDArray[np.float64] = np.full(1, np.nan)
+    return CutoutBatch(
+        targets=Targets(np.array([number], np.int64), nothing, nothing, nothing, nothing, nothing.astype(np.float32)),
+        vis=vis,
+        nisp=nisp,
+        x0=np.zeros(1, dtype=np.int64),
+        y0=np.zeros(1, dtype=np.int64),
+        offset=np.zeros((1, 2), dtype=np.float32),
+        bad_fraction=measured.bad_fraction,
+        sky=measured.sky,
+        sigma=measured.sigma,
+        flags=np.zeros(1, dtype=np.uint32),
+    )
+
+
+def duplicate(given: set[Band]) -> dict[Band, Band]:
+    """Which given band stands for each of VIS, Y, J, H: itself, else the nearest in wavelength, of equals the bluer (Table 2).
+
+    Raises
+    ------
+    ValueError
+        No band is given.
+    """
+    if not given:
+        raise ValueError("no band is given")
+    order = {band: number for number, band in enumerate(BANDS)}
+    return {band: min(given, key=lambda other: (abs(order[other] - order[band]), order[other])) for band in BANDS}
+
+
+def resample(plate: Plate, n_pixels: int, scale_arcsec: float) -> Float32:
+    """Resample an image about its object to ``n_pixels`` of ``scale_arcsec``, (n, n) float32; flux is conserved.
+
+    Where the new pixels are not much smaller than the image's, each is the mean of a lattice of points in the squares of the
+    old ones: the area that they share, exact where the grids fit. Smaller ones are interpolated linearly. NaN where a pixel
+    touches one that is masked or not there.
+    """
+    density = math.sqrt(abs(np.linalg.det(plate.matrix)))
+    ratio = scale_arcsec * density
+    enlarging = ratio < ENLARGING
+    per_side = 1 if enlarging else max(LATTICE, 2 * math.ceil(ratio))
+    fine = (np.arange(n_pixels * per_side) + 0.5) / per_side - 0.5 * n_pixels
+    right, up = np.meshgrid(fine * scale_arcsec, fine * scale_arcsec)
+    x = plate.centre[0] + plate.matrix[0, 0] * right + plate.matrix[0, 1] * up
+    y = plate.centre[1] + plate.matrix[1, 0] * right + plate.matrix[1, 1] * up
+    # Half a pixel beyond the outermost centres still belongs to the image.
+    height, width = plate.pixels.shape
+    inside = (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5)
+    if enlarging:
+        places = [np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
+        values = map_coordinates(plate.pixels, places, order=1, mode="nearest")
+        values[~inside] = np.nan
+    else:
+        values = np.full(x.shape, np.nan)
+        columns, rows = np.floor(x[inside] + 0.5).astype(np.intp), np.floor(y[inside] + 0.5).astype(np.intp)
+        values[inside] = plate.pixels[rows, columns]
+    means = values.reshape(n_pixels, per_side, n_pixels, per_side).mean(axis=(1, 3))
+    return np.asarray(means * ratio**2, dtype=np.float32)

@@ -27,7 +27,18 @@ def _parts(scores: NDArray[Any], labels: NDArray[np.bool_]) -> tuple[Float64, Fl
 
 
 def auroc(scores: NDArray[Any], labels: NDArray[np.bool_]) -> float:
-    """Area under the ROC curve: the chance that a lens scores above a non-lens, ties counting half."""
+    """Area under the ROC curve: the chance that a lens scores above a non-lens, ties counting half.
+
+    Parameters
+    ----------
+    scores, labels
+        (N,) real and (N,) bool.
+
+    Raises
+    ------
+    ValueError
+        The labels are all of one class.
+    """
     return float(_share_below(*_parts(scores, labels)).mean())
 
 
@@ -41,10 +52,9 @@ def roc_curve(scores: NDArray[Any], labels: NDArray[np.bool_]) -> tuple[Float64,
 
 
 def delong(scores: NDArray[Any], labels: NDArray[np.bool_]) -> tuple[Float64, Float64]:
-    """AUROCs of several scores of the same objects, and how they vary together.
+    """AUROCs of several scores of the same objects, and how they vary together (DeLong, DeLong & Clarke-Pearson 1988).
 
-    DeLong, DeLong & Clarke-Pearson (1988). The covariance is what makes the difference of two
-    AUROCs on the same objects much better known than either.
+    The covariance is what makes the difference of two AUROCs on the same objects much better known than either.
 
     Parameters
     ----------
@@ -57,6 +67,11 @@ def delong(scores: NDArray[Any], labels: NDArray[np.bool_]) -> tuple[Float64, Fl
     -------
     tuple of numpy.ndarray
         (S,) AUROCs and their (S, S) covariance, float64; a class with one object adds no variance of its own.
+
+    Raises
+    ------
+    ValueError
+        The labels are all of one class.
     """
     rows = np.atleast_2d(np.asarray(scores, dtype=np.float64))
     above, below = [], []
@@ -145,7 +160,12 @@ def recalls_at_fpr(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Recalls:
-    """Recall where at most a fraction ``fprs`` of the non-lenses pass; ties are never split.
+    """Recall where at most a fraction ``fprs`` of the non-lenses pass, with bootstrap intervals; ties are never split.
+
+    A finder of rare objects works where few non-lenses pass, so its threshold rests on few objects. Lenses and non-lenses are
+    resampled separately, and the threshold is taken anew each time. All scores see the same resamples: their difference is
+    paired, and known much better than either recall. Only the highest non-lenses can set a threshold, so only those are
+    counted: 1,000 resamples of 100,000 non-lenses take a second.
 
     Parameters
     ----------
@@ -157,6 +177,11 @@ def recalls_at_fpr(
         False-positive rates.
     resamples, seed
         Of the bootstrap; the same seed gives the same resamples.
+
+    Raises
+    ------
+    ValueError
+        There are no lenses, or no non-lenses.
     """
     lenses, others = np.atleast_2d(np.asarray(positive, np.float64)), np.atleast_2d(np.asarray(negative, np.float64))
     (n_scores, n_lenses), n_others = lenses.shape, others.shape[1]

@@ -27,9 +27,10 @@ from scanner.report.self_contained import asset, png_uri, template
 
 #: One for each bundle.
 BUNDLE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-
-
 MARKERS = "os^Dv"
+#: Of the members, in their order.
+MEMBER_COLOURS = ("#b8860b", "#e69f00", "#d55e00", "#8b1a1a", "#56b4e9", "#009e73", "#0072b2")
+JSON_FILE, PAGE_FILE = "evaluation.json", "evaluation.html"
 
 
 @dataclass(frozen=True)
@@ -42,24 +43,210 @@ class Plot:
     png: bytes
 
 
-def png(figure: Figure) -> bytes:
-    """A figure as PNG, without date or software."""
-    stream = io.BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
-    return stream.getvalue()
+@dataclass(frozen=True)
+class Section:
+    """A table and what is drawn of it; ``folded``: shown on demand, as it is long."""
+
+    table: Table
+    plot: Plot | None
+    plot_uri: str
+    pictures: tuple[tuple[str, str], ...]
+    folded: bool
 
 
-def bundle_colour(evaluation: Evaluation, bundle: str) -> str:
-    """The colour of a bundle, the same in every plot."""
-    names = [summary.name for summary in evaluation.bundles]
-    return BUNDLE_COLOURS[names.index(bundle) % len(BUNDLE_COLOURS)]
+def write_evaluation(comparison: Comparison, out: Path) -> tuple[Path, ...]:
+    """Write everything into a folder; the page comes last.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written.
+    """
+    drawn = plots(comparison)
+    files = {JSON_FILE: comparison.evaluation.to_bytes()}
+    files |= {plot.name: plot.png for plot in drawn.values()}
+    files[PAGE_FILE] = render(comparison, drawn).encode()
+    for name, content in files.items():
+        write_atomically(out / name, content)
+    return tuple(out / name for name in files)
 
 
-def error_bars(values: Sequence[Interval]) -> tuple[Float64, Float64]:
-    """Values (n,), and what an error bar adds below and above, (2, n)."""
-    middle = np.array([value.value for value in values])
-    return middle, np.array([[v.value - v.low for v in values], [v.high - v.value for v in values]])
+def render(comparison: Comparison, drawn: Mapping[str, Plot]) -> str:
+    """The page as text, with the plots inside."""
+    return template("evaluation").render(
+        evaluation=comparison.evaluation,
+        sections=tuple(_sections(comparison, drawn)),
+        style=asset("evaluation.css"),
+    )
+
+
+def _sections(comparison: Comparison, drawn: Mapping[str, Plot]) -> Iterator[Section]:
+    pictures = {"known-lenses": _pictures(comparison.known_lenses), "images": _pictures(comparison.images)}
+    for table in tables(comparison.evaluation):
+        plot = drawn.get(table.name)
+        uri = "" if plot is None else png_uri(plot.png)
+        yield Section(table, plot, uri, pictures.get(table.name, ()), folded=len(table.rows) > 24)
+
+
+def _pictures(cutouts: Mapping[str, CutoutBatch]) -> tuple[tuple[str, str], ...]:
+    """(name, data URI) of the VIS cutout of every image, as a network sees it before padding."""
+    return tuple(
+        (name, self_contained.data_uri(colour.vis_image(batch.vis[0], batch.sky[0], batch.sigma[0])))
+        for name, batch in cutouts.items()
+    )
+
+
+def plots(comparison: Comparison) -> dict[str, Plot]:
+    """Draw everything that was measured, by the name of the table that it belongs to.
+
+    Colours tell bundles apart, from Okabe & Ito's set; networks within a bundle differ in colour and line. What rests on fewer
+    than ten non-lenses is drawn hollow or dotted.
+    """
+    makers: Mapping[str, Callable[[Comparison], Plot | None]] = {
+        "low-fpr": low_fpr,
+        "inspected": inspection,
+        "table-5": roc,
+        "properties": properties,
+        "classes": classes,
+        "calibration": calibration,
+        "source-colours": source_colours,
+        "rotations": rotations,
+    }
+    with mpl.rc_context(plot_settings()):
+        drawn = {table: maker(comparison) for table, maker in makers.items()}
+    return {table: plot for table, plot in drawn.items() if plot is not None}
+
+
+def low_fpr(comparison: Comparison) -> Plot | None:
+    """Recall of visible lenses at the low false-positive rates, by set."""
+    evaluation = comparison.evaluation
+    pairings = leading_pairings(evaluation)
+    found = [
+        figures
+        for bundle in evaluation.bundles
+        for pairing in pairings
+        for figures in evaluation.figures
+        if (figures.bundle, figures.pairing, figures.score) == (bundle.name, pairing, bundle.combined)
+        and (figures.positives, figures.negatives) == ("visible", "all")
+    ]
+    if not found:
+        return None
+    sets = [pairing for pairing in pairings if any(figures.pairing == pairing for figures in found)]
+    figure = Figure(figsize=(9.0, 1.3 + 0.42 * len(sets)), layout="constrained")
+    panels = figure.subplots(1, len(LOW_FPRS), sharey=True, squeeze=False)[0]
+    step = 0.7 / len(evaluation.bundles)
+    for column, (panel, fpr) in enumerate(zip(panels, LOW_FPRS, strict=True)):
+        for figures in found:
+            recall = figures.recalls[column]
+            number = [summary.name for summary in evaluation.bundles].index(figures.bundle)
+            height = sets.index(figures.pairing) + step * (number - (len(evaluation.bundles) - 1) / 2)
+            if recall.recall is None:
+                panel.text(0.02, height, "too few non-lenses", va="center", color=QUIET, fontsize=7)
+                continue
+            value, errors = error_bars([recall.recall])
+            colour = bundle_colour(evaluation, figures.bundle)
+            fill = "white" if recall.rests_on_few else colour
+            label = figures.bundle if sets.index(figures.pairing) == 0 else None
+            panel.errorbar(value, [height], xerr=errors, fmt=MARKERS[number % 5], color=colour, mfc=fill, ms=5, label=label)
+        panel.set(xlim=(0, 1), title=f"FPR {fpr:g}", xlabel="recall of visible lenses")
+        panel.grid(axis="x", alpha=0.3)
+    panels[0].set_yticks(range(len(sets)), [pairing.lenses for pairing in sets])
+    panels[0].set_ylim(len(sets) - 0.4, -0.6)
+    if len(evaluation.bundles) > 1:
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    pool = "their own sets" if evaluation.sky is None else evaluation.sky
+    return Plot(
+        "low-fpr.png",
+        f"Recall of visible lenses by the combined score, where a given share of the non-lenses of {pool} passes; 95% "
+        "intervals. Hollow: fewer than ten non-lenses set the threshold.",
+        "recall at low false-positive rates by set",
+        png(figure),
+    )
+
+
+def inspection(comparison: Comparison) -> Plot | None:
+    """Completeness and purity against the number inspected."""
+    evaluation = comparison.evaluation
+    pairings = leading_pairings(evaluation)
+    found = [one for one in evaluation.yields if one.pairing == pairings[0] and one.positives == "visible"]
+    if not found:
+        return None
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    panels = figure.subplots(1, 2)
+    for one in found:
+        colour = bundle_colour(evaluation, one.bundle)
+        measured = [point for point in one.points if point.n_false > 0]
+        number = np.array([point.inspected for point in measured])
+        few = np.array([point.rests_on_few for point in measured], dtype=bool)
+        for panel, values in zip(
+            panels, ([point.completeness for point in measured], [point.purity for point in measured]), strict=True
+        ):
+            middle, errors = error_bars(values)
+            panel.fill_between(number, middle - errors[0], middle + errors[1], color=colour, alpha=0.18, linewidth=0)
+            panel.plot(number, np.where(few, middle, np.nan), color=colour, linestyle=":")
+            # The line begins at the last point that rests on few, so that there is no gap.
+            panel.plot(number, np.where(few & np.append(few[1:], False), np.nan, middle), color=colour, label=one.bundle)
+    n_lenses = evaluation.sky_prevalence * 1e6
+    panels[1].plot([n_lenses, 1e6], [1, n_lenses / 1e6], color=QUIET, linewidth=0.8, linestyle="--", label="every lens found")
+    panels[0].set(ylabel="completeness: share of lenses found", ylim=(0, 1))
+    panels[1].set(ylabel="purity: share of lenses inspected", yscale="log", ylim=(n_lenses / 2e6, 1.2))
+    for panel in panels:
+        panel.set(xscale="log", xlim=(10, 1e6), xlabel="inspected, of a million objects")
+        panel.grid(alpha=0.3)
+    panels[1].legend(loc="upper right")
+    return Plot(
+        "inspection.png",
+        f"What looking at the best of a million objects yields, if one in {1 / evaluation.sky_prevalence:,.0f} is a visible "
+        f"lens: {pairings[0]}. Dotted: fewer than ten non-lenses of the set stand that high; not drawn: none does.",
+        "completeness and purity against the number inspected",
+        png(figure),
+    )
+
+
+def roc(comparison: Comparison) -> Plot | None:
+    """The ROC curve of every network (Fig. 6 of the paper), on a logarithmic axis."""
+    evaluation = comparison.evaluation
+    pairings = [p for p in evaluation.pairings if p.lenses == p.others] or list(leading_pairings(evaluation))[:1]
+    pairings += [p for p in leading_pairings(evaluation)[:1] if p not in pairings]
+    shape = (len(pairings), len(comparison.bundles))
+    # One bundle: its panels side by side.
+    n_rows, n_columns = shape if shape[1] > 1 else shape[::-1]
+    figure = Figure(figsize=(4.2 * n_columns, 3.9 * n_rows), layout="constrained")
+    panels = figure.subplots(n_rows, n_columns, squeeze=False).reshape(shape)
+    for row, pairing in zip(panels, pairings, strict=True):
+        truth, other = comparison.datasets[pairing.lenses].truth, comparison.datasets[pairing.others].truth
+        for panel, scored in zip(row, comparison.bundles, strict=True):
+            for name in scored.score_names:
+                positive = scored.scores[pairing.lenses][name][truth.is_lens]
+                negative = scored.scores[pairing.others][name][~other.is_lens]
+                labels = np.arange(len(positive) + len(negative)) < len(positive)
+                fpr, recall = roc_curve(np.concatenate([positive, negative]), labels)
+                area = evaluation.find(scored.name, pairing, name, "all", "all").auroc.value
+                colour = MEMBER_COLOURS[MEMBERS.index(name) % len(MEMBER_COLOURS)] if name in MEMBERS else "#16191d"
+                style = ":" if name == GRID else "-"
+                width = 1.8 if name == scored.summary.combined else 1.0
+                panel.step(
+                    np.maximum(fpr, 0.5 / len(negative)),
+                    recall,
+                    where="post",
+                    color=colour,
+                    linestyle=style,
+                    linewidth=width,
+                    label=f"{name} {area:.3f}",
+                )
+            panel.set(
+                xscale="log", xlim=(1 / max(len(negative), 10), 1), ylim=(0, 1), xlabel="false-positive rate", ylabel="recall"
+            )
+            panel.set_title(f"{scored.name}\n{pairing}", fontsize=9)
+            panel.grid(alpha=0.3)
+            panel.legend(fontsize=7, loc="upper left", title="AUROC", title_fontsize=7)
+    return Plot(
+        "roc.png",
+        "ROC curve of every network, all lenses (Fig. 6 of the paper, on a logarithmic axis: a finder of rare objects works at "
+        f"the left). Thick: the combination; dotted: the {GRID}.",
+        "ROC curves of every network",
+        png(figure),
+    )
 
 
 def properties(comparison: Comparison) -> Plot | None:
@@ -261,220 +448,21 @@ def rotations(comparison: Comparison) -> Plot | None:
     )
 
 
-_MEMBER_COLOURS = ("#b8860b", "#e69f00", "#d55e00", "#8b1a1a", "#56b4e9", "#009e73", "#0072b2")
+def png(figure: Figure) -> bytes:
+    """A figure as PNG, without date or software."""
+    stream = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
+    return stream.getvalue()
 
 
-def plots(comparison: Comparison) -> tuple[Plot, ...]:
-    """Draw everything that was measured."""
-    makers: tuple[Callable[[Comparison], Plot | None], ...] = (
-        low_fpr,
-        inspection,
-        roc,
-        properties,
-        classes,
-        calibration,
-        source_colours,
-        rotations,
-    )
-    with mpl.rc_context(plot_settings()):
-        return tuple(plot for plot in (maker(comparison) for maker in makers) if plot is not None)
+def bundle_colour(evaluation: Evaluation, bundle: str) -> str:
+    """The colour of a bundle, the same in every plot."""
+    names = [summary.name for summary in evaluation.bundles]
+    return BUNDLE_COLOURS[names.index(bundle) % len(BUNDLE_COLOURS)]
 
 
-def low_fpr(comparison: Comparison) -> Plot | None:
-    """Recall of visible lenses at the low false-positive rates, by set."""
-    evaluation = comparison.evaluation
-    pairings = leading_pairings(evaluation)
-    found = [
-        figures
-        for bundle in evaluation.bundles
-        for pairing in pairings
-        for figures in evaluation.figures
-        if (figures.bundle, figures.pairing, figures.score) == (bundle.name, pairing, bundle.combined)
-        and (figures.positives, figures.negatives) == ("visible", "all")
-    ]
-    if not found:
-        return None
-    sets = [pairing for pairing in pairings if any(figures.pairing == pairing for figures in found)]
-    figure = Figure(figsize=(9.0, 1.3 + 0.42 * len(sets)), layout="constrained")
-    panels = figure.subplots(1, len(LOW_FPRS), sharey=True, squeeze=False)[0]
-    step = 0.7 / len(evaluation.bundles)
-    for column, (panel, fpr) in enumerate(zip(panels, LOW_FPRS, strict=True)):
-        for figures in found:
-            recall = figures.recalls[column]
-            number = [summary.name for summary in evaluation.bundles].index(figures.bundle)
-            height = sets.index(figures.pairing) + step * (number - (len(evaluation.bundles) - 1) / 2)
-            if recall.recall is None:
-                panel.text(0.02, height, "too few non-lenses", va="center", color=QUIET, fontsize=7)
-                continue
-            value, errors = error_bars([recall.recall])
-            colour = bundle_colour(evaluation, figures.bundle)
-            fill = "white" if recall.rests_on_few else colour
-            label = figures.bundle if sets.index(figures.pairing) == 0 else None
-            panel.errorbar(value, [height], xerr=errors, fmt=MARKERS[number % 5], color=colour, mfc=fill, ms=5, label=label)
-        panel.set(xlim=(0, 1), title=f"FPR {fpr:g}", xlabel="recall of visible lenses")
-        panel.grid(axis="x", alpha=0.3)
-    panels[0].set_yticks(range(len(sets)), [pairing.lenses for pairing in sets])
-    panels[0].set_ylim(len(sets) - 0.4, -0.6)
-    if len(evaluation.bundles) > 1:
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    pool = "their own sets" if evaluation.sky is None else evaluation.sky
-    return Plot(
-        "low-fpr.png",
-        f"Recall of visible lenses by the combined score, where a given share of the non-lenses of {pool} passes; 95% "
-        "intervals. Hollow: fewer than ten non-lenses set the threshold.",
-        "recall at low false-positive rates by set",
-        png(figure),
-    )
-
-
-def inspection(comparison: Comparison) -> Plot | None:
-    """Completeness and purity against the number inspected."""
-    evaluation = comparison.evaluation
-    pairings = leading_pairings(evaluation)
-    found = [one for one in evaluation.yields if one.pairing == pairings[0] and one.positives == "visible"]
-    if not found:
-        return None
-    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
-    panels = figure.subplots(1, 2)
-    for one in found:
-        colour = bundle_colour(evaluation, one.bundle)
-        measured = [point for point in one.points if point.n_false > 0]
-        number = np.array([point.inspected for point in measured])
-        few = np.array([point.rests_on_few for point in measured], dtype=bool)
-        for panel, values in zip(
-            panels, ([point.completeness for point in measured], [point.purity for point in measured]), strict=True
-        ):
-            middle, errors = error_bars(values)
-            panel.fill_between(number, middle - errors[0], middle + errors[1], color=colour, alpha=0.18, linewidth=0)
-            panel.plot(number, np.where(few, middle, np.nan), color=colour, linestyle=":")
-            # The line begins at the last point that rests on few, so that there is no gap.
-            panel.plot(number, np.where(few & np.append(few[1:], False), np.nan, middle), color=colour, label=one.bundle)
-    n_lenses = evaluation.sky_prevalence * 1e6
-    panels[1].plot([n_lenses, 1e6], [1, n_lenses / 1e6], color=QUIET, linewidth=0.8, linestyle="--", label="every lens found")
-    panels[0].set(ylabel="completeness: share of lenses found", ylim=(0, 1))
-    panels[1].set(ylabel="purity: share of lenses inspected", yscale="log", ylim=(n_lenses / 2e6, 1.2))
-    for panel in panels:
-        panel.set(xscale="log", xlim=(10, 1e6), xlabel="inspected, of a million objects")
-        panel.grid(alpha=0.3)
-    panels[1].legend(loc="upper right")
-    return Plot(
-        "inspection.png",
-        f"What looking at the best of a million objects yields, if one in {1 / evaluation.sky_prevalence:,.0f} is a visible "
-        f"lens: {pairings[0]}. Dotted: fewer than ten non-lenses of the set stand that high; not drawn: none does.",
-        "completeness and purity against the number inspected",
-        png(figure),
-    )
-
-
-def roc(comparison: Comparison) -> Plot | None:
-    """The ROC curve of every network (Fig. 6 of the paper), on a logarithmic axis."""
-    evaluation = comparison.evaluation
-    pairings = [p for p in evaluation.pairings if p.lenses == p.others] or list(leading_pairings(evaluation))[:1]
-    pairings += [p for p in leading_pairings(evaluation)[:1] if p not in pairings]
-    shape = (len(pairings), len(comparison.bundles))
-    # One bundle: its panels side by side.
-    n_rows, n_columns = shape if shape[1] > 1 else shape[::-1]
-    figure = Figure(figsize=(4.2 * n_columns, 3.9 * n_rows), layout="constrained")
-    panels = figure.subplots(n_rows, n_columns, squeeze=False).reshape(shape)
-    for row, pairing in zip(panels, pairings, strict=True):
-        truth, other = comparison.datasets[pairing.lenses].truth, comparison.datasets[pairing.others].truth
-        for panel, scored in zip(row, comparison.bundles, strict=True):
-            for name in scored.score_names:
-                positive = scored.scores[pairing.lenses][name][truth.is_lens]
-                negative = scored.scores[pairing.others][name][~other.is_lens]
-                labels = np.arange(len(positive) + len(negative)) < len(positive)
-                fpr, recall = roc_curve(np.concatenate([positive, negative]), labels)
-                area = evaluation.find(scored.name, pairing, name, "all", "all").auroc.value
-                colour = _MEMBER_COLOURS[MEMBERS.index(name)] if name in MEMBERS else "#16191d"
-                style = ":" if name == GRID else "-"
-                width = 1.8 if name == scored.summary.combined else 1.0
-                panel.step(
-                    np.maximum(fpr, 0.5 / len(negative)),
-                    recall,
-                    where="post",
-                    color=colour,
-                    linestyle=style,
-                    linewidth=width,
-                    label=f"{name} {area:.3f}",
-                )
-            panel.set(
-                xscale="log", xlim=(1 / max(len(negative), 10), 1), ylim=(0, 1), xlabel="false-positive rate", ylabel="recall"
-            )
-            panel.set_title(f"{scored.name}\n{pairing}", fontsize=9)
-            panel.grid(alpha=0.3)
-            panel.legend(fontsize=7, loc="upper left", title="AUROC", title_fontsize=7)
-    return Plot(
-        "roc.png",
-        "ROC curve of every network, all lenses (Fig. 6 of the paper, on a logarithmic axis: a finder of rare objects works at "
-        f"the left). Thick: the combination; dotted: the {GRID}.",
-        "ROC curves of every network",
-        png(figure),
-    )
-
-
-JSON_FILE, PAGE_FILE = "evaluation.json", "evaluation.html"
-#: Which plot belongs to which table.
-PLOT_OF = {
-    "low-fpr": "low-fpr.png",
-    "inspected": "inspection.png",
-    "table-5": "roc.png",
-    "classes": "classes.png",
-    "properties": "properties.png",
-    "calibration": "calibration.png",
-    "source-colours": "source-colours.png",
-    "rotations": "rotations.png",
-}
-
-
-@dataclass(frozen=True)
-class Section:
-    """A table and what is drawn of it; ``folded``: shown on demand, as it is long."""
-
-    table: Table
-    plot: Plot | None
-    plot_uri: str
-    pictures: tuple[tuple[str, str], ...]
-    folded: bool
-
-
-def write_evaluation(comparison: Comparison, out: Path) -> tuple[Path, ...]:
-    """Write everything into a folder; the page comes last.
-
-    Raises
-    ------
-    OutputError
-        The folder cannot be written.
-    """
-    drawn = plots(comparison)
-    files = {JSON_FILE: comparison.evaluation.to_bytes()}
-    files |= {plot.name: plot.png for plot in drawn}
-    files[PAGE_FILE] = render(comparison, drawn).encode()
-    for name, content in files.items():
-        write_atomically(out / name, content)
-    return tuple(out / name for name in files)
-
-
-def render(comparison: Comparison, drawn: tuple[Plot, ...]) -> str:
-    """The page as text, with the plots inside."""
-    return template("evaluation").render(
-        evaluation=comparison.evaluation,
-        sections=tuple(_sections(comparison, drawn)),
-        style=asset("evaluation.css"),
-    )
-
-
-def _sections(comparison: Comparison, drawn: tuple[Plot, ...]) -> Iterator[Section]:
-    by_name = {plot.name: plot for plot in drawn}
-    pictures = {"known-lenses": _pictures(comparison.known_lenses), "images": _pictures(comparison.images)}
-    for table in tables(comparison.evaluation):
-        plot = by_name.get(PLOT_OF.get(table.name, ""))
-        uri = "" if plot is None else png_uri(plot.png)
-        yield Section(table, plot, uri, pictures.get(table.name, ()), folded=len(table.rows) > 24)
-
-
-def _pictures(cutouts: Mapping[str, CutoutBatch]) -> tuple[tuple[str, str], ...]:
-    """(name, data URI) of the VIS cutout of every image, as a network sees it before padding."""
-    return tuple(
-        (name, self_contained.data_uri(colour.vis_image(batch.vis[0], batch.sky[0], batch.sigma[0])))
-        for name, batch in cutouts.items()
-    )
+def error_bars(values: Sequence[Interval]) -> tuple[Float64, Float64]:
+    """Values (n,), and what an error bar adds below and above, (2, n)."""
+    middle = np.array([value.value for value in values])
+    return middle, np.array([[v.value - v.low for v in values], [v.high - v.value for v in values]])

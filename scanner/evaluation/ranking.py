@@ -220,7 +220,11 @@ def inspect(
     resamples: int = INSPECTION_RESAMPLES,
     seed: int = 0,
 ) -> tuple[YieldPoint, ...]:
-    """Completeness and purity where ``inspected`` of a million objects are looked at.
+    """Completeness and purity where the best ``inspected`` of a million objects of the sky are looked at.
+
+    At a threshold that a share R of the lenses and F of the non-lenses pass, a million objects with a prevalence π of lenses
+    put N = 10^6 (π R + (1 - π) F) on the list, of which a share π R 10^6 / N are lenses. Sets hold far more lenses than the
+    sky, so both classes are weighted. Intervals are from resamples of both classes, in which every threshold is taken anew.
 
     Parameters
     ----------
@@ -232,6 +236,11 @@ def inspect(
         (K,) how many of a million are looked at.
     resamples, seed
         Of the bootstrap.
+
+    Raises
+    ------
+    ValueError
+        There are no lenses, or no non-lenses.
     """
     if not len(positive) or not len(negative):
         raise ValueError("needs lenses and non-lenses")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from scanner.evaluation.metrics import FEW_FALSE
@@ -12,6 +13,10 @@ from scanner.records import MemberName, Record
 Positives = Literal["all", "visible"]
 #: ``hard``: ellipticals, alone, with companions that may lie like an arc, or with a source that is not lensed.
 Negatives = Literal["all", "hard"]
+#: A network is caught when chance gives its shifts less often than this ...
+CAUGHT_CHANCE = 1e-3
+#: ... and one of them is more than this share of the spread between objects: anything is significant in a large set.
+CAUGHT_SHARE = 0.1
 
 
 class Pairing(Record):
@@ -22,6 +27,45 @@ class Pairing(Record):
 
     def __str__(self) -> str:
         return self.lenses if self.lenses == self.others else f"{self.lenses} against {self.others}"
+
+
+def main_pairings(pairings: Sequence[Pairing], sky: str | None) -> tuple[Pairing, ...]:
+    """One pairing for every set of lenses: against the sky where there is one, else against its own non-lenses."""
+    best: dict[str, Pairing] = {}
+    for pairing in pairings:
+        if pairing.lenses not in best or pairing.others == sky:
+            best[pairing.lenses] = pairing
+    # The sets with non-lenses of their own first: what leads stands for what a survey shows.
+    own = {pairing.lenses for pairing in pairings if pairing.lenses == pairing.others}
+    return tuple(sorted(best.values(), key=lambda pairing: pairing.lenses not in own))
+
+
+class SetSummary(Record):
+    """A labelled set; ``preset`` says how it was drawn, ``classes`` how many there are of each.
+
+    ``trained_on``: bundles that learnt from this very set, whose figures on it say nothing of new objects.
+    """
+
+    name: str
+    preset: str
+    sha256: str
+    n_objects: int
+    n_lenses: int
+    n_visible: int
+    classes: dict[str, int]
+    trained_on: tuple[str, ...] = ()
+
+
+class BundleSummary(Record):
+    """A bundle; ``name`` is unique within the evaluation. ``combined``: the score that combines its members, no grid."""
+
+    name: str
+    version: str
+    fingerprint: str
+    model_sha256: str
+    preprocessing: str
+    decides_on: Literal["grid", "calibrated"]
+    combined: Literal["calibrated", "mean"]
 
 
 class Recall(Record):
@@ -209,12 +253,6 @@ class Reliability(Record):
     measured: float
 
 
-#: A network is caught when chance gives its shifts less often than this ...
-CAUGHT_CHANCE = 1e-3
-#: ... and one of them is more than this share of the spread between objects: anything is significant in a large set.
-CAUGHT_SHARE = 0.1
-
-
 class OrientationScore(Record):
     """One score over the eight orientations: scatter, and what averaging its log-odds over them gains."""
 
@@ -290,34 +328,6 @@ class ColourCurve(Record):
     points: tuple[ColourPoint, ...]
 
 
-class SetSummary(Record):
-    """A labelled set; ``preset`` says how it was drawn, ``classes`` how many there are of each.
-
-    ``trained_on``: bundles that learnt from this very set, whose figures on it say nothing of new objects.
-    """
-
-    name: str
-    preset: str
-    sha256: str
-    n_objects: int
-    n_lenses: int
-    n_visible: int
-    classes: dict[str, int]
-    trained_on: tuple[str, ...] = ()
-
-
-class BundleSummary(Record):
-    """A bundle; ``name`` is unique within the evaluation. ``combined``: the score that combines its members, no grid."""
-
-    name: str
-    version: str
-    fingerprint: str
-    model_sha256: str
-    preprocessing: str
-    decides_on: Literal["grid", "calibrated"]
-    combined: Literal["calibrated", "mean"]
-
-
 class ImageScore(Record):
     """One image over its eight orientations: means of member probabilities and grid value, and their scatter.
 
@@ -341,7 +351,12 @@ class ImageScore(Record):
 
 
 class Evaluation(Record):
-    """Bundles on labelled sets and single images, side by side."""
+    """Bundles on labelled sets and single images, side by side.
+
+    Objects are named by set (``eval``), what is measured by :class:`Pairing`. Scores are the members, ``grid``, and the
+    combination of the members that a scan ranks by: ``calibrated``, or ``mean`` where a bundle has no calibration. Intervals
+    are 95% unless a record says otherwise.
+    """
 
     format_version: Literal[5] = 5
     scanner_version: str

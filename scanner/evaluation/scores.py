@@ -21,12 +21,15 @@ from scanner.evaluation.results import BundleSummary, Negatives, Positives
 from scanner.labelled_set import LabelledSet, Truth
 from scanner.records import MEMBERS, CutoutBatch, Float32, Float64, Int64
 
+#: Name of the score of a grid.
 GRID = "grid"
 NEGATIVE_LABELS: Mapping[Negatives, str] = {
     "all": "all non-lenses",
     "hard": "look-alikes (ellipticals, companions, near-lenses)",
 }
 POSITIVE_LABELS: Mapping[Positives, str] = {"visible": "visible lenses", "all": "all lenses"}
+#: Objects scored at once, and log-odds in a file.
+BATCH, PART = 128, 4096
 
 
 @dataclass(frozen=True)
@@ -56,20 +59,6 @@ class ScoredBundle:
     def score_names(self) -> tuple[str, ...]:
         """Every score of this bundle, the members first."""
         return (*MEMBERS, *(() if self.bundle.grid is None else (GRID,)), self.summary.combined)
-
-
-def summarise(bundle: Bundle, name: str) -> BundleSummary:
-    """What an evaluation says of a bundle, under a name."""
-    manifest = bundle.manifest
-    return BundleSummary(
-        name=name,
-        version=manifest.version,
-        fingerprint=bundle.fingerprint,
-        model_sha256=manifest.sha256[MODEL_FILE],
-        preprocessing=manifest.preprocessing,
-        decides_on=manifest.decides_on,
-        combined="calibrated" if isinstance(bundle.calibration, Calibration) else "mean",
-    )
 
 
 def score(
@@ -104,6 +93,20 @@ def score(
     return ScoredBundle(bundle, summary, logits, scores)
 
 
+def summarise(bundle: Bundle, name: str) -> BundleSummary:
+    """What an evaluation says of a bundle, under a name."""
+    manifest = bundle.manifest
+    return BundleSummary(
+        name=name,
+        version=manifest.version,
+        fingerprint=bundle.fingerprint,
+        model_sha256=manifest.sha256[MODEL_FILE],
+        preprocessing=manifest.preprocessing,
+        decides_on=manifest.decides_on,
+        combined="calibrated" if isinstance(bundle.calibration, Calibration) else "mean",
+    )
+
+
 def lenses(truth: Truth, positives: Positives) -> NDArray[np.bool_]:
     """Rows of the lenses of a choice, (N,) bool."""
     return truth.is_lens & truth.visible if positives == "visible" else truth.is_lens
@@ -114,37 +117,49 @@ def others(truth: Truth, negatives: Negatives) -> NDArray[np.bool_]:
     return ~truth.is_lens if negatives == "all" else truth.is_hard_negative
 
 
-def read_array(path: Path, shape: tuple[int, ...]) -> Float32 | None:
-    """Read an array if it is there, whole, and of this shape."""
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return values if values.dtype == np.float32 and values.shape == shape else None
+def cached_logits(
+    bundle: Bundle,
+    dataset: LabelledSet,
+    open_session: Callable[[], EnsembleSession],
+    folder: Path | None,
+    report: Callable[[int], None] = lambda n: None,
+) -> Float32:
+    """Read the log-odds of all rows of a dataset, and score what is missing: scoring takes hours, the figures seconds.
 
+    A part of :data:`PART` objects is written when it is scored, so an interrupted evaluation goes on where it was, and a cache
+    that was filled on another machine can be laid beside this one.
 
-def write_array(path: Path, values: Float32) -> None:
-    """Keep an array; its folder is made if need be.
+    Parameters
+    ----------
+    bundle, dataset
+        What scores, and what is scored.
+    open_session
+        Called once at most, and only if something is missing.
+    folder
+        Of the cache; None: everything is scored and nothing is kept.
+    report
+        Called with the number of objects after every batch, read or scored.
 
     Raises
     ------
     OutputError
         The folder cannot be written.
     """
-    stream = io.BytesIO()
-    np.save(stream, values, allow_pickle=False)
-    write_atomically(path, stream.getvalue())
-
-
-BATCH = 128
-
-
-class Cutouts(Protocol):
-    """What can be scored: a dataset, or several as one."""
-
-    def batches(self, rows: Int64, size: int) -> Iterator[tuple[CutoutBatch, Float32, Float32]]:
-        """Read rows: batches of at most ``size``, with VIS and NISP free of NaN."""
-        ...
+    found = np.empty((len(dataset), len(MEMBERS)), dtype=np.float32)
+    session = None
+    for start in range(0, len(dataset), PART):
+        rows = np.arange(start, min(start + PART, len(dataset)), dtype=np.int64)
+        path = None if folder is None else folder / cache_key(bundle, dataset) / f"{start // PART:06d}.npy"
+        part = None if path is None else read_array(path, (len(rows), len(MEMBERS)))
+        if part is None:
+            session = session or open_session()
+            part = dataset_logits(session, dataset, rows, report=report)
+            if path is not None:
+                write_array(path, part)
+        else:
+            report(len(rows))
+        found[rows] = part
+    return found
 
 
 def dataset_logits(
@@ -187,49 +202,12 @@ def dataset_logits(
     return logits
 
 
-PART = 4096
+class Cutouts(Protocol):
+    """What can be scored: a dataset, or several as one."""
 
-
-def cached_logits(
-    bundle: Bundle,
-    dataset: LabelledSet,
-    open_session: Callable[[], EnsembleSession],
-    folder: Path | None,
-    report: Callable[[int], None] = lambda n: None,
-) -> Float32:
-    """Read the log-odds of all rows of a dataset, and score what is missing.
-
-    Parameters
-    ----------
-    bundle, dataset
-        What scores, and what is scored.
-    open_session
-        Called once at most, and only if something is missing.
-    folder
-        Of the cache; None: everything is scored and nothing is kept.
-    report
-        Called with the number of objects after every batch, read or scored.
-
-    Raises
-    ------
-    OutputError
-        The folder cannot be written.
-    """
-    found = np.empty((len(dataset), len(MEMBERS)), dtype=np.float32)
-    session = None
-    for start in range(0, len(dataset), PART):
-        rows = np.arange(start, min(start + PART, len(dataset)), dtype=np.int64)
-        path = None if folder is None else folder / cache_key(bundle, dataset) / f"{start // PART:06d}.npy"
-        part = None if path is None else read_array(path, (len(rows), len(MEMBERS)))
-        if part is None:
-            session = session or open_session()
-            part = dataset_logits(session, dataset, rows, report=report)
-            if path is not None:
-                write_array(path, part)
-        else:
-            report(len(rows))
-        found[rows] = part
-    return found
+    def batches(self, rows: Int64, size: int) -> Iterator[tuple[CutoutBatch, Float32, Float32]]:
+        """Read rows: batches of at most ``size``, with VIS and NISP free of NaN."""
+        ...
 
 
 def cached_grid_values(bundle: Bundle, dataset: LabelledSet, logits: Float32, folder: Path | None) -> Float32:
@@ -240,21 +218,56 @@ def cached_grid_values(bundle: Bundle, dataset: LabelledSet, logits: Float32, fo
     OutputError
         The folder cannot be written.
     """
-    if bundle.grid is None:
+    grid = bundle.grid
+    if grid is None:
         raise ValueError("the bundle has no grid")
     path = None if folder is None else folder / cache_key(bundle, dataset) / f"grid-{bundle.fingerprint[:16]}.npy"
-    if path is not None:
-        kept = read_array(path, (len(logits),))
-        if kept is not None:
-            return kept
-    values = bundle.grid.lookup(logits).value
-    if path is not None:
-        write_array(path, values)
-    return values
+    return kept_array(path, (len(logits),), lambda: grid.lookup(logits).value)
+
+
+def kept_array(path: Path | None, shape: tuple[int, ...], compute: Callable[[], Float32]) -> Float32:
+    """Read an array that took long to compute, or compute and keep it; None: it is not kept.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written.
+    """
+    found = None if path is None else read_array(path, shape)
+    if found is None:
+        found = compute()
+        if path is not None:
+            write_array(path, found)
+    return found
+
+
+def read_array(path: Path, shape: tuple[int, ...]) -> Float32 | None:
+    """Read an array if it is there, whole, and of this shape; None: it has to be computed again."""
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return values if values.dtype == np.float32 and values.shape == shape else None
+
+
+def write_array(path: Path, values: Float32) -> None:
+    """Keep an array; its folder is made if need be.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written.
+    """
+    stream = io.BytesIO()
+    np.save(stream, values, allow_pickle=False)
+    write_atomically(path, stream.getvalue())
 
 
 def cache_key(bundle: Bundle, dataset: LabelledSet) -> str:
-    """Folder name of a bundle's log-odds for a dataset."""
+    """Folder name of a bundle's log-odds for a dataset, by the SHA-256 of what they depend on.
+
+    That is the networks, the rule of test-time augmentation and the dataset: a bundle whose grid or card changed keeps them.
+    """
     networks = bundle.manifest.sha256[MODEL_FILE]
     if bundle.manifest.second_look is not None:
         rule = bundle.manifest.second_look.model_dump_json() + bundle.manifest.calibration.model_dump_json()

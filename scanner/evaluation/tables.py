@@ -12,8 +12,30 @@ from scanner.interval import Interval
 from scanner.records import MEMBERS, MemberName
 from scanner.simulation.datasets.presets import LENS_CLASSES
 
+#: Tables that the terminal shows; the page and the JSON have all.
+ON_TERMINAL = (
+    "low-fpr",
+    "inspected",
+    "differences",
+    "table-5",
+    "table-6",
+    "classes",
+    "rotations",
+    "source-colours",
+    "known-lenses",
+    "images",
+)
+#: Tables that are too long for a model card; the page has them.
+OFF_CARD = ("members", "properties")
 FEW_NOTE = f"* the threshold rests on fewer than {FEW_FALSE} non-lenses: the rate itself is hardly known."
 NOTHING = "–"
+#: The members whose biases are told apart from the combination's: those that see VIS. The JSON has all seven.
+LEADING_MEMBERS: tuple[MemberName, ...] = ("OU-VIS", "OU-66", "OU-200")
+#: Orientations of :mod:`scanner.ensemble.augmentation` in words.
+TURNS = ("none", "90°", "180°", "270°", "mirror", "mirror, 90°", "mirror, 180°", "mirror, 270°")
+#: Objects looked at, of a million, that the text quotes.
+QUOTED = (100.0, 1000.0, 10_000.0)
+_RATES = tuple(f"recall at FPR {fpr:.0e}".replace("e-0", "e-") for fpr in LOW_FPRS)
 
 
 @dataclass(frozen=True)
@@ -27,57 +49,171 @@ class Table:
     note: str = ""
 
 
-def interval(value: Interval | None, digits: int = 3) -> str:
-    """``0.343 [0.311, 0.373]``; a dash where there is none."""
-    if value is None:
-        return NOTHING
-    return f"{value.value:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+def tables(evaluation: Evaluation) -> tuple[Table, ...]:
+    """All tables that have rows; without the column of the bundle where there is only one."""
+    makers: tuple[Callable[[Evaluation], Table], ...] = (
+        low_fpr,
+        inspected,
+        differences,
+        paper_table_5,
+        paper_table_6,
+        classes,
+        by_property,
+        members,
+        hard,
+        grid_loss,
+        calibration,
+        orientations,
+        rotations,
+        source_colours,
+        known_lenses,
+        images,
+    )
+    found = [table for table in (maker(evaluation) for maker in makers) if table.rows]
+    return tuple(found if len(evaluation.bundles) > 1 else [_without(table, "bundle") for table in found])
 
 
-def small(value: Interval | None) -> str:
-    """As :func:`interval`, with two significant digits, for what spans decades."""
-    return NOTHING if value is None else f"{value.value:.2g} [{value.low:.2g}, {value.high:.2g}]"
+def _without(table: Table, heading: str) -> Table:
+    kept = [number for number, name in enumerate(table.header) if name != heading]
+    rows = tuple(tuple(row[number] for number in kept) for row in table.rows)
+    return replace(table, header=tuple(table.header[number] for number in kept), rows=rows)
 
 
-def signed(value: Interval) -> str:
-    """As :func:`interval`, with signs, and a mark where zero is outside."""
-    mark = " ▲" if value.low > 0 else " ▼" if value.high < 0 else ""
-    return f"{value.value:+.3f} [{value.low:+.3f}, {value.high:+.3f}]{mark}"
+def low_fpr(evaluation: Evaluation) -> Table:
+    """Recall where few non-lenses pass: what a finder of rare objects is worth."""
+    combined = combinations(evaluation)
+    found = _figures(
+        evaluation,
+        leading_pairings(evaluation),
+        (("visible", "all"), ("all", "all")),
+        lambda figures: (figures.bundle, figures.score) in combined,
+    )
+    pool = "" if evaluation.sky is None else f" Non-lenses are those of {evaluation.sky} for every set."
+    return _ranked("low-fpr", "Lenses found where few non-lenses pass", found, "95% intervals." + pool)
 
 
-def recall(found: Recall, n_negatives: int) -> str:
-    """A recall, or that there were too few non-lenses for its rate."""
-    if found.recall is None:
-        return f"too few: {n_negatives:,} non-lenses"
-    return interval(found.recall) + ("*" if found.rests_on_few else "")
+def inspected(evaluation: Evaluation) -> Table:
+    """Completeness and purity of lists of a length that people can look at."""
+    rows = []
+    for found in evaluation.yields:
+        if found.positives != "visible":
+            continue
+        points = {point.inspected: point for point in found.points}
+        cells = []
+        for number in QUOTED:
+            point = points[number]
+            star = "*" if point.rests_on_few else ""
+            # No non-lens of the set stands that high: what the purity is, it cannot tell.
+            measured = point.n_false > 0
+            cells += (
+                [interval(point.completeness) + star, small(point.purity) + star] if measured else ["too few non-lenses"] * 2
+            )
+        rows.append((str(found.pairing), found.bundle, *cells))
+    header = [f"{word}, best {number:,.0f}" for number in QUOTED for word in ("completeness", "purity")]
+    return Table(
+        "inspected",
+        f"Inspecting the best of a million objects, of which {evaluation.sky_prevalence * 1e6:,.0f} are visible lenses",
+        ("set", "bundle", *header),
+        tuple(rows),
+        FEW_NOTE if any(cell.endswith("*") for row in rows for cell in row) else "",
+    )
 
 
-def class_label(class_name: str) -> str:
-    """Name of a class of non-lenses: what was drawn as a lens may not be one by the definition."""
-    return f"{class_name}, below the definition" if class_name in LENS_CLASSES else class_name
+def differences(evaluation: Evaluation) -> Table:
+    """The first bundle against the others, on the same objects."""
+    combined = combinations(evaluation)
+    positives = {found.name: "visible" if found.n_visible else "all" for found in evaluation.sets}
+    pairings = set(leading_pairings(evaluation))
+    rows = tuple(
+        (
+            str(found.pairing),
+            POSITIVE_LABELS[found.positives],
+            f"{found.new} − {found.old}",
+            found.score_new if found.score_new == found.score_old else f"{found.score_new} − {found.score_old}",
+            "AUROC" if found.fpr is None else f"recall at FPR {found.fpr:g}",
+            f"{found.value_new:.3f}",
+            f"{found.value_old:.3f}",
+            signed(found.difference) + ("*" if found.rests_on_few else ""),
+        )
+        for found in evaluation.differences
+        if (found.positives, found.negatives) == (positives[found.pairing.lenses], "all")
+        and found.pairing in pairings
+        and {(found.new, found.score_new), (found.old, found.score_old)} <= combined
+    )
+    note = "Paired intervals; ▲ better, ▼ worse beyond them."
+    return Table(
+        "differences",
+        "Side by side: the first bundle minus the other, on the same objects",
+        ("set", "lenses", "bundles", "score", "figure", "new", "old", "difference"),
+        rows,
+        " ".join((note, FEW_NOTE)) if any(row[-1].endswith("*") for row in rows) else note,
+    )
 
 
-def leading_pairings(evaluation: Evaluation) -> tuple[Pairing, ...]:
-    """The pairings that inspection was measured for: each set of lenses once."""
-    return tuple(dict.fromkeys(found.pairing for found in evaluation.yields))
+def paper_table_5(evaluation: Evaluation) -> Table:
+    """Decisions at fixed thresholds on sets with both classes."""
+    rows = tuple(
+        (
+            found.set,
+            found.bundle,
+            found.score,
+            f"{found.threshold:.3g}",
+            interval(found.f_beta),
+            interval(found.precision),
+            interval(found.recall),
+            interval(found.auroc),
+            interval(found.accuracy),
+            interval(found.fpr, 4),
+            small(found.purity),
+        )
+        for found in evaluation.decisions
+        if found.auroc is not None
+    )
+    betas = ", ".join(dict.fromkeys(f"{found.beta:g}" for found in evaluation.decisions))
+    return Table(
+        "table-5",
+        "Decisions at fixed thresholds (Table 5 of the paper)",
+        (
+            "set",
+            "bundle",
+            "score",
+            "threshold",
+            "F-beta",
+            "precision",
+            "recall",
+            "AUROC",
+            "accuracy",
+            "FPR",
+            "purity on the sky",
+        ),
+        rows,
+        f"Networks at 0.5, the bundle at its own threshold; β = {betas}. Precision, F-beta and accuracy hold for the share of "
+        f"lenses in the set; purity for one lens in {1 / evaluation.sky_prevalence:,.0f} objects.",
+    )
 
 
-def combinations(evaluation: Evaluation) -> frozenset[tuple[str, str]]:
-    """(bundle, score) of the combination of each bundle, which a scan ranks by."""
-    return frozenset((bundle.name, bundle.combined) for bundle in evaluation.bundles)
-
-
-def lowest_known_rate(evaluation: Evaluation, others: str, rates: Collection[float]) -> float:
-    """The lowest rate that ten non-lenses of a set or more decide; the highest where none is."""
-    counts = {found.name: found.n_objects - found.n_lenses for found in evaluation.sets}
-    known = [fpr for fpr in rates if fpr * counts[others] >= FEW_FALSE]
-    return min(known) if known else max(rates)
-
-
-#: The members whose biases are told apart from the combination's: those that see VIS. The JSON has all seven.
-LEADING_MEMBERS: tuple[MemberName, ...] = ("OU-VIS", "OU-66", "OU-200")
-#: Orientations of :mod:`scanner.ensemble.augmentation` in words.
-TURNS = ("none", "90°", "180°", "270°", "mirror", "mirror, 90°", "mirror, 180°", "mirror, 270°")
+def paper_table_6(evaluation: Evaluation) -> Table:
+    """Recall of every network on every set with lenses."""
+    rows = []
+    columns: tuple[str, ...] = ()
+    for bundle in evaluation.bundles:
+        for summary in evaluation.sets:
+            found = [
+                d for d in evaluation.decisions if (d.bundle, d.set) == (bundle.name, summary.name) and d.recall is not None
+            ]
+            if found:
+                columns = tuple(decision.score for decision in found[:-1])
+                trained = " (trained on)" if bundle.name in summary.trained_on else ""
+                rows.append(
+                    (bundle.name, summary.name + trained, f"{summary.n_lenses:,}", *(interval(d.recall) for d in found))
+                )
+    return Table(
+        "table-6",
+        "Recall of every network (Table 6 of the paper)",
+        ("bundle", "set", "lenses", *columns, "bundle's decision"),
+        tuple(rows),
+        "All lenses; networks at 0.5, the bundle at its own threshold.",
+    )
 
 
 def classes(evaluation: Evaluation) -> Table:
@@ -130,6 +266,59 @@ def by_property(evaluation: Evaluation) -> Table:
         rows,
         "All lenses, visible or not; the threshold is held fixed in the intervals.",
     )
+
+
+def members(evaluation: Evaluation) -> Table:
+    """Every score of every bundle, visible lenses against all non-lenses of all pairings."""
+    found = _figures(evaluation, evaluation.pairings, (("visible", "all"),), lambda figures: True)
+    return _ranked("members", "Every score", found)
+
+
+def hard(evaluation: Evaluation) -> Table:
+    """The combinations against look-alikes only."""
+    combined = combinations(evaluation)
+    found = _figures(
+        evaluation,
+        evaluation.pairings,
+        (("visible", "hard"),),
+        lambda figures: (figures.bundle, figures.score) in combined,
+    )
+    return _ranked("hard", f"Against {NEGATIVE_LABELS['hard']} only", found)
+
+
+def _ranked(name: str, title: str, found: Iterable[Figures], note: str = "") -> Table:
+    rows = tuple(
+        (
+            str(figures.pairing),
+            f"{figures.n_positives:,} {POSITIVE_LABELS[figures.positives]}, {figures.n_negatives:,} others",
+            figures.bundle,
+            figures.score,
+            *(recall(rate, figures.n_negatives) for rate in figures.recalls),
+            interval(figures.auroc),
+        )
+        for figures in found
+    )
+    starred = any(cell.endswith("*") for row in rows for cell in row)
+    return Table(
+        name,
+        title,
+        ("set", "objects", "bundle", "score", *_RATES, "AUROC"),
+        rows,
+        " ".join(part for part in (note, FEW_NOTE if starred else "") if part),
+    )
+
+
+def _figures(
+    evaluation: Evaluation,
+    pairings: Iterable[Pairing],
+    choices: Iterable[tuple[Positives, str]],
+    keep: Callable[[Figures], bool],
+) -> Iterator[Figures]:
+    for pairing in pairings:
+        for choice in choices:
+            for found in evaluation.figures:
+                if found.pairing == pairing and (found.positives, found.negatives) == choice and keep(found):
+                    yield found
 
 
 def grid_loss(evaluation: Evaluation) -> Table:
@@ -311,228 +500,48 @@ def _single(evaluation: Evaluation, *, known: bool) -> Table:
     )
 
 
-#: Objects looked at, of a million, that the text quotes.
-QUOTED = (100.0, 1000.0, 10_000.0)
+def interval(value: Interval | None, digits: int = 3) -> str:
+    """``0.343 [0.311, 0.373]``; a dash where there is none."""
+    if value is None:
+        return NOTHING
+    return f"{value.value:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
 
 
-def tables(evaluation: Evaluation) -> tuple[Table, ...]:
-    """All tables that have rows; without the column of the bundle where there is only one."""
-    makers: tuple[Callable[[Evaluation], Table], ...] = (
-        low_fpr,
-        inspected,
-        differences,
-        paper_table_5,
-        paper_table_6,
-        classes,
-        by_property,
-        members,
-        hard,
-        grid_loss,
-        calibration,
-        orientations,
-        rotations,
-        source_colours,
-        known_lenses,
-        images,
-    )
-    found = [table for table in (maker(evaluation) for maker in makers) if table.rows]
-    return tuple(found if len(evaluation.bundles) > 1 else [_without(table, "bundle") for table in found])
+def small(value: Interval | None) -> str:
+    """As :func:`interval`, with two significant digits, for what spans decades."""
+    return NOTHING if value is None else f"{value.value:.2g} [{value.low:.2g}, {value.high:.2g}]"
 
 
-def _without(table: Table, heading: str) -> Table:
-    kept = [number for number, name in enumerate(table.header) if name != heading]
-    rows = tuple(tuple(row[number] for number in kept) for row in table.rows)
-    return replace(table, header=tuple(table.header[number] for number in kept), rows=rows)
+def signed(value: Interval) -> str:
+    """As :func:`interval`, with signs, and a mark where zero is outside."""
+    mark = " ▲" if value.low > 0 else " ▼" if value.high < 0 else ""
+    return f"{value.value:+.3f} [{value.low:+.3f}, {value.high:+.3f}]{mark}"
 
 
-def _figures(
-    evaluation: Evaluation,
-    pairings: Iterable[Pairing],
-    choices: Iterable[tuple[Positives, str]],
-    keep: Callable[[Figures], bool],
-) -> Iterator[Figures]:
-    for pairing in pairings:
-        for choice in choices:
-            for found in evaluation.figures:
-                if found.pairing == pairing and (found.positives, found.negatives) == choice and keep(found):
-                    yield found
+def recall(found: Recall, n_negatives: int) -> str:
+    """A recall, or that there were too few non-lenses for its rate."""
+    if found.recall is None:
+        return f"too few: {n_negatives:,} non-lenses"
+    return interval(found.recall) + ("*" if found.rests_on_few else "")
 
 
-_RATES = tuple(f"recall at FPR {fpr:.0e}".replace("e-0", "e-") for fpr in LOW_FPRS)
+def class_label(class_name: str) -> str:
+    """Name of a class of non-lenses: what was drawn as a lens may not be one by the definition."""
+    return f"{class_name}, below the definition" if class_name in LENS_CLASSES else class_name
 
 
-def _ranked(name: str, title: str, found: Iterable[Figures], note: str = "") -> Table:
-    rows = tuple(
-        (
-            str(figures.pairing),
-            f"{figures.n_positives:,} {POSITIVE_LABELS[figures.positives]}, {figures.n_negatives:,} others",
-            figures.bundle,
-            figures.score,
-            *(recall(rate, figures.n_negatives) for rate in figures.recalls),
-            interval(figures.auroc),
-        )
-        for figures in found
-    )
-    starred = any(cell.endswith("*") for row in rows for cell in row)
-    return Table(
-        name,
-        title,
-        ("set", "objects", "bundle", "score", *_RATES, "AUROC"),
-        rows,
-        " ".join(part for part in (note, FEW_NOTE if starred else "") if part),
-    )
+def leading_pairings(evaluation: Evaluation) -> tuple[Pairing, ...]:
+    """The pairings that inspection was measured for: each set of lenses once."""
+    return tuple(dict.fromkeys(found.pairing for found in evaluation.yields))
 
 
-def low_fpr(evaluation: Evaluation) -> Table:
-    """Recall where few non-lenses pass: what a finder of rare objects is worth."""
-    combined = combinations(evaluation)
-    found = _figures(
-        evaluation,
-        leading_pairings(evaluation),
-        (("visible", "all"), ("all", "all")),
-        lambda figures: (figures.bundle, figures.score) in combined,
-    )
-    pool = "" if evaluation.sky is None else f" Non-lenses are those of {evaluation.sky} for every set."
-    return _ranked("low-fpr", "Lenses found where few non-lenses pass", found, "95% intervals." + pool)
+def combinations(evaluation: Evaluation) -> frozenset[tuple[str, str]]:
+    """(bundle, score) of the combination of each bundle, which a scan ranks by."""
+    return frozenset((bundle.name, bundle.combined) for bundle in evaluation.bundles)
 
 
-def inspected(evaluation: Evaluation) -> Table:
-    """Completeness and purity of lists of a length that people can look at."""
-    rows = []
-    for found in evaluation.yields:
-        if found.positives != "visible":
-            continue
-        points = {point.inspected: point for point in found.points}
-        cells = []
-        for number in QUOTED:
-            point = points[number]
-            star = "*" if point.rests_on_few else ""
-            # No non-lens of the set stands that high: what the purity is, it cannot tell.
-            measured = point.n_false > 0
-            cells += (
-                [interval(point.completeness) + star, small(point.purity) + star] if measured else ["too few non-lenses"] * 2
-            )
-        rows.append((str(found.pairing), found.bundle, *cells))
-    header = [f"{word}, best {number:,.0f}" for number in QUOTED for word in ("completeness", "purity")]
-    return Table(
-        "inspected",
-        f"Inspecting the best of a million objects, of which {evaluation.sky_prevalence * 1e6:,.0f} are visible lenses",
-        ("set", "bundle", *header),
-        tuple(rows),
-        FEW_NOTE if any(cell.endswith("*") for row in rows for cell in row) else "",
-    )
-
-
-def differences(evaluation: Evaluation) -> Table:
-    """The first bundle against the others, on the same objects."""
-    combined = combinations(evaluation)
-    positives = {found.name: "visible" if found.n_visible else "all" for found in evaluation.sets}
-    pairings = set(leading_pairings(evaluation))
-    rows = tuple(
-        (
-            str(found.pairing),
-            POSITIVE_LABELS[found.positives],
-            f"{found.new} − {found.old}",
-            found.score_new if found.score_new == found.score_old else f"{found.score_new} − {found.score_old}",
-            "AUROC" if found.fpr is None else f"recall at FPR {found.fpr:g}",
-            f"{found.value_new:.3f}",
-            f"{found.value_old:.3f}",
-            signed(found.difference) + ("*" if found.rests_on_few else ""),
-        )
-        for found in evaluation.differences
-        if (found.positives, found.negatives) == (positives[found.pairing.lenses], "all")
-        and found.pairing in pairings
-        and {(found.new, found.score_new), (found.old, found.score_old)} <= combined
-    )
-    note = "Paired intervals; ▲ better, ▼ worse beyond them."
-    return Table(
-        "differences",
-        "Side by side: the first bundle minus the other, on the same objects",
-        ("set", "lenses", "bundles", "score", "figure", "new", "old", "difference"),
-        rows,
-        " ".join((note, FEW_NOTE)) if any(row[-1].endswith("*") for row in rows) else note,
-    )
-
-
-def paper_table_5(evaluation: Evaluation) -> Table:
-    """Decisions at fixed thresholds on sets with both classes."""
-    rows = tuple(
-        (
-            found.set,
-            found.bundle,
-            found.score,
-            f"{found.threshold:.3g}",
-            interval(found.f_beta),
-            interval(found.precision),
-            interval(found.recall),
-            interval(found.auroc),
-            interval(found.accuracy),
-            interval(found.fpr, 4),
-            small(found.purity),
-        )
-        for found in evaluation.decisions
-        if found.auroc is not None
-    )
-    betas = ", ".join(dict.fromkeys(f"{found.beta:g}" for found in evaluation.decisions))
-    return Table(
-        "table-5",
-        "Decisions at fixed thresholds (Table 5 of the paper)",
-        (
-            "set",
-            "bundle",
-            "score",
-            "threshold",
-            "F-beta",
-            "precision",
-            "recall",
-            "AUROC",
-            "accuracy",
-            "FPR",
-            "purity on the sky",
-        ),
-        rows,
-        f"Networks at 0.5, the bundle at its own threshold; β = {betas}. Precision, F-beta and accuracy hold for the share of "
-        f"lenses in the set; purity for one lens in {1 / evaluation.sky_prevalence:,.0f} objects.",
-    )
-
-
-def paper_table_6(evaluation: Evaluation) -> Table:
-    """Recall of every network on every set with lenses."""
-    rows = []
-    columns: tuple[str, ...] = ()
-    for bundle in evaluation.bundles:
-        for summary in evaluation.sets:
-            found = [
-                d for d in evaluation.decisions if (d.bundle, d.set) == (bundle.name, summary.name) and d.recall is not None
-            ]
-            if found:
-                columns = tuple(decision.score for decision in found[:-1])
-                trained = " (trained on)" if bundle.name in summary.trained_on else ""
-                rows.append(
-                    (bundle.name, summary.name + trained, f"{summary.n_lenses:,}", *(interval(d.recall) for d in found))
-                )
-    return Table(
-        "table-6",
-        "Recall of every network (Table 6 of the paper)",
-        ("bundle", "set", "lenses", *columns, "bundle's decision"),
-        tuple(rows),
-        "All lenses; networks at 0.5, the bundle at its own threshold.",
-    )
-
-
-def members(evaluation: Evaluation) -> Table:
-    """Every score of every bundle, visible lenses against all non-lenses of all pairings."""
-    found = _figures(evaluation, evaluation.pairings, (("visible", "all"),), lambda figures: True)
-    return _ranked("members", "Every score", found)
-
-
-def hard(evaluation: Evaluation) -> Table:
-    """The combinations against look-alikes only."""
-    combined = combinations(evaluation)
-    found = _figures(
-        evaluation,
-        evaluation.pairings,
-        (("visible", "hard"),),
-        lambda figures: (figures.bundle, figures.score) in combined,
-    )
-    return _ranked("hard", f"Against {NEGATIVE_LABELS['hard']} only", found)
+def lowest_known_rate(evaluation: Evaluation, others: str, rates: Collection[float]) -> float:
+    """The lowest rate that ten non-lenses of a set or more decide; the highest where none is."""
+    counts = {found.name: found.n_objects - found.n_lenses for found in evaluation.sets}
+    known = [fpr for fpr in rates if fpr * counts[others] >= FEW_FALSE]
+    return min(known) if known else max(rates)

@@ -15,6 +15,7 @@ from scanner.ensemble.bundle import CARD_FILE, Bundle, BundleManifest, content_o
 from scanner.errors import OutputError
 from scanner.evaluation.card import HEADING, card_section, metrics_of
 from scanner.evaluation.metrics import auroc, roc_curve
+from scanner.evaluation.page import MEMBER_COLOURS
 from scanner.evaluation.results import Evaluation
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, Float32, Int64, MemberName
 from scanner.report.colour import colour_image
@@ -152,7 +153,6 @@ def publish(bundle: Bundle, ensemble: Ensemble, data: TrainingData, evaluation: 
 
 ROC_PLOT, EMBEDDING_PLOT, GROUPS_PLOT = "roc.png", "embedding.png", "groups.png"
 LENS_COLOUR, OTHER_COLOUR = "#0072b2", "#d55e00"
-MEMBER_COLOURS = ("#999999", "#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#0072b2", "#d55e00")
 #: Groups that are marked and shown, and objects of each.
 GROUPS, EXAMPLES = 6, 8
 
@@ -178,7 +178,13 @@ def draw_roc(path: Path, assembled: Assembled) -> None:
             (assembled.held_out_logits, assembled.held_out_labels, "-"),
         ):
             label = f"{member}: {auroc(logits[:, number], labels):.3f}" if style == "-" else None
-            axes.plot(*roc_curve(logits[:, number], labels), style, color=MEMBER_COLOURS[number], linewidth=1.2, label=label)
+            axes.plot(
+                *roc_curve(logits[:, number], labels),
+                style,
+                color=MEMBER_COLOURS[number % len(MEMBER_COLOURS)],
+                linewidth=1.2,
+                label=label,
+            )
     axes.plot([0, 1], [0, 1], color="#a9b4c0", linewidth=0.8)
     axes.set(xlabel="false-positive rate", ylabel="recall", title="Members on calibration rows (dashed: training rows)")
     axes.legend(title="AUROC", frameon=False, loc="lower right")

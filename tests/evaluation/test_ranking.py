@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from scanner.evaluation.compare import main_pairings, pair
+from scanner.evaluation.compare import pair
 from scanner.evaluation.metrics import threshold_at_fpr
 from scanner.evaluation.ranking import grid_losses, measure
-from scanner.evaluation.results import Pairing
+from scanner.evaluation.results import Pairing, main_pairings
 
 OWN, SKY = Pairing(lenses="eval", others="eval"), Pairing(lenses="eval", others="challenge")
 
