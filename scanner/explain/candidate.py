@@ -29,6 +29,72 @@ PANELS = ("occlusion, OU-200", "occlusion, OU-66", "guided Grad-CAM, OU-200", "v
 _GROUND, _TRACK = np.array([24, 24, 27], np.uint8), np.array([63, 63, 70], np.uint8)
 _BARS = {"vis": np.array([86, 180, 233], np.uint8), "nisp": np.array([230, 159, 0], np.uint8)}
 _HALF = np.array([212, 212, 216], np.uint8)
+#: The members that are explained: all four bands at either resolution.
+EXPLAINED: tuple[MemberName, ...] = ("OU-200", "OU-66")
+METHODS = ("occlusion", "guided_grad_cam")
+#: What the arrays of ``maps.zarr`` hold, by method.
+MEANING = {
+    "occlusion": "change of the log-odds where this part is covered with blank sky",
+    "guided_grad_cam": "how strongly this pixel speaks for a lens, 0 to 1",
+}
+
+
+@dataclass(frozen=True)
+class ExplainedCandidate:
+    """``cutout``: a batch of one. ``maps``: by ``<method>_<member>``, see :func:`map_name`. ``votes``: of one object."""
+
+    cutout: CutoutBatch
+    maps: Mapping[str, Float32]
+    votes: Disagreement
+
+    @property
+    def picture(self) -> bytes:
+        """The strip as PNG."""
+        return png(strip(self.cutout, self.maps, self.votes.probabilities[0].tolist()))
+
+
+def explained(
+    bundle: Bundle, networks: Mapping[MemberName, nn.Sequential], cutouts: CutoutBatch
+) -> Iterator[ExplainedCandidate]:
+    """Explain objects one by one, so that memory does not grow with their number.
+
+    Occlusion covers with blank sky: 0, which the paper covers with, is a hole in an asinh scaled image. See :data:`MEANING`.
+
+    Parameters
+    ----------
+    bundle, networks
+        See :func:`scanner.explain.networks.restore`.
+    cutouts
+        N objects.
+    """
+    for row in range(len(cutouts)):
+        cutout = cutouts.take(np.array([row]))
+        inputs = {member: network_input(bundle, member, cutout) for member in EXPLAINED}
+        maps: dict[str, Float32] = {}
+        for member in EXPLAINED:
+            maps[map_name("occlusion", member)] = occlusion(networks[member], inputs[member], fill=sky_level(inputs[member]))[0]
+            maps[map_name("guided_grad_cam", member)] = strength(guided_grad_cam(networks[member], inputs[member]))[0]
+        yield ExplainedCandidate(cutout, maps, disagreement(member_log_odds(bundle, networks, cutout)))
+
+
+def map_name(method: str, member: MemberName) -> str:
+    """Name of an array of ``maps.zarr``: ``occlusion_ou_200``."""
+    return f"{method}_{member.lower().replace('-', '_')}"
+
+
+def write_files(candidate: ExplainedCandidate, folder: Path) -> None:
+    """Write ``strip.png`` and ``maps.zarr`` into a folder.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written.
+    """
+    (folder / STRIP).write_bytes(candidate.picture)
+    group = zarr.create_group(folder / MAPS, overwrite=True)
+    for name, values in candidate.maps.items():
+        array = group.create_array(name, data=values)
+        array.attrs["description"] = MEANING[name.rpartition("_ou_")[0]]
 
 
 def strip(cutout: CutoutBatch, maps: Mapping[str, Float32], probabilities: Sequence[float]) -> UInt8:
@@ -78,71 +144,3 @@ def _votes(probabilities: Sequence[float]) -> UInt8:
         picture[rows, left : left + round((right - left) * probability)] = _BARS[member_kind(member)]
     picture[:, (left + right) // 2] = _HALF
     return picture
-
-
-#: The members that are explained: all four bands at either resolution.
-EXPLAINED: tuple[MemberName, ...] = ("OU-200", "OU-66")
-METHODS = ("occlusion", "guided_grad_cam")
-#: What the arrays of ``maps.zarr`` hold, by method.
-MEANING = {
-    "occlusion": "change of the log-odds where this part is covered with blank sky",
-    "guided_grad_cam": "how strongly this pixel speaks for a lens, 0 to 1",
-}
-
-
-@dataclass(frozen=True)
-class ExplainedCandidate:
-    """``cutout``: a batch of one. ``maps``: by ``<method>_<member>``, see :func:`map_name`. ``votes``: of one object."""
-
-    cutout: CutoutBatch
-    maps: Mapping[str, Float32]
-    votes: Disagreement
-
-    @property
-    def picture(self) -> bytes:
-        """The strip as PNG."""
-        return png(strip(self.cutout, self.maps, self.votes.probabilities[0].tolist()))
-
-
-def map_name(method: str, member: MemberName) -> str:
-    """Name of an array of ``maps.zarr``: ``occlusion_ou_200``."""
-    return f"{method}_{member.lower().replace('-', '_')}"
-
-
-def explained(
-    bundle: Bundle, networks: Mapping[MemberName, nn.Sequential], cutouts: CutoutBatch
-) -> Iterator[ExplainedCandidate]:
-    """Explain objects one by one, so that memory does not grow with their number.
-
-    Occlusion covers with blank sky: 0, which the paper covers with, is a hole in an asinh scaled image. See :data:`MEANING`.
-
-    Parameters
-    ----------
-    bundle, networks
-        See :func:`scanner.explain.networks.restore`.
-    cutouts
-        N objects.
-    """
-    for row in range(len(cutouts)):
-        cutout = cutouts.take(np.array([row]))
-        inputs = {member: network_input(bundle, member, cutout) for member in EXPLAINED}
-        maps: dict[str, Float32] = {}
-        for member in EXPLAINED:
-            maps[map_name("occlusion", member)] = occlusion(networks[member], inputs[member], fill=sky_level(inputs[member]))[0]
-            maps[map_name("guided_grad_cam", member)] = strength(guided_grad_cam(networks[member], inputs[member]))[0]
-        yield ExplainedCandidate(cutout, maps, disagreement(member_log_odds(bundle, networks, cutout)))
-
-
-def write_files(candidate: ExplainedCandidate, folder: Path) -> None:
-    """Write ``strip.png`` and ``maps.zarr`` into a folder.
-
-    Raises
-    ------
-    OSError
-        The folder cannot be written.
-    """
-    (folder / STRIP).write_bytes(candidate.picture)
-    group = zarr.create_group(folder / MAPS, overwrite=True)
-    for name, values in candidate.maps.items():
-        array = group.create_array(name, data=values)
-        array.attrs["description"] = MEANING[name.rpartition("_ou_")[0]]

@@ -18,11 +18,6 @@ from scanner.records import Float32, Int64
 KERNEL_IMAGE: Steps = {"learning_rate": 0.001, "steps": 1000}
 
 
-def convolutions(network: nn.Sequential) -> dict[str, nn.Conv2d]:
-    """The convolutions of a network by the layer number that the paper's figures give ("layer 17 kernel 1")."""
-    return {name: layer for name, layer in network.named_children() if isinstance(layer, nn.Conv2d)}
-
-
 def kernel_activation(
     network: nn.Sequential, batches: Iterable[torch.Tensor], *, report: Callable[[int], None] = lambda n: None
 ) -> dict[str, Float32]:
@@ -128,3 +123,8 @@ def kernel_image(
         rule="adam",
         **settings,
     )
+
+
+def convolutions(network: nn.Sequential) -> dict[str, nn.Conv2d]:
+    """The convolutions of a network by the layer number that the paper's figures give ("layer 17 kernel 1")."""
+    return {name: layer for name, layer in network.named_children() if isinstance(layer, nn.Conv2d)}

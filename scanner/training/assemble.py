@@ -34,238 +34,9 @@ from scanner.training.data import TrainingData
 from scanner.training.export import bundle_content
 from scanner.training.presets import EMBEDDED_ROWS, SECOND_LOOK_SHARE
 
-
-@dataclass(frozen=True)
-class Ensemble:
-    """Seven trained members, and what their runs say of themselves."""
-
-    networks: dict[MemberName, nn.Sequential]
-    records: dict[MemberName, FitRecord]
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """What all of them were trained with."""
-        return self.records[MEMBERS[0]].plan.preset.preprocessing
-
-    def trained_on(self, embedded: Collection[str]) -> tuple[str, ...]:
-        """Fingerprints of all that they and the bundles that they began from have seen, and those of what is ``embedded``."""
-        plans = [record.plan for record in self.records.values()]
-        drawn = {plan.dataset_sha256 for plan in plans if plan.dataset_sha256.startswith(DRAWN)}
-        before = {seen for plan in plans for seen in plan.seen_before}
-        return tuple(sorted({*embedded, *drawn, *before}))
-
-    @property
-    def sources(self) -> Mapping[MemberName, str]:
-        """One line per member on how it came to be."""
-        return {member: _source(record) for member, record in self.records.items()}
-
-
-def _source(record: FitRecord) -> str:
-    plan = record.plan
-    begins = {
-        "random": "from random weights",
-        "copy": f"from {plan.begins_as}",
-        "bundle": f"from bundle {(plan.begins_as or '')[:12]}",
-    }[plan.beginning]
-    return (
-        f"preset {plan.preset.name}, seed {plan.seed}, {begins}, {record.passes:.1f} passes over {plan.n_train} cutouts; "
-        f"weights {KEPT_IN_WORDS[record.kept]}"
-    )
-
-
-def read_ensemble(folder: Path, dataset_sha256: str | None = None, drawn_from: Collection[str] = ()) -> Ensemble:
-    """Read the seven runs in ``folder``, one folder each, named like the members.
-
-    Parameters
-    ----------
-    folder
-        Holds ``OU-J`` … ``OU-200``.
-    dataset_sha256
-        Fingerprint of what they must have been trained on; None: of anything, but all of the same. Members of
-        'scanner train all --draw' were trained on a set of their own, so that any dataset is new to them but
-    drawn_from
-        Those of these presets and seeds (``drawn:PRESET:SEED``).
-
-    Raises
-    ------
-    InputMissingError
-        A member has no finished run.
-    ContentError
-        The runs differ in preprocessing, or were made on other data.
-    """
-    networks, records = {}, {}
-    for member in MEMBERS:
-        networks[member], records[member] = read_member(folder / member)
-        plan = records[member].plan
-        if plan.member != member:
-            raise ContentError(f"{folder / member}: holds {plan.member}, not {member}; train it again.")
-        if plan.dataset_sha256 != (dataset_sha256 or records[MEMBERS[0]].plan.dataset_sha256) and not (
-            plan.dataset_sha256.startswith(DRAWN) and plan.dataset_sha256.rpartition(":")[0] not in drawn_from
-        ):
-            raise ContentError(
-                f"{folder / member}: was trained on another dataset; give that one as --data, or train it again."
-            )
-    if len({record.plan.preset.preprocessing for record in records.values()}) > 1:
-        raise ContentError(f"{folder}: its members were trained with different preprocessing; train them with one preset.")
-    return Ensemble(networks, records)
-
-
 #: Objects of one call of a worker process.
 PART = 512
-
-
-def training_logits(
-    bundle: Bundle,
-    data: TrainingData,
-    rows: Int64,
-    orientations: Int64,
-    folder: Path,
-    *,
-    provider: str = "auto",
-    workers: int = 1,
-    report: Callable[[int, int], None] = lambda done, total: None,
-) -> Float32:
-    """Score rows, each turned as asked, or read what an earlier call scored.
-
-    Parameters
-    ----------
-    bundle, data
-        What scores, and what is scored.
-    rows, orientations
-        (n,) row numbers in any order, and orientations 0..7.
-    folder
-        Of the cache; parts of other networks, data or rows lie beside these.
-    provider, workers
-        Of the sessions, and how many processes with one each.
-    report
-        Called with (objects done, objects in all) after every part.
-
-    Returns
-    -------
-    numpy.ndarray
-        (n, 7) float32, in the order of ``rows``.
-    """
-    key = hashlib.sha256(f"{bundle.manifest.sha256[MODEL_FILE]} {data.fingerprint}".encode()).hexdigest()[:16]
-    # Parts follow the order that was asked for, so that those of a longer list begin with those of a shorter one; within a
-    # part, rows are read in the order of the store.
-    parts = []
-    for start in range(0, len(rows), PART):
-        order = start + np.argsort(rows[start : start + PART], kind="stable")
-        parts.append((order, _path(folder / key, rows[order], orientations[order])))
-    logits = np.empty((len(rows), len(MEMBERS)), dtype=np.float32)
-    missing = [(order, path) for order, path in parts if not _taken(logits, order, path)]
-    calls = [(bundle.path, data.paths, rows[order], orientations[order], path, provider) for order, path in missing]
-    there = len(parts) - len(missing)
-    for done in run_all(_score_part, calls, workers):
-        report(min((there + done) * PART, len(rows)), len(rows))
-    for order, path in missing:
-        _taken(logits, order, path)
-    return logits
-
-
-def _taken(logits: Float32, order: Int64, path: Path) -> bool:
-    """Put a part into its place, if it is there."""
-    part = scores.read_array(path, (len(order), len(MEMBERS)))
-    if part is not None:
-        logits[order] = part
-    return part is not None
-
-
-def _path(place: Path, rows: Int64, orientations: Int64) -> Path:
-    return place / f"{hashlib.sha256(rows.tobytes() + orientations.tobytes()).hexdigest()[:16]}.npy"
-
-
-@lru_cache(maxsize=1)
-def _opened(bundle: Path, data: tuple[Path, ...], provider: str) -> tuple[EnsembleSession, TrainingData]:
-    return open_session(bundles.load(bundle), provider), TrainingData(data)
-
-
-def _score_part(bundle: Path, data: tuple[Path, ...], rows: Int64, orientations: Int64, path: Path, provider: str) -> None:
-    session, opened = _opened(bundle, data, provider)
-    scores.write_array(path, dataset_logits(session, opened, rows, orientations))
-
-
 PERPLEXITY = 30.0
-
-
-@dataclass(frozen=True)
-class Combination:
-    """The grid, the calibration and the operating curve of the grid value on the calibration objects."""
-
-    grid: EmbeddingGrid
-    calibration: Calibration
-    curve: OperatingCurve
-
-
-def fit_embedding(logits: Float32, *, seed: int, threads: int = 1) -> Any:
-    """Embed log-odds in two dimensions with t-SNE, started from the principal components.
-
-    Parameters
-    ----------
-    logits
-        (N, 7) finite; see :func:`scanner.ensemble.embedding_grid.limited`.
-    seed, threads
-        Of openTSNE; the same seed and number of threads give the same positions.
-
-    Returns
-    -------
-    openTSNE.TSNEEmbedding
-        (N, 2) float64 positions, with openTSNE's own way to place other rows (``transform``).
-    """
-    from openTSNE import TSNE
-
-    perplexity = min(PERPLEXITY, (len(logits) - 1) / 3)
-    return TSNE(perplexity=perplexity, random_state=seed, n_jobs=threads).fit(limited(logits).astype(np.float64))
-
-
-def embed(logits: Float32, *, seed: int, threads: int = 1) -> Float32:
-    """Positions of :func:`fit_embedding`, (N, 2) float32."""
-    return np.asarray(fit_embedding(logits, seed=seed, threads=threads), dtype=np.float32)
-
-
-def combine(
-    train_logits: Float32,
-    train_labels: NDArray[np.bool_],
-    held_out_logits: Float32,
-    held_out_labels: NDArray[np.bool_],
-    *,
-    seed: int,
-    cells: int = CELLS,
-    threads: int = 1,
-) -> Combination:
-    """Make the grid from training objects; calibrate and set the operating curve on held-out ones.
-
-    Parameters
-    ----------
-    train_logits, train_labels
-        (N, 7) and (N,) of objects the members were trained on.
-    held_out_logits, held_out_labels
-        (K, 7) and (K,) of others.
-    seed, threads
-        See :func:`embed`.
-    cells
-        Of the grid along each axis.
-
-    Raises
-    ------
-    ValueError
-        The others lack one class.
-    """
-    grid = EmbeddingGrid.build(
-        train_logits,
-        embed(train_logits, seed=seed, threads=threads),
-        train_labels,
-        held_out=held_out_logits,
-        cells=cells,
-        seed=seed,
-    )
-    return Combination(
-        grid=grid,
-        calibration=combining.fit(held_out_logits, held_out_labels, sky_prevalence=SKY_PREVALENCE),
-        curve=OperatingCurve.of(grid.lookup(held_out_logits).value, held_out_labels),
-    )
-
-
 Report = Callable[[str], None]
 
 
@@ -308,30 +79,6 @@ class Assembled:
     train_labels: NDArray[np.bool_]
     held_out_logits: Float32
     held_out_labels: NDArray[np.bool_]
-
-
-def embedded_rows(train: Int64, seed: int, n: int) -> tuple[Int64, Int64]:
-    """Draw what is embedded: training rows, in as many orientations as it takes to reach ``n``, at most all eight.
-
-    The members give a turned image other log-odds, as they would a new object of the same kind; a small training set
-    needs such company (with 8,000 rows on 100 x 100 cells the grid value had AUROC 0.80, on 20 x 20 cells 0.875).
-
-    Returns
-    -------
-    tuple of numpy.ndarray
-        Row numbers and orientations (0..7), (m,) int64 each; a row stands once before any stands twice.
-    """
-    generator = np.random.default_rng(seed)
-    orientations = generator.permuted(np.tile(np.arange(ORIENTATIONS, dtype=np.int64), (len(train), 1)), axis=1)
-    rounds = [generator.permutation(len(train)) for _ in range(ORIENTATIONS)]
-    chosen = np.concatenate(rounds)[:n]
-    turn = np.repeat(np.arange(ORIENTATIONS), len(train))[:n]
-    return train[chosen], orientations[chosen, turn]
-
-
-def cells_for(n: int) -> int:
-    """Cells along each axis for ``n`` embedded objects: the paper's 100 for its 45,000, fewer objects in larger cells."""
-    return max(2, min(CELLS, round(CELLS * math.sqrt(n / EMBEDDED_ROWS))))
 
 
 def assemble(
@@ -411,3 +158,251 @@ def assemble(
 def second_look_rule(calibration: Calibration, others: Float32, share: float) -> SecondLook:
     """Whom to look at again: whoever scores at least as high as the best ``share`` of non-lenses, (N, 7) log-odds, do."""
     return SecondLook(log_odds_above=float(np.quantile(calibration.log_odds(others), 1.0 - share)), share=share)
+
+
+def embedded_rows(train: Int64, seed: int, n: int) -> tuple[Int64, Int64]:
+    """Draw what is embedded: training rows, in as many orientations as it takes to reach ``n``, at most all eight.
+
+    The members give a turned image other log-odds, as they would a new object of the same kind; a small training set
+    needs such company (with 8,000 rows on 100 x 100 cells the grid value had AUROC 0.80, on 20 x 20 cells 0.875).
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Row numbers and orientations (0..7), (m,) int64 each; a row stands once before any stands twice.
+    """
+    generator = np.random.default_rng(seed)
+    orientations = generator.permuted(np.tile(np.arange(ORIENTATIONS, dtype=np.int64), (len(train), 1)), axis=1)
+    rounds = [generator.permutation(len(train)) for _ in range(ORIENTATIONS)]
+    chosen = np.concatenate(rounds)[:n]
+    turn = np.repeat(np.arange(ORIENTATIONS), len(train))[:n]
+    return train[chosen], orientations[chosen, turn]
+
+
+def cells_for(n: int) -> int:
+    """Cells along each axis for ``n`` embedded objects: the paper's 100 for its 45,000, fewer objects in larger cells."""
+    return max(2, min(CELLS, round(CELLS * math.sqrt(n / EMBEDDED_ROWS))))
+
+
+@dataclass(frozen=True)
+class Combination:
+    """The grid, the calibration and the operating curve of the grid value on the calibration objects."""
+
+    grid: EmbeddingGrid
+    calibration: Calibration
+    curve: OperatingCurve
+
+
+def combine(
+    train_logits: Float32,
+    train_labels: NDArray[np.bool_],
+    held_out_logits: Float32,
+    held_out_labels: NDArray[np.bool_],
+    *,
+    seed: int,
+    cells: int = CELLS,
+    threads: int = 1,
+) -> Combination:
+    """Make the grid from training objects; calibrate and set the operating curve on held-out ones.
+
+    Parameters
+    ----------
+    train_logits, train_labels
+        (N, 7) and (N,) of objects the members were trained on.
+    held_out_logits, held_out_labels
+        (K, 7) and (K,) of others.
+    seed, threads
+        See :func:`embed`.
+    cells
+        Of the grid along each axis.
+
+    Raises
+    ------
+    ValueError
+        The others lack one class.
+    """
+    grid = EmbeddingGrid.build(
+        train_logits,
+        embed(train_logits, seed=seed, threads=threads),
+        train_labels,
+        held_out=held_out_logits,
+        cells=cells,
+        seed=seed,
+    )
+    return Combination(
+        grid=grid,
+        calibration=combining.fit(held_out_logits, held_out_labels, sky_prevalence=SKY_PREVALENCE),
+        curve=OperatingCurve.of(grid.lookup(held_out_logits).value, held_out_labels),
+    )
+
+
+def fit_embedding(logits: Float32, *, seed: int, threads: int = 1) -> Any:
+    """Embed log-odds in two dimensions with t-SNE, started from the principal components.
+
+    Parameters
+    ----------
+    logits
+        (N, 7) finite; see :func:`scanner.ensemble.embedding_grid.limited`.
+    seed, threads
+        Of openTSNE; the same seed and number of threads give the same positions.
+
+    Returns
+    -------
+    openTSNE.TSNEEmbedding
+        (N, 2) float64 positions, with openTSNE's own way to place other rows (``transform``).
+    """
+    from openTSNE import TSNE
+
+    perplexity = min(PERPLEXITY, (len(logits) - 1) / 3)
+    return TSNE(perplexity=perplexity, random_state=seed, n_jobs=threads).fit(limited(logits).astype(np.float64))
+
+
+def embed(logits: Float32, *, seed: int, threads: int = 1) -> Float32:
+    """Positions of :func:`fit_embedding`, (N, 2) float32."""
+    return np.asarray(fit_embedding(logits, seed=seed, threads=threads), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Seven trained members, and what their runs say of themselves."""
+
+    networks: dict[MemberName, nn.Sequential]
+    records: dict[MemberName, FitRecord]
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What all of them were trained with."""
+        return self.records[MEMBERS[0]].plan.preset.preprocessing
+
+    def trained_on(self, embedded: Collection[str]) -> tuple[str, ...]:
+        """Fingerprints of all that they and the bundles that they began from have seen, and those of what is ``embedded``."""
+        plans = [record.plan for record in self.records.values()]
+        drawn = {plan.dataset_sha256 for plan in plans if plan.dataset_sha256.startswith(DRAWN)}
+        before = {seen for plan in plans for seen in plan.seen_before}
+        return tuple(sorted({*embedded, *drawn, *before}))
+
+    @property
+    def sources(self) -> Mapping[MemberName, str]:
+        """One line per member on how it came to be."""
+        return {member: _source(record) for member, record in self.records.items()}
+
+
+def read_ensemble(folder: Path, dataset_sha256: str | None = None, drawn_from: Collection[str] = ()) -> Ensemble:
+    """Read the seven runs in ``folder``, one folder each, named like the members.
+
+    Parameters
+    ----------
+    folder
+        Holds ``OU-J`` … ``OU-200``.
+    dataset_sha256
+        Fingerprint of what they must have been trained on; None: of anything, but all of the same. Members of
+        'scanner train all --draw' were trained on a set of their own, so that any dataset is new to them but
+    drawn_from
+        Those of these presets and seeds (``drawn:PRESET:SEED``).
+
+    Raises
+    ------
+    InputMissingError
+        A member has no finished run.
+    ContentError
+        The runs differ in preprocessing, or were made on other data.
+    """
+    networks, records = {}, {}
+    for member in MEMBERS:
+        networks[member], records[member] = read_member(folder / member)
+        plan = records[member].plan
+        if plan.member != member:
+            raise ContentError(f"{folder / member}: holds {plan.member}, not {member}; train it again.")
+        if plan.dataset_sha256 != (dataset_sha256 or records[MEMBERS[0]].plan.dataset_sha256) and not (
+            plan.dataset_sha256.startswith(DRAWN) and plan.dataset_sha256.rpartition(":")[0] not in drawn_from
+        ):
+            raise ContentError(
+                f"{folder / member}: was trained on another dataset; give that one as --data, or train it again."
+            )
+    if len({record.plan.preset.preprocessing for record in records.values()}) > 1:
+        raise ContentError(f"{folder}: its members were trained with different preprocessing; train them with one preset.")
+    return Ensemble(networks, records)
+
+
+def _source(record: FitRecord) -> str:
+    plan = record.plan
+    begins = {
+        "random": "from random weights",
+        "copy": f"from {plan.begins_as}",
+        "bundle": f"from bundle {(plan.begins_as or '')[:12]}",
+    }[plan.beginning]
+    return (
+        f"preset {plan.preset.name}, seed {plan.seed}, {begins}, {record.passes:.1f} passes over {plan.n_train} cutouts; "
+        f"weights {KEPT_IN_WORDS[record.kept]}"
+    )
+
+
+def training_logits(
+    bundle: Bundle,
+    data: TrainingData,
+    rows: Int64,
+    orientations: Int64,
+    folder: Path,
+    *,
+    provider: str = "auto",
+    workers: int = 1,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Float32:
+    """Score rows, each turned as asked, or read what an earlier call scored.
+
+    Parameters
+    ----------
+    bundle, data
+        What scores, and what is scored.
+    rows, orientations
+        (n,) row numbers in any order, and orientations 0..7.
+    folder
+        Of the cache; parts of other networks, data or rows lie beside these.
+    provider, workers
+        Of the sessions, and how many processes with one each.
+    report
+        Called with (objects done, objects in all) after every part.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n, 7) float32, in the order of ``rows``.
+    """
+    key = hashlib.sha256(f"{bundle.manifest.sha256[MODEL_FILE]} {data.fingerprint}".encode()).hexdigest()[:16]
+    # Parts follow the order that was asked for, so that those of a longer list begin with those of a shorter one; within a
+    # part, rows are read in the order of the store.
+    parts = []
+    for start in range(0, len(rows), PART):
+        order = start + np.argsort(rows[start : start + PART], kind="stable")
+        parts.append((order, _path(folder / key, rows[order], orientations[order])))
+    logits = np.empty((len(rows), len(MEMBERS)), dtype=np.float32)
+    missing = [(order, path) for order, path in parts if not _taken(logits, order, path)]
+    calls = [(bundle.path, data.paths, rows[order], orientations[order], path, provider) for order, path in missing]
+    there = len(parts) - len(missing)
+    for done in run_all(_score_part, calls, workers):
+        report(min((there + done) * PART, len(rows)), len(rows))
+    for order, path in missing:
+        _taken(logits, order, path)
+    return logits
+
+
+def _taken(logits: Float32, order: Int64, path: Path) -> bool:
+    """Put a part into its place, if it is there."""
+    part = scores.read_array(path, (len(order), len(MEMBERS)))
+    if part is not None:
+        logits[order] = part
+    return part is not None
+
+
+def _path(place: Path, rows: Int64, orientations: Int64) -> Path:
+    return place / f"{hashlib.sha256(rows.tobytes() + orientations.tobytes()).hexdigest()[:16]}.npy"
+
+
+@lru_cache(maxsize=1)
+def _opened(bundle: Path, data: tuple[Path, ...], provider: str) -> tuple[EnsembleSession, TrainingData]:
+    return open_session(bundles.load(bundle), provider), TrainingData(data)
+
+
+def _score_part(bundle: Path, data: tuple[Path, ...], rows: Int64, orientations: Int64, path: Path, provider: str) -> None:
+    session, opened = _opened(bundle, data, provider)
+    scores.write_array(path, dataset_logits(session, opened, rows, orientations))

@@ -44,43 +44,30 @@ signal-to-noise ratio below {min_arc_snr:g}); 6% chose the best weights, 10% set
 threshold maximises F-beta at β = {beta:g}, which weights precision if β < 1. Preset `{preset}`, preprocessing
 `{preprocessing}`."""
 BEGINNINGS = {"random": "random", "copy": "{}", "bundle": "bundle {:.12}"}
+ROC_PLOT, EMBEDDING_PLOT, GROUPS_PLOT = "roc.png", "embedding.png", "groups.png"
+LENS_COLOUR, OTHER_COLOUR = "#0072b2", "#d55e00"
+#: Groups that are marked and shown, and objects of each.
+GROUPS, EXAMPLES = 6, 8
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+def publish(bundle: Bundle, ensemble: Ensemble, data: TrainingData, evaluation: Evaluation | None) -> Bundle:
+    """Write the measured figures and the model card into a bundle that :func:`assemble` made.
 
+    Parameters
+    ----------
+    bundle, ensemble, data
+        The bundle and what it was made of.
+    evaluation
+        On held-out data, this bundle first; None: the card says that nothing was measured.
 
-def _members(records: Mapping[MemberName, FitRecord]) -> str:
-    rows = []
-    for member in MEMBERS:
-        record = records[member]
-        plan = record.plan
-        rows.append(
-            [
-                member,
-                "+".join(MEMBER_BANDS[member]),
-                str(MEMBER_PIXELS[member]),
-                str(plan.seed),
-                BEGINNINGS[plan.beginning].format(plan.begins_as),
-                f"{record.passes:.1f}",
-                f"{record.seconds / 60:.1f}",
-                f"{record.device} × {record.threads}",
-                KEPT_IN_WORDS[record.kept],
-                f"{record.validation_loss:.3f}",
-                f"{record.validation_auroc:.3f}",
-                f"{record.validation_auroc_visible:.3f}",
-            ]
-        )
-    header = ["member", "bands", "pixels", "seed", "begins as", "passes", "minutes", "on", "weights"]
-    return table([*header, "loss", "AUROC", "AUROC, visible"], rows)
-
-
-def _measured(evaluation: Evaluation | None) -> str:
-    if evaluation is None:
-        return f"{HEADING}\n\nNothing was measured yet: 'scanner evaluate' does, and --card puts it here."
-    return card_section(evaluation)
+    Raises
+    ------
+    OutputError
+        The bundle's folder cannot be written.
+    """
+    card = model_card(bundle.manifest, ensemble.records, data.description, len(data), evaluation)
+    metrics = () if evaluation is None else metrics_of(evaluation)
+    return write_bundle(bundle.path, replace(content_of(bundle), metrics=metrics, texts={CARD_FILE: card}))
 
 
 def model_card(
@@ -131,30 +118,35 @@ def model_card(
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def publish(bundle: Bundle, ensemble: Ensemble, data: TrainingData, evaluation: Evaluation | None) -> Bundle:
-    """Write the measured figures and the model card into a bundle that :func:`assemble` made.
+def _members(records: Mapping[MemberName, FitRecord]) -> str:
+    rows = []
+    for member in MEMBERS:
+        record = records[member]
+        plan = record.plan
+        rows.append(
+            [
+                member,
+                "+".join(MEMBER_BANDS[member]),
+                str(MEMBER_PIXELS[member]),
+                str(plan.seed),
+                BEGINNINGS[plan.beginning].format(plan.begins_as),
+                f"{record.passes:.1f}",
+                f"{record.seconds / 60:.1f}",
+                f"{record.device} × {record.threads}",
+                KEPT_IN_WORDS[record.kept],
+                f"{record.validation_loss:.3f}",
+                f"{record.validation_auroc:.3f}",
+                f"{record.validation_auroc_visible:.3f}",
+            ]
+        )
+    header = ["member", "bands", "pixels", "seed", "begins as", "passes", "minutes", "on", "weights"]
+    return table([*header, "loss", "AUROC", "AUROC, visible"], rows)
 
-    Parameters
-    ----------
-    bundle, ensemble, data
-        The bundle and what it was made of.
-    evaluation
-        On held-out data, this bundle first; None: the card says that nothing was measured.
 
-    Raises
-    ------
-    OutputError
-        The bundle's folder cannot be written.
-    """
-    card = model_card(bundle.manifest, ensemble.records, data.description, len(data), evaluation)
-    metrics = () if evaluation is None else metrics_of(evaluation)
-    return write_bundle(bundle.path, replace(content_of(bundle), metrics=metrics, texts={CARD_FILE: card}))
-
-
-ROC_PLOT, EMBEDDING_PLOT, GROUPS_PLOT = "roc.png", "embedding.png", "groups.png"
-LENS_COLOUR, OTHER_COLOUR = "#0072b2", "#d55e00"
-#: Groups that are marked and shown, and objects of each.
-GROUPS, EXAMPLES = 6, 8
+def _measured(evaluation: Evaluation | None) -> str:
+    if evaluation is None:
+        return f"{HEADING}\n\nNothing was measured yet: 'scanner evaluate' does, and --card puts it here."
+    return card_section(evaluation)
 
 
 def draw_assembled(assembled: Assembled, data: TrainingData, folder: Path) -> None:
@@ -191,17 +183,6 @@ def draw_roc(path: Path, assembled: Assembled) -> None:
     _save(figure, path)
 
 
-def group_objects(positions: Float32, n: int, seed: int = 0) -> Int64:
-    """Assign embedded objects (N, 2) to ``n`` groups by k-means, (N,) int64, the largest group 0."""
-    from sklearn.cluster import KMeans
-
-    found = KMeans(n, n_init=4, random_state=seed).fit_predict(positions)
-    order = np.argsort(-np.bincount(found, minlength=n), kind="stable")
-    rank = np.empty(n, dtype=np.int64)
-    rank[order] = np.arange(n)
-    return np.asarray(rank[found], dtype=np.int64)
-
-
 def draw_embedding(path: Path, positions: Float32, labels: NDArray[np.bool_], groups: Int64) -> None:
     """Draw the embedding (Fig. 9): lenses, non-lenses, and the numbers of the groups at their medians."""
     figure = _figure(6.4, 6.0)
@@ -220,6 +201,17 @@ def draw_embedding(path: Path, positions: Float32, labels: NDArray[np.bool_], gr
     axes.set_aspect("equal")
     axes.legend(frameon=False, loc="upper right")
     _save(figure, path)
+
+
+def group_objects(positions: Float32, n: int, seed: int = 0) -> Int64:
+    """Assign embedded objects (N, 2) to ``n`` groups by k-means, (N,) int64, the largest group 0."""
+    from sklearn.cluster import KMeans
+
+    found = KMeans(n, n_init=4, random_state=seed).fit_predict(positions)
+    order = np.argsort(-np.bincount(found, minlength=n), kind="stable")
+    rank = np.empty(n, dtype=np.int64)
+    rank[order] = np.arange(n)
+    return np.asarray(rank[found], dtype=np.int64)
 
 
 def draw_groups(path: Path, data: TrainingData, rows: Int64, groups: Int64, seed: int = 0) -> None:
@@ -260,3 +252,9 @@ def _save(figure: Figure, path: Path) -> None:
         figure.savefig(path, dpi=120, metadata={"Software": None})
     except OSError as error:
         raise OutputError.of(path, error) from None
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])

@@ -33,6 +33,15 @@ from scanner.training.device import Precision
 from scanner.training.presets import Beginning, Preset
 
 HISTORY, ACCURACY_PLOT, LOSS_PLOT = "history.parquet", "accuracy.png", "loss.png"
+#: Whose weights a member ends with: those of the best validation, those of the bundle that it began as, or their mean.
+Kept = Literal["trained", "mean", "bundle"]
+KEPT_IN_WORDS: Mapping[Kept, str] = {"trained": "as trained", "mean": "mean with the bundle's", "bundle": "the bundle's"}
+PLAN, CHECKPOINT, MEMBER, FIT = "plan.json", "checkpoint.pt", "member.npz", "fit.json"
+RUN, STATE = "run", "state.json"
+#: In the order in which they are put into a member's folder: a plan without a checkpoint is of no consequence, nor is a member
+#: without ``fit.json``.
+FILES = ("plan.json", "checkpoint.pt", "history.parquet", "accuracy.png", "loss.png", "member.npz", "fit.json")
+logger = logging.getLogger(__name__)
 
 
 class HistoryRow(Record):
@@ -56,64 +65,6 @@ class HistoryRow(Record):
             f"{self.stage} {self.epoch:6.2f} passes  loss {self.train_loss:.4f}  validation {self.validation_loss:.4f}  "
             f"AUROC {self.auroc:.3f}, visible {self.auroc_visible:.3f}  {self.seconds:.0f} s"
         )
-
-
-def write_history(folder: Path, rows: Sequence[HistoryRow]) -> None:
-    """Write ``history.parquet``, all rows."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    types: dict[Any, pa.DataType] = {str: pa.string(), int: pa.int64(), float: pa.float64()}
-    schema = pa.schema(
-        pa.field(name, types[field.annotation], nullable=False, metadata={"description": field.description or ""})
-        for name, field in HistoryRow.model_fields.items()
-    )
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist([row.model_dump() for row in rows], schema=schema), sink)
-    write_atomically(folder / HISTORY, sink.getvalue().to_pybytes())
-
-
-def best_row(rows: Sequence[HistoryRow]) -> HistoryRow:
-    """The row of the lowest validation loss of the last stage, whose weights a run ends with."""
-    return min((row for row in rows if row.stage == rows[-1].stage), key=lambda row: row.validation_loss)
-
-
-def plot_history(folder: Path, rows: Sequence[HistoryRow], title: str) -> None:
-    """Draw ``accuracy.png`` and ``loss.png`` against the passes over the training rows.
-
-    Raises
-    ------
-    OutputError
-        The folder cannot be written.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    best = best_row(rows)
-    for file_name, quantity in ((ACCURACY_PLOT, "accuracy"), (LOSS_PLOT, "loss")):
-        figure = Figure(figsize=(6.0, 3.6), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        axes.spines[["top", "right"]].set_visible(False)
-        for part, colour in (("train", "#d55e00"), ("validation", "#0072b2")):
-            values = [getattr(row, f"{part}_{quantity}") for row in rows]
-            axes.plot([row.epoch for row in rows], values, color=colour, marker=".", label=part.replace("train", "training"))
-            axes.plot(best.epoch, getattr(best, f"{part}_{quantity}"), "o", color=colour, markersize=8)
-        for before, after in pairwise(rows):
-            if before.stage != after.stage:
-                axes.axvline(before.epoch, color="#a9b4c0", linewidth=0.8, linestyle=":")
-        axes.set(title=f"{title}: {quantity}", xlabel="passes over the training set", ylabel=quantity)
-        axes.legend(frameon=False)
-        try:
-            figure.savefig(folder / file_name, dpi=120, metadata={"Software": None})
-        except OSError as error:
-            raise OutputError.of(folder / file_name, error) from None
-
-
-#: Whose weights a member ends with: those of the best validation, those of the bundle that it began as, or their mean.
-Kept = Literal["trained", "mean", "bundle"]
-KEPT_IN_WORDS: Mapping[Kept, str] = {"trained": "as trained", "mean": "mean with the bundle's", "bundle": "the bundle's"}
-PLAN, CHECKPOINT, MEMBER, FIT = "plan.json", "checkpoint.pt", "member.npz", "fit.json"
 
 
 class Plan(Record):
@@ -285,12 +236,56 @@ def read_member(folder: Path) -> tuple[nn.Sequential, FitRecord]:
     return network.eval(), record
 
 
-RUN, STATE = "run", "state.json"
-#: In the order in which they are put into a member's folder: a plan without a checkpoint is of no consequence, nor is a member
-#: without ``fit.json``.
-FILES = ("plan.json", "checkpoint.pt", "history.parquet", "accuracy.png", "loss.png", "member.npz", "fit.json")
+def write_history(folder: Path, rows: Sequence[HistoryRow]) -> None:
+    """Write ``history.parquet``, all rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-logger = logging.getLogger(__name__)
+    types: dict[Any, pa.DataType] = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+    schema = pa.schema(
+        pa.field(name, types[field.annotation], nullable=False, metadata={"description": field.description or ""})
+        for name, field in HistoryRow.model_fields.items()
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist([row.model_dump() for row in rows], schema=schema), sink)
+    write_atomically(folder / HISTORY, sink.getvalue().to_pybytes())
+
+
+def best_row(rows: Sequence[HistoryRow]) -> HistoryRow:
+    """The row of the lowest validation loss of the last stage, whose weights a run ends with."""
+    return min((row for row in rows if row.stage == rows[-1].stage), key=lambda row: row.validation_loss)
+
+
+def plot_history(folder: Path, rows: Sequence[HistoryRow], title: str) -> None:
+    """Draw ``accuracy.png`` and ``loss.png`` against the passes over the training rows.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    best = best_row(rows)
+    for file_name, quantity in ((ACCURACY_PLOT, "accuracy"), (LOSS_PLOT, "loss")):
+        figure = Figure(figsize=(6.0, 3.6), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        axes.spines[["top", "right"]].set_visible(False)
+        for part, colour in (("train", "#d55e00"), ("validation", "#0072b2")):
+            values = [getattr(row, f"{part}_{quantity}") for row in rows]
+            axes.plot([row.epoch for row in rows], values, color=colour, marker=".", label=part.replace("train", "training"))
+            axes.plot(best.epoch, getattr(best, f"{part}_{quantity}"), "o", color=colour, markersize=8)
+        for before, after in pairwise(rows):
+            if before.stage != after.stage:
+                axes.axvline(before.epoch, color="#a9b4c0", linewidth=0.8, linestyle=":")
+        axes.set(title=f"{title}: {quantity}", xlabel="passes over the training set", ylabel=quantity)
+        axes.legend(frameon=False)
+        try:
+            figure.savefig(folder / file_name, dpi=120, metadata={"Software": None})
+        except OSError as error:
+            raise OutputError.of(folder / file_name, error) from None
 
 
 class Standing(Record):

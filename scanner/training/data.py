@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 SPLIT_SEED = 0
 #: Shares of the rows that go to training and validation; calibration gets the rest.
 TRAIN_SHARE, VALIDATION_SHARE = 0.84, 0.06
+Float16 = NDArray[np.float16]
+#: Shape of one object in each array.
+SHAPES = IMAGE_SHAPES | {"vis66": (NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS)}
+SCALED = "scaled.json"
+#: Objects read and scaled at once, and by one call of a worker process.
+BATCH, PART = 256, 2048
 
 
 @dataclass(frozen=True)
@@ -50,11 +56,6 @@ class Labels:
         return len(self.is_lens)
 
 
-def joined_labels(parts: Sequence[Labels]) -> Labels:
-    """Labels of several sets, one after the other."""
-    return Labels(**{item.name: np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(Labels)})
-
-
 @dataclass(frozen=True)
 class Split:
     """Row numbers, (n,) int64 each and ascending: no row is in two of them."""
@@ -62,30 +63,6 @@ class Split:
     train: Int64
     validation: Int64
     calibration: Int64
-
-
-def split(n: int, seed: int = SPLIT_SEED) -> Split:
-    """Split ``n`` rows at random by the shares above; the same for the same ``n`` and ``seed``."""
-    order = np.random.default_rng((seed, n)).permutation(n).astype(np.int64)
-    first, second = round(n * TRAIN_SHARE), round(n * (TRAIN_SHARE + VALIDATION_SHARE))
-    return Split(*(np.sort(part) for part in (order[:first], order[first:second], order[second:])))
-
-
-def joined_splits(sizes: Sequence[int]) -> Split:
-    """Splits of several sets, each by itself, with rows numbered through: adding a set moves no row of another."""
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    parts = [split(n) for n in sizes]
-    return Split(
-        *(
-            np.concatenate([getattr(part, item.name) + start for part, start in zip(parts, starts, strict=False)])
-            for item in fields(Split)
-        )
-    )
-
-
-Float16 = NDArray[np.float16]
-#: Shape of one object in each array.
-SHAPES = IMAGE_SHAPES | {"vis66": (NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS)}
 
 
 @dataclass(frozen=True)
@@ -102,39 +79,6 @@ class ScaledImages:
 
     def __len__(self) -> int:
         return len(self.vis)
-
-
-def scale_batch(vis: Float32, nisp: Float32, sky: Float32, sigma: Float32, preprocessing: Preprocessing) -> ScaledImages:
-    """Scale cutouts without NaN as the bundle's graph does, VIS at both sizes.
-
-    Parameters
-    ----------
-    vis, nisp
-        (n, 200, 200) and (n, 3, 66, 66), any unit.
-    sky, sigma
-        (n, 4), VIS, Y, J, H.
-    preprocessing
-        ``minmax`` or ``asinh_mad``.
-    """
-    if preprocessing == "minmax":
-        scaled_vis, scaled_nisp = scale_minmax(vis), scale_minmax(nisp)
-        small = scale_minmax(resize(from_minimum(vis), NISP_CUTOUT_PIXELS))
-    else:
-        scaled_vis = scale_asinh_mad(vis, sky[:, 0], sigma[:, 0])
-        scaled_nisp = scale_asinh_mad(nisp, sky[:, 1:], sigma[:, 1:])
-        small = resize(scaled_vis, NISP_CUTOUT_PIXELS)
-    return ScaledImages(scaled_vis.astype(np.float16), scaled_nisp.astype(np.float16), small.astype(np.float16), preprocessing)
-
-
-def joined_images(parts: Sequence[ScaledImages]) -> ScaledImages:
-    """Images of several batches, one after the other, in memory."""
-    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in SHAPES}
-    return ScaledImages(**arrays, preprocessing=parts[0].preprocessing)
-
-
-SCALED = "scaled.json"
-#: Objects read and scaled at once, and by one call of a worker process.
-BATCH, PART = 256, 2048
 
 
 class TrainingData:
@@ -219,21 +163,6 @@ def _labels(dataset: LabelledSet) -> Labels:
     return Labels(truth.is_lens, snr, truth.visible, truth.position, dataset.store.bad_fraction == 1.0)
 
 
-class ScaledDescription(Record):
-    """``scaled.json``: what the arrays were made from."""
-
-    dataset_sha256: str
-    preprocessing: Preprocessing
-    n: int
-
-
-def open_scaled(folder: Path, preprocessing: Preprocessing) -> ScaledImages:
-    """Memory-map a folder that :func:`scale_data` finished."""
-    # Copy-on-write: torch wants writable arrays, and nothing writes to them.
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in SHAPES}
-    return ScaledImages(**arrays, preprocessing=preprocessing)
-
-
 def scale_data(data: TrainingData, folder: Path, preprocessing: Preprocessing, workers: int = 1) -> ScaledImages:
     """Scale all cutouts into ``folder``, or open what an earlier call left there.
 
@@ -296,6 +225,21 @@ def _scale_part(path: Path, first: int, start: int, end: int, folder: Path, prep
         at += len(vis)
     for array in arrays.values():
         array.flush()
+
+
+def open_scaled(folder: Path, preprocessing: Preprocessing) -> ScaledImages:
+    """Memory-map a folder that :func:`scale_data` finished."""
+    # Copy-on-write: torch wants writable arrays, and nothing writes to them.
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in SHAPES}
+    return ScaledImages(**arrays, preprocessing=preprocessing)
+
+
+class ScaledDescription(Record):
+    """``scaled.json``: what the arrays were made from."""
+
+    dataset_sha256: str
+    preprocessing: Preprocessing
+    n: int
 
 
 class DrawnSet(Record):
@@ -377,3 +321,55 @@ def read_drawn(drawn: DrawnSet, preprocessing: Preprocessing) -> tuple[ScaledIma
             images.append(ScaledImages(**{name: arrays[name] for name in SHAPES}, preprocessing=preprocessing))
             labels.append(Labels(**{item.name: arrays[item.name] for item in fields(Labels)}))
     return joined_images(images), joined_labels(labels)
+
+
+def scale_batch(vis: Float32, nisp: Float32, sky: Float32, sigma: Float32, preprocessing: Preprocessing) -> ScaledImages:
+    """Scale cutouts without NaN as the bundle's graph does, VIS at both sizes.
+
+    Parameters
+    ----------
+    vis, nisp
+        (n, 200, 200) and (n, 3, 66, 66), any unit.
+    sky, sigma
+        (n, 4), VIS, Y, J, H.
+    preprocessing
+        ``minmax`` or ``asinh_mad``.
+    """
+    if preprocessing == "minmax":
+        scaled_vis, scaled_nisp = scale_minmax(vis), scale_minmax(nisp)
+        small = scale_minmax(resize(from_minimum(vis), NISP_CUTOUT_PIXELS))
+    else:
+        scaled_vis = scale_asinh_mad(vis, sky[:, 0], sigma[:, 0])
+        scaled_nisp = scale_asinh_mad(nisp, sky[:, 1:], sigma[:, 1:])
+        small = resize(scaled_vis, NISP_CUTOUT_PIXELS)
+    return ScaledImages(scaled_vis.astype(np.float16), scaled_nisp.astype(np.float16), small.astype(np.float16), preprocessing)
+
+
+def joined_labels(parts: Sequence[Labels]) -> Labels:
+    """Labels of several sets, one after the other."""
+    return Labels(**{item.name: np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(Labels)})
+
+
+def split(n: int, seed: int = SPLIT_SEED) -> Split:
+    """Split ``n`` rows at random by the shares above; the same for the same ``n`` and ``seed``."""
+    order = np.random.default_rng((seed, n)).permutation(n).astype(np.int64)
+    first, second = round(n * TRAIN_SHARE), round(n * (TRAIN_SHARE + VALIDATION_SHARE))
+    return Split(*(np.sort(part) for part in (order[:first], order[first:second], order[second:])))
+
+
+def joined_splits(sizes: Sequence[int]) -> Split:
+    """Splits of several sets, each by itself, with rows numbered through: adding a set moves no row of another."""
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    parts = [split(n) for n in sizes]
+    return Split(
+        *(
+            np.concatenate([getattr(part, item.name) + start for part, start in zip(parts, starts, strict=False)])
+            for item in fields(Split)
+        )
+    )
+
+
+def joined_images(parts: Sequence[ScaledImages]) -> ScaledImages:
+    """Images of several batches, one after the other, in memory."""
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in SHAPES}
+    return ScaledImages(**arrays, preprocessing=parts[0].preprocessing)

@@ -45,6 +45,48 @@ from scanner.training.export import read_members
 from scanner.training.fit import FitRequest, Interruption, Reports, Start, fit
 from scanner.training.presets import Preset, time_shares, training_order
 
+#: Seconds between two words on how far a run is.
+PROGRESS_SECONDS = 5.0
+logger = logging.getLogger(__name__)
+#: Seconds between two looks at whether a signal came, while jobs run.
+POLL_SECONDS = 0.5
+
+
+class TrainingJob(Record):
+    """One member to be trained, on the datasets ``data`` or on what is ``drawn``.
+
+    ``time_budget``: in seconds. ``bundle``: what its weights are taken from, if any. ``mirror``: location of the runs' mirror,
+    if any, and ``storage``: how it is reached.
+    """
+
+    data: tuple[Path, ...] = ()
+    drawn: DrawnSet | None = None
+    out: Path
+    member: MemberName
+    preset: Preset
+    seed: int = Field(ge=0)
+    time_budget: float | None = Field(None, gt=0)
+    bundle: Path | None = None
+    threads: int = Field(1, ge=1)
+    device: str = "cpu"
+    mirror: str | None = None
+    storage: StorageConfig = StorageConfig()
+
+    @property
+    def folder(self) -> Path:
+        """Where the run lives."""
+        return self.out / self.member
+
+    @property
+    def source(self) -> MemberName | None:
+        """The member that this one begins as a copy of."""
+        return None if self.bundle is not None else self.preset.copies.get(self.member)
+
+    @property
+    def scaled(self) -> Path:
+        """Where the scaled images are, for all members."""
+        return self.out / f"scaled-{self.preset.preprocessing}"
+
 
 class MemberStarted(Record):
     """A process begins with a member, or goes on with it."""
@@ -88,53 +130,13 @@ class MemberFinished(Record):
 
 
 TrainingEvent = MemberStarted | MemberProgress | MemberValidated | MemberSaved | MemberMirrored | MemberFinished
+
+
 Listener = Callable[[TrainingEvent], None]
 
 
 def nobody(event: TrainingEvent) -> None:
     """Listen to nothing."""
-
-
-#: Seconds between two words on how far a run is.
-PROGRESS_SECONDS = 5.0
-
-logger = logging.getLogger(__name__)
-
-
-class TrainingJob(Record):
-    """One member to be trained, on the datasets ``data`` or on what is ``drawn``.
-
-    ``time_budget``: in seconds. ``bundle``: what its weights are taken from, if any. ``mirror``: location of the runs' mirror,
-    if any, and ``storage``: how it is reached.
-    """
-
-    data: tuple[Path, ...] = ()
-    drawn: DrawnSet | None = None
-    out: Path
-    member: MemberName
-    preset: Preset
-    seed: int = Field(ge=0)
-    time_budget: float | None = Field(None, gt=0)
-    bundle: Path | None = None
-    threads: int = Field(1, ge=1)
-    device: str = "cpu"
-    mirror: str | None = None
-    storage: StorageConfig = StorageConfig()
-
-    @property
-    def folder(self) -> Path:
-        """Where the run lives."""
-        return self.out / self.member
-
-    @property
-    def source(self) -> MemberName | None:
-        """The member that this one begins as a copy of."""
-        return None if self.bundle is not None else self.preset.copies.get(self.member)
-
-    @property
-    def scaled(self) -> Path:
-        """Where the scaled images are, for all members."""
-        return self.out / f"scaled-{self.preset.preprocessing}"
 
 
 def run_job(job: TrainingJob, listen: Listener = nobody) -> FitRecord:
@@ -190,6 +192,24 @@ def _training_set(job: TrainingJob) -> tuple[ScaledImages, Labels, Split, str]:
     return images, labels, split(len(labels)), job.drawn.fingerprint
 
 
+def _start(job: TrainingJob) -> Start | None:
+    if job.bundle is not None:
+        bundle = bundles.load(job.bundle)
+        if bundle.manifest.preprocessing != job.preset.preprocessing:
+            raise UsageError(
+                f"{bundle.path}: its networks see {bundle.manifest.preprocessing} images, but preset {job.preset.name} trains "
+                f"on {job.preset.preprocessing} ones; choose another --preset or leave --from out."
+            )
+        network = read_members(bundle.path / MODEL_FILE)[job.member]
+        return Start(bundle.fingerprint, network=network, trained_on=bundle.manifest.trained_on)
+    source = job.source
+    if source is None:
+        return None
+    if not (job.out / source / checkpoint.FIT).exists():
+        raise InputMissingError(f"{job.out / source}: {job.member} begins as a copy of {source}; train that one first.")
+    return Start(source, twin=(source, checkpoint.load(job.out / source).network))
+
+
 @contextmanager
 def _mirrored(job: TrainingJob) -> Iterator[Mirror | None]:
     """The job's mirror, held, after the run and what it is to begin as were brought to the mirror's state."""
@@ -203,17 +223,6 @@ def _mirrored(job: TrainingJob) -> Iterator[Mirror | None]:
     with mirror.held():
         mirror.pull(job.folder, _standing(job.folder))
         yield mirror
-
-
-def pull_members(mirror: str, out: Path, storage: StorageConfig) -> None:
-    """Bring the runs of all members to the state of a mirror, where that is further."""
-    for member in MEMBERS:
-        Mirror(mirror, member, storage).pull(out / member, _standing(out / member))
-
-
-def _standing(folder: Path) -> Standing:
-    state = checkpoint.load(folder)
-    return Standing(stage=state.stage, step=state.step, finished=(folder / checkpoint.FIT).exists())
 
 
 def _reports(job: TrainingJob, mirror: Mirror | None, listen: Listener) -> Reports:
@@ -246,22 +255,15 @@ def _reports(job: TrainingJob, mirror: Mirror | None, listen: Listener) -> Repor
     return Reports(stepped, saved, validated)
 
 
-def _start(job: TrainingJob) -> Start | None:
-    if job.bundle is not None:
-        bundle = bundles.load(job.bundle)
-        if bundle.manifest.preprocessing != job.preset.preprocessing:
-            raise UsageError(
-                f"{bundle.path}: its networks see {bundle.manifest.preprocessing} images, but preset {job.preset.name} trains "
-                f"on {job.preset.preprocessing} ones; choose another --preset or leave --from out."
-            )
-        network = read_members(bundle.path / MODEL_FILE)[job.member]
-        return Start(bundle.fingerprint, network=network, trained_on=bundle.manifest.trained_on)
-    source = job.source
-    if source is None:
-        return None
-    if not (job.out / source / checkpoint.FIT).exists():
-        raise InputMissingError(f"{job.out / source}: {job.member} begins as a copy of {source}; train that one first.")
-    return Start(source, twin=(source, checkpoint.load(job.out / source).network))
+def _standing(folder: Path) -> Standing:
+    state = checkpoint.load(folder)
+    return Standing(stage=state.stage, step=state.step, finished=(folder / checkpoint.FIT).exists())
+
+
+def pull_members(mirror: str, out: Path, storage: StorageConfig) -> None:
+    """Bring the runs of all members to the state of a mirror, where that is further."""
+    for member in MEMBERS:
+        Mirror(mirror, member, storage).pull(out / member, _standing(out / member))
 
 
 def all_jobs(first: TrainingJob, workers: int, members: Sequence[MemberName] = MEMBERS) -> list[TrainingJob]:
@@ -273,10 +275,6 @@ def all_jobs(first: TrainingJob, workers: int, members: Sequence[MemberName] = M
         first.model_copy(update={"member": member, "time_budget": None if budget is None else budget * shares[member]})
         for member in training_order(members)
     ]
-
-
-#: Seconds between two looks at whether a signal came, while jobs run.
-POLL_SECONDS = 0.5
 
 
 def run_jobs(jobs: Sequence[TrainingJob], workers: int, listen: Listener = nobody) -> Iterator[FitRecord]:
@@ -338,6 +336,45 @@ def _log_drawn(done: int, total: int) -> None:
     logger.info("drew %s of %s objects", f"{done:,}", f"{total:,}")
 
 
+def _receive(
+    connection: Connection, running: dict[Connection, _Running], interruption: Interruption, listen: Listener
+) -> Iterator[FitRecord]:
+    try:
+        message: Any = connection.recv()
+    except EOFError:
+        ended = running.pop(connection)
+        ended.process.join()
+        if not ended.finished and not interruption.asked:
+            code = ended.process.exitcode
+            how = f"ended with exit code {code}" if code else "was told to stop"
+            raise ScannerError(
+                f"the process that trained {ended.member} {how}; give the same command again and it goes on."
+            ) from None
+        return
+    if isinstance(message, FitRecord):
+        running[connection].finished = True
+        yield message
+    elif isinstance(message, logging.LogRecord):
+        logging.getLogger(message.name).handle(message)
+    elif isinstance(message, tuple):
+        raise error_with_code(*message)
+    else:
+        listen(message)
+
+
+def _run(job: TrainingJob, connection: Connection) -> None:
+    """Run a job in a process of its own; its events, log lines, its record or its error go through ``connection``."""
+    # Before and after the training proper there is nothing to save, but there are folders to let go of.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    parent = _Sending(connection)
+    with _logging_to(parent), suppress(KeyboardInterrupt):
+        try:
+            parent.send(run_job(job, parent.send))
+        except ScannerError as error:
+            parent.send((error.exit_code, str(error)))
+    connection.close()
+
+
 @dataclass
 class _Running:
     """A job's process, and whether its record has come."""
@@ -378,42 +415,3 @@ def _logging_to(parent: _Sending) -> Iterator[None]:
         yield
     finally:
         log.removeHandler(handler)
-
-
-def _run(job: TrainingJob, connection: Connection) -> None:
-    """Run a job in a process of its own; its events, log lines, its record or its error go through ``connection``."""
-    # Before and after the training proper there is nothing to save, but there are folders to let go of.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    parent = _Sending(connection)
-    with _logging_to(parent), suppress(KeyboardInterrupt):
-        try:
-            parent.send(run_job(job, parent.send))
-        except ScannerError as error:
-            parent.send((error.exit_code, str(error)))
-    connection.close()
-
-
-def _receive(
-    connection: Connection, running: dict[Connection, _Running], interruption: Interruption, listen: Listener
-) -> Iterator[FitRecord]:
-    try:
-        message: Any = connection.recv()
-    except EOFError:
-        ended = running.pop(connection)
-        ended.process.join()
-        if not ended.finished and not interruption.asked:
-            code = ended.process.exitcode
-            how = f"ended with exit code {code}" if code else "was told to stop"
-            raise ScannerError(
-                f"the process that trained {ended.member} {how}; give the same command again and it goes on."
-            ) from None
-        return
-    if isinstance(message, FitRecord):
-        running[connection].finished = True
-        yield message
-    elif isinstance(message, logging.LogRecord):
-        logging.getLogger(message.name).handle(message)
-    elif isinstance(message, tuple):
-        raise error_with_code(*message)
-    else:
-        listen(message)

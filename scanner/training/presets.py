@@ -22,6 +22,17 @@ EMBEDDED_ROWS = 45_000
 SECOND_LOOK_SHARE = 0.05
 #: How a member begins: He-initialised, as a copy of another member, or as the same member of a bundle.
 Beginning = Literal["random", "copy", "bundle"]
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+#: Members that see VIS at full resolution see the arcs, and cost most; relative.
+SHARE: Mapping[MemberName, float] = {
+    "OU-VIS": 0.34,
+    "OU-200": 0.34,
+    "OU-66": 0.17,
+    "OU-JYH": 0.06,
+    "OU-J": 0.03,
+    "OU-Y": 0.03,
+    "OU-H": 0.03,
+}
 
 
 class Stage(Record):
@@ -139,35 +150,8 @@ def _paper(batch: int) -> tuple[Stage, ...]:
 
 PAPER = Preset(name="paper", preprocessing="minmax", twin=False, stages_200=_paper(125), stages_66=_paper(250))
 
+
 PRESETS: dict[PresetName, Preset] = {"best": BEST, "paper": PAPER}
-
-
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-
-#: Members that see VIS at full resolution see the arcs, and cost most; relative.
-SHARE: Mapping[MemberName, float] = {
-    "OU-VIS": 0.34,
-    "OU-200": 0.34,
-    "OU-66": 0.17,
-    "OU-JYH": 0.06,
-    "OU-J": 0.03,
-    "OU-Y": 0.03,
-    "OU-H": 0.03,
-}
-
-
-def seconds(text: str) -> float:
-    """Seconds of a time such as ``90s``, ``20m`` or ``1.5h``.
-
-    Raises
-    ------
-    UsageError
-        It is no such time, or zero.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", text.strip())
-    if found is None or float(found[1]) == 0.0:
-        raise UsageError(f"{text!r} is no time to take; write it as 90s, 20m or 1.5h.")
-    return float(found[1]) * _UNITS[found[2]]
 
 
 def training_order(members: Sequence[MemberName] = MEMBERS) -> tuple[MemberName, ...]:
@@ -211,3 +195,17 @@ def time_shares(
         heapq.heappush(free, finished[able[0]])
     whole = max(finished.values())
     return {member: SHARE[member] / whole for member in members}
+
+
+def seconds(text: str) -> float:
+    """Seconds of a time such as ``90s``, ``20m`` or ``1.5h``.
+
+    Raises
+    ------
+    UsageError
+        It is no such time, or zero.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", text.strip())
+    if found is None or float(found[1]) == 0.0:
+        raise UsageError(f"{text!r} is no time to take; write it as 90s, 20m or 1.5h.")
+    return float(found[1]) * _UNITS[found[2]]
