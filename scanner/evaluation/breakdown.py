@@ -1,8 +1,4 @@
-"""Which lenses are found and which non-lenses pass: by S/N, Einstein radius, colour and magnitude; by class.
-
-In: scored bundles and their sets. Out: :class:`~scanner.evaluation.results.RecallCurve`,
-:class:`~scanner.evaluation.results.ClassRates`. Refused: nothing; properties that a truth table lacks are left out.
-"""
+"""Which lenses are found and which non-lenses pass: by S/N, Einstein radius, colour and magnitude; by class."""
 
 from __future__ import annotations
 
@@ -53,7 +49,10 @@ VARIABLES = (
 def recall_curves(
     bundles: Sequence[ScoredBundle], datasets: Mapping[str, LabelledSet], pairings: Sequence[Pairing]
 ) -> tuple[RecallCurve, ...]:
-    """Recall of all lenses against their properties, by the combination at the thresholds of :data:`FPRS`."""
+    """Recall of all lenses against their properties, by the combination at the thresholds of :data:`FPRS`.
+
+    Properties that a table of truth lacks are left out.
+    """
     curves = []
     for pairing in pairings:
         truth, other = datasets[pairing.lenses].truth, datasets[pairing.others].truth
@@ -102,7 +101,7 @@ def class_rates(
     bundles, truths
         The truths by set.
     lenses
-        The set whose visible lenses the classes are told from.
+        The set whose visible lenses the classes are compared with.
     sky
         The set whose non-lenses set the threshold; None: those of each set itself.
     """

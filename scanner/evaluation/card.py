@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def check_room(bundle: Bundle, version: str) -> None:
     Raises
     ------
     UsageError, ContentError
-        See the module's docstring.
+        The bundle has this version already; its card has no section for figures.
     """
     manifest = bundle.manifest
     if version == manifest.version:
@@ -99,7 +100,7 @@ def card_section(evaluation: Evaluation) -> str:
         "simulated images that no step of training has seen, unless it says so.",
         "\n".join(_set(found, evaluation) for found in evaluation.sets),
     ]
-    parts += [_markdown(table) for table in tables(evaluation) if table.name not in OFF_CARD]
+    parts += [_section(table) for table in tables(evaluation) if table.name not in OFF_CARD]
     return "\n\n".join(parts)
 
 
@@ -113,9 +114,15 @@ def _set(found: SetSummary, evaluation: Evaluation) -> str:
     )
 
 
-def _markdown(table: Table) -> str:
-    rows = [table.header, ("---",) * len(table.header), *table.rows]
-    # An asterisk alone would begin emphasis.
-    lines = ["| " + " | ".join(cell.replace("|", "\\|").replace("*", "\\*") for cell in row) + " |" for row in rows]
+def _section(table: Table) -> str:
     note = [] if not table.note else ["", table.note.replace("*", "\\*")]
-    return "\n".join([f"### {table.title}", "", *lines, *note])
+    return "\n".join([f"### {table.title}", "", markdown_table(table.header, table.rows), *note])
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, without a line end."""
+    # An asterisk alone would begin emphasis.
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|").replace("*", "\\*") for cell in row) + " |"
+        for row in (header, ["---"] * len(header), *rows)
+    )

@@ -1,8 +1,5 @@
 """What scores decide at thresholds that were fixed beforehand: the paper's Tables 5 and 6.
 
-In: scored bundles and the truth of their sets. Out: :class:`~scanner.evaluation.results.Decision`. Refused: a β for
-which a bundle has no threshold (UsageError).
-
 The members are judged at 0.5, as in the paper, the bundle at its own F-beta threshold. A set of lenses only has a recall, one
 of non-lenses only a false-positive rate.
 """

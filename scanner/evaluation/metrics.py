@@ -231,7 +231,7 @@ def _counts(generator: np.random.Generator, n_drawn: int, n: int, n_kept: int, r
     """How often each of the first ``n_kept`` of ``n`` objects is drawn when ``n_drawn`` are, (n_kept, resamples)."""
     counts = np.empty((resamples, n_kept), dtype=np.uint8)  # nothing is drawn 256 times, on average once
     for row in counts:
-        # The others are never looked at: how many draws miss them is binomial, and where the rest fall is uniform.
+        # The others are never needed: how many draws miss them is binomial, and where the rest fall is uniform.
         hits = n_drawn if n_kept == n else generator.binomial(n_drawn, n_kept / n)
         row[:] = np.bincount(generator.integers(0, n_kept, hits, dtype=np.int32), minlength=n_kept)
     return np.ascontiguousarray(counts.T)

@@ -1,8 +1,5 @@
 """The gate: whether a bundle may take the place of another as the default.
 
-In: an evaluation of two bundles, the new one first. Out: :class:`Promotion`, and ``default.json``. Refused (UsageError): sets
-that one of the two was trained on; (OutputError) a folder that cannot be written.
-
 On every set the orders in which a scan would rank its objects are compared on the same objects: AUROC, and recall at every
 false-positive rate that ten non-lenses or more decide. Where both have a grid, which decides who is a candidate, its AUROC is
 compared too, but not its threshold, which is a choice. On every real image: by how many non-lenses score higher, in each of the
@@ -111,7 +108,7 @@ def _check_figure(found: Difference, confidence: float) -> Check:
 
 
 def _check_image(new: ImageScore, old: ImageScore, confidence: float) -> Check:
-    # Where no non-lens scores higher, half a one does: what is rarer than that, the set cannot tell.
+    # Where no non-lens scores higher, half a one does: the set does not resolve what is rarer.
     ranks = [np.log10(np.maximum(image.above or (1.0,), 0.5 / max(image.n_compared, 1))) for image in (new, old)]
     gains = ranks[1] - ranks[0]
     half = float(student.ppf(0.5 + confidence / 2, ORIENTATIONS - 1) * gains.std(ddof=1)) / math.sqrt(ORIENTATIONS)

@@ -207,7 +207,7 @@ def grid_losses(
 MILLION = 1_000_000
 INSPECTED = np.round(np.logspace(1, 6, 31))
 INSPECTION_RESAMPLES = 400
-#: Non-lenses from the top that are told apart; what the list is like further down is known well enough in coarser steps.
+#: Non-lenses from the top that are a step each; further down, coarser steps suffice.
 EXACT = 1000
 
 
@@ -220,7 +220,7 @@ def inspect(
     resamples: int = INSPECTION_RESAMPLES,
     seed: int = 0,
 ) -> tuple[YieldPoint, ...]:
-    """Completeness and purity where the best ``inspected`` of a million objects of the sky are looked at.
+    """Completeness and purity where the best ``inspected`` of a million objects of the sky are inspected.
 
     At a threshold that a share R of the lenses and F of the non-lenses pass, a million objects with a prevalence π of lenses
     put N = 10^6 (π R + (1 - π) F) on the list, of which a share π R 10^6 / N are lenses. Sets hold far more lenses than the
@@ -233,7 +233,7 @@ def inspect(
     prevalence
         Share of lenses on the sky.
     inspected
-        (K,) how many of a million are looked at.
+        (K,) how many of a million are inspected.
     resamples, seed
         Of the bootstrap.
 

@@ -1,13 +1,4 @@
-"""Whether calibrated probabilities are true: reliability and expected calibration error, at any prevalence of lenses.
-
-In: calibrated log-odds of lenses and non-lenses, a prevalence. Out: :class:`~scanner.evaluation.results.Reliability`.
-Refused: a class without objects (``ValueError``).
-
-A set is brought to a prevalence by weighting its classes. At its own, bins hold equal numbers of objects; at the sky's, where
-nearly every object is a certain non-lens and candidates span decades, bins are half decades of the odds. Intervals resample the
-objects of each class among the bins. The error of a perfect calibration is not zero but that of counting: with 2,000 objects
-in 12 bins about 0.02.
-"""
+"""Whether calibrated probabilities are true: reliability and expected calibration error, at any prevalence of lenses."""
 
 from __future__ import annotations
 
@@ -41,6 +32,11 @@ def reliability(
 ) -> Reliability:
     """Measure calibrated log-odds that are stated for ``prevalence``.
 
+    A set is brought to a prevalence by weighting its classes. At its own, bins hold equal numbers of objects; at the sky's,
+    where nearly every object is a certain non-lens and candidates span decades, bins are half decades of the odds. Intervals
+    resample the objects of each class among the bins. The error of a perfect calibration is not zero but that of counting: with
+    2,000 objects in 12 bins about 0.02.
+
     Parameters
     ----------
     bundle, pairing
@@ -51,6 +47,11 @@ def reliability(
         Share of lenses, and whether it is the sky's, which decides on the bins.
     seed
         Of the resamples.
+
+    Raises
+    ------
+    ValueError
+        There are no lenses, or no non-lenses.
     """
     if not len(lenses) or not len(others):
         raise ValueError("needs lenses and non-lenses")

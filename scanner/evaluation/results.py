@@ -240,7 +240,7 @@ class Reliability(Record):
     ``ece``: mean |predicted - observed| over the objects at that prevalence. ``ece_lenses``: the same in decades
     (|log10 predicted / observed|), weighted by where the lenses are: on the sky nearly all objects are certain non-lenses, and
     any ECE is tiny. It rests on the share ``measured`` of the lenses: where no non-lens of the set is as probable as they are,
-    it cannot tell. ``at_sky``: whether the prevalence is the sky's, not the set's own.
+    it resolves nothing. ``at_sky``: whether the prevalence is the sky's, not the set's own.
     """
 
     bundle: str

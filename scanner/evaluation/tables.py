@@ -29,11 +29,11 @@ ON_TERMINAL = (
 OFF_CARD = ("members", "properties")
 FEW_NOTE = f"* the threshold rests on fewer than {FEW_FALSE} non-lenses: the rate itself is hardly known."
 NOTHING = "–"
-#: The members whose biases are told apart from the combination's: those that see VIS. The JSON has all seven.
+#: The members whose biases are shown beside the combination's: those that see VIS. The JSON has all seven.
 LEADING_MEMBERS: tuple[MemberName, ...] = ("OU-VIS", "OU-66", "OU-200")
 #: Orientations of :mod:`scanner.ensemble.augmentation` in words.
 TURNS = ("none", "90°", "180°", "270°", "mirror", "mirror, 90°", "mirror, 180°", "mirror, 270°")
-#: Objects looked at, of a million, that the text quotes.
+#: Numbers inspected, of a million, that the text quotes.
 QUOTED = (100.0, 1000.0, 10_000.0)
 _RATES = tuple(f"recall at FPR {fpr:.0e}".replace("e-0", "e-") for fpr in LOW_FPRS)
 
@@ -103,7 +103,7 @@ def inspected(evaluation: Evaluation) -> Table:
         for number in QUOTED:
             point = points[number]
             star = "*" if point.rests_on_few else ""
-            # No non-lens of the set stands that high: what the purity is, it cannot tell.
+            # No non-lens of the set stands that high: it does not resolve the purity.
             measured = point.n_false > 0
             cells += (
                 [interval(point.completeness) + star, small(point.purity) + star] if measured else ["too few non-lenses"] * 2

@@ -271,7 +271,7 @@ def member_atlas(
     seen
         The labelled set.
     key
-        Tells networks apart: the bundle's fingerprint.
+        Of the checkpoints: the bundle's fingerprint.
     checkpoints
         Folder that keeps what is made.
     report

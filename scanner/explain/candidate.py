@@ -31,12 +31,12 @@ _BARS = {"vis": np.array([86, 180, 233], np.uint8), "nisp": np.array([230, 159, 
 _HALF = np.array([212, 212, 216], np.uint8)
 #: The members that are explained: all four bands at either resolution.
 EXPLAINED: tuple[MemberName, ...] = ("OU-200", "OU-66")
-METHODS = ("occlusion", "guided_grad_cam")
 #: What the arrays of ``maps.zarr`` hold, by method.
 MEANING = {
     "occlusion": "change of the log-odds where this part is covered with blank sky",
     "guided_grad_cam": "how strongly this pixel speaks for a lens, 0 to 1",
 }
+METHODS = tuple(MEANING)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,10 @@ def write_files(candidate: ExplainedCandidate, folder: Path) -> None:
 
 
 def strip(cutout: CutoutBatch, maps: Mapping[str, Float32], probabilities: Sequence[float]) -> UInt8:
-    """Draw the strip.
+    """Draw what speaks for a lens, and what the members say, side by side; y upwards.
+
+    From the left: occlusion of OU-200 on VIS (blue where covering lowers the lens output: what speaks for a lens) and of OU-66;
+    guided Grad-CAM of OU-200, the pixels of the 0.05 rule in their own light; the votes.
 
     Parameters
     ----------

@@ -1,8 +1,5 @@
 """Disagreement of the seven members on an object.
 
-In: their log-odds. Out: probabilities, votes, spread, and how much of the uncertainty is disagreement. Refused: log-odds of
-other than seven members (ValueError); where one is NaN, so is what is said of the object.
-
 The entropy of the mean probability is all of the uncertainty of the ensemble. What is left of it when the mean entropy of the
 members is taken away is their disagreement (the mutual information of outcome and member; Houlsby et al. 2011): seven members
 that all say 0.5 are unsure, but of one mind (0 bits); three that say 1 and four that say 0 are sure, and at odds (1 bit).
@@ -37,7 +34,7 @@ class Disagreement:
 
 
 def disagreement(logits: Float32) -> Disagreement:
-    """Compare the seven members.
+    """Compare the seven members; where one is NaN, so are the figures of the object.
 
     Parameters
     ----------

@@ -67,7 +67,7 @@ def input_pictures(member: MemberName, image: Float32) -> dict[str, UInt8]:
     Parameters
     ----------
     member
-        Tells the bands.
+        Whose bands they are.
     image
         (channels, side, side), about 0..1.
 

@@ -1,11 +1,9 @@
 """How faithful a map is: whether the output follows when what the map calls important is taken away, or given back.
 
-In: a network, what it sees, a map of importance for each image. Out: deletion and insertion curves (Petsiuk et al. 2018), those
-of random orders, and by how much the map does better, with intervals. Refused: maps that do not tile the image (ValueError).
-
-Deletion covers the cells of an image with blank sky, the most important first; a faithful map makes the lens output fall fast,
-so the area under the curve is small. Insertion begins with blank sky and uncovers; the area is large. Two maps can only be
-compared in cells of one size, as scattered single pixels destroy an image faster than patches do, wherever they lie.
+Deletion (Petsiuk et al. 2018) covers the cells of an image with blank sky, the most important first; a faithful map makes the
+lens output fall fast, so the area under the curve is small. Insertion begins with blank sky and uncovers; the area is large.
+Two maps can only be compared in cells of one size, as scattered single pixels destroy an image faster than patches do, wherever
+they lie.
 """
 
 from __future__ import annotations

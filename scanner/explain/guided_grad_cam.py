@@ -1,12 +1,4 @@
-"""Guided Grad-CAM at the last convolution (section 5.6; Selvaraju et al. 2017), by captum.
-
-In: a network and what it sees. Out: the product of guided back-propagation and Grad-CAM, and the pixels that Fig. 17 shows.
-Refused: a network without a convolution (ValueError).
-
-Grad-CAM is enlarged to the image by bilinear interpolation, as the paper enlarges smoothly; captum's own default is in blocks.
-The paper does not say in what unit its limit of 0.05 is. A gradient has the unit of the logit, which differs between bundles,
-so here it is in units of the image's largest value.
-"""
+"""Guided Grad-CAM at the last convolution (section 5.6; Selvaraju et al. 2017), by captum."""
 
 from __future__ import annotations
 
@@ -40,7 +32,9 @@ def last_convolution(network: nn.Sequential) -> nn.Conv2d:
 
 
 def guided_grad_cam(network: nn.Sequential, images: torch.Tensor, *, target: int = LENS) -> Float32:
-    """Tell which pixels of each channel speak for a class.
+    """Which pixels of each channel speak for a class: guided back-propagation times Grad-CAM.
+
+    Grad-CAM is enlarged to the image by bilinear interpolation, as the paper enlarges smoothly; captum's default is in blocks.
 
     Parameters
     ----------
@@ -71,6 +65,9 @@ def guided_grad_cam(network: nn.Sequential, images: torch.Tensor, *, target: int
 
 def strength(attribution: Float32) -> Float32:
     """What speaks for the class in any channel, in units of the image's largest value.
+
+    The paper does not say in what unit its limit of 0.05 is. A gradient has the unit of the logit, which differs between
+    bundles.
 
     Parameters
     ----------

@@ -1,14 +1,4 @@
-"""The nearest training examples of an object in the t-SNE map.
-
-In: log-odds of objects, the embedding grid of a bundle, and, where pictures are wanted, log-odds of a labelled set. Out: the
-nearest rows, of the grid or of the set. Refused: log-odds that are not finite (ValueError).
-
-A bundle keeps the log-odds and positions of its training objects, not their images or labels: the share of lenses around one
-is that of its cell. Objects of a labelled set, whose images are at hand, are placed on the map as new objects are.
-
-An object is placed at the position of a training object, so many lie at one distance in the map; among those the nearer in
-log-odds come first.
-"""
+"""The nearest training examples of an object in the t-SNE map."""
 
 from __future__ import annotations
 
@@ -41,6 +31,11 @@ class Neighbours:
 
 def neighbours(logits: Float32, grid: EmbeddingGrid, k: int = N_NEIGHBOURS, *, among: Float32 | None = None) -> Neighbours:
     """Find the nearest training objects, or the nearest objects of a labelled set.
+
+    A bundle keeps the log-odds and positions of its training objects, not their images or labels: the share of lenses around
+    one is that of its cell. Objects of a labelled set, whose images are at hand, are placed on the map as new objects are. An
+    object is placed at the position of a training object, so many lie at one distance in the map; among those the nearer in
+    log-odds come first.
 
     Parameters
     ----------

@@ -1,8 +1,4 @@
-"""The torch networks of a bundle, and what they see.
-
-In: a verified bundle, shipped or imported; cutouts. Out: the seven networks, frozen, with the bundle's very weights; the image
-that one of them gets, made by the bundle's own preprocessing; the lens output of a network. Refused: an ONNX file that scanner
-did not write (ContentError).
+"""The torch networks of a bundle, what they see and what they say.
 
 What is explained is a network: from its input, already scaled and resized, to its output. The scaling mixes pixels (the
 minimum and maximum of an image are two of its pixels), so a map of the cutout itself would explain the scaling too.

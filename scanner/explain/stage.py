@@ -52,7 +52,7 @@ class ExplainReport:
 
 
 def explain_run(out: str, config: RunConfig, report: RunReport, on_progress: Callable[[int, int], None]) -> ExplainReport:
-    """Explain the candidates of a run that are drawn on its contact sheet.
+    """Explain the candidates of a run that are drawn on its contact sheet; what is explained already is not done again.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def explain_run(out: str, config: RunConfig, report: RunReport, on_progress: Cal
     Raises
     ------
     ScannerError
-        See the module.
+        The scheduler does not answer, or the run folder cannot be written.
     """
     folder = RunFolder(open_store(out, config.storage))
     record = folder.record()
@@ -182,7 +182,7 @@ def explain_tile(job_json: str) -> str:
 
 
 def _explain(job: ExplainJob, on_done: Callable[[int], None]) -> None:
-    """Explain one candidate after the other; ``on_done`` is told the target of each that is written."""
+    """Explain one candidate after the other; ``on_done`` is called with the target of each that is written."""
     import torch
 
     from scanner.explain.candidate import METHODS, explained, write_files

@@ -86,6 +86,8 @@ def assemble(
 ) -> Assembled:
     """Export the members with their grid, calibration and thresholds, without figures.
 
+    The log-odds that grid and calibration are made of come from the very graph that will score the sky.
+
     Parameters
     ----------
     ensemble, data
@@ -93,7 +95,7 @@ def assemble(
     out
         Folder of the bundle; replaced if it is one.
     naming, how
-        See there.
+        What the bundle is called, and how it is put together.
     report
         Called with one line per step.
 
@@ -147,7 +149,7 @@ def assemble(
     if how.second_look:
         rule = second_look_rule(combination.calibration, held_out_logits[~labels[held_out]], how.second_look)
         again = np.flatnonzero(combination.calibration.log_odds(held_out_logits) >= rule.log_odds_above)
-        report(f"looking again at {len(again):,} calibration objects")
+        report(f"scoring {len(again):,} calibration objects in all orientations")
         turns = [scored(held_out[again], np.full_like(again, orientation)) for orientation in range(1, ORIENTATIONS)]
         held_out_logits[again] = np.mean([held_out_logits[again], *turns], axis=0, dtype=np.float64)
         curve = OperatingCurve.of(combination.grid.lookup(held_out_logits).value, labels[held_out])
@@ -156,7 +158,7 @@ def assemble(
 
 
 def second_look_rule(calibration: Calibration, others: Float32, share: float) -> SecondLook:
-    """Whom to look at again: whoever scores at least as high as the best ``share`` of non-lenses, (N, 7) log-odds, do."""
+    """Which objects get test-time augmentation: those that score as high as the best ``share`` of non-lenses (N, 7)."""
     return SecondLook(log_odds_above=float(np.quantile(calibration.log_odds(others), 1.0 - share)), share=share)
 
 
@@ -204,6 +206,9 @@ def combine(
     threads: int = 1,
 ) -> Combination:
     """Make the grid from training objects; calibrate and set the operating curve on held-out ones.
+
+    The paper embedded the training set with t-SNE and nothing else (section 3.3). The threshold that maximises F-beta is set on
+    held-out objects: on the training set itself the grid would judge its own cells.
 
     Parameters
     ----------
@@ -348,7 +353,9 @@ def training_logits(
     workers: int = 1,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Float32:
-    """Score rows, each turned as asked, or read what an earlier call scored.
+    """Score rows in parallel, each turned as asked, or read what an earlier call scored.
+
+    A part is written when it is scored, so that an interrupted assembly goes on where it was.
 
     Parameters
     ----------

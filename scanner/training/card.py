@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from scanner.ensemble.bundle import CARD_FILE, Bundle, BundleManifest, content_of, write_bundle
 from scanner.errors import OutputError
-from scanner.evaluation.card import HEADING, card_section, metrics_of
+from scanner.evaluation.card import HEADING, card_section, markdown_table, metrics_of
 from scanner.evaluation.metrics import auroc, roc_curve
 from scanner.evaluation.page import MEMBER_COLOURS
 from scanner.evaluation.results import Evaluation
@@ -140,7 +140,7 @@ def _members(records: Mapping[MemberName, FitRecord]) -> str:
             ]
         )
     header = ["member", "bands", "pixels", "seed", "begins as", "passes", "minutes", "on", "weights"]
-    return table([*header, "loss", "AUROC", "AUROC, visible"], rows)
+    return markdown_table([*header, "loss", "AUROC", "AUROC, visible"], rows)
 
 
 def _measured(evaluation: Evaluation | None) -> str:
@@ -252,9 +252,3 @@ def _save(figure: Figure, path: Path) -> None:
         figure.savefig(path, dpi=120, metadata={"Software": None})
     except OSError as error:
         raise OutputError.of(path, error) from None
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])

@@ -33,10 +33,11 @@ from scanner.training.device import Precision
 from scanner.training.presets import Beginning, Preset
 
 HISTORY, ACCURACY_PLOT, LOSS_PLOT = "history.parquet", "accuracy.png", "loss.png"
+#: All are replaced atomically; tensors are read with ``weights_only``, arrays without pickle.
+PLAN, CHECKPOINT, MEMBER, FIT = "plan.json", "checkpoint.pt", "member.npz", "fit.json"
 #: Whose weights a member ends with: those of the best validation, those of the bundle that it began as, or their mean.
 Kept = Literal["trained", "mean", "bundle"]
 KEPT_IN_WORDS: Mapping[Kept, str] = {"trained": "as trained", "mean": "mean with the bundle's", "bundle": "the bundle's"}
-PLAN, CHECKPOINT, MEMBER, FIT = "plan.json", "checkpoint.pt", "member.npz", "fit.json"
 RUN, STATE = "run", "state.json"
 #: In the order in which they are put into a member's folder: a plan without a checkpoint is of no consequence, nor is a member
 #: without ``fit.json``.
@@ -57,7 +58,7 @@ class HistoryRow(Record):
     validation_loss: float = Field(description="mean cross-entropy of the validation rows")
     validation_accuracy: float = Field(description="share of them classified correctly at 0.5")
     auroc: float = Field(description="of all validation rows, lenses with faint arcs included")
-    auroc_visible: float = Field(description="of the validation rows without lenses whose arcs nobody could see")
+    auroc_visible: float = Field(description="of the validation rows without lenses whose arcs cannot be seen")
 
     def described(self) -> str:
         """One line for people."""
@@ -91,7 +92,7 @@ class Plan(Record):
 
 
 class FitRecord(Record):
-    """What a finished run says of itself; the figures of the validation rows are of the weights that were ``kept``."""
+    """The record of a finished run; the figures of the validation rows are of the weights that were ``kept``."""
 
     plan: Plan
     passes: float
@@ -206,7 +207,7 @@ def agree(folder: Path, plan: Plan) -> Plan:
 
 
 def finish(folder: Path, network: nn.Sequential, record: FitRecord) -> None:
-    """Write the trained member and what is to be said of it."""
+    """Write the trained member and its record."""
     stream = io.BytesIO()
     arrays = {name: value.numpy() for name, value in network.state_dict().items()}
     np.savez(stream, allow_pickle=False, **arrays)
@@ -310,7 +311,10 @@ class MirrorRecord(Record):
 
 
 class Mirror:
-    """One member's run on the mirror.
+    """One member's run on the mirror: a second place from which it goes on where a machine, or a disk, was lost.
+
+    ``MEMBER/run`` is replaced whole by every :meth:`push`, ``state.json`` last. Scaled images are not mirrored: they are made
+    anew of the data.
 
     Parameters
     ----------

@@ -67,9 +67,10 @@ class Split:
 
 @dataclass(frozen=True)
 class ScaledImages:
-    """Scaled images, float16: ``vis`` (N, 200, 200), ``nisp`` (N, 3, 66, 66; Y, J, H) and ``vis66`` (N, 66, 66).
+    """Images scaled as a bundle's graph scales them: what the trainers of all members share.
 
-    Arrays of numpy, memory-mapped or not, or tensors of torch on any device.
+    ``vis`` (N, 200, 200), ``nisp`` (N, 3, 66, 66; Y, J, H) and ``vis66`` (N, 66, 66), float16, which resolves 0.0005 near 1: a
+    hundredth of the sky's σ in either scaling. Arrays of numpy, memory-mapped or not, or tensors of torch on any device.
     """
 
     vis: Any
@@ -82,7 +83,7 @@ class ScaledImages:
 
 
 class TrainingData:
-    """Datasets, one after the other.
+    """Labelled sets as one: rows numbered through, in the order in which the sets were given.
 
     Parameters
     ----------

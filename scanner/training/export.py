@@ -93,6 +93,9 @@ def bundle_content(
 def merge_onnx(members: Mapping[MemberName, nn.Sequential], preprocessing: Preprocessing) -> bytes:
     """Merge seven networks and their preprocessing into one ONNX model.
 
+    The graph is written node by node rather than traced, so the same weights give the same bytes whatever the version of torch.
+    Weights keep the names ``<member>/<layer>.weight``, by which :func:`read_members` finds them.
+
     Parameters
     ----------
     members

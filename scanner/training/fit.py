@@ -50,7 +50,7 @@ class Start:
 
     @property
     def beginning(self) -> Beginning:
-        """In the words of the preset."""
+        """Which of the preset's stages apply."""
         return "bundle" if self.network is not None else "copy"
 
 
@@ -76,7 +76,7 @@ class FitRequest:
 
 @dataclass(frozen=True)
 class Reports:
-    """Whom a run tells of its progress; all are called in its own thread.
+    """What a run calls as it makes progress, in its own thread.
 
     ``stepped``: after every step, with the share of the planned steps that are made and the number of objects of this one.
     ``saved``: once a checkpoint is on the disk. ``validated``: after that, with the whole history, after every validation.
@@ -109,7 +109,7 @@ def fit(
     folder
         Where the run lives; the same call with the same folder resumes.
     reports
-        Whom to tell of the progress.
+        Called as the run makes progress.
 
     Returns
     -------
@@ -239,7 +239,11 @@ def _plan(trainer: Trainer, request: FitRequest, stages: tuple[Stage, ...], *, f
 
 
 def run_stages(trainer: Trainer, plan: Plan, stages: tuple[Stage, ...], folder: Path, state: State, reports: Reports) -> None:
-    """Train from ``state`` to the end of the plan.
+    """Train from ``state`` to the end of the plan, with a checkpoint after every validation and every minute.
+
+    The weights kept are those of the lowest validation loss of the stage. Without a time budget a run is a pure function of its
+    plan. With one, the number of steps follows the clock: after every validation the rest of the stage is fitted into what is
+    left of its time, and the schedule of the learning rate runs to its end all the same.
 
     Parameters
     ----------
@@ -252,7 +256,7 @@ def run_stages(trainer: Trainer, plan: Plan, stages: tuple[Stage, ...], folder: 
     state
         Where the run stands; changed in place.
     reports
-        Whom to tell.
+        Called as the run makes progress.
 
     Raises
     ------
@@ -400,7 +404,10 @@ def _passed(before: float, after: float, validations: int) -> bool:
 
 
 class Interruption:
-    """Notes signals while it is entered; ``asked`` says whether one came."""
+    """Takes SIGTERM and Ctrl-C as a request: the step is finished and the run saved; ``asked``: whether one came.
+
+    Outside the main thread signals are left alone.
+    """
 
     def __init__(self) -> None:
         self.asked = False

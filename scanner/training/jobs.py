@@ -45,10 +45,10 @@ from scanner.training.export import read_members
 from scanner.training.fit import FitRequest, Interruption, Reports, Start, fit
 from scanner.training.presets import Preset, time_shares, training_order
 
-#: Seconds between two words on how far a run is.
+#: Seconds between two events of a run's progress.
 PROGRESS_SECONDS = 5.0
 logger = logging.getLogger(__name__)
-#: Seconds between two looks at whether a signal came, while jobs run.
+#: Seconds between two checks whether a signal came, while jobs run.
 POLL_SECONDS = 0.5
 
 
@@ -89,7 +89,7 @@ class TrainingJob(Record):
 
 
 class MemberStarted(Record):
-    """A process begins with a member, or goes on with it."""
+    """A process begins to train a member, or resumes it."""
 
     member: MemberName
 
@@ -100,7 +100,7 @@ class MemberProgress(Record):
     member: MemberName
     share: float = Field(ge=0, le=1, description="share of the planned steps that are made, over all stages")
     passes: float = Field(ge=0, description="passes over the training rows, from the start of the run")
-    n_objects: int = Field(ge=0, description="objects gone through since this process said so before")
+    n_objects: int = Field(ge=0, description="objects trained on since the event before")
 
 
 class MemberValidated(Record):
@@ -135,12 +135,15 @@ TrainingEvent = MemberStarted | MemberProgress | MemberValidated | MemberSaved |
 Listener = Callable[[TrainingEvent], None]
 
 
-def nobody(event: TrainingEvent) -> None:
+def ignore(event: TrainingEvent) -> None:
     """Listen to nothing."""
 
 
-def run_job(job: TrainingJob, listen: Listener = nobody) -> FitRecord:
-    """Train one member, or go on with it. The scaled images are shared by all members.
+def run_job(job: TrainingJob, listen: Listener = ignore) -> FitRecord:
+    """Train one member, or resume it; all members share the scaled images.
+
+    A job that gets SIGTERM or Ctrl-C saves itself and stops. A mirror that does not answer is tried again after the next
+    checkpoint; at the end of the run it stops the job.
 
     Parameters
     ----------
@@ -226,15 +229,15 @@ def _mirrored(job: TrainingJob) -> Iterator[Mirror | None]:
 
 
 def _reports(job: TrainingJob, mirror: Mirror | None, listen: Listener) -> Reports:
-    """What a run is to call: events, the table of its history, copies of its checkpoints."""
-    told, n_objects = time.monotonic(), 0
+    """What a run calls: it sends events, writes the history and mirrors checkpoints."""
+    reported, n_objects = time.monotonic(), 0
 
     def stepped(share: float, state: State, n: int) -> None:
-        nonlocal told, n_objects
+        nonlocal reported, n_objects
         n_objects += n
-        if time.monotonic() - told > PROGRESS_SECONDS or share == 1.0:
+        if time.monotonic() - reported > PROGRESS_SECONDS or share == 1.0:
             listen(MemberProgress(member=job.member, share=share, passes=state.passes, n_objects=n_objects))
-            told, n_objects = time.monotonic(), 0
+            reported, n_objects = time.monotonic(), 0
 
     def saved(state: State) -> None:
         listen(MemberSaved(member=job.member))
@@ -277,10 +280,11 @@ def all_jobs(first: TrainingJob, workers: int, members: Sequence[MemberName] = M
     ]
 
 
-def run_jobs(jobs: Sequence[TrainingJob], workers: int, listen: Listener = nobody) -> Iterator[FitRecord]:
+def run_jobs(jobs: Sequence[TrainingJob], workers: int, listen: Listener = ignore) -> Iterator[FitRecord]:
     """Train members in ``workers`` processes, copies after what they begin from; yields their records as they finish.
 
-    The images are scaled, or drawn, before the first process starts, so that no two do it.
+    The images are scaled, or drawn, before the first process starts, so that no two do it. When this process gets SIGTERM or
+    Ctrl-C, or a job fails, all jobs save themselves and stop.
 
     Parameters
     ----------
@@ -346,7 +350,7 @@ def _receive(
         ended.process.join()
         if not ended.finished and not interruption.asked:
             code = ended.process.exitcode
-            how = f"ended with exit code {code}" if code else "was told to stop"
+            how = f"ended with exit code {code}" if code else "was stopped"
             raise ScannerError(
                 f"the process that trained {ended.member} {how}; give the same command again and it goes on."
             ) from None
@@ -385,7 +389,7 @@ class _Running:
 
 
 class _Sending:
-    """The way to the parent, for all threads of a job's process."""
+    """Sends messages to the parent process, from any thread of a job."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection, self._lock = connection, threading.Lock()
@@ -396,7 +400,7 @@ class _Sending:
 
 
 class _LogToParent(logging.handlers.QueueHandler):
-    """Hands log lines to the process that was asked to train, which knows how they are to look."""
+    """Hands log lines to the parent process, which formats them."""
 
     def __init__(self, parent: _Sending) -> None:
         super().__init__(queue.Queue())

@@ -64,62 +64,65 @@ class TrainingMetrics:
     """Keeps the metrics of a training run; called with each event."""
 
     def __init__(self, instruments: TrainingInstruments, members: Sequence[MemberName]) -> None:
-        self._tell = instruments
+        self._instruments = instruments
         self._members: dict[MemberName, MemberState] = dict.fromkeys(members, "waiting")
         instruments.start.set_to_current_time()
         self._enter("preparing")
         self._count()
 
     def __call__(self, event: TrainingEvent) -> None:
-        """Take one event in."""
-        tell, member = self._tell, event.member
+        """Update the metrics by one event."""
+        instruments, member = self._instruments, event.member
         match event:
             case MemberStarted():
                 self._members[member] = "running"
                 self._count()
             case MemberProgress():
                 self._enter("training")
-                tell.progress.labels(member).set(event.share)
-                tell.passes.labels(member).set(event.passes)
-                tell.objects.labels(member).inc(event.n_objects)
+                instruments.progress.labels(member).set(event.share)
+                instruments.passes.labels(member).set(event.passes)
+                instruments.objects.labels(member).inc(event.n_objects)
             case MemberValidated():
-                tell.validations.labels(member).inc()
-                tell.loss.labels(member).set(event.row.train_loss)
-                tell.validation_loss.labels(member).set(event.row.validation_loss)
-                tell.auroc.labels(member).set(event.row.auroc)
-                tell.auroc_visible.labels(member).set(event.row.auroc_visible)
+                instruments.validations.labels(member).inc()
+                instruments.loss.labels(member).set(event.row.train_loss)
+                instruments.validation_loss.labels(member).set(event.row.validation_loss)
+                instruments.auroc.labels(member).set(event.row.auroc)
+                instruments.auroc_visible.labels(member).set(event.row.auroc_visible)
             case MemberSaved():
-                tell.checkpoint.labels(member).set_to_current_time()
+                instruments.checkpoint.labels(member).set_to_current_time()
             case MemberMirrored():
                 if event.succeeded:
-                    tell.mirror.labels(member).set_to_current_time()
+                    instruments.mirror.labels(member).set_to_current_time()
                 else:
-                    tell.mirror_failures.labels(member).inc()
+                    instruments.mirror_failures.labels(member).inc()
             case MemberFinished():
                 self._members[member] = "done"
-                tell.progress.labels(member).set(1.0)
+                instruments.progress.labels(member).set(1.0)
                 self._count()
 
     def ended(self, error: BaseException | None) -> None:
         """The training is over; ``error`` is what stopped it."""
         if error is None:
             self._enter("done")
-            self._tell.success.set_to_current_time()
+            self._instruments.success.set_to_current_time()
         else:
             self._enter("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
 
     def _enter(self, state: TrainingState) -> None:
         for each in get_args(TrainingState):
-            self._tell.state.labels(each).set(each == state)
+            self._instruments.state.labels(each).set(each == state)
 
     def _count(self) -> None:
         states = list(self._members.values())
         for state in get_args(MemberState):
-            self._tell.members.labels(state).set(states.count(state))
+            self._instruments.members.labels(state).set(states.count(state))
 
 
 class TrainingInstruments:
-    """What a training run tells."""
+    """The metrics themselves: names, units and help texts.
+
+    Every time series is there from the start, at zero, except losses and AUROC: zero would be a figure that nobody measured.
+    """
 
     def __init__(self, registry: CollectorRegistry, members: Sequence[MemberName]) -> None:
         make = InstrumentMaker(registry)

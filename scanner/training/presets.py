@@ -125,6 +125,12 @@ def _dense(passes: float, convolutions: int) -> Stage:
     )
 
 
+#: What measured best within minutes of a slow core. Small central crops first (ten times the images a second), then full images
+#: with the expensive first convolutions frozen, then the head alone, with weights of its own at every position: a tied head can
+#: only add up what it sees in different places. OU-VIS and OU-66 begin from random weights, the others as copies of a member of
+#: their architecture: from scratch they need several times the passes to get as far. A bundle's members are trained on with
+#: full images alone: crops can be shown to a tied head only, and what their dense layers have learnt of where objects lie would
+#: be lost. They end as they began, as they were trained, or as a mean of both, whichever is best.
 BEST = Preset(
     name="best",
     preprocessing="asinh_mad",
@@ -148,6 +154,9 @@ def _paper(batch: int) -> tuple[Stage, ...]:
     )
 
 
+#: Section 3.2 where it speaks: He initialisation, Adam at 3e-4, batches of 250 and 125, 250 epochs, dropout 0.2, linear min-max
+#: scaling, class-weighted categorical cross-entropy over two classes, weights of the lowest validation loss; and both classes
+#: turned and mirrored alike. Hours on a GPU.
 PAPER = Preset(name="paper", preprocessing="minmax", twin=False, stages_200=_paper(125), stages_66=_paper(250))
 
 
@@ -163,6 +172,8 @@ def time_shares(
     members: Sequence[MemberName], copies: Mapping[MemberName, MemberName], workers: int
 ) -> dict[MemberName, float]:
     """What each member may take of the time that all of them together take.
+
+    Two members trained side by side with one thread each take less time than one after the other with two.
 
     Parameters
     ----------

@@ -1,8 +1,5 @@
 """The networks that Wilde et al. (2022) published, as a bundle.
 
-In: a folder with their seven state dicts (``OU_66_Weights.pt`` …), optionally a labelled dataset. Out: a bundle with ``minmax``
-preprocessing. Refused: a folder without them, files that torch cannot load safely, weights that do not fit Tables 3 and 4.
-
 What their files leave open was settled by trying, on real images whose scores their own code gives: the second output is the
 lens, channels are J, Y, H, VIS, and images are resized first and scaled to 0..1 afterwards.
 
@@ -40,7 +37,7 @@ DESCRIPTION = "The networks that Wilde et al. (2022) published (github.com/JoshW
 #: 72,000 of the 100,000 training images were lenses (section 2.1).
 CLASS_PRIOR = 0.72
 #: Objects of the dataset that are embedded, and that set calibration and threshold.
-EMBEDDED_ROWS, HELD_OUT_ROWS = 8000, 8000
+MOST_EMBEDDED, MOST_HELD_OUT = 8000, 8000
 
 
 def read_member(path: Path, member: MemberName) -> nn.Sequential:
@@ -178,7 +175,7 @@ def _combine(bundle: Bundle, dataset: LabelledSet, seed: int, provider: str, thr
     rng = np.random.default_rng(seed)
     embedded, held_out = (
         part if len(part) <= most else np.sort(rng.choice(part, most, replace=False))
-        for part, most in ((rows.train, EMBEDDED_ROWS), (rows.calibration, HELD_OUT_ROWS))
+        for part, most in ((rows.train, MOST_EMBEDDED), (rows.calibration, MOST_HELD_OUT))
     )
     is_lens = dataset.truth.is_lens
     if any(is_lens[part].all() or not is_lens[part].any() for part in (embedded, held_out)):

@@ -47,7 +47,16 @@ VALIDATION_ROWS = 2_000
 
 
 class Trainer:
-    """One member's run; see the module's docstring."""
+    """The network of one member, what it is fed, and its loss; :func:`scanner.training.fit.fit` drives it.
+
+    The loss is the paper's categorical cross-entropy, weighted so that both classes count alike. Every batch is a pure function
+    of (seed, stage, step), so that a resumed run sees what an uninterrupted one does.
+
+    Raises
+    ------
+    UsageError
+        The training rows are of one class.
+    """
 
     def __init__(
         self,
@@ -67,7 +76,7 @@ class Trainer:
         self.member: MemberName = member
         self.preset, self.seed = preset, seed
         self.device = device or torch.device("cpu")
-        # NaN: nobody has measured the arcs of this lens, but somebody has seen them.
+        # NaN: a person saw the arcs of this lens, which are not measured.
         bright_enough = ~(labels.is_lens & (labels.arc_snr < preset.min_arc_snr))
         # Who sees one band learns nothing where it is missing; who sees several learns to do without.
         without = np.all(labels.missing[:, [BANDS.index(band) for band in MEMBER_BANDS[member]]], axis=1)
@@ -212,7 +221,7 @@ class Trainer:
 class Validation:
     """How good a network is: ``loss`` and ``accuracy`` at 0.5 over the validation rows that training would use.
 
-    ``auroc``: over all validation rows. ``auroc_visible``: without lenses whose arcs nobody could see.
+    ``auroc``: over all validation rows. ``auroc_visible``: without lenses whose arcs cannot be seen.
     """
 
     loss: float
@@ -239,7 +248,7 @@ def class_weights(is_lens: NDArray[np.bool_]) -> torch.Tensor:
 
 
 class Feed:
-    """Reads windows of one member's input.
+    """Reads windows of one member's input, full images or central crops.
 
     Parameters
     ----------
@@ -311,7 +320,10 @@ class Feed:
 
 
 def draw_orientations(n: int, seed: tuple[int, ...]) -> Int64:
-    """Draw ``n`` orientations, (n,) int64 in 0..7, uniform, whatever the labels are."""
+    """Draw ``n`` orientations, (n,) int64 in 0..7, uniform, whatever the labels are.
+
+    Real PSFs are not round. A network that saw one class turned and the other not would learn the PSF's angle (section 3.2).
+    """
     return np.random.default_rng(seed).integers(0, ORIENTATIONS, n)
 
 
