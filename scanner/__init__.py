@@ -21,9 +21,11 @@ _HOMES = {
     "Cutout": "scanner.interface.cutout",
     "Run": "scanner.interface.opened",
     "Survey": "scanner.interface.opened",
+    "load_bundle": "scanner.interface.score",
     "open": "scanner.interface.opened",
     "plan": "scanner.interface.scan",
     "scan": "scanner.interface.scan",
+    "score": "scanner.interface.score",
 }
 __all__ = [*_HOMES, "__version__"]
 

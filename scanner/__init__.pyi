@@ -1,6 +1,7 @@
 from scanner.interface.cutout import Cutout
 from scanner.interface.opened import Run, Survey, open  # noqa: A004
 from scanner.interface.scan import plan, scan
+from scanner.interface.score import load_bundle, score
 
 __version__: str
-__all__ = ["Cutout", "Run", "Survey", "__version__", "open", "plan", "scan"]
+__all__ = ["Cutout", "Run", "Survey", "__version__", "load_bundle", "open", "plan", "scan", "score"]
