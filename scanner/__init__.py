@@ -21,11 +21,14 @@ _HOMES = {
     "Cutout": "scanner.interface.cutout",
     "Run": "scanner.interface.opened",
     "Survey": "scanner.interface.opened",
+    "inject": "scanner.interface.simulate",
     "load_bundle": "scanner.interface.score",
     "open": "scanner.interface.opened",
     "plan": "scanner.interface.scan",
     "scan": "scanner.interface.scan",
     "score": "scanner.interface.score",
+    "simulate": "scanner.interface.simulate",
+    "simulate_dataset": "scanner.interface.simulate",
 }
 __all__ = [*_HOMES, "__version__"]
 

@@ -183,7 +183,7 @@ def explain_bundle_(
         }
     )
     dataset = None if data is None else LabelledSet(data)
-    with bar("drawing", lines=("", 20.0), many=True) as move:
+    with bar("drawing", shown=True, lines=("", 20.0), many=True) as move:
 
         def report(what: str, done: int, total: int) -> None:
             move(done, total, what)

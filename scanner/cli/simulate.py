@@ -6,21 +6,16 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
-from pydantic import ValidationError
 
 from scanner.cli.options import at_least, processes
-from scanner.errors import InputMissingError, UsageError
-from scanner.interface.progress import bar
+from scanner.errors import UsageError
+from scanner.interface import simulate as interface
 from scanner.records import CodecName
 from scanner.simulation.datasets.cutouts import GeneratorName
-from scanner.simulation.datasets.dataset import DatasetRecord, DatasetRequest, DeviceName, draw_dataset
-from scanner.simulation.datasets.presets import EVALUATION_SETS, PRESET_NAMES, PRESETS
-from scanner.simulation.injection.cutouts import inject_cutouts
-from scanner.simulation.injection.mosaics import inject_mosaics
-from scanner.simulation.injection.request import InjectionRequest
-from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
+from scanner.simulation.datasets.dataset import DeviceName
+from scanner.simulation.datasets.presets import EVALUATION_SETS, PRESET_NAMES, PRESETS, PresetName
+from scanner.simulation.injection.request import Ground
 from scanner.simulation.population.compound import Parameters
-from scanner.sky import tile_list as tile_lists
 
 _codec = click.option(
     "--codec", type=click.Choice(get_args(CodecName)), default="compact", show_default=True, help="Of the store."
@@ -50,14 +45,14 @@ _workers = click.option("--workers", type=int, default=None, help="Processes; al
 @_workers
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make, or to go on with.")
 def dataset(
-    preset: str,
+    preset: PresetName,
     n_objects: int | None,
     seed: int,
     red_fraction: float | None,
-    generator: str,
-    parameters: str,
-    device: str,
-    codec: str,
+    generator: GeneratorName,
+    parameters: Parameters,
+    device: DeviceName,
+    codec: CodecName,
     workers: int | None,
     out: Path,
 ) -> None:
@@ -72,17 +67,18 @@ def dataset(
     at_least("seed", seed, 0)
     if red_fraction is not None and not 0.0 <= red_fraction <= 1.0:
         raise UsageError(f"--red-fraction must be between 0 and 1 (given: {red_fraction:g}).")
-    request = _request(
-        preset=preset,
-        n_objects=n_objects,
+    _draw(
+        out,
+        preset,
+        n_objects,
         seed=seed,
-        red_source_fraction=red_fraction,
+        red_fraction=red_fraction,
         generator=generator,
         parameters=parameters,
         device=device,
         codec=codec,
+        workers=processes(workers),
     )
-    _draw(request, out, processes(workers))
 
 
 @click.command()
@@ -91,7 +87,7 @@ def dataset(
 @_codec
 @_workers
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the sets, one folder each.")
-def sets(names: tuple[str, ...], scale: float, codec: str, workers: int | None, out: Path) -> None:
+def sets(names: tuple[str, ...], scale: float, codec: CodecName, workers: int | None, out: Path) -> None:
     """Draw the evaluation sets, or those that are NAMEd.
 
     They are fixed by preset, seed and size: the same for everybody, and never trained on. Sets that are there already are left
@@ -106,7 +102,7 @@ def sets(names: tuple[str, ...], scale: float, codec: str, workers: int | None, 
     count = processes(workers)
     for item in [item for item in EVALUATION_SETS if not names or item.name in names]:
         n_objects = max(1, round(scale * item.n_objects))
-        _draw(_request(preset=item.name, n_objects=n_objects, seed=item.seed, codec=codec), out / item.name, count)
+        _draw(out / item.name, item.name, n_objects, seed=item.seed, codec=codec, workers=count)
 
 
 @click.command()
@@ -119,20 +115,9 @@ def presets() -> None:
         click.echo(f"{'':{wide + 31}}{', '.join(f'{kind} {share:.1%}' for kind, share in preset.mix.items())}")
 
 
-def _request(**values: Any) -> DatasetRequest:
-    try:
-        return DatasetRequest.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = f"{first['loc'][0]}: " if first["loc"] else ""
-        raise UsageError(f"{where}{first['msg'].removeprefix('Value error, ')}.") from None
-
-
-def _draw(request: DatasetRequest, out: Path, workers: int) -> DatasetRecord:
-    with bar("drawing objects", lines=("objects", 10.0)) as show:
-        record = draw_dataset(request, out, workers, show)
-    click.echo(f"{out}: {request.n_objects} objects, {record.n_lenses} lenses, {record.n_visible} of them visible")
-    return record
+def _draw(out: Path, preset: PresetName, n_objects: int, **settings: Any) -> None:
+    record = interface.simulate_dataset(out, preset, n_objects, progress=True, **settings)
+    click.echo(f"{out}: {n_objects} objects, {record.n_lenses} lenses, {record.n_visible} of them visible")
 
 
 @click.command()
@@ -153,12 +138,12 @@ def _draw(request: DatasetRequest, out: Path, workers: int) -> DatasetRecord:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make, or to go on with.")
 def inject(
     tile_list: Path,
-    preset: str,
+    preset: PresetName,
     n_objects: int,
     seed: int,
-    ground: str,
+    ground: Ground,
     mosaics: bool,
-    codec: str,
+    codec: CodecName,
     workers: int | None,
     out: Path,
 ) -> None:
@@ -171,23 +156,18 @@ def inject(
     at_least("n", n_objects, 1)
     at_least("seed", seed, 0)
     n_processes = processes(workers)
-    listed = tile_lists.read(tile_list)
-    if listed.failed:
-        raise InputMissingError(listed.failed[0].reason)
-    request = InjectionRequest.model_validate(
-        {
-            "preset": preset,
-            "n_objects": n_objects,
-            "seed": seed,
-            "tiles": listed.tiles,
-            "ground": "galaxies" if mosaics else ground,
-            "mosaics": mosaics,
-            "codec": codec,
-        }
+    record = interface.inject(
+        tile_list,
+        out,
+        n_objects,
+        preset=preset,
+        seed=seed,
+        ground=ground,
+        mosaics=mosaics,
+        codec=codec,
+        workers=n_processes,
+        progress=True,
     )
-    unit = "tiles" if mosaics else "objects"
-    with bar(f"drawing {unit}", lines=(unit, 10.0)) as show:
-        record = (inject_mosaics if mosaics else inject_cutouts)(request, out, n_processes, show)
     place = out / "tile-list.txt" if mosaics else out
     click.echo(f"{place}: {n_objects} objects painted, {record.n_lenses} lenses, {record.n_visible} of them visible")
 
@@ -233,17 +213,16 @@ def tiles(
     at_least("density", density, 0)
     if not 0.0 <= overlap <= 0.5:
         raise UsageError(f"--overlap must be between 0 and 0.5 (given: {overlap:g}).")
-    request = TilesRequest.model_validate(
-        {
-            "n_tiles": n_tiles,
-            "size": size,
-            "seed": seed,
-            "overlap": overlap,
-            "lenses_per_tile": lenses_per_tile,
-            "density": density,
-            "companions": companions,
-        }
+    drawn = interface.simulate(
+        out,
+        n_tiles,
+        size,
+        seed=seed,
+        overlap=overlap,
+        lenses_per_tile=lenses_per_tile,
+        density=density,
+        companions=companions,
+        workers=processes(workers),
+        progress=True,
     )
-    with bar("drawing tiles", lines=("tiles", 10.0)) as show:
-        n_visible, n_rows = draw_tiles(request, out, processes(workers), show)
-    click.echo(f"{out / 'tile-list.txt'}: {n_tiles} tiles, {n_rows} catalogued objects, {n_visible} visible lenses")
+    click.echo(f"{drawn.tile_list}: {n_tiles} tiles, {drawn.n_objects} catalogued objects, {drawn.n_visible} visible lenses")

@@ -6,12 +6,16 @@ import warnings
 
 import numpy as np
 import torch
-from captum.attr import GuidedGradCam
 from numpy.typing import NDArray
 from torch import nn
 
 from scanner.networks import LENS
 from scanner.records import Float32
+
+with warnings.catch_warnings():
+    # tqdm, which captum imports, misses the widgets of notebooks; captum's bars are never shown.
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    from captum.attr import GuidedGradCam
 
 #: "when the pixel value in that position in the Guided Grad-CAM image is greater than or equal to 0.05".
 SHOWN_FROM = 0.05

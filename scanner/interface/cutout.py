@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 COLUMNS, INCHES = 4, 2.4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cutout:
     """Four images around one object: ``cutout["VIS"].pixels``, ``.wcs``, ``.unit``, ``.zero_point``.
 
@@ -63,6 +63,10 @@ class Cutout:
 
     def __getitem__(self, band: Band) -> BandImage:
         return self.images[band]
+
+    def __repr__(self) -> str:
+        sides = ", ".join(f"{band} {image.pixels.shape[0]} x {image.pixels.shape[1]}" for band, image in self.images.items())
+        return f"<Cutout {self.name}: {sides} pixels>"
 
     @property
     def vis(self) -> Float32:
@@ -141,8 +145,8 @@ def figure(cutouts: Sequence[Cutout], titles: Sequence[str]) -> Figure:
     """Pictures of cutouts beside one another: a :class:`matplotlib.figure.Figure` that a notebook shows by itself."""
     from matplotlib.figure import Figure
 
-    class Shown(Figure):
-        """A figure that needs no backend to be seen in a notebook."""
+    class ObjectFigure(Figure):
+        """A figure that a notebook shows whatever its backend is."""
 
         def _repr_png_(self) -> bytes:
             stream = io.BytesIO()
@@ -150,7 +154,7 @@ def figure(cutouts: Sequence[Cutout], titles: Sequence[str]) -> Figure:
             return stream.getvalue()
 
     n_rows = max(1, -(-len(cutouts) // COLUMNS))
-    shown = Shown(figsize=(COLUMNS * INCHES, n_rows * (INCHES + 0.35)), layout="constrained", dpi=100)
+    shown = ObjectFigure(figsize=(COLUMNS * INCHES, n_rows * (INCHES + 0.35)), layout="constrained", dpi=100)
     for number, (cutout, title) in enumerate(zip(cutouts, titles, strict=True), start=1):
         axes = shown.add_subplot(n_rows, COLUMNS, number)
         axes.imshow(cutout.picture, origin="lower", interpolation="nearest")

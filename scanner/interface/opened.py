@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from scanner.survey.replay import ReplayReport
     from scanner.survey.status import RunStatus
 
+#: Rows and columns of a picture that a thumbnail shows: the central 10″.
+MIDDLE = slice(50, 150)
+
 
 def open(  # noqa: A001 - it is called scanner.open
     location: str | Path,
@@ -409,7 +412,7 @@ class Opened:
         for (run, tile_id), target_ids in by_tile.items():
             folder = self.published.run_folders.get(run)
             kept = {} if folder is None else kept_cutouts(folder, tile_id, target_ids)
-            found |= {(run, tile_id, one): data_uri(picture(framed.cutout)) for one, framed in kept.items()}
+            found |= {(run, tile_id, one): data_uri(picture(framed.cutout)[MIDDLE, MIDDLE]) for one, framed in kept.items()}
         return [found.get(place) for place in places]
 
 
@@ -493,12 +496,16 @@ class Survey(Opened):
         return read_record(store, f"{version_key(number)}/{VERSION_RECORD}", VersionRecord)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ObjectExplanation:
     """What :meth:`Opened.explain` wrote: ``record``, and ``folder`` with ``index.html``, pictures and arrays."""
 
     record: PageRecord
     folder: Path
+
+    def __repr__(self) -> str:
+        n_votes, n = self.record.n_votes, len(self.record.votes)
+        return f"<ObjectExplanation {self.record.name}: {n_votes} of {n} networks say lens; {self.page}>"
 
     @property
     def page(self) -> Path:
@@ -513,7 +520,7 @@ class ObjectExplanation:
             '<figure style="display:inline-block;margin:4px;text-align:center">'
             f'<img src="{png_as_webp_uri(path.read_bytes())}" width="180" alt="{path.stem}">'
             f"<figcaption><small>{path.stem}</small></figcaption></figure>"
-            for path in sorted(self.folder.glob("*.png"))
+            for path in sorted(self.folder.glob("*.png"), key=lambda path: (path.stem[0].isupper(), path.stem))
         )
         said = f"{self.record.name}: {self.record.n_votes} of {len(self.record.votes)} networks say lens ({votes})"
         return f"<p>{html.escape(said)}</p>{pictures}<p>{html.escape(str(self.page))}</p>"

@@ -8,9 +8,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from scanner.survey.messages import Event, MergeStarted, RunStarted, TileFinished, TileProgress
 
@@ -50,10 +50,10 @@ def bar(what: str, *, shown: bool | None = None, lines: tuple[str, float] | None
     what
         What is being done, before the bar.
     shown
-        False: show nothing. None or True: where it can be seen, see :func:`display`.
+        None: where it can be seen, see :func:`display`. True: in a pipe too, as ``lines``. False: nowhere.
     lines
-        Where a bar cannot be seen: what is counted, and the seconds between two lines on standard error that say how far
-        it is. None: no lines.
+        What is counted, and seconds: where a bar cannot be seen and ``shown`` is True, a line on standard error says how far
+        it is every so many seconds.
     many
         Whether each ``what`` has a bar of its own; otherwise there is one, whose name changes.
 
@@ -70,7 +70,7 @@ def bar(what: str, *, shown: bool | None = None, lines: tuple[str, float] | None
         with _notebook_bar(what, many) as move:
             yield move
     else:
-        yield _lines(*lines) if lines is not None and shown is not False else _nothing
+        yield _lines(*lines) if lines is not None and shown else _nothing
 
 
 @contextmanager
@@ -84,11 +84,9 @@ def followed(shown: bool | None = None) -> Iterator[Callable[[Event], None]]:
     """
     from scanner.survey.metrics import RunMetrics
 
-    with ExitStack() as stack:
-        log, metrics = RunLog(), RunMetrics()
-        listeners: list[Callable[[Event], None]] = [log, metrics]
-        if shown is not False and display() != "none":
-            listeners.append(RunBar(stack.enter_context(bar("starting workers"))))
+    with bar("starting workers", shown=shown) as move:
+        log, metrics, run_bar = RunLog(), RunMetrics(), RunBar(move)
+        listeners: tuple[Callable[[Event], None], ...] = (log, metrics, run_bar)
 
         def tell(event: Event) -> None:
             for listener in listeners:
@@ -102,6 +100,7 @@ def followed(shown: bool | None = None) -> Iterator[Callable[[Event], None]]:
             raise
         metrics.ended(None)
         log.ended(None)
+        run_bar.ended()
 
 
 class RunBar:
@@ -134,6 +133,11 @@ class RunBar:
                     self._update()
                 case MergeStarted():
                     self._update("merging and ranking")
+
+    def ended(self) -> None:
+        """The run is through."""
+        with self._lock:
+            self._update("scanned")
 
     def _update(self, what: str | None = None) -> None:
         started = sum(tile.n_done / max(tile.n_targets, 1) for tile in self._running.values())
@@ -282,12 +286,21 @@ def _terminal_bar(what: str, many: bool) -> Iterator[Move]:
         yield move
 
 
+class _Row(NamedTuple):
+    """One bar of a notebook: ``done`` of ``total``, what is being done, and a note."""
+
+    what: str
+    done: float = 0.0
+    total: float | None = None
+    note: str = ""
+
+
 @contextmanager
 def _notebook_bar(what: str, many: bool) -> Iterator[Move]:
     """Bars in the cell that is being run: HTML that is replaced, which JupyterLab and VS Code show without extensions."""
     show: Any = import_module("IPython.display").display
     lock, start = threading.Lock(), time.monotonic()
-    rows: dict[str, tuple[float, float | None, str, str]] = {} if many else {"": (0.0, None, what, "")}
+    rows = {} if many else {"": _Row(what)}
     handle = show(_html(rows, start), raw=True, display_id=True)
     last = start
 
@@ -295,25 +308,25 @@ def _notebook_bar(what: str, many: bool) -> Iterator[Move]:
         nonlocal last
         with lock:
             key = what or "" if many else ""
-            _, known_total, known_what, _ = rows.get(key, (0.0, None, key, ""))
-            total = known_total if total is None else total
-            rows[key] = (done, total, what or known_what, note or _counted(done, total))
+            known = rows.get(key, _Row(key))
+            rows[key] = _Row(what or known.what, done, known.total if total is None else total, note)
             if time.monotonic() - last > NOTEBOOK_SECONDS:
                 last = time.monotonic()
                 handle.update(_html(rows, start), raw=True)
 
     try:
         yield move
+        rows = {key: row._replace(done=row.done if row.total is None else row.total) for key, row in rows.items()}
     finally:
         handle.update(_html(rows, start), raw=True)
 
 
-def _html(rows: Mapping[str, tuple[float, float | None, str, str]], start: float) -> dict[str, str]:
+def _html(rows: Mapping[str, _Row], start: float) -> dict[str, str]:
     seconds = time.monotonic() - start
     shown, plain = [], []
-    for done, total, what, note in rows.values():
+    for what, done, total, note in rows.values():
         left = f", {duration(seconds * (total - done) / done)} to go" if total and 0 < done < total else ""
-        text = f"{note}{', ' if note else ''}{duration(seconds)}{left}"
+        text = ", ".join(part for part in (note or _counted(done, total), duration(seconds)) if part) + left
         value = f' value="{done:g}" max="{total:g}"' if total else ""
         shown.append(f"<div>{html.escape(what)} <progress{value}></progress> {html.escape(text)}</div>")
         plain.append(f"{what}: {text}")

@@ -86,7 +86,8 @@ def score(
     Parameters
     ----------
     vis
-        (200, 200) or (N, 200, 200): VIS around each object, 0.1″ a pixel, any unit; NaN where a pixel is bad, which is filled with noise.
+        (200, 200) or (N, 200, 200): VIS around each object, 0.1″ a pixel, any unit; bad pixels, which are NaN, are filled with
+        noise.
     nisp
         (3, 66, 66) or (N, 3, 66, 66): Y, J, H around the same centre, 0.3″ a pixel.
     sky, sigma
@@ -127,14 +128,14 @@ def score(
 
     kept = [name for name in columns.SCORE_SCHEMA.names if name not in PLACE_COLUMNS]
     if not len(np.asarray(vis)):
-        return ObjectTable.of(columns.empty_table().select(kept))
+        return ObjectTable.of(columns.SCORE_SCHEMA.empty_table().select(kept))
     batch = _batch(vis, nisp, sky, sigma)
     loaded = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
     scorer = _scorer(loaded, provider, beta, max_bad_fraction)
     parts = []
     for first in range(0, len(batch), BATCH_SIZE):
         part = batch.take(np.arange(first, min(first + BATCH_SIZE, len(batch))))
-        parts.append(columns.table(part, score_batch(scorer, part), ""))
+        parts.append(columns.score_table(part, score_batch(scorer, part), ""))
     return ObjectTable.of(pa.concat_tables(parts).select(kept))
 
 

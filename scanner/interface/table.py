@@ -20,8 +20,9 @@ SHOWN_COLUMNS = (
     "rank", "name", "ra", "dec", "separation", "magnitude_vis", "p_calibrated", "grid_value", "is_candidate", "tile_id",
     "known_name",
 )  # fmt: skip
-#: Side of a thumbnail on the screen, in pixels.
-THUMBNAIL = 96
+#: Style of a thumbnail: a notebook's own would shrink it to the width of its column.
+THUMBNAIL = "width:96px;min-width:96px;height:96px;margin:0"
+CELL = "white-space:nowrap"
 
 #: An object by the run that scored it, its tile and its id there.
 Place = tuple[str, str, int]
@@ -66,26 +67,27 @@ class ObjectTable(QTable):  # type: ignore[misc]
     def _repr_html_(self) -> str:
         """The first rows, their main columns, and thumbnails of the cutouts that were kept."""
         shown = super().__getitem__(slice(SHOWN_ROWS))
-        names = [name for name in SHOWN_COLUMNS if name in self.colnames]
-        shown = shown[names or self.colnames[: len(SHOWN_COLUMNS)]]
-        names = shown.colnames
-        places = self[:SHOWN_ROWS].places() if len(self) and self._thumbnails is not None else None
+        names = self.colnames
+        if len(names) > len(SHOWN_COLUMNS):
+            names = [name for name in SHOWN_COLUMNS if name in names] or names[: len(SHOWN_COLUMNS)]
+        places = shown.places()
         pictures = [None] * len(shown) if places is None or self._thumbnails is None else list(self._thumbnails(places))
-        units = [str(getattr(shown[name], "unit", None) or "") for name in names]
-        head = "".join(
-            f"<th>{html.escape(name)}<br><small>{html.escape(unit)}</small></th>"
-            for name, unit in zip(names, units, strict=True)
-        )
-        body = "".join(
-            f"<tr><td>{_image(picture)}</td>{''.join(f'<td>{html.escape(_text(row[name], name))}</td>' for name in names)}</tr>"
-            for row, picture in zip(shown, pictures, strict=True)
-        )
+        has_pictures = any(pictures)
+        head = ["<th></th>"] if has_pictures else []
+        for name in names:
+            unit = str(getattr(shown[name], "unit", None) or "")
+            head.append(f"<th>{html.escape(name)}<br><small>{html.escape(unit)}</small></th>")
+        body = []
+        for row, uri in zip(shown, pictures, strict=True):
+            cells = [f"<td>{_image(uri)}</td>"] if has_pictures else []
+            cells += [f'<td style="{CELL}">{html.escape(_text(row[name], name))}</td>' for name in names]
+            body.append(f"<tr>{''.join(cells)}</tr>")
         rest = f"{len(shown)} of {len(self):,} rows, {len(names)} of {len(self.colnames)} columns"
-        return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table><p>{rest}</p>"
+        return f"<table><thead><tr>{''.join(head)}</tr></thead><tbody>{''.join(body)}</tbody></table><p>{rest}</p>"
 
 
 def _image(uri: str | None) -> str:
-    return "" if uri is None else f'<img src="{uri}" width="{THUMBNAIL}" height="{THUMBNAIL}" alt="cutout">'
+    return "" if uri is None else f'<img src="{uri}" style="{THUMBNAIL}" alt="cutout">'
 
 
 def _text(value: Any, name: str) -> str:
