@@ -1,7 +1,7 @@
 """scanner: finds strong gravitational lenses in survey imaging.
 
 >>> import scanner
->>> run = scanner.scan("sky/tile-list.txt", "scan", magnitude_limit=21, workers=1)
+>>> run = scanner.scan("sky/tile-list.txt", "scan", keep="all")
 >>> scanner.open("scan").status.state
 'done'
 

@@ -424,7 +424,7 @@ class Run(Opened):
     >>> import scanner
     >>> run = scanner.open("scan")
     >>> run.status.n_done, run.record.config.cutouts.codec
-    (1, 'compact')
+    (2, 'compact')
     """
 
     def __repr__(self) -> str:

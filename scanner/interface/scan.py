@@ -137,7 +137,7 @@ def scan(
     Examples
     --------
     >>> import scanner
-    >>> run = scanner.scan("sky/tile-list.txt", "scan", magnitude_limit=21, workers=1)
+    >>> run = scanner.scan("sky/tile-list.txt", "scan", keep="all")
     >>> run.candidates[:3].colnames[:4]
     ['rank', 'name', 'target_id', 'tile_id']
     """

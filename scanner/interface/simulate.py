@@ -104,7 +104,7 @@ def simulate(
     Examples
     --------
     >>> import scanner
-    >>> sky = scanner.simulate("sky", n_tiles=1, size=640, seed=3, workers=1)
+    >>> sky = scanner.simulate("sky", n_tiles=2, size=800, seed=7, lenses_per_tile=8)
     >>> sky.tile_list.name, len(sky.truth) == sky.n_objects
     ('tile-list.txt', True)
     """
