@@ -24,7 +24,7 @@ from synthetic_survey import TARGETS_PER_SQUARE_DEGREE, write_survey
 from scanner.query.catalogue import Catalogue
 from scanner.query.region import Cone
 from scanner.query.search import Search, search
-from scanner.storage.local import LocalStore
+from scanner.storage.disk import LocalStore
 
 #: Name → radius in degrees, and how many of the cones the slow ways are asked for.
 RADII = {"10″": (10 / 3600, 1.0), "5′": (5 / 60, 0.6), "1°": (1.0, 0.2)}

@@ -19,8 +19,8 @@ from scanner.cutouts.quality import fill_bad_pixels
 from scanner.cutouts.store import CutoutStore
 from scanner.errors import ContentError, InputMissingError
 from scanner.records import DRAWN, CutoutBatch, Float32, Float64, Int64
+from scanner.storage import open_store
 from scanner.storage.location import is_remote, split
-from scanner.storage.open import open_store
 
 #: A folder holds a cutout store, a table of truth with one row a cutout in the store's order, and what was asked for.
 CUTOUTS, TRUTH, DESCRIPTION = "cutouts.zarr", "truth.parquet", "dataset.json"

@@ -16,6 +16,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
+from scanner.atomic_file import file_sha256
 from scanner.ensemble.augmentation import SecondLook
 from scanner.ensemble.calibration import AnyCalibration, Calibration, MeanProbability
 from scanner.ensemble.embedding_grid import EmbeddingGrid
@@ -23,7 +24,6 @@ from scanner.ensemble.preprocessing import Preprocessing
 from scanner.ensemble.threshold import BETAS, MEMBER_THRESHOLD, OperatingCurve, OperatingPoint
 from scanner.errors import ContentError, OutputError, UsageError
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, Band, MemberName, Record
-from scanner.storage.checksum import file_sha256
 
 FORMAT_VERSION: Literal[1] = 1
 MANIFEST_FILE = "bundle.json"

@@ -21,15 +21,14 @@ from typing import Literal, get_args
 from pydantic import Field
 
 import scanner
+from scanner.atomic_file import file_sha256
 from scanner.config import StorageConfig
 from scanner.ensemble.bundle import MANIFEST_FILE, Bundle, BundleManifest, parse_manifest, read_bundle
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
 from scanner.records import Record
-from scanner.storage.checksum import file_sha256
-from scanner.storage.contract import Store
-from scanner.storage.holding import held
+from scanner.storage import open_store
+from scanner.storage.contract import Store, held_in_turn
 from scanner.storage.location import is_remote, join, split
-from scanner.storage.open import open_store
 
 DEFAULT_FILE = "default.json"
 #: The shortest beginning of a fingerprint that is looked up.
@@ -175,7 +174,7 @@ class PublishedBundles:
             Somebody else is moving a pointer of this store.
         """
         manifest = self.manifest(fingerprint)
-        with held(self._store):
+        with held_in_turn(self._store):
             # A pointer that cannot be read is what a move mends, but what it said before is lost.
             try:
                 before = read_pointer(self._store, pointer)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 from scanner import config as configuration
 from scanner.config import StorageConfig
 from scanner.interface.progress import bar, counted
+from scanner.storage import open_store
 from scanner.storage.location import join
-from scanner.storage.open import open_store
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -16,8 +16,8 @@ from scanner.errors import TileListError, UsageError
 from scanner.interface.progress import bar, followed
 from scanner.processes import script_kept_from_children, sigterm_interrupts
 from scanner.records import CodecName, Tile
+from scanner.storage import open_store
 from scanner.storage.location import is_remote, join, split
-from scanner.storage.open import open_store
 
 if TYPE_CHECKING:
     from scanner.explain.stage import ExplainReport

@@ -39,14 +39,12 @@ from urllib.parse import unquote, urlsplit
 from scanner.config import StorageConfig
 from scanner.errors import ForbiddenError, InputMissingError, TileListError, UsageError
 from scanner.records import BANDS, TILE_ID_PATTERN, Band, BandFiles, FailedTile, ImageRef, Tile
+from scanner.storage import open_store, read_file
 from scanner.storage.in_order import in_order
-from scanner.storage.location import REMOTE, is_remote, split
-from scanner.storage.open import open_store, read_file
+from scanner.storage.location import SCHEMES, bucket_and_key, is_remote, split
 
 COMPANIONS = ("RMS", "FLAG", "PSF")
 KEYS = ("ID", *BANDS, "CATALOGUE", *(f"{band}_{companion}" for band in BANDS for companion in COMPANIONS))
-#: URL schemes that an image may have; a local path has none.
-SCHEMES = ("file", "s3")
 _WORD = re.compile(r"""(?: [^\s"'\\] | \\. | "(?:[^"\\]|\\.)*" | '[^']*' )+""", re.VERBOSE)
 _PIECE = re.compile(r"""\\(?P<escaped>.) | "(?P<double>(?:[^"\\]|\\.)*)" | '(?P<single>[^']*)' | (?P<plain>.)""", re.VERBOSE)
 _QUOTED = re.compile(r"""[\\"']""")
@@ -289,20 +287,21 @@ def _image(value: str, base: str, where: str) -> ImageRef:
 
 
 def _resolve(value: str, base: str, where: str) -> str:
-    """Local path or URL, absolute or below the list's folder; ``file://`` undone; ``s3://`` as it stands."""
+    """Local path or URL, absolute or below the list's folder; ``file://`` undone; object stores' as they stand."""
     match = _SCHEME.fullmatch(value)
     if match is None:
         return _url_below(value, base, where) if is_remote(base) and not value.startswith("/") else str(Path(base) / value)
     scheme = match["scheme"].lower()
-    if scheme not in SCHEMES:
-        raise TileListError(f"{where}: {value}: {scheme}:// cannot be read; give a local path, file:// or s3://.")
+    if scheme != "file" and scheme not in SCHEMES:
+        known = ", ".join(f"{one}://" for one in SCHEMES)
+        raise TileListError(f"{where}: {value}: {scheme}:// cannot be read; give a local path, file:// or {known}.")
     try:
         url = urlsplit(value)
     except ValueError as error:
         raise TileListError(f"{where}: {value}: is not a URL ({error}).") from None
-    if scheme == "s3":
+    if scheme in SCHEMES:
         if not _BUCKET.fullmatch(url.netloc) or not url.path.strip("/"):
-            raise TileListError(f"{where}: {value}: names no object; write s3://bucket/key.")
+            raise TileListError(f"{where}: {value}: names no object; write {scheme}://bucket/key.")
         return value
     local = unquote(url.path)
     if url.netloc not in ("", "localhost") or not local.startswith("/") or _CONTROL.search(local):
@@ -312,15 +311,16 @@ def _resolve(value: str, base: str, where: str) -> str:
 
 def _url_below(value: str, base: str, where: str) -> str:
     """URL of a relative path; object stores know nothing of ``..``."""
-    bucket, *parts = base[len(REMOTE) :].split("/")
+    bucket, key = bucket_and_key(base)
+    parts = key.split("/") if key else []
     for part in value.split("/"):
         if part == "..":
             if not parts:
-                raise TileListError(f"{where}: {value}: leads out of the bucket {bucket}.")
+                raise TileListError(f"{where}: {value}: leads out of the bucket {bucket.partition('://')[2]}.")
             parts.pop()
         elif part not in ("", "."):
             parts.append(part)
-    return REMOTE + "/".join([bucket, *parts])
+    return "/".join([bucket, *parts])
 
 
 def _word(pattern: str) -> re.Pattern[str]:

@@ -13,12 +13,20 @@ What goes wrong, for all methods:
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from scanner.errors import HeldError, UnavailableError
+
+#: Somewhat longer than the grace of a pod that is told to stop.
+WAIT_SECONDS = 180.0
+POLL_SECONDS = 0.5
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -186,3 +194,31 @@ def held_by_another(where: str, holder: str = "") -> HeldError:
     """Say that another process writes to a store."""
     who = f" ({holder})" if holder else ""
     return HeldError(f"{where}: another scanner run{who} is writing to this folder; wait for it or use another.")
+
+
+@contextmanager
+def held_in_turn(store: Store) -> Iterator[None]:
+    """Hold a store until the block ends, waiting for another holder to leave.
+
+    A job that takes the place of another begins while that one may be saving itself: it waits as long as that may take.
+
+    Raises
+    ------
+    HeldError
+        Another process still holds the store after :data:`WAIT_SECONDS`.
+    """
+    end = time.monotonic() + WAIT_SECONDS
+    with ExitStack() as stack:
+        logged = False
+        while True:
+            try:
+                stack.enter_context(store.held())
+                break
+            except HeldError as error:
+                if time.monotonic() > end:
+                    raise
+                if not logged:
+                    _log.info("%s Waiting up to %.0f s.", error, WAIT_SECONDS)
+                    logged = True
+                time.sleep(POLL_SECONDS)
+        yield

@@ -1,10 +1,9 @@
 """Who holds a folder of an object store: an object that its holder writes anew as long as it lives.
 
-In: the object's key. Out: a held lease. It is made, renewed and taken over by conditional writes only, so two processes never
-have it by the server's account. Every :data:`RENEW_S` it gets new content. Who finds it held waits until it changes (then
-it is refused) or has not changed for :data:`SILENT_S` by its own clock, whatever the clocks of others say (then it takes over);
-a holder on this machine need not be waited for: its process is there or not. Refused: a lease that lives; writing with a lease
-that another process has taken over.
+It is made, renewed and taken over by conditional writes only, so two processes never have it by the server's account. Every
+:data:`RENEW_S` it gets new content. Who finds it held waits until it changes (then it is refused) or has not changed for
+:data:`SILENT_S` by its own clock, whatever the clocks of others say (then it takes over); a holder on this machine need not be
+waited for: its process is there or not.
 """
 
 from __future__ import annotations
@@ -26,11 +25,12 @@ from pydantic import ValidationError
 from scanner.errors import OutputError, ScannerError
 from scanner.records import Record
 from scanner.storage.contract import held_by_another
-from scanner.storage.failures import asking
+from scanner.storage.requests import asking, version_of
 
 if TYPE_CHECKING:
-    from obstore import PutMode
-    from obstore.store import S3Store as Bucket
+    from obstore import PutMode, UpdateVersion
+    from obstore.store import ObjectStore as Bucket
+
 
 RENEW_S = 10.0
 SILENT_S = 60.0
@@ -63,7 +63,7 @@ class Lease:
     def __init__(self, bucket: Bucket, path: str, where: str) -> None:
         self._bucket, self._path, self._where = bucket, path, where
         self.token = uuid4().hex
-        self._e_tag: str | None = None
+        self._version: UpdateVersion = {}
         self._renewed = 0.0
         self._lost = False
         self._writing = threading.Lock()
@@ -82,16 +82,16 @@ class Lease:
             found = self._read()
             if found is None:
                 continue
-            record, e_tag = found
+            record, version = found
             if record is not None and record.token == self.token:
                 # The answer to an earlier try was lost.
-                self._e_tag = e_tag
+                self._version = version
                 break
             alive = _is_alive(record) if record is not None else None
             given_back = record is not None and not record.token
-            if not given_back and (alive or (alive is None and not self._falls_silent(e_tag))):
+            if not given_back and (alive or (alive is None and not self._falls_silent(version))):
                 raise held_by_another(self._where, record.holder if record is not None else "")
-            if self._put({"e_tag": e_tag}):
+            if self._put(version):
                 break
         self._refuse_servers_that_know_no_conditions()
         self._thread.start()
@@ -121,11 +121,11 @@ class Lease:
             found = self._read()
             if found is not None and found[0] is not None and found[0].token == self.token:
                 # Not removed, which no condition could keep from being done to the lease of whoever took over just now.
-                self._put({"e_tag": found[1]}, token="")
+                self._put(found[1], token="")
 
     def _refuse_servers_that_know_no_conditions(self) -> None:
         """Ask for what must fail: a server that does it would let several holders write, and two attempts at a tile mix."""
-        if self._put("create") or self._put({"e_tag": '"of no content"'}):
+        if self._put("create") or self._put({"e_tag": '"of no content"', "version": "1"}):
             self.release()
             raise OutputError(
                 f"{self._where}: the object store ignores the conditions of writes (If-None-Match, If-Match), which "
@@ -142,12 +142,12 @@ class Lease:
 
     def _renew(self) -> None:
         with self._writing:
-            if self._put({"e_tag": self._e_tag}):
+            if self._put(self._version):
                 return
             found = self._read()
             self._lost = found is None or found[0] is None or found[0].token != self.token
             if found is not None and not self._lost:
-                self._e_tag, self._renewed = found[1], time.monotonic()
+                self._version, self._renewed = found[1], time.monotonic()
 
     def _put(self, mode: PutMode, token: str | None = None) -> bool:
         """Write the lease, or return False where the condition does not hold."""
@@ -162,26 +162,26 @@ class Lease:
         begun = time.monotonic()
         with asking(self._where, "write"):
             try:
-                self._e_tag = self._bucket.put(self._path, record.model_dump_json().encode(), mode=mode)["e_tag"]
+                self._version = version_of(self._bucket.put(self._path, record.model_dump_json().encode(), mode=mode))
             except (AlreadyExistsError, PreconditionError):
                 return False
         self._renewed = begun
         return True
 
-    def _read(self) -> tuple[LeaseRecord | None, str | None] | None:
+    def _read(self) -> tuple[LeaseRecord | None, UpdateVersion] | None:
         """The lease that is there, None for a damaged one, and its version."""
         try:
             with asking(self._where, "read"):
                 found = self._bucket.get(self._path)
-                content, e_tag = bytes(found.bytes()), found.meta["e_tag"]
+                content, version = bytes(found.bytes()), version_of(found.meta)
         except FileNotFoundError:
             return None
         try:
-            return LeaseRecord.model_validate_json(content), e_tag
+            return LeaseRecord.model_validate_json(content), version
         except ValidationError:
-            return None, e_tag
+            return None, version
 
-    def _falls_silent(self, e_tag: str | None) -> bool:
+    def _falls_silent(self, version: UpdateVersion) -> bool:
         """Watch the lease until it has not changed for long, or is given back (True), or its holder renews it (False)."""
         _log.info("%s: is held; waiting up to %.0f s for a sign of its holder.", self._where, SILENT_S)
         end = time.monotonic() + SILENT_S
@@ -190,7 +190,7 @@ class Lease:
             found = self._read()
             if found is None:
                 return True
-            if found[1] != e_tag:
+            if found[1] != version:
                 return False
         return True
 

@@ -19,16 +19,14 @@ import torch
 from pydantic import Field, ValidationError
 from torch import nn
 
-from scanner.atomic_file import write_atomically, writing_to
+from scanner.atomic_file import file_sha256, write_atomically, writing_to
 from scanner.config import StorageConfig
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
 from scanner.networks import build
 from scanner.records import MemberName, Record
-from scanner.storage.checksum import file_sha256
-from scanner.storage.contract import Store
-from scanner.storage.holding import held
+from scanner.storage import open_store
+from scanner.storage.contract import Store, held_in_turn
 from scanner.storage.location import join
-from scanner.storage.open import open_store
 from scanner.training.device import Precision
 from scanner.training.presets import Beginning, Preset
 
@@ -331,9 +329,9 @@ class Mirror:
         self._store: Store = open_store(join(location, member), storage)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held_in_turn(self) -> Iterator[None]:
         """Keep other jobs from writing to it; what killed ones left half-written is removed."""
-        with held(self._store):
+        with held_in_turn(self._store):
             self._store.sweep("", STATE)
             yield
 

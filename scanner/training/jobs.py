@@ -24,8 +24,8 @@ from scanner.ensemble import bundles
 from scanner.ensemble.bundle import MODEL_FILE
 from scanner.errors import InputMissingError, ScannerError, UnavailableError, UsageError, error_with_code
 from scanner.records import MEMBERS, MemberName, Record
-from scanner.storage.holding import held
-from scanner.storage.local import LocalStore
+from scanner.storage.contract import held_in_turn
+from scanner.storage.disk import LocalStore
 from scanner.survey.scan.machine import cores
 from scanner.training import checkpoint
 from scanner.training.checkpoint import FitRecord, HistoryRow, Mirror, Standing, State, plot_history, write_history
@@ -162,7 +162,7 @@ def run_job(job: TrainingJob, listen: Listener = ignore) -> FitRecord:
         Another job trains this member, into the same folder or mirror.
     """
     listen(MemberStarted(member=job.member))
-    with held(LocalStore(job.folder)), _mirrored(job) as mirror:
+    with held_in_turn(LocalStore(job.folder)), _mirrored(job) as mirror:
         images, labels, rows, fingerprint = _training_set(job)
         request = FitRequest(
             member=job.member,

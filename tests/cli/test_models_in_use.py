@@ -17,7 +17,7 @@ from scanner.evaluation.metrics import auroc
 from scanner.labelled_set import LabelledSet, local_datasets
 from scanner.networks import build
 from scanner.records import MEMBERS
-from scanner.storage.open import open_store
+from scanner.storage import open_store
 from scanner.training.export import bundle_content
 
 N = 40

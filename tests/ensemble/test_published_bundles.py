@@ -7,7 +7,7 @@ from scanner.config import StorageConfig
 from scanner.ensemble import bundles
 from scanner.ensemble.bundles import PublishedBundles, followed
 from scanner.errors import ContentError, InputMissingError, ScannerError, UsageError
-from scanner.storage.open import open_store
+from scanner.storage import open_store
 
 
 @pytest.fixture(scope="module")

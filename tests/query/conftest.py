@@ -12,7 +12,7 @@ from scanner.catalogue import hats
 from scanner.query.catalogue import Catalogue
 from scanner.query.region import overlapping
 from scanner.sphere import healpix_29
-from scanner.storage.local import LocalStore
+from scanner.storage.disk import LocalStore
 
 ROW_GROUP_ROWS = 128
 

@@ -12,7 +12,7 @@ from scanner.query.catalogue import Catalogue
 from scanner.query.region import Cone, Polygon
 from scanner.query.search import Search, search
 from scanner.storage import open_store
-from scanner.storage.local import LocalStore
+from scanner.storage.disk import LocalStore
 
 PLACES = [
     Cone(0, -30, 10 / 3600),

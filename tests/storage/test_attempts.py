@@ -11,8 +11,8 @@ from waiting import LIMIT_S
 
 from scanner.errors import UnavailableError
 from scanner.storage import open_store
-from scanner.storage.attempts import FENCE_BYTES
-from scanner.storage.transfer import PIECE_BYTES
+from scanner.storage.object_store import FENCE_BYTES
+from scanner.storage.requests import PIECE_BYTES
 
 FILES = {"scores.parquet": b"scores", "cutouts.zarr/c/0": b"", "cutouts.zarr/zarr.json": b"{}"}
 
@@ -125,16 +125,16 @@ def test_a_creation_whose_answer_is_lost_is_known_for_one_s_own(s3, faulty_s3):
 
 def zombie(store, moment, monkeypatch, act):
     """Stage a folder as a worker does that was given up; ``act`` happens at a moment of its publication."""
-    from scanner.storage import attempts
+    from scanner.storage import object_store
 
-    original = getattr(attempts, moment)
+    original = getattr(object_store, moment)
 
     def disturbed(*arguments):
-        monkeypatch.setattr(attempts, moment, original)
+        monkeypatch.setattr(object_store, moment, original)
         act()
         return original(*arguments)
 
-    monkeypatch.setattr(attempts, moment, disturbed)
+    monkeypatch.setattr(object_store, moment, disturbed)
     stage(store, b"zombie")
 
 
@@ -159,13 +159,13 @@ def test_a_zombie_whose_files_were_removed_leaves_no_record(s3, monkeypatch, rem
 
 def staged_forever(location, config, scratch, ready):
     store = open_store(location, config)
-    from scanner.storage import attempts
+    from scanner.storage import object_store
 
     def stop(*_):
         ready.set()
         signal.pause()
 
-    attempts._put_record = stop
+    object_store._put_record = stop
     stage(store, b"killed", scratch=scratch)
 
 

@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from scanner.storage.checksum import file_sha256
+from scanner.atomic_file import file_sha256
 
 
 @pytest.mark.parametrize("content", [b"", b"lens", b"arc" * 1_000_000])

@@ -12,7 +12,7 @@ import trustme
 from scanner.config import StorageConfig
 from scanner.errors import ForbiddenError, InputMissingError, OutputError, UnavailableError, UsageError
 from scanner.storage import open_store
-from scanner.storage.transfer import PIECE_BYTES
+from scanner.storage.requests import PIECE_BYTES
 
 
 def reads(store, folder):

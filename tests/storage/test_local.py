@@ -10,7 +10,7 @@ import pytest
 
 from scanner.errors import OutputError, UnavailableError
 from scanner.storage import Entry
-from scanner.storage.local import LocalStore
+from scanner.storage.disk import LocalStore
 
 
 @pytest.fixture

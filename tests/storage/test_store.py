@@ -1,4 +1,4 @@
-"""What every store promises, of a local folder and of a real S3 server."""
+"""What every store promises, of a local folder, of a real S3 server and of one that speaks as Google's."""
 
 import os
 import re
@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from scanner.config import StorageConfig
 from scanner.errors import OutputError, UnavailableError
 from scanner.storage import Entry, open_store, read_file
-from scanner.storage.transfer import PIECE_BYTES
+from scanner.storage.requests import PIECE_BYTES
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", "s3", "gs"])
 def store(request, tmp_path):
     if request.param == "local":
         return open_store(str(tmp_path / "store"), StorageConfig())
-    s3 = request.getfixturevalue("s3")
-    return open_store(s3.fresh(), s3.config)
+    place = request.getfixturevalue("s3" if request.param == "s3" else "gcs")
+    return open_store(place.fresh(), place.config)
 
 
 def names(store, key=""):

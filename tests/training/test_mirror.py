@@ -9,7 +9,7 @@ import pytest
 
 from scanner.config import StorageConfig
 from scanner.errors import ContentError, ScannerError, UsageError
-from scanner.storage.open import open_store
+from scanner.storage import open_store
 from scanner.training import checkpoint
 from scanner.training.checkpoint import FILES, Mirror, Standing
 

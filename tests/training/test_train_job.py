@@ -17,7 +17,7 @@ from waiting import LIMIT_S
 from scanner.cli.main import main
 from scanner.config import StorageConfig
 from scanner.errors import HeldError, UnavailableError, UsageError
-from scanner.storage.open import open_store
+from scanner.storage import open_store
 from scanner.training.checkpoint import read_member
 from scanner.training.device import usable_device
 from scanner.training.jobs import MemberFinished, MemberMirrored, MemberSaved, TrainingJob, pull_members, run_job
@@ -124,7 +124,7 @@ def test_a_mirror_that_does_not_answer_stops_a_job_at_its_end_only(data, faulty_
 
 
 def test_two_jobs_do_not_train_into_one_folder(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("scanner.storage.holding.WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("scanner.storage.contract.WAIT_SECONDS", 0.0)
     job = brief_job(data, tmp_path)
     training, leave = threading.Event(), threading.Event()
 
@@ -138,8 +138,8 @@ def test_two_jobs_do_not_train_into_one_folder(data, tmp_path, monkeypatch):
         training.wait(LIMIT_S)
         with pytest.raises(HeldError, match=r"OU-J: another scanner run .* is writing to this folder"):
             run_job(job)
-        monkeypatch.setattr("scanner.storage.holding.WAIT_SECONDS", LIMIT_S)
-        monkeypatch.setattr("scanner.storage.holding.POLL_SECONDS", 0.05)
+        monkeypatch.setattr("scanner.storage.contract.WAIT_SECONDS", LIMIT_S)
+        monkeypatch.setattr("scanner.storage.contract.POLL_SECONDS", 0.05)
         threading.Timer(0.2, leave.set).start()
         # One that may take the place of the other waits for it.
         assert run_job(job) == first.result()

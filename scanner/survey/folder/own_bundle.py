@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from scanner.config import RunConfig
 from scanner.ensemble.bundles import followed, is_pointer
+from scanner.storage import open_store
 from scanner.storage.location import join, split
-from scanner.storage.open import open_store
 from scanner.survey.folder.ledger import RUN_RECORD, RunFolder
 
 

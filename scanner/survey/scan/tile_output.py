@@ -15,12 +15,12 @@ from typing import Any, Self
 
 import numpy as np
 
+from scanner.atomic_file import file_sha256
 from scanner.catalogue import columns
 from scanner.config import CutoutsConfig
 from scanner.cutouts.store import CutoutWriter
 from scanner.records import Band, CodecName, CommitRecord, CutoutBatch, Record, Scores
 from scanner.storage import Staging
-from scanner.storage.checksum import file_sha256
 from scanner.survey.folder.ledger import COMMIT, CUTOUTS, SCORES
 from scanner.survey.scan import keep
 from scanner.survey.scan.score_table import ScoreTableWriter

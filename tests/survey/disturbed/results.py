@@ -11,7 +11,7 @@ from pathlib import Path
 
 from scanner.config import StorageConfig
 from scanner.storage import Store, open_store, split
-from scanner.storage.attempts import FENCE_BYTES
+from scanner.storage.object_store import FENCE_BYTES
 
 RESULTS = ("catalogue", "candidates.fits", "candidates.ecsv", "candidates.vot", "candidates.html", "scores.png", "tsne.png")
 RESULTS += ("tiles.parquet", "footprint.fits", "failed-tiles.ecsv")

@@ -28,8 +28,9 @@ from unittest.mock import patch
 from greenlet import greenlet
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 
-from scanner.storage import s3 as s3_store
+from scanner.storage import object_store as object_stores
 from scanner.storage.lease import Lease, LeaseRecord
+from scanner.storage.requests import version_of
 
 #: Which calls of the system are steps, and what of their answers an actor may act on.
 READS = ("stat", "lstat", "scandir", "listdir")
@@ -211,7 +212,7 @@ class Got:
     """What a bucket answers to ``get``."""
 
     def __init__(self, path: str, content: bytes, e_tag: str) -> None:
-        self.meta = {"path": path, "size": len(content), "e_tag": e_tag}
+        self.meta = {"path": path, "size": len(content), "e_tag": e_tag, "version": None}
         self.attributes: dict[str, str] = {}
         self._content = content
 
@@ -254,7 +255,7 @@ class Bucket:
             self._answered("precondition")
             raise PreconditionError(path)
         self.objects[path] = content.read_bytes() if isinstance(content, Path) else bytes(content)
-        return {"e_tag": self._answered(hashlib.md5(self.objects[path]).hexdigest())}
+        return {"e_tag": self._answered(hashlib.md5(self.objects[path]).hexdigest()), "version": None}
 
     def delete(self, paths: Any) -> None:
         for path in [paths] if isinstance(paths, str) else paths:
@@ -290,7 +291,7 @@ class TakenOver(Lease):
         record = LeaseRecord(
             host="here", machine="", pid=1, process="", token=self.token, renewed=datetime(2026, 1, 1, tzinfo=UTC)
         )
-        self._e_tag = self._bucket.put(self._path, record.model_dump_json().encode())["e_tag"]
+        self._version = version_of(self._bucket.put(self._path, record.model_dump_json().encode()))
 
     def check(self) -> None:
         pass
@@ -433,8 +434,8 @@ def local_folder() -> Iterator[tuple[Callable[[], str], Callable[[str], object]]
         for name in (*READS, *WRITES):
             patches(patch.object(os, name, _stepped(name, getattr(os, name), root)))
         patches(patch.object(io, "open", _stepped("open", io.open, root)))
-        patches(patch("scanner.storage.local.flush", lambda path: None))
-        patches(patch("scanner.storage.local.flush_tree", Path.stat))
+        patches(patch("scanner.storage.disk.flush", lambda path: None))
+        patches(patch("scanner.storage.disk.flush_tree", Path.stat))
         patches(patch("scanner.atomic_file.flush", lambda path: None))
 
         def fresh() -> str:
@@ -457,8 +458,8 @@ def object_store() -> Iterator[tuple[Callable[[], str], Callable[[str], object]]
     """As :func:`local_folder`, for an object store."""
     bucket = Bucket()
     with _patched() as patches:
-        patches(patch.object(s3_store, "_bucket", lambda *_: bucket))
-        patches(patch.object(s3_store, "Lease", TakenOver))
+        patches(patch.object(object_stores, "_bucket", lambda *_: bucket))
+        patches(patch.object(object_stores, "Lease", TakenOver))
 
         def fresh() -> str:
             bucket.objects.clear()
@@ -472,10 +473,9 @@ def _patched() -> Iterator[Callable[[Any], Any]]:
     with ExitStack() as stack:
         for module in (
             "scanner.atomic_file",
-            "scanner.storage.local",
-            "scanner.storage.attempts",
+            "scanner.storage.disk",
+            "scanner.storage.object_store",
             "scanner.storage.lease",
-            "scanner.storage.s3",
         ):
             stack.enter_context(patch(f"{module}.uuid4", Fresh))
         stack.enter_context(patch("scanner.storage.in_order.ThreadPoolExecutor", Serial))

@@ -6,7 +6,7 @@ from made_records import run_record
 from scanner.config import load
 from scanner.ensemble.bundles import PublishedBundle
 from scanner.errors import InputMissingError
-from scanner.storage.open import open_store
+from scanner.storage import open_store
 from scanner.survey.folder.ledger import RunFolder
 from scanner.survey.folder.own_bundle import with_own_bundle
 

@@ -1,8 +1,4 @@
-"""A store in a local folder.
-
-In: a folder. Out: a :class:`~scanner.storage.contract.Store`. Files and folders are written under a temporary name, flushed
-to the disk, and renamed. Refused: see the contract.
-"""
+"""A store in a local folder: files and folders are written under a temporary name, brought to the disk, and renamed."""
 
 from __future__ import annotations
 
