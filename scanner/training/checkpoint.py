@@ -329,7 +329,7 @@ class Mirror:
         self._store: Store = open_store(join(location, member), storage)
 
     @contextmanager
-    def held_in_turn(self) -> Iterator[None]:
+    def held(self) -> Iterator[None]:
         """Keep other jobs from writing to it; what killed ones left half-written is removed."""
         with held_in_turn(self._store):
             self._store.sweep("", STATE)
