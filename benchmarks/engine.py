@@ -36,8 +36,8 @@ from scanner.survey import run as survey_run  # noqa: E402
 from scanner.survey.messages import TileJob, TileOutcome, TileProgress  # noqa: E402
 from scanner.survey.run import RunRequest, run_survey  # noqa: E402
 from scanner.survey.scan.tile_task import scan_tile  # noqa: E402
-from scanner.survey.workers.engine import scan_tiles  # noqa: E402
-from scanner.survey.workers.work import Work  # noqa: E402
+from scanner.survey.workers.engine import run_on_workers  # noqa: E402
+from scanner.survey.workers.steps import Steps  # noqa: E402
 
 SETTINGS = {
     "targets.magnitude_limit": "none",
@@ -62,15 +62,13 @@ def nothing(job: TileJob, on_progress: Callable[[TileProgress], None]) -> TileOu
     )
 
 
-EMPTY = Work(
+EMPTY = Steps(
+    outcome=TileOutcome,
+    doing="scanning",
     prepare=lambda job, scores: job.bundle_fingerprint,
-    close=lambda config: None,
-    remote=lambda job: False,
-    fetch=lambda job: None,
-    scan=nothing,
+    whole=nothing,
     cut=lambda job, on_progress: None,
     score=lambda job, cut, on_progress: nothing(job, on_progress),
-    sweep=lambda config: None,
 )
 
 
@@ -113,7 +111,7 @@ def measure_empty(number: int, workers: int) -> None:
     resident = Resident()
     imported, start = resident.now(), 0.0
     started = cpu = 0.0
-    for done, outcome in enumerate(scan_tiles(empty_jobs(number, config), number, config, lambda _: None, work=EMPTY)):
+    for done, outcome in enumerate(run_on_workers(empty_jobs(number, config), number, config, EMPTY)):
         assert outcome.commit is not None, outcome
         if done == 0:
             start, started, cpu = time.perf_counter(), resident.now(), time.process_time()
@@ -144,7 +142,7 @@ def timed(scan: Callable[..., Iterable[TileOutcome]], tiles: Path, out: Path, fl
             stamps.append((time.perf_counter(), processor_seconds()))
             yield outcome
 
-    survey_run.scan_tiles = stamped
+    survey_run.run_on_workers = stamped
     start = time.perf_counter()
     run_survey(RunRequest(str(tiles), str(out), configuration.load(None, SETTINGS | flags, {})))
     steps = len(stamps) - 1
@@ -152,7 +150,13 @@ def timed(scan: Callable[..., Iterable[TileOutcome]], tiles: Path, out: Path, fl
 
 
 def plain(
-    jobs: Iterable[TileJob], n_jobs: int, config: RunConfig, on_progress: Callable[[TileProgress], None]
+    jobs: Iterable[TileJob],
+    n_jobs: int,
+    config: RunConfig,
+    steps: object,
+    on_progress: Callable[[TileProgress], None],
+    *,
+    on_gpu: bool,
 ) -> Iterator[TileOutcome]:
     """The loop that anybody would write."""
     for job in jobs:
@@ -177,7 +181,7 @@ def measure_overhead(folder: Path, n_tiles: int, n_objects: int, step: float | N
         tiles, flags = folder / "sky" / "tile-list.txt", {"targets.source": "grid", "targets.grid_step_arcsec": step}
     best: dict[str, Pace] = {}
     for repeat in range(repeats):
-        for name, scan in (("plain loop", plain), ("engine", scan_tiles)):
+        for name, scan in (("plain loop", plain), ("engine", run_on_workers)):
             pace = timed(scan, tiles, folder / f"{name}-{repeat}", flags)
             per_tile = f"{pace.clock:.3f} s ({pace.processors:.3f} s of processors) a tile"
             print(f"  {name}: first tile after {pace.started:.1f} s, then {per_tile}", flush=True)

@@ -22,12 +22,12 @@ from disturbed.little_tiles import write_little_tiles
 from engine import Pace, timed
 
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
-from scanner.survey.workers.engine import scan_tiles
+from scanner.survey.workers.engine import run_on_workers
 
 
 def best(tiles: str, outs: list[str], flags: dict[str, object]) -> Pace:
     """The least of each figure over some runs, each into a folder of its own."""
-    paces = [timed(scan_tiles, tiles, out, flags) for out in outs]
+    paces = [timed(run_on_workers, tiles, out, flags) for out in outs]
     return Pace(*(min(values) for values in zip(*(vars(pace).values() for pace in paces), strict=True)))
 
 

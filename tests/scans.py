@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 
-def _one_after_the_other(jobs, n_jobs, config, on_progress):
+def _one_after_the_other(jobs, n_jobs, config, steps, on_progress, *, on_gpu):
     from scanner.survey.scan.tile_task import scan_tile
 
     for job in jobs:
@@ -17,5 +17,5 @@ def _one_after_the_other(jobs, n_jobs, config, on_progress):
 def in_this_process() -> Iterator[None]:
     """Let scans do one tile after the other, here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scanner.survey.run.scan_tiles", _one_after_the_other)
+        patch.setattr("scanner.survey.run.run_on_workers", _one_after_the_other)
         yield

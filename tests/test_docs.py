@@ -30,8 +30,8 @@ from scanner.storage import lease
 from scanner.survey import replay
 from scanner.survey.folder import fingerprint
 from scanner.survey.status import LOCAL_INTERVAL_S, REMOTE_INTERVAL_S
-from scanner.survey.workers import attempts
-from scanner.survey.workers.standing_worker import WorkerRequest
+from scanner.survey.workers import engine
+from scanner.survey.workers.standing import WorkerRequest
 from scanner.survey.workers.transport import certificates, security
 
 ROOT = Path(__file__).parents[1]
@@ -262,10 +262,10 @@ def test_figures_of_the_operators_page_are_those_of_the_code():
         f"within `--grace` ({grace:.0f} s)",
         f"{CODECS['compact'].bytes_per_object / 1000:.0f} kB a kept object, "
         f"{CODECS['exact'].bytes_per_object / 1000:.0f} kB with `--codec exact`",
-        f"{attempts.LONGEST_PAUSE_SECONDS / 60:.0f} minutes at most",
+        f"{engine.LONGEST_PAUSE_SECONDS / 60:.0f} minutes at most",
     ):
         assert sentence in text
-    assert attempts.ROW_OF_UNAVAILABLE == 5
+    assert engine.ROW_OF_UNAVAILABLE == 5
     assert "Five tiles in a row" in text
     for name, field in [*EngineConfig.model_fields.items(), *StorageConfig.model_fields.items()]:
         if isinstance(field.default, int | float | str) and not isinstance(field.default, bool):

@@ -30,11 +30,11 @@ def scheduler(
 
     Without certificates whoever reaches the port can make the workers run anything: keep it to a network of its own.
     """
-    from scanner.survey.workers.scheduler import serve
+    from scanner.survey.workers.standing import serve_scheduler
     from scanner.survey.workers.transport import certificates
 
     with output.log_lines(log_format):
-        serve(host, port, certificates(tls_ca, tls_cert, tls_key), http_port)
+        serve_scheduler(host, port, certificates(tls_ca, tls_cert, tls_key), http_port)
 
 
 @click.command()
@@ -84,7 +84,7 @@ def worker(
     On SIGTERM it takes no new tile, finishes the one in hand if the grace allows, else leaves it to another worker, and exits
     with 0. It runs the driver's versions of scanner, bundle, Python and libraries, or gets no tile and exits with 78.
     """
-    from scanner.survey.workers.standing_worker import WorkerRequest, serve
+    from scanner.survey.workers.standing import WorkerRequest, serve_worker
     from scanner.survey.workers.transport import certificates
 
     request = WorkerRequest(
@@ -102,7 +102,7 @@ def worker(
         grace_s=_seconds("--grace", grace),
     )
     with output.log_lines(log_format):
-        serve(request, certificates(tls_ca, tls_cert, tls_key))
+        serve_worker(request, certificates(tls_ca, tls_cert, tls_key))
 
 
 def _seconds(flag: str, duration: str) -> float:

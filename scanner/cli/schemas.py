@@ -16,7 +16,7 @@ from scanner.evaluation.results import Evaluation
 from scanner.grading.agreement import Agreement
 from scanner.grading.training_set import GradedSetRecord
 from scanner.records import CommitRecord, FailedTile, Record, Tile
-from scanner.report.explanations import AtlasRecord, Explanation, PageRecord
+from scanner.report.explanations import AtlasRecord, ExplainJob, ExplainOutcome, Explanation, PageRecord
 from scanner.service.settings import ServiceConfig
 from scanner.simulation.datasets.dataset import DatasetRecord
 from scanner.simulation.injection.request import InjectionRecord
@@ -24,8 +24,6 @@ from scanner.storage.lease import LeaseRecord
 from scanner.survey.folder.ledger import RunRecord
 from scanner.survey.messages import (
     CutOutcome,
-    ExplainJob,
-    ExplainOutcome,
     TileJob,
     TileOutcome,
     TileProgress,
@@ -33,8 +31,8 @@ from scanner.survey.messages import (
 from scanner.survey.published import SurveyRecord, VersionRecord
 from scanner.survey.replay import ReplayReport
 from scanner.survey.scan.handover import HandoverRecord
+from scanner.survey.scan.machine import Versions
 from scanner.survey.status import RunStatus
-from scanner.survey.workers.versions import Versions
 from scanner.training.checkpoint import MirrorRecord
 
 #: File name of the schema → model. Files a user meets first, then the messages between driver and workers.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -20,14 +19,16 @@ from scanner.ensemble.bundle import Bundle
 from scanner.errors import ContentError, ScannerError, UnavailableError
 from scanner.records import FailedTile, MemberName, Tile
 from scanner.report import explanations
-from scanner.report.explanations import RECORD, Explanation
+from scanner.report.explanations import RECORD, ExplainJob, ExplainOutcome, Explanation
 from scanner.sky import tile_list
 from scanner.storage import open_store
 from scanner.survey.candidate_cutouts import candidate_cutouts
 from scanner.survey.finish import RunReport, summary_of, write_sheet
 from scanner.survey.folder.ledger import RunFolder, RunRecord
-from scanner.survey.messages import ExplainJob, ExplainOutcome
-from scanner.survey.workers import cluster
+from scanner.survey.messages import TileProgress
+from scanner.survey.scan.scratch import sweep_scratch
+from scanner.survey.workers.engine import run_on_workers
+from scanner.survey.workers.steps import OnProgress, Steps
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 
 #: Candidates of one task: what a killed worker loses, and what one tile is divided into for many workers.
 CANDIDATES_PER_JOB = 8
-#: Tasks in flight a worker: one running and one waiting.
-JOBS_IN_FLIGHT = 2
 
 
 @dataclass(frozen=True)
@@ -76,15 +75,18 @@ def explain_run(out: str, config: RunConfig, report: RunReport, on_progress: Cal
         n_done, n_before = 0, len(shown) - sum(map(len, todo.values()))
         on_progress(n_before, len(shown))
         failed: dict[str, FailedTile] = {}
-        for outcome in run_jobs(_jobs(folder, record, bundle, tiles, todo, config), config):
-            n_done += outcome.n_done
-            if outcome.reason:
-                failed[outcome.tile_id] = FailedTile(tile_id=outcome.tile_id, reason=outcome.reason)
-            on_progress(n_before + n_done, len(shown))
-        if todo:
+        jobs = _jobs(folder, record, bundle, tiles, todo, config)
+        with closing(run_on_workers(jobs, len(jobs), config, EXPLAINING)) as outcomes:
+            for outcome in outcomes:
+                n_done += outcome.n_done
+                if outcome.reason:
+                    failed[outcome.tile_id] = FailedTile(tile_id=outcome.tile_id, reason=outcome.reason)
+                on_progress(n_before + n_done, len(shown))
+        if len(shown):
             with folder.staged_results(config.engine.scratch) as staging:
                 summary = summary_of(record, bundle, report)
-                write_sheet(staging / "candidates.html", folder, tiles, config, record.bundle_fingerprint, shown, summary)
+                strips = explanations.strips(folder.store, record.bundle_fingerprint, shown)
+                write_sheet(staging / "candidates.html", folder, tiles, config, shown, summary, strips)
     return ExplainReport(len(shown), n_before, n_done, tuple(failed[tile_id] for tile_id in sorted(failed)))
 
 
@@ -126,63 +128,23 @@ def _jobs(
     ]
 
 
-def run_jobs(jobs: list[ExplainJob], config: RunConfig) -> Iterator[ExplainOutcome]:
-    """Do the jobs on the run's workers; yields outcomes as they come.
-
-    A job whose worker died, or whose store did not answer, is done again, ``engine.attempts`` times in all.
-    """
-    if not jobs:
-        return
-    with cluster.connected(config.engine, len(jobs)) as connected:
-        yield from _outcomes(connected.client, deque((job, 1) for job in jobs), config)
-
-
-def _outcomes(client: Any, waiting: deque[tuple[ExplainJob, int]], config: RunConfig) -> Iterator[ExplainOutcome]:
-    running: dict[Any, tuple[ExplainJob, int]] = {}
-    over: SimpleQueue[Any] = SimpleQueue()
-    while waiting or running:
-        window = JOBS_IN_FLIGHT * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-        while waiting and len(running) < window:
-            job, attempt = waiting.popleft()
-            future = client.submit(explain_tile, job.model_dump_json(), resources={"SCAN": 1}, pure=False)
-            running[future] = (job, attempt)
-            future.add_done_callback(over.put)
-        future = over.get()
-        job, attempt = running.pop(future)
-        outcome = _outcome_of(future, job)
-        if outcome.passing and attempt < config.engine.attempts:
-            waiting.append((job, attempt + 1))
-        else:
-            yield outcome
-
-
-def _outcome_of(future: Any, job: ExplainJob) -> ExplainOutcome:
-    if future.status == "finished":
-        return ExplainOutcome.model_validate_json(future.result())
-    if future.status in ("cancelled", "lost"):
-        raise UnavailableError("the scheduler went away while candidates were explained; give the same command again.")
-    error = future.exception()
-    died = type(error).__name__ == "KilledWorker"
-    reason = "the worker process died while explaining" if died else f"the worker could not explain it: {error}"
-    return ExplainOutcome(tile_id=job.tile.tile_id, n_done=0, reason=reason, passing=died)
-
-
-def explain_tile(job_json: str) -> str:
-    """Explain the candidates of a job, those that are explained already too."""
-    job = ExplainJob.model_validate_json(job_json)
-    done: list[int] = []
+def explain_tile(job: ExplainJob, on_progress: OnProgress) -> ExplainOutcome:
+    """Explain the candidates of a job on a worker, those that are explained already too."""
+    n_done, n_targets = 0, len(job.target_ids)
     reason, passing = "", False
+    on_progress(TileProgress(tile_id=job.tile.tile_id, n_done=0, n_targets=n_targets))
     try:
-        _explain(job, done.append)
+        for n_done in _explain(job):
+            on_progress(TileProgress(tile_id=job.tile.tile_id, n_done=n_done, n_targets=n_targets))
     except ModuleNotFoundError as error:
         reason = f"a worker lacks {error.name}, which explanations need; install 'scanner[train]' there"
     except ScannerError as error:
         reason, passing = str(error), isinstance(error, UnavailableError)
-    return ExplainOutcome(tile_id=job.tile.tile_id, n_done=len(done), reason=reason, passing=passing).model_dump_json()
+    return ExplainOutcome(tile_id=job.tile.tile_id, n_done=n_done, reason=reason, passing=passing)
 
 
-def _explain(job: ExplainJob, on_done: Callable[[int], None]) -> None:
-    """Explain one candidate after the other; ``on_done`` is called with the target of each that is written."""
+def _explain(job: ExplainJob) -> Iterator[int]:
+    """Explain one candidate after the other; yields how many are written."""
     import torch
 
     from scanner.explain.candidate import METHODS, explained, write_files
@@ -198,7 +160,7 @@ def _explain(job: ExplainJob, on_done: Callable[[int], None]) -> None:
     rows = table.take(np.flatnonzero(np.isin(table["target_id"].to_numpy(), job.target_ids)))
     cutouts = candidate_cutouts(rows, folder, (job.tile,), job.config)
     scratch = None if job.config.engine.scratch is None else Path(job.config.engine.scratch)
-    for candidate in () if cutouts is None else explained(bundle, networks, cutouts):
+    for number, candidate in enumerate(() if cutouts is None else explained(bundle, networks, cutouts), start=1):
         target_id = int(candidate.cutout.targets.target_id[0])
         with explanations.staged(folder.store, job.tile.tile_id, target_id, scratch) as staging:
             write_files(candidate, staging.path)
@@ -216,7 +178,7 @@ def _explain(job: ExplainJob, on_done: Callable[[int], None]) -> None:
                 place=staging.place,
             )
             (staging.path / RECORD).write_bytes(record.to_bytes())
-        on_done(target_id)
+        yield number
 
 
 @lru_cache(maxsize=1)
@@ -227,3 +189,16 @@ def _networks(location: str, fingerprint: str, storage: StorageConfig) -> tuple[
     if bundle.fingerprint != fingerprint:
         raise ContentError(f"{location}: not the bundle of this run (fingerprint {bundle.fingerprint[:12]}); run again.")
     return bundle, restore(bundle)
+
+
+def _prepare(job: ExplainJob, scores: bool) -> str:
+    return bundles.load(job.bundle, job.config.storage).fingerprint
+
+
+def _close(config: RunConfig) -> None:
+    _networks.cache_clear()
+
+
+EXPLAINING = Steps(
+    outcome=ExplainOutcome, doing="explaining", prepare=_prepare, whole=explain_tile, close=_close, sweep=sweep_scratch
+)

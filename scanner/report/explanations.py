@@ -1,4 +1,7 @@
-"""What an explanation is asked for and says of itself: of a candidate, an object's page, a bundle's atlas. No torch here."""
+"""What an explanation is asked for and says of itself: of a candidate, an object's page, a bundle's atlas. No torch here.
+
+A candidate's ``explanation.json`` is written last: its explanation is there whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal, get_args
 
+import pyarrow as pa
 from pydantic import Field
 
+from scanner.config import RunConfig
 from scanner.errors import ContentError
-from scanner.records import MemberName, Record
+from scanner.records import MemberName, Record, Tile
 from scanner.storage import Staging, Store
 
 EXPLANATIONS = "explanations"
@@ -37,6 +42,41 @@ class Explanation(Record):
     disagreement_bits: float
     methods: tuple[str, ...]
     place: str = ""
+
+
+class ExplainJob(Record):
+    """Candidates of one tile that are to be explained."""
+
+    run_folder: str
+    tile: Tile
+    config: RunConfig
+    bundle: str
+    bundle_fingerprint: str
+    target_ids: tuple[int, ...]
+
+
+class ExplainOutcome(Record):
+    """What became of a job: how many candidates are explained, and why the rest are not; ``passing``: worth another attempt."""
+
+    tile_id: str
+    n_done: int
+    reason: str = ""
+    passing: bool = False
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether all candidates are explained."""
+        return not self.reason
+
+    @property
+    def retry_reason(self) -> str | None:
+        """Why it failed, where another attempt may fare better."""
+        return self.reason if self.passing else None
+
+    @classmethod
+    def given_up(cls, tile_id: str, reason: str) -> ExplainOutcome:
+        """The outcome of a job that is not tried any more."""
+        return cls(tile_id=tile_id, n_done=0, reason=reason)
 
 
 def key(tile_id: str, target_id: int) -> str:
@@ -74,6 +114,26 @@ def strip(store: Store, explanation: Explanation) -> bytes:
         return store.read(place)
     except FileNotFoundError:
         raise ContentError(f"{store.where(place)}: missing; remove its folder and explain the candidate again.") from None
+
+
+def strips(store: Store, bundle_fingerprint: str, rows: pa.Table) -> list[bytes | None]:
+    """PNG of each object's explanation, in the order of the rows; None where this bundle's networks have none.
+
+    Parameters
+    ----------
+    store
+        The run folder's.
+    bundle_fingerprint
+        Of the bundle that scored the run.
+    rows
+        Objects, with the columns ``tile_id`` and ``target_id``.
+    """
+    found = []
+    for tile_id, target_id in zip(rows["tile_id"].to_pylist(), rows["target_id"].to_pylist(), strict=True):
+        known = read(store, tile_id, target_id)
+        is_own = known is not None and known.bundle_fingerprint == bundle_fingerprint
+        found.append(strip(store, known) if known is not None and is_own else None)
+    return found
 
 
 def file_key(explanation: Explanation, name: str) -> str:

@@ -1,8 +1,4 @@
-"""The cutouts of a few ranked objects, from the tiles' stores where they were kept, else cut again from the mosaics.
-
-In: rows of the merged catalogue and the run's tiles. Out: one :class:`CutoutBatch` in the order of the rows, or one object's
-cutout with its place on the sky. Refused: a tile that cannot be opened any more (:class:`InputMissingError`).
-"""
+"""The cutouts of ranked objects: from the tiles' stores where they were kept, else cut again from the mosaics."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ The bytes depend on the tiles' tables only, not on how the run went.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,8 +24,8 @@ from scanner.catalogue.tiles import TileRow, footprint, tile_table
 from scanner.config import RunConfig
 from scanner.ensemble.bundle import Bundle
 from scanner.records import CommitRecord, FailedTile, Tile
-from scanner.report import contact_sheet, explanations, plots
-from scanner.report.contact_sheet import RunSummary
+from scanner.report import plots
+from scanner.report.contact_sheet import RunSummary, write_contact_sheet
 from scanner.report.plots import ScoreCounts
 from scanner.storage import split
 from scanner.storage.in_order import in_order
@@ -105,9 +106,9 @@ def write_sheet(
     folder: RunFolder,
     tiles: tuple[Tile, ...],
     config: RunConfig,
-    bundle_fingerprint: str,
     shown: pa.Table,
     summary: RunSummary,
+    strips: Sequence[bytes | None] | None = None,
 ) -> None:
     """Write the contact sheet.
 
@@ -115,25 +116,16 @@ def write_sheet(
     ----------
     path
         The HTML file.
-    folder, tiles, config, bundle_fingerprint
-        The run; strips of explanations are drawn where its settings ask for them, of its own bundle only.
+    folder, tiles, config
+        The run.
     shown
         The rows to show, ranked.
     summary
         The facts of the run.
+    strips
+        A PNG for each row, or None, which a later stage (explaining) has made of the object.
     """
-    strips = [None] * len(shown) if config.explain.which == "none" else _strips(folder, bundle_fingerprint, shown)
-    contact_sheet.write_contact_sheet(path, shown, candidate_cutouts(shown, folder, tiles, config), summary, strips)
-
-
-def _strips(folder: RunFolder, bundle_fingerprint: str, shown: pa.Table) -> list[bytes | None]:
-    """PNG of each row's explanation; None where there is none."""
-    found = []
-    for tile_id, target_id in zip(shown["tile_id"].to_pylist(), shown["target_id"].to_pylist(), strict=True):
-        known = explanations.read(folder.store, tile_id, target_id)
-        is_own = known is not None and known.bundle_fingerprint == bundle_fingerprint
-        found.append(explanations.strip(folder.store, known) if known is not None and is_own else None)
-    return found
+    write_contact_sheet(path, shown, candidate_cutouts(shown, folder, tiles, config), summary, strips)
 
 
 RESULTS = (
@@ -292,7 +284,7 @@ def _draw(
 ) -> None:
     summary = summary_of(record, bundle, report)
     shown = report.candidates.slice(0, record.config.catalogue.sheet_candidates)
-    write_sheet(staging / "candidates.html", folder, tiles, record.config, record.bundle_fingerprint, shown, summary)
+    write_sheet(staging / "candidates.html", folder, tiles, record.config, shown, summary)
     plots.score_distribution(
         staging / "scores.png",
         counts,

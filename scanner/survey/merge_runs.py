@@ -89,8 +89,12 @@ def open_sources(locations: Sequence[str], storage: StorageConfig) -> tuple[Sour
 
     Raises
     ------
-    InputMissingError, UsageError, ContentError
-        See the module.
+    InputMissingError
+        A folder holds no finished run.
+    UsageError
+        One run is named twice, or a survey is named.
+    ContentError
+        A tile is gone or was committed with other settings.
     """
     runs: dict[str, SourceRun] = {}
     for location in locations:
@@ -216,7 +220,9 @@ def merge_runs(request: MergeRequest, on_progress: Progress = lambda done, total
     Raises
     ------
     ScannerError
-        See the module.
+        What :func:`open_sources` and :func:`order_bundles` refuse.
+    OutputError
+        The folder holds other things, is in use by another process, or cannot be written.
     """
     runs = open_sources(request.runs, request.storage)
     bundles = order_bundles(runs, request.preferred)

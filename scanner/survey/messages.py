@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from scanner.config import RunConfig
 from scanner.records import CommitRecord, FailedTile, Record, Tile
@@ -20,11 +20,6 @@ class TileJob(Record):
     bundle: str
     config_fingerprint: str
     bundle_fingerprint: str
-
-    def with_engine(self, **changes: Any) -> TileJob:
-        """The job with other settings of the engine."""
-        engine = self.config.engine.model_copy(update=changes)
-        return self.model_copy(update={"config": self.config.model_copy(update={"engine": engine})})
 
 
 class TileProgress(Record):
@@ -54,6 +49,21 @@ class TileOutcome(Record):
     passing: FailedTile | None = None
     fatal: FatalError | None = None
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether the tile is committed."""
+        return self.commit is not None
+
+    @property
+    def retry_reason(self) -> str | None:
+        """Why it failed, where another attempt may fare better."""
+        return None if self.passing is None else self.passing.reason
+
+    @classmethod
+    def given_up(cls, tile_id: str, reason: str) -> TileOutcome:
+        """The outcome of a tile that is not tried any more."""
+        return cls(failed=FailedTile(tile_id=tile_id, reason=reason))
+
 
 class CutOutcome(Record):
     """What became of cutting a tile that is scored elsewhere: handed over, with the fingerprint of its inputs, or a failure.
@@ -66,26 +76,6 @@ class CutOutcome(Record):
     failed: FailedTile | None = None
     passing: FailedTile | None = None
     fatal: FatalError | None = None
-
-
-class ExplainJob(Record):
-    """Candidates of one tile that are to be explained."""
-
-    run_folder: str
-    tile: Tile
-    config: RunConfig
-    bundle: str
-    bundle_fingerprint: str
-    target_ids: tuple[int, ...]
-
-
-class ExplainOutcome(Record):
-    """What became of a job: how many candidates are explained, and why the rest are not; ``passing``: worth another attempt."""
-
-    tile_id: str
-    n_done: int
-    reason: str = ""
-    passing: bool = False
 
 
 Stage = Literal["fetch", "open", "targets", "cut", "score", "store", "commit"]

@@ -228,7 +228,7 @@ BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class ProcessInstruments:
-    """What driver and workers both tell of themselves."""
+    """Metrics of driver and workers alike."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         from prometheus_client import ProcessCollector
@@ -251,7 +251,7 @@ class ProcessInstruments:
 
 
 class WorkInstruments:
-    """What a worker did; sums over workers count nothing twice."""
+    """Metrics of a worker; sums over workers count nothing twice."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         make = InstrumentMaker(registry)
@@ -286,7 +286,7 @@ class WorkInstruments:
 
 
 class RunInstruments:
-    """What the driver knows of the whole run: one figure for all workers."""
+    """Metrics of the driver: the whole run, one figure for all workers."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         make = InstrumentMaker(registry)
@@ -378,7 +378,7 @@ class RunMetrics:
                 case MergeStarted():
                     self._running.clear()
                     run_state("merging")
-            self._tell()
+            self._count_tiles()
 
     def ended(self, error: BaseException | None) -> None:
         """The run is over; ``error`` is what stopped it."""
@@ -387,7 +387,7 @@ class RunMetrics:
         else:
             run_state("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
 
-    def _tell(self) -> None:
+    def _count_tiles(self) -> None:
         tiles("running", len(self._running))
         tiles("done", self._n_done)
         tiles("failed", self._n_failed)

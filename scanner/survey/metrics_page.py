@@ -76,7 +76,7 @@ class MetricsPage:
         self._readers: dict[tuple[str, str], float] = {}
         self._read = threading.Condition()
         kind = _IPv6Server if ":" in address else ThreadingWSGIServer
-        self._server: WSGIServer = make_server(address, port, self._answer, kind, handler_class=_Quiet)
+        self._server: WSGIServer = make_server(address, port, self._respond, kind, handler_class=_Quiet)
         self.port: int = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL_SECONDS,), daemon=True)
         self._thread.start()
@@ -104,24 +104,24 @@ class MetricsPage:
         self._server.server_close()
         self._thread.join()
 
-    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # Two Prometheus servers that watch the same processes are two readers.
         reader = (environ["REMOTE_ADDR"], environ.get("HTTP_USER_AGENT", ""))
-        asked = time.monotonic()
+        requested = time.monotonic()
         content: Iterable[bytes] = self._page(environ, start_response)
         if reader[1].startswith(PROBE):
             return content
 
-        def heard() -> None:
+        def sent() -> None:
             with self._read:
-                self._readers[reader] = asked
+                self._readers[reader] = requested
                 self._read.notify_all()
 
-        return _Answer(content, heard)
+        return _Response(content, sent)
 
 
-class _Answer:
-    """An answer that says when it has been sent."""
+class _Response:
+    """Content that says when it has been sent."""
 
     def __init__(self, content: Iterable[bytes], sent: Callable[[], None]) -> None:
         self._content = content

@@ -1,9 +1,6 @@
 """What a run would do, before it does anything: tiles, objects, bytes, time.
 
-In: a tile list and a configuration. Out: a :class:`RunPlan`. Nothing is written. Tiles on an object store hold gigabytes
-each, so one of them is fetched and measured, and the others are taken to be like it. Refused: an empty or malformed list, a bad
-bundle (before any tile is opened), a store that does not answer; a tile that cannot be opened is listed as failed, as it would
-be in the run.
+Tiles on an object store hold gigabytes each: one of them is fetched and measured, and the others are taken to be like it.
 """
 
 from __future__ import annotations
@@ -22,8 +19,8 @@ from scanner.sky.local_files import fetch_tile, remote_files, temporary_folder
 from scanner.sky.targets import list_targets
 from scanner.sky.tile_images import open_tile
 from scanner.survey.folder.fingerprint import bytes_of_tile
-from scanner.survey.scan.keep import kept_fraction
-from scanner.survey.workers.engine import worker_count
+from scanner.survey.scan.output import kept_fraction
+from scanner.survey.workers.cluster import worker_count
 
 #: Remote tiles that are fetched, one after another, to find one that can be measured.
 MOST_FETCHED = 3
@@ -32,7 +29,7 @@ CANDIDATE_FRACTION = 0.01
 
 
 class TilePlan(Record):
-    """One tile of a planned run; ``like``: the tile whose figures it was given, none where it was looked at."""
+    """One tile of a planned run; ``like``: the tile whose figures it was given, None where it was opened."""
 
     tile_id: str
     alignment: str

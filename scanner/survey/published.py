@@ -142,8 +142,10 @@ def open_published(location: str, version: int | None = None, storage: StorageCo
 
     Raises
     ------
-    InputMissingError, ContentError
-        See the module.
+    InputMissingError
+        It is neither, its tiles have not been merged yet, or there is no such version.
+    ContentError
+        A record is damaged, or another version of scanner made the catalogue.
     """
     store = open_store(location, storage)
     if store.exists(SURVEY_RECORD):

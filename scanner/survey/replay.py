@@ -231,8 +231,12 @@ def replay(request: ReplayRequest) -> ReplayReport:
 
     Raises
     ------
-    ScannerError
-        See the module and :func:`~scanner.survey.find_object.find_object`.
+    InputMissingError
+        The object, or what it was made from, is not there any more: tile list, tile, files, bundle.
+    ContentError
+        Input files have changed, unless the request takes them anyway; a table or a tile is damaged.
+    UsageError
+        See :func:`~scanner.survey.find_object.find_object`.
     """
     folder = RunFolder(open_store(request.run_folder, request.storage or StorageConfig()))
     record = folder.record()

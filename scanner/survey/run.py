@@ -31,8 +31,11 @@ from scanner.survey.folder.resume import HEAD_START_S, InputChecks, committed_in
 from scanner.survey.messages import Event, MergeStarted, RunStarted, TileFinished, TileJob, TileProgress
 from scanner.survey.plan import RunPlan, plan
 from scanner.survey.scan.scoring import parallel_scores
+from scanner.survey.scan.tile_work import GPU_PROVIDERS
 from scanner.survey.status import StatusFile
-from scanner.survey.workers.engine import scan_tiles, worker_count
+from scanner.survey.workers.cluster import worker_count
+from scanner.survey.workers.engine import run_on_workers
+from scanner.survey.workers.tiles import SCANNING
 
 
 @dataclass(frozen=True)
@@ -115,17 +118,18 @@ def _scan(
         for failure in listed.failed:
             tell(TileFinished(tile_id=failure.tile_id, commit=None, failed=failure))
         if n_todo:
-            yield from _scan_new(_jobs(folder, record, bundle, listed, committed), n_todo, record.config, checks, tell)
+            yield from _scan_new(_jobs(folder, record, bundle, listed, committed), n_todo, record, checks, tell)
         for failure in checks.unreadable():
             tell(TileFinished(tile_id=failure.tile_id, commit=None, failed=failure))
             yield failure
 
 
 def _scan_new(
-    jobs: Iterator[TileJob], n_jobs: int, config: RunConfig, checks: InputChecks, tell: Callable[[Event], None]
+    jobs: Iterator[TileJob], n_jobs: int, record: RunRecord, checks: InputChecks, tell: Callable[[Event], None]
 ) -> Iterator[FailedTile]:
+    on_gpu = record.provider in GPU_PROVIDERS
     # Closed here and now when something stops the run: workers must not go on until the garbage is collected.
-    with closing(scan_tiles(jobs, n_jobs, config, tell)) as outcomes:
+    with closing(run_on_workers(jobs, n_jobs, record.config, SCANNING, tell, on_gpu=on_gpu)) as outcomes:
         for outcome in outcomes:
             checks.raise_if_changed()
             if outcome.fatal is not None:

@@ -114,12 +114,12 @@ WINDOW_S = 600.0
 
 
 class Pace:
-    """Counts what is done; looked at every few seconds."""
+    """Objects and tiles a second over the last minutes: workers come and go, so older history says little of the future."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._n_objects = self._n_tiles = 0
-        #: (time, objects, tiles with the parts of those under way) whenever somebody looked.
+        #: (time, objects, tiles with the parts of those under way) at each call of :meth:`now`.
         self._seen: deque[tuple[float, int, float]] = deque([(clock(), 0, 0.0)])
 
     def objects(self, number: int) -> None:

@@ -14,8 +14,8 @@ from waiting import wait_for
 from scanner.config import load
 from scanner.records import FailedTile, Tile
 from scanner.survey.messages import TileJob, TileOutcome, TileProgress
-from scanner.survey.workers.engine import scan_tiles
-from scanner.survey.workers.tiles import TILES
+from scanner.survey.workers.engine import run_on_workers
+from scanner.survey.workers.tiles import SCANNING
 
 #: Started as ``scanner …`` but of another version.
 OTHER_VERSION = "import scanner; scanner.__version__ = '0.0'; from scanner.cli.main import main; main()"
@@ -64,18 +64,21 @@ class Bodies:
             return outcome(commit=committed.model_copy(update={"tile_id": tile_id}))
 
         return replace(
-            TILES,
+            SCANNING,
             prepare=lambda job, scores: job.bundle_fingerprint,
             close=lambda config: None,
             remote=lambda job: False,
-            scan=scan,
+            whole=scan,
         )
 
 
 def run(given, work, on_progress=lambda progress: None):
     """Outcomes of jobs by tile id, in the order in which they came."""
     config = given[0].config
-    return {named(outcome): outcome for outcome in scan_tiles(iter(given), len(given), config, on_progress, work)}
+    return {
+        named(outcome): outcome
+        for outcome in run_on_workers(iter(given), len(given), config, work, on_progress, on_gpu=given[0].provider == "cuda")
+    }
 
 
 def named(outcome):

@@ -25,8 +25,8 @@ from scanner.survey.folder.ledger import COMMIT, CUTOUTS, SCORES, RunFolder
 from scanner.survey.folder.opening import open_run
 from scanner.survey.folder.resume import committed_inputs
 from scanner.survey.scan import handover
-from scanner.survey.scan.stages import Stopwatch
-from scanner.survey.scan.tile_output import CutTile
+from scanner.survey.scan.output import CutTile
+from scanner.survey.scan.pipeline import Stopwatch
 
 STORAGE = StorageConfig()
 TILE = "1"

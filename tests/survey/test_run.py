@@ -56,12 +56,12 @@ def in_this_process(monkeypatch):
     """Scan tiles in a plain loop instead of on a cluster, which takes seconds to start; gives the ids of what was scanned."""
     scanned = []
 
-    def scan_tiles(jobs, n_jobs, config, on_progress):
+    def run_on_workers(jobs, n_jobs, config, steps, on_progress, *, on_gpu):
         for job in jobs:
             scanned.append(job.tile.tile_id)
             yield scan_tile(job, on_progress)
 
-    monkeypatch.setattr("scanner.survey.run.scan_tiles", scan_tiles)
+    monkeypatch.setattr("scanner.survey.run.run_on_workers", run_on_workers)
     return scanned
 
 

@@ -19,8 +19,8 @@ from scanner.errors import ContentError, InputMissingError, UnavailableError
 from scanner.records import CutoutBatch, Record
 from scanner.storage import Staging
 from scanner.survey.folder.ledger import CUTOUTS, HANDOVER_RECORD, RunFolder
-from scanner.survey.scan.stages import Stopwatch
-from scanner.survey.scan.tile_output import CutTile
+from scanner.survey.scan.output import CutTile
+from scanner.survey.scan.pipeline import Stopwatch
 
 
 class HandoverRecord(Record):

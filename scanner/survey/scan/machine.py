@@ -1,17 +1,17 @@
-"""What computes, in one line: results of two machines of the same line are the same bit for bit.
-
-In: an inference provider. Out: processor and the instructions that libraries choose their kernels by, GPU and driver where one
-computes, versions of the libraries that compute. Refused: nothing; what cannot be found out is left out.
-"""
+"""What computes here: cores, the machine's fingerprint, and the versions that driver and workers must share."""
 
 from __future__ import annotations
 
+import importlib
 import platform
+import sys
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import scanner
 from scanner.ensemble.session import BATCH, Provider
+from scanner.records import Record
 
 #: Instructions that NumPy, OpenBLAS and ONNX Runtime dispatch on, as /proc/cpuinfo names them on x86 and on Arm.
 INSTRUCTIONS = (
@@ -83,3 +83,40 @@ def _fields(path: Path) -> dict[str, str]:
         if separator:
             fields.setdefault(name.strip(), value.strip())
     return fields
+
+
+#: Libraries whose version can change a byte of the results: arithmetic, networks, files.
+SHARED_LIBRARIES = ("numpy", "onnxruntime", "pyarrow", "zarr")
+
+
+class Versions(Record):
+    """What a process computes with; ``bundle``: fingerprint of the networks."""
+
+    scanner: str
+    python: str
+    bundle: str
+    libraries: dict[str, str]
+
+
+def current_versions(bundle: str) -> Versions:
+    """The versions of this process.
+
+    Parameters
+    ----------
+    bundle
+        Fingerprint of the bundle that it has loaded.
+    """
+    return Versions(
+        scanner=scanner.__version__,
+        python=f"{sys.version_info.major}.{sys.version_info.minor}",
+        bundle=bundle,
+        libraries={name: str(importlib.import_module(name).__version__) for name in SHARED_LIBRARIES},
+    )
+
+
+def version_differences(own: Versions, drivers: Versions) -> tuple[str, ...]:
+    """What a worker has otherwise than the driver, one phrase each; empty where it may work for it."""
+    pairs = [("scanner", own.scanner, drivers.scanner), ("python", own.python, drivers.python)]
+    pairs += [(name, own.libraries.get(name, "none"), version) for name, version in drivers.libraries.items()]
+    pairs += [("bundle", own.bundle[:12], drivers.bundle[:12])]
+    return tuple(f"{name} {here} where the driver has {there}" for name, here, there in pairs if here != there)

@@ -31,11 +31,6 @@ def parallel_scores(config: RunConfig, n_workers: int) -> int:
     return config.engine.parallel_scores or max(share, 1)
 
 
-def with_parallel_scores(job: TileJob, n_workers: int) -> TileJob:
-    """The job with :func:`parallel_scores` written into its configuration."""
-    return job.with_engine(parallel_scores=parallel_scores(job.config, n_workers))
-
-
 def load_scorer(job: TileJob) -> Scorer:
     """The scorer of a run's tiles; it is opened when the first one comes.
 
@@ -44,12 +39,12 @@ def load_scorer(job: TileJob) -> Scorer:
     ScannerError
         The bundle cannot be loaded, or the provider is not here.
     """
-    config = with_parallel_scores(job, 1).config
+    config = job.config
     settings = (
         config.scoring.threads,
         config.scoring.beta,
         config.cutouts.max_bad_fraction,
-        config.engine.parallel_scores or 1,
+        parallel_scores(config, 1),
     )
     return _scorer(job.bundle, job.provider, *settings, config.storage)
 

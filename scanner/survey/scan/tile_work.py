@@ -28,11 +28,10 @@ from scanner.survey.folder.ledger import CUTOUTS, RunFolder
 from scanner.survey.messages import TileJob, TileProgress
 from scanner.survey.scan import handover
 from scanner.survey.scan.machine import machine_fingerprint
-from scanner.survey.scan.pipeline import pipeline
+from scanner.survey.scan.output import CutTile, TileOutput, cutout_writer
+from scanner.survey.scan.pipeline import Stopwatch, pipeline
 from scanner.survey.scan.scoring import load_scorer, score_batch
-from scanner.survey.scan.stages import Stopwatch
-from scanner.survey.scan.tile_output import CutTile, TileOutput, cutout_writer
-from scanner.survey.scan.tile_scratch import worker_scratch
+from scanner.survey.scan.scratch import worker_scratch
 
 OnProgress = Callable[[TileProgress], None]
 GPU_PROVIDERS = ("cuda", "tensorrt")

@@ -1,4 +1,4 @@
-"""How many workers a run wants, told to whoever brings them: Prometheus, a Dask autoscaler, a Kubernetes Deployment."""
+"""How many workers a run wants, and who is asked for them: Prometheus, a Dask autoscaler, a Kubernetes Deployment."""
 
 from __future__ import annotations
 
@@ -23,22 +23,8 @@ from scanner.errors import UsageError
 from scanner.survey import metrics
 from scanner.survey.scan.machine import cores
 
-#: Place of (client, number) among the scheduler's metadata: of the last run that told, as one run at a time uses it.
+#: Place of (client, number) among the scheduler's metadata: of the last run that said so; one run at a time uses it.
 METADATA_KEY = "scanner-workers-wanted"
-
-
-def report_wanted(client: Any, n_workers: int) -> None:
-    """Say that the run of a client could use so many workers; 0: it needs none any more."""
-    with suppress(OSError, TimeoutError):
-        client.set_metadata([METADATA_KEY], [client.id, n_workers])
-
-
-def wanted_by_run(scheduler: Any) -> int:
-    """Workers that the connected run could use; 0 without a run."""
-    client, n_workers = scheduler.task_metadata.get(METADATA_KEY, (None, 0))
-    return int(n_workers) if client in scheduler.clients else 0
-
-
 #: Where Kubernetes puts ``token``, ``ca.crt`` and ``namespace`` of a pod's service account.
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 REQUEST_SECONDS = 10.0
@@ -56,6 +42,56 @@ BUSY = 429
 logger = logging.getLogger(__name__)
 
 
+def workers_wanted(config: EngineConfig, n_jobs: int) -> int:
+    """Workers that a run can keep busy: one a tile, not more than the settings allow.
+
+    Parameters
+    ----------
+    config
+        ``workers``; without, those of this machine are one a core, and those from elsewhere as many as there are tiles.
+    n_jobs
+        Tiles that are left.
+    """
+    most = config.workers or (cores() if config.starts_workers else n_jobs)
+    return max(min(most, n_jobs), 1)
+
+
+@contextmanager
+def workers_requested(config: EngineConfig, n_workers: int) -> Iterator[None]:
+    """Ask for workers until the context ends, and for none from then on.
+
+    The number stays the same although the tiles become fewer: whoever takes workers away does not know which of them are busy,
+    and a tile that is begun again costs more than a worker that waits for the last tiles.
+
+    Raises
+    ------
+    UsageError
+        A Deployment is to be scaled, and this process is not in a pod that may.
+    """
+    with scaled_deployment(config.scale_deployment, n_workers) if config.scale_deployment else nullcontext():
+        metrics.workers_wanted(n_workers)
+        try:
+            yield
+        finally:
+            metrics.workers_wanted(0)
+
+
+def report_wanted(client: Any, n_workers: int) -> None:
+    """Say on a standing scheduler that the run of a client could use so many workers; 0: it needs none any more.
+
+    Dask's own estimate counts the tasks that wait. A run never hands out more tiles than its workers take, so that the estimate
+    would stay where it is: at no worker for ever, where there is none.
+    """
+    with suppress(OSError, TimeoutError):
+        client.set_metadata([METADATA_KEY], [client.id, n_workers])
+
+
+def wanted_by_run(scheduler: Any) -> int:
+    """Workers that the connected run could use; 0 without a run."""
+    client, n_workers = scheduler.task_metadata.get(METADATA_KEY, (None, 0))
+    return int(n_workers) if client in scheduler.clients else 0
+
+
 @dataclass(frozen=True)
 class Deployment:
     """One Deployment; ``server``: host and port of its cluster's API."""
@@ -69,16 +105,20 @@ class Deployment:
 
 
 class _RefusedError(Exception):
-    """The API server did not do it; ``passing``: it may do so soon; ``pause_s``: not before."""
+    """The API server did not do it; ``temporary``: it may do so soon; ``pause_s``: not before."""
 
-    def __init__(self, reason: str, *, passing: bool, pause_s: float = 0.0) -> None:
+    def __init__(self, reason: str, *, temporary: bool, pause_s: float = 0.0) -> None:
         super().__init__(reason)
-        self.passing, self.pause_s = passing, pause_s
+        self.temporary, self.pause_s = temporary, pause_s
 
 
 @contextmanager
 def scaled_deployment(name: str, replicas: int) -> Iterator[None]:
     """Have so many pods of a Deployment until the context ends, and none from then on.
+
+    The number of replicas is set through the scale subresource: the one right that the service account needs is ``patch`` on
+    ``deployments/scale``. An API server that is busy, away or forbids it is asked again, and a line says so: a run may get
+    workers in another way, and goes on.
 
     Parameters
     ----------
@@ -90,7 +130,7 @@ def scaled_deployment(name: str, replicas: int) -> Iterator[None]:
     Raises
     ------
     UsageError
-        See the module's docstring.
+        This process is in no pod with a service account, or the name is no Deployment's.
     """
     deployment = find_deployment(name)
     over = threading.Event()
@@ -110,7 +150,7 @@ def find_deployment(name: str) -> Deployment:
     Raises
     ------
     UsageError
-        See the module's docstring.
+        This process is in no pod with a service account, or the name is no Deployment's.
     """
     try:
         host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
@@ -134,21 +174,21 @@ def _scale(deployment: Deployment, replicas: int, over: threading.Event) -> None
 
 def _keep_asking(deployment: Deployment, replicas: int, over: threading.Event) -> None:
     """Ask for pods, and again and again until nobody wants them any more."""
-    pause, told, taken = FIRST_PAUSE_SECONDS, "", False
+    pause, warned, taken = FIRST_PAUSE_SECONDS, "", False
     while not over.is_set():
         try:
             _set_replicas(deployment, replicas)
         except _RefusedError as refused:
-            if str(refused) != told:
-                told = str(refused)
+            if str(refused) != warned:
+                warned = str(refused)
                 logger.warning("%s cannot be scaled to %d (%s); it is tried again", deployment, replicas, refused)
             taken = False
-            over.wait(max(pause, refused.pause_s) if refused.passing else LONGEST_PAUSE_SECONDS)
+            over.wait(max(pause, refused.pause_s) if refused.temporary else LONGEST_PAUSE_SECONDS)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         else:
             if not taken:
                 logger.info("%s is scaled to %d", deployment, replicas)
-            pause, told, taken = FIRST_PAUSE_SECONDS, "", True
+            pause, warned, taken = FIRST_PAUSE_SECONDS, "", True
             over.wait(REPEAT_SECONDS)
 
 
@@ -159,7 +199,7 @@ def _let_go(deployment: Deployment) -> None:
             _set_replicas(deployment, 0)
         except _RefusedError as refused:
             pause = max(pause, refused.pause_s)
-            if not refused.passing or time.monotonic() + pause > deadline:
+            if not refused.temporary or time.monotonic() + pause > deadline:
                 by_hand = f"kubectl --namespace {deployment.namespace} scale deployment {deployment.name} --replicas 0"
                 logger.warning("%s could not be scaled to 0 (%s); do it by hand: %s", deployment, refused, by_hand)
                 return
@@ -192,9 +232,9 @@ def _set_replicas(deployment: Deployment, replicas: int) -> None:
     except HTTPError as error:
         raise _refusal(error) from None
     except URLError as error:
-        raise _RefusedError(f"https://{deployment.server}: {error.reason}", passing=True) from None
+        raise _RefusedError(f"https://{deployment.server}: {error.reason}", temporary=True) from None
     except (OSError, HTTPException, ValueError) as error:
-        raise _RefusedError(f"https://{deployment.server}: {error}", passing=True) from None
+        raise _RefusedError(f"https://{deployment.server}: {error}", temporary=True) from None
 
 
 def _refusal(error: HTTPError) -> _RefusedError:
@@ -204,35 +244,4 @@ def _refusal(error: HTTPError) -> _RefusedError:
     pause_s = 0.0
     with suppress(ValueError):
         pause_s = min(float(error.headers.get("Retry-After", 0)), LONGEST_PAUSE_SECONDS)
-    return _RefusedError(f"{error.code}: {reason}", passing=error.code == BUSY or error.code >= 500, pause_s=pause_s)
-
-
-def workers_wanted(config: EngineConfig, n_jobs: int) -> int:
-    """Workers that a run can keep busy: one a tile, not more than the settings allow.
-
-    Parameters
-    ----------
-    config
-        ``workers``; without, those of this machine are one a core, and those from elsewhere as many as there are tiles.
-    n_jobs
-        Tiles that are left.
-    """
-    most = config.workers or (cores() if config.starts_workers else n_jobs)
-    return max(min(most, n_jobs), 1)
-
-
-@contextmanager
-def workers_requested(config: EngineConfig, n_workers: int) -> Iterator[None]:
-    """Ask for workers, until the context ends.
-
-    Raises
-    ------
-    UsageError
-        A Deployment is to be scaled, and this process is not in a pod that may.
-    """
-    with scaled_deployment(config.scale_deployment, n_workers) if config.scale_deployment else nullcontext():
-        metrics.workers_wanted(n_workers)
-        try:
-            yield
-        finally:
-            metrics.workers_wanted(0)
+    return _RefusedError(f"{error.code}: {reason}", temporary=error.code == BUSY or error.code >= 500, pause_s=pause_s)

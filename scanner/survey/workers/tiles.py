@@ -1,6 +1,6 @@
 """The work of a run of tiles: which functions the engine calls, on the workers and around them.
 
-In: jobs. Out: :data:`TILES`. Refused: a bundle that cannot be loaded, a provider that a worker does not have.
+In: jobs. Out: :data:`SCANNING`. Refused: a bundle that cannot be loaded, a provider that a worker does not have.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from scanner.config import RunConfig
 from scanner.ensemble import bundles
 from scanner.sky.local_files import remote_files
 from scanner.survey import metrics
-from scanner.survey.messages import TileJob
-from scanner.survey.scan import tile_scratch, tile_task
+from scanner.survey.messages import TileJob, TileOutcome
+from scanner.survey.scan import scratch, tile_task
 from scanner.survey.scan.scoring import forget_scorer, load_scorer
-from scanner.survey.workers.work import Work
+from scanner.survey.workers.steps import Steps
 
 
 def prepare(job: TileJob, scores: bool) -> str:
     """Load what a worker's tiles need, once; returns the bundle's fingerprint."""
-    metrics.disk("scratch", tile_scratch.scratch_root(job.config.engine))
+    metrics.disk("scratch", scratch.scratch_root(job.config.engine))
     if not scores:
         return bundles.load(job.bundle, job.config.storage).fingerprint
     scorer = load_scorer(job)
@@ -27,13 +27,8 @@ def prepare(job: TileJob, scores: bool) -> str:
 
 def close(config: RunConfig) -> None:
     """Let go of what a run's tiles needed on a worker, which may stand and wait for the next run."""
-    tile_scratch.worker_scratch(config.engine).forget_all()
+    scratch.worker_scratch(config.engine).forget_all()
     forget_scorer()
-
-
-def sweep(config: RunConfig) -> None:
-    """Remove what killed workers of this machine left in the scratch folder."""
-    tile_scratch.sweep(tile_scratch.scratch_root(config.engine))
 
 
 def remote(job: TileJob) -> bool:
@@ -41,13 +36,15 @@ def remote(job: TileJob) -> bool:
     return bool(remote_files(job.tile))
 
 
-TILES = Work(
+SCANNING = Steps(
+    outcome=TileOutcome,
+    doing="scanning",
     prepare=prepare,
     close=close,
-    sweep=sweep,
+    sweep=scratch.sweep_scratch,
     remote=remote,
     fetch=tile_task.fetch_tile,
-    scan=tile_task.scan_tile,
+    whole=tile_task.scan_tile,
     cut=tile_task.cut_tile,
     score=tile_task.score_tile,
 )

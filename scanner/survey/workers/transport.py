@@ -1,29 +1,77 @@
-"""How the processes of a run reach one another: encryption, and a scheduler that is known to answer.
-
-In: certificates and an address ``tcp://host:port`` or ``tls://host:port``. Out: Dask's :class:`Security`; a return once the
-scheduler has greeted. Refused: an address that is none, half a set of certificates, a handshake that fails
-(:class:`UsageError`), certificate files that are not there (:class:`InputMissingError`), silence (:class:`UnavailableError`).
+"""How the processes of a run reach one another: Dask's settings, encryption, and a scheduler that is known to answer.
 
 Dask itself tries a bad certificate again until its time is up, and then speaks of a time-out: so the handshake is tried here.
 """
 
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from scanner.config import EngineConfig
 from scanner.errors import InputMissingError, UnavailableError, UsageError
+from scanner.survey.scan.scratch import worker_scratch
+
+CONNECT_SECONDS = 30.0
+#: A running worker process that is to end has this long to give its tile up and clean, then it is killed.
+CLOSE_SECONDS = 2.0
+#: One thread of a worker scans, the other fetches the tile after.
+THREADS = 2
+#: What each worker offers: one tile at a time to scan, one to fetch. ``GPU`` comes to it where there is one.
+OFFERED = {"SCAN": 1, "FETCH": 1}
+#: Folder of Dask's own files among the scratch folders of tiles, whose names never start with a dot.
+DASK_FOLDER = ".dask"
+
+#: In scheduler, workers and driver alike.
+DASK_SETTINGS: dict[str, Any] = {
+    # Each death of a worker is reported at once: the engine counts them and pauses between attempts.
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.scheduler.work-stealing": False,
+    "distributed.scheduler.no-workers-timeout": None,
+    # Scoring holds the GIL for seconds; a starved heartbeat must not look like a death. Broken connections are seen by TCP.
+    "distributed.scheduler.worker-ttl": "15 minutes",
+    "distributed.comm.timeouts.connect": f"{CONNECT_SECONDS:.0f}s",
+    # Dask counts pages of memory-mapped mosaics as a worker's memory: 6 GB for a tile that needs one. Workers watch their own.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+    "distributed.worker.profile.enabled": False,
+    # How late its event loop is, Dask asks fifty times a second otherwise: 2 % of a core in each process.
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.tick.cycle": "10s",
+    # Of every connection and topic Dask keeps the last messages, for its developers: 27 kB a tile, for a thousand tiles.
+    "distributed.admin.low-level-log-length": 20,
+}
 
 #: Pause between two tries to reach a scheduler: a tenth of the time for which it has been looked for, within these limits.
 RETRY_SECONDS = 0.2
 LONGEST_RETRY_SECONDS = 3.0
 #: A scheduler greets whoever connects; one that expects TLS waits for the other side to speak.
 GREETING_SECONDS = 10.0
+
+
+def silence_dask() -> None:
+    """Keep Dask from logging in many lines what we log in one, and from calling a client that leaves critical."""
+    import distributed  # noqa: F401 - its loggers get their levels, and Dask its defaults, when it is imported
+
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] in ("distributed", "tornado", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+@contextmanager
+def private_folder(scratch: str | None) -> Iterator[str]:
+    """Where Dask puts its files in this process."""
+    with worker_scratch(EngineConfig(scratch=scratch)).scanning(DASK_FOLDER) as folder:
+        yield str(folder)
 
 
 @dataclass(frozen=True)

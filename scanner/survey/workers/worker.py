@@ -1,11 +1,4 @@
-"""Dask's worker as a survey needs it: leaves without losing a tile, keeps an eye on its memory.
-
-In: what Dask's own takes, a scratch folder, a port of metrics. Out: a server that works for one scheduler until it is closed.
-Told to leave, it takes no new tile and finishes those in hand if the grace allows, else gives them up to another worker.
-Refused: a port of metrics that is taken.
-
-One process and two threads: one scans, one fetches the tile after.
-"""
+"""What runs in a worker process: Dask's worker and nanny as a survey needs them, and a run's plugin."""
 
 from __future__ import annotations
 
@@ -17,14 +10,17 @@ from collections.abc import Coroutine
 from contextlib import ExitStack
 from typing import Any
 
-from distributed import Worker
+from distributed import Nanny, Worker, WorkerPlugin
 from distributed.core import Status
 
 from scanner.config import EngineConfig
-from scanner.errors import ScannerError
+from scanner.errors import ContentError, ScannerError
 from scanner.survey import metrics
-from scanner.survey.scan.tile_scratch import worker_scratch
-from scanner.survey.workers.cluster import DASK_FOLDER
+from scanner.survey.scan import machine
+from scanner.survey.scan.machine import Versions
+from scanner.survey.scan.scratch import worker_scratch
+from scanner.survey.workers.steps import Job, Steps, own_job
+from scanner.survey.workers.transport import CLOSE_SECONDS, DASK_FOLDER
 
 #: After the grace, until the tile in hand comes to its next batch and can be given up.
 GIVING_UP_SECONDS = 5.0
@@ -117,7 +113,7 @@ class SurveyWorker(Worker):
     def tiles_in_hand(self) -> list[str]:
         """Tiles that are being scanned, cut or scored; what is only fetched ahead can be fetched by another."""
         keys = [task.key for task in self.state.executing]
-        return sorted(str(key[1]) for key in keys if isinstance(key, tuple) and key[0] != "fetch")
+        return sorted(str(key[1]) for key in keys if isinstance(key, tuple) and key[0] != "scanner-fetch")
 
     def _number(self) -> int:
         """A worker's number among those of this machine, from 1."""
@@ -156,3 +152,93 @@ async def for_a_while(step: Coroutine[Any, Any, Any]) -> None:
     for ended in done:
         if error := ended.exception():
             logger.debug("while parting: %s", error)
+
+
+class WorkerProcess(Nanny):
+    """Dask's nanny, which ends its process quickly: a tile in hand would keep it for ever."""
+
+    def __init__(self, *words: Any, **settings: Any) -> None:
+        super().__init__(*words, **settings | {"worker_class": SurveyWorker})
+
+    async def kill(self, timeout: float = CLOSE_SECONDS, reason: str = "nanny-kill") -> None:
+        """End the process, politely for ``CLOSE_SECONDS`` at most; one that is only being started has nothing to lose."""
+        process: Any = self.process
+        if process is not None and process.status == Status.starting and process.process is not None:
+            await process.process.kill()
+        await super().kill(timeout=min(timeout, CLOSE_SECONDS), reason=reason)
+
+
+#: One name for all runs: the plugin of a driver that was killed is replaced by that of the next.
+PLUGIN_NAME = "scanner"
+#: How long tiles of an earlier run are waited for, which were cancelled and end at their next batch.
+TEARDOWN_SECONDS = 20.0
+
+
+class RunPlugin(WorkerPlugin):
+    """What a driver does to each worker before it gets a job, whenever it joins, and when the run is over.
+
+    A worker has bundle and session loaded before its first job, so that no job pays for it. One with other versions than the
+    driver's, or which cannot load the networks, says so in one line, to the driver too, gets no job and leaves.
+
+    Parameters
+    ----------
+    job
+        Any job of the run: it names bundle, provider and settings.
+    steps
+        The functions of the run.
+    anyone_scores
+        Whether a worker without a GPU scores as well.
+    drivers
+        Versions of the driver.
+    topic
+        Where the driver listens.
+    """
+
+    def __init__(self, job: Job, steps: Steps[Any, Any], anyone_scores: bool, drivers: Versions, topic: str) -> None:
+        self._job_type, self._job_json = type(job), job.model_dump_json()
+        self._steps, self._anyone_scores = steps, anyone_scores
+        self._drivers = drivers.model_dump_json()
+        self._topic = topic
+
+    async def setup(self, worker: Any) -> None:
+        """Load what the run needs, compare versions; refuse the worker where they differ."""
+        try:
+            found = await asyncio.to_thread(self._prepare, worker)
+        except ScannerError as error:
+            self._refuse(worker, type(error)(f"worker {worker.name}: {error}"))
+        except Exception as error:
+            reason = f"worker {worker.name} cannot work for this run ({type(error).__name__}: {error})."
+            self._refuse(worker, ContentError(reason))
+        else:
+            if found:
+                reason = f"worker {worker.name} has {', '.join(found)}; it gets no tile: install the same, and start it again."
+                self._refuse(worker, ContentError(reason))
+
+    async def teardown(self, worker: Any) -> None:
+        """Let go of what the run needed, once the tiles in hand have been given up; a worker that closes does not wait."""
+        for _ in range(int(TEARDOWN_SECONDS / 0.05)):
+            if worker.giving_up or not worker.state.executing:
+                break
+            await asyncio.sleep(0.05)
+        await asyncio.to_thread(self._steps.close, self._job(worker).config)
+
+    def _job(self, worker: Any) -> Job:
+        return own_job(self._job_type, self._job_json, worker.scratch)
+
+    def _prepare(self, worker: Any) -> tuple[str, ...]:
+        """What the worker has otherwise than the driver."""
+        drivers = Versions.model_validate_json(self._drivers)
+        # The libraries first: another version of scanner may not even read the bundle.
+        if found := machine.version_differences(machine.current_versions(drivers.bundle), drivers):
+            return found
+        scores = self._anyone_scores or "GPU" in worker.state.total_resources
+        bundle = self._steps.prepare(self._job(worker), scores)
+        return machine.version_differences(machine.current_versions(bundle), drivers)
+
+    def _refuse(self, worker: Any, refusal: ScannerError) -> None:
+        worker.refusal = refusal
+        logger.error("%s", refusal)
+        # Paused at once: Dask may have promised it tiles already.
+        worker.status = Status.paused
+        worker.log_event(self._topic, {"refused": str(refusal), "exit_code": refusal.exit_code})
+        worker.loop.add_callback(worker.leave, 0.0)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.catalogue import columns
-from scanner.survey.scan.score_table import ROW_GROUP_ROWS, ScoreTableWriter
+from scanner.survey.scan.output import ROW_GROUP_ROWS, ScoreTableWriter
 
 
 def rows(n):

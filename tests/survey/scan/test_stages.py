@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from scanner.survey.scan.stages import Stopwatch
+from scanner.survey.scan.pipeline import Stopwatch
 
 
 def spin(seconds):

@@ -7,7 +7,7 @@ import pytest
 
 from scanner.config import EngineConfig
 from scanner.errors import OutputError
-from scanner.survey.scan.tile_scratch import TileScratch, sweep, worker_scratch
+from scanner.survey.scan.scratch import TileScratch, sweep, worker_scratch
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_threads_of_one_process(scratch):
 
 
 HOLDING = (
-    "import sys\nfrom pathlib import Path\nfrom scanner.survey.scan.tile_scratch import TileScratch\n"
+    "import sys\nfrom pathlib import Path\nfrom scanner.survey.scan.scratch import TileScratch\n"
     "with TileScratch(Path(sys.argv[1])).scanning('7') as folder:\n"
     "    (folder / 'VIS.fits').touch()\n    print(folder.parent, flush=True)\n    sys.stdin.readline()\n"
 )

@@ -19,9 +19,9 @@ from scanner.records import ImageRef
 from scanner.storage import open_store
 from scanner.survey.scan import tile_work
 from scanner.survey.scan.machine import cores
-from scanner.survey.scan.scoring import load_scorer, score_batch, with_parallel_scores
-from scanner.survey.scan.tile_output import TileOutput
-from scanner.survey.scan.tile_scratch import worker_scratch
+from scanner.survey.scan.output import TileOutput
+from scanner.survey.scan.scoring import load_scorer, parallel_scores, score_batch
+from scanner.survey.scan.scratch import worker_scratch
 from scanner.survey.scan.tile_task import fetch_tile, scan_tile
 
 UNREACHABLE = StorageConfig(endpoint="http://127.0.0.1:9", retries=0, timeout_s=2.0, anonymous=True)
@@ -175,7 +175,7 @@ def test_a_full_disk_in_the_middle_stops_the_run_and_leaves_nothing(sky, tmp_pat
     def full(self, *words):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("scanner.survey.scan.tile_output.TileOutput.append", full)
+    monkeypatch.setattr("scanner.survey.scan.output.TileOutput.append", full)
     outcome = scan_tile(job_of(sky, tmp_path))
     assert outcome.fatal.exit_code == 73
     assert "the disk is full" in outcome.fatal.message
@@ -211,11 +211,11 @@ def test_an_internal_error_names_tile_and_line(sky, tmp_path, monkeypatch, caplo
 
 def test_cores_are_shared_among_the_workers(sky, tmp_path):
     job = job_of(sky, tmp_path, engine__parallel_scores="none")
-    assert with_parallel_scores(job, 1).config.engine.parallel_scores == cores()
-    assert with_parallel_scores(job, 10 * cores()).config.engine.parallel_scores == 1
-    assert with_parallel_scores(job_of(sky, tmp_path, engine__parallel_scores=7), 1).config.engine.parallel_scores == 7
+    assert parallel_scores(job.config, 1) == cores()
+    assert parallel_scores(job.config, 10 * cores()) == 1
+    assert parallel_scores(job_of(sky, tmp_path, engine__parallel_scores=7).config, 1) == 7
     threads = job_of(sky, tmp_path, engine__parallel_scores="none", scoring__threads=cores())
-    assert with_parallel_scores(threads, 1).config.engine.parallel_scores == 1
+    assert parallel_scores(threads.config, 1) == 1
 
 
 def test_a_killed_worker_leaves_a_tile_that_another_scans(sky, scanned, tmp_path):

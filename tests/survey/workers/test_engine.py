@@ -11,8 +11,8 @@ from standing import Bodies, Standing, disturbed, jobs, named, run
 from waiting import wait_for
 
 from scanner.errors import UnavailableError
-from scanner.survey.workers import cluster, engine, workforce
-from scanner.survey.workers.engine import scan_tiles
+from scanner.survey.workers import cluster, engine
+from scanner.survey.workers.engine import run_on_workers
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +72,11 @@ def test_what_a_function_raises_costs_its_tile_only(standing, bodies):
 
 def test_a_store_that_is_away_ends_the_run_and_not_the_list(standing, bodies):
     given = jobs(*(f"t{n:02d}" for n in range(40)), engine__scheduler=standing.address, engine__attempts=2)
-    outcomes = list(scan_tiles(iter(given), 40, given[0].config, work=bodies.work(lambda *_: "s3://sky: no answer")))
-    assert [outcome.failed is not None for outcome in outcomes] == [True] * 4 + [False]
-    assert outcomes[-1].fatal.exit_code == 75
-    assert "s3://sky: no answer" in outcomes[-1].fatal.message
+    coming = run_on_workers(iter(given), 40, given[0].config, bodies.work(lambda *_: "s3://sky: no answer"))
+    assert [next(coming).failed is not None for _ in range(4)] == [True] * 4
+    with pytest.raises(UnavailableError, match="s3://sky: no answer") as ended:
+        next(coming)
+    assert ended.value.exit_code == 75
     assert len(bodies.begun("t39")) == 0
 
 
@@ -88,8 +89,8 @@ def test_jobs_are_taken_as_they_are_needed(standing, bodies):
             taken.append(job)
             yield job
 
-    window = engine.TILES_IN_FLIGHT * 2
-    for n_done, _ in enumerate(scan_tiles(giving(), 30, given[0].config, work=bodies.work()), start=1):
+    window = engine.JOBS_IN_FLIGHT * 2
+    for n_done, _ in enumerate(run_on_workers(giving(), 30, given[0].config, bodies.work()), start=1):
         assert len(taken) <= n_done + window
     assert n_done == 30
     assert {worker for _, worker in bodies.begun()} == {"w0", "w1"}
@@ -106,7 +107,7 @@ def test_both_halves_of_a_tile_apart(standing, bodies):
         return f"cutouts of {job.tile.tile_id}"
 
     work = bodies.work()
-    scan = work.scan
+    scan = work.whole
 
     def score(job, handed_over, on_progress):
         assert handed_over == f"cutouts of {job.tile.tile_id}"
@@ -125,7 +126,7 @@ def test_both_halves_of_a_tile_apart(standing, bodies):
 def test_a_second_run_on_one_scheduler_is_refused(standing, bodies, monkeypatch):
     monkeypatch.setattr(cluster, "TURN_SECONDS", 0.5)
     given = jobs("t0", "t1", engine__scheduler=standing.address)
-    first = scan_tiles(iter(given), 2, given[0].config, work=bodies.work())
+    first = run_on_workers(iter(given), 2, given[0].config, bodies.work())
     next(first)
     with pytest.raises(UnavailableError, match="another run is using this scheduler"):
         run(jobs("t2", engine__scheduler=standing.address), bodies.work())
@@ -135,10 +136,10 @@ def test_a_second_run_on_one_scheduler_is_refused(standing, bodies, monkeypatch)
 
 
 def test_nobody_with_a_gpu_is_said_once_and_waited_for(standing, bodies, monkeypatch):
-    monkeypatch.setattr(workforce, "PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr(workforce, "COUNT_SECONDS", 0.05)
+    monkeypatch.setattr(engine, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(engine, "COUNT_SECONDS", 0.05)
     given = jobs("t0", provider="cuda", engine__scheduler=standing.address)
-    waiting = scan_tiles(iter(given), 1, given[0].config, work=bodies.work())
+    waiting = run_on_workers(iter(given), 1, given[0].config, bodies.work(), on_gpu=True)
     seen = iter(waiting.__next__, None)
 
     def stop(record):
@@ -146,7 +147,7 @@ def test_nobody_with_a_gpu_is_said_once_and_waited_for(standing, bodies, monkeyp
             raise KeyboardInterrupt
         return True
 
-    logger = logging.getLogger("scanner.survey.workers.workforce")
+    logger = logging.getLogger("scanner.survey.workers.engine")
     logger.addFilter(stop)
     try:
         with pytest.raises(KeyboardInterrupt):

@@ -1,10 +1,4 @@
-"""Scratch folders of a worker process: one for each tile that it has in hand, gone with the tile.
-
-In: ``engine.scratch``, tile ids. Out: ``<scratch>/scanner-<host>-<pid>/<tile id>/`` for fetched, decompressed and resampled
-mosaics. Only the tiles that are being worked on and the one that was fetched last have a folder; the folder of a process goes
-when the process ends, and what killed processes left goes when another one starts. Refused: a scratch folder that cannot be
-written (:class:`~scanner.errors.OutputError`).
-"""
+"""Scratch folders of a worker process: one for each tile that it has in hand, gone with the tile."""
 
 from __future__ import annotations
 
@@ -22,9 +16,9 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
-from scanner.config import EngineConfig
+from scanner.config import EngineConfig, RunConfig
 from scanner.sky.local_files import HELD_FILE, scratch_error
-from scanner.survey.scan.stages import Stopwatch
+from scanner.survey.scan.pipeline import Stopwatch
 
 PREFIX = "scanner-"
 
@@ -135,6 +129,11 @@ def sweep(parent: Path) -> None:
 def scratch_root(config: EngineConfig) -> Path:
     """The folder that the processes of a run share."""
     return Path(config.scratch) if config.scratch else Path(tempfile.gettempdir())
+
+
+def sweep_scratch(config: RunConfig) -> None:
+    """Remove what killed workers of this machine left in the scratch folder of a run."""
+    sweep(scratch_root(config.engine))
 
 
 def worker_scratch(config: EngineConfig) -> TileScratch:

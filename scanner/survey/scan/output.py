@@ -1,9 +1,4 @@
-"""What a tile leaves in the run folder: its table, the cutouts that are kept, its commit record.
-
-In: batches of cutouts with their scores, in order. Out: the files of one tile in its staging folder; the same objects give the
-same bytes, however they were divided into batches and wherever they were cut. Refused: what cannot be written
-(:class:`~scanner.errors.OutputError`, or OSError as it is).
-"""
+"""What a tile leaves in the run folder: its table, the cutouts that are kept, its commit record."""
 
 from __future__ import annotations
 
@@ -14,16 +9,93 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from scanner.atomic_file import file_sha256
 from scanner.catalogue import columns
 from scanner.config import CutoutsConfig
 from scanner.cutouts.store import CutoutWriter
-from scanner.records import Band, CodecName, CommitRecord, CutoutBatch, Record, Scores
+from scanner.records import Band, CodecName, CommitRecord, CutoutBatch, Float64, Int64, Record, Scores
 from scanner.storage import Staging
 from scanner.survey.folder.ledger import COMMIT, CUTOUTS, SCORES
-from scanner.survey.scan import keep
-from scanner.survey.scan.score_table import ScoreTableWriter
+
+#: 11 MB of rows in memory; all but the fullest tiles are one group.
+ROW_GROUP_ROWS = 65_536
+
+
+class ScoreTableWriter:
+    """Writes one table; a context manager."""
+
+    def __init__(self, path: Path, row_group_rows: int = ROW_GROUP_ROWS) -> None:
+        self._writer = pq.ParquetWriter(path, columns.SCORE_SCHEMA, compression="zstd")
+        self._row_group_rows = row_group_rows
+        self._waiting: list[pa.Table] = []
+        self._n_waiting = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        try:
+            if kind is None and self._n_waiting:
+                self._write(pa.concat_tables(self._waiting))
+        finally:
+            self._writer.close()
+
+    def append(self, rows: pa.Table) -> None:
+        """Add rows."""
+        self._waiting.append(rows)
+        self._n_waiting += len(rows)
+        if self._n_waiting >= self._row_group_rows:
+            table = pa.concat_tables(self._waiting)
+            whole = len(table) - len(table) % self._row_group_rows
+            for start in range(0, whole, self._row_group_rows):
+                self._write(table.slice(start, self._row_group_rows))
+            self._waiting, self._n_waiting = [table.slice(whole)], len(table) - whole
+
+    def _write(self, rows: pa.Table) -> None:
+        # Pages end where chunks do: one chunk a column, so that batches leave no trace.
+        self._writer.write_table(rows.combine_chunks(), row_group_size=self._row_group_rows)
+
+
+def kept_rows(keep: str, target_id: Int64, is_candidate: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Choose the rows to store.
+
+    A sample keeps an object by a hash of its id: the same objects whatever the order, the tile or the number of workers, and a
+    sample of 0.1 is part of a sample of 0.2. Candidates are part of every sample.
+
+    Parameters
+    ----------
+    keep
+        The rule.
+    target_id, is_candidate
+        (N,) int64 and (N,) bool.
+    """
+    if keep == "all":
+        return np.ones(len(target_id), np.bool_)
+    if keep == "none":
+        return np.zeros(len(target_id), np.bool_)
+    if keep == "candidates":
+        return is_candidate.copy()
+    return is_candidate | (_uniform(target_id) < kept_fraction(keep))
+
+
+def kept_fraction(keep: str) -> float:
+    """Expected share of the objects that a rule keeps, candidates (about one in a hundred) aside."""
+    if keep.startswith("sample:"):
+        return float(keep.removeprefix("sample:"))
+    return 1.0 if keep == "all" else 0.0
+
+
+def _uniform(target_id: Int64) -> Float64:
+    """A number in [0, 1) per id: the finaliser of SplitMix64 (Steele, Lea & Flood 2014)."""
+    z = target_id.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    return np.asarray((z >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
 
 
 class CutTile(Record):
@@ -87,7 +159,7 @@ class TileOutput:
     def append(self, batch: CutoutBatch, scores: Scores) -> None:
         """Add the objects of a batch, in their order."""
         self._table.append(columns.score_table(batch, scores, self._cut_tile.tile_id))
-        kept = keep.select(self._config.keep, batch.targets.target_id, scores.decision)
+        kept = kept_rows(self._config.keep, batch.targets.target_id, scores.decision)
         if self._cutouts is not None and kept.any():
             self._cutouts.append(batch.take(kept))
         for name, chosen in (
