@@ -35,7 +35,7 @@ from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles  # noqa: E
 from scanner.survey import run as survey_run  # noqa: E402
 from scanner.survey.messages import TileJob, TileOutcome, TileProgress  # noqa: E402
 from scanner.survey.run import RunRequest, run_survey  # noqa: E402
-from scanner.survey.scan.tile_task import scan_tile  # noqa: E402
+from scanner.survey.scan.tile import scan_tile  # noqa: E402
 from scanner.survey.workers.engine import run_on_workers  # noqa: E402
 from scanner.survey.workers.steps import Steps  # noqa: E402
 

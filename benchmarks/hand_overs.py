@@ -36,8 +36,7 @@ from scanner.config import StorageConfig  # noqa: E402
 from scanner.errors import UnavailableError  # noqa: E402
 from scanner.storage import open_store  # noqa: E402
 from scanner.survey.folder.ledger import COMMIT, RunFolder  # noqa: E402
-from scanner.survey.folder.opening import open_run  # noqa: E402
-from scanner.survey.folder.resume import committed_inputs  # noqa: E402
+from scanner.survey.folder.resume import committed_inputs, open_run  # noqa: E402
 
 TILES = tuple(f"{number:03d}" for number in range(8))
 RUN = RECORD.model_copy(update={"tile_ids": TILES})

@@ -26,8 +26,7 @@ from scanner.ensemble import bundles
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
 from scanner.sky import tile_list
 from scanner.survey.messages import TileJob
-from scanner.survey.scan.scoring import load_scorer
-from scanner.survey.scan.tile_task import cut_tile, scan_tile, score_tile
+from scanner.survey.scan.tile import cut_tile, load_scorer, scan_tile, score_tile
 
 
 def scan(arguments: argparse.Namespace, sky: Path, parallel: int) -> None:

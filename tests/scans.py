@@ -7,7 +7,7 @@ import pytest
 
 
 def _one_after_the_other(jobs, n_jobs, config, steps, on_progress, *, on_gpu):
-    from scanner.survey.scan.tile_task import scan_tile
+    from scanner.survey.scan.tile import scan_tile
 
     for job in jobs:
         yield scan_tile(job, on_progress)

@@ -188,7 +188,7 @@ def run_request(
     **settings: Unpack[RunSettings],
 ) -> RunRequest:
     """What :func:`scan` hands to the survey: tile list, run folder and settings, checked; parameters as there."""
-    from scanner.survey.folder.own_bundle import with_own_bundle
+    from scanner.survey.folder.resume import with_own_bundle
     from scanner.survey.run import RunRequest
 
     chosen = run_config(config, settings)

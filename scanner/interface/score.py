@@ -18,7 +18,7 @@ from scanner.ensemble.session import Scorer
 from scanner.errors import UsageError
 from scanner.records import BANDS, NISP_BANDS, NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, CutoutBatch, Flag, Float32, Targets
 from scanner.survey.scan.machine import cores
-from scanner.survey.scan.scoring import score_batch
+from scanner.survey.scan.tile import score_batch
 
 if TYPE_CHECKING:
     from scanner.interface.table import ObjectTable

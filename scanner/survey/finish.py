@@ -31,8 +31,7 @@ from scanner.storage import split
 from scanner.storage.in_order import in_order
 from scanner.survey.candidate_cutouts import candidate_cutouts
 from scanner.survey.folder.cost import CostLedger, RunCost
-from scanner.survey.folder.ledger import DamagedTileError, RunFolder, RunRecord
-from scanner.survey.folder.passing import passing_beside
+from scanner.survey.folder.ledger import DamagedTileError, RunFolder, RunRecord, temporary_beside
 from scanner.survey.folder.resume import refuse_other_settings
 from scanner.survey.published import CANDIDATES, CATALOGUE, FOOTPRINT, TILES_TABLE
 
@@ -197,7 +196,7 @@ def finish(
     notes: set[str] = set()
     rows = [failed_tile(failure, record, named.get(failure.tile_id)) for failure in failed]
     rule, matcher = Rule(config.duplicate_radius_arcsec), KnownLensMatcher(known, config.known_radius_arcsec)
-    with passing_beside(folder.store, scratch) as passing, Merging(passing / "merging", rule, matcher) as merging:
+    with temporary_beside(folder.store, scratch) as temporary, Merging(temporary / "merging", rule, matcher) as merging:
         for commit, table in in_order(partial(_read, folder, record), done):
             merging.add(columns.with_source(table, record.run_id, record.bundle))
             ledger.add(commit)

@@ -26,8 +26,7 @@ from scanner.records import CommitRecord
 from scanner.storage import Staging, Store, is_remote, open_store, split
 from scanner.storage.in_order import in_order
 from scanner.survey.finish import write_tables
-from scanner.survey.folder.ledger import SCORES, RunFolder, RunRecord
-from scanner.survey.folder.passing import passing_beside
+from scanner.survey.folder.ledger import SCORES, RunFolder, RunRecord, temporary_beside
 from scanner.survey.folder.resume import READERS, refuse_other_settings
 from scanner.survey.published import (
     SURVEY_RECORD,
@@ -246,10 +245,10 @@ def merge_runs(request: MergeRequest, on_progress: Progress = lambda done, total
                 return MergedSurvey(record, is_new=False)
         number = max((one.number for one in survey.versions), default=0) + 1 if survey else 1
         with (
-            passing_beside(store, request.scratch) as passing,
-            store.staged(version_key(number), VERSION_RECORD, passing) as staging,
+            temporary_beside(store, request.scratch) as temporary,
+            store.staged(version_key(number), VERSION_RECORD, temporary) as staging,
             Merging(
-                passing / "merging",
+                temporary / "merging",
                 Rule(request.catalogue.duplicate_radius_arcsec, bundles),
                 KnownLensMatcher(known, request.catalogue.known_radius_arcsec),
             ) as merging,

@@ -39,7 +39,7 @@ from scanner.survey.find_object import FoundObject, find_object
 from scanner.survey.folder import fingerprint
 from scanner.survey.folder.ledger import RunFolder, RunRecord
 from scanner.survey.scan.machine import machine_fingerprint
-from scanner.survey.scan.scoring import score_batch
+from scanner.survey.scan.tile import score_batch
 
 #: A log-odds off by 1e-3, the bar that a bundle's graph is held to, moves a probability by a quarter of that at most.
 PROBABILITY_TOLERANCE = 2.5e-4

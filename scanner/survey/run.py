@@ -26,12 +26,10 @@ from scanner.storage import is_remote
 from scanner.survey.finish import RunReport, finish
 from scanner.survey.folder import fingerprint
 from scanner.survey.folder.ledger import RunFolder, RunRecord
-from scanner.survey.folder.opening import open_run
-from scanner.survey.folder.resume import HEAD_START_S, InputChecks, committed_inputs, input_checks
+from scanner.survey.folder.resume import HEAD_START_S, InputChecks, committed_inputs, input_checks, open_run
 from scanner.survey.messages import Event, MergeStarted, RunStarted, TileFinished, TileJob, TileProgress
 from scanner.survey.plan import RunPlan, plan
-from scanner.survey.scan.scoring import parallel_scores
-from scanner.survey.scan.tile_work import GPU_PROVIDERS
+from scanner.survey.scan.tile import GPU_PROVIDERS, parallel_scores
 from scanner.survey.status import StatusFile
 from scanner.survey.workers.cluster import worker_count
 from scanner.survey.workers.engine import run_on_workers

@@ -19,7 +19,7 @@ from scanner.config import StorageConfig
 from scanner.records import BandFiles, FailedTile, ImageRef, Tile
 from scanner.survey.finish import done_tile, failed_tile, write_tables
 from scanner.survey.folder.ledger import COMMIT, SCORES
-from scanner.survey.folder.opening import open_run
+from scanner.survey.folder.resume import open_run
 
 PROVENANCE = Provenance(software="made", config_fingerprint="c", bundle="made", bundle_fingerprint="b")
 

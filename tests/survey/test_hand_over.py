@@ -22,8 +22,7 @@ from scanner.config import StorageConfig
 from scanner.errors import ScannerError, UnavailableError
 from scanner.storage import open_store
 from scanner.survey.folder.ledger import COMMIT, CUTOUTS, SCORES, RunFolder
-from scanner.survey.folder.opening import open_run
-from scanner.survey.folder.resume import committed_inputs
+from scanner.survey.folder.resume import committed_inputs, open_run
 from scanner.survey.scan import handover
 from scanner.survey.scan.output import CutTile
 from scanner.survey.scan.pipeline import Stopwatch

@@ -17,7 +17,7 @@ from scanner import __version__
 from scanner.config import StorageConfig
 from scanner.storage import open_store
 from scanner.survey.folder.ledger import RunFolder
-from scanner.survey.folder.opening import open_run
+from scanner.survey.folder.resume import open_run
 
 TILE = "7"
 RECORD = run_record(scanner_version=__version__, tile_list="tiles.txt", tile_ids=(TILE,))

@@ -27,7 +27,7 @@ from scanner.survey.folder.cost import RunCost
 from scanner.survey.folder.ledger import RunFolder
 from scanner.survey.messages import MergeStarted, RunStarted, TileFinished, TileProgress
 from scanner.survey.run import RunRequest, run_survey
-from scanner.survey.scan.tile_task import scan_tile
+from scanner.survey.scan.tile import scan_tile
 
 #: So many objects are decided in the tests that there is something to keep and to draw.
 FLAGS = {

@@ -15,7 +15,7 @@ from scanner.records import FailedTile
 from scanner.storage import open_store
 from scanner.survey import status
 from scanner.survey.folder.ledger import RunFolder
-from scanner.survey.folder.opening import open_run
+from scanner.survey.folder.resume import open_run
 from scanner.survey.messages import MergeStarted, RunStarted, TileFinished, TileProgress
 from scanner.survey.status import NAMED_FAILURES, StatusFile
 

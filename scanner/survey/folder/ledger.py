@@ -3,7 +3,7 @@
 A tile is committed by its ``commit.json``, written last, which names files that are there for ever: nothing of a committed tile
 is overwritten or removed but by ``--restart``, or by :meth:`RunFolder.discard` where it is damaged. Each attempt at a tile
 writes under a name of its own, for the driver that asked for it (its *hold*). Who opens the folder takes hold of it, then ends
-all attempts (:mod:`scanner.survey.folder.opening`), and then reads which tiles are committed: no attempt for an earlier driver,
+all attempts (:mod:`scanner.survey.folder.resume`), and then reads which tiles are committed: no attempt for an earlier driver,
 however long its worker lives, can commit one afterwards.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,13 +20,44 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scanner.atomic_file import PARTIAL_PREFIX, writing_to
 from scanner.config import RunConfig
 from scanner.cutouts.store import CutoutStore
 from scanner.errors import ContentError, InputMissingError
 from scanner.records import CommitRecord, Record
+from scanner.sky.local_files import temporary_folder
 from scanner.storage import Staging, Store, split
 from scanner.survey.folder.cost import RunCost
-from scanner.survey.folder.passing import passing_beside
+
+
+@contextmanager
+def temporary_beside(store: Store, scratch: str | None = None) -> Iterator[Path]:
+    """A folder for what is only needed while a store is written to, beside the place where results go; gone with the block.
+
+    What a killed process left there is swept with the store.
+
+    Parameters
+    ----------
+    store
+        Where results go.
+    scratch
+        For stores that are not on this machine; None: the system's folder for temporary files.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written, or what is written while the block lasts.
+    """
+    home = store.local("")
+    with writing_to(home or Path(scratch or tempfile.gettempdir())):
+        if home is None:
+            with temporary_folder(scratch) as folder:
+                yield folder
+        else:
+            home.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=home, prefix=f"{PARTIAL_PREFIX}results-") as name:
+                yield Path(name)
+
 
 RUN_RECORD = "run.json"
 TILES = "tiles"
@@ -204,8 +236,8 @@ class RunFolder:
     @contextmanager
     def staged_results(self, scratch: str | None = None) -> Iterator[Path]:
         """A folder to write the results into; each takes the place of an older one when the block ends without an error."""
-        with passing_beside(self.store, scratch) as passing:
-            staging = passing / "results"
+        with temporary_beside(self.store, scratch) as temporary:
+            staging = temporary / "results"
             staging.mkdir()
             yield staging
             for path in sorted(staging.iterdir()):

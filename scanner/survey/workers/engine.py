@@ -23,7 +23,7 @@ from scanner.errors import ContentError, UnavailableError, error_with_code
 from scanner.survey import metrics
 from scanner.survey.messages import TileProgress
 from scanner.survey.scan import machine
-from scanner.survey.scan.scoring import parallel_scores
+from scanner.survey.scan.tile import parallel_scores
 from scanner.survey.workers import cluster
 from scanner.survey.workers.cluster import Cluster
 from scanner.survey.workers.steps import JobT, OnProgress, OutcomeT, Steps, do_step, fetch_step, with_engine

@@ -10,8 +10,8 @@ from scanner.ensemble import bundles
 from scanner.sky.local_files import remote_files
 from scanner.survey import metrics
 from scanner.survey.messages import TileJob, TileOutcome
-from scanner.survey.scan import scratch, tile_task
-from scanner.survey.scan.scoring import forget_scorer, load_scorer
+from scanner.survey.scan import scratch, tile
+from scanner.survey.scan.tile import forget_scorer, load_scorer
 from scanner.survey.workers.steps import Steps
 
 
@@ -43,8 +43,8 @@ SCANNING = Steps(
     close=close,
     sweep=scratch.sweep_scratch,
     remote=remote,
-    fetch=tile_task.fetch_tile,
-    whole=tile_task.scan_tile,
-    cut=tile_task.cut_tile,
-    score=tile_task.score_tile,
+    fetch=tile.prefetch_tile,
+    whole=tile.scan_tile,
+    cut=tile.cut_tile,
+    score=tile.score_tile,
 )

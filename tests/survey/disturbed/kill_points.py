@@ -33,7 +33,7 @@ import scanner.storage
 from scanner.config import StorageConfig
 from scanner.storage import open_store
 from scanner.survey.folder.ledger import RunFolder, RunRecord
-from scanner.survey.folder.opening import open_run
+from scanner.survey.folder.resume import open_run
 
 #: What leaves no trace. All else is a step, whatever it is.
 READING = {"access", "close", "fspath", "fstat", "get_inheritable", "getcwd", "getpid", "getuid", "listdir", "lseek", "lstat"}

@@ -14,13 +14,13 @@ from scanner.errors import ContentError, InputMissingError, OutputError, Unavail
 from scanner.records import CutoutBatch, Targets
 from scanner.storage import open_store
 from scanner.survey.folder.ledger import COMMIT, CUTOUTS, RunFolder
-from scanner.survey.folder.opening import open_run
+from scanner.survey.folder.resume import open_run
 
 KILLED = """
 import os, sys
 from scanner.config import StorageConfig
 from scanner.survey.folder.ledger import RunRecord
-from scanner.survey.folder.opening import open_run
+from scanner.survey.folder.resume import open_run
 storage, record = StorageConfig.model_validate_json(sys.argv[2]), RunRecord.model_validate_json(sys.argv[3])
 with open_run(sys.argv[1], storage, record) as folder, folder.staged_tile("2") as staging:
     (staging.path / "scores.parquet").write_bytes(b"half")

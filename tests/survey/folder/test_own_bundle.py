@@ -8,7 +8,7 @@ from scanner.ensemble.bundles import PublishedBundle
 from scanner.errors import InputMissingError
 from scanner.storage import open_store
 from scanner.survey.folder.ledger import RunFolder
-from scanner.survey.folder.own_bundle import with_own_bundle
+from scanner.survey.folder.resume import with_own_bundle
 
 OLD, NEW = "a" * 64, "b" * 64
 

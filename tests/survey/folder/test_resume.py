@@ -10,8 +10,7 @@ from scanner.records import BANDS, BandFiles, ImageRef, Tile
 from scanner.storage import open_store
 from scanner.survey.folder import fingerprint
 from scanner.survey.folder.ledger import COMMIT, SCORES
-from scanner.survey.folder.opening import open_run
-from scanner.survey.folder.resume import committed_inputs, input_checks
+from scanner.survey.folder.resume import committed_inputs, input_checks, open_run
 
 STORAGE = StorageConfig()
 

@@ -10,7 +10,7 @@ from scanner.config import StorageConfig
 from scanner.cutouts.store import CutoutStore
 from scanner.survey.messages import CutOutcome
 from scanner.survey.scan import handover
-from scanner.survey.scan.tile_task import cut_tile, scan_tile, score_tile
+from scanner.survey.scan.tile import cut_tile, scan_tile, score_tile
 
 UNREACHABLE = StorageConfig(endpoint="http://127.0.0.1:9", retries=0, timeout_s=2.0, anonymous=True)
 
@@ -140,7 +140,7 @@ KILLED = """
 import os, signal, sys
 from scanner.survey.scan import handover
 from scanner.survey.messages import TileJob
-from scanner.survey.scan.tile_task import cut_tile, score_tile
+from scanner.survey.scan.tile import cut_tile, score_tile
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)

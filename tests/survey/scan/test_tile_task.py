@@ -17,12 +17,11 @@ from scanner.config import StorageConfig
 from scanner.cutouts.store import CutoutStore
 from scanner.records import ImageRef
 from scanner.storage import open_store
-from scanner.survey.scan import tile_work
+from scanner.survey.scan import tile
 from scanner.survey.scan.machine import cores
 from scanner.survey.scan.output import TileOutput
-from scanner.survey.scan.scoring import load_scorer, parallel_scores, score_batch
 from scanner.survey.scan.scratch import worker_scratch
-from scanner.survey.scan.tile_task import fetch_tile, scan_tile
+from scanner.survey.scan.tile import load_scorer, parallel_scores, prefetch_tile, scan_tile, score_batch
 
 UNREACHABLE = StorageConfig(endpoint="http://127.0.0.1:9", retries=0, timeout_s=2.0, anonymous=True)
 
@@ -65,9 +64,9 @@ def test_one_batch_is_cut_and_one_written_while_one_is_scored(sky, scanned, tmp_
         return score_batch(scorer, batch)
 
     append = TileOutput.append
-    monkeypatch.setattr(tile_work.metrics, "objects_cut", count_cut)
+    monkeypatch.setattr(tile.metrics, "objects_cut", count_cut)
     monkeypatch.setattr(TileOutput, "append", write)
-    monkeypatch.setattr(tile_work, "score_batch", score)
+    monkeypatch.setattr(tile, "score_batch", score)
     job = job_of(sky, tmp_path, cutouts__keep="all")
     assert scan_tile(job).failed is None
     assert len(n_cut) >= 3
@@ -198,13 +197,13 @@ def test_an_internal_error_names_tile_and_line(sky, tmp_path, monkeypatch, caplo
     def wrong(*words):
         raise ValueError("shapes (3,) and (4,)")
 
-    monkeypatch.setattr(tile_work, "score_batch", wrong)
+    monkeypatch.setattr(tile, "score_batch", wrong)
     job = job_of(sky, tmp_path)
     with caplog.at_level(logging.ERROR):
         outcome = scan_tile(job)
     reason = outcome.failed.reason
     assert reason.startswith(f"tile {job.tile.tile_id}: internal error")
-    assert "ValueError: shapes (3,) and (4,) (tile_work.py:" in reason
+    assert "ValueError: shapes (3,) and (4,) (tile.py:" in reason
     assert caplog.records[0].tile == job.tile.tile_id
     assert caplog.records[0].exc_info[0] is ValueError
 
@@ -224,7 +223,7 @@ def test_a_killed_worker_leaves_a_tile_that_another_scans(sky, scanned, tmp_path
     job = job_of(sky, out, cutouts__keep="all", engine__scratch=str(scratch))
     program = (
         "import os, signal, sys\nfrom scanner.survey.messages import TileJob\n"
-        "from scanner.survey.scan.tile_task import scan_tile\n"
+        "from scanner.survey.scan.tile import scan_tile\n"
         "die = lambda progress: progress.n_done and os.kill(os.getpid(), signal.SIGKILL)\n"
         "scan_tile(TileJob.model_validate_json(sys.argv[1]), die)\n"
     )
@@ -246,11 +245,11 @@ def test_from_and_to_an_object_store(sky, scanned, s3, tmp_path):
     scratch = tmp_path / "scratch"
     job = job_of(place, s3.fresh(), storage=s3.config, cutouts__keep="all", engine__scratch=str(scratch))
     ahead = worker_scratch(job.config.engine).path / job.tile.tile_id
-    fetch_tile(job)
+    prefetch_tile(job)
     assert len([path for path in ahead.rglob("*") if path.is_file()]) > 4
     worker_scratch(job.config.engine).forget_all()
     assert not ahead.exists()
-    fetch_tile(job)
+    prefetch_tile(job)
     commit = scan_tile(job).commit
     assert not ahead.exists()
     told, content = left_by(job)
@@ -268,7 +267,7 @@ def test_a_file_that_is_replaced_after_it_was_fetched_is_fetched_again(sky, s3, 
         if path.is_file():
             store.write(path.relative_to(sky).as_posix(), path.read_bytes())
     job = job_of(place, tmp_path / "out", storage=s3.config, engine__scratch=str(tmp_path / "scratch"))
-    fetch_tile(job)
+    prefetch_tile(job)
     key = job.tile.catalogue.path.removeprefix(f"{place}/")
     store.write(key, b"another version")
     outcome = scan_tile(job)
@@ -279,5 +278,5 @@ def test_a_fetch_that_fails_is_left_to_the_scan(sky, tmp_path):
     job = job_of(sky, tmp_path, storage=UNREACHABLE)
     files = job.tile.bands["VIS"].model_copy(update={"image": ImageRef(path="s3://bucket/vis.fits")})
     far = job.model_copy(update={"tile": job.tile.model_copy(update={"bands": {**job.tile.bands, "VIS": files}})})
-    assert fetch_tile(far) is None
+    assert prefetch_tile(far) is None
     assert "s3://bucket" in scan_tile(far).passing.reason

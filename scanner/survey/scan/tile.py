@@ -1,22 +1,25 @@
-"""The work on one tile: whole, or in its two halves.
-
-In: a :class:`TileJob`. Out: a commit record, once its files are in the run folder; or the cutouts, handed over. Each batch of
-cutouts is cut, scored and stored while the next is on its way (:mod:`scanner.survey.scan.pipeline`). Where the tile is
-committed or handed over already, with these inputs, settings and bundle, nothing is done. Refused, as exceptions: what the
-tile, the stores, the output or the bundle refuse.
-"""
+"""One tile, from its mosaics to its committed table: the work of one Dask task, or of two."""
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+import scanner
+from scanner.config import RunConfig, StorageConfig
 from scanner.cutouts.extract import cut
+from scanner.cutouts.quality import fill_bad_pixels
+from scanner.ensemble import bundles
 from scanner.ensemble.session import Scorer
-from scanner.records import CommitRecord, CutoutBatch, Scores, Targets
+from scanner.errors import ScannerError, TileError, UnavailableError
+from scanner.records import CommitRecord, CutoutBatch, FailedTile, Scores, Targets
 from scanner.sky.local_files import fetch_tile, remote_files
 from scanner.sky.mosaic import outline
 from scanner.sky.targets import list_targets
@@ -25,38 +28,152 @@ from scanner.storage import Staging, open_store
 from scanner.survey import metrics
 from scanner.survey.folder import fingerprint
 from scanner.survey.folder.ledger import CUTOUTS, RunFolder
-from scanner.survey.messages import TileJob, TileProgress
+from scanner.survey.messages import CutOutcome, FatalError, TileJob, TileOutcome, TileProgress
 from scanner.survey.scan import handover
-from scanner.survey.scan.machine import machine_fingerprint
+from scanner.survey.scan.machine import cores, machine_fingerprint
 from scanner.survey.scan.output import CutTile, TileOutput, cutout_writer
 from scanner.survey.scan.pipeline import Stopwatch, pipeline
-from scanner.survey.scan.scoring import load_scorer, score_batch
 from scanner.survey.scan.scratch import worker_scratch
 
 OnProgress = Callable[[TileProgress], None]
 GPU_PROVIDERS = ("cuda", "tensorrt")
 
+_log = logging.getLogger(__name__)
 
-def fetch_ahead(job: TileJob) -> None:
+
+def scan_tile(job: TileJob, on_progress: OnProgress = lambda _: None) -> TileOutcome:
+    """Cut and score one tile, and commit it.
+
+    Parameters
+    ----------
+    job
+        The tile, the settings and the run folder.
+    on_progress
+        Called after each batch.
+    """
+    try:
+        with metrics.tile_in_progress():
+            return TileOutcome(commit=_scan(job, on_progress))
+    except Exception as error:
+        return TileOutcome(**_failure_of(job, error))
+
+
+def cut_tile(job: TileJob, on_progress: OnProgress = lambda _: None) -> CutOutcome:
+    """Cut one tile and hand its cutouts over to be scored, wherever that is.
+
+    Parameters
+    ----------
+    job
+        The tile, the settings and the run folder.
+    on_progress
+        Called after each batch; none is done before it is scored.
+    """
+    try:
+        with metrics.tile_in_progress():
+            return CutOutcome(tile_id=job.tile.tile_id, input_fingerprint=_cut_and_hand_over(job, on_progress))
+    except Exception as error:
+        return CutOutcome(tile_id=job.tile.tile_id, **_failure_of(job, error))
+
+
+def score_tile(job: TileJob, cut_outcome: CutOutcome, on_progress: OnProgress = lambda _: None) -> TileOutcome:
+    """Score the cutouts that were handed over, and commit the tile.
+
+    Parameters
+    ----------
+    job
+        The tile, the settings and the run folder.
+    cut_outcome
+        What :func:`cut_tile` returned; where that is a failure, it is the outcome here too.
+    on_progress
+        Called after each batch.
+    """
+    if cut_outcome.failed or cut_outcome.passing or cut_outcome.fatal:
+        return TileOutcome(failed=cut_outcome.failed, passing=cut_outcome.passing, fatal=cut_outcome.fatal)
+    try:
+        with metrics.tile_in_progress():
+            return TileOutcome(commit=_score(job, cut_outcome.input_fingerprint, on_progress))
+    except Exception as error:
+        return TileOutcome(**_failure_of(job, error))
+
+
+def prefetch_tile(job: TileJob) -> None:
+    """Bring the remote files of a tile to this process's scratch folder; what fails is left for the scan to report."""
+    try:
+        _fetch_ahead(job)
+    except Exception as error:
+        _log.info("not fetched ahead: %s", error, extra={"tile": job.tile.tile_id})
+
+
+def parallel_scores(config: RunConfig, n_workers: int) -> int:
+    """Objects that a worker process scores at a time: what the configuration says, else its share of this process's cores.
+
+    Parameters
+    ----------
+    config
+        Of the run.
+    n_workers
+        Worker processes on this machine that have the same cores.
+    """
+    share = cores() // (n_workers * config.scoring.threads)
+    return config.engine.parallel_scores or max(share, 1)
+
+
+def load_scorer(job: TileJob) -> Scorer:
+    """The scorer of a run's tiles; it is opened when the first one comes.
+
+    Raises
+    ------
+    ScannerError
+        The bundle cannot be loaded, or the provider is not here.
+    """
+    config = job.config
+    settings = (
+        config.scoring.threads,
+        config.scoring.beta,
+        config.cutouts.max_bad_fraction,
+        parallel_scores(config, 1),
+    )
+    return _scorer(job.bundle, job.provider, *settings, config.storage)
+
+
+@lru_cache(maxsize=1)
+def _scorer(
+    bundle: str, provider: str, threads: int, beta: float | None, max_bad_fraction: float, parallel: int, storage: StorageConfig
+) -> Scorer:
+    return Scorer(bundles.load(bundle, storage), provider, threads, beta, max_bad_fraction, parallel)
+
+
+def forget_scorer() -> None:
+    """Let go of the scorer: its memory, its threads, its GPU."""
+    _scorer.cache_clear()
+
+
+def score_batch(scorer: Scorer, batch: CutoutBatch) -> Scores:
+    """Score the cutouts of a batch, their missing pixels filled with noise."""
+    vis, nisp = fill_bad_pixels(batch)
+    return scorer.score(vis, nisp, batch.sky, batch.sigma, batch.bad_fraction, batch.flags)
+
+
+def _fetch_ahead(job: TileJob) -> None:
     """Bring the remote files of a tile to this process's scratch folder."""
     scratch, tile_id, storage = worker_scratch(job.config.engine), job.tile.tile_id, job.config.storage
-    with scratch.fetching(tile_id) as passing, scratch.watch(tile_id).stage("fetch"):
-        fetch_tile(job.tile, _fetched(passing, fingerprint.of_tile(job.tile, storage)), storage)
+    with scratch.fetching(tile_id) as temporary, scratch.watch(tile_id).stage("fetch"):
+        fetch_tile(job.tile, _fetched(temporary, fingerprint.of_tile(job.tile, storage)), storage)
 
 
-def scan(job: TileJob, on_progress: OnProgress) -> CommitRecord:
+def _scan(job: TileJob, on_progress: OnProgress) -> CommitRecord:
     """Cut and score a tile, and commit it."""
     scorer, folder, tile_id = load_scorer(job), _run_folder(job), job.tile.tile_id
     scratch = worker_scratch(job.config.engine)
     watch = scratch.watch(tile_id)
     watch.begin()
-    with scratch.scanning(tile_id) as passing:
+    with scratch.scanning(tile_id) as temporary:
         files = fingerprint.of_files(job.tile, job.config.storage)
         if commit := _committed(folder, job, fingerprint.combined(files)):
             return commit
         with (
-            folder.staged_tile(tile_id, passing) as staging,
-            _opened(job, files, passing, watch) as (images, targets, cut_tile),
+            folder.staged_tile(tile_id, temporary) as staging,
+            _opened(job, files, temporary, watch) as (images, targets, cut_tile),
         ):
             batches = _cutouts(images, targets, job, watch)
             commit = _scored(job, scorer, cut_tile, batches, staging, watch, on_progress)
@@ -64,19 +181,19 @@ def scan(job: TileJob, on_progress: OnProgress) -> CommitRecord:
     return commit
 
 
-def cut_out(job: TileJob, on_progress: OnProgress) -> str:
+def _cut_and_hand_over(job: TileJob, on_progress: OnProgress) -> str:
     """Cut a tile and hand its cutouts over; returns the fingerprint of its inputs."""
     folder, tile_id, scratch = _run_folder(job), job.tile.tile_id, worker_scratch(job.config.engine)
     watch = scratch.watch(tile_id)
     watch.begin()
-    with scratch.scanning(tile_id) as passing:
+    with scratch.scanning(tile_id) as temporary:
         files = fingerprint.of_files(job.tile, job.config.storage)
         inputs = fingerprint.combined(files)
         if _committed(folder, job, inputs) or handover.find(folder, tile_id, inputs, job.config_fingerprint):
             return inputs
         with (
-            folder.staged_handover(tile_id, passing) as staging,
-            _opened(job, files, passing, watch) as (images, targets, cut_tile),
+            folder.staged_handover(tile_id, temporary) as staging,
+            _opened(job, files, temporary, watch) as (images, targets, cut_tile),
         ):
             progress = TileProgress(tile_id=tile_id, n_done=0, n_targets=cut_tile.n_targets)
             with (
@@ -92,21 +209,21 @@ def cut_out(job: TileJob, on_progress: OnProgress) -> str:
     return inputs
 
 
-def score(job: TileJob, inputs: str, on_progress: OnProgress) -> CommitRecord:
-    """Score the cutouts that were handed over, and commit the tile; ``inputs`` is what :func:`cut_out` returned."""
+def _score(job: TileJob, inputs: str, on_progress: OnProgress) -> CommitRecord:
+    """Score the cutouts that were handed over, and commit the tile; ``inputs`` is what :func:`_cut_and_hand_over` returned."""
     scorer, folder, tile_id = load_scorer(job), _run_folder(job), job.tile.tile_id
     scratch = worker_scratch(job.config.engine)
     watch = scratch.watch(tile_id)
     watch.begin()
-    with scratch.scanning(tile_id) as passing:
+    with scratch.scanning(tile_id) as temporary:
         commit = _committed(folder, job, inputs)
         if commit is None:
             handed = handover.find(folder, tile_id, inputs, job.config_fingerprint)
             if handed is None:
                 raise handover.gone(folder, tile_id)
             watch.add(handed.seconds, handed.core_seconds)
-            with folder.staged_tile(tile_id, passing) as staging:
-                batches = watch.each("fetch", handover.batches(folder, handed, passing, job.config.cutouts.batch_size))
+            with folder.staged_tile(tile_id, temporary) as staging:
+                batches = watch.each("fetch", handover.batches(folder, handed, temporary, job.config.cutouts.batch_size))
                 commit = _scored(job, scorer, handed.tile, batches, staging, watch, on_progress)
             metrics.tile_done(commit)
         handover.remove(folder, tile_id)
@@ -204,9 +321,9 @@ def _scored(
         )
 
 
-def _fetched(passing: Path, inputs: str) -> Path:
+def _fetched(temporary: Path, inputs: str) -> Path:
     """Where a tile's files are fetched to: what was fetched before a file was replaced is not taken for the new one."""
-    return passing / f"fetched-{inputs}"
+    return temporary / f"fetched-{inputs}"
 
 
 def _run_folder(job: TileJob) -> RunFolder:
@@ -220,3 +337,22 @@ def _committed(folder: RunFolder, job: TileJob, inputs: str) -> CommitRecord | N
         return None
     made_with = (commit.input_fingerprint, commit.config_fingerprint, commit.bundle_fingerprint)
     return commit if made_with == (inputs, job.config_fingerprint, job.bundle_fingerprint) else None
+
+
+def _failure_of(job: TileJob, error: Exception) -> dict[str, Any]:
+    """The field of an outcome that tells an error."""
+    metrics.tile_failed()
+    tile_id = job.tile.tile_id
+    if isinstance(error, UnavailableError):
+        return {"passing": FailedTile(tile_id=tile_id, reason=str(error))}
+    if isinstance(error, TileError):
+        return {"failed": FailedTile(tile_id=tile_id, reason=str(error))}
+    if isinstance(error, ScannerError):
+        return {"fatal": FatalError(message=str(error), exit_code=error.exit_code)}
+    _log.error("internal error", exc_info=error, extra={"tile": tile_id})
+    package = str(Path(scanner.__file__).parent)
+    steps = traceback.extract_tb(error.__traceback__)
+    where = next((step for step in reversed(steps) if step.filename.startswith(package)), steps[-1])
+    place = f"{Path(where.filename).name}:{where.lineno}"
+    reason = f"tile {tile_id}: internal error, please report it: {type(error).__name__}: {error} ({place})"
+    return {"failed": FailedTile(tile_id=tile_id, reason=reason)}
