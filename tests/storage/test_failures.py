@@ -12,6 +12,7 @@ import trustme
 from scanner.config import StorageConfig
 from scanner.errors import ForbiddenError, InputMissingError, OutputError, UnavailableError, UsageError
 from scanner.storage import open_store
+from scanner.storage.object_store import FENCE_BYTES
 from scanner.storage.requests import PIECE_BYTES
 
 
@@ -233,7 +234,11 @@ def test_a_server_that_dies_during_fetch_and_upload(mortal_s3, faulty_s3, tmp_pa
     mortal_s3.start()
     assert not safe.exists("tiles/7/commit.json")
     safe.sweep("tiles", "commit.json")
-    assert [meta["path"].rpartition("/")[2] for meta in safe.below("") if meta["size"]] == ["big"]
+    # A fence stands where the record would: the attempt cannot commit any more.
+    assert {meta["path"].rpartition("/")[2]: meta["size"] == FENCE_BYTES for meta in safe.below("") if meta["size"]} == {
+        "big": False,
+        "commit.json": True,
+    }
     safe.fetch("big", tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == (tmp_path / "big").read_bytes()
 

@@ -224,7 +224,7 @@ def test_a_process_that_is_told_to_stop_is_not_one_that_finished(place, tmp_path
         for process in multiprocessing.active_children():
             process.terminate()
 
-    with pytest.raises(ScannerError, match="the process that trained OU-J was told to stop; give the same command again"):
+    with pytest.raises(ScannerError, match="the process that trained OU-J was stopped; give the same command again"):
         list(run_jobs([job, job.model_copy(update={"member": "OU-H"})], 1, stop))
     assert not multiprocessing.active_children()
 

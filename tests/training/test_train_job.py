@@ -90,7 +90,7 @@ def test_a_job_that_is_stopped_and_killed_goes_on_elsewhere_with_the_same_weight
     # One run, one record, one attempt's files; the holder has let go.
     left = {meta["path"].split("/")[-1] for meta in open_store(mirror, s3.config).below("")}
     files = {"plan.json", "checkpoint.pt", "history.parquet", "accuracy.png", "loss.png", "member.npz", "fit.json"}
-    assert left == files | {"state.json"}
+    assert left == files | {"state.json", ".lock"}
 
 
 BRIEF = BEST.model_copy(
