@@ -2,20 +2,25 @@
 
 import numpy as np
 import pytest
+from scans import in_this_process
 
 import scanner
 from scanner.errors import InputMissingError, UsageError
 from scanner.records import MEMBERS, Flag
+from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
 
 
 @pytest.fixture(scope="module")
-def run(finished_run):
-    return scanner.open(finished_run)
+def run(tmp_path_factory):
+    """A tile without masks: what holes are filled with depends on the object's id."""
+    folder = tmp_path_factory.mktemp("without-masks")
+    draw_tiles(TilesRequest(n_tiles=1, size=640, seed=3, lenses_per_tile=6, density=0.5, companions=False), folder / "sky")
+    with in_this_process():
+        return scanner.scan(folder / "sky" / "tile-list.txt", folder / "out", keep="all", codec="exact", magnitude_limit=22.0)
 
 
 @pytest.fixture(scope="module")
 def rows(run):
-    """Objects without bad pixels: what holes are filled with depends on the object's id."""
     objects = run.query()
     bad = sum(objects[name] for name in objects.colnames if name.startswith("bad_"))
     return objects[np.asarray(bad) == 0][:3]

@@ -127,9 +127,9 @@ def test_processes_side_by_side_and_what_a_killed_one_leaves(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_passing_folder_of_a_killed_driver_is_swept_too(tmp_path):
-    script = "import sys; from scanner.sky.local_files import passing_folder\n"
-    script += "with passing_folder(sys.argv[1]) as folder: print(folder, flush=True); sys.stdin.read()"
+def test_a_temporary_folder_of_a_killed_driver_is_swept_too(tmp_path):
+    script = "import sys; from scanner.sky.local_files import temporary_folder\n"
+    script += "with temporary_folder(sys.argv[1]) as folder: print(folder, flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", script, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         folder = process.stdout.readline().strip()
