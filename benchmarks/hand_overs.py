@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
+import multiprocessing
 import os
 import random
 import signal
@@ -21,9 +21,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from itertools import product
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1] / "tests"
@@ -44,35 +45,23 @@ N_WORKERS = 2
 LONGEST_PAUSE_S = 0.01
 LONGEST_LIFE_S = 0.25
 MOST_SECONDS = 120.0
+STOPPED = 130
+#: Processes are forked from one that has imported everything and has never spoken to an object store.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["conftest", "test_hand_over"])
 
 
 class LostError(Exception):
     """A tile that was done once is not what it was."""
 
 
-def forked(body: Callable[[], int]) -> int:
-    """Run a function in a child; returns its process id. The parent never speaks to an object store, so it may be forked."""
-    child = os.fork()
-    if child:
-        return child
-    code = 70
-    try:
-        code = body()
-    except KeyboardInterrupt:
-        code = 130
-    except BaseException as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-    finally:
-        os._exit(code)
-
-
-def drive(location: str, storage: StorageConfig, pipe: int) -> int:
+def drive(location: str, storage: StorageConfig, pipe: Connection) -> None:
     """Open the run, say what is done, wait until everything is, and verify it."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED))
 
     def tell(folder: RunFolder, done: list[str]) -> None:
         records = {tile: hashlib.sha256(folder.store.read(f"{folder.tile(tile)}/{COMMIT}")).hexdigest() for tile in done}
-        os.write(pipe, json.dumps({"hold": folder.hold, "done": records}).encode() + b"\n")
+        pipe.send((folder.hold, records))
 
     with open_run(location, storage, RUN) as folder:
         done = set(committed_inputs(folder, RUN))
@@ -86,10 +75,9 @@ def drive(location: str, storage: StorageConfig, pipe: int) -> int:
                 raise LostError(tile)
             folder.verify(commit)
         tell(folder, sorted(done))
-    return 0
 
 
-def work(location: str, storage: StorageConfig, placement: str, hold: str, seed: int) -> int:
+def work(location: str, storage: StorageConfig, placement: str, hold: str, seed: int) -> None:
     """Scan every tile that is not committed, in an order of its own, for one driver."""
     chance = random.Random(seed)
     folder = RunFolder(open_store(location, storage), hold)
@@ -100,8 +88,7 @@ def work(location: str, storage: StorageConfig, placement: str, hold: str, seed:
                 break
             except UnavailableError:
                 if folder.store.holder() != hold:
-                    return 0
-    return 0
+                    return
 
 
 class Run:
@@ -111,70 +98,64 @@ class Run:
         self._where = (location, storage)
         self._placement, self._chance = placement, chance
         self._records: dict[str, str] = {}
-        self._workers: list[int] = []
+        self._workers: list[BaseProcess] = []
         self.done: Counter[str] = Counter()
 
     def drive(self) -> bool:
         """One driver's life, with its workers; whether it ended of itself."""
-        reading, writing = os.pipe()
-        driver = forked(lambda: drive(*self._where, writing))
-        os.close(writing)
-        with os.fdopen(reading, "rb") as pipe:
-            first = pipe.readline()
-            if first:
-                hold = self._noted(first)
-                mine = [self._worker(hold) for _ in range(N_WORKERS)]
-                ended = self._lives(driver, mine, hold)
-            else:
-                ended = os.waitpid(driver, 0)[1]
-            for line in pipe.readlines():
-                self._noted(line)
-        if os.WIFEXITED(ended) and os.WEXITSTATUS(ended) not in (0, 130):
-            raise LostError(f"a driver ended with {os.WEXITSTATUS(ended)}")
-        return os.WIFEXITED(ended) and os.WEXITSTATUS(ended) == 0
+        here, there = PROCESSES.Pipe(duplex=False)
+        driver = PROCESSES.Process(target=drive, args=(*self._where, there))
+        driver.start()
+        there.close()
+        with here, suppress(EOFError):
+            hold = self._noted(here)
+            self._live(driver, [self._worker(hold) for _ in range(N_WORKERS)], hold)
+            self._noted(here)
+        driver.join()
+        if driver.exitcode not in (0, STOPPED, -signal.SIGKILL, -signal.SIGTERM):
+            raise LostError(f"a driver ended with {driver.exitcode}")
+        return driver.exitcode == 0
 
     def end(self) -> None:
         """Wait for all workers."""
         for worker in self._workers:
-            with suppress(ChildProcessError):
-                os.waitpid(worker, 0)
+            worker.join()
 
-    def _lives(self, driver: int, mine: list[int], hold: str) -> int:
+    def _live(self, driver: BaseProcess, mine: list[BaseProcess], hold: str) -> None:
+        """Until the driver has ended, or is ended; workers are killed meanwhile."""
         dies = time.monotonic() + self._chance.uniform(0, LONGEST_LIFE_S)
         how = self._chance.choice([signal.SIGKILL, signal.SIGTERM])
         given_up = time.monotonic() + MOST_SECONDS
-        while True:
-            pid, status = os.waitpid(driver, os.WNOHANG)
-            if pid:
-                return status
-            now = time.monotonic()
-            if now > given_up:
+        while driver.is_alive():
+            if time.monotonic() > given_up:
                 raise TimeoutError("a driver waits in vain")
-            if now > dies:
-                os.kill(driver, how)
+            if time.monotonic() > dies:
+                os.kill(driver.pid or 0, how)
                 self.done[f"driver {how.name}"] += 1
-                return os.waitpid(driver, 0)[1]
+                driver.join(MOST_SECONDS)
+                return
             if self._chance.random() < 0.03:
                 number = self._chance.randrange(N_WORKERS)
-                os.kill(mine[number], signal.SIGKILL)
-                os.waitpid(mine[number], 0)
-                self._workers.remove(mine[number])
+                mine[number].kill()
                 mine[number] = self._worker(hold)
                 self.done["worker SIGKILL"] += 1
             time.sleep(0.005)
 
-    def _worker(self, hold: str) -> int:
+    def _worker(self, hold: str) -> BaseProcess:
         seed = self._chance.randrange(1 << 30)
-        self._workers.append(forked(lambda: work(*self._where, self._placement, hold, seed)))
-        return self._workers[-1]
+        worker = PROCESSES.Process(target=work, args=(*self._where, self._placement, hold, seed))
+        worker.start()
+        self._workers.append(worker)
+        return worker
 
-    def _noted(self, line: bytes) -> str:
-        said = json.loads(line)
+    def _noted(self, pipe: Connection) -> str:
+        """What a driver said, compared with what others said before; gives its token."""
+        hold, records = pipe.recv()
         for tile, record in self._records.items():
-            if said["done"].get(tile) != record:
+            if records.get(tile) != record:
                 raise LostError(f"tile {tile}: a driver counted it as done, the next did not")
-        self._records = said["done"]
-        return str(said["hold"])
+        self._records = records
+        return str(hold)
 
 
 def main() -> None:
@@ -183,7 +164,7 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=1000)
     parser.add_argument("--first", type=int, default=1, help="seed of the first run")
     arguments = parser.parse_args()
-    os.environ.update(S3_CREDENTIALS)
+    os.environ.update(S3_CREDENTIALS, PYTHONPATH=os.pathsep.join(sys.path))
     failed = False
     with (
         tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder,

@@ -63,11 +63,11 @@ def writing_to(path: Path) -> Iterator[None]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link, or a folder with all below; what is not there counts as removed."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    """Remove a file, a link, or a folder with all below; what is not there, or others remove meanwhile, counts as removed."""
+    while path.is_dir() and not path.is_symlink():
+        with suppress(FileNotFoundError):
+            shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 def remove_at_once(path: Path) -> None:

@@ -88,8 +88,7 @@ class Lease:
                 self._version = version
                 break
             alive = _is_alive(record) if record is not None else None
-            given_back = record is not None and not record.token
-            if not given_back and (alive or (alive is None and not self._falls_silent(version))):
+            if not _given_back(record) and (alive or (alive is None and not self._falls_silent(version))):
                 raise held_by_another(self._where, record.holder if record is not None else "")
             if self._put(version):
                 break
@@ -188,11 +187,15 @@ class Lease:
         while time.monotonic() < end:
             time.sleep(min(_LOOK_S, SILENT_S / 10))
             found = self._read()
-            if found is None:
+            if found is None or _given_back(found[0]):
                 return True
             if found[1] != version:
                 return False
         return True
+
+
+def _given_back(record: LeaseRecord | None) -> bool:
+    return record is not None and not record.token
 
 
 def _is_alive(record: LeaseRecord) -> bool | None:

@@ -116,6 +116,18 @@ def test_a_holder_of_another_machine_that_gives_a_sign_is_not(s3, location):
         thread.join()
 
 
+def test_a_holder_of_another_machine_that_leaves_is_followed_at_once(s3, location):
+    store = open_store(location, s3.config)
+    elsewhere = lease.Lease(store.bucket, store.path(".lock"), store.root)
+    elsewhere._put("create")
+    on_another_machine(store)
+    leaving = threading.Timer(0.5, elsewhere.release)
+    leaving.start()
+    with store.held() as hold:
+        assert store.holder() == hold
+    leaving.join()
+
+
 def on_another_machine_again(store):
     record = json.loads(store.read(".lock"))
     store.write(".lock", json.dumps(record | {"renewed": "2026-01-01T00:00:00Z", "token": record["token"] + "x"}).encode())

@@ -37,6 +37,10 @@ READS = ("stat", "lstat", "scandir", "listdir")
 WRITES = ("mkdir", "rename", "replace", "rmdir", "unlink", "link", "open")
 
 
+#: What an actor that waits for something from outside stops before.
+WAITS = "waits"
+
+
 class Killed(BaseException):
     """The process of an actor is no more: nothing that it would do now has any effect."""
 
@@ -77,6 +81,11 @@ class Actor:
         self.killed = True
         while not self.over:
             self.step()
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has nothing to do of itself."""
+        return self.over or (bool(self.calls) and self.calls[-1] == WAITS)
 
     def fresh_name(self) -> str:
         """Hexadecimal digits that no other call of any actor gets."""
@@ -297,14 +306,19 @@ class TakenOver(Lease):
         pass
 
 
+Schedule = Sequence[tuple[int, str]]
+
+
 @dataclass
 class World:
     """One run folder and its actors, from the beginning."""
 
     actors: Sequence[Actor]
-    #: Called after each step, outside of all actors.
+    #: Called outside of all actors, when something may have changed.
     check: Callable[[], None]
     snapshot: Callable[[], object]
+    has_changed: bool = True
+    _snapshot: object = None
 
     def choices(self, deaths: int) -> list[tuple[int, str]]:
         """What can happen next: an actor goes on, or dies."""
@@ -323,14 +337,35 @@ class World:
         """Let it happen."""
         actor = self.actors[choice[0]]
         actor.step() if choice[1] == "step" else actor.kill()
+        self.has_changed |= actor.has_written or actor.over
         for mortal in self.actors:
             if not mortal.over and mortal.dies_after():
                 mortal.kill()
+                self.has_changed = True
+
+    def look(self, schedule: Schedule) -> None:
+        """Check the state, and say how it came to it if it is a bad one."""
+        if not self.has_changed:
+            return
+        self.has_changed = False
+        self._snapshot = self.snapshot()
+        try:
+            self.check()
+        except AssertionError as error:
+            raise AssertionError("\n".join([str(error), *self._story(schedule)])) from error
+
+    def _story(self, schedule: Schedule) -> Iterator[str]:
+        done = [0] * len(self.actors)
+        for number, what in schedule:
+            actor = self.actors[number]
+            call = actor.calls[done[number] - 1] if done[number] else "begins"
+            yield f"{actor.name}: {'KILLED' if what == 'kill' else call}"
+            done[number] += 1
 
     def key(self) -> object:
         """The state."""
         told = tuple((actor.begun, actor.over, actor.killed, len(actor.calls), actor.history.digest()) for actor in self.actors)
-        return hash((told, self.snapshot()))
+        return hash((told, self._snapshot))
 
     def end(self) -> None:
         """End all that goes on."""
@@ -339,10 +374,7 @@ class World:
                 actor.kill()
 
 
-Make = Callable[[], World]
-
-
-def explore(make: Make, deaths: int, preemptions: int | None = None) -> int:
+def explore(make: Callable[[], World], deaths: int, preemptions: int | None = None) -> int:
     """Go through every state; returns how many there are.
 
     Parameters
@@ -361,13 +393,15 @@ def explore(make: Make, deaths: int, preemptions: int | None = None) -> int:
         world = make()
         try:
             last, left = None, 0
-            for choice in schedule:
+            for number, choice in enumerate(schedule, 1):
+                if number == len(schedule):
+                    # What the last step changes is only seen by who saw the state before.
+                    world.look(schedule[:-1])
                 left += _preempts(world, last, choice)
                 world.do(choice)
                 last = choice[0]
             while True:
-                with told(world, schedule):
-                    world.check()
+                world.look(schedule)
                 key = world.key() if preemptions is None else (world.key(), last, left)
                 if key in seen:
                     break
@@ -390,10 +424,10 @@ def explore(make: Make, deaths: int, preemptions: int | None = None) -> int:
 
 
 def _preempts(world: World, last: int | None, choice: tuple[int, str]) -> bool:
-    return last is not None and choice[0] != last and not world.actors[last].over
+    return last is not None and choice[0] != last and not world.actors[last].waits
 
 
-def wander(make: Make, deaths: int, seed: int) -> None:
+def wander(make: Callable[[], World], deaths: int, seed: int) -> None:
     """Go one way through, drawn by chance."""
     chance = random.Random(seed)
     world, schedule = make(), []
@@ -404,26 +438,9 @@ def wander(make: Make, deaths: int, seed: int) -> None:
             choice = chance.choice(kills) if kills and chance.random() < 0.03 else chance.choice(steps)
             schedule.append(choice)
             world.do(choice)
-            with told(world, schedule):
-                world.check()
+            world.look(schedule)
     finally:
         world.end()
-
-
-@contextmanager
-def told(world: World, schedule: Sequence[tuple[int, str]]) -> Iterator[None]:
-    """Say how it came to it."""
-    try:
-        yield
-    except AssertionError as error:
-        done = [0] * len(world.actors)
-        lines = []
-        for number, what in schedule:
-            actor = world.actors[number]
-            call = actor.calls[done[number] - 1] if done[number] else "begins"
-            lines.append(f"{actor.name}: {'KILLED' if what == 'kill' else call}")
-            done[number] += 1
-        raise AssertionError("\n".join([str(error), *lines])) from error
 
 
 @contextmanager
