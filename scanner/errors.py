@@ -1,8 +1,4 @@
-"""What goes wrong, as one sentence and one exit code.
-
-Every error that a user can cause or mend is a :class:`ScannerError`; the command line prints its message and exits with its
-``exit_code``. A :class:`TileError` fails one tile only: the run goes on and lists it.
-"""
+"""What goes wrong, as one sentence and one exit code."""
 
 from __future__ import annotations
 
@@ -12,7 +8,11 @@ from typing import ClassVar
 
 
 class ScannerError(Exception):
-    """An error whose message is fit to be read by the user as it stands."""
+    """An error whose message is fit to be read by the user as it stands.
+
+    Every error that a user can cause or mend is a :class:`ScannerError`; the command line prints its message and exits with its
+    ``exit_code``. A :class:`TileError` fails one tile only: the run goes on and lists it.
+    """
 
     exit_code: ClassVar[int] = 70
 

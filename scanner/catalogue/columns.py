@@ -1,8 +1,4 @@
-"""Every column of the tables that scanner writes: name, type, unit, meaning, and what stands in it.
-
-Parquet, FITS, VOTable and ECSV files carry unit, description and UCD from here, and so does ``docs/catalogue-columns.md``
-(:func:`markdown`). There are no nulls: what is not known is NaN.
-"""
+"""Every column of the tables that scanner writes: name, type, unit, meaning, and what stands in it."""
 
 from __future__ import annotations
 
@@ -33,6 +29,9 @@ _ARROW_TYPES: dict[ColumnType, pa.DataType] = {
 @dataclass(frozen=True)
 class Column:
     """One column.
+
+    Parquet, FITS, VOTable and ECSV files carry unit, description and UCD from here, and so does ``docs/catalogue-columns.md``
+    (:func:`markdown`). There are no nulls: what is not known is NaN.
 
     ``unit`` is written as FITS, VOUnit and astropy all read it, and empty for pure numbers. ``ucd`` is of the UCD1+ vocabulary.
     """

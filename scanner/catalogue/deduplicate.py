@@ -1,17 +1,4 @@
-"""One row for each object where tiles overlap, in one run or in several.
-
-The rule. Two rows of *different* tiles (of one run, or a tile's rows in two runs) are the same object if they lie within the
-duplicate radius, or within :data:`~scanner.config.SAME_ID_RADIUS_ARCSEC` if they also have the same ``target_id``. Rows of one
-tile of one run are never the same object: the tile's own catalogue tells them apart. Rows are taken from the most to the least
-preferred, and one is kept if no row kept so far is the same object. Preferred are scored rows, then those of the bundle that is
-named first, then the smaller worst bad fraction of the four bands (in steps of :data:`BAD_FRACTION_STEP`), then the lower
-``tile_id``, then the lower ``target_id``, then the lower ``run``. So the result depends neither on the order of the rows nor on
-that of tiles and runs; no two rows of different tiles that are left are the same object; and every row that went has lost to
-one that is left.
-
-The fate of a row depends on the rows that it is connected with, from one same object to the next, and on no others. So the sky
-can be done cell by cell: what is connected with a cell's edge is left undecided, to be done together with what lies beyond.
-"""
+"""One row for each object where tiles overlap, in one run or in several."""
 
 from __future__ import annotations
 
@@ -54,6 +41,19 @@ _EVERY_SECOND_BIT = 0x5555_5555_5555_5555
 @dataclass(frozen=True)
 class Rule:
     """What the rule leaves open.
+
+    Two rows of *different* tiles (of one run, or a tile's rows in two runs) are the same object if they lie within
+    the duplicate radius, or within :data:`~scanner.config.SAME_ID_RADIUS_ARCSEC` if they also have the same ``target_id``. Rows
+    of one tile of one run are never the same object: the tile's own catalogue tells them apart. Rows are taken from the most to
+    the least preferred, and one is kept if no row kept so far is the same object. Preferred are scored rows, then those of the
+    bundle that is named first, then the smaller worst bad fraction of the four bands (in steps of :data:`BAD_FRACTION_STEP`),
+    then the lower ``tile_id``, then the lower ``target_id``, then the lower ``run``. So the result depends neither on the order
+    of the rows nor on that of tiles and runs; no two rows of different tiles that are left are the same object; and every row
+    that went has lost to one that is left.
+
+    The fate of a row depends on the rows that it is connected with, from one same object to the next, and on no others. So the
+    sky can be done cell by cell: what is connected with a cell's edge is left undecided, to be done together with what lies
+    beyond.
 
     ``radius_arcsec``: rows of two tiles this close are one object. ``bundles``: from the most to the least preferred; those
     that are not named come last, and are alike.

@@ -1,15 +1,4 @@
-"""A catalogue as a folder of Parquet files in the HATS layout, written partition by partition.
-
-LSDB, DuckDB and plain Parquet readers open it (https://hats.readthedocs.io, as read by hats 0.11)::
-
-    hats.properties                            what the catalogue is, and which columns are its position
-    partition_info.csv                         the HEALPix pixels that hold rows
-    dataset/_common_metadata, _metadata        schema (with units, descriptions, UCDs); statistics of all files
-    dataset/Norder=k/Dir=d/Npix=n.parquet      rows of pixel n of order k, sorted by _healpix_29
-
-A pixel is split in four until it holds no more than ``rows_per_partition`` rows, so files are about equal whatever the density.
-There is no date in it: the same rows give the same bytes, whatever their order.
-"""
+"""A catalogue as a folder of Parquet files in the HATS layout, written partition by partition."""
 
 from __future__ import annotations
 
@@ -67,6 +56,16 @@ class Partition:
 
 class HatsWriter:
     """A HATS catalogue in the making; made by :func:`hats_writer`.
+
+    LSDB, DuckDB and plain Parquet readers open it (https://hats.readthedocs.io, as read by hats 0.11)::
+
+        hats.properties                            what the catalogue is, and which columns are its position
+        partition_info.csv                         the HEALPix pixels that hold rows
+        dataset/_common_metadata, _metadata        schema (with units, descriptions, UCDs); statistics of all files
+        dataset/Norder=k/Dir=d/Npix=n.parquet      rows of pixel n of order k, sorted by _healpix_29
+
+    A pixel is split in four until it holds no more than ``rows_per_partition`` rows, so files are about equal whatever the
+    density. There is no date in it: the same rows give the same bytes, whatever their order.
 
     Parameters
     ----------

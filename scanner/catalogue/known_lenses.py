@@ -1,10 +1,4 @@
-"""Lenses that were known before, from a table, and which objects of a catalogue they are.
-
-The table is that of the package ``lenscat`` (Vujeva et al. 2024; ``pip install --no-deps lenscat``), or any FITS, VOTable, ECSV
-or CSV file. Columns are found by the names of :data:`ALIASES`, in upper or lower case, with or without a unit in brackets.
-Positions are ICRS, in degrees unless a unit says otherwise; text such as ``03:31:16.8`` is hours in right ascension. Rows
-without a position are left out; a row without a reference has the table's own name.
-"""
+"""Lenses that were known before, from a table, and which objects of a catalogue they are."""
 
 from __future__ import annotations
 
@@ -102,6 +96,11 @@ class KnownLensMatcher:
 
 def load_known_lenses(source: str, storage: StorageConfig = StorageConfig()) -> KnownLenses:
     """Read a table of known lenses.
+
+    The table is that of the package ``lenscat`` (Vujeva et al. 2024; ``pip install --no-deps lenscat``), or any FITS, VOTable,
+    ECSV or CSV file. Columns are found by the names of :data:`ALIASES`, in upper or lower case, with or without a unit in
+    brackets. Positions are ICRS, in degrees unless a unit says otherwise; text such as ``03:31:16.8`` is hours in right
+    ascension. Rows without a position are left out; a row without a reference has the table's own name.
 
     Parameters
     ----------

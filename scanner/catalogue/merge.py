@@ -1,10 +1,4 @@
-"""Many tables of tiles as one catalogue, whatever their size: deduplicated, ranked, written, in bounded memory.
-
-What memory does not hold, DuckDB puts into a folder. Rows are sorted by their place on the sky. Every part of the sky that
-holds few enough rows is deduplicated by itself, and what its edge leaves undecided together with that of its neighbours, in
-ever larger parts, until the whole sky is one. So the result is to the byte that of all rows at once, in whatever order they
-came.
-"""
+"""Many tables of tiles as one catalogue, whatever their size: deduplicated, ranked, written, in bounded memory."""
 
 from __future__ import annotations
 
@@ -43,6 +37,11 @@ _FULL = ("No space left on device", "max_temp_directory_size", "Disk quota excee
 
 class Merging:
     """One merging; a context manager. Tables are added, :meth:`merge` is called once, then the results are asked for.
+
+    What memory does not hold, DuckDB puts into a folder. Rows are sorted by their place on the sky. Every part of the sky that
+    holds few enough rows is deduplicated by itself, and what its edge leaves undecided together with that of its neighbours, in
+    ever larger parts, until the whole sky is one. So the result is to the byte that of all rows at once, in whatever order they
+    came.
 
     Parameters
     ----------

@@ -1,11 +1,4 @@
-"""Codecs of stored cutouts: ``exact`` float32; ``compact`` 16-bit integers on an asinh scale, in units of each cutout's noise.
-
-``compact``: linear steps of sigma/8 near the sky, steps of 1/128 of the value far above it:
-``code = 128 + round(128 asinh(u / 16))`` with ``u = (pixel - sky) / sigma``. The 128 keeps the high byte of nearly every code
-zero, which packs the noise 12 % tighter. Rounding moves a pixel by at most ``sqrt(1 + (u / 16)^2) / 16`` sigma
-(:func:`largest_error`), which adds 0.13 % to the variance of the noise. NaN is kept, as a reserved code; beyond 1e15 sigma the
-value is clipped.
-"""
+"""Codecs of stored cutouts: ``exact`` (float32) and ``compact`` (16-bit integers on an asinh scale, in units of the noise)."""
 
 from __future__ import annotations
 
@@ -33,6 +26,11 @@ _SIGMA_OF_CODE[int(NAN_CODE.view(np.uint16))] = np.nan
 
 def encode(pixels: Float32, sky: Float32, sigma: Float32) -> NDArray[np.int16]:
     """Quantise images as ``compact`` does.
+
+    ``compact``: linear steps of sigma/8 near the sky, steps of 1/128 of the value far above it: ``code = 128 + round(128
+    asinh(u / 16))`` with ``u = (pixel - sky) / sigma``. The 128 keeps the high byte of nearly every code zero, which packs the
+    noise 12 % tighter. Rounding moves a pixel by at most ``sqrt(1 + (u / 16)^2) / 16`` sigma (:func:`largest_error`), which
+    adds 0.13 % to the variance of the noise. NaN is kept, as a reserved code; beyond 1e15 sigma the value is clipped.
 
     Parameters
     ----------

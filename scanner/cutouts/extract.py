@@ -1,8 +1,4 @@
-"""Cuts VIS and NISP pixels around one common centre for each target of a tile, batch by batch.
-
-Cutouts come in row order (y, then x), so that the files are read once from top to bottom and memory does not depend on their
-size.
-"""
+"""Cuts VIS and NISP pixels around one common centre for each target of a tile, batch by batch."""
 
 from __future__ import annotations
 
@@ -33,6 +29,9 @@ _BINNED_PIXELS = STEP * NISP_CUTOUT_PIXELS
 
 def cut(images: TileImages, targets: Targets, batch_size: int) -> Iterator[CutoutBatch]:
     """Cut all targets.
+
+    Cutouts come in row order (y, then x), so that the files are read once from top to bottom and memory does not depend on
+    their size.
 
     VIS is copied. NISP is the 3×3 sum of the central 198 pixels (``bin``) or a slice (``slice``, and ``warp`` after
     resampling). Nothing is interpolated but in the case ``warp``.

@@ -1,10 +1,4 @@
-"""The zarr store of a tile's cutouts: its layout, two writers that write the same bytes, and its reader.
-
-One zarr v3 group holds ``vis`` (N, 200, 200) and ``nisp`` (N, 3, 66, 66; Y, J, H), and one row per object in
-``target_id, ra, dec, x, y, magnitude, x0, y0, offset, bad_fraction, sky, sigma, flags``, all as
-:class:`~scanner.records.CutoutBatch` describes them. Images are sharded: one file of 256 objects, in chunks of 16, each with a
-checksum. The same cutouts give the same bytes, however they were divided into batches.
-"""
+"""The zarr store of a tile's cutouts: its layout, two writers that write the same bytes, and its reader."""
 
 from __future__ import annotations
 
@@ -312,6 +306,11 @@ def finish_store(path: Path, columns: dict[str, list[NDArray[Any]]]) -> None:
 
 class CutoutStore:
     """Reads a finished store.
+
+    One zarr v3 group holds ``vis`` (N, 200, 200) and ``nisp`` (N, 3, 66, 66; Y, J, H), and one row per object in ``target_id,
+    ra, dec, x, y, magnitude, x0, y0, offset, bad_fraction, sky, sigma, flags``, all as :class:`~scanner.records.CutoutBatch`
+    describes them. Images are sharded: one file of 256 objects, in chunks of 16, each with a checksum. The same cutouts give
+    the same bytes, however they were divided into batches.
 
     Raises
     ------

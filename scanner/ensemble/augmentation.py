@@ -1,9 +1,4 @@
-"""The eight orientations of a cutout (quarter turns, mirrored or not), and test-time augmentation with them.
-
-Nothing on the sky has an up, so what an object gains or loses by being turned is an error, and a mean over the eight
-orientations is free of most of it. It costs eight times as much, and the objects that are far from being candidates are not
-worth it: only those whose calibrated log-odds reach a limit are averaged, which the bundle sets such that few objects do.
-"""
+"""The eight orientations of a cutout (quarter turns, mirrored or not), and test-time augmentation with them."""
 
 from __future__ import annotations
 
@@ -52,6 +47,10 @@ def average_orientations(
     look: ScoreCutouts, rule: SecondLook, calibration: Calibration, vis: Float32, nisp: Float32, sky: Float32, sigma: Float32
 ) -> Float32:
     """Score cutouts as they are, and those that stand high in all eight orientations.
+
+    Nothing on the sky has an up, so what an object gains or loses by being turned is an error, and a mean over the eight
+    orientations is free of most of it. It costs eight times as much, and the objects that are far from being candidates are not
+    worth it: only those whose calibrated log-odds reach a limit are averaged, which the bundle sets such that few objects do.
 
     Parameters
     ----------

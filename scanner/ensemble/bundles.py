@@ -1,9 +1,4 @@
-"""Where bundles are: installed with scanner, in a folder, or published in a store for all machines.
-
-A store of bundles has a folder a bundle, ``STORE/FINGERPRINT/…``, there whole as soon as its ``bundle.json`` is and never
-altered, and two pointers, ``current.json`` and ``latest.json``, which are moved as a whole by one process at a time. A bundle
-on an object store is copied once to this machine.
-"""
+"""Where bundles are: installed with scanner, in a folder, or published in a store for all machines."""
 
 from __future__ import annotations
 
@@ -123,7 +118,12 @@ def load(bundle: str | Path | None = None, storage: StorageConfig = StorageConfi
 
 
 class PublishedBundles:
-    """A store of bundles; ``location``: where."""
+    """A store of bundles; ``location``: where.
+
+    A store of bundles has a folder a bundle, ``STORE/FINGERPRINT/…``, there whole as soon as its ``bundle.json`` is and never
+    altered, and two pointers, ``current.json`` and ``latest.json``, which are moved as a whole by one process at a time. A
+    bundle on an object store is copied once to this machine.
+    """
 
     def __init__(self, location: str, storage: StorageConfig) -> None:
         self.location = location

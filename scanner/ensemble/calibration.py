@@ -1,9 +1,4 @@
-"""One lens probability from the seven log-odds, at a stated prevalence of lenses.
-
-:class:`Calibration` is a logistic regression on the seven log-odds. A training set holds far more lenses than the sky, so its
-intercept is moved from the one prevalence to the other (Elkan 2001, section 2: the odds scale with the prior odds). Without a
-labelled set there is nothing to fit: :class:`MeanProbability` is the plain mean of the members' probabilities, uncalibrated.
-"""
+"""One lens probability from the seven log-odds, at a stated prevalence of lenses."""
 
 from __future__ import annotations
 
@@ -32,6 +27,11 @@ def _log_odds(probability: float) -> float:
 
 class Calibration(Record):
     """Logistic regression on the seven log-odds, stated for the prevalence of the sky.
+
+    :class:`Calibration` is a logistic regression on the seven log-odds. A training set holds far more lenses than the sky, so
+    its intercept is moved from the one prevalence to the other (Elkan 2001, section 2: the odds scale with the prior odds).
+    Without a labelled set there is nothing to fit: :class:`MeanProbability` is the plain mean of the members' probabilities,
+    uncalibrated.
 
     ``coefficients`` in the order of :data:`~scanner.records.MEMBERS`; ``intercept`` at ``training_prevalence``.
     """

@@ -1,12 +1,4 @@
-"""OU-T-SNE: the grid over the two-dimensional embedding of the training set's log-odds (Wilde et al. 2022, section 3.3).
-
-The paper does not say how new objects are embedded. Here an object takes the position of the nearest training object in the
-seven log-odds (limited to ±20). Against openTSNE's own ``transform`` (7,000 training and 2,500 new rows) that puts 78% within
-one cell and agrees on 96% of decisions at 0.5; means over 2 to 25 neighbours fall between the clusters (44% and less; 91% and
-less), and the medoid of 3 to 25 does worse too. It is also exact, fast and independent of the batch. A position found so lies
-in a cell that holds a training object; the rules for empty cells and for positions outside the box serve positions from
-elsewhere (:meth:`EmbeddingGrid.value_at`).
-"""
+"""OU-T-SNE: the grid over the two-dimensional embedding of the training set's log-odds (Wilde et al. 2022, section 3.3)."""
 
 from __future__ import annotations
 
@@ -49,6 +41,13 @@ class GridLookup:
 @dataclass(frozen=True)
 class EmbeddingGrid:
     """The embedded training set and the grid over it.
+
+    The paper does not say how new objects are embedded. Here an object takes the position of the nearest training object in the
+    seven log-odds (limited to ±20). Against openTSNE's own ``transform`` (7,000 training and 2,500 new rows) that puts 78%
+    within one cell and agrees on 96% of decisions at 0.5; means over 2 to 25 neighbours fall between the clusters (44% and
+    less; 91% and less), and the medoid of 3 to 25 does worse too. It is also exact, fast and independent of the batch. A
+    position found so lies in a cell that holds a training object; the rules for empty cells and for positions outside the box
+    serve positions from elsewhere (:meth:`EmbeddingGrid.value_at`).
 
     ``logits`` (M, 7) and ``positions`` (M, 2) float32: training objects kept for the lookup, no two with the same logits.
     ``x_edges, y_edges`` (cells + 1,) float64: cell edges. ``lens_fraction`` (cells, cells; x, y) float32, NaN where no training

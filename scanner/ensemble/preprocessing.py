@@ -1,13 +1,4 @@
-"""From cutouts to the input of a network: the scaling and the paper's resize, in float64 as the reference of the ONNX graph.
-
-Every band is scaled once per image side, so that the members can share it. The order matters. ``minmax`` resizes first and
-scales the resized image, as the published networks were trained: only so do their weights give their authors' figures (OU-66 on
-a real group of galaxies: .93, against .85 the other way round). ``asinh_mad`` scales first, on the pixels that the sky and σ
-were measured on, and resizes the result.
-
-The paper resized with ``skimage.transform.resize`` (section 3.2): linear interpolation after a Gaussian filter when shrinking.
-That is linear and separable, hence two constant matrices; ``torch.nn.functional.interpolate`` is something else.
-"""
+"""From cutouts to the input of a network: the scaling and the paper's resize, in float64 as the reference of the ONNX graph."""
 
 from __future__ import annotations
 
@@ -44,6 +35,9 @@ def _mirror(index: NDArray[np.int64], n: int) -> NDArray[np.int64]:
 
 def resize_matrix(n_in: int, n_out: int) -> Float64:
     """Matrix that resizes one axis as ``skimage.transform.resize`` does by default.
+
+    The paper resized with ``skimage.transform.resize`` (section 3.2): linear interpolation after a Gaussian filter when
+    shrinking. That is linear and separable, hence two constant matrices; ``torch.nn.functional.interpolate`` is something else.
 
     Order 1, mode ``reflect``, and, when shrinking by a factor f, a Gaussian filter of standard deviation (f - 1) / 2 first.
     An image is resized by ``rows @ image @ columns.T``.
@@ -147,6 +141,11 @@ def member_input(
     preprocessing: Preprocessing,
 ) -> Float64:
     """Compute what one member sees of ``N`` cutouts: the float64 reference of the ONNX graph.
+
+    Every band is scaled once per image side, so that the members can share it. The order matters. ``minmax`` resizes first and
+    scales the resized image, as the published networks were trained: only so do their weights give their authors' figures
+    (OU-66 on a real group of galaxies: .93, against .85 the other way round). ``asinh_mad`` scales first, on the pixels that
+    the sky and σ were measured on, and resizes the result.
 
     Parameters
     ----------

@@ -1,12 +1,4 @@
-"""The ensemble at work: cutouts to scores, through an ONNX Runtime session on the provider that was asked for.
-
-On a CPU several objects are scored at a time, each by itself: an object's bits depend neither on what it came with nor on how
-many there are at a time. ONNX Runtime comes in three wheels that overwrite one another (``cpu``, ``openvino``, ``gpu``), and it
-falls back without a word: what a session really runs on is asked of the session.
-
-A bundle without a grid has no embedding: position and grid value are NaN and the cell count 0, the threshold applies to the
-calibrated probability.
-"""
+"""The ensemble at work: cutouts to scores, through an ONNX Runtime session on the provider that was asked for."""
 
 from __future__ import annotations
 
@@ -156,6 +148,13 @@ class Scorer:
 
 class EnsembleSession:
     """A session that is ready to score; made by :func:`open_session`.
+
+    On a CPU several objects are scored at a time, each by itself: an object's bits depend neither on what it came with nor on
+    how many there are at a time. ONNX Runtime comes in three wheels that overwrite one another (``cpu``, ``openvino``,
+    ``gpu``), and it falls back without a word: what a session really runs on is asked of the session.
+
+    A bundle without a grid has no embedding: position and grid value are NaN and the cell count 0, the threshold applies to the
+    calibrated probability.
 
     ``provider``: what it runs on. ``inputs``: the inputs that its graph reads, among ``vis``, ``nisp``, ``sky``, ``sigma``.
     ``parallel``: objects that are scored at a time. ``core_seconds``: processor time of the threads that did so, so far;

@@ -1,8 +1,4 @@
-"""F-beta of a labelled score set, and the threshold that maximises it, for any β and any prevalence.
-
-Equation 3 of Wilde et al. (2022) with their β = 0.03 weights *precision*, not recall as their text says: recall counts
-β² = 0.0009 times as much, and F-beta is all but the precision (their Table 5 shows it). β > 1 weights recall.
-"""
+"""F-beta of a labelled score set, and the threshold that maximises it, for any β and any prevalence."""
 
 from __future__ import annotations
 
@@ -43,6 +39,9 @@ class OperatingPoint(Record):
 @dataclass(frozen=True)
 class OperatingCurve:
     """Counts of a labelled set at every score that occurs, highest first.
+
+    Equation 3 of Wilde et al. (2022) with their β = 0.03 weights *precision*, not recall as their text says: recall counts β² =
+    0.0009 times as much, and F-beta is all but the precision (their Table 5 shows it). β > 1 weights recall.
 
     ``thresholds`` (K,) float64, strictly decreasing; ``true_positives`` and ``false_positives`` (K,) int64: lenses and
     non-lenses with a score at or above the threshold. The last entries are all the lenses and all the non-lenses.

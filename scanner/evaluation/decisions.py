@@ -1,8 +1,4 @@
-"""What scores decide at thresholds that were fixed beforehand: the paper's Tables 5 and 6.
-
-The members are judged at 0.5, as in the paper, the bundle at its own F-beta threshold. A set of lenses only has a recall, one
-of non-lenses only a false-positive rate.
-"""
+"""What scores decide at thresholds that were fixed beforehand: the paper's Tables 5 and 6."""
 
 from __future__ import annotations
 
@@ -31,6 +27,9 @@ def decisions(
     bundles: Sequence[ScoredBundle], truths: Mapping[str, Truth], beta: float | None = None, prevalence: float = SKY_PREVALENCE
 ) -> tuple[Decision, ...]:
     """Measure the members at 0.5 and the bundles at their threshold, on every set.
+
+    The members are judged at 0.5, as in the paper, the bundle at its own F-beta threshold. A set of lenses only has a recall,
+    one of non-lenses only a false-positive rate.
 
     Parameters
     ----------

@@ -1,11 +1,4 @@
-"""The gate: whether a bundle may take the place of another as the default.
-
-On every set the orders in which a scan would rank its objects are compared on the same objects: AUROC, and recall at every
-false-positive rate that ten non-lenses or more decide. Where both have a grid, which decides who is a candidate, its AUROC is
-compared too, but not its threshold, which is a choice. On every real image: by how many non-lenses score higher, in each of the
-eight orientations. Many figures are compared, so each interval is widened until all of them hold at once with 95% (Bonferroni):
-of equally good bundles, one in forty is refused. A bundle that is worse beyond its interval in a single figure is refused.
-"""
+"""The gate: whether a bundle may take the place of another as the default."""
 
 from __future__ import annotations
 
@@ -57,6 +50,13 @@ class Promotion(Record):
 
 def judge(evaluation: Evaluation) -> Promotion:
     """Compare the first bundle of an evaluation with the second.
+
+    On every set the orders in which a scan would rank its objects are compared on the same objects: AUROC, and recall at every
+    false-positive rate that ten non-lenses or more decide. Where both have a grid, which decides who is a candidate, its AUROC
+    is compared too, but not its threshold, which is a choice. On every real image: by how many non-lenses score higher, in each
+    of the eight orientations. Many figures are compared, so each interval is widened until all of them hold at once with 95%
+    (Bonferroni): of equally good bundles, one in forty is refused. A bundle that is worse beyond its interval in a single
+    figure is refused.
 
     Raises
     ------

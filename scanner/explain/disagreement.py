@@ -1,9 +1,4 @@
-"""Disagreement of the seven members on an object.
-
-The entropy of the mean probability is all of the uncertainty of the ensemble. What is left of it when the mean entropy of the
-members is taken away is their disagreement (the mutual information of outcome and member; Houlsby et al. 2011): seven members
-that all say 0.5 are unsure, but of one mind (0 bits); three that say 1 and four that say 0 are sure, and at odds (1 bit).
-"""
+"""Disagreement of the seven members on an object."""
 
 from __future__ import annotations
 
@@ -19,6 +14,11 @@ from scanner.records import MEMBERS, Float32, Float64, Int64
 @dataclass(frozen=True)
 class Disagreement:
     """What the members say of ``N`` objects.
+
+    The entropy of the mean probability is all of the uncertainty of the ensemble. What is left of it when the mean entropy of
+    the members is taken away is their disagreement (the mutual information of outcome and member; Houlsby et al. 2011): seven
+    members that all say 0.5 are unsure, but of one mind (0 bits); three that say 1 and four that say 0 are sure, and at odds (1
+    bit).
 
     ``probabilities`` (N, 7) float64 in the order of :data:`~scanner.records.MEMBERS`. ``mean`` and ``spread`` (N,): of the
     seven, ``spread`` their standard deviation. ``votes`` (N,) int64: members that say 0.5 or more. ``shared_bits`` and

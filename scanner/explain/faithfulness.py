@@ -1,10 +1,4 @@
-"""How faithful a map is: whether the output follows when what the map calls important is taken away, or given back.
-
-Deletion (Petsiuk et al. 2018) covers the cells of an image with blank sky, the most important first; a faithful map makes the
-lens output fall fast, so the area under the curve is small. Insertion begins with blank sky and uncovers; the area is large.
-Two maps can only be compared in cells of one size, as scattered single pixels destroy an image faster than patches do, wherever
-they lie.
-"""
+"""How faithful a map is: whether the output follows when what the map calls important is taken away, or given back."""
 
 from __future__ import annotations
 
@@ -75,6 +69,11 @@ def faithfulness(
     report: Callable[[int], None] = lambda n: None,
 ) -> Faithfulness:
     """Compare a map with random orders of the same cells.
+
+    Deletion (Petsiuk et al. 2018) covers the cells of an image with blank sky, the most important first; a faithful map makes
+    the lens output fall fast, so the area under the curve is small. Insertion begins with blank sky and uncovers; the area is
+    large. Two maps can only be compared in cells of one size, as scattered single pixels destroy an image faster than patches
+    do, wherever they lie.
 
     Parameters
     ----------

@@ -1,8 +1,4 @@
-"""The torch networks of a bundle, what they see and what they say.
-
-What is explained is a network: from its input, already scaled and resized, to its output. The scaling mixes pixels (the
-minimum and maximum of an image are two of its pixels), so a map of the cutout itself would explain the scaling too.
-"""
+"""The torch networks of a bundle, what they see and what they say."""
 
 from __future__ import annotations
 
@@ -55,6 +51,9 @@ def restore(bundle: Bundle) -> dict[MemberName, nn.Sequential]:
 
 def network_input(bundle: Bundle, member: MemberName, cutouts: CutoutBatch) -> torch.Tensor:
     """Compute what one member sees of ``N`` cutouts, as the bundle's graph does.
+
+    What is explained is a network: from its input, already scaled and resized, to its output. The scaling mixes pixels (the
+    minimum and maximum of an image are two of its pixels), so a map of the cutout itself would explain the scaling too.
 
     Parameters
     ----------

@@ -1,14 +1,4 @@
-"""How far graders agree beyond chance: the kappas of Cohen and of Fleiss, with 95% intervals.
-
-Cohen (1960, 1968) compares two graders; its large-sample error is that of Fleiss, Cohen & Everitt (1969). Weights count how far
-apart two grades are: 1 on the diagonal, and with ``linear`` weights A against B is half as bad as A against C. Fleiss (1971) is
-for any number of graders; here objects may have different numbers of them, from two on: the agreement of an object is the share
-of its pairs of graders who agree, objects count equally, and the shares of the grades are those of all grades given. Its
-interval is from resampled objects.
-
-Both intervals are too narrow, or have no width, for fewer than :data:`FEW` objects and where graders agree on all. There they
-are no narrower than what the share of agreement alone tells (Wilson 1927), with the agreement by chance as it is.
-"""
+"""How far graders agree beyond chance: the kappas of Cohen and of Fleiss, with 95% intervals."""
 
 from __future__ import annotations
 
@@ -68,6 +58,15 @@ class Agreement(Record):
 
 def agreement(entries: Iterable[Entry]) -> Agreement:
     """Compare graders.
+
+    Cohen (1960, 1968) compares two graders; its large-sample error is that of Fleiss, Cohen & Everitt (1969). Weights count how
+    far apart two grades are: 1 on the diagonal, and with ``linear`` weights A against B is half as bad as A against C. Fleiss
+    (1971) is for any number of graders; here objects may have different numbers of them, from two on: the agreement of an
+    object is the share of its pairs of graders who agree, objects count equally, and the shares of the grades are those of all
+    grades given. Its interval is from resampled objects.
+
+    Both intervals are too narrow, or have no width, for fewer than :data:`FEW` objects and where graders agree on all. There
+    they are no narrower than what the share of agreement alone tells (Wilson 1927), with the agreement by chance as it is.
 
     Parameters
     ----------

@@ -1,8 +1,4 @@
-"""Blind grading: who grades sees neither scores nor others' grades of what they have not graded.
-
-Withheld is what the ensemble says: probabilities, place in the embedding, rank, decision, and the flags that it sets. Whoever
-may only read cannot grade, so nothing is withheld from them.
-"""
+"""Blind grading: who grades sees neither scores nor others' grades of what they have not graded."""
 
 from __future__ import annotations
 
@@ -26,6 +22,9 @@ _SCORE_FLAGS = Flag.EMPTY_CELL | Flag.UNDEFINED_NEIGHBOURS | Flag.OUTSIDE_EMBEDD
 
 class Blindness:
     """What is withheld from whom.
+
+    Withheld is what the ensemble says: probabilities, place in the embedding, rank, decision, and the flags that it sets.
+    Whoever may only read cannot grade, so nothing is withheld from them.
 
     Parameters
     ----------

@@ -1,9 +1,4 @@
-"""From grades to labels: one row an object, to be read by people and trained on, and its files.
-
-The *grade* of an object is the median of its graders' grades in the order A, B, C, X; between two, the worse one. Its *label*
-is ``lens`` where more than half of its graders gave A or B, ``other`` where more than half gave X, and ``unclear`` otherwise,
-or where fewer graders than asked for have seen it: such objects are not trained on.
-"""
+"""From grades to labels: one row an object, to be read by people and trained on, and its files."""
 
 from __future__ import annotations
 
@@ -60,6 +55,10 @@ def label_rows(
     entries: Iterable[Entry], places: Mapping[int, Sequence[Place]], least_graders: int = 1
 ) -> dict[int, dict[str, Any]]:
     """Label objects.
+
+    The *grade* of an object is the median of its graders' grades in the order A, B, C, X; between two, the worse one. Its
+    *label* is ``lens`` where more than half of its graders gave A or B, ``other`` where more than half gave X, and ``unclear``
+    otherwise, or where fewer graders than asked for have seen it: such objects are not trained on.
 
     Parameters
     ----------

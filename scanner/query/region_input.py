@@ -1,9 +1,4 @@
-"""Positions, radii and regions as people give them: text such as ``10:00:24 +02:12:00 0.5deg``, and MOC files.
-
-Right ascension and declination are degrees (``150.1``, ``150.1d``) or sexagesimal with colons or letters, right ascension then
-in hours (``10:00:24.0``, ``10h00m24s``; ``+02:12:00``, ``2d12m0s``, ``2°12′0″``). A radius is in degrees or has a unit. Spaces
-or commas divide; ``CIRCLE ICRS`` and ``POLYGON ICRS`` may stand before them. Anything else is a UsageError.
-"""
+"""Positions, radii and regions as people give them: text such as ``10:00:24 +02:12:00 0.5deg``, and MOC files."""
 
 from __future__ import annotations
 
@@ -60,6 +55,10 @@ def parse_radius(text: str) -> float:
 
 def parse_cone(text: str) -> Cone:
     """A cone from ``RA DEC RADIUS``.
+
+    Right ascension and declination are degrees (``150.1``, ``150.1d``) or sexagesimal with colons or letters, right ascension
+    then in hours (``10:00:24.0``, ``10h00m24s``; ``+02:12:00``, ``2d12m0s``, ``2°12′0″``). A radius is in degrees or has a
+    unit. Spaces or commas divide; ``CIRCLE ICRS`` and ``POLYGON ICRS`` may stand before them. Anything else is a UsageError.
 
     Raises
     ------

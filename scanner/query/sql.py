@@ -1,9 +1,4 @@
-"""SQL of users over one catalogue or several: it can read their tables and nothing else, and write nothing.
-
-The tables of the first catalogue are ``objects`` and ``candidates`` (those with ``is_candidate``), those of any one
-``"name".objects``. What is not known is NULL in a query, and NaN again in its answer. That DuckDB calls a text a query is not
-enough: to it ``WITH a AS (COPY … TO 'file') SELECT …`` is one, and ``json_execute_serialized_sql`` hides such a thing.
-"""
+"""SQL of users over one catalogue or several: it can read their tables and nothing else, and write nothing."""
 
 from __future__ import annotations
 
@@ -47,6 +42,10 @@ def run_sql(
     catalogues: Mapping[str, Catalogue], sql: str, limits: SqlLimits = DEFAULT_SQL_LIMITS, region: Region | None = None
 ) -> pa.Table:
     """Answer a query.
+
+    The tables of the first catalogue are ``objects`` and ``candidates`` (those with ``is_candidate``), those of any one
+    ``"name".objects``. What is not known is NULL in a query, and NaN again in its answer. That DuckDB calls a text a query is
+    not enough: to it ``WITH a AS (COPY … TO 'file') SELECT …`` is one, and ``json_execute_serialized_sql`` hides such a thing.
 
     Parameters
     ----------

@@ -1,9 +1,4 @@
-"""Pictures of one cutout for human eyes: VIS in grey, VIS coloured by NISP, and NISP alone; y upwards, missing pixels hatched.
-
-Brightness is a stretch in units of the sky σ that came with the cutout, so that the same arc looks the same in every unit and
-depth. Colour is the ratio of the bands in those same units: in Euclid's Wide Survey one σ of a 0.1" VIS pixel and one of a 0.3"
-NISP pixel are nearly the same AB surface brightness (26.0 and 25.6 to 25.9 mag/arcsec² in Q1).
-"""
+"""Pictures of a cutout for human eyes: VIS in grey, VIS coloured by NISP, NISP alone; y upwards, missing pixels hatched."""
 
 from __future__ import annotations
 
@@ -151,6 +146,10 @@ def colour_image(
     vis: Float32, nisp: Float32, sky: Float32, sigma: Float32, stretch: Stretch = Stretch(), saturation: float = 1.0
 ) -> UInt8:
     """VIS coloured by NISP: brightness and detail of VIS at 0.1", colour from H (red), VIS (blue) and their mean with J.
+
+    Brightness is a stretch in units of the sky σ that came with the cutout, so that the same arc looks the same in every unit
+    and depth. Colour is the ratio of the bands in those same units: in Euclid's Wide Survey one σ of a 0.1" VIS pixel and one
+    of a 0.3" NISP pixel are nearly the same AB surface brightness (26.0 and 25.6 to 25.9 mag/arcsec² in Q1).
 
     With a mean as green light, colours run from blue through white to orange: an arc stands out from a galaxy by hue alone, and
     no noise looks green. Where a NISP band is missing the image is grey; where VIS is missing it is hatched.

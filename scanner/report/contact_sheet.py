@@ -1,8 +1,4 @@
-"""The contact sheet of a run: one web page with its first candidates, the most probable first.
-
-It needs no network and no other file: pictures, style and script are inside, and a content security policy forbids the rest.
-It takes about 25 kB a candidate. The same input gives the same bytes.
-"""
+"""The contact sheet of a run: one web page with its first candidates, the most probable first."""
 
 from __future__ import annotations
 
@@ -73,6 +69,9 @@ def write_contact_sheet(
     strips: Sequence[bytes | None] | None = None,
 ) -> None:
     """Write the contact sheet.
+
+    It needs no network and no other file: pictures, style and script are inside, and a content security policy forbids the
+    rest. It takes about 25 kB a candidate. The same input gives the same bytes.
 
     Parameters
     ----------

@@ -1,8 +1,4 @@
-"""The two figures of a run: ``scores.png`` and ``tsne.png``.
-
-The same input gives the same bytes with the same version of matplotlib, whatever the user's settings of it. Colours are from
-Okabe & Ito's set and cividis, which colour-blind readers tell apart and which keep their order in grey.
-"""
+"""The two figures of a run: ``scores.png`` and ``tsne.png``."""
 
 from __future__ import annotations
 
@@ -206,7 +202,11 @@ def _histogram(axes: Axes, counts: NDArray[np.int64], edges: NDArray[Any]) -> No
 
 
 def plot_settings() -> Any:
-    """Matplotlib's own defaults with our style over them, so that a user's matplotlibrc changes nothing."""
+    """Matplotlib's own defaults with our style over them, so that a user's matplotlibrc changes nothing.
+
+    The same input gives the same bytes with the same version of matplotlib, whatever the user's settings of it. Colours are
+    from Okabe & Ito's set and cividis, which colour-blind readers tell apart and which keep their order in grey.
+    """
     return {key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith("backend")} | _STYLE
 
 

@@ -1,15 +1,4 @@
-"""How each NISP band lies on the VIS pixels, decided from the WCS, and the lattice of cutout centres that follows from it.
-
-The mapping from VIS to NISP is computed on a grid of points over the VIS tile, its corners, edges and centre among them; file
-names play no part. There are three cases:
-
-- ``bin``: the same 0.1" pixels, shifted by whole pixels. NISP cutouts are 3×3 sums, and a cutout can be centred on any corner
-  of a VIS pixel.
-- ``slice``: 0.3" pixels whose edges coincide with VIS pixel edges within 0.1 NISP pixel everywhere. NISP cutouts are slices,
-  so the common centre has to be a NISP pixel corner: at most 1.5 VIS pixels from the target along each axis.
-- ``warp``: anything else between 0.1" and 0.35". The band is resampled once onto a 0.3" grid locked to the VIS pixel edges,
-  and then sliced from that.
-"""
+"""How each NISP band lies on the VIS pixels, decided from the WCS, and the lattice of cutout centres that follows from it."""
 
 from __future__ import annotations
 
@@ -110,6 +99,16 @@ class Alignment:
 
 def align(vis: Mosaic, nisp: Mapping[Band, Mosaic]) -> Alignment:
     """Decide the case of each band and the lattice that they share.
+
+    The mapping from VIS to NISP is computed on a grid of points over the VIS tile, its corners, edges and centre among them;
+    file names play no part. There are three cases:
+
+    - ``bin``: the same 0.1" pixels, shifted by whole pixels. NISP cutouts are 3×3 sums, and a cutout can be centred on any
+      corner of a VIS pixel.
+    - ``slice``: 0.3" pixels whose edges coincide with VIS pixel edges within 0.1 NISP pixel everywhere. NISP cutouts are
+      slices, so the common centre has to be a NISP pixel corner: at most 1.5 VIS pixels from the target along each axis.
+    - ``warp``: anything else between 0.1" and 0.35". The band is resampled once onto a 0.3" grid locked to the VIS pixel edges,
+      and then sliced from that.
 
     The lattice is that of the first sliced band; a band sliced on another lattice is warped.
 

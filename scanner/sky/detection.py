@@ -1,14 +1,4 @@
-"""Sky background of a mosaic, and sources detected on it, by SExtractor's methods (Bertin & Arnouts 1996; sep: Barbary 2016).
-
-Background (section 4): clip each cell's histogram at three sigma until it stands still; level = 2.5 median - 1.5 mean, or the
-median where the cell is crowded (mean and median differ by more than 0.3 sigma); median filter over 3×3 cells; interpolate
-between the centres of the cells. It is measured once over the whole mosaic.
-
-Detection reads strips of whole rows. Strips overlap, and each source belongs to the strip whose own rows hold its brightest
-pixel, where it is seen whole together with its neighbours. So where the strips begin makes no difference to single sources
-smaller than the overlap, and to those in blends a few pixels (sep shares their faint pixels out by a draw whose seed is the
-same for every strip); the strips are always the same, and so is the result. Memory does not depend on the height.
-"""
+"""Sky background of a mosaic, and the sources on it, by SExtractor's methods (Bertin & Arnouts 1996; sep: Barbary 2016)."""
 
 from __future__ import annotations
 
@@ -71,6 +61,11 @@ def detect(
     image: Mosaic, threshold_sigma: float, photometry_area: int = SMALLEST_AREA_PIXELS, *, strip_rows: int = STRIP_ROWS
 ) -> Detections:
     """Detect sources.
+
+    Detection reads strips of whole rows. Strips overlap, and each source belongs to the strip whose own rows hold its brightest
+    pixel, where it is seen whole together with its neighbours. So where the strips begin makes no difference to single sources
+    smaller than the overlap, and to those in blends a few pixels (sep shares their faint pixels out by a draw whose seed is the
+    same for every strip); the strips are always the same, and so is the result. Memory does not depend on the height.
 
     Parameters
     ----------
@@ -183,7 +178,12 @@ class BackgroundMap:
 
 
 def measure_background(image: Mosaic) -> BackgroundMap:
-    """Measure the background of a mosaic."""
+    """Measure the background of a mosaic.
+
+    Background (section 4): clip each cell's histogram at three sigma until it stands still; level = 2.5 median - 1.5 mean, or
+    the median where the cell is crowded (mean and median differ by more than 0.3 sigma); median filter over 3×3 cells;
+    interpolate between the centres of the cells. It is measured once over the whole mosaic.
+    """
     ny, nx = image.shape
     y_edges, x_edges = _edges(ny), _edges(nx)
     level, noise = np.full((2, len(y_edges) - 1, len(x_edges) - 1), np.nan)

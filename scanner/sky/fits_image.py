@@ -1,8 +1,4 @@
-"""One two-dimensional image of a FITS file, read by windows: memory-mapped where it is plain, by blocks where it is compressed.
-
-Plain images are never read whole, and the pages that were touched are given back, so that a file of any size costs tens of
-megabytes.
-"""
+"""One two-dimensional image of a FITS file, read by windows: memory-mapped if plain, block by block if compressed."""
 
 from __future__ import annotations
 
@@ -150,6 +146,9 @@ class TiledImage:
 
 def open_image(ref: ImageRef, scratch: ScratchFolder) -> tuple[FitsImage, fits.Header]:
     """Open one image of a FITS file.
+
+    Plain images are never read whole, and the pages that were touched are given back, so that a file of any size costs tens of
+    megabytes.
 
     Parameters
     ----------

@@ -1,7 +1,4 @@
-"""Files of a tile on this machine: scratch folders, files fetched from object stores, and gzip files decompressed.
-
-Whoever gives a scratch folder removes it, with the tile that it serves. A file in it is there whole or not at all.
-"""
+"""Files of a tile on this machine: scratch folders, files fetched from object stores, and gzip files decompressed."""
 
 from __future__ import annotations
 
@@ -118,7 +115,9 @@ def _fetched(url: str, folder: Path, storage: StorageConfig) -> Path:
 
 
 class ScratchFolder:
-    """A folder for decompressed and warped mosaics: the given one, which its giver removes, or a temporary one.
+    """A folder for decompressed and warped mosaics: a given one, which the caller removes, or a temporary one.
+
+    A file in it is there whole or not at all.
 
     Parameters
     ----------

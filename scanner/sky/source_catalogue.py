@@ -1,14 +1,4 @@
-"""Sources of a tile's own catalogue, from FITS, ECSV, CSV or Parquet; only the columns that are needed are read.
-
-Columns are found by the names of :data:`ALIASES`, in upper or lower case, the first that is there:
-
-- position: degrees unless a unit says otherwise; text such as ``03:31:16.8`` is hours in right ascension and degrees in
-  declination; ICRS;
-- id: if it is a whole number;
-- VIS magnitude (AB); else from ``FLUX_DETECTION_TOTAL``, in µJy unless a unit says otherwise: m = 23.9 - 2.5 log10(F / µJy).
-  Where ``VIS_DET`` is 0 that flux is of the NISP detection image, and the VIS magnitude is unknown;
-- area in VIS pixels.
-"""
+"""Sources of a tile's own catalogue, from FITS, ECSV, CSV or Parquet; only the columns that are needed are read."""
 
 from __future__ import annotations
 
@@ -73,6 +63,15 @@ class Sources:
 
 def read(file: ImageRef) -> Sources:
     """Read a catalogue.
+
+    Columns are found by the names of :data:`ALIASES`, in upper or lower case, the first that is there:
+
+    - position: degrees unless a unit says otherwise; text such as ``03:31:16.8`` is hours in right ascension and degrees in
+      declination; ICRS;
+    - id: if it is a whole number;
+    - VIS magnitude (AB); else from ``FLUX_DETECTION_TOTAL``, in µJy unless a unit says otherwise: m = 23.9 - 2.5 log10(F /
+      µJy). Where ``VIS_DET`` is 0 that flux is of the NISP detection image, and the VIS magnitude is unknown;
+    - area in VIS pixels.
 
     Raises
     ------

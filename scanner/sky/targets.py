@@ -1,13 +1,4 @@
-"""The objects of a tile that are to be scored: from its catalogue, from detection on its VIS mosaic, or on a grid.
-
-- Objects outside the mosaic (their pixel, not their cutout) and rows without a position count as ``n_outside``.
-- ``magnitude_limit`` and ``min_area_pixels`` apply to catalogue and detection. An object whose magnitude or area is not
-  known while the limit is set is left out; a catalogue without such a column is not cut by it, and a note says so. A
-  grid is not cut.
-- ``target_id`` is the catalogue's whole-number id, else the order-29 HEALPix index of the position (cells of 0.4 mas). Of
-  several objects with one id the brightest stays, then the first by right ascension and declination; the others count as
-  rejected.
-"""
+"""The objects of a tile that are to be scored: from its catalogue, from detection on its VIS mosaic, or on a grid."""
 
 from __future__ import annotations
 
@@ -57,6 +48,14 @@ class _Found:
 
 def list_targets(tile: Tile, vis: Mosaic, config: TargetsConfig) -> TargetSelection:
     """List the targets of a tile.
+
+    - Objects outside the mosaic (their pixel, not their cutout) and rows without a position count as ``n_outside``.
+    - ``magnitude_limit`` and ``min_area_pixels`` apply to catalogue and detection. An object whose magnitude or area is not
+      known while the limit is set is left out; a catalogue without such a column is not cut by it, and a note says so. A grid
+      is not cut.
+    - ``target_id`` is the catalogue's whole-number id, else the order-29 HEALPix index of the position (cells of 0.4 mas). Of
+      several objects with one id the brightest stays, then the first by right ascension and declination; the others count as
+      rejected.
 
     Parameters
     ----------

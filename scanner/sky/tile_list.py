@@ -1,29 +1,4 @@
-"""The tile list: which mosaics belong together, one tile a line, or one folder of tiles a line.
-
-A UTF-8 text file, local or on an object store. ``#`` at the start of a word begins a comment; blank lines count for nothing;
-words with blanks in them stand in quotes, as in a shell. Paths are absolute, relative to the list's own folder or prefix, or
-URLs (``file://`` becomes a local path, those of object stores are kept as they stand); a list may mix them. A line is either
-
-- ``id=102018665 VIS=… Y=… J=… H=…`` with, where they exist, ``catalogue=…`` and ``VIS_RMS=…``, ``Y_FLAG=…``, ``H_PSF=…`` and
-  so on. Keys may be in either case. ``file.fits[VIS_BGSUB]`` or ``file.fits[7]`` names an extension of a multi-extension
-  file. A line is of this form if its first word begins with one of these keys and ``=``; write ``./id=7`` to name a folder of
-  that name; or
-- a folder, local or on an object store, whose files are found by Euclid's names, e.g.
-  ``EUC_MER_BGSUB-MOSAIC-VIS_TILE102018665-ACBD03_….fits``, ``EUC_MER_MOSAIC-NIR-Y-RMS_TILE102018665-….fits`` and
-  ``EUC_MER_FINAL-CAT_TILE102018665-….fits``. If the catalogue lies elsewhere, ``catalogue=file`` or ``catalogue=folder/``
-  follows. Subfolders ``VIS``, ``NISP`` and ``NIR``, as the public archive has them, are read too, others not. In a folder
-
-  - FITS files (``.fits``, ``.fits.gz``, ``.fits.fz``) with ``VIS``, ``NIR-Y`` (``NIR_Y``, ``NISP-Y``, …) as a word of their
-    name are mosaics of that band, or its companion where the word ``RMS`` or ``FLAG`` is there too;
-  - tables (FITS, ECSV, CSV, Parquet) with the word ``CAT`` (``CATALOG``, ``CATALOGUE``) are the catalogue;
-  - point-spread functions, background models, segmentation maps, and the morphology and cutout catalogues are left out;
-  - ``TILE<digits>`` in a name says which tile a file is of. A folder with files of several tiles yields all of them, in order
-    of their ids. Files without a number belong to the folder's one tile; its id is the number in the folder's name, else that
-    name.
-
-A tile whose folder or band is missing is a failed tile, and the others go on without it. A line that cannot be understood, a
-tile id given twice, or a list without tiles is an error of the whole list.
-"""
+"""The tile list: which mosaics belong together, one tile a line, or one folder of tiles a line."""
 
 from __future__ import annotations
 
@@ -83,6 +58,31 @@ class TileList:
 
 def read(location: str | Path, storage: StorageConfig = StorageConfig()) -> TileList:
     """Read a tile list.
+
+    A UTF-8 text file, local or on an object store. ``#`` at the start of a word begins a comment; blank lines count for
+    nothing; words with blanks in them stand in quotes, as in a shell. Paths are absolute, relative to the list's own folder or
+    prefix, or URLs (``file://`` becomes a local path, those of object stores are kept as they stand); a list may mix them. A
+    line is either
+
+    - ``id=102018665 VIS=… Y=… J=… H=…`` with, where they exist, ``catalogue=…`` and ``VIS_RMS=…``, ``Y_FLAG=…``, ``H_PSF=…``
+      and so on. Keys may be in either case. ``file.fits[VIS_BGSUB]`` or ``file.fits[7]`` names an extension of a
+      multi-extension file. A line is of this form if its first word begins with one of these keys and ``=``; write ``./id=7``
+      to name a folder of that name; or
+    - a folder, local or on an object store, whose files are found by Euclid's names, e.g.
+      ``EUC_MER_BGSUB-MOSAIC-VIS_TILE102018665-ACBD03_….fits``, ``EUC_MER_MOSAIC-NIR-Y-RMS_TILE102018665-….fits`` and
+      ``EUC_MER_FINAL-CAT_TILE102018665-….fits``. If the catalogue lies elsewhere, ``catalogue=file`` or ``catalogue=folder/``
+      follows. Subfolders ``VIS``, ``NISP`` and ``NIR``, as the public archive has them, are read too, others not. In a folder
+
+      - FITS files (``.fits``, ``.fits.gz``, ``.fits.fz``) with ``VIS``, ``NIR-Y`` (``NIR_Y``, ``NISP-Y``, …) as a word of their
+        name are mosaics of that band, or its companion where the word ``RMS`` or ``FLAG`` is there too;
+      - tables (FITS, ECSV, CSV, Parquet) with the word ``CAT`` (``CATALOG``, ``CATALOGUE``) are the catalogue;
+      - point-spread functions, background models, segmentation maps, and the morphology and cutout catalogues are left out;
+      - ``TILE<digits>`` in a name says which tile a file is of. A folder with files of several tiles yields all of them, in
+        order of their ids. Files without a number belong to the folder's one tile; its id is the number in the folder's name,
+        else that name.
+
+    A tile whose folder or band is missing is a failed tile, and the others go on without it. A line that cannot be understood,
+    a tile id given twice, or a list without tiles is an error of the whole list.
 
     Mosaics are not opened, and files named one by one are not looked for: a missing one costs its tile when it is opened.
 

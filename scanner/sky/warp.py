@@ -1,13 +1,4 @@
-"""Resampling of a NISP band onto the 0.3" grid that is locked to the VIS pixels: once per tile, in bounded memory.
-
-Flux is conserved; a pixel is NaN where one of the four input pixels around it is.
-
-The kernel was chosen by measurement on a NISP-like PSF (FWHM 0.48", 0.3" pixels) at rotations of 0° to 45°: a quintic B-spline
-keeps the flux to 4e-4, the centroid to 3e-4 pixels and the width of the PSF; bilinear loses up to 4 % of the flux, widens the
-PSF by 15 % and is 35 % off at its peak; a cubic spline loses up to 0.4 % of the flux; Lanczos-3 is five times slower; and
-``reproject``'s bilinear, cubic and adaptive (Hann) kernels, which share these errors or, in the last case, move the
-centroid by 0.15 pixels, run at 3.8, 3.4 and 1.4 Mpix/s against 8 here (``benchmarks/centroids.py --kernels``).
-"""
+"""Resampling of a NISP band onto the 0.3" grid that is locked to the VIS pixels: once per tile, in bounded memory."""
 
 from __future__ import annotations
 
@@ -80,6 +71,14 @@ class WarpedBand:
 
 def warp(mosaic: Mosaic, vis_wcs: WCS, grid: WarpGrid, scratch: ScratchFolder) -> WarpedBand:
     """Resample a band, conserving flux.
+
+    Flux is conserved; a pixel is NaN where one of the four input pixels around it is.
+
+    The kernel was chosen by measurement on a NISP-like PSF (FWHM 0.48", 0.3" pixels) at rotations of 0° to 45°: a quintic
+    B-spline keeps the flux to 4e-4, the centroid to 3e-4 pixels and the width of the PSF; bilinear loses up to 4 % of the flux,
+    widens the PSF by 15 % and is 35 % off at its peak; a cubic spline loses up to 0.4 % of the flux; Lanczos-3 is five times
+    slower; and ``reproject``'s bilinear, cubic and adaptive (Hann) kernels, which share these errors or, in the last case, move
+    the centroid by 0.15 pixels, run at 3.8, 3.4 and 1.4 Mpix/s against 8 here (``benchmarks/centroids.py --kernels``).
 
     Bands with pixels smaller than 0.3" are sampled at several points of each output pixel, so many that they are no further
     apart than the input pixels. Values are multiplied by the ratio of the pixel areas.

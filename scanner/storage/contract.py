@@ -1,15 +1,4 @@
-"""What every store promises.
-
-Keys are relative, with ``/`` between their parts (``tiles/7/commit.json``); the empty key is the store itself. A *folder* is
-a key that others lie below; it needs no making and is gone with its last file.
-
-What goes wrong, for all methods:
-
-- ``FileNotFoundError``: no file has this key (``read``, ``fetch``; never ``delete``).
-- :class:`~scanner.errors.InputMissingError`: reading is not allowed, or the bucket is not there.
-- :class:`~scanner.errors.OutputError`: writing is not allowed, the disk is full, the store is held by another process.
-- :class:`~scanner.errors.UnavailableError`: the store does not answer, or asks to slow down, for longer than it was retried.
-"""
+"""What every store promises."""
 
 from __future__ import annotations
 
@@ -53,6 +42,17 @@ class Staging:
 
 class Store(Protocol):
     """A tree of files.
+
+    Keys are relative, with ``/`` between their parts (``tiles/7/commit.json``); the empty key is the store itself. A *folder*
+    is a key that others lie below; it needs no making and is gone with its last file.
+
+    What goes wrong, for all methods:
+
+    - ``FileNotFoundError``: no file has this key (``read``, ``fetch``; never ``delete``).
+    - :class:`~scanner.errors.InputMissingError`: reading is not allowed, or the bucket is not there.
+    - :class:`~scanner.errors.OutputError`: writing is not allowed, the disk is full, the store is held by another process.
+    - :class:`~scanner.errors.UnavailableError`: the store does not answer, or asks to slow down, for longer than it was
+      retried.
 
     ``root``: the location it was opened with.
     """

@@ -1,8 +1,4 @@
-"""Work that waits for a disk or an object store, in a few threads, its results in the order of the items.
-
-In: a function and items, taken lazily. Out: results, a bounded number of them ahead of their reader. Refused: nothing; what the
-function raises is raised at the item's turn.
-"""
+"""Waiting for a disk or an object store in a few threads; results come in the order of the items."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ Result = TypeVar("Result")
 
 
 def in_order(work: Callable[[Item], Result], items: Iterable[Item], threads: int = THREADS) -> Iterator[Result]:
-    """Apply a function to items, at most ``2 * threads`` ahead.
+    """Apply a function to items, at most ``2 * threads`` ahead; what it raises is raised at the item's turn.
 
     Parameters
     ----------

@@ -1,10 +1,4 @@
-"""Who holds a folder of an object store: an object that its holder writes anew as long as it lives.
-
-It is made, renewed and taken over by conditional writes only, so two processes never have it by the server's account. Every
-:data:`RENEW_S` it gets new content. Who finds it held waits until it changes (then it is refused) or has not changed for
-:data:`SILENT_S` by its own clock, whatever the clocks of others say (then it takes over); a holder on this machine need not be
-waited for: its process is there or not.
-"""
+"""Who holds a folder of an object store: an object that its holder writes anew as long as it lives."""
 
 from __future__ import annotations
 
@@ -58,7 +52,13 @@ class LeaseRecord(Record):
 
 
 class Lease:
-    """One process's hold of an object; ``token`` tells it from all others."""
+    """One process's hold of an object; ``token`` tells it from all others.
+
+    It is made, renewed and taken over by conditional writes only, so two processes never have it by the server's account. Every
+    :data:`RENEW_S` it gets new content. Who finds it held waits until it changes (then it is refused) or has not changed for
+    :data:`SILENT_S` by its own clock, whatever the clocks of others say (then it takes over); a holder on this machine need not
+    be waited for: its process is there or not.
+    """
 
     def __init__(self, bucket: Bucket, path: str, where: str) -> None:
         self._bucket, self._path, self._where = bucket, path, where

@@ -1,11 +1,4 @@
-"""A store on an object store: S3 and servers that speak as it does, Google Cloud Storage, Azure Blob Storage.
-
-Folders that are there whole or not at all (:meth:`ObjectStore.staged`): an attempt uploads its files under a name of its own,
-``folder/attempt-…/``, and then puts the record, ``folder/record``, which holds that name, on condition that what is there is
-what was there when the attempt began. So of attempts that overlap one is published. Whoever is to remove the files of an
-attempt that no record names first puts a *fence* in the place of the record: no two fences are equal, so that no attempt that
-began before can be published any more. A fence is not a record to any reader.
-"""
+"""A store on an object store: S3 and servers that speak as it does, Google Cloud Storage, Azure Blob Storage."""
 
 from __future__ import annotations
 
@@ -48,7 +41,14 @@ _LOCK = ".lock"
 
 
 class ObjectStore:
-    """A bucket, or what lies below a prefix of it."""
+    """A bucket, or what lies below a prefix of it.
+
+    Folders that are there whole or not at all (:meth:`ObjectStore.staged`): an attempt uploads its files under a name of its
+    own, ``folder/attempt-…/``, and then puts the record, ``folder/record``, which holds that name, on condition that what is
+    there is what was there when the attempt began. So of attempts that overlap one is published. Whoever is to remove the files
+    of an attempt that no record names first puts a *fence* in the place of the record: no two fences are equal, so that no
+    attempt that began before can be published any more. A fence is not a record to any reader.
+    """
 
     def __init__(self, location: str, config: StorageConfig) -> None:
         bucket, self._prefix = bucket_and_key(location)

@@ -1,7 +1,4 @@
-"""Requests to an object store: files of any size carried several pieces at a time, and what its refusals mean.
-
-Big files are carried in pieces, each a request of its own that is short enough to be given again.
-"""
+"""Requests to an object store: big files in pieces, and what the store's refusals mean."""
 
 from __future__ import annotations
 

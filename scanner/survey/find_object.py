@@ -53,7 +53,7 @@ def find_object(folder: RunFolder, wanted: str, scratch: Path) -> FoundObject:
     folder
         The run.
     wanted
-        Name, rank or place; see the module.
+        Name (``EUCL J…``), rank (``#3``) or place (``tile/target_id``).
     scratch
         Folder for what has to be fetched from an object store.
 

@@ -1,7 +1,4 @@
-"""What a run would do, before it does anything: tiles, objects, bytes, time.
-
-Tiles on an object store hold gigabytes each: one of them is fetched and measured, and the others are taken to be like it.
-"""
+"""What a run would do, before it does anything: tiles, objects, bytes, time."""
 
 from __future__ import annotations
 
@@ -82,7 +79,8 @@ class RunPlan(Record):
 def plan(tiles: tuple[Tile, ...], config: RunConfig, scorer: Scorer) -> RunPlan:
     """Open the headers of every local tile and of one remote tile, count the targets and time the scorer.
 
-    Targets from a catalogue or a grid are counted exactly; with detection the mosaic has to be read once.
+    A tile on an object store holds gigabytes: one is fetched and measured, and the others are taken to be like it. Targets from
+    a catalogue or a grid are counted exactly; with detection the mosaic has to be read once.
     """
     plans = {tile.tile_id: _look_at(tile, config)[0] for tile in tiles if not remote_files(tile)}
     remote, fetched = _plan_remote([tile for tile in tiles if remote_files(tile)], config)

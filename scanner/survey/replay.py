@@ -1,10 +1,4 @@
-"""Cut one object of a run from its tile again, score it, and say whether the result is the same.
-
-The run folder is only read. On a machine of the run's own fingerprint every value and every pixel has to be equal bit for bit.
-On another one sums come out in another order: probabilities may differ by :data:`PROBABILITY_TOLERANCE`, bad fractions by
-:data:`BAD_FRACTION_TOLERANCE`, pixels by :data:`PIXEL_TOLERANCE_SIGMA` of their band's sigma. What is looked up (position and
-cell of the embedding), counted or decided has to be equal anywhere.
-"""
+"""Cut one object of a run from its tile again, score it, and say whether the result is the same."""
 
 from __future__ import annotations
 
@@ -228,6 +222,11 @@ class ReplayRequest:
 
 def replay(request: ReplayRequest) -> ReplayReport:
     """Cut and score one object of a run again.
+
+    The run folder is only read. On a machine of the run's own fingerprint every value and every pixel has to be equal bit for
+    bit. On another one sums come out in another order: probabilities may differ by :data:`PROBABILITY_TOLERANCE`, bad fractions
+    by :data:`BAD_FRACTION_TOLERANCE`, pixels by :data:`PIXEL_TOLERANCE_SIGMA` of their band's sigma. What is looked up
+    (position and cell of the embedding), counted or decided has to be equal anywhere.
 
     Raises
     ------

@@ -1,9 +1,4 @@
-"""The whole run, as ``scanner run`` and Python users start it.
-
-In: a :class:`RunRequest`. Out: a :class:`~scanner.survey.finish.RunReport` and the run folder. Refused: everything that can be
-known before the first tile is opened (list, settings, bundle, known lenses, provider, output folder, tiles committed with other
-settings); committed tiles whose inputs have changed, as soon as that is found; what befalls single tiles is in the report.
-"""
+"""The whole run, as ``scanner run`` and :func:`scanner.scan` start it."""
 
 from __future__ import annotations
 
@@ -68,7 +63,9 @@ def run_survey(request: RunRequest, on_event: Callable[[Event], None] = lambda _
     Raises
     ------
     ScannerError
-        See the module's docstring; the run folder can be run again.
+        At once, for what can be known before the first tile is opened: list, settings, bundle, known lenses, provider, output
+        folder, tiles committed with other settings. As soon as it is found, for a committed tile whose inputs have changed.
+        What goes wrong with a single tile is in the report. The run folder can be run again.
     """
     config = request.config
     listed = tile_list.read(request.tile_list, config.storage)

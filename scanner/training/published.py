@@ -1,11 +1,4 @@
-"""The networks that Wilde et al. (2022) published, as a bundle.
-
-What their files leave open was settled by trying, on real images whose scores their own code gives: the second output is the
-lens, channels are J, Y, H, VIS, and images are resized first and scaled to 0..1 afterwards.
-
-Their training set is not public, so its embedding cannot be had. With a labelled dataset, grid, calibration and threshold are
-made from that one; without, the bundle has no grid: objects are ranked and judged by the mean of the seven probabilities.
-"""
+"""The networks that Wilde et al. (2022) published, as a bundle."""
 
 from __future__ import annotations
 
@@ -126,6 +119,13 @@ def import_published(
     threads: int = 1,
 ) -> Bundle:
     """Make a bundle of the published networks.
+
+    What their files leave open was settled by trying, on real images whose scores their own code gives: the second output is
+    the lens, channels are J, Y, H, VIS, and images are resized first and scaled to 0..1 afterwards.
+
+    Their training set is not public, so its embedding cannot be had. With a labelled dataset, grid, calibration and threshold
+    are made from that one; without, the bundle has no grid: objects are ranked and judged by the mean of the seven
+    probabilities.
 
     Parameters
     ----------

@@ -1,8 +1,4 @@
-"""From ADQL to SQL over one table, and from there to the rows of the answer.
-
-The SQL is written from the query's tree, whose nodes are few and known: no name, function or statement of a user can come into
-it.
-"""
+"""From ADQL to SQL over one table, and from there to the rows of the answer."""
 
 from __future__ import annotations
 
@@ -72,6 +68,9 @@ class Relation:
 
 def translate(text: str, tables: Mapping[str, TableDescription]) -> Translation:
     """Translate a query.
+
+    The SQL is written from the query's tree, whose nodes are few and known: no name, function or statement of a user can come
+    into it.
 
     Parameters
     ----------

@@ -1,8 +1,4 @@
-"""Tokens: who may do what, known by their hashes.
-
-A token is 256 random bits, not a password, so one round of SHA-256 is enough. Whoever reads the file of hashes cannot use them.
-The file is read again when it changes, so a token that is removed from it ends at once.
-"""
+"""Tokens: who may do what, known by their hashes."""
 
 from __future__ import annotations
 
@@ -70,7 +66,11 @@ def parse(text: str, where: str) -> tuple[TokenLine, ...]:
 
 
 class TokenBook:
-    """The tokens that a service knows; false where it knows none and asks for none."""
+    """The tokens that a service knows; false where it knows none and asks for none.
+
+    A token is 256 random bits, not a password, so one round of SHA-256 is enough. Whoever reads the file of hashes cannot use
+    them. The file is read again when it changes, so a token that is removed from it ends at once.
+    """
 
     def __init__(self, file: str | None, environment: Mapping[str, str] | None = None) -> None:
         self._file = None if file is None else Path(file)

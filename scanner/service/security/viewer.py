@@ -1,8 +1,4 @@
-"""Who makes a request: the owner of a token, or a user of this machine.
-
-A token comes as ``Authorization: Bearer …``, as the password of HTTP Basic authentication (what pyvo, TOPCAT and stilts can
-send), or as the cookie that ``POST /login`` sets.
-"""
+"""Who makes a request: the owner of a token, or a user of this machine."""
 
 from __future__ import annotations
 
@@ -29,7 +25,11 @@ _STATE = "viewer"
 
 
 def viewer(request: Request) -> Viewer:
-    """Who makes a request."""
+    """Who makes a request.
+
+    A token comes as ``Authorization: Bearer …``, as the password of HTTP Basic authentication (what pyvo, TOPCAT and stilts can
+    send), or as the cookie that ``POST /login`` sets.
+    """
     known = request.scope["state"][_STATE]
     assert isinstance(known, Viewer)
     return known

@@ -1,8 +1,4 @@
-"""The folder of painted cutouts or mosaics: claimed by one request, gone on with where it was left.
-
-In: a request and a folder. Out: its record, the surveys of its tiles. Refused: a folder of another request, or with something
-else in it (OutputError); tiles that cannot be used (:class:`~scanner.errors.InputMissingError`, naming each).
-"""
+"""The folder of painted cutouts or mosaics: one request owns it, and the same request resumes it."""
 
 from __future__ import annotations
 
@@ -26,7 +22,13 @@ Progress = Callable[[int, int], None]
 
 
 def claimed(out: Path, name: str, request: InjectionRequest) -> InjectionRecord:
-    """Make the folder, or check that it is this request's; returns the record ``name`` that is there now."""
+    """Make the folder, or check that it is this request's; returns the record ``name`` that is there now.
+
+    Raises
+    ------
+    OutputError
+        The folder belongs to another request, or holds something else.
+    """
     record = InjectionRecord(scanner_version=__version__, request=request, preset=request.drawn_as)
     found = claim(out, name, record, _read_record)
     if found.request != request or found.preset != record.preset:

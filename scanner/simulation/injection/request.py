@@ -1,8 +1,4 @@
-"""What is asked for when lenses are painted into real tiles, and the record that is left beside the result.
-
-In: fields of a command. Out: :class:`InjectionRequest`, :class:`InjectionRecord`. Refused (ValidationError): numbers out of
-range.
-"""
+"""The request to paint lenses into real tiles, and the record that stands beside the result."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Distances in a flat ΛCDM universe (H0 = 70 km/s/Mpc, Ωm = 0.3) and the Einstein radius of an isothermal lens.
-
-In: redshifts between 0 and 12 as floats or arrays. Out: float64 of the same shape. Redshifts outside are refused.
-"""
+"""Distances in a flat ΛCDM universe (H0 = 70 km/s/Mpc, Ωm = 0.3; redshifts 0 to 12), and Einstein radii."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""All images of point sources behind a sightline, with their magnifications.
-
-In: source positions and a :class:`~scanner.simulation.lensing.lens.Sightline`, numpy. Out: :class:`Images`. Works on
-batches and loops over no object. One plane is solved by a root search over the polar angle, several by refining the cells of
-a grid that can hold an image and Newton's method from each.
-"""
+"""All images of point sources behind a sightline, with their magnifications."""
 
 from __future__ import annotations
 
@@ -38,6 +33,10 @@ class Images:
 
 def find_images(beta_x: Any, beta_y: Any, sightline: Sightline) -> Images:
     """All images of N point sources, each behind its own deflectors.
+
+    In: source positions and a :class:`~scanner.simulation.lensing.lens.Sightline`, numpy. Out: :class:`Images`. Works on
+    batches and loops over no object. One plane is solved by a root search over the polar angle, several by refining the cells
+    of a grid that can hold an image and Newton's method from each.
 
     The centre of an isothermal lens is no image: its magnification is zero.
 

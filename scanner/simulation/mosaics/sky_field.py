@@ -1,11 +1,4 @@
-"""A patch of simulated sky: objects in the tangent plane of the field, the same for every tile that sees them.
-
-In: a seed, the mean number of lenses per area, and a rectangle of the plane. Out: the :class:`SkyObject` list of the
-cells that the rectangle touches. The plane is cut into square cells whose objects come from the cell's own random numbers,
-so that any part of a field, however large, can be drawn alone and neighbouring tiles agree.
-
-Plane coordinates in arcsec: x grows to the west, y to the north, so that unrotated tiles see the plane as it is.
-"""
+"""A patch of simulated sky: objects in the tangent plane of the field, the same for every tile that sees them."""
 
 from __future__ import annotations
 
@@ -100,7 +93,14 @@ class SkyObject:
 
 
 def draw_rectangle(field: FieldParameters, x0: float, x1: float, y0: float, y1: float) -> Iterator[SkyObject]:
-    """All objects of the cells that touch ``[x0, x1] × [y0, y1]``, cell by cell; some lie outside the rectangle."""
+    """All objects of the cells that touch ``[x0, x1] × [y0, y1]``, cell by cell; some lie outside the rectangle.
+
+    In: a seed, the mean number of lenses per area, and a rectangle of the plane. Out: the :class:`SkyObject` list of the cells
+    that the rectangle touches. The plane is cut into square cells whose objects come from the cell's own random numbers, so
+    that any part of a field, however large, can be drawn alone and neighbouring tiles agree.
+
+    Plane coordinates in arcsec: x grows to the west, y to the north, so that unrotated tiles see the plane as it is.
+    """
     for row in range(math.floor(y0 / CELL_ARCSEC), math.floor(y1 / CELL_ARCSEC) + 1):
         for column in range(math.floor(x0 / CELL_ARCSEC), math.floor(x1 / CELL_ARCSEC) + 1):
             yield from draw_cell(field, column, row)

@@ -1,9 +1,4 @@
-"""Point spread functions of Euclid's VIS and NISP images on 0.1" pixels, and convolution with them.
-
-A PSF is a mixture of Gaussians, the pixel included: it has an exact Fourier transform, so that galaxies are convolved
-without a kernel image whose centre could be off by half a pixel, and exact values at any sub-pixel position, for stars.
-Widths, weights and asymmetries are fitted to the PSF stamps of real Euclid images.
-"""
+"""Point spread functions of Euclid's VIS and NISP images on 0.1" pixels, and convolution with them."""
 
 from __future__ import annotations
 
@@ -54,6 +49,10 @@ _LEAST_VARIANCE = 0.02
 @dataclass(frozen=True)
 class Psf:
     """One PSF as five Gaussians in units of 0.1" pixels, fields (5,): body, three lobes of one shape, wing; or many, (..., 5).
+
+    A PSF is a mixture of Gaussians, the pixel included: it has an exact Fourier transform, so that galaxies are convolved
+    without a kernel image whose centre could be off by half a pixel, and exact values at any sub-pixel position, for stars.
+    Widths, weights and asymmetries are fitted to the PSF stamps of real Euclid images.
 
     Body and wing are centred.
     """

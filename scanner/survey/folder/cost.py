@@ -1,8 +1,4 @@
-"""What a run cost: processor and GPU time by stage, a tile, a square degree, a thousand objects.
-
-In: the commit records of all tiles, whichever session of the run made them. Out: :class:`RunCost`, and one line for people.
-Attempts that came to nothing are not in it: no record of them is left.
-"""
+"""What a run cost: processor and GPU seconds by stage, per tile, square degree and thousand objects."""
 
 from __future__ import annotations
 
@@ -25,6 +21,9 @@ class Spent(Record):
 
 class RunCost(Record):
     """The cost ledger of ``run.json``: totals, and what they are a tile, a square degree, a thousand scored objects.
+
+    It adds up the commit records of all tiles, from every session of the run. Attempts that failed left no record and are not
+    counted.
 
     ``sky_area_deg2`` is that of the committed tiles, overlaps counted twice, as the work was done twice.
     ``tile_seconds`` and ``stage_seconds``: on the clock, summed over tiles; stages of a tile overlap. ``bytes_read``: of the

@@ -1,8 +1,6 @@
-"""What a result depends on, as short hashes.
+"""What a result depends on, as short hashes: of settings, of each input file, and of all files of a tile.
 
-In: a tile's files, a configuration. Out: fingerprints of the settings, of each input file, and of all files of a tile together.
-Two tiles with equal fingerprints of inputs, settings and bundle give equal bytes, so a committed tile is skipped only where all
-three agree. Refused: files that cannot be read (:class:`TileError`).
+A committed tile is skipped only if its fingerprints of inputs, settings and bundle agree: equal ones give equal bytes.
 """
 
 from __future__ import annotations

@@ -1,11 +1,4 @@
-"""The run folder: what was asked, what is done, and nothing in between.
-
-A tile is committed by its ``commit.json``, written last, which names files that are there for ever: nothing of a committed tile
-is overwritten or removed but by ``--restart``, or by :meth:`RunFolder.discard` where it is damaged. Each attempt at a tile
-writes under a name of its own, for the driver that asked for it (its *hold*). Who opens the folder takes hold of it, then ends
-all attempts (:mod:`scanner.survey.folder.resume`), and then reads which tiles are committed: no attempt for an earlier driver,
-however long its worker lives, can commit one afterwards.
-"""
+"""The run folder: what was asked, what is done, and nothing in between."""
 
 from __future__ import annotations
 
@@ -106,6 +99,12 @@ class DamagedTileError(ContentError):
 
 class RunFolder:
     """One run's folder in a store; written to by one driver at a time, and its workers.
+
+    A tile is committed by its ``commit.json``, written last, which names files that are there for ever: nothing of a committed
+    tile is overwritten or removed but by ``--restart``, or by :meth:`RunFolder.discard` where it is damaged. Each attempt at a
+    tile writes under a name of its own, for the driver that asked for it (its *hold*). Who opens the folder takes hold of it,
+    then ends all attempts (:mod:`scanner.survey.folder.resume`), and then reads which tiles are committed: no attempt for an
+    earlier driver, however long its worker lives, can commit one afterwards.
 
     Parameters
     ----------

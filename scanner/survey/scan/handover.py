@@ -1,10 +1,4 @@
-"""A tile's cutouts on their way from the worker that cuts to the worker that scores.
-
-In: the cutouts of a tile, as they were cut. Out: ``handover/<tile id>/`` in the run folder: all of them without loss
-(190 kB an object) and, written last, what else its commit record needs; read batch by batch, and removed when the tile is
-committed. It counts only for the inputs and settings that it was cut with. Refused: what the store refuses; damaged cutouts
-(:class:`~scanner.errors.UnavailableError`: they are removed, to be cut again).
-"""
+"""A tile's cutouts on their way from the worker that cuts to the worker that scores, in ``handover/<tile id>/``."""
 
 from __future__ import annotations
 
@@ -24,7 +18,11 @@ from scanner.survey.scan.pipeline import Stopwatch
 
 
 class HandoverRecord(Record):
-    """``handover.json``: written last; cutouts without it are not there. Times are those of the cutting."""
+    """``handover.json``: written last; cutouts without it are not there. Times are those of the cutting.
+
+    The cutouts are stored without loss (190 kB an object), read batch by batch, and removed when the tile is committed. They
+    count only for the inputs and settings that they were cut with; damaged ones are removed and cut again.
+    """
 
     tile: CutTile
     place: str

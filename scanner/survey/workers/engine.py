@@ -1,8 +1,4 @@
-"""Jobs on Dask workers, a sliding window of them at a time, each tried again where its worker died or a store did not answer.
-
-Only small records travel. The window follows the number of workers, so that the scheduler's memory does not depend on the
-length of the tile list.
-"""
+"""Jobs on Dask workers, in a sliding window; each is tried again if its worker dies or a store does not answer."""
 
 from __future__ import annotations
 
@@ -57,6 +53,9 @@ def run_on_workers(
     on_gpu: bool = False,
 ) -> Generator[OutcomeT, None, None]:
     """Do every job on the workers that the configuration names; yield outcomes in order of completion.
+
+    Only small records travel. The window follows the number of workers, so that the scheduler's memory does not depend on the
+    length of the tile list.
 
     Close the generator when the rest is not wanted any more: workers then let go of what they have in hand.
 

@@ -1,6 +1,6 @@
-"""The steps of a job on a worker: which functions they are, and how Dask calls them there.
+"""The steps of a job on a worker, and how Dask calls them.
 
-An outcome travels with the message that its job has ended: the worker may die the moment after, and nothing is done twice.
+An outcome travels with the message that the job has ended, so a worker that dies just after it loses nothing.
 """
 
 from __future__ import annotations

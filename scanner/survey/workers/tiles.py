@@ -1,7 +1,4 @@
-"""The work of a run of tiles: which functions the engine calls, on the workers and around them.
-
-In: jobs. Out: :data:`SCANNING`. Refused: a bundle that cannot be loaded, a provider that a worker does not have.
-"""
+"""A run of tiles as the engine sees it: which functions it calls, on the workers and around them."""
 
 from __future__ import annotations
 

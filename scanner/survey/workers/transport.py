@@ -1,7 +1,4 @@
-"""How the processes of a run reach one another: Dask's settings, encryption, and a scheduler that is known to answer.
-
-Dask itself tries a bad certificate again until its time is up, and then speaks of a time-out: so the handshake is tried here.
-"""
+"""How the processes of a run connect: Dask's settings, TLS, and a check that the scheduler answers."""
 
 from __future__ import annotations
 
@@ -160,6 +157,8 @@ def await_scheduler(
     address: str, files: Certificates | None, timeout_s: float | None, stop: threading.Event | None = None
 ) -> None:
     """Return as soon as a scheduler greets at an address.
+
+    The TLS handshake is tried here, because Dask retries a bad certificate until its time is up and then reports a time-out.
 
     Parameters
     ----------
