@@ -8,7 +8,7 @@ from typing import ClassVar
 
 
 class ScannerError(Exception):
-    """An error whose message is fit to be read by the user as it stands.
+    """An error whose message is written for the user.
 
     Every error that a user can cause or mend is a :class:`ScannerError`; the command line prints its message and exits with its
     ``exit_code``. A :class:`TileError` fails one tile only: the run goes on and lists it.

@@ -28,11 +28,6 @@ def _log_odds(probability: float) -> float:
 class Calibration(Record):
     """Logistic regression on the seven log-odds, stated for the prevalence of the sky.
 
-    :class:`Calibration` is a logistic regression on the seven log-odds. A training set holds far more lenses than the sky, so
-    its intercept is moved from the one prevalence to the other (Elkan 2001, section 2: the odds scale with the prior odds).
-    Without a labelled set there is nothing to fit: :class:`MeanProbability` is the plain mean of the members' probabilities,
-    uncalibrated.
-
     ``coefficients`` in the order of :data:`~scanner.records.MEMBERS`; ``intercept`` at ``training_prevalence``.
     """
 
@@ -91,6 +86,10 @@ AnyCalibration = Annotated[Calibration | MeanProbability, Field(discriminator="k
 
 def fit(logits: NDArray[Any], labels: NDArray[Any], *, sky_prevalence: float, regularisation: float = 1.0) -> Calibration:
     """Fit the calibration on a labelled set that the members were not trained on.
+
+    A logistic regression on the seven log-odds. A training set holds far more lenses than the sky, so the intercept is moved
+    from the one prevalence to the other (Elkan 2001, section 2: the odds scale with the prior odds). Without a labelled set
+    there is nothing to fit: :class:`MeanProbability` is the plain mean of the members' probabilities, uncalibrated.
 
     Parameters
     ----------

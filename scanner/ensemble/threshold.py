@@ -53,7 +53,7 @@ class OperatingCurve:
 
     @classmethod
     def of(cls, scores: NDArray[Any], labels: NDArray[Any]) -> OperatingCurve:
-        """Count a labelled set; objects of equal score are never told apart.
+        """Count a labelled set; objects of equal score stay together.
 
         Parameters
         ----------

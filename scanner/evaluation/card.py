@@ -28,7 +28,7 @@ def with_figures(bundle: Bundle, evaluation: Evaluation, version: str, out: Path
     evaluation
         On held-out data, this bundle first.
     version
-        Of what is written: two bundles of one name and version that differ could not be told apart.
+        Version of the new bundle: bundles that differ need different versions.
     out
         Folder; a bundle that is there already is replaced, also ``bundle`` itself.
 

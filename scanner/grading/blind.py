@@ -24,7 +24,7 @@ class Blindness:
     """What is withheld from whom.
 
     Withheld is what the ensemble says: probabilities, place in the embedding, rank, decision, and the flags that it sets.
-    Whoever may only read cannot grade, so nothing is withheld from them.
+    Readers cannot grade, so nothing is withheld from them.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ Role = Literal["read", "grade"]
 
 @dataclass(frozen=True)
 class Viewer:
-    """Who looks at candidates, and what they may do; ``name`` is None for a reader that nothing is known of."""
+    """A person at the service, and what they may do; ``name`` is None for an anonymous reader."""
 
     name: str | None
     role: Role

@@ -474,7 +474,7 @@ class Survey(Opened):
 
     @property
     def index(self) -> SurveyRecord:
-        """The versions that there are, when each was made, and which is the current one; read anew each time."""
+        """All versions, when each was made, and which is current; read again at each call."""
         from scanner.survey.published import SURVEY_RECORD, SurveyRecord, read_record
 
         return read_record(open_store(self.location, self._storage or StorageConfig()), SURVEY_RECORD, SurveyRecord)

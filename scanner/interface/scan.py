@@ -289,7 +289,7 @@ def _beside(tile_list: str) -> str:
 
 
 def _write_tile_list(tiles: Iterable[TileLike], out: str, config: RunConfig) -> str:
-    """Write tiles as the list ``<out>-tiles.txt``, from which the run, and whoever opens it later, reads them."""
+    """Write tiles as the list ``<out>-tiles.txt``, from which the run, and anyone who opens it later, reads them."""
     lines = [_line(tile) for tile in tiles]
     if not lines:
         raise TileListError("No tile was given; give folders, or mappings such as {'id': …, 'VIS': …, 'Y': …, 'J': …, 'H': …}.")

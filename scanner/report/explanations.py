@@ -56,7 +56,7 @@ class ExplainJob(Record):
 
 
 class ExplainOutcome(Record):
-    """What became of a job: how many candidates are explained, and why the rest are not; ``passing``: worth another attempt."""
+    """Outcome of a job: how many candidates are explained, why others are not; ``passing``: temporary, to be tried again."""
 
     tile_id: str
     n_done: int

@@ -61,7 +61,7 @@ class UnknownViewerError(ServiceError):
 
 
 class NotAllowedError(ServiceError):
-    """Whoever asks may not."""
+    """The client has no right to this."""
 
     status = 403
 

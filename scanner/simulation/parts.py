@@ -30,7 +30,7 @@ def claim(out: Path, name: str, record: R, read: Callable[[Path], R]) -> R:
     out, name
         The folder, and the file of its record.
     record
-        Of what is asked for.
+        Record of the request.
     read
         Reads a record.
 

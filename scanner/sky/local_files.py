@@ -43,7 +43,7 @@ def fetch_tile(tile: Tile, folder: Path, storage: StorageConfig) -> Tile:
     tile
         As the tile list has it; local files are left where they are.
     folder
-        Serves this tile alone; it is made if need be, and whoever gives it removes it.
+        Serves this tile alone; it is made if need be, and the caller removes it.
     storage
         How object stores are reached.
 

@@ -195,7 +195,7 @@ def open_mosaic(files: BandFiles, *, band: Band, flag_mask: int = 1, scratch: Pa
     flag_mask
         Bits of FLAG that make a pixel bad.
     scratch
-        Folder for decompressed files, which whoever gives it removes; None: a temporary one.
+        Folder for decompressed files, which the caller removes; None: a temporary one.
 
     Raises
     ------

@@ -92,7 +92,7 @@ def open_tile(tile: Tile, config: CutoutsConfig, scratch: Path | None = None) ->
     config
         ``flag_mask`` is used.
     scratch
-        Folder for decompressed and resampled mosaics, which whoever gives it removes. None: a folder of the tile's own, which
+        Folder for decompressed and resampled mosaics, which the caller removes. None: a folder of the tile's own, which
         is removed when it is closed.
 
     Raises

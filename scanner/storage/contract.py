@@ -130,8 +130,8 @@ class Store(Protocol):
         record
             Name of the file that makes it valid; it has to hold ``place``, by which :meth:`sweep` knows whose files count.
         scratch
-            Where to write before the upload, so that whoever clears it up after a killed process finds it; the system's folder
-            for passing files without. A local store writes beside the place instead.
+            Where to write before the upload, so that a sweep after a killed process finds it; by default the system's folder
+            for temporary files. A local store writes beside the place instead.
         hold
             For whom: the token of :meth:`held`. The folder is published only while that hold is the store's last, and only
             where there is none: a record that is there stands until :meth:`revoke`. None: whoever holds the store, and what is
@@ -141,7 +141,7 @@ class Store(Protocol):
         ------
         UnavailableError
             Another attempt was published, another process holds the store, or this attempt was swept since the block began:
-            look at the record that is there now, or do it again.
+            read the record that is there now, or try again.
         """
         ...
 

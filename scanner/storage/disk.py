@@ -145,7 +145,7 @@ class LocalStore:
 
     @contextmanager
     def staged(self, key: str, record: str, scratch: Path | None = None, hold: str | None = None) -> Iterator[Staging]:
-        """A hidden folder beside its place, renamed when the block ends: whoever renames it first has it, we or a sweep."""
+        """A hidden folder beside its place, renamed when the block ends; who renames it first, block or sweep, has it."""
         path = self._path(key)
         before = _identity(path / record)
         if hold is not None and before is not None:

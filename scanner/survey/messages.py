@@ -38,10 +38,9 @@ class FatalError(Record):
 
 
 class TileOutcome(Record):
-    """One of four: the tile is committed, it failed, it failed for a passing reason, or the run has to stop.
+    """One of four: the tile is committed, it failed, it failed for a temporary reason, or the run has to stop.
 
-    ``commit``, ``failed`` and ``fatal`` say so themselves; ``passing`` failures (a store that does not answer) are worth
-    another attempt, which is the engine's to make.
+    ``passing``: a temporary failure, such as a store that does not answer; the engine makes another attempt.
     """
 
     commit: CommitRecord | None = None

@@ -39,7 +39,7 @@ def served(registry: CollectorRegistry, port: int, address: str | None = None, l
         Port to listen on; 0: any free one.
     address
         Address to bind. None: all of them where a port was named, as processes in a cluster are scraped by the address of their
-        pod; the loopback where it was not. The page tells figures only, to whoever can reach it.
+        pod; the loopback where it was not. Anyone who can reach the page can read it; it holds figures only.
     linger_s
         Longest time to wait at the end for those who read the page to read it once more, so that they see how it ended. In a
         pod of Kubernetes also the age that a page which nobody has read yet must reach: what fails at once would never be seen

@@ -72,11 +72,11 @@ class RunStatus(Record):
 
     @property
     def is_over(self) -> bool:
-        """Whether the driver has said its last word."""
+        """Whether the driver has ended, and said how."""
         return self.state not in ("running", "merging")
 
     def driver_is_lost(self, now: datetime) -> bool:
-        """Whether the driver ended without a word: silent for long, or, on this machine, no longer there."""
+        """Whether the driver ended without saying how: silent for long, or, on this machine, its process gone."""
         if self.is_over:
             return False
         gone = self.host == socket.gethostname() and not _is_alive(self.pid)

@@ -84,7 +84,7 @@ def call(node: tree.Call, scope: Scope, value: ToValue) -> Value:
     node
         The call.
     scope
-        The table that is asked.
+        The table of the query.
     value
         Translates an argument.
 

@@ -24,7 +24,7 @@ Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e30, le=1e30)]
 
 
 class ListQuery(Record):
-    """What a list is asked for."""
+    """Filters, order and page of a list."""
 
     sort: SortColumn | None = Field(None, description="Column that orders it; place: on the sky. Default: rank.")
     order: Order | None = Field(None, description="Default: the best first.")

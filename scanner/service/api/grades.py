@@ -57,8 +57,8 @@ class Grader(Record):
 class Grading(Record):
     """What was said of a candidate.
 
-    ``grade``, ``comment``: those of whoever asks that stand. ``history``: every grade and every time that one was taken back,
-    oldest first; ``withheld``: what others said is left out of it until whoever asks has graded. ``standing``: the numbers of
+    ``grade``, ``comment``: the viewer's own that stand. ``history``: every grade and every time that one was taken back,
+    oldest first; ``withheld``: what others said is left out of it until the viewer has graded. ``standing``: the numbers of
     the entries that stand.
     """
 

@@ -365,7 +365,7 @@ _COLUMNS: tuple[_Column, ...] = (
 
 
 def obscore(collections: Sequence[Collection], base_url: str) -> TapTable:
-    """The table; its rows are gathered when it is asked, the candidates of the asked part of the sky only."""
+    """The table; its rows are gathered at each query, for candidates in the query's part of the sky only."""
 
     def relation(ranges: Int64 | None) -> Relation:
         candidates = pa.concat_tables([_candidates(collection, ranges) for collection in collections])

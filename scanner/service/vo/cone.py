@@ -40,7 +40,7 @@ _INNER = {columns.HEALPIX_COLUMN.name, "x", "y", "offset_x", "offset_y", "tsne_x
 
 @dataclass(frozen=True)
 class ConeSearch:
-    """What is asked: cone, columns (``verbosity`` 1: few, 3: all), most rows, how they are written (None: by their number)."""
+    """A cone search: cone, columns (``verbosity`` 1: few, 3: all), most rows, how they are written (None: by their number)."""
 
     cone: Cone
     verbosity: int
@@ -109,7 +109,7 @@ def error_form(request: Request, status: int, message: str, request_id: str) -> 
 
 
 def read_search(parameters: Parameters, most_rows: int) -> ConeSearch:
-    """What is asked (Simple Cone Search 1.1, section 2).
+    """Read the parameters (Simple Cone Search 1.1, section 2).
 
     Raises
     ------

@@ -143,7 +143,7 @@ def _document(context: Context, identifiers: tuple[str, ...], base_url: str) -> 
 
 
 def links_of(context: Context, identifier: str, base_url: str) -> Iterator[LinkRow]:
-    """The links of one object, or the one row that says that there is none."""
+    """The links of one object, or one row with the error."""
     wanted = CandidateId.parse(identifier)
     if wanted is None:
         yield LinkRow(identifier, error_message="UsageFault: an ID is run/tile_id/target_id")
@@ -256,7 +256,7 @@ def _content(context: Context, identifier: str, wanted: str) -> bytes:
 
 
 def links_descriptor(base_url: str, column: str = "candidate_id") -> ServiceDescriptor:
-    """All that there is of each row's object: cutouts, pictures, its page.
+    """The links of each row's object: cutouts, pictures, its page.
 
     Parameters
     ----------

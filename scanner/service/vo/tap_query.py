@@ -77,7 +77,7 @@ _IDENTIFIERS = ("candidate_id", "obs_publisher_did")
 
 @dataclass(frozen=True)
 class TapQuery:
-    """What is asked: ADQL, most rows, and how they are written."""
+    """A TAP query: ADQL, most rows, and the format of the answer."""
 
     adql: str
     max_rows: int

@@ -257,7 +257,7 @@ class _Handlers:
         return self._to(request, job)
 
     async def job(self, request: Request, identifier: str) -> Response:
-        """A job as it stands, or once it has changed (WAIT)."""
+        """A job now, or once it has changed (WAIT)."""
         job, parameters = self._jobs.get(identifier), await Parameters.of(request)
         seconds = parameters.one("WAIT")
         if seconds is not None:

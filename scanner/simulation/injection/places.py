@@ -186,7 +186,7 @@ def survey_tile(
     seed
         Which of the empty places, where there are more.
     scratch
-        Folder for decompressed mosaics; None: a passing one.
+        Folder for decompressed mosaics; None: a temporary one.
 
     Raises
     ------

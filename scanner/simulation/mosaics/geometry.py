@@ -202,7 +202,7 @@ class TileTelescope:
 
 
 def draw_telescope(seed: int, number: int) -> TileTelescope:
-    """The telescope of tile ``number``; the same whoever asks."""
+    """The telescope of tile ``number``; the same for every caller."""
     rng = tile_generator(seed, number, "telescope")
     roll, width = float(rng.uniform(0.0, 2.0 * math.pi)), float(rng.uniform(0.98, 1.02))
     return TileTelescope(

@@ -332,7 +332,7 @@ def _part(out: Path, tile: TileGeometry, name: str) -> Path:
 
 
 def field_of(request: TilesRequest) -> FieldParameters:
-    """The sky that the request looks at."""
+    """The sky that the request covers."""
     area = (request.size * VIS_PIXEL_SCALE_ARCSEC) ** 2
     return FieldParameters(
         seed=request.seed,

@@ -22,9 +22,6 @@ class Spent(Record):
 class RunCost(Record):
     """The cost ledger of ``run.json``: totals, and what they are a tile, a square degree, a thousand scored objects.
 
-    It adds up the commit records of all tiles, from every session of the run. Attempts that failed left no record and are not
-    counted.
-
     ``sky_area_deg2`` is that of the committed tiles, overlaps counted twice, as the work was done twice.
     ``tile_seconds`` and ``stage_seconds``: on the clock, summed over tiles; stages of a tile overlap. ``bytes_read``: of the
     input files.
@@ -44,7 +41,7 @@ class RunCost(Record):
 
 
 class CostLedger:
-    """Sums over commit records."""
+    """Sums over the commit records of all tiles, from every session of a run; failed attempts left no record."""
 
     def __init__(self) -> None:
         self._n_tiles = self._n_objects = self._bytes_read = 0

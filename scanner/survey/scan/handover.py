@@ -1,4 +1,8 @@
-"""A tile's cutouts on their way from the worker that cuts to the worker that scores, in ``handover/<tile id>/``."""
+"""A tile's cutouts on their way from the worker that cuts to the worker that scores, in ``handover/<tile id>/``.
+
+They are kept without loss (190 kB an object), count only for the inputs and settings that they were cut with, and are removed
+when the tile is committed.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +22,7 @@ from scanner.survey.scan.pipeline import Stopwatch
 
 
 class HandoverRecord(Record):
-    """``handover.json``: written last; cutouts without it are not there. Times are those of the cutting.
-
-    The cutouts are stored without loss (190 kB an object), read batch by batch, and removed when the tile is committed. They
-    count only for the inputs and settings that they were cut with; damaged ones are removed and cut again.
-    """
+    """``handover.json``: written last; cutouts without it are not there. Times are those of the cutting."""
 
     tile: CutTile
     place: str

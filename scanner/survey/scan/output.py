@@ -99,7 +99,7 @@ def _uniform(target_id: Int64) -> Float64:
 
 
 class CutTile(Record):
-    """What is known of a tile once it is cut, and goes into its commit record whoever scores it.
+    """What is known of a tile once it is cut, and goes into its commit record, whichever worker scores it.
 
     ``wcs``, ``zero_points``, ``units``: as in :class:`~scanner.cutouts.store.StoreAttributes`.
     """

@@ -210,7 +210,7 @@ class Stopwatch:
         self._add(name, 0.0, seconds)
 
     def add(self, seconds: Mapping[str, float], core_seconds: Mapping[str, float]) -> None:
-        """Add what another process told of its work on the same tile."""
+        """Add what another process reported of its work on the same tile."""
         for name, value in seconds.items():
             self._seconds[name] += value
         for name, value in core_seconds.items():

@@ -100,7 +100,7 @@ class TileScratch:
                 self._users -= Counter([tile_id])
 
     def _claim(self) -> None:
-        """Make the folder of this process and lock it; whoever sweeps at that moment may take it away, then once more."""
+        """Make the folder of this process and lock it; tried once more if a sweep removes it at that moment."""
         while self._lock_file is None:
             self.path.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError, BlockingIOError), ExitStack() as closing:

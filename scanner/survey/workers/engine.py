@@ -57,7 +57,7 @@ def run_on_workers(
     Only small records travel. The window follows the number of workers, so that the scheduler's memory does not depend on the
     length of the tile list.
 
-    Close the generator when the rest is not wanted any more: workers then let go of what they have in hand.
+    Close the generator when the rest is not wanted any more: workers then give up the jobs they are doing.
 
     Parameters
     ----------

@@ -226,7 +226,7 @@ def serve_scheduler(host: str, port: int, certificates: Certificates | None, htt
     """Schedule until told to stop (SIGTERM, SIGINT): workers and a driver meet here, and nothing is computed.
 
     On request it answers an autoscaler over HTTP: ``/health``, and Dask's ``/api/v1``, of which the Dask operator uses
-    ``adaptive_target`` and ``retire_workers``. Whoever reaches that port can send workers away.
+    ``adaptive_target`` and ``retire_workers``. Anyone who reaches that port can dismiss workers.
 
     Parameters
     ----------

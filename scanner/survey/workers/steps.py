@@ -92,7 +92,7 @@ class Steps(Generic[JobT, OutcomeT]):
 
 
 class GivenUp(BaseException):
-    """The job in hand is to be left as it is. Not an :class:`Exception`: nobody may take it for the job's own failure."""
+    """The current job is to be left as it is. Not an :class:`Exception`: nobody may take it for the job's own failure."""
 
 
 def with_engine(job: JobT, **changes: Any) -> JobT:

@@ -23,7 +23,7 @@ def prepare(job: TileJob, scores: bool) -> str:
 
 
 def close(config: RunConfig) -> None:
-    """Let go of what a run's tiles needed on a worker, which may stand and wait for the next run."""
+    """Release what a run's tiles needed on a worker, which may wait for the next run."""
     scratch.worker_scratch(config.engine).forget_all()
     forget_scorer()
 

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 class SurveyWorker(Worker):
     """Dask's worker, which gives its tile up when it is closed and keeps an eye on its memory.
 
-    ``giving_up``: tiles in hand are to be left at their next sign of progress. ``refusal``: why it does not work for a driver.
+    ``giving_up``: tiles being scanned are left at their next sign of progress. ``refusal``: why it does not work for a driver.
     ``sent_away``: the scheduler goes on without it. ``scratch``: its own scratch folder; None: the run's, or the system's.
     """
 
@@ -72,7 +72,7 @@ class SurveyWorker(Worker):
         return started
 
     async def close(self, *words: Any, **settings: Any) -> Any:
-        """Give up what is in hand and close."""
+        """Give up the tiles being scanned and close."""
         self.giving_up = True
         # Of one that is retired, most often to be taken away, the connection is closed like that of one whose scheduler died.
         self.sent_away |= self.status == Status.closing_gracefully or settings.get("reason") in SENT_AWAY
@@ -98,7 +98,7 @@ class SurveyWorker(Worker):
         await for_a_while(self.close(executor_wait=False, reason="told to stop"))
 
     async def _retire(self) -> None:
-        """Whoever goes unexpectedly counts as a death of its tiles; whoever is retired does not."""
+        """Retire: a worker that goes unexpectedly counts as a death of its tiles; a retired one does not."""
         await self.scheduler.retire_workers(
             workers=[self.address], close_workers=False, remove=True, stimulus_id=f"told-to-stop-{self.address}"
         )
@@ -178,7 +178,7 @@ class RunPlugin(WorkerPlugin):
     """What a driver does to each worker before it gets a job, whenever it joins, and when the run is over.
 
     A worker has bundle and session loaded before its first job, so that no job pays for it. One with other versions than the
-    driver's, or which cannot load the networks, says so in one line, to the driver too, gets no job and leaves.
+    driver's, or which cannot load the networks, reports it in one line, to the driver too, gets no job and leaves.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ class RunPlugin(WorkerPlugin):
                 self._refuse(worker, ContentError(reason))
 
     async def teardown(self, worker: Any) -> None:
-        """Let go of what the run needed, once the tiles in hand have been given up; a worker that closes does not wait."""
+        """Release what the run needed, once its tiles have been given up; a worker that closes does not wait."""
         for _ in range(int(TEARDOWN_SECONDS / 0.05)):
             if worker.giving_up or not worker.state.executing:
                 break
