@@ -2,13 +2,13 @@
 
     python benchmarks/combinations.py --bundle NAME --lenses SETS/eval --others SETS/challenge --cache CACHE
 
-In: a bundle, its calibrated combination fitted on other objects than these; sets of visible lenses (repeat ``--lenses``) and of
-non-lenses; the folder where ``scanner evaluate --cache`` keeps log-odds. Out, for the bundle's own combination, every member,
-and others that are fitted to these very sets, each object judged by a fit to the other four fifths: recall of every set's
-visible lenses where 10, 100 and 1,000 of the non-lenses pass, and its AUROC (DeLong, 95 %) against all of them and against
-classes that look alike; for a bundle with a grid, how many of them that takes at the bundle's threshold, and what is found if
-its value, or its decision, comes before the combination in the list. What a fit to the sets themselves does not gain, no
-calibration set can give.
+Reads a bundle, its calibrated combination fitted on other objects than these; sets of visible lenses (repeat ``--lenses``) and
+of non-lenses; the folder where ``scanner evaluate --cache`` keeps log-odds. Prints, for the bundle's own combination, every
+member, and others that are fitted to these very sets, each object judged by a fit to the other four fifths: recall of every
+set's visible lenses where 10, 100 and 1,000 of the non-lenses pass, and its AUROC (DeLong, 95 %) against all of them and
+against classes that look alike; for a bundle with a grid, how many of them that takes at the bundle's threshold, and what is
+found if its value, or its decision, comes before the combination in the list. What a fit to the sets themselves does not gain,
+no calibration set can give.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """LSDB's side of benchmarks/query.py, in an environment of its own.
 
-In: a HATS catalogue, a number of threads; cones as JSON, one a line, on standard input: RA, Dec (degrees), radius (arcseconds).
-Out: the versions, and for each cone the number of rows and the seconds of wall and CPU that ``cone_search(…).compute()`` took.
+Reads cones as JSON from standard input, one a line: RA, Dec (degrees), radius (arcseconds). Prints the versions, and for each
+cone the number of rows and the seconds of wall and CPU that ``cone_search(…).compute()`` took.
 """
 
 import json

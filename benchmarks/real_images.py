@@ -2,10 +2,10 @@
 
     python benchmarks/real_images.py --bundle NAME --challenge SETS/challenge --cache CACHE
 
-In: the stamps of ``../shared/real``, two Euclid ones and one of HST (one band, duplicated for the others), a bundle,
+Reads the stamps of ``../shared/real``, two Euclid ones and one of HST (one band, duplicated for the others), a bundle,
 non-lenses, and the folder where ``scanner evaluate --cache`` keeps log-odds. Every image is scored in eight orientations,
 and what its judge gives it is averaged over them: the combination, or where bands are missing the member that sees only
-those that are there. The Euclid images also come with their VIS image alone. Out, for each:
+those that are there. The Euclid images also come with their VIS image alone. Prints, for each:
 
 - the share of simulated non-lenses that score higher (these in one orientation, as a scan sees them), by the judge, and what it
   would be by the combination;

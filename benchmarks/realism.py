@@ -3,8 +3,8 @@
     python benchmarks/realism.py                      # statistics probe, per band and all bands, with its null
     python benchmarks/realism.py --probe cnn          # a small network on the pixels of all four bands
 
-In: a real Euclid field of ``../shared/real`` (the group's 300², 0.1" pixels; the stamp of the lens is too small to leave a
-patch of sky) and as many simulated cutouts with MER-like NISP noise as asked for. Patches of 3.3" (33² VIS pixels, 11² NISP
+The data: a real Euclid field of ``../shared/real`` (the group's 300², 0.1" pixels; the stamp of the lens is too small to leave
+a patch of sky) and as many simulated cutouts with MER-like NISP noise as asked for. Patches of 3.3" (33² VIS pixels, 11² NISP
 pixels) stay 2.5" away from the objects in the middle of field and cutouts: what is compared is sky, noise and field galaxies.
 ``sky`` patches hold nothing above 5 sigma. Values are in units of each patch's own sigma, as the networks scale their images.
 

@@ -1,7 +1,7 @@
-"""A catalogue of a survey that never was, as large as is asked for: what queries are timed on.
+"""A synthetic catalogue of any size, on which queries are timed.
 
-In: rows. Out: a ranked table of :data:`~scanner.catalogue.columns.CATALOGUE_SCHEMA`, at the density of Euclid's own search for
-lenses, and the HATS catalogue of it. One object in a hundred is a candidate, one in a thousand known.
+It is ranked and has the density of Euclid's own search for lenses. One object in a hundred is a candidate, one in a thousand
+known.
 """
 
 from __future__ import annotations

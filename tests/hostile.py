@@ -1,8 +1,4 @@
-"""Requests that nobody of good will makes, and what an answer to them may never be.
-
-In: a seed, the service's OpenAPI description, names of things that are there. Out: requests as bytes, as many as are asked for,
-the same for the same seed; the answers' faults.
-"""
+"""Hostile requests, the same for the same seed, and what an answer to them may never be."""
 
 import json
 import random

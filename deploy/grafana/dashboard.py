@@ -1,8 +1,8 @@
 """Write the Grafana dashboards: ``python deploy/grafana/dashboard.py``.
 
-Out: ``scanner.json`` of a survey run, ``service.json`` of the catalogue service, ``training.json`` of a training. Each panel is
-one call in a module named like its dashboard: title, unit, what it tells, and expressions with the legend of each. Everything
-else of the JSON is layout.
+It writes ``scanner.json`` of a survey run, ``service.json`` of the catalogue service, ``training.json`` of a training. Each
+panel is one call in a module named like its dashboard: title, unit, description, and expressions with the legend of each.
+Everything else of the JSON is layout.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""What the dashboards have in common: panels, rows, choices of job and process.
-
-In: titles, units, what a panel tells, and expressions with the legend of each. Out: a dashboard, as Grafana 10 and later import
-it.
-"""
+"""What the dashboards have in common: panels, rows, choices of job and process. Grafana 10 and later import them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Write the settings of runs and of the service into the chart's schema: ``python deploy/helm/settings_schema.py``.
 
-In: the models that ``scanner`` reads its settings with. Out: ``$defs/runConfig`` and ``$defs/serviceConfig`` of
-``helm/scanner/values.schema.json``, so that helm refuses what ``scanner`` would. Left out is what has a place of its own among
-the chart's values. ``make schemas`` runs this too.
+It fills ``$defs/runConfig`` and ``$defs/serviceConfig`` of ``helm/scanner/values.schema.json`` from scanner's own models, so
+that helm refuses what ``scanner`` would. Settings that have a chart value of their own are left out. ``make schemas`` runs this
+too.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Lock what the images install: the exact version and the SHA-256 of every wheel, a file for each image.
 
-In: pyproject.toml, constraints.txt (the versions that the tests run with), and the locks of before, which keep whatever
-constraints.txt does not name. Out: ``deploy/image/locks/*.txt``, for pip's ``--require-hashes``. Refused: a package that has no
-wheel for the images' Python and platform.
+It reads pyproject.toml, constraints.txt (the versions that the tests run with) and the earlier locks, which keep the versions
+that constraints.txt does not name, and writes ``deploy/image/locks/*.txt`` for pip's ``--require-hashes``. A package without a
+wheel for the images' Python and platform is refused.
 
 Usage: ``python deploy/image/lock.py [--upgrade] [--out FOLDER]`` (``make locks``). ``--upgrade``: newest versions of what
 constraints.txt does not name. Needs uv and a package index.

@@ -1,8 +1,7 @@
-"""The scale subresource of one Deployment, as strict as the API server of Kubernetes, with faults that a test asks for.
+"""The scale subresource of one Deployment, as strict as Kubernetes' own API server, with faults that a test asks for.
 
-In: requests of a pod with a service account, whose files, as Kubernetes mounts them, lie in a folder. Out: Scale and Status
-objects as the API server gives them. Refused with its codes and words: a token that is not the account's (401), another verb or
-Deployment than the Role's (403), another kind of patch (415), a body that is not a Scale's (400, 422).
+It refuses a token that is not the account's (401), another verb or Deployment than the Role's (403), another kind of patch
+(415), a body that is not a Scale's (400, 422).
 """
 
 import json

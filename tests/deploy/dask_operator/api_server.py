@@ -1,7 +1,4 @@
-"""As much of the Kubernetes API as the Dask operator uses, over HTTP: discovery, lists, watches, objects and their patches.
-
-In: requests of clients. Out: JSON; 404 for what is not there, 409 for what is there already, 415 for another kind of patch.
-"""
+"""As much of the Kubernetes API as the Dask operator uses, over HTTP: discovery, lists, watches, objects and their patches."""
 
 import json
 import threading

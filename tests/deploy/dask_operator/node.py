@@ -1,7 +1,6 @@
-"""Deployments as processes of this machine: one each, started again when it ends, told to stop when its Deployment goes.
+"""Deployments as processes of this machine: one each, restarted when it ends, stopped when its Deployment is deleted.
 
-In: the cluster's objects. Out: a process for each Deployment, and a Pod whose condition Ready is what its readiness probe says.
-Ports of pods are this machine's, so those of a worker are left to the system.
+Each has a Pod whose condition Ready is what its readiness probe says. Ports of pods are this machine's.
 """
 
 import copy

@@ -1,7 +1,6 @@
-"""What a cluster holds: objects by kind, namespace and name, and all that ever happened to them.
+"""The objects of a cluster by kind, namespace and name, and their events in order.
 
-In: objects and changes, as clients send them. Out: objects, and events in order. As in a real cluster, an object with
-finalizers is kept until they are gone, and what belongs to a deleted one is deleted. What is not there is a ``KeyError``.
+As in a real cluster, an object with finalizers is kept until they are gone, and a deleted object takes with it what it owns.
 """
 
 import copy

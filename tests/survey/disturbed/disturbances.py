@@ -1,7 +1,6 @@
-"""A run that is disturbed as a seed says: its workers and its driver are ended at moments drawn at random.
+"""A run that is disturbed by a seed: its workers and its driver are ended at random moments.
 
-In: a seed, a cluster, the command of a run. Out: what was done to it, and how it ended. A moment is a number of committed tiles
-and a pause after it, so that a faster machine is disturbed as much as a slower one.
+A moment is a number of committed tiles and a pause after it, so that a faster machine is disturbed as much as a slower one.
 """
 
 from __future__ import annotations

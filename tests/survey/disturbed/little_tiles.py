@@ -1,8 +1,8 @@
-"""Many little tiles out of one drawn sky: they share its mosaics and differ in their catalogues.
+"""Many little tiles from one drawn sky: they share its mosaics and differ in their catalogues.
 
-In: a folder of :func:`scanner.simulation.mosaics.tiles.draw_tiles`. Out: a folder with ``tile-list.txt`` and all that it names,
-by relative paths, so that it can be copied to an object store as it stands. Two tiles cannot be scanned: the VIS mosaic of
-``truncated`` ends half-way, and that of ``unreadable`` cannot be opened. A third, ``packed``, has to be decompressed first.
+Paths in ``tile-list.txt`` are relative, so the folder can be copied to an object store. Two tiles cannot be scanned: the VIS
+mosaic of ``truncated`` ends half-way, and that of ``unreadable`` cannot be opened. A third, ``packed``, has to be decompressed
+first.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The processes of a run on a standing cluster: a scheduler, its workers and a driver, started and ended as operators do.
 
-In: commands of ``scanner``. Out: processes with their logs in a folder and their temporary files in one of its own, so that
-whatever they leave behind is seen.
+Their logs and temporary files have folders of their own, so that whatever they leave behind is seen.
 """
 
 from __future__ import annotations

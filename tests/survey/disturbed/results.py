@@ -1,7 +1,4 @@
-"""What a run promises to give again, byte for byte, and what it must not leave behind.
-
-In: the location of a run folder, on a disk or on an object store. Out: hashes by name; names of leftovers.
-"""
+"""What a run promises to give again, byte for byte, as hashes by name, and what it must not leave behind."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""One survey of little tiles, run undisturbed and disturbed.
-
-In: the list of :mod:`disturbed.little_tiles`, where the run folder is to lie, a placement. Out: what
-:mod:`disturbed.disturbances` and :mod:`disturbed.results` say of it.
-"""
+"""One survey of little tiles, run undisturbed and disturbed."""
 
 from __future__ import annotations
 
