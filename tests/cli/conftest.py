@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from once import made_once
 from scans import in_this_process
 
 from scanner.config import load
@@ -43,10 +44,7 @@ def _others(tile: str) -> list[str]:
     ]
 
 
-@pytest.fixture(scope="session")
-def archive(sky, s3, tmp_path_factory):
-    """Two tiles of the simulated sky, which anyone may read."""
-    local, url = tmp_path_factory.mktemp("archive") / "q1", f"{s3.fresh(public=True)}/q1"
+def _lay_out(sky: Path, local: Path) -> None:
     for simulated, tile in TILES.items():
         for file in (sky / simulated).iterdir():
             target = local / _place(file.name, tile) / file.name.replace(simulated, tile)
@@ -55,6 +53,13 @@ def archive(sky, s3, tmp_path_factory):
         for other in _others(tile):
             (local / other).parent.mkdir(parents=True, exist_ok=True)
             (local / other).write_bytes(b"not looked at")
+
+
+@pytest.fixture(scope="session")
+def archive(sky, s3, tmp_path_factory):
+    """Two tiles of the simulated sky, which anyone may read."""
+    local = made_once(tmp_path_factory, "archive", lambda folder: _lay_out(sky, folder / "q1")) / "q1"
+    url = f"{s3.fresh(public=True)}/q1"
     store = open_store(url, s3.config)
     for file in local.rglob("*.fits"):
         store.write(file.relative_to(local).as_posix(), file.read_bytes())
@@ -74,12 +79,14 @@ def archive_list(archive):
 
 @pytest.fixture(scope="session")
 def local_run(archive, archive_list, tmp_path_factory):
-    """Run folder of a scan of the local copy, with the default settings."""
-    folder = tmp_path_factory.mktemp("local-run")
-    (folder / "q1-tiles.txt").write_text(archive_list(archive.local))
-    with in_this_process():
-        run_survey(RunRequest(str(folder / "q1-tiles.txt"), str(folder / "out"), load(None, {"engine.workers": 1}, {})))
-    return folder / "out"
+    """Run folder of a scan of the local copy, with the default settings; only to be read."""
+
+    def run(folder):
+        (folder / "q1-tiles.txt").write_text(archive_list(archive.local))
+        with in_this_process():
+            run_survey(RunRequest(str(folder / "q1-tiles.txt"), str(folder / "out"), load(None, {"engine.workers": 1}, {})))
+
+    return made_once(tmp_path_factory, "local-run", run) / "out"
 
 
 @pytest.fixture(scope="session")

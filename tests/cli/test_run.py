@@ -278,12 +278,19 @@ def test_a_full_disk_stops_the_run_and_space_lets_it_go_on(sky, small_disk, caps
     assert (small_disk / "out" / "candidates.html").exists()
 
 
+#: ``scanner …`` that waits before it draws the contact sheet: its results are merged, and are not in their place yet.
+MERGING_FOR_LONG = (
+    "import time; from scanner.cli.main import main; from scanner.survey import finish;"
+    f"finish.write_sheet = lambda *_: time.sleep({LIMIT_S}); main()"
+)
+
+
 @pytest.mark.usefixtures("without_workers")
 @pytest.mark.parametrize("when", ["scanning on 1 worker", "[1/3]", "merging and ranking"])
 def test_ctrl_c_leaves_quietly_and_the_run_goes_on(sky, tmp_path, capsys, when):
     words = ["run", str(sky / "tile-list.txt"), "--out", str(tmp_path / "out"), "--workers", "1"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "scanner", *words], start_new_session=True, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", MERGING_FOR_LONG, *words], start_new_session=True, stderr=subprocess.PIPE, text=True
     )
     assert any(when in line for line in process.stderr)
     os.killpg(process.pid, signal.SIGINT)

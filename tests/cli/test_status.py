@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -95,9 +96,11 @@ def test_many_failures_are_cut_short(tmp_path, capsys):
 
 
 def test_a_run_is_seen_while_it_goes_on_and_sigterm_is_its_last_word(sky, tmp_path, capsys):
-    words = ["run", str(sky / "tile-list.txt"), "--out", str(tmp_path / "out"), "--workers", "1", "--all"]
-    command = [sys.executable, "-m", "scanner", *words, "--log-format", "text"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    words = ["run", str(sky / "tile-list.txt"), "--out", str(tmp_path / "out"), "--workers", "1"]
+    # Far more objects than are scanned until it is stopped.
+    command = [sys.executable, "-m", "scanner", *words, "--targets", "grid", "--log-format", "text"]
+    many = os.environ | {"SCANNER_TARGETS__GRID_STEP_ARCSEC": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=many)
     assert any("scanning on 1 worker" in line for line in process.stderr)
     code, out, _ = told(capsys, tmp_path / "out")
     assert code == 0
