@@ -18,17 +18,21 @@ __version__ = "0.1.0"
 
 #: Public name → the module that it comes from. ``__init__.pyi`` says the same to type checkers and editors.
 _HOMES = {
-    "Cutout": "scanner.interface.cutout",
+    "Cutout": "scanner.interface.objects",
     "Run": "scanner.interface.opened",
     "Survey": "scanner.interface.opened",
+    "evaluate": "scanner.interface.bundle",
     "inject": "scanner.interface.simulate",
-    "load_bundle": "scanner.interface.score",
+    "load_bundle": "scanner.interface.bundle",
+    "make_bundle": "scanner.interface.train",
+    "merge": "scanner.interface.opened",
     "open": "scanner.interface.opened",
     "plan": "scanner.interface.scan",
     "scan": "scanner.interface.scan",
-    "score": "scanner.interface.score",
+    "score": "scanner.interface.bundle",
     "simulate": "scanner.interface.simulate",
     "simulate_dataset": "scanner.interface.simulate",
+    "train": "scanner.interface.train",
 }
 __all__ = [*_HOMES, "__version__"]
 

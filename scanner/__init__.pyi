@@ -1,8 +1,9 @@
-from scanner.interface.cutout import Cutout
-from scanner.interface.opened import Run, Survey, open  # noqa: A004
+from scanner.interface.bundle import evaluate, load_bundle, score
+from scanner.interface.objects import Cutout
+from scanner.interface.opened import Run, Survey, merge, open  # noqa: A004
 from scanner.interface.scan import plan, scan
-from scanner.interface.score import load_bundle, score
 from scanner.interface.simulate import inject, simulate, simulate_dataset
+from scanner.interface.train import make_bundle, train
 
 __version__: str
 __all__ = [
@@ -10,12 +11,16 @@ __all__ = [
     "Run",
     "Survey",
     "__version__",
+    "evaluate",
     "inject",
     "load_bundle",
+    "make_bundle",
+    "merge",
     "open",
     "plan",
     "scan",
     "score",
     "simulate",
     "simulate_dataset",
+    "train",
 ]

@@ -180,6 +180,12 @@ def load(
     return load_tree(RunConfig, ENVIRONMENT_PREFIX, file, flags, environment)
 
 
+def load_storage(file: str | Path | None = None, endpoint: str | None = None, anonymous: bool | None = None) -> StorageConfig:
+    """How object stores are reached: a TOML file, the environment, then the two settings themselves; errors as :func:`load`."""
+    flags = {"storage.endpoint": endpoint, "storage.anonymous": anonymous}
+    return load(None if file is None else Path(file), flags).storage
+
+
 def load_tree(
     model: type[Config],
     prefix: str,

@@ -9,10 +9,8 @@ from rich.table import Table
 
 from scanner import config as configuration
 from scanner.cli.output import standard_output
-from scanner.config import RunConfig
-from scanner.interface.opened import Survey
-from scanner.interface.progress import bar, counted
-from scanner.processes import sigterm_interrupts
+from scanner.interface.opened import Survey, merged_survey
+from scanner.interface.progress import counted
 from scanner.storage import join
 from scanner.survey.published import results_key
 
@@ -58,19 +56,16 @@ def merge(
     Every object is there once, whatever tiles and runs saw it, and ranked among all; the order of the runs does not count. The
     runs are only read. When the same runs are merged again, nothing is done.
     """
-    from scanner.survey.merge_runs import MergeRequest, merge_runs
-
-    config = _config(config_file, endpoint, anonymous, {"catalogue.known_lenses": known_lenses, "engine.scratch": scratch})
-    request = MergeRequest(
-        runs=runs,
-        out=out,
+    merged = merged_survey(
+        runs,
+        out,
         preferred=preferred,
-        catalogue=config.catalogue,
-        storage=config.storage,
-        scratch=config.engine.scratch,
+        known_lenses=known_lenses,
+        scratch=scratch,
+        config=config_file,
+        endpoint=endpoint,
+        anonymous=anonymous,
     )
-    with sigterm_interrupts(), bar("reading the runs") as move:
-        merged = merge_runs(request, move)
     version = merged.version
     if not merged.is_new:
         click.echo(f"{out}: these runs were merged before, as version {version.number}; it is the current one.")
@@ -91,7 +86,7 @@ def merge(
 @anonymous_option
 def list_(survey: str, config_file: Path | None, endpoint: str | None, anonymous: bool | None) -> None:
     """List the versions of the survey in the folder SURVEY, and the runs of the current one."""
-    opened = Survey(survey, _config(config_file, endpoint, anonymous, {}).storage)
+    opened = Survey(survey, configuration.load_storage(config_file, endpoint, anonymous))
     known = opened.index
     console = standard_output()
     table = Table("", "version", "made", "runs", "tiles", "objects", "candidates", "deg²", box=None, pad_edge=False)
@@ -116,8 +111,3 @@ def list_(survey: str, config_file: Path | None, endpoint: str | None, anonymous
         for run in current.runs:
             failed = f", {run.n_failed:,} failed" if run.n_failed else ""
             console.print(f"  {run.run_id}  {counted(run.n_tiles, 'tile')}{failed}, bundle {run.bundle}: {run.location}")
-
-
-def _config(config_file: Path | None, endpoint: str | None, anonymous: bool | None, others: dict[str, str | None]) -> RunConfig:
-    flags = {"storage.endpoint": endpoint, "storage.anonymous": anonymous, **others}
-    return configuration.load(config_file, flags)

@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from scanner.cli.options import provider_option, threads_option
-from scanner.ensemble import bundles as bundle_files
 from scanner.ensemble.bundle import CARD_FILE
-from scanner.errors import UsageError
-from scanner.evaluation.biases import COLOURS
-from scanner.evaluation.card import check_room, with_figures
-from scanner.evaluation.compare import TURNED, Comparison, Scoring, compare_bundles
+from scanner.evaluation.card import check_room
+from scanner.evaluation.compare import TURNED
 from scanner.evaluation.decisions import SKY_PREVALENCE
 from scanner.evaluation.results import Evaluation
 from scanner.evaluation.tables import ON_TERMINAL, Table, tables
-from scanner.interface.progress import bar
-from scanner.labelled_set import LabelledSet
-from scanner.survey.scan.machine import cores
+from scanner.interface import bundle as interface
 
 #: Objects, and lenses, of a look at biases alone.
 MANY_TURNED, RECOLOURED = 1000, 300
-
-
-def cache_folder() -> Path:
-    """Where log-odds are kept unless another place is named."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "scanner" / "log-odds"
 
 
 @click.command()
@@ -97,65 +85,29 @@ def evaluate(
     Recall where few non-lenses pass, what inspecting a list would yield, decisions, calibration, and which lenses and
     non-lenses are mistaken, with 95% intervals. Networks run once: their log-odds are kept.
     """
-    if beta is not None and not beta > 0:
-        raise UsageError(f"--beta must be more than 0 (given: {beta:g}).")
-    if not 0 < prevalence < 1:
-        raise UsageError(f"--prevalence must lie between 0 and 1 (given: {prevalence:g}).")
+    interface.refuse_nonsense(beta, prevalence, "--")
     if card is not None:
-        check_room(bundle_files.load(bundles[0] if bundles else None), card[1])
-    folder = None if no_cache else cache or cache_folder()
-    comparison = compared(
-        bundles or (None,), data, images, known, beta, prevalence, rotations, source_colours, folder, provider, threads
+        check_room(interface.load_bundle(bundles[0] if bundles else None), card[1])
+    measured = interface.evaluate(
+        bundles or None,
+        data,
+        images=images,
+        known=known,
+        beta=beta,
+        prevalence=prevalence,
+        rotations=rotations,
+        source_colours=source_colours,
+        cache=False if no_cache else cache,
+        provider=provider,
+        threads=threads,
     )
-    print_evaluation(comparison.evaluation)
+    print_evaluation(measured.record)
     if out is not None:
-        from scanner.evaluation.page import write_evaluation
-
-        written = write_evaluation(comparison, out)
-        click.echo(f"{out}: {', '.join(path.name for path in written)}")
+        click.echo(f"{out}: {', '.join(path.name for path in measured.write(out))}")
     if card is not None:
-        written_to, version = card
-        bundle = with_figures(comparison.bundles[0].bundle, comparison.evaluation, version, written_to)
-        click.echo(f"{written_to}: {bundle.manifest.name} {version}, with these figures in its {CARD_FILE}")
-
-
-def compared(
-    bundles: Sequence[str | None],
-    data: Sequence[Path],
-    images: Path | None,
-    known: Path | None,
-    beta: float | None,
-    prevalence: float,
-    n_turned: int,
-    n_recoloured: int,
-    cache: Path | None,
-    provider: str,
-    threads: int,
-) -> Comparison:
-    """Evaluate with a progress bar on standard error."""
-    datasets = [LabelledSet(path) for path in data]
-    total = len(bundles) * (sum(map(len, datasets)) + 8 * n_turned + len(COLOURS) * n_recoloured)
-    with bar("scoring") as move:
-        done = 0
-
-        def report(name: str, n: int) -> None:
-            nonlocal done
-            done += n
-            move(done, total, name)
-
-        return compare_bundles(
-            bundles,
-            datasets,
-            images=images,
-            known=known,
-            beta=beta,
-            prevalence=prevalence,
-            n_turned=n_turned,
-            n_recoloured=n_recoloured,
-            scoring=Scoring(
-                provider=provider, threads=threads, parallel=max(1, cores() // threads), cache=cache, report=report
-            ),
-        )
+        folder, version = card
+        bundle = measured.write_bundle(folder, version)
+        click.echo(f"{folder}: {bundle.manifest.name} {version}, with these figures in its {CARD_FILE}")
 
 
 def print_evaluation(evaluation: Evaluation) -> None:

@@ -18,6 +18,7 @@ from scanner.ensemble.bundles import POINTERS, PublishedBundle, PublishedBundles
 from scanner.ensemble.calibration import Calibration, sigmoid
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError, ScannerError, UsageError
+from scanner.interface.bundle import evaluate, load_bundle
 from scanner.processes import sigterm_interrupts
 
 #: Exit code of a promotion that was refused.
@@ -73,23 +74,27 @@ def promote(
     NEW becomes the default bundle; with --published, NEW is 'latest' or a fingerprint, and becomes the store's current bundle.
     Refused, with exit 1, is a bundle that is worse in any figure beyond its interval.
     """
-    from scanner.cli.evaluate import cache_folder, compared, plain
-    from scanner.evaluation.decisions import SKY_PREVALENCE
+    from scanner.cli.evaluate import plain
     from scanner.evaluation.promotion import installed_name, judge, make_default, reasons
-    from scanner.labelled_set import local_datasets
 
     if folder is not None and published is not None:
         raise UsageError("Give one of --models and --published.")
     storage = storage_of(endpoint)
-    kept = cache or cache_folder()
 
     def passes(new: str, old: str | None) -> bool:
         """Compare, and say why."""
-        # The comparison reads folders: what lies on an object store is copied.
-        pair = [str(bundles.load(bundle, storage).path) for bundle in (new, old)]
-        sets = local_datasets(data, kept / "datasets", storage)
-        comparison = compared(pair, sets, images, known, None, SKY_PREVALENCE, 0, 0, kept, provider, threads)
-        promotion = judge(comparison.evaluation)
+        measured = evaluate(
+            (new, old),
+            data,
+            images=images,
+            known=known,
+            rotations=0,
+            cache=cache,
+            provider=provider,
+            threads=threads,
+            endpoint=endpoint,
+        )
+        promotion = judge(measured.record)
         click.echo("\n".join(plain(reasons(promotion))))
         failed = sum(not check.passed for check in promotion.checks)
         if failed:
@@ -198,7 +203,7 @@ def import_published(folder: Path, out: Path, data: Path | None, provider: str, 
 @click.argument("bundle", required=False)
 def verify(bundle: str | None) -> None:
     """Check every file of BUNDLE against its SHA-256, and that its networks can be run."""
-    found = bundles.load(bundle)
+    found = load_bundle(bundle)
     provider = open_session(found).provider
     manifest = found.manifest
     standard_output().print(
@@ -242,7 +247,7 @@ def list_(published: str | None, endpoint: str | None) -> int:
 @click.argument("bundle", required=False)
 def show(bundle: str | None) -> None:
     """Show what BUNDLE is made of, how it decides and how well it did."""
-    found, console = bundles.load(bundle), standard_output()
+    found, console = load_bundle(bundle), standard_output()
     manifest = found.manifest
     console.print(f"{manifest.name} {manifest.version}", style="bold")
     console.print(f"{manifest.description}\n")

@@ -73,8 +73,7 @@ def storage_options(of_run: bool = False) -> Callable[[Command], Command]:
     def decorated(command: Command) -> Command:
         @wraps(command)
         def with_storage(config_file: Path | None, endpoint: str | None, anonymous: bool | None, **others: Any) -> Any:
-            flags = {"storage.endpoint": endpoint, "storage.anonymous": anonymous}
-            return command(storage=configuration.load(config_file, flags).storage, **others)
+            return command(storage=configuration.load_storage(config_file, endpoint, anonymous), **others)
 
         usual = "the run's; AWS, or AWS_ENDPOINT_URL" if of_run else "AWS, or AWS_ENDPOINT_URL"
         found: Any = with_storage
@@ -99,7 +98,7 @@ endpoint_option = click.option("--endpoint", help="URL of an S3-compatible serve
 
 def storage_of(endpoint: str | None) -> StorageConfig:
     """How object stores are reached: variables (``SCANNER_STORAGE__…``), then the flag."""
-    return configuration.load(None, {"storage.endpoint": endpoint}).storage
+    return configuration.load_storage(endpoint=endpoint)
 
 
 def processes(value: int | None) -> int:

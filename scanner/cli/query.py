@@ -18,8 +18,8 @@ from scanner.catalogue.export import TableFact, TableHeading
 from scanner.cli.options import in_sections, storage_options
 from scanner.config import StorageConfig
 from scanner.errors import UsageError
+from scanner.interface.objects import region_of
 from scanner.interface.opened import Opened
-from scanner.interface.question import region_of
 from scanner.query.catalogue import Catalogue
 from scanner.query.database import DatabaseLimits, time_limit
 from scanner.query.formats import FILE_FORMATS, format_of, terminal_lines

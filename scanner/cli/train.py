@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,16 +12,13 @@ import click
 from scanner.cli import output
 from scanner.cli.options import endpoint_option, provider_option, storage_of
 from scanner.cli.output import standard_output
-from scanner.errors import UsageError
+from scanner.interface import train as interface
 from scanner.processes import sigterm_interrupts
 from scanner.records import MEMBERS, MemberName
-from scanner.storage.location import is_remote
-from scanner.survey.scan.machine import cores
-from scanner.training.presets import EMBEDDED_ROWS, PRESET_NAMES, PRESETS, SECOND_LOOK_SHARE, PresetName, seconds
+from scanner.training.presets import EMBEDDED_ROWS, PRESET_NAMES, SECOND_LOOK_SHARE
 
-# What needs torch, or the libraries of a scan, is imported where it is used: a machine with a GPU may lack the latter.
 if TYPE_CHECKING:
-    from scanner.training.jobs import Listener, TrainingEvent, TrainingJob
+    from scanner.training.jobs import Listener, TrainingEvent
 
 
 @click.command("bundle")
@@ -82,63 +79,36 @@ def train_bundle(
     Log-odds are kept in the folder of the runs, so that an interrupted call goes on where it was. With --publish the bundle can
     then be promoted: 'scanner models promote latest --published STORE'.
     """
-    from scanner.cli.evaluate import compared
-    from scanner.ensemble import bundles
     from scanner.ensemble.bundles import PublishedBundles
-    from scanner.evaluation.compare import TURNED
-    from scanner.evaluation.decisions import SKY_PREVALENCE
-    from scanner.labelled_set import LabelledSet, local_datasets
-    from scanner.training.assemble import Assembly, Naming, assemble, read_ensemble
-    from scanner.training.card import draw_assembled, publish
-    from scanner.training.data import TrainingData
-    from scanner.training.jobs import pull_members
 
     console = standard_output()
-    storage = storage_of(endpoint)
     with sigterm_interrupts(), output.log_lines(log_format):
-        training = TrainingData(local_datasets(data, members / "datasets", storage))
-        held_out = [LabelledSet(path) for path in local_datasets(evaluate_on, members / "datasets", storage)]
-        if mirror is not None:
-            pull_members(mirror, members, storage)
-        ensemble = read_ensemble(members, training.fingerprint, training.drawn_from)
-        trained_on = ensemble.trained_on(training.fingerprints)
-        for dataset in held_out:
-            if dataset.was_seen_by(trained_on):
-                raise UsageError(f"{dataset.path}: is what the members were trained on; evaluate on another dataset.")
-        how = Assembly(
-            cache=members / "log-odds",
+        bundle = interface.make_bundle(
+            members,
+            data,
+            out,
+            name=name,
+            version=version,
+            description=description,
             seed=seed,
             embed=embed,
             cells=cells,
-            provider=provider,
-            workers=jobs or (1 if provider in ("cuda", "tensorrt") else cores()),
-            threads=cores(),
             second_look=second_look,
+            evaluate_on=evaluate_on,
+            compare=compare,
+            images=images,
+            known=known,
+            rotations=rotations,
+            cache=cache,
+            provider=provider,
+            jobs=jobs,
+            mirror=mirror,
+            endpoint=endpoint,
+            report=lambda text: console.print(text),
         )
-        naming = Naming(name or out.resolve().name, version, description)
-        assembled = assemble(ensemble, training, out, naming, how, lambda text: console.print(text))
-        draw_assembled(assembled, training, members)
-        evaluation = None
-        if held_out:
-            console.print(f"evaluating on {', '.join(str(dataset.path) for dataset in held_out)}")
-            others = [str(bundles.load(other, storage).path) for other in compare]
-            evaluation = compared(
-                (str(out), *others),
-                [dataset.path for dataset in held_out],
-                images,
-                known,
-                beta=None,
-                prevalence=SKY_PREVALENCE,
-                n_turned=TURNED if rotations is None else rotations,
-                n_recoloured=0,
-                cache=cache or members / "log-odds",
-                provider=provider,
-                threads=1,
-            ).evaluation
-        bundle = publish(assembled.bundle, ensemble, training, evaluation)
         console.print(f"{bundle.path}: bundle {bundle.manifest.name} {bundle.manifest.version}, {bundle.fingerprint[:12]}")
         if store is not None:
-            console.print(f"published as {PublishedBundles(store, storage).publish(bundle)}")
+            console.print(f"published as {PublishedBundles(store, storage_of(endpoint)).publish(bundle)}")
 
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -187,75 +157,17 @@ def train() -> None:
 train.add_command(train_bundle)
 
 
-def _job(
-    member: MemberName,
-    *,
-    data: tuple[str, ...],
-    out: Path,
-    preset: PresetName,
-    seed: int,
-    time_budget: str | None,
-    bundle: str | None,
-    device: str,
-    mirror: str | None,
-    endpoint: str | None,
-    threads: int = 1,
-    draw: int | None = None,
-    scratch: Path | None = None,
-) -> TrainingJob:
-    """The job of one member, its datasets and bundle found, or brought here."""
-    from scanner.ensemble import bundles
-    from scanner.training.data import DrawnSet
-    from scanner.training.jobs import TrainingJob
-
-    if bool(data) == (draw is not None):
-        raise UsageError("Give the training set as --data, or have one drawn with 'scanner train all --draw N'.")
-    if mirror is not None and not is_remote(mirror) and Path(mirror).resolve() == out.resolve():
-        raise UsageError(f"--mirror {mirror}: is the folder of the runs itself; name another disk, or s3://…")
-    storage = storage_of(endpoint)
-    datasets: tuple[Path, ...] = ()
-    if data:
-        from scanner.labelled_set import local_datasets
-
-        datasets = local_datasets(data, out / "datasets", storage)
-    return TrainingJob(
-        data=datasets,
-        drawn=None if draw is None else DrawnSet(n_objects=draw, seed=seed, folder=scratch or out / "drawn"),
-        out=out,
-        member=member,
-        preset=PRESETS[preset],
-        seed=seed,
-        time_budget=None if time_budget is None else seconds(time_budget),
-        bundle=None if bundle is None else bundles.load(bundle, storage).path,
-        threads=threads,
-        device=device,
-        mirror=mirror,
-        storage=storage,
-    )
-
-
 @contextmanager
 def _followed(
     members: Sequence[MemberName], out: Path, log_format: str, metrics_port: int | None, metrics_address: str | None
 ) -> Iterator[Listener]:
     """Tell of a training run while it goes on: lines on standard output, metrics; yields what takes its events."""
-    with sigterm_interrupts(), output.log_lines(log_format), ExitStack() as stack:
-        listeners: list[Listener] = []
-        if metrics_port is not None:
-            from scanner.interface.scan import LAST_VISIT_SECONDS
-            from scanner.training.metrics import served_metrics
-
-            listeners.append(
-                stack.enter_context(served_metrics(metrics_port, metrics_address, members, out, LAST_VISIT_SECONDS))
-            )
-        # Last: the page already says what is printed.
-        listeners.append(_print_validation)
-
-        def tell(event: TrainingEvent) -> None:
-            for listener in listeners:
-                listener(event)
-
-        yield tell
+    with (
+        sigterm_interrupts(),
+        output.log_lines(log_format),
+        interface.followed_training(members, out, metrics_port, metrics_address, _print_validation) as listen,
+    ):
+        yield listen
 
 
 def _print_validation(event: TrainingEvent) -> None:
@@ -273,10 +185,8 @@ def train_member(
     name: MemberName, log_format: str, metrics_port: int | None, metrics_address: str | None, **settings: Any
 ) -> None:
     """Train one network, NAME, or go on where it was stopped."""
-    from scanner.training.jobs import run_job
-
-    with _followed((name,), settings["out"], log_format, metrics_port, metrics_address) as tell:
-        click.echo(run_job(_job(name, **settings), tell).described())
+    with _followed((name,), settings["out"], log_format, metrics_port, metrics_address) as listen:
+        click.echo(interface.train_member(member=name, listen=listen, **settings).described())
 
 
 @train.command("all")
@@ -312,9 +222,7 @@ def train_all(
     With --draw nothing but a seed is needed, and neither astropy nor zarr: for a machine with a GPU and little else. The set is
     unlike any dataset of another seed, so 'scanner train bundle' makes a bundle of the members with such a one.
     """
-    from scanner.training.jobs import all_jobs, run_jobs
-
-    wanted, workers = members or MEMBERS, jobs or (1 if settings["device"].startswith("cuda") else cores())
-    with _followed(wanted, settings["out"], log_format, metrics_port, metrics_address) as tell:
-        for record in run_jobs(all_jobs(_job(MEMBERS[0], **settings), workers, wanted), workers, tell):
+    wanted = members or MEMBERS
+    with _followed(wanted, settings["out"], log_format, metrics_port, metrics_address) as listen:
+        for record in interface.train_members(members=wanted, jobs=jobs, listen=listen, **settings):
             click.echo(record.described())

@@ -1,4 +1,4 @@
-"""Runs and surveys, opened to be looked at: tables, cutouts, pictures, and what is done again for one object."""
+"""Runs and surveys: opened to be looked at and asked, merged, and what is done again for one object."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 from scanner import config as configuration
 from scanner.config import StorageConfig
 from scanner.interface.progress import bar, counted
+from scanner.processes import sigterm_interrupts
 from scanner.storage import open_store
 from scanner.storage.location import join
 
@@ -22,14 +23,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pyarrow.dataset import Dataset
 
-    from scanner.interface.cutout import Cutout
-    from scanner.interface.question import Question, Which
-    from scanner.interface.table import ObjectTable, Place
+    from scanner.interface.objects import Cutout, ObjectTable, Place, Question, Which
     from scanner.query.catalogue import Catalogue
     from scanner.query.database import DatabaseLimits
     from scanner.records import MemberName
     from scanner.report.explanations import Method, PageRecord
     from scanner.survey.folder.ledger import RunRecord
+    from scanner.survey.merge_runs import MergedSurvey
     from scanner.survey.published import Published, SurveyRecord, VersionRecord
     from scanner.survey.replay import ReplayReport
     from scanner.survey.status import RunStatus
@@ -79,9 +79,7 @@ def open(  # noqa: A001 - it is called scanner.open
     from scanner.survey.folder.ledger import RUN_RECORD
     from scanner.survey.published import SURVEY_RECORD, open_published
 
-    storage = configuration.load(
-        None if config is None else Path(config), {"storage.endpoint": endpoint, "storage.anonymous": anonymous}
-    ).storage
+    storage = configuration.load_storage(config, endpoint, anonymous)
     store = open_store(str(location), storage)
     is_survey = store.exists(SURVEY_RECORD)
     if not is_survey and (version is not None or not store.exists(RUN_RECORD)):
@@ -94,6 +92,109 @@ def open(  # noqa: A001 - it is called scanner.open
         version=version,
         cache=None if cache is None else Path(cache),
     )
+
+
+def merge(
+    runs: str | Path | Run | Iterable[str | Path | Run],
+    out: str | Path,
+    *,
+    preferred: Iterable[str] = (),
+    known_lenses: str | Path | None = None,
+    scratch: str | Path | None = None,
+    config: str | Path | None = None,
+    endpoint: str | None = None,
+    anonymous: bool | None = None,
+    progress: bool | None = None,
+) -> Survey:
+    """Merge finished runs into a new version of a survey, as ``scanner catalogue merge`` does; the runs are only read.
+
+    Every object is there once, whatever tiles and runs saw it, and ranked among all; the order of the runs does not count.
+    When the same runs are merged again, nothing is done.
+
+    Parameters
+    ----------
+    runs
+        One or several runs: folders, paths or ``s3://…``, or what :func:`scanner.scan` returned.
+    out
+        Survey folder; made, or given a new version.
+    preferred
+        Where runs have several bundles: names of those that come first, in order.
+    known_lenses
+        Table that known lenses are looked up in: ``"lenscat"``, or a FITS, VOTable, ECSV or CSV file.
+    scratch
+        Folder for what memory does not hold; the survey folder by default.
+    config, endpoint, anonymous
+        A TOML file, whose sections ``[catalogue]`` and ``[storage]`` count, and how object stores are reached.
+    progress
+        Show a bar; by default on a terminal and in a notebook.
+
+    Returns
+    -------
+    Survey
+        Opened at the version that holds these runs.
+
+    Raises
+    ------
+    ScannerError
+        A run is missing, damaged or not finished; runs whose settings differ.
+    OutputError
+        The folder holds other things, is in use by another process, or cannot be written.
+
+    Examples
+    --------
+    >>> import scanner
+    >>> survey = scanner.merge(["scan"], "survey")
+    >>> survey.record.number, survey.record.n_objects == len(survey.query())
+    (1, True)
+    """
+    merged = merged_survey(
+        runs,
+        out,
+        preferred=preferred,
+        known_lenses=known_lenses,
+        scratch=scratch,
+        config=config,
+        endpoint=endpoint,
+        anonymous=anonymous,
+        progress=progress,
+    )
+    storage = configuration.load_storage(config, endpoint, anonymous)
+    return Survey(str(out), storage, version=merged.version.number)
+
+
+def merged_survey(
+    runs: str | Path | Run | Iterable[str | Path | Run],
+    out: str | Path,
+    *,
+    preferred: Iterable[str],
+    known_lenses: str | Path | None,
+    scratch: str | Path | None,
+    config: str | Path | None,
+    endpoint: str | None,
+    anonymous: bool | None,
+    progress: bool | None = None,
+) -> MergedSurvey:
+    """Do what :func:`merge` does; returns the version's record, and whether it is new."""
+    from scanner.survey.merge_runs import MergeRequest, merge_runs
+
+    flags = {
+        "storage.endpoint": endpoint,
+        "storage.anonymous": anonymous,
+        "catalogue.known_lenses": None if known_lenses is None else str(known_lenses),
+        "engine.scratch": None if scratch is None else str(scratch),
+    }
+    settings = configuration.load(None if config is None else Path(config), flags)
+    listed = [runs] if isinstance(runs, str | Path | Run) else list(runs)
+    request = MergeRequest(
+        runs=tuple(run.location if isinstance(run, Run) else str(run) for run in listed),
+        out=str(out),
+        preferred=tuple(preferred),
+        catalogue=settings.catalogue,
+        storage=settings.storage,
+        scratch=settings.engine.scratch,
+    )
+    with sigterm_interrupts(), bar("reading the runs", shown=progress) as move:
+        return merge_runs(request, move)
 
 
 class Opened:
@@ -153,7 +254,7 @@ class Opened:
         """
         from astropy.table import Table
 
-        from scanner.interface.table import ObjectTable
+        from scanner.interface.objects import ObjectTable
 
         content = self.published.store.read(self.published.key("candidates.fits"))
         rows = Table.read(io.BytesIO(content), format="fits", character_as_bytes=False)
@@ -187,7 +288,7 @@ class Opened:
         arrow
             Whether the answer is an Arrow table; an astropy table otherwise.
         **question
-            See :class:`Question`. Without any, all objects, best first.
+            See :class:`Question <scanner.interface.objects.Question>`. Without any, all objects, best first.
 
         Raises
         ------
@@ -204,8 +305,7 @@ class Opened:
         >>> run.query(sql="SELECT count(*) AS n FROM objects WHERE p_calibrated > 0.5", arrow=True).column_names
         ['n']
         """
-        from scanner.interface.question import answer
-        from scanner.interface.table import ObjectTable
+        from scanner.interface.objects import ObjectTable, answer
 
         rows = answer(self.catalogue, self.published.slug, question, self._storage or StorageConfig())
         return rows if arrow else ObjectTable.of(rows, self._thumbnails)
@@ -227,7 +327,7 @@ class Opened:
         UsageError
             There are several.
         """
-        from scanner.interface.question import find
+        from scanner.interface.objects import find
 
         if isinstance(which, str) and "/" in which:
             which = self._candidate_id(which)
@@ -249,7 +349,7 @@ class Opened:
         >>> import scanner
         >>> scanner.open("scan").show(2).savefig("best.png")
         """
-        from scanner.interface.cutout import figure
+        from scanner.interface.objects import figure
 
         rows = self.query(top=n, arrow=True)
         cutouts = [self._cutout(rows.slice(number, 1)) for number in range(len(rows))]
@@ -356,7 +456,7 @@ class Opened:
             Show a bar; by default on a terminal and in a notebook.
         """
         from scanner.explain.object_page import ExplainRequest, explain_object
-        from scanner.interface.evaluate import cache_folder
+        from scanner.interface.bundle import cache_folder
         from scanner.labelled_set import LabelledSet
         from scanner.report.explanations import METHODS, QUICK, PageRequest
 
@@ -393,7 +493,7 @@ class Opened:
         return self.published.run_folders[row["run"]].location, f"{row['tile_id']}/{row['target_id']}"
 
     def _cutout(self, row: pa.Table) -> Cutout:
-        from scanner.interface.cutout import Cutout, cut_again, kept_cutouts
+        from scanner.interface.objects import Cutout, cut_again, kept_cutouts
 
         run, tile_id, target_id, name = (row[key][0].as_py() for key in ("run", "tile_id", "target_id", "name"))
         folder = self.published.run_folders[run]
@@ -402,7 +502,7 @@ class Opened:
 
     def _thumbnails(self, places: Sequence[Place]) -> list[str | None]:
         """Small pictures of the objects whose cutouts were kept."""
-        from scanner.interface.cutout import kept_cutouts, picture
+        from scanner.interface.objects import kept_cutouts, picture
         from scanner.report.self_contained import data_uri
 
         by_tile: dict[tuple[str, str], list[int]] = defaultdict(list)

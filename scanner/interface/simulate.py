@@ -15,7 +15,7 @@ from scanner.processes import script_kept_from_children
 from scanner.records import CodecName, Record
 
 if TYPE_CHECKING:
-    from scanner.interface.table import ObjectTable
+    from scanner.interface.objects import ObjectTable
     from scanner.simulation.datasets.cutouts import GeneratorName
     from scanner.simulation.datasets.dataset import DatasetRecord, DeviceName
     from scanner.simulation.datasets.presets import PresetName
@@ -47,7 +47,7 @@ class SimulatedTiles:
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
-        from scanner.interface.table import ObjectTable
+        from scanner.interface.objects import ObjectTable
 
         rows = pq.read_table(self.folder / "truth.parquet")
         place = rows.schema.get_field_index("tile_ids")

@@ -14,8 +14,7 @@ from PIL import Image
 
 import scanner
 from scanner.errors import InputMissingError, UsageError
-from scanner.interface.question import region_of
-from scanner.survey.merge_runs import MergeRequest, merge_runs
+from scanner.interface.objects import region_of
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +24,7 @@ def run(finished_run):
 
 @pytest.fixture(scope="module")
 def survey(finished_run, tmp_path_factory):
-    out = str(tmp_path_factory.mktemp("survey") / "s")
-    merge_runs(MergeRequest(runs=(str(finished_run),), out=out))
-    return scanner.open(out)
+    return scanner.merge(finished_run, tmp_path_factory.mktemp("survey") / "s")
 
 
 def test_a_run_says_what_it_is(run, finished_run):
@@ -41,7 +38,7 @@ def test_a_run_says_what_it_is(run, finished_run):
 def test_candidates_have_units_descriptions_and_ucds(run, finished_run):
     written = Table.read(finished_run / "candidates.fits")
     candidates = run.candidates
-    assert isinstance(candidates, scanner.interface.table.ObjectTable)
+    assert isinstance(candidates, scanner.interface.objects.ObjectTable)
     assert candidates.colnames == written.colnames
     assert candidates["ra"].unit == u.deg
     assert candidates["magnitude_vis"].unit == u.mag
@@ -193,6 +190,12 @@ def test_a_survey_is_opened_alike(survey, run):
     row = survey.query(top=1)[0]
     assert survey.find(f"{row['run']}/{row['tile_id']}/{row['target_id']}")["rank"].to_pylist() == [1]
     assert survey.replay(1).agreement == "equal"
+
+
+def test_runs_that_were_merged_are_merged_once(survey, run):
+    again = scanner.merge([run], survey.location)
+    assert again.record == survey.record == scanner.open(survey.location).record
+    assert len(again.index.versions) == 1
 
 
 def test_what_is_no_run_is_one_sentence(tmp_path, finished_run):

@@ -1,0 +1,427 @@
+"""Bundles of trained networks: load one, score arrays with it, measure several on labelled sets."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from scanner import config as configuration
+from scanner.ensemble import bundles as bundle_files
+from scanner.ensemble.bundle import Bundle
+from scanner.ensemble.session import Scorer
+from scanner.errors import UsageError
+from scanner.interface.progress import bar
+from scanner.processes import script_kept_from_children
+from scanner.records import BANDS, NISP_BANDS, NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, CutoutBatch, Flag, Float32, Targets
+from scanner.survey.scan.machine import cores
+
+# Tables, plots and cutouts are imported where they are used: a bundle is loaded without them.
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+    from scanner.evaluation.compare import Comparison
+    from scanner.evaluation.results import Evaluation
+    from scanner.interface.objects import ObjectTable
+    from scanner.labelled_set import LabelledSet
+
+#: What names a bundle: itself, a folder, an installed bundle's name or a URL; None: the default bundle.
+BundleLike = Bundle | str | Path | None
+
+#: Objects scored together, which bounds the memory.
+BATCH_SIZE = 256
+#: Columns that an array without a place on the sky has no value for.
+PLACE_COLUMNS = frozenset({"target_id", "tile_id", "ra", "dec", "x", "y", "offset_x", "offset_y", "magnitude_vis"})
+
+_last: tuple[tuple[str, str, float | None, float], Scorer] | None = None
+
+
+def load_bundle(
+    bundle: str | Path | None = None,
+    *,
+    config: str | Path | None = None,
+    endpoint: str | None = None,
+    anonymous: bool | None = None,
+) -> Bundle:
+    """Load a bundle of trained networks, every file checked against its SHA-256.
+
+    Parameters
+    ----------
+    bundle
+        A folder, the name of an installed bundle, an ``s3://…`` URL, or ``STORE/current``; the default bundle by default.
+    config, endpoint, anonymous
+        How object stores are reached: a TOML file, or the settings themselves.
+
+    Returns
+    -------
+    Bundle
+        ``manifest`` (members, metrics, thresholds, what it was trained on), ``threshold()``, ``calibration``, ``grid``,
+        ``fingerprint``.
+
+    Raises
+    ------
+    InputMissingError
+        There is no such bundle.
+    ContentError
+        It is damaged.
+
+    Examples
+    --------
+    >>> import scanner
+    >>> len(scanner.load_bundle().manifest.members)
+    7
+    """
+    return bundle_files.load(bundle, configuration.load_storage(config, endpoint, anonymous))
+
+
+def score(
+    vis: ArrayLike,
+    nisp: ArrayLike,
+    sky: ArrayLike | None = None,
+    sigma: ArrayLike | None = None,
+    bundle: BundleLike = None,
+    *,
+    beta: float | None = None,
+    provider: str = "auto",
+    max_bad_fraction: float = 0.25,
+) -> ObjectTable:
+    """Score cutouts as a scan does.
+
+    Parameters
+    ----------
+    vis
+        (200, 200) or (N, 200, 200): VIS around each object, 0.1″ a pixel, any unit; bad pixels, which are NaN, are filled with
+        noise.
+    nisp
+        (3, 66, 66) or (N, 3, 66, 66): Y, J, H around the same centre, 0.3″ a pixel.
+    sky, sigma
+        (4,) or (N, 4): median and robust standard deviation of the sky in VIS, Y, J, H, in the unit of the images; measured
+        on each cutout by default, as a scan does.
+    bundle
+        A bundle of :func:`load_bundle`, or what that takes.
+    beta
+        β of the F-beta threshold; the bundle's own by default.
+    provider
+        What runs the networks: ``auto``, ``cpu``, ``openvino``, ``cuda``, ``tensorrt``.
+    max_bad_fraction
+        Objects with more bad pixels than this in any band are not scored.
+
+    Returns
+    -------
+    ObjectTable
+        N rows: the seven probabilities (``p_ou_j`` …), position in the embedding, ``grid_value`` and ``cell_count``,
+        ``p_calibrated``, the decision ``is_candidate``, bad fractions and flags; NaN where an object was not scored.
+
+    Raises
+    ------
+    UsageError
+        Arrays of other shapes, or a provider that is not here.
+    ScannerError
+        See :func:`load_bundle`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import scanner
+    >>> noise = np.random.default_rng(1)
+    >>> scores = scanner.score(noise.normal(size=(2, 200, 200)), noise.normal(size=(2, 3, 66, 66)))
+    >>> len(scores), bool(scores["is_candidate"].any())
+    (2, False)
+    """
+    import pyarrow as pa
+
+    from scanner.catalogue import columns
+    from scanner.interface.objects import ObjectTable
+    from scanner.survey.scan.tile import score_batch
+
+    kept = [name for name in columns.SCORE_SCHEMA.names if name not in PLACE_COLUMNS]
+    if not len(np.asarray(vis)):
+        return ObjectTable.of(columns.SCORE_SCHEMA.empty_table().select(kept))
+    batch = _batch(vis, nisp, sky, sigma)
+    loaded = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
+    scorer = _scorer(loaded, provider, beta, max_bad_fraction)
+    parts = []
+    for first in range(0, len(batch), BATCH_SIZE):
+        part = batch.take(np.arange(first, min(first + BATCH_SIZE, len(batch))))
+        parts.append(columns.score_table(part, score_batch(scorer, part), ""))
+    return ObjectTable.of(pa.concat_tables(parts).select(kept))
+
+
+def _scorer(bundle: Bundle, provider: str, beta: float | None, max_bad_fraction: float) -> Scorer:
+    """The scorer that was used last, if it is the same: to open one takes a second."""
+    global _last
+    key = (bundle.fingerprint, provider, beta, max_bad_fraction)
+    if _last is None or _last[0] != key:
+        _last = (key, Scorer(bundle, provider, 1, beta, max_bad_fraction, cores()))
+    return _last[1]
+
+
+def _batch(vis: ArrayLike, nisp: ArrayLike, sky: ArrayLike | None, sigma: ArrayLike | None) -> CutoutBatch:
+    from scanner.cutouts import quality
+
+    images = _array("vis", vis, (VIS_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS))
+    n = len(images)
+    bands = _array("nisp", nisp, (len(NISP_BANDS), NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS), n)
+    measured = quality.measure(images, bands)
+    flags = np.zeros(n, dtype=np.uint32)
+    flags[quality.is_masked(measured.bad_fraction)] |= np.uint32(Flag.MASKED_PIXELS)
+    flags[quality.saturated(images, bands, measured)] |= np.uint32(Flag.SATURATED)
+    nowhere, number = np.full(n, np.nan), np.arange(n, dtype=np.int64)
+    return CutoutBatch(
+        targets=Targets(number, nowhere, nowhere, nowhere, nowhere, nowhere.astype(np.float32)),
+        vis=images,
+        nisp=bands,
+        x0=np.zeros(n, dtype=np.int64),
+        y0=np.zeros(n, dtype=np.int64),
+        offset=np.zeros((n, 2), dtype=np.float32),
+        bad_fraction=measured.bad_fraction,
+        sky=measured.sky if sky is None else _array("sky", sky, (len(BANDS),), n),
+        sigma=measured.sigma if sigma is None else _array("sigma", sigma, (len(BANDS),), n),
+        flags=flags,
+    )
+
+
+def _array(name: str, values: ArrayLike, shape: tuple[int, ...], n: int | None = None) -> Float32:
+    """Values as float32 of a shape, N times."""
+    array = np.asarray(values)
+    array = array[None] if array.shape == shape else array
+    if array.shape[1:] != shape or (n is not None and len(array) != n):
+        wanted = ", ".join(map(str, shape))
+        raise UsageError(f"{name} has the shape {np.shape(values)}; give ({wanted}) or ({'N' if n is None else n}, {wanted}).")
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+@dataclass(frozen=True, repr=False)
+class BundleEvaluation:
+    """What :func:`evaluate` measured.
+
+    Attributes
+    ----------
+    comparison : Comparison
+        The evaluation, and the bundles, sets and images that it was measured on.
+    page : Path or None
+        The page that was written.
+    """
+
+    comparison: Comparison
+    page: Path | None = None
+
+    def __repr__(self) -> str:
+        bundles, sets = (", ".join(one.name for one in part) for part in (self.record.bundles, self.record.sets))
+        return f"<BundleEvaluation of {bundles} on {sets}{'' if self.page is None else f'; {self.page}'}>"
+
+    @property
+    def record(self) -> Evaluation:
+        """All that was measured, as ``evaluation.json`` has it."""
+        return self.comparison.evaluation
+
+    @property
+    def figures(self) -> Table:
+        """AUROC and recall at fixed false-positive rates as numbers, with 95% intervals.
+
+        One row for each ``figure`` (``auroc``, ``recall at FPR 0.001`` …) of each ``score`` (a network, ``grid``,
+        ``calibrated``) of each ``bundle``: ``lenses`` and ``others`` name the sets, ``positives`` and ``negatives`` what was
+        chosen of them (``visible``, ``hard``, ``all``), ``n_positives`` and ``n_negatives`` their numbers; ``value``, ``low``,
+        ``high``. Rates that the set is too small to measure have no row.
+        """
+        from astropy.table import Table
+
+        rows = []
+        for found in self.record.figures:
+            measured = {"auroc": found.auroc} | {f"recall at FPR {one.fpr:g}": one.recall for one in found.recalls}
+            common = {
+                "bundle": found.bundle,
+                "lenses": found.pairing.lenses,
+                "others": found.pairing.others,
+                "score": found.score,
+                "positives": found.positives,
+                "negatives": found.negatives,
+                "n_positives": found.n_positives,
+                "n_negatives": found.n_negatives,
+            }
+            rows += [
+                {**common, "figure": name, "value": interval.value, "low": interval.low, "high": interval.high}
+                for name, interval in measured.items()
+                if interval is not None
+            ]
+        return Table(rows=rows)
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """The tables of the page by their names (``low-fpr``, ``table-5`` …), as text; ``meta`` has title and note."""
+        from astropy.table import Table
+
+        from scanner.evaluation.tables import tables
+
+        return {
+            one.name: Table(rows=one.rows, names=one.header, meta={"title": one.title, "note": one.note})
+            for one in tables(self.record)
+        }
+
+    def write(self, out: str | Path) -> tuple[Path, ...]:
+        """Write page, plots and JSON into a folder; returns the files, ``evaluation.html`` last.
+
+        Raises
+        ------
+        OutputError
+            The folder cannot be written.
+        """
+        from scanner.evaluation.page import write_evaluation
+
+        return write_evaluation(self.comparison, Path(out))
+
+    def write_bundle(self, folder: str | Path, version: str) -> Bundle:
+        """Write the first bundle as another version of itself, with these figures in its card and manifest.
+
+        Raises
+        ------
+        UsageError
+            The bundle has this version already.
+        ContentError
+            It has no card with a section for figures.
+        OutputError
+            The folder cannot be written.
+        """
+        from scanner.evaluation.card import with_figures
+
+        return with_figures(self.comparison.bundles[0].bundle, self.record, version, Path(folder))
+
+    def _repr_html_(self) -> str:
+        from scanner.evaluation.tables import ON_TERMINAL
+
+        shown = [(table.meta["title"], table) for name, table in self.tables.items() if name in ON_TERMINAL]
+        return "".join(f"<h4>{html.escape(title)}</h4>{table._repr_html_()}" for title, table in shown)
+
+
+def evaluate(
+    bundles: BundleLike | Sequence[BundleLike],
+    data: str | Path | LabelledSet | Iterable[str | Path | LabelledSet],
+    out: str | Path | None = None,
+    *,
+    images: str | Path | None = None,
+    known: str | Path | None = None,
+    beta: float | None = None,
+    prevalence: float | None = None,
+    rotations: int | None = None,
+    source_colours: int = 0,
+    cache: str | Path | Literal[False] | None = None,
+    provider: str = "auto",
+    threads: int = 1,
+    config: str | Path | None = None,
+    endpoint: str | None = None,
+    anonymous: bool | None = None,
+    progress: bool | None = None,
+) -> BundleEvaluation:
+    """Measure bundles on labelled sets, as ``scanner evaluate`` does: the first against each of the others.
+
+    Parameters
+    ----------
+    bundles
+        One or several of what :func:`load_bundle` takes or returns; None: the default bundle.
+    data
+        One or several labelled sets, as of :func:`scanner.simulate_dataset`, that no bundle was trained on; folders or
+        ``s3://…``.
+    out
+        Folder for page, plots and JSON; none is written by default.
+    images
+        Tile list; the centre of each tile is scored eight ways round.
+    known
+        List of known lenses with FITS images of any telescope.
+    beta
+        β of the F-beta threshold; each bundle's own by default.
+    prevalence
+        Share of lenses on the sky, between 0 and 1; the paper's by default.
+    rotations
+        Objects turned and mirrored, eight ways; 200 by default, 0: none.
+    source_colours
+        Lenses drawn with sources from blue to red; at least 2, or 0: none.
+    cache
+        Folder where log-odds, and copies of sets of an object store, are kept; the user's cache by default. False: log-odds
+        are not kept.
+    provider, threads
+        What runs the networks, and threads that score one object; as many at a time as there are cores.
+    config, endpoint, anonymous
+        How object stores are reached: a TOML file, or the settings themselves.
+    progress
+        Show a bar; by default on a terminal and in a notebook.
+
+    Raises
+    ------
+    UsageError
+        A setting that makes no sense; a set or bundle given twice; sets without lenses, or without non-lenses.
+    ScannerError
+        A bundle, a set, a tile or a list cannot be read.
+
+    Examples
+    --------
+    >>> import scanner
+    >>> made = scanner.simulate_dataset("measured", "eval", 8, workers=1)
+    >>> measured = scanner.evaluate(None, "measured", rotations=0, cache=False)
+    >>> measured.record.sets[0].n_objects, "low-fpr" in measured.tables
+    (8, True)
+    """
+    from scanner.evaluation.biases import COLOURS
+    from scanner.evaluation.compare import TURNED, Scoring, compare_bundles
+    from scanner.evaluation.decisions import SKY_PREVALENCE
+    from scanner.labelled_set import LabelledSet, local_datasets
+
+    prevalence, rotations = SKY_PREVALENCE if prevalence is None else prevalence, TURNED if rotations is None else rotations
+    refuse_nonsense(beta, prevalence)
+    storage = configuration.load_storage(config, endpoint, anonymous)
+    kept = None if cache is False else cache_folder() if cache is None else Path(cache)
+    listed = [data] if isinstance(data, str | Path | LabelledSet) else list(data)
+    copies = (kept or cache_folder()) / "datasets"
+    datasets = [
+        one if isinstance(one, LabelledSet) else LabelledSet(local_datasets([str(one)], copies, storage)[0]) for one in listed
+    ]
+    chosen = [bundles] if bundles is None or isinstance(bundles, Bundle | str | Path) else list(bundles)
+    # A comparison reads folders: what lies on an object store is copied.
+    paths = [one.path if isinstance(one, Bundle) else bundle_files.load(one, storage).path for one in chosen]
+    total = len(paths) * (sum(map(len, datasets)) + 8 * rotations + len(COLOURS) * source_colours)
+    with script_kept_from_children(), bar("scoring", shown=progress) as move:
+        done = 0
+
+        def report(name: str, n: int) -> None:
+            nonlocal done
+            done += n
+            move(done, total, name)
+
+        comparison = compare_bundles(
+            paths,
+            datasets,
+            images=None if images is None else Path(images),
+            known=None if known is None else Path(known),
+            beta=beta,
+            prevalence=prevalence,
+            n_turned=rotations,
+            n_recoloured=source_colours,
+            scoring=Scoring(provider=provider, threads=threads, parallel=max(1, cores() // threads), cache=kept, report=report),
+        )
+    measured = BundleEvaluation(comparison)
+    return measured if out is None else replace(measured, page=measured.write(out)[-1])
+
+
+def refuse_nonsense(beta: float | None, prevalence: float, flag: str = "") -> None:
+    """Refuse settings of an evaluation that make no sense; ``flag``: what their names begin with.
+
+    Raises
+    ------
+    UsageError
+        β is not positive, or the prevalence no share.
+    """
+    if beta is not None and not beta > 0:
+        raise UsageError(f"{flag}beta must be more than 0 (given: {beta:g}).")
+    if not 0 < prevalence < 1:
+        raise UsageError(f"{flag}prevalence must lie between 0 and 1 (given: {prevalence:g}).")
+
+
+def cache_folder() -> Path:
+    """Where log-odds are kept unless another place is named."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "scanner" / "log-odds"

@@ -1,0 +1,358 @@
+"""Train the seven networks, follow them while they train, and make a bundle of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+from scanner import config as configuration
+from scanner.errors import UsageError
+from scanner.interface.progress import bar
+from scanner.processes import script_kept_from_children, sigterm_interrupts
+from scanner.records import MEMBERS, MemberName
+from scanner.storage.location import is_remote
+from scanner.survey.scan.machine import cores
+from scanner.training.presets import EMBEDDED_ROWS, PRESETS, SECOND_LOOK_SHARE, Preset, PresetName, seconds
+
+# What needs torch, or the libraries of a scan, is imported where it is used: a machine with a GPU may lack the latter.
+if TYPE_CHECKING:
+    from scanner.ensemble.bundle import Bundle
+    from scanner.interface.progress import Move
+    from scanner.labelled_set import LabelledSet
+    from scanner.training.checkpoint import FitRecord
+    from scanner.training.jobs import Listener, TrainingEvent, TrainingJob
+
+
+class TrainingSettings(TypedDict, total=False):
+    """The settings of a training run: the options of ``scanner train all``, with ``_`` for ``-``.
+
+    ``preset``: how to train, ``"best"`` (the default), ``"paper"``, or a record. ``seed``: of the weights and of all draws, 1
+    by default. ``time_budget``: seconds, or text such as ``"20m"``; it shortens the preset. ``bundle``: one whose members are
+    trained on, in the place of random weights. ``device``: of torch, ``"cpu"`` by default. ``draw``: so many objects are drawn
+    on the device, by the seed, in the place of ``data``; ``scratch``: folder where they are kept. ``mirror``: folder or
+    ``s3://…`` that checkpoints are copied to, and taken from where it is further. ``config``, ``endpoint``, ``anonymous``: how
+    object stores are reached.
+    """
+
+    preset: PresetName | Preset
+    seed: int
+    time_budget: str | float | None
+    bundle: str | Path | None
+    device: str
+    draw: int | None
+    scratch: str | Path | None
+    mirror: str | None
+    endpoint: str | None
+    anonymous: bool | None
+    config: str | Path | None
+
+
+def train(
+    data: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    members: Sequence[MemberName] = MEMBERS,
+    jobs: int | None = None,
+    progress: bool | None = None,
+    **settings: Unpack[TrainingSettings],
+) -> tuple[FitRecord, ...]:
+    """Train the seven networks, or go on with those that are not finished, as ``scanner train all`` does.
+
+    Needs the extra ``train`` (torch). :func:`scanner.make_bundle` makes a bundle of what is trained.
+
+    Parameters
+    ----------
+    data
+        One or several training sets, as of :func:`scanner.simulate_dataset`: folders or ``s3://…``; none with ``draw``.
+    out
+        Folder of the runs, one a member; a run in it goes on where it was.
+    members
+        Only these; all seven by default.
+    jobs
+        Networks trained side by side, one thread each; one a core by default, 1 on a GPU.
+    progress
+        Show a bar for each network; by default on a terminal and in a notebook.
+    **settings
+        See :class:`TrainingSettings <scanner.interface.train.TrainingSettings>`.
+
+    Returns
+    -------
+    tuple of FitRecord
+        As they finished: ``plan.member``, ``passes``, ``seconds``, ``validation_loss``, ``validation_auroc``, ``history`` …
+
+    Raises
+    ------
+    ScannerError
+        Bad settings, a set that is missing, a folder that cannot be written or that another process trains in.
+    KeyboardInterrupt
+        Ctrl-C or SIGTERM; all networks are saved, and the same call goes on.
+
+    Examples
+    --------
+    >>> import scanner
+    >>> trained = scanner.train("set", "runs", members=["OU-66"], time_budget="20m")  # doctest: +SKIP
+    >>> trained[0].validation_auroc > 0.5  # doctest: +SKIP
+    True
+    """
+    with script_kept_from_children(), sigterm_interrupts(), bar("training", shown=progress, many=True) as move:
+        return tuple(train_members(data, out, members, jobs, _moving(move), **settings))
+
+
+def train_members(
+    data: str | Path | Sequence[str | Path],
+    out: str | Path,
+    members: Sequence[MemberName],
+    jobs: int | None,
+    listen: Listener,
+    **settings: Unpack[TrainingSettings],
+) -> Iterator[FitRecord]:
+    """Train members side by side in processes; parameters as for :func:`train`, ``listen`` is called with each event.
+
+    Yields
+    ------
+    FitRecord
+        As soon as a member is trained.
+    """
+    from scanner.training.jobs import all_jobs, run_jobs
+
+    first = _job(members[0], data, Path(out), threads=1, **settings)
+    workers = jobs or (1 if first.device.startswith("cuda") else cores())
+    yield from run_jobs(all_jobs(first, workers, members), workers, listen)
+
+
+def train_member(
+    data: str | Path | Sequence[str | Path],
+    out: str | Path,
+    member: MemberName,
+    threads: int,
+    listen: Listener,
+    **settings: Unpack[TrainingSettings],
+) -> FitRecord:
+    """Train one member in this process; parameters as for :func:`train_members`."""
+    from scanner.training.jobs import run_job
+
+    return run_job(_job(member, data, Path(out), threads=threads, **settings), listen)
+
+
+@contextmanager
+def followed_training(
+    members: Sequence[MemberName], out: str | Path, metrics_port: int | None, metrics_address: str | None, listen: Listener
+) -> Iterator[Listener]:
+    """Serve the metrics of a training run where a port is set; yields what takes its events, ``listen`` gets them last."""
+    listeners = [listen]
+    with ExitStack() as stack:
+        if metrics_port is not None:
+            from scanner.interface.scan import LAST_VISIT_SECONDS
+            from scanner.training.metrics import served_metrics
+
+            served = served_metrics(metrics_port, metrics_address, members, Path(out), LAST_VISIT_SECONDS)
+            # First: the page already says what is printed.
+            listeners.insert(0, stack.enter_context(served))
+
+        def tell(event: TrainingEvent) -> None:
+            for listener in listeners:
+                listener(event)
+
+        yield tell
+
+
+def make_bundle(
+    members: str | Path,
+    data: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    name: str | None = None,
+    version: str = "1",
+    description: str = "Trained on simulated images.",
+    seed: int = 0,
+    embed: int = EMBEDDED_ROWS,
+    cells: int | None = None,
+    second_look: float = SECOND_LOOK_SHARE,
+    evaluate_on: str | Path | Sequence[str | Path] = (),
+    compare: Sequence[str | Path] = (),
+    images: str | Path | None = None,
+    known: str | Path | None = None,
+    rotations: int | None = None,
+    cache: str | Path | None = None,
+    provider: str = "auto",
+    jobs: int | None = None,
+    mirror: str | None = None,
+    config: str | Path | None = None,
+    endpoint: str | None = None,
+    anonymous: bool | None = None,
+    report: Callable[[str], None] = print,
+) -> Bundle:
+    """Make a bundle of seven trained networks, as ``scanner train bundle`` does: grid, calibration, thresholds, model card.
+
+    Log-odds are kept in the folder of the runs, so that an interrupted call goes on where it was. Needs the extra ``train``.
+
+    Parameters
+    ----------
+    members
+        Folder of the seven finished runs, ``out`` of :func:`scanner.train`.
+    data
+        What the members were trained on: folders or ``s3://…``.
+    out
+        Folder of the bundle; an old bundle is replaced.
+    name, version, description
+        What the bundle is called, that of its folder by default, and one sentence on what it is.
+    seed, embed, cells
+        Seed and most rows of the embedding; cells of the grid along each axis, 100 for 45,000 rows by default.
+    second_look
+        Objects that score as high as this share of the non-lenses are scored eight ways round; 0: none.
+    evaluate_on, compare, images, known, rotations, cache
+        Held-out sets for the card, other bundles beside this one, and the rest as for :func:`scanner.evaluate`; log-odds are
+        kept in the folder of the runs by default.
+    provider, jobs
+        What runs the networks, and in how many processes; one a core by default, 1 on a GPU.
+    mirror
+        Mirror of the runs; members are taken from there first.
+    config, endpoint, anonymous
+        How object stores are reached: a TOML file, or the settings themselves.
+    report
+        Called with a line for each step.
+
+    Raises
+    ------
+    InputMissingError
+        A run is not finished, or a set is not there.
+    ContentError
+        The members were trained on other data.
+    UsageError
+        A held-out set is what the members were trained on.
+
+    Examples
+    --------
+    >>> import scanner
+    >>> bundle = scanner.make_bundle("runs", "set", "my-bundle", evaluate_on="held-out")  # doctest: +SKIP
+    >>> bundle.manifest.name  # doctest: +SKIP
+    'my-bundle'
+    """
+    from scanner.ensemble import bundles
+    from scanner.interface.bundle import evaluate
+    from scanner.labelled_set import LabelledSet, local_datasets
+    from scanner.training.assemble import Assembly, Naming, assemble, read_ensemble
+    from scanner.training.card import draw_assembled, publish
+    from scanner.training.data import TrainingData
+    from scanner.training.jobs import pull_members
+
+    members, out = Path(members), Path(out)
+    storage = configuration.load_storage(config, endpoint, anonymous)
+    with sigterm_interrupts(), script_kept_from_children():
+        training = TrainingData(local_datasets(_listed(data), members / "datasets", storage))
+        held_out = [LabelledSet(path) for path in local_datasets(_listed(evaluate_on), members / "datasets", storage)]
+        if mirror is not None:
+            pull_members(mirror, members, storage)
+        ensemble = read_ensemble(members, training.fingerprint, training.drawn_from)
+        _refuse_seen(held_out, ensemble.trained_on(training.fingerprints))
+        how = Assembly(
+            cache=members / "log-odds",
+            seed=seed,
+            embed=embed,
+            cells=cells,
+            provider=provider,
+            workers=jobs or (1 if provider in ("cuda", "tensorrt") else cores()),
+            threads=cores(),
+            second_look=second_look,
+        )
+        assembled = assemble(ensemble, training, out, Naming(name or out.resolve().name, version, description), how, report)
+        draw_assembled(assembled, training, members)
+        evaluation = None
+        if held_out:
+            report(f"evaluating on {', '.join(str(dataset.path) for dataset in held_out)}")
+            evaluation = evaluate(
+                [out, *(bundles.load(other, storage) for other in compare)],
+                held_out,
+                images=images,
+                known=known,
+                rotations=rotations,
+                cache=cache or members / "log-odds",
+                provider=provider,
+            ).record
+        return publish(assembled.bundle, ensemble, training, evaluation)
+
+
+def _refuse_seen(held_out: Sequence[LabelledSet], trained_on: Sequence[str]) -> None:
+    for dataset in held_out:
+        if dataset.was_seen_by(trained_on):
+            raise UsageError(f"{dataset.path}: is what the members were trained on; evaluate on another dataset.")
+
+
+def _job(
+    member: MemberName,
+    data: str | Path | Sequence[str | Path],
+    out: Path,
+    *,
+    threads: int,
+    preset: PresetName | Preset = "best",
+    seed: int = 1,
+    time_budget: str | float | None = None,
+    bundle: str | Path | None = None,
+    device: str = "cpu",
+    draw: int | None = None,
+    scratch: str | Path | None = None,
+    mirror: str | None = None,
+    endpoint: str | None = None,
+    anonymous: bool | None = None,
+    config: str | Path | None = None,
+) -> TrainingJob:
+    """The job of one member, its datasets and bundle found, or brought here."""
+    from scanner.ensemble import bundles
+    from scanner.training.data import DrawnSet
+    from scanner.training.jobs import TrainingJob
+
+    locations = _listed(data)
+    if bool(locations) == (draw is not None):
+        raise UsageError("Give the training set as --data, or have one drawn with 'scanner train all --draw N'.")
+    if mirror is not None and not is_remote(mirror) and Path(mirror).resolve() == out.resolve():
+        raise UsageError(f"--mirror {mirror}: is the folder of the runs itself; name another disk, or s3://…")
+    storage = configuration.load_storage(config, endpoint, anonymous)
+    datasets: tuple[Path, ...] = ()
+    if locations:
+        from scanner.labelled_set import local_datasets
+
+        datasets = local_datasets(locations, out / "datasets", storage)
+    return TrainingJob(
+        data=datasets,
+        drawn=None if draw is None else DrawnSet(n_objects=draw, seed=seed, folder=Path(scratch or out / "drawn")),
+        out=out,
+        member=member,
+        preset=preset if isinstance(preset, Preset) else PRESETS[preset],
+        seed=seed,
+        time_budget=seconds(time_budget) if isinstance(time_budget, str) else time_budget,
+        bundle=None if bundle is None else bundles.load(bundle, storage).path,
+        threads=threads,
+        device=device,
+        mirror=mirror,
+        storage=storage,
+    )
+
+
+def _listed(data: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
+    return (str(data),) if isinstance(data, str | Path) else tuple(map(str, data))
+
+
+def _moving(move: Move) -> Listener:
+    """Move a bar for each member with its events."""
+    from scanner.training.jobs import MemberFinished, MemberProgress, MemberStarted, MemberValidated
+
+    shares: dict[MemberName, float] = {}
+    notes: dict[MemberName, str] = {}
+
+    def listen(event: TrainingEvent) -> None:
+        match event:
+            case MemberStarted():
+                shares[event.member] = 0.0
+            case MemberProgress():
+                shares[event.member] = event.share
+            case MemberValidated():
+                notes[event.member] = event.row.described()
+            case MemberFinished():
+                shares[event.member] = 1.0
+            case _:
+                return
+        move(shares.get(event.member, 0.0), 1.0, event.member, notes.get(event.member, ""))
+
+    return listen
