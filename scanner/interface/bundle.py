@@ -153,152 +153,6 @@ def score(
     return ObjectTable.of(pa.concat_tables(parts).select(kept))
 
 
-def _scorer(bundle: Bundle, provider: str, beta: float | None, max_bad_fraction: float) -> Scorer:
-    """The scorer that was used last, if it is the same: to open one takes a second."""
-    global _last
-    key = (bundle.fingerprint, provider, beta, max_bad_fraction)
-    if _last is None or _last[0] != key:
-        _last = (key, Scorer(bundle, provider, 1, beta, max_bad_fraction, cores()))
-    return _last[1]
-
-
-def _batch(vis: ArrayLike, nisp: ArrayLike, sky: ArrayLike | None, sigma: ArrayLike | None) -> CutoutBatch:
-    from scanner.cutouts import quality
-
-    images = _array("vis", vis, (VIS_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS))
-    n = len(images)
-    bands = _array("nisp", nisp, (len(NISP_BANDS), NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS), n)
-    measured = quality.measure(images, bands)
-    flags = np.zeros(n, dtype=np.uint32)
-    flags[quality.is_masked(measured.bad_fraction)] |= np.uint32(Flag.MASKED_PIXELS)
-    flags[quality.saturated(images, bands, measured)] |= np.uint32(Flag.SATURATED)
-    nowhere, number = np.full(n, np.nan), np.arange(n, dtype=np.int64)
-    return CutoutBatch(
-        targets=Targets(number, nowhere, nowhere, nowhere, nowhere, nowhere.astype(np.float32)),
-        vis=images,
-        nisp=bands,
-        x0=np.zeros(n, dtype=np.int64),
-        y0=np.zeros(n, dtype=np.int64),
-        offset=np.zeros((n, 2), dtype=np.float32),
-        bad_fraction=measured.bad_fraction,
-        sky=measured.sky if sky is None else _array("sky", sky, (len(BANDS),), n),
-        sigma=measured.sigma if sigma is None else _array("sigma", sigma, (len(BANDS),), n),
-        flags=flags,
-    )
-
-
-def _array(name: str, values: ArrayLike, shape: tuple[int, ...], n: int | None = None) -> Float32:
-    """Values as float32 of a shape, N times."""
-    array = np.asarray(values)
-    array = array[None] if array.shape == shape else array
-    if array.shape[1:] != shape or (n is not None and len(array) != n):
-        wanted = ", ".join(map(str, shape))
-        raise UsageError(f"{name} has the shape {np.shape(values)}; give ({wanted}) or ({'N' if n is None else n}, {wanted}).")
-    return np.ascontiguousarray(array, dtype=np.float32)
-
-
-@dataclass(frozen=True, repr=False)
-class BundleEvaluation:
-    """What :func:`evaluate` measured.
-
-    Attributes
-    ----------
-    comparison : Comparison
-        The evaluation, and the bundles, sets and images that it was measured on.
-    page : Path or None
-        The page that was written.
-    """
-
-    comparison: Comparison
-    page: Path | None = None
-
-    def __repr__(self) -> str:
-        bundles, sets = (", ".join(one.name for one in part) for part in (self.record.bundles, self.record.sets))
-        return f"<BundleEvaluation of {bundles} on {sets}{'' if self.page is None else f'; {self.page}'}>"
-
-    @property
-    def record(self) -> Evaluation:
-        """All that was measured, as ``evaluation.json`` has it."""
-        return self.comparison.evaluation
-
-    @property
-    def figures(self) -> Table:
-        """AUROC and recall at fixed false-positive rates as numbers, with 95% intervals.
-
-        One row for each ``figure`` (``auroc``, ``recall at FPR 0.001`` …) of each ``score`` (a network, ``grid``,
-        ``calibrated``) of each ``bundle``: ``lenses`` and ``others`` name the sets, ``positives`` and ``negatives`` what was
-        chosen of them (``visible``, ``hard``, ``all``), ``n_positives`` and ``n_negatives`` their numbers; ``value``, ``low``,
-        ``high``. Rates that the set is too small to measure have no row.
-        """
-        from astropy.table import Table
-
-        rows = []
-        for found in self.record.figures:
-            measured = {"auroc": found.auroc} | {f"recall at FPR {one.fpr:g}": one.recall for one in found.recalls}
-            common = {
-                "bundle": found.bundle,
-                "lenses": found.pairing.lenses,
-                "others": found.pairing.others,
-                "score": found.score,
-                "positives": found.positives,
-                "negatives": found.negatives,
-                "n_positives": found.n_positives,
-                "n_negatives": found.n_negatives,
-            }
-            rows += [
-                {**common, "figure": name, "value": interval.value, "low": interval.low, "high": interval.high}
-                for name, interval in measured.items()
-                if interval is not None
-            ]
-        return Table(rows=rows)
-
-    @property
-    def tables(self) -> dict[str, Table]:
-        """The tables of the page by their names (``low-fpr``, ``table-5`` …), as text; ``meta`` has title and note."""
-        from astropy.table import Table
-
-        from scanner.evaluation.tables import tables
-
-        return {
-            one.name: Table(rows=one.rows, names=one.header, meta={"title": one.title, "note": one.note})
-            for one in tables(self.record)
-        }
-
-    def write(self, out: str | Path) -> tuple[Path, ...]:
-        """Write page, plots and JSON into a folder; returns the files, ``evaluation.html`` last.
-
-        Raises
-        ------
-        OutputError
-            The folder cannot be written.
-        """
-        from scanner.evaluation.page import write_evaluation
-
-        return write_evaluation(self.comparison, Path(out))
-
-    def write_bundle(self, folder: str | Path, version: str) -> Bundle:
-        """Write the first bundle as another version of itself, with these figures in its card and manifest.
-
-        Raises
-        ------
-        UsageError
-            The bundle has this version already.
-        ContentError
-            It has no card with a section for figures.
-        OutputError
-            The folder cannot be written.
-        """
-        from scanner.evaluation.card import with_figures
-
-        return with_figures(self.comparison.bundles[0].bundle, self.record, version, Path(folder))
-
-    def _repr_html_(self) -> str:
-        from scanner.evaluation.tables import ON_TERMINAL
-
-        shown = [(table.meta["title"], table) for name, table in self.tables.items() if name in ON_TERMINAL]
-        return "".join(f"<h4>{html.escape(title)}</h4>{table._repr_html_()}" for title, table in shown)
-
-
 def evaluate(
     bundles: BundleLike | Sequence[BundleLike],
     data: str | Path | LabelledSet | Iterable[str | Path | LabelledSet],
@@ -407,6 +261,108 @@ def evaluate(
     return measured if out is None else replace(measured, page=measured.write(out)[-1])
 
 
+@dataclass(frozen=True, repr=False)
+class BundleEvaluation:
+    """What :func:`evaluate` measured.
+
+    Attributes
+    ----------
+    comparison : Comparison
+        The evaluation, and the bundles, sets and images that it was measured on.
+    page : Path or None
+        The page that was written.
+    """
+
+    comparison: Comparison
+    page: Path | None = None
+
+    def __repr__(self) -> str:
+        bundles, sets = (", ".join(one.name for one in part) for part in (self.record.bundles, self.record.sets))
+        return f"<BundleEvaluation of {bundles} on {sets}{'' if self.page is None else f'; {self.page}'}>"
+
+    @property
+    def record(self) -> Evaluation:
+        """All that was measured, as ``evaluation.json`` has it."""
+        return self.comparison.evaluation
+
+    @property
+    def figures(self) -> Table:
+        """AUROC and recall at fixed false-positive rates as numbers, with 95% intervals.
+
+        One row for each ``figure`` (``auroc``, ``recall at FPR 0.001`` …) of each ``score`` (a network, ``grid``,
+        ``calibrated``) of each ``bundle``: ``lenses`` and ``others`` name the sets, ``positives`` and ``negatives`` what was
+        chosen of them (``visible``, ``hard``, ``all``), ``n_positives`` and ``n_negatives`` their numbers; ``value``, ``low``,
+        ``high``. Rates that the set is too small to measure have no row.
+        """
+        from astropy.table import Table
+
+        rows = []
+        for found in self.record.figures:
+            measured = {"auroc": found.auroc} | {f"recall at FPR {one.fpr:g}": one.recall for one in found.recalls}
+            common = {
+                "bundle": found.bundle,
+                "lenses": found.pairing.lenses,
+                "others": found.pairing.others,
+                "score": found.score,
+                "positives": found.positives,
+                "negatives": found.negatives,
+                "n_positives": found.n_positives,
+                "n_negatives": found.n_negatives,
+            }
+            rows += [
+                {**common, "figure": name, "value": interval.value, "low": interval.low, "high": interval.high}
+                for name, interval in measured.items()
+                if interval is not None
+            ]
+        return Table(rows=rows)
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """The tables of the page by their names (``low-fpr``, ``table-5`` …), as text; ``meta`` has title and note."""
+        from astropy.table import Table
+
+        from scanner.evaluation.tables import tables
+
+        return {
+            one.name: Table(rows=one.rows, names=one.header, meta={"title": one.title, "note": one.note})
+            for one in tables(self.record)
+        }
+
+    def write(self, out: str | Path) -> tuple[Path, ...]:
+        """Write page, plots and JSON into a folder; returns the files, ``evaluation.html`` last.
+
+        Raises
+        ------
+        OutputError
+            The folder cannot be written.
+        """
+        from scanner.evaluation.page import write_evaluation
+
+        return write_evaluation(self.comparison, Path(out))
+
+    def write_bundle(self, folder: str | Path, version: str) -> Bundle:
+        """Write the first bundle as another version of itself, with these figures in its card and manifest.
+
+        Raises
+        ------
+        UsageError
+            The bundle has this version already.
+        ContentError
+            It has no card with a section for figures.
+        OutputError
+            The folder cannot be written.
+        """
+        from scanner.evaluation.card import with_figures
+
+        return with_figures(self.comparison.bundles[0].bundle, self.record, version, Path(folder))
+
+    def _repr_html_(self) -> str:
+        from scanner.evaluation.tables import ON_TERMINAL
+
+        shown = [(table.meta["title"], table) for name, table in self.tables.items() if name in ON_TERMINAL]
+        return "".join(f"<h4>{html.escape(title)}</h4>{table._repr_html_()}" for title, table in shown)
+
+
 def refuse_nonsense(beta: float | None, prevalence: float, flag: str = "") -> None:
     """Refuse settings of an evaluation that make no sense; ``flag``: what their names begin with.
 
@@ -425,3 +381,47 @@ def cache_folder() -> Path:
     """Where log-odds are kept unless another place is named."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "scanner" / "log-odds"
+
+
+def _scorer(bundle: Bundle, provider: str, beta: float | None, max_bad_fraction: float) -> Scorer:
+    """The scorer that was used last, if it is the same: to open one takes a second."""
+    global _last
+    key = (bundle.fingerprint, provider, beta, max_bad_fraction)
+    if _last is None or _last[0] != key:
+        _last = (key, Scorer(bundle, provider, 1, beta, max_bad_fraction, cores()))
+    return _last[1]
+
+
+def _batch(vis: ArrayLike, nisp: ArrayLike, sky: ArrayLike | None, sigma: ArrayLike | None) -> CutoutBatch:
+    from scanner.cutouts import quality
+
+    images = _array("vis", vis, (VIS_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS))
+    n = len(images)
+    bands = _array("nisp", nisp, (len(NISP_BANDS), NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS), n)
+    measured = quality.measure(images, bands)
+    flags = np.zeros(n, dtype=np.uint32)
+    flags[quality.is_masked(measured.bad_fraction)] |= np.uint32(Flag.MASKED_PIXELS)
+    flags[quality.saturated(images, bands, measured)] |= np.uint32(Flag.SATURATED)
+    nowhere, number = np.full(n, np.nan), np.arange(n, dtype=np.int64)
+    return CutoutBatch(
+        targets=Targets(number, nowhere, nowhere, nowhere, nowhere, nowhere.astype(np.float32)),
+        vis=images,
+        nisp=bands,
+        x0=np.zeros(n, dtype=np.int64),
+        y0=np.zeros(n, dtype=np.int64),
+        offset=np.zeros((n, 2), dtype=np.float32),
+        bad_fraction=measured.bad_fraction,
+        sky=measured.sky if sky is None else _array("sky", sky, (len(BANDS),), n),
+        sigma=measured.sigma if sigma is None else _array("sigma", sigma, (len(BANDS),), n),
+        flags=flags,
+    )
+
+
+def _array(name: str, values: ArrayLike, shape: tuple[int, ...], n: int | None = None) -> Float32:
+    """Values as float32 of a shape, N times."""
+    array = np.asarray(values)
+    array = array[None] if array.shape == shape else array
+    if array.shape[1:] != shape or (n is not None and len(array) != n):
+        wanted = ", ".join(map(str, shape))
+        raise UsageError(f"{name} has the shape {np.shape(values)}; give ({wanted}) or ({'N' if n is None else n}, {wanted}).")
+    return np.ascontiguousarray(array, dtype=np.float32)

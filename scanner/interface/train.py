@@ -20,7 +20,6 @@ from scanner.training.presets import EMBEDDED_ROWS, PRESETS, SECOND_LOOK_SHARE, 
 if TYPE_CHECKING:
     from scanner.ensemble.bundle import Bundle
     from scanner.interface.progress import Move
-    from scanner.labelled_set import LabelledSet
     from scanner.training.checkpoint import FitRecord
     from scanner.training.jobs import Listener, TrainingEvent, TrainingJob
 
@@ -246,7 +245,10 @@ def make_bundle(
         if mirror is not None:
             pull_members(mirror, members, storage)
         ensemble = read_ensemble(members, training.fingerprint, training.drawn_from)
-        _refuse_seen(held_out, ensemble.trained_on(training.fingerprints))
+        trained_on = ensemble.trained_on(training.fingerprints)
+        for dataset in held_out:
+            if dataset.was_seen_by(trained_on):
+                raise UsageError(f"{dataset.path}: is what the members were trained on; evaluate on another dataset.")
         how = Assembly(
             cache=members / "log-odds",
             seed=seed,
@@ -272,12 +274,6 @@ def make_bundle(
                 provider=provider,
             ).record
         return publish(assembled.bundle, ensemble, training, evaluation)
-
-
-def _refuse_seen(held_out: Sequence[LabelledSet], trained_on: Sequence[str]) -> None:
-    for dataset in held_out:
-        if dataset.was_seen_by(trained_on):
-            raise UsageError(f"{dataset.path}: is what the members were trained on; evaluate on another dataset.")
 
 
 def _job(
