@@ -215,10 +215,10 @@ def evaluate(
     Examples
     --------
     >>> import scanner
-    >>> made = scanner.simulate_dataset("measured", "eval", 8, workers=1)
+    >>> drawn = scanner.simulate_dataset("measured", "quick", 16, workers=1)
     >>> measured = scanner.evaluate(None, "measured", rotations=0, cache=False)
     >>> measured.record.sets[0].n_objects, "low-fpr" in measured.tables
-    (8, True)
+    (16, True)
     """
     from scanner.evaluation.biases import COLOURS
     from scanner.evaluation.compare import TURNED, Scoring, compare_bundles
