@@ -20,7 +20,7 @@ from scanner.storage import open_store
 from scanner.survey.folder.ledger import RunFolder
 from scanner.survey.run import RunRequest, run_survey
 
-N = 3
+N = 2
 SETTINGS = {"catalogue.sheet_candidates": N, "engine.workers": 1, "engine.backoff_s": 0.0, "explain.which": "candidates"}
 
 
@@ -34,16 +34,46 @@ def run(sky, finished_run, finished_run_settings, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def explained(run):
-    """The run, explained: what came of it, what was told, the contact sheets before and after."""
+    """The run, explained on a cluster whose one worker is killed after its first candidate.
+
+    What came of it, what was told, the contact sheets before and after, the workers that were killed.
+    """
     out, config, report = run
-    before, told = (out / "candidates.html").read_bytes(), []
-    found = explain_run(str(out), config, report, lambda *numbers: told.append(numbers))
-    return found, told, before, (out / "candidates.html").read_bytes()
+    before, told, killed, over = (out / "candidates.html").read_bytes(), [], [], threading.Event()
+
+    def kill():
+        while not killed and not over.wait(0.01):
+            if list((out / "explanations").rglob("explanation.json")):
+                for pid in workers():
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        found = explain_run(str(out), config, report, lambda *numbers: told.append(numbers))
+    finally:
+        over.set()
+        killer.join()
+    return found, told, before, (out / "candidates.html").read_bytes(), killed
+
+
+def workers():
+    """Worker processes that this process began."""
+    tasks = Path("/proc/self/task").iterdir()
+    children = {int(text) for task in tasks for text in (task / "children").read_text().split()}
+    return [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_a_killed_worker_is_followed_by_another(explained):
+    found, *_, killed = explained
+    assert len(killed) == 1
+    assert (found.n_before, found.n_done, found.failed) == (0, N, ())
 
 
 def test_every_candidate_of_the_sheet_is_explained(run, explained):
     out, _, report = run
-    found, told, _, _ = explained
+    found, told, *_ = explained
     shown = report.candidates.slice(0, N)
     assert (found.n_candidates, found.n_before, found.n_done, found.failed) == (N, 0, N, ())
     assert told[0] == (0, N)
@@ -67,11 +97,12 @@ def test_every_candidate_of_the_sheet_is_explained(run, explained):
 
 
 def test_the_sheet_shows_the_strips(explained):
-    _, _, before, after = explained
+    _, _, before, after, _ = explained
     assert before.count(b'class="explanation"') == 0
     assert after.count(b'class="explanation"') == N
 
 
+@pytest.mark.usefixtures("without_workers")
 def test_the_same_call_does_nothing_and_a_lost_one_is_made_again_to_the_byte(run, explained):
     out, config, report = run
     again = explain_run(str(out), config, report, lambda done, total: None)
@@ -87,38 +118,9 @@ def test_the_same_call_does_nothing_and_a_lost_one_is_made_again_to_the_byte(run
     assert (out / "candidates.html").read_bytes() == explained[3]
 
 
-def test_a_killed_worker_is_followed_by_another(run, explained):
-    out, config, report = run
-    shutil.rmtree(out / "explanations")
-    killed = []
-
-    over = threading.Event()
-
-    def kill():
-        while not killed and not over.wait(0.01):
-            if list((out / "explanations").rglob("explanation.json")):
-                for pid in workers():
-                    os.kill(pid, signal.SIGKILL)
-                    killed.append(pid)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    again = explain_run(str(out), config, report, lambda done, total: None)
-    over.set()
-    killer.join()
-    assert len(killed) == 1
-    assert (again.n_before, again.n_done, again.failed) == (0, N, ())
-    assert (out / "candidates.html").read_bytes() == explained[3]
-
-
-def workers():
-    """Worker processes that this process began."""
-    tasks = Path("/proc/self/task").iterdir()
-    children = {int(text) for task in tasks for text in (task / "children").read_text().split()}
-    return [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-
-def test_what_cannot_be_explained_is_told(run, explained):
+@pytest.mark.usefixtures("without_workers")
+def test_what_cannot_be_explained_is_told_and_nothing_depends_on_who_explains(run, explained):
+    """All anew in this process, but for one tile, and then that one too: the bytes of the cluster whose worker was killed."""
     out, config, report = run
     shutil.rmtree(out / "explanations")
     commits = list((out / "tiles").rglob("commit.json"))
@@ -130,3 +132,6 @@ def test_what_cannot_be_explained_is_told(run, explained):
     assert "its commit record has gone; run again" in found.failed[0].reason
     assert found.n_done == sum(tile != lost.parent.name for tile in report.candidates["tile_id"].slice(0, N).to_pylist())
     assert (out / "candidates.html").read_bytes().count(b'class="explanation"') == found.n_done
+    rest = explain_run(str(out), config, report, lambda done, total: None)
+    assert (rest.n_before, rest.n_done, rest.failed) == (found.n_done, N - found.n_done, ())
+    assert (out / "candidates.html").read_bytes() == explained[3]
