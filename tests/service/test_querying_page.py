@@ -123,7 +123,7 @@ def collected():
 
 
 @unclosed
-@pytest.mark.parametrize("section", [name for name in with_blocks("python") if not name.startswith("Where")])
+@pytest.mark.parametrize("section", [name for name in with_blocks("python") if name != "Services with tokens"])
 def test_python(section, server, collected, capsys):
     names = {}
     for text in blocks(section, "python"):
@@ -136,7 +136,7 @@ def test_a_token_goes_with_every_request(served_run, make_server, collected, tmp
     token, line = new_token("Ann", "read")
     (tmp_path / "tokens").write_text(str(line))
     settings = {"grading.path": str(tmp_path / "grades.sqlite"), "access.tokens": str(tmp_path / "tokens")}
-    ((text,),) = [blocks(section, "python") for section in SECTIONS if section.startswith("Where a token")]
+    ((text,),) = [blocks(section, "python") for section in SECTIONS if section == "Services with tokens"]
     with make_server(load(None, settings, {}), served_run) as guarded:
         assert (
             guarded.get("/tap/sync", params={"LANG": "ADQL", "QUERY": "SELECT TOP 1 name FROM candidates"}).status_code == 401
