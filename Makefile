@@ -25,7 +25,7 @@ help:
 	@echo "make verify-operator  a scan whose scheduler and workers are the real Dask operator's (root; minutes)"
 	@echo "make verify-chart  every value of the chart changed alone; make golden: its renders, written anew"
 	@echo "make verify-deploy  all of deployment: the chart, the images, and the chart played with them"
-	@echo "make hand-overs  a thousand runs handed over among killed drivers and workers; every order of the protocol's steps (minutes)"
+	@echo "make hand-overs  a thousand hand-overs among killed drivers and workers; more orders of the protocol than the tests step through (half an hour)"
 	@echo "make schemas    write schemas/, and the settings in the chart's, anew from the models"
 	@echo "make docs       the documentation as a site with search, in docs/_build"
 	@echo "make clean      remove .venv and what the demo made"
