@@ -238,8 +238,7 @@ def inject(
     InputMissingError
         A tile of the list is not there.
     """
-    from scanner.simulation.injection.cutouts import inject_cutouts
-    from scanner.simulation.injection.mosaics import inject_mosaics
+    from scanner.simulation.injection import inject as injection
     from scanner.simulation.injection.request import InjectionRequest
     from scanner.sky.tile_list import read
 
@@ -258,7 +257,7 @@ def inject(
     )
     unit = "tiles" if mosaics else "objects"
     with script_kept_from_children(), bar(f"drawing {unit}", shown=progress, lines=(unit, LINE_SECONDS)) as move:
-        return (inject_mosaics if mosaics else inject_cutouts)(request, Path(out), workers or _cores(), move)
+        return injection.inject(request, Path(out), workers or _cores(), move)
 
 
 def _checked(model: type[Request], **values: Any) -> Request:

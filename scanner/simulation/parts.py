@@ -20,6 +20,10 @@ from scanner.errors import OutputError, ScannerError
 from scanner.records import Record
 
 R = TypeVar("R", bound=Record)
+#: Called with (how much is done, how much there is).
+Progress = Callable[[int, int], None]
+#: Subfolder of what is not joined yet.
+PARTS = "parts"
 
 
 def claim(out: Path, name: str, record: R, read: Callable[[Path], R]) -> R:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from scanner.cutouts.store import CutoutStore
 from scanner.report import colour
-from scanner.simulation.injection.cutouts import inject_cutouts
+from scanner.simulation.injection.inject import inject
 from scanner.simulation.injection.request import InjectionRequest
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
 from scanner.sky import tile_list
@@ -34,7 +34,7 @@ def main() -> None:
         draw_tiles(TilesRequest(n_tiles=5, size=1600, seed=11, lenses_per_tile=2), folder / "tiles", workers=2)
         tiles = tile_list.read(folder / "tiles" / "tile-list.txt").tiles
         request = InjectionRequest(preset="train", n_objects=150, seed=5, tiles=tiles, codec="exact")
-        inject_cutouts(request, folder / "set", workers=2)
+        inject(request, folder / "set", workers=2)
         truth = pq.read_table(folder / "set" / "truth.parquet").to_pylist()
         batch = CutoutStore(folder / "set" / "cutouts.zarr").read(np.arange(len(truth)))
     rows = []

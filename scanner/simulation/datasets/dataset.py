@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -33,24 +33,37 @@ from scanner.simulation.datasets import cutouts
 from scanner.simulation.datasets.cutouts import GeneratorName, LabelledCutouts, check_device, draw
 from scanner.simulation.datasets.presets import LENS_CLASSES, PRESETS, Preset, PresetName
 from scanner.simulation.datasets.truth import component_table, truth_table
-from scanner.simulation.parts import claim, join_parts, run_all, write_record
+from scanner.simulation.parts import PARTS, Progress, claim, join_parts, run_all, write_record
 from scanner.simulation.population.compound import Parameters
 from scanner.simulation.telescope.noise import ZERO_POINT
 
 DeviceName = Literal["cpu", "cuda"]
 #: Table 1 moves the whole object; nothing else is in its images.
 _AS_IN_THE_PAPER = {"parameters": "paper", "centred_fraction": 0.0, "offset_arcsec": 5.0, "bright_star_fraction": 0.0}
-_IN_WORDS = ("preset", "n_objects", "seed")
 #: Classes of which the paper states parameters (its Table 1).
 PAPER_CLASSES = frozenset({"compound_arc", "double_ring"})
 
 
-class DatasetRequest(Record):
-    """What to draw."""
+class DrawRequest(Record):
+    """What objects to draw."""
 
     preset: PresetName
     n_objects: int = Field(ge=1, le=100_000_000)
     seed: int = Field(ge=0, lt=2**63)
+
+    def described(self) -> str:
+        """In a few words, to tell one from another."""
+        return f"preset {self.preset}, {self.n_objects} objects, seed {self.seed}"
+
+    @property
+    def drawn_as(self) -> Preset:
+        """The preset with what was asked for instead."""
+        return PRESETS[self.preset]
+
+
+class DatasetRequest(DrawRequest):
+    """A labelled set of simulated cutouts."""
+
     codec: CodecName = Field("compact", description="Codec of the cutout store.")
     red_source_fraction: float | None = Field(None, ge=0, le=1, description="Instead of the preset's.")
     generator: GeneratorName = Field("fast", description="What traces the rays; lenstronomy is the referee, and slow.")
@@ -73,9 +86,9 @@ class DatasetRequest(Record):
 
     def described(self) -> str:
         """In a few words, to tell one from another."""
-        changes = {name: value for name, value in self.model_dump(exclude_defaults=True).items() if name not in _IN_WORDS}
-        words = [f"preset {self.preset}", f"{self.n_objects} objects", f"seed {self.seed}"]
-        return ", ".join([*words, *(f"{name.replace('_', ' ')} {value}" for name, value in changes.items())])
+        common = DrawRequest.model_fields
+        changes = {name: value for name, value in self.model_dump(exclude_defaults=True).items() if name not in common}
+        return ", ".join([super().described(), *(f"{name.replace('_', ' ')} {value}" for name, value in changes.items())])
 
     @property
     def drawn_as(self) -> Preset:
@@ -87,19 +100,25 @@ class DatasetRequest(Record):
         return preset if self.parameters == "physical" else preset.model_copy(update=_AS_IN_THE_PAPER)
 
 
-class DatasetRecord(Record):
-    """``dataset.json``: what was drawn; ``complete`` once everything is in place."""
+class DrawnRecord(Record):
+    """Record of a folder of drawn objects; ``complete`` once everything is in place."""
 
     format_version: Literal[1] = 1
-    scanner_version: str
-    request: DatasetRequest
+    scanner_version: str = __version__
+    request: DrawRequest
     preset: Preset
     complete: bool = False
     n_lenses: int | None = None
     n_visible: int | None = None
 
 
-COMPONENTS, PARTS = "components.parquet", "parts"
+class DatasetRecord(DrawnRecord):
+    """``dataset.json``: what was drawn."""
+
+    request: DatasetRequest
+
+
+COMPONENTS = "components.parquet"
 #: One shard a part: it is drawn in a few seconds, and an interrupted run loses no more than that.
 PART_OBJECTS = SHARD_OBJECTS
 _PARTS_PER_GROUP = 256
@@ -219,9 +238,6 @@ def batch_of(drawn: LabelledCutouts) -> CutoutBatch:
     )
 
 
-Progress = Callable[[int, int], None]
-
-
 def draw_dataset(request: DatasetRequest, out: Path, workers: int = 1, progress: Progress | None = None) -> DatasetRecord:
     """Draw what is missing of a dataset.
 
@@ -247,57 +263,64 @@ def draw_dataset(request: DatasetRequest, out: Path, workers: int = 1, progress:
     """
     if request.device != "cpu":
         check_device(request.device)
-    record = DatasetRecord(scanner_version=__version__, request=request, preset=request.drawn_as)
     try:
-        found = claim(out, DESCRIPTION, record, read_record)
-        _refuse_another(out, found, record)
-        if found.complete:
-            shutil.rmtree(out / PARTS, ignore_errors=True)  # a run killed at its very end leaves them
+        record = claimed(out, DESCRIPTION, DatasetRecord(request=request, preset=request.drawn_as), "dataset")
+        n_objects = request.n_objects
+        if not record.complete:
+            begin_parts(out, attributes_of(request.preset, request.seed, n_objects, request.codec))
+            missing = missing_parts(out, n_objects)
+            there = n_objects - sum(len(part_rows(n_objects, number)) for number in missing)
             if progress is not None:
-                progress(request.n_objects, request.n_objects)
-            return found
-        begin_parts(out, attributes_of(request.preset, request.seed, request.n_objects, request.codec))
-        for done in _draw_parts(request, out, workers):
-            if progress is not None:
-                progress(done, request.n_objects)
-        n_lenses, n_visible = finish_parts(out, request.n_objects)
-        finished = record.model_copy(update={"complete": True, "n_lenses": n_lenses, "n_visible": n_visible})
-        write_record(out / DESCRIPTION, finished)
-        shutil.rmtree(out / PARTS)
-        return finished
+                progress(there, n_objects)
+            for done in run_all(draw_part, [(request, out, number) for number in missing], workers):
+                if progress is not None:
+                    progress(min(there + done * PART_OBJECTS, n_objects), n_objects)
+            record = completed(out, DESCRIPTION, record, *finish_parts(out, n_objects))
+        elif progress is not None:
+            progress(n_objects, n_objects)
+        return record
     except OSError as error:
         raise OutputError.of(Path(error.filename or out), error) from None
 
 
-def read_record(path: Path) -> DatasetRecord:
-    """Read ``dataset.json``.
+D = TypeVar("D", bound=DrawnRecord)
+
+
+def claimed(out: Path, name: str, record: D, noun: str) -> D:
+    """Make the folder, or check that it is this request's; returns the record ``name`` that is there now.
 
     Raises
     ------
+    OutputError
+        The folder belongs to another request, or holds something else.
     ContentError
-        It is not a dataset's record.
+        It holds a file of that name which is no such record.
     """
-    remedy = "choose another --out or remove the folder"
-    return DatasetRecord.from_bytes(path.read_bytes(), path, remedy, wrong="damaged, or not a dataset's record")
+
+    def read(path: Path) -> D:
+        remedy = "choose another --out or remove the folder"
+        return type(record).from_bytes(path.read_bytes(), path, remedy, wrong=f"damaged, or no {noun}'s record")
+
+    found = claim(out, name, record, read)
+    if found.request != record.request or found.preset != record.preset:
+        asked, there = record.request.described(), found.request.described()
+        if asked != there:
+            difference = f"holds another {noun} ({there}), not the one asked for ({asked})"
+        elif found.preset != record.preset:
+            difference = f"holds objects of the preset {record.preset.name} as another version of scanner draws them"
+        else:
+            difference = f"holds another {noun}, with other tiles"
+        raise OutputError(f"{out}: {difference}; choose another --out or remove it.")
+    if found.complete:
+        # A run that was killed between the two last steps left its parts behind.
+        shutil.rmtree(out / PARTS, ignore_errors=True)
+    return found
 
 
-def _refuse_another(out: Path, found: DatasetRecord, record: DatasetRecord) -> None:
-    if found.request != record.request:
-        raise OutputError(
-            f"{out}: holds another dataset ({found.request.described()}), not the one asked for"
-            f" ({record.request.described()}); choose another --out or remove it."
-        )
-    if found.preset != record.preset:
-        raise OutputError(
-            f"{out}: holds objects of the preset {record.preset.name} as another version of scanner draws them; choose another"
-            " --out or remove it."
-        )
-
-
-def _draw_parts(request: DatasetRequest, out: Path, workers: int) -> Iterator[int]:
-    """Draw the missing parts; yields how many objects are there."""
-    missing = missing_parts(out, request.n_objects)
-    there = request.n_objects - sum(len(part_rows(request.n_objects, number)) for number in missing)
-    yield there
-    for done in run_all(draw_part, [(request, out, number) for number in missing], workers):
-        yield min(there + done * PART_OBJECTS, request.n_objects)
+def completed(out: Path, name: str, record: D, n_lenses: int, n_visible: int, **more: Any) -> D:
+    """Say in the record that all is there, and remove what was only on the way."""
+    update = {"complete": True, "n_lenses": n_lenses, "n_visible": n_visible, **more}
+    finished = record.model_copy(update=update)
+    write_record(out / name, finished)
+    shutil.rmtree(out / PARTS)
+    return finished

@@ -12,32 +12,30 @@ from astropy.io import fits
 from numpy.random import Generator
 
 from scanner.config import CutoutsConfig
-from scanner.errors import OutputError, TileError
+from scanner.errors import TileError
 from scanner.records import BANDS, VIS_PIXEL_SCALE_ARCSEC, Band, Float32, ImageRef, Tile
 from scanner.simulation.datasets.cutouts import noiseless
-from scanner.simulation.datasets.dataset import PARTS, count_lenses
+from scanner.simulation.datasets.dataset import count_lenses
 from scanner.simulation.datasets.presets import CutoutScene
 from scanner.simulation.datasets.truth import truths_of
-from scanner.simulation.injection.cutouts import truth_with_places
-from scanner.simulation.injection.folder import Progress, claimed, finish, scratch_of, survey_tiles
 from scanner.simulation.injection.painting import (
     Brush,
     Plan,
     brush_of,
-    make_plan,
     object_generator,
     paint_object,
     painted_scene,
     tile_exposure,
     tile_psfs,
+    truth_with_places,
     vis_grain,
     with_host_magnitudes,
 )
-from scanner.simulation.injection.places import flux_scale
-from scanner.simulation.injection.request import InjectionRecord, InjectionRequest, TileSummary
+from scanner.simulation.injection.places import flux_scale, scratch_of
+from scanner.simulation.injection.request import InjectionRequest, TileSummary
 from scanner.simulation.light import scene as light
 from scanner.simulation.mosaics.strips import StripWriter
-from scanner.simulation.parts import join_parts, run_all, write_part
+from scanner.simulation.parts import PARTS, Progress, join_parts, run_all, write_part
 from scanner.simulation.telescope import noise
 from scanner.simulation.telescope.artefacts import add_star
 from scanner.simulation.telescope.exposure import CANVAS_PIXELS
@@ -154,49 +152,25 @@ _BATCH_OBJECTS = 16
 _STRUCTURAL = ("SIMPLE", "XTENSION", "BITPIX", "EXTEND", "PCOUNT", "GCOUNT", "BSCALE", "BZERO", "BLANK", "CHECKSUM", "DATASUM")
 
 
-def inject_mosaics(request: InjectionRequest, out: Path, workers: int = 1, progress: Progress | None = None) -> InjectionRecord:
-    """Paint what is missing of a folder of mosaics; one tile is one process's work.
-
-    Parameters
-    ----------
-    request, out
-        What, and where to; the folder is made if need be.
-    workers
-        Processes.
-    progress
-        Called with (tiles done, tiles in all).
-
-    Raises
-    ------
-    OutputError
-        The folder holds something else, or cannot be written.
-    InputMissingError
-        A tile cannot be used.
-    UsageError
-        The tiles hold too few places.
-    """
-    try:
-        record = claimed(out, RECORD, request)
-        if record.complete:
-            return record
-        surveys = survey_tiles(request, out, workers)
-        plan = make_plan(request, [places for _, places in surveys])
-        numbers = range(len(request.tiles))
-        missing = [number for number in numbers if not _truth(out, number).exists()]
-        calls = [(request, out, plan, surveys[number][0], number) for number in missing]
-        for done in run_all(_paint_tile, calls, workers):
-            if progress is not None:
-                progress(len(request.tiles) - len(missing) + done, len(request.tiles))
-        join_parts(out / TRUTH, [_truth(out, number) for number in numbers])
-        lines = [
-            "# Painted tiles; truth.parquet beside this list says what was painted.",
-            *(_line(out, t) for t in request.tiles),
-        ]
-        (out / LIST).write_text("\n".join(lines) + "\n", encoding="utf-8")
-        summaries = [summary for summary, _ in surveys]
-        return finish(out, RECORD, record, summaries, count_lenses(out / TRUTH))
-    except OSError as error:
-        raise OutputError.of(Path(error.filename or out), error) from None
+def paint_mosaics(
+    request: InjectionRequest,
+    out: Path,
+    plan: Plan,
+    summaries: Sequence[TileSummary],
+    workers: int,
+    progress: Progress | None,
+) -> tuple[int, int]:
+    """Paint the missing mosaics; returns the numbers of lenses and of visible ones."""
+    numbers = range(len(request.tiles))
+    missing = [number for number in numbers if not _truth(out, number).exists()]
+    for done in run_all(_paint_tile, [(request, out, plan, summaries[number], number) for number in missing], workers):
+        if progress is not None:
+            progress(len(request.tiles) - len(missing) + done, len(request.tiles))
+    join_parts(out / TRUTH, [_truth(out, number) for number in numbers])
+    head = "# Painted tiles; truth.parquet beside this list says what was painted."
+    lines = [head, *(_line(out, tile) for tile in request.tiles)]
+    (out / LIST).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return count_lenses(out / TRUTH)
 
 
 def _paint_tile(request: InjectionRequest, out: Path, plan: Plan, summary: TileSummary, number: int) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+import pyarrow as pa
 from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
@@ -35,7 +36,7 @@ from scanner.records import (
 )
 from scanner.simulation.datasets.cutouts import noiseless
 from scanner.simulation.datasets.presets import LENS_CLASSES, CutoutScene, Preset, draw_offset
-from scanner.simulation.datasets.truth import TruthRow, truths_of
+from scanner.simulation.datasets.truth import TruthRow, truth_table, truths_of
 from scanner.simulation.injection.measured import MAX_BAD_FRACTION, read_psf
 from scanner.simulation.injection.places import DEFLECTOR, EMPTY, GALAXY, Places, choose_deflector, flux_scale, joined
 from scanner.simulation.injection.request import InjectionRequest, TileSummary
@@ -357,6 +358,18 @@ def columns(plan: Plan) -> dict[str, tuple[str, str, NDArray[Any]]]:
 #: Objects painted at once: their canvases stay within the cache.
 _BATCH_OBJECTS = 16
 _MIDDLE = 0.5 * (VIS_CUTOUT_PIXELS - 1)
+
+
+def truth_with_places(truth: Sequence[TruthRow], plan: Plan, tiles: Sequence[Tile]) -> pa.Table:
+    """The truth of simulated cutouts, and where each object was painted."""
+    table = truth_table(truth)
+    names = pa.array([tiles[number].tile_id for number in plan.tile.tolist()], pa.string())
+    described = {"tile_id": ("", "tile whose pixels these are", names)}
+    described |= {name: (unit, text, pa.array(values)) for name, (unit, text, values) in columns(plan).items()}
+    for name, (unit, text, values) in described.items():
+        field = pa.field(name, values.type, nullable=False, metadata={"unit": unit, "description": text})
+        table = table.append_column(field, values)
+    return table
 
 
 def object_generator(request: InjectionRequest, index: int) -> Generator:

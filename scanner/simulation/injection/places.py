@@ -22,6 +22,7 @@ from scanner.simulation.injection import measured
 from scanner.simulation.injection.measured import MeasuredObjects, measure_objects, stars_among, variance_slope
 from scanner.simulation.injection.request import BandOptics, PsfSource, SlopeSource, TileSummary
 from scanner.simulation.light.components import total_flux
+from scanner.simulation.parts import PARTS
 from scanner.simulation.population.deflectors import Deflector, draw_deflector, mass_of
 from scanner.simulation.population.galaxies import EarlyType, Options
 from scanner.simulation.telescope.noise import VARIANCE_SLOPE, ZERO_POINT, magnitude
@@ -168,6 +169,11 @@ _LARGEST_SLOPE_RATIO = 4.0
 def flux_scale(zero_point: float, band: Band) -> float:
     """Mosaic units in one of the simulation's."""
     return float(10.0 ** (0.4 * (zero_point - ZERO_POINT[band])))
+
+
+def scratch_of(out: Path) -> Path:
+    """Where decompressed mosaics lie until the end."""
+    return out / PARTS / "scratch"
 
 
 def survey_tile(

@@ -7,34 +7,25 @@ from typing import Literal
 from pydantic import Field
 
 from scanner.records import Band, CodecName, Record, Tile
-from scanner.simulation.datasets.presets import PRESETS, Preset, PresetName
+from scanner.simulation.datasets.dataset import DrawnRecord, DrawRequest
 
 Ground = Literal["galaxies", "sky", "both"]
 PsfSource = Literal["image", "stars", "default"]
 SlopeSource = Literal["rms map", "default"]
 
 
-class InjectionRequest(Record):
+class InjectionRequest(DrawRequest):
     """What to paint, and into what."""
 
-    preset: PresetName
-    n_objects: int = Field(ge=1, le=100_000_000)
-    seed: int = Field(ge=0, lt=2**63)
     tiles: tuple[Tile, ...] = Field(description="The tiles of the list, with the files of each.")
     ground: Ground = Field("both", description="Paint beside real galaxies, whole objects into empty sky, or both.")
     mosaics: bool = Field(False, description="Paint into copies of the mosaics instead of cutouts.")
     codec: CodecName = Field("compact", description="Codec of the cutout store.")
 
-    @property
-    def drawn_as(self) -> Preset:
-        """How objects are drawn."""
-        return PRESETS[self.preset]
-
     def described(self) -> str:
         """In a few words, to tell one from another."""
         kind = "mosaics" if self.mosaics else self.codec
-        what = f"preset {self.preset}, {self.n_objects} objects, seed {self.seed}"
-        return f"{what}, {len(self.tiles)} tiles, ground {self.ground}, {kind}"
+        return f"{super().described()}, {len(self.tiles)} tiles, ground {self.ground}, {kind}"
 
 
 class BandOptics(Record):
@@ -63,14 +54,8 @@ class TileSummary(Record):
     n_empty: int = Field(description="Empty places with good pixels around.")
 
 
-class InjectionRecord(Record):
-    """``dataset.json`` of painted cutouts, ``injection.json`` of painted mosaics; ``complete`` once everything is in place."""
+class InjectionRecord(DrawnRecord):
+    """``dataset.json`` of painted cutouts, ``injection.json`` of painted mosaics."""
 
-    format_version: Literal[1] = 1
-    scanner_version: str
     request: InjectionRequest
-    preset: Preset
-    complete: bool = False
     tiles: tuple[TileSummary, ...] = ()
-    n_lenses: int | None = None
-    n_visible: int | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from scanner.simulation.mosaics.geometry import (
 )
 from scanner.simulation.mosaics.sky_field import CELL_ARCSEC, CLASS_DENSITY, FieldParameters, SkyObject, draw_rectangle
 from scanner.simulation.mosaics.strips import catalogue_name, draw_mosaics, file_names
-from scanner.simulation.parts import claim, join_parts, run_all, write_part
+from scanner.simulation.parts import PARTS, Progress, claim, join_parts, run_all, write_part
 from scanner.simulation.population.neighbours import FIELD_DENSITY, STAR_DENSITY, UNSEEN_DENSITY
 from scanner.simulation.population.truth import (
     SECOND,
@@ -237,7 +237,7 @@ def _sky_places(grid: Grid, items: Sequence[Artefact]) -> list[tuple[float, floa
     return list(zip(*(values.tolist() for values in PLANE.wcs.wcs_pix2world(x, y, 0)), strict=True)) if items else []
 
 
-_RECORD, _TRUTH_FILE, _ARTEFACTS_FILE, _PARTS = "simulation.json", "truth.parquet", "artefacts.parquet", "parts"
+_RECORD, _TRUTH_FILE, _ARTEFACTS_FILE = "simulation.json", "truth.parquet", "artefacts.parquet"
 #: An object can lie in a tile and in this many on each side: tiles overlap by half at most.
 _NEIGHBOURS = 2
 
@@ -255,9 +255,7 @@ class TilesRequest(Record):
     companions: bool = Field(True, description="Write RMS and FLAG mosaics.")
 
 
-def draw_tiles(
-    request: TilesRequest, out: Path, workers: int = 1, progress: Callable[[int, int], None] | None = None
-) -> tuple[int, int]:
+def draw_tiles(request: TilesRequest, out: Path, workers: int = 1, progress: Progress | None = None) -> tuple[int, int]:
     """Draw what is missing of a folder of tiles.
 
     Parameters
@@ -316,7 +314,7 @@ def draw_tile(request: TilesRequest, tile: TileGeometry, out: Path) -> None:
     """Draw one tile into its folder; the catalogue, written last, marks it complete."""
     folder = out / tile.tile_id
     folder.mkdir(exist_ok=True)
-    (out / _PARTS).mkdir(exist_ok=True)
+    (out / PARTS).mkdir(exist_ok=True)
     field = field_of(request)
     draw_mosaics(tile, partial(draw_rectangle, field), file_names(folder, tile, request.seed), request.seed, request.companions)
     objects = _objects_of(field, tile)
@@ -328,7 +326,7 @@ def draw_tile(request: TilesRequest, tile: TileGeometry, out: Path) -> None:
 
 
 def _part(out: Path, tile: TileGeometry, name: str) -> Path:
-    return out / _PARTS / f"{tile.tile_id}-{name}"
+    return out / PARTS / f"{tile.tile_id}-{name}"
 
 
 def field_of(request: TilesRequest) -> FieldParameters:

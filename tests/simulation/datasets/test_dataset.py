@@ -139,7 +139,7 @@ def test_foreign_and_unwritable_folders_are_refused(tmp_path):
     with pytest.raises(OutputError, match="not empty"):
         draw_dataset(REQUEST, tmp_path / "full")
     (tmp_path / "full" / "dataset.json").write_text("{}")
-    with pytest.raises(ContentError, match="not a dataset's record"):
+    with pytest.raises(ContentError, match="no dataset's record"):
         draw_dataset(REQUEST, tmp_path / "full")
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="cannot be written"):

@@ -14,7 +14,7 @@ from scanner.cutouts.store import CutoutStore
 from scanner.errors import InputMissingError, OutputError, UsageError
 from scanner.labelled_set import LabelledSet
 from scanner.records import BANDS
-from scanner.simulation.injection.cutouts import inject_cutouts
+from scanner.simulation.injection.inject import inject
 from scanner.simulation.injection.request import InjectionRecord, InjectionRequest
 from scanner.sky import tile_list
 from scanner.sky.tile_images import open_tile
@@ -41,7 +41,7 @@ def tiles(sky):
 @pytest.fixture(scope="module")
 def painted(tiles, tmp_path_factory):
     out = tmp_path_factory.mktemp("painted") / "set"
-    inject_cutouts(request_of(tiles), out)
+    inject(request_of(tiles), out)
     return out
 
 
@@ -82,29 +82,29 @@ def test_equal_requests_give_equal_bytes_also_after_an_interruption(painted, til
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        inject_cutouts(request_of(tiles), tmp_path / "again", progress=stop)
+        inject(request_of(tiles), tmp_path / "again", progress=stop)
     assert not (tmp_path / "again" / "truth.parquet").exists()
-    inject_cutouts(request_of(tiles), tmp_path / "again", workers=2)
+    inject(request_of(tiles), tmp_path / "again", workers=2)
     assert hashes(tmp_path / "again") == hashes(painted)
-    assert inject_cutouts(request_of(tiles), tmp_path / "again").complete
+    assert inject(request_of(tiles), tmp_path / "again").complete
 
 
 def test_another_request_is_refused(painted, tiles):
     with pytest.raises(OutputError, match=r"holds another injection .*seed 3.* not the one asked for .*seed 4"):
-        inject_cutouts(request_of(tiles, seed=4), painted)
+        inject(request_of(tiles, seed=4), painted)
     with pytest.raises(OutputError, match="with other tiles"):
-        inject_cutouts(request_of((*tiles[1:], tiles[0])), painted)
+        inject(request_of((*tiles[1:], tiles[0])), painted)
 
 
 def test_a_folder_with_something_else_is_refused(tiles, tmp_path):
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(OutputError, match=r"not empty and holds no dataset\.json"):
-        inject_cutouts(request_of(tiles), tmp_path)
+        inject(request_of(tiles), tmp_path)
 
 
 def test_too_many_objects_are_refused(tiles, tmp_path):
     with pytest.raises(UsageError, match="bright early-type galaxies are needed and there are"):
-        inject_cutouts(request_of(tiles, n_objects=300, ground="galaxies"), tmp_path / "out")
+        inject(request_of(tiles, n_objects=300, ground="galaxies"), tmp_path / "out")
 
 
 def changed_tile(tile, folder, change):
@@ -130,7 +130,7 @@ def test_zero_points_come_from_the_header(tiles, tmp_path):
     same = changed_tile(tiles[0], tmp_path / "same", lambda pixels, header: (pixels, header))
     other = changed_tile(tiles[0], tmp_path / "fainter", fainter)
     for tile, name in ((same, "a"), (other, "b")):
-        inject_cutouts(request_of((tile,), n_objects=5, ground="sky"), tmp_path / name)
+        inject(request_of((tile,), n_objects=5, ground="sky"), tmp_path / name)
     a, b = (CutoutStore(tmp_path / name / "cutouts.zarr").read(np.arange(5)) for name in "ab")
     np.testing.assert_allclose(a.vis, b.vis, atol=2e-5, rtol=1e-4)
     np.testing.assert_allclose(a.nisp, b.nisp, atol=2e-2, rtol=1e-4)
@@ -145,14 +145,14 @@ def test_headers_that_lack_something_are_named(tiles, tmp_path, keyword, word):
     (tmp_path / "tile").mkdir()
     tile = changed_tile(tiles[0], tmp_path / "tile", without)
     with pytest.raises(InputMissingError, match=rf"^tile {tile.tile_id}: .*VIS\.fits.*{word}"):
-        inject_cutouts(request_of((tile,)), tmp_path / "out")
+        inject(request_of((tile,)), tmp_path / "out")
 
 
 def test_a_missing_mosaic_is_named(tiles, tmp_path):
     missing = replace(tiles[0].bands["Y"].image, path=str(tmp_path / "gone.fits"))
     bands = tiles[0].bands | {"Y": tiles[0].bands["Y"].model_copy(update={"image": missing})}
     with pytest.raises(InputMissingError, match=r"gone\.fits: no such file"):
-        inject_cutouts(request_of((tiles[0].model_copy(update={"bands": bands}),)), tmp_path / "out")
+        inject(request_of((tiles[0].model_copy(update={"bands": bands}),)), tmp_path / "out")
 
 
 def test_a_bare_sky_has_no_places(tiles, tmp_path):
@@ -163,7 +163,7 @@ def test_a_bare_sky_has_no_places(tiles, tmp_path):
     (tmp_path / "tile").mkdir()
     tile = changed_tile(tiles[0], tmp_path / "tile", bare).model_copy(update={"catalogue": None})
     with pytest.raises(UsageError, match="bright early-type galaxies are needed and there are 0"):
-        inject_cutouts(request_of((tile,), ground="galaxies"), tmp_path / "out")
+        inject(request_of((tile,), ground="galaxies"), tmp_path / "out")
 
 
 def test_real_images(real, tmp_path):
@@ -174,7 +174,7 @@ def test_real_images(real, tmp_path):
     ]
     (tmp_path / "list.txt").write_text("id=group " + " ".join(words))
     request = request_of(tile_list.read(tmp_path / "list.txt").tiles, n_objects=4, ground="sky")
-    record = inject_cutouts(request, tmp_path / "out")
+    record = inject(request, tmp_path / "out")
     assert {optics.psf for optics in record.tiles[0].bands.values()} == {"image"}
     batch = CutoutStore(tmp_path / "out" / "cutouts.zarr").read(np.arange(4))
     assert (batch.bad_fraction <= 0.25).all()

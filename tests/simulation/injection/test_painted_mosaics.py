@@ -5,7 +5,8 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from scanner.records import BANDS, NISP_BANDS
-from scanner.simulation.injection.mosaics import inject_mosaics, paint_stamp
+from scanner.simulation.injection.inject import inject
+from scanner.simulation.injection.mosaics import paint_stamp
 from scanner.simulation.injection.painting import Brush, painted_scene, tile_exposure
 from scanner.simulation.injection.request import InjectionRequest
 from scanner.simulation.light.components import Component, Kind
@@ -28,7 +29,7 @@ def tiles(sky):
 def painted(tiles, tmp_path_factory):
     out = tmp_path_factory.mktemp("mosaics") / "painted"
     request = InjectionRequest(preset="train", n_objects=6, seed=2, tiles=tiles, ground="galaxies", mosaics=True)
-    record = inject_mosaics(request, out)
+    record = inject(request, out)
     assert record.complete
     return out
 
@@ -88,7 +89,7 @@ def test_copies_differ_where_something_was_painted_and_nowhere_else(painted, til
 
 def test_equal_requests_give_equal_bytes(painted, tiles, tmp_path):
     request = InjectionRequest(preset="train", n_objects=6, seed=2, tiles=tiles, ground="galaxies", mosaics=True)
-    inject_mosaics(request, tmp_path / "again", workers=2)
+    inject(request, tmp_path / "again", workers=2)
     for path in sorted(painted.rglob("*")):
         if path.is_file():
             assert (tmp_path / "again" / path.relative_to(painted)).read_bytes() == path.read_bytes()
