@@ -1,4 +1,4 @@
-"""The page of one object: every method's picture of why the networks say what they say."""
+"""The page of one object: every method's picture of why the networks say what they say, and its nearest neighbours."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from scanner.config import RunConfig, StorageConfig
 from scanner.ensemble import bundles
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.calibration import sigmoid
+from scanner.ensemble.embedding_grid import EmbeddingGrid, limited
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.evaluation.scores import cached_logits
@@ -26,11 +27,10 @@ from scanner.explain.disagreement import disagreement
 from scanner.explain.display import enlarged, input_pictures, only, overlaid, png, put, replaced_group, signed_colours
 from scanner.explain.faithfulness import curves, in_cells
 from scanner.explain.guided_grad_cam import guided_grad_cam, shown, strength
-from scanner.explain.neighbours import neighbours
 from scanner.explain.networks import CLASSES, member_log_odds, network_input, restore, sky_level
 from scanner.explain.occlusion import occlusion
 from scanner.labelled_set import LabelledSet
-from scanner.records import MEMBERS, CutoutBatch, Float32, MemberName
+from scanner.records import MEMBERS, CutoutBatch, Float32, Int64, MemberName
 from scanner.report import colour
 from scanner.report.card import member_kind
 from scanner.report.colour import UInt8, vis_image
@@ -52,6 +52,74 @@ from scanner.storage import open_store
 from scanner.survey.candidate_cutouts import candidate_cutouts
 from scanner.survey.find_object import FoundObject, find_object
 from scanner.survey.folder.ledger import RunFolder
+
+N_NEIGHBOURS = 8
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The ``K`` nearest of ``N`` objects, nearest first; (N, K, …).
+
+    ``rows`` int64: row of the grid's training objects, or of the set. ``distance`` float32: in the map, in its units;
+    ``logit_distance`` float32: Euclidean, in log-odds limited to ±20. ``positions`` (N, K, 2) and ``logits`` (N, K, 7) float32.
+    ``lens_fraction`` float32: share of lenses among the training objects of the neighbour's cell.
+    """
+
+    rows: Int64
+    distance: Float32
+    logit_distance: Float32
+    positions: Float32
+    logits: Float32
+    lens_fraction: Float32
+
+
+def neighbours(logits: Float32, grid: EmbeddingGrid, k: int = N_NEIGHBOURS, *, among: Float32 | None = None) -> Neighbours:
+    """Find the nearest training objects, or the nearest objects of a labelled set.
+
+    A bundle keeps the log-odds and positions of its training objects, not their images or labels: the share of lenses around
+    one is that of its cell. Objects of a labelled set, whose images are at hand, are placed on the map as new objects are. An
+    object is placed at the position of a training object, so many lie at one distance in the map; among those the nearer in
+    log-odds come first.
+
+    Parameters
+    ----------
+    logits
+        (N, 7) lens log-odds, finite.
+    grid
+        Of the bundle that gave them.
+    k
+        How many; fewer where there are no more.
+    among
+        (M, 7) log-odds of the set to search; None: the training objects that the grid keeps.
+
+    Raises
+    ------
+    ValueError
+        A log-odds is not finite.
+    """
+    places = grid.lookup(logits).positions
+    if among is None:
+        known, known_places = grid.logits, grid.positions
+    else:
+        known, known_places = np.asarray(among, dtype=np.float32), grid.lookup(among).positions
+    asked, known_limited = limited(logits), limited(known)
+    n, most = len(places), min(k, len(known))
+    rows = np.empty((n, most), dtype=np.int64)
+    distance, logit_distance = np.empty((n, most), np.float32), np.empty((n, most), np.float32)
+    for number, (place, odds) in enumerate(zip(places, asked, strict=True)):
+        in_map = np.linalg.norm(known_places - place, axis=1)
+        in_logits = np.linalg.norm(known_limited - odds, axis=1)
+        nearest = np.lexsort((in_logits, in_map))[:most]
+        rows[number], distance[number], logit_distance[number] = nearest, in_map[nearest], in_logits[nearest]
+    return Neighbours(
+        rows=rows,
+        distance=distance,
+        logit_distance=logit_distance,
+        positions=known_places[rows],
+        logits=known[rows],
+        lens_fraction=grid.value_at(known_places[rows].reshape(-1, 2)).value.reshape(n, most),
+    )
+
 
 #: Side of the pictures on the page, in pixels.
 SIDE = 264

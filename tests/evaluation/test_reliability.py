@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from scanner.ensemble.calibration import sigmoid
-from scanner.evaluation.reliability import reliability
+from scanner.evaluation.compare import reliability
 from scanner.evaluation.results import Pairing
 
 SET = Pairing(lenses="s", others="s")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from scanner.ensemble.embedding_grid import EmbeddingGrid
-from scanner.explain.neighbours import neighbours
+from scanner.explain.object_page import neighbours
 
 RNG = np.random.default_rng(4)
 
