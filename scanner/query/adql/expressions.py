@@ -6,14 +6,27 @@ constants that leave a remainder are refused, for a radius written as 5/3600 is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from scanner.errors import UsageError
 from scanner.query.adql import functions, tree
 from scanner.query.adql.tree import AdqlError
-from scanner.query.adql.values import Scope, Value, ValueKind, combined, compared, in_list, like, number, text, within
+from scanner.query.adql.values import (
+    Scope,
+    Value,
+    ValueKind,
+    combined,
+    compared,
+    evaluated_once,
+    in_list,
+    like,
+    number,
+    text,
+    within,
+)
 from scanner.query.region import Cone, Region, merged
 from scanner.records import Int64
 
@@ -30,11 +43,12 @@ _TYPES: dict[str, ValueKind] = {
 class Clause:
     """One clause of a query, in which expressions become SQL.
 
-    ``keys``: what rows are grouped by, each as its value of a row and of a group. ``aggregates``: whether they are allowed.
+    ``keys``: what rows are grouped by: the value of a group by the :attr:`~scanner.query.adql.values.Value.identity` of that of
+    a row. ``aggregates``: whether they are allowed.
     """
 
     scope: Scope
-    keys: tuple[tuple[Value, Value], ...] = ()
+    keys: Mapping[tuple[str, str], Value] = field(default_factory=dict)
     aggregates: bool = False
 
     def condition(self, node: tree.Node) -> Value:
@@ -47,10 +61,7 @@ class Clause:
     def value(self, node: tree.Node) -> Value:
         """SQL of a node."""
         found = self._value(node)
-        for of_row, of_group in self.keys:
-            if (found.sql, found.parameters) == (of_row.sql, of_row.parameters):
-                return of_group
-        return found
+        return self.keys.get(found.identity, found) if self.keys else found
 
     def _value(self, node: tree.Node) -> Value:
         match node:
@@ -129,7 +140,7 @@ class Clause:
     def _aggregate(self, node: tree.Call) -> Value:
         if not self.aggregates:
             raise AdqlError(f"{node.function} cannot be asked here: it is of many rows", node.place)
-        of_rows = replace(self, keys=(), aggregates=False)
+        of_rows = replace(self, keys={}, aggregates=False)
         arguments = [of_rows.value(argument) for argument in node.arguments]
         return functions.aggregate(node.function, arguments, node.place, distinct=node.distinct, star=node.star)
 
@@ -164,8 +175,12 @@ def _reckon(node: tree.Arithmetic, left: Value, right: Value) -> Value:
     whole = left.kind is ValueKind.WHOLE and right.kind is ValueKind.WHOLE
     kind = ValueKind.WHOLE if whole else ValueKind.REAL
     divides = "//" if whole else "/"
-    template = f"({{0}} {divides} nullif({{1}}, 0))" if operator == "/" else f"({{0}} {operator} {{1}})"
-    return replace(combined(template, kind, left, right), constant=_constant(node, left, right, whole=whole))
+    constant = _constant(node, left, right, whole=whole)
+    if constant is not None:
+        return number(constant)
+    if operator == "/":
+        return combined(f"({{0}} {divides} {{1}})", kind, left, evaluated_once("nullif({0}, 0)", right.kind, right))
+    return combined(f"({{0}} {operator} {{1}})", kind, left, right)
 
 
 def _constant(node: tree.Arithmetic, left: Value, right: Value, *, whole: bool) -> int | float | None:

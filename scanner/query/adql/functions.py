@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scanner.errors import UsageError
 from scanner.query.adql import tree
 from scanner.query.adql.tree import AdqlError, QueryPlace
-from scanner.query.adql.values import Scope, Value, ValueKind, combined, text
+from scanner.query.adql.values import Scope, Value, ValueKind, combined, evaluated_once, text
 from scanner.query.region import SEPARATION_DEG, Cone, Polygon, Position, Region
 from scanner.sphere import HEALPIX_ORDER
 
 
 @dataclass(frozen=True)
 class Function:
-    """``templates``: SQL by number of arguments, each argument once and in order; ``takes``: kind of every argument."""
+    """``templates``: SQL by number of arguments; ``takes``: kind of every argument."""
 
     takes: ValueKind
     gives: ValueKind
@@ -119,7 +119,9 @@ def call(node: tree.Call, scope: Scope, value: ToValue) -> Value:
     _check_number(name, arguments, tuple(templates), place)
     for argument in arguments:
         _check_kind(name, argument, function.takes, place)
-    return combined(templates[len(arguments)], function.gives, *arguments)
+    template = templates[len(arguments)]
+    make = evaluated_once if "nullif" in template else combined
+    return make(template, function.gives, *arguments)
 
 
 def aggregate(name: str, arguments: Sequence[Value], place: QueryPlace, *, distinct: bool, star: bool) -> Value:
@@ -156,7 +158,7 @@ def _number_function(name: str, arguments: Sequence[Value], place: QueryPlace) -
     if name == "ABS":
         return combined(f"abs({{0}}::{kind.sql})", kind, *arguments)
     remainder = f"({{0}}::{kind.sql} % nullif({{1}}::{kind.sql}, 0))"
-    return combined(remainder if whole else f"nullif({remainder}, 'NaN')", kind, *arguments)
+    return evaluated_once(remainder if whole else f"nullif({remainder}, 'NaN')", kind, *arguments)
 
 
 def _coalesce(arguments: Sequence[Value], place: QueryPlace) -> Value:
@@ -303,8 +305,10 @@ def _in_circle(node: tree.Call, point: Point, circle: Circle) -> Value:
 
 
 def _separation(first: Point, second: Point) -> Value:
-    """The angle between two points in degrees."""
-    return combined(SEPARATION_DEG, ValueKind.REAL, second.dec, first.dec, first.dec, second.dec, second.ra, first.ra)
+    """The angle between two points in degrees; NULL where a coordinate is, which ``least`` in it would not see."""
+    angle = SEPARATION_DEG.format("{3}", "{1}", "{1}", "{3}", "{2}", "{0}")
+    template = f"CASE WHEN {{0}} + {{1}} + {{2}} + {{3}} IS NOT NULL THEN {angle} END"
+    return evaluated_once(template, ValueKind.REAL, first.ra, first.dec, second.ra, second.dec)
 
 
 def _in_region(node: tree.Call, point: Point, region: Region) -> Value:
@@ -313,9 +317,13 @@ def _in_region(node: tree.Call, point: Point, region: Region) -> Value:
         return Value("true" if bool(region.contains([ra], [dec])[0]) else "false", ValueKind.TRUTH)
     if point.ra.parameters or point.dec.parameters:
         raise AdqlError("coordinates cannot be made of texts", node.place)
-    condition = region.condition(Position(point.ra.sql, point.dec.sql))
-    loose = point.ra.loose or point.dec.loose
-    return Value(f"({condition.sql})", ValueKind.TRUTH, condition.parameters, loose=loose)
+    # The condition names the position several times.
+    if point.ra.is_plain and point.dec.is_plain:
+        condition = region.condition(Position(point.ra.sql, point.dec.sql))
+        return Value(f"({condition.sql})", ValueKind.TRUTH, condition.parameters, loose=point.ra.loose or point.dec.loose)
+    condition = region.condition(Position("p.ra", "p.dec"))
+    bound = combined("[{{'ra': {0}, 'dec': {1}}}]", ValueKind.TRUTH, point.ra, point.dec)
+    return replace(bound, sql=f"list_transform({bound.sql}, lambda p: {condition.sql})[1]", parameters=condition.parameters)
 
 
 def _without_frame(arguments: tuple[tree.Node, ...]) -> tuple[tree.Node, ...]:

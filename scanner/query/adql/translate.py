@@ -137,8 +137,10 @@ class _Statement:
         of_rows = Clause(scope)
         self.keys = tuple((self._key(of_rows, node), f'"group {place}"') for place, node in enumerate(query.groups))
         # What it is grouped by, a group has one of.
-        pairs = tuple((key, replace(key, sql=f"t.{name}", parameters=(), loose=None)) for key, name in self.keys)
-        self.values = Clause(scope, pairs, aggregates=True) if self.is_grouped else of_rows
+        of_groups = {
+            key.identity: replace(key, sql=f"t.{name}", parameters=(), loose=None) for key, name in reversed(self.keys)
+        }
+        self.values = Clause(scope, of_groups, aggregates=True) if self.is_grouped else of_rows
 
     def _key(self, of_rows: Clause, node: tree.Node) -> Value:
         """What rows are grouped by: an expression of columns, or the label of one that is selected."""
@@ -271,11 +273,14 @@ def _label(node: tree.Node, value: Value) -> str:
 def _distinct(names: list[str]) -> list[str]:
     """The names; those that repeat get a number."""
     found: list[str] = []
+    taken: set[str] = set()
+    numbers: dict[str, int] = {}
     for name in names:
-        unique, number = name, 1
-        while unique.lower() in (other.lower() for other in found):
-            number += 1
+        unique = name
+        while unique.lower() in taken:
+            numbers[name] = number = numbers.get(name, 1) + 1
             unique = f"{name}_{number}"
+        taken.add(unique.lower())
         found.append(unique)
     return found
 

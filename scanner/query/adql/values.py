@@ -21,6 +21,8 @@ TEXT = "?::VARCHAR"
 #: What a translated query calls the table that it asks.
 RELATION = "relation"
 _ALIAS = "t"
+#: Longest SQL of a query, in letters: some ten thousand numbers.
+MAX_SQL = 1_000_000
 _TRUTHS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
@@ -64,6 +66,16 @@ class Value:
     loose: ColumnName | None = None
     constant: int | float | None = None
 
+    @property
+    def identity(self) -> tuple[str, str]:
+        """The same for two values that are the same expression."""
+        return self.sql, repr(self.parameters)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is nothing but a column or a number, so that it costs nothing to write it twice."""
+        return not self.parameters and (self.field is not None or self.constant is not None or self.sql == "NULL")
+
 
 def number(value: int | float) -> Value:
     """A constant."""
@@ -78,10 +90,38 @@ def text(value: str) -> Value:
 
 
 def combined(sql: str, kind: ValueKind, *values: Value) -> Value:
-    """A value made of others; in ``sql``, ``{0}`` stands for the first, each once and in order."""
+    """A value made of others; in ``sql``, ``{0}`` stands for the first, each once and in order.
+
+    Raises
+    ------
+    AdqlError
+        Its SQL is longer than :data:`MAX_SQL`.
+    """
+    return _made(sql.format(*(value.sql for value in values)), kind, values)
+
+
+def evaluated_once(sql: str, kind: ValueKind, *values: Value) -> Value:
+    """A value made of others, of which ``sql`` names some more than once, or as an argument of DuckDB's macro ``nullif``.
+
+    Columns and constants are written wherever they are named. All else is evaluated into a structure, whose fields a lambda
+    names: written twice at each of n levels of nesting, it would be planned 2^n times.
+
+    Raises
+    ------
+    AdqlError
+        As of :func:`combined`.
+    """
+    names = [value.sql if value.is_plain else f"v.a{place}" for place, value in enumerate(values)]
+    fields = ", ".join(f"'a{place}': {value.sql}" for place, value in enumerate(values) if not value.is_plain)
+    body = sql.format(*names)
+    return _made(f"list_transform([{{{fields}}}], lambda v: {body})[1]" if fields else body, kind, values)
+
+
+def _made(sql: str, kind: ValueKind, values: Sequence[Value]) -> Value:
+    if len(sql) > MAX_SQL:
+        raise AdqlError("the query is too long for one; ask for a part of it at a time")
     parameters = tuple(parameter for value in values for parameter in value.parameters)
-    loose = next((value.loose for value in values if value.loose is not None), None)
-    return Value(sql.format(*(value.sql for value in values)), kind, parameters, loose=loose)
+    return Value(sql, kind, parameters, loose=next((value.loose for value in values if value.loose is not None), None))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import math
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -164,6 +165,75 @@ def test_messages_say_where(tables, query, place, says) -> None:
     assert says in str(error.value)
     assert error.value.place == QueryPlace(*place)
     assert str(error.value).startswith(f"line {place[0]}, column {place[1]}: ")
+
+
+DEPTH = 14
+
+
+def nested(function, value):
+    for _ in range(DEPTH):
+        value = function.replace("@", value)
+    return value
+
+
+def distance_from_the_origin(ra, dec):
+    return np.degrees(np.arccos(np.cos(np.radians(ra)) * np.cos(np.radians(dec))))
+
+
+@pytest.mark.parametrize(
+    ("function", "column", "step"),
+    [
+        ("DISTANCE(ra, @ / 2, ra, dec / 2)", "dec", lambda x, row: abs(x - row["dec"]) / 2),
+        ("DISTANCE(POINT(0, 0), POINT(ra, @ / 2))", "dec", lambda x, row: distance_from_the_origin(row["ra"], x / 2)),
+        ("POWER(@, 0.5)", "ra", lambda x, row: x**0.5),
+        ("MOD(@, 7.5)", "ra", lambda x, row: x % 7.5),
+        ("MOD(@, 7)", "flags", lambda x, row: x % 7),
+        ("ATAN2(@, ra)", "ra", lambda x, row: np.arctan2(x, row["ra"])),
+        ("EXP(-@)", "ra", lambda x, row: np.exp(-x)),
+        ("1 / (1 + @)", "ra", lambda x, row: 1 / (1 + x)),
+    ],
+)
+def test_what_is_nested_is_evaluated_once(ask, tables, rows, function, column, step) -> None:
+    """Each level doubled what was planned: 2^14 times, in gigabytes."""
+    query = f"SELECT {nested(function, column)} AS x FROM objects ORDER BY rank"
+    assert len(translate(query, tables).sql) < 500 * DEPTH
+    row = {name: rows.sort_by("rank")[name].to_numpy() for name in ("ra", "dec", "flags")}
+    expected = row[column]
+    for _ in range(DEPTH):
+        expected = step(expected, row)
+    np.testing.assert_allclose(ask(query)["x"].to_numpy(), expected, rtol=1e-9, atol=2e-6)
+
+
+def test_a_position_that_is_reckoned_is_evaluated_once(ask, tables, rows) -> None:
+    deep = nested("(ABS(@) / 1.0)", "dec")
+    for region in ("CIRCLE(180, 30, 40)", "POLYGON(100, 1, 250, 1, 180, 70)"):
+        query = f"SELECT target_id FROM objects WHERE 1 = CONTAINS(POINT(ra, {deep}), {region})"
+        assert len(translate(query, tables).sql) < 4000
+        plain = f"SELECT target_id FROM objects WHERE 1 = CONTAINS(POINT(ra, dec), {region})"
+        north = ask(f"{plain} AND dec >= 0")["target_id"].to_pylist()
+        mirrored = ask(f"{plain.replace('dec)', '-dec)')} AND dec < 0")["target_id"].to_pylist()
+        assert sorted(ask(query)["target_id"].to_pylist()) == sorted(north + mirrored)
+        assert mirrored
+
+
+def test_distances_to_nowhere(ask) -> None:
+    query = "SELECT TOP 3 DISTANCE(POINT({}), POINT({})) AS d FROM objects"
+    for first, second in (("ra, NULL", "1, 2"), ("NULL, dec", "1, 2"), ("1, 2", "ra, SQRT(-1.0)"), ("1, 2", "1, NULL")):
+        assert ask(query.format(first, second))["d"].to_pylist() == [None] * 3
+    assert ask("SELECT ra FROM objects WHERE DISTANCE(ra, dec, 0, 1/0) <= 180").num_rows == 0
+
+
+def test_as_many_columns_as_there_may_be(tables) -> None:
+    columns = translate(f"SELECT {', '.join(['ra'] * 998)}, dec AS ra_7 FROM objects", tables).columns
+    assert columns.names == ["ra", *(f"ra_{number}" for number in range(2, 999)), "ra_7_2"]
+    with pytest.raises(AdqlError, match="more than 1000 columns"):
+        translate(f"SELECT {', '.join(['ra'] * 1001)} FROM objects", tables)
+
+
+def test_a_query_that_is_too_long(tables) -> None:
+    far = f"DISTANCE({', '.join(['known_separation'] * 4)}) > 1"
+    with pytest.raises(AdqlError, match="too long"):
+        translate(f"SELECT ra FROM objects WHERE {' OR '.join([far] * 1500)}", tables)
 
 
 def test_long_conditions(ask) -> None:
