@@ -25,7 +25,7 @@ from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.session import open_session
 from scanner.evaluation.scores import dataset_logits
 from scanner.labelled_set import LabelledSet
-from scanner.records import Float64
+from scanner.records import Float32, Float64
 
 EDGES = (0.3, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 10.01)
 RATES = (1e-2, 1e-3, 1e-4)
@@ -38,17 +38,20 @@ LOOSE = ("spiral", "merger", "edge_on", "ring", "group", "cluster", "star", "art
 BOOTSTRAPS = 400
 
 
-def scores(bundle: Bundle, dataset: LabelledSet, cache: Path) -> Float64:
-    """Calibrated log-odds of a set as it lies, (N,); log-odds of the members are kept in ``cache``."""
+def member_logits(bundle: Bundle, dataset: LabelledSet, cache: Path) -> Float32:
+    """Log-odds of the members for a set as it lies, (N, 7), kept in ``cache``."""
     path = cache / f"plain-{bundle.fingerprint[:16]}-{dataset.content_key[:16]}.npy"
-    if path.exists():
-        logits = np.load(path)
-    else:
+    if not path.exists():
         rows = np.arange(len(dataset), dtype=np.int64)
         logits = dataset_logits(open_session(bundle, "auto", 1, 1), dataset, rows, np.zeros_like(rows))
         cache.mkdir(parents=True, exist_ok=True)
         np.save(path, logits)
-    return np.asarray(bundle.calibration.ranking_score(logits), dtype=np.float64)
+    return np.asarray(np.load(path), dtype=np.float32)
+
+
+def scores(bundle: Bundle, dataset: LabelledSet, cache: Path) -> Float64:
+    """Calibrated log-odds of a set as it lies, (N,)."""
+    return np.asarray(bundle.calibration.ranking_score(member_logits(bundle, dataset, cache)), dtype=np.float64)
 
 
 def with_companion(dataset: LabelledSet) -> NDArray[np.bool_]:

@@ -44,7 +44,10 @@ class CutoutsConfig(Record):
 
     batch_size: int = Field(64, ge=1, description="Objects cut and scored together; bounds the memory.")
     max_bad_fraction: float = Field(
-        0.25, ge=0, le=1, description="Objects with more bad pixels than this in any band are listed but not scored."
+        0.25, ge=0, le=1, description="A band with more bad pixels than this is left out; without VIS nothing is scored."
+    )
+    require_all_bands: bool = Field(
+        False, description="Do not score objects that lack a NISP band; otherwise those members do that need none of it."
     )
     flag_mask: int = Field(1, ge=0, lt=2**63, description="Bits of the FLAG companion that make a pixel bad.")
     keep: str = Field(

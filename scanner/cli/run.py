@@ -116,7 +116,7 @@ def _bytes(number: float) -> str:
 
 
 SECTIONS = {
-    "What is scored": ("targets", "magnitude_limit", "all_targets", "max_bad_fraction"),
+    "What is scored": ("targets", "magnitude_limit", "all_targets", "max_bad_fraction", "require_all_bands"),
     "With what": ("bundle", "provider", "beta"),
     "What is kept": ("keep", "codec"),
     "What is told of candidates": ("known_lenses", "explain"),
@@ -136,7 +136,8 @@ SECTIONS = {
 @click.option("--targets", type=click.Choice(["auto", "catalogue", "detection", "grid"]), help="Where positions come from.")
 @click.option("--magnitude-limit", type=float, help="Faintest VIS magnitude that is scored [default: 23].")
 @click.option("--all", "all_targets", is_flag=True, help="Score every target: no magnitude or area limit.")
-@click.option("--max-bad-fraction", type=float, help="Do not score objects with more bad pixels than this [default: 0.25].")
+@click.option("--max-bad-fraction", type=float, help="Leave out a band with more bad pixels than this [default: 0.25].")
+@click.option("--require-all-bands", is_flag=True, help="Do not score objects that lack a NISP band.")
 @click.option("--bundle", help="Bundle folder, or STORE/current [default: the bundle that ships with scanner].")
 @click.option("--provider", type=click.Choice(["auto", "cpu", "openvino", "cuda", "tensorrt"]), help="What runs the networks.")
 @click.option("--beta", type=float, help="β of the F-beta threshold [default: the bundle's].")

@@ -66,6 +66,50 @@ class Calibration(Record):
         """What objects are ranked by, (N,) float64: the log-odds, as most probabilities round to the same few numbers."""
         return self.log_odds(logits)
 
+    def distilled(self, members: NDArray[np.bool_], logits: NDArray[Any]) -> Calibration:
+        """What some of the members say alone, of an object that the others cannot see: a band of its tile is missing.
+
+        The logistic regression on those members whose labels are the probabilities that all members give. As these are
+        calibrated, so is it: the mean of P(lens | all) where some say the same is P(lens | some). No labelled set is needed.
+
+        Parameters
+        ----------
+        members
+            (7,) bool: which of them see the object, at least one.
+        logits
+            (M, 7) log-odds of all members for objects like those of the calibration, finite.
+
+        Returns
+        -------
+        Calibration
+            With a coefficient of zero for every other member.
+        """
+        rows = np.clip(np.asarray(logits, dtype=np.float64), -LOGIT_LIMIT, LOGIT_LIMIT)
+        labels = sigmoid(self.log_odds(rows, self.training_prevalence))
+        seen = rows[:, members]
+        mean, spread = seen.mean(axis=0), np.maximum(seen.std(axis=0), 1e-6)
+        design = np.column_stack([(seen - mean) / spread, np.ones(len(seen))])
+        penalty = np.diag([*np.ones(seen.shape[1]), 0.0])
+        weights = np.zeros(design.shape[1])
+        # Newton's method: the loss is convex, and a few steps reach the last digits.
+        for _ in range(30):
+            predicted = sigmoid(design @ weights)
+            gradient = design.T @ (predicted - labels) + penalty @ weights
+            step = np.linalg.solve((design * (predicted * (1.0 - predicted))[:, None]).T @ design + penalty, gradient)
+            weights -= step
+            if np.abs(step).max() < 1e-10:
+                break
+        # Digits that depend on the machine's linear algebra go: the same object scores the same everywhere.
+        found = np.round(weights[:-1] / spread, 8)
+        coefficients = np.zeros(len(MEMBERS))
+        coefficients[members] = found
+        return self.model_copy(
+            update={
+                "coefficients": tuple(float(value) for value in coefficients),
+                "intercept": round(float(weights[-1] - found @ mean), 8),
+            }
+        )
+
 
 class MeanProbability(Record):
     """Mean of the members' probabilities: a ranking where no labelled set was at hand, not a probability to be trusted."""

@@ -14,9 +14,20 @@ from numpy.typing import NDArray
 
 from scanner.ensemble.augmentation import SecondLook, average_orientations
 from scanner.ensemble.bundle import MODEL_FILE, Bundle
-from scanner.ensemble.calibration import Calibration
+from scanner.ensemble.calibration import Calibration, MeanProbability, sigmoid
 from scanner.errors import ContentError, UsageError
-from scanner.records import BANDS, MEMBERS, NISP_BANDS, NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, Flag, Float32, Scores, UInt32
+from scanner.records import (
+    BANDS,
+    MEMBER_BANDS,
+    MEMBERS,
+    NISP_BANDS,
+    NISP_CUTOUT_PIXELS,
+    VIS_CUTOUT_PIXELS,
+    Flag,
+    Float32,
+    Scores,
+    UInt32,
+)
 
 Provider = Literal["cpu", "openvino", "cuda", "tensorrt"]
 PROVIDERS: tuple[Provider, ...] = get_args(Provider)
@@ -63,7 +74,9 @@ class Scorer:
     beta
         Of the F-beta whose threshold decides; None: the bundle's default.
     max_bad_fraction
-        Objects with more bad pixels than this in any band are not scored.
+        A band with more bad pixels than this is not looked at. Without VIS an object is not scored.
+    require_all_bands
+        Do not score objects that lack a NISP band either.
 
     Attributes
     ----------
@@ -81,10 +94,13 @@ class Scorer:
         beta: float | None = None,
         max_bad_fraction: float = 0.25,
         parallel: int = 1,
+        require_all_bands: bool = False,
     ) -> None:
         self.bundle = bundle
         self.threshold = bundle.threshold(beta)
         self.max_bad_fraction = max_bad_fraction
+        self.require_all_bands = require_all_bands
+        self._partial: dict[bytes, Calibration | MeanProbability] = {}
         self._session = open_session(bundle, provider, threads, parallel)
         self.provider = self._session.provider
 
@@ -96,6 +112,10 @@ class Scorer:
     def score(self, vis: Float32, nisp: Float32, sky: Float32, sigma: Float32, bad_fraction: Float32, flags: UInt32) -> Scores:
         """Score ``N`` cutouts.
 
+        An object whose NISP bands are not all there is scored by the members that see only what is there
+        (:meth:`~scanner.ensemble.calibration.Calibration.distilled`). It has no place in the embedding: its probability, at the
+        prevalence of the training set, stands in for the grid's lens fraction in the decision.
+
         Parameters
         ----------
         vis, nisp
@@ -103,47 +123,84 @@ class Scorer:
         sky, sigma
             (N, 4) float32: median and robust σ of VIS, Y, J, H.
         bad_fraction
-            (N, 4) float32: above ``max_bad_fraction`` in any band the object is not scored (TOO_MANY_BAD_PIXELS). Nor is one
-            whose pixels overflow float32, which is flagged alike.
+            (N, 4) float32 of VIS, Y, J, H.
         flags
-            (N,) uint32 of :class:`~scanner.records.Flag`; the embedding's are added.
+            (N,) uint32 of :class:`~scanner.records.Flag`; those of the scores are added.
 
         Returns
         -------
         Scores
-            NaN, and ``decision`` False, where an object was not scored.
+            NaN, and ``decision`` False, where an object was not scored: its VIS has too many bad pixels or, with
+            ``require_all_bands``, another band, or its pixels overflow float32 (TOO_MANY_BAD_PIXELS). NaN log-odds of members
+            that do not see an object (BANDS_MISSING).
         """
         n = len(vis)
         flagged = flags.astype(np.uint32)
-        usable = np.flatnonzero((bad_fraction <= self.max_bad_fraction).all(axis=1))
         logits = np.full((n, len(MEMBERS)), np.nan, dtype=np.float32)
-        if len(usable) == n:
-            logits[:] = self._session.logits(vis, nisp, sky, sigma)
-        elif len(usable):
-            logits[usable] = self._session.logits(vis[usable], nisp[usable], sky[usable], sigma[usable])
-        scored = np.isfinite(logits).all(axis=1)
-        logits[~scored] = np.nan
-        flagged[~scored] |= np.uint32(Flag.TOO_MANY_BAD_PIXELS)
-
+        calibrated = np.full(n, np.nan, dtype=np.float32)
         tsne = np.full((n, 2), np.nan, dtype=np.float32)
         grid_value = np.full(n, np.nan, dtype=np.float32)
         cell_count = np.zeros(n, dtype=np.int64)
-        calibrated = self.bundle.calibration.apply(logits)
-        if self.bundle.grid is not None:
-            found = self.bundle.grid.lookup(logits[scored])
-            tsne[scored], grid_value[scored], cell_count[scored] = found.positions, found.value, found.cell_count
-            flagged[scored] |= found.flags
-        deciding = calibrated if self.bundle.grid is None else grid_value
+        decision = np.zeros(n, dtype=np.bool_)
+        usable = bad_fraction <= self.max_bad_fraction
+        for bands in np.unique(usable, axis=0):
+            members = seeing(bands)
+            if not bands[0] or not (members.all() or self._scores_partially):
+                continue
+            combination = self._combination(members)
+            rows = np.flatnonzero((usable == bands).all(axis=1))
+            whole = len(rows) == n
+            cutouts = (vis, nisp, sky, sigma) if whole else (vis[rows], nisp[rows], sky[rows], sigma[rows])
+            found = self._session.logits(*cutouts, combination if isinstance(combination, Calibration) else None)
+            known = np.isfinite(found[:, members]).all(axis=1)
+            rows, found = rows[known], found[known]
+            logits[rows[:, None], np.flatnonzero(members)] = found[:, members]
+            # Thresholds compare in float32, as the scores are: a threshold is a score that occurred, and must select it.
+            if members.all():
+                calibrated[rows] = deciding = combination.apply(found)
+                if self.bundle.grid is not None:
+                    place = self.bundle.grid.lookup(found)
+                    tsne[rows], grid_value[rows], cell_count[rows] = place.positions, place.value, place.cell_count
+                    flagged[rows] |= place.flags
+                    deciding = place.value
+            else:
+                flagged[rows] |= np.uint32(Flag.BANDS_MISSING)
+                if isinstance(combination, Calibration):
+                    calibrated[rows] = deciding = combination.apply(found)
+                    if self.bundle.grid is not None:
+                        deciding = sigmoid(combination.log_odds(found, combination.training_prevalence)).astype(np.float32)
+                else:
+                    calibrated[rows] = deciding = combination.apply(found[:, members])
+            decision[rows] = deciding >= np.float32(self.threshold)
+        flagged[~np.isfinite(calibrated)] |= np.uint32(Flag.TOO_MANY_BAD_PIXELS)
         return Scores(
             logits=logits,
             tsne=tsne,
             grid_value=grid_value,
             cell_count=cell_count,
             calibrated=calibrated,
-            # In float32, as the scores are: a threshold is a score that occurred, and must select it.
-            decision=deciding >= np.float32(self.threshold),
+            decision=decision,
             flags=flagged,
         )
+
+    @property
+    def _scores_partially(self) -> bool:
+        """Whether there is a rule for objects that lack a band: the objects of the grid, or a plain mean."""
+        known = self.bundle.grid is not None or isinstance(self.bundle.calibration, MeanProbability)
+        return known and not self.require_all_bands
+
+    def _combination(self, members: NDArray[np.bool_]) -> Calibration | MeanProbability:
+        """How the members that see an object are combined."""
+        full, grid = self.bundle.calibration, self.bundle.grid
+        if members.all() or grid is None or not isinstance(full, Calibration):
+            return full
+        return self._partial.setdefault(members.tobytes(), full.distilled(members, grid.logits))
+
+
+def seeing(bands: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which members (7,) see nothing but bands that are there, (4,) bool of VIS, Y, J, H."""
+    there = {band for band, is_there in zip(BANDS, bands.tolist(), strict=True) if is_there}
+    return np.array([there.issuperset(MEMBER_BANDS[member]) for member in MEMBERS])
 
 
 class EnsembleSession:
@@ -174,10 +231,13 @@ class EnsembleSession:
         self.core_seconds = 0.0
         self._threads = ThreadPoolExecutor(self.parallel, thread_name_prefix="score") if self.parallel > 1 else None
 
-    def logits(self, vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> Float32:
+    def logits(
+        self, vis: Float32, nisp: Float32, sky: Float32, sigma: Float32, calibration: Calibration | None = None
+    ) -> Float32:
         """Lens log-odds of ``N`` cutouts, with test-time augmentation where the bundle asks for it.
 
-        Parameters and errors are those of :meth:`plain_logits`, which it is without test-time augmentation.
+        Parameters and errors are those of :meth:`plain_logits`, which it is without test-time augmentation. ``calibration``:
+        decides what is augmented, instead of the bundle's.
 
         Returns
         -------
@@ -186,7 +246,8 @@ class EnsembleSession:
         """
         if self._augmentation is None:
             return self.plain_logits(vis, nisp, sky, sigma)
-        return average_orientations(self.plain_logits, *self._augmentation, vis, nisp, sky, sigma)
+        rule, default = self._augmentation
+        return average_orientations(self.plain_logits, rule, calibration or default, vis, nisp, sky, sigma)
 
     def plain_logits(self, vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> Float32:
         """Lens log-odds of ``N`` cutouts as they are.

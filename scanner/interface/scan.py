@@ -44,6 +44,7 @@ class RunSettings(TypedDict, total=False):
     magnitude_limit: float | None
     all_targets: bool
     max_bad_fraction: float
+    require_all_bands: bool
     bundle: str | Path | None
     provider: Literal["auto", "cpu", "openvino", "cuda", "tensorrt"]
     beta: float | None
@@ -71,6 +72,7 @@ KEYS: Mapping[str, str] = {
     "targets": "targets.source",
     "magnitude_limit": "targets.magnitude_limit",
     "max_bad_fraction": "cutouts.max_bad_fraction",
+    "require_all_bands": "cutouts.require_all_bands",
     "bundle": "scoring.bundle",
     "provider": "scoring.provider",
     "beta": "scoring.beta",

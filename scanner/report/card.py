@@ -29,6 +29,10 @@ FLAG_WORDS: dict[Flag, tuple[str, str]] = {
         "unlike training",
         "Its seven scores are unlike those of any training object: trust no number.",
     ),
+    Flag.BANDS_MISSING: (
+        "bands missing",
+        "A NISP band is not there: the members that do without it scored this object, and the grid has no place for it.",
+    ),
 }
 
 

@@ -183,6 +183,29 @@ class Mosaic:
             yield self.read(first, min(first + _STRIP_ROWS, rows), 0, columns)
 
 
+class AbsentBand(Mosaic):
+    """A NISP band that its tile does not have: the pixels of VIS, none of them good."""
+
+    def __init__(self, band: Band, vis: Mosaic) -> None:
+        self.name, self.band = f"no {band} mosaic", band
+        self.shape, self.wcs, self.pixel_scales_arcsec = vis.shape, vis.wcs, vis.pixel_scales_arcsec
+        self.zero_point, self.unit = math.nan, ""
+
+    def close(self) -> None:
+        """Do nothing: there are no files."""
+
+    def read_into(self, out: Float32, y0: int, x0: int) -> None:
+        """Fill a window with NaN."""
+        out.fill(np.nan)
+
+    def view(self, y0: int, y1: int, x0: int, x1: int) -> None:
+        """There are no pixels to look at."""
+
+    def good_fraction(self) -> float:
+        """Not one."""
+        return 0.0
+
+
 def open_mosaic(files: BandFiles, *, band: Band, flag_mask: int = 1, scratch: Path | ScratchFolder | None = None) -> Mosaic:
     """Open the mosaic of one band. Only headers are read, unless a file is gzip-compressed.
 

@@ -11,7 +11,7 @@ from scanner.errors import TileError
 from scanner.records import BANDS, NISP_BANDS, Band, Tile
 from scanner.sky.alignment import Alignment, align
 from scanner.sky.local_files import ScratchFolder
-from scanner.sky.mosaic import Mosaic, area_deg2, open_mosaic
+from scanner.sky.mosaic import AbsentBand, Mosaic, area_deg2, open_mosaic
 from scanner.sky.warp import WarpedBand, covering_grid, warp
 
 
@@ -23,7 +23,7 @@ class TileImages:
     vis
         The VIS mosaic.
     nisp
-        The mosaics of Y, J and H.
+        The mosaics of Y, J and H; those that the tile does not have are ``absent``.
     alignment
         How they lie on VIS.
     sky_area_deg2
@@ -38,6 +38,11 @@ class TileImages:
         self.alignment: Alignment = align(self.vis, self.nisp)
         good = {band: mosaic.good_fraction() for band, mosaic in mosaics.items()}
         self.sky_area_deg2 = area_deg2(self.vis.wcs, self.vis.shape) * good["VIS"]
+
+    @property
+    def absent(self) -> tuple[Band, ...]:
+        """NISP bands that the tile does not have."""
+        return tuple(band for band, mosaic in self.nisp.items() if isinstance(mosaic, AbsentBand))
 
     @property
     def zero_points(self) -> dict[Band, float]:
@@ -88,9 +93,9 @@ def open_tile(tile: Tile, config: CutoutsConfig, scratch: Path | None = None) ->
     Parameters
     ----------
     tile
-        Must name all four bands.
+        Without VIS it cannot be used; a NISP band that it does not have is an :class:`~scanner.sky.mosaic.AbsentBand`.
     config
-        ``flag_mask`` is used.
+        ``flag_mask`` and ``require_all_bands`` are used.
     scratch
         Folder for decompressed and resampled mosaics, which the caller removes. None: a folder of the tile's own, which
         is removed when it is closed.
@@ -102,14 +107,18 @@ def open_tile(tile: Tile, config: CutoutsConfig, scratch: Path | None = None) ->
     OutputError
         The scratch folder is full.
     """
-    missing = [band for band in BANDS if band not in tile.bands]
+    missing = [band for band in (BANDS if config.require_all_bands else ("VIS",)) if band not in tile.bands]
     if missing:
-        raise TileError(f"tile {tile.tile_id}: names no {' and no '.join(missing)} mosaic; all of VIS, Y, J and H are needed.")
+        needed = "all of VIS, Y, J and H are required" if config.require_all_bands else "VIS is needed"
+        raise TileError(f"tile {tile.tile_id}: names no {' and no '.join(missing)} mosaic; {needed}.")
     folder = ScratchFolder(scratch)
     mosaics: dict[Band, Mosaic] = {}
     try:
         for band in BANDS:
-            mosaics[band] = open_mosaic(tile.bands[band], band=band, flag_mask=config.flag_mask, scratch=folder)
+            if band in tile.bands:
+                mosaics[band] = open_mosaic(tile.bands[band], band=band, flag_mask=config.flag_mask, scratch=folder)
+            else:
+                mosaics[band] = AbsentBand(band, mosaics["VIS"])
         return TileImages(mosaics, folder)
     except BaseException:
         for mosaic in mosaics.values():

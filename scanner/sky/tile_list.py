@@ -258,10 +258,8 @@ def _read_assignments(words: list[str], base: str, where: str) -> Tile | FailedT
         orphans = [f"{band}_{companion}" for companion in COMPANIONS if f"{band}_{companion}" in files]
         if orphans and band not in files:
             raise TileListError(f"{where}: {orphans[0]} is given without {band}.")
-    missing = [band for band in BANDS if band not in files]
-    if missing:
-        reason = f"{where}: no mosaic is given for {', '.join(missing)}; add {' '.join(f'{band}=…' for band in missing)}."
-        return FailedTile(tile_id=tile_id, reason=reason)
+    if "VIS" not in files:
+        return FailedTile(tile_id=tile_id, reason=f"{where}: no VIS mosaic is given; add VIS=….")
     return Tile(
         tile_id=tile_id,
         bands={
@@ -272,6 +270,7 @@ def _read_assignments(words: list[str], base: str, where: str) -> Tile | FailedT
                 psf=files.get(f"{band}_PSF"),
             )
             for band in BANDS
+            if band in files
         },
         catalogue=files.get("CATALOGUE"),
     )
@@ -484,10 +483,12 @@ def _assemble(
             what = " ".join(part for part in (band, role) if part)
             names = f"{files[0].name} and {files[1].name}"
             return _failed(tile_id, where, f"{folder}: {names} are both the {what}; keep one, or name it")
-    missing = [band for band in BANDS if (band, "image") not in places]
-    if missing:
-        reason = f"{folder}: has no mosaic of {', '.join(missing)} (names such as *VIS*.fits, *NIR-Y*.fits); add it, or name it"
-        return _failed(tile_id, where, reason)
+    if ("VIS", "image") not in places:
+        return _failed(tile_id, where, f"{folder}: has no VIS mosaic (a name such as *VIS*.fits); add it, or name it")
+    for band in BANDS:
+        orphans = [role for role in ("rms", "flag") if (band, role) in places and (band, "image") not in places]
+        if orphans:
+            return _failed(tile_id, where, f"{folder}: has the {orphans[0].upper()} of {band} and no mosaic of {band}; add it")
     if catalogue is not None and not places.get((None, "catalogue")):
         return _failed(tile_id, where, f"{catalogue}: is or holds no catalogue of tile {tile_id}; add it, or name the file")
 
@@ -497,8 +498,9 @@ def _assemble(
 
     bands: dict[Band, BandFiles] = {}
     for band in BANDS:
-        image = ImageRef(path=places[band, "image"][0].location)
-        bands[band] = BandFiles(image=image, rms=reference(band, "rms"), flag=reference(band, "flag"))
+        image = reference(band, "image")
+        if image is not None:
+            bands[band] = BandFiles(image=image, rms=reference(band, "rms"), flag=reference(band, "flag"))
     return Tile(tile_id=tile_id, bands=bands, catalogue=reference(None, "catalogue"))
 
 

@@ -291,11 +291,12 @@ def _tile(location: str, tile_id: str, storage: StorageConfig) -> Tile:
 
 def _scorer(bundle: Bundle, record: RunRecord) -> Scorer:
     """The run's own provider, or where this machine does not have it, the best that it has."""
-    scoring, limit = record.config.scoring, record.config.cutouts.max_bad_fraction
+    scoring, cutouts = record.config.scoring, record.config.cutouts
+    settings = (scoring.threads, scoring.beta, cutouts.max_bad_fraction, 1, cutouts.require_all_bands)
     try:
-        return Scorer(bundle, record.provider, scoring.threads, scoring.beta, limit)
+        return Scorer(bundle, record.provider, *settings)
     except UsageError:
-        return Scorer(bundle, "auto", scoring.threads, scoring.beta, limit)
+        return Scorer(bundle, "auto", *settings)
 
 
 def _changed_since(record: RunRecord, found: FoundObject, bundle: Bundle, provider: str) -> Iterator[str]:

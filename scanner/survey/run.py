@@ -192,4 +192,5 @@ def _scorer(bundle: Bundle, config: RunConfig, parallel: int = 1) -> Scorer:
         beta=scoring.beta,
         max_bad_fraction=config.cutouts.max_bad_fraction,
         parallel=parallel,
+        require_all_bands=config.cutouts.require_all_bands,
     )

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+from scipy.special import logit
 
 from scanner.ensemble.session import Scorer
 from scanner.errors import UsageError
-from scanner.records import Flag
+from scanner.records import MEMBERS, Flag
 
 
 def _scores(scorer, cutouts, **changed):
@@ -31,11 +32,49 @@ def test_beta_moves_the_threshold(bundle, cutouts):
     assert _scores(eager, cutouts).decision.sum() >= _scores(strict, cutouts).decision.sum()
 
 
+def test_what_lacks_a_band_is_scored_by_the_members_that_do_without(bundle, cutouts):
+    bad = np.zeros((6, 4), dtype=np.float32)
+    bad[1, 3], bad[4, 1:], bad[5, 0] = 0.9, 1.0, 0.9
+    scorer = Scorer(bundle, "cpu")
+    whole, scores = _scores(scorer, cutouts), _scores(scorer, cutouts, bad_fraction=bad)
+    seen = {1: ("OU-J", "OU-Y", "OU-VIS"), 4: ("OU-VIS",), 5: ()}
+    for row in range(6):
+        known = [member in seen.get(row, MEMBERS) for member in MEMBERS]
+        assert np.isfinite(scores.logits[row]).tolist() == known
+        np.testing.assert_array_equal(scores.logits[row, known], whole.logits[row, known])
+        assert bool(scores.flags[row] & Flag.BANDS_MISSING) == (row in (1, 4))
+    reference = np.clip(bundle.grid.logits.astype(np.float64), -20, 20)
+    for row in (1, 4):
+        known = np.isfinite(scores.logits[row])
+        alone = bundle.calibration.distilled(known, reference)
+        logits = np.nan_to_num(scores.logits[row].astype(np.float64))
+        log_odds = alone.intercept + float(np.clip(logits, -20, 20) @ np.array(alone.coefficients))
+        at_sky = log_odds + logit(alone.sky_prevalence) - logit(alone.training_prevalence)
+        np.testing.assert_allclose(scores.calibrated[row], 1 / (1 + np.exp(-at_sky)), rtol=1e-6)
+        assert scores.decision[row] == (np.float32(1 / (1 + np.exp(-log_odds))) >= np.float32(scorer.threshold))
+        assert np.isnan(scores.grid_value[row])
+        assert np.isnan(scores.tsne[row]).all()
+    others = [0, 2, 3]
+    for name in ("calibrated", "grid_value", "tsne", "decision"):
+        np.testing.assert_array_equal(getattr(scores, name)[others], getattr(whole, name)[others])
+    assert scores.flags[5] & Flag.TOO_MANY_BAD_PIXELS
+    assert np.isnan(scores.calibrated[5])
+
+
+def test_a_plain_mean_is_that_of_the_members_that_see_an_object(write_bundle, cutouts, tmp_path):
+    plain = write_bundle(tmp_path / "plain", labelled=False)
+    bad = np.tile(np.float32([0, 1, 0, 0]), (6, 1))
+    scores = _scores(Scorer(plain, "cpu"), cutouts, bad_fraction=bad)
+    seen = [MEMBERS.index(member) for member in ("OU-J", "OU-H", "OU-VIS")]
+    np.testing.assert_allclose(scores.calibrated, scores.probabilities[:, seen].mean(axis=1), rtol=1e-6)
+    assert np.isnan(np.delete(scores.logits, seen, axis=1)).all()
+
+
 def test_too_many_bad_pixels_are_not_scored(bundle, cutouts):
     bad = np.zeros((6, 4), dtype=np.float32)
     bad[1, 0], bad[4, 3], bad[5, 2] = 0.3, 0.6, 0.25
     flags = np.full(6, Flag.MASKED_PIXELS, dtype=np.uint32)
-    scorer = Scorer(bundle, "cpu", max_bad_fraction=0.25)
+    scorer = Scorer(bundle, "cpu", max_bad_fraction=0.25, require_all_bands=True)
     scores, clean = _scores(scorer, cutouts, bad_fraction=bad, flags=flags), _scores(scorer, cutouts)
     left_out = np.array([False, True, False, False, True, False])
     assert np.isnan(scores.logits[left_out]).all()

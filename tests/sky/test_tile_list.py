@@ -93,11 +93,11 @@ class TestFolder:
 
     def test_several_tiles_in_one_folder(self, tmp_path: Path) -> None:
         names = [name.replace("102018665", number) for number in ("102018666", "102018665") for name in MOSAICS.values()]
-        touch(tmp_path / "all", *names[:-1])
+        touch(tmp_path / "all", *names[1:-1])
         listed = read_text(tmp_path, "all")
-        assert [tile.tile_id for tile in listed.tiles] == ["102018666"]
-        assert [tile.tile_id for tile in listed.failed] == ["102018665"]
-        assert "no mosaic of H" in listed.failed[0].reason
+        assert [(tile.tile_id, list(tile.bands)) for tile in listed.tiles] == [("102018665", ["VIS", "Y", "J"])]
+        assert [tile.tile_id for tile in listed.failed] == ["102018666"]
+        assert "no VIS mosaic" in listed.failed[0].reason
 
     def test_unnumbered_files_join_the_only_tile(self, tmp_path: Path) -> None:
         touch(tmp_path / "f", *MOSAICS.values(), "my-catalogue.ecsv")
@@ -123,7 +123,7 @@ class TestFolder:
         for line, (failed, word) in enumerate(
             zip(
                 listed.failed,
-                ("No such file", "no mosaic of VIS, Y, J, H", "is a file", "No such"),
+                ("No such file", "no VIS mosaic", "is a file", "No such"),
                 strict=True,
             ),
             start=2,
@@ -196,11 +196,12 @@ class TestLineOfFiles:
         (tile,) = read_text(tmp_path, self.LINE).tiles
         assert Tile.model_validate_json(tile.model_dump_json()) == tile
 
-    def test_missing_band_fails_that_tile_only(self, tmp_path: Path) -> None:
-        listed = read_text(tmp_path, f"id=6 VIS=v.fits J=j.fits\n{self.LINE}")
-        assert [tile.tile_id for tile in listed.tiles] == ["7"]
-        assert listed.failed[0].tile_id == "6"
-        assert listed.failed[0].reason.endswith("tile-list.txt:1: no mosaic is given for Y, H; add Y=… H=….")
+    def test_a_tile_without_vis_fails_and_one_without_a_nisp_band_does_not(self, tmp_path: Path) -> None:
+        listed = read_text(tmp_path, f"id=5 Y=y.fits J=j.fits\nid=6 VIS=v.fits J=j.fits\n{self.LINE}")
+        assert [tile.tile_id for tile in listed.tiles] == ["6", "7"]
+        assert list(listed.tiles[0].bands) == ["VIS", "J"]
+        assert listed.failed[0].tile_id == "5"
+        assert listed.failed[0].reason.endswith("tile-list.txt:1: no VIS mosaic is given; add VIS=….")
 
     def test_a_folder_that_looks_like_a_key(self, tmp_path: Path) -> None:
         assert read_text(tmp_path, "./id=9 # a folder").failed[0].tile_id == "id=9"

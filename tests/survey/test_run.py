@@ -223,6 +223,34 @@ def test_scores_equal_a_plain_computation(in_this_process, tmp_path):
     np.testing.assert_allclose(stored, 1 / (1 + np.exp(-logits.astype(np.float64))), atol=1e-4)
 
 
+def test_a_tile_without_a_band_is_scored_by_the_members_that_need_none_of_it(sky, finished, tmp_path, in_this_process):
+    """A lens in it would be lost otherwise. Whoever wants all bands asks for them, and then the tile fails by name."""
+    tiles = shutil.copytree(sky, tmp_path / "sky")
+    poor = min(path for path in tiles.iterdir() if path.is_dir())
+    for path in poor.glob("*NIR-H*"):
+        path.unlink()
+    report = run_survey(request(tiles, tmp_path / "out"))
+    assert report.failed == ()
+    rows = {
+        out: pq.read_table(out / "tiles" / poor.name / "scores.parquet").to_pandas().set_index("target_id")
+        for out in (tmp_path / "out", finished[0])
+    }
+    (without, whole) = rows.values()
+    scored = np.isfinite(without.p_calibrated)
+    assert scored.sum() == np.isfinite(whole.p_calibrated).sum() > 0
+    seen, blind = ["p_ou_j", "p_ou_y", "p_ou_vis"], ["p_ou_h", "p_ou_jyh", "p_ou_66", "p_ou_200", "grid_value"]
+    assert np.isfinite(without[scored][seen]).all(axis=None)
+    assert not np.isfinite(without[blind]).any(axis=None)
+    assert (without["flags"][scored] & 256 != 0).all()
+    # Noise in masked pixels is drawn for all bands together, and test-time augmentation goes by other limits.
+    clean = scored & (without["flags"] & 3 == 0) & (without.p_calibrated < 1e-6) & (whole.p_calibrated < 1e-6)
+    np.testing.assert_allclose(without[clean][seen], whole.loc[without[clean].index][seen], atol=1e-6)
+    assert any("without a mosaic of H" in note for note in report.notes)
+    strict = run_survey(request(tiles, tmp_path / "strict", **{"cutouts.require_all_bands": True}))
+    assert [failure.tile_id for failure in strict.failed] == [poor.name]
+    assert "names no H mosaic; all of VIS, Y, J and H are required" in strict.failed[0].reason
+
+
 def test_workers_do_not_change_a_byte(sky, finished, tmp_path):
     run_survey(request(sky, tmp_path / "out", **KEPT | {"engine.workers": 2}))
     assert results(tmp_path / "out") == results(finished[0])

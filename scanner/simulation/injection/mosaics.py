@@ -181,7 +181,7 @@ def _paint_tile(request: InjectionRequest, out: Path, plan: Plan, summary: TileS
     scratch = ScratchFolder(scratch_of(out))
     brush = brush_of(summary, tile_psfs(tile, scratch))
     scenes = [_scene(request, here, brush, k, first + k) for k in range(len(here))]
-    with open_tile(tile, CutoutsConfig(), scratch_of(out)) as images:
+    with open_tile(tile, CutoutsConfig(require_all_bands=True), scratch_of(out)) as images:
         mosaics: dict[Band, Mosaic] = {"VIS": images.vis, **images.nisp}
         (out / tile.tile_id).mkdir(exist_ok=True)
         for band in BANDS:

@@ -390,7 +390,7 @@ class OpenTiles:
         if self._open is None or self._open[0] != number:
             self.close()
             tile, folder = self._tiles[number], ScratchFolder(self._scratch)
-            images = open_tile(tile, CutoutsConfig(), self._scratch)
+            images = open_tile(tile, CutoutsConfig(require_all_bands=True), self._scratch)
             self._open = number, images, brush_of(self._summaries[number], tile_psfs(tile, folder))
         return self._open[1], self._open[2]
 

@@ -199,7 +199,7 @@ def survey_tile(
     TileError
         See the module.
     """
-    with open_tile(tile, CutoutsConfig(), scratch) as images:
+    with open_tile(tile, CutoutsConfig(require_all_bands=True), scratch) as images:
         for band, zero_point in images.zero_points.items():
             if not math.isfinite(zero_point):
                 raise TileError(f"{tile.bands[band].image}: has no MAGZERO; add the AB zero point to its header.")

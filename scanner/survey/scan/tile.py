@@ -19,7 +19,7 @@ from scanner.cutouts.quality import fill_bad_pixels
 from scanner.ensemble import bundles
 from scanner.ensemble.session import Scorer
 from scanner.errors import ScannerError, TileError, UnavailableError
-from scanner.records import CommitRecord, CutoutBatch, FailedTile, Scores, Targets
+from scanner.records import Band, CommitRecord, CutoutBatch, FailedTile, Flag, Scores, Targets
 from scanner.sky.local_files import fetch_tile, remote_files
 from scanner.sky.mosaic import outline
 from scanner.sky.targets import list_targets
@@ -132,15 +132,23 @@ def load_scorer(job: TileJob) -> Scorer:
         config.scoring.beta,
         config.cutouts.max_bad_fraction,
         parallel_scores(config, 1),
+        config.cutouts.require_all_bands,
     )
     return _scorer(job.bundle, job.provider, *settings, config.storage)
 
 
 @lru_cache(maxsize=1)
 def _scorer(
-    bundle: str, provider: str, threads: int, beta: float | None, max_bad_fraction: float, parallel: int, storage: StorageConfig
+    bundle: str,
+    provider: str,
+    threads: int,
+    beta: float | None,
+    max_bad_fraction: float,
+    parallel: int,
+    require_all_bands: bool,
+    storage: StorageConfig,
 ) -> Scorer:
-    return Scorer(bundles.load(bundle, storage), provider, threads, beta, max_bad_fraction, parallel)
+    return Scorer(bundles.load(bundle, storage), provider, threads, beta, max_bad_fraction, parallel, require_all_bands)
 
 
 def forget_scorer() -> None:
@@ -257,7 +265,10 @@ def _opened(
                 n_seen=selection.n_seen,
                 n_outside=selection.n_outside,
                 n_rejected=selection.n_rejected,
-                notes=selection.notes,
+                notes=(
+                    *selection.notes,
+                    *(_without(band) for band in images.absent),
+                ),
                 n_targets=len(selection.targets),
                 sky_area_deg2=images.sky_area_deg2,
                 s_region=outline(images.vis.wcs, images.vis.shape),
@@ -267,6 +278,10 @@ def _opened(
                 units=images.units,
             ),
         )
+
+
+def _without(band: Band) -> str:
+    return f"tiles without a mosaic of {band}: scored by the members that do not need it (flag {int(Flag.BANDS_MISSING)})"
 
 
 def _cutouts(images: TileImages, targets: Targets, job: TileJob, watch: Stopwatch) -> Iterator[CutoutBatch]:
