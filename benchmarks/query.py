@@ -21,10 +21,12 @@ import duckdb
 import numpy as np
 from synthetic_survey import TARGETS_PER_SQUARE_DEGREE, write_survey
 
+from scanner.atomic_file import tree_sha256
 from scanner.query.catalogue import Catalogue
 from scanner.query.region import Cone
 from scanner.query.search import Search, search
 from scanner.storage.disk import LocalStore
+from scanner.storage.verified import VerifiedFiles
 
 #: Name → radius in degrees, and how many of the cones the slow ways are asked for.
 RADII = {"10″": (10 / 3600, 1.0), "5′": (5 / 60, 0.6), "1°": (1.0, 0.2)}
@@ -123,7 +125,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if not (arguments.folder / "catalogue").exists():
         write_survey(arguments.rows, arguments.folder / "catalogue")
-    catalogue = Catalogue.open(LocalStore(arguments.folder))
+    sha256 = tree_sha256(arguments.folder / "catalogue")
+    catalogue = Catalogue.open(VerifiedFiles(LocalStore(arguments.folder), "catalogue", sha256, "write it again"))
     ways = {"scanner": timed(lambda cone: len(search(catalogue, Search(cone)))), "naive scan": timed(naive(catalogue))}
     print(f"{catalogue.n_rows:,} rows, {len(catalogue.partitions)} files; ms: median, p99, median of CPU")
     # Everyone's first question is not counted: it opens files.

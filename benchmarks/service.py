@@ -76,6 +76,7 @@ def write_run(folder: Path, n_rows: int, n_candidates: int) -> None:
     import pyarrow.parquet as pq
     from synthetic_survey import survey
 
+    from scanner.atomic_file import tree_sha256
     from scanner.catalogue import columns, tiles
     from scanner.catalogue.hats import write_hats
     from scanner.config import RunConfig
@@ -98,7 +99,8 @@ def write_run(folder: Path, n_rows: int, n_candidates: int) -> None:
     tile = tiles.TileRow(tile_id="1", run=record.run_id, bundle=record.bundle, state="done", files={}, s_region=outline)
     pq.write_table(tiles.tile_table([tile]), folder / "tiles.parquet")
     tiles.footprint([outline]).save(folder / "footprint.fits", format="fits")
-    (folder / "run.json").write_text(record.model_dump_json())
+    record = record.model_copy(update={"sha256": tree_sha256(folder)})
+    (folder / "run.json").write_bytes(record.to_bytes())
 
 
 def start(folder: Path) -> tuple[subprocess.Popen[str], int, float]:

@@ -4,6 +4,7 @@ from scanner.interface.opened import Run, Survey, merge, open  # noqa: A004
 from scanner.interface.scan import plan, scan
 from scanner.interface.simulate import inject, simulate, simulate_dataset
 from scanner.interface.train import make_bundle, train
+from scanner.interface.verify import verify
 
 __version__: str
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "simulate",
     "simulate_dataset",
     "train",
+    "verify",
 ]

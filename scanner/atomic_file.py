@@ -97,7 +97,19 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def cache_folder(part: str) -> Path:
+    """Where this user's copies of what can be had again are kept: ``$XDG_CACHE_HOME/scanner/PART``, or below ``~/.cache``."""
+    given = os.environ.get("XDG_CACHE_HOME")
+    return (Path(given) if given else Path("~/.cache").expanduser()) / "scanner" / part
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tree_sha256(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below a folder, by its path in the folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}

@@ -8,6 +8,8 @@ Pixels, everywhere: zero-based, integers at pixel centres (numpy and ``astropy.w
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import dataclass, fields
 from enum import IntFlag
 from pathlib import Path
@@ -106,6 +108,56 @@ class Record(BaseModel):
             key = ".".join(str(part) for part in first["loc"])
             reason = f"{key}: {first['msg']}" if key else first["msg"]
             raise ContentError(f"{where}: {wrong} ({reason}); {remedy}.") from None
+
+
+_CHECKSUM = re.compile(rb',\n  "checksum": "([0-9a-f]{64})"\n}\n\Z')
+_END = b"\n}\n"
+
+
+class SealedRecord(Record):
+    """A record that others rely on: the last key of its file is a ``checksum`` of the rest, which shows damage and edits."""
+
+    def to_bytes(self) -> bytes:
+        """The record as its file holds it: JSON, indented, with its checksum and a line end."""
+        return sealed(super().to_bytes())
+
+    @classmethod
+    def from_bytes(cls, content: bytes, where: str | Path, remedy: str, *, wrong: str = "damaged") -> Self:
+        """Read what :meth:`to_bytes` wrote; see :meth:`Record.from_bytes`.
+
+        Raises
+        ------
+        ContentError
+            It is no such record, or not as it was written.
+        """
+        try:
+            content = unsealed(content)
+        except ValueError as error:
+            raise ContentError(f"{where}: {wrong} ({error}); {remedy}.") from None
+        return super().from_bytes(content, where, remedy, wrong=wrong)
+
+
+def sealed(content: bytes) -> bytes:
+    """A record's JSON with its checksum as the last key: the SHA-256 of the JSON without that line."""
+    checksum = hashlib.sha256(content).hexdigest()
+    return content.removesuffix(_END) + f',\n  "checksum": "{checksum}"\n}}\n'.encode()
+
+
+def unsealed(content: bytes) -> bytes:
+    """What :func:`sealed` was given.
+
+    Raises
+    ------
+    ValueError
+        There is no checksum, or it is another one.
+    """
+    found = _CHECKSUM.search(content)
+    if found is None:
+        raise ValueError("it has no checksum")
+    rest = content[: found.start()] + _END
+    if hashlib.sha256(rest).hexdigest() != found[1].decode():
+        raise ValueError("its checksum differs")
+    return rest
 
 
 # Not a Record: long tile lists hold a million of these, and without slots they take twice the memory.
@@ -252,7 +304,7 @@ class Scores:
         return np.asarray(1.0 / (1.0 + np.exp(-self.logits.astype(np.float64))), dtype=np.float32)
 
 
-class CommitRecord(Record):
+class CommitRecord(SealedRecord):
     """``commit.json``: written last; a tile folder without it does not exist as far as the run is concerned.
 
     ``input_fingerprint``: of all input files, ``input_files``: of each, by role (``VIS.image``). ``target_source``:

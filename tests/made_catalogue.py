@@ -3,8 +3,12 @@
 import numpy as np
 import pyarrow as pa
 
+from scanner.atomic_file import tree_sha256
 from scanner.catalogue import columns
+from scanner.config import StorageConfig
 from scanner.sphere import designations, healpix_29
+from scanner.storage import open_store
+from scanner.storage.verified import VerifiedFiles
 
 
 def made_rows(ra, dec, seed=0, run="made-0123abcd"):
@@ -40,3 +44,9 @@ def made_rows(ra, dec, seed=0, run="made-0123abcd"):
     rows = rows.sort_by([("p_calibrated", "descending"), ("grid_value", "descending"), ("target_id", "ascending")])
     position = rows.schema.get_field_index("rank")
     return columns.with_column(rows, columns.RANK_COLUMN, np.arange(1, n + 1), position)
+
+
+def files_of(folder, sha256=None, store=None):
+    """What lies in ``folder/catalogue``, as a record that was written now would list it."""
+    sha256 = tree_sha256(folder / "catalogue") if sha256 is None else sha256
+    return VerifiedFiles(store or open_store(str(folder), StorageConfig()), "catalogue", sha256, "merge its runs again")

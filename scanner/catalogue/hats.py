@@ -92,7 +92,14 @@ class HatsWriter:
         collected: list[pq.FileMetaData] = []
         # In one piece: pages end where pieces do.
         whole = columns.as_schema(rows, self._schema)
-        pq.write_table(whole, path, compression="zstd", row_group_size=ROW_GROUP_ROWS, metadata_collector=collected)
+        pq.write_table(
+            whole,
+            path,
+            compression="zstd",
+            row_group_size=ROW_GROUP_ROWS,
+            write_page_checksum=True,
+            metadata_collector=collected,
+        )
         collected[0].set_file_path(part.path)
         self._written[part] = collected[0]
 

@@ -32,6 +32,7 @@ VERBS = {
     "status": ("scanner.cli.status:status", "Say how far a run is: tiles, failures and why, rate, time left."),
     "query": ("scanner.cli.query:query", "Ask a catalogue: by position, score, name or SQL; see or keep the answer."),
     "catalogue": ("scanner.cli.catalogue:catalogue", "Merge runs into the catalogue of a survey; list its versions."),
+    "verify": ("scanner.cli.verify:verify", "Compare a run, survey, bundle or dataset with its checksums."),
     "scheduler": ("scanner.cli.cluster:scheduler", "Start a scheduler, where workers and a run meet."),
     "worker": ("scanner.cli.cluster:worker", "Start a worker, which scans tiles for the runs of a scheduler."),
     "serve": ("scanner.cli.serve:serve", "Serve runs and surveys: web pages, JSON, cone search, TAP."),

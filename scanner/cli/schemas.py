@@ -15,7 +15,7 @@ from scanner.ensemble.bundles import PublishedBundle
 from scanner.evaluation.results import Evaluation
 from scanner.grading.agreement import Agreement
 from scanner.grading.training_set import GradedSetRecord
-from scanner.records import CommitRecord, FailedTile, Record, Tile
+from scanner.records import CommitRecord, FailedTile, Record, SealedRecord, Tile
 from scanner.report.explanations import AtlasRecord, ExplainJob, ExplainOutcome, Explanation, PageRecord
 from scanner.service.settings import ServiceConfig
 from scanner.simulation.datasets.dataset import DatasetRecord
@@ -82,4 +82,14 @@ def schemas(out: Path) -> None:
 
 def render(name: str) -> str:
     """One schema as text."""
-    return json.dumps({"$id": f"scanner/{name}", **MODELS[name].model_json_schema()}, indent=2, ensure_ascii=False) + "\n"
+    model = MODELS[name]
+    schema = {"$id": f"scanner/{name}", **model.model_json_schema()}
+    if issubclass(model, SealedRecord):
+        schema["properties"]["checksum"] = {
+            "description": "SHA-256 of the record without this line, which is its last",
+            "pattern": "^[0-9a-f]{64}$",
+            "title": "Checksum",
+            "type": "string",
+        }
+        schema["required"].append("checksum")
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

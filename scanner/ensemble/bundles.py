@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import tempfile
@@ -16,7 +15,7 @@ from typing import Literal, get_args
 from pydantic import Field
 
 import scanner
-from scanner.atomic_file import file_sha256
+from scanner.atomic_file import cache_folder, file_sha256
 from scanner.config import StorageConfig
 from scanner.ensemble.bundle import MANIFEST_FILE, Bundle, BundleManifest, parse_manifest, read_bundle
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
@@ -291,12 +290,6 @@ def followed(location: str, storage: StorageConfig) -> str:
     return join(folder, found.bundle)
 
 
-def cache_folder() -> Path:
-    """Where copies are kept: ``$XDG_CACHE_HOME/scanner/bundles``, or below ``~/.cache``."""
-    given = os.environ.get("XDG_CACHE_HOME")
-    return (Path(given) if given else Path.home() / ".cache") / "scanner" / "bundles"
-
-
 def cached(location: str, storage: StorageConfig) -> Path:
     """Copy a bundle to this machine, unless it is there.
 
@@ -327,7 +320,7 @@ def cached(location: str, storage: StorageConfig) -> Path:
     except FileNotFoundError:
         raise InputMissingError(f"{location}: no such bundle folder ({MANIFEST_FILE} is not in it).") from None
     manifest = parse_manifest(text, store.where(MANIFEST_FILE))
-    folder = cache_folder() / hashlib.sha256(text).hexdigest()
+    folder = cache_folder("bundles") / hashlib.sha256(text).hexdigest()
     if _is_whole(folder, text, manifest):
         return folder
     with _new_folder(folder) as partial:

@@ -83,7 +83,7 @@ def explain_run(out: str, config: RunConfig, report: RunReport, on_progress: Cal
                     failed[outcome.tile_id] = FailedTile(tile_id=outcome.tile_id, reason=outcome.reason)
                 on_progress(n_before + n_done, len(shown))
         if len(shown):
-            with folder.staged_results(config.engine.scratch) as staging:
+            with folder.staged_results(record, config.engine.scratch) as staging:
                 summary = summary_of(record, bundle, report)
                 strips = explanations.strips(folder.store, record.bundle_fingerprint, shown)
                 write_sheet(staging / "candidates.html", folder, tiles, config, shown, summary, strips)

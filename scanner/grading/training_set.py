@@ -29,7 +29,7 @@ from scanner.records import BANDS, VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, Record, 
 from scanner.sky import tile_list
 from scanner.survey.candidate_cutouts import candidate_cutouts
 from scanner.survey.folder.ledger import RunFolder, RunRecord
-from scanner.survey.published import CATALOGUE, Published
+from scanner.survey.published import Published
 
 TRUTH_SCHEMA = pa.schema(
     [
@@ -87,7 +87,7 @@ def graded_rows(places: Mapping[int, Sequence[Place]], published: Iterable[Publi
     """
     found: dict[int, GradedRow] = {}
     for one in published:
-        catalogue = Catalogue.open(one.store, one.key(CATALOGUE))
+        catalogue = one.open_catalogue()
         for number, of_object in places.items():
             row = None if number in found else _row(of_object, catalogue)
             if row is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from scanner import config as configuration
+from scanner.atomic_file import cache_folder
 from scanner.ensemble import bundles as bundle_files
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.session import Scorer
@@ -228,9 +228,9 @@ def evaluate(
     prevalence, rotations = SKY_PREVALENCE if prevalence is None else prevalence, TURNED if rotations is None else rotations
     refuse_nonsense(beta, prevalence)
     storage = configuration.load_storage(config, endpoint, anonymous)
-    kept = None if cache is False else cache_folder() if cache is None else Path(cache)
+    kept = None if cache is False else cache_folder("log-odds") if cache is None else Path(cache)
     listed = [data] if isinstance(data, str | Path | LabelledSet) else list(data)
-    copies = (kept or cache_folder()) / "datasets"
+    copies = (kept or cache_folder("log-odds")) / "datasets"
     datasets = [
         one if isinstance(one, LabelledSet) else LabelledSet(local_datasets([str(one)], copies, storage)[0]) for one in listed
     ]
@@ -375,12 +375,6 @@ def refuse_nonsense(beta: float | None, prevalence: float, flag: str = "") -> No
         raise UsageError(f"{flag}beta must be more than 0 (given: {beta:g}).")
     if not 0 < prevalence < 1:
         raise UsageError(f"{flag}prevalence must lie between 0 and 1 (given: {prevalence:g}).")
-
-
-def cache_folder() -> Path:
-    """Where log-odds are kept unless another place is named."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "scanner" / "log-odds"
 
 
 def _scorer(bundle: Bundle, provider: str, beta: float | None, max_bad_fraction: float) -> Scorer:

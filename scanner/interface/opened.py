@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from scanner import config as configuration
+from scanner.atomic_file import cache_folder
 from scanner.config import StorageConfig
 from scanner.interface.progress import bar, counted
 from scanner.processes import sigterm_interrupts
@@ -230,11 +231,9 @@ class Opened:
     @cached_property
     def catalogue(self) -> Catalogue:
         """The catalogue, opened for queries."""
-        from scanner.query.catalogue import Catalogue
         from scanner.query.database import DEFAULT_LIMITS
 
-        key, limits = self.published.key("catalogue"), self._limits or DEFAULT_LIMITS
-        return Catalogue.open(self.published.store, key, self._cache, limits)
+        return self.published.open_catalogue(self._cache, self._limits or DEFAULT_LIMITS)
 
     @property
     def catalogue_location(self) -> str:
@@ -256,7 +255,7 @@ class Opened:
 
         from scanner.interface.objects import ObjectTable
 
-        content = self.published.store.read(self.published.key("candidates.fits"))
+        content = self.published.files.read("candidates.fits")
         rows = Table.read(io.BytesIO(content), format="fits", character_as_bytes=False)
         return ObjectTable.described(rows, self._thumbnails)
 
@@ -456,7 +455,6 @@ class Opened:
             Show a bar; by default on a terminal and in a notebook.
         """
         from scanner.explain.object_page import ExplainRequest, explain_object
-        from scanner.interface.bundle import cache_folder
         from scanner.labelled_set import LabelledSet
         from scanner.report.explanations import METHODS, QUICK, PageRequest
 
@@ -475,7 +473,7 @@ class Opened:
                     page=PageRequest.model_validate(asked),
                     bundle=None if bundle is None else str(bundle),
                     dataset=None if dataset is None else LabelledSet(Path(dataset)),
-                    cache=cache_folder(),
+                    cache=cache_folder("log-odds"),
                     storage=self._storage,
                     scratch=None if scratch is None else str(scratch),
                 ),

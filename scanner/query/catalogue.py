@@ -20,13 +20,12 @@ import pyarrow.parquet as pq
 
 from scanner.catalogue.columns import HEALPIX_COLUMN
 from scanner.catalogue.hats import partition_path
-from scanner.errors import ContentError, InputMissingError
+from scanner.errors import ContentError
 from scanner.query.database import DEFAULT_LIMITS, DatabaseLimits, interruptible, open_database
 from scanner.query.region import SqlPart, few, merged, overlapping
 from scanner.records import Int64
 from scanner.sphere import HEALPIX_ORDER
-from scanner.storage import Store
-from scanner.storage.in_order import in_order
+from scanner.storage.verified import VerifiedFiles
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -83,9 +82,13 @@ class Catalogue:
     """
 
     def __init__(
-        self, store: Store, key: str, n_rows: int, partitions: Iterable[PartitionFile], folder: Path | None,
+        self,
+        verified: VerifiedFiles,
+        n_rows: int,
+        partitions: Iterable[PartitionFile],
+        folder: Path | None,
         limits: DatabaseLimits,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.schema, self.n_rows = pa.schema([]), n_rows
         self.partitions = tuple(sorted(partitions, key=lambda one: one.start))
         self.limits = limits
@@ -94,23 +97,19 @@ class Catalogue:
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         #: Where its files lie, or are fetched to.
         self.dataset = folder.resolve() / "dataset"
-        self._store, self._key = store, key
+        self._verified, self._folder = verified, folder
         self._starts = np.array([one.start for one in self.partitions], dtype=np.int64)
         self._stops = np.array([one.stop for one in self.partitions], dtype=np.int64)
         self._opening = threading.Lock()
 
     @classmethod
-    def open(
-        cls, store: Store, key: str = "catalogue", cache: Path | None = None, limits: DatabaseLimits = DEFAULT_LIMITS
-    ) -> Catalogue:
+    def open(cls, verified: VerifiedFiles, cache: Path | None = None, limits: DatabaseLimits = DEFAULT_LIMITS) -> Catalogue:
         """Open a catalogue.
 
         Parameters
         ----------
-        store
-            The store of the folder that it lies in.
-        key
-            The catalogue's folder.
+        verified
+            Its files, which are verified before they are read.
         cache
             Where files of an object store are kept, each state of a catalogue in a folder of its own; by default a temporary
             folder, which is removed with the catalogue. Not used for a local catalogue.
@@ -120,37 +119,31 @@ class Catalogue:
         Raises
         ------
         InputMissingError
-            There is no catalogue.
+            There is no catalogue, or a file of it is missing.
         ContentError
-            It cannot be understood.
+            A file of it is damaged, or cannot be understood.
         """
-        where = store.where(key)
-        try:
-            described = store.read(f"{key}/hats.properties")
-            listed = store.read(f"{key}/partition_info.csv")
-        except FileNotFoundError:
-            raise InputMissingError(
-                f"{where}: is not there; name the folder of a finished run, or of a survey made of runs."
-            ) from None
+        where = verified.where("").rstrip("/")
+        described, listed = verified.read("hats.properties"), verified.read("partition_info.csv")
         try:
             properties = dict(line.split("=", 1) for line in described.decode().splitlines() if not line.startswith("#"))
             n_rows = int(properties["hats_nrows"])
             partitions = [PartitionFile(*map(int, line.split(","))) for line in listed.decode().splitlines()[1:]]
-            folder = store.local(key)
+            folder = verified.store.local(verified.key)
             if folder is None and cache is not None:
-                folder = cache / _state(store, f"{key}/dataset/_metadata", described + listed)
-            catalogue = cls(store, key, n_rows, partitions, folder, limits)
-            catalogue.schema = pq.read_schema(catalogue._file(_SCHEMA_FILE))
-        except (ValueError, KeyError, TypeError, FileNotFoundError, pa.ArrowInvalid) as error:
-            raise ContentError(f"{where}: is no catalogue that scanner wrote ({error}); merge its runs again.") from None
+                folder = cache / _state(verified, described + listed)
+            catalogue = cls(verified, n_rows, partitions, folder, limits)
+            catalogue.schema = pq.read_schema(catalogue._paths([_SCHEMA_FILE])[0])
+        except (ValueError, KeyError, TypeError, pa.ArrowException) as error:
+            raise ContentError(f"{where}: is no catalogue that scanner wrote ({error}); {verified.remedy}.") from None
         if HEALPIX_COLUMN.name not in catalogue.schema.names:
-            raise ContentError(f"{where}: has no column {HEALPIX_COLUMN.name}; merge its runs again.")
+            raise ContentError(f"{where}: has no column {HEALPIX_COLUMN.name}; {verified.remedy}.")
         return catalogue
 
     @property
     def where(self) -> str:
         """Path or URL, for messages."""
-        return self._store.where(self._key)
+        return self._verified.where("").rstrip("/")
 
     @cached_property
     def bounds(self) -> Int64:
@@ -158,7 +151,7 @@ class Catalogue:
         return merged(np.stack([self._starts, self._stops], axis=1))
 
     def files(self, ranges: Int64 | None = None) -> list[Path]:
-        """The files that hold rows of some ranges, on this machine.
+        """The files that hold rows of some ranges, on this machine, each verified since it was last written to.
 
         Parameters
         ----------
@@ -173,11 +166,11 @@ class Catalogue:
         Raises
         ------
         ScannerError
-            A file cannot be fetched.
+            A file is missing or damaged, or cannot be fetched.
         """
         needed = np.ones(len(self.partitions), bool) if ranges is None else overlapping(ranges, self._starts, self._stops)
         names = [self.partitions[number].name for number in np.flatnonzero(needed)] or [_SCHEMA_FILE]
-        return list(in_order(self._file, names)) if self._store.local(self._key) is None else list(map(self._file, names))
+        return self._paths(names)
 
     def source(self, ranges: Int64 | None = None) -> Source:
         """The rows of some ranges and as few others as may be, as parts of a query; parameters as in :meth:`files`."""
@@ -209,9 +202,21 @@ class Catalogue:
         ------
         OutOfTimeError, OutOfMemoryError
             See :func:`scanner.query.database.interruptible`.
+        ContentError
+            The database cannot read the catalogue's files.
         """
-        with closing(self.connection()) as connection, interruptible(connection):
-            return connection.sql(sql, params=list(parameters)).to_arrow_table()
+        import duckdb
+
+        try:
+            with closing(self.connection()) as connection, interruptible(connection):
+                return connection.sql(sql, params=list(parameters)).to_arrow_table()
+        except (duckdb.IOException, duckdb.InvalidInputException, duckdb.InternalException, duckdb.FatalException) as error:
+            raise self.unreadable(error) from error
+
+    def unreadable(self, error: Exception) -> ContentError:
+        """Say that the database cannot read what is there: a file was damaged after it had been verified."""
+        reason = " ".join(str(error).partition("\n")[0].split()).rstrip(".")
+        return ContentError(f"{self.where}: cannot be read ({reason}); 'scanner verify' says which file is damaged.")
 
     def connection(self) -> DuckDBPyConnection:
         """A connection to the catalogue's database, for one thread at a time; see :mod:`scanner.query.database`."""
@@ -222,15 +227,11 @@ class Catalogue:
     def _database(self) -> DuckDBPyConnection:
         return open_database([self.dataset], self.limits)
 
-    def _file(self, name: str) -> Path:
-        path = self.dataset / name
-        if self._store.local(self._key) is None and not path.exists():
-            self._store.fetch(f"{self._key}/dataset/{name}", path)
-        return path
+    def _paths(self, names: Sequence[str]) -> list[Path]:
+        return self._verified.paths([f"dataset/{name}" for name in names], self._folder)
 
 
-def _state(store: Store, key: str, content: bytes) -> str:
-    """Name of one state of a catalogue: from its place, its description, and the version of its statistics."""
-    entry = store.entry(key)
-    parts = (store.where(key).encode(), content, (entry.version if entry else "").encode())
+def _state(verified: VerifiedFiles, content: bytes) -> str:
+    """Name of one state of a catalogue: from its place, its description, and the checksums of its files."""
+    parts = (verified.where("").encode(), content, str(sorted((verified.sha256 or {}).items())).encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]

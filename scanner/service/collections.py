@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from scanner.errors import ContentError, ScannerError, UsageError
 from scanner.query.catalogue import Catalogue
@@ -22,7 +21,7 @@ from scanner.query.search import CandidateId
 from scanner.service.errors import BusyError, NotFoundError
 from scanner.service.instruments import ServiceInstruments
 from scanner.service.settings import ServiceConfig
-from scanner.survey.published import CATALOGUE, FOOTPRINT, TILES_TABLE, Published, open_published
+from scanner.survey.published import FOOTPRINT, Published, open_published, read_tiles
 
 if TYPE_CHECKING:
     from mocpy import MOC
@@ -50,7 +49,7 @@ class Collection:
     """An open run or survey.
 
     ``slug``: its name in URLs; ``title``: for people. ``tiles``: one row a tile of its lists. ``n_candidates``: rows of
-    :data:`CANDIDATES`, which has the catalogue's columns. ``state``: differs from that of the same folder once it has changed.
+    :data:`CANDIDATES`, which has the catalogue's columns.
     """
 
     slug: str
@@ -59,7 +58,11 @@ class Collection:
     catalogue: Catalogue
     tiles: pa.Table
     n_candidates: int
-    state: str
+
+    @property
+    def state(self) -> str:
+        """Differs from that of the same folder once it has changed."""
+        return self.published.state
 
     @cached_property
     def footprint(self) -> MOC:
@@ -73,7 +76,7 @@ class Collection:
 
     def footprint_fits(self) -> bytes:
         """The same as its FITS file."""
-        return self.published.store.read(self.published.key(FOOTPRINT))
+        return self.published.files.read(FOOTPRINT)
 
     def row(self, wanted: CandidateId) -> pa.Table | None:
         """The row of one object, which need not be a candidate; None where there is none. Blocks."""
@@ -129,25 +132,17 @@ def open_collection(location: str, config: ServiceConfig, slug: str | None = Non
 
 def _opened(location: str, config: ServiceConfig, slug: str | None) -> Collection:
     published = open_published(location, storage=config.storage)
-    state = state_of(published)
     cache = None if config.files.cache is None else Path(config.files.cache)
     limits = DatabaseLimits(config.limits.memory_mb, config.limits.threads)
-    catalogue = Catalogue.open(published.store, published.key(CATALOGUE), cache, limits)
+    catalogue = published.open_catalogue(cache, limits)
     return Collection(
         slug=slug or published.slug,
         title=published.title,
         published=published,
         catalogue=catalogue,
-        tiles=pq.read_table(pa.BufferReader(published.store.read(published.key(TILES_TABLE)))),
+        tiles=read_tiles(published.files),
         n_candidates=keep_candidates(catalogue),
-        state=state,
     )
-
-
-def state_of(published: Published) -> str:
-    """An identifier of the folder's present state."""
-    entry = published.store.entry(published.key(f"{CATALOGUE}/dataset/_metadata"))
-    return f"{published.root_key} {entry.version if entry else ''}"
 
 
 def keep_candidates(catalogue: Catalogue) -> int:
@@ -272,7 +267,7 @@ class Collections:
         """Open again those whose folders have changed."""
         for slug, location in self._locations.items():
             try:
-                if state_of(open_published(location, storage=self._config.storage)) != self._open[slug].state:
+                if open_published(location, storage=self._config.storage).state != self._open[slug].state:
                     self._put(open_collection(location, self._config, slug))
                     self._instruments.renewals.inc()
                     logger.info("%s: opened again, as it has changed", slug)

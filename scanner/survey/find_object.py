@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,8 +96,9 @@ def _place(folder: RunFolder, wanted: str, scratch: Path) -> tuple[str, int]:
 
 def _by_rank(folder: RunFolder, rank: int, scratch: Path) -> tuple[str, int]:
     # Nearly always a candidate is meant, whose list is a small file.
-    if folder.store.exists(CANDIDATES):
-        with fits.open(_local(folder, CANDIDATES, scratch), memmap=False) as hdus:
+    results = folder.results(folder.record())
+    if CANDIDATES in (results.sha256 or {}):
+        with fits.open(io.BytesIO(results.read(CANDIDATES)), memmap=False) as hdus:
             for row in hdus[1].data[hdus[1].data["rank"] == rank]:
                 return str(row["tile_id"]), int(row["target_id"])
     for found in search(_catalogue(folder, scratch), Search(rank=rank, columns=("tile_id", "target_id"))).to_pylist():
@@ -118,7 +120,7 @@ def _by_name(folder: RunFolder, name: str, scratch: Path) -> tuple[str, int]:
 
 def _rank(folder: RunFolder, row: pa.Table, scratch: Path) -> int | None:
     """Rank of a tile's row in the merged catalogue, which must hold the same values; None where it is not there."""
-    if not folder.store.exists(MERGED):
+    if MERGED not in folder.record().sha256:
         return None
     (wanted,) = row.to_pylist()
     near = Search(region=Cone(wanted["ra"], wanted["dec"], _NEAR_DEG))
@@ -136,15 +138,7 @@ def _rank(folder: RunFolder, row: pa.Table, scratch: Path) -> int | None:
 
 
 def _catalogue(folder: RunFolder, scratch: Path) -> Catalogue:
-    if not folder.store.exists(MERGED):
+    results = folder.results(folder.record())
+    if MERGED not in (results.sha256 or {}):
         raise InputMissingError(f"{folder.location}: its tiles have not been merged yet; give the object as tile/target_id.")
-    return Catalogue.open(folder.store, cache=scratch)
-
-
-def _local(folder: RunFolder, key: str, scratch: Path) -> Path:
-    """Where a file of the run can be read, fetched if need be."""
-    place = folder.store.local(key)
-    if place is None:
-        place = scratch / Path(key).name
-        folder.store.fetch(key, place)
-    return place
+    return Catalogue.open(results.below("catalogue"), scratch)

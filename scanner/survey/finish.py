@@ -72,7 +72,7 @@ def write_tables(
     merging.write(folder / CATALOGUE, name, count)
     candidates = merging.candidates(max_candidates)
     export.write_candidates(candidates, folder / CANDIDATES, provenance=provenance)
-    pq.write_table(tiles, folder / TILES_TABLE, compression="zstd")
+    pq.write_table(tiles, folder / TILES_TABLE, compression="zstd", write_page_checksum=True)
     done = tiles.filter(pc.equal(tiles["state"], "done"))
     footprint(done["s_region"].to_pylist()).save(folder / FOOTPRINT, format="fits")
     return MergedTables(candidates, counts)
@@ -204,7 +204,7 @@ def finish(
             rows.append(done_tile(commit, record, named[commit.tile_id]))
         merging.merge()
         cost = ledger.cost()
-        with folder.staged_results(scratch) as staging:
+        with folder.staged_results(record.model_copy(update={"cost": cost}), scratch) as staging:
             tables = write_tables(
                 staging,
                 merging,
@@ -227,7 +227,6 @@ def finish(
             )
             export.write_failed(failed, staging / "failed-tiles.ecsv")
             _draw(staging, folder, record, bundle, tiles, report, tables.counts)
-    folder.write_record(record.model_copy(update={"cost": cost}))
     return report
 
 

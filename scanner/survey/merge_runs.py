@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from scanner import __version__
+from scanner.atomic_file import tree_sha256
 from scanner.catalogue import columns
 from scanner.catalogue.columns import TILE_SCHEMA
 from scanner.catalogue.deduplicate import Rule
@@ -30,7 +30,6 @@ from scanner.survey.folder.ledger import SCORES, RunFolder, RunRecord, temporary
 from scanner.survey.folder.resume import READERS, refuse_other_settings
 from scanner.survey.published import (
     SURVEY_RECORD,
-    TILES_TABLE,
     VERSION_RECORD,
     VERSIONS,
     MergedRun,
@@ -39,6 +38,7 @@ from scanner.survey.published import (
     VersionRecord,
     open_published,
     read_record,
+    read_tiles,
     version_key,
 )
 
@@ -162,11 +162,7 @@ def _open_source(location: str, storage: StorageConfig) -> SourceRun:
         raise UsageError(f"{location}: is a survey; name the run folders that it was made from.")
     (folder,) = published.runs
     record = folder.record()
-    tiles = pq.read_table(pa.BufferReader(published.store.read(published.key(TILES_TABLE))))
-    if tiles.schema.names != TILE_SCHEMA.names:
-        raise ContentError(
-            f"{published.store.where(TILES_TABLE)}: was made by another version of scanner; give the run's command again."
-        )
+    tiles = read_tiles(published.files)
     states = zip(tiles["tile_id"].to_pylist(), tiles["state"].to_pylist(), strict=True)
     done = sorted(tile_id for tile_id, state in states if state == "done")
     return SourceRun(folder, record, tiles, tuple(in_order(partial(_commit, folder, record), done, READERS)))
@@ -309,6 +305,7 @@ def _write_version(
         n_tiles=len(tiles),
         n_failed=sum(run.n_failed for run in merged),
         sky_area_deg2=sum(commit.sky_area_deg2 for run in runs for commit in run.commits),
+        sha256=tree_sha256(staging.path),
     )
     (staging.path / VERSION_RECORD).write_bytes(record.to_bytes())
     return record

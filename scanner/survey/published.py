@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
+from pathlib import Path
 from typing import Literal, TypeVar
 
 import pyarrow as pa
@@ -14,8 +17,11 @@ import pyarrow.parquet as pq
 from scanner.catalogue import columns
 from scanner.config import StorageConfig
 from scanner.errors import ContentError, InputMissingError
-from scanner.records import Record
+from scanner.query.catalogue import Catalogue
+from scanner.query.database import DEFAULT_LIMITS, DatabaseLimits
+from scanner.records import Record, SealedRecord
 from scanner.storage import Store, open_store, split
+from scanner.storage.verified import VerifiedFiles
 from scanner.survey.folder.ledger import RUN_RECORD, RunFolder
 
 SURVEY_RECORD = "survey.json"
@@ -37,12 +43,13 @@ class MergedRun(Record):
     n_failed: int
 
 
-class VersionRecord(Record):
+class VersionRecord(SealedRecord):
     """``version.json``: what a version was made from, and what came of it.
 
     ``fingerprint``: of the runs and of all settings that the result depends on, so that merging the same again is seen.
     ``preferred``: the bundles from the most to the least preferred, where the runs have several. ``sky_area_deg2`` counts sky
-    that several tiles cover once a tile. ``place``: where the version's other files lie, below the record's own folder.
+    that several tiles cover once a tile. ``place``: where the version's other files lie, below the record's own folder;
+    ``sha256``: of each of them.
     """
 
     format_version: Literal[1] = 1
@@ -62,6 +69,7 @@ class VersionRecord(Record):
     n_tiles: int
     n_failed: int
     sky_area_deg2: float
+    sha256: dict[str, str]
 
 
 class SurveyVersion(Record):
@@ -71,7 +79,7 @@ class SurveyVersion(Record):
     created: datetime
 
 
-class SurveyRecord(Record):
+class SurveyRecord(SealedRecord):
     """``survey.json``: the versions there are, and the ``current`` one, which is opened where none is named."""
 
     format_version: Literal[1] = 1
@@ -93,10 +101,12 @@ def results_key(record: VersionRecord) -> str:
 #: Names of the results that runs and surveys both have.
 CATALOGUE = "catalogue"
 CANDIDATES = "candidates"
+SCHEMA = "catalogue/dataset/_common_metadata"
 TILES_TABLE = "tiles.parquet"
 FOOTPRINT = "footprint.fits"
+_SKY = (TILES_TABLE, FOOTPRINT)
 
-AnyRecord = TypeVar("AnyRecord", bound=Record)
+AnyRecord = TypeVar("AnyRecord", bound=SealedRecord)
 
 
 @dataclass(frozen=True)
@@ -104,7 +114,7 @@ class Published:
     """What may be asked about.
 
     ``location``: the folder as it was named; ``slug``: a name of it for URLs and tables, letters, digits, ``_`` and ``-``;
-    ``title``: one for people. ``root_key``: key in ``store`` of the folder that holds ``catalogue/`` and the other results.
+    ``title``: one for people. ``files``: ``catalogue/…``, ``tiles.parquet`` and the other results, verified as they are read.
     ``version``: the survey's, None for a run. ``bundles``: name and version of those that scored. ``run_folders``: the
     run folders that it came from, by run id: they hold cutouts and explanations, and may have gone meanwhile.
     """
@@ -112,8 +122,7 @@ class Published:
     location: str
     slug: str
     title: str
-    store: Store
-    root_key: str
+    files: VerifiedFiles
     version: int | None
     bundles: tuple[str, ...]
     run_folders: Mapping[str, RunFolder]
@@ -123,9 +132,15 @@ class Published:
         """The run folders, by run id."""
         return tuple(self.run_folders.values())
 
-    def key(self, name: str) -> str:
-        """Key of one of the results: ``catalogue``, ``tiles.parquet``, ``footprint.fits``."""
-        return f"{self.root_key}/{name}" if self.root_key else name
+    @cached_property
+    def state(self) -> str:
+        """A text that changes when the catalogue, its tiles or its footprint do."""
+        served = [item for item in sorted((self.files.sha256 or {}).items()) if item[0].startswith((CATALOGUE, *_SKY))]
+        return hashlib.sha256(str((self.version, served)).encode()).hexdigest()
+
+    def open_catalogue(self, cache: Path | None = None, limits: DatabaseLimits = DEFAULT_LIMITS) -> Catalogue:
+        """The catalogue of objects; parameters and errors as those of :meth:`scanner.query.catalogue.Catalogue.open`."""
+        return Catalogue.open(self.files.below(CATALOGUE), cache, limits)
 
 
 def open_published(location: str, version: int | None = None, storage: StorageConfig = StorageConfig()) -> Published:
@@ -198,8 +213,7 @@ def _open_survey(location: str, store: Store, version: int | None, storage: Stor
         location=location,
         slug=_slug(location),
         title=survey.title,
-        store=store,
-        root_key=results_key(record),
+        files=VerifiedFiles(store, results_key(record), record.sha256, _anew(store)),
         version=number,
         bundles=tuple(sorted({run.bundle for run in record.runs})),
         run_folders={run.run_id: RunFolder(open_store(run.location, storage)) for run in record.runs},
@@ -213,30 +227,37 @@ def _open_run(location: str, store: Store) -> Published:
         location=location,
         slug=_slug(record.run_id),
         title=record.run_id.rpartition("-")[0],
-        store=store,
-        root_key="",
+        files=folder.results(record),
         version=None,
         bundles=(record.bundle,),
         run_folders={record.run_id: folder},
     )
 
 
+def read_tiles(files: VerifiedFiles) -> pa.Table:
+    """The table of tiles of a run or survey.
+
+    Raises
+    ------
+    InputMissingError, ContentError
+        It is missing, damaged, or of another version of scanner.
+    """
+    tiles = pq.read_table(pa.BufferReader(files.read(TILES_TABLE)), page_checksum_verification=True)
+    if tiles.schema.names != columns.TILE_SCHEMA.names:
+        raise ContentError(f"{files.where(TILES_TABLE)}: was made by another version of scanner; {files.remedy}.")
+    return tiles
+
+
 def _refuse_other_columns(published: Published) -> None:
-    key = published.key(f"{CATALOGUE}/dataset/_common_metadata")
-    try:
-        schema = pq.read_schema(pa.BufferReader(published.store.read(key)))
-    except FileNotFoundError:
-        if published.version is not None:
-            raise InputMissingError(f"{published.store.where(key)}: is not there; {_anew(published.store)}.") from None
+    files = published.files
+    if SCHEMA not in (files.sha256 or {}):
         raise InputMissingError(
             f"{published.location}: its tiles have not been merged yet; finish the run by giving its command again."
-        ) from None
-    except pa.ArrowException:
-        raise ContentError(f"{published.store.where(key)}: damaged; give the command that made it again.") from None
-    if schema.names != columns.CATALOGUE_SCHEMA.names or not published.store.exists(published.key(TILES_TABLE)):
+        )
+    if pq.read_schema(pa.BufferReader(files.read(SCHEMA))).names != columns.CATALOGUE_SCHEMA.names:
         raise ContentError(
-            f"{published.store.where(published.key(CATALOGUE))}: was made by another version of scanner; give the command that "
-            "made it again, which merges its tiles anew."
+            f"{files.where(CATALOGUE)}: was made by another version of scanner; give the command that made it again, which "
+            "merges its tiles anew."
         )
 
 

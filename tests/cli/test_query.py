@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 from astropy.table import Table
+from damage import resealed
 from mocpy import MOC
 
 from scanner.cli.main import main
@@ -97,8 +98,7 @@ def test_several_folders_need_sql_and_names_of_their_own(ask, local_run, tmp_pat
     shutil.copytree(local_run, tmp_path / "copy")
     code, _, said = ask(local_run, tmp_path / "copy", "--sql", "SELECT 1")
     assert (code, f'another folder is named "{open_published(str(local_run)).slug}" too' in said) == (64, True)
-    record = tmp_path / "copy" / "run.json"
-    record.write_text(record.read_text().replace(open_published(str(local_run)).slug.rpartition("-")[0], "again"))
+    resealed(tmp_path / "copy" / "run.json", tile_list="again.txt")
     other = open_published(str(tmp_path / "copy")).slug
     joined = f'SELECT count(*) AS n FROM objects JOIN "{other}".objects USING (tile_id, target_id)'
     code, printed, _ = ask(local_run, tmp_path / "copy", "--sql", joined)

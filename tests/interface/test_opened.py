@@ -10,6 +10,7 @@ import pytest
 from astropy.coordinates import Latitude, Longitude, SkyCoord
 from astropy.io import fits
 from astropy.table import Table
+from damage import resealed
 from PIL import Image
 
 import scanner
@@ -159,8 +160,7 @@ def test_a_cutout_that_was_not_kept_is_cut_again(finished_run, tmp_path):
     shutil.copytree(finished_run, tmp_path / "out")
     for path in (tmp_path / "out" / "tiles").glob("*/commit.json"):
         commit = json.loads(path.read_text())
-        commit["sha256"] = {name: value for name, value in commit["sha256"].items() if "cutouts.zarr" not in name}
-        path.write_text(json.dumps(commit))
+        resealed(path, sha256={name: value for name, value in commit["sha256"].items() if "cutouts.zarr" not in name})
     kept, again = scanner.open(finished_run).cutout(1), scanner.open(tmp_path / "out").cutout(1)
     for band in ("VIS", "Y", "J", "H"):
         assert np.array_equal(kept[band].pixels, again[band].pixels, equal_nan=True)
@@ -208,6 +208,7 @@ def test_what_is_no_run_is_one_sentence(tmp_path, finished_run):
 def test_a_run_that_is_not_finished_has_a_status_and_no_catalogue(finished_run, tmp_path):
     for name in ("run.json", "status.json"):
         (tmp_path / name).write_bytes((finished_run / name).read_bytes())
+    resealed(tmp_path / "run.json", sha256={})
     run = scanner.open(tmp_path)
     assert run.status.n_tiles == 3
     with pytest.raises(InputMissingError, match="have not been merged yet"):

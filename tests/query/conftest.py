@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from made_catalogue import made_rows
+from made_catalogue import files_of, made_rows
 
 from scanner.catalogue import hats
 from scanner.query.catalogue import Catalogue
 from scanner.query.region import overlapping
 from scanner.sphere import healpix_29
-from scanner.storage.disk import LocalStore
 
 ROW_GROUP_ROWS = 128
 
@@ -55,7 +54,7 @@ def published(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hats, "ROW_GROUP_ROWS", ROW_GROUP_ROWS)
         hats.write_hats(rows, folder / "catalogue", "made", rows_per_partition=600)
-    return Published(rows, folder, Catalogue.open(LocalStore(folder)))
+    return Published(rows, folder, Catalogue.open(files_of(folder)))
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,12 @@
+import hashlib
 import json
 import shutil
 
 import pyarrow.parquet as pq
 import pytest
-from made_catalogue import made_rows
+from made_catalogue import files_of, made_rows
 
+from scanner.atomic_file import tree_sha256
 from scanner.catalogue.columns import CATALOGUE_SCHEMA
 from scanner.catalogue.hats import write_hats
 from scanner.errors import ContentError, InputMissingError
@@ -12,7 +14,6 @@ from scanner.query.catalogue import Catalogue
 from scanner.query.region import Cone, Polygon
 from scanner.query.search import Search, search
 from scanner.storage import open_store
-from scanner.storage.disk import LocalStore
 
 PLACES = [
     Cone(0, -30, 10 / 3600),
@@ -43,7 +44,7 @@ def test_only_files_that_the_place_touches_are_opened(assert_same, published, pl
     for path in published.catalogue.files():
         if path not in needed:
             (tmp_path / "copy" / path.relative_to(published.folder)).unlink()
-    found = search(Catalogue.open(LocalStore(tmp_path / "copy")), Search(place))
+    found = search(Catalogue.open(files_of(tmp_path / "copy")), Search(place))
     assert_same(found, published.rows.filter(place.contains(published.ra, published.dec)))
 
 
@@ -62,7 +63,7 @@ def test_only_row_groups_that_the_place_touches_are_read(published, place):
 
 def test_no_file_where_nothing_is(assert_same, tmp_path):
     write_hats(made_rows([10.0, 10.1], [5.0, 5.1]), tmp_path / "catalogue", "small")
-    catalogue = Catalogue.open(LocalStore(tmp_path))
+    catalogue = Catalogue.open(files_of(tmp_path))
     assert [path.name for path in catalogue.files(Cone(200, -60, 1).ranges())] == ["_common_metadata"]
     assert_same(search(catalogue, Search(Cone(200, -60, 1))), CATALOGUE_SCHEMA.empty_table())
     assert len(search(catalogue, Search(Cone(10, 5, 1)))) == 2
@@ -70,18 +71,18 @@ def test_no_file_where_nothing_is(assert_same, tmp_path):
 
 def test_an_empty_catalogue(assert_same, tmp_path):
     write_hats(CATALOGUE_SCHEMA.empty_table(), tmp_path / "catalogue", "empty")
-    catalogue = Catalogue.open(LocalStore(tmp_path))
+    catalogue = Catalogue.open(files_of(tmp_path))
     assert (catalogue.n_rows, len(catalogue.bounds)) == (0, 0)
     assert_same(search(catalogue, Search(top=3)), CATALOGUE_SCHEMA.empty_table())
 
 
 def test_what_is_no_catalogue(tmp_path):
-    with pytest.raises(InputMissingError, match="catalogue: is not there; name the folder of a finished run"):
-        Catalogue.open(LocalStore(tmp_path))
+    with pytest.raises(InputMissingError, match=r"hats\.properties: is not there; merge its runs again"):
+        Catalogue.open(files_of(tmp_path))
     write_hats(made_rows([1.0], [2.0]), tmp_path / "catalogue", "small")
     (tmp_path / "catalogue" / "partition_info.csv").write_text("Norder,Npix\n1,x\n")
     with pytest.raises(ContentError, match="is no catalogue that scanner wrote"):
-        Catalogue.open(LocalStore(tmp_path))
+        Catalogue.open(files_of(tmp_path))
 
 
 def test_from_an_object_store_only_what_is_needed_is_fetched_and_once(assert_same, published, s3, tmp_path):
@@ -91,14 +92,16 @@ def test_from_an_object_store_only_what_is_needed_is_fetched_and_once(assert_sam
             store.write(path.relative_to(published.folder).as_posix(), path.read_bytes())
     place = Cone(0, -30, 0.1)
     for _ in range(2):
-        catalogue = Catalogue.open(store, cache=tmp_path)
+        catalogue = Catalogue.open(files_of(published.folder, store=store), tmp_path)
         assert_same(search(catalogue, Search(place)), search(published.catalogue, Search(place)))
         fetched = {path.name for path in tmp_path.rglob("*.parquet")}
         assert fetched == {path.name for path in published.catalogue.files(place.ranges())}
         assert len(list(tmp_path.iterdir())) == 1
     # Another state of the catalogue never meets old files.
-    store.write("catalogue/hats.properties", store.read("catalogue/hats.properties") + b"hats_note=new\n")
-    search(Catalogue.open(store, cache=tmp_path), Search(place))
+    noted = store.read("catalogue/hats.properties") + b"hats_note=new\n"
+    store.write("catalogue/hats.properties", noted)
+    sha256 = tree_sha256(published.folder / "catalogue") | {"hats.properties": hashlib.sha256(noted).hexdigest()}
+    search(Catalogue.open(files_of(published.folder, sha256, store), tmp_path), Search(place))
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -106,7 +109,7 @@ def test_a_passing_cache_goes_with_its_catalogue(published, s3):
     store = open_store(s3.fresh(), s3.config)
     for name in ("hats.properties", "partition_info.csv", "dataset/_common_metadata"):
         store.write(f"catalogue/{name}", (published.folder / "catalogue" / name).read_bytes())
-    catalogue = Catalogue.open(store)
+    catalogue = Catalogue.open(files_of(published.folder, store=store))
     kept = catalogue.dataset.parent
     assert (kept / "dataset" / "_common_metadata").exists()
     del catalogue

@@ -5,13 +5,13 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_catalogue import files_of
 from mocpy import MOC
 
 from scanner.errors import UsageError
 from scanner.query.catalogue import Catalogue
 from scanner.query.region import MAX_VERTICES, Cone, MocRegion, Polygon
 from scanner.query.search import SEPARATION_COLUMN, Search, count, search
-from scanner.storage.disk import LocalStore
 
 RADII = st.one_of(st.sampled_from([0.0, 180.0, 90.0]), st.floats(0, 180), st.floats(0, 3), st.floats(0, 0.01))
 
@@ -143,7 +143,7 @@ def test_a_whole_name_is_looked_for_where_it_lies(assert_same, published, tmp_pa
     for path in published.catalogue.files():
         if path not in needed:
             (tmp_path / "copy" / path.relative_to(published.folder)).unlink()
-    assert_same(search(Catalogue.open(LocalStore(tmp_path / "copy")), Search(name=row["name"][0].as_py())), row)
+    assert_same(search(Catalogue.open(files_of(tmp_path / "copy")), Search(name=row["name"][0].as_py())), row)
 
 
 def test_ids_and_candidates(assert_same, published):

@@ -41,7 +41,7 @@ def forget_cutouts(run, tile_id):
     commit = folder.commit_of(tile_id)
     kept = {name: value for name, value in commit.sha256.items() if not name.startswith(f"{CUTOUTS}/")}
     assert len(kept) < len(commit.sha256)
-    (run / folder.tile(tile_id) / "commit.json").write_text(commit.model_copy(update={"sha256": kept}).model_dump_json())
+    (run / folder.tile(tile_id) / "commit.json").write_bytes(commit.model_copy(update={"sha256": kept}).to_bytes())
     shutil.rmtree(run / folder.tile(tile_id) / CUTOUTS)
 
 

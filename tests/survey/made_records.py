@@ -60,5 +60,5 @@ def commit_tile(folder, tile_id="1", rows=(1, 2, 3), lost=None, **changes):
         (staging.path / SCORES).write_bytes(content.getvalue())
         digest = hashlib.sha256(content.getvalue()).hexdigest()
         commit = commit_record(tile_id=tile_id, place=staging.place, sha256={SCORES: digest} | (lost or {}), **changes)
-        (staging.path / COMMIT).write_text(commit.model_dump_json())
+        (staging.path / COMMIT).write_bytes(commit.to_bytes())
     return commit

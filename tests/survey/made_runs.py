@@ -46,7 +46,7 @@ def made_run(location, tables, failed=(), storage=StorageConfig(), **changes):
                 merging.add(columns.with_source(table, record.run_id, record.bundle))
                 rows.append(done_tile(_commit(folder, record, tile_id, table), record, _tile(tile_id)))
             merging.merge()
-            with folder.staged_results() as staging:
+            with folder.staged_results(record) as staging:
                 write_tables(
                     staging, merging, tile_table(rows), name="scanner", max_candidates=100,
                     provenance=PROVENANCE,
@@ -72,7 +72,7 @@ def _commit(folder, record, tile_id, table):
             bundle_fingerprint=record.bundle_fingerprint,
             s_region="POLYGON ICRS " + " ".join(f"{x:.8f} {y:.8f}" for x, y in corners),
         )
-        (staging.path / COMMIT).write_text(commit.model_dump_json())
+        (staging.path / COMMIT).write_bytes(commit.to_bytes())
     return commit
 
 

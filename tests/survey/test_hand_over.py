@@ -57,7 +57,7 @@ def write_tile(staging, tile_id, settings, pause):
     written = {SCORES: TABLE, PIXELS: b"pixels"}
     files = {name: hashlib.sha256(content).hexdigest() for name, content in written.items() if (staging.path / name).exists()}
     commit = commit_record(tile_id=tile_id, place=staging.place, sha256=files, config_fingerprint=settings)
-    (staging.path / COMMIT).write_text(commit.model_dump_json())
+    (staging.path / COMMIT).write_bytes(commit.to_bytes())
     pause()
 
 

@@ -63,7 +63,7 @@ def tile_content(folder, word):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     commit = commit_record(tile_id=TILE, sha256={name: hashlib.sha256(content).hexdigest() for name, content in files.items()})
-    (folder / TILE / "commit.json").write_text(commit.model_dump_json())
+    (folder / TILE / "commit.json").write_bytes(commit.to_bytes())
     return folder / TILE
 
 

@@ -160,5 +160,5 @@ def test_a_deployment_has_pods_while_a_run_has_tiles(few_tiles, elsewhere, tmp_p
         api.end()
     assert "503" in (tmp_path / "first.log").read_text()
     assert promised(out, LOCAL) == few_tiles.expected
-    record = RunRecord.model_validate_json((tmp_path / "out" / RUN_RECORD).read_text())
+    record = RunRecord.from_bytes((tmp_path / "out" / RUN_RECORD).read_bytes(), tmp_path, "")
     assert (record.config.engine.listen, record.config.engine.scale_deployment) == (address, NAME)

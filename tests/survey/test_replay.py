@@ -10,6 +10,7 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 from astropy.wcs.utils import pixel_to_skycoord, skycoord_to_pixel
+from damage import resealed
 from PIL import Image
 
 from scanner.config import load
@@ -55,7 +56,7 @@ def copied(one_tile, tmp_path):
     folder, tile_id, report = one_tile
     shutil.copytree(folder, tmp_path / "copy")
     record = tmp_path / "copy" / "out" / "run.json"
-    record.write_text(record.read_text().replace(str(folder), str(tmp_path / "copy")))
+    resealed(record, **json.loads(record.read_text().replace(str(folder), str(tmp_path / "copy"))))
     return tmp_path / "copy", tile_id, report.candidates["name"][0].as_py()
 
 
@@ -142,6 +143,7 @@ def test_a_run_that_is_not_merged_yet_knows_places_only(copied):
     shutil.rmtree(folder / "out" / "catalogue")
     for path in (folder / "out").glob("candidates.*"):
         path.unlink()
+    resealed(folder / "out" / "run.json", sha256={})
     found = again(folder / "out", f"{tile_id}/{place.target_id}")
     assert (found.rank, found.agreement) == (None, "equal")
     with pytest.raises(InputMissingError, match="not been merged yet"):
@@ -227,10 +229,9 @@ def test_a_tampered_catalogue_is_refused(copied):
 def test_a_tampered_record_is_told(copied):
     folder, _, name = copied
     path = folder / "out" / "run.json"
-    record = json.loads(path.read_text())
-    record["config"]["scoring"]["beta"] = 1.0
-    record["scanner_version"] = "0.0.1"
-    path.write_text(json.dumps(record))
+    config = json.loads(path.read_text())["config"]
+    config["scoring"]["beta"] = 1.0
+    resealed(path, config=config, scanner_version="0.0.1")
     found = again(folder / "out", name)
     assert [line.partition(":")[0] for line in found.differences] == ["scanner", "settings"]
     assert found.differences[0].startswith("scanner: 0.0.1 → ")

@@ -12,14 +12,16 @@ from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field
 
-from scanner.atomic_file import PARTIAL_PREFIX, writing_to
+from scanner.atomic_file import PARTIAL_PREFIX, file_sha256, tree_sha256, writing_to
 from scanner.config import RunConfig
 from scanner.cutouts.store import CutoutStore
 from scanner.errors import ContentError, InputMissingError
-from scanner.records import CommitRecord, Record
+from scanner.records import CommitRecord, SealedRecord
 from scanner.sky.local_files import temporary_folder
 from scanner.storage import Staging, Store, split
+from scanner.storage.verified import VerifiedFiles
 from scanner.survey.folder.cost import RunCost
 
 
@@ -61,8 +63,11 @@ HANDOVER, HANDOVER_RECORD = "handover", "handover.json"
 _ID_CHARACTERS, _ID_HEX_DIGITS = 64, 8
 
 
-class RunRecord(Record):
-    """``run.json``: everything that is needed to do the run again, and, once it is through, what it cost."""
+class RunRecord(SealedRecord):
+    """``run.json``: everything that is needed to do the run again, and, once it is through, what it cost and what came of it.
+
+    ``sha256``: of every file of the results, by its name in the folder; one that it does not list is not there for readers.
+    """
 
     format_version: Literal[1] = 1
     scanner_version: str
@@ -75,6 +80,7 @@ class RunRecord(Record):
     config_fingerprint: str
     config: RunConfig
     cost: RunCost | None = None
+    sha256: dict[str, str] = Field(default_factory=dict)
 
     @property
     def run_id(self) -> str:
@@ -230,17 +236,40 @@ class RunFolder:
             path = scratch / f"{commit.tile_id}-{CUTOUTS}"
             with suppress(FileNotFoundError):
                 self.store.fetch(key, path)
+        # Pixels and columns have checksums of their own; what describes them has not.
+        for name, sha256 in commit.sha256.items():
+            described = path / name.removeprefix(f"{CUTOUTS}/")
+            if name.startswith(f"{CUTOUTS}/") and described.name == "zarr.json" and not _is_file(described, sha256):
+                raise self._damaged(self._file(commit, name), "missing, or not the file that was committed")
         return CutoutStore(path)
 
+    def files_of(self, commit: CommitRecord) -> VerifiedFiles:
+        """All files of a committed tile, as its commit lists them."""
+        return VerifiedFiles(self.store, self._file(commit, ""), commit.sha256, "'scanner run' scans the tile again")
+
+    def results(self, record: RunRecord) -> VerifiedFiles:
+        """The files of the results, as ``run.json`` lists them."""
+        return VerifiedFiles(self.store, "", record.sha256, "give the run's command again, which merges its tiles anew")
+
     @contextmanager
-    def staged_results(self, scratch: str | None = None) -> Iterator[Path]:
-        """A folder to write the results into; each takes the place of an older one when the block ends without an error."""
+    def staged_results(self, record: RunRecord, scratch: str | None = None) -> Iterator[Path]:
+        """A folder to write results into; each takes the place of an older one when the block ends without an error.
+
+        Then ``run.json`` is ``record`` with their checksums. While they are replaced it lists none of them, so who is stopped
+        in the middle leaves tiles that are to be merged again, not a mixture that readers take for results.
+        """
         with temporary_beside(self.store, scratch) as temporary:
             staging = temporary / "results"
             staging.mkdir()
             yield staging
+            replaced = {path.name for path in staging.iterdir()}
+            kept = {name: sha256 for name, sha256 in record.sha256.items() if name.partition("/")[0] not in replaced}
+            listed = dict(sorted((kept | tree_sha256(staging)).items()))
+            if self.record().sha256 != listed:
+                self.write_record(record.model_copy(update={"sha256": kept}))
             for path in sorted(staging.iterdir()):
                 self.store.publish(path, path.name)
+            self.write_record(record.model_copy(update={"sha256": listed}))
 
     def _table(self, commit: CommitRecord) -> bytes:
         key = self._file(commit, SCORES)
@@ -257,3 +286,10 @@ class RunFolder:
 
     def _file(self, commit: CommitRecord, name: str) -> str:
         return "/".join(part for part in (self.tile(commit.tile_id), commit.place, name) if part)
+
+
+def _is_file(path: Path, sha256: str) -> bool:
+    try:
+        return file_sha256(path) == sha256
+    except OSError:
+        return False

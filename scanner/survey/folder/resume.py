@@ -190,7 +190,11 @@ def open_run(location: str, storage: StorageConfig, record: RunRecord, *, restar
                 if entry.name not in (RUN_RECORD, TILES):
                     store.delete(entry.name)
         elif store.exists(RUN_RECORD):
-            _refuse_changes(folder, record)
+            old = folder.record()
+            _refuse_changes(folder, old, record)
+            if old.tile_ids == record.tile_ids:
+                # Until they are replaced, the results of before can be read.
+                record = record.model_copy(update={"sha256": old.sha256})
         _sweep(store)
         folder.write_record(record)
         try:
@@ -212,8 +216,7 @@ def _sweep(store: Store) -> None:
         store.sweep("", RUN_RECORD)
 
 
-def _refuse_changes(folder: RunFolder, record: RunRecord) -> None:
-    old = folder.record()
+def _refuse_changes(folder: RunFolder, old: RunRecord, record: RunRecord) -> None:
     changes = []
     if old.scanner_version != record.scanner_version:
         changes.append(f"scanner {old.scanner_version} → {record.scanner_version}")

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from scanner.atomic_file import file_sha256
+from scanner.atomic_file import tree_sha256
 from scanner.catalogue import columns
 from scanner.config import CutoutsConfig
 from scanner.cutouts.store import CutoutWriter
@@ -29,7 +29,7 @@ class ScoreTableWriter:
     """Writes one table; a context manager."""
 
     def __init__(self, path: Path, row_group_rows: int = ROW_GROUP_ROWS) -> None:
-        self._writer = pq.ParquetWriter(path, columns.SCORE_SCHEMA, compression="zstd")
+        self._writer = pq.ParquetWriter(path, columns.SCORE_SCHEMA, compression="zstd", write_page_checksum=True)
         self._row_group_rows = row_group_rows
         self._waiting: list[pa.Table] = []
         self._n_waiting = 0
@@ -176,11 +176,7 @@ class TileOutput:
 
     def checksums(self) -> dict[str, str]:
         """SHA-256 of every file, by its path in the folder."""
-        found = {}
-        for path in sorted(self._staging.path.rglob("*")):
-            if path.is_file():
-                found[path.relative_to(self._staging.path).as_posix()] = file_sha256(path)
-        return found
+        return tree_sha256(self._staging.path)
 
     def commit(self, **others: Any) -> CommitRecord:
         """Write the commit record.

@@ -3,25 +3,22 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from made_catalogue import made_rows
+from made_catalogue import files_of, made_rows
 
 from scanner.catalogue import tiles
 from scanner.catalogue.columns import RANK_COLUMN, with_column
 from scanner.catalogue.hats import write_hats
-from scanner.config import StorageConfig
 from scanner.query.catalogue import Catalogue
 from scanner.service.collections import Collection, keep_candidates
-from scanner.storage import open_store
 from scanner.survey.published import Published
 
 
 def collection_of(rows, folder, rows_per_partition=500):
     """An open collection of a table."""
     write_hats(rows, folder / "catalogue", "made", rows_per_partition)
-    store = open_store(str(folder), StorageConfig())
-    catalogue = Catalogue.open(store)
-    published = Published(str(folder), "made", "made", store, "", None, ("made 1",), {"made-0123abcd": None})
-    return Collection("made", "made", published, catalogue, tiles.tile_table([]), keep_candidates(catalogue), "state")
+    catalogue = Catalogue.open(files_of(folder))
+    published = Published(str(folder), "made", "made", files_of(folder), None, ("made 1",), {"made-0123abcd": None})
+    return Collection("made", "made", published, catalogue, tiles.tile_table([]), keep_candidates(catalogue))
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ import obstore._obstore
 
 import scanner.storage
 from scanner.config import StorageConfig
+from scanner.records import CommitRecord
 from scanner.storage import open_store
 from scanner.survey.folder.ledger import RunFolder, RunRecord
 from scanner.survey.folder.resume import open_run
@@ -102,13 +103,13 @@ def write_tile(folder: RunFolder, tile_id: str, content: Path, scratch: Path) ->
     """Commit a tile made earlier: its files, and its record with the place they get now."""
     with folder.staged_tile(tile_id, scratch) as staging:
         shutil.copytree(content, staging.path, dirs_exist_ok=True)
-        record = json.loads((content / "commit.json").read_text()) | {"place": staging.place}
-        (staging.path / "commit.json").write_text(json.dumps(record))
+        record = CommitRecord.from_bytes((content / "commit.json").read_bytes(), content, "make it again")
+        (staging.path / "commit.json").write_bytes(record.model_copy(update={"place": staging.place}).to_bytes())
 
 
 def write_results(location: str, storage: StorageConfig, record: RunRecord, content: Path, scratch: Path) -> None:
     """Open a run as its driver does, and publish results made earlier."""
-    with open_run(location, storage, record) as folder, folder.staged_results(scratch) as staging:
+    with open_run(location, storage, record) as folder, folder.staged_results(record, scratch) as staging:
         shutil.copytree(content, staging, dirs_exist_ok=True)
 
 

@@ -8,6 +8,7 @@ import pytest
 from made_records import commit_record, commit_tile, run_record
 from pydantic import ValidationError
 
+from scanner.atomic_file import tree_sha256
 from scanner.config import StorageConfig
 from scanner.cutouts.store import CutoutWriter
 from scanner.errors import ContentError, InputMissingError, OutputError, UnavailableError
@@ -235,8 +236,8 @@ def test_cutouts_are_read_wherever_they_lie(place, tmp_path):
                 staging.path / CUTOUTS, tile_id="1", wcs_header="", zero_points={}, units={}, codec="exact"
             ) as writer:
                 writer.append(objects)
-            commit = commit_record(place=staging.place, sha256={f"{CUTOUTS}/zarr.json": ""})
-            (staging.path / COMMIT).write_text(commit.model_dump_json())
+            commit = commit_record(place=staging.place, sha256=tree_sha256(staging.path))
+            (staging.path / COMMIT).write_bytes(commit.to_bytes())
         stored = folder.cutouts(commit, tmp_path)
         np.testing.assert_array_equal(stored.read(slice(None)).vis, objects.vis)
         assert folder.cutouts(commit_record(), tmp_path) is None
@@ -249,17 +250,17 @@ def test_results_take_the_place_of_older_ones_when_all_are_written(place):
         (staging / "catalogue" / "part").write_text(text)
 
     def write_twice(folder):
-        with folder.staged_results() as staging:
+        with folder.staged_results(run_record()) as staging:
             write(staging, "half")
             write(staging, "half")
 
     with open_run(*place, run_record()) as folder:
-        with folder.staged_results() as staging:
+        with folder.staged_results(run_record()) as staging:
             write(staging, "old")
         with pytest.raises(OutputError, match="File exists"):
             write_twice(folder)
         assert folder.store.read("catalogue/part") == folder.store.read("candidates.fits") == b"old"
-        with folder.staged_results() as staging:
+        with folder.staged_results(run_record()) as staging:
             write(staging, "new")
         assert folder.store.read("catalogue/part") == folder.store.read("candidates.fits") == b"new"
         assert {entry.name for entry in folder.store.entries()} == {"candidates.fits", "catalogue", "run.json"}

@@ -1,12 +1,13 @@
-import json
 import shutil
 
 import pyarrow.parquet as pq
 import pytest
+from damage import resealed
 
+from scanner.atomic_file import tree_sha256
 from scanner.errors import ContentError, InputMissingError
 from scanner.survey.merge_runs import MergeRequest, merge_runs
-from scanner.survey.published import CATALOGUE, TILES_TABLE, open_published
+from scanner.survey.published import TILES_TABLE, open_published
 
 
 @pytest.fixture(scope="module")
@@ -21,20 +22,18 @@ def test_a_run(runs) -> None:
     found = open_published(str(runs["south"]))
     (run_id,) = found.run_folders
     assert run_id.startswith("south-")
-    assert (found.slug, found.title, found.version, found.bundles, found.root_key) == (run_id, "south", None, ("ou 1",), "")
+    assert (found.slug, found.title, found.version, found.bundles, found.files.key) == (run_id, "south", None, ("ou 1",), "")
     assert [folder.record().run_id for folder in found.runs] == [run_id]
-    assert found.key(TILES_TABLE) == "tiles.parquet"
-    assert found.store.local(found.key(CATALOGUE)).is_dir()
 
 
 @pytest.mark.parametrize(("version", "number", "names"), [(None, 2, ["north", "south"]), (1, 1, ["north"])])
 def test_a_survey(survey, version, number, names) -> None:
     found = open_published(str(survey), version)
-    assert (found.version, found.root_key, found.slug, found.title) == (
+    assert (found.version, found.files.key, found.slug, found.title) == (
         number, f"versions/{number}", "wide-survey", "wide survey",
     )  # fmt: skip
     assert [run_id.split("-")[0] for run_id in found.run_folders] == names
-    tiles = pq.read_table(found.store.local(found.key(TILES_TABLE)))
+    tiles = pq.read_table(found.files.store.local(found.files.key_of(TILES_TABLE)))
     assert set(tiles["run"].to_pylist()) == set(found.run_folders)
     assert all(folder.record().run_id == run_id for run_id, folder in found.run_folders.items())
 
@@ -50,8 +49,12 @@ def test_refusals(survey, runs, tmp_path) -> None:
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
     (unfinished / "run.json").write_bytes((runs["north"] / "run.json").read_bytes())
+    with pytest.raises(InputMissingError, match="_common_metadata: is not there; give the run's command again"):
+        open_published(str(unfinished))
+    resealed(unfinished / "run.json", sha256={})
     with pytest.raises(InputMissingError, match="have not been merged yet"):
         open_published(str(unfinished))
+    (unfinished / "run.json").write_bytes((runs["north"] / "run.json").read_bytes())
     metadata = unfinished / "catalogue" / "dataset" / "_common_metadata"
     metadata.parent.mkdir(parents=True)
     metadata.write_bytes(b"nothing")
@@ -59,6 +62,7 @@ def test_refusals(survey, runs, tmp_path) -> None:
         open_published(str(unfinished))
     schema = pq.read_schema(runs["north"] / "catalogue" / "dataset" / "_common_metadata")
     pq.write_metadata(schema.remove(3), metadata)
+    resealed(unfinished / "run.json", sha256=tree_sha256(unfinished))
     with pytest.raises(ContentError, match="made by another version of scanner"):
         open_published(str(unfinished))
 
@@ -66,11 +70,10 @@ def test_refusals(survey, runs, tmp_path) -> None:
 def test_damaged_records(survey, tmp_path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
-    record = json.loads((survey / "survey.json").read_text())
-    (broken / "survey.json").write_text(json.dumps(record))
+    shutil.copy(survey / "survey.json", broken)
     with pytest.raises(InputMissingError, match=r"versions/2/version\.json: is not there"):
         open_published(str(broken))
-    (broken / "survey.json").write_text(json.dumps(record | {"colour": "red"}))
+    resealed(broken / "survey.json", colour="red")
     with pytest.raises(ContentError, match=r"survey\.json: damaged .*colour"):
         open_published(str(broken))
 
