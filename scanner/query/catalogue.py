@@ -210,13 +210,12 @@ class Catalogue:
         try:
             with closing(self.connection()) as connection, interruptible(connection):
                 return connection.sql(sql, params=list(parameters)).to_arrow_table()
-        except (duckdb.IOException, duckdb.InvalidInputException, duckdb.InternalException, duckdb.FatalException) as error:
-            raise self.unreadable(error) from error
-
-    def unreadable(self, error: Exception) -> ContentError:
-        """Say that the database cannot read what is there: a file was damaged after it had been verified."""
-        reason = " ".join(str(error).partition("\n")[0].split()).rstrip(".")
-        return ContentError(f"{self.where}: cannot be read ({reason}); 'scanner verify' says which file is damaged.")
+        except (duckdb.IOException, duckdb.InternalException, duckdb.FatalException) as error:
+            # A file was damaged since it was verified.
+            reason = " ".join(str(error).partition("\n")[0].split()).rstrip(".")
+            raise ContentError(
+                f"{self.where}: cannot be read ({reason}); 'scanner verify' says which file is damaged."
+            ) from error
 
     def connection(self) -> DuckDBPyConnection:
         """A connection to the catalogue's database, for one thread at a time; see :mod:`scanner.query.database`."""

@@ -1,11 +1,13 @@
-import os
+import json
 import shutil
 import threading
 
 import pytest
+from damage import resealed
 from prometheus_client import CollectorRegistry
 from waiting import LIMIT_S, wait_for
 
+from scanner.atomic_file import file_sha256
 from scanner.errors import ContentError, InputMissingError
 from scanner.query.search import CandidateId
 from scanner.service import collections as registry
@@ -77,18 +79,28 @@ def test_ids_are_text(text, known):
     assert known is None or str(known) == text
 
 
+def merge_again(run):
+    """Put another catalogue, which has a note, in the place of a run's."""
+    again = run / "again"
+    shutil.copytree(run / "catalogue", again)
+    with (again / "hats.properties").open("a") as properties:
+        properties.write("hats_note=again\n")
+    shutil.rmtree(run / "catalogue")
+    again.rename(run / "catalogue")
+    sha256 = json.loads((run / "run.json").read_text())["sha256"]
+    resealed(
+        run / "run.json",
+        sha256=sha256 | {"catalogue/hats.properties": file_sha256(again.with_name("catalogue") / "hats.properties")},
+    )
+
+
 def test_a_run_that_is_merged_again_takes_the_place_of_the_old_one_in_one_step(copy):
     collections = collections_of(copy)
     collections.open_all()
     old = collections.default
     collections.renew()
     assert collections.default is old
-    again = copy / "again"
-    shutil.copytree(copy / "catalogue", again)
-    shutil.rmtree(copy / "catalogue")
-    again.rename(copy / "catalogue")
-    metadata = copy / "catalogue" / "dataset" / "_metadata"
-    metadata.write_bytes(metadata.read_bytes())
+    merge_again(copy)
     collections.renew()
     new = collections.default
     assert new is not old
@@ -111,14 +123,13 @@ def test_a_catalogue_that_is_damaged_stays_as_it_was_and_is_looked_at_again(copy
     collections = collections_of(copy)
     collections.open_all()
     old = collections.default
+    merge_again(copy)
     tiles = copy / "tiles.parquet"
     good = tiles.read_bytes()
     tiles.write_bytes(b"PAR1 of sorts")
-    metadata = copy / "catalogue" / "dataset" / "_metadata"
-    os.utime(metadata, ns=(1, 1))
     collections.renew()
     assert collections.default is old
-    assert "its catalogue cannot be read" in caplog.text
+    assert "tiles.parquet: damaged (its SHA-256 is not the one that was recorded)" in caplog.text
     tiles.write_bytes(good)
     collections.renew()
     assert collections.default is not old

@@ -51,7 +51,9 @@ def listed(folder):
 
 def test_a_flipped_bit_is_named_or_the_answers_are_the_same(published):
     whole = answers(published)
-    kinds = {path.name if path.suffix != ".parquet" or path.name == "tiles.parquet" else "Npix": path for path in listed(published)}
+    kinds = {
+        path.name if path.suffix != ".parquet" or path.name == "tiles.parquet" else "Npix": path for path in listed(published)
+    }
     named = 0
     for path in kinds.values():
         for place in flipped(path, 6, FLIPS):

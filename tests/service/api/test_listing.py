@@ -130,7 +130,7 @@ def test_a_place_in_a_list_is_of_that_list(made):
     for other in (Selection(sort="p_ou_h"), Selection(sort="p_ou_y", order="asc"), Selection(sort="p_ou_y", objects=True)):
         with pytest.raises(BadRequestError, match="another order"):
             page(collection, other, 5, after)
-    changed = dataclasses.replace(collection, state="new version")
+    changed = dataclasses.replace(collection, published=dataclasses.replace(collection.published, version=2))
     with pytest.raises(BadRequestError, match="another order or state"):
         page(changed, Selection(sort="p_ou_y"), 5, after)
 
