@@ -213,9 +213,7 @@ class Catalogue:
         except (duckdb.IOException, duckdb.InternalException, duckdb.FatalException) as error:
             # A file was damaged since it was verified.
             reason = " ".join(str(error).partition("\n")[0].split()).rstrip(".")
-            raise ContentError(
-                f"{self.where}: cannot be read ({reason}); 'scanner verify' says which file is damaged."
-            ) from error
+            raise ContentError(f"{self.where}: cannot be read ({reason}); 'scanner verify' names the file.") from error
 
     def connection(self) -> DuckDBPyConnection:
         """A connection to the catalogue's database, for one thread at a time; see :mod:`scanner.query.database`."""

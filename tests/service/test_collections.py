@@ -88,10 +88,8 @@ def merge_again(run):
     shutil.rmtree(run / "catalogue")
     again.rename(run / "catalogue")
     sha256 = json.loads((run / "run.json").read_text())["sha256"]
-    resealed(
-        run / "run.json",
-        sha256=sha256 | {"catalogue/hats.properties": file_sha256(again.with_name("catalogue") / "hats.properties")},
-    )
+    name = "catalogue/hats.properties"
+    resealed(run / "run.json", sha256=sha256 | {name: file_sha256(run / name)})
 
 
 def test_a_run_that_is_merged_again_takes_the_place_of_the_old_one_in_one_step(copy):
