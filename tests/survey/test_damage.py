@@ -8,6 +8,7 @@ import pytest
 from damage import flipped
 
 import scanner
+from scanner.cli.main import main
 from scanner.errors import ContentError, InputMissingError, ScannerError
 from scanner.interface.opened import Opened
 from scanner.survey.merge_runs import MergeRequest, merge_runs
@@ -88,6 +89,24 @@ def test_verify_names_every_flipped_bit_of_a_tile(finished_run, tmp_path):
     (problem,) = scanner.verify(out).problems
     assert problem == f"{tile}: has no commit.json; 'scanner run' scans the tile again."
     assert scanner.verify(finished_run, deep=True).n_files == sum(path.is_file() for path in finished_run.rglob("*")) - 2
+
+
+def test_the_command_says_what_is_whole(published, capsys):
+    def given(*words):
+        with pytest.raises(SystemExit) as ending:
+            main(["verify", *words])
+        return ending.value.code, *capsys.readouterr()
+
+    code, said, _ = given(str(published), "--deep")
+    assert (code, said.endswith("are what was written.\n")) == (0, True)
+    tiles = next(published.rglob("tiles.parquet"))
+    for _ in flipped(tiles, 9, 1):
+        code, said, summed_up = given(str(published))
+        assert (code, said.startswith(f"{tiles}: damaged")) == (78, True)
+        assert f"{published}: 1 problem in a " in summed_up
+        code, said, _ = given(str(published), "--json")
+        assert (code, json.loads(said)["problems"][0].startswith(f"{tiles}: damaged")) == (78, True)
+    assert given(str(published.parent / "gone"))[0] == 66
 
 
 def test_what_cannot_be_verified(tmp_path):
