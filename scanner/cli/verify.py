@@ -32,9 +32,8 @@ def verify(path: str, deep: bool, as_json: bool, storage: StorageConfig) -> int:
         click.echo(f"Note: {note}.")
     compared = f"{counted(found.n_files, 'file')} ({found.n_bytes / 1e6:,.1f} MB)"
     if not found.is_whole:
-        raise ContentError(
-            f"{path}: {counted(len(found.problems), 'problem')}; {compared} of {IN_WORDS[found.kind]} were compared."
-        )
+        problems = counted(len(found.problems), "problem")
+        raise ContentError(f"{path}: {problems} in {IN_WORDS[found.kind]}, of which {compared} were compared.")
     deeper = "" if deep else "; --deep reads cutouts too"
     click.echo(f"{path}: {IN_WORDS[found.kind]}, whole: {compared} are what was written{deeper}.")
     return 0
