@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import errno
+import re
 from pathlib import Path
 from typing import ClassVar
+
+
+def printable(text: str) -> str:
+    """The text in one line; characters that would command a terminal are spelled out, an escape as x1b after a backslash.
+
+    Messages quote files: their headers, names of columns, names of files.
+    """
+    if text.isprintable():
+        return text
+    line = re.sub(r"\s*[\n\r]\s*", " ", text.strip())
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in line)
 
 
 class ScannerError(Exception):
@@ -15,6 +27,9 @@ class ScannerError(Exception):
     """
 
     exit_code: ClassVar[int] = 70
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class UsageError(ScannerError):
@@ -50,6 +65,10 @@ class OutputError(ScannerError):
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return cls(f"{path}: the disk is full; make space and give the same command again.")
         return cls(f"{path}: cannot be written ({error.strerror or error}); choose another place.")
+
+
+class ScratchFullError(OutputError):
+    """A scratch folder is full: tiles that are done make room there, so a scan tries again later (exit 73)."""
 
 
 class HeldError(OutputError):

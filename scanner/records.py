@@ -13,15 +13,15 @@ import re
 from dataclasses import dataclass, fields
 from enum import IntFlag
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
-from scanner.errors import ContentError
+from scanner.errors import ContentError, printable
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -347,7 +347,7 @@ class FailedTile(Record):
     """One row of ``failed-tiles.ecsv``."""
 
     tile_id: str
-    reason: str
+    reason: Annotated[str, AfterValidator(printable)]
 
 
 def save_arrays(path: Path, record: DataclassInstance) -> None:

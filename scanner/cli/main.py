@@ -15,7 +15,7 @@ import sys
 import click
 
 from scanner import __version__
-from scanner.errors import OutputError, ScannerError, UsageError
+from scanner.errors import OutputError, ScannerError, UsageError, printable
 
 EXIT_INTERNAL = 70
 EXIT_INTERRUPTED = 130
@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
             part, extra = EXTRA_LIBRARIES[missing]
             message = f"this needs {missing}; install the {part}: pip install 'scanner[{extra}]'"
             _fail(message, UsageError.exit_code, debug)
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = printable(f"{type(error).__name__}: {error}".splitlines()[0])
         _fail(f"internal error: {reason} (run again with --debug, and report it)", EXIT_INTERNAL, debug)
     # All is done: Ctrl-C while the interpreter takes itself down must not make it look as if it were not.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)

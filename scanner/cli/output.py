@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeVar, get_args
 import click
 from rich.console import Console
 
+from scanner.errors import printable
+
 
 class _Output(Console):
     def on_broken_pipe(self) -> None:
@@ -53,7 +55,8 @@ class JsonLines(logging.Formatter):
         line |= {key: value for key, value in vars(record).items() if key not in STANDARD}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        text = json.dumps(line, ensure_ascii=False, default=str)
+        return text if text.isprintable() else json.dumps(line, default=str)
 
 
 class TextLines(logging.Formatter):
@@ -62,7 +65,7 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record."""
         level = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
-        line = f"{self.formatTime(record, '%H:%M:%S')} {level}{record.getMessage()}"
+        line = f"{self.formatTime(record, '%H:%M:%S')} {level}{printable(record.getMessage())}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 

@@ -51,6 +51,7 @@ def is_masked(masked: NDArray[Any], sizes: NDArray[Any] | float = 1.0) -> NDArra
     return np.asarray((masked > MASKED_SHARE * sizes).any(axis=1), dtype=np.bool_)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def measure(vis: Float32, nisp: Float32) -> Quality:
     """Measure sky and noise of every object and band.
 
@@ -130,6 +131,7 @@ def _central(keys: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int
     return (high if keys.shape[1] % 2 else keys[:, :middle].max(axis=1)), high
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def saturated(vis: Float32, nisp: Float32, quality: Quality) -> NDArray[np.bool_]:
     """Tell where a bright source off centre dominates the scaling of a cutout: the SATURATED flag.
 

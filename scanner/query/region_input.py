@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scanner.config import StorageConfig
 from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.query.region import Cone, MocRegion, Polygon
+from scanner.sphere import HEALPIX_ORDER
 from scanner.storage import read_file
 
 if TYPE_CHECKING:
@@ -134,7 +137,11 @@ def read_moc(location: str, storage: StorageConfig) -> MocRegion:
     except (FileNotFoundError, IsADirectoryError):
         raise InputMissingError(f"{location}: there is no such file; name a MOC in FITS, JSON or ASCII.") from None
     try:
-        return MocRegion(_parsed(content))
+        region = MocRegion(_parsed(content))
+        ranges = region.ranges()
+        if len(ranges) and not 0 <= ranges.min() <= ranges.max() <= 12 << 2 * HEALPIX_ORDER:
+            raise ValueError("a cell's number is too large for its order")
+        return region
     # The library's errors have no common class.
     except Exception as error:
         reason = " ".join(str(error).split()).rstrip(".")
@@ -145,9 +152,27 @@ def _parsed(content: bytes) -> MOC:
     from mocpy import MOC
 
     if content.startswith(b"SIMPLE"):
+        from astropy.io import fits
+
+        with fits.open(io.BytesIO(content)) as hdus:
+            _refuse_orders(
+                order for order in (hdus[1].header.get(key) for key in ("MOCORD_S", "MOCORDER")) if order is not None
+            )
         with tempfile.TemporaryDirectory(prefix="scanner-moc-") as folder:
             path = Path(folder, "moc.fits")
             path.write_bytes(content)
             return MOC.from_fits(path)
     text = content.decode("ascii")
-    return MOC.from_json(json.loads(text)) if text.lstrip().startswith("{") else MOC.from_string(text, "ascii")
+    if not text.lstrip().startswith("{"):
+        _refuse_orders(re.findall(r"(\d+)/", text))
+        return MOC.from_string(text, "ascii")
+    cells = json.loads(text)
+    _refuse_orders(cells)
+    return MOC.from_json(cells)
+
+
+def _refuse_orders(orders: Iterable[str | int]) -> None:
+    """Refuse orders that a MOC cannot have: the library takes them modulo something."""
+    for order in orders:
+        if not 0 <= int(order) <= HEALPIX_ORDER:
+            raise ValueError(f"it has order {order}, and {HEALPIX_ORDER} is the highest")

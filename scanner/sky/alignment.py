@@ -131,6 +131,7 @@ def align(vis: Mosaic, nisp: Mapping[Band, Mosaic]) -> Alignment:
     return Alignment(geometries, step, phase_x, phase_y)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def map_pixels(
     source: WCS, target: WCS, x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

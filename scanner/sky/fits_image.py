@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import warnings
 from collections import OrderedDict
@@ -16,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from scanner.errors import TileError
 from scanner.records import ImageRef
-from scanner.sky.local_files import ScratchFolder, local_path, uncompressed
+from scanner.sky.local_files import ScratchFolder, local_path, refuse_endless, regular_file, uncompressed
 
 #: Most bytes of one mapped file that stay in memory.
 RESIDENT_BYTES = 64 << 20
@@ -24,6 +25,8 @@ RESIDENT_BYTES = 64 << 20
 _BLOCK_ROWS = 128
 _BLOCKS = 3
 _FITS_BLOCK = 2880
+#: Most pixels of an image, and of one of the tiles that it is compressed in: far more than a tile of a survey has.
+LARGEST_PIXELS, LARGEST_COMPRESSED_TILE = 10**10, 4 * 10**8
 _DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 
 
@@ -80,6 +83,7 @@ class MappedImage:
         self._blank = blank if self._pixels.dtype.kind in "iu" else None
         self._touched: tuple[int, int] | None = None
 
+    @np.errstate(over="ignore", invalid="ignore")  # whatever a file holds: what is no number in the end is a bad pixel
     def window(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         """See :class:`FitsImage`."""
         self._touch(y0, y1)
@@ -165,22 +169,23 @@ def open_image(ref: ImageRef, scratch: ScratchFolder) -> tuple[FitsImage, fits.H
         The scratch folder is full.
     """
     path, name = local_path(ref.path), ref.name
-    if not path.is_file():
-        raise TileError(f"{name}: no such file; check the tile list.")
-    plain = uncompressed(path, scratch)
-    with _reading(name):
-        # Not mapped: of a tiled image, a map would keep every compressed byte that was ever read in memory.
-        hdus = fits.open(plain, memmap=False, lazy_load_hdus=True)
+    plain = uncompressed(regular_file(path, name), scratch)
+    # Opened here: astropy leaves what it opened itself open where it stumbles over a header. Not mapped: of a tiled image, a
+    # map would keep every compressed byte that was ever read in memory.
+    refuse_endless(plain, name)
+    file = plain.open("rb")
     try:
         with _reading(name):
+            hdus = fits.open(file, memmap=False, lazy_load_hdus=True)
             hdu = _choose(hdus, ref, name)
+            _refuse_size(hdu, name)
             header = hdu.header.copy()
             if isinstance(hdu, fits.CompImageHDU):
                 _check_size(plain, hdu.fileinfo()["datLoc"] + hdu.fileinfo()["datSpan"] - _FITS_BLOCK + 1, name)
                 return TiledImage(hdus, hdu, name), header
             image = _map(plain, hdu, header, name)
     except BaseException:
-        hdus.close()
+        file.close()
         raise
     hdus.close()
     return image, header
@@ -216,6 +221,14 @@ def _choose(hdus: fits.HDUList, ref: ImageRef, name: str) -> Any:
     if not _is_image(hdu):
         raise TileError(f"{name}: extension {ref.extension!r} holds no two-dimensional image.")
     return hdu
+
+
+def _refuse_size(hdu: Any, name: str) -> None:
+    """Refuse what a few bytes declare and no machine could read: a sparse file, a compressed image of one value."""
+    if math.prod(hdu.shape) > LARGEST_PIXELS:
+        raise TileError(f"{name}: has {hdu.shape[1]:,} × {hdu.shape[0]:,} pixels; that is no mosaic.")
+    if isinstance(hdu, fits.CompImageHDU) and math.prod(hdu.tile_shape) > LARGEST_COMPRESSED_TILE:
+        raise TileError(f"{name}: is compressed in tiles of {math.prod(hdu.tile_shape):,} pixels; decompress it.")
 
 
 def _is_image(hdu: Any) -> bool:

@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import gzip
 import hashlib
+import math
 import os
 import shutil
+import stat
 import tempfile
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from scanner.config import StorageConfig
-from scanner.errors import ForbiddenError, OutputError, TileError, UsageError
+from scanner.errors import ForbiddenError, OutputError, ScratchFullError, TileError, UsageError
 from scanner.records import Band, BandFiles, ImageRef, Tile
 from scanner.storage import open_store
 from scanner.storage.location import is_remote, split
 
 #: Locked by the process that owns a folder: the system lets go of it however the process ends, on whatever host.
 HELD_FILE = ".held"
-_GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_MAGIC, _FITS_MAGIC = b"\x1f\x8b", b"SIMPLE  ="
+_ENDLESS = "the file goes on far beyond what its FITS headers declare; fetch it again."
 _COPY_BYTES = 1 << 22
+_FITS_BLOCK, _CARD = 2880, 80
+#: Most bytes of an HDU, of a header, and of what is no FITS file; most HDUs; and most bytes that may follow the last one. A
+#: gzip file can hold a thousand times its own size.
+_HDU_BYTES, _HEADER_BYTES, _OTHER_BYTES, _HDUS, _TRAILING_BYTES = 8 * 10**10, 2000 * _FITS_BLOCK, 1 << 30, 4096, 1 << 20
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 #: What a file is called until it is there, whole and plain.
 _ARRIVING = ".arriving-"
 
@@ -201,6 +217,38 @@ def local_path(path: str) -> Path:
     return Path(unquote(urlsplit(path).path))
 
 
+def regular_file(path: Path, name: str) -> Path:
+    """The path itself, where it leads to a regular file: a pipe or a device would be waited for, or read, for ever.
+
+    Parameters
+    ----------
+    path
+        Local file.
+    name
+        What messages call it.
+
+    Raises
+    ------
+    TileError
+        It is not there, cannot be reached, or is no regular file.
+    """
+    if kind := irregular(path):
+        raise TileError(f"{name}: {kind}; check the path in the tile list.")
+    return path
+
+
+def irregular(path: Path) -> str | None:
+    """Why a path cannot be opened as a regular file, e.g. "is a pipe, not a file"; None where it can."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "is not there"
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        return f"cannot be read ({reason})"
+    return None if stat.S_ISREG(mode) else f"is {_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file"
+
+
 def is_gzip(path: Path) -> bool:
     """Whether a local file begins as gzip files do, whatever its name."""
     with path.open("rb") as file:
@@ -225,7 +273,7 @@ def uncompressed(path: Path, scratch: ScratchFolder) -> Path:
         The scratch folder is full or cannot be written.
     """
     try:
-        if not is_gzip(path):
+        if not is_gzip(regular_file(path, str(path))):
             return path
         status = path.stat()
     except OSError as error:
@@ -259,16 +307,19 @@ def decompress(path: Path, target: Path, name: str) -> None:
     except OSError as error:
         raise scratch_error(target.parent, error) from None
     partial = Path(temporary)
+
+    def make_room(n_bytes: int) -> None:
+        free = shutil.disk_usage(target.parent).free
+        if n_bytes > free:
+            raise ScratchFullError(
+                f"{name}: needs {n_bytes:,} bytes of scratch space, and {target.parent} has {free:,} left; free some space "
+                "or choose another --scratch folder."
+            )
+
     try:
         with os.fdopen(descriptor, "wb") as output, gzip.open(path, "rb") as compressed:
-            while True:
-                try:
-                    content = compressed.read(_COPY_BYTES)
-                except (OSError, EOFError, zlib.error) as error:
-                    raise TileError(f"{name}: the gzip file is damaged or truncated ({error}); fetch it again.") from None
-                if not content:
-                    break
-                output.write(content)
+            for piece in decompressed(compressed, name, make_room):
+                output.write(piece)
         partial.replace(target)
     except OSError as error:
         raise scratch_error(target.parent, error) from None
@@ -276,8 +327,110 @@ def decompress(path: Path, target: Path, name: str) -> None:
         partial.unlink(missing_ok=True)
 
 
+def decompressed(compressed: IO[bytes], name: str, make_room: Callable[[int], None]) -> Iterator[bytes]:
+    """The content of a gzip file, piece by piece; of a FITS file no more than what its headers declare.
+
+    Parameters
+    ----------
+    compressed
+        The file, opened by :mod:`gzip`.
+    name
+        What messages call it.
+    make_room
+        Called with a number of bytes before they are yielded; raises what is to be said where they are too many.
+
+    Raises
+    ------
+    TileError
+        It is damaged, truncated, or goes on far beyond what its headers declare.
+    """
+
+    def read(n_bytes: int) -> bytes:
+        try:
+            return compressed.read(n_bytes)
+        except (OSError, EOFError, zlib.error) as error:
+            raise TileError(f"{name}: the gzip file is damaged or truncated ({error}); fetch it again.") from None
+
+    def pieces(n_bytes: int) -> Iterator[bytes]:
+        make_room(n_bytes)
+        while n_bytes > 0 and (piece := read(min(_COPY_BYTES, n_bytes))):
+            n_bytes -= len(piece)
+            yield piece
+
+    block = read(_FITS_BLOCK)
+    if not block.startswith(_FITS_MAGIC):
+        yield block
+        yield from pieces(_OTHER_BYTES)
+        if read(1):
+            raise TileError(f"{name}: the gzip file holds more than {_OTHER_BYTES:,} bytes; decompress it.")
+        return
+    for _ in range(_HDUS):
+        header = _rest_of_header(block, read)
+        yield header
+        yield from pieces(_declared_bytes(header, name))
+        block = read(_FITS_BLOCK)
+        if not block.startswith(b"XTENSION"):
+            break
+    # What is left is read, so that its checksum is looked at.
+    if block.startswith(b"XTENSION") or len(read(_TRAILING_BYTES)) == _TRAILING_BYTES:
+        raise TileError(f"{name}: {_ENDLESS}")
+
+
+def refuse_endless(path: Path, name: str) -> None:
+    """Refuse a plain FITS file with an endless header, table of contents or tail: astropy would read on for the next HDU.
+
+    Raises
+    ------
+    TileError
+        It is such a file.
+    """
+    with path.open("rb") as file:
+        block = file.read(_FITS_BLOCK)
+        if not block.startswith(_FITS_MAGIC):
+            return
+        for _ in range(_HDUS):
+            file.seek(_declared_bytes(_rest_of_header(block, file.read), name), os.SEEK_CUR)
+            block = file.read(_FITS_BLOCK)
+            if not block.startswith(b"XTENSION"):
+                break
+        if block.startswith(b"XTENSION") or path.stat().st_size - file.tell() > _TRAILING_BYTES:
+            raise TileError(f"{name}: {_ENDLESS}")
+
+
+def _rest_of_header(block: bytes, read: Callable[[int], bytes]) -> bytes:
+    header = block
+    while _end_of_header(block) is None and len(header) < _HEADER_BYTES and (block := read(_FITS_BLOCK)):
+        header += block
+    return header
+
+
+def _end_of_header(block: bytes) -> int | None:
+    return next((at for at in range(0, len(block), _CARD) if block[at : at + _CARD].rstrip() == b"END"), None)
+
+
+def _declared_bytes(header: bytes, name: str) -> int:
+    """Bytes of an HDU's data, filled up to whole blocks, as its header declares them (FITS standard 4.0, section 4.4.1)."""
+    if _end_of_header(header[-_FITS_BLOCK:]) is None:
+        raise TileError(f"{name}: not a readable FITS file (a header without an end).")
+    cards = [header[at : at + _CARD] for at in range(0, len(header), _CARD)]
+    values = {card[:8].rstrip(): card[10:].partition(b"/")[0] for card in reversed(cards)}
+    try:
+        n_axes = int(values.get(b"NAXIS", b"0"))
+        axes = [int(values[b"NAXIS%d" % axis]) for axis in range(1, min(n_axes, 999) + 1)]
+        n_values = math.prod(axes) if axes else 0
+        bits = int(values.get(b"BITPIX", b"8"))
+        groups, extra = int(values.get(b"GCOUNT", b"1")), int(values.get(b"PCOUNT", b"0"))
+    except (KeyError, ValueError):
+        raise TileError(f"{name}: not a readable FITS file (BITPIX or NAXIS of a header is missing, or no number).") from None
+    n_bytes = abs(bits) // 8 * groups * (extra + n_values)
+    if not 0 <= n_bytes <= _HDU_BYTES:
+        raise TileError(f"{name}: a header declares {n_bytes:,} bytes; no survey has files of that size.")
+    return -(-n_bytes // _FITS_BLOCK) * _FITS_BLOCK
+
+
 def scratch_error(folder: Path, error: OSError) -> OutputError:
     """Say that a scratch folder cannot be written."""
-    return OutputError(
+    kind = ScratchFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else OutputError
+    return kind(
         f"{folder}: cannot write scratch files there ({error.strerror}); free some space or choose another --scratch folder."
     )

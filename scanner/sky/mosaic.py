@@ -15,7 +15,7 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
-from scanner.errors import TileError
+from scanner.errors import TileError, printable
 from scanner.records import Band, BandFiles, Float32, Float64, ImageRef
 from scanner.sky.fits_image import FitsImage, open_image
 from scanner.sky.local_files import ScratchFolder
@@ -65,10 +65,13 @@ class Mosaic:
         self.band: Band = band
         self.shape = image.shape
         self.wcs = celestial_wcs(header, name)
+        with np.errstate(all="ignore"):
+            if not np.isfinite(_corners(self.wcs, self.shape)).all():
+                raise TileError(f"{name}: its WCS gives no position on the sky for its corners; check the header.")
         scales = proj_plane_pixel_scales(self.wcs) * 3600
         self.pixel_scales_arcsec = (float(scales[0]), float(scales[1]))
         self.zero_point = _number(header.get("MAGZERO"))
-        self.unit = str(header.get("BUNIT", "")).strip()
+        self.unit = printable(str(header.get("BUNIT", ""))).strip()
         self._image, self._rms, self._flag, self._flag_mask = image, rms, flag, flag_mask
         self._scratch = scratch
 
@@ -140,13 +143,10 @@ class Mosaic:
         pixels = self._image.window(y0, y1, x0, x1)
         return pixels if pixels.dtype.kind == "f" and pixels.dtype.itemsize == np.dtype(np.float32).itemsize else None
 
+    @np.errstate(over="ignore", invalid="ignore")  # whatever a file holds: what is no number in the end is a bad pixel
     def _copy(self, out: Float32, top: int, bottom: int, left: int, right: int) -> None:
         pixels = self._image.window(top, bottom, left, right)
-        if pixels.dtype.itemsize <= out.dtype.itemsize:
-            out[...] = pixels
-        else:
-            with np.errstate(over="ignore"):
-                out[...] = pixels
+        out[...] = pixels
         if self._rms is not None:
             rms = self._rms.window(top, bottom, left, right).astype(np.float32)
             if not (rms.min() > 0 and rms.max() < BAD_RMS):
@@ -279,7 +279,8 @@ def celestial_wcs(header: fits.Header, name: str) -> WCS:
             wcs = WCS(header).celestial
             usable = wcs.naxis == 2 and wcs.wcs.lngtyp == "RA" and bool((proj_plane_pixel_scales(wcs) > 0).all())
         except Exception as error:  # wcslib has its own exceptions for every way in which a header can be wrong
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            # Its first line names a line of wcslib's own code.
+            reason = str(error).strip().splitlines()[-1].rstrip(".") if str(error).strip() else type(error).__name__
             raise TileError(f"{name}: its WCS cannot be understood ({reason}).") from None
     if not usable:
         raise TileError(f"{name}: has no celestial WCS (CTYPE RA/DEC, CRVAL, CRPIX, CD).")

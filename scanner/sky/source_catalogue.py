@@ -8,6 +8,8 @@ import warnings
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import astropy.units as u
@@ -24,7 +26,7 @@ from numpy.typing import NDArray
 
 from scanner.errors import TileError
 from scanner.records import MICROJANSKY_ZERO_POINT, Float64, ImageRef, Int64
-from scanner.sky.local_files import local_path
+from scanner.sky.local_files import decompressed, local_path, refuse_endless, regular_file
 
 #: Given the names of all columns, those to read.
 Chooser = Callable[[Sequence[str]], Sequence[str]]
@@ -40,6 +42,9 @@ ALIASES: dict[str, tuple[str, ...]] = {
 }
 #: Names of columns that a message lists at most.
 _SHOWN = 12
+#: Most rows, most bytes of a compressed FITS file, and of an ECSV file, which takes ten times as much memory. Euclid's deepest
+#: tiles have some 200,000 sources.
+LARGEST_ROWS, LARGEST_BYTES, LARGEST_ECSV_BYTES = 5_000_000, 1 << 30, 1 << 29
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,9 @@ def read(file: ImageRef) -> Sources:
         return list(names.values())
 
     columns = read_columns(file, choose)
+    for column in columns.values():
+        if column.values.ndim != 1 or any(isinstance(value, np.ndarray) for value in column.values[:1]):
+            raise TileError(f"{file}: column {column.name} holds several values a row; name one that holds a single value.")
     found = {role: columns[name] for role, name in names.items()}
     ra, dec = _angle(found["ra"], file, u.hourangle), _angle(found["dec"], file, u.deg)
     usable = np.isfinite(ra) & (np.abs(dec) <= 90.0)
@@ -140,6 +148,8 @@ def _magnitude(found: dict[str, FileColumn], file: ImageRef) -> Float64 | None:
 
 def _numbers(column: FileColumn, file: ImageRef) -> Float64:
     try:
+        if column.values.dtype.kind == "c":
+            raise TypeError
         values = column.values.astype(np.float64)
     except (ValueError, TypeError):
         raise TileError(f"{file}: column {column.name} holds something else than numbers.") from None
@@ -211,25 +221,18 @@ def read_columns(file: ImageRef, choose: Chooser) -> dict[str, FileColumn]:
     TileError
         The file cannot be read.
     """
-    path = str(local_path(file.path))
-    name = path.lower()
+    read = next((read for suffixes, read in _FORMATS.items() if file.path.lower().endswith(suffixes)), None)
+    path = local_path(file.path)
+    if read is None:
+        raise TileError(f"{file}: is not a catalogue that can be read; give FITS, ECSV, CSV or Parquet.")
+    regular_file(path, str(file))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)
-            if name.endswith((".fits", ".fit", ".fits.gz", ".fits.fz")):
-                return _read_fits(file, path, choose)
-            if name.endswith(".ecsv"):
-                return _read_ecsv(path, choose)
-            if name.endswith(".csv"):
-                return _read_csv(path, choose)
-            if name.endswith((".parquet", ".parq", ".pq")):
-                return _read_parquet(path, choose)
-    except FileNotFoundError:
-        raise TileError(f"{file}: the catalogue is not there; check the path, or use --targets detection.") from None
+            return read(file, str(path), choose)
     except _DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise TileError(f"{file}: the catalogue cannot be read ({reason}).") from None
-    raise TileError(f"{file}: is not a catalogue that can be read; give FITS, ECSV, CSV or Parquet.")
 
 
 def _read_fits(file: ImageRef, path: str, choose: Chooser) -> dict[str, FileColumn]:
@@ -237,14 +240,27 @@ def _read_fits(file: ImageRef, path: str, choose: Chooser) -> dict[str, FileColu
     if path.lower().endswith(".gz"):
         # Left to itself, astropy takes the good beginning of a damaged stream for the whole file.
         with gzip.open(path) as stream:
-            source = io.BytesIO(stream.read())
+            source = io.BytesIO(b"".join(decompressed(stream, str(file), partial(_bounded, file))))
+    else:
+        refuse_endless(Path(path), str(file))
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always", AstropyWarning)
         with fits.open(source, memmap=isinstance(source, str), lazy_load_hdus=False) as hdus:
             if any("truncated" in str(warning.message) for warning in warned):
                 raise TileError(f"{file}: the catalogue cannot be read (it is truncated).")
             hdu = _table_of(hdus, file)
+            _refuse_rows(file, int(hdu.header["NAXIS2"]))
             return {name: _fits_column(hdu, name) for name in choose(hdu.columns.names)}
+
+
+def _bounded(file: ImageRef, n_bytes: int) -> None:
+    if n_bytes > LARGEST_BYTES:
+        raise TileError(f"{file}: the catalogue has {n_bytes:,} bytes, compressed; decompress it, or keep fewer columns.")
+
+
+def _refuse_rows(file: ImageRef, n_rows: int) -> None:
+    if n_rows > LARGEST_ROWS:
+        raise TileError(f"{file}: the catalogue has {n_rows:,} rows, more than {LARGEST_ROWS:,}; keep those of this tile.")
 
 
 def _fits_column(hdu: fits.BinTableHDU, name: str) -> FileColumn:
@@ -268,7 +284,10 @@ def _table_of(hdus: fits.HDUList, file: ImageRef) -> fits.BinTableHDU:
     raise TileError(f"{file}: holds no binary table; give a catalogue.")
 
 
-def _read_ecsv(path: str, choose: Chooser) -> dict[str, FileColumn]:
+def _read_ecsv(file: ImageRef, path: str, choose: Chooser) -> dict[str, FileColumn]:
+    n_bytes = Path(path).stat().st_size
+    if n_bytes > LARGEST_ECSV_BYTES:
+        raise TileError(f"{file}: the catalogue has {n_bytes:,} bytes of ECSV; write it as FITS or Parquet.")
     table = Table.read(path, format="ascii.ecsv")
     columns = {}
     for name in choose(table.colnames):
@@ -278,14 +297,20 @@ def _read_ecsv(path: str, choose: Chooser) -> dict[str, FileColumn]:
     return columns
 
 
-def _read_csv(path: str, choose: Chooser) -> dict[str, FileColumn]:
+def _read_csv(file: ImageRef, path: str, choose: Chooser) -> dict[str, FileColumn]:
     with pa.csv.open_csv(path) as reader:
         names = choose(reader.schema.names)
     # Arrow would take 03:31:16 for a time of day, and the type of a column from its first rows.
     text = pa.csv.ConvertOptions(
         include_columns=list(names), column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True
     )
-    table = pa.csv.read_csv(path, convert_options=text)
+    batches, n_rows = [], 0
+    with pa.csv.open_csv(path, convert_options=text) as reader:
+        for batch in reader:
+            batches.append(batch)
+            n_rows += len(batch)
+            _refuse_rows(file, n_rows)
+        table = pa.Table.from_batches(batches, reader.schema)
     for i, name in enumerate(table.column_names):
         table = table.set_column(i, name, _typed(pc.utf8_trim_whitespace(table[name])))
     return _from_arrow(table)
@@ -301,9 +326,19 @@ def _typed(text: pa.ChunkedArray) -> pa.ChunkedArray:
     return text
 
 
-def _read_parquet(path: str, choose: Chooser) -> dict[str, FileColumn]:
-    with pq.ParquetFile(path) as file:
-        return _from_arrow(file.read(columns=list(choose(file.schema_arrow.names))))
+def _read_parquet(file: ImageRef, path: str, choose: Chooser) -> dict[str, FileColumn]:
+    with pq.ParquetFile(path) as parquet:
+        _refuse_rows(file, parquet.metadata.num_rows)
+        return _from_arrow(parquet.read(columns=list(choose(parquet.schema_arrow.names))))
+
+
+#: How a file is read, by the endings of its name.
+_FORMATS: dict[tuple[str, ...], Callable[[ImageRef, str, Chooser], dict[str, FileColumn]]] = {
+    (".fits", ".fit", ".fits.gz", ".fits.fz"): _read_fits,
+    (".ecsv",): _read_ecsv,
+    (".csv",): _read_csv,
+    (".parquet", ".parq", ".pq"): _read_parquet,
+}
 
 
 def _from_arrow(table: pa.Table) -> dict[str, FileColumn]:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy.coordinates import SkyCoord
+from astropy.wcs import NoConvergence
 from astropy.wcs.utils import pixel_to_skycoord, skycoord_to_pixel
 
-from scanner.config import TargetsConfig
+from scanner.config import SAME_ID_RADIUS_ARCSEC, TargetsConfig
 from scanner.errors import TileError
 from scanner.records import Float64, Int64, Targets, Tile
 from scanner.sky import source_catalogue
@@ -44,6 +45,7 @@ class _Found:
     target_id: Int64 | None
     magnitude: Float64 | None
     area: Float64 | None
+    notes: tuple[str, ...] = ()
 
 
 def list_targets(tile: Tile, vis: Mosaic, config: TargetsConfig) -> TargetSelection:
@@ -53,9 +55,10 @@ def list_targets(tile: Tile, vis: Mosaic, config: TargetsConfig) -> TargetSelect
     - ``magnitude_limit`` and ``min_area_pixels`` apply to catalogue and detection. An object whose magnitude or area is not
       known while the limit is set is left out; a catalogue without such a column is not cut by it, and a note says so. A grid
       is not cut.
-    - ``target_id`` is the catalogue's whole-number id, else the order-29 HEALPix index of the position (cells of 0.4 mas). Of
-      several objects with one id the brightest stays, then the first by right ascension and declination; the others count as
-      rejected.
+    - ``target_id`` is the catalogue's whole-number id where no objects further than 3" apart share one, else the order-29
+      HEALPix index of the position (cells of 0.4 mas). Of several objects with one id the brightest stays, then the first by
+      right ascension and declination; the others count as rejected.
+    - Positions for which a distorted WCS gives no pixel count as ``n_outside``, and a note says so.
 
     Parameters
     ----------
@@ -96,8 +99,7 @@ def list_targets(tile: Tile, vis: Mosaic, config: TargetsConfig) -> TargetSelect
             notes.append(f"area limit {config.min_area_pixels} pixels not applied: the {source} gives no area")
         else:
             keep &= found.area >= config.min_area_pixels
-    if source == "catalogue" and found.target_id is None:
-        notes.append("target ids are HEALPix indices: the catalogue gives no whole-number id")
+    notes += found.notes
     targets = _targets(found, keep)
     n_inside = int(np.count_nonzero(inside))
     return TargetSelection(
@@ -114,11 +116,43 @@ def _from_catalogue(tile: Tile, vis: Mosaic) -> _Found:
     if tile.catalogue is None:
         raise TileError(f"{vis.name}: tile {tile.tile_id} has no catalogue; name one, or use --targets detection.")
     sources = source_catalogue.read(tile.catalogue)
+    ids, notes = sources.target_id, []
+    if ids is None:
+        notes.append("target ids are HEALPix indices: the catalogue gives no whole-number id")
+    elif _share_ids(ids, sources.ra, sources.dec):
+        ids = None
+        notes.append("target ids are HEALPix indices: the catalogue gives one id to objects at different positions")
     x, y = np.full((2, len(sources)), np.nan)
     near = _near(vis, sources.ra, sources.dec)
     if near.any():
-        x[near], y[near] = skycoord_to_pixel(SkyCoord(sources.ra[near], sources.dec[near], unit="deg"), vis.wcs)
-    return _Found(sources.ra, sources.dec, x, y, sources.target_id, sources.magnitude, sources.area)
+        x[near], y[near], all_found = _pixels(vis, sources.ra[near], sources.dec[near])
+        if not all_found:
+            notes.append("objects without a pixel are left out: the distortion of a mosaic's WCS diverges there")
+    return _Found(sources.ra, sources.dec, x, y, ids, sources.magnitude, sources.area, tuple(notes))
+
+
+def _share_ids(target_id: Int64, ra: Float64, dec: Float64) -> bool:
+    """Whether an id stands for objects further apart than two catalogues place one object."""
+    placed = np.isfinite(ra) & np.isfinite(dec)
+    order = np.flatnonzero(placed)[np.argsort(target_id[placed], kind="stable")]
+    _, first, group = np.unique(target_id[order], return_index=True, return_inverse=True)
+    directions = unit_vectors(ra[order], dec[order])
+    distance = np.linalg.norm(directions - directions[first[group]], axis=1)
+    return bool((distance > chord(SAME_ID_RADIUS_ARCSEC)).any())
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _pixels(vis: Mosaic, ra: Float64, dec: Float64) -> tuple[Float64, Float64, bool]:
+    """Pixels of positions, NaN where the inversion of the WCS's distortion does not converge; whether it does everywhere."""
+    try:
+        x, y = skycoord_to_pixel(SkyCoord(ra, dec, unit="deg"), vis.wcs)
+    except NoConvergence as error:
+        solution = np.array(error.best_solution, dtype=np.float64)
+        for rows in (error.divergent, error.slow_conv):
+            if rows is not None:
+                solution[rows] = np.nan
+        return solution[:, 0], solution[:, 1], False
+    return x, y, True
 
 
 def _near(vis: Mosaic, ra: Float64, dec: Float64) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

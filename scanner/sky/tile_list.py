@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from scanner.config import StorageConfig
 from scanner.errors import ForbiddenError, InputMissingError, TileListError, UsageError
 from scanner.records import BANDS, TILE_ID_PATTERN, Band, BandFiles, FailedTile, ImageRef, Tile
+from scanner.sky.local_files import irregular
 from scanner.storage import open_store, read_file
 from scanner.storage.in_order import in_order
 from scanner.storage.location import SCHEMES, bucket_and_key, is_remote, split
@@ -82,7 +83,7 @@ def read(location: str | Path, storage: StorageConfig = StorageConfig()) -> Tile
         else that name.
 
     A tile whose folder or band is missing is a failed tile, and the others go on without it. A line that cannot be understood,
-    a tile id given twice, or a list without tiles is an error of the whole list.
+    a tile id given twice (in whatever case), or a list without tiles is an error of the whole list.
 
     Mosaics are not opened, and files named one by one are not looked for: a missing one costs its tile when it is opened.
 
@@ -111,24 +112,29 @@ def read(location: str | Path, storage: StorageConfig = StorageConfig()) -> Tile
     entries = [(number, read_line(line, base, f"{location}:{number}")) for number, line in enumerate(text.split("\n"), start=1)]
     tiles: list[Tile] = []
     failed: list[FailedTile] = []
-    line_of: dict[str, int] = {}
+    named: dict[str, tuple[str, int]] = {}
     for number, entry in _with_tiles_of_folders(entries, location, storage):
-        if entry.tile_id in line_of:
+        # Ids name folders, and some disks take names that differ in case for one.
+        if earlier := named.get(entry.tile_id.casefold()):
+            what = "" if earlier[0] == entry.tile_id else f" as {earlier[0]}, the same folder on some disks"
             raise TileListError(
-                f"{location}:{number}: tile {entry.tile_id} stands in line {line_of[entry.tile_id]} already; remove one."
+                f"{location}:{number}: tile {entry.tile_id} stands in line {earlier[1]} already{what}; remove one."
             )
-        line_of[entry.tile_id] = number
+        named[entry.tile_id.casefold()] = entry.tile_id, number
         if isinstance(entry, Tile):
             tiles.append(entry)
         else:
             failed.append(entry)
-    if not line_of:
+    if not named:
         raise TileListError(f"{location}: the list holds no tile; write one a line: a folder, or id=… VIS=… Y=… J=… H=….")
     return TileList(tuple(tiles), tuple(failed))
 
 
 def _content(location: str, storage: StorageConfig) -> bytes:
     if not is_remote(location):
+        # It is read again when the run goes on, or one of its objects is repeated: a pipe would be empty then.
+        if kind := irregular(Path(location)):
+            raise InputMissingError(f"{location}: the tile list cannot be read ({kind}).")
         try:
             return Path(location).read_bytes()
         except (OSError, ValueError) as error:

@@ -110,6 +110,7 @@ def _block_rows(mosaic: Mosaic, vis_wcs: WCS, grid: WarpGrid) -> Iterator[Float3
         yield strip
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _resample(mosaic: Mosaic, vis_wcs: WCS, grid: WarpGrid, top: int, left: int, shape: tuple[int, int]) -> Float32:
     samples = math.ceil(NISP_PIXEL_SCALE_ARCSEC / mosaic.pixel_scale_arcsec - _SPARE)
     x, y, area = sample_positions(mosaic.wcs, vis_wcs, grid, top, left, shape, samples)

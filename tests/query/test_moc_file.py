@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from mocpy import MOC
 
 from scanner.config import StorageConfig
@@ -41,3 +42,16 @@ def test_what_is_no_moc(tmp_path):
         (tmp_path / "bad").write_bytes(content)
         with pytest.raises(ContentError, match=r"bad: is no MOC of the sky in FITS, JSON or ASCII \("):
             read_moc(str(tmp_path / "bad"), StorageConfig())
+
+
+@pytest.mark.parametrize("text", ["99/1-5", "30/7", '{"99": [1, 2]}', '{"3": [99999]}', '{"30": [1]}', "fits"])
+def test_orders_and_cells_that_do_not_exist(made, tmp_path, text):
+    """The library takes an order of 99 modulo something, and a cell beyond the sky as it comes."""
+    path = tmp_path / "bad.moc"
+    path.write_text(text)
+    if text == "fits":
+        made.save(path, format="fits", overwrite=True)
+        with fits.open(path, mode="update") as hdus:
+            hdus[1].header["MOCORD_S"] = 99
+    with pytest.raises(ContentError, match=r"it has order (99|30), and 29 is the highest|a cell's number is too large"):
+        read_moc(str(path), StorageConfig())

@@ -238,7 +238,7 @@ def test_truncated_files(tmp_path: Path, name: str) -> None:
     path = Path(write(tmp_path, name, many).path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * 2 // 3] if "csv" not in name else whole[:-9])
-    with pytest.raises(TileError, match=rf"{name}: the catalogue cannot be read"):
+    with pytest.raises(TileError, match=rf"{name}: the (catalogue cannot be read|gzip file is damaged or truncated)"):
         source_catalogue.read(ImageRef(path=str(path)))
 
 

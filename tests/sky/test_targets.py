@@ -91,8 +91,8 @@ def test_outside_and_unusable_positions_are_counted(tmp_path: Path) -> None:
     assert (selection.n_seen, selection.n_outside, selection.n_rejected) == (9, 7, 0)
 
 
-def on_a_row(n: int) -> dict[str, Any]:
-    ra, dec = WCS(header()).all_pix2world(20.0 + 10 * np.arange(n), np.full(n, 100.0), 0)
+def on_a_row(n: int, step: int = 10) -> dict[str, Any]:
+    ra, dec = WCS(header()).all_pix2world(20.0 + step * np.arange(n), np.full(n, 100.0), 0)
     return {"ra": ra, "dec": dec}
 
 
@@ -127,10 +127,21 @@ def test_ids_made_from_positions(tmp_path: Path) -> None:
     assert targets.target_id.dtype == np.int64
 
 
+def test_an_id_of_objects_at_different_positions_names_none_of_them(tmp_path: Path) -> None:
+    """One id within 3" is one object that is there twice; beyond it is no id, and then none of this catalogue is."""
+    twice = select(tmp_path, Table(on_a_row(31, step=1) | {"id": [7, *range(100, 129), 7]}))
+    assert len(twice.targets) == 30
+    assert twice.notes == ()
+    shared = select(tmp_path, Table(on_a_row(32, step=1) | {"id": [7, *range(100, 130), 7]}))
+    assert len(shared.targets) == 32
+    assert 7 not in shared.targets.target_id
+    assert shared.notes == ("target ids are HEALPix indices: the catalogue gives one id to objects at different positions",)
+
+
 @settings(max_examples=25)
 @given(data=st.data())
 def test_one_target_of_each_id_whatever_the_order(tmp_path: Path, data: st.DataObject) -> None:
-    row = on_a_row(8)
+    row = on_a_row(8, step=4)
     ids = np.array(
         data.draw(st.lists(st.sampled_from([-(2**63), -1, 0, 5, 2**63 - 1]), min_size=8, max_size=8)), dtype=np.int64
     )

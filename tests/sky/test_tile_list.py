@@ -1,3 +1,4 @@
+import os
 import re
 import string
 from pathlib import Path
@@ -260,12 +261,23 @@ def test_empty_list(tmp_path: Path, text: str) -> None:
 def test_duplicate_ids_name_both_lines(tmp_path: Path) -> None:
     with pytest.raises(TileListError, match=r"tile-list.txt:3: tile 5 stands in line 1 already"):
         read_text(tmp_path, "id=5 VIS=a Y=a J=a H=a\n\nsky_TILE5\n")
+    with pytest.raises(TileListError, match=r"txt:2: tile A stands in line 1 already as a, the same folder on some disks"):
+        read_text(tmp_path, "id=a VIS=a Y=a J=a H=a\nid=A VIS=a Y=a J=a H=a\n")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_a_list_that_is_no_file(tmp_path: Path, kind: str) -> None:
+    path = {"pipe": tmp_path / "pipe", "device": Path("/dev/zero"), "folder": tmp_path}[kind]
+    if kind == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(InputMissingError, match=rf"the tile list cannot be read \(is a {kind}, not a file\)"):
+        tile_list.read(path)
 
 
 def test_list_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(InputMissingError, match="No such file"):
+    with pytest.raises(InputMissingError, match="is not there"):
         tile_list.read(tmp_path / "none.txt")
-    with pytest.raises(InputMissingError, match="directory"):
+    with pytest.raises(InputMissingError, match="is a folder"):
         tile_list.read(tmp_path)
     (tmp_path / "image.fits").write_bytes(b"SIMPLE\xff\xfe\x00")
     with pytest.raises(TileListError, match="not UTF-8 text"):

@@ -84,17 +84,20 @@ def test_an_output_that_becomes_unwritable_in_the_middle_of_a_run(few_tiles, ref
     assert leftovers(str(out), LOCAL) == []
 
 
-def test_a_full_scratch_folder(few_tiles, small_disk, refusal, tmp_path):
-    """One tile, whose mosaics have to be decompressed and warped: there is no place for them, and then there is."""
+def test_a_full_scratch_folder(few_tiles, small_disk, tmp_path):
+    """A tile whose mosaics have to be decompressed and warped has no place for them: it is tried again, and then fails."""
     disk, resize = small_disk
     (disk / "others").write_bytes(bytes(2_800_000))
     (line,) = [line for line in few_tiles.listed.read_text().splitlines() if line.startswith("id=packed")]
     listed = few_tiles.listed.with_name("packed.txt")
     listed.write_text(line)
     run = (tmp_path / "run", str(listed), str(tmp_path / "out"), "--scratch", str(disk))
-    processes, driver = few_tiles.run(*run)
-    assert driver.wait() == OUTPUT, processes.log("driver")
-    assert str(disk) in refusal(processes)
+    pauses = {"SCANNER_ENGINE__ATTEMPTS": "2", "SCANNER_ENGINE__BACKOFF_S": "0.1"}
+    processes, driver = few_tiles.run(*run, **pauses)
+    assert driver.wait() == INCOMPLETE, processes.log("driver")
+    failed = (tmp_path / "out" / "failed-tiles.ecsv").read_text()
+    assert str(disk) in failed
+    assert "given up after 2 attempts" in failed
     assert resize("100m")
     processes, driver = few_tiles.run(*run, name="again")
     assert driver.wait() == DONE, processes.log("again")

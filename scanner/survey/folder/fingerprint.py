@@ -12,7 +12,7 @@ from pathlib import Path
 from scanner.config import RunConfig, StorageConfig
 from scanner.errors import ForbiddenError, TileError, UsageError
 from scanner.records import ImageRef, Tile
-from scanner.sky.local_files import local_path
+from scanner.sky.local_files import local_path, regular_file
 from scanner.storage import is_remote, open_store, split
 
 SAMPLED_BLOCKS = 16
@@ -95,7 +95,7 @@ def _of_file(reference: ImageRef, storage: StorageConfig) -> str:
 
 def _sample(path: Path, digest: hashlib._Hash) -> None:
     try:
-        with path.open("rb") as file:
+        with regular_file(path, str(path)).open("rb") as file:
             size = file.seek(0, 2)
             digest.update(size.to_bytes(8, "little"))
             last = max(size - BLOCK_BYTES, 0)

@@ -18,7 +18,7 @@ from scanner.cutouts.extract import cut
 from scanner.cutouts.quality import fill_bad_pixels
 from scanner.ensemble import bundles
 from scanner.ensemble.session import Scorer
-from scanner.errors import ScannerError, TileError, UnavailableError
+from scanner.errors import ScannerError, ScratchFullError, TileError, UnavailableError
 from scanner.records import Band, CommitRecord, CutoutBatch, FailedTile, Flag, Scores, Targets
 from scanner.sky.local_files import fetch_tile, remote_files
 from scanner.sky.mosaic import outline
@@ -358,7 +358,8 @@ def _failure_of(job: TileJob, error: Exception) -> dict[str, Any]:
     """The field of an outcome that tells an error."""
     metrics.tile_failed()
     tile_id = job.tile.tile_id
-    if isinstance(error, UnavailableError):
+    # A scratch folder has room again when other tiles are done: one that needs too much stops no other.
+    if isinstance(error, UnavailableError | ScratchFullError):
         return {"passing": FailedTile(tile_id=tile_id, reason=str(error))}
     if isinstance(error, TileError):
         return {"failed": FailedTile(tile_id=tile_id, reason=str(error))}
