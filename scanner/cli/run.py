@@ -18,13 +18,12 @@ from scanner.interface.progress import counted, duration
 from scanner.interface.scan import run_request, stages
 from scanner.records import CodecName
 from scanner.storage.location import join
-from scanner.survey.finish import RunReport
 from scanner.survey.folder.cost import one_line
-from scanner.survey.plan import RunPlan
-from scanner.survey.run import dry_run
+from scanner.survey.status import RunReport
 
 if TYPE_CHECKING:
     from scanner.explain.stage import ExplainReport
+    from scanner.survey.plan import RunPlan
 
 
 #: Rows of the candidate list printed at the end.
@@ -177,6 +176,8 @@ def run(
     request = run_request(tile_list, out, config=config_file, restart=restart, **settings)
     console = standard_output()
     if only_plan:
+        from scanner.survey.run import dry_run
+
         plan = dry_run(request)
         print_plan(console, plan, request.config)
         return TileError.exit_code if plan.failed else 0

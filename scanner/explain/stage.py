@@ -23,10 +23,10 @@ from scanner.report.explanations import RECORD, ExplainJob, ExplainOutcome, Expl
 from scanner.sky import tile_list
 from scanner.storage import open_store
 from scanner.survey.candidate_cutouts import candidate_cutouts
-from scanner.survey.finish import RunReport, summary_of, write_sheet
+from scanner.survey.finish import summary_of, write_sheet
 from scanner.survey.folder.ledger import RunFolder, RunRecord
-from scanner.survey.messages import TileProgress
 from scanner.survey.scan.scratch import sweep_scratch
+from scanner.survey.status import RunReport, TileProgress
 from scanner.survey.workers.engine import run_on_workers
 from scanner.survey.workers.steps import OnProgress, Steps
 

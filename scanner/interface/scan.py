@@ -22,9 +22,9 @@ from scanner.storage.location import is_remote, join, split
 if TYPE_CHECKING:
     from scanner.explain.stage import ExplainReport
     from scanner.interface.opened import Run
-    from scanner.survey.finish import RunReport
     from scanner.survey.plan import RunPlan
     from scanner.survey.run import RunRequest
+    from scanner.survey.status import RunReport
 
 #: Longest wait for Prometheus's next visit at the end of a run, so that it sees how the run ended. It comes every 15 to 60 s.
 LAST_VISIT_SECONDS = 60.0

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from scanner.config import StorageConfig
@@ -327,7 +326,7 @@ def decompress(path: Path, target: Path, name: str) -> None:
         partial.unlink(missing_ok=True)
 
 
-def decompressed(compressed: IO[bytes], name: str, make_room: Callable[[int], None]) -> Iterator[bytes]:
+def decompressed(compressed: gzip.GzipFile, name: str, make_room: Callable[[int], None]) -> Iterator[bytes]:
     """The content of a gzip file, piece by piece; of a FITS file no more than what its headers declare.
 
     Parameters

@@ -30,10 +30,11 @@ from scanner.report.plots import ScoreCounts
 from scanner.storage import split
 from scanner.storage.in_order import in_order
 from scanner.survey.candidate_cutouts import candidate_cutouts
-from scanner.survey.folder.cost import CostLedger, RunCost
+from scanner.survey.folder.cost import CostLedger
 from scanner.survey.folder.ledger import DamagedTileError, RunFolder, RunRecord, temporary_beside
 from scanner.survey.folder.resume import refuse_other_settings
 from scanner.survey.published import CANDIDATES, CATALOGUE, FOOTPRINT, TILES_TABLE
+from scanner.survey.status import RunReport
 
 
 @dataclass(frozen=True)
@@ -139,26 +140,6 @@ RESULTS = (
     "footprint.fits",
     "failed-tiles.ecsv",
 )
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """What came of a run.
-
-    ``n_unique``, ``n_candidates``: objects, counted once whatever tiles they are in. ``candidates``: the table of the best of
-    the latter, as many as the settings let it hold.
-    """
-
-    n_tiles: int
-    failed: tuple[FailedTile, ...]
-    n_targets: int
-    n_scored: int
-    n_unique: int
-    n_candidates: int
-    sky_area_deg2: float
-    notes: tuple[str, ...]
-    candidates: pa.Table
-    cost: RunCost
 
 
 def finish(

@@ -18,14 +18,13 @@ from scanner.records import FailedTile, Tile
 from scanner.sky import tile_list
 from scanner.sky.tile_list import TileList
 from scanner.storage import is_remote
-from scanner.survey.finish import RunReport, finish
 from scanner.survey.folder import fingerprint
 from scanner.survey.folder.ledger import RunFolder, RunRecord
 from scanner.survey.folder.resume import HEAD_START_S, InputChecks, committed_inputs, input_checks, open_run
 from scanner.survey.messages import Event, MergeStarted, RunStarted, TileFinished, TileJob, TileProgress
 from scanner.survey.plan import RunPlan, plan
 from scanner.survey.scan.tile import GPU_PROVIDERS, parallel_scores
-from scanner.survey.status import StatusFile
+from scanner.survey.status import RunReport, StatusFile
 from scanner.survey.workers.cluster import worker_count
 from scanner.survey.workers.engine import run_on_workers
 from scanner.survey.workers.tiles import SCANNING
@@ -85,6 +84,9 @@ def run_survey(request: RunRequest, on_event: Callable[[Event], None] = lambda _
 
         failed = (*listed.failed, *_scan(folder, record, bundle, listed, tell))
         tell(MergeStarted())
+        # Matplotlib and its like take a second to load: not before the first tile is on its way.
+        from scanner.survey.finish import finish
+
         report = finish(folder, record, bundle, listed.tiles, failed, known)
         status.finished(report)
         return report

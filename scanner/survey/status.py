@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
@@ -22,7 +23,8 @@ from scanner.survey.folder.cost import RunCost
 from scanner.survey.messages import Event, MergeStarted, RunStarted, TileFinished, TileProgress
 
 if TYPE_CHECKING:
-    from scanner.survey.finish import RunReport
+    import pyarrow as pa
+
     from scanner.survey.folder.ledger import RunFolder, RunRecord
 
 STATUS = "status.json"
@@ -32,8 +34,28 @@ SILENT_INTERVALS = 10
 State = Literal["running", "merging", "done", "failed", "interrupted"]
 
 
+@dataclass(frozen=True)
+class RunReport:
+    """What came of a run.
+
+    ``n_unique``, ``n_candidates``: objects, counted once whatever tiles they are in. ``candidates``: the table of the best of
+    the latter, as many as the settings let it hold.
+    """
+
+    n_tiles: int
+    failed: tuple[FailedTile, ...]
+    n_targets: int
+    n_scored: int
+    n_unique: int
+    n_candidates: int
+    sky_area_deg2: float
+    notes: tuple[str, ...]
+    candidates: pa.Table
+    cost: RunCost
+
+
 class RunTotals(Record):
-    """What came of a run; see :class:`~scanner.survey.finish.RunReport`."""
+    """What came of a run; see :class:`RunReport`."""
 
     n_targets: int
     n_scored: int

@@ -9,7 +9,7 @@ from pathlib import Path
 from disturbed.processes import Processes
 from made_records import commit_record
 from ports import free_ports
-from waiting import wait_for
+from waiting import LIMIT_S, wait_for
 
 from scanner.config import load
 from scanner.records import FailedTile, Tile
@@ -106,7 +106,10 @@ class Standing:
         self.scheduler = self.processes.start("scheduler", "scheduler", "--host", "127.0.0.1", "--port", str(port), *words)
 
     def worker(self, name, *words):
-        return self.processes.start(name, "worker", self.address, "--name", name, *self._words, *words)
+        # On a crowded machine a worker takes minutes to start; one that gave up would leave a test waiting for ever.
+        return self.processes.start(
+            name, "worker", self.address, "--name", name, "--death-timeout", f"{LIMIT_S}s", *self._words, *words
+        )
 
     def worker_of_other_version(self, name):
         with (self.processes.folder / f"{name}.log").open("ab") as log:
