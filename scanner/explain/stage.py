@@ -25,8 +25,9 @@ from scanner.storage import open_store
 from scanner.survey.candidate_cutouts import candidate_cutouts
 from scanner.survey.finish import summary_of, write_sheet
 from scanner.survey.folder.ledger import RunFolder, RunRecord
+from scanner.survey.messages import TileProgress
 from scanner.survey.scan.scratch import sweep_scratch
-from scanner.survey.status import RunReport, TileProgress
+from scanner.survey.status import RunReport
 from scanner.survey.workers.engine import run_on_workers
 from scanner.survey.workers.steps import OnProgress, Steps
 
