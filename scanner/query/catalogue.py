@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from scanner.catalogue.columns import HEALPIX_COLUMN
 from scanner.catalogue.hats import partition_path
 from scanner.errors import ContentError
-from scanner.query.database import DEFAULT_LIMITS, DatabaseLimits, interruptible, open_database
+from scanner.query.database import DEFAULT_LIMITS, DatabaseLimits, interruptible, open_database, unreadable
 from scanner.query.region import SqlPart, few, merged, overlapping
 from scanner.records import Int64
 from scanner.sphere import HEALPIX_ORDER
@@ -211,9 +211,7 @@ class Catalogue:
             with closing(self.connection()) as connection, interruptible(connection):
                 return connection.sql(sql, params=list(parameters)).to_arrow_table()
         except (duckdb.IOException, duckdb.InternalException, duckdb.FatalException) as error:
-            # A file was damaged since it was verified.
-            reason = " ".join(str(error).partition("\n")[0].split()).rstrip(".")
-            raise ContentError(f"{self.where}: cannot be read ({reason}); 'scanner verify' names the file.") from error
+            raise unreadable(self.where, error) from error
 
     def connection(self) -> DuckDBPyConnection:
         """A connection to the catalogue's database, for one thread at a time; see :mod:`scanner.query.database`."""

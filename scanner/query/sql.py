@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from scanner.errors import UsageError
 from scanner.query.catalogue import Catalogue
-from scanner.query.database import DEFAULT_LIMITS, DatabaseLimits, interruptible, open_database, quoted, time_limit
+from scanner.query.database import DEFAULT_LIMITS, DatabaseLimits, escaped, interruptible, open_database, quoted, time_limit
 from scanner.query.region import Region, all_of
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _attach(connection: DuckDBPyConnection, schema: str, catalogue: Catalogue, r
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
     if region is None:
         # A view takes no parameters.
-        files = ", ".join(f"'{_escaped(str(path))}'" for path in catalogue.files())
+        files = ", ".join(f"'{escaped(str(path))}'" for path in catalogue.files())
         relation = f"read_parquet([{files}], hive_partitioning = false)"
         connection.execute(f"CREATE VIEW {schema}.objects AS SELECT {columns} FROM {relation}")
     else:
@@ -145,10 +145,6 @@ def _reason(error: Exception) -> str:
     text = str(error).partition("\n\nLINE ")[0].partition(": ")[2] or str(error)
     sentence = " ".join(text.split())
     return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
-
-
-def _escaped(text: str) -> str:
-    return text.replace("'", "''")
 
 
 #: Nodes of the parse tree that only read. Every kind of node that holds a statement is named ``…_NODE``.

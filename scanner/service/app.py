@@ -29,6 +29,7 @@ from scanner.errors import UsageError
 from scanner.grading.blind import Blindness
 from scanner.grading.grade import Viewer
 from scanner.grading.store import GradeStore
+from scanner.query.processes import QueryProcesses
 from scanner.records import Record
 from scanner.service.api import candidates, collections, distributions, grades
 from scanner.service.collections import Collections
@@ -156,7 +157,8 @@ def context_of(config: ServiceConfig, locations: Sequence[str]) -> Context:
     disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = ServiceInstruments(CollectorRegistry())
     limits = config.limits
-    collections, tokens = Collections(locations, config, metrics), TokenBook(config.access.tokens)
+    processes = QueryProcesses(limits.memory_mb_each)
+    collections, tokens = Collections(locations, config, processes, metrics), TokenBook(config.access.tokens)
     if not (config.is_local or tokens or config.access.public):
         raise UsageError(
             f"{config.http.host}: everybody who can reach this machine could read; give --tokens FILE "
@@ -168,7 +170,8 @@ def context_of(config: ServiceConfig, locations: Sequence[str]) -> Context:
         config=config,
         collections=collections,
         tokens=tokens,
-        work=WorkThreads(limits.workers, limits.queue, limits.seconds, metrics),
+        work=WorkThreads(limits, metrics),
+        processes=processes,
         metrics=metrics,
         grades=store,
         blindness=Blindness(store, on=config.grading.blind),
@@ -196,6 +199,7 @@ def create_app(context: Context) -> FastAPI:
             yield
         context.collections.close()
         context.work.close()
+        context.processes.close()
         context.cutouts.close()
 
     app = FastAPI(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,11 +18,13 @@ import pyarrow as pa
 
 from scanner.errors import ContentError, ScannerError, UsageError
 from scanner.query.catalogue import Catalogue
-from scanner.query.database import DatabaseLimits, OutOfMemoryError, interruptible
+from scanner.query.database import DatabaseFiles, DatabaseLimits, OutOfMemoryError, interruptible, open_database
+from scanner.query.processes import ProcessDatabase, QueryProcesses
+from scanner.query.region import SqlPart
 from scanner.query.search import CandidateId
 from scanner.service.errors import BusyError, NotFoundError
 from scanner.service.instruments import ServiceInstruments
-from scanner.service.settings import ServiceConfig
+from scanner.service.settings import LimitsConfig, ServiceConfig
 from scanner.survey.published import FOOTPRINT, Published, open_published, read_tiles
 
 if TYPE_CHECKING:
@@ -40,16 +44,18 @@ class UnknownCandidateError(NotFoundError):
     """There is no object of this name."""
 
 
-#: The candidates, copied into the catalogue's own database, compressed and by rank, so that no list of them reads files.
-CANDIDATES = "served.candidates"
+#: The candidates and the tiles, copied into a database file, compressed and in order, so that no list of them reads Parquet.
+SERVED = "served"
+CANDIDATES, TILES = f"{SERVED}.candidates", f"{SERVED}.tiles"
 
 
 @dataclass(frozen=True)
 class Collection:
     """An open run or survey.
 
-    ``slug``: its name in URLs; ``title``: for people. ``tiles``: one row a tile of its lists. ``n_candidates``: rows of
-    :data:`CANDIDATES`, which has the catalogue's columns.
+    ``slug``: its name in URLs; ``title``: for people. ``tiles``: one row a tile of its lists, as :data:`TILES`.
+    ``n_candidates``: rows of :data:`CANDIDATES`, which has the catalogue's columns. ``database``: of its files and of these
+    tables.
     """
 
     slug: str
@@ -58,6 +64,7 @@ class Collection:
     catalogue: Catalogue
     tiles: pa.Table
     n_candidates: int
+    database: ProcessDatabase
 
     @property
     def state(self) -> str:
@@ -81,11 +88,11 @@ class Collection:
     def row(self, wanted: CandidateId) -> pa.Table | None:
         """The row of one object, which need not be a candidate; None where there is none. Blocks."""
         is_it = wanted.condition
-        rows = self.catalogue.query(f"SELECT * FROM {CANDIDATES} WHERE {is_it.sql}", is_it.parameters)
+        rows = self.database.query(f"SELECT * FROM {CANDIDATES} WHERE {is_it.sql}", is_it.parameters)
         if not len(rows) and wanted.run in self.published.run_folders:
             objects = self.catalogue.source().relation
             sql = f"SELECT * FROM {objects.sql} WHERE {is_it.sql}"
-            rows = self.catalogue.query(sql, (*objects.parameters, *is_it.parameters))
+            rows = self.database.query(sql, (*objects.parameters, *is_it.parameters))
         return rows.slice(0, 1).cast(self.catalogue.schema) if len(rows) else None
 
     def find(self, candidate_id: str) -> pa.Table:
@@ -103,7 +110,7 @@ class Collection:
         return row
 
 
-def open_collection(location: str, config: ServiceConfig, slug: str | None = None) -> Collection:
+def open_collection(location: str, config: ServiceConfig, processes: QueryProcesses, slug: str | None = None) -> Collection:
     """Open a run or survey folder.
 
     Parameters
@@ -112,6 +119,8 @@ def open_collection(location: str, config: ServiceConfig, slug: str | None = Non
         A local path or ``s3://…``.
     config
         The service's settings.
+    processes
+        Where its catalogue is asked.
     slug
         Its name in URLs; the folder's own by default.
 
@@ -123,41 +132,65 @@ def open_collection(location: str, config: ServiceConfig, slug: str | None = Non
     import duckdb
 
     try:
-        return _opened(location, config, slug)
+        published = open_published(location, storage=config.storage)
+        catalogue = published.open_catalogue(None if config.files.cache is None else Path(config.files.cache))
+        return serve(published, catalogue, read_tiles(published.files), config.limits, processes, slug)
     except (duckdb.Error, pa.ArrowException) as error:
         raise ContentError(
             f"{location}: its catalogue cannot be read ({str(error).splitlines()[0]}); make it again."
         ) from error
 
 
-def _opened(location: str, config: ServiceConfig, slug: str | None) -> Collection:
-    published = open_published(location, storage=config.storage)
-    cache = None if config.files.cache is None else Path(config.files.cache)
-    limits = DatabaseLimits(config.limits.memory_mb, config.limits.threads)
-    catalogue = published.open_catalogue(cache, limits)
-    return Collection(
-        slug=slug or published.slug,
-        title=published.title,
-        published=published,
-        catalogue=catalogue,
-        tiles=read_tiles(published.files),
-        n_candidates=keep_candidates(catalogue),
-    )
+def serve(
+    published: Published,
+    catalogue: Catalogue,
+    tiles: pa.Table,
+    limits: LimitsConfig,
+    processes: QueryProcesses,
+    slug: str | None = None,
+) -> Collection:
+    """Copy a catalogue's candidates, and the tiles, into the file that lists are read from.
 
-
-def keep_candidates(catalogue: Catalogue) -> int:
-    """Copy a catalogue's candidates into its database as :data:`CANDIDATES`, and count them."""
+    Raises
+    ------
+    UsageError
+        The copy takes more memory than there is.
+    """
     objects = catalogue.source().relation
-    rows = f"SELECT * FROM {objects.sql} WHERE is_candidate ORDER BY rank"
+    folder = Path(tempfile.mkdtemp(prefix="scanner-served-"))
+    file = folder / "served.duckdb"
+    # Nobody asks it yet, so it may use what all queries together may.
+    copier = QueryProcesses(limits.memory_mb)
     try:
-        with closing(catalogue.connection()) as connection, interruptible(connection):
-            connection.execute("ATTACH ':memory:' AS served (COMPRESS)")
-            connection.execute(f"CREATE TABLE {CANDIDATES} AS {rows}", list(objects.parameters))
-            connection.execute("CHECKPOINT served")
-            counted = connection.execute(f"SELECT count(*) FROM {CANDIDATES}").fetchone()
+        whole = DatabaseLimits(limits.memory_mb, limits.threads)
+        n_candidates = copier.call(_copied, file, catalogue.dataset, objects, tiles, whole)
     except OutOfMemoryError:
-        memory_mb = catalogue.limits.memory_mb
-        raise UsageError(f"{catalogue.where}: its candidates take more than {memory_mb} MB; raise limits.memory_mb.") from None
+        shutil.rmtree(folder, ignore_errors=True)
+        raise UsageError(
+            f"{catalogue.where}: its candidates take more than {limits.memory_mb} MB; raise limits.memory_mb."
+        ) from None
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    finally:
+        copier.close()
+    each = DatabaseLimits(limits.memory_mb_each, limits.threads)
+    database = ProcessDatabase(DatabaseFiles((catalogue.dataset,), ((SERVED, file),), published.state, each), processes)
+    collection = Collection(slug or published.slug, published.title, published, catalogue, tiles, n_candidates, database)
+    weakref.finalize(collection, shutil.rmtree, folder, ignore_errors=True)
+    return collection
+
+
+def _copied(file: Path, dataset: Path, objects: SqlPart, tiles: pa.Table, limits: DatabaseLimits) -> int:
+    """Write the file of :data:`CANDIDATES` and :data:`TILES`; the number of candidates."""
+    with closing(open_database([dataset], limits, writes={SERVED: file})) as connection, interruptible(connection):
+        connection.register("tile_rows", tiles)
+        connection.execute(f"CREATE TABLE {TILES} AS SELECT * FROM tile_rows")
+        rows = f"SELECT * FROM {objects.sql} WHERE is_candidate ORDER BY rank"
+        connection.execute(f"CREATE TABLE {CANDIDATES} AS {rows}", list(objects.parameters))
+        connection.execute(f"CHECKPOINT {SERVED}")
+        counted = connection.execute(f"SELECT count(*) FROM {CANDIDATES}").fetchone()
+        connection.execute(f"DETACH {SERVED}")
     return int(counted[0]) if counted else 0
 
 
@@ -168,8 +201,10 @@ class Collections:
     replaces the old state in one step, so an answer is of one state. Where that fails, the old state stays, with a warning.
     """
 
-    def __init__(self, locations: Sequence[str], config: ServiceConfig, instruments: ServiceInstruments) -> None:
-        self._config, self._instruments = config, instruments
+    def __init__(
+        self, locations: Sequence[str], config: ServiceConfig, processes: QueryProcesses, instruments: ServiceInstruments
+    ) -> None:
+        self._config, self._processes, self._instruments = config, processes, instruments
         self._named_as = tuple(locations)
         self._waits = config.files.wait
         # Folders that make no sense are refused at once; large ones take a while to open.
@@ -254,7 +289,7 @@ class Collections:
             self._locations = self._locations or self._by_slug()
             for slug, location in self._locations.items():
                 if slug not in self._open:
-                    self._put(open_collection(location, self._config, slug))
+                    self._put(open_collection(location, self._config, self._processes, slug))
         except Exception as error:
             if not self._is_temporary(error):
                 self.error = error
@@ -268,7 +303,7 @@ class Collections:
         for slug, location in self._locations.items():
             try:
                 if open_published(location, storage=self._config.storage).state != self._open[slug].state:
-                    self._put(open_collection(location, self._config, slug))
+                    self._put(open_collection(location, self._config, self._processes, slug))
                     self._instruments.renewals.inc()
                     logger.info("%s: opened again, as it has changed", slug)
             except (ScannerError, OSError) as error:

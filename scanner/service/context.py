@@ -3,38 +3,58 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import os
+import tempfile
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from fastapi import Request
 
+from scanner.errors import UsageError
 from scanner.grading.blind import Blindness
 from scanner.grading.store import GradeStore
 from scanner.query.database import Deadline, OutOfMemoryError, OutOfTimeError
+from scanner.query.processes import QueryProcesses
 from scanner.service.collections import Collections
 from scanner.service.cutouts import Cutouts
 from scanner.service.errors import BadRequestError, BusyError, TimeLimitError
 from scanner.service.instruments import ServiceInstruments
 from scanner.service.security.tokens import TokenBook
-from scanner.service.settings import ServiceConfig
+from scanner.service.settings import LimitsConfig, ServiceConfig
 
 Result = TypeVar("Result")
 P = ParamSpec("P")
 #: Seconds after which a client that was refused should try again.
 RETRY_AFTER_S = 2
+#: Longest time in which an answer that has begun and met its limit can still be ended well, in seconds.
+END_S = 10.0
+#: Answers are kept in memory up to this length, and sent in such pieces, in bytes.
+IN_MEMORY_BYTES, SENT_BYTES = 1_000_000, 256_000
+#: No answer is begun while clients have yet to read this many of the longest.
+MOST_HELD = 4
+
+
+class AnswerTooLongError(UsageError):
+    """An answer is longer than any may be."""
 
 
 class WorkThreads:
     """Work that blocks, in a bounded number of threads, each piece within a time limit that interrupts DuckDB."""
 
-    def __init__(self, workers: int, queue: int, seconds: float, instruments: ServiceInstruments) -> None:
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="work")
-        self._room = workers + queue
-        self._seconds = seconds
+    def __init__(self, limits: LimitsConfig, instruments: ServiceInstruments) -> None:
+        self._pool = ThreadPoolExecutor(limits.workers, thread_name_prefix="work")
+        self._room = limits.workers + limits.queue
+        self._seconds = limits.seconds
+        self._most_bytes = limits.answer_mb * 1_000_000
         self._instruments = instruments
         self._pending = 0
+        #: Those that are not sent yet.
+        self._answers: weakref.WeakSet[_Answer] = weakref.WeakSet()
 
     async def run(self, function: Callable[..., Result], *args: Any, seconds: float | None = None) -> Result:
         """Call a function that blocks.
@@ -56,52 +76,62 @@ class WorkThreads:
             Its query needs more memory than it may use.
         """
         deadline = Deadline(self._seconds if seconds is None else seconds)
-        return await self._within(deadline, deadline.seconds, function, *args)
+        return await self._within(deadline, partial(function, *args))
 
     async def stream(
         self, function: Callable[..., Iterator[bytes]], *args: Any, seconds: float | None = None
     ) -> AsyncIterator[bytes]:
-        """Call a function that makes an answer piece by piece; the first piece is made before this returns.
+        """Call a function that makes an answer piece by piece; this returns when the first piece is made.
 
-        The pieces are made while the client takes them, so the answer's size is bounded by neither memory nor this service. The
-        time limit is for making them; how long the client takes to read does not count.
+        The whole answer is one piece of work: once it is admitted, it is made as fast as that goes, and waits for the client in
+        memory or in a file. So the time limit is for making it, and a client that reads slowly keeps no thread.
+
+        Errors before the first piece are those of :meth:`run`. After it the answer says itself what ended it, as DALI asks; the
+        connection of one that cannot (CSV) breaks.
         """
+        held = sum(one.n_bytes for one in self._answers)
+        if held > MOST_HELD * self._most_bytes:
+            raise self._busy()
         deadline = Deadline(self._seconds if seconds is None else seconds)
-        left = deadline.seconds
-        clock = asyncio.get_running_loop().time
+        answer = _Answer(asyncio.get_running_loop())
+        self._answers.add(answer)
 
-        def begun() -> tuple[Iterator[bytes], bytes | None]:
-            pieces = function(*args)
-            return pieces, next(pieces, None)
+        def make() -> None:
+            for piece in bounded(function(*args), self._most_bytes):
+                answer.write(piece)
 
-        start = clock()
-        pieces, first = await self._within(deadline, left, begun)
-        left -= clock() - start
+        making = asyncio.create_task(self._within(deadline, make, has_begun=lambda: answer.n_bytes > 0))
+        making.add_done_callback(answer.end)
 
         async def sent() -> AsyncIterator[bytes]:
-            nonlocal left
-            piece = first
             try:
-                while piece is not None:
+                async for piece in answer.pieces():
                     yield piece
-                    start = clock()
-                    piece = await self._within(deadline, left, next, pieces, None)
-                    left -= clock() - start
+                await making
             finally:
-                deadline.end()
-                if (close := getattr(pieces, "close", None)) is not None:
-                    self._pool.submit(close)
+                making.cancel()
+                answer.close()
 
+        try:
+            await answer.grown()
+            if not answer.n_bytes:
+                await making
+        except BaseException:
+            making.cancel()
+            answer.close()
+            raise
         return sent()
 
     def close(self) -> None:
         """Stop, and drop what waits."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _within(self, deadline: Deadline, seconds: float, function: Callable[..., Result], *args: Any) -> Result:
+    async def _within(
+        self, deadline: Deadline, function: Callable[[], Result], *, has_begun: Callable[[], bool] = lambda: False
+    ) -> Result:
+        """Call a function in a thread; where something of its answer ``has_begun`` to be sent, it is given time to end well."""
         if self._pending >= self._room:
-            self._instruments.refused.labels("busy").inc()
-            raise BusyError("Too many requests wait already; try again in a moment.", {"Retry-After": str(RETRY_AFTER_S)})
+            raise self._busy()
         self._pending += 1
         self._instruments.work_pending.set(self._pending)
 
@@ -109,17 +139,21 @@ class WorkThreads:
             with deadline.entered():
                 if deadline.over:
                     raise OutOfTimeError("its time was up before it began.")
-                return function(*args)
+                return function()
 
         loop = asyncio.get_running_loop()
         submitted = self._pool.submit(entered)
         submitted.add_done_callback(lambda _: _call_in_loop(loop, self._done))
-        future: Future[Result] = submitted
+        future = asyncio.wrap_future(submitted)
         try:
-            async with asyncio.timeout(max(seconds, 0.0)):
-                return await asyncio.wrap_future(future)
-        except (TimeoutError, OutOfTimeError):
-            deadline.end()
+            done, _ = await asyncio.wait((future,), timeout=max(deadline.seconds, 0.0))
+            if not done:
+                deadline.end()
+                done, _ = await asyncio.wait((future,), timeout=END_S if has_begun() else 0)
+            if not done:
+                raise OutOfTimeError("it has not ended yet.")
+            return await future
+        except OutOfTimeError:
             self._instruments.refused.labels("time").inc()
             raise TimeLimitError(
                 f"The answer would take longer than {deadline.seconds:g} s; ask for fewer rows or a smaller part of the sky."
@@ -127,13 +161,96 @@ class WorkThreads:
         except OutOfMemoryError as error:
             self._instruments.refused.labels("memory").inc()
             raise BadRequestError(str(error)) from None
-        except asyncio.CancelledError:
+        finally:
             deadline.end()
-            raise
+            future.cancel()
+
+    def _busy(self) -> BusyError:
+        self._instruments.refused.labels("busy").inc()
+        return BusyError("Too many requests wait already; try again in a moment.", {"Retry-After": str(RETRY_AFTER_S)})
 
     def _done(self) -> None:
         self._pending -= 1
         self._instruments.work_pending.set(self._pending)
+
+
+class _Answer:
+    """What a thread has made of an answer, for the event loop to send: in memory, or in a file where it is long."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.n_bytes = 0
+        self._has_ended = False
+        self._loop = loop
+        self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115
+        self._lock = threading.Lock()
+        self._changed = asyncio.Event()
+
+    def write(self, piece: bytes) -> None:
+        """Add a piece; from the thread that makes it."""
+        with self._lock:
+            if self._file.closed:
+                raise OutOfTimeError("nobody reads the answer any more.")
+            self._file.seek(0, os.SEEK_END)
+            self._file.write(piece)
+            self.n_bytes += len(piece)
+        _call_in_loop(self._loop, self._changed.set)
+
+    def end(self, making: asyncio.Task[None]) -> None:
+        """Take notice that the task which makes it has ended."""
+        if not making.cancelled():
+            # Whoever reads on hears of it; who does not is gone.
+            making.exception()
+        self._has_ended = True
+        self._changed.set()
+
+    async def grown(self) -> None:
+        """Wait for the next piece, or the end."""
+        await self._changed.wait()
+        self._changed.clear()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """All that is written until the end."""
+        at = 0
+        while not (self._has_ended and at == self.n_bytes):
+            if at == self.n_bytes:
+                await self.grown()
+                continue
+            with self._lock:
+                self._file.seek(at)
+                piece = self._file.read(SENT_BYTES)
+            at += len(piece)
+            yield piece
+
+    def close(self) -> None:
+        """Forget it."""
+        with self._lock:
+            self._file.close()
+
+
+def bounded(pieces: Iterator[bytes], most_bytes: int) -> Iterator[bytes]:
+    """Pieces of an answer; one that grows too long is told so where it made the last piece, and can end well.
+
+    Raises
+    ------
+    AnswerTooLongError
+        It does not.
+    """
+    n_bytes, is_over = 0, False
+    try:
+        for piece in pieces:
+            yield piece
+            n_bytes += len(piece)
+            if n_bytes > most_bytes and not is_over:
+                is_over = True
+                error = AnswerTooLongError(
+                    f"The answer is longer than {most_bytes // 1_000_000} MB; ask for fewer rows or columns."
+                )
+                if not isinstance(pieces, Generator):
+                    raise error
+                yield pieces.throw(error)
+    finally:
+        if isinstance(pieces, Generator):
+            pieces.close()
 
 
 def _call_in_loop(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
@@ -149,6 +266,7 @@ class Context:
     collections: Collections
     tokens: TokenBook
     work: WorkThreads
+    processes: QueryProcesses
     metrics: ServiceInstruments
     grades: GradeStore
     blindness: Blindness

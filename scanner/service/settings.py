@@ -56,14 +56,20 @@ class LimitsConfig(Record):
     """What one request, and all of them, may cost."""
 
     rows: int = Field(100_000, ge=1, description="Most rows of an answer whose format is streamed (MAXREC's upper bound).")
+    answer_mb: int = Field(256, ge=1, description="Longest answer, in MB.")
     seconds: float = Field(30.0, gt=0, description="Longest time that a request's query may take.")
-    memory_mb: int = Field(1024, ge=64, description="Memory of all queries of a collection together, in MB.")
-    threads: int = Field(2, ge=1, description="Threads of one collection's queries.")
+    memory_mb: int = Field(1024, ge=64, description="Memory of all queries together, in MB; each worker has an equal part.")
+    threads: int = Field(2, ge=1, description="Threads of one query.")
     workers: int = Field(4, ge=1, description="Requests that are worked on at a time; others wait.")
     queue: int = Field(64, ge=0, description="Requests that may wait; more are told to come again.")
     requests_per_minute: int = Field(1200, ge=0, description="Requests of one client a minute, on average; 0: no limit.")
     burst: int = Field(400, ge=1, description="Requests that a client may make at once.")
     body_kb: int = Field(256, ge=1, description="Largest body of a request, in kB.")
+
+    @property
+    def memory_mb_each(self) -> int:
+        """Memory of one query in MB."""
+        return max(self.memory_mb // self.workers, 32)
 
 
 class FilesConfig(Record):

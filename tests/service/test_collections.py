@@ -9,6 +9,7 @@ from waiting import LIMIT_S, wait_for
 
 from scanner.atomic_file import file_sha256
 from scanner.errors import ContentError, InputMissingError
+from scanner.query.processes import QueryProcesses
 from scanner.query.search import CandidateId
 from scanner.service import collections as registry
 from scanner.service.collections import (
@@ -21,8 +22,20 @@ from scanner.service.instruments import ServiceInstruments
 from scanner.service.settings import load
 
 
-def collections_of(*locations):
-    return Collections([str(location) for location in locations], load(None, {}, {}), ServiceInstruments(CollectorRegistry()))
+@pytest.fixture
+def processes():
+    processes = QueryProcesses(256)
+    yield processes
+    processes.close()
+
+
+@pytest.fixture
+def collections_of(processes):
+    def made(*locations, **settings):
+        config = load(None, settings, {})
+        return Collections([str(one) for one in locations], config, processes, ServiceInstruments(CollectorRegistry()))
+
+    return made
 
 
 @pytest.fixture
@@ -31,7 +44,7 @@ def copy(served_run, tmp_path):
     return shutil.copytree(served_run, tmp_path / "copy", ignore=shutil.ignore_patterns("tiles"))
 
 
-def test_the_first_folder_is_the_default_and_names_are_distinct(served_run, copy):
+def test_the_first_folder_is_the_default_and_names_are_distinct(served_run, copy, collections_of):
     collections = collections_of(copy, served_run)
     with pytest.raises(BusyError):
         _ = collections.default
@@ -44,7 +57,7 @@ def test_the_first_folder_is_the_default_and_names_are_distinct(served_run, copy
         collections.get("nowhere")
 
 
-def test_objects_are_found_by_their_ids(served_run, rows, candidate_ids):
+def test_objects_are_found_by_their_ids(served_run, rows, candidate_ids, collections_of):
     collections = collections_of(served_run)
     collections.open_all()
     other = next(row for row in rows.to_pylist() if not row["is_candidate"])
@@ -92,7 +105,7 @@ def merge_again(run):
     resealed(run / "run.json", sha256=sha256 | {name: file_sha256(run / name)})
 
 
-def test_a_run_that_is_merged_again_takes_the_place_of_the_old_one_in_one_step(copy):
+def test_a_run_that_is_merged_again_takes_the_place_of_the_old_one_in_one_step(copy, collections_of):
     collections = collections_of(copy)
     collections.open_all()
     old = collections.default
@@ -104,10 +117,10 @@ def test_a_run_that_is_merged_again_takes_the_place_of_the_old_one_in_one_step(c
     assert new is not old
     assert (new.slug, new.catalogue.n_rows, new.n_candidates) == (old.slug, old.catalogue.n_rows, old.n_candidates)
     # Who has asked the old one is still answered.
-    assert len(old.catalogue.query("SELECT * FROM served.candidates")) == old.n_candidates
+    assert len(old.database.query("SELECT * FROM served.candidates")) == old.n_candidates
 
 
-def test_a_folder_that_goes_away_stays_as_it_was(copy, caplog):
+def test_a_folder_that_goes_away_stays_as_it_was(copy, caplog, collections_of):
     collections = collections_of(copy)
     collections.open_all()
     old = collections.default
@@ -117,7 +130,7 @@ def test_a_folder_that_goes_away_stays_as_it_was(copy, caplog):
     assert "stays as it was" in caplog.text
 
 
-def test_a_catalogue_that_is_damaged_stays_as_it_was_and_is_looked_at_again(copy, caplog):
+def test_a_catalogue_that_is_damaged_stays_as_it_was_and_is_looked_at_again(copy, caplog, collections_of):
     collections = collections_of(copy)
     collections.open_all()
     old = collections.default
@@ -133,7 +146,7 @@ def test_a_catalogue_that_is_damaged_stays_as_it_was_and_is_looked_at_again(copy
     assert collections.default is not old
 
 
-def test_what_cannot_be_opened_is_told_to_whoever_waits(copy):
+def test_what_cannot_be_opened_is_told_to_whoever_waits(copy, collections_of):
     (copy / "catalogue" / "partition_info.csv").write_text("Norder,Npix\nx\n")
     collections = collections_of(copy)
     with pytest.raises(ContentError):
@@ -147,12 +160,11 @@ def test_what_cannot_be_opened_is_told_to_whoever_waits(copy):
         collections_of(copy / "nowhere")
 
 
-def test_folders_are_waited_for_where_that_is_wished(copy, tmp_path, monkeypatch, caplog):
+def test_folders_are_waited_for_where_that_is_wished(copy, tmp_path, monkeypatch, caplog, collections_of):
     """As of a survey whose first scan is not through: the service is there, and opens the catalogue when it is."""
     monkeypatch.setattr(registry, "RENEWAL_S", 0.05)
     (tmp_path / "later").mkdir()
-    instruments = ServiceInstruments(CollectorRegistry())
-    collections = Collections([str(tmp_path / "later")], load(None, {"files.wait": True}, {}), instruments)
+    collections = collections_of(tmp_path / "later", **{"files.wait": True})
     collections.start()
     wait_for("the first try", lambda: "not served yet" in caplog.text)
     assert not collections.wait(0)
@@ -167,14 +179,14 @@ def test_folders_are_waited_for_where_that_is_wished(copy, tmp_path, monkeypatch
     collections.close()
 
 
-def test_many_threads_ask_at_once(served_run, rows):
+def test_many_threads_ask_at_once(served_run, rows, collections_of):
     collections = collections_of(served_run)
     collections.open_all()
     wrong = []
 
     def ask():
         for _ in range(20):
-            n = collections.default.catalogue.query("SELECT count(*) AS n FROM served.candidates WHERE rank > ?", (0,))["n"][
+            n = collections.default.database.query("SELECT count(*) AS n FROM served.candidates WHERE rank > ?", (0,))["n"][
                 0
             ].as_py()
             if n != sum(rows["is_candidate"].to_pylist()):
@@ -188,7 +200,7 @@ def test_many_threads_ask_at_once(served_run, rows):
     assert wrong == []
 
 
-def test_the_database_reads_nothing_else(served_run):
+def test_the_database_reads_nothing_else(served_run, collections_of):
     import duckdb
 
     collections = collections_of(served_run)
@@ -199,4 +211,4 @@ def test_the_database_reads_nothing_else(served_run):
         "SET threads = 8",
     ):
         with pytest.raises(duckdb.Error):
-            collections.default.catalogue.query(sql)
+            collections.default.database.query(sql)

@@ -9,15 +9,17 @@ from prometheus_client import CollectorRegistry
 from waiting import LIMIT_S
 
 from scanner.query import database
-from scanner.service.context import WorkThreads
+from scanner.query.database import OutOfTimeError
+from scanner.service.context import SENT_BYTES, AnswerTooLongError, WorkThreads
 from scanner.service.errors import BusyError, TimeLimitError
 from scanner.service.instruments import ServiceInstruments
+from scanner.service.settings import LimitsConfig
 
 SLOW = "SELECT sum(sqrt(a.range * b.range)) FROM range(1000000) a, range(1000000) b"
 
 
 def one_thread(seconds):
-    return closing(WorkThreads(1, 1, seconds, ServiceInstruments(CollectorRegistry())))
+    return closing(WorkThreads(LimitsConfig(workers=1, queue=1, seconds=seconds), ServiceInstruments(CollectorRegistry())))
 
 
 @pytest.fixture
@@ -86,21 +88,104 @@ def test_work_that_is_cancelled_is_interrupted(work):
     assert asyncio.run(ask()) == "free"
 
 
-def test_streams_come_piece_by_piece(work):
-    made = []
+def test_the_first_piece_of_a_stream_comes_before_the_second_is_made(work):
+    go_on = threading.Event()
 
     def pieces(n):
         for i in range(n):
-            made.append(i)
             yield bytes([i])
+            go_on.wait(LIMIT_S)
 
     async def ask():
         stream = await work.stream(pieces, 5)
-        assert made == [0]
-        return [piece async for piece in stream]
+        first = await anext(stream)
+        go_on.set()
+        return first + b"".join([piece async for piece in stream])
 
-    assert asyncio.run(ask()) == [b"\0", b"\1", b"\2", b"\3", b"\4"]
-    assert made == [0, 1, 2, 3, 4]
+    assert asyncio.run(ask()) == b"\0\1\2\3\4"
+
+
+def test_a_stream_is_admitted_once(work):
+    """Each piece used to be admitted anew, so that answers were cut wherever others came in between."""
+    go_on = threading.Event()
+
+    def pieces():
+        yield b"a"
+        go_on.wait(LIMIT_S)
+        yield from (b"b", b"c")
+
+    async def ask():
+        stream = await work.stream(pieces)
+        others = [asyncio.create_task(work.run(time.sleep, 0.01))]
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError):
+            await work.run(lambda: "no room")
+        go_on.set()
+        assert b"".join([piece async for piece in stream]) == b"abc"
+        await asyncio.gather(*others)
+
+    asyncio.run(ask())
+
+
+def test_a_client_that_does_not_read_keeps_no_thread(work):
+    async def ask():
+        streams = [await work.stream(lambda: iter([b"x" * 300_000] * 10)) for _ in range(3)]
+        # The only thread.
+        assert await work.run(lambda: "free") == "free"
+        return [sum([len(piece) async for piece in stream]) for stream in streams]
+
+    assert asyncio.run(ask()) == [3_000_000] * 3
+
+
+def test_an_answer_is_no_longer_than_it_may_be():
+    def pieces():
+        try:
+            while True:
+                yield b"x" * 400_000
+        except AnswerTooLongError as error:
+            yield f"|{error}".encode()
+
+    async def ask(work, function):
+        return b"".join([piece async for piece in await work.stream(function)])
+
+    limits = LimitsConfig(workers=1, queue=1, seconds=LIMIT_S, answer_mb=1)
+    with closing(WorkThreads(limits, ServiceInstruments(CollectorRegistry()))) as work:
+        whole = asyncio.run(ask(work, pieces))
+        assert whole == b"x" * 1_200_000 + b"|The answer is longer than 1 MB; ask for fewer rows or columns."
+        with pytest.raises(AnswerTooLongError):
+            asyncio.run(ask(work, lambda: iter([b"x" * 400_000] * 9)))
+
+
+def test_no_answer_is_begun_while_too_much_is_unread():
+    limits = LimitsConfig(workers=1, queue=1, seconds=LIMIT_S, answer_mb=1)
+
+    async def ask(work):
+        streams = [await work.stream(lambda: iter([b"x" * 900_000])) for _ in range(5)]
+        with pytest.raises(BusyError):
+            await work.stream(lambda: iter([b"x"]))
+        for stream in streams:
+            assert len(b"".join([piece async for piece in stream])) == 900_000
+        del streams, stream
+        return b"".join([piece async for piece in await work.stream(lambda: iter([b"y"]))])
+
+    with closing(WorkThreads(limits, ServiceInstruments(CollectorRegistry()))) as work:
+        assert asyncio.run(ask(work)) == b"y"
+
+
+def test_an_answer_that_meets_its_limit_ends_well(hasty):
+    """What a process made of a query that is killed is an answer all the same, and says what ended it."""
+
+    def pieces():
+        yield b"rows"
+        try:
+            slow()
+        except OutOfTimeError as error:
+            yield f"|{error}".encode()
+
+    async def ask():
+        return b"".join([piece async for piece in await hasty.stream(pieces)])
+
+    assert asyncio.run(ask()) == b"rows|the query took longer than 0.3 s; ask for less, or for a smaller part of the sky."
 
 
 def test_a_stream_that_fails_at_once_fails_before_it_begins(work):
@@ -121,11 +206,11 @@ class SkippingLoop(asyncio.SelectorEventLoop):
         return super().time() + self.skipped
 
 
-def test_a_streams_time_is_that_of_making_it_not_of_reading_it(work, hasty):
+def test_a_streams_time_is_that_of_making_it_not_of_reading_it(work, hasty, monkeypatch):
     async def read_slowly():
-        stream, got = await work.stream(lambda: iter((b"1", b"2", b"3"))), []
+        stream, got = await work.stream(lambda: iter([piece * SENT_BYTES for piece in (b"1", b"2", b"3")])), []
         async for piece in stream:
-            got.append(piece)
+            got.append(piece[:1])
             asyncio.get_running_loop().skipped += LIMIT_S
         return got
 
@@ -139,6 +224,7 @@ def test_a_streams_time_is_that_of_making_it_not_of_reading_it(work, hasty):
 
     with asyncio.Runner(loop_factory=SkippingLoop) as runner:
         assert runner.run(read_slowly()) == [b"1", b"2", b"3"]
+    monkeypatch.setattr("scanner.service.context.END_S", 0)
     with pytest.raises(TimeLimitError):
         asyncio.run(read_all())
 

@@ -17,7 +17,7 @@ from scanner.query.adql.functions import AGGREGATES
 from scanner.query.adql.grammar import parse
 from scanner.query.adql.tree import AdqlError
 from scanner.query.adql.values import RELATION, Scope, TableDescription, Value, ValueKind
-from scanner.query.database import interruptible
+from scanner.query.database import DatabaseFiles, interruptible, opened
 from scanner.records import Int64
 
 if TYPE_CHECKING:
@@ -126,6 +126,12 @@ def answer(connection: DuckDBPyConnection, translation: Translation, relation: R
         if batch is None:
             return
         yield _typed(batch, translation.columns)
+
+
+def answer_from(files: DatabaseFiles, translation: Translation, relation: Relation) -> Iterator[pa.RecordBatch]:
+    """Answer a translated query from some files, as :func:`answer` does."""
+    with opened(files) as connection:
+        yield from answer(connection, translation, relation)
 
 
 class _Statement:

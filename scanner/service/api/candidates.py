@@ -146,5 +146,5 @@ def _beside(collection: Collection, row: pa.Table, by: Selection, side: str, dir
     beyond = f"({', '.join(names)}) {side} ({', '.join('?' * len(names))})"
     order = ", ".join(f"{name} {direction}" for name in names)
     sql = f"SELECT {CANDIDATE_ID_SQL} AS id FROM {CANDIDATES} WHERE {beyond} ORDER BY {order} LIMIT 1"
-    found: list[str] = collection.catalogue.query(sql, tuple(values.values()))["id"].to_pylist()
+    found: list[str] = collection.database.query(sql, tuple(values.values()))["id"].to_pylist()
     return found[0] if found else None

@@ -146,7 +146,7 @@ def _circle(collection: Collection) -> tuple[SkyPosition | None, float | None]:
 
 
 def _density(collection: Collection, max_cells: int) -> SkyDensity:
-    counted = collection.catalogue.query(
+    counted = collection.database.query(
         f"SELECT _healpix_29 >> ? AS pixel, count(*) AS n FROM {CANDIDATES} GROUP BY pixel ORDER BY pixel",
         (2 * (HEALPIX_ORDER - FINEST_ORDER),),
     )

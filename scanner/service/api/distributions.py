@@ -96,7 +96,7 @@ def router(context: Context) -> APIRouter:
 
 def _neighbours(collection: Collection, candidate_id: str, limit: int) -> list[dict[str, Any]]:
     (centre,) = collection.find(candidate_id).select(["tsne_x", "tsne_y", "rank"]).to_pylist()
-    rows = collection.catalogue.query(
+    rows = collection.database.query(
         f"SELECT *, sqrt(pow(tsne_x::DOUBLE - ?, 2) + pow(tsne_y::DOUBLE - ?, 2)) AS distance FROM {CANDIDATES} "
         f"WHERE {_FINITE} AND isfinite(?::DOUBLE) AND isfinite(?::DOUBLE) AND rank <> ? "
         f"ORDER BY distance, {', '.join(BEST_OF_EQUALS)} LIMIT ?",
@@ -106,14 +106,14 @@ def _neighbours(collection: Collection, candidate_id: str, limit: int) -> list[d
 
 
 def _map(collection: Collection, bins: int) -> EmbeddingMap:
-    (box,) = collection.catalogue.query(
+    (box,) = collection.database.query(
         f"SELECT min(tsne_x)::DOUBLE AS x_min, max(tsne_x)::DOUBLE AS x_max, min(tsne_y)::DOUBLE AS y_min, "
         f"max(tsne_y)::DOUBLE AS y_max FROM {CANDIDATES} WHERE {_FINITE}"
     ).to_pylist()
     if box["x_min"] is None:
         return EmbeddingMap(x_min=0, x_max=0, y_min=0, y_max=0, n_x=0, n_y=0, counts=[], grid_value=[])
     x_step, y_step = ((box[f"{axis}_max"] - box[f"{axis}_min"]) / bins or 1.0 for axis in "xy")
-    cells = collection.catalogue.query(
+    cells = collection.database.query(
         f"SELECT least(floor((tsne_y - ?) / ?), ?)::BIGINT * ? + least(floor((tsne_x - ?) / ?), ?)::BIGINT AS cell, "
         f"count(*) AS n, avg(grid_value) FILTER (isfinite(grid_value)) AS value "
         f"FROM {CANDIDATES} WHERE {_FINITE} GROUP BY cell",
@@ -130,7 +130,7 @@ def _histogram(collection: Collection, column: HistogramColumn, bins: int, logar
     source = collection.catalogue.source().relation
     low, high = (LEAST_PROBABILITY if logarithmic else 0.0), 1.0
     if column == "magnitude_vis":
-        (box,) = collection.catalogue.query(
+        (box,) = collection.database.query(
             f"SELECT min({column})::DOUBLE AS low, max({column})::DOUBLE AS high FROM {source.sql} WHERE isfinite({column})",
             source.parameters,
         ).to_pylist()
@@ -139,7 +139,7 @@ def _histogram(collection: Collection, column: HistogramColumn, bins: int, logar
     edges = np.geomspace(low, high, bins + 1) if logarithmic else np.linspace(low, high, bins + 1)
     value = f"ln(greatest({column}::DOUBLE, ?)) - ln(?)" if logarithmic else f"greatest({column}::DOUBLE, ?) - ?"
     width = (np.log(high / low) if logarithmic else high - low) / bins
-    counted = collection.catalogue.query(
+    counted = collection.database.query(
         f"SELECT least(floor(({value}) / ?), ?)::BIGINT AS bin, count(*) AS objects, "
         f"count(*) FILTER (is_candidate) AS candidates, coalesce(sum({column}::DOUBLE) FILTER (is_candidate), 0) AS total "
         f"FROM {source.sql} WHERE isfinite({column}) GROUP BY bin ORDER BY bin",

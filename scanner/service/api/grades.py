@@ -243,7 +243,7 @@ def next_ungraded(
     numbered = f"SELECT {CANDIDATE_ID_SQL} AS id, name, ra, dec, row_number() OVER (ORDER BY {key}) AS place FROM {CANDIDATES}"
     start = 0
     if after is not None:
-        found = collection.catalogue.query(f"SELECT place FROM ({numbered}) WHERE id = ?", (after,))
+        found = collection.database.query(f"SELECT place FROM ({numbered}) WHERE id = ?", (after,))
         start = int(found["place"][0].as_py()) if len(found) else 0
     return _first(collection, store, grader, numbered, start, collection.n_candidates) or _first(
         collection, store, grader, numbered, 0, start
@@ -254,7 +254,7 @@ def _first(collection: Collection, store: GradeStore, grader: str, numbered: str
     """The first one without a grade whose place is more than ``start`` and at most ``stop``."""
     for first in range(start, stop, STRIDE):
         last = min(first + STRIDE, stop)
-        rows = collection.catalogue.query(
+        rows = collection.database.query(
             f"SELECT * FROM ({numbered}) WHERE place > ? AND place <= ? ORDER BY place", (first, last)
         )
         columns = (rows[name].to_pylist() for name in ("id", "name", "ra", "dec"))

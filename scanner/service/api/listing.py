@@ -137,7 +137,7 @@ def page(collection: Collection, selection: Selection, limit: int, after: str | 
     order = f"{_ordering(column)} {'DESC' if selection.descending else 'ASC'}, {', '.join(selection.ties)}"
     list_of = f"{order} {selection.objects}"
     where = chosen if after is None else all_of([chosen, _beyond(Cursor.parse(after, list_of, collection.state), selection)])
-    rows = collection.catalogue.query(
+    rows = collection.database.query(
         f"SELECT * FROM {source.relation.sql} WHERE {where.sql} ORDER BY {order} LIMIT ?",
         (*source.relation.parameters, *where.parameters, limit + 1),
     )
@@ -151,7 +151,7 @@ def page(collection: Collection, selection: Selection, limit: int, after: str | 
 
 
 def _count(collection: Collection, source: Source, chosen: SqlPart) -> int:
-    counted = collection.catalogue.query(
+    counted = collection.database.query(
         f"SELECT count(*) AS n FROM {source.relation.sql} WHERE {chosen.sql}", (*source.relation.parameters, *chosen.parameters)
     )
     return int(counted["n"][0].as_py())

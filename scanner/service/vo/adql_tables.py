@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from scanner.catalogue.columns import HEALPIX_COLUMN
 from scanner.query.adql.grammar import RESERVED
 from scanner.query.adql.translate import Relation
 from scanner.query.adql.values import TableDescription
+from scanner.query.processes import ProcessDatabase
 from scanner.query.search import CANDIDATE_ID_SQL
 from scanner.records import VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, Int64
-from scanner.service.collections import CANDIDATES, Collection
+from scanner.service.collections import CANDIDATES, SERVED, TILES, Collection
 from scanner.service.vo.votable import LINKS_MEDIA_TYPE, Field
-
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
-
 
 #: Schemas of the protocol's own; no collection may be called so.
 TAP_SCHEMA, IVOA = "tap_schema", "ivoa"
@@ -55,7 +50,7 @@ class TapTable:
     name: str
     description: TableDescription
     relation: Callable[[Int64 | None], Relation]
-    database: Callable[[], AbstractContextManager[DuckDBPyConnection]]
+    database: ProcessDatabase
     utype: str = ""
     keys: tuple[ForeignKey, ...] = ()
 
@@ -89,10 +84,7 @@ def described(schema: pa.Schema) -> pa.Schema:
 def _tables(schema: str, collection: Collection) -> Iterator[TapTable]:
     catalogue = collection.catalogue
     columns = pa.schema([_IDENTIFIER, *described(collection.catalogue.schema)])
-    healpix = HEALPIX_COLUMN.name
-
-    def database() -> AbstractContextManager[DuckDBPyConnection]:
-        return closing(catalogue.connection())
+    healpix, database = HEALPIX_COLUMN.name, collection.database
 
     def objects(ranges: Int64 | None) -> Relation:
         source = catalogue.source(ranges)
@@ -103,7 +95,7 @@ def _tables(schema: str, collection: Collection) -> Iterator[TapTable]:
         return Relation(f"SELECT {CANDIDATE_ID_SQL} AS candidate_id, * FROM {CANDIDATES}")
 
     def tiles(_: Int64 | None) -> Relation:
-        return Relation("SELECT * FROM tiles", tables={"tiles": collection.tiles})
+        return Relation(f"SELECT * FROM {TILES}")
 
     about = TableDescription(columns, f"Every object of {collection.title}, once", _POSITION, healpix)
     yield TapTable(f"{schema}.objects", about, objects, database)
@@ -189,11 +181,7 @@ _KEYS = {
 }
 
 
-def tap_schema(
-    offered: Sequence[TapTable],
-    schemas: Mapping[str, str],
-    database: Callable[[], AbstractContextManager[DuckDBPyConnection]],
-) -> tuple[TapTable, ...]:
+def tap_schema(offered: Sequence[TapTable], schemas: Mapping[str, str], database: ProcessDatabase) -> tuple[TapTable, ...]:
     """The five tables.
 
     Parameters
@@ -203,7 +191,7 @@ def tap_schema(
     schemas
         Description of each schema, TAP_SCHEMA included.
     database
-        Anything that can read Arrow tables.
+        Any: they come with each query.
     """
 
     @cache
@@ -365,44 +353,40 @@ _COLUMNS: tuple[_Column, ...] = (
 
 
 def obscore(collections: Sequence[Collection], base_url: str) -> TapTable:
-    """The table; its rows are gathered at each query, for candidates in the query's part of the sky only."""
+    """The table: candidates of all collections, then their tiles."""
+    databases = [collection.database for collection in collections]
+    files = databases[0].files
+    served = [SERVED]
+    if len(collections) > 1:
+        served = [f"{SERVED}_{number}" for number in range(len(collections))]
+        attached = tuple((name, dict(one.files.attached)[SERVED]) for name, one in zip(served, databases, strict=True))
+        files = replace(files, folders=(), attached=attached, state="")
 
     def relation(ranges: Int64 | None) -> Relation:
-        candidates = pa.concat_tables([_candidates(collection, ranges) for collection in collections])
-        tiles = pa.concat_tables([_tiles(collection) for collection in collections])
-        of_candidates = _selected([column.candidates for column in _COLUMNS], "candidates")
-        of_tiles = _selected([column.tiles for column in _COLUMNS], "tiles")
-        tables = {"candidates": candidates, "tiles": tiles}
-        return Relation(f"{of_candidates} UNION ALL {of_tiles}", (base_url, base_url), tables)
-
-    def database() -> AbstractContextManager[DuckDBPyConnection]:
-        return closing(collections[0].catalogue.connection())
+        near = "true"
+        bounds: tuple[int, ...] = ()
+        if ranges is not None:
+            near = f"{HEALPIX_COLUMN.name} >= ? AND {HEALPIX_COLUMN.name} < ?"
+            bounds = (int(ranges[0, 0]), int(ranges[-1, 1])) if len(ranges) else (0, 0)
+        parts, parameters = [], []
+        for rows, values, condition, limits in (
+            (CANDIDATES, [column.candidates for column in _COLUMNS], near, bounds),
+            (TILES, [column.tiles for column in _COLUMNS], "state = 'done'", ()),
+        ):
+            for name, collection in zip(served, collections, strict=True):
+                parts.append(_selected(values, rows.replace(SERVED, name), condition))
+                parameters += [base_url, collection.slug, *limits]
+        return Relation(" UNION ALL ".join(parts), tuple(parameters))
 
     schema = pa.schema([column.field() for column in _COLUMNS])
     about = TableDescription(schema, "Cutouts of the candidates, and the tiles that were scanned", ("s_ra", "s_dec"))
+    database = ProcessDatabase(files, databases[0].processes)
     return TapTable(OBSCORE, about, relation, database, "ivo://ivoa.net/std/ObsCore#core-1.1")
 
 
-def _selected(values: Sequence[str], rows: str) -> str:
+def _selected(values: Sequence[str], rows: str, condition: str) -> str:
     columns = ", ".join(
         f"({value or 'NULL'})::{_SQL_TYPES[column.type]} AS {column.name}"
         for column, value in zip(_COLUMNS, values, strict=True)
     )
-    return f"SELECT {columns} FROM (SELECT *, ?::VARCHAR AS base_url FROM {rows})"
-
-
-def _candidates(collection: Collection, ranges: Int64 | None) -> pa.Table:
-    """What is needed of the candidates in some part of the sky."""
-    condition, values = "true", []
-    if ranges is not None:
-        condition = f"{HEALPIX_COLUMN.name} >= ? AND {HEALPIX_COLUMN.name} < ?"
-        values = [int(ranges[0, 0]), int(ranges[-1, 1])] if len(ranges) else [0, 0]
-    sql = f"SELECT ?::VARCHAR AS collection, run, tile_id, target_id, name, ra, dec FROM {CANDIDATES} WHERE {condition}"
-    return collection.catalogue.query(sql, [collection.slug, *values])
-
-
-def _tiles(collection: Collection) -> pa.Table:
-    """What is needed of the tiles that were scanned."""
-    tiles = collection.tiles
-    done = tiles.filter(pc.equal(tiles["state"], "done")).select(["run", "tile_id", "ra", "dec", "s_region", "sky_area_deg2"])
-    return done.append_column("collection", pa.repeat(collection.slug, len(done)))
+    return f"SELECT {columns} FROM (SELECT *, ?::VARCHAR AS base_url, ?::VARCHAR AS collection FROM {rows} WHERE {condition})"

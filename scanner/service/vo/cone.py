@@ -197,7 +197,7 @@ def _rows(collection: Collection, wanted: ConeSearch, names: list[str]) -> pa.Ta
         f"FROM {source.relation.sql} WHERE {inside.sql} ORDER BY separation, {', '.join(columns.BEST_OF_EQUALS)} LIMIT ?"
     )
     parameters = (*separation.parameters, *source.relation.parameters, *inside.parameters, wanted.max_rows + 1)
-    return collection.catalogue.query(sql, parameters)
+    return collection.database.query(sql, parameters)
 
 
 def capabilities_document(base_url: str, slugs: Sequence[str]) -> bytes:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from scanner.query.adql.tree import AdqlError
-from scanner.service.context import Context
+from scanner.service.context import Context, bounded
 from scanner.service.errors import BadRequestError, NotFoundError
 from scanner.service.routing import Parameters, QueryParameter, add_routes, answers
 from scanner.service.vo import uws, vosi, votable
@@ -85,7 +85,8 @@ def router(context: Context) -> APIRouter:
 
     async def write(values: Mapping[str, str], base_url: str, path: Path, seconds: float) -> str:
         query = read_query(values, limits.default_rows, limits.most_rows)
-        await context.work.run(_write, service(base_url), query, path, seconds=seconds)
+        most_bytes = context.config.limits.answer_mb * 1_000_000
+        await context.work.run(_write, service(base_url), query, path, most_bytes, seconds=seconds)
         return query.format.media_type
 
     async def base(request: Request) -> Response:
@@ -155,11 +156,11 @@ def _pieces(service: TapService, query: TapQuery) -> Iterator[bytes]:
         raise BadRequestError(str(error)) from None
 
 
-def _write(service: TapService, query: TapQuery, path: Path) -> None:
+def _write(service: TapService, query: TapQuery, path: Path, most_bytes: int) -> None:
     """Write an answer to a file, whole or not at all."""
     try:
         with path.open("wb") as file:
-            file.writelines(service.answered(query, reports_errors=False))
+            file.writelines(bounded(service.answered(query, reports_errors=False), most_bytes))
     except BaseException:
         path.unlink(missing_ok=True)
         raise

@@ -11,7 +11,7 @@ from itertools import chain, islice
 import pyarrow as pa
 import pyarrow.csv
 
-from scanner.query.adql.translate import Translation, answer, translate
+from scanner.query.adql.translate import Translation, answer_from, translate
 from scanner.service.collections import Collection
 from scanner.service.errors import BadRequestError
 from scanner.service.routing import Parameters, is_whole_number
@@ -173,7 +173,8 @@ class TapService:
             It takes too long.
         """
         tables = self._offer.by_name
-        translation = translate(query.adql, {name: table.description for name, table in tables.items()})
+        described = {name: table.description for name, table in tables.items()}
+        translation = self._collections[0].database.processes.call(translate, query.adql, described)
         rows = _begun(self._rows(tables[translation.table], translation, query.max_rows))
         if query.format.separator:
             return self._csv(translation, rows, query)
@@ -181,8 +182,8 @@ class TapService:
 
     def _rows(self, table: TapTable, translation: Translation, max_rows: int) -> Iterator[pa.RecordBatch]:
         """The rows, one more than may be shown."""
-        with table.database() as connection:
-            yield from answer(connection, translation.limited(max_rows + 1), table.relation(translation.ranges))
+        files, processes = table.database.files, table.database.processes
+        yield from processes.stream(answer_from, files, translation.limited(max_rows + 1), table.relation(translation.ranges))
 
     def _votable(
         self, translation: Translation, rows: Iterator[pa.RecordBatch], query: TapQuery, *, reports_errors: bool

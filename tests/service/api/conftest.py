@@ -1,5 +1,7 @@
 """Collections of made catalogues: many objects, without a run behind them."""
 
+import atexit
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,8 +11,14 @@ from scanner.catalogue import tiles
 from scanner.catalogue.columns import RANK_COLUMN, with_column
 from scanner.catalogue.hats import write_hats
 from scanner.query.catalogue import Catalogue
-from scanner.service.collections import Collection, keep_candidates
+from scanner.query.processes import QueryProcesses
+from scanner.service.collections import serve
+from scanner.service.settings import LimitsConfig
 from scanner.survey.published import Published
+
+#: Where the collections are asked, which live as long as the tests.
+_processes = QueryProcesses(1024)
+atexit.register(_processes.close)
 
 
 def collection_of(rows, folder, rows_per_partition=500):
@@ -18,7 +26,7 @@ def collection_of(rows, folder, rows_per_partition=500):
     write_hats(rows, folder / "catalogue", "made", rows_per_partition)
     catalogue = Catalogue.open(files_of(folder))
     published = Published(str(folder), "made", "made", files_of(folder), None, ("made 1",), {"made-0123abcd": None})
-    return Collection("made", "made", published, catalogue, tiles.tile_table([]), keep_candidates(catalogue))
+    return serve(published, catalogue, tiles.tile_table([]), LimitsConfig(), _processes)
 
 
 @pytest.fixture(scope="session")

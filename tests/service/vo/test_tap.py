@@ -3,6 +3,7 @@
 import io
 import xml.etree.ElementTree as ET
 
+import httpx
 import numpy as np
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -146,6 +147,28 @@ def test_the_services_own_limit(make_server, served_run, tmp_path):
             document = parse(io.BytesIO(answer.content))
             assert len(document.get_first_table().array) == 4
             assert document.resources[0].infos[-1].value == "OVERFLOW"
+
+
+def test_an_answer_that_ends_early_says_so(make_server, served_run, tmp_path):
+    """With DALI's QUERY_STATUS where its form has one; else the connection breaks."""
+    from scanner.service.settings import load
+
+    config = load(None, {"limits.answer_mb": 1, "limits.memory_mb": 8000, "grading.path": str(tmp_path / "grades.sqlite")}, {})
+    long = f"SELECT {', '.join([' || '.join(['name'] * 18)] * 500)} FROM objects"
+    with make_server(config, served_run) as small:
+        for encoding in ("votable", "votable/td"):
+            answer = small.client.post("/tap/sync", data={"QUERY": long, "RESPONSEFORMAT": encoding})
+            document = parse(io.BytesIO(answer.content), verify="exception")
+            assert len(document.get_first_table().array) > 0
+            last = document.resources[0].infos[-1]
+            assert (answer.status_code, last.name, last.value) == (200, "QUERY_STATUS", "ERROR")
+            assert last.content == "The answer is longer than 1 MB; ask for fewer rows or columns."
+        with pytest.raises(httpx.RemoteProtocolError):
+            small.client.post("/tap/sync", data={"QUERY": long, "RESPONSEFORMAT": "csv"})
+        job = small.client.post("/tap/async", data={"QUERY": long, "PHASE": "RUN", "LANG": "ADQL"}).headers["location"]
+        while small.client.get(job, params={"WAIT": "5"}).text.count("EXECUTING</uws:phase>"):
+            pass
+        assert "The answer is longer than 1 MB" in small.client.get(f"{job}/error").text
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from scanner.query import database
 from scanner.service.context import WorkThreads
 from scanner.service.errors import BadRequestError, BusyError, NotFoundError
 from scanner.service.instruments import ServiceInstruments
-from scanner.service.settings import load
+from scanner.service.settings import LimitsConfig, load
 from scanner.service.vo.uws import FINAL, JobBook
 
 UWS = "{http://www.ivoa.net/xml/UWS/v1.0}"
@@ -222,7 +222,7 @@ def endless(connection):
 
 @pytest.fixture(name="work")
 def work_fixture():
-    work = WorkThreads(1, 8, LIMIT_S, ServiceInstruments(CollectorRegistry()))
+    work = WorkThreads(LimitsConfig(workers=1, queue=8, seconds=LIMIT_S), ServiceInstruments(CollectorRegistry()))
     yield work
     work.close()
 
