@@ -32,11 +32,12 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 #: Memory beside DuckDB's own limit, in MB: plans, Arrow's batches, what the allocator keeps.
-HEADROOM_MB = 256
+HEADROOM_MB = 128
 #: What the processes are forked from has imported these.
 _IMPORTED = ("scanner.query.adql.translate",)
 #: Longest wait for the end of an answer whose last rows nobody wants, in seconds; else the process is killed.
 _END_S = 0.2
+_BATCH_ROWS = 65_536
 _PR_SET_PDEATHSIG = 1
 _ITEM, _SCHEMA, _BATCH, _ERROR, _END = b"i", b"s", b"b", b"e", b"."
 
@@ -196,11 +197,10 @@ class _Process:
         self._process.join()
         self._connection.close()
 
-    def _received(self) -> tuple[bytes, memoryview]:
-        message = memoryview(self._connection.recv_bytes())
-        kind = bytes(message[:1])
+    def _received(self) -> tuple[bytes, bytes]:
+        kind, content = self._connection.recv_bytes(), self._connection.recv_bytes()
         self.is_idle = kind in (_ERROR, _END)
-        return kind, message[1:]
+        return kind, content
 
 
 def _serve(connection: Connection, memory_mb: int) -> None:
@@ -216,28 +216,31 @@ def _serve(connection: Connection, memory_mb: int) -> None:
         except (EOFError, OSError):
             return
         try:
-            for message in _messages(function(*args)):
-                connection.send_bytes(message)
-            ended = _END
+            for kind, content in _messages(function(*args)):
+                connection.send_bytes(kind)
+                connection.send_bytes(content)
+            kind, content = _END, b""
         except BrokenPipeError:
             return
         except MemoryError:
-            ended = _ERROR + pickle.dumps(OutOfMemoryError.of_query())
+            kind, content = _ERROR, pickle.dumps(OutOfMemoryError.of_query())
         except Exception as error:
-            ended = _ERROR + _pickled(error)
-        connection.send_bytes(ended)
+            kind, content = _ERROR, _pickled(error)
+        connection.send_bytes(kind)
+        connection.send_bytes(content)
 
 
-def _messages(items: Iterator[Any]) -> Iterator[bytes]:
+def _messages(items: Iterator[Any]) -> Iterator[tuple[bytes, Any]]:
+    """What is sent of each item: its kind, and its bytes."""
     schema = None
     for item in items:
         if not isinstance(item, pa.RecordBatch):
-            yield _ITEM + pickle.dumps(item)
+            yield _ITEM, pickle.dumps(item)
             continue
         if schema is None or not item.schema.equals(schema, check_metadata=True):
             schema = item.schema
-            yield _SCHEMA + schema.serialize().to_pybytes()
-        yield from (_BATCH + part.serialize().to_pybytes() for part in _parts(item))
+            yield _SCHEMA, schema.serialize()
+        yield from ((_BATCH, part.serialize()) for part in _parts(item))
 
 
 def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -296,7 +299,12 @@ def rows_of(files: DatabaseFiles, sql: str, parameters: Sequence[Any]) -> Iterat
 
     try:
         with opened(files) as connection:
-            table = connection.sql(sql, params=parameters).to_arrow_table()
+            rows = connection.sql(sql, params=parameters).to_arrow_reader(_BATCH_ROWS)
+            is_empty = True
+            for batch in rows:
+                is_empty = False
+                yield batch
+            if is_empty:
+                yield pa.RecordBatch.from_pylist([], schema=rows.schema)
     except (duckdb.IOException, duckdb.InternalException, duckdb.FatalException) as error:
         raise unreadable(str(files.folders[0].parent), error) from None
-    yield from table.to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]

@@ -32,7 +32,7 @@ def planned_for_ever(levels):
 
 @pytest.fixture(name="processes", scope="module")
 def processes_fixture():
-    processes = QueryProcesses(128)
+    processes = QueryProcesses(256)
     yield processes
     processes.close()
 

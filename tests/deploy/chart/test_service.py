@@ -47,10 +47,10 @@ def toml_of(manifests):
         (GRADED, {"replicas": 2}, "service.grades: grades are kept in one SQLite file, which one replica writes"),
         (GRADED, {"autoscaling": {"enabled": True}}, "service.grades: grades are kept in one SQLite file"),
         (
-            PUBLIC, {"folders": ["s3://surveys/q1", "s3://surveys/q2"]},
-            "service.resources.limits.memory: 2Gi is less than the 2.3 GB that the service may take",
+            PUBLIC, {"config": {"limits": {"workers": 8}}},
+            "service.resources.limits.memory: 2Gi is less than the 2.9 GB that the service may take",
         ),
-        (PUBLIC, {"config": {"limits": {"memory_mb": 4000}}}, "is less than the 4.3 GB that the service may take"),
+        (PUBLIC, {"config": {"limits": {"memory_mb": 4000}}}, "is less than the 5.1 GB that the service may take"),
         (PUBLIC, {"ingress": {"enabled": True}}, "service.ingress.host: is empty"),
         (PUBLIC, {"httpRoute": {"enabled": True}}, "service.httpRoute.parentRefs: is empty"),
         (PUBLIC, {"config": {"limits": {"row": 5}}}, "additional properties 'row' not allowed"),

@@ -57,11 +57,12 @@ Refuses values that contradict one another.
 {{- if and $service.grades.enabled (or $service.autoscaling.enabled (gt (int $service.replicas) 1)) -}}
 {{- fail "service.grades: grades are kept in one SQLite file, which one replica writes; set service.replicas to 1 and service.autoscaling.enabled to false, or service.grades.enabled to false." -}}
 {{- end -}}
-{{- $each := dig "limits" "memory_mb" 1024 $service.config -}}
-{{- $needed := addf 0.3 (mulf (divf $each 1000) (len $service.folders)) -}}
+{{- $queries := dig "limits" "memory_mb" 1024 $service.config -}}
+{{- $workers := dig "limits" "workers" 4 $service.config -}}
+{{- $needed := addf 0.3 (divf $queries 1000) (mulf 0.2 $workers) -}}
 {{- with dig "limits" "memory" "" $service.resources -}}
 {{- if gt $needed (include "scanner.gigabytes" . | float64) -}}
-{{- fail (printf "service.resources.limits.memory: %v is less than the %.1f GB that the service may take (0.3, and %d MB for each of %d folders); raise it, or lower service.config.limits.memory_mb." . $needed (int $each) (len $service.folders)) -}}
+{{- fail (printf "service.resources.limits.memory: %v is less than the %.1f GB that the service may take (0.3, %d MB for queries, and 0.2 for each of %d workers); raise it, or lower service.config.limits.memory_mb." . $needed (int $queries) (int $workers)) -}}
 {{- end -}}
 {{- end -}}
 {{- if and $service.ingress.enabled (not $service.ingress.host) -}}
