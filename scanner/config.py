@@ -117,6 +117,9 @@ class EngineConfig(Record):
     tls_ca: str | None = Field(None, description="Certificate (PEM) that signed those of scheduler and workers.")
     tls_cert: str | None = Field(None, description="This process's certificate (PEM).")
     tls_key: str | None = Field(None, description="This process's private key (PEM).")
+    insecure: bool = Field(
+        False, description="Let workers come over a network without TLS: whoever reaches a port can run code on these machines."
+    )
     metrics_port: int | None = Field(None, ge=0, le=65535, description="Port of this process's Prometheus metrics; none: none.")
     metrics_address: str | None = Field(
         None, description="Address that the metrics are served at; none: all where a port is named, the loopback for port 0."

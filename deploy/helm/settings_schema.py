@@ -16,7 +16,7 @@ from scanner.records import Record
 from scanner.service.settings import ServiceConfig
 
 SCHEMA = Path(__file__).parents[2] / "helm" / "scanner" / "values.schema.json"
-TLS = {"tls_ca", "tls_cert", "tls_key"}
+TLS = {"tls_ca", "tls_cert", "tls_key", "insecure"}
 METRICS = {"metrics_port", "metrics_address"}
 WORKERS = {"workers", "scheduler", "listen", "scale_deployment", "memory_limit_gb", "scratch"}
 #: Section → settings that the chart knows under other names; a section that is missing is the chart's altogether.

@@ -21,6 +21,7 @@ def scheduler(
     host: str,
     port: int,
     http_port: int | None,
+    insecure: bool,
     tls_ca: str | None,
     tls_cert: str | None,
     tls_key: str | None,
@@ -28,13 +29,16 @@ def scheduler(
 ) -> None:
     """Bring runs (`scanner run --scheduler`) and workers (`scanner worker`) together, one run at a time, until told to stop.
 
-    Without certificates whoever reaches the port can make the workers run anything: keep it to a network of its own.
+    Without certificates whoever reaches the port can make the workers run anything: beyond this machine it listens so only with
+    --insecure, on a network of its own.
     """
     from scanner.survey.workers.standing import serve_scheduler
-    from scanner.survey.workers.transport import certificates
+    from scanner.survey.workers.transport import certificates, refuse_open_door
 
+    files = certificates(tls_ca, tls_cert, tls_key)
+    refuse_open_door(host, files, insecure)
     with output.log_lines(log_format):
-        serve_scheduler(host, port, certificates(tls_ca, tls_cert, tls_key), http_port)
+        serve_scheduler(host, port, files, http_port)
 
 
 @click.command()
@@ -71,6 +75,7 @@ def worker(
     lifetime_stagger: str,
     death_timeout: str,
     grace: str,
+    insecure: bool,
     tls_ca: str | None,
     tls_cert: str | None,
     tls_key: str | None,
@@ -85,8 +90,10 @@ def worker(
     with 0. It runs the driver's versions of scanner, bundle, Python and libraries, or gets no tile and exits with 78.
     """
     from scanner.survey.workers.standing import WorkerRequest, serve_worker
-    from scanner.survey.workers.transport import certificates
+    from scanner.survey.workers.transport import certificates, parse, refuse_open_door
 
+    files = certificates(tls_ca, tls_cert, tls_key)
+    refuse_open_door(parse(scheduler, files)[1], files, insecure)
     request = WorkerRequest(
         scheduler=scheduler,
         gpu=gpu,
@@ -102,7 +109,7 @@ def worker(
         grace_s=_seconds("--grace", grace),
     )
     with output.log_lines(log_format):
-        serve_worker(request, certificates(tls_ca, tls_cert, tls_key))
+        serve_worker(request, files)
 
 
 def _seconds(flag: str, duration: str) -> float:

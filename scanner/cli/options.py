@@ -41,7 +41,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def tls_options(command: Command) -> Command:
-    """Give a verb ``--tls-ca``, ``--tls-cert`` and ``--tls-key``."""
+    """Give a verb ``--tls-ca``, ``--tls-cert`` and ``--tls-key``, and ``--insecure`` to do without."""
+    command = click.option(
+        "--insecure", is_flag=True, help="Listen beyond this machine without TLS: on a network of your own."
+    )(command)
     for name, what in (
         ("--tls-key", "This process's private key (PEM)."),
         ("--tls-cert", "This process's certificate (PEM)."),

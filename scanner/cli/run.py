@@ -120,7 +120,7 @@ SECTIONS = {
     "What is kept": ("keep", "codec"),
     "What is told of candidates": ("known_lenses", "explain"),
     "Where the work is done": ("workers", "placement", "memory_gb", "scratch"),
-    "Workers from elsewhere": ("scheduler", "listen", "scale_deployment", "tls_ca", "tls_cert", "tls_key"),
+    "Workers from elsewhere": ("scheduler", "listen", "scale_deployment", "insecure", "tls_ca", "tls_cert", "tls_key"),
     "Object stores (s3://…)": ("endpoint", "anonymous"),
     "What is told": ("log_format", "metrics_port"),
 }
@@ -151,6 +151,7 @@ SECTIONS = {
 @click.option("--placement", type=click.Choice(["whole", "split"]), help="split: any worker cuts, those with a GPU score.")
 @click.option("--memory-gb", type=float, help="Memory of one worker process in GB [default: 3].")
 @click.option("--scratch", help="Folder for fetched, decompressed and resampled mosaics.")
+@click.option("--insecure", is_flag=True, help="Wait for workers beyond this machine without TLS: on a network of your own.")
 @click.option("--tls-ca", help="Certificate that signed those of a tls:// cluster (PEM).")
 @click.option("--tls-cert", help="This process's certificate (PEM).")
 @click.option("--tls-key", help="This process's private key (PEM).")

@@ -59,6 +59,7 @@ class RunSettings(TypedDict, total=False):
     placement: Literal["whole", "split"]
     memory_gb: float
     scratch: str | Path | None
+    insecure: bool | None
     tls_ca: str | Path | None
     tls_cert: str | Path | None
     tls_key: str | Path | None
@@ -87,6 +88,7 @@ KEYS: Mapping[str, str] = {
     "placement": "engine.placement",
     "memory_gb": "engine.memory_limit_gb",
     "scratch": "engine.scratch",
+    "insecure": "engine.insecure",
     "tls_ca": "engine.tls_ca",
     "tls_cert": "engine.tls_cert",
     "tls_key": "engine.tls_key",

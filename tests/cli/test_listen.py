@@ -37,7 +37,9 @@ LISTEN = ("--listen", "tcp://127.0.0.1:8786")
         ),
         (("--listen", "0.0.0.0:8786"), "not a scheduler's address; it looks like tcp://host:8786"),
         (("--listen", "tls://0.0.0.0:8786"), "needs --tls-ca, --tls-cert and --tls-key"),
-        (("--listen", "tcp://192.0.2.1:8786"), "tcp://192.0.2.1:8786: cannot listen there"),
+        (("--listen", "tcp://192.0.2.1:8786", "--insecure"), "tcp://192.0.2.1:8786: cannot listen there"),
+        (("--listen", "tcp://0.0.0.0:8786"), "0.0.0.0: without TLS, whoever reaches this port runs code as you"),
+        (("--listen", "tcp://head.example:8786"), "head.example: without TLS, whoever reaches this port runs code as you"),
     ],
 )
 def test_refused(refusal, monkeypatch, words, said):

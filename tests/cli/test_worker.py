@@ -52,6 +52,9 @@ def test_no_gpu(capsys):
         (["worker", "tcp://127.0.0.1:1", "--memory-gb", "0"], "--memory-gb"),
         (["worker", "tcp://127.0.0.1:1", "--tls-ca", "ca.pem"], "all three"),
         (["scheduler", "--port", "70000"], "--port"),
+        (["scheduler"], "0.0.0.0: without TLS, whoever reaches this port runs code as you; give --tls-ca"),
+        (["scheduler", "--host", "::"], "::: without TLS"),
+        (["worker", "tcp://192.0.2.1:8786"], "192.0.2.1: without TLS"),
     ],
 )
 def test_bad_words(capsys, words, named):

@@ -111,6 +111,7 @@ def _listening(config: EngineConfig) -> Iterator[Cluster]:
         raise UsageError(
             f"{address}: certificates are for encrypted connections; listen at tls://{host}:{port}, or leave them."
         )
+    transport.refuse_open_door(host, certificates, config.insecure)
     # Before Dask tries: it would say only that its cluster failed to start.
     try:
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
@@ -147,6 +148,8 @@ def _local(config: EngineConfig, n_jobs: int) -> Iterator[Cluster]:
             threads_per_worker=THREADS,
             # The machine's GPU, where it has one, is shared by its workers.
             resources=OFFERED | {"GPU": 1},
+            protocol="tls://",
+            security=transport.own_security(),
             memory_limit=f"{config.memory_limit_gb}GB",
             # Not None, which is port 8787 and a warning where that is taken.
             dashboard_address="127.0.0.1:0",

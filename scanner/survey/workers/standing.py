@@ -26,9 +26,11 @@ from scanner.survey.workers.transport import (
     THREADS,
     Certificates,
     await_scheduler,
+    parse,
     private_folder,
     security,
     silence_dask,
+    stays_here,
 )
 from scanner.survey.workers.worker import PARTING_SECONDS, SurveyWorker
 
@@ -140,8 +142,12 @@ async def _register(
     request: WorkerRequest, certificates: Certificates | None, stopping: asyncio.Future[str]
 ) -> SurveyWorker | None:
     """The worker, known to the scheduler; None where that went away at this moment, or the worker is told to stop."""
+    _, host, _ = parse(request.scheduler, certificates)
     worker = SurveyWorker(
         request.scheduler,
+        # Of a scheduler on this machine nobody else needs to reach its workers; left to itself, Dask lets everybody.
+        host=host if stays_here(host) else None,
+        dashboard_address="127.0.0.1:0",
         nthreads=THREADS,
         name=request.name,
         port=request.port,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import socket
 import ssl
@@ -10,6 +11,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from scanner.config import EngineConfig
@@ -25,6 +28,9 @@ THREADS = 2
 OFFERED = {"SCAN": 1, "FETCH": 1}
 #: Folder of Dask's own files among the scratch folders of tiles, whose names never start with a dot.
 DASK_FOLDER = ".dask"
+
+#: Of a connection, each with its certificate.
+ROLES = ("client", "scheduler", "worker")
 
 #: In scheduler, workers and driver alike.
 DASK_SETTINGS: dict[str, Any] = {
@@ -46,6 +52,9 @@ DASK_SETTINGS: dict[str, Any] = {
     "distributed.admin.tick.cycle": "10s",
     # Of every connection and topic Dask keeps the last messages, for its developers: 27 kB a tile, for a thousand tiles.
     "distributed.admin.low-level-log-length": 20,
+    # Dask's processes answer nothing over HTTP, which no certificate protects: our metrics have a port of their own.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
 }
 
 #: Pause between two tries to reach a scheduler: a tenth of the time for which it has been looked for, within these limits.
@@ -120,7 +129,7 @@ def security(files: Certificates | None) -> Any:
                 pass
         except OSError as error:
             raise InputMissingError(f"{name}: cannot read this certificate or key ({error.strerror}).") from None
-    roles = {f"tls_{role}_{part}": value for role in ("client", "scheduler", "worker") for part, value in _own(files).items()}
+    roles = {f"tls_{role}_{part}": value for role in ROLES for part, value in _own(files).items()}
     made = Security(require_encryption=True, tls_ca_file=files.ca, **roles)
     try:
         made.get_connection_args("client")
@@ -151,6 +160,70 @@ def parse(address: str, files: Certificates | None) -> tuple[str, str, int]:
     if scheme == "tls" and files is None:
         raise UsageError(f"{address}: a tls:// scheduler needs --tls-ca, --tls-cert and --tls-key.")
     return scheme, str(host), int(port)
+
+
+def stays_here(host: str) -> bool:
+    """Whether what listens at a host is reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def refuse_open_door(host: str, files: Certificates | None, insecure: bool) -> None:
+    """Refuse to listen without TLS where other machines can connect.
+
+    Dask runs what it is sent: whoever reaches an unencrypted scheduler or worker runs code as its user.
+
+    Parameters
+    ----------
+    host
+        Where a process listens, or that of its scheduler.
+    files
+        Certificates, where it has them.
+    insecure
+        Whether the user said that the network is private.
+
+    Raises
+    ------
+    UsageError
+        There are no certificates, the host is not this machine alone, and the user has not said so.
+    """
+    if files is None and not stays_here(host) and not insecure:
+        raise UsageError(
+            f"{host or '0.0.0.0'}: without TLS, whoever reaches this port runs code as you; give --tls-ca, --tls-cert and "
+            "--tls-key (tls://…), stay on 127.0.0.1, or say --insecure where the network is your own."
+        )
+
+
+@cache
+def own_security() -> Any:
+    """Dask's settings for a cluster on this machine: encrypted with a key that only this process and its workers have.
+
+    Without it, every account of a login node could connect to scheduler and workers and run code as their user. The key is
+    made anew for each process and never lies in a file that others can read; workers get it over the pipe by which they are
+    started. The certificate is valid at any date, whatever the clock does.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from distributed.security import Security
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "scanner-run")])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(datetime(1970, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(9999, 12, 31, tzinfo=UTC))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    cert = certificate.public_bytes(serialization.Encoding.PEM).decode()
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+    roles = {f"tls_{role}_{part}": value for role in ROLES for part, value in (("cert", cert), ("key", secret))}
+    return Security(require_encryption=True, tls_ca_file=cert, tls_min_version=ssl.TLSVersion.TLSv1_3, **roles)
 
 
 def await_scheduler(

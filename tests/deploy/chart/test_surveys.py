@@ -51,7 +51,7 @@ def test_a_survey_has_the_defaults_where_it_says_nothing(render):
     assert [worker["--memory-gb"] for worker in workers] == ["2.5", "2.5"]
 
 
-LISTENS = {"--listen": "tcp://0.0.0.0:8786"}
+LISTENS = {"--listen": "tcp://0.0.0.0:8786", "--insecure": ""}
 SCALING = {
     "driver": LISTENS | {"--scale-deployment": f"{NAMESPACE}/{WORKER}"},
     "keda": LISTENS,
@@ -183,6 +183,7 @@ def test_certificates_are_everywhere_or_nowhere(render):
     for pod in processes:
         words = told(pod.containers[0])
         files = [words[flag] for flag in ("--tls-ca", "--tls-cert", "--tls-key")]
+        assert "--insecure" not in words
         assert files == [f"/etc/scanner/tls/{name}" for name in ("ca.crt", "tls.crt", "tls.key")]
         assert {"name": "dask-tls", "secret": {"secretName": "dask", "defaultMode": 0o440}} in pod.spec["volumes"]
     assert of_kind(manifests, "Certificate") == {}

@@ -1,14 +1,22 @@
 import signal
+import socket
+import ssl
+from contextlib import suppress
 
+import psutil
 import pytest
 import trustme
 from standing import Bodies, Standing, disturbed, jobs, run
 from waiting import LIMIT_S, wait_for
 
+from scanner.config import EngineConfig
 from scanner.errors import InputMissingError, UnavailableError, UsageError
 from scanner.survey.scan import machine
 from scanner.survey.scan.machine import Versions
 from scanner.survey.workers import transport
+from scanner.survey.workers.cluster import connected
+
+TLS_ALERT = b"\x15\x03"
 
 
 @pytest.fixture
@@ -192,6 +200,49 @@ def test_encrypted(authority, tmp_path, bodies):
             transport.await_scheduler(standing.address, None, LIMIT_S)
     finally:
         standing.end()
+
+
+def greeting(context, host, port):
+    """What a scheduler or worker says to who connects."""
+    with socket.create_connection((host, port), LIMIT_S) as plain, context.wrap_socket(plain) as stream:
+        if not (first := stream.recv(1)):
+            raise ConnectionError("it hangs up")
+        return first
+
+
+def test_nobody_else_of_the_machine_connects_to_the_cluster_of_a_run():
+    """Neither in plain words nor with a key of his own; before, any account could run code as the run's user."""
+    ours = transport.own_security()
+    with connected(EngineConfig(workers=1), 1) as cluster:
+        info = cluster.client.scheduler_info(n_workers=-1)
+        addresses = [info["address"], *info["workers"], *(one["nanny"] for one in info["workers"].values())]
+        assert len(addresses) == 3
+        transport.own_security.cache_clear()
+        stranger = transport.own_security().get_connection_args("client")["ssl_context"]
+        for address in addresses:
+            host, port = address.removeprefix("tls://").rsplit(":", 1)
+            assert host == "127.0.0.1"
+            assert greeting(ours.get_connection_args("client")["ssl_context"], host, int(port))
+            with socket.create_connection((host, int(port)), LIMIT_S) as plain:
+                plain.sendall(bytes(80))
+                answer = b""
+                with suppress(ConnectionError):
+                    answer = plain.recv(100)
+                assert not answer or answer.startswith(TLS_ALERT)
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                greeting(stranger, host, int(port))
+
+
+def test_a_worker_of_a_scheduler_on_this_machine_listens_on_this_machine(tmp_path):
+    (tmp_path / "cluster").mkdir()
+    standing = Standing(tmp_path / "cluster")
+    try:
+        worker = standing.worker("w0")
+        standing.told("w0", "connected to")
+        listening = {one.laddr.ip for one in psutil.Process(worker.pid).net_connections() if one.status == psutil.CONN_LISTEN}
+    finally:
+        standing.end()
+    assert listening == {"127.0.0.1"}
 
 
 def test_certificates_that_are_none(authority, tmp_path):
