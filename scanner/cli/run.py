@@ -118,11 +118,11 @@ SECTIONS = {
     "What is scored": ("targets", "magnitude_limit", "all_targets", "max_bad_fraction", "require_all_bands"),
     "With what": ("bundle", "provider", "beta"),
     "What is kept": ("keep", "codec"),
-    "What is told of candidates": ("known_lenses", "explain"),
+    "About the candidates": ("known_lenses", "explain"),
     "Where the work is done": ("workers", "placement", "memory_gb", "scratch"),
     "Workers from elsewhere": ("scheduler", "listen", "scale_deployment", "insecure", "tls_ca", "tls_cert", "tls_key"),
     "Object stores (s3://…)": ("endpoint", "anonymous"),
-    "What is told": ("log_format", "metrics_port"),
+    "Logs and metrics": ("log_format", "metrics_port"),
 }
 
 

@@ -26,7 +26,7 @@ PRINTED_TILES = 20
 def status(out: str, as_json: bool, storage: StorageConfig) -> None:
     """Say how far the run in the folder OUT is: a local path or s3://….
 
-    The driver writes its status every few seconds; one that was killed falls silent, and that is told too.
+    The driver writes its status every few seconds; one that was killed falls silent, which is shown too.
     """
     known = Run(out, storage).status
     if as_json:

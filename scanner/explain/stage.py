@@ -132,7 +132,7 @@ def _jobs(
 def explain_tile(job: ExplainJob, on_progress: OnProgress) -> ExplainOutcome:
     """Explain the candidates of a job on a worker, those that are explained already too."""
     n_done, n_targets = 0, len(job.target_ids)
-    reason, passing = "", False
+    reason, temporary = "", False
     on_progress(TileProgress(tile_id=job.tile.tile_id, n_done=0, n_targets=n_targets))
     try:
         for n_done in _explain(job):
@@ -140,8 +140,8 @@ def explain_tile(job: ExplainJob, on_progress: OnProgress) -> ExplainOutcome:
     except ModuleNotFoundError as error:
         reason = f"a worker lacks {error.name}, which explanations need; install 'scanner[train]' there"
     except ScannerError as error:
-        reason, passing = str(error), isinstance(error, UnavailableError)
-    return ExplainOutcome(tile_id=job.tile.tile_id, n_done=n_done, reason=reason, passing=passing)
+        reason, temporary = str(error), isinstance(error, UnavailableError)
+    return ExplainOutcome(tile_id=job.tile.tile_id, n_done=n_done, reason=reason, temporary=temporary)
 
 
 def _explain(job: ExplainJob) -> Iterator[int]:

@@ -56,12 +56,12 @@ class ExplainJob(Record):
 
 
 class ExplainOutcome(Record):
-    """Outcome of a job: how many candidates are explained, why others are not; ``passing``: temporary, to be tried again."""
+    """Outcome of a job: how many candidates are explained, why others are not; ``temporary``: to be tried again."""
 
     tile_id: str
     n_done: int
     reason: str = ""
-    passing: bool = False
+    temporary: bool = False
 
     @property
     def succeeded(self) -> bool:
@@ -71,7 +71,7 @@ class ExplainOutcome(Record):
     @property
     def retry_reason(self) -> str | None:
         """Why it failed, where another attempt may fare better."""
-        return self.reason if self.passing else None
+        return self.reason if self.temporary else None
 
     @classmethod
     def given_up(cls, tile_id: str, reason: str) -> ExplainOutcome:

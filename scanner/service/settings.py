@@ -76,7 +76,7 @@ class FilesConfig(Record):
     """The folders that are served, and what is kept of them here."""
 
     wait: bool = Field(False, description="Wait for folders that cannot be opened yet and try every 30 s, instead of ending.")
-    cache: str | None = Field(None, description="Folder for files fetched from object stores; none: a passing one.")
+    cache: str | None = Field(None, description="Folder for files fetched from object stores; none: a temporary one.")
 
 
 class JobsConfig(Record):

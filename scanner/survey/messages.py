@@ -40,12 +40,12 @@ class FatalError(Record):
 class TileOutcome(Record):
     """One of four: the tile is committed, it failed, it failed for a temporary reason, or the run has to stop.
 
-    ``passing``: a temporary failure, such as a store that does not answer; the engine makes another attempt.
+    ``temporary``: a temporary failure, such as a store that does not answer; the engine makes another attempt.
     """
 
     commit: CommitRecord | None = None
     failed: FailedTile | None = None
-    passing: FailedTile | None = None
+    temporary: FailedTile | None = None
     fatal: FatalError | None = None
 
     @property
@@ -56,7 +56,7 @@ class TileOutcome(Record):
     @property
     def retry_reason(self) -> str | None:
         """Why it failed, where another attempt may fare better."""
-        return None if self.passing is None else self.passing.reason
+        return None if self.temporary is None else self.temporary.reason
 
     @classmethod
     def given_up(cls, tile_id: str, reason: str) -> TileOutcome:
@@ -67,13 +67,13 @@ class TileOutcome(Record):
 class CutOutcome(Record):
     """What became of cutting a tile that is scored elsewhere: handed over, with the fingerprint of its inputs, or a failure.
 
-    ``failed``, ``passing``, ``fatal``: as in :class:`TileOutcome`; where one is given, nothing was handed over.
+    ``failed``, ``temporary``, ``fatal``: as in :class:`TileOutcome`; where one is given, nothing was handed over.
     """
 
     tile_id: str
     input_fingerprint: str = ""
     failed: FailedTile | None = None
-    passing: FailedTile | None = None
+    temporary: FailedTile | None = None
     fatal: FatalError | None = None
 
 

@@ -172,10 +172,10 @@ def test_help_shows_the_options_under_headings(capsys):
     told = capsys.readouterr().out
     headings = [line for line in told.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert headings == [
-        "Options:", "What is scored:", "With what:", "What is kept:", "What is told of candidates:",
-        "Where the work is done:", "Workers from elsewhere:", "Object stores (s3://…):", "What is told:",
+        "Options:", "What is scored:", "With what:", "What is kept:", "About the candidates:",
+        "Where the work is done:", "Workers from elsewhere:", "Object stores (s3://…):", "Logs and metrics:",
     ]  # fmt: skip
-    stores = told.partition("Object stores")[2].partition("What is told")[0]
+    stores = told.partition("Object stores")[2].partition("Logs and metrics")[0]
     assert "--endpoint" in stores
     assert "--anonymous" in stores
     assert "TILE_LIST" not in told.partition("Options:")[2]

@@ -49,7 +49,7 @@ class Bodies:
         return sorted(tuple(file.name.split(".")[:2]) for file in self.folder.glob(f"{tile_id}.*.*"))
 
     def work(self, behave=lambda tile_id, number, step: None):
-        """Work whose tiles succeed where ``behave`` returns nothing, else have a passing failure; ``step()``: progress."""
+        """Work whose tiles succeed where ``behave`` returns nothing, else have a temporary failure; ``step()``: progress."""
         folder, outcome, committed = self.folder, TileOutcome, commit_record(bundle_fingerprint="b")
 
         def scan(job, on_progress):
@@ -60,7 +60,7 @@ class Bodies:
             (folder / f"{tile_id}.{get_worker().name}.{number}").touch()
             reason = behave(tile_id, number, lambda: on_progress(TileProgress(tile_id=tile_id, n_done=0, n_targets=1)))
             if reason is not None:
-                return outcome(passing=FailedTile(tile_id=tile_id, reason=reason))
+                return outcome(temporary=FailedTile(tile_id=tile_id, reason=reason))
             return outcome(commit=committed.model_copy(update={"tile_id": tile_id}))
 
         return replace(

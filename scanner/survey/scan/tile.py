@@ -87,8 +87,8 @@ def score_tile(job: TileJob, cut_outcome: CutOutcome, on_progress: OnProgress = 
     on_progress
         Called after each batch.
     """
-    if cut_outcome.failed or cut_outcome.passing or cut_outcome.fatal:
-        return TileOutcome(failed=cut_outcome.failed, passing=cut_outcome.passing, fatal=cut_outcome.fatal)
+    if cut_outcome.failed or cut_outcome.temporary or cut_outcome.fatal:
+        return TileOutcome(failed=cut_outcome.failed, temporary=cut_outcome.temporary, fatal=cut_outcome.fatal)
     try:
         with metrics.tile_in_progress():
             return TileOutcome(commit=_score(job, cut_outcome.input_fingerprint, on_progress))
@@ -360,7 +360,7 @@ def _failure_of(job: TileJob, error: Exception) -> dict[str, Any]:
     tile_id = job.tile.tile_id
     # A scratch folder has room again when other tiles are done: one that needs too much stops no other.
     if isinstance(error, UnavailableError | ScratchFullError):
-        return {"passing": FailedTile(tile_id=tile_id, reason=str(error))}
+        return {"temporary": FailedTile(tile_id=tile_id, reason=str(error))}
     if isinstance(error, TileError):
         return {"failed": FailedTile(tile_id=tile_id, reason=str(error))}
     if isinstance(error, ScannerError):

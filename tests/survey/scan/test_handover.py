@@ -108,7 +108,7 @@ def test_a_handover_of_other_settings_or_inputs_is_never_used(sky, tmp_path, cha
     else:
         cut = cut.model_copy(update={"input_fingerprint": "other"})
     outcome = score_tile(job, cut)
-    assert "has to be cut again" in outcome.passing.reason
+    assert "has to be cut again" in outcome.temporary.reason
     assert run_folder(job).commit_of(job.tile.tile_id) is None
     again = cut_tile(job)
     commit = score_tile(job, again).commit
@@ -127,7 +127,7 @@ def test_a_damaged_handover_is_removed_and_cut_again(sky, whole, tmp_path, damag
         content = bytearray(path.read_bytes())
         content[len(content) // 2 - 100 : len(content) // 2 + 100] = bytes(200)
         path.write_bytes(content)
-    assert "has to be cut again" in score_tile(job, cut).passing.reason
+    assert "has to be cut again" in score_tile(job, cut).temporary.reason
     assert not (folder / "cutouts.zarr").exists() or damage == "record"
     assert score_tile(job, cut_tile(job)).commit is not None
     assert left_by(job) == whole(0, "candidates", "compact")
@@ -199,7 +199,7 @@ def test_failures_of_the_cut_come_out_of_the_scoring(sky, tmp_path):
     assert "/nowhere" in cut.failed.reason
     assert score_tile(broken, cut).failed == cut.failed
     far = job_of(sky, "s3://bucket/run", storage=UNREACHABLE)
-    assert score_tile(far, cut_tile(far)).passing is not None
+    assert score_tile(far, cut_tile(far)).temporary is not None
     (tmp_path / "file").touch()
     unwritable = job_of(sky, tmp_path / "file")
     assert score_tile(unwritable, cut_tile(unwritable)).fatal.exit_code == 73
@@ -213,7 +213,7 @@ def test_through_an_object_store(sky, whole, s3, tmp_path):
     record = handover.find(folder, job.tile.tile_id, cut.input_fingerprint, job.config_fingerprint)
     # A file of the cutouts is lost on the way.
     folder.store.delete(f"handover/{job.tile.tile_id}/{record.place}/cutouts.zarr/nisp/c")
-    assert "has to be cut again" in score_tile(job, cut).passing.reason
+    assert "has to be cut again" in score_tile(job, cut).temporary.reason
     assert score_tile(job, cut_tile(job)).commit is not None
     assert left_by(job) == whole(0, "all", "exact")
     with pytest.raises(FileNotFoundError):

@@ -134,7 +134,7 @@ def test_a_commit_of_other_settings_stands(sky, tmp_path, changed):
     """No run gets so far: it refuses such a tile when it begins."""
     job = job_of(sky, tmp_path)
     commit = scan_tile(job.model_copy(update={changed: "another"})).commit
-    assert "another worker" in scan_tile(job).passing.reason
+    assert "another worker" in scan_tile(job).temporary.reason
     assert run_folder(job).commit_of(job.tile.tile_id) == commit
 
 
@@ -189,8 +189,8 @@ def test_a_missing_bundle_stops_the_run(sky, tmp_path):
 
 def test_a_store_that_does_not_answer_is_passing(sky):
     outcome = scan_tile(job_of(sky, "s3://bucket/run", storage=UNREACHABLE))
-    assert outcome.passing.tile_id
-    assert "s3://bucket" in outcome.passing.reason
+    assert outcome.temporary.tile_id
+    assert "s3://bucket" in outcome.temporary.reason
 
 
 def test_an_internal_error_names_tile_and_line(sky, tmp_path, monkeypatch, caplog):
@@ -279,4 +279,4 @@ def test_a_fetch_that_fails_is_left_to_the_scan(sky, tmp_path):
     files = job.tile.bands["VIS"].model_copy(update={"image": ImageRef(path="s3://bucket/vis.fits")})
     far = job.model_copy(update={"tile": job.tile.model_copy(update={"bands": {**job.tile.bands, "VIS": files}})})
     assert prefetch_tile(far) is None
-    assert "s3://bucket" in scan_tile(far).passing.reason
+    assert "s3://bucket" in scan_tile(far).temporary.reason
