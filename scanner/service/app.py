@@ -72,6 +72,8 @@ from scanner.service.vo.votable import error_form
 
 #: Seconds that answers under way are given when the service is stopped.
 GRACE_S = 5
+#: Longest that a client may take for the head of a request, or take nothing of an answer, in seconds.
+CLIENT_S = 30.0
 _SENTENCES = {
     404: "There is nothing at this address.",
     405: "This address does not take that method; the Allow header says which it takes.",
@@ -301,7 +303,26 @@ def _allowed(app: FastAPI, request: Request) -> list[str]:
 
 
 class Server(uvicorn.Server):
-    """Uvicorn's, which leaves a connection open if it was made while the server was stopping."""
+    """Uvicorn's, which leaves a connection open if it was made while the server was stopping, or if its client does nothing."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        #: What each connection waits for, and since when.
+        self._waiting: dict[Any, tuple[object, float]] = {}
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do what uvicorn does ten times a second, and cut connections whose clients keep them waiting."""
+        if counter % 10 == 0:
+            now, before, self._waiting = asyncio.get_running_loop().time(), self._waiting, {}
+            for connection in list(self.server_state.connections):
+                wanted = _wanted(connection)
+                if wanted is None:
+                    continue
+                known, since = before.get(connection, (None, now))
+                self._waiting[connection] = wanted, since if known == wanted else now
+                if now - self._waiting[connection][1] > CLIENT_S:
+                    connection.transport.abort()
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End as uvicorn does, and then cut what is left."""
@@ -310,6 +331,15 @@ class Server(uvicorn.Server):
             connection.transport.abort()
         # The loop closes their sockets in its next turn, and must have one.
         await asyncio.sleep(0)
+
+
+def _wanted(connection: Any) -> object:
+    """What a connection waits for: its next request after the last one, or that so many bytes are taken; None: nothing."""
+    cycle = connection.cycle
+    if cycle is None or cycle.response_complete:
+        return "request", id(cycle)
+    n_bytes = connection.transport.get_write_buffer_size()
+    return ("taken", id(cycle), n_bytes) if n_bytes else None
 
 
 def server_of(context: Context) -> uvicorn.Server:

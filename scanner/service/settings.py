@@ -83,6 +83,7 @@ class JobsConfig(Record):
     """TAP's jobs: queries whose answers are fetched later."""
 
     number: int = Field(100, ge=1, description="Jobs that are kept; the oldest that is over, or was never started, makes room.")
+    each: int = Field(20, ge=1, description="Jobs of one client that are kept.")
     at_a_time: int = Field(2, ge=1, description="Jobs that are worked on at a time; others wait.")
     seconds: int = Field(600, ge=1, description="Longest time that a job's query may take.")
     hours: int = Field(24, ge=1, description="How long a job and its result are kept.")

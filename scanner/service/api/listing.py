@@ -95,7 +95,9 @@ class Selection:
             "flags": (self.flags,),
             "rank": (self.min_rank,),
         }
-        return frozenset({self.column, *(name for name, values in filters.items() if any(v is not None for v in values))})
+        used = {self.column, *(name for name, values in filters.items() if any(v is not None for v in values))}
+        # Beside the list of candidates, that of all objects tells which were decided for.
+        return frozenset(used | {"is_candidate"} if self.objects else used)
 
 
 @dataclass(frozen=True)

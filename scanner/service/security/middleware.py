@@ -265,7 +265,7 @@ class RateLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "http" and self._per_second and not is_below(route_path(scope), "/static"):
-            wait = self._wait(_client(scope))
+            wait = self._wait(client_of(scope))
             if wait:
                 self._instruments.refused.labels("rate").inc()
                 raise TooManyRequestsError(f"Too many requests; try again in {wait} s.", {"Retry-After": str(wait)})
@@ -283,7 +283,8 @@ class RateLimit:
         return 0 if allowed else max(math.ceil((1.0 - left) / self._per_second), 1)
 
 
-def _client(scope: Scope) -> str:
+def client_of(scope: Scope) -> str:
+    """Who is counted as one client: the owner of a token, or an address."""
     who = scope.get("state", {}).get("viewer")
     if who is not None and who.is_named_by_token:
         return f"name {who.name}"

@@ -64,6 +64,7 @@ def router(context: Context) -> APIRouter:
         duration_s=limits.most_job_seconds,
         retention=timedelta(seconds=limits.retention_seconds),
         max_jobs=context.config.jobs.number,
+        max_each=context.config.jobs.each,
     )
     since = datetime.now(UTC)
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import tempfile
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from scanner.errors import ScannerError
 from scanner.service.context import Context
 from scanner.service.errors import BadRequestError, BusyError, NotFoundError, ServiceError
 from scanner.service.routing import Parameters, is_whole_number
+from scanner.service.security.middleware import client_of
 from scanner.service.security.viewer import viewer
 from scanner.service.vo import votable
 from scanner.service.vo.tap_query import kept
@@ -47,10 +49,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Job:
-    """One job; times are UTC, ``duration_s`` is how long it may run. ``owner``: None for clients without a name."""
+    """One job; times are UTC, ``duration_s`` is how long it may run.
+
+    ``owner``: whose token it was made with, who alone may see it; None: everybody who knows its address. ``client``: whose
+    share of jobs it counts to.
+    """
 
     identifier: str
     owner: str | None
+    client: str
     parameters: dict[str, str]
     created: datetime
     destruction: datetime
@@ -62,6 +69,7 @@ class Job:
     media_type: str = ""
     error: str = ""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    work: WriteResult | None = None
     task: asyncio.Task[None] | None = None
 
     def enter(self, phase: Phase) -> None:
@@ -77,45 +85,63 @@ class JobBook:
     Results are files in a temporary folder, removed with their job or the service.
     """
 
-    def __init__(self, *, at_a_time: int, duration_s: int, retention: timedelta, max_jobs: int) -> None:
-        self._max_jobs, self._retention, self.duration_s = max_jobs, retention, duration_s
+    def __init__(self, *, at_a_time: int, duration_s: int, retention: timedelta, max_jobs: int, max_each: int) -> None:
+        self._max_jobs, self._max_each, self._retention, self.duration_s = max_jobs, max_each, retention, duration_s
         self._jobs: dict[str, Job] = {}
-        self._places = asyncio.Semaphore(at_a_time)
+        self._at_a_time = at_a_time
+        #: Clients of the jobs that are worked on, by the jobs' identifiers.
+        self._working: dict[str, str] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="scanner-jobs-")
 
-    def create(self, parameters: dict[str, str], owner: str | None, run_id: str = "") -> Job:
-        """Make a job that waits to be started.
+    def create(self, parameters: dict[str, str], owner: str | None, client: str, run_id: str = "") -> Job:
+        """Make a job that waits to be started; where there is no room, an idle one of whoever has most goes.
 
         Raises
         ------
         BusyError
-            There are as many jobs as there is room for, and all of them run.
+            The client has as many jobs as one may, or all have as many as there is room for, and all of these run.
         """
         self._sweep()
-        if len(self._jobs) >= self._max_jobs:
-            idle = [job for job in self._jobs.values() if job.phase not in ACTIVE]
-            if not idle:
-                raise BusyError("There are too many jobs; try again in a minute.", {"Retry-After": "60"})
-            # Those that are over go first, then those that were never started.
-            self.remove(min(idle, key=lambda job: (job.phase == "PENDING", job.created)))
+        own = [job for job in self._jobs.values() if job.client == client]
+        if len(own) >= self._max_each:
+            self._make_room(own)
+        elif len(self._jobs) >= self._max_jobs:
+            counts = Counter(job.client for job in self._jobs.values() if job.phase not in ACTIVE)
+            most = max(counts.values(), default=0)
+            self._make_room([job for job in self._jobs.values() if counts[job.client] == most])
         now = _now()
-        # It cannot be guessed, so whoever knows a job may see it.
-        job = Job(secrets.token_hex(12), owner, parameters, now, now + self._retention, self.duration_s, run_id)
+        # Where no token binds it to its owner, whoever knows it may see it, so it cannot be guessed.
+        job = Job(secrets.token_hex(12), owner, client, parameters, now, now + self._retention, self.duration_s, run_id)
         self._jobs[job.identifier] = job
         return job
 
-    def get(self, identifier: str) -> Job:
+    def _make_room(self, jobs: Iterable[Job]) -> None:
+        """Remove one of some jobs: those that are over go first, then those that were never started."""
+        idle = [job for job in jobs if job.phase not in ACTIVE]
+        if not idle:
+            raise BusyError("There are too many jobs; try again in a minute.", {"Retry-After": "60"})
+        self.remove(min(idle, key=lambda job: (job.phase == "PENDING", job.created)))
+
+    def get(self, identifier: str, owner: str | None) -> Job:
         """A job.
+
+        Parameters
+        ----------
+        identifier
+            Which.
+        owner
+            Whose token asks for it; None: nobody's.
 
         Raises
         ------
         NotFoundError
-            There is none, or it has been destroyed.
+            There is none, it is somebody else's, or it has been destroyed.
         """
         self._sweep()
-        if identifier not in self._jobs:
+        job = self._jobs.get(identifier)
+        if job is None or job.owner not in (None, owner):
             raise NotFoundError("There is no such job, or its destruction time has come.")
-        return self._jobs[identifier]
+        return job
 
     def of(self, owner: str | None) -> Iterator[Job]:
         """The jobs of somebody, newest first."""
@@ -128,7 +154,8 @@ class JobBook:
         """Run a job as soon as there is a place; one that runs or is over stays as it is."""
         if job.phase == "PENDING":
             job.enter("QUEUED")
-            job.task = asyncio.create_task(self._work(job, work))
+            job.work = work
+            self._begin()
 
     def abort(self, job: Job) -> None:
         """Stop a job, its query in the database too; one that is over stays as it is."""
@@ -181,23 +208,39 @@ class JobBook:
             self.remove(job)
         self._folder.cleanup()
 
-    async def _work(self, job: Job, work: WriteResult) -> None:
-        async with self._places:
+    def _begin(self) -> None:
+        """Begin jobs while there are places, those of the client first for whom fewest are worked on."""
+        while len(self._working) < self._at_a_time:
+            counts = Counter(self._working.values())
+            queued = [job for job in self._jobs.values() if job.phase == "QUEUED"]
+            if not queued:
+                return
+            job = min(queued, key=lambda one: (counts[one.client], one.created))
             job.started = _now()
             job.enter("EXECUTING")
-            phase: Phase = "ABORTED"
-            try:
-                job.media_type = await work(self.result(job), job.duration_s)
-                phase = "COMPLETED"
-            except (ServiceError, ScannerError) as error:
-                phase, job.error = "ERROR", str(error)
-            except Exception:
-                phase, job.error = "ERROR", "The service failed; its log says why."
-                logger.exception("job %s failed", job.identifier)
-            finally:
-                if job.phase == "EXECUTING":
-                    job.ended = _now()
-                    job.enter(phase)
+            self._working[job.identifier] = job.client
+            job.task = asyncio.create_task(self._work(job))
+            job.task.add_done_callback(partial(self._end, job))
+
+    def _end(self, job: Job, task: asyncio.Task[None]) -> None:
+        del self._working[job.identifier]
+        self._begin()
+
+    async def _work(self, job: Job) -> None:
+        assert job.work is not None
+        phase: Phase = "ABORTED"
+        try:
+            job.media_type = await job.work(self.result(job), job.duration_s)
+            phase = "COMPLETED"
+        except (ServiceError, ScannerError) as error:
+            phase, job.error = "ERROR", str(error)
+        except Exception:
+            phase, job.error = "ERROR", "The service failed; its log says why."
+            logger.exception("job %s failed", job.identifier)
+        finally:
+            if job.phase == "EXECUTING":
+                job.ended = _now()
+                job.enter(phase)
 
     def _sweep(self) -> None:
         now = _now()
@@ -237,7 +280,7 @@ class _Handlers:
 
     async def listed(self, request: Request) -> Response:
         """The client's own jobs."""
-        owner, parameters = viewer(request).name, await Parameters.of(request)
+        owner, parameters = self._owner(request), await Parameters.of(request)
         phases = tuple(phase.upper() for phase in parameters.all("PHASE"))
         found = [] if owner is None and not self._is_local else list(self._jobs.of(owner))
         found = [job for job in found if not phases or job.phase in phases]
@@ -251,14 +294,15 @@ class _Handlers:
     async def create(self, request: Request) -> Response:
         """A new job."""
         parameters = await Parameters.of(request)
-        job = self._jobs.create(kept(parameters), viewer(request).name, parameters.one("RUNID") or "")
+        client = client_of(request.scope)
+        job = self._jobs.create(kept(parameters), self._owner(request), client, parameters.one("RUNID") or "")
         if (parameters.one("PHASE") or "").upper() == "RUN":
             self._start(request, job)
         return self._to(request, job)
 
     async def job(self, request: Request, identifier: str) -> Response:
         """A job now, or once it has changed (WAIT)."""
-        job, parameters = self._jobs.get(identifier), await Parameters.of(request)
+        job, parameters = self._jobs.get(identifier, self._owner(request)), await Parameters.of(request)
         seconds = parameters.one("WAIT")
         if seconds is not None:
             await self._jobs.wait(job, float("inf") if seconds == "-1" else _whole("WAIT", seconds), parameters.one("PHASE"))
@@ -266,7 +310,7 @@ class _Handlers:
 
     async def change(self, request: Request, identifier: str, part: str = "") -> Response:
         """Start, abort, remove a job; or change its parameters, its destruction time, how long it may take."""
-        job, parameters = self._jobs.get(identifier), await Parameters.of(request)
+        job, parameters = self._jobs.get(identifier, self._owner(request)), await Parameters.of(request)
         if (parameters.one("ACTION") or "").upper() == "DELETE":
             return await self.remove(request, identifier)
         destruction, duration = parameters.one("DESTRUCTION"), parameters.one("EXECUTIONDURATION")
@@ -289,12 +333,12 @@ class _Handlers:
 
     async def remove(self, request: Request, identifier: str) -> Response:
         """No such job any more."""
-        self._jobs.remove(self._jobs.get(identifier))
+        self._jobs.remove(self._jobs.get(identifier, self._owner(request)))
         return RedirectResponse(self._list_url(request), 303)
 
     async def part(self, request: Request, identifier: str, part: str) -> Response:
         """One of the things that are known of a job."""
-        job = self._jobs.get(identifier)
+        job = self._jobs.get(identifier, self._owner(request))
         texts = {
             "phase": job.phase,
             "executionduration": str(job.duration_s),
@@ -312,17 +356,23 @@ class _Handlers:
 
     async def error(self, request: Request, identifier: str) -> Response:
         """What went wrong, as a VOTable."""
-        job = self._jobs.get(identifier)
+        job = self._jobs.get(identifier, self._owner(request))
         if job.phase != "ERROR":
             raise NotFoundError("The job has no error.")
         return Response(votable.error_document(job.error), media_type=votable.MEDIA_TYPE)
 
     async def result(self, request: Request, identifier: str) -> Response:
         """The answer."""
-        job = self._jobs.get(identifier)
+        job = self._jobs.get(identifier, self._owner(request))
         if job.phase != "COMPLETED":
             raise NotFoundError(f"The job has no result; its phase is {job.phase}.")
         return FileResponse(self._jobs.result(job), media_type=job.media_type)
+
+    @staticmethod
+    def _owner(request: Request) -> str | None:
+        """The name of the token that a request comes with."""
+        who = viewer(request)
+        return who.name if who.is_named_by_token else None
 
     def _start(self, request: Request, job: Job) -> None:
         self._jobs.start(job, partial(self._write, dict(job.parameters), self._context.base_url(request)))

@@ -185,6 +185,14 @@ def test_blind_grading_withholds_scores_and_what_would_tell_them(served_run, tmp
         one = server.get(f"{base}/candidates/{items[1]['id']}").json()
         assert (one["previous"], one["next"]) == (items[0]["id"], items[2]["id"])
         assert one["row"]["p_ou_j"] is None
-        for path in ("/candidates?sort=rank", "/candidates?min_score=0.1", "/candidates?flags=any", "/tsne", "/histogram"):
+        for path in (
+            "/candidates?sort=rank",
+            "/candidates?min_score=0.1",
+            "/candidates?flags=any",
+            "/tsne",
+            "/histogram",
+            "/candidates?objects=true",
+            "/candidates?objects=1&sort=ra",
+        ):
             refused = server.get(f"{base}{path}")
             assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden")

@@ -1,6 +1,7 @@
 """Jobs: of the running server by pyvo and by hand, and their book with real work."""
 
 import asyncio
+import functools
 import gc
 import io
 import threading
@@ -19,6 +20,7 @@ from scanner.query import database
 from scanner.service.context import WorkThreads
 from scanner.service.errors import BadRequestError, BusyError, NotFoundError
 from scanner.service.instruments import ServiceInstruments
+from scanner.service.security.tokens import new_token
 from scanner.service.settings import LimitsConfig, load
 from scanner.service.vo.uws import FINAL, JobBook
 
@@ -210,7 +212,7 @@ def test_many_ask_while_a_job_runs(make_server, served_run, tmp_path):
 
 
 def book(**changes):
-    arguments = {"at_a_time": 1, "duration_s": 60, "retention": timedelta(hours=1), "max_jobs": 3}
+    arguments = {"at_a_time": 1, "duration_s": 60, "retention": timedelta(hours=1), "max_jobs": 3, "max_each": 3}
     return JobBook(**(arguments | changes))
 
 
@@ -238,7 +240,7 @@ def test_abort_interrupts_the_database(work):
     async def live():
         jobs = book()
         connection = duckdb.connect()
-        job = jobs.create({}, None)
+        job = jobs.create({}, None, "here")
 
         async def run(path, seconds):
             await work.run(endless, connection, seconds=seconds)
@@ -265,7 +267,7 @@ def test_a_job_that_takes_too_long(work):
     async def live():
         jobs = book(duration_s=1)
         connection = duckdb.connect()
-        job = jobs.create({}, None)
+        job = jobs.create({}, None, "here")
 
         async def run(path, seconds):
             await work.run(endless, connection, seconds=seconds)
@@ -295,13 +297,13 @@ def test_one_at_a_time_and_no_more_than_there_is_room_for():
             running.remove(path)
             return "text/plain"
 
-        made = [jobs.create({}, "me") for _ in range(3)]
+        made = [jobs.create({}, "me", "me") for _ in range(3)]
         for job in made:
             jobs.start(job, run)
         await eventually(lambda: running)
         assert [job.phase for job in made] == ["EXECUTING", "QUEUED", "QUEUED"]
         with pytest.raises(BusyError):
-            jobs.create({}, "me")
+            jobs.create({}, "me", "me")
         jobs.abort(made[1])
         gate.set()
         await eventually(lambda: all(job.phase in FINAL for job in made))
@@ -309,19 +311,19 @@ def test_one_at_a_time_and_no_more_than_there_is_room_for():
         assert max(most) == 1
         assert jobs.result(made[0]).read_text() == made[0].identifier
         # The oldest one that is over makes room.
-        fourth = jobs.create({}, "you")
+        fourth = jobs.create({}, "you", "you")
         with pytest.raises(NotFoundError):
-            jobs.get(made[0].identifier)
+            jobs.get(made[0].identifier, "me")
         assert not jobs.result(made[0]).exists()
         assert [job.identifier for job in jobs.of("me")] == [made[2].identifier, made[1].identifier]
         assert [job.identifier for job in jobs.of("you")] == [fourth.identifier]
         assert list(jobs.of(None)) == []
         with pytest.raises(BadRequestError):
             jobs.limit(made[2], 3)
-        # Then the next one that is over, and at last those that nobody started.
-        kept = [jobs.create({}, "you") for _ in range(3)]
-        assert sorted(job.identifier for job in jobs.of("you")) == sorted(job.identifier for job in kept)
-        assert list(jobs.of("me")) == []
+        # Then the next one that is over; and then one's own that nobody started, not the last one of others.
+        kept = [jobs.create({}, "you", "you") for _ in range(3)]
+        assert [job.identifier for job in jobs.of("you")] == [kept[2].identifier, kept[1].identifier]
+        assert [job.identifier for job in jobs.of("me")] == [made[2].identifier]
         folder = jobs.result(fourth).parent
         jobs.close()
         assert not folder.exists()
@@ -329,10 +331,85 @@ def test_one_at_a_time_and_no_more_than_there_is_room_for():
     asyncio.run(live())
 
 
+def test_nobodys_jobs_make_room_for_those_of_who_has_more():
+    """101 jobs that one reader never started drove out all that others had finished."""
+
+    async def live():
+        jobs = book(max_jobs=6, max_each=4)
+
+        async def run(path, seconds):
+            path.write_text("rows")
+            return "text/plain"
+
+        others = [jobs.create({}, name, name) for name in ("ada", "ben")]
+        for job in others:
+            jobs.start(job, run)
+        await eventually(lambda: all(job.phase == "COMPLETED" for job in others))
+        many = [jobs.create({}, "eve", "eve") for _ in range(50)]
+        for job in others:
+            assert jobs.get(job.identifier, job.owner).phase == "COMPLETED"
+            assert jobs.result(job).exists()
+        assert [job.identifier for job in jobs.of("eve")] == [job.identifier for job in many[:-5:-1]]
+        # Where there is no room for anybody, whoever has most gives up one.
+        newcomers = [jobs.create({}, "cy", "cy") for _ in range(2)]
+        assert [len(list(jobs.of(name))) for name in ("ada", "ben", "eve", "cy")] == [1, 1, 2, 2]
+        assert jobs.get(newcomers[0].identifier, "cy") is newcomers[0]
+        jobs.close()
+
+    asyncio.run(live())
+
+
+def test_who_started_many_jobs_waits_for_who_started_one():
+    async def live():
+        jobs, order, gate = book(max_jobs=10, max_each=5, at_a_time=2), [], asyncio.Event()
+
+        async def run(name, path, seconds):
+            order.append(name)
+            await gate.wait()
+            return "text/plain"
+
+        for name in ("eve", "eve", "eve", "ada"):
+            jobs.start(jobs.create({}, name, name), functools.partial(run, name))
+        await eventually(lambda: len(order) == 2)
+        gate.set()
+        await eventually(lambda: len(order) == 4)
+        assert order == ["eve", "eve", "ada", "eve"]
+        gate.clear()
+        for _ in range(5):
+            jobs.start(jobs.create({}, "eve", "eve"), functools.partial(run, "eve"))
+        with pytest.raises(BusyError):
+            jobs.create({}, "eve", "eve")
+        assert jobs.create({}, "ada", "ada").phase == "PENDING"
+        jobs.close()
+
+    asyncio.run(live())
+
+
+def test_a_job_is_seen_by_its_owner_alone(make_server, served_run, tmp_path):
+    """Its address was the only key: whoever saw it in a log could read, abort and remove the job."""
+    tokens, lines = {}, []
+    for name in ("ada", "eve"):
+        tokens[name], line = new_token(name, "read")
+        lines.append(f"{line}\n")
+    (tmp_path / "tokens.txt").write_text("".join(lines))
+    settings = {"access.tokens": str(tmp_path / "tokens.txt"), "grading.path": str(tmp_path / "grades.sqlite")}
+    with make_server(load(None, settings, {}), served_run) as server:
+        ada, eve = ({"Authorization": f"Bearer {tokens[name]}"} for name in ("ada", "eve"))
+        form = {"QUERY": QUERY, "LANG": "ADQL", "PHASE": "RUN"}
+        job = server.client.post("/tap/async", data=form, headers=ada).headers["location"]
+        wait_for("the job", lambda: server.client.get(f"{job}/phase", headers=ada).text == "COMPLETED")
+        for part in ("", "/phase", "/results/result", "/parameters", "/owner", "/error"):
+            assert server.client.get(f"{job}{part}", headers=eve).status_code == 404
+        for sent in ({"PHASE": "ABORT"}, {"ACTION": "DELETE"}):
+            assert server.client.post(job, data=sent, headers=eve).status_code == 404
+        assert server.client.delete(job, headers=eve).status_code == 404
+        assert server.client.get(f"{job}/results/result", headers=ada).status_code == 200
+
+
 def test_a_failure_is_told_without_what_it_was(caplog):
     async def live():
         jobs = book()
-        job = jobs.create({}, None)
+        job = jobs.create({}, None, "here")
 
         async def run(path, seconds):
             raise RuntimeError("/secret/path")
