@@ -5,12 +5,16 @@ Verbs are imported only when they run, so that ``scanner --help`` answers at onc
 
 from __future__ import annotations
 
-import atexit
 import errno
 import importlib
 import os
 import signal
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 import click
 
@@ -19,6 +23,9 @@ from scanner.errors import OutputError, ScannerError, UsageError, printable
 
 EXIT_INTERNAL = 70
 EXIT_INTERRUPTED = 130
+INTERRUPTED = "interrupted; give the same command again and it goes on where it was."
+#: Closing after Ctrl-C may take so long; until then nobody may break it off, which would show where it was, in many lines.
+CLOSING_SECONDS = 3.0
 #: What a scan does without, and the extra that brings it.
 EXTRA_LIBRARIES = {
     **dict.fromkeys(("torch", "onnx", "openTSNE", "sklearn", "captum"), ("training side", "train")),
@@ -87,10 +94,15 @@ def main(arguments: list[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    with _interrupts_in_one_line(for_good=arguments is None):
+        _run(words, debug)
+
+
+def _run(words: list[str], debug: bool) -> None:
     try:
         code = scanner.main(words, prog_name="scanner", standalone_mode=False)
     except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted; give the same command again and it goes on where it was.", EXIT_INTERRUPTED, debug)
+        _fail(INTERRUPTED, EXIT_INTERRUPTED, debug)
     except click.ClickException as error:
         hint = f" Try 'scanner {' '.join(words[:1])} --help'." if words else ""
         _fail(f"{error.format_message().rstrip('.')}.{hint}", UsageError.exit_code, debug)
@@ -112,9 +124,34 @@ def main(arguments: list[str] | None = None) -> None:
             _fail(message, UsageError.exit_code, debug)
         reason = printable(f"{type(error).__name__}: {error}".splitlines()[0])
         _fail(f"internal error: {reason} (run again with --debug, and report it)", EXIT_INTERNAL, debug)
-    # All is done: Ctrl-C while the interpreter takes itself down must not make it look as if it were not.
-    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def _interrupts_in_one_line(*, for_good: bool) -> Iterator[None]:
+    """Let the first Ctrl-C stop the command, and those that follow wait until it is closed, or has had time to.
+
+    ``for_good``: the process ends with the block, and Ctrl-C while the interpreter takes itself down changes nothing any more.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or handler not in (signal.SIG_DFL, signal.default_int_handler):
+        yield
+        return
+    first: list[float] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if not first:
+            first.append(time.monotonic())
+            raise KeyboardInterrupt
+        if time.monotonic() > first[0] + CLOSING_SECONDS:
+            os.write(2, f"scanner: {INTERRUPTED}\n".encode())
+            os._exit(EXIT_INTERRUPTED)
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN if for_good else handler)
 
 
 def _fail(message: str, code: int, debug: bool) -> None:
