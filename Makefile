@@ -9,7 +9,7 @@ APT_INSTALL := timeout 300 $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) env DEBI
 APT_UPDATE := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) apt-get update --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo install test lint unit fuzz hand-overs schemas docs clean \
+.PHONY: help demo install test lint unit fuzz attack hand-overs schemas docs clean \
 	prometheus debian helm checkov verify-vo stilts golden verify-chart \
 	locks image podman bootstrapped-images verify-image verify-play dask-operator verify-operator verify-deploy
 
@@ -18,6 +18,7 @@ help:
 	@echo "make install    prepare .venv with everything the tests need"
 	@echo "make test       lint, types, architecture, tests"
 	@echo "make fuzz       the tests of properties, with new examples, ROUNDS=10 times"
+	@echo "make attack     hostile queries by the thousand: none outlives its limits (ATTACKS=3000)"
 	@echo "make verify-vo  the Virtual Observatory's own validators over a running server"
 	@echo "make image      the container images, with Docker or buildah (IMAGES=\"scan-gpu api\"); make locks: what they install"
 	@echo "make verify-image  the images built on a bootstrapped Debian, and run as a cluster runs them"
@@ -65,6 +66,12 @@ unit: install prometheus debian helm checkov
 ROUNDS ?= 10
 fuzz: install
 	for round in $$(seq $(ROUNDS)); do $(BIN)/pytest -m hypothesis --hypothesis-profile=fuzz --numprocesses=2 || exit 1; done
+
+# The long sets of the hostile tests, of which `make test` asks a few; docs/security.md says what they show.
+ATTACKS ?= 3000
+attack: install
+	SCANNER_ATTACKS=$(ATTACKS) $(BIN)/pytest tests/query/adql/test_attack.py --hypothesis-profile=attack --hypothesis-show-statistics
+	$(BIN)/python benchmarks/fuzz_adql.py
 
 hand-overs: install
 	$(BIN)/python benchmarks/hand_overs.py

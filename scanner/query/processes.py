@@ -39,7 +39,10 @@ _IMPORTED = ("scanner.query.adql.translate",)
 _END_S = 0.2
 _BATCH_ROWS = 65_536
 _PR_SET_PDEATHSIG = 1
-_ITEM, _SCHEMA, _BATCH, _ERROR, _END = b"i", b"s", b"b", b"e", b"."
+#: What a message holds.
+_ITEM, _SCHEMA, _BATCH, _ERROR, _END, _NO_MEMORY = b"i", b"s", b"b", b"e", b".", b"m"
+#: Stands behind the last kind where the process has too little memory left for another question.
+_LAST = b"!"
 
 
 class QueryProcesses:
@@ -87,7 +90,7 @@ class QueryProcesses:
             with interrupted_by(process.kill):
                 try:
                     yield from process.answer(function, args)
-                    is_free = True
+                    is_free = process.is_idle
                 except (EOFError, OSError):
                     if self._closed:
                         raise UnavailableError("The service is being stopped.") from None
@@ -100,6 +103,11 @@ class QueryProcesses:
                     raise
         finally:
             self._given_back(process, is_free and not process.is_killed)
+
+    @property
+    def n_busy(self) -> int:
+        """How many work on a question."""
+        return len(self._busy)
 
     def close(self) -> None:
         """Kill them all; what they work on fails."""
@@ -173,6 +181,8 @@ class _Process:
                 yield pickle.loads(content)
             elif kind == _ERROR:
                 raise pickle.loads(content)
+            elif kind == _NO_MEMORY:
+                raise EOFError
             else:
                 return
 
@@ -200,7 +210,7 @@ class _Process:
     def _received(self) -> tuple[bytes, bytes]:
         kind, content = self._connection.recv_bytes(), self._connection.recv_bytes()
         self.is_idle = kind in (_ERROR, _END)
-        return kind, content
+        return kind.removesuffix(_LAST), content
 
 
 def _serve(connection: Connection, memory_mb: int) -> None:
@@ -209,7 +219,9 @@ def _serve(connection: Connection, memory_mb: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _die_with_parent()
-    _limit_memory(memory_mb)
+    most_bytes = _data_bytes() + (memory_mb + HEADROOM_MB) * 1_000_000
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, most_bytes))
     while True:
         try:
             function, args = connection.recv()
@@ -222,10 +234,14 @@ def _serve(connection: Connection, memory_mb: int) -> None:
             kind, content = _END, b""
         except BrokenPipeError:
             return
-        except MemoryError:
-            kind, content = _ERROR, pickle.dumps(OutOfMemoryError.of_query())
+        except (MemoryError, SystemError):
+            # What else there was no memory for, nobody knows.
+            kind, content = _NO_MEMORY, b""
         except Exception as error:
             kind, content = _ERROR, _pickled(error)
+        if _data_bytes() > most_bytes - HEADROOM_MB * 500_000:
+            # The next question would pay for what this one left behind.
+            kind += _LAST
         connection.send_bytes(kind)
         connection.send_bytes(content)
 
@@ -273,12 +289,12 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _limit_memory(memory_mb: int) -> None:
-    """Refuse this process more than so much memory, and :data:`HEADROOM_MB`, beyond what it has."""
-    with contextlib.suppress(OSError):
-        pages = int(Path("/proc/self/statm").read_text().split()[5])
-        most = pages * os.sysconf("SC_PAGE_SIZE") + (memory_mb + HEADROOM_MB) * 1_000_000
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+def _data_bytes() -> int:
+    """Memory that this process has of its own, in bytes; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[5]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 #: More columns than any table has, several times.
 MAX_COLUMNS = 1000
-BATCH_ROWS = 8192
+#: Rows of a batch, and the values of one with more columns than a catalogue has.
+BATCH_ROWS, BATCH_VALUES = 8192, 800_000
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ def answer(connection: DuckDBPyConnection, translation: Translation, relation: R
         connection.register(name, table)
     sql = f"WITH {RELATION} AS NOT MATERIALIZED ({relation.sql}) {translation.sql}"
     with _asking(connection):
-        reader = connection.sql(sql, params=[*relation.parameters, *translation.parameters]).to_arrow_reader(BATCH_ROWS)
+        rows = connection.sql(sql, params=[*relation.parameters, *translation.parameters])
+        reader = rows.to_arrow_reader(min(BATCH_ROWS, BATCH_VALUES // len(translation.columns)))
     while True:
         with _asking(connection):
             batch = next(reader, None)
