@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from scanner.atomic_file import file_sha256
 from scanner.catalogue.columns import Column, column
 from scanner.config import StorageConfig
 from scanner.cutouts.quality import fill_bad_pixels
 from scanner.cutouts.store import CutoutStore
 from scanner.errors import ContentError, InputMissingError
-from scanner.records import DRAWN, CutoutBatch, Float32, Float64, Int64
+from scanner.records import DRAWN, CutoutBatch, Float32, Float64, Int64, unsealed
 from scanner.storage import open_store
 from scanner.storage.location import is_remote, split
 
@@ -90,6 +91,7 @@ class LabelledSet:
                 raise InputMissingError(
                     f"{self.path}: not a dataset, {part} is missing; make one with 'scanner simulate dataset'."
                 )
+        self._refuse_damage()
         self.store = CutoutStore(self.path / CUTOUTS)
         self.truth = read_truth(self.path / TRUTH)
         if len(self.store) != len(self.truth):
@@ -98,6 +100,25 @@ class LabelledSet:
             )
         if not np.array_equal(self.store.target_id, self.truth.target_id):
             raise ContentError(f"{self.path / TRUTH}: its target_id are not those of the cutouts; draw the dataset again.")
+
+    def _refuse_damage(self) -> None:
+        """Compare files with what the description says of them, where it does: a set made by hand need not."""
+        where = self.path / DESCRIPTION
+        content = where.read_bytes()
+        if b'"sha256"' not in content and b'"checksum"' not in content:
+            return
+        try:
+            listed: dict[str, str] = json.loads(unsealed(content)).get("sha256", {})
+        except ValueError as error:
+            raise ContentError(f"{where}: damaged ({error}); draw the dataset again.") from None
+        found = described_sha256(self.path) if listed else {}
+        for name, sha256 in listed.items():
+            if name not in found:
+                raise InputMissingError(f"{self.path / name}: is missing; draw the dataset again.")
+            if found[name] != sha256:
+                raise ContentError(
+                    f"{self.path / name}: damaged (its SHA-256 is not the one in {DESCRIPTION}); draw the dataset again."
+                )
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -161,6 +182,12 @@ class LabelledSet:
             yield batch, *fill_bad_pixels(batch)
 
 
+def described_sha256(folder: Path) -> dict[str, str]:
+    """SHA-256 of the files of a dataset that have no checksum of their own: its tables, and what describes its cutouts."""
+    files = [*folder.glob("*.parquet"), *(folder / CUTOUTS).rglob("zarr.json")]
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in sorted(files)}
+
+
 def read_truth(path: Path) -> Truth:
     """Read ``truth.parquet``.
 
@@ -187,7 +214,7 @@ def read_truth(path: Path) -> Truth:
 
 def _read_table(path: Path, columns: list[str] | None = None) -> pyarrow.Table:
     try:
-        return pyarrow.parquet.read_table(path, columns=columns)
+        return pyarrow.parquet.read_table(path, columns=columns, page_checksum_verification=True)
     except (OSError, pyarrow.ArrowInvalid):
         raise ContentError(f"{path}: not a readable Parquet file; draw the dataset again.") from None
 

@@ -9,12 +9,13 @@ Pixels, everywhere: zero-based, integers at pixel centres (numpy and ``astropy.w
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from dataclasses import dataclass, fields
 from enum import IntFlag
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
-from zipfile import BadZipFile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,8 @@ MEMBER_PIXELS: dict[MemberName, int] = {member: pixels for member, (_, pixels) i
 #: How the pixels of stored cutouts are encoded (:mod:`scanner.cutouts.codec`).
 CodecName = Literal["exact", "compact"]
 
+#: A number in a record that is neither infinite nor NaN.
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -143,6 +146,15 @@ def sealed(content: bytes) -> bytes:
     return content.removesuffix(_END) + f',\n  "checksum": "{checksum}"\n}}\n'.encode()
 
 
+def is_sealed(content: bytes) -> bool:
+    """Whether a record's JSON has its own checksum."""
+    try:
+        unsealed(content)
+    except ValueError:
+        return False
+    return True
+
+
 def unsealed(content: bytes) -> bytes:
     """What :func:`sealed` was given.
 
@@ -153,7 +165,7 @@ def unsealed(content: bytes) -> bytes:
     """
     found = _CHECKSUM.search(content)
     if found is None:
-        raise ValueError("it has no checksum")
+        raise ValueError("it has no checksum: damaged, edited, or of another version of scanner")
     rest = content[: found.start()] + _END
     if hashlib.sha256(rest).hexdigest() != found[1].decode():
         raise ValueError("its checksum differs")
@@ -362,11 +374,31 @@ def load_arrays(path: Path, kind: type[DataclassInstance], what: str) -> dict[st
     Raises
     ------
     ContentError
-        The file is missing, is no ``npz``, lacks a field, or holds objects.
+        The file is missing, is no ``npz``, or lacks a field, or one is of another type or not as long as its header says.
     """
     try:
         # numpy leaves a file that it opened itself open when it cannot read it.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {field.name: archive[field.name] for field in fields(kind)}
-    except (OSError, EOFError, KeyError, ValueError, RuntimeError, BadZipFile) as error:
+        with path.open("rb") as file, ZipFile(file) as archive:
+            return {field.name: _array(archive, field.name, str(field.type)) for field in fields(kind)}
+    except (OSError, EOFError, KeyError, ValueError, RuntimeError, NotImplementedError, BadZipFile) as error:
         raise ContentError(f"{path}: not {what} ({error}); export the bundle again.") from None
+
+
+#: The annotations of fields of arrays, and the types that they promise.
+_DTYPES = {"Float32": np.float32, "Float64": np.float64, "Int64": np.int64}
+
+
+def _array(archive: ZipFile, name: str, annotation: str) -> NDArray[Any]:
+    """One array of an ``npz``, whose header is compared with its size before any memory is asked for."""
+    entry = archive.getinfo(f"{name}.npy")
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        if version != (1, 0):
+            raise ValueError(f"array {name!r} is of another version of numpy's format")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        if dtype != np.dtype(_DTYPES[annotation]):
+            raise ValueError(f"array {name!r} holds {dtype}, not {np.dtype(_DTYPES[annotation])}")
+        if entry.compress_type != ZIP_STORED or file.tell() + math.prod(shape) * dtype.itemsize != entry.file_size:
+            raise ValueError(f"array {name!r} is not as long as it says")
+    with archive.open(entry) as file:
+        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from scanner.atomic_file import file_sha256
 from scanner.ensemble.augmentation import SecondLook
@@ -23,7 +23,18 @@ from scanner.ensemble.embedding_grid import EmbeddingGrid
 from scanner.ensemble.preprocessing import Preprocessing
 from scanner.ensemble.threshold import BETAS, MEMBER_THRESHOLD, OperatingCurve, OperatingPoint
 from scanner.errors import ContentError, OutputError, UsageError
-from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, Band, MemberName, Record
+from scanner.records import (
+    MEMBER_BANDS,
+    MEMBER_PIXELS,
+    MEMBERS,
+    Band,
+    Finite,
+    MemberName,
+    Record,
+    SealedRecord,
+    is_sealed,
+    unsealed,
+)
 
 FORMAT_VERSION: Literal[1] = 1
 MANIFEST_FILE = "bundle.json"
@@ -56,14 +67,14 @@ class Metric(Record):
     set: str
     member: str
     metric: str
-    value: float
-    low: float
-    high: float
+    value: Finite
+    low: Finite
+    high: Finite
     n_pos: int = Field(ge=0)
     n_neg: int = Field(ge=0)
 
 
-class BundleManifest(Record):
+class BundleManifest(SealedRecord):
     """Everything about a bundle but its numbers.
 
     ``class_prior``: share of lenses in training, none where unknown. ``second_look``: none where every object is scored as it
@@ -134,16 +145,16 @@ def parse_manifest(text: bytes, path: Path | str) -> BundleManifest:
     except (ValueError, RecursionError) as error:
         raise ContentError(f"{path}: not valid JSON ({error}); fetch or export the bundle again.") from None
     version = tree.get("format_version") if isinstance(tree, dict) else None
-    if version != FORMAT_VERSION:
+    if version != FORMAT_VERSION and is_sealed(text):
         raise ContentError(
             f"{path}: bundle format {version!r} is unknown (this scanner reads {FORMAT_VERSION}); update scanner."
         )
-    try:
-        return BundleManifest.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ContentError(f"{path}: {key}: {first['msg']}; fetch or export the bundle again.") from None
+    return BundleManifest.from_bytes(text, path, "fetch or export the bundle again")
+
+
+def fingerprint_of(text: bytes) -> str:
+    """Fingerprint of a bundle by the content of its ``bundle.json``, which lists those of all other files: its checksum."""
+    return hashlib.sha256(unsealed(text)).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -151,7 +162,7 @@ class Bundle:
     """A verified bundle.
 
     ``path``: its local folder. ``location``: where any machine of the run finds it, the URL it was loaded from or the absolute
-    path. ``fingerprint``: SHA-256 of ``bundle.json``, which lists those of all other files. ``model``: the ONNX graph.
+    path. ``fingerprint``: checksum of ``bundle.json``, which lists those of all other files. ``model``: the ONNX graph.
     ``grid`` and ``curve`` (of the score that decides, on a labelled held-out set) are absent where no labelled set was at hand.
     """
 
@@ -238,7 +249,7 @@ def read_bundle(path: Path, location: str) -> Bundle:
         path=path,
         location=location,
         manifest=manifest,
-        fingerprint=hashlib.sha256(text).hexdigest(),
+        fingerprint=fingerprint_of(text),
         model=content[MODEL_FILE],
         grid=EmbeddingGrid.load(path / GRID_FILE) if GRID_FILE in content else None,
         curve=OperatingCurve.load(path / CURVE_FILE) if CURVE_FILE in content else None,

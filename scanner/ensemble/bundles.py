@@ -17,9 +17,9 @@ from pydantic import Field
 import scanner
 from scanner.atomic_file import cache_folder, file_sha256
 from scanner.config import StorageConfig
-from scanner.ensemble.bundle import MANIFEST_FILE, Bundle, BundleManifest, parse_manifest, read_bundle
+from scanner.ensemble.bundle import MANIFEST_FILE, Bundle, BundleManifest, fingerprint_of, parse_manifest, read_bundle
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
-from scanner.records import Record
+from scanner.records import Record, SealedRecord
 from scanner.storage import open_store
 from scanner.storage.contract import Store, held_in_turn
 from scanner.storage.location import is_remote, join, split
@@ -38,7 +38,7 @@ class DefaultBundle(Record):
     bundle: str
 
 
-class PublishedBundle(Record):
+class PublishedBundle(SealedRecord):
     """``current.json`` and ``latest.json`` of a store of bundles."""
 
     bundle: str = Field(pattern="^[0-9a-f]{64}$", description="fingerprint of the bundle, which is its folder's name too")
@@ -320,7 +320,7 @@ def cached(location: str, storage: StorageConfig) -> Path:
     except FileNotFoundError:
         raise InputMissingError(f"{location}: no such bundle folder ({MANIFEST_FILE} is not in it).") from None
     manifest = parse_manifest(text, store.where(MANIFEST_FILE))
-    folder = cache_folder("bundles") / hashlib.sha256(text).hexdigest()
+    folder = cache_folder("bundles") / fingerprint_of(text)
     if _is_whole(folder, text, manifest):
         return folder
     with _new_folder(folder) as partial:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from scanner.records import MEMBERS, Float32, Float64, Record
+from scanner.records import MEMBERS, Finite, Float32, Float64, Record
 
 #: A log-odds beyond this is no more certain; it keeps one member that was never shown such an image from deciding alone.
 LOGIT_LIMIT = 20.0
@@ -32,8 +32,8 @@ class Calibration(Record):
     """
 
     kind: Literal["logistic"] = "logistic"
-    coefficients: tuple[float, ...] = Field(min_length=len(MEMBERS), max_length=len(MEMBERS))
-    intercept: float
+    coefficients: tuple[Finite, ...] = Field(min_length=len(MEMBERS), max_length=len(MEMBERS))
+    intercept: Finite
     training_prevalence: float = Field(gt=0, lt=1)
     sky_prevalence: float = Field(gt=0, lt=1)
 

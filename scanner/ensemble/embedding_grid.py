@@ -212,10 +212,28 @@ class EmbeddingGrid:
         grid = cls(**records.load_arrays(path, cls, "an embedding grid"))
         shape = (len(grid.x_edges) - 1, len(grid.y_edges) - 1)
         fits = grid.logits.shape == (len(grid.positions), len(MEMBERS)) and grid.positions.shape[1:] == (2,)
-        fits &= bool(len(grid.logits)) and bool(np.isfinite(grid.lens_fraction).any())
-        if not fits or grid.lens_fraction.shape != shape or grid.counts.shape != shape:
+        fits &= grid.x_edges.ndim == grid.y_edges.ndim == 1 and min(shape) > 0 and len(grid.logits) > 0
+        if not fits or grid.lens_fraction.shape != shape or grid.counts.shape != shape or grid.far_distance.shape != ():
             raise ContentError(f"{path}: the arrays of the embedding grid do not fit together; export the bundle again.")
+        wrong = grid._wrong()
+        if wrong:
+            raise ContentError(f"{path}: {wrong} of the embedding grid holds impossible values; export the bundle again.")
         return grid
+
+    def _wrong(self) -> str | None:
+        """Name of an array whose values no grid has."""
+        is_empty = np.isnan(self.lens_fraction)
+        within = (self.lens_fraction >= 0) & (self.lens_fraction <= 1)
+        sound = {
+            "logits": bool(np.isfinite(self.logits).all()),
+            "positions": bool(np.isfinite(self.positions).all()),
+            "x_edges": bool(np.isfinite(self.x_edges).all() and (np.diff(self.x_edges) > 0).all()),
+            "y_edges": bool(np.isfinite(self.y_edges).all() and (np.diff(self.y_edges) > 0).all()),
+            "lens_fraction": bool((is_empty | within).all() and within.any()),
+            "counts": bool(((self.counts > 0) == ~is_empty).all() and (self.counts >= 0).all()),
+            "far_distance": bool(np.isfinite(self.far_distance) and self.far_distance >= 0),
+        }
+        return next((name for name, is_sound in sound.items() if not is_sound), None)
 
 
 def limited(logits: NDArray[Any]) -> Float32:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from scanner import records
 from scanner.config import PAPER_BETA
@@ -27,13 +28,13 @@ class OperatingPoint(Record):
     ``prevalence`` is the share of lenses that precision and F-beta are stated for; ``n_selected`` counts the set itself.
     """
 
-    threshold: float
-    beta: float
-    prevalence: float
-    f_beta: float
-    precision: float
-    recall: float
-    n_selected: int
+    threshold: float = Field(ge=0, le=1)
+    beta: float = Field(gt=0, allow_inf_nan=False)
+    prevalence: float = Field(gt=0, lt=1)
+    f_beta: float = Field(ge=0, le=1)
+    precision: float = Field(ge=0, le=1)
+    recall: float = Field(ge=0, le=1)
+    n_selected: int = Field(ge=0)
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,12 @@ class OperatingCurve:
             The file is not such a curve.
         """
         curve = cls(**records.load_arrays(path, cls, "an operating curve"))
-        if len({len(values) for values in vars(curve).values()}) != 1 or not len(curve.thresholds):
-            raise ContentError(f"{path}: the columns of the operating curve differ in length; export the bundle again.")
+        counts = (curve.true_positives, curve.false_positives)
+        sound = {values.shape for values in vars(curve).values()} == {(len(curve.thresholds),)} and len(curve.thresholds) > 0
+        sound = sound and bool(np.isfinite(curve.thresholds).all() and (np.diff(curve.thresholds) < 0).all())
+        if not sound or any(values[0] < 0 or (np.diff(values) < 0).any() or values[-1] < 1 for values in counts):
+            raise ContentError(
+                f"{path}: is no operating curve: thresholds must fall, and lenses and non-lenses above them grow in number; "
+                "export the bundle again."
+            )
         return curve

@@ -6,8 +6,6 @@ An ascent can be stopped at any moment and goes on as if it had not been.
 from __future__ import annotations
 
 import hashlib
-import io
-import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +16,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from scanner.atomic_file import write_atomically
 from scanner.ensemble.preprocessing import resize
 from scanner.errors import ContentError, UsageError
 from scanner.records import NISP_CUTOUT_PIXELS, Float32
+from scanner.training.checkpoint import read_tensors, write_tensors
 
 #: ``plain`` adds the learning rate times the gradient, and takes a step back that led down: which rate is too large depends on
 #: how steep a network is. ``adam`` is Adam with the decay of weights of the paper's code.
@@ -269,21 +267,19 @@ class _State:
 
 
 def _write(path: Path, digest: str, state: _State) -> None:
-    stream = io.BytesIO()
-    torch.save({"digest": digest, **vars(state), "images": state.images.detach()}, stream)
-    write_atomically(path, stream.getvalue())
+    write_tensors(path, {"digest": digest, **vars(state), "images": state.images.detach()})
 
 
 def _read(path: Path | None, digest: str, device: torch.device) -> _State | None:
     if path is None or not path.exists():
         return None
     try:
-        found = torch.load(path, map_location=device, weights_only=True)
+        found = read_tensors(path, device)
         written = found.pop("digest")
         state = _State(**found)
         state.reached = state.reached.cpu()
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError):
-        raise ContentError(f"{path}: not a checkpoint of an image that is being made; remove it.") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ContentError(f"{path}: damaged, or not a checkpoint of an image that is being made; remove it.") from None
     if written != digest:
         raise UsageError(f"{path}: an image that is being made with other settings; remove it, or choose another place.")
     return state

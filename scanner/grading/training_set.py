@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from scanner import __version__
 from scanner.atomic_file import flush_tree, partial_name, remove, writing_to
@@ -21,11 +22,11 @@ from scanner.cutouts.store import CutoutWriter
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
 from scanner.grading.grade import Place
 from scanner.grading.labels import LABEL_COLUMNS
-from scanner.labelled_set import CUTOUTS, DESCRIPTION, TRUTH, TRUTH_COLUMNS
+from scanner.labelled_set import CUTOUTS, DESCRIPTION, TRUTH, TRUTH_COLUMNS, described_sha256
 from scanner.query.catalogue import Catalogue
 from scanner.query.region import Cone
 from scanner.query.search import SEPARATION_COLUMN, CandidateId, Search, search
-from scanner.records import BANDS, VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, Record, Tile
+from scanner.records import BANDS, VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, SealedRecord, Tile
 from scanner.sky import tile_list
 from scanner.survey.candidate_cutouts import candidate_cutouts
 from scanner.survey.folder.ledger import RunFolder, RunRecord
@@ -40,7 +41,7 @@ TRUTH_SCHEMA = pa.schema(
 )
 
 
-class GradedSetRecord(Record):
+class GradedSetRecord(SealedRecord):
     """``dataset.json`` of graded candidates.
 
     ``sources``: runs and surveys that the cutouts are of. ``least_graders``: fewer left an object out. ``n_unclear`` were left
@@ -56,6 +57,7 @@ class GradedSetRecord(Record):
     n_lenses: int
     n_unclear: int
     n_missing: int
+    sha256: dict[str, str] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,8 @@ def write_training_set(
         with writing_to(out):
             partial.mkdir(parents=True)
             truth = _write_cutouts(labels, clear, partial / CUTOUTS)
-            pq.write_table(truth, partial / TRUTH)
+            pq.write_table(truth, partial / TRUTH, write_page_checksum=True)
+            record = record.model_copy(update={"sha256": described_sha256(partial)})
             (partial / DESCRIPTION).write_bytes(record.to_bytes())
             flush_tree(partial)
             partial.rename(out)

@@ -58,7 +58,7 @@ def claim(out: Path, name: str, record: R, read: Callable[[Path], R]) -> R:
 def write_record(path: Path, record: Record) -> None:
     """Write a record as JSON, whole or not at all."""
     with replacement(path) as partial:
-        partial.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        partial.write_bytes(record.to_bytes())
 
 
 #: What numerical libraries read when they are loaded.
@@ -127,11 +127,15 @@ def _leave_interrupts_to_parent() -> None:
 def write_part(path: Path, table: pa.Table) -> None:
     """Write one file, whole or not at all."""
     with replacement(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
+        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
 
 
 def join_parts(path: Path, parts: Sequence[Path], per_group: int = 1) -> None:
     """Put the rows of parts into one file, ``per_group`` of them a row group."""
-    with replacement(path) as partial, pq.ParquetWriter(partial, pq.read_schema(parts[0]), compression="zstd") as writer:
+    schema = pq.read_schema(parts[0])
+    with (
+        replacement(path) as partial,
+        pq.ParquetWriter(partial, schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
         for first in range(0, len(parts), per_group):
             writer.write_table(pa.concat_tables(pq.read_table(part) for part in parts[first : first + per_group]))

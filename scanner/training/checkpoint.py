@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import pickle
@@ -16,14 +17,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 from torch import nn
 
 from scanner.atomic_file import file_sha256, write_atomically, writing_to
 from scanner.config import StorageConfig
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
 from scanner.networks import build
-from scanner.records import MemberName, Record
+from scanner.records import MemberName, Record, SealedRecord
 from scanner.storage import open_store
 from scanner.storage.contract import Store, held_in_turn
 from scanner.storage.location import join
@@ -66,7 +67,7 @@ class HistoryRow(Record):
         )
 
 
-class Plan(Record):
+class Plan(SealedRecord):
     """Everything that decides the weights of a run, apart from the hardware.
 
     ``begins_as``: the member or the bundle (by fingerprint) that a copy or a continued member begins as. ``seen_before``:
@@ -89,8 +90,11 @@ class Plan(Record):
     seconds: tuple[float, ...] | None = None
 
 
-class FitRecord(Record):
-    """The record of a finished run; the figures of the validation rows are of the weights that were ``kept``."""
+class FitRecord(SealedRecord):
+    """The record of a finished run; the figures of the validation rows are of the weights that were ``kept``.
+
+    ``member_sha256``: of the file of the weights.
+    """
 
     plan: Plan
     passes: float
@@ -102,6 +106,7 @@ class FitRecord(Record):
     validation_loss: float
     validation_auroc: float
     validation_auroc_visible: float
+    member_sha256: str = ""
 
     def described(self) -> str:
         """One line for people."""
@@ -148,9 +153,7 @@ class State:
 
 def save(folder: Path, state: State) -> None:
     """Write the checkpoint."""
-    stream = io.BytesIO()
-    torch.save(vars(state), stream)
-    write_atomically(folder / CHECKPOINT, stream.getvalue())
+    write_tensors(folder / CHECKPOINT, vars(state))
 
 
 def load(folder: Path, device: torch.device | None = None) -> State:
@@ -165,9 +168,33 @@ def load(folder: Path, device: torch.device | None = None) -> State:
     if not path.exists():
         return State()
     try:
-        return State(**torch.load(path, map_location=device or "cpu", weights_only=True))
-    except (RuntimeError, pickle.UnpicklingError, TypeError, EOFError):
-        raise ContentError(f"{path}: not a checkpoint of this version; remove it to train anew.") from None
+        return State(**read_tensors(path, device or torch.device("cpu")))
+    except (ValueError, TypeError):
+        raise ContentError(f"{path}: damaged, or not a checkpoint of this version; remove it to train anew.") from None
+
+
+def write_tensors(path: Path, values: Mapping[str, Any]) -> None:
+    """Write tensors and plain values as ``torch.save`` does, after a line with the SHA-256 of the rest."""
+    stream = io.BytesIO()
+    torch.save(dict(values), stream)
+    write_atomically(path, hashlib.sha256(stream.getvalue()).hexdigest().encode() + b"\n" + stream.getvalue())
+
+
+def read_tensors(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read what :func:`write_tensors` wrote; nothing in it is run.
+
+    Raises
+    ------
+    ValueError
+        It is not that, or damaged.
+    """
+    digest, _, content = path.read_bytes().partition(b"\n")
+    if hashlib.sha256(content).hexdigest().encode() != digest:
+        raise ValueError("its SHA-256 is not the one that it begins with")
+    try:
+        return dict(torch.load(io.BytesIO(content), map_location=device, weights_only=True))
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(str(error)) from None
 
 
 def read_plan(folder: Path) -> Plan | None:
@@ -204,13 +231,15 @@ def agree(folder: Path, plan: Plan) -> Plan:
     return found
 
 
-def finish(folder: Path, network: nn.Sequential, record: FitRecord) -> None:
-    """Write the trained member and its record."""
+def finish(folder: Path, network: nn.Sequential, record: FitRecord) -> FitRecord:
+    """Write the trained member and its record; returns the record with the SHA-256 of the member."""
     stream = io.BytesIO()
     arrays = {name: value.numpy() for name, value in network.state_dict().items()}
     np.savez(stream, allow_pickle=False, **arrays)
     write_atomically(folder / MEMBER, stream.getvalue())
+    record = record.model_copy(update={"member_sha256": hashlib.sha256(stream.getvalue()).hexdigest()})
     write_atomically(folder / FIT, record.to_bytes())
+    return record
 
 
 def read_member(folder: Path) -> tuple[nn.Sequential, FitRecord]:
@@ -225,13 +254,16 @@ def read_member(folder: Path) -> tuple[nn.Sequential, FitRecord]:
     """
     if not (folder / FIT).exists() or not (folder / MEMBER).exists():
         raise InputMissingError(f"{folder}: no finished training run; run 'scanner train member' with this --out first.")
+    record = FitRecord.from_bytes((folder / FIT).read_bytes(), folder / FIT, "train the member again")
+    content = (folder / MEMBER).read_bytes()
+    if hashlib.sha256(content).hexdigest() != record.member_sha256:
+        raise ContentError(f"{folder / MEMBER}: damaged (its SHA-256 is not the one in {FIT}); train the member again.")
     try:
-        record = FitRecord.model_validate_json((folder / FIT).read_text(encoding="utf-8"))
         network = build(record.plan.member, seed=0)
-        with np.load(folder / MEMBER, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             network.load_state_dict({name: torch.from_numpy(arrays[name]) for name in arrays.files})
-    except (ValidationError, RuntimeError, ValueError, OSError, EOFError):
-        raise ContentError(f"{folder}: its {MEMBER} or {FIT} is damaged; train the member again.") from None
+    except (RuntimeError, ValueError, OSError, EOFError):
+        raise ContentError(f"{folder / MEMBER}: not the weights of {record.plan.member}; train the member again.") from None
     return network.eval(), record
 
 
@@ -299,7 +331,7 @@ class Standing(Record):
         return (self.finished, self.stage, self.step) > (other.finished, other.stage, other.step)
 
 
-class MirrorRecord(Record):
+class MirrorRecord(SealedRecord):
     """``state.json``: what the mirror holds of a member's run; ``place``: where below the record its files lie."""
 
     member: MemberName
@@ -389,10 +421,10 @@ class Mirror:
     def _record(self) -> MirrorRecord | None:
         key = f"{RUN}/{STATE}"
         try:
-            record = MirrorRecord.model_validate_json(self._store.read(key))
+            record = MirrorRecord.from_bytes(self._store.read(key), key, "train anew")
         except FileNotFoundError:
             return None
-        except ValidationError:
+        except ContentError:
             raise self._damaged(key) from None
         if record.member != self.member:
             raise self._damaged(key)

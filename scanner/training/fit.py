@@ -162,8 +162,7 @@ def fit(
         validation_auroc=found.auroc,
         validation_auroc_visible=found.auroc_visible,
     )
-    checkpoint.finish(folder, folded, record)
-    return folded, record
+    return folded, checkpoint.finish(folder, folded, record)
 
 
 def best_of_both(

@@ -6,11 +6,13 @@ import pickle
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
 from torch import nn
 
+from scanner.atomic_file import file_sha256
 from scanner.ensemble.bundle import Bundle, write_bundle
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError
@@ -23,6 +25,16 @@ from scanner.training.data import split
 from scanner.training.export import bundle_content
 
 FILES: dict[MemberName, str] = {member: f"{member.replace('-', '_')}_Weights.pt" for member in MEMBERS}
+#: SHA-256 of the files as published. They are of a format of torch that has no checksums; files that torch writes today have.
+SHA256: dict[MemberName, str] = {
+    "OU-J": "0f156a8e8ec36d796436184240708c03335a6305defbf58075f24cd4e5e04a03",
+    "OU-Y": "63053fadd5175bd845a537328b0bc364d7e80d2347785c190b83aedc024b16ad",
+    "OU-H": "074b52357ac1dfe7c3cc1f9acbe0eb4b05646841658fc2788096b2a4e8c5146f",
+    "OU-JYH": "59d30497837ae32a8164fcd157ce422b95f440137e366036d9de7b21b15a3f23",
+    "OU-VIS": "4d757907a16a2bfe5b05804fad191d32c523233fb9d81d366079941674ce450a",
+    "OU-66": "7f7520adee7c1d8d9a7ce18f7d87f6e412052ae954807d862eb909e55b8f7e43",
+    "OU-200": "1b2a1f4b799fe449e314f8aaf7d78bbdbb6bc3b7378e693591bdb0ccd3dff808",
+}
 LICENCE_FILE = "LICENSE"
 SOURCE = "as published by Wilde et al. (2022)"
 NAME, VERSION = "published-wilde2022", "1"
@@ -53,17 +65,19 @@ def read_member(path: Path, member: MemberName) -> nn.Sequential:
     InputMissingError
         There is no such file.
     ContentError
-        It cannot be loaded safely, or does not fit the network.
+        It is damaged or holds more than weights, or does not fit the network.
     """
     if not path.is_file():
         raise InputMissingError(
             f"{path}: the weights of {member} are missing; the folder must hold {', '.join(FILES.values())}."
         )
+    if not _is_whole(path, member):
+        raise ContentError(f"{path}: damaged, or not the published file; fetch it again.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ContentError(f"{path}: cannot be loaded safely ({reason}); fetch it again.") from None
+        # What torch says is advice to load it unsafely.
+        raise ContentError(f"{path}: damaged, or more than weights ({type(error).__name__}); fetch it again.") from None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ContentError(f"{path}: holds no weights, but something else; fetch it again.")
     network = build(member)
@@ -76,6 +90,17 @@ def read_member(path: Path, member: MemberName) -> nn.Sequential:
             raise ContentError(f"{path}: these are not the weights of {member} ({what}); check the file's name.")
     network.load_state_dict(renamed)
     return network.eval()
+
+
+def _is_whole(path: Path, member: MemberName) -> bool:
+    """Whether a file is the published one, or the checksums of the archive that torch writes today are right."""
+    if file_sha256(path) == SHA256[member]:
+        return True
+    try:
+        with ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError):
+        return False
 
 
 def _layer(key: str, network: nn.Sequential) -> str:

@@ -3,6 +3,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from damage import resealed
 
 from scanner.cli.main import main
 from scanner.ensemble import bundles
@@ -78,7 +79,7 @@ def test_figures_need_a_card_to_go_into(capsys, data, tmp_path):
     manifest = json.loads((bare / "bundle.json").read_text())
     del manifest["sha256"]["MODEL_CARD.md"]
     (bare / "MODEL_CARD.md").unlink()
-    (bare / "bundle.json").write_text(json.dumps(manifest))
+    resealed(bare / "bundle.json", **manifest)
     code, _, err = _run(capsys, "evaluate", bare, "--data", data, "--card", bare, "2")
     assert code != 0
     assert "no MODEL_CARD.md with a section 'How well it finds lenses'" in err
@@ -131,7 +132,7 @@ def test_only_a_bundle_that_is_no_worse_becomes_the_default(capsys, data, cache,
     manifest["calibration"]["coefficients"] = [-value for value in manifest["calibration"]["coefficients"]]
     del manifest["sha256"]["grid.npz"]
     (bad / "grid.npz").unlink()
-    (bad / "bundle.json").write_text(json.dumps(manifest))
+    resealed(bad / "bundle.json", **manifest)
     words = ["--data", data, "--cache", cache, "--models", models]
 
     code, out, _ = _run(capsys, "models", "promote", bad, "--over", good, *words)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from damage import flipped, resealed
 
 from scanner.ensemble import bundles
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
@@ -19,14 +20,7 @@ def copy(bundle, tmp_path):
 
 
 def _edit(folder, **changes):
-    path = folder / "bundle.json"
-    tree = json.loads(path.read_text())
-    for key, value in changes.items():
-        if value is None:
-            del tree[key]
-        else:
-            tree[key] = value
-    path.write_text(json.dumps(tree))
+    resealed(folder / "bundle.json", **changes)
 
 
 def _assert_refused(folder, *words):
@@ -94,10 +88,24 @@ def test_bad_json_is_refused(copy, content):
     _assert_refused(copy, "bundle.json", "JSON")
 
 
-@pytest.mark.parametrize("content", [b"[]", b"null", b"{}", b'{"format_version": 2}', b'{"format_version": "1"}'])
-def test_unknown_formats_are_refused(copy, content):
-    (copy / "bundle.json").write_bytes(content)
+@pytest.mark.parametrize("version", [2, "1", None])
+def test_unknown_formats_are_refused(copy, version):
+    _edit(copy, format_version=version)
     _assert_refused(copy, "bundle.json", "unknown", "update scanner")
+
+
+@pytest.mark.parametrize("content", [b"[]", b"null", b"{}", b'{"format_version": 2}', b'{"format_version": 1}'])
+def test_a_manifest_without_its_checksum_is_refused(copy, content):
+    (copy / "bundle.json").write_bytes(content)
+    _assert_refused(copy, "bundle.json", "it has no checksum")
+
+
+def test_every_flipped_bit_is_named(copy):
+    """In the manifest, the grid and the curve, wherever it is: also in headers, which numpy would believe."""
+    for name in ("bundle.json", "grid.npz", "operating_curve.npz", "MODEL_CARD.md"):
+        for _ in flipped(copy / name, 1, 20):
+            _assert_refused(copy, name)
+    bundles.load(copy)
 
 
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
@@ -111,7 +119,7 @@ def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
         ({"preprocessing": "sqrt"}, ("preprocessing",)),
         ({"calibration": {"kind": "pickle"}}, ("calibration",)),
         ({"calibration": {"kind": "mean", "extra": 1}}, ("calibration.mean.extra",)),
-        ({"name": None}, ("name", "required")),
+        ({"name": None}, ("name", "string")),
         ({"note": "x"}, ("note",)),
         ({"sha256": {}}, ("sha256", "ensemble.onnx is not listed")),
         ({"sha256": {"../ensemble.onnx": "0" * 64}}, ("sha256",)),

@@ -1,3 +1,7 @@
+import dataclasses
+import io
+import zipfile
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -160,8 +164,45 @@ def test_what_is_no_grid_is_refused(tmp_path):
     np.savez(path, **{name: values for name, values in arrays.items() if name in ("logits", "positions")})
     with pytest.raises(ContentError, match="not an embedding grid"):
         EmbeddingGrid.load(path)
-    np.savez(path, **{**{name: arrays[name] for name in EmbeddingGrid.__dataclass_fields__}, "counts": np.zeros((3, 3))})
+    np.savez(
+        path, **{**{name: arrays[name] for name in EmbeddingGrid.__dataclass_fields__}, "counts": np.zeros((3, 3), np.int64)}
+    )
     with pytest.raises(ContentError, match="do not fit together"):
+        EmbeddingGrid.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("lens_fraction", np.nan), ("lens_fraction", 1.5), ("lens_fraction", -0.1), ("logits", np.nan), ("positions", np.inf),
+        ("x_edges", 0.0), ("y_edges", np.nan), ("counts", -1), ("far_distance", np.nan), ("far_distance", -1.0),
+    ],
+)  # fmt: skip
+def test_a_grid_of_impossible_values_is_refused(tmp_path, name, value):
+    grid = _grid()
+    array = np.full_like(getattr(grid, name), value)
+    dataclasses.replace(grid, **{name: array}).save(tmp_path / "grid.npz")
+    with pytest.raises(ContentError, match=f"{name} of the embedding grid holds impossible values"):
+        EmbeddingGrid.load(tmp_path / "grid.npz")
+
+
+def test_arrays_are_as_long_and_of_the_type_that_they_say(tmp_path):
+    """No memory is asked for on the word of a header."""
+    grid, path = _grid(), tmp_path / "grid.npz"
+    arrays = {name: getattr(grid, name) for name in EmbeddingGrid.__dataclass_fields__}
+    np.savez(path, **{**arrays, "lens_fraction": np.full(grid.lens_fraction.shape, "0.5")})
+    with pytest.raises(ContentError, match="array 'lens_fraction' holds <U3, not float32"):
+        EmbeddingGrid.load(path)
+    huge = io.BytesIO()
+    np.lib.format.write_array_header_1_0(huge, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 7)})
+    np.savez(path, **arrays)
+    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(tmp_path / "huge.npz", "w") as changed:
+        for entry in whole.namelist():
+            changed.writestr(entry, huge.getvalue() if entry == "logits.npy" else whole.read(entry))
+    with pytest.raises(ContentError, match="array 'logits' is not as long as it says"):
+        EmbeddingGrid.load(tmp_path / "huge.npz")
+    np.savez_compressed(path, **arrays)
+    with pytest.raises(ContentError, match="is not as long as it says"):
         EmbeddingGrid.load(path)
 
 

@@ -9,7 +9,7 @@ from scanner.ensemble.bundle import BundleManifest, MemberEntry, Metric, parse_m
 from scanner.ensemble.calibration import MeanProbability
 from scanner.ensemble.threshold import OperatingPoint
 from scanner.errors import ContentError
-from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS
+from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, sealed
 
 PATH = Path("somewhere/bundle.json")
 GOOD = BundleManifest(
@@ -46,7 +46,7 @@ def _assert_one_sentence(text):
 
 
 def test_a_manifest_survives_its_text():
-    assert parse_manifest(GOOD.model_dump_json().encode(), PATH) == GOOD
+    assert parse_manifest(GOOD.to_bytes(), PATH) == GOOD
     assert GOOD.decides_on == "calibrated"
 
 
@@ -61,12 +61,23 @@ def test_bytes_are_parsed_or_refused(text):
 def test_any_value_of_any_key_is_parsed_or_refused(key, value):
     tree = GOOD.model_dump(mode="json")
     tree[key] = value
-    _assert_one_sentence(json.dumps(tree).encode())
+    _assert_one_sentence(sealed((json.dumps(tree, indent=2) + "\n").encode()))
 
 
 @given(st.data())
 def test_a_text_with_bytes_changed_is_parsed_or_refused(data):
-    text = bytearray(GOOD.model_dump_json(indent=1).encode())
+    text = bytearray(GOOD.to_bytes())
     for _ in range(data.draw(st.integers(1, 3))):
         text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.integers(0, 255))
     _assert_one_sentence(bytes(text))
+    unsealed = bytearray(GOOD.model_dump_json(indent=2).encode() + b"\n")
+    unsealed[data.draw(st.integers(0, len(unsealed) - 1))] = data.draw(st.integers(0, 255))
+    _assert_one_sentence(sealed(bytes(unsealed)))
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), -5.0, 1.5, float("inf"), "half"])
+def test_a_threshold_is_a_probability(threshold):
+    tree = GOOD.model_dump(mode="json")
+    tree["thresholds"][0]["threshold"] = threshold
+    with pytest.raises(ContentError, match=r"thresholds\.0\.threshold"):
+        parse_manifest(sealed((json.dumps(tree, indent=2) + "\n").encode()), PATH)

@@ -98,9 +98,17 @@ def test_what_is_no_curve_is_refused(tmp_path):
     np.savez(path, thresholds=np.array([object()], dtype=object), true_positives=[1], false_positives=[1])
     with pytest.raises(ContentError, match="not an operating curve"):
         OperatingCurve.load(path)
-    np.savez(path, thresholds=[1.0, 0.5], true_positives=[1], false_positives=[1])
-    with pytest.raises(ContentError, match="differ in length"):
-        OperatingCurve.load(path)
+    for thresholds, lenses, others in (
+        ([1.0, 0.5], [1], [1]),
+        ([0.5, 1.0], [1, 2], [1, 2]),
+        ([np.nan, 0.5], [1, 2], [1, 2]),
+        ([1.0, 0.5], [2, 1], [1, 2]),
+        ([1.0, 0.5], [-1, 1], [1, 2]),
+        ([1.0, 0.5], [1, 2], [0, 0]),
+    ):
+        np.savez(path, thresholds=thresholds, true_positives=np.array(lenses), false_positives=np.array(others))
+        with pytest.raises(ContentError, match="is no operating curve"):
+            OperatingCurve.load(path)
 
 
 @pytest.mark.parametrize(

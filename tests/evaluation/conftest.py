@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from damage import resealed
 from made_dataset import write_dataset
 
 from scanner.ensemble import bundles
@@ -59,7 +60,7 @@ def other_bundle(tmp_path_factory):
     manifest = json.loads((folder / "bundle.json").read_text())
     manifest["name"] = "other"
     manifest["calibration"]["coefficients"] = [1.0, 0, 0, 0, 0, 0, 0]
-    (folder / "bundle.json").write_text(json.dumps(manifest))
+    resealed(folder / "bundle.json", **manifest)
     return folder
 
 

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 from astropy.io import fits
+from damage import resealed
 from PIL import Image
 
 from scanner.ensemble.session import open_session
@@ -172,6 +173,6 @@ def test_a_bundle_that_was_trained_on_a_set_among_others_is_marked(sets, other_b
     folder = shutil.copytree(other_bundle, tmp_path / "seen")
     manifest = json.loads((folder / "bundle.json").read_text())
     manifest |= {"name": "seen", "trained_on": ["0" * 64, LabelledSet(sets["eval"]).fingerprint]}
-    (folder / "bundle.json").write_text(json.dumps(manifest))
+    resealed(folder / "bundle.json", **manifest)
     found = compare_bundles((folder,), [LabelledSet(sets["eval"]), LabelledSet(sets["challenge"])], n_turned=0)
     assert [one.trained_on for one in found.evaluation.sets] == [("seen",), ()]

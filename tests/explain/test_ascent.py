@@ -137,5 +137,5 @@ def test_refuses_a_checkpoint_of_other_settings_and_other_files(tiny_network, tm
     with pytest.raises(UsageError, match=r"lens\.pt: an image that is being made with other settings"):
         class_image(network, NON_LENS, 66, steps=2, checkpoint=path)
     path.write_bytes(b"no checkpoint")
-    with pytest.raises(ContentError, match=r"lens\.pt: not a checkpoint"):
+    with pytest.raises(ContentError, match=r"lens\.pt: damaged, or not a checkpoint"):
         class_image(network, LENS, 66, steps=2, checkpoint=path)

@@ -197,7 +197,7 @@ def test_another_bundle_is_named_and_scored(copied):
     other = shutil.copytree(bundles.find(None), folder / "other")
     manifest = json.loads((other / "bundle.json").read_text())
     manifest["name"], manifest["calibration"]["intercept"] = "other", manifest["calibration"]["intercept"] + 1
-    (other / "bundle.json").write_text(json.dumps(manifest))
+    resealed(other / "bundle.json", **manifest)
     found = again(folder / "out", name, bundle=str(other))
     assert len(found.differences) == 1
     assert "→ other" in found.differences[0]

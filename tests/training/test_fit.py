@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from damage import flipped
 from PIL import Image
 from pydantic import ValidationError
 
@@ -134,6 +135,22 @@ def test_a_damaged_checkpoint_is_named(labelled, tmp_path):
     (tmp_path / checkpoint.CHECKPOINT).write_bytes(b"not a checkpoint")
     with pytest.raises(ContentError, match=r"checkpoint\.pt"):
         train(labelled, tmp_path)
+
+
+def test_a_flipped_bit_of_a_training_run_is_named(labelled, tmp_path):
+    train(labelled, tmp_path)
+    readers = {
+        checkpoint.CHECKPOINT: checkpoint.load,
+        checkpoint.PLAN: checkpoint.read_plan,
+        checkpoint.MEMBER: checkpoint.read_member,
+        checkpoint.FIT: checkpoint.read_member,
+    }
+    for name, read in readers.items():
+        for _ in flipped(tmp_path / name, 2, 5):
+            with pytest.raises(ContentError, match=f"{name}: ") as caught:
+                read(tmp_path)
+            assert "weights_only" not in str(caught.value)
+        read(tmp_path)
 
 
 def test_the_time_budget_only_shortens(labelled, tmp_path):
@@ -309,7 +326,7 @@ def test_the_last_stage_trains_the_head_at_every_position(labelled, tmp_path):
 
 CHILD = """
 import sys, pathlib
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1], str(pathlib.Path(sys.argv[1]).parent)
 from test_fit import train_on_noise
 
 print("ready", flush=True)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from astropy.io import fits
+from damage import flipped
 from scipy.ndimage import gaussian_filter
 
 from scanner.ensemble import bundles
@@ -119,9 +120,11 @@ class _Payload:
 def test_nothing_in_a_file_is_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"layer.0.weight": _Payload()}, tmp_path / "OU_J_Weights.pt")
-    with pytest.raises(ContentError, match=r"OU_J_Weights\.pt: cannot be loaded safely") as caught:
+    with pytest.raises(ContentError, match=r"OU_J_Weights\.pt: damaged, or more than weights") as caught:
         read_member(tmp_path / "OU_J_Weights.pt", "OU-J")
     assert "\n" not in str(caught.value)
+    # Torch's own message says how to run what is in it.
+    assert "weights_only" not in str(caught.value)
     assert not (tmp_path / "owned").exists()
 
 
@@ -129,8 +132,22 @@ def test_nothing_in_a_file_is_run(tmp_path, monkeypatch):
 def test_what_is_no_state_dict_is_refused(tmp_path, content):
     path = tmp_path / "OU_J_Weights.pt"
     path.write_bytes(content)
-    with pytest.raises(ContentError, match=r"OU_J_Weights\.pt: cannot be loaded safely"):
+    with pytest.raises(ContentError, match=r"OU_J_Weights\.pt: damaged"):
         read_member(path, "OU-J")
+
+
+def test_a_flipped_bit_is_named(tmp_path):
+    path = tmp_path / "OU_J_Weights.pt"
+    torch.save(build("OU-J", seed=1).state_dict(), path)
+    whole = read_member(path, "OU-J").state_dict()
+    # Zeros that align the archive's entries carry nothing.
+    for _ in flipped(path, 3, 20):
+        try:
+            found = read_member(path, "OU-J").state_dict()
+        except ContentError as error:
+            assert str(error).startswith(f"{path}: ")  # noqa: PT017
+        else:
+            assert all(torch.equal(found[name], values) for name, values in whole.items())
 
 
 def test_other_content_is_refused(tmp_path):

@@ -26,8 +26,17 @@ from scanner.cutouts.store import (
     write_shards,
 )
 from scanner.errors import OutputError
-from scanner.labelled_set import CUTOUTS, DESCRIPTION, TRUTH
-from scanner.records import BANDS, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, CodecName, CutoutBatch, Record, Targets
+from scanner.labelled_set import CUTOUTS, DESCRIPTION, TRUTH, described_sha256
+from scanner.records import (
+    BANDS,
+    VIS_CUTOUT_PIXELS,
+    VIS_PIXEL_SCALE_ARCSEC,
+    CodecName,
+    CutoutBatch,
+    Record,
+    SealedRecord,
+    Targets,
+)
 from scanner.simulation import parts
 from scanner.simulation.datasets import cutouts
 from scanner.simulation.datasets.cutouts import GeneratorName, LabelledCutouts, check_device, draw
@@ -100,8 +109,12 @@ class DatasetRequest(DrawRequest):
         return preset if self.parameters == "physical" else preset.model_copy(update=_AS_IN_THE_PAPER)
 
 
-class DrawnRecord(Record):
-    """Record of a folder of drawn objects; ``complete`` once everything is in place."""
+class DrawnRecord(SealedRecord):
+    """Record of a folder of drawn objects; ``complete`` once everything is in place.
+
+    ``sha256``: of the files of a dataset that have no checksum of their own, see
+    :func:`scanner.labelled_set.described_sha256`.
+    """
 
     format_version: Literal[1] = 1
     scanner_version: str = __version__
@@ -110,6 +123,7 @@ class DrawnRecord(Record):
     complete: bool = False
     n_lenses: int | None = None
     n_visible: int | None = None
+    sha256: dict[str, str] = Field(default_factory=dict)
 
 
 class DatasetRecord(DrawnRecord):
@@ -319,7 +333,7 @@ def claimed(out: Path, name: str, record: D, noun: str) -> D:
 
 def completed(out: Path, name: str, record: D, n_lenses: int, n_visible: int, **more: Any) -> D:
     """Say in the record that all is there, and remove what was only on the way."""
-    update = {"complete": True, "n_lenses": n_lenses, "n_visible": n_visible, **more}
+    update = {"complete": True, "n_lenses": n_lenses, "n_visible": n_visible, "sha256": described_sha256(out), **more}
     finished = record.model_copy(update=update)
     write_record(out / name, finished)
     shutil.rmtree(out / PARTS)

@@ -10,18 +10,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from scanner.cutouts.store import CutoutStore
 from scanner.errors import ContentError, InputMissingError, UnavailableError
-from scanner.records import CutoutBatch, Record
+from scanner.records import CutoutBatch, SealedRecord
 from scanner.storage import Staging
 from scanner.survey.folder.ledger import CUTOUTS, HANDOVER_RECORD, RunFolder
 from scanner.survey.scan.output import CutTile
 from scanner.survey.scan.pipeline import Stopwatch
 
 
-class HandoverRecord(Record):
+class HandoverRecord(SealedRecord):
     """``handover.json``: written last; cutouts without it are not there. Times are those of the cutting."""
 
     tile: CutTile
@@ -39,8 +37,9 @@ def write_record(staging: Staging, cut_tile: CutTile, watch: Stopwatch) -> None:
 def find(folder: RunFolder, tile_id: str, input_fingerprint: str, config_fingerprint: str) -> HandoverRecord | None:
     """The handover of a tile, where there is one of these inputs and settings."""
     try:
-        record = HandoverRecord.model_validate_json(folder.store.read(f"{folder.handover(tile_id)}/{HANDOVER_RECORD}"))
-    except (FileNotFoundError, ValidationError):
+        content = folder.store.read(f"{folder.handover(tile_id)}/{HANDOVER_RECORD}")
+        record = HandoverRecord.from_bytes(content, folder.handover(tile_id), "cut the tile again")
+    except (FileNotFoundError, ContentError):
         return None
     made_with = (record.tile.input_fingerprint, record.tile.config_fingerprint)
     return record if made_with == (input_fingerprint, config_fingerprint) else None

@@ -1,13 +1,18 @@
 import hashlib
 import json
+import re
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from damage import flipped
 
+import scanner
 from scanner.cutouts import store
 from scanner.cutouts.store import CutoutStore
-from scanner.errors import ContentError, OutputError
+from scanner.errors import ContentError, InputMissingError, OutputError
+from scanner.labelled_set import LabelledSet
 from scanner.simulation.datasets import dataset
 from scanner.simulation.datasets.cutouts import draw
 from scanner.simulation.datasets.dataset import DatasetRecord, DatasetRequest, draw_dataset
@@ -34,7 +39,7 @@ def hashes(folder):
 def test_store_truth_and_record_belong_together(folder):
     assert {path.name for path in folder.iterdir()} == {"cutouts.zarr", "truth.parquet", "components.parquet", "dataset.json"}
     store, truth = CutoutStore(folder / "cutouts.zarr"), pq.read_table(folder / "truth.parquet")
-    record = DatasetRecord.model_validate_json((folder / "dataset.json").read_text())
+    record = DatasetRecord.from_bytes((folder / "dataset.json").read_bytes(), folder, "")
     assert len(store) == truth.num_rows == record.request.n_objects == 40
     assert record.complete
     assert store.target_id.tolist() == truth["target_id"].to_pylist() == list(range(40))
@@ -43,6 +48,21 @@ def test_store_truth_and_record_belong_together(folder):
     batch = store.read(slice(0, 40))
     np.testing.assert_allclose(batch.offset[:, 0], np.array(truth["x_arcsec"]) * 10, atol=1e-5)
     np.testing.assert_allclose(batch.targets.x, 99.5 + batch.offset[:, 0], atol=1e-5)
+
+
+def test_a_flipped_bit_is_named(folder, tmp_path):
+    out = shutil.copytree(folder, tmp_path / "out")
+    assert scanner.verify(out, deep=True).problems == ()
+    for path in sorted(path for path in out.rglob("*") if path.is_file()):
+        for place in flipped(path, 4, 2):
+            (problem,) = scanner.verify(out, deep=True).problems
+            assert problem.startswith(f"{path if 'c' not in path.parts else out / 'cutouts.zarr'}: "), (path, place)
+            if "c" not in path.parts:
+                with pytest.raises(ContentError, match=re.escape(f"{path}: ")):
+                    LabelledSet(out)
+    (out / "components.parquet").unlink()
+    with pytest.raises(InputMissingError, match=r"components\.parquet: is missing"):
+        LabelledSet(out)
 
 
 def test_pixels_are_those_that_were_drawn_within_the_codec_s_steps(folder):

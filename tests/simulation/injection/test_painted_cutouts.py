@@ -49,7 +49,7 @@ def test_training_and_evaluation_can_read_it(painted):
     dataset = LabelledSet(painted)
     assert len(dataset) == 10
     assert dataset.preset == "train"
-    record = InjectionRecord.model_validate_json((painted / "dataset.json").read_text())
+    record = InjectionRecord.from_bytes((painted / "dataset.json").read_bytes(), painted, "")
     assert record.complete
     assert record.n_lenses == dataset.truth.is_lens.sum()
     assert [tile.alignment for tile in record.tiles] == ["bin", "warp", "bin"]

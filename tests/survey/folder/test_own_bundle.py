@@ -20,7 +20,7 @@ def bundles(tmp_path):
 
     def point_to(fingerprint):
         pointer = PublishedBundle(bundle=fingerprint, name="ou", version="1", before=None, since=datetime.now(UTC))
-        store.write("current.json", pointer.model_dump_json().encode())
+        store.write("current.json", pointer.to_bytes())
         return store.root
 
     return point_to
