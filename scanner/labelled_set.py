@@ -92,7 +92,7 @@ class LabelledSet:
                     f"{self.path}: not a dataset, {part} is missing; make one with 'scanner simulate dataset'."
                 )
         self._refuse_damage()
-        self.store = CutoutStore(self.path / CUTOUTS)
+        self.store = CutoutStore(self.path / CUTOUTS, self._damaged_cutouts)
         self.truth = read_truth(self.path / TRUTH)
         if len(self.store) != len(self.truth):
             raise ContentError(
@@ -100,6 +100,9 @@ class LabelledSet:
             )
         if not np.array_equal(self.store.target_id, self.truth.target_id):
             raise ContentError(f"{self.path / TRUTH}: its target_id are not those of the cutouts; draw the dataset again.")
+
+    def _damaged_cutouts(self, reason: str) -> ContentError:
+        return ContentError(f"{self.path / CUTOUTS}: {reason}; remove {self.path} and draw the dataset again.")
 
     def _refuse_damage(self) -> None:
         """Compare files with what the description says of them, where it does: a set made by hand need not."""
@@ -110,14 +113,15 @@ class LabelledSet:
         try:
             listed: dict[str, str] = json.loads(unsealed(content)).get("sha256", {})
         except ValueError as error:
-            raise ContentError(f"{where}: damaged ({error}); draw the dataset again.") from None
+            raise ContentError(f"{where}: damaged ({error}); remove {self.path} and draw the dataset again.") from None
         found = described_sha256(self.path) if listed else {}
         for name, sha256 in listed.items():
             if name not in found:
-                raise InputMissingError(f"{self.path / name}: is missing; draw the dataset again.")
+                raise InputMissingError(f"{self.path / name}: is missing; remove {self.path} and draw the dataset again.")
             if found[name] != sha256:
                 raise ContentError(
-                    f"{self.path / name}: damaged (its SHA-256 is not the one in {DESCRIPTION}); draw the dataset again."
+                    f"{self.path / name}: damaged (its SHA-256 is not the one in {DESCRIPTION}); "
+                    f"remove {self.path} and draw the dataset again."
                 )
 
     def __len__(self) -> int:

@@ -132,6 +132,7 @@ SECTIONS = {
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="TOML file with settings; flags win over it.")
 @click.option("--dry-run", "only_plan", is_flag=True, help="Say what would be done (tiles, objects, bytes, time) and stop.")
 @click.option("--restart", is_flag=True, help="Throw away what the run folder holds and begin again.")
+@click.option("--verify", is_flag=True, help="Hash the cutouts of finished tiles too; damaged ones are scanned again.")
 @click.option("--targets", type=click.Choice(["auto", "catalogue", "detection", "grid"]), help="Where positions come from.")
 @click.option("--magnitude-limit", type=float, help="Faintest VIS magnitude that is scored [default: 23].")
 @click.option("--all", "all_targets", is_flag=True, help="Score every target: no magnitude or area limit.")
@@ -166,6 +167,7 @@ def run(
     log_format: str,
     only_plan: bool,
     restart: bool,
+    verify: bool,
     **flags: Any,
 ) -> int:
     """Scan the tiles of TILE_LIST and rank what looks like a lens.
@@ -174,7 +176,7 @@ def run(
     was when the same command is given again. Exit code 3: done, but some tiles failed (see failed-tiles.ecsv).
     """
     settings = {name: value for name, value in flags.items() if value is not None and value is not False}
-    request = run_request(tile_list, out, config=config_file, restart=restart, **settings)
+    request = run_request(tile_list, out, config=config_file, restart=restart, verify=verify, **settings)
     console = standard_output()
     if only_plan:
         from scanner.survey.run import dry_run

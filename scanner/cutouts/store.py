@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -312,6 +312,13 @@ class CutoutStore:
     describes them. Images are sharded: one file of 256 objects, in chunks of 16, each with a checksum. The same cutouts give
     the same bytes, however they were divided into batches.
 
+    Parameters
+    ----------
+    path
+        Its folder.
+    damaged
+        Makes the error of a store that is damaged, of what is wrong with it: who opens a store knows what makes it whole.
+
     Raises
     ------
     InputMissingError
@@ -320,8 +327,9 @@ class CutoutStore:
         It is no cutout store, or arrays or shards of it are missing.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, damaged: Callable[[str], ContentError] | None = None) -> None:
         self.path = Path(path)
+        self._damaged = damaged
         if not self.path.exists():
             raise InputMissingError(f"{self.path}: no such cutout store.")
         try:
@@ -415,7 +423,9 @@ class CutoutStore:
                     raise self._bad(f"the file {file.relative_to(self.path)} is missing")
 
     def _bad(self, reason: str) -> ContentError:
-        return ContentError(f"{self.path}: {reason}; remove the store and make it again.")
+        if self._damaged is not None:
+            return self._damaged(reason)
+        return ContentError(f"{self.path}: {reason}; put a copy in its place, or make it again in another folder.")
 
 
 def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:

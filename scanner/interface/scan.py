@@ -104,6 +104,7 @@ def scan(
     *,
     config: RunConfig | Mapping[str, Any] | str | Path | None = None,
     restart: bool = False,
+    verify: bool = False,
     progress: bool | None = None,
     **settings: Unpack[RunSettings],
 ) -> Run:
@@ -121,6 +122,8 @@ def scan(
         More settings: a TOML file, dotted keys (``{"targets.detection_sigma": 2.0}``) or a whole configuration.
     restart
         Throw away what the run folder holds.
+    verify
+        Hash the cutouts of finished tiles too; tiles whose cutouts are damaged are scanned again.
     progress
         Show a bar; by default on a terminal and in a notebook.
     **settings
@@ -147,7 +150,7 @@ def scan(
     """
     from scanner.interface.opened import Run
 
-    request = run_request(tiles, out, config=config, restart=restart, **settings)
+    request = run_request(tiles, out, config=config, restart=restart, verify=verify, **settings)
     for _ in stages(request, progress=progress):
         pass
     return Run(request.out, request.config.storage)
@@ -189,6 +192,7 @@ def run_request(
     *,
     config: RunConfig | Mapping[str, Any] | str | Path | None = None,
     restart: bool = False,
+    verify: bool = False,
     **settings: Unpack[RunSettings],
 ) -> RunRequest:
     """What :func:`scan` hands to the survey: tile list, run folder and settings, checked; parameters as there."""
@@ -203,7 +207,7 @@ def run_request(
     else:
         tile_list = _write_tile_list(tiles, str(out), chosen)
     folder = _beside(tile_list) if out is None else str(out)
-    return RunRequest(tile_list, folder, with_own_bundle(chosen, folder, restart=restart), restart)
+    return RunRequest(tile_list, folder, with_own_bundle(chosen, folder, restart=restart), restart, verify)
 
 
 def stages(request: RunRequest, *, progress: bool | None = None) -> Iterator[RunReport | ExplainReport]:

@@ -20,7 +20,7 @@ from scanner.records import Tile
 from scanner.service.errors import BusyError
 from scanner.sky import tile_list
 from scanner.sky.local_files import ScratchFolder, remote_files
-from scanner.survey.folder.ledger import RunFolder, RunRecord
+from scanner.survey.folder.ledger import DamagedTileError, RunFolder, RunRecord
 
 #: Cutouts kept in memory: 212 kB each.
 KEPT = 256
@@ -78,7 +78,7 @@ class Cutouts:
         if (known := self._known(key)) is not None:
             return known
         try:
-            found = self._stored(folder, tile_id, target_id) or self._cut(folder, row, key)
+            found = self._kept_at_scan(folder, tile_id, target_id) or self._cut(folder, row, key)
         except UnavailableError as error:
             _log.warning("no cutout of %s/%s now: %s", tile_id, target_id, error)
             raise BusyError(
@@ -110,6 +110,14 @@ class Cutouts:
             self._kept.move_to_end(key)
             while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
+
+    def _kept_at_scan(self, folder: RunFolder, tile_id: str, target_id: int) -> FramedCutout | None:
+        """The cutout that the scan kept; None where it kept none, or what it kept is damaged."""
+        try:
+            return self._stored(folder, tile_id, target_id)
+        except DamagedTileError as error:
+            _log.warning("a cutout of tile %s is made again: %s", tile_id, error)
+            return None
 
     def _stored(self, folder: RunFolder, tile_id: str, target_id: int) -> FramedCutout | None:
         with self._stores.reading(folder, tile_id) as store:

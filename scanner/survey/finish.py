@@ -31,7 +31,7 @@ from scanner.storage import split
 from scanner.storage.in_order import in_order
 from scanner.survey.candidate_cutouts import candidate_cutouts
 from scanner.survey.folder.cost import CostLedger
-from scanner.survey.folder.ledger import DamagedTileError, RunFolder, RunRecord, temporary_beside
+from scanner.survey.folder.ledger import AGAIN, DamagedTileError, RunFolder, RunRecord, temporary_beside
 from scanner.survey.folder.resume import refuse_other_settings
 from scanner.survey.published import CANDIDATES, CATALOGUE, FOOTPRINT, TILES_TABLE
 from scanner.survey.status import RunReport
@@ -238,7 +238,7 @@ def _read(folder: RunFolder, record: RunRecord, tile_id: str) -> tuple[CommitRec
     commit = folder.commit_of(tile_id)
     if commit is None:
         where = folder.store.where(folder.tile(tile_id))
-        raise DamagedTileError(f"{where}: its commit record has gone; 'scanner run' scans the tile again.")
+        raise DamagedTileError(f"{where}: its commit record has gone; {AGAIN}.", tile_id)
     refuse_other_settings(folder, record, commit)
     return commit, folder.scores(commit)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from scanner.sky import tile_list
 from scanner.sky.tile_list import TileList
 from scanner.storage import is_remote
 from scanner.survey.folder import fingerprint
-from scanner.survey.folder.ledger import RunFolder, RunRecord
+from scanner.survey.folder.ledger import DamagedTileError, RunFolder, RunRecord
 from scanner.survey.folder.resume import HEAD_START_S, InputChecks, committed_inputs, input_checks, open_run
 from scanner.survey.messages import Event, MergeStarted, RunStarted, TileFinished, TileJob, TileProgress
 from scanner.survey.plan import RunPlan, plan
@@ -29,15 +30,22 @@ from scanner.survey.workers.cluster import worker_count
 from scanner.survey.workers.engine import run_on_workers
 from scanner.survey.workers.tiles import SCANNING
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What is to be run: the tile list and the run folder (local paths or ``s3://…``), and the settings."""
+    """What is to be run: the tile list and the run folder (local paths or ``s3://…``), and the settings.
+
+    ``restart``: throw away what the folder holds. ``verify``: hash the cutouts of finished tiles too, to scan damaged
+    ones again.
+    """
 
     tile_list: str
     out: str
     config: RunConfig
     restart: bool = False
+    verify: bool = False
 
 
 def dry_run(request: RunRequest) -> RunPlan:
@@ -82,22 +90,33 @@ def run_survey(request: RunRequest, on_event: Callable[[Event], None] = lambda _
                 status.raise_if_refused()
             on_event(event)
 
-        failed = (*listed.failed, *_scan(folder, record, bundle, listed, tell))
-        tell(MergeStarted())
-        # Matplotlib and its like take a second to load: not before the first tile is on its way.
-        from scanner.survey.finish import finish
+        repaired: set[str] = set()
+        while True:
+            deep = request.verify and not repaired
+            failed = (*listed.failed, *_scan(folder, record, bundle, listed, tell, deep))
+            tell(MergeStarted())
+            # Matplotlib and its like take a second to load: not before the first tile is on its way.
+            from scanner.survey.finish import finish
 
-        report = finish(folder, record, bundle, listed.tiles, failed, known)
-        status.finished(report)
-        return report
+            try:
+                report = finish(folder, record, bundle, listed.tiles, failed, known)
+                status.finished(report)
+                return report
+            except DamagedTileError as error:
+                # Found while it is read for the results: what can be scanned again is no reason to stop.
+                if error.tile_id in repaired:
+                    raise
+                logger.warning("%s This is done now.", error, extra={"tile": error.tile_id})
+                repaired.add(error.tile_id)
+                folder.discard(error.tile_id)
 
 
 def _scan(
-    folder: RunFolder, record: RunRecord, bundle: Bundle, listed: TileList, tell: Callable[[Event], None]
+    folder: RunFolder, record: RunRecord, bundle: Bundle, listed: TileList, tell: Callable[[Event], None], deep: bool
 ) -> Iterator[FailedTile]:
     """Scan what is not committed yet and check what is; yields the tiles that cannot be scanned or compared."""
     storage = record.config.storage
-    committed = committed_inputs(folder, record)
+    committed = committed_inputs(folder, record, deep=deep)
     with input_checks(folder, listed.tiles, committed, storage) as checks:
         checks.wait(HEAD_START_S)
         n_todo = sum(tile.tile_id not in committed for tile in listed.tiles)

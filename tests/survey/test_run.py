@@ -14,6 +14,7 @@ from damage import resealed
 from disturbed.results import leftovers, promised
 from mocpy import MOC
 
+import scanner
 from scanner.catalogue import columns
 from scanner.catalogue.columns import TILE_SCHEMA
 from scanner.config import StorageConfig, load
@@ -277,6 +278,26 @@ def test_what_is_committed_stands_and_the_rest_gives_the_same_bytes(sky, finishe
     assert leftovers(str(out), StorageConfig()) == []
     if len(standing) == len(kept):
         assert report.cost == RunCost.model_validate(json.loads((finished[0] / "run.json").read_text())["cost"])
+
+
+def test_a_tile_whose_cutouts_cannot_be_read_is_scanned_again(sky, finished, tmp_path, in_this_process, caplog):
+    """The contact sheet is drawn from them: damage that no listing shows is met there."""
+    out = tmp_path / "out"
+    shutil.copytree(finished[0], out)
+    tile_id = finished[2].candidates["tile_id"][0].as_py()
+    cutouts = out / "tiles" / tile_id / "cutouts.zarr"
+    for lost in ("vis/c/0/0/0", "ra/c/0", "vis/zarr.json"):
+        content = (cutouts / lost).read_bytes()
+        (cutouts / lost).write_bytes(bytes(len(content)))
+        with pytest.raises(ContentError, match="'scanner run --verify' scans the tile again") as caught:
+            scanner.open(out).cutout(1)
+        assert str(cutouts) in str(caught.value)
+        (cutouts / lost).write_bytes(content)
+    (cutouts / "vis/c/0/0/0").write_bytes(b"")
+    run_survey(request(sky, out, **KEPT))
+    assert in_this_process == [tile_id]
+    assert results(out) == results(finished[0])
+    assert "'scanner run --verify' scans the tile again. This is done now." in caplog.text
 
 
 def test_changed_inputs_are_refused_before_anything_is_scanned(sky, finished, tmp_path, in_this_process):

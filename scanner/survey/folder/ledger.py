@@ -60,6 +60,8 @@ COMMIT = "commit.json"
 SCORES = "scores.parquet"
 CUTOUTS = "cutouts.zarr"
 HANDOVER, HANDOVER_RECORD = "handover", "handover.json"
+#: What makes a damaged tile whole: every run sees a damaged table or a lost file, and one that hashes them damaged cutouts.
+AGAIN, AGAIN_VERIFIED = "'scanner run' scans the tile again", "'scanner run --verify' scans the tile again"
 _ID_CHARACTERS, _ID_HEX_DIGITS = 64, 8
 
 
@@ -100,7 +102,11 @@ class RunRecord(SealedRecord):
 
 
 class DamagedTileError(ContentError):
-    """What is there of a committed tile is not what was committed."""
+    """What is there of a committed tile is not what was committed; scanning ``tile_id`` again makes it whole."""
+
+    def __init__(self, message: str, tile_id: str = "") -> None:
+        super().__init__(message)
+        self.tile_id = tile_id
 
 
 class RunFolder:
@@ -175,9 +181,9 @@ class RunFolder:
         except FileNotFoundError:
             return None
         try:
-            return CommitRecord.from_bytes(content, self.store.where(key), "'scanner run' scans the tile again")
+            return CommitRecord.from_bytes(content, self.store.where(key), AGAIN)
         except ContentError as error:
-            raise DamagedTileError(str(error)) from None
+            raise DamagedTileError(str(error), tile_id) from None
 
     @contextmanager
     def staged_tile(self, tile_id: str, scratch: Path | None = None) -> Iterator[Staging]:
@@ -202,19 +208,33 @@ class RunFolder:
         """Remove a tile whose files are damaged or gone, and all that attempts at it left; for the driver."""
         self.store.revoke(self.tile(tile_id), COMMIT)
 
-    def verify(self, commit: CommitRecord) -> None:
+    def verify(self, commit: CommitRecord, *, deep: bool = False) -> None:
         """Make sure that the files of a committed tile are all there, and that its table is the one that was committed.
+
+        Parameters
+        ----------
+        commit
+            Of the tile.
+        deep
+            Hash the cutouts too, which may be gigabytes; otherwise they are only looked for, and their readers compare the
+            checksum of each part.
 
         Raises
         ------
         DamagedTileError
-            They are not. The cutouts are only looked for: each part of them has a checksum that its reader compares.
+            They are not.
         """
         there = self.store.names(self._file(commit, ""))
         for name in commit.sha256:
             if name not in there:
-                raise self._damaged(self._file(commit, name), "missing")
+                raise self._damaged(commit, name, "missing")
         self._table(commit)
+        files = self.files_of(commit)
+        for name in commit.sha256 if deep else ():
+            try:
+                files.verify(name)
+            except (ContentError, InputMissingError) as error:
+                raise DamagedTileError(str(error), commit.tile_id) from None
 
     def scores(self, commit: CommitRecord) -> pa.Table:
         """The table of a committed tile.
@@ -227,7 +247,13 @@ class RunFolder:
         return pq.read_table(pa.BufferReader(self._table(commit)))
 
     def cutouts(self, commit: CommitRecord, scratch: Path) -> CutoutStore | None:
-        """The kept cutouts of a committed tile, read in place or fetched into ``scratch``; None where none were kept."""
+        """The kept cutouts of a committed tile, read in place or fetched into ``scratch``; None where none were kept.
+
+        Raises
+        ------
+        DamagedTileError
+            They are damaged or gone; so does reading from the store.
+        """
         if not any(name.startswith(f"{CUTOUTS}/") for name in commit.sha256):
             return None
         key = self._file(commit, CUTOUTS)
@@ -240,12 +266,12 @@ class RunFolder:
         for name, sha256 in commit.sha256.items():
             described = path / name.removeprefix(f"{CUTOUTS}/")
             if name.startswith(f"{CUTOUTS}/") and described.name == "zarr.json" and not _is_file(described, sha256):
-                raise self._damaged(self._file(commit, name), "missing, or not the file that was committed")
-        return CutoutStore(path)
+                raise self._damaged(commit, name, "missing, or not the file that was committed", AGAIN_VERIFIED)
+        return CutoutStore(path, lambda reason: self._damaged(commit, CUTOUTS, reason, AGAIN_VERIFIED))
 
     def files_of(self, commit: CommitRecord) -> VerifiedFiles:
         """All files of a committed tile, as its commit lists them."""
-        return VerifiedFiles(self.store, self._file(commit, ""), commit.sha256, "'scanner run' scans the tile again")
+        return VerifiedFiles(self.store, self._file(commit, ""), commit.sha256, AGAIN_VERIFIED)
 
     def results(self, record: RunRecord) -> VerifiedFiles:
         """The files of the results, as ``run.json`` lists them."""
@@ -272,17 +298,16 @@ class RunFolder:
             self.write_record(record.model_copy(update={"sha256": listed}))
 
     def _table(self, commit: CommitRecord) -> bytes:
-        key = self._file(commit, SCORES)
         try:
-            content = self.store.read(key)
+            content = self.store.read(self._file(commit, SCORES))
         except FileNotFoundError:
-            raise self._damaged(key, "missing") from None
+            raise self._damaged(commit, SCORES, "missing") from None
         if hashlib.sha256(content).hexdigest() != commit.sha256.get(SCORES):
-            raise self._damaged(key, "not the file that was committed (its checksum differs)")
+            raise self._damaged(commit, SCORES, "not the file that was committed (its checksum differs)")
         return content
 
-    def _damaged(self, key: str, how: str) -> DamagedTileError:
-        return DamagedTileError(f"{self.store.where(key)}: {how}; 'scanner run' scans the tile again.")
+    def _damaged(self, commit: CommitRecord, name: str, how: str, remedy: str = AGAIN) -> DamagedTileError:
+        return DamagedTileError(f"{self.store.where(self._file(commit, name))}: {how}; {remedy}.", commit.tile_id)
 
     def _file(self, commit: CommitRecord, name: str) -> str:
         return "/".join(part for part in (self.tile(commit.tile_id), commit.place, name) if part)

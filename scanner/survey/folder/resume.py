@@ -36,10 +36,11 @@ logger = logging.getLogger(__name__)
 _MEND = "run with --restart, or name a new folder with --out."
 
 
-def committed_inputs(folder: RunFolder, record: RunRecord) -> dict[str, str]:
+def committed_inputs(folder: RunFolder, record: RunRecord, *, deep: bool = False) -> dict[str, str]:
     """Ids of the run's committed tiles, and the fingerprint of the inputs that each was made from.
 
-    A tile whose record is damaged, or whose files are not all there, is discarded, with a line in the log: it is scanned again.
+    A tile whose record is damaged, or whose files are not all there, is discarded, with a line in the log: it is scanned again;
+    so is one whose cutouts are damaged, where these are hashed (``deep``).
 
     Raises
     ------
@@ -49,7 +50,7 @@ def committed_inputs(folder: RunFolder, record: RunRecord) -> dict[str, str]:
     planned = set(record.tile_ids)
     inputs: dict[str, str] = {}
     committed = (tile_id for tile_id in folder.committed() if tile_id in planned)
-    for tile_id, commit in in_order(lambda tile_id: (tile_id, _whole(folder, tile_id)), committed, READERS):
+    for tile_id, commit in in_order(lambda tile_id: (tile_id, _whole(folder, tile_id, deep)), committed, READERS):
         if commit is None:
             folder.discard(tile_id)
         else:
@@ -58,12 +59,12 @@ def committed_inputs(folder: RunFolder, record: RunRecord) -> dict[str, str]:
     return inputs
 
 
-def _whole(folder: RunFolder, tile_id: str) -> CommitRecord | None:
+def _whole(folder: RunFolder, tile_id: str, deep: bool) -> CommitRecord | None:
     """The commit of a tile that is not damaged."""
     try:
         commit = folder.commit_of(tile_id)
         if commit is not None:
-            folder.verify(commit)
+            folder.verify(commit, deep=deep)
         return commit
     except DamagedTileError as error:
         logger.warning("%s", error, extra={"tile": tile_id})

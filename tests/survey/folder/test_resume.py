@@ -1,3 +1,4 @@
+import hashlib
 import os
 
 import pytest
@@ -74,6 +75,19 @@ def test_a_damaged_tile_is_discarded_to_be_scanned_again(folder, tmp_path, damag
     assert all(f"{path}/" in line and "scans the tile again" in line for line in lines)
     commit_tile(folder, "b")
     assert set(committed_inputs(folder, folder.record())) == {"a", "b"}
+
+
+def test_cutouts_are_hashed_where_that_is_asked_for(folder, tmp_path, caplog):
+    folder.discard("b")
+    commit_tile(folder, "b", lost={"cutouts.zarr/vis/c/0": hashlib.sha256(b"pixels").hexdigest()})
+    shard = tmp_path / "out" / "tiles" / "b" / "cutouts.zarr" / "vis" / "c" / "0"
+    shard.parent.mkdir(parents=True)
+    shard.write_bytes(b"pixels")
+    assert set(committed_inputs(folder, folder.record(), deep=True)) == {"a", "b"}
+    shard.write_bytes(b"pixelt")
+    assert set(committed_inputs(folder, folder.record())) == {"a", "b"}
+    assert set(committed_inputs(folder, folder.record(), deep=True)) == {"a"}
+    assert f"{shard}: damaged" in caplog.text
 
 
 @pytest.mark.parametrize(
