@@ -18,7 +18,7 @@ help:
 	@echo "make install    prepare .venv with everything the tests need"
 	@echo "make test       lint, types, architecture, tests"
 	@echo "make fuzz       the tests of properties, with new examples, ROUNDS=10 times"
-	@echo "make attack     hostile queries by the thousand: none outlives its limits (ATTACKS=3000)"
+	@echo "make attack     hostile queries by the thousand, none of which outlives its limits (ATTACKS=3000); flipped bits"
 	@echo "make verify-vo  the Virtual Observatory's own validators over a running server"
 	@echo "make image      the container images, with Docker or buildah (IMAGES=\"scan-gpu api\"); make locks: what they install"
 	@echo "make verify-image  the images built on a bootstrapped Debian, and run as a cluster runs them"
@@ -70,6 +70,7 @@ fuzz: install
 # The long sets of the hostile tests, of which `make test` asks a few; docs/security.md says what they show.
 ATTACKS ?= 3000
 attack: install
+	$(BIN)/python benchmarks/damage.py $$(mktemp -d) --flips 100
 	SCANNER_ATTACKS=$(ATTACKS) $(BIN)/pytest tests/query/adql/test_attack.py --hypothesis-profile=attack --hypothesis-show-statistics
 	$(BIN)/python benchmarks/fuzz_adql.py
 
