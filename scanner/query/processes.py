@@ -91,7 +91,7 @@ class QueryProcesses:
                 try:
                     yield from process.answer(function, args)
                     is_free = process.is_idle
-                except (EOFError, OSError):
+                except _GoneError:
                     if self._closed:
                         raise UnavailableError("The service is being stopped.") from None
                     raise OutOfMemoryError.of_query() from None
@@ -146,6 +146,10 @@ class QueryProcesses:
         process.forget()
 
 
+class _GoneError(Exception):
+    """A process died, or had no memory to go on with."""
+
+
 class _Process:
     """One process, as its caller sees it."""
 
@@ -169,7 +173,10 @@ class _Process:
 
     def answer(self, function: Callable[..., Iterator[Item]], args: tuple[Any, ...]) -> Iterator[Item]:
         self.is_idle = False
-        self._connection.send((function, args))
+        try:
+            self._connection.send((function, args))
+        except OSError:
+            raise _GoneError from None
         schema: pa.Schema | None = None
         while True:
             kind, content = self._received()
@@ -182,7 +189,7 @@ class _Process:
             elif kind == _ERROR:
                 raise pickle.loads(content)
             elif kind == _NO_MEMORY:
-                raise EOFError
+                raise _GoneError
             else:
                 return
 
@@ -194,7 +201,7 @@ class _Process:
                 if not self._connection.poll(max(end - time.monotonic(), 0)):
                     return False
                 self._received()
-        except (EOFError, OSError):
+        except _GoneError:
             return False
         return True
 
@@ -208,7 +215,10 @@ class _Process:
         self._connection.close()
 
     def _received(self) -> tuple[bytes, bytes]:
-        kind, content = self._connection.recv_bytes(), self._connection.recv_bytes()
+        try:
+            kind, content = self._connection.recv_bytes(), self._connection.recv_bytes()
+        except (EOFError, OSError):
+            raise _GoneError from None
         self.is_idle = kind in (_ERROR, _END)
         return kind.removesuffix(_LAST), content
 
