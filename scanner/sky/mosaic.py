@@ -23,6 +23,7 @@ from scanner.sphere import unit_vectors
 
 #: RMS at or above this marks a pixel without data (Euclid MER writes 1e16).
 BAD_RMS = 1e15
+MOST_WCS_AXES = 9
 #: Rows of a sample that tells whether a mosaic holds anything.
 _SAMPLE_ROWS = 32
 _STRIP_ROWS = 256
@@ -276,6 +277,10 @@ def celestial_wcs(header: fits.Header, name: str) -> WCS:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
+            for key in header["WCSAXES*"]:
+                # Given more, wcslib ends the process.
+                if not (isinstance(header[key], int) and 0 <= header[key] <= MOST_WCS_AXES):
+                    raise ValueError(f"{key} is {header[key]!r}")
             wcs = WCS(header).celestial
             usable = wcs.naxis == 2 and wcs.wcs.lngtyp == "RA" and bool((proj_plane_pixel_scales(wcs) > 0).all())
         except Exception as error:  # wcslib has its own exceptions for every way in which a header can be wrong
