@@ -69,10 +69,13 @@ fuzz: install
 
 # The long sets of the hostile tests, of which `make test` asks a few; docs/security.md says what they show.
 ATTACKS ?= 3000
+KILLS ?= 20
 attack: install
 	$(BIN)/python benchmarks/damage.py $$(mktemp -d) --flips 100
 	SCANNER_ATTACKS=$(ATTACKS) $(BIN)/pytest tests/query/adql/test_attack.py --hypothesis-profile=attack --hypothesis-show-statistics
 	$(BIN)/python benchmarks/fuzz_adql.py
+	$(BIN)/pytest tests/sky/test_hostile_headers.py --hypothesis-profile=attack --hypothesis-show-statistics
+	$(BIN)/python benchmarks/chaos.py --seeds $(KILLS)
 
 hand-overs: install
 	$(BIN)/python benchmarks/hand_overs.py
