@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
-from astropy.wcs.utils import proj_plane_pixel_scales
+from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
 from numpy.typing import NDArray
 
 from scanner.errors import TileError, printable
@@ -69,7 +69,7 @@ class Mosaic:
         with np.errstate(all="ignore"):
             if not np.isfinite(_corners(self.wcs, self.shape)).all():
                 raise TileError(f"{name}: its WCS gives no position on the sky for its corners; check the header.")
-        scales = proj_plane_pixel_scales(self.wcs) * 3600
+            scales = proj_plane_pixel_scales(self.wcs) * 3600
         self.pixel_scales_arcsec = (float(scales[0]), float(scales[1]))
         self.zero_point = _number(header.get("MAGZERO"))
         self.unit = printable(str(header.get("BUNIT", ""))).strip()
@@ -266,6 +266,7 @@ def _companion(
     return companion
 
 
+@np.errstate(all="ignore")  # whatever a header holds: what is no number in the end is refused
 def celestial_wcs(header: fits.Header, name: str) -> WCS:
     """Read the celestial WCS of an image; ``name`` is the file, for messages.
 
@@ -282,6 +283,7 @@ def celestial_wcs(header: fits.Header, name: str) -> WCS:
                 if not (isinstance(header[key], int) and 0 <= header[key] <= MOST_WCS_AXES):
                     raise ValueError(f"{key} is {header[key]!r}")
             wcs = WCS(header).celestial
+            wcs_to_celestial_frame(wcs)
             usable = wcs.naxis == 2 and wcs.wcs.lngtyp == "RA" and bool((proj_plane_pixel_scales(wcs) > 0).all())
         except Exception as error:  # wcslib has its own exceptions for every way in which a header can be wrong
             # Its first line names a line of wcslib's own code.
