@@ -283,8 +283,9 @@ def celestial_wcs(header: fits.Header, name: str) -> WCS:
                 if not (isinstance(header[key], int) and 0 <= header[key] <= MOST_WCS_AXES):
                     raise ValueError(f"{key} is {header[key]!r}")
             wcs = WCS(header).celestial
-            wcs_to_celestial_frame(wcs)
             usable = wcs.naxis == 2 and wcs.wcs.lngtyp == "RA" and bool((proj_plane_pixel_scales(wcs) > 0).all())
+            if usable:
+                wcs_to_celestial_frame(wcs)
         except Exception as error:  # wcslib has its own exceptions for every way in which a header can be wrong
             # Its first line names a line of wcslib's own code.
             reason = str(error).strip().splitlines()[-1].rstrip(".") if str(error).strip() else type(error).__name__
