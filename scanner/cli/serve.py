@@ -123,6 +123,9 @@ def _run(context: Context, listening: socket.socket) -> None:
         server.run(sockets=[listening])
     except KeyboardInterrupt:
         click.echo("Stopped.")
+    finally:
+        # Whatever ended it.
+        context.close()
 
 
 def _what(context: Context) -> str:

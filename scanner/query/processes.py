@@ -225,9 +225,9 @@ class _Process:
 
 def _serve(connection: Connection, memory_mb: int) -> None:
     """Answer one question after the other, until nobody is there to ask."""
-    # Whoever asks decides when this ends.
+    # Ctrl-C is for whoever asks, who then ends this.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _die_with_parent()
     most_bytes = _data_bytes() + (memory_mb + HEADROOM_MB) * 1_000_000
     with contextlib.suppress(OSError, ValueError):

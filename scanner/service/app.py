@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -199,10 +200,7 @@ def create_app(context: Context) -> FastAPI:
         # Cutouts are drawn in parallel, so threads for each one's small matrices would only wait for the others'.
         with threadpool_limits(1, "blas"):
             yield
-        context.collections.close()
-        context.work.close()
-        context.processes.close()
-        context.cutouts.close()
+        context.close()
 
     app = FastAPI(
         title="scanner",
@@ -309,6 +307,11 @@ class Server(uvicorn.Server):
         super().__init__(config)
         #: What each connection waits for, and since when.
         self._waiting: dict[Any, tuple[object, float]] = {}
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End; a second Ctrl-C does not leave out what closes, which takes no longer than the grace."""
+        super().handle_exit(sig, frame)
+        self.force_exit = False
 
     async def on_tick(self, counter: int) -> bool:
         """Do what uvicorn does ten times a second, and cut connections whose clients keep them waiting."""

@@ -272,6 +272,13 @@ class Context:
     blindness: Blindness
     cutouts: Cutouts
 
+    def close(self) -> None:
+        """End all work, whatever it is at; a second call does nothing."""
+        self.collections.close()
+        self.work.close()
+        self.processes.close()
+        self.cutouts.close()
+
     def base_url(self, request: Request) -> str:
         """The service's root as clients reach it, without a trailing slash."""
         return (self.config.http.base_url or str(request.base_url)).rstrip("/")

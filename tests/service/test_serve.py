@@ -1,6 +1,7 @@
 """``scanner serve`` and ``scanner tokens``: the processes that an operator starts."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
+from damage import resealed
 from waiting import LIMIT_S
 
 from scanner.cli.main import main
@@ -28,10 +30,10 @@ def told(capsys, *words):
 
 
 @contextmanager
-def serving(folder, *words):
+def serving(folder, *words, **how):
     """A process that serves a run, where its address is, and the line that says so."""
     command = [sys.executable, "-m", "scanner", "serve", *map(str, words), "--port", "0", "--log-format", "json"]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how) as process:
         try:
             line = process.stdout.readline()
             yield process, re.search(r"http://\S+/", line)[0], line
@@ -62,6 +64,20 @@ def test_it_serves_until_told_to_stop(served_run, tmp_path, how):
     told = {entry["request_id"]: entry["message"] for entry in log}
     assert told[answer.headers["X-Request-ID"]] == "GET /api/v1/collections 200"
     assert log[-1]["message"] == "GET /readyz 200"
+
+
+def test_ctrl_c_again_and_again_ends_it_and_its_processes(served_run, tmp_path):
+    """A terminal sends Ctrl-C to all processes of a program; uvicorn left out what closes at the second."""
+    with serving(tmp_path, served_run, start_new_session=True) as (process, url, _):
+        until_ready(url)
+        assert httpx.get(f"{url}scs?RA=1&DEC=2&SR=1").status_code == 200
+        for _ in range(4):
+            os.killpg(process.pid, signal.SIGINT)
+            time.sleep(0.05)
+        # The end of the pipe is that of all processes that had it.
+        out, err = process.communicate(timeout=LIMIT_S)
+    assert (process.returncode, out) == (0, "Stopped.\n")
+    assert [json.loads(line)["message"] for line in err.splitlines()][-1] == "GET /scs 200"
 
 
 def test_nothing_is_written_to_what_is_served(served_run, tmp_path):
@@ -102,6 +118,7 @@ def test_what_cannot_be_served_is_refused_in_a_sentence(served_run, tmp_path, ca
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
     shutil.copy(served_run / "run.json", unfinished)
+    resealed(unfinished / "run.json", sha256={})
     for folder, code, sentence in (
         ("nowhere", 66, "nowhere: neither a run folder"),
         ("empty", 66, "empty: neither a run folder"),
