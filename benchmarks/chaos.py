@@ -26,6 +26,7 @@ from disturbed.little_tiles import write_little_tiles  # noqa: E402
 from disturbed.survey import Disturbed, Survey  # noqa: E402
 
 from scanner.config import StorageConfig  # noqa: E402
+from scanner.ensemble import bundles  # noqa: E402
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles  # noqa: E402
 from scanner.storage import open_store  # noqa: E402
 
@@ -85,12 +86,12 @@ def main() -> int:
         base.mkdir(parents=True, exist_ok=True)
         draw_tiles(TilesRequest(n_tiles=3, size=640, seed=3, overlap=0.3, lenses_per_tile=6, density=0.5), base / "sky", 1)
         listed = write_little_tiles(base / "sky", base / "tiles", arguments.tiles)
-        surveys, server = {}, None
+        surveys, server, bundle = {}, None, str(bundles.find(None))
         if any(where == "local" for where, _ in combinations):
-            surveys["local"] = Survey(str(listed), arguments.tiles - 2, StorageConfig())
+            surveys["local"] = Survey(str(listed), arguments.tiles - 2, StorageConfig(), bundle)
         if any(where == "s3" for where, _ in combinations):
             server = stack.enter_context(running_s3_server()).storage
-            surveys["s3"] = Survey(uploaded(base / "tiles", server), arguments.tiles - 2, server.config)
+            surveys["s3"] = Survey(uploaded(base / "tiles", server), arguments.tiles - 2, server.config, bundle)
         expected = {}
         for where, survey in surveys.items():
             out = server.fresh() if where == "s3" and server else str(base / "calm-local" / "out")

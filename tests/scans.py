@@ -1,9 +1,16 @@
-"""Scans of tests that begin no cluster: for what does not depend on one, as its processes take seconds to start."""
+"""Scans of tests that are quick: without a cluster, whose processes take seconds to start, or without test-time augmentation."""
 
+import json
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 
 import pytest
+
+from scanner.ensemble import bundles
 
 
 def _one_after_the_other(jobs, n_jobs, config, steps, on_progress=lambda progress: None, *, on_gpu=False):
@@ -18,3 +25,22 @@ def in_this_process() -> Iterator[None]:
         for stage in ("survey.run", "explain.stage"):
             patch.setattr(f"scanner.{stage}.run_on_workers", _one_after_the_other)
         yield
+
+
+def write_plain_bundle(folder: Path) -> Path:
+    """The bundle that ships, but for test-time augmentation: it scores what may be a lens in an eighth of the time."""
+    shutil.copytree(bundles.find(None), folder)
+    manifest = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps(manifest | {"second_look": None}))
+    return folder
+
+
+@cache
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="scanner-plain-bundle-")
+
+
+@cache
+def plain_bundle() -> str:
+    """One such bundle for all tests of this process."""
+    return str(write_plain_bundle(Path(_temporary().name) / "bundle"))

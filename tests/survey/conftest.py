@@ -7,6 +7,7 @@ from disturbed.little_tiles import write_little_tiles
 from disturbed.processes import Processes
 from disturbed.results import promised
 from once import made_once
+from scans import write_plain_bundle
 
 from scanner.config import StorageConfig
 
@@ -28,10 +29,12 @@ class FewTiles:
 
     def __init__(self, sky, tmp_path_factory):
         folder = made_once(tmp_path_factory, "few-tiles", lambda folder: self._make(sky, folder))
+        self.bundle = folder / "bundle"
         self.listed = folder / "tiles" / "tile-list.txt"
         self.expected = json.loads((folder / "expected.json").read_text())
 
     def _make(self, sky, folder):
+        self.bundle = write_plain_bundle(folder / "bundle")
         listed = write_little_tiles(sky, folder / "tiles", N_TILES)
         processes, process = self.run(folder / "run", str(listed), str(folder / "out"))
         assert process.wait() == 3, processes.log("driver")
@@ -40,7 +43,7 @@ class FewTiles:
     def run(self, folder, tiles, out, *words, name="driver", **settings):
         """Start ``scanner run``; gives its processes and the driver."""
         folder.mkdir(exist_ok=True)
-        processes = Processes(folder, SETTINGS | settings)
+        processes = Processes(folder, SETTINGS | {"SCANNER_SCORING__BUNDLE": str(self.bundle)} | settings)
         return processes, processes.start(name, "run", tiles, "--out", out, *words)
 
 

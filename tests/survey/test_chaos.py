@@ -4,22 +4,25 @@
 """
 
 import signal
+from dataclasses import replace
 
 import pytest
 from astropy.table import Table
 from disturbed.little_tiles import TRUNCATED, UNREADABLE, write_little_tiles
 from disturbed.survey import Survey
+from scans import write_plain_bundle
 
 from scanner.config import StorageConfig
 
-N_TILES = 42
+N_TILES = 24
 
 
 @pytest.fixture(scope="module")
 def survey(sky, tmp_path_factory):
-    """42 tiles, two of which cannot be scanned, and what their undisturbed run gives."""
+    """24 tiles, two of which cannot be scanned, and what their undisturbed run gives."""
     folder = tmp_path_factory.mktemp("chaos")
-    return Survey(str(write_little_tiles(sky, folder / "tiles", N_TILES)), N_TILES - 2, StorageConfig()), folder
+    listed = write_little_tiles(sky, folder / "tiles", N_TILES)
+    return Survey(str(listed), N_TILES - 2, StorageConfig(), str(write_plain_bundle(folder / "bundle"))), folder
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,7 @@ def check(run, expected):
 def test_a_disturbed_run_ends_with_the_bytes_of_an_undisturbed_one(survey, expected, tmp_path):
     tiles, _ = survey
     out = tmp_path / "out"
-    check(tiles.disturbed(1, tmp_path / "run", str(out), "whole"), expected)
+    check(tiles.disturbed(8, tmp_path / "run", str(out), "whole"), expected)
     failed = {row["tile_id"]: row["reason"] for row in Table.read(out / "failed-tiles.ecsv")}
     assert failed.keys() == {TRUNCATED, UNREADABLE}
     assert "truncated.fits: the file is truncated" in failed[TRUNCATED]
@@ -55,5 +58,5 @@ def test_a_disturbed_run_ends_with_the_bytes_of_an_undisturbed_one(survey, expec
 
 def test_on_an_object_store_and_with_scoring_apart(survey, expected, s3, tmp_path):
     tiles, _ = survey
-    remote = Survey(tiles.tile_list, tiles.n_tiles, s3.config)
-    check(remote.disturbed(2, tmp_path / "run", s3.fresh(), "split"), expected)
+    remote = replace(tiles, storage=s3.config)
+    check(remote.disturbed(20, tmp_path / "run", s3.fresh(), "split"), expected)

@@ -2,6 +2,8 @@
 
 import hashlib
 
+from scans import plain_bundle
+
 from scanner.config import StorageConfig, load
 from scanner.ensemble import bundles
 from scanner.sky import tile_list
@@ -15,14 +17,17 @@ FLAGS = {"scoring.beta": 2.0, "targets.magnitude_limit": 21.5, "cutouts.batch_si
 TIMES = ("seconds", "core_seconds", "gpu_seconds", "place")
 
 
-def job_of(sky, out, number=0, *, storage=None, **flags):
-    """A job of one tile of the list; keyword ``cutouts__keep`` stands for the flag ``cutouts.keep``."""
+def job_of(sky, out, number=0, *, storage=None, augmented=False, **flags):
+    """A job of one tile of the list; keyword ``cutouts__keep`` stands for the flag ``cutouts.keep``.
+
+    ``augmented``: with the bundle that ships, which scores the best objects eight ways.
+    """
     given = FLAGS | {name.replace("__", "."): value for name, value in flags.items()}
     config = load(None, given, {})
     if storage is not None:
         config = config.model_copy(update={"storage": storage})
     tile = tile_list.read(join(str(sky), "tile-list.txt"), storage or StorageConfig()).tiles[number]
-    bundle = bundles.load(None)
+    bundle = bundles.load(None if augmented else plain_bundle())
     return TileJob(
         tile=tile,
         run_folder=str(out),

@@ -19,7 +19,7 @@ from disturbed.processes import Cluster, Processes
 from waiting import LIMIT_S
 
 N_WORKERS = 3
-LONGEST_PAUSE_S = 0.6
+LONGEST_PAUSE_S = 0.3
 #: More than so many drivers that end of themselves without a result, and the run is given up.
 MOST_RESTARTS = 12
 DONE, DONE_WITH_FAILURES = 0, 3

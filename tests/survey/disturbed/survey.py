@@ -26,16 +26,17 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Survey:
-    """A tile list, how many of its tiles can be scanned, and how object stores are reached."""
+    """A tile list, how many of its tiles can be scanned, how object stores are reached, and the bundle that scores."""
 
     tile_list: str
     n_tiles: int
     storage: StorageConfig
+    bundle: str
 
     def environment(self, placement: str) -> dict[str, str]:
         """Settings of a run as the environment of its processes."""
         endpoint = {"SCANNER_STORAGE__ENDPOINT": self.storage.endpoint} if self.storage.endpoint else {}
-        return SETTINGS | endpoint | {"SCANNER_ENGINE__PLACEMENT": placement}
+        return SETTINGS | endpoint | {"SCANNER_ENGINE__PLACEMENT": placement, "SCANNER_SCORING__BUNDLE": self.bundle}
 
     def undisturbed(self, folder: Path, out: str) -> dict[str, str]:
         """Run on workers of its own; return what a run promises to give again."""
