@@ -1,4 +1,4 @@
-"""Scans of tests that are quick: without a cluster, whose processes take seconds to start, or without test-time augmentation."""
+"""Scans of tests that are quick: without a cluster, whose processes take seconds to start; without test-time augmentation."""
 
 import json
 import shutil

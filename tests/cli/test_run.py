@@ -15,6 +15,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
+from scans import plain_bundle
 from waiting import LIMIT_S
 
 from scanner.cli.main import main
@@ -22,9 +23,10 @@ from scanner.ensemble import bundles
 
 
 def scan(capsys, *words):
-    """Exit code, standard output and standard error of ``scanner run …``."""
+    """Exit code, standard output and standard error of ``scanner run …``; the bundle is plain unless one is named."""
+    bundle = () if "--bundle" in words else ("--bundle", plain_bundle())
     with pytest.raises(SystemExit) as caught:
-        main(["run", *map(str, words)])
+        main(["run", *map(str, words), *bundle])
     captured = capsys.readouterr()
     assert "Traceback" not in captured.err
     return caught.value.code, captured.out, captured.err
@@ -123,6 +125,7 @@ def test_bad_tiles_are_listed_and_the_others_go_on(tile, tmp_path, capsys):
     assert "failed-tiles.ecsv" in out
 
 
+@pytest.mark.usefixtures("without_workers")
 def test_compressed_mosaics_give_the_same_scores(tile, tmp_path, capsys):
     """RICE without quantisation changes no pixel, nor does gzip: the tables are those of the plain files."""
     packed = tmp_path / "packed"
@@ -269,6 +272,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", place], check=True)
 
 
+@pytest.mark.usefixtures("without_workers")
 def test_a_full_disk_stops_the_run_and_space_lets_it_go_on(sky, small_disk, capsys):
     words = (sky / "tile-list.txt", "--out", small_disk / "out", "--workers", "1", "--keep", "all", "--all")
     code, _, err = scan(capsys, *words)
@@ -290,7 +294,7 @@ MERGING_FOR_LONG = (
 @pytest.mark.usefixtures("without_workers")
 @pytest.mark.parametrize("when", ["scanning on 1 worker", "[1/3]", "merging and ranking"])
 def test_ctrl_c_leaves_quietly_and_the_run_goes_on(sky, tmp_path, capsys, when):
-    words = ["run", str(sky / "tile-list.txt"), "--out", str(tmp_path / "out"), "--workers", "1"]
+    words = ["run", str(sky / "tile-list.txt"), "--out", str(tmp_path / "out"), "--workers", "1", "--bundle", plain_bundle()]
     process = subprocess.Popen(
         [sys.executable, "-c", MERGING_FOR_LONG, *words], start_new_session=True, stderr=subprocess.PIPE, text=True
     )

@@ -185,7 +185,8 @@ def test_a_full_disk_gets_exit_73_and_one_line(tmp_path, workers):
 
 
 def test_after_ctrl_c_the_same_command_goes_on_whatever_the_workers(tmp_path):
-    words = ("simulate", "dataset", "--preset", "quick", "--n", "512", "--seed", "5")
+    # Two parts, of 256 objects and of the others.
+    words = ("simulate", "dataset", "--preset", "quick", "--n", "320", "--seed", "5")
     subprocess.run([*SCANNER, *words, "--workers", "2", "--out", tmp_path / "whole"], check=True, capture_output=True)
     command = [*SCANNER, *words, "--workers", "1", "--out", tmp_path / "broken"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -27,6 +27,8 @@ def executed(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for variable in ("MPLCONFIGDIR", "IPYTHONDIR"):
             patch.setenv(variable, str(folder / "settings"))
+        # A second worker takes longer to start than its tile to scan.
+        patch.setenv("SCANNER_ENGINE__WORKERS", "1")
         resources = {"metadata": {"path": str(folder)}}
         nbclient.NotebookClient(notebook, timeout=500, kernel_name="python3", resources=resources).execute()
     return notebook, folder

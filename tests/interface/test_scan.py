@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from scans import plain_bundle
 
 import scanner
 from scanner.config import RunConfig
@@ -84,14 +85,15 @@ SCRIPT = """
 import scanner
 
 open("started", "a").write("x")
-run = scanner.scan({tiles!r}, "out", magnitude_limit=20, workers=2)
+run = scanner.scan({tiles!r}, "out", magnitude_limit=20, workers=1, bundle={bundle!r})
 print(run.status.n_done, run.status.state)
 """
 
 
 def test_a_script_without_a_guard_scans_once(sky, tmp_path):
     """Worker processes that imported the script would scan again, each with workers of its own."""
-    (tmp_path / "look.py").write_text(SCRIPT.format(tiles=[str(path) for path in sorted(sky.glob("9*"))[:2]]))
+    tiles = [str(path) for path in sorted(sky.glob("9*"))[:2]]
+    (tmp_path / "look.py").write_text(SCRIPT.format(tiles=tiles, bundle=plain_bundle()))
     done = subprocess.run([sys.executable, "look.py"], cwd=tmp_path, capture_output=True, text=True, timeout=500, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "2 done\n", "")
     assert (tmp_path / "started").read_text() == "x"

@@ -122,7 +122,11 @@ def test_a_deployment_has_pods_while_a_run_has_tiles(few_tiles, elsewhere, tmp_p
     words = ("run", str(few_tiles.listed), "--out", out, "--listen", address)
     words += ("--scale-deployment", NAME, "--workers", "1", "--log-format", "json")
     settings = {"SCANNER_TARGETS__MAGNITUDE_LIMIT": "none", "SCANNER_TARGETS__MIN_AREA_PIXELS": "0"}
-    settings |= {"SCANNER_CUTOUTS__KEEP": "all", "SCANNER_CUTOUTS__CODEC": "exact", "SCANNER_SCORING__BUNDLE": str(few_tiles.bundle)}
+    settings |= {
+        "SCANNER_CUTOUTS__KEEP": "all",
+        "SCANNER_CUTOUTS__CODEC": "exact",
+        "SCANNER_SCORING__BUNDLE": str(few_tiles.bundle),
+    }
 
     def start(log, *more):
         with (tmp_path / log).open("wb") as file:

@@ -12,16 +12,16 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import pixel_to_skycoord, skycoord_to_pixel
 from damage import resealed
 from PIL import Image
+from scans import plain_bundle
 
 from scanner.config import load
-from scanner.ensemble import bundles
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
 from scanner.records import BANDS
 from scanner.storage import open_store
 from scanner.survey.replay import ReplayRequest, replay
 from scanner.survey.run import RunRequest, run_survey
 
-SETTINGS = {"scoring.beta": 2.0, "targets.magnitude_limit": 22.0, "cutouts.batch_size": 4, "engine.workers": 1}
+SETTINGS = {"scoring.beta": 2.0, "targets.magnitude_limit": 21.5, "cutouts.batch_size": 4, "engine.workers": 1}
 
 
 def scan(tile_list, out, **settings):
@@ -41,12 +41,13 @@ def finished(sky, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one_tile(sky, tmp_path_factory):
-    """A sky of one tile, its VIS mosaic, and a run of it that keeps every cutout as it is; what follows may change copies."""
+    """A sky of one tile, its VIS mosaic, and a run of it that keeps every cutout as it is, without test-time augmentation; for copies to be changed."""
     folder = tmp_path_factory.mktemp("one")
     tile = sorted(path for path in sky.iterdir() if path.is_dir())[0]
     shutil.copytree(tile, folder / tile.name)
     (folder / "tile-list.txt").write_text(f"{tile.name}\n")
-    report = scan(folder / "tile-list.txt", folder / "out", **{"cutouts.keep": "all", "cutouts.codec": "exact"})
+    exact = {"cutouts.keep": "all", "cutouts.codec": "exact", "scoring.bundle": plain_bundle()}
+    report = scan(folder / "tile-list.txt", folder / "out", **exact)
     return folder, tile.name, report
 
 
@@ -194,7 +195,7 @@ def test_a_tile_list_that_moved_can_be_named(copied):
 
 def test_another_bundle_is_named_and_scored(copied):
     folder, _, name = copied
-    other = shutil.copytree(bundles.find(None), folder / "other")
+    other = shutil.copytree(plain_bundle(), folder / "other")
     manifest = json.loads((other / "bundle.json").read_text())
     manifest["name"], manifest["calibration"]["intercept"] = "other", manifest["calibration"]["intercept"] + 1
     resealed(other / "bundle.json", **manifest)

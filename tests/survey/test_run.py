@@ -13,6 +13,7 @@ from astropy.table import Table
 from damage import resealed
 from disturbed.results import leftovers, promised
 from mocpy import MOC
+from scans import plain_bundle
 
 import scanner
 from scanner.catalogue import columns
@@ -42,7 +43,7 @@ KEPT = {"engine.workers": 1, "cutouts.keep": "all"}
 
 
 def request(sky, out, storage=None, **flags):
-    config = load(None, FLAGS | flags, {})
+    config = load(None, FLAGS | {"scoring.bundle": plain_bundle()} | flags, {})
     if storage is not None:
         config = config.model_copy(update={"storage": storage})
     return RunRequest(f"{sky}/tile-list.txt", str(out), config)

@@ -37,7 +37,7 @@ BRIEF = BEST.model_copy(
 def place(tmp_path_factory, write_dataset):
     """A training set, a held-out set, and seven members that have seen next to nothing."""
     root = tmp_path_factory.mktemp("assemble")
-    write_dataset(root / "train", 80, 0)
+    write_dataset(root / "train", 56, 0)
     write_dataset(root / "held-out", 24, 1)
     fits.writeto(root / "ringlet.fits", np.random.default_rng(3).normal(size=(210, 210)).astype(np.float32))
     (root / "known.txt").write_text("id=ringlet VIS=ringlet.fits scale=0.1\n")
@@ -110,7 +110,7 @@ def test_log_odds_are_scored_once_and_go_on(bundle, place):
     assert run(*bundle_words(place)) == 0
     assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.npy")} == files
     assert bundles.load(place / "bundle").fingerprint == bundle.fingerprint
-    rows, turned = np.array([7, 3, 70]), np.array([0, 5, 2])
+    rows, turned = np.array([7, 3, 50]), np.array([0, 5, 2])
     plain = bundles.load(cache / "plain-bundle")
     found = training_logits(plain, data, rows, turned, place / "others")
     session = open_session(plain)

@@ -1,5 +1,6 @@
 import copy
 import itertools
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,9 +46,22 @@ def train(labelled, folder, member="OU-J", preset=None, report=lambda rows: None
     return fit(*labelled, request, folder, Reports(validated=report))
 
 
+@pytest.fixture(scope="module")
+def whole(labelled, tmp_path_factory):
+    """A network trained without a break, its record and its folder; only to be read."""
+    folder = tmp_path_factory.mktemp("whole")
+    return *train(labelled, folder), folder
+
+
+@pytest.fixture(scope="module")
+def of_rings(labelled, tmp_path_factory):
+    """A network that has learned what a ring is, and its record."""
+    return train(labelled, tmp_path_factory.mktemp("rings"), member="OU-66", preset=brief(BEST, passes=8, batch=8))
+
+
 @pytest.mark.parametrize("after", [1, 2, 3])
-def test_a_resumed_run_gives_identical_weights(labelled, tmp_path, after):
-    whole, record = train(labelled, tmp_path / "whole")
+def test_a_resumed_run_gives_identical_weights(labelled, whole, tmp_path, after):
+    network, record, _ = whole
     seen = itertools.count(1)
 
     def stop(rows):
@@ -58,7 +72,7 @@ def test_a_resumed_run_gives_identical_weights(labelled, tmp_path, after):
         train(labelled, tmp_path / "parts", report=stop)
     resumed, again = train(labelled, tmp_path / "parts")
     assert again.passes == record.passes
-    for key, value in whole.state_dict().items():
+    for key, value in network.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
 
 
@@ -68,13 +82,14 @@ def test_a_run_goes_on_in_the_precision_it_began_in(labelled, tmp_path, monkeypa
         raise KeyboardInterrupt
 
     monkeypatch.setattr("scanner.training.fit.fastest_precision", lambda device: precision)
-    whole, record = train(labelled, tmp_path / "whole")
+    short = brief(BEST, passes=0.5)
+    whole, record = train(labelled, tmp_path / "whole", preset=short)
     with pytest.raises(KeyboardInterrupt):
-        train(labelled, tmp_path / "parts", report=stop)
+        train(labelled, tmp_path / "parts", preset=short, report=stop)
     other = {"float32": "bfloat16", "bfloat16": "float32"}[precision]
     monkeypatch.setattr("scanner.training.fit.fastest_precision", lambda device: other)
-    resumed, again = train(labelled, tmp_path / "parts")
-    elsewhere, _ = train(labelled, tmp_path / "elsewhere")
+    resumed, again = train(labelled, tmp_path / "parts", preset=short)
+    elsewhere, _ = train(labelled, tmp_path / "elsewhere", preset=short)
     assert record.plan.precision == again.plan.precision == precision
     assert torch.equal(whole.state_dict()["0.weight"], resumed.state_dict()["0.weight"])
     assert not torch.equal(whole.state_dict()["0.weight"], elsewhere.state_dict()["0.weight"])
@@ -90,15 +105,14 @@ def test_a_processor_that_does_not_multiply_bfloat16_trains_in_float32(monkeypat
     assert fastest_precision(torch.device("cuda")) == "bfloat16"
 
 
-def test_another_seed_gives_other_weights(labelled, tmp_path):
-    one, _ = train(labelled, tmp_path / "a")
-    other, _ = train(labelled, tmp_path / "b", seed=6)
-    assert not torch.equal(one.state_dict()["0.weight"], other.state_dict()["0.weight"])
+def test_another_seed_gives_other_weights(labelled, whole, tmp_path):
+    other, _ = train(labelled, tmp_path, seed=6)
+    assert not torch.equal(whole[0].state_dict()["0.weight"], other.state_dict()["0.weight"])
 
 
-def test_it_learns_rings(labelled, tmp_path):
+def test_it_learns_rings(labelled, of_rings):
     images, labels, split = labelled
-    network, record = train(labelled, tmp_path, member="OU-66", preset=brief(BEST, passes=8, batch=8))
+    network, record = of_rings
     feed = Feed(images, "OU-66", MEMBER_PIXELS["OU-66"])
     with torch.inference_mode():
         logits = network(feed.read(split.calibration))
@@ -108,9 +122,9 @@ def test_it_learns_rings(labelled, tmp_path):
     assert record.validation_auroc == 1.0
 
 
-def test_the_folder_tells_what_was_done(labelled, tmp_path):
-    network, record = train(labelled, tmp_path)
-    again, found = checkpoint.read_member(tmp_path)
+def test_the_folder_tells_what_was_done(whole):
+    network, record, folder = whole
+    again, found = checkpoint.read_member(folder)
     assert found == record
     assert found.plan.member == "OU-J"
     assert found.plan.steps == (13, 13, 13)
@@ -122,19 +136,19 @@ def test_the_folder_tells_what_was_done(labelled, tmp_path):
     assert record.validation_loss == min(row.validation_loss for row in found.history if row.stage == "dense")
 
 
-def test_other_settings_are_refused(labelled, tmp_path):
-    train(labelled, tmp_path)
+def test_other_settings_are_refused(labelled, whole):
+    folder = whole[2]
     with pytest.raises(UsageError, match="another seed"):
-        train(labelled, tmp_path, seed=7)
+        train(labelled, folder, seed=7)
     with pytest.raises(UsageError, match="another member"):
-        train(labelled, tmp_path, member="OU-H")
+        train(labelled, folder, member="OU-H")
 
 
-def test_a_damaged_checkpoint_is_named(labelled, tmp_path):
-    train(labelled, tmp_path)
-    (tmp_path / checkpoint.CHECKPOINT).write_bytes(b"not a checkpoint")
+def test_a_damaged_checkpoint_is_named(labelled, whole, tmp_path):
+    folder = shutil.copytree(whole[2], tmp_path / "copy")
+    (folder / checkpoint.CHECKPOINT).write_bytes(b"not a checkpoint")
     with pytest.raises(ContentError, match=r"checkpoint\.pt"):
-        train(labelled, tmp_path)
+        train(labelled, folder)
 
 
 def test_a_flipped_bit_of_a_training_run_is_named(labelled, tmp_path):
@@ -212,8 +226,8 @@ def test_faint_lenses_are_left_out_of_training_only(labelled):
     assert len(everything.rows) == len(split.train)
 
 
-def test_training_goes_on_from_a_bundle(labelled, tmp_path):
-    before, _ = train(labelled, tmp_path / "first", member="OU-66", preset=brief(BEST, passes=6, batch=8))
+def test_training_goes_on_from_a_bundle(labelled, of_rings, tmp_path):
+    before, _ = of_rings
     short = brief(BEST, passes=0.1, batch=8, validations=1)
     after, record = train(
         labelled, tmp_path / "on", member="OU-66", preset=short, start=Start("f" * 64, network=before), seed=6

@@ -48,6 +48,14 @@ def test_two_tasks_leave_the_bytes_of_one(sky, whole, tmp_path, keep, codec):
     assert outcome.commit.seconds["tile"] >= outcome.commit.seconds["score"]
 
 
+def test_two_tasks_leave_the_bytes_of_one_with_test_time_augmentation(sky, tmp_path):
+    flags = {"augmented": True, "targets__magnitude_limit": 21.0, "cutouts__batch_size": 3, "cutouts__keep": "all"}
+    job, one = job_of(sky, tmp_path / "two", **flags), job_of(sky, tmp_path / "one", **flags)
+    assert score_tile(job, cut_tile(job)).commit.n_targets > 3
+    scan_tile(one)
+    assert left_by(job) == left_by(one)
+
+
 def test_a_tile_that_has_to_be_resampled(sky, whole, tmp_path):
     job = job_of(sky, tmp_path, 1, cutouts__keep="all", cutouts__codec="exact")
     score_tile(job, cut_tile(job))
