@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import pixel_to_skycoord, skycoord_to_pixel
 from damage import resealed
 from PIL import Image
-from scans import plain_bundle
+from scans import in_this_process, plain_bundle
 
 from scanner.config import load
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
@@ -25,6 +25,12 @@ SETTINGS = {"scoring.beta": 2.0, "targets.magnitude_limit": 21.5, "cutouts.batch
 
 
 def scan(tile_list, out, **settings):
+    """A run in this process."""
+    with in_this_process():
+        return run(tile_list, out, **settings)
+
+
+def run(tile_list, out, **settings):
     return run_survey(RunRequest(str(tile_list), str(out), load(None, SETTINGS | settings, {})))
 
 
@@ -34,14 +40,14 @@ def again(run_folder, candidate, **more):
 
 @pytest.fixture(scope="module")
 def finished(sky, tmp_path_factory):
-    """A run of three overlapping tiles that keeps the candidates' cutouts, compact, and its report."""
+    """A run of three overlapping tiles, on a worker, that keeps the candidates' cutouts, compact, and its report."""
     out = tmp_path_factory.mktemp("replay") / "out"
-    return out, scan(sky / "tile-list.txt", out)
+    return out, run(sky / "tile-list.txt", out)
 
 
 @pytest.fixture(scope="module")
 def one_tile(sky, tmp_path_factory):
-    """A sky of one tile, its VIS mosaic, and a run of it that keeps every cutout as it is, without test-time augmentation; for copies to be changed."""
+    """A sky of one tile and a run of it, without test-time augmentation, that keeps every cutout as it is."""
     folder = tmp_path_factory.mktemp("one")
     tile = sorted(path for path in sky.iterdir() if path.is_dir())[0]
     shutil.copytree(tile, folder / tile.name)

@@ -362,7 +362,7 @@ def test_a_run_that_is_killed_again_and_again_gives_the_same_weights(tmp_path):
     words = [sys.executable, "-c", CHILD, str(Path(__file__).parent), str(tmp_path / "parts")]
     train_on_noise(tmp_path / "whole")
     generator = np.random.default_rng(1)
-    for how in (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL, None):
+    for how in (signal.SIGTERM, signal.SIGKILL, None):
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as child:
             assert child.stdout.readline() == "ready\n"
             said = child.stdout.readline()
