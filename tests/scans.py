@@ -1,6 +1,5 @@
 """Scans of tests that are quick: without a cluster, whose processes take seconds to start; without test-time augmentation."""
 
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from damage import resealed
 
 from scanner.ensemble import bundles
 
@@ -30,8 +30,7 @@ def in_this_process() -> Iterator[None]:
 def write_plain_bundle(folder: Path) -> Path:
     """The bundle that ships, but for test-time augmentation: it scores what may be a lens in an eighth of the time."""
     shutil.copytree(bundles.find(None), folder)
-    manifest = json.loads((folder / "bundle.json").read_text())
-    (folder / "bundle.json").write_text(json.dumps(manifest | {"second_look": None}))
+    resealed(folder / "bundle.json", second_look=None)
     return folder
 
 
