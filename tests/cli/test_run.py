@@ -98,7 +98,7 @@ def test_bad_tiles_are_listed_and_the_others_go_on(tile, tmp_path, capsys):
         "missing": (assignments(tile, H=tmp_path / "nowhere.fits"), "nowhere.fits"),
         "truncated": (assignments(tile, VIS=truncated), "truncated.fits"),
         "letter": (assignments(tile, J=not_fits), "not.fits"),
-        "bandless": (assignments(tile, Y=None), "Y"),
+        "blind": (assignments(tile, VIS=None), "VIS"),
         "wcsless": (assignments(tile, VIS=changed(vis, tmp_path / "wcsless.fits", without_wcs)), "wcsless.fits"),
         "apart": (assignments(tile, Y=changed(y, tmp_path / "apart.fits", elsewhere)), "apart.fits"),
         "coarse": (assignments(tile, VIS=changed(vis, tmp_path / "coarse.fits", coarser)), "coarse.fits"),
