@@ -114,8 +114,9 @@ def use_service(found, folder, port):
     words = ["serve", folder / "out", "--port", str(port), "--grades", folder / "grades.sqlite", "--cache", folder / "cache"]
     service = subprocess.Popen([sys.executable, "-m", "scanner", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        # The last panel to have something: answers that came between two scrapes.
-        while not found.get("query", query="sum(rate(scanner_service_request_seconds_count[1m])) > 0")["result"]:
+        # The last panels to have something: answers that came between two scrapes, and the catalogue once it is open.
+        seen = "sum(rate(scanner_service_request_seconds_count[1m])) > 0 and count(scanner_service_candidates)"
+        while not found.get("query", query=seen)["result"]:
             assert service.poll() is None
             for path in ("readyz", "api/v1/collections", "nowhere"):
                 try:
