@@ -23,6 +23,8 @@ PAPER_BETA = 0.03
 #: so close do two catalogues place one object even where their deblending differs.
 DUPLICATE_RADIUS_ARCSEC = 0.5
 SAME_ID_RADIUS_ARCSEC = 3.0
+#: A lens this far away still fills a cutout of 20″ enough to be taken for its centre.
+SYSTEM_RADIUS_ARCSEC = 8.0
 
 Config = TypeVar("Config", bound=Record)
 
@@ -72,6 +74,9 @@ class CatalogueConfig(Record):
 
     duplicate_radius_arcsec: float = Field(
         DUPLICATE_RADIUS_ARCSEC, gt=0, description="Rows of two tiles closer than this are one object."
+    )
+    system_radius_arcsec: float = Field(
+        SYSTEM_RADIUS_ARCSEC, gt=0, le=60, description="Objects closer than this to a better one belong to its system."
     )
     known_lenses: str | None = Field(
         None, description="Table that known lenses are looked up in: 'lenscat', a file or URL; none: none."

@@ -256,8 +256,8 @@ class Flag(IntFlag):
     EMPTY_CELL = 16  #: the grid cell held no training object: mean of its eight neighbours, or of the nearest defined cell
     UNDEFINED_NEIGHBOURS = 32  #: the eight neighbours were undefined too: value of the nearest defined cell
     OUTSIDE_EMBEDDING = 64  #: beyond the box of the training embedding: clipped to it
-    BANDS_MISSING = 256  #: a NISP band is missing or mostly bad: scored by the members that do without it, not by the grid
     FAR_FROM_TRAINING = 128  #: logits further from every training object than 99.9% of held-out objects are
+    BANDS_MISSING = 256  #: a NISP band is missing or mostly bad: scored by the members that do without it, not by the grid
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from scanner.catalogue import columns, rank
 from scanner.catalogue.deduplicate import Rule, deduplicate
 from scanner.catalogue.known_lenses import KnownLensMatcher
 from scanner.catalogue.merge import complete
+from scanner.sphere import separation_deg
 
 
 def with_rule_columns(rows, bundles=()):
@@ -55,4 +56,29 @@ RULE, NOTHING_KNOWN = Rule(0.5), KnownLensMatcher(None, 1.0)
 def merged(rows, rule=RULE, known=NOTHING_KNOWN):
     """All rows at once as a merged catalogue, in order of rank."""
     kept = deduplicate(with_rule_columns(rows, rule.bundles), rule).kept
-    return complete(ranked(rows.filter(pa.array(kept)), rule.bundles), known)
+    listed = ranked(rows.filter(pa.array(kept)), rule.bundles)
+    return complete(listed, known, PlainSystems(listed))
+
+
+class PlainSystems:
+    """Systems by looking at every pair: from the best to the worst, an object joins the best leader near, or leads."""
+
+    def __init__(self, listed, radius_arcsec=8.0):
+        self._leaders, self._radius = [], radius_arcsec / 3600.0
+        may_lead = -(-len(listed) // 100)
+        for row in listed.to_pylist():
+            if (row["is_candidate"] or row["rank"] <= may_lead) and self._leader(row["ra"], row["dec"]) is None:
+                self._leaders.append((row["ra"], row["dec"], row["rank"]))
+
+    def _leader(self, ra, dec):
+        if not self._leaders:
+            return None
+        places = np.array(self._leaders)
+        n = len(places)
+        near = separation_deg(np.full(n, ra), np.full(n, dec), places[:, 0], places[:, 1]) <= self._radius
+        return int(places[near, 2].min()) if near.any() else None
+
+    def of(self, ra, dec, ranks):
+        found = [self._leader(*place) for place in zip(ra.tolist(), dec.tolist(), strict=True)]
+        pairs = zip(found, ranks.tolist(), strict=True)
+        return np.array([own if leader is None else min(leader, own) for leader, own in pairs], dtype=np.int64)

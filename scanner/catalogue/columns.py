@@ -149,6 +149,9 @@ _SCORES: tuple[tuple[Column, _Value], ...] = (
 SCORE_COLUMNS: tuple[Column, ...] = tuple(column for column, _ in _SCORES)
 HEALPIX_COLUMN = Column("_healpix_29", "int64", "", "HEALPix index of the position, order 29, nested", "pos.healpix")
 RANK_COLUMN = Column("rank", "int64", "", "Place among all objects, from 1", "stat.rank")
+SYSTEM_COLUMN = Column(
+    "system_id", "int64", "", "Rank of the best object of its system (within 8 arcsec); its own if it leads", "meta.id.parent"
+)
 NAME_COLUMN = Column("name", "string", "", "IAU style designation", "meta.id;src")
 RUN_COLUMN = Column("run", "string", "", "Run that scored the object: its tile list and fingerprint", "meta.id;meta.dataset")
 BUNDLE_COLUMN = Column("bundle", "string", "", "Bundle of networks that scored it: name and version", "meta.id;meta.software")
@@ -163,7 +166,7 @@ IDENTITY = ("run", "tile_id", "target_id")
 BEST_OF_EQUALS = (RANK_COLUMN.name, *IDENTITY)
 #: A merged catalogue: every object once, with all that is known of it.
 CATALOGUE_COLUMNS: tuple[Column, ...] = (
-    HEALPIX_COLUMN, RANK_COLUMN, NAME_COLUMN, *SCORE_COLUMNS, RUN_COLUMN, BUNDLE_COLUMN, *KNOWN_COLUMNS,
+    HEALPIX_COLUMN, RANK_COLUMN, SYSTEM_COLUMN, NAME_COLUMN, *SCORE_COLUMNS, RUN_COLUMN, BUNDLE_COLUMN, *KNOWN_COLUMNS,
 )  # fmt: skip
 
 SCORE_SCHEMA: pa.Schema = pa.schema([column.field() for column in SCORE_COLUMNS])

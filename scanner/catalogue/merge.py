@@ -18,6 +18,7 @@ from scanner.catalogue import columns, rank
 from scanner.catalogue.deduplicate import RULE_COLUMNS, Cell, Rule, deduplicate
 from scanner.catalogue.hats import MAX_PARTITION_ORDER, ROWS_PER_PARTITION, Partition, hats_writer, partition
 from scanner.catalogue.known_lenses import KnownLensMatcher
+from scanner.config import SYSTEM_RADIUS_ARCSEC
 from scanner.errors import ContentError, OutputError
 from scanner.processes import ctrl_c_interrupts
 from scanner.sphere import HEALPIX_ORDER, designations, healpix_29
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Rows that are deduplicated together: 100 MB of what the rule needs of them.
 ROWS_TOGETHER = 500_000
+#: The best one in so many objects can lead a system, beside all candidates; further down no list is read.
+LEADERS_ONE_IN = 100
 #: What DuckDB may hold in memory, and the threads that share it: more of them would need more.
 MEMORY, MOST_THREADS = "1GB", 4
 _INDEX = columns.HEALPIX_COLUMN.name
@@ -51,6 +54,8 @@ class Merging:
         Of deduplication; its bundles order the ranking too.
     known
         Finds known lenses.
+    system_radius_arcsec
+        Of a system of objects, see :class:`~scanner.catalogue.rank.Systems`.
     rows_together
         Rows that are deduplicated together.
 
@@ -60,8 +65,16 @@ class Merging:
         Rows that were added; objects, and candidates among them, once they are merged.
     """
 
-    def __init__(self, folder: Path, rule: Rule, known: KnownLensMatcher, rows_together: int = ROWS_TOGETHER) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        rule: Rule,
+        known: KnownLensMatcher,
+        system_radius_arcsec: float = SYSTEM_RADIUS_ARCSEC,
+        rows_together: int = ROWS_TOGETHER,
+    ) -> None:
         self._folder, self._rule, self._known, self._rows_together = folder, rule, known, rows_together
+        self._system_radius_arcsec = system_radius_arcsec
         self.n_rows = self.n_unique = self.n_candidates = 0
 
     def __enter__(self) -> Self:
@@ -100,12 +113,18 @@ class Merging:
         self._do(f"CREATE TABLE ranks AS SELECT id, {_INDEX}, rowid + 1 AS rank FROM ranked ORDER BY id")
         self._do("DROP TABLE ranked")
         self.n_unique = self._count("ranks")
-        self.n_candidates = self._count("sorted JOIN ranks ON sorted.rowid = ranks.id WHERE is_candidate")
+        joined = "sorted JOIN ranks ON sorted.rowid = ranks.id WHERE"
+        self.n_candidates = self._count(f"{joined} is_candidate")
+        best = self._ask(
+            f"SELECT ra, dec, rank FROM {joined} is_candidate OR rank <= ? ORDER BY rank", -(-self.n_unique // LEADERS_ONE_IN)
+        )
+        ra, dec, ranks = (best[name].to_numpy() for name in ("ra", "dec", "rank"))
+        self._systems = rank.Systems(ra, dec, ranks, self._system_radius_arcsec)
 
     def candidates(self, maximum: int) -> pa.Table:
         """The best candidates, of :data:`~scanner.catalogue.columns.CANDIDATE_SCHEMA`."""
         best = self._rows("is_candidate ORDER BY rank LIMIT ?", maximum)
-        return columns.as_schema(complete(best, self._known), columns.CANDIDATE_SCHEMA)
+        return columns.as_schema(complete(best, self._known, self._systems), columns.CANDIDATE_SCHEMA)
 
     def write(
         self,
@@ -132,7 +151,9 @@ class Merging:
             for part in self._partitions("ranks", rows_per_partition):
                 first, end = part.range
                 inside = f"sorted.{_INDEX} >= ? AND sorted.{_INDEX} < ? AND ranks.{_INDEX} >= ? AND ranks.{_INDEX} < ?"
-                rows = complete(self._rows(f"{inside} ORDER BY sorted.rowid", first, end, first, end), self._known)
+                rows = complete(
+                    self._rows(f"{inside} ORDER BY sorted.rowid", first, end, first, end), self._known, self._systems
+                )
                 writer.write(part, rows)
                 on_rows(rows)
 
@@ -205,15 +226,15 @@ class Merging:
         self._database.unregister("given")
 
 
-def complete(ranked: pa.Table, known: KnownLensMatcher) -> pa.Table:
-    """Add HEALPix index, designation and known lens.
+def complete(ranked: pa.Table, known: KnownLensMatcher, systems: rank.Systems) -> pa.Table:
+    """Add HEALPix index, system, designation and known lens.
 
     Parameters
     ----------
     ranked
         N rows of :data:`~scanner.catalogue.columns.SOURCE_SCHEMA` with their rank.
-    known
-        Finds known lenses.
+    known, systems
+        Find known lenses, and the system of an object.
 
     Returns
     -------
@@ -222,6 +243,7 @@ def complete(ranked: pa.Table, known: KnownLensMatcher) -> pa.Table:
     """
     ra, dec = ranked["ra"].to_numpy(), ranked["dec"].to_numpy()
     ranked = columns.with_column(ranked, columns.HEALPIX_COLUMN, healpix_29(ra, dec))
+    ranked = columns.with_column(ranked, columns.SYSTEM_COLUMN, systems.of(ra, dec, ranked["rank"].to_numpy()))
     ranked = known.describe(columns.with_column(ranked, columns.NAME_COLUMN, designations(ra, dec)))
     return columns.as_schema(ranked, columns.CATALOGUE_SCHEMA)
 

@@ -14,8 +14,10 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from scipy.spatial import KDTree
 
-from scanner.records import Int64
+from scanner.records import Float64, Int64
+from scanner.sphere import chord, unit_vectors
 
 #: Columns that the order needs beside those of the rows: whether a row is scored, and its bundle's place.
 SCORED, BUNDLE_PLACE = "scored", "bundle_place"
@@ -31,6 +33,52 @@ def bundle_place(bundle: pa.ChunkedArray, bundles: Sequence[str]) -> Int64:
     """Each bundle's place among those named, from 0; the number of these where it is not, (N,) int64."""
     found = pc.fill_null(pc.index_in(bundle, value_set=pa.array(bundles, pa.string())), len(bundles))
     return np.asarray(found.to_numpy(), dtype=np.int64)
+
+
+class Systems:
+    """Which objects are seen because of a better one: a lens fills the cutouts of its neighbours too.
+
+    From the best rank to the worst, an object leads a system unless a better leader lies within the radius: then it belongs to
+    that one's system, to the best of them where there are several.
+
+    Parameters
+    ----------
+    ra, dec
+        (N,) degrees, of the objects that may lead, the best first.
+    ranks
+        (N,) their ranks, rising.
+    radius_arcsec
+        Of a system.
+    """
+
+    def __init__(self, ra: Float64, dec: Float64, ranks: Int64, radius_arcsec: float) -> None:
+        places = unit_vectors(ra, dec)
+        self._reach = chord(radius_arcsec)
+        leads = np.ones(len(places), dtype=np.bool_)
+        if len(places):
+            pairs = KDTree(places).query_pairs(self._reach, output_type="ndarray")
+            # By the better of the two: whether that one leads is settled when its turn comes.
+            for better, worse in pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))].tolist():
+                if leads[better]:
+                    leads[worse] = False
+        self._ranks = ranks[leads]
+        self._tree = KDTree(places[leads]) if leads.any() else None
+
+    def of(self, ra: Float64, dec: Float64, ranks: Int64) -> Int64:
+        """Rank of the leader of each object's system, (N,) int64: its own where it leads, or no leader is near."""
+        if self._tree is None or not len(ranks):
+            return ranks.copy()
+        # Leaders lie further from one another than the radius, so no more than five lie within it of a point.
+        distance, near = self._tree.query(unit_vectors(ra, dec), k=min(6, len(self._ranks)), distance_upper_bound=self._reach)
+        distance, near = distance.reshape(len(ranks), -1), near.reshape(len(ranks), -1)
+        known = np.append(self._ranks, np.iinfo(np.int64).max)
+        leader = known[near].min(axis=1)
+        return np.asarray(np.minimum(leader, ranks), dtype=np.int64)
+
+
+def leaders(rows: pa.Table) -> pa.Table:
+    """Rows of a merged catalogue that lead their systems: a list of systems instead of objects."""
+    return rows.filter(pc.equal(rows["system_id"], rows["rank"]))
 
 
 def text_order(values: pa.ChunkedArray) -> Int64:

@@ -67,10 +67,12 @@ def print_plan(console: Console, plan: RunPlan, config: RunConfig) -> None:
 
 def print_report(console: Console, report: RunReport, out: str) -> None:
     """Print how a run ended, and where its results are."""
-    candidates = report.candidates
+    from scanner.catalogue.rank import leaders
+
+    candidates = leaders(report.candidates).slice(0, PRINTED_CANDIDATES)
     if len(candidates):
         table = Table("rank", "name", "RA °", "Dec °", "grid", "P(lens)", "tile", box=None, pad_edge=False)
-        for row in candidates.slice(0, PRINTED_CANDIDATES).to_pylist():
+        for row in candidates.to_pylist():
             table.add_row(
                 str(row["rank"]),
                 row["name"],
@@ -81,8 +83,8 @@ def print_report(console: Console, report: RunReport, out: str) -> None:
                 row["tile_id"],
             )
         console.print(table)
-        if report.n_candidates > PRINTED_CANDIDATES:
-            console.print(f"… and {report.n_candidates - PRINTED_CANDIDATES:,} more")
+        if report.n_candidates > len(candidates):
+            console.print(f"… and {report.n_candidates - len(candidates):,} more")
     n_done = report.n_tiles - len(report.failed)
     console.print(
         f"\n{n_done:,} of {counted(report.n_tiles, 'tile')} done ({report.sky_area_deg2:.4f} deg²), "

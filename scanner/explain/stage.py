@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from scanner import __version__
+from scanner.catalogue.rank import leaders
 from scanner.config import RunConfig
 from scanner.ensemble import bundles
 from scanner.ensemble.bundle import Bundle
@@ -70,7 +71,7 @@ def explain_run(out: str, config: RunConfig, report: RunReport, on_progress: Cal
     record = folder.record()
     tiles = tile_list.read(record.tile_list, config.storage).tiles
     bundle = bundles.load(config.scoring.bundle, config.storage)
-    shown = report.candidates.slice(0, config.catalogue.sheet_candidates)
+    shown = leaders(report.candidates).slice(0, config.catalogue.sheet_candidates)
     with folder.store.held():
         todo = _unexplained(folder, record, shown)
         n_done, n_before = 0, len(shown) - sum(map(len, todo.values()))

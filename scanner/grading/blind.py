@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scanner.catalogue.columns import MEMBER_COLUMNS, RANK_COLUMN
+from scanner.catalogue.columns import MEMBER_COLUMNS, RANK_COLUMN, SYSTEM_COLUMN
 from scanner.grading.grade import Entry, Place, Viewer
 from scanner.grading.store import GradeStore
 from scanner.records import Flag
@@ -14,7 +14,7 @@ from scanner.records import Flag
 SCORE_NAMES = frozenset(
     (
         *(column.name for column in MEMBER_COLUMNS.values()),
-        *(RANK_COLUMN.name, "tsne_x", "tsne_y", "grid_value", "cell_count", "p_calibrated", "is_candidate"),
+        *(RANK_COLUMN.name, SYSTEM_COLUMN.name, "tsne_x", "tsne_y", "grid_value", "cell_count", "p_calibrated", "is_candidate"),
     )
 )
 _SCORE_FLAGS = Flag.EMPTY_CELL | Flag.UNDEFINED_NEIGHBOURS | Flag.OUTSIDE_EMBEDDING | Flag.FAR_FROM_TRAINING

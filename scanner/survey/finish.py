@@ -20,6 +20,7 @@ from scanner.catalogue import columns, export
 from scanner.catalogue.deduplicate import Rule
 from scanner.catalogue.known_lenses import KnownLenses, KnownLensMatcher
 from scanner.catalogue.merge import Merging
+from scanner.catalogue.rank import leaders
 from scanner.catalogue.tiles import TileRow, footprint, tile_table
 from scanner.config import RunConfig
 from scanner.ensemble.bundle import Bundle
@@ -177,7 +178,10 @@ def finish(
     notes: set[str] = set()
     rows = [failed_tile(failure, record, named.get(failure.tile_id)) for failure in failed]
     rule, matcher = Rule(config.duplicate_radius_arcsec), KnownLensMatcher(known, config.known_radius_arcsec)
-    with temporary_beside(folder.store, scratch) as temporary, Merging(temporary / "merging", rule, matcher) as merging:
+    with (
+        temporary_beside(folder.store, scratch) as temporary,
+        Merging(temporary / "merging", rule, matcher, config.system_radius_arcsec) as merging,
+    ):
         for commit, table in in_order(partial(_read, folder, record), done):
             merging.add(columns.with_source(table, record.run_id, record.bundle))
             ledger.add(commit)
@@ -262,7 +266,7 @@ def _draw(
     counts: plots.ScoreCounts,
 ) -> None:
     summary = summary_of(record, bundle, report)
-    shown = report.candidates.slice(0, record.config.catalogue.sheet_candidates)
+    shown = leaders(report.candidates).slice(0, record.config.catalogue.sheet_candidates)
     write_sheet(staging / "candidates.html", folder, tiles, record.config, shown, summary)
     plots.score_distribution(
         staging / "scores.png",

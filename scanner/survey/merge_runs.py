@@ -247,6 +247,7 @@ def merge_runs(request: MergeRequest, on_progress: Progress = lambda done, total
                 temporary / "merging",
                 Rule(request.catalogue.duplicate_radius_arcsec, bundles),
                 KnownLensMatcher(known, request.catalogue.known_radius_arcsec),
+                request.catalogue.system_radius_arcsec,
             ) as merging,
         ):
             _read_tables(runs, merging, on_progress)
@@ -296,6 +297,7 @@ def _write_version(
         runs=merged,
         preferred=bundles,
         duplicate_radius_arcsec=config.duplicate_radius_arcsec,
+        system_radius_arcsec=config.system_radius_arcsec,
         max_candidates=config.max_candidates,
         known_lenses=config.known_lenses,
         known_radius_arcsec=config.known_radius_arcsec,
@@ -333,7 +335,12 @@ def _fingerprint(
         "scanner": __version__,
         "runs": [[run.run_id, run.inputs, run.n_tiles] for run in merged],
         "bundles": list(bundles),
-        "settings": [config.duplicate_radius_arcsec, config.known_radius_arcsec, config.max_candidates],
+        "settings": [
+            config.duplicate_radius_arcsec,
+            config.system_radius_arcsec,
+            config.known_radius_arcsec,
+            config.max_candidates,
+        ],
         "known": lenses.hexdigest(),
     }
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()

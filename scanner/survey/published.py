@@ -60,6 +60,7 @@ class VersionRecord(SealedRecord):
     runs: tuple[MergedRun, ...]
     preferred: tuple[str, ...]
     duplicate_radius_arcsec: float
+    system_radius_arcsec: float
     max_candidates: int
     known_lenses: str | None
     known_radius_arcsec: float

@@ -4,13 +4,17 @@ from plain_catalogue import ranked
 from scanner.catalogue import columns
 from scanner.catalogue.known_lenses import KnownLenses, KnownLensMatcher
 from scanner.catalogue.merge import complete
+from scanner.catalogue.rank import Systems
 from scanner.sphere import healpix_29
 
 
 def test_every_column_in_its_place(random_rows) -> None:
     rows = ranked(random_rows(50))
     lens = KnownLenses(rows["ra"].to_numpy()[7:8], rows["dec"].to_numpy()[7:8] + 0.5 / 3600, ("the seventh",), ("a paper",))
-    found = complete(rows, KnownLensMatcher(lens, 1.0))
+    ra, dec, ranks = (rows[name].to_numpy() for name in ("ra", "dec", "rank"))
+    systems = Systems(ra[:20], dec[:20], ranks[:20], 8.0)
+    found = complete(rows, KnownLensMatcher(lens, 1.0), systems)
+    np.testing.assert_array_equal(found["system_id"], systems.of(ra, dec, ranks))
     assert found.schema.equals(columns.CATALOGUE_SCHEMA, check_metadata=True)
     for name in rows.column_names:
         np.testing.assert_array_equal(found[name].to_numpy(), rows[name].to_numpy())

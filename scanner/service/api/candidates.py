@@ -43,6 +43,7 @@ class ListQuery(Record):
     )
     name: str | None = Field(None, max_length=60, description="A part of the IAU style name.")
     min_rank: int | None = Field(None, ge=1, le=2**62, description="Only from this rank on.")
+    systems: bool = Field(False, description="Only the best object of each system: none that lies within 8″ of a better one.")
     objects: bool = Field(False, description="All objects of the catalogue, scored or not, not only candidates.")
 
     def selection(self, default: SortColumn) -> Selection:

@@ -52,7 +52,8 @@ class Selection:
     """Which rows, and in which order; None: whatever.
 
     ``sort``: a column, or ``place`` on the sky (HEALPix). ``min_score``, ``max_score``: of ``p_calibrated``. ``flags``: any,
-    none, or a sum of bits of which one must be set. ``name``: a part of it. ``objects``: all of them, not only candidates.
+    none, or a sum of bits of which one must be set. ``name``: a part of it. ``systems``: only objects that lead theirs.
+    ``objects``: all of them, not only candidates.
     """
 
     sort: SortColumn = "rank"
@@ -68,6 +69,7 @@ class Selection:
     cone: str | None = None
     name: str | None = None
     min_rank: int | None = None
+    systems: bool = False
     objects: bool = False
 
     @property
@@ -94,6 +96,7 @@ class Selection:
             "magnitude_vis": (self.min_magnitude, self.max_magnitude),
             "flags": (self.flags,),
             "rank": (self.min_rank,),
+            "system_id": (self.systems or None,),
         }
         used = {self.column, *(name for name, values in filters.items() if any(v is not None for v in values))}
         # Beside the list of candidates, that of all objects tells which were decided for.
@@ -194,6 +197,8 @@ def _conditions(selection: Selection) -> Iterator[SqlPart]:
         yield SqlPart("isfinite(p_calibrated)")
     if selection.min_magnitude is not None:
         yield SqlPart("isfinite(magnitude_vis)")
+    if selection.systems:
+        yield SqlPart("system_id = rank")
     if selection.known != "any":
         yield SqlPart("known_name <> ''" if selection.known == "yes" else "known_name = ''")
     if selection.flags is not None:

@@ -163,6 +163,7 @@ def test_blind_graders_see_neither_scores_nor_others_grades(blind, candidate_ids
     for path in (
         "/scs?RA=0&DEC=0&SR=180", f"/datalink?ID={here}", f"{API}/export", f"{listed}/histogram",
         f"{listed}/candidates?sort=p_calibrated", f"{listed}/candidates?min_score=0.5", f"{listed}/candidates?min_rank=2",
+        f"{listed}/candidates?systems=true",
         f"{listed}/candidates?sort=rank", f"{listed}/candidates?flags=any", f"{listed}/tsne", f"{row}/neighbours",
         "/tap/sync?LANG=ADQL&QUERY=SELECT+name+FROM+candidates", f"/explanation?id={here}",
     ):  # fmt: skip

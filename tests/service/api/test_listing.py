@@ -53,6 +53,7 @@ def expected(rows, selection):
             and (selection.flags not in ("any", "none") or (row["flags"] != 0) == (selection.flags == "any"))
             and (selection.name is None or selection.name.upper() in row["name"].upper())
             and (selection.min_rank is None or row["rank"] >= selection.min_rank)
+            and (not selection.systems or row["rank"] == row["system_id"])
             and (cone is None or bool(cone.contains(row["ra"], row["dec"])))
         )
 
@@ -81,6 +82,7 @@ selections = st.builds(
     cone=st.sampled_from([None, None, "0 88 5", "359.9 90 3deg", "12:00:00 +87:00:00 200arcmin"]),
     name=st.sampled_from([None, None, None, "eucl j0", "+89", "%", "_"]),
     min_rank=st.none() | st.integers(1, 2500),
+    systems=st.booleans(),
     objects=st.booleans(),
 )
 
@@ -172,6 +174,7 @@ def test_objects_of_one_place_are_on_one_page_each(made_in_one_place, sort, orde
 def test_a_list_by_place_tells_nothing_of_ranks(made):
     assert Selection(sort="place").used == {"_healpix_29"}
     assert Selection(sort="ra", min_score=0.1, flags="any", min_rank=2).used == {"ra", "p_calibrated", "flags", "rank"}
+    assert Selection(sort="ra", systems=True).used == {"ra", "system_id"}
     assert Selection(sort="place").ties == ("run", "tile_id", "target_id")
 
 

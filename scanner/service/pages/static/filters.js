@@ -46,10 +46,10 @@ export class Filters {
     return Object.keys(this.chosen()).filter((name) => name !== "sort");
   }
 
-  /** The query for the API: the chosen, and the order that goes with the column to sort by. */
+  /** The query for the API: the chosen, what a list of systems needs, and the order that goes with the column to sort by. */
   query() {
-    const chosen = this.chosen();
-    return { ...chosen, ...(chosen.sort ? { order: UPWARDS.has(chosen.sort) ? "asc" : "desc" } : {}) };
+    const chosen = this.chosen(), { systems } = this.form.elements;
+    return { ...(systems ? { systems: systems.value } : {}), ...chosen, ...(chosen.sort ? { order: UPWARDS.has(chosen.sort) ? "asc" : "desc" } : {}) };
   }
 
   /** The circle that is asked for, as {ra, dec, radius} in degrees where it is written in degrees; else null. */
