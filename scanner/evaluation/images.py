@@ -177,7 +177,7 @@ def read_images(path: Path) -> dict[str, CutoutBatch]:
 
 def central_cutout(tile: Tile) -> CutoutBatch:
     """Cut the centre of a tile's VIS image, as a batch of one."""
-    with open_tile(tile, CutoutsConfig()) as images:
+    with open_tile(tile, CutoutsConfig(require_all_bands=True)) as images:
         height, width = images.vis.shape
         x, y = (width - 1) / 2, (height - 1) / 2
         ra, dec = images.vis.wcs.all_pix2world([[x, y]], 0)[0]

@@ -146,7 +146,7 @@ def scan(
     >>> import scanner
     >>> run = scanner.scan("sky/tile-list.txt", "scan", keep="all")
     >>> run.candidates[:3].colnames[:4]
-    ['rank', 'name', 'target_id', 'tile_id']
+    ['rank', 'system_id', 'name', 'target_id']
     """
     from scanner.interface.opened import Run
 

@@ -151,7 +151,7 @@ def test_headers_that_lack_something_are_named(tiles, tmp_path, keyword, word):
 def test_a_missing_mosaic_is_named(tiles, tmp_path):
     missing = replace(tiles[0].bands["Y"].image, path=str(tmp_path / "gone.fits"))
     bands = tiles[0].bands | {"Y": tiles[0].bands["Y"].model_copy(update={"image": missing})}
-    with pytest.raises(InputMissingError, match=r"gone\.fits: no such file"):
+    with pytest.raises(InputMissingError, match=r"gone\.fits: is not there"):
         inject(request_of((tiles[0].model_copy(update={"bands": bands}),)), tmp_path / "out")
 
 
