@@ -1,5 +1,7 @@
 """Grading by keyboard in a browser: keys, comments, undo, history, blind mode."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -63,6 +65,19 @@ def test_a_list_is_graded_by_keyboard(served, page, candidate_ids):
     page.wait_for_selector("#grading[data-ready]")
     page.keyboard.press("n")
     page.wait_for_url(where(served, candidate_ids[3]))
+
+
+def test_a_grade_given_before_the_next_candidate_is_known_goes_on_to_it(served, page, candidate_ids):
+    signed_in(page, where(served, candidate_ids[0]))
+    held = []
+    page.route(re.compile(r"/api/v1/collections/[^/]+/candidates/[^/]+/[^/]+/[^/?]+$"), lambda route: held.append(route))
+    page.reload()
+    page.wait_for_selector("#grading[data-ready]")
+    page.keyboard.press("b")
+    expect(page.locator("#grading .told")).to_have_text("B is kept.")
+    for route in held:
+        route.continue_()
+    page.wait_for_url(where(served, candidate_ids[1]))
 
 
 def test_comment_history_and_agreement_are_shown_as_text(served, page, candidate_ids):

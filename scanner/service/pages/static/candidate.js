@@ -14,6 +14,9 @@ const id = document.documentElement.dataset.candidate;
 const here = `collections/${encodeURIComponent(slug)}`;
 const mine = `${here}/candidates/${idPath(id)}`;
 const steps = { previous: null, next: null };
+/** Resolved when they are known: a key may be pressed, and a grade given, before that. */
+let stepsAreKnown;
+const stepsKnown = new Promise((resolve) => { stepsAreKnown = resolve; });
 
 const fact = (name, ...value) => [h("dt", {}, name), h("dd", {}, ...value)];
 const copy = (text) => h("button", { type: "button", class: "copy", "data-copy": text }, "Copy");
@@ -74,12 +77,13 @@ const showDownloads = (look) => {
   for (const link of document.querySelectorAll("#downloads [data-band]")) link.href = cutout(id, { format: "png", band: link.dataset.band, zoom: 3, ...kept(link.dataset.band) });
 };
 
-const goTo = (other) => { if (other) location.assign(candidateHref(slug, other)); };
+const go = async (name) => { await stepsKnown; if (steps[name]) location.assign(candidateHref(slug, steps[name])); };
 
 const showSteps = async (answer) => {
   const inList = await neighboursInList(slug, id).catch(() => null);
   steps.previous = inList ? inList.previous : answer.previous;
   steps.next = inList ? inList.next : answer.next;
+  stepsAreKnown();
   for (const name of ["previous", "next"]) {
     const link = find(`#${name}`);
     if (steps[name]) link.href = candidateHref(slug, steps[name]);
@@ -110,7 +114,7 @@ figures.forEach((figure, index) => find("button", figure).addEventListener("clic
 find(".close", large).addEventListener("click", () => large.close());
 large.addEventListener("click", (event) => { if (event.target === large) large.close(); });
 
-const step = (name) => () => { if (large.open) enlarge(shown + (name === "next" ? 1 : -1)); else goTo(steps[name]); };
+const step = (name) => () => { if (large.open) enlarge(shown + (name === "next" ? 1 : -1)); else go(name); };
 keys.register([
   { key: ["j", "ArrowRight"], group: "Candidate", does: "Next candidate", run: step("next") },
   { key: ["k", "ArrowLeft"], group: "Candidate", does: "Previous candidate", run: step("previous") },
@@ -128,7 +132,7 @@ const panel = find("#grading");
 if (panel) {
   const { mount } = await import("./grading.js");
   mount(panel, { candidateId: id, slug, root, keys });
-  document.addEventListener("scanner:graded", (event) => { if (event.detail?.advance) goTo(steps.next); });
+  document.addEventListener("scanner:graded", (event) => { if (event.detail?.advance) go("next"); });
 }
 
 try {
