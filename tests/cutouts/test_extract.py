@@ -229,15 +229,30 @@ def test_a_tile_whose_band_is_missing_blank_or_elsewhere_is_refused(make_tile):
     with pytest.raises(TileError, match=r"J\.fits: the J mosaic holds not one good pixel"):
         open_tile(made.tile, CONFIG)
     Path(made.tile.bands["J"].image.path).unlink()
-    with pytest.raises(TileError, match=r"J\.fits: no such file"):
+    with pytest.raises(TileError, match=r"J\.fits: is not there"):
         open_tile(made.tile, CONFIG)
 
 
-def test_a_tile_that_names_no_mosaic_for_a_band_is_refused(make_tile):
+def test_a_tile_without_vis_is_refused_and_without_another_band_where_all_are_wanted(make_tile):
     made = make_tile("bin", size=400, n=1)
     some = Tile(tile_id="102018665", bands={band: made.tile.bands[band] for band in ("VIS", "J")})
-    with pytest.raises(TileError, match="tile 102018665: names no Y and no H mosaic"):
-        open_tile(some, CONFIG)
+    with pytest.raises(TileError, match="tile 102018665: names no Y and no H mosaic; all of VIS"):
+        open_tile(some, CutoutsConfig(require_all_bands=True))
+    with pytest.raises(TileError, match="tile 102018665: names no VIS mosaic; VIS is needed"):
+        open_tile(some.model_copy(update={"bands": {"J": made.tile.bands["J"]}}), CONFIG)
+
+
+def test_a_band_that_a_tile_does_not_have_is_cut_as_nothing(make_tile):
+    made = make_tile("slice", size=400, n=3)
+    some = made.tile.model_copy(update={"bands": {band: made.tile.bands[band] for band in ("VIS", "Y", "J")}})
+    with open_tile(made.tile, CONFIG) as whole, open_tile(some, CONFIG) as images:
+        expected, found = everything(cut(whole, made.targets, 3)), everything(cut(images, made.targets, 3))
+        assert images.absent == ("H",)
+    for name in ("vis", "x0", "y0"):
+        np.testing.assert_array_equal(found[name], expected[name])
+    np.testing.assert_array_equal(found["nisp"][:, :2], expected["nisp"][:, :2])
+    assert np.isnan(found["nisp"][:, 2]).all()
+    assert found["bad_fraction"][:, 3].tolist() == [1.0, 1.0, 1.0]
 
 
 def test_scratch_holds_nothing_after_a_warp(make_tile, tmp_path):

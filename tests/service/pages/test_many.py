@@ -6,9 +6,11 @@ import shutil
 import numpy as np
 import pyarrow as pa
 import pytest
+from damage import resealed
 from made_catalogue import made_rows
 from playwright.sync_api import expect
 
+from scanner.atomic_file import tree_sha256
 from scanner.catalogue import columns
 from scanner.catalogue.hats import write_hats
 from scanner.service.settings import load
@@ -33,6 +35,7 @@ def many_rows():
         "p_calibrated": np.linspace(1, 0, N, dtype=np.float32),
         "is_candidate": np.ones(N, dtype=bool),
         "rank": np.arange(1, N + 1),
+        "system_id": np.arange(1, N + 1),
     }
     for name, value in values.items():
         rows = columns.with_column(rows, columns.column(name), value, rows.schema.get_field_index(name))
@@ -46,6 +49,7 @@ def address_fixture(served_run, make_server, tmp_path_factory):
     for name in ("run.json", "tiles.parquet", "footprint.fits"):
         shutil.copy(served_run / name, folder / name)
     write_hats(many_rows(), folder / "catalogue", "scanner")
+    resealed(folder / "run.json", sha256=tree_sha256(folder))
     config = load(None, {"grading.path": str(folder / "grades.sqlite"), "limits.requests_per_minute": 0}, {})
     with make_server(config, folder) as server:
         (collection,) = server.context.collections
