@@ -64,19 +64,25 @@ class PlainSystems:
     """Systems by looking at every pair: from the best to the worst, an object joins the best leader near, or leads."""
 
     def __init__(self, listed, radius_arcsec=8.0):
-        self._leaders, self._radius = [], radius_arcsec / 3600.0
+        self._radius, self._leaders = radius_arcsec / 3600.0, {}
         may_lead = -(-len(listed) // 100)
-        for row in listed.to_pylist():
+        for row in listed.select(["ra", "dec", "rank", "is_candidate"]).to_pylist():
             if (row["is_candidate"] or row["rank"] <= may_lead) and self._leader(row["ra"], row["dec"]) is None:
-                self._leaders.append((row["ra"], row["dec"], row["rank"]))
+                self._leaders.setdefault(self._strip(row["dec"]), []).append((row["ra"], row["dec"], row["rank"]))
+
+    def _strip(self, dec):
+        """What is near in the sky lies in the same strip of declination or in the next one."""
+        return math.floor(dec / self._radius)
 
     def _leader(self, ra, dec):
-        if not self._leaders:
+        strip = self._strip(dec)
+        places = [place for number in (strip - 1, strip, strip + 1) for place in self._leaders.get(number, ())]
+        if not places:
             return None
-        places = np.array(self._leaders)
+        ras, decs, ranks = np.array(places).T
         n = len(places)
-        near = separation_deg(np.full(n, ra), np.full(n, dec), places[:, 0], places[:, 1]) <= self._radius
-        return int(places[near, 2].min()) if near.any() else None
+        near = separation_deg(np.full(n, ra), np.full(n, dec), ras, decs) <= self._radius
+        return int(ranks[near].min()) if near.any() else None
 
     def of(self, ra, dec, ranks):
         found = [self._leader(*place) for place in zip(ra.tolist(), dec.tolist(), strict=True)]
