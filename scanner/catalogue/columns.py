@@ -150,7 +150,11 @@ SCORE_COLUMNS: tuple[Column, ...] = tuple(column for column, _ in _SCORES)
 HEALPIX_COLUMN = Column("_healpix_29", "int64", "", "HEALPix index of the position, order 29, nested", "pos.healpix")
 RANK_COLUMN = Column("rank", "int64", "", "Place among all objects, from 1", "stat.rank")
 SYSTEM_COLUMN = Column(
-    "system_id", "int64", "", "Rank of the best object of its system (within 8 arcsec); its own if it leads", "meta.id.parent"
+    "system_id",
+    "int64",
+    "",
+    "Rank of the best object of its system (8 arcsec by default); its own if it leads",
+    "meta.id.parent",
 )
 NAME_COLUMN = Column("name", "string", "", "IAU style designation", "meta.id;src")
 RUN_COLUMN = Column("run", "string", "", "Run that scored the object: its tile list and fingerprint", "meta.id;meta.dataset")

@@ -100,7 +100,7 @@ class Scorer:
         self.threshold = bundle.threshold(beta)
         self.max_bad_fraction = max_bad_fraction
         self.require_all_bands = require_all_bands
-        self._partial: dict[bytes, Calibration | MeanProbability] = {}
+        self._partial: dict[bytes, Calibration] = {}
         self._session = open_session(bundle, provider, threads, parallel)
         self.provider = self._session.provider
 
@@ -155,22 +155,19 @@ class Scorer:
             known = np.isfinite(found[:, members]).all(axis=1)
             rows, found = rows[known], found[known]
             logits[rows[:, None], np.flatnonzero(members)] = found[:, members]
-            # Thresholds compare in float32, as the scores are: a threshold is a score that occurred, and must select it.
-            if members.all():
-                calibrated[rows] = deciding = combination.apply(found)
-                if self.bundle.grid is not None:
-                    place = self.bundle.grid.lookup(found)
-                    tsne[rows], grid_value[rows], cell_count[rows] = place.positions, place.value, place.cell_count
-                    flagged[rows] |= place.flags
-                    deciding = place.value
-            else:
+            calibrated[rows] = deciding = combination.apply(
+                found if isinstance(combination, Calibration) else found[:, members]
+            )
+            if not members.all():
                 flagged[rows] |= np.uint32(Flag.BANDS_MISSING)
-                if isinstance(combination, Calibration):
-                    calibrated[rows] = deciding = combination.apply(found)
-                    if self.bundle.grid is not None:
-                        deciding = sigmoid(combination.log_odds(found, combination.training_prevalence)).astype(np.float32)
-                else:
-                    calibrated[rows] = deciding = combination.apply(found[:, members])
+                if self.bundle.grid is not None and isinstance(combination, Calibration):
+                    deciding = sigmoid(combination.log_odds(found, combination.training_prevalence)).astype(np.float32)
+            elif self.bundle.grid is not None:
+                place = self.bundle.grid.lookup(found)
+                tsne[rows], grid_value[rows], cell_count[rows] = place.positions, place.value, place.cell_count
+                flagged[rows] |= place.flags
+                deciding = place.value
+            # Thresholds compare in float32, as the scores are: a threshold is a score that occurred, and must select it.
             decision[rows] = deciding >= np.float32(self.threshold)
         flagged[~np.isfinite(calibrated)] |= np.uint32(Flag.TOO_MANY_BAD_PIXELS)
         return Scores(
@@ -194,7 +191,10 @@ class Scorer:
         full, grid = self.bundle.calibration, self.bundle.grid
         if members.all() or grid is None or not isinstance(full, Calibration):
             return full
-        return self._partial.setdefault(members.tobytes(), full.distilled(members, grid.logits))
+        key = members.tobytes()
+        if key not in self._partial:
+            self._partial[key] = full.distilled(members, grid.logits)
+        return self._partial[key]
 
 
 def seeing(bands: NDArray[np.bool_]) -> NDArray[np.bool_]:

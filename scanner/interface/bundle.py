@@ -110,7 +110,7 @@ def score(
     provider
         What runs the networks: ``auto``, ``cpu``, ``openvino``, ``cuda``, ``tensorrt``.
     max_bad_fraction
-        Objects with more bad pixels than this in any band are not scored.
+        A band with more bad pixels than this is left out; without VIS an object is not scored.
 
     Returns
     -------

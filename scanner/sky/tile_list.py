@@ -47,7 +47,7 @@ logger = logging.getLogger("scanner.sky.tile_list")
 class TileList:
     """What a tile list says, in the order of its lines.
 
-    ``tiles``: those whose four mosaics are named. ``failed``: those that lack a folder or a band, and why.
+    ``tiles``: those whose VIS mosaic is named. ``failed``: those that lack a folder or VIS, and why.
     """
 
     tiles: tuple[Tile, ...]
@@ -82,8 +82,8 @@ def read(location: str | Path, storage: StorageConfig = StorageConfig()) -> Tile
         order of their ids. Files without a number belong to the folder's one tile; its id is the number in the folder's name,
         else that name.
 
-    A tile whose folder or band is missing is a failed tile, and the others go on without it. A line that cannot be understood,
-    a tile id given twice (in whatever case), or a list without tiles is an error of the whole list.
+    A tile whose folder or VIS mosaic is missing is a failed tile, and the others go on without it. A line that cannot be
+    understood, a tile id given twice (in whatever case), or a list without tiles is an error of the whole list.
 
     Mosaics are not opened, and files named one by one are not looked for: a missing one costs its tile when it is opened.
 
