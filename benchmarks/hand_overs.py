@@ -130,15 +130,18 @@ class Run:
             if time.monotonic() > given_up:
                 raise TimeoutError("a driver waits in vain")
             if time.monotonic() > dies:
-                os.kill(driver.pid or 0, how)
-                self.done[f"driver {how.name}"] += 1
+                # It may have ended of itself just now: the process that forked it has reaped it then.
+                with suppress(ProcessLookupError):
+                    os.kill(driver.pid or 0, how)
+                    self.done[f"driver {how.name}"] += 1
                 driver.join(MOST_SECONDS)
                 return
             if self._chance.random() < 0.03:
                 number = self._chance.randrange(N_WORKERS)
-                mine[number].kill()
+                with suppress(ProcessLookupError):
+                    mine[number].kill()
+                    self.done["worker SIGKILL"] += 1
                 mine[number] = self._worker(hold)
-                self.done["worker SIGKILL"] += 1
             time.sleep(0.005)
 
     def _worker(self, hold: str) -> BaseProcess:
