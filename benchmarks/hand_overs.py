@@ -75,6 +75,8 @@ def drive(location: str, storage: StorageConfig, pipe: Connection) -> None:
                 raise LostError(tile)
             folder.verify(commit)
         tell(folder, sorted(done))
+    # What ends a process while Python shuts it down gives it another exit code.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def work(location: str, storage: StorageConfig, placement: str, hold: str, seed: int) -> None:
