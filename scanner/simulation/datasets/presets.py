@@ -36,7 +36,6 @@ PresetName = Literal[
     "bright-deflectors",
     "whole-rings",
     "other-telescopes",
-    "challenge-measured",
 ]
 ClassName = Literal[
     "lens",
@@ -71,9 +70,9 @@ class Preset(Record):
     n_objects: int = Field(ge=1, description="Objects drawn unless another number is asked for.")
     mix: dict[ClassName, float] = Field(description="Share of each class; the shares add up to one.")
     options: Options = Field(default_factory=Options, description="What is asked of the populations.")
-    centred_fraction: float = Field(0.8, ge=0, le=1, description="Share of objects within jitter_arcsec of the centre.")
-    jitter_arcsec: float = Field(0.15, ge=0, description="Largest offset of centred objects along x and y.")
-    offset_arcsec: float = Field(4.0, ge=0, description="Largest offset of the others along x and y.")
+    centred_fraction: float = Field(0.85, ge=0, le=1, description="Share of objects within jitter_arcsec of the centre.")
+    jitter_arcsec: float = Field(0.2, ge=0, description="Largest offset of centred objects along x and y.")
+    offset_arcsec: float = Field(1.0, ge=0, description="Largest offset of the others along x and y.")
     native_fraction: float = Field(0.5, ge=0, le=1, description='Share of cutouts with white, native 0.3" NISP noise.')
     bright_star_fraction: float = Field(0.08, ge=0, le=1, description="Share of cutouts with a bright star beside the object.")
     variety: float = Field(0.0, ge=0, le=1, description="Share of cutouts from other telescopes and reductions than Euclid's.")
@@ -197,8 +196,6 @@ _TRAIN = Preset(
 
 #: Half of the deflectors have θ_E as a survey's lenses do, half of them flat: small ones are most, wide ones count.
 _WIDE = Options(wide=True, flat_share=0.5, red_source_fraction=0.35, shell_fraction=0.12, ring_share=0.06)
-#: A candidate stands in the middle of its cutout: at most a little off, as catalogues are.
-_WIDE_PLACES = {"centred_fraction": 0.85, "jitter_arcsec": 0.2, "offset_arcsec": 1.0}
 _FLAT = Options(wide=True, flat_share=1.0)
 
 PRESETS: dict[PresetName, Preset] = {
@@ -215,7 +212,6 @@ PRESETS: dict[PresetName, Preset] = {
             bright_star_fraction=0.25,
             variety=0.4,
             dropout=0.12,
-            **_WIDE_PLACES,
         ),
         _TRAIN.model_copy(update={"name": "quick", "summary": "as train, a few", "n_objects": 2_000}),
         Preset(
@@ -272,9 +268,10 @@ PRESETS: dict[PresetName, Preset] = {
         Preset(
             name="challenge",
             purpose="evaluation",
-            summary="no lens: enough of what a survey shows for a false-positive rate of 1e-4",
+            summary="no lens: a survey whose galaxies have as many companions as measured, for a false-positive rate of 1e-4",
             n_objects=100_000,
-            mix=_mixed({}, _SURVEY),
+            mix=_MEASURED,
+            options=Options(wide=True, flat_share=0.02),
         ),
         Preset(
             name="wide-lenses",
@@ -283,7 +280,6 @@ PRESETS: dict[PresetName, Preset] = {
             n_objects=6_000,
             mix={"lens": 1.0},
             options=_FLAT,
-            **_WIDE_PLACES,
         ),
         Preset(
             name="invisible-deflectors",
@@ -292,7 +288,6 @@ PRESETS: dict[PresetName, Preset] = {
             n_objects=2_000,
             mix={"lens": 1.0},
             options=_FLAT.model_copy(update={"deflectors": "invisible"}),
-            **_WIDE_PLACES,
         ),
         Preset(
             name="bright-deflectors",
@@ -301,7 +296,6 @@ PRESETS: dict[PresetName, Preset] = {
             n_objects=2_000,
             mix={"lens": 1.0},
             options=_FLAT.model_copy(update={"deflectors": "bright", "flat_share": 0.0}),
-            **_WIDE_PLACES,
         ),
         Preset(
             name="whole-rings",
@@ -310,7 +304,6 @@ PRESETS: dict[PresetName, Preset] = {
             n_objects=1_000,
             mix={"lens": 1.0},
             options=_FLAT.model_copy(update={"flat_share": 0.5, "ring_share": 1.0}),
-            **_WIDE_PLACES,
         ),
         Preset(
             name="other-telescopes",
@@ -321,16 +314,6 @@ PRESETS: dict[PresetName, Preset] = {
             options=_WIDE,
             variety=1.0,
             dropout=0.33,
-            **_WIDE_PLACES,
-        ),
-        Preset(
-            name="challenge-measured",
-            purpose="evaluation",
-            summary="no lens: a survey whose galaxies have as many companions as measured",
-            n_objects=100_000,
-            mix=_MEASURED,
-            options=Options(wide=True, flat_share=0.02),
-            **_WIDE_PLACES,
         ),
     )
 }
