@@ -5,7 +5,7 @@
 Primaries are brighter than F814W or VIS 22; companions fainter than they are, 0.5 to 2" away; *tangential* ones are elongated
 (ellipticity (1 - q²)/(1 + q²) above 0.2) within 30 degrees of the circle about the primary, *radial* ones of the direction to
 it. Real: ``../shared/real-galaxies`` (COSMOS, F814W < 23.5), which misses most companions within 1"; beyond 23.5 the field's
-counts times 1.4, the measured excess at 2 to 3". Simulated: early types as the preset ``challenge-measured`` draws them,
+counts times 1.4, the measured excess at 2 to 3". Simulated: early types as the preset ``challenge`` draws them,
 with their field; 95 % intervals by Wilson.
 """
 
@@ -87,7 +87,7 @@ def neighbours(x: Float64, y: Float64, flux: Float64, q: Float64, angle: Float64
 
 def simulated(count: int, seed: int = 1) -> list[Neighbours]:
     """Neighbours of ``count`` early-type galaxies brighter than VIS 22."""
-    preset = PRESETS["challenge-measured"].model_copy(update={"mix": {"elliptical": 1.0}})
+    preset = PRESETS["challenge"].model_copy(update={"mix": {"elliptical": 1.0}})
     found: list[Neighbours] = []
     number = 0
     while len(found) < count:

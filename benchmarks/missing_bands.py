@@ -1,6 +1,6 @@
 """What a bundle finds where NISP bands are missing: the members that see the rest, combined as a scan combines them.
 
-    python benchmarks/missing_bands.py --bundle NAME --lenses SETS/eval --others SETS/challenge-measured --cache CACHE
+    python benchmarks/missing_bands.py --bundle NAME --lenses SETS/eval --others SETS/challenge --cache CACHE
 
 Visible lenses against the non-lenses of the other set, without test-time augmentation. *Fitted*: a calibration of those members
 alone, fitted on the labels of the lenses' set itself, which a scan cannot have: the distilled one must come near it.

@@ -1,9 +1,9 @@
 """What a bundle finds of the wide sky: lenses by Einstein radius and by deflector, under several shares of companions.
 
-    scanner simulate sets --out SETS wide-lenses invisible-deflectors bright-deflectors whole-rings challenge-measured
+    scanner simulate sets --out SETS wide-lenses invisible-deflectors bright-deflectors whole-rings challenge
     python benchmarks/wide_sky.py --bundle NAME --against OTHER --sets SETS --cache CACHE [--lenses SETS/eval ...]
 
-Recall of visible lenses (S/N above 25, more than 100 pixels) where a share of the non-lenses of ``challenge-measured`` passes,
+Recall of visible lenses (S/N above 25, more than 100 pixels) where a share of the non-lenses of ``challenge`` passes,
 by the calibrated combination without test-time augmentation; 95 % bootstrap intervals over lenses and non-lenses, differences
 to the other bundle paired. *Companions × f*: non-lenses with an elongated companion that is as bright as a visible arc and
 tangential, as ``benchmarks/companions.py`` counts them, count f times.
@@ -30,7 +30,7 @@ from scanner.records import Float32, Float64
 EDGES = (0.3, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 10.01)
 RATES = (1e-2, 1e-3, 1e-4)
 FACTORS = (0.5, 1.0, 2.0)
-OTHERS, BY_RADIUS = "challenge-measured", "wide-lenses"
+OTHERS, BY_RADIUS = "challenge", "wide-lenses"
 #: Fewer non-lenses than this that pass say nothing of a rate.
 FEWEST = 5
 #: Classes whose own light lies off their centre: only what is not theirs counts as a companion.

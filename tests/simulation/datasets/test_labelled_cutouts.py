@@ -63,7 +63,9 @@ def test_truth_is_consistent(drawn):
     assert 0.3 < len(lenses) / 160 < 0.6
     assert np.mean([row.verdict.is_lens for row in lenses]) > 0.85
     assert 0.4 < np.mean([row.verdict.visible for row in lenses]) < 0.85
-    assert np.mean([abs(row.x_arcsec) <= 0.15 for row in drawn.truth]) == pytest.approx(0.81, abs=0.1)
+    assert np.mean([abs(row.x_arcsec) <= 0.2 for row in drawn.truth]) == pytest.approx(0.88, abs=0.1)
+    # A candidate stands in the middle of its cutout, as a scan cuts it: what lies farther off is somebody else's.
+    assert all(max(abs(row.x_arcsec), abs(row.y_arcsec)) <= 1.0 for row in drawn.truth)
     assert np.mean([row.native_nisp_noise for row in drawn.truth]) == pytest.approx(0.5, abs=0.12)
 
 

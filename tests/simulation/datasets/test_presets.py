@@ -33,7 +33,6 @@ def test_shares_of_lenses():
         "bright-deflectors": 1.0,
         "whole-rings": 1.0,
         "other-telescopes": 0.5,
-        "challenge-measured": 0.0,
     }
 
 
