@@ -1,7 +1,9 @@
-"""Signals as Ctrl-C, also while DuckDB works, and worker processes that do not run the caller's script again."""
+"""Signals as Ctrl-C, also while DuckDB works; worker processes that end with their parent and do not run its script again."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 import sys
 import threading
@@ -51,6 +53,22 @@ def script_kept_from_children() -> Iterator[None]:
             if _n_hiding == 0:
                 main.update(_hidden)
                 _hidden.clear()
+
+
+def begin_worker() -> None:
+    """First act of a worker process: leave Ctrl-C to the parent, and end when the parent has ended.
+
+    Workers of a pool wait for more work for ever when their parent is killed, as each holds the pipe's other end open.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 
 from scanner.atomic_file import replacement
 from scanner.errors import OutputError, ScannerError
+from scanner.processes import begin_worker
 from scanner.records import Record
 
 R = TypeVar("R", bound=Record)
@@ -88,9 +88,7 @@ def run_all(function: Callable[..., None], calls: Sequence[tuple[Any, ...]], wor
             yield done
         return
     # Fresh interpreters: forked children of a process with threads (BLAS, progress bars) can hang.
-    pool = ProcessPoolExecutor(
-        min(workers, len(calls)), mp_context=get_context("spawn"), initializer=_leave_interrupts_to_parent
-    )
+    pool = ProcessPoolExecutor(min(workers, len(calls)), mp_context=get_context("spawn"), initializer=begin_worker)
     try:
         with _one_thread_each():
             futures = [pool.submit(function, *arguments) for arguments in calls]
@@ -118,10 +116,6 @@ def _one_thread_each() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def write_part(path: Path, table: pa.Table) -> None:

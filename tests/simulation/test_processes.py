@@ -1,7 +1,11 @@
 import os
+import signal
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from waiting import wait_for
 
 from scanner.errors import ScannerError
 from scanner.simulation.parts import run_all
@@ -34,3 +38,27 @@ def test_an_error_is_raised_as_it_is():
 def test_a_killed_process_is_told_in_a_sentence():
     with pytest.raises(ScannerError, match="a worker process was killed"):
         list(run_all(os._exit, [(1,), (1,)], workers=2))
+
+
+def ended(pid):
+    """Whether a process is no more, or waits only for somebody to take note of it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_end_with_a_parent_that_is_killed(tmp_path, how):
+    busy = (
+        "import subprocess, sys; from scanner.simulation.parts import run_all; "
+        "calls = [(['sh', '-c', f'echo $PPID > {sys.argv[1]}/{n}; sleep 60'],) for n in (0, 1)]; "
+        "list(run_all(subprocess.check_call, calls, 2))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", busy, str(tmp_path)])
+    notes = [tmp_path / "0", tmp_path / "1"]
+    wait_for("both workers", lambda: all(note.exists() and note.read_text(encoding="utf-8") for note in notes))
+    workers = {int(note.read_text(encoding="utf-8")) for note in notes}
+    parent.send_signal(how)
+    parent.wait()
+    wait_for("their end", lambda: all(map(ended, workers)))

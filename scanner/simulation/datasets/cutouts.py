@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner.errors import UsageError
+from scanner.processes import begin_worker
 from scanner.records import NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, Float32
 from scanner.simulation.datasets.presets import CutoutScene, Preset, draw_scene, object_generator
 from scanner.simulation.datasets.truth import TruthRow, component_columns, truth_arrays, truths_of
@@ -170,7 +171,7 @@ def draw_batches(
         for call in calls:
             yield _on_device(draw_on_device(*call), device)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=begin_worker)
     try:
         waiting = [pool.submit(draw_on_device, *call) for call in islice(calls, _AHEAD * workers)]
         while waiting:
