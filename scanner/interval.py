@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +29,20 @@ class Interval(Record):
 
 def wilson_interval(successes: int, n: int) -> Interval:
     """Share ``successes / n`` with the interval of Wilson (1927); NaN within 0 and 1 where ``n`` is 0."""
+    return _share(successes, n, "wilson")
+
+
+def exact_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> Interval:
+    """Share ``successes / n`` with the exact interval of Clopper and Pearson (1934); NaN within 0 and 1 where ``n`` is 0."""
+    return _share(successes, n, "exact", confidence)
+
+
+def _share(successes: int, n: int, method: Literal["wilson", "exact"], confidence: float = CONFIDENCE) -> Interval:
     from scipy.stats import binomtest
 
     if n == 0:
         return Interval(value=math.nan, low=0.0, high=1.0)
-    ends = binomtest(successes, n).proportion_ci(CONFIDENCE, "wilson")
+    ends = binomtest(successes, n).proportion_ci(confidence, method)
     return Interval(value=successes / n, low=float(ends.low), high=float(ends.high))
 
 

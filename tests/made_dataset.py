@@ -10,7 +10,7 @@ from scanner.cutouts.store import CutoutWriter
 from scanner.records import CutoutBatch, Targets
 
 
-def write_dataset(folder, columns, vis, nisp, sky, sigma, description):
+def write_dataset(folder, columns, vis, nisp, sky, sigma, description, bad_fraction=None):
     """Write a dataset folder; ``columns``: of its truth, ``description``: of its ``dataset.json``."""
     n = len(vis)
     zeros = np.zeros(n)
@@ -21,7 +21,7 @@ def write_dataset(folder, columns, vis, nisp, sky, sigma, description):
         x0=np.zeros(n, np.int64),
         y0=np.zeros(n, np.int64),
         offset=np.zeros((n, 2), np.float32),
-        bad_fraction=np.zeros((n, 4), np.float32),
+        bad_fraction=np.zeros((n, 4), np.float32) if bad_fraction is None else bad_fraction,
         sky=sky,
         sigma=sigma,
         flags=np.zeros(n, np.uint32),

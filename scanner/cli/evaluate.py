@@ -34,6 +34,12 @@ MANY_TURNED, RECOLOURED = 1000, 300
     "--images", type=click.Path(path_type=Path), help="Tile list; the centre of each tile is scored eight ways round."
 )
 @click.option("--known", type=click.Path(path_type=Path), help="List of known lenses with FITS images of any telescope.")
+@click.option(
+    "--real",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Labelled set of real cutouts: what of it passes where simulated non-lenses rarely do; repeat for more.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for page, plots and JSON [default: none written].")
 @click.option(
     "--card",
@@ -69,6 +75,7 @@ def evaluate(
     data: tuple[Path, ...],
     images: Path | None,
     known: Path | None,
+    real: tuple[Path, ...],
     out: Path | None,
     card: tuple[Path, str] | None,
     beta: float | None,
@@ -93,6 +100,7 @@ def evaluate(
         data,
         images=images,
         known=known,
+        real=real,
         beta=beta,
         prevalence=prevalence,
         rotations=rotations,
@@ -112,7 +120,7 @@ def evaluate(
 
 def print_evaluation(evaluation: Evaluation) -> None:
     """Print what was measured on, and the tables that matter most."""
-    for found in evaluation.sets:
+    for found in (*evaluation.real_sets, *evaluation.sets):
         trained = f"; {', '.join(found.trained_on)} was trained on it" if found.trained_on else ""
         click.echo(
             f"{found.name}: {found.n_objects:,} objects, {found.n_lenses:,} lenses ({found.n_visible:,} visible){trained}"

@@ -50,6 +50,7 @@ def publish(bundle: str, store: str, endpoint: str | None) -> None:
 )
 @click.option("--images", type=click.Path(path_type=Path), help="Tile list of real lenses, one in the centre of each tile.")
 @click.option("--known", type=click.Path(path_type=Path), help="List of known lenses with FITS images of any telescope.")
+@click.option("--real", multiple=True, help="Labelled set of real cutouts, a folder or s3://…; repeat for more.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder where log-odds are kept [default: the user's cache].")
 @click.option("--models", "folder", type=click.Path(path_type=Path), help="Folder of the bundles [default: scanner's own].")
 @click.option("--published", help="Store of published bundles instead, a folder or s3://…; NEW is one of them.")
@@ -62,6 +63,7 @@ def promote(
     data: tuple[str, ...],
     images: Path | None,
     known: Path | None,
+    real: tuple[str, ...],
     cache: Path | None,
     folder: Path | None,
     published: str | None,
@@ -69,7 +71,7 @@ def promote(
     provider: str,
     threads: int,
 ) -> int:
-    """Bring NEW into use, unless it is worse than the bundle in use on any set or image.
+    """Bring NEW into use, unless it is worse than the bundle in use on any set or image, or loses a real lens.
 
     NEW becomes the default bundle; with --published, NEW is 'latest' or a fingerprint, and becomes the store's current bundle.
     Refused, with exit 1, is a bundle that is worse in any figure beyond its interval.
@@ -88,6 +90,7 @@ def promote(
             data,
             images=images,
             known=known,
+            real=real,
             rotations=0,
             cache=cache,
             provider=provider,

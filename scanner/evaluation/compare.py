@@ -21,12 +21,14 @@ from scanner.evaluation.breakdown import class_rates, recall_curves
 from scanner.evaluation.decisions import SKY_PREVALENCE, decisions
 from scanner.evaluation.images import NonLenses, judge_of, known_lens_cutouts, read_images, read_known_lenses, score_image
 from scanner.evaluation.ranking import grid_losses, measure, yields
+from scanner.evaluation.real import measure_real
 from scanner.evaluation.results import (
     ColourCurve,
     Evaluation,
     ImageScore,
     OrientationScatter,
     Pairing,
+    RealFigures,
     Reliability,
     ReliabilityBin,
     SetSummary,
@@ -204,6 +206,7 @@ def compare_bundles(
     *,
     images: Path | None = None,
     known: Path | None = None,
+    real: Sequence[LabelledSet] = (),
     beta: float | None = None,
     prevalence: float = SKY_PREVALENCE,
     n_turned: int = TURNED,
@@ -226,6 +229,8 @@ def compare_bundles(
         A tile list; the centre of every tile is scored over eight orientations.
     known
         A list of known lenses, see :mod:`scanner.evaluation.images`.
+    real
+        Labelled sets of real cutouts, see :mod:`scanner.evaluation.real`.
     beta
         Of the decisions; None: each bundle's default.
     prevalence
@@ -247,7 +252,8 @@ def compare_bundles(
     if n_recoloured == 1:
         raise UsageError("--source-colours: how far one lens alone is typical cannot be told; give two or more, or none.")
     how = scoring or Scoring()
-    sets = named_sets(datasets)
+    named = named_sets([*datasets, *real])
+    sets, real_sets = (dict(part) for part in (list(named.items())[: len(datasets)], list(named.items())[len(datasets) :]))
     truths = {name: dataset.truth for name, dataset in sets.items()}
     skies = [name for name, dataset in sets.items() if dataset.preset == SKY_PRESET and not truths[name].is_lens.all()]
     sky = skies[0] if skies else None
@@ -266,6 +272,7 @@ def compare_bundles(
     curves: list[ColourCurve] = []
     image_scores: list[ImageScore] = []
     known_scores: list[ImageScore] = []
+    real_figures: list[RealFigures] = []
     main = main_pairings(pairings, sky)
     reference = next((pairing.others for pairing in main if pairing.others == sky), main[0].others)
     for name, bundle in loaded.items():
@@ -289,6 +296,9 @@ def compare_bundles(
         for batches, judged, scores in ((cutouts, {}, image_scores), (lenses, judges, known_scores)):
             for image, batch in batches.items():
                 scores.append(score_image(image, batch, bundle, name, session(), judge=judged.get(image), others=others))
+        for set_name, dataset in real_sets.items():
+            non_lenses = ~truths[reference].is_lens
+            real_figures.append(measure_real(found, reference, non_lenses, set_name, dataset, session, how.cache, report))
 
     figures, differences = measure(scored, truths, pairings)
     evaluation = Evaluation(
@@ -309,8 +319,10 @@ def compare_bundles(
         differences=differences,
         images=tuple(image_scores),
         known_lenses=tuple(known_scores),
+        real_sets=tuple(_summary(name, dataset, loaded) for name, dataset in real_sets.items()),
+        real=tuple(real_figures),
     )
-    return Comparison(evaluation, tuple(scored), sets, cutouts, lenses)
+    return Comparison(evaluation, tuple(scored), named, cutouts, lenses)
 
 
 def named_sets(datasets: Sequence[LabelledSet]) -> dict[str, LabelledSet]:

@@ -30,6 +30,8 @@ BUNDLE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e
 MARKERS = "os^Dv"
 #: Of the members, in their order.
 MEMBER_COLOURS = ("#b8860b", "#e69f00", "#d55e00", "#8b1a1a", "#56b4e9", "#009e73", "#0072b2")
+#: Misses, and false alarms, of each real set that are shown.
+WRONG_SHOWN = 24
 JSON_FILE, PAGE_FILE = "evaluation.json", "evaluation.html"
 
 
@@ -81,7 +83,11 @@ def render(comparison: Comparison, drawn: Mapping[str, Plot]) -> str:
 
 
 def _sections(comparison: Comparison, drawn: Mapping[str, Plot]) -> Iterator[Section]:
-    pictures = {"known-lenses": _pictures(comparison.known_lenses), "images": _pictures(comparison.images)}
+    pictures = {
+        "known-lenses": _pictures(comparison.known_lenses),
+        "images": _pictures(comparison.images),
+        "real": tuple(_real_pictures(comparison)),
+    }
     for table in tables(comparison.evaluation):
         plot = drawn.get(table.name)
         uri = "" if plot is None else png_uri(plot.png)
@@ -94,6 +100,20 @@ def _pictures(cutouts: Mapping[str, CutoutBatch]) -> tuple[tuple[str, str], ...]
         (name, self_contained.data_uri(colour.vis_image(batch.vis[0], batch.sky[0], batch.sigma[0])))
         for name, batch in cutouts.items()
     )
+
+
+def _real_pictures(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    """(name, data URI) of what the first bundle gets wrong among real images, most wrong first: misses, then false alarms."""
+    for found in comparison.evaluation.real:
+        if found.bundle != comparison.evaluation.bundles[0].name:
+            continue
+        missed = [lens for lens in reversed(found.lenses) if not lens.passes]
+        store = comparison.datasets[found.set].store
+        for words, objects in (("missed", missed), ("false alarm", found.alarms)):
+            for one in objects[:WRONG_SHOWN]:
+                batch = store.read(np.flatnonzero(store.target_id == one.target_id))
+                name = f"{words}: {one.label}, target {one.target_id} of {found.set}, log-odds {one.log_odds:.1f}"
+                yield name, self_contained.data_uri(colour.vis_image(batch.vis[0], batch.sky[0], batch.sigma[0]))
 
 
 def plots(comparison: Comparison) -> dict[str, Plot]:

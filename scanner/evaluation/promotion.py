@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from scipy.stats import t as student
@@ -13,11 +14,15 @@ from scanner.atomic_file import write_atomically
 from scanner.ensemble.augmentation import ORIENTATIONS
 from scanner.ensemble.bundles import DEFAULT_FILE, DefaultBundle
 from scanner.errors import UsageError
-from scanner.evaluation.results import Difference, Evaluation, ImageScore, Positives
+from scanner.evaluation.metrics import FEW_FALSE
+from scanner.evaluation.results import Difference, Evaluation, ImageScore, Positives, RealFigures
 from scanner.evaluation.scores import GRID, POSITIVE_LABELS
 from scanner.evaluation.tables import Table, signed
-from scanner.interval import CONFIDENCE, Interval, normal_interval
+from scanner.interval import CONFIDENCE, Interval, exact_interval, normal_interval
 from scanner.records import Record
+
+#: In a set of real cutouts with no more lenses than this, none that passed may be lost.
+FEW_LENSES = 20
 
 
 class Check(Record):
@@ -54,7 +59,9 @@ def judge(evaluation: Evaluation) -> Promotion:
     On every set the orders in which a scan would rank its objects are compared on the same objects: AUROC, and recall at every
     false-positive rate that ten non-lenses or more decide. Where both have a grid, which decides who is a candidate, its AUROC
     is compared too, but not its threshold, which is a choice. On every real image: by how many non-lenses score higher, in each
-    of the eight orientations. Many figures are compared, so each interval is widened until all of them hold at once with 95%
+    of the eight orientations. On every set of real cutouts: which lenses pass, and which others do not, at the thresholds of
+    those rates; in a set of at most :data:`FEW_LENSES` lenses none that passed at the highest rate may be lost. Many figures
+    are compared, so each interval is widened until all of them hold at once with 95%
     (Bonferroni): of equally good bundles, one in forty is refused. A bundle that is worse beyond its interval in a single
     figure is refused.
 
@@ -69,9 +76,11 @@ def judge(evaluation: Evaluation) -> Promotion:
             raise UsageError(f"{found.name}: {name} was trained on it; judge by sets that neither bundle has seen.")
     differences = list(_differences(evaluation))
     pairs = list(_pairs(evaluation.images, new.name, old.name)) + list(_pairs(evaluation.known_lenses, new.name, old.name))
-    confidence = 1.0 - (1.0 - CONFIDENCE) / max(1, len(differences) + len(pairs))
+    real = list(_real(evaluation, new.name, old.name))
+    confidence = 1.0 - (1.0 - CONFIDENCE) / max(1, len(differences) + len(pairs) + len(real))
     checks = [_check_figure(found, confidence) for found in differences]
     checks += [_check_image(*pair, confidence) for pair in pairs]
+    checks += [_check_real(*one, confidence) for one in real]
     return Promotion(new=new.name, old=old.name, checks=tuple(checks))
 
 
@@ -120,6 +129,46 @@ def _check_image(new: ImageScore, old: ImageScore, confidence: float) -> Check:
         old=float(ranks[1].mean()),
         difference=Interval(value=gain, low=gain - half, high=gain + half),
     )
+
+
+def _real(
+    evaluation: Evaluation, new: str, old: str
+) -> Iterator[tuple[RealFigures, RealFigures, float, Literal["lenses", "others"]]]:
+    """(new, old, false-positive rate, what is counted) of every set of real cutouts."""
+    older = {found.set: found for found in evaluation.real if found.bundle == old}
+    for found in evaluation.real:
+        if found.bundle == new:
+            for fpr, n_false in zip(found.fprs, found.n_false, strict=True):
+                if n_false >= FEW_FALSE:
+                    kinds = dict.fromkeys(share.kind for share in found.shares)
+                    yield from ((found, older[found.set], fpr, kind) for kind in kinds)
+
+
+def _check_real(new: RealFigures, old: RealFigures, fpr: float, kind: Literal["lenses", "others"], confidence: float) -> Check:
+    """Compare which objects of a set pass; of those that only one of the bundles lets pass, half are either's by chance."""
+    n = next(share.n for share in new.shares if (share.kind, share.group) == (kind, "all"))
+    passed = [
+        {one.target_id for one in (found.lenses if kind == "lenses" else found.alarms) if fpr in one.passes}
+        for found in (new, old)
+    ]
+    better, worse = len(passed[0] - passed[1]), len(passed[1] - passed[0])
+    if kind == "others":
+        better, worse = worse, better
+    value = (better - worse) / n
+    if kind == "lenses" and n <= FEW_LENSES and fpr == max(new.fprs):
+        # So few were chosen because none may be lost: that others are won makes up for nothing.
+        difference = Interval(value=value, low=-worse / n, high=-worse / n if worse else value)
+    elif better + worse == 0:
+        difference = Interval(value=0.0, low=0.0, high=0.0)
+    else:
+        share = exact_interval(better, better + worse, confidence)
+        low, high = ((better + worse) * (2.0 * end - 1.0) / n for end in (share.low, share.high))
+        difference = Interval(value=value, low=low, high=high)
+    shares = [len(one) / n for one in passed]
+    if kind == "others":
+        shares = [1.0 - one for one in shares]
+    what = "real lenses that pass" if kind == "lenses" else "real non-lenses that do not pass"
+    return Check(what=f"{new.set}, {what}", figure=f"share at FPR {fpr:g}", new=shares[0], old=shares[1], difference=difference)
 
 
 def reasons(promotion: Promotion) -> Table:

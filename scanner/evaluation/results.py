@@ -350,6 +350,45 @@ class ImageScore(Record):
     n_compared: int = 0
 
 
+class RealShare(Record):
+    """Which share of the ``n`` objects of a group passes, at each rate of :class:`RealFigures`; exact intervals."""
+
+    group: str
+    kind: Literal["lenses", "others"]
+    n: int
+    passing: tuple[Interval, ...]
+
+
+class RealObject(Record):
+    """A real object: its combined log-odds, the false-positive rates at which it passes, the set's non-lenses above it."""
+
+    target_id: int
+    label: str
+    log_odds: float
+    passes: tuple[float, ...]
+    others_above: int
+
+
+class RealFigures(Record):
+    """A bundle on a set of real cutouts, at the thresholds of false-positive rates on simulated non-lenses.
+
+    ``reference``: the simulated set; ``n_false``: how many of its non-lenses pass at each of ``fprs``. ``n_unjudged``: objects
+    whose bands no member sees. ``auroc``: of the set's lenses against its own non-lenses. ``lenses``: all of them, the highest
+    first; ``alarms``: the non-lenses that pass at any rate, likewise.
+    """
+
+    bundle: str
+    set: str
+    reference: str
+    fprs: tuple[float, ...]
+    n_false: tuple[int, ...]
+    n_unjudged: int
+    shares: tuple[RealShare, ...]
+    auroc: Interval | None
+    lenses: tuple[RealObject, ...]
+    alarms: tuple[RealObject, ...]
+
+
 class Evaluation(Record):
     """Bundles on labelled sets and single images, side by side.
 
@@ -358,7 +397,7 @@ class Evaluation(Record):
     are 95% unless a record says otherwise.
     """
 
-    format_version: Literal[5] = 5
+    format_version: Literal[6] = 6
     scanner_version: str
     sky_prevalence: float
     sky: str | None
@@ -376,6 +415,8 @@ class Evaluation(Record):
     differences: tuple[Difference, ...] = ()
     images: tuple[ImageScore, ...] = ()
     known_lenses: tuple[ImageScore, ...] = ()
+    real_sets: tuple[SetSummary, ...] = ()
+    real: tuple[RealFigures, ...] = ()
 
     def find(self, bundle: str, pairing: Pairing, score: str, positives: Positives, negatives: Negatives) -> Figures:
         """The figures of one score and choice of objects; KeyError where they were not measured."""

@@ -14,6 +14,8 @@ from scanner.simulation.datasets.presets import LENS_CLASSES
 
 #: Tables that the terminal shows; the page and the JSON have all.
 ON_TERMINAL = (
+    "real",
+    "real-lenses",
     "low-fpr",
     "inspected",
     "differences",
@@ -27,6 +29,8 @@ ON_TERMINAL = (
 )
 #: Tables that are too long for a model card; the page has them.
 OFF_CARD = ("members", "properties")
+#: Real lenses that a table lists for each set and bundle.
+LOWEST_SHOWN = 12
 FEW_NOTE = f"* the threshold rests on fewer than {FEW_FALSE} non-lenses: the rate itself is hardly known."
 NOTHING = "–"
 #: The members whose biases are shown beside the combination's: those that see VIS. The JSON has all seven.
@@ -52,6 +56,8 @@ class Table:
 def tables(evaluation: Evaluation) -> tuple[Table, ...]:
     """All tables that have rows; without the column of the bundle where there is only one."""
     makers: tuple[Callable[[Evaluation], Table], ...] = (
+        real,
+        real_lenses,
         low_fpr,
         inspected,
         differences,
@@ -77,6 +83,60 @@ def _without(table: Table, heading: str) -> Table:
     kept = [number for number, name in enumerate(table.header) if name != heading]
     rows = tuple(tuple(row[number] for number in kept) for row in table.rows)
     return replace(table, header=tuple(table.header[number] for number in kept), rows=rows)
+
+
+def real(evaluation: Evaluation) -> Table:
+    """Real lenses and others that pass at the thresholds which simulated non-lenses set."""
+    rows = []
+    for found in evaluation.real:
+        for share in found.shares:
+            kind = ("lenses" if share.kind == "lenses" else "non-lenses") + ("" if share.group == "all" else f", {share.group}")
+            cells = [interval(value) + few(n) for value, n in zip(share.passing, found.n_false, strict=True)]
+            rows.append((found.set, found.bundle, kind, f"{share.n:,}", *cells))
+    first = evaluation.real[0] if evaluation.real else None
+    notes = []
+    if first is not None:
+        counts = {one.name: one.n_objects - one.n_lenses for one in evaluation.sets}
+        notes.append(
+            f"Shares that pass where that rate of the {counts[first.reference]:,} simulated non-lenses of {first.reference} "
+            "does; exact 95% intervals; means over eight orientations."
+        )
+        notes += [
+            f"AUROC of the lenses of {found.set} against its own non-lenses, {found.bundle}: {interval(found.auroc)}."
+            for found in evaluation.real
+            if found.auroc is not None
+        ]
+        notes += [
+            f"{found.n_unjudged:,} of {found.set} have no band that a member of {found.bundle} sees alone."
+            for found in evaluation.real
+            if found.n_unjudged
+        ]
+        notes += [
+            f"{name} was trained on {one.name}: its figures there say nothing of new objects."
+            for one in evaluation.real_sets
+            for name in one.trained_on
+        ]
+        if any(n < FEW_FALSE for n in first.n_false):
+            notes.append(FEW_NOTE)
+    rates = tuple(f"pass at FPR {fpr:.0e}".replace("e-0", "e-") for fpr in (first.fprs if first is not None else ()))
+    return Table("real", "Real images", ("set", "bundle", "objects", "n", *rates), tuple(rows), " ".join(notes))
+
+
+def real_lenses(evaluation: Evaluation) -> Table:
+    """The real lenses that stand lowest."""
+    rows = []
+    for found in evaluation.real:
+        n_others = sum(share.n for share in found.shares if (share.kind, share.group) == ("others", "all"))
+        for lens in found.lenses[-LOWEST_SHOWN:]:
+            lowest = f"{min(lens.passes):.0e}".replace("e-0", "e-") if lens.passes else "none"
+            above = f"{lens.others_above:,} of {n_others:,}" if n_others else NOTHING
+            rows.append((found.set, found.bundle, str(lens.target_id), lens.label, f"{lens.log_odds:.2f}", lowest, above))
+    return Table(
+        "real-lenses",
+        f"The real lenses that stand lowest, at most {LOWEST_SHOWN} of a set",
+        ("set", "bundle", "target", "label", "log-odds", "lowest FPR at which it passes", "real non-lenses above"),
+        tuple(rows),
+    )
 
 
 def low_fpr(evaluation: Evaluation) -> Table:
@@ -505,6 +565,11 @@ def interval(value: Interval | None, digits: int = 3) -> str:
     if value is None:
         return NOTHING
     return f"{value.value:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+
+
+def few(n_false: int) -> str:
+    """The mark of a rate that rests on few non-lenses."""
+    return "*" if n_false < FEW_FALSE else ""
 
 
 def small(value: Interval | None) -> str:

@@ -160,6 +160,7 @@ def evaluate(
     *,
     images: str | Path | None = None,
     known: str | Path | None = None,
+    real: str | Path | LabelledSet | Iterable[str | Path | LabelledSet] = (),
     beta: float | None = None,
     prevalence: float | None = None,
     rotations: int | None = None,
@@ -187,6 +188,8 @@ def evaluate(
         Tile list; the centre of each tile is scored eight ways round.
     known
         List of known lenses with FITS images of any telescope.
+    real
+        One or several labelled sets of real cutouts; their figures come first.
     beta
         β of the F-beta threshold; each bundle's own by default.
     prevalence
@@ -229,15 +232,19 @@ def evaluate(
     refuse_nonsense(beta, prevalence)
     storage = configuration.load_storage(config, endpoint, anonymous)
     kept = None if cache is False else cache_folder("log-odds") if cache is None else Path(cache)
-    listed = [data] if isinstance(data, str | Path | LabelledSet) else list(data)
     copies = (kept or cache_folder("log-odds")) / "datasets"
-    datasets = [
-        one if isinstance(one, LabelledSet) else LabelledSet(local_datasets([str(one)], copies, storage)[0]) for one in listed
-    ]
+    datasets, real_sets = (
+        [
+            one if isinstance(one, LabelledSet) else LabelledSet(local_datasets([str(one)], copies, storage)[0])
+            for one in ([listed] if isinstance(listed, str | Path | LabelledSet) else listed)
+        ]
+        for listed in (data, real)
+    )
     chosen = [bundles] if bundles is None or isinstance(bundles, Bundle | str | Path) else list(bundles)
     # A comparison reads folders: what lies on an object store is copied.
     paths = [one.path if isinstance(one, Bundle) else bundle_files.load(one, storage).path for one in chosen]
-    total = len(paths) * (sum(map(len, datasets)) + 8 * rotations + len(COLOURS) * source_colours)
+    turned = 8 * (rotations + sum(map(len, real_sets)))
+    total = len(paths) * (sum(map(len, datasets)) + turned + len(COLOURS) * source_colours)
     with script_kept_from_children(), bar("scoring", shown=progress) as move:
         done = 0
 
@@ -251,6 +258,7 @@ def evaluate(
             datasets,
             images=None if images is None else Path(images),
             known=None if known is None else Path(known),
+            real=real_sets,
             beta=beta,
             prevalence=prevalence,
             n_turned=rotations,

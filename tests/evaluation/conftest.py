@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,8 +74,8 @@ def scored_pair(bundle, other_bundle, make_truth, make_logits):
     return truths, (score(bundle, "good", logits), score(bundles.load(other_bundle), "bad", worse))
 
 
-def _write(folder: Path, truth: Truth, preset: str, seed: int) -> Path:
-    """A dataset folder as the simulator writes it: noise, in lenses with a ring."""
+def _write(folder: Path, truth: Truth, preset: str, seed: int, lacking: slice = slice(0)) -> Path:
+    """A dataset folder as the simulator writes it: noise, in lenses with a ring; rows ``lacking`` have no NISP."""
     rng = np.random.default_rng(seed)
     n = len(truth)
     radius = np.hypot(*(np.mgrid[:200, :200] - 99.5))
@@ -91,8 +92,11 @@ def _write(folder: Path, truth: Truth, preset: str, seed: int) -> Path:
         "theta_e_arcsec": np.where(truth.is_lens, 1.1, np.nan),
         "red_source": truth.is_lens & (np.arange(n) % 2 == 0),
     }
+    nisp[lacking] = np.nan
+    bad = np.zeros((n, 4), np.float32)
+    bad[lacking, 1:] = 1.0
     sky, sigma = np.full((n, 4), 5, np.float32), np.ones((n, 4), np.float32)
-    return write_dataset(folder, columns, vis, nisp, sky, sigma, {"request": {"preset": preset, "seed": seed}})
+    return write_dataset(folder, columns, vis, nisp, sky, sigma, {"request": {"preset": preset, "seed": seed}}, bad)
 
 
 @pytest.fixture(scope="session")
@@ -104,3 +108,11 @@ def sets(tmp_path_factory, make_truth):
         "double-ring": _write(place / "double-ring", make_truth(4, 0), "double-ring", 2),
         "challenge": _write(place / "challenge", make_truth(0, 8), "challenge", 3),
     }
+
+
+@pytest.fixture(scope="session")
+def real_set(tmp_path_factory, make_truth):
+    """Folder of a set such as real images make: six lenses of grades A and B, ten others; rows 4 to 8 are VIS alone."""
+    truth = make_truth(6, 10)
+    graded = np.where(truth.is_lens, np.where(truth.target_id < 4, "A", "B"), "X")
+    return _write(tmp_path_factory.mktemp("real") / "graded", replace(truth, class_name=graded), "graded", 9, slice(4, 9))

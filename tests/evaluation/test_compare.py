@@ -37,17 +37,18 @@ def known(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def comparison(sets, other_bundle, cache, known):
+def comparison(sets, real_set, other_bundle, cache, known):
     counted = []
     datasets = [LabelledSet(path) for path in sets.values()]
     found = compare_bundles(
         (None, other_bundle),
         datasets,
         known=known,
+        real=[LabelledSet(real_set)],
         n_turned=4,
         scoring=Scoring(cache=cache, report=lambda name, n: counted.append(n)),
     )
-    assert sum(counted) == 2 * (32 + 8 * 4)
+    assert sum(counted) == 2 * (32 + 8 * 4 + 8 * 16)
     return found
 
 
@@ -62,6 +63,8 @@ def test_everything_is_measured(comparison):
     }
     assert Evaluation.model_validate_json(evaluation.model_dump_json()) == evaluation
     assert [table.name for table in tables(evaluation)] == [
+        "real",
+        "real-lenses",
         "low-fpr",
         "inspected",
         "differences",
@@ -90,7 +93,7 @@ def test_a_second_call_runs_no_network(comparison, sets, other_bundle, cache):
     """With a model that cannot be run in place of the first, all figures are the same."""
     datasets = [LabelledSet(path) for path in sets.values()]
     again = compare_bundles((None, other_bundle), datasets, n_turned=4, scoring=Scoring("no-such-provider", cache=cache))
-    assert again.evaluation == comparison.evaluation.model_copy(update={"known_lenses": ()})
+    assert again.evaluation == comparison.evaluation.model_copy(update={"known_lenses": (), "real_sets": (), "real": ()})
 
 
 def test_other_pixels_of_the_same_truth_are_scored_anew(sets, tmp_path):
@@ -116,20 +119,27 @@ def test_the_page_holds_everything_and_needs_nothing(comparison, tmp_path):
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)", page)
     for table in tables(comparison.evaluation):
         assert f'id="{table.name}"' in page
-    assert page.index("Lenses found where few non-lenses pass") < page.index("Inspecting the best") < page.index("Table 5")
+    assert (
+        page.index("Real images")
+        < page.index("Lenses found where few non-lenses pass")
+        < page.index("Inspecting the best")
+        < page.index("Table 5")
+    )
     assert 'alt="VIS image of ring"' in page
     for path in written:
         if path.suffix == ".png":
             with Image.open(path) as picture:
                 assert np.asarray(picture.convert("L")).std() > 5
     tree = json.loads((tmp_path / "new" / "folder" / "evaluation.json").read_text())
-    assert tree["format_version"] == 5
+    assert tree["format_version"] == 6
+    assert [found["bundle"] for found in tree["real"]] == [found["name"] for found in tree["bundles"]]
 
 
 def test_the_card_leads_with_low_false_positive_rates(comparison):
     text = card_section(comparison.evaluation)
     headings = re.findall(r"^### (.*)$", text, re.MULTILINE)
-    assert headings[0] == "Lenses found where few non-lenses pass"
+    assert headings[0] == "Real images"
+    assert "- `graded` (preset graded" in text
     assert "- `challenge` (preset challenge" in text
     assert "Its non-lenses stand for the sky." in text
     assert not re.search(r"(?<!\\)\*(?!\*)(?<!\*\*)\s", text)
