@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from disturbed.processes import Cluster, Processes
+from programs import Command
 from waiting import LIMIT_S
 
 N_WORKERS = 3
@@ -54,7 +54,7 @@ class Outcome:
     #: Exit code and seconds of each worker that was asked to leave.
     left: list[tuple[int, float]] = field(default_factory=list)
 
-    def has_left(self, process: subprocess.Popen[bytes], asked: float) -> bool:
+    def has_left(self, process: Command, asked: float) -> bool:
         """Whether a worker that was asked to leave at some time is gone; notes how."""
         code = process.poll()
         if code is not None:
@@ -105,7 +105,7 @@ def run_disturbed(
         How many are.
     """
     outcome, start = Outcome(), time.monotonic()
-    leaving: list[tuple[subprocess.Popen[bytes], float]] = []
+    leaving: list[tuple[Command, float]] = []
     driver = processes.start("driver", *words, "--scheduler", cluster.address)
     ahead = draw(seed, n_tiles, n_ended)
     while True:

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ports import free_ports
+from programs import Command, start_scanner
 from waiting import LIMIT_S
-
-SCANNER = (sys.executable, "-m", "scanner")
 
 
 @dataclass
@@ -26,21 +23,18 @@ class Processes:
 
     folder: Path
     environment: Mapping[str, str]
-    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    started: list[Command] = field(default_factory=list)
 
     @property
     def temporary(self) -> Path:
         """Where the processes take the system's temporary folder to be."""
         return self.folder / "tmp"
 
-    def start(self, name: str, *words: str) -> subprocess.Popen[bytes]:
+    def start(self, name: str, *words: str) -> Command:
         """Start a command in a session of its own; what it says is appended to ``<name>.log``."""
         self.temporary.mkdir(parents=True, exist_ok=True)
         environment = os.environ | {"TMPDIR": str(self.temporary), "OMP_NUM_THREADS": "1"} | self.environment
-        with (self.folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                [*SCANNER, *words], stdout=log, stderr=log, env=environment, cwd=self.folder, start_new_session=True
-            )
+        process = start_scanner(words, log=self.folder / f"{name}.log", environment=environment, folder=self.folder)
         self.started.append(process)
         return process
 
@@ -66,7 +60,7 @@ class Cluster:
         self._scheduler = processes.start("scheduler", "scheduler", "--host", "127.0.0.1", "--port", port)
         self.workers = [self._worker() for _ in range(n_workers)]
 
-    def _worker(self) -> subprocess.Popen[bytes]:
+    def _worker(self) -> Command:
         return self.processes.start("worker", "worker", self.address)
 
     def kill(self, number: int) -> None:
@@ -75,7 +69,7 @@ class Cluster:
         self.workers[number].wait()
         self.workers[number] = self._worker()
 
-    def ask_to_leave(self, number: int) -> subprocess.Popen[bytes]:
+    def ask_to_leave(self, number: int) -> Command:
         """Send a worker the signal that precedes a drained node's end, and put another in its place at once."""
         leaving = self.workers[number]
         leaving.send_signal(signal.SIGTERM)
