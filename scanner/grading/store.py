@@ -325,10 +325,11 @@ def transaction(opened: sqlite3.Connection) -> Iterator[None]:
 
 
 def _is_ready(opened: sqlite3.Connection, path: Path) -> bool:
-    (version,), (application,), (n_tables,) = (
-        opened.execute(asked).fetchone()
-        for asked in ("PRAGMA user_version", "PRAGMA application_id", "SELECT count(*) FROM sqlite_schema")
-    )
+    # One statement: between two, another process may make the tables.
+    version, application, n_tables = opened.execute(
+        "SELECT user_version, application_id, (SELECT count(*) FROM sqlite_schema)"
+        " FROM pragma_user_version, pragma_application_id"
+    ).fetchone()
     if (version, application, n_tables) == (0, 0, 0):
         return False
     if application != APPLICATION_ID:

@@ -95,7 +95,7 @@ def scraped(sky, tmp_path_factory):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | {"SCANNER_TARGETS__GRID_STEP_ARCSEC": "4"},
+            env=os.environ | {"SCANNER_TARGETS__GRID_STEP_ARCSEC": "6"},
         )
         keep_pages(found, run, targets)
         _, err = run.communicate()
