@@ -112,7 +112,7 @@ def with_star(batch: CutoutBatch, x_arcsec: float, y_arcsec: float) -> CutoutBat
 
 def off_centre(path: Path) -> Iterator[CutoutBatch]:
     """Cutouts on a grid over every image of a list, but for their middles."""
-    for tile in tile_list.read(path).tiles:
+    for tile in tile_list.read(path).tiles.values():
         with open_tile(tile, CutoutsConfig()) as images:
             height, width = images.vis.shape
             step = STEP_ARCSEC / 0.1

@@ -39,7 +39,7 @@ def scan(arguments: argparse.Namespace, sky: Path, parallel: int) -> None:
     }
     with tempfile.TemporaryDirectory(dir=sky) as out:
         job = TileJob(
-            tile=tile_list.read(str(sky / "tile-list.txt")).tiles[0],
+            tile=next(iter(tile_list.read(str(sky / "tile-list.txt")).tiles.values())),
             run_folder=out,
             config=load(None, flags, {}),
             provider="cpu",

@@ -28,34 +28,39 @@ if TYPE_CHECKING:
 
 #: Rows of the candidate list printed at the end.
 PRINTED_CANDIDATES = 10
+#: Tiles of a plan that are printed, and those that would fail.
+PRINTED_TILES, PRINTED_FAILURES = 100, 20
 
 
 def print_plan(console: Console, plan: RunPlan, config: RunConfig) -> None:
     """Print what a run would do."""
     table = Table("tile", "bands", "targets from", "seen", "to score", "input", "deg²", box=None, pad_edge=False)
-    for tile in plan.tiles:
-        if tile.like is None:
-            table.add_row(
-                tile.tile_id,
-                tile.alignment,
-                tile.target_source,
-                f"{tile.n_seen:,}",
-                f"{tile.n_targets:,}",
-                _bytes(tile.input_bytes),
-                f"{tile.sky_area_deg2:.4f}",
-            )
+    for tile in plan.tiles[:PRINTED_TILES]:
+        table.add_row(
+            tile.tile_id,
+            tile.alignment,
+            tile.target_source,
+            f"{tile.n_seen:,}",
+            f"{tile.n_targets:,}",
+            _bytes(tile.input_bytes),
+            f"{tile.sky_area_deg2:.4f}",
+        )
     console.print(table)
+    if len(plan.tiles) > PRINTED_TILES:
+        console.print(f"… and {len(plan.tiles) - PRINTED_TILES:,} more")
     if plan.fetched is not None:
-        n_alike = sum(tile.like is not None for tile in plan.tiles)
+        n_alike = plan.n_tiles - len(plan.tiles)
         console.print(
             f"Tile {plan.fetched.tile_id} was fetched to be measured ({_bytes(plan.fetched.bytes)} in "
             f"{duration(plan.fetched.seconds)}); {counted(n_alike, 'other remote tile')} "
             f"{'is' if n_alike == 1 else 'are'} taken to be like it.",
         )
-    for failure in plan.failed:
+    for failure in plan.failed[:PRINTED_FAILURES]:
         console.print(f"tile {failure.tile_id} would fail: {failure.reason}")
+    if len(plan.failed) > PRINTED_FAILURES:
+        console.print(f"… and so would {counted(len(plan.failed) - PRINTED_FAILURES, 'other tile')}")
     console.print(
-        f"\n{counted(len(plan.tiles), 'tile')}, {counted(plan.n_targets, 'object')} to score, "
+        f"\n{counted(plan.n_tiles, 'tile')}, {counted(plan.n_targets, 'object')} to score, "
         f"{_bytes(plan.input_bytes)} to read, about {_bytes(plan.stored_bytes(config))} of cutouts to keep "
         f"({config.cutouts.keep}, {config.cutouts.codec})."
     )

@@ -172,7 +172,7 @@ def read_images(path: Path) -> dict[str, CutoutBatch]:
     tiles = tile_list.read(path)
     for failed in tiles.failed:
         raise TileError(f"{path}: tile {failed.tile_id}: {failed.reason}")
-    return {tile.tile_id: central_cutout(tile) for tile in tiles.tiles}
+    return {tile_id: central_cutout(tile) for tile_id, tile in tiles.tiles.items()}
 
 
 def central_cutout(tile: Tile) -> CutoutBatch:

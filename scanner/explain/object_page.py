@@ -20,7 +20,7 @@ from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.calibration import sigmoid
 from scanner.ensemble.embedding_grid import EmbeddingGrid, limited
 from scanner.ensemble.session import open_session
-from scanner.errors import ContentError, InputMissingError, UsageError
+from scanner.errors import ContentError, UsageError
 from scanner.evaluation.scores import cached_logits
 from scanner.explain.ascent import deep_dream
 from scanner.explain.disagreement import disagreement
@@ -185,10 +185,8 @@ def explain_object(request: ExplainRequest, report: Report = lambda what, done, 
         raise UsageError(f"{bundle.location}: has no t-SNE map to look for neighbours in; leave 'neighbours' out of --method.")
     with temporary_folder(request.scratch) as scratch:
         found = find_object(folder, request.candidate, scratch)
-    tiles = tuple(tile for tile in tile_list.read(run.tile_list, storage).tiles if tile.tile_id == found.commit.tile_id)
-    if not tiles:
-        raise InputMissingError(f"{run.tile_list}: no longer lists tile {found.commit.tile_id}; put its line back.")
-    cutout = candidate_cutouts(found.row, folder, tiles, _here(run.config, storage, request.scratch))
+    tile = tile_list.read(run.tile_list, storage).tile(found.commit.tile_id)
+    cutout = candidate_cutouts(found.row, folder, {tile.tile_id: tile}, _here(run.config, storage, request.scratch))
     if cutout is None or not len(cutout):
         raise ContentError(f"{folder.location}: no cutout could be made of {found.name}; run its tile again.")
     return _explained(request, bundle, found, cutout, folder.location, report)

@@ -111,15 +111,14 @@ def _jobs(
     folder: RunFolder,
     record: RunRecord,
     bundle: Bundle,
-    tiles: tuple[Tile, ...],
+    tiles: Mapping[str, Tile],
     todo: Mapping[str, list[int]],
     config: RunConfig,
 ) -> list[ExplainJob]:
-    by_id = {tile.tile_id: tile for tile in tiles}
     return [
         ExplainJob(
             run_folder=folder.location,
-            tile=by_id[tile_id],
+            tile=tiles[tile_id],
             config=config,
             bundle=bundle.location,
             bundle_fingerprint=record.bundle_fingerprint,
@@ -160,7 +159,7 @@ def _explain(job: ExplainJob) -> Iterator[int]:
     bundle, networks = _networks(job.bundle, job.bundle_fingerprint, job.config.storage)
     table = folder.scores(commit)
     rows = table.take(np.flatnonzero(np.isin(table["target_id"].to_numpy(), job.target_ids)))
-    cutouts = candidate_cutouts(rows, folder, (job.tile,), job.config)
+    cutouts = candidate_cutouts(rows, folder, {job.tile.tile_id: job.tile}, job.config)
     scratch = None if job.config.engine.scratch is None else Path(job.config.engine.scratch)
     for number, candidate in enumerate(() if cutouts is None else explained(bundle, networks, cutouts), start=1):
         target_id = int(candidate.cutout.targets.target_id[0])

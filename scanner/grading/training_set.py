@@ -193,7 +193,7 @@ def _tile(row: GradedRow) -> tuple[str, str, str]:
     return row.published.location, names["run"], names["tile_id"]
 
 
-def _record_and_tiles(folder: RunFolder) -> tuple[RunRecord, tuple[Tile, ...]]:
+def _record_and_tiles(folder: RunFolder) -> tuple[RunRecord, Mapping[str, Tile]]:
     record = folder.record()
     return record, tile_list.read(record.tile_list, record.config.storage).tiles
 

@@ -24,7 +24,7 @@ from scanner.query.database import time_limit
 from scanner.query.region_input import parse_cone, parse_polygon, parse_radius, read_moc
 from scanner.query.search import SEPARATION_COLUMN, Search, search
 from scanner.query.sql import SqlLimits, run_sql
-from scanner.records import BANDS, NISP_BANDS, Band, CutoutBatch, Float32, Tile
+from scanner.records import BANDS, NISP_BANDS, Band, CutoutBatch, Float32
 from scanner.report import colour
 
 # Cutouts are read, cut and drawn by what is imported where it is used: a question needs none of it.
@@ -389,20 +389,12 @@ def cut_again(folder: RunFolder, row: pa.Table, storage: StorageConfig | None) -
     InputMissingError
         The tile, or the list that names it, is no longer there.
     """
+    from scanner.sky import tile_list
     from scanner.survey.candidate_cutouts import framed_again
 
     record = folder.record()
     config: RunConfig = record.config if storage is None else record.config.model_copy(update={"storage": storage})
-    return framed_again(row, _tile(record.tile_list, row["tile_id"][0].as_py(), config.storage), config)
-
-
-def _tile(location: str, tile_id: str, storage: StorageConfig) -> Tile:
-    from scanner.sky import tile_list
-
-    for tile in tile_list.read(location, storage).tiles:
-        if tile.tile_id == tile_id:
-            return tile
-    raise InputMissingError(f"{location}: no longer lists tile {tile_id}; put its line back.")
+    return framed_again(row, tile_list.read(record.tile_list, config.storage).tile(row["tile_id"][0].as_py()), config)
 
 
 def figure(cutouts: Sequence[Cutout], titles: Sequence[str]) -> Figure:

@@ -250,7 +250,7 @@ def inject(
         preset=preset,
         n_objects=n_objects,
         seed=seed,
-        tiles=listed.tiles,
+        tiles=tuple(listed.tiles.values()),
         ground="galaxies" if mosaics else ground,
         mosaics=mosaics,
         codec=codec,

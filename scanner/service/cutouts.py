@@ -16,11 +16,10 @@ import pyarrow as pa
 from scanner.cutouts.framed import FramedCutout, of_store
 from scanner.cutouts.store import CutoutStore
 from scanner.errors import InputMissingError, ScannerError, UnavailableError
-from scanner.records import Tile
 from scanner.service.errors import BusyError
 from scanner.sky import tile_list
 from scanner.sky.local_files import ScratchFolder, remote_files
-from scanner.survey.folder.ledger import DamagedTileError, RunFolder, RunRecord
+from scanner.survey.folder.ledger import DamagedTileError, RunFolder
 
 #: Cutouts kept in memory: 212 kB each.
 KEPT = 256
@@ -128,7 +127,7 @@ class Cutouts:
 
     def _cut(self, folder: RunFolder, row: pa.Table, key: tuple[str, str, int]) -> FramedCutout:
         record = folder.record()
-        tile = _tile(record, key[1])
+        tile = tile_list.read(record.tile_list, record.config.storage).tile(key[1])
         if remote := remote_files(tile):
             raise InputMissingError(f"{remote[0]}: is not fetched for one cutout; keep candidates' cutouts (cutouts.keep).")
         # Detection and resampling come with it, which a service that keeps its cutouts never needs.
@@ -143,13 +142,6 @@ class Cutouts:
             return found
         finally:
             self._cutting.release()
-
-
-def _tile(record: RunRecord, tile_id: str) -> Tile:
-    for tile in tile_list.read(record.tile_list, record.config.storage).tiles:
-        if tile.tile_id == tile_id:
-            return tile
-    raise InputMissingError(f"{record.tile_list}: has no tile {tile_id} any more.")
 
 
 class OpenStores:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,15 +22,19 @@ from scanner.storage.in_order import in_order
 from scanner.storage.location import SCHEMES, bucket_and_key, is_remote, split
 
 COMPANIONS = ("RMS", "FLAG", "PSF")
-KEYS = ("ID", *BANDS, "CATALOGUE", *(f"{band}_{companion}" for band in BANDS for companion in COMPANIONS))
+_BAND_OF = {f"{band}_{companion}": band for band in BANDS for companion in COMPANIONS}
+KEYS = ("ID", *BANDS, "CATALOGUE", *_BAND_OF)
+_TILE_ID = re.compile(TILE_ID_PATTERN.removesuffix("$") + r"\Z")
 _WORD = re.compile(r"""(?: [^\s"'\\] | \\. | "(?:[^"\\]|\\.)*" | '[^']*' )+""", re.VERBOSE)
 _PIECE = re.compile(r"""\\(?P<escaped>.) | "(?P<double>(?:[^"\\]|\\.)*)" | '(?P<single>[^']*)' | (?P<plain>.)""", re.VERBOSE)
-_QUOTED = re.compile(r"""[\\"']""")
+_SPECIAL = re.compile(r"""[\\"'#]""")
 _ASSIGNMENT = re.compile(r"(?P<key>[A-Za-z_]+)=(?P<value>.*)")
 _EXTENSION = re.compile(r"(?P<path>.+)\[(?P<extension>[^\[\]]+)\]")
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://.*")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+#: What :class:`~pathlib.Path` writes otherwise: empty parts, dots, a slash at the end.
+_UNTIDY = re.compile(r"//|(?:^|/)\.(?:/|$)|/$")
 #: Subfolders of a tile that hold its mosaics in the public archive.
 INSTRUMENTS = ("VIS", "NISP", "NIR")
 FITS_SUFFIXES = (".fits", ".fits.gz", ".fits.fz")
@@ -43,18 +49,66 @@ REPORTED_FOLDERS = 500
 logger = logging.getLogger("scanner.sky.tile_list")
 
 
+class ListedTiles(Mapping[str, Tile]):
+    """The tiles of a list by their ids, in the order of its lines.
+
+    A list may have a million lines, whose records together take gigabytes: one that names files is read again whenever its
+    tile is asked for.
+    """
+
+    def __init__(self, content: bytes, base: str) -> None:
+        self._content, self._base = content, base
+        #: Tiles that were found in folders, and where the lines of the others begin.
+        self._places: dict[str, Tile | int] = {}
+
+    def __getitem__(self, tile_id: str) -> Tile:
+        place = self._places[tile_id]
+        if isinstance(place, Tile):
+            return place
+        end = self._content.find(b"\n", place)
+        line = self._content[place : None if end < 0 else end].decode()
+        return _tile(_assignments(_words(line, tile_id), tile_id), self._base, tile_id)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def add(self, tile_id: str, place: Tile | int) -> None:
+        """Put a tile, or where its line begins, behind those that are here."""
+        self._places[tile_id] = place
+
+
 @dataclass(frozen=True)
 class TileList:
     """What a tile list says, in the order of its lines.
 
-    ``tiles``: those whose VIS mosaic is named. ``failed``: those that lack a folder or VIS, and why.
+    ``location``: of the list. ``tiles``: by id, those whose VIS mosaic is named. ``failed``: those that lack a folder or VIS,
+    and why.
     """
 
-    tiles: tuple[Tile, ...]
+    location: str
+    tiles: Mapping[str, Tile]
     failed: tuple[FailedTile, ...]
 
     def __len__(self) -> int:
         return len(self.tiles) + len(self.failed)
+
+    def tile(self, tile_id: str) -> Tile:
+        """One tile.
+
+        Raises
+        ------
+        InputMissingError
+            The list does not have it, or not its files.
+        """
+        if tile_id in self.tiles:
+            return self.tiles[tile_id]
+        for failure in self.failed:
+            if failure.tile_id == tile_id:
+                raise InputMissingError(failure.reason)
+        raise InputMissingError(f"{self.location}: has no tile {tile_id} any more; put its line back, or name another list.")
 
 
 def read(location: str | Path, storage: StorageConfig = StorageConfig()) -> TileList:
@@ -105,29 +159,25 @@ def read(location: str | Path, storage: StorageConfig = StorageConfig()) -> Tile
     """
     location = str(location)
     base, _ = split(location)
-    try:
-        text = _content(location, storage).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise TileListError(f"{location}: is not UTF-8 text; give a tile list, one tile a line.") from None
-    entries = [(number, read_line(line, base, f"{location}:{number}")) for number, line in enumerate(text.split("\n"), start=1)]
-    tiles: list[Tile] = []
+    content = _content(location, storage).removeprefix(codecs.BOM_UTF8)
+    tiles = ListedTiles(content, base)
     failed: list[FailedTile] = []
-    named: dict[str, tuple[str, int]] = {}
-    for number, entry in _with_tiles_of_folders(entries, location, storage):
+    named: dict[str, int] = {}
+    for number, tile_id, found in _with_tiles_of_folders(_entries(content, base, location), location, storage):
         # Ids name folders, and some disks take names that differ in case for one.
-        if earlier := named.get(entry.tile_id.casefold()):
-            what = "" if earlier[0] == entry.tile_id else f" as {earlier[0]}, the same folder on some disks"
-            raise TileListError(
-                f"{location}:{number}: tile {entry.tile_id} stands in line {earlier[1]} already{what}; remove one."
-            )
-        named[entry.tile_id.casefold()] = entry.tile_id, number
-        if isinstance(entry, Tile):
-            tiles.append(entry)
+        if earlier := named.get(tile_id.casefold()):
+            known = {*tiles, *(failure.tile_id for failure in failed)}
+            other = "" if tile_id in known else next(one for one in known if one.casefold() == tile_id.casefold())
+            what = f" as {other}, the same folder on some disks" if other else ""
+            raise TileListError(f"{location}:{number}: tile {tile_id} stands in line {earlier} already{what}; remove one.")
+        named[tile_id.casefold()] = number
+        if isinstance(found, FailedTile):
+            failed.append(found)
         else:
-            failed.append(entry)
+            tiles.add(tile_id, found)
     if not named:
         raise TileListError(f"{location}: the list holds no tile; write one a line: a folder, or id=… VIS=… Y=… J=… H=….")
-    return TileList(tuple(tiles), tuple(failed))
+    return TileList(location, tiles, tuple(failed))
 
 
 def _content(location: str, storage: StorageConfig) -> bytes:
@@ -146,26 +196,6 @@ def _content(location: str, storage: StorageConfig) -> bytes:
         raise InputMissingError(f"{location}: the tile list cannot be read (no such object).") from None
 
 
-def _with_tiles_of_folders(
-    entries: list[tuple[int, Tile | FailedTile | FolderLine | None]], location: str, storage: StorageConfig
-) -> list[tuple[int, Tile | FailedTile]]:
-    """Entries by line, the folders among them replaced by their tiles; object stores are asked for many at a time."""
-    folders = {number: entry for number, entry in entries if isinstance(entry, FolderLine)}
-
-    def tiles(number: int) -> list[Tile | FailedTile]:
-        return find_tiles(folders[number].folder, f"{location}:{number}", storage, folders[number].catalogue)
-
-    n_remote = sum(is_remote(line.folder) for line in folders.values())
-    if n_remote > REPORTED_FOLDERS:
-        logger.info("listing %d folders of tiles on object stores", n_remote)
-    found = dict(zip(folders, in_order(tiles, folders, LISTED_TOGETHER), strict=True))
-    listed: list[tuple[int, Tile | FailedTile]] = []
-    for number, entry in entries:
-        if entry is not None:
-            listed += [(number, tile) for tile in (found[number] if isinstance(entry, FolderLine) else [entry])]
-    return listed
-
-
 @dataclass(frozen=True)
 class FolderLine:
     """A line that names a folder, and perhaps where its catalogue is: a file, or a folder, which ends in ``/``."""
@@ -174,7 +204,48 @@ class FolderLine:
     catalogue: str | None = None
 
 
-def read_line(line: str, base: str, where: str) -> Tile | FailedTile | FolderLine | None:
+def _entries(content: bytes, base: str, location: str) -> list[tuple[int, str, int | FailedTile | FolderLine]]:
+    """Of each line that says something its number, the id of its tile, and where it begins, or what came of it."""
+    entries: list[tuple[int, str, int | FailedTile | FolderLine]] = []
+    start = 0
+    for number, raw in enumerate(io.BytesIO(content), start=1):
+        where = f"{location}:{number}"
+        try:
+            line = raw.removesuffix(b"\n").decode()
+        except UnicodeDecodeError:
+            raise TileListError(f"{location}: is not UTF-8 text; give a tile list, one tile a line.") from None
+        entry = read_line(line, base, where)
+        if isinstance(entry, FolderLine):
+            entries.append((number, "", entry))
+        elif entry is not None:
+            tile_id = entry["ID"]
+            reason = f"{where}: no VIS mosaic is given; add VIS=…."
+            entries.append((number, tile_id, start if "VIS" in entry else FailedTile(tile_id=tile_id, reason=reason)))
+        start += len(raw)
+    return entries
+
+
+def _with_tiles_of_folders(
+    entries: list[tuple[int, str, int | FailedTile | FolderLine]], location: str, storage: StorageConfig
+) -> Iterator[tuple[int, str, int | FailedTile | Tile]]:
+    """Entries by line, the folders among them replaced by their tiles; object stores are asked for many at a time."""
+    folders = {number: entry for number, _, entry in entries if isinstance(entry, FolderLine)}
+
+    def tiles(number: int) -> list[Tile | FailedTile]:
+        return find_tiles(folders[number].folder, f"{location}:{number}", storage, folders[number].catalogue)
+
+    n_remote = sum(is_remote(line.folder) for line in folders.values())
+    if n_remote > REPORTED_FOLDERS:
+        logger.info("listing %d folders of tiles on object stores", n_remote)
+    found = in_order(tiles, folders, LISTED_TOGETHER)
+    for number, tile_id, entry in entries:
+        if isinstance(entry, FolderLine):
+            yield from ((number, tile.tile_id, tile) for tile in next(found))
+        else:
+            yield number, tile_id, entry
+
+
+def read_line(line: str, base: str, where: str) -> dict[str, str] | FolderLine | None:
     """Read one line.
 
     Parameters
@@ -188,8 +259,8 @@ def read_line(line: str, base: str, where: str) -> Tile | FailedTile | FolderLin
 
     Returns
     -------
-    Tile, FailedTile, FolderLine or None
-        None: a blank line, or a comment.
+    dict, FolderLine or None
+        The line's values by their keys, in capitals; or its folder. None: a blank line, or a comment.
 
     Raises
     ------
@@ -203,7 +274,11 @@ def read_line(line: str, base: str, where: str) -> Tile | FailedTile | FolderLin
         return None
     first = _ASSIGNMENT.fullmatch(words[0])
     if first is not None and first["key"].upper() in KEYS:
-        return _read_assignments(words, base, where)
+        values = _assignments(words, where)
+        for key, value in values.items():
+            if key != "ID":
+                _resolve(value, base, where)
+        return values
     catalogue = None
     if len(words) == 2 and (second := _ASSIGNMENT.fullmatch(words[1])) and second["key"].upper() == "CATALOGUE":
         if not second["value"]:
@@ -219,6 +294,8 @@ def read_line(line: str, base: str, where: str) -> Tile | FailedTile | FolderLin
 
 def _words(line: str, where: str) -> list[str]:
     """Words of a line, quotes and backslashes undone, without its comment."""
+    if not _SPECIAL.search(line):
+        return line.split()
     words = []
     position = 0
     while position < len(line):
@@ -230,8 +307,7 @@ def _words(line: str, where: str) -> list[str]:
         match = _WORD.match(line, position)
         if match is None or (match.end() < len(line) and not line[match.end()].isspace()):
             raise TileListError(f"{where}: a quote or a backslash is left open.")
-        # Most words have nothing to be undone, and a long list has a million of them.
-        words.append("".join(map(_plain, _PIECE.finditer(match[0]))) if _QUOTED.search(match[0]) else match[0])
+        words.append("".join(map(_plain, _PIECE.finditer(match[0]))))
         position = match.end()
     return words
 
@@ -242,7 +318,8 @@ def _plain(piece: re.Match[str]) -> str:
     return next(text for text in piece.group("escaped", "single", "plain") if text is not None)
 
 
-def _read_assignments(words: list[str], base: str, where: str) -> Tile | FailedTile:
+def _assignments(words: list[str], where: str) -> dict[str, str]:
+    """Values of a line that names files, by their keys."""
     values: dict[str, str] = {}
     for word in words:
         match = _ASSIGNMENT.fullmatch(word)
@@ -254,20 +331,20 @@ def _read_assignments(words: list[str], base: str, where: str) -> Tile | FailedT
         if not match["value"]:
             raise TileListError(f"{where}: {match['key']} is empty.")
         values[key] = match["value"]
-    tile_id = values.pop("ID", None)
-    if tile_id is None:
+    if "ID" not in values:
         raise TileListError(f"{where}: the line names files but no tile; add id=….")
-    if not re.fullmatch(TILE_ID_PATTERN, tile_id):
-        raise TileListError(f"{where}: {tile_id!r} cannot be a tile id; use letters, digits and ._+- (not a dot first).")
-    files = {key: _image(value, base, where) for key, value in values.items()}
-    for band in BANDS:
-        orphans = [f"{band}_{companion}" for companion in COMPANIONS if f"{band}_{companion}" in files]
-        if orphans and band not in files:
-            raise TileListError(f"{where}: {orphans[0]} is given without {band}.")
-    if "VIS" not in files:
-        return FailedTile(tile_id=tile_id, reason=f"{where}: no VIS mosaic is given; add VIS=….")
+    if not _TILE_ID.match(values["ID"]):
+        raise TileListError(f"{where}: {values['ID']!r} cannot be a tile id; use letters, digits and ._+- (not a dot first).")
+    for companion, band in _BAND_OF.items():
+        if companion in values and band not in values:
+            raise TileListError(f"{where}: {companion} is given without {band}.")
+    return values
+
+
+def _tile(values: dict[str, str], base: str, where: str) -> Tile:
+    files = {key: _image(value, base, where) for key, value in values.items() if key != "ID"}
     return Tile(
-        tile_id=tile_id,
+        tile_id=values["ID"],
         bands={
             band: BandFiles(
                 image=files[band],
@@ -293,9 +370,12 @@ def _image(value: str, base: str, where: str) -> ImageRef:
 
 def _resolve(value: str, base: str, where: str) -> str:
     """Local path or URL, absolute or below the list's folder; ``file://`` undone; object stores' as they stand."""
-    match = _SCHEME.fullmatch(value)
+    match = _SCHEME.fullmatch(value) if "://" in value else None
     if match is None:
-        return _url_below(value, base, where) if is_remote(base) and not value.startswith("/") else str(Path(base) / value)
+        if is_remote(base) and not value.startswith("/"):
+            return _url_below(value, base, where)
+        path = value if value.startswith("/") or base == "." else f"{base}/{value}"
+        return str(Path(path)) if _UNTIDY.search(path) else path
     scheme = match["scheme"].lower()
     if scheme != "file" and scheme not in SCHEMES:
         known = ", ".join(f"{one}://" for one in SCHEMES)
@@ -482,7 +562,7 @@ def _place(name: str) -> _Place | None:
 def _assemble(
     tile_id: str, places: dict[_Place, list[_File]], folder: str, where: str, catalogue: str | None
 ) -> Tile | FailedTile:
-    if not re.fullmatch(TILE_ID_PATTERN, tile_id):
+    if not _TILE_ID.match(tile_id):
         return _failed(tile_id, where, f"{folder}: {tile_id!r} cannot be a tile id; name the files of the tile, id=… VIS=…")
     for (band, role), files in places.items():
         if len(files) > 1:

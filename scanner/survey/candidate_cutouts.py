@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -20,7 +20,7 @@ from scanner.sky.tile_images import TileImages, open_tile
 from scanner.survey.folder.ledger import RunFolder
 
 
-def candidate_cutouts(rows: pa.Table, folder: RunFolder, tiles: tuple[Tile, ...], config: RunConfig) -> CutoutBatch | None:
+def candidate_cutouts(rows: pa.Table, folder: RunFolder, tiles: Mapping[str, Tile], config: RunConfig) -> CutoutBatch | None:
     """Gather the cutouts of some rows; None where there are no rows.
 
     Parameters
@@ -28,17 +28,16 @@ def candidate_cutouts(rows: pa.Table, folder: RunFolder, tiles: tuple[Tile, ...]
     rows
         Rows with the columns of :mod:`scanner.catalogue.columns`.
     folder, tiles
-        The run and the tiles it was made from.
+        The run and the tiles it was made from, by id.
     config
         As the tiles were scanned with.
     """
     tile_ids = np.asarray(rows["tile_id"].to_pylist(), dtype=object)
-    by_id = {tile.tile_id: tile for tile in tiles}
     parts: list[CutoutBatch] = []
     order: list[Int64] = []
     for tile_id in sorted(set(tile_ids)):
         index = np.flatnonzero(tile_ids == tile_id)
-        batch, found = _of_tile(targets_of(rows.take(index)), folder, by_id[tile_id], config)
+        batch, found = _of_tile(targets_of(rows.take(index)), folder, tiles[tile_id], config)
         parts.append(batch)
         order.append(index[found])
     if not parts:

@@ -6,7 +6,7 @@ The bytes depend on the tiles' tables only, not on how the run went.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,7 @@ from scanner.survey.folder.cost import CostLedger
 from scanner.survey.folder.ledger import AGAIN, DamagedTileError, RunFolder, RunRecord, temporary_beside
 from scanner.survey.folder.resume import refuse_other_settings
 from scanner.survey.published import CANDIDATES, CATALOGUE, FOOTPRINT, TILES_TABLE
-from scanner.survey.status import RunReport
+from scanner.survey.status import NAMED_FAILURES, RunReport
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def failed_tile(failure: FailedTile, record: RunRecord, tile: Tile | None) -> Ti
 def write_sheet(
     path: Path,
     folder: RunFolder,
-    tiles: tuple[Tile, ...],
+    tiles: Mapping[str, Tile],
     config: RunConfig,
     shown: pa.Table,
     summary: RunSummary,
@@ -147,7 +147,7 @@ def finish(
     folder: RunFolder,
     record: RunRecord,
     bundle: Bundle,
-    tiles: tuple[Tile, ...],
+    tiles: Mapping[str, Tile],
     failed: tuple[FailedTile, ...],
     known: KnownLenses | None = None,
 ) -> RunReport:
@@ -158,7 +158,7 @@ def finish(
     folder, record, bundle
         The run and what it was made with.
     tiles
-        The tiles of the list; those that are not in ``failed`` are committed.
+        The tiles of the list, by id; those that are not in ``failed`` are committed.
     failed
         The tiles that could not be scanned, or whose result cannot be trusted, with reasons.
     known
@@ -170,13 +170,12 @@ def finish(
         A committed tile is gone or damaged, or was committed with other settings.
     """
     config, scratch = record.config.catalogue, record.config.engine.scratch
-    named = {tile.tile_id: tile for tile in tiles}
     failed = tuple(sorted(failed, key=lambda failure: failure.tile_id))
     without = {failure.tile_id for failure in failed}
-    done = sorted(named.keys() - without)
+    done = sorted(tiles.keys() - without)
     ledger = CostLedger()
     notes: set[str] = set()
-    rows = [failed_tile(failure, record, named.get(failure.tile_id)) for failure in failed]
+    rows = [failed_tile(failure, record, tiles.get(failure.tile_id)) for failure in failed]
     rule, matcher = Rule(config.duplicate_radius_arcsec), KnownLensMatcher(known, config.known_radius_arcsec)
     with (
         temporary_beside(folder.store, scratch) as temporary,
@@ -186,7 +185,7 @@ def finish(
             merging.add(columns.with_source(table, record.run_id, record.bundle))
             ledger.add(commit)
             notes.update(commit.notes)
-            rows.append(done_tile(commit, record, named[commit.tile_id]))
+            rows.append(done_tile(commit, record, tiles[commit.tile_id]))
         merging.merge()
         cost = ledger.cost()
         with folder.staged_results(record.model_copy(update={"cost": cost}), scratch) as staging:
@@ -234,7 +233,7 @@ def summary_of(record: RunRecord, bundle: Bundle, report: RunReport) -> RunSumma
         decides_on=bundle.manifest.decides_on,
         scanner_version=record.scanner_version,
         command=f"scanner run {shlex.quote(name)}",
-        failed_tiles=report.failed,
+        failed_tiles=report.failed[:NAMED_FAILURES],
     )
 
 
@@ -261,7 +260,7 @@ def _draw(
     folder: RunFolder,
     record: RunRecord,
     bundle: Bundle,
-    tiles: tuple[Tile, ...],
+    tiles: Mapping[str, Tile],
     report: RunReport,
     counts: plots.ScoreCounts,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ CANDIDATE_FRACTION = 0.01
 
 
 class TilePlan(Record):
-    """One tile of a planned run; ``like``: the tile whose figures it was given, None where it was opened."""
+    """One tile of a planned run that was opened; ``n_alike``: others, not opened, that are taken to be like it."""
 
     tile_id: str
     alignment: str
@@ -35,7 +36,7 @@ class TilePlan(Record):
     n_targets: int
     input_bytes: int
     sky_area_deg2: float
-    like: str | None = None
+    n_alike: int = 0
 
 
 class FetchedTile(Record):
@@ -56,14 +57,19 @@ class RunPlan(Record):
     objects_per_second: float
 
     @property
+    def n_tiles(self) -> int:
+        """Tiles that would be scanned."""
+        return sum(1 + tile.n_alike for tile in self.tiles)
+
+    @property
     def n_targets(self) -> int:
         """Objects that would be scored."""
-        return sum(tile.n_targets for tile in self.tiles)
+        return sum((1 + tile.n_alike) * tile.n_targets for tile in self.tiles)
 
     @property
     def input_bytes(self) -> int:
         """Bytes of the input files."""
-        return sum(tile.input_bytes for tile in self.tiles)
+        return sum((1 + tile.n_alike) * tile.input_bytes for tile in self.tiles)
 
     @property
     def seconds(self) -> float:
@@ -76,37 +82,44 @@ class RunPlan(Record):
         return round(self.n_targets * fraction * CODECS[config.cutouts.codec].bytes_per_object)
 
 
-def plan(tiles: tuple[Tile, ...], config: RunConfig, scorer: Scorer) -> RunPlan:
+def plan(tiles: Mapping[str, Tile], config: RunConfig, scorer: Scorer) -> RunPlan:
     """Open the headers of every local tile and of one remote tile, count the targets and time the scorer.
 
     A tile on an object store holds gigabytes: one is fetched and measured, and the others are taken to be like it. Targets from
     a catalogue or a grid are counted exactly; with detection the mosaic has to be read once.
     """
-    plans = {tile.tile_id: _look_at(tile, config)[0] for tile in tiles if not remote_files(tile)}
-    remote, fetched = _plan_remote([tile for tile in tiles if remote_files(tile)], config)
-    ordered = [(plans | remote)[tile.tile_id] for tile in tiles]
-    planned = tuple(one for one in ordered if isinstance(one, TilePlan))
+    remote: list[str] = []
+    plans: list[TilePlan | FailedTile] = []
+    for tile_id, tile in tiles.items():
+        if remote_files(tile):
+            remote.append(tile_id)
+        else:
+            plans.append(_look_at(tile, config)[0])
+    of_remote, fetched = _plan_remote(remote, tiles, config)
+    plans += of_remote
+    planned = tuple(one for one in plans if isinstance(one, TilePlan))
     return RunPlan(
         tiles=planned,
-        failed=tuple(one for one in ordered if isinstance(one, FailedTile)),
+        failed=tuple(one for one in plans if isinstance(one, FailedTile)),
         fetched=fetched,
-        workers=worker_count(config.engine, len(planned)),
+        workers=worker_count(config.engine, sum(1 + tile.n_alike for tile in planned)),
         objects_per_second=_scoring_rate(scorer),
     )
 
 
-def _plan_remote(tiles: list[Tile], config: RunConfig) -> tuple[dict[str, TilePlan | FailedTile], FetchedTile | None]:
+def _plan_remote(
+    remote: list[str], tiles: Mapping[str, Tile], config: RunConfig
+) -> tuple[list[TilePlan | FailedTile], FetchedTile | None]:
     """Fetch tiles until one can be measured, and take the rest to be like it."""
-    plans: dict[str, TilePlan | FailedTile] = {}
-    for tile in tiles[:MOST_FETCHED]:
-        plan, seconds = _look_at(tile, config)
-        plans[tile.tile_id] = plan
+    plans: list[TilePlan | FailedTile] = []
+    for number, tile_id in enumerate(remote[:MOST_FETCHED], start=1):
+        plan, seconds = _look_at(tiles[tile_id], config)
         if isinstance(plan, TilePlan):
-            rest = (other.tile_id for other in tiles if other.tile_id not in plans)
-            alike = {tile_id: plan.model_copy(update={"tile_id": tile_id, "like": tile.tile_id}) for tile_id in rest}
-            return plans | alike, FetchedTile(tile_id=tile.tile_id, bytes=plan.input_bytes, seconds=seconds)
+            plans.append(plan.model_copy(update={"n_alike": len(remote) - number}))
+            return plans, FetchedTile(tile_id=tile_id, bytes=plan.input_bytes, seconds=seconds)
+        plans.append(plan)
     reason = f"not looked at, since the first {MOST_FETCHED} remote tiles cannot be scanned."
-    return {tile.tile_id: FailedTile(tile_id=tile.tile_id, reason=reason) for tile in tiles} | plans, None
+    return plans + [FailedTile(tile_id=tile_id, reason=reason) for tile_id in remote[MOST_FETCHED:]], None
 
 
 def _look_at(tile: Tile, config: RunConfig) -> tuple[TilePlan | FailedTile, float]:

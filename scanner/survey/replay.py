@@ -242,7 +242,7 @@ def replay(request: ReplayRequest) -> ReplayReport:
     storage = request.storage or record.config.storage
     with temporary_folder(None if request.scratch is None else str(request.scratch)) as scratch:
         found = find_object(folder, request.candidate, scratch)
-        tile = _tile(request.tile_list or record.tile_list, found.commit.tile_id, storage)
+        tile = tile_list.read(request.tile_list or record.tile_list, storage).tile(found.commit.tile_id)
         bundle = bundles.load(request.bundle or record.config.scoring.bundle, storage)
         scorer = _scorer(bundle, record)
         differences = [
@@ -276,17 +276,6 @@ def replay(request: ReplayRequest) -> ReplayReport:
         values=compare_rows(found.row, now),
         files=tuple(str(file) for file in files),
     )
-
-
-def _tile(location: str, tile_id: str, storage: StorageConfig) -> Tile:
-    listed = tile_list.read(location, storage)
-    for tile in listed.tiles:
-        if tile.tile_id == tile_id:
-            return tile
-    for failure in listed.failed:
-        if failure.tile_id == tile_id:
-            raise InputMissingError(failure.reason)
-    raise InputMissingError(f"{location}: has no tile {tile_id} any more; name the run's list with --tile-list.")
 
 
 def _scorer(bundle: Bundle, record: RunRecord) -> Scorer:

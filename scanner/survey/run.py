@@ -119,7 +119,7 @@ def _scan(
     committed = committed_inputs(folder, record, deep=deep)
     with input_checks(folder, listed.tiles, committed, storage) as checks:
         checks.wait(HEAD_START_S)
-        n_todo = sum(tile.tile_id not in committed for tile in listed.tiles)
+        n_todo = sum(tile_id not in committed for tile_id in listed.tiles)
         tell(
             RunStarted(
                 n_tiles=len(listed),
@@ -159,9 +159,9 @@ def _scan_new(
 def _jobs(
     folder: RunFolder, record: RunRecord, bundle: Bundle, listed: TileList, committed: Mapping[str, str]
 ) -> Iterator[TileJob]:
-    for tile in listed.tiles:
-        if tile.tile_id not in committed:
-            yield _job(tile, folder, record, bundle)
+    for tile_id in listed.tiles:
+        if tile_id not in committed:
+            yield _job(listed.tiles[tile_id], folder, record, bundle)
 
 
 def _job(tile: Tile, folder: RunFolder, record: RunRecord, bundle: Bundle) -> TileJob:
@@ -181,7 +181,7 @@ def _record(request: RunRequest, listed: TileList, bundle: Bundle, provider: str
     return RunRecord(
         scanner_version=__version__,
         tile_list=_absolute(request.tile_list),
-        tile_ids=tuple(sorted({tile.tile_id for tile in listed.tiles} | {tile.tile_id for tile in listed.failed})),
+        tile_ids=tuple(sorted({*listed.tiles, *(tile.tile_id for tile in listed.failed)})),
         bundle_name=bundle.manifest.name,
         bundle_version=bundle.manifest.version,
         bundle_fingerprint=bundle.fingerprint,

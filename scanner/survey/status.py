@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 import os
 import socket
@@ -171,7 +172,7 @@ class Pace:
 
 LOCAL_INTERVAL_S = 2.0
 REMOTE_INTERVAL_S = 15.0
-#: Failed tiles that the status names, so that it stays small.
+#: Failed tiles that the status and the contact sheet name, so that they stay small.
 NAMED_FAILURES = 1000
 
 _log = logging.getLogger(__name__)
@@ -274,7 +275,7 @@ class StatusFile:
                 n_tiles=self._n_tiles,
                 n_done=self._n_done,
                 n_failed=len(self._failed),
-                failed=tuple(self._failed[tile_id] for tile_id in sorted(self._failed)[:NAMED_FAILURES]),
+                failed=tuple(self._failed[tile_id] for tile_id in heapq.nsmallest(NAMED_FAILURES, self._failed)),
                 running=running,
                 objects_per_s=round(objects_per_s, 3) if scanning else 0.0,
                 eta_s=round(left / tiles_per_s, 1) if scanning and tiles_per_s > 0 else None,

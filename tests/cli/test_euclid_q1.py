@@ -75,7 +75,7 @@ def test_the_page_works_as_it_is_written(page, desk, shell, archive, archive_lis
 def test_the_table_of_the_page_tells_what_is_read(page, desk, s3, archive):
     """Every kind of file of the table is found, by the name that the page gives it, and nothing else is."""
     anonymous = s3.config.model_copy(update={"anonymous": True})
-    tile = tile_list.read(desk / "q1-tiles.txt", anonymous).tiles[0]
+    tile = next(iter(tile_list.read(desk / "q1-tiles.txt", anonymous).tiles.values()))
     paths = {band: files.image.path for band, files in tile.bands.items()} | {"catalogue": tile.catalogue.path}
     shown = re.findall(r"\| `(\S+_TILE<tile>-….fits)` \|[^|]*\| (.*) \|", page)
     assert len(shown) == 4

@@ -182,6 +182,14 @@ def test_dry_run_says_what_would_be_done_and_writes_nothing(sky, tmp_path, capsy
     assert sorted(sky.rglob("*")) == before
 
 
+def test_a_dry_run_of_a_long_list_that_fails_is_a_page(tmp_path, capsys):
+    (tmp_path / "list.txt").write_text("".join(f"id=t{n} VIS=/gone/{n}/v.fits\n" for n in range(50)))
+    code, out, _ = scan(capsys, tmp_path / "list.txt", "--dry-run")
+    assert code == 3
+    assert out.count("would fail: /gone/") == 20
+    assert "and so would 30 other tiles" in out
+
+
 @pytest.mark.parametrize(
     ("text", "code", "named"),
     [

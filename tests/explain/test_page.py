@@ -72,9 +72,7 @@ def test_the_arrays_are_those_of_the_methods(made, finished_run, tmp_path):
     folder = RunFolder(open_store(str(finished_run), StorageConfig()))
     found = find_object(folder, "1", tmp_path)
     run = folder.record()
-    tiles = tuple(
-        tile for tile in tile_list.read(run.tile_list, run.config.storage).tiles if tile.tile_id == found.commit.tile_id
-    )
+    tiles = tile_list.read(run.tile_list, run.config.storage).tiles
     cutout = candidate_cutouts(found.row, folder, tiles, run.config)
     bundle = bundles.load(None)
     network, images = restore(bundle)["OU-66"], network_input(bundle, "OU-66", cutout)

@@ -56,13 +56,13 @@ def test_tiles_become_a_tile_list_beside_the_run_folder(sky, tmp_path):
     first, second, third = sorted(sky.glob("9*"))
     files = {"VIS": "VIS", "Y": "NIR-Y", "J": "NIR-J", "H": "NIR-H"}
     named = {band: next(second.glob(f"*BGSUB-MOSAIC-{name}_*")) for band, name in files.items()}
-    (record,) = [tile for tile in tile_list.read(sky / "tile-list.txt").tiles if tile.tile_id == third.name]
+    record = tile_list.read(sky / "tile-list.txt").tile(third.name)
     request = run_request([first, {"id": "own", **named}, record], tmp_path / "out")
     assert request.tile_list == f"{tmp_path / 'out'}-tiles.txt"
     tiles = tile_list.read(request.tile_list).tiles
-    assert [tile.tile_id for tile in tiles] == [first.name, "own", third.name]
-    assert tiles[1].bands["H"].image.path == str(named["H"])
-    assert tiles[2] == record
+    assert list(tiles) == [first.name, "own", third.name]
+    assert tiles["own"].bands["H"].image.path == str(named["H"])
+    assert tiles[third.name] == record
 
 
 def test_tiles_without_a_name_or_without_any_tile_are_refused(sky, tmp_path):

@@ -17,5 +17,5 @@ def test_a_tile_that_has_gone_stops_the_drawing_and_is_named(tmp_path):
     with open_run(str(tmp_path / "out"), StorageConfig(), run_record()) as folder:
         commit_tile(folder)
         with pytest.raises(InputMissingError, match=r"VIS\.fits.*cutouts were not kept"):
-            candidate_cutouts(row, folder, (Tile(tile_id="1", bands=images),), RunConfig())
-        assert candidate_cutouts(row.slice(0, 0), folder, (), RunConfig()) is None
+            candidate_cutouts(row, folder, {"1": Tile(tile_id="1", bands=images)}, RunConfig())
+        assert candidate_cutouts(row.slice(0, 0), folder, {}, RunConfig()) is None

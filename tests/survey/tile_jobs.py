@@ -26,7 +26,7 @@ def job_of(sky, out, number=0, *, storage=None, augmented=False, **flags):
     config = load(None, given, {})
     if storage is not None:
         config = config.model_copy(update={"storage": storage})
-    tile = tile_list.read(join(str(sky), "tile-list.txt"), storage or StorageConfig()).tiles[number]
+    tile = list(tile_list.read(join(str(sky), "tile-list.txt"), storage or StorageConfig()).tiles.values())[number]
     bundle = bundles.load(None if augmented else plain_bundle())
     return TileJob(
         tile=tile,

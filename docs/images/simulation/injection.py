@@ -32,7 +32,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         draw_tiles(TilesRequest(n_tiles=5, size=1600, seed=11, lenses_per_tile=2), folder / "tiles", workers=2)
-        tiles = tile_list.read(folder / "tiles" / "tile-list.txt").tiles
+        tiles = tuple(tile_list.read(folder / "tiles" / "tile-list.txt").tiles.values())
         request = InjectionRequest(preset="train", n_objects=150, seed=5, tiles=tiles, codec="exact")
         inject(request, folder / "set", workers=2)
         truth = pq.read_table(folder / "set" / "truth.parquet").to_pylist()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -108,7 +108,7 @@ class InputChecks:
 
 @contextmanager
 def input_checks(
-    folder: RunFolder, tiles: Sequence[Tile], inputs: Mapping[str, str], storage: StorageConfig
+    folder: RunFolder, tiles: Mapping[str, Tile], inputs: Mapping[str, str], storage: StorageConfig
 ) -> Iterator[InputChecks]:
     """Check committed tiles while the block runs.
 
@@ -117,7 +117,7 @@ def input_checks(
     folder
         The run.
     tiles
-        The tiles of the list; those without an entry in ``inputs`` are passed over.
+        The tiles of the list, by id; those without an entry in ``inputs`` are passed over.
     inputs
         Fingerprint of the inputs that a tile was committed with.
     storage
@@ -126,7 +126,7 @@ def input_checks(
     stop = threading.Event()
 
     def check_all() -> list[FailedTile]:
-        committed = (tile for tile in tiles if tile.tile_id in inputs and not stop.is_set())
+        committed = (tiles[tile_id] for tile_id in tiles if tile_id in inputs and not stop.is_set())
         found = in_order(lambda tile: _check(folder, tile, inputs[tile.tile_id], storage), committed)
         return [failed for failed in found if failed is not None]
 

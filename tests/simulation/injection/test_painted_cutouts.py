@@ -35,7 +35,7 @@ def request_of(tiles, **changes):
 
 @pytest.fixture(scope="module")
 def tiles(sky):
-    return tile_list.read(sky / "tile-list.txt").tiles
+    return tuple(tile_list.read(sky / "tile-list.txt").tiles.values())
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_real_images(real, tmp_path):
         for band, name in (("VIS", "VIS"), ("Y", "NIR_Y"), ("J", "NIR_J"), ("H", "NIR_H"))
     ]
     (tmp_path / "list.txt").write_text("id=group " + " ".join(words))
-    request = request_of(tile_list.read(tmp_path / "list.txt").tiles, n_objects=4, ground="sky")
+    request = request_of(tuple(tile_list.read(tmp_path / "list.txt").tiles.values()), n_objects=4, ground="sky")
     record = inject(request, tmp_path / "out")
     assert {optics.psf for optics in record.tiles[0].bands.values()} == {"image"}
     batch = CutoutStore(tmp_path / "out" / "cutouts.zarr").read(np.arange(4))

@@ -22,7 +22,7 @@ QUIET = Brush({}, dict.fromkeys(BANDS, 1.0), dict.fromkeys(BANDS, 0.0), dict.fro
 
 @pytest.fixture(scope="module")
 def tiles(sky):
-    return tile_list.read(sky / "tile-list.txt").tiles
+    return tuple(tile_list.read(sky / "tile-list.txt").tiles.values())
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +65,10 @@ def test_flux_place_and_orientation_in_any_band(tiles, number, band):
 def test_copies_differ_where_something_was_painted_and_nowhere_else(painted, tiles):
     listed = tile_list.read(painted / "tile-list.txt")
     assert listed.failed == ()
-    assert [tile.tile_id for tile in listed.tiles] == [tile.tile_id for tile in tiles]
+    assert list(listed.tiles) == [tile.tile_id for tile in tiles]
     truth = pq.read_table(painted / "truth.parquet").to_pylist()
     assert len(truth) == 6
-    for old, new in zip(tiles, listed.tiles, strict=True):
+    for old, new in zip(tiles, listed.tiles.values(), strict=True):
         assert new.catalogue is not None
         mine = [row for row in truth if row["tile_id"] == new.tile_id]
         for band in BANDS:

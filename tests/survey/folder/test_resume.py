@@ -29,6 +29,10 @@ def tiles(tmp_path):
     return made
 
 
+def by_id(tiles):
+    return {tile.tile_id: tile for tile in tiles}
+
+
 @pytest.fixture
 def folder(tmp_path, tiles):
     """A run folder in which ``a`` and ``b`` are committed."""
@@ -42,7 +46,7 @@ def folder(tmp_path, tiles):
 def test_tiles_that_stand(folder, tiles):
     inputs = committed_inputs(folder, folder.record())
     assert inputs == {tile.tile_id: fingerprint.of_tile(tile, STORAGE) for tile in tiles[:2]}
-    with input_checks(folder, tiles, inputs, STORAGE) as checks:
+    with input_checks(folder, by_id(tiles), inputs, STORAGE) as checks:
         assert checks.unreadable() == []
         checks.raise_if_changed()
 
@@ -107,7 +111,7 @@ def test_changed_input_files_are_named(folder, tiles, tmp_path):
     with (tmp_path / "b-Y.fits").open("ab") as file:
         file.write(b"\0")
     inputs = committed_inputs(folder, folder.record())
-    with input_checks(folder, tiles, inputs, STORAGE) as checks:
+    with input_checks(folder, by_id(tiles), inputs, STORAGE) as checks:
         with pytest.raises(ContentError, match=r"tiles/b: .*b-Y\.fits \(Y\.image\)") as caught:
             checks.wait(LIMIT_S)
         assert "b-VIS" not in str(caught.value)
@@ -120,14 +124,14 @@ def test_an_added_companion_is_a_change(folder, tiles, tmp_path):
     bands = tiles[0].bands | {"H": BandFiles(image=tiles[0].bands["H"].image, flag=ImageRef(path=str(tmp_path / "a-J.fits")))}
     changed = tiles[0].model_copy(update={"bands": bands})
     with (
-        input_checks(folder, [changed], committed_inputs(folder, folder.record()), STORAGE) as checks,
+        input_checks(folder, by_id([changed]), committed_inputs(folder, folder.record()), STORAGE) as checks,
         pytest.raises(ContentError, match=r"\(H\.flag\)"),
     ):
         checks.unreadable()
     before = tiles[0].model_copy(update={"bands": tiles[0].bands | {"H": bands["H"].model_copy(update={"flag": None})}})
     without = tiles[1].model_copy(update={"bands": {band: files for band, files in tiles[1].bands.items() if band != "H"}})
     with (
-        input_checks(folder, [before, without], committed_inputs(folder, folder.record()), STORAGE) as checks,
+        input_checks(folder, by_id([before, without]), committed_inputs(folder, folder.record()), STORAGE) as checks,
         pytest.raises(ContentError, match=r"no H\.image any more"),
     ):
         checks.unreadable()
@@ -135,7 +139,7 @@ def test_an_added_companion_is_a_change(folder, tiles, tmp_path):
 
 def test_a_committed_tile_whose_files_are_gone_is_listed(folder, tiles, tmp_path):
     (tmp_path / "a-VIS.fits").unlink()
-    with input_checks(folder, tiles, committed_inputs(folder, folder.record()), STORAGE) as checks:
+    with input_checks(folder, by_id(tiles), committed_inputs(folder, folder.record()), STORAGE) as checks:
         (failed,) = checks.unreadable()
     assert failed.tile_id == "a"
     assert "a-VIS.fits" in failed.reason
@@ -154,12 +158,12 @@ def test_a_changed_object_of_a_store_is_named(folder, s3):
     commit_tile(folder, "c", input_files=files, input_fingerprint=fingerprint.combined(files))
     store.write("J.fits", os.urandom(1000))
     with (
-        input_checks(folder, [tile], committed_inputs(folder, folder.record()), s3.config) as checks,
+        input_checks(folder, by_id([tile]), committed_inputs(folder, folder.record()), s3.config) as checks,
         pytest.raises(ContentError, match=rf"{location}/J\.fits \(J\.image\)") as caught,
     ):
         checks.unreadable()
     assert "VIS.fits" not in str(caught.value)
     store.delete("J.fits")
-    with input_checks(folder, [tile], committed_inputs(folder, folder.record()), s3.config) as checks:
+    with input_checks(folder, by_id([tile]), committed_inputs(folder, folder.record()), s3.config) as checks:
         (failed,) = checks.unreadable()
     assert f"{location}/J.fits" in failed.reason
