@@ -194,7 +194,8 @@ class S3Server:
 class FaultyProxy(ThreadingHTTPServer):
     """Passes requests on to an S3 server, unless ``fault`` says otherwise of a request's number, method and path.
 
-    ``busy``: 503 SlowDown. ``drop``: closes the connection. ``lose``: passes the request on and closes the connection.
+    ``busy``: 503 SlowDown. ``clock``: 403 RequestTimeTooSkewed. ``drop``: closes the connection. ``lose``: passes the request
+    on and closes the connection.
     ``half``: sends a half of the answer's body. ``silent``: answers when the proxy is closed. ``unconditional``: says
     that a write was done which the server refused on the request's conditions.
     """
@@ -234,6 +235,9 @@ class _Passing(BaseHTTPRequestHandler):
             return
         if fault == "busy":
             self._answer(503, [], b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>")
+            return
+        if fault == "clock":
+            self._answer(403, [], b"<Error><Code>RequestTimeTooSkewed</Code><Message>Too far from now.</Message></Error>")
             return
         with closing(http.client.HTTPConnection(self.server.upstream, timeout=LIMIT_S)) as upstream:
             upstream.request(self.command, self.path, body, dict(self.headers))

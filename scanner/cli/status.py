@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -17,6 +18,8 @@ from scanner.survey.status import RunStatus
 
 #: Running tiles, and failed ones, that are printed.
 PRINTED_TILES = 20
+#: A driver that seems silent is given this many of its intervals to write once more.
+PATIENCE_INTERVALS = 2
 
 
 @click.command()
@@ -32,18 +35,24 @@ def status(out: str, as_json: bool, storage: StorageConfig) -> None:
     if as_json:
         click.echo(known.model_dump_json(indent=2))
         return
-    for line in _lines(open_store(out, storage), known, datetime.now(UTC)):
+    lost = known.driver_is_gone
+    if not lost and known.driver_is_silent(datetime.now(UTC)):
+        # Perhaps it is only that two machines' clocks differ: a driver that lives writes meanwhile.
+        time.sleep(PATIENCE_INTERVALS * known.interval_s)
+        before, known = known, Run(out, storage).status
+        lost = not known.is_over and known.updated == before.updated
+    for line in _lines(open_store(out, storage), known, datetime.now(UTC), lost):
         click.echo(line)
 
 
-def _lines(store: Store, known: RunStatus, now: datetime) -> Iterator[str]:
+def _lines(store: Store, known: RunStatus, now: datetime, lost: bool) -> Iterator[str]:
     yield f"{store.root}: {_state(known, now)}"
-    if known.driver_is_lost(now):
+    if lost:
         from scanner.survey.folder.ledger import RunFolder
 
         yield (
-            f"Its driver (process {known.pid} on {known.host}) has not been heard of for "
-            f"{duration((now - known.updated).total_seconds())}; {len(RunFolder(store).committed()):,} tiles are committed. "
+            f"Its driver (process {known.pid} on {known.host}) has not been heard of since "
+            f"{known.updated:%Y-%m-%d %H:%M:%S} UTC by its clock; {len(RunFolder(store).committed()):,} tiles are committed. "
             "If it is dead, give the same 'scanner run' again and it goes on."
         )
     yield f"  tiles    {known.n_done:,} of {known.n_tiles:,} done, {known.n_failed:,} failed, {len(known.running):,} running"
@@ -69,7 +78,8 @@ def _state(known: RunStatus, now: datetime) -> str:
     match known.state:
         case "running" | "merging":
             doing = "scanning" if known.state == "running" else "merging and ranking"
-            return f"{doing} for {lasted}, last heard of {duration((now - known.updated).total_seconds())} ago"
+            ago = max((now - known.updated).total_seconds(), 0.0)
+            return f"{doing} for {lasted}, last heard of {duration(ago)} ago"
         case "done":
             return f"done at {known.updated:%Y-%m-%d %H:%M} UTC, in {lasted}"
         case "failed":

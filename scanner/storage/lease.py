@@ -64,7 +64,7 @@ class Lease:
         self._bucket, self._path, self._where = bucket, path, where
         self.token = uuid4().hex
         self._version: UpdateVersion = {}
-        self._renewed = 0.0
+        self._renewed = (0.0, 0.0)
         self._lost = False
         self._writing = threading.Lock()
         self._released = threading.Event()
@@ -103,7 +103,8 @@ class Lease:
         OutputError
             Another process has taken it over.
         """
-        if not self._lost and time.monotonic() - self._renewed > SILENT_S:
+        pause = max(abs(now - then) for now, then in zip(_clocks(), self._renewed, strict=True))
+        if not self._lost and pause > SILENT_S:
             self._renew()
         if self._lost:
             raise OutputError(
@@ -136,7 +137,7 @@ class Lease:
             try:
                 self._renew()
             except ScannerError as error:
-                # While the store cannot be reached, nobody can take the lease over either.
+                # Others may take it over meanwhile: no write is made any more before the store has answered.
                 _log.warning("%s", error)
 
     def _renew(self) -> None:
@@ -146,7 +147,7 @@ class Lease:
             found = self._read()
             self._lost = found is None or found[0] is None or found[0].token != self.token
             if found is not None and not self._lost:
-                self._version, self._renewed = found[1], time.monotonic()
+                self._version, self._renewed = found[1], _clocks()
 
     def _put(self, mode: PutMode, token: str | None = None) -> bool:
         """Write the lease, or return False where the condition does not hold."""
@@ -158,7 +159,7 @@ class Lease:
             token=self.token if token is None else token,
             renewed=datetime.now(UTC),
         )
-        begun = time.monotonic()
+        begun = _clocks()
         with asking(self._where, "write"):
             try:
                 self._version = version_of(self._bucket.put(self._path, record.model_dump_json().encode(), mode=mode))
@@ -192,6 +193,11 @@ class Lease:
             if found[1] != version:
                 return False
         return True
+
+
+def _clocks() -> tuple[float, float]:
+    """Seconds by the clock that goes on while this machine sleeps, and by the one that is set; the first need not be there."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)), time.time()
 
 
 def _given_back(record: LeaseRecord | None) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import re
+import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -35,7 +37,7 @@ _CREDENTIAL_SERVICES = (
 )  # fmt: skip
 _BAD_CREDENTIALS = {
     "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidSecurity",
-    "RequestTimeTooSkewed", "AuthenticationFailed", "AuthenticationRequired", "InvalidAuthenticationInfo",
+    "AuthenticationFailed", "AuthenticationRequired", "InvalidAuthenticationInfo",
 }  # fmt: skip
 _OTHER_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 _BUSY = {
@@ -90,6 +92,11 @@ def meaning(where: str, to: Literal["read", "write"], error: Exception) -> Excep
         return FileNotFoundError(errno.ENOENT, "There is no such object", where)
     if isinstance(error, ValueError | InvalidPathError):
         return UsageError(f"{where}: an object store cannot hold this name; rename the file.")
+    if code == "RequestTimeTooSkewed":
+        return UnavailableError(
+            f"{where}: the object store refuses the clock of {socket.gethostname()}, which says {datetime.now(UTC):%F %T} UTC "
+            f"({reason}); set it right and give the same command again."
+        )
     if code in _BAD_CREDENTIALS or (status == 401 and not code):
         return refused(
             f"{where}: the object store does not accept the credentials ({reason}); check {credentials}, or set "

@@ -98,12 +98,14 @@ class RunStatus(Record):
         """Whether the driver has ended, and said how."""
         return self.state not in ("running", "merging")
 
-    def driver_is_lost(self, now: datetime) -> bool:
-        """Whether the driver ended without saying how: silent for long, or, on this machine, its process gone."""
-        if self.is_over:
-            return False
-        gone = self.host == socket.gethostname() and not _is_alive(self.pid)
-        return gone or now - self.updated > timedelta(seconds=SILENT_INTERVALS * self.interval_s)
+    @property
+    def driver_is_gone(self) -> bool:
+        """Whether the driver ran on this machine, and ended without saying how."""
+        return not self.is_over and self.host == socket.gethostname() and not _is_alive(self.pid)
+
+    def driver_is_silent(self, now: datetime) -> bool:
+        """Whether the driver seems not to write any more; its clock and the reader's may differ, in either direction."""
+        return not self.is_over and abs(now - self.updated) > timedelta(seconds=SILENT_INTERVALS * self.interval_s)
 
 
 def read(store: Store) -> RunStatus:

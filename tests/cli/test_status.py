@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from waiting import LIMIT_S
 
+from scanner.cli import status
 from scanner.cli.main import main
 from scanner.config import StorageConfig
 from scanner.records import FailedTile
@@ -65,13 +66,29 @@ def test_a_run_that_goes_on(tmp_path, capsys):
     assert "driver" not in out
 
 
+@pytest.mark.parametrize("hours", [3, -3])
+def test_a_driver_whose_clock_is_hours_off_is_alive_while_it_writes(tmp_path, capsys, monkeypatch, hours):
+    now = datetime.now(UTC) + timedelta(hours=hours)
+    write(tmp_path, a_status(updated=now))
+    monkeypatch.setattr(
+        status.time, "sleep", lambda seconds: write(tmp_path, a_status(updated=now + timedelta(seconds=seconds)))
+    )
+    code, out, _ = told(capsys, tmp_path)
+    assert code == 0
+    assert "Its driver" not in out
+    monkeypatch.setattr(status.time, "sleep", lambda seconds: None)
+    assert "Its driver (process 12 on elsewhere) has not been heard of since" in told(capsys, tmp_path)[1]
+
+
 def test_a_driver_that_was_killed(tmp_path, capsys):
-    write(tmp_path, a_status(updated=datetime.now(UTC) - timedelta(hours=3), started=datetime.now(UTC) - timedelta(hours=4)))
+    hours = {"updated": datetime(2026, 12, 1, 6, tzinfo=UTC), "started": datetime(2026, 12, 1, 5, tzinfo=UTC)}
+    write(tmp_path, a_status(interval_s=0.1, **hours))
     for tile_id in ("1", "2"):
         (tmp_path / "tiles" / tile_id).mkdir(parents=True)
     code, out, _ = told(capsys, tmp_path)
     assert code == 0
-    assert "Its driver (process 12 on elsewhere) has not been heard of for 3.0 h; 2 tiles are committed." in out
+    since = "has not been heard of since 2026-12-01 06:00:00 UTC by its clock; 2 tiles are committed."
+    assert f"Its driver (process 12 on elsewhere) {since}" in out
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,14 @@ def test_bad_credentials(s3, monkeypatch, tmp_path, name, value, code):
     refusals(writes(store, tmp_path)[:4], OutputError, f"does not accept the credentials .*{code}")
 
 
+def test_a_clock_that_is_hours_off(s3, faulty_s3, tmp_path):
+    """No fault of the credentials, and gone once the clock is set: what was not done is tried again."""
+    faulty_s3.fault = lambda *_: "clock"
+    store = open_store(s3.fresh(), faulty_s3.config(retries=0))
+    words = rf"refuses the clock of {socket.gethostname()}, which says 2.* UTC .*RequestTimeTooSkewed"
+    refusals(reads(store, tmp_path) + writes(store, tmp_path)[:4], UnavailableError, words)
+
+
 def test_no_credentials(s3, monkeypatch, tmp_path):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import threading
+import time
 
 import pytest
 from waiting import LIMIT_S
@@ -175,6 +176,30 @@ def test_a_holder_that_slept_asks_before_it_writes(s3, location, monkeypatch):
     assert store.read("a") == b"soon after the last sign of life"
     with pytest.raises(OutputError, match="took this folder over"):
         held.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("hours", [3, -3])
+def test_a_holder_whose_machine_slept_or_whose_clock_jumped_asks_before_it_writes(s3, location, monkeypatch, hours):
+    """The monotonic clock stands still while a machine sleeps; another may have taken the folder over meanwhile."""
+    store = open_store(location, s3.config)
+    held = store.held()
+    held.__enter__()
+    open_store(location, s3.config).write(".lock", b"of another")
+    monkeypatch.setattr(lease.time, "time", lambda now=time.time: now() + hours * 3600)
+    with pytest.raises(OutputError, match="took this folder over"):
+        store.write("a", b"late")
+    with pytest.raises(OutputError, match="took this folder over"):
+        held.__exit__(None, None, None)
+    assert not store.exists("a")
+
+
+def test_a_clock_that_jumps_costs_no_lease(s3, location, hasty, monkeypatch):
+    store = open_store(location, s3.config)
+    with store.held() as hold:
+        for hours in (3, -3, 0):
+            monkeypatch.setattr(lease.time, "time", lambda now=time.time, hours=hours: now() + hours * 3600)
+            store.write("a", b"%d" % hours)
+            assert store.holder() == hold
 
 
 def test_a_server_that_is_away_for_a_while_costs_no_lease(s3, faulty_s3, hasty, location):

@@ -84,7 +84,7 @@ def test_how_a_run_ended_is_the_last_word(folder, error, state, reason):
         raise error
     known = status.read(folder.store)
     assert (known.state, known.reason, known.is_over) == (state, reason, True)
-    assert not known.driver_is_lost(datetime.now(UTC) + timedelta(days=1))
+    assert not known.driver_is_silent(datetime.now(UTC) + timedelta(days=1))
 
 
 def test_failures_survive_but_do_not_fill_the_file(folder):
@@ -124,13 +124,14 @@ def test_a_driver_that_was_taken_for_dead_stops(s3, monkeypatch):
 def test_a_silent_driver_is_told_from_a_busy_one(folder):
     with StatusFile(folder, run_record()):
         known = status.read(folder.store)
-    assert not known.driver_is_lost(known.updated + timedelta(seconds=2 * known.interval_s))
-    assert known.driver_is_lost(known.updated + timedelta(minutes=5))
-    elsewhere = known.model_copy(update={"host": "another", "pid": 1})
-    assert not elsewhere.driver_is_lost(known.updated)
+    assert not known.driver_is_silent(known.updated + timedelta(seconds=2 * known.interval_s))
+    for minutes in (5, -5):
+        assert known.driver_is_silent(known.updated + timedelta(minutes=minutes))
+    assert not known.driver_is_gone
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    assert known.model_copy(update={"pid": ended.pid}).driver_is_lost(known.updated)
+    assert known.model_copy(update={"pid": ended.pid}).driver_is_gone
+    assert not known.model_copy(update={"pid": ended.pid, "host": "another"}).driver_is_gone
 
 
 def test_no_run_and_a_damaged_one(folder):
