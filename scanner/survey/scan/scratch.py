@@ -9,6 +9,7 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,6 +22,7 @@ from scanner.sky.local_files import HELD_FILE, scratch_error
 from scanner.survey.scan.pipeline import Stopwatch
 
 PREFIX = "scanner-"
+CLOSING_TRIES, CLOSING_PAUSE_S = 10, 0.05
 
 
 class TileScratch:
@@ -78,7 +80,11 @@ class TileScratch:
         """Remove everything."""
         with self._changing:
             if self._lock_file is not None:
-                shutil.rmtree(self.path, ignore_errors=True)
+                # A process that ends may still be fetching in another thread, which fails when its folder has gone.
+                for _ in range(CLOSING_TRIES):
+                    if _remove(self.path):
+                        break
+                    time.sleep(CLOSING_PAUSE_S)
                 self._lock_file.close()
                 self._lock_file = None
 
@@ -119,11 +125,22 @@ def sweep(parent: Path) -> None:
         # A folder without a lock is that of a process which is just making it, or no process's.
         with suppress(OSError), (folder / HELD_FILE).open("r+", encoding="ascii") as lock_file:
             fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The lock last: killed on the way, the sweep is not over for the next one.
-            for entry in folder.iterdir():
-                if entry.name != HELD_FILE:
-                    shutil.rmtree(entry, ignore_errors=True)
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
+
+
+def _remove(folder: Path) -> bool:
+    """Remove a process's folder, its lock last; where something is left, that stays too, for the next sweep to find it by."""
+    lock = folder / HELD_FILE
+    with suppress(OSError):
+        for entry in folder.iterdir():
+            if entry != lock:
+                shutil.rmtree(entry, ignore_errors=True)
+        lock.unlink()
+        try:
+            folder.rmdir()
+        except OSError:
+            lock.touch()
+    return not lock.exists()
 
 
 def scratch_root(config: EngineConfig) -> Path:

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -7,6 +8,7 @@ import pytest
 
 from scanner.config import EngineConfig
 from scanner.errors import OutputError
+from scanner.survey.scan import scratch as scratch_folders
 from scanner.survey.scan.scratch import TileScratch, sweep, worker_scratch
 
 
@@ -124,6 +126,26 @@ def test_processes_side_by_side_and_what_a_killed_one_leaves(tmp_path):
         process.communicate("\n")
         assert process.returncode == 0
     processes[0].communicate()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("tries", [1, scratch_folders.CLOSING_TRIES])
+def test_a_worker_that_leaves_in_the_middle_of_a_fetch_leaves_nothing_for_ever(tmp_path, monkeypatch, tries):
+    """Its fetch wrote on while its folder was removed: what was left had no lock, and no sweep ever took it."""
+    scratch, removed = TileScratch(tmp_path), []
+
+    def remove_while_another_thread_writes(folder, ignore_errors):
+        remove(folder, ignore_errors=ignore_errors)
+        removed.append(folder)
+        if len(removed) <= tries:
+            (scratch.path / "7").mkdir(parents=True)
+
+    remove = shutil.rmtree
+    with scratch.fetching("7"):
+        monkeypatch.setattr(scratch_folders.shutil, "rmtree", remove_while_another_thread_writes)
+        scratch.close()
+    assert scratch.path.exists() == (tries > 1)
+    sweep(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
