@@ -21,6 +21,7 @@ _HOMES = {
     "Cutout": "scanner.interface.objects",
     "Run": "scanner.interface.opened",
     "Survey": "scanner.interface.opened",
+    "euclidise": "scanner.interface.simulate",
     "evaluate": "scanner.interface.bundle",
     "inject": "scanner.interface.simulate",
     "load_bundle": "scanner.interface.bundle",

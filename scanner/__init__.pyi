@@ -2,7 +2,7 @@ from scanner.interface.bundle import evaluate, load_bundle, score
 from scanner.interface.objects import Cutout
 from scanner.interface.opened import Run, Survey, merge, open  # noqa: A004
 from scanner.interface.scan import plan, scan
-from scanner.interface.simulate import inject, simulate, simulate_dataset
+from scanner.interface.simulate import euclidise, inject, simulate, simulate_dataset
 from scanner.interface.train import make_bundle, train
 from scanner.interface.verify import verify
 
@@ -12,6 +12,7 @@ __all__ = [
     "Run",
     "Survey",
     "__version__",
+    "euclidise",
     "evaluate",
     "inject",
     "load_bundle",

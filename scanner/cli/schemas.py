@@ -19,6 +19,7 @@ from scanner.records import CommitRecord, FailedTile, Record, SealedRecord, Tile
 from scanner.report.explanations import AtlasRecord, ExplainJob, ExplainOutcome, Explanation, PageRecord
 from scanner.service.settings import ServiceConfig
 from scanner.simulation.datasets.dataset import DatasetRecord
+from scanner.simulation.euclidise import EuclidisedRecord
 from scanner.simulation.injection.request import InjectionRecord
 from scanner.storage.lease import LeaseRecord
 from scanner.survey.folder.ledger import RunRecord
@@ -53,6 +54,7 @@ MODELS: dict[str, type[Record]] = {
     "graded-set": GradedSetRecord,
     "agreement": Agreement,
     "injection": InjectionRecord,
+    "euclidised": EuclidisedRecord,
     "evaluation": Evaluation,
     "atlas": AtlasRecord,
     "object-page": PageRecord,

@@ -8,9 +8,9 @@ from typing import Any, get_args
 import click
 
 from scanner.cli.options import at_least, processes
-from scanner.errors import UsageError
+from scanner.errors import TileError, UsageError
 from scanner.interface import simulate as interface
-from scanner.records import CodecName
+from scanner.records import BANDS, Band, CodecName
 from scanner.simulation.datasets.cutouts import GeneratorName
 from scanner.simulation.datasets.dataset import DeviceName
 from scanner.simulation.datasets.presets import EVALUATION_SETS, PRESET_NAMES, PRESETS, PresetName
@@ -172,12 +172,57 @@ def inject(
     click.echo(f"{place}: {n_objects} objects painted, {record.n_lenses} lenses, {record.n_visible} of them visible")
 
 
+@click.command()
+@click.argument("tile_list", type=click.Path(path_type=Path))
+@click.option(
+    "--fwhm",
+    type=(click.Choice(BANDS), float),
+    multiple=True,
+    metavar="BAND ARCSEC",
+    help="Width of a band's PSF, taken for a Gaussian, where the list names no image of it.",
+)
+@click.option(
+    "--zero-point",
+    type=(click.Choice(BANDS), float),
+    multiple=True,
+    metavar="BAND MAG",
+    help="AB zero point of a band whose headers do not tell.",
+)
+@click.option("--depth", type=float, default=1.0, show_default=True, help="Exposure time in units of Euclid's.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the noise.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make, or to go on with.")
+def euclidise(
+    tile_list: Path,
+    fwhm: tuple[tuple[Band, float], ...],
+    zero_point: tuple[tuple[Band, float], ...],
+    depth: float,
+    seed: int,
+    out: Path,
+) -> int:
+    """Make the images of TILE_LIST, of HST or JWST, like Euclid's.
+
+    The list names images by the bands that they stand for, and their PSFs: id=NAME VIS=f814w.fits VIS_PSF=psf.fits Y=f115w.fits
+    H=f160w.fits. Each gets Euclid's PSF, pixels, zero point, and noise. Writes a tile list to scan.
+    """
+    at_least("seed", seed, 0)
+    made = interface.euclidise(
+        tile_list, out, seed=seed, depth=depth, fwhm_arcsec=dict(fwhm), zero_points=dict(zero_point), progress=True
+    )
+    for failed in made.failed:
+        click.echo(f"{failed.tile_id}: {failed.reason}", err=True)
+    for tile in made.tiles:
+        for band in (band for band, image in tile.bands.items() if image.as_noisy):
+            click.echo(f"{tile.tile_id}: {band} is no deeper than that; it is noisier than Euclid's.", err=True)
+    click.echo(f"{out / 'tile-list.txt'}: {len(made.tiles)} tiles like Euclid's")
+    return TileError.exit_code if made.failed else 0
+
+
 @click.group()
 def simulate() -> None:
     """Draw simulated Euclid-like images, with the truth beside them."""
 
 
-for command in (dataset, sets, presets, inject):
+for command in (dataset, sets, presets, inject, euclidise):
     simulate.add_command(command)
 
 

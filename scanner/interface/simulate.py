@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
-from scanner.errors import InputMissingError, UsageError
+from scanner.atomic_file import write_atomically
+from scanner.errors import InputMissingError, TileError, UsageError
 from scanner.interface.progress import bar
 from scanner.processes import script_kept_from_children
-from scanner.records import CodecName, Record
+from scanner.records import Band, CodecName, FailedTile, Record
 
 if TYPE_CHECKING:
     from scanner.interface.objects import ObjectTable
     from scanner.simulation.datasets.cutouts import GeneratorName
     from scanner.simulation.datasets.dataset import DatasetRecord, DeviceName
     from scanner.simulation.datasets.presets import PresetName
+    from scanner.simulation.euclidise import EuclidisedRecord
     from scanner.simulation.injection.request import Ground, InjectionRecord
     from scanner.simulation.population.compound import Parameters
 
@@ -258,6 +261,68 @@ def inject(
     unit = "tiles" if mosaics else "objects"
     with script_kept_from_children(), bar(f"drawing {unit}", shown=progress, lines=(unit, LINE_SECONDS)) as move:
         return injection.inject(request, Path(out), workers or _cores(), move)
+
+
+def euclidise(
+    tile_list: str | Path,
+    out: str | Path,
+    *,
+    seed: int = 1,
+    depth: float = 1.0,
+    fwhm_arcsec: Mapping[Band, float] | None = None,
+    zero_points: Mapping[Band, float] | None = None,
+    progress: bool | None = None,
+) -> EuclidisedRecord:
+    """Make images of sharper telescopes, such as HST and JWST, like Euclid's, as ``scanner simulate euclidise`` does.
+
+    Parameters
+    ----------
+    tile_list
+        The images, by the band that they stand for: ``id=NAME VIS=f814w.fits VIS_PSF=psf.fits H=f160w.fits``; VIS is needed.
+    out
+        Folder to make, or to go on with: a tile list to scan, and a folder of mosaics for each tile.
+    seed, depth
+        Of the noise; exposure time in units of Euclid's.
+    fwhm_arcsec
+        Of bands whose PSF is taken for a Gaussian, where the list names no image of it.
+    zero_points
+        AB, of bands whose header does not tell.
+    progress
+        Show a bar; by default on a terminal and in a notebook.
+
+    Returns
+    -------
+    EuclidisedRecord
+        What was done to every image, and the tiles that could not be made, with the reasons.
+
+    Raises
+    ------
+    InputMissingError
+        There is no such list.
+    OutputError
+        The folder cannot be written, or holds tiles that were made with other settings.
+    """
+    from scanner.simulation import euclidise as sharp
+    from scanner.sky.tile_list import read
+
+    listed = read(tile_list)
+    folder, failed, made = Path(out), list(listed.failed), []
+    with bar("euclidising", shown=progress, lines=("tiles", LINE_SECONDS)) as move:
+        for done, tile in enumerate(listed.tiles.values()):
+            move(done, len(listed.tiles))
+            try:
+                made.append(
+                    sharp.euclidised_once(
+                        tile, folder, seed=seed, depth=depth, fwhm_arcsec=fwhm_arcsec, zero_points=zero_points
+                    )
+                )
+            except TileError as error:
+                failed.append(FailedTile(tile_id=tile.tile_id, reason=str(error)))
+        move(len(listed.tiles), len(listed.tiles))
+    record = sharp.EuclidisedRecord(tiles=tuple(made), failed=tuple(failed))
+    write_atomically(folder / sharp.LIST_FILE, "".join(f"{tile.line}\n" for tile in made).encode())
+    write_atomically(folder / sharp.RECORD_FILE, record.to_bytes())
+    return record
 
 
 def _checked(model: type[Request], **values: Any) -> Request:

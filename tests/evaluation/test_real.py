@@ -29,7 +29,7 @@ def measured(scored_pair, real_set, tmp_path):
 
 
 def test_figures_are_those_counted_by_hand(measured):
-    good, dataset, logits, found = measured
+    good, _, logits, found = measured
     full, simulated = good.bundle.calibration, good.logits["challenge"]
     alone = full.distilled(SEES_VIS_ONLY, good.bundle.grid.logits)
     assert found.fprs == (1e-2, 1e-3)
