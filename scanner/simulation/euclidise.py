@@ -46,9 +46,9 @@ class EuclidisedBand(Record):
     """What became of one image.
 
     ``source``: the file; ``zero_point``: its AB zero point; ``scale_arcsec``: side of its pixels; ``psf``: its PSF, a file or
-    the FWHM of a Gaussian. ``gain``: the most that any spatial frequency was raised. ``sigma_before``: robust scatter of the
-    pixels in Euclid's units after matching, the source's own noise and faint galaxies; ``sigma``: what Euclid's sky has, at the
-    depth asked for. ``as_noisy``: nothing but photon noise was added, as the source is no deeper than that.
+    the FWHM of a Gaussian. ``gain``: the most that any spatial frequency was raised. ``sigma_before``: noise in Euclid's units
+    after matching, as :func:`scatter` measures it; ``sigma``: what Euclid's sky has, at the depth asked for. ``as_noisy``:
+    nothing but photon noise was added, as the source is no deeper than that.
     """
 
     image: str
@@ -372,11 +372,8 @@ def observed_at_depth(pixels: Float32, band: Band, depth: float, rng: np.random.
         The image; the robust scatter that it had, and that of Euclid's sky at this depth.
     """
     light = np.nan_to_num(pixels)
-    good = pixels[np.isfinite(pixels)]
-    # The faint half of the pixels has no galaxies in it: its scatter below the median is the noise.
-    middle = float(np.median(good)) if good.size else 0.0
-    before = 1.4826 * float(np.median(middle - good[good <= middle])) if good.size else 0.0
     native = band != "VIS"
+    before = scatter(pixels, 3 if native else 5)
     sigma = (noise.NATIVE_NOISE_RATIO if native else 1.0) * noise.SKY_SIGMA[band] * depth**-0.5
     level = math.sqrt(max(0.0, 1.0 - (before / sigma) ** 2))
     white = rng.standard_normal(tuple(n if native else n + 2 for n in pixels.shape), dtype=np.float32)
@@ -385,6 +382,19 @@ def observed_at_depth(pixels: Float32, band: Band, depth: float, rng: np.random.
     else:
         grain = noise.vis_noise(white, np.pad(light, 1, mode="edge"), level)
     return np.asarray(pixels + np.float32(depth**-0.5) * grain, dtype=np.float32), before, sigma
+
+
+def scatter(pixels: Float32, step: int) -> float:
+    """Robust noise of an image that a galaxy may fill, from second differences over ``step`` pixels, which no slope enters.
+
+    ``step``: beyond the reach of the noise's own correlation. NaN counts for nothing; 0 where there is nothing.
+    """
+    first, last, middle = slice(None, -2 * step), slice(2 * step, None), slice(step, -step)
+    rows = pixels[first] - 2.0 * pixels[middle] + pixels[last]
+    columns = pixels[:, first] - 2.0 * pixels[:, middle] + pixels[:, last]
+    both = np.concatenate([rows.ravel(), columns.ravel()])
+    both = both[np.isfinite(both)]
+    return 1.4826 * float(np.median(np.abs(both))) / math.sqrt(6.0) if both.size else 0.0
 
 
 def _write(path: Path, pixels: Float32, wcs: WCS, band: Band, made: EuclidisedBand) -> None:

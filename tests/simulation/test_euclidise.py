@@ -124,6 +124,15 @@ def test_noise_is_euclid_s_as_measured(band, depth):
         assert np.corrcoef(fresh[:, 1:].ravel(), fresh[:, :-1].ravel())[0, 1] == pytest.approx(0.21, abs=0.015)
 
 
+def test_noise_is_told_from_a_galaxy_that_fills_the_image():
+    rng = np.random.default_rng(6)
+    radius = np.hypot(*(np.mgrid[:140, :140] - 70.0))
+    galaxy = 0.3 * np.exp(-((radius / 20) ** 0.5)) + 1e-4 * np.arange(140)
+    found = sharp.scatter((galaxy + rng.normal(0, 1e-3, (140, 140))).astype(np.float32), 5)
+    assert found == pytest.approx(1e-3, rel=0.12)
+    assert sharp.scatter(np.full((50, 50), np.nan, np.float32), 5) == 0.0
+
+
 def test_photons_of_the_light_are_noisy_as_measured():
     bright = np.full((200, 200), 0.5, np.float32)
     found, *_ = sharp.observed_at_depth(bright, "VIS", 1.0, np.random.default_rng(3))
