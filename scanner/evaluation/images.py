@@ -347,7 +347,7 @@ def read_plate(image: ImageRef, scale_arcsec: float | None, position: tuple[floa
     if "CTYPE1" not in header:
         needed = "state" if position is None else "leave out ra and dec, have the object in the middle, and state"
         raise TileError(f"{image}: has no WCS; {needed} scale=ARCSEC.")
-    wcs = celestial_wcs(header, str(image))
+    wcs = celestial_wcs(header, (height, width), str(image))
     ra, dec = position if position is not None else wcs.all_pix2world([middle], 0)[0]
     step = 1.0 / 3600
     # East is left and north up in the cutout; over 20" the sky is flat.

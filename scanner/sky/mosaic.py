@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
+from astropy.coordinates import ICRS, SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
@@ -24,6 +26,8 @@ from scanner.sphere import unit_vectors
 #: RMS at or above this marks a pixel without data (Euclid MER writes 1e16).
 BAD_RMS = 1e15
 MOST_WCS_AXES = 9
+#: A tenth of a VIS pixel.
+LARGEST_FRAME_ERROR_ARCSEC = 0.01
 #: Rows of a sample that tells whether a mosaic holds anything.
 _SAMPLE_ROWS = 32
 _STRIP_ROWS = 256
@@ -41,7 +45,7 @@ class Mosaic:
     shape
         (ny, nx).
     wcs
-        Celestial WCS, RA and Dec in degrees.
+        Celestial WCS, RA and Dec in degrees, ICRS whatever the frame and the equinox of the header.
     zero_point
         MAGZERO: AB magnitude of one unit; NaN where the header has none.
     unit
@@ -65,7 +69,7 @@ class Mosaic:
         self.name = name
         self.band: Band = band
         self.shape = image.shape
-        self.wcs = celestial_wcs(header, name)
+        self.wcs = celestial_wcs(header, self.shape, name)
         with np.errstate(all="ignore"):
             if not np.isfinite(_corners(self.wcs, self.shape)).all():
                 raise TileError(f"{name}: its WCS gives no position on the sky for its corners; check the header.")
@@ -267,13 +271,13 @@ def _companion(
 
 
 @np.errstate(all="ignore")  # whatever a header holds: what is no number in the end is refused
-def celestial_wcs(header: fits.Header, name: str) -> WCS:
-    """Read the celestial WCS of an image; ``name`` is the file, for messages.
+def celestial_wcs(header: fits.Header, shape: tuple[int, int], name: str) -> WCS:
+    """Read the celestial WCS of an image, in ICRS; ``name`` is the file, for messages.
 
     Raises
     ------
     TileError
-        There is no WCS of RA and Dec, or one that cannot be understood.
+        There is no WCS of RA and Dec, or one that cannot be understood, or turned into ICRS to 0.01" all over the image.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -292,7 +296,34 @@ def celestial_wcs(header: fits.Header, name: str) -> WCS:
             raise TileError(f"{name}: its WCS cannot be understood ({reason}).") from None
     if not usable:
         raise TileError(f"{name}: has no celestial WCS (CTYPE RA/DEC, CRVAL, CRPIX, CD).")
-    return wcs
+    return _in_icrs(wcs, shape, name)
+
+
+def _in_icrs(wcs: WCS, shape: tuple[int, int], name: str) -> WCS:
+    """The same map from pixels to the sky in ICRS: FK5 of any equinox differs by a rotation, FK4 nearly so.
+
+    A rotation moves the reference point of a zenithal projection, which is its native pole, and turns the direction of north
+    there, LONPOLE (Calabretta & Greisen 2002, section 2.4). Refused where that is not right all over the image.
+    """
+    frame = wcs_to_celestial_frame(wcs)
+    if isinstance(frame, ICRS):
+        return wcs
+    turned, wrong = wcs.deepcopy(), math.inf
+    x, y = (axis.ravel() for axis in np.meshgrid(*[np.linspace(0, size - 1, 3) for size in shape[::-1]]))
+    # astropy and wcslib have their own exceptions for values that are no positions.
+    with suppress(Exception):
+        reference = SkyCoord(*wcs.wcs.crval, unit="deg", frame=frame)
+        turned.wcs.crval = [reference.icrs.ra.deg, reference.icrs.dec.deg]
+        north = SkyCoord(0.0, 90.0, unit="deg", frame="icrs").transform_to(frame)
+        turned.wcs.lonpole = wcs.wcs.lonpole - reference.position_angle(north).deg
+        turned.wcs.radesys, turned.wcs.equinox = "ICRS", 2000.0
+        turned.wcs.set()
+        wrong = wcs.pixel_to_world(x, y).icrs.separation(turned.pixel_to_world(x, y)).arcsec.max()
+    if not wrong < LARGEST_FRAME_ERROR_ARCSEC:
+        equinox = getattr(frame, "equinox", None)
+        of = f" of equinox {equinox.value}" if equinox is not None else ""
+        raise TileError(f"{name}: its positions are {frame.name.upper()}{of}, not ICRS; resample it to an ICRS grid.")
+    return turned
 
 
 def _number(value: object) -> float:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.coordinates import FK4, FK5, SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
 from hypothesis import given, settings
@@ -55,6 +56,17 @@ def on_lattice(origin_x, origin_y, scale=0.3, ny=2000, nx=2000, **changes):
     """A band of 0.3" pixels whose pixel 0 begins with VIS pixel (origin_x, origin_y)."""
     crpix = [(3000.5 - 0.5 - origin_x) / 3 + 0.5, (3000.5 - 0.5 - origin_y) / 3 + 0.5]
     return mosaic(sky(scale, crpix, **changes), ny, nx, "Y")
+
+
+@pytest.mark.parametrize("frame", [FK5(equinox="J1975"), FK5(equinox="J2000"), FK4(equinox="B1950")], ids=str)
+def test_bands_in_another_frame_lie_where_they_are(frame):
+    """NISP in the frame of another epoch, a quarter of a degree away in right ascension, on the same sky."""
+    wcs = sky(0.3, [(3000.5 - 0.5) / 3 + 0.5] * 2)
+    there = SkyCoord(150.0, 2.0, unit="deg").transform_to(frame)
+    wcs.wcs.crval = [there.ra.deg, there.dec.deg]
+    wcs.wcs.lonpole = 180.0 + there.position_angle(SkyCoord(0.0, 90.0, unit="deg").transform_to(frame)).deg
+    wcs.wcs.radesys, wcs.wcs.equinox = frame.name.upper(), float(frame.equinox.value[1:])
+    assert align(VIS, nisp(mosaic(wcs, 2000, 2000, "Y"))).bands["Y"] == BandGeometry("slice", 0, 0)
 
 
 def test_the_same_grid_is_binned_on_every_corner():

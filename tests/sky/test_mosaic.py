@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from scanner.errors import OutputError, TileError
 from scanner.records import BandFiles, ImageRef
 from scanner.sky.fits_image import RESIDENT_BYTES
 from scanner.sky.local_files import temporary_folder
-from scanner.sky.mosaic import open_mosaic
+from scanner.sky.mosaic import open_mosaic, outline
 
 REAL = Path(__file__).parents[2] / "../shared/real"
 
@@ -353,6 +354,37 @@ def test_no_wcs_and_a_broken_wcs_are_refused(tmp_path):
     galactic["CTYPE1"], galactic["CTYPE2"] = "GLON-TAN", "GLAT-TAN"
     fits.PrimaryHDU(pixels(), header=galactic).writeto(tmp_path / "galactic.fits")
     refused(tmp_path / "galactic.fits", "has no celestial WCS")
+
+
+FRAMES = [{"RADESYS": "FK5", "EQUINOX": 2000.0}, {"RADESYS": "FK5", "EQUINOX": 1975.0}, {"EQUINOX": 2000.0},
+          {"RADESYS": "FK4", "EQUINOX": 1950.0}, {"RADESYS": "ICRS"}, {}]  # fmt: skip
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=str)
+@pytest.mark.parametrize("position", [(150.0, 2.0), (0.0, 0.0), (10.0, 90.0)], ids=str)
+def test_positions_are_icrs_whatever_the_frame_of_the_header(tmp_path, frame, position):
+    """To a tenth of a VIS pixel; FK5 of 2000 is 0.025" away from ICRS, of 1975 a quarter of a degree."""
+    cards = frame | {"CRVAL1": position[0], "CRVAL2": position[1], "PC1_2": 0.3, "PC2_1": -0.3}
+    path = write(tmp_path / "a.fits", pixels(), RADESYS=None, EQUINOX=None)
+    with fits.open(path, mode="update") as file:
+        for key in ("RADESYS", "EQUINOX"):
+            file[0].header.remove(key)
+        file[0].header.update(cards)
+        expected = WCS(file[0].header)
+    x, y = np.meshgrid([-0.5, 40.0, 79.5], [-0.5, 30.0, 59.5])
+    with open_mosaic(refs(path), band="VIS") as mosaic:
+        found = SkyCoord(*mosaic.wcs.all_pix2world(x, y, 0), unit="deg")
+        corner = [float(word) for word in outline(mosaic.wcs, mosaic.shape).split()[2:4]]
+    sky = expected.pixel_to_world(x, y).icrs
+    assert found.separation(sky).arcsec.max() < 0.01
+    assert SkyCoord(*corner, unit="deg").separation(sky[0, 0]).arcsec < 0.01
+
+
+def test_a_frame_that_cannot_be_turned_into_icrs_is_refused(tmp_path):
+    """The centre of this projection lies 14 degrees from the image."""
+    cards = {"RADESYS": "FK5", "EQUINOX": 1975.0, "CTYPE1": "RA---CAR", "CTYPE2": "DEC--CAR", "LONPOLE": 0.0, "CRPIX1": -5e5}
+    words = r"its positions are FK5 of equinox J1975\.000, not ICRS; resample it"
+    refused(write(tmp_path / "a.fits", pixels(), **cards), words)
 
 
 def test_a_real_image_without_wcs_is_refused():
