@@ -383,7 +383,7 @@ def test_positions_are_icrs_whatever_the_frame_of_the_header(tmp_path, frame, po
 def test_a_frame_that_cannot_be_turned_into_icrs_is_refused(tmp_path):
     """The centre of this projection lies 14 degrees from the image."""
     cards = {"RADESYS": "FK5", "EQUINOX": 1975.0, "CTYPE1": "RA---CAR", "CTYPE2": "DEC--CAR", "LONPOLE": 0.0, "CRPIX1": -5e5}
-    words = r"its positions are FK5 of equinox J1975\.000, not ICRS; resample it"
+    words = "its positions are FK5 of equinox 1975.0, not ICRS; resample it"
     refused(write(tmp_path / "a.fits", pixels(), **cards), words)
 
 
