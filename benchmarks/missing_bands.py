@@ -2,7 +2,7 @@
 
     python benchmarks/missing_bands.py --bundle NAME --lenses SETS/eval --others SETS/challenge --cache CACHE
 
-Visible lenses against the non-lenses of the other set, without test-time augmentation. *Fitted*: a calibration of those members
+Visible lenses against the non-lenses of the other set. *Fitted*: a calibration of those members
 alone, fitted on the labels of the lenses' set itself, which a scan cannot have: the distilled one must come near it.
 """
 
@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
-from wide_sky import member_logits
 
 from scanner.ensemble import bundles, calibration
 from scanner.ensemble.calibration import Calibration
-from scanner.ensemble.session import seeing
+from scanner.ensemble.session import open_session, seeing
+from scanner.evaluation.scores import cached_logits
 from scanner.labelled_set import LabelledSet
 from scanner.records import NISP_BANDS, Float64
 
@@ -44,7 +44,10 @@ def main() -> None:
     if grid is None or not isinstance(full, Calibration):
         raise SystemExit("the bundle has no grid, or no calibration")
     sets = [LabelledSet(path) for path in (asked.lenses, asked.others)]
-    logits = [member_logits(bundle, dataset, asked.cache).astype(np.float64) for dataset in sets]
+    logits = [
+        cached_logits(bundle, dataset, lambda: open_session(bundle, "auto", 1, 1), asked.cache).astype(np.float64)
+        for dataset in sets
+    ]
     visible, plain = sets[0].truth.is_lens & sets[0].truth.visible, ~sets[1].truth.is_lens
     print(f"{bundle.manifest.name}: {visible.sum()} visible lenses, {plain.sum()} non-lenses; AUROC, recall at {RATES}")
     for there in product((True, False), repeat=len(NISP_BANDS)):

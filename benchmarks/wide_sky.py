@@ -3,9 +3,9 @@
     scanner simulate sets --out SETS wide-lenses invisible-deflectors bright-deflectors whole-rings challenge
     python benchmarks/wide_sky.py --bundle NAME --against OTHER --sets SETS --cache CACHE [--lenses SETS/eval ...]
 
-Recall of visible lenses (S/N above 25, more than 100 pixels) where a share of the non-lenses of ``challenge`` passes,
-by the calibrated combination without test-time augmentation; 95 % bootstrap intervals over lenses and non-lenses, differences
-to the other bundle paired. *Companions × f*: non-lenses with an elongated companion that is as bright as a visible arc and
+Recall of visible lenses (S/N above 25, more than 100 pixels) where a share of the non-lenses of ``challenge`` passes, by the
+calibrated combination as a scan scores, log-odds kept as ``scanner evaluate --cache`` keeps them; 95 % bootstrap intervals over
+lenses and non-lenses, differences to the other bundle paired. *Companions × f*: non-lenses with an elongated companion that is as bright as a visible arc and
 tangential, as ``benchmarks/companions.py`` counts them, count f times.
 """
 
@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from scanner.ensemble import bundles
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.session import open_session
-from scanner.evaluation.scores import dataset_logits
+from scanner.evaluation.scores import cached_logits
 from scanner.labelled_set import LabelledSet
-from scanner.records import Float32, Float64
+from scanner.records import Float64
 
 EDGES = (0.3, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 10.01)
 RATES = (1e-2, 1e-3, 1e-4)
@@ -38,20 +38,10 @@ LOOSE = ("spiral", "merger", "edge_on", "ring", "group", "cluster", "star", "art
 BOOTSTRAPS = 400
 
 
-def member_logits(bundle: Bundle, dataset: LabelledSet, cache: Path) -> Float32:
-    """Log-odds of the members for a set as it lies, (N, 7), kept in ``cache``."""
-    path = cache / f"plain-{bundle.fingerprint[:16]}-{dataset.content_key[:16]}.npy"
-    if not path.exists():
-        rows = np.arange(len(dataset), dtype=np.int64)
-        logits = dataset_logits(open_session(bundle, "auto", 1, 1), dataset, rows, np.zeros_like(rows))
-        cache.mkdir(parents=True, exist_ok=True)
-        np.save(path, logits)
-    return np.asarray(np.load(path), dtype=np.float32)
-
-
 def scores(bundle: Bundle, dataset: LabelledSet, cache: Path) -> Float64:
-    """Calibrated log-odds of a set as it lies, (N,)."""
-    return np.asarray(bundle.calibration.ranking_score(member_logits(bundle, dataset, cache)), dtype=np.float64)
+    """Calibrated log-odds of a set as a scan scores it, (N,); the members' are kept in ``cache``."""
+    logits = cached_logits(bundle, dataset, lambda: open_session(bundle, "auto", 1, 1), cache)
+    return np.asarray(bundle.calibration.ranking_score(logits), dtype=np.float64)
 
 
 def with_companion(dataset: LabelledSet) -> NDArray[np.bool_]:
