@@ -5,8 +5,8 @@
 
 Recall of visible lenses (S/N above 25, more than 100 pixels) where a share of the non-lenses of ``challenge`` passes, by the
 calibrated combination as a scan scores, log-odds kept as ``scanner evaluate --cache`` keeps them; 95 % bootstrap intervals over
-lenses and non-lenses, differences to the other bundle paired. *Companions × f*: non-lenses with an elongated companion that is as bright as a visible arc and
-tangential, as ``benchmarks/companions.py`` counts them, count f times.
+lenses and non-lenses, differences to the other bundle paired. *Companions × f*: non-lenses with an elongated companion that is
+as bright as a visible arc and tangential, as ``benchmarks/companions.py`` counts them, count f times.
 """
 
 from __future__ import annotations
