@@ -200,7 +200,7 @@ def read_sharp(files: BandFiles, band: Band, fwhm_arcsec: float | None = None, z
     """
     pixels, header = _read(files.image)
     name = str(files.image)
-    wcs = celestial_wcs(header, name)
+    wcs = celestial_wcs(header, (pixels.shape[0], pixels.shape[1]), name)
     scales = 3600.0 * np.asarray(proj_plane_pixel_scales(wcs))
     scale = float(np.sqrt(scales.prod()))
     zero, factor = (zero_point, 1.0) if zero_point is not None else ab_zero_point(header, scale, name)
