@@ -23,6 +23,7 @@ _HOMES = {
     "Survey": "scanner.interface.opened",
     "euclidise": "scanner.interface.simulate",
     "evaluate": "scanner.interface.bundle",
+    "import_labels": "scanner.interface.labels",
     "inject": "scanner.interface.simulate",
     "load_bundle": "scanner.interface.bundle",
     "make_bundle": "scanner.interface.train",

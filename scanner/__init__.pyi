@@ -1,4 +1,5 @@
 from scanner.interface.bundle import evaluate, load_bundle, score
+from scanner.interface.labels import import_labels
 from scanner.interface.objects import Cutout
 from scanner.interface.opened import Run, Survey, merge, open  # noqa: A004
 from scanner.interface.scan import plan, scan
@@ -14,6 +15,7 @@ __all__ = [
     "__version__",
     "euclidise",
     "evaluate",
+    "import_labels",
     "inject",
     "load_bundle",
     "make_bundle",

@@ -1,25 +1,36 @@
-"""Labelled sets of cutouts, simulated, painted or graded: their files, the columns of their truth, and how they are read."""
+"""Labelled sets of cutouts, simulated, painted, graded or imported: their files and columns, how they are read and written."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from scanner.atomic_file import file_sha256
+from scanner.atomic_file import file_sha256, flush_tree, partial_name, remove, writing_to
 from scanner.catalogue.columns import Column, column
 from scanner.config import StorageConfig
 from scanner.cutouts.quality import fill_bad_pixels
-from scanner.cutouts.store import CutoutStore
-from scanner.errors import ContentError, InputMissingError
-from scanner.records import DRAWN, CutoutBatch, Float32, Float64, Int64, unsealed
+from scanner.cutouts.store import CutoutStore, CutoutWriter
+from scanner.errors import ContentError, InputMissingError, OutputError
+from scanner.records import (
+    BANDS,
+    DRAWN,
+    VIS_PIXEL_SCALE_ARCSEC,
+    CutoutBatch,
+    Float32,
+    Float64,
+    Int64,
+    SealedRecord,
+    unsealed,
+)
 from scanner.storage import open_store
 from scanner.storage.location import is_remote, split
 
@@ -35,6 +46,8 @@ TRUTH_COLUMNS = (
     Column("x_arcsec", "float64", "arcsec", "The object's place from the cutout's centre, x", "pos.cartesian.x"),
     Column("y_arcsec", "float64", "arcsec", "The object's place from the cutout's centre, y", "pos.cartesian.y"),
 )
+#: Further column of objects of the real sky: rows of one field are never on both sides of training and validation.
+FIELD_COLUMN = Column("field", "string", "", "Tile or field that the object lies in", "meta.id;obs.field")
 #: Non-lenses that a network must tell from lenses by the arcs alone: the galaxy is what a lens would be, by class name.
 HARD_NEGATIVES = ("elliptical", "companion", "tangential", "near_lens")
 
@@ -166,6 +179,22 @@ class LabelledSet:
         return str(self._request.get("preset", self.path.name))
 
     @property
+    def is_for_evaluation_only(self) -> bool:
+        """Whether the description says, of itself or of its preset, that nothing may be trained on it."""
+        try:
+            said = json.loads(self.description)
+            return "evaluation" in (said.get("purpose"), dict(said.get("preset") or {}).get("purpose"))
+        except (ValueError, AttributeError, TypeError):
+            return False
+
+    @property
+    def fields(self) -> list[str] | None:
+        """Tile or field of each object, of which no two parts of a split share one; None where the truth does not say."""
+        if FIELD_COLUMN.name not in pyarrow.parquet.read_schema(self.path / TRUTH).names:
+            return None
+        return list(_read_table(self.path / TRUTH, [FIELD_COLUMN.name])[FIELD_COLUMN.name].to_pylist())
+
+    @property
     def _request(self) -> dict[str, Any]:
         """What was asked of the simulator; nothing where the description does not say."""
         try:
@@ -184,6 +213,80 @@ class LabelledSet:
         for start in range(0, len(rows), size):
             batch = self.store.read(rows[start : start + size])
             yield batch, *fill_bad_pixels(batch)
+
+
+R = TypeVar("R", bound=SealedRecord)
+
+
+class LabelledSetWriter:
+    """Writes a labelled set batch by batch; made by :func:`writing_labelled_set`.
+
+    ``path``: the folder until it has its name; further files may be written into it.
+    """
+
+    def __init__(self, path: Path, schema: pyarrow.Schema, cutouts: CutoutWriter) -> None:
+        self.path = path
+        self._schema, self._cutouts = schema, cutouts
+        self._truth: list[Mapping[str, Any]] = []
+        self.is_finished = False
+
+    def __len__(self) -> int:
+        return len(self._truth)
+
+    def append(self, batch: CutoutBatch, truth: Sequence[Mapping[str, Any]]) -> None:
+        """Add cutouts and their rows of truth, which are as many; a row's ``target_id`` and place are those of its cutout."""
+        x, y = (batch.offset.T * VIS_PIXEL_SCALE_ARCSEC).astype(np.float64)
+        for target_id, x_arcsec, y_arcsec, row in zip(batch.targets.target_id, x, y, truth, strict=True):
+            place = {"target_id": int(target_id), "x_arcsec": float(x_arcsec), "y_arcsec": float(y_arcsec)}
+            self._truth.append({**row, **place})
+        self._cutouts.append(batch)
+
+    def finish(self, record: R) -> R:
+        """Write the truth and, with the checksums of all files, the description; the set is whole then."""
+        self._cutouts.close()
+        truth = pyarrow.Table.from_pylist(self._truth, schema=self._schema)
+        pyarrow.parquet.write_table(truth, self.path / TRUTH, write_page_checksum=True)
+        record = record.model_copy(update={"sha256": described_sha256(self.path)})
+        (self.path / DESCRIPTION).write_bytes(record.to_bytes())
+        self.is_finished = True
+        return record
+
+
+@contextmanager
+def writing_labelled_set(out: Path, schema: pyarrow.Schema, name: str) -> Iterator[LabelledSetWriter]:
+    """Write a set of cutouts of several tiles; it appears under its name if it is finished when the block ends.
+
+    Parameters
+    ----------
+    out
+        Its folder, which must not exist.
+    schema
+        Of its truth: :data:`TRUTH_COLUMNS` and further columns.
+    name
+        Recorded in the store in the place of a tile's id.
+
+    Raises
+    ------
+    OutputError
+        The folder is there already, or cannot be written.
+    """
+    if out.exists():
+        raise OutputError(f"{out}: is there already; choose another --out or remove it.")
+    partial = partial_name(out)
+    none, unknown = dict.fromkeys(BANDS, ""), dict.fromkeys(BANDS, np.nan)
+    try:
+        with writing_to(out):
+            partial.mkdir(parents=True)
+            cutouts = CutoutWriter(
+                partial / CUTOUTS, tile_id=name, wcs_header="", zero_points=unknown, units=none, codec="exact"
+            )
+            writer = LabelledSetWriter(partial, schema, cutouts)
+            yield writer
+            if writer.is_finished:
+                flush_tree(partial)
+                partial.rename(out)
+    finally:
+        remove(partial)
 
 
 def described_sha256(folder: Path) -> dict[str, str]:

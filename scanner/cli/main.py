@@ -49,6 +49,7 @@ VERBS = {
     "train": ("scanner.cli.train:train", "Train the seven networks and make a bundle of them."),
     "evaluate": ("scanner.cli.evaluate:evaluate", "Measure bundles on a labelled dataset."),
     "grades": ("scanner.cli.grades:grades", "Export grades as labels and datasets, say how far graders agree."),
+    "labels": ("scanner.cli.labels:labels", "Import labels that others gave: published tables, votes, lists."),
     "explain": ("scanner.cli.explain:explain", "Explain an object of a run, or the networks of a bundle."),
     "schemas": ("scanner.cli.schemas:schemas", "Write the JSON Schema of every file and message."),
 }

@@ -15,6 +15,7 @@ from scanner.ensemble.bundles import PublishedBundle
 from scanner.evaluation.results import Evaluation
 from scanner.grading.agreement import Agreement
 from scanner.grading.training_set import GradedSetRecord
+from scanner.labels.importing import ImportedSetRecord
 from scanner.records import CommitRecord, FailedTile, Record, SealedRecord, Tile
 from scanner.report.explanations import AtlasRecord, ExplainJob, ExplainOutcome, Explanation, PageRecord
 from scanner.service.settings import ServiceConfig
@@ -52,6 +53,7 @@ MODELS: dict[str, type[Record]] = {
     "cutout-store": StoreAttributes,
     "dataset": DatasetRecord,
     "graded-set": GradedSetRecord,
+    "imported-set": ImportedSetRecord,
     "agreement": Agreement,
     "injection": InjectionRecord,
     "euclidised": EuclidisedRecord,

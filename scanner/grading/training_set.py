@@ -11,22 +11,19 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from scanner import __version__
-from scanner.atomic_file import flush_tree, partial_name, remove, writing_to
 from scanner.catalogue.columns import column
 from scanner.config import DUPLICATE_RADIUS_ARCSEC
-from scanner.cutouts.store import CutoutWriter
-from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
+from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.grading.grade import Place
 from scanner.grading.labels import LABEL_COLUMNS
-from scanner.labelled_set import CUTOUTS, DESCRIPTION, TRUTH, TRUTH_COLUMNS, described_sha256
+from scanner.labelled_set import TRUTH_COLUMNS, LabelledSetWriter, writing_labelled_set
 from scanner.query.catalogue import Catalogue
 from scanner.query.region import Cone
 from scanner.query.search import SEPARATION_COLUMN, CandidateId, Search, search
-from scanner.records import BANDS, VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, SealedRecord, Tile
+from scanner.records import SealedRecord, Tile
 from scanner.sky import tile_list
 from scanner.survey.candidate_cutouts import candidate_cutouts
 from scanner.survey.folder.ledger import RunFolder, RunRecord
@@ -137,8 +134,6 @@ def write_training_set(
     InputMissingError
         Cutouts were not kept, and their tiles cannot be opened any more.
     """
-    if out.exists():
-        raise OutputError(f"{out}: is there already; choose another --out or remove it.")
     n_clear = sum(label["label"] != "unclear" for label in labels.values())
     clear = sorted((row for row in rows if labels[row.object]["label"] != "unclear"), key=_tile)
     if not clear:
@@ -152,39 +147,26 @@ def write_training_set(
         n_unclear=len(labels) - n_clear,
         n_missing=n_clear - len(clear),
     )
-    partial = partial_name(out)
-    try:
-        with writing_to(out):
-            partial.mkdir(parents=True)
-            truth = _write_cutouts(labels, clear, partial / CUTOUTS)
-            pq.write_table(truth, partial / TRUTH, write_page_checksum=True)
-            record = record.model_copy(update={"sha256": described_sha256(partial)})
-            (partial / DESCRIPTION).write_bytes(record.to_bytes())
-            flush_tree(partial)
-            partial.rename(out)
-    finally:
-        remove(partial)
-    return record
+    with writing_labelled_set(out, TRUTH_SCHEMA, "grades") as writer:
+        _append_cutouts(labels, clear, writer)
+        return writer.finish(record)
 
 
-def _write_cutouts(labels: Mapping[int, Mapping[str, Any]], rows: Sequence[GradedRow], path: Path) -> pa.Table:
-    """Write the cutouts of some rows, those of a tile together; returns the truth."""
+def _append_cutouts(labels: Mapping[int, Mapping[str, Any]], rows: Sequence[GradedRow], writer: LabelledSetWriter) -> None:
+    """Write the cutouts of some rows, those of a tile together."""
     read = cache(_record_and_tiles)
-    truth: list[dict[str, Any]] = []
-    none, unknown = dict.fromkeys(BANDS, ""), dict.fromkeys(BANDS, np.nan)
-    with CutoutWriter(path, tile_id="grades", wcs_header="", zero_points=unknown, units=none, codec="exact") as writer:
-        for (location, run, tile_id), group in groupby(rows, key=_tile):
-            of_tile = list(group)
-            folder = of_tile[0].published.run_folders.get(run)
-            if folder is None:
-                raise InputMissingError(f"{location}: its run {run} is not known any more; name the run's own folder.")
-            record, tiles = read(folder)
-            batch = candidate_cutouts(pa.concat_tables([row.row for row in of_tile]), folder, tiles, record.config)
-            if batch is None or len(batch) != len(of_tile):
-                raise ContentError(f"{folder.location}: tile {tile_id} has lost cutouts of its objects; scan it again.")
-            writer.append(batch)
-            truth += [_truth(labels[row.object], batch, place) for place, row in enumerate(of_tile)]
-    return pa.Table.from_pylist(truth, schema=TRUTH_SCHEMA)
+    for (location, run, tile_id), group in groupby(rows, key=_tile):
+        of_tile = list(group)
+        folder = of_tile[0].published.run_folders.get(run)
+        if folder is None:
+            raise InputMissingError(f"{location}: its run {run} is not known any more; name the run's own folder.")
+        record, tiles = read(folder)
+        batch = candidate_cutouts(pa.concat_tables([row.row for row in of_tile]), folder, tiles, record.config)
+        if batch is None or len(batch) != len(of_tile):
+            raise ContentError(f"{folder.location}: tile {tile_id} has lost cutouts of its objects; scan it again.")
+        magnitudes = batch.targets.magnitude.tolist()
+        truth = [_truth(labels[row.object], magnitude) for row, magnitude in zip(of_tile, magnitudes, strict=True)]
+        writer.append(batch, truth)
 
 
 def _tile(row: GradedRow) -> tuple[str, str, str]:
@@ -198,18 +180,14 @@ def _record_and_tiles(folder: RunFolder) -> tuple[RunRecord, Mapping[str, Tile]]
     return record, tile_list.read(record.tile_list, record.config.storage).tiles
 
 
-def _truth(label: Mapping[str, Any], batch: CutoutBatch, place: int) -> dict[str, Any]:
+def _truth(label: Mapping[str, Any], magnitude: float) -> dict[str, Any]:
     """The columns of simulated truth that a label gives: a lens is visible, since people saw it; its arcs were not measured."""
     is_lens = label["label"] == "lens"
-    x, y = (float(value) * VIS_PIXEL_SCALE_ARCSEC for value in batch.offset[place])
     return {
         **label,
-        "target_id": int(batch.targets.target_id[place]),
         "is_lens": is_lens,
         "visible": is_lens,
         "class_name": f"grade {label['grade']}",
         "arc_snr": np.nan,
-        "x_arcsec": x,
-        "y_arcsec": y,
-        "magnitude_vis": float(batch.targets.magnitude[place]),
+        "magnitude_vis": magnitude,
     }

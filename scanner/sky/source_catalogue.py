@@ -1,4 +1,4 @@
-"""Sources of a tile's own catalogue, from FITS, ECSV, CSV or Parquet; only the columns that are needed are read."""
+"""Sources of a tile's own catalogue, from FITS, ECSV, VOTable, CSV or Parquet; only the columns that are needed are read."""
 
 from __future__ import annotations
 
@@ -101,15 +101,29 @@ def read(file: ImageRef) -> Sources:
         if column.values.ndim != 1 or any(isinstance(value, np.ndarray) for value in column.values[:1]):
             raise TileError(f"{file}: column {column.name} holds several values a row; name one that holds a single value.")
     found = {role: columns[name] for role, name in names.items()}
-    ra, dec = _angle(found["ra"], file, u.hourangle), _angle(found["dec"], file, u.deg)
-    usable = np.isfinite(ra) & (np.abs(dec) <= 90.0)
+    ra, dec = positions(found["ra"], found["dec"], file)
     return Sources(
-        ra=np.where(usable, ra, np.nan) % 360.0,
-        dec=np.where(usable, dec, np.nan),
+        ra=ra,
+        dec=dec,
         target_id=_ids(found.get("id")),
         magnitude=_magnitude(found, file),
         area=_numbers(found["area"], file) if "area" in found else None,
     )
+
+
+def positions(ra: FileColumn, dec: FileColumn, file: ImageRef) -> tuple[Float64, Float64]:
+    """Right ascension and declination in degrees, (N,) float64 each; NaN where missing or impossible.
+
+    Degrees unless a unit says otherwise; text such as ``03:31:16.8`` is hours in right ascension and degrees in declination.
+
+    Raises
+    ------
+    TileError
+        A column holds something else than angles.
+    """
+    longitude, latitude = _angle(ra, file, u.hourangle), _angle(dec, file, u.deg)
+    usable = np.isfinite(longitude) & (np.abs(latitude) <= 90.0)
+    return np.where(usable, longitude, np.nan) % 360.0, np.where(usable, latitude, np.nan)
 
 
 def _names_of_roles(available: Sequence[str]) -> dict[str, str]:
@@ -224,7 +238,7 @@ def read_columns(file: ImageRef, choose: Chooser) -> dict[str, FileColumn]:
     read = next((read for suffixes, read in _FORMATS.items() if file.path.lower().endswith(suffixes)), None)
     path = local_path(file.path)
     if read is None:
-        raise TileError(f"{file}: is not a catalogue that can be read; give FITS, ECSV, CSV or Parquet.")
+        raise TileError(f"{file}: is not a catalogue that can be read; give FITS, ECSV, VOTable, CSV or Parquet.")
     regular_file(path, str(file))
     try:
         with warnings.catch_warnings():
@@ -288,7 +302,17 @@ def _read_ecsv(file: ImageRef, path: str, choose: Chooser) -> dict[str, FileColu
     n_bytes = Path(path).stat().st_size
     if n_bytes > LARGEST_ECSV_BYTES:
         raise TileError(f"{file}: the catalogue has {n_bytes:,} bytes of ECSV; write it as FITS or Parquet.")
-    table = Table.read(path, format="ascii.ecsv")
+    return _from_astropy(Table.read(path, format="ascii.ecsv"), choose)
+
+
+def _read_votable(file: ImageRef, path: str, choose: Chooser) -> dict[str, FileColumn]:
+    n_bytes = Path(path).stat().st_size
+    if n_bytes > LARGEST_ECSV_BYTES:
+        raise TileError(f"{file}: the catalogue has {n_bytes:,} bytes of VOTable; write it as FITS or Parquet.")
+    return _from_astropy(Table.read(path, format="votable"), choose)
+
+
+def _from_astropy(table: Table, choose: Chooser) -> dict[str, FileColumn]:
     columns = {}
     for name in choose(table.colnames):
         values = np.ma.asarray(table[name])
@@ -336,6 +360,7 @@ def _read_parquet(file: ImageRef, path: str, choose: Chooser) -> dict[str, FileC
 _FORMATS: dict[tuple[str, ...], Callable[[ImageRef, str, Chooser], dict[str, FileColumn]]] = {
     (".fits", ".fit", ".fits.gz", ".fits.fz"): _read_fits,
     (".ecsv",): _read_ecsv,
+    (".vot", ".votable", ".xml"): _read_votable,
     (".csv",): _read_csv,
     (".parquet", ".parq", ".pq"): _read_parquet,
 }

@@ -122,12 +122,9 @@ def _from_catalogue(tile: Tile, vis: Mosaic) -> _Found:
     elif _share_ids(ids, sources.ra, sources.dec):
         ids = None
         notes.append("target ids are HEALPix indices: the catalogue gives one id to objects at different positions")
-    x, y = np.full((2, len(sources)), np.nan)
-    near = _near(vis, sources.ra, sources.dec)
-    if near.any():
-        x[near], y[near], all_found = _pixels(vis, sources.ra[near], sources.dec[near])
-        if not all_found:
-            notes.append("objects without a pixel are left out: the distortion of a mosaic's WCS diverges there")
+    x, y, all_found = pixel_positions(vis, sources.ra, sources.dec)
+    if not all_found:
+        notes.append("objects without a pixel are left out: the distortion of a mosaic's WCS diverges there")
     return _Found(sources.ra, sources.dec, x, y, ids, sources.magnitude, sources.area, tuple(notes))
 
 
@@ -139,6 +136,18 @@ def _share_ids(target_id: Int64, ra: Float64, dec: Float64) -> bool:
     directions = unit_vectors(ra[order], dec[order])
     distance = np.linalg.norm(directions - directions[first[group]], axis=1)
     return bool((distance > chord(SAME_ID_RADIUS_ARCSEC)).any())
+
+
+def pixel_positions(vis: Mosaic, ra: Float64, dec: Float64) -> tuple[Float64, Float64, bool]:
+    """Pixels (x, y) of positions in degrees, (N,) float64; NaN far outside the mosaic and where its WCS gives none.
+
+    The third is False where the inversion of the WCS's distortion did not converge for a position near the mosaic.
+    """
+    x, y = np.full((2, len(ra)), np.nan)
+    near, all_found = _near(vis, ra, dec), True
+    if near.any():
+        x[near], y[near], all_found = _pixels(vis, ra[near], dec[near])
+    return x, y, all_found
 
 
 @np.errstate(over="ignore", invalid="ignore")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,18 @@ from scanner.atomic_file import replacement
 from scanner.cutouts.quality import measure
 from scanner.ensemble.preprocessing import Preprocessing, from_minimum, resize, scale_asinh_mad, scale_minmax
 from scanner.errors import ContentError, OutputError, UsageError
-from scanner.records import DRAWN, IMAGE_SHAPES, NISP_CUTOUT_PIXELS, CutoutBatch, Float32, Int64, Record
+from scanner.records import (
+    DRAWN,
+    IMAGE_SHAPES,
+    NISP_CUTOUT_PIXELS,
+    VIS_CUTOUT_PIXELS,
+    VIS_PIXEL_SCALE_ARCSEC,
+    CutoutBatch,
+    Float32,
+    Float64,
+    Int64,
+    Record,
+)
 from scanner.simulation.parts import run_all
 
 if TYPE_CHECKING:
@@ -28,6 +40,8 @@ if TYPE_CHECKING:
 SPLIT_SEED = 0
 #: Shares of the rows that go to training and validation; calibration gets the rest.
 TRAIN_SHARE, VALIDATION_SHARE = 0.84, 0.06
+#: Training, validation and calibration need a field of the sky each.
+FEWEST_FIELDS = 3
 Float16 = NDArray[np.float16]
 #: Shape of one object in each array.
 SHAPES = IMAGE_SHAPES | {"vis66": (NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS)}
@@ -58,7 +72,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers, (n,) int64 each and ascending: no row is in two of them."""
+    """Row numbers, (n,) int64 each and ascending: no row is in two of them, and no field of the real sky."""
 
     train: Int64
     validation: Int64
@@ -105,10 +119,10 @@ class TrainingData:
         self.paths = tuple(paths)
         self.datasets = tuple(LabelledSet(path) for path in paths)
         for dataset in self.datasets:
-            if _purpose(dataset) == "evaluation":
+            if dataset.is_for_evaluation_only:
                 raise UsageError(
-                    f"{dataset.path}: preset {dataset.preset} is for evaluation only and must never be trained on; "
-                    "draw a training set with 'scanner simulate dataset --preset train'."
+                    f"{dataset.path}: {dataset.preset} is for evaluation only and must never be trained on; give a training "
+                    "set, such as 'scanner simulate dataset --preset train' draws."
                 )
         if len(set(self.fingerprints)) < len(self.datasets):
             raise UsageError("a dataset is given twice as --data; give each once.")
@@ -119,10 +133,20 @@ class TrainingData:
                 f"{self.datasets[0].path / TRUTH}: needs lenses and non-lenses, but all {len(self)} rows are of one class; "
                 "train on another dataset."
             )
-        self.split: Split = joined_splits([len(dataset) for dataset in self.datasets])
+        self.split: Split = self._split()
 
     def __len__(self) -> int:
         return int(self.starts[-1])
+
+    def _split(self) -> Split:
+        """Split simulated objects one by one, set by set, and those of the real sky by whole fields."""
+        sizes = [len(dataset) for dataset in self.datasets]
+        names = [dataset.fields or [""] * len(dataset) for dataset in self.datasets]
+        fields = np.array([name for of_set in names for name in of_set], dtype=np.str_)
+        if not (fields != "").any():
+            return joined_splits(sizes)
+        ra, dec = (np.concatenate([getattr(dataset.store, axis) for dataset in self.datasets]) for axis in ("ra", "dec"))
+        return apart(joined_splits(sizes, fields, self.labels.is_lens), ra, dec)
 
     @property
     def fingerprint(self) -> str:
@@ -149,13 +173,6 @@ class TrainingData:
         """Read rows, ascending over the datasets: batches of at most ``size``, with VIS and NISP free of NaN."""
         for dataset, start, end in zip(self.datasets, self.starts, self.starts[1:], strict=False):
             yield from dataset.batches(rows[(rows >= start) & (rows < end)] - start, size)
-
-
-def _purpose(dataset: LabelledSet) -> str | None:
-    try:
-        return str(json.loads(dataset.description)["preset"]["purpose"])
-    except (ValueError, KeyError, TypeError):
-        return None
 
 
 def _labels(dataset: LabelledSet) -> Labels:
@@ -320,7 +337,7 @@ def read_drawn(drawn: DrawnSet, preprocessing: Preprocessing) -> tuple[ScaledIma
     for first in range(0, drawn.n_objects, PART):
         with np.load(drawn.part(preprocessing, first)) as arrays:
             images.append(ScaledImages(**{name: arrays[name] for name in SHAPES}, preprocessing=preprocessing))
-            labels.append(Labels(**{item.name: arrays[item.name] for item in fields(Labels)}))
+            labels.append(Labels(**{item.name: arrays[item.name] for item in fields_of(Labels)}))
     return joined_images(images), joined_labels(labels)
 
 
@@ -348,7 +365,7 @@ def scale_batch(vis: Float32, nisp: Float32, sky: Float32, sigma: Float32, prepr
 
 def joined_labels(parts: Sequence[Labels]) -> Labels:
     """Labels of several sets, one after the other."""
-    return Labels(**{item.name: np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(Labels)})
+    return Labels(**{item.name: np.concatenate([getattr(part, item.name) for part in parts]) for item in fields_of(Labels)})
 
 
 def split(n: int, seed: int = SPLIT_SEED) -> Split:
@@ -358,16 +375,110 @@ def split(n: int, seed: int = SPLIT_SEED) -> Split:
     return Split(*(np.sort(part) for part in (order[:first], order[first:second], order[second:])))
 
 
-def joined_splits(sizes: Sequence[int]) -> Split:
-    """Splits of several sets, each by itself, with rows numbered through: adding a set moves no row of another."""
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    parts = [split(n) for n in sizes]
-    return Split(
-        *(
-            np.concatenate([getattr(part, item.name) + start for part, start in zip(parts, starts, strict=False)])
-            for item in fields(Split)
+def joined_splits(
+    sizes: Sequence[int], fields: NDArray[np.str_] | None = None, is_lens: NDArray[np.bool_] | None = None
+) -> Split:
+    """Splits of several sets, each by itself, with rows numbered through: adding a set moves no row of another.
+
+    Parameters
+    ----------
+    sizes
+        Rows of each set.
+    fields, is_lens
+        (N,) of all sets: the field of each row and whether it is a lens. Rows of a field are kept together
+        (:func:`split_fields`); those of none, "", are split one by one.
+
+    Raises
+    ------
+    ContentError
+        See :func:`split_fields`; where rows of no field are there too, all fields go to training instead.
+    """
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    parts = []
+    for first, n in zip(starts, sizes, strict=False):
+        alone = np.arange(n, dtype=np.int64) if fields is None else np.flatnonzero(fields[first : first + n] == "")
+        part = split(len(alone))
+        parts.append(Split(*(alone[getattr(part, item.name)] + first for item in fields_of(Split))))
+    if fields is not None and is_lens is not None:
+        rows = np.flatnonzero(fields != "")
+        if len(rows) < len(fields) and len(np.unique(fields[rows])) < FEWEST_FIELDS:
+            parts.append(Split(rows, rows[:0], rows[:0]))
+        else:
+            part = split_fields(fields[rows], is_lens[rows])
+            parts.append(Split(*(rows[getattr(part, item.name)] for item in fields_of(Split))))
+    return Split(*(np.sort(np.concatenate([getattr(part, item.name) for part in parts])) for item in fields_of(Split)))
+
+
+def apart(parts: Split, ra: Float64, dec: Float64) -> Split:
+    """Leave out what has pixels in common with a part that judges it: neighbours across the edge of two fields.
+
+    Parameters
+    ----------
+    parts
+        Rows by field.
+    ra, dec
+        (N,) degrees of all rows; NaN: nowhere.
+
+    Returns
+    -------
+    Split
+        Without rows of training near one of validation or calibration, and of validation near one of calibration.
+    """
+    # Here: a machine that draws what it trains on may do without.
+    from scipy.spatial import KDTree
+
+    from scanner.sphere import chord, unit_vectors
+
+    reach = chord(VIS_CUTOUT_PIXELS * VIS_PIXEL_SCALE_ARCSEC * math.sqrt(2))
+
+    def away(rows: Int64, others: Int64) -> Int64:
+        here, there = (part[np.isfinite(ra[part]) & np.isfinite(dec[part])] for part in (rows, others))
+        if not len(here) or not len(there):
+            return rows
+        distance, _ = KDTree(unit_vectors(ra[there], dec[there])).query(unit_vectors(ra[here], dec[here]))
+        return np.setdiff1d(rows, here[distance < reach])
+
+    validation = away(parts.validation, parts.calibration)
+    return Split(away(away(parts.train, parts.calibration), parts.validation), validation, parts.calibration)
+
+
+def split_fields(fields: NDArray[np.str_], is_lens: NDArray[np.bool_], seed: int = SPLIT_SEED) -> Split:
+    """Split rows by whole fields of the sky.
+
+    Validation and calibration get fields with both classes first, in an order drawn by ``seed``, until they have their share;
+    fields that are larger than both shares together come last. Training gets the rest.
+
+    Parameters
+    ----------
+    fields, is_lens
+        (n,) field of each row, and whether it is a lens.
+    seed
+        Of the order.
+
+    Raises
+    ------
+    ContentError
+        There are fewer than three fields.
+    """
+    numbers, group = np.unique(fields, return_inverse=True)
+    if len(numbers) < FEWEST_FIELDS:
+        raise ContentError(
+            f"all {len(fields):,} objects lie in {len(numbers)} field{'s'[: len(numbers) != 1]}, and training, validation and "
+            "calibration need fields of their own; import labels of three or more, or add a simulated set."
         )
-    )
+    n, sizes = len(fields), np.bincount(group)
+    n_lenses = np.bincount(group, weights=is_lens)
+    is_mixed = (n_lenses > 0) & (n_lenses < sizes)
+    shares = {"validation": VALIDATION_SHARE, "calibration": 1.0 - TRAIN_SHARE - VALIDATION_SHARE}
+    drawn = np.random.default_rng((seed, n, len(numbers))).permutation(len(numbers))
+    waiting = drawn[np.lexsort((drawn, ~is_mixed[drawn], sizes[drawn] > n * (1.0 - TRAIN_SHARE)))].tolist()
+    part_of = np.zeros(len(numbers), dtype=np.int64)
+    for number, share in enumerate(shares.values(), start=1):
+        taken = 0
+        while taken < share * n and len(waiting) > len(shares) - number + 1:
+            part_of[waiting[0]] = number
+            taken += int(sizes[waiting.pop(0)])
+    return Split(*(np.flatnonzero(part_of[group] == part) for part in range(len(shares) + 1)))
 
 
 def joined_images(parts: Sequence[ScaledImages]) -> ScaledImages:

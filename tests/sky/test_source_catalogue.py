@@ -222,7 +222,7 @@ def test_bad_units(tmp_path: Path, column: str, unit: str) -> None:
     [
         ("none.fits", "is not there"),
         ("none.csv", "is not there"),
-        ("cat.txt", "give FITS, ECSV, CSV or Parquet"),
+        ("cat.txt", "give FITS, ECSV, VOTable, CSV or Parquet"),
         ("s3://bucket/cat.parquet", "reads nothing from s3"),
     ],
 )

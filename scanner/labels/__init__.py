@@ -1,0 +1,1 @@
+"""Labels that others gave: tables of them, and the labelled sets that become of them."""
