@@ -10,6 +10,8 @@ import click
 
 from scanner.cli.options import provider_option, threads_option
 from scanner.ensemble.bundle import CARD_FILE
+from scanner.errors import UsageError
+from scanner.evaluation.benchmark import BENCHMARKS, RESULT_FILE, BenchmarkName, benchmark_tables
 from scanner.evaluation.card import check_room
 from scanner.evaluation.compare import TURNED
 from scanner.evaluation.decisions import SKY_PREVALENCE
@@ -26,9 +28,14 @@ MANY_TURNED, RECOLOURED = 1000, 300
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    required=True,
     multiple=True,
     help="Labelled set that no bundle was trained on, as of 'scanner simulate sets'; repeat for more.",
+)
+@click.option(
+    "--benchmark",
+    type=(click.Choice(list(BENCHMARKS)), click.Path(path_type=Path)),
+    metavar="NAME FOLDER",
+    help=f"Public benchmark ({', '.join(BENCHMARKS)}) and its files: the benchmark's own measures beside ours.",
 )
 @click.option(
     "--images", type=click.Path(path_type=Path), help="Tile list; the centre of each tile is scored eight ways round."
@@ -73,6 +80,7 @@ MANY_TURNED, RECOLOURED = 1000, 300
 def evaluate(
     bundles: tuple[str, ...],
     data: tuple[Path, ...],
+    benchmark: tuple[BenchmarkName, Path] | None,
     images: Path | None,
     known: Path | None,
     real: tuple[Path, ...],
@@ -93,6 +101,20 @@ def evaluate(
     non-lenses are mistaken, with 95% intervals. Networks run once: their log-odds are kept.
     """
     interface.refuse_nonsense(beta, prevalence, "--")
+    if not data and benchmark is None:
+        raise UsageError("give labelled sets as --data, or a public benchmark as --benchmark NAME FOLDER.")
+    if not data and (card or images or known or real):
+        raise UsageError("--card, --images, --known and --real compare with simulated sets; give them as --data.")
+    if benchmark is not None:
+        result = interface.evaluate_benchmark(
+            bundles or (None,), *benchmark, out, beta=beta, provider=provider, threads=threads
+        )
+        for table in benchmark_tables(result):
+            click.echo("\n".join((*plain(table), "")))
+        if out is not None:
+            click.echo(f"{out}: {RESULT_FILE}")
+        if not data:
+            return
     if card is not None:
         check_room(interface.load_bundle(bundles[0] if bundles else None), card[1])
     measured = interface.evaluate(

@@ -12,6 +12,7 @@ from scanner.config import RunConfig
 from scanner.cutouts.store import StoreAttributes
 from scanner.ensemble.bundle import BundleManifest
 from scanner.ensemble.bundles import PublishedBundle
+from scanner.evaluation.benchmark import BenchmarkResult
 from scanner.evaluation.results import Evaluation
 from scanner.grading.agreement import Agreement
 from scanner.grading.training_set import GradedSetRecord
@@ -58,6 +59,7 @@ MODELS: dict[str, type[Record]] = {
     "injection": InjectionRecord,
     "euclidised": EuclidisedRecord,
     "evaluation": Evaluation,
+    "benchmark": BenchmarkResult,
     "atlas": AtlasRecord,
     "object-page": PageRecord,
     "explanation": Explanation,

@@ -26,6 +26,7 @@ from scanner.survey.scan.machine import cores
 if TYPE_CHECKING:
     from astropy.table import Table
 
+    from scanner.evaluation.benchmark import BenchmarkName, BenchmarkResult
     from scanner.evaluation.compare import Comparison
     from scanner.evaluation.results import Evaluation
     from scanner.interface.objects import ObjectTable
@@ -267,6 +268,57 @@ def evaluate(
         )
     measured = BundleEvaluation(comparison)
     return measured if out is None else replace(measured, page=measured.write(out)[-1])
+
+
+def evaluate_benchmark(
+    bundles: Sequence[str | Path | None],
+    name: BenchmarkName,
+    folder: str | Path,
+    out: str | Path | None = None,
+    *,
+    beta: float | None = None,
+    provider: str = "auto",
+    threads: int = 1,
+    progress: bool | None = None,
+) -> BenchmarkResult:
+    """Measure bundles on a public benchmark of real images, as ``scanner evaluate --benchmark`` does.
+
+    Parameters
+    ----------
+    bundles
+        Folders or names; None: the default bundle.
+    name, folder
+        The benchmark, and its files as they are published.
+    out
+        Folder for ``benchmark.json``; none is written by default.
+    beta, provider, threads, progress
+        See :func:`evaluate`.
+
+    Raises
+    ------
+    ScannerError
+        See :func:`scanner.evaluation.benchmark.run_benchmark`.
+    """
+    from scanner.atomic_file import write_atomically
+    from scanner.evaluation.benchmark import RESULT_FILE, run_benchmark
+    from scanner.evaluation.compare import named_bundles
+
+    storage = configuration.load_storage()
+    loaded = named_bundles([bundle_files.load(one, storage).path for one in bundles])
+    with script_kept_from_children(), bar("scoring", shown=progress) as move:
+        result = run_benchmark(
+            name,
+            Path(folder),
+            list(loaded.items()),
+            beta=beta,
+            provider=provider,
+            threads=threads,
+            parallel=max(1, cores() // threads),
+            report=move,
+        )
+    if out is not None:
+        write_atomically(Path(out) / RESULT_FILE, result.to_bytes())
+    return result
 
 
 @dataclass(frozen=True, repr=False)

@@ -143,7 +143,7 @@ class _Import:
             self.leave_out(rows[i], reason, f"{share:.0%} of the central {width:.0f} arcsec of VIS is {reason} in {files[i]}")
         if len(good):
             kept = batch.take(good)
-            truth = [
+            truth: list[dict[str, Any]] = [
                 {
                     "is_lens": rows[i].is_lens,
                     "visible": rows[i].is_lens,
@@ -160,7 +160,7 @@ class _Import:
                 }
                 for number, i in enumerate(good.tolist())
             ]
-            self.n_lenses += sum(row["is_lens"] for row in truth)
+            self.n_lenses += sum(bool(row["is_lens"]) for row in truth)
             self.writer.append(kept, truth)
             self.done(len(good))
 
@@ -572,7 +572,7 @@ def _read_fits(path: Path) -> _Planes:
     science = [one for one in science if one[0] not in noise]
     if len(science) == 1:
         name, values, header = science[0]
-        other = next((band for band in BANDS if (band, name) in named), "VIS")
+        other: Band = next((band for band in BANDS if (band, name) in named), "VIS")
         planes = _split(values, path)
         return {band if len(planes) > 1 else other: (plane, header, None) for band, plane in planes.items()}
     found: _Planes = {}

@@ -53,6 +53,8 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">": lambda value, bound: value > bound,
     "<": lambda value, bound: value < bound,
 }
+#: What a volunteer's answer begins with who sees a lens.
+_SAYS_LENS = re.compile(r"(a |possible |probable |definite )?(lens|yes|true)\b", re.IGNORECASE)
 #: Names of columns, and values, that a message lists at most.
 _SHOWN = 12
 
@@ -178,10 +180,8 @@ class LabelRule:
         numbers = [number for label in labels if (number := _number(label)) is not None]
         if all(number.is_integer() for number in numbers):
             return self
-        alone = self.not_lens == NOT_LENS_VALUES
-        below = self.lens if alone else self.not_lens
-        other = tuple(f"<{word}" if _number(word) is not None else word for word in below)
-        return LabelRule((f">={bound}",), other)
+        below = self.lens if self.not_lens == NOT_LENS_VALUES else self.not_lens
+        return LabelRule((f">={bound}",), tuple(f"<{word}" if _number(word) is not None else word for word in below))
 
     def verdict(self, label: str) -> bool | None:
         """Whether the label is that of a lens; None: it is not used.
@@ -312,7 +312,9 @@ def _changed(row: LabelRow, **values: Any) -> LabelRow:
 def _read_table(path: Path, preset: Preset | None, preset_name: str, given: Mapping[str, str]) -> LabelTable:
     """Read a table with one row an object."""
     names: dict[str, str] = {}
-    wanted = {**(preset.columns if preset else {}), **given}
+    wanted: dict[str, str] = {**given}
+    for role, name in (preset.columns if preset else {}).items():
+        wanted.setdefault(role, name)
 
     def choose(available: Sequence[str]) -> Sequence[str]:
         for role, name in wanted.items():
@@ -325,7 +327,7 @@ def _read_table(path: Path, preset: Preset | None, preset_name: str, given: Mapp
         by_upper: dict[str, str] = {}
         for name in available:
             by_upper.setdefault(_normal(name), name)
-        usual = {
+        usual: dict[str, str] = {
             role: next(by_upper[alias] for alias in aliases if alias in by_upper)
             for role, aliases in ALIASES.items()
             if any(alias in by_upper for alias in aliases)

@@ -53,15 +53,12 @@ def test_columns_that_are_named_and_texts_of_angles(tmp_path):
         ((">=0.7",), ("<0.2",), [True, None, False]),
         (("0.5",), (), [True, False, False]),
         (("0.7",), ("0.2",), [True, None, False]),
-        (("0.9",), ("0.3", "0.1"), [True, None, None]),
+        (("0.9", "0.3"), ("0.1",), [True, True, False]),
     ],
 )
 def test_numbers(tmp_path, lens, not_lens, expected):
     path = tmp_path / "t.csv"
     Table({"ra": [1.0, 2.0, 3.0], "dec": [0.0] * 3, "label": [0.9, 0.3, 0.1]}).write(path, format="ascii.csv")
-    if expected[1:] == [None, None]:
-        # Several numbers are values, or bounds of which the widest counts: 0.3 and 0.1 are below 0.3.
-        expected = [True, None, False]
     found = read_labels(path, lens=lens, not_lens=not_lens)
     assert [verdicts(found).get(number) for number in range(3)] == expected
 
@@ -78,9 +75,7 @@ def test_whole_numbers_are_values_and_not_thresholds():
 def test_one_sentence_says_what_is_wrong(tmp_path):
     path = tmp_path / "t.csv"
     Table({"ra": [1.0], "dec": [2.0], "comment": ["arc"], "z": [0.5]}).write(path, format="ascii.csv")
-    with pytest.raises(
-        ContentError, match=r"t\.csv: no column holds labels; name it with --columns label=NAME\. Columns: ra, dec"
-    ):
+    with pytest.raises(ContentError, match=r"no column holds labels; name it with --columns label=NAME\. Columns: ra, dec"):
         read_labels(path)
     with pytest.raises(ContentError, match=r"column comment holds arc, and none of this is a lens \(A, B, .*\) or a non-lens"):
         read_labels(path, columns={"label": "comment"})
@@ -99,7 +94,7 @@ def test_one_sentence_says_what_is_wrong(tmp_path):
     with pytest.raises(InputMissingError, match="the table of labels is not there"):
         read_labels(tmp_path / "none.csv")
     (tmp_path / "t.txt").write_text("ra dec\n")
-    with pytest.raises(ContentError, match="cannot be read|that can be read"):
+    with pytest.raises(ContentError, match="is not a catalogue that can be read"):
         read_labels(tmp_path / "t.txt")
 
 
@@ -166,21 +161,12 @@ def test_anomalymatch_takes_positions_from_the_table_beside_it(tmp_path):
 
 def write_votes(path, votes):
     """An export of classifications: (subject, its metadata, annotations) each."""
-    names = [
-        "classification_id",
-        "user_name",
-        "workflow_id",
-        "created_at",
-        "metadata",
-        "annotations",
-        "subject_data",
-        "subject_ids",
-    ]
+    names = ("classification_id", "user_name", "created_at", "metadata", "annotations", "subject_data", "subject_ids")
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(names)
         for number, (subject, data, annotations) in enumerate(votes):
-            row = [number, "Ann", 1, "2026-01-01", "{}", json.dumps(annotations), json.dumps({subject: data}), subject]
+            row = [number, "Ann", "2026-01-01", "{}", json.dumps(annotations), json.dumps({subject: data}), subject]
             writer.writerow(row)
 
 
