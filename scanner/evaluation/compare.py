@@ -37,7 +37,7 @@ from scanner.evaluation.results import (
 from scanner.evaluation.scores import ScoredBundle, cached_grid_values, cached_logits, score
 from scanner.interval import Interval, resampled_interval
 from scanner.labelled_set import LabelledSet, Truth
-from scanner.records import MEMBERS, CutoutBatch, Float64, MemberName
+from scanner.records import BANDS, MEMBERS, CutoutBatch, Float64, MemberName
 
 EQUAL_BINS = 12
 #: Natural log-odds of half decades of the odds, down to one in ten million.
@@ -254,6 +254,8 @@ def compare_bundles(
     how = scoring or Scoring()
     named = named_sets([*datasets, *real])
     sets, real_sets = (dict(part) for part in (list(named.items())[: len(datasets)], list(named.items())[len(datasets) :]))
+    for dataset in sets.values():
+        _refuse_missing_bands(dataset)
     truths = {name: dataset.truth for name, dataset in sets.items()}
     skies = [name for name, dataset in sets.items() if dataset.preset == SKY_PRESET and not truths[name].is_lens.all()]
     sky = skies[0] if skies else None
@@ -323,6 +325,16 @@ def compare_bundles(
         real=tuple(real_figures),
     )
     return Comparison(evaluation, tuple(scored), named, cutouts, lenses)
+
+
+def _refuse_missing_bands(dataset: LabelledSet) -> None:
+    """Refuse a set that has a band in no object: the combination of all members says nothing of it."""
+    gone = [band for band, bad in zip(BANDS, dataset.store.bad_fraction.T, strict=True) if (bad == 1.0).all()]
+    if gone:
+        raise UsageError(
+            f"--data {dataset.path}: none of its cutouts has {' or '.join(gone)}, which members need; give it as --real, where "
+            "those judge that see the other bands."
+        )
 
 
 def named_sets(datasets: Sequence[LabelledSet]) -> dict[str, LabelledSet]:

@@ -48,7 +48,8 @@ def import_labels(
     preset
         Kind of table: ``slde``, ``euclid-sage``, ``zooniverse``, ``anomalymatch``.
     columns
-        Names of columns by what they hold: ``ra``, ``dec``, ``label``, ``weight``, ``file``, ``id``, ``grade``, ``field``.
+        Names of columns by what they hold: ``ra``, ``dec``, ``label``, ``weight``, ``file``, ``id``, ``grade``, ``field``,
+        ``theta_e``.
     lens, not_lens
         Labels of lenses, and of non-lenses; ``>=0.5`` and the like for numbers. Other labels are left out.
     purpose

@@ -59,6 +59,7 @@ PROVENANCE_COLUMNS = (
     Column("source_id", "string", "", "Id in the table of labels", "meta.id"),
     Column("source_file", "string", "", "VIS mosaic or cutout file that the pixels are of", "meta.id;meta.file"),
     Column("source_label", "string", "", "Label as the table has it", "meta.code.class"),
+    Column("theta_e_arcsec", "float64", "arcsec", "Einstein radius, where the table states it", "phys.angSize"),
     Column("weight", "float64", "", "Weight that the table gives to the label; 1 where it gives none", "stat.weight"),
 )
 TRUTH_SCHEMA = pa.schema([one.field() for one in (*TRUTH_COLUMNS, *PROVENANCE_COLUMNS)])
@@ -156,6 +157,7 @@ class _Import:
                     "source_id": rows[i].name,
                     "source_file": files[i],
                     "source_label": rows[i].label,
+                    "theta_e_arcsec": rows[i].theta_e_arcsec,
                     "weight": rows[i].weight,
                 }
                 for number, i in enumerate(good.tolist())
@@ -327,7 +329,7 @@ def _from_tiles(work: _Import, location: str, storage: StorageConfig) -> tuple[F
             work.leave_out(row, "no position", "has no right ascension and declination")
     incomplete: dict[int, _Incomplete] = {}
     failed = list(listed.failed)
-    for tile in listed.tiles:
+    for tile in listed.tiles.values():
         if not waiting:
             break
         try:

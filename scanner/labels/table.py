@@ -24,7 +24,7 @@ from scanner.sky import source_catalogue
 from scanner.sky.source_catalogue import FileColumn
 from scanner.sphere import chord, unit_vectors
 
-Role = Literal["ra", "dec", "label", "weight", "file", "id", "grade", "field"]
+Role = Literal["ra", "dec", "label", "weight", "file", "id", "grade", "field", "theta_e"]
 ROLES: tuple[Role, ...] = get_args(Role)
 Purpose = Literal["training", "evaluation"]
 #: Names by which the column of a role is found, in upper or lower case; the first that is there.
@@ -37,6 +37,7 @@ ALIASES: dict[Role, tuple[str, ...]] = {
     "id": ("ID", "ID_STR", *source_catalogue.ALIASES["id"][:-1], "SOURCEID", "CANDIDATE_ID", "NAME"),
     "grade": ("GRADE",),
     "field": ("FIELD", "TILE_ID", "TILE_INDEX", "TILEIDX", "TILE"),
+    "theta_e": ("THETA_E_ARCSEC", "THETA_E", "EINSTEIN_RADIUS"),
 }
 #: Values that are lenses, and that are not, where nothing else is said.
 LENS_VALUES = ("A", "B", "lens", "1", "true", "yes")
@@ -118,8 +119,8 @@ PRESETS: dict[str, Preset] = {
 class LabelRow:
     """One row of a table.
 
-    ``number``: from 0, the heading not counted. ``ra``, ``dec``: degrees, NaN where not stated. ``label``: as the table has it.
-    ``weight``: 1 where not stated. ``name``, ``file``, ``field``, ``grade``: "" where not stated.
+    ``number``: from 0, the heading not counted. ``label``: as the table has it. ``ra``, ``dec``: degrees. ``weight``: 1 where
+    not stated. ``theta_e_arcsec``: Einstein radius. What is not stated is NaN or "".
     """
 
     number: int
@@ -131,6 +132,7 @@ class LabelRow:
     field: str = ""
     grade: str = ""
     weight: float = 1.0
+    theta_e_arcsec: float = math.nan
     is_lens: bool = False
 
     @property
@@ -355,6 +357,7 @@ def _read_table(path: Path, preset: Preset | None, preset_name: str, given: Mapp
     except TileError as error:
         raise ContentError(str(error)) from None
     texts = {role: _texts(of_role[role]) if role in of_role else [""] * n for role in ("label", "file", "id", "grade", "field")}
+    radii = [_number(text) for text in _texts(of_role["theta_e"])] if "theta_e" in of_role else [None] * n
     weights = [_weight(text, path) for text in _texts(of_role["weight"])] if "weight" in of_role else [1.0] * n
     rows = [
         LabelRow(
@@ -367,6 +370,7 @@ def _read_table(path: Path, preset: Preset | None, preset_name: str, given: Mapp
             field=texts["field"][i] or _tile_of(texts["id"][i]),
             grade=texts["grade"][i],
             weight=weights[i],
+            theta_e_arcsec=math.nan if (radius := radii[i]) is None else radius,
         )
         for i in range(n)
     ]

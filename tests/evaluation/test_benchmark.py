@@ -2,6 +2,7 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,10 @@ from scanner.cli.main import scanner
 from scanner.ensemble import bundles
 from scanner.errors import InputMissingError, UsageError
 from scanner.evaluation.benchmark import BenchmarkResult, run_benchmark
+from scanner.evaluation.compare import compare_bundles
 from scanner.evaluation.metrics import auroc
+from scanner.labelled_set import LabelledSet
+from scanner.labels.importing import import_labels
 
 N_LENSES, N_OTHERS = 4, 5
 
@@ -58,14 +62,12 @@ class Scored:
         self.bundle, self.threshold = bundle, 0.5
 
     def score(self, vis, nisp, sky, sigma, bad_fraction, flags):
-        import types
-
         assert np.isfinite(vis).all()
         assert (bad_fraction[:, 1:] == 1).all()
         n = len(vis)
         logits = np.full((n, 7), np.nan, np.float32)
         logits[:, 4] = [3, 2, -1, 1, 2, -2, -3, -4, -5][:n]
-        return types.SimpleNamespace(logits=logits, decision=logits[:, 4] > 0)
+        return SimpleNamespace(logits=logits, decision=logits[:, 4] > 0)
 
 
 def test_the_measures_are_those_of_the_benchmark(benchmark, bundle, monkeypatch):
@@ -101,7 +103,14 @@ def test_what_is_refused(benchmark, bundle, tmp_path):
         run_benchmark("euclid-sage", tmp_path, [("one", bundle)])
     for words, message in (
         (["evaluate"], "give labelled sets as --data"),
-        (["evaluate", "--benchmark", "euclid-sage", str(benchmark), "--known", "list.txt"], "compare with labelled sets"),
+        (["evaluate", "--benchmark", "euclid-sage", str(benchmark), "--known", "list.txt"], "compare with simulated sets"),
     ):
         with pytest.raises(UsageError, match=message):
             CliRunner().invoke(scanner, words, standalone_mode=False, catch_exceptions=False)
+
+
+def test_a_set_without_nisp_is_not_judged_by_members_that_need_it(benchmark, tmp_path):
+    table = benchmark / "benchmarks" / "EUCLID-SAGE-1k-R_VIS.csv"
+    import_labels(table, tmp_path / "set", cutouts=benchmark / "benchmarks", preset="euclid-sage")
+    with pytest.raises(UsageError, match="none of its cutouts has Y or J or H, which members need; give it as --real"):
+        compare_bundles([plain_bundle()], [LabelledSet(tmp_path / "set")])

@@ -16,7 +16,10 @@ import scanner
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "examples" / "first-scan.ipynb"
-MODULES = ["scanner", *(f"scanner.interface.{name}" for name in ("bundle", "objects", "opened", "scan", "simulate", "train"))]
+MODULES = [
+    "scanner",
+    *(f"scanner.interface.{name}" for name in ("bundle", "labels", "objects", "opened", "scan", "simulate", "train")),
+]
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,9 @@ def check_source(dataset, row, band=0, within_pixels=0.1):
 def test_a_vis_stamp_is_padded_and_lacks_nisp(tmp_path, off):
     place = (150.0 + off * ARCSEC, 2.0 - off * ARCSEC)
     write_vis(tmp_path / "stamps" / "one.fits", 150.0, 2.0, source=place, TILEIDX=102)
-    table = write_csv(tmp_path / "t.csv", ra=[place[0]], dec=[place[1]], label=[1], file=["one.fits"], weight=[0.5])
+    table = write_csv(
+        tmp_path / "t.csv", ra=[place[0]], dec=[place[1]], label=[1], file=["one.fits"], weight=[0.5], theta_E=[1.25]
+    )
     record = import_labels(table, tmp_path / "set", cutouts=tmp_path / "stamps")
     assert (record.n_objects, record.n_lenses, record.n_left_out) == (1, 1, {})
     dataset = LabelledSet(tmp_path / "set")
@@ -60,7 +62,14 @@ def test_a_vis_stamp_is_padded_and_lacks_nisp(tmp_path, off):
     # Copied, not resampled: every pixel of the stamp is one of the cutout.
     assert np.isin(fits.getdata(tmp_path / "stamps" / "one.fits"), batch.vis[0]).all()
     (row,) = pq.read_table(tmp_path / "set" / "truth.parquet").to_pylist()
-    expected = {"source_row": 0, "source_file": "one.fits", "source_label": "1", "weight": 0.5, "field": "102"}
+    expected = {
+        "source_row": 0,
+        "source_file": "one.fits",
+        "source_label": "1",
+        "weight": 0.5,
+        "field": "102",
+        "theta_e_arcsec": 1.25,
+    }
     assert {name: row[name] for name in expected} == expected
 
 
@@ -173,7 +182,7 @@ def test_cutouts_of_tiles_are_those_of_a_scan(from_tiles, sky):
     assert record.n_objects == len(rows) > 20
     assert left_out(folder)[len(truth)] == "outside"
     assert sum(record.n_left_out.values()) + len(rows) == len(truth) + 1
-    tiles = {tile.tile_id: tile for tile in tile_list.read(sky / "tile-list.txt").tiles}
+    tiles = tile_list.read(sky / "tile-list.txt").tiles
     assert {row["field"] for row in rows} == set(tiles)
     for tile_id, tile in tiles.items():
         of_tile = [number for number, row in enumerate(rows) if row["field"] == tile_id]
