@@ -210,6 +210,7 @@ def create_app(context: Context) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
+        redirect_slashes=False,
         lifespan=running,
         dependencies=[Depends(_refuse_closed(context))],
     )

@@ -10,7 +10,9 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
+from ipaddress import IPv6Network
 from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -92,14 +94,22 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
 class RootPath:
-    """Sets the root path under which clients see the service, for routes and links."""
+    """Sets the root path under which clients see the service, for routes and links.
+
+    A slash at the end of a path means nothing. Redirected, it would lead to whatever host the request names, and out of the
+    root that a reverse proxy takes away.
+    """
 
     def __init__(self, app: ASGIApp, root: str) -> None:
         self._app, self._root = app, root.rstrip("/")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        await self._app({**scope, "root_path": self._root} if self._root else scope, receive, send)
+        if scope["type"] == "http":
+            scope = {**scope, "root_path": self._root or scope.get("root_path", "")}
+            if route_path(scope) != "/":
+                scope["path"] = scope["path"].removesuffix("/")
+        await self._app(scope, receive, send)
 
 
 class RequestLog:
@@ -288,7 +298,11 @@ def client_of(scope: Scope) -> str:
     who = scope.get("state", {}).get("viewer")
     if who is not None and who.is_named_by_token:
         return f"name {who.name}"
-    return f"address {(scope.get('client') or ('', 0))[0]}"
+    address = (scope.get("client") or ("", 0))[0]
+    with suppress(ValueError):
+        # Whoever has one address of IPv6 has the 2⁶⁴ of its network.
+        address = IPv6Network((address, 64), strict=False)
+    return f"address {address}"
 
 
 class SameSiteWrites:
@@ -311,7 +325,8 @@ class SameSiteWrites:
         if origin is None:
             # No browser sends a write without one of the two; other programs send neither.
             return site in ("cross-site", "same-site")
-        if urlsplit(origin).netloc in {headers.get("host"), self._own}:
+        # What follows the scheme: nothing else is an origin of ours.
+        if origin.partition("://")[2] in {headers.get("host"), self._own}:
             return False
         # A POST of the VO's protocols reads.
         return not (audience_of(route_path(scope)) == "vo" and ("*" in self._readers or origin in self._readers))

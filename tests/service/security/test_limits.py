@@ -56,6 +56,13 @@ def test_who_waits_as_long_as_told_is_answered():
     assert ask(app) is None
 
 
+def test_a_network_of_ipv6_is_one_client():
+    """Whoever has one address there has as many as there are requests."""
+    app, _, _ = limited(60, 2)
+    addresses = ["2001:db8::1", "2001:db8::2", "2001:db8::ffff:3", "2001:db8:0:1::1", "::1", "10.0.0.1", "10.0.0.2", ""]
+    assert [ask(app, client) for client in addresses] == [None, None, 1, None, None, None, None, None]
+
+
 def test_clients_do_not_pay_for_each_other():
     app, _, answered = limited(60, 1)
     assert [ask(app, client) for client in ("a", "a", "b", "b")] == [None, 1, None, 1]

@@ -22,6 +22,7 @@ def test_no_other_page_reads_where_nothing_guards_reading(server):
     [
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://[evil.example"},
         {"Origin": "http://127.0.0.1:1"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
@@ -67,6 +68,11 @@ def test_behind_a_proxy_that_keeps_its_prefix_or_removes_it(served_run, tmp_path
         start = server.get(f"{prefix}/", headers=headers)
         assert 'href="/lenses/' in start.text
         assert "https://x.example/lenses/tap" in start.text
+        # A slash at the end was redirected to http, to the host of the request, and without the prefix.
+        slash = server.client.get(f"{prefix}/tap/capabilities/", headers=headers, follow_redirects=False)
+        assert (slash.status_code, slash.headers.get("Location")) == (200, None)
+        forged = {"X-Forwarded-Host": "evil.example", "Forwarded": "host=evil.example", "X-Forwarded-Prefix": "/evil"}
+        assert "evil" not in server.get(f"{prefix}/tap/capabilities", headers=headers | forged).text
         # Through a proxy anybody comes.
         assert server.client.put(f"{prefix}/api/v1/grades/me", json={"name": "Ada"}, headers=headers).status_code == 403
         own = headers | {"Origin": "https://x.example"}
