@@ -469,16 +469,17 @@ def split_fields(fields: NDArray[np.str_], is_lens: NDArray[np.bool_], seed: int
     n, sizes = len(fields), np.bincount(group)
     n_lenses = np.bincount(group, weights=is_lens)
     is_mixed = (n_lenses > 0) & (n_lenses < sizes)
-    shares = {"validation": VALIDATION_SHARE, "calibration": 1.0 - TRAIN_SHARE - VALIDATION_SHARE}
     drawn = np.random.default_rng((seed, n, len(numbers))).permutation(len(numbers))
-    waiting = drawn[np.lexsort((drawn, ~is_mixed[drawn], sizes[drawn] > n * (1.0 - TRAIN_SHARE)))].tolist()
+    # Stable: among equals the order stays as it was drawn.
+    waiting = drawn[np.lexsort((~is_mixed[drawn], sizes[drawn] > n * (1.0 - TRAIN_SHARE)))].tolist()
     part_of = np.zeros(len(numbers), dtype=np.int64)
-    for number, share in enumerate(shares.values(), start=1):
+    # Another field is left for every part that is still to come.
+    for part, share, n_to_come in ((1, VALIDATION_SHARE, 2), (2, 1.0 - TRAIN_SHARE - VALIDATION_SHARE, 1)):
         taken = 0
-        while taken < share * n and len(waiting) > len(shares) - number + 1:
-            part_of[waiting[0]] = number
+        while taken < max(1, round(share * n)) and len(waiting) > n_to_come:
+            part_of[waiting[0]] = part
             taken += int(sizes[waiting.pop(0)])
-    return Split(*(np.flatnonzero(part_of[group] == part) for part in range(len(shares) + 1)))
+    return Split(*(np.flatnonzero(part_of[group] == part) for part in range(3)))
 
 
 def joined_images(parts: Sequence[ScaledImages]) -> ScaledImages:

@@ -197,6 +197,31 @@ def test_cutouts_of_tiles_are_those_of_a_scan(from_tiles, sky):
                 np.testing.assert_allclose(kept.offset, scanned.offset, atol=1e-4)
 
 
+def test_of_several_tiles_the_one_that_has_all_of_an_object_is_taken(from_tiles, sky):
+    dataset = LabelledSet(from_tiles[0])
+    cut_off = np.flatnonzero(dataset.store.read(slice(None)).flags & Flag.OUTSIDE_MOSAIC)
+    assert 0 < len(cut_off) < len(dataset)
+    for tile in tile_list.read(sky / "tile-list.txt").tiles.values():
+        with open_tile(tile, CutoutsConfig()) as images:
+            ra, dec = dataset.store.ra[cut_off], dataset.store.dec[cut_off]
+            from_edge = np.min([axis for x in images.vis.wcs.all_world2pix(ra, dec, 0) for axis in (x, 640 - x)], axis=0)
+            assert (from_edge < 105).all()
+
+
+def test_a_tile_that_cannot_be_used_costs_its_objects_and_is_named(from_tiles, sky, tmp_path):
+    lines = [str(sky / line) for line in (sky / "tile-list.txt").read_text().splitlines() if not line.startswith("#")]
+    (tmp_path / "bad.fits").write_bytes(b"no image")
+    (tmp_path / "list.txt").write_text("\n".join(["id=bad VIS=bad.fits", *lines]))
+    truth = from_tiles[2].iloc[:12]
+    grades = ["A", "X"] * 6
+    write_csv(tmp_path / "t.csv", RA=truth.ra, Dec=truth.dec, Grade=grades)
+    record = import_labels(tmp_path / "t.csv", tmp_path / "set", tiles=str(tmp_path / "list.txt"))
+    assert [tile.tile_id for tile in record.failed_tiles] == ["bad"]
+    assert record.n_objects + sum(record.n_left_out.values()) == len(truth)
+    details = Table.read(tmp_path / "set" / "left-out.ecsv")["detail"].tolist() if record.n_left_out else []
+    assert all("1 could not" in detail for detail in details if detail.startswith("lies in no tile"))
+
+
 def test_the_truth_of_a_simulated_sky_comes_back(from_tiles):
     folder, record, truth = from_tiles
     rows = pq.read_table(folder / "truth.parquet").to_pylist()

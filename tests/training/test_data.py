@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.labelled_set import LabelledSet
-from scanner.training.data import TrainingData, joined_splits, scale_batch, scale_data, split
+from scanner.training.data import Split, TrainingData, apart, joined_splits, scale_batch, scale_data, split, split_fields
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,50 @@ def test_the_split_is_a_partition(n, seed):
     assert len(parts.train) == round(0.84 * n)
     assert all((np.diff(part) > 0).all() for part in (parts.train, parts.validation, parts.calibration))
     np.testing.assert_array_equal(parts.train, split(n, seed).train)
+
+
+@given(st.lists(st.integers(0, 30), min_size=3, max_size=400), st.integers(0, 3))
+def test_fields_are_never_torn_apart(numbers, seed):
+    fields = np.array([f"field-{number}" for number in numbers])
+    is_lens = np.random.default_rng(seed).random(len(fields)) < 0.4
+    n_fields = len(set(numbers))
+    if n_fields < 3:
+        with pytest.raises(ContentError, match=rf"lie in {n_fields} fields?, and training, validation and calibration need"):
+            split_fields(fields, is_lens, seed)
+        return
+    parts = split_fields(fields, is_lens, seed)
+    of_part = [set(fields[part]) for part in (parts.train, parts.validation, parts.calibration)]
+    assert all(of_part)
+    assert sum(map(len, of_part)) == n_fields
+    assert sorted(np.concatenate([parts.train, parts.validation, parts.calibration])) == list(range(len(fields)))
+    np.testing.assert_array_equal(parts.validation, split_fields(fields, is_lens, seed).validation)
+
+
+def test_many_small_fields_are_split_by_the_shares():
+    fields = np.repeat([f"{number}" for number in range(200)], 5)
+    parts = split_fields(fields, np.arange(1000) % 5 == 0)
+    assert (len(parts.validation), len(parts.calibration), len(parts.train)) == (60, 100, 840)
+    other = split_fields(fields, np.arange(1000) % 5 == 0, seed=1)
+    assert len(np.intersect1d(parts.calibration, other.calibration)) < 50
+
+
+def test_fields_beside_simulated_rows_that_are_split_one_by_one():
+    fields = np.array([""] * 100 + ["a"] * 5 + ["b"] * 5)
+    parts = joined_splits([60, 50], fields, np.zeros(110, bool))
+    # Two fields are too few for a split of their own: they are trained on, and the simulated rows are split as always.
+    assert set(range(100, 110)) <= set(parts.train.tolist())
+    plain = joined_splits([60, 40])
+    np.testing.assert_array_equal(parts.calibration, plain.calibration)
+    np.testing.assert_array_equal(parts.validation, plain.validation)
+
+
+def test_cutouts_that_share_pixels_are_not_on_two_sides():
+    # 20" and 40" from the calibration row 0, 20" from the validation row 3, far from all, nowhere.
+    ra = np.array([0.0, 20.0, 40.0, 1000.0, 1020.0, 5000.0, np.nan]) / 3600
+    rows = [np.array(part, dtype=np.int64) for part in ([1, 2, 4, 5, 6], [3], [0])]
+    found = apart(Split(*rows), ra, np.where(np.isnan(ra), np.nan, 0.0))
+    assert found.train.tolist() == [2, 5, 6]
+    assert (found.validation.tolist(), found.calibration.tolist()) == ([3], [0])
 
 
 def test_truth_and_cutouts_are_row_aligned(folder, drawn):
