@@ -9,7 +9,7 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -295,7 +295,7 @@ def _judged(found: LabelTable, rule: LabelRule, path: Path) -> list[LabelRow]:
             what = f"label {row.label!r} is neither of a lens nor of a non-lens" if row.label else "has no label"
             found.left_out.append(LeftOut(row, "label not used", what))
         else:
-            used.append(_changed(row, is_lens=verdict))
+            used.append(replace(row, is_lens=verdict))
     if not used:
         values = sorted({row.label for row in found.rows if row.label})
         shown = ", ".join(values[:_SHOWN]) + (" …" if len(values) > _SHOWN else "")
@@ -305,10 +305,6 @@ def _judged(found: LabelTable, rule: LabelRule, path: Path) -> list[LabelRow]:
             "or the column with --columns label=NAME."
         )
     return used
-
-
-def _changed(row: LabelRow, **values: Any) -> LabelRow:
-    return LabelRow(**{**vars(row), **values})
 
 
 def _read_table(path: Path, preset: Preset | None, preset_name: str, given: Mapping[str, str]) -> LabelTable:
@@ -420,7 +416,7 @@ def _add_positions(found: LabelTable, companion: Path) -> None:
     where = _read_table(companion, None, "", {"label": found.columns.get("file", "filename")})
     by_file = {row.file: row for row in where.rows if row.file}
     found.rows[:] = [
-        _changed(row, ra=place.ra, dec=place.dec, name=row.name or place.name) if (place := by_file.get(row.file)) else row
+        replace(row, ra=place.ra, dec=place.dec, name=row.name or place.name) if (place := by_file.get(row.file)) else row
         for row in found.rows
     ]
 
