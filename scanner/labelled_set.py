@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet
 from numpy.typing import NDArray
 
@@ -31,6 +32,7 @@ from scanner.records import (
     SealedRecord,
     unsealed,
 )
+from scanner.sky.local_files import irregular
 from scanner.storage import open_store
 from scanner.storage.location import is_remote, split
 
@@ -46,6 +48,10 @@ TRUTH_COLUMNS = (
     Column("x_arcsec", "float64", "arcsec", "The object's place from the cutout's centre, x", "pos.cartesian.x"),
     Column("y_arcsec", "float64", "arcsec", "The object's place from the cutout's centre, y", "pos.cartesian.y"),
 )
+#: Longest name of a class, in letters: an array of names has room for the longest in each row.
+LONGEST_NAME = 200
+MOST_DESCRIPTION_BYTES = 1 << 26
+_AGAIN = "draw the dataset again."
 #: Further column of objects of the real sky: rows of one field are never on both sides of training and validation.
 FIELD_COLUMN = Column("field", "string", "", "Tile or field that the object lies in", "meta.id;obs.field")
 #: Non-lenses that a network must tell from lenses by the arcs alone: the galaxy is what a lens would be, by class name.
@@ -104,7 +110,9 @@ class LabelledSet:
                 raise InputMissingError(
                     f"{self.path}: not a dataset, {part} is missing; make one with 'scanner simulate dataset'."
                 )
-        self._refuse_damage()
+            if part != CUTOUTS and (kind := irregular(self.path / part)):
+                raise ContentError(f"{self.path / part}: {kind}; {_AGAIN}")
+        self._described = self._read_description()
         self.store = CutoutStore(self.path / CUTOUTS, self._damaged_cutouts)
         self.truth = read_truth(self.path / TRUTH)
         if len(self.store) != len(self.truth):
@@ -117,16 +125,21 @@ class LabelledSet:
     def _damaged_cutouts(self, reason: str) -> ContentError:
         return ContentError(f"{self.path / CUTOUTS}: {reason}; remove {self.path} and draw the dataset again.")
 
-    def _refuse_damage(self) -> None:
-        """Compare files with what the description says of them, where it does: a set made by hand need not."""
+    def _read_description(self) -> dict[str, Any]:
+        """Read the description, and compare files with what it says of them, where it does: a set made by hand need not."""
         where = self.path / DESCRIPTION
+        if where.stat().st_size > MOST_DESCRIPTION_BYTES:
+            raise ContentError(f"{where}: is longer than {MOST_DESCRIPTION_BYTES >> 20} MB; {_AGAIN}")
         content = where.read_bytes()
-        if b'"sha256"' not in content and b'"checksum"' not in content:
-            return
         try:
-            listed: dict[str, str] = json.loads(unsealed(content)).get("sha256", {})
-        except ValueError as error:
+            if b'"sha256"' in content or b'"checksum"' in content:
+                content = unsealed(content)
+            described = json.loads(content)
+            if not isinstance(described, dict):
+                raise ValueError("no JSON object")
+        except (ValueError, RecursionError) as error:
             raise ContentError(f"{where}: damaged ({error}); remove {self.path} and draw the dataset again.") from None
+        listed: dict[str, str] = described.get("sha256", {})
         found = described_sha256(self.path) if listed else {}
         for name, sha256 in listed.items():
             if name not in found:
@@ -136,6 +149,7 @@ class LabelledSet:
                     f"{self.path / name}: damaged (its SHA-256 is not the one in {DESCRIPTION}); "
                     f"remove {self.path} and draw the dataset again."
                 )
+        return described
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -182,9 +196,8 @@ class LabelledSet:
     def is_for_evaluation_only(self) -> bool:
         """Whether the description says, of itself or of its preset, that nothing may be trained on it."""
         try:
-            said = json.loads(self.description)
-            return "evaluation" in (said.get("purpose"), dict(said.get("preset") or {}).get("purpose"))
-        except (ValueError, AttributeError, TypeError):
+            return "evaluation" in (self._described.get("purpose"), dict(self._described.get("preset") or {}).get("purpose"))
+        except (ValueError, TypeError):
             return False
 
     @property
@@ -198,7 +211,7 @@ class LabelledSet:
     def _request(self) -> dict[str, Any]:
         """What was asked of the simulator; nothing where the description does not say."""
         try:
-            return dict(json.loads(self.description)["request"])
+            return dict(self._described["request"])
         except (ValueError, KeyError, TypeError):
             return {}
 
@@ -306,7 +319,10 @@ def read_truth(path: Path) -> Truth:
     table = _read_table(path)
     missing = [one.name for one in TRUTH_COLUMNS if one.name not in table.column_names]
     if missing:
-        raise ContentError(f"{path}: column {', '.join(missing)} is missing; draw the dataset again.")
+        raise ContentError(f"{path}: column {', '.join(missing)} is missing; {_AGAIN}")
+    for one in TRUTH_COLUMNS:
+        if wrong := _wrong(table[one.name], one):
+            raise ContentError(f"{path}: column {one.name} {wrong}; {_AGAIN}")
     return Truth(
         target_id=table["target_id"].to_numpy().astype(np.int64),
         is_lens=table["is_lens"].to_numpy().astype(bool),
@@ -317,6 +333,24 @@ def read_truth(path: Path) -> Truth:
             np.float32
         ),
     )
+
+
+def _wrong(values: pyarrow.ChunkedArray, expected: Column) -> str:
+    """What is wrong with a column of truth, "" for nothing: what is no label must not become one."""
+    type_, is_of = values.type, pyarrow.types
+    kinds = {
+        "bool": is_of.is_boolean(type_),
+        "string": is_of.is_string(type_) or is_of.is_large_string(type_),
+        "int64": is_of.is_integer(type_),
+    }
+    if not kinds.get(expected.dtype, is_of.is_floating(type_) or is_of.is_integer(type_)):
+        return f"holds {type_}, not {expected.dtype}"
+    if values.null_count:
+        return "has rows without a value"
+    if expected.unit == "arcsec" and is_of.is_floating(type_) and pc.any(pc.is_inf(values)).as_py():
+        return "is infinite in places"
+    longest = pc.max(pc.utf8_length(values)).as_py() if expected.dtype == "string" else 0
+    return f"holds a name of {longest} letters" if (longest or 0) > LONGEST_NAME else ""
 
 
 def _read_table(path: Path, columns: list[str] | None = None) -> pyarrow.Table:

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import zarr
 from numpy.typing import DTypeLike, NDArray
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from scanner.cutouts.codec import CODE_OF_SKY, CODECS, NAN_CODE, SOFTENING_SIGMA, STEPS_PER_ASINH
@@ -58,7 +58,7 @@ class StoreAttributes(Record):
 
     format_version: Literal[1] = 1
     tile_id: str
-    n_objects: int
+    n_objects: int = Field(ge=0)
     codec: CodecName
     softening_sigma: float = SOFTENING_SIGMA
     steps_per_asinh: float = STEPS_PER_ASINH
@@ -412,10 +412,15 @@ class CutoutStore:
             raise self._bad(f"a column is damaged ({error})") from None
 
     def _check_complete(self) -> None:
+        pixels = CODECS[self.attributes.codec].dtype
+        expected = {name: (pixels, shape) for name, shape in IMAGE_SHAPES.items()} | COLUMNS
         # zarr reads a missing file as fill values without a word.
         for name, array in self._arrays.items():
             if array.shape[0] != len(self):
                 raise self._bad(f"array {name!r} has {array.shape[0]} rows instead of {len(self)}")
+            dtype, shape = expected[name]
+            if (array.dtype, array.shape[1:]) != (np.dtype(dtype), shape):
+                raise self._bad(f"array {name!r} holds {array.dtype} of {array.shape[1:]}, not {np.dtype(dtype)} of {shape}")
             rows = SHARD_OBJECTS if name in IMAGE_SHAPES else ROWS_PER_CHUNK
             for shard in range(-(-len(self) // rows)):
                 file = self.path.joinpath(name, "c", str(shard), *["0"] * (array.ndim - 1))
