@@ -54,8 +54,8 @@ DRAWN = "drawn:"
 
 MemberName = Literal["OU-J", "OU-Y", "OU-H", "OU-JYH", "OU-VIS", "OU-66", "OU-200"]
 MEMBERS: tuple[MemberName, ...] = get_args(MemberName)
-#: The member networks: input channels in the order of the published code, and side of the input image in pixels (Wilde et al.
-#: 2022, section 3.1).
+#: The seven networks of the paper, which every bundle begins with: input channels in the order of the published code, and side
+#: of the input image in pixels (Wilde et al. 2022, section 3.1).
 _MEMBER_INPUTS: dict[MemberName, tuple[tuple[Band, ...], int]] = {
     "OU-J": (("J",), NISP_CUTOUT_PIXELS),
     "OU-Y": (("Y",), NISP_CUTOUT_PIXELS),
@@ -296,7 +296,8 @@ class CutoutBatch:
 class Scores:
     """Scores of ``N`` cutouts; NaN (and ``decision`` False) where an object was not scored.
 
-    ``logits`` (N, 7) float32: lens log-odds of the members in the order of :data:`MEMBERS`; the probability is its sigmoid.
+    ``logits`` (N, M) float32: lens log-odds of the bundle's M members, the paper's seven (:data:`MEMBERS`) first; the
+    probability is its sigmoid.
     ``tsne`` (N, 2) float32: position in the embedding. ``grid_value`` (N,) float32: lens fraction of the grid cell.
     ``cell_count`` (N,) int64: training objects in the cell. ``calibrated`` (N,) float32: calibrated lens probability.
     ``decision`` (N,) bool: grid value at or above the F-beta threshold. ``flags`` (N,) uint32 of :class:`Flag`.
@@ -312,7 +313,7 @@ class Scores:
 
     @property
     def probabilities(self) -> Float32:
-        """Lens probability of each member, (N, 7) float32."""
+        """Lens probability of each member, (N, M) float32."""
         return np.asarray(1.0 / (1.0 + np.exp(-self.logits.astype(np.float64))), dtype=np.float32)
 
 

@@ -39,7 +39,7 @@ class SecondLook(Record):
     share: float = Field(gt=0, lt=1, description="Share of the calibration set's non-lenses for which that was so.")
 
 
-#: From (vis, nisp, sky, sigma) to (N, 7) log-odds.
+#: From (vis, nisp, sky, sigma) to (N, M) log-odds of the members.
 ScoreCutouts = Callable[[Float32, Float32, Float32, Float32], Float32]
 
 
@@ -64,7 +64,7 @@ def average_orientations(
     Returns
     -------
     numpy.ndarray
-        (N, 7) float32: log-odds, or their means over the orientations; which of the two does not depend on other rows.
+        (N, M) float32: log-odds, or their means over the orientations; which of the two does not depend on other rows.
     """
     found = look(vis, nisp, sky, sigma)
     again = np.flatnonzero(calibration.log_odds(found) >= rule.log_odds_above)

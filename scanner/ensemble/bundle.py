@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,18 +19,20 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from scanner.atomic_file import file_sha256
 from scanner.ensemble.augmentation import SecondLook
-from scanner.ensemble.calibration import AnyCalibration, Calibration, MeanProbability
+from scanner.ensemble.calibration import AnyCalibration, Calibration, CalibrationSet, MeanProbability
 from scanner.ensemble.embedding_grid import EmbeddingGrid
-from scanner.ensemble.preprocessing import Preprocessing
+from scanner.ensemble.preprocessing import Preprocessing, Scaling
 from scanner.ensemble.threshold import BETAS, MEMBER_THRESHOLD, OperatingCurve, OperatingPoint
 from scanner.errors import ContentError, OutputError, UsageError
 from scanner.records import (
     MEMBER_BANDS,
     MEMBER_PIXELS,
     MEMBERS,
+    NISP_CUTOUT_PIXELS,
+    VIS_CUTOUT_PIXELS,
     Band,
     Finite,
-    MemberName,
+    Float32,
     Record,
     SealedRecord,
     is_sealed,
@@ -41,6 +44,7 @@ MANIFEST_FILE = "bundle.json"
 MODEL_FILE = "ensemble.onnx"
 GRID_FILE = "grid.npz"
 CURVE_FILE = "operating_curve.npz"
+CALIBRATION_FILE = "calibration.npz"
 CARD_FILE = "MODEL_CARD.md"
 
 
@@ -48,14 +52,45 @@ FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
-class MemberEntry(Record):
-    """One network: what it sees, how large it is and where its weights come from."""
+#: Name of a member beyond the paper's seven; its probability is the column ``p_NAME``.
+FURTHER_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
+#: Columns that are called ``p_…`` already, and what else figures are listed under.
+TAKEN_NAMES = frozenset({"calibrated", "grid", "mean", *(member.lower().replace("-", "_") for member in MEMBERS)})
 
-    name: MemberName
-    bands: tuple[Band, ...]
+
+class MemberEntry(Record):
+    """One network: what it sees, how large it is and where its weights come from.
+
+    ``pixels``: side of its square input, of 0.1" where VIS is among ``bands``, else of 0.3"; OU-66 sees VIS at NISP's pixels.
+    ``scaling``: of its input; none: the bundle's. ``file``: its ONNX graph; the paper's seven share one.
+    """
+
+    name: str
+    bands: tuple[Band, ...] = Field(min_length=1)
     pixels: int
+    scaling: Scaling | None = None
+    file: FileName = MODEL_FILE
     parameters: int = Field(gt=0)
     source: str
+
+
+def check_further(name: str, bands: Sequence[Band], pixels: int, taken: Sequence[str] = ()) -> None:
+    """Refuse a member beyond the paper's seven that has no place in a bundle.
+
+    Raises
+    ------
+    ValueError
+        With one sentence.
+    """
+    if not FURTHER_NAME.fullmatch(name):
+        raise ValueError(f"the name {name!r} must be small letters, digits and underscores, a letter first, 31 at most")
+    if name in TAKEN_NAMES or name in taken:
+        raise ValueError(f"the name {name!r} is taken")
+    if len(set(bands)) != len(bands):
+        raise ValueError(f"{name} sees a band twice ({','.join(bands)})")
+    most = VIS_CUTOUT_PIXELS if "VIS" in bands else NISP_CUTOUT_PIXELS
+    if pixels % 2 or not 0 < pixels <= most:
+        raise ValueError(f"{name} must see an even number of pixels up to {most}, so that cutouts have it at their centre")
 
 
 class Metric(Record):
@@ -81,8 +116,8 @@ class BundleManifest(SealedRecord):
     is. ``trained_on``: fingerprints of the sets that any of its training has seen, its grid's and that of bundles that it began
     from included, or ``drawn:PRESET:SEED:N`` of sets that were drawn where they were used; none where that is not known.
     ``thresholds``: decisions for several β, the default one first; empty where no labelled set was at hand. ``sha256``: of
-    every other file of the folder. Whether objects are judged by the grid or by the calibrated probability follows from whether
-    there is a grid: :attr:`decides_on`.
+    every other file of the folder. ``members``: the paper's seven, which the grid embeds, then any others. Whether objects are
+    judged by the grid or by the calibrated probability follows from what is there: :attr:`decides_on`.
     """
 
     format_version: Literal[1] = FORMAT_VERSION
@@ -101,18 +136,30 @@ class BundleManifest(SealedRecord):
 
     @field_validator("members")
     @classmethod
-    def _are_those_of_the_paper(cls, members: tuple[MemberEntry, ...]) -> tuple[MemberEntry, ...]:
-        if tuple(member.name for member in members) != MEMBERS:
-            raise ValueError(f"the members must be {', '.join(MEMBERS)}, in this order")
-        for member in members:
-            if (member.bands, member.pixels) != (MEMBER_BANDS[member.name], MEMBER_PIXELS[member.name]):
-                raise ValueError(
-                    f"{member.name} must see {'+'.join(MEMBER_BANDS[member.name])} at {MEMBER_PIXELS[member.name]}"
-                )
+    def _begin_with_those_of_the_paper(cls, members: tuple[MemberEntry, ...]) -> tuple[MemberEntry, ...]:
+        if tuple(member.name for member in members[: len(MEMBERS)]) != MEMBERS:
+            raise ValueError(f"the members must begin with {', '.join(MEMBERS)}, in this order")
+        for name, member in zip(MEMBERS, members, strict=False):
+            if (member.bands, member.pixels) != (MEMBER_BANDS[name], MEMBER_PIXELS[name]):
+                raise ValueError(f"{name} must see {'+'.join(MEMBER_BANDS[name])} at {MEMBER_PIXELS[name]}")
+            if (member.file, member.scaling) != (MODEL_FILE, None):
+                raise ValueError(f"{name} must lie in {MODEL_FILE}, with the scaling of the bundle")
+        for position, member in enumerate(members[len(MEMBERS) :], len(MEMBERS)):
+            check_further(member.name, member.bands, member.pixels, [other.name for other in members[:position]])
+            if member.scaling is None or member.file in {other.file for other in members[:position]}:
+                raise ValueError(f"{member.name} must have a scaling and a file of its own")
         return members
 
     @model_validator(mode="after")
-    def _augments_by_a_calibration(self) -> Self:
+    def _fits_together(self) -> Self:
+        calibration, further = self.calibration, self.members[len(MEMBERS) :]
+        if isinstance(calibration, Calibration) and len(calibration.coefficients) != len(self.members):
+            raise ValueError(f"calibration has {len(calibration.coefficients)} coefficients for {len(self.members)} members")
+        needed = {member.file for member in further}
+        if further and isinstance(calibration, Calibration):
+            needed.add(CALIBRATION_FILE)
+        if not needed <= self.sha256.keys():
+            raise ValueError(f"{', '.join(sorted(needed - self.sha256.keys()))} is not listed in sha256")
         if self.second_look is not None and not isinstance(self.calibration, Calibration):
             raise ValueError(
                 "second_look (test-time augmentation) goes by calibrated log-odds, and this bundle has no calibration"
@@ -128,8 +175,24 @@ class BundleManifest(SealedRecord):
 
     @property
     def decides_on(self) -> Literal["grid", "calibrated"]:
-        """Which score the threshold applies to."""
-        return "grid" if GRID_FILE in self.sha256 else "calibrated"
+        """Which score the threshold applies to: the grid's, unless there is none or a member that it does not embed."""
+        return "grid" if GRID_FILE in self.sha256 and len(self.members) == len(MEMBERS) else "calibrated"
+
+    @property
+    def further(self) -> tuple[MemberEntry, ...]:
+        """The members beyond the paper's seven."""
+        return self.members[len(MEMBERS) :]
+
+    @property
+    def member_names(self) -> tuple[str, ...]:
+        """Of all members, in the order of log-odds."""
+        return tuple(member.name for member in self.members)
+
+    @property
+    def networks_sha256(self) -> str:
+        """Fingerprint of what log-odds depend on: of the one graph, or of those of all members."""
+        sums = [self.sha256[MODEL_FILE], *(self.sha256[member.file] for member in self.further)]
+        return sums[0] if len(sums) == 1 else hashlib.sha256(" ".join(sums).encode()).hexdigest()
 
 
 def parse_manifest(text: bytes, path: Path | str) -> BundleManifest:
@@ -162,8 +225,9 @@ class Bundle:
     """A verified bundle.
 
     ``path``: its local folder. ``location``: where any machine of the run finds it, the URL it was loaded from or the absolute
-    path. ``fingerprint``: checksum of ``bundle.json``, which lists those of all other files. ``model``: the ONNX graph.
-    ``grid`` and ``curve`` (of the score that decides, on a labelled held-out set) are absent where no labelled set was at hand.
+    path. ``fingerprint``: checksum of ``bundle.json``, which lists those of all other files. ``model``: the ONNX graph of the
+    paper's seven; ``further``: one of each further member. ``grid`` and ``curve`` (of the score that decides, on a labelled
+    held-out set) are absent where no labelled set was at hand. ``calibration_set``: in bundles with further members.
     """
 
     path: Path
@@ -173,11 +237,20 @@ class Bundle:
     model: bytes
     grid: EmbeddingGrid | None
     curve: OperatingCurve | None
+    further: tuple[bytes, ...] = ()
+    calibration_set: CalibrationSet | None = None
 
     @property
     def calibration(self) -> Calibration | MeanProbability:
-        """The calibrated combination of the seven log-odds."""
+        """The calibrated combination of the members' log-odds."""
         return self.manifest.calibration
+
+    @property
+    def reference_logits(self) -> Float32 | None:
+        """Log-odds (K, M) of objects like those of the calibration, of which all members saw all; None: there are none."""
+        if self.calibration_set is not None:
+            return self.calibration_set.logits
+        return None if self.grid is None or self.manifest.further else self.grid.logits
 
     @property
     def augmentation(self) -> tuple[SecondLook, Calibration] | None:
@@ -253,6 +326,10 @@ def read_bundle(path: Path, location: str) -> Bundle:
         model=content[MODEL_FILE],
         grid=EmbeddingGrid.load(path / GRID_FILE) if GRID_FILE in content else None,
         curve=OperatingCurve.load(path / CURVE_FILE) if CURVE_FILE in content else None,
+        further=tuple(content[member.file] for member in manifest.further),
+        calibration_set=CalibrationSet.load(path / CALIBRATION_FILE, len(manifest.members))
+        if CALIBRATION_FILE in content
+        else None,
     )
 
 
@@ -267,7 +344,8 @@ def _read(path: Path) -> bytes:
 class BundleContent:
     """What a bundle is made of.
 
-    ``model``: the ONNX graph (:func:`scanner.training.export.merge_onnx`). ``calibration``, ``grid``: what turns log-odds into
+    ``model``: the ONNX graph of the paper's seven (:func:`scanner.training.export.merge_onnx`); ``further``: those of the
+    members beyond them, ``calibration_set`` what all were calibrated on. ``calibration``, ``grid``: what turns log-odds into
     the two scores. ``second_look``: what gets test-time augmentation, if anything. ``curve``: of the score that decides (the
     grid value where there is a grid, else the calibrated probability), on a labelled set. ``betas``, ``prevalence``: β of the
     thresholds to list, the default one first, and the share of lenses to state them for (``None``: the set's). ``texts``:
@@ -289,6 +367,8 @@ class BundleContent:
     betas: Sequence[float] = BETAS
     prevalence: float | None = None
     metrics: Sequence[Metric] = ()
+    further: Sequence[bytes] = ()
+    calibration_set: CalibrationSet | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
 
     def manifest(self, sha256: dict[str, str]) -> BundleManifest:
@@ -313,7 +393,7 @@ class BundleContent:
 def content_of(bundle: Bundle) -> BundleContent:
     """What a bundle was written from, its texts included."""
     manifest = bundle.manifest
-    binary = {MODEL_FILE, GRID_FILE, CURVE_FILE}
+    binary = {MODEL_FILE, GRID_FILE, CURVE_FILE, CALIBRATION_FILE, *(member.file for member in manifest.further)}
     return BundleContent(
         name=manifest.name,
         version=manifest.version,
@@ -330,6 +410,8 @@ def content_of(bundle: Bundle) -> BundleContent:
         betas=tuple(point.beta for point in manifest.thresholds) or BETAS,
         prevalence=_stated_prevalence(bundle),
         metrics=manifest.metrics,
+        further=bundle.further,
+        calibration_set=bundle.calibration_set,
         texts={name: (bundle.path / name).read_text(encoding="utf-8") for name in manifest.sha256 if name not in binary},
     )
 
@@ -383,6 +465,10 @@ def write_bundle(out: Path, content: BundleContent) -> Bundle:
 
 def _fill(folder: Path, content: BundleContent) -> None:
     (folder / MODEL_FILE).write_bytes(content.model)
+    for member, graph in zip(content.members[len(MEMBERS) :], content.further, strict=True):
+        (folder / member.file).write_bytes(graph)
+    if content.calibration_set is not None:
+        content.calibration_set.save(folder / CALIBRATION_FILE)
     if content.grid is not None:
         content.grid.save(folder / GRID_FILE)
     if content.curve is not None:

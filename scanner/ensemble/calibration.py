@@ -1,13 +1,17 @@
-"""One lens probability from the seven log-odds, at a stated prevalence of lenses."""
+"""One lens probability from the members' log-odds, at a stated prevalence of lenses."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from scanner import records
+from scanner.errors import ContentError
 from scanner.records import MEMBERS, Finite, Float32, Float64, Record
 
 #: A log-odds beyond this is no more certain; it keeps one member that was never shown such an image from deciding alone.
@@ -26,13 +30,13 @@ def _log_odds(probability: float) -> float:
 
 
 class Calibration(Record):
-    """Logistic regression on the seven log-odds, stated for the prevalence of the sky.
+    """Logistic regression on the members' log-odds, stated for the prevalence of the sky.
 
-    ``coefficients`` in the order of :data:`~scanner.records.MEMBERS`; ``intercept`` at ``training_prevalence``.
+    ``coefficients`` in the order of the bundle's members; ``intercept`` at ``training_prevalence``.
     """
 
     kind: Literal["logistic"] = "logistic"
-    coefficients: tuple[Finite, ...] = Field(min_length=len(MEMBERS), max_length=len(MEMBERS))
+    coefficients: tuple[Finite, ...] = Field(min_length=len(MEMBERS))
     intercept: Finite
     training_prevalence: float = Field(gt=0, lt=1)
     sky_prevalence: float = Field(gt=0, lt=1)
@@ -53,7 +57,7 @@ class Calibration(Record):
         Parameters
         ----------
         logits
-            (N, 7) log-odds of the members; rows with NaN give NaN.
+            (N, M) log-odds of the members; rows with NaN give NaN.
 
         Returns
         -------
@@ -75,9 +79,9 @@ class Calibration(Record):
         Parameters
         ----------
         members
-            (7,) bool: which of them see the object, at least one.
+            (M,) bool: which of them see the object, at least one.
         logits
-            (M, 7) log-odds of all members for objects like those of the calibration, finite.
+            (K, M) log-odds of all members for objects like those of the calibration, finite.
 
         Returns
         -------
@@ -101,7 +105,7 @@ class Calibration(Record):
                 break
         # Digits that depend on the machine's linear algebra go: the same object scores the same everywhere.
         found = np.round(weights[:-1] / spread, 8)
-        coefficients = np.zeros(len(MEMBERS))
+        coefficients = np.zeros(len(self.coefficients))
         coefficients[members] = found
         return self.model_copy(
             update={
@@ -117,12 +121,37 @@ class MeanProbability(Record):
     kind: Literal["mean"] = "mean"
 
     def apply(self, logits: NDArray[Any]) -> Float32:
-        """Mean member probability of ``logits`` (N, 7): (N,) float32; rows with NaN give NaN."""
+        """Mean member probability of ``logits`` (N, M): (N,) float32; rows with NaN give NaN."""
         return np.asarray(sigmoid(np.asarray(logits, dtype=np.float64)).mean(axis=-1), dtype=np.float32)
 
     def ranking_score(self, logits: NDArray[Any]) -> Float64:
         """What objects are ranked by, (N,) float64: the mean probability."""
         return self.apply(logits).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """The objects that a calibration was fitted on: ``logits`` (K, M) float32, what all M members say of them."""
+
+    logits: Float32
+
+    def save(self, path: Path) -> None:
+        """Write an ``npz`` file without pickle."""
+        records.save_arrays(path, self)
+
+    @classmethod
+    def load(cls, path: Path, n_members: int) -> CalibrationSet:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        ContentError
+            The file is no such set, or not one of so many members.
+        """
+        found = cls(**records.load_arrays(path, cls, "a calibration set"))
+        if found.logits.ndim != 2 or found.logits.shape[1] != n_members or not np.isfinite(found.logits).all():
+            raise ContentError(f"{path}: holds no log-odds of {n_members} members; export the bundle again.")
+        return found
 
 
 AnyCalibration = Annotated[Calibration | MeanProbability, Field(discriminator="kind")]
@@ -131,14 +160,14 @@ AnyCalibration = Annotated[Calibration | MeanProbability, Field(discriminator="k
 def fit(logits: NDArray[Any], labels: NDArray[Any], *, sky_prevalence: float, regularisation: float = 1.0) -> Calibration:
     """Fit the calibration on a labelled set that the members were not trained on.
 
-    A logistic regression on the seven log-odds. A training set holds far more lenses than the sky, so the intercept is moved
+    A logistic regression on the log-odds. A training set holds far more lenses than the sky, so the intercept is moved
     from the one prevalence to the other (Elkan 2001, section 2: the odds scale with the prior odds). Without a labelled set
     there is nothing to fit: :class:`MeanProbability` is the plain mean of the members' probabilities, uncalibrated.
 
     Parameters
     ----------
     logits
-        (N, 7) log-odds of the members, finite.
+        (N, M) log-odds of the members, finite.
     labels
         (N,) bool: is a lens.
     sky_prevalence

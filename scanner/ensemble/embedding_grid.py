@@ -181,14 +181,14 @@ class EmbeddingGrid:
         Parameters
         ----------
         logits
-            (N, 7) finite log-odds.
+            (N, 7) finite log-odds; those of members beyond the paper's seven, if any, are not embedded.
 
         Raises
         ------
         ValueError
             A log-odds is not finite.
         """
-        rows = limited(logits).reshape(-1, len(MEMBERS))
+        rows = np.atleast_2d(limited(logits))[:, : len(MEMBERS)]
         if not np.isfinite(rows).all():
             raise ValueError("logits must be finite")
         distance, nearest = self._tree.query(rows.astype(np.float64))

@@ -11,6 +11,11 @@ from scanner.records import BANDS, MEMBER_BANDS, MEMBER_PIXELS, Float64, MemberN
 
 Preprocessing = Literal["minmax", "asinh_mad"]
 PREPROCESSINGS: tuple[Preprocessing, ...] = get_args(Preprocessing)
+#: Of members beyond the paper's seven; ``sigma``: (v - sky) / σ.
+Scaling = Literal["sigma", "asinh_mad", "minmax"]
+SCALINGS: tuple[Scaling, ...] = get_args(Scaling)
+#: ``sigma`` is limited to this, above and below: what overflows float32 has no score.
+MOST_SIGMA = 1e6
 
 #: Pixels are clipped to this many σ below and above the sky.
 CLIP_SIGMA = (-4.0, 1000.0)

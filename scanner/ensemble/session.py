@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -16,9 +21,9 @@ from scanner.ensemble.augmentation import SecondLook, average_orientations
 from scanner.ensemble.bundle import MODEL_FILE, Bundle
 from scanner.ensemble.calibration import Calibration, MeanProbability, sigmoid
 from scanner.errors import ContentError, UsageError
+from scanner.processes import script_kept_from_children
 from scanner.records import (
     BANDS,
-    MEMBER_BANDS,
     MEMBERS,
     NISP_BANDS,
     NISP_CUTOUT_PIXELS,
@@ -114,7 +119,7 @@ class Scorer:
 
         An object whose NISP bands are not all there is scored by the members that see only what is there
         (:meth:`~scanner.ensemble.calibration.Calibration.distilled`). It has no place in the embedding: its probability, at the
-        prevalence of the training set, stands in for the grid's lens fraction in the decision.
+        prevalence of the training set, stands in for the grid's lens fraction where that decides.
 
         Parameters
         ----------
@@ -136,7 +141,7 @@ class Scorer:
         """
         n = len(vis)
         flagged = flags.astype(np.uint32)
-        logits = np.full((n, len(MEMBERS)), np.nan, dtype=np.float32)
+        logits = np.full((n, len(self.bundle.manifest.members)), np.nan, dtype=np.float32)
         calibrated = np.full(n, np.nan, dtype=np.float32)
         tsne = np.full((n, 2), np.nan, dtype=np.float32)
         grid_value = np.full(n, np.nan, dtype=np.float32)
@@ -144,7 +149,7 @@ class Scorer:
         decision = np.zeros(n, dtype=np.bool_)
         usable = bad_fraction <= self.max_bad_fraction
         for bands in np.unique(usable, axis=0):
-            members = seeing(bands)
+            members = self._seeing(bands)
             if not bands[0] or not (members.all() or self._scores_partially):
                 continue
             combination = self._combination(members)
@@ -160,13 +165,14 @@ class Scorer:
             )
             if not members.all():
                 flagged[rows] |= np.uint32(Flag.BANDS_MISSING)
-                if self.bundle.grid is not None and isinstance(combination, Calibration):
+                if self.bundle.manifest.decides_on == "grid" and isinstance(combination, Calibration):
                     deciding = sigmoid(combination.log_odds(found, combination.training_prevalence)).astype(np.float32)
             elif self.bundle.grid is not None:
                 place = self.bundle.grid.lookup(found)
                 tsne[rows], grid_value[rows], cell_count[rows] = place.positions, place.value, place.cell_count
                 flagged[rows] |= place.flags
-                deciding = place.value
+                if self.bundle.manifest.decides_on == "grid":
+                    deciding = place.value
             # Thresholds compare in float32, as the scores are: a threshold is a score that occurred, and must select it.
             decision[rows] = deciding >= np.float32(self.threshold)
         flagged[~np.isfinite(calibrated)] |= np.uint32(Flag.TOO_MANY_BAD_PIXELS)
@@ -182,25 +188,45 @@ class Scorer:
 
     @property
     def _scores_partially(self) -> bool:
-        """Whether there is a rule for objects that lack a band: the objects of the grid, or a plain mean."""
-        known = self.bundle.grid is not None or isinstance(self.bundle.calibration, MeanProbability)
+        """Whether there is a rule for objects that lack a band: log-odds of known objects, or a plain mean."""
+        known = self.bundle.reference_logits is not None or isinstance(self.bundle.calibration, MeanProbability)
         return known and not self.require_all_bands
 
     def _combination(self, members: NDArray[np.bool_]) -> Calibration | MeanProbability:
         """How the members that see an object are combined."""
-        full, grid = self.bundle.calibration, self.bundle.grid
-        if members.all() or grid is None or not isinstance(full, Calibration):
+        full, reference = self.bundle.calibration, self.bundle.reference_logits
+        if members.all() or reference is None or not isinstance(full, Calibration):
             return full
         key = members.tobytes()
         if key not in self._partial:
-            self._partial[key] = full.distilled(members, grid.logits)
+            self._partial[key] = full.distilled(members, reference)
         return self._partial[key]
 
+    def _seeing(self, bands: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which members (M,) see nothing but bands that are there, (4,) bool of VIS, Y, J, H."""
+        there = {band for band, is_there in zip(BANDS, bands.tolist(), strict=True) if is_there}
+        return np.array([there.issuperset(member.bands) for member in self.bundle.manifest.members])
 
-def seeing(bands: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which members (7,) see nothing but bands that are there, (4,) bool of VIS, Y, J, H."""
-    there = {band for band, is_there in zip(BANDS, bands.tolist(), strict=True) if is_there}
-    return np.array([there.issuperset(MEMBER_BANDS[member]) for member in MEMBERS])
+
+@dataclass(frozen=True)
+class _Part:
+    """One graph: its session, the inputs that it reads, the columns of log-odds that it gives, and objects of one call."""
+
+    session: Any
+    inputs: tuple[str, ...]
+    columns: slice
+    one_by_one: bool = False
+
+    def run(self, feed: Mapping[str, Float32]) -> Float32:
+        """Log-odds of a batch, (n, columns)."""
+        mine = {name: feed[name] for name in self.inputs}
+        n = len(mine[self.inputs[0]])
+        if n == 1 or not self.one_by_one:
+            return self.session.run([OUTPUT], mine)[0]  # type: ignore[no-any-return]
+        rows = [
+            self.session.run([OUTPUT], {name: values[row : row + 1] for name, values in mine.items()})[0] for row in range(n)
+        ]
+        return np.concatenate(rows)
 
 
 class EnsembleSession:
@@ -213,19 +239,32 @@ class EnsembleSession:
     A bundle without a grid has no embedding: position and grid value are NaN and the cell count 0, the threshold applies to the
     calibrated probability.
 
-    ``provider``: what it runs on. ``inputs``: the inputs that its graph reads, among ``vis``, ``nisp``, ``sky``, ``sigma``.
+    ``further``: sessions of the members beyond the paper's seven, one column of log-odds each. ``provider``: what it runs on.
+    ``inputs``: the inputs that its graphs read, among ``vis``, ``nisp``, ``sky``, ``sigma``.
     ``parallel``: objects that are scored at a time. ``core_seconds``: processor time of the threads that did so, so far;
     without them (``parallel`` is 1) the caller's thread does the work, and it is 0. ``augmentation``: which objects
     get test-time augmentation, if any, and the calibration that decides so.
     """
 
     def __init__(
-        self, session: Any, provider: Provider, parallel: int = 1, augmentation: tuple[SecondLook, Calibration] | None = None
+        self,
+        session: Any,
+        provider: Provider,
+        parallel: int = 1,
+        augmentation: tuple[SecondLook, Calibration] | None = None,
+        further: Sequence[Any] = (),
     ) -> None:
-        self._session = session
+        self._parts = [_Part(session, tuple(node.name for node in session.get_inputs()), slice(0, len(MEMBERS)))]
+        for column, one in enumerate(further, len(MEMBERS)):
+            nodes = one.get_inputs()
+            names = tuple(node.name for node in nodes)
+            self._parts.append(
+                _Part(one, names, slice(column, column + 1), one_by_one=any(node.shape[0] == 1 for node in nodes))
+            )
+        self.n_members = len(MEMBERS) + len(further)
         self._augmentation = augmentation
         self.provider: Provider = provider
-        self.inputs: tuple[str, ...] = tuple(node.name for node in session.get_inputs())
+        self.inputs: tuple[str, ...] = tuple(dict.fromkeys(name for part in self._parts for name in part.inputs))
         # A GPU is kept busy by many objects in one call, not by many calls.
         self.parallel = parallel if BATCH[provider] == 1 else 1
         self.core_seconds = 0.0
@@ -242,7 +281,7 @@ class EnsembleSession:
         Returns
         -------
         numpy.ndarray
-            (N, 7) float32 in the order of :data:`~scanner.records.MEMBERS`.
+            (N, M) float32 in the order of the bundle's members.
         """
         if self._augmentation is None:
             return self.plain_logits(vis, nisp, sky, sigma)
@@ -262,8 +301,7 @@ class EnsembleSession:
         Returns
         -------
         numpy.ndarray
-            (N, 7) float32 in the order of :data:`~scanner.records.MEMBERS`. On the CPU providers a row does not depend on the
-            others.
+            (N, M) float32 in the order of the bundle's members. On the CPU providers a row does not depend on the others.
 
         Raises
         ------
@@ -275,14 +313,15 @@ class EnsembleSession:
         for name in self.inputs:
             if arrays[name].shape != (n, *SHAPES[name]):
                 raise ValueError(f"{name} has shape {arrays[name].shape}, not {(n, *SHAPES[name])}")
-        found: NDArray[np.float32] = np.empty((n, len(MEMBERS)), dtype=np.float32)
+        found: NDArray[np.float32] = np.empty((n, self.n_members), dtype=np.float32)
         step = BATCH[self.provider]
 
         def score(start: int) -> float:
             began = time.thread_time()
             rows = slice(start, start + step)
             feed = {name: np.ascontiguousarray(arrays[name][rows], dtype=np.float32) for name in self.inputs}
-            found[rows] = self._session.run([OUTPUT], feed)[0]
+            for part in self._parts:
+                found[rows, part.columns] = part.run(feed)
             return time.thread_time() - began
 
         if self._threads is None:
@@ -323,10 +362,11 @@ def open_session(bundle: Bundle, provider: str = "auto", threads: int = 1, paral
     for candidate in wanted:
         if ONNX_NAME[candidate] not in available:
             continue
-        session = _open(onnxruntime, bundle, candidate, threads)
+        session = open_graph(onnxruntime, bundle.model, bundle.path / MODEL_FILE, candidate, threads)
         if session.get_providers()[0] == ONNX_NAME[candidate]:
             _check_graph(session, bundle)
-            return EnsembleSession(session, candidate, parallel, bundle.augmentation)
+            further = [_open_further(onnxruntime, bundle, number, candidate, threads) for number in range(len(bundle.further))]
+            return EnsembleSession(session, candidate, parallel, bundle.augmentation, further)
     asked = wanted[-1]
     if ONNX_NAME[asked] in available:
         raise UsageError(
@@ -338,6 +378,64 @@ def open_session(bundle: Bundle, provider: str = "auto", threads: int = 1, paral
         f"provider '{asked}' is not in this ONNX Runtime (it has: {present}); remove the installed onnxruntime wheel and "
         f"'pip install {WHEEL[asked]}', or choose another provider."
     )
+
+
+def run_apart(graph: bytes, feeds: Sequence[Mapping[str, Float32]], memory: int, seconds: float) -> list[Float32]:
+    """Run a graph that is not trusted yet, in a process of its own whose memory and time are bounded.
+
+    Parameters
+    ----------
+    graph
+        An ONNX model of one output, float32.
+    feeds
+        Inputs by name, one call each.
+    memory, seconds
+        What the process may take, in bytes beyond what Python needs, and in all.
+
+    Raises
+    ------
+    ValueError
+        It cannot be run within these bounds; the message says why, without a full stop.
+    """
+    context = multiprocessing.get_context("spawn")
+    mine, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_run_here, args=(theirs, graph, list(feeds), memory))
+    with script_kept_from_children():
+        process.start()
+    theirs.close()
+    try:
+        answer = mine.recv() if mine.poll(seconds) else f"it takes longer than {seconds:g} s"
+    except EOFError:
+        answer = f"it needs more than {memory / 1e9:.0f} GB of memory, or crashes"
+    finally:
+        process.kill()
+        process.join()
+        mine.close()
+    if isinstance(answer, str):
+        raise ValueError(answer)
+    return list(answer)
+
+
+def _run_here(answer: Any, graph: bytes, feeds: Sequence[Mapping[str, Float32]], memory: int) -> None:
+    onnxruntime = _import_onnxruntime()
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = settings.inter_op_num_threads = 1
+    settings.log_severity_level = 4
+    with contextlib.suppress(OSError, ValueError):
+        # Of all that is mapped: what Python has taken, and what it may take.
+        taken = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + memory, taken + memory))
+    try:
+        session = onnxruntime.InferenceSession(graph, settings, providers=[ONNX_NAME["cpu"]])
+        found = [np.array(session.run(None, dict(feed))[0], dtype=np.float32) for feed in feeds]
+    except Exception as error:  # ONNX Runtime's exceptions have no common base of their own.
+        text = str(error)
+        too_much = any(sign in text for sign in ("bad_alloc", "bad allocation", "bfc_arena", "allocate memory"))
+        reason = (
+            f"it needs more than {memory / 1e9:.0f} GB of memory" if too_much else f"ONNX Runtime cannot run it: {text[:200]}"
+        )
+        found = reason.partition("\n")[0]  # type: ignore[assignment]
+    answer.send(found)
 
 
 def _import_onnxruntime() -> Any:
@@ -360,7 +458,14 @@ def _options(provider: Provider, threads: int) -> dict[str, str]:
     return {}
 
 
-def _open(onnxruntime: Any, bundle: Bundle, provider: Provider, threads: int) -> Any:
+def open_graph(onnxruntime: Any, graph: bytes, path: Path, provider: Provider, threads: int) -> Any:
+    """ONNX Runtime's session of one graph, deterministic; ``path``: its file, for the message.
+
+    Raises
+    ------
+    ContentError
+        The graph cannot be run.
+    """
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
@@ -372,12 +477,23 @@ def _open(onnxruntime: Any, bundle: Bundle, provider: Provider, threads: int) ->
         with redirect_stdout(sys.stderr):
             onnxruntime.preload_dlls()
     try:
-        return onnxruntime.InferenceSession(bundle.model, settings, providers=providers)
+        return onnxruntime.InferenceSession(graph, settings, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions have no common base of their own.
         reason = str(error).splitlines()[0][:200]
+        raise ContentError(f"{path}: ONNX Runtime cannot run it ({reason}); fetch the bundle again.") from None
+
+
+def _open_further(onnxruntime: Any, bundle: Bundle, number: int, provider: Provider, threads: int) -> Any:
+    """The session of a member beyond the paper's seven, whose graph must have the inputs and the output of one."""
+    path = bundle.path / bundle.manifest.further[number].file
+    session = open_graph(onnxruntime, bundle.further[number], path, provider, threads)
+    inputs = {node.name: tuple(node.shape[1:]) for node in session.get_inputs()}
+    outputs = {node.name: tuple(node.shape[1:]) for node in session.get_outputs()}
+    if any(SHAPES.get(name) != shape for name, shape in inputs.items()) or outputs != {OUTPUT: (1,)}:
         raise ContentError(
-            f"{bundle.path / MODEL_FILE}: ONNX Runtime cannot run it ({reason}); fetch the bundle again."
-        ) from None
+            f"{path}: its inputs {sorted(inputs)} and outputs {sorted(outputs)} are not those of a member; add it again."
+        )
+    return session
 
 
 def _check_graph(session: Any, bundle: Bundle) -> None:

@@ -22,7 +22,7 @@ from scanner.evaluation.results import ColourCurve, ColourPoint, OrientationScat
 from scanner.evaluation.scores import ScoredBundle, cache_key, dataset_logits, read_array, write_array
 from scanner.interval import Interval, normal_interval, wilson_interval
 from scanner.labelled_set import LabelledSet
-from scanner.records import MEMBERS, Float32, Float64, Int64
+from scanner.records import Float32, Float64, Int64
 from scanner.simulation.datasets.dataset import batch_of
 from scanner.simulation.datasets.presets import PRESETS, Preset
 from scanner.simulation.datasets.variants import draw_recoloured
@@ -42,9 +42,9 @@ def turned_logits(
     folder: Path | None,
     report: Callable[[int], None] = lambda n: None,
 ) -> Float32:
-    """Log-odds of rows in all orientations, (n, 8, 7) float32, kept in the cache folder as a whole; None: not kept."""
+    """Log-odds of rows in all orientations, (n, 8, M) float32, kept in the cache folder as a whole; None: not kept."""
     path = None if folder is None else folder / cache_key(bundle, dataset) / f"turned-{len(rows)}.npy"
-    shape = (len(rows), ORIENTATIONS, len(MEMBERS))
+    shape = (len(rows), ORIENTATIONS, len(bundle.manifest.members))
     kept = None if path is None else read_array(path, shape)
     if kept is not None:
         report(len(rows) * ORIENTATIONS)
@@ -84,12 +84,14 @@ def orientation_scatter(
     bundle, name, set_name
         The bundle; names to be quoted.
     logits
-        (n, 8, 7).
+        (n, 8, M).
     is_lens
         (n,) bool.
     """
-    columns: dict[str, Float64] = {member: logits[..., i].astype(np.float64) for i, member in enumerate(MEMBERS)}
-    combined = bundle.calibration.ranking_score(logits.reshape(-1, len(MEMBERS))).reshape(logits.shape[:2])
+    columns: dict[str, Float64] = {
+        member: logits[..., i].astype(np.float64) for i, member in enumerate(bundle.manifest.member_names)
+    }
+    combined = bundle.calibration.ranking_score(logits.reshape(-1, logits.shape[-1])).reshape(logits.shape[:2])
     columns["combined"] = combined
     return OrientationScatter(
         bundle=name,
@@ -213,7 +215,7 @@ def recoloured_logits(
             report(len(seen))
         found.append(np.stack(of_colour))
         n_found += found[-1].shape[1]
-    empty = np.empty((len(colours), 0, len(MEMBERS)), np.float32)
+    empty = np.empty((len(colours), 0, session.n_members), np.float32)
     return RecolouredLogits(tuple(colours), np.concatenate([empty, *found], axis=1))
 
 
@@ -237,7 +239,9 @@ def colour_curves(
         The set whose non-lenses set the thresholds, and which of its (N,) objects are lenses.
     """
     shape = found.logits.shape
-    values: dict[str, Float64] = {member: found.logits[..., i].astype(np.float64) for i, member in enumerate(MEMBERS)}
+    values: dict[str, Float64] = {
+        member: found.logits[..., i].astype(np.float64) for i, member in enumerate(scored.bundle.manifest.member_names)
+    }
     values[scored.summary.combined] = scored.bundle.calibration.ranking_score(found.logits.reshape(-1, shape[2])).reshape(
         shape[:2]
     )

@@ -16,7 +16,7 @@ from scanner.evaluation.results import Decision
 from scanner.evaluation.scores import GRID, ScoredBundle
 from scanner.interval import Interval, resampled_interval, wilson_interval
 from scanner.labelled_set import Truth
-from scanner.records import MEMBERS, Float64
+from scanner.records import Float64
 
 #: Share of lenses among the objects of a survey, for statements about purity (Euclid: about one in ten thousand galaxies).
 SKY_PREVALENCE = 1e-4
@@ -52,10 +52,11 @@ def _of_bundle(scored: ScoredBundle, truths: Mapping[str, Truth], beta: float | 
     bundle = scored.bundle
     threshold = bundle.threshold(beta)
     used = beta if beta is not None else bundle.default_beta if bundle.default_beta is not None else PAPER_BETA
-    deciding = scored.summary.combined if bundle.grid is None else GRID
+    by_grid = bundle.manifest.decides_on == "grid"
+    deciding = GRID if by_grid else scored.summary.combined
     for set_name, truth in truths.items():
         scores, logits = scored.scores[set_name], scored.logits[set_name]
-        for member in MEMBERS:
+        for member in bundle.manifest.member_names:
             yield decide(
                 scored.name,
                 set_name,
@@ -68,7 +69,7 @@ def _of_bundle(scored: ScoredBundle, truths: Mapping[str, Truth], beta: float | 
                 prevalence=prevalence,
             )
         # In float32, as a scan decides: a threshold is a score that occurred, and must select it.
-        value = bundle.calibration.apply(logits) if bundle.grid is None else scores[GRID].astype(np.float32)
+        value = scores[GRID].astype(np.float32) if by_grid else bundle.calibration.apply(logits)
         yield decide(
             scored.name,
             set_name,

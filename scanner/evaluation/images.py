@@ -125,7 +125,7 @@ def score_image(
 
 
 def image_logits(batch: CutoutBatch, session: EnsembleSession) -> Float32:
-    """Log-odds of a batch of one in all orientations, (8, 7) float32."""
+    """Log-odds of a batch of one in all orientations, (8, M) float32."""
     vis, nisp = fill_bad_pixels(batch)
     levels = (np.repeat(values, ORIENTATIONS, axis=0) for values in (batch.sky, batch.sigma))
     return session.plain_logits(orientations(vis), orientations(nisp), *levels)
@@ -157,7 +157,7 @@ def judge_of(bands: Collection[Band]) -> MemberName | None:
 
 
 def judged(bundle: Bundle, logits: Float32, judge: MemberName | None) -> Float64:
-    """What the judge gives to each row of ``logits`` (N, 7): log-odds of the member, or the combination; (N,) float64."""
+    """What the judge gives to each row of ``logits`` (N, M): log-odds of the member, or the combination; (N,) float64."""
     return bundle.calibration.ranking_score(logits) if judge is None else logits[:, MEMBERS.index(judge)].astype(np.float64)
 
 

@@ -15,7 +15,7 @@ from scanner.evaluation.results import Difference, Figures, GridLoss, Negatives,
 from scanner.evaluation.scores import GRID, ScoredBundle, lenses, others
 from scanner.interval import Interval, normal_interval, resampled_interval
 from scanner.labelled_set import Truth
-from scanner.records import MEMBERS, Float64, Int64
+from scanner.records import Float64, Int64
 
 CHOICES: tuple[tuple[Positives, Negatives], ...] = (
     ("visible", "all"),
@@ -136,7 +136,9 @@ def _differences(
     starts: Int64,
 ) -> Iterator[Difference]:
     new, old, recalls = bundles[0], bundles[other], measured.recalls
-    names: list[tuple[str, str]] = [(member, member) for member in MEMBERS]
+    names: list[tuple[str, str]] = [
+        (member, member) for member in new.bundle.manifest.member_names if member in old.bundle.manifest.member_names
+    ]
     names.append((new.summary.combined, old.summary.combined))
     if new.bundle.grid is not None and old.bundle.grid is not None:
         names.append((GRID, GRID))
@@ -185,7 +187,7 @@ def _differences(
 def grid_losses(
     bundles: Sequence[ScoredBundle], truths: Mapping[str, Truth], pairings: Sequence[Pairing]
 ) -> tuple[GridLoss, ...]:
-    """What the grid loses against the combination of the same seven log-odds."""
+    """What the grid loses against the combination of the members."""
     found = []
     for scored in bundles:
         if scored.bundle.grid is None:

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from scanner.atomic_file import write_atomically
 from scanner.ensemble.augmentation import augment
-from scanner.ensemble.bundle import MODEL_FILE, Bundle
+from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.calibration import Calibration
 from scanner.ensemble.session import EnsembleSession
 from scanner.evaluation.results import BundleSummary, Negatives, Positives
 from scanner.labelled_set import LabelledSet, Truth
-from scanner.records import MEMBERS, CutoutBatch, Float32, Float64, Int64
+from scanner.records import CutoutBatch, Float32, Float64, Int64
 
 #: Name of the score of a grid.
 GRID = "grid"
@@ -36,7 +36,7 @@ BATCH, PART = 128, 4096
 class ScoredBundle:
     """A bundle and what it says of labelled sets.
 
-    ``summary``: with a name that is unique among the bundles compared. ``logits``: by set, (N, 7) each. ``scores``: by set and
+    ``summary``: with a name that is unique among the bundles compared. ``logits``: by set, (N, M) each. ``scores``: by set and
     score, (N,) float64 each, comparable between sets.
     """
 
@@ -58,7 +58,7 @@ class ScoredBundle:
     @property
     def score_names(self) -> tuple[str, ...]:
         """Every score of this bundle, the members first."""
-        return (*MEMBERS, *(() if self.bundle.grid is None else (GRID,)), self.summary.combined)
+        return (*self.bundle.manifest.member_names, *(() if self.bundle.grid is None else (GRID,)), self.summary.combined)
 
 
 def score(
@@ -73,13 +73,14 @@ def score(
     name
         For the evaluation.
     logits
-        By set, (N, 7) finite.
+        By set, (N, M) finite.
     grid_values
         By set, (N,), where they are known; None: looked up.
     """
     summary = summarise(bundle, name)
-    together = np.concatenate([np.empty((0, len(MEMBERS)), np.float32), *logits.values()])
-    found: dict[str, Float64] = {member: together[:, i].astype(np.float64) for i, member in enumerate(MEMBERS)}
+    members = bundle.manifest.member_names
+    together = np.concatenate([np.empty((0, len(members)), np.float32), *logits.values()])
+    found: dict[str, Float64] = {member: together[:, i].astype(np.float64) for i, member in enumerate(members)}
     combined = bundle.calibration.ranking_score(together)
     if bundle.grid is not None:
         known = grid_values or {set_name: bundle.grid.lookup(rows).value for set_name, rows in logits.items()}
@@ -100,7 +101,7 @@ def summarise(bundle: Bundle, name: str) -> BundleSummary:
         name=name,
         version=manifest.version,
         fingerprint=bundle.fingerprint,
-        model_sha256=manifest.sha256[MODEL_FILE],
+        model_sha256=manifest.networks_sha256,
         preprocessing=manifest.preprocessing,
         decides_on=manifest.decides_on,
         combined="calibrated" if isinstance(bundle.calibration, Calibration) else "mean",
@@ -145,12 +146,13 @@ def cached_logits(
     OutputError
         The folder cannot be written.
     """
-    found = np.empty((len(dataset), len(MEMBERS)), dtype=np.float32)
+    n_members = len(bundle.manifest.members)
+    found = np.empty((len(dataset), n_members), dtype=np.float32)
     session = None
     for start in range(0, len(dataset), PART):
         rows = np.arange(start, min(start + PART, len(dataset)), dtype=np.int64)
         path = None if folder is None else folder / cache_key(bundle, dataset) / f"{start // PART:06d}.npy"
-        part = None if path is None else read_array(path, (len(rows), len(MEMBERS)))
+        part = None if path is None else read_array(path, (len(rows), n_members))
         if part is None:
             session = session or open_session()
             part = dataset_logits(session, dataset, rows, report=report)
@@ -186,9 +188,9 @@ def dataset_logits(
     Returns
     -------
     numpy.ndarray
-        (n, 7) float32 lens log-odds, in the order of :data:`~scanner.records.MEMBERS`.
+        (n, M) float32 lens log-odds, in the order of the bundle's members.
     """
-    logits = np.empty((len(rows), len(MEMBERS)), dtype=np.float32)
+    logits = np.empty((len(rows), session.n_members), dtype=np.float32)
     start = 0
     for batch, vis, nisp in dataset.batches(rows, BATCH):
         these = slice(start, start + len(batch))
@@ -268,7 +270,7 @@ def cache_key(bundle: Bundle, dataset: LabelledSet) -> str:
 
     That is the networks, the rule of test-time augmentation and the dataset: a bundle whose grid or card changed keeps them.
     """
-    networks = bundle.manifest.sha256[MODEL_FILE]
+    networks = bundle.manifest.networks_sha256
     if bundle.manifest.second_look is not None:
         rule = bundle.manifest.second_look.model_dump_json() + bundle.manifest.calibration.model_dump_json()
         networks = hashlib.sha256(f"{networks} {rule}".encode()).hexdigest()

@@ -13,6 +13,7 @@ from scanner.cutouts.quality import fill_bad_pixels
 from scanner.ensemble.augmentation import average_orientations
 from scanner.ensemble.bundle import MODEL_FILE, Bundle
 from scanner.ensemble.preprocessing import member_input
+from scanner.ensemble.session import open_session
 from scanner.networks import LENS, NON_LENS
 from scanner.records import MEMBERS, CutoutBatch, Float32, MemberName
 from scanner.report.explanations import ClassName
@@ -97,14 +98,17 @@ def lens_output(network: nn.Module, images: torch.Tensor, output: Output = "log_
 
 
 def member_log_odds(bundle: Bundle, networks: Mapping[MemberName, nn.Sequential], cutouts: CutoutBatch) -> Float32:
-    """What all members say of N cutouts, (N, 7), as a scan has it: with test-time augmentation where the bundle asks for it."""
+    """What the paper's seven say of N cutouts, (N, 7), as a scan has it: with test-time augmentation if the bundle asks."""
+    arrays = (*fill_bad_pixels(cutouts), cutouts.sky, cutouts.sigma)
+    if bundle.manifest.further:
+        # All members decide which objects are augmented, and the others are no torch networks.
+        return open_session(bundle, "cpu").logits(*arrays)[:, : len(MEMBERS)]
 
     def look(vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> Float32:
         with torch.inference_mode():
             outputs = [lens_output(networks[member], _seen(bundle, member, vis, nisp, sky, sigma)) for member in MEMBERS]
         return np.asarray(torch.stack(outputs, dim=1).numpy(), dtype=np.float32)
 
-    arrays = (*fill_bad_pixels(cutouts), cutouts.sky, cutouts.sigma)
     augmentation = bundle.augmentation
     return look(*arrays) if augmentation is None else average_orientations(look, *augmentation, *arrays)
 

@@ -399,7 +399,7 @@ def _neighbours(
         return (), ()
     among = None
     if dataset is not None:
-        among = cached_logits(bundle, dataset, lambda: open_session(bundle), request.cache)
+        among = cached_logits(bundle, dataset, lambda: open_session(bundle), request.cache)[:, : len(MEMBERS)]
     near = neighbours(logits, grid, request.page.neighbours, among=among)
     records, pictures = [], []
     for number, row in enumerate(near.rows[0].tolist()):

@@ -210,8 +210,8 @@ def add_preprocessing(graph: OnnxGraph, preprocessing: Preprocessing) -> dict[tu
         for name in ("sky", "sigma"):
             parts = graph.split(name, (1, len(NISP_BANDS)), [f"{name}/vis", f"{name}/nisp"], axis=1)
             level[name] = [graph.node("Unsqueeze", [part, graph.integers(2, 3)], f"{part}/image") for part in parts]
-        scaled_vis = _asinh_mad(graph, vis, level["sky"][0], level["sigma"][0])
-        scaled_nisp = _asinh_mad(graph, "nisp", level["sky"][1], level["sigma"][1])
+        scaled_vis = asinh_mad(graph, vis, level["sky"][0], level["sigma"][0])
+        scaled_nisp = asinh_mad(graph, "nisp", level["sky"][1], level["sigma"][1])
         for side in sides:
             ready["vis", side] = _resized(graph, scaled_vis, VIS_CUTOUT_PIXELS, side)
             ready["nisp", side] = _resized(graph, scaled_nisp, NISP_CUTOUT_PIXELS, side)
@@ -239,7 +239,7 @@ def _from_minimum(graph: OnnxGraph, source: str) -> str:
     return graph.node("Sub", [source, low], f"{source}/from-minimum")
 
 
-def _asinh_mad(graph: OnnxGraph, source: str, sky: str, sigma: str) -> str:
+def asinh_mad(graph: OnnxGraph, source: str, sky: str, sigma: str) -> str:
     """Scale by asinh; ``sky`` and ``sigma`` already broadcast.
 
     asinh(x) is spelt log(x + sqrt(x² + 1)): the CUDA provider has no Asinh, and from x = -2 upwards float32 loses nothing.
