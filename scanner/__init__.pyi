@@ -1,4 +1,4 @@
-from scanner.interface.bundle import evaluate, load_bundle, score
+from scanner.interface.bundle import add_member, evaluate, load_bundle, score
 from scanner.interface.labels import import_labels
 from scanner.interface.objects import Cutout
 from scanner.interface.opened import Run, Survey, merge, open  # noqa: A004
@@ -13,6 +13,7 @@ __all__ = [
     "Run",
     "Survey",
     "__version__",
+    "add_member",
     "euclidise",
     "evaluate",
     "import_labels",

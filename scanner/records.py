@@ -314,7 +314,8 @@ class Scores:
     @property
     def probabilities(self) -> Float32:
         """Lens probability of each member, (N, M) float32."""
-        return np.asarray(1.0 / (1.0 + np.exp(-self.logits.astype(np.float64))), dtype=np.float32)
+        # Beyond ±700 the exponential overflows and the probability is 0 or 1 all the same.
+        return np.asarray(1.0 / (1.0 + np.exp(np.minimum(-self.logits.astype(np.float64), 700.0))), dtype=np.float32)
 
 
 class CommitRecord(SealedRecord):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -61,6 +62,28 @@ class _Batch:
 def _member_column(member: MemberName) -> Column:
     name = f"p_{member.lower().replace('-', '_')}"
     return Column(name, "float32", "", f"Lens probability of member {member}", "stat.probability;src.class")
+
+
+_FURTHER = re.compile(r"p_([a-z][a-z0-9_]*)")
+
+
+def further_column(name: str) -> Column:
+    """The column of the probability of a member beyond the paper's seven."""
+    return Column(f"p_{name}", "float32", "", f"Lens probability of member {name}", "stat.probability;src.class")
+
+
+def further_of(column_names: Iterable[str]) -> tuple[str, ...]:
+    """Names of the members beyond the paper's seven whose columns are among these, in alphabetical order."""
+    unknown = [name for name in column_names if name not in _REGISTRY]
+    return tuple(sorted(found[1] for found in map(_FURTHER.fullmatch, unknown) if found is not None))
+
+
+def with_further(schema: pa.Schema, members: Sequence[str]) -> pa.Schema:
+    """A schema with the columns of further members, in alphabetical order, after those of the paper's seven."""
+    if not members:
+        return schema
+    fields, place = list(schema), schema.get_field_index(MEMBER_COLUMNS[MEMBERS[-1]].name) + 1
+    return pa.schema([*fields[:place], *(further_column(name).field() for name in sorted(members)), *fields[place:]])
 
 
 def _bad_column(band: Band) -> Column:
@@ -183,14 +206,15 @@ _REGISTRY = {column.name: column for column in (*CATALOGUE_COLUMNS[1:], HEALPIX_
 
 
 def column(name: str) -> Column:
-    """Find a column in the registry.
+    """Find a column: of the registry, or that of a further member.
 
     Raises
     ------
     KeyError
         There is none of this name.
     """
-    return _REGISTRY[name]
+    further = further_of([name])
+    return further_column(further[0]) if further else _REGISTRY[name]
 
 
 #: ``tiles.parquet``.
@@ -217,7 +241,7 @@ def all_columns() -> Sequence[Column]:
     return tuple(_REGISTRY.values())
 
 
-def score_table(batch: CutoutBatch, scores: Scores, tile_id: str) -> pa.Table:
+def score_table(batch: CutoutBatch, scores: Scores, tile_id: str, further: Sequence[str] = ()) -> pa.Table:
     """Rows of ``scores.parquet``.
 
     Parameters
@@ -228,15 +252,20 @@ def score_table(batch: CutoutBatch, scores: Scores, tile_id: str) -> pa.Table:
         What the ensemble says of them, in the same order.
     tile_id
         The tile.
+    further
+        Names of the bundle's members beyond the paper's seven, in its order.
 
     Returns
     -------
     pyarrow.Table
-        N rows of :data:`SCORE_SCHEMA`, in the order of the batch.
+        N rows of :data:`SCORE_SCHEMA`, with a column more for each further member, in the order of the batch.
     """
     of = _Batch(tile_id, batch, scores, scores.probabilities)
     arrays = [pa.array(value(of), type=_ARROW_TYPES[column.dtype], from_pandas=False) for column, value in _SCORES]
-    return pa.Table.from_arrays(arrays, schema=SCORE_SCHEMA)
+    rows = pa.Table.from_arrays(arrays, schema=SCORE_SCHEMA)
+    for number, name in enumerate(further, len(MEMBERS)):
+        rows = with_column(rows, further_column(name), of.probabilities[:, number])
+    return rows.select(with_further(SCORE_SCHEMA, further).names) if further else rows
 
 
 def as_schema(rows: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -301,6 +330,8 @@ A run and a survey of many runs have the same tables ([the survey's catalogue](s
 
 Every file carries units, descriptions and UCDs: Parquet in the metadata of its fields (`unit`, `description`, `ucd`), FITS in
 `TUNITn`, `TCOMMn`, `TUCDn`, ECSV and VOTable in their own ways. What is not known is NaN; there are no nulls.
+
+A bundle with [members beyond the paper's seven](own-network.md) adds a column `p_NAME` for each, after `p_ou_200`.
 """
 
 

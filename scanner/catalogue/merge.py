@@ -89,6 +89,7 @@ class Merging:
         }
         self._database: duckdb.DuckDBPyConnection = duckdb.connect(":memory:", config=settings)
         self._put("CREATE TABLE added AS FROM given", self._prepared(columns.SOURCE_SCHEMA.empty_table()))
+        self._further: list[str] = []
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
@@ -96,8 +97,15 @@ class Merging:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def add(self, rows: pa.Table) -> None:
-        """Add rows of :data:`~scanner.catalogue.columns.SOURCE_SCHEMA`, unique by ``run``, ``tile_id`` and ``target_id``."""
-        self._put("INSERT INTO added FROM given", self._prepared(rows))
+        """Add rows of :data:`~scanner.catalogue.columns.SOURCE_SCHEMA`, unique by ``run``, ``tile_id`` and ``target_id``.
+
+        Columns of further members may come with any of them; in rows without they are NaN.
+        """
+        for name in columns.further_of(rows.column_names):
+            if name not in self._further:
+                self._do(f"ALTER TABLE added ADD COLUMN {columns.further_column(name).name} FLOAT DEFAULT 'NaN'::FLOAT")
+                self._further.append(name)
+        self._put("INSERT INTO added BY NAME FROM given", self._prepared(rows))
         self.n_rows += len(rows)
 
     def merge(self) -> None:
@@ -124,7 +132,8 @@ class Merging:
     def candidates(self, maximum: int) -> pa.Table:
         """The best candidates, of :data:`~scanner.catalogue.columns.CANDIDATE_SCHEMA`."""
         best = self._rows("is_candidate ORDER BY rank LIMIT ?", maximum)
-        return columns.as_schema(complete(best, self._known, self._systems), columns.CANDIDATE_SCHEMA)
+        schema = columns.with_further(columns.CANDIDATE_SCHEMA, self._further)
+        return columns.as_schema(complete(best, self._known, self._systems), schema)
 
     def write(
         self,
@@ -147,7 +156,9 @@ class Merging:
         OutputError
             It cannot be written.
         """
-        with hats_writer(folder, name, columns.CATALOGUE_SCHEMA, rows_per_partition) as writer:
+        with hats_writer(
+            folder, name, columns.with_further(columns.CATALOGUE_SCHEMA, self._further), rows_per_partition
+        ) as writer:
             for part in self._partitions("ranks", rows_per_partition):
                 first, end = part.range
                 inside = f"sorted.{_INDEX} >= ? AND sorted.{_INDEX} < ? AND ranks.{_INDEX} >= ? AND ranks.{_INDEX} < ?"
@@ -199,11 +210,12 @@ class Merging:
             rank.SCORED: columns.scored(rows),
             rank.BUNDLE_PLACE: rank.bundle_place(rows["bundle"], self._rule.bundles),
         }
-        return pa.table({name: rows[name] for name in columns.SOURCE_SCHEMA.names} | extra)
+        names = columns.with_further(columns.SOURCE_SCHEMA, columns.further_of(rows.column_names)).names
+        return pa.table({name: rows[name] for name in names} | extra)
 
     def _rows(self, condition: str, *parameters: int) -> pa.Table:
         """Rows of the merged catalogue, with their rank."""
-        names = ", ".join(columns.SOURCE_SCHEMA.names)
+        names = ", ".join(columns.with_further(columns.SOURCE_SCHEMA, self._further).names)
         joined = "sorted JOIN ranks ON sorted.rowid = ranks.id"
         return self._ask(f"SELECT {names}, rank FROM {joined} WHERE {condition}", *parameters)
 
@@ -245,7 +257,7 @@ def complete(ranked: pa.Table, known: KnownLensMatcher, systems: rank.Systems) -
     ranked = columns.with_column(ranked, columns.HEALPIX_COLUMN, healpix_29(ra, dec))
     ranked = columns.with_column(ranked, columns.SYSTEM_COLUMN, systems.of(ra, dec, ranked["rank"].to_numpy()))
     ranked = known.describe(columns.with_column(ranked, columns.NAME_COLUMN, designations(ra, dec)))
-    return columns.as_schema(ranked, columns.CATALOGUE_SCHEMA)
+    return columns.as_schema(ranked, columns.with_further(columns.CATALOGUE_SCHEMA, columns.further_of(ranked.column_names)))
 
 
 @contextmanager

@@ -1,9 +1,10 @@
-"""``scanner models``: import, verify, list, show, publish and promote bundles."""
+"""``scanner models``: import, verify, list, show, publish and promote bundles, and add a network to one."""
 
 from __future__ import annotations
 
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
@@ -16,10 +17,15 @@ from scanner.ensemble import bundles
 from scanner.ensemble.bundle import Bundle, Metric
 from scanner.ensemble.bundles import POINTERS, PublishedBundle, PublishedBundles
 from scanner.ensemble.calibration import Calibration, sigmoid
+from scanner.ensemble.preprocessing import SCALINGS, Scaling
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError, ScannerError, UsageError
-from scanner.interface.bundle import evaluate, load_bundle
+from scanner.interface.bundle import add_member, evaluate, load_bundle
 from scanner.processes import sigterm_interrupts
+from scanner.records import BANDS
+
+if TYPE_CHECKING:
+    from scanner.training.added_member import Output
 
 #: Exit code of a promotion that was refused.
 NOT_PROMOTED = 1
@@ -202,6 +208,75 @@ def import_published(folder: Path, out: Path, data: Path | None, provider: str, 
     standard_output().print(f"{out}: bundle {made.manifest.name}, {_decides(made)}. Use it with --bundle {out}")
 
 
+@models.command("add-member")
+@click.argument("bundle")
+@click.argument("network", type=click.Path(path_type=Path))
+@click.option("--name", required=True, help="Of the member: small letters, digits, underscores; its column is p_NAME.")
+@click.option("--bands", required=True, help="What it sees, in the order of its input: VIS,Y,J,H or some of them.")
+@click.option(
+    "--pixels", type=int, required=True, help='Side of its input: of 0.1" where VIS is among the bands, else of 0.3".'
+)
+@click.option("--data", required=True, help="Labelled set that neither has seen, a folder or s3://…")
+@click.option("--scaling", type=click.Choice(SCALINGS), default="sigma", show_default=True, help="Of its input.")
+@click.option("--output", type=click.Choice(["logit", "probability", "logits", "softmax"]), help="What it gives [found out].")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the new bundle [default: BUNDLE-NAME here].")
+@click.option("--version", help="Of the new bundle [default: the old one's with +NAME].")
+@endpoint_option
+@provider_option
+@threads_option
+def add_member_(
+    bundle: str,
+    network: Path,
+    name: str,
+    bands: str,
+    pixels: int,
+    data: str,
+    scaling: Scaling,
+    output: Output | None,
+    out: Path | None,
+    version: str | None,
+    endpoint: str | None,
+    provider: str,
+    threads: int,
+) -> None:
+    """Add NETWORK, an ONNX file, to BUNDLE as a further member, in a new bundle.
+
+    The network is checked, and calibrated together with the others on --data. What it gains is measured there too, paired:
+    both combinations are fitted on one half of the set and measured on the other.
+    """
+    seen = tuple(band for name in bands.split(",") for band in BANDS if band == name)
+    if len(seen) != len(bands.split(",")):
+        raise UsageError(f"--bands must be some of {','.join(BANDS)} (given: {bands}).")
+    console = standard_output()
+    with sigterm_interrupts():
+        added = add_member(
+            bundle,
+            network,
+            name,
+            seen,
+            pixels,
+            data,
+            out,
+            scaling=scaling,
+            output=output,
+            version=version,
+            provider=provider,
+            threads=threads,
+            endpoint=endpoint,
+            report=lambda text: console.print(text),
+        )
+    table = _table("", "without", "with", "difference", numbers=3)
+    for gain in added.gains:
+        low, high = gain.difference.low, gain.difference.high
+        difference = f"{gain.difference.value:+.3f} [{low:+.3f}, {high:+.3f}]"
+        table.add_row(gain.figure, f"{gain.before:.3f}", f"{gain.after:.3f}", difference)
+    console.print(table)
+    verdict = "it earns its place" if added.earns_its_place else "no gain that this set can show"
+    manifest = added.bundle.manifest
+    console.print(f"{name} alone: AUROC {added.own}; {verdict}.")
+    console.print(f"{added.bundle.path}: bundle {manifest.name} {manifest.version}. Use it with --bundle {added.bundle.path}")
+
+
 @models.command()
 @click.argument("bundle", required=False)
 def verify(bundle: str | None) -> None:
@@ -269,7 +344,8 @@ def show(bundle: str | None) -> None:
 
     members = _table("member", "bands", "pixels", "parameters", numbers=2, prose="weights")
     for member in manifest.members:
-        members.add_row(member.name, "+".join(member.bands), str(member.pixels), f"{member.parameters:,}", member.source)
+        source = member.source if member.scaling is None else f"{member.source}; scaling {member.scaling}"
+        members.add_row(member.name, "+".join(member.bands), str(member.pixels), f"{member.parameters:,}", source)
     console.print("")
     console.print(members)
     if manifest.thresholds:
@@ -304,7 +380,7 @@ def _embedding(bundle: Bundle) -> str:
 def _calibration(bundle: Bundle) -> str:
     if isinstance(bundle.calibration, Calibration):
         return f"logistic, stated for one lens in {1 / bundle.calibration.sky_prevalence:,.0f} objects"
-    return "none: mean of the seven probabilities"
+    return "none: mean of the members' probabilities"
 
 
 def _second_look(bundle: Bundle) -> str:

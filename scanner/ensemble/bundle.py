@@ -189,6 +189,11 @@ class BundleManifest(SealedRecord):
         return tuple(member.name for member in self.members)
 
     @property
+    def further_names(self) -> tuple[str, ...]:
+        """Of the members beyond the paper's seven."""
+        return self.member_names[len(MEMBERS) :]
+
+    @property
     def networks_sha256(self) -> str:
         """Fingerprint of what log-odds depend on: of the one graph, or of those of all members."""
         sums = [self.sha256[MODEL_FILE], *(self.sha256[member.file] for member in self.further)]

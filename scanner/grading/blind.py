@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scanner.catalogue.columns import MEMBER_COLUMNS, RANK_COLUMN, SYSTEM_COLUMN
+from scanner.catalogue.columns import MEMBER_COLUMNS, RANK_COLUMN, SYSTEM_COLUMN, further_of
 from scanner.grading.grade import Entry, Place, Viewer
 from scanner.grading.store import GradeStore
 from scanner.records import Flag
@@ -44,7 +44,7 @@ class Blindness:
 
     def hides_column(self, viewer: Viewer, column: str) -> bool:
         """Whether somebody may not sort or select by a column, since the order or selection would betray its values."""
-        return self.holds_for(viewer) and column in SCORE_NAMES | {"flags"}
+        return self.holds_for(viewer) and (column in SCORE_NAMES | {"flags"} or bool(further_of([column])))
 
     def hide_scores(self, viewer: Viewer, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Rows as somebody may see them.
@@ -89,7 +89,7 @@ class Blindness:
 
 
 def _without_scores(item: Mapping[str, Any]) -> dict[str, Any]:
-    veil: dict[str, Any] = dict.fromkeys(SCORE_NAMES.intersection(item))
+    veil: dict[str, Any] = dict.fromkeys(name for name in item if name in SCORE_NAMES or further_of([name]))
     if item.get("flags") is not None:
         veil["flags"] = item["flags"] & ~int(_SCORE_FLAGS)
     return veil

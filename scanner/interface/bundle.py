@@ -1,9 +1,9 @@
-"""Bundles of trained networks: load one, score arrays with it, measure several on labelled sets."""
+"""Bundles of trained networks: load one, score arrays with it, measure several on labelled sets, add a network."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,11 +15,12 @@ from scanner import config as configuration
 from scanner.atomic_file import cache_folder
 from scanner.ensemble import bundles as bundle_files
 from scanner.ensemble.bundle import Bundle
+from scanner.ensemble.preprocessing import Scaling
 from scanner.ensemble.session import Scorer
 from scanner.errors import UsageError
 from scanner.interface.progress import bar
 from scanner.processes import script_kept_from_children
-from scanner.records import BANDS, NISP_BANDS, NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, CutoutBatch, Flag, Float32, Targets
+from scanner.records import BANDS, NISP_BANDS, NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, Band, CutoutBatch, Flag, Float32, Targets
 from scanner.survey.scan.machine import cores
 
 # Tables, plots and cutouts are imported where they are used: a bundle is loaded without them.
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from scanner.evaluation.results import Evaluation
     from scanner.interface.objects import ObjectTable
     from scanner.labelled_set import LabelledSet
+    from scanner.training.added_member import AddedMember, Output
 
 #: What names a bundle: itself, a folder, an installed bundle's name or a URL; None: the default bundle.
 BundleLike = Bundle | str | Path | None
@@ -116,7 +118,7 @@ def score(
     Returns
     -------
     ObjectTable
-        N rows: the seven probabilities (``p_ou_j`` …), position in the embedding, ``grid_value`` and ``cell_count``,
+        N rows: each member's probability (``p_ou_j`` …), position in the embedding, ``grid_value`` and ``cell_count``,
         ``p_calibrated``, the decision ``is_candidate``, bad fractions and flags; NaN where an object was not scored.
 
     Raises
@@ -141,17 +143,18 @@ def score(
     from scanner.interface.objects import ObjectTable
     from scanner.survey.scan.tile import score_batch
 
-    kept = [name for name in columns.SCORE_SCHEMA.names if name not in PLACE_COLUMNS]
-    if not len(np.asarray(vis)):
-        return ObjectTable.of(columns.SCORE_SCHEMA.empty_table().select(kept))
-    batch = _batch(vis, nisp, sky, sigma)
     loaded = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
+    if not len(np.asarray(vis)):
+        schema = columns.with_further(columns.SCORE_SCHEMA, loaded.manifest.further_names)
+        return ObjectTable.of(schema.empty_table().select([name for name in schema.names if name not in PLACE_COLUMNS]))
+    batch = _batch(vis, nisp, sky, sigma)
     scorer = _scorer(loaded, provider, beta, max_bad_fraction)
     parts = []
     for first in range(0, len(batch), BATCH_SIZE):
         part = batch.take(np.arange(first, min(first + BATCH_SIZE, len(batch))))
-        parts.append(columns.score_table(part, score_batch(scorer, part), ""))
-    return ObjectTable.of(pa.concat_tables(parts).select(kept))
+        parts.append(columns.score_table(part, score_batch(scorer, part), "", loaded.manifest.further_names))
+    rows = pa.concat_tables(parts)
+    return ObjectTable.of(rows.select([name for name in rows.column_names if name not in PLACE_COLUMNS]))
 
 
 def evaluate(
@@ -319,6 +322,94 @@ def evaluate_benchmark(
     if out is not None:
         write_atomically(Path(out) / RESULT_FILE, result.to_bytes())
     return result
+
+
+def add_member(
+    bundle: BundleLike,
+    network: str | Path,
+    name: str,
+    bands: Sequence[Band],
+    pixels: int,
+    data: str | Path | LabelledSet,
+    out: str | Path | None = None,
+    *,
+    scaling: Scaling = "sigma",
+    output: Output | None = None,
+    version: str | None = None,
+    provider: str = "auto",
+    threads: int = 1,
+    config: str | Path | None = None,
+    endpoint: str | None = None,
+    anonymous: bool | None = None,
+    report: Callable[[str], None] = lambda text: None,
+) -> AddedMember:
+    """Add a network of your own to a bundle, from an ONNX file, as ``scanner models add-member`` does.
+
+    Parameters
+    ----------
+    bundle
+        What :func:`load_bundle` takes or returns; it stays as it is.
+    network
+        ONNX file: one float32 input (N, bands, pixels, pixels), one output a lens log-odds or probability (N,) or (N, 1), or
+        two logits or probabilities (N, 2: non-lens, lens). N is free, or 1.
+    name
+        Small letters, digits and underscores; the column is ``p_NAME``.
+    bands
+        Of VIS, Y, J, H, in the order of the network's input.
+    pixels
+        Side of the input, even: of 0.1″ where VIS is among the bands, to which NISP is resampled bilinearly; else of 0.3″.
+    data
+        Labelled set that neither has seen, a folder or ``s3://…``: it makes the calibration, and shows what is gained.
+    out
+        Folder of the new bundle; ``BUNDLE-NAME`` here by default.
+    scaling
+        ``sigma``: (flux - sky) / σ; ``asinh_mad`` or ``minmax``, as bundles have it.
+    output
+        ``logit``, ``probability``, ``logits`` or ``softmax``; found out by default.
+    version
+        Of the new bundle; by default the old one with ``+NAME``.
+    provider, threads
+        What runs the networks, and threads that score one object.
+    config, endpoint, anonymous
+        How object stores are reached: a TOML file, or the settings themselves.
+    report
+        Called with a line a step.
+
+    Returns
+    -------
+    AddedMember
+        ``bundle``; ``gains``: AUROC and recall at fixed false-positive rates before and after, with the interval of the paired
+        difference; ``earns_its_place``.
+
+    Raises
+    ------
+    UsageError
+        Name, bands or pixels make no sense, or the set is one that the bundle was trained on; packages are missing.
+    InputMissingError, ContentError
+        The network does not fit; the set has too few objects.
+    OutputError
+        The new bundle cannot be written.
+    """
+    from scanner.labelled_set import LabelledSet, local_datasets
+
+    try:
+        from scanner.training import added_member
+    except ImportError as error:
+        raise UsageError(f"adding a network needs {error.name}; 'pip install scanner[train]'.") from None
+    storage = configuration.load_storage(config, endpoint, anonymous)
+    loaded = bundle if isinstance(bundle, Bundle) else bundle_files.load(bundle, storage)
+    copies = cache_folder("log-odds") / "datasets"
+    dataset = data if isinstance(data, LabelledSet) else LabelledSet(local_datasets([str(data)], copies, storage)[0])
+    return added_member.add_member(
+        loaded,
+        added_member.NewMember(Path(network), name, tuple(bands), pixels, scaling, output),
+        dataset,
+        Path(f"{loaded.manifest.name}-{name}" if out is None else out),
+        version=version,
+        provider=provider,
+        threads=threads,
+        report=report,
+    )
 
 
 @dataclass(frozen=True, repr=False)

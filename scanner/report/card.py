@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from scanner.catalogue.columns import MEMBER_COLUMNS
+from scanner.catalogue.columns import MEMBER_COLUMNS, further_column, further_of
 from scanner.records import BANDS, MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, Flag, MemberName
 
 DASH = "–"
@@ -81,9 +81,10 @@ def card(row: Mapping[str, Any]) -> Card:
     flags = Flag(int(row["flags"]))
     members = tuple(
         _bar(member, member_title(member), row[MEMBER_COLUMNS[member].name], member_kind(member)) for member in MEMBERS
-    )
+    ) + tuple(_bar(name, further_column(name).description, row[f"p_{name}"], "vis") for name in further_of(row))
     grid = _bar("grid", "Share of lenses in its cell of the t-SNE grid", row["grid_value"], "verdict")
-    calibrated = _bar("calibrated", "The seven scores as one probability", row["p_calibrated"], "verdict")
+    of_all = "All scores as one probability" if further_of(row) else "The seven scores as one probability"
+    calibrated = _bar("calibrated", of_all, row["p_calibrated"], "verdict")
     right_ascension, declination = sexagesimal(ra, dec)
     keys = {
         "rank": row["rank"],

@@ -255,7 +255,8 @@ def _refuse_other_columns(published: Published) -> None:
         raise InputMissingError(
             f"{published.location}: its tiles have not been merged yet; finish the run by giving its command again."
         )
-    if pq.read_schema(pa.BufferReader(files.read(SCHEMA))).names != columns.CATALOGUE_SCHEMA.names:
+    found = pq.read_schema(pa.BufferReader(files.read(SCHEMA))).names
+    if found != columns.with_further(columns.CATALOGUE_SCHEMA, columns.further_of(found)).names:
         raise ContentError(
             f"{files.where(CATALOGUE)}: was made by another version of scanner; give the command that made it again, which "
             "merges its tiles anew."

@@ -105,8 +105,8 @@ class ReplayReport(Record):
 
 
 def compare_rows(then: pa.Table, now: pa.Table) -> tuple[ReplayedValue, ...]:
-    """Compare two tables of one row, column by column of :data:`~scanner.catalogue.columns.SCORE_SCHEMA`."""
-    return tuple(_compare(name, then[name][0].as_py(), now[name][0].as_py()) for name in columns.SCORE_SCHEMA.names)
+    """Compare two tables of one row, column by column of what is scored now."""
+    return tuple(_compare(name, then[name][0].as_py(), now[name][0].as_py()) for name in now.column_names)
 
 
 def compare_pixels(kept: CutoutBatch, again: CutoutBatch, codec: CodecName) -> ReplayedPixels:
@@ -253,7 +253,9 @@ def replay(request: ReplayRequest) -> ReplayReport:
             with open_tile(local_files.fetch_tile(tile, scratch, storage), record.config.cutouts, scratch) as images:
                 batch = _batch(found, images, record.config.cutouts.batch_size, scorer.provider)
                 row = int(np.flatnonzero(batch.targets.target_id == found.row["target_id"][0].as_py())[0])
-                now = columns.score_table(batch, score_batch(scorer, batch), tile.tile_id).slice(row, 1)
+                now = columns.score_table(
+                    batch, score_batch(scorer, batch), tile.tile_id, scorer.bundle.manifest.further_names
+                ).slice(row, 1)
                 cutout = batch.take(np.array([row]))
                 files = () if request.out is None else _written(request.out, found, cutout, images, record)
         except TileError as error:

@@ -11,6 +11,8 @@ from typing import Literal, get_args
 
 import numpy as np
 import onnx
+import onnx.compose
+import onnx.inliner
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
@@ -98,7 +100,7 @@ class Gain:
 
 
 @dataclass(frozen=True)
-class Added:
+class AddedMember:
     """The new bundle, and what the member gains; ``own``: AUROC of the member alone."""
 
     bundle: Bundle
@@ -123,7 +125,7 @@ def add_member(
     threads: int = 1,
     seed: int = 0,
     report: Report = lambda text: None,
-) -> Added:
+) -> AddedMember:
     """Write a bundle with one member more, its calibration, thresholds and rule of test-time augmentation made anew.
 
     Both combinations, without and with the member, are fitted on one half of the set and measured on the other, and the other
@@ -202,7 +204,7 @@ def add_member(
     metrics = [*kept, *_metrics(dataset, member.name, own, gains, labels)]
     card = _card(content, member, dataset, own, gains, f"{manifest.name} {manifest.version}")
     made = replace(calibrated, metrics=metrics, texts={**content.texts, CARD_FILE: card})
-    return Added(write_bundle(out, made), own, gains)
+    return AddedMember(write_bundle(out, made), own, gains)
 
 
 def _calibrated(
@@ -395,8 +397,8 @@ def _tensors(graph: onnx.GraphProto, functions: Sequence[onnx.FunctionProto] = (
 def _input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
     """The one input that is no constant."""
     constants = {constant.name for constant in model.graph.initializer}
-    (found,) = [one for one in model.graph.input if one.name not in constants]
-    return found
+    found: list[onnx.ValueInfoProto] = [one for one in model.graph.input if one.name not in constants]
+    return found[0]
 
 
 def _shape(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from scanner.catalogue.columns import MEMBER_COLUMNS
+from scanner.catalogue.columns import MEMBER_COLUMNS, further_column, further_of
 from scanner.errors import ScannerError
 from scanner.grading.grade import MEANINGS
 from scanner.query.search import CandidateId
@@ -58,11 +59,14 @@ class Words(Record):
     flags: tuple[FlagWords, ...]
 
 
-def words() -> Words:
-    """The registry's words."""
+def words(column_names: Iterable[str] = ()) -> Words:
+    """The registry's words, and those of the further members that a catalogue of these columns has."""
     members = tuple(
         MemberWords(column=column.name, name=member, title=member_title(member), kind=member_kind(member))
         for member, column in MEMBER_COLUMNS.items()
+    ) + tuple(
+        MemberWords(column=column.name, name=name, title=column.description, kind="vis")
+        for name, column in ((name, further_column(name)) for name in further_of(column_names))
     )
     flags = tuple(FlagWords(bit=flag.value, word=word, explanation=text) for flag, (word, text) in FLAG_WORDS.items())
     return Words(members=members, flags=flags)
@@ -79,12 +83,13 @@ def router(context: Context) -> APIRouter:
 
     @routes.api_route("/c/{slug}/candidates", methods=READ)
     async def gallery(request: Request, slug: str) -> Response:
+        collection = context.collections.get(slug)
         return page(
             request,
             "gallery",
-            collection=context.collections.get(slug),
+            collection=collection,
             blind=_is_blind(request),
-            words=registry.model_dump(),
+            words=words(collection.catalogue.schema.names).model_dump(),
             members=registry.members,
             flags=registry.flags,
         )
@@ -109,7 +114,7 @@ def router(context: Context) -> APIRouter:
             cone={"RA": f"{ra:.7f}", "DEC": f"{dec:.7f}", "SR": f"{ROW_RADIUS_DEG:.7f}", "VERB": 3},
             grades=MEANINGS,
             map_bins=next(bins for most, bins in MAP_BINS if collection.n_candidates <= most),
-            words=registry.model_dump(),
+            words=words(collection.catalogue.schema.names).model_dump(),
         )
 
     @routes.api_route("/c/{slug}/tiles", methods=READ)

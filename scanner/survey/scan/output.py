@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -28,8 +28,9 @@ ROW_GROUP_ROWS = 65_536
 class ScoreTableWriter:
     """Writes one table; a context manager."""
 
-    def __init__(self, path: Path, row_group_rows: int = ROW_GROUP_ROWS) -> None:
-        self._writer = pq.ParquetWriter(path, columns.SCORE_SCHEMA, compression="zstd", write_page_checksum=True)
+    def __init__(self, path: Path, row_group_rows: int = ROW_GROUP_ROWS, further: Sequence[str] = ()) -> None:
+        schema = columns.with_further(columns.SCORE_SCHEMA, further)
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
         self._row_group_rows = row_group_rows
         self._waiting: list[pa.Table] = []
         self._n_waiting = 0
@@ -135,16 +136,18 @@ class TileOutput:
         The tile.
     config
         What is kept of it, and how.
+    further
+        Names of the bundle's members beyond the paper's seven.
     """
 
-    def __init__(self, staging: Staging, cut_tile: CutTile, config: CutoutsConfig) -> None:
-        self._staging, self._cut_tile, self._config = staging, cut_tile, config
+    def __init__(self, staging: Staging, cut_tile: CutTile, config: CutoutsConfig, further: Sequence[str] = ()) -> None:
+        self._staging, self._cut_tile, self._config, self._further = staging, cut_tile, config, further
         self._tally = {"n_targets": 0, "n_scored": 0, "n_flagged": 0, "n_decided": 0}
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as opening:
-            self._table = opening.enter_context(ScoreTableWriter(self._staging.path / SCORES))
+            self._table = opening.enter_context(ScoreTableWriter(self._staging.path / SCORES, further=self._further))
             self._cutouts: CutoutWriter | None = None
             if self._config.keep != "none":
                 self._cutouts = opening.enter_context(
@@ -158,7 +161,7 @@ class TileOutput:
 
     def append(self, batch: CutoutBatch, scores: Scores) -> None:
         """Add the objects of a batch, in their order."""
-        self._table.append(columns.score_table(batch, scores, self._cut_tile.tile_id))
+        self._table.append(columns.score_table(batch, scores, self._cut_tile.tile_id, self._further))
         kept = kept_rows(self._config.keep, batch.targets.target_id, scores.decision)
         if self._cutouts is not None and kept.any():
             self._cutouts.append(batch.take(kept))

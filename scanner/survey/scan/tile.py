@@ -312,7 +312,7 @@ def _scored(
         return batch, scores
 
     done = 0
-    with TileOutput(staging, cut_tile, job.config.cutouts) as output:
+    with TileOutput(staging, cut_tile, job.config.cutouts, scorer.bundle.manifest.further_names) as output:
         on_progress(TileProgress(tile_id=cut_tile.tile_id, n_done=0, n_targets=cut_tile.n_targets))
         with pipeline(
             batches, scored, on_queue=lambda line, n: metrics.queue_depth("store" if line else "score", n)

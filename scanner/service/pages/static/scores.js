@@ -1,4 +1,4 @@
-// The scores of one object as bars: the seven members, the grid value, the calibrated probability.
+// The scores of one object as bars: the members, the grid value, the calibrated probability.
 
 import { h } from "./dom.js";
 import { score } from "./text.js";
@@ -15,7 +15,7 @@ export const memberBars = (row) => members.map(({ column, name, title, kind }) =
 /** What decides: the grid value where there is a grid, and the calibrated probability. */
 export const verdictBars = (row) => [
   row.grid_value === null || row.grid_value === undefined ? null : bar("grid", "Share of lenses in its cell of the t-SNE grid", row.grid_value, "verdict"),
-  bar("calibrated", "The seven scores as one probability", row.p_calibrated, "verdict"),
+  bar("calibrated", "All scores as one probability", row.p_calibrated, "verdict"),
 ].filter(Boolean);
 
 /** The flags of an object as words with their meaning to hover. */
