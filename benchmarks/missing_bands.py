@@ -51,7 +51,7 @@ def main() -> None:
     visible, plain = sets[0].truth.is_lens & sets[0].truth.visible, ~sets[1].truth.is_lens
     print(f"{bundle.manifest.name}: {visible.sum()} visible lenses, {plain.sum()} non-lenses; AUROC, recall at {RATES}")
     for there in product((True, False), repeat=len(NISP_BANDS)):
-        members = seeing(np.array([True, *there]))
+        members = seeing(bundle, np.array([True, *there]))
         alone = full if members.all() else full.distilled(members, grid.logits)
         fitted = calibration.fit(logits[0] * members, sets[0].truth.is_lens, sky_prevalence=full.sky_prevalence)
         name = "+".join(["VIS", *(band for band, is_there in zip(NISP_BANDS, there, strict=True) if is_there)])

@@ -149,7 +149,7 @@ class Scorer:
         decision = np.zeros(n, dtype=np.bool_)
         usable = bad_fraction <= self.max_bad_fraction
         for bands in np.unique(usable, axis=0):
-            members = self._seeing(bands)
+            members = seeing(self.bundle, bands)
             if not bands[0] or not (members.all() or self._scores_partially):
                 continue
             combination = self._combination(members)
@@ -202,10 +202,11 @@ class Scorer:
             self._partial[key] = full.distilled(members, reference)
         return self._partial[key]
 
-    def _seeing(self, bands: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Which members (M,) see nothing but bands that are there, (4,) bool of VIS, Y, J, H."""
-        there = {band for band, is_there in zip(BANDS, bands.tolist(), strict=True) if is_there}
-        return np.array([there.issuperset(member.bands) for member in self.bundle.manifest.members])
+
+def seeing(bundle: Bundle, bands: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which members of a bundle (M,) see nothing but bands that are there, (4,) bool of VIS, Y, J, H."""
+    there = {band for band, is_there in zip(BANDS, bands.tolist(), strict=True) if is_there}
+    return np.array([there.issuperset(member.bands) for member in bundle.manifest.members])
 
 
 @dataclass(frozen=True)

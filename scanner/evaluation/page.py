@@ -20,7 +20,7 @@ from scanner.evaluation.results import Evaluation, RecallCurve
 from scanner.evaluation.scores import GRID
 from scanner.evaluation.tables import TURNS, Table, class_label, leading_pairings, lowest_known_rate, tables
 from scanner.interval import Interval
-from scanner.records import MEMBERS, CutoutBatch, Float64
+from scanner.records import CutoutBatch, Float64
 from scanner.report import colour, self_contained
 from scanner.report.plots import DPI, QUIET, plot_settings
 from scanner.report.self_contained import asset, png_uri, template
@@ -29,7 +29,7 @@ from scanner.report.self_contained import asset, png_uri, template
 BUNDLE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = "os^Dv"
 #: Of the members, in their order.
-MEMBER_COLOURS = ("#b8860b", "#e69f00", "#d55e00", "#8b1a1a", "#56b4e9", "#009e73", "#0072b2")
+MEMBER_COLOURS = ("#b8860b", "#e69f00", "#d55e00", "#8b1a1a", "#56b4e9", "#009e73", "#0072b2", "#cc79a7")
 #: Misses, and false alarms, of each real set that are shown.
 WRONG_SHOWN = 24
 JSON_FILE, PAGE_FILE = "evaluation.json", "evaluation.html"
@@ -236,13 +236,14 @@ def roc(comparison: Comparison) -> Plot | None:
     for row, pairing in zip(panels, pairings, strict=True):
         truth, other = comparison.datasets[pairing.lenses].truth, comparison.datasets[pairing.others].truth
         for panel, scored in zip(row, comparison.bundles, strict=True):
+            members = scored.bundle.manifest.member_names
             for name in scored.score_names:
                 positive = scored.scores[pairing.lenses][name][truth.is_lens]
                 negative = scored.scores[pairing.others][name][~other.is_lens]
                 labels = np.arange(len(positive) + len(negative)) < len(positive)
                 fpr, recall = roc_curve(np.concatenate([positive, negative]), labels)
                 area = evaluation.find(scored.name, pairing, name, "all", "all").auroc.value
-                colour = MEMBER_COLOURS[MEMBERS.index(name) % len(MEMBER_COLOURS)] if name in MEMBERS else "#16191d"
+                colour = MEMBER_COLOURS[members.index(name) % len(MEMBER_COLOURS)] if name in members else "#16191d"
                 style = ":" if name == GRID else "-"
                 width = 1.8 if name == scored.summary.combined else 1.0
                 panel.step(

@@ -114,16 +114,17 @@ def measure_real(
 
 def combination(scored: ScoredBundle, bands: NDArray[np.bool_]) -> Callable[[Float32], Float64] | None:
     """What ranks objects that have these bands, (4,) of VIS, Y, J, H; None: no member sees nothing but them."""
-    members, bundle = seeing(bands), scored.bundle
+    bundle = scored.bundle
+    members = seeing(bundle, bands)
     if members.all():
         return bundle.calibration.ranking_score
     if not members.any():
         return None
     if not isinstance(bundle.calibration, Calibration):
         return lambda logits: bundle.calibration.ranking_score(logits[:, members])
-    if bundle.grid is None:
+    if bundle.reference_logits is None:
         return None
-    return bundle.calibration.distilled(members, bundle.grid.logits).ranking_score
+    return bundle.calibration.distilled(members, bundle.reference_logits).ranking_score
 
 
 def _groups(

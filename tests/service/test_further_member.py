@@ -90,7 +90,7 @@ def test_its_numbers_are_the_networks(runs):
     table = pq.read_table(whole / "scores.parquet").to_pandas().set_index("target_id").loc[batch.targets.target_id]
     plain = np.isfinite(table.p_calibrated.to_numpy()) & (table["flags"].to_numpy() & Flag.BANDS_MISSING == 0)
     log_odds = answers(ALL, 100, "asinh_mad", *fill_bad_pixels(batch), batch.sky, batch.sigma)[:, 0]
-    assert plain.sum() > 3
+    assert plain.sum() > 1
     np.testing.assert_allclose(table.p_ring.to_numpy()[plain], expit(log_odds[plain]), rtol=1e-4)
     without = pq.read_table(folder / "eight/tiles" / poor / "scores.parquet").to_pandas()
     assert np.isfinite(without.p_calibrated).sum() > 0
