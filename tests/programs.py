@@ -50,7 +50,7 @@ def needed(*names: str, target: str) -> str:
 _WARM = """
 import distributed, matplotlib.backends.backend_agg, onnxruntime
 import scanner.cli.cluster, scanner.cli.run, scanner.survey.finish
-import scanner.survey.workers.standing, scanner.survey.workers.tiles
+import scanner.survey.workers.standing
 """
 
 

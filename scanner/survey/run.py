@@ -28,7 +28,7 @@ from scanner.survey.scan.tile import GPU_PROVIDERS, parallel_scores
 from scanner.survey.status import RunReport, StatusFile
 from scanner.survey.workers.cluster import worker_count
 from scanner.survey.workers.engine import run_on_workers
-from scanner.survey.workers.tiles import SCANNING
+from scanner.survey.workers.steps import SCANNING
 
 logger = logging.getLogger(__name__)
 

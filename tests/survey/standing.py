@@ -15,7 +15,7 @@ from scanner.config import load
 from scanner.records import FailedTile, Tile
 from scanner.survey.messages import TileJob, TileOutcome, TileProgress
 from scanner.survey.workers.engine import run_on_workers
-from scanner.survey.workers.tiles import SCANNING
+from scanner.survey.workers.steps import SCANNING
 
 #: Started as ``scanner …`` but of another version.
 OTHER_VERSION = "import scanner; scanner.__version__ = '0.0'; from scanner.cli.main import main; main()"

@@ -1,4 +1,4 @@
-"""The steps of a job on a worker, and how Dask calls them.
+"""The steps of a job on a worker, those of a tile among them, and how Dask calls them.
 
 An outcome travels with the message that the job has ended, so a worker that dies just after it loses nothing.
 """
@@ -10,8 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from scanner.config import RunConfig
+from scanner.ensemble import bundles
 from scanner.records import Tile
-from scanner.survey.messages import TileProgress
+from scanner.sky.local_files import remote_files
+from scanner.survey import metrics
+from scanner.survey.messages import TileJob, TileOutcome, TileProgress
+from scanner.survey.scan import scratch, tile
 
 OnProgress = Callable[[TileProgress], None]
 
@@ -89,6 +93,42 @@ class Steps(Generic[JobT, OutcomeT]):
     fetch: Callable[[JobT], None] = _nothing
     close: Callable[[RunConfig], None] = _nothing
     sweep: Callable[[RunConfig], None] = _nothing
+
+
+def _prepare(job: TileJob, scores: bool) -> str:
+    """Load what a worker's tiles need, once; returns the bundle's fingerprint."""
+    metrics.disk("scratch", scratch.scratch_root(job.config.engine))
+    if not scores:
+        return bundles.load(job.bundle, job.config.storage).fingerprint
+    scorer = tile.load_scorer(job)
+    metrics.scores_with(scorer.provider, scorer.bundle.manifest.name, scorer.bundle.manifest.version)
+    return scorer.bundle.fingerprint
+
+
+def _close(config: RunConfig) -> None:
+    """Release what a run's tiles needed on a worker, which may wait for the next run."""
+    scratch.worker_scratch(config.engine).forget_all()
+    tile.forget_scorer()
+
+
+def _is_remote(job: TileJob) -> bool:
+    """Whether a tile has files to fetch."""
+    return bool(remote_files(job.tile))
+
+
+#: Of a run of tiles.
+SCANNING = Steps(
+    outcome=TileOutcome,
+    doing="scanning",
+    prepare=_prepare,
+    close=_close,
+    sweep=scratch.sweep_scratch,
+    remote=_is_remote,
+    fetch=tile.prefetch_tile,
+    whole=tile.scan_tile,
+    cut=tile.cut_tile,
+    score=tile.score_tile,
+)
 
 
 class GivenUp(BaseException):
