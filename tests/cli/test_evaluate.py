@@ -20,9 +20,9 @@ def _run(capsys, *words):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A drawn set of 40 objects."""
+    """A drawn set of 24 objects."""
     folder = tmp_path_factory.mktemp("sets") / "drawn"
-    draw_dataset(DatasetRequest(preset="quick", n_objects=40, seed=9), folder)
+    draw_dataset(DatasetRequest(preset="quick", n_objects=24, seed=9), folder)
     return folder
 
 
@@ -36,7 +36,7 @@ def test_evaluate_says_what_matters_first(capsys, data, cache, tmp_path):
     code, out, _ = _run(capsys, *words)
     assert code == 0
     lines = out.splitlines()
-    assert lines[0].startswith("drawn: 40 objects, ")
+    assert lines[0].startswith("drawn: 24 objects, ")
     titles = [line for line in lines if line.startswith(("Lenses found", "Inspecting", "Decisions", "Recall of every"))]
     assert titles[0] == "Lenses found where few non-lenses pass"
     assert titles[-1] == "Recall of every network (Table 6 of the paper)"
