@@ -1,13 +1,19 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tiny_network import ALL, write_network
 
 from scanner.cutouts.quality import fill_bad_pixels
+from scanner.ensemble.bundle import MemberEntry, content_of, write_bundle
+from scanner.ensemble.calibration import MeanProbability
 from scanner.ensemble.session import open_session
-from scanner.explain.networks import lens_output, network_input, restore, sky_level
+from scanner.explain.disagreement import disagreement
+from scanner.explain.networks import lens_output, member_log_odds, network_input, restore, sky_level
 from scanner.records import MEMBERS
+from scanner.training.added_member import NewMember, read_network, wrap
 from scanner.training.published import import_published
 
 WEIGHTS = Path(__file__).parents[2].parent / "shared" / "published-weights"
@@ -46,3 +52,22 @@ def test_the_probability_is_the_softmax_of_the_lens_class(tiny_network, noise):
     network, images = tiny_network(14), noise(5, 2, 14, 14)
     softmax = torch.softmax(network(images), dim=1)[:, 1]
     torch.testing.assert_close(lens_output(network, images, "probability"), softmax)
+
+
+def test_of_a_bundle_with_an_eighth_member_the_papers_seven_are_explained(shipped, cutouts, tmp_path):
+    member = NewMember(write_network(tmp_path / "ring.onnx"), "ring", ALL, 100)
+    entry = MemberEntry(name="ring", bands=ALL, pixels=100, scaling="sigma", file="ring.onnx", parameters=1, source="a test")
+    plain = content_of(shipped)
+    content = replace(
+        plain,
+        calibration=MeanProbability(),
+        second_look=None,
+        members=(*plain.members, entry),
+        further=[wrap(read_network(member), member, "logit")],
+    )
+    eight = write_bundle(tmp_path / "eight", content)
+    found = member_log_odds(eight, restore(eight), cutouts)
+    whole = open_session(eight, "cpu").logits(*fill_bad_pixels(cutouts), cutouts.sky, cutouts.sigma)
+    assert whole.shape == (4, 8)
+    np.testing.assert_array_equal(found, whole[:, :7])
+    assert disagreement(found).probabilities.shape == (4, 7)
