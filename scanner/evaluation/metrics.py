@@ -94,9 +94,15 @@ def _share_below(values: Float64, others: Float64) -> Float64:
 
 
 def auroc_interval(scores: NDArray[Any], labels: NDArray[np.bool_]) -> Interval:
-    """AUROC with the interval of :func:`delong`."""
+    """AUROC with the interval of :func:`delong`; where one class stands wholly above the other, of Wilson for the smaller one.
+
+    Objects that all do the same have no variance: three lenses above all others would be known to be perfect.
+    """
     values, covariance = delong(scores, labels)
-    return normal_interval(float(values[0]), math.sqrt(covariance[0, 0]), low=0.0, high=1.0)
+    value, fewest = float(values[0]), int(min(labels.sum(), (~labels).sum()))
+    if value in (0.0, 1.0):
+        return wilson_interval(round(value * fewest), fewest)
+    return normal_interval(value, math.sqrt(covariance[0, 0]), low=0.0, high=1.0)
 
 
 def threshold_at_fpr(negative: NDArray[Any], fpr: float) -> float:

@@ -34,8 +34,8 @@ LIMITS = """## Limits
 
 - Simulations are not the sky. A published finder trained on simulations alone fell from 92% recall at 100% purity on them to
   50% completeness at 24% purity on Euclid Q1. Expect no better here.
-- Trained on galaxy-scale lenses: Einstein radii of 0.5 to 3 arcsec. Arcs around groups and clusters were shown as non-lenses'
-  surroundings only.
+- What it was shown is in the description of its training set below. What it finds by Einstein radius and brightness is measured
+  above: where recall is low, such lenses are lost.
 - The members that see NISP only mostly learn what kind of galaxy it is: see the figures against look-alikes.
 - One seed a member.
 - Recalls at low false-positive rates rest on few objects: their number is stated with them."""

@@ -24,6 +24,13 @@ def test_auroc_is_that_of_scikit_learn(rows):
     assert 0 <= interval.low <= interval.value <= interval.high <= 1
 
 
+def test_three_lenses_above_all_others_are_not_known_to_be_perfect():
+    found = metrics.auroc_interval(np.arange(400.0), np.arange(400) >= 397)
+    assert found == wilson_interval(3, 3)
+    assert found.low < 0.5
+    assert metrics.auroc_interval(-np.arange(400.0), np.arange(400) >= 397) == wilson_interval(0, 3)
+
+
 @given(SCORED)
 def test_the_roc_curve_is_that_of_scikit_learn(rows):
     scores, labels = np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
