@@ -53,11 +53,11 @@ TEXTS = (
     "$$",
     "?",
     "$1",
-    "{{7*7*191}}",
-    "${7*7*191}",
+    "{{7919*104729*611953}}",
+    "${7919*104729*611953}",
     "{% include '/etc/passwd' %}",
-    "<%= 7*7*191 %>",
-    "#{7*7*191}",
+    "<%= 7919*104729*611953 %>",
+    "#{7919*104729*611953}",
     "{0.__class__.__mro__}",
     "%s%s%n",
     "%(x)s",
@@ -235,7 +235,7 @@ def faults(request: Hostile, answered: bytes, secrets: tuple[str, ...]):
     yield from (f"tells {secret!r}" for secret in secrets if secret in shown and secret not in request.text)
     if b"text/html" in head and request.text.startswith(("<script>", '"><img')) and request.text.encode() in body:
         yield "a script of the client's"
-    if b"9359" in body and "7*7*191" in request.text:
+    if b"507522578611303" in body and "7919*104729*611953" in request.text:
         yield "a template of the client's"
 
 

@@ -21,7 +21,7 @@ def test_the_example_runs_as_it_stands(sky, tmp_path, monkeypatch):
     section = PAGE.read_text().partition("## A complete example")[2].partition("\n## ")[0]
     (block,) = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
     commands = [shlex.split(line.removeprefix("$ scanner ")) for line in block.splitlines()]
-    assert [words[0] for words in commands] == ["labels", "evaluate", "train"]
+    assert [words[0] for words in commands] == ["labels", "evaluate", "simulate", "train"]
     assert commands[0][2] == "grades.csv"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
