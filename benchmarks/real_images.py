@@ -34,7 +34,7 @@ from scanner.ensemble import bundles
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.calibration import sigmoid
 from scanner.ensemble.session import open_session
-from scanner.evaluation.images import image_logits, judge_of, judged, read_images
+from scanner.evaluation.images import image_logits, judge_of, judged, known_lens_cutouts, read_images, read_known_lenses
 from scanner.evaluation.scores import cached_logits
 from scanner.labelled_set import LabelledSet
 from scanner.records import BANDS, MEMBERS, CutoutBatch, Float32, Float64, MemberName, Targets
@@ -146,8 +146,8 @@ def main() -> None:
         listed.write_text("\n".join([*one_band, f"id=jackpot VIS={JACKPOT} scale=0.05"]), encoding="utf-8")
         others = cached_logits(bundle, LabelledSet(arguments.challenge), lambda: session, arguments.cache)
         crowd = Crowd(bundle, others, np.stack([image_logits(batch, session) for batch in off_centre(images)]))
-        known = images.read_known_lenses(listed)
-        batches = read_images(images) | images.known_lens_cutouts(known)
+        known = read_known_lenses(listed)
+        batches = read_images(images) | known_lens_cutouts(known)
     judges = {lens.name: judge_of(lens.images) for lens in known}
 
     print(f"{len(others):,} simulated non-lenses, {len(crowd.elsewhere)} real cutouts off centre")
