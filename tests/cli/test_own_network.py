@@ -24,7 +24,7 @@ def _run(capsys, *words):
 def made(tmp_path_factory):
     """A folder with what the page speaks of; the bundle's seven networks are replaced by quick ones."""
     folder = tmp_path_factory.mktemp("own-network")
-    light_bundle(folder / "ou-euclid-fifth")
+    light_bundle(folder / "ou-euclid-sixth")
     write_rings(folder / "training-set", 96, seed=6)
     write_rings(folder / "held-out-set", 48, seed=7)
     write_network(folder / "net.onnx", ("VIS", "H"), 100)
@@ -59,7 +59,7 @@ def test_the_page_is_right(here, capsys):
 
 
 def test_from_python_it_is_the_same(here):
-    added = scanner.add_member("ou-euclid-fifth", "net.onnx", "net", ("VIS", "H"), 100, "held-out-set", provider="cpu")
+    added = scanner.add_member("ou-euclid-sixth", "net.onnx", "net", ("VIS", "H"), 100, "held-out-set", provider="cpu")
     assert added.bundle.path.resolve() == here / "light-net"
     assert scanner.load_bundle("light-net").manifest.further[0].bands == ("VIS", "H")
     assert [gain.figure for gain in added.gains] == ["AUROC"]
@@ -79,7 +79,7 @@ def test_from_python_it_is_the_same(here):
 def test_what_is_wrong_is_one_sentence(here, capsys, changed, code, sentence):
     words = {"--name": "net", "--bands": "VIS,H", "--pixels": "100", "--data": "held-out-set", "--out": "refused"} | changed
     options = [word for pair in words.items() for word in pair]
-    found, _, err = _run(capsys, "models", "add-member", "ou-euclid-fifth", "net.onnx", *options)
+    found, _, err = _run(capsys, "models", "add-member", "ou-euclid-sixth", "net.onnx", *options)
     assert (found, err.count("\n")) == (code, 1)
     assert sentence in err
     assert not (here / "refused").exists()
