@@ -40,8 +40,8 @@ def main() -> None:
         parser.add_argument(name, type=Path, required=True)
     asked = parser.parse_args()
     bundle = bundles.load(asked.bundle)
-    full, grid = bundle.calibration, bundle.grid
-    if grid is None or not isinstance(full, Calibration):
+    full = bundle.calibration
+    if bundle.reference_logits is None or not isinstance(full, Calibration):
         raise SystemExit("the bundle has no grid, or no calibration")
     sets = [LabelledSet(path) for path in (asked.lenses, asked.others)]
     logits = [
@@ -52,7 +52,7 @@ def main() -> None:
     print(f"{bundle.manifest.name}: {visible.sum()} visible lenses, {plain.sum()} non-lenses; AUROC, recall at {RATES}")
     for there in product((True, False), repeat=len(NISP_BANDS)):
         members = seeing(bundle, np.array([True, *there]))
-        alone = full if members.all() else full.distilled(members, grid.logits)
+        alone = bundle.combination(members)
         fitted = calibration.fit(logits[0] * members, sets[0].truth.is_lens, sky_prevalence=full.sky_prevalence)
         name = "+".join(["VIS", *(band for band, is_there in zip(NISP_BANDS, there, strict=True) if is_there)])
         lines = [

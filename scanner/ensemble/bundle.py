@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from scanner.atomic_file import file_sha256
@@ -256,6 +258,19 @@ class Bundle:
         if self.calibration_set is not None:
             return self.calibration_set.logits
         return None if self.grid is None or self.manifest.further else self.grid.logits
+
+    def combination(self, members: NDArray[np.bool_]) -> Calibration | MeanProbability | None:
+        """What combines the log-odds of those ``members``, (M,) bool, that see an object; None: nothing is known to.
+
+        A calibration of some is distilled (:meth:`~scanner.ensemble.calibration.Calibration.distilled`), and takes the log-odds
+        of all; a mean takes those of ``members`` alone.
+        """
+        if not members.any():
+            return None
+        full, reference = self.calibration, self.reference_logits
+        if members.all() or isinstance(full, MeanProbability):
+            return full
+        return None if reference is None else full.distilled(members, reference)
 
     @property
     def augmentation(self) -> tuple[SecondLook, Calibration] | None:

@@ -105,7 +105,7 @@ class Scorer:
         self.threshold = bundle.threshold(beta)
         self.max_bad_fraction = max_bad_fraction
         self.require_all_bands = require_all_bands
-        self._partial: dict[bytes, Calibration] = {}
+        self._partial: dict[bytes, Calibration | MeanProbability | None] = {}
         self._session = open_session(bundle, provider, threads, parallel)
         self.provider = self._session.provider
 
@@ -150,9 +150,11 @@ class Scorer:
         usable = bad_fraction <= self.max_bad_fraction
         for bands in np.unique(usable, axis=0):
             members = seeing(self.bundle, bands)
-            if not bands[0] or not (members.all() or self._scores_partially):
+            if not bands[0] or (self.require_all_bands and not members.all()):
                 continue
             combination = self._combination(members)
+            if combination is None:
+                continue
             rows = np.flatnonzero((usable == bands).all(axis=1))
             whole = len(rows) == n
             cutouts = (vis, nisp, sky, sigma) if whole else (vis[rows], nisp[rows], sky[rows], sigma[rows])
@@ -186,20 +188,11 @@ class Scorer:
             flags=flagged,
         )
 
-    @property
-    def _scores_partially(self) -> bool:
-        """Whether there is a rule for objects that lack a band: log-odds of known objects, or a plain mean."""
-        known = self.bundle.reference_logits is not None or isinstance(self.bundle.calibration, MeanProbability)
-        return known and not self.require_all_bands
-
-    def _combination(self, members: NDArray[np.bool_]) -> Calibration | MeanProbability:
-        """How the members that see an object are combined."""
-        full, reference = self.bundle.calibration, self.bundle.reference_logits
-        if members.all() or reference is None or not isinstance(full, Calibration):
-            return full
+    def _combination(self, members: NDArray[np.bool_]) -> Calibration | MeanProbability | None:
+        """See :meth:`~scanner.ensemble.bundle.Bundle.combination`; made once, as distilling takes a while."""
         key = members.tobytes()
         if key not in self._partial:
-            self._partial[key] = full.distilled(members, reference)
+            self._partial[key] = self.bundle.combination(members)
         return self._partial[key]
 
 

@@ -18,7 +18,6 @@ from scanner.evaluation.results import RealFigures, RealObject, RealShare
 from scanner.evaluation.scores import ScoredBundle
 from scanner.interval import exact_interval
 from scanner.labelled_set import LabelledSet
-from scanner.records import Float32, Float64
 
 #: Ranges of the Einstein radius, arcsec, that lenses are counted in where the set tells it.
 RADII = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, math.inf)
@@ -65,17 +64,20 @@ def measure_real(
     score, passing = np.full(len(rows), np.nan), np.zeros((len(fprs), len(rows)), dtype=np.bool_)
     there = dataset.store.bad_fraction < 1.0
     for bands in np.unique(there, axis=0):
-        combine = combination(scored, bands)
-        if combine is not None:
+        members = seeing(scored.bundle, bands)
+        combination = scored.bundle.combination(members)
+        if combination is not None:
+            combined = np.s_[:] if isinstance(combination, Calibration) else members
             chosen = (there == bands).all(axis=1)
-            score[chosen] = combine(logits[chosen])
-            limits = [threshold_at_fpr(combine(simulated), fpr) for fpr in fprs]
+            score[chosen] = combination.ranking_score(logits[chosen][:, combined])
+            others = combination.ranking_score(simulated[:, combined])
+            limits = [threshold_at_fpr(others, fpr) for fpr in fprs]
             passing[:, chosen] = score[chosen] >= np.array(limits)[:, None]
 
     judged, truth = np.isfinite(score), dataset.truth
     lens, other = truth.is_lens & judged, ~truth.is_lens & judged
-    others = np.sort(score[other])
-    above = np.where(judged, len(others) - np.searchsorted(others, score, side="right"), 0)
+    rising = np.sort(score[other])
+    above = np.where(judged, len(rising) - np.searchsorted(rising, score, side="right"), 0)
 
     def objects(chosen: NDArray[np.bool_]) -> tuple[RealObject, ...]:
         return tuple(
@@ -110,21 +112,6 @@ def measure_real(
         lenses=objects(lens),
         alarms=objects(other & passing.any(axis=0)),
     )
-
-
-def combination(scored: ScoredBundle, bands: NDArray[np.bool_]) -> Callable[[Float32], Float64] | None:
-    """What ranks objects that have these bands, (4,) of VIS, Y, J, H; None: no member sees nothing but them."""
-    bundle = scored.bundle
-    members = seeing(bundle, bands)
-    if members.all():
-        return bundle.calibration.ranking_score
-    if not members.any():
-        return None
-    if not isinstance(bundle.calibration, Calibration):
-        return lambda logits: bundle.calibration.ranking_score(logits[:, members])
-    if bundle.reference_logits is None:
-        return None
-    return bundle.calibration.distilled(members, bundle.reference_logits).ranking_score
 
 
 def _groups(
