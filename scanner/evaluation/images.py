@@ -6,7 +6,6 @@ import math
 import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +44,7 @@ from scanner.records import (
     Tile,
 )
 from scanner.sky import tile_list
-from scanner.sky.fits_image import open_image
-from scanner.sky.local_files import ScratchFolder
+from scanner.sky.fits_image import read_image
 from scanner.sky.mosaic import celestial_wcs
 from scanner.sky.tile_images import open_tile
 
@@ -335,12 +333,8 @@ def read_plate(image: ImageRef, scale_arcsec: float | None, position: tuple[floa
     TileError
         Not an image, no WCS although one is needed, the object not on it.
     """
-    with closing(ScratchFolder(None)) as scratch:
-        opened, header = open_image(image, scratch)
-        height, width = opened.shape
-        pixels = np.array(opened.window(0, height, 0, width), dtype=np.float64)
-        opened.close()
-    pixels[~np.isfinite(pixels)] = np.nan
+    pixels, header = read_image(image)
+    height, width = pixels.shape
     middle = ((width - 1) / 2, (height - 1) / 2)
     if scale_arcsec is not None and position is None:
         return Plate(pixels, middle, np.eye(2) / scale_arcsec)

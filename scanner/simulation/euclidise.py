@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,10 @@ from scipy.signal import oaconvolve
 
 from scanner.atomic_file import write_atomically
 from scanner.errors import OutputError, TileError, UsageError
-from scanner.records import BANDS, VIS_PIXEL_SCALE_ARCSEC, Band, BandFiles, FailedTile, Float32, Float64, ImageRef, Record, Tile
+from scanner.records import BANDS, VIS_PIXEL_SCALE_ARCSEC, Band, BandFiles, FailedTile, Float32, Float64, Record, Tile
 from scanner.simulation.telescope import noise
 from scanner.simulation.telescope.psf import mean_psf
-from scanner.sky.fits_image import open_image
-from scanner.sky.local_files import ScratchFolder
+from scanner.sky.fits_image import read_image
 from scanner.sky.mosaic import celestial_wcs
 
 RECORD_FILE, LIST_FILE = "euclidised.json", "tile-list.txt"
@@ -198,14 +196,14 @@ def read_sharp(files: BandFiles, band: Band, fwhm_arcsec: float | None = None, z
     TileError
         See :func:`euclidise`.
     """
-    pixels, header = _read(files.image)
+    pixels, header = read_image(files.image)
     name = str(files.image)
     wcs = celestial_wcs(header, (pixels.shape[0], pixels.shape[1]), name)
     scales = 3600.0 * np.asarray(proj_plane_pixel_scales(wcs))
     scale = float(np.sqrt(scales.prod()))
     zero, factor = (zero_point, 1.0) if zero_point is not None else ab_zero_point(header, scale, name)
     if files.psf is not None:
-        stamp, _ = _read(files.psf)
+        stamp, _ = read_image(files.psf)
         if not np.isfinite(stamp).all() or stamp.sum() <= 0 or max(stamp.shape) * scale > 60.0:
             raise TileError(f"{files.psf}: is no point-spread function; give one star on the pixels of {name}.")
         psf, psf_name = centred(stamp / stamp.sum()), str(files.psf)
@@ -215,17 +213,6 @@ def read_sharp(files: BandFiles, band: Band, fwhm_arcsec: float | None = None, z
         raise TileError(f"{name}: its PSF is not known; add {band}_PSF=FILE to the list or give --fwhm {band} ARCSEC.")
     gain = factor * 10.0 ** (0.4 * (noise.ZERO_POINT[band] - zero))
     return Sharp((pixels * gain).astype(np.float32), wcs, scale, zero, psf, psf_name)
-
-
-def _read(reference: ImageRef) -> tuple[Float64, fits.Header]:
-    with closing(ScratchFolder(None)) as scratch:
-        image, header = open_image(reference, scratch)
-        try:
-            pixels = np.array(image.window(0, image.shape[0], 0, image.shape[1]), dtype=np.float64)
-        finally:
-            image.close()
-    pixels[~np.isfinite(pixels)] = np.nan
-    return pixels, header
 
 
 def ab_zero_point(header: fits.Header, scale_arcsec: float, name: str) -> tuple[float, float]:

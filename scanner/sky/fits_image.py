@@ -7,7 +7,7 @@ import mmap
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -16,7 +16,7 @@ from astropy.io import fits
 from numpy.typing import DTypeLike, NDArray
 
 from scanner.errors import TileError
-from scanner.records import ImageRef
+from scanner.records import Float64, ImageRef
 from scanner.sky.local_files import ScratchFolder, local_path, refuse_endless, regular_file, uncompressed
 
 #: Most bytes of one mapped file that stay in memory.
@@ -189,6 +189,24 @@ def open_image(ref: ImageRef, scratch: ScratchFolder) -> tuple[FitsImage, fits.H
         raise
     hdus.close()
     return image, header
+
+
+def read_image(ref: ImageRef) -> tuple[Float64, fits.Header]:
+    """Read one small image whole: (ny, nx) float64, NaN where it is not finite, and its header.
+
+    Raises
+    ------
+    TileError
+        See :func:`open_image`.
+    """
+    with closing(ScratchFolder(None)) as scratch:
+        image, header = open_image(ref, scratch)
+        try:
+            pixels = np.array(image.window(0, image.shape[0], 0, image.shape[1]), dtype=np.float64)
+        finally:
+            image.close()
+    pixels[~np.isfinite(pixels)] = np.nan
+    return pixels, header
 
 
 @contextmanager
