@@ -253,7 +253,8 @@ def compare_bundles(
         raise UsageError("--source-colours: how far one lens alone is typical cannot be told; give two or more, or none.")
     how = scoring or Scoring()
     named = named_sets([*datasets, *real])
-    sets, real_sets = (dict(part) for part in (list(named.items())[: len(datasets)], list(named.items())[len(datasets) :]))
+    pairs = list(named.items())
+    sets, real_sets = dict(pairs[: len(datasets)]), dict(pairs[len(datasets) :])
     for dataset in sets.values():
         _refuse_missing_bands(dataset)
     truths = {name: dataset.truth for name, dataset in sets.items()}

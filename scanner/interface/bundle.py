@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from scanner import config as configuration
 from scanner.atomic_file import cache_folder
+from scanner.config import StorageConfig
 from scanner.ensemble import bundles as bundle_files
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.preprocessing import Scaling
@@ -230,20 +231,13 @@ def evaluate(
     from scanner.evaluation.biases import COLOURS
     from scanner.evaluation.compare import TURNED, Scoring, compare_bundles
     from scanner.evaluation.decisions import SKY_PREVALENCE
-    from scanner.labelled_set import LabelledSet, local_datasets
 
     prevalence, rotations = SKY_PREVALENCE if prevalence is None else prevalence, TURNED if rotations is None else rotations
     refuse_nonsense(beta, prevalence)
     storage = configuration.load_storage(config, endpoint, anonymous)
     kept = None if cache is False else cache_folder("log-odds") if cache is None else Path(cache)
     copies = (kept or cache_folder("log-odds")) / "datasets"
-    datasets, real_sets = (
-        [
-            one if isinstance(one, LabelledSet) else LabelledSet(local_datasets([str(one)], copies, storage)[0])
-            for one in ([listed] if isinstance(listed, str | Path | LabelledSet) else listed)
-        ]
-        for listed in (data, real)
-    )
+    datasets, real_sets = (_labelled_sets(given, copies, storage) for given in (data, real))
     chosen = [bundles] if bundles is None or isinstance(bundles, Bundle | str | Path) else list(bundles)
     # A comparison reads folders: what lies on an object store is copied.
     paths = [one.path if isinstance(one, Bundle) else bundle_files.load(one, storage).path for one in chosen]
@@ -390,16 +384,13 @@ def add_member(
     OutputError
         The new bundle cannot be written.
     """
-    from scanner.labelled_set import LabelledSet, local_datasets
-
     try:
         from scanner.training import added_member
     except ImportError as error:
         raise UsageError(f"adding a network needs {error.name}; 'pip install scanner[train]'.") from None
     storage = configuration.load_storage(config, endpoint, anonymous)
     loaded = bundle if isinstance(bundle, Bundle) else bundle_files.load(bundle, storage)
-    copies = cache_folder("log-odds") / "datasets"
-    dataset = data if isinstance(data, LabelledSet) else LabelledSet(local_datasets([str(data)], copies, storage)[0])
+    (dataset,) = _labelled_sets(data, cache_folder("log-odds") / "datasets", storage)
     return added_member.add_member(
         loaded,
         added_member.NewMember(Path(network), name, tuple(bands), pixels, scaling, output),
@@ -526,6 +517,18 @@ def refuse_nonsense(beta: float | None, prevalence: float, flag: str = "") -> No
         raise UsageError(f"{flag}beta must be more than 0 (given: {beta:g}).")
     if not 0 < prevalence < 1:
         raise UsageError(f"{flag}prevalence must lie between 0 and 1 (given: {prevalence:g}).")
+
+
+def _labelled_sets(
+    given: str | Path | LabelledSet | Iterable[str | Path | LabelledSet], copies: Path, storage: StorageConfig
+) -> list[LabelledSet]:
+    """Open one set or several; those of an object store are copied below ``copies``."""
+    from scanner.labelled_set import LabelledSet, local_datasets
+
+    listed = [given] if isinstance(given, str | Path | LabelledSet) else given
+    return [
+        one if isinstance(one, LabelledSet) else LabelledSet(local_datasets([str(one)], copies, storage)[0]) for one in listed
+    ]
 
 
 def _scorer(bundle: Bundle, provider: str, beta: float | None, max_bad_fraction: float) -> Scorer:
