@@ -73,8 +73,9 @@ from scanner.service.vo.votable import error_form
 
 #: Seconds that answers under way are given when the service is stopped.
 GRACE_S = 5
-#: Longest that a client may take for the head of a request, or take nothing of an answer, in seconds.
-CLIENT_S = 30.0
+#: Longest that a client may take for its next request, or take nothing of an answer, in seconds. Clients and proxies that keep
+#: a connection give it up earlier (nginx after 60 s): one that the server closes first takes a request with it.
+CLIENT_S = 75.0
 _SENTENCES = {
     404: "There is nothing at this address.",
     405: "This address does not take that method; the Allow header says which it takes.",
@@ -365,6 +366,7 @@ def server_of(context: Context) -> uvicorn.Server:
             ws="none",
             proxy_headers=bool(http.proxies),
             forwarded_allow_ips=list(http.proxies),
+            timeout_keep_alive=int(CLIENT_S),
             timeout_graceful_shutdown=GRACE_S,
         )
     )

@@ -27,6 +27,11 @@ def test_no_connection_outlives_the_server(served_run, make_server, tmp_path, mo
     assert [str(one.message) for one in heard if one.category is ResourceWarning] == []
 
 
+def test_clients_close_idle_connections_before_the_server_does(server):
+    """Closed by the server after 5 s, as httpx does by itself, a connection was reset under a request now and then."""
+    assert server._server.config.timeout_keep_alive > 60
+
+
 def test_clients_that_do_nothing_are_cut(served_run, make_server, tmp_path, monkeypatch):
     """Heads of requests that never end, and answers that nobody takes, kept their connections for ever."""
     monkeypatch.setattr("scanner.service.app.CLIENT_S", 0.5)
