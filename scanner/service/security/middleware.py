@@ -87,6 +87,7 @@ LOGGED_QUERY = 1000
 _ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 #: Methods that are counted by name; clients can send any word.
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_WHOLE_URL = re.compile(r"https?://(?P<host>[^/?#]+)(?P<path>/.*)?", re.IGNORECASE | re.DOTALL)
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 #: Id of the request that this task answers, for log lines anywhere.
@@ -97,7 +98,7 @@ class RootPath:
     """Sets the root path under which clients see the service, for routes and links.
 
     A slash at the end of a path means nothing. Redirected, it would lead to whatever host the request names, and out of the
-    root that a reverse proxy takes away.
+    root that a reverse proxy takes away. A request may name a whole URL, whose host then counts (RFC 9112, 3.2.2).
     """
 
     def __init__(self, app: ASGIApp, root: str) -> None:
@@ -107,6 +108,10 @@ class RootPath:
         """Answer one request."""
         if scope["type"] == "http":
             scope = {**scope, "root_path": self._root or scope.get("root_path", "")}
+            if whole := _WHOLE_URL.fullmatch(scope["path"]):
+                scope["path"] = whole["path"] or "/"
+                others = [(name, value) for name, value in scope["headers"] if name != b"host"]
+                scope["headers"] = [(b"host", whole["host"].encode()), *others]
             if route_path(scope) != "/":
                 scope["path"] = scope["path"].removesuffix("/")
         await self._app(scope, receive, send)

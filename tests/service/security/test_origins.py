@@ -1,4 +1,7 @@
+import socket
+
 import pytest
+from waiting import LIMIT_S
 
 from scanner.service.security.middleware import CONTENT_SECURITY_POLICY, allowed_hosts, reading_origins
 from scanner.service.settings import load
@@ -10,6 +13,24 @@ def test_other_names_of_the_loopback_are_refused(server):
     assert (answer.status_code, answer.json()["error"]["code"]) == (421, "misdirected_request")
     for host in ("127.0.0.1", "LOCALHOST:1234", "[::1]:80"):
         assert server.get("/api/v1/collections", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        ("http://127.0.0.1/api/v1/collections", "evil.example", 200),
+        ("HTTP://localhost:80/", "evil.example", 200),
+        ("http://localhost?x", "localhost", 200),
+        ("http://evil.example/api/v1/collections", "127.0.0.1", 421),
+        ("https://evil.example", "127.0.0.1", 421),
+    ],
+)
+def test_a_whole_url_may_be_asked_for_and_its_host_counts(server, target, host, status):
+    """RFC 9112, 3.2.2: it was not found."""
+    where, _, port = server.url.removeprefix("http://").partition(":")
+    with socket.create_connection((where, int(port)), timeout=LIMIT_S) as client:
+        client.sendall(f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        assert client.makefile("rb").readline().split()[1] == str(status).encode()
 
 
 def test_no_other_page_reads_where_nothing_guards_reading(server):
