@@ -4,18 +4,19 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scanner.explain.guided_grad_cam import guided_grad_cam, last_convolution, shown, strength
+from scanner.explain.guided_grad_cam import guided_grad_cam, last_feature_maps, shown, strength
 from scanner.networks import LENS, build
 
 
 def _by_hand(network, image, target):
-    """Both halves written out: gradients at the last convolution, and ReLUs that pass back positive gradients only."""
+    """Section 5.6 written out: Grad-CAM of "the last convolutional layer with ReLU applied", and guided back-propagation."""
     layers = list(network)
     last = max(number for number, layer in enumerate(layers) if isinstance(layer, nn.Conv2d))
+    assert isinstance(layers[last + 1], nn.ReLU)
     current, maps = image.clone(), None
     for number, layer in enumerate(layers):
         current = layer(current)
-        if number == last:
+        if number == last + 1:
             maps = current = current.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(current[0, target], maps)
     cam = torch.relu((gradient.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1, keepdim=True))
@@ -54,7 +55,8 @@ def test_works_on_a_member_and_leaves_it_as_it_was(noise):
     before = network(image)
     found = guided_grad_cam(network, image)
     assert found.shape == (1, 4, 200, 200)
-    assert last_convolution(network).out_channels == 20
+    # The target of the authors' notebook, GradCAM_Maker.ipynb: layer 20.
+    assert last_feature_maps(network) is network.get_submodule("20")
     assert torch.equal(network(image), before)
     assert not any(layer._forward_hooks or layer._backward_hooks or layer._forward_pre_hooks for layer in network)
 
@@ -66,6 +68,20 @@ def test_shown_are_pixels_of_a_twentieth_of_the_largest_value():
     assert strength(attribution)[0, 2, 2] == pytest.approx(0.05)
     assert sorted(zip(*np.nonzero(shown(attribution)[0]), strict=True)) == [(1, 1), (2, 2)]
     assert not shown(attribution)[1].any()
+
+
+def test_kernels_that_do_not_respond_do_not_empty_the_map():
+    # Kernels 2x and 10 - 9x with equal weight for the lens. At x = 3 they are 6 and -17: the ReLU makes that 6 and 0, and Grad-CAM
+    # is 6. Before the ReLU its sum is negative there, and the brightest pixel is missing.
+    convolution, dense = nn.Conv2d(1, 2, 1), nn.Linear(2 * 4, 2, bias=False)
+    with torch.no_grad():
+        convolution.weight.copy_(torch.tensor([2.0, -9.0]).reshape(2, 1, 1, 1))
+        convolution.bias.copy_(torch.tensor([0.0, 10.0]))
+        dense.weight.copy_(torch.stack([torch.zeros(8), torch.ones(8)]))
+    network = nn.Sequential(convolution, nn.ReLU(), nn.Flatten(), dense).eval()
+    found = guided_grad_cam(network, torch.tensor([[[[1.0, 1.0], [1.0, 3.0]]]]))
+    # Guided back-propagation: 2 - 9 where both kernels respond, 2 where the first one does alone.
+    np.testing.assert_allclose(found[0, 0], [[-21.0, -21.0], [-21.0, 12.0]])
 
 
 def test_refuses_a_network_without_convolution():
