@@ -65,7 +65,7 @@ def architecture_of(member: MemberName) -> Architecture:
     return OU_200 if MEMBER_PIXELS[member] == 200 else OU_66
 
 
-def build(member: MemberName, *, seed: int | None = None) -> nn.Sequential:
+def build(member: MemberName, *, seed: int | None = None, dropout: float = DROPOUT) -> nn.Sequential:
     """Build a member with He-initialised weights (section 3.2).
 
     Parameters
@@ -74,6 +74,8 @@ def build(member: MemberName, *, seed: int | None = None) -> nn.Sequential:
         One of :data:`scanner.records.MEMBERS`.
     seed
         Seed of the initialisation; ``None`` uses torch's global generator.
+    dropout
+        Share of what each dropout layer drops in training; the tables' 0.2 by default.
 
     Returns
     -------
@@ -103,7 +105,7 @@ def build(member: MemberName, *, seed: int | None = None) -> nn.Sequential:
         add(nn.ReLU())
         if convolution.pooled:
             add(nn.MaxPool2d(2))
-        add(nn.Dropout(DROPOUT))
+        add(nn.Dropout(dropout))
         channels = convolution.kernels
     layers["flatten"] = nn.Flatten()
     add(nn.Linear(architecture.features, architecture.hidden))

@@ -232,7 +232,7 @@ def make_bundle(
     from scanner.ensemble import bundles
     from scanner.interface.bundle import evaluate
     from scanner.labelled_set import LabelledSet, local_datasets
-    from scanner.training.assemble import Assembly, Naming, assemble, read_ensemble
+    from scanner.training.assemble import Assembly, Naming, assemble, read_ensemble, shares_of_runs
     from scanner.training.card import draw_assembled, publish
     from scanner.training.data import TrainingData
     from scanner.training.jobs import pull_members
@@ -240,10 +240,10 @@ def make_bundle(
     members, out = Path(members), Path(out)
     storage = configuration.load_storage(config, endpoint, anonymous)
     with sigterm_interrupts(), script_kept_from_children():
-        training = TrainingData(local_datasets(_listed(data), members / "datasets", storage))
-        held_out = [LabelledSet(path) for path in local_datasets(_listed(evaluate_on), members / "datasets", storage)]
         if mirror is not None:
             pull_members(mirror, members, storage)
+        training = TrainingData(local_datasets(_listed(data), members / "datasets", storage), shares_of_runs(members))
+        held_out = [LabelledSet(path) for path in local_datasets(_listed(evaluate_on), members / "datasets", storage)]
         ensemble = read_ensemble(members, training.fingerprint, training.drawn_from)
         trained_on = ensemble.trained_on(training.fingerprints)
         for dataset in held_out:

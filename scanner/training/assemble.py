@@ -29,10 +29,11 @@ from scanner.evaluation.decisions import SKY_PREVALENCE
 from scanner.evaluation.scores import dataset_logits
 from scanner.records import DRAWN, MEMBERS, Float32, Int64, MemberName
 from scanner.simulation.parts import run_all
+from scanner.training import checkpoint
 from scanner.training.checkpoint import KEPT_IN_WORDS, FitRecord, read_member
 from scanner.training.data import TrainingData
 from scanner.training.export import bundle_content
-from scanner.training.presets import EMBEDDED_ROWS, SECOND_LOOK_SHARE
+from scanner.training.presets import EMBEDDED_ROWS, SECOND_LOOK_SHARE, Shares
 
 #: Objects of one call of a worker process.
 PART = 512
@@ -324,9 +325,19 @@ def read_ensemble(folder: Path, dataset_sha256: str | None = None, drawn_from: C
             raise ContentError(
                 f"{folder / member}: was trained on another dataset; give that one as --data, or train it again."
             )
-    if len({record.plan.preset.preprocessing for record in records.values()}) > 1:
-        raise ContentError(f"{folder}: its members were trained with different preprocessing; train them with one preset.")
+    presets = [record.plan.preset for record in records.values()]
+    if len({(preset.preprocessing, preset.shares) for preset in presets}) > 1:
+        raise ContentError(
+            f"{folder}: its members were trained with different preprocessing, or on other shares of the set; train them with "
+            "one preset."
+        )
     return Ensemble(networks, records)
+
+
+def shares_of_runs(folder: Path) -> Shares:
+    """How the runs in ``folder`` split their rows: what none of them trained on must set the threshold."""
+    plan = checkpoint.read_plan(folder / MEMBERS[0])
+    return Shares() if plan is None else plan.preset.shares
 
 
 def _source(record: FitRecord) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from pydantic import Field, ValidationError
 
 from scanner.atomic_file import replacement
@@ -32,17 +32,17 @@ from scanner.records import (
     Record,
 )
 from scanner.simulation.parts import run_all
+from scanner.training.presets import ImageType, Shares
 
 if TYPE_CHECKING:
     from scanner.labelled_set import LabelledSet
 
 #: Every member is trained on the same rows, whatever its seed: one set of calibration objects is left to the ensemble.
 SPLIT_SEED = 0
-#: Shares of the rows that go to training and validation; calibration gets the rest.
-TRAIN_SHARE, VALIDATION_SHARE = 0.84, 0.06
+#: Of every preset but the paper's.
+SHARES = Shares()
 #: Training, validation and calibration need a field of the sky each.
 FEWEST_FIELDS = 3
-Float16 = NDArray[np.float16]
 #: Shape of one object in each array.
 SHAPES = IMAGE_SHAPES | {"vis66": (NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS)}
 SCALED = "scaled.json"
@@ -83,8 +83,8 @@ class Split:
 class ScaledImages:
     """Images scaled as a bundle's graph scales them: what the trainers of all members share.
 
-    ``vis`` (N, 200, 200), ``nisp`` (N, 3, 66, 66; Y, J, H) and ``vis66`` (N, 66, 66), float16, which resolves 0.0005 near 1: a
-    hundredth of the sky's σ in either scaling. Arrays of numpy, memory-mapped or not, or tensors of torch on any device.
+    ``vis`` (N, 200, 200), ``nisp`` (N, 3, 66, 66; Y, J, H) and ``vis66`` (N, 66, 66), float32 or float16, which resolves 0.0005
+    near 1: a hundredth of the sky's σ in either scaling. Arrays of numpy, memory-mapped or not, or tensors of torch on any device.
     """
 
     vis: Any
@@ -103,6 +103,8 @@ class TrainingData:
     ----------
     paths
         Their folders.
+    shares
+        Of the rows that train and validate.
 
     Raises
     ------
@@ -112,7 +114,7 @@ class TrainingData:
         A dataset is there for evaluation only, or given twice.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], shares: Shares = SHARES) -> None:
         # Here, as it needs zarr: a machine that draws what it trains on may do without.
         from scanner.labelled_set import TRUTH, LabelledSet
 
@@ -133,20 +135,20 @@ class TrainingData:
                 f"{self.datasets[0].path / TRUTH}: needs lenses and non-lenses, but all {len(self)} rows are of one class; "
                 "train on another dataset."
             )
-        self.split: Split = self._split()
+        self.split: Split = self._split(shares)
 
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def _split(self) -> Split:
+    def _split(self, shares: Shares) -> Split:
         """Split simulated objects one by one, set by set, and those of the real sky by whole fields."""
         sizes = [len(dataset) for dataset in self.datasets]
         names = [dataset.fields or [""] * len(dataset) for dataset in self.datasets]
         fields = np.array([name for of_set in names for name in of_set], dtype=np.str_)
         if not (fields != "").any():
-            return joined_splits(sizes)
+            return joined_splits(sizes, shares=shares)
         ra, dec = (np.concatenate([getattr(dataset.store, axis) for dataset in self.datasets]) for axis in ("ra", "dec"))
-        return apart(joined_splits(sizes, fields, self.labels.is_lens), ra, dec)
+        return apart(joined_splits(sizes, fields, self.labels.is_lens, shares), ra, dec)
 
     @property
     def fingerprint(self) -> str:
@@ -181,7 +183,9 @@ def _labels(dataset: LabelledSet) -> Labels:
     return Labels(truth.is_lens, snr, truth.visible, truth.position, dataset.store.bad_fraction == 1.0)
 
 
-def scale_data(data: TrainingData, folder: Path, preprocessing: Preprocessing, workers: int = 1) -> ScaledImages:
+def scale_data(
+    data: TrainingData, folder: Path, preprocessing: Preprocessing, workers: int = 1, image_type: ImageType = "float16"
+) -> ScaledImages:
     """Scale all cutouts into ``folder``, or open what an earlier call left there.
 
     Parameters
@@ -189,11 +193,13 @@ def scale_data(data: TrainingData, folder: Path, preprocessing: Preprocessing, w
     data
         What to scale.
     folder
-        Gets ``vis.npy``, ``nisp.npy``, ``vis66.npy`` (float16, 115 kB an object) and ``scaled.json``.
+        Gets ``vis.npy``, ``nisp.npy``, ``vis66.npy`` (115 kB an object in float16, twice that in float32) and ``scaled.json``.
     preprocessing
         See :mod:`scanner.ensemble.preprocessing`.
     workers
         Processes.
+    image_type
+        How the images are kept.
 
     Returns
     -------
@@ -205,7 +211,7 @@ def scale_data(data: TrainingData, folder: Path, preprocessing: Preprocessing, w
     OutputError
         The folder cannot be written.
     """
-    wanted = ScaledDescription(dataset_sha256=data.fingerprint, preprocessing=preprocessing, n=len(data))
+    wanted = ScaledDescription(dataset_sha256=data.fingerprint, preprocessing=preprocessing, n=len(data), image_type=image_type)
     marker = folder / SCALED
     try:
         if ScaledDescription.model_validate_json(marker.read_text(encoding="utf-8")) == wanted:
@@ -216,7 +222,7 @@ def scale_data(data: TrainingData, folder: Path, preprocessing: Preprocessing, w
         folder.mkdir(parents=True, exist_ok=True)
         marker.unlink(missing_ok=True)
         for name, shape in SHAPES.items():
-            open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.float16, shape=(len(data), *shape))
+            open_memmap(folder / f"{name}.npy", mode="w+", dtype=image_type, shape=(len(data), *shape))
         calls = [
             (dataset.path, int(first), start, min(start + PART, len(dataset)), folder, preprocessing)
             for dataset, first in zip(data.datasets, data.starts, strict=False)
@@ -237,7 +243,7 @@ def _scale_part(path: Path, first: int, start: int, end: int, folder: Path, prep
     arrays: dict[str, Any] = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in SHAPES}
     at = first + start
     for batch, vis, nisp in LabelledSet(path).batches(np.arange(start, end, dtype=np.int64), BATCH):
-        scaled = scale_batch(vis, nisp, batch.sky, batch.sigma, preprocessing)
+        scaled = scale_batch(vis, nisp, batch.sky, batch.sigma, preprocessing, arrays["vis"].dtype)
         for name, array in arrays.items():
             array[at : at + len(vis)] = getattr(scaled, name)
         at += len(vis)
@@ -258,6 +264,7 @@ class ScaledDescription(Record):
     dataset_sha256: str
     preprocessing: Preprocessing
     n: int
+    image_type: ImageType = "float16"
 
 
 class DrawnSet(Record):
@@ -275,9 +282,10 @@ class DrawnSet(Record):
         """``drawn:train:SEED:N``, in the place of a dataset's fingerprint."""
         return f"{DRAWN}train:{self.seed}:{self.n_objects}"
 
-    def part(self, preprocessing: Preprocessing, first: int) -> Path:
+    def part(self, preprocessing: Preprocessing, first: int, image_type: ImageType = "float16") -> Path:
         """File of the objects from number ``first`` on."""
-        return self.folder / f"{preprocessing}-{self.seed}-{first}-{min(PART, self.n_objects - first)}.npz"
+        kind = preprocessing if image_type == "float16" else f"{preprocessing}-{image_type}"
+        return self.folder / f"{kind}-{self.seed}-{first}-{min(PART, self.n_objects - first)}.npz"
 
 
 def draw_missing(
@@ -286,6 +294,7 @@ def draw_missing(
     device: str,
     workers: int = 0,
     report: Callable[[int, int], None] = lambda done, total: None,
+    image_type: ImageType = "float16",
 ) -> None:
     """Draw and scale the parts of a set that are not there yet.
 
@@ -297,6 +306,8 @@ def draw_missing(
         Of torch, and processes that draw ahead: see :func:`scanner.simulation.datasets.cutouts.draw_batches`.
     report
         Called with (objects there, objects in all) after every part that was drawn.
+    image_type
+        How the images are kept.
 
     Raises
     ------
@@ -309,14 +320,14 @@ def draw_missing(
     from scanner.simulation.datasets.presets import PRESETS
 
     for first in range(0, drawn.n_objects, PART):
-        path, n = drawn.part(preprocessing, first), min(PART, drawn.n_objects - first)
+        path, n = drawn.part(preprocessing, first, image_type), min(PART, drawn.n_objects - first)
         if path.exists():
             continue
         images, labels = [], []
         for batch in draw_batches(PRESETS["train"], drawn.seed, n, min(BATCH, n), device, first=first, workers=workers):
             vis, nisp, truth = batch.vis.cpu().numpy(), batch.nisp.cpu().numpy(), batch.truth
             seen = measure(vis, nisp)
-            images.append(scale_batch(vis, nisp, seen.sky, seen.sigma, preprocessing))
+            images.append(scale_batch(vis, nisp, seen.sky, seen.sigma, preprocessing, image_type))
             snr = np.fmax(truth["arc_snr"], truth["arc_snr_2"]).astype(np.float32)
             position = np.nan_to_num(np.stack([truth["y_arcsec"], truth["x_arcsec"]], axis=1)).astype(np.float32)
             labels.append(Labels(truth["is_lens"], snr, truth["visible"], position, seen.bad_fraction == 1.0))
@@ -331,17 +342,21 @@ def draw_missing(
         report(first + n, drawn.n_objects)
 
 
-def read_drawn(drawn: DrawnSet, preprocessing: Preprocessing) -> tuple[ScaledImages, Labels]:
+def read_drawn(
+    drawn: DrawnSet, preprocessing: Preprocessing, image_type: ImageType = "float16"
+) -> tuple[ScaledImages, Labels]:
     """Read what :func:`draw_missing` drew into memory."""
     images, labels = [], []
     for first in range(0, drawn.n_objects, PART):
-        with np.load(drawn.part(preprocessing, first)) as arrays:
+        with np.load(drawn.part(preprocessing, first, image_type)) as arrays:
             images.append(ScaledImages(**{name: arrays[name] for name in SHAPES}, preprocessing=preprocessing))
             labels.append(Labels(**{item.name: arrays[item.name] for item in fields_of(Labels)}))
     return joined_images(images), joined_labels(labels)
 
 
-def scale_batch(vis: Float32, nisp: Float32, sky: Float32, sigma: Float32, preprocessing: Preprocessing) -> ScaledImages:
+def scale_batch(
+    vis: Float32, nisp: Float32, sky: Float32, sigma: Float32, preprocessing: Preprocessing, image_type: DTypeLike = "float16"
+) -> ScaledImages:
     """Scale cutouts without NaN as the bundle's graph does, VIS at both sizes.
 
     Parameters
@@ -352,6 +367,8 @@ def scale_batch(vis: Float32, nisp: Float32, sky: Float32, sigma: Float32, prepr
         (n, 4), VIS, Y, J, H.
     preprocessing
         ``minmax`` or ``asinh_mad``.
+    image_type
+        Type of the scaled images, float16 or float32.
     """
     if preprocessing == "minmax":
         scaled_vis, scaled_nisp = scale_minmax(vis), scale_minmax(nisp)
@@ -360,7 +377,7 @@ def scale_batch(vis: Float32, nisp: Float32, sky: Float32, sigma: Float32, prepr
         scaled_vis = scale_asinh_mad(vis, sky[:, 0], sigma[:, 0])
         scaled_nisp = scale_asinh_mad(nisp, sky[:, 1:], sigma[:, 1:])
         small = resize(scaled_vis, NISP_CUTOUT_PIXELS)
-    return ScaledImages(scaled_vis.astype(np.float16), scaled_nisp.astype(np.float16), small.astype(np.float16), preprocessing)
+    return ScaledImages(*(part.astype(image_type) for part in (scaled_vis, scaled_nisp, small)), preprocessing)
 
 
 def joined_labels(parts: Sequence[Labels]) -> Labels:
@@ -368,15 +385,18 @@ def joined_labels(parts: Sequence[Labels]) -> Labels:
     return Labels(**{item.name: np.concatenate([getattr(part, item.name) for part in parts]) for item in fields_of(Labels)})
 
 
-def split(n: int, seed: int = SPLIT_SEED) -> Split:
-    """Split ``n`` rows at random by the shares above; the same for the same ``n`` and ``seed``."""
+def split(n: int, seed: int = SPLIT_SEED, shares: Shares = SHARES) -> Split:
+    """Split ``n`` rows at random; the same for the same ``n``, ``seed`` and ``shares``."""
     order = np.random.default_rng((seed, n)).permutation(n).astype(np.int64)
-    first, second = round(n * TRAIN_SHARE), round(n * (TRAIN_SHARE + VALIDATION_SHARE))
+    first, second = round(n * shares.train), round(n * (shares.train + shares.validation))
     return Split(*(np.sort(part) for part in (order[:first], order[first:second], order[second:])))
 
 
 def joined_splits(
-    sizes: Sequence[int], fields: NDArray[np.str_] | None = None, is_lens: NDArray[np.bool_] | None = None
+    sizes: Sequence[int],
+    fields: NDArray[np.str_] | None = None,
+    is_lens: NDArray[np.bool_] | None = None,
+    shares: Shares = SHARES,
 ) -> Split:
     """Splits of several sets, each by itself, with rows numbered through: adding a set moves no row of another.
 
@@ -387,6 +407,8 @@ def joined_splits(
     fields, is_lens
         (N,) of all sets: the field of each row and whether it is a lens. Rows of a field are kept together
         (:func:`split_fields`); those of none, "", are split one by one.
+    shares
+        Of the rows that train and validate.
 
     Raises
     ------
@@ -397,14 +419,14 @@ def joined_splits(
     parts = []
     for first, n in zip(starts, sizes, strict=False):
         alone = np.arange(n, dtype=np.int64) if fields is None else np.flatnonzero(fields[first : first + n] == "")
-        part = split(len(alone))
+        part = split(len(alone), shares=shares)
         parts.append(Split(*(alone[getattr(part, item.name)] + first for item in fields_of(Split))))
     if fields is not None and is_lens is not None:
         rows = np.flatnonzero(fields != "")
         if len(rows) < len(fields) and len(np.unique(fields[rows])) < FEWEST_FIELDS:
             parts.append(Split(rows, rows[:0], rows[:0]))
         else:
-            part = split_fields(fields[rows], is_lens[rows])
+            part = split_fields(fields[rows], is_lens[rows], shares=shares)
             parts.append(Split(*(rows[getattr(part, item.name)] for item in fields_of(Split))))
     return Split(*(np.sort(np.concatenate([getattr(part, item.name) for part in parts])) for item in fields_of(Split)))
 
@@ -442,7 +464,9 @@ def apart(parts: Split, ra: Float64, dec: Float64) -> Split:
     return Split(away(away(parts.train, parts.calibration), parts.validation), validation, parts.calibration)
 
 
-def split_fields(fields: NDArray[np.str_], is_lens: NDArray[np.bool_], seed: int = SPLIT_SEED) -> Split:
+def split_fields(
+    fields: NDArray[np.str_], is_lens: NDArray[np.bool_], seed: int = SPLIT_SEED, shares: Shares = SHARES
+) -> Split:
     """Split rows by whole fields of the sky.
 
     Validation and calibration get fields with both classes first, in an order drawn by ``seed``, until they have their share;
@@ -454,6 +478,8 @@ def split_fields(fields: NDArray[np.str_], is_lens: NDArray[np.bool_], seed: int
         (n,) field of each row, and whether it is a lens.
     seed
         Of the order.
+    shares
+        Of the rows that train and validate.
 
     Raises
     ------
@@ -471,10 +497,10 @@ def split_fields(fields: NDArray[np.str_], is_lens: NDArray[np.bool_], seed: int
     is_mixed = (n_lenses > 0) & (n_lenses < sizes)
     drawn = np.random.default_rng((seed, n, len(numbers))).permutation(len(numbers))
     # Stable: among equals the order stays as it was drawn.
-    waiting = drawn[np.lexsort((~is_mixed[drawn], sizes[drawn] > n * (1.0 - TRAIN_SHARE)))].tolist()
+    waiting = drawn[np.lexsort((~is_mixed[drawn], sizes[drawn] > n * (1.0 - shares.train)))].tolist()
     part_of = np.zeros(len(numbers), dtype=np.int64)
     # Another field is left for every part that is still to come.
-    for part, share, n_to_come in ((1, VALIDATION_SHARE, 2), (2, 1.0 - TRAIN_SHARE - VALIDATION_SHARE, 1)):
+    for part, share, n_to_come in ((1, shares.validation, 2), (2, shares.calibration, 1)):
         taken = 0
         while taken < max(1, round(share * n)) and len(waiting) > n_to_come:
             part_of[waiting[0]] = part

@@ -22,7 +22,7 @@ from scanner.records import MemberName
 from scanner.training import checkpoint
 from scanner.training.checkpoint import FitRecord, HistoryRow, Kept, Plan, State, best_row
 from scanner.training.data import Labels, ScaledImages, Split
-from scanner.training.device import fastest_precision, keep_freed_memory, usable_device
+from scanner.training.device import Precision, fastest_precision, keep_freed_memory, usable_device
 from scanner.training.presets import Beginning, Preset, Stage
 from scanner.training.trainer import Trainer, Validation, learning_rate
 from scanner.training.twin import Twin, fold, mean_of, renormalise, transplant, unfold
@@ -128,11 +128,11 @@ def fit(
     preset, member, start = request.preset, request.member, request.start
     device = usable_device(request.device)
     begun = checkpoint.read_plan(folder)
-    precision = fastest_precision(device) if begun is None else begun.precision
+    precision = wanted_precision(preset, device) if begun is None else begun.precision
     trainer = Trainer(images, labels, split, member, preset, request.seed, device, request.clock, precision)
     if not trainer.can_validate:
         raise UsageError(
-            f"{len(labels)} objects are too few to train on: the validation rows (6%) need visible lenses and non-lenses; "
+            f"{len(labels)} objects are too few to train on: the validation rows ({preset.shares.validation:.0%}) need visible lenses and non-lenses; "
             "draw more."
         )
     with torch.random.fork_rng(devices=[]):
@@ -163,6 +163,11 @@ def fit(
         validation_auroc_visible=found.auroc_visible,
     )
     return folded, checkpoint.finish(folder, folded, record)
+
+
+def wanted_precision(preset: Preset, device: torch.device) -> Precision:
+    """What convolutions are computed in: what the preset says, or what is fastest on the device."""
+    return "float32" if preset.precision == "float32" else fastest_precision(device)
 
 
 def best_of_both(

@@ -85,7 +85,8 @@ class TrainingJob(Record):
     @property
     def scaled(self) -> Path:
         """Where the scaled images are, for all members."""
-        return self.out / f"scaled-{self.preset.preprocessing}"
+        name = f"scaled-{self.preset.preprocessing}"
+        return self.out / (name if self.preset.image_type == "float16" else f"{name}-{self.preset.image_type}")
 
 
 class MemberStarted(Record):
@@ -186,13 +187,13 @@ def run_job(job: TrainingJob, listen: Listener = ignore) -> FitRecord:
 
 def _training_set(job: TrainingJob) -> tuple[ScaledImages, Labels, Split, str]:
     """What a job is trained on, scaled or drawn where it is not yet; with its fingerprint."""
-    scaling = job.preset.preprocessing
+    preset, scaling, kind = job.preset, job.preset.preprocessing, job.preset.image_type
     if job.drawn is None:
-        data = TrainingData(job.data)
-        return scale_data(data, job.scaled, scaling), data.labels, data.split, data.fingerprint
-    draw_missing(job.drawn, scaling, job.device)
-    images, labels = read_drawn(job.drawn, scaling)
-    return images, labels, split(len(labels)), job.drawn.fingerprint
+        data = TrainingData(job.data, preset.shares)
+        return scale_data(data, job.scaled, scaling, image_type=kind), data.labels, data.split, data.fingerprint
+    draw_missing(job.drawn, scaling, job.device, image_type=kind)
+    images, labels = read_drawn(job.drawn, scaling, kind)
+    return images, labels, split(len(labels), shares=preset.shares), job.drawn.fingerprint
 
 
 def _start(job: TrainingJob) -> Start | None:
@@ -302,12 +303,13 @@ def run_jobs(jobs: Sequence[TrainingJob], workers: int, listen: Listener = ignor
     """
     usable_device(jobs[0].device)
     first = jobs[0]
+    scaling, kind = first.preset.preprocessing, first.preset.image_type
     if first.drawn is None:
-        scale_data(TrainingData(first.data), first.scaled, first.preset.preprocessing, workers)
+        scale_data(TrainingData(first.data), first.scaled, scaling, workers, kind)
     else:
         # A GPU waits for the processor, which lays the scenes out.
         ahead = 0 if first.device == "cpu" else cores()
-        draw_missing(first.drawn, first.preset.preprocessing, first.device, ahead, _log_drawn)
+        draw_missing(first.drawn, scaling, first.device, ahead, _log_drawn, kind)
     pending = list(jobs)
     running: dict[Connection, _Running] = {}
     # A forked process would inherit torch's thread pool in an unknown state.

@@ -42,8 +42,6 @@ WARM_UP = 0.15
 #: Steps timed, after one untimed, to plan for a time budget.
 PROBE_STEPS = 2
 VALIDATION_BATCH = 128
-#: Most validation rows: at full resolution 2,000 take as long as a pass over 500 to train on.
-VALIDATION_ROWS = 2_000
 
 
 class Trainer:
@@ -83,11 +81,11 @@ class Trainer:
         seen: NDArray[np.bool_] = np.asarray(~without, dtype=np.bool_)
         self.rows = split.train[(bright_enough & seen)[split.train]]
         validation = split.validation[seen[split.validation]]
-        self.validation = validation[:: max(1, -(-len(validation) // VALIDATION_ROWS))]
+        self.validation = validation[:: max(1, -(-len(validation) // preset.validation_rows))]
         self.counted = bright_enough[self.validation]
         if len(np.unique(labels.is_lens[self.rows])) < 2:
             raise UsageError(
-                f"{len(labels)} objects are too few to train on: among the rows to train on (84%) must be non-lenses, and "
+                f"{len(labels)} objects are too few to train on: among the rows to train on ({preset.shares.train:.0%}) must be non-lenses, and "
                 f"lenses whose arcs have a signal-to-noise ratio of {preset.min_arc_snr:g}; draw more."
             )
         self.target = torch.from_numpy(np.where(labels.is_lens, LENS, NON_LENS))
@@ -106,7 +104,7 @@ class Trainer:
                 batch_norm=self.preset.batch_norm,
             )
         else:
-            network = build(self.member, seed=self.seed)
+            network = build(self.member, seed=self.seed, dropout=self.preset.dropout)
         return network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     @property

@@ -100,6 +100,10 @@ def test_scaling_happens_once(folder, tmp_path):
     _, vis, nisp = next(data.batches(np.arange(24), 24))
     expected = scale_batch(vis, nisp, np.full((24, 4), 5, np.float32), np.ones((24, 4), np.float32), "asinh_mad")
     np.testing.assert_array_equal(images.nisp, expected.nisp)
+    exact = scale_data(data, tmp_path / "exact", "asinh_mad", image_type="float32")
+    assert exact.vis.dtype == np.float32
+    np.testing.assert_array_equal(exact.vis.astype(np.float16), images.vis)
+    assert (exact.nisp != images.nisp).any()
     other = scale_data(data, tmp_path, "minmax")
     assert other.preprocessing == "minmax"
     assert (tmp_path / "vis.npy").stat().st_mtime_ns != written
