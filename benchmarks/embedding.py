@@ -32,12 +32,12 @@ from scipy.spatial import cKDTree
 
 from scanner.ensemble import bundles, calibration
 from scanner.ensemble.calibration import LOGIT_LIMIT, Calibration
-from scanner.ensemble.embedding_grid import CELLS, EmbeddingGrid
+from scanner.ensemble.embedding_grid import CELLS, EmbeddingGrid, limited
 from scanner.evaluation.decisions import SKY_PREVALENCE
 from scanner.evaluation.metrics import delong, recalls_at_fpr
 from scanner.interval import normal_interval
 from scanner.records import MEMBERS, Float32, Float64, Int64
-from scanner.training.assemble import EMBEDDED_ROWS, embedded_rows, fit_embedding, limited, training_logits
+from scanner.training.assemble import EMBEDDED_ROWS, embedded_rows, fit_embedding, training_logits
 from scanner.training.data import TrainingData
 
 FPR = 1e-2
@@ -148,12 +148,11 @@ def measure(logits: Float32, labels: Bools, new: Float32, is_lens: Bools, visibl
     # Taken after the transform, which centres the map anew.
     positions, transformed = np.asarray(embedding, dtype=np.float32), np.asarray(placed, dtype=np.float32)
 
-    def build(places: Float32, cells: int = CELLS, max_rows: int = n) -> EmbeddingGrid:
-        return EmbeddingGrid.build(logits, places, labels, held_out=new, cells=cells, max_rows=max_rows, seed=seed)
+    def build(places: Float32, cells: int = CELLS) -> EmbeddingGrid:
+        return EmbeddingGrid.build(logits, places, labels, held_out=new, cells=cells)
 
-    grid = EmbeddingGrid.build(logits, positions, labels, held_out=new, seed=seed)
+    grid = build(positions)
     ours = timed(f"lookup of the same among {len(grid.logits):,}", lambda: grid.lookup(new))
-    among_all = build(positions)
     if given.joint:
         together = np.concatenate([logits, new])
         joint = np.asarray(timed("joint fit", lambda: fit_embedding(together, seed=seed, threads=threads)), np.float32)
@@ -162,10 +161,9 @@ def measure(logits: Float32, labels: Bools, new: Float32, is_lens: Bools, visibl
     print(f"\n| lookup, {CELLS} x {CELLS} cells, against | same cell | within 1 | within 2 | same at 0.5 | r of values |")
     print("|---|---|---|---|---|---|")
     print(f"| transform | {agreement(grid, ours.positions, transformed)}")
-    print(f"| transform, lookup among all rows | {agreement(grid, among_all.lookup(new).positions, transformed)}")
     by_joint = {}
     if given.joint:
-        print(f"| joint fit, lookup among all rows | {agreement(joint_grid, joint_grid.lookup(new).positions, joint[n:])}")
+        print(f"| joint fit | {agreement(joint_grid, joint_grid.lookup(new).positions, joint[n:])}")
         by_joint = {"grid, joint fit": joint_grid.value_at(joint[n:]).value}
 
     compare(
@@ -175,7 +173,6 @@ def measure(logits: Float32, labels: Bools, new: Float32, is_lens: Bools, visibl
             "mean log-odds": np.clip(new, -LOGIT_LIMIT, LOGIT_LIMIT).mean(axis=1),
             **{f"{member} alone": new[:, number] for number, member in enumerate(MEMBERS) if member in ("OU-VIS", "OU-200")},
             "grid, lookup": ours.value,
-            "grid, lookup among all rows": among_all.lookup(new).value,
             "grid, transform": grid.value_at(transformed).value,
             **by_joint,
             "grid of 50 x 50 cells, lookup": build(positions, 50).lookup(new).value,

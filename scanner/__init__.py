@@ -31,6 +31,7 @@ _HOMES = {
     "merge": "scanner.interface.opened",
     "open": "scanner.interface.opened",
     "plan": "scanner.interface.scan",
+    "regrid": "scanner.interface.bundle",
     "scan": "scanner.interface.scan",
     "score": "scanner.interface.bundle",
     "simulate": "scanner.interface.simulate",

@@ -1,4 +1,4 @@
-from scanner.interface.bundle import add_member, evaluate, load_bundle, score
+from scanner.interface.bundle import add_member, evaluate, load_bundle, regrid, score
 from scanner.interface.labels import import_labels
 from scanner.interface.objects import Cutout
 from scanner.interface.opened import Run, Survey, merge, open  # noqa: A004
@@ -23,6 +23,7 @@ __all__ = [
     "merge",
     "open",
     "plan",
+    "regrid",
     "scan",
     "score",
     "simulate",

@@ -365,13 +365,13 @@ class FailedTile(Record):
 
 
 def save_arrays(path: Path, record: DataclassInstance) -> None:
-    """Write all fields of a dataclass of arrays."""
+    """Write all arrays of a dataclass."""
     with path.open("wb") as file:
-        np.savez(file, **{field.name: getattr(record, field.name) for field in fields(record)})
+        np.savez(file, **{name: getattr(record, name) for name in _arrays_of(type(record))})
 
 
 def load_arrays(path: Path, kind: type[DataclassInstance], what: str) -> dict[str, NDArray[Any]]:
-    """Read the fields of the dataclass ``kind``, called ``what`` in the message.
+    """Read the arrays of the dataclass ``kind``, called ``what`` in the message.
 
     Raises
     ------
@@ -381,13 +381,18 @@ def load_arrays(path: Path, kind: type[DataclassInstance], what: str) -> dict[st
     try:
         # numpy leaves a file that it opened itself open when it cannot read it.
         with path.open("rb") as file, ZipFile(file) as archive:
-            return {field.name: _array(archive, field.name, str(field.type)) for field in fields(kind)}
+            return {name: _array(archive, name, annotation) for name, annotation in _arrays_of(kind).items()}
     except (OSError, EOFError, KeyError, ValueError, RuntimeError, NotImplementedError, BadZipFile) as error:
         raise ContentError(f"{path}: not {what} ({error}); export the bundle again.") from None
 
 
 #: The annotations of fields of arrays, and the types that they promise.
 _DTYPES = {"Float32": np.float32, "Float64": np.float64, "Int64": np.int64}
+
+
+def _arrays_of(kind: type[DataclassInstance]) -> dict[str, str]:
+    """Annotation of each field that is an array, by name."""
+    return {field.name: str(field.type) for field in fields(kind) if str(field.type) in _DTYPES}
 
 
 def _array(archive: ZipFile, name: str, annotation: str) -> NDArray[Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 import numpy as np
@@ -17,10 +18,12 @@ from scanner.ensemble import bundles
 from scanner.ensemble.bundle import Bundle, Metric
 from scanner.ensemble.bundles import POINTERS, PublishedBundle, PublishedBundles
 from scanner.ensemble.calibration import Calibration, sigmoid
+from scanner.ensemble.embedding_grid import CELLS, Embedded, GridRule, Placing
 from scanner.ensemble.preprocessing import SCALINGS, Scaling
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError, ScannerError, UsageError
 from scanner.interface.bundle import add_member, evaluate, load_bundle
+from scanner.interface.bundle import regrid as regridded
 from scanner.processes import sigterm_interrupts
 from scanner.records import BANDS
 
@@ -159,6 +162,44 @@ def _moved(store: PublishedBundles, now: PublishedBundle) -> str:
     return f"{text}\nTo go back: scanner models rollback --published {store.location} --to {now.before[:12]}"
 
 
+#: What --paper means.
+PAPER_GRID: dict[str, Any] = {"embeds": "probabilities", "places": "opentsne", "cells": CELLS, "second_look": False}
+GRID_OPTIONS = (
+    click.option("--cells", type=click.IntRange(2), help="Cells along each axis [default: 100 for 45,000 rows]."),
+    click.option("--embed", "embeds", type=click.Choice(get_args(Embedded)), help="What t-SNE is shown [default: log-odds]."),
+    click.option(
+        "--place",
+        "places",
+        type=click.Choice(get_args(Placing)),
+        help="New objects: at the nearest training object, or where openTSNE moves them [default: nearest].",
+    ),
+    click.option(
+        "--second-look/--no-second-look",
+        "second_look",
+        default=None,
+        help="Keep the bundle's test-time augmentation, or drop it [default: keep].",
+    ),
+    click.option(
+        "--paper",
+        is_flag=True,
+        help="As the paper: probabilities, 100 x 100 cells, placed by openTSNE, no test-time augmentation.",
+    ),
+)
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def grid_options(command: Command) -> Command:
+    """Give a command the options of a grid."""
+    for option in reversed(GRID_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _grid(paper: bool, given: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a grid that were given, over those of the paper where it is asked for."""
+    return (PAPER_GRID if paper else {}) | {name: value for name, value in given.items() if value is not None}
+
+
 PUBLISHED_OUT = Path("models/published-wilde2022")
 
 
@@ -192,20 +233,78 @@ for command in (publish, promote, rollback):
 @click.option("--provider", default="auto", show_default=True, help="What scores the dataset: auto, cpu, openvino or cuda.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads that score the dataset.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of objects and of the embedding.")
-def import_published(folder: Path, out: Path, data: Path | None, provider: str, threads: int, seed: int) -> None:
+@grid_options
+def import_published(
+    folder: Path, out: Path, data: Path | None, provider: str, threads: int, seed: int, paper: bool, **given: Any
+) -> None:
     """Make a bundle of the state dicts that Wilde et al. (2022) published, which lie in FOLDER.
 
-    Their training set is not public. With --data (see 'scanner simulate dataset'), grid, calibration and threshold are made
-    from that one; without, objects are ranked and judged by the mean of the seven probabilities.
+    Their training set is not public. With --data, a training set (see 'scanner simulate dataset'), grid, calibration and
+    threshold are made from that one; without, objects are ranked and judged by the mean of the seven probabilities.
     """
     try:
-        from scanner.labelled_set import LabelledSet
         from scanner.training import published
+        from scanner.training.assemble import Assembly
+        from scanner.training.data import TrainingData
     except ImportError as error:
         raise UsageError(f"importing weights needs {error.name}; 'pip install scanner[train]'.") from None
-    dataset = None if data is None else LabelledSet(data)
-    made = published.import_published(folder, out, dataset=dataset, seed=seed, provider=provider, threads=threads)
+    grid = _grid(paper, given)
+    if data is None and grid:
+        raise UsageError("a grid is made of labelled objects; give a training set as --data.")
+    how = Assembly(
+        cache=out,
+        seed=seed,
+        cells=grid.get("cells"),
+        rule=GridRule(**{name: grid[name] for name in ("embeds", "places") if name in grid}),
+        provider=provider,
+        threads=threads,
+    )
+    made = published.import_published(folder, out, data=None if data is None else TrainingData((data,)), how=how)
     standard_output().print(f"{out}: bundle {made.manifest.name}, {_decides(made)}. Use it with --bundle {out}")
+
+
+@models.command()
+@click.argument("bundle")
+@click.option("--data", required=True, multiple=True, help="Training set, a folder or s3://…; repeat for more.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the new bundle [default: BUNDLE-regridded here].")
+@grid_options
+@click.option("--version", help="Of the new bundle [default: the old one's with +grid].")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of rows and of the embedding.")
+@endpoint_option
+@provider_option
+@threads_option
+def regrid(
+    bundle: str,
+    data: tuple[str, ...],
+    out: Path | None,
+    version: str | None,
+    seed: int,
+    endpoint: str | None,
+    provider: str,
+    threads: int,
+    paper: bool,
+    **given: Any,
+) -> None:
+    """Give BUNDLE another t-SNE grid, and a threshold on it, in a new bundle; its networks stay as they are.
+
+    84% of the rows of --data make the grid, and 10% that are not among them the threshold. --paper is the grid of Wilde et al.
+    (2022); 'scanner run --rank grid --threshold 0.5' then scans as they did.
+    """
+    console = standard_output()
+    with sigterm_interrupts():
+        made = regridded(
+            bundle,
+            data,
+            out,
+            **_grid(paper, given),
+            version=version,
+            seed=seed,
+            endpoint=endpoint,
+            provider=provider,
+            threads=threads,
+            report=lambda text: console.print(text),
+        )
+    console.print(f"{made.path}: {_embedding(made)}; {_decides(made)}. Use it with --bundle {made.path}")
 
 
 @models.command("add-member")
@@ -374,7 +473,9 @@ def _embedding(bundle: Bundle) -> str:
     if bundle.grid is None:
         return "none"
     empty = float((bundle.grid.counts == 0).mean())
-    return f"{bundle.grid.counts.sum():,} objects on {' x '.join(map(str, bundle.grid.counts.shape))} cells, {empty:.0%} empty"
+    rule, size = bundle.grid.rule, " x ".join(map(str, bundle.grid.counts.shape))
+    placed = "" if rule.places == "nearest" else "; new objects where openTSNE moves them"
+    return f"{rule.embeds} of {bundle.grid.counts.sum():,} objects on {size} cells, {empty:.0%} empty{placed}"
 
 
 def _calibration(bundle: Bundle) -> str:

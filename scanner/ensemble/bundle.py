@@ -22,7 +22,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from scanner.atomic_file import file_sha256
 from scanner.ensemble.augmentation import SecondLook
 from scanner.ensemble.calibration import AnyCalibration, Calibration, CalibrationSet, MeanProbability
-from scanner.ensemble.embedding_grid import EmbeddingGrid
+from scanner.ensemble.embedding_grid import EmbeddingGrid, GridRule
 from scanner.ensemble.preprocessing import Preprocessing, Scaling
 from scanner.ensemble.threshold import BETAS, MEMBER_THRESHOLD, OperatingCurve, OperatingPoint
 from scanner.errors import ContentError, OutputError, UsageError
@@ -117,9 +117,10 @@ class BundleManifest(SealedRecord):
     ``class_prior``: share of lenses in training, none where unknown. ``second_look``: none where every object is scored as it
     is. ``trained_on``: fingerprints of the sets that any of its training has seen, its grid's and that of bundles that it began
     from included, or ``drawn:PRESET:SEED:N`` of sets that were drawn where they were used; none where that is not known.
-    ``thresholds``: decisions for several β, the default one first; empty where no labelled set was at hand. ``sha256``: of
-    every other file of the folder. ``members``: the paper's seven, which the grid embeds, then any others. Whether objects are
-    judged by the grid or by the calibrated probability follows from what is there: :attr:`decides_on`.
+    ``grid``: what the grid embeds, and how it places new objects. ``thresholds``: decisions for several β, the default one
+    first; empty where no labelled set was at hand. ``sha256``: of every other file of the folder. ``members``: the paper's
+    seven, which the grid embeds, then any others. Whether objects are judged by the grid or by the calibrated probability
+    follows from what is there: :attr:`decides_on`.
     """
 
     format_version: Literal[1] = FORMAT_VERSION
@@ -131,6 +132,7 @@ class BundleManifest(SealedRecord):
     class_prior: float | None = Field(None, gt=0, lt=1)
     calibration: AnyCalibration
     second_look: SecondLook | None = None
+    grid: GridRule = GridRule()
     thresholds: tuple[OperatingPoint, ...] = ()
     metrics: tuple[Metric, ...] = ()
     trained_on: tuple[str, ...] = ()
@@ -344,7 +346,7 @@ def read_bundle(path: Path, location: str) -> Bundle:
         manifest=manifest,
         fingerprint=fingerprint_of(text),
         model=content[MODEL_FILE],
-        grid=EmbeddingGrid.load(path / GRID_FILE) if GRID_FILE in content else None,
+        grid=EmbeddingGrid.load(path / GRID_FILE, manifest.grid) if GRID_FILE in content else None,
         curve=OperatingCurve.load(path / CURVE_FILE) if CURVE_FILE in content else None,
         further=tuple(content[member.file] for member in manifest.further),
         calibration_set=CalibrationSet.load(path / CALIBRATION_FILE, len(manifest.members))
@@ -403,6 +405,7 @@ class BundleContent:
             class_prior=self.class_prior,
             calibration=self.calibration,
             second_look=self.second_look,
+            grid=GridRule() if self.grid is None else self.grid.rule,
             thresholds=points,
             metrics=tuple(self.metrics),
             trained_on=tuple(self.trained_on),

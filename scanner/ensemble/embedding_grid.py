@@ -5,23 +5,45 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy.spatial import cKDTree
 
 from scanner import records
-from scanner.ensemble.calibration import LOGIT_LIMIT
-from scanner.errors import ContentError
-from scanner.records import MEMBERS, Flag, Float32, Float64, Int64, UInt32
+from scanner.ensemble.calibration import LOGIT_LIMIT, sigmoid
+from scanner.errors import ContentError, UnavailableError
+from scanner.records import MEMBERS, Flag, Float32, Float64, Int64, Record, UInt32
 
 #: Cells along each axis (section 3.3).
 CELLS = 100
-#: Training rows kept for the lookup: they bound the size of the file (0.7 MB).
-MAX_ROWS = 20_000
 #: Share of held-out objects that lie closer to a training object than ``far_distance``.
 NEAR_SHARE = 0.999
+#: openTSNE's own numbers for a new object: perplexity of its neighbours, and how many it begins at the median of.
+NEW_PERPLEXITY, NEW_NEIGHBOURS = 5, 25
+
+Embedded = Literal["log-odds", "probabilities"]
+Placing = Literal["nearest", "opentsne"]
+
+
+class GridRule(Record):
+    """What of the seven networks is embedded, and how new objects are placed."""
+
+    embeds: Embedded = Field("log-odds", description="Limited log-odds, or the lens probabilities that the paper embeds.")
+    places: Placing = Field(
+        "nearest", description="At the nearest training object, or where openTSNE's transform moves them among all of them."
+    )
+
+    def coordinates(self, logits: NDArray[Any]) -> Float64:
+        """What is embedded of log-odds (N, 7), (N, 7) float64."""
+        rows = limited(logits).astype(np.float64)
+        return sigmoid(rows) if self.embeds == "probabilities" else rows
+
+
+#: The rule unless another is asked for.
+NEAREST_LOG_ODDS = GridRule()
 
 
 @dataclass(frozen=True)
@@ -42,17 +64,19 @@ class GridLookup:
 class EmbeddingGrid:
     """The embedded training set and the grid over it.
 
-    The paper does not say how new objects are embedded. Here an object takes the position of the nearest training object in the
-    seven log-odds (limited to ±20). Against openTSNE's own ``transform`` (7,000 training and 2,500 new rows) that puts 78%
-    within one cell and agrees on 96% of decisions at 0.5; means over 2 to 25 neighbours fall between the clusters (44% and
-    less; 91% and less), and the medoid of 3 to 25 does worse too. It is also exact, fast and independent of the batch. A
-    position found so lies in a cell that holds a training object; the rules for empty cells and for positions outside the box
-    serve positions from elsewhere (:meth:`EmbeddingGrid.value_at`).
+    The paper does not say how new objects are embedded. By default an object takes the position of the nearest training
+    object in the seven log-odds (limited to ±20). Against openTSNE's own ``transform`` (7,000 training and 2,500 new rows)
+    that puts 78% within one cell and agrees on 96% of decisions at 0.5; means over 2 to 25 neighbours fall between the
+    clusters (44% and less; 91% and less), and the medoid of 3 to 25 does worse too. It is also exact, fast and independent of
+    the batch. A position found so lies in a cell that holds a training object. With ``transform``, which a :class:`GridRule`
+    can ask for, a new object may fall into an empty cell or outside the box (:meth:`EmbeddingGrid.value_at`), as the paper's
+    did.
 
-    ``logits`` (M, 7) and ``positions`` (M, 2) float32: training objects kept for the lookup, no two with the same logits.
+    ``logits`` (M, 7) and ``positions`` (M, 2) float32: the training objects; of those with the same logits the first.
     ``x_edges, y_edges`` (cells + 1,) float64: cell edges. ``lens_fraction`` (cells, cells; x, y) float32, NaN where no training
     object fell; ``counts`` (cells, cells) int64: all training objects in the cell, kept or not. ``far_distance`` () float64:
-    Euclidean distance in log-odds beyond which an object is unlike anything in training.
+    Euclidean distance in what is embedded beyond which an object is unlike anything in training. ``rule``: see
+    :class:`GridRule`.
     """
 
     logits: Float32
@@ -62,6 +86,7 @@ class EmbeddingGrid:
     lens_fraction: Float32
     counts: Int64
     far_distance: Float64
+    rule: GridRule = NEAREST_LOG_ODDS
 
     @classmethod
     def build(
@@ -72,8 +97,7 @@ class EmbeddingGrid:
         *,
         held_out: NDArray[Any],
         cells: int = CELLS,
-        max_rows: int = MAX_ROWS,
-        seed: int = 0,
+        rule: GridRule | None = None,
     ) -> EmbeddingGrid:
         """Lay the grid over an embedded training set.
 
@@ -85,8 +109,8 @@ class EmbeddingGrid:
             (K, 7) log-odds of objects that the members were not trained on; they set ``far_distance``.
         cells
             Cells along each axis.
-        max_rows
-            Most rows kept for the lookup; drawn with ``seed`` where there are more.
+        rule
+            What was embedded, and how new objects will be placed.
 
         Raises
         ------
@@ -105,10 +129,11 @@ class EmbeddingGrid:
         lenses = np.bincount(cell, weights=is_lens, minlength=cells**2)
         fraction = np.divide(lenses, counts, out=np.full(cells**2, np.nan), where=counts > 0)
 
-        kept = np.sort(np.unique(rows, axis=0, return_index=True)[1])
-        if len(kept) > max_rows:
-            kept = np.sort(np.random.default_rng(seed).choice(kept, max_rows, replace=False))
-        distance, _ = cKDTree(rows[kept].astype(np.float64)).query(limited(held_out).astype(np.float64))
+        rule = rule or NEAREST_LOG_ODDS
+        # Each training object moves a new one; the nearest of equals is one of them.
+        moving = rule.places == "opentsne"
+        kept = np.arange(len(rows)) if moving else np.sort(np.unique(rows, axis=0, return_index=True)[1])
+        distance, _ = cKDTree(rule.coordinates(rows[kept])).query(rule.coordinates(held_out))
         return cls(
             logits=rows[kept],
             positions=places[kept],
@@ -117,11 +142,37 @@ class EmbeddingGrid:
             lens_fraction=fraction.reshape(cells, cells).astype(np.float32),
             counts=counts.reshape(cells, cells).astype(np.int64),
             far_distance=np.asarray(np.quantile(distance, NEAR_SHARE), dtype=np.float64),
+            rule=rule,
         )
 
     @cached_property
     def _tree(self) -> Any:
-        return cKDTree(self.logits.astype(np.float64))
+        return cKDTree(self.rule.coordinates(self.logits))
+
+    @cached_property
+    def _reference(self) -> tuple[Any, Float64]:
+        """The embedding as openTSNE has it, and where it has its centre: transforming moves that to the origin."""
+        try:
+            from openTSNE import TSNEEmbedding
+            from openTSNE.affinity import PerplexityBasedNN
+        except ImportError as error:
+            raise UnavailableError(
+                f"the bundle's grid places new objects by openTSNE, and {error.name} is missing; 'pip install scanner[train]', "
+                "or 'scanner models regrid --place nearest'."
+            ) from None
+        rows, positions = self.rule.coordinates(self.logits), self.positions.astype(np.float64)
+        # Exact neighbours: approximate ones depend on draws. Those among the training objects themselves are not used.
+        affinities = PerplexityBasedNN(rows, perplexity=min(NEW_PERPLEXITY, (len(rows) - 1) / 3), method="exact")
+        centre = (positions.max(axis=0) + positions.min(axis=0)) / 2.0
+        return TSNEEmbedding(positions - centre, affinities, negative_gradient_method="fft", n_jobs=1), centre
+
+    def _placed(self, coordinates: Float64) -> Float32:
+        """Positions that openTSNE's ``transform`` finds, each among the training objects alone, (N, 2)."""
+        embedding, centre = self._reference
+        neighbours = min(NEW_NEIGHBOURS, len(self.logits))
+        perplexity = min(NEW_PERPLEXITY, (len(self.logits) - 1) / 3)
+        found = embedding.transform(coordinates, perplexity=perplexity, k=neighbours)
+        return np.asarray(np.asarray(found) + centre, dtype=np.float32)
 
     @cached_property
     def _filled(self) -> tuple[Float32, UInt32]:
@@ -176,7 +227,7 @@ class EmbeddingGrid:
         )
 
     def lookup(self, logits: NDArray[Any]) -> GridLookup:
-        """Embed new objects at their nearest training object and look them up; FAR_FROM_TRAINING beyond ``far_distance``.
+        """Place new objects as the rule says and look them up; FAR_FROM_TRAINING beyond ``far_distance``.
 
         Parameters
         ----------
@@ -187,12 +238,16 @@ class EmbeddingGrid:
         ------
         ValueError
             A log-odds is not finite.
+        UnavailableError
+            The rule needs openTSNE, which is not installed.
         """
         rows = np.atleast_2d(limited(logits))[:, : len(MEMBERS)]
         if not np.isfinite(rows).all():
             raise ValueError("logits must be finite")
-        distance, nearest = self._tree.query(rows.astype(np.float64))
-        found = self.value_at(self.positions[nearest])
+        coordinates = self.rule.coordinates(rows)
+        distance, nearest = self._tree.query(coordinates)
+        moved = self.rule.places == "opentsne" and len(rows) > 0
+        found = self.value_at(self._placed(coordinates) if moved else self.positions[nearest])
         far = np.where(distance > self.far_distance, int(Flag.FAR_FROM_TRAINING), 0).astype(np.uint32)
         return GridLookup(found.positions, found.value, found.cell_count, found.flags | far)
 
@@ -201,15 +256,15 @@ class EmbeddingGrid:
         records.save_arrays(path, self)
 
     @classmethod
-    def load(cls, path: Path) -> EmbeddingGrid:
-        """Read what :meth:`save` wrote.
+    def load(cls, path: Path, rule: GridRule | None = None) -> EmbeddingGrid:
+        """Read what :meth:`save` wrote; the bundle's manifest has the ``rule``, by default the default one.
 
         Raises
         ------
         ContentError
             The file is not such a grid.
         """
-        grid = cls(**records.load_arrays(path, cls, "an embedding grid"))
+        grid = cls(**records.load_arrays(path, cls, "an embedding grid"), rule=rule or NEAREST_LOG_ODDS)
         shape = (len(grid.x_edges) - 1, len(grid.y_edges) - 1)
         fits = grid.logits.shape == (len(grid.positions), len(MEMBERS)) and grid.positions.shape[1:] == (2,)
         fits &= grid.x_edges.ndim == grid.y_edges.ndim == 1 and min(shape) > 0 and len(grid.logits) > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -32,8 +33,7 @@ def last_feature_maps(network: nn.Sequential) -> nn.Module:
     ValueError
         The network has no convolution that a ReLU follows.
     """
-    layers = list(network)
-    for layer, following in reversed(list(zip(layers, layers[1:], strict=False))):
+    for layer, following in reversed(list(pairwise(network))):
         if isinstance(layer, nn.Conv2d) and isinstance(following, nn.ReLU):
             return following
     raise ValueError("the network has no convolution that a ReLU follows")

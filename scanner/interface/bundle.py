@@ -16,6 +16,7 @@ from scanner.atomic_file import cache_folder
 from scanner.config import StorageConfig
 from scanner.ensemble import bundles as bundle_files
 from scanner.ensemble.bundle import Bundle
+from scanner.ensemble.embedding_grid import Embedded, GridRule, Placing
 from scanner.ensemble.preprocessing import Scaling
 from scanner.ensemble.session import Scorer
 from scanner.errors import UsageError
@@ -23,6 +24,7 @@ from scanner.interface.progress import bar
 from scanner.processes import script_kept_from_children
 from scanner.records import BANDS, NISP_BANDS, NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, Band, CutoutBatch, Flag, Float32, Targets
 from scanner.survey.scan.machine import cores
+from scanner.training.presets import EMBEDDED_ROWS, SECOND_LOOK_SHARE
 
 # Tables, plots and cutouts are imported where they are used: a bundle is loaded without them.
 if TYPE_CHECKING:
@@ -401,6 +403,96 @@ def add_member(
         threads=threads,
         report=report,
     )
+
+
+def regrid(
+    bundle: BundleLike,
+    data: str | Path | Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    embeds: Embedded = "log-odds",
+    places: Placing = "nearest",
+    cells: int | None = None,
+    embed: int = EMBEDDED_ROWS,
+    second_look: bool = True,
+    version: str | None = None,
+    seed: int = 0,
+    provider: str = "auto",
+    threads: int = 1,
+    config: str | Path | None = None,
+    endpoint: str | None = None,
+    anonymous: bool | None = None,
+    report: Callable[[str], None] = lambda text: None,
+) -> Bundle:
+    """Give a bundle another t-SNE grid, and a threshold on it, as ``scanner models regrid`` does; the networks stay.
+
+    Parameters
+    ----------
+    bundle
+        What :func:`load_bundle` takes or returns, with the paper's seven members; it stays as it is.
+    data
+        One or several training sets: 84% of the rows make the grid, 10% that are not among them the threshold.
+    out
+        Folder of the new bundle; ``BUNDLE-regridded`` here by default.
+    embeds
+        What t-SNE is shown: limited ``log-odds``, or ``probabilities`` as in the paper.
+    places
+        Where new objects come to lie: at the ``nearest`` training object, or where ``opentsne`` moves them, so that they may
+        fall into empty cells, as in the paper.
+    cells
+        Along each axis; by default 100 for 45,000 rows and fewer for fewer. The paper: 100.
+    embed
+        Most rows that are embedded.
+    second_look
+        False: the new bundle has no test-time augmentation.
+    version
+        Of the new bundle; by default the old one with ``+grid``.
+    seed, provider, threads
+        Of the embedding; what runs the networks; threads of both.
+    config, endpoint, anonymous
+        How object stores are reached: a TOML file, or the settings themselves.
+    report
+        Called with a line a step.
+
+    Raises
+    ------
+    UsageError
+        The set is for evaluation, or a member is one that a grid does not embed; packages are missing.
+    InputMissingError, ContentError
+        The set is not there, too small, or sets a threshold that would take every object.
+    OutputError
+        The new bundle cannot be written.
+    """
+    try:
+        from scanner.training.assemble import Assembly, Naming
+        from scanner.training.assemble import regrid as regridded
+        from scanner.training.data import TrainingData
+    except ImportError as error:
+        raise UsageError(f"making a grid needs {error.name}; 'pip install scanner[train]'.") from None
+    from scanner.labelled_set import local_datasets
+
+    storage = configuration.load_storage(config, endpoint, anonymous)
+    loaded = bundle if isinstance(bundle, Bundle) else bundle_files.load(bundle, storage)
+    manifest, copies = loaded.manifest, cache_folder("log-odds") / "datasets"
+    listed = (str(data),) if isinstance(data, str | Path) else tuple(map(str, data))
+    training = TrainingData(local_datasets(listed, copies, storage))
+    how = Assembly(
+        cache=copies,
+        seed=seed,
+        embed=embed,
+        cells=cells,
+        rule=GridRule(embeds=embeds, places=places),
+        provider=provider,
+        threads=threads,
+        second_look=SECOND_LOOK_SHARE if second_look else 0.0,
+    )
+    sets = ", ".join(path.resolve().name for path in training.paths)
+    naming = Naming(
+        manifest.name,
+        version or f"{manifest.version}+grid",
+        f"{manifest.description.rstrip('.')}; grid of {embeds} and threshold from {sets}.",
+    )
+    return regridded(loaded, training, Path(out or f"{manifest.name}-regridded"), naming, how, report)
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,4 +1,4 @@
-"""Makes a bundle of seven trained members: grid, calibration, thresholds."""
+"""Makes a bundle of seven trained members: grid, calibration, thresholds; and gives a bundle another grid."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from torch import nn
 from scanner.ensemble import bundles
 from scanner.ensemble import calibration as combining
 from scanner.ensemble.augmentation import ORIENTATIONS, SecondLook
-from scanner.ensemble.bundle import MODEL_FILE, Bundle, write_bundle
+from scanner.ensemble.bundle import BETAS, MODEL_FILE, Bundle, content_of, write_bundle
 from scanner.ensemble.calibration import Calibration
-from scanner.ensemble.embedding_grid import CELLS, EmbeddingGrid, limited
+from scanner.ensemble.embedding_grid import CELLS, NEAREST_LOG_ODDS, EmbeddingGrid, GridRule
 from scanner.ensemble.preprocessing import Preprocessing
 from scanner.ensemble.session import EnsembleSession, open_session
 from scanner.ensemble.threshold import OperatingCurve
-from scanner.errors import ContentError
+from scanner.errors import ContentError, UsageError
 from scanner.evaluation import scores
 from scanner.evaluation.decisions import SKY_PREVALENCE
 from scanner.evaluation.scores import dataset_logits
@@ -55,15 +55,17 @@ class Assembly:
     """How a bundle is put together.
 
     ``seed``: of the choice of embedded rows and of the embedding. ``embed``: rows of the embedding at most; see
-    :func:`embedded_rows`. ``cells``: of the grid along each axis; None: :func:`cells_for`. ``cache``: folder where log-odds are
-    kept. ``provider``, ``workers``: of the sessions that compute them. ``threads``: of openTSNE. ``second_look``: share of the
-    calibration rows' non-lenses, those with the highest scores, above which objects are scored in all orientations; 0: none.
+    :func:`embedded_rows`. ``cells``: of the grid along each axis; None: :func:`cells_for`. ``rule``: what is embedded, and
+    how new objects are placed. ``cache``: folder where log-odds are kept. ``provider``, ``workers``: of the sessions that
+    compute them. ``threads``: of openTSNE. ``second_look``: share of the calibration rows' non-lenses, those with the highest
+    scores, above which objects are scored in all orientations; 0: none.
     """
 
     cache: Path
     seed: int = 0
     embed: int = EMBEDDED_ROWS
     cells: int | None = None
+    rule: GridRule = NEAREST_LOG_ODDS
     provider: str = "auto"
     workers: int = 1
     threads: int = 1
@@ -72,10 +74,14 @@ class Assembly:
 
 @dataclass(frozen=True)
 class Assembled:
-    """A bundle, and the rows that its grid (``train``) and its calibration (``held_out``) were made of, with their log-odds."""
+    """A bundle, and the rows that its grid (``train``) and its calibration (``held_out``) were made of, with their log-odds.
+
+    ``positions`` (N, 2): where each row of ``train`` lies in the embedding.
+    """
 
     bundle: Bundle
     train: Int64
+    positions: Float32
     train_logits: Float32
     train_labels: NDArray[np.bool_]
     held_out_logits: Float32
@@ -109,10 +115,7 @@ def assemble(
     """
     labels = data.labels.is_lens
     held_out = data.split.calibration
-    if labels[held_out].all() or not labels[held_out].any():
-        raise ContentError(
-            f"{data.paths[0]}: too few objects to set a threshold on; both classes must be among a tenth of them."
-        )
+    _check_classes(data)
     train, orientations = embedded_rows(data.split.train, how.seed, how.embed)
     content = bundle_content(
         ensemble.networks,
@@ -143,10 +146,17 @@ def assemble(
         held_out_logits,
         labels[held_out],
         cells=how.cells or cells_for(len(train)),
+        rule=how.rule,
         seed=how.seed,
         threads=how.threads,
     )
-    content = replace(content, class_prior=float(labels.mean()), **vars(combination))
+    content = replace(
+        content,
+        class_prior=float(labels.mean()),
+        grid=combination.grid,
+        calibration=combination.calibration,
+        curve=combination.curve,
+    )
     if how.second_look:
         rule = second_look_rule(combination.calibration, held_out_logits[~labels[held_out]], how.second_look)
         again = np.flatnonzero(combination.calibration.log_odds(held_out_logits) >= rule.log_odds_above)
@@ -155,7 +165,118 @@ def assemble(
         held_out_logits[again] = np.mean([held_out_logits[again], *turns], axis=0, dtype=np.float64)
         curve = OperatingCurve.of(combination.grid.lookup(held_out_logits).value, labels[held_out])
         content = replace(content, second_look=rule, curve=curve)
-    return Assembled(write_bundle(out, content), train, train_logits, labels[train], held_out_logits, labels[held_out])
+    assert content.curve is not None
+    if (useless := useless_threshold(content.curve, combination.grid)) is not None:
+        report(f"{out}: {useless}")
+    bundle = write_bundle(out, content)
+    return Assembled(bundle, train, combination.positions, train_logits, labels[train], held_out_logits, labels[held_out])
+
+
+def _check_classes(data: TrainingData) -> None:
+    is_lens = data.labels.is_lens
+    if any(is_lens[part].all() or not is_lens[part].any() for part in (data.split.train, data.split.calibration)):
+        raise ContentError(
+            f"{data.paths[0]}: too few objects to set a threshold on; both classes must be among a tenth of them."
+        )
+
+
+def useless_threshold(curve: OperatingCurve, grid: EmbeddingGrid) -> str | None:
+    """Say so where the default threshold takes every object: then F-beta found nothing to choose by."""
+    point = curve.best(BETAS[0])
+    if point.n_selected < curve.n_lenses + curve.n_non_lenses:
+        return None
+    empty = float((grid.counts == 0).mean())
+    return (
+        f"the threshold that maximises F-beta, {point.threshold:.2g}, calls all {point.n_selected} held-out objects candidates "
+        f"({grid.counts.sum():,} objects on {' x '.join(map(str, grid.counts.shape))} cells, {empty:.0%} of them empty); give "
+        "more objects, or fewer --cells."
+    )
+
+
+def regrid(
+    bundle: Bundle,
+    data: TrainingData,
+    out: Path,
+    naming: Naming,
+    how: Assembly,
+    report: Report = lambda text: None,
+) -> Bundle:
+    """Give a bundle a grid, and a threshold on it, made of another labelled set; its networks stay as they are.
+
+    A bundle without calibration gets one as well. The grid is made of the set's training rows as they are, and the threshold is
+    set on its calibration rows. The set is recorded as seen by the bundle.
+
+    Parameters
+    ----------
+    bundle
+        Of the paper's seven.
+    data
+        Never an evaluation set.
+    out, naming
+        Folder of the new bundle, and what it is called.
+    how
+        ``second_look`` 0 takes test-time augmentation away; else the bundle's own rule stays. ``cache`` and ``workers`` are not
+        used.
+    report
+        Called with one line per step.
+
+    Raises
+    ------
+    UsageError
+        The bundle has members that a grid does not embed.
+    ContentError
+        The set lacks a class, or the threshold would take every object.
+    """
+    if bundle.manifest.further:
+        raise UsageError(
+            f"{bundle.path}: a grid embeds the paper's seven networks, and {', '.join(bundle.manifest.further_names)} is one "
+            "more; give the bundle that it was added to."
+        )
+    _check_classes(data)
+    labels, held_out = data.labels.is_lens, data.split.calibration
+    rng = np.random.default_rng(how.seed)
+    train = data.split.train
+    if len(train) > how.embed:
+        train = np.sort(rng.choice(train, how.embed, replace=False))
+    content = content_of(bundle)
+    if not how.second_look:
+        content = replace(content, second_look=None)
+    session = open_session(bundle, how.provider, how.threads)
+
+    def scored(rows: Int64, orientations: Int64 | None) -> Float32:
+        return dataset_logits(session, data, rows, orientations)
+
+    report(f"scoring {len(held_out):,} calibration and {len(train):,} training objects")
+    train_logits = scored(train, np.zeros_like(train))
+    held_out_logits = scored(held_out, None if content.second_look else np.zeros_like(held_out))
+    report("embedding the training objects and setting the threshold")
+    combination = combine(
+        train_logits,
+        labels[train],
+        held_out_logits,
+        labels[held_out],
+        cells=how.cells or cells_for(len(train)),
+        rule=how.rule,
+        seed=how.seed,
+        threads=how.threads,
+    )
+    if (useless := useless_threshold(combination.curve, combination.grid)) is not None:
+        raise ContentError(f"{data.paths[0]}: {useless}")
+    kept = isinstance(bundle.calibration, Calibration)
+    content = replace(
+        content,
+        name=naming.name,
+        version=naming.version,
+        description=naming.description,
+        trained_on=tuple(sorted({*content.trained_on, *data.fingerprints})),
+        grid=combination.grid,
+        curve=combination.curve,
+        calibration=bundle.calibration if kept else combination.calibration,
+        betas=BETAS,
+        prevalence=None,
+        metrics=(),
+    )
+    return write_bundle(out, content)
 
 
 def second_look_rule(calibration: Calibration, others: Float32, share: float) -> SecondLook:
@@ -189,9 +310,13 @@ def cells_for(n: int) -> int:
 
 @dataclass(frozen=True)
 class Combination:
-    """The grid, the calibration and the operating curve of the grid value on the calibration objects."""
+    """The grid, the calibration and the operating curve of the grid value on the calibration objects.
+
+    ``positions`` (N, 2): of the training objects in the embedding.
+    """
 
     grid: EmbeddingGrid
+    positions: Float32
     calibration: Calibration
     curve: OperatingCurve
 
@@ -204,6 +329,7 @@ def combine(
     *,
     seed: int,
     cells: int = CELLS,
+    rule: GridRule | None = None,
     threads: int = 1,
 ) -> Combination:
     """Make the grid from training objects; calibrate and set the operating curve on held-out ones.
@@ -221,34 +347,37 @@ def combine(
         See :func:`embed`.
     cells
         Of the grid along each axis.
+    rule
+        What is embedded, and how new objects are placed.
 
     Raises
     ------
     ValueError
         The others lack one class.
     """
-    grid = EmbeddingGrid.build(
-        train_logits,
-        embed(train_logits, seed=seed, threads=threads),
-        train_labels,
-        held_out=held_out_logits,
-        cells=cells,
-        seed=seed,
-    )
+    rule = rule or NEAREST_LOG_ODDS
+    positions = embed(train_logits, rule, seed=seed, threads=threads)
+    grid = EmbeddingGrid.build(train_logits, positions, train_labels, held_out=held_out_logits, cells=cells, rule=rule)
     return Combination(
         grid=grid,
+        positions=positions,
         calibration=combining.fit(held_out_logits, held_out_labels, sky_prevalence=SKY_PREVALENCE),
         curve=OperatingCurve.of(grid.lookup(held_out_logits).value, held_out_labels),
     )
 
 
-def fit_embedding(logits: Float32, *, seed: int, threads: int = 1) -> Any:
-    """Embed log-odds in two dimensions with t-SNE, started from the principal components.
+def fit_embedding(logits: Float32, rule: GridRule | None = None, *, seed: int, threads: int = 1) -> Any:
+    """Embed log-odds, or probabilities, in two dimensions with t-SNE, started from the principal components.
+
+    The work is openTSNE's and not scikit-learn's, whose t-SNE cannot place new objects and takes many times as long for the
+    paper's 45,000.
 
     Parameters
     ----------
     logits
-        (N, 7) finite; see :func:`scanner.ensemble.embedding_grid.limited`.
+        (N, 7) finite.
+    rule
+        Which of the two is embedded.
     seed, threads
         Of openTSNE; the same seed and number of threads give the same positions.
 
@@ -260,12 +389,12 @@ def fit_embedding(logits: Float32, *, seed: int, threads: int = 1) -> Any:
     from openTSNE import TSNE
 
     perplexity = min(PERPLEXITY, (len(logits) - 1) / 3)
-    return TSNE(perplexity=perplexity, random_state=seed, n_jobs=threads).fit(limited(logits).astype(np.float64))
+    return TSNE(perplexity=perplexity, random_state=seed, n_jobs=threads).fit((rule or NEAREST_LOG_ODDS).coordinates(logits))
 
 
-def embed(logits: Float32, *, seed: int, threads: int = 1) -> Float32:
+def embed(logits: Float32, rule: GridRule | None = None, *, seed: int, threads: int = 1) -> Float32:
     """Positions of :func:`fit_embedding`, (N, 2) float32."""
-    return np.asarray(fit_embedding(logits, seed=seed, threads=threads), dtype=np.float32)
+    return np.asarray(fit_embedding(logits, rule, seed=seed, threads=threads), dtype=np.float32)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from scanner.ensemble.bundle import CARD_FILE, Bundle, BundleManifest, content_of, write_bundle
+from scanner.ensemble.embedding_grid import Embedded
 from scanner.errors import OutputError
 from scanner.evaluation.card import HEADING, card_section, markdown_table, metrics_of
 from scanner.evaluation.metrics import auroc, roc_curve
@@ -152,11 +153,10 @@ def _measured(evaluation: Evaluation | None) -> str:
 def draw_assembled(assembled: Assembled, data: TrainingData, folder: Path) -> None:
     """Draw all three figures into ``folder``."""
     draw_roc(folder / ROC_PLOT, assembled)
-    grid = assembled.bundle.grid
-    assert grid is not None
-    positions = grid.lookup(assembled.train_logits).positions
-    groups = group_objects(positions, GROUPS)
-    draw_embedding(folder / EMBEDDING_PLOT, positions, assembled.train_labels, groups)
+    assert assembled.bundle.grid is not None
+    embedded = assembled.bundle.grid.rule.embeds
+    groups = group_objects(assembled.positions, GROUPS)
+    draw_embedding(folder / EMBEDDING_PLOT, assembled.positions, assembled.train_labels, groups, embedded)
     draw_groups(folder / GROUPS_PLOT, data, assembled.train, groups)
 
 
@@ -183,7 +183,9 @@ def draw_roc(path: Path, assembled: Assembled) -> None:
     _save(figure, path)
 
 
-def draw_embedding(path: Path, positions: Float32, labels: NDArray[np.bool_], groups: Int64) -> None:
+def draw_embedding(
+    path: Path, positions: Float32, labels: NDArray[np.bool_], groups: Int64, embedded: Embedded = "log-odds"
+) -> None:
     """Draw the embedding (Fig. 9): lenses, non-lenses, and the numbers of the groups at their medians."""
     figure = _figure(6.4, 6.0)
     axes = figure.add_subplot()
@@ -197,7 +199,7 @@ def draw_embedding(path: Path, positions: Float32, labels: NDArray[np.bool_], gr
         axes.text(x, y, str(group + 1), ha="center", va="center", fontsize=11, bbox=box)
     for label, colour in (("lens", LENS_COLOUR), ("non-lens", OTHER_COLOUR)):
         axes.scatter([], [], s=24, c=colour, label=label)
-    axes.set(title=f"t-SNE of the seven log-odds of {len(positions):,} training objects", xticks=[], yticks=[])
+    axes.set(title=f"t-SNE of the seven {embedded} of {len(positions):,} training objects", xticks=[], yticks=[])
     axes.set_aspect("equal")
     axes.legend(frameon=False, loc="upper right")
     _save(figure, path)

@@ -84,7 +84,8 @@ class ScaledImages:
     """Images scaled as a bundle's graph scales them: what the trainers of all members share.
 
     ``vis`` (N, 200, 200), ``nisp`` (N, 3, 66, 66; Y, J, H) and ``vis66`` (N, 66, 66), float32 or float16, which resolves 0.0005
-    near 1: a hundredth of the sky's σ in either scaling. Arrays of numpy, memory-mapped or not, or tensors of torch on any device.
+    near 1: a hundredth of the sky's σ in either scaling. Arrays of numpy, memory-mapped or not, or tensors of torch on any
+    device.
     """
 
     vis: Any
@@ -342,9 +343,7 @@ def draw_missing(
         report(first + n, drawn.n_objects)
 
 
-def read_drawn(
-    drawn: DrawnSet, preprocessing: Preprocessing, image_type: ImageType = "float16"
-) -> tuple[ScaledImages, Labels]:
+def read_drawn(drawn: DrawnSet, preprocessing: Preprocessing, image_type: ImageType = "float16") -> tuple[ScaledImages, Labels]:
     """Read what :func:`draw_missing` drew into memory."""
     images, labels = [], []
     for first in range(0, drawn.n_objects, PART):

@@ -132,8 +132,8 @@ def fit(
     trainer = Trainer(images, labels, split, member, preset, request.seed, device, request.clock, precision)
     if not trainer.can_validate:
         raise UsageError(
-            f"{len(labels)} objects are too few to train on: the validation rows ({preset.shares.validation:.0%}) need visible lenses and non-lenses; "
-            "draw more."
+            f"{len(labels)} objects are too few to train on: the validation rows ({preset.shares.validation:.0%}) need visible "
+            "lenses and non-lenses; draw more."
         )
     with torch.random.fork_rng(devices=[]):
         state = checkpoint.load(folder, device)

@@ -190,7 +190,7 @@ def _paper(batch: int) -> tuple[Stage, ...]:
 
 #: Section 3.2 to the letter: He initialisation, Adam at 3e-4, batches of 250 and 125, 250 epochs, dropout 0.2, linear min-max
 #: scaling, class-weighted categorical cross-entropy over two classes, weights of the lowest validation loss; nothing turned, as
-#: the paper gave augmentation up; float32; 45,000 of 60,000 rows to train, 3,000 to validate, 12,000 kept apart. Hours on a GPU.
+#: the paper gave it up; float32; of 60,000 rows 45,000 to train, 3,000 to validate, 12,000 kept apart. Hours on a GPU.
 PAPER = Preset(
     name="paper",
     preprocessing="minmax",

@@ -8,20 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
-import numpy as np
 import torch
 from torch import nn
 
 from scanner.atomic_file import file_sha256
 from scanner.ensemble.bundle import Bundle, write_bundle
-from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError
-from scanner.evaluation.scores import dataset_logits
-from scanner.labelled_set import LabelledSet
 from scanner.networks import build
 from scanner.records import MEMBERS, MemberName
-from scanner.training.assemble import Combination, combine
-from scanner.training.data import split
+from scanner.training.assemble import Assembly, Naming, regrid
+from scanner.training.data import TrainingData
 from scanner.training.export import bundle_content
 
 FILES: dict[MemberName, str] = {member: f"{member.replace('-', '_')}_Weights.pt" for member in MEMBERS}
@@ -41,8 +37,6 @@ NAME, VERSION = "published-wilde2022", "1"
 DESCRIPTION = "The networks that Wilde et al. (2022) published (github.com/JoshWilde/LensFindery-McLensFinderFace)"
 #: 72,000 of the 100,000 training images were lenses (section 2.1).
 CLASS_PRIOR = 0.72
-#: Objects of the dataset that are embedded, and that set calibration and threshold.
-MOST_EMBEDDED, MOST_HELD_OUT = 8000, 8000
 
 
 def read_member(path: Path, member: MemberName) -> nn.Sequential:
@@ -137,11 +131,9 @@ def import_published(
     folder: Path,
     out: Path,
     *,
-    dataset: LabelledSet | None = None,
+    data: TrainingData | None = None,
+    how: Assembly | None = None,
     name: str = NAME,
-    seed: int = 0,
-    provider: str = "auto",
-    threads: int = 1,
 ) -> Bundle:
     """Make a bundle of the published networks.
 
@@ -158,19 +150,17 @@ def import_published(
         Holds the seven state dicts.
     out
         Folder of the bundle; replaced if it is one.
-    dataset
+    data
         Labelled cutouts from which grid, calibration and threshold are made; ``None``: there will be no grid.
+    how
+        See :func:`scanner.training.assemble.regrid`.
     name
         Of the bundle.
-    seed
-        Of the choice of objects and of the embedding.
-    provider, threads
-        Of the session that scores the dataset.
 
     Raises
     ------
     InputMissingError, ContentError, OutputError
-        Weights are missing or do not fit; the dataset is too small; ``out`` cannot be written.
+        Weights are missing or do not fit; the set is too small to set a threshold on; ``out`` cannot be written.
     """
     networks = read_members(folder)
     licence = folder / LICENCE_FILE
@@ -186,33 +176,10 @@ def import_published(
         class_prior=CLASS_PRIOR,
         texts={LICENCE_FILE: licence.read_text(encoding="utf-8")} if licence.is_file() else {},
     )
-    if dataset is None:
+    if data is None:
         return write_bundle(out, content)
+    described = f"{DESCRIPTION}, with grid, calibration and threshold from the dataset {data.paths[0].resolve().name}."
     with tempfile.TemporaryDirectory() as scratch:
-        made = _combine(write_bundle(Path(scratch) / "plain", content), dataset, seed, provider, threads)
-    name_of_data = dataset.path.resolve().name
-    described = f"{DESCRIPTION}, with grid, calibration and threshold from the dataset {name_of_data}."
-    return write_bundle(out, replace(content, description=described, **vars(made)))
-
-
-def _combine(bundle: Bundle, dataset: LabelledSet, seed: int, provider: str, threads: int) -> Combination:
-    rows = split(len(dataset))
-    rng = np.random.default_rng(seed)
-    embedded, held_out = (
-        part if len(part) <= most else np.sort(rng.choice(part, most, replace=False))
-        for part, most in ((rows.train, MOST_EMBEDDED), (rows.calibration, MOST_HELD_OUT))
-    )
-    is_lens = dataset.truth.is_lens
-    if any(is_lens[part].all() or not is_lens[part].any() for part in (embedded, held_out)):
-        raise ContentError(
-            f"{dataset.path}: too few objects to set a threshold on; both classes must be among a tenth of them."
-        )
-    session = open_session(bundle, provider, threads)
-    return combine(
-        dataset_logits(session, dataset, embedded),
-        is_lens[embedded],
-        dataset_logits(session, dataset, held_out),
-        is_lens[held_out],
-        seed=seed,
-        threads=threads,
-    )
+        plain = write_bundle(Path(scratch) / "plain", content)
+        how = how or Assembly(cache=Path(scratch))
+        return regrid(plain, data, out, Naming(name, VERSION, described), how)

@@ -85,8 +85,8 @@ class Trainer:
         self.counted = bright_enough[self.validation]
         if len(np.unique(labels.is_lens[self.rows])) < 2:
             raise UsageError(
-                f"{len(labels)} objects are too few to train on: among the rows to train on ({preset.shares.train:.0%}) must be non-lenses, and "
-                f"lenses whose arcs have a signal-to-noise ratio of {preset.min_arc_snr:g}; draw more."
+                f"{len(labels)} objects are too few to train on: among the rows to train on ({preset.shares.train:.0%}) must "
+                f"be non-lenses, and lenses whose arcs have a signal-to-noise ratio of {preset.min_arc_snr:g}; draw more."
             )
         self.target = torch.from_numpy(np.where(labels.is_lens, LENS, NON_LENS))
         self.weights = class_weights(labels.is_lens[self.rows]).to(self.device)

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from openTSNE import TSNE
 
-from scanner.ensemble.embedding_grid import EmbeddingGrid
+from scanner.ensemble.embedding_grid import EmbeddingGrid, GridRule
 from scanner.errors import ContentError
 from scanner.records import Flag
 
@@ -125,12 +126,78 @@ def test_an_object_is_found_alike_in_any_batch():
             np.testing.assert_array_equal(getattr(alone, name)[0], getattr(together, name)[row])
 
 
-def test_rows_kept_are_bounded_but_all_are_counted():
-    grid = _grid(max_rows=50, seed=4)
-    assert grid.logits.shape == (50, 7)
-    assert grid.counts.sum() == 400
-    np.testing.assert_array_equal(grid.logits, _grid(max_rows=50, seed=4).logits)
-    assert grid.lookup(grid.logits).cell_count.min() > 0
+def test_all_of_the_papers_45_000_rows_are_kept():
+    # "The position of the image in this 2D reduction": with fewer rows kept, others' positions would be taken for their own.
+    logits, positions, labels = _training(45_000)
+    grid = EmbeddingGrid.build(logits, positions, labels, held_out=logits[:100])
+    assert grid.logits.shape == (45_000, 7)
+    some = np.arange(0, 45_000, 450)
+    np.testing.assert_array_equal(grid.lookup(logits[some]).positions, positions[some])
+
+
+@pytest.fixture(scope="module")
+def moved():
+    """A grid of probabilities whose new objects are placed by openTSNE, and the log-odds of new objects."""
+    rng = np.random.default_rng(11)
+    labels = rng.random(600) < 0.6
+    logits = (1.5 * rng.normal(size=(600, 7)) + np.where(labels, 2, -2)[:, None]).astype(np.float32)
+    rule = GridRule(embeds="probabilities", places="opentsne")
+    shown = 1 / (1 + np.exp(-logits[:400].astype(float)))
+    fitted = TSNE(
+        early_exaggeration_iter=60, n_iter=140, random_state=1, n_jobs=1, neighbors="exact", negative_gradient_method="fft"
+    ).fit(shown)
+    positions = np.asarray(fitted, np.float32)
+    transformed = np.asarray(fitted.transform(1 / (1 + np.exp(-logits[400:].astype(float)))))
+    offset = positions - np.asarray(fitted)  # transform moves the whole map to the origin
+    grid = EmbeddingGrid.build(logits[:400], positions, labels[:400], held_out=logits[400:], cells=30, rule=rule)
+    return grid, logits[400:], transformed + offset.mean(axis=0)
+
+
+def test_new_objects_go_where_opentsne_puts_them(moved):
+    grid, new, transformed = moved
+    found = grid.lookup(new)
+    distance = np.hypot(*(found.positions - transformed).T)
+    assert np.median(distance) < 0.05
+    assert (distance < 1.0).mean() > 0.95
+
+
+def test_the_eight_neighbour_rule_is_live(moved):
+    # "In some cases, the embeddings for elements of the test set fell in grid elements that contained zero entries from the
+    # training data ... the mean of the eight surrounding grid values if they are defined" (section 3.3).
+    grid, new, _ = moved
+    found = grid.lookup(new)
+    empty = (found.flags & Flag.EMPTY_CELL) > 0
+    assert 0.02 < empty.mean() < 0.9
+    assert (found.cell_count[empty] == 0).all()
+    cell = [
+        np.clip(np.searchsorted(edges, places, side="right") - 1, 0, 29)
+        for edges, places in zip((grid.x_edges, grid.y_edges), found.positions.T, strict=True)
+    ]
+    seen = 0
+    for row in np.flatnonzero(empty & (found.flags == Flag.EMPTY_CELL)):
+        x, y = cell[0][row], cell[1][row]
+        around = np.pad(grid.lens_fraction, 1, constant_values=np.nan)[x : x + 3, y : y + 3]
+        assert found.value[row] == pytest.approx(np.nanmean(around), abs=1e-6)
+        seen += 1
+    assert seen > 3
+
+
+def test_where_opentsne_puts_an_object_does_not_depend_on_the_others(moved):
+    grid, new, _ = moved
+    together = grid.lookup(new)
+    for rows in (slice(5, 6), slice(100, 117)):
+        np.testing.assert_allclose(grid.lookup(new[rows]).positions, together.positions[rows], atol=1e-5)
+
+
+def test_a_rule_survives_the_file(moved, tmp_path):
+    grid, new, _ = moved
+    grid.save(tmp_path / "grid.npz")
+    again = EmbeddingGrid.load(tmp_path / "grid.npz", grid.rule)
+    np.testing.assert_array_equal(again.lookup(new).positions, grid.lookup(new).positions)
+    # Without it the same arrays are read as log-odds.
+    plain = EmbeddingGrid.load(tmp_path / "grid.npz")
+    assert plain.rule == GridRule(embeds="log-odds", places="nearest")
+    assert (plain.lookup(new).cell_count > 0).all()
 
 
 def test_equal_logits_are_kept_once():

@@ -71,8 +71,8 @@ def test_shown_are_pixels_of_a_twentieth_of_the_largest_value():
 
 
 def test_kernels_that_do_not_respond_do_not_empty_the_map():
-    # Kernels 2x and 10 - 9x with equal weight for the lens. At x = 3 they are 6 and -17: the ReLU makes that 6 and 0, and Grad-CAM
-    # is 6. Before the ReLU its sum is negative there, and the brightest pixel is missing.
+    # Kernels 2x and 10 - 9x with equal weight for the lens. At x = 3 they are 6 and -17: the ReLU makes that 6 and 0, and
+    # Grad-CAM is 6. Before the ReLU its sum is negative there, and the brightest pixel is missing.
     convolution, dense = nn.Conv2d(1, 2, 1), nn.Linear(2 * 4, 2, bias=False)
     with torch.no_grad():
         convolution.weight.copy_(torch.tensor([2.0, -9.0]).reshape(2, 1, 1, 1))

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from openTSNE import TSNE
 from sklearn.metrics import roc_auc_score
 
+from scanner.ensemble.embedding_grid import GridRule
 from scanner.labelled_set import Truth
 from scanner.records import MEMBERS
 from scanner.training.assemble import cells_for, combine, embed, embedded_rows
@@ -33,6 +35,27 @@ def test_the_combination_beats_its_members(sample):
     # At the prevalence of the sky hardly anything is a lens.
     assert found.calibration.apply(logits[~half]).mean() < 0.1
     assert found.calibration.training_prevalence == labels.mean()
+
+
+def test_the_paper_embeds_probabilities(sample):
+    # "the output of each model for the lens class is combined into a seven-element vector" (section 3.3): softmax outputs.
+    logits, _ = sample
+    rule = GridRule(embeds="probabilities")
+    found = embed(logits[:120], rule, seed=3)
+    outputs = 1 / (1 + np.exp(-logits[:120].astype(np.float64)))
+    expected = TSNE(perplexity=30, random_state=3, n_jobs=1).fit(outputs)
+    np.testing.assert_allclose(found, expected, atol=0.5)
+    assert np.abs(found - embed(logits[:120], seed=3)).max() > 2
+
+
+def test_figure_9_shows_every_row_at_its_own_place(sample):
+    # Two objects of the same log-odds have two places in the embedding, and the look-up knows one.
+    logits, truth = sample
+    logits = logits.copy()
+    logits[1] = logits[0]
+    found = combine(logits[:400], truth.is_lens[:400], logits[400:], truth.is_lens[400:], seed=1)
+    np.testing.assert_array_equal(found.positions, embed(logits[:400], seed=1))
+    assert len(np.unique(found.positions, axis=0)) == 400
 
 
 def test_the_embedding_is_reproducible(sample):

@@ -7,14 +7,17 @@ from astropy.io import fits
 from damage import flipped
 from scipy.ndimage import gaussian_filter
 
+from scanner.cli.main import main
 from scanner.ensemble import bundles
-from scanner.ensemble.session import Scorer
+from scanner.ensemble.embedding_grid import GridRule
+from scanner.ensemble.session import Scorer, open_session
 from scanner.errors import ContentError, InputMissingError, UsageError
+from scanner.evaluation.scores import dataset_logits
 from scanner.labelled_set import LabelledSet
 from scanner.networks import build
 from scanner.records import BANDS, MEMBERS
 from scanner.simulation.datasets.dataset import DatasetRequest, draw_dataset
-from scanner.training.data import SPLIT_SEED, split
+from scanner.training.data import SPLIT_SEED, TrainingData, split
 from scanner.training.export import read_members as read_exported
 from scanner.training.published import FILES, import_published, read_member, read_members
 
@@ -92,10 +95,24 @@ def test_missing_weights_are_named(weights, tmp_path):
     assert not (tmp_path / "bundle").exists()
 
 
-def test_a_dataset_gives_grid_calibration_and_threshold(weights, tmp_path):
-    draw_dataset(DatasetRequest(preset="train", n_objects=60, seed=5), tmp_path / "few")
-    dataset = LabelledSet(tmp_path / "few")
-    made = import_published(weights, tmp_path / "bundle", dataset=dataset)
+def run(*words):
+    with pytest.raises(SystemExit) as stopped:
+        main([str(word) for word in words])
+    return stopped.value.code
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """A small training set."""
+    folder = tmp_path_factory.mktemp("sets") / "few"
+    draw_dataset(DatasetRequest(preset="train", n_objects=60, seed=5), folder)
+    return folder
+
+
+def test_a_dataset_gives_grid_calibration_and_threshold(weights, few, tmp_path, capsys):
+    words = ["models", "import-published", weights, "--data", few]
+    assert run(*words, "--out", tmp_path / "bundle", "--seed", 1) == 0
+    dataset, made = LabelledSet(few), bundles.load(tmp_path / "bundle")
     assert made.manifest.decides_on == "grid"
     assert made.grid.counts.sum() == len(split(60, SPLIT_SEED).train)
     held_out = split(60, SPLIT_SEED).calibration
@@ -104,12 +121,41 @@ def test_a_dataset_gives_grid_calibration_and_threshold(weights, tmp_path):
     assert made.calibration.training_prevalence == pytest.approx(dataset.truth.is_lens[held_out].mean())
     assert made.threshold() == made.curve.best(0.03).threshold
     assert "dataset few" in made.manifest.description
+    # 50 rows on 100 x 100 cells would leave 99% of them empty.
+    assert made.grid.counts.shape == (3, 3)
+    # What a promotion asks: the set can judge this bundle no more.
+    assert made.manifest.trained_on == (dataset.fingerprint,)
+    assert dataset.was_seen_by(made.manifest.trained_on)
+
+    # The paper's grid; networks and calibration stay.
+    words = ["models", "regrid", made.path, "--data", few, "--paper", "--out"]
+    capsys.readouterr()
+    assert run(*words, tmp_path / "paper", "--cells", 4) == 0
+    found = bundles.load(tmp_path / "paper")
+    assert "probabilities of 50 objects on 4 x 4 cells" in " ".join(capsys.readouterr().out.split())
+    assert found.grid.rule == found.manifest.grid == GridRule(embeds="probabilities", places="opentsne")
+    assert (found.model, found.calibration, found.manifest.second_look) == (made.model, made.calibration, None)
+    assert found.manifest.version == "1+grid"
+    values = found.grid.lookup(dataset_logits(open_session(found), dataset, held_out)).value
+    np.testing.assert_allclose(found.curve.thresholds, np.unique(values)[::-1])
+
+    # On 100 x 100 cells 99% are empty, and F-beta finds nothing to choose by.
+    assert run(*words, tmp_path / "none") == ContentError.exit_code
+    assert "few: the threshold that maximises F-beta, 0, calls all 6 held-out objects candidates" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_an_evaluation_set_makes_no_grid(weights, tmp_path):
+    draw_dataset(DatasetRequest(preset="eval", n_objects=30, seed=5), tmp_path / "held-out")
+    words = ["models", "import-published", weights, "--out", tmp_path / "bundle"]
+    assert run(*words, "--data", tmp_path / "held-out") == UsageError.exit_code
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_a_dataset_that_is_too_small_is_refused(weights, tmp_path):
     draw_dataset(DatasetRequest(preset="train", n_objects=3, seed=5), tmp_path / "few")
     with pytest.raises(ContentError, match="few: too few objects"):
-        import_published(weights, tmp_path / "bundle", dataset=LabelledSet(tmp_path / "few"))
+        import_published(weights, tmp_path / "bundle", data=TrainingData([tmp_path / "few"]))
 
 
 class _Payload:
