@@ -6,7 +6,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, Self, TypeVar, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -19,6 +19,8 @@ SERVICE_PREFIX = "SCANNER_SERVE_"
 
 #: Default β of the F-beta that chooses a threshold (Wilde et al. 2022, section 4): it weights precision.
 PAPER_BETA = 0.03
+#: What objects can be ranked by.
+RankedBy = Literal["probability", "grid"]
 #: Rows of two tiles closer than this are one object, by default; with the same ``target_id``, closer than the second:
 #: so close do two catalogues place one object even where their deblending differs.
 DUPLICATE_RADIUS_ARCSEC = 0.5
@@ -67,6 +69,18 @@ class ScoringConfig(Record):
     beta: float | None = Field(
         None, gt=0, description=f"F-beta whose threshold decides; none: the bundle's default ({PAPER_BETA})."
     )
+    threshold: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Score from which an object is a candidate, instead of F-beta's; the paper's Table 5: 0.5.",
+    )
+
+    @model_validator(mode="after")
+    def _decide_one_way(self) -> Self:
+        if self.beta is not None and self.threshold is not None:
+            raise ValueError("beta and threshold both decide who is a candidate; give one of them")
+        return self
 
 
 class CatalogueConfig(Record):
@@ -80,6 +94,9 @@ class CatalogueConfig(Record):
     )
     known_lenses: str | None = Field(
         None, description="Table that known lenses are looked up in: 'lenscat', a file or URL; none: none."
+    )
+    rank: RankedBy = Field(
+        "probability", description="What ranks objects: the calibrated probability, or the paper's grid value."
     )
     known_radius_arcsec: float = Field(5.0, gt=0, description="A known lens closer than this to an object is the object.")
     max_candidates: int = Field(10_000, ge=1, description="Most rows of the candidate list.")

@@ -13,7 +13,7 @@ from scipy.spatial import KDTree
 
 from scanner.catalogue import columns
 from scanner.catalogue.rank import BUNDLE_PLACE, SCORED, text_order
-from scanner.config import SAME_ID_RADIUS_ARCSEC
+from scanner.config import SAME_ID_RADIUS_ARCSEC, RankedBy
 from scanner.records import Int64
 from scanner.sphere import HEALPIX_ORDER, chord, unit_vectors
 
@@ -56,11 +56,12 @@ class Rule:
     beyond.
 
     ``radius_arcsec``: rows of two tiles this close are one object. ``bundles``: from the most to the least preferred; those
-    that are not named come last, and are alike.
+    that are not named come last, and are alike. ``ranked_by``: what ranks the objects that are left.
     """
 
     radius_arcsec: float
     bundles: tuple[str, ...] = ()
+    ranked_by: RankedBy = "probability"
 
 
 @dataclass(frozen=True)

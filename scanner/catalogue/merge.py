@@ -115,7 +115,7 @@ class Merging:
         self._deduplicate()
         self._do(
             f"CREATE TABLE ranked AS SELECT sorted.rowid AS id, {_INDEX} FROM sorted "
-            f"ANTI JOIN lost ON sorted.rowid = lost.id ORDER BY {rank.BEST_FIRST}"
+            f"ANTI JOIN lost ON sorted.rowid = lost.id ORDER BY {rank.BEST_FIRST[self._rule.ranked_by]}"
         )
         # A table keeps the order in which it is made: the row's number is the rank.
         self._do(f"CREATE TABLE ranks AS SELECT id, {_INDEX}, rowid + 1 AS rank FROM ranked ORDER BY id")

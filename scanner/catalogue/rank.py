@@ -4,18 +4,20 @@ Scored rows come before rows that were not scored; rows of the preferred bundle 
 cannot be compared with its own; then calibrated probability from high to low, grid value from high to low (of both, what is not
 known comes last), ``target_id``, ``tile_id`` and ``run`` from low to high. So the grid decides who is a candidate, and the
 probability, which measures better at the head of the list, who is first. An evaluation ranks by the same probability, see
-:meth:`scanner.ensemble.calibration.Calibration.ranking_score`.
+:meth:`scanner.ensemble.calibration.Calibration.ranking_score`. A run may be ranked as in the paper instead, by the grid value
+before the probability.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.spatial import KDTree
 
+from scanner.config import RankedBy
 from scanner.records import Float64, Int64
 from scanner.sphere import chord, unit_vectors
 
@@ -23,10 +25,12 @@ from scanner.sphere import chord, unit_vectors
 SCORED, BUNDLE_PLACE = "scored", "bundle_place"
 #: From the best row to the worst. Texts are compared by code points, as DuckDB does by default. What is not known is
 #: found by isfinite: isnan is folded away wherever statistics, which leave NaN out, say that there is none.
-BEST_FIRST = (
-    f"{SCORED} DESC, {BUNDLE_PLACE}, NOT isfinite(p_calibrated), p_calibrated DESC, "
-    "NOT isfinite(grid_value), grid_value DESC, target_id, tile_id, run"
-)
+_BY_PROBABILITY = "NOT isfinite(p_calibrated), p_calibrated DESC"
+_BY_GRID = "NOT isfinite(grid_value), grid_value DESC"
+BEST_FIRST: Mapping[RankedBy, str] = {
+    "probability": f"{SCORED} DESC, {BUNDLE_PLACE}, {_BY_PROBABILITY}, {_BY_GRID}, target_id, tile_id, run",
+    "grid": f"{SCORED} DESC, {BUNDLE_PLACE}, {_BY_GRID}, {_BY_PROBABILITY}, target_id, tile_id, run",
+}
 
 
 def bundle_place(bundle: pa.ChunkedArray, bundles: Sequence[str]) -> Int64:

@@ -59,11 +59,10 @@ MANY_TURNED, RECOLOURED = 1000, 300
 @click.option(
     "--rotations",
     type=click.IntRange(0),
-    default=TURNED,
-    show_default=True,
     is_flag=False,
     flag_value=MANY_TURNED,
-    help=f"Objects turned and mirrored, eight ways: do lenses or non-lenses move?  [without a number: {MANY_TURNED}]",
+    help="Objects turned and mirrored, eight ways: do lenses or non-lenses move?  "
+    f"[default: {TURNED}; with --paper none; without a number: {MANY_TURNED}]",
 )
 @click.option(
     "--source-colours",
@@ -72,6 +71,9 @@ MANY_TURNED, RECOLOURED = 1000, 300
     is_flag=False,
     flag_value=RECOLOURED,
     help=f"Lenses drawn with sources from blue to red: are red rings found?  [default: none; without a number: {RECOLOURED}]",
+)
+@click.option(
+    "--paper", is_flag=True, help="Print Tables 5, 6 and 7 of Wilde et al. (2022), these figures beside the printed ones."
 )
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder where log-odds are kept [default: the user's cache].")
 @click.option("--no-cache", is_flag=True, help="Score everything, keep nothing.")
@@ -88,8 +90,9 @@ def evaluate(
     card: tuple[Path, str] | None,
     beta: float | None,
     prevalence: float,
-    rotations: int,
+    rotations: int | None,
     source_colours: int,
+    paper: bool,
     cache: Path | None,
     no_cache: bool,
     provider: str,
@@ -103,8 +106,8 @@ def evaluate(
     interface.refuse_nonsense(beta, prevalence, "--")
     if not data and benchmark is None:
         raise UsageError("give labelled sets as --data, or a public benchmark as --benchmark NAME FOLDER.")
-    if not data and (card or images or known or real):
-        raise UsageError("--card, --images, --known and --real compare with simulated sets; give them as --data.")
+    if not data and (card or images or known or real or paper):
+        raise UsageError("--card, --images, --known, --real and --paper compare with simulated sets; give them as --data.")
     if benchmark is not None:
         result = interface.evaluate_benchmark(
             bundles or (None,), *benchmark, out, beta=beta, provider=provider, threads=threads
@@ -125,13 +128,17 @@ def evaluate(
         real=real,
         beta=beta,
         prevalence=prevalence,
-        rotations=rotations,
+        rotations=0 if paper and rotations is None else rotations,
         source_colours=source_colours,
         cache=False if no_cache else cache,
         provider=provider,
         threads=threads,
     )
-    print_evaluation(measured.record)
+    if paper:
+        for table in measured.paper_tables(provider, threads):
+            click.echo("\n".join((*plain(table), "")))
+    else:
+        print_evaluation(measured.record)
     if out is not None:
         click.echo(f"{out}: {', '.join(path.name for path in measured.write(out))}")
     if card is not None:

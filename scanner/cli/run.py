@@ -123,7 +123,7 @@ def _bytes(number: float) -> str:
 
 SECTIONS = {
     "What is scored": ("targets", "magnitude_limit", "all_targets", "max_bad_fraction", "require_all_bands"),
-    "With what": ("bundle", "provider", "beta"),
+    "With what": ("bundle", "provider", "beta", "threshold", "rank"),
     "What is kept": ("keep", "codec"),
     "About the candidates": ("known_lenses", "explain"),
     "Where the work is done": ("workers", "placement", "memory_gb", "scratch"),
@@ -148,6 +148,10 @@ SECTIONS = {
 @click.option("--bundle", help="Bundle folder, or STORE/current [default: the bundle that ships with scanner].")
 @click.option("--provider", type=click.Choice(["auto", "cpu", "openvino", "cuda", "tensorrt"]), help="What runs the networks.")
 @click.option("--beta", type=float, help="β of the F-beta threshold [default: the bundle's].")
+@click.option("--threshold", type=click.FloatRange(0, 1), help="Score of a candidate, instead of F-beta's; the paper: 0.5.")
+@click.option(
+    "--rank", type=click.Choice(["probability", "grid"]), help="What ranks objects; the paper: grid [default: probability]."
+)
 @click.option("--keep", help="Cutouts kept: all, candidates, sample:<fraction> or none [default: candidates].")
 @click.option("--codec", type=click.Choice(get_args(CodecName)), help="How cutouts are stored [default: compact].")
 @click.option("--known-lenses", help="Table that known lenses are looked up in: lenscat, or a FITS, VOTable, ECSV or CSV file.")

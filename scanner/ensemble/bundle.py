@@ -285,19 +285,23 @@ class Bundle:
         """β of the threshold that decides where none is asked for; None: no labelled set was at hand, so no F-beta chose it."""
         return self.manifest.thresholds[0].beta if self.manifest.thresholds else None
 
-    def threshold(self, beta: float | None = None) -> float:
+    def threshold(self, beta: float | None = None, fixed: float | None = None) -> float:
         """Threshold on the score that decides (``manifest.decides_on``).
 
         Parameters
         ----------
         beta
             Weight of recall against precision; ``None``: the bundle's default.
+        fixed
+            The threshold itself, where one was asked for.
 
         Raises
         ------
         UsageError
             The bundle was made without labelled objects, so no threshold can be derived for a β.
         """
+        if fixed is not None:
+            return fixed
         listed = self.manifest.thresholds
         if beta is None:
             return listed[0].threshold if listed else MEMBER_THRESHOLD

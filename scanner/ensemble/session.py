@@ -82,6 +82,8 @@ class Scorer:
         A band with more bad pixels than this is not looked at. Without VIS an object is not scored.
     require_all_bands
         Do not score objects that lack a NISP band either.
+    threshold
+        Decides in the place of F-beta's; None: that one.
 
     Attributes
     ----------
@@ -100,9 +102,10 @@ class Scorer:
         max_bad_fraction: float = 0.25,
         parallel: int = 1,
         require_all_bands: bool = False,
+        threshold: float | None = None,
     ) -> None:
         self.bundle = bundle
-        self.threshold = bundle.threshold(beta)
+        self.threshold = bundle.threshold(beta, threshold)
         self.max_bad_fraction = max_bad_fraction
         self.require_all_bands = require_all_bands
         self._partial: dict[bytes, Calibration | MeanProbability | None] = {}
@@ -362,6 +365,11 @@ def open_session(bundle: Bundle, provider: str = "auto", threads: int = 1, paral
             further = [_open_further(onnxruntime, bundle, number, candidate, threads) for number in range(len(bundle.further))]
             return EnsembleSession(session, candidate, parallel, bundle.augmentation, further)
     asked = wanted[-1]
+    if asked == "tensorrt" and ONNX_NAME[asked] in available:
+        raise UsageError(
+            "provider 'tensorrt' does not start: it needs NVIDIA's TensorRT libraries, which neither scanner[gpu] nor the "
+            "container image brings; install the TensorRT of your ONNX Runtime's release yourself, or choose 'cuda'."
+        )
     if ONNX_NAME[asked] in available:
         raise UsageError(
             f"provider '{asked}' is installed but does not start on this machine; see that the device, its driver and, in a "

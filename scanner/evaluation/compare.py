@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -17,7 +18,7 @@ from scanner.ensemble.calibration import Calibration, sigmoid
 from scanner.ensemble.session import open_session
 from scanner.errors import UsageError
 from scanner.evaluation.biases import colour_curves, orientation_scatter, recoloured_logits, sample_rows, turned_logits
-from scanner.evaluation.breakdown import class_rates, recall_curves
+from scanner.evaluation.breakdown import FPRS, class_rates, recall_curves
 from scanner.evaluation.decisions import SKY_PREVALENCE, decisions
 from scanner.evaluation.images import NonLenses, judge_of, known_lens_cutouts, read_images, read_known_lenses, score_image
 from scanner.evaluation.ranking import grid_losses, measure, yields
@@ -278,6 +279,12 @@ def compare_bundles(
     real_figures: list[RealFigures] = []
     main = main_pairings(pairings, sky)
     reference = next((pairing.others for pairing in main if pairing.others == sky), main[0].others)
+    n_others = int((~truths[reference].is_lens).sum())
+    if n_recoloured and max(FPRS) * n_others < 1:
+        raise UsageError(
+            f"--source-colours: {reference} has {n_others} non-lenses, too few for the threshold of a false-positive rate of "
+            f"{max(FPRS):g} that recalls are measured at; give a set of {math.ceil(1 / max(FPRS))} or more as --data."
+        )
     for name, bundle in loaded.items():
         session = cache(partial(open_session, bundle, how.provider, how.threads, how.parallel))
         report = partial(how.report, name)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from scanner.evaluation.benchmark import BenchmarkName, BenchmarkResult
     from scanner.evaluation.compare import Comparison
     from scanner.evaluation.results import Evaluation
+    from scanner.evaluation.tables import Table as PaperTable
     from scanner.interface.objects import ObjectTable
     from scanner.labelled_set import LabelledSet
     from scanner.training.added_member import AddedMember, Output
@@ -561,6 +562,24 @@ class BundleEvaluation:
             one.name: Table(rows=one.rows, names=one.header, meta={"title": one.title, "note": one.note})
             for one in tables(self.record)
         }
+
+    def paper_tables(self, provider: str = "auto", threads: int = 1) -> tuple[PaperTable, ...]:
+        """Tables 5 to 7 of Wilde et al. (2022) as printed, the bundles' figures beside the authors'.
+
+        Parameters
+        ----------
+        provider, threads
+            What scores the known lenses.
+
+        Raises
+        ------
+        UsageError
+            There is no set, and no lens, that one of them is about.
+        """
+        from scanner.ensemble.session import open_session
+        from scanner.evaluation.paper import paper_tables
+
+        return paper_tables(self.comparison, lambda bundle: open_session(bundle, provider, threads))
 
     def write(self, out: str | Path) -> tuple[Path, ...]:
         """Write page, plots and JSON into a folder; returns the files, ``evaluation.html`` last.

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from scanner import config as configuration
-from scanner.config import EngineConfig, RunConfig
+from scanner.config import EngineConfig, RankedBy, RunConfig
 from scanner.errors import TileListError, UsageError
 from scanner.interface.progress import bar, followed
 from scanner.processes import script_kept_from_children, sigterm_interrupts
@@ -48,6 +48,8 @@ class RunSettings(TypedDict, total=False):
     bundle: str | Path | None
     provider: Literal["auto", "cpu", "openvino", "cuda", "tensorrt"]
     beta: float | None
+    threshold: float | None
+    rank: RankedBy
     keep: str
     codec: CodecName
     known_lenses: str | Path | None
@@ -77,6 +79,8 @@ KEYS: Mapping[str, str] = {
     "bundle": "scoring.bundle",
     "provider": "scoring.provider",
     "beta": "scoring.beta",
+    "threshold": "scoring.threshold",
+    "rank": "catalogue.rank",
     "keep": "cutouts.keep",
     "codec": "cutouts.codec",
     "known_lenses": "catalogue.known_lenses",

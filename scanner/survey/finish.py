@@ -176,7 +176,10 @@ def finish(
     ledger = CostLedger()
     notes: set[str] = set()
     rows = [failed_tile(failure, record, tiles.get(failure.tile_id)) for failure in failed]
-    rule, matcher = Rule(config.duplicate_radius_arcsec), KnownLensMatcher(known, config.known_radius_arcsec)
+    rule, matcher = (
+        Rule(config.duplicate_radius_arcsec, ranked_by=config.rank),
+        KnownLensMatcher(known, config.known_radius_arcsec),
+    )
     with (
         temporary_beside(folder.store, scratch) as temporary,
         Merging(temporary / "merging", rule, matcher, config.system_radius_arcsec) as merging,
@@ -228,8 +231,8 @@ def summary_of(record: RunRecord, bundle: Bundle, report: RunReport) -> RunSumma
         area_deg2=report.sky_area_deg2,
         bundle_name=record.bundle_name,
         bundle_version=record.bundle_version,
-        threshold=bundle.threshold(scoring.beta),
-        beta=scoring.beta or bundle.default_beta,
+        threshold=bundle.threshold(scoring.beta, scoring.threshold),
+        beta=None if scoring.threshold is not None else scoring.beta or bundle.default_beta,
         decides_on=bundle.manifest.decides_on,
         scanner_version=record.scanner_version,
         command=f"scanner run {shlex.quote(name)}",

@@ -132,11 +132,13 @@ def order_bundles(runs: Sequence[SourceRun], preferred: Sequence[str]) -> tuple[
                 f"{run.folder.location}: was scored with another bundle {record.bundle} than run {other.run_id}: their "
                 "contents differ; give one of them another version, and run again."
             )
-        if other.config.scoring.beta != record.config.scoring.beta:
-            raise UsageError(
-                f"{run.folder.location}: was decided with another beta ({record.config.scoring.beta}) than run {other.run_id} "
-                f"({other.config.scoring.beta}), so that candidates mean something else; run one again."
-            )
+        for name in ("beta", "threshold"):
+            own, others = (getattr(one.config.scoring, name) for one in (record, other))
+            if own != others:
+                raise UsageError(
+                    f"{run.folder.location}: was decided with another {name} ({own}) than run {other.run_id} ({others}), so "
+                    "that candidates mean something else; run one again."
+                )
     found = tuple(dict.fromkeys(_named(first, name) for name in preferred))
     missing = sorted(set(first) - set(found))
     if len(first) > 1 and missing:
@@ -245,7 +247,7 @@ def merge_runs(request: MergeRequest, on_progress: Progress = lambda done, total
             store.staged(version_key(number), VERSION_RECORD, temporary) as staging,
             Merging(
                 temporary / "merging",
-                Rule(request.catalogue.duplicate_radius_arcsec, bundles),
+                Rule(request.catalogue.duplicate_radius_arcsec, bundles, request.catalogue.rank),
                 KnownLensMatcher(known, request.catalogue.known_radius_arcsec),
                 request.catalogue.system_radius_arcsec,
             ) as merging,

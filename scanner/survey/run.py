@@ -199,7 +199,7 @@ def _absolute(location: str) -> str:
 def _provider(bundle: Bundle, config: RunConfig) -> str:
     """What runs the networks: tried here, unless it is named and workers from elsewhere have to have it."""
     if not config.engine.starts_workers and config.scoring.provider != "auto":
-        bundle.threshold(config.scoring.beta)
+        bundle.threshold(config.scoring.beta, config.scoring.threshold)
         return config.scoring.provider
     return _scorer(bundle, config).provider
 
@@ -214,4 +214,5 @@ def _scorer(bundle: Bundle, config: RunConfig, parallel: int = 1) -> Scorer:
         max_bad_fraction=config.cutouts.max_bad_fraction,
         parallel=parallel,
         require_all_bands=config.cutouts.require_all_bands,
+        threshold=scoring.threshold,
     )

@@ -376,7 +376,8 @@ def scale_batch(
         scaled_vis = scale_asinh_mad(vis, sky[:, 0], sigma[:, 0])
         scaled_nisp = scale_asinh_mad(nisp, sky[:, 1:], sigma[:, 1:])
         small = resize(scaled_vis, NISP_CUTOUT_PIXELS)
-    return ScaledImages(*(part.astype(image_type) for part in (scaled_vis, scaled_nisp, small)), preprocessing)
+    kept = {"vis": scaled_vis, "nisp": scaled_nisp, "vis66": small}
+    return ScaledImages(**{name: part.astype(image_type) for name, part in kept.items()}, preprocessing=preprocessing)
 
 
 def joined_labels(parts: Sequence[Labels]) -> Labels:

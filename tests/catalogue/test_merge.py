@@ -61,6 +61,24 @@ def lenses(rows):
     return KnownLensMatcher(KnownLenses(ra, np.clip(dec + 0.3 * ARCSEC, -90, 90), names, ("a paper",) * len(ra)), 1.0)
 
 
+def test_ranked_by_the_grid_as_in_the_paper(make_rows, tmp_path):
+    # The paper has one score, the grid value; of equals ours puts the more probable first.
+    rows = make_rows(
+        target_id=[1, 2, 3, 4],
+        ra=[10.0, 20.0, 30.0, 40.0],
+        grid_value=[0.5, 0.9, np.nan, 0.5],
+        p_calibrated=[0.9, 0.1, 0.8, 0.95],
+        is_candidate=[True] * 4,
+    )
+    orders = {}
+    for by in ("probability", "grid"):
+        with Merging(tmp_path / by, Rule(0.5, ranked_by=by), KnownLensMatcher(None, 1.0)) as merging:
+            merging.add(rows)
+            merging.merge()
+            orders[by] = merging.candidates(10)["target_id"].to_pylist()
+    assert orders == {"probability": [4, 1, 3, 2], "grid": [2, 4, 1, 3]}
+
+
 @settings(max_examples=12)
 @given(
     seed=st.integers(0, 2**32 - 1), place=st.sampled_from(PLACES), together=st.sampled_from([3, 20, 10_000]),

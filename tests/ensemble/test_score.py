@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from scipy.special import logit
 
+from scanner.config import ScoringConfig
 from scanner.ensemble.session import Scorer
 from scanner.errors import UsageError
 from scanner.records import MEMBERS, Flag
@@ -24,6 +26,15 @@ def test_scores_are_put_together_from_the_parts(bundle, cutouts):
     np.testing.assert_array_equal(scores.decision, scores.grid_value >= np.float32(bundle.threshold()))
     np.testing.assert_allclose(scores.probabilities, 1 / (1 + np.exp(-scores.logits.astype(float))), rtol=1e-6)
     assert scores.probabilities.shape == (6, 7)
+
+
+def test_a_threshold_can_be_asked_for(bundle, cutouts):
+    # Table 5 of the paper: 0.5.
+    scorer = Scorer(bundle, "cpu", threshold=0.5)
+    scores = _scores(scorer, cutouts)
+    np.testing.assert_array_equal(scores.decision, scores.grid_value >= 0.5)
+    with pytest.raises(ValidationError, match="give one of them"):
+        ScoringConfig(beta=0.03, threshold=0.5)
 
 
 def test_beta_moves_the_threshold(bundle, cutouts):

@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 from waiting import LIMIT_S
 
+from scanner.ensemble import session as session_module
 from scanner.ensemble.session import ONNX_NAME, PROVIDERS, EnsembleSession, open_session
 from scanner.errors import ContentError, UsageError
 
@@ -120,6 +121,17 @@ def test_a_missing_provider_is_refused_with_its_wheel(bundle, provider):
         open_session(bundle, provider)
     assert f"provider '{provider}' is not in this ONNX Runtime" in str(caught.value)
     assert wheel in str(caught.value)
+
+
+def test_tensorrt_without_its_libraries_names_them_and_no_driver(bundle, monkeypatch):
+    class FallenBack:
+        def get_providers(self):
+            return ["CPUExecutionProvider"]
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["TensorrtExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(session_module, "open_graph", lambda *given: FallenBack())
+    with pytest.raises(UsageError, match=r"TensorRT libraries, which neither scanner\[gpu\] nor the container image brings"):
+        open_session(bundle, "tensorrt")
 
 
 def test_an_unknown_provider_is_refused(bundle):

@@ -101,12 +101,13 @@ def _write(folder: Path, truth: Truth, preset: str, seed: int, lacking: slice = 
 
 @pytest.fixture(scope="session")
 def sets(tmp_path_factory, make_truth):
-    """Folders of three small sets: both classes, lenses only, and the sky."""
+    """Folders of small sets: both classes, lenses only, the sky, and double rings of which some show no ring."""
     place = tmp_path_factory.mktemp("sets")
     return {
         "eval": _write(place / "eval", make_truth(12, 8), "eval", 1),
         "double-ring": _write(place / "double-ring", make_truth(4, 0), "double-ring", 2),
         "challenge": _write(place / "challenge", make_truth(0, 8), "challenge", 3),
+        "unlensed-double-ring": _write(place / "unlensed-double-ring", make_truth(3, 3), "double-ring", 4),
     }
 
 

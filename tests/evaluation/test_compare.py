@@ -177,6 +177,9 @@ def test_what_makes_no_sense_is_refused(sets, other_bundle):
     assert list(named_bundles((None, other_bundle)))[1] == "other"
     with pytest.raises(UsageError, match=r"--source-colours: .* give two or more, or none"):
         compare_bundles((None,), [eval_], n_recoloured=1)
+    # The threshold of one false positive in a hundred needs a hundred: without it there would be neither a table nor a reason.
+    with pytest.raises(UsageError, match=r"--source-colours: eval has \d+ non-lenses, too few .* of 100 or more"):
+        compare_bundles((None,), [eval_], n_recoloured=6)
 
 
 def test_a_bundle_that_was_trained_on_a_set_among_others_is_marked(sets, other_bundle, tmp_path):

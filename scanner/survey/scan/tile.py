@@ -133,6 +133,7 @@ def load_scorer(job: TileJob) -> Scorer:
         config.cutouts.max_bad_fraction,
         parallel_scores(config, 1),
         config.cutouts.require_all_bands,
+        config.scoring.threshold,
     )
     return _scorer(job.bundle, job.provider, *settings, config.storage)
 
@@ -146,9 +147,11 @@ def _scorer(
     max_bad_fraction: float,
     parallel: int,
     require_all_bands: bool,
+    threshold: float | None,
     storage: StorageConfig,
 ) -> Scorer:
-    return Scorer(bundles.load(bundle, storage), provider, threads, beta, max_bad_fraction, parallel, require_all_bands)
+    settings = (threads, beta, max_bad_fraction, parallel, require_all_bands, threshold)
+    return Scorer(bundles.load(bundle, storage), provider, *settings)
 
 
 def forget_scorer() -> None:
