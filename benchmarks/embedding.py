@@ -1,6 +1,7 @@
 """The t-SNE map at the paper's scale: how long it takes, how well new objects are placed on it, what is lost by using it.
 
-    python benchmarks/embedding.py --data SET --bundle BUNDLE --log-odds FOLDER [--rows 45000] [--real N] [--no-joint]
+    python benchmarks/embedding.py --data SET --bundle BUNDLE --log-odds FOLDER [--rows 45000] [--real N]
+                                   [--embed probabilities] [--no-joint] [--sklearn]
 
 ``--data``: what the bundle was trained on. ``--log-odds``: where its log-odds are kept (``RUNS/log-odds`` after ``scanner
 train bundle``); what is not there is scored and put there. Embedded are ``--rows`` rows of seven log-odds: training objects,
@@ -11,7 +12,8 @@ but each of them has its original beside it, which makes the grid's cells better
 New objects are the calibration rows, which no member was trained on. Three ways to place them: the lookup of
 :mod:`scanner.ensemble.embedding_grid` (position of the nearest training object in the log-odds), openTSNE's ``transform``, and
 a joint fit, where they are embedded together with the training rows. A joint fit has a map of its own, so the lookup is held
-against it on that map: the joint position of a new object against that of its nearest training object.
+against it on that map: the joint position of a new object against that of its nearest training object. ``--sklearn``: the
+joint fit by scikit-learn, which has no other way to place new objects.
 
 The grid values that follow are compared with the logistic combination of the same log-odds: fitted on one half of the
 calibration rows and judged on the other, and the reverse; and fitted on the very rows that the grid is made of.
@@ -24,19 +26,20 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+from sklearn.manifold import TSNE
 
 from scanner.ensemble import bundles, calibration
 from scanner.ensemble.calibration import LOGIT_LIMIT, Calibration
-from scanner.ensemble.embedding_grid import CELLS, EmbeddingGrid, limited
+from scanner.ensemble.embedding_grid import CELLS, NEAREST_LOG_ODDS, Embedded, EmbeddingGrid, GridRule
 from scanner.evaluation.decisions import SKY_PREVALENCE
 from scanner.evaluation.metrics import delong, recalls_at_fpr
 from scanner.interval import normal_interval
-from scanner.records import MEMBERS, Float32, Float64, Int64
+from scanner.records import MEMBERS, Flag, Float32, Float64, Int64
 from scanner.training.assemble import EMBEDDED_ROWS, embedded_rows, fit_embedding, training_logits
 from scanner.training.data import TrainingData
 
@@ -48,7 +51,9 @@ def drawn(logits: Float32, labels: Bools, n: int, seed: int) -> tuple[Float32, B
     """``logits`` and ``labels``, and behind them rows drawn from these until there are ``n``."""
     rng = np.random.default_rng(seed)
     source = rng.integers(0, len(logits), n - len(logits))
-    distance = np.asarray(cKDTree(limited(logits)).query(limited(logits), k=[2])[0])[:, 0]
+    distance = np.asarray(cKDTree(NEAREST_LOG_ODDS.coordinates(logits)).query(NEAREST_LOG_ODDS.coordinates(logits), k=[2])[0])[
+        :, 0
+    ]
     direction = rng.normal(size=(len(source), logits.shape[1]))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     moved = logits[source] + 0.5 * distance[source, None] * direction
@@ -121,6 +126,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of openTSNE")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--joint", action=argparse.BooleanOptionalAction, default=True, help="the joint fit, a second t-SNE")
+    parser.add_argument("--sklearn", action="store_true", help="a joint fit by scikit-learn as well")
+    parser.add_argument("--embed", choices=get_args(Embedded), default="log-odds")
     given = parser.parse_args()
     data, bundle = TrainingData(given.data), bundles.load(given.bundle)
 
@@ -142,29 +149,35 @@ def main() -> None:
 
 def measure(logits: Float32, labels: Bools, new: Float32, is_lens: Bools, visible: Bools, given: argparse.Namespace) -> None:
     """Embed, place the new objects in three ways, compare."""
-    n, seed, threads = len(logits), given.seed, given.threads
-    embedding = timed(f"t-SNE of {n:,} rows", lambda: fit_embedding(logits, seed=seed, threads=threads))
-    placed = timed(f"openTSNE's transform of {len(new):,} others", lambda: embedding.transform(limited(new)))
+    n, seed, threads, rule = len(logits), given.seed, given.threads, GridRule(embeds=given.embed)
+    embedding = timed(f"t-SNE of {n:,} rows", lambda: fit_embedding(logits, rule, seed=seed, threads=threads))
+    placed = timed(f"openTSNE's transform of {len(new):,} others", lambda: embedding.transform(rule.coordinates(new)))
     # Taken after the transform, which centres the map anew.
     positions, transformed = np.asarray(embedding, dtype=np.float32), np.asarray(placed, dtype=np.float32)
 
     def build(places: Float32, cells: int = CELLS) -> EmbeddingGrid:
-        return EmbeddingGrid.build(logits, places, labels, held_out=new, cells=cells)
+        return EmbeddingGrid.build(logits, places, labels, held_out=new, cells=cells, rule=rule)
 
     grid = build(positions)
+    in_empty = np.mean((grid.value_at(transformed).flags & Flag.EMPTY_CELL) > 0)
+    print(f"of them in cells without a training object after the transform: {in_empty:.1%}")
     ours = timed(f"lookup of the same among {len(grid.logits):,}", lambda: grid.lookup(new))
+    together, joints = np.concatenate([logits, new]), {}
     if given.joint:
-        together = np.concatenate([logits, new])
-        joint = np.asarray(timed("joint fit", lambda: fit_embedding(together, seed=seed, threads=threads)), np.float32)
-        joint_grid = build(joint[:n])
+        joints["joint fit"] = timed("joint fit", lambda: fit_embedding(together, rule, seed=seed, threads=threads))
+    if given.sklearn:
+        fit = TSNE(init="pca", random_state=seed, n_jobs=threads).fit_transform
+        joints["joint fit, scikit-learn"] = timed("joint fit, scikit-learn", lambda: fit(rule.coordinates(together)))
 
     print(f"\n| lookup, {CELLS} x {CELLS} cells, against | same cell | within 1 | within 2 | same at 0.5 | r of values |")
     print("|---|---|---|---|---|---|")
     print(f"| transform | {agreement(grid, ours.positions, transformed)}")
     by_joint = {}
-    if given.joint:
-        print(f"| joint fit | {agreement(joint_grid, joint_grid.lookup(new).positions, joint[n:])}")
-        by_joint = {"grid, joint fit": joint_grid.value_at(joint[n:]).value}
+    for name, joint in joints.items():
+        places = np.asarray(joint, np.float32)
+        joint_grid = build(places[:n])
+        print(f"| {name} | {agreement(joint_grid, joint_grid.lookup(new).positions, places[n:])}")
+        by_joint[f"grid, {name}"] = joint_grid.value_at(places[n:]).value
 
     compare(
         {

@@ -72,9 +72,7 @@ MANY_TURNED, RECOLOURED = 1000, 300
     flag_value=RECOLOURED,
     help=f"Lenses drawn with sources from blue to red: are red rings found?  [default: none; without a number: {RECOLOURED}]",
 )
-@click.option(
-    "--paper", is_flag=True, help="Print Tables 5, 6 and 7 of Wilde et al. (2022), these figures beside the printed ones."
-)
+@click.option("--paper", is_flag=True, help="Print Tables 5, 6 and 7 of Wilde et al. (2022), ours beside theirs.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder where log-odds are kept [default: the user's cache].")
 @click.option("--no-cache", is_flag=True, help="Score everything, keep nothing.")
 @provider_option

@@ -17,8 +17,8 @@ from scanner.records import MEMBERS
 
 def test_what_is_printed_agrees_with_itself():
     for f_beta, precision, recall, auroc, accuracy in TABLE_5.values():
-        # Equation 3 with β = 0.03. By equation 6 precision, recall and accuracy tell the share of lenses: 85% in every row, where
-        # section 2.1 has 71%.
+        # Equation 3 with β = 0.03. By equation 6 precision, recall and accuracy tell the share of lenses: 85% in every row,
+        # where section 2.1 has 71%.
         weight = 0.03**2
         assert f_beta == pytest.approx((1 + weight) * precision * recall / (weight * precision + recall), abs=2e-4)
         assert (1 - accuracy) / (1 - recall + recall * (1 / precision - 1)) == pytest.approx(0.85, abs=0.003)
