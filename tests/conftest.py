@@ -24,6 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+import programs
 import pytest
 import skips
 from hypothesis import HealthCheck, settings
@@ -35,6 +36,7 @@ from waiting import LIMIT_S
 from scanner.config import StorageConfig, load
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
 
+programs.fork_instead_of_spawning()
 REAL = Path(__file__).parents[2] / "shared" / "real"
 
 # The same examples in every run, on a machine of any speed; `make fuzz` looks for new ones.
