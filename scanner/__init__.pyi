@@ -1,4 +1,4 @@
-from scanner.interface.bundle import add_member, evaluate, load_bundle, regrid, score
+from scanner.interface.bundle import add_member, evaluate, load_bundle, regrid, score, set_screen
 from scanner.interface.labels import import_labels
 from scanner.interface.objects import Cutout
 from scanner.interface.opened import Run, Survey, merge, open  # noqa: A004
@@ -26,6 +26,7 @@ __all__ = [
     "regrid",
     "scan",
     "score",
+    "set_screen",
     "simulate",
     "simulate_dataset",
     "train",

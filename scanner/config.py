@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, TypeVar, get_args
 from pydantic import Field, ValidationError, model_validator
 
 from scanner.errors import InputMissingError, UsageError
-from scanner.records import CodecName, Record
+from scanner.records import CodecName, Record, ScreenChoice
 
 ENVIRONMENT_PREFIX = "SCANNER_"
 #: Of the variables that :mod:`scanner.service.settings` reads; none of a run's.
@@ -68,6 +68,11 @@ class ScoringConfig(Record):
     threads: int = Field(1, ge=1, description="Threads of one worker's inference session.")
     beta: float | None = Field(
         None, gt=0, description=f"F-beta whose threshold decides; none: the bundle's default ({PAPER_BETA})."
+    )
+    screen: ScreenChoice = Field(
+        "auto",
+        description="'bundle': all members score only what passes the bundle's screen; 'none': they score everything; 'auto': "
+        "the bundle's screen if it was measured to lose at most 0.5% of the lenses found at a false-positive rate of 1e-3.",
     )
     threshold: float | None = Field(
         None,

@@ -70,6 +70,8 @@ MEMBER_PIXELS: dict[MemberName, int] = {member: pixels for member, (_, pixels) i
 
 #: How the pixels of stored cutouts are encoded (:mod:`scanner.cutouts.codec`).
 CodecName = Literal["exact", "compact"]
+#: Whether a bundle's screen is used; ``auto``: where it loses little (:meth:`scanner.ensemble.bundle.Bundle.screening`).
+ScreenChoice = Literal["auto", "bundle", "none"]
 
 #: A number in a record that is neither infinite nor NaN.
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -258,6 +260,7 @@ class Flag(IntFlag):
     OUTSIDE_EMBEDDING = 64  #: beyond the box of the training embedding: clipped to it
     FAR_FROM_TRAINING = 128  #: logits further from every training object than 99.9% of held-out objects are
     BANDS_MISSING = 256  #: a NISP band is missing or mostly bad: scored by the members that do without it, not by the grid
+    SCREENED = 512  #: far from a lens by the members of the screen: the others and the grid were not asked
 
 
 @dataclass(frozen=True)
@@ -324,7 +327,8 @@ class CommitRecord(SealedRecord):
     ``input_fingerprint``: of all input files, ``input_files``: of each, by role (``VIS.image``). ``target_source``:
     catalogue, detection or grid; of ``n_seen`` objects ``n_outside`` lay outside the mosaic, ``n_rejected`` were cut by
     magnitude or area; ``notes`` tell which of these cuts could not be made. ``n_scored`` of the ``n_targets`` rows have
-    scores, ``n_flagged`` carry a flag, ``n_decided`` reach the threshold. ``s_region``: outline of the VIS mosaic on the sky,
+    scores, ``n_screened`` of them by the members of the screen alone, ``n_flagged`` carry a flag other than that, ``n_decided``
+    reach the threshold. ``s_region``: outline of the VIS mosaic on the sky,
     in the VO's words (``POLYGON ICRS ra dec …``); empty where an older scanner wrote none. ``place``: where the tile's other
     files lie, below the record's own folder. ``machine``: fingerprint of what computed; machines of one fingerprint give the
     same bits. ``seconds``, ``core_seconds``: on the clock and of processors, by stage; ``gpu_seconds``: during which a GPU
@@ -344,6 +348,7 @@ class CommitRecord(SealedRecord):
     notes: tuple[str, ...]
     n_targets: int
     n_scored: int
+    n_screened: int = 0
     n_flagged: int
     n_decided: int
     sky_area_deg2: float

@@ -1,4 +1,7 @@
-"""Scans of tests that are quick: without a cluster, whose processes take seconds to start; without test-time augmentation."""
+"""Scans of tests that are quick: without a cluster, whose processes take seconds to start; without test-time augmentation.
+
+And without a screen: every object has all its scores, whatever the bundle that ships leaves out.
+"""
 
 import shutil
 import tempfile
@@ -28,9 +31,9 @@ def in_this_process() -> Iterator[None]:
 
 
 def write_plain_bundle(folder: Path) -> Path:
-    """The bundle that ships, but for test-time augmentation: it scores what may be a lens in an eighth of the time."""
+    """The bundle that ships, but for test-time augmentation and its screen: all members score everything, once."""
     shutil.copytree(bundles.find(None), folder)
-    resealed(folder / "bundle.json", second_look=None)
+    resealed(folder / "bundle.json", second_look=None, screen=None)
     return folder
 
 

@@ -123,7 +123,8 @@ def light_bundle(folder):
         nodes, "light", inputs, [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 7])], constants
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return write_bundle(folder, replace(content_of(bundle), name="light", model=model.SerializeToString()))
+    content = replace(content_of(bundle), name="light", model=model.SerializeToString(), screen=None, screen_model=None)
+    return write_bundle(folder, content)
 
 
 def with_eighth(folder, **changed):

@@ -154,7 +154,13 @@ _SCORES: tuple[tuple[Column, _Value], ...] = (
     ),
     (Column("cell_count", "int64", "", "Training objects in the grid cell", "meta.number"), lambda of: of.scores.cell_count),
     (
-        Column("p_calibrated", "float32", "", "Calibrated lens probability, all members", "stat.probability;src.class"),
+        Column(
+            "p_calibrated",
+            "float32",
+            "",
+            "Calibrated lens probability, all that scored it",
+            "stat.probability;src.class",
+        ),
         lambda of: of.scores.calibrated,
     ),
     (

@@ -15,17 +15,18 @@ from rich.table import Table
 from scanner.cli.options import endpoint_option, provider_option, storage_of, threads_option
 from scanner.cli.output import standard_output
 from scanner.ensemble import bundles
-from scanner.ensemble.bundle import Bundle, Metric
+from scanner.ensemble.bundle import Bundle, Metric, lost_at
 from scanner.ensemble.bundles import POINTERS, PublishedBundle, PublishedBundles
 from scanner.ensemble.calibration import Calibration, sigmoid
 from scanner.ensemble.embedding_grid import CELLS, Embedded, GridRule, Placing
 from scanner.ensemble.preprocessing import SCALINGS, Scaling
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError, ScannerError, UsageError
-from scanner.interface.bundle import add_member, evaluate, load_bundle
+from scanner.interface.bundle import add_member, evaluate, load_bundle, set_screen
 from scanner.interface.bundle import regrid as regridded
 from scanner.processes import sigterm_interrupts
-from scanner.records import BANDS
+from scanner.records import BANDS, MEMBERS, MemberName
+from scanner.training.presets import SCREEN_MEMBERS, SCREEN_SHARE
 
 if TYPE_CHECKING:
     from scanner.training.added_member import Output
@@ -376,6 +377,66 @@ def add_member_(
     console.print(f"{added.bundle.path}: bundle {manifest.name} {manifest.version}. Use it with --bundle {added.bundle.path}")
 
 
+@models.command("screen")
+@click.argument("bundle")
+@click.option("--data", required=True, multiple=True, help="Labelled set that it has not seen, a folder or s3://…; repeat.")
+@click.option(
+    "--member",
+    "members",
+    multiple=True,
+    type=click.Choice(MEMBERS),
+    default=SCREEN_MEMBERS,
+    show_default=True,
+    help="Member that scores every object; repeat for more.",
+)
+@click.option(
+    "--share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=SCREEN_SHARE,
+    show_default=True,
+    help="Share of the sets' non-lenses that pass, and are scored by all members.",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the new bundle.")
+@click.option("--version", help="Of the new bundle [default: the old one's with +screen].")
+@click.option("--cache", type=click.Path(path_type=Path), help="Folder where log-odds are kept [default: they are not].")
+@endpoint_option
+@provider_option
+@threads_option
+def screen_(
+    bundle: str,
+    data: tuple[str, ...],
+    members: tuple[MemberName, ...],
+    share: float,
+    out: Path,
+    version: str | None,
+    cache: Path | None,
+    endpoint: str | None,
+    provider: str,
+    threads: int,
+) -> None:
+    """Set the screen of BUNDLE, in a new bundle, and measure what it loses; no network changes.
+
+    A scan then has all members score only what a few quick ones place high ('scanner run --screen').
+    """
+    console = standard_output()
+    with sigterm_interrupts():
+        made = set_screen(
+            bundle,
+            data,
+            out,
+            members=members,
+            share=share,
+            version=version,
+            cache=cache,
+            provider=provider,
+            threads=threads,
+            endpoint=endpoint,
+            report=lambda text: console.print(text),
+        )
+    console.print(_screen(made))
+    console.print(f"{made.path}: bundle {made.manifest.name} {made.manifest.version}. Use it with --bundle {made.path}")
+
+
 @models.command()
 @click.argument("bundle", required=False)
 def verify(bundle: str | None) -> None:
@@ -437,6 +498,7 @@ def show(bundle: str | None) -> None:
         ("embedding", _embedding(found)),
         ("calibration", _calibration(found)),
         ("second look", _second_look(found)),
+        ("screen", _screen(found)),
         ("decision", _decides(found)),
     ):
         console.print(f"{label:12} {text}")
@@ -490,6 +552,18 @@ def _second_look(bundle: Bundle) -> str:
         return "none: every object is scored as it is"
     limit = float(sigmoid(np.asarray(rule.log_odds_above)))
     return f"eight ways round, mean, from calibrated probability {limit:.2g} (the best {rule.share:.0%} of non-lenses)"
+
+
+def _screen(bundle: Bundle) -> str:
+    screen = bundle.manifest.screen
+    if screen is None:
+        return "none: all members score every object"
+    lost = ", ".join(f"{metric.value:.1%} at FPR {metric.metric.removeprefix(lost_at(0)[:-1])}" for metric in screen.lost)
+    used = "used by default" if screen.is_harmless else "used where a scan asks for it"
+    return (
+        f"all members score what is as high by {', '.join(screen.members)} alone as the best {screen.share:.0%} of non-lenses "
+        f"({used}; lenses lost: {lost or 'not measured'})"
+    )
 
 
 def _decides(bundle: Bundle) -> str:

@@ -16,9 +16,9 @@ from scanner.config import RunConfig
 from scanner.errors import TileError
 from scanner.interface.progress import counted, duration
 from scanner.interface.scan import run_request, stages
-from scanner.records import CodecName
+from scanner.records import CodecName, ScreenChoice
 from scanner.storage.location import join
-from scanner.survey.folder.cost import one_line
+from scanner.survey.folder.cost import RunCost, one_line
 from scanner.survey.status import RunReport
 
 if TYPE_CHECKING:
@@ -64,6 +64,17 @@ def print_plan(console: Console, plan: RunPlan, config: RunConfig) -> None:
         f"{_bytes(plan.input_bytes)} to read, about {_bytes(plan.stored_bytes(config))} of cutouts to keep "
         f"({config.cutouts.keep}, {config.cutouts.codec})."
     )
+    if plan.without_screen is not None:
+        console.print(
+            f"The bundle's screen is used: all members score about {plan.share_passing:.0%} of the objects. Without it "
+            f"(--screen none) scoring takes {plan.objects_per_second / plan.without_screen:.1f} times as long."
+        )
+    if plan.sky_area_deg2 > 0:
+        core_s = plan.core_seconds / plan.sky_area_deg2
+        console.print(
+            f"A square degree like these takes {core_s:,.0f} core-s of scoring, the 63 of Euclid's Q1 "
+            f"{core_s * 63 / 3600:,.0f} core-hours, the 14,000 of its Wide Survey {core_s * 14_000 / 3600:,.0f}."
+        )
     console.print(
         f"About {duration(plan.seconds)} on {counted(plan.workers, 'worker')} at {plan.objects_per_second:.0f} objects/s each "
         "(scoring measured just now; a remote tile is fetched while the one before it is scanned). Nothing was written."
@@ -94,7 +105,7 @@ def print_report(console: Console, report: RunReport, out: str) -> None:
     console.print(
         f"\n{n_done:,} of {counted(report.n_tiles, 'tile')} done ({report.sky_area_deg2:.4f} deg²), "
         f"{counted(report.n_targets, 'object')} in {'it' if n_done == 1 else 'them'}, {report.n_unique:,} distinct; "
-        f"{report.n_scored:,} scored, {counted(report.n_candidates, 'candidate')} above the threshold."
+        f"{report.n_scored:,} scored{_screened(report.cost)}, {counted(report.n_candidates, 'candidate')} above the threshold."
     )
     console.print(one_line(report.cost))
     for note in report.notes:
@@ -103,6 +114,10 @@ def print_report(console: Console, report: RunReport, out: str) -> None:
         console.print(f"{counted(len(report.failed), 'tile')} failed; why: {join(out, 'failed-tiles.ecsv')}")
     tables = f"{join(out, 'candidates.fits')} (.ecsv, .vot), all: {join(out, 'catalogue')}"
     console.print(f"Look at {join(out, 'candidates.html')}; tables: {tables}")
+
+
+def _screened(cost: RunCost) -> str:
+    return f" ({cost.n_screened / cost.n_objects:.0%} of them by the screen alone)" if cost.n_screened else ""
 
 
 def print_explained(console: Console, explained: ExplainReport) -> None:
@@ -123,7 +138,7 @@ def _bytes(number: float) -> str:
 
 SECTIONS = {
     "What is scored": ("targets", "magnitude_limit", "all_targets", "max_bad_fraction", "require_all_bands"),
-    "With what": ("bundle", "provider", "beta", "threshold", "rank"),
+    "With what": ("bundle", "provider", "beta", "threshold", "rank", "screen"),
     "What is kept": ("keep", "codec"),
     "About the candidates": ("known_lenses", "explain"),
     "Where the work is done": ("workers", "placement", "memory_gb", "scratch"),
@@ -151,6 +166,11 @@ SECTIONS = {
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Score of a candidate, instead of F-beta's; the paper: 0.5.")
 @click.option(
     "--rank", type=click.Choice(["probability", "grid"]), help="What ranks objects; the paper: grid [default: probability]."
+)
+@click.option(
+    "--screen",
+    type=click.Choice(get_args(ScreenChoice)),
+    help="none: all members score everything; bundle: only what passes its screen [default: auto, if that loses little].",
 )
 @click.option("--keep", help="Cutouts kept: all, candidates, sample:<fraction> or none [default: candidates].")
 @click.option("--codec", type=click.Choice(get_args(CodecName)), help="How cutouts are stored [default: compact].")

@@ -15,7 +15,7 @@ from scanner.cli.output import standard_output
 from scanner.interface import train as interface
 from scanner.processes import sigterm_interrupts
 from scanner.records import MEMBERS, MemberName
-from scanner.training.presets import EMBEDDED_ROWS, PRESET_NAMES, SECOND_LOOK_SHARE
+from scanner.training.presets import EMBEDDED_ROWS, PRESET_NAMES, SCREEN_SHARE, SECOND_LOOK_SHARE
 
 if TYPE_CHECKING:
     from scanner.training.jobs import Listener, TrainingEvent
@@ -37,6 +37,13 @@ if TYPE_CHECKING:
     default=SECOND_LOOK_SHARE,
     show_default=True,
     help="Objects that score as high as this share of the non-lenses are scored eight ways round; 0: none.",
+)
+@click.option(
+    "--screen",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=SCREEN_SHARE,
+    show_default=True,
+    help="Objects that stand as high by OU-66 alone as this share of the non-lenses are scored by all members; 0: all are.",
 )
 @click.option("--evaluate-on", multiple=True, help="Held-out dataset for the card, a folder or s3://…; repeat for more.")
 @click.option("--compare", multiple=True, help="Another bundle to set beside it in the card.")
@@ -61,6 +68,7 @@ def train_bundle(
     embed: int,
     cells: int | None,
     second_look: float,
+    screen: float,
     evaluate_on: tuple[str, ...],
     compare: tuple[str, ...],
     images: Path | None,
@@ -94,6 +102,7 @@ def train_bundle(
             embed=embed,
             cells=cells,
             second_look=second_look,
+            screen=screen,
             evaluate_on=evaluate_on,
             compare=compare,
             images=images,

@@ -35,7 +35,9 @@ from scanner.records import (
     Band,
     Finite,
     Float32,
+    MemberName,
     Record,
+    ScreenChoice,
     SealedRecord,
     is_sealed,
     unsealed,
@@ -47,6 +49,7 @@ MODEL_FILE = "ensemble.onnx"
 GRID_FILE = "grid.npz"
 CURVE_FILE = "operating_curve.npz"
 CALIBRATION_FILE = "calibration.npz"
+SCREEN_FILE = "screen.onnx"
 CARD_FILE = "MODEL_CARD.md"
 
 
@@ -57,7 +60,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 #: Name of a member beyond the paper's seven; its probability is the column ``p_NAME``.
 FURTHER_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 #: Columns that are called ``p_…`` already, and what else figures are listed under.
-TAKEN_NAMES = frozenset({"calibrated", "grid", "mean", *(member.lower().replace("-", "_") for member in MEMBERS)})
+TAKEN_NAMES = frozenset({"calibrated", "grid", "mean", "screen", *(member.lower().replace("-", "_") for member in MEMBERS)})
 
 
 class MemberEntry(Record):
@@ -111,16 +114,60 @@ class Metric(Record):
     n_neg: int = Field(ge=0)
 
 
+#: A screen is used where nothing else is asked for if it loses no more than this share of the lenses that all members together
+#: find at this false-positive rate.
+SCREEN_LOSS, SCREEN_FPR = 0.005, 1e-3
+
+
+def lost_at(fpr: float) -> str:
+    """Name of the metric: share of the lenses found at a false-positive rate that a screen loses."""
+    return f"lost_at_fpr_{fpr:g}"
+
+
+class Screen(Record):
+    """Which objects all members score: those that stand high by a few quick ones.
+
+    ``lost``: share of the lenses that the combination of all members finds at low false-positive rates and the screen loses, as
+    it was measured (:func:`lost_at`).
+    """
+
+    members: tuple[MemberName, ...] = Field(min_length=1, max_length=len(MEMBERS) - 1)
+    log_odds_above: Finite = Field(
+        description="Calibrated log-odds of these members alone, at the sky's prevalence, from which an object passes."
+    )
+    share: float = Field(gt=0, lt=1, description="Share of the labelled non-lenses that passed where the limit was set.")
+    lost: tuple[Metric, ...] = ()
+
+    @property
+    def is_harmless(self) -> bool:
+        """Whether it was measured to lose next to nothing (:data:`SCREEN_LOSS`, :data:`SCREEN_FPR`)."""
+        measured = [metric.value for metric in self.lost if metric.metric == lost_at(SCREEN_FPR)]
+        return bool(measured) and max(measured) <= SCREEN_LOSS
+
+
+@dataclass(frozen=True)
+class Screening:
+    """A screen at work: ``members`` (M,) bool are those of the screen, ``calibration`` combines them alone."""
+
+    members: NDArray[np.bool_]
+    calibration: Calibration
+    log_odds_above: float
+
+    def passing(self, logits: Float32) -> NDArray[np.bool_]:
+        """Which objects all members score, (N,) bool, by log-odds (N, M) that are finite for every member."""
+        return np.asarray(self.calibration.log_odds(logits) >= self.log_odds_above, dtype=np.bool_)
+
+
 class BundleManifest(SealedRecord):
     """Everything about a bundle but its numbers.
 
     ``class_prior``: share of lenses in training, none where unknown. ``second_look``: none where every object is scored as it
-    is. ``trained_on``: fingerprints of the sets that any of its training has seen, its grid's and that of bundles that it began
-    from included, or ``drawn:PRESET:SEED:N`` of sets that were drawn where they were used; none where that is not known.
-    ``grid``: what the grid embeds, and how it places new objects. ``thresholds``: decisions for several β, the default one
-    first; empty where no labelled set was at hand. ``sha256``: of every other file of the folder. ``members``: the paper's
-    seven, which the grid embeds, then any others. Whether objects are judged by the grid or by the calibrated probability
-    follows from what is there: :attr:`decides_on`.
+    is. ``screen``: none where all members score every object. ``trained_on``: fingerprints of the sets that any of its training
+    has seen, its grid's and that of bundles that it began from included, or ``drawn:PRESET:SEED:N`` of sets that were drawn
+    where they were used; none where that is not known. ``grid``: what the grid embeds, and how it places new objects.
+    ``thresholds``: decisions for several β, the default one first; empty where no labelled set was at hand. ``sha256``: of
+    every other file of the folder. ``members``: the paper's seven, which the grid embeds, then any others. Whether objects are
+    judged by the grid or by the calibrated probability follows from what is there: :attr:`decides_on`.
     """
 
     format_version: Literal[1] = FORMAT_VERSION
@@ -133,6 +180,7 @@ class BundleManifest(SealedRecord):
     calibration: AnyCalibration
     second_look: SecondLook | None = None
     grid: GridRule = GridRule()
+    screen: Screen | None = None
     thresholds: tuple[OperatingPoint, ...] = ()
     metrics: tuple[Metric, ...] = ()
     trained_on: tuple[str, ...] = ()
@@ -162,12 +210,15 @@ class BundleManifest(SealedRecord):
         needed = {member.file for member in further}
         if further and isinstance(calibration, Calibration):
             needed.add(CALIBRATION_FILE)
+        if self.screen is not None:
+            needed.add(SCREEN_FILE)
+            if tuple(name for name in MEMBERS if name in self.screen.members) != self.screen.members:
+                raise ValueError(f"the members of the screen must be different ones in the order {', '.join(MEMBERS)}")
         if not needed <= self.sha256.keys():
             raise ValueError(f"{', '.join(sorted(needed - self.sha256.keys()))} is not listed in sha256")
-        if self.second_look is not None and not isinstance(self.calibration, Calibration):
-            raise ValueError(
-                "second_look (test-time augmentation) goes by calibrated log-odds, and this bundle has no calibration"
-            )
+        for rule, what in ((self.second_look, "second_look (test-time augmentation)"), (self.screen, "screen")):
+            if rule is not None and not isinstance(self.calibration, Calibration):
+                raise ValueError(f"{what} goes by calibrated log-odds, and this bundle has no calibration")
         return self
 
     @field_validator("sha256")
@@ -237,6 +288,7 @@ class Bundle:
     path. ``fingerprint``: checksum of ``bundle.json``, which lists those of all other files. ``model``: the ONNX graph of the
     paper's seven; ``further``: one of each further member. ``grid`` and ``curve`` (of the score that decides, on a labelled
     held-out set) are absent where no labelled set was at hand. ``calibration_set``: in bundles with further members.
+    ``screen_model``: the graph of the members of the screen alone, where there is a screen.
     """
 
     path: Path
@@ -248,6 +300,7 @@ class Bundle:
     curve: OperatingCurve | None
     further: tuple[bytes, ...] = ()
     calibration_set: CalibrationSet | None = None
+    screen_model: bytes | None = None
 
     @property
     def calibration(self) -> Calibration | MeanProbability:
@@ -279,6 +332,22 @@ class Bundle:
         """Test-time augmentation: which objects get it, and the calibration that decides so; None where no object does."""
         rule, calibration = self.manifest.second_look, self.calibration
         return (rule, calibration) if rule is not None and isinstance(calibration, Calibration) else None
+
+    def screening(self, choice: ScreenChoice = "auto") -> Screening | None:
+        """The screen that a scan uses; None where all members score every object.
+
+        Parameters
+        ----------
+        choice
+            ``none``: none; ``bundle``: the bundle's, if it has one; ``auto``: the bundle's, if it was measured to lose next to
+            nothing (:attr:`Screen.is_harmless`).
+        """
+        rule = self.manifest.screen
+        if rule is None or choice == "none" or (choice == "auto" and not rule.is_harmless):
+            return None
+        members = np.array([name in rule.members for name in self.manifest.member_names])
+        calibration = self.combination(members)
+        return Screening(members, calibration, rule.log_odds_above) if isinstance(calibration, Calibration) else None
 
     @property
     def default_beta(self) -> float | None:
@@ -356,6 +425,7 @@ def read_bundle(path: Path, location: str) -> Bundle:
         calibration_set=CalibrationSet.load(path / CALIBRATION_FILE, len(manifest.members))
         if CALIBRATION_FILE in content
         else None,
+        screen_model=None if manifest.screen is None else content[SCREEN_FILE],
     )
 
 
@@ -372,10 +442,11 @@ class BundleContent:
 
     ``model``: the ONNX graph of the paper's seven (:func:`scanner.training.export.merge_onnx`); ``further``: those of the
     members beyond them, ``calibration_set`` what all were calibrated on. ``calibration``, ``grid``: what turns log-odds into
-    the two scores. ``second_look``: what gets test-time augmentation, if anything. ``curve``: of the score that decides (the
-    grid value where there is a grid, else the calibrated probability), on a labelled set. ``betas``, ``prevalence``: β of the
-    thresholds to list, the default one first, and the share of lenses to state them for (``None``: the set's). ``texts``:
-    further files, such as ``{"MODEL_CARD.md": ...}``.
+    the two scores. ``second_look``: what gets test-time augmentation, if anything. ``screen``, ``screen_model``: what all
+    members score, if not everything, and the graph of those that say so. ``curve``: of the score that decides (the grid value
+    where there is a grid, else the calibrated probability), on a labelled set. ``betas``, ``prevalence``: β of the thresholds
+    to list, the default one first, and the share of lenses to state them for (``None``: the set's). ``texts``: further files,
+    such as ``{"MODEL_CARD.md": ...}``.
     """
 
     name: str
@@ -395,6 +466,8 @@ class BundleContent:
     metrics: Sequence[Metric] = ()
     further: Sequence[bytes] = ()
     calibration_set: CalibrationSet | None = None
+    screen: Screen | None = None
+    screen_model: bytes | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
 
     def manifest(self, sha256: dict[str, str]) -> BundleManifest:
@@ -410,6 +483,7 @@ class BundleContent:
             calibration=self.calibration,
             second_look=self.second_look,
             grid=GridRule() if self.grid is None else self.grid.rule,
+            screen=self.screen,
             thresholds=points,
             metrics=tuple(self.metrics),
             trained_on=tuple(self.trained_on),
@@ -420,7 +494,7 @@ class BundleContent:
 def content_of(bundle: Bundle) -> BundleContent:
     """What a bundle was written from, its texts included."""
     manifest = bundle.manifest
-    binary = {MODEL_FILE, GRID_FILE, CURVE_FILE, CALIBRATION_FILE, *(member.file for member in manifest.further)}
+    binary = {MODEL_FILE, SCREEN_FILE, GRID_FILE, CURVE_FILE, CALIBRATION_FILE, *(member.file for member in manifest.further)}
     return BundleContent(
         name=manifest.name,
         version=manifest.version,
@@ -439,6 +513,8 @@ def content_of(bundle: Bundle) -> BundleContent:
         metrics=manifest.metrics,
         further=bundle.further,
         calibration_set=bundle.calibration_set,
+        screen=manifest.screen,
+        screen_model=bundle.screen_model,
         texts={name: (bundle.path / name).read_text(encoding="utf-8") for name in manifest.sha256 if name not in binary},
     )
 
@@ -494,6 +570,8 @@ def _fill(folder: Path, content: BundleContent) -> None:
     (folder / MODEL_FILE).write_bytes(content.model)
     for member, graph in zip(content.members[len(MEMBERS) :], content.further, strict=True):
         (folder / member.file).write_bytes(graph)
+    if content.screen_model is not None:
+        (folder / SCREEN_FILE).write_bytes(content.screen_model)
     if content.calibration_set is not None:
         content.calibration_set.save(folder / CALIBRATION_FILE)
     if content.grid is not None:

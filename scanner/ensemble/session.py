@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner.ensemble.augmentation import SecondLook, average_orientations
-from scanner.ensemble.bundle import MODEL_FILE, Bundle
+from scanner.ensemble.bundle import MODEL_FILE, SCREEN_FILE, Bundle
 from scanner.ensemble.calibration import Calibration, MeanProbability, sigmoid
 from scanner.errors import ContentError, UsageError
 from scanner.processes import script_kept_from_children
@@ -30,7 +30,9 @@ from scanner.records import (
     VIS_CUTOUT_PIXELS,
     Flag,
     Float32,
+    Int64,
     Scores,
+    ScreenChoice,
     UInt32,
 )
 
@@ -84,6 +86,8 @@ class Scorer:
         Do not score objects that lack a NISP band either.
     threshold
         Decides in the place of F-beta's; None: that one.
+    screen
+        Whether a few members choose what all members score, see :meth:`~scanner.ensemble.bundle.Bundle.screening`.
 
     Attributes
     ----------
@@ -91,6 +95,8 @@ class Scorer:
         What the session runs on.
     threshold
         Of the grid value, or of the calibrated probability where the bundle has no grid (``bundle.manifest.decides_on``).
+    screening, session
+        The screen that is used, if any, and what computes log-odds.
     """
 
     def __init__(
@@ -103,26 +109,30 @@ class Scorer:
         parallel: int = 1,
         require_all_bands: bool = False,
         threshold: float | None = None,
+        screen: ScreenChoice = "none",
     ) -> None:
         self.bundle = bundle
         self.threshold = bundle.threshold(beta, threshold)
         self.max_bad_fraction = max_bad_fraction
         self.require_all_bands = require_all_bands
         self._partial: dict[bytes, Calibration | MeanProbability | None] = {}
-        self._session = open_session(bundle, provider, threads, parallel)
-        self.provider = self._session.provider
+        self.screening = bundle.screening(screen)
+        self.session = open_session(bundle, provider, threads, parallel, screens=self.screening is not None)
+        self.provider = self.session.provider
 
     @property
     def core_seconds(self) -> float:
         """Processor time, so far, of scoring threads other than the caller's."""
-        return self._session.core_seconds
+        return self.session.core_seconds
 
     def score(self, vis: Float32, nisp: Float32, sky: Float32, sigma: Float32, bad_fraction: Float32, flags: UInt32) -> Scores:
         """Score ``N`` cutouts.
 
         An object whose NISP bands are not all there is scored by the members that see only what is there
         (:meth:`~scanner.ensemble.calibration.Calibration.distilled`). It has no place in the embedding: its probability, at the
-        prevalence of the training set, stands in for the grid's lens fraction where that decides.
+        prevalence of the training set, stands in for the grid's lens fraction where that decides. So it is with an object that
+        does not pass the screen: the members of the screen alone score it. What passes is scored to the last bit as without a
+        screen. An object that some member of the screen does not see passes.
 
         Parameters
         ----------
@@ -140,16 +150,18 @@ class Scorer:
         Scores
             NaN, and ``decision`` False, where an object was not scored: its VIS has too many bad pixels or, with
             ``require_all_bands``, another band, or its pixels overflow float32 (TOO_MANY_BAD_PIXELS). NaN log-odds of members
-            that do not see an object (BANDS_MISSING).
+            that do not see an object (BANDS_MISSING), or were not asked (SCREENED).
         """
         n = len(vis)
-        flagged = flags.astype(np.uint32)
-        logits = np.full((n, len(self.bundle.manifest.members)), np.nan, dtype=np.float32)
-        calibrated = np.full(n, np.nan, dtype=np.float32)
-        tsne = np.full((n, 2), np.nan, dtype=np.float32)
-        grid_value = np.full(n, np.nan, dtype=np.float32)
-        cell_count = np.zeros(n, dtype=np.int64)
-        decision = np.zeros(n, dtype=np.bool_)
+        scores = Scores(
+            logits=np.full((n, len(self.bundle.manifest.members)), np.nan, dtype=np.float32),
+            tsne=np.full((n, 2), np.nan, dtype=np.float32),
+            grid_value=np.full(n, np.nan, dtype=np.float32),
+            cell_count=np.zeros(n, dtype=np.int64),
+            calibrated=np.full(n, np.nan, dtype=np.float32),
+            decision=np.zeros(n, dtype=np.bool_),
+            flags=flags.astype(np.uint32),
+        )
         usable = bad_fraction <= self.max_bad_fraction
         for bands in np.unique(usable, axis=0):
             members = seeing(self.bundle, bands)
@@ -159,37 +171,48 @@ class Scorer:
             if combination is None:
                 continue
             rows = np.flatnonzero((usable == bands).all(axis=1))
-            whole = len(rows) == n
-            cutouts = (vis, nisp, sky, sigma) if whole else (vis[rows], nisp[rows], sky[rows], sigma[rows])
-            found = self._session.logits(*cutouts, combination if isinstance(combination, Calibration) else None)
-            known = np.isfinite(found[:, members]).all(axis=1)
-            rows, found = rows[known], found[known]
-            logits[rows[:, None], np.flatnonzero(members)] = found[:, members]
-            calibrated[rows] = deciding = combination.apply(
-                found if isinstance(combination, Calibration) else found[:, members]
-            )
             if not members.all():
-                flagged[rows] |= np.uint32(Flag.BANDS_MISSING)
-                if self.bundle.manifest.decides_on == "grid" and isinstance(combination, Calibration):
-                    deciding = sigmoid(combination.log_odds(found, combination.training_prevalence)).astype(np.float32)
-            elif self.bundle.grid is not None:
-                place = self.bundle.grid.lookup(found)
-                tsne[rows], grid_value[rows], cell_count[rows] = place.positions, place.value, place.cell_count
-                flagged[rows] |= place.flags
-                if self.bundle.manifest.decides_on == "grid":
-                    deciding = place.value
-            # Thresholds compare in float32, as the scores are: a threshold is a score that occurred, and must select it.
-            decision[rows] = deciding >= np.float32(self.threshold)
-        flagged[~np.isfinite(calibrated)] |= np.uint32(Flag.TOO_MANY_BAD_PIXELS)
-        return Scores(
-            logits=logits,
-            tsne=tsne,
-            grid_value=grid_value,
-            cell_count=cell_count,
-            calibrated=calibrated,
-            decision=decision,
-            flags=flagged,
-        )
+                scores.flags[rows] |= np.uint32(Flag.BANDS_MISSING)
+            screening = self.screening
+            if screening is not None and members[screening.members].all():
+                first = self.session.screen_logits(*_of(rows, vis, nisp, sky, sigma))
+                passes = screening.passing(first)
+                scores.flags[rows[~passes]] |= np.uint32(Flag.SCREENED)
+                self._enter(scores, rows[~passes], first[~passes], screening.members, screening.calibration)
+                rows = rows[passes]
+            given = combination if isinstance(combination, Calibration) else None
+            found = self.session.logits(*_of(rows, vis, nisp, sky, sigma), given)
+            self._enter(scores, rows, found, members, combination)
+        unscored = ~np.isfinite(scores.calibrated)
+        scores.flags[unscored] &= ~np.uint32(Flag.BANDS_MISSING | Flag.SCREENED)
+        scores.flags[unscored] |= np.uint32(Flag.TOO_MANY_BAD_PIXELS)
+        return scores
+
+    def _enter(
+        self,
+        scores: Scores,
+        rows: Int64,
+        found: Float32,
+        members: NDArray[np.bool_],
+        combination: Calibration | MeanProbability,
+    ) -> None:
+        """Put into the rows of ``scores`` what follows from their log-odds (n, M), of which those of ``members`` (M,) count."""
+        known = np.isfinite(found[:, members]).all(axis=1)
+        rows, found = rows[known], found[known]
+        scores.logits[rows[:, None], np.flatnonzero(members)] = found[:, members]
+        deciding = combination.apply(found if isinstance(combination, Calibration) else found[:, members])
+        scores.calibrated[rows] = deciding
+        if not members.all():
+            if self.bundle.manifest.decides_on == "grid" and isinstance(combination, Calibration):
+                deciding = sigmoid(combination.log_odds(found, combination.training_prevalence)).astype(np.float32)
+        elif self.bundle.grid is not None:
+            place = self.bundle.grid.lookup(found)
+            scores.tsne[rows], scores.grid_value[rows], scores.cell_count[rows] = place.positions, place.value, place.cell_count
+            scores.flags[rows] |= place.flags
+            if self.bundle.manifest.decides_on == "grid":
+                deciding = place.value
+        # Thresholds compare in float32, as the scores are: a threshold is a score that occurred, and must select it.
+        scores.decision[rows] = deciding >= np.float32(self.threshold)
 
     def _combination(self, members: NDArray[np.bool_]) -> Calibration | MeanProbability | None:
         """See :meth:`~scanner.ensemble.bundle.Bundle.combination`; made once, as distilling takes a while."""
@@ -197,6 +220,11 @@ class Scorer:
         if key not in self._partial:
             self._partial[key] = self.bundle.combination(members)
         return self._partial[key]
+
+
+def _of(rows: Int64, vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> tuple[Float32, Float32, Float32, Float32]:
+    """These rows of each array, in rising order; the arrays themselves where that is all of them."""
+    return (vis, nisp, sky, sigma) if len(rows) == len(vis) else (vis[rows], nisp[rows], sky[rows], sigma[rows])
 
 
 def seeing(bundle: Bundle, bands: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -211,7 +239,7 @@ class _Part:
 
     session: Any
     inputs: tuple[str, ...]
-    columns: slice
+    columns: slice | Int64
     one_by_one: bool = False
 
     def run(self, feed: Mapping[str, Float32]) -> Float32:
@@ -236,7 +264,8 @@ class EnsembleSession:
     A bundle without a grid has no embedding: position and grid value are NaN and the cell count 0, the threshold applies to the
     calibrated probability.
 
-    ``further``: sessions of the members beyond the paper's seven, one column of log-odds each. ``provider``: what it runs on.
+    ``further``: sessions of the members beyond the paper's seven, one column of log-odds each. ``screen``: that of the members
+    of the screen, and which of all these are. ``provider``: what it runs on.
     ``inputs``: the inputs that its graphs read, among ``vis``, ``nisp``, ``sky``, ``sigma``.
     ``parallel``: objects that are scored at a time. ``core_seconds``: processor time of the threads that did so, so far;
     without them (``parallel`` is 1) the caller's thread does the work, and it is 0. ``augmentation``: which objects
@@ -250,15 +279,14 @@ class EnsembleSession:
         parallel: int = 1,
         augmentation: tuple[SecondLook, Calibration] | None = None,
         further: Sequence[Any] = (),
+        screen: tuple[Any, NDArray[np.bool_]] | None = None,
     ) -> None:
-        self._parts = [_Part(session, tuple(node.name for node in session.get_inputs()), slice(0, len(MEMBERS)))]
+        self._parts = [_Part(session, _inputs(session), slice(0, len(MEMBERS)))]
         for column, one in enumerate(further, len(MEMBERS)):
-            nodes = one.get_inputs()
-            names = tuple(node.name for node in nodes)
-            self._parts.append(
-                _Part(one, names, slice(column, column + 1), one_by_one=any(node.shape[0] == 1 for node in nodes))
-            )
+            alone = any(node.shape[0] == 1 for node in one.get_inputs())
+            self._parts.append(_Part(one, _inputs(one), slice(column, column + 1), one_by_one=alone))
         self.n_members = len(MEMBERS) + len(further)
+        self._screen = [] if screen is None else [_Part(screen[0], _inputs(screen[0]), np.flatnonzero(screen[1]))]
         self._augmentation = augmentation
         self.provider: Provider = provider
         self.inputs: tuple[str, ...] = tuple(dict.fromkeys(name for part in self._parts for name in part.inputs))
@@ -305,19 +333,32 @@ class EnsembleSession:
         ValueError
             An array has another shape.
         """
+        return self._computed(self._parts, vis, nisp, sky, sigma)
+
+    def screen_logits(self, vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> Float32:
+        """Log-odds of the members of the screen, which the session was opened with; otherwise :meth:`plain_logits`.
+
+        Returns
+        -------
+        numpy.ndarray
+            (N, M) float32, 0 for every member that is not of the screen.
+        """
+        return self._computed(self._screen, vis, nisp, sky, sigma)
+
+    def _computed(self, parts: Sequence[_Part], vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> Float32:
         arrays = {"vis": vis, "nisp": nisp, "sky": sky, "sigma": sigma}
         n = len(vis)
         for name in self.inputs:
             if arrays[name].shape != (n, *SHAPES[name]):
                 raise ValueError(f"{name} has shape {arrays[name].shape}, not {(n, *SHAPES[name])}")
-        found: NDArray[np.float32] = np.empty((n, self.n_members), dtype=np.float32)
+        found: NDArray[np.float32] = np.zeros((n, self.n_members), dtype=np.float32)
         step = BATCH[self.provider]
 
         def score(start: int) -> float:
             began = time.thread_time()
             rows = slice(start, start + step)
             feed = {name: np.ascontiguousarray(arrays[name][rows], dtype=np.float32) for name in self.inputs}
-            for part in self._parts:
+            for part in parts:
                 found[rows, part.columns] = part.run(feed)
             return time.thread_time() - began
 
@@ -329,7 +370,13 @@ class EnsembleSession:
         return found
 
 
-def open_session(bundle: Bundle, provider: str = "auto", threads: int = 1, parallel: int = 1) -> EnsembleSession:
+def _inputs(session: Any) -> tuple[str, ...]:
+    return tuple(node.name for node in session.get_inputs())
+
+
+def open_session(
+    bundle: Bundle, provider: str = "auto", threads: int = 1, parallel: int = 1, screens: bool = False
+) -> EnsembleSession:
     """Open a session of a bundle.
 
     Parameters
@@ -342,6 +389,8 @@ def open_session(bundle: Bundle, provider: str = "auto", threads: int = 1, paral
         Threads that compute one object on the CPU. The last digits of a log-odds (1e-6) depend on their number, not on chance.
     parallel
         Objects scored at a time on the CPU, which no digit depends on. Each takes 50 MB.
+    screens
+        Open the graph of the bundle's screen too, for :meth:`EnsembleSession.screen_logits`.
 
     Raises
     ------
@@ -363,7 +412,8 @@ def open_session(bundle: Bundle, provider: str = "auto", threads: int = 1, paral
         if session.get_providers()[0] == ONNX_NAME[candidate]:
             _check_graph(session, bundle)
             further = [_open_further(onnxruntime, bundle, number, candidate, threads) for number in range(len(bundle.further))]
-            return EnsembleSession(session, candidate, parallel, bundle.augmentation, further)
+            screen = _open_screen(onnxruntime, bundle, candidate, threads) if screens else None
+            return EnsembleSession(session, candidate, parallel, bundle.augmentation, further, screen)
     asked = wanted[-1]
     if asked == "tensorrt" and ONNX_NAME[asked] in available:
         raise UsageError(
@@ -496,6 +546,22 @@ def _open_further(onnxruntime: Any, bundle: Bundle, number: int, provider: Provi
             f"{path}: its inputs {sorted(inputs)} and outputs {sorted(outputs)} are not those of a member; add it again."
         )
     return session
+
+
+def _open_screen(onnxruntime: Any, bundle: Bundle, provider: Provider, threads: int) -> tuple[Any, NDArray[np.bool_]]:
+    """The session of the members of a bundle's screen, and which of all members these are, (M,) bool."""
+    screen, path = bundle.manifest.screen, bundle.path / SCREEN_FILE
+    if screen is None or bundle.screen_model is None:
+        raise ValueError(f"{bundle.path} has no screen")
+    session = open_graph(onnxruntime, bundle.screen_model, path, provider, threads)
+    inputs = {node.name: tuple(node.shape[1:]) for node in session.get_inputs()}
+    outputs = {node.name: tuple(node.shape[1:]) for node in session.get_outputs()}
+    if any(SHAPES.get(name) != shape for name, shape in inputs.items()) or outputs != {OUTPUT: (len(screen.members),)}:
+        raise ContentError(
+            f"{path}: its inputs {sorted(inputs)} and outputs {sorted(outputs)} are not those of a screen of "
+            f"{', '.join(screen.members)}; set the screen again with 'scanner models screen'."
+        )
+    return session, np.array([name in screen.members for name in bundle.manifest.member_names])
 
 
 def _check_graph(session: Any, bundle: Bundle) -> None:

@@ -164,6 +164,15 @@ def cached_logits(
     return found
 
 
+def kept_logits(bundle: Bundle, dataset: LabelledSet, folder: Path) -> Float32 | None:
+    """The log-odds of all rows, (N, M), if :func:`cached_logits` has kept every one of them."""
+    starts = range(0, len(dataset), PART)
+    shapes = [(min(PART, len(dataset) - start), len(bundle.manifest.members)) for start in starts]
+    place = folder / cache_key(bundle, dataset)
+    parts = [read_array(place / f"{number:06d}.npy", shape) for number, shape in enumerate(shapes)]
+    return np.concatenate(parts) if parts and all(part is not None for part in parts) else None  # type: ignore[arg-type]
+
+
 def dataset_logits(
     session: EnsembleSession,
     dataset: Cutouts,

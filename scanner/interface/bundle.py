@@ -1,4 +1,4 @@
-"""Bundles of trained networks: load one, score arrays with it, measure several on labelled sets, add a network."""
+"""Bundles of trained networks: load one, score arrays with it, measure several, add a network, set a screen."""
 
 from __future__ import annotations
 
@@ -22,9 +22,20 @@ from scanner.ensemble.session import Scorer
 from scanner.errors import UsageError
 from scanner.interface.progress import bar
 from scanner.processes import script_kept_from_children
-from scanner.records import BANDS, NISP_BANDS, NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, Band, CutoutBatch, Flag, Float32, Targets
+from scanner.records import (
+    BANDS,
+    NISP_BANDS,
+    NISP_CUTOUT_PIXELS,
+    VIS_CUTOUT_PIXELS,
+    Band,
+    CutoutBatch,
+    Flag,
+    Float32,
+    MemberName,
+    Targets,
+)
 from scanner.survey.scan.machine import cores
-from scanner.training.presets import EMBEDDED_ROWS, SECOND_LOOK_SHARE
+from scanner.training.presets import EMBEDDED_ROWS, SCREEN_MEMBERS, SCREEN_SHARE, SECOND_LOOK_SHARE
 
 # Tables, plots and cutouts are imported where they are used: a bundle is loaded without them.
 if TYPE_CHECKING:
@@ -494,6 +505,80 @@ def regrid(
         f"{manifest.description.rstrip('.')}; grid of {embeds} and threshold from {sets}.",
     )
     return regridded(loaded, training, Path(out or f"{manifest.name}-regridded"), naming, how, report)
+
+
+def set_screen(
+    bundle: BundleLike,
+    data: str | Path | LabelledSet | Iterable[str | Path | LabelledSet],
+    out: str | Path,
+    *,
+    members: Sequence[MemberName] = SCREEN_MEMBERS,
+    share: float = SCREEN_SHARE,
+    version: str | None = None,
+    cache: str | Path | None = None,
+    provider: str = "auto",
+    threads: int = 1,
+    config: str | Path | None = None,
+    endpoint: str | None = None,
+    anonymous: bool | None = None,
+    report: Callable[[str], None] = lambda text: None,
+) -> Bundle:
+    """Set and measure a bundle's screen, in a new bundle, as ``scanner models screen`` does; no network changes.
+
+    Parameters
+    ----------
+    bundle
+        What :func:`load_bundle` takes or returns; it stays as it is.
+    data
+        Labelled sets that it has not seen, folders or ``s3://…``: their non-lenses set the limit, their lenses show what is
+        lost.
+    out
+        Folder of the new bundle.
+    members, share
+        The members that score every object, and the share of the non-lenses that all members score.
+    version
+        Of the new bundle; by default the old one with ``+screen``.
+    cache
+        Folder where log-odds are kept; by default they are not.
+    provider, threads
+        What runs the networks, and threads that score one object.
+    config, endpoint, anonymous
+        How object stores are reached: a TOML file, or the settings themselves.
+    report
+        Called with a line a step.
+
+    Returns
+    -------
+    Bundle
+        ``manifest.screen`` has the limit and what is lost.
+
+    Raises
+    ------
+    UsageError
+        The bundle was trained on a set or has no calibration, or the version is its own; packages are missing.
+    ContentError
+        The sets have too few objects.
+    OutputError
+        The new bundle, or the cache, cannot be written.
+    """
+    try:
+        from scanner.training import screening
+    except ImportError as error:
+        raise UsageError(f"setting a screen needs {error.name}; 'pip install scanner[train]'.") from None
+    storage = configuration.load_storage(config, endpoint, anonymous)
+    loaded = bundle if isinstance(bundle, Bundle) else bundle_files.load(bundle, storage)
+    return screening.set_screen(
+        loaded,
+        _labelled_sets(data, cache_folder("log-odds") / "datasets", storage),
+        Path(out),
+        members=members,
+        share=share,
+        version=f"{loaded.manifest.version}+screen" if version is None else version,
+        cache=None if cache is None else Path(cache),
+        provider=provider,
+        threads=threads,
+        report=report,
+    )
 
 
 @dataclass(frozen=True, repr=False)

@@ -15,7 +15,7 @@ from scanner.config import EngineConfig, RankedBy, RunConfig
 from scanner.errors import TileListError, UsageError
 from scanner.interface.progress import bar, followed
 from scanner.processes import script_kept_from_children, sigterm_interrupts
-from scanner.records import CodecName, Tile
+from scanner.records import CodecName, ScreenChoice, Tile
 from scanner.storage import open_store
 from scanner.storage.location import is_remote, join, split
 
@@ -50,6 +50,7 @@ class RunSettings(TypedDict, total=False):
     beta: float | None
     threshold: float | None
     rank: RankedBy
+    screen: ScreenChoice | None
     keep: str
     codec: CodecName
     known_lenses: str | Path | None
@@ -81,6 +82,7 @@ KEYS: Mapping[str, str] = {
     "beta": "scoring.beta",
     "threshold": "scoring.threshold",
     "rank": "catalogue.rank",
+    "screen": "scoring.screen",
     "keep": "cutouts.keep",
     "codec": "cutouts.codec",
     "known_lenses": "catalogue.known_lenses",

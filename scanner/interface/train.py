@@ -14,7 +14,7 @@ from scanner.processes import script_kept_from_children, sigterm_interrupts
 from scanner.records import MEMBERS, MemberName
 from scanner.storage.location import is_remote
 from scanner.survey.scan.machine import cores
-from scanner.training.presets import EMBEDDED_ROWS, PRESETS, SECOND_LOOK_SHARE, Preset, PresetName, seconds
+from scanner.training.presets import EMBEDDED_ROWS, PRESETS, SCREEN_SHARE, SECOND_LOOK_SHARE, Preset, PresetName, seconds
 
 # What needs torch, or the libraries of a scan, is imported where it is used: a machine with a GPU may lack the latter.
 if TYPE_CHECKING:
@@ -169,6 +169,7 @@ def make_bundle(
     embed: int = EMBEDDED_ROWS,
     cells: int | None = None,
     second_look: float = SECOND_LOOK_SHARE,
+    screen: float = SCREEN_SHARE,
     evaluate_on: str | Path | Sequence[str | Path] = (),
     compare: Sequence[str | Path] = (),
     images: str | Path | None = None,
@@ -201,6 +202,8 @@ def make_bundle(
         Seed and most rows of the embedding; cells of the grid along each axis, 100 for 45,000 rows by default.
     second_look
         Objects that score as high as this share of the non-lenses are scored eight ways round; 0: none.
+    screen
+        Objects that stand as high by OU-66 alone as this share of the non-lenses are scored by all members; 0: all are.
     evaluate_on, compare, images, known, rotations, cache
         Held-out sets for the card, other bundles beside this one, and the rest as for :func:`scanner.evaluate`; log-odds are
         kept in the folder of the runs by default.
@@ -258,6 +261,7 @@ def make_bundle(
             workers=jobs or (1 if provider in ("cuda", "tensorrt") else cores()),
             threads=cores(),
             second_look=second_look,
+            screen=screen,
         )
         assembled = assemble(ensemble, training, out, Naming(name or out.resolve().name, version, description), how, report)
         draw_assembled(assembled, training, members)

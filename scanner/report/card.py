@@ -33,6 +33,10 @@ FLAG_WORDS: dict[Flag, tuple[str, str]] = {
         "bands missing",
         "A NISP band is not there: the members that do without it scored this object, and the grid has no place for it.",
     ),
+    Flag.SCREENED: (
+        "screened out",
+        "The quick members found it so far from a lens that the others and the grid were not asked.",
+    ),
 }
 
 

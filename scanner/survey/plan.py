@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from scanner.config import RunConfig
 from scanner.cutouts.codec import CODECS
+from scanner.ensemble.augmentation import ORIENTATIONS
 from scanner.ensemble.session import Scorer
 from scanner.errors import TileError
-from scanner.records import NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, FailedTile, Record, Tile
+from scanner.records import NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, FailedTile, Float32, Record, Tile
 from scanner.sky.local_files import fetch_tile, remote_files, temporary_folder
 from scanner.sky.targets import list_targets
 from scanner.sky.tile_images import open_tile
@@ -48,13 +50,20 @@ class FetchedTile(Record):
 
 
 class RunPlan(Record):
-    """A planned run; ``seconds`` is an estimate from a short measurement of scoring on this machine."""
+    """A planned run; ``seconds`` is an estimate from a short measurement of scoring on this machine.
+
+    ``objects_per_second``: scored by one worker, with the bundle's screen and test-time augmentation as far as non-lenses get
+    them. ``without_screen``: the same where all members score everything; None where they do. ``share_passing``: of the
+    objects, that all members score.
+    """
 
     tiles: tuple[TilePlan, ...]
     failed: tuple[FailedTile, ...]
     fetched: FetchedTile | None = None
     workers: int
     objects_per_second: float
+    without_screen: float | None = None
+    share_passing: float = 1.0
 
     @property
     def n_tiles(self) -> int:
@@ -72,9 +81,19 @@ class RunPlan(Record):
         return sum((1 + tile.n_alike) * tile.input_bytes for tile in self.tiles)
 
     @property
+    def sky_area_deg2(self) -> float:
+        """Sky with good VIS pixels."""
+        return sum((1 + tile.n_alike) * tile.sky_area_deg2 for tile in self.tiles)
+
+    @property
+    def core_seconds(self) -> float:
+        """Expected time of one worker alone."""
+        return self.n_targets / self.objects_per_second
+
+    @property
     def seconds(self) -> float:
         """Expected duration."""
-        return self.n_targets / (self.objects_per_second * self.workers)
+        return self.core_seconds / self.workers
 
     def stored_bytes(self, config: RunConfig) -> int:
         """Bytes of cutouts that would be kept."""
@@ -103,7 +122,7 @@ def plan(tiles: Mapping[str, Tile], config: RunConfig, scorer: Scorer) -> RunPla
         failed=tuple(one for one in plans if isinstance(one, FailedTile)),
         fetched=fetched,
         workers=worker_count(config.engine, sum(1 + tile.n_alike for tile in planned)),
-        objects_per_second=_scoring_rate(scorer),
+        **_scoring_rates(scorer),
     )
 
 
@@ -148,13 +167,28 @@ def _plan_tile(tile: Tile, config: RunConfig, scratch: Path) -> TilePlan:
         )
 
 
-def _scoring_rate(scorer: Scorer, n_objects: int = 16) -> float:
+def _scoring_rates(scorer: Scorer, n_objects: int = 16) -> dict[str, Any]:
+    """Fields of the plan: each stage of scoring is timed on noise, and weighted by the share of non-lenses that reach it."""
     noise = np.random.default_rng(0)
     vis = noise.standard_normal((n_objects, VIS_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS), np.float32)
     nisp = noise.standard_normal((n_objects, 3, NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS), np.float32)
-    sky, sigma = np.zeros((n_objects, 4), np.float32), np.ones((n_objects, 4), np.float32)
-    bad, flags = np.zeros((n_objects, 4), np.float32), np.zeros(n_objects, np.uint32)
-    scorer.score(vis[:2], nisp[:2], sky[:2], sigma[:2], bad[:2], flags[:2])
-    start = time.perf_counter()
-    scorer.score(vis, nisp, sky, sigma, bad, flags)
-    return n_objects / (time.perf_counter() - start)
+    cutouts = (vis, nisp, np.zeros((n_objects, 4), np.float32), np.ones((n_objects, 4), np.float32))
+
+    def seconds_per_object(score: Callable[..., Float32]) -> float:
+        score(*(values[:2] for values in cutouts))
+        start = time.perf_counter()
+        score(*cutouts)
+        return (time.perf_counter() - start) / n_objects
+
+    manifest, session = scorer.bundle.manifest, scorer.session
+    by_all = seconds_per_object(session.plain_logits)
+    again = 0.0 if manifest.second_look is None else (ORIENTATIONS - 1) * manifest.second_look.share * by_all
+    if scorer.screening is None or manifest.screen is None:
+        return {"objects_per_second": 1.0 / (by_all + again)}
+    share = manifest.screen.share
+    screened = seconds_per_object(session.screen_logits) + share * by_all + again
+    return {
+        "objects_per_second": 1.0 / screened,
+        "without_screen": 1.0 / (by_all + again),
+        "share_passing": share,
+    }

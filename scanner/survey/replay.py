@@ -283,7 +283,15 @@ def replay(request: ReplayRequest) -> ReplayReport:
 def _scorer(bundle: Bundle, record: RunRecord) -> Scorer:
     """The run's own provider, or where this machine does not have it, the best that it has."""
     scoring, cutouts = record.config.scoring, record.config.cutouts
-    settings = (scoring.threads, scoring.beta, cutouts.max_bad_fraction, 1, cutouts.require_all_bands, scoring.threshold)
+    settings = (
+        scoring.threads,
+        scoring.beta,
+        cutouts.max_bad_fraction,
+        1,
+        cutouts.require_all_bands,
+        scoring.threshold,
+        scoring.screen,
+    )
     try:
         return Scorer(bundle, record.provider, *settings)
     except UsageError:

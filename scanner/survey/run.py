@@ -215,4 +215,5 @@ def _scorer(bundle: Bundle, config: RunConfig, parallel: int = 1) -> Scorer:
         parallel=parallel,
         require_all_bands=config.cutouts.require_all_bands,
         threshold=scoring.threshold,
+        screen=scoring.screen,
     )

@@ -55,6 +55,7 @@ from scanner.records import (
 from scanner.survey.scan.machine import cores
 from scanner.training.assemble import second_look_rule
 from scanner.training.export import OnnxGraph, asinh_mad
+from scanner.training.screening import screen_on
 
 #: A network's output: lens log-odds or probability, (N,) or (N, 1); logits or probabilities of (non-lens, lens), (N, 2).
 Output = Literal["logit", "probability", "logits", "softmax"]
@@ -126,7 +127,7 @@ def add_member(
     seed: int = 0,
     report: Report = lambda text: None,
 ) -> AddedMember:
-    """Write a bundle with one member more, its calibration, thresholds and rule of test-time augmentation made anew.
+    """Write a bundle with one member more, its calibration, thresholds, rule of test-time augmentation and screen made anew.
 
     Both combinations, without and with the member, are fitted on one half of the set and measured on the other, and the other
     way round: what the member gains is no memory of the set. The bundle itself is calibrated on all of it.
@@ -219,7 +220,7 @@ def _calibrated(
 ) -> tuple[Float32, BundleContent]:
     """Log-odds of all members, (n, M), and the bundle with what follows from them."""
     before = bundle.calibration
-    plain = replace(content, calibration=MeanProbability(), second_look=None, calibration_set=None)
+    plain = replace(content, calibration=MeanProbability(), second_look=None, screen=None, calibration_set=None)
     with tempfile.TemporaryDirectory() as scratch:
         session = open_session(write_bundle(Path(scratch) / "plain", plain), provider, threads, max(1, cores() // threads))
         logits = dataset_logits(session, dataset, rows, np.zeros_like(rows))
@@ -238,10 +239,15 @@ def _calibrated(
                 for orientation in range(1, ORIENTATIONS)
             ]
             scored[again] = np.mean([logits[again], *turns], axis=0, dtype=np.float64)
+    screen, ranked = bundle.manifest.screen, fitted.ranking_score(scored)
+    if screen is not None:
+        name = dataset.path.resolve().name
+        screen = screen_on(name, screen.members, screen.share, fitted, logits, logits, ranked, labels)
     return scored, replace(
         content,
         calibration=fitted,
         second_look=rule,
+        screen=screen,
         calibration_set=CalibrationSet(logits),
         curve=OperatingCurve.of(fitted.apply(scored), labels),
     )

@@ -33,7 +33,8 @@ from scanner.training import checkpoint
 from scanner.training.checkpoint import KEPT_IN_WORDS, FitRecord, read_member
 from scanner.training.data import TrainingData
 from scanner.training.export import bundle_content
-from scanner.training.presets import EMBEDDED_ROWS, SECOND_LOOK_SHARE, Shares
+from scanner.training.presets import EMBEDDED_ROWS, SCREEN_MEMBERS, SCREEN_SHARE, SECOND_LOOK_SHARE, Shares
+from scanner.training.screening import screen_graph, screen_on
 
 #: Objects of one call of a worker process.
 PART = 512
@@ -58,7 +59,8 @@ class Assembly:
     :func:`embedded_rows`. ``cells``: of the grid along each axis; None: :func:`cells_for`. ``rule``: what is embedded, and
     how new objects are placed. ``cache``: folder where log-odds are kept. ``provider``, ``workers``: of the sessions that
     compute them. ``threads``: of openTSNE. ``second_look``: share of the calibration rows' non-lenses, those with the highest
-    scores, above which objects are scored in all orientations; 0: none.
+    scores, above which objects are scored in all orientations; 0: none. ``screen``: share of them that pass the bundle's
+    screen; 0: it has none.
     """
 
     cache: Path
@@ -70,6 +72,7 @@ class Assembly:
     workers: int = 1
     threads: int = 1
     second_look: float = SECOND_LOOK_SHARE
+    screen: float = SCREEN_SHARE
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,7 @@ def assemble(
         calibration=combination.calibration,
         curve=combination.curve,
     )
+    plain_logits = held_out_logits.copy()
     if how.second_look:
         rule = second_look_rule(combination.calibration, held_out_logits[~labels[held_out]], how.second_look)
         again = np.flatnonzero(combination.calibration.log_odds(held_out_logits) >= rule.log_odds_above)
@@ -165,6 +169,18 @@ def assemble(
         held_out_logits[again] = np.mean([held_out_logits[again], *turns], axis=0, dtype=np.float64)
         curve = OperatingCurve.of(combination.grid.lookup(held_out_logits).value, labels[held_out])
         content = replace(content, second_look=rule, curve=curve)
+    if how.screen:
+        screen = screen_on(
+            "calibration rows",
+            SCREEN_MEMBERS,
+            how.screen,
+            combination.calibration,
+            combination.grid.logits,
+            plain_logits,
+            combination.calibration.ranking_score(held_out_logits),
+            labels[held_out],
+        )
+        content = replace(content, screen=screen, screen_model=screen_graph(content.model, SCREEN_MEMBERS))
     assert content.curve is not None
     if (useless := useless_threshold(content.curve, combination.grid)) is not None:
         report(f"{out}: {useless}")
@@ -204,7 +220,8 @@ def regrid(
     """Give a bundle a grid, and a threshold on it, made of another labelled set; its networks stay as they are.
 
     A bundle without calibration gets one as well. The grid is made of the set's training rows as they are, and the threshold is
-    set on its calibration rows. The set is recorded as seen by the bundle.
+    set on its calibration rows. The set is recorded as seen by the bundle. A screen goes by a calibration that the old grid's
+    objects made, and goes with it; :func:`scanner.training.screening.set_screen` sets another.
 
     Parameters
     ----------
@@ -275,6 +292,8 @@ def regrid(
         betas=BETAS,
         prevalence=None,
         metrics=(),
+        screen=None,
+        screen_model=None,
     )
     return write_bundle(out, content)
 

@@ -20,6 +20,7 @@ from scanner.evaluation.page import MEMBER_COLOURS
 from scanner.evaluation.results import Evaluation
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, Float32, Int64, MemberName
 from scanner.report.colour import colour_image
+from scanner.training import screening
 from scanner.training.assemble import Assembled, Ensemble
 from scanner.training.checkpoint import KEPT_IN_WORDS, FitRecord
 from scanner.training.data import TrainingData
@@ -109,6 +110,7 @@ def model_card(
         *([] if manifest.second_look is None else [SECOND_LOOK.format(share=manifest.second_look.share)]),
         LIMITS,
         _measured(evaluation),
+        *([] if manifest.screen is None else [screening.card_section(manifest.screen)]),
         "## Training",
         data,
         _members(records),

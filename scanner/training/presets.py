@@ -20,6 +20,9 @@ EMBEDDED_ROWS = 45_000
 #: Share of the calibration rows' non-lenses above which objects are scored in all orientations: a harder crowd than the sky's,
 #: of whose non-lenses about half as many are.
 SECOND_LOOK_SHARE = 0.05
+#: The members of a screen, and the share of the calibration rows' non-lenses that pass it.
+SCREEN_MEMBERS: tuple[MemberName, ...] = ("OU-66",)
+SCREEN_SHARE = 0.1
 #: How a member begins: He-initialised, as a copy of another member, or as the same member of a bundle.
 Beginning = Literal["random", "copy", "bundle"]
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}

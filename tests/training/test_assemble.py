@@ -156,9 +156,26 @@ def test_the_best_non_lenses_set_the_limit_of_a_second_look(bundle, place):
     np.testing.assert_allclose(found, np.mean(turned, axis=0), atol=1e-4)
 
 
-def test_a_bundle_may_take_one_look_only(bundle, place):
-    assert run(*bundle_words(place, "one-look", evaluated=False), "--second-look", "0") == 0
-    assert bundles.load(place / "one-look").manifest.second_look is None
+def test_the_best_non_lenses_set_the_limit_of_the_screen(bundle, place):
+    data = TrainingData([place / "train"])
+    rows = data.split.calibration
+    is_lens = data.labels.is_lens[rows]
+    cache = place / "runs" / "log-odds"
+    once = training_logits(bundles.load(cache / "plain-bundle"), data, rows, np.zeros_like(rows), cache)
+    screen = bundle.manifest.screen
+    assert (screen.members, screen.share) == (("OU-66",), 0.1)
+    screening = bundle.screening("bundle")
+    assert screen.log_odds_above == pytest.approx(np.quantile(screening.calibration.log_odds(once[~is_lens]), 0.9))
+    batch, vis, nisp = next(data.batches(rows, len(rows)))
+    first = open_session(bundle, screens=True).screen_logits(vis, nisp, batch.sky, batch.sigma)
+    np.testing.assert_allclose(first[:, MEMBERS.index("OU-66")], once[:, MEMBERS.index("OU-66")], atol=1e-5)
+    assert "## Screening" in (bundle.path / "MODEL_CARD.md").read_text()
+
+
+def test_a_bundle_may_take_one_look_only_at_everything(bundle, place):
+    assert run(*bundle_words(place, "one-look", evaluated=False), "--second-look", "0", "--screen", "0") == 0
+    manifest = bundles.load(place / "one-look").manifest
+    assert (manifest.second_look, manifest.screen) == (None, None)
 
 
 def test_runs_on_other_data_are_refused(place):

@@ -22,13 +22,14 @@ class Spent(Record):
 class RunCost(Record):
     """The cost ledger of ``run.json``: totals, and what they are a tile, a square degree, a thousand scored objects.
 
-    ``sky_area_deg2`` is that of the committed tiles, overlaps counted twice, as the work was done twice.
-    ``tile_seconds`` and ``stage_seconds``: on the clock, summed over tiles; stages of a tile overlap. ``bytes_read``: of the
-    input files.
+    ``n_screened``: scored objects that only the members of the screen scored. ``sky_area_deg2`` is that of the committed tiles,
+    overlaps counted twice, as the work was done twice. ``tile_seconds`` and ``stage_seconds``: on the clock, summed over tiles;
+    stages of a tile overlap. ``bytes_read``: of the input files.
     """
 
     n_tiles: int
     n_objects: int
+    n_screened: int = 0
     sky_area_deg2: float
     bytes_read: int
     total: Spent
@@ -44,7 +45,7 @@ class CostLedger:
     """Sums over the commit records of all tiles, from every session of a run; failed attempts left no record."""
 
     def __init__(self) -> None:
-        self._n_tiles = self._n_objects = self._bytes_read = 0
+        self._n_tiles = self._n_objects = self._n_screened = self._bytes_read = 0
         self._area = self._gpu = 0.0
         self._core: dict[str, float] = defaultdict(float)
         self._clock: dict[str, float] = defaultdict(float)
@@ -53,6 +54,7 @@ class CostLedger:
         """Count one tile."""
         self._n_tiles += 1
         self._n_objects += commit.n_scored
+        self._n_screened += commit.n_screened
         self._bytes_read += commit.bytes_read
         self._area += commit.sky_area_deg2
         self._gpu += commit.gpu_seconds
@@ -68,6 +70,7 @@ class CostLedger:
         return RunCost(
             n_tiles=self._n_tiles,
             n_objects=self._n_objects,
+            n_screened=self._n_screened,
             sky_area_deg2=self._area,
             bytes_read=self._bytes_read,
             total=_spent(core, self._gpu),

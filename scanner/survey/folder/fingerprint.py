@@ -32,7 +32,8 @@ def of_config(config: RunConfig, provider: str) -> str:
     provider
         The inference provider that really runs, since ``auto`` may mean another one elsewhere.
     """
-    relevant = config.model_dump_json(include={"targets": True, "cutouts": True, "scoring": {"beta", "threshold", "threads"}})
+    scoring = {"beta", "threshold", "threads", "screen"}
+    relevant = config.model_dump_json(include={"targets": True, "cutouts": True, "scoring": scoring})
     return hashlib.sha256(f"{provider}\n{relevant}".encode()).hexdigest()[:_HEX_DIGITS]
 
 

@@ -17,7 +17,7 @@ from scanner.atomic_file import tree_sha256
 from scanner.catalogue import columns
 from scanner.config import CutoutsConfig
 from scanner.cutouts.store import CutoutWriter
-from scanner.records import Band, CodecName, CommitRecord, CutoutBatch, Float64, Int64, Record, Scores
+from scanner.records import Band, CodecName, CommitRecord, CutoutBatch, Flag, Float64, Int64, Record, Scores
 from scanner.storage import Staging
 from scanner.survey.folder.ledger import COMMIT, CUTOUTS, SCORES
 
@@ -142,7 +142,7 @@ class TileOutput:
 
     def __init__(self, staging: Staging, cut_tile: CutTile, config: CutoutsConfig, further: Sequence[str] = ()) -> None:
         self._staging, self._cut_tile, self._config, self._further = staging, cut_tile, config, further
-        self._tally = {"n_targets": 0, "n_scored": 0, "n_flagged": 0, "n_decided": 0}
+        self._tally = {"n_targets": 0, "n_scored": 0, "n_screened": 0, "n_flagged": 0, "n_decided": 0}
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -165,10 +165,12 @@ class TileOutput:
         kept = kept_rows(self._config.keep, batch.targets.target_id, scores.decision)
         if self._cutouts is not None and kept.any():
             self._cutouts.append(batch.take(kept))
+        flags = batch.flags | scores.flags
         for name, chosen in (
             ("n_targets", np.ones(len(batch), np.bool_)),
             ("n_scored", np.isfinite(scores.calibrated)),
-            ("n_flagged", (batch.flags | scores.flags) != 0),
+            ("n_screened", (flags & Flag.SCREENED) != 0),
+            ("n_flagged", (flags & ~np.uint32(Flag.SCREENED)) != 0),
             ("n_decided", scores.decision),
         ):
             self._tally[name] += int(np.count_nonzero(chosen))

@@ -19,7 +19,7 @@ from scanner.cutouts.quality import fill_bad_pixels
 from scanner.ensemble import bundles
 from scanner.ensemble.session import Scorer
 from scanner.errors import ScannerError, ScratchFullError, TileError, UnavailableError
-from scanner.records import Band, CommitRecord, CutoutBatch, FailedTile, Flag, Scores, Targets
+from scanner.records import Band, CommitRecord, CutoutBatch, FailedTile, Flag, Scores, ScreenChoice, Targets
 from scanner.sky.local_files import fetch_tile, remote_files
 from scanner.sky.mosaic import outline
 from scanner.sky.targets import list_targets
@@ -134,6 +134,7 @@ def load_scorer(job: TileJob) -> Scorer:
         parallel_scores(config, 1),
         config.cutouts.require_all_bands,
         config.scoring.threshold,
+        config.scoring.screen,
     )
     return _scorer(job.bundle, job.provider, *settings, config.storage)
 
@@ -148,9 +149,10 @@ def _scorer(
     parallel: int,
     require_all_bands: bool,
     threshold: float | None,
+    screen: ScreenChoice,
     storage: StorageConfig,
 ) -> Scorer:
-    settings = (threads, beta, max_bad_fraction, parallel, require_all_bands, threshold)
+    settings = (threads, beta, max_bad_fraction, parallel, require_all_bands, threshold, screen)
     return Scorer(bundles.load(bundle, storage), provider, *settings)
 
 

@@ -1,0 +1,153 @@
+"""A screen: few members choose what all members score, and nothing else changes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from scanner.ensemble.bundle import Metric, Screen, lost_at
+from scanner.ensemble.session import Scorer, open_session
+from scanner.errors import ContentError
+from scanner.records import MEMBERS, Flag, Scores
+from scanner.training.screening import screen_graph
+
+OU_66 = MEMBERS.index("OU-66")
+N = 6
+
+
+def screened(write_bundle, models, out, members=("OU-66",), limit=0.0, **changed):
+    screen = Screen(members=members, log_odds_above=limit, share=0.5)
+    return write_bundle(out, screen=screen, screen_model=screen_graph(models["asinh_mad"], members), **changed)
+
+
+@pytest.fixture(scope="module")
+def half(write_bundle, models, cutouts, tmp_path_factory):
+    """A bundle whose screen three of the six cutouts pass, and which of them do."""
+    place = tmp_path_factory.mktemp("bundles")
+    unset = screened(write_bundle, models, place / "unset")
+    screening = unset.screening("bundle")
+    level = screening.calibration.log_odds(open_session(unset, "cpu", screens=True).screen_logits(*cutouts[:4]))
+    limit = float(np.median(level))
+    return screened(write_bundle, models, place / "half", limit=limit), level >= limit
+
+
+def equal(found, expected, rows=slice(None)):
+    for name in ("logits", "tsne", "grid_value", "cell_count", "calibrated", "decision", "flags"):
+        np.testing.assert_array_equal(getattr(found, name)[rows], getattr(expected, name)[rows], err_msg=name)
+
+
+def test_what_passes_is_scored_to_the_bit_as_without_a_screen(half, cutouts):
+    bundle, passes = half
+    found, whole = (Scorer(bundle, "cpu", screen=choice).score(*cutouts) for choice in ("bundle", "none"))
+    assert passes.sum() == N // 2
+    equal(found, whole, passes)
+    assert not (found.flags[passes] & Flag.SCREENED).any()
+
+
+def test_what_does_not_pass_has_the_scores_of_the_screen_alone(half, cutouts):
+    bundle, passes = half
+    found, whole = (Scorer(bundle, "cpu", screen=choice).score(*cutouts) for choice in ("bundle", "none"))
+    out = ~passes
+    np.testing.assert_array_equal(np.isfinite(found.logits[out]), [[name == "OU-66" for name in MEMBERS]] * 3)
+    np.testing.assert_array_equal(found.logits[out, OU_66], whole.logits[out, OU_66])
+    alone = bundle.calibration.distilled(np.array([name == "OU-66" for name in MEMBERS]), bundle.grid.logits)
+    expected = alone.apply(np.nan_to_num(found.logits[out]))
+    np.testing.assert_array_equal(found.calibrated[out], expected)
+    assert np.isnan(found.grid_value[out]).all()
+    assert np.isnan(found.tsne[out]).all()
+    np.testing.assert_array_equal(found.flags[out], np.uint32(Flag.SCREENED))
+    assert not (found.decision[out] & (expected < bundle.threshold())).any()
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_no_bit_depends_on_the_batch(half, cutouts, parallel):
+    scorer = Scorer(half[0], "cpu", parallel=parallel, screen="bundle")
+    together = scorer.score(*cutouts)
+    for row in range(N):
+        alone = scorer.score(*(values[row : row + 1] for values in cutouts))
+        equal(alone, Scores(**{name: values[row : row + 1] for name, values in vars(together).items()}))
+
+
+@pytest.mark.parametrize("members", [("OU-66",), ("OU-J", "OU-Y", "OU-H"), ("OU-VIS",)])
+def test_a_screen_computes_its_members_to_the_bit(write_bundle, models, cutouts, tmp_path, members):
+    session = open_session(screened(write_bundle, models, tmp_path / "some", members), "cpu", screens=True)
+    found, whole = session.screen_logits(*cutouts[:4]), session.plain_logits(*cutouts[:4])
+    chosen = np.array([name in members for name in MEMBERS])
+    np.testing.assert_array_equal(found[:, chosen], whole[:, chosen])
+    assert not found[:, ~chosen].any()
+
+
+def test_what_a_member_of_the_screen_does_not_see_passes(half, write_bundle, models, cutouts, tmp_path):
+    bad = np.zeros((N, 4), dtype=np.float32)
+    bad[:, 3] = 1.0
+    nisp = screened(write_bundle, models, tmp_path / "nisp", ("OU-J", "OU-Y", "OU-H"), limit=1e6)
+    for bundle in (half[0], nisp):
+        found, whole = (Scorer(bundle, "cpu", screen=one).score(*cutouts[:4], bad, cutouts[5]) for one in ("bundle", "none"))
+        equal(found, whole)
+        assert (found.flags == Flag.BANDS_MISSING).all()
+
+
+def test_a_screen_of_members_that_see_it_screens_what_lacks_a_band(write_bundle, models, cutouts, tmp_path):
+    bad = np.zeros((N, 4), dtype=np.float32)
+    bad[:3, 3] = 1.0
+    bundle = screened(write_bundle, models, tmp_path / "vis", ("OU-VIS",), limit=1e6)
+    found = Scorer(bundle, "cpu", screen="bundle").score(*cutouts[:4], bad, cutouts[5])
+    assert found.flags.tolist() == [Flag.BANDS_MISSING | Flag.SCREENED] * 3 + [Flag.SCREENED] * 3
+    np.testing.assert_array_equal(np.isfinite(found.logits), [[name == "OU-VIS" for name in MEMBERS]] * N)
+
+
+def test_what_overflows_is_not_scored_and_not_called_screened(write_bundle, models, cutouts, tmp_path):
+    vis = cutouts[0].copy()
+    vis[0, 0, 0], vis[0, 1, 1] = 3e38, -3e38
+    screen = Screen(members=("OU-66",), log_odds_above=1e6, share=0.5)
+    graph = screen_graph(models["minmax"], ("OU-66",))
+    bundle = write_bundle(tmp_path / "minmax", preprocessing="minmax", screen=screen, screen_model=graph)
+    found = Scorer(bundle, "cpu", screen="bundle").score(vis, *cutouts[1:])
+    assert found.flags.tolist() == [Flag.TOO_MANY_BAD_PIXELS, *[Flag.SCREENED] * 5]
+    assert np.isnan(found.logits[0]).all()
+
+
+@pytest.mark.parametrize(("lost", "used"), [(None, False), (0.0, True), (0.005, True), (0.0051, False)])
+def test_a_screen_is_used_by_default_if_it_was_measured_to_lose_little(half, lost, used):
+    bundle, _ = half
+    figures = () if lost is None else (
+        Metric(set="all", member="screen", metric=lost_at(1e-3), value=lost, low=0.0, high=1.0, n_pos=500, n_neg=9000),
+        Metric(set="all", member="screen", metric=lost_at(1e-2), value=0.3, low=0.0, high=1.0, n_pos=500, n_neg=9000),
+    )  # fmt: skip
+    screen = bundle.manifest.screen.model_copy(update={"lost": figures})
+    changed = replace(bundle, manifest=bundle.manifest.model_copy(update={"screen": screen}))
+    assert (changed.screening("auto") is not None) == used
+    assert changed.screening("bundle") is not None
+    assert changed.screening("none") is None
+
+
+def test_a_bundle_without_a_screen_scores_everything(bundle, cutouts):
+    scorer = Scorer(bundle, "cpu", screen="bundle")
+    assert scorer.screening is None
+    assert np.isfinite(scorer.score(*cutouts).logits).all()
+
+
+@pytest.mark.parametrize(
+    ("members", "says"), [(("OU-66", "OU-J"), "in the order"), (("OU-66", "OU-66"), "in the order"), (MEMBERS, "at most 6")]
+)
+def test_members_of_a_screen_that_make_no_sense_are_refused(write_bundle, models, tmp_path, members, says):
+    with pytest.raises((ContentError, ValidationError), match=says):
+        screened(write_bundle, models, tmp_path / "wrong", members)
+
+
+def test_a_screen_needs_its_graph_and_a_calibration(write_bundle, models, tmp_path):
+    with pytest.raises((ContentError, ValidationError), match=r"screen\.onnx is not listed"):
+        write_bundle(tmp_path / "graphless", screen=Screen(members=("OU-66",), log_odds_above=0.0, share=0.1))
+    with pytest.raises((ContentError, ValidationError), match="screen goes by calibrated log-odds"):
+        screened(write_bundle, models, tmp_path / "plain", labelled=False)
+
+
+def test_the_graph_of_other_members_is_refused(write_bundle, models, tmp_path):
+    bundle = write_bundle(
+        tmp_path / "other",
+        screen=Screen(members=("OU-66",), log_odds_above=0.0, share=0.1),
+        screen_model=screen_graph(models["asinh_mad"], ("OU-J", "OU-Y")),
+    )
+    with pytest.raises(ContentError, match=r"screen\.onnx: its inputs .* are not those of a screen of OU-66"):
+        Scorer(bundle, "cpu", screen="bundle")
