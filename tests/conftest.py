@@ -69,9 +69,10 @@ def sky(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def finished_run_settings():
-    """So many objects are decided that there is something to look at; every cutout is kept, as it was."""
+    """So many objects are decided that there is something to look at; every cutout is kept, as it was, with all its scores."""
     return {
         "scoring.beta": 2.0,
+        "scoring.screen": "none",
         "targets.magnitude_limit": 22.0,
         "cutouts.keep": "all",
         "cutouts.codec": "exact",
