@@ -17,7 +17,7 @@ from scanner.simulation.population import classes
 from scanner.simulation.population.compound import Parameters, draw_paper_object
 from scanner.simulation.population.galaxies import Options, System, moved
 from scanner.simulation.population.neighbours import draw_field, draw_star
-from scanner.simulation.telescope.exposure import CANVAS_PIXELS, Exposure, draw_exposure
+from scanner.simulation.telescope.exposure import CANVAS_PIXELS, Exposure, draw_exposure, paper_exposure
 
 PresetName = Literal[
     "train",
@@ -403,7 +403,9 @@ def draw_scene(preset: Preset, rng: Generator) -> CutoutScene:
         systems=tuple(system.moved(x, y) for system in middle.systems),
         x=x,
         y=y,
-        exposure=draw_exposure(
+        exposure=paper_exposure()
+        if of_paper
+        else draw_exposure(
             rng,
             preset.native_fraction,
             artefact_on_object=class_name == "artefact",

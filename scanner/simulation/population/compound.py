@@ -30,15 +30,16 @@ from scanner.simulation.light.components import (
 )
 from scanner.simulation.light.scene import Raster
 from scanner.simulation.population.deflectors import (
-    MAX_OFFSET,
     SOURCE_MAGNITUDES,
     SURVEY_THETA_E_RANGE,
     THETA_E_RANGE,
     Deflector,
     background_galaxy,
     deflector_light,
+    draw_deflector,
     draw_source,
     mass_of,
+    source_redshift,
     source_redshifts,
 )
 from scanner.simulation.population.galaxies import (
@@ -51,10 +52,12 @@ from scanner.simulation.population.galaxies import (
     faber_jackson,
     moved,
     power_law_magnitude,
+    scaled,
     source_flux,
+    velocity_dispersion,
 )
 from scanner.simulation.population.lenses import with_neighbours
-from scanner.simulation.telescope.noise import magnitude
+from scanner.simulation.telescope.noise import flux, magnitude
 
 HEAVIER_IN_FRONT = 2.0 / 3.0
 #: Offsets, unlensed and in units of the front galaxy's θ_E: of the rear galaxy from the front one, and of the far source from
@@ -209,9 +212,13 @@ def _star_forming(rng: Generator, line: LineOfSight) -> EarlyType:
 
 
 Parameters = Literal["paper", "physical"]
+#: Table 1, with the authors' notebook where that differs: it has 4 where Table 1 prints a Sérsic index of 20, 0.05 where it
+#: prints a shear of 0.5, and offsets of arcs of half an Einstein radius within the table's 5".
 R_SERSIC_ARCSEC, N_SERSIC, AXIS_RATIO = (0.2, 7.0), (1.5, 4.0), (0.3, 1.0)
-RING_OFFSET_ARCSEC = 0.25  #: of a lens from the far source along x and y
+RING_OFFSET_ARCSEC, ARC_OFFSET_THETA_E, ARC_OFFSET_ARCSEC = 0.25, 0.5, 5.0  #: of a lens from the far source along x and y
 LARGEST_SHEAR = 0.05
+#: Far sources lie beyond, and one of the two lenses is a source that lies before (the notebook).
+PAPER_FAR_REDSHIFT = 3.0
 
 _PHYSICAL = {"compound_arc": compound_arc, "double_ring": double_ring}
 
@@ -236,30 +243,70 @@ def draw_paper_object(rng: Generator, class_name: str, parameters: Parameters) -
     physical = _PHYSICAL[class_name]
     if parameters == "physical":
         return physical(rng, TRAINING)
-    line = draw_line_of_sight(rng, TRAINING)
-    rear_offset, far_offset = _arc_offsets(rng, line) if class_name == "compound_arc" else _ring_offsets(rng)
-    front_light = _profile(rng, total_flux(deflector_light(rng, line.sigma_front_kms, line.z_front).components), (0.0, 0.0))
-    rear_light = _profile(rng, total_flux(deflector_light(rng, line.sigma_rear_kms, line.z_rear).components), rear_offset)
+    front_pair, rear_pair, far_pair = draw_pairs(rng)
+    line = LineOfSight(
+        front_pair.z, rear_pair.z, far_pair.z, velocity_dispersion_of(front_pair), velocity_dispersion_of(rear_pair)
+    )
+    # The far source is where rays are traced from.
+    places = [
+        (0.0, 0.0),
+        *(_beside_source(rng, theta_e, class_name) for theta_e in (line.rear_theta_e, line.front_theta_e)),
+    ]
+    far_place, rear_place, front_place = places
+    front_light = _profile(rng, _red(rng, front_pair), front_place)
+    rear_light = _profile(rng, _red(rng, rear_pair), rear_place)
     front, rear = _mass(rng, front_light, line.front_theta_e), _mass(rng, rear_light, line.rear_theta_e)
-    far = _far_source(rng, line, far_offset, front)
+    far = _far_source(rng, line, far_place, front, far_pair)
     return LabelledObject(class_name, [front_light], compound_systems(line, front, rear, [rear_light], far, quiescent=True))
 
 
-def _arc_offsets(rng: Generator, line: LineOfSight) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Places of the rear galaxy and the far source from the front galaxy, each within 0.9 of its θ_E for them."""
-    return _within(rng, MAX_OFFSET * line.coupling * line.front_theta_e), _within(rng, MAX_OFFSET * line.front_theta_e)
+@dataclass(frozen=True)
+class Pair:
+    """A redshift and a VIS magnitude that belong to one galaxy of the single-lens training set."""
+
+    z: float
+    magnitude: float
 
 
-def _ring_offsets(rng: Generator) -> tuple[tuple[float, float], tuple[float, float]]:
-    """As :func:`_arc_offsets`, with both galaxies in a square about the far source."""
-    front, rear = rng.uniform(-RING_OFFSET_ARCSEC, RING_OFFSET_ARCSEC, (2, 2)).tolist()
-    return (rear[0] - front[0], rear[1] - front[1]), (-front[0], -front[1])
+def draw_pairs(rng: Generator) -> tuple[Pair, Pair, Pair]:
+    """Front lens, rear lens and far source, drawn in pairs of redshift and magnitude from what single lenses are drawn from.
+
+    As in the authors' notebook one lens is a lens of that set and the other a source of it at z < 3, in the order of their
+    redshifts, and the far source lies at z > 3. "The lower redshift lens is more massive than the higher redshift lens
+    two-thirds of the time" (section 2.2): that is decided first, and pairs are drawn until it is so.
+    """
+    heavier_in_front = rng.random() < HEAVIER_IN_FRONT
+    while True:
+        far = _source_pair(rng, lambda z: z > PAPER_FAR_REDSHIFT)
+        galaxy, deflector = draw_deflector(rng, TRAINING)
+        pairs = Pair(deflector.z_lens, galaxy.magnitude), _source_pair(rng, lambda z: z < PAPER_FAR_REDSHIFT)
+        front, rear = sorted(pairs, key=lambda pair: pair.z)
+        if front.z < rear.z and (velocity_dispersion_of(front) > velocity_dispersion_of(rear)) == heavier_in_front:
+            return front, rear, far
 
 
-def _within(rng: Generator, radius: float) -> tuple[float, float]:
-    """A place in a circle."""
-    distance, turn = radius * math.sqrt(rng.random()), rng.uniform(0.0, 2.0 * math.pi)
-    return distance * math.cos(turn), distance * math.sin(turn)
+def _source_pair(rng: Generator, wanted: Callable[[float], bool]) -> Pair:
+    while not wanted(z := source_redshift(rng)):
+        pass
+    return Pair(z, power_law_magnitude(rng, *SOURCE_MAGNITUDES))
+
+
+def velocity_dispersion_of(pair: Pair) -> float:
+    """km/s by the relation of Faber and Jackson, from the absolute magnitude without a K-correction, as the notebook has it."""
+    return velocity_dispersion(pair.magnitude - float(cosmology.distance_modulus(pair.z)))
+
+
+def _beside_source(rng: Generator, theta_e: float, class_name: str) -> tuple[float, float]:
+    """Place of a lens from the far source: of arcs within half an Einstein radius along either axis, of rings within 0.25"."""
+    largest = RING_OFFSET_ARCSEC if class_name == "double_ring" else min(ARC_OFFSET_THETA_E * theta_e, ARC_OFFSET_ARCSEC)
+    x, y = rng.uniform(-largest, largest, 2).tolist()
+    return x, y
+
+
+def _red(rng: Generator, pair: Pair) -> Flux:
+    """Light of a red lens galaxy of a magnitude."""
+    light = total_flux(deflector_light(rng, velocity_dispersion_of(pair), pair.z).components)
+    return scaled(light, flux(pair.magnitude, "VIS") / light[0])
 
 
 def _profile(rng: Generator, light: Flux, place: tuple[float, float]) -> Component:
@@ -277,13 +324,11 @@ def _mass(rng: Generator, light: Component, theta_e: float) -> Lens:
     return Lens(theta_e, light.q, light.angle, light.x, light.y, gamma1, gamma2)
 
 
-def _far_source(rng: Generator, line: LineOfSight, place: tuple[float, float], front: Lens) -> System:
-    """The far source, as seen through the front galaxy alone."""
-    red = bool(rng.random() < TRAINING.red_source_fraction)
-    vis = power_law_magnitude(rng, *SOURCE_MAGNITUDES)
+def _far_source(rng: Generator, line: LineOfSight, place: tuple[float, float], front: Lens, pair: Pair) -> System:
+    """The far source, blue, as seen through the front galaxy alone."""
     sightline = Sightline((front,))
-    light = replace(_profile(rng, source_flux(rng, vis, red, line.z_far), place), seen_through=sightline)
-    return System((light,), sightline, line.z_front, line.z_far, line.sigma_front_kms, vis, *place, red)
+    light = replace(_profile(rng, source_flux(rng, pair.magnitude, False, pair.z), place), seen_through=sightline)
+    return System((light,), sightline, line.z_front, line.z_far, line.sigma_front_kms, pair.magnitude, *place, False)
 
 
 #: Samples per pixel side: everywhere; where the light bends within a pixel; and where a cusp sits.
@@ -399,9 +444,11 @@ def _light(components: Sequence[Component], bands: Sequence[Band]) -> Brightness
         total = np.zeros((len(bands), len(x)))
         if sersic:
             total += (sersic_flux * share) @ np.stack(model.functions_split(x, y, parameters)[0])
-        for component, flux in zip(others, other_flux.T, strict=True):
+        for component, of_bands in zip(others, other_flux.T, strict=True):
             dx, dy = (x - component.x)[None, None, :], (y - component.y)[None, None, :]
-            total += flux[:, None] * surface_brightness(dx, dy, profiles(tabulate([component]), np.asarray), _NO_SOFTENING)[0]
+            total += (
+                of_bands[:, None] * surface_brightness(dx, dy, profiles(tabulate([component]), np.asarray), _NO_SOFTENING)[0]
+            )
         return total
 
     return brightness

@@ -24,7 +24,7 @@ from scanner.simulation.telescope.artefacts import (
     draw_artefacts,
     draw_on_object,
 )
-from scanner.simulation.telescope.psf import Psf, convolve, draw_psf, stack, transfers
+from scanner.simulation.telescope.psf import Psf, convolve, draw_psf, gaussian_psf, stack, transfers
 
 #: What background subtraction leaves, σ of the sky in the cutouts' pixels: scatter of its mean, and of its change over 10".
 _LEFT_SIGMA = {"VIS": 0.03, "Y": 0.2, "J": 0.2, "H": 0.2}
@@ -125,6 +125,7 @@ class Exposure:
     pixels are equally deep. ``artefacts``: those that happened to be there, and then ``n_on_object`` that were put on the
     object. ``depth``: exposure time in units of Euclid's. ``vis_kernel``: how VIS noise is correlated, as
     :func:`~scanner.simulation.telescope.noise.vis_kernel` has it. ``missing``: bands without any pixel, as indices.
+    ``of_nisp``: level and depth of NISP, where they are not those of VIS.
     """
 
     psfs: tuple[Psf, ...]
@@ -140,6 +141,57 @@ class Exposure:
     depth: float = 1.0
     vis_kernel: tuple[float, float] = noise.vis_kernel()
     missing: tuple[int, ...] = ()
+    of_nisp: tuple[float, float] | None = None
+
+    @property
+    def nisp_level(self) -> float:
+        """Factor on the noise of NISP's sky."""
+        return self.level if self.of_nisp is None else self.of_nisp[0]
+
+    @property
+    def nisp_depth(self) -> float:
+        """Exposure time of NISP in units of Euclid's."""
+        return self.depth if self.of_nisp is None else self.of_nisp[1]
+
+
+#: How the paper's compound lenses are observed (section 2.2, and the authors' notebook where the paper has no number): FWHM of
+#: all PSFs, exposures, magnitudes of the sky per square arcsecond and of one count a second; pixel scale (arcsec), exposure
+#: time (s) and read noise of VIS and of NISP.
+PAPER_FWHM_ARCSEC, PAPER_EXPOSURES, PAPER_SKY, PAPER_ZERO_POINT = 0.16, 3, 22.35, 24.0
+PAPER_VIS, PAPER_NISP = (0.1, 1800.0, 4.2), (0.3, 264.0, 10.0)
+
+
+def paper_noise(scale_arcsec: float, seconds: float, read_noise: float) -> tuple[float, float]:
+    """Variance of the sky in a pixel and its slope with the flux, counts² s⁻² and counts s⁻¹, as lenstronomy has them."""
+    sky = 10.0 ** (0.4 * (PAPER_ZERO_POINT - PAPER_SKY)) * scale_arcsec**2
+    return (read_noise**2 + seconds * sky) / (seconds**2 * PAPER_EXPOSURES), 1.0 / (seconds * PAPER_EXPOSURES)
+
+
+def paper_exposure() -> Exposure:
+    """Gaussian PSFs and white noise of 1800 s in VIS and 264 s in NISP; nothing else. NISP's noise is J's in all bands."""
+    units = {band: 10.0 ** (0.4 * (noise.ZERO_POINT[band] - PAPER_ZERO_POINT)) for band in ("VIS", "J")}
+    (vis_sky, vis_slope), (nisp_sky, nisp_slope) = (paper_noise(*camera) for camera in (PAPER_VIS, PAPER_NISP))
+    kernel = noise.vis_kernel(0.0)
+    # Exposure time scales the photons' noise, the level the sky's on top of that.
+    vis_depth = noise.VARIANCE_SLOPE["VIS"] * kernel[1] ** 2 / (vis_slope * units["VIS"])
+    vis_level = math.sqrt(vis_sky * vis_depth) * units["VIS"] / (noise.RMS["VIS"] * kernel[1])
+    nisp_depth = noise.VARIANCE_SLOPE["J"] / (nisp_slope * units["J"])
+    nisp_level = math.sqrt(nisp_sky * nisp_depth) * units["J"] / (noise.NATIVE_NOISE_RATIO * noise.SKY_SIGMA["J"])
+    return Exposure(
+        psfs=(gaussian_psf(PAPER_FWHM_ARCSEC),) * len(BANDS),
+        roll=0.0,
+        level=vis_level,
+        tails=0.0,
+        native=True,
+        phases=((0.0, 0.0),) * len(NISP_BANDS),
+        background=(Background(0.0, 0.0, 0.0),) * len(BANDS),
+        shallow=(None, None),
+        artefacts=(),
+        n_on_object=0,
+        depth=vis_depth,
+        vis_kernel=kernel,
+        of_nisp=(nisp_level, nisp_depth),
+    )
 
 
 def draw_exposure(
@@ -339,7 +391,7 @@ def _observe(canvases: Any, exposures: Sequence[Exposure], white_vis: Any, white
     binned = binned + planes([item.background[1:] for item in exposures], NISP_CUTOUT_PIXELS, 3, canvases)
     binned = xp.clip(binned, None, _NISP_SATURATION)
     taps = [[[noise.binned_taps(phase, item.native) for phase in pair] for pair in item.phases] for item in exposures]
-    variances = [[noise.variance(band, item.level, item.native) for band in NISP_BANDS] for item in exposures]
+    variances = [[noise.variance(band, item.nisp_level, item.native) for band in NISP_BANDS] for item in exposures]
     # RMS maps count in 0.1" pixels, which hold a ninth of the flux.
     slopes = [
         [slope / (1.0 if item.native else 9.0) for _, slope in row] for row, item in zip(variances, exposures, strict=True)
@@ -347,4 +399,5 @@ def _observe(canvases: Any, exposures: Sequence[Exposure], white_vis: Any, white
     uneven = noise_factors([item.shallow[1] for item in exposures], NISP_CUTOUT_PIXELS, 3, canvases)[:, None] ** 2
     sky = column([[value for value, _ in row] for row in variances]) * uneven
     grain = noise.binned_scatter(white_nisp, column(taps)) * noise.deviation(binned, sky, column(slopes))
+    shorter = column([item.nisp_depth**-0.5 for item in exposures])
     return vis, binned + shorter[:, None] * grain

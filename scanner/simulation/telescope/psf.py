@@ -15,7 +15,7 @@ from array_api_compat import array_namespace, device, is_torch_array
 from numpy.random import Generator
 from threadpoolctl import ThreadpoolController
 
-from scanner.records import Band, Float32, Float64
+from scanner.records import VIS_PIXEL_SCALE_ARCSEC, Band, Float32, Float64
 
 #: Weights and widths (0.1" pixels) of body, lobes and wing; the body is the core in VIS and the shoulder in NISP.
 _WEIGHTS: dict[Band, tuple[float, float, float]] = {
@@ -44,6 +44,8 @@ _LOBE_AXIS_RATIOS: dict[Band, tuple[float, float]] = {
 }
 _PIXEL_VARIANCE = 1.0 / 12.0
 _LEAST_VARIANCE = 0.02
+#: Of a Gaussian, in units of its σ.
+_FWHM = math.sqrt(8.0 * math.log(2.0))
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,13 @@ def draw_psf(rng: Generator, band: Band, roll: float, width: float = 1.0) -> Psf
     angles = roll + rng.uniform(0.0, math.pi, 2)
     inequality = _LOBE_INEQUALITY[band]
     return _psf(band, width, q, angles, rng.uniform(1.0 - inequality, 1.0 + inequality, 3), roll)
+
+
+def gaussian_psf(fwhm_arcsec: float) -> Psf:
+    """A round Gaussian, as the paper's compound lenses are convolved with; the pixel is added."""
+    sigma = np.full(5, math.sqrt((fwhm_arcsec / VIS_PIXEL_SCALE_ARCSEC / _FWHM) ** 2 + _PIXEL_VARIANCE))
+    # Five alike: a weight of nothing has no logarithm.
+    return Psf(np.full(5, 0.2), sigma, sigma, np.zeros(5), np.zeros(5), np.zeros(5))
 
 
 def mean_psf(band: Band) -> Psf:
