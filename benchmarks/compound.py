@@ -60,7 +60,7 @@ def definitions(count: int) -> None:
         for label, update in variants:
             preset = PRESETS[name].model_copy(update=update)
             truth = [item for start in range(0, count, 25) for item in draw(preset, SEED, range(start, start + 25)).truth]
-            columns = [[getattr(item, field) for item in truth] for field in ("is_lens", "is_compound", "visible")]
+            columns = [[getattr(item.verdict, field) for item in truth] for field in ("is_lens", "is_compound", "visible")]
             systems = [(item.first, item.second) for item in truth]
             columns.append([all(s.arc_snr > VISIBLE_SNR and s.n_pix_source > VISIBLE_PIXELS for s in pair) for pair in systems])
             print(f"{name}{label} | " + " | ".join(share(column) for column in columns))

@@ -13,7 +13,7 @@ from scanner.errors import UsageError
 from scanner.interface.opened import Run
 from scanner.interface.progress import bar
 from scanner.records import MEMBERS, MemberName
-from scanner.report.explanations import METHODS, Method
+from scanner.report.explanations import METHODS, PAPER_FIGURES, FigureNumber, Method
 
 
 @click.command("candidate")
@@ -106,7 +106,7 @@ class BundleOrCandidate(click.Group):
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         """Both ways to call it."""
-        return ["OUT CANDIDATE_ID [OPTIONS]", "| bundle [BUNDLE] --out DIR [OPTIONS]"]
+        return ["OUT CANDIDATE_ID [OPTIONS]", "| bundle [BUNDLE] --out DIR [OPTIONS]", "| figures [BUNDLE] --out DIR [OPTIONS]"]
 
 
 @click.group(cls=BundleOrCandidate)
@@ -114,8 +114,61 @@ def explain() -> None:
     """Explain why the networks say what they say.
 
     With a run folder and an object of it: what speaks for a lens, what against, and who says so ('scanner explain candidate
-    --help' lists the options). With the word bundle: what the networks of a bundle respond to.
+    --help' lists the options). With the word bundle: what the networks of a bundle respond to. With the word figures: those of
+    section 5 of the paper.
     """
+
+
+@explain.command("figures")
+@click.argument("bundle", required=False)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the figures, a PNG each.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Labelled set whose first objects are shown.",
+)
+@click.option("--known", type=click.Path(path_type=Path), help="List of known lenses with FITS images, as for 'evaluate'.")
+@click.option(
+    "--figure", "numbers", type=click.Choice(PAPER_FIGURES), multiple=True, help="Only this one; repeat for more [all]."
+)
+@click.option("--paper", is_flag=True, help="With the authors' settings: covered with 0, probabilities, their kernels.")
+@click.option("--class-steps", type=click.IntRange(1), default=5000, show_default=True, help="Steps of a class image.")
+@click.option("--dream-steps", type=click.IntRange(1), default=1000, show_default=True, help="Steps of Deep Dream.")
+@click.option("--kernel-steps", type=click.IntRange(1), help="Steps of a kernel image [default: 1000; with --paper 50].")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the noise.")
+@click.option("--threads", type=click.IntRange(1), help="Threads of torch [default: the cores].")
+def figures_(
+    bundle: str | None,
+    out: Path,
+    data: tuple[Path, ...],
+    known: Path | None,
+    numbers: tuple[FigureNumber, ...],
+    paper: bool,
+    class_steps: int,
+    dream_steps: int,
+    kernel_steps: int | None,
+    seed: int,
+    threads: int | None,
+) -> None:
+    """Draw Figs. 7, 8 and 11 to 17 of Wilde et al. (2022) for BUNDLE (default: the one that ships with scanner).
+
+    Shown are the first objects of the sets, whatever the networks say of them. Under each figure stands how it was made, the
+    authors' settings beside ours. Fig. 16 takes an hour of one core, most of it for OU-200.
+    """
+    import torch
+
+    from scanner.ensemble import bundles
+    from scanner.evaluation.images import known_lens_cutouts, read_known_lenses
+    from scanner.explain.figures import FigureSettings, chosen, draw_figures
+    from scanner.labelled_set import LabelledSet
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    settings = FigureSettings(paper, class_steps, dream_steps, kernel_steps, seed)
+    lenses = {} if known is None else known_lens_cutouts(read_known_lenses(known))
+    objects = chosen([LabelledSet(path) for path in data], lenses)
+    draw_figures(bundles.load(bundle), objects, out, settings, numbers, click.echo)
 
 
 @explain.command("bundle")

@@ -230,6 +230,9 @@ Method = Literal["occlusion", "guided-grad-cam", "votes", "neighbours", "deep-dr
 METHODS: tuple[Method, ...] = get_args(Method)
 #: Those that take seconds.
 QUICK: tuple[Method, ...] = METHODS[:4]
+#: Figures of the paper's section 5, and the drawings of its networks.
+FigureNumber = Literal["7", "8", "11", "12", "13", "14", "15", "16", "17"]
+PAPER_FIGURES: tuple[FigureNumber, ...] = get_args(FigureNumber)
 
 
 class PageRequest(Record):

@@ -168,7 +168,7 @@ def paper_noise(scale_arcsec: float, seconds: float, read_noise: float) -> tuple
 
 
 def paper_exposure() -> Exposure:
-    """Gaussian PSFs and white noise of 1800 s in VIS and 264 s in NISP; nothing else. NISP's noise is J's in all bands."""
+    """Gaussian PSFs and white noise of 1800 s in VIS and 264 s in NISP; nothing else. Set for J: Y is 19% and H 4% noisier."""
     units = {band: 10.0 ** (0.4 * (noise.ZERO_POINT[band] - PAPER_ZERO_POINT)) for band in ("VIS", "J")}
     (vis_sky, vis_slope), (nisp_sky, nisp_slope) = (paper_noise(*camera) for camera in (PAPER_VIS, PAPER_NISP))
     kernel = noise.vis_kernel(0.0)
