@@ -4,8 +4,7 @@
     python benchmarks/wide_sky.py --bundle NAME --against OTHER --sets SETS --cache CACHE [--lenses SETS/eval ...]
 
 Recall of visible lenses (S/N above 25, more than 100 pixels) where a share of the non-lenses of ``challenge`` passes, by the
-calibrated combination as a scan scores, log-odds kept as ``scanner evaluate --cache`` keeps them; 95 % bootstrap intervals over
-lenses and non-lenses, differences to the other bundle paired. *Companions × f*: non-lenses with an elongated companion that is
+calibrated combination as a scan scores, with the bundle's screen, kept in CACHE; 95 % bootstrap intervals over lenses and non-lenses, differences to the other bundle paired. *Companions × f*: non-lenses with an elongated companion that is
 as bright as a visible arc and tangential, as ``benchmarks/companions.py`` counts them, count f times.
 """
 
@@ -22,8 +21,8 @@ from numpy.typing import NDArray
 
 from scanner.ensemble import bundles
 from scanner.ensemble.bundle import Bundle
-from scanner.ensemble.session import open_session
-from scanner.evaluation.scores import cached_logits
+from scanner.ensemble.session import Scorer
+from scanner.evaluation.scores import BATCH, PART
 from scanner.labelled_set import LabelledSet
 from scanner.records import Float64
 
@@ -39,9 +38,24 @@ BOOTSTRAPS = 400
 
 
 def scores(bundle: Bundle, dataset: LabelledSet, cache: Path) -> Float64:
-    """Calibrated log-odds of a set as a scan scores it, (N,); the members' are kept in ``cache``."""
-    logits = cached_logits(bundle, dataset, lambda: open_session(bundle, "auto", 1, 1), cache)
-    return np.asarray(bundle.calibration.ranking_score(logits), dtype=np.float64)
+    """Calibrated log-odds of a set as a scan scores it, with the bundle's screen, (N,); kept part by part in ``cache``."""
+    found, scorer = np.empty(len(dataset), dtype=np.float64), None
+    folder = cache / f"scanned-{bundle.fingerprint[:16]}-{dataset.content_key[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for start in range(0, len(dataset), PART):
+        rows = np.arange(start, min(start + PART, len(dataset)))
+        path = folder / f"{start // PART:06d}.npy"
+        if not path.exists():
+            scorer = scorer or Scorer(bundle, screen="bundle")
+            scored = [
+                scorer.score(vis, nisp, batch.sky, batch.sigma, batch.bad_fraction, batch.flags).calibrated
+                for batch, vis, nisp in dataset.batches(rows, BATCH)
+            ]
+            np.save(path, np.concatenate(scored))
+        probability = np.nan_to_num(np.load(path).astype(np.float64))
+        with np.errstate(divide="ignore"):
+            found[rows] = np.log(probability) - np.log1p(-probability)
+    return found
 
 
 def with_companion(dataset: LabelledSet) -> NDArray[np.bool_]:
