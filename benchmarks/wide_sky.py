@@ -4,8 +4,9 @@
     python benchmarks/wide_sky.py --bundle NAME --against OTHER --sets SETS --cache CACHE [--lenses SETS/eval ...]
 
 Recall of visible lenses (S/N above 25, more than 100 pixels) where a share of the non-lenses of ``challenge`` passes, by the
-calibrated combination as a scan scores, with the bundle's screen, kept in CACHE; 95 % bootstrap intervals over lenses and non-lenses, differences to the other bundle paired. *Companions × f*: non-lenses with an elongated companion that is
-as bright as a visible arc and tangential, as ``benchmarks/companions.py`` counts them, count f times.
+calibrated combination as a scan scores, with the bundle's screen, kept in CACHE; 95 % bootstrap intervals over lenses and
+non-lenses, differences to the other bundle paired. *Companions × f*: non-lenses with an elongated companion that is as bright
+as a visible arc and tangential, as ``benchmarks/companions.py`` counts them, count f times.
 """
 
 from __future__ import annotations
