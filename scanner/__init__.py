@@ -21,6 +21,7 @@ _HOMES = {
     "Cutout": "scanner.interface.objects",
     "Run": "scanner.interface.opened",
     "Survey": "scanner.interface.opened",
+    "adapt": "scanner.interface.adapt",
     "add_member": "scanner.interface.bundle",
     "euclidise": "scanner.interface.simulate",
     "evaluate": "scanner.interface.bundle",

@@ -188,6 +188,12 @@ class LabelledSet:
         return self.fingerprint in trained_on or self.drawn_from in {name.rpartition(":")[0] for name in trained_on}
 
     @property
+    def part_of(self) -> str | None:
+        """Fingerprint of the set that its rows were taken from, where the description says so."""
+        found = self._described.get("part_of")
+        return found if isinstance(found, str) else None
+
+    @property
     def preset(self) -> str:
         """Name of the preset that it was drawn with; the folder's name where the description does not say."""
         return str(self._request.get("preset", self.path.name))

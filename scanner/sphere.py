@@ -21,6 +21,11 @@ def healpix_29(ra: Float64, dec: Float64) -> Int64:
     return np.asarray(index, dtype=np.int64)
 
 
+def cell_numbers(ra: Float64, dec: Float64, order: int) -> Int64:
+    """HEALPix cells of an order, nested, (N,) int64: those of one larger cell have numbers in a row."""
+    return healpix_29(ra, dec) >> 2 * (HEALPIX_ORDER - order)
+
+
 def unit_vectors(ra: Float64, dec: Float64) -> Float64:
     """Directions as unit vectors, (N, 3); ``ra``, ``dec`` (N,) in degrees."""
     a, d = np.radians(ra), np.radians(dec)

@@ -96,7 +96,7 @@ def train(
     True
     """
     with script_kept_from_children(), sigterm_interrupts(), bar("training", shown=progress, many=True) as move:
-        return tuple(train_members(data, out, members, jobs, _moving(move), **settings))
+        return tuple(train_members(data, out, members, jobs, moving(move), **settings))
 
 
 def train_members(
@@ -174,6 +174,7 @@ def make_bundle(
     compare: Sequence[str | Path] = (),
     images: str | Path | None = None,
     known: str | Path | None = None,
+    real: Sequence[str | Path] = (),
     rotations: int | None = None,
     cache: str | Path | None = None,
     provider: str = "auto",
@@ -204,7 +205,7 @@ def make_bundle(
         Objects that score as high as this share of the non-lenses are scored eight ways round; 0: none.
     screen
         Objects that stand as high by OU-66 alone as this share of the non-lenses are scored by all members; 0: all are.
-    evaluate_on, compare, images, known, rotations, cache
+    evaluate_on, compare, images, known, real, rotations, cache
         Held-out sets for the card, other bundles beside this one, and the rest as for :func:`scanner.evaluate`; log-odds are
         kept in the folder of the runs by default.
     provider, jobs
@@ -248,7 +249,7 @@ def make_bundle(
         training = TrainingData(local_datasets(_listed(data), members / "datasets", storage), shares_of_runs(members))
         held_out = [LabelledSet(path) for path in local_datasets(_listed(evaluate_on), members / "datasets", storage)]
         ensemble = read_ensemble(members, training.fingerprint, training.drawn_from)
-        trained_on = ensemble.trained_on(training.fingerprints)
+        trained_on = ensemble.trained_on(training.seen)
         for dataset in held_out:
             if dataset.was_seen_by(trained_on):
                 raise UsageError(f"{dataset.path}: is what the members were trained on; evaluate on another dataset.")
@@ -273,6 +274,7 @@ def make_bundle(
                 held_out,
                 images=images,
                 known=known,
+                real=real,
                 rotations=rotations,
                 cache=cache or members / "log-odds",
                 provider=provider,
@@ -334,8 +336,8 @@ def _listed(data: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
     return (str(data),) if isinstance(data, str | Path) else tuple(map(str, data))
 
 
-def _moving(move: Move) -> Listener:
-    """Move a bar for each member with its events."""
+def moving(move: Move, before: str = "") -> Listener:
+    """Move a bar for each member with its events; ``before``: what stands before its name."""
     from scanner.training.jobs import MemberFinished, MemberProgress, MemberStarted, MemberValidated
 
     shares: dict[MemberName, float] = {}
@@ -353,6 +355,6 @@ def _moving(move: Move) -> Listener:
                 shares[event.member] = 1.0
             case _:
                 return
-        move(shares.get(event.member, 0.0), 1.0, event.member, notes.get(event.member, ""))
+        move(shares.get(event.member, 0.0), 1.0, before + event.member, notes.get(event.member, ""))
 
     return listen

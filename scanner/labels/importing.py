@@ -47,7 +47,7 @@ from scanner.sky.local_files import ScratchFolder, fetch_tile, regular_file, tem
 from scanner.sky.mosaic import AbsentBand, Mosaic
 from scanner.sky.targets import pixel_positions
 from scanner.sky.tile_images import TileImages, open_tile
-from scanner.sphere import HEALPIX_ORDER, healpix_29
+from scanner.sphere import cell_numbers
 
 #: Table of the rows that are not in the set, in its folder.
 LEFT_OUT = "left-out.ecsv"
@@ -609,5 +609,4 @@ def _sky_field(targets: Targets) -> str:
     """A field of the sky for an object that is of no tile."""
     if not np.isfinite(targets.ra[0]):
         return ""
-    cell = int(healpix_29(targets.ra, targets.dec)[0]) >> 2 * (HEALPIX_ORDER - FIELD_ORDER)
-    return f"healpix-{FIELD_ORDER}-{cell}"
+    return f"healpix-{FIELD_ORDER}-{int(cell_numbers(targets.ra, targets.dec, FIELD_ORDER)[0])}"

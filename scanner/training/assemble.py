@@ -127,7 +127,7 @@ def assemble(
         version=naming.version,
         description=naming.description,
         sources=ensemble.sources,
-        trained_on=ensemble.trained_on(data.fingerprints),
+        trained_on=ensemble.trained_on(data.seen),
     )
     plain = write_bundle(how.cache / "plain-bundle", content)
 

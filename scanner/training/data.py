@@ -46,6 +46,8 @@ FEWEST_FIELDS = 3
 #: Shape of one object in each array.
 SHAPES = IMAGE_SHAPES | {"vis66": (NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS)}
 SCALED = "scaled.json"
+#: Further column of truth: how much a label counts in training.
+WEIGHT_COLUMN = "weight"
 #: Objects read and scaled at once, and by one call of a worker process.
 BATCH, PART = 256, 2048
 
@@ -57,7 +59,7 @@ class Labels:
     ``is_lens`` (N,) bool. ``arc_snr`` (N,) float32: signal-to-noise ratio of the lensed light in VIS, of the brighter system
     where there are two; NaN where a person labelled it. ``visible`` (N,) bool: lenses whose arcs a person could see.
     ``position`` (N, 2) float32: (y, x) of the object off the cutout's centre, arcsec. ``missing`` (N, 4) bool: bands (VIS,
-    Y, J, H) without a good pixel.
+    Y, J, H) without a good pixel. ``weight`` (N,) float32: how much a row counts in the loss; 0: it is not trained on.
     """
 
     is_lens: NDArray[np.bool_]
@@ -65,6 +67,7 @@ class Labels:
     visible: NDArray[np.bool_]
     position: Float32
     missing: NDArray[np.bool_]
+    weight: Float32
 
     def __len__(self) -> int:
         return len(self.is_lens)
@@ -163,6 +166,11 @@ class TrainingData:
         return tuple(dataset.fingerprint for dataset in self.datasets)
 
     @property
+    def seen(self) -> tuple[str, ...]:
+        """Fingerprints of the datasets, and of those that they are a part of."""
+        return tuple(dict.fromkeys([*self.fingerprints, *(one.part_of for one in self.datasets if one.part_of)]))
+
+    @property
     def drawn_from(self) -> frozenset[str]:
         """``drawn:PRESET:SEED`` of every dataset that says so."""
         return frozenset(dataset.drawn_from for dataset in self.datasets if dataset.drawn_from is not None)
@@ -181,7 +189,11 @@ class TrainingData:
 def _labels(dataset: LabelledSet) -> Labels:
     truth, second = dataset.truth, dataset.column("arc_snr_2")
     snr = truth.arc_snr if second is None else np.fmax(truth.arc_snr, second.astype(np.float32))
-    return Labels(truth.is_lens, snr, truth.visible, truth.position, dataset.store.bad_fraction == 1.0)
+    given = dataset.column(WEIGHT_COLUMN)
+    weight = np.ones(len(dataset), np.float32) if given is None else given.astype(np.float32)
+    if not (np.isfinite(weight) & (weight >= 0)).all():
+        raise ContentError(f"{dataset.path}: has weights that are negative or no numbers; import its labels again.")
+    return Labels(truth.is_lens, snr, truth.visible, truth.position, dataset.store.bad_fraction == 1.0, weight)
 
 
 def scale_data(
@@ -331,7 +343,8 @@ def draw_missing(
             images.append(scale_batch(vis, nisp, seen.sky, seen.sigma, preprocessing, image_type))
             snr = np.fmax(truth["arc_snr"], truth["arc_snr_2"]).astype(np.float32)
             position = np.nan_to_num(np.stack([truth["y_arcsec"], truth["x_arcsec"]], axis=1)).astype(np.float32)
-            labels.append(Labels(truth["is_lens"], snr, truth["visible"], position, seen.bad_fraction == 1.0))
+            weight = np.ones(len(vis), np.float32)
+            labels.append(Labels(truth["is_lens"], snr, truth["visible"], position, seen.bad_fraction == 1.0, weight))
         scaled = joined_images(images)
         arrays = {name: getattr(scaled, name) for name in SHAPES} | vars(joined_labels(labels))
         try:

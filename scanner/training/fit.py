@@ -335,8 +335,8 @@ class _StageRun:
             group["lr"] = learning_rate(self.stage, state.progress + 0.5 * increment)
         # Dropout draws from torch's own generator.
         torch.manual_seed(int(np.random.SeedSequence((trainer.seed, state.stage, state.step, 3)).generate_state(1)[0]))
-        images, target = trainer.batch(self.feed, state.stage, self.stage, state.step)
-        loss, n_correct = trainer.step(self.optimiser, images, target)
+        images, target, weight = trainer.batch(self.feed, state.stage, self.stage, state.step)
+        loss, n_correct = trainer.step(self.optimiser, images, target, weight)
         state.step += 1
         state.progress += increment
         state.loss_sum, state.n_correct = state.loss_sum + loss, state.n_correct + n_correct

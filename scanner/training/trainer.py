@@ -47,7 +47,8 @@ VALIDATION_BATCH = 128
 class Trainer:
     """The network of one member, what it is fed, and its loss; :func:`scanner.training.fit.fit` drives it.
 
-    The loss is the paper's categorical cross-entropy, weighted so that both classes count alike. Every batch is a pure function
+    The loss is the paper's categorical cross-entropy, weighted so that both classes count alike, and by the weights of the
+    labels. Every batch is a pure function
     of (seed, stage, step), so that a resumed run sees what an uninterrupted one does.
 
     Raises
@@ -79,17 +80,18 @@ class Trainer:
         # Who sees one band learns nothing where it is missing; who sees several learns to do without.
         without = np.all(labels.missing[:, [BANDS.index(band) for band in MEMBER_BANDS[member]]], axis=1)
         seen: NDArray[np.bool_] = np.asarray(~without, dtype=np.bool_)
-        self.rows = split.train[(bright_enough & seen)[split.train]]
+        self.rows = split.train[(bright_enough & seen & (labels.weight > 0))[split.train]]
         validation = split.validation[seen[split.validation]]
         self.validation = validation[:: max(1, -(-len(validation) // preset.validation_rows))]
-        self.counted = bright_enough[self.validation]
+        self.counted = (bright_enough & (labels.weight > 0))[self.validation]
         if len(np.unique(labels.is_lens[self.rows])) < 2:
             raise UsageError(
                 f"{len(labels)} objects are too few to train on: among the rows to train on ({preset.shares.train:.0%}) must "
                 f"be non-lenses, and lenses whose arcs have a signal-to-noise ratio of {preset.min_arc_snr:g}; draw more."
             )
         self.target = torch.from_numpy(np.where(labels.is_lens, LENS, NON_LENS))
-        self.weights = class_weights(labels.is_lens[self.rows]).to(self.device)
+        self.row_weight = torch.from_numpy(labels.weight)
+        self.weights = class_weights(labels.is_lens[self.rows], labels.weight[self.rows]).to(self.device)
         self.network = self._network()
         self._order: tuple[tuple[int, ...], Int64] | None = None
 
@@ -144,8 +146,8 @@ class Trainer:
         scale = VIS_PIXEL_SCALE_ARCSEC if feed.side == VIS_CUTOUT_PIXELS else NISP_PIXEL_SCALE_ARCSEC
         return np.asarray(np.rint(self.labels.position[rows] / scale), dtype=np.int64)
 
-    def batch(self, feed: Feed, number: int, stage: Stage, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images and labels of one step."""
+    def batch(self, feed: Feed, number: int, stage: Stage, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Images, labels and the labels' weights of one step."""
         size = min(stage.batch, len(self.rows))
         per_pass = len(self.rows) // size
         key = (self.seed, number, step // per_pass)
@@ -157,15 +159,19 @@ class Trainer:
         images = feed.read(rows, self.shifts(feed, rows) + jitter)
         if self.preset.augment:
             images = turn(images, draw_orientations(len(rows), (self.seed, number, step, 2)))
-        return images.contiguous(memory_format=torch.channels_last), self.target[torch.from_numpy(rows)].to(self.device)
+        chosen = torch.from_numpy(rows)
+        target, weight = (values[chosen].to(self.device) for values in (self.target, self.row_weight))
+        return images.contiguous(memory_format=torch.channels_last), target, weight
 
-    def step(self, optimiser: torch.optim.Optimizer, images: torch.Tensor, target: torch.Tensor) -> tuple[float, int]:
+    def step(
+        self, optimiser: torch.optim.Optimizer, images: torch.Tensor, target: torch.Tensor, weight: torch.Tensor
+    ) -> tuple[float, int]:
         """One step of the optimiser; the loss before it, and how many were right."""
         optimiser.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
             outputs: torch.Tensor = self.network(images)
         logits = outputs.float()
-        loss = nn.functional.cross_entropy(logits, target, self.weights)
+        loss = weighted_loss(logits, target, self.weights, weight)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         if isinstance(self.network, Twin):
@@ -194,7 +200,8 @@ class Trainer:
         logits = torch.zeros(len(counted), 2, dtype=torch.float64)
         logits[:, LENS] = counted
         target = self.target[torch.from_numpy(self.validation[self.counted])]
-        loss = nn.functional.cross_entropy(logits, target, self.weights.double().cpu())
+        weight = self.row_weight[torch.from_numpy(self.validation[self.counted])].double()
+        loss = weighted_loss(logits, target, self.weights.double().cpu(), weight)
         accuracy = float(((log_odds > 0) == is_lens)[self.counted].mean())
         return Validation(float(loss), accuracy, auroc(log_odds, is_lens), auroc(log_odds[visible], is_lens[visible]))
 
@@ -237,9 +244,18 @@ def learning_rate(stage: Stage, progress: float) -> float:
     return stage.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (progress - WARM_UP) / (1.0 - WARM_UP)))
 
 
-def class_weights(is_lens: NDArray[np.bool_]) -> torch.Tensor:
-    """Weights of (non-lens, lens) with which both classes count alike and the mean weight of a row is 1 (section 3.2)."""
-    n, lenses = len(is_lens), int(is_lens.sum())
+def weighted_loss(logits: torch.Tensor, target: torch.Tensor, classes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of (n, 2) logits; a row counts by the weight of its class times its own."""
+    counts = classes[target] * weight
+    return (counts * nn.functional.cross_entropy(logits, target, reduction="none")).sum() / counts.sum()
+
+
+def class_weights(is_lens: NDArray[np.bool_], weight: Float32) -> torch.Tensor:
+    """Weights of (non-lens, lens) with which both classes count alike and the mean weight of a row is 1 (section 3.2).
+
+    ``weight``: (n,) of the rows' labels.
+    """
+    n, lenses = float(weight.sum(dtype=np.float64)), float(weight[is_lens].sum(dtype=np.float64))
     weights = torch.empty(2)
     weights[NON_LENS], weights[LENS] = n / (2 * (n - lenses)), n / (2 * lenses)
     return weights

@@ -24,7 +24,7 @@ from scanner.simulation.datasets.dataset import (
 )
 from scanner.simulation.injection.mosaics import RECORD, paint_mosaics
 from scanner.simulation.injection.painting import OpenTiles, Plan, make_plan, paint_rows, truth_with_places
-from scanner.simulation.injection.places import Places, scratch_of, survey_tile
+from scanner.simulation.injection.places import Places, scratch_of, survey_tile, within
 from scanner.simulation.injection.request import InjectionRecord, InjectionRequest, TileSummary
 from scanner.simulation.parts import PARTS, Progress, run_all
 
@@ -61,7 +61,8 @@ def inject(request: InjectionRequest, out: Path, workers: int = 1, progress: Pro
         if record.complete:
             return record
         surveys = _survey_tiles(request, out, workers)
-        plan = make_plan(request, [places for _, places in surveys])
+        region = request.region
+        plan = make_plan(request, [places if region is None else within(places, region) for _, places in surveys])
         summaries = tuple(summary for summary, _ in surveys)
         paint = paint_mosaics if request.mosaics else _paint_cutouts
         return completed(out, name, record, *paint(request, out, plan, summaries, workers, progress), tiles=summaries)
@@ -96,7 +97,7 @@ def _paint_parts(
         for number in numbers:
             rows = part_rows(request.n_objects, number)
             batch, truth = paint_rows(request, plan, tiles, rows)
-            write_part(out, number, batch, truth_with_places(truth, plan.take(rows), request.tiles))
+            write_part(out, number, batch, truth_with_places(truth, plan.take(rows), request.tiles, request.region))
     finally:
         tiles.close()
 

@@ -19,6 +19,7 @@ from scanner.config import CutoutsConfig
 from scanner.cutouts import quality
 from scanner.cutouts.extract import cut_pixels
 from scanner.errors import UsageError
+from scanner.labelled_set import FIELD_COLUMN
 from scanner.records import (
     BANDS,
     NISP_BANDS,
@@ -39,7 +40,7 @@ from scanner.simulation.datasets.presets import LENS_CLASSES, CutoutScene, Prese
 from scanner.simulation.datasets.truth import TruthRow, truth_table, truths_of
 from scanner.simulation.injection.measured import MAX_BAD_FRACTION, read_psf
 from scanner.simulation.injection.places import DEFLECTOR, EMPTY, GALAXY, Places, choose_deflector, flux_scale, joined
-from scanner.simulation.injection.request import InjectionRequest, TileSummary
+from scanner.simulation.injection.request import InjectionRequest, Region, TileSummary
 from scanner.simulation.light.components import Component
 from scanner.simulation.population import classes
 from scanner.simulation.population.classes import draw_class
@@ -54,6 +55,7 @@ from scanner.simulation.telescope.exposure import CANVAS_PIXELS, Exposure, add_s
 from scanner.simulation.telescope.psf import Psf, draw_psf
 from scanner.sky.local_files import ScratchFolder
 from scanner.sky.tile_images import TileImages, open_tile
+from scanner.sphere import cell_numbers
 
 
 @dataclass(frozen=True)
@@ -177,16 +179,31 @@ def can_use_galaxies(preset: Preset) -> bool:
     return "lens" in preset.mix or preset.lens_share == 0.0
 
 
-def class_shares(preset: Preset, into_sky: bool, painted_only: bool = False) -> Mapping[str, float]:
+def class_shares(
+    preset: Preset, into_sky: bool, painted_only: bool = False, real_ground: Mapping[str, float] = REAL_GROUND
+) -> Mapping[str, float]:
     """Share of each class, adding up to one; lenses are as many on both grounds. ``painted_only``: nothing is left as it is."""
     lenses: dict[str, float] = {name: share for name, share in preset.mix.items() if name in LENS_CLASSES}
     others: dict[str, float] = {name: share for name, share in preset.mix.items() if name not in (*LENS_CLASSES, *_NOT_PAINTED)}
     if not into_sky:
-        lenses, others = {"lens": preset.lens_share} if lenses else {}, REAL_GROUND
+        lenses, others = {"lens": preset.lens_share} if lenses else {}, dict(real_ground)
     if painted_only:
         others = {name: share for name, share in others.items() if name not in REAL_CLASSES}
     total = sum(others.values())
     return lenses | {name: (1.0 - preset.lens_share) * share / total for name, share in others.items()}
+
+
+def real_ground(own_share: float | None, n_deflectors: int, n_galaxies: int) -> Mapping[str, float]:
+    """:data:`REAL_GROUND` with another share of objects as they are, any of the survey's galaxies as likely as any other."""
+    if own_share is None:
+        return REAL_GROUND
+    painted = {name: share for name, share in REAL_GROUND.items() if name not in REAL_CLASSES}
+    sky, n = REAL_GROUND["real_sky"], max(n_deflectors + n_galaxies, 1)
+    galaxies = sum(REAL_GROUND[name] for name in REAL_CLASSES) - sky
+    own = {"real_deflector": galaxies * n_deflectors / n, "real_galaxy": galaxies * n_galaxies / n, "real_sky": sky}
+    total = sum(painted.values()), sum(own.values())
+    shares = {name: (1.0 - own_share) * share / total[0] for name, share in painted.items()}
+    return {name: share for name, share in (shares | {k: own_share * v / total[1] for k, v in own.items()}).items() if share}
 
 
 def paint_object(
@@ -281,7 +298,7 @@ class Plan:
 
 
 def make_plan(request: InjectionRequest, found: Sequence[Places]) -> Plan:
-    """Draw classes and places; every place is used once.
+    """Draw classes and places; every place is used before any is used again, and at most as often as the request says.
 
     Parameters
     ----------
@@ -300,7 +317,9 @@ def make_plan(request: InjectionRequest, found: Sequence[Places]) -> Plan:
     into_sky_share = {"sky": 1.0, "galaxies": 0.0, "both": SKY_SHARE}[request.ground]
     if not can_use_galaxies(preset):
         into_sky_share = 1.0
-    shares = {flag: class_shares(preset, flag, painted_only=request.mosaics) for flag in (False, True)}
+    n_deflectors, n_galaxies = (sum(int((places.kind == kind).sum()) for places in found) for kind in (DEFLECTOR, GALAXY))
+    ground = real_ground(request.own_share, n_deflectors, n_galaxies)
+    shares = {flag: class_shares(preset, flag, request.mosaics, ground) for flag in (False, True)}
     into_sky = rng.random(request.n_objects) < into_sky_share
     names = [draw_class(rng, shares[flag]) for flag in into_sky.tolist()]
     kinds = np.array([kind_of(name, flag) for name, flag in zip(names, into_sky.tolist(), strict=True)])
@@ -312,10 +331,11 @@ def make_plan(request: InjectionRequest, found: Sequence[Places]) -> Plan:
     short = []
     for kind, what in _NAMES.items():
         there, rows = np.flatnonzero(pool.kind == kind), np.flatnonzero(kinds == kind)
-        if len(rows) > len(there):
-            short.append(f"{len(rows)} {what} are needed and there are {len(there)}")
+        if len(rows) > request.uses * len(there):
+            short.append(f"{len(rows)} {what} are needed and there are {request.uses * len(there)}")
             continue
-        place[rows] = rng.permutation(there)[: len(rows)]
+        rounds = [rng.permutation(there) for _ in range(max(1, -(-len(rows) // max(len(there), 1))))]
+        place[rows] = np.concatenate(rounds)[: len(rows)]
     if short:
         raise UsageError(
             f"--n {request.n_objects} is more than the {len(found)} tiles hold: {'; '.join(short)};"
@@ -360,12 +380,16 @@ _BATCH_OBJECTS = 16
 _MIDDLE = 0.5 * (VIS_CUTOUT_PIXELS - 1)
 
 
-def truth_with_places(truth: Sequence[TruthRow], plan: Plan, tiles: Sequence[Tile]) -> pa.Table:
-    """The truth of simulated cutouts, and where each object was painted."""
+def truth_with_places(truth: Sequence[TruthRow], plan: Plan, tiles: Sequence[Tile], region: Region | None = None) -> pa.Table:
+    """The truth of simulated cutouts, and where each object was painted; with a region, in which of its cells."""
     table = truth_table(truth)
     names = pa.array([tiles[number].tile_id for number in plan.tile.tolist()], pa.string())
     described = {"tile_id": ("", "tile whose pixels these are", names)}
     described |= {name: (unit, text, pa.array(values)) for name, (unit, text, values) in columns(plan).items()}
+    if region is not None:
+        cells = cell_numbers(plan.places.ra, plan.places.dec, region.order).tolist()
+        fields = pa.array([f"healpix-{region.order}-{cell}" for cell in cells], pa.string())
+        described[FIELD_COLUMN.name] = (FIELD_COLUMN.unit, FIELD_COLUMN.description, fields)
     for name, (unit, text, values) in described.items():
         field = pa.field(name, values.type, nullable=False, metadata={"unit": unit, "description": text})
         table = table.append_column(field, values)

@@ -20,7 +20,7 @@ from scanner.errors import TileError
 from scanner.records import BANDS, NISP_PIXEL_SCALE_ARCSEC, VIS_PIXEL_SCALE_ARCSEC, Band, Float64, Targets, Tile
 from scanner.simulation.injection import measured
 from scanner.simulation.injection.measured import MeasuredObjects, measure_objects, stars_among, variance_slope
-from scanner.simulation.injection.request import BandOptics, PsfSource, SlopeSource, TileSummary
+from scanner.simulation.injection.request import BandOptics, PsfSource, Region, SlopeSource, TileSummary
 from scanner.simulation.light.components import total_flux
 from scanner.simulation.parts import PARTS
 from scanner.simulation.population.deflectors import Deflector, draw_deflector, mass_of
@@ -30,10 +30,12 @@ from scanner.sky.alignment import map_pixels
 from scanner.sky.local_files import ScratchFolder
 from scanner.sky.targets import grid_positions, list_targets
 from scanner.sky.tile_images import TileImages, open_tile
-from scanner.sphere import healpix_29
+from scanner.sphere import cell_numbers, chord, healpix_29, unit_vectors
 
 DEFLECTOR, GALAXY, EMPTY = 0, 1, 2
 _EMPTY_STEP_ARCSEC, _EMPTY_RADIUS_ARCSEC = 4.0, 2.5
+#: What lies nearer to an object that is to be avoided is that object.
+AVOIDED_ARCSEC = 2.0
 #: Points of the lattice that are looked at together.
 _AT_ONCE = 256
 
@@ -97,6 +99,21 @@ def empty_places(images: TileImages, targets: Targets, most: int, seed: list[int
         objects = measure_objects(images, here)
         found.append(places_of(objects, objects.good, EMPTY))
     return joined(found).take(np.arange(min(most, sum(map(len, found)))))
+
+
+def within(places: Places, region: Region) -> Places:
+    """The places of a region: those whose surroundings lie in its cells too, and that are none of the objects to avoid."""
+    inside = np.ones(len(places), dtype=bool)
+    for angle in np.arange(8) * (math.pi / 4):
+        north, east = (region.margin_arcsec / 3600.0 * part for part in (math.cos(angle), math.sin(angle)))
+        dec = np.clip(places.dec + north, -90.0, 90.0)
+        ra = places.ra + east / np.maximum(np.cos(np.radians(dec)), 1e-6)
+        inside &= np.isin(cell_numbers(ra, dec, region.order), region.cells)
+    if region.avoided and len(places):
+        avoided = unit_vectors(*np.array(region.avoided).T)
+        distance, _ = cKDTree(avoided).query(unit_vectors(places.ra, places.dec))
+        inside &= distance > chord(AVOIDED_ARCSEC)
+    return places.take(np.flatnonzero(inside))
 
 
 def joined(parts: Sequence[Places]) -> Places:

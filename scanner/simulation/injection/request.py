@@ -14,6 +14,18 @@ PsfSource = Literal["image", "stars", "default"]
 SlopeSource = Literal["rms map", "default"]
 
 
+class Region(Record):
+    """Part of the sky that objects are painted in: nested HEALPix cells of one order, less the margin along their outline.
+
+    A cell is the field of its objects. ``avoided``: right ascension and declination, degrees, of objects that are not used.
+    """
+
+    order: int = Field(ge=0, le=29)
+    cells: tuple[int, ...] = Field(min_length=1)
+    margin_arcsec: float = Field(ge=0)
+    avoided: tuple[tuple[float, float], ...] = ()
+
+
 class InjectionRequest(DrawRequest):
     """What to paint, and into what."""
 
@@ -21,6 +33,15 @@ class InjectionRequest(DrawRequest):
     ground: Ground = Field("both", description="Paint beside real galaxies, whole objects into empty sky, or both.")
     mosaics: bool = Field(False, description="Paint into copies of the mosaics instead of cutouts.")
     codec: CodecName = Field("compact", description="Codec of the cutout store.")
+    region: Region | None = Field(None, description="Only there; none: wherever the tiles are.")
+    own_share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Of the non-lenses on real galaxies, the share whose middle is left as it is, any galaxy as likely as any "
+        "other; none: half, half of them early-type galaxies.",
+    )
+    uses: int = Field(1, ge=1, description="Most objects that one place is used for.")
 
     def described(self) -> str:
         """In a few words, to tell one from another."""

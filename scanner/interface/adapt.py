@@ -1,0 +1,185 @@
+"""Adapt a bundle to a survey from the survey's own tiles: paint, train, assemble, and measure on fields kept apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scanner import config as configuration
+from scanner.errors import InputMissingError, UsageError
+from scanner.interface.progress import bar
+from scanner.processes import script_kept_from_children, sigterm_interrupts
+from scanner.records import MEMBERS
+from scanner.survey.scan.machine import cores
+
+if TYPE_CHECKING:
+    from scanner.ensemble.bundle import Bundle
+    from scanner.interface.progress import Move
+    from scanner.training.adaptation import AdaptationPlan
+
+#: A night of two cores; of it, the share that training takes: the rest is painting before and scoring after.
+HOURS, TRAINING_SHARE = 10.0, 0.6
+N_OBJECTS = 20_000
+#: Objects of the embedding in a cell of the grid, on average: with fewer, a cell's share of lenses is noise.
+OBJECTS_PER_CELL = 30
+#: Seconds between two lines that say how far it is, where there is no terminal.
+LINE_SECONDS = 30.0
+
+
+def adapt(
+    tiles: str | Path,
+    out: str | Path,
+    bundle: str | Path | None = None,
+    *,
+    labels: str | Path | Sequence[str | Path] = (),
+    data: str | Path | Sequence[str | Path] = (),
+    n_objects: int = N_OBJECTS,
+    hours: float = HOURS,
+    seed: int = 1,
+    name: str | None = None,
+    version: str = "1",
+    magnitude_limit: float | None = None,
+    config: str | Path | None = None,
+    jobs: int | None = None,
+    progress: bool | None = None,
+) -> Bundle:
+    """Adapt a bundle to a survey's own tiles, without labels or with, as ``scanner train adapt`` does.
+
+    The same call goes on where it was stopped. Needs the extra ``train`` (torch).
+
+    Parameters
+    ----------
+    tiles
+        A tile list, on disk. A fifth of the sky that the tiles cover, lying together, judges and is never trained on.
+    out
+        Folder of everything that is made; the bundle is in ``out/bundle``.
+    bundle
+        What is adapted; the default bundle by default.
+    labels
+        Labelled sets of :func:`scanner.import_labels` or of graded runs: what lies in fields to train on is trained on, by its
+        weights; what lies in the others judges too.
+    data
+        Simulated sets that are trained on beside.
+    n_objects
+        Objects to paint, as far as the tiles have room.
+    hours
+        Time that all of it may take.
+    seed
+        Of all draws.
+    name, version
+        What the new bundle is called, by default as the old one with ``-adapted``.
+    magnitude_limit
+        Faintest VIS magnitude of the survey's objects, in the place of the configuration's.
+    config
+        TOML file that a scan of these tiles would take: which objects there are.
+    jobs
+        Processes; one a core by default.
+    progress
+        Show bars; by default on a terminal and in a notebook.
+
+    Returns
+    -------
+    Bundle
+        Its card tells recall before and after.
+
+    Raises
+    ------
+    ScannerError
+        A tile, a set or the bundle cannot be used; ``out`` holds another adaptation, or the tiles changed since.
+    KeyboardInterrupt
+        Ctrl-C or SIGTERM; the same call goes on.
+
+    Examples
+    --------
+    >>> import scanner
+    >>> adapted = scanner.adapt("tile-list.txt", "adapted", hours=8)  # doctest: +SKIP
+    >>> adapted.path.name  # doctest: +SKIP
+    'bundle'
+    """
+    from scanner.ensemble import bundles
+    from scanner.interface.train import make_bundle, moving, train_members
+    from scanner.labelled_set import LabelledSet
+    from scanner.sky.tile_list import read
+    from scanner.training import adaptation
+
+    if not hours > 0 or n_objects < 1:
+        raise UsageError("--hours and --n must be above 0.")
+    out, before = Path(out), bundles.load(bundle)
+    listed = read(tiles)
+    if listed.failed:
+        raise InputMissingError(listed.failed[0].reason)
+    sets, simulated = ([LabelledSet(path) for path in _listed(given)] for given in (labels, data))
+    limits = configuration.load(None if config is None else Path(config), {"targets.magnitude_limit": magnitude_limit})
+    all_tiles = tuple(listed.tiles.values())
+    request = adaptation.AdaptationRequest(
+        tiles=all_tiles,
+        tile_fingerprints=adaptation.tile_fingerprints(all_tiles),
+        bundle=before.fingerprint,
+        labels=tuple(one.fingerprint for one in sets),
+        data=tuple(one.fingerprint for one in simulated),
+        targets=limits.targets,
+        n_objects=n_objects,
+        seed=seed,
+        seconds=3600.0 * hours * TRAINING_SHARE,
+    )
+    workers = jobs or cores()
+    plan = adaptation.begin(request, out)
+    adapted = out / "bundle"
+    if (adapted / "bundle.json").exists() and (found := bundles.load(adapted)).manifest.metrics:
+        return found
+    with (
+        sigterm_interrupts(),
+        script_kept_from_children(),
+        bar("adapting", shown=progress, lines=("", LINE_SECONDS), many=True) as move,
+    ):
+        plan = adaptation.complete_plan(plan, before, sets, out, workers, lambda what, done, n: move(done, n, f"1/5 {what}"))
+        _paint(plan, out, workers, move)
+        parts = [
+            adaptation.divide_labels(plan, one, out / f"labels-{number}", out / f"held-out-labels-{number}")
+            for number, one in enumerate(sets)
+        ]
+        training = [out / one for one in adaptation.TRAINING_SETS]
+        training += [train for train, _ in parts if train is not None] + [one.path for one in simulated]
+        members = out / "members"
+        for _ in train_members(
+            training, members, MEMBERS, jobs, moving(move, "3/5 "), bundle=before.path, time_budget=request.seconds, seed=seed
+        ):
+            pass
+        n_embedded = _embedded(training)
+        old = before.manifest
+        return make_bundle(
+            members,
+            training,
+            adapted,
+            name=name or f"{old.name}-adapted",
+            version=version,
+            description=f"{old.name} {old.version} adapted to {len(all_tiles)} tiles ({all_tiles[0].tile_id} …) of a survey.",
+            embed=n_embedded,
+            cells=max(2, round((n_embedded / OBJECTS_PER_CELL) ** 0.5)),
+            evaluate_on=[out / one for one in adaptation.JUDGING_SETS],
+            real=[judge for _, judge in parts if judge is not None],
+            compare=[before.path],
+            rotations=0,
+            jobs=jobs,
+            report=lambda text: move(0, None, f"4/5 {text}"),
+        )
+
+
+def _paint(plan: AdaptationPlan, out: Path, workers: int, move: Move) -> None:
+    from scanner.simulation.injection.inject import inject
+
+    for folder, request in plan.painting().items():
+        inject(request, out / folder, workers, lambda done, n, what=folder: move(done, n, f"2/5 painting {what}"))  # type: ignore[misc]
+
+
+def _embedded(training: Sequence[Path]) -> int:
+    """Rows of the embedding: each training row once or twice, as many as the paper's at most."""
+    from scanner.training.data import TrainingData
+    from scanner.training.presets import EMBEDDED_ROWS
+
+    return min(EMBEDDED_ROWS, 2 * len(TrainingData(training).split.train))
+
+
+def _listed(given: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    return [given] if isinstance(given, str | Path) else list(given)
