@@ -81,7 +81,12 @@ def data() -> tuple[ScaledImages, Labels]:
     generator = np.random.default_rng(0)
     arrays = {name: generator.random((N, *shape), dtype=np.float32).astype(np.float16) for name, shape in SHAPES.items()}
     labels = Labels(
-        np.arange(N) % 2 == 0, np.full(N, 50, np.float32), np.arange(N) % 2 == 0, np.zeros((N, 2), dtype=np.float32)
+        np.arange(N) % 2 == 0,
+        np.full(N, 50, np.float32),
+        np.arange(N) % 2 == 0,
+        np.zeros((N, 2), dtype=np.float32),
+        np.zeros((N, 4), dtype=bool),
+        np.ones(N, np.float32),
     )
     return ScaledImages(**arrays, preprocessing="asinh_mad"), labels
 

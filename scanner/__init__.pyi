@@ -1,3 +1,4 @@
+from scanner.interface.adapt import adapt
 from scanner.interface.bundle import add_member, evaluate, load_bundle, regrid, score, set_screen
 from scanner.interface.labels import import_labels
 from scanner.interface.objects import Cutout
@@ -13,6 +14,7 @@ __all__ = [
     "Run",
     "Survey",
     "__version__",
+    "adapt",
     "add_member",
     "euclidise",
     "evaluate",

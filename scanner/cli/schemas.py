@@ -36,6 +36,7 @@ from scanner.survey.replay import ReplayReport
 from scanner.survey.scan.handover import HandoverRecord
 from scanner.survey.scan.machine import Versions
 from scanner.survey.status import RunStatus
+from scanner.training.adaptation import AdaptationPlan, DividedSetRecord
 from scanner.training.checkpoint import MirrorRecord
 
 #: File name of the schema → model. Files a user meets first, then the messages between driver and workers.
@@ -57,6 +58,8 @@ MODELS: dict[str, type[Record]] = {
     "imported-set": ImportedSetRecord,
     "agreement": Agreement,
     "injection": InjectionRecord,
+    "adaptation-plan": AdaptationPlan,
+    "divided-set": DividedSetRecord,
     "euclidised": EuclidisedRecord,
     "evaluation": Evaluation,
     "benchmark": BenchmarkResult,

@@ -13,6 +13,7 @@ from scanner.cli import output
 from scanner.cli.options import endpoint_option, provider_option, storage_of
 from scanner.cli.output import standard_output
 from scanner.interface import train as interface
+from scanner.interface.adapt import HOURS, N_OBJECTS, adapt
 from scanner.processes import sigterm_interrupts
 from scanner.records import MEMBERS, MemberName
 from scanner.training.presets import EMBEDDED_ROWS, PRESET_NAMES, SCREEN_SHARE, SECOND_LOOK_SHARE
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 @click.option("--compare", multiple=True, help="Another bundle to set beside it in the card.")
 @click.option("--images", type=click.Path(path_type=Path), help="Tile list of single images for the card.")
 @click.option("--known", type=click.Path(path_type=Path), help="List of known lenses, images of any telescope, for the card.")
+@click.option("--real", multiple=True, type=click.Path(path_type=Path), help="Labelled set of real cutouts for the card.")
 @click.option("--rotations", type=click.IntRange(0), help="Objects scored eight ways round [default: as 'scanner evaluate'].")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder of log-odds on held-out data [default: in --members].")
 @provider_option
@@ -73,6 +75,7 @@ def train_bundle(
     compare: tuple[str, ...],
     images: Path | None,
     known: Path | None,
+    real: tuple[Path, ...],
     rotations: int | None,
     cache: Path | None,
     provider: str,
@@ -107,6 +110,7 @@ def train_bundle(
             compare=compare,
             images=images,
             known=known,
+            real=real,
             rotations=rotations,
             cache=cache,
             provider=provider,
@@ -164,6 +168,35 @@ def train() -> None:
 
 
 train.add_command(train_bundle)
+
+
+@train.command("adapt")
+@click.option("--tiles", type=click.Path(path_type=Path), required=True, help="Tile list of the survey, on disk.")
+@click.option("--from", "bundle", help="Bundle that is adapted, a folder or a name [default: the one that ships].")
+@click.option(
+    "--labels", multiple=True, type=click.Path(path_type=Path), help="Labelled set that is trained on; repeat for more."
+)
+@click.option("--data", multiple=True, type=click.Path(path_type=Path), help="Simulated set that is trained on beside.")
+@click.option(
+    "--n", "n_objects", type=click.IntRange(1), default=N_OBJECTS, show_default=True, help="Objects to paint at most."
+)
+@click.option("--hours", type=float, default=HOURS, show_default=True, help="Time that all of it may take.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of all draws.")
+@click.option("--name", help="Name of the new bundle [default: the old one with -adapted].")
+@click.option("--version", default="1", show_default=True, help="Version of the new bundle.")
+@click.option("--magnitude-limit", type=float, help="Faintest VIS magnitude of the survey's objects [default: the scan's].")
+@click.option("--config", type=click.Path(path_type=Path), help="TOML file that a scan of these tiles would take.")
+@click.option("--jobs", type=click.IntRange(1), help="Processes [default: one a core].")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make, or to go on with.")
+def train_adapt(tiles: Path, out: Path, **settings: Any) -> None:
+    """Adapt a bundle to the tiles of a survey, without labels or with.
+
+    Lenses and look-alikes are painted onto the survey's own galaxies and sky, its own objects stand for non-lenses, and all
+    networks are trained on. A fifth of the sky is kept apart and shows recall before and after, on the new bundle's card. The
+    same command goes on where it was stopped. The bundle is in OUT/bundle.
+    """
+    bundle = adapt(tiles, out, progress=True, **settings)
+    click.echo(f"{bundle.path}: bundle {bundle.manifest.name} {bundle.manifest.version}, {bundle.fingerprint[:12]}")
 
 
 @contextmanager

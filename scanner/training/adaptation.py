@@ -49,7 +49,7 @@ HELD_OUT_SHARE = 0.2
 #: Share of the survey's objects that are not taken for non-lenses: those that the bundle ranks highest hold its lenses.
 LEFT_OUT_SHARE = 1e-3
 #: Cells are the largest of which there are so many: of 27′ (order 7) in a wide survey, down to 13″ in a single image.
-FEWEST_CELLS, ORDERS = 60, range(7, 15)
+FEWEST_CELLS, ORDERS = 50, range(7, 15)
 #: Two cutouts whose centres are this far from the border of their regions have no pixel in common.
 MARGIN_ARCSEC = VIS_CUTOUT_PIXELS * VIS_PIXEL_SCALE_ARCSEC / np.sqrt(2.0)
 #: Share of what is painted that lies on real galaxies, as far as these reach; of its non-lenses, the share of the survey's own.
@@ -86,8 +86,7 @@ class AdaptationPlan(SealedRecord):
     request: AdaptationRequest
     complete: bool = False
     order: int = Field(0, description="Of the HEALPix cells that are the fields.")
-    adaptation: tuple[int, ...] = Field((), description="Cells to train on, nested numbers.")
-    held_out: tuple[int, ...] = Field((), description="Cells that judge.")
+    held_out: int = Field(0, description="Cells from this nested number on judge; those before are trained on.")
     n_own: int = Field(0, description="Objects of the tiles that a scan would score, in the cells to train on.")
     left_out: tuple[tuple[float, float], ...] = Field(
         (), description="Right ascension and declination of those not taken for non-lenses: ranked highest, or labelled lenses."
@@ -99,8 +98,16 @@ class AdaptationPlan(SealedRecord):
 
     def region(self, *, held_out: bool) -> Region:
         """Where one side is painted. What the bundle ranks high is left out of training only: there it would be an excuse."""
-        cells, avoided = (self.held_out, ()) if held_out else (self.adaptation, self.left_out)
-        return Region(order=self.order, cells=cells, margin_arcsec=float(MARGIN_ARCSEC), avoided=avoided)
+        first, stop = (self.held_out, 12 * 4**self.order) if held_out else (0, self.held_out)
+        avoided = () if held_out else self.left_out
+        return Region(order=self.order, first=first, stop=stop, margin_arcsec=float(MARGIN_ARCSEC), avoided=avoided)
+
+    def judges(self, ra: Float64, dec: Float64) -> NDArray[np.bool_]:
+        """Which positions, degrees, lie in cells that judge, (N,) bool; those that are nowhere do not."""
+        found = np.zeros(len(ra), dtype=bool)
+        known = np.isfinite(ra) & np.isfinite(dec)
+        found[known] = cell_numbers(ra[known], dec[known], self.order) >= self.held_out
+        return found
 
     def painting(self) -> dict[str, InjectionRequest]:
         """What is painted, by the name of its folder: two sets to train on and two that judge."""
@@ -203,8 +210,8 @@ def complete_plan(
         report("listing objects", len(listed) - len(missing) + done, len(listed))
     tiles = [_Listed.read(path) for *_, path in listed]
     ra, dec = (np.concatenate([getattr(tile, name) for tile in tiles]) for name in ("ra", "dec"))
-    order, adaptation, held_out = divide(ra, dec)
-    plan = plan.model_copy(update={"order": order, "adaptation": adaptation, "held_out": held_out})
+    order, held_out = divide(ra, dec)
+    plan = plan.model_copy(update={"order": order, "held_out": held_out})
     scored = [(plan, bundle.path, number, _file(out, "scores", number)) for number in numbers]
     for done in run_all(_score_tile, missing := [call for call in scored if not call[-1].exists()], workers):
         report("scoring objects", len(scored) - len(missing) + done, len(scored))
@@ -215,10 +222,10 @@ def complete_plan(
     return plan
 
 
-def divide(ra: Float64, dec: Float64) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
-    """Divide objects by HEALPix cells: the order of the cells, those to train on, and those held out, which lie together.
+def divide(ra: Float64, dec: Float64) -> tuple[int, int]:
+    """Divide objects by HEALPix cells: the order of the cells, and the number from which on they are held out.
 
-    Cells with numbers in a row lie side by side, so that few objects are near the border between the two.
+    Cells with numbers in a row lie side by side, so that few objects are near the border between the two sides.
 
     Raises
     ------
@@ -235,7 +242,7 @@ def divide(ra: Float64, dec: Float64) -> tuple[int, tuple[int, ...], tuple[int, 
             "others; give more tiles, or a fainter --magnitude-limit."
         )
     is_held_out = np.cumsum(counts[::-1])[::-1] <= max(HELD_OUT_SHARE * len(ra), counts[-1])
-    return order, tuple(cells[~is_held_out].tolist()), tuple(cells[is_held_out].tolist())
+    return order, int(cells[is_held_out][0])
 
 
 def left_out(own: Float64, labels: Sequence[LabelledSet]) -> tuple[tuple[float, float], ...]:
@@ -379,8 +386,8 @@ def _score_tile(plan: AdaptationPlan, bundle_path: Path, number: int, path: Path
     rows = [np.empty((0, 3))]
     with open_tile(tile, CutoutsConfig(require_all_bands=True)) as images:
         targets = list_targets(tile, images.vis, plan.request.targets).targets
-        wanted = np.isin(cell_numbers(targets.ra, targets.dec, plan.order), plan.adaptation)
-        for batch in cut(images, targets.take(np.flatnonzero(wanted)), _BATCH):
+        wanted = np.flatnonzero(~plan.judges(targets.ra, targets.dec))
+        for batch in cut(images, targets.take(wanted), _BATCH):
             logits = session.logits(*fill_bad_pixels(batch), batch.sky, batch.sigma)
             score = bundle.calibration.ranking_score(logits)
             rows.append(np.stack([batch.targets.ra, batch.targets.dec, score], axis=1))
@@ -419,12 +426,9 @@ def divide_labels(plan: AdaptationPlan, labels: LabelledSet, train: Path, judge:
         The parts; None: no row lies there.
     """
     ra, dec = labels.store.ra, labels.store.dec
-    known = np.isfinite(ra) & np.isfinite(dec)
-    is_held_out = np.zeros(len(labels), dtype=bool)
-    is_held_out[known] = np.isin(cell_numbers(ra[known], dec[known], plan.order), plan.held_out)
-    near = np.zeros(len(labels), dtype=bool)
+    is_held_out, near = plan.judges(ra, dec), np.zeros(len(labels), dtype=bool)
     if is_held_out.any():
-        places = np.stack([ra, dec], axis=1)
+        known, places = np.isfinite(ra) & np.isfinite(dec), np.stack([ra, dec], axis=1)
         near[known] = _distance(places[known], places[is_held_out]) < 2.0 * MARGIN_ARCSEC
     parts = [
         _part(labels, np.flatnonzero(rows), path, purpose)

@@ -29,9 +29,10 @@ SECOND_LOOK = """Objects that score as high as the best {share:.0%} of the calib
 orientations, and the means of their log-odds count. All figures below include that, but for those that say eight ways."""
 WHAT_IT_IS = """## What it is
 
-Seven networks of Wilde et al. (2022), OU-66 and OU-200 layer for layer, trained on simulated images only, with a t-SNE grid and
+Seven networks of Wilde et al. (2022), OU-66 and OU-200 layer for layer, trained on {images}, with a t-SNE grid and
 a logistic calibration on top. It ranks objects for people to look at. A score is no probability that an object on the sky is a
 lens: the calibrated one is stated for the prevalence in the manifest, and is as good as the simulation is true."""
+SIMULATED, OF_A_SURVEY = "simulated images only", "images of a survey, most of them with painted lenses and look-alikes,"
 LIMITS = """## Limits
 
 - Simulations are not the sky. A published finder trained on simulations alone fell from 92% recall at 100% purity on them to
@@ -41,7 +42,7 @@ LIMITS = """## Limits
 - The members that see NISP only mostly learn what kind of galaxy it is: see the figures against look-alikes.
 - One seed a member.
 - Recalls at low false-positive rates rest on few objects: their number is stated with them."""
-DATA = """{n_objects:,} simulated cutouts, of which {n_train:,} were trained on (84%, less the lenses whose arcs have a
+DATA = """{n_objects:,} cutouts, of which {n_train:,} were trained on (84%, less the lenses whose arcs have a
 signal-to-noise ratio below {min_arc_snr:g}); 6% chose the best weights, 10% set the calibration and the thresholds. The default
 threshold maximises F-beta at β = {beta:g}, which weights precision if β < 1. Preset `{preset}`, preprocessing
 `{preprocessing}`."""
@@ -67,7 +68,8 @@ def publish(bundle: Bundle, ensemble: Ensemble, data: TrainingData, evaluation: 
     OutputError
         The bundle's folder cannot be written.
     """
-    card = model_card(bundle.manifest, ensemble.records, data.description, len(data), evaluation)
+    images = OF_A_SURVEY if any(dataset.fields for dataset in data.datasets) else SIMULATED
+    card = model_card(bundle.manifest, ensemble.records, data.description, len(data), evaluation, images)
     metrics = () if evaluation is None else metrics_of(evaluation)
     return write_bundle(bundle.path, replace(content_of(bundle), metrics=metrics, texts={CARD_FILE: card}))
 
@@ -78,6 +80,7 @@ def model_card(
     dataset: str,
     n_objects: int,
     evaluation: Evaluation | None,
+    images: str = SIMULATED,
 ) -> str:
     """Write the card.
 
@@ -93,6 +96,8 @@ def model_card(
         Cutouts in it.
     evaluation
         On held-out data; the bundle first, others to compare with after it. None: nothing was measured.
+    images
+        What it was trained on, in a few words.
     """
     plan = records[MEMBERS[0]].plan
     data = DATA.format(
@@ -106,7 +111,7 @@ def model_card(
     parts = [
         f"# {manifest.name} {manifest.version}",
         manifest.description,
-        WHAT_IT_IS,
+        WHAT_IT_IS.format(images=images),
         *([] if manifest.second_look is None else [SECOND_LOOK.format(share=manifest.second_look.share)]),
         LIMITS,
         _measured(evaluation),

@@ -284,8 +284,9 @@ def all_jobs(first: TrainingJob, workers: int, members: Sequence[MemberName] = M
 def run_jobs(jobs: Sequence[TrainingJob], workers: int, listen: Listener = ignore) -> Iterator[FitRecord]:
     """Train members in ``workers`` processes, copies after what they begin from; yields their records as they finish.
 
-    The images are scaled, or drawn, before the first process starts, so that no two do it. When this process gets SIGTERM or
-    Ctrl-C, or a job fails, all jobs save themselves and stop.
+    With one worker they are trained in this process, one after the other. The images are scaled, or drawn, before the first
+    process starts, so that no two do it. When this process gets SIGTERM or Ctrl-C, or a job fails, all jobs save themselves and
+    stop.
 
     Parameters
     ----------
@@ -310,6 +311,10 @@ def run_jobs(jobs: Sequence[TrainingJob], workers: int, listen: Listener = ignor
         # A GPU waits for the processor, which lays the scenes out.
         ahead = 0 if first.device == "cpu" else cores()
         draw_missing(first.drawn, scaling, first.device, ahead, _log_drawn, kind)
+    if workers == 1:
+        for job in jobs:
+            yield run_job(job, listen)
+        return
     pending = list(jobs)
     running: dict[Connection, _Running] = {}
     # A forked process would inherit torch's thread pool in an unknown state.

@@ -47,7 +47,8 @@ def _write_dataset(folder, n, seed):
 @pytest.fixture(scope="session")
 def labelled():
     vis, nisp, sky, sigma, truth = draw(120)
-    labels = Labels(truth.is_lens, truth.arc_snr, truth.visible, truth.position, np.zeros((len(truth), 4), dtype=bool))
+    known = np.zeros((len(truth), 4), dtype=bool), np.ones(len(truth), np.float32)
+    labels = Labels(truth.is_lens, truth.arc_snr, truth.visible, truth.position, *known)
     return scale_batch(vis, nisp, sky, sigma, "asinh_mad"), labels, split(len(labels))
 
 

@@ -25,7 +25,7 @@ from scanner.training.data import SHAPES, Labels, ScaledImages, split
 from scanner.training.device import fastest_precision
 from scanner.training.fit import FitRequest, Reports, Start, _passed, best_of_both, fit
 from scanner.training.presets import BEST, PAPER, Preset, Stage
-from scanner.training.trainer import Feed, Trainer, class_weights, learning_rate
+from scanner.training.trainer import Feed, Trainer, class_weights, learning_rate, weighted_loss
 from scanner.training.twin import mean_of
 
 
@@ -255,6 +255,30 @@ def test_faint_lenses_are_left_out_of_training_only(labelled):
     assert len(everything.rows) == len(split.train)
 
 
+def test_labels_count_by_their_weights(labelled):
+    images, labels, split = labelled
+    weight = np.ones(len(labels), np.float32)
+    weight[::2], weight[::5] = 2.0, 0.0
+    trainer = Trainer(images, Labels(**{**vars(labels), "weight": weight}), split, "OU-J", PAPER, 0)
+    assert set(trainer.rows) == set(split.train[weight[split.train] > 0])
+    stage = PAPER.stages_66[0]
+    feed = trainer.feed(stage)
+    _, target, of_rows = trainer.batch(feed, 0, stage, 0)
+    assert set(of_rows.tolist()) == {1.0, 2.0}
+    # A row that counts twice is a row that is there twice.
+    logits = torch.randn(len(target), 2, generator=torch.Generator().manual_seed(1))
+    twice = torch.repeat_interleave(torch.arange(len(target)), of_rows.long())
+    expected = torch.nn.functional.cross_entropy(logits[twice], target[twice], trainer.weights)
+    assert weighted_loss(logits, target, trainer.weights, of_rows).item() == pytest.approx(expected.item(), rel=1e-6)
+    # The loss of a step is that one.
+    batch = trainer.batch(feed, 0, stage, 0)
+    trainer.network.eval()
+    with torch.no_grad():
+        outputs = trainer.network(batch[0])
+    loss, _ = trainer.step(trainer.begin(stage), *batch)
+    assert loss == pytest.approx(weighted_loss(outputs, target, trainer.weights, of_rows).item(), rel=1e-5)
+
+
 def test_training_goes_on_from_a_bundle(labelled, of_rings, tmp_path):
     before, _ = of_rings
     short = brief(BEST, passes=0.1, batch=8, validations=1)
@@ -382,7 +406,8 @@ def train_on_noise(folder, report=lambda rows: None):
     generator = np.random.default_rng(0)
     arrays = {name: generator.random((60, *shape), dtype=np.float32).astype(np.float16) for name, shape in SHAPES.items()}
     is_lens = np.arange(60) % 2 == 0
-    labels = Labels(is_lens, np.full(60, 50, np.float32), is_lens, np.zeros((60, 2), np.float32), np.zeros((60, 4), bool))
+    known = np.zeros((60, 2), np.float32), np.zeros((60, 4), bool), np.ones(60, np.float32)
+    labels = Labels(is_lens, np.full(60, 50, np.float32), is_lens, *known)
     request = FitRequest(member="OU-J", preset=brief(BEST, passes=4, batch=16, validations=4), seed=1, dataset_sha256="0" * 64)
     fit(ScaledImages(**arrays, preprocessing="asinh_mad"), labels, split(60), request, folder, Reports(validated=report))
 
@@ -425,8 +450,10 @@ def test_history_is_a_table_and_two_pictures(tmp_path):
 
 def test_class_weights_balance_the_classes():
     is_lens = np.array([True, False, False, False])
-    weights = class_weights(is_lens)
+    weights = class_weights(is_lens, np.ones(4, np.float32))
     assert weights[LENS] * 1 == pytest.approx(weights[NON_LENS].item() * 3)
+    weighted = class_weights(is_lens, np.array([6, 1, 1, 1], np.float32))
+    assert weighted[LENS] * 6 == pytest.approx(weighted[NON_LENS].item() * 3)
     assert weights[np.where(is_lens, LENS, NON_LENS)].mean() == pytest.approx(1.0)
 
 

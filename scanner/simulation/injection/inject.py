@@ -61,8 +61,7 @@ def inject(request: InjectionRequest, out: Path, workers: int = 1, progress: Pro
         if record.complete:
             return record
         surveys = _survey_tiles(request, out, workers)
-        region = request.region
-        plan = make_plan(request, [places if region is None else within(places, region) for _, places in surveys])
+        plan = make_plan(request, [within(places, request.region) for _, places in surveys])
         summaries = tuple(summary for summary, _ in surveys)
         paint = paint_mosaics if request.mosaics else _paint_cutouts
         return completed(out, name, record, *paint(request, out, plan, summaries, workers, progress), tiles=summaries)
@@ -121,7 +120,7 @@ def _survey(request: InjectionRequest, out: Path, number: int) -> None:
     tile = request.tiles[number]
     seed = [request.seed, number]
     try:
-        summary, places = survey_tile(tile, request.drawn_as.options, request.n_objects, seed, scratch_of(out))
+        summary, places = survey_tile(tile, request.drawn_as.options, request.n_objects, seed, scratch_of(out), request.region)
     except TileError as error:
         raise InputMissingError(f"tile {tile.tile_id}: {error}") from None
     (out / PARTS / f"tile-{number:05d}.json").write_text(summary.model_dump_json() + "\n", encoding="utf-8")

@@ -80,8 +80,8 @@ def places_of(objects: MeasuredObjects, chosen: NDArray[np.bool_], kind: int) ->
     )
 
 
-def empty_places(images: TileImages, targets: Targets, most: int, seed: list[int]) -> Places:
-    """Points of a lattice far from every object, in a random order, at most ``most`` of them."""
+def empty_places(images: TileImages, targets: Targets, most: int, seed: list[int], region: Region | None = None) -> Places:
+    """Points of a lattice far from every object, in a random order, at most ``most`` of them; with a region, in it alone."""
     x, y = grid_positions(images.vis.shape, images.vis.pixel_scale_arcsec, _EMPTY_STEP_ARCSEC)
     if len(targets):
         distance, _ = cKDTree(np.stack([targets.x, targets.y], axis=1)).query(np.stack([x, y], axis=1))
@@ -96,24 +96,31 @@ def empty_places(images: TileImages, targets: Targets, most: int, seed: list[int
         sky = pixel_to_skycoord(x[some], y[some], images.vis.wcs).icrs
         ra, dec = np.asarray(sky.ra.deg), np.asarray(sky.dec.deg)
         here = Targets(healpix_29(ra, dec), ra, dec, x[some], y[some], np.full(len(some), np.nan, dtype=np.float32))
+        if region is not None:
+            here = here.take(np.flatnonzero(is_inside(ra, dec, region)))
         objects = measure_objects(images, here)
         found.append(places_of(objects, objects.good, EMPTY))
     return joined(found).take(np.arange(min(most, sum(map(len, found)))))
 
 
-def within(places: Places, region: Region) -> Places:
-    """The places of a region: those whose surroundings lie in its cells too, and that are none of the objects to avoid."""
-    inside = np.ones(len(places), dtype=bool)
+def is_inside(ra: Float64, dec: Float64, region: Region) -> NDArray[np.bool_]:
+    """Which positions, degrees, lie in a region with their surroundings and are none of the objects to avoid, (N,) bool."""
+    inside = np.ones(len(ra), dtype=bool)
     for angle in np.arange(8) * (math.pi / 4):
         north, east = (region.margin_arcsec / 3600.0 * part for part in (math.cos(angle), math.sin(angle)))
-        dec = np.clip(places.dec + north, -90.0, 90.0)
-        ra = places.ra + east / np.maximum(np.cos(np.radians(dec)), 1e-6)
-        inside &= np.isin(cell_numbers(ra, dec, region.order), region.cells)
-    if region.avoided and len(places):
+        there = np.clip(dec + north, -90.0, 90.0)
+        cells = cell_numbers(ra + east / np.maximum(np.cos(np.radians(there)), 1e-6), there, region.order)
+        inside &= (cells >= region.first) & (cells < region.stop)
+    if region.avoided and len(ra):
         avoided = unit_vectors(*np.array(region.avoided).T)
-        distance, _ = cKDTree(avoided).query(unit_vectors(places.ra, places.dec))
+        distance, _ = cKDTree(avoided).query(unit_vectors(ra, dec))
         inside &= distance > chord(AVOIDED_ARCSEC)
-    return places.take(np.flatnonzero(inside))
+    return inside
+
+
+def within(places: Places, region: Region | None) -> Places:
+    """The places that lie in a region; None: all of them."""
+    return places if region is None else places.take(np.flatnonzero(is_inside(places.ra, places.dec, region)))
 
 
 def joined(parts: Sequence[Places]) -> Places:
@@ -194,7 +201,7 @@ def scratch_of(out: Path) -> Path:
 
 
 def survey_tile(
-    tile: Tile, options: Options, most_empty: int, seed: list[int], scratch: Path | None
+    tile: Tile, options: Options, most_empty: int, seed: list[int], scratch: Path | None, region: Region | None = None
 ) -> tuple[TileSummary, Places]:
     """Measure a tile.
 
@@ -210,6 +217,8 @@ def survey_tile(
         Which of the empty places, where there are more.
     scratch
         Folder for decompressed mosaics; None: a temporary one.
+    region
+        Where places are wanted; None: anywhere. What is measured of the tile is measured on all of it.
 
     Raises
     ------
@@ -227,7 +236,7 @@ def survey_tile(
         optics = {band: _optics(tile, images, band, objects, stars, scratch) for band in BANDS}
         host = _deflectors(objects, optics["VIS"].psf_width, options)
         galaxy = objects.good & ~host & (objects.magnitude <= GALAXY_LIMIT)
-        empty = empty_places(images, targets, most_empty, seed)
+        empty = empty_places(images, targets, most_empty, seed, region)
     places = joined([places_of(objects, host, DEFLECTOR), places_of(objects, galaxy, GALAXY), empty])
     summary = TileSummary(
         tile_id=tile.tile_id,

@@ -15,14 +15,15 @@ SlopeSource = Literal["rms map", "default"]
 
 
 class Region(Record):
-    """Part of the sky that objects are painted in: nested HEALPix cells of one order, less the margin along their outline.
+    """Part of the sky that objects are painted in: HEALPix cells of one order with nested numbers in a row, less a margin.
 
     A cell is the field of its objects. ``avoided``: right ascension and declination, degrees, of objects that are not used.
     """
 
     order: int = Field(ge=0, le=29)
-    cells: tuple[int, ...] = Field(min_length=1)
-    margin_arcsec: float = Field(ge=0)
+    first: int = Field(ge=0, description="Number of the first cell.")
+    stop: int = Field(description="One more than the number of the last cell.")
+    margin_arcsec: float = Field(ge=0, description="Of other cells objects are at least so far away.")
     avoided: tuple[tuple[float, float], ...] = ()
 
 

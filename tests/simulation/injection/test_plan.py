@@ -95,3 +95,20 @@ def test_that_something_is_painted_tells_nothing_of_the_label():
     assert min(unrelated) > 0.0
     # 600 objects, 100 of them lenses: a standard deviation of 0.032 about one half.
     assert roc_auc_score(is_lens, unrelated) == pytest.approx(0.5, abs=0.1)
+
+
+def test_own_objects_are_any_of_the_surveys_and_places_are_used_again_only_when_all_were_used():
+    found = [places(100, 1)]
+    found[0].kind[:80] = GALAXY
+    plan = make_plan(request(n_objects=300, ground="galaxies", own_share=0.75, uses=12), found)
+    names = np.array(plan.class_name)
+    own = np.isin(names, REAL_CLASSES)
+    lenses = names == "lens"
+    assert own.sum() / (~lenses).sum() == pytest.approx(0.75, abs=0.08)
+    # 20 early-type galaxies, 180 others: as they are, each is as likely as any other.
+    assert (names == "real_deflector").sum() / (own & (names != "real_sky")).sum() == pytest.approx(0.1, abs=0.07)
+    deflectors = plan.places.kind == DEFLECTOR
+    uses = np.bincount(plan.places.target_id[deflectors].astype(int))
+    assert set(uses[uses > 0].tolist()) <= {deflectors.sum() // 20, deflectors.sum() // 20 + 1}
+    with pytest.raises(UsageError, match=r"early-type galaxies are needed and there are 20;"):
+        make_plan(request(n_objects=300, ground="galaxies", own_share=0.75), found)
