@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -206,20 +206,27 @@ def complete_plan(
     with writing_to(out):
         (out / TILES).mkdir(exist_ok=True)
     listed = [(request, number, _file(out, "tile", number)) for number in numbers]
-    for done in run_all(_list_tile, missing := [call for call in listed if not call[-1].exists()], workers):
-        report("listing objects", len(listed) - len(missing) + done, len(listed))
+    _run_missing(_list_tile, listed, workers, lambda done: report("listing objects", done, len(listed)))
     tiles = [_Listed.read(path) for *_, path in listed]
     ra, dec = (np.concatenate([getattr(tile, name) for tile in tiles]) for name in ("ra", "dec"))
     order, held_out = divide(ra, dec)
     plan = plan.model_copy(update={"order": order, "held_out": held_out})
     scored = [(plan, bundle.path, number, _file(out, "scores", number)) for number in numbers]
-    for done in run_all(_score_tile, missing := [call for call in scored if not call[-1].exists()], workers):
-        report("scoring objects", len(scored) - len(missing) + done, len(scored))
+    _run_missing(_score_tile, scored, workers, lambda done: report("scoring objects", done, len(scored)))
     own = np.concatenate([np.load(path) for *_, path in scored])
     plan = plan.model_copy(update={"n_own": len(own), "left_out": left_out(own, labels)})
     plan = plan.model_copy(update=_amounts(plan, [tile.places for tile in tiles]) | {"complete": True})
     write_atomically(out / PLAN, plan.to_bytes())
     return plan
+
+
+def _run_missing(
+    function: Callable[..., None], calls: Sequence[tuple[Any, ...]], workers: int, report: Callable[[int], None]
+) -> None:
+    """Make the calls whose last argument, a file, is not there."""
+    missing = [call for call in calls if not call[-1].exists()]
+    for done in run_all(function, missing, workers):
+        report(len(calls) - len(missing) + done)
 
 
 def divide(ra: Float64, dec: Float64) -> tuple[int, int]:
@@ -430,11 +437,8 @@ def divide_labels(plan: AdaptationPlan, labels: LabelledSet, train: Path, judge:
     if is_held_out.any():
         known, places = np.isfinite(ra) & np.isfinite(dec), np.stack([ra, dec], axis=1)
         near[known] = _distance(places[known], places[is_held_out]) < 2.0 * MARGIN_ARCSEC
-    parts = [
-        _part(labels, np.flatnonzero(rows), path, purpose)
-        for rows, path, purpose in ((~is_held_out & ~near, train, "training"), (is_held_out, judge, "evaluation"))
-    ]
-    return parts[0], parts[1]
+    rows = np.flatnonzero(~is_held_out & ~near), np.flatnonzero(is_held_out)
+    return _part(labels, rows[0], train, "training"), _part(labels, rows[1], judge, "evaluation")
 
 
 def _part(labels: LabelledSet, rows: Int64, out: Path, purpose: Literal["training", "evaluation"]) -> Path | None:
