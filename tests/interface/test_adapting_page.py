@@ -104,7 +104,7 @@ def test_the_example_runs_as_it_stands(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="holds an adaptation with other seed"):
         invoke([*commands[2], "--seed", "2"])
     invoke(commands[3])
-    # Fifty objects teach nothing: what the gate says is a sentence a figure.
+    # Eighty objects teach nothing: what the gate says is a sentence a figure.
     gate = invoke(commands[4])
     assert gate.return_value in (0, 1)
     assert "held-out-lenses" in gate.output
