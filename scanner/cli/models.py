@@ -18,7 +18,7 @@ from scanner.ensemble import bundles
 from scanner.ensemble.bundle import Bundle, Metric, lost_at
 from scanner.ensemble.bundles import POINTERS, PublishedBundle, PublishedBundles
 from scanner.ensemble.calibration import Calibration, sigmoid
-from scanner.ensemble.embedding_grid import CELLS, Embedded, GridRule, Placing
+from scanner.ensemble.embedding_grid import CELLS, PAPER_RULE, Embedded, GridRule, Placing
 from scanner.ensemble.preprocessing import SCALINGS, Scaling
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError, ScannerError, UsageError
@@ -164,7 +164,7 @@ def _moved(store: PublishedBundles, now: PublishedBundle) -> str:
 
 
 #: What --paper means.
-PAPER_GRID: dict[str, Any] = {"embeds": "probabilities", "places": "opentsne", "cells": CELLS, "second_look": False}
+PAPER_GRID: dict[str, Any] = {**PAPER_RULE.model_dump(), "cells": CELLS, "second_look": False}
 GRID_OPTIONS = (
     click.option("--cells", type=click.IntRange(2), help="Cells along each axis [default: 100 for 45,000 rows]."),
     click.option("--embed", "embeds", type=click.Choice(get_args(Embedded)), help="What t-SNE is shown [default: log-odds]."),

@@ -46,6 +46,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Objects that stand as high by OU-66 alone as this share of the non-lenses are scored by all members; 0: all are.",
 )
+@click.option(
+    "--paper",
+    is_flag=True,
+    help="The paper's grid: probabilities, 100 x 100 cells, openTSNE; no second look, no screen.",
+)
 @click.option("--evaluate-on", multiple=True, help="Held-out dataset for the card, a folder or s3://…; repeat for more.")
 @click.option("--compare", multiple=True, help="Another bundle to set beside it in the card.")
 @click.option("--images", type=click.Path(path_type=Path), help="Tile list of single images for the card.")
@@ -71,6 +76,7 @@ def train_bundle(
     cells: int | None,
     second_look: float,
     screen: float,
+    paper: bool,
     evaluate_on: tuple[str, ...],
     compare: tuple[str, ...],
     images: Path | None,
@@ -106,6 +112,7 @@ def train_bundle(
             cells=cells,
             second_look=second_look,
             screen=screen,
+            paper=paper,
             evaluate_on=evaluate_on,
             compare=compare,
             images=images,

@@ -42,8 +42,8 @@ class GridRule(Record):
         return sigmoid(rows) if self.embeds == "probabilities" else rows
 
 
-#: The rule unless another is asked for.
-NEAREST_LOG_ODDS = GridRule()
+#: The rule unless another is asked for, and the paper's.
+NEAREST_LOG_ODDS, PAPER_RULE = GridRule(), GridRule(embeds="probabilities", places="opentsne")
 
 
 @dataclass(frozen=True)

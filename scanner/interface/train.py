@@ -170,6 +170,7 @@ def make_bundle(
     cells: int | None = None,
     second_look: float = SECOND_LOOK_SHARE,
     screen: float = SCREEN_SHARE,
+    paper: bool = False,
     evaluate_on: str | Path | Sequence[str | Path] = (),
     compare: Sequence[str | Path] = (),
     images: str | Path | None = None,
@@ -205,6 +206,9 @@ def make_bundle(
         Objects that score as high as this share of the non-lenses are scored eight ways round; 0: none.
     screen
         Objects that stand as high by OU-66 alone as this share of the non-lenses are scored by all members; 0: all are.
+    paper
+        The grid of Wilde et al. (2022): t-SNE of the probabilities of the rows as they are, 100 x 100 cells, new objects placed
+        by openTSNE; neither second look nor screen.
     evaluate_on, compare, images, known, real, rotations, cache
         Held-out sets for the card, other bundles beside this one, and the rest as for :func:`scanner.evaluate`; log-odds are
         kept in the folder of the runs by default.
@@ -234,6 +238,7 @@ def make_bundle(
     'my-bundle'
     """
     from scanner.ensemble import bundles
+    from scanner.ensemble.embedding_grid import CELLS, NEAREST_LOG_ODDS, PAPER_RULE
     from scanner.interface.bundle import evaluate
     from scanner.labelled_set import LabelledSet, local_datasets
     from scanner.training.assemble import Assembly, Naming, assemble, read_ensemble, shares_of_runs
@@ -257,12 +262,14 @@ def make_bundle(
             cache=members / "log-odds",
             seed=seed,
             embed=embed,
-            cells=cells,
+            cells=CELLS if paper and cells is None else cells,
+            rule=PAPER_RULE if paper else NEAREST_LOG_ODDS,
             provider=provider,
             workers=jobs or (1 if provider in ("cuda", "tensorrt") else cores()),
             threads=cores(),
-            second_look=second_look,
-            screen=screen,
+            second_look=0.0 if paper else second_look,
+            screen=0.0 if paper else screen,
+            turned=not paper,
         )
         assembled = assemble(ensemble, training, out, Naming(name or out.resolve().name, version, description), how, report)
         draw_assembled(assembled, training, members)

@@ -60,7 +60,7 @@ class Assembly:
     how new objects are placed. ``cache``: folder where log-odds are kept. ``provider``, ``workers``: of the sessions that
     compute them. ``threads``: of openTSNE. ``second_look``: share of the calibration rows' non-lenses, those with the highest
     scores, above which objects are scored in all orientations; 0: none. ``screen``: share of them that pass the bundle's
-    screen; 0: it has none.
+    screen; 0: it has none. ``turned``: rows are embedded in drawn orientations, else as they are.
     """
 
     cache: Path
@@ -73,6 +73,7 @@ class Assembly:
     threads: int = 1
     second_look: float = SECOND_LOOK_SHARE
     screen: float = SCREEN_SHARE
+    turned: bool = True
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,9 @@ def assemble(
     held_out = data.split.calibration
     _check_classes(data)
     train, orientations = embedded_rows(data.split.train, how.seed, how.embed)
+    if not how.turned:
+        train = np.sort(train[: len(data.split.train)])
+        orientations = np.zeros_like(train)
     content = bundle_content(
         ensemble.networks,
         ensemble.preprocessing,

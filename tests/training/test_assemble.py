@@ -13,6 +13,7 @@ from PIL import Image
 
 from scanner.cli.main import main
 from scanner.ensemble import bundles
+from scanner.ensemble.embedding_grid import GridRule
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError, ScannerError, UsageError
 from scanner.labelled_set import LabelledSet
@@ -101,6 +102,19 @@ def test_the_paper_figures_are_drawn(bundle, place):
             assert min(picture.size) > 400
     rows = pq.read_table(place / "runs" / "OU-66" / "history.parquet").to_pylist()
     assert [row["stage"] for row in rows] == ["crop", "full", "dense"]
+
+
+def test_the_papers_grid(bundle, place):
+    """Section 3.3: the outputs for the training set as it is; nothing is scored twice."""
+    assert run(*bundle_words(place, "paper", evaluated=False), "--paper", "--cells", 4) == 0
+    made = bundles.load(place / "paper")
+    assert made.grid.rule == GridRule(embeds="probabilities", places="opentsne")
+    assert (made.manifest.second_look, made.manifest.screen) == (None, None)
+    data = TrainingData([place / "train"])
+    assert made.grid.counts.sum() == len(made.grid.logits) == len(data.split.train)
+    session = open_session(made)
+    batch, vis, nisp = next(data.batches(data.split.train[:3], 3))
+    np.testing.assert_allclose(made.grid.logits[:3], session.logits(vis, nisp, batch.sky, batch.sigma), atol=1e-4)
 
 
 def test_log_odds_are_scored_once_and_go_on(bundle, place):
