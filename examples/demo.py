@@ -29,14 +29,16 @@ def scanner(*words: str) -> None:
         sys.exit(code)
 
 
-def lens_ranks(sky: Path, scan: Path) -> tuple[np.ndarray, int]:
-    """Rank of every visible injected lens in the scan's catalogue, infinite where it is not scored; how many are listed so."""
+def lens_ranks(sky: Path, scan: Path) -> tuple[np.ndarray, int, int]:
+    """Rank of every visible injected lens, infinite where it is not scored; how many are candidates; how many have no score."""
     truth = pq.read_table(sky / "truth.parquet", columns=["ra", "dec", "is_lens", "visible"])
     lenses = truth.filter(pc.and_(truth["is_lens"], truth["visible"]))
-    found = pq.read_table(scan / "catalogue" / "dataset", columns=["ra", "dec", "rank", "p_calibrated"])
+    found = pq.read_table(scan / "catalogue" / "dataset", columns=["ra", "dec", "rank", "p_calibrated", "is_candidate"])
     index, separation, _ = positions(lenses).match_to_catalog_sky(positions(found))
     is_listed, is_scored = separation < MATCH_RADIUS, np.isfinite(found["p_calibrated"].to_numpy()[index])
-    return np.where(is_listed & is_scored, found["rank"].to_numpy()[index], np.inf), int((is_listed & ~is_scored).sum())
+    ranks = np.where(is_listed & is_scored, found["rank"].to_numpy()[index], np.inf)
+    is_candidate = is_listed & found["is_candidate"].to_numpy()[index]
+    return ranks, int(is_candidate.sum()), int((is_listed & ~is_scored).sum())
 
 
 def positions(rows: pa.Table) -> SkyCoord:
@@ -50,13 +52,13 @@ def main(folder: Path) -> None:
     if not (sky / "tile-list.txt").exists():
         scanner("simulate", "tiles", "--n", "2", "--size", "2000", "--seed", "7", "--out", str(sky))
     scanner("run", str(sky / "tile-list.txt"), "--out", str(scan))
-    ranks, n_unscored = lens_ranks(sky, scan)
+    ranks, n_candidates, n_unscored = lens_ranks(sky, scan)
     n_lenses = len(ranks)
-    n_found = int((ranks <= 2 * n_lenses).sum())
     n_objects = pq.read_table(scan / "catalogue" / "dataset", columns=["rank"]).num_rows
     print(
-        f"\nOf {n_lenses} injected lenses with visible arcs (S/N > 25, over 100 arc pixels), {n_found} are among the first "
-        f"{2 * n_lenses} of {n_objects:,} objects; the median lens has rank {np.median(ranks):.0f}."
+        f"\nOf {n_lenses} injected lenses with visible arcs (S/N > 25, over 100 arc pixels), {int((ranks <= 200).sum())} are "
+        f"among the best 200 of {n_objects:,} objects, which the sheet shows, {int((ranks <= 2 * n_lenses).sum())} among the "
+        f"first {2 * n_lenses}; {n_candidates} are marked as candidates. The median lens has rank {np.median(ranks):.0f}."
     )
     print(f"{n_unscored} more lie so near the edge of a mosaic that they are listed, but not scored.")
     print(f"Open {scan / 'candidates.html'} in a browser.")

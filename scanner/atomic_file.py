@@ -103,6 +103,12 @@ def cache_folder(part: str) -> Path:
     return (Path(given) if given else Path("~/.cache").expanduser()) / "scanner" / part
 
 
+def data_folder(part: str) -> Path:
+    """Where this user's own data are kept: ``$XDG_DATA_HOME/scanner/PART``, or below ``~/.local/share``."""
+    given = os.environ.get("XDG_DATA_HOME")
+    return (Path(given) if given else Path("~/.local/share").expanduser()) / "scanner" / part
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content, read in pieces."""
     with path.open("rb") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import tomllib
 from collections.abc import Mapping
@@ -104,8 +105,8 @@ class CatalogueConfig(Record):
         "probability", description="What ranks objects: the calibrated probability, or the paper's grid value."
     )
     known_radius_arcsec: float = Field(5.0, gt=0, description="A known lens closer than this to an object is the object.")
-    max_candidates: int = Field(10_000, ge=1, description="Most rows of the candidate list.")
-    sheet_candidates: int = Field(100, ge=1, le=2000, description="Candidates drawn on the contact sheet.")
+    max_candidates: int = Field(10_000, ge=1, description="Most rows of the tables of the best objects.")
+    sheet_candidates: int = Field(200, ge=1, le=2000, description="Objects drawn on the contact sheet.")
 
 
 class StorageConfig(Record):
@@ -248,9 +249,24 @@ def load_tree(
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise UsageError(f"{file or 'configuration'}: there is no setting {key}; {_meant(model, key)}") from None
         if first["type"] == "value_error":
             raise UsageError(f"{file or 'configuration'}: {key}: {first['ctx']['error']}") from None
         raise UsageError(f"{file or 'configuration'}: {key}: {first['msg']} (given: {first['input']!r}).") from None
+
+
+def _meant(model: type[Record], key: str) -> str:
+    """Which setting is meant by one that there is not: one of another section, or one that is spelt nearly so."""
+    known = []
+    for section, field in model.model_fields.items():
+        part = field.annotation
+        known += [] if "." in key else [section]
+        if isinstance(part, type) and issubclass(part, Record):
+            known += [f"{section}.{name}" for name in part.model_fields]
+    last = key.rpartition(".")[2]
+    near = [name for name in known if name.endswith(f".{last}")] or difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+    return f"did you mean {near[0]}?" if near else "docs/reference/cli.md lists them."
 
 
 def _put(tree: dict[str, Any], section: str, key: str, value: Any) -> None:

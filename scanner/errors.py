@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
+from urllib.parse import unquote, urlsplit
 
 
 def printable(text: str) -> str:
@@ -17,6 +20,23 @@ def printable(text: str) -> str:
         return text
     line = re.sub(r"\s*[\n\r]\s*", " ", text.strip())
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in line)
+
+
+def pip_install(extra: str) -> str:
+    """The command that adds an extra to this installation.
+
+    It names the distribution that is installed, and where that came from (a checkout, a wheel): on a package index, ``scanner``
+    is somebody else's.
+    """
+    from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
+
+    name = "lens-scanner"
+    with suppress(PackageNotFoundError):
+        name = next(iter(packages_distributions().get("scanner", ())), name)
+        origin = json.loads(distribution(name).read_text("direct_url.json") or "{}").get("url", "")
+        if origin.startswith("file://"):
+            name = unquote(urlsplit(origin).path)
+    return f"pip install '{name}[{extra}]'"
 
 
 class ScannerError(Exception):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import IntFlag
 from pathlib import Path
@@ -293,6 +294,18 @@ class CutoutBatch:
         """Select by an integer or boolean index array."""
         arrays = {name: values[index] for name, values in vars(self).items() if name != "targets"}
         return CutoutBatch(targets=self.targets.take(index), **arrays)
+
+    @classmethod
+    def joined(cls, batches: Sequence[CutoutBatch]) -> CutoutBatch:
+        """One batch after the other as one."""
+        targets = Targets(
+            **{
+                field.name: np.concatenate([getattr(batch.targets, field.name) for batch in batches])
+                for field in fields(Targets)
+            }
+        )
+        names = [field.name for field in fields(cls) if field.name != "targets"]
+        return cls(targets=targets, **{name: np.concatenate([getattr(batch, name) for batch in batches]) for name in names})
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ TEXTS = (
     "\\\\host\\share",
     "~root/.ssh/id_rsa",
     "' OR '1'='1",
-    '"; DROP TABLE served.candidates; --',
+    '"; DROP TABLE served.listed; --',
     "1; COPY (SELECT 1) TO 'stolen.csv'",
     "1 UNION SELECT * FROM read_csv('/etc/passwd')",
     "x') UNION ALL SELECT content FROM read_text('/etc/passwd') --",

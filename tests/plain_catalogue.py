@@ -45,9 +45,10 @@ def ranked(rows, bundles=()):
     return columns.with_column(rows, columns.RANK_COLUMN, np.arange(1, len(rows) + 1))
 
 
-def candidates(merged_rows, maximum):
-    """The candidate list of a merged catalogue."""
-    return columns.as_schema(merged_rows.filter(merged_rows["is_candidate"]).slice(0, maximum), columns.CANDIDATE_SCHEMA)
+def listed(merged_rows, maximum):
+    """What lists show of a merged catalogue of fewer than 100,000 objects: the 200 best, and the candidates below them."""
+    shown = [row["rank"] <= 200 or row["is_candidate"] for row in merged_rows.to_pylist()]
+    return columns.as_schema(merged_rows.filter(pa.array(shown, pa.bool_())).slice(0, maximum), columns.CANDIDATE_SCHEMA)
 
 
 RULE, NOTHING_KNOWN = Rule(0.5), KnownLensMatcher(None, 1.0)

@@ -33,7 +33,12 @@ def test_none_is_nothing_only_where_there_may_be_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("[targets]\nmagnitude = 3", "targets.magnitude"),
+        (
+            "[targets]\nmagnitude_limt = 3",
+            r"no setting targets\.magnitude_limt; did you mean targets\.magnitude_limit\?",
+        ),
+        ("[scoring]\nkeep = 'all'", r"there is no setting scoring\.keep; did you mean cutouts\.keep\?"),
+        ("[target]\nsource = 'grid'", r"there is no setting target; did you mean targets\?"),
         ("[cutouts]\nkeep = 'most'", "cutouts.keep"),
         ("[cutouts]\nkeep = 'sample:1.5'", "cutouts.keep"),
         ("[scoring]\nbeta = -1", "scoring.beta"),

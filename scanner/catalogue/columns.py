@@ -242,6 +242,44 @@ TILE_COLUMNS: tuple[Column, ...] = (
 TILE_SCHEMA: pa.Schema = pa.schema([column.field() for column in TILE_COLUMNS])
 
 
+#: A word for each flag, and a sentence that says what it means and, where an option helps, which; in the order of the bits.
+FLAG_WORDS: dict[Flag, tuple[str, str]] = {
+    Flag.OUTSIDE_MOSAIC: (
+        "at the edge",
+        "Part of the cutout lies outside a mosaic; it was filled with noise before scoring.",
+    ),
+    Flag.MASKED_PIXELS: ("masked pixels", "More than 1% of a band is masked; it was filled with noise before scoring."),
+    Flag.TOO_MANY_BAD_PIXELS: (
+        "not scored",
+        "More of the cutout is missing than the run allows, so it has no scores; a larger --max-bad-fraction scores it.",
+    ),
+    Flag.SATURATED: ("bright neighbour", "A very bright source dominates the cutout; the scores may be about it."),
+    Flag.EMPTY_CELL: (
+        "empty cell",
+        "No training object lies in its cell of the grid: the value is the mean of those around.",
+    ),
+    Flag.UNDEFINED_NEIGHBOURS: ("lonely cell", "The cells around are empty too: the value is that of the nearest filled cell."),
+    Flag.OUTSIDE_EMBEDDING: ("off the map", "It lies beyond the box of the training embedding and was moved to its rim."),
+    Flag.FAR_FROM_TRAINING: (
+        "unlike training",
+        "Its seven scores are unlike those of any training object: trust no number.",
+    ),
+    Flag.BANDS_MISSING: (
+        "bands missing",
+        "A NISP band is not there: the members that do without it scored this object, and the grid has no place for it.",
+    ),
+    Flag.SCREENED: (
+        "screened out",
+        "The quick members found it so far from a lens that the others and the grid were not asked.",
+    ),
+}
+
+
+def flag_words(flags: int) -> tuple[str, ...]:
+    """The words of the bits that are set."""
+    return tuple(word for flag, (word, _) in FLAG_WORDS.items() if flag in Flag(flags))
+
+
 def all_columns() -> Sequence[Column]:
     """Every column that any of scanner's tables may have, in the order in which the candidate list shows them."""
     return tuple(_REGISTRY.values())
@@ -349,8 +387,8 @@ def markdown() -> str:
         lines.append(f"| `{column.name}` | {column.dtype} | {column.unit} | {meaning} | `{column.ucd}` |")
     lines += ["", "## tiles.parquet", "", "| column | type | unit | meaning | UCD |", "|---|---|---|---|---|"]
     lines += [f"| `{one.name}` | {one.dtype} | {one.unit} | {one.description} | `{one.ucd}` |" for one in TILE_COLUMNS]
-    lines += ["", "## Bits of `flags`", "", "| value | name |", "|---|---|"]
-    lines += [f"| {flag.value} | `{flag.name}` |" for flag in Flag]
+    lines += ["", "## Bits of `flags`", "", "| value | name | word | meaning |", "|---|---|---|---|"]
+    lines += [f"| {flag.value} | `{flag.name}` | {word} | {meaning} |" for flag, (word, meaning) in FLAG_WORDS.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -33,6 +33,10 @@ _PROVENANCE_KEYWORDS: dict[str, tuple[str, str]] = {
 }
 
 
+_DS9_RADIUS_ARCSEC = 2.0
+_NO_BRACES = str.maketrans("{}", "()")
+
+
 class Provenance(Record):
     """Where a candidate list comes from: enough to make it again."""
 
@@ -42,8 +46,8 @@ class Provenance(Record):
     bundle_fingerprint: str
 
 
-def write_candidates(table: pa.Table, stem: Path, provenance: Provenance) -> tuple[Path, Path, Path]:
-    """Write ``<stem>.fits``, ``<stem>.ecsv`` and ``<stem>.vot``.
+def write_candidates(table: pa.Table, stem: Path, provenance: Provenance) -> tuple[Path, ...]:
+    """Write ``<stem>.fits``, ``<stem>.ecsv``, ``<stem>.vot``, and ``<stem>.reg`` for DS9.
 
     Parameters
     ----------
@@ -57,24 +61,42 @@ def write_candidates(table: pa.Table, stem: Path, provenance: Provenance) -> tup
     Returns
     -------
     tuple of Path
-        The three files.
+        The four files.
 
     Raises
     ------
     OutputError
         They cannot be written.
     """
-    fits_path, ecsv_path, vot_path = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("fits", "ecsv", "vot"))
+    paths = tuple(stem.with_name(f"{stem.name}.{suffix}") for suffix in ("fits", "ecsv", "vot", "reg"))
+    fits_path, ecsv_path, vot_path, reg_path = paths
     table = table.cast(pa.schema([columns.column(name).field() for name in table.column_names]))
     entries = [
         TableFact(name, keyword, getattr(provenance, name), comment)
         for name, (keyword, comment) in _PROVENANCE_KEYWORDS.items()
     ]
-    rows, heading = to_astropy(table), TableHeading("candidates", "Strong lens candidates, best first", tuple(entries))
+    rows, heading = (
+        to_astropy(table),
+        TableHeading("candidates", "The best objects by rank; is_candidate: at or above the threshold", tuple(entries)),
+    )
     write_atomically(fits_path, fits_bytes(table, heading))
     write_atomically(ecsv_path, ecsv_bytes(rows, heading))
     write_atomically(vot_path, votable_bytes(rows, heading))
-    return fits_path, ecsv_path, vot_path
+    write_atomically(reg_path, ds9_bytes(table))
+    return paths
+
+
+def ds9_bytes(table: pa.Table) -> bytes:
+    """The rows as regions for DS9: circles, named where the table has names; candidates green, others yellow."""
+    rows = table.select([name for name in ("ra", "dec", "name", "is_candidate") if name in table.column_names]).to_pylist()
+    lines = ["# Region file format: DS9 version 4.1", "global color=yellow", "icrs"]
+    for row in rows:
+        properties = ["color=green"] if row.get("is_candidate") else []
+        if row.get("name"):
+            properties.append(f"text={{{str(row['name']).translate(_NO_BRACES)}}}")
+        comment = f" # {' '.join(properties)}" if properties else ""
+        lines.append(f'circle({row["ra"]:.7f},{row["dec"]:.7f},{_DS9_RADIUS_ARCSEC:g}"){comment}')
+    return ("\n".join(lines) + "\n").encode()
 
 
 def write_failed(failed: Sequence[FailedTile], path: Path) -> None:

@@ -63,6 +63,8 @@ class Merging:
     ----------
     n_rows, n_unique, n_candidates
         Rows that were added; objects, and candidates among them, once they are merged.
+    last_candidate_rank
+        Rank of the last candidate; 0 where there is none.
     """
 
     def __init__(
@@ -75,7 +77,7 @@ class Merging:
     ) -> None:
         self._folder, self._rule, self._known, self._rows_together = folder, rule, known, rows_together
         self._system_radius_arcsec = system_radius_arcsec
-        self.n_rows = self.n_unique = self.n_candidates = 0
+        self.n_rows = self.n_unique = self.n_candidates = self.last_candidate_rank = 0
 
     def __enter__(self) -> Self:
         import duckdb
@@ -122,16 +124,17 @@ class Merging:
         self._do("DROP TABLE ranked")
         self.n_unique = self._count("ranks")
         joined = "sorted JOIN ranks ON sorted.rowid = ranks.id WHERE"
-        self.n_candidates = self._count(f"{joined} is_candidate")
+        counted = self._ask(f"SELECT count(*) AS n, coalesce(max(rank), 0) AS last FROM {joined} is_candidate")
+        self.n_candidates, self.last_candidate_rank = (counted[name][0].as_py() for name in ("n", "last"))
         best = self._ask(
             f"SELECT ra, dec, rank FROM {joined} is_candidate OR rank <= ? ORDER BY rank", -(-self.n_unique // LEADERS_ONE_IN)
         )
         ra, dec, ranks = (best[name].to_numpy() for name in ("ra", "dec", "rank"))
         self._systems = rank.Systems(ra, dec, ranks, self._system_radius_arcsec)
 
-    def candidates(self, maximum: int) -> pa.Table:
-        """The best candidates, of :data:`~scanner.catalogue.columns.CANDIDATE_SCHEMA`."""
-        best = self._rows("is_candidate ORDER BY rank LIMIT ?", maximum)
+    def listed(self, maximum: int) -> pa.Table:
+        """What lists show, best first, of :data:`~scanner.catalogue.columns.CANDIDATE_SCHEMA`; ``maximum``: most rows."""
+        best = self._rows(f"{rank.listed(self.n_unique)} ORDER BY rank LIMIT ?", maximum)
         schema = columns.with_further(columns.CANDIDATE_SCHEMA, self._further)
         return columns.as_schema(complete(best, self._known, self._systems), schema)
 

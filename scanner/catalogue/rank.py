@@ -33,6 +33,21 @@ BEST_FIRST: Mapping[RankedBy, str] = {
 }
 
 
+#: Every list shows so many of the best objects, candidates or not, or one in so many where that is more.
+LEAST_LISTED, LISTED_ONE_IN = 200, 500
+
+
+def listed(n_objects: int) -> str:
+    """Which objects lists show (sheet, tables, gallery): all candidates, and the best by rank; a condition in SQL.
+
+    Parameters
+    ----------
+    n_objects
+        Objects of the merged catalogue.
+    """
+    return f"(is_candidate OR rank <= {max(LEAST_LISTED, -(-n_objects // LISTED_ONE_IN))})"
+
+
 def bundle_place(bundle: pa.ChunkedArray, bundles: Sequence[str]) -> Int64:
     """Each bundle's place among those named, from 0; the number of these where it is not, (N,) int64."""
     found = pc.fill_null(pc.index_in(bundle, value_set=pa.array(bundles, pa.string())), len(bundles))

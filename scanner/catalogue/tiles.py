@@ -58,13 +58,21 @@ def tile_table(rows: Iterable[TileRow]) -> pa.Table:
     return pa.Table.from_pylist([_cells(row) for row in ordered], schema=TILE_SCHEMA)
 
 
-def footprint(regions: Iterable[str]) -> MOC:
-    """The sky that outlines cover, to :data:`FOOTPRINT_ORDER`; empty outlines count for nothing.
+@dataclass(frozen=True)
+class CoveredSky:
+    """What the tiles that are done cover: ``footprint``; ``area_deg2`` of good VIS pixels, overlaps counted once."""
+
+    footprint: MOC
+    area_deg2: float
+
+
+def covered_sky(tiles: pa.Table) -> CoveredSky:
+    """The sky that the tiles of a table cover, to :data:`FOOTPRINT_ORDER`; empty outlines count for nothing.
 
     Parameters
     ----------
-    regions
-        ``s_region`` of the tiles that are done.
+    tiles
+        Of :data:`~scanner.catalogue.columns.TILE_SCHEMA`.
 
     Raises
     ------
@@ -74,10 +82,19 @@ def footprint(regions: Iterable[str]) -> MOC:
     import astropy.units as u
     from mocpy import MOC
 
+    done = [row for row in tiles.select(["state", "s_region", "sky_area_deg2"]).to_pylist() if row["state"] == "done"]
+    parts: dict[str, MOC] = {}
+    for region in sorted({row["s_region"] for row in done if row["s_region"]}):
+        ra, dec = vertices(region)
+        parts[region] = MOC.from_polygon(ra * u.deg, dec * u.deg, max_depth=FOOTPRINT_ORDER)
     covered = MOC.new_empty(FOOTPRINT_ORDER)
-    outlines = [vertices(region) for region in sorted(set(regions)) if region]
-    parts = [MOC.from_polygon(ra * u.deg, dec * u.deg, max_depth=FOOTPRINT_ORDER) for ra, dec in outlines]
-    return covered.union(*parts) if parts else covered
+    area = sum(row["sky_area_deg2"] for row in done)
+    if not parts:
+        return CoveredSky(covered, area)
+    covered = covered.union(*parts.values())
+    # Cells at the edges are counted whole in both, and cancel.
+    together = sum(parts[row["s_region"]].sky_fraction for row in done if row["s_region"])
+    return CoveredSky(covered, round(area * covered.sky_fraction / together, 10))
 
 
 def vertices(region: str) -> tuple[Float64, Float64]:

@@ -19,7 +19,7 @@ from scanner.report.explanations import METHODS, PAPER_FIGURES, FigureNumber, Me
 @click.command("candidate")
 @click.argument("run_folder", metavar="OUT")
 @click.argument("candidate", metavar="CANDIDATE_ID")
-@click.option("--to", "out", type=click.Path(path_type=Path), help="Folder to make [default: the object's name, here].")
+@click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder to make [default: the object's name, here].")
 @click.option(
     "--method",
     "methods",

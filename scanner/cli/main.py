@@ -5,6 +5,7 @@ Verbs are imported only when they run, so that ``scanner --help`` answers at onc
 
 from __future__ import annotations
 
+import difflib
 import errno
 import importlib
 import os
@@ -19,7 +20,7 @@ from types import FrameType
 import click
 
 from scanner import __version__
-from scanner.errors import OutputError, ScannerError, UsageError, printable
+from scanner.errors import OutputError, ScannerError, UsageError, pip_install, printable
 
 EXIT_INTERNAL = 70
 EXIT_INTERRUPTED = 130
@@ -63,9 +64,17 @@ class LazyGroup(click.Group):
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one verb."""
+        """Import one verb.
+
+        Raises
+        ------
+        UsageError
+            There is none of this name.
+        """
         if cmd_name not in VERBS:
-            return None
+            near = difflib.get_close_matches(cmd_name, VERBS, n=1)
+            hint = f"did you mean {near[0]}?" if near else "'scanner --help' lists them."
+            raise UsageError(f"There is no command {cmd_name}; {hint}")
         module, _, name = VERBS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
@@ -94,7 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
+    words = [word for word in words if word != "--debug"] or ["--help"]
     with _interrupts_in_one_line(for_good=arguments is None):
         _run(words, debug)
 
@@ -121,7 +130,7 @@ def _run(words: list[str], debug: bool) -> None:
         missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
         if missing in EXTRA_LIBRARIES:
             part, extra = EXTRA_LIBRARIES[missing]
-            message = f"this needs {missing}; install the {part}: pip install 'scanner[{extra}]'"
+            message = f"this needs {missing}; install the {part}: {pip_install(extra)}"
             _fail(message, UsageError.exit_code, debug)
         reason = printable(f"{type(error).__name__}: {error}".splitlines()[0])
         _fail(f"internal error: {reason} (run again with --debug, and report it)", EXIT_INTERNAL, debug)

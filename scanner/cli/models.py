@@ -21,7 +21,7 @@ from scanner.ensemble.calibration import Calibration, sigmoid
 from scanner.ensemble.embedding_grid import CELLS, PAPER_RULE, Embedded, GridRule, Placing
 from scanner.ensemble.preprocessing import SCALINGS, Scaling
 from scanner.ensemble.session import open_session
-from scanner.errors import ContentError, InputMissingError, ScannerError, UsageError
+from scanner.errors import ContentError, InputMissingError, ScannerError, UsageError, pip_install
 from scanner.interface.bundle import add_member, evaluate, load_bundle, set_screen
 from scanner.interface.bundle import regrid as regridded
 from scanner.processes import sigterm_interrupts
@@ -62,7 +62,12 @@ def publish(bundle: str, store: str, endpoint: str | None) -> None:
 @click.option("--known", type=click.Path(path_type=Path), help="List of known lenses with FITS images of any telescope.")
 @click.option("--real", multiple=True, help="Labelled set of real cutouts, a folder or s3://…; repeat for more.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder where log-odds are kept [default: the user's cache].")
-@click.option("--models", "folder", type=click.Path(path_type=Path), help="Folder of the bundles [default: scanner's own].")
+@click.option(
+    "--models",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="Folder of the bundles [default: your own].",
+)
 @click.option("--published", help="Store of published bundles instead, a folder or s3://…; NEW is one of them.")
 @endpoint_option
 @provider_option
@@ -118,8 +123,8 @@ def promote(
 
     with sigterm_interrupts():
         if published is None:
-            place = folder or bundles.models_folder()
-            name = installed_name(bundles.find(new), place)
+            place = folder or bundles.user_models_folder()
+            name = installed_name(bundles.find(new), *((place,) if folder else (place, bundles.models_folder())))
             if not passes(new, over):
                 return NOT_PROMOTED
             click.echo(f"{make_default(name, place)}: {name} is the default bundle now.")
@@ -248,7 +253,7 @@ def import_published(
         from scanner.training.assemble import Assembly
         from scanner.training.data import TrainingData
     except ImportError as error:
-        raise UsageError(f"importing weights needs {error.name}; 'pip install scanner[train]'.") from None
+        raise UsageError(f"importing weights needs {error.name}; {pip_install('train')}.") from None
     grid = _grid(paper, given)
     if data is None and grid:
         raise UsageError("a grid is made of labelled objects; give a training set as --data.")
@@ -473,9 +478,10 @@ def list_(published: str | None, endpoint: str | None) -> int:
         mark = "*" if path == default else ""
         manifest = found.manifest
         table.add_row(mark, path.name, manifest.version, manifest.preprocessing, manifest.decides_on, manifest.description)
-    console.print(table if table.rows else f"No bundles in {bundles.models_folder()}")
+    folders = f"{bundles.user_models_folder()} and {bundles.models_folder()}"
+    console.print(table if table.rows else f"No bundles in {folders}")
     if default is not None:
-        console.print(f"\n* the default; all in {bundles.models_folder()}")
+        console.print(f"\n* the default; all in {folders}")
     for message in broken:
         console.print(message)
     return ContentError.exit_code if broken else 0

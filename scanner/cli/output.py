@@ -28,14 +28,31 @@ def standard_output() -> Console:
 
 
 LogFormat = Literal["auto", "text", "json"]
+#: Where a context keeps the level of the log that was asked for.
+_LEVEL = "scanner.cli.output.level"
 #: What every record has; the rest came with ``extra``.
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+def _log_level(context: click.Context, option: click.Parameter, given: bool) -> None:
+    if given:
+        context.meta[_LEVEL] = logging.WARNING if option.name == "quiet" else logging.DEBUG
+
+
+def is_quiet() -> bool:
+    """Whether ``--quiet`` was given to the verb that runs."""
+    context = click.get_current_context(silent=True)
+    return context is not None and context.meta.get(_LEVEL) == logging.WARNING
+
+
 def log_format_option(command: Command) -> Command:
-    """Give a verb the flag ``--log-format``; its function gets ``log_format``, for :func:`written`."""
+    """Give a verb ``--log-format``, ``--quiet`` and ``--verbose``; its function gets ``log_format``, for :func:`log_lines`."""
+    for name, says in (("verbose", "Say more: debugging lines too."), ("quiet", "Warnings and results only: no progress.")):
+        command = click.option(f"--{name}", f"-{name[0]}", is_flag=True, expose_value=False, callback=_log_level, help=says)(
+            command
+        )
     option = click.option(
         "--log-format",
         type=click.Choice(get_args(LogFormat)),
@@ -95,7 +112,8 @@ def log_lines(log_format: str) -> Iterator[None]:
     handler.setFormatter(formatter)
     level = logger.level
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    context = click.get_current_context(silent=True)
+    logger.setLevel(logging.INFO if context is None else context.meta.get(_LEVEL, logging.INFO))
     try:
         yield
     finally:

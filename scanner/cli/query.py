@@ -29,10 +29,10 @@ from scanner.query.sql import SqlLimits, run_sql
 
 #: Rows that the terminal shows where no number is asked for.
 PRINTED_ROWS = 20
-#: What it shows of them where no columns are asked for.
+#: What it shows of them where no columns are asked for; a narrow terminal leaves out the last ones.
 PRINTED_COLUMNS = (
-    "rank", "name", "ra", "dec", SEPARATION_COLUMN.name, "magnitude_vis", "p_calibrated", "grid_value", "is_candidate", "flags",
-    "known_name",
+    "rank", "p_calibrated", "is_candidate", "name", SEPARATION_COLUMN.name, "ra", "dec", "magnitude_vis", "grid_value",
+    "known_name", "flags",
 )  # fmt: skip
 SECTIONS = {
     "What is asked": ("cone", "polygon", "moc", "name", "candidate_id", "candidates", "min_score", "sql"),
@@ -69,7 +69,7 @@ SECTIONS = {
 )
 @click.option("--memory-gb", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Memory of the database.")
 @click.option("--version", type=int, help="Version of a survey [default: the current one].")
-@click.option("--cache", type=click.Path(path_type=Path), help="Folder that keeps fetched files [default: a passing one].")
+@click.option("--cache", type=click.Path(path_type=Path), help="Folder that keeps fetched files [default: a temporary one].")
 @storage_options()
 def query(
     locations: tuple[str, ...],
@@ -102,6 +102,8 @@ def query(
     asked = {"--cone": cone, "--polygon": polygon, "--moc": moc, "--name": name, "--id": candidate_id}
     asked |= {"--candidates": "" if candidates else None, "--min-score": None if min_score is None else f"{min_score:g}"}
     region = _region(cone, polygon, moc, storage)
+    if cone is not None and cone.split()[-1].replace(".", "").isdigit():
+        click.echo(f"The radius has no unit: {cone.split()[-1]} degrees.", err=True)
     written_as = format_ or ("table" if out is None else format_of(out.name))
     if written_as != "table" and FILE_FORMATS[written_as].is_binary and out is None and sys.stdout.isatty():
         raise UsageError(f"A terminal cannot show {written_as}; give --out FILE.")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
+import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
@@ -16,7 +17,9 @@ from scanner.config import RunConfig
 from scanner.errors import TileError
 from scanner.interface.progress import counted, duration
 from scanner.interface.scan import run_request, stages
+from scanner.query.formats import terminal_lines
 from scanner.records import CodecName, ScreenChoice
+from scanner.report.card import likelihood
 from scanner.storage.location import join
 from scanner.survey.folder.cost import RunCost, one_line
 from scanner.survey.status import RunReport
@@ -26,8 +29,8 @@ if TYPE_CHECKING:
     from scanner.survey.plan import RunPlan
 
 
-#: Rows of the candidate list printed at the end.
-PRINTED_CANDIDATES = 10
+#: Objects that are printed at the end.
+PRINTED_OBJECTS = 10
 #: Tiles of a plan that are printed, and those that would fail.
 PRINTED_TILES, PRINTED_FAILURES = 100, 20
 
@@ -85,27 +88,19 @@ def print_report(console: Console, report: RunReport, out: str) -> None:
     """Print how a run ended, and where its results are."""
     from scanner.catalogue.rank import leaders
 
-    candidates = leaders(report.candidates).slice(0, PRINTED_CANDIDATES)
-    if len(candidates):
-        table = Table("rank", "name", "RA °", "Dec °", "grid", "P(lens)", "tile", box=None, pad_edge=False)
-        for row in candidates.to_pylist():
-            table.add_row(
-                str(row["rank"]),
-                row["name"],
-                f"{row['ra']:.5f}",
-                f"{row['dec']:+.5f}",
-                f"{row['grid_value']:.3f}",
-                f"{row['p_calibrated']:.2g}",
-                row["tile_id"],
-            )
-        console.print(table)
-        if report.n_candidates > len(candidates):
-            console.print(f"… and {report.n_candidates - len(candidates):,} more")
+    best = leaders(report.listed).slice(0, PRINTED_OBJECTS)
+    if len(best):
+        table = best.select(["rank", "p_calibrated", "is_candidate", "name", "ra", "dec", "flags", "tile_id"])
+        if report.sky_prevalence is not None:
+            beside = [likelihood(p, report.sky_prevalence).partition(" as ")[0] for p in best["p_calibrated"].to_pylist()]
+            table = table.add_column(1, "beside_average", pa.array(beside))
+        console.print("\n".join(terminal_lines(table, console.width if console.is_terminal else None)[0]))
     n_done = report.n_tiles - len(report.failed)
     console.print(
         f"\n{n_done:,} of {counted(report.n_tiles, 'tile')} done ({report.sky_area_deg2:.4f} deg²), "
         f"{counted(report.n_targets, 'object')} in {'it' if n_done == 1 else 'them'}, {report.n_unique:,} distinct; "
-        f"{report.n_scored:,} scored{_screened(report.cost)}, {counted(report.n_candidates, 'candidate')} above the threshold."
+        f"{report.n_scored:,} scored{_screened(report.cost)}.\nSheet and tables show the best {len(report.listed):,} by rank, "
+        f"among them {counted(report.n_candidates, 'candidate')} at or above the threshold."
     )
     console.print(one_line(report.cost))
     for note in report.notes:
@@ -144,7 +139,7 @@ SECTIONS = {
     "Where the work is done": ("workers", "placement", "memory_gb", "scratch"),
     "Workers from elsewhere": ("scheduler", "listen", "scale_deployment", "insecure", "tls_ca", "tls_cert", "tls_key"),
     "Object stores (s3://…)": ("endpoint", "anonymous"),
-    "Logs and metrics": ("log_format", "metrics_port"),
+    "Logs and metrics": ("quiet", "verbose", "log_format", "metrics_port"),
 }
 
 
@@ -217,7 +212,7 @@ def run(
         return TileError.exit_code if plan.failed else 0
     n_failed = 0
     with output.log_lines(log_format):
-        for report in stages(request, progress=False if log_format == "json" else None):
+        for report in stages(request, progress=False if log_format == "json" or output.is_quiet() else None):
             n_failed += len(report.failed)
             if isinstance(report, RunReport):
                 print_report(console, report, request.out)

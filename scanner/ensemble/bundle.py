@@ -24,7 +24,7 @@ from scanner.ensemble.augmentation import SecondLook
 from scanner.ensemble.calibration import AnyCalibration, Calibration, CalibrationSet, MeanProbability
 from scanner.ensemble.embedding_grid import EmbeddingGrid, GridRule
 from scanner.ensemble.preprocessing import Preprocessing, Scaling
-from scanner.ensemble.threshold import BETAS, MEMBER_THRESHOLD, OperatingCurve, OperatingPoint
+from scanner.ensemble.threshold import BETAS, MEMBER_THRESHOLD, DecisionRule, OperatingCurve, OperatingPoint
 from scanner.errors import ContentError, OutputError, UsageError
 from scanner.records import (
     MEMBER_BANDS,
@@ -353,6 +353,16 @@ class Bundle:
     def default_beta(self) -> float | None:
         """β of the threshold that decides where none is asked for; None: no labelled set was at hand, so no F-beta chose it."""
         return self.manifest.thresholds[0].beta if self.manifest.thresholds else None
+
+    def decision_rule(self, beta: float | None = None, fixed: float | None = None) -> DecisionRule:
+        """Which objects are candidates; parameters and errors as those of :meth:`threshold`."""
+        calibration = self.calibration if isinstance(self.calibration, Calibration) else None
+        return DecisionRule(
+            threshold=self.threshold(beta, fixed),
+            decides_on=self.manifest.decides_on,
+            training_prevalence=None if calibration is None else calibration.training_prevalence,
+            sky_prevalence=None if calibration is None else calibration.sky_prevalence,
+        )
 
     def threshold(self, beta: float | None = None, fixed: float | None = None) -> float:
         """Threshold on the score that decides (``manifest.decides_on``).

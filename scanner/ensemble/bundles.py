@@ -6,7 +6,7 @@ import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Literal, get_args
 from pydantic import Field
 
 import scanner
-from scanner.atomic_file import cache_folder, file_sha256
+from scanner.atomic_file import cache_folder, data_folder, file_sha256
 from scanner.config import StorageConfig
 from scanner.ensemble.bundle import MANIFEST_FILE, Bundle, BundleManifest, fingerprint_of, parse_manifest, read_bundle
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
@@ -55,13 +55,21 @@ def models_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "models"
 
 
+def user_models_folder() -> Path:
+    """Folder of the user's own bundles, which need not be there; what is in it comes before what scanner brings."""
+    return data_folder("models")
+
+
 def installed() -> list[Path]:
-    """Folders of the bundles that come with scanner, by name."""
-    return sorted(path.parent for path in models_folder().glob(f"*/{MANIFEST_FILE}"))
+    """Folders of the bundles that can be used by name, by name: the user's own, and those that come with scanner."""
+    found: dict[str, Path] = {}
+    for folder in (models_folder(), user_models_folder()):
+        found |= {path.parent.name: path.parent for path in folder.glob(f"*/{MANIFEST_FILE}")}
+    return [found[name] for name in sorted(found)]
 
 
 def find(bundle: str | Path | None) -> Path:
-    """Resolve a path, the name of an installed bundle, or ``None`` for the default, to an existing folder.
+    """Resolve a path, the name of an installed bundle or of the user's own, or ``None`` for the default, to an existing folder.
 
     Raises
     ------
@@ -70,22 +78,24 @@ def find(bundle: str | Path | None) -> Path:
     ContentError
         The default cannot be read.
     """
-    folder = models_folder()
-    if bundle is None:
-        file = folder / DEFAULT_FILE
-        try:
-            content = file.read_bytes()
-        except OSError:
-            raise InputMissingError(f"{file}: no default bundle is installed; name one with --bundle.") from None
-        bundle = (
-            folder / DefaultBundle.from_bytes(content, file, "install scanner again", wrong="names no default bundle").bundle
-        )
-    path = Path(bundle)
-    if not path.is_dir() and path.name == str(bundle) and (folder / path.name).is_dir():
-        path = folder / path.name
+    folders = (user_models_folder(), models_folder())
+    path = Path(_default_name(folders) if bundle is None else bundle)
+    if path.name == str(path) and (bundle is None or not path.is_dir()):
+        path = next((folder / path.name for folder in folders if (folder / path.name).is_dir()), path)
     if not path.is_dir():
         raise InputMissingError(f"{path}: no such bundle folder; 'scanner models list' shows the installed ones.")
     return path
+
+
+def _default_name(folders: Sequence[Path]) -> str:
+    """Name of the bundle that the first of these folders says is the default."""
+    for file in (folder / DEFAULT_FILE for folder in folders):
+        try:
+            content = file.read_bytes()
+        except OSError:
+            continue
+        return DefaultBundle.from_bytes(content, file, "remove it", wrong="names no default bundle").bundle
+    raise InputMissingError(f"{folders[-1] / DEFAULT_FILE}: no default bundle is installed; name one with --bundle.")
 
 
 def load(bundle: str | Path | None = None, storage: StorageConfig = StorageConfig()) -> Bundle:

@@ -25,7 +25,8 @@ def sigmoid(log_odds: Float64) -> Float64:
     return np.asarray(np.where(log_odds >= 0, 1.0, small) / (1.0 + small))
 
 
-def _log_odds(probability: float) -> float:
+def log_odds_of(probability: float) -> float:
+    """Log-odds of a probability."""
     return float(np.log(probability) - np.log1p(-probability))
 
 
@@ -43,7 +44,7 @@ class Calibration(Record):
 
     def log_odds(self, logits: NDArray[Any], prevalence: float | None = None) -> Float64:
         """Calibrated lens log-odds, (N,) float64, at ``prevalence`` (``None``: the sky's)."""
-        shift = _log_odds(self.sky_prevalence if prevalence is None else prevalence) - _log_odds(self.training_prevalence)
+        shift = log_odds_of(self.sky_prevalence if prevalence is None else prevalence) - log_odds_of(self.training_prevalence)
         clipped = np.clip(np.asarray(logits, dtype=np.float64), -LOGIT_LIMIT, LOGIT_LIMIT)
         # A sum in fixed order, not a BLAS product: the same object scores the same whatever batch it comes in.
         total = np.full(clipped.shape[:-1], self.intercept + shift)

@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 
 from scanner import records
 from scanner.ensemble.calibration import LOGIT_LIMIT, sigmoid
-from scanner.errors import ContentError, UnavailableError
+from scanner.errors import ContentError, UnavailableError, pip_install
 from scanner.records import MEMBERS, Flag, Float32, Float64, Int64, Record, UInt32
 
 #: Cells along each axis (section 3.3).
@@ -157,7 +157,7 @@ class EmbeddingGrid:
             from openTSNE.affinity import PerplexityBasedNN
         except ImportError as error:
             raise UnavailableError(
-                f"the bundle's grid places new objects by openTSNE, and {error.name} is missing; 'pip install scanner[train]', "
+                f"the bundle's grid places new objects by openTSNE, and {error.name} is missing; {pip_install('train')}, "
                 "or 'scanner models regrid --place nearest'."
             ) from None
         rows, positions = self.rule.coordinates(self.logits), self.positions.astype(np.float64)

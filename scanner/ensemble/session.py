@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from scanner.ensemble.augmentation import SecondLook, average_orientations
 from scanner.ensemble.bundle import MODEL_FILE, SCREEN_FILE, Bundle
-from scanner.ensemble.calibration import Calibration, MeanProbability, sigmoid
-from scanner.errors import ContentError, UsageError
+from scanner.ensemble.calibration import Calibration, MeanProbability
+from scanner.errors import ContentError, UsageError, pip_install
 from scanner.processes import script_kept_from_children
 from scanner.records import (
     BANDS,
@@ -46,12 +46,8 @@ ONNX_NAME: Mapping[Provider, str] = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-WHEEL: Mapping[Provider, str] = {
-    "cpu": "scanner[cpu]",
-    "openvino": "scanner[openvino]",
-    "cuda": "scanner[gpu]",
-    "tensorrt": "scanner[gpu]",
-}
+#: The extra that brings a provider.
+EXTRA: Mapping[Provider, str] = {"cpu": "cpu", "openvino": "openvino", "cuda": "gpu", "tensorrt": "gpu"}
 #: The provider, and what takes the nodes that it does not support.
 FALLBACK: Mapping[Provider, tuple[Provider, ...]] = {
     "cpu": ("cpu",),
@@ -93,8 +89,8 @@ class Scorer:
     ----------
     provider
         What the session runs on.
-    threshold
-        Of the grid value, or of the calibrated probability where the bundle has no grid (``bundle.manifest.decides_on``).
+    rule
+        Which objects are candidates.
     screening, session
         The screen that is used, if any, and what computes log-odds.
     """
@@ -112,7 +108,7 @@ class Scorer:
         screen: ScreenChoice = "none",
     ) -> None:
         self.bundle = bundle
-        self.threshold = bundle.threshold(beta, threshold)
+        self.rule = bundle.decision_rule(beta, threshold)
         self.max_bad_fraction = max_bad_fraction
         self.require_all_bands = require_all_bands
         self._partial: dict[bytes, Calibration | MeanProbability | None] = {}
@@ -186,6 +182,7 @@ class Scorer:
         unscored = ~np.isfinite(scores.calibrated)
         scores.flags[unscored] &= ~np.uint32(Flag.BANDS_MISSING | Flag.SCREENED)
         scores.flags[unscored] |= np.uint32(Flag.TOO_MANY_BAD_PIXELS)
+        scores.decision[:] = self.rule.decide(scores.grid_value, scores.calibrated)
         return scores
 
     def _enter(
@@ -200,19 +197,11 @@ class Scorer:
         known = np.isfinite(found[:, members]).all(axis=1)
         rows, found = rows[known], found[known]
         scores.logits[rows[:, None], np.flatnonzero(members)] = found[:, members]
-        deciding = combination.apply(found if isinstance(combination, Calibration) else found[:, members])
-        scores.calibrated[rows] = deciding
-        if not members.all():
-            if self.bundle.manifest.decides_on == "grid" and isinstance(combination, Calibration):
-                deciding = sigmoid(combination.log_odds(found, combination.training_prevalence)).astype(np.float32)
-        elif self.bundle.grid is not None:
+        scores.calibrated[rows] = combination.apply(found if isinstance(combination, Calibration) else found[:, members])
+        if members.all() and self.bundle.grid is not None:
             place = self.bundle.grid.lookup(found)
             scores.tsne[rows], scores.grid_value[rows], scores.cell_count[rows] = place.positions, place.value, place.cell_count
             scores.flags[rows] |= place.flags
-            if self.bundle.manifest.decides_on == "grid":
-                deciding = place.value
-        # Thresholds compare in float32, as the scores are: a threshold is a score that occurred, and must select it.
-        scores.decision[rows] = deciding >= np.float32(self.threshold)
 
     def _combination(self, members: NDArray[np.bool_]) -> Calibration | MeanProbability | None:
         """See :meth:`~scanner.ensemble.bundle.Bundle.combination`; made once, as distilling takes a while."""
@@ -428,7 +417,7 @@ def open_session(
     present = ", ".join(name for name in PROVIDERS if ONNX_NAME[name] in available) or "none"
     raise UsageError(
         f"provider '{asked}' is not in this ONNX Runtime (it has: {present}); remove the installed onnxruntime wheel and "
-        f"'pip install {WHEEL[asked]}', or choose another provider."
+        f"{pip_install(EXTRA[asked])}, or choose another provider."
     )
 
 
@@ -495,7 +484,7 @@ def _import_onnxruntime() -> Any:
         import onnxruntime
     except ImportError:
         raise UsageError(
-            "ONNX Runtime is not installed; install it with 'pip install scanner[cpu]' (or scanner[openvino], scanner[gpu])."
+            f"ONNX Runtime is not installed; install it with {pip_install('cpu')} (or the extra openvino, or gpu)."
         ) from None
     return onnxruntime
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from pydantic import Field
 
 from scanner import records
 from scanner.config import PAPER_BETA
+from scanner.ensemble.calibration import log_odds_of, sigmoid
 from scanner.errors import ContentError
 from scanner.records import Float64, Int64, Record
 
@@ -35,6 +36,45 @@ class OperatingPoint(Record):
     precision: float = Field(ge=0, le=1)
     recall: float = Field(ge=0, le=1)
     n_selected: int = Field(ge=0)
+
+
+class DecisionRule(Record):
+    """Which objects are candidates, from their scores alone: so a finished run can decide anew without scanning.
+
+    ``threshold``: of the grid value, or of the calibrated probability, as ``decides_on`` says. ``training_prevalence``,
+    ``sky_prevalence``: shares of lenses in the training set, and those that probabilities are stated for; None where they are
+    not calibrated.
+    """
+
+    threshold: float
+    decides_on: Literal["grid", "calibrated"]
+    training_prevalence: float | None = None
+    sky_prevalence: float | None = None
+
+    def decide(self, grid_value: NDArray[Any], calibrated: NDArray[Any]) -> NDArray[np.bool_]:
+        """Whether each of N objects is a candidate.
+
+        Parameters
+        ----------
+        grid_value, calibrated
+            (N,) float32. An object with a probability but no grid value lacks a band: where the grid decides, its probability
+            at the prevalence of the training set stands in for the grid's lens fraction.
+
+        Returns
+        -------
+        numpy.ndarray
+            (N,) bool; False where an object was not scored.
+        """
+        deciding = np.asarray(calibrated, dtype=np.float32)
+        if self.decides_on == "grid":
+            if self.training_prevalence is not None and self.sky_prevalence is not None:
+                with np.errstate(divide="ignore"):
+                    log_odds = np.log(deciding.astype(np.float64)) - np.log1p(-deciding.astype(np.float64))
+                shift = log_odds_of(self.training_prevalence) - log_odds_of(self.sky_prevalence)
+                deciding = sigmoid(log_odds + shift).astype(np.float32)
+            deciding = np.where(np.isfinite(grid_value), np.asarray(grid_value, dtype=np.float32), deciding)
+        # Thresholds compare in float32, as the scores are: a threshold is a score that occurred, and must select it.
+        return np.asarray(deciding >= np.float32(self.threshold), dtype=np.bool_)
 
 
 @dataclass(frozen=True)

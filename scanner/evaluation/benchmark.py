@@ -210,7 +210,7 @@ def _figures(
         n_lenses=n_lenses,
         n_others=n_others,
         n_left_out=n_left_out,
-        threshold=scorer.threshold,
+        threshold=scorer.rule.threshold,
         n_found=n_found,
         n_false=n_false,
         auroc=auroc_interval(scored.score, is_lens),

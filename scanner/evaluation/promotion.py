@@ -193,17 +193,20 @@ def reasons(promotion: Promotion) -> Table:
     )
 
 
-def installed_name(bundle: Path, models: Path) -> str:
-    """Name of an installed bundle's folder.
+def installed_name(bundle: Path, *models: Path) -> str:
+    """Name of the folder of a bundle that lies in one of the folders ``models``.
 
     Raises
     ------
     UsageError
-        The bundle is not in ``models``.
+        The bundle is in none of them.
     """
     path = bundle.resolve()
-    if path.parent != models.resolve():
-        raise UsageError(f"{bundle}: is not in {models}, where bundles that are used by name lie; copy it there first.")
+    if path.parent not in [folder.resolve() for folder in models]:
+        raise UsageError(
+            f"{bundle}: is not where bundles that are used by name lie; copy it there: "
+            f"mkdir -p {models[0]} && cp -r {bundle} {models[0]}"
+        )
     return path.name
 
 
@@ -216,5 +219,6 @@ def make_default(name: str, models: Path) -> Path:
         The folder cannot be written.
     """
     path = models / DEFAULT_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, DefaultBundle(bundle=name).to_bytes())
     return path

@@ -17,7 +17,7 @@ from scanner.catalogue.rank import leaders
 from scanner.config import RunConfig
 from scanner.ensemble import bundles
 from scanner.ensemble.bundle import Bundle
-from scanner.errors import ContentError, ScannerError, UnavailableError
+from scanner.errors import ContentError, ScannerError, UnavailableError, pip_install
 from scanner.records import FailedTile, MemberName, Tile
 from scanner.report import explanations
 from scanner.report.explanations import RECORD, ExplainJob, ExplainOutcome, Explanation
@@ -71,11 +71,12 @@ def explain_run(out: str, config: RunConfig, report: RunReport, on_progress: Cal
     record = folder.record()
     tiles = tile_list.read(record.tile_list, config.storage).tiles
     bundle = bundles.load(config.scoring.bundle, config.storage)
-    shown = leaders(report.candidates).slice(0, config.catalogue.sheet_candidates)
+    shown = leaders(report.listed).slice(0, config.catalogue.sheet_candidates)
+    candidates = shown.filter(shown["is_candidate"])
     with folder.store.held():
-        todo = _unexplained(folder, record, shown)
-        n_done, n_before = 0, len(shown) - sum(map(len, todo.values()))
-        on_progress(n_before, len(shown))
+        todo = _unexplained(folder, record, candidates)
+        n_done, n_before = 0, len(candidates) - sum(map(len, todo.values()))
+        on_progress(n_before, len(candidates))
         failed: dict[str, FailedTile] = {}
         jobs = _jobs(folder, record, bundle, tiles, todo, config)
         with closing(run_on_workers(jobs, len(jobs), config, EXPLAINING)) as outcomes:
@@ -83,13 +84,13 @@ def explain_run(out: str, config: RunConfig, report: RunReport, on_progress: Cal
                 n_done += outcome.n_done
                 if outcome.reason:
                     failed[outcome.tile_id] = FailedTile(tile_id=outcome.tile_id, reason=outcome.reason)
-                on_progress(n_before + n_done, len(shown))
-        if len(shown):
+                on_progress(n_before + n_done, len(candidates))
+        if len(candidates):
             with folder.staged_results(record, config.engine.scratch) as staging:
                 summary = summary_of(record, bundle, report)
                 strips = explanations.strips(folder.store, record.bundle_fingerprint, shown)
                 write_sheet(staging / "candidates.html", folder, tiles, config, shown, summary, strips)
-    return ExplainReport(len(shown), n_before, n_done, tuple(failed[tile_id] for tile_id in sorted(failed)))
+    return ExplainReport(len(candidates), n_before, n_done, tuple(failed[tile_id] for tile_id in sorted(failed)))
 
 
 def _unexplained(folder: RunFolder, record: RunRecord, shown: pa.Table) -> dict[str, list[int]]:
@@ -138,7 +139,7 @@ def explain_tile(job: ExplainJob, on_progress: OnProgress) -> ExplainOutcome:
         for n_done in _explain(job):
             on_progress(TileProgress(tile_id=job.tile.tile_id, n_done=n_done, n_targets=n_targets))
     except ModuleNotFoundError as error:
-        reason = f"a worker lacks {error.name}, which explanations need; install 'scanner[train]' there"
+        reason = f"a worker lacks {error.name}, which explanations need; there, {pip_install('train')}"
     except ScannerError as error:
         reason, temporary = str(error), isinstance(error, UnavailableError)
     return ExplainOutcome(tile_id=job.tile.tile_id, n_done=n_done, reason=reason, temporary=temporary)

@@ -19,7 +19,7 @@ from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.embedding_grid import Embedded, GridRule, Placing
 from scanner.ensemble.preprocessing import Scaling
 from scanner.ensemble.session import Scorer
-from scanner.errors import UsageError
+from scanner.errors import UsageError, pip_install
 from scanner.interface.progress import bar
 from scanner.processes import script_kept_from_children
 from scanner.records import (
@@ -401,7 +401,7 @@ def add_member(
     try:
         from scanner.training import added_member
     except ImportError as error:
-        raise UsageError(f"adding a network needs {error.name}; 'pip install scanner[train]'.") from None
+        raise UsageError(f"adding a network needs {error.name}; {pip_install('train')}.") from None
     storage = configuration.load_storage(config, endpoint, anonymous)
     loaded = bundle if isinstance(bundle, Bundle) else bundle_files.load(bundle, storage)
     (dataset,) = _labelled_sets(data, cache_folder("log-odds") / "datasets", storage)
@@ -480,7 +480,7 @@ def regrid(
         from scanner.training.assemble import regrid as regridded
         from scanner.training.data import TrainingData
     except ImportError as error:
-        raise UsageError(f"making a grid needs {error.name}; 'pip install scanner[train]'.") from None
+        raise UsageError(f"making a grid needs {error.name}; {pip_install('train')}.") from None
     from scanner.labelled_set import local_datasets
 
     storage = configuration.load_storage(config, endpoint, anonymous)
@@ -564,7 +564,7 @@ def set_screen(
     try:
         from scanner.training import screening
     except ImportError as error:
-        raise UsageError(f"setting a screen needs {error.name}; 'pip install scanner[train]'.") from None
+        raise UsageError(f"setting a screen needs {error.name}; {pip_install('train')}.") from None
     storage = configuration.load_storage(config, endpoint, anonymous)
     loaded = bundle if isinstance(bundle, Bundle) else bundle_files.load(bundle, storage)
     return screening.set_screen(

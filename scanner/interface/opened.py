@@ -242,7 +242,10 @@ class Opened:
 
     @property
     def candidates(self) -> ObjectTable:
-        """The candidates, best first, with units; the same rows as ``candidates.fits``.
+        """The best objects by rank, with units; the same rows as ``candidates.fits``.
+
+        All candidates (``is_candidate``: at or above the threshold), and at least the 200 best, or one in 500 where that is
+        more. ``query(candidates=True)`` gives candidates alone.
 
         Examples
         --------
@@ -341,7 +344,7 @@ class Opened:
         return self._cutout(self.find(which))
 
     def show(self, n: int = 12) -> Figure:
-        """Pictures of the best ``n`` objects, each with its rank and probability, as a matplotlib figure.
+        """Pictures of the best ``n`` objects, each with its rank and what that means, as a matplotlib figure.
 
         Examples
         --------
@@ -349,15 +352,15 @@ class Opened:
         >>> scanner.open("scan").show(2).savefig("best.png")
         """
         from scanner.interface.objects import figure
+        from scanner.report.card import likelihood
 
         rows = self.query(top=n, arrow=True)
         cutouts = [self._cutout(rows.slice(number, 1)) for number in range(len(rows))]
-        titles = [
-            f"#{rank}  p = {probability:.2g}{'' if is_candidate else ' (below the threshold)'}"
-            for rank, probability, is_candidate in zip(
-                *(rows[name].to_pylist() for name in ("rank", "p_calibrated", "is_candidate")), strict=True
-            )
-        ]
+        titles = []
+        for row in rows.select(["rank", "p_calibrated", "is_candidate", "run"]).to_pylist():
+            beside = likelihood(row["p_calibrated"], self.published.sky_prevalence.get(row["run"])).partition(" as ")[0]
+            titles.append(f"#{row['rank']}{', candidate' if row['is_candidate'] else ''}\np = {row['p_calibrated']:.2g}")
+            titles[-1] += f", {beside} an average object's" if beside else ""
         return figure(cutouts, titles)
 
     def replay(

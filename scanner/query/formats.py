@@ -14,13 +14,11 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from scanner.catalogue.columns import flag_words
 from scanner.errors import UsageError
 
 if TYPE_CHECKING:
     from scanner.catalogue.export import TableHeading
-
-_DS9_RADIUS_ARCSEC = 2.0
-_NO_BRACES = str.maketrans("{}", "()")
 
 
 @dataclass(frozen=True)
@@ -88,20 +86,13 @@ def _parquet(table: pa.Table, heading: TableHeading) -> bytes:
 
 
 def _ds9(table: pa.Table, heading: TableHeading) -> bytes:
-    """Circles, named where the answer has names; candidates green, others yellow."""
     if not {"ra", "dec"} <= set(table.column_names):
         raise UsageError("Regions for DS9 need the columns ra and dec; ask for them too.")
     if not all(pa.types.is_floating(table.schema.field(name).type) for name in ("ra", "dec")):
         raise UsageError("Regions for DS9 need ra and dec in degrees, as numbers; ask for the columns themselves.")
-    rows = table.select([name for name in ("ra", "dec", "name", "is_candidate") if name in table.column_names]).to_pylist()
-    lines = ["# Region file format: DS9 version 4.1", "global color=yellow", "icrs"]
-    for row in rows:
-        properties = ["color=green"] if row.get("is_candidate") else []
-        if row.get("name"):
-            properties.append(f"text={{{str(row['name']).translate(_NO_BRACES)}}}")
-        comment = f" # {' '.join(properties)}" if properties else ""
-        lines.append(f'circle({row["ra"]:.7f},{row["dec"]:.7f},{_DS9_RADIUS_ARCSEC:g}"){comment}')
-    return ("\n".join(lines) + "\n").encode()
+    from scanner.catalogue.export import ds9_bytes
+
+    return ds9_bytes(table)
 
 
 FILE_FORMATS: dict[str, FileFormat] = {
@@ -150,8 +141,11 @@ def terminal_lines(table: pa.Table, width: int | None = None) -> tuple[list[str]
 def _column(field: pa.Field, values: pa.ChunkedArray) -> list[str]:
     """TableHeading and values of a column, padded to one width: numbers to the right, texts to the left."""
     unit = (field.metadata or {}).get(b"unit", b"").decode()
-    texts = [f"{field.name} [{unit}]" if unit else field.name, *(_text(value, unit) for value in values.to_pylist())]
-    return _padded(texts, to_the_right=pa.types.is_integer(field.type) or pa.types.is_floating(field.type))
+    are_flags = field.name == "flags" and pa.types.is_integer(field.type)
+    shown = [", ".join(flag_words(value or 0)) if are_flags else _text(value, unit) for value in values.to_pylist()]
+    texts = [f"{field.name} [{unit}]" if unit else field.name, *shown]
+    is_number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+    return _padded(texts, to_the_right=is_number and not are_flags)
 
 
 def _padded(texts: Sequence[str], *, to_the_right: bool) -> list[str]:

@@ -1,4 +1,4 @@
-"""One candidate in words: what a card of the contact sheet says beside its pictures."""
+"""One object in words: what a card of the contact sheet says beside its pictures."""
 
 from __future__ import annotations
 
@@ -8,36 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from scanner.catalogue.columns import MEMBER_COLUMNS, further_column, further_of
+from scanner.catalogue.columns import FLAG_WORDS, MEMBER_COLUMNS, further_column, further_of
 from scanner.records import BANDS, MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, Flag, MemberName
 
 DASH = "–"
-
-#: A word for the card and a sentence for the hand that hovers, in the order of the bits.
-FLAG_WORDS: dict[Flag, tuple[str, str]] = {
-    Flag.OUTSIDE_MOSAIC: ("at the edge", "Part of the cutout lies outside a mosaic; it was filled with noise before scoring."),
-    Flag.MASKED_PIXELS: ("masked pixels", "More than 1% of a band is masked; it was filled with noise before scoring."),
-    Flag.TOO_MANY_BAD_PIXELS: ("not scored", "More of the cutout is missing than the run allows, so it has no scores."),
-    Flag.SATURATED: ("bright neighbour", "A very bright source dominates the cutout; the scores may be about it."),
-    Flag.EMPTY_CELL: (
-        "empty cell",
-        "No training object lies in its cell of the grid: the value is the mean of those around.",
-    ),
-    Flag.UNDEFINED_NEIGHBOURS: ("lonely cell", "The cells around are empty too: the value is that of the nearest filled cell."),
-    Flag.OUTSIDE_EMBEDDING: ("off the map", "It lies beyond the box of the training embedding and was moved to its rim."),
-    Flag.FAR_FROM_TRAINING: (
-        "unlike training",
-        "Its seven scores are unlike those of any training object: trust no number.",
-    ),
-    Flag.BANDS_MISSING: (
-        "bands missing",
-        "A NISP band is not there: the members that do without it scored this object, and the grid has no place for it.",
-    ),
-    Flag.SCREENED: (
-        "screened out",
-        "The quick members found it so far from a lens that the others and the grid were not asked.",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -53,9 +27,15 @@ class Bar:
 
 @dataclass(frozen=True)
 class Card:
-    """Everything a card says. ``sort_keys``: (name, value) of what the page can sort and filter by."""
+    """Everything a card says. ``sort_keys``: (name, value) of what the page can sort and filter by.
+
+    ``standing``: among the objects of the run. ``likelihood``: beside an average object; empty where that is not known.
+    """
 
     rank: int
+    is_candidate: bool
+    standing: str
+    likelihood: str
     name: str
     target_id: str
     tile_id: str
@@ -73,13 +53,17 @@ class Card:
     sort_keys: tuple[tuple[str, str], ...]
 
 
-def card(row: Mapping[str, Any]) -> Card:
-    """Put one row of the candidate table into words.
+def card(row: Mapping[str, Any], n_objects: int, sky_prevalence: float | None) -> Card:
+    """Put one row of the catalogue into words.
 
     Parameters
     ----------
     row
         Column name to value, as of ``pyarrow.Table.to_pylist``.
+    n_objects
+        Objects that are ranked.
+    sky_prevalence
+        Share of lenses that probabilities are stated for; None where they are not calibrated.
     """
     ra, dec = float(row["ra"]), float(row["dec"])
     flags = Flag(int(row["flags"]))
@@ -99,6 +83,9 @@ def card(row: Mapping[str, Any]) -> Card:
     keys |= {"magnitude": row["magnitude_vis"], "ra": ra}
     return Card(
         rank=int(row["rank"]),
+        is_candidate=bool(row["is_candidate"]),
+        standing=standing(int(row["rank"]), n_objects),
+        likelihood=likelihood(row["p_calibrated"], sky_prevalence),
         name=str(row["name"]),
         target_id=str(row["target_id"]),
         tile_id=str(row["tile_id"]),
@@ -111,10 +98,26 @@ def card(row: Mapping[str, Any]) -> Card:
         grid=grid,
         cell=_cell(int(row["cell_count"]), flags),
         calibrated=calibrated,
-        flags=tuple(words for flag, words in FLAG_WORDS.items() if flag in flags),
+        flags=tuple(FLAG_WORDS[flag] for flag in FLAG_WORDS if flag in flags),
         links=links(ra, dec),
         sort_keys=tuple((name, _number(value, ".9g", missing="")) for name, value in keys.items()),
     )
+
+
+def standing(rank: int, n_objects: int) -> str:
+    """``higher than 99.8% of 4,102 objects``: rounded down, with as many digits as tell it from 100%."""
+    share = 100 * (n_objects - rank) / n_objects
+    digits = max(0, math.ceil(-math.log10(100 - share)))
+    shown = math.floor(share * 10**digits) / 10**digits
+    return f"higher than {shown:.{digits}f}% of {n_objects:,} object{'' if n_objects == 1 else 's'}"
+
+
+def likelihood(probability: float | None, sky_prevalence: float | None) -> str:
+    """``190 × as likely as an average object``: the probability over the share of lenses on the sky, to two figures."""
+    if probability is None or not math.isfinite(probability) or sky_prevalence is None:
+        return ""
+    times = float(f"{probability / sky_prevalence:.2g}")
+    return f"{f'{times:,.0f}' if times >= 10 else f'{times:g}'} × as likely as an average object"
 
 
 def sexagesimal(ra: float, dec: float) -> tuple[str, str]:

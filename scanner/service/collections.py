@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from scanner.catalogue.rank import listed
 from scanner.errors import ContentError, ScannerError, UsageError
 from scanner.query.catalogue import Catalogue
 from scanner.query.database import DatabaseFiles, DatabaseLimits, OutOfMemoryError, interruptible, open_database
@@ -44,9 +45,11 @@ class UnknownCandidateError(NotFoundError):
     """There is no object of this name."""
 
 
-#: The candidates and the tiles, copied into a database file, compressed and in order, so that no list of them reads Parquet.
+#: What lists show, and the tiles, copied into a database file, compressed and in order, so that no list of them reads Parquet.
 SERVED = "served"
-CANDIDATES, TILES = f"{SERVED}.candidates", f"{SERVED}.tiles"
+LISTED, TILES = f"{SERVED}.listed", f"{SERVED}.tiles"
+#: The candidates among them, which are all candidates.
+CANDIDATES = f"(FROM {LISTED} WHERE is_candidate)"
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class Collection:
     """An open run or survey.
 
     ``slug``: its name in URLs; ``title``: for people. ``tiles``: one row a tile of its lists, as :data:`TILES`.
-    ``n_candidates``: rows of :data:`CANDIDATES`, which has the catalogue's columns. ``database``: of its files and of these
+    ``n_listed``: rows of :data:`LISTED`, which has the catalogue's columns; ``n_candidates`` of them are candidates, the last
+    one at ``last_candidate_rank`` (0: there is none). ``database``: of its files and of these
     tables.
     """
 
@@ -63,7 +67,9 @@ class Collection:
     published: Published
     catalogue: Catalogue
     tiles: pa.Table
+    n_listed: int
     n_candidates: int
+    last_candidate_rank: int
     database: ProcessDatabase
 
     @property
@@ -88,7 +94,7 @@ class Collection:
     def row(self, wanted: CandidateId) -> pa.Table | None:
         """The row of one object, which need not be a candidate; None where there is none. Blocks."""
         is_it = wanted.condition
-        rows = self.database.query(f"SELECT * FROM {CANDIDATES} WHERE {is_it.sql}", is_it.parameters)
+        rows = self.database.query(f"SELECT * FROM {LISTED} WHERE {is_it.sql}", is_it.parameters)
         if not len(rows) and wanted.run in self.published.run_folders:
             objects = self.catalogue.source().relation
             sql = f"SELECT * FROM {objects.sql} WHERE {is_it.sql}"
@@ -149,7 +155,7 @@ def serve(
     processes: QueryProcesses,
     slug: str | None = None,
 ) -> Collection:
-    """Copy a catalogue's candidates, and the tiles, into the file that lists are read from.
+    """Copy what lists show of a catalogue, and the tiles, into the file that lists are read from.
 
     Raises
     ------
@@ -163,11 +169,11 @@ def serve(
     copier = QueryProcesses(limits.memory_mb)
     try:
         whole = DatabaseLimits(limits.memory_mb, limits.threads)
-        n_candidates = copier.call(_copied, file, catalogue.dataset, objects, tiles, whole)
+        counts = copier.call(_copied, file, catalogue.dataset, objects, listed(catalogue.n_rows), tiles, whole)
     except OutOfMemoryError:
         shutil.rmtree(folder, ignore_errors=True)
         raise UsageError(
-            f"{catalogue.where}: its candidates take more than {limits.memory_mb} MB; raise limits.memory_mb."
+            f"{catalogue.where}: the objects of its lists take more than {limits.memory_mb} MB; raise limits.memory_mb."
         ) from None
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -176,22 +182,26 @@ def serve(
         copier.close()
     each = DatabaseLimits(limits.memory_mb_each, limits.threads)
     database = ProcessDatabase(DatabaseFiles((catalogue.dataset,), ((SERVED, file),), published.state, each), processes)
-    collection = Collection(slug or published.slug, published.title, published, catalogue, tiles, n_candidates, database)
+    collection = Collection(slug or published.slug, published.title, published, catalogue, tiles, *counts, database)
     weakref.finalize(collection, shutil.rmtree, folder, ignore_errors=True)
     return collection
 
 
-def _copied(file: Path, dataset: Path, objects: SqlPart, tiles: pa.Table, limits: DatabaseLimits) -> int:
-    """Write the file of :data:`CANDIDATES` and :data:`TILES`; the number of candidates."""
+def _copied(
+    file: Path, dataset: Path, objects: SqlPart, shown: str, tiles: pa.Table, limits: DatabaseLimits
+) -> tuple[int, int, int]:
+    """Write the file of :data:`LISTED` and :data:`TILES`; the number of rows and of candidates, and the last one's rank."""
     with closing(open_database([dataset], limits, writes={SERVED: file})) as connection, interruptible(connection):
         connection.register("tile_rows", tiles)
         connection.execute(f"CREATE TABLE {TILES} AS SELECT * FROM tile_rows")
-        rows = f"SELECT * FROM {objects.sql} WHERE is_candidate ORDER BY rank"
-        connection.execute(f"CREATE TABLE {CANDIDATES} AS {rows}", list(objects.parameters))
+        rows = f"SELECT * FROM {objects.sql} WHERE {shown} ORDER BY rank"
+        connection.execute(f"CREATE TABLE {LISTED} AS {rows}", list(objects.parameters))
         connection.execute(f"CHECKPOINT {SERVED}")
-        counted = connection.execute(f"SELECT count(*) FROM {CANDIDATES}").fetchone()
+        n_listed, n_candidates, last_rank = connection.execute(
+            f"SELECT count(*), count(*) FILTER (is_candidate), coalesce(max(rank) FILTER (is_candidate), 0) FROM {LISTED}"
+        ).fetchall()[0]
         connection.execute(f"DETACH {SERVED}")
-    return int(counted[0]) if counted else 0
+    return int(n_listed), int(n_candidates), int(last_rank)
 
 
 class Collections:

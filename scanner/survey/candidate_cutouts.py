@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -42,32 +41,27 @@ def candidate_cutouts(rows: pa.Table, folder: RunFolder, tiles: Mapping[str, Til
         order.append(index[found])
     if not parts:
         return None
-    return concatenate(parts).take(np.argsort(np.concatenate(order)))
-
-
-def concatenate(batches: list[CutoutBatch]) -> CutoutBatch:
-    """One batch after the other as one."""
-    targets = Targets(
-        **{field.name: np.concatenate([getattr(b.targets, field.name) for b in batches]) for field in fields(Targets)}
-    )
-    names = [field.name for field in fields(CutoutBatch) if field.name != "targets"]
-    return CutoutBatch(targets=targets, **{name: np.concatenate([getattr(b, name) for b in batches]) for name in names})
+    return CutoutBatch.joined(parts).take(np.argsort(np.concatenate(order)))
 
 
 def _of_tile(targets: Targets, folder: RunFolder, tile: Tile, config: RunConfig) -> tuple[CutoutBatch, Int64]:
     """Cutouts of a tile's targets, and for each the index of its target."""
     commit = folder.commit_of(tile.tile_id)
+    parts: list[CutoutBatch] = []
     with temporary_folder(config.engine.scratch) as scratch:
         stored = None if commit is None else folder.cutouts(commit, scratch)
+        kept = np.zeros(len(targets), np.bool_)
         if stored is not None:
             place = {int(target_id): row for row, target_id in enumerate(stored.target_id)}
-            rows = [place.get(int(target_id)) for target_id in targets.target_id]
-            if all(row is not None for row in rows):
-                return stored.read(np.asarray(rows, dtype=np.int64)), np.arange(len(rows))
-        place = {int(target_id): row for row, target_id in enumerate(targets.target_id)}
-        with _opened(tile, config, scratch) as images:
-            batch = concatenate(list(cut(images, targets, config.cutouts.batch_size)))
-    return batch, np.asarray([place[int(target_id)] for target_id in batch.targets.target_id], dtype=np.int64)
+            rows = np.array([place.get(int(target_id), -1) for target_id in targets.target_id], dtype=np.int64)
+            kept = rows >= 0
+            parts += [stored.read(rows[kept])] if kept.any() else []
+        if not kept.all():
+            with _opened(tile, config, scratch) as images:
+                parts += cut(images, targets.take(~kept), config.cutouts.batch_size)
+    batch = CutoutBatch.joined(parts)
+    place = {int(target_id): row for row, target_id in enumerate(targets.target_id)}
+    return batch, np.array([place[int(target_id)] for target_id in batch.targets.target_id], dtype=np.int64)
 
 
 def framed_again(row: pa.Table, tile: Tile, config: RunConfig) -> FramedCutout:

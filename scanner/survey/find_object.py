@@ -71,7 +71,7 @@ def find_object(folder: RunFolder, wanted: str, scratch: Path) -> FoundObject:
     commit = folder.commit_of(tile_id)
     if commit is None:
         raise InputMissingError(f"{folder.location}: holds no finished tile {tile_id}; 'scanner status' lists what there is.")
-    table = folder.scores(commit)
+    table = folder.record().decided(folder.scores(commit))
     found = np.flatnonzero(table["target_id"].to_numpy() == target_id)
     if not len(found):
         raise InputMissingError(f"{folder.location}: tile {tile_id} has no object {target_id}.")

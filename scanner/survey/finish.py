@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scanner.catalogue import columns, export
@@ -21,7 +20,7 @@ from scanner.catalogue.deduplicate import Rule
 from scanner.catalogue.known_lenses import KnownLenses, KnownLensMatcher
 from scanner.catalogue.merge import Merging
 from scanner.catalogue.rank import leaders
-from scanner.catalogue.tiles import TileRow, footprint, tile_table
+from scanner.catalogue.tiles import CoveredSky, TileRow, covered_sky, tile_table
 from scanner.config import RunConfig
 from scanner.ensemble.bundle import Bundle
 from scanner.records import CommitRecord, FailedTile, Tile
@@ -40,14 +39,21 @@ from scanner.survey.status import NAMED_FAILURES, RunReport
 
 @dataclass(frozen=True)
 class MergedTables:
-    """What was written: the candidate list, and how many objects have which score."""
+    """What was written: the best objects, and how many have which score."""
 
-    candidates: pa.Table
+    listed: pa.Table
     counts: ScoreCounts
 
 
 def write_tables(
-    folder: Path, merging: Merging, tiles: pa.Table, *, name: str, max_candidates: int, provenance: export.Provenance
+    folder: Path,
+    merging: Merging,
+    tiles: pa.Table,
+    sky: CoveredSky,
+    *,
+    name: str,
+    max_candidates: int,
+    provenance: export.Provenance,
 ) -> MergedTables:
     """Write the tables.
 
@@ -59,12 +65,14 @@ def write_tables(
         The rows, merged.
     tiles
         All tiles, of :data:`~scanner.catalogue.columns.TILE_SCHEMA`, by run and tile id.
+    sky
+        What they cover.
     name
         The catalogue's name.
     max_candidates
-        Most rows of the candidate list.
+        Most rows of the tables of the best objects.
     provenance
-        Goes into the headers of the candidate list.
+        Goes into their headers.
     """
     counts = ScoreCounts()
 
@@ -72,16 +80,15 @@ def write_tables(
         counts.add(*(rows[column].to_numpy() for column in ("grid_value", "p_calibrated", "is_candidate")))
 
     merging.write(folder / CATALOGUE, name, count)
-    candidates = merging.candidates(max_candidates)
-    export.write_candidates(candidates, folder / CANDIDATES, provenance=provenance)
+    listed = merging.listed(max_candidates)
+    export.write_candidates(listed, folder / CANDIDATES, provenance=provenance)
     pq.write_table(tiles, folder / TILES_TABLE, compression="zstd", write_page_checksum=True)
-    done = tiles.filter(pc.equal(tiles["state"], "done"))
-    footprint(done["s_region"].to_pylist()).save(folder / FOOTPRINT, format="fits")
-    return MergedTables(candidates, counts)
+    sky.footprint.save(folder / FOOTPRINT, format="fits")
+    return MergedTables(listed, counts)
 
 
-def done_tile(commit: CommitRecord, record: RunRecord, tile: Tile) -> TileRow:
-    """The row of a tile that was committed."""
+def done_tile(commit: CommitRecord, record: RunRecord, tile: Tile, n_candidates: int) -> TileRow:
+    """The row of a tile that was committed, with ``n_candidates`` in it."""
     return TileRow(
         tile_id=commit.tile_id,
         run=record.run_id,
@@ -92,7 +99,7 @@ def done_tile(commit: CommitRecord, record: RunRecord, tile: Tile) -> TileRow:
         sky_area_deg2=commit.sky_area_deg2,
         n_targets=commit.n_targets,
         n_scored=commit.n_scored,
-        n_candidates=commit.n_decided,
+        n_candidates=n_candidates,
     )
 
 
@@ -134,6 +141,7 @@ RESULTS = (
     "candidates.fits",
     "candidates.ecsv",
     "candidates.vot",
+    "candidates.reg",
     "candidates.html",
     "scores.png",
     "tsne.png",
@@ -188,14 +196,19 @@ def finish(
             merging.add(columns.with_source(table, record.run_id, record.bundle))
             ledger.add(commit)
             notes.update(commit.notes)
-            rows.append(done_tile(commit, record, tiles[commit.tile_id]))
+            n_candidates = int(np.count_nonzero(table["is_candidate"].to_numpy()))
+            rows.append(done_tile(commit, record, tiles[commit.tile_id], n_candidates))
         merging.merge()
         cost = ledger.cost()
-        with folder.staged_results(record.model_copy(update={"cost": cost}), scratch) as staging:
+        tile_rows = tile_table(rows)
+        sky = covered_sky(tile_rows)
+        results_of = record.model_copy(update={"cost": cost, "sky_area_deg2": sky.area_deg2})
+        with folder.staged_results(results_of, scratch) as staging:
             tables = write_tables(
                 staging,
                 merging,
-                tile_table(rows),
+                tile_rows,
+                sky,
                 name="scanner",
                 max_candidates=config.max_candidates,
                 provenance=_provenance(record),
@@ -207,9 +220,11 @@ def finish(
                 n_scored=cost.n_objects,
                 n_unique=merging.n_unique,
                 n_candidates=merging.n_candidates,
-                sky_area_deg2=cost.sky_area_deg2,
+                last_candidate_rank=merging.last_candidate_rank,
+                sky_prevalence=record.decision.sky_prevalence,
+                sky_area_deg2=sky.area_deg2,
                 notes=tuple(sorted(notes)),
-                candidates=tables.candidates,
+                listed=tables.listed,
                 cost=cost,
             )
             export.write_failed(failed, staging / "failed-tiles.ecsv")
@@ -227,13 +242,16 @@ def summary_of(record: RunRecord, bundle: Bundle, report: RunReport) -> RunSumma
         n_failed=len(report.failed),
         n_targets=report.n_targets,
         n_scored=report.n_scored,
+        n_objects=report.n_unique,
         n_candidates=report.n_candidates,
+        last_candidate_rank=report.last_candidate_rank,
         area_deg2=report.sky_area_deg2,
         bundle_name=record.bundle_name,
         bundle_version=record.bundle_version,
-        threshold=bundle.threshold(scoring.beta, scoring.threshold),
+        threshold=record.decision.threshold,
         beta=None if scoring.threshold is not None else scoring.beta or bundle.default_beta,
-        decides_on=bundle.manifest.decides_on,
+        decides_on=record.decision.decides_on,
+        sky_prevalence=report.sky_prevalence,
         scanner_version=record.scanner_version,
         command=f"scanner run {shlex.quote(name)}",
         failed_tiles=report.failed[:NAMED_FAILURES],
@@ -246,7 +264,7 @@ def _read(folder: RunFolder, record: RunRecord, tile_id: str) -> tuple[CommitRec
         where = folder.store.where(folder.tile(tile_id))
         raise DamagedTileError(f"{where}: its commit record has gone; {AGAIN}.", tile_id)
     refuse_other_settings(folder, record, commit)
-    return commit, folder.scores(commit)
+    return commit, record.decided(folder.scores(commit))
 
 
 def _provenance(record: RunRecord) -> export.Provenance:
@@ -268,21 +286,22 @@ def _draw(
     counts: plots.ScoreCounts,
 ) -> None:
     summary = summary_of(record, bundle, report)
-    shown = leaders(report.candidates).slice(0, record.config.catalogue.sheet_candidates)
+    shown = leaders(report.listed).slice(0, record.config.catalogue.sheet_candidates)
     write_sheet(staging / "candidates.html", folder, tiles, record.config, shown, summary)
     plots.score_distribution(
         staging / "scores.png",
         counts,
         threshold=summary.threshold,
         beta=summary.beta,
-        decides_on=bundle.manifest.decides_on,
+        decides_on=summary.decides_on,
     )
     if bundle.grid is not None:
+        candidates = report.listed.filter(report.listed["is_candidate"])
         plots.embedding_map(
             staging / "tsne.png",
             bundle.grid.x_edges,
             bundle.grid.y_edges,
             bundle.grid.lens_fraction,
-            np.stack([report.candidates["tsne_x"].to_numpy(), report.candidates["tsne_y"].to_numpy()], axis=1),
+            np.stack([candidates["tsne_x"].to_numpy(), candidates["tsne_y"].to_numpy()], axis=1),
             threshold=summary.threshold,
         )

@@ -20,6 +20,7 @@ from scanner.catalogue.deduplicate import Rule
 from scanner.catalogue.export import Provenance
 from scanner.catalogue.known_lenses import KnownLenses, KnownLensMatcher, load_known_lenses
 from scanner.catalogue.merge import Merging
+from scanner.catalogue.tiles import covered_sky
 from scanner.config import CatalogueConfig, StorageConfig
 from scanner.errors import ContentError, OutputError, UsageError
 from scanner.records import CommitRecord
@@ -58,6 +59,7 @@ class SourceRun:
         for commit in self.commits:
             digest.update(f"{commit.tile_id} {commit.sha256[SCORES]}\n".encode())
         digest.update(str(self.tiles.to_pylist()).encode())
+        digest.update(self.record.decision.model_dump_json().encode())
         return MergedRun(
             run_id=self.record.run_id,
             location=self.folder.location,
@@ -65,6 +67,7 @@ class SourceRun:
             bundle=self.record.bundle,
             bundle_fingerprint=self.record.bundle_fingerprint,
             config_fingerprint=self.record.config_fingerprint,
+            sky_prevalence=self.record.decision.sky_prevalence,
             inputs=digest.hexdigest(),
             n_tiles=len(self.tiles),
             n_failed=len(self.tiles) - len(self.commits),
@@ -73,7 +76,7 @@ class SourceRun:
     def tables(self) -> Iterator[pa.Table]:
         """The tables of the tiles, of :data:`~scanner.catalogue.columns.SOURCE_SCHEMA`."""
         for table in in_order(self.folder.scores, self.commits):
-            yield columns.with_source(table, self.record.run_id, self.record.bundle)
+            yield columns.with_source(self.record.decided(table), self.record.run_id, self.record.bundle)
 
 
 def open_sources(locations: Sequence[str], storage: StorageConfig) -> tuple[SourceRun, ...]:
@@ -132,13 +135,12 @@ def order_bundles(runs: Sequence[SourceRun], preferred: Sequence[str]) -> tuple[
                 f"{run.folder.location}: was scored with another bundle {record.bundle} than run {other.run_id}: their "
                 "contents differ; give one of them another version, and run again."
             )
-        for name in ("beta", "threshold"):
-            own, others = (getattr(one.config.scoring, name) for one in (record, other))
-            if own != others:
-                raise UsageError(
-                    f"{run.folder.location}: was decided with another {name} ({own}) than run {other.run_id} ({others}), so "
-                    "that candidates mean something else; run one again."
-                )
+        if other.decision != record.decision:
+            raise UsageError(
+                f"{run.folder.location}: was decided with another threshold ({record.decision.threshold:.4g}) than run "
+                f"{other.run_id} ({other.decision.threshold:.4g}); give one of them its command with the other's --beta or "
+                "--threshold, which decides anew without scanning."
+            )
     found = tuple(dict.fromkeys(_named(first, name) for name in preferred))
     missing = sorted(set(first) - set(found))
     if len(first) > 1 and missing:
@@ -287,9 +289,10 @@ def _write_version(
         bundle=", ".join(bundles),
         bundle_fingerprint=", ".join(sorted({run.bundle_fingerprint for run in merged})),
     )
+    sky = covered_sky(tiles)
     # Of every folder's survey the same: where it lies is not in its catalogue.
     write_tables(
-        staging.path, merging, tiles, name="scanner survey", max_candidates=config.max_candidates, provenance=provenance
+        staging.path, merging, tiles, sky, name="scanner survey", max_candidates=config.max_candidates, provenance=provenance
     )
     record = VersionRecord(
         number=number,
@@ -308,7 +311,7 @@ def _write_version(
         n_candidates=merging.n_candidates,
         n_tiles=len(tiles),
         n_failed=sum(run.n_failed for run in merged),
-        sky_area_deg2=sum(commit.sky_area_deg2 for run in runs for commit in run.commits),
+        sky_area_deg2=sky.area_deg2,
         sha256=tree_sha256(staging.path),
     )
     (staging.path / VERSION_RECORD).write_bytes(record.to_bytes())

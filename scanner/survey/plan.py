@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from scanner.catalogue.rank import LEAST_LISTED
 from scanner.config import RunConfig
 from scanner.cutouts.codec import CODECS
 from scanner.ensemble.augmentation import ORIENTATIONS
@@ -97,8 +98,11 @@ class RunPlan(Record):
 
     def stored_bytes(self, config: RunConfig) -> int:
         """Bytes of cutouts that would be kept."""
-        fraction = max(kept_fraction(config.cutouts.keep), CANDIDATE_FRACTION if config.cutouts.keep != "none" else 0.0)
-        return round(self.n_targets * fraction * CODECS[config.cutouts.codec].bytes_per_object)
+        if config.cutouts.keep == "none":
+            return 0
+        fraction = max(kept_fraction(config.cutouts.keep), CANDIDATE_FRACTION)
+        kept = sum((1 + tile.n_alike) * min(tile.n_targets, fraction * tile.n_targets + LEAST_LISTED) for tile in self.tiles)
+        return round(kept * CODECS[config.cutouts.codec].bytes_per_object)
 
 
 def plan(tiles: Mapping[str, Tile], config: RunConfig, scorer: Scorer) -> RunPlan:

@@ -30,7 +30,10 @@ VERSIONS = "versions"
 
 
 class MergedRun(Record):
-    """A run that went into a version; ``inputs``: one hash over the tables of its tiles."""
+    """A run that went into a version.
+
+    ``inputs``: one hash over the tables of its tiles. ``sky_prevalence``: share of lenses that its probabilities are for.
+    """
 
     run_id: str
     location: str
@@ -38,6 +41,7 @@ class MergedRun(Record):
     bundle: str
     bundle_fingerprint: str
     config_fingerprint: str
+    sky_prevalence: float | None
     inputs: str
     n_tiles: int
     n_failed: int
@@ -47,8 +51,8 @@ class VersionRecord(SealedRecord):
     """``version.json``: what a version was made from, and what came of it.
 
     ``fingerprint``: of the runs and of all settings that the result depends on, so that merging the same again is seen.
-    ``preferred``: the bundles from the most to the least preferred, where the runs have several. ``sky_area_deg2`` counts sky
-    that several tiles cover once a tile. ``place``: where the version's other files lie, below the record's own folder;
+    ``preferred``: the bundles from the most to the least preferred, where the runs have several. ``sky_area_deg2``: with good
+    VIS pixels, overlaps of tiles counted once. ``place``: where the version's other files lie, below the record's own folder;
     ``sha256``: of each of them.
     """
 
@@ -118,6 +122,8 @@ class Published:
     ``title``: one for people. ``files``: ``catalogue/…``, ``tiles.parquet`` and the other results, verified as they are read.
     ``version``: the survey's, None for a run. ``bundles``: name and version of those that scored. ``run_folders``: the
     run folders that it came from, by run id: they hold cutouts and explanations, and may have gone meanwhile.
+    ``sky_prevalence``: by run id, the share of lenses that probabilities are stated for; None: not calibrated.
+    ``sky_area_deg2``: with good VIS pixels, overlaps of tiles counted once.
     """
 
     location: str
@@ -127,6 +133,8 @@ class Published:
     version: int | None
     bundles: tuple[str, ...]
     run_folders: Mapping[str, RunFolder]
+    sky_prevalence: Mapping[str, float | None]
+    sky_area_deg2: float
 
     @property
     def runs(self) -> tuple[RunFolder, ...]:
@@ -218,6 +226,8 @@ def _open_survey(location: str, store: Store, version: int | None, storage: Stor
         version=number,
         bundles=tuple(sorted({run.bundle for run in record.runs})),
         run_folders={run.run_id: RunFolder(open_store(run.location, storage)) for run in record.runs},
+        sky_prevalence={run.run_id: run.sky_prevalence for run in record.runs},
+        sky_area_deg2=record.sky_area_deg2,
     )
 
 
@@ -232,6 +242,8 @@ def _open_run(location: str, store: Store) -> Published:
         version=None,
         bundles=(record.bundle,),
         run_folders={record.run_id: folder},
+        sky_prevalence={record.run_id: record.decision.sky_prevalence},
+        sky_area_deg2=record.sky_area_deg2 or 0.0,
     )
 
 

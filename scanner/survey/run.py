@@ -188,6 +188,7 @@ def _record(request: RunRequest, listed: TileList, bundle: Bundle, provider: str
         provider=provider,
         config_fingerprint=fingerprint.of_config(request.config, provider),
         config=request.config,
+        decision=bundle.decision_rule(request.config.scoring.beta, request.config.scoring.threshold),
     )
 
 

@@ -39,8 +39,9 @@ State = Literal["running", "merging", "done", "failed", "interrupted"]
 class RunReport:
     """What came of a run.
 
-    ``n_unique``, ``n_candidates``: objects, counted once whatever tiles they are in. ``candidates``: the table of the best of
-    the latter, as many as the settings let it hold.
+    ``n_unique``, ``n_candidates``: objects, counted once whatever tiles they are in. ``listed``: the table of the best objects,
+    candidates or not, as many as the settings let it hold. ``last_candidate_rank``: 0 where there is no candidate.
+    ``sky_prevalence``: share of lenses that probabilities are stated for.
     """
 
     n_tiles: int
@@ -49,9 +50,11 @@ class RunReport:
     n_scored: int
     n_unique: int
     n_candidates: int
+    last_candidate_rank: int
+    sky_prevalence: float | None
     sky_area_deg2: float
     notes: tuple[str, ...]
-    candidates: pa.Table
+    listed: pa.Table
     cost: RunCost
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from astropy.io import fits, votable
 from astropy.table import Table
-from plain_catalogue import candidates as candidates_of
+from plain_catalogue import listed as candidates_of
 from plain_catalogue import merged
 
 from scanner.catalogue import columns
@@ -26,7 +26,7 @@ def candidates_fixture(random_rows: Callable[..., pa.Table]) -> pa.Table:
 
 
 @pytest.fixture(name="written", scope="module")
-def written_fixture(candidates: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+def written_fixture(candidates: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
     return write_candidates(candidates, tmp_path_factory.mktemp("export") / "candidates", PROVENANCE)
 
 
@@ -45,7 +45,16 @@ def assert_same_values(found: Table, candidates: pa.Table) -> None:
         assert (str(found[name].unit) if found[name].unit else "") == columns.column(name).unit.replace("pixel", "pix")
 
 
-def test_fits(written: tuple[Path, Path, Path], candidates: pa.Table) -> None:
+def test_regions(written: tuple[Path, ...], candidates: pa.Table) -> None:
+    lines = written[3].read_text().splitlines()
+    assert lines[:3] == ["# Region file format: DS9 version 4.1", "global color=yellow", "icrs"]
+    assert len(lines) == 3 + len(candidates)
+    first = candidates.slice(0, 1).to_pylist()[0]
+    colour = "color=green " if first["is_candidate"] else ""
+    assert lines[3] == f'circle({first["ra"]:.7f},{first["dec"]:.7f},2") # {colour}text={{{first["name"]}}}'
+
+
+def test_fits(written: tuple[Path, ...], candidates: pa.Table) -> None:
     assert_same_values(Table.read(written[0]), candidates)
     with fits.open(written[0], checksum=True) as hdus:
         hdus.verify("exception")
@@ -64,7 +73,7 @@ def test_fits(written: tuple[Path, Path, Path], candidates: pa.Table) -> None:
         assert not any(keyword.startswith("DATE") for keyword in header)
 
 
-def test_ecsv(written: tuple[Path, Path, Path], candidates: pa.Table) -> None:
+def test_ecsv(written: tuple[Path, ...], candidates: pa.Table) -> None:
     found = Table.read(written[1])
     assert_same_values(found, candidates)
     assert dict(found.meta) == PROVENANCE.model_dump()
@@ -73,7 +82,7 @@ def test_ecsv(written: tuple[Path, Path, Path], candidates: pa.Table) -> None:
         assert found[name].meta["ucd"] == columns.column(name).ucd
 
 
-def test_votable(written: tuple[Path, Path, Path], candidates: pa.Table) -> None:
+def test_votable(written: tuple[Path, ...], candidates: pa.Table) -> None:
     report = io.StringIO()
     assert votable.validate(str(written[2]), output=report, xmllint=False), report.getvalue()
     document = votable.parse(str(written[2]), verify="exception")
@@ -94,16 +103,16 @@ def test_votable(written: tuple[Path, Path, Path], candidates: pa.Table) -> None
     }
 
 
-def test_same_rows_same_bytes(written: tuple[Path, Path, Path], candidates: pa.Table, tmp_path: Path) -> None:
+def test_same_rows_same_bytes(written: tuple[Path, ...], candidates: pa.Table, tmp_path: Path) -> None:
     again = write_candidates(pa.concat_tables([candidates.slice(0, 3), candidates.slice(3)]), tmp_path / "other", PROVENANCE)
-    assert [path.name for path in again] == ["other.fits", "other.ecsv", "other.vot"]
+    assert [path.name for path in again] == ["other.fits", "other.ecsv", "other.vot", "other.reg"]
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in written]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in again)
 
 
 def test_no_candidates(tmp_path: Path) -> None:
     empty = columns.CANDIDATE_SCHEMA.empty_table()
-    for path in write_candidates(empty, tmp_path / "candidates", PROVENANCE):
+    for path in write_candidates(empty, tmp_path / "candidates", PROVENANCE)[:3]:
         found = Table.read(path)
         assert len(found) == 0
         assert found.colnames == empty.column_names

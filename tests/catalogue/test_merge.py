@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_catalogue import candidates, merged
+from plain_catalogue import listed, merged
 
 from scanner.catalogue import merge as module
-from scanner.catalogue.columns import CANDIDATE_SCHEMA
+from scanner.catalogue.columns import CANDIDATE_SCHEMA, column, with_column
 from scanner.catalogue.deduplicate import Rule
 from scanner.catalogue.hats import write_hats
 from scanner.catalogue.known_lenses import KnownLenses, KnownLensMatcher
@@ -99,27 +99,39 @@ def test_in_parts_as_at_once(make_rows, tmp_path_factory, seed, place, together,
             merging.add(rows.take(pa.array(part)))
         merging.merge()
         merging.write(folder / "in-parts", "made", rows_per_partition=20)
-        assert str(merging.candidates(15).to_pylist()) == str(candidates(expected, 15).to_pylist())
+        assert str(merging.listed(15).to_pylist()) == str(listed(expected, 15).to_pylist())
         assert (merging.n_rows, merging.n_unique) == (len(rows), len(expected))
         assert merging.n_candidates == sum(expected["is_candidate"].to_pylist())
     assert files(folder / "in-parts") == files(folder / "at-once")
     assert not (folder / "merging").exists()
 
 
-def test_candidates_keep_their_ranks_among_all_objects(random_rows, tmp_path) -> None:
+def test_lists_show_the_best_by_rank_and_every_candidate(random_rows, tmp_path) -> None:
     rows = random_rows(1000)
     with Merging(tmp_path / "merging", Rule(0.5), KnownLensMatcher(None, 1.0)) as merging:
         merging.add(rows)
         merging.merge()
-        listed = merging.candidates(10_000)
-        assert 50 < len(listed) == merging.n_candidates < 150
-        assert merging.candidates(7)["target_id"].to_pylist() == listed["target_id"].to_pylist()[:7]
-    assert listed.schema.equals(CANDIDATE_SCHEMA, check_metadata=True)
-    ranks = listed["rank"].to_pylist()
-    assert ranks == sorted(set(ranks))
-    # Other objects are more probable than some candidates.
-    assert ranks[-1] > len(ranks)
-    assert listed["p_calibrated"].to_pylist() == sorted(listed["p_calibrated"].to_pylist(), reverse=True)
+        found = merging.listed(10_000)
+        assert merging.listed(7)["target_id"].to_pylist() == found["target_id"].to_pylist()[:7]
+    assert found.schema.equals(CANDIDATE_SCHEMA, check_metadata=True)
+    ranks, is_candidate = (found[name].to_pylist() for name in ("rank", "is_candidate"))
+    assert ranks[:200] == list(range(1, 201))
+    assert 50 < sum(is_candidate) == merging.n_candidates < 150
+    # Below the best there are candidates alone, and the last object of the list is one.
+    assert all(is_candidate[200:])
+    assert ranks[200:] == sorted(set(ranks[200:]))
+    assert 200 < ranks[-1] == merging.last_candidate_rank
+    assert found["p_calibrated"].to_pylist() == sorted(found["p_calibrated"].to_pylist(), reverse=True)
+
+
+def test_without_a_candidate_lists_show_the_best(random_rows, tmp_path) -> None:
+    rows = random_rows(300)
+    rows = with_column(rows, column("is_candidate"), np.zeros(300, np.bool_))
+    with Merging(tmp_path / "merging", Rule(0.5), KnownLensMatcher(None, 1.0)) as merging:
+        merging.add(rows)
+        merging.merge()
+        assert (merging.n_candidates, merging.last_candidate_rank) == (0, 0)
+        assert merging.listed(10_000)["rank"].to_pylist() == list(range(1, 201))
 
 
 def test_a_chain_over_many_cells_is_one(make_rows, tmp_path) -> None:
@@ -158,7 +170,7 @@ def test_nothing_at_all(tmp_path) -> None:
     with Merging(tmp_path / "merging", Rule(0.5), KnownLensMatcher(None, 1.0)) as merging:
         merging.merge()
         merging.write(tmp_path / "catalogue", "made")
-        assert len(merging.candidates(5)) == merging.n_unique == 0
+        assert len(merging.listed(5)) == merging.n_unique == 0
     assert (tmp_path / "catalogue" / "partition_info.csv").read_text() == "Norder,Npix\n"
 
 

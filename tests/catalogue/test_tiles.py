@@ -1,10 +1,11 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 from astropy.coordinates import SkyCoord
 
 from scanner.catalogue import tiles
 from scanner.catalogue.columns import TILE_SCHEMA
-from scanner.catalogue.tiles import TileRow, footprint, tile_table, without_folders
+from scanner.catalogue.tiles import TileRow, covered_sky, tile_table, without_folders
 from scanner.errors import ContentError
 
 #: Tiles where naive arithmetic on right ascensions and declinations goes wrong, and one where it does not.
@@ -57,7 +58,8 @@ def test_messages_without_folders(text: str, shown: str) -> None:
 
 
 def test_the_footprint_covers_the_tiles_and_little_else() -> None:
-    covered = footprint([ACROSS_ZERO, PLAIN, "", AROUND_THE_POLE, PLAIN])
+    regions = [ACROSS_ZERO, PLAIN, "", AROUND_THE_POLE, PLAIN]
+    covered = covered_sky(tile_table(row(str(number), region) for number, region in enumerate(regions))).footprint
     assert covered.max_order == tiles.FOOTPRINT_ORDER
     inside = SkyCoord([359.76, 0.24, 0.0, 53.2, 10.0, 200.0], [-0.24, 0.24, 0.0, -28.2, 90.0, 89.9], unit="deg")
     outside = SkyCoord([359.74, 0.26, 53.26, 10.0, 180.0], [0.0, 0.0, -28.0, 89.5, 0.0], unit="deg")
@@ -69,11 +71,22 @@ def test_the_footprint_covers_the_tiles_and_little_else() -> None:
 
 
 def test_no_tiles() -> None:
-    assert footprint([]).empty()
+    assert covered_sky(tile_table([])).footprint.empty()
+    assert covered_sky(tile_table([])).area_deg2 == 0
+
+
+def test_sky_of_several_tiles_is_counted_once() -> None:
+    half = "POLYGON ICRS 53.0 -28.25 53.5 -28.25 53.5 -27.75 53.0 -27.75"
+    tile = {"sky_area_deg2": 0.2}
+    one, two = row("1", PLAIN, **tile), row("2", half, **tile)
+    assert covered_sky(tile_table([one])).area_deg2 == 0.2
+    assert covered_sky(tile_table([one, row("3", PLAIN, run="again", **tile)])).area_deg2 == pytest.approx(0.2)
+    assert covered_sky(tile_table([one, two])).area_deg2 == pytest.approx(0.3, rel=0.01)
+    assert covered_sky(tile_table([one, row("4", half, state="failed", **tile)])).area_deg2 == 0.2
     assert len(tile_table([])) == 0
 
 
 @pytest.mark.parametrize("region", ["CIRCLE ICRS 1 2 3", "POLYGON ICRS 1 2 3 4", "POLYGON ICRS a b c d e f"])
 def test_other_outlines_are_refused(region: str) -> None:
     with pytest.raises(ContentError, match="no outline"):
-        footprint([region])
+        covered_sky(pa.table({"state": ["done"], "s_region": [region], "sky_area_deg2": [0.1]}))

@@ -35,6 +35,10 @@ def test_every_verb_explains_itself(capsys, verb):
     assert f"scanner {verb}" in out
 
 
+def test_without_a_word_it_says_what_there_is(capsys):
+    assert outcome(capsys) == outcome(capsys, "--help")
+
+
 def test_version(capsys):
     assert outcome(capsys, "--version")[1] == f"scanner, version {__version__}\n"
 
@@ -42,7 +46,8 @@ def test_version(capsys):
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (("fly",), "fly"),
+        (("fly",), "There is no command fly; 'scanner --help' lists them."),
+        (("rnu", "x.txt"), "There is no command rnu; did you mean run?"),
         (("run",), "TILE_LIST"),
         (("run", "x.txt", "--workers", "many"), "many"),
         (("run", "x.txt", "--speed", "9"), "--speed"),
@@ -103,5 +108,5 @@ def test_a_missing_training_side_is_told(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 64
-    assert "scanner[train]" in done.stderr
+    assert "[train]'" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -32,7 +32,7 @@ def table(printed):
 
 def test_the_best_are_shown_and_how_many_there_are(ask, local_run):
     code, printed, said = ask(local_run, "--top", 3)
-    assert (code, table(printed)[0][:3]) == (0, ["rank", "name", "ra"])
+    assert (code, table(printed)[0][:3]) == (0, ["rank", "p_calibrated", "is_candidate"])
     assert [line[0] for line in table(printed)[1:]] == ["1", "2", "3"]
     assert said.startswith("3 of ")
     assert "objects: --top shows more" in said

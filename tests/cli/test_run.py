@@ -236,7 +236,7 @@ def test_a_damaged_bundle_is_refused(sky, tmp_path, capsys, damage, code, named)
 def test_a_missing_provider_is_refused(sky, tmp_path, capsys):
     code, _, err = scan(capsys, sky / "tile-list.txt", "--out", tmp_path / "out", "--provider", "cuda")
     assert code == 64
-    one_line(err, "cuda", "scanner[gpu]")
+    one_line(err, "cuda", "[gpu]'")
 
 
 def test_a_file_where_the_run_folder_should_be(sky, tmp_path, capsys):

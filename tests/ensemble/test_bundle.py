@@ -10,6 +10,7 @@ from damage import flipped, resealed
 
 from scanner.ensemble import bundles
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
+from scanner.evaluation.promotion import make_default
 from scanner.storage import open_store
 
 
@@ -175,6 +176,23 @@ def test_installed_bundles_are_complete_and_can_be_named():
     assert found
     for path in found:
         assert bundles.load(path.name).path == path
+
+
+def test_the_users_own_bundles_are_found_by_name_and_one_may_be_the_default(tmp_path, monkeypatch):
+    shipped = bundles.find(None)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    models = tmp_path / "scanner" / "models"
+    assert bundles.user_models_folder() == models
+    shutil.copytree(shipped, models / "mine")
+    assert bundles.find("mine") == models / "mine"
+    assert models / "mine" in bundles.installed()
+    assert shipped in bundles.installed()
+    assert bundles.find(None) == shipped
+    make_default("mine", models)
+    assert bundles.find(None) == models / "mine"
+    # The default may go back to one that scanner brings.
+    make_default(shipped.name, models)
+    assert bundles.find(None) == shipped
 
 
 class TestOnAnObjectStore:

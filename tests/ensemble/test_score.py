@@ -39,7 +39,7 @@ def test_a_threshold_can_be_asked_for(bundle, cutouts):
 
 def test_beta_moves_the_threshold(bundle, cutouts):
     eager, strict = Scorer(bundle, "cpu", beta=1e6), Scorer(bundle, "cpu", beta=1e-6)
-    assert eager.threshold == bundle.threshold(1e6) < strict.threshold
+    assert eager.rule.threshold == bundle.threshold(1e6) < strict.rule.threshold
     assert _scores(eager, cutouts).decision.sum() >= _scores(strict, cutouts).decision.sum()
 
 
@@ -62,7 +62,7 @@ def test_what_lacks_a_band_is_scored_by_the_members_that_do_without(bundle, cuto
         log_odds = alone.intercept + float(np.clip(logits, -20, 20) @ np.array(alone.coefficients))
         at_sky = log_odds + logit(alone.sky_prevalence) - logit(alone.training_prevalence)
         np.testing.assert_allclose(scores.calibrated[row], 1 / (1 + np.exp(-at_sky)), rtol=1e-6)
-        assert scores.decision[row] == (np.float32(1 / (1 + np.exp(-log_odds))) >= np.float32(scorer.threshold))
+        assert scores.decision[row] == (np.float32(1 / (1 + np.exp(-log_odds))) >= np.float32(scorer.rule.threshold))
         assert np.isnan(scores.grid_value[row])
         assert np.isnan(scores.tsne[row]).all()
     others = [0, 2, 3]

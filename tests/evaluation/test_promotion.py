@@ -115,5 +115,5 @@ def test_the_default_is_written(tmp_path):
     (tmp_path / "new").mkdir()
     name = installed_name(tmp_path / "new", tmp_path)
     assert json.loads(make_default(name, tmp_path).read_text()) == DefaultBundle(bundle="new").model_dump()
-    with pytest.raises(UsageError, match="copy it there first"):
+    with pytest.raises(UsageError, match=r"copy it there: mkdir -p .* && cp -r "):
         installed_name(tmp_path, tmp_path)

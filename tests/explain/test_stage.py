@@ -74,7 +74,7 @@ def test_a_killed_worker_is_followed_by_another(explained):
 def test_every_candidate_of_the_sheet_is_explained(run, explained):
     out, _, report = run
     found, told, *_ = explained
-    shown = report.candidates.slice(0, N)
+    shown = report.listed.slice(0, N)
     assert (found.n_candidates, found.n_before, found.n_done, found.failed) == (N, 0, N, ())
     assert told[0] == (0, N)
     assert told[-1] == (N, N)
@@ -107,7 +107,7 @@ def test_the_same_call_does_nothing_and_a_lost_one_is_made_again_to_the_byte(run
     out, config, report = run
     again = explain_run(str(out), config, report, lambda done, total: None)
     assert (again.n_before, again.n_done) == (N, 0)
-    first = report.candidates.slice(0, 1).to_pylist()[0]
+    first = report.listed.slice(0, 1).to_pylist()[0]
     lost = out / "explanations" / first["tile_id"] / str(first["target_id"]) / "explanation.json"
     kept = {path: path.read_bytes() for path in lost.parent.rglob("*") if path.is_file()}
     lost.unlink()
@@ -124,13 +124,13 @@ def test_what_cannot_be_explained_is_told_and_nothing_depends_on_who_explains(ru
     out, config, report = run
     shutil.rmtree(out / "explanations")
     commits = list((out / "tiles").rglob("commit.json"))
-    lost = next(path for path in commits if path.parent.name == report.candidates["tile_id"][0].as_py())
+    lost = next(path for path in commits if path.parent.name == report.listed["tile_id"][0].as_py())
     hidden = lost.rename(lost.with_name(".commit"))
     found = explain_run(str(out), config, report, lambda done, total: None)
     hidden.rename(lost)
     assert [failure.tile_id for failure in found.failed] == [lost.parent.name]
     assert "its commit record has gone; run again" in found.failed[0].reason
-    assert found.n_done == sum(tile != lost.parent.name for tile in report.candidates["tile_id"].slice(0, N).to_pylist())
+    assert found.n_done == sum(tile != lost.parent.name for tile in report.listed["tile_id"].slice(0, N).to_pylist())
     assert (out / "candidates.html").read_bytes().count(b'class="explanation"') == found.n_done
     rest = explain_run(str(out), config, report, lambda done, total: None)
     assert (rest.n_before, rest.n_done, rest.failed) == (found.n_done, N - found.n_done, ())

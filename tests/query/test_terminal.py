@@ -32,5 +32,10 @@ def test_what_does_not_fit_is_named():
     assert terminal_lines(TABLE.select(["ra"]), width=3)[1] == []
 
 
+def test_flags_are_words():
+    flags = pa.table({"flags": pa.array([0, 5], pa.int32())}, schema=pa.schema([column("flags").field()]))
+    assert terminal_lines(flags)[0] == ["flags", "", "at the edge, not scored"]
+
+
 def test_no_rows():
     assert terminal_lines(TABLE.slice(0, 0).select(["rank", "name"]))[0] == ["rank  name"]

@@ -60,7 +60,7 @@ def sheet(tmp_path_factory: pytest.TempPathFactory) -> str:
     batch = make_batch(4)
     flags = np.array([0, Flag.EMPTY_CELL, Flag.OUTSIDE_MOSAIC | Flag.FAR_FROM_TRAINING, 0], np.uint32)
     path = tmp_path_factory.mktemp("sheet") / "candidates.html"
-    write_contact_sheet(path, make_candidates(batch, flags=flags), batch, make_summary())
+    write_contact_sheet(path, make_candidates(batch, flags=flags), batch, make_summary(last_candidate_rank=3))
     return path.read_text(encoding="utf-8")
 
 
@@ -98,6 +98,9 @@ def test_every_candidate_has_its_card_in_order(sheet: str) -> None:
     page = Page(sheet)
     candidates = make_candidates(make_batch(4)).to_pylist()
     cards = page.of("article")
+    marks = [tag["title"] for tag in page.of("span") if tag.get("class") == "candidate" and "title" in tag]
+    assert marks == ["Its grid value reaches the threshold"] * 4
+    assert "higher than 99.98% of 9,900 objects , 9,000 × as likely as an average object what p means" in page.prose
     assert [card["data-rank"] for card in cards] == ["1", "2", "3", "4"]
     assert [card["data-name"] for card in cards] == [row["name"] for row in candidates]
     assert [float(card["data-grid"]) for card in cards] == pytest.approx([row["grid_value"] for row in candidates])
@@ -136,9 +139,9 @@ def test_header_states_the_run(sheet: str) -> None:
     prose = Page(sheet).prose
     for text in (
         "4 candidates",
-        "9,822 scored objects",
+        "9,900 objects",
+        "9,822 scored in 2 tiles",
         "10,012 listed",
-        "2 tiles",
         "0.284 deg²",
         "0.625",
         "β = 0.03",
@@ -147,16 +150,27 @@ def test_header_states_the_run(sheet: str) -> None:
         assert text in prose
     assert "1 tile of 3 could not be scanned" in prose
     assert "T3/VIS.fits: truncated; fetch it again." in prose
-    assert "how many of these candidates are lenses is not known" in prose
+    assert "how many of these objects are lenses is not known" in prose
     assert "8 grade A or B lenses per deg², that is about 2 in an area like this one" in prose
-    assert "This page shows" not in prose
+    assert "more are in candidates.fits , all in catalogue/ ." in prose
 
 
-def test_a_page_of_some_says_so(tmp_path: Path) -> None:
-    batch = make_batch(1)
-    write_contact_sheet(tmp_path / "c.html", make_candidates(batch), batch, make_summary(n_candidates=2_000))
-    prose = Page((tmp_path / "c.html").read_text()).prose
-    assert "This page shows the first 1; more are in candidates.fits , all in catalogue/ ." in prose
+@pytest.mark.parametrize(("last", "before", "words"), [
+    (0, "1", "No object reaches the threshold, a grid value of 0.625. These are the best by rank (β = 0.03;"),
+    (2, "3", "Threshold: from here on no object reaches a grid value of 0.625"),
+    (3, "4", "Threshold: from here on"),
+    (40, None, ""),
+])  # fmt: skip
+def test_the_threshold_is_a_line_below_the_last_candidate(tmp_path: Path, last: int, before: str | None, words: str) -> None:
+    batch = make_batch(4)
+    rows = make_candidates(batch, decision=np.arange(4) < last)
+    write_contact_sheet(tmp_path / "c.html", rows, batch, make_summary(n_candidates=last, last_candidate_rank=last))
+    page = Page((tmp_path / "c.html").read_text())
+    drawn = [(tag, attributes) for tag, attributes in page.tags if tag == "article" or attributes.get("id") == "threshold"]
+    places = [number for number, (tag, _) in enumerate(drawn) if tag == "p"]
+    assert [drawn[number + 1][1]["data-rank"] for number in places] == ([] if before is None else [before])
+    assert words in page.prose
+    assert sum("data-candidate" in card for card in page.of("article")) == min(last, 4)
 
 
 def test_a_candidate_costs_less_than_27_kilobytes_even_in_white_noise(tmp_path: Path) -> None:
@@ -198,18 +212,21 @@ def test_same_input_same_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("replaced", "advice"),
     [
-        ({}, "None of the 9,822 scored objects has a grid value of 0.625 or more."),
-        ({}, "--beta 1"),
-        ({"n_scored": 0}, "although 10,012 were listed"),
+        ({"n_scored": 0}, "No object was scored , although 10,012 were listed"),
         ({"n_scored": 0}, "Mend the tiles that failed"),
-        ({"n_scored": 0, "n_targets": 0, "n_failed": 0, "failed_tiles": ()}, "Lift the limits on what is looked at"),
+        (
+            {"n_scored": 0, "n_targets": 0, "n_objects": 0, "n_failed": 0, "failed_tiles": ()},
+            "Lift the limits on what is looked at",
+        ),
     ],
 )
-def test_no_candidates_says_what_to_do(tmp_path: Path, replaced: dict[str, object], advice: str) -> None:
+def test_nothing_scored_says_what_to_do(tmp_path: Path, replaced: dict[str, object], advice: str) -> None:
     rows = make_candidates(make_batch(1)).slice(0, 0)
-    write_contact_sheet(tmp_path / "c.html", rows, None, make_summary(n_candidates=0, **replaced))
+    write_contact_sheet(
+        tmp_path / "c.html", rows, None, make_summary(**{"n_candidates": 0, "last_candidate_rank": 0, "n_scored": 0} | replaced)
+    )
     page = Page((tmp_path / "c.html").read_text())
-    assert "0 candidates among" in page.prose
+    assert "0 candidates are marked" in page.prose
     assert advice in page.prose
     assert page.of("article") == page.of("script") == []
 

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from waiting import LIMIT_S, wait_for
 
+from scanner.catalogue.rank import LEAST_LISTED
 from scanner.service.app import context_of, server_of
 from scanner.service.settings import load as load_service
 
@@ -71,6 +72,13 @@ def rows(served_run):
 def candidate_ids(rows):
     """Names of the candidates, by rank."""
     return [f"{row['run']}/{row['tile_id']}/{row['target_id']}" for row in rows.to_pylist() if row["is_candidate"]]
+
+
+@pytest.fixture(scope="session")
+def listed_ids(rows):
+    """Names of what lists show, by rank: of so few objects, all."""
+    assert len(rows) < LEAST_LISTED
+    return [f"{row['run']}/{row['tile_id']}/{row['target_id']}" for row in rows.to_pylist()]
 
 
 @pytest.fixture(scope="session")

@@ -57,17 +57,17 @@ def test_the_first_folder_is_the_default_and_names_are_distinct(served_run, copy
         collections.get("nowhere")
 
 
-def test_objects_are_found_by_their_ids(served_run, rows, candidate_ids, collections_of):
+def test_objects_are_found_by_their_ids(served_run, rows, listed_ids, collections_of):
     collections = collections_of(served_run)
     collections.open_all()
     other = next(row for row in rows.to_pylist() if not row["is_candidate"])
-    for name in (candidate_ids[2], str(CandidateId.of(other))):
+    for name in (listed_ids[2], str(CandidateId.of(other))):
         collection, row = collections.find(name)
         assert collection is collections.default
         assert row.schema.equals(collection.catalogue.schema)
         assert str(CandidateId.of(row.to_pylist()[0])) == name
-    run, tile_id, _ = candidate_ids[0].split("/")
-    for wrong in ("", "a", f"{run}/{tile_id}/1", f"{run}/{tile_id}/x", f"x/{candidate_ids[0]}", "a/b/1'--", "/".join("abcd")):
+    run, tile_id, _ = listed_ids[0].split("/")
+    for wrong in ("", "a", f"{run}/{tile_id}/1", f"{run}/{tile_id}/x", f"x/{listed_ids[0]}", "a/b/1'--", "/".join("abcd")):
         with pytest.raises(UnknownCandidateError):
             collections.find(wrong)
 
@@ -117,7 +117,7 @@ def test_a_run_that_is_merged_again_takes_the_place_of_the_old_one_in_one_step(c
     assert new is not old
     assert (new.slug, new.catalogue.n_rows, new.n_candidates) == (old.slug, old.catalogue.n_rows, old.n_candidates)
     # Who has asked the old one is still answered.
-    assert len(old.database.query("SELECT * FROM served.candidates")) == old.n_candidates
+    assert len(old.database.query("SELECT * FROM served.listed")) == old.n_listed
 
 
 def test_a_folder_that_goes_away_stays_as_it_was(copy, caplog, collections_of):
@@ -186,10 +186,10 @@ def test_many_threads_ask_at_once(served_run, rows, collections_of):
 
     def ask():
         for _ in range(20):
-            n = collections.default.database.query("SELECT count(*) AS n FROM served.candidates WHERE rank > ?", (0,))["n"][
+            n = collections.default.database.query("SELECT count(*) AS n FROM served.listed WHERE rank > ?", (0,))["n"][
                 0
             ].as_py()
-            if n != sum(rows["is_candidate"].to_pylist()):
+            if n != len(rows):
                 wrong.append(n)
 
     threads = [threading.Thread(target=ask) for _ in range(8)]

@@ -41,10 +41,10 @@ def state(folder):
     return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.rglob("*"))}
 
 
-def test_hostile_requests_get_nothing_and_break_nothing(attacked, served_run, candidate_ids, tmp_path, monkeypatch):
+def test_hostile_requests_get_nothing_and_break_nothing(attacked, served_run, listed_ids, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = state(served_run)
-    run, tile_id, target_id = candidate_ids[0].split("/")
+    run, tile_id, target_id = listed_ids[0].split("/")
     slug = attacked.context.collections.default.slug
     there = {"slug": slug, "run": run, "run_id": run, "tile_id": tile_id, "target_id": target_id}
     secrets = (str(served_run), str(Path(hostile.__file__).parents[1]), "root:x:0", "Traceback", "site-packages")
@@ -53,7 +53,7 @@ def test_hostile_requests_get_nothing_and_break_nothing(attacked, served_run, ca
     for request in islice(hostile.requests(1, described, there), N_HOSTILE):
         faults = list(hostile.faults(request, hostile.answer((host, int(port)), request), secrets))
         assert not faults, (faults, request.sent[:2000])
-    assert attacked.get(f"/api/v1/collections/{slug}/candidates/{candidate_ids[0]}").status_code == 200
+    assert attacked.get(f"/api/v1/collections/{slug}/candidates/{listed_ids[0]}").status_code == 200
     assert state(served_run) == before
     assert list(tmp_path.iterdir()) == []
 

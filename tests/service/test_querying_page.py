@@ -68,24 +68,24 @@ def test_every_section_with_commands_is_tested():
     assert with_blocks("console") == ["On the command line", "TOPCAT and stilts", "DS9", "Aladin"]
 
 
-def test_commands_of_scanner(server, folder, candidate_ids):
+def test_commands_of_scanner(server, folder, listed_ids):
     from astropy.table import Table
 
     assert run_commands("On the command line", server) == set()
-    assert len(Table.read("candidates.fits")) <= len(candidate_ids)
+    assert len(Table.read("candidates.fits")) <= len(listed_ids)
 
 
-def test_commands_of_stilts(server, folder, candidate_ids):
+def test_commands_of_stilts(server, folder, listed_ids):
     from astropy.table import Table
 
     if run_commands("TOPCAT and stilts", server):
         pytest.skip("there is no stilts here ('make verify-vo' installs it); the other commands ran")
     assert len(Table.read("cone.fits")) > 0
     matched = Table.read("matched.fits")
-    assert len(matched) >= len(candidate_ids)
+    assert len(matched) >= len(listed_ids)
 
 
-def test_files_for_ds9_and_aladin(server, folder, rows, candidate_ids):
+def test_files_for_ds9_and_aladin(server, folder, rows, listed_ids):
     from astropy.io import fits
     from astropy.table import Table
     from astropy.wcs import WCS
@@ -93,7 +93,7 @@ def test_files_for_ds9_and_aladin(server, folder, rows, candidate_ids):
 
     programs.needed("curl", target="debian")
     assert run_commands("DS9", server) | run_commands("Aladin", server) == set()
-    assert (folder / "best.csv").read_text().split()[-1].strip('"') == candidate_ids[0]
+    assert (folder / "best.csv").read_text().split()[-1].strip('"') == listed_ids[0]
     with fits.open("vis.fits") as vis, fits.open("all.fits") as every:
         best = {name: rows[name][0].as_py() for name in ("ra", "dec")}
         image = next(hdu for hdu in vis if hdu.data is not None)
@@ -102,8 +102,8 @@ def test_files_for_ds9_and_aladin(server, folder, rows, candidate_ids):
         assert abs(y - 99.5) < 2
         assert sum(hdu.data is not None for hdu in every) == 4
     circles = [line for line in (folder / "candidates.reg").read_text().splitlines() if line.startswith("circle")]
-    assert len(circles) == len(candidate_ids)
-    assert len((folder / "candidates.tsv").read_text().splitlines()) == len(candidate_ids) + 1
+    assert len(circles) == len(listed_ids)
+    assert len((folder / "candidates.tsv").read_text().splitlines()) == len(listed_ids) + 1
     assert {str(name) for name in Table.read("cone.vot")["name"]} <= set(rows["name"].to_pylist())
     assert len(Table.read("cone.vot")) > 0
     assert MOC.from_fits("sky.fits").sky_fraction > 0
@@ -145,13 +145,13 @@ def test_a_token_goes_with_every_request(served_run, make_server, collected, tmp
     assert int(capsys.readouterr().out.split()[-1]) > 0
 
 
-def test_addresses_of_the_table_answer(server, candidate_ids):
+def test_addresses_of_the_table_answer(server, listed_ids):
     asked = {
         "/": "/",
         "/tap": "/tap/capabilities",
         "/scs": "/scs?RA=52.9&DEC=-28.0&SR=0.01",
-        "/datalink": f"/datalink?ID={candidate_ids[0]}",
-        "/cutout": f"/cutout?id={candidate_ids[0]}",
+        "/datalink": f"/datalink?ID={listed_ids[0]}",
+        "/cutout": f"/cutout?id={listed_ids[0]}",
         "/moc": "/moc",
         "/api/v1": "/api/v1/collections",
     }

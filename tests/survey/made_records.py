@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scanner.config import load
+from scanner.ensemble.threshold import DecisionRule
 from scanner.records import CommitRecord
 from scanner.survey.folder.ledger import COMMIT, SCORES, RunRecord
 
@@ -24,6 +25,7 @@ def run_record(**changes):
         "provider": "cpu",
         "config_fingerprint": "c",
         "config": load(None, flags, {}),
+        "decision": DecisionRule(threshold=0.8, decides_on="calibrated", sky_prevalence=1e-4, training_prevalence=0.5),
     }
     return RunRecord(**(values | changes))
 

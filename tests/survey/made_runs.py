@@ -14,7 +14,7 @@ from scanner.catalogue.deduplicate import Rule
 from scanner.catalogue.export import Provenance
 from scanner.catalogue.known_lenses import KnownLensMatcher
 from scanner.catalogue.merge import Merging
-from scanner.catalogue.tiles import tile_table
+from scanner.catalogue.tiles import covered_sky, tile_table
 from scanner.config import StorageConfig
 from scanner.records import BandFiles, FailedTile, ImageRef, Tile
 from scanner.survey.finish import done_tile, failed_tile, write_tables
@@ -29,7 +29,7 @@ def score_rows(ra, dec, tile_id, seed=0, first_id=1):
     random, n = np.random.default_rng(seed), len(ra)
     values = {column.name: random.random(n).round(3) for column in columns.SCORE_COLUMNS}
     values |= {"target_id": np.arange(first_id, first_id + n), "tile_id": [tile_id] * n, "ra": ra, "dec": dec}
-    values |= {"is_candidate": values["p_calibrated"] > 0.8, "flags": np.zeros(n), "cell_count": np.arange(n)}
+    values |= {"is_candidate": values["p_calibrated"] >= 0.8, "flags": np.zeros(n), "cell_count": np.arange(n)}
     arrays = [pa.array(np.asarray(values[field.name]).astype(field.type.to_pandas_dtype()), field.type)
               for field in columns.SCORE_SCHEMA]  # fmt: skip
     return pa.Table.from_arrays(arrays, schema=columns.SCORE_SCHEMA)
@@ -43,12 +43,16 @@ def made_run(location, tables, failed=(), storage=StorageConfig(), **changes):
         # So few rows stay in memory.
         with Merging(Path("/nonexistent"), Rule(0.5), KnownLensMatcher(None, 1.0)) as merging:
             for tile_id, table in tables.items():
+                table = record.decided(table)
+                n_candidates = sum(table["is_candidate"].to_pylist())
                 merging.add(columns.with_source(table, record.run_id, record.bundle))
-                rows.append(done_tile(_commit(folder, record, tile_id, table), record, _tile(tile_id)))
+                rows.append(done_tile(_commit(folder, record, tile_id, table), record, _tile(tile_id), n_candidates))
             merging.merge()
-            with folder.staged_results(record) as staging:
+            tiles = tile_table(rows)
+            sky = covered_sky(tiles)
+            with folder.staged_results(record.model_copy(update={"sky_area_deg2": sky.area_deg2})) as staging:
                 write_tables(
-                    staging, merging, tile_table(rows), name="scanner", max_candidates=100,
+                    staging, merging, tiles, sky, name="scanner", max_candidates=100,
                     provenance=PROVENANCE,
                 )  # fmt: skip
     return record

@@ -64,13 +64,13 @@ def copied(one_tile, tmp_path):
     shutil.copytree(folder, tmp_path / "copy")
     record = tmp_path / "copy" / "out" / "run.json"
     resealed(record, **json.loads(record.read_text().replace(str(folder), str(tmp_path / "copy"))))
-    return tmp_path / "copy", tile_id, report.candidates["name"][0].as_py()
+    return tmp_path / "copy", tile_id, report.listed["name"][0].as_py()
 
 
 def test_every_candidate_comes_out_bit_for_bit(finished):
     out, report = finished
-    assert len(report.candidates) > 5
-    for row in report.candidates.to_pylist():
+    assert len(report.listed) > 5
+    for row in report.listed.to_pylist():
         found = again(out, row["name"])
         assert (found.rank, found.tile_id, found.target_id) == (row["rank"], row["tile_id"], row["target_id"])
         assert found.differences == ()
@@ -94,9 +94,9 @@ def test_every_object_of_a_tile_comes_out_bit_for_bit_with_all_its_pixels(one_ti
 
 def test_objects_are_found_by_rank_with_and_without_a_sign_candidates_or_not(finished):
     out, report = finished
-    ranks = report.candidates["rank"].to_pylist()
+    ranks = report.listed["rank"].to_pylist()
     beyond = min(set(range(1, len(ranks) + 2)) - set(ranks))
-    assert again(out, f"#{ranks[0]}").name == report.candidates["name"][0].as_py()
+    assert again(out, f"#{ranks[0]}").name == report.listed["name"][0].as_py()
     found = again(out, str(beyond))
     assert found.rank == beyond
     assert found.pixels.agreement == "not kept"
@@ -260,7 +260,7 @@ def test_scratch_is_made_and_left_empty(finished, tmp_path):
     """The second tile's NISP bands lie askew and are resampled into scratch."""
     out, report = finished
     askew = sorted(path.name for path in (out / "tiles").iterdir())[1]
-    row = next(row for row in report.candidates.to_pylist() if row["tile_id"] == askew)
+    row = next(row for row in report.listed.to_pylist() if row["tile_id"] == askew)
     assert again(out, row["name"], scratch=tmp_path / "new" / "scratch").agreement == "equal"
     assert list((tmp_path / "new" / "scratch").iterdir()) == []
     (tmp_path / "file").touch()
@@ -271,7 +271,7 @@ def test_scratch_is_made_and_left_empty(finished, tmp_path):
 def test_the_cutout_can_be_looked_at(one_tile, tmp_path):
     """Pixels as they are in the mosaics, each band with a WCS that puts the middle at one place, and a picture."""
     folder, tile_id, report = one_tile
-    row = report.candidates.slice(0, 1).to_pylist()[0]
+    row = report.listed.slice(0, 1).to_pylist()[0]
     found = again(folder / "out", row["name"], out=tmp_path / "files")
     cutout, picture = (tmp_path / "files" / f"{row['name'].replace(' ', '_')}.{suffix}" for suffix in ("fits", "png"))
     assert found.files == (str(cutout), str(picture))

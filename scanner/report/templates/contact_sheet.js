@@ -3,6 +3,8 @@
   const main = document.getElementById("candidates");
   const cards = [...main.querySelectorAll(".card")];
   const nothing = document.getElementById("nothing");
+  // The threshold stands before a card, and means something only in the order of ranks.
+  const line = document.getElementById("threshold"), belowLine = line && line.nextElementSibling;
   const tool = (id) => document.getElementById(id);
   const storageKey = "scanner marks " + location.pathname;
 
@@ -36,16 +38,21 @@
     const keyed = cards.map((card) => [value(card), Number(card.dataset.rank), card]);
     keyed.sort((a, b) => (a[0] === b[0] ? a[1] - b[1] : a[0] < b[0] ? -1 : 1));
     keyed.forEach(([, , card]) => main.insertBefore(card, nothing));
+    if (line) {
+      line.hidden = key !== "rank";
+      main.insertBefore(line, belowLine);
+    }
   };
   const filter = () => {
     const flag = tool("flags").value, least = Number(tool("least").value) || 0;
-    const words = tool("find").value.toLowerCase().split(/\s+/).filter(Boolean), onlyMarked = tool("marked").checked;
+    const words = tool("find").value.toLowerCase().split(/\s+/).filter(Boolean), onlyMarked = tool("marked").checked, onlyCandidates = tool("candidates-only").checked;
     let count = 0;
     for (const card of cards) {
       const flags = card.dataset.flags, text = card.dataset.find.toLowerCase();
       const keep = (flag === "" || (flag === "none" ? flags === "" : flags.split("|").includes(flag)))
         && (least <= 0 || number(card.dataset.calibrated) >= least)
         && words.every((word) => text.includes(word))
+        && (!onlyCandidates || "candidate" in card.dataset)
         && (!onlyMarked || marks.has(card.dataset.name));
       card.hidden = !keep;
       count += keep;
@@ -122,7 +129,7 @@
   });
   tool("field").addEventListener("change", showField);
   tool("sort").addEventListener("change", arrange);
-  for (const id of ["flags", "least", "find", "marked"]) tool(id).addEventListener("input", filter);
+  for (const id of ["flags", "least", "find", "marked", "candidates-only"]) tool(id).addEventListener("input", filter);
   document.querySelector(".tools").addEventListener("submit", (event) => event.preventDefault());
   tool("brightness").addEventListener("input", adjust);
   tool("invert").addEventListener("input", adjust);
@@ -132,6 +139,7 @@
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
   dialog.addEventListener("close", () => { if (current) current.focus({ preventScroll: true }); });
 
+  document.addEventListener("click", (event) => { if (event.target.closest('a[href="#about-p"]')) document.querySelector(".legend").open = true; });
   const brighten = (by) => { tool("brightness").valueAsNumber *= by; adjust(); };
   const keys = {
     j: () => step(1),

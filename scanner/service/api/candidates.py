@@ -1,24 +1,29 @@
-"""Lists of candidates, a page at a time, and single objects with what their pages show."""
+"""Lists of the best objects, a page at a time, and single objects with what their pages show."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 import pyarrow as pa
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import Field
 
+from scanner.catalogue.columns import FLAG_WORDS
 from scanner.grading.grade import Viewer
+from scanner.query.formats import FILE_FORMATS
 from scanner.query.search import CANDIDATE_ID_SQL
 from scanner.records import Flag, Record
-from scanner.report.card import FLAG_WORDS, links, sexagesimal
+from scanner.report.card import links, sexagesimal
 from scanner.service.api.listing import MAX_CURSOR_LENGTH, Item, Order, Selection, SortColumn, items_of, page
-from scanner.service.collections import CANDIDATES, Collection
+from scanner.service.collections import LISTED, Collection
 from scanner.service.context import Context
 from scanner.service.errors import NotAllowedError
 from scanner.service.routing import ERRORS, RunId, Slug, TargetId, TileId
 from scanner.service.security.viewer import viewer
 
+#: Formats that a list can be had in, and most rows of such a file.
+TableFormat = Literal["csv", "votable", "fits", "ecsv", "ds9"]
+MOST_ROWS = 100_000
 #: A number that JSON and single precision have.
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e30, le=1e30)]
 
@@ -44,12 +49,19 @@ class ListQuery(Record):
     name: str | None = Field(None, max_length=60, description="A part of the IAU style name.")
     min_rank: int | None = Field(None, ge=1, le=2**62, description="Only from this rank on.")
     systems: bool = Field(False, description="Only the best object of each system: none that lies within 8″ of a better one.")
-    objects: bool = Field(False, description="All objects of the catalogue, scored or not, not only candidates.")
+    candidates: bool = Field(False, description="Only candidates: at or above the threshold.")
+    objects: bool = Field(False, description="All objects of the catalogue, scored or not, not only the best by rank.")
 
     def selection(self, default: SortColumn) -> Selection:
         """The rows and their order."""
-        wanted = self.model_dump(exclude={"sort", "limit", "after"})
+        wanted = self.model_dump(exclude={"sort", "limit", "after", "format"})
         return Selection(sort=self.sort or default, **wanted)
+
+
+class TableQuery(ListQuery):
+    """The same of a file: all rows at once, whatever ``limit`` and ``after`` say."""
+
+    format: TableFormat = Field("csv", description="Of the file.")
 
 
 class CandidatePage(Record):
@@ -82,7 +94,7 @@ class PositionText(Record):
 
 
 class CandidateDetail(Record):
-    """One object; ``previous`` and ``next`` are the ids of the candidates before and after it in the list, null at its ends."""
+    """One object; ``previous`` and ``next`` are the ids of the objects before and after it in the list, null at its ends."""
 
     id: str
     row: Item
@@ -98,7 +110,7 @@ def router(context: Context) -> APIRouter:
     routes = APIRouter(prefix="/api/v1/collections", tags=["candidates"], responses=ERRORS)
     blindness = context.blindness
 
-    @routes.get("/{slug}/candidates", summary="Candidates, filtered and ordered, a page at a time")
+    @routes.get("/{slug}/candidates", summary="The best objects, filtered and ordered, a page at a time")
     async def candidates(
         slug: Slug, wanted: Annotated[ListQuery, Query()], who: Annotated[Viewer, Depends(viewer)]
     ) -> CandidatePage:
@@ -110,6 +122,30 @@ def router(context: Context) -> APIRouter:
         found = await context.work.run(page, collection, selection, wanted.limit, wanted.after)
         items = await context.work.run(blindness.hide_scores, who, items_of(found.rows))
         return CandidatePage(items=items, next=found.next, total=found.total)
+
+    @routes.get(
+        "/{slug}/table",
+        summary="The list as a file",
+        response_class=Response,
+        responses={200: {"content": {FILE_FORMATS[name].media_type: {} for name in get_args(TableFormat)}}},
+    )
+    async def table(slug: Slug, wanted: Annotated[TableQuery, Query()], who: Annotated[Viewer, Depends(viewer)]) -> Response:
+        if blindness.holds_for(who):
+            raise NotAllowedError("Blind grading: a table of the list would tell scores of what you have not graded.")
+        collection = context.collections.get(slug)
+        selection = wanted.selection("rank")
+
+        def written() -> bytes:
+            # astropy's tables take a second to import, which a service that is being started should not wait for.
+            from scanner.catalogue.export import TableHeading
+
+            heading = TableHeading("objects", f"Objects of {collection.title}, in the order of the list")
+            return FILE_FORMATS[wanted.format].write(page(collection, selection, MOST_ROWS, None).rows, heading)
+
+        content = await context.work.run(written)
+        file = f"{slug}{FILE_FORMATS[wanted.format].suffixes[0]}"
+        headers = {"Content-Disposition": f'attachment; filename="{file}"'}
+        return Response(content, media_type=FILE_FORMATS[wanted.format].media_type, headers=headers)
 
     @routes.get("/{slug}/candidates/{run}/{tile_id}/{target_id}", summary="One object, candidate or not")
     async def candidate(
@@ -141,11 +177,11 @@ def router(context: Context) -> APIRouter:
 
 
 def _beside(collection: Collection, row: pa.Table, by: Selection, side: str, direction: str) -> str | None:
-    """Id of the candidate next to a row in an order."""
+    """Id of the object next to a row in an order."""
     names = by.column, *by.ties
     (values,) = row.select(names).to_pylist()
     beyond = f"({', '.join(names)}) {side} ({', '.join('?' * len(names))})"
     order = ", ".join(f"{name} {direction}" for name in names)
-    sql = f"SELECT {CANDIDATE_ID_SQL} AS id FROM {CANDIDATES} WHERE {beyond} ORDER BY {order} LIMIT 1"
+    sql = f"SELECT {CANDIDATE_ID_SQL} AS id FROM {LISTED} WHERE {beyond} ORDER BY {order} LIMIT 1"
     found: list[str] = collection.database.query(sql, tuple(values.values()))["id"].to_pylist()
     return found[0] if found else None

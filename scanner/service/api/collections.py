@@ -1,4 +1,4 @@
-"""Which collections there are, what they hold, and where on the sky their tiles and candidates are."""
+"""Which collections there are, what they hold, and where on the sky their tiles and best objects are."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from fastapi import APIRouter, Query
 
 from scanner.records import Int64, Record
 from scanner.service.api.listing import TileItem, items_of
-from scanner.service.collections import CANDIDATES, Collection
+from scanner.service.collections import LISTED, Collection
 from scanner.service.context import Context
 from scanner.service.routing import ERRORS, Slug
 from scanner.sphere import HEALPIX_ORDER, unit_vectors
 
-#: The whole sky in square degrees.
-SKY_DEG2 = 4 * np.pi * np.degrees(1.0) ** 2
-#: Cells of 52": finer ones would be single candidates.
+#: Cells of 52": finer ones would be single objects.
 FINEST_ORDER = 12
 
 
@@ -32,7 +30,8 @@ class SkyPosition(Record):
 class CollectionSummary(Record):
     """One collection.
 
-    ``version`` is a survey's, null for a run. ``area_deg2``: sky that its tiles cover, counted once. ``center`` and
+    ``version`` is a survey's, null for a run. ``n_listed``: objects that lists show, the best by rank and all
+    candidates. ``area_deg2``: sky with good VIS pixels, counted once. ``center`` and
     ``radius_deg``: a circle round all of them, null where no tile is done.
     """
 
@@ -42,6 +41,7 @@ class CollectionSummary(Record):
     runs: list[str]
     bundles: list[str]
     n_objects: int
+    n_listed: int
     n_candidates: int
     n_tiles: int
     n_failed: int
@@ -64,7 +64,7 @@ class TilePage(Record):
 
 
 class SkyCell(Record):
-    """A HEALPix cell's centre in degrees, and the candidates in it."""
+    """A HEALPix cell's centre in degrees, and the listed objects in it."""
 
     ra: float
     dec: float
@@ -72,7 +72,7 @@ class SkyCell(Record):
 
 
 class SkyDensity(Record):
-    """All cells that hold candidates; ``order`` of the HEALPix grid: cells have sides of 58.6° / 2^order."""
+    """All cells that hold listed objects; ``order`` of the HEALPix grid: cells have sides of 58.6° / 2^order."""
 
     order: int
     cells: list[SkyCell]
@@ -100,7 +100,7 @@ def router(context: Context) -> APIRouter:
         items = await context.work.run(lambda: items_of(rows.slice(after, limit)))
         return TilePage(items=items, next=after + limit if after + limit < len(rows) else None)
 
-    @routes.get("/{slug}/sky", tags=["sky"], summary="Candidates counted in cells of the sky")
+    @routes.get("/{slug}/sky", tags=["sky"], summary="Listed objects counted in cells of the sky")
     async def sky(
         slug: Slug,
         max_cells: Annotated[int, Query(ge=12, le=20_000, description="The finest grid with no more cells is taken")] = 4000,
@@ -120,10 +120,11 @@ def _summary(collection: Collection) -> CollectionSummary:
         runs=sorted(collection.published.run_folders),
         bundles=list(collection.published.bundles),
         n_objects=collection.catalogue.n_rows,
+        n_listed=collection.n_listed,
         n_candidates=collection.n_candidates,
         n_tiles=len(states),
         n_failed=states.count("failed"),
-        area_deg2=round(float(collection.footprint.sky_fraction * SKY_DEG2), 6),
+        area_deg2=round(collection.published.sky_area_deg2, 6),
         center=center,
         radius_deg=radius,
     )
@@ -147,7 +148,7 @@ def _circle(collection: Collection) -> tuple[SkyPosition | None, float | None]:
 
 def _density(collection: Collection, max_cells: int) -> SkyDensity:
     counted = collection.database.query(
-        f"SELECT _healpix_29 >> ? AS pixel, count(*) AS n FROM {CANDIDATES} GROUP BY pixel ORDER BY pixel",
+        f"SELECT _healpix_29 >> ? AS pixel, count(*) AS n FROM {LISTED} GROUP BY pixel ORDER BY pixel",
         (2 * (HEALPIX_ORDER - FINEST_ORDER),),
     )
     pixels: Int64 = np.asarray(counted["pixel"].to_numpy(), dtype=np.int64)

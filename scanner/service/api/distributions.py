@@ -1,4 +1,4 @@
-"""How candidates spread over the t-SNE map and over a column's values, and which lie next to one of them on the map."""
+"""How the best objects spread over the t-SNE map, candidates over a column's values, and what lies near on the map."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scanner.catalogue.columns import BEST_OF_EQUALS
 from scanner.grading.grade import Viewer
 from scanner.records import Record
 from scanner.service.api.listing import SCORES, Neighbour, items_of
-from scanner.service.collections import CANDIDATES, Collection
+from scanner.service.collections import LISTED, Collection
 from scanner.service.context import Context
 from scanner.service.routing import ERRORS, Bins, RunId, Slug, TargetId, TileId
 from scanner.service.security.viewer import viewer
@@ -26,13 +26,13 @@ _FINITE = "isfinite(tsne_x) AND isfinite(tsne_y)"
 
 
 class NeighbourList(Record):
-    """Candidates, the nearest on the map first; ``distance`` is in its units."""
+    """Listed objects, the nearest on the map first; ``distance`` is in its units."""
 
     items: list[Neighbour]
 
 
 class EmbeddingMap(Record):
-    """Candidates on a grid of ``n_x`` by ``n_y`` cells, x fastest; ``grid_value``: the mean in a cell, null in an empty one."""
+    """Listed objects on a grid of ``n_x`` by ``n_y`` cells, x fastest; ``grid_value``: a cell's mean, null in an empty one."""
 
     x_min: float
     x_max: float
@@ -63,7 +63,7 @@ def router(context: Context) -> APIRouter:
     @routes.get(
         "/{slug}/candidates/{run}/{tile_id}/{target_id}/neighbours",
         tags=["embedding"],
-        summary="The nearest candidates on the t-SNE map",
+        summary="The nearest of the listed objects on the t-SNE map",
     )
     async def neighbours(
         slug: Slug,
@@ -77,7 +77,7 @@ def router(context: Context) -> APIRouter:
         items = await context.work.run(_neighbours, collection, f"{run}/{tile_id}/{target_id}", limit)
         return NeighbourList(items=await context.work.run(context.blindness.hide_scores, who, items))
 
-    @routes.get("/{slug}/tsne", tags=["embedding"], summary="Candidates on the t-SNE map, counted in cells")
+    @routes.get("/{slug}/tsne", tags=["embedding"], summary="Listed objects on the t-SNE map, counted in cells")
     async def tsne(slug: Slug, bins: Bins = 80) -> EmbeddingMap:
         return await context.work.run(_map, context.collections.get(slug), bins)
 
@@ -97,7 +97,7 @@ def router(context: Context) -> APIRouter:
 def _neighbours(collection: Collection, candidate_id: str, limit: int) -> list[dict[str, Any]]:
     (centre,) = collection.find(candidate_id).select(["tsne_x", "tsne_y", "rank"]).to_pylist()
     rows = collection.database.query(
-        f"SELECT *, sqrt(pow(tsne_x::DOUBLE - ?, 2) + pow(tsne_y::DOUBLE - ?, 2)) AS distance FROM {CANDIDATES} "
+        f"SELECT *, sqrt(pow(tsne_x::DOUBLE - ?, 2) + pow(tsne_y::DOUBLE - ?, 2)) AS distance FROM {LISTED} "
         f"WHERE {_FINITE} AND isfinite(?::DOUBLE) AND isfinite(?::DOUBLE) AND rank <> ? "
         f"ORDER BY distance, {', '.join(BEST_OF_EQUALS)} LIMIT ?",
         (*[centre["tsne_x"], centre["tsne_y"]] * 2, centre["rank"], limit),
@@ -108,7 +108,7 @@ def _neighbours(collection: Collection, candidate_id: str, limit: int) -> list[d
 def _map(collection: Collection, bins: int) -> EmbeddingMap:
     (box,) = collection.database.query(
         f"SELECT min(tsne_x)::DOUBLE AS x_min, max(tsne_x)::DOUBLE AS x_max, min(tsne_y)::DOUBLE AS y_min, "
-        f"max(tsne_y)::DOUBLE AS y_max FROM {CANDIDATES} WHERE {_FINITE}"
+        f"max(tsne_y)::DOUBLE AS y_max FROM {LISTED} WHERE {_FINITE}"
     ).to_pylist()
     if box["x_min"] is None:
         return EmbeddingMap(x_min=0, x_max=0, y_min=0, y_max=0, n_x=0, n_y=0, counts=[], grid_value=[])
@@ -116,7 +116,7 @@ def _map(collection: Collection, bins: int) -> EmbeddingMap:
     cells = collection.database.query(
         f"SELECT least(floor((tsne_y - ?) / ?), ?)::BIGINT * ? + least(floor((tsne_x - ?) / ?), ?)::BIGINT AS cell, "
         f"count(*) AS n, avg(grid_value) FILTER (isfinite(grid_value)) AS value "
-        f"FROM {CANDIDATES} WHERE {_FINITE} GROUP BY cell",
+        f"FROM {LISTED} WHERE {_FINITE} GROUP BY cell",
         (box["y_min"], y_step, bins - 1, bins, box["x_min"], x_step, bins - 1),
     )
     counts: list[int] = [0] * (bins * bins)

@@ -18,7 +18,7 @@ from scanner.grading.store import GradeStore
 from scanner.query.formats import FILE_FORMATS
 from scanner.query.search import CANDIDATE_ID_SQL
 from scanner.records import Record
-from scanner.service.collections import CANDIDATES, Collection
+from scanner.service.collections import LISTED, Collection
 from scanner.service.context import Context
 from scanner.service.errors import BadRequestError, BusyError, NotAllowedError, ServiceError
 from scanner.service.routing import ERRORS, RunId, TargetId, TileId
@@ -26,8 +26,8 @@ from scanner.service.security.viewer import NAME_COOKIE, grader, viewer
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
-#: Candidates that are looked up at once.
-STRIDE = 200
+#: Objects that are looked up at once, and the longest list of which it is told how many are graded.
+STRIDE, MOST_COUNTED = 200, 20_000
 #: How long a browser remembers the name that somebody grades under, in seconds.
 COOKIE_S = 365 * 24 * 3600
 
@@ -69,6 +69,13 @@ class Grading(Record):
     history: tuple[Entry, ...]
     standing: tuple[int, ...]
     withheld: bool
+
+
+class Progress(Record):
+    """How many of the ``listed`` objects of a collection whoever asks has graded; null where the list is too long to tell."""
+
+    graded: int | None
+    listed: int
 
 
 class NextCandidate(Record):
@@ -153,6 +160,14 @@ def router(context: Context) -> APIRouter:
 
         return await run(search)
 
+    @routes.get("/progress", summary="How many of the listed objects I have graded")
+    async def progress(
+        who: Annotated[Viewer, Depends(grader)],
+        collection: Annotated[str | None, Query(description="Its name; the default one if left out.")] = None,
+    ) -> Progress:
+        chosen = context.collections.default if collection is None else context.collections.get(collection)
+        return await run(lambda: Progress(graded=_n_graded(chosen, store, _name(who)), listed=chosen.n_listed))
+
     @routes.get("/agreement", summary="How far the graders agree: kappas with intervals, tables of every two")
     async def agreeing(who: Annotated[Viewer, Depends(viewer)]) -> Agreement:
         return await run(lambda: agreement(blindness.standing(who)))
@@ -213,7 +228,7 @@ def _answered(function: Callable[..., Result], *args: object) -> Result:
 
 def _name(who: Viewer) -> str:
     if who.name is None:
-        raise BadRequestError("Say who you are first: PUT /api/v1/grades/me with a name.")
+        raise BadRequestError("Say who you are first: give a name to grade under.")
     return who.name
 
 
@@ -226,7 +241,7 @@ def _seen(collection: Collection) -> str:
 def next_ungraded(
     collection: Collection, store: GradeStore, grader: str, after: str | None = None, *, blind: bool = False
 ) -> str | None:
-    """The id of the next candidate without a standing grade of a grader; None where all have one.
+    """The id of the next listed object without a standing grade of a grader; None where all have one.
 
     Parameters
     ----------
@@ -235,19 +250,29 @@ def next_ungraded(
     grader
         Who grades.
     after
-        Id of the candidate to start behind; from the first one where it is no candidate, or None.
+        Id of the object to start behind; from the first one where it is not listed, or None.
     blind
         Order by HEALPix index, not by rank.
     """
     key = ", ".join((HEALPIX_COLUMN.name, *IDENTITY) if blind else BEST_OF_EQUALS)
-    numbered = f"SELECT {CANDIDATE_ID_SQL} AS id, name, ra, dec, row_number() OVER (ORDER BY {key}) AS place FROM {CANDIDATES}"
+    numbered = f"SELECT {CANDIDATE_ID_SQL} AS id, name, ra, dec, row_number() OVER (ORDER BY {key}) AS place FROM {LISTED}"
     start = 0
     if after is not None:
         found = collection.database.query(f"SELECT place FROM ({numbered}) WHERE id = ?", (after,))
         start = int(found["place"][0].as_py()) if len(found) else 0
-    return _first(collection, store, grader, numbered, start, collection.n_candidates) or _first(
+    return _first(collection, store, grader, numbered, start, collection.n_listed) or _first(
         collection, store, grader, numbered, 0, start
     )
+
+
+def _n_graded(collection: Collection, store: GradeStore, grader: str) -> int | None:
+    """How many listed objects have a standing grade of a grader; None where there are more than :data:`MOST_COUNTED`."""
+    if collection.n_listed > MOST_COUNTED:
+        return None
+    rows = collection.database.query(f"SELECT {CANDIDATE_ID_SQL} AS id, name, ra, dec FROM {LISTED} ORDER BY rank")
+    columns = (rows[name].to_pylist() for name in ("id", "name", "ra", "dec"))
+    places = [Place(*values) for values in zip(*columns, strict=True)]
+    return sum(len(store.grades_of(grader, places[start : start + STRIDE])) for start in range(0, len(places), STRIDE))
 
 
 def _first(collection: Collection, store: GradeStore, grader: str, numbered: str, start: int, stop: int) -> str | None:

@@ -1,4 +1,4 @@
-"""Lists of candidates, or of all objects: filtered, in a stable order, a page at a time, as JSON."""
+"""Lists of the best objects, or of all: filtered, in a stable order, a page at a time, as JSON."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from scanner.query.catalogue import Source
 from scanner.query.region import Cone, SqlPart, all_of
 from scanner.query.region_input import parse_cone
 from scanner.query.search import CandidateId
-from scanner.service.collections import CANDIDATES, Collection
+from scanner.service.collections import LISTED, Collection
 from scanner.service.errors import BadRequestError
 
 SCORES: tuple[str, ...] = ("p_calibrated", "grid_value", *(column.name for column in MEMBER_COLUMNS.values()))
@@ -53,7 +53,7 @@ class Selection:
 
     ``sort``: a column, or ``place`` on the sky (HEALPix). ``min_score``, ``max_score``: of ``p_calibrated``. ``flags``: any,
     none, or a sum of bits of which one must be set. ``name``: a part of it. ``systems``: only objects that lead theirs.
-    ``objects``: all of them, not only candidates.
+    ``candidates``: only these. ``objects``: all of them, not only those that lists show.
     """
 
     sort: SortColumn = "rank"
@@ -70,6 +70,7 @@ class Selection:
     name: str | None = None
     min_rank: int | None = None
     systems: bool = False
+    candidates: bool = False
     objects: bool = False
 
     @property
@@ -97,10 +98,10 @@ class Selection:
             "flags": (self.flags,),
             "rank": (self.min_rank,),
             "system_id": (self.systems or None,),
+            "is_candidate": (self.candidates or None, self.objects or None),
         }
-        used = {self.column, *(name for name, values in filters.items() if any(v is not None for v in values))}
-        # Beside the list of candidates, that of all objects tells which were decided for.
-        return frozenset(used | {"is_candidate"} if self.objects else used)
+        # Beside the usual list, that of all objects tells which are the best.
+        return frozenset({self.column, *(name for name, values in filters.items() if any(v is not None for v in values))})
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def _count(collection: Collection, source: Source, chosen: SqlPart) -> int:
 
 def _source(collection: Collection, selection: Selection, cone: Cone | None) -> Source:
     if not selection.objects:
-        return Source(SqlPart(CANDIDATES), SqlPart("true"))
+        return Source(SqlPart(LISTED), SqlPart("true"))
     return collection.catalogue.source(None if cone is None else cone.ranges())
 
 
@@ -197,6 +198,8 @@ def _conditions(selection: Selection) -> Iterator[SqlPart]:
         yield SqlPart("isfinite(p_calibrated)")
     if selection.min_magnitude is not None:
         yield SqlPart("isfinite(magnitude_vis)")
+    if selection.candidates:
+        yield SqlPart("is_candidate")
     if selection.systems:
         yield SqlPart("system_id = rank")
     if selection.known != "any":

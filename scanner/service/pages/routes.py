@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from scanner.catalogue.columns import MEMBER_COLUMNS, further_column, further_of
+from scanner.catalogue.columns import FLAG_WORDS, MEMBER_COLUMNS, further_column, further_of
 from scanner.errors import ScannerError
 from scanner.grading.grade import MEANINGS
 from scanner.query.search import CandidateId
 from scanner.records import Record
 from scanner.report import explanations
-from scanner.report.card import FLAG_WORDS, member_kind, member_title
+from scanner.report.card import member_kind, member_title
 from scanner.service.collections import Collection
 from scanner.service.context import Context
 from scanner.service.errors import UnknownViewerError
@@ -25,7 +24,7 @@ from scanner.service.security.viewer import TOKEN_COOKIE, viewer
 
 #: The cone round a candidate whose VOTable is its row, in degrees: half an arcsecond.
 ROW_RADIUS_DEG = 0.5 / 3600
-#: Cells along one side of the t-SNE map by the number of candidates up to which they are so few.
+#: Cells along one side of the t-SNE map by the number of listed objects up to which they are so few.
 MAP_BINS = ((1_000, 20), (20_000, 40), (2**63, 80))
 #: A page may be asked whether it is there.
 READ = ["GET", "HEAD"]
@@ -53,14 +52,22 @@ class FlagWords(Record):
 
 
 class Words(Record):
-    """All of them."""
+    """All of them, and what a rank and a probability are beside.
+
+    ``n_objects``: that are ranked. ``last_candidate_rank``: 0 where there is no candidate. ``sky_prevalence``: by run id, the
+    share of lenses that probabilities are stated for.
+    """
 
     members: tuple[MemberWords, ...]
     flags: tuple[FlagWords, ...]
+    n_objects: int
+    last_candidate_rank: int
+    sky_prevalence: dict[str, float | None]
 
 
-def words(column_names: Iterable[str] = ()) -> Words:
-    """The registry's words, and those of the further members that a catalogue of these columns has."""
+def words(collection: Collection) -> Words:
+    """The registry's words, those of the further members that a catalogue has, and its numbers."""
+    column_names = collection.catalogue.schema.names
     members = tuple(
         MemberWords(column=column.name, name=member, title=member_title(member), kind=member_kind(member))
         for member, column in MEMBER_COLUMNS.items()
@@ -69,13 +76,18 @@ def words(column_names: Iterable[str] = ()) -> Words:
         for name, column in ((name, further_column(name)) for name in further_of(column_names))
     )
     flags = tuple(FlagWords(bit=flag.value, word=word, explanation=text) for flag, (word, text) in FLAG_WORDS.items())
-    return Words(members=members, flags=flags)
+    return Words(
+        members=members,
+        flags=flags,
+        n_objects=collection.catalogue.n_rows,
+        last_candidate_rank=collection.last_candidate_rank,
+        sky_prevalence=dict(collection.published.sky_prevalence),
+    )
 
 
 def router(context: Context) -> APIRouter:
     """The routes."""
     routes = APIRouter(include_in_schema=False)
-    registry = words()
 
     @routes.api_route("/", methods=READ)
     async def start(request: Request) -> Response:
@@ -89,9 +101,7 @@ def router(context: Context) -> APIRouter:
             "gallery",
             collection=collection,
             blind=_is_blind(request),
-            words=words(collection.catalogue.schema.names).model_dump(),
-            members=registry.members,
-            flags=registry.flags,
+            words=words(collection).model_dump(),
         )
 
     @routes.api_route("/c/{slug}/candidates/{run}/{tile}/{target}", methods=READ)
@@ -113,8 +123,8 @@ def router(context: Context) -> APIRouter:
             file_name=re.sub(r"[^A-Za-z0-9.+-]", "_", name),
             cone={"RA": f"{ra:.7f}", "DEC": f"{dec:.7f}", "SR": f"{ROW_RADIUS_DEG:.7f}", "VERB": 3},
             grades=MEANINGS,
-            map_bins=next(bins for most, bins in MAP_BINS if collection.n_candidates <= most),
-            words=words(collection.catalogue.schema.names).model_dump(),
+            map_bins=next(bins for most, bins in MAP_BINS if collection.n_listed <= most),
+            words=words(collection).model_dump(),
         )
 
     @routes.api_route("/c/{slug}/tiles", methods=READ)

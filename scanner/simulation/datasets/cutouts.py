@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner.errors import UsageError
+from scanner.errors import UsageError, pip_install
 from scanner.processes import begin_worker
 from scanner.records import NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, Float32
 from scanner.simulation.datasets.presets import CutoutScene, Preset, draw_scene, object_generator
@@ -213,7 +213,7 @@ def check_device(device: str) -> None:
     try:
         import torch
     except ImportError:
-        raise UsageError(f"--device {device} needs torch; install the training side: pip install 'scanner[train]'.") from None
+        raise UsageError(f"--device {device} needs torch; install the training side: {pip_install('train')}.") from None
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError("--device cuda: torch finds no GPU here; leave it out to draw on the processor.")
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.random import Generator
 
-from scanner.errors import UsageError
+from scanner.errors import UsageError, pip_install
 from scanner.records import BANDS, Band, Float32, Float64
 from scanner.simulation.lensing import cosmology
 from scanner.simulation.lensing.cosmology import HUBBLE_KM_S_MPC, OMEGA_MATTER
@@ -399,7 +399,7 @@ def _lenstronomy(module: str) -> Any:
             warnings.simplefilter("ignore")  # its own dependencies' deprecations
             return importlib.import_module(f"lenstronomy.{module}")
     except ImportError:
-        raise UsageError("lenstronomy is not installed: install scanner[paper] to draw with it.") from None
+        raise UsageError(f"lenstronomy is not installed: to draw with it, {pip_install('paper')}.") from None
 
 
 def _tracer(systems: Sequence[System], row: int) -> Callable[[Float64, Float64], tuple[Float64, Float64]]:

@@ -21,7 +21,7 @@ _HEX_DIGITS = 32
 
 
 def of_config(config: RunConfig, provider: str) -> str:
-    """Hash of the settings that change a tile's result: all but the engine, the stores and the merging.
+    """Hash of the settings that change a tile's scores: all but the engine, the stores, merging, and what only decides.
 
     A session's threads count: they change the order of its sums, and so the last digits of the scores.
 
@@ -32,8 +32,7 @@ def of_config(config: RunConfig, provider: str) -> str:
     provider
         The inference provider that really runs, since ``auto`` may mean another one elsewhere.
     """
-    scoring = {"beta", "threshold", "threads", "screen"}
-    relevant = config.model_dump_json(include={"targets": True, "cutouts": True, "scoring": scoring})
+    relevant = config.model_dump_json(include={"targets": True, "cutouts": True, "scoring": {"threads", "screen"}})
     return hashlib.sha256(f"{provider}\n{relevant}".encode()).hexdigest()[:_HEX_DIGITS]
 
 

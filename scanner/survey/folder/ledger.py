@@ -15,8 +15,10 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from scanner.atomic_file import PARTIAL_PREFIX, file_sha256, tree_sha256, writing_to
+from scanner.catalogue import columns
 from scanner.config import RunConfig
 from scanner.cutouts.store import CutoutStore
+from scanner.ensemble.threshold import DecisionRule
 from scanner.errors import ContentError, InputMissingError
 from scanner.records import CommitRecord, SealedRecord
 from scanner.sky.local_files import temporary_folder
@@ -68,6 +70,8 @@ _ID_CHARACTERS, _ID_HEX_DIGITS = 64, 8
 class RunRecord(SealedRecord):
     """``run.json``: everything that is needed to do the run again, and, once it is through, what it cost and what came of it.
 
+    ``decision``: which objects are candidates; it may change without a new scan, as only the scores decide.
+    ``sky_area_deg2``: with good VIS pixels, overlaps of tiles counted once; None before the run is through.
     ``sha256``: of every file of the results, by its name in the folder; one that it does not list is not there for readers.
     """
 
@@ -81,7 +85,9 @@ class RunRecord(SealedRecord):
     provider: str
     config_fingerprint: str
     config: RunConfig
+    decision: DecisionRule
     cost: RunCost | None = None
+    sky_area_deg2: float | None = None
     sha256: dict[str, str] = Field(default_factory=dict)
 
     @property
@@ -99,6 +105,11 @@ class RunRecord(SealedRecord):
     def bundle(self) -> str:
         """Name and version of the bundle, as catalogues have them."""
         return f"{self.bundle_name} {self.bundle_version}"
+
+    def decided(self, rows: pa.Table) -> pa.Table:
+        """Rows of a tile's table, their ``is_candidate`` as this run decides: the tile may have been scanned for another β."""
+        decision = self.decision.decide(rows["grid_value"].to_numpy(), rows["p_calibrated"].to_numpy())
+        return columns.with_column(rows, columns.column("is_candidate"), decision, rows.column_names.index("is_candidate"))
 
 
 class DamagedTileError(ContentError):

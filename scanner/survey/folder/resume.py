@@ -239,7 +239,7 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         f"{section}.{key} {old[section][key]!r} → {new[section][key]!r}"
         for section in ("targets", "cutouts", "scoring")
         for key in old[section]
-        if old[section][key] != new[section][key] and key not in ("provider", "bundle")
+        if old[section][key] != new[section][key] and key not in ("provider", "bundle", "beta", "threshold")
     ]
 
 

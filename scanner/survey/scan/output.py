@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from scanner.atomic_file import tree_sha256
 from scanner.catalogue import columns
+from scanner.catalogue.rank import LEAST_LISTED
 from scanner.config import CutoutsConfig
 from scanner.cutouts.store import CutoutWriter
-from scanner.records import Band, CodecName, CommitRecord, CutoutBatch, Flag, Float64, Int64, Record, Scores
+from scanner.records import Band, CodecName, CommitRecord, CutoutBatch, Flag, Float32, Float64, Int64, Record, Scores
 from scanner.storage import Staging
 from scanner.survey.folder.ledger import COMMIT, CUTOUTS, SCORES
 
@@ -62,7 +63,7 @@ class ScoreTableWriter:
 
 
 def kept_rows(keep: str, target_id: Int64, is_candidate: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Choose the rows to store.
+    """Choose the rows to store at once; :class:`Best` keeps what lists show beside candidates.
 
     A sample keeps an object by a hash of its id: the same objects whatever the order, the tile or the number of workers, and a
     sample of 0.1 is part of a sample of 0.2. Candidates are part of every sample.
@@ -88,6 +89,39 @@ def kept_fraction(keep: str) -> float:
     if keep.startswith("sample:"):
         return float(keep.removeprefix("sample:"))
     return 1.0 if keep == "all" else 0.0
+
+
+class Best:
+    """The best of the cutouts that are not stored yet: lists show them, though no threshold is passed.
+
+    Any object among the best of a run is among the best of its tile, so that no mosaic is opened again to draw the lists. It
+    holds 40 MB at most.
+    """
+
+    def __init__(self) -> None:
+        self._most = LEAST_LISTED
+        self._parts: list[CutoutBatch] = []
+        self._probability = np.empty(0, dtype=np.float32)
+        self._target_id = np.empty(0, dtype=np.int64)
+
+    def add(self, batch: CutoutBatch, probability: Float32) -> None:
+        """Consider a batch of N objects and their calibrated probabilities, (N,); NaN is never among the best."""
+        least = self._probability.min() if len(self._probability) >= self._most else -np.inf
+        wanted = probability >= least
+        if not wanted.any():
+            return
+        self._parts.append(batch.take(wanted))
+        self._probability = np.append(self._probability, probability[wanted])
+        self._target_id = np.append(self._target_id, batch.targets.target_id[wanted])
+        if len(self._probability) > self._most:
+            # As ranks are: the most probable first, then by id. Kept in the order in which they came.
+            best = np.sort(np.lexsort((self._target_id, -self._probability))[: self._most])
+            self._parts = [CutoutBatch.joined(self._parts).take(best)]
+            self._probability, self._target_id = self._probability[best], self._target_id[best]
+
+    def batches(self) -> list[CutoutBatch]:
+        """What was kept, in the order in which it came."""
+        return self._parts
 
 
 def _uniform(target_id: Int64) -> Float64:
@@ -144,6 +178,7 @@ class TileOutput:
         self._staging, self._cut_tile, self._config, self._further = staging, cut_tile, config, further
         self._tally = {"n_targets": 0, "n_scored": 0, "n_screened": 0, "n_flagged": 0, "n_decided": 0}
         self._open = ExitStack()
+        self._best = Best()
 
     def __enter__(self) -> Self:
         with ExitStack() as opening:
@@ -163,8 +198,11 @@ class TileOutput:
         """Add the objects of a batch, in their order."""
         self._table.append(columns.score_table(batch, scores, self._cut_tile.tile_id, self._further))
         kept = kept_rows(self._config.keep, batch.targets.target_id, scores.decision)
-        if self._cutouts is not None and kept.any():
-            self._cutouts.append(batch.take(kept))
+        if self._cutouts is not None:
+            if kept.any():
+                self._cutouts.append(batch.take(kept))
+            if not kept.all():
+                self._best.add(batch.take(~kept), scores.calibrated[~kept])
         flags = batch.flags | scores.flags
         for name, chosen in (
             ("n_targets", np.ones(len(batch), np.bool_)),
@@ -176,7 +214,10 @@ class TileOutput:
             self._tally[name] += int(np.count_nonzero(chosen))
 
     def close(self) -> None:
-        """Finish the table and the cutouts."""
+        """Finish the table and the cutouts: the best of those that were not kept come last."""
+        if self._cutouts is not None:
+            for batch in self._best.batches():
+                self._cutouts.append(batch)
         self._open.close()
 
     def checksums(self) -> dict[str, str]:

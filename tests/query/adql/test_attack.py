@@ -89,7 +89,9 @@ def attacked(tmp_path_factory):
     random, n = np.random.default_rng(4), 20_000
     rows = made_rows(random.uniform(0, 360, n), np.degrees(np.arcsin(random.uniform(-1, 1, n))), seed=4)
     write_hats(rows, folder / "catalogue", "made", 5000)
-    published = Published(str(folder), "made", "made", files_of(folder), None, ("made 1",), {"made-0123abcd": None})
+    published = Published(
+        str(folder), "made", "made", files_of(folder), None, ("made 1",), {"made-0123abcd": None}, {"made-0123abcd": 1e-4}, 0.0
+    )
     processes = QueryProcesses(LIMITS.memory_mb_each)
     yield serve(published, Catalogue.open(files_of(folder)), tiles.tile_table([]), LIMITS, processes)
     processes.close()

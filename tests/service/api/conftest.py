@@ -25,7 +25,9 @@ def collection_of(rows, folder, rows_per_partition=500):
     """An open collection of a table."""
     write_hats(rows, folder / "catalogue", "made", rows_per_partition)
     catalogue = Catalogue.open(files_of(folder))
-    published = Published(str(folder), "made", "made", files_of(folder), None, ("made 1",), {"made-0123abcd": None})
+    published = Published(
+        str(folder), "made", "made", files_of(folder), None, ("made 1",), {"made-0123abcd": None}, {"made-0123abcd": 1e-4}, 0.0
+    )
     return serve(published, catalogue, tiles.tile_table([]), LimitsConfig(), _processes)
 
 

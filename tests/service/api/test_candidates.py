@@ -1,9 +1,13 @@
 """The JSON API over a real run, through the real server."""
 
+import io
+import json
 import math
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
+from astropy.io.votable import parse_single_table
 
 from scanner.catalogue.columns import CATALOGUE_SCHEMA, MEMBER_COLUMNS
 from scanner.service.settings import load
@@ -24,14 +28,17 @@ def ask(server, slug):
     return ask
 
 
-def test_a_collection_says_what_it_is(ask, server, slug, rows):
+def test_a_collection_says_what_it_is(ask, server, slug, rows, served_run):
     summary = ask()
     assert server.get("/api/v1/collections").json() == {"collections": [summary]}
     assert (summary["slug"], summary["version"], summary["runs"]) == (slug, None, [rows["run"][0].as_py()])
     assert (summary["n_objects"], summary["n_candidates"]) == (len(rows), sum(rows["is_candidate"].to_pylist()))
+    assert summary["n_listed"] == len(rows)
     assert (summary["n_tiles"], summary["n_failed"]) == (3, 0)
-    # Three tiles of 64″, which overlap; the cells of the footprint are 13″.
-    assert (64 / 3600) ** 2 < summary["area_deg2"] < 4 * (64 / 3600) ** 2
+    # Three tiles of 64″ with an overlap of 0.3 between neighbours, some pixels masked; as the run itself says.
+    assert 0.9 * 2.4 * (64 / 3600) ** 2 < summary["area_deg2"] < 2.4 * (64 / 3600) ** 2
+    status = json.loads((served_run / "status.json").read_text())
+    assert summary["area_deg2"] == round(status["totals"]["sky_area_deg2"], 6)
     separations = np.hypot(
         (rows["ra"].to_numpy() - summary["center"]["ra"]) * np.cos(np.radians(summary["center"]["dec"])),
         rows["dec"].to_numpy() - summary["center"]["dec"],
@@ -39,10 +46,10 @@ def test_a_collection_says_what_it_is(ask, server, slug, rows):
     assert separations.max() < summary["radius_deg"] < 0.1
 
 
-def test_rows_have_every_column_as_it_is(ask, rows, candidate_ids):
-    items = ask("/candidates")["items"]
-    assert [item["id"] for item in items] == candidate_ids
-    for item, row in zip(items, (row for row in rows.to_pylist() if row["is_candidate"]), strict=True):
+def test_rows_have_every_column_as_it_is(ask, rows, listed_ids):
+    items = ask("/candidates", limit=1000)["items"]
+    assert [item["id"] for item in items] == listed_ids
+    for item, row in zip(items, rows.to_pylist(), strict=True):
         assert item.keys() == {"id", "grade", "withheld", *CATALOGUE_SCHEMA.names}
         for name, value in row.items():
             if name in ("target_id", "_healpix_29"):
@@ -54,13 +61,13 @@ def test_rows_have_every_column_as_it_is(ask, rows, candidate_ids):
                 assert item[name] == value
 
 
-def test_pages_are_told_how_they_go_on(ask, candidate_ids):
+def test_pages_are_told_how_they_go_on(ask, listed_ids):
     first = ask("/candidates", limit=5, sort="p_ou_66")
     second = ask("/candidates", limit=1000, sort="p_ou_66", after=first["next"])
-    assert (first["total"], second["total"], second["next"]) == (len(candidate_ids), None, None)
+    assert (first["total"], second["total"], second["next"]) == (len(listed_ids), None, None)
     found = [*first["items"], *second["items"]]
-    assert sorted(item["id"] for item in found) == sorted(candidate_ids)
-    scores = [item["p_ou_66"] for item in found]
+    assert sorted(item["id"] for item in found) == sorted(listed_ids)
+    scores = [-1.0 if item["p_ou_66"] is None else item["p_ou_66"] for item in found]
     assert scores == sorted(scores, reverse=True)
 
 
@@ -86,16 +93,37 @@ def test_wrong_parameters_are_named(ask, wrong):
     assert error["message"].startswith(next(iter(wrong)))
 
 
-def test_one_object_and_those_beside_it(ask, rows, candidate_ids):
-    ranks = [row["rank"] for row in rows.to_pylist() if row["is_candidate"]]
-    for place, name in enumerate(candidate_ids):
+def test_one_object_and_those_beside_it(ask, rows, listed_ids):
+    ranks = rows["rank"].to_pylist()
+    for place in (0, 1, 20, len(listed_ids) - 1):
+        name = listed_ids[place]
         found = ask(f"/candidates/{name}")
         assert (found["id"], found["row"]["id"], found["row"]["rank"]) == (name, name, ranks[place])
-        assert found["previous"] == (candidate_ids[place - 1] if place else None)
-        assert found["next"] == (candidate_ids[place + 1] if place + 1 < len(candidate_ids) else None)
+        assert found["previous"] == (listed_ids[place - 1] if place else None)
+        assert found["next"] == (listed_ids[place + 1] if place + 1 < len(listed_ids) else None)
     assert found["position"]["ra_text"].startswith("03h31m")
     assert [link["name"] for link in found["links"]] == ["ESASky", "Aladin", "Legacy"]
     assert all(link["href"].startswith("https://") for link in found["links"])
+
+
+def test_candidates_alone_can_be_asked_for(ask, rows, candidate_ids):
+    found = ask("/candidates", candidates=True, limit=1000)
+    assert [item["id"] for item in found["items"]] == candidate_ids
+    assert 0 < found["total"] == len(candidate_ids) < len(rows)
+
+
+def test_the_list_as_a_file(server, slug, rows):
+    limit = sorted(rows["magnitude_vis"].to_pylist())[10]
+    wanted = {"max_magnitude": limit, "sort": "magnitude_vis", "order": "asc", "limit": 1}
+    answer = server.get(f"/api/v1/collections/{slug}/table", params=wanted | {"format": "csv"})
+    assert answer.headers["Content-Disposition"] == f'attachment; filename="{slug}.csv"'
+    header, *lines = answer.text.splitlines()
+    place = header.replace('"', "").split(",").index("magnitude_vis")
+    found = [np.float32(line.split(",")[place]) for line in lines]
+    assert found == sorted(np.float32(value) for value in rows["magnitude_vis"].to_pylist() if value <= limit)
+    votable = server.get(f"/api/v1/collections/{slug}/table", params={"format": "votable", "candidates": True})
+    table = parse_single_table(io.BytesIO(votable.content)).to_table()
+    assert list(table["name"]) == [row["name"] for row in rows.to_pylist() if row["is_candidate"]]
 
 
 def test_objects_that_are_no_candidates_can_be_had_too(ask, rows):
@@ -113,9 +141,10 @@ def test_objects_that_there_are_not(server, slug, name):
     assert answer.json()["error"]["message"]
 
 
-def test_neighbours_on_the_map(ask, rows, candidate_ids):
-    candidates = [row for row in rows.to_pylist() if row["is_candidate"]]
+def test_neighbours_on_the_map(ask, rows, listed_ids):
+    candidates = [row for row in rows.to_pylist() if math.isfinite(row["tsne_x"])]
     centre = candidates[3]
+    assert centre["rank"] == 4
     distances = {
         f"{row['run']}/{row['tile_id']}/{row['target_id']}": math.hypot(
             row["tsne_x"] - centre["tsne_x"], row["tsne_y"] - centre["tsne_y"]
@@ -123,13 +152,13 @@ def test_neighbours_on_the_map(ask, rows, candidate_ids):
         for row in candidates
         if row is not centre
     }
-    nearest = ask(f"/candidates/{candidate_ids[3]}/neighbours", limit=4)["items"]
+    nearest = ask(f"/candidates/{listed_ids[3]}/neighbours", limit=4)["items"]
     assert [item["id"] for item in nearest] == sorted(distances, key=distances.get)[:4]
     assert [item["distance"] for item in nearest] == pytest.approx([distances[item["id"]] for item in nearest])
 
 
-def test_the_map_and_the_sky_count_every_candidate_once(ask, rows, candidate_ids):
-    chosen = rows.filter(rows["is_candidate"])
+def test_the_map_and_the_sky_count_every_candidate_once(ask, rows, listed_ids):
+    chosen = rows.filter(pc.is_finite(rows["tsne_x"]))
     for bins in (1, 7):
         found = ask("/tsne", bins=bins)
         x, y = chosen["tsne_x"].to_numpy(), chosen["tsne_y"].to_numpy()
@@ -138,7 +167,7 @@ def test_the_map_and_the_sky_count_every_candidate_once(ask, rows, candidate_ids
         assert (found["x_min"], found["y_max"]) == (x.min(), y.max())
         assert [value is None for value in found["grid_value"]] == [n == 0 for n in found["counts"]]
     sky = ask("/sky", max_cells=12)
-    assert sum(cell["n"] for cell in sky["cells"]) == len(candidate_ids)
+    assert sum(cell["n"] for cell in sky["cells"]) == len(listed_ids)
     assert len(sky["cells"]) <= 12
     assert all(abs(cell["dec"] + 28) < 58.6 / 2 ** sky["order"] for cell in sky["cells"])
 
@@ -175,12 +204,12 @@ def test_histograms_with_other_edges(ask, rows):
     assert sum(found["objects"]) == len(magnitudes)
 
 
-def test_blind_grading_withholds_scores_and_what_would_tell_them(served_run, tmp_path, make_server, candidate_ids):
+def test_blind_grading_withholds_scores_and_what_would_tell_them(served_run, tmp_path, make_server, listed_ids):
     config = load(None, {"grading.blind": True, "grading.path": str(tmp_path / "grades.sqlite")}, {})
     with make_server(config, served_run) as server:
         base = f"/api/v1/collections/{server.context.collections.default.slug}"
-        items = server.get(f"{base}/candidates").json()["items"]
-        assert {item["id"] for item in items} == set(candidate_ids)
+        items = server.get(f"{base}/candidates?limit=1000").json()["items"]
+        assert {item["id"] for item in items} == set(listed_ids)
         assert [item["_healpix_29"] for item in items] == sorted((item["_healpix_29"] for item in items), key=int)
         assert all(item["withheld"] and item["rank"] is None and item["p_calibrated"] is None for item in items)
         one = server.get(f"{base}/candidates/{items[1]['id']}").json()
@@ -190,6 +219,8 @@ def test_blind_grading_withholds_scores_and_what_would_tell_them(served_run, tmp
             "/candidates?sort=rank",
             "/candidates?min_score=0.1",
             "/candidates?flags=any",
+            "/candidates?candidates=true",
+            "/table?format=csv",
             "/tsne",
             "/histogram",
             "/candidates?objects=true",

@@ -49,12 +49,12 @@ def give(server, candidate_id, grade, comment="", **options):
     return server.client.post(f"{API}/{candidate_id}", json={"grade": grade, "comment": comment}, **options)
 
 
-def test_who_sits_at_this_machine_grades_under_a_name(served, candidate_ids):
-    here = candidate_ids[0]
+def test_who_sits_at_this_machine_grades_under_a_name(served, listed_ids):
+    here = listed_ids[0]
     assert served.get(f"{API}/me").json() == {"name": None, "may_grade": True, "named_by_token": False, "blind": False}
     refused = give(served, here, "A")
     assert (refused.status_code, refused.json()["error"]["message"]) == (
-        400, "Say who you are first: PUT /api/v1/grades/me with a name.",
+        400, "Say who you are first: give a name to grade under.",
     )  # fmt: skip
     assert named(served, " Ann  B ")["name"] == "Ann B"
     said = give(served, here, "B", "<img src=x onerror=alert(1)> an arc?").json()
@@ -70,8 +70,8 @@ def test_who_sits_at_this_machine_grades_under_a_name(served, candidate_ids):
     assert {item["id"]: item["grade"] for item in items if item["grade"]} == {here: "B"}
 
 
-def test_undo_brings_the_earlier_grade_back(served, candidate_ids):
-    here = candidate_ids[0]
+def test_undo_brings_the_earlier_grade_back(served, listed_ids):
+    here = listed_ids[0]
     named(served, "Ann")
     give(served, here, "A", "first")
     give(served, here, "X")
@@ -82,49 +82,49 @@ def test_undo_brings_the_earlier_grade_back(served, candidate_ids):
     assert served.client.post(f"{API}/{here}/undo").status_code == 400
 
 
-def test_what_is_no_grade_is_refused(served, candidate_ids):
+def test_what_is_no_grade_is_refused(served, listed_ids):
     named(served, "Ann")
     wrong = [{"grade": "D"}, {"grade": "a"}, {"grade": None}, {}, "A", {"grade": "A", "grader": "Bob"}]
     for said in [*wrong, {"grade": "A", "comment": "x" * 2001}]:
-        assert served.client.post(f"{API}/{candidate_ids[0]}", json=said).status_code == 400, said
+        assert served.client.post(f"{API}/{listed_ids[0]}", json=said).status_code == 400, said
     assert served.context.grades.standing() == ()
 
 
-def test_names_addresses_and_forms_that_are_refused(served, candidate_ids):
+def test_names_addresses_and_forms_that_are_refused(served, listed_ids):
     for name in ("", "<b>", "a" * 41, "Ann; Path=/"):
         assert served.client.put(f"{API}/me", json={"name": name}).status_code == 400
     named(served, "Ann")
     assert give(served, "no-run/1/1", "A").status_code == 404
-    assert give(served, candidate_ids[0].rpartition("/")[0] + "/x", "A").status_code == 400
+    assert give(served, listed_ids[0].rpartition("/")[0] + "/x", "A").status_code == 400
     # A form of another site's page can be of these types only; and its origin is told.
     as_form = {"content": b'{"grade": "A"}', "headers": {"Content-Type": "text/plain"}}
-    assert served.client.post(f"{API}/{candidate_ids[0]}", **as_form).status_code in (400, 415)
-    assert give(served, candidate_ids[0], "A", headers={"Origin": "https://elsewhere.example"}).status_code == 403
+    assert served.client.post(f"{API}/{listed_ids[0]}", **as_form).status_code in (400, 415)
+    assert give(served, listed_ids[0], "A", headers={"Origin": "https://elsewhere.example"}).status_code == 403
     assert served.context.grades.standing() == ()
 
 
-def test_next_goes_through_all_that_are_ungraded(served, candidate_ids):
+def test_next_goes_through_all_that_are_ungraded(served, listed_ids):
     named(served, "Ann")
-    give(served, candidate_ids[1], "A")
-    give(served, candidate_ids[2], "C")
+    give(served, listed_ids[1], "A")
+    give(served, listed_ids[2], "C")
 
     def following(after=None):
         return served.get(f"{API}/next", params={} if after is None else {"after": after}).json()["candidate_id"]
 
-    assert following() == candidate_ids[0]
-    assert following(candidate_ids[0]) == candidate_ids[3]
-    assert following(candidate_ids[-1]) == candidate_ids[0]
-    for candidate_id in candidate_ids:
+    assert following() == listed_ids[0]
+    assert following(listed_ids[0]) == listed_ids[3]
+    assert following(listed_ids[-1]) == listed_ids[0]
+    for candidate_id in listed_ids:
         give(served, candidate_id, "X")
-    assert following(candidate_ids[4]) is None
+    assert following(listed_ids[4]) is None
     assert served.get(f"{API}/next", params={"collection": "none"}).status_code == 404
 
 
-def test_agreement_and_labels(served, candidate_ids):
+def test_agreement_and_labels(served, listed_ids):
     marks = {"Ann": "AABX", "Bob": "ABBX"}
     for name, given in marks.items():
         named(served, name)
-        for candidate_id, grade in zip(candidate_ids, given, strict=False):
+        for candidate_id, grade in zip(listed_ids, given, strict=False):
             give(served, candidate_id, grade)
     found = served.get(f"{API}/agreement").json()
     assert (found["graders"], found["n_shared"], found["complete"]) == ({"Ann": 4, "Bob": 4}, 4, 0.75)
@@ -133,7 +133,7 @@ def test_agreement_and_labels(served, candidate_ids):
     labels = Table.read(served.get(f"{API}/export").text, format="ascii.ecsv")
     by_id = {row["candidate_id"]: (row["label"], row["grade"], row["n_graders"]) for row in labels}
     expected = [("lens", "A", 2), ("lens", "B", 2), ("lens", "B", 2), ("other", "X", 2)]
-    assert by_id == dict(zip(candidate_ids[:4], expected, strict=True))
+    assert by_id == dict(zip(listed_ids[:4], expected, strict=True))
     answer = served.get(f"{API}/export", params={"format": "parquet", "least_graders": 3})
     assert answer.headers["content-disposition"] == 'attachment; filename="labels.parquet"'
     table = pq.read_table(io.BytesIO(answer.content))
@@ -142,9 +142,9 @@ def test_agreement_and_labels(served, candidate_ids):
     assert served.get(f"{API}/export", params={"format": "xlsx"}).status_code == 400
 
 
-def test_blind_graders_see_neither_scores_nor_others_grades(blind, candidate_ids, rows):
+def test_blind_graders_see_neither_scores_nor_others_grades(blind, listed_ids, rows):
     server, headers = blind
-    here, slug = candidate_ids[0], server.context.collections.default.slug
+    here, slug = listed_ids[0], server.context.collections.default.slug
     row = f"/api/v1/collections/{slug}/candidates/{here}"
     withheld = server.get(row, headers=headers["Ann"]).json()["row"]
     assert withheld["withheld"] is True
@@ -179,38 +179,38 @@ def test_blind_graders_see_neither_scores_nor_others_grades(blind, candidate_ids
     assert again["history"][-1]["blind"] is False
 
 
-def test_readers_see_all_and_grade_nothing(blind, candidate_ids):
+def test_readers_see_all_and_grade_nothing(blind, listed_ids):
     server, headers = blind
-    give(server, candidate_ids[0], "A", "Bob was here", headers=headers["Bob"])
-    seen = server.get(f"{API}/{candidate_ids[0]}", headers=headers["Eve"]).json()
+    give(server, listed_ids[0], "A", "Bob was here", headers=headers["Bob"])
+    seen = server.get(f"{API}/{listed_ids[0]}", headers=headers["Eve"]).json()
     assert [entry["comment"] for entry in seen["history"]] == ["Bob was here"]
     assert seen["grader"] == {"name": "Eve", "may_grade": False, "named_by_token": True, "blind": False}
     assert server.get(f"{API}/export", headers=headers["Eve"]).status_code == 200
-    assert give(server, candidate_ids[0], "A", headers=headers["Eve"]).status_code == 403
-    assert server.client.post(f"{API}/{candidate_ids[0]}/undo", headers=headers["Eve"]).status_code == 403
-    assert give(server, candidate_ids[0], "A").status_code == 401
+    assert give(server, listed_ids[0], "A", headers=headers["Eve"]).status_code == 403
+    assert server.client.post(f"{API}/{listed_ids[0]}/undo", headers=headers["Eve"]).status_code == 403
+    assert give(server, listed_ids[0], "A").status_code == 401
     # A token's owner cannot be somebody else.
     assert server.client.put(f"{API}/me", json={"name": "Bob"}, headers=headers["Ann"]).status_code == 403
     assert {entry.grader for entry in server.context.grades.standing()} == {"Bob"}
 
 
-def test_a_grade_that_cannot_be_kept_is_told_without_the_file(served, candidate_ids):
+def test_a_grade_that_cannot_be_kept_is_told_without_the_file(served, listed_ids):
     named(served, "Ann")
     served.context.grades.path.mkdir()
-    answer = give(served, candidate_ids[0], "A")
+    answer = give(served, listed_ids[0], "A")
     assert answer.status_code == 500
     assert "grades.sqlite" not in answer.text
     assert "whoever runs this service" in answer.json()["error"]["message"]
 
 
-def test_where_grading_is_off_a_graders_token_reads(served_run, make_server, tmp_path, candidate_ids):
+def test_where_grading_is_off_a_graders_token_reads(served_run, make_server, tmp_path, listed_ids):
     token, line = new_token("Ann", "grade")
     (tmp_path / "tokens").write_text(str(line))
     settings = {"access.tokens": str(tmp_path / "tokens"), "grading.enabled": "false", "grading.path": str(tmp_path / "g")}
     with make_server(load(None, settings, {}), served_run) as running:
         headers = {"Authorization": f"Bearer {token}"}
         assert running.client.get(f"{API}/me", headers=headers).json()["may_grade"] is False
-        refused = give(running, candidate_ids[0], "A", headers=headers)
+        refused = give(running, listed_ids[0], "A", headers=headers)
         assert (refused.status_code, refused.json()["error"]["message"]) == (
             403, "You may read here, not grade: your token has not the role 'grade', or nobody may grade here.",
         )  # fmt: skip

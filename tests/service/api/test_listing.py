@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scanner.catalogue.rank import LEAST_LISTED
 from scanner.query.region_input import parse_cone
 from scanner.query.search import CandidateId
 from scanner.service.api.listing import MAX_CURSOR_LENGTH, SCORES, Cursor, Selection, page
@@ -42,7 +43,8 @@ def expected(rows, selection):
         score, magnitude = row["p_calibrated"], row["magnitude_vis"]
         single = np.float32
         return (
-            (selection.objects or row["is_candidate"])
+            (selection.objects or row["is_candidate"] or row["rank"] <= LEAST_LISTED)
+            and (not selection.candidates or row["is_candidate"])
             and (selection.min_score is None or score >= single(selection.min_score))
             and (selection.max_score is None or score <= single(selection.max_score))
             and (selection.min_magnitude is None or magnitude >= single(selection.min_magnitude))
@@ -83,6 +85,7 @@ selections = st.builds(
     name=st.sampled_from([None, None, None, "eucl j0", "+89", "%", "_"]),
     min_rank=st.none() | st.integers(1, 2500),
     systems=st.booleans(),
+    candidates=st.booleans(),
     objects=st.booleans(),
 )
 

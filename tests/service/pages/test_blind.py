@@ -38,10 +38,10 @@ def explain(run, candidate_id):
 
 
 @pytest.fixture(name="explained", scope="module")
-def explained_fixture(served_run, candidate_ids, tmp_path_factory):
+def explained_fixture(served_run, listed_ids, tmp_path_factory):
     """Folder of a run whose best candidate has an explanation."""
     run = shutil.copytree(served_run, tmp_path_factory.mktemp("explained") / "out")
-    explain(run, candidate_ids[0])
+    explain(run, listed_ids[0])
     return run
 
 
@@ -53,13 +53,13 @@ def address_fixture(explained, make_server, tmp_path_factory):
         yield f"{server.url}/c/{collection.slug}/candidates"
 
 
-def test_scores_appear_with_the_grade(page, address, candidate_ids, rows):
+def test_scores_appear_with_the_grade(page, address, listed_ids, rows):
     row = rows.to_pylist()[0]
     page.goto(address)
     page.wait_for_selector(".card")
     assert page.locator(".card .rank").count() == 0
     assert page.locator(".card").first.get_by_text("withheld until graded").count() == 1
-    page.goto(f"{address}/{candidate_ids[0]}")
+    page.goto(f"{address}/{listed_ids[0]}")
     page.wait_for_selector("main[data-ready]")
     assert page.locator("h1").inner_text() == row["name"]
     assert "Withheld" in page.locator("#scores").inner_text()
@@ -89,15 +89,15 @@ def test_lists_and_plots_have_no_place_for_scores(page, address):
     assert page.locator("#tiles tbody tr").count() == 3
 
 
-def test_the_explanation_where_nothing_is_withheld(page, explained, make_server, candidate_ids, tmp_path):
+def test_the_explanation_where_nothing_is_withheld(page, explained, make_server, listed_ids, tmp_path):
     with make_server(load(None, {"grading.path": str(tmp_path / "grades.sqlite")}, {}), explained) as server:
         (collection,) = server.context.collections
-        page.goto(f"{server.url}/c/{collection.slug}/candidates/{candidate_ids[0]}")
+        page.goto(f"{server.url}/c/{collection.slug}/candidates/{listed_ids[0]}")
         page.wait_for_selector("main[data-ready]")
         strip = page.locator("#explanation img")
         strip.scroll_into_view_if_needed()
         expect(strip).to_have_js_property("naturalWidth", 300)
-        page.goto(f"{server.url}/c/{collection.slug}/candidates/{candidate_ids[1]}")
+        page.goto(f"{server.url}/c/{collection.slug}/candidates/{listed_ids[1]}")
         page.wait_for_selector("main[data-ready]")
         assert page.locator("#explanation").count() == 0
         page.goto("about:blank")

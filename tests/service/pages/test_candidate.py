@@ -46,8 +46,8 @@ def drawn_after(page, act):
     expect(page.locator("figure.loading")).to_have_count(0)
 
 
-def test_facts_scores_and_bands(page, address, best, candidate_ids):
-    opened(page, address, candidate_ids[0])
+def test_facts_scores_and_bands(page, address, best, listed_ids):
+    opened(page, address, listed_ids[0])
     row = best[0]
     assert page.locator("h1").inner_text() == row["name"]
     facts = page.locator("#facts").inner_text()
@@ -74,8 +74,8 @@ def test_facts_scores_and_bands(page, address, best, candidate_ids):
     assert f"{row['ra']:.4f}" in links.first.get_attribute("href")
 
 
-def test_stretch_acts_at_once_and_is_reset(page, address, candidate_ids):
-    opened(page, address, candidate_ids[0])
+def test_stretch_acts_at_once_and_is_reset(page, address, listed_ids):
+    opened(page, address, listed_ids[0])
     usual = drawn(page, "VIS")
     # From 100 sigma for white to 10: brighter.
     drawn_after(page, lambda: page.locator("#white").fill("1"))
@@ -95,8 +95,8 @@ def test_stretch_acts_at_once_and_is_reset(page, address, candidate_ids):
     expect(page.locator("#softening")).to_be_disabled()
 
 
-def test_keys_step_through_the_ranking_and_enlarge(page, address, candidate_ids, best):
-    opened(page, address, candidate_ids[1])
+def test_keys_step_through_the_ranking_and_enlarge(page, address, listed_ids, best):
+    opened(page, address, listed_ids[1])
     page.keyboard.press("j")
     expect(page.locator("h1")).to_have_text(best[2]["name"])
     page.wait_for_selector("main[data-ready]")
@@ -113,8 +113,8 @@ def test_keys_step_through_the_ranking_and_enlarge(page, address, candidate_ids,
     assert page.locator("h1").inner_text() == best[1]["name"]
 
 
-def test_neighbours_in_the_map_are_the_nearest(page, address, candidate_ids, best):
-    opened(page, address, candidate_ids[0])
+def test_neighbours_in_the_map_are_the_nearest(page, address, listed_ids, best):
+    opened(page, address, listed_ids[0])
     place = np.array([[row["tsne_x"], row["tsne_y"]] for row in best], dtype=float)
     order = np.argsort(np.hypot(*(place - place[0]).T), kind="stable")
     nearest = [best[i]["name"] for i in order if i != 0][:12]
@@ -124,8 +124,8 @@ def test_neighbours_in_the_map_are_the_nearest(page, address, candidate_ids, bes
     expect(page.locator("h1")).to_have_text(nearest[0])
 
 
-def test_downloads(page, address, candidate_ids, best, tmp_path):
-    opened(page, address, candidate_ids[0])
+def test_downloads(page, address, listed_ids, best, tmp_path):
+    opened(page, address, listed_ids[0])
     with page.expect_download() as started:
         page.keyboard.press("d")
     started.value.save_as(tmp_path / "cutout.fits")
@@ -144,11 +144,11 @@ def test_downloads(page, address, candidate_ids, best, tmp_path):
     assert best[0]["name"] in list(table["name"])
 
 
-def test_grades_by_keyboard_go_on_to_the_next(page, make_server, served_run, candidate_ids, best, tmp_path):
+def test_grades_by_keyboard_go_on_to_the_next(page, make_server, served_run, listed_ids, best, tmp_path):
     with make_server(load(None, {"grading.path": str(tmp_path / "grades.sqlite")}, {}), served_run) as server:
         (collection,) = server.context.collections
         address = f"{server.url}/c/{collection.slug}/candidates"
-        opened(page, address, candidate_ids[0])
+        opened(page, address, listed_ids[0])
         page.fill("#grading [name=name]", "Ada")
         page.get_by_role("button", name="Grade under this name").click()
         expect(page.locator("#grading h2")).to_have_text("Grade by Ada")
@@ -165,11 +165,11 @@ def test_grades_by_keyboard_go_on_to_the_next(page, make_server, served_run, can
         page.goto("about:blank")
 
 
-def test_without_the_rest_of_the_world(page, address, candidate_ids):
+def test_without_the_rest_of_the_world(page, address, listed_ids):
     """Everything comes from the service itself."""
     asked = []
     page.on("request", lambda request: asked.append(request.url))
-    opened(page, address, candidate_ids[0])
+    opened(page, address, listed_ids[0])
     own = address.split("/c/")[0]
     assert asked
     assert all(url.startswith(own) for url in asked)

@@ -29,8 +29,8 @@ def address_fixture(server):
 
 @pytest.fixture(name="best", scope="module")
 def best_fixture(rows):
-    """The best candidate of each system: a row of each list that the page shows by itself."""
-    return [row for row in rows.to_pylist() if row["is_candidate"] and row["system_id"] == row["rank"]]
+    """The best object of each system: a row of each list that the page shows by itself."""
+    return [row for row in rows.to_pylist() if row["system_id"] == row["rank"]]
 
 
 def opened(page, address):
@@ -51,7 +51,7 @@ def names(page):
 def test_candidates_by_rank_with_their_pictures(page, address, best):
     opened(page, address)
     assert names(page) == [row["name"] for row in best]
-    assert page.locator("#count").inner_text() == f"{len(best)} candidates"
+    assert page.locator("#count").inner_text() == f"{len(best)} objects"
     first = page.locator(".card").first
     assert first.locator(".rank").inner_text() == "1"
     assert f"VIS {best[0]['magnitude_vis']:.2f}" in first.inner_text()
@@ -108,7 +108,7 @@ def test_a_click_on_the_sky_asks_for_the_candidates_there(page, address, best):
     place = page.evaluate(WHERE, [best[0]["ra"], best[0]["dec"], address.split("/")[-2]])
     page.locator("#sky canvas").click(position={"x": place[0], "y": place[1]})
     expect(page.locator("[name=cone]")).not_to_have_value("")
-    expect(page.locator("#count")).not_to_have_text(f"{len(best)} candidates")
+    expect(page.locator("#count")).not_to_have_text(f"{len(best)} objects")
     page.wait_for_selector(".card")
     ra, dec, radius = page.input_value("[name=cone]").split()
     assert (float(ra), float(dec)) == pytest.approx((best[0]["ra"], best[0]["dec"]), abs=3e-4)
@@ -128,7 +128,7 @@ def test_keys_go_through_the_cards_and_open_one(page, address, best):
     page.wait_for_selector(".card img[src*='band=VIS']:not([src*='size='])")
     page.keyboard.press("?")
     assert page.locator("#help").is_visible()
-    assert "Next candidate" in page.locator("#help").inner_text()
+    assert "Next object" in page.locator("#help").inner_text()
     page.keyboard.press("?")
     assert page.locator("#help").is_hidden()
     page.keyboard.press("/")

@@ -49,26 +49,56 @@ def standing(served):
     return {entry.candidate_id: (entry.grader, entry.grade, entry.comment) for entry in served.context.grades.standing()}
 
 
-def test_a_list_is_graded_by_keyboard(served, page, candidate_ids):
-    signed_in(page, where(served, candidate_ids[0]))
+def test_a_list_is_graded_by_keyboard(served, page, listed_ids):
+    signed_in(page, where(served, listed_ids[0]))
     for place, key in enumerate("abx"):
-        page.wait_for_url(where(served, candidate_ids[place]))
+        page.wait_for_url(where(served, listed_ids[place]))
         page.wait_for_selector("#grading[data-ready]")
         page.keyboard.press(key)
-    page.wait_for_url(where(served, candidate_ids[3]))
-    assert standing(served) == dict(zip(candidate_ids, [("Ann", grade, "") for grade in "ABX"], strict=False))
+    page.wait_for_url(where(served, listed_ids[3]))
+    assert standing(served) == dict(zip(listed_ids, [("Ann", grade, "") for grade in "ABX"], strict=False))
     # A slip: undo from the next candidate on takes back, and goes back.
     page.wait_for_selector("#grading[data-ready]")
     page.keyboard.press("u")
-    page.wait_for_url(where(served, candidate_ids[2]))
-    assert candidate_ids[2] not in standing(served)
+    page.wait_for_url(where(served, listed_ids[2]))
+    assert listed_ids[2] not in standing(served)
     page.wait_for_selector("#grading[data-ready]")
     page.keyboard.press("n")
-    page.wait_for_url(where(served, candidate_ids[3]))
+    page.wait_for_url(where(served, listed_ids[3]))
 
 
-def test_a_grade_given_before_the_next_candidate_is_known_goes_on_to_it(served, page, candidate_ids):
-    signed_in(page, where(served, candidate_ids[0]))
+def test_a_grader_hears_what_was_kept_and_sees_how_far_the_list_is(served, page, listed_ids):
+    opened(page, where(served, listed_ids[0]))
+    page.keyboard.press("a")
+    expect(page.locator("#grading .told")).to_have_text("Say who you are first.")
+    # The key led to the field that is asked for.
+    page.keyboard.type("Ann")
+    page.keyboard.press("Enter")
+    expect(page.locator("#grading .progress")).to_have_text(f"0 of {len(listed_ids)} graded")
+    page.locator("h1").click()
+    name = page.locator("h1").inner_text()
+    page.keyboard.press("a")
+    page.wait_for_url(where(served, listed_ids[1]))
+    expect(page.locator("#grading [role=status]")).to_have_text(f"A is kept for {name}.")
+    expect(page.locator("#grading .progress")).to_have_text(f"1 of {len(listed_ids)} graded")
+
+
+def test_single_keys_can_be_switched_off(served, page, listed_ids):
+    signed_in(page, where(served, listed_ids[0]))
+    page.click("#help-button")
+    page.uncheck("#single-keys")
+    page.reload()
+    page.wait_for_selector("#grading[data-ready]")
+    page.keyboard.press("a")
+    page.keyboard.press("?")
+    assert page.locator("#help").is_hidden()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_url(where(served, listed_ids[1]))
+    assert standing(served) == {}
+
+
+def test_a_grade_given_before_the_next_candidate_is_known_goes_on_to_it(served, page, listed_ids):
+    signed_in(page, where(served, listed_ids[0]))
     held = []
     page.route(re.compile(r"/api/v1/collections/[^/]+/candidates/[^/]+/[^/]+/[^/?]+$"), lambda route: held.append(route))
     page.reload()
@@ -77,12 +107,12 @@ def test_a_grade_given_before_the_next_candidate_is_known_goes_on_to_it(served, 
     expect(page.locator("#grading .told")).to_have_text("B is kept.")
     for route in held:
         route.continue_()
-    page.wait_for_url(where(served, candidate_ids[1]))
+    page.wait_for_url(where(served, listed_ids[1]))
 
 
-def test_comment_history_and_agreement_are_shown_as_text(served, page, candidate_ids):
+def test_comment_history_and_agreement_are_shown_as_text(served, page, listed_ids):
     (collection,) = served.context.collections
-    here = candidate_ids[0]
+    here = listed_ids[0]
     signed_in(page, where(served, here), "Bob")
     page.uncheck("#grading [name=advance]")
     page.keyboard.press("m")
@@ -113,14 +143,14 @@ def test_comment_history_and_agreement_are_shown_as_text(served, page, candidate
     assert collection.slug in page.locator("#grading .history").inner_text()
 
 
-def test_blind_graders_see_scores_after_their_grade(blind, page, complaints, candidate_ids):
+def test_blind_graders_see_scores_after_their_grade(blind, page, complaints, listed_ids):
     served, token = blind
     page.goto(f"{served.url}/login")
     page.fill("[name=token]", token)
     page.press("[name=token]", "Enter")
     page.wait_for_url(f"{served.url}/")
-    opened(page, where(served, candidate_ids[1]))
-    expect(page.locator("#scores")).to_have_text("Withheld until you have graded this candidate.")
+    opened(page, where(served, listed_ids[1]))
+    expect(page.locator("#scores")).to_have_text("Withheld until you have graded this object.")
     expect(page.locator("#grading .withheld")).to_be_visible()
     page.uncheck("#grading [name=advance]")
     page.keyboard.press("b")

@@ -37,13 +37,13 @@ NAMELESS = """() => [
 
 
 @pytest.fixture(name="addresses", scope="module")
-def addresses_fixture(server, candidate_ids):
+def addresses_fixture(server, listed_ids):
     (collection,) = server.context.collections
     here = f"{server.url}/c/{collection.slug}"
     return {
         "start": f"{server.url}/",
         "gallery": f"{here}/candidates",
-        "candidate": f"{here}/candidates/{candidate_ids[0]}",
+        "candidate": f"{here}/candidates/{listed_ids[0]}",
         "tiles": f"{here}/tiles",
         "login": f"{server.url}/login",
         "missing": f"{here}/nothing",

@@ -49,8 +49,8 @@ def test_no_other_page_reads_where_nothing_guards_reading(server):
         {"Sec-Fetch-Site": "same-site"},
     ],
 )
-def test_pages_of_others_write_nothing(server, candidate_ids, headers):
-    path = f"/api/v1/grades/{candidate_ids[0]}"
+def test_pages_of_others_write_nothing(server, listed_ids, headers):
+    path = f"/api/v1/grades/{listed_ids[0]}"
     for ask in (server.client.post, server.client.put):
         answer = ask(path, json={"grade": "A"}, headers=headers)
         assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden")

@@ -62,8 +62,8 @@ def test_the_description_says_how_a_token_is_sent(guarded, server):
     assert "security" not in server.get("/openapi.json").json()
 
 
-def test_readers_do_not_grade(guarded, candidate_ids):
-    path = f"/api/v1/grades/{candidate_ids[0]}"
+def test_readers_do_not_grade(guarded, listed_ids):
+    path = f"/api/v1/grades/{listed_ids[0]}"
     refused = guarded.client.post(path, json={"grade": "A"}, headers=bearer(READER))
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden")
     given = guarded.client.post(path, json={"grade": "A"}, headers=bearer(GRADER))

@@ -23,6 +23,7 @@ from scanner.catalogue import columns
 from scanner.catalogue.columns import TILE_SCHEMA
 from scanner.catalogue.deduplicate import Rule
 from scanner.config import CatalogueConfig, StorageConfig
+from scanner.ensemble.threshold import DecisionRule
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
 from scanner.storage import open_store
 from scanner.survey.merge_runs import MergeRequest, merge_runs
@@ -54,10 +55,11 @@ def test_every_object_once_with_its_run(runs, tables, tmp_path) -> None:
     assert (made.version.n_targets, made.version.n_objects) == (260, 200)
     assert made.version.n_candidates == sum(expected["is_candidate"].to_pylist())
     version = tmp_path / "survey" / "versions" / "1"
-    assert {path.name for path in version.iterdir()} == {
-        "catalogue", "candidates.fits", "candidates.ecsv", "candidates.vot", "tiles.parquet", "footprint.fits", "version.json",
+    tables_of_best = {f"candidates.{kind}" for kind in ("fits", "ecsv", "vot", "reg")}
+    assert {path.name for path in version.iterdir()} == tables_of_best | {
+        "catalogue", "tiles.parquet", "footprint.fits", "version.json",
     }  # fmt: skip
-    assert Table.read(version / "candidates.fits")["rank"].tolist() == list(range(1, made.version.n_candidates + 1))
+    assert Table.read(version / "candidates.fits")["rank"].tolist() == list(range(1, 201))
     tiles = pq.read_table(version / "tiles.parquet")
     assert tiles.schema.equals(TILE_SCHEMA, check_metadata=True)
     assert [(row["run"].split("-")[0], row["tile_id"], row["state"]) for row in tiles.to_pylist()] == [
@@ -148,8 +150,13 @@ def test_refusals(runs, tables, tmp_path) -> None:
         pytest.raises(OutputError, match=r"another scanner run .* is writing to this folder"),
     ):
         merge_runs(request(runs, tmp_path / "survey"))
-    made_run(tmp_path / "beta", tables["south"], tile_list="/sky/beta.txt", scoring__beta=0.5)
-    with pytest.raises(UsageError, match=r"was decided with another beta .*run one again"):
+    made_run(
+        tmp_path / "beta",
+        tables["south"],
+        tile_list="/sky/beta.txt",
+        decision=DecisionRule(threshold=0.5, decides_on="calibrated"),
+    )
+    with pytest.raises(UsageError, match=r"another threshold \(0\.8\) than run .* \(0\.5\); .*--beta"):
         merge_runs(MergeRequest((str(runs["north"]), str(tmp_path / "beta")), str(tmp_path / "survey")))
     made_run(tmp_path / "forged", tables["south"], tile_list="/sky/forged.txt", bundle_fingerprint="f")
     with pytest.raises(UsageError, match="was scored with another bundle ou 1"):

@@ -5,7 +5,7 @@ import { find, h, root, slug } from "./dom.js";
 import * as keys from "./keys.js";
 import { MapPlot } from "./map_plot.js";
 import { cutout } from "./pictures.js";
-import { flagTags, memberBars, verdictBars } from "./scores.js";
+import { flagTags, meaning, memberBars, verdictBars } from "./scores.js";
 import { Stretch } from "./stretch.js";
 import { degrees, fixed, score, whole } from "./text.js";
 import { neighboursInList } from "./trail.js";
@@ -24,13 +24,17 @@ const copy = (text) => h("button", { type: "button", class: "copy", "data-copy":
 const showScores = ({ row }) => {
   const host = find("#scores");
   if (row.withheld) {
-    host.replaceChildren(h("p", { class: "quiet" }, "Withheld until you have graded this candidate."));
+    host.replaceChildren(h("p", { class: "quiet" }, "Withheld until you have graded this object."));
     return;
   }
   const known = row.cell_count > 0 ? `Its cell of the map holds ${whole(row.cell_count)} training object${row.cell_count === 1 ? "" : "s"}.` : null;
+  const [standing, likelihood] = meaning(row);
   host.replaceChildren(
+    h("p", {}, h("strong", {}, standing), likelihood ? `, ${likelihood}` : "", row.is_candidate ? "; a candidate" : "; below the threshold"),
     h("div", { class: "members" }, memberBars(row)),
-    h("div", { class: "verdicts" }, verdictBars(row), known && row.grid_value !== null ? h("p", { class: "quiet small" }, known) : null));
+    h("div", { class: "verdicts" }, verdictBars(row),
+      h("details", { class: "small quiet" }, h("summary", {}, "what the calibrated probability means"), "It is stated for the sky, where lenses are rare: that of an unmistakable lens may be 0.02, which is hundreds of times that of an average object. It orders the list, and is as true as the simulations behind it."),
+      known && row.grid_value !== null ? h("p", { class: "quiet small" }, known) : null));
 };
 
 const showFacts = ({ row, position, links, flags }) => {
@@ -66,7 +70,7 @@ const showNeighbours = async (row) => {
       h("a", { href: candidateHref(slug, item.id), title: `${item.name}, calibrated ${score(item.p_calibrated)}` },
         h("img", { src: cutout(item.id, { format: "webp", band: "colour", size: 10 }), alt: item.name, width: 100, height: 100, loading: "lazy" }),
         h("span", { class: "number" }, score(item.p_calibrated)))));
-    if (!items.length) host.replaceChildren(h("p", { class: "quiet" }, "No other candidate is near it."));
+    if (!items.length) host.replaceChildren(h("p", { class: "quiet" }, "No other object is near it."));
   } catch (error) {
     host.replaceChildren(problem(error));
   }
@@ -116,8 +120,8 @@ large.addEventListener("click", (event) => { if (event.target === large) large.c
 
 const step = (name) => () => { if (large.open) enlarge(shown + (name === "next" ? 1 : -1)); else go(name); };
 keys.register([
-  { key: ["j", "ArrowRight"], group: "Candidate", does: "Next candidate", run: step("next") },
-  { key: ["k", "ArrowLeft"], group: "Candidate", does: "Previous candidate", run: step("previous") },
+  { key: ["j", "ArrowRight"], group: "Candidate", does: "Next object", run: step("next") },
+  { key: ["k", "ArrowLeft"], group: "Candidate", does: "Previous object", run: step("previous") },
   { key: ["Escape", "l"], group: "Candidate", does: "Back to the list", run: () => { if (large.open) large.close(); else location.assign(find("#back").href); } },
   { key: "z", group: "Pictures", does: "Enlarge; arrows for the other bands", run: () => (large.open ? large.close() : enlarge(shown)) },
   { key: "f", group: "Pictures", does: "Close-up or whole field", run: () => stretch.toggle("size") },

@@ -1,9 +1,9 @@
-// One candidate in the gallery: two pictures, its place, name, score, and what speaks against or for it.
+// One object in the gallery: two pictures, its place, name, score, and what speaks against or for it.
 
 import { candidateHref } from "./api.js";
 import { h, slug } from "./dom.js";
 import { cutout } from "./pictures.js";
-import { flagTags } from "./scores.js";
+import { flagTags, meaning } from "./scores.js";
 import { fixed, score, whole } from "./text.js";
 
 /** How long to wait, in milliseconds, before a picture is asked for again: who scrolls fast is told to come later. */
@@ -27,7 +27,8 @@ const picture = (item, band, look, words) =>
 export const card = (item, look) => {
   const verdict = item.withheld
     ? h("span", { class: "quiet" }, "withheld until graded")
-    : h("span", { class: "number", title: "Calibrated lens probability" }, h("small", {}, "p "), h("strong", {}, score(item.p_calibrated)));
+    : h("span", { class: "number quiet", title: "Calibrated lens probability, for a sky with few lenses: small numbers are high. ? says more." }, `p ${score(item.p_calibrated)}`);
+  const [standing, likelihood] = item.withheld ? [] : meaning(item);
   const grid = item.withheld || item.grid_value === null ? null : h("span", { class: "number quiet", title: "Share of lenses in its cell of the t-SNE grid" }, `grid ${score(item.grid_value)}`);
   return h("article", { class: "card", "data-id": item.id },
     h("a", { href: candidateHref(slug, item.id), class: "open", "aria-label": `Open ${item.name}` },
@@ -35,7 +36,9 @@ export const card = (item, look) => {
     h("div", { class: "title" },
       item.withheld ? null : h("span", { class: "rank" }, whole(item.rank)),
       h("span", { class: "name mono" }, item.name),
+      item.is_candidate ? h("span", { class: "candidate-mark", title: "It reaches the threshold" }, "candidate") : null,
       item.grade ? h("span", { class: "grade", title: "Your grade" }, item.grade) : null),
+    standing ? h("div", { class: "line" }, h("strong", {}, likelihood ?? standing), likelihood ? h("span", { class: "quiet" }, standing) : null) : null,
     h("div", { class: "line" }, verdict, grid, h("span", { class: "number quiet" }, `VIS ${fixed(item.magnitude_vis, 2)}`)),
     h("div", { class: "line tags" },
       item.known_name ? h("span", { class: "known", title: `${fixed(item.known_separation, 2)}″ away, ${item.known_reference}` }, `known: ${item.known_name}`) : null,

@@ -10,7 +10,7 @@ const NEAR = "1500px 0px";
 export class EndlessList {
   /**
    * @param {HTMLElement} host
-   * @param {{load: (cursor: string | null) => Promise<{items: object[], next: string | null}>, render: (item: object) => HTMLElement, changed?: () => void}} options
+   * @param {{load: (cursor: string | null) => Promise<{items: object[], next: string | null}>, render: (item: object) => HTMLElement[], changed?: () => void}} options
    */
   constructor(host, { load, render, changed = () => {} }) {
     Object.assign(this, { host, load, render, changed, pages: [], next: null, busy: null, turn: 0, done: true });
@@ -40,7 +40,7 @@ export class EndlessList {
     for (const page of this.pages) {
       if (index < page.items.length) {
         this.fill(page);
-        return page.element.children[index];
+        return page.element.querySelectorAll("[data-id]")[index];
       }
       index -= page.items.length;
     }
@@ -83,7 +83,7 @@ export class EndlessList {
 
   fill(page) {
     if (page.filled) return;
-    page.element.replaceChildren(...page.items.map((item) => this.render(item)));
+    page.element.replaceChildren(...page.items.flatMap((item) => this.render(item)));
     page.element.style.height = "";
     page.filled = true;
   }

@@ -46,6 +46,11 @@ export class Filters {
     return Object.keys(this.chosen()).filter((name) => name !== "sort");
   }
 
+  /** Whether the list is in the order of ranks, and blind to none of them. */
+  isByRank() {
+    return this.form.elements.sort.value === "rank";
+  }
+
   /** The query for the API: the chosen, what a list of systems needs, and the order that goes with the column to sort by. */
   query() {
     const chosen = this.chosen(), { systems } = this.form.elements;

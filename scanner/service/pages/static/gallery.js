@@ -1,9 +1,9 @@
-// The gallery: filters and sky map beside an endless list of candidates.
+// The gallery: filters and sky map beside an endless list of the best objects, the threshold a line across it.
 
 import { candidateHref, get } from "./api.js";
 import { AladinPanel } from "./aladin_panel.js";
 import { card } from "./card.js";
-import { find, slug } from "./dom.js";
+import { find, h, root, slug } from "./dom.js";
 import { EndlessList } from "./endless_list.js";
 import { Filters } from "./filters.js";
 import { register } from "./keys.js";
@@ -12,6 +12,7 @@ import { allTiles } from "./sky_data.js";
 import { SkyPlot } from "./sky_plot.js";
 import { plural } from "./text.js";
 import { remember } from "./trail.js";
+import { lastCandidate } from "./words.js";
 
 const PAGE = 60;
 /** A list that is longer is drawn, and gone through from candidate to candidate, from its last ones. */
@@ -23,11 +24,13 @@ const count = find("#count");
 const look = new Look();
 let asking = new AbortController();
 let total = null;
+/** Id of the first object below the threshold, where the list is in the order of ranks. */
+let belowThreshold = null;
 let at = -1;
 let density = NOTHING;
 
 const sky = new SkyPlot(find("#sky"), {
-  label: "Sky map of the candidates: click to ask for what is there",
+  label: "Sky map of the objects: click to ask for what is there",
   pick(ra, dec, tile, reach) {
     filters.set({ cone: `${ra.toFixed(5)} ${dec.toFixed(5)} ${Math.max(reach, 1 / 3600).toPrecision(3)}deg` });
   },
@@ -39,10 +42,14 @@ const list = new EndlessList(host, {
     if (cursor === null) total = answer.total;
     return answer;
   },
-  render: (item) => card(item, look),
+  render(item) {
+    if (belowThreshold === null && filters.isByRank() && item.rank > lastCandidate) belowThreshold = item.id;
+    if (item.id !== belowThreshold) return [card(item, look)];
+    return [h("p", { class: "threshold" }, lastCandidate ? "Threshold: no object from here on reaches it" : "No object reaches the threshold: these are the best by rank"), card(item, look)];
+  },
   changed() {
     const items = list.items();
-    if (total !== null) count.textContent = plural(total, "candidate");
+    if (total !== null) count.textContent = plural(total, "object");
     find("#nothing").hidden = items.length > 0 || !list.done;
     const last = items.slice(-MOST_REMEMBERED);
     remember(slug, filters.query(), last.map((item) => item.id), list.next);
@@ -54,9 +61,13 @@ const filters = new Filters(find("#filters"), () => {
   asking.abort();
   asking = new AbortController();
   total = null;
+  belowThreshold = null;
   at = -1;
   count.textContent = "…";
   find("#chosen-filters").textContent = String(filters.narrowing().length || "");
+  for (const link of document.querySelectorAll("[data-table]")) {
+    link.href = `${root}/api/v1/${here}/table?${new URLSearchParams({ ...filters.query(), format: link.dataset.table })}`;
+  }
   sky.set({ cone: filters.cone(), chosen: null });
   list.restart();
 });
@@ -95,11 +106,11 @@ find("#field").addEventListener("change", (event) => { look.set({ size: Number(e
 find("#field").value = String(look.size);
 
 register([
-  { key: ["j", "ArrowRight"], group: "Gallery", does: "Next candidate", run: () => visit(at + 1) },
-  { key: ["k", "ArrowLeft"], group: "Gallery", does: "Previous candidate", run: () => visit(at - 1) },
+  { key: ["j", "ArrowRight"], group: "Gallery", does: "Next object", run: () => visit(at + 1) },
+  { key: ["k", "ArrowLeft"], group: "Gallery", does: "Previous object", run: () => visit(at - 1) },
   { key: "ArrowDown", group: "Gallery", does: "One row down", run: () => visit(at < 0 ? 0 : at + columns()) },
   { key: "ArrowUp", group: "Gallery", does: "One row up", run: () => visit(at - columns()) },
-  { key: ["Enter", "o"], group: "Gallery", does: "Open the candidate", run: () => { const item = list.items()[Math.max(at, 0)]; if (item) location.assign(candidateHref(slug, item.id)); } },
+  { key: ["Enter", "o"], group: "Gallery", does: "Open the object", run: () => { const item = list.items()[Math.max(at, 0)]; if (item) location.assign(candidateHref(slug, item.id)); } },
   { key: "f", group: "Gallery", does: "Close-up or whole field", run: () => { look.set({ size: look.size === 10 ? 20 : 10 }); restyle(); } },
   { key: "i", group: "Gallery", does: "Invert the pictures", run: () => { look.set({ invert: !look.invert }); restyle(); } },
   { key: "/", group: "Gallery", does: "Find by name", run: () => { find("#filter-panel").open = true; find("[name=name]").focus(); } },

@@ -4,6 +4,7 @@ import { get, idPath, send } from "./api.js";
 import { find, h } from "./dom.js";
 
 const LAST = "scanner last graded";
+const SAID = "scanner said of the last grade";
 const STAYS = "scanner stays after a grade";
 
 const remembered = (key) => { try { return JSON.parse(sessionStorage.getItem(key) ?? "null"); } catch { return null; } };
@@ -70,19 +71,34 @@ export const mount = async (section, { candidateId, slug, root, keys }) => {
     section.dataset.ready = "";
   };
 
+  const progress = failing(async () => {
+    if (!state.grader.may_grade || state.grader.name === null) return;
+    const { graded, listed } = await get("grades/progress", { collection: slug });
+    const place = find(".progress", section);
+    place.textContent = graded === null ? "" : `${graded.toLocaleString("en-GB")} of ${listed.toLocaleString("en-GB")} graded`;
+    place.hidden = graded === null;
+  });
+
   const after = (answer, words) => {
     const wasWithheld = state?.withheld === true;
     show(answer);
     tell(words);
+    progress();
     find(".agreement", section).open = false;
     // What was withheld is shown now: the page has to ask for it again.
     if (wasWithheld !== answer.withheld && !(advance.checked && answer.grade !== null)) location.reload();
   };
 
   const grade = failing(async (mark) => {
-    if (!state?.grader.may_grade || state.grader.name === null) { tell("Say who you are first."); return; }
+    if (!state?.grader.may_grade || state.grader.name === null) {
+      tell("Say who you are first.");
+      if (!nameForm.hidden) find("[name=name]", nameForm).focus();
+      return;
+    }
     const answer = await send("POST", path, { grade: mark, comment: comment.value });
     remember(LAST, { id: candidateId, slug });
+    // The next page says it: this one is left before a screen reader has spoken.
+    if (advance.checked) remember(SAID, `${mark} is kept for ${find("h1").textContent}.`);
     after(answer, `${mark} is kept.`);
     document.dispatchEvent(new CustomEvent("scanner:graded", { detail: { grade: mark, advance: advance.checked } }));
   });
@@ -102,7 +118,7 @@ export const mount = async (section, { candidateId, slug, root, keys }) => {
 
   const goOn = failing(async () => {
     const { candidate_id: next } = await get("grades/next", { collection: slug, after: candidateId });
-    if (next === null) tell("You have graded every candidate of this collection.");
+    if (next === null) tell("You have graded every object of this list.");
     else location.assign(`${root}/c/${encodeURIComponent(slug)}/candidates/${idPath(next)}`);
   });
 
@@ -111,6 +127,7 @@ export const mount = async (section, { candidateId, slug, root, keys }) => {
     await send("PUT", "grades/me", { name: find("[name=name]", nameForm).value });
     show(await get(path));
     tell("");
+    await progress();
   }));
   for (const button of buttons) button.addEventListener("click", () => grade(button.dataset.grade));
   find(".undo", section).addEventListener("click", undo);
@@ -130,9 +147,15 @@ export const mount = async (section, { candidateId, slug, root, keys }) => {
   keys.register([
     ...buttons.map((button) => button.dataset.grade).map((mark) => ({ key: mark.toLowerCase(), group: "Grading", does: `Grade ${mark}`, run: () => grade(mark) })),
     { key: "m", group: "Grading", does: "Comment; Esc leaves it, a grade takes it along", run: () => comment.focus() },
-    { key: "u", group: "Grading", does: "Undo, also of the candidate before", run: undo },
-    { key: "n", group: "Grading", does: "Next ungraded candidate", run: goOn },
+    { key: "u", group: "Grading", does: "Undo, also of the object before", run: undo },
+    { key: "n", group: "Grading", does: "Next ungraded object", run: goOn },
   ]);
 
-  await failing(async () => show(await get(path)))();
+  await failing(async () => {
+    show(await get(path));
+    const said = remembered(SAID);
+    sessionStorage.removeItem(SAID);
+    if (said !== null && remembered(LAST)?.id !== candidateId) tell(said);
+    await progress();
+  })();
 };

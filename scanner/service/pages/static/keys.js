@@ -21,6 +21,15 @@ export const register = (list) => {
   }
 };
 
+// People who speak to their machine, or hit keys by chance, switch single keys off (WCAG 2.1.4); the buttons do the same.
+const OFF = "scanner single keys off";
+const areOff = () => { try { return localStorage.getItem(OFF) !== null; } catch { return false; } };
+const choice = find("#single-keys");
+choice.checked = !areOff();
+choice.addEventListener("change", () => {
+  try { if (choice.checked) localStorage.removeItem(OFF); else localStorage.setItem(OFF, ""); } catch { /* until the page is left */ }
+});
+
 const typing = (target) => target.matches("input:not([type=range]):not([type=checkbox]):not([type=radio]), select, textarea, [contenteditable]");
 
 const showHelp = () => {
@@ -41,6 +50,7 @@ document.addEventListener("keydown", (event) => {
   }
   const open = find("dialog[open]");
   if (open && event.key !== "?" && !open.hasAttribute("data-keys")) return;
+  if (event.key.length === 1 && !choice.checked) return;
   const run = actions.get(event.key);
   // A focused link or button takes Enter, Space; a focused slider takes the arrows.
   if (!run || (event.key === "Enter" && event.target.matches("a, button, summary"))) return;

@@ -1,8 +1,8 @@
-// The scores of one object as bars: the members, the grid value, the calibrated probability.
+// The scores of one object: what its rank and probability mean, and as bars the members, the grid value, the probability.
 
 import { h } from "./dom.js";
-import { score } from "./text.js";
-import { flagWords, members } from "./words.js";
+import { likelihood, score, standing } from "./text.js";
+import { flagWords, members, objects, skyPrevalence } from "./words.js";
 
 const bar = (label, title, value, kind) => {
   const share = h("i");
@@ -11,6 +11,9 @@ const bar = (label, title, value, kind) => {
 };
 
 export const memberBars = (row) => members.map(({ column, name, title, kind }) => bar(name, title, row[column], kind));
+
+/** Its place among all objects, and how it stands beside an average one: [words, words], the second one perhaps null. */
+export const meaning = (row) => [standing(row.rank, objects), likelihood(row.p_calibrated, skyPrevalence[row.run])];
 
 /** What decides: the grid value where there is a grid, and the calibrated probability. */
 export const verdictBars = (row) => [

@@ -19,6 +19,19 @@ export const score = (value) => {
   return value > 0 && value < 0.0005 ? value.toExponential(1) : value.toFixed(3);
 };
 
+/** "higher than 99.8% of 4,102 objects": rounded down, with as many digits as tell it from 100%. */
+export const standing = (rank, objects) => {
+  const share = (100 * (objects - rank)) / objects, digits = Math.max(0, Math.ceil(-Math.log10(100 - share)));
+  return `higher than ${(Math.floor(share * 10 ** digits) / 10 ** digits).toFixed(digits)}% of ${plural(objects, "object")}`;
+};
+
+/** "190 × as likely as an average object"; null where that is not known. */
+export const likelihood = (probability, prevalence) => {
+  if (missing(probability) || missing(prevalence)) return null;
+  const times = Number((probability / prevalence).toPrecision(2));
+  return `${times >= 10 ? whole(times) : times} × as likely as an average object`;
+};
+
 export const plural = (count, word) => `${whole(count)} ${word}${count === 1 ? "" : "s"}`;
 
 /** Degrees as "12.345678 −3.210000". */
