@@ -1,6 +1,7 @@
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -180,6 +181,19 @@ def test_dry_run_says_what_would_be_done_and_writes_nothing(sky, tmp_path, capsy
     assert "objects/s" in out
     assert not (tmp_path / "out").exists()
     assert sorted(sky.rglob("*")) == before
+
+
+def test_a_dry_run_says_what_the_screen_saves_and_what_a_square_degree_costs(sky, tmp_path, capsys):
+    words = [sky / "tile-list.txt", "--dry-run", "--out", tmp_path / "out", "--bundle", bundles.find(None)]
+    code, out, _ = scan(capsys, *words)
+    assert code == 0
+    out = " ".join(out.split())
+    assert "all members score about 10% of the objects. Without it (--screen none) scoring takes" in out
+    assert re.search(r"A square degree like these takes [\d,]+ core-s of scoring, the 63 of Euclid's Q1 [\d,]+ core-hours", out)
+    code, out, _ = scan(capsys, *words, "--screen", "none")
+    assert code == 0
+    assert "all members score about" not in " ".join(out.split())
+    assert "A square degree like these takes" in out
 
 
 def test_a_dry_run_of_a_long_list_that_fails_is_a_page(tmp_path, capsys):
