@@ -216,6 +216,8 @@ def read_plan(folder: Path) -> Plan | None:
 def agree(folder: Path, plan: Plan) -> Plan:
     """Write the plan of a new run, or return that of the run that ``folder`` holds if it was started with the same settings.
 
+    A time budget is divided among the members of a call: a member that an earlier call finished is taken up whatever it had.
+
     Raises
     ------
     UsageError
@@ -226,6 +228,8 @@ def agree(folder: Path, plan: Plan) -> Plan:
         write_atomically(folder / PLAN, plan.to_bytes())
         return plan
     for name in ("member", "preset", "seed", "dataset_sha256", "n_train", "time_budget", "beginning", "begins_as"):
+        if name == "time_budget" and (folder / FIT).exists():
+            continue
         if getattr(found, name) != getattr(plan, name):
             raise UsageError(f"{folder}: holds a training run with another {name}; choose another --out or remove it.")
     return found

@@ -111,6 +111,12 @@ def test_a_mirror_that_does_not_answer_stops_a_job_at_its_end_only(data, faulty_
     faulty_s3.fault = lambda number, method, path: "drop" if method == "PUT" and "/run/" in path else None
     with pytest.raises(UnavailableError):
         run_job(job, events.append)
+    # Trained alone, or beside others with a share of their time: what is finished is taken up.
+    finished = read_member(job.folder)[1]
+    shared = job.model_copy(update={"time_budget": 60.0, "mirror": None})
+    assert run_job(shared) == finished
+    with pytest.raises(UsageError, match="holds a training run with another seed"):
+        run_job(shared.model_copy(update={"seed": 2}))
     saved = [event for event in events if isinstance(event, MemberSaved)]
     told = [event for event in events if isinstance(event, MemberMirrored)]
     # Two validations and the end of each of three stages.
