@@ -32,6 +32,7 @@ _HOMES = {
     "merge": "scanner.interface.opened",
     "open": "scanner.interface.opened",
     "plan": "scanner.interface.scan",
+    "prepare": "scanner.interface.prepare",
     "regrid": "scanner.interface.bundle",
     "scan": "scanner.interface.scan",
     "score": "scanner.interface.bundle",

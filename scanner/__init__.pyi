@@ -3,6 +3,7 @@ from scanner.interface.bundle import add_member, evaluate, load_bundle, regrid, 
 from scanner.interface.labels import import_labels
 from scanner.interface.objects import Cutout
 from scanner.interface.opened import Run, Survey, merge, open  # noqa: A004
+from scanner.interface.prepare import prepare
 from scanner.interface.scan import plan, scan
 from scanner.interface.simulate import euclidise, inject, simulate, simulate_dataset
 from scanner.interface.train import make_bundle, train
@@ -25,6 +26,7 @@ __all__ = [
     "merge",
     "open",
     "plan",
+    "prepare",
     "regrid",
     "scan",
     "score",

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self, TypeVar, get_args
 from pydantic import Field, ValidationError, model_validator
 
 from scanner.errors import InputMissingError, UsageError
+from scanner.imaging_surveys import EUCLID, SurveySetting
 from scanner.records import CodecName, Record, ScreenChoice
 
 ENVIRONMENT_PREFIX = "SCANNER_"
@@ -35,6 +36,10 @@ Config = TypeVar("Config", bound=Record)
 class TargetsConfig(Record):
     """Which objects are scored: the choice that decides cost and completeness, so every run records it."""
 
+    survey: SurveySetting = Field(
+        EUCLID,
+        description="Whose images: euclid, roman, lsst, hst, jwst, or a TOML or JSON file that describes one.",
+    )
     source: Literal["auto", "catalogue", "detection", "grid"] = Field(
         "auto", description="'auto': the tile's catalogue where there is one, else detection on VIS."
     )

@@ -262,6 +262,7 @@ class Flag(IntFlag):
     FAR_FROM_TRAINING = 128  #: logits further from every training object than 99.9% of held-out objects are
     BANDS_MISSING = 256  #: a NISP band is missing or mostly bad: scored by the members that do without it, not by the grid
     SCREENED = 512  #: far from a lens by the members of the screen: the others and the grid were not asked
+    PADDED = 1024  #: the mosaic is smaller than a cutout: noise around it, sky and sigma from its darkest edge
 
 
 @dataclass(frozen=True)
@@ -273,7 +274,8 @@ class CutoutBatch:
     ``x0, y0`` (N,) int64: VIS pixel of the cutout's first column and row; the cutout's centre is ``x0 + 99.5``, and both
     VIS and NISP cutouts share that centre on the sky. ``offset`` (N, 2) float32: target minus centre, (x, y), VIS pixels.
     ``bad_fraction`` (N, 4) float32 per band VIS, Y, J, H. ``sky`` and ``sigma`` (N, 4) float32: median and 1.4826 x MAD of
-    the good pixels of each band (never zero). ``flags`` (N,) uint32 of :class:`Flag`.
+    the good pixels of each band (never zero). ``flags`` (N,) uint32 of :class:`Flag`. Where these say PADDED, ``bad_fraction``
+    is of the pixels that lie in the mosaic, and ``sky`` and ``sigma`` are those of its darkest edge.
     """
 
     targets: Targets

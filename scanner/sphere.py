@@ -47,11 +47,11 @@ def separation_deg(ra: Float64, dec: Float64, other_ra: Float64, other_dec: Floa
     return chord_angle_deg(np.linalg.norm(unit_vectors(ra, dec) - unit_vectors(other_ra, other_dec), axis=-1))
 
 
-#: Acronym of designations.
+#: Acronym of designations, where a survey has no other (:mod:`scanner.imaging_surveys`).
 PREFIX = "EUCL"
-_BEGINNING = f"{PREFIX} J"
-_DESIGNATION = re.compile(rf"(?:{PREFIX}[\s_]*)?J(\d\d)(\d\d)(\d\d\.\d\d)([+-])(\d\d)(\d\d)(\d\d\.\d)", re.IGNORECASE)
-_CHARACTERS = len(f"{_BEGINNING}HHMMSS.ss+DDMMSS.s")
+_DESIGNATION = re.compile(
+    r"(?:([A-Z][A-Z0-9-]{0,15})[\s_]+|(EUCL))?J(\d\d)(\d\d)(\d\d\.\d\d)([+-])(\d\d)(\d\d)(\d\d\.\d)", re.IGNORECASE
+)
 _CENTISECONDS_PER_DEGREE = 24_000
 _DECISECONDS_PER_DEGREE = 36_000
 #: Fraction of the last digit below which a binary float may lie under the decimal number it stands for.
@@ -61,19 +61,21 @@ _TOLERANCE = 1e-5
 def parse_designation(text: str) -> tuple[str, float, float] | None:
     """The name that a text means, in full, and the right ascension and declination in degrees that its digits say.
 
-    ``EUCL`` may be left out. The object lies just beyond the position, whose digits are truncated. None: it is no full name.
+    The survey's acronym may be left out: the name then begins with ``J``. The object lies just beyond the position, whose
+    digits are truncated. None: it is no full name.
     """
     match = _DESIGNATION.fullmatch(text)
     if match is None:
         return None
-    hours, minutes, seconds, sign, degrees, arcminutes, arcseconds = match.groups()
+    prefix, euclid, hours, minutes, seconds, sign, degrees, arcminutes, arcseconds = match.groups()
     ra = 15 * (int(hours) + int(minutes) / 60 + float(seconds) / 3600)
     dec = int(degrees) + int(arcminutes) / 60 + float(arcseconds) / 3600
-    return f"{PREFIX} J{''.join(match.groups())}", ra, -dec if sign == "-" else dec
+    acronym = f"{prefix or euclid} ".upper() if prefix or euclid else ""
+    return f"{acronym}J{''.join(match.groups()[2:])}", ra, -dec if sign == "-" else dec
 
 
-def designations(ra: Float64, dec: Float64) -> list[str]:
-    """Names in the style of the IAU, ``EUCL JHHMMSS.ss+DDMMSS.s``; ``EUCL J?`` where a position is not finite.
+def designations(ra: Float64, dec: Float64, prefix: str = PREFIX) -> list[str]:
+    """Names in the style of the IAU, such as ``EUCL JHHMMSS.ss+DDMMSS.s``; ``EUCL J?`` where a position is not finite.
 
     Coordinates are truncated, not rounded, as the IAU's recommendations for nomenclature ask.
 
@@ -81,7 +83,11 @@ def designations(ra: Float64, dec: Float64) -> list[str]:
     ----------
     ra, dec
         (N,) degrees, ICRS.
+    prefix
+        The survey's acronym.
     """
+    beginning = f"{prefix} J"
+    n_characters = len(f"{beginning}HHMMSS.ss+DDMMSS.s")
     known = np.isfinite(ra) & np.isfinite(dec)
     ra, dec = np.where(known, ra, 0.0), np.where(known, dec, 0.0)
     time = (ra % 360.0 * _CENTISECONDS_PER_DEGREE + _TOLERANCE).astype(np.int64) % (360 * _CENTISECONDS_PER_DEGREE)
@@ -89,9 +95,9 @@ def designations(ra: Float64, dec: Float64) -> list[str]:
     sign = np.where(dec < 0, ord("-"), ord("+"))
     right = [time // 360_000, time // 6_000 % 60, time % 6_000 // 100, None, time % 100]
     up = [angle // 36_000, angle // 600 % 60, angle % 600 // 10, None, angle % 10]
-    letters = np.full((len(ra), _CHARACTERS), ord("."), dtype=np.uint32)
-    letters[:, : len(_BEGINNING)] = [ord(letter) for letter in _BEGINNING]
-    place = len(_BEGINNING)
+    letters = np.full((len(ra), n_characters), ord("."), dtype=np.uint32)
+    letters[:, : len(beginning)] = [ord(letter) for letter in beginning]
+    place = len(beginning)
     for number in right:
         place = _write_digits(letters, place, number, 2)
     letters[:, place] = sign
@@ -99,8 +105,8 @@ def designations(ra: Float64, dec: Float64) -> list[str]:
     for number in up[:-1]:
         place = _write_digits(letters, place, number, 2)
     _write_digits(letters, place, up[-1], 1)
-    names: list[str] = letters.view(f"U{_CHARACTERS}").ravel().tolist()
-    return [name if one else f"{PREFIX} J?" for name, one in zip(names, known.tolist(), strict=True)]
+    names: list[str] = letters.view(f"U{n_characters}").ravel().tolist()
+    return [name if one else f"{prefix} J?" for name, one in zip(names, known.tolist(), strict=True)]
 
 
 def _write_digits(letters: NDArray[np.uint32], place: int, number: Int64 | None, digits: int) -> int:

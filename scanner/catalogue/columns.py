@@ -272,6 +272,10 @@ FLAG_WORDS: dict[Flag, tuple[str, str]] = {
         "screened out",
         "The quick members found it so far from a lens that the others and the grid were not asked.",
     ),
+    Flag.PADDED: (
+        "small stamp",
+        "The image is smaller than a cutout: there is noise around it, and sky and sigma are those of its darkest edge.",
+    ),
 }
 
 

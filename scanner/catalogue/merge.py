@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -21,7 +21,8 @@ from scanner.catalogue.known_lenses import KnownLensMatcher
 from scanner.config import SYSTEM_RADIUS_ARCSEC
 from scanner.errors import ContentError, OutputError
 from scanner.processes import ctrl_c_interrupts
-from scanner.sphere import HEALPIX_ORDER, designations, healpix_29
+from scanner.records import Float64
+from scanner.sphere import HEALPIX_ORDER, PREFIX, designations, healpix_29
 
 if TYPE_CHECKING:
     import duckdb
@@ -58,6 +59,8 @@ class Merging:
         Of a system of objects, see :class:`~scanner.catalogue.rank.Systems`.
     rows_together
         Rows that are deduplicated together.
+    prefixes
+        What designations begin with, see :func:`complete`.
 
     Attributes
     ----------
@@ -74,9 +77,10 @@ class Merging:
         known: KnownLensMatcher,
         system_radius_arcsec: float = SYSTEM_RADIUS_ARCSEC,
         rows_together: int = ROWS_TOGETHER,
+        prefixes: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._folder, self._rule, self._known, self._rows_together = folder, rule, known, rows_together
-        self._system_radius_arcsec = system_radius_arcsec
+        self._system_radius_arcsec, self._prefixes = system_radius_arcsec, prefixes
         self.n_rows = self.n_unique = self.n_candidates = self.last_candidate_rank = 0
 
     def __enter__(self) -> Self:
@@ -136,7 +140,7 @@ class Merging:
         """What lists show, best first, of :data:`~scanner.catalogue.columns.CANDIDATE_SCHEMA`; ``maximum``: most rows."""
         best = self._rows(f"{rank.listed(self.n_unique)} ORDER BY rank LIMIT ?", maximum)
         schema = columns.with_further(columns.CANDIDATE_SCHEMA, self._further)
-        return columns.as_schema(complete(best, self._known, self._systems), schema)
+        return columns.as_schema(complete(best, self._known, self._systems, self._prefixes), schema)
 
     def write(
         self,
@@ -165,9 +169,8 @@ class Merging:
             for part in self._partitions("ranks", rows_per_partition):
                 first, end = part.range
                 inside = f"sorted.{_INDEX} >= ? AND sorted.{_INDEX} < ? AND ranks.{_INDEX} >= ? AND ranks.{_INDEX} < ?"
-                rows = complete(
-                    self._rows(f"{inside} ORDER BY sorted.rowid", first, end, first, end), self._known, self._systems
-                )
+                rows = self._rows(f"{inside} ORDER BY sorted.rowid", first, end, first, end)
+                rows = complete(rows, self._known, self._systems, self._prefixes)
                 writer.write(part, rows)
                 on_rows(rows)
 
@@ -241,7 +244,9 @@ class Merging:
         self._database.unregister("given")
 
 
-def complete(ranked: pa.Table, known: KnownLensMatcher, systems: rank.Systems) -> pa.Table:
+def complete(
+    ranked: pa.Table, known: KnownLensMatcher, systems: rank.Systems, prefixes: Mapping[str, str] = MappingProxyType({})
+) -> pa.Table:
     """Add HEALPix index, system, designation and known lens.
 
     Parameters
@@ -250,6 +255,8 @@ def complete(ranked: pa.Table, known: KnownLensMatcher, systems: rank.Systems) -
         N rows of :data:`~scanner.catalogue.columns.SOURCE_SCHEMA` with their rank.
     known, systems
         Find known lenses, and the system of an object.
+    prefixes
+        What designations begin with, by run; of runs that are missing, with Euclid's acronym.
 
     Returns
     -------
@@ -259,8 +266,15 @@ def complete(ranked: pa.Table, known: KnownLensMatcher, systems: rank.Systems) -
     ra, dec = ranked["ra"].to_numpy(), ranked["dec"].to_numpy()
     ranked = columns.with_column(ranked, columns.HEALPIX_COLUMN, healpix_29(ra, dec))
     ranked = columns.with_column(ranked, columns.SYSTEM_COLUMN, systems.of(ra, dec, ranked["rank"].to_numpy()))
-    ranked = known.describe(columns.with_column(ranked, columns.NAME_COLUMN, designations(ra, dec)))
+    ranked = known.describe(columns.with_column(ranked, columns.NAME_COLUMN, _names(ranked, ra, dec, prefixes)))
     return columns.as_schema(ranked, columns.with_further(columns.CATALOGUE_SCHEMA, columns.further_of(ranked.column_names)))
+
+
+def _names(ranked: pa.Table, ra: Float64, dec: Float64, prefixes: Mapping[str, str]) -> list[str]:
+    runs = ranked["run"].to_pylist() if prefixes else [""] * len(ranked)
+    wanted = [prefixes.get(run, PREFIX) for run in runs]
+    made = {prefix: designations(ra, dec, prefix) for prefix in set(wanted)}
+    return [made[prefix][row] for row, prefix in enumerate(wanted)]
 
 
 @contextmanager

@@ -36,6 +36,7 @@ EXTRA_LIBRARIES = {
 #: Verb → where its command lives and what it does.
 VERBS = {
     "run": ("scanner.cli.run:run", "Scan the tiles of a list: mosaics in, ranked candidates out."),
+    "prepare": ("scanner.cli.prepare:prepare", "Make tiles to scan of any survey's images."),
     "replay": ("scanner.cli.replay:replay_", "Do one object of a run again: is the result the same?"),
     "status": ("scanner.cli.status:status", "Say how far a run is: tiles, failures and why, rate, time left."),
     "query": ("scanner.cli.query:query", "Ask a catalogue: by position, score, name or SQL; see or keep the answer."),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import click
@@ -27,6 +29,8 @@ def standard_output() -> Console:
     return _Output(highlight=False, soft_wrap=True, markup=False)
 
 
+#: Files that Docker and Podman put into their containers.
+CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
 LogFormat = Literal["auto", "text", "json"]
 #: Where a context keeps the level of the log that was asked for.
 _LEVEL = "scanner.cli.output.level"
@@ -57,7 +61,7 @@ def log_format_option(command: Command) -> Command:
         "--log-format",
         type=click.Choice(get_args(LogFormat)),
         default="auto",
-        help="Lines on standard error: text, or JSON [default: text on a terminal, JSON elsewhere].",
+        help="Lines on standard error: text, or JSON [default: text; JSON in a container].",
     )
     return option(command)
 
@@ -97,6 +101,11 @@ class StandardError(logging.Handler):
             self.handleError(record)
 
 
+def in_container() -> bool:
+    """Whether this process is a container's, whose standard error machines collect."""
+    return "KUBERNETES_SERVICE_HOST" in os.environ or any(Path(mark).exists() for mark in CONTAINER_MARKS)
+
+
 @contextmanager
 def log_lines(log_format: str) -> Iterator[None]:
     """Write log lines while the context lasts.
@@ -106,7 +115,7 @@ def log_lines(log_format: str) -> Iterator[None]:
     log_format
         A :data:`LogFormat`.
     """
-    as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
+    as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty() and in_container())
     formatter = JsonLines() if as_json else TextLines()
     handler, logger = StandardError(), logging.getLogger("scanner")
     handler.setFormatter(formatter)

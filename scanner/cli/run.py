@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -20,13 +21,15 @@ from scanner.interface.scan import run_request, stages
 from scanner.query.formats import terminal_lines
 from scanner.records import CodecName, ScreenChoice
 from scanner.report.card import likelihood
-from scanner.storage.location import join
+from scanner.sky.tile_list import read as read_tile_list
+from scanner.storage.location import join, split
 from scanner.survey.folder.cost import RunCost, one_line
 from scanner.survey.status import RunReport
 
 if TYPE_CHECKING:
     from scanner.explain.stage import ExplainReport
     from scanner.survey.plan import RunPlan
+    from scanner.survey.run import RunRequest
 
 
 #: Objects that are printed at the end.
@@ -84,6 +87,19 @@ def print_plan(console: Console, plan: RunPlan, config: RunConfig) -> None:
     )
 
 
+def print_list(console: Console, request: RunRequest) -> None:
+    """Print the tile list that was made of folders and images."""
+    listed = read_tile_list(request.tile_list, request.config.storage)
+    console.print(f"{counted(len(listed), 'tile')}, listed in {request.tile_list}:")
+    for tile in islice(listed.tiles.values(), PRINTED_TILES):
+        bands = ", ".join(f"{band}={split(files.image.path)[1]}" for band, files in tile.bands.items())
+        console.print(f"  {tile.tile_id}: {bands}{', and a catalogue' if tile.catalogue is not None else ''}")
+    if len(listed.tiles) > PRINTED_TILES:
+        console.print(f"  … and {len(listed.tiles) - PRINTED_TILES:,} more")
+    for failure in listed.failed[:PRINTED_FAILURES]:
+        console.print(f"  {failure.tile_id}: cannot be scanned; its line says why")
+
+
 def print_report(console: Console, report: RunReport, out: str) -> None:
     """Print how a run ended, and where its results are."""
     from scanner.catalogue.rank import leaders
@@ -132,7 +148,7 @@ def _bytes(number: float) -> str:
 
 
 SECTIONS = {
-    "What is scored": ("targets", "magnitude_limit", "all_targets", "max_bad_fraction", "require_all_bands"),
+    "What is scored": ("survey", "targets", "magnitude_limit", "all_targets", "max_bad_fraction", "require_all_bands"),
     "With what": ("bundle", "provider", "beta", "threshold", "rank", "screen"),
     "What is kept": ("keep", "codec"),
     "About the candidates": ("known_lenses", "explain"),
@@ -144,8 +160,9 @@ SECTIONS = {
 
 
 @click.command(cls=in_sections(SECTIONS))
-@click.argument("tile_list")
-@click.option("--out", "-o", help="Run folder [default: the list's name + '-scan', beside it; of a list on s3://, here].")
+@click.argument("tiles", nargs=-1, required=True)
+@click.option("--out", "-o", help="Run folder [default: the first name + '-scan', beside it; of what is on s3://, here].")
+@click.option("--survey", help="Whose images: euclid, roman, lsst, hst, jwst, or a file that describes it [default: euclid].")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="TOML file with settings; flags win over it.")
 @click.option("--dry-run", "only_plan", is_flag=True, help="Say what would be done (tiles, objects, bytes, time) and stop.")
 @click.option("--restart", is_flag=True, help="Throw away what the run folder holds and begin again.")
@@ -187,7 +204,7 @@ SECTIONS = {
 @click.option("--metrics-port", type=int, help="Port of Prometheus metrics of the driver; its workers take the next ones.")
 @output.log_format_option
 def run(
-    tile_list: str,
+    tiles: tuple[str, ...],
     out: str | None,
     config_file: Path | None,
     log_format: str,
@@ -196,14 +213,19 @@ def run(
     verify: bool,
     **flags: Any,
 ) -> int:
-    """Scan the tiles of TILE_LIST and rank what looks like a lens.
+    """Scan TILES and rank what looks like a lens.
 
-    TILE_LIST, what it names, the run folder and the bundle are local paths or s3:// URLs. An interrupted run goes on where it
-    was when the same command is given again. Exit code 3: done, but some tiles failed (see failed-tiles.ecsv).
+    TILES is a tile list, or folders and FITS images, of which a list is made beside the run folder. They, the run folder and
+    the bundle are local paths or s3:// URLs. An interrupted run goes on where it was when the same command is given again. Exit
+    code 3: done, but some tiles failed (see failed-tiles.ecsv).
     """
     settings = {name: value for name, value in flags.items() if value is not None and value is not False}
-    request = run_request(tile_list, out, config=config_file, restart=restart, verify=verify, **settings)
+    request = run_request(
+        tiles[0] if len(tiles) == 1 else tiles, out, config=config_file, restart=restart, verify=verify, **settings
+    )
     console = standard_output()
+    if request.tile_list not in tiles:
+        print_list(console, request)
     if only_plan:
         from scanner.survey.run import dry_run
 

@@ -16,6 +16,7 @@ from scanner.evaluation.benchmark import BenchmarkResult
 from scanner.evaluation.results import Evaluation
 from scanner.grading.agreement import Agreement
 from scanner.grading.training_set import GradedSetRecord
+from scanner.imaging_surveys import ImagingSurvey
 from scanner.labels.importing import ImportedSetRecord
 from scanner.records import CommitRecord, FailedTile, Record, SealedRecord, Tile
 from scanner.report.explanations import AtlasRecord, ExplainJob, ExplainOutcome, Explanation, PageRecord
@@ -23,6 +24,7 @@ from scanner.service.settings import ServiceConfig
 from scanner.simulation.datasets.dataset import DatasetRecord
 from scanner.simulation.euclidise import EuclidisedRecord
 from scanner.simulation.injection.request import InjectionRecord
+from scanner.sky.prepare import PreparedTile
 from scanner.storage.lease import LeaseRecord
 from scanner.survey.folder.ledger import RunRecord
 from scanner.survey.messages import (
@@ -61,6 +63,8 @@ MODELS: dict[str, type[Record]] = {
     "adaptation-plan": AdaptationPlan,
     "divided-set": DividedSetRecord,
     "euclidised": EuclidisedRecord,
+    "imaging-survey": ImagingSurvey,
+    "prepared-tile": PreparedTile,
     "evaluation": Evaluation,
     "benchmark": BenchmarkResult,
     "atlas": AtlasRecord,

@@ -10,16 +10,18 @@ from numpy.typing import NDArray
 
 from scanner.cutouts import quality
 from scanner.records import (
+    BANDS,
     NISP_BANDS,
     NISP_CUTOUT_PIXELS,
     VIS_CUTOUT_PIXELS,
+    VIS_PIXEL_SCALE_ARCSEC,
     CutoutBatch,
     Flag,
     Float32,
     Int64,
     Targets,
 )
-from scanner.sky.alignment import STEP, nisp_pixels_outside, pixels_outside
+from scanner.sky.alignment import NISP_MARGIN, STEP, nisp_pixels_outside, pixels_outside
 from scanner.sky.mosaic import Mosaic
 from scanner.sky.tile_images import TileImages
 from scanner.sky.warp import WarpedBand
@@ -32,6 +34,9 @@ def cut(images: TileImages, targets: Targets, batch_size: int) -> Iterator[Cutou
 
     Cutouts come in row order (y, then x), so that the files are read once from top to bottom and memory does not depend on
     their size.
+
+    A mosaic that is smaller than a cutout leaves NaN around it, which :func:`quality.fill_bad_pixels` fills with noise. Objects
+    at least 3" from its edges are flagged PADDED, and their quality is that of the pixels that are there.
 
     VIS is copied. NISP is the 3×3 sum of the central 198 pixels (``bin``) or a slice (``slice``, and ``warp`` after
     resampling). Nothing is interpolated but in the case ``warp``.
@@ -109,6 +114,10 @@ def _cut_batch(images: TileImages, targets: Targets) -> CutoutBatch:
         ],
         axis=1,
     )
+    flags = _flags(measured, outside, quality.saturated(vis, nisp, measured))
+    for row in np.flatnonzero(_is_padded(images.vis.shape, x0, y0)).tolist():
+        flags[row] |= np.uint32(Flag.PADDED)
+        _measure_padded(images, (vis[row], *nisp[row]), int(x0[row]), int(y0[row]), measured, row)
     return CutoutBatch(
         targets=targets,
         vis=vis,
@@ -119,8 +128,40 @@ def _cut_batch(images: TileImages, targets: Targets) -> CutoutBatch:
         bad_fraction=measured.bad_fraction,
         sky=measured.sky,
         sigma=measured.sigma,
-        flags=_flags(measured, outside, quality.saturated(vis, nisp, measured)),
+        flags=flags,
     )
+
+
+def _is_padded(shape: tuple[int, int], x0: Int64, y0: Int64) -> NDArray[np.bool_]:
+    """Which cutouts (N,) are of a stamp: a mosaic that no cutout fits in, but that holds all within 3" of the centre."""
+    padded = np.full(len(x0), min(shape) < VIS_CUTOUT_PIXELS)
+    reach = round(quality.CENTRAL_RADIUS_ARCSEC / VIS_PIXEL_SCALE_ARCSEC)
+    for first, limit in ((x0, shape[1]), (y0, shape[0])):
+        middle = first + VIS_CUTOUT_PIXELS // 2
+        padded &= (middle - reach >= 0) & (middle + reach <= limit)
+    return padded
+
+
+def _measure_padded(
+    images: TileImages, pixels: tuple[Float32, ...], x0: int, y0: int, measured: quality.Quality, row: int
+) -> None:
+    """Measure what lies in the stamp: what is bad there, and the noise of its sky, each band's (ny, nx) ``pixels``.
+
+    Light in the edge widens its distribution; and the RMS is that of large areas, above the scatter of pixels that resampling
+    has correlated (by half in Euclid's mosaics). Both err upwards, so the smaller is the noise.
+    """
+    for band, (name, image) in enumerate(zip(BANDS, pixels, strict=True)):
+        step, margin = (1, 0) if name == "VIS" else (STEP, NISP_MARGIN)
+        rows, columns = (
+            slice(max(-((first + margin) // step), 0), max((limit - first - margin) // step, 0))
+            for first, limit in zip((y0, x0), images.vis.shape, strict=True)
+        )
+        inside = image[rows, columns]
+        measured.bad_fraction[row, band] = 1.0 - np.isfinite(inside).mean() if inside.size else 1.0
+        sky, sigma = quality.darkest_edge(image)
+        if math.isfinite(sigma):
+            measured.sky[row, band] = sky
+            measured.sigma[row, band] = np.fmin(sigma, images.noise(name))
 
 
 def _slices(source: Mosaic | WarpedBand, columns: Int64, rows: Int64, out: Float32) -> None:

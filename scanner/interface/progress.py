@@ -141,6 +141,9 @@ class RunBar:
 
     def _update(self, what: str | None = None) -> None:
         started = sum(tile.n_done / max(tile.n_targets, 1) for tile in self._running.values())
+        if what is None and self._running:
+            waiting = [tile.doing for tile in self._running.values() if tile.doing]
+            what = waiting[-1] if len(waiting) == len(self._running) else "scanning"
         rate = self._n_objects / max(time.monotonic() - self._start, 1e-3)
         note = f"{self._n_finished}/{self._n_tiles} tiles, {self._n_objects:,} objects, {rate:,.{1 if rate < 10 else 0}f}/s"
         self._move(self._n_finished - self._n_before + started, what=what, note=note)
@@ -164,8 +167,8 @@ class RunLog:
             match event:
                 case RunStarted():
                     self._started(event)
-                case TileProgress() if event.n_done and time.monotonic() - self._last_line > QUIET_SECONDS:
-                    message = f"tile {event.tile_id}: {event.n_done:,} of {event.n_targets:,} objects"
+                case TileProgress() if time.monotonic() - self._last_line > QUIET_SECONDS:
+                    message = f"tile {event.tile_id}: {event.doing or f'{event.n_done:,} of {event.n_targets:,} objects'}"
                     self._say(message, tile=event.tile_id, n_done=event.n_done, n_targets=event.n_targets)
                 case TileFinished():
                     self._finished(event)

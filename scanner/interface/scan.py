@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,9 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 from scanner import config as configuration
 from scanner.config import EngineConfig, RankedBy, RunConfig
 from scanner.errors import TileListError, UsageError
+from scanner.imaging_surveys import EUCLID
 from scanner.interface.progress import bar, followed
 from scanner.processes import script_kept_from_children, sigterm_interrupts
-from scanner.records import CodecName, ScreenChoice, Tile
+from scanner.records import CodecName, FailedTile, ScreenChoice, Tile
+from scanner.sky import tile_files
+from scanner.sky.tile_list import read as read_tile_list
 from scanner.storage import open_store
 from scanner.storage.location import is_remote, join, split
 
@@ -29,8 +33,8 @@ if TYPE_CHECKING:
 #: Longest wait for Prometheus's next visit at the end of a run, so that it sees how the run ended. It comes every 15 to 60 s.
 LAST_VISIT_SECONDS = 60.0
 
-#: One tile: a folder with Euclid's file names, a mapping like a line of a tile list (``id``, ``VIS``, ``Y``, ``J``, ``H``,
-#: ``catalogue``, ``VIS_RMS`` …), or a record.
+#: One tile: a folder with the survey's file names, an image (see :func:`~scanner.sky.tile_files.named_tiles`), a mapping like a
+#: line of a tile list (``id``, ``VIS``, ``Y``, ``J``, ``H``, ``catalogue``, ``VIS_RMS`` …), or a record.
 TileLike = str | Path | Mapping[str, str | Path] | Tile
 
 
@@ -40,6 +44,7 @@ class RunSettings(TypedDict, total=False):
     ``docs/reference`` describes each. Whatever else :class:`~scanner.config.RunConfig` has is set with ``config``.
     """
 
+    survey: str | Path
     targets: Literal["auto", "catalogue", "detection", "grid"]
     magnitude_limit: float | None
     all_targets: bool
@@ -73,6 +78,7 @@ class RunSettings(TypedDict, total=False):
 
 #: Short name → place in the configuration.
 KEYS: Mapping[str, str] = {
+    "survey": "targets.survey",
     "targets": "targets.source",
     "magnitude_limit": "targets.magnitude_limit",
     "max_bad_fraction": "cutouts.max_bad_fraction",
@@ -119,8 +125,9 @@ def scan(
     Parameters
     ----------
     tiles
-        A tile list (path or URL); or the tiles themselves, written to the tile list ``<out>-tiles.txt``: folders with
-        Euclid's file names, or mappings such as ``{"id": "a", "VIS": "a.fits[1]", "Y": …, "J": …, "H": …}``.
+        A tile list (path or URL); a folder or an image; or several tiles: folders with the survey's file names, images, or
+        mappings such as ``{"id": "a", "VIS": "a.fits[1]", "Y": …, "J": …, "H": …}``. All but a list are written to the tile
+        list ``<out>-tiles.txt``.
     out
         Run folder, a path or ``s3://…``; the name of the tile list with ``-scan``, beside it, by default. A run that was
         interrupted goes on where it was.
@@ -188,7 +195,7 @@ def plan(
 
     with TemporaryDirectory(prefix="scanner-plan-") as folder:
         if not isinstance(tiles, str | Path):
-            tiles = _write_tile_list(tiles, f"{folder}/plan", run_config(config, settings))
+            tiles = _write_tile_list(list(tiles), f"{folder}/plan", run_config(config, settings))
         return dry_run(run_request(tiles, out, config=config, **settings))
 
 
@@ -206,13 +213,21 @@ def run_request(
     from scanner.survey.run import RunRequest
 
     chosen = run_config(config, settings)
+    if isinstance(tiles, str | Path) and (tile_files.is_folder(str(tiles)) or tile_files.is_image(str(tiles))):
+        tiles = [tiles]
     if isinstance(tiles, str | Path):
-        tile_list = str(tiles)
-    elif out is None:
-        raise UsageError("Name a run folder with out: tiles that are no tile list have no name that one could be called after.")
+        tile_list, folder = str(tiles), _beside(str(tiles)) if out is None else str(out)
+        if chosen.targets.survey != EUCLID:
+            listed = read_tile_list(tile_list, chosen.storage, chosen.targets.survey)
+            tile_list = _write_tile_list([*listed.tiles.values(), *listed.failed], folder, chosen)
     else:
-        tile_list = _write_tile_list(tiles, str(out), chosen)
-    folder = _beside(tile_list) if out is None else str(out)
+        tiles = list(tiles)
+        if out is None and not all(isinstance(tile, str | Path) for tile in tiles):
+            raise UsageError(
+                "Name a run folder with out: tiles that are no tile list have no name that one could be called after."
+            )
+        folder = _beside(str(tiles[0])) if out is None and tiles else str(out)
+        tile_list = _write_tile_list(tiles, folder, chosen)
     return RunRequest(tile_list, folder, with_own_bundle(chosen, folder, restart=restart), restart, verify)
 
 
@@ -298,13 +313,16 @@ def _driver_metrics(engine: EngineConfig) -> Iterator[None]:
 
 def _beside(tile_list: str) -> str:
     """The run folder where none is named: a public bucket's lists are not to be written beside."""
-    folder, name = split(tile_list)
-    return join("." if is_remote(tile_list) else folder, f"{Path(name).stem}-scan")
+    folder, name = split(tile_list.rstrip("/") if is_remote(tile_list) else str(Path(tile_list).absolute()))
+    stem = name if tile_files.is_folder(tile_list) else Path(name.removesuffix(".gz").removesuffix(".fz")).stem
+    return join("." if is_remote(tile_list) else os.path.relpath(folder), f"{stem}-scan")
 
 
-def _write_tile_list(tiles: Iterable[TileLike], out: str, config: RunConfig) -> str:
+def _write_tile_list(tiles: Sequence[TileLike | FailedTile], out: str, config: RunConfig) -> str:
     """Write tiles as the list ``<out>-tiles.txt``, from which the run, and anyone who opens it later, reads them."""
-    lines = [_line(tile) for tile in tiles]
+    named = [tile for tile in tiles if isinstance(tile, str | Path)]
+    found = tile_files.named_tiles([str(one) for one in named], config.storage, config.targets.survey) if named else []
+    lines = [_line(tile) for tile in (*found, *(tile for tile in tiles if not isinstance(tile, str | Path)))]
     if not lines:
         raise TileListError("No tile was given; give folders, or mappings such as {'id': …, 'VIS': …, 'Y': …, 'J': …, 'H': …}.")
     location = f"{out.rstrip('/')}-tiles.txt"
@@ -313,10 +331,13 @@ def _write_tile_list(tiles: Iterable[TileLike], out: str, config: RunConfig) -> 
     return location
 
 
-def _line(tile: TileLike) -> str:
-    """One tile as a line of a tile list; local paths become absolute, as a list's own begin at its folder."""
-    if isinstance(tile, str | Path):
-        return shlex.quote(_absolute(tile))
+def _line(tile: Mapping[str, str | Path] | Tile | FailedTile) -> str:
+    """One tile as a line of a tile list; local paths become absolute, as a list's own begin at its folder.
+
+    A tile that lacks its VIS mosaic is a line that names none, with the reason behind it: it fails, and the others go on.
+    """
+    if isinstance(tile, FailedTile):
+        return f"id={tile.tile_id}  # {' '.join(tile.reason.split())}"
     if isinstance(tile, Tile):
         files: dict[str, str | Path] = {}
         for band, images in tile.bands.items():

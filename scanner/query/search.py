@@ -155,10 +155,12 @@ def _named(name: str) -> tuple[Region | None, SqlPart]:
         raise UsageError(f"An empty name was given; write a designation such as '{PREFIX} J100024.00+021200.0'.")
     designation = parse_designation(text)
     if designation is None:
-        start = text if text.upper().startswith(PREFIX) else f"{PREFIX} {text}"
-        return None, SqlPart(f"starts_with({NAME_COLUMN.name}, ?) OR lower(known_name) = lower(?)", (start.upper(), text))
+        beginning = f"(starts_with({NAME_COLUMN.name}, ?) OR contains({NAME_COLUMN.name}, ?))"
+        return None, SqlPart(f"{beginning} OR lower(known_name) = lower(?)", (text.upper(), f" {text.upper()}", text))
     full_name, ra, dec = designation
-    return Cone(ra, dec, _DESIGNATION_RADIUS_DEG), SqlPart(f"{NAME_COLUMN.name} = ?", (full_name,))
+    return Cone(ra, dec, _DESIGNATION_RADIUS_DEG), SqlPart(
+        f"({NAME_COLUMN.name} = ? OR ends_with({NAME_COLUMN.name}, ?))", (full_name, f" {full_name}")
+    )
 
 
 def _identified(candidate_id: str) -> SqlPart:

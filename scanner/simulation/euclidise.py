@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.fft
 from astropy.io import fits
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
 from reproject import reproject_interp
-from scipy.ndimage import fourier_shift
 from scipy.signal import oaconvolve
 
 from scanner.atomic_file import write_atomically
@@ -23,21 +21,16 @@ from scanner.records import BANDS, VIS_PIXEL_SCALE_ARCSEC, Band, BandFiles, Fail
 from scanner.simulation.telescope import noise
 from scanner.simulation.telescope.psf import mean_psf
 from scanner.sky.fits_image import read_image
-from scanner.sky.mosaic import celestial_wcs
+from scanner.sky.mosaic import ab_zero_point, celestial_wcs
+from scanner.sky.regrid import centred, gaussian, matching_kernel
 
 RECORD_FILE, LIST_FILE = "euclidised.json", "tile-list.txt"
 #: Half the side of a matching kernel: Euclid's wings are gone there.
 _REACH_ARCSEC = 3.0
-#: Where a PSF's transfer function is smaller than this it is taken for noise, and not divided by.
-_FLOOR = 1e-3
 #: A kernel that raises any frequency by more than this sharpens: the image is no better than Euclid's.
 _MOST_GAIN = 1.25
 #: Share of a kernel's weight that may lie on bad pixels.
 _MOST_BAD = 0.02
-#: AB zero points of units of flux, and of Jy.
-_UNITS = {"JY": 8.9, "MJY": 16.4, "UJY": 23.9, "NJY": 31.4}
-_ZERO_KEYS = ("MAGZERO", "MAGZPT", "MAGZP", "ABMAGZP", "ZEROPNT", "ZEROPOIN", "AB_ZP", "ZP_AB")
-_COUNTS = ("ELECTRONS", "COUNTS", "ELECTRON", "COUNT", "E-", "DN", "ADU")
 
 
 class EuclidisedBand(Record):
@@ -201,7 +194,9 @@ def read_sharp(files: BandFiles, band: Band, fwhm_arcsec: float | None = None, z
     wcs = celestial_wcs(header, (pixels.shape[0], pixels.shape[1]), name)
     scales = 3600.0 * np.asarray(proj_plane_pixel_scales(wcs))
     scale = float(np.sqrt(scales.prod()))
-    zero, factor = (zero_point, 1.0) if zero_point is not None else ab_zero_point(header, scale, name)
+    zero = ab_zero_point(header, scale) if zero_point is None else zero_point
+    if not math.isfinite(zero):
+        raise TileError(f"{name}: its header tells no AB zero point; give it with --zero-point.")
     if files.psf is not None:
         stamp, _ = read_image(files.psf)
         if not np.isfinite(stamp).all() or stamp.sum() <= 0 or max(stamp.shape) * scale > 60.0:
@@ -211,83 +206,16 @@ def read_sharp(files: BandFiles, band: Band, fwhm_arcsec: float | None = None, z
         psf, psf_name = gaussian(fwhm_arcsec / scale), f'Gaussian of FWHM {fwhm_arcsec:g}"'
     else:
         raise TileError(f"{name}: its PSF is not known; add {band}_PSF=FILE to the list or give --fwhm {band} ARCSEC.")
-    gain = factor * 10.0 ** (0.4 * (noise.ZERO_POINT[band] - zero))
+    gain = 10.0 ** (0.4 * (noise.ZERO_POINT[band] - zero))
     return Sharp((pixels * gain).astype(np.float32), wcs, scale, zero, psf, psf_name)
 
 
-def ab_zero_point(header: fits.Header, scale_arcsec: float, name: str) -> tuple[float, float]:
-    """AB zero point of an image's values, and what these are to be multiplied by before it holds.
-
-    Known are units of flux (``BUNIT`` nJy and the like), JWST's MJy/sr, HST's ``PHOTFLAM`` and ``PHOTPLAM`` with
-    ZP = -2.5 log₁₀ PHOTFLAM - 5 log₁₀ PHOTPLAM - 2.408 for counts per second (counts are divided by ``EXPTIME``), and the
-    usual names of a zero point.
-
-    Raises
-    ------
-    TileError
-        The header tells none of them.
-    """
-    unit = str(header.get("BUNIT", "")).strip().upper().replace(" ", "")
-    if unit in _UNITS:
-        return _UNITS[unit], 1.0
-    if unit == "MJY/SR":
-        # Here M is mega: the surface brightness times a pixel's solid angle, in Jy.
-        area = float(header.get("PIXAR_SR", math.radians(scale_arcsec / 3600.0) ** 2))
-        return 8.9 - 2.5 * math.log10(1e6 * area), 1.0
-    try:
-        if "PHOTFLAM" in header and "PHOTPLAM" in header:
-            flam, pivot = float(header["PHOTFLAM"]), float(header["PHOTPLAM"])
-            factor = 1.0 / float(header["EXPTIME"]) if unit in _COUNTS else 1.0
-            return -2.5 * math.log10(flam) - 5.0 * math.log10(pivot) - 2.408, factor
-        for key in _ZERO_KEYS:
-            if key in header:
-                return float(header[key]), 1.0
-    except (KeyError, ValueError, TypeError, ZeroDivisionError):
-        raise TileError(f"{name}: the zero point in its header cannot be understood; give it with --zero-point.") from None
-    raise TileError(f"{name}: its header tells no AB zero point; give it with --zero-point.")
-
-
-def gaussian(fwhm_pixels: float) -> Float64:
-    """A round Gaussian PSF that sums to one, on an odd number of pixels."""
-    sigma = fwhm_pixels / math.sqrt(8.0 * math.log(2.0))
-    axis = np.arange(-math.ceil(6.0 * sigma) - 1, math.ceil(6.0 * sigma) + 2, dtype=np.float64)
-    profile = np.exp(-0.5 * (axis / sigma) ** 2)
-    image = profile[:, None] * profile
-    return np.asarray(image / image.sum())
-
-
-def centred(psf: Float64) -> Float64:
-    """The PSF with its centroid in the middle pixel of an odd number of pixels; an image matched with it keeps its place."""
-    side = max(psf.shape) // 2 * 2 + 1
-    padded = np.zeros((side, side))
-    padded[: psf.shape[0], : psf.shape[1]] = psf
-    axis = np.arange(side) - side // 2
-    # The centroid of the core: far wings are noise.
-    inner = padded * (padded > 0.02 * padded.max())
-    shift = [-float(inner.sum(axis=1 - k) @ axis / inner.sum()) for k in range(2)]
-    return np.asarray(scipy.fft.ifft2(fourier_shift(scipy.fft.fft2(padded), shift)).real)
-
-
-def matching_kernel(psf: Float64, band: Band, scale_arcsec: float) -> tuple[Float64, float]:
-    """The kernel that makes Euclid's mean PSF, pixel included, of ``psf``, on pixels of ``scale_arcsec``.
-
-    Returns
-    -------
-    tuple
-        The kernel, (n, n) with n odd, and the most that it raises any spatial frequency by.
-    """
+def euclid_psf(band: Band, psf: Float64, scale_arcsec: float) -> Float64:
+    """Euclid's mean PSF, its pixel included, on an odd number of pixels of ``scale_arcsec``, no fewer than ``psf`` has."""
     side = max(2 * math.ceil(_REACH_ARCSEC / scale_arcsec) + 1, psf.shape[0])
     axis = (np.arange(side) - side // 2) * (scale_arcsec / VIS_PIXEL_SCALE_ARCSEC)
     euclid = mean_psf(band).values(axis[None, :], axis[:, None]).astype(np.float64)
-    own = np.zeros((side, side))
-    first = side // 2 - psf.shape[0] // 2
-    own[first : first + psf.shape[0], first : first + psf.shape[1]] = psf
-    target, source = (scipy.fft.rfft2(np.fft.ifftshift(image)) for image in (euclid / euclid.sum(), own))
-    ratio = target * source.conj() / (np.abs(source) ** 2 + _FLOOR**2)
-    # At no frequency at all, the light must stay what it is.
-    ratio /= ratio[0, 0].real
-    kernel = np.fft.fftshift(scipy.fft.irfft2(ratio, s=(side, side)))
-    return kernel, float(np.abs(ratio).max())
+    return np.asarray(euclid / euclid.sum())
 
 
 def euclid_grid(vis: Sharp) -> tuple[WCS, tuple[int, int]]:
@@ -323,7 +251,7 @@ def matched(image: Sharp, band: Band, grid: WCS, shape: tuple[int, int], name: s
     TileError
         It is no sharper than Euclid's.
     """
-    kernel, gain = matching_kernel(image.psf, band, image.scale_arcsec)
+    kernel, gain = matching_kernel(image.psf, euclid_psf(band, image.psf, image.scale_arcsec))
     if gain > _MOST_GAIN or image.scale_arcsec > VIS_PIXEL_SCALE_ARCSEC * (1.0 if band == "VIS" else 3.0):
         raise TileError(f"{name}: is no sharper than Euclid's {band}, so it cannot be made like it; give a sharper image.")
     good = np.isfinite(image.pixels)

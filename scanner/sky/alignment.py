@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
@@ -22,7 +23,7 @@ from scanner.records import (
     Float64,
     Int64,
 )
-from scanner.sky.mosaic import Mosaic
+from scanner.sky.mosaic import Mosaic, celestial_frame
 
 Case = Literal["bin", "slice", "warp"]
 #: VIS pixels along a NISP pixel.
@@ -30,7 +31,8 @@ STEP = 3
 #: The 66 NISP pixels span 198 VIS pixels: one less on each side than the 200.
 NISP_MARGIN = 1
 SCALE_TOLERANCE = 0.01
-LARGEST_NISP_SCALE_ARCSEC = 0.35
+#: Coarser pixels than this hold nothing of a lens.
+LARGEST_SCALE_ARCSEC = 1.0
 #: Largest distance between the pixel edges of two grids that count as one, in pixels of the band.
 EDGE_TOLERANCE = 0.1
 _POINTS = 17
@@ -107,15 +109,16 @@ def align(vis: Mosaic, nisp: Mapping[Band, Mosaic]) -> Alignment:
       corner of a VIS pixel.
     - ``slice``: 0.3" pixels whose edges coincide with VIS pixel edges within 0.1 NISP pixel everywhere. NISP cutouts are
       slices, so the common centre has to be a NISP pixel corner: at most 1.5 VIS pixels from the target along each axis.
-    - ``warp``: anything else between 0.1" and 0.35". The band is resampled once onto a 0.3" grid locked to the VIS pixel edges,
-      and then sliced from that.
+    - ``warp``: anything else up to 1". The band is resampled once onto a 0.3" grid locked to the VIS pixel edges, and then
+      sliced from that.
 
     The lattice is that of the first sliced band; a band sliced on another lattice is warped.
 
     Raises
     ------
     TileError
-        VIS pixels are not 0.1" wide, NISP pixels not 0.1" to 0.35", or a band does not overlap VIS.
+        VIS pixels are not 0.1" wide (:func:`scanner.sky.prepare.on_grid` makes them so), a band's are wider than 1", or it does
+        not overlap VIS.
     """
     for scale in vis.pixel_scales_arcsec:
         if abs(scale / VIS_PIXEL_SCALE_ARCSEC - 1) > SCALE_TOLERANCE:
@@ -135,17 +138,20 @@ def align(vis: Mosaic, nisp: Mapping[Band, Mosaic]) -> Alignment:
 def map_pixels(
     source: WCS, target: WCS, x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Pixel positions of one WCS in the pixels of another, of any shape; NaN or far away where there is none."""
+    """Pixel positions of one WCS in the pixels of another, of any frames and shape; NaN or far away where there is none."""
     longitude, latitude = source.all_pix2world(x, y, 0)
+    frame, wanted = celestial_frame(source), celestial_frame(target)
+    if not frame.is_equivalent_frame(wanted):
+        moved = SkyCoord(longitude, latitude, unit="deg", frame=frame).transform_to(wanted).spherical
+        longitude, latitude = moved.lon.deg, moved.lat.deg
     mapped = target.all_world2pix(longitude, latitude, 0, quiet=True)
     return np.asarray(mapped[0]), np.asarray(mapped[1])
 
 
 def _geometry(vis: Mosaic, nisp: Mosaic) -> BandGeometry:
     for scale in nisp.pixel_scales_arcsec:
-        smallest = VIS_PIXEL_SCALE_ARCSEC * (1 - SCALE_TOLERANCE)
-        if not smallest <= scale <= LARGEST_NISP_SCALE_ARCSEC * (1 + SCALE_TOLERANCE):
-            raise TileError(f'{nisp.name}: the {nisp.band} pixels are {scale:.4g}" wide; they must be 0.1" to 0.35".')
+        if scale > LARGEST_SCALE_ARCSEC:
+            raise TileError(f'{nisp.name}: the {nisp.band} pixels are {scale:.4g}" wide; of more than 1" nothing can be made.')
     x, y = _grid(vis.shape)
     band_x, band_y = map_pixels(vis.wcs, nisp.wcs, x, y)
     if not (_inside(band_x, band_y, nisp.shape) or _inside(*map_pixels(nisp.wcs, vis.wcs, *_grid(nisp.shape)), vis.shape)):

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
-from astropy.coordinates import ICRS, SkyCoord
+from astropy.coordinates import ICRS, BarycentricMeanEcliptic, SkyCoord
 from astropy.io import fits
+from astropy.time import Time
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
 from numpy.typing import NDArray
@@ -28,6 +29,12 @@ BAD_RMS = 1e15
 MOST_WCS_AXES = 9
 #: A tenth of a VIS pixel.
 LARGEST_FRAME_ERROR_ARCSEC = 0.01
+#: What the longitude of a celestial WCS is called: equatorial, galactic, ecliptic.
+LONGITUDES = ("RA", "GLON", "ELON")
+#: AB zero points of units of flux, keywords of zero points, and units of counts that are not divided by time.
+_FLUX_UNITS = {"JY": 8.9, "MJY": 16.4, "UJY": 23.9, "NJY": 31.4}
+_ZERO_KEYS = ("MAGZERO", "MAGZPT", "MAGZP", "ABMAGZP", "ZEROPNT", "ZEROPOIN", "AB_ZP", "ZP_AB")
+_COUNTS = ("ELECTRONS", "COUNTS", "ELECTRON", "COUNT", "E-", "DN", "ADU")
 #: Rows of a sample that tells whether a mosaic holds anything.
 _SAMPLE_ROWS = 32
 _STRIP_ROWS = 256
@@ -45,9 +52,11 @@ class Mosaic:
     shape
         (ny, nx).
     wcs
-        Celestial WCS, RA and Dec in degrees, ICRS whatever the frame and the equinox of the header.
+        Celestial WCS in degrees: ICRS, whatever the frame and the equinox of the header, if ``in_icrs``, else as in the header.
+    in_icrs
+        Whether a turned projection is the same map in ICRS to 0.01"; otherwise the pixels have to be resampled.
     zero_point
-        MAGZERO: AB magnitude of one unit; NaN where the header has none.
+        AB magnitude of one unit, see :func:`ab_zero_point`; NaN where the header tells none.
     unit
         BUNIT; "" where the header has none.
     pixel_scales_arcsec
@@ -69,13 +78,14 @@ class Mosaic:
         self.name = name
         self.band: Band = band
         self.shape = image.shape
-        self.wcs = celestial_wcs(header, self.shape, name)
+        self.wcs = wcs_of_any_frame(header, self.shape, name)
+        self.in_icrs = isinstance(celestial_frame(self.wcs), ICRS)
         with np.errstate(all="ignore"):
             if not np.isfinite(_corners(self.wcs, self.shape)).all():
                 raise TileError(f"{name}: its WCS gives no position on the sky for its corners; check the header.")
             scales = proj_plane_pixel_scales(self.wcs) * 3600
         self.pixel_scales_arcsec = (float(scales[0]), float(scales[1]))
-        self.zero_point = _number(header.get("MAGZERO"))
+        self.zero_point = ab_zero_point(header, self.pixel_scale_arcsec)
         self.unit = printable(str(header.get("BUNIT", ""))).strip()
         self._image, self._rms, self._flag, self._flag_mask = image, rms, flag, flag_mask
         self._scratch = scratch
@@ -182,6 +192,28 @@ class Mosaic:
             raise TileError(f"{self.name}: the {self.band} mosaic holds not one good pixel (all NaN or masked).")
         return sum(good) / (len(good) * columns)
 
+    @property
+    def has_rms(self) -> bool:
+        """Whether there is an RMS map."""
+        return self._rms is not None
+
+    def read_rms(self, y0: int, y1: int, x0: int, x1: int) -> Float32:
+        """Copy a window of the RMS map that lies inside the image; NaN where it is no number between 0 and 1e15."""
+        assert self._rms is not None
+        rms = self._rms.window(y0, y1, x0, x1).astype(np.float32)
+        rms[~((rms > 0) & (rms < BAD_RMS))] = np.nan
+        return rms
+
+    def median_rms(self) -> float:
+        """Median of the good pixels of the RMS map, from 32 rows spread over it; NaN where there is none."""
+        if self._rms is None:
+            return math.nan
+        rows, columns = self.shape
+        sample = np.unique(np.linspace(0, rows - 1, min(rows, _SAMPLE_ROWS)).round().astype(int))
+        rms = np.concatenate([self._rms.window(row, row + 1, 0, columns) for row in sample.tolist()]).astype(np.float64)
+        rms = rms[(rms > 0) & (rms < BAD_RMS)]
+        return float(np.median(rms)) if rms.size else math.nan
+
     def _strips(self) -> Iterator[NDArray[np.float32]]:
         rows, columns = self.shape
         for first in range(0, rows, _STRIP_ROWS):
@@ -193,7 +225,7 @@ class AbsentBand(Mosaic):
 
     def __init__(self, band: Band, vis: Mosaic) -> None:
         self.name, self.band = f"no {band} mosaic", band
-        self.shape, self.wcs, self.pixel_scales_arcsec = vis.shape, vis.wcs, vis.pixel_scales_arcsec
+        self.shape, self.wcs, self.in_icrs, self.pixel_scales_arcsec = vis.shape, vis.wcs, True, vis.pixel_scales_arcsec
         self.zero_point, self.unit = math.nan, ""
 
     def close(self) -> None:
@@ -209,6 +241,10 @@ class AbsentBand(Mosaic):
     def good_fraction(self) -> float:
         """Not one."""
         return 0.0
+
+    def median_rms(self) -> float:
+        """There is none."""
+        return math.nan
 
 
 def open_mosaic(files: BandFiles, *, band: Band, flag_mask: int = 1, scratch: Path | ScratchFolder | None = None) -> Mosaic:
@@ -270,14 +306,34 @@ def _companion(
     return companion
 
 
-@np.errstate(all="ignore")  # whatever a header holds: what is no number in the end is refused
 def celestial_wcs(header: fits.Header, shape: tuple[int, int], name: str) -> WCS:
     """Read the celestial WCS of an image, in ICRS; ``name`` is the file, for messages.
 
     Raises
     ------
     TileError
-        There is no WCS of RA and Dec, or one that cannot be understood, or turned into ICRS to 0.01" all over the image.
+        There is no celestial WCS, or one that cannot be understood, or turned into ICRS to 0.01" all over the image.
+    """
+    wcs = wcs_of_any_frame(header, shape, name)
+    frame = celestial_frame(wcs)
+    if not isinstance(frame, ICRS):
+        equinox = getattr(frame, "equinox", None)
+        of = f" of equinox {equinox.value}" if equinox is not None else ""
+        raise TileError(f"{name}: its positions are {frame.name.upper()}{of}, not ICRS; resample it with 'scanner prepare'.")
+    return wcs
+
+
+@np.errstate(all="ignore")  # whatever a header holds: what is no number in the end is refused
+def wcs_of_any_frame(header: fits.Header, shape: tuple[int, int], name: str) -> WCS:
+    """Read the celestial WCS of an image; ``name`` is the file, for messages.
+
+    It is in ICRS where that is but a turn of the header's projection, right to 0.01" all over the image: of equatorial,
+    galactic and ecliptic coordinates of any equinox in a zenithal projection. Otherwise it is the header's own.
+
+    Raises
+    ------
+    TileError
+        There is no celestial WCS, or one that cannot be understood.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -287,25 +343,39 @@ def celestial_wcs(header: fits.Header, shape: tuple[int, int], name: str) -> WCS
                 if not (isinstance(header[key], int) and 0 <= header[key] <= MOST_WCS_AXES):
                     raise ValueError(f"{key} is {header[key]!r}")
             wcs = WCS(header).celestial
-            usable = wcs.naxis == 2 and wcs.wcs.lngtyp == "RA" and bool((proj_plane_pixel_scales(wcs) > 0).all())
+            usable = wcs.naxis == 2 and wcs.wcs.lngtyp in LONGITUDES and bool((proj_plane_pixel_scales(wcs) > 0).all())
             if usable:
-                wcs_to_celestial_frame(wcs)
+                celestial_frame(wcs)
         except Exception as error:  # wcslib has its own exceptions for every way in which a header can be wrong
             # Its first line names a line of wcslib's own code.
             reason = str(error).strip().splitlines()[-1].rstrip(".") if str(error).strip() else type(error).__name__
             raise TileError(f"{name}: its WCS cannot be understood ({reason}).") from None
     if not usable:
-        raise TileError(f"{name}: has no celestial WCS (CTYPE RA/DEC, CRVAL, CRPIX, CD).")
-    return _in_icrs(wcs, shape, name)
+        raise TileError(f"{name}: has no celestial WCS (CTYPE RA/DEC, GLON/GLAT or ELON/ELAT, CRVAL, CRPIX, CD).")
+    return _in_icrs(wcs, shape)
 
 
-def _in_icrs(wcs: WCS, shape: tuple[int, int], name: str) -> WCS:
-    """The same map from pixels to the sky in ICRS: FK5 of any equinox differs by a rotation, FK4 nearly so.
+def celestial_frame(wcs: WCS) -> Any:
+    """The frame of a celestial WCS, of astropy's; ecliptic coordinates, which astropy does not map, are of the barycentre.
+
+    Raises
+    ------
+    ValueError
+        The frame is none that is known.
+    """
+    if wcs.wcs.lngtyp == "ELON":
+        equinox = wcs.wcs.equinox if np.isfinite(wcs.wcs.equinox) else 2000.0
+        return BarycentricMeanEcliptic(equinox=Time(equinox, format="jyear"))
+    return wcs_to_celestial_frame(wcs)
+
+
+def _in_icrs(wcs: WCS, shape: tuple[int, int]) -> WCS:
+    """The same map from pixels to the sky in ICRS, if there is one: frames differ by a rotation, FK4 nearly so.
 
     A rotation moves the reference point of a zenithal projection, which is its native pole, and turns the direction of north
-    there, LONPOLE (Calabretta & Greisen 2002, section 2.4). Refused where that is not right all over the image.
+    there, LONPOLE (Calabretta & Greisen 2002, section 2.4). Where that is not right all over the image, the WCS stays.
     """
-    frame = wcs_to_celestial_frame(wcs)
+    frame = celestial_frame(wcs)
     if isinstance(frame, ICRS):
         return wcs
     turned, wrong = wcs.deepcopy(), math.inf
@@ -316,14 +386,39 @@ def _in_icrs(wcs: WCS, shape: tuple[int, int], name: str) -> WCS:
         turned.wcs.crval = [reference.icrs.ra.deg, reference.icrs.dec.deg]
         north = SkyCoord(0.0, 90.0, unit="deg", frame="icrs").transform_to(frame)
         turned.wcs.lonpole = wcs.wcs.lonpole - reference.position_angle(north).deg
+        # GLON-TAN, ELON-TAN-SIP: the projection and what follows begin with the fifth letter.
+        turned.wcs.ctype = [f"{axis}{ctype[4:]}" for axis, ctype in zip(("RA--", "DEC-"), wcs.wcs.ctype, strict=True)]
         turned.wcs.radesys, turned.wcs.equinox = "ICRS", 2000.0
         turned.wcs.set()
-        wrong = wcs.pixel_to_world(x, y).icrs.separation(turned.pixel_to_world(x, y)).arcsec.max()
-    if not wrong < LARGEST_FRAME_ERROR_ARCSEC:
-        equinox = getattr(frame, "equinox", None)
-        of = f" of equinox {equinox.value}" if equinox is not None else ""
-        raise TileError(f"{name}: its positions are {frame.name.upper()}{of}, not ICRS; resample it to an ICRS grid.")
-    return turned
+        here = SkyCoord(*wcs.all_pix2world(x, y, 0), unit="deg", frame=frame).icrs
+        wrong = here.separation(SkyCoord(*turned.all_pix2world(x, y, 0), unit="deg")).arcsec.max()
+    return turned if wrong < LARGEST_FRAME_ERROR_ARCSEC else wcs
+
+
+def ab_zero_point(header: fits.Header, pixel_scale_arcsec: float) -> float:
+    """AB magnitude of one unit of an image; NaN where its header tells none.
+
+    Known are the usual names of a zero point, units of flux (``BUNIT`` nJy and the like), JWST's and Roman's MJy/sr, and HST's
+    ``PHOTFLAM`` and ``PHOTPLAM`` with ZP = -2.5 log₁₀ PHOTFLAM - 5 log₁₀ PHOTPLAM - 2.408 of counts per second (of counts,
+    with ``EXPTIME``).
+    """
+    found = next((value for key in _ZERO_KEYS if math.isfinite(value := _number(header.get(key)))), math.nan)
+    if math.isfinite(found):
+        return found
+    unit = str(header.get("BUNIT", "")).strip().upper().replace(" ", "")
+    if unit in _FLUX_UNITS:
+        return _FLUX_UNITS[unit]
+    if unit in ("MJY/SR", "MJYSR-1", "MJY.SR-1"):
+        # Here M is mega: the surface brightness times a pixel's solid angle, in Jy.
+        area = _number(header.get("PIXAR_SR", math.radians(pixel_scale_arcsec / 3600.0) ** 2))
+        return 8.9 - 2.5 * math.log10(1e6 * area) if area > 0 else math.nan
+    flam, pivot, exposure = (_number(header.get(key)) for key in ("PHOTFLAM", "PHOTPLAM", "EXPTIME"))
+    if not (flam > 0 and pivot > 0):
+        return math.nan
+    zero_point = -2.5 * math.log10(flam) - 5.0 * math.log10(pivot) - 2.408
+    if unit not in _COUNTS:
+        return zero_point
+    return zero_point + 2.5 * math.log10(exposure) if exposure > 0 else math.nan
 
 
 def _number(value: object) -> float:

@@ -25,6 +25,7 @@ from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
 from scanner.errors import TileError
+from scanner.imaging_surveys import EUCLID, ImagingSurvey
 from scanner.records import MICROJANSKY_ZERO_POINT, Float64, ImageRef, Int64
 from scanner.sky.local_files import decompressed, local_path, refuse_endless, regular_file
 
@@ -66,10 +67,11 @@ class Sources:
         return len(self.ra)
 
 
-def read(file: ImageRef) -> Sources:
+def read(file: ImageRef, survey: ImagingSurvey = EUCLID) -> Sources:
     """Read a catalogue.
 
-    Columns are found by the names of :data:`ALIASES`, in upper or lower case, the first that is there:
+    Columns are found by the names that the survey gives, then those of :data:`ALIASES`, in upper or lower case, the first that
+    is there:
 
     - position: degrees unless a unit says otherwise; text such as ``03:31:16.8`` is hours in right ascension and degrees in
       declination; ICRS;
@@ -86,7 +88,7 @@ def read(file: ImageRef) -> Sources:
     names: dict[str, str] = {}
 
     def choose(available: Sequence[str]) -> Sequence[str]:
-        names.update(_names_of_roles(available))
+        names.update(_names_of_roles(available, survey))
         missing = [role for role in ("ra", "dec") if role not in names]
         if missing:
             shown = ", ".join(available[:_SHOWN]) + (" …" if len(available) > _SHOWN else "")
@@ -106,7 +108,7 @@ def read(file: ImageRef) -> Sources:
         ra=ra,
         dec=dec,
         target_id=_ids(found.get("id")),
-        magnitude=_magnitude(found, file),
+        magnitude=_magnitude(found, file, survey.flux_unit),
         area=_numbers(found["area"], file) if "area" in found else None,
     )
 
@@ -126,16 +128,18 @@ def positions(ra: FileColumn, dec: FileColumn, file: ImageRef) -> tuple[Float64,
     return np.where(usable, longitude, np.nan) % 360.0, np.where(usable, latitude, np.nan)
 
 
-def _names_of_roles(available: Sequence[str]) -> dict[str, str]:
+def _names_of_roles(available: Sequence[str], survey: ImagingSurvey) -> dict[str, str]:
     """The file's own name of each column that has a role."""
     by_upper: dict[str, str] = {}
     for name in available:
         by_upper.setdefault(name.upper(), name)
-    return {
-        role: next(by_upper[alias] for alias in aliases if alias in by_upper)
-        for role, aliases in ALIASES.items()
-        if any(alias in by_upper for alias in aliases)
-    }
+    found = {}
+    for role, usual in ALIASES.items():
+        aliases = (*(name.upper() for name in survey.catalogue_columns.get(role, ())), *usual)
+        there = [by_upper[alias] for alias in aliases if alias in by_upper]
+        if there:
+            found[role] = there[0]
+    return found
 
 
 def _ids(column: FileColumn | None) -> Int64 | None:
@@ -146,12 +150,12 @@ def _ids(column: FileColumn | None) -> Int64 | None:
     return column.values.astype(np.int64)
 
 
-def _magnitude(found: dict[str, FileColumn], file: ImageRef) -> Float64 | None:
+def _magnitude(found: dict[str, FileColumn], file: ImageRef, flux_unit: str) -> Float64 | None:
     if "magnitude" in found:
         return _numbers(found["magnitude"], file)
     if "flux" not in found:
         return None
-    flux = _converted(found["flux"], file, u.uJy, "flux density")
+    flux = (_converted(found["flux"], file, u.Unit(flux_unit), "flux density") * u.Unit(flux_unit)).to_value(u.uJy)
     known: NDArray[np.bool_] = flux > 0
     if "detected" in found:
         known &= _numbers(found["detected"], file) != 0

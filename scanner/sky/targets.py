@@ -11,6 +11,7 @@ from astropy.wcs.utils import pixel_to_skycoord, skycoord_to_pixel
 
 from scanner.config import SAME_ID_RADIUS_ARCSEC, TargetsConfig
 from scanner.errors import TileError
+from scanner.imaging_surveys import ImagingSurvey
 from scanner.records import Float64, Int64, Targets, Tile
 from scanner.sky import source_catalogue
 from scanner.sky.detection import SMALLEST_AREA_PIXELS, detect
@@ -78,7 +79,7 @@ def list_targets(tile: Tile, vis: Mosaic, config: TargetsConfig) -> TargetSelect
     if source == "auto":
         source = "detection" if tile.catalogue is None else "catalogue"
     if source == "catalogue":
-        found = _from_catalogue(tile, vis)
+        found = _from_catalogue(tile, vis, config.survey)
     elif source == "detection":
         found = _from_detection(vis, config)
     else:
@@ -112,10 +113,10 @@ def list_targets(tile: Tile, vis: Mosaic, config: TargetsConfig) -> TargetSelect
     )
 
 
-def _from_catalogue(tile: Tile, vis: Mosaic) -> _Found:
+def _from_catalogue(tile: Tile, vis: Mosaic, survey: ImagingSurvey) -> _Found:
     if tile.catalogue is None:
         raise TileError(f"{vis.name}: tile {tile.tile_id} has no catalogue; name one, or use --targets detection.")
-    sources = source_catalogue.read(tile.catalogue)
+    sources = source_catalogue.read(tile.catalogue, survey)
     ids, notes = sources.target_id, []
     if ids is None:
         notes.append("target ids are HEALPix indices: the catalogue gives no whole-number id")
@@ -178,10 +179,11 @@ def _from_detection(vis: Mosaic, config: TargetsConfig) -> _Found:
     detections = detect(vis, config.detection_sigma, max(config.min_area_pixels, SMALLEST_AREA_PIXELS))
     ra, dec = _sky(vis, detections.x, detections.y)
     magnitude = None
-    if np.isfinite(vis.zero_point):
+    zero_point = vis.zero_point if np.isfinite(vis.zero_point) else config.survey.zero_point("VIS")
+    if np.isfinite(zero_point):
         magnitude = np.full(len(ra), np.nan)
         known = detections.flux > 0
-        magnitude[known] = vis.zero_point - 2.5 * np.log10(detections.flux[known])
+        magnitude[known] = zero_point - 2.5 * np.log10(detections.flux[known])
     return _Found(ra, dec, detections.x, detections.y, None, magnitude, detections.area)
 
 

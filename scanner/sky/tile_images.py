@@ -8,10 +8,11 @@ from typing import Self
 
 from scanner.config import CutoutsConfig
 from scanner.errors import TileError
-from scanner.records import BANDS, NISP_BANDS, Band, Tile
+from scanner.records import BANDS, NISP_BANDS, NISP_PIXEL_SCALE_ARCSEC, VIS_PIXEL_SCALE_ARCSEC, Band, Tile
 from scanner.sky.alignment import Alignment, align
 from scanner.sky.local_files import ScratchFolder
 from scanner.sky.mosaic import AbsentBand, Mosaic, area_deg2, open_mosaic
+from scanner.sky.regrid import fits_grid, on_grid
 from scanner.sky.warp import WarpedBand, covering_grid, warp
 
 
@@ -26,11 +27,14 @@ class TileImages:
         The mosaics of Y, J and H; those that the tile does not have are ``absent``.
     alignment
         How they lie on VIS.
+    notes
+        What was done to the mosaics that a reader of the results should know.
     sky_area_deg2
         Area of the VIS tile on the sky times the share of its pixels that are good (from a sample of its rows).
     """
 
-    def __init__(self, mosaics: dict[Band, Mosaic], scratch: ScratchFolder) -> None:
+    def __init__(self, mosaics: dict[Band, Mosaic], scratch: ScratchFolder, notes: tuple[str, ...] = ()) -> None:
+        self.notes = notes
         self.vis = mosaics["VIS"]
         self.nisp = {band: mosaics[band] for band in NISP_BANDS}
         self._scratch = scratch
@@ -53,6 +57,13 @@ class TileImages:
     def units(self) -> dict[Band, str]:
         """BUNIT per band; "" where the header has none."""
         return {"VIS": self.vis.unit, **{band: mosaic.unit for band, mosaic in self.nisp.items()}}
+
+    def noise(self, band: Band) -> float:
+        """Noise of a pixel of a cutout as the band's RMS map has it, in the band's unit; NaN where there is none."""
+        mosaic = self.vis if band == "VIS" else self.nisp[band]
+        scale = VIS_PIXEL_SCALE_ARCSEC if band == "VIS" else NISP_PIXEL_SCALE_ARCSEC
+        # A cutout's pixel is the sum of so many of the mosaic's, whose noise adds up in quadrature.
+        return mosaic.median_rms() * scale / mosaic.pixel_scale_arcsec
 
     def source(self, band: Band) -> Mosaic | WarpedBand:
         """The pixels that a NISP band is cut from; a band of the case ``warp`` is resampled when it is first asked for.
@@ -88,7 +99,7 @@ class TileImages:
 
 
 def open_tile(tile: Tile, config: CutoutsConfig, scratch: Path | None = None) -> TileImages:
-    """Open the mosaics of a tile and decide their alignment. Nothing is resampled yet.
+    """Open the mosaics of a tile and decide their alignment. Only VIS is resampled, where its own pixels do not fit.
 
     Parameters
     ----------
@@ -113,13 +124,19 @@ def open_tile(tile: Tile, config: CutoutsConfig, scratch: Path | None = None) ->
         raise TileError(f"tile {tile.tile_id}: names no {' and no '.join(missing)} mosaic; {needed}.")
     folder = ScratchFolder(scratch)
     mosaics: dict[Band, Mosaic] = {}
+    notes: list[str] = []
     try:
         for band in BANDS:
             if band in tile.bands:
                 mosaics[band] = open_mosaic(tile.bands[band], band=band, flag_mask=config.flag_mask, scratch=folder)
+                if band == "VIS" and not fits_grid(mosaics["VIS"]):
+                    given = mosaics["VIS"]
+                    mosaics["VIS"] = on_grid(given, tile.bands["VIS"], folder)
+                    given.close()
+                    notes.append(f'tiles whose VIS pixels are {given.pixel_scale_arcsec:.3g}" wide: resampled to 0.1"')
             else:
                 mosaics[band] = AbsentBand(band, mosaics["VIS"])
-        return TileImages(mosaics, folder)
+        return TileImages(mosaics, folder, tuple(notes))
     except BaseException:
         for mosaic in mosaics.values():
             mosaic.close()

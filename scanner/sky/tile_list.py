@@ -6,25 +6,24 @@ import codecs
 import io
 import logging
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from scanner.config import StorageConfig
-from scanner.errors import ForbiddenError, InputMissingError, TileListError, UsageError
-from scanner.records import BANDS, TILE_ID_PATTERN, Band, BandFiles, FailedTile, ImageRef, Tile
+from scanner.errors import InputMissingError, TileListError
+from scanner.imaging_surveys import EUCLID, ImagingSurvey
+from scanner.records import BANDS, BandFiles, FailedTile, ImageRef, Tile
 from scanner.sky.local_files import irregular
-from scanner.storage import open_store, read_file
+from scanner.sky.tile_files import TILE_ID, find_tiles
+from scanner.storage import read_file
 from scanner.storage.in_order import in_order
 from scanner.storage.location import SCHEMES, bucket_and_key, is_remote, split
 
 COMPANIONS = ("RMS", "FLAG", "PSF")
 _BAND_OF = {f"{band}_{companion}": band for band in BANDS for companion in COMPANIONS}
 KEYS = ("ID", *BANDS, "CATALOGUE", *_BAND_OF)
-_TILE_ID = re.compile(TILE_ID_PATTERN.removesuffix("$") + r"\Z")
 _WORD = re.compile(r"""(?: [^\s"'\\] | \\. | "(?:[^"\\]|\\.)*" | '[^']*' )+""", re.VERBOSE)
 _PIECE = re.compile(r"""\\(?P<escaped>.) | "(?P<double>(?:[^"\\]|\\.)*)" | '(?P<single>[^']*)' | (?P<plain>.)""", re.VERBOSE)
 _SPECIAL = re.compile(r"""[\\"'#]""")
@@ -35,13 +34,6 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 #: What :class:`~pathlib.Path` writes otherwise: empty parts, dots, a slash at the end.
 _UNTIDY = re.compile(r"//|(?:^|/)\.(?:/|$)|/$")
-#: Subfolders of a tile that hold its mosaics in the public archive.
-INSTRUMENTS = ("VIS", "NISP", "NIR")
-FITS_SUFFIXES = (".fits", ".fits.gz", ".fits.fz")
-TABLE_SUFFIXES = (*FITS_SUFFIXES, ".ecsv", ".csv", ".parquet")
-Role = Literal["image", "rms", "flag", "catalogue"]
-#: What a file is to its tile: (band, "image"), (band, "rms"), (band, "flag") or (None, "catalogue").
-_Place = tuple[Band | None, Role]
 #: Folders on object stores that are listed at a time: each costs some requests of tens of milliseconds.
 LISTED_TOGETHER = 16
 #: More folders than this take so long that the log says so.
@@ -111,7 +103,7 @@ class TileList:
         raise InputMissingError(f"{self.location}: has no tile {tile_id} any more; put its line back, or name another list.")
 
 
-def read(location: str | Path, storage: StorageConfig = StorageConfig()) -> TileList:
+def read(location: str | Path, storage: StorageConfig = StorageConfig(), survey: ImagingSurvey = EUCLID) -> TileList:
     """Read a tile list.
 
     A UTF-8 text file, local or on an object store. ``#`` at the start of a word begins a comment; blank lines count for
@@ -147,6 +139,8 @@ def read(location: str | Path, storage: StorageConfig = StorageConfig()) -> Tile
         The list, a local path or URL; its folder is where relative paths begin.
     storage
         How object stores are reached.
+    survey
+        Whose names the files in folders have.
 
     Raises
     ------
@@ -163,7 +157,7 @@ def read(location: str | Path, storage: StorageConfig = StorageConfig()) -> Tile
     tiles = ListedTiles(content, base)
     failed: list[FailedTile] = []
     named: dict[str, int] = {}
-    for number, tile_id, found in _with_tiles_of_folders(_entries(content, base, location), location, storage):
+    for number, tile_id, found in _with_tiles_of_folders(_entries(content, base, location), location, storage, survey):
         # Ids name folders, and some disks take names that differ in case for one.
         if earlier := named.get(tile_id.casefold()):
             known = {*tiles, *(failure.tile_id for failure in failed)}
@@ -226,13 +220,13 @@ def _entries(content: bytes, base: str, location: str) -> list[tuple[int, str, i
 
 
 def _with_tiles_of_folders(
-    entries: list[tuple[int, str, int | FailedTile | FolderLine]], location: str, storage: StorageConfig
+    entries: list[tuple[int, str, int | FailedTile | FolderLine]], location: str, storage: StorageConfig, survey: ImagingSurvey
 ) -> Iterator[tuple[int, str, int | FailedTile | Tile]]:
     """Entries by line, the folders among them replaced by their tiles; object stores are asked for many at a time."""
     folders = {number: entry for number, _, entry in entries if isinstance(entry, FolderLine)}
 
     def tiles(number: int) -> list[Tile | FailedTile]:
-        return find_tiles(folders[number].folder, f"{location}:{number}", storage, folders[number].catalogue)
+        return find_tiles(folders[number].folder, f"{location}:{number}", storage, folders[number].catalogue, survey)
 
     n_remote = sum(is_remote(line.folder) for line in folders.values())
     if n_remote > REPORTED_FOLDERS:
@@ -333,7 +327,7 @@ def _assignments(words: list[str], where: str) -> dict[str, str]:
         values[key] = match["value"]
     if "ID" not in values:
         raise TileListError(f"{where}: the line names files but no tile; add id=….")
-    if not _TILE_ID.match(values["ID"]):
+    if not TILE_ID.match(values["ID"]):
         raise TileListError(f"{where}: {values['ID']!r} cannot be a tile id; use letters, digits and ._+- (not a dot first).")
     for companion, band in _BAND_OF.items():
         if companion in values and band not in values:
@@ -406,199 +400,3 @@ def _url_below(value: str, base: str, where: str) -> str:
         elif part not in ("", "."):
             parts.append(part)
     return "/".join([bucket, *parts])
-
-
-def _word(pattern: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![A-Z]){pattern}(?![A-Z])")
-
-
-_BAND_WORDS: dict[Band, re.Pattern[str]] = {
-    "VIS": _word("VIS"),
-    "Y": _word("NI(?:R|SP)[-_]Y"),
-    "J": _word("NI(?:R|SP)[-_]J"),
-    "H": _word("NI(?:R|SP)[-_]H"),
-}
-_LEFT_OUT = _word("(?:PSF|BGMOD|BKG|BACKGROUND|SEGMAP|SEGMENTATION|MORPH|CUTOUTS|WEIGHT)")
-_CATALOGUE_WORD = _word("CAT(?:ALOG(?:UE)?)?")
-_TILE_WORD = re.compile(r"(?<![A-Z])TILE[-_]?(\d{1,64})", re.ASCII)
-
-
-@dataclass(frozen=True, order=True)
-class _File:
-    name: str
-    location: str
-
-
-class _UnlistedError(Exception):
-    """A folder cannot be listed; the message says why."""
-
-
-def find_tiles(folder: str, where: str, storage: StorageConfig, catalogue: str | None = None) -> list[Tile | FailedTile]:
-    """Find the tiles of a folder.
-
-    Parameters
-    ----------
-    folder
-        Local path or URL of the folder.
-    where
-        ``list:line``, with which every reason begins.
-    storage
-        How object stores are reached.
-    catalogue
-        Where the catalogue is, if not in the folder: a file, or a folder, which ends in ``/``.
-
-    Returns
-    -------
-    list of Tile or FailedTile
-        At least one.
-
-    Raises
-    ------
-    InputMissingError
-        Credentials or bucket do not hold.
-    UnavailableError
-        The store does not answer.
-    """
-    folder_id = _folder_tile_id(folder)
-    try:
-        groups = _group(_files_of(folder, storage, INSTRUMENTS), folder_id)
-        if catalogue is not None:
-            _add_catalogues(groups, catalogue, storage)
-    except _UnlistedError as error:
-        return [_failed(folder_id, where, str(error))]
-    return [_assemble(tile_id, places, folder, where, catalogue) for tile_id, places in sorted(groups.items())]
-
-
-def _files_of(folder: str, storage: StorageConfig, subfolders: tuple[str, ...] = ()) -> list[_File]:
-    """Files of a folder and of the named subfolders, by name."""
-    names = _remote_names(folder, storage) if is_remote(folder) else _local_names(folder)
-    files = [_File(name, _child(folder, name)) for name, is_folder in names if not is_folder]
-    for name, is_folder in names:
-        if is_folder and name.upper() in subfolders:
-            files += _files_of(_child(folder, name), storage)
-    return sorted(files)
-
-
-def _local_names(folder: str) -> list[tuple[str, bool]]:
-    try:
-        entries = [entry for entry in Path(folder).iterdir() if not entry.name.startswith(".")]
-        return [(entry.name, entry.is_dir()) for entry in entries if entry.is_dir() or entry.is_file()]
-    except NotADirectoryError:
-        raise _UnlistedError(f"{folder}: is a file, not a folder; name the files of the tile, id=… VIS=…") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise _UnlistedError(f"{folder}: the tile's folder cannot be read ({reason}); check the path") from None
-
-
-def _remote_names(folder: str, storage: StorageConfig) -> list[tuple[str, bool]]:
-    try:
-        entries = open_store(folder, storage).entries()
-    except (ForbiddenError, UsageError) as error:
-        raise _UnlistedError(str(error).rstrip(".")) from None
-    if not entries:
-        raise _UnlistedError(f"{folder}: no object lies below it; check the URL of the tile's folder")
-    return [(entry.name, entry.is_folder) for entry in entries if not entry.name.startswith(".")]
-
-
-def _child(folder: str, name: str) -> str:
-    return f"{folder.rstrip('/')}/{name}" if is_remote(folder) else str(Path(folder) / name)
-
-
-def _add_catalogues(groups: dict[str, dict[_Place, list[_File]]], catalogue: str, storage: StorageConfig) -> None:
-    """Give each tile the catalogue of its number; a file that is named is that of the folder's only tile, whatever its name."""
-    only = next(iter(groups)) if len(groups) == 1 else None
-    if catalogue.endswith("/"):
-        found = [(_tile_number(file.name) or only, file) for file in _files_of(catalogue, storage)]
-        found = [(tile_id, file) for tile_id, file in found if _place(file.name) == (None, "catalogue")]
-    else:
-        name = split(catalogue)[1]
-        found = [(only or _tile_number(name), _File(name, catalogue))]
-    for tile_id, file in found:
-        if tile_id in groups:
-            groups[tile_id][None, "catalogue"].append(file)
-
-
-def _group(files: Iterable[_File], folder_id: str) -> dict[str, dict[_Place, list[_File]]]:
-    """Files of each tile by their place; files without a tile number join the folder's one tile."""
-    groups: dict[str, dict[_Place, list[_File]]] = defaultdict(lambda: defaultdict(list))
-    unnumbered: list[tuple[_Place, _File]] = []
-    for file in files:
-        place, number = _place(file.name), _tile_number(file.name)
-        if place is None:
-            continue
-        if number is None:
-            unnumbered.append((place, file))
-        else:
-            groups[number][place].append(file)
-    if unnumbered or not groups:
-        home = next(iter(groups)) if len(groups) == 1 else folder_id
-        for place, file in unnumbered:
-            groups[home][place].append(file)
-        groups.setdefault(home, defaultdict(list))
-    return groups
-
-
-def _tile_number(name: str) -> str | None:
-    match = _TILE_WORD.search(name.upper())
-    return match[1] if match else None
-
-
-def _place(name: str) -> _Place | None:
-    upper = name.upper()
-    suffix = next((suffix for suffix in TABLE_SUFFIXES if upper.endswith(suffix.upper())), None)
-    if suffix is None or _LEFT_OUT.search(upper):
-        return None
-    if _CATALOGUE_WORD.search(upper):
-        return None, "catalogue"
-    if suffix not in FITS_SUFFIXES:
-        return None
-    band = next((band for band, word in _BAND_WORDS.items() if word.search(upper)), None)
-    if band is None:
-        return None
-    role: Role = "rms" if _word("RMS").search(upper) else "flag" if _word("FLAG").search(upper) else "image"
-    return band, role
-
-
-def _assemble(
-    tile_id: str, places: dict[_Place, list[_File]], folder: str, where: str, catalogue: str | None
-) -> Tile | FailedTile:
-    if not _TILE_ID.match(tile_id):
-        return _failed(tile_id, where, f"{folder}: {tile_id!r} cannot be a tile id; name the files of the tile, id=… VIS=…")
-    for (band, role), files in places.items():
-        if len(files) > 1:
-            what = " ".join(part for part in (band, role) if part)
-            names = f"{files[0].name} and {files[1].name}"
-            return _failed(tile_id, where, f"{folder}: {names} are both the {what}; keep one, or name it")
-    if ("VIS", "image") not in places:
-        return _failed(tile_id, where, f"{folder}: has no VIS mosaic (a name such as *VIS*.fits); add it, or name it")
-    for band in BANDS:
-        orphans = [role for role in ("rms", "flag") if (band, role) in places and (band, "image") not in places]
-        if orphans:
-            return _failed(tile_id, where, f"{folder}: has the {orphans[0].upper()} of {band} and no mosaic of {band}; add it")
-    if catalogue is not None and not places.get((None, "catalogue")):
-        return _failed(tile_id, where, f"{catalogue}: is or holds no catalogue of tile {tile_id}; add it, or name the file")
-
-    def reference(band: Band | None, role: Role) -> ImageRef | None:
-        files = places.get((band, role))
-        return ImageRef(path=files[0].location) if files else None
-
-    bands: dict[Band, BandFiles] = {}
-    for band in BANDS:
-        image = reference(band, "image")
-        if image is not None:
-            bands[band] = BandFiles(image=image, rms=reference(band, "rms"), flag=reference(band, "flag"))
-    return Tile(tile_id=tile_id, bands=bands, catalogue=reference(None, "catalogue"))
-
-
-def _folder_tile_id(folder: str) -> str:
-    if is_remote(folder):
-        name = split(folder)[1]
-    else:
-        # A link keeps its own name: only a path that ends in no name at all is resolved.
-        path = Path(folder)
-        name = path.name if path.name not in ("", "..") else path.resolve().name or "unnamed"
-    return _tile_number(name) or name
-
-
-def _failed(tile_id: str, where: str, reason: str) -> FailedTile:
-    return FailedTile(tile_id=tile_id, reason=f"{where}: {reason}.")

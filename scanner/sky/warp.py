@@ -1,4 +1,4 @@
-"""Resampling of a NISP band onto the 0.3" grid that is locked to the VIS pixels: once per tile, in bounded memory."""
+"""Resampling of an image onto a grid of VIS pixels, or of three by three of them, by splines, block by block."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from scanner.records import NISP_PIXEL_SCALE_ARCSEC, Float32, Float64
+from scanner.records import VIS_PIXEL_SCALE_ARCSEC, Float32, Float64
 from scanner.sky.alignment import STEP, BandGeometry, map_pixels
 from scanner.sky.fits_image import MappedImage
 from scanner.sky.local_files import ScratchFolder, scratch_error
@@ -34,11 +34,12 @@ _NODE_SPACING = 32
 
 @dataclass(frozen=True)
 class WarpGrid:
-    """Output pixels: pixel (column j, row i) covers VIS columns ``origin_x + 3 j`` and the next two, and so in y."""
+    """Output pixels: pixel (column j, row i) covers VIS columns from ``origin_x + step j``, ``step`` of them, and so in y."""
 
     origin_x: int
     origin_y: int
     shape: tuple[int, int]
+    step: int = STEP
 
 
 def covering_grid(geometry: BandGeometry, vis_shape: tuple[int, int]) -> WarpGrid:
@@ -106,13 +107,14 @@ def _block_rows(mosaic: Mosaic, vis_wcs: WCS, grid: WarpGrid) -> Iterator[Float3
         strip = np.empty((min(_BLOCK, rows - top), columns), dtype=np.float32)
         for left in range(0, columns, _BLOCK):
             block = strip[:, left : left + _BLOCK]
-            block[...] = _resample(mosaic, vis_wcs, grid, top, left, (block.shape[0], block.shape[1]))
+            block[...] = resample(mosaic, vis_wcs, grid, top, left, (block.shape[0], block.shape[1]))
         yield strip
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def _resample(mosaic: Mosaic, vis_wcs: WCS, grid: WarpGrid, top: int, left: int, shape: tuple[int, int]) -> Float32:
-    samples = math.ceil(NISP_PIXEL_SCALE_ARCSEC / mosaic.pixel_scale_arcsec - _SPARE)
+def resample(mosaic: Mosaic, vis_wcs: WCS, grid: WarpGrid, top: int, left: int, shape: tuple[int, int]) -> Float32:
+    """Resample a block of output pixels, see :func:`warp`: rows ``top … top + shape[0] - 1``, and columns likewise."""
+    samples = max(1, math.ceil(grid.step * VIS_PIXEL_SCALE_ARCSEC / mosaic.pixel_scale_arcsec - _SPARE))
     x, y, area = sample_positions(mosaic.wcs, vis_wcs, grid, top, left, shape, samples)
     out = np.full(shape, np.nan, dtype=np.float32)
     usable = np.isfinite(x) & np.isfinite(y)
@@ -162,7 +164,7 @@ def sample_positions(
     for size, first, origin in ((shape[0], top, grid.origin_y), (shape[1], left, grid.origin_x)):
         nodes = np.linspace(0, size, max(2, -(-size // _NODE_SPACING) + 1))
         points = (np.arange(size * samples) + 0.5) / samples
-        axes.append((origin - 0.5 + STEP * (first + nodes), nodes, _interpolation_matrix(nodes, points)))
+        axes.append((origin - 0.5 + grid.step * (first + nodes), nodes, _interpolation_matrix(nodes, points)))
     (vis_y, nodes_y, weights_y), (vis_x, nodes_x, weights_x) = axes
     x_nodes, y_nodes = map_pixels(vis_wcs, band_wcs, *np.meshgrid(vis_x, vis_y))
     (x_dy, x_dx), (y_dy, y_dx) = np.gradient(x_nodes, nodes_y, nodes_x), np.gradient(y_nodes, nodes_y, nodes_x)

@@ -28,12 +28,16 @@ _NEAR_DEG = 1 / 3600
 
 @dataclass(frozen=True)
 class FoundObject:
-    """Row ``index`` of ``table``, the rows of its tile as they were scored; ``rank`` is None outside the merged catalogue."""
+    """Row ``index`` of ``table``, the rows of its tile as they were scored; ``rank`` is None outside the merged catalogue.
+
+    ``prefix``: what names begin with in the run's survey.
+    """
 
     commit: CommitRecord
     table: pa.Table
     index: int
     rank: int | None
+    prefix: str
 
     @property
     def row(self) -> pa.Table:
@@ -43,7 +47,7 @@ class FoundObject:
     @property
     def name(self) -> str:
         """Its designation."""
-        return designations(self.row["ra"].to_numpy(), self.row["dec"].to_numpy())[0]
+        return designations(self.row["ra"].to_numpy(), self.row["dec"].to_numpy(), self.prefix)[0]
 
 
 def find_object(folder: RunFolder, wanted: str, scratch: Path) -> FoundObject:
@@ -76,7 +80,8 @@ def find_object(folder: RunFolder, wanted: str, scratch: Path) -> FoundObject:
     if not len(found):
         raise InputMissingError(f"{folder.location}: tile {tile_id} has no object {target_id}.")
     row = table.slice(int(found[0]), 1)
-    return FoundObject(commit=commit, table=table, index=int(found[0]), rank=_rank(folder, row, scratch))
+    prefix = folder.record().config.targets.survey.prefix
+    return FoundObject(commit=commit, table=table, index=int(found[0]), rank=_rank(folder, row, scratch), prefix=prefix)
 
 
 def _place(folder: RunFolder, wanted: str, scratch: Path) -> tuple[str, int]:

@@ -190,7 +190,13 @@ def finish(
     )
     with (
         temporary_beside(folder.store, scratch) as temporary,
-        Merging(temporary / "merging", rule, matcher, config.system_radius_arcsec) as merging,
+        Merging(
+            temporary / "merging",
+            rule,
+            matcher,
+            config.system_radius_arcsec,
+            prefixes={record.run_id: record.config.targets.survey.prefix},
+        ) as merging,
     ):
         for commit, table in in_order(partial(_read, folder, record), done):
             merging.add(columns.with_source(table, record.run_id, record.bundle))

@@ -252,6 +252,7 @@ def merge_runs(request: MergeRequest, on_progress: Progress = lambda done, total
                 Rule(request.catalogue.duplicate_radius_arcsec, bundles, request.catalogue.rank),
                 KnownLensMatcher(known, request.catalogue.known_radius_arcsec),
                 request.catalogue.system_radius_arcsec,
+                prefixes={run.record.run_id: run.record.config.targets.survey.prefix for run in runs},
             ) as merging,
         ):
             _read_tables(runs, merging, on_progress)

@@ -23,11 +23,12 @@ class TileJob(Record):
 
 
 class TileProgress(Record):
-    """How far a worker is with its tile."""
+    """How far a worker is with its tile; ``doing``: what it does before there are objects to count."""
 
     tile_id: str
     n_done: int
     n_targets: int
+    doing: str = ""
 
 
 class FatalError(Record):

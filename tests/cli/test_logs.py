@@ -39,7 +39,7 @@ def lines(text):
 
 
 def test_a_record_is_one_json_object_with_what_its_extra_says(capsys):
-    with output.log_lines("auto"):
+    with output.log_lines("json"):
         logger.info("tile %s: %s", "T1", "größer\nals", extra={"tile": "T1", "n_scored": 3})
         try:
             raise OSError("no space")
@@ -59,6 +59,25 @@ def test_a_record_is_one_json_object_with_what_its_extra_says(capsys):
     }
     assert (second["level"], second["tile"]) == ("error", "T2")
     assert second["exception"].endswith("OSError: no space")
+
+
+@pytest.mark.parametrize("in_container", [False, True])
+def test_a_pipe_gets_words_and_a_container_json(capsys, monkeypatch, in_container):
+    monkeypatch.setattr(output, "in_container", lambda: in_container)
+    with output.log_lines("auto"):
+        logger.info("tile T1: 3 scored")
+    assert capsys.readouterr().err.startswith("{") is in_container
+
+
+def test_kubernetes_and_docker_make_containers(monkeypatch, tmp_path):
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setattr(output, "CONTAINER_MARKS", (str(tmp_path / "mark"),))
+    assert not output.in_container()
+    (tmp_path / "mark").touch()
+    assert output.in_container()
+    (tmp_path / "mark").unlink()
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert output.in_container()
 
 
 def test_text_is_for_people(capsys):

@@ -7,12 +7,17 @@ from astropy.nddata import Cutout2D, block_reduce
 from astropy.wcs import WCS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scans import plain_bundle
 
 from scanner.config import CutoutsConfig
 from scanner.cutouts.extract import cut, cut_pixels
+from scanner.cutouts.quality import fill_bad_pixels
+from scanner.ensemble import bundles
+from scanner.ensemble.session import Scorer
 from scanner.errors import TileError
 from scanner.records import BANDS, BandFiles, Flag, ImageRef, Targets, Tile
 from scanner.sky.tile_images import open_tile
+from scanner.survey.scan.tile import score_batch
 
 REAL = Path(__file__).parents[2] / "../shared/real"
 CONFIG = CutoutsConfig()
@@ -71,6 +76,75 @@ def test_order_is_by_row_and_the_batch_size_makes_no_difference(make_tile):
     for other in results[1:]:
         for name, values in results[0].items():
             np.testing.assert_array_equal(values, other[name], err_msg=name)
+
+
+def write_stamp(folder, size, ring_arcsec, rms=None):
+    """A bright ring in Gaussian noise (sigma 0.01 of VIS, 0.03 of NISP's 0.3" pixels) on ``size``² pixels, of four bands."""
+    random = np.random.default_rng(size)
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ["RA---TAN", "DEC--TAN"], [150, 2], [size / 2 + 0.5] * 2
+    wcs.wcs.cdelt = [-0.1 / 3600, 0.1 / 3600]
+    axis = (np.arange(size) - (size - 1) / 2) * 0.1
+    light = 0.3 * np.exp(-0.5 * ((np.hypot(axis, axis[:, None]) - ring_arcsec) / 0.8) ** 2)
+    bands = {}
+    for band in BANDS:
+        fits.writeto(
+            folder / f"{band}.fits", (light + 0.5 + random.normal(0, 0.01, light.shape)).astype(np.float32), wcs.to_header()
+        )
+        bands[band] = BandFiles(image=ImageRef(str(folder / f"{band}.fits")))
+        if rms is not None:
+            fits.writeto(folder / f"{band}-rms.fits", np.full(light.shape, rms, np.float32))
+            bands[band] = bands[band].model_copy(update={"rms": ImageRef(str(folder / f"{band}-rms.fits"))})
+    return Tile(tile_id="stamp", bands=bands)
+
+
+@pytest.mark.parametrize(
+    ("size", "ring_arcsec", "rms"),
+    [pytest.param(100, 2.0, None, id="a dark edge"), pytest.param(66, 2.8, 0.0102, id="light to the edge, but an RMS map")],
+)
+def test_a_stamp_smaller_than_a_cutout_is_padded_and_its_own_light_is_not_taken_for_noise(tmp_path, size, ring_arcsec, rms):
+    with open_tile(write_stamp(tmp_path, size, ring_arcsec, rms), CONFIG) as images:
+        (batch,) = cut(images, targets_at([(size - 1) / 2], [(size - 1) / 2]), 1)
+    assert batch.flags[0] & Flag.PADDED
+    assert batch.flags[0] & Flag.OUTSIDE_MOSAIC
+    assert np.isnan(batch.vis).mean() == 1 - (size / 200) ** 2
+    np.testing.assert_array_equal(batch.bad_fraction, 0)
+    np.testing.assert_allclose(batch.sigma, [[0.01, 0.03, 0.03, 0.03]], rtol=0.3)
+    vis, nisp = fill_bad_pixels(batch)
+    np.testing.assert_allclose(vis[0, :20].std(), batch.sigma[0, 0], rtol=0.05)
+    assert np.isfinite(nisp).all()
+
+
+def test_what_is_bad_within_a_stamp_still_counts(tmp_path):
+    tile = write_stamp(tmp_path, 120, 1.0)
+    with fits.open(tmp_path / "VIS.fits", mode="update") as hdus:
+        hdus[0].data[:30] = np.nan
+    with open_tile(tile, CONFIG) as images:
+        (batch,) = cut(images, targets_at([59.5], [59.5]), 1)
+    np.testing.assert_allclose(batch.bad_fraction, [[0.25, 0, 0, 0]], atol=1e-6)
+
+
+def test_an_object_at_the_edge_of_a_stamp_cannot_be_judged(tmp_path):
+    with open_tile(write_stamp(tmp_path, 100, 2.0), CONFIG) as images:
+        (batch,) = cut(images, targets_at([20.0], [49.5]), 1)
+    assert not batch.flags[0] & Flag.PADDED
+    assert batch.bad_fraction[0, 0] > 0.75
+
+
+def test_a_real_lens_in_a_stamp_of_ten_arcseconds_is_scored(real):
+    path = next((real / "euclid-q1-102018665").glob("*.fits"))
+
+    def files(name):
+        return BandFiles(image=ImageRef(str(path), f"{name}_BGSUB"), rms=ImageRef(str(path), f"{name}_RMS"))
+
+    tile = Tile(tile_id="q1", bands={band: files(band if band == "VIS" else f"NIR_{band}") for band in BANDS})
+    with open_tile(tile, CONFIG) as images:
+        (batch,) = cut(images, targets_at([49.5], [49.5]), 1)
+    assert (batch.bad_fraction < 0.01).all()
+    scorer = Scorer(bundles.load(plain_bundle()))
+    scores = score_batch(scorer, batch)
+    assert not scores.flags[0] & (Flag.TOO_MANY_BAD_PIXELS | Flag.BANDS_MISSING)
+    assert scores.calibrated[0] > 0.3
 
 
 def test_no_targets_no_batches(make_tile):

@@ -186,7 +186,7 @@ def _scan(job: TileJob, on_progress: OnProgress) -> CommitRecord:
             return commit
         with (
             folder.staged_tile(tile_id, temporary) as staging,
-            _opened(job, files, temporary, watch) as (images, targets, cut_tile),
+            _opened(job, files, temporary, watch, on_progress) as (images, targets, cut_tile),
         ):
             batches = _cutouts(images, targets, job, watch)
             commit = _scored(job, scorer, cut_tile, batches, staging, watch, on_progress)
@@ -206,7 +206,7 @@ def _cut_and_hand_over(job: TileJob, on_progress: OnProgress) -> str:
             return inputs
         with (
             folder.staged_handover(tile_id, temporary) as staging,
-            _opened(job, files, temporary, watch) as (images, targets, cut_tile),
+            _opened(job, files, temporary, watch, on_progress) as (images, targets, cut_tile),
         ):
             progress = TileProgress(tile_id=tile_id, n_done=0, n_targets=cut_tile.n_targets)
             with (
@@ -245,17 +245,26 @@ def _score(job: TileJob, inputs: str, on_progress: OnProgress) -> CommitRecord:
 
 @contextmanager
 def _opened(
-    job: TileJob, files: dict[str, str], scratch: Path, watch: Stopwatch
+    job: TileJob, files: dict[str, str], scratch: Path, watch: Stopwatch, on_progress: OnProgress
 ) -> Iterator[tuple[TileImages, Targets, CutTile]]:
     config, tile = job.config, job.tile
+
+    def say(doing: str) -> None:
+        on_progress(TileProgress(tile_id=tile.tile_id, n_done=0, n_targets=0, doing=doing))
+
     if remote_files(tile):
+        say("fetching")
         with watch.stage("fetch"):
             tile = fetch_tile(tile, _fetched(scratch, fingerprint.combined(files)), config.storage)
+    say("opening")
     with watch.stage("open"):
         images = open_tile(tile, config.cutouts, scratch)
     with images:
+        say("finding objects")
         with watch.stage("targets"):
             selection = list_targets(tile, images.vis, config.targets)
+        if "warp" in images.alignment.case and len(selection.targets):
+            say("resampling")
         bytes_read = fingerprint.bytes_of_tile(tile)
         metrics.bytes_read(bytes_read)
         yield (
@@ -272,6 +281,7 @@ def _opened(
                 n_rejected=selection.n_rejected,
                 notes=(
                     *selection.notes,
+                    *images.notes,
                     *(_without(band) for band in images.absent),
                 ),
                 n_targets=len(selection.targets),
