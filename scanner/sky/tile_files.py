@@ -156,7 +156,7 @@ def _group(files: Iterable[_File], folder_id: str, survey: ImagingSurvey) -> dic
         # Euclid numbers its tiles; of other surveys, images of several places differ in all but the filter of their names.
         several = survey != EUCLID and max(Counter(place for place, _ in unnumbered).values(), default=0) > 1
         for place, file in unnumbered:
-            groups[_without_suffix(survey.without_filter(file.name)) if several else home][place].append(file)
+            groups[survey.without_filter(_without_suffix(file.name)) if several else home][place].append(file)
         if not groups:
             groups[home] = defaultdict(list)
     return groups

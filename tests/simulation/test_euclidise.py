@@ -149,23 +149,6 @@ def test_a_source_as_noisy_as_euclid_gets_photon_noise_alone():
     assert np.std(found) == pytest.approx(0.006, rel=0.05)
 
 
-@pytest.mark.parametrize(
-    ("cards", "zero", "factor"),
-    [
-        # F814W of ACS: 25.94 AB, Hubble's handbook; counts are divided by the time.
-        ({"BUNIT": "ELECTRONS/S", "PHOTFLAM": 7.03e-20, "PHOTPLAM": 8045.5}, 25.947, 1.0),
-        ({"BUNIT": "ELECTRONS", "PHOTFLAM": 7.03e-20, "PHOTPLAM": 8045.5, "EXPTIME": 2028.0}, 25.947, 1 / 2028.0),
-        # 1 MJy/sr on 0.03" pixels is 2.1154e-14 sr: 21.154 nJy.
-        ({"BUNIT": "MJy/sr", "PIXAR_SR": 2.1154e-14}, 28.087, 1.0),
-        ({"BUNIT": "nJy"}, 31.4, 1.0),
-        ({"MAGZERO": 24.6}, 24.6, 1.0),
-    ],
-)
-def test_zero_points_of_headers(cards, zero, factor):
-    found = sharp.ab_zero_point(fits.Header(cards), 0.03, "image")
-    assert found == (pytest.approx(zero, abs=0.002), pytest.approx(factor))
-
-
 def test_bad_pixels_stay_bad_and_others_good(sky):
     image = fits.getdata(sky / "VIS.fits").copy()
     image[60:90, 300:340] = np.nan

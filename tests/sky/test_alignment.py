@@ -143,8 +143,13 @@ def refused(match, vis, band):
 def test_wrong_pixel_scales_are_refused():
     refused('VIS pixels are 0.3" wide; they must be 0.1"', on_lattice(0, 0), VIS)
     refused('VIS pixels are 0.102" wide', mosaic(sky(0.102, [100, 100]), 500, 500), VIS)
-    refused('Y pixels are 0.4" wide; they must be 0.1" to 0.35"', VIS, on_lattice(0, 0, scale=0.4))
-    refused('Y pixels are 0.05" wide', VIS, on_lattice(0, 0, scale=0.05))
+    refused('Y pixels are 1.2" wide', VIS, on_lattice(0, 0, scale=1.2))
+
+
+@pytest.mark.parametrize("scale", [0.05, 0.4])
+def test_bands_of_finer_and_coarser_pixels_than_euclids_are_resampled(scale):
+    band = mosaic(sky(scale, [1000.5, 1000.5]), 2000, 2000, "Y")
+    assert align(VIS, nisp(band)).bands["Y"].case == "warp"
 
 
 @pytest.mark.parametrize(("ra", "dec"), [(151.0, 2.0), (150.0, 3.0), (330.0, -2.0), (240.0, 2.0), (150.0, 89.0)])

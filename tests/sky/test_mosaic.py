@@ -16,7 +16,7 @@ from scanner.errors import OutputError, TileError
 from scanner.records import BandFiles, ImageRef
 from scanner.sky.fits_image import RESIDENT_BYTES
 from scanner.sky.local_files import temporary_folder
-from scanner.sky.mosaic import open_mosaic, outline
+from scanner.sky.mosaic import celestial_wcs, open_mosaic, outline
 
 REAL = Path(__file__).parents[2] / "../shared/real"
 
@@ -350,10 +350,10 @@ def test_no_wcs_and_a_broken_wcs_are_refused(tmp_path):
     broken["CDELT1"] = 0.0
     fits.PrimaryHDU(pixels(), header=broken).writeto(tmp_path / "broken.fits")
     refused(tmp_path / "broken.fits", "WCS")
-    galactic = header()
-    galactic["CTYPE1"], galactic["CTYPE2"] = "GLON-TAN", "GLAT-TAN"
-    fits.PrimaryHDU(pixels(), header=galactic).writeto(tmp_path / "galactic.fits")
-    refused(tmp_path / "galactic.fits", "has no celestial WCS")
+    helioprojective = header()
+    helioprojective["CTYPE1"], helioprojective["CTYPE2"] = "HPLN-TAN", "HPLT-TAN"
+    fits.PrimaryHDU(pixels(), header=helioprojective).writeto(tmp_path / "sun.fits")
+    refused(tmp_path / "sun.fits", "has no celestial WCS")
 
 
 FRAMES = [{"RADESYS": "FK5", "EQUINOX": 2000.0}, {"RADESYS": "FK5", "EQUINOX": 1975.0}, {"EQUINOX": 2000.0},
@@ -380,11 +380,15 @@ def test_positions_are_icrs_whatever_the_frame_of_the_header(tmp_path, frame, po
     assert SkyCoord(*corner, unit="deg").separation(sky[0, 0]).arcsec < 0.01
 
 
-def test_a_frame_that_cannot_be_turned_into_icrs_is_refused(tmp_path):
-    """The centre of this projection lies 14 degrees from the image."""
+def test_a_projection_that_cannot_be_turned_into_icrs_stays_as_it_is(tmp_path):
+    """The centre of this projection lies 14 degrees from the image: a tile of it is resampled, a single cutout refused."""
     cards = {"RADESYS": "FK5", "EQUINOX": 1975.0, "CTYPE1": "RA---CAR", "CTYPE2": "DEC--CAR", "LONPOLE": 0.0, "CRPIX1": -5e5}
-    words = "its positions are FK5 of equinox 1975.0, not ICRS; resample it"
-    refused(write(tmp_path / "a.fits", pixels(), **cards), words)
+    path = write(tmp_path / "a.fits", pixels(), **cards)
+    with open_mosaic(refs(path), band="VIS") as mosaic:
+        assert not mosaic.in_icrs
+        assert mosaic.wcs.wcs.ctype[0] == "RA---CAR"
+    with pytest.raises(TileError, match=r"its positions are FK5 of equinox 1975\.0, not ICRS; resample it"):
+        celestial_wcs(fits.getheader(path), (60, 80), str(path))
 
 
 def test_a_real_image_without_wcs_is_refused():

@@ -46,7 +46,7 @@ def test_images_of_one_place_are_one_tile_and_others_their_own(tmp_path):
     names = ["a_f814w.fits", "a_f160w.fits", "b_f814w.fits", "other.fits"]
     tiles = named_tiles([image(tmp_path / name) for name in names], HERE, SURVEYS["hst"])
     assert {tile.tile_id: bands(tile) for tile in tiles} == {
-        "a": {"VIS": "a_f814w.fits", "H": "a_f160w.fits"},
+        "a": {"VIS": "a_f814w.fits", "J": "a_f160w.fits"},
         "b": {"VIS": "b_f814w.fits"},
         "other": {"VIS": "other.fits"},
     }
@@ -81,7 +81,7 @@ def test_the_nearest_filter_stands_for_an_input_and_none_for_two():
     assert EUCLID.filter_of() == {band: band for band in BANDS}
     assert SURVEYS["lsst"].filter_of() == {"VIS": "i", "Y": "y"}
     assert SURVEYS["lsst"].filter_of({"g", "r"}) == {"VIS": "r"}
-    assert SURVEYS["hst"].filter_of({"F814W", "F160W"}) == {"VIS": "F814W", "H": "F160W"}
+    assert SURVEYS["hst"].filter_of({"F814W", "F160W"}) == {"VIS": "F814W", "J": "F160W"}
     assert SURVEYS["jwst"].filter_of({"F444W"}) == {}
 
 
