@@ -4,7 +4,7 @@ from astropy.coordinates import Angle, SkyCoord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanner.sphere import designations
+from scanner.sphere import designations, parse_designation
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,13 @@ def test_truncates_and_agrees_with_astropy(centiseconds: int, deciseconds: int, 
     right = Angle(corner.ra).to_string("hourangle", sep="", precision=2, pad=True)
     up = Angle(corner.dec).to_string("deg", sep="", precision=1, pad=True, alwayssign=True)
     assert designations(np.array([ra]), np.array([dec])) == [f"EUCL J{right}{up}"]
+
+
+@pytest.mark.parametrize("prefix", ["EUCL", "LSST", "HSC-SSP"])
+def test_a_name_of_any_survey_is_read_again(prefix: str) -> None:
+    (name,) = designations(np.array([150.1]), np.array([-2.3]), prefix)
+    assert name.startswith(f"{prefix} J1000")
+    full, ra, dec = parse_designation(name)
+    assert full == name
+    assert (ra, dec) == pytest.approx((150.1, -2.3), abs=5e-5)
+    assert parse_designation(name.partition(" ")[2])[0] == name.partition(" ")[2]

@@ -264,7 +264,7 @@ def _sampled(mosaic: Mosaic, wcs: WCS, step: int, shape: tuple[int, int], patch:
     for top in range(0, shape[0], patch):
         for left in range(0, shape[1], patch):
             part = found[top : top + patch, left : left + patch]
-            y, x = np.indices(part.shape)
+            y, x = np.meshgrid(*(np.arange(n, dtype=np.float64) for n in part.shape), indexing="ij")
             at_x, at_y = map_pixels(wcs, mosaic.wcs, step * (left + x), step * (top + y))
             near = np.isfinite(at_x) & np.isfinite(at_y)
             near &= (at_x > -0.5) & (at_x < mosaic.shape[1] - 0.5) & (at_y > -0.5) & (at_y < mosaic.shape[0] - 0.5)

@@ -24,3 +24,12 @@ def test_every_column_in_its_place(random_rows) -> None:
     assert found["known_reference"][7].as_py() == "a paper"
     assert abs(found["known_separation"][7].as_py() - 0.5) < 1e-4
     assert np.isnan(found["known_separation"].to_numpy()).sum() == 49
+
+
+def test_names_begin_with_the_acronym_of_the_survey(random_rows) -> None:
+    rows = ranked(random_rows(4))
+    run = rows["run"][0].as_py()
+    systems = Systems(*(rows[name].to_numpy() for name in ("ra", "dec", "rank")), 8.0)
+    found = complete(rows, KnownLensMatcher(None, 1.0), systems, {run: "LSST"})
+    expected = ["LSST" if row == run else "EUCL" for row in rows["run"].to_pylist()]
+    assert [name.partition(" J")[0] for name in found["name"].to_pylist()] == expected

@@ -1,0 +1,89 @@
+"""From a user's words to tiles: which image stands for what, and what ``scanner run`` makes of folders and images."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+
+import scanner
+from scanner.cli.main import main
+from scanner.errors import InputMissingError, UsageError
+from scanner.imaging_surveys import SURVEYS
+from scanner.interface.prepare import by_band, sources
+from scanner.interface.scan import run_request
+from scanner.sky import tile_list
+
+
+def image(path, *extensions, size=120, scale=0.2):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ["RA---TAN", "DEC--TAN"], [150, 2], [size / 2 + 0.5] * 2
+    wcs.wcs.cdelt = [-scale / 3600, scale / 3600]
+    header = wcs.to_header()
+    header["BUNIT"] = "nJy"
+    data = np.random.default_rng(size).normal(size=(size, size)).astype(np.float32)
+    if extensions:
+        hdus = [fits.PrimaryHDU(), *(fits.ImageHDU(np.abs(data), header, name=name) for name in extensions)]
+    else:
+        hdus = [fits.PrimaryHDU(data, header)]
+    fits.HDUList(hdus).writeto(path)
+    return str(path)
+
+
+def test_images_are_sorted_by_their_filters_and_find_their_companions(tmp_path):
+    for name in ("p1_i.fits", "p1_i_RMS.fits", "p1_i-psf.fits", "p2_i.fits", "p1_y.fits", "p1_u.fits", "p1_i_wht.fits"):
+        image(tmp_path / name)
+    image(tmp_path / "p3_i.fits", "SCI", "ERR")
+    found = sources(tmp_path, SURVEYS["lsst"], {})
+    places = [(one.band, one.files.image.path.rpartition("/")[2]) for one in found]
+    assert places == [("VIS", "p1_i.fits"), ("Y", "p1_y.fits"), ("VIS", "p2_i.fits"), ("VIS", "p3_i.fits")]
+    first, last = found[0].files, found[-1].files
+    assert first.rms.path.endswith("p1_i_RMS.fits")
+    assert first.psf.path.endswith("p1_i-psf.fits")
+    assert last.rms.extension == "ERR"
+    assert {one.zero_point for one in found} == {31.4}
+
+
+def test_what_stands_for_nothing_is_said(tmp_path):
+    path = image(tmp_path / "plain.fits")
+    with pytest.raises(UsageError, match=r"plain\.fits: no filter of hst .* VIS=plain\.fits"):
+        sources(path, SURVEYS["hst"], {})
+    assert sources({"VIS": path}, SURVEYS["hst"], {})[0].zero_point is None
+    with pytest.raises(InputMissingError, match="nowhere"):
+        sources(tmp_path / "nowhere.fits", SURVEYS["hst"], {})
+    assert by_band(["VIS=a.fits", "y=b*.fits", "c.fits"]) == (["c.fits"], {"VIS": ["a.fits"], "Y": ["b*.fits"]})
+
+
+def test_the_command_makes_a_list_that_is_scanned_as_it_is(tmp_path, capsys):
+    image(tmp_path / "in" / "a_i.fits")
+    image(tmp_path / "in" / "b_i.fits", size=100)
+    with pytest.raises(SystemExit) as ended:
+        main(["prepare", str(tmp_path / "in"), "--survey", "lsst", "--out", str(tmp_path / "out")])
+    assert ended.value.code == 0
+    assert "1 tile; scan with: scanner run" in capsys.readouterr().out
+    (tile,) = tile_list.read(tmp_path / "out" / "tile-list.txt").tiles.values()
+    header = fits.getheader(tile.bands["VIS"].image.path)
+    assert (header["NIMAGES"], header["MAGZERO"], header["BUNIT"]) == (2, 23.9, "uJy")
+    assert tile.bands["VIS"].flag is not None
+    assert scanner.prepare(tmp_path / "in", tmp_path / "out", survey="lsst").name == "tile-list.txt"
+
+
+def test_a_run_of_folders_and_images_has_a_list_beside_it(tmp_path, monkeypatch):
+    first, second = image(tmp_path / "a" / "x.fits"), image(tmp_path / "b" / "y.fits")
+    monkeypatch.chdir(tmp_path)
+    request = run_request(first)
+    assert (request.out, request.tile_list) == ("a/x-scan", "a/x-scan-tiles.txt")
+    assert list(tile_list.read(request.tile_list).tiles) == ["x"]
+    request = run_request((first, second), "out")
+    assert list(tile_list.read(request.tile_list).tiles) == ["x", "y"]
+    assert run_request("a").out == "a-scan" or run_request("a").out == "./a-scan"
+
+
+def test_a_survey_reads_the_folders_of_a_list_by_its_names(tmp_path):
+    image(tmp_path / "t" / "t_i.fits")
+    image(tmp_path / "t" / "t_y.fits")
+    (tmp_path / "list.txt").write_text("t\n")
+    request = run_request(tmp_path / "list.txt", survey="lsst")
+    (tile,) = tile_list.read(request.tile_list).tiles.values()
+    assert list(tile.bands) == ["VIS", "Y"]
+    assert request.config.targets.survey.prefix == "LSST"
