@@ -67,7 +67,7 @@ def test_tiles_become_a_tile_list_beside_the_run_folder(sky, tmp_path):
 
 def test_tiles_without_a_name_or_without_any_tile_are_refused(sky, tmp_path):
     with pytest.raises(UsageError, match="Name a run folder"):
-        scanner.scan(sorted(sky.glob("9*")))
+        scanner.scan([{"id": "own", "VIS": sky / "none.fits"}])
     with pytest.raises(TileListError, match="No tile was given"):
         scanner.scan([], tmp_path / "out")
     with pytest.raises(InputMissingError, match=r"nowhere\.txt"):
