@@ -42,10 +42,10 @@ LIMITS = """## Limits
 - The members that see NISP only mostly learn what kind of galaxy it is: see the figures against look-alikes.
 - One seed a member.
 - Recalls at low false-positive rates rest on few objects: their number is stated with them."""
-DATA = """{n_objects:,} cutouts, of which {n_train:,} were trained on (84%, less the lenses whose arcs have a
-signal-to-noise ratio below {min_arc_snr:g}); 6% chose the best weights, 10% set the calibration and the thresholds. The default
-threshold maximises F-beta at β = {beta:g}, which weights precision if β < 1. Preset `{preset}`, preprocessing
-`{preprocessing}`."""
+DATA = """{n_objects:,} cutouts, of which {n_train:,} were trained on ({train:.0%}, less the lenses whose arcs have a
+signal-to-noise ratio below {min_arc_snr:g}); {validation:.0%} chose the best weights, {calibration:.0%} set the calibration
+and the thresholds. The default threshold maximises F-beta at β = {beta:g}, which weights precision if β < 1. Preset
+`{preset}`, preprocessing `{preprocessing}`."""
 BEGINNINGS = {"random": "random", "copy": "{}", "bundle": "bundle {:.12}"}
 ROC_PLOT, EMBEDDING_PLOT, GROUPS_PLOT = "roc.png", "embedding.png", "groups.png"
 LENS_COLOUR, OTHER_COLOUR = "#0072b2", "#d55e00"
@@ -103,6 +103,9 @@ def model_card(
     data = DATA.format(
         n_objects=n_objects,
         n_train=plan.n_train,
+        train=plan.preset.shares.train,
+        validation=plan.preset.shares.validation,
+        calibration=plan.preset.shares.calibration,
         min_arc_snr=plan.preset.min_arc_snr,
         beta=manifest.thresholds[0].beta if manifest.thresholds else float("nan"),
         preset=plan.preset.name,

@@ -20,6 +20,7 @@ from scanner.labelled_set import LabelledSet
 from scanner.networks import LENS, NON_LENS
 from scanner.records import MEMBER_PIXELS, MEMBERS
 from scanner.training.assemble import read_ensemble, training_logits
+from scanner.training.card import model_card
 from scanner.training.data import TrainingData, scale_data
 from scanner.training.jobs import TrainingJob, all_jobs, run_job, run_jobs
 from scanner.training.presets import BEST, PAPER, PRESETS, SHARE, time_shares
@@ -115,6 +116,16 @@ def test_the_papers_grid(bundle, place):
     session = open_session(made)
     batch, vis, nisp = next(data.batches(data.split.train[:3], 3))
     np.testing.assert_allclose(made.grid.logits[:3], session.logits(vis, nisp, batch.sky, batch.sigma), atol=1e-4)
+
+
+def test_the_card_states_the_shares_of_the_preset(bundle, place):
+    records = {
+        member: record.model_copy(update={"plan": record.plan.model_copy(update={"preset": PAPER})})
+        for member, record in read_ensemble(place / "runs").records.items()
+    }
+    card = " ".join(model_card(bundle.manifest, records, "", 80, None).split())
+    assert "were trained on (75%," in card
+    assert "5% chose the best weights, 20% set the calibration and the thresholds" in card
 
 
 def test_log_odds_are_scored_once_and_go_on(bundle, place):
