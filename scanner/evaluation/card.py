@@ -97,7 +97,7 @@ def card_section(evaluation: Evaluation) -> str:
         HEADING,
         f"All intervals are 95%. Purity and inspection are stated for one lens in {1 / evaluation.sky_prevalence:,.0f} "
         "objects. Visible lenses: arc S/N above 25 and more than 100 pixels. Everything in this section was measured on "
-        "simulated images that no step of training has seen, unless it says so; real images come first.",
+        "simulated or painted images that no step of training has seen, unless it says so; real images come first.",
         "\n".join(_set(found, evaluation) for found in (*evaluation.real_sets, *evaluation.sets)),
     ]
     parts += [_section(table) for table in tables(evaluation) if table.name not in OFF_CARD]

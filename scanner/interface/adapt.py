@@ -133,7 +133,7 @@ def adapt(
         script_kept_from_children(),
         bar("adapting", shown=progress, lines=("", LINE_SECONDS), many=True) as move,
     ):
-        plan = adaptation.complete_plan(plan, before, sets, out, workers, lambda what, done, n: move(done, n, f"1/5 {what}"))
+        plan = adaptation.complete_plan(plan, before, sets, out, workers, lambda what, done, n: move(done, n, f"1/4 {what}"))
         _paint(plan, out, workers, move)
         parts = [
             adaptation.divide_labels(plan, one, out / f"labels-{number}", out / f"held-out-labels-{number}")
@@ -143,7 +143,7 @@ def adapt(
         training += [train for train, _ in parts if train is not None] + [one.path for one in simulated]
         members = out / "members"
         for _ in train_members(
-            training, members, MEMBERS, jobs, moving(move, "3/5 "), bundle=before.path, time_budget=request.seconds, seed=seed
+            training, members, MEMBERS, jobs, moving(move, "3/4 "), bundle=before.path, time_budget=request.seconds, seed=seed
         ):
             pass
         n_embedded = _embedded(training)
@@ -154,7 +154,7 @@ def adapt(
             adapted,
             name=name or f"{old.name}-adapted",
             version=version,
-            description=f"{old.name} {old.version} adapted to {len(all_tiles)} tiles ({all_tiles[0].tile_id} …) of a survey.",
+            description=f"{old.name} {old.version}, adapted to tile {all_tiles[0].tile_id} and {len(all_tiles) - 1} others.",
             embed=n_embedded,
             cells=max(2, round((n_embedded / OBJECTS_PER_CELL) ** 0.5)),
             evaluate_on=[out / one for one in adaptation.JUDGING_SETS],
@@ -162,7 +162,7 @@ def adapt(
             compare=[before.path],
             rotations=0,
             jobs=jobs,
-            report=lambda text: move(0, None, f"4/5 {text}"),
+            report=lambda text: move(1, 1, f"4/4 {text}"),
         )
 
 
@@ -170,7 +170,7 @@ def _paint(plan: AdaptationPlan, out: Path, workers: int, move: Move) -> None:
     from scanner.simulation.injection.inject import inject
 
     for folder, request in plan.painting().items():
-        inject(request, out / folder, workers, lambda done, n, what=folder: move(done, n, f"2/5 painting {what}"))  # type: ignore[misc]
+        inject(request, out / folder, workers, lambda done, n, what=folder: move(done, n, f"2/4 painting {what}"))  # type: ignore[misc]
 
 
 def _embedded(training: Sequence[Path]) -> int:

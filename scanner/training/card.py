@@ -32,7 +32,7 @@ WHAT_IT_IS = """## What it is
 Seven networks of Wilde et al. (2022), OU-66 and OU-200 layer for layer, trained on {images}, with a t-SNE grid and
 a logistic calibration on top. It ranks objects for people to look at. A score is no probability that an object on the sky is a
 lens: the calibrated one is stated for the prevalence in the manifest, and is as good as the simulation is true."""
-SIMULATED, OF_A_SURVEY = "simulated images only", "images of a survey, most of them with painted lenses and look-alikes,"
+SIMULATED, OF_A_SURVEY = "simulated images only", "images of a survey, many with lenses or look-alikes painted in"
 LIMITS = """## Limits
 
 - Simulations are not the sky. A published finder trained on simulations alone fell from 92% recall at 100% purity on them to
