@@ -50,12 +50,23 @@ def closed(model: type[Record], sections: dict[str, set[str]]) -> dict[str, Any]
             "description": own["description"],
             "properties": {
                 # Helm has no use for titles, and its users would take a default for the chart's.
-                name: {key: value for key, value in setting.items() if key not in ("title", "default")}
+                name: {key: value for key, value in inline(setting, described["$defs"]).items() if key != "default"}
                 for name, setting in own["properties"].items()
                 if name not in elsewhere
             },
         }
     return {"type": "object", "additionalProperties": False, "properties": found}
+
+
+def inline(schema: Any, definitions: dict[str, Any]) -> Any:
+    """A schema without titles that says in place what it refers to."""
+    if isinstance(schema, list):
+        return [inline(part, definitions) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return inline(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    return {key: inline(value, definitions) for key, value in schema.items() if key != "title" or not isinstance(value, str)}
 
 
 def with_settings(schema: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from manifests.pods import at, of_kind, pods
 
 from scanner import config
 from scanner.cli.main import scanner
+from scanner.errors import UsageError
 from scanner.interface.scan import RunSettings, full_names
 from scanner.service import settings
 from scanner.sky import tile_list
@@ -68,7 +69,7 @@ def test_every_container_is_told_what_scanner_understands(manifests):
 def test_words_that_scanner_does_not_know_are_refused():
     with pytest.raises(click.NoSuchOption):
         parsed(["run", "tiles.txt", "--lisen=tcp://0.0.0.0:8786"])
-    with pytest.raises(click.UsageError):
+    with pytest.raises(UsageError):
         parsed(["runn"])
 
 
@@ -103,7 +104,7 @@ def test_tile_lists_in_values_are_tile_lists(manifests):
     for pod in pods(manifests):
         for container, words in command_lines(pod):
             verb, given = parsed(words)
-            text = mounted_text(manifests, pod, container, given["tile_list"]) if verb == ["run"] else None
+            text = mounted_text(manifests, pod, container, given["tiles"][0]) if verb == ["run"] else None
             if text is not None:
                 lines = [tile_list.read_line(line, "/data", "tiles.txt") for line in text.splitlines()]
                 assert any(line is not None for line in lines), pod.name
