@@ -31,8 +31,8 @@ STEP = 3
 #: The 66 NISP pixels span 198 VIS pixels: one less on each side than the 200.
 NISP_MARGIN = 1
 SCALE_TOLERANCE = 0.01
-#: Coarser pixels than this hold nothing of a lens.
-LARGEST_SCALE_ARCSEC = 1.0
+#: Coarser pixels than this hold nothing of a lens; finer ones are of no survey, and a pixel of ours would have thousands.
+LARGEST_SCALE_ARCSEC, SMALLEST_SCALE_ARCSEC = 1.0, 0.01
 #: Largest distance between the pixel edges of two grids that count as one, in pixels of the band.
 EDGE_TOLERANCE = 0.1
 _POINTS = 17
@@ -117,8 +117,8 @@ def align(vis: Mosaic, nisp: Mapping[Band, Mosaic]) -> Alignment:
     Raises
     ------
     TileError
-        VIS pixels are not 0.1" wide (:func:`scanner.sky.prepare.on_grid` makes them so), a band's are wider than 1", or it does
-        not overlap VIS.
+        VIS pixels are not 0.1" wide (:func:`scanner.sky.regrid.on_grid` makes them so), a band's are not 0.01" to 1", or it
+        does not overlap VIS.
     """
     for scale in vis.pixel_scales_arcsec:
         if abs(scale / VIS_PIXEL_SCALE_ARCSEC - 1) > SCALE_TOLERANCE:
@@ -148,10 +148,21 @@ def map_pixels(
     return np.asarray(mapped[0]), np.asarray(mapped[1])
 
 
+def refuse_scale(mosaic: Mosaic) -> None:
+    """Refuse a mosaic whose pixels are none of a survey's.
+
+    Raises
+    ------
+    TileError
+        They are less than 0.01" or more than 1" wide.
+    """
+    for scale in mosaic.pixel_scales_arcsec:
+        if not SMALLEST_SCALE_ARCSEC <= scale <= LARGEST_SCALE_ARCSEC:
+            raise TileError(f'{mosaic.name}: the {mosaic.band} pixels are {scale:.4g}" wide; they must be 0.01" to 1".')
+
+
 def _geometry(vis: Mosaic, nisp: Mosaic) -> BandGeometry:
-    for scale in nisp.pixel_scales_arcsec:
-        if scale > LARGEST_SCALE_ARCSEC:
-            raise TileError(f'{nisp.name}: the {nisp.band} pixels are {scale:.4g}" wide; of more than 1" nothing can be made.')
+    refuse_scale(nisp)
     x, y = _grid(vis.shape)
     band_x, band_y = map_pixels(vis.wcs, nisp.wcs, x, y)
     if not (_inside(band_x, band_y, nisp.shape) or _inside(*map_pixels(nisp.wcs, vis.wcs, *_grid(nisp.shape)), vis.shape)):

@@ -28,7 +28,7 @@ from scanner.records import (
     Float32,
     Record,
 )
-from scanner.sky.alignment import STEP, map_pixels
+from scanner.sky.alignment import STEP, map_pixels, refuse_scale
 from scanner.sky.fits_image import read_image
 from scanner.sky.local_files import ScratchFolder
 from scanner.sky.mosaic import Mosaic, open_mosaic
@@ -160,6 +160,8 @@ def prepare(request: PrepareRequest, out: Path, report: Report = lambda done, to
         opened = [
             stack.enter_context(open_mosaic(source.files, band=source.band, scratch=scratch)) for source in request.sources
         ]
+        for mosaic in opened:
+            refuse_scale(mosaic)
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -20,7 +20,8 @@ from scipy.signal import oaconvolve
 
 from scanner.errors import TileError
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC, BandFiles, Float32, Float64, ImageRef
-from scanner.sky.alignment import LARGEST_SCALE_ARCSEC, SCALE_TOLERANCE, map_pixels
+from scanner.sky.alignment import SCALE_TOLERANCE, map_pixels, refuse_scale
+from scanner.sky.fits_image import LARGEST_PIXELS
 from scanner.sky.local_files import ScratchFolder, scratch_error
 from scanner.sky.mosaic import Mosaic, celestial_frame, open_mosaic
 from scanner.sky.warp import WarpGrid, resample
@@ -51,14 +52,16 @@ def on_grid(vis: Mosaic, files: BandFiles, scratch: ScratchFolder) -> Mosaic:
     Raises
     ------
     TileError
-        The pixels are wider than 1", or a compressed mosaic is damaged.
+        The pixels are not 0.01" to 1" wide, or too many, or a compressed mosaic is damaged.
     OutputError
         The scratch folder is full.
     """
-    if max(vis.pixel_scales_arcsec) > LARGEST_SCALE_ARCSEC:
-        scale = max(vis.pixel_scales_arcsec)
-        raise TileError(f'{vis.name}: the VIS pixels are {scale:.4g}" wide; of more than 1" nothing can be made.')
+    refuse_scale(vis)
     wcs, shape = own_grid(vis)
+    if math.prod(shape) > LARGEST_PIXELS:
+        raise TileError(
+            f'{vis.name}: would have {shape[1]:,} × {shape[0]:,} pixels of 0.1"; make tiles with "scanner prepare".'
+        )
     stem = f"on-grid-{hashlib.sha256(vis.name.encode()).hexdigest()[:16]}"
     names = {"image": f"{stem}.fits"} | ({} if files.rms is None else {"rms": f"{stem}-rms.fits"})
     outputs = {role: ImageFile(scratch.path / name, shape, np.dtype(">f4")) for role, name in names.items()}

@@ -27,14 +27,14 @@ class TileImages:
         The mosaics of Y, J and H; those that the tile does not have are ``absent``.
     alignment
         How they lie on VIS.
-    notes
-        What was done to the mosaics that a reader of the results should know.
+    vis_resampled
+        Pixel scale of the VIS mosaic in arcsec, where it did not fit the grid and was resampled; else None.
     sky_area_deg2
         Area of the VIS tile on the sky times the share of its pixels that are good (from a sample of its rows).
     """
 
-    def __init__(self, mosaics: dict[Band, Mosaic], scratch: ScratchFolder, notes: tuple[str, ...] = ()) -> None:
-        self.notes = notes
+    def __init__(self, mosaics: dict[Band, Mosaic], scratch: ScratchFolder, vis_resampled: float | None = None) -> None:
+        self.vis_resampled = vis_resampled
         self.vis = mosaics["VIS"]
         self.nisp = {band: mosaics[band] for band in NISP_BANDS}
         self._scratch = scratch
@@ -124,7 +124,7 @@ def open_tile(tile: Tile, config: CutoutsConfig, scratch: Path | None = None) ->
         raise TileError(f"tile {tile.tile_id}: names no {' and no '.join(missing)} mosaic; {needed}.")
     folder = ScratchFolder(scratch)
     mosaics: dict[Band, Mosaic] = {}
-    notes: list[str] = []
+    resampled: float | None = None
     try:
         for band in BANDS:
             if band in tile.bands:
@@ -133,10 +133,10 @@ def open_tile(tile: Tile, config: CutoutsConfig, scratch: Path | None = None) ->
                     given = mosaics["VIS"]
                     mosaics["VIS"] = on_grid(given, tile.bands["VIS"], folder)
                     given.close()
-                    notes.append(f'tiles whose VIS pixels are {given.pixel_scale_arcsec:.3g}" wide: resampled to 0.1"')
+                    resampled = given.pixel_scale_arcsec
             else:
                 mosaics[band] = AbsentBand(band, mosaics["VIS"])
-        return TileImages(mosaics, folder, tuple(notes))
+        return TileImages(mosaics, folder, resampled)
     except BaseException:
         for mosaic in mosaics.values():
             mosaic.close()

@@ -28,7 +28,7 @@ _MARGIN = 22
 #: Samples of an output pixel are never further apart than input pixels, or by this part of one at most.
 _SPARE = 0.1
 #: Output pixels that are computed at a time, and the spacing of the exact WCS transforms between which it interpolates.
-_BLOCK = 512
+_BLOCK, _SMALLEST_BLOCK = 512, 32
 _NODE_SPACING = 32
 
 
@@ -115,8 +115,17 @@ def _block_rows(mosaic: Mosaic, vis_wcs: WCS, grid: WarpGrid) -> Iterator[Float3
 def resample(mosaic: Mosaic, vis_wcs: WCS, grid: WarpGrid, top: int, left: int, shape: tuple[int, int]) -> Float32:
     """Resample a block of output pixels, see :func:`warp`: rows ``top … top + shape[0] - 1``, and columns likewise."""
     samples = max(1, math.ceil(grid.step * VIS_PIXEL_SCALE_ARCSEC / mosaic.pixel_scale_arcsec - _SPARE))
-    x, y, area = sample_positions(mosaic.wcs, vis_wcs, grid, top, left, shape, samples)
     out = np.full(shape, np.nan, dtype=np.float32)
+    side = max(_SMALLEST_BLOCK, _BLOCK * _FINE_SAMPLES // samples)
+    if samples > _FINE_SAMPLES and max(shape) > side:
+        # So many samples of a whole block would not fit in memory.
+        for first in range(0, shape[0], side):
+            for other in range(0, shape[1], side):
+                part = out[first : first + side, other : other + side]
+                size = (part.shape[0], part.shape[1])
+                part[...] = resample(mosaic, vis_wcs, grid, top + first, left + other, size)
+        return out
+    x, y, area = sample_positions(mosaic.wcs, vis_wcs, grid, top, left, shape, samples)
     usable = np.isfinite(x) & np.isfinite(y)
     if not usable.all():
         x, y = np.where(usable, x, -1e6), np.where(usable, y, -1e6)

@@ -13,6 +13,7 @@ from made_records import commit_record
 from scanner.cli import output
 from scanner.cli.main import main
 from scanner.errors import UsageError
+from scanner.interface import progress
 from scanner.interface.progress import followed
 from scanner.records import FailedTile
 from scanner.survey import metrics
@@ -172,3 +173,20 @@ def test_a_metrics_port_that_is_taken_is_one_line(sky, tmp_path, capsys):
     assert err.count("\n") == 1
     assert f"0.0.0.0:{port}: cannot serve metrics there" in err
     assert not (tmp_path / "out").exists()
+
+
+def test_what_a_tile_is_at_is_named_before_there_are_objects_to_count(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "QUIET_SECONDS", -1.0)
+    bar = []
+    shown = progress.RunBar(lambda done, total=None, what=None, note="": bar.append(what))
+    with output.log_lines("text"), followed(False) as tell:
+        for event in (
+            STARTED,
+            TileProgress(tile_id="b", n_done=0, n_targets=0, doing="finding objects"),
+            TileProgress(tile_id="b", n_done=5, n_targets=10),
+        ):
+            tell(event)
+            shown(event)
+    assert bar == ["scanning", "finding objects", "scanning"]
+    said = [line[9:] for line in capsys.readouterr().err.splitlines()]
+    assert said[1:3] == ["tile b: finding objects", "tile b: 5 of 10 objects"]

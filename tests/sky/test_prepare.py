@@ -9,7 +9,9 @@ from scipy.special import erf
 
 from scanner.config import CutoutsConfig
 from scanner.errors import OutputError, TileError, UsageError
-from scanner.records import BandFiles, ImageRef, Tile
+from scanner.records import BANDS, BandFiles, ImageRef, Tile
+from scanner.simulation.datasets.presets import PRESETS
+from scanner.simulation.injection.places import survey_tile
 from scanner.sky import tile_list
 from scanner.sky.mosaic import ab_zero_point, celestial_wcs, open_mosaic
 from scanner.sky.prepare import PrepareRequest, Source, prepare
@@ -128,15 +130,24 @@ def test_a_tile_of_other_pixels_or_another_frame_is_opened_with_its_light_in_pla
         assert images.vis.pixel_scale_arcsec == pytest.approx(0.1, rel=0.01)
         flux, offset = measured(images.vis, PLACES)
         assert images.vis.zero_point == 23.9
-        assert bool(images.notes) == (scale != 0.1)
+        assert images.vis_resampled == (None if scale == 0.1 else pytest.approx(scale, rel=1e-3))
     np.testing.assert_allclose(flux, 1.0, atol=2e-3 if scale == 0.2 else 4e-4)
     assert offset.max() < 0.005
 
 
-def test_pixels_of_more_than_an_arcsecond_are_refused(tmp_path):
-    wcs = made_wcs(1.5, 40)
+def test_light_is_not_painted_into_what_is_resampled(tmp_path):
+    wcs = made_wcs(0.2, 100)
+    files = write(tmp_path / "a.fits", wcs, np.ones((100, 100)))
+    tile = Tile(tile_id="a", bands=dict.fromkeys(BANDS, files))
+    with pytest.raises(TileError, match="scanner prepare"):
+        survey_tile(tile, PRESETS["quick"].options, 10, [1], None)
+
+
+@pytest.mark.parametrize("scale", [1.5, 0.001])
+def test_pixels_of_no_survey_are_refused(tmp_path, scale):
+    wcs = made_wcs(scale, 40)
     files = write(tmp_path / "vis.fits", wcs, np.ones((40, 40)))
-    with pytest.raises(TileError, match=r'vis\.fits.* 1\.5" wide'):
+    with pytest.raises(TileError, match=rf'vis\.fits.* {scale}" wide'):
         open_tile(Tile(tile_id="a", bands={"VIS": files}), CutoutsConfig())
 
 

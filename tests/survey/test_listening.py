@@ -60,7 +60,17 @@ def test_workers_come_to_the_next_driver_after_one_that_was_killed(few_tiles, ce
     address, out = f"tls://127.0.0.1:{port}", str(tmp_path / "out")
     workers = [
         elsewhere.start(
-            f"w{n}", "worker", address, "--name", f"w{n}", "--worker-port", str(port), "--death-timeout", "never", *ours
+            f"w{n}",
+            "worker",
+            address,
+            "--name",
+            f"w{n}",
+            "--worker-port",
+            str(port),
+            "--death-timeout",
+            "never",
+            "--log-format=json",
+            *ours,
         )
         for n, port in enumerate(worker_ports)
     ]

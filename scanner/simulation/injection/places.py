@@ -229,6 +229,9 @@ def survey_tile(
         for band, zero_point in images.zero_points.items():
             if not math.isfinite(zero_point):
                 raise TileError(f"{tile.bands[band].image}: has no MAGZERO; add the AB zero point to its header.")
+        if images.vis_resampled:
+            # Light is painted into the files as they are.
+            raise TileError(f'{tile.bands["VIS"].image}: its pixels are not 0.1" in ICRS; make tiles with "scanner prepare".')
         targets = list_targets(tile, images.vis, TargetsConfig(magnitude_limit=None, min_area_pixels=0)).targets
         bright = targets.take(~(targets.magnitude > max(GALAXY_LIMIT, DEFLECTOR_MAGNITUDES[1]) + 0.5))
         objects = measure_objects(images, bright)

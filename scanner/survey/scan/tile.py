@@ -281,7 +281,7 @@ def _opened(
                 n_rejected=selection.n_rejected,
                 notes=(
                     *selection.notes,
-                    *images.notes,
+                    *_resampled(images.vis_resampled),
                     *(_without(band) for band in images.absent),
                 ),
                 n_targets=len(selection.targets),
@@ -293,6 +293,10 @@ def _opened(
                 units=images.units,
             ),
         )
+
+
+def _resampled(scale_arcsec: float | None) -> tuple[str, ...]:
+    return () if scale_arcsec is None else (f'tiles whose VIS pixels are {scale_arcsec:.3g}" wide: resampled to 0.1"',)
 
 
 def _without(band: Band) -> str:
