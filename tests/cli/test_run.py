@@ -81,7 +81,7 @@ def test_bad_tiles_are_listed_and_the_others_go_on(tile, tmp_path, capsys):
 
     def coarser(header, data):
         for key in ("CD1_1", "CD1_2", "CD2_1", "CD2_2"):
-            header[key] = header.get(key, 0.0) * 2
+            header[key] = header.get(key, 0.0) * 20
         return data
 
     def empty(header, data):
@@ -111,7 +111,7 @@ def test_bad_tiles_are_listed_and_the_others_go_on(tile, tmp_path, capsys):
     lines = [f"id={name} {line}" for name, (line, _) in bad.items()]
     lines += [f"{tmp_path / 'no-folder'}", str(tile)]
     (tmp_path / "list.txt").write_text("\n".join(lines))
-    code, out, err = scan(capsys, tmp_path / "list.txt", "--out", tmp_path / "out", "--workers", "1")
+    code, out, err = scan(capsys, tmp_path / "list.txt", "--out", tmp_path / "out", "--workers", "1", "--log-format", "json")
     assert code == 3
     told = {line["tile"]: line["reason"] for line in map(json.loads, err.splitlines()) if line["level"] == "error"}
     failed = {row["tile_id"]: row["reason"] for row in Table.read(tmp_path / "out" / "failed-tiles.ecsv")}
@@ -317,6 +317,7 @@ MERGING_FOR_LONG = (
 @pytest.mark.parametrize("when", ["scanning on 1 worker", "[1/3]", "merging and ranking"])
 def test_ctrl_c_leaves_quietly_and_the_run_goes_on(sky, tmp_path, capsys, when):
     words = ["run", str(sky / "tile-list.txt"), "--out", str(tmp_path / "out"), "--workers", "1", "--bundle", plain_bundle()]
+    words += ["--log-format", "json"]
     process = subprocess.Popen(
         [sys.executable, "-c", MERGING_FOR_LONG, *words], start_new_session=True, stderr=subprocess.PIPE, text=True
     )

@@ -48,7 +48,16 @@ def test_a_job_that_is_stopped_and_killed_goes_on_elsewhere_with_the_same_weight
     mirror = s3.fresh()
 
     # Told to stop by the cluster: saved, mirrored, exit 130.
-    stopped = command(("all", "--member", MEMBER, "--jobs", "1"), data, tmp_path / "one", mirror, "--metrics-port", "0")
+    stopped = command(
+        ("all", "--member", MEMBER, "--jobs", "1"),
+        data,
+        tmp_path / "one",
+        mirror,
+        "--metrics-port",
+        "0",
+        "--log-format",
+        "json",
+    )
     port = next(line["metrics_port"] for line in map(json.loads, stopped.stderr) if "metrics_port" in line)
     assert page(port)["scanner_training_state", "preparing"] == 1
     assert page(port)["scanner_training_checkpoint_timestamp_seconds", MEMBER] == 0
