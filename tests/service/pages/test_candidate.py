@@ -22,7 +22,7 @@ def address_fixture(server):
 
 @pytest.fixture(name="best", scope="module")
 def best_fixture(rows):
-    return [row for row in rows.to_pylist() if row["is_candidate"]]
+    return rows.to_pylist()
 
 
 def opened(page, address, candidate_id):

@@ -95,8 +95,8 @@ def test_start_page_leads_to_the_candidates(page, addresses, server, rows):
     panel = page.locator(".collection").inner_text()
     assert f"{collection.n_candidates} candidates among {collection.catalogue.n_rows} objects" in panel
     assert f"{server.url}/tap" in page.locator(".addresses").inner_text()
-    page.get_by_role("link", name="Look at the candidates").click()
-    systems = [row for row in rows.to_pylist() if row["is_candidate"] and row["system_id"] == row["rank"]]
+    page.get_by_role("link", name="Look at the best").click()
+    systems = [row for row in rows.to_pylist() if row["system_id"] == row["rank"]]
     expect(page.locator(".card")).to_have_count(len(systems))
 
 
@@ -125,7 +125,7 @@ def test_help_by_key_and_by_button(page, addresses):
     page.wait_for_selector("main[data-ready]")
     page.keyboard.press("?")
     text = page.locator("#help").inner_text()
-    assert all(words in text for words in ("Next candidate", "Grade A", "Brighter", "Start page"))
+    assert all(words in text for words in ("Next object", "Grade A", "Brighter", "Start page"))
     page.locator("#help .close").click()
     expect(page.locator("#help")).to_be_hidden()
     page.locator("#help-button").focus()

@@ -74,7 +74,7 @@ def loaded(page, address):
 def test_the_millionth_is_as_near_as_the_first(page, address):
     first, rank = loaded(page, address)
     assert rank == "1"
-    expect(page.locator("#count")).to_have_text("1,000,000 candidates")
+    expect(page.locator("#count")).to_have_text("1,000,000 objects")
     last, rank = loaded(page, f"{address}?min_rank=999990")
     assert rank == "999,990"
     expect(page.locator(".end")).to_have_text("That is all.")
@@ -102,7 +102,7 @@ def test_filters_and_the_density_of_all(page, address):
     loaded(page, address)
     page.fill("[name=max_score]", "0.25")
     expect(page.locator(".card .rank").first).to_have_text("750,001")
-    expect(page.locator("#count")).to_have_text("250,000 candidates")
+    expect(page.locator("#count")).to_have_text("250,000 objects")
     page.fill("[name=cone]", "60 -40 1deg")
     expect(page.locator("#count")).to_have_text(re.compile(r"^\d{1,3} candidates$"))
     assert page.locator(".card").count() > 10

@@ -22,7 +22,7 @@ const panel = (collection) => {
         ...fact(collection.runs.length === 1 ? "Run" : "Runs", names(collection.runs)),
         ...fact(collection.bundles.length === 1 ? "Bundle" : "Bundles", names(collection.bundles))),
       h("p", { class: "row" },
-        h("a", { class: "button first", href: `${here}/candidates` }, "Look at the candidates"),
+        h("a", { class: "button first", href: `${here}/candidates` }, "Look at the best"),
         h("a", { class: "button", href: `${here}/tiles` }, "Tiles and scores"),
         h("a", { class: "button", href: `${root}/moc/${encodeURIComponent(collection.slug)}?format=fits`, download: true }, "Footprint (MOC)"))),
     sky);
