@@ -104,5 +104,5 @@ def test_filters_and_the_density_of_all(page, address):
     expect(page.locator(".card .rank").first).to_have_text("750,001")
     expect(page.locator("#count")).to_have_text("250,000 objects")
     page.fill("[name=cone]", "60 -40 1deg")
-    expect(page.locator("#count")).to_have_text(re.compile(r"^\d{1,3} candidates$"))
+    expect(page.locator("#count")).to_have_text(re.compile(r"^\d{1,3} objects$"))
     assert page.locator(".card").count() > 10
