@@ -40,9 +40,9 @@ def test_names_of_known_lenses():
 
 
 @pytest.fixture(scope="module")
-def compared(sets):
+def compared(sets, unlensed_rings):
     # A double ring that is not visibly lensed is a double ring all the same.
-    return compare_bundles((None,), [LabelledSet(sets["eval"]), LabelledSet(sets["unlensed-double-ring"])], n_turned=0)
+    return compare_bundles((None,), [LabelledSet(sets["eval"]), LabelledSet(unlensed_rings)], n_turned=0)
 
 
 def test_table_5_judges_the_grid_at_a_half_and_at_f_beta(compared):
@@ -63,12 +63,12 @@ def test_table_5_judges_the_grid_at_a_half_and_at_f_beta(compared):
 
 def test_table_6_counts_every_system(compared):
     (_, table) = paper_tables(compared, lambda bundle: open_session(bundle, "cpu"))
-    scored = compared.bundles[0].scores["unlensed-double-ring"]
-    dataset = compared.datasets["unlensed-double-ring"]
+    scored = compared.bundles[0].scores["double-ring"]
+    dataset = compared.datasets["double-ring"]
     assert 0 < dataset.truth.is_lens.sum() < len(dataset)
     assert [row[1] for row in table.rows] == ["Test data", "", "", "Double rings", "", ""]
     ours, paper, difference = table.rows[3:]
-    assert ours[2] == f"unlensed-double-ring, {len(dataset)}"
+    assert ours[2] == f"double-ring, {len(dataset)}"
     for member, own, theirs, change in zip(ORDER, ours[4:], paper[4:], difference[4:], strict=True):
         found = np.mean(scored[member] >= 0.0)
         assert own.startswith(f"{found:.3f} ")
