@@ -59,7 +59,7 @@ class Scored:
     """Log-odds that say what they are asked to, in the place of networks."""
 
     def __init__(self, bundle, *arguments):
-        self.bundle, self.threshold = bundle, 0.5
+        self.bundle, self.rule = bundle, SimpleNamespace(threshold=0.5)
 
     def score(self, vis, nisp, sky, sigma, bad_fraction, flags):
         assert np.isfinite(vis).all()

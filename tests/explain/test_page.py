@@ -147,7 +147,7 @@ def test_what_is_refused(finished_run, tmp_path, monkeypatch):
 
 
 def test_the_command_line(finished_run, best, tmp_path):
-    words = [str(finished_run), str(best["name"]), "--to", str(tmp_path / "page"), "--method", "votes", "--member", "OU-66"]
+    words = [str(finished_run), str(best["name"]), "--out", str(tmp_path / "page"), "--method", "votes", "--member", "OU-66"]
     done = CliRunner().invoke(candidate, words, catch_exceptions=False)
     assert done.exit_code == 0
     assert done.stdout.startswith(f"{best['name']}: ")
