@@ -30,9 +30,10 @@ class Server:
 
     def start(self):
         self._thread.start()
-        wait_for("the server", lambda: self._is_ready() or not self._thread.is_alive())
+        collections = self.context.collections
+        wait_for("the server", lambda: self._is_ready() or collections.error or not self._thread.is_alive())
         if not self._is_ready():
-            raise RuntimeError(f"the server does not start: {self.context.collections.error}")
+            raise RuntimeError(f"the server does not start: {collections.error!r}")
         (listening,) = self._server.servers
         self.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
         self.client = httpx.Client(base_url=self.url, timeout=LIMIT_S)
