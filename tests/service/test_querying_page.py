@@ -85,7 +85,7 @@ def test_commands_of_stilts(server, folder, listed_ids):
     assert len(matched) >= len(listed_ids)
 
 
-def test_files_for_ds9_and_aladin(server, folder, rows, listed_ids):
+def test_files_for_ds9_and_aladin(server, folder, rows, candidate_ids):
     from astropy.io import fits
     from astropy.table import Table
     from astropy.wcs import WCS
@@ -93,7 +93,7 @@ def test_files_for_ds9_and_aladin(server, folder, rows, listed_ids):
 
     programs.needed("curl", target="debian")
     assert run_commands("DS9", server) | run_commands("Aladin", server) == set()
-    assert (folder / "best.csv").read_text().split()[-1].strip('"') == listed_ids[0]
+    assert (folder / "best.csv").read_text().split()[-1].strip('"') == candidate_ids[0]
     with fits.open("vis.fits") as vis, fits.open("all.fits") as every:
         best = {name: rows[name][0].as_py() for name in ("ra", "dec")}
         image = next(hdu for hdu in vis if hdu.data is not None)
@@ -102,8 +102,8 @@ def test_files_for_ds9_and_aladin(server, folder, rows, listed_ids):
         assert abs(y - 99.5) < 2
         assert sum(hdu.data is not None for hdu in every) == 4
     circles = [line for line in (folder / "candidates.reg").read_text().splitlines() if line.startswith("circle")]
-    assert len(circles) == len(listed_ids)
-    assert len((folder / "candidates.tsv").read_text().splitlines()) == len(listed_ids) + 1
+    assert len(circles) == len(candidate_ids)
+    assert len((folder / "candidates.tsv").read_text().splitlines()) == len(candidate_ids) + 1
     assert {str(name) for name in Table.read("cone.vot")["name"]} <= set(rows["name"].to_pylist())
     assert len(Table.read("cone.vot")) > 0
     assert MOC.from_fits("sky.fits").sky_fraction > 0
