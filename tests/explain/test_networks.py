@@ -62,6 +62,7 @@ def test_of_a_bundle_with_an_eighth_member_the_papers_seven_are_explained(shippe
         plain,
         calibration=MeanProbability(),
         second_look=None,
+        screen=None,
         members=(*plain.members, entry),
         further=[wrap(read_network(member), member, "logit")],
     )

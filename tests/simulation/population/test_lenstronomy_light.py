@@ -107,5 +107,5 @@ def test_a_galaxy_reaches_as_far_along_x_as_its_angle_says():
 
 def test_a_missing_lenstronomy_is_said_in_a_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "lenstronomy.LightModel.light_model", None)
-    with pytest.raises(UsageError, match=r"install scanner\[paper\]"):
+    with pytest.raises(UsageError, match=r"pip install '.*\[paper\]'"):
         unlensed_light([Component(Kind.SERSIC, 0.0, 0.0, (1.0,) * 4)], RASTER, VIS)
