@@ -26,6 +26,8 @@ class DatabaseLimits:
 DEFAULT_LIMITS = DatabaseLimits()
 #: Largest part of an answer that is held at a time, as far as one row is not larger.
 BATCH_BYTES = 16_000_000
+#: Pause between two interruptions of a query that goes on, in seconds.
+AGAIN_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -159,11 +161,16 @@ class Deadline:
         self._running: list[Callable[[], None]] = []
 
     def end(self) -> None:
-        """Interrupt the queries that run, and let no other begin; from any thread."""
+        """Interrupt the queries that run, until they have ended, and let no other begin; from any thread."""
         with self._lock:
             self.over = True
             for interrupt in self._running:
                 interrupt()
+            if self._running:
+                # DuckDB forgets an interruption that comes a moment before its query begins.
+                again = threading.Timer(AGAIN_S, self.end)
+                again.daemon = True
+                again.start()
 
     @contextmanager
     def entered(self) -> Iterator[None]:

@@ -62,6 +62,19 @@ def test_another_thread_ends_it(connection):
         connection.execute(SLOW).fetchall()
 
 
+def test_an_end_that_comes_before_the_query_is_not_forgotten(connection):
+    """DuckDB forgets it: such a query went on to its end."""
+    limit = Deadline(60)
+
+    def query():
+        with limit.entered(), database.interruptible(connection):
+            limit.end()
+            connection.execute("SELECT sum(sqrt(a.range * b.range)) FROM range(60000) a, range(60000) b").fetchall()
+
+    with pytest.raises(OutOfTimeError):
+        query()
+
+
 @pytest.mark.parametrize("within", [nullcontext, lambda: time_limit(60)])
 def test_a_query_that_needs_too_much_memory_says_so(within):
     with duckdb.connect(config={"memory_limit": "30MB", "temp_directory": "", "threads": 1}) as connection:
