@@ -54,7 +54,8 @@ def test_the_notebook_shows_what_it_says(executed):
     assert re.search(r"scanned <progress value=\"2\" max=\"2\"></progress> 2/2 tiles", bar.data["text/html"])
     assert run.data["text/plain"].startswith("<Run scan: done, 2 of 2 tiles, ")
     (candidates,) = outputs(notebook, "run.candidates")
-    assert candidates.data["text/html"].count("data:image/webp;base64,") == len(scanner.open(folder / "scan").candidates)
+    assert candidates.data["text/html"].count("data:image/webp;base64,") == 10
+    assert f"10 of {len(scanner.open(folder / 'scan').candidates)} rows" in candidates.data["text/html"]
     for start in ("run.show", "cutout = ", "axes = "):
         assert "image/png" in outputs(notebook, start)[-1].data
     assert outputs(notebook, "run.replay")[-1].data["text/plain"] == "'equal'"
