@@ -192,7 +192,7 @@ def test_the_paper_turns_no_image(labelled):
     # the paper ended without.
     trainer = Trainer(*labelled, "OU-J", PAPER, 3)
     stage = PAPER.stages_66[0].model_copy(update={"batch": len(trainer.rows)})
-    images, _ = trainer.batch(trainer.feed(stage), 0, stage, 0)
+    images, *_ = trainer.batch(trainer.feed(stage), 0, stage, 0)
     torch.testing.assert_close(images, trainer.feed(stage).read(np.sort(trainer.rows)))
 
 
