@@ -48,7 +48,7 @@ def test_version(capsys):
     [
         (("fly",), "There is no command fly; 'scanner --help' lists them."),
         (("rnu", "x.txt"), "There is no command rnu; did you mean run?"),
-        (("run",), "TILE_LIST"),
+        (("run",), "TILES"),
         (("run", "x.txt", "--workers", "many"), "many"),
         (("run", "x.txt", "--speed", "9"), "--speed"),
         (("run", "x.txt", "--keep", "most"), "cutouts.keep"),
