@@ -75,7 +75,7 @@ def test_ranked_by_the_grid_as_in_the_paper(make_rows, tmp_path):
         with Merging(tmp_path / by, Rule(0.5, ranked_by=by), KnownLensMatcher(None, 1.0)) as merging:
             merging.add(rows)
             merging.merge()
-            orders[by] = merging.candidates(10)["target_id"].to_pylist()
+            orders[by] = merging.listed(10)["target_id"].to_pylist()
     assert orders == {"probability": [4, 1, 3, 2], "grid": [2, 4, 1, 3]}
 
 
