@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import unquote, urlsplit
@@ -56,6 +57,21 @@ class UsageError(ScannerError):
     """A flag, a configuration key or their combination makes no sense (exit 64)."""
 
     exit_code = 64
+
+
+@contextmanager
+def importing(doing: str, extra: str) -> Iterator[None]:
+    """Let a block import what an extra brings.
+
+    Raises
+    ------
+    UsageError
+        It is not installed; the message begins with what it is needed for (``doing``).
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise UsageError(f"{doing} needs {error.name}; {pip_install(extra)}.") from None
 
 
 class TileListError(ScannerError):

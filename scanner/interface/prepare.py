@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from scanner.errors import InputMissingError, UsageError
+from scanner.errors import InputMissingError, UsageError, importing
 from scanner.imaging_surveys import ImagingSurvey, find_survey
 from scanner.interface.progress import bar
 from scanner.processes import sigterm_interrupts
@@ -53,7 +53,7 @@ def prepare(
     survey
         Whose images: euclid, roman, lsst, hst, jwst, a TOML or JSON file, or a description.
     method
-        How images are resampled: spline, interp, adaptive, exact.
+        How images are resampled: spline; or interp, adaptive or exact, which need the extra ``prepare`` (reproject).
     match_background
         Subtract a level of each image, so that they agree where they overlap.
     fwhm_arcsec
@@ -86,6 +86,9 @@ def prepare(
     from scanner.sky.prepare import TILE_PIXELS, PrepareRequest
     from scanner.sky.prepare import prepare as make
 
+    if method != "spline":
+        with importing(f"resampling by {method}", "prepare"):
+            import reproject  # noqa: F401
     known = survey if isinstance(survey, ImagingSurvey) else find_survey(str(survey))
     folder = Path(out)
     request = PrepareRequest(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 
 from scanner.atomic_file import write_atomically
-from scanner.errors import InputMissingError, TileError, UsageError
+from scanner.errors import InputMissingError, TileError, UsageError, importing
 from scanner.interface.progress import bar
 from scanner.processes import script_kept_from_children
 from scanner.records import Band, CodecName, FailedTile, Record
@@ -302,7 +302,8 @@ def euclidise(
     OutputError
         The folder cannot be written, or holds tiles that were made with other settings.
     """
-    from scanner.simulation import euclidise as sharp
+    with importing("euclidising", "prepare"):
+        from scanner.simulation import euclidise as sharp
     from scanner.sky.tile_list import read
 
     listed = read(tile_list)

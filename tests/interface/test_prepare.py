@@ -1,5 +1,7 @@
 """From a user's words to tiles: which image stands for what, and what ``scanner run`` makes of folders and images."""
 
+import sys
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -87,3 +89,11 @@ def test_a_survey_reads_the_folders_of_a_list_by_its_names(tmp_path):
     (tile,) = tile_list.read(request.tile_list).tiles.values()
     assert list(tile.bands) == ["VIS", "Y"]
     assert request.config.targets.survey.prefix == "LSST"
+
+
+@pytest.mark.parametrize("method", ["interp", "adaptive", "exact"])
+def test_what_the_extra_brings_is_named_where_it_is_missing(monkeypatch, tmp_path, method):
+    monkeypatch.setitem(sys.modules, "reproject", None)
+    with pytest.raises(UsageError, match=rf"^resampling by {method} needs reproject; pip install '.*\[prepare\]'\.$"):
+        scanner.prepare(image(tmp_path / "f814w.fits"), tmp_path / "out", survey="hst", method=method)
+    assert not (tmp_path / "out").exists()
