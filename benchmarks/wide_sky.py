@@ -12,6 +12,8 @@ as a visible arc and tangential, as ``benchmarks/companions.py`` counts them, co
 from __future__ import annotations
 
 import argparse
+from functools import cache as once
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,9 +25,9 @@ from numpy.typing import NDArray
 from scanner.ensemble import bundles
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.session import Scorer
-from scanner.evaluation.scores import BATCH, PART
+from scanner.evaluation.scores import BATCH, PART, kept_array
 from scanner.labelled_set import LabelledSet
-from scanner.records import Float64
+from scanner.records import Float32, Float64, Int64
 
 EDGES = (0.3, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 10.01)
 RATES = (1e-2, 1e-3, 1e-4)
@@ -40,23 +42,23 @@ BOOTSTRAPS = 400
 
 def scores(bundle: Bundle, dataset: LabelledSet, cache: Path) -> Float64:
     """Calibrated log-odds of a set as a scan scores it, with the bundle's screen, (N,); kept part by part in ``cache``."""
-    found, scorer = np.empty(len(dataset), dtype=np.float64), None
     folder = cache / f"scanned-{bundle.fingerprint[:16]}-{dataset.content_key[:16]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    for start in range(0, len(dataset), PART):
-        rows = np.arange(start, min(start + PART, len(dataset)))
-        path = folder / f"{start // PART:06d}.npy"
-        if not path.exists():
-            scorer = scorer or Scorer(bundle, screen="bundle")
-            scored = [
-                scorer.score(vis, nisp, batch.sky, batch.sigma, batch.bad_fraction, batch.flags).calibrated
-                for batch, vis, nisp in dataset.batches(rows, BATCH)
+    scorer = once(lambda: Scorer(bundle, screen="bundle"))
+
+    def scored(rows: Int64) -> Float32:
+        batches = dataset.batches(rows, BATCH)
+        return np.concatenate(
+            [
+                scorer().score(vis, nisp, one.sky, one.sigma, one.bad_fraction, one.flags).calibrated
+                for one, vis, nisp in batches
             ]
-            np.save(path, np.concatenate(scored))
-        probability = np.nan_to_num(np.load(path).astype(np.float64))
-        with np.errstate(divide="ignore"):
-            found[rows] = np.log(probability) - np.log1p(-probability)
-    return found
+        )
+
+    parts = np.split(np.arange(len(dataset)), range(PART, len(dataset), PART))
+    kept = [kept_array(folder / f"{number:06d}.npy", (len(rows),), partial(scored, rows)) for number, rows in enumerate(parts)]
+    probability = np.nan_to_num(np.concatenate(kept).astype(np.float64))
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(probability) - np.log1p(-probability))
 
 
 def with_companion(dataset: LabelledSet) -> NDArray[np.bool_]:
