@@ -21,7 +21,7 @@ from scanner.ensemble.calibration import Calibration, sigmoid
 from scanner.ensemble.embedding_grid import CELLS, PAPER_RULE, Embedded, GridRule, Placing
 from scanner.ensemble.preprocessing import SCALINGS, Scaling
 from scanner.ensemble.session import open_session
-from scanner.errors import ContentError, InputMissingError, ScannerError, UsageError, pip_install
+from scanner.errors import ContentError, InputMissingError, ScannerError, UsageError, importing
 from scanner.interface.bundle import add_member, evaluate, load_bundle, set_screen
 from scanner.interface.bundle import regrid as regridded
 from scanner.processes import sigterm_interrupts
@@ -248,12 +248,10 @@ def import_published(
     Their training set is not public. With --data, a training set (see 'scanner simulate dataset'), grid, calibration and
     threshold are made from that one; without, objects are ranked and judged by the mean of the seven probabilities.
     """
-    try:
+    with importing("importing weights", "train"):
         from scanner.training import published
         from scanner.training.assemble import Assembly
         from scanner.training.data import TrainingData
-    except ImportError as error:
-        raise UsageError(f"importing weights needs {error.name}; {pip_install('train')}.") from None
     grid = _grid(paper, given)
     if data is None and grid:
         raise UsageError("a grid is made of labelled objects; give a training set as --data.")

@@ -98,7 +98,7 @@ def adapt(
     'bundle'
     """
     from scanner.ensemble import bundles
-    from scanner.interface.train import make_bundle, moving, train_members
+    from scanner.interface.train import listed, make_bundle, moving, train_members
     from scanner.labelled_set import LabelledSet
     from scanner.sky.tile_list import read
     from scanner.training import adaptation
@@ -106,12 +106,12 @@ def adapt(
     if not hours > 0 or n_objects < 1:
         raise UsageError("--hours and --n must be above 0.")
     out, before = Path(out), bundles.load(bundle)
-    listed = read(tiles)
-    if listed.failed:
-        raise InputMissingError(listed.failed[0].reason)
-    sets, simulated = ([LabelledSet(path) for path in _listed(given)] for given in (labels, data))
+    tile_list = read(tiles)
+    if tile_list.failed:
+        raise InputMissingError(tile_list.failed[0].reason)
+    sets, simulated = ([LabelledSet(path) for path in listed(given)] for given in (labels, data))
     limits = configuration.load(None if config is None else Path(config), {"targets.magnitude_limit": magnitude_limit})
-    all_tiles = tuple(listed.tiles.values())
+    all_tiles = tuple(tile_list.tiles.values())
     request = adaptation.AdaptationRequest(
         tiles=all_tiles,
         tile_fingerprints=adaptation.tile_fingerprints(all_tiles),
@@ -179,7 +179,3 @@ def _embedded(training: Sequence[Path]) -> int:
     from scanner.training.presets import EMBEDDED_ROWS
 
     return min(EMBEDDED_ROWS, 2 * len(TrainingData(training).split.train))
-
-
-def _listed(given: str | Path | Sequence[str | Path]) -> list[str | Path]:
-    return [given] if isinstance(given, str | Path) else list(given)

@@ -19,7 +19,7 @@ from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.embedding_grid import Embedded, GridRule, Placing
 from scanner.ensemble.preprocessing import Scaling
 from scanner.ensemble.session import Scorer
-from scanner.errors import UsageError, pip_install
+from scanner.errors import UsageError, importing
 from scanner.interface.progress import bar
 from scanner.processes import script_kept_from_children
 from scanner.records import (
@@ -254,7 +254,7 @@ def evaluate(
     datasets, real_sets = (_labelled_sets(given, copies, storage) for given in (data, real))
     chosen = [bundles] if bundles is None or isinstance(bundles, Bundle | str | Path) else list(bundles)
     # A comparison reads folders: what lies on an object store is copied.
-    paths = [one.path if isinstance(one, Bundle) else bundle_files.load(one, storage).path for one in chosen]
+    paths = [_loaded(one, storage).path for one in chosen]
     turned = 8 * (rotations + sum(map(len, real_sets)))
     total = len(paths) * (sum(map(len, datasets)) + turned + len(COLOURS) * source_colours)
     with script_kept_from_children(), bar("scoring", shown=progress) as move:
@@ -398,12 +398,10 @@ def add_member(
     OutputError
         The new bundle cannot be written.
     """
-    try:
+    with importing("adding a network", "train"):
         from scanner.training import added_member
-    except ImportError as error:
-        raise UsageError(f"adding a network needs {error.name}; {pip_install('train')}.") from None
     storage = configuration.load_storage(config, endpoint, anonymous)
-    loaded = bundle if isinstance(bundle, Bundle) else bundle_files.load(bundle, storage)
+    loaded = _loaded(bundle, storage)
     (dataset,) = _labelled_sets(data, cache_folder("log-odds") / "datasets", storage)
     return added_member.add_member(
         loaded,
@@ -475,19 +473,14 @@ def regrid(
     OutputError
         The new bundle cannot be written.
     """
-    try:
+    with importing("making a grid", "train"):
         from scanner.training.assemble import Assembly, Naming
         from scanner.training.assemble import regrid as regridded
         from scanner.training.data import TrainingData
-    except ImportError as error:
-        raise UsageError(f"making a grid needs {error.name}; {pip_install('train')}.") from None
-    from scanner.labelled_set import local_datasets
-
     storage = configuration.load_storage(config, endpoint, anonymous)
-    loaded = bundle if isinstance(bundle, Bundle) else bundle_files.load(bundle, storage)
+    loaded = _loaded(bundle, storage)
     manifest, copies = loaded.manifest, cache_folder("log-odds") / "datasets"
-    listed = (str(data),) if isinstance(data, str | Path) else tuple(map(str, data))
-    training = TrainingData(local_datasets(listed, copies, storage))
+    training = TrainingData([one.path for one in _labelled_sets(data, copies, storage)])
     how = Assembly(
         cache=copies,
         seed=seed,
@@ -561,12 +554,10 @@ def set_screen(
     OutputError
         The new bundle, or the cache, cannot be written.
     """
-    try:
+    with importing("setting a screen", "train"):
         from scanner.training import screening
-    except ImportError as error:
-        raise UsageError(f"setting a screen needs {error.name}; {pip_install('train')}.") from None
     storage = configuration.load_storage(config, endpoint, anonymous)
-    loaded = bundle if isinstance(bundle, Bundle) else bundle_files.load(bundle, storage)
+    loaded = _loaded(bundle, storage)
     return screening.set_screen(
         loaded,
         _labelled_sets(data, cache_folder("log-odds") / "datasets", storage),
@@ -713,6 +704,10 @@ def refuse_nonsense(beta: float | None, prevalence: float, flag: str = "") -> No
         raise UsageError(f"{flag}beta must be more than 0 (given: {beta:g}).")
     if not 0 < prevalence < 1:
         raise UsageError(f"{flag}prevalence must lie between 0 and 1 (given: {prevalence:g}).")
+
+
+def _loaded(bundle: BundleLike, storage: StorageConfig) -> Bundle:
+    return bundle if isinstance(bundle, Bundle) else bundle_files.load(bundle, storage)
 
 
 def _labelled_sets(

@@ -251,8 +251,8 @@ def make_bundle(
     with sigterm_interrupts(), script_kept_from_children():
         if mirror is not None:
             pull_members(mirror, members, storage)
-        training = TrainingData(local_datasets(_listed(data), members / "datasets", storage), shares_of_runs(members))
-        held_out = [LabelledSet(path) for path in local_datasets(_listed(evaluate_on), members / "datasets", storage)]
+        training = TrainingData(local_datasets(listed(data), members / "datasets", storage), shares_of_runs(members))
+        held_out = [LabelledSet(path) for path in local_datasets(listed(evaluate_on), members / "datasets", storage)]
         ensemble = read_ensemble(members, training.fingerprint, training.drawn_from)
         trained_on = ensemble.trained_on(training.seen)
         for dataset in held_out:
@@ -312,7 +312,7 @@ def _job(
     from scanner.training.data import DrawnSet
     from scanner.training.jobs import TrainingJob
 
-    locations = _listed(data)
+    locations = listed(data)
     if bool(locations) == (draw is not None):
         raise UsageError("Give the training set as --data, or have one drawn with 'scanner train all --draw N'.")
     if mirror is not None and not is_remote(mirror) and Path(mirror).resolve() == out.resolve():
@@ -339,7 +339,8 @@ def _job(
     )
 
 
-def _listed(data: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
+def listed(data: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
+    """One name or several, as several."""
     return (str(data),) if isinstance(data, str | Path) else tuple(map(str, data))
 
 

@@ -147,16 +147,7 @@ def assemble(
     held_out_logits = scored(held_out, np.zeros_like(held_out))
     train_logits = scored(train, orientations)
     report("embedding the training objects and setting grid, calibration and thresholds")
-    combination = combine(
-        train_logits,
-        labels[train],
-        held_out_logits,
-        labels[held_out],
-        cells=how.cells or cells_for(len(train)),
-        rule=how.rule,
-        seed=how.seed,
-        threads=how.threads,
-    )
+    combination = _combine(how, train_logits, labels[train], held_out_logits, labels[held_out])
     content = replace(
         content,
         class_prior=float(labels.mean()),
@@ -190,6 +181,15 @@ def assemble(
         report(f"{out}: {useless}")
     bundle = write_bundle(out, content)
     return Assembled(bundle, train, combination.positions, train_logits, labels[train], held_out_logits, labels[held_out])
+
+
+def _combine(
+    how: Assembly, train_logits: Float32, train_labels: NDArray[np.bool_], held_out: Float32, held_out_labels: NDArray[np.bool_]
+) -> Combination:
+    cells = how.cells or cells_for(len(train_logits))
+    return combine(
+        train_logits, train_labels, held_out, held_out_labels, cells=cells, rule=how.rule, seed=how.seed, threads=how.threads
+    )
 
 
 def _check_classes(data: TrainingData) -> None:
@@ -271,16 +271,7 @@ def regrid(
     train_logits = scored(train, np.zeros_like(train))
     held_out_logits = scored(held_out, None if content.second_look else np.zeros_like(held_out))
     report("embedding the training objects and setting the threshold")
-    combination = combine(
-        train_logits,
-        labels[train],
-        held_out_logits,
-        labels[held_out],
-        cells=how.cells or cells_for(len(train)),
-        rule=how.rule,
-        seed=how.seed,
-        threads=how.threads,
-    )
+    combination = _combine(how, train_logits, labels[train], held_out_logits, labels[held_out])
     if (useless := useless_threshold(combination.curve, combination.grid)) is not None:
         raise ContentError(f"{data.paths[0]}: {useless}")
     kept = isinstance(bundle.calibration, Calibration)
