@@ -252,7 +252,7 @@ class Opened:
         >>> import scanner
         >>> candidates = scanner.open("scan").candidates
         >>> candidates["ra"].unit, candidates["p_calibrated"].info.description
-        (Unit("deg"), 'Calibrated lens probability, all members')
+        (Unit("deg"), 'Calibrated lens probability, all that scored it')
         """
         from astropy.table import Table
 

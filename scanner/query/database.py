@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -13,6 +14,8 @@ import duckdb
 
 from scanner.errors import ContentError, UnavailableError, UsageError
 from scanner.processes import ctrl_c_interrupts
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -242,5 +245,6 @@ def interruptible(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     try:
         with ctrl_c_interrupts(), interrupted_by(connection.interrupt):
             yield
-    except duckdb.OutOfMemoryException:
+    except duckdb.OutOfMemoryException as error:
+        log.warning("a query has too little memory: %s", error)
         raise OutOfMemoryError.of_query() from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import multiprocessing
 import os
 import pickle
@@ -27,6 +28,8 @@ import pyarrow as pa
 from scanner.errors import UnavailableError
 from scanner.processes import script_kept_from_children
 from scanner.query.database import BATCH_BYTES, DatabaseFiles, OutOfMemoryError, interrupted_by, opened, unreadable
+
+log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -91,9 +94,10 @@ class QueryProcesses:
                 try:
                     yield from process.answer(function, args)
                     is_free = process.is_idle
-                except _GoneError:
+                except _GoneError as gone:
                     if self._closed:
                         raise UnavailableError("The service is being stopped.") from None
+                    log.warning("a query's process has no answer: %s", gone or process.end())
                     raise OutOfMemoryError.of_query() from None
                 except GeneratorExit:
                     is_free = process.has_ended(_END_S)
@@ -189,7 +193,7 @@ class _Process:
             elif kind == _ERROR:
                 raise pickle.loads(content)
             elif kind == _NO_MEMORY:
-                raise _GoneError
+                raise _GoneError(content.decode())
             else:
                 return
 
@@ -208,6 +212,11 @@ class _Process:
     def kill(self) -> None:
         self.is_killed = True
         self._process.kill()
+
+    def end(self) -> str:
+        """How it ended, in words."""
+        self._process.join(_END_S)
+        return f"it ended with {self._process.exitcode}"
 
     def forget(self) -> None:
         """Free what is known of one that was killed."""
@@ -244,9 +253,9 @@ def _serve(connection: Connection, memory_mb: int) -> None:
             kind, content = _END, b""
         except BrokenPipeError:
             return
-        except (MemoryError, SystemError):
+        except (MemoryError, SystemError) as error:
             # What else there was no memory for, nobody knows.
-            kind, content = _NO_MEMORY, b""
+            kind, content = _NO_MEMORY, repr(error).encode()
         except Exception as error:
             kind, content = _ERROR, _pickled(error)
         if _data_bytes() > most_bytes - HEADROOM_MB * 500_000:

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from scanner.errors import UsageError
 from scanner.records import (
@@ -283,26 +284,23 @@ def _at_brightness(colour: Float64, brightness: Float64) -> Float64:
 
 def _hatched(image: Float64, missing: NDArray[np.bool_]) -> UInt8:
     """``image`` (y, x, 3) in [0, 1] as 8 bits, diagonal stripes where ``missing`` (y, x)."""
+    pixels = np.rint(np.nan_to_num(image) * 255.0).astype(np.uint8)
+    if not missing.any():
+        return pixels
     y, x = np.indices(missing.shape)
     period = max(4, HATCH_PERIOD * missing.shape[0] // VIS_CUTOUT_PIXELS)
     stripes = np.where((x + y) % period < period // 2, HATCH_LIGHT, HATCH_DARK)
-    pixels = np.rint(np.nan_to_num(image) * 255.0)
     return np.where(missing[..., None], stripes[..., None], pixels).astype(np.uint8)
 
 
 def _match_psf(vis: Float64) -> Float64:
     """VIS (200, 200) smoothed to the resolution of NISP; weights of missing pixels go to their neighbours."""
-    matrix = _psf_matrix()
     good = np.isfinite(vis)
-    weight = matrix @ good.astype(np.float64) @ matrix.T
-    return np.asarray(matrix @ np.where(good, vis, 0.0) @ matrix.T / np.maximum(weight, 1e-12))
-
-
-@cache
-def _psf_matrix() -> Float64:
-    pixel = np.arange(VIS_CUTOUT_PIXELS)
-    kernel = np.exp(-0.5 * ((pixel[:, None] - pixel[None, :]) / PSF_MATCH_PIXELS) ** 2)
-    return np.asarray(kernel / kernel.sum(axis=1, keepdims=True))
+    light, weight = (
+        gaussian_filter(values, PSF_MATCH_PIXELS, mode="constant")
+        for values in (np.where(good, vis, 0.0), good.astype(np.float64))
+    )
+    return np.asarray(light / np.maximum(weight, 1e-12))
 
 
 def _nisp_coordinate() -> Float64:

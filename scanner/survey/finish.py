@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from threadpoolctl import threadpool_limits
 
 from scanner.catalogue import columns, export
 from scanner.catalogue.deduplicate import Rule
@@ -234,7 +235,9 @@ def finish(
                 cost=cost,
             )
             export.write_failed(failed, staging / "failed-tiles.ecsv")
-            _draw(staging, folder, record, bundle, tiles, report, tables.counts)
+            # Pictures are small: threads of BLAS would spin beside them, for a third of the processor time.
+            with threadpool_limits(1, "blas"):
+                _draw(staging, folder, record, bundle, tiles, report, tables.counts)
     return report
 
 

@@ -48,8 +48,6 @@ _WORDS = {401: "AuthenticationError", 403: "AuthorizationError", 408: "ServiceUn
           503: "ServiceUnavailable"}  # fmt: skip
 #: Of WebP, as on the contact sheet; what is drawn larger than pixel by pixel shows what the compression does.
 _QUALITY, _LARGE_PIXELS_QUALITY = self_contained.QUALITIES[:1], self_contained.NISP_QUALITIES
-#: A gallery asks for dozens at a time.
-_METHOD = 4
 PARAMETERS = (
     QueryParameter("ID", "The object: run/tile_id/target_id.", required=True),
     QueryParameter("FORMAT", "fits, png or webp [default: fits; png of colour pictures]."),
@@ -389,4 +387,4 @@ def _part(image: BandImage, wanted: CutoutRequest) -> tuple[slice, slice] | None
 
 def _webp(image: UInt8, wanted: CutoutRequest) -> bytes:
     is_large = wanted.zoom > 1 or wanted.picture not in ("VIS", "colour")
-    return self_contained.webp(image, _LARGE_PIXELS_QUALITY if is_large else _QUALITY, _METHOD)
+    return self_contained.webp(image, _LARGE_PIXELS_QUALITY if is_large else _QUALITY)
