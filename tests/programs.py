@@ -83,6 +83,8 @@ def fork_instead_of_spawning() -> None:
     """Let processes that this one spawns save two seconds of imports each."""
     popen_spawn_posix.Popen = _ForkedPopen  # type: ignore[misc,assignment]
     forkserver.set_forkserver_preload(list(_WARM))
+    # As the processes of queries have it, which are forked from the same.
+    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
 
 
 class Command:

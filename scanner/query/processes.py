@@ -160,6 +160,9 @@ class _Process:
     def __init__(self, memory_mb: int) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(_IMPORTED))
+        # For the process that they are forked from, as its imports decide: mimalloc, Arrow's choice, takes 1.1 GB of address
+        # space at its first allocation, all that most limits leave.
+        os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, memory_mb), name="query", daemon=True)
         with script_kept_from_children():

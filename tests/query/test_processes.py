@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -19,7 +20,7 @@ from scanner.errors import UnavailableError
 from scanner.query.adql.translate import translate
 from scanner.query.adql.tree import AdqlError, QueryPlace
 from scanner.query.database import BATCH_BYTES, DatabaseFiles, DatabaseLimits, OutOfMemoryError, OutOfTimeError, time_limit
-from scanner.query.processes import ProcessDatabase, QueryProcesses, rows_of
+from scanner.query.processes import ProcessDatabase, QueryProcesses, _data_bytes, rows_of
 
 
 def planned_for_ever(levels):
@@ -99,6 +100,27 @@ def test_memory_that_duckdb_counts_is_limited(database):
     with pytest.raises(OutOfMemoryError, match="more memory than it may use"):
         few.query("SELECT list(a.range) AS x FROM range(100000000) AS a")
     assert few.query("SELECT 7 AS n")["n"].to_pylist() == [7]
+
+
+def test_arrow_leaves_the_memory_to_the_query():
+    # In a process that is no test's: as the service and the command begin it.
+    program = (
+        "from scanner.query.processes import QueryProcesses; import json, test_processes;"
+        "processes = QueryProcesses(2048); print(json.dumps(processes.call(test_processes.memory_of_a_query))); processes.close()"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment.pop("ARROW_DEFAULT_MEMORY_POOL", None)
+    before, after = json.loads(subprocess.check_output([sys.executable, "-c", program], env=environment, cwd=Path(__file__).parent))
+    assert after - before < 300e6
+
+
+def memory_of_a_query():
+    """Bytes of its own that a process has before and after it has sorted a million numbers and sent them through Arrow."""
+    before = _data_bytes()
+    with duckdb.connect(config={"threads": 2}) as connection:
+        for batch in connection.sql("SELECT range AS n FROM range(1000000) ORDER BY n DESC").to_arrow_reader(65_536):
+            batch.serialize()
+        return before, _data_bytes()
 
 
 def test_an_answer_that_nobody_wants_to_its_end(database):
