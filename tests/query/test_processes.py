@@ -105,12 +105,13 @@ def test_memory_that_duckdb_counts_is_limited(database):
 def test_arrow_leaves_the_memory_to_the_query():
     # In a process that is no test's: as the service and the command begin it.
     program = (
-        "from scanner.query.processes import QueryProcesses; import json, test_processes;"
-        "processes = QueryProcesses(2048); print(json.dumps(processes.call(test_processes.memory_of_a_query))); processes.close()"
+        "from scanner.query.processes import QueryProcesses; import json, test_processes; processes = QueryProcesses(2048);"
+        "print(json.dumps(processes.call(test_processes.memory_of_a_query))); processes.close()"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     environment.pop("ARROW_DEFAULT_MEMORY_POOL", None)
-    before, after = json.loads(subprocess.check_output([sys.executable, "-c", program], env=environment, cwd=Path(__file__).parent))
+    command, here = [sys.executable, "-c", program], Path(__file__).parent
+    before, after = json.loads(subprocess.check_output(command, env=environment, cwd=here))
     assert after - before < 300e6
 
 
