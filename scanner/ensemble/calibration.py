@@ -16,6 +16,8 @@ from scanner.records import MEMBERS, Finite, Float32, Float64, Record
 
 #: A log-odds beyond this is no more certain; it keeps one member that was never shown such an image from deciding alone.
 LOGIT_LIMIT = 20.0
+#: So many objects say that all members count alike; see :func:`fit`.
+EQUAL_OBJECTS = 10.0
 
 
 def sigmoid(log_odds: Float64) -> Float64:
@@ -45,7 +47,7 @@ class Calibration(Record):
     def log_odds(self, logits: NDArray[Any], prevalence: float | None = None) -> Float64:
         """Calibrated lens log-odds, (N,) float64, at ``prevalence`` (``None``: the sky's)."""
         shift = log_odds_of(self.sky_prevalence if prevalence is None else prevalence) - log_odds_of(self.training_prevalence)
-        clipped = np.clip(np.asarray(logits, dtype=np.float64), -LOGIT_LIMIT, LOGIT_LIMIT)
+        clipped = _clipped(logits)
         # A sum in fixed order, not a BLAS product: the same object scores the same whatever batch it comes in.
         total = np.full(clipped.shape[:-1], self.intercept + shift)
         for member, coefficient in enumerate(self.coefficients):
@@ -89,31 +91,11 @@ class Calibration(Record):
         Calibration
             With a coefficient of zero for every other member.
         """
-        rows = np.clip(np.asarray(logits, dtype=np.float64), -LOGIT_LIMIT, LOGIT_LIMIT)
-        labels = sigmoid(self.log_odds(rows, self.training_prevalence))
-        seen = rows[:, members]
-        mean, spread = seen.mean(axis=0), np.maximum(seen.std(axis=0), 1e-6)
-        design = np.column_stack([(seen - mean) / spread, np.ones(len(seen))])
-        penalty = np.diag([*np.ones(seen.shape[1]), 0.0])
-        weights = np.zeros(design.shape[1])
-        # Newton's method: the loss is convex, and a few steps reach the last digits.
-        for _ in range(30):
-            predicted = sigmoid(design @ weights)
-            gradient = design.T @ (predicted - labels) + penalty @ weights
-            step = np.linalg.solve((design * (predicted * (1.0 - predicted))[:, None]).T @ design + penalty, gradient)
-            weights -= step
-            if np.abs(step).max() < 1e-10:
-                break
-        # Digits that depend on the machine's linear algebra go: the same object scores the same everywhere.
-        found = np.round(weights[:-1] / spread, 8)
+        rows = _clipped(logits)
+        found, intercept = _regression(rows[:, members], sigmoid(self.log_odds(rows, self.training_prevalence)))
         coefficients = np.zeros(len(self.coefficients))
         coefficients[members] = found
-        return self.model_copy(
-            update={
-                "coefficients": tuple(float(value) for value in coefficients),
-                "intercept": round(float(weights[-1] - found @ mean), 8),
-            }
-        )
+        return self.model_copy(update={"coefficients": tuple(coefficients.tolist()), "intercept": intercept})
 
 
 class MeanProbability(Record):
@@ -158,12 +140,17 @@ class CalibrationSet:
 AnyCalibration = Annotated[Calibration | MeanProbability, Field(discriminator="kind")]
 
 
-def fit(logits: NDArray[Any], labels: NDArray[Any], *, sky_prevalence: float, regularisation: float = 1.0) -> Calibration:
+def fit(logits: NDArray[Any], labels: NDArray[Any], *, sky_prevalence: float) -> Calibration:
     """Fit the calibration on a labelled set that the members were not trained on.
 
-    A logistic regression on the log-odds. A training set holds far more lenses than the sky, so the intercept is moved
-    from the one prevalence to the other (Elkan 2001, section 2: the odds scale with the prior odds). Without a labelled set
-    there is nothing to fit: :class:`MeanProbability` is the plain mean of the members' probabilities, uncalibrated.
+    A logistic regression on the log-odds, with two restrictions. No coefficient is negative (Breiman 1996, *Stacked
+    regressions*): what a member says for a lens must not count against it. And coefficients are drawn to one another, as if
+    :data:`EQUAL_OBJECTS` objects said that members count alike: a few hundred objects do not tell which of seven correlated
+    members is the better one. On the sky that it was fitted on it loses nothing; on another it keeps more.
+
+    A training set holds far more lenses than the sky, so the intercept is moved from the one prevalence to the other (Elkan
+    2001, section 2: the odds scale with the prior odds). Without a labelled set there is nothing to fit:
+    :class:`MeanProbability` is the plain mean of the members' probabilities, uncalibrated.
 
     Parameters
     ----------
@@ -173,8 +160,6 @@ def fit(logits: NDArray[Any], labels: NDArray[Any], *, sky_prevalence: float, re
         (N,) bool: is a lens.
     sky_prevalence
         Share of lenses among the objects that will be scanned.
-    regularisation
-        Strength of the L2 penalty on coefficients of standardised log-odds, relative to one object.
 
     Returns
     -------
@@ -186,18 +171,55 @@ def fit(logits: NDArray[Any], labels: NDArray[Any], *, sky_prevalence: float, re
     ValueError
         One class is missing.
     """
-    from sklearn.linear_model import LogisticRegression
-
     is_lens = np.asarray(labels, dtype=bool)
     if is_lens.all() or not is_lens.any():
         raise ValueError("both classes are needed to fit a calibration")
-    clipped = np.clip(np.asarray(logits, dtype=np.float64), -LOGIT_LIMIT, LOGIT_LIMIT)
-    mean, spread = clipped.mean(axis=0), np.maximum(clipped.std(axis=0), 1e-6)
-    model = LogisticRegression(C=1.0 / regularisation, max_iter=1000, tol=1e-8).fit((clipped - mean) / spread, is_lens)
-    coefficients = model.coef_[0] / spread
+    coefficients, intercept = _regression(_clipped(logits), is_lens.astype(np.float64))
     return Calibration(
-        coefficients=tuple(float(value) for value in coefficients),
-        intercept=float(model.intercept_[0] - coefficients @ mean),
+        coefficients=tuple(coefficients.tolist()),
+        intercept=intercept,
         training_prevalence=float(is_lens.mean()),
         sky_prevalence=sky_prevalence,
     )
+
+
+def _clipped(logits: NDArray[Any]) -> Float64:
+    return np.clip(np.asarray(logits, dtype=np.float64), -LOGIT_LIMIT, LOGIT_LIMIT)
+
+
+def _regression(rows: Float64, probabilities: Float64) -> tuple[Float64, float]:
+    """Logistic regression of probabilities (N,) on rows (N, M) as :func:`fit` says: M coefficients and the intercept.
+
+    Newton's method, projected on what is not negative (Bertsekas 1982): the loss is convex, and a few steps reach the last
+    digits. Those that depend on the machine's linear algebra go: the same object scores the same everywhere.
+    """
+    n = rows.shape[1]
+    mean, spread = rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-6)
+    design = np.column_stack([(rows - mean) / spread, np.ones(len(rows))])
+    penalty = np.zeros((n + 1, n + 1))
+    # A trace of it draws to zero: without, classes that do not overlap have no best coefficients.
+    penalty[:n, :n] = EQUAL_OBJECTS * (np.eye(n) - 1.0 / n) + np.eye(n)
+
+    def loss(weights: Float64) -> float:
+        log_odds = design @ weights
+        return float((np.logaddexp(0.0, log_odds) - probabilities * log_odds).sum() + 0.5 * weights @ penalty @ weights)
+
+    weights, now = np.zeros(n + 1), loss(np.zeros(n + 1))
+    for _ in range(100):
+        predicted = sigmoid(design @ weights)
+        gradient = design.T @ (predicted - probabilities) + penalty @ weights
+        is_free = np.append((weights[:n] > 0.0) | (gradient[:n] < 0.0), True)
+        curvature = (design * (predicted * (1.0 - predicted))[:, None]).T @ design + penalty
+        step = np.zeros(n + 1)
+        step[is_free] = np.linalg.solve(curvature[np.ix_(is_free, is_free)], gradient[is_free])
+        for length in 0.5 ** np.arange(30):
+            tried = weights - length * step
+            tried[:n] = np.maximum(tried[:n], 0.0)
+            if (after := loss(tried)) <= now:
+                break
+        moved = np.abs(tried - weights).max()
+        weights, now = tried, after
+        if moved < 1e-10:
+            break
+    coefficients = np.round(weights[:n] / spread, 8)
+    return coefficients, round(float(weights[n] - coefficients @ mean), 8)

@@ -147,9 +147,11 @@ def fit(
     folded = fold(network) if isinstance(network, Twin) else network.cpu().eval()
     assert isinstance(folded, nn.Sequential)
     best = best_row(state.rows)
-    found, kept = Validation(best.validation_loss, best.validation_accuracy, best.auroc, best.auroc_visible), "trained"
+    kept: Kept = "trained"
+    found = best.validation_loss, best.auroc, best.auroc_visible
     if start is not None and start.network is not None and preset.share_of_bundle:
-        folded, found, kept = best_of_both(trainer, stages[-1], start.network, folded, found)
+        folded, of_kept, kept = best_of_both(trainer, stages[-1], start.network, folded)
+        found = of_kept.loss, of_kept.auroc, of_kept.auroc_visible
     record = FitRecord(
         plan=plan,
         passes=state.passes,
@@ -158,9 +160,9 @@ def fit(
         device=request.device,
         history=state.rows,
         kept=kept,
-        validation_loss=found.loss,
-        validation_auroc=found.auroc,
-        validation_auroc_visible=found.auroc_visible,
+        validation_loss=found[0],
+        validation_auroc=found[1],
+        validation_auroc_visible=found[2],
     )
     return folded, checkpoint.finish(folder, folded, record)
 
@@ -171,12 +173,13 @@ def wanted_precision(preset: Preset, device: torch.device) -> Precision:
 
 
 def best_of_both(
-    trainer: Trainer, stage: Stage, begun: nn.Sequential, ended: nn.Sequential, found: Validation
+    trainer: Trainer, stage: Stage, begun: nn.Sequential, ended: nn.Sequential
 ) -> tuple[nn.Sequential, Validation, Kept]:
-    """A bundle's network, what it was trained to, or the mean of their weights, whichever has the lowest validation loss.
+    """A bundle's network, what it was trained to, or the mean of their weights, whichever loses least once it is calibrated.
 
     After a few passes the mean is the best one; after many there is a ridge between the two. A network that was at its end
-    stays as it was.
+    stays as it was. On another sky all log-odds of the bundle's network are shifted: the calibration will mend that, and a
+    network that has learnt nothing but the shift tells lenses from others no better.
 
     Parameters
     ----------
@@ -184,23 +187,23 @@ def best_of_both(
         What validates, on the images of that stage; the trainer's network is replaced.
     begun, ended
         The bundle's network, and the trained one.
-    found
-        Of ``ended``.
 
     Returns
     -------
     torch.nn.Sequential, Validation, Kept
         The best of the three, ``ended`` where all are alike; its figures; which one it is.
     """
-    best: tuple[nn.Sequential, Validation, Kept] = ended, found, "trained"
-    others: dict[Kept, nn.Sequential] = {"mean": mean_of(begun, ended, trainer.preset.share_of_bundle), "bundle": begun}
-    feed = trainer.feed(stage)
-    for name, network in others.items():
+    candidates: dict[Kept, nn.Sequential] = {
+        "trained": ended,
+        "mean": mean_of(begun, ended, trainer.preset.share_of_bundle),
+        "bundle": begun,
+    }
+    found, feed = {}, trainer.feed(stage)
+    for name, network in candidates.items():
         trainer.network = copy.deepcopy(network).to(trainer.device)
-        validated = trainer.validate(feed)
-        if validated.loss < best[1].loss:
-            best = network, validated, name
-    return best
+        found[name] = trainer.validate(feed)
+    best = min(found, key=lambda name: found[name].calibrated_loss)
+    return candidates[best], found[best], best
 
 
 def _begin_as(trainer: Trainer, start: Start, first: Stage, *, fresh: bool) -> None:

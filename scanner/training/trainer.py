@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 from torch import nn
 
 from scanner.ensemble.augmentation import ORIENTATIONS
@@ -29,6 +30,7 @@ from scanner.records import (
     VIS_PIXEL_SCALE_ARCSEC,
     Band,
     Float32,
+    Float64,
     Int64,
     MemberName,
 )
@@ -203,7 +205,13 @@ class Trainer:
         weight = self.row_weight[torch.from_numpy(self.validation[self.counted])].double()
         loss = weighted_loss(logits, target, self.weights.double().cpu(), weight)
         accuracy = float(((log_odds > 0) == is_lens)[self.counted].mean())
-        return Validation(float(loss), accuracy, auroc(log_odds, is_lens), auroc(log_odds[visible], is_lens[visible]))
+        return Validation(
+            loss=float(loss),
+            accuracy=accuracy,
+            auroc=auroc(log_odds, is_lens),
+            auroc_visible=auroc(log_odds[visible], is_lens[visible]),
+            calibrated_loss=calibrated_loss(log_odds[self.counted], is_lens[self.counted]),
+        )
 
     def seconds_needed(self, stages: tuple[Stage, ...]) -> list[float]:
         """Seconds that all passes of every stage would take, from a few timed steps; the network is left as it was."""
@@ -226,13 +234,26 @@ class Trainer:
 class Validation:
     """How good a network is: ``loss`` and ``accuracy`` at 0.5 over the validation rows that training would use.
 
-    ``auroc``: over all validation rows. ``auroc_visible``: without lenses whose arcs cannot be seen.
+    ``auroc``: over all validation rows. ``auroc_visible``: without lenses whose arcs cannot be seen. ``calibrated_loss``: see
+    :func:`calibrated_loss`.
     """
 
     loss: float
     accuracy: float
     auroc: float
     auroc_visible: float
+    calibrated_loss: float
+
+
+def calibrated_loss(log_odds: Float32, is_lens: NDArray[np.bool_]) -> float:
+    """Cross-entropy of log-odds (n,) after the scale and the shift that are best for it, both classes counting alike."""
+    sign, weight = np.where(is_lens, -1.0, 1.0), np.where(is_lens, 0.5 / is_lens.mean(), 0.5 / (~is_lens).mean())
+    values = (log_odds - log_odds.mean()) / max(float(log_odds.std()), 1e-6)
+
+    def loss(line: Float64) -> float:
+        return float(np.mean(weight * np.logaddexp(0.0, sign * (line[0] * values + line[1]))) + 1e-6 * line @ line)
+
+    return float(minimize(loss, (1.0, 0.0)).fun)
 
 
 def learning_rate(stage: Stage, progress: float) -> float:

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
+from scipy.optimize import minimize
 
-from scanner.ensemble.calibration import LOGIT_LIMIT, AnyCalibration, Calibration, MeanProbability, fit
+from scanner.ensemble.calibration import EQUAL_OBJECTS, LOGIT_LIMIT, AnyCalibration, Calibration, MeanProbability, fit
 
 SIMPLE = Calibration(coefficients=(1, 0, 0, 0, 0, 0, 0), intercept=0.5, training_prevalence=0.5, sky_prevalence=0.5)
 
@@ -45,6 +46,41 @@ def test_fit_recovers_the_posterior_odds_and_the_sky():
     assert fitted.training_prevalence == pytest.approx(labels.mean())
     sky_logits, sky_labels = _drawn(40_000, 0.1, seed=1)
     assert fitted.apply(sky_logits).mean() == pytest.approx(sky_labels.mean(), abs=0.01)
+
+
+@pytest.mark.parametrize("n", [60, 2000])
+def test_fit_is_the_best_of_those_that_are_not_negative(n):
+    rng = np.random.default_rng(n)
+    labels = rng.random(n) < 0.4
+    # Correlated members, of which one says less about lenses than about the noise of the others.
+    noise = rng.normal(size=(n, 1))
+    logits = rng.normal(size=(n, 7)) + noise + np.linspace(0.0, 1.5, 7) * labels[:, None]
+    fitted = fit(logits, labels, sky_prevalence=0.1)
+    mean, spread = logits.mean(axis=0), logits.std(axis=0)
+
+    def loss(weights):
+        log_odds = (logits - mean) / spread @ weights[:7] + weights[7]
+        alike = EQUAL_OBJECTS * ((weights[:7] - weights[:7].mean()) ** 2).sum() + (weights[:7] ** 2).sum()
+        return np.logaddexp(0.0, np.where(labels, -log_odds, log_odds)).sum() + 0.5 * alike
+
+    best = minimize(loss, np.zeros(8), bounds=[(0, None)] * 7 + [(None, None)], options={"ftol": 1e-15, "gtol": 1e-8})
+    np.testing.assert_allclose(fitted.coefficients, best.x[:7] / spread, atol=2e-4)
+    assert fitted.intercept == pytest.approx(best.x[7] - best.x[:7] / spread @ mean, abs=1e-3)
+    # Without the bound the first members would count against a lens.
+    assert fitted.coefficients[0] == 0.0 or n == 60
+    assert minimize(loss, np.zeros(8)).x[0] < 0.0 or n == 60
+
+
+def test_few_objects_do_not_tell_members_apart():
+    few, many = (np.array(fit(*_drawn(n, 0.5), sky_prevalence=0.1).coefficients) for n in (60, 40_000))
+    assert few[1:].min() > 0.02 > np.median(many[1:])
+    assert few[0] < 0.7 < 1.9 < many[0]
+
+
+def test_classes_that_do_not_overlap_have_finite_coefficients():
+    labels = np.arange(40) < 20
+    fitted = fit(np.where(labels, 30.0, -30.0)[:, None] * np.ones(7), labels, sky_prevalence=0.1)
+    assert 0.0 < min(fitted.coefficients) <= max(fitted.coefficients) < 1.0
 
 
 def test_a_wild_log_odds_is_limited():

@@ -25,7 +25,7 @@ from scanner.training.data import SHAPES, Labels, ScaledImages, split
 from scanner.training.device import fastest_precision
 from scanner.training.fit import FitRequest, Reports, Start, _passed, best_of_both, fit
 from scanner.training.presets import BEST, PAPER, Preset, Stage
-from scanner.training.trainer import Feed, Trainer, class_weights, learning_rate, weighted_loss
+from scanner.training.trainer import Feed, Trainer, calibrated_loss, class_weights, learning_rate, weighted_loss
 from scanner.training.twin import mean_of
 
 
@@ -303,22 +303,34 @@ def test_the_best_of_two_networks_and_of_their_mean_is_kept(labelled, tmp_path):
         for weight, far in zip(ended.parameters(), elsewhere.parameters(), strict=True):
             weight.copy_((weight - 0.4 * far) / 0.6)
     trainer = Trainer(*labelled, "OU-J", BEST, 5)
-    trainer.network = copy.deepcopy(ended)
-    found = trainer.validate(trainer.feed(stage))
-    assert found.loss > record.validation_loss
-    kept, of_kept, name = best_of_both(trainer, stage, elsewhere, ended, found)
+    kept, found, name = best_of_both(trainer, stage, elsewhere, ended)
     assert name == "mean"
     for name, value in kept.state_dict().items():
         torch.testing.assert_close(value, good.state_dict()[name], rtol=1e-4, atol=1e-6)
-    assert of_kept.loss == pytest.approx(record.validation_loss, abs=1e-3)
-    assert of_kept.auroc_visible == pytest.approx(record.validation_auroc_visible, abs=1e-3)
-    assert best_of_both(trainer, stage, elsewhere, good, of_kept) == (good, of_kept, "trained")
-    trainer.network = copy.deepcopy(elsewhere)
-    of_elsewhere = trainer.validate(trainer.feed(stage))
-    kept, of_kept, name = best_of_both(trainer, stage, good, elsewhere, of_elsewhere)
-    assert kept is good
-    assert name == "bundle"
-    assert of_kept.loss == pytest.approx(record.validation_loss, abs=1e-3)
+    assert found.loss == pytest.approx(record.validation_loss, abs=1e-3)
+    assert found.auroc_visible == pytest.approx(record.validation_auroc_visible, abs=1e-3)
+    kept, _, name = best_of_both(trainer, stage, good, good)
+    assert (kept, name) == (good, "trained")
+    # All log-odds shifted: its loss is worse than that of a network that knows nothing, and a calibration would mend it.
+    shifted = copy.deepcopy(good)
+    with torch.no_grad():
+        list(shifted.parameters())[-1][LENS] += 20.0
+    kept, found, name = best_of_both(trainer, stage, shifted, elsewhere)
+    assert (kept, name) == (shifted, "bundle")
+    assert found.loss > 2.0
+    assert found.calibrated_loss < 0.69
+
+
+def test_the_calibrated_loss_is_that_of_the_best_line():
+    rng = np.random.default_rng(2)
+    is_lens = np.arange(400) < 100
+    log_odds = rng.normal(size=400) + 2.0 * is_lens
+    # Both classes count alike: of two Gaussians two apart the log-odds are 2 x - 2.
+    best = np.logaddexp(0.0, np.where(is_lens, -1, 1) * (2.0 * log_odds - 2.0))
+    exact = 0.5 * (best[is_lens].mean() + best[~is_lens].mean())
+    found = [calibrated_loss((a * log_odds + b).astype(np.float32), is_lens) for a, b in ((1.0, 0.0), (0.1, 30.0), (9.0, -4.0))]
+    np.testing.assert_allclose(found, found[0], atol=1e-4)
+    assert exact - 0.02 < found[0] <= exact
 
 
 def test_a_bundles_member_ends_as_it_began_as_it_was_trained_or_as_a_mean(labelled, tmp_path):
