@@ -246,7 +246,12 @@ class Validation:
 
 
 def calibrated_loss(log_odds: Float32, is_lens: NDArray[np.bool_]) -> float:
-    """Cross-entropy of log-odds (n,) after the scale and the shift that are best for it, both classes counting alike."""
+    """Cross-entropy of log-odds (n,) after the scale and the shift that are best for it, both classes counting alike.
+
+    Infinite where a log-odds is not finite.
+    """
+    if not np.isfinite(log_odds).all():
+        return math.inf
     sign, weight = np.where(is_lens, -1.0, 1.0), np.where(is_lens, 0.5 / is_lens.mean(), 0.5 / (~is_lens).mean())
     values = (log_odds - log_odds.mean()) / max(float(log_odds.std()), 1e-6)
 
