@@ -32,7 +32,7 @@ from scanner.grading.grade import Viewer
 from scanner.grading.store import GradeStore
 from scanner.query.processes import QueryProcesses
 from scanner.records import Record
-from scanner.service.api import candidates, collections, distributions, grades
+from scanner.service.api import candidates, collections, grades
 from scanner.service.collections import Collections
 from scanner.service.context import Context, WorkThreads
 from scanner.service.cutouts import Cutouts
@@ -119,7 +119,6 @@ ROUTERS: tuple[Callable[[Context], APIRouter], ...] = (
     health_router,
     collections.router,
     candidates.router,
-    distributions.router,
     grades.router,
     tap.router,
     cone.router,

@@ -14,8 +14,7 @@ import zarr
 from PIL import Image
 
 from scanner.config import load
-from scanner.explain.candidate import PANELS
-from scanner.explain.stage import explain_run
+from scanner.explain.stage import PANELS, explain_run
 from scanner.report import explanations
 from scanner.storage import open_store
 from scanner.survey.folder.ledger import RunFolder

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanner.records import BandFiles, ImageRef
-from scanner.sky.detection import cell_statistics, measure_background
 from scanner.sky.mosaic import Mosaic, open_mosaic
+from scanner.sky.targets import cell_statistics, measure_background
 
 
 def mosaic_of(pixels: np.ndarray, path: Path) -> Mosaic:

@@ -7,9 +7,9 @@ from astropy.io import fits
 
 from scanner.errors import TileError
 from scanner.records import BandFiles, Float32, Float64, ImageRef
-from scanner.sky import detection
-from scanner.sky.detection import Detections, detect
+from scanner.sky import targets
 from scanner.sky.mosaic import Mosaic, open_mosaic
+from scanner.sky.targets import Detections, detect
 
 NOISE = 0.002
 REAL = Path(__file__).parents[2].parent / "shared" / "real" / "euclid-group" / "group.fits"
@@ -130,7 +130,7 @@ def test_noiseless_image(mosaic_of: Opener) -> None:
 
 
 def test_too_crowded_says_so(mosaic_of: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detection, "_PIXELS_IN_HAND", (100, 200))
+    monkeypatch.setattr(targets, "_PIXELS_IN_HAND", (100, 200))
     sources = np.array([50.0]), np.array([50.0]), np.array([100.0]), np.array([6.0])
     with mosaic_of(blobs((100, 100), *sources)) as mosaic, pytest.raises(TileError, match=r"vis-0.fits: detection fails \(int"):
         detect(mosaic, 1.5)

@@ -49,7 +49,7 @@ class _Parser:
     """Reads tokens from left to right; ``here`` is the next one.
 
     Values and conditions share one grammar; which of them may stand where is checked once kinds are known
-    (:mod:`~scanner.query.adql.expressions`).
+    (:mod:`~scanner.query.adql.translate`).
     """
 
     def __init__(self, query: str) -> None:

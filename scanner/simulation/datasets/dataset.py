@@ -173,10 +173,10 @@ def draw_part(request: DatasetRequest, out: Path, number: int) -> None:
         drawn = draw(preset, request.seed, rows, request.generator)
     else:
         drawn = cutouts.draw_on_device(preset, request.seed, rows, request.device)
-    write_part(out, number, batch_of(drawn), truth_table(drawn.truth), component_table(drawn.components))
+    write_dataset_part(out, number, batch_of(drawn), truth_table(drawn.truth), component_table(drawn.components))
 
 
-def write_part(out: Path, number: int, batch: CutoutBatch, truth: pa.Table, components: pa.Table | None = None) -> None:
+def write_dataset_part(out: Path, number: int, batch: CutoutBatch, truth: pa.Table, components: pa.Table | None = None) -> None:
     """Write a part's shards, its rows and, last, its truth."""
     write_shards(out / CUTOUTS, number * PART_OBJECTS, batch)
     np.savez(_rows(out, number), allow_pickle=False, **column_values(batch))

@@ -5,8 +5,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from scanner.records import BANDS, NISP_BANDS
-from scanner.simulation.injection.inject import inject
-from scanner.simulation.injection.mosaics import paint_stamp
+from scanner.simulation.injection.inject import inject, paint_stamp
 from scanner.simulation.injection.painting import Brush, painted_scene, tile_exposure
 from scanner.simulation.injection.request import InjectionRequest
 from scanner.simulation.light.components import Component, Kind
