@@ -1,13 +1,12 @@
 """What a scan costs with and without the screen and test-time augmentation, and which lenses the screen loses.
 
-    python benchmarks/cost.py [--size 4800] [--magnitude 22] [--seed 5] [--look-again LOG_ODDS]
+    python benchmarks/cost.py [--size 4800] [--magnitude 22] [--seed 5] [--bundle BUNDLE ...]
     python benchmarks/cost.py --lenses SETS/eval SETS/survey --others SETS/challenge --cache CACHE
 
 The first draws a tile without lenses, which are too rare to cost anything, and scans it again and again, each time in a process
-of its own, on one thread: as before there was a screen, with the screen, and with the screen and test-time augmentation from
-calibrated log-odds ``--look-again`` only. It prints processor time by stage, per thousand objects and square degree, and that
-of the same cutouts through the networks in torch's eager mode. Ratios are of processor time within one call, so that other work
-on the machine hardly matters.
+of its own, on one thread: with the first bundle without its screen, and with each bundle as it is. It prints processor time by
+stage, per thousand objects and square degree, and that of the same cutouts through the networks in torch's eager mode. Ratios
+are of processor time within one call, so that other work on the machine hardly matters.
 
 The second scores lenses and, of the non-lenses, those that pass, once and as they are (without test-time augmentation), and
 counts the lenses that all members find at a false-positive rate and that do not pass. Log-odds are kept in ``--cache``.
@@ -21,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +29,7 @@ from scanner.config import RunConfig, load
 from scanner.cutouts.extract import cut
 from scanner.cutouts.quality import fill_bad_pixels
 from scanner.ensemble import bundles
-from scanner.ensemble.bundle import Bundle, content_of, write_bundle
+from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.session import open_session
 from scanner.evaluation.scores import dataset_logits, kept_array
 from scanner.labelled_set import LabelledSet
@@ -42,7 +40,7 @@ from scanner.sky.targets import list_targets
 from scanner.sky.tile_images import open_tile
 from scanner.survey.messages import TileJob
 from scanner.survey.scan.tile import load_scorer, scan_tile
-from scanner.training.screening import losses
+from scanner.training.cascade import losses
 
 #: Cutouts that torch's eager mode scores: it is slow, and one is like another.
 EAGER = 64
@@ -87,21 +85,18 @@ def eager_core_seconds(sky: Path, bundle: Bundle, magnitude: float) -> float:
 
 
 def compare_costs(arguments: argparse.Namespace) -> None:
-    bundle = bundles.load(arguments.bundle)
-    rule = bundle.manifest.second_look
+    tried = [bundles.load(name) for name in arguments.bundle or [None]]
     with tempfile.TemporaryDirectory() as folder:
         sky = Path(folder)
         draw_tiles(TilesRequest(n_tiles=1, size=arguments.size, seed=arguments.seed, lenses_per_tile=0.0), sky, 1)
-        variants = [("before", str(bundle.path), "none"), ("screened", str(bundle.path), "bundle")]
-        if rule is not None and arguments.look_again is not None:
-            less = rule.model_copy(update={"log_odds_above": arguments.look_again})
-            rarely = write_bundle(sky / "rarely", replace(content_of(bundle), second_look=less))
-            variants.append(("screened, fewer looks", str(rarely.path), "bundle"))
+        variants = [(f"{tried[0].manifest.version}, no screen", tried[0], "none")]
+        variants += [(bundle.manifest.version, bundle, "bundle") for bundle in tried]
         header = ("objects", "by all", "cut", "score", "others", "a thousand", "a deg²", "times")
         print(f"{'core-s':24}" + "".join(f"{word:>11}" for word in header))
         first = None
-        for name, path, screen in variants:
-            command = [sys.executable, __file__, "--child", str(sky), path, screen, "--magnitude", str(arguments.magnitude)]
+        for name, bundle, screen in variants:
+            child = ["--child", str(sky), str(bundle.path), screen, "--magnitude", str(arguments.magnitude)]
+            command = [sys.executable, __file__, *child]
             told = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
             n, stages = told["n_scored"], told["core_seconds"]
             total = sum(stages.values())
@@ -111,12 +106,12 @@ def compare_costs(arguments: argparse.Namespace) -> None:
             words = [f"{n}", f"{n - told['n_screened']}", *(f"{part:.2f}" for part in parts)]
             words += [f"{total / told['sky_area_deg2']:,.0f}", f"{first / total:.2f}"]
             print(f"{name:24}" + "".join(f"{word:>11}" for word in words), flush=True)
-        eager = 1000 * eager_core_seconds(sky, bundle, arguments.magnitude)
+        eager = 1000 * eager_core_seconds(sky, tried[0], arguments.magnitude)
         print(f"torch, eager, batches of 8, each object once: {eager:.1f} core-s a thousand for the networks alone")
 
 
 def count_losses(arguments: argparse.Namespace) -> None:
-    bundle = bundles.load(arguments.bundle)
+    bundle = bundles.load(arguments.bundle[0] if arguments.bundle else None)
     screening = bundle.screening("bundle")
     assert screening is not None
     session = open_session(bundle, "cpu", screens=True)
@@ -156,11 +151,10 @@ def count_losses(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle")
+    parser.add_argument("--bundle", nargs="+", help="folders or names [default: the default bundle]")
     parser.add_argument("--size", type=int, default=4800)
     parser.add_argument("--magnitude", type=float, default=22.0)
     parser.add_argument("--seed", type=int, default=5)
-    parser.add_argument("--look-again", type=float, help="calibrated log-odds")
     parser.add_argument("--lenses", type=Path, nargs="+")
     parser.add_argument("--others", type=Path)
     parser.add_argument("--cache", type=Path)

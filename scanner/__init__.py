@@ -36,7 +36,7 @@ _HOMES = {
     "regrid": "scanner.interface.bundle",
     "scan": "scanner.interface.scan",
     "score": "scanner.interface.bundle",
-    "set_screen": "scanner.interface.bundle",
+    "set_cascade": "scanner.interface.bundle",
     "simulate": "scanner.interface.simulate",
     "simulate_dataset": "scanner.interface.simulate",
     "train": "scanner.interface.train",

@@ -1,5 +1,5 @@
 from scanner.interface.adapt import adapt
-from scanner.interface.bundle import add_member, evaluate, load_bundle, regrid, score, set_screen
+from scanner.interface.bundle import add_member, evaluate, load_bundle, regrid, score, set_cascade
 from scanner.interface.labels import import_labels
 from scanner.interface.objects import Cutout
 from scanner.interface.opened import Run, Survey, merge, open  # noqa: A004
@@ -30,7 +30,7 @@ __all__ = [
     "regrid",
     "scan",
     "score",
-    "set_screen",
+    "set_cascade",
     "simulate",
     "simulate_dataset",
     "train",

@@ -22,11 +22,11 @@ from scanner.ensemble.embedding_grid import CELLS, PAPER_RULE, Embedded, GridRul
 from scanner.ensemble.preprocessing import SCALINGS, Scaling
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError, ScannerError, UsageError, importing
-from scanner.interface.bundle import add_member, evaluate, load_bundle, set_screen
+from scanner.interface.bundle import add_member, evaluate, load_bundle, set_cascade
 from scanner.interface.bundle import regrid as regridded
 from scanner.processes import sigterm_interrupts
 from scanner.records import BANDS, MEMBERS, MemberName
-from scanner.training.presets import SCREEN_MEMBERS, SCREEN_SHARE
+from scanner.training.presets import SCREEN_MEMBERS, SCREEN_SHARE, SECOND_LOOK_MEMBERS, SECOND_LOOK_SHARE
 
 if TYPE_CHECKING:
     from scanner.training.added_member import Output
@@ -380,7 +380,7 @@ def add_member_(
     console.print(f"{added.bundle.path}: bundle {manifest.name} {manifest.version}. Use it with --bundle {added.bundle.path}")
 
 
-@models.command("screen")
+@models.command()
 @click.argument("bundle")
 @click.option("--data", required=True, multiple=True, help="Labelled set that it has not seen, a folder or s3://…; repeat.")
 @click.option(
@@ -399,17 +399,42 @@ def add_member_(
     show_default=True,
     help="Share of the sets' non-lenses that pass, and are scored by all members.",
 )
+@click.option(
+    "--calibration",
+    multiple=True,
+    help="Set whose calibration rows set test-time augmentation, also one that it was trained on; repeat [default: it stays].",
+)
+@click.option(
+    "--turn",
+    "turning",
+    multiple=True,
+    type=click.Choice(MEMBERS),
+    default=SECOND_LOOK_MEMBERS,
+    show_default=True,
+    help="Member that scores all eight orientations; repeat for more.",
+)
+@click.option(
+    "--turn-share",
+    "turning_share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=SECOND_LOOK_SHARE,
+    show_default=True,
+    help="Share of the calibration rows' non-lenses that are scored in all orientations.",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the new bundle.")
-@click.option("--version", help="Of the new bundle [default: the old one's with +screen].")
+@click.option("--version", help="Of the new bundle [default: the old one's with +cascade].")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder where log-odds are kept [default: they are not].")
 @endpoint_option
 @provider_option
 @threads_option
-def screen_(
+def cascade(
     bundle: str,
     data: tuple[str, ...],
     members: tuple[MemberName, ...],
     share: float,
+    calibration: tuple[str, ...],
+    turning: tuple[MemberName, ...],
+    turning_share: float,
     out: Path,
     version: str | None,
     cache: Path | None,
@@ -417,18 +442,22 @@ def screen_(
     provider: str,
     threads: int,
 ) -> None:
-    """Set the screen of BUNDLE, in a new bundle, and measure what it loses; no network changes.
+    """Set the screen and the test-time augmentation of BUNDLE, in a new bundle, and measure what they lose.
 
-    A scan then has all members score only what a few quick ones place high ('scanner run --screen').
+    A scan then has all members score only what a few quick ones place high ('scanner run --screen'), and a few members score in
+    all orientations what stands high by all. No network changes.
     """
     console = standard_output()
     with sigterm_interrupts():
-        made = set_screen(
+        made = set_cascade(
             bundle,
             data,
             out,
             members=members,
             share=share,
+            calibration=calibration,
+            turning=turning,
+            turning_share=turning_share,
             version=version,
             cache=cache,
             provider=provider,
@@ -437,6 +466,7 @@ def screen_(
             report=lambda text: console.print(text),
         )
     console.print(_screen(made))
+    console.print(_second_look(made))
     console.print(f"{made.path}: bundle {made.manifest.name} {made.manifest.version}. Use it with --bundle {made.path}")
 
 
@@ -555,7 +585,8 @@ def _second_look(bundle: Bundle) -> str:
     if rule is None:
         return "none: every object is scored as it is"
     limit = float(sigmoid(np.asarray(rule.log_odds_above)))
-    return f"eight ways round, mean, from calibrated probability {limit:.2g} (the best {rule.share:.0%} of non-lenses)"
+    who = "all members" if rule.members is None else ", ".join(rule.members)
+    return f"{who} eight ways round, mean, from calibrated probability {limit:.2g} (the best {rule.share:.0%} of non-lenses)"
 
 
 def _screen(bundle: Bundle) -> str:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(0, 1, max_open=True),
     default=SECOND_LOOK_SHARE,
     show_default=True,
-    help="Objects that score as high as this share of the non-lenses are scored eight ways round; 0: none.",
+    help="Objects that score as high as this share of the non-lenses get test-time augmentation by OU-VIS and OU-66; 0: none.",
 )
 @click.option(
     "--screen",

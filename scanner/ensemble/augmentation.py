@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from pydantic import Field
 
 from scanner.ensemble.calibration import Calibration
-from scanner.records import Float32, Int64, Record
+from scanner.records import Finite, Float32, Float64, Int64, MemberName, Record
 
 ORIENTATIONS = 8
 
@@ -30,33 +31,82 @@ def augment(images: Float32, orientations: Int64) -> Float32:
 
 
 class SecondLook(Record):
-    """Which objects are scored in all orientations."""
+    """Which objects get test-time augmentation, by which members, and what their means over the orientations are worth.
+
+    A mean of eight scatters less than one score, so the same log-odds mean more: the members' log-odds become ``slope`` × mean
+    + ``intercept``, as measured on labelled objects that get it. The bundle's calibration is then right for these objects too.
+    """
 
     log_odds_above: float = Field(
         allow_inf_nan=False,
         description="Calibrated log-odds, at the sky's prevalence, from which an object is looked at again.",
     )
     share: float = Field(gt=0, lt=1, description="Share of the calibration set's non-lenses for which that was so.")
+    members: tuple[MemberName, ...] | None = Field(
+        None, min_length=1, description="Members that score the object in all orientations; none named: all of the bundle."
+    )
+    slope: float = Field(1.0, gt=0, allow_inf_nan=False, description="Of their log-odds against the mean.")
+    intercept: Finite = Field(0.0, description="Of their log-odds against the mean.")
+
+    def log_odds(self, means: Float64) -> Float32:
+        """Log-odds of members from their means over the orientations."""
+        return np.asarray(self.slope * means + self.intercept, dtype=np.float32)
 
 
 #: From (vis, nisp, sky, sigma) to (N, M) log-odds of the members.
 ScoreCutouts = Callable[[Float32, Float32, Float32, Float32], Float32]
 
 
+@dataclass(frozen=True)
+class Augmentation:
+    """Test-time augmentation at work: a rule, the calibration that decides, and ``columns`` (K,) of the members that turn."""
+
+    rule: SecondLook
+    calibration: Calibration
+    columns: Int64
+
+    def as_scanned(self, turned: Float32) -> Float32:
+        """What a scan has of objects that lie in each of the eight orientations.
+
+        Parameters
+        ----------
+        turned
+            (N, 8, M) log-odds of each orientation as it is.
+
+        Returns
+        -------
+        numpy.ndarray
+            (N, 8, M) float32: with means in the orientations that reach the limit.
+        """
+        found = turned.copy()
+        means = self.rule.log_odds(turned[..., self.columns].mean(axis=1, dtype=np.float64))
+        objects, orientations = np.nonzero(self.calibration.log_odds(turned) >= self.rule.log_odds_above)
+        found[objects[:, None], orientations[:, None], self.columns] = means[objects]
+        return found
+
+
 def average_orientations(
-    look: ScoreCutouts, rule: SecondLook, calibration: Calibration, vis: Float32, nisp: Float32, sky: Float32, sigma: Float32
+    once: ScoreCutouts,
+    turned: ScoreCutouts,
+    augmentation: Augmentation,
+    vis: Float32,
+    nisp: Float32,
+    sky: Float32,
+    sigma: Float32,
 ) -> Float32:
     """Score cutouts as they are, and those that stand high in all eight orientations.
 
     Nothing on the sky has an up, so what an object gains or loses by being turned is an error, and a mean over the eight
-    orientations is free of most of it. It costs eight times as much, and the objects that are far from being candidates are not
-    worth it: only those whose calibrated log-odds reach a limit are averaged, which the bundle sets such that few objects do.
+    orientations is free of most of it. It costs up to eight times as much, and the objects that are far from being candidates
+    are not worth it: only those whose calibrated log-odds reach a limit are averaged, which the bundle sets such that few do.
 
     Parameters
     ----------
-    look
+    once
         What scores cutouts as they are.
-    rule, calibration
+    turned
+        The same for turned ones; only the columns of the members that turn are read.
+    augmentation
         Of the bundle.
     vis, nisp, sky, sigma
         As :meth:`scanner.ensemble.session.EnsembleSession.logits` takes them.
@@ -64,13 +114,17 @@ def average_orientations(
     Returns
     -------
     numpy.ndarray
-        (N, M) float32: log-odds, or their means over the orientations; which of the two does not depend on other rows.
+        (N, M) float32: log-odds, in the rows and columns that get it from the means over the orientations
+        (:meth:`SecondLook.log_odds`); which rows these are does not depend on other rows.
     """
-    found = look(vis, nisp, sky, sigma)
-    again = np.flatnonzero(calibration.log_odds(found) >= rule.log_odds_above)
+    found = once(vis, nisp, sky, sigma)
+    rule, columns = augmentation.rule, augmentation.columns
+    again = np.flatnonzero(augmentation.calibration.log_odds(found) >= rule.log_odds_above)
     if len(again):
-        total = found[again].astype(np.float64)
+        cells = np.ix_(again, columns)
+        total = found[cells].astype(np.float64)
         for orientation in range(1, ORIENTATIONS):
-            total += look(turn(vis[again], orientation), turn(nisp[again], orientation), sky[again], sigma[again])
-        found[again] = (total / ORIENTATIONS).astype(np.float32)
+            scored = turned(turn(vis[again], orientation), turn(nisp[again], orientation), sky[again], sigma[again])
+            total += scored[:, columns]
+        found[cells] = rule.log_odds(total / ORIENTATIONS)
     return found

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from scanner.atomic_file import file_sha256
-from scanner.ensemble.augmentation import SecondLook
+from scanner.ensemble.augmentation import Augmentation, SecondLook
 from scanner.ensemble.calibration import AnyCalibration, Calibration, CalibrationSet, MeanProbability
 from scanner.ensemble.embedding_grid import EmbeddingGrid, GridRule
 from scanner.ensemble.preprocessing import Preprocessing, Scaling
@@ -50,6 +50,7 @@ GRID_FILE = "grid.npz"
 CURVE_FILE = "operating_curve.npz"
 CALIBRATION_FILE = "calibration.npz"
 SCREEN_FILE = "screen.onnx"
+AUGMENTATION_FILE = "augmentation.onnx"
 CARD_FILE = "MODEL_CARD.md"
 
 
@@ -210,10 +211,14 @@ class BundleManifest(SealedRecord):
         needed = {member.file for member in further}
         if further and isinstance(calibration, Calibration):
             needed.add(CALIBRATION_FILE)
-        if self.screen is not None:
-            needed.add(SCREEN_FILE)
-            if tuple(name for name in MEMBERS if name in self.screen.members) != self.screen.members:
-                raise ValueError(f"the members of the screen must be different ones in the order {', '.join(MEMBERS)}")
+        for some, file, whose in (
+            (self.screen and self.screen.members, SCREEN_FILE, "the screen"),
+            (self.second_look and self.second_look.members, AUGMENTATION_FILE, "second_look"),
+        ):
+            if some is not None:
+                needed.add(file)
+                if tuple(name for name in MEMBERS if name in some) != some:
+                    raise ValueError(f"the members of {whose} must be different ones in the order {', '.join(MEMBERS)}")
         if not needed <= self.sha256.keys():
             raise ValueError(f"{', '.join(sorted(needed - self.sha256.keys()))} is not listed in sha256")
         for rule, what in ((self.second_look, "second_look (test-time augmentation)"), (self.screen, "screen")):
@@ -288,7 +293,8 @@ class Bundle:
     path. ``fingerprint``: checksum of ``bundle.json``, which lists those of all other files. ``model``: the ONNX graph of the
     paper's seven; ``further``: one of each further member. ``grid`` and ``curve`` (of the score that decides, on a labelled
     held-out set) are absent where no labelled set was at hand. ``calibration_set``: in bundles with further members.
-    ``screen_model``: the graph of the members of the screen alone, where there is a screen.
+    ``screen_model``, ``augmentation_model``: the graphs of the members of the screen alone, and of those that score turned
+    cutouts, where there is a screen and where not all members turn.
     """
 
     path: Path
@@ -301,6 +307,7 @@ class Bundle:
     further: tuple[bytes, ...] = ()
     calibration_set: CalibrationSet | None = None
     screen_model: bytes | None = None
+    augmentation_model: bytes | None = None
 
     @property
     def calibration(self) -> Calibration | MeanProbability:
@@ -328,10 +335,13 @@ class Bundle:
         return None if reference is None else full.distilled(members, reference)
 
     @property
-    def augmentation(self) -> tuple[SecondLook, Calibration] | None:
-        """Test-time augmentation: which objects get it, and the calibration that decides so; None where no object does."""
-        rule, calibration = self.manifest.second_look, self.calibration
-        return (rule, calibration) if rule is not None and isinstance(calibration, Calibration) else None
+    def augmentation(self) -> Augmentation | None:
+        """Test-time augmentation; None where no object gets it."""
+        rule, calibration, names = self.manifest.second_look, self.calibration, self.manifest.member_names
+        if rule is None or not isinstance(calibration, Calibration):
+            return None
+        columns = np.flatnonzero([rule.members is None or name in rule.members for name in names])
+        return Augmentation(rule, calibration, columns)
 
     def screening(self, choice: ScreenChoice = "auto") -> Screening | None:
         """The screen that a scan uses; None where all members score every object.
@@ -435,7 +445,8 @@ def read_bundle(path: Path, location: str) -> Bundle:
         calibration_set=CalibrationSet.load(path / CALIBRATION_FILE, len(manifest.members))
         if CALIBRATION_FILE in content
         else None,
-        screen_model=None if manifest.screen is None else content[SCREEN_FILE],
+        screen_model=content.get(SCREEN_FILE),
+        augmentation_model=content.get(AUGMENTATION_FILE),
     )
 
 
@@ -452,8 +463,9 @@ class BundleContent:
 
     ``model``: the ONNX graph of the paper's seven (:func:`scanner.training.export.merge_onnx`); ``further``: those of the
     members beyond them, ``calibration_set`` what all were calibrated on. ``calibration``, ``grid``: what turns log-odds into
-    the two scores. ``second_look``: what gets test-time augmentation, if anything. ``screen``, ``screen_model``: what all
-    members score, if not everything, and the graph of those that say so. ``curve``: of the score that decides (the grid value
+    the two scores. ``second_look``, ``augmentation_model``: what gets test-time augmentation, if anything, and the graph of the
+    members that do it, if not all. ``screen``, ``screen_model``: what all members score, if not everything, and the graph of
+    those that say so. ``curve``: of the score that decides (the grid value
     where there is a grid, else the calibrated probability), on a labelled set. ``betas``, ``prevalence``: β of the thresholds
     to list, the default one first, and the share of lenses to state them for (``None``: the set's). ``texts``: further files,
     such as ``{"MODEL_CARD.md": ...}``.
@@ -469,6 +481,7 @@ class BundleContent:
     calibration: Calibration | MeanProbability = field(default_factory=MeanProbability)
     class_prior: float | None = None
     second_look: SecondLook | None = None
+    augmentation_model: bytes | None = None
     grid: EmbeddingGrid | None = None
     curve: OperatingCurve | None = None
     betas: Sequence[float] = BETAS
@@ -504,7 +517,8 @@ class BundleContent:
 def content_of(bundle: Bundle) -> BundleContent:
     """What a bundle was written from, its texts included."""
     manifest = bundle.manifest
-    binary = {MODEL_FILE, SCREEN_FILE, GRID_FILE, CURVE_FILE, CALIBRATION_FILE, *(member.file for member in manifest.further)}
+    arrays = {GRID_FILE, CURVE_FILE, CALIBRATION_FILE}
+    binary = {MODEL_FILE, SCREEN_FILE, AUGMENTATION_FILE, *arrays, *(member.file for member in manifest.further)}
     return BundleContent(
         name=manifest.name,
         version=manifest.version,
@@ -515,6 +529,7 @@ def content_of(bundle: Bundle) -> BundleContent:
         trained_on=manifest.trained_on,
         calibration=bundle.calibration,
         second_look=manifest.second_look,
+        augmentation_model=bundle.augmentation_model,
         class_prior=manifest.class_prior,
         grid=bundle.grid,
         curve=bundle.curve,
@@ -580,8 +595,9 @@ def _fill(folder: Path, content: BundleContent) -> None:
     (folder / MODEL_FILE).write_bytes(content.model)
     for member, graph in zip(content.members[len(MEMBERS) :], content.further, strict=True):
         (folder / member.file).write_bytes(graph)
-    if content.screen_model is not None:
-        (folder / SCREEN_FILE).write_bytes(content.screen_model)
+    for file, part in ((SCREEN_FILE, content.screen_model), (AUGMENTATION_FILE, content.augmentation_model)):
+        if part is not None:
+            (folder / file).write_bytes(part)
     if content.calibration_set is not None:
         content.calibration_set.save(folder / CALIBRATION_FILE)
     if content.grid is not None:

@@ -10,15 +10,15 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner.ensemble.augmentation import SecondLook, average_orientations
-from scanner.ensemble.bundle import MODEL_FILE, SCREEN_FILE, Bundle
+from scanner.ensemble.augmentation import Augmentation, average_orientations
+from scanner.ensemble.bundle import AUGMENTATION_FILE, MODEL_FILE, SCREEN_FILE, Bundle
 from scanner.ensemble.calibration import Calibration, MeanProbability
 from scanner.errors import ContentError, UsageError, pip_install
 from scanner.processes import script_kept_from_children
@@ -222,6 +222,10 @@ def seeing(bundle: Bundle, bands: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.array([there.issuperset(member.bands) for member in bundle.manifest.members])
 
 
+#: A session of some members, and which of all members these are, (M,) bool.
+_Some = tuple[Any, NDArray[np.bool_]]
+
+
 @dataclass(frozen=True)
 class _Part:
     """One graph: its session, the inputs that it reads, the columns of log-odds that it gives, and objects of one call."""
@@ -253,12 +257,13 @@ class EnsembleSession:
     A bundle without a grid has no embedding: position and grid value are NaN and the cell count 0, the threshold applies to the
     calibrated probability.
 
-    ``further``: sessions of the members beyond the paper's seven, one column of log-odds each. ``screen``: that of the members
-    of the screen, and which of all these are. ``provider``: what it runs on.
+    ``further``: sessions of the members beyond the paper's seven, one column of log-odds each. ``screen``, ``turning``: those
+    of the members of the screen and of the members that score turned cutouts, and which of all these are (M,) bool; where none
+    is given, all turn. ``provider``: what it runs on.
     ``inputs``: the inputs that its graphs read, among ``vis``, ``nisp``, ``sky``, ``sigma``.
     ``parallel``: objects that are scored at a time. ``core_seconds``: processor time of the threads that did so, so far;
     without them (``parallel`` is 1) the caller's thread does the work, and it is 0. ``augmentation``: which objects
-    get test-time augmentation, if any, and the calibration that decides so.
+    get test-time augmentation, if any.
     """
 
     def __init__(
@@ -266,9 +271,10 @@ class EnsembleSession:
         session: Any,
         provider: Provider,
         parallel: int = 1,
-        augmentation: tuple[SecondLook, Calibration] | None = None,
+        augmentation: Augmentation | None = None,
         further: Sequence[Any] = (),
-        screen: tuple[Any, NDArray[np.bool_]] | None = None,
+        screen: _Some | None = None,
+        turning: _Some | None = None,
     ) -> None:
         self._parts = [_Part(session, _inputs(session), slice(0, len(MEMBERS)))]
         for column, one in enumerate(further, len(MEMBERS)):
@@ -276,6 +282,7 @@ class EnsembleSession:
             self._parts.append(_Part(one, _inputs(one), slice(column, column + 1), one_by_one=alone))
         self.n_members = len(MEMBERS) + len(further)
         self._screen = [] if screen is None else [_Part(screen[0], _inputs(screen[0]), np.flatnonzero(screen[1]))]
+        self._turning = self._parts if turning is None else [_Part(turning[0], _inputs(turning[0]), np.flatnonzero(turning[1]))]
         self._augmentation = augmentation
         self.provider: Provider = provider
         self.inputs: tuple[str, ...] = tuple(dict.fromkeys(name for part in self._parts for name in part.inputs))
@@ -299,8 +306,8 @@ class EnsembleSession:
         """
         if self._augmentation is None:
             return self.plain_logits(vis, nisp, sky, sigma)
-        rule, default = self._augmentation
-        return average_orientations(self.plain_logits, rule, calibration or default, vis, nisp, sky, sigma)
+        how = self._augmentation if calibration is None else replace(self._augmentation, calibration=calibration)
+        return average_orientations(self.plain_logits, self.turned_logits, how, vis, nisp, sky, sigma)
 
     def plain_logits(self, vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> Float32:
         """Lens log-odds of ``N`` cutouts as they are.
@@ -333,6 +340,16 @@ class EnsembleSession:
             (N, M) float32, 0 for every member that is not of the screen.
         """
         return self._computed(self._screen, vis, nisp, sky, sigma)
+
+    def turned_logits(self, vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> Float32:
+        """Log-odds of the members that score turned cutouts; otherwise :meth:`plain_logits`.
+
+        Returns
+        -------
+        numpy.ndarray
+            (N, M) float32, 0 for every other member.
+        """
+        return self._computed(self._turning, vis, nisp, sky, sigma)
 
     def _computed(self, parts: Sequence[_Part], vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> Float32:
         arrays = {"vis": vis, "nisp": nisp, "sky": sky, "sigma": sigma}
@@ -401,8 +418,20 @@ def open_session(
         if session.get_providers()[0] == ONNX_NAME[candidate]:
             _check_graph(session, bundle)
             further = [_open_further(onnxruntime, bundle, number, candidate, threads) for number in range(len(bundle.further))]
-            screen = _open_screen(onnxruntime, bundle, candidate, threads) if screens else None
-            return EnsembleSession(session, candidate, parallel, bundle.augmentation, further, screen)
+            manifest, turning = bundle.manifest, None if bundle.augmentation is None else bundle.augmentation.rule.members
+
+            def some(members: Sequence[str] | None, graph: bytes | None, file: str, on: Provider = candidate) -> _Some | None:
+                return None if members is None else _open_some(onnxruntime, bundle, members, graph, file, on, threads)
+
+            return EnsembleSession(
+                session,
+                candidate,
+                parallel,
+                bundle.augmentation,
+                further,
+                some(manifest.screen.members if screens and manifest.screen else None, bundle.screen_model, SCREEN_FILE),
+                some(turning, bundle.augmentation_model, AUGMENTATION_FILE),
+            )
     asked = wanted[-1]
     if asked == "tensorrt" and ONNX_NAME[asked] in available:
         raise UsageError(
@@ -537,20 +566,22 @@ def _open_further(onnxruntime: Any, bundle: Bundle, number: int, provider: Provi
     return session
 
 
-def _open_screen(onnxruntime: Any, bundle: Bundle, provider: Provider, threads: int) -> tuple[Any, NDArray[np.bool_]]:
-    """The session of the members of a bundle's screen, and which of all members these are, (M,) bool."""
-    screen, path = bundle.manifest.screen, bundle.path / SCREEN_FILE
-    if screen is None or bundle.screen_model is None:
-        raise ValueError(f"{bundle.path} has no screen")
-    session = open_graph(onnxruntime, bundle.screen_model, path, provider, threads)
+def _open_some(
+    onnxruntime: Any, bundle: Bundle, members: Sequence[str], graph: bytes | None, file: str, provider: Provider, threads: int
+) -> _Some:
+    """The session of a graph of some members, and which of all members these are."""
+    path = bundle.path / file
+    if graph is None:
+        raise ValueError(f"{path} is not there")
+    session = open_graph(onnxruntime, graph, path, provider, threads)
     inputs = {node.name: tuple(node.shape[1:]) for node in session.get_inputs()}
     outputs = {node.name: tuple(node.shape[1:]) for node in session.get_outputs()}
-    if any(SHAPES.get(name) != shape for name, shape in inputs.items()) or outputs != {OUTPUT: (len(screen.members),)}:
+    if any(SHAPES.get(name) != shape for name, shape in inputs.items()) or outputs != {OUTPUT: (len(members),)}:
         raise ContentError(
-            f"{path}: its inputs {sorted(inputs)} and outputs {sorted(outputs)} are not those of a screen of "
-            f"{', '.join(screen.members)}; set the screen again with 'scanner models screen'."
+            f"{path}: its inputs {sorted(inputs)} and outputs {sorted(outputs)} are not those of {', '.join(members)}; set it "
+            "again with 'scanner models cascade'."
         )
-    return session, np.array([name in screen.members for name in bundle.manifest.member_names])
+    return session, np.array([name in members for name in bundle.manifest.member_names])
 
 
 def _check_graph(session: Any, bundle: Bundle) -> None:

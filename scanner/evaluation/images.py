@@ -6,7 +6,7 @@ import math
 import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from scanner.cutouts.extract import cut
 from scanner.cutouts.quality import fill_bad_pixels
 from scanner.ensemble.augmentation import ORIENTATIONS, turn
 from scanner.ensemble.bundle import Bundle
-from scanner.ensemble.calibration import sigmoid
+from scanner.ensemble.calibration import Calibration, sigmoid
 from scanner.ensemble.session import EnsembleSession
 from scanner.errors import InputMissingError, TileError, TileListError
 from scanner.evaluation.results import ImageScore
@@ -85,8 +85,8 @@ def score_image(
 
     Nothing on the sky has a preferred orientation, so the scatter over the orientations tells how far a score can be trusted.
     What a score is worth depends on how many non-lenses get a higher one: ``above`` says so for each orientation, and compares
-    between bundles where probabilities do not. Each orientation is scored as it is; non-lenses that stand high are means of
-    eight where the bundle has test-time augmentation, as in a scan.
+    between bundles where probabilities do not. Probabilities of members are of each orientation as it is; what is compared with
+    non-lenses has test-time augmentation where the bundle asks for it, as they have.
 
     Parameters
     ----------
@@ -103,7 +103,8 @@ def score_image(
     """
     logits = image_logits(batch, session)
     probabilities = sigmoid(logits.astype(np.float64))
-    log_odds = judged(bundle, logits, judge)
+    seen = _as_scanned(bundle, logits, judge)
+    log_odds = judged(bundle, seen, judge)
     bad = [float(value) for value in batch.bad_fraction[0]]
     above = None if others is None else others.share_above(log_odds, judge)
     return ImageScore(
@@ -112,14 +113,24 @@ def score_image(
         bad_fraction=(bad[0], bad[1], bad[2], bad[3]),
         probabilities=tuple(float(value) for value in probabilities.mean(axis=0)),
         scatter=tuple(float(value) for value in probabilities.std(axis=0)),
-        grid_value=None if bundle.grid is None else float(bundle.grid.lookup(logits).value.mean()),
-        calibrated=float(bundle.calibration.apply(logits.mean(axis=0, keepdims=True))[0]),
+        grid_value=None if bundle.grid is None else float(bundle.grid.lookup(seen).value.mean()),
+        calibrated=float(bundle.calibration.apply(seen.mean(axis=0, keepdims=True))[0]),
         judge=judge,
         log_odds=tuple(float(value) for value in log_odds),
         above=above,
         compared_with=None if others is None or above is None else others.name,
         n_compared=0 if others is None else len(others.scores[judge]),
     )
+
+
+def _as_scanned(bundle: Bundle, logits: Float32, judge: MemberName | None) -> Float32:
+    """What a scan has of an image that lies in each orientation, (8, M); the judge alone decides whether it looks again."""
+    members = np.array([judge in (None, name) for name in bundle.manifest.member_names])
+    augmentation, alone = bundle.augmentation, bundle.combination(members)
+    if augmentation is None or not isinstance(alone, Calibration):
+        return logits
+    seen: Float32 = replace(augmentation, calibration=alone).as_scanned(logits[None])[0]
+    return seen
 
 
 def image_logits(batch: CutoutBatch, session: EnsembleSession) -> Float32:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def measure_real(
         Called with the number of orientations done after every batch.
     """
     rows = np.arange(len(dataset), dtype=np.int64)
-    logits = turned_logits(scored.bundle, dataset, rows, open_session, cache, report).mean(axis=1)
+    turned, augmentation = turned_logits(scored.bundle, dataset, rows, open_session, cache, report), scored.bundle.augmentation
     simulated = scored.logits[reference][non_lenses]
     allowed = {fpr: math.floor(fpr * len(simulated) + 1e-9) for fpr in LOW_FPRS}
     fprs = tuple(fpr for fpr, n in allowed.items() if n > 0)
@@ -69,7 +70,10 @@ def measure_real(
         if combination is not None:
             combined = np.s_[:] if isinstance(combination, Calibration) else members
             chosen = (there == bands).all(axis=1)
-            score[chosen] = combination.ranking_score(logits[chosen][:, combined])
+            logits = turned[chosen]
+            if augmentation is not None and isinstance(combination, Calibration):
+                logits = replace(augmentation, calibration=combination).as_scanned(logits)
+            score[chosen] = combination.ranking_score(logits.mean(axis=1)[:, combined])
             others = combination.ranking_score(simulated[:, combined])
             limits = [threshold_at_fpr(others, fpr) for fpr in fprs]
             passing[:, chosen] = score[chosen] >= np.array(limits)[:, None]

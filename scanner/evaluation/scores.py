@@ -281,6 +281,8 @@ def cache_key(bundle: Bundle, dataset: LabelledSet) -> str:
     """
     networks = bundle.manifest.networks_sha256
     if bundle.manifest.second_look is not None:
-        rule = bundle.manifest.second_look.model_dump_json() + bundle.manifest.calibration.model_dump_json()
+        rule = (
+            bundle.manifest.second_look.model_dump_json(exclude_defaults=True) + bundle.manifest.calibration.model_dump_json()
+        )
         networks = hashlib.sha256(f"{networks} {rule}".encode()).hexdigest()
     return f"{networks[:16]}-{dataset.content_key[:16]}"

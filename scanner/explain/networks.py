@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -104,13 +105,18 @@ def member_log_odds(bundle: Bundle, networks: Mapping[MemberName, nn.Sequential]
         # All members decide which objects are augmented, and the others are no torch networks.
         return open_session(bundle, "cpu").logits(*arrays)[:, : len(MEMBERS)]
 
-    def look(vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> Float32:
+    def logits(members: Collection[int], vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> Float32:
+        found = np.zeros((len(vis), len(MEMBERS)), dtype=np.float32)
         with torch.inference_mode():
-            outputs = [lens_output(networks[member], _seen(bundle, member, vis, nisp, sky, sigma)) for member in MEMBERS]
-        return np.asarray(torch.stack(outputs, dim=1).numpy(), dtype=np.float32)
+            for column in members:
+                member = MEMBERS[column]
+                found[:, column] = lens_output(networks[member], _seen(bundle, member, vis, nisp, sky, sigma)).numpy()
+        return found
 
-    augmentation = bundle.augmentation
-    return look(*arrays) if augmentation is None else average_orientations(look, *augmentation, *arrays)
+    once, augmentation = partial(logits, range(len(MEMBERS))), bundle.augmentation
+    if augmentation is None:
+        return once(*arrays)
+    return average_orientations(once, partial(logits, augmentation.columns.tolist()), augmentation, *arrays)
 
 
 def of_logits(logits: torch.Tensor, output: Output) -> torch.Tensor:

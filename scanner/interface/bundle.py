@@ -1,4 +1,4 @@
-"""Bundles of trained networks: load one, score arrays with it, measure several, add a network, set a screen."""
+"""Bundles of trained networks: load one, score arrays with it, measure several, add a network, set the cascade."""
 
 from __future__ import annotations
 
@@ -35,7 +35,13 @@ from scanner.records import (
     Targets,
 )
 from scanner.survey.scan.machine import cores
-from scanner.training.presets import EMBEDDED_ROWS, SCREEN_MEMBERS, SCREEN_SHARE, SECOND_LOOK_SHARE
+from scanner.training.presets import (
+    EMBEDDED_ROWS,
+    SCREEN_MEMBERS,
+    SCREEN_SHARE,
+    SECOND_LOOK_MEMBERS,
+    SECOND_LOOK_SHARE,
+)
 
 # Tables, plots and cutouts are imported where they are used: a bundle is loaded without them.
 if TYPE_CHECKING:
@@ -500,13 +506,16 @@ def regrid(
     return regridded(loaded, training, Path(out or f"{manifest.name}-regridded"), naming, how, report)
 
 
-def set_screen(
+def set_cascade(
     bundle: BundleLike,
     data: str | Path | LabelledSet | Iterable[str | Path | LabelledSet],
     out: str | Path,
     *,
     members: Sequence[MemberName] = SCREEN_MEMBERS,
     share: float = SCREEN_SHARE,
+    calibration: str | Path | Iterable[str | Path] = (),
+    turning: Sequence[MemberName] = SECOND_LOOK_MEMBERS,
+    turning_share: float = SECOND_LOOK_SHARE,
     version: str | None = None,
     cache: str | Path | None = None,
     provider: str = "auto",
@@ -516,7 +525,9 @@ def set_screen(
     anonymous: bool | None = None,
     report: Callable[[str], None] = lambda text: None,
 ) -> Bundle:
-    """Set and measure a bundle's screen, in a new bundle, as ``scanner models screen`` does; no network changes.
+    """Set and measure a bundle's screen and test-time augmentation, in a new bundle, as ``scanner models cascade`` does.
+
+    No network changes.
 
     Parameters
     ----------
@@ -529,8 +540,13 @@ def set_screen(
         Folder of the new bundle.
     members, share
         The members that score every object, and the share of the non-lenses that all members score.
+    calibration
+        Sets whose calibration rows set the test-time augmentation, folders or ``s3://…``: those that the bundle was trained on,
+        or others; by default it stays as it is.
+    turning, turning_share
+        The members that score all orientations, and the share of the calibration rows' non-lenses above which they do.
     version
-        Of the new bundle; by default the old one with ``+screen``.
+        Of the new bundle; by default the old one with ``+cascade``.
     cache
         Folder where log-odds are kept; by default they are not.
     provider, threads
@@ -543,7 +559,7 @@ def set_screen(
     Returns
     -------
     Bundle
-        ``manifest.screen`` has the limit and what is lost.
+        ``manifest.screen`` has the limit and what is lost, ``manifest.second_look`` the test-time augmentation.
 
     Raises
     ------
@@ -554,17 +570,25 @@ def set_screen(
     OutputError
         The new bundle, or the cache, cannot be written.
     """
-    with importing("setting a screen", "train"):
-        from scanner.training import screening
+    with importing("setting a cascade", "train"):
+        from scanner.labelled_set import local_datasets
+        from scanner.training import cascade
+        from scanner.training.data import TrainingData
     storage = configuration.load_storage(config, endpoint, anonymous)
     loaded = _loaded(bundle, storage)
-    return screening.set_screen(
+    place = cache_folder("log-odds") / "datasets"
+    listed = [calibration] if isinstance(calibration, str | Path) else calibration
+    rows = local_datasets([str(path) for path in listed], place, storage)
+    return cascade.set_cascade(
         loaded,
-        _labelled_sets(data, cache_folder("log-odds") / "datasets", storage),
+        _labelled_sets(data, place, storage),
         Path(out),
         members=members,
         share=share,
-        version=f"{loaded.manifest.version}+screen" if version is None else version,
+        calibration=TrainingData(rows) if rows else None,
+        turning=turning,
+        turning_share=turning_share,
+        version=f"{loaded.manifest.version}+cascade" if version is None else version,
         cache=None if cache is None else Path(cache),
         provider=provider,
         threads=threads,

@@ -203,7 +203,7 @@ def make_bundle(
     seed, embed, cells
         Seed and most rows of the embedding; cells of the grid along each axis, 100 for 45,000 rows by default.
     second_look
-        Objects that score as high as this share of the non-lenses are scored eight ways round; 0: none.
+        Objects that score as high as this share of the non-lenses are scored eight ways round, by OU-VIS and OU-66; 0: none.
     screen
         Objects that stand as high by OU-66 alone as this share of the non-lenses are scored by all members; 0: all are.
     paper

@@ -186,7 +186,9 @@ def _scoring_rates(scorer: Scorer, n_objects: int = 16) -> dict[str, Any]:
 
     manifest, session = scorer.bundle.manifest, scorer.session
     by_all = seconds_per_object(session.plain_logits)
-    again = 0.0 if manifest.second_look is None else (ORIENTATIONS - 1) * manifest.second_look.share * by_all
+    again = 0.0
+    if manifest.second_look is not None:
+        again = (ORIENTATIONS - 1) * manifest.second_look.share * seconds_per_object(session.turned_logits)
     if scorer.screening is None or manifest.screen is None:
         return {"objects_per_second": 1.0 / (by_all + again)}
     share = manifest.screen.share

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 
 from scanner.atomic_file import file_sha256
 from scanner.ensemble import calibration as combining
-from scanner.ensemble.augmentation import ORIENTATIONS
+from scanner.ensemble.augmentation import ORIENTATIONS, Augmentation
 from scanner.ensemble.bundle import (
     CARD_FILE,
     Bundle,
@@ -53,9 +53,8 @@ from scanner.records import (
     Float64,
 )
 from scanner.survey.scan.machine import cores
-from scanner.training.assemble import second_look_rule
+from scanner.training.cascade import screen_on, second_look_rule, with_means
 from scanner.training.export import OnnxGraph, asinh_mad
-from scanner.training.screening import screen_on
 
 #: A network's output: lens log-odds or probability, (N,) or (N, 1); logits or probabilities of (non-lens, lens), (N, 2).
 Output = Literal["logit", "probability", "logits", "softmax"]
@@ -221,6 +220,7 @@ def _calibrated(
     """Log-odds of all members, (n, M), and the bundle with what follows from them."""
     before = bundle.calibration
     plain = replace(content, calibration=MeanProbability(), second_look=None, screen=None, calibration_set=None)
+    old = bundle.manifest.second_look
     with tempfile.TemporaryDirectory() as scratch:
         session = open_session(write_bundle(Path(scratch) / "plain", plain), provider, threads, max(1, cores() // threads))
         logits = dataset_logits(session, dataset, rows, np.zeros_like(rows))
@@ -230,15 +230,20 @@ def _calibrated(
             sky_prevalence=before.sky_prevalence if isinstance(before, Calibration) else SKY_PREVALENCE,
         )
         rule, scored = None, logits.copy()
-        if bundle.manifest.second_look is not None:
-            rule = second_look_rule(fitted, logits[~labels], bundle.manifest.second_look.share)
+        if old is not None:
+            rule = second_look_rule(fitted, logits[~labels], old.share, old.members)
+            names = [member.name for member in content.members]
+            columns = np.flatnonzero([rule.members is None or name in rule.members for name in names])
             again = np.flatnonzero(fitted.log_odds(logits) >= rule.log_odds_above)
             report(f"scoring {len(again):,} objects in all orientations")
             turns = [
                 dataset_logits(session, dataset, rows[again], np.full(len(again), orientation))
                 for orientation in range(1, ORIENTATIONS)
             ]
-            scored[again] = np.mean([logits[again], *turns], axis=0, dtype=np.float64)
+            means = np.stack([logits[again], *turns])[:, :, columns].mean(axis=0, dtype=np.float64)
+            augmentation = Augmentation(rule, fitted, columns)
+            rule = with_means(augmentation, logits[again], means, labels[again], float(labels.mean()))
+            scored[np.ix_(again, columns)] = rule.log_odds(means)
     screen, ranked = bundle.manifest.screen, fitted.ranking_score(scored)
     if screen is not None:
         name = dataset.path.resolve().name

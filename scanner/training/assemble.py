@@ -16,7 +16,7 @@ from torch import nn
 
 from scanner.ensemble import bundles
 from scanner.ensemble import calibration as combining
-from scanner.ensemble.augmentation import ORIENTATIONS, SecondLook
+from scanner.ensemble.augmentation import ORIENTATIONS, Augmentation
 from scanner.ensemble.bundle import MODEL_FILE, Bundle, content_of, write_bundle
 from scanner.ensemble.calibration import Calibration
 from scanner.ensemble.embedding_grid import CELLS, NEAREST_LOG_ODDS, EmbeddingGrid, GridRule
@@ -30,11 +30,18 @@ from scanner.evaluation.scores import dataset_logits
 from scanner.records import DRAWN, MEMBERS, Float32, Int64, MemberName
 from scanner.simulation.parts import run_all
 from scanner.training import checkpoint
+from scanner.training.cascade import member_graph, screen_on, second_look_rule, with_means
 from scanner.training.checkpoint import KEPT_IN_WORDS, FitRecord, read_member
 from scanner.training.data import TrainingData
 from scanner.training.export import bundle_content
-from scanner.training.presets import EMBEDDED_ROWS, SCREEN_MEMBERS, SCREEN_SHARE, SECOND_LOOK_SHARE, Shares
-from scanner.training.screening import screen_graph, screen_on
+from scanner.training.presets import (
+    EMBEDDED_ROWS,
+    SCREEN_MEMBERS,
+    SCREEN_SHARE,
+    SECOND_LOOK_MEMBERS,
+    SECOND_LOOK_SHARE,
+    Shares,
+)
 
 #: Objects of one call of a worker process.
 PART = 512
@@ -157,13 +164,20 @@ def assemble(
     )
     plain_logits = held_out_logits.copy()
     if how.second_look:
-        rule = second_look_rule(combination.calibration, held_out_logits[~labels[held_out]], how.second_look)
+        is_lens = labels[held_out]
+        others = held_out_logits[~is_lens]
+        rule = second_look_rule(combination.calibration, others, how.second_look, SECOND_LOOK_MEMBERS)
+        columns = np.array([MEMBERS.index(member) for member in SECOND_LOOK_MEMBERS])
         again = np.flatnonzero(combination.calibration.log_odds(held_out_logits) >= rule.log_odds_above)
         report(f"scoring {len(again):,} calibration objects in all orientations")
         turns = [scored(held_out[again], np.full_like(again, orientation)) for orientation in range(1, ORIENTATIONS)]
-        held_out_logits[again] = np.mean([held_out_logits[again], *turns], axis=0, dtype=np.float64)
-        curve = OperatingCurve.of(combination.grid.lookup(held_out_logits).value, labels[held_out])
-        content = replace(content, second_look=rule, curve=curve)
+        means = np.stack([held_out_logits[again], *turns])[:, :, columns].mean(axis=0, dtype=np.float64)
+        augmentation = Augmentation(rule, combination.calibration, columns)
+        rule = with_means(augmentation, held_out_logits[again], means, is_lens[again], float(is_lens.mean()))
+        held_out_logits[np.ix_(again, columns)] = rule.log_odds(means)
+        curve = OperatingCurve.of(combination.grid.lookup(held_out_logits).value, is_lens)
+        graph = member_graph(content.model, SECOND_LOOK_MEMBERS)
+        content = replace(content, second_look=rule, augmentation_model=graph, curve=curve)
     if how.screen:
         screen = screen_on(
             "calibration rows",
@@ -175,7 +189,7 @@ def assemble(
             combination.calibration.ranking_score(held_out_logits),
             labels[held_out],
         )
-        content = replace(content, screen=screen, screen_model=screen_graph(content.model, SCREEN_MEMBERS))
+        content = replace(content, screen=screen, screen_model=member_graph(content.model, SCREEN_MEMBERS))
     assert content.curve is not None
     if (useless := useless_threshold(content.curve, combination.grid)) is not None:
         report(f"{out}: {useless}")
@@ -225,7 +239,7 @@ def regrid(
 
     A bundle without calibration gets one as well. The grid is made of the set's training rows as they are, and the threshold is
     set on its calibration rows. The set is recorded as seen by the bundle. A screen goes by a calibration that the old grid's
-    objects made, and goes with it; :func:`scanner.training.screening.set_screen` sets another.
+    objects made, and goes with it; :func:`scanner.training.cascade.set_cascade` sets another.
 
     Parameters
     ----------
@@ -261,7 +275,7 @@ def regrid(
         train = np.sort(rng.choice(train, how.embed, replace=False))
     content = content_of(bundle)
     if not how.second_look:
-        content = replace(content, second_look=None)
+        content = replace(content, second_look=None, augmentation_model=None)
     session = open_session(bundle, how.provider, how.threads)
 
     def scored(rows: Int64, orientations: Int64 | None) -> Float32:
@@ -291,11 +305,6 @@ def regrid(
         screen_model=None,
     )
     return write_bundle(out, content)
-
-
-def second_look_rule(calibration: Calibration, others: Float32, share: float) -> SecondLook:
-    """Which objects get test-time augmentation: those that score as high as the best ``share`` of non-lenses (N, 7)."""
-    return SecondLook(log_odds_above=float(np.quantile(calibration.log_odds(others), 1.0 - share)), share=share)
 
 
 def embedded_rows(train: Int64, seed: int, n: int) -> tuple[Int64, Int64]:

@@ -20,13 +20,11 @@ from scanner.evaluation.page import MEMBER_COLOURS
 from scanner.evaluation.results import Evaluation
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, Float32, Int64, MemberName
 from scanner.report.colour import colour_image
-from scanner.training import screening
+from scanner.training import cascade
 from scanner.training.assemble import Assembled, Ensemble
 from scanner.training.checkpoint import KEPT_IN_WORDS, FitRecord
 from scanner.training.data import TrainingData
 
-SECOND_LOOK = """Objects that score as high as the best {share:.0%} of the calibration set's non-lenses are scored in all eight
-orientations, and the means of their log-odds count. All figures below include that, but for those that say eight ways."""
 WHAT_IT_IS = """## What it is
 
 Seven networks of Wilde et al. (2022), OU-66 and OU-200 layer for layer, trained on {images}, with a t-SNE grid and
@@ -115,10 +113,10 @@ def model_card(
         f"# {manifest.name} {manifest.version}",
         manifest.description,
         WHAT_IT_IS.format(images=images),
-        *([] if manifest.second_look is None else [SECOND_LOOK.format(share=manifest.second_look.share)]),
+        *([] if manifest.second_look is None else [cascade.augmentation_in_short(manifest.second_look)]),
         LIMITS,
         _measured(evaluation),
-        *([] if manifest.screen is None else [screening.card_section(manifest.screen)]),
+        *([] if manifest.screen is None else [cascade.screen_section(manifest.screen, manifest.screen.lost)]),
         "## Training",
         data,
         _members(records),

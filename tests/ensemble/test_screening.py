@@ -10,7 +10,7 @@ from scanner.ensemble.bundle import Metric, Screen, lost_at
 from scanner.ensemble.session import Scorer, open_session
 from scanner.errors import ContentError
 from scanner.records import MEMBERS, Flag, Scores
-from scanner.training.screening import screen_graph
+from scanner.training.cascade import member_graph
 
 OU_66 = MEMBERS.index("OU-66")
 N = 6
@@ -18,7 +18,7 @@ N = 6
 
 def screened(write_bundle, models, out, members=("OU-66",), limit=0.0, **changed):
     screen = Screen(members=members, log_odds_above=limit, share=0.5)
-    return write_bundle(out, screen=screen, screen_model=screen_graph(models["asinh_mad"], members), **changed)
+    return write_bundle(out, screen=screen, screen_model=member_graph(models["asinh_mad"], members), **changed)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_what_overflows_is_not_scored_and_not_called_screened(write_bundle, mode
     vis = cutouts[0].copy()
     vis[0, 0, 0], vis[0, 1, 1] = 3e38, -3e38
     screen = Screen(members=("OU-66",), log_odds_above=1e6, share=0.5)
-    graph = screen_graph(models["minmax"], ("OU-66",))
+    graph = member_graph(models["minmax"], ("OU-66",))
     bundle = write_bundle(tmp_path / "minmax", preprocessing="minmax", screen=screen, screen_model=graph)
     found = Scorer(bundle, "cpu", screen="bundle").score(vis, *cutouts[1:])
     assert found.flags.tolist() == [Flag.TOO_MANY_BAD_PIXELS, *[Flag.SCREENED] * 5]
@@ -147,7 +147,7 @@ def test_the_graph_of_other_members_is_refused(write_bundle, models, tmp_path):
     bundle = write_bundle(
         tmp_path / "other",
         screen=Screen(members=("OU-66",), log_odds_above=0.0, share=0.1),
-        screen_model=screen_graph(models["asinh_mad"], ("OU-J", "OU-Y")),
+        screen_model=member_graph(models["asinh_mad"], ("OU-J", "OU-Y")),
     )
-    with pytest.raises(ContentError, match=r"screen\.onnx: its inputs .* are not those of a screen of OU-66"):
+    with pytest.raises(ContentError, match=r"screen\.onnx: its inputs .* are not those of OU-66"):
         Scorer(bundle, "cpu", screen="bundle")

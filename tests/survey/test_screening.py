@@ -23,7 +23,7 @@ from scanner.sky.targets import list_targets
 from scanner.sky.tile_images import open_tile
 from scanner.survey.replay import ReplayRequest, replay
 from scanner.survey.run import RunRequest, run_survey
-from scanner.training.screening import screen_graph
+from scanner.training.cascade import member_graph
 
 PREFIXES = ("VIS", "NIR_Y", "NIR_J", "NIR_H")
 #: Two Euclid images with a lens in the centre, as in a tile list.
@@ -52,7 +52,7 @@ def bundle(one_tile):
     """The bundle that ships without test-time augmentation, with a screen that half the objects of the tile pass."""
     folder, _ = one_tile
     content = content_of(bundles.load(plain_bundle()))
-    graph = screen_graph(content.model, ("OU-66",))
+    graph = member_graph(content.model, ("OU-66",))
 
     def write(name, limit):
         screen = Screen(members=("OU-66",), log_odds_above=limit, share=0.5)
