@@ -246,9 +246,14 @@ TILE_SCHEMA: pa.Schema = pa.schema([column.field() for column in TILE_COLUMNS])
 FLAG_WORDS: dict[Flag, tuple[str, str]] = {
     Flag.OUTSIDE_MOSAIC: (
         "at the edge",
-        "Part of the cutout lies outside a mosaic; it was filled with noise before scoring.",
+        "Part of the cutout lies outside a mosaic and was filled with noise before scoring; a smaller "
+        "--max-bad-fraction leaves such objects out.",
     ),
-    Flag.MASKED_PIXELS: ("masked pixels", "More than 1% of a band is masked; it was filled with noise before scoring."),
+    Flag.MASKED_PIXELS: (
+        "masked pixels",
+        "More than 1% of a band is masked and was filled with noise before scoring; a smaller --max-bad-fraction leaves such "
+        "objects out.",
+    ),
     Flag.TOO_MANY_BAD_PIXELS: (
         "not scored",
         "More of the cutout is missing than the run allows, so it has no scores; a larger --max-bad-fraction scores it.",
@@ -266,15 +271,17 @@ FLAG_WORDS: dict[Flag, tuple[str, str]] = {
     ),
     Flag.BANDS_MISSING: (
         "bands missing",
-        "A NISP band is not there: the members that do without it scored this object, and the grid has no place for it.",
+        "A NISP band is not there: the members that do without it scored this object, and the grid has no place for it; "
+        "--require-all-bands leaves such objects out.",
     ),
     Flag.SCREENED: (
         "screened out",
-        "The quick members found it so far from a lens that the others and the grid were not asked.",
+        "The quick members found it so far from a lens that the others and the grid were not asked; --screen none asks all.",
     ),
     Flag.PADDED: (
         "small stamp",
-        "The image is smaller than a cutout: there is noise around it, and sky and sigma are those of its darkest edge.",
+        "The image is smaller than a cutout: there is noise around it, and sky and sigma are those of its darkest edge; a "
+        "larger image, or an RMS map (VIS_RMS=… in the tile list), tells more.",
     ),
 }
 

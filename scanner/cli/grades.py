@@ -14,7 +14,14 @@ from scanner.grading.grade import GRADES
 from scanner.grading.store import GradeStore
 from scanner.interval import Interval
 
-_file = click.argument("file", type=click.Path(path_type=Path))
+_file = click.option(
+    "--grades",
+    "file",
+    type=click.Path(path_type=Path),
+    default="grades.sqlite",
+    show_default=True,
+    help="File that 'scanner serve' keeps grades in.",
+)
 _least = click.option(
     "--least-graders",
     type=click.IntRange(1),
@@ -26,25 +33,25 @@ _least = click.option(
 
 @click.group()
 def grades() -> None:
-    """What graders said in the pages of 'scanner serve'; FILE is the file that it keeps grades in."""
+    """What graders said in the pages of 'scanner serve'."""
 
 
 @grades.command()
 @_file
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write: .ecsv, .fits, .vot or .parquet.")
+@click.argument("out", type=click.Path(path_type=Path))
 @_least
 def export(file: Path, out: Path, least_graders: int) -> None:
-    """Write one row a graded object: votes, median grade, proposed label."""
+    """Write OUT, one row a graded object: votes, median grade, proposed label; .csv, .ecsv, .fits, .vot or .parquet."""
     from scanner.atomic_file import write_atomically
     from scanner.grading.labels import LABEL_FORMATS, LABELS, label_bytes, label_table
     from scanner.query.formats import FILE_FORMATS
 
-    formats = {FILE_FORMATS[name].suffixes[0]: name for name in LABEL_FORMATS}
-    if out.suffix not in formats:
+    formats = {suffix: name for name in LABEL_FORMATS for suffix in FILE_FORMATS[name].suffixes}
+    if out.suffix.lower() not in formats:
         raise UsageError(f"{out}: no known kind of table; end its name with {', '.join(formats)}.")
     store = GradeStore.existing(file)
     table = label_table(store.standing(), store.places(), least_graders)
-    write_atomically(out, label_bytes(table, formats[out.suffix]))
+    write_atomically(out, label_bytes(table, formats[out.suffix.lower()]))
     given = table["label"].to_pylist()
     counts = ", ".join(f"{given.count(label):,} {label}" for label in LABELS)
     click.echo(f"{out}: {len(given):,} graded objects: {counts}")

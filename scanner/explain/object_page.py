@@ -458,7 +458,7 @@ def _whole(cutout: CutoutBatch) -> tuple[Panel, ...]:
     pictures = {
         "VIS": colour.vis_image(cutout.vis[0], sky, sigma),
         "VIS + J, H": colour.colour_image(cutout.vis[0], cutout.nisp[0], sky, sigma),
-        "H, J, Y": colour.nisp_image(cutout.nisp[0], sky, sigma),
+        "Y, J, H": colour.nisp_image(cutout.nisp[0], sky, sigma),
     }
     names = ("vis.png", "colour.png", "nisp.png")
     return tuple(Panel(name, what, enlarged(image, SIDE)) for name, (what, image) in zip(names, pictures.items(), strict=True))

@@ -15,7 +15,7 @@ from scanner.query.formats import FILE_FORMATS
 Label = Literal["lens", "other", "unclear"]
 LABELS: tuple[Label, ...] = get_args(Label)
 #: Formats of label tables, of :data:`scanner.query.formats.FILE_FORMATS`.
-LabelFormat = Literal["ecsv", "fits", "votable", "parquet"]
+LabelFormat = Literal["ecsv", "csv", "fits", "votable", "parquet"]
 LABEL_FORMATS: tuple[LabelFormat, ...] = get_args(LabelFormat)
 LABEL_COLUMNS: tuple[Column, ...] = (
     Column("candidate_id", "string", "", "Row that was graded last: run/tile_id/target_id", "meta.id;meta.main"),

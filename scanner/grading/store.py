@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from scanner.config import DUPLICATE_RADIUS_ARCSEC, SAME_ID_RADIUS_ARCSEC
 from scanner.errors import ContentError, InputMissingError, OutputError, ScannerError, UnavailableError, UsageError
@@ -166,7 +167,7 @@ class GradeStore:
         """The grades of one grader that stand for some rows, by ``candidate_id``; rows without one are left out."""
         with reading(self.path) as opened:
             found: dict[str, Grade] = {}
-            for place in places:
+            for place in _near_what_is_graded(list(places), grader, opened):
                 number = object_of(place, opened)
                 for entry in _entries(opened.execute(_standing(_OF_GRADER), (number, grader))):
                     if entry.grade is not None:
@@ -185,6 +186,21 @@ class GradeStore:
             for number, *values in rows:
                 found[number] = (*found.get(number, ()), Place(*values))
             return found
+
+
+def _near_what_is_graded(places: list[Place], grader: str, opened: sqlite3.Connection) -> list[Place]:
+    """Those of some rows that may stand for what a grader has graded: the others need not be looked up one by one."""
+    mine = "object IN (SELECT object FROM entries WHERE grader = ?)"
+    positions = opened.execute(f"SELECT ra, dec FROM objects WHERE {mine}", (grader,)).fetchall()
+    if not positions or not places:
+        return []
+    ids = {row[0] for row in opened.execute(f"SELECT candidate_id FROM sightings WHERE {mine}", (grader,))}
+    graded, given = (
+        unit_vectors(*np.array(pairs, dtype=np.float64).T) for pairs in (positions, [(place.ra, place.dec) for place in places])
+    )
+    reach = chord(SAME_ID_RADIUS_ARCSEC) * (1 + 1e-6)
+    near = np.isfinite(KDTree(graded).query(given, distance_upper_bound=reach)[0])
+    return [place for place, is_near in zip(places, near, strict=True) if is_near or place.candidate_id in ids]
 
 
 def _standing(condition: str = "") -> str:

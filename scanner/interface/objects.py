@@ -14,7 +14,7 @@ import pyarrow as pa
 from astropy.table import QTable
 from astropy.units import Quantity
 
-from scanner.catalogue.columns import all_columns
+from scanner.catalogue.columns import all_columns, flag_words
 from scanner.catalogue.export import to_astropy
 from scanner.config import RunConfig, StorageConfig
 from scanner.errors import InputMissingError, UsageError
@@ -47,8 +47,8 @@ NEAR_ARCSEC = 2.0
 #: Rows and columns that a notebook shows.
 SHOWN_ROWS = 10
 SHOWN_COLUMNS = (
-    "rank", "name", "ra", "dec", "separation", "magnitude_vis", "p_calibrated", "grid_value", "is_candidate", "tile_id",
-    "known_name",
+    "rank", "name", "is_candidate", "p_calibrated", "grid_value", "ra", "dec", "separation", "magnitude_vis", "flags",
+    "known_name", "tile_id",
 )  # fmt: skip
 #: Style of a thumbnail: a notebook's own would shrink it to the width of its column.
 THUMBNAIL = "width:96px;min-width:96px;height:96px;margin:0"
@@ -282,6 +282,8 @@ def _text(value: Any, name: str) -> str:
     number = value.value if isinstance(value, Quantity) else value
     if isinstance(number, np.ndarray):
         number = number.item()
+    if name == "flags" and isinstance(number, int | np.integer):
+        return ", ".join(flag_words(int(number)))
     if isinstance(number, float | np.floating):
         return "" if np.isnan(number) else f"{number:.5f}" if name in ("ra", "dec") else f"{number:.4g}"
     return str(number)

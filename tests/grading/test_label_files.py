@@ -9,7 +9,7 @@ from scanner.grading.grade import Place
 from scanner.grading.labels import LABEL_COLUMNS, LABEL_FORMATS, LABEL_SCHEMA, label_bytes, label_table
 from scanner.grading.store import GradeStore
 
-ASTROPY = {"ecsv": "ascii.ecsv", "fits": "fits", "votable": "votable"}
+ASTROPY = {"ecsv": "ascii.ecsv", "csv": "ascii.csv", "fits": "fits", "votable": "votable"}
 
 
 @pytest.mark.parametrize("name", LABEL_FORMATS)

@@ -118,7 +118,7 @@ def test_the_command_line_makes_it_too(candidates, finished_run, tmp_path):
     store = GradeStore(tmp_path / "grades.sqlite")
     for row, grade in zip(candidates, "AXC", strict=False):
         store.give(place(row), "Ann", grade)
-    words = ["grades", "dataset", str(store.path), str(finished_run), "--out", str(tmp_path / "set")]
+    words = ["grades", "dataset", "--grades", str(store.path), str(finished_run), "--out", str(tmp_path / "set")]
     told = CliRunner().invoke(scanner, words, standalone_mode=False, catch_exceptions=False).output
     assert told == (f"{tmp_path / 'set'}: 2 objects, 1 of them lenses; left out: 1 unclear, 0 that these folders do not have\n")
     assert sorted(LabelledSet(tmp_path / "set").truth.is_lens) == [False, True]

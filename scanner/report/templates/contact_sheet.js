@@ -153,9 +153,15 @@
     "-": () => brighten(0.8),
     "/": () => tool("find").focus(),
   };
+  // People who speak to their machine, or hit keys by chance, switch single keys off (WCAG 2.1.4); the buttons do the same.
+  const singleKeys = tool("single-keys"), OFF = "scanner single keys off";
+  try { singleKeys.checked = localStorage.getItem(OFF) === null; } catch { /* private window */ }
+  singleKeys.addEventListener("change", () => {
+    try { if (singleKeys.checked) localStorage.removeItem(OFF); else localStorage.setItem(OFF, ""); } catch { /* until the page is left */ }
+  });
   document.addEventListener("keydown", (event) => {
     const typing = event.target.matches("input:not([type=range]):not([type=checkbox]), select, textarea");
-    if (event.ctrlKey || event.metaKey || event.altKey || typing || !Object.hasOwn(keys, event.key)) return;
+    if (!singleKeys.checked || event.ctrlKey || event.metaKey || event.altKey || typing || !Object.hasOwn(keys, event.key)) return;
     event.preventDefault();
     keys[event.key]();
   });

@@ -14,62 +14,51 @@ from scanner.query.formats import FILE_FORMATS
 from scanner.query.search import CANDIDATE_ID_SQL
 from scanner.records import Flag, Record
 from scanner.report.card import links, sexagesimal
-from scanner.service.api.listing import MAX_CURSOR_LENGTH, Item, Order, Selection, SortColumn, items_of, page
+from scanner.service.api.listing import (
+    MAX_CURSOR_LENGTH,
+    MOST_GRADED,
+    ByGrader,
+    Item,
+    ListQuery,
+    Selection,
+    by_grader,
+    items_of,
+    page,
+)
 from scanner.service.collections import LISTED, Collection
 from scanner.service.context import Context
-from scanner.service.errors import NotAllowedError
+from scanner.service.errors import BadRequestError, NotAllowedError
 from scanner.service.routing import ERRORS, RunId, Slug, TargetId, TileId
 from scanner.service.security.viewer import viewer
 
 #: Formats that a list can be had in, and most rows of such a file.
 TableFormat = Literal["csv", "votable", "fits", "ecsv", "ds9"]
 MOST_ROWS = 100_000
-#: A number that JSON and single precision have.
-Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e30, le=1e30)]
 
 
-class ListQuery(Record):
-    """Filters, order and page of a list."""
+class PageQuery(ListQuery):
+    """A page of a list."""
 
-    sort: SortColumn | None = Field(None, description="Column that orders it; place: on the sky. Default: rank.")
-    order: Order | None = Field(None, description="Default: the best first.")
     limit: int = Field(60, ge=1, le=1000, description="Rows of a page.")
     after: str | None = Field(None, max_length=MAX_CURSOR_LENGTH, description="'next' of the page before.")
-    min_score: Number | None = Field(None, description="Least p_calibrated.")
-    max_score: Number | None = Field(None, description="Largest p_calibrated.")
-    min_magnitude: Number | None = Field(None, description="Brightest VIS magnitude.")
-    max_magnitude: Number | None = Field(None, description="Faintest VIS magnitude.")
-    flags: str | None = Field(None, max_length=10, description="any, none, or a sum of bits of which one must be set.")
-    tile: str | None = Field(None, max_length=128, description="Only of this tile.")
-    run: str | None = Field(None, max_length=300, description="Only of this run.")
-    known: str = Field("any", pattern="^(any|yes|no)$", description="Whether a lens was known there before.")
-    cone: str | None = Field(
-        None, max_length=200, description="Position and radius, e.g. '150.1 2.2 30arcsec' or '10h00m24s +2d12m 1deg'."
-    )
-    name: str | None = Field(None, max_length=60, description="A part of the IAU style name.")
-    min_rank: int | None = Field(None, ge=1, le=2**62, description="Only from this rank on.")
-    systems: bool = Field(False, description="Only the best object of each system: none that lies within 8″ of a better one.")
-    candidates: bool = Field(False, description="Only candidates: at or above the threshold.")
-    objects: bool = Field(False, description="All objects of the catalogue, scored or not, not only the best by rank.")
-
-    def selection(self, default: SortColumn) -> Selection:
-        """The rows and their order."""
-        wanted = self.model_dump(exclude={"sort", "limit", "after", "format"})
-        return Selection(sort=self.sort or default, **wanted)
 
 
 class TableQuery(ListQuery):
-    """The same of a file: all rows at once, whatever ``limit`` and ``after`` say."""
+    """A list as a file: all its rows."""
 
     format: TableFormat = Field("csv", description="Of the file.")
 
 
 class CandidatePage(Record):
-    """A page of a list; ``next`` is null on the last page, ``total`` on all but the first."""
+    """A page of a list; ``next`` is null on the last page, ``total`` and ``graded`` on all but the first.
+
+    ``graded``: how many of them all whoever asks has graded; null where they have no name, or the lists are too long to tell.
+    """
 
     items: list[Item]
     next: str | None
     total: int | None
+    graded: int | None
 
 
 class Link(Record):
@@ -112,16 +101,21 @@ def router(context: Context) -> APIRouter:
 
     @routes.get("/{slug}/candidates", summary="The best objects, filtered and ordered, a page at a time")
     async def candidates(
-        slug: Slug, wanted: Annotated[ListQuery, Query()], who: Annotated[Viewer, Depends(viewer)]
+        slug: Slug, wanted: Annotated[PageQuery, Query()], who: Annotated[Viewer, Depends(viewer)]
     ) -> CandidatePage:
         collection = context.collections.get(slug)
-        selection = wanted.selection(_default_order(who))
-        if any(blindness.hides_column(who, column) for column in selection.used):
+        try:
+            selection = wanted.selection(blindness, who)
+        except NotAllowedError:
             context.metrics.refused.labels("blind").inc()
-            raise NotAllowedError("Blind grading: this order or filter would tell scores of what you have not graded.")
-        found = await context.work.run(page, collection, selection, wanted.limit, wanted.after)
-        items = await context.work.run(blindness.hide_scores, who, items_of(found.rows))
-        return CandidatePage(items=items, next=found.next, total=found.total)
+            raise
+
+        def listed() -> CandidatePage:
+            found = page(collection, selection, wanted.limit, wanted.after, graded_by(collection, who, wanted))
+            items = blindness.hide_scores(who, items_of(found.rows))
+            return CandidatePage(items=items, next=found.next, total=found.total, graded=found.graded)
+
+        return await context.work.run(listed)
 
     @routes.get(
         "/{slug}/table",
@@ -133,14 +127,15 @@ def router(context: Context) -> APIRouter:
         if blindness.holds_for(who):
             raise NotAllowedError("Blind grading: a table of the list would tell scores of what you have not graded.")
         collection = context.collections.get(slug)
-        selection = wanted.selection("rank")
+        selection = wanted.selection(blindness, who)
 
         def written() -> bytes:
             # astropy's tables take a second to import, which a service that is being started should not wait for.
             from scanner.catalogue.export import TableHeading
 
             heading = TableHeading("objects", f"Objects of {collection.title}, in the order of the list")
-            return FILE_FORMATS[wanted.format].write(page(collection, selection, MOST_ROWS, None).rows, heading)
+            rows = page(collection, selection, MOST_ROWS, None, graded_by(collection, who, wanted)).rows
+            return FILE_FORMATS[wanted.format].write(rows, heading)
 
         content = await context.work.run(written)
         file = f"{slug}{FILE_FORMATS[wanted.format].suffixes[0]}"
@@ -158,7 +153,7 @@ def router(context: Context) -> APIRouter:
         row = collection.find(candidate_id)
         item = blindness.hide_scores(who, items_of(row))[0]
         ra_text, dec_text = sexagesimal(item["ra"], item["dec"])
-        by = Selection(sort=_default_order(who))
+        by = ListQuery().selection(blindness, who)
         set_bits = Flag(item["flags"] or 0)
         return CandidateDetail(
             id=item["id"],
@@ -170,8 +165,14 @@ def router(context: Context) -> APIRouter:
             next=_beside(collection, row, by, ">", "ASC"),
         )
 
-    def _default_order(who: Viewer) -> SortColumn:
-        return "place" if blindness.hides_column(who, "rank") else "rank"
+    def graded_by(collection: Collection, who: Viewer, wanted: ListQuery) -> ByGrader | None:
+        """What the viewer has graded, where that is asked for or has to be told."""
+        if who.name is None:
+            return ByGrader(wanted=wanted.graded) if wanted.graded != "any" else None
+        mine = by_grader(collection, context.grades, who.name, wanted.graded)
+        if mine is None and wanted.graded != "any":
+            raise BadRequestError(f"graded: lists of more than {MOST_GRADED:,} objects cannot be asked for this.")
+        return mine
 
     return routes
 

@@ -9,16 +9,14 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
 
-from scanner.catalogue.columns import BEST_OF_EQUALS, HEALPIX_COLUMN, IDENTITY
 from scanner.errors import ScannerError, UnavailableError, UsageError
 from scanner.grading.agreement import Agreement, agreement
 from scanner.grading.grade import MAX_COMMENT, Entry, Grade, Place, Viewer, grader_name
 from scanner.grading.labels import LABEL_FORMATS, LabelFormat, label_bytes, label_table
-from scanner.grading.store import GradeStore
 from scanner.query.formats import FILE_FORMATS
-from scanner.query.search import CANDIDATE_ID_SQL
 from scanner.records import Record
-from scanner.service.collections import LISTED, Collection
+from scanner.service.api.listing import MOST_GRADED, ListQuery, by_grader, following
+from scanner.service.collections import Collection
 from scanner.service.context import Context
 from scanner.service.errors import BadRequestError, BusyError, NotAllowedError, ServiceError
 from scanner.service.routing import ERRORS, RunId, TargetId, TileId
@@ -26,8 +24,6 @@ from scanner.service.security.viewer import NAME_COOKIE, grader, viewer
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
-#: Objects that are looked up at once, and the longest list of which it is told how many are graded.
-STRIDE, MOST_COUNTED = 200, 20_000
 #: How long a browser remembers the name that somebody grades under, in seconds.
 COOKIE_S = 365 * 24 * 3600
 
@@ -71,15 +67,15 @@ class Grading(Record):
     withheld: bool
 
 
-class Progress(Record):
-    """How many of the ``listed`` objects of a collection whoever asks has graded; null where the list is too long to tell."""
+class NextQuery(ListQuery):
+    """The list to go through (``graded`` does not count), and where to go on."""
 
-    graded: int | None
-    listed: int
+    collection: str | None = Field(None, description="Its name; the default one if left out.")
+    after: str | None = Field(None, max_length=600, description="Id of the object to start behind.")
 
 
 class NextCandidate(Record):
-    """The next candidate without a grade; null where all have one."""
+    """The next object without a grade; null where all have one."""
 
     candidate_id: str | None
 
@@ -146,27 +142,19 @@ def router(context: Context) -> APIRouter:
         )
         return described(Viewer(chosen, who.role, False))
 
-    @routes.get("/next", summary="The next candidate that I have not graded")
-    async def ungraded(
-        who: Annotated[Viewer, Depends(grader)],
-        collection: Annotated[str | None, Query(description="Its name; the default one if left out.")] = None,
-        after: Annotated[str | None, Query(max_length=600, description="Id of the candidate to start behind.")] = None,
-    ) -> NextCandidate:
-        chosen = context.collections.default if collection is None else context.collections.get(collection)
+    @routes.get("/next", summary="The next object of a list that I have not graded")
+    async def ungraded(who: Annotated[Viewer, Depends(grader)], wanted: Annotated[NextQuery, Query()]) -> NextCandidate:
+        collections = context.collections
+        chosen = collections.default if wanted.collection is None else collections.get(wanted.collection)
+        selection = wanted.selection(blindness, who)
 
         def search() -> NextCandidate:
-            blind = blindness.holds_for(who)
-            return NextCandidate(candidate_id=next_ungraded(chosen, store, _name(who), after, blind=blind))
+            mine = by_grader(chosen, store, _name(who), "no")
+            if mine is None:
+                raise BadRequestError(f"Lists of more than {MOST_GRADED:,} objects cannot be gone through like this.")
+            return NextCandidate(candidate_id=following(chosen, selection, wanted.after, mine))
 
         return await run(search)
-
-    @routes.get("/progress", summary="How many of the listed objects I have graded")
-    async def progress(
-        who: Annotated[Viewer, Depends(grader)],
-        collection: Annotated[str | None, Query(description="Its name; the default one if left out.")] = None,
-    ) -> Progress:
-        chosen = context.collections.default if collection is None else context.collections.get(collection)
-        return await run(lambda: Progress(graded=_n_graded(chosen, store, _name(who)), listed=chosen.n_listed))
 
     @routes.get("/agreement", summary="How far the graders agree: kappas with intervals, tables of every two")
     async def agreeing(who: Annotated[Viewer, Depends(viewer)]) -> Agreement:
@@ -236,56 +224,3 @@ def _seen(collection: Collection) -> str:
     """What a grader sees: a collection and, of a survey, its version."""
     version = collection.published.version
     return collection.slug if version is None else f"{collection.slug} version {version}"
-
-
-def next_ungraded(
-    collection: Collection, store: GradeStore, grader: str, after: str | None = None, *, blind: bool = False
-) -> str | None:
-    """The id of the next listed object without a standing grade of a grader; None where all have one.
-
-    Parameters
-    ----------
-    collection, store
-        What is graded, and the grades.
-    grader
-        Who grades.
-    after
-        Id of the object to start behind; from the first one where it is not listed, or None.
-    blind
-        Order by HEALPix index, not by rank.
-    """
-    key = ", ".join((HEALPIX_COLUMN.name, *IDENTITY) if blind else BEST_OF_EQUALS)
-    numbered = f"SELECT {CANDIDATE_ID_SQL} AS id, name, ra, dec, row_number() OVER (ORDER BY {key}) AS place FROM {LISTED}"
-    start = 0
-    if after is not None:
-        found = collection.database.query(f"SELECT place FROM ({numbered}) WHERE id = ?", (after,))
-        start = int(found["place"][0].as_py()) if len(found) else 0
-    return _first(collection, store, grader, numbered, start, collection.n_listed) or _first(
-        collection, store, grader, numbered, 0, start
-    )
-
-
-def _n_graded(collection: Collection, store: GradeStore, grader: str) -> int | None:
-    """How many listed objects have a standing grade of a grader; None where there are more than :data:`MOST_COUNTED`."""
-    if collection.n_listed > MOST_COUNTED:
-        return None
-    rows = collection.database.query(f"SELECT {CANDIDATE_ID_SQL} AS id, name, ra, dec FROM {LISTED} ORDER BY rank")
-    columns = (rows[name].to_pylist() for name in ("id", "name", "ra", "dec"))
-    places = [Place(*values) for values in zip(*columns, strict=True)]
-    return sum(len(store.grades_of(grader, places[start : start + STRIDE])) for start in range(0, len(places), STRIDE))
-
-
-def _first(collection: Collection, store: GradeStore, grader: str, numbered: str, start: int, stop: int) -> str | None:
-    """The first one without a grade whose place is more than ``start`` and at most ``stop``."""
-    for first in range(start, stop, STRIDE):
-        last = min(first + STRIDE, stop)
-        rows = collection.database.query(
-            f"SELECT * FROM ({numbered}) WHERE place > ? AND place <= ? ORDER BY place", (first, last)
-        )
-        columns = (rows[name].to_pylist() for name in ("id", "name", "ra", "dec"))
-        places = [Place(*values) for values in zip(*columns, strict=True)]
-        graded = store.grades_of(grader, places)
-        ungraded = next((place.candidate_id for place in places if place.candidate_id not in graded), None)
-        if ungraded is not None:
-            return ungraded
-    return None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import WithJsonSchema
+from pydantic import Field, WithJsonSchema
 
 from scanner.catalogue.columns import (
     BEST_OF_EQUALS,
@@ -28,16 +28,22 @@ from scanner.catalogue.columns import (
     Column,
 )
 from scanner.errors import UsageError
+from scanner.grading.blind import Blindness
+from scanner.grading.grade import Place, Viewer
+from scanner.grading.store import GradeStore
 from scanner.query.catalogue import Source
 from scanner.query.region import Cone, SqlPart, all_of
 from scanner.query.region_input import parse_cone
-from scanner.query.search import CandidateId
+from scanner.query.search import CANDIDATE_ID_SQL, CandidateId
+from scanner.records import Record
 from scanner.service.collections import LISTED, Collection
-from scanner.service.errors import BadRequestError
+from scanner.service.errors import BadRequestError, NotAllowedError
 
 SCORES: tuple[str, ...] = ("p_calibrated", "grid_value", *(column.name for column in MEMBER_COLUMNS.values()))
-#: What a list can be ordered by; ``place``: on the sky.
-SORTS: tuple[str, ...] = ("rank", "place", "magnitude_vis", "ra", "dec", *SCORES)
+#: What a list can be ordered by; ``place``: on the sky; ``random``: by chance, the same order for the same seed.
+SORTS: tuple[str, ...] = ("rank", "place", "random", "magnitude_vis", "ra", "dec", *SCORES)
+#: The column that a list by chance is ordered by.
+SHUFFLED = "shuffled"
 Order = Literal["asc", "desc"]
 if TYPE_CHECKING:
     SortColumn = str
@@ -45,19 +51,25 @@ else:
     SortColumn = Literal[SORTS]
 #: Longer ones are none of ours: the longest ids of runs and tiles make 400 characters.
 MAX_CURSOR_LENGTH = 800
+#: The longest list of which it is told what somebody has graded.
+MOST_GRADED = 100_000
+#: A number that JSON and single precision have.
+Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e30, le=1e30)]
+Graded = Literal["any", "yes", "no"]
 
 
 @dataclass(frozen=True)
 class Selection:
     """Which rows, and in which order; None: whatever.
 
-    ``sort``: a column, or ``place`` on the sky (HEALPix). ``min_score``, ``max_score``: of ``p_calibrated``. ``flags``: any,
-    none, or a sum of bits of which one must be set. ``name``: a part of it. ``systems``: only objects that lead theirs.
-    ``candidates``: only these. ``objects``: all of them, not only those that lists show.
+    ``sort``: a column, ``place`` on the sky (HEALPix), or ``random``, by ``seed``. ``min_score``, ``max_score``: of
+    ``p_calibrated``. ``flags``: any, none, or a sum of bits of which one must be set. ``name``: a part of it. ``systems``:
+    only objects that lead theirs. ``candidates``: only these. ``objects``: all of them, not only those that lists show.
     """
 
     sort: SortColumn = "rank"
     order: Order | None = None
+    seed: int = 1
     min_score: float | None = None
     max_score: float | None = None
     min_magnitude: float | None = None
@@ -81,7 +93,7 @@ class Selection:
     @property
     def column(self) -> str:
         """The column that orders the list."""
-        return HEALPIX_COLUMN.name if self.sort == "place" else self.sort
+        return {"place": HEALPIX_COLUMN.name, "random": SHUFFLED}.get(self.sort, self.sort)
 
     @property
     def ties(self) -> tuple[str, ...]:
@@ -104,20 +116,90 @@ class Selection:
         return frozenset({self.column, *(name for name, values in filters.items() if any(v is not None for v in values))})
 
 
+class ListQuery(Record):
+    """Filters and order of a list, as clients ask for them."""
+
+    sort: SortColumn | None = Field(None, description="Column that orders it; place: on the sky; random. Default: rank.")
+    order: Order | None = Field(None, description="Default: the best first.")
+    seed: int = Field(1, ge=0, lt=2**31, description="Of the random order.")
+    min_score: Number | None = Field(None, description="Least p_calibrated.")
+    max_score: Number | None = Field(None, description="Largest p_calibrated.")
+    min_magnitude: Number | None = Field(None, description="Brightest VIS magnitude.")
+    max_magnitude: Number | None = Field(None, description="Faintest VIS magnitude.")
+    flags: str | None = Field(None, max_length=10, description="any, none, or a sum of bits of which one must be set.")
+    tile: str | None = Field(None, max_length=128, description="Only of this tile.")
+    run: str | None = Field(None, max_length=300, description="Only of this run.")
+    known: str = Field("any", pattern="^(any|yes|no)$", description="Whether a lens was known there before.")
+    cone: str | None = Field(
+        None, max_length=200, description="Position and radius, e.g. '150.1 2.2 30arcsec' or '10h00m24s +2d12m 1deg'."
+    )
+    name: str | None = Field(None, max_length=60, description="A part of the IAU style name.")
+    min_rank: int | None = Field(None, ge=1, le=2**62, description="Only from this rank on.")
+    systems: bool = Field(False, description="Only the best object of each system: none that lies within 8″ of a better one.")
+    candidates: bool = Field(False, description="Only candidates: at or above the threshold.")
+    objects: bool = Field(False, description="All objects of the catalogue, scored or not, not only the best by rank.")
+    graded: Graded = Field("any", description="Only what whoever asks has graded (yes), or has not (no).")
+
+    def selection(self, blindness: Blindness, who: Viewer) -> Selection:
+        """The rows and their order; by default by rank, or by place where the grader is blind.
+
+        Raises
+        ------
+        NotAllowedError
+            Grading is blind, and this order or choice would tell scores.
+        """
+        default = "place" if blindness.hides_column(who, RANK_COLUMN.name) else "rank"
+        wanted = {name: getattr(self, name) for name in ListQuery.model_fields if name not in ("sort", "graded")}
+        selection = Selection(sort=self.sort or default, **wanted)
+        if any(blindness.hides_column(who, column) for column in selection.used):
+            raise NotAllowedError("Blind grading: this order or filter would tell scores of what you have not graded.")
+        return selection
+
+
 @dataclass(frozen=True)
 class Page:
     """A page of a list.
 
     ``rows`` with the catalogue's columns. ``next``: where the following page begins, None after the last. ``total``: rows of
-    the whole list, on its first page.
+    the whole list, on its first page; ``graded``: how many of these are graded, where that is known.
     """
 
     rows: pa.Table
     next: str | None
     total: int | None
+    graded: int | None = None
 
 
-def page(collection: Collection, selection: Selection, limit: int, after: str | None) -> Page:
+@dataclass(frozen=True)
+class ByGrader:
+    """What one grader has graded of a list: the ``ids``; ``wanted``: which of them the list holds."""
+
+    ids: tuple[str, ...] = ()
+    wanted: Graded = "any"
+
+    @property
+    def graded(self) -> SqlPart:
+        """The graded rows."""
+        return SqlPart(f"list_contains(?, {CANDIDATE_ID_SQL})", (list(self.ids),)) if self.ids else SqlPart("false")
+
+    @property
+    def condition(self) -> SqlPart:
+        """The rows that are wanted."""
+        if self.wanted == "any":
+            return SqlPart("true")
+        return self.graded if self.wanted == "yes" else SqlPart(f"NOT {self.graded.sql}", self.graded.parameters)
+
+
+def by_grader(collection: Collection, store: GradeStore, grader: str, wanted: Graded = "any") -> ByGrader | None:
+    """What a grader has graded of what lists show; None where the lists are too long to tell. Blocks."""
+    if collection.n_listed > MOST_GRADED:
+        return None
+    rows = collection.database.query(f"SELECT {CANDIDATE_ID_SQL} AS id, name, ra, dec FROM {LISTED}")
+    places = (Place(*values) for values in zip(*(rows[name].to_pylist() for name in rows.column_names), strict=True))
+    return ByGrader(tuple(store.grades_of(grader, places)), wanted)
+
+
+def page(collection: Collection, selection: Selection, limit: int, after: str | None, mine: ByGrader | None = None) -> Page:
     """One page of a list; blocks.
 
     Parameters
@@ -130,43 +212,95 @@ def page(collection: Collection, selection: Selection, limit: int, after: str | 
         Rows of a page.
     after
         ``next`` of the page before; None: the first page.
+    mine
+        What the grader who asks has graded, and whether that is wanted.
 
     Raises
     ------
     BadRequestError
         A filter or ``after`` makes no sense.
     """
-    cone = _cone(selection.cone)
-    source = _source(collection, selection, cone)
-    chosen = all_of([source.within, *_conditions(selection), *([] if cone is None else [cone.condition()])])
-    column = selection.column
-    order = f"{_ordering(column)} {'DESC' if selection.descending else 'ASC'}, {', '.join(selection.ties)}"
-    list_of = f"{order} {selection.objects}"
-    where = chosen if after is None else all_of([chosen, _beyond(Cursor.parse(after, list_of, collection.state), selection)])
-    rows = collection.database.query(
-        f"SELECT * FROM {source.relation.sql} WHERE {where.sql} ORDER BY {order} LIMIT ?",
-        (*source.relation.parameters, *where.parameters, limit + 1),
-    )
+    found = _List.of(collection, selection, mine)
+    column, list_of = selection.column, f"{found.order} {selection.seed} {selection.objects}"
+    behind = None if after is None else _beyond(Cursor.parse(after, list_of, collection.state), selection)
+    rows = found.rows(behind, limit + 1)
     ended = None
     if len(rows) > limit:
         rows = rows.slice(0, limit)
         (last,) = rows.slice(limit - 1, 1).to_pylist()
         rank = last[RANK_COLUMN.name] if RANK_COLUMN.name in selection.ties else None
         ended = Cursor(last[column], rank, CandidateId.of(last)).text(list_of, collection.state)
-    return Page(rows, ended, _count(collection, source, chosen) if after is None else None)
+    rows = rows.select([name for name in rows.column_names if name != SHUFFLED])
+    if after is not None:
+        return Page(rows, ended, None)
+    return Page(rows, ended, found.count(), None if mine is None else found.count(mine.graded))
 
 
-def _count(collection: Collection, source: Source, chosen: SqlPart) -> int:
-    counted = collection.database.query(
-        f"SELECT count(*) AS n FROM {source.relation.sql} WHERE {chosen.sql}", (*source.relation.parameters, *chosen.parameters)
-    )
-    return int(counted["n"][0].as_py())
+def following(collection: Collection, selection: Selection, candidate_id: str | None, mine: ByGrader) -> str | None:
+    """Id of the next row of a list behind an object, and after its last row the first; None where the list is empty. Blocks.
+
+    Parameters
+    ----------
+    collection, selection, mine
+        The list, see :func:`page`.
+    candidate_id
+        The object, which need not be of the list; the list's first row where it is None, or not among what lists show.
+    """
+    found = _List.of(collection, selection, mine)
+    wanted = CandidateId.parse(candidate_id or "")
+    here = [] if wanted is None else found.whole(wanted.condition)
+    after = [_beyond(Cursor(row[selection.column], row[RANK_COLUMN.name], CandidateId.of(row)), selection) for row in here]
+    for behind in (*after, None):
+        for row in found.rows(behind, 1).to_pylist():
+            return str(CandidateId.of(row))
+    return None
 
 
-def _source(collection: Collection, selection: Selection, cone: Cone | None) -> Source:
-    if not selection.objects:
-        return Source(SqlPart(LISTED), SqlPart("true"))
-    return collection.catalogue.source(None if cone is None else cone.ranges())
+@dataclass(frozen=True)
+class _List:
+    """A list as SQL: the relation that it is of, which of its rows, in which order."""
+
+    collection: Collection
+    relation: SqlPart
+    chosen: SqlPart
+    order: str
+
+    @classmethod
+    def of(cls, collection: Collection, selection: Selection, mine: ByGrader | None) -> _List:
+        cone = _cone(selection.cone)
+        source = Source(SqlPart(LISTED), SqlPart("true"))
+        if selection.objects:
+            if mine is not None and mine.wanted != "any":
+                raise BadRequestError("graded: of the list only, not of all objects; leave one of the two out.")
+            source = collection.catalogue.source(None if cone is None else cone.ranges())
+        relation = source.relation
+        if selection.sort == "random":
+            by_chance = f"(md5_number_lower(? || {CANDIDATE_ID_SQL}) >> 1)::BIGINT"
+            parameters = (f"{selection.seed} ", *relation.parameters)
+            relation = SqlPart(f"(SELECT *, {by_chance} AS {SHUFFLED} FROM {relation.sql})", parameters)
+        parts = [source.within, *_conditions(selection), *([] if cone is None else [cone.condition()])]
+        chosen = all_of([*parts, *([] if mine is None else [mine.condition])])
+        direction = "DESC" if selection.descending else "ASC"
+        return cls(collection, relation, chosen, f"{_ordering(selection.column)} {direction}, {', '.join(selection.ties)}")
+
+    def rows(self, behind: SqlPart | None, most: int) -> pa.Table:
+        """Its first rows, or the first ones that fulfil a condition."""
+        where = self.chosen if behind is None else all_of([self.chosen, behind])
+        return self._ask(f"SELECT * FROM {self.relation.sql} WHERE {where.sql} ORDER BY {self.order} LIMIT ?", where, most)
+
+    def count(self, also: SqlPart | None = None) -> int:
+        """How many rows it has, or how many that fulfil another condition."""
+        where = self.chosen if also is None else all_of([self.chosen, also])
+        counted = self._ask(f"SELECT count(*) AS n FROM {self.relation.sql} WHERE {where.sql}", where)
+        return int(counted["n"][0].as_py())
+
+    def whole(self, where: SqlPart) -> list[dict[str, Any]]:
+        """Rows of the relation, whether or not the list has them."""
+        rows: list[dict[str, Any]] = self._ask(f"SELECT * FROM {self.relation.sql} WHERE {where.sql}", where).to_pylist()
+        return rows
+
+    def _ask(self, sql: str, where: SqlPart, *more: int) -> pa.Table:
+        return self.collection.database.query(sql, (*self.relation.parameters, *where.parameters, *more))
 
 
 def _cone(text: str | None) -> Cone | None:
@@ -217,7 +351,7 @@ def _flags(wanted: str) -> SqlPart:
 
 
 def _is_float(column: str) -> bool:
-    return bool(pa.types.is_floating(CATALOGUE_SCHEMA.field(column).type))
+    return column != SHUFFLED and bool(pa.types.is_floating(CATALOGUE_SCHEMA.field(column).type))
 
 
 def _ordering(column: str) -> str:

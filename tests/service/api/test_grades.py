@@ -120,6 +120,56 @@ def test_next_goes_through_all_that_are_ungraded(served, listed_ids):
     assert served.get(f"{API}/next", params={"collection": "none"}).status_code == 404
 
 
+def test_lists_of_what_one_has_graded_and_has_not(served, listed_ids):
+    here = f"/api/v1/collections/{served.context.collections.default.slug}/candidates"
+
+    def ask(status=200, **query):
+        answer = served.get(here, params=query)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    def ids(**query):
+        return [item["id"] for item in ask(**query)["items"]]
+
+    # Who has no name has graded nothing.
+    assert (ids(graded="no"), ids(graded="yes"), ask()["graded"]) == (listed_ids, [], None)
+    named(served, "Bob")
+    give(served, listed_ids[0], "A")
+    named(served, "Ann")
+    for candidate_id in listed_ids[1:4]:
+        give(served, candidate_id, "C")
+    served.client.post(f"{API}/{listed_ids[3]}/undo")
+    assert ids(graded="yes") == listed_ids[1:3]
+    assert ids(graded="no") == [listed_ids[0], *listed_ids[3:]]
+    first = ask(limit=2)
+    assert (first["total"], first["graded"]) == (len(listed_ids), 2)
+    assert ask(limit=2, after=first["next"])["graded"] is None
+    assert "graded" in ask(400, graded="no", objects=True)["error"]["message"]
+    table = served.get(here.replace("/candidates", "/table"), params={"graded": "yes"}).text
+    assert len(table.splitlines()) == 3
+
+
+def test_next_goes_through_the_list_that_is_asked_for(served, listed_ids):
+    named(served, "Ann")
+    here = f"/api/v1/collections/{served.context.collections.default.slug}/candidates"
+    shuffled = [item["id"] for item in served.get(here, params={"sort": "random", "seed": 5}).json()["items"]]
+    assert shuffled != listed_ids
+    assert sorted(shuffled) == sorted(listed_ids)
+
+    def following(after, **query):
+        return served.get(f"{API}/next", params={"after": after, "sort": "random", "seed": 5, **query}).json()["candidate_id"]
+
+    assert [following(candidate_id) for candidate_id in shuffled] == [*shuffled[1:], shuffled[0]]
+    give(served, shuffled[1], "X")
+    assert following(shuffled[0]) == shuffled[2]
+    # From an object outside the list on, too.
+    tile = shuffled[2].split("/")[1]
+    of_tile = [candidate_id for candidate_id in shuffled if f"/{tile}/" in candidate_id and candidate_id != shuffled[1]]
+    other = next(candidate_id for candidate_id in shuffled if f"/{tile}/" not in candidate_id)
+    behind = [candidate_id for candidate_id in of_tile if shuffled.index(candidate_id) > shuffled.index(other)]
+    assert following(other, tile=tile) == (behind or of_tile)[0]
+
+
 def test_agreement_and_labels(served, listed_ids):
     marks = {"Ann": "AABX", "Bob": "ABBX"}
     for name, given in marks.items():

@@ -108,6 +108,29 @@ def test_single_rows_one_after_the_other(made, sort):
     assert len(found) > 15
 
 
+def test_a_random_order_is_that_of_its_seed_whatever_the_pages(made):
+    collection, rows = made
+    all_ids = expected(rows, Selection(objects=True))
+    orders = {seed: listed(collection, Selection(sort="random", seed=seed, objects=True), 1000)[0] for seed in (1, 2)}
+    assert listed(collection, Selection(sort="random", objects=True), 170)[0] == orders[1]
+    assert orders[1] != orders[2] != all_ids
+    assert sorted(orders[1]) == sorted(orders[2]) == sorted(all_ids)
+    # By chance: neither seed says anything of ranks, or of the other seed.
+    ranks = {name: rank for rank, name in enumerate(all_ids)}
+    first, second = (np.array([ranks[name] for name in order]) for order in orders.values())
+    assert abs(np.corrcoef(first, np.arange(len(first)))[0, 1]) < 0.08
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.08
+
+
+def test_a_random_list_shows_and_tells_no_more_than_others(made):
+    collection, rows = made
+    found = page(collection, Selection(sort="random"), 1, None)
+    assert found.rows.column_names == rows.column_names
+    assert json.loads(base64.urlsafe_b64decode(found.next + "=" * (-len(found.next) % 4)))[2] is None
+    with pytest.raises(BadRequestError, match="another order"):
+        page(collection, Selection(sort="random", seed=2), 1, found.next)
+
+
 @pytest.mark.parametrize("flags", ["0", "-1", "x", "1e3", "², ", "4294967296", "1;DROP"])
 def test_flags_that_make_no_sense(made, flags):
     with pytest.raises(BadRequestError, match="flags"):

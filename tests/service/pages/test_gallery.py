@@ -60,6 +60,13 @@ def test_candidates_by_rank_with_their_pictures(page, address, best):
         assert picture.evaluate("(image) => image.naturalWidth") == 100
 
 
+def test_what_p_means_is_one_click_away(page, address):
+    opened(page, address)
+    page.locator(".card [data-help]").first.click()
+    expect(page.locator("#about-p")).to_be_in_viewport()
+    assert "stated for the sky" in page.locator("#about-p").inner_text()
+
+
 def test_filters_are_in_the_address_and_come_back_with_it(page, address, best):
     opened(page, address)
     limit = (best[0]["magnitude_vis"] + best[1]["magnitude_vis"]) / 2

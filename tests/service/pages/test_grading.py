@@ -83,6 +83,30 @@ def test_a_grader_hears_what_was_kept_and_sees_how_far_the_list_is(served, page,
     expect(page.locator("#grading .progress")).to_have_text(f"1 of {len(listed_ids)} graded")
 
 
+def test_a_list_by_chance_is_gone_through_without_what_is_graded(served, page, listed_ids):
+    """Random order and the filter of ungraded objects, from the gallery to the object and on with the keys."""
+    signed_in(page, where(served, listed_ids[0]))
+    page.goto(f"{where(served, '')[:-1]}?sort=random&seed=3&systems=false")
+    page.wait_for_selector(".card")
+    shuffled = page.locator(".card").evaluate_all("(cards) => cards.map((card) => card.dataset.id)")
+    assert sorted(shuffled) == sorted(listed_ids) != shuffled
+    expect(page.locator("#count")).to_have_text(f"{len(listed_ids)} objects, 0 graded by you")
+    assert page.locator("#seed input").input_value() == "3"
+    page.locator(".card .open").first.click()
+    page.wait_for_selector("#grading[data-ready]")
+    page.keyboard.press("x")
+    page.wait_for_url(where(served, shuffled[1]))
+    page.wait_for_selector("#grading[data-ready]")
+    page.keyboard.press("n")
+    page.wait_for_url(where(served, shuffled[2]))
+    page.wait_for_selector("main[data-ready]")
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".card")
+    page.select_option("[name=graded]", "no")
+    expect(page.locator("#count")).to_have_text(f"{len(listed_ids) - 1} objects, 0 graded by you")
+    assert page.locator(".card").evaluate_all("(cards) => cards.map((card) => card.dataset.id)") == shuffled[1:]
+
+
 def test_single_keys_can_be_switched_off(served, page, listed_ids):
     signed_in(page, where(served, listed_ids[0]))
     page.click("#help-button")
@@ -95,6 +119,17 @@ def test_single_keys_can_be_switched_off(served, page, listed_ids):
     page.keyboard.press("ArrowRight")
     page.wait_for_url(where(served, listed_ids[1]))
     assert standing(served) == {}
+
+
+def test_single_keys_of_the_contact_sheet_can_be_switched_off_too(served_run, page):
+    page.goto((served_run / "candidates.html").as_uri())
+    page.keyboard.press("c")
+    assert page.locator("#field").input_value() == ""
+    page.locator(".legend summary").click()
+    page.uncheck("#single-keys")
+    page.reload()
+    page.keyboard.press("c")
+    assert page.locator("#field").input_value() == "near"
 
 
 def test_a_grade_given_before_the_next_candidate_is_known_goes_on_to_it(served, page, listed_ids):

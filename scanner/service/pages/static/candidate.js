@@ -5,9 +5,9 @@ import { find, h, root, slug } from "./dom.js";
 import * as keys from "./keys.js";
 import { MapPlot } from "./map_plot.js";
 import { cutout } from "./pictures.js";
-import { flagTags, meaning, memberBars, verdictBars } from "./scores.js";
+import { meaning, memberBars, verdictBars } from "./scores.js";
 import { Stretch } from "./stretch.js";
-import { degrees, fixed, score, whole } from "./text.js";
+import { degrees, fixed, whole } from "./text.js";
 import { neighboursInList } from "./trail.js";
 
 const id = document.documentElement.dataset.candidate;
@@ -52,7 +52,7 @@ const showFacts = ({ row, position, links, flags }) => {
     ...fact("Run", row.run),
     ...fact("Bundle", row.bundle),
     ...(bad.length ? fact("No data", bad.join(", ")) : []),
-    ...(flags.length ? fact("Flags", h("span", { class: "row" }, flagTags(row))) : []),
+    ...flags.flatMap(({ word, explanation }) => fact("Flag", h("span", { class: "flag" }, word), h("span", { class: "quiet small" }, ` ${explanation}`))),
   );
   find("#known").replaceChildren(row.known_name
     ? h("p", {}, h("strong", {}, row.known_name), `, ${fixed(row.known_separation, 2)}″ away`, h("span", { class: "quiet" }, ` (${row.known_reference})`))
@@ -67,9 +67,9 @@ const showNeighbours = async (row) => {
     const [grid, { items }] = await Promise.all([get(`${here}/tsne`, { bins: find("#map").dataset.bins }), get(`${mine}/neighbours`, { limit: 12 })]);
     map.set({ map: grid, self: row, neighbours: items });
     host.replaceChildren(...items.map((item) =>
-      h("a", { href: candidateHref(slug, item.id), title: `${item.name}, calibrated ${score(item.p_calibrated)}` },
+      h("a", { href: candidateHref(slug, item.id), title: item.withheld ? item.name : `${item.name}, ${meaning(item).filter(Boolean).join(", ")}` },
         h("img", { src: cutout(item.id, { format: "webp", band: "colour", size: 10 }), alt: item.name, width: 100, height: 100, loading: "lazy" }),
-        h("span", { class: "number" }, score(item.p_calibrated)))));
+        h("span", { class: "number" }, item.withheld ? "" : `rank ${whole(item.rank)}`))));
     if (!items.length) host.replaceChildren(h("p", { class: "quiet" }, "No other object is near it."));
   } catch (error) {
     host.replaceChildren(problem(error));

@@ -27,7 +27,7 @@ const picture = (item, band, look, words) =>
 export const card = (item, look) => {
   const verdict = item.withheld
     ? h("span", { class: "quiet" }, "withheld until graded")
-    : h("span", { class: "number quiet", title: "Calibrated lens probability, for a sky with few lenses: small numbers are high. ? says more." }, `p ${score(item.p_calibrated)}`);
+    : h("button", { type: "button", class: "number", "data-help": "about-p", title: "Calibrated lens probability: what it means" }, `p ${score(item.p_calibrated)}`);
   const [standing, likelihood] = item.withheld ? [] : meaning(item);
   const grid = item.withheld || item.grid_value === null ? null : h("span", { class: "number quiet", title: "Share of lenses in its cell of the t-SNE grid" }, `grid ${score(item.grid_value)}`);
   return h("article", { class: "card", "data-id": item.id },

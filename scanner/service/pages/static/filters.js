@@ -3,7 +3,7 @@
 import { calm, find } from "./dom.js";
 
 /** Sorted downwards by themselves: the best first. */
-const UPWARDS = new Set(["rank", "place", "magnitude_vis", "ra", "dec"]);
+const UPWARDS = new Set(["rank", "place", "random", "magnitude_vis", "ra", "dec"]);
 
 export class Filters {
   /** @param {HTMLFormElement} form with fields named as the API's parameters @param {() => void} changed */
@@ -43,7 +43,7 @@ export class Filters {
 
   /** Names of the filters that leave candidates out. */
   narrowing() {
-    return Object.keys(this.chosen()).filter((name) => name !== "sort");
+    return Object.keys(this.chosen()).filter((name) => name !== "sort" && name !== "seed");
   }
 
   /** Whether the list is in the order of ranks, and blind to none of them. */

@@ -10,7 +10,7 @@ import { register } from "./keys.js";
 import { Look } from "./pictures.js";
 import { allTiles } from "./sky_data.js";
 import { SkyPlot } from "./sky_plot.js";
-import { plural } from "./text.js";
+import { plural, whole } from "./text.js";
 import { remember } from "./trail.js";
 import { lastCandidate } from "./words.js";
 
@@ -23,7 +23,8 @@ const host = find("#candidates");
 const count = find("#count");
 const look = new Look();
 let asking = new AbortController();
-let total = null;
+/** How many objects the list has, and how many of them the reader has graded; null: not known. */
+let [total, graded] = [null, null];
 /** Id of the first object below the threshold, where the list is in the order of ranks. */
 let belowThreshold = null;
 let at = -1;
@@ -39,7 +40,7 @@ const sky = new SkyPlot(find("#sky"), {
 const list = new EndlessList(host, {
   async load(cursor) {
     const answer = await get(`${here}/candidates`, { ...filters.query(), limit: PAGE, after: cursor ?? "" }, asking.signal);
-    if (cursor === null) total = answer.total;
+    if (cursor === null) [total, graded] = [answer.total, answer.graded];
     return answer;
   },
   render(item) {
@@ -49,7 +50,7 @@ const list = new EndlessList(host, {
   },
   changed() {
     const items = list.items();
-    if (total !== null) count.textContent = plural(total, "object");
+    if (total !== null) count.textContent = `${plural(total, "object")}${graded === null ? "" : `, ${whole(graded)} graded by you`}`;
     find("#nothing").hidden = items.length > 0 || !list.done;
     const last = items.slice(-MOST_REMEMBERED);
     remember(slug, filters.query(), last.map((item) => item.id), list.next);
@@ -60,10 +61,11 @@ const list = new EndlessList(host, {
 const filters = new Filters(find("#filters"), () => {
   asking.abort();
   asking = new AbortController();
-  total = null;
+  [total, graded] = [null, null];
   belowThreshold = null;
   at = -1;
   count.textContent = "…";
+  find("#seed").hidden = find("[name=sort]").value !== "random";
   find("#chosen-filters").textContent = String(filters.narrowing().length || "");
   for (const link of document.querySelectorAll("[data-table]")) {
     link.href = `${root}/api/v1/${here}/table?${new URLSearchParams({ ...filters.query(), format: link.dataset.table })}`;

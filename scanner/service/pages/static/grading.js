@@ -2,6 +2,8 @@
 
 import { get, idPath, send } from "./api.js";
 import { find, h } from "./dom.js";
+import { whole } from "./text.js";
+import { listQuery } from "./trail.js";
 
 const LAST = "scanner last graded";
 const SAID = "scanner said of the last grade";
@@ -73,9 +75,9 @@ export const mount = async (section, { candidateId, slug, root, keys }) => {
 
   const progress = failing(async () => {
     if (!state.grader.may_grade || state.grader.name === null) return;
-    const { graded, listed } = await get("grades/progress", { collection: slug });
+    const { total, graded } = await get(`collections/${encodeURIComponent(slug)}/candidates`, { ...listQuery(slug), graded: "any", limit: 1 });
     const place = find(".progress", section);
-    place.textContent = graded === null ? "" : `${graded.toLocaleString("en-GB")} of ${listed.toLocaleString("en-GB")} graded`;
+    place.textContent = graded === null ? "" : `${whole(graded)} of ${whole(total)} graded`;
     place.hidden = graded === null;
   });
 
@@ -117,7 +119,7 @@ export const mount = async (section, { candidateId, slug, root, keys }) => {
   });
 
   const goOn = failing(async () => {
-    const { candidate_id: next } = await get("grades/next", { collection: slug, after: candidateId });
+    const { candidate_id: next } = await get("grades/next", { ...listQuery(slug), graded: "any", collection: slug, after: candidateId });
     if (next === null) tell("You have graded every object of this list.");
     else location.assign(`${root}/c/${encodeURIComponent(slug)}/candidates/${idPath(next)}`);
   });

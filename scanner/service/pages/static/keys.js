@@ -61,4 +61,11 @@ document.addEventListener("keydown", (event) => {
 
 register([{ key: "?", group: "Everywhere", does: "This help", run: showHelp }]);
 find("#help-button").addEventListener("click", showHelp);
+// What a number means, one click away from it.
+document.addEventListener("click", (event) => {
+  const button = event.target.closest?.("[data-help]");
+  if (!button) return;
+  showHelp();
+  find(`#${button.dataset.help}`).scrollIntoView({ block: "center" });
+});
 find("#help .close").addEventListener("click", () => find("#help").close());

@@ -19,6 +19,9 @@ const recall = (slug) => {
   }
 };
 
+/** The query of that list; {} where there is none. */
+export const listQuery = (slug) => recall(slug)?.query ?? {};
+
 /** {previous, next, place, query} of a candidate in the remembered list; null where it is not in it. Fetches more at its end. */
 export const neighboursInList = async (slug, id) => {
   const trail = recall(slug);
