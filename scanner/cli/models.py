@@ -526,6 +526,7 @@ def show(bundle: str | None) -> None:
     for label, text in (
         ("folder", str(found.path)),
         ("fingerprint", found.fingerprint),
+        ("licence", _licence(found)),
         ("trained on", ", ".join(manifest.trained_on) or "unknown"),
         ("lens share", "unknown" if manifest.class_prior is None else f"{manifest.class_prior:.0%} of the training set"),
         ("scaling", manifest.preprocessing),
@@ -578,6 +579,12 @@ def _calibration(bundle: Bundle) -> str:
     if isinstance(bundle.calibration, Calibration):
         return f"logistic, stated for one lens in {1 / bundle.calibration.sky_prevalence:,.0f} objects"
     return "none: mean of the members' probabilities"
+
+
+def _licence(bundle: Bundle) -> str:
+    if bundle.manifest.licence is not None:
+        return bundle.manifest.licence
+    return "in its file LICENSE" if "LICENSE" in bundle.manifest.sha256 else "not stated: ask who made it"
 
 
 def _second_look(bundle: Bundle) -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--name", help="Name of the bundle [default: that of its folder].")
 @click.option("--version", default="1", show_default=True, help="Version of the bundle.")
 @click.option("--description", default="Trained on simulated images.", show_default=True, help="One sentence on what it is.")
+@click.option("--licence", metavar="SPDX", help="Licence of the weights, e.g. CC-BY-4.0 or BSD-3-Clause.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the embedding.")
 @click.option("--embed", type=click.IntRange(10), default=EMBEDDED_ROWS, show_default=True, help="Most rows of the embedding.")
 @click.option("--cells", type=click.IntRange(2), help="Cells of the grid along each axis [default: 100 for 45,000 rows].")
@@ -71,6 +72,7 @@ def train_bundle(
     name: str | None,
     version: str,
     description: str,
+    licence: str | None,
     seed: int,
     embed: int,
     cells: int | None,
@@ -107,6 +109,7 @@ def train_bundle(
             name=name,
             version=version,
             description=description,
+            licence=licence,
             seed=seed,
             embed=embed,
             cells=cells,

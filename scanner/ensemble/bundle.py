@@ -159,9 +159,16 @@ class Screening:
         return np.asarray(self.calibration.log_odds(logits) >= self.log_odds_above, dtype=np.bool_)
 
 
+#: An SPDX licence expression: names of licences, joined by AND, OR and WITH.
+Licence = Annotated[
+    str, Field(max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*( (AND|OR|WITH) [A-Za-z0-9][A-Za-z0-9.+-]*)*$")
+]
+
+
 class BundleManifest(SealedRecord):
     """Everything about a bundle but its numbers.
 
+    ``licence``: of the weights, as an SPDX expression (https://spdx.org/licenses); none where nobody has said.
     ``class_prior``: share of lenses in training, none where unknown. ``second_look``: none where every object is scored as it
     is. ``screen``: none where all members score every object. ``trained_on``: fingerprints of the sets that any of its training
     has seen, its grid's and that of bundles that it began from included, or ``drawn:PRESET:SEED:N`` of sets that were drawn
@@ -175,6 +182,7 @@ class BundleManifest(SealedRecord):
     name: str = Field(min_length=1)
     version: str = Field(min_length=1)
     description: str
+    licence: Licence | None = None
     members: tuple[MemberEntry, ...]
     preprocessing: Preprocessing
     class_prior: float | None = Field(None, gt=0, lt=1)
@@ -468,7 +476,7 @@ class BundleContent:
     those that say so. ``curve``: of the score that decides (the grid value
     where there is a grid, else the calibrated probability), on a labelled set. ``betas``, ``prevalence``: β of the thresholds
     to list, the default one first, and the share of lenses to state them for (``None``: the set's). ``texts``: further files,
-    such as ``{"MODEL_CARD.md": ...}``.
+    such as ``{"MODEL_CARD.md": ...}``. ``licence``: of the weights.
     """
 
     name: str
@@ -492,6 +500,7 @@ class BundleContent:
     screen: Screen | None = None
     screen_model: bytes | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
+    licence: str | None = None
 
     def manifest(self, sha256: dict[str, str]) -> BundleManifest:
         """What ``bundle.json`` says of it."""
@@ -500,6 +509,7 @@ class BundleContent:
             name=self.name,
             version=self.version,
             description=self.description,
+            licence=self.licence,
             members=tuple(self.members),
             preprocessing=self.preprocessing,
             class_prior=self.class_prior,
@@ -523,6 +533,7 @@ def content_of(bundle: Bundle) -> BundleContent:
         name=manifest.name,
         version=manifest.version,
         description=manifest.description,
+        licence=manifest.licence,
         members=manifest.members,
         preprocessing=manifest.preprocessing,
         model=bundle.model,

@@ -165,6 +165,7 @@ def make_bundle(
     name: str | None = None,
     version: str = "1",
     description: str = "Trained on simulated images.",
+    licence: str | None = None,
     seed: int = 0,
     embed: int = EMBEDDED_ROWS,
     cells: int | None = None,
@@ -198,8 +199,9 @@ def make_bundle(
         What the members were trained on: folders or ``s3://…``.
     out
         Folder of the bundle; an old bundle is replaced.
-    name, version, description
-        What the bundle is called, that of its folder by default, and one sentence on what it is.
+    name, version, description, licence
+        What the bundle is called, that of its folder by default, one sentence on what it is, and the licence that its weights
+        may be used under, an SPDX expression such as ``CC-BY-4.0``.
     seed, embed, cells
         Seed and most rows of the embedding; cells of the grid along each axis, 100 for 45,000 rows by default.
     second_look
@@ -271,7 +273,9 @@ def make_bundle(
             screen=0.0 if paper else screen,
             turned=not paper,
         )
-        assembled = assemble(ensemble, training, out, Naming(name or out.resolve().name, version, description), how, report)
+        assembled = assemble(
+            ensemble, training, out, Naming(name or out.resolve().name, version, description, licence), how, report
+        )
         draw_assembled(assembled, training, members)
         evaluation = None
         if held_out:

@@ -34,6 +34,7 @@ class RunSummary(Record):
     grid. ``beta`` is that of the F-beta which chose the threshold; None where the bundle was made without labelled objects and
     none did. ``sky_prevalence``: share of lenses that probabilities are stated for, None where they are not calibrated.
     ``area_deg2``: sky with good VIS pixels in the tiles that worked, overlaps counted once.
+    ``bundle_licence``: of its weights, None where it is not known.
     """
 
     title: str
@@ -53,6 +54,7 @@ class RunSummary(Record):
     command: str
     decides_on: Literal["grid", "calibrated"] = "grid"
     sky_prevalence: float | None = None
+    bundle_licence: str | None = None
     failed_tiles: tuple[FailedTile, ...] = ()
 
 

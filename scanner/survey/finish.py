@@ -257,6 +257,7 @@ def summary_of(record: RunRecord, bundle: Bundle, report: RunReport) -> RunSumma
         area_deg2=report.sky_area_deg2,
         bundle_name=record.bundle_name,
         bundle_version=record.bundle_version,
+        bundle_licence=bundle.manifest.licence,
         threshold=record.decision.threshold,
         beta=None if scoring.threshold is not None else scoring.beta or bundle.default_beta,
         decides_on=record.decision.decides_on,

@@ -51,11 +51,12 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Naming:
-    """What a bundle is called, and one sentence on what it is."""
+    """What a bundle is called, one sentence on what it is, and the licence of its weights (SPDX); None: not said."""
 
     name: str
     version: str
     description: str
+    licence: str | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,7 @@ def assemble(
     combination = _combine(how, train_logits, labels[train], held_out_logits, labels[held_out])
     content = replace(
         content,
+        licence=naming.licence,
         class_prior=float(labels.mean()),
         grid=combination.grid,
         calibration=combination.calibration,

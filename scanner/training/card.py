@@ -112,6 +112,7 @@ def model_card(
     parts = [
         f"# {manifest.name} {manifest.version}",
         manifest.description,
+        *([] if manifest.licence is None else [f"Licence of the weights: {manifest.licence}."]),
         WHAT_IT_IS.format(images=images),
         *([] if manifest.second_look is None else [cascade.augmentation_in_short(manifest.second_look)]),
         LIMITS,

@@ -50,6 +50,19 @@ def test_a_manifest_survives_its_text():
     assert GOOD.decides_on == "calibrated"
 
 
+@pytest.mark.parametrize("licence", ["CC-BY-4.0", "GPL-3.0-or-later", "Apache-2.0 WITH LLVM-exception", "MIT OR BSD-3-Clause"])
+def test_a_licence_is_an_spdx_expression(licence):
+    licensed = GOOD.model_copy(update={"licence": licence})
+    assert parse_manifest(licensed.to_bytes(), PATH).licence == licence
+    assert parse_manifest(GOOD.to_bytes(), PATH).licence is None
+
+
+@pytest.mark.parametrize("licence", ["", "see the file", "MIT OR", "AND MIT", "<b>"])
+def test_other_words_are_no_licence(licence):
+    with pytest.raises(ContentError, match="licence"):
+        parse_manifest(GOOD.model_copy(update={"licence": licence}).to_bytes(), PATH)
+
+
 @given(st.binary(max_size=40))
 def test_bytes_are_parsed_or_refused(text):
     with pytest.raises(ContentError):

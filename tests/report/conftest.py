@@ -81,6 +81,7 @@ def make_summary(**replaced: object) -> RunSummary:
         "area_deg2": 0.284,
         "bundle_name": "demo",
         "bundle_version": "1.2.0",
+        "bundle_licence": "CC-BY-4.0",
         "threshold": 0.625,
         "beta": 0.03,
         "scanner_version": "9.8.7",

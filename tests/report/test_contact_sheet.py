@@ -146,6 +146,7 @@ def test_header_states_the_run(sheet: str) -> None:
         "0.625",
         "β = 0.03",
         "demo 1.2.0",
+        "Bundle demo 1.2.0, weights under CC-BY-4.0.",
     ):
         assert text in prose
     assert "1 tile of 3 could not be scanned" in prose

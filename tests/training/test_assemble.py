@@ -61,7 +61,7 @@ def bundle_words(place, name="bundle", *, evaluated=True):
     words = ["train", "bundle", "--data", place / "train", "--members", place / "runs", "--out", place / name]
     if evaluated:
         words += ["--evaluate-on", place / "held-out", "--known", place / "known.txt", "--rotations", "0"]
-    return [*words, "--name", "rings", "--embed", "100", "--jobs", "1"]
+    return [*words, "--name", "rings", "--licence", "CC-BY-4.0", "--embed", "100", "--jobs", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +90,8 @@ def test_the_bundle_is_whole(bundle, place):
     assert bundle.grid.counts.shape == (5, 5)
     card = (bundle.path / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "Simulations are not the sky" in card
+    assert bundle.manifest.licence == "CC-BY-4.0"
+    assert "Licence of the weights: CC-BY-4.0." in card
     assert "| ringlet | " in card
     metric = next(m for m in bundle.manifest.metrics if (m.member, m.metric) == ("calibrated", "auroc"))
     assert f"{metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]" in card
