@@ -111,6 +111,9 @@ def write_contact_sheet(
         cards=_cards(listed, cutouts, [None] * len(listed) if strips is None else strips, summary),
         line_rank=next((rank for rank in listed["rank"].to_pylist() if rank > summary.last_candidate_rank), None),
         flag_words=tuple(FLAG_WORDS.values()),
+        flags_shown=tuple(
+            words for flag, words in FLAG_WORDS.items() if any(flag & flags for flags in listed["flags"].to_pylist())
+        ),
         members=MEMBERS,
         expected_lenses=summary.area_deg2 * KNOWN_LENSES_PER_DEG2,
         known_lenses_per_deg2=KNOWN_LENSES_PER_DEG2,
