@@ -80,7 +80,7 @@ def test_lists_and_plots_have_no_place_for_scores(page, address):
     page.goto(f"{address}?sort=magnitude_vis")
     page.wait_for_selector(".card")
     options = page.locator("[name=sort] option").evaluate_all("(all) => all.map((one) => one.value)")
-    assert options == ["place", "magnitude_vis", "ra"]
+    assert options == ["place", "magnitude_vis", "ra", "random"]
     assert page.locator("[name=min_score], [name=flags], [name=min_rank]").count() == 0
     page.goto(address.replace("/candidates", "/tiles"))
     page.wait_for_selector("main[data-ready]")
