@@ -6,8 +6,9 @@ The second sky: PSF of VIS 0.25" and elongated, with the wings of a Moffat profi
 times in NISP, and correlated; galaxies clumpy in VIS on scales of 0.35"; other colours and zero points. Tiles are drawn
 (``--tiles``, none with labels) and moved there; so are the two labelled sets, object by object. ``scanner.adapt`` sees the
 moved tiles and nothing else. Then recall of the same lenses, at the same false-positive rates among the same non-lenses: on
-the first sky, on the second before, and after; with 95% intervals of 2,000 resamples of both classes, paired. Lenses count
-whose arcs can be seen on both skies: what the second's noise hides is not lost by the bundle.
+the first sky, on the second before, with the bundle's own networks calibrated anew, and after; with 95% intervals of 2,000
+resamples of both classes, paired. Lenses count whose arcs can be seen on both skies: what the second's noise hides is not
+lost by the bundle.
 Everything is kept in DIR: the same command goes on.
 """
 
@@ -28,6 +29,8 @@ from scipy import fft, ndimage
 
 from scanner.cutouts import quality
 from scanner.ensemble import bundles
+from scanner.ensemble.bundle import Bundle
+from scanner.ensemble.calibration import Calibration, fit
 from scanner.ensemble.session import open_session
 from scanner.evaluation.scores import cached_logits
 from scanner.interface.adapt import adapt
@@ -40,6 +43,8 @@ from scanner.simulation.population.truth import VISIBLE_SNR
 from scanner.simulation.telescope.noise import SKY_SIGMA, ZERO_POINT, bin3
 from scanner.sky import tile_list
 from scanner.survey.scan.machine import cores
+from scanner.training.adaptation import JUDGING_SETS
+from scanner.training.assemble import SKY_PREVALENCE
 
 RATES = (1e-2, 1e-3)
 RESAMPLES = 2_000
@@ -167,21 +172,36 @@ def figures(scores: dict[str, tuple[Float64, Float64]], rate: float, seed: int =
         p, n = (rng.integers(0, size, size) for size in (lenses.shape[1], others.shape[1]))
         drawn[k] = recall(lenses[:, p], others[:, n], rate)
     found = {name: resampled_interval(float(value[k]), drawn[:, k]) for k, name in enumerate(scores)}
-    home, before, after = value
-    gain, loss = drawn[:, 2] - drawn[:, 1], drawn[:, 0] - drawn[:, 1]
-    found["won"] = resampled_interval(float(after - before), gain)
-    found["won back, share of the loss"] = resampled_interval(
-        float((after - before) / (home - before)), gain / np.where(np.abs(loss) > 1e-3, loss, np.nan)
-    )
+    home, before = value[:2]
+    loss = drawn[:, 0] - drawn[:, 1]
+    for k, name in enumerate(list(scores)[2:], 2):
+        found[f"{name}: share of the loss won back"] = resampled_interval(
+            float((value[k] - before) / (home - before)),
+            (drawn[:, k] - drawn[:, 1]) / np.where(np.abs(loss) > 1e-3, loss, np.nan),
+        )
     return found
 
 
-def scored(bundle: str | Path | None, sets: Sequence[LabelledSet], cache: Path) -> tuple[Float64, Float64]:
+def log_odds(bundle: Bundle, sets: Sequence[LabelledSet], cache: Path) -> list[Float32]:
+    """What the members of a bundle say of all objects of each set, test-time augmentation included."""
+    return [cached_logits(bundle, one, lambda: open_session(bundle, "auto", 1, cores()), cache) for one in sets]
+
+
+def scored(bundle: Bundle, sets: Sequence[LabelledSet], cache: Path) -> tuple[Float64, Float64]:
     """Scores of all objects of each set."""
-    loaded = bundles.load(bundle)
-    logits = [cached_logits(loaded, one, lambda: open_session(loaded, "auto", 1, cores()), cache) for one in sets]
-    lenses, others = (np.asarray(loaded.calibration.ranking_score(rows), dtype=np.float64) for rows in logits)
+    lenses, others = (bundle.calibration.ranking_score(rows) for rows in log_odds(bundle, sets, cache))
     return lenses, others
+
+
+def recalibrated(bundle: Bundle, painted: Sequence[LabelledSet], cache: Path) -> Calibration:
+    """What adapting wins without training: the bundle's own networks, calibrated on painted lenses and own objects."""
+    logits, truth = log_odds(bundle, painted, cache), [one.truth for one in painted]
+    counted = [~one.is_lens | one.visible for one in truth]
+    return fit(
+        np.concatenate([rows[keep] for rows, keep in zip(logits, counted, strict=True)]),
+        np.concatenate([one.is_lens[keep] for one, keep in zip(truth, counted, strict=True)]),
+        sky_prevalence=SKY_PREVALENCE,
+    )
 
 
 def main() -> None:
@@ -218,7 +238,8 @@ def main() -> None:
         return
     counted = visible_on_both(first[0], second[0])
     cache = out / "log-odds"
-    cases = {"first sky": (asked.bundle, first, asked.cache or cache), "before": (asked.bundle, second, cache)}
+    bundle = bundles.load(asked.bundle)
+    cases = {"first sky": (bundle, first, asked.cache or cache), "before": (bundle, second, cache)}
     scores = {name: scored(*case) for name, case in cases.items()}
     scores = {name: (pair[0][counted], pair[1]) for name, pair in scores.items()}
     scores["first sky"] = scores["first sky"][0], scores["first sky"][1][plain_rows]
@@ -237,8 +258,12 @@ def main() -> None:
     )
     if asked.stop_after == "adapt":
         return
-    after = scored(adapted.path, second, cache)
-    scores["after"] = after[0][counted], after[1]
+    judges = [LabelledSet(out / "adapted" / name) for name in JUDGING_SETS]
+    calibrated = recalibrated(bundle, judges, out / "adapted" / "members" / "log-odds")
+    lens_scores, other_scores = (calibrated.ranking_score(rows) for rows in log_odds(bundle, second, cache))
+    scores["recalibrated"] = lens_scores[counted], other_scores
+    lens_scores, other_scores = scored(bundles.load(adapted.path), second, cache)
+    scores["after"] = lens_scores[counted], other_scores
     n_lenses, n_others = (len(part) for part in scores["after"])
     print(f"{n_lenses} visible lenses, {n_others} non-lenses")
     table = {f"{rate:g}": {name: str(value) for name, value in figures(scores, rate).items()} for rate in RATES}
