@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from astropy_healpix import neighbours
 
 from scanner import __version__
 from scanner.catalogue import columns
@@ -25,6 +26,10 @@ ROWS_PER_PARTITION = 500_000
 #: A search by position decodes whole row groups: smaller ones are faster, until the footers that list them are not.
 ROW_GROUP_ROWS = 16_384
 _DIRECTORY_PIXELS = 10_000
+#: A margin cache holds what lies so near outside a partition, in arcseconds, and what else is in the pixels of this order that
+#: touch it: no way through one of them is shorter than 16 arcseconds.
+MARGIN_ARCSEC, MARGIN_ORDER = 10, 13
+COLLECTION = "collection.properties"
 
 
 def partition_path(order: int, pixel: int) -> str:
@@ -53,6 +58,21 @@ class Partition:
         shift = 2 * (HEALPIX_ORDER - self.order)
         return self.pixel << shift, (self.pixel + 1) << shift
 
+    def margin(self) -> Int64:
+        """The pixels of :data:`MARGIN_ORDER` outside that touch it, (M,) int64, ascending."""
+        depth = MARGIN_ORDER - self.order
+        along, side = np.arange(2**depth, dtype=np.int64), np.int64(2**depth - 1)
+        edges = [(along, 0 * along), (along, 0 * along + side), (0 * along, along), (0 * along + side, along)]
+        x, y = (np.concatenate(parts) for parts in zip(*edges, strict=True))
+        # Nested numbers: the bits of x and y by turns.
+        inside = np.full(len(x), self.pixel << 2 * depth, dtype=np.int64)
+        for bit in range(depth):
+            inside |= (x >> bit & 1) << 2 * bit | (y >> bit & 1) << 2 * bit + 1
+        # Some pixels have seven neighbours; the eighth is -1, of which numpy complains.
+        with np.errstate(invalid="ignore"):
+            near = np.unique(neighbours(inside, 2**MARGIN_ORDER, order="nested"))
+        return np.asarray(near[(near >= 0) & (near >> 2 * depth != self.pixel)], dtype=np.int64)
+
 
 class HatsWriter:
     """A HATS catalogue in the making; made by :func:`hats_writer`.
@@ -63,6 +83,8 @@ class HatsWriter:
         partition_info.csv                         the HEALPix pixels that hold rows
         dataset/_common_metadata, _metadata        schema (with units, descriptions, UCDs); statistics of all files
         dataset/Norder=k/Dir=d/Npix=n.parquet      rows of pixel n of order k, sorted by _healpix_29
+
+    A *margin cache* is a catalogue of the same pixels; the rows of each are those near outside it.
 
     A pixel is split in four until it holds no more than ``rows_per_partition`` rows, so files are about equal whatever the
     density. There is no date in it: the same rows give the same bytes, whatever their order.
@@ -77,16 +99,21 @@ class HatsWriter:
         Of the rows.
     rows_per_partition
         Most rows of one file.
+    margin_of
+        Name of the folder beside it that it is the margin cache of: then the rows of a partition are those near outside it.
     """
 
-    def __init__(self, folder: Path, name: str, schema: pa.Schema, rows_per_partition: int) -> None:
+    def __init__(
+        self, folder: Path, name: str, schema: pa.Schema, rows_per_partition: int, margin_of: str | None = None
+    ) -> None:
         self._folder, self._name, self._schema, self._rows_per_partition = folder, name, schema, rows_per_partition
+        self._margin_of, self.n_rows = margin_of, 0
         self._dataset = folder / "dataset"
         self._dataset.mkdir(parents=True)
         self._written: dict[Partition, pq.FileMetaData] = {}
 
     def write(self, part: Partition, rows: pa.Table) -> None:
-        """Write one partition: all its rows, by HEALPix index."""
+        """Write one partition: all its rows, by HEALPix index; of a margin cache, those of its margin."""
         path = self._dataset / part.path
         path.parent.mkdir(parents=True, exist_ok=True)
         collected: list[pq.FileMetaData] = []
@@ -102,6 +129,7 @@ class HatsWriter:
         )
         collected[0].set_file_path(part.path)
         self._written[part] = collected[0]
+        self.n_rows += len(rows)
 
     def close(self) -> tuple[Partition, ...]:
         """Write what is said of the whole; returns the partitions by order and pixel."""
@@ -113,8 +141,8 @@ class HatsWriter:
         (self._folder / "partition_info.csv").write_text("\n".join(lines) + "\n", encoding="ascii")
         properties = {
             "obs_collection": self._name,
-            "dataproduct_type": "object",
-            "hats_nrows": sum(part.stop - part.start for part in partitions),
+            "dataproduct_type": "object" if self._margin_of is None else "margin",
+            "hats_nrows": self.n_rows,
             "hats_col_ra": "ra",
             "hats_col_dec": "dec",
             "hats_col_healpix": columns.HEALPIX_COLUMN.name,
@@ -125,6 +153,8 @@ class HatsWriter:
             "hats_builder": f"scanner {__version__}",
             "moc_sky_fraction": f"{sum(4.0**-part.order for part in partitions) / 12:.6g}",
         }
+        if self._margin_of is not None:
+            properties |= {"hats_primary_table_url": self._margin_of, "hats_margin_threshold": MARGIN_ARCSEC}
         text = "#HATS catalog\n" + "".join(f"{key}={value}\n" for key, value in properties.items())
         (self._folder / "hats.properties").write_text(text, encoding="utf-8")
         return partitions
@@ -132,7 +162,7 @@ class HatsWriter:
 
 @contextmanager
 def hats_writer(
-    folder: Path, name: str, schema: pa.Schema, rows_per_partition: int = ROWS_PER_PARTITION
+    folder: Path, name: str, schema: pa.Schema, rows_per_partition: int = ROWS_PER_PARTITION, margin_of: str | None = None
 ) -> Iterator[HatsWriter]:
     """Write a HATS catalogue; one that is there is replaced when the new one is complete.
 
@@ -140,7 +170,7 @@ def hats_writer(
     ----------
     folder
         The catalogue's folder.
-    name, schema, rows_per_partition
+    name, schema, rows_per_partition, margin_of
         As :class:`HatsWriter` takes them.
 
     Raises
@@ -155,13 +185,22 @@ def hats_writer(
     partial = folder.with_name(f".{folder.name}.partial")
     _remove(partial)
     try:
-        writer = HatsWriter(partial, name, schema, rows_per_partition)
+        writer = HatsWriter(partial, name, schema, rows_per_partition, margin_of)
         yield writer
         writer.close()
         _remove(folder)
         partial.replace(folder)
     finally:
         _remove(partial)
+
+
+def write_collection(folder: Path, name: str, catalogue: str, margin: str | None) -> None:
+    """Say in a folder which catalogue and which margin cache in it belong together; LSDB opens the folder as both."""
+    properties = {"obs_collection": name, "hats_primary_table_url": catalogue}
+    if margin is not None:
+        properties |= {"all_margins": margin, "default_margin": margin}
+    text = "#HATS Collection\n" + "".join(f"{key}={value}\n" for key, value in properties.items())
+    (folder / COLLECTION).write_text(text, encoding="utf-8")
 
 
 def write_hats(table: pa.Table, folder: Path, name: str, rows_per_partition: int = ROWS_PER_PARTITION) -> tuple[Partition, ...]:

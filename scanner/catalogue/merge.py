@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -16,7 +16,17 @@ import pyarrow as pa
 
 from scanner.catalogue import columns, rank
 from scanner.catalogue.deduplicate import RULE_COLUMNS, Cell, Rule, deduplicate
-from scanner.catalogue.hats import MAX_PARTITION_ORDER, ROWS_PER_PARTITION, Partition, hats_writer, partition
+from scanner.catalogue.hats import (
+    MARGIN_ARCSEC,
+    MARGIN_ORDER,
+    MAX_PARTITION_ORDER,
+    ROWS_PER_PARTITION,
+    HatsWriter,
+    Partition,
+    hats_writer,
+    partition,
+    write_collection,
+)
 from scanner.catalogue.known_lenses import KnownLensMatcher
 from scanner.config import SYSTEM_RADIUS_ARCSEC
 from scanner.errors import ContentError, OutputError
@@ -149,7 +159,7 @@ class Merging:
         on_rows: Callable[[pa.Table], None] = lambda rows: None,
         rows_per_partition: int = ROWS_PER_PARTITION,
     ) -> None:
-        """Write the catalogue.
+        """Write the catalogue, its margin cache and, beside them, that they belong together.
 
         Parameters
         ----------
@@ -163,16 +173,37 @@ class Merging:
         OutputError
             It cannot be written.
         """
-        with hats_writer(
-            folder, name, columns.with_further(columns.CATALOGUE_SCHEMA, self._further), rows_per_partition
-        ) as writer:
-            for part in self._partitions("ranks", rows_per_partition):
+        schema = columns.with_further(columns.CATALOGUE_SCHEMA, self._further)
+        parts = self._partitions("ranks", rows_per_partition)
+        with hats_writer(folder, name, schema, rows_per_partition) as writer:
+            for part in parts:
                 first, end = part.range
                 inside = f"sorted.{_INDEX} >= ? AND sorted.{_INDEX} < ? AND ranks.{_INDEX} >= ? AND ranks.{_INDEX} < ?"
                 rows = self._rows(f"{inside} ORDER BY sorted.rowid", first, end, first, end)
                 rows = complete(rows, self._known, self._systems, self._prefixes)
                 writer.write(part, rows)
                 on_rows(rows)
+        margin = folder.with_name(f"{folder.name}_{MARGIN_ARCSEC}arcs")
+        with hats_writer(margin, f"{name} {MARGIN_ARCSEC}arcs", schema, rows_per_partition, folder.name) as writer:
+            self._write_margins(writer, parts)
+        write_collection(folder.parent, name, folder.name, margin.name if writer.n_rows else None)
+
+    def _write_margins(self, writer: HatsWriter, parts: Sequence[Partition]) -> None:
+        """The rows near outside each partition; partitions without any have no file."""
+        pixels = [part.margin() for part in parts]
+        near = {
+            "part": np.repeat(np.arange(len(parts), dtype=np.int64), [len(some) for some in pixels]),
+            "pixel": np.concatenate([np.empty(0, dtype=np.int64), *pixels]),
+        }
+        self._put(
+            "CREATE TABLE margins AS SELECT part, id FROM ranks JOIN given "
+            f"ON ranks.{_INDEX} >> {2 * (HEALPIX_ORDER - MARGIN_ORDER)} = given.pixel ORDER BY part, id",
+            pa.table(near),
+        )
+        for number in self._ask("SELECT DISTINCT part FROM margins ORDER BY part")["part"].to_pylist():
+            rows = self._rows("ranks.id IN (SELECT id FROM margins WHERE part = ?) ORDER BY sorted.rowid", number)
+            writer.write(parts[number], complete(rows, self._known, self._systems, self._prefixes))
+        self._do("DROP TABLE margins")
 
     def _deduplicate(self) -> None:
         self._do("CREATE TABLE lost (id BIGINT)")

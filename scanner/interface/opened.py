@@ -237,7 +237,7 @@ class Opened:
 
     @property
     def catalogue_location(self) -> str:
-        """Path or URL of the HATS catalogue: ``lsdb.open_catalog(run.catalogue_location)`` opens it."""
+        """Path or URL of the HATS catalogue; LSDB opens the folder that it lies in, with its margin cache."""
         return self.catalogue.where
 
     @property

@@ -139,6 +139,8 @@ def write_sheet(
 
 RESULTS = (
     "catalogue",
+    "catalogue_10arcs",
+    "collection.properties",
     "candidates.fits",
     "candidates.ecsv",
     "candidates.vot",

@@ -1,14 +1,18 @@
 """Merging in parts gives, to the byte, what all rows at once give: whatever their order, wherever on the sky they lie."""
 
 import errno
+import re
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from astropy_healpix import boundaries_lonlat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_catalogue import listed, merged
+from scipy.spatial import KDTree
 
 from scanner.catalogue import merge as module
 from scanner.catalogue.columns import CANDIDATE_SCHEMA, column, with_column
@@ -17,7 +21,7 @@ from scanner.catalogue.hats import write_hats
 from scanner.catalogue.known_lenses import KnownLenses, KnownLensMatcher
 from scanner.catalogue.merge import Merging
 from scanner.errors import ContentError, OutputError
-from scanner.sphere import unit_vectors
+from scanner.sphere import chord, unit_vectors
 
 ARCSEC = 1 / 3600
 #: Where right ascension begins again, both poles, corners of base pixels, and a plain place.
@@ -166,12 +170,57 @@ def test_what_memory_does_not_hold_is_put_into_the_folder(random_rows, tmp_path,
     assert files(tmp_path / "in-parts") == files(tmp_path / "at-once")
 
 
+@pytest.mark.parametrize(("ra", "dec"), [(45.0, 0.0), (0.0, -41.8103), (123.0, 89.95), (52.9, -28.0)])
+def test_a_margin_cache_has_what_lies_near_each_partition(make_rows, tmp_path, ra, dec) -> None:
+    """Inside a base pixel, where seven pixels meet, at a pole, anywhere: whoever is within 10 arcsec is in one's margin."""
+    random = np.random.default_rng(3)
+    n, half = 2500, 0.12
+    decs = np.clip(dec + random.uniform(-half, half, n), -90, 90)
+    ras = (ra + random.uniform(-half, half, n) / np.cos(np.radians(dec))) % 360
+    rows = make_rows(target_id=np.arange(n), ra=ras, dec=decs, tile_id=["1"] * n, run=["a"] * n, bundle=["b 1"] * n)
+    with Merging(tmp_path / "merging", Rule(0.01), KnownLensMatcher(None, 1.0)) as merging:
+        merging.add(rows)
+        merging.merge()
+        merging.write(tmp_path / "catalogue", "made", rows_per_partition=150)
+    inside, outside = (read_partitions(tmp_path / name) for name in ("catalogue", "catalogue_10arcs"))
+    assert len(inside) > 10
+    places, n_near = unit_vectors(ras, decs), 0
+    for path, targets in inside.items():
+        order, pixel = (int(found) for found in re.findall(r"Norder=(\d+).*Npix=(\d+)", path)[0])
+        # Points 3 arcsec apart along the border of the pixel.
+        lon, lat = boundaries_lonlat([pixel], 2 ** (16 - order), 2**order, order="nested")
+        distance, _ = KDTree(unit_vectors(lon.deg.ravel(), lat.deg.ravel())).query(places)
+        others = [row for row in range(n) if row not in targets]
+        near = {row for row in others if distance[row] < chord(10.0)}
+        assert near <= outside.get(path, set()) <= {row for row in others if distance[row] < chord(60.0)}
+        n_near += len(near)
+    assert n_near > 50
+    properties = dict(
+        line.split("=", 1) for line in (tmp_path / "catalogue_10arcs" / "hats.properties").read_text().splitlines()[1:]
+    )
+    assert (properties["dataproduct_type"], properties["hats_primary_table_url"]) == ("margin", "catalogue")
+    assert float(properties["hats_margin_threshold"]) == 10.0
+    assert int(properties["hats_nrows"]) == sum(map(len, outside.values()))
+    assert "default_margin=catalogue_10arcs\n" in (tmp_path / "collection.properties").read_text()
+
+
+def read_partitions(folder):
+    """Ids of the objects in each file of a catalogue, by its path."""
+    files = sorted((folder / "dataset").rglob("Npix=*.parquet"))
+    return {
+        str(path.relative_to(folder)): set(pq.read_table(path, partitioning=None)["target_id"].to_pylist()) for path in files
+    }
+
+
 def test_nothing_at_all(tmp_path) -> None:
     with Merging(tmp_path / "merging", Rule(0.5), KnownLensMatcher(None, 1.0)) as merging:
         merging.merge()
         merging.write(tmp_path / "catalogue", "made")
         assert len(merging.listed(5)) == merging.n_unique == 0
-    assert (tmp_path / "catalogue" / "partition_info.csv").read_text() == "Norder,Npix\n"
+    for name in ("catalogue", "catalogue_10arcs"):
+        assert (tmp_path / name / "partition_info.csv").read_text() == "Norder,Npix\n"
+    # Where nothing is near a border, there is no margin to open.
+    assert "margin" not in (tmp_path / "collection.properties").read_text()
 
 
 def test_objects_without_a_position_are_refused(make_rows, tmp_path) -> None:

@@ -10,7 +10,8 @@ from scanner.config import StorageConfig
 from scanner.storage import Store, open_store, split
 from scanner.storage.object_store import FENCE_BYTES
 
-RESULTS = ("catalogue", *(f"candidates.{kind}" for kind in ("fits", "ecsv", "vot", "reg", "html")), "scores.png", "tsne.png")
+RESULTS = ("catalogue", "catalogue_10arcs", "collection.properties")
+RESULTS += (*(f"candidates.{kind}" for kind in ("fits", "ecsv", "vot", "reg", "html")), "scores.png", "tsne.png")
 RESULTS += ("tiles.parquet", "footprint.fits", "failed-tiles.ecsv")
 #: Beside the results: the run's own records, which tell of times and hosts.
 RECORDS = ("run.json", "status.json")

@@ -57,7 +57,7 @@ def test_every_object_once_with_its_run(runs, tables, tmp_path) -> None:
     version = tmp_path / "survey" / "versions" / "1"
     tables_of_best = {f"candidates.{kind}" for kind in ("fits", "ecsv", "vot", "reg")}
     assert {path.name for path in version.iterdir()} == tables_of_best | {
-        "catalogue", "tiles.parquet", "footprint.fits", "version.json",
+        "catalogue", "catalogue_10arcs", "collection.properties", "tiles.parquet", "footprint.fits", "version.json",
     }  # fmt: skip
     assert Table.read(version / "candidates.fits")["rank"].tolist() == list(range(1, 201))
     tiles = pq.read_table(version / "tiles.parquet")
