@@ -76,15 +76,24 @@ def print_plan(console: Console, plan: RunPlan, config: RunConfig) -> None:
             f"(--screen none) scoring takes {plan.objects_per_second / plan.without_screen:.1f} times as long."
         )
     if plan.sky_area_deg2 > 0:
-        core_s = plan.core_seconds / plan.sky_area_deg2
-        console.print(
-            f"A square degree like these takes {core_s:,.0f} core-s of scoring, the 63 of Euclid's Q1 "
-            f"{core_s * 63 / 3600:,.0f} core-hours, the 14,000 of its Wide Survey {core_s * 14_000 / 3600:,.0f}."
-        )
+        _print_cost(console, plan)
     console.print(
         f"About {duration(plan.seconds)} on {counted(plan.workers, 'worker')} at {plan.objects_per_second:.0f} objects/s each "
-        "(scoring measured just now; a remote tile is fetched while the one before it is scanned). Nothing was written."
+        "(scoring and cutting measured just now; a remote tile is fetched while another is scanned). Nothing was written."
     )
+
+
+def _print_cost(console: Console, plan: RunPlan) -> None:
+    """Print what sky like this costs, with the screen and without."""
+    table = Table("cutting and scoring", "a square degree", "Q1, 63 deg²", "Wide Survey, 14,000 deg²", box=None, pad_edge=False)
+    ways = {"as planned": plan.core_seconds}
+    if plan.without_screen is not None:
+        ways = {"with the screen": plan.core_seconds, "--screen none": plan.core_seconds_without_screen}
+    for way, seconds in ways.items():
+        each = seconds / plan.sky_area_deg2
+        hours = (f"{each * area / 3600:,.1f} core-hours" for area in (63, 14_000))
+        table.add_row(way, f"{each:,.1f} core-s", *hours)
+    console.print(table)
 
 
 def print_list(console: Console, request: RunRequest) -> None:

@@ -12,13 +12,14 @@ import numpy as np
 from scanner.catalogue.rank import LEAST_LISTED
 from scanner.config import RunConfig
 from scanner.cutouts.codec import CODECS
+from scanner.cutouts.extract import cut
 from scanner.ensemble.augmentation import ORIENTATIONS
 from scanner.ensemble.session import Scorer
 from scanner.errors import TileError
-from scanner.records import NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, FailedTile, Float32, Record, Tile
+from scanner.records import NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, FailedTile, Float32, Record, Targets, Tile
 from scanner.sky.local_files import fetch_tile, remote_files, temporary_folder
 from scanner.sky.targets import list_targets
-from scanner.sky.tile_images import open_tile
+from scanner.sky.tile_images import TileImages, open_tile
 from scanner.survey.folder.fingerprint import bytes_of_tile
 from scanner.survey.scan.output import kept_fraction
 from scanner.survey.workers.cluster import worker_count
@@ -30,7 +31,11 @@ CANDIDATE_FRACTION = 0.01
 
 
 class TilePlan(Record):
-    """One tile of a planned run that was opened; ``n_alike``: others, not opened, that are taken to be like it."""
+    """One tile of a planned run that was opened.
+
+    ``cutting_seconds``: for one object, with sky, sigma and flags, as measured on a few. ``n_alike``: other tiles, not opened,
+    that are taken to be like it.
+    """
 
     tile_id: str
     alignment: str
@@ -39,6 +44,7 @@ class TilePlan(Record):
     n_targets: int
     input_bytes: int
     sky_area_deg2: float
+    cutting_seconds: float = 0.0
     n_alike: int = 0
 
 
@@ -51,7 +57,7 @@ class FetchedTile(Record):
 
 
 class RunPlan(Record):
-    """A planned run; ``seconds`` is an estimate from a short measurement of scoring on this machine.
+    """A planned run; ``seconds`` is an estimate from short measurements of cutting and scoring on this machine.
 
     ``objects_per_second``: scored by one worker, with the bundle's screen and test-time augmentation as far as non-lenses get
     them. ``without_screen``: the same where all members score everything; None where they do. ``share_passing``: of the
@@ -88,8 +94,17 @@ class RunPlan(Record):
 
     @property
     def core_seconds(self) -> float:
-        """Expected time of one worker alone."""
-        return self.n_targets / self.objects_per_second
+        """Expected time of one worker alone, cutting and scoring."""
+        return self._core_seconds(self.objects_per_second)
+
+    @property
+    def core_seconds_without_screen(self) -> float:
+        """The same where all members score everything."""
+        return self._core_seconds(self.without_screen or self.objects_per_second)
+
+    def _core_seconds(self, scored_per_second: float) -> float:
+        cutting = sum((1 + tile.n_alike) * tile.n_targets * tile.cutting_seconds for tile in self.tiles)
+        return cutting + self.n_targets / scored_per_second
 
     @property
     def seconds(self) -> float:
@@ -168,7 +183,16 @@ def _plan_tile(tile: Tile, config: RunConfig, scratch: Path) -> TilePlan:
             n_targets=len(selection.targets),
             input_bytes=bytes_of_tile(tile),
             sky_area_deg2=images.sky_area_deg2,
+            cutting_seconds=_cutting_seconds(images, selection.targets),
         )
+
+
+def _cutting_seconds(images: TileImages, targets: Targets, n_objects: int = 32) -> float:
+    """Seconds that cutting and measuring one of the objects takes; 0 where there is none."""
+    some = targets.take(np.linspace(0, len(targets) - 1, min(n_objects, len(targets))).astype(np.int64))
+    start = time.perf_counter()
+    n_cut = sum(len(batch) for batch in cut(images, some, n_objects))
+    return (time.perf_counter() - start) / max(n_cut, 1)
 
 
 def _scoring_rates(scorer: Scorer, n_objects: int = 16) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from waiting import LIMIT_S
 
 from scanner.cli.main import main
 from scanner.ensemble import bundles
+from scanner.survey.plan import RunPlan, TilePlan
 
 
 def scan(capsys, *words):
@@ -189,11 +190,33 @@ def test_a_dry_run_says_what_the_screen_saves_and_what_a_square_degree_costs(sky
     assert code == 0
     out = " ".join(out.split())
     assert "all members score about 10% of the objects. Without it (--screen none) scoring takes" in out
-    assert re.search(r"A square degree like these takes [\d,]+ core-s of scoring, the 63 of Euclid's Q1 [\d,]+ core-hours", out)
+    number = r"([\d,.]+)"
+    costs = {}
+    for way in ("with the screen", "--screen none"):
+        found = re.search(rf"{way} {number} core-s {number} core-hours {number} core-hours", out)
+        costs[way] = [float(value.replace(",", "")) for value in found.groups()]
+        degree, q1, wide = costs[way]
+        assert q1 == pytest.approx(degree * 63 / 3600, abs=0.1)
+        assert wide == pytest.approx(degree * 14_000 / 3600, abs=0.3)
+    assert costs["with the screen"] < costs["--screen none"]
     code, out, _ = scan(capsys, *words, "--screen", "none")
+    out = " ".join(out.split())
     assert code == 0
-    assert "all members score about" not in " ".join(out.split())
-    assert "A square degree like these takes" in out
+    assert "all members score about" not in out
+    assert re.search(rf"as planned {number} core-s {number} core-hours {number} core-hours", out)
+
+
+def test_a_plan_counts_cutting_and_scoring():
+    tile = TilePlan(
+        tile_id="a", alignment="bin", target_source="catalogue", n_seen=9, n_targets=4, input_bytes=1, sky_area_deg2=0.5,
+        cutting_seconds=0.25, n_alike=1,
+    )  # fmt: skip
+    plan = RunPlan(tiles=(tile,), failed=(), workers=2, objects_per_second=10.0, without_screen=2.0)
+    assert plan.core_seconds == pytest.approx(8 * 0.25 + 8 / 10)
+    assert plan.core_seconds_without_screen == pytest.approx(8 * 0.25 + 8 / 2)
+    assert plan.seconds == pytest.approx(plan.core_seconds / 2)
+    always = plan.model_copy(update={"without_screen": None})
+    assert always.core_seconds_without_screen == always.core_seconds == plan.core_seconds
 
 
 def test_a_dry_run_of_a_long_list_that_fails_is_a_page(tmp_path, capsys):
