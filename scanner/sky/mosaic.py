@@ -165,17 +165,20 @@ class Mosaic:
         if self._rms is not None:
             rms = self._rms.window(top, bottom, left, right).astype(np.float32)
             if not (rms.min() > 0 and rms.max() < BAD_RMS):
-                out[~((rms > 0) & (rms < BAD_RMS))] = np.nan
+                np.copyto(out, np.nan, where=~((rms > 0) & (rms < BAD_RMS)))
         if self._flag is not None:
             flags = self._flag.window(top, bottom, left, right)
             flags = flags if flags.dtype.kind in "iu" else flags.astype(np.int64)
-            # Bits that the file has no room for are set in no pixel.
-            hit = (flags & np.uint64(self._flag_mask).astype(flags.dtype)) != 0
+            # Bits that the file has no room for are set in no pixel. With the mask in the file's byte order, as if it were the
+            # machine's, no pixel has to be turned round.
+            mask = np.array(self._flag_mask, dtype=np.uint64).astype(flags.dtype)
+            native = flags.dtype.newbyteorder("=")
+            hit = flags.view(native) & mask.view(native)
             if hit.any():
-                out[hit] = np.nan
+                np.copyto(out, np.nan, where=hit != 0)
         # A sum is finite only if every pixel is; it costs a quarter of looking at each, and einsum does not warn of overflow.
         if not math.isfinite(np.einsum("ij->", out)):
-            out[~np.isfinite(out)] = np.nan
+            np.copyto(out, np.nan, where=~np.isfinite(out))
 
     def good_fraction(self) -> float:
         """Share of good pixels, from 32 rows spread over the mosaic.
