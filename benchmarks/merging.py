@@ -37,7 +37,7 @@ RULE, NOTHING_KNOWN = Rule(0.5), KnownLensMatcher(None, 1.0)
 
 @dataclass(frozen=True)
 class Measured:
-    """One merging: seconds, of processors too, peak bytes of memory, bytes on disk at the end, objects, hash of the catalogue."""
+    """One merging: seconds, of processors too, peak bytes of memory, bytes on disk, objects, a hash of the catalogue."""
 
     seconds: float
     core_seconds: float
@@ -58,6 +58,7 @@ class Watch:
         return np.array([time.perf_counter(), time.process_time()])
 
     def drawing(self, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        """The tables, one by one; what it takes to draw them does not count."""
         while True:
             start = self._now()
             rows = next(tables, None)
@@ -68,6 +69,7 @@ class Watch:
 
     @property
     def seconds(self) -> tuple[float, float]:
+        """On the clock, and of this process."""
         clock, core = self._now() - self._since - self._drawn
         return float(clock), float(core)
 
