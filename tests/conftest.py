@@ -49,6 +49,14 @@ settings.register_profile("attack", print_blob=True, **_ANY_SPEED)
 settings.load_profile("ci")
 
 
+#: Parts whose files take longest. They begin first, so that what is left at the end is short and both processes share it.
+LONG = ("training", "survey", "interface", "explain")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.relative_to(Path(__file__).parent).parts[0] not in LONG)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport():
     return skips.judged((yield))
