@@ -1,6 +1,7 @@
 from scanner.interface.adapt import adapt
 from scanner.interface.bundle import add_member, evaluate, load_bundle, regrid, score, set_cascade
 from scanner.interface.labels import import_labels
+from scanner.interface.model import export_model, model
 from scanner.interface.objects import Cutout
 from scanner.interface.opened import Run, Survey, merge, open  # noqa: A004
 from scanner.interface.prepare import prepare
@@ -19,11 +20,13 @@ __all__ = [
     "add_member",
     "euclidise",
     "evaluate",
+    "export_model",
     "import_labels",
     "inject",
     "load_bundle",
     "make_bundle",
     "merge",
+    "model",
     "open",
     "plan",
     "prepare",

@@ -52,6 +52,8 @@ VERBS = {
     "evaluate": ("scanner.cli.evaluate:evaluate", "Measure bundles on a labelled dataset."),
     "grades": ("scanner.cli.grades:grades", "Export grades as labels and datasets, say how far graders agree."),
     "labels": ("scanner.cli.labels:labels", "Import labels that others gave: published tables, votes, lists."),
+    "model": ("scanner.cli.model:model_", "Fit a lens model to the candidates of a run."),
+    "export-model": ("scanner.cli.model:export_model_", "Hand a lens model to other software."),
     "explain": ("scanner.cli.explain:explain", "Explain an object of a run, or the networks of a bundle."),
     "schemas": ("scanner.cli.schemas:schemas", "Write the JSON Schema of every file and message."),
 }

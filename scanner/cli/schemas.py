@@ -18,6 +18,8 @@ from scanner.grading.agreement import Agreement
 from scanner.grading.training_set import GradedSetRecord
 from scanner.imaging_surveys import ImagingSurvey
 from scanner.labels.importing import ImportedSetRecord
+from scanner.modelling.candidate import LensModel
+from scanner.modelling.stage import ModelJob, ModelOutcome
 from scanner.records import CommitRecord, FailedTile, Record, SealedRecord, Tile
 from scanner.report.explanations import AtlasRecord, ExplainJob, ExplainOutcome, Explanation, PageRecord
 from scanner.service.settings import ServiceConfig
@@ -70,6 +72,7 @@ MODELS: dict[str, type[Record]] = {
     "atlas": AtlasRecord,
     "object-page": PageRecord,
     "explanation": Explanation,
+    "lens-model": LensModel,
     "replay-report": ReplayReport,
     "tile": Tile,
     "failed-tile": FailedTile,
@@ -81,6 +84,8 @@ MODELS: dict[str, type[Record]] = {
     "cut-outcome": CutOutcome,
     "explain-job": ExplainJob,
     "explain-outcome": ExplainOutcome,
+    "model-job": ModelJob,
+    "model-outcome": ModelOutcome,
 }
 
 

@@ -1,0 +1,151 @@
+"""Lens models of a run's objects in Python: fitted on its workers, and handed to other software."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scanner.config import RunConfig, StorageConfig
+from scanner.errors import InputMissingError
+from scanner.interface.opened import Run
+from scanner.interface.progress import bar
+from scanner.processes import sigterm_interrupts
+from scanner.storage import open_store
+
+if TYPE_CHECKING:
+    from scanner.interface.objects import Which
+    from scanner.modelling.candidate import LensModel
+    from scanner.modelling.hand_over import Format
+    from scanner.modelling.stage import ModelReport
+
+
+def model(
+    run: str | Path | Run,
+    *,
+    top: int | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    storage: StorageConfig | None = None,
+    progress: bool | None = None,
+) -> ModelReport:
+    """Fit a lens model to the best objects of a finished run, as ``scanner model`` does.
+
+    Each gets ``models/TILE/TARGET/`` in the run folder, and a row of ``models.parquet``. What is modelled already is not done
+    again; an object that cannot be modelled gets a record that says why, and never stops the rest.
+
+    Parameters
+    ----------
+    run
+        A run folder, or what :func:`scanner.scan` returned.
+    top
+        So many objects by rank; by default the candidates that the contact sheet may show.
+    workers, scheduler
+        Worker processes, or the address of a standing Dask scheduler; by default as the run had them.
+    storage
+        How object stores are reached; by default as the run reached them.
+    progress
+        Show a bar; by default on a terminal and in a notebook.
+
+    Returns
+    -------
+    ModelReport
+        ``models``, best object first; ``n_before``, ``n_done``, ``failed``.
+
+    Raises
+    ------
+    ScannerError
+        The run is not finished, is damaged, or is in use by another process.
+
+    Examples
+    --------
+    >>> import scanner
+    >>> report = scanner.model("scan", top=1, workers=1)
+    >>> report.models[0].verdict in ("certified", "consistent", "no evidence", "better without a lens", "refused")
+    True
+    """
+    from scanner.catalogue.rank import leaders
+    from scanner.modelling.stage import model_run
+    from scanner.survey.folder.ledger import RunFolder
+
+    opened = _run(run, storage)
+    folder = RunFolder(open_store(opened.location, storage or StorageConfig()))
+    config = _worked_on(folder.record().config, workers, scheduler, storage)
+    wanted = ["rank", "system_id", "tile_id", "target_id", "is_candidate"]
+    rows = opened.query(top=config.catalogue.sheet_candidates if top is None else top, columns=wanted, arrow=True)
+    if top is None:
+        rows = leaders(rows.filter(rows["is_candidate"]))
+    with sigterm_interrupts(), bar("modelling", shown=progress) as move:
+        return model_run(RunFolder(open_store(opened.location, config.storage)), config, rows, lambda done, of: move(done, of))
+
+
+def export_model(
+    run: str | Path | Run,
+    which: Which,
+    out: str | Path | None = None,
+    *,
+    to: Format = "fits",
+    storage: StorageConfig | None = None,
+) -> Path:
+    """Hand the lens model of one object to other software, as ``scanner export-model`` does.
+
+    Parameters
+    ----------
+    run
+        A run folder, or what :func:`scanner.scan` returned.
+    which
+        Rank, name, place or row of the object; see :meth:`Run.find <scanner.interface.opened.Opened.find>`.
+    out
+        Folder to make; by default ``TILE-TARGET-model``, here.
+    to
+        ``"fits"``: images and record; ``"lenstronomy"``: these, and the arguments of lenstronomy's classes.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    InputMissingError
+        The object is not there, or was not modelled.
+    OutputError
+        The folder is there already.
+    """
+    from scanner.modelling import hand_over
+
+    opened = _run(run, storage)
+    found = model_of(opened, which, storage)
+    folder = Path(f"{found.tile_id}-{found.target_id}-model" if out is None else out)
+    hand_over.hand_over(open_store(opened.location, storage or StorageConfig()), found, to, folder)
+    return folder
+
+
+def model_of(run: Run, which: Which, storage: StorageConfig | None = None) -> LensModel:
+    """The lens model of one object of a run.
+
+    Raises
+    ------
+    InputMissingError
+        The object is not there, or was not modelled.
+    """
+    from scanner.modelling import stage
+
+    row = run.find(which).slice(0, 1).to_pylist()[0]
+    found = stage.read(open_store(run.location, storage or StorageConfig()), row["tile_id"], row["target_id"])
+    if found is None:
+        raise InputMissingError(
+            f"{run.location}: {row['tile_id']}/{row['target_id']} has no lens model; 'scanner model {run.location} --top "
+            f"{row['rank']}' makes those of the best {row['rank']}."
+        )
+    return found
+
+
+def _run(run: str | Path | Run, storage: StorageConfig | None) -> Run:
+    return run if isinstance(run, Run) else Run(str(run), storage)
+
+
+def _worked_on(config: RunConfig, workers: int | None, scheduler: str | None, storage: StorageConfig | None) -> RunConfig:
+    """A run's configuration with other workers and another way to its stores."""
+    changes = {name: value for name, value in (("workers", workers), ("scheduler", scheduler)) if value is not None}
+    config = config.model_copy(update={"engine": config.engine.model_copy(update=changes)})
+    return config if storage is None else config.model_copy(update={"storage": storage})

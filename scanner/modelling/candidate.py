@@ -1,0 +1,360 @@
+"""The lens model of one candidate: what is fitted, what is said of it, and the images that go with it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.linalg import LinAlgError
+from threadpoolctl import threadpool_limits
+
+from scanner import __version__
+from scanner.catalogue.columns import Column
+from scanner.errors import ScannerError
+from scanner.modelling.deflector_light import fit_deflector
+from scanner.modelling.hypotheses import Comparison, compare
+from scanner.modelling.observation import Observation, observe
+from scanner.modelling.scene_fit import HIGHEST_THETA_E, LOWEST_THETA_E, Fit, Problem, Scene, draw
+from scanner.records import BANDS, CutoutBatch, Float32, Record, SealedRecord
+from scanner.simulation.lensing.images import find_images
+from scanner.simulation.lensing.lens import Sightline
+
+Status = Literal["converged", "not converged", "at a limit", "low S/N", "poor fit", "refused"]
+Verdict = Literal["certified", "consistent", "no evidence", "better without a lens", "refused"]
+#: ln evidence ratio from which a candidate is certified, consistent with a lens, and better explained without one; see
+#: ``docs/lens-models.md`` for how many hard negatives reach them.
+CERTIFIED, CONSISTENT, WITHOUT = 30.0, 5.0, -5.0
+#: Least S/N of the lensed light, all bands together, of a model that is worth its name.
+LEAST_ARC_SNR = 8.0
+#: Largest chi squared of a good fit, in units of the number of independent pixels.
+WORST_CHI2 = 1.5
+
+
+class ModelledGalaxy(Record):
+    """A Sérsic profile of a model: arcsec from the cutout's centre, x along rows and y along columns of VIS.
+
+    ``lensed``: it lies behind the deflector, and all but the flux's colour is of the source plane. ``radius_arcsec``:
+    half-light radius √(ab). ``angle_rad``: of the major axis from +x to +y. ``bend_per_arcsec``: curvature of the major axis
+    of a galaxy that is not lensed. ``flux``: VIS, Y, J, H before lensing, in the images' units; None where a band is missing.
+    """
+
+    lensed: bool
+    x_arcsec: float
+    y_arcsec: float
+    radius_arcsec: float
+    q: float
+    angle_rad: float
+    index: float
+    bend_per_arcsec: float
+    flux: tuple[float | None, float | None, float | None, float | None]
+
+
+class ModelledMass(Record):
+    """A singular isothermal ellipsoid and external shear; angles from +x to +y of VIS, positions from the cutout's centre.
+
+    ``theta_e_arcsec`` is that of the sphere with the same mass within its critical curve, √(ab) of that curve.
+    """
+
+    theta_e_arcsec: float
+    theta_e_error_arcsec: float
+    q: float
+    q_error: float
+    angle_rad: float
+    x_arcsec: float
+    y_arcsec: float
+    gamma1: float
+    gamma2: float
+
+
+class LensModel(SealedRecord):
+    """``model.json``: the lens model of one candidate, or why there is none.
+
+    ``input_fingerprint``: of the tile's files. ``psf``: which point spread functions were used. ``ln_evidence_ratio``: natural
+    logarithm of how much better a lens explains the pixels than unlensed galaxies do. ``chi2_lens``, ``chi2_companions``: of
+    the best fit of each; ``n_pixels``: how many independent pixels there are. ``place``: where the files lie, below the record.
+    """
+
+    format_version: Literal[1] = 1
+    tile_id: str
+    target_id: int
+    input_fingerprint: str
+    scanner_version: str = __version__
+    status: Status
+    verdict: Verdict
+    reason: str = ""
+    psf: str = "mean"
+    bands: tuple[str, ...] = ()
+    mass: ModelledMass | None = None
+    galaxies: tuple[ModelledGalaxy, ...] = ()
+    n_companions_without_lens: int = 0
+    ln_evidence_ratio: float | None = None
+    chi2_lens: float | None = None
+    chi2_companions: float | None = None
+    n_pixels: float | None = None
+    n_images: int = 0
+    magnification: float | None = None
+    arc_snr: float | None = None
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class ModelImages:
+    """What each band of the window shows, (90, 90) for VIS and (30, 30) for NISP, in the images' units; sky taken off.
+
+    ``data``, ``deflector``, ``lensed`` (the source's images), ``companions`` (unlensed galaxies), ``noise``, ``fitted``
+    (whether a pixel counted), ``psf``: of each band. ``source``: unlensed VIS light on pixels of 0.02", (100, 100), about
+    ``source_centre`` (arcsec).
+    """
+
+    bands: tuple[int, ...]
+    data: tuple[Float32, ...]
+    deflector: tuple[Float32, ...]
+    lensed: tuple[Float32, ...]
+    companions: tuple[Float32, ...]
+    noise: tuple[Float32, ...]
+    fitted: tuple[Float32, ...]
+    psf: tuple[Float32, ...]
+    source: Float32
+    source_centre: tuple[float, float]
+    window_x: float
+    window_y: float
+
+    def residual(self, number: int) -> Float32:
+        """Data less everything that is modelled."""
+        return self.data[number] - self.deflector[number] - self.lensed[number] - self.companions[number]
+
+
+def model_cutout(cutout: CutoutBatch, tile_id: str, input_fingerprint: str) -> tuple[LensModel, ModelImages | None]:
+    """Fit one candidate; whatever is wrong with it is said in its record.
+
+    Parameters
+    ----------
+    cutout
+        A batch of one.
+    tile_id, input_fingerprint
+        Where it is from.
+    """
+    target_id = int(cutout.targets.target_id[0])
+    try:
+        # Sums of several threads differ in their last bits from run to run.
+        with threadpool_limits(1), np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
+            data = observe(cutout)
+            problem = Problem(data, fit_deflector(data))
+            found = compare(problem)
+            record = _record(problem, found, tile_id, target_id, input_fingerprint)
+            return record, images_of(problem, found.lens)
+    except (ScannerError, LinAlgError, ValueError, FloatingPointError) as error:
+        reason = str(error) if isinstance(error, ScannerError) else f"the fit broke down ({error})"
+    refused = LensModel(
+        tile_id=tile_id,
+        target_id=target_id,
+        input_fingerprint=input_fingerprint,
+        status="refused",
+        verdict="refused",
+        reason=reason,
+    )
+    return refused, None
+
+
+def _record(problem: Problem, found: Comparison, tile_id: str, target_id: int, input_fingerprint: str) -> LensModel:
+    fit, ratio = found.lens, found.ln_evidence_ratio
+    mass = fit.scene.mass
+    assert mass is not None
+    lens = fit.scene.lens
+    error = np.sqrt(np.clip(np.diag(fit.covariance), 0.0, None))
+    flat = math.hypot(mass[1], mass[2])
+    flat_error = float(error[1:3].mean() if flat < 1e-6 else math.hypot(mass[1] * error[1], mass[2] * error[2]) / flat)
+    sources = fit.fluxes[: fit.scene.n_sources, 0]
+    brightest = int(np.argmax(sources)) if len(sources) else 0
+    x, y = fit.scene.galaxies[brightest, :2]
+    amount = [float(image.sum()) for image in draw(fit.scene, problem.data, slopes=False)[0]]
+    seen = sum(flux * share for flux, share in zip(sources, amount, strict=False))
+    snr = float(np.sqrt(np.nansum(fit.snr[: fit.scene.n_sources] ** 2)))
+    status = _status(fit, snr, lens.theta_e, problem.n_pixels)
+    return LensModel(
+        tile_id=tile_id,
+        target_id=target_id,
+        input_fingerprint=input_fingerprint,
+        status=status,
+        verdict=verdict(ratio, status),
+        bands=tuple(BANDS[band] for band in problem.data.bands),
+        mass=ModelledMass(
+            theta_e_arcsec=lens.theta_e,
+            theta_e_error_arcsec=float(lens.theta_e * error[0]),
+            q=lens.q,
+            q_error=float(lens.q * flat_error),
+            angle_rad=lens.angle,
+            x_arcsec=lens.x,
+            y_arcsec=lens.y,
+            gamma1=lens.gamma1,
+            gamma2=lens.gamma2,
+        ),
+        galaxies=tuple(
+            _galaxy(row, flux, number < fit.scene.n_sources)
+            for number, (row, flux) in enumerate(zip(fit.scene.galaxies.tolist(), fit.fluxes.tolist(), strict=True))
+        ),
+        n_companions_without_lens=len(found.companions.scene.galaxies),
+        ln_evidence_ratio=ratio,
+        chi2_lens=fit.chi2,
+        chi2_companions=found.companions.chi2,
+        n_pixels=problem.n_pixels,
+        n_images=int(find_images(x, y, Sightline((lens,))).count[0]),
+        magnification=float(seen / sources.sum()) if sources.sum() > 0.0 else None,
+        arc_snr=snr,
+    )
+
+
+def _galaxy(row: list[float], flux: list[float], lensed: bool) -> ModelledGalaxy:
+    x, y, ln_radius, flat, angle, index, bend = row
+    vis, y_band, j, h = (None if math.isnan(value) else value for value in flux)
+    return ModelledGalaxy(
+        lensed=lensed,
+        x_arcsec=x,
+        y_arcsec=y,
+        radius_arcsec=math.exp(ln_radius),
+        q=math.exp(-flat),
+        angle_rad=angle,
+        index=index,
+        bend_per_arcsec=0.0 if lensed else bend,
+        flux=(vis, y_band, j, h),
+    )
+
+
+def _status(fit: Fit, snr: float, theta_e: float, n_pixels: float) -> Status:
+    if snr < LEAST_ARC_SNR:
+        return "low S/N"
+    if fit.chi2 > WORST_CHI2 * n_pixels:
+        return "poor fit"
+    if not 1.02 * LOWEST_THETA_E < theta_e < HIGHEST_THETA_E / 1.02:
+        return "at a limit"
+    return "converged" if fit.converged else "not converged"
+
+
+def verdict(ln_evidence_ratio: float, status: Status) -> Verdict:
+    """What the evidence says; only a model that converged is certified."""
+    if ln_evidence_ratio > CERTIFIED and status == "converged":
+        return "certified"
+    if ln_evidence_ratio > CONSISTENT:
+        return "consistent"
+    return "no evidence" if ln_evidence_ratio > WITHOUT else "better without a lens"
+
+
+def images_of(problem: Problem, fit: Fit) -> ModelImages:
+    """The images of a fit, the deflector as it is best under this fit."""
+    data, n = problem.data, fit.scene.n_sources
+    seen = data.seen(draw(fit.scene, data, slopes=False)[0])
+    fluxes = np.nan_to_num(fit.fluxes[:, list(data.bands)]).astype(np.float32)
+    lensed = tuple(np.tensordot(fluxes[:n, band], seen[band][:n], 1) for band in range(problem.n_bands))
+    others = tuple(np.tensordot(fluxes[n:, band], seen[band][n:], 1) for band in range(problem.n_bands))
+    deflector = tuple(problem.deflector_light(band, lensed[band] + others[band]) for band in range(problem.n_bands))
+    centre = fit.scene.galaxies[:n, :2].mean(axis=0)
+    return ModelImages(
+        bands=data.bands,
+        data=data.images,
+        deflector=deflector,
+        lensed=lensed,
+        companions=others,
+        noise=tuple(data.deviation(band, np.maximum(light, 0.0)) for band, light in enumerate(deflector)),
+        fitted=tuple(problem.mask(band) for band in range(problem.n_bands)),
+        psf=tuple(data.psf(band) for band in range(problem.n_bands)),
+        source=_source_plane(fit.scene, fit.fluxes[:n, 0], centre, data),
+        source_centre=(float(centre[0]), float(centre[1])),
+        window_x=float(data.x.mean()),
+        window_y=float(data.y.mean()),
+    )
+
+
+#: Side of the source plane's image, and its pixels in arcsec.
+SOURCE_SIDE, SOURCE_PIXEL = 100, 0.02
+
+
+def _source_plane(scene: Scene, fluxes: Float32, centre: Float32, data: Observation) -> Float32:
+    steps = ((np.arange(SOURCE_SIDE) - 0.5 * (SOURCE_SIDE - 1)) * SOURCE_PIXEL).astype(np.float32)
+    x, y = np.meshgrid(steps + np.float32(centre[0]), steps + np.float32(centre[1]))
+    unlensed = Scene(None, scene.galaxies[: scene.n_sources], 0)
+    images = draw(unlensed, Observation(x, y, data.bands, (), (), (), (), ()), slopes=False)[0]
+    return np.asarray(np.tensordot(np.nan_to_num(fluxes).astype(np.float32), images, 1), dtype=np.float32)
+
+
+#: The columns of ``models.parquet``, and what of a record stands in each.
+_TABLE: tuple[tuple[Column, str], ...] = (
+    (Column("tile_id", "string", "", "Tile that the object was scored in", "meta.id;obs.field"), "tile_id"),
+    (
+        Column("target_id", "int64", "", "Id in the input catalogue, else HEALPix index (order 29)", "meta.id;meta.main"),
+        "target_id",
+    ),
+    (
+        Column(
+            "model_status",
+            "string",
+            "",
+            "Whether the lens model converged, and what else may be wrong with it",
+            "meta.code.status",
+        ),
+        "status",
+    ),
+    (Column("model_verdict", "string", "", "What the evidence of the lens model says", "meta.code.qual"), "verdict"),
+    (
+        Column(
+            "theta_e", "float64", "arcsec", "Einstein radius of the lens model, sqrt(ab) of its critical curve", "phys.angSize"
+        ),
+        "mass.theta_e_arcsec",
+    ),
+    (
+        Column("theta_e_err", "float64", "arcsec", "Error of theta_e, by Laplace's approximation", "stat.error;phys.angSize"),
+        "mass.theta_e_error_arcsec",
+    ),
+    (Column("mass_q", "float64", "", "Axis ratio of the mass, minor to major", "phys.size.axisRatio"), "mass.q"),
+    (Column("mass_q_err", "float64", "", "Error of mass_q", "stat.error;phys.size.axisRatio"), "mass.q_error"),
+    (
+        Column("mass_angle", "float64", "rad", "Major axis of the mass, from +x to +y of the VIS pixels", "pos.posAng"),
+        "mass.angle_rad",
+    ),
+    (Column("gamma1", "float64", "", "External shear along x", "phys.mass"), "mass.gamma1"),
+    (Column("gamma2", "float64", "", "External shear at 45 degrees", "phys.mass"), "mass.gamma2"),
+    (
+        Column(
+            "mass_within_theta_e", "float64", "arcsec2", "Mass within theta_e in units of the critical density", "phys.mass"
+        ),
+        "",
+    ),
+    (
+        Column(
+            "ln_evidence_ratio",
+            "float64",
+            "",
+            "Logarithm of how much better a lens explains the pixels than unlensed galaxies",
+            "stat.likelihood",
+        ),
+        "ln_evidence_ratio",
+    ),
+    (Column("chi2_lens", "float64", "", "Chi squared of the lens model", "stat.fit.chi2"), "chi2_lens"),
+    (Column("chi2_companions", "float64", "", "Chi squared without a lens", "stat.fit.chi2"), "chi2_companions"),
+    (Column("n_model_pixels", "float64", "", "Independent pixels that were fitted", "meta.number"), "n_pixels"),
+    (Column("n_images", "int32", "", "Images of the brightest source of the model", "meta.number"), "n_images"),
+    (
+        Column("model_magnification", "float64", "", "Lensed over unlensed VIS flux of the source", "arith.factor"),
+        "magnification",
+    ),
+    (Column("arc_snr", "float64", "", "S/N of the lensed light, all bands together", "stat.snr"), "arc_snr"),
+)
+MODEL_COLUMNS = tuple(column for column, _ in _TABLE)
+
+
+def table_of(models: list[LensModel]) -> pa.Table:
+    """Records as rows of ``models.parquet``; what a refused object has no value for is NaN."""
+    arrays = []
+    for column, path in _TABLE:
+        values = []
+        for model in models:
+            value: object = model
+            for part in path.split(".") if path else ():
+                value = None if value is None else getattr(value, part)
+            if not path:
+                value = None if model.mass is None else math.pi * model.mass.theta_e_arcsec**2
+            values.append(math.nan if value is None else value)
+        arrays.append(pa.array(values, type=column.field().type, from_pandas=False))
+    return pa.Table.from_arrays(arrays, schema=pa.schema([column.field() for column in MODEL_COLUMNS]))

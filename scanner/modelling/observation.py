@@ -1,0 +1,215 @@
+"""The pixels of one candidate as a fit sees them: a window of VIS and NISP, their noise, their PSFs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import scipy.fft
+import scipy.ndimage
+from numpy.typing import NDArray
+
+from scanner.cutouts.quality import SIGMA_PER_MAD
+from scanner.errors import ContentError
+from scanner.records import (
+    BANDS,
+    NISP_CUTOUT_PIXELS,
+    NISP_PIXEL_SCALE_ARCSEC,
+    VIS_CUTOUT_PIXELS,
+    VIS_PIXEL_SCALE_ARCSEC,
+    CutoutBatch,
+    Float32,
+    Float64,
+)
+from scanner.simulation.telescope.noise import bin3
+from scanner.simulation.telescope.psf import Psf, mean_psf
+
+#: Side of the window in NISP and in VIS pixels: 9". Light is drawn on it, and taken as periodic.
+NISP_SIDE = 30
+SIDE = 3 * NISP_SIDE
+#: Side of the grid on which NISP is convolved: its PSFs leave nothing of what is finer.
+_COARSE = 60
+#: Pixels this near the deflector are fitted, arcsec.
+FIT_RADIUS = 3.6
+#: The window follows the brightest peak so near the cutout's centre, arcsec.
+SEARCH_RADIUS = 1.0
+#: Noise of photons: the variance is σ² (1 + flux / (σ so many times)), of VIS and of NISP; see ``telescope.noise``.
+_SKY_LIGHT = (22.0, 10.0, 10.0, 10.0)
+_NISP_STEP = round(NISP_PIXEL_SCALE_ARCSEC / VIS_PIXEL_SCALE_ARCSEC)
+_EDGE = (VIS_CUTOUT_PIXELS - _NISP_STEP * NISP_CUTOUT_PIXELS) // 2
+#: A band with more bad pixels than this in the window is left out; VIS cannot be.
+_MOST_BAD = 0.3
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One candidate, ready to be fitted.
+
+    Positions are in arcsec from the cutout's centre, x along the rows and y along the columns. ``x``, ``y``: of the window's
+    0.1" pixels, (90, 90) float32. ``bands``: indices of VIS, Y, J, H that have pixels. Of each of them, in this order:
+    ``images`` (90, 90) or (30, 30) float32 without sky, ``sigma`` its noise, ``correlation`` how many times the variance of a
+    sum of many pixels exceeds the sum of their variances, ``good`` which pixels are fitted, and ``transfers`` (90, 46)
+    complex64, PSF and pixel in Fourier space.
+    """
+
+    x: Float32
+    y: Float32
+    bands: tuple[int, ...]
+    images: tuple[Float32, ...]
+    sigma: tuple[float, ...]
+    correlation: tuple[float, ...]
+    good: tuple[NDArray[np.bool_], ...]
+    transfers: tuple[Any, ...]
+
+    def binned(self, band: int, images: Any) -> Any:
+        """(..., 90, 90) images on the pixels of the ``band``-th band: VIS as it is, NISP as sums of 3 by 3."""
+        return images if self.bands[band] == 0 else bin3(images)
+
+    def seen(self, images: Float32) -> list[Float32]:
+        """Light (K, 90, 90), flux per 0.1" pixel, as each band sees it: convolved and binned, without noise."""
+        spectra = scipy.fft.rfft2(images)
+        coarse = None
+        out = []
+        for band, transfer in zip(self.bands, self.transfers, strict=True):
+            if band == 0:
+                out.append(scipy.fft.irfft2(spectra * transfer, s=images.shape[-2:]))
+                continue
+            if coarse is None:
+                coarse = np.concatenate(
+                    [spectra[:, : _COARSE // 2, : _COARSE // 2 + 1], spectra[:, -_COARSE // 2 :, : _COARSE // 2 + 1]], axis=1
+                )
+                coarse *= _binning()
+            kept = np.concatenate([transfer[: _COARSE // 2, : _COARSE // 2 + 1], transfer[-_COARSE // 2 :, : _COARSE // 2 + 1]])
+            out.append(np.ascontiguousarray(scipy.fft.irfft2(coarse * kept, s=(_COARSE, _COARSE))[:, ::2, ::2]))
+        return out
+
+    def psf(self, band: int) -> Float32:
+        """The PSF on the band's own pixels, the pixel included, (21, 21), its centre in the middle."""
+        point = np.zeros((1, SIDE, SIDE), np.float32)
+        middle = SIDE // 2 + 1  # the middle of a NISP pixel
+        point[0, middle, middle] = 1.0
+        side, centre = (SIDE, middle) if self.bands[band] == 0 else (NISP_SIDE, middle // 3)
+        image = self.seen(point)[band].reshape(side, side)[centre - 10 : centre + 11, centre - 10 : centre + 11]
+        return np.asarray(image / image.sum(), dtype=np.float32)
+
+    def deviation(self, band: int, light: Float32) -> Float32:
+        """Standard deviation of the noise of pixels that hold ``light``, as if they were independent."""
+        sigma = self.sigma[band]
+        photons = np.clip(light, 0.0, None) / (_SKY_LIGHT[self.bands[band]] * sigma)
+        return np.asarray(sigma * np.sqrt(self.correlation[band] * (1.0 + photons)), dtype=np.float32)
+
+
+@cache
+def _binning() -> Any:
+    """Sums over 3 by 3 pixels in Fourier space, on a grid of 0.15" whose every second sample is the middle of a NISP pixel."""
+    v = np.concatenate([np.arange(_COARSE // 2), np.arange(-_COARSE // 2, 0)]) / SIDE
+    u = np.arange(_COARSE // 2 + 1) / SIDE
+
+    def one(f: Float64) -> Any:
+        return (1.0 + 2.0 * np.cos(2.0 * np.pi * f)) * np.exp(2j * np.pi * f)
+
+    return (np.outer(one(v), one(u)) * (_COARSE / SIDE) ** 2).astype(np.complex64)
+
+
+@cache
+def _round_transfer(band: int) -> Any:
+    """The mean PSF of a Euclid band at all orientations of the telescope, which a cutout does not tell, and the pixel."""
+    psf = mean_psf(BANDS[band])
+    turned = []
+    for angle in np.arange(12) * (2.0 * np.pi / 36.0):
+        c, s = np.cos(angle), np.sin(angle)
+        turned.append(
+            Psf(
+                psf.weight,
+                psf.sigma_major,
+                psf.sigma_minor,
+                psf.angle + angle,
+                c * psf.dx - s * psf.dy,
+                s * psf.dx + c * psf.dy,
+            ).transfer(SIDE, SIDE)
+        )
+    return np.mean(turned, axis=0).astype(np.complex64)
+
+
+def observe(cutout: CutoutBatch, transfers: Sequence[Any] | None = None) -> Observation:
+    """Prepare one cutout.
+
+    Parameters
+    ----------
+    cutout
+        A batch of one.
+    transfers
+        VIS, Y, J, H: PSFs in Fourier space, (90, 46) complex, without the pixel; the mean ones of Euclid by default.
+
+    Raises
+    ------
+    ContentError
+        VIS is masked at the object, or has no noise: there is nothing to fit.
+    """
+    planes = (cutout.vis[0], *cutout.nisp[0])
+    sky, sigma = cutout.sky[0], cutout.sigma[0]
+    column, row = _window(planes[0] - sky[0], float(sigma[0]))
+    steps = (np.arange(SIDE) + _EDGE - 0.5 * (VIS_CUTOUT_PIXELS - 1)) * VIS_PIXEL_SCALE_ARCSEC
+    x, y = np.meshgrid(
+        (steps + column * NISP_PIXEL_SCALE_ARCSEC).astype(np.float32),
+        (steps + row * NISP_PIXEL_SCALE_ARCSEC).astype(np.float32),
+    )
+    middle_x, middle_y = float(x.mean()), float(y.mean())
+    found: list[tuple[Any, ...]] = []
+    for band, plane in enumerate(planes):
+        first, side, scale = (_EDGE, SIDE, 3) if band == 0 else (0, NISP_SIDE, 1)
+        rows, columns = (slice(first + scale * place, first + scale * place + side) for place in (row, column))
+        image = np.asarray(plane[rows, columns] - sky[band], dtype=np.float32)
+        good = np.isfinite(image)
+        usable = np.isfinite(sigma[band]) and sigma[band] > 0.0 and good.mean() > 1.0 - _MOST_BAD
+        noise, correlation = _noise(plane) if usable else (0.0, 1.0)
+        usable = usable and noise > 0.0
+        if not usable:
+            if band == 0:
+                raise ContentError("VIS is masked here")
+            continue
+        at_x, at_y = (x, y) if band == 0 else (v.reshape(NISP_SIDE, 3, NISP_SIDE, 3).mean(axis=(1, 3)) for v in (x, y))
+        disc = np.hypot(at_x - middle_x, at_y - middle_y) < FIT_RADIUS
+        transfer = _round_transfer(band) if transfers is None else transfers[band]
+        found.append((band, np.where(good, image, 0.0), noise, correlation, good & disc, transfer))
+    if np.isnan(cutout.vis[0, 98:102, 98:102]).any():
+        raise ContentError("the object's own pixels are masked")
+    return Observation(x, y, *(tuple(values) for values in zip(*found, strict=True)))
+
+
+def _window(vis: Float32, sigma: float) -> tuple[int, int]:
+    """First NISP column and row of the window, whose middle is the brightest place near the cutout's."""
+    reach = round(SEARCH_RADIUS / VIS_PIXEL_SCALE_ARCSEC) + 3
+    middle = VIS_CUTOUT_PIXELS // 2
+    part = np.nan_to_num(vis[middle - reach : middle + reach, middle - reach : middle + reach])
+    smooth = scipy.ndimage.gaussian_filter(part, 2.0, mode="constant")
+    steps = np.arange(-reach, reach) + 0.5
+    distance = np.hypot(steps[:, None], steps) * VIS_PIXEL_SCALE_ARCSEC
+    # Of two peaks the nearer counts, unless it is several times fainter.
+    score = np.where(distance < SEARCH_RADIUS, smooth, -np.inf) * np.exp(-0.5 * (distance / 0.6) ** 2)
+    up, right = np.unravel_index(int(np.argmax(score)), score.shape)
+    if smooth[up, right] < 2.0 * sigma:
+        up = right = reach
+    first = (NISP_CUTOUT_PIXELS - NISP_SIDE) // 2
+    return tuple(first + round((place - reach + 0.5) / 3) for place in (int(right), int(up)))  # type: ignore[return-value]
+
+
+def _noise(plane: Float32) -> tuple[float, float]:
+    """Standard deviation of a band's noise, and how many times that of large apertures exceeds independent pixels' in variance.
+
+    From differences of pixels, so that the wings of galaxies count for nothing: those two apart are independent, neighbours
+    correlate by ρ, and the variance of a sum of many is (1 + 2ρ)² times as large.
+    """
+    spread = [
+        float(
+            np.nanmedian(
+                np.abs(np.concatenate([(plane[:, lag:] - plane[:, :-lag]).ravel(), (plane[lag:] - plane[:-lag]).ravel()]))
+            )
+        )
+        for lag in (1, 2)
+    ]
+    rho = 1.0 - (spread[0] / spread[1]) ** 2 if spread[1] > 0.0 else 0.0
+    return spread[1] * SIGMA_PER_MAD / np.sqrt(2.0), float(np.clip((1.0 + 2.0 * rho) ** 2, 1.0, 3.0))

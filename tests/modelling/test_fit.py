@@ -1,0 +1,158 @@
+"""The fit of one candidate: derivatives, images against lenstronomy, what is found, what is refused."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from drawn_lens import COMPANIONS, DEFLECTOR, LENS, SOURCE, drawn
+
+from scanner.modelling import scene_fit
+from scanner.modelling.candidate import LensModel, model_cutout, table_of
+from scanner.modelling.deflector_light import fit_deflector
+from scanner.modelling.hand_over import lenstronomy_arguments
+from scanner.modelling.observation import observe
+from scanner.modelling.scene_fit import Problem, Scene, draw, fit, priors
+
+
+@pytest.fixture(scope="module")
+def lens_cutout():
+    return drawn([DEFLECTOR, SOURCE])
+
+
+@pytest.fixture(scope="module")
+def problem(lens_cutout):
+    data = observe(lens_cutout)
+    return Problem(data, fit_deflector(data))
+
+
+@pytest.fixture(scope="module")
+def truth():
+    flat = -math.log(LENS.q)
+    mass = [math.log(LENS.theta_e), flat * math.cos(2 * LENS.angle), flat * math.sin(2 * LENS.angle), LENS.x, LENS.y]
+    radius = math.log(SOURCE.radius * math.sqrt(SOURCE.q))
+    source = [SOURCE.x, SOURCE.y, radius, -math.log(SOURCE.q), SOURCE.angle, SOURCE.index, 0.0]
+    return Scene(np.array([*mass, LENS.gamma1, LENS.gamma2]), np.array([source]), 1)
+
+
+@pytest.fixture(scope="module")
+def modelled(lens_cutout):
+    return model_cutout(lens_cutout, "tile", "of-the-files")
+
+
+def test_the_deflector_is_found_and_taken_off(problem):
+    deflector = problem.deflector
+    assert (deflector.x, deflector.y) == pytest.approx((DEFLECTOR.x, DEFLECTOR.y), abs=0.01)
+    near = np.hypot(problem.data.x - deflector.x, problem.data.y - deflector.y) < 0.5
+    assert deflector.light[0][near].sum() == pytest.approx(problem.data.images[0][near].sum(), rel=0.03)
+    # Half of the flux of the arcs, which are far out, would be a twentieth of the deflector's.
+    assert deflector.light[0].sum() == pytest.approx(DEFLECTOR.flux[0], rel=0.05)
+
+
+def test_slopes_are_those_of_finite_differences(problem, truth):
+    bent = np.array([0.8, -1.1, -1.2, 0.6, 0.4, 1.3, 0.4])
+    scene = scene_fit.joined(replace(truth, galaxies=truth.galaxies.copy()), [bent])
+    middle, width = priors(scene, problem.deflector)
+    slope = scene_fit._evaluate(problem, scene, middle, width).slope
+    for number in range(len(middle)):
+        if width[number] < 1e-3:
+            continue
+        step = np.zeros(len(middle))
+        step[number] = 2e-3
+        up, down = (
+            scene_fit._evaluate(problem, scene.with_vector(scene.vector + sign * step), middle, width, slopes=False).objective
+            for sign in (1, -1)
+        )
+        assert slope[number] == pytest.approx(-(up - down) / 8e-3, rel=0.02, abs=15.0), number
+
+
+def test_a_drawn_lens_is_recovered_from_nothing(modelled):
+    model, images = modelled
+    assert (model.status, model.verdict) == ("converged", "certified")
+    assert model.mass.theta_e_arcsec == pytest.approx(LENS.theta_e, rel=0.02)
+    assert abs(model.mass.theta_e_arcsec - LENS.theta_e) < 4 * model.mass.theta_e_error_arcsec
+    assert model.mass.q == pytest.approx(LENS.q, abs=0.1)
+    assert model.galaxies[0].lensed
+    assert (model.galaxies[0].x_arcsec, model.galaxies[0].y_arcsec) == pytest.approx((SOURCE.x, SOURCE.y), abs=0.05)
+    assert sum(one.flux[0] for one in model.galaxies if one.lensed) == pytest.approx(SOURCE.flux[0], rel=0.15)
+    assert model.n_images in (2, 4)
+    fitted = images.fitted[0] > 0
+    assert (images.residual(0) / images.noise[0])[fitted].std() == pytest.approx(0.9, abs=0.1)
+
+
+def test_galaxies_of_two_colours_are_no_lens():
+    model, _ = model_cutout(drawn([DEFLECTOR, *COMPANIONS]), "tile", "of-the-files")
+    assert model.verdict in ("no evidence", "better without a lens")
+    assert model.n_companions_without_lens >= 2
+
+
+def test_bad_pixels_are_a_status_and_no_crash(lens_cutout):
+    masked = lens_cutout.vis.copy()
+    masked[0, 95:105, 95:105] = np.nan
+    model, images = model_cutout(replace(lens_cutout, vis=masked), "tile", "of-the-files")
+    assert (model.status, model.verdict, images) == ("refused", "refused", None)
+    assert "masked" in model.reason
+    blank = model_cutout(replace(lens_cutout, vis=np.full_like(masked, np.nan)), "tile", "of-the-files")[0]
+    assert blank.status == "refused"
+    none = model_cutout(replace(lens_cutout, sigma=np.full_like(lens_cutout.sigma, np.nan)), "tile", "of-the-files")[0]
+    assert none.status == "refused"
+
+
+def test_a_missing_band_is_left_out(lens_cutout, problem, truth):
+    nisp = lens_cutout.nisp.copy()
+    nisp[0, 1] = np.nan
+    data = observe(replace(lens_cutout, nisp=nisp))
+    assert data.bands == (0, 1, 3)
+    found = fit(Problem(data, fit_deflector(data)), truth, 4)
+    assert np.isnan(found.fluxes[0, 2])
+    assert found.fluxes[0, 3] == pytest.approx(SOURCE.flux[3], rel=0.2)
+
+
+def test_the_table_has_a_row_for_every_record(modelled):
+    model, _ = modelled
+    refused = LensModel(tile_id="t", target_id=3, input_fingerprint="", status="refused", verdict="refused", reason="why")
+    table = table_of([model, refused])
+    assert table["theta_e"][0].as_py() == model.mass.theta_e_arcsec
+    assert table["mass_within_theta_e"][0].as_py() == pytest.approx(math.pi * model.mass.theta_e_arcsec**2)
+    assert math.isnan(table["theta_e"][1].as_py())
+    assert table["model_verdict"].to_pylist() == [model.verdict, "refused"]
+    assert table.schema.field("theta_e").metadata[b"unit"] == b"arcsec"
+
+
+def test_lenstronomy_draws_the_same_arcs_from_what_is_handed_over(problem, modelled):
+    model_module = pytest.importorskip("lenstronomy.LensModel.lens_model", reason="the referee lenstronomy is not installed")
+    from lenstronomy.LightModel.light_model import LightModel
+
+    model, _ = modelled
+    given = lenstronomy_arguments(model)
+    lens, light = model_module.LensModel(given["lens_model_list"]), LightModel(given["source_light_model_list"])
+    data = problem.data
+    mean = np.zeros(data.x.shape)
+    steps = (np.arange(4) + 0.5) / 4 * 0.1 - 0.05
+    for dx in steps:
+        for dy in steps:
+            rays = lens.ray_shooting(
+                (data.x + dx).ravel().astype(float), (data.y + dy).ravel().astype(float), given["kwargs_lens"]
+            )
+            mean += light.surface_brightness(*rays, given["kwargs_source"]["VIS"]).reshape(mean.shape) * 0.01 / 16
+    mass = model.mass
+    flat = -math.log(mass.q)
+    scene = Scene(
+        np.array(
+            [
+                math.log(mass.theta_e_arcsec), flat * math.cos(2 * mass.angle_rad), flat * math.sin(2 * mass.angle_rad),
+                mass.x_arcsec, mass.y_arcsec, mass.gamma1, mass.gamma2,
+            ]
+        ),
+        np.array(
+            [
+                [one.x_arcsec, one.y_arcsec, math.log(one.radius_arcsec), -math.log(one.q), one.angle_rad, one.index, 0.0]
+                for one in model.galaxies if one.lensed
+            ]
+        ),
+        sum(one.lensed for one in model.galaxies),
+    )  # fmt: skip
+    flux = np.array([one.flux[0] for one in model.galaxies if one.lensed], dtype=np.float32)
+    ours = data.seen(np.tensordot(flux, draw(scene, data, slopes=False)[0], 1)[None])[0][0]
+    theirs = data.seen(mean[None].astype(np.float32))[0][0]
+    assert np.abs(ours - theirs).max() < 1e-2 * theirs.max()
