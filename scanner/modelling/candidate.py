@@ -18,17 +18,20 @@ from scanner.modelling.deflector_light import fit_deflector
 from scanner.modelling.hypotheses import Comparison, compare
 from scanner.modelling.observation import Observation, observe
 from scanner.modelling.scene_fit import HIGHEST_THETA_E, LOWEST_THETA_E, Fit, Problem, Scene, draw
-from scanner.records import BANDS, CutoutBatch, Float32, Record, SealedRecord
+from scanner.records import BANDS, CutoutBatch, Float32, Float64, Record, SealedRecord
 from scanner.simulation.lensing.images import find_images
 from scanner.simulation.lensing.lens import Sightline
 
 Status = Literal["converged", "not converged", "at a limit", "low S/N", "poor fit", "refused"]
 Verdict = Literal["certified", "consistent", "no evidence", "better without a lens", "refused"]
-#: ln evidence ratio from which a candidate is certified, consistent with a lens, and better explained without one; see
-#: ``docs/lens-models.md`` for how many hard negatives reach them.
-CERTIFIED, CONSISTENT, WITHOUT = 30.0, 5.0, -5.0
+#: ln evidence ratio from which a candidate is certified, consistent with a lens, and better explained without one; and the
+#: least S/N of the lensed light, all bands together, of what is certified. ``docs/lens-models.md`` says how many pass.
+CERTIFIED, CONSISTENT, WITHOUT = 10.0, 5.0, -5.0
+CERTIFIED_ARC_SNR = 20.0
 #: Least S/N of the lensed light, all bands together, of a model that is worth its name.
 LEAST_ARC_SNR = 8.0
+#: What errors are multiplied by: the curvature knows of no other minimum, and of no clumps that the model leaves out.
+ERROR_SCALE = 1.7
 #: Largest chi squared of a good fit, in units of the number of independent pixels.
 WORST_CHI2 = 1.5
 
@@ -164,7 +167,7 @@ def _record(problem: Problem, found: Comparison, tile_id: str, target_id: int, i
     mass = fit.scene.mass
     assert mass is not None
     lens = fit.scene.lens
-    error = np.sqrt(np.clip(np.diag(fit.covariance), 0.0, None))
+    error = ERROR_SCALE * np.sqrt(np.clip(np.diag(fit.covariance), 0.0, None))
     flat = math.hypot(mass[1], mass[2])
     flat_error = float(error[1:3].mean() if flat < 1e-6 else math.hypot(mass[1] * error[1], mass[2] * error[2]) / flat)
     sources = fit.fluxes[: fit.scene.n_sources, 0]
@@ -174,12 +177,13 @@ def _record(problem: Problem, found: Comparison, tile_id: str, target_id: int, i
     seen = sum(flux * share for flux, share in zip(sources, amount, strict=False))
     snr = float(np.sqrt(np.nansum(fit.snr[: fit.scene.n_sources] ** 2)))
     status = _status(fit, snr, lens.theta_e, problem.n_pixels)
+    n_images = int(find_images(x, y, Sightline((lens,))).count[0])
     return LensModel(
         tile_id=tile_id,
         target_id=target_id,
         input_fingerprint=input_fingerprint,
         status=status,
-        verdict=verdict(ratio, status),
+        verdict=verdict(ratio, status, snr, n_images),
         bands=tuple(BANDS[band] for band in problem.data.bands),
         mass=ModelledMass(
             theta_e_arcsec=lens.theta_e,
@@ -201,7 +205,7 @@ def _record(problem: Problem, found: Comparison, tile_id: str, target_id: int, i
         chi2_lens=fit.chi2,
         chi2_companions=found.companions.chi2,
         n_pixels=problem.n_pixels,
-        n_images=int(find_images(x, y, Sightline((lens,))).count[0]),
+        n_images=n_images,
         magnification=float(seen / sources.sum()) if sources.sum() > 0.0 else None,
         arc_snr=snr,
     )
@@ -233,9 +237,9 @@ def _status(fit: Fit, snr: float, theta_e: float, n_pixels: float) -> Status:
     return "converged" if fit.converged else "not converged"
 
 
-def verdict(ln_evidence_ratio: float, status: Status) -> Verdict:
-    """What the evidence says; only a model that converged is certified."""
-    if ln_evidence_ratio > CERTIFIED and status == "converged":
+def verdict(ln_evidence_ratio: float, status: Status, arc_snr: float, n_images: int) -> Verdict:
+    """What the evidence says; certified is only a model that converged, of conspicuous arcs with a counter-image."""
+    if ln_evidence_ratio > CERTIFIED and status == "converged" and arc_snr > CERTIFIED_ARC_SNR and n_images > 1:
         return "certified"
     if ln_evidence_ratio > CONSISTENT:
         return "consistent"
@@ -271,7 +275,7 @@ def images_of(problem: Problem, fit: Fit) -> ModelImages:
 SOURCE_SIDE, SOURCE_PIXEL = 100, 0.02
 
 
-def _source_plane(scene: Scene, fluxes: Float32, centre: Float32, data: Observation) -> Float32:
+def _source_plane(scene: Scene, fluxes: Float64, centre: Float64, data: Observation) -> Float32:
     steps = ((np.arange(SOURCE_SIDE) - 0.5 * (SOURCE_SIDE - 1)) * SOURCE_PIXEL).astype(np.float32)
     x, y = np.meshgrid(steps + np.float32(centre[0]), steps + np.float32(centre[1]))
     unlensed = Scene(None, scene.galaxies[: scene.n_sources], 0)

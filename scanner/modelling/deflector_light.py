@@ -67,10 +67,10 @@ def fit_deflector(data: Observation) -> Deflector:
     for round_ in range(_ROUNDS):
         images = _expansion(data, 0, shape)
         amplitudes = _amplitudes(images, vis, weights[0], masks[0])
-        light = np.tensordot(amplitudes, images, 1)
+        light = _sum(amplitudes, images)
         weights[0] = 1.0 / np.hypot(data.deviation(0, light), _error(data, light, shape))
         slopes = _slopes(data, 0, shape, amplitudes)
-        shape = shape + _step(slopes, light, vis - light, weights[0], masks[0])
+        shape += _step(slopes, light, vis - light, weights[0], masks[0])
         shape[2:] *= min(1.0, _FLATTEST / max(math.hypot(shape[2], shape[3]), 1e-9))
         if round_ >= 1:
             masks[0] = data.good[0] & ~_arcs((vis - light) * weights[0], data, shape)
@@ -81,16 +81,19 @@ def fit_deflector(data: Observation) -> Deflector:
             mask = data.good[band]
         images = _expansion(data, band, shape)
         amplitudes = _amplitudes(images, image, weights[band], mask)
-        light = np.tensordot(amplitudes, images, 1)
+        light = _sum(amplitudes, images)
         if band:
             weights[band] = 1.0 / np.hypot(data.deviation(band, light), _error(data, light, shape, band))
             amplitudes = _amplitudes(images, image, weights[band], mask)
-            light = np.tensordot(amplitudes, images, 1)
-        parts.append(
-            (light.astype(np.float32), *_modes(data, band, shape, images, amplitudes), _error(data, light, shape, band))
-        )
-    light, modes, mode_sigma, error = zip(*parts, strict=True)
-    return Deflector(*(float(value) for value in shape), light, modes, mode_sigma, error)
+            light = _sum(amplitudes, images)
+        parts.append((light, *_modes(data, band, shape, images, amplitudes), _error(data, light, shape, band)))
+    x, y, e1, e2 = shape.tolist()
+    lights, modes, mode_sigma, error = zip(*parts, strict=True)
+    return Deflector(x, y, e1, e2, lights, modes, mode_sigma, error)
+
+
+def _sum(amplitudes: Float64, images: Float32) -> Float32:
+    return np.asarray(np.tensordot(amplitudes, images, 1), dtype=np.float32)
 
 
 def _start(data: Observation) -> Float64:

@@ -27,7 +27,7 @@ _WORTH, _STANDS_OUT = 3.0, 5.0
 _RADII = np.geomspace(0.38, 2.5, 15)
 _OFFSETS = ((0.06, 4), (0.25, 8), (0.45, 8), (0.65, 8), (0.9, 8))
 _SOURCE_RADIUS = 0.2
-_STARTS, _FIRST_STEPS, _FINALISTS, _LAST_STEPS = 10, 5, 3, 25
+_STARTS, _FIRST_STEPS, _FINALISTS, _LAST_STEPS, _POLISH_STEPS = 10, 5, 3, 25, 50
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,8 @@ def fit_lens(problem: Problem, alone: Fit) -> Fit:
     plain = next((one for one in finalists if len(one.scene.galaxies) == 1), None)
     if plain is not None and len(_different([*goes_on, plain], _FINALISTS + 1)) > len(goes_on):
         goes_on = [*goes_on[: _FINALISTS - 1], plain]
-    return max((with_more(problem, one, MOST_GALAXIES) for one in goes_on), key=lambda one: one.ln_evidence)
+    best = max((with_more(problem, one, MOST_GALAXIES) for one in goes_on), key=lambda one: one.ln_evidence)
+    return best if best.converged else fit(problem, best.scene, _POLISH_STEPS)
 
 
 def _different(fits: list[Fit], most: int) -> list[Fit]:

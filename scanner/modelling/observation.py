@@ -190,7 +190,7 @@ def _window(vis: Float32, sigma: float) -> tuple[int, int]:
     distance = np.hypot(steps[:, None], steps) * VIS_PIXEL_SCALE_ARCSEC
     # Of two peaks the nearer counts, unless it is several times fainter.
     score = np.where(distance < SEARCH_RADIUS, smooth, -np.inf) * np.exp(-0.5 * (distance / 0.6) ** 2)
-    up, right = np.unravel_index(int(np.argmax(score)), score.shape)
+    up, right = (int(place) for place in np.unravel_index(int(np.argmax(score)), score.shape))
     if smooth[up, right] < 2.0 * sigma:
         up = right = reach
     first = (NISP_CUTOUT_PIXELS - NISP_SIDE) // 2

@@ -32,7 +32,7 @@ def picture(model: LensModel, images: ModelImages) -> bytes:
         _grey(images.data[0] / sigma.min()),
         _grey(unlensed / sigma.min()),
         _grey((images.lensed[0] + images.companions[0]) / sigma.min()),
-        _signed(images.residual(0) / sigma),
+        _signed(np.asarray(images.residual(0) / sigma, dtype=np.float32)),
         _grey(images.source / max(float(np.nanmax(images.source)), 1e-30) * _WHITE),
     ]
     whole = Image.new("RGB", (len(panels) * (PANEL + _GAP) - _GAP, PANEL + _CAPTION), (255, 255, 255))
@@ -102,7 +102,7 @@ def _signed(significance: Float32) -> UInt8:
     """Blue where the model is too bright, red where it is too faint."""
     value = np.clip(significance / _RANGE, -1.0, 1.0)[..., None]
     ends = np.where(value < 0.0, (33, 102, 172), (178, 24, 43))
-    return np.rint(247.0 + (ends - 247.0) * np.abs(value)).astype(np.uint8)
+    return np.asarray(np.rint(247.0 + (ends - 247.0) * np.abs(value)), dtype=np.uint8)
 
 
 def fits_bytes(model: LensModel, images: ModelImages) -> bytes:

@@ -285,7 +285,7 @@ def _galaxy(
 
 def _unit_flux(index: float, b: float) -> float:
     """One over the flux of exp(-b r^(1/n)) with R_e = 1: ∫ = 2π n b^(-2n) Γ(2n)."""
-    return b ** (2.0 * index) / (2.0 * math.pi * index * math.gamma(2.0 * index))
+    return float(b ** (2.0 * index) / (2.0 * math.pi * index * math.gamma(2.0 * index)))
 
 
 def priors(scene: Scene, deflector: Deflector) -> tuple[Float64, Float64]:
@@ -399,9 +399,9 @@ def fit(problem: Problem, start: Scene, steps: int, tolerance: float = 0.05) -> 
 
 
 def _finished(problem: Problem, scene: Scene, state: _State, width: Float64, converged: bool) -> Fit:
-    covariance = np.linalg.pinv(state.curvature)
+    covariance = np.asarray(np.linalg.pinv(state.curvature), dtype=np.float64)
     sign, logdet = np.linalg.slogdet(state.curvature * np.outer(width, width))
-    # Fluxes: a prior ten times as wide as the flux; only those that are there count.
+    # Fluxes: a prior three times as wide as the flux; only those that are there count.
     occam = float(np.log(1.0 + 3.0 * np.nan_to_num(state.snr)).sum())
     gain = problem.chi2_nothing - state.objective
     ln_evidence = 0.5 * gain - 0.5 * (logdet if sign > 0 else 1e6) - occam

@@ -1,0 +1,126 @@
+"""What lens models are worth: Einstein radii of visible lenses, verdicts on them and on hard negatives, seconds.
+
+    python benchmarks/modelling.py --set SETS/eval --out models.jsonl [--lenses 100 --negatives 100 --skip 60]
+    python benchmarks/modelling.py --out models.jsonl --negatives 0 --lenses 0      # the table again
+
+Lenses are visible, of one source, with all deflectors in one galaxy; negatives are of the classes that only arcs tell from
+lenses. Both are taken in an order that depends on nothing but the set. What ``--out`` holds is not fitted again, so that the
+command goes on where it was stopped, and several sets may be added one after the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from scanner.interval import Interval, wilson_interval
+from scanner.labelled_set import LabelledSet
+from scanner.modelling.candidate import model_cutout
+
+#: Errors of θ_E that count as good, and as catastrophic.
+GOOD, CATASTROPHIC = 0.05, 0.2
+ORDER_SEED = 0
+
+
+def main() -> None:
+    """Fit what is not fitted yet, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", type=Path, help="labelled set")
+    parser.add_argument("--out", type=Path, required=True, help="what was found, a line an object; added to")
+    parser.add_argument("--lenses", type=int, default=100, help="so many visible lenses [100]")
+    parser.add_argument("--negatives", type=int, default=100, help="so many hard negatives [100]")
+    parser.add_argument("--skip", type=int, default=0, help="leave out the first of each, on which something was chosen [0]")
+    arguments = parser.parse_args()
+    known = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
+    if arguments.set is not None:
+        data = LabelledSet(arguments.set)
+        done = {one["row"] for one in known if one["set"] == arguments.set.name}
+        rows = chosen(data, arguments.lenses, arguments.negatives, arguments.skip)
+        with arguments.out.open("a") as output:
+            for row in rows:
+                if row not in done:
+                    known.append(measured(data, arguments.set.name, row))
+                    output.write(json.dumps(known[-1]) + "\n")
+                    output.flush()
+    report(known)
+
+
+def chosen(data: LabelledSet, n_lenses: int, n_negatives: int, skip: int) -> list[int]:
+    """Rows of lenses and negatives by turns, so that a run that is stopped has measured both."""
+    truth = data.truth
+    planes = data.column("n_deflectors")
+    single = np.ones(len(data), np.bool_) if planes is None else planes == 1
+    rng = np.random.default_rng(ORDER_SEED)
+    lenses = rng.permutation(np.flatnonzero(truth.is_lens & truth.visible & single & (truth.class_name == "lens")))
+    negatives = rng.permutation(np.flatnonzero(truth.is_hard_negative))
+    parts = [lenses[skip : skip + n_lenses].tolist(), negatives[skip : skip + n_negatives].tolist()]
+    longest = max(map(len, parts))
+    return [part[k] for k in range(longest) for part in parts if k < len(part)]
+
+
+def measured(data: LabelledSet, name: str, row: int) -> dict[str, Any]:
+    """Fit one object; seconds are of the processor."""
+    began = time.process_time()
+    model, _ = model_cutout(data.store.read(np.array([row])), name, "")
+    seconds = time.process_time() - began
+    theta_e = data.column("theta_e_arcsec")
+    return {
+        "set": name,
+        "row": row,
+        "class": str(data.truth.class_name[row]),
+        "is_lens": bool(data.truth.is_lens[row]),
+        "arc_snr": float(data.truth.arc_snr[row]),
+        "theta_e": None if theta_e is None or not data.truth.is_lens[row] else float(theta_e[row]),
+        "found": None if model.mass is None else model.mass.theta_e_arcsec,
+        "error": None if model.mass is None else model.mass.theta_e_error_arcsec,
+        "ln_evidence_ratio": model.ln_evidence_ratio,
+        "status": model.status,
+        "verdict": model.verdict,
+        "seconds": seconds,
+    }
+
+
+def report(found: list[dict[str, Any]]) -> None:
+    """Print the table."""
+    lenses, negatives = ([one for one in found if one["is_lens"] is kind] for kind in (True, False))
+    modelled = [one for one in lenses if one["found"] is not None]
+    print(f"{len(lenses)} visible lenses, {len(negatives)} hard negatives; intervals of 95 %")
+    for title, rows in (
+        ("all lenses", modelled),
+        *((f"arc S/N {low} to {high}", [one for one in modelled if low <= one["arc_snr"] < high]) for low, high in
+          ((25, 40), (40, 70), (70, 120), (120, 10_000))),
+        ("certified", [one for one in modelled if one["verdict"] == "certified"]),
+        ("certified or consistent", [one for one in modelled if one["verdict"] in ("certified", "consistent")]),
+    ):  # fmt: skip
+        off = np.array([abs(one["found"] / one["theta_e"] - 1.0) for one in rows])
+        if len(off):
+            print(
+                f"{title:26s} n {len(off):4d}  median {np.median(off):.3f}  within 5 % {_share(off <= GOOD)}  "
+                f"off by more than 20 % {_share(off > CATASTROPHIC)}"
+            )
+    inside = np.array([abs(one["found"] - one["theta_e"]) <= one["error"] for one in modelled])
+    print(f"68 % intervals cover {_share(inside)}")
+    for verdict in ("certified", "consistent", "no evidence", "better without a lens", "refused"):
+        shares = [_share(np.array([one["verdict"] == verdict for one in rows])) for rows in (lenses, negatives)]
+        print(f"{verdict:22s} lenses {shares[0]}  hard negatives {shares[1]}")
+    pairs = [(one["ln_evidence_ratio"], one["is_lens"]) for one in found if one["ln_evidence_ratio"] is not None]
+    if lenses and negatives:
+        print(f"AUROC of ln_evidence_ratio {roc_auc_score([lens for _, lens in pairs], [ratio for ratio, _ in pairs]):.3f}")
+    seconds = np.array([one["seconds"] for one in found])
+    if len(seconds):
+        print(f"seconds a candidate: median {np.median(seconds):.1f}, 95 % below {np.percentile(seconds, 95):.1f}")
+
+
+def _share(which: Any) -> str:
+    interval: Interval = wilson_interval(int(np.sum(which)), len(which))
+    return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}] ({int(np.sum(which))})"
+
+
+if __name__ == "__main__":
+    main()
