@@ -18,6 +18,9 @@ DESK, TELEPHONE = (1600, 1000), (400, 860)
 #: Shown at this width; taken at twice the pixels of a page of 1600 would not be seen.
 WIDTH = 1120
 GAP = 24
+#: Whether the pictures of the window are there.
+SHOWN = """() => [...document.images].every(
+    (one) => one.naturalWidth || !one.offsetWidth || one.getBoundingClientRect().top > innerHeight)"""
 
 
 def taken(browser: Browser, address: str, ready: str, size: tuple[int, int], scheme: str = "light") -> Image.Image:
@@ -26,6 +29,7 @@ def taken(browser: Browser, address: str, ready: str, size: tuple[int, int], sch
     page.goto(address)
     page.wait_for_selector(ready)
     page.wait_for_load_state("networkidle")
+    page.wait_for_function(SHOWN, timeout=300_000)
     picture = Image.open(io.BytesIO(page.screenshot()))
     page.close()
     return picture

@@ -36,11 +36,11 @@ export const card = (item, look) => {
     h("div", { class: "title" },
       item.withheld ? null : h("span", { class: "rank" }, whole(item.rank)),
       h("span", { class: "name mono" }, item.name),
-      item.is_candidate ? h("span", { class: "candidate-mark", title: "It reaches the threshold" }, "candidate") : null,
       item.grade ? h("span", { class: "grade", title: "Your grade" }, item.grade) : null),
     standing ? h("div", { class: "line" }, h("strong", {}, likelihood ?? standing), likelihood ? h("span", { class: "quiet" }, standing) : null) : null,
     h("div", { class: "line" }, verdict, grid, h("span", { class: "number quiet" }, `VIS ${fixed(item.magnitude_vis, 2)}`)),
     h("div", { class: "line tags" },
+      item.is_candidate ? h("span", { class: "candidate-mark", title: "It reaches the threshold" }, "candidate") : null,
       item.known_name ? h("span", { class: "known", title: `${fixed(item.known_separation, 2)}″ away, ${item.known_reference}` }, `known: ${item.known_name}`) : null,
       flagTags(item)));
 };

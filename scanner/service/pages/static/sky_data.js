@@ -1,4 +1,4 @@
-// What a sky plot shows of a collection: its tiles, and its candidates one by one where they are few, else their density.
+// What a sky plot shows of a collection: its tiles, and its best objects one by one where they are few, else their density.
 
 import { get } from "./api.js";
 
@@ -18,7 +18,7 @@ export const allTiles = async (slug) => {
 /** {dots} or {density}, as SkyPlot.set takes them. */
 export const allCandidates = async (slug, maxCells) => {
   const here = `collections/${encodeURIComponent(slug)}`;
-  const { n_candidates: number } = await get(here);
+  const { n_listed: number } = await get(here);
   if (number > FEW) return { density: await get(`${here}/sky`, { max_cells: maxCells }) };
   return { dots: (await get(`${here}/candidates`, { limit: FEW })).items };
 };

@@ -36,7 +36,7 @@ try {
   host.replaceChildren(...panels.map(({ element }) => element));
   find("#summary").textContent = `${plural(collections.length, "collection")} with ${plural(collections.reduce((sum, one) => sum + one.n_candidates, 0), "candidate")}.`;
   for (const { collection, sky } of panels) {
-    const plot = new SkyPlot(sky, { label: `Tiles and candidates of ${collection.title} on the sky` });
+    const plot = new SkyPlot(sky, { label: `Tiles and best objects of ${collection.title} on the sky` });
     Promise.all([allTiles(collection.slug), allCandidates(collection.slug, 1500)])
       .then(([tiles, candidates]) => { plot.setTiles(tiles); plot.set(candidates); })
       .catch((error) => { plot.reading.textContent = error.message; });
