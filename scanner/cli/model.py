@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.table import Table
+from rich.table import Column, Table
 
 from scanner.cli.options import storage_options
 from scanner.cli.output import standard_output
@@ -24,7 +24,7 @@ EXIT_SOME_FAILED = 3
 @click.option("--scheduler", help="Address of a standing Dask scheduler, e.g. tcp://host:8786 or tls://host:8786.")
 @storage_options(of_run=True)
 def model_(run_folder: str, top: int | None, workers: int | None, scheduler: str | None, storage: StorageConfig) -> int:
-    """Fit a lens model to the candidates of the run in OUT, and say how much better a lens explains them than chance.
+    """Fit a lens to each candidate of the run in OUT, and say how much better it explains the pixels than unlensed galaxies do.
 
     Each object gets model.json, panels.png and model.fits in OUT/models, and a row of OUT/models.parquet. The same command goes
     on where it was. Exit code 3: done, but some tiles failed.
@@ -32,13 +32,15 @@ def model_(run_folder: str, top: int | None, workers: int | None, scheduler: str
     report = model(
         run_folder, top=top, workers=workers, scheduler=scheduler, storage=None if storage == StorageConfig() else storage
     )
-    table = Table("object", "verdict", "θ_E", "ln evidence", "arc S/N", "status", box=None, pad_edge=False)
-    for one in report.models:
+    table = Table(
+        Column("rank", justify="right"), "verdict", "θ_E", "ln evidence", "arc S/N", "status", box=None, pad_edge=False
+    )
+    for rank, one in zip(report.ranks, report.models, strict=True):
         radius = "–" if one.mass is None else f"{one.mass.theta_e_arcsec:.2f}″ ± {one.mass.theta_e_error_arcsec:.2f}″"
         ratio = "–" if one.ln_evidence_ratio is None else f"{one.ln_evidence_ratio:+.1f}"
         snr = "–" if one.arc_snr is None else f"{one.arc_snr:.0f}"
         status = f"{one.status}: {one.reason}" if one.reason else one.status
-        table.add_row(f"{one.tile_id}/{one.target_id}", one.verdict, radius, ratio, snr, status)
+        table.add_row(str(rank), one.verdict, radius, ratio, snr, status)
     standard_output().print(table)
     for failed in report.failed:
         click.echo(f"Failed: tile {failed.tile_id}: {failed.reason}", err=True)

@@ -72,13 +72,14 @@ class ModelOutcome(Record):
 class ModelReport:
     """``n_before`` of the candidates were modelled already, ``n_done`` by this call; ``failed``: tiles with reasons.
 
-    ``models``: of all that were asked for and are there, in the order of the rows.
+    ``models``: of all that were asked for and are there, in the order of the rows, and ``ranks``, of each of them.
     """
 
     n_before: int
     n_done: int
     failed: tuple[FailedTile, ...]
     models: tuple[LensModel, ...]
+    ranks: tuple[int, ...]
 
 
 def model_run(folder: RunFolder, config: RunConfig, rows: pa.Table, on_progress: Callable[[int, int], None]) -> ModelReport:
@@ -89,8 +90,8 @@ def model_run(folder: RunFolder, config: RunConfig, rows: pa.Table, on_progress:
     folder, config
         The run, and how it is worked on: where the workers are.
     rows
-        The objects, with the columns ``tile_id`` and ``target_id``; the table keeps their order, then comes what was modelled
-        before.
+        The objects, with the columns ``rank``, ``tile_id`` and ``target_id``; the table keeps their order, then comes what was
+        modelled before.
     on_progress
         Called with the number of objects modelled and their number, before the first and after each task.
 
@@ -124,12 +125,15 @@ def model_run(folder: RunFolder, config: RunConfig, rows: pa.Table, on_progress:
                 if outcome.reason:
                     failed[outcome.tile_id] = FailedTile(tile_id=outcome.tile_id, reason=outcome.reason)
                 on_progress(n_before + n_done, len(wanted))
-        models = [model for place in wanted if (model := read(folder.store, *place)) is not None]
+        ranked = zip(rows["rank"].to_pylist(), wanted, strict=True)
+        there = [(rank, model) for rank, place in ranked if (model := read(folder.store, *place)) is not None]
+        models = [model for _, model in there]
         others = [place for place in _modelled(folder.store) if place not in set(wanted)]
         found = models + [model for place in others if (model := read(folder.store, *place)) is not None]
         with folder.staged_results(record, config.engine.scratch) as staging:
             pyarrow.parquet.write_table(table_of(found), staging / TABLE, write_page_checksum=True)
-    return ModelReport(n_before, n_done, tuple(failed[tile_id] for tile_id in sorted(failed)), tuple(models))
+    failures = tuple(failed[tile_id] for tile_id in sorted(failed))
+    return ModelReport(n_before, n_done, failures, tuple(models), tuple(rank for rank, _ in there))
 
 
 def key(tile_id: str, target_id: int) -> str:
