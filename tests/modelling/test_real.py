@@ -1,0 +1,36 @@
+"""Real lenses: the Einstein radius that is published, and a ring that a person sees."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from scanner.evaluation.images import read_plate, stamp
+from scanner.modelling.candidate import model_cutout
+from scanner.records import ImageRef
+
+
+def test_the_inner_ring_of_the_jackpot(real):
+    image = ImageRef(path=str(real / "jackpot" / "slacs0946+1006.fits"))
+    cutout = stamp({"VIS": read_plate(image, 0.05, None)})
+    # Alone: a network is shown one band thrice, a model is not.
+    cutout = replace(cutout, nisp=np.full_like(cutout.nisp, np.nan))
+    model, _ = model_cutout(cutout, "hst", "of-the-file")
+    assert model.bands == ("VIS",)
+    # Not certified: at the S/N of this image no smooth model fits (chi squared 1.6 a pixel), and the status says so.
+    assert (model.status, model.verdict) == ("poor fit", "consistent")
+    assert model.ln_evidence_ratio > 100.0
+    # Gavazzi et al. (2008): 1.43" ± 0.01".
+    assert model.mass.theta_e_arcsec == pytest.approx(1.43, rel=0.05)
+    # The outer ring is of another source.
+    assert sum(one.lensed for one in model.galaxies) >= 2
+
+
+def test_a_lens_of_euclids_first_data(real):
+    path = next((real / "euclid-q1-102018665").glob("*.fits"))
+    names = {"VIS": "VIS_BGSUB", "Y": "NIR_Y_BGSUB", "J": "NIR_J_BGSUB", "H": "NIR_H_BGSUB"}
+    plates = {band: read_plate(ImageRef(path=str(path), extension=name), None, None) for band, name in names.items()}
+    model, _ = model_cutout(stamp(plates), "q1", "of-the-file")
+    assert (model.status, model.verdict, len(model.bands)) == ("converged", "certified", 4)
+    # The ring has a radius of 0.8" in the image.
+    assert model.mass.theta_e_arcsec == pytest.approx(0.8, abs=0.1)
