@@ -21,11 +21,11 @@ from torch import nn
 
 from scanner.ensemble import bundles
 from scanner.evaluation.biases import lenses_only
+from scanner.explain.candidate import EXPLAINED, explained
 from scanner.explain.faithfulness import Curves, curves, gains, in_cells
 from scanner.explain.guided_grad_cam import guided_grad_cam, strength
 from scanner.explain.networks import network_input, restore, sky_level
 from scanner.explain.occlusion import occlusion
-from scanner.explain.stage import EXPLAINED, explained
 from scanner.interval import Interval
 from scanner.records import CutoutBatch
 from scanner.simulation.datasets.cutouts import draw

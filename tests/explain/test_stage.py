@@ -4,6 +4,8 @@ import io
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from multiprocessing import forkserver
 
@@ -14,7 +16,8 @@ import zarr
 from PIL import Image
 
 from scanner.config import load
-from scanner.explain.stage import PANELS, explain_run
+from scanner.explain.candidate import PANELS
+from scanner.explain.stage import explain_run
 from scanner.report import explanations
 from scanner.storage import open_store
 from scanner.survey.folder.ledger import RunFolder
@@ -101,6 +104,12 @@ def test_the_sheet_shows_the_strips(explained):
     _, _, before, after, _ = explained
     assert before.count(b'class="explanation"') == 0
     assert after.count(b'class="explanation"') == N
+
+
+def test_a_driver_and_a_worker_without_torch_can_begin():
+    # Then a worker says in a sentence what it lacks.
+    program = "import sys, scanner.explain.stage; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.usefixtures("without_workers")
