@@ -14,20 +14,21 @@ from scanner.ensemble.bundle import BundleManifest
 from scanner.ensemble.bundles import PublishedBundle
 from scanner.evaluation.benchmark import BenchmarkResult
 from scanner.evaluation.results import Evaluation
+from scanner.explain.stage import ExplainJob
 from scanner.grading.agreement import Agreement
 from scanner.grading.training_set import GradedSetRecord
 from scanner.imaging_surveys import ImagingSurvey
 from scanner.labels.importing import ImportedSetRecord
 from scanner.modelling.candidate import LensModel
-from scanner.modelling.stage import ModelJob, ModelOutcome
 from scanner.records import CommitRecord, FailedTile, Record, SealedRecord, Tile
-from scanner.report.explanations import AtlasRecord, ExplainJob, ExplainOutcome, Explanation, PageRecord
+from scanner.report.explanations import AtlasRecord, Explanation, PageRecord
 from scanner.service.settings import ServiceConfig
 from scanner.simulation.datasets.dataset import DatasetRecord
 from scanner.simulation.euclidise import EuclidisedRecord
 from scanner.simulation.injection.request import InjectionRecord
 from scanner.sky.prepare import PreparedTile
 from scanner.storage.lease import LeaseRecord
+from scanner.survey.candidate_stage import CandidatesJob, CandidatesOutcome
 from scanner.survey.folder.ledger import RunRecord
 from scanner.survey.messages import (
     CutOutcome,
@@ -83,9 +84,8 @@ MODELS: dict[str, type[Record]] = {
     "versions": Versions,
     "cut-outcome": CutOutcome,
     "explain-job": ExplainJob,
-    "explain-outcome": ExplainOutcome,
-    "model-job": ModelJob,
-    "model-outcome": ModelOutcome,
+    "candidates-job": CandidatesJob,
+    "candidates-outcome": CandidatesOutcome,
 }
 
 

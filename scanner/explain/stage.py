@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
-import pyarrow as pa
 
 from scanner import __version__
 from scanner.catalogue.rank import leaders
 from scanner.config import RunConfig
 from scanner.ensemble import bundles
 from scanner.ensemble.bundle import Bundle
-from scanner.errors import ContentError, ScannerError, UnavailableError, pip_install
-from scanner.records import FailedTile, MemberName, Tile
+from scanner.errors import ContentError, pip_install
+from scanner.records import FailedTile, MemberName
 from scanner.report import explanations
-from scanner.report.explanations import RECORD, ExplainJob, ExplainOutcome, Explanation
+from scanner.report.explanations import RECORD, Explanation
 from scanner.sky import tile_list
-from scanner.storage import open_store
-from scanner.survey.candidate_cutouts import candidate_cutouts
+from scanner.storage import Store, open_store
+from scanner.survey.candidate_stage import CandidatesJob, CandidatesOutcome, in_jobs, missing, opened, outcome_of, run_jobs
 from scanner.survey.finish import summary_of, write_sheet
 from scanner.survey.folder.ledger import RunFolder, RunRecord
-from scanner.survey.messages import TileProgress
 from scanner.survey.scan.scratch import sweep_scratch
 from scanner.survey.status import RunReport
-from scanner.survey.workers.engine import run_on_workers
 from scanner.survey.workers.steps import OnProgress, Steps
 
 if TYPE_CHECKING:
@@ -37,9 +30,6 @@ if TYPE_CHECKING:
 
     from scanner.config import StorageConfig
     from scanner.ensemble.bundle import Bundle
-
-#: Candidates of one task: what a killed worker loses, and what one tile is divided into for many workers.
-CANDIDATES_PER_JOB = 8
 
 
 @dataclass(frozen=True)
@@ -74,75 +64,50 @@ def explain_run(out: str, config: RunConfig, report: RunReport, on_progress: Cal
     shown = leaders(report.listed).slice(0, config.catalogue.sheet_candidates)
     candidates = shown.filter(shown["is_candidate"])
     with folder.store.held():
-        todo = _unexplained(folder, record, candidates)
-        n_done, n_before = 0, len(candidates) - sum(map(len, todo.values()))
+        wanted = zip(candidates["tile_id"].to_pylist(), candidates["target_id"].to_pylist(), strict=True)
+        todo = missing(folder, wanted, lambda *place: _is_current(folder.store, record, *place))
+        n_before = len(candidates) - sum(map(len, todo.values()))
         on_progress(n_before, len(candidates))
-        failed: dict[str, FailedTile] = {}
-        jobs = _jobs(folder, record, bundle, tiles, todo, config)
-        with closing(run_on_workers(jobs, len(jobs), config, EXPLAINING)) as outcomes:
-            for outcome in outcomes:
-                n_done += outcome.n_done
-                if outcome.reason:
-                    failed[outcome.tile_id] = FailedTile(tile_id=outcome.tile_id, reason=outcome.reason)
-                on_progress(n_before + n_done, len(candidates))
+        jobs = [
+            ExplainJob(
+                run_folder=folder.location,
+                tile=tiles[tile_id],
+                config=config,
+                bundle=bundle.location,
+                bundle_fingerprint=record.bundle_fingerprint,
+                target_ids=target_ids,
+            )
+            for tile_id, target_ids in in_jobs(todo)
+        ]
+        n_done, failed = run_jobs(jobs, config, EXPLAINING, lambda done: on_progress(n_before + done, len(candidates)))
         if len(candidates):
             with folder.staged_results(record, config.engine.scratch) as staging:
                 summary = summary_of(record, bundle, report)
                 strips = explanations.strips(folder.store, record.bundle_fingerprint, shown)
                 write_sheet(staging / "candidates.html", folder, tiles, config, shown, summary, strips)
-    return ExplainReport(len(candidates), n_before, n_done, tuple(failed[tile_id] for tile_id in sorted(failed)))
+    return ExplainReport(len(candidates), n_before, n_done, failed)
 
 
-def _unexplained(folder: RunFolder, record: RunRecord, shown: pa.Table) -> dict[str, list[int]]:
-    """Targets by tile that have no explanation, or one of other input files or another bundle."""
-    inputs: dict[str, str | None] = {}
-    todo: dict[str, list[int]] = {}
-    for tile_id, target_id in zip(shown["tile_id"].to_pylist(), shown["target_id"].to_pylist(), strict=True):
-        if tile_id not in inputs:
-            commit = folder.commit_of(tile_id)
-            inputs[tile_id] = None if commit is None else commit.input_fingerprint
-        known = explanations.read(folder.store, tile_id, target_id)
-        current = (inputs[tile_id], record.bundle_fingerprint)
-        if known is None or (known.input_fingerprint, known.bundle_fingerprint) != current:
-            todo.setdefault(tile_id, []).append(target_id)
-    return todo
+def _is_current(store: Store, record: RunRecord, tile_id: str, target_id: int, input_fingerprint: str | None) -> bool:
+    """Whether an object has an explanation, of these input files and by the run's bundle."""
+    known = explanations.read(store, tile_id, target_id)
+    current = (input_fingerprint, record.bundle_fingerprint)
+    return known is not None and (known.input_fingerprint, known.bundle_fingerprint) == current
 
 
-def _jobs(
-    folder: RunFolder,
-    record: RunRecord,
-    bundle: Bundle,
-    tiles: Mapping[str, Tile],
-    todo: Mapping[str, list[int]],
-    config: RunConfig,
-) -> list[ExplainJob]:
-    return [
-        ExplainJob(
-            run_folder=folder.location,
-            tile=tiles[tile_id],
-            config=config,
-            bundle=bundle.location,
-            bundle_fingerprint=record.bundle_fingerprint,
-            target_ids=tuple(ids[start : start + CANDIDATES_PER_JOB]),
-        )
-        for tile_id, ids in sorted(todo.items())
-        for start in range(0, len(ids), CANDIDATES_PER_JOB)
-    ]
+class ExplainJob(CandidatesJob):
+    """Candidates of one tile that are to be explained, by the networks of a bundle."""
+
+    bundle: str
 
 
-def explain_tile(job: ExplainJob, on_progress: OnProgress) -> ExplainOutcome:
+def explain_tile(job: ExplainJob, on_progress: OnProgress) -> CandidatesOutcome:
     """Explain the candidates of a job on a worker, those that are explained already too."""
-    n_done, n_targets = 0, len(job.target_ids)
-    reason, temporary = "", False
-    on_progress(TileProgress(tile_id=job.tile.tile_id, n_done=0, n_targets=n_targets))
     try:
-        for n_done in _explain(job):
-            on_progress(TileProgress(tile_id=job.tile.tile_id, n_done=n_done, n_targets=n_targets))
+        return outcome_of(job, _explain(job), on_progress)
     except ModuleNotFoundError as error:
         reason = f"a worker lacks {error.name}, which explanations need; there, {pip_install('train')}"
-    except ScannerError as error:
-        reason, temporary = str(error), isinstance(error, UnavailableError)
-    return ExplainOutcome(tile_id=job.tile.tile_id, n_done=n_done, reason=reason, temporary=temporary)
+        return CandidatesOutcome(tile_id=job.tile.tile_id, n_done=0, reason=reason)
 
 
 def _explain(job: ExplainJob) -> Iterator[int]:
@@ -153,23 +118,17 @@ def _explain(job: ExplainJob) -> Iterator[int]:
 
     # One thread: sums of several threads differ in their last bits from run to run.
     torch.set_num_threads(1)
-    folder = RunFolder(open_store(job.run_folder, job.config.storage))
-    commit = folder.commit_of(job.tile.tile_id)
-    if commit is None:
-        raise ContentError(f"{folder.store.where(folder.tile(job.tile.tile_id))}: its commit record has gone; run again.")
+    at_hand = opened(job)
     bundle, networks = _networks(job.bundle, job.bundle_fingerprint, job.config.storage)
-    table = folder.scores(commit)
-    rows = table.take(np.flatnonzero(np.isin(table["target_id"].to_numpy(), job.target_ids)))
-    cutouts = candidate_cutouts(rows, folder, {job.tile.tile_id: job.tile}, job.config)
-    scratch = None if job.config.engine.scratch is None else Path(job.config.engine.scratch)
+    cutouts = at_hand.cutouts
     for number, candidate in enumerate(() if cutouts is None else explained(bundle, networks, cutouts), start=1):
         target_id = int(candidate.cutout.targets.target_id[0])
-        with explanations.staged(folder.store, job.tile.tile_id, target_id, scratch) as staging:
+        with explanations.staged(at_hand.folder.store, job.tile.tile_id, target_id, at_hand.scratch) as staging:
             write_files(candidate, staging.path)
             record = Explanation(
                 tile_id=job.tile.tile_id,
                 target_id=target_id,
-                input_fingerprint=commit.input_fingerprint,
+                input_fingerprint=at_hand.commit.input_fingerprint,
                 bundle_fingerprint=job.bundle_fingerprint,
                 scanner_version=__version__,
                 probabilities=tuple(candidate.votes.probabilities[0].tolist()),
@@ -202,5 +161,5 @@ def _close(config: RunConfig) -> None:
 
 
 EXPLAINING = Steps(
-    outcome=ExplainOutcome, doing="explaining", prepare=_prepare, whole=explain_tile, close=_close, sweep=sweep_scratch
+    outcome=CandidatesOutcome, doing="explaining", prepare=_prepare, whole=explain_tile, close=_close, sweep=sweep_scratch
 )

@@ -12,9 +12,8 @@ from typing import Literal, get_args
 import pyarrow as pa
 from pydantic import Field
 
-from scanner.config import RunConfig
 from scanner.errors import ContentError
-from scanner.records import MemberName, Record, Tile
+from scanner.records import MemberName, Record
 from scanner.storage import Staging, Store
 
 EXPLANATIONS = "explanations"
@@ -42,41 +41,6 @@ class Explanation(Record):
     disagreement_bits: float
     methods: tuple[str, ...]
     place: str = ""
-
-
-class ExplainJob(Record):
-    """Candidates of one tile that are to be explained."""
-
-    run_folder: str
-    tile: Tile
-    config: RunConfig
-    bundle: str
-    bundle_fingerprint: str
-    target_ids: tuple[int, ...]
-
-
-class ExplainOutcome(Record):
-    """Outcome of a job: how many candidates are explained, why others are not; ``temporary``: to be tried again."""
-
-    tile_id: str
-    n_done: int
-    reason: str = ""
-    temporary: bool = False
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether all candidates are explained."""
-        return not self.reason
-
-    @property
-    def retry_reason(self) -> str | None:
-        """Why it failed, where another attempt may fare better."""
-        return self.reason if self.temporary else None
-
-    @classmethod
-    def given_up(cls, tile_id: str, reason: str) -> ExplainOutcome:
-        """The outcome of a job that is not tried any more."""
-        return cls(tile_id=tile_id, n_done=0, reason=reason)
 
 
 def key(tile_id: str, target_id: int) -> str:

@@ -22,6 +22,30 @@ from scanner.sky import source_catalogue
 from scanner.sky.mosaic import Mosaic
 from scanner.sphere import chord, healpix_29, unit_vectors
 
+#: Side of a cell, 25.6": larger than the galaxies whose light must not count as sky.
+CELL_PIXELS = 256
+#: Every other pixel of every other row is enough: the level of a cell is known to 0.01 sigma.
+_SAMPLING = 2
+_CLIP_SIGMA = 3.0
+_MOST_CLIPPINGS = 12
+_CROWDED = 0.3
+_SMALLEST_GOOD_FRACTION = 0.1
+#: Rows of a strip's own, and of its neighbours' on either side (25.6").
+STRIP_ROWS = 1280
+OVERLAP_ROWS = 256
+#: Fewest pixels above the threshold that make a source.
+SMALLEST_AREA_PIXELS = 5
+DEBLENDING_LEVELS = 32
+DEBLENDING_CONTRAST = 0.005
+#: Sources that one blend may fall into; sep's own limit of 1024 is met around saturated stars.
+_MOST_BLENDED = 8192
+#: Pixels that sep may have in hand; tried in turn, since the memory is taken at once.
+_PIXELS_IN_HAND = (1_000_000, 8_000_000, 64_000_000)
+#: Kron (1980) photometry as SExtractor's MAG_AUTO: factor and smallest radius in units of the source's axes, and search radius.
+_KRON_FACTOR = 2.5
+_KRON_SMALLEST = 3.5
+_KRON_SEARCH = 6.0
+
 
 @dataclass(frozen=True)
 class TargetSelection:
@@ -243,31 +267,6 @@ def _targets(found: _Found, keep: np.ndarray[tuple[int], np.dtype[np.bool_]]) ->
         target_id=target_id, ra=ra, dec=dec, x=found.x[keep], y=found.y[keep], magnitude=magnitude.astype(np.float32)
     )
     return targets.take(order[first])
-
-
-#: Side of a cell, 25.6": larger than the galaxies whose light must not count as sky.
-CELL_PIXELS = 256
-#: Every other pixel of every other row is enough: the level of a cell is known to 0.01 sigma.
-_SAMPLING = 2
-_CLIP_SIGMA = 3.0
-_MOST_CLIPPINGS = 12
-_CROWDED = 0.3
-_SMALLEST_GOOD_FRACTION = 0.1
-#: Rows of a strip's own, and of its neighbours' on either side (25.6").
-STRIP_ROWS = 1280
-OVERLAP_ROWS = 256
-#: Fewest pixels above the threshold that make a source.
-SMALLEST_AREA_PIXELS = 5
-DEBLENDING_LEVELS = 32
-DEBLENDING_CONTRAST = 0.005
-#: Sources that one blend may fall into; sep's own limit of 1024 is met around saturated stars.
-_MOST_BLENDED = 8192
-#: Pixels that sep may have in hand; tried in turn, since the memory is taken at once.
-_PIXELS_IN_HAND = (1_000_000, 8_000_000, 64_000_000)
-#: Kron (1980) photometry as SExtractor's MAG_AUTO: factor and smallest radius in units of the source's axes, and search radius.
-_KRON_FACTOR = 2.5
-_KRON_SMALLEST = 3.5
-_KRON_SEARCH = 6.0
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from scanner.errors import InputMissingError, OutputError
 from scanner.modelling import stage
 from scanner.modelling.panels import PANEL, PANELS
 from scanner.storage import open_store
+from scanner.survey import candidate_stage
 
 N = 2
 
@@ -76,14 +77,14 @@ def test_one_bad_object_stops_nothing(run, tmp_path, monkeypatch):
     out = shutil.copytree(run[0], tmp_path / "out")
     shutil.rmtree(out / stage.MODELS)
     first = run[1].models[0]
-    gathered = stage.candidate_cutouts
+    gathered = candidate_stage.candidate_cutouts
 
     def damaged(*arguments):
         batch = gathered(*arguments)
         batch.vis[batch.targets.target_id == first.target_id] = np.nan
         return batch
 
-    monkeypatch.setattr(stage, "candidate_cutouts", damaged)
+    monkeypatch.setattr(candidate_stage, "candidate_cutouts", damaged)
     report = scanner.model(out, top=N, progress=False)
     assert [one.verdict for one in report.models] == ["refused", run[1].models[1].verdict]
     assert report.models[0].reason == "VIS is masked here"

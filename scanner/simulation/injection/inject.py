@@ -63,8 +63,17 @@ from scanner.sky.local_files import ScratchFolder, local_path
 from scanner.sky.mosaic import Mosaic
 from scanner.sky.tile_images import TileImages, open_tile
 
+LIST, TRUTH, RECORD = "tile-list.txt", "truth.parquet", "injection.json"
 #: Parts that one call of a worker draws, so that a tile is opened (and resampled) once for all of them.
 _PARTS_A_CALL = 4
+_STRIP_ROWS = 256
+#: Objects whose arcs are measured at once.
+_BATCH_OBJECTS = 16
+#: Cards that describe the file and not the sky.
+_STRUCTURAL = ("SIMPLE", "XTENSION", "BITPIX", "EXTEND", "PCOUNT", "GCOUNT", "BSCALE", "BZERO", "BLANK", "CHECKSUM", "DATASUM")
+#: Fine pixels of a stamp that are kept: the rest is where the periodic convolution wraps.
+_KEPT = 204
+_STEP_PIXELS = 20.0
 
 
 def inject(request: InjectionRequest, out: Path, workers: int = 1, progress: Progress | None = None) -> InjectionRecord:
@@ -174,11 +183,6 @@ def _places_file(out: Path, number: int) -> Path:
     return out / PARTS / f"tile-{number:05d}.npz"
 
 
-#: Fine pixels of a stamp that are kept: the rest is where the periodic convolution wraps.
-_KEPT = 204
-_STEP_PIXELS = 20.0
-
-
 @dataclass(frozen=True)
 class Stamp:
     """``pixels`` (n, n) to add to a mosaic from ``row`` and ``column`` on; may reach outside."""
@@ -270,14 +274,6 @@ def _rescaled(psf: Psf, factor: float) -> Psf:
     """A PSF on pixels of another size: lengths times ``factor``."""
     lengths = {name: factor * getattr(psf, name) for name in ("sigma_major", "sigma_minor", "dx", "dy")}
     return replace(psf, **lengths)
-
-
-LIST, TRUTH, RECORD = "tile-list.txt", "truth.parquet", "injection.json"
-_STRIP_ROWS = 256
-#: Objects whose arcs are measured at once.
-_BATCH_OBJECTS = 16
-#: Cards that describe the file and not the sky.
-_STRUCTURAL = ("SIMPLE", "XTENSION", "BITPIX", "EXTEND", "PCOUNT", "GCOUNT", "BSCALE", "BZERO", "BLANK", "CHECKSUM", "DATASUM")
 
 
 def paint_mosaics(

@@ -1,0 +1,153 @@
+"""A stage over the candidates of a finished run: those that it still lacks are dealt with on workers, some of a tile a job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from scanner.config import RunConfig
+from scanner.errors import ContentError, ScannerError, UnavailableError
+from scanner.records import CommitRecord, CutoutBatch, FailedTile, Record, Tile
+from scanner.storage import open_store
+from scanner.survey.candidate_cutouts import candidate_cutouts
+from scanner.survey.folder.ledger import RunFolder
+from scanner.survey.messages import TileProgress
+from scanner.survey.workers.engine import run_on_workers
+from scanner.survey.workers.steps import OnProgress, Steps
+
+#: Candidates of one job: what a killed worker loses, and what one tile is divided into for many workers.
+CANDIDATES_PER_JOB = 8
+
+
+class CandidatesJob(Record):
+    """Candidates of one tile that a stage is to deal with."""
+
+    run_folder: str
+    tile: Tile
+    config: RunConfig
+    bundle_fingerprint: str
+    target_ids: tuple[int, ...]
+
+
+class CandidatesOutcome(Record):
+    """Outcome of a job: how many candidates are done, why others are not; ``temporary``: to be tried again."""
+
+    tile_id: str
+    n_done: int
+    reason: str = ""
+    temporary: bool = False
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether all candidates are done."""
+        return not self.reason
+
+    @property
+    def retry_reason(self) -> str | None:
+        """Why it failed, where another attempt may fare better."""
+        return self.reason if self.temporary else None
+
+    @classmethod
+    def given_up(cls, tile_id: str, reason: str) -> CandidatesOutcome:
+        """The outcome of a job that is not tried any more."""
+        return cls(tile_id=tile_id, n_done=0, reason=reason)
+
+
+JobT = TypeVar("JobT", bound=CandidatesJob)
+
+
+def missing(
+    folder: RunFolder, wanted: Iterable[tuple[str, int]], is_done: Callable[[str, int, str | None], bool]
+) -> dict[str, list[int]]:
+    """Targets by tile that are not done yet.
+
+    Parameters
+    ----------
+    folder
+        The run.
+    wanted
+        Tile and target of each candidate.
+    is_done
+        Called with these and the fingerprint of the tile's input; None: the tile is not committed.
+    """
+    inputs: dict[str, str | None] = {}
+    todo: dict[str, list[int]] = {}
+    for tile_id, target_id in wanted:
+        if tile_id not in inputs:
+            commit = folder.commit_of(tile_id)
+            inputs[tile_id] = None if commit is None else commit.input_fingerprint
+        if not is_done(tile_id, target_id, inputs[tile_id]):
+            todo.setdefault(tile_id, []).append(target_id)
+    return todo
+
+
+def in_jobs(todo: Mapping[str, list[int]]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Tile and targets of each job."""
+    for tile_id, ids in sorted(todo.items()):
+        for start in range(0, len(ids), CANDIDATES_PER_JOB):
+            yield tile_id, tuple(ids[start : start + CANDIDATES_PER_JOB])
+
+
+def run_jobs(
+    jobs: Sequence[JobT], config: RunConfig, steps: Steps[JobT, CandidatesOutcome], on_done: Callable[[int], None]
+) -> tuple[int, tuple[FailedTile, ...]]:
+    """Do the jobs on the workers: how many candidates are done then, and tiles that failed, with reasons.
+
+    ``on_done``: called with the number of candidates done, after each job.
+    """
+    n_done = 0
+    failed: dict[str, FailedTile] = {}
+    with closing(run_on_workers(jobs, len(jobs), config, steps)) as outcomes:
+        for outcome in outcomes:
+            n_done += outcome.n_done
+            if outcome.reason:
+                failed[outcome.tile_id] = FailedTile(tile_id=outcome.tile_id, reason=outcome.reason)
+            on_done(n_done)
+    return n_done, tuple(failed[tile_id] for tile_id in sorted(failed))
+
+
+def outcome_of(job: CandidatesJob, written: Iterator[int], on_progress: OnProgress) -> CandidatesOutcome:
+    """Do a job on a worker; ``written`` does one candidate after the other and yields how many are written."""
+    n_done, n_targets = 0, len(job.target_ids)
+    reason, temporary = "", False
+    on_progress(TileProgress(tile_id=job.tile.tile_id, n_done=0, n_targets=n_targets))
+    try:
+        for n_done in written:
+            on_progress(TileProgress(tile_id=job.tile.tile_id, n_done=n_done, n_targets=n_targets))
+    except ScannerError as error:
+        reason, temporary = str(error), isinstance(error, UnavailableError)
+    return CandidatesOutcome(tile_id=job.tile.tile_id, n_done=n_done, reason=reason, temporary=temporary)
+
+
+@dataclass(frozen=True)
+class CandidatesAtHand:
+    """What a job works on: the run, the tile's commit, the candidates' cutouts, and where there is room for files."""
+
+    folder: RunFolder
+    commit: CommitRecord
+    cutouts: CutoutBatch | None
+    scratch: Path | None
+
+
+def opened(job: CandidatesJob) -> CandidatesAtHand:
+    """Open what a job works on.
+
+    Raises
+    ------
+    ContentError
+        The tile's commit record has gone.
+    """
+    folder, tile_id = RunFolder(open_store(job.run_folder, job.config.storage)), job.tile.tile_id
+    commit = folder.commit_of(tile_id)
+    if commit is None:
+        raise ContentError(f"{folder.store.where(folder.tile(tile_id))}: its commit record has gone; run again.")
+    table = folder.scores(commit)
+    rows = table.take(np.flatnonzero(np.isin(table["target_id"].to_numpy(), job.target_ids)))
+    cutouts = candidate_cutouts(rows, folder, {tile_id: job.tile}, job.config)
+    scratch = None if job.config.engine.scratch is None else Path(job.config.engine.scratch)
+    return CandidatesAtHand(folder, commit, cutouts, scratch)
