@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 
 from scanner.atomic_file import file_sha256
 from scanner.ensemble import calibration as combining
-from scanner.ensemble.augmentation import ORIENTATIONS, Augmentation
+from scanner.ensemble.augmentation import ORIENTATIONS
 from scanner.ensemble.bundle import (
     CARD_FILE,
     Bundle,
@@ -51,9 +51,10 @@ from scanner.records import (
     Band,
     Float32,
     Float64,
+    Int64,
 )
 from scanner.survey.scan.machine import cores
-from scanner.training.cascade import screen_on, second_look_rule, with_means
+from scanner.training.cascade import augmented, screen_on
 from scanner.training.export import OnnxGraph, asinh_mad
 
 #: A network's output: lens log-odds or probability, (N,) or (N, 1); logits or probabilities of (non-lens, lens), (N, 2).
@@ -229,21 +230,21 @@ def _calibrated(
             labels,
             sky_prevalence=before.sky_prevalence if isinstance(before, Calibration) else SKY_PREVALENCE,
         )
-        rule, scored = None, logits.copy()
+        rule, scored = None, logits
         if old is not None:
-            rule = second_look_rule(fitted, logits[~labels], old.share, old.members)
             names = [member.name for member in content.members]
-            columns = np.flatnonzero([rule.members is None or name in rule.members for name in names])
-            again = np.flatnonzero(fitted.log_odds(logits) >= rule.log_odds_above)
-            report(f"scoring {len(again):,} objects in all orientations")
-            turns = [
-                dataset_logits(session, dataset, rows[again], np.full(len(again), orientation))
-                for orientation in range(1, ORIENTATIONS)
-            ]
-            means = np.stack([logits[again], *turns])[:, :, columns].mean(axis=0, dtype=np.float64)
-            augmentation = Augmentation(rule, fitted, columns)
-            rule = with_means(augmentation, logits[again], means, labels[again], float(labels.mean()))
-            scored[np.ix_(again, columns)] = rule.log_odds(means)
+            columns = np.flatnonzero([old.members is None or name in old.members for name in names])
+
+            def means_of(again: Int64) -> Float64:
+                report(f"scoring {len(again):,} objects in all orientations")
+                turns = [
+                    dataset_logits(session, dataset, rows[again], np.full(len(again), orientation))
+                    for orientation in range(1, ORIENTATIONS)
+                ]
+                means: Float64 = np.stack([logits[again], *turns])[:, :, columns].mean(axis=0, dtype=np.float64)
+                return means
+
+            rule, scored = augmented(fitted, columns, old.share, old.members, logits, labels, means_of)
     screen, ranked = bundle.manifest.screen, fitted.ranking_score(scored)
     if screen is not None:
         name = dataset.path.resolve().name

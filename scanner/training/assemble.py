@@ -16,7 +16,7 @@ from torch import nn
 
 from scanner.ensemble import bundles
 from scanner.ensemble import calibration as combining
-from scanner.ensemble.augmentation import ORIENTATIONS, Augmentation
+from scanner.ensemble.augmentation import ORIENTATIONS
 from scanner.ensemble.bundle import MODEL_FILE, Bundle, content_of, write_bundle
 from scanner.ensemble.calibration import Calibration
 from scanner.ensemble.embedding_grid import CELLS, NEAREST_LOG_ODDS, EmbeddingGrid, GridRule
@@ -27,10 +27,10 @@ from scanner.errors import ContentError, UsageError
 from scanner.evaluation import scores
 from scanner.evaluation.decisions import SKY_PREVALENCE
 from scanner.evaluation.scores import dataset_logits
-from scanner.records import DRAWN, MEMBERS, Float32, Int64, MemberName
+from scanner.records import DRAWN, MEMBERS, Float32, Float64, Int64, MemberName
 from scanner.simulation.parts import run_all
 from scanner.training import checkpoint
-from scanner.training.cascade import member_graph, screen_on, second_look_rule, with_means
+from scanner.training.cascade import augmented, member_graph, screen_on
 from scanner.training.checkpoint import KEPT_IN_WORDS, FitRecord, read_member
 from scanner.training.data import TrainingData
 from scanner.training.export import bundle_content
@@ -164,19 +164,20 @@ def assemble(
         calibration=combination.calibration,
         curve=combination.curve,
     )
-    plain_logits = held_out_logits.copy()
+    plain_logits = held_out_logits
     if how.second_look:
         is_lens = labels[held_out]
-        others = held_out_logits[~is_lens]
-        rule = second_look_rule(combination.calibration, others, how.second_look, SECOND_LOOK_MEMBERS)
         columns = np.array([MEMBERS.index(member) for member in SECOND_LOOK_MEMBERS])
-        again = np.flatnonzero(combination.calibration.log_odds(held_out_logits) >= rule.log_odds_above)
-        report(f"scoring {len(again):,} calibration objects in all orientations")
-        turns = [scored(held_out[again], np.full_like(again, orientation)) for orientation in range(1, ORIENTATIONS)]
-        means = np.stack([held_out_logits[again], *turns])[:, :, columns].mean(axis=0, dtype=np.float64)
-        augmentation = Augmentation(rule, combination.calibration, columns)
-        rule = with_means(augmentation, held_out_logits[again], means, is_lens[again], float(is_lens.mean()))
-        held_out_logits[np.ix_(again, columns)] = rule.log_odds(means)
+
+        def means_of(again: Int64) -> Float64:
+            report(f"scoring {len(again):,} calibration objects in all orientations")
+            turns = [scored(held_out[again], np.full_like(again, orientation)) for orientation in range(1, ORIENTATIONS)]
+            means: Float64 = np.stack([plain_logits[again], *turns])[:, :, columns].mean(axis=0, dtype=np.float64)
+            return means
+
+        rule, held_out_logits = augmented(
+            combination.calibration, columns, how.second_look, SECOND_LOOK_MEMBERS, plain_logits, is_lens, means_of
+        )
         curve = OperatingCurve.of(combination.grid.lookup(held_out_logits).value, is_lens)
         graph = member_graph(content.model, SECOND_LOOK_MEMBERS)
         content = replace(content, second_look=rule, augmentation_model=graph, curve=curve)

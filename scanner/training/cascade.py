@@ -194,6 +194,39 @@ def with_means(
     return augmentation.rule.model_copy(update={"slope": max(slope, 0.1), "intercept": intercept})
 
 
+def augmented(
+    calibration: Calibration,
+    columns: Int64,
+    share: float,
+    members: Sequence[MemberName] | None,
+    once: Float32,
+    is_lens: NDArray[np.bool_],
+    means_of: Callable[[Int64], Float64],
+) -> tuple[SecondLook, Float32]:
+    """Set the rule of test-time augmentation on labelled objects; with it, their log-odds as a scan has them.
+
+    Parameters
+    ----------
+    calibration
+        Of the bundle.
+    columns, members
+        (K,) of the members that turn, and which these are; None: all.
+    share
+        Of the non-lenses that get it.
+    once, is_lens
+        (N, M) log-odds of the objects as they are, and (N,) bool.
+    means_of
+        From numbers of objects (n,) to the means over the orientations of the members that turn, (n, K).
+    """
+    rule = second_look_rule(calibration, once[~is_lens], share, members)
+    again = np.flatnonzero(calibration.log_odds(once) >= rule.log_odds_above)
+    means = means_of(again)
+    rule = with_means(Augmentation(rule, calibration, columns), once[again], means, is_lens[again], float(is_lens.mean()))
+    logits = once.copy()
+    logits[np.ix_(again, columns)] = rule.log_odds(means)
+    return rule, logits
+
+
 def losses(name: str, score: Float64, passes: NDArray[np.bool_], is_lens: NDArray[np.bool_]) -> tuple[Metric, ...]:
     """What a screen loses of the lenses that are found without it, at each low false-positive rate that can be measured.
 
@@ -396,16 +429,15 @@ def _augmented(
     place = None if cache is None else cache / f"{unset.manifest.networks_sha256[:16]}-{data.fingerprint[:16]}"
     shape = (len(rows), session.n_members)
     path = None if place is None else place / "calibration-once.npy"
-    logits = kept_array(path, shape, lambda: dataset_logits(session, data, rows, np.zeros_like(rows))).copy()
-    calibration, columns, unset_rule = augmentation.calibration, augmentation.columns, augmentation.rule
-    rule = second_look_rule(calibration, logits[~is_lens], unset_rule.share, unset_rule.members)
-    again = np.flatnonzero(calibration.log_odds(logits) >= rule.log_odds_above)
-    path = None if place is None else place / f"calibration-{'-'.join(rule.members or ())}-{len(again)}.npy"
-    turned = kept_array(path, (len(again), session.n_members), lambda: _means(session, data, rows[again]))
-    means = turned[:, columns].astype(np.float64)
-    augmentation = replace(augmentation, rule=rule)
-    rule = with_means(augmentation, logits[again], means, is_lens[again], float(is_lens.mean()))
-    logits[np.ix_(again, columns)] = rule.log_odds(means)
+    once = kept_array(path, shape, lambda: dataset_logits(session, data, rows, np.zeros_like(rows)))
+    calibration, columns, asked = augmentation.calibration, augmentation.columns, augmentation.rule
+
+    def means_of(again: Int64) -> Float64:
+        path = None if place is None else place / f"calibration-{'-'.join(asked.members or ())}-{len(again)}.npy"
+        turned = kept_array(path, (len(again), session.n_members), lambda: _means(session, data, rows[again]))
+        return turned[:, columns].astype(np.float64)
+
+    rule, logits = augmented(calibration, columns, asked.share, asked.members, once, is_lens, means_of)
     by_grid = unset.grid is not None and unset.manifest.decides_on == "grid"
     value = unset.grid.lookup(logits).value if by_grid and unset.grid is not None else calibration.apply(logits)
     return replace(content, second_look=rule, curve=OperatingCurve.of(value, is_lens))
