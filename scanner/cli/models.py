@@ -402,7 +402,8 @@ def add_member_(
 @click.option(
     "--calibration",
     multiple=True,
-    help="Set whose calibration rows set test-time augmentation, also one that it was trained on; repeat [default: it stays].",
+    help="Set whose calibration rows set calibration and test-time augmentation, also one that it was trained on; repeat "
+    "[default: they stay].",
 )
 @click.option(
     "--turn",
@@ -442,7 +443,7 @@ def cascade(
     provider: str,
     threads: int,
 ) -> None:
-    """Set the screen and the test-time augmentation of BUNDLE, in a new bundle, and measure what they lose.
+    """Set screen, calibration and test-time augmentation of BUNDLE, in a new bundle, and measure what they lose.
 
     A scan then has all members score only what a few quick ones place high ('scanner run --screen'), and a few members score in
     all orientations what stands high by all. No network changes.

@@ -525,9 +525,9 @@ def set_cascade(
     anonymous: bool | None = None,
     report: Callable[[str], None] = lambda text: None,
 ) -> Bundle:
-    """Set and measure a bundle's screen and test-time augmentation, in a new bundle, as ``scanner models cascade`` does.
+    """Set and measure a bundle's screen, calibration and test-time augmentation, in a new bundle; no network changes.
 
-    No network changes.
+    What ``scanner models cascade`` does.
 
     Parameters
     ----------
@@ -541,8 +541,8 @@ def set_cascade(
     members, share
         The members that score every object, and the share of the non-lenses that all members score.
     calibration
-        Sets whose calibration rows set the test-time augmentation, folders or ``s3://…``: those that the bundle was trained on,
-        or others; by default it stays as it is.
+        Sets whose calibration rows set calibration and test-time augmentation, folders or ``s3://…``, those that the bundle was
+        trained on or others; by default they stay.
     turning, turning_share
         The members that score all orientations, and the share of the calibration rows' non-lenses above which they do.
     version

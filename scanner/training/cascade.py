@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from scanner.ensemble import calibration as combining
 from scanner.ensemble.augmentation import ORIENTATIONS, Augmentation, SecondLook, turn
 from scanner.ensemble.bundle import (
     CARD_FILE,
@@ -312,7 +313,7 @@ def set_cascade(
     threads: int = 1,
     report: Report = lambda text: None,
 ) -> Bundle:
-    """Write a bundle with another screen and test-time augmentation, set and measured on labelled sets; no network changes.
+    """Write a bundle with another screen, calibration and test-time augmentation; no network and no grid changes.
 
     The screen's limit is what the best ``share`` of all sets' non-lenses pass. What is lost is measured on all lenses. Of the
     non-lenses only those that pass are scored by all members: one that does not could only have raised a threshold. What
@@ -329,7 +330,8 @@ def set_cascade(
     members, share
         Of the screen.
     calibration
-        Sets whose calibration rows set the test-time augmentation, also sets that the bundle was trained on; None: it stays.
+        Sets whose calibration rows set calibration and test-time augmentation, also sets that the bundle was trained on; None:
+        they stay.
     turning, turning_share
         The members that score all orientations, and the share of the calibration rows' non-lenses above which they do.
     cache
@@ -355,8 +357,7 @@ def set_cascade(
         if dataset.was_seen_by(manifest.trained_on):
             raise UsageError(f"{dataset.path}: {manifest.name} was trained on it; give held-out sets as --data.")
     chosen = np.array([name in members for name in manifest.member_names])
-    alone = bundle.combination(chosen)
-    if not isinstance(alone, Calibration):
+    if not isinstance(bundle.calibration, Calibration):
         raise UsageError(f"{bundle.location}: has no calibration, so it takes no screen; make it with a labelled set.")
     labels = [dataset.truth.is_lens for dataset in datasets]
     together = np.concatenate(labels)
@@ -381,9 +382,11 @@ def set_cascade(
         rule = SecondLook(log_odds_above=0.0, share=turning_share, members=turn)
         graph = member_graph(bundle.model, turn, bundle.path / MODEL_FILE)
         content = replace(content, second_look=rule, augmentation_model=graph)
-        report(f"setting test-time augmentation on {len(calibration.split.calibration):,} calibration objects")
+        report(f"setting calibration and test-time augmentation on {len(calibration.split.calibration):,} objects")
         content = _augmented(content, *opened(content), calibration, cache)
     made, session = opened(content)
+    alone = made.combination(chosen)
+    assert isinstance(alone, Calibration)
     report(f"screening {len(together):,} objects by {', '.join(names)}")
     firsts = [_first(bundle, session, dataset, names, cache) for dataset in datasets]
     limit = float(np.quantile(alone.log_odds(np.concatenate(firsts)[~together]), 1.0 - share))
@@ -422,15 +425,17 @@ def set_cascade(
 def _augmented(
     content: BundleContent, unset: Bundle, session: EnsembleSession, data: TrainingData, cache: Path | None
 ) -> BundleContent:
-    """A bundle whose rule of test-time augmentation, and with it its thresholds, are set on the calibration rows of a set."""
-    rows, augmentation = data.split.calibration, unset.augmentation
+    """A bundle whose calibration, rule of test-time augmentation and thresholds are set on the calibration rows of a set."""
+    rows, augmentation, before = data.split.calibration, unset.augmentation, unset.calibration
     assert augmentation is not None
+    assert isinstance(before, Calibration)
     is_lens = data.labels.is_lens[rows]
     place = None if cache is None else cache / f"{unset.manifest.networks_sha256[:16]}-{data.fingerprint[:16]}"
     shape = (len(rows), session.n_members)
     path = None if place is None else place / "calibration-once.npy"
     once = kept_array(path, shape, lambda: dataset_logits(session, data, rows, np.zeros_like(rows)))
-    calibration, columns, asked = augmentation.calibration, augmentation.columns, augmentation.rule
+    calibration = combining.fit(once, is_lens, sky_prevalence=before.sky_prevalence)
+    columns, asked = augmentation.columns, augmentation.rule
 
     def means_of(again: Int64) -> Float64:
         path = None if place is None else place / f"calibration-{'-'.join(asked.members or ())}-{len(again)}.npy"
@@ -440,7 +445,7 @@ def _augmented(
     rule, logits = augmented(calibration, columns, asked.share, asked.members, once, is_lens, means_of)
     by_grid = unset.grid is not None and unset.manifest.decides_on == "grid"
     value = unset.grid.lookup(logits).value if by_grid and unset.grid is not None else calibration.apply(logits)
-    return replace(content, second_look=rule, curve=OperatingCurve.of(value, is_lens))
+    return replace(content, calibration=calibration, second_look=rule, curve=OperatingCurve.of(value, is_lens))
 
 
 def _means(session: EnsembleSession, data: TrainingData, rows: Int64) -> Float32:

@@ -12,7 +12,7 @@ from scanner.cli.main import main
 from scanner.ensemble import bundles
 from scanner.ensemble.augmentation import Augmentation
 from scanner.ensemble.bundle import Screen, content_of, lost_at, write_bundle
-from scanner.ensemble.calibration import Calibration, sigmoid
+from scanner.ensemble.calibration import Calibration, fit, sigmoid
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, UsageError
 from scanner.labelled_set import LabelledSet
@@ -137,6 +137,7 @@ def test_a_finished_bundle_gets_test_time_augmentation(rings, tmp_path, capsys):
     cutouts = vis, nisp, batch.sky, batch.sigma
     once = open_session(before, "cpu").logits(*cutouts)
     level, is_lens = made.calibration.log_odds(once), data.labels.is_lens[rows]
+    assert made.calibration == fit(once, is_lens, sky_prevalence=before.calibration.sky_prevalence) != before.calibration
     assert rule.log_odds_above == pytest.approx(np.quantile(level[~is_lens], 0.5))
     changed = open_session(made, "cpu").logits(*cutouts) != once
     np.testing.assert_array_equal(changed.any(axis=1), level >= rule.log_odds_above)
