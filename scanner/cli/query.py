@@ -24,6 +24,7 @@ from scanner.query.catalogue import Catalogue
 from scanner.query.database import DatabaseLimits, time_limit
 from scanner.query.formats import FILE_FORMATS, format_of, terminal_lines
 from scanner.query.region import Cone, Region, overlapping
+from scanner.query.samp import send_table
 from scanner.query.search import SEPARATION_COLUMN, Search, count, search
 from scanner.query.sql import SqlLimits, run_sql
 
@@ -36,7 +37,7 @@ PRINTED_COLUMNS = (
 )  # fmt: skip
 SECTIONS = {
     "What is asked": ("cone", "polygon", "moc", "name", "candidate_id", "candidates", "min_score", "sql"),
-    "The answer": ("top", "columns", "order", "format_", "out"),
+    "The answer": ("top", "columns", "order", "format_", "out", "send_to"),
     "What it may take": ("max_rows", "seconds", "memory_gb"),
     "Where the catalogue lies": ("version", "cache", "config_file", "endpoint", "anonymous"),
 }
@@ -63,6 +64,11 @@ SECTIONS = {
     "--format", "format_", type=click.Choice(["table", *FILE_FORMATS]), help="[default: what --out ends in, else table]"
 )
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="File to write [default: standard output].")
+@click.option(
+    "--send-to",
+    metavar="PROGRAM",
+    help="Have a running program load --out: topcat, aladin, …; all: any that can (SAMP).",
+)
 @click.option("--max-rows", type=click.IntRange(1), default=1_000_000, show_default=True, help="Refuse larger answers.")
 @click.option(
     "--seconds", type=click.FloatRange(0, min_open=True), default=300.0, show_default=True, help="Give up after so long."
@@ -86,6 +92,7 @@ def query(
     order: str,
     format_: str | None,
     out: Path | None,
+    send_to: str | None,
     max_rows: int,
     seconds: float,
     memory_gb: float,
@@ -101,6 +108,8 @@ def query(
     """
     asked = {"--cone": cone, "--polygon": polygon, "--moc": moc, "--name": name, "--id": candidate_id}
     asked |= {"--candidates": "" if candidates else None, "--min-score": None if min_score is None else f"{min_score:g}"}
+    if send_to is not None and out is None:
+        raise UsageError("--send-to has a program read a file that stays; give --out FILE.vot or FILE.fits too.")
     region = _region(cone, polygon, moc, storage)
     if cone is not None and cone.split()[-1].replace(".", "").isdigit():
         click.echo(f"The radius has no unit: {cone.split()[-1]} degrees.", err=True)
@@ -145,6 +154,8 @@ def query(
     else:
         write_atomically(out, content)
         click.echo(f"{out}: {len(answer):,} rows.", err=True)
+        if send_to is not None:
+            click.echo(f"Sent to {', '.join(send_table(out, written_as, out.stem, send_to))}.", err=True)
 
 
 def _region(cone: str | None, polygon: str | None, moc: str | None, storage: StorageConfig) -> Region | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import html
 import io
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -251,6 +254,35 @@ class ObjectTable(QTable):  # type: ignore[misc]
         if not {"run", "tile_id", "target_id"} <= set(self.colnames):
             return None
         return [(str(row["run"]), str(row["tile_id"]), int(row["target_id"])) for row in self]
+
+    def send(self, to: str = "all", name: str = "scanner") -> tuple[str, ...]:
+        """Have TOPCAT, Aladin or another program of this machine load the table (SAMP).
+
+        Parameters
+        ----------
+        to
+            The program's name or its beginning: ``"topcat"``; ``"all"``: every program that takes tables.
+        name
+            What it calls the table.
+
+        Returns
+        -------
+        tuple of str
+            The names of the programs that were asked.
+
+        Raises
+        ------
+        UnavailableError
+            No such program runs.
+        """
+        from scanner.query.samp import send_table
+
+        # The program reads the file when it comes to it: it stays until Python ends.
+        folder = tempfile.mkdtemp(prefix="scanner-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        path = Path(folder) / "table.vot"
+        self.write(path, format="votable")
+        return send_table(path, "votable", name, to)
 
     def _repr_html_(self) -> str:
         """The first rows, their main columns, and thumbnails of the cutouts that were kept."""

@@ -43,7 +43,8 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "style-src 'self'",
         "img-src 'self' data: blob:",
         "font-src 'self'",
-        "connect-src 'self'",
+        # The second is where a SAMP hub listens: TOPCAT or Aladin on the reader's own machine.
+        "connect-src 'self' http://localhost:21012",
         "frame-src 'self'",
         "form-action 'self'",
         "base-uri 'none'",

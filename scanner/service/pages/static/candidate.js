@@ -5,6 +5,7 @@ import { find, h, root, slug } from "./dom.js";
 import * as keys from "./keys.js";
 import { MapPlot } from "./map_plot.js";
 import { cutout } from "./pictures.js";
+import { sends } from "./samp.js";
 import { meaning, memberBars, verdictBars } from "./scores.js";
 import { Stretch } from "./stretch.js";
 import { degrees, fixed, whole } from "./text.js";
@@ -117,6 +118,8 @@ const enlarge = (index) => {
 figures.forEach((figure, index) => find("button", figure).addEventListener("click", () => enlarge(index)));
 find(".close", large).addEventListener("click", () => large.close());
 large.addEventListener("click", (event) => { if (event.target === large) large.close(); });
+
+sends(find("#send"), find("#sent"), "image.load.fits", () => ({ url: cutout(id, { format: "fits", band: "VIS" }), name: `${document.title} VIS` }));
 
 const step = (name) => () => { if (large.open) enlarge(shown + (name === "next" ? 1 : -1)); else go(name); };
 keys.register([

@@ -9,6 +9,7 @@ import { Filters } from "./filters.js";
 import { register } from "./keys.js";
 import { Look } from "./pictures.js";
 import { allTiles } from "./sky_data.js";
+import { sends } from "./samp.js";
 import { SkyPlot } from "./sky_plot.js";
 import { plural, whole } from "./text.js";
 import { remember } from "./trail.js";
@@ -106,6 +107,8 @@ host.addEventListener("focusin", (event) => {
 });
 find("#field").addEventListener("change", (event) => { look.set({ size: Number(event.target.value) }); restyle(); });
 find("#field").value = String(look.size);
+
+sends(find("#send"), find("#sent"), "table.load.votable", () => ({ url: find("[data-table=votable]").href, name: document.title }));
 
 register([
   { key: ["j", "ArrowRight"], group: "Gallery", does: "Next object", run: () => visit(at + 1) },
