@@ -1,0 +1,52 @@
+"""The table of a recovery, ``lenses.parquet``: one row a painted lens, what it is and what became of it."""
+
+from __future__ import annotations
+
+from typing import Literal, cast, get_args
+
+import pyarrow as pa
+
+from scanner.catalogue.columns import Column, ColumnType
+from scanner.simulation.datasets import truth
+
+LENSES = "lenses.parquet"
+
+#: What became of a painted lens: the run lists no object there; its pixels are masked, or reach over the mosaic's edge, so that
+#: what is there is not listed or not scored; the screen ended it; it was not scored for another reason; it has a score.
+Fate = Literal["not detected", "masked", "near an edge", "screened out", "not scored", "scored"]
+FATES: tuple[Fate, ...] = get_args(Fate)
+
+#: What was painted: the truth columns of simulated cutouts. ``target_id`` is the number of the lens in its recovery.
+_NUMBER = Column("target_id", "int64", "", "Number of the lens in its recovery", "meta.id;meta.main")
+TRUTH_COLUMNS: tuple[Column, ...] = tuple(
+    _NUMBER
+    if item.name == _NUMBER.name
+    else Column(item.name, cast("ColumnType", item.dtype), item.unit, item.description[:1].upper() + item.description[1:], "")
+    for item in truth.COLUMNS
+)
+PLACE_COLUMNS: tuple[Column, ...] = (
+    Column("tile_id", "string", "", "Tile that the lens was painted into", "meta.id;obs.field"),
+    Column("wave", "int32", "", "Wave of its tile in which it was painted", "meta.id"),
+    Column("ra", "float64", "deg", "Right ascension of the lens (ICRS)", "pos.eq.ra;meta.main"),
+    Column("dec", "float64", "deg", "Declination of the lens (ICRS)", "pos.eq.dec;meta.main"),
+    Column("x", "float64", "pix", "Column in the VIS mosaic, 0 in the middle of the first", "pos.cartesian.x;instr.det"),
+    Column("y", "float64", "pix", "Row in the VIS mosaic, 0 in the middle of the first", "pos.cartesian.y;instr.det"),
+    Column("deflector_is_real", "bool", "", "Painted onto a real galaxy; else whole into the sky", "meta.code"),
+    Column("host_id", "int64", "", "Id of the real galaxy in the run; -1: none", "meta.id"),
+    Column("host_vis_minus_h", "float64", "mag(AB)", "VIS - H of the real galaxy within 1 arcsec", "phot.color"),
+    Column("seen_sky_sigma", "float32", "", "Noise of a VIS pixel at the place, mosaic units", "stat.stdev;instr.pixel"),
+    Column("vis_psf_fwhm_arcsec", "float32", "arcsec", "FWHM of the tile's VIS PSF", "instr.obsty.seeing"),
+)
+FATE_COLUMNS: tuple[Column, ...] = (
+    Column("fate", "string", "", f"What became of it: {', '.join(FATES)}", "meta.code"),
+    Column("found_id", "int64", "", "Id of the object that the run lists there; -1: none", "meta.id"),
+    Column("separation_arcsec", "float64", "arcsec", "Distance of that object from the lens", "pos.angDistance"),
+    Column("flags", "int32", "", "Its flags, as in the catalogue", "meta.code"),
+    Column("probability", "float32", "", "Its calibrated probability", "stat.probability;src.class"),
+    Column("grid_value", "float32", "", "Its grid value", "stat.likelihood"),
+    Column("ranking_score", "float64", "", "What ranks it in this run; NaN: not scored", "stat.value"),
+    Column("is_candidate", "bool", "", "It passes the threshold of the run", "meta.code;src.class"),
+    Column("rank", "int64", "", "1 + objects of the run's catalogue that rank higher; -1: not scored", "meta.id"),
+)
+COLUMNS: tuple[Column, ...] = (*TRUTH_COLUMNS, *PLACE_COLUMNS, *FATE_COLUMNS)
+SCHEMA: pa.Schema = pa.schema([item.field() for item in COLUMNS])
