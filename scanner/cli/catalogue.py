@@ -65,6 +65,7 @@ def merge(
         config=config_file,
         endpoint=endpoint,
         anonymous=anonymous,
+        progress=True,
     )
     version = merged.version
     if not merged.is_new:

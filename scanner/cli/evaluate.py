@@ -108,7 +108,7 @@ def evaluate(
         raise UsageError("--card, --images, --known, --real and --paper compare with simulated sets; give them as --data.")
     if benchmark is not None:
         result = interface.evaluate_benchmark(
-            bundles or (None,), *benchmark, out, beta=beta, provider=provider, threads=threads
+            bundles or (None,), *benchmark, out, beta=beta, provider=provider, threads=threads, progress=True
         )
         for table in benchmark_tables(result):
             click.echo("\n".join((*plain(table), "")))
@@ -131,6 +131,7 @@ def evaluate(
         cache=False if no_cache else cache,
         provider=provider,
         threads=threads,
+        progress=True,
     )
     if paper:
         for table in measured.paper_tables(provider, threads):

@@ -72,6 +72,7 @@ def candidate(
         bundle=bundle,
         dream_steps=dream_steps,
         scratch=scratch,
+        progress=True,
     )
     record = explained.record
     votes = ", ".join(f"{vote.member} {vote.probability:.2f}" for vote in record.votes)
@@ -236,7 +237,7 @@ def explain_bundle_(
         }
     )
     dataset = None if data is None else LabelledSet(data)
-    with bar("drawing", shown=True, lines=("", 20.0), many=True) as move:
+    with bar("drawing", shown=True, unit="steps", many=True) as move:
 
         def report(what: str, done: int, total: int) -> None:
             move(done, total, what)

@@ -70,6 +70,7 @@ def import_(
         config=config,
         endpoint=endpoint,
         anonymous=anonymous,
+        progress=True,
     )
     click.echo(f"{out}: {made.n_objects:,} objects, {made.n_lenses:,} of them lenses, for {made.purpose}")
     if made.n_left_out:

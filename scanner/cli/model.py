@@ -30,7 +30,12 @@ def model_(run_folder: str, top: int | None, workers: int | None, scheduler: str
     on where it was. Exit code 3: done, but some tiles failed.
     """
     report = model(
-        run_folder, top=top, workers=workers, scheduler=scheduler, storage=None if storage == StorageConfig() else storage
+        run_folder,
+        top=top,
+        workers=workers,
+        scheduler=scheduler,
+        storage=None if storage == StorageConfig() else storage,
+        progress=True,
     )
     table = Table(
         Column("rank", justify="right"), "verdict", "θ_E", "ln evidence", "arc S/N", "status", box=None, pad_edge=False

@@ -111,6 +111,7 @@ def promote(
             provider=provider,
             threads=threads,
             endpoint=endpoint,
+            progress=True,
         )
         promotion = judge(measured.record)
         click.echo("\n".join(plain(reasons(promotion))))

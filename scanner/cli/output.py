@@ -106,6 +106,11 @@ def in_container() -> bool:
     return "KUBERNETES_SERVICE_HOST" in os.environ or any(Path(mark).exists() for mark in CONTAINER_MARKS)
 
 
+def is_json(log_format: str) -> bool:
+    """Whether log lines of this :data:`LogFormat` are JSON: by itself, only in a container."""
+    return log_format == "json" or (log_format == "auto" and not sys.stderr.isatty() and in_container())
+
+
 @contextmanager
 def log_lines(log_format: str) -> Iterator[None]:
     """Write log lines while the context lasts.
@@ -115,8 +120,7 @@ def log_lines(log_format: str) -> Iterator[None]:
     log_format
         A :data:`LogFormat`.
     """
-    as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty() and in_container())
-    formatter = JsonLines() if as_json else TextLines()
+    formatter = JsonLines() if is_json(log_format) else TextLines()
     handler, logger = StandardError(), logging.getLogger("scanner")
     handler.setFormatter(formatter)
     level = logger.level

@@ -243,7 +243,7 @@ def run(
         return TileError.exit_code if plan.failed else 0
     n_failed = 0
     with output.log_lines(log_format):
-        for report in stages(request, progress=False if log_format == "json" or output.is_quiet() else None):
+        for report in stages(request, progress=not (output.is_json(log_format) or output.is_quiet())):
             n_failed += len(report.failed)
             if isinstance(report, RunReport):
                 print_report(console, report, request.out)

@@ -22,7 +22,7 @@ def verify(path: str, deep: bool, as_json: bool, storage: StorageConfig) -> int:
     PATH holds a run, a survey, a bundle, a store of bundles, a dataset or a cutout store. Nothing is changed; every file that
     is damaged or missing is named, with what makes it whole again. Exit codes: 0 whole, 66 nothing to verify, 78 damaged.
     """
-    found = verified(path, storage, deep=deep)
+    found = verified(path, storage, deep=deep, progress=True)
     if as_json:
         click.echo(found.model_dump_json(indent=2))
         return 0 if found.is_whole else ContentError.exit_code

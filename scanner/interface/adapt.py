@@ -23,8 +23,6 @@ HOURS, TRAINING_SHARE = 10.0, 0.6
 N_OBJECTS = 20_000
 #: Objects of the embedding in a cell of the grid, on average: with fewer, a cell's share of lenses is noise.
 OBJECTS_PER_CELL = 30
-#: Seconds between two lines that say how far it is, where there is no terminal.
-LINE_SECONDS = 30.0
 
 
 def adapt(
@@ -131,7 +129,7 @@ def adapt(
     with (
         sigterm_interrupts(),
         script_kept_from_children(),
-        bar("adapting", shown=progress, lines=("", LINE_SECONDS), many=True) as move,
+        bar("adapting", shown=progress, unit="", many=True) as move,
     ):
         plan = adaptation.complete_plan(plan, before, sets, out, workers, lambda what, done, n: move(done, n, f"1/4 {what}"))
         _paint(plan, out, workers, move)

@@ -263,7 +263,7 @@ def evaluate(
     paths = [_loaded(one, storage).path for one in chosen]
     turned = 8 * (rotations + sum(map(len, real_sets)))
     total = len(paths) * (sum(map(len, datasets)) + turned + len(COLOURS) * source_colours)
-    with script_kept_from_children(), bar("scoring", shown=progress) as move:
+    with script_kept_from_children(), bar("scoring", shown=progress, unit="objects") as move:
         done = 0
 
         def report(name: str, n: int) -> None:
@@ -322,7 +322,7 @@ def evaluate_benchmark(
 
     storage = configuration.load_storage()
     loaded = named_bundles([bundle_files.load(one, storage).path for one in bundles])
-    with script_kept_from_children(), bar("scoring", shown=progress) as move:
+    with script_kept_from_children(), bar("scoring", shown=progress, unit="objects") as move:
         result = run_benchmark(
             name,
             Path(folder),

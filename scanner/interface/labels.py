@@ -84,7 +84,7 @@ def import_labels(
     """
     from scanner.labels import importing
 
-    with sigterm_interrupts(), bar("cutting", shown=progress) as move:
+    with sigterm_interrupts(), bar("cutting", shown=progress, unit="objects") as move:
         return importing.import_labels(
             Path(table),
             Path(out),

@@ -74,7 +74,7 @@ def model(
     rows = opened.query(top=config.catalogue.sheet_candidates if top is None else top, columns=wanted, arrow=True)
     if top is None:
         rows = leaders(rows.filter(rows["is_candidate"]))
-    with sigterm_interrupts(), bar("modelling", shown=progress) as move:
+    with sigterm_interrupts(), bar("modelling", shown=progress, unit="candidates") as move:
         return model_run(RunFolder(open_store(opened.location, config.storage)), config, rows, lambda done, of: move(done, of))
 
 

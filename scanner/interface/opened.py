@@ -194,7 +194,7 @@ def merged_survey(
         storage=settings.storage,
         scratch=settings.engine.scratch,
     )
-    with sigterm_interrupts(), bar("reading the runs", shown=progress) as move:
+    with sigterm_interrupts(), bar("reading the runs", shown=progress, unit="runs") as move:
         return merge_runs(request, move)
 
 
@@ -467,7 +467,7 @@ class Opened:
         if members is not None:
             asked["members"] = tuple(members)
         folder = Path(out) if out is not None else Path(_file_name(candidate) + "-explained")
-        with bar("explaining", shown=progress) as move:
+        with bar("explaining", shown=progress, unit="candidates") as move:
             record = explain_object(
                 ExplainRequest(
                     run_folder=location,

@@ -99,7 +99,7 @@ def prepare(
         match_background=match_background,
         fwhm_arcsec=dict(fwhm_arcsec or {}),
     )
-    with sigterm_interrupts(), bar("preparing tiles", shown=progress, lines=("tiles", 60.0)) as move:
+    with sigterm_interrupts(), bar("preparing tiles", shown=progress, unit="tiles") as move:
         return make(request, folder, lambda done, total, tile_id: move(done, total, f"preparing {tile_id}"))
 
 

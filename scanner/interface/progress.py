@@ -17,7 +17,7 @@ from scanner.survey.messages import Event, MergeStarted, RunStarted, TileFinishe
 if TYPE_CHECKING:
     from scanner.records import CommitRecord
 
-#: Seconds between two log lines about tiles that are being scanned; a finished tile is a line of its own.
+#: Seconds between two lines about long work where no bar can be seen; a finished tile is a line of its own.
 QUIET_SECONDS = 60.0
 #: Seconds between two updates of a notebook's bar: each is a message to a browser.
 NOTEBOOK_SECONDS = 0.2
@@ -42,7 +42,7 @@ def display() -> Literal["terminal", "notebook", "none"]:
 
 
 @contextmanager
-def bar(what: str, *, shown: bool | None = None, lines: tuple[str, float] | None = None, many: bool = False) -> Iterator[Move]:
+def bar(what: str, *, shown: bool | None = None, unit: str | None = None, many: bool = False) -> Iterator[Move]:
     """Show how far something is while the block lasts.
 
     Parameters
@@ -50,10 +50,10 @@ def bar(what: str, *, shown: bool | None = None, lines: tuple[str, float] | None
     what
         What is being done, before the bar.
     shown
-        None: where it can be seen, see :func:`display`. True: in a pipe too, as ``lines``. False: nowhere.
-    lines
-        What is counted, and seconds: where a bar cannot be seen and ``shown`` is True, a line on standard error says how far
-        it is every so many seconds.
+        None: where it can be seen, see :func:`display`. True: in a pipe too, as a line on standard error every
+        :data:`QUIET_SECONDS`. False: nowhere.
+    unit
+        What is counted, for these lines; None: none are written, as a log has them.
     many
         Whether each ``what`` has a bar of its own; otherwise there is one, whose name changes.
 
@@ -70,7 +70,7 @@ def bar(what: str, *, shown: bool | None = None, lines: tuple[str, float] | None
         with _notebook_bar(what, many) as move:
             yield move
     else:
-        yield _lines(*lines) if lines is not None and shown else _nothing
+        yield _lines(what, unit) if unit is not None and shown else _nothing
 
 
 @contextmanager
@@ -247,15 +247,17 @@ def _nothing(done: float, total: float | None = None, what: str | None = None, n
     """Show nothing."""
 
 
-def _lines(unit: str, seconds: float) -> Move:
-    """Write a line on standard error every so many seconds."""
-    last = time.monotonic()
+def _lines(doing: str, unit: str) -> Move:
+    """Write a line on standard error every :data:`QUIET_SECONDS`."""
+    start = last = time.monotonic()
 
     def line(done: float, total: float | None = None, what: str | None = None, note: str = "") -> None:
         nonlocal last
-        if time.monotonic() - last > seconds:
+        if time.monotonic() - last > QUIET_SECONDS:
             last = time.monotonic()
-            print(f"{f'{what}: ' if what else ''}{done:g} of {total or 0:g} {unit}".rstrip(), file=sys.stderr, flush=True)
+            left = f", {duration((last - start) * (total - done) / done)} to go" if total and 0 < done < total else ""
+            counts = note or (f"{done:,g}" if total is None else f"{done:,g} of {total:,g} {unit}").rstrip()
+            print(f"{what or doing}: {counts}{left}", file=sys.stderr, flush=True)
 
     return line
 

@@ -254,7 +254,7 @@ def stages(request: RunRequest, *, progress: bool | None = None) -> Iterator[Run
             report = run_survey(request, on_event)
         yield report
         if explain is not None:
-            with bar("explaining", shown=progress) as move:
+            with bar("explaining", shown=progress, unit="candidates") as move:
                 explained = explain(request.out, request.config, report, move)
             yield explained
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from scanner.simulation.injection.request import Ground, InjectionRecord
     from scanner.simulation.population.compound import Parameters
 
-#: Seconds between two lines that say how far drawing is, where there is no terminal.
-LINE_SECONDS = 10.0
 
 Request = TypeVar("Request", bound=Record)
 
@@ -124,7 +122,7 @@ def simulate(
         companions=companions,
     )
     folder = Path(out)
-    with script_kept_from_children(), bar("drawing tiles", shown=progress, lines=("tiles", LINE_SECONDS)) as move:
+    with script_kept_from_children(), bar("drawing tiles", shown=progress, unit="tiles") as move:
         n_visible, n_objects = draw_tiles(request, folder, workers or _cores(), move)
     return SimulatedTiles(folder, n_objects, n_visible)
 
@@ -191,7 +189,7 @@ def simulate_dataset(
         device=device,
         codec=codec,
     )
-    with script_kept_from_children(), bar("drawing objects", shown=progress, lines=("objects", LINE_SECONDS)) as move:
+    with script_kept_from_children(), bar("drawing objects", shown=progress, unit="objects") as move:
         return draw_dataset(request, Path(out), workers or _cores(), move)
 
 
@@ -259,7 +257,7 @@ def inject(
         codec=codec,
     )
     unit = "tiles" if mosaics else "objects"
-    with script_kept_from_children(), bar(f"drawing {unit}", shown=progress, lines=(unit, LINE_SECONDS)) as move:
+    with script_kept_from_children(), bar(f"drawing {unit}", shown=progress, unit=unit) as move:
         return injection.inject(request, Path(out), workers or _cores(), move)
 
 
@@ -308,7 +306,7 @@ def euclidise(
 
     listed = read(tile_list)
     folder, failed, made = Path(out), list(listed.failed), []
-    with bar("euclidising", shown=progress, lines=("tiles", LINE_SECONDS)) as move:
+    with bar("euclidising", shown=progress, unit="tiles") as move:
         for done, tile in enumerate(listed.tiles.values()):
             move(done, len(listed.tiles))
             try:

@@ -100,7 +100,7 @@ def verified(location: str, storage: StorageConfig, *, deep: bool, progress: boo
     """Do what :func:`verify` does, with object stores reached as ``storage`` says."""
     store = open_store(location, storage)
     kind = _kind(store)
-    with bar("verifying", shown=progress) as move:
+    with bar("verifying", shown=progress, unit="files") as move:
         tally = _Tally(move)
         _VERIFIERS[kind](location, store, storage, tally, deep)
     return Verification(

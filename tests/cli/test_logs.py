@@ -14,7 +14,7 @@ from scanner.cli import output
 from scanner.cli.main import main
 from scanner.errors import UsageError
 from scanner.interface import progress
-from scanner.interface.progress import followed
+from scanner.interface.progress import bar, followed
 from scanner.records import FailedTile
 from scanner.survey import metrics
 from scanner.survey.messages import MergeStarted, RunStarted, TileFinished, TileProgress
@@ -190,3 +190,24 @@ def test_what_a_tile_is_at_is_named_before_there_are_objects_to_count(monkeypatc
     assert bar == ["scanning", "finding objects", "scanning"]
     said = [line[9:] for line in capsys.readouterr().err.splitlines()]
     assert said[1:3] == ["tile b: finding objects", "tile b: 5 of 10 objects"]
+
+
+def test_in_a_pipe_a_command_says_how_far_it_is(capsys, monkeypatch):
+    def lines(**settings):
+        with bar("explaining", **settings) as move:
+            move(0, 2_000)
+            move(500, 2_000)
+            move(1_000, 2_000, "drawing", "half of them")
+        return re.sub(r"\d+ s", "N s", capsys.readouterr().err).splitlines()
+
+    monkeypatch.setattr(progress, "QUIET_SECONDS", -1.0)
+    said = [
+        "explaining: 0 of 2,000 candidates",
+        "explaining: 500 of 2,000 candidates, N s to go",
+        "drawing: half of them, N s to go",
+    ]
+    assert lines(shown=True, unit="candidates") == said
+    # A library is silent, and so is what has a log.
+    assert lines(unit="candidates") == lines(shown=False, unit="candidates") == lines(shown=True) == []
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 60.0)
+    assert lines(shown=True, unit="candidates") == []
