@@ -30,6 +30,7 @@ from scanner.sky.regrid import METHODS, Method
     "--zero-point", type=(click.Choice(BANDS), float), multiple=True, metavar="BAND MAG", help="AB, where a header gives none."
 )
 @click.option("--tile-pixels", type=int, default=None, help='VIS pixels of 0.1" along a tile, a multiple of 3 [default: 9600].')
+@click.option("--workers", type=click.IntRange(1), help="Processes that make tiles [default: one a core].")
 @click.option("--name", help="What the ids of tiles begin with [default: the folder's name].")
 def prepare(
     images: tuple[str, ...],
@@ -40,6 +41,7 @@ def prepare(
     fwhm: tuple[tuple[Band, float], ...],
     zero_point: tuple[tuple[Band, float], ...],
     tile_pixels: int | None,
+    workers: int | None,
     name: str | None,
 ) -> int:
     """Make tiles to scan of IMAGES with any pixels, projection, frame and footprint.
@@ -64,6 +66,7 @@ def prepare(
         zero_points=dict(zero_point),
         tile_pixels=tile_pixels,
         name=name,
+        workers=workers,
         progress=True,
     )
     n_tiles = sum(not line.startswith("#") for line in listed.read_text().splitlines())

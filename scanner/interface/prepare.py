@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, get_args
 from scanner.errors import InputMissingError, UsageError, importing
 from scanner.imaging_surveys import ImagingSurvey, find_survey
 from scanner.interface.progress import bar
-from scanner.processes import sigterm_interrupts
+from scanner.processes import script_kept_from_children, sigterm_interrupts
 from scanner.records import Band, BandFiles, ImageRef
+from scanner.survey.scan.machine import cores
 
 if TYPE_CHECKING:
     from scanner.sky.prepare import Source
@@ -35,6 +36,7 @@ def prepare(
     zero_points: Mapping[Band, float] | None = None,
     tile_pixels: int | None = None,
     name: str | None = None,
+    workers: int | None = None,
     progress: bool | None = None,
 ) -> Path:
     """Make tiles on the grid that is scanned of any survey's images, as ``scanner prepare`` does.
@@ -64,6 +66,8 @@ def prepare(
         VIS pixels along a tile.
     name
         What the ids of tiles begin with; the folder's name by default.
+    workers
+        Processes that make tiles; by default one a core, but no more than there are tiles.
     progress
         Show a bar; by default on a terminal and in a notebook.
 
@@ -99,8 +103,13 @@ def prepare(
         match_background=match_background,
         fwhm_arcsec=dict(fwhm_arcsec or {}),
     )
-    with sigterm_interrupts(), bar("preparing tiles", shown=progress, unit="tiles") as move:
-        return make(request, folder, lambda done, total, tile_id: move(done, total, f"preparing {tile_id}"))
+    with script_kept_from_children(), sigterm_interrupts(), bar("preparing tiles", shown=progress, unit="tiles") as move:
+        return make(
+            request,
+            folder,
+            lambda done, total, tile_id: move(done, total, f"preparing {tile_id}".rstrip()),
+            workers or cores(),
+        )
 
 
 def sources(

@@ -6,8 +6,8 @@ import hashlib
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -20,6 +20,7 @@ from pydantic import Field
 from scanner import __version__
 from scanner.atomic_file import write_atomically
 from scanner.errors import OutputError, TileError, UsageError
+from scanner.processes import run_all
 from scanner.records import (
     BANDS,
     MICROJANSKY_ZERO_POINT,
@@ -122,7 +123,7 @@ class PreparedTile(Record):
         return " ".join(words)
 
 
-def prepare(request: PrepareRequest, out: Path, report: Report = lambda done, total, what: None) -> Path:
+def prepare(request: PrepareRequest, out: Path, report: Report = lambda done, total, what: None, workers: int = 1) -> Path:
     """Make tiles of images, and a list of them.
 
     The tiles are parts of one tangent plane of 0.1" pixels, north up, that covers the images of VIS; NISP bands have 0.3"
@@ -137,6 +138,8 @@ def prepare(request: PrepareRequest, out: Path, report: Report = lambda done, to
         Folder for the tiles; made if need be.
     report
         Called with the tiles that are done, of how many, and the id of the one in hand.
+    workers
+        Processes that make tiles; each opens the images for itself. The files are the same.
 
     Returns
     -------
@@ -154,12 +157,7 @@ def prepare(request: PrepareRequest, out: Path, report: Report = lambda done, to
     """
     if not any(source.band == "VIS" for source in request.sources):
         raise UsageError("No image of VIS is given; name one, as VIS=FILE, or by its filter's name.")
-    with ExitStack() as stack:
-        scratch = ScratchFolder(None, out)
-        stack.callback(scratch.close)
-        opened = [
-            stack.enter_context(open_mosaic(source.files, band=source.band, scratch=scratch)) for source in request.sources
-        ]
+    with _opened(request, out) as opened:
         for mosaic in opened:
             refuse_scale(mosaic)
         try:
@@ -167,15 +165,18 @@ def prepare(request: PrepareRequest, out: Path, report: Report = lambda done, to
         except OSError as error:
             raise OutputError.of(out, error) from None
         inputs = _inputs(request, opened)
-        wcs, shape = _common_plane([mosaic for mosaic in opened if mosaic.band == "VIS"])
-        tiles = list(_tiling(shape, request.tile_pixels))
-        made = []
-        for number, ((y0, x0), size) in enumerate(tiles):
-            tile_id = f"{request.name}-{y0 // TILE_UNIT:04d}-{x0 // TILE_UNIT:04d}"
-            say = partial(_said, report, number, len(tiles), tile_id)
-            tile = _tile(request, inputs, _moved(wcs, x0, y0), size, tile_id, out, say)
-            if tile is not None:
-                made.append(tile)
+        parts = _parts(request, opened)
+        if workers == 1 or len(parts) == 1:
+            _make(request, inputs, parts, out, report)
+        else:
+            known = {band: [(one.gain, one.level, one.kernel) for one in images] for band, images in inputs.items()}
+    if workers > 1 and len(parts) > 1:
+        # Some to each worker, so that images are opened, and unpacked, seldom; not too many, so that all end at one time.
+        n = -(-len(parts) // (4 * workers))
+        calls = [(request, known, first, first + n, out) for first in range(0, len(parts), n)]
+        for done in run_all(_make_some, calls, workers):
+            report(min(n * done, len(parts)), len(parts), "")
+    made = [tile for part in parts if (tile := _found(out / part.tile_id)) is not None]
     if not made:
         raise TileError("None of the images of VIS has a good pixel; check their flags and RMS maps.")
     lines = [f"# made by scanner prepare {__version__}", *(tile.line for tile in made)]
@@ -183,8 +184,72 @@ def prepare(request: PrepareRequest, out: Path, report: Report = lambda done, to
     return out / LIST_FILE
 
 
+@dataclass(frozen=True)
+class _Part:
+    """A tile of the common plane, with its WCS and ``shape``."""
+
+    tile_id: str
+    wcs: WCS
+    shape: tuple[int, int]
+
+
+#: Gain, level and kernel of an image, see :class:`~scanner.sky.regrid.ImageToResample`.
+_Known = tuple[float, float, Float32 | None]
+
+
+@contextmanager
+def _opened(request: PrepareRequest, out: Path) -> Iterator[list[Mosaic]]:
+    """The images of a request, in its order."""
+    with ExitStack() as stack:
+        scratch = ScratchFolder(None, out)
+        stack.callback(scratch.close)
+        yield [stack.enter_context(open_mosaic(one.files, band=one.band, scratch=scratch)) for one in request.sources]
+
+
+def _parts(request: PrepareRequest, opened: Sequence[Mosaic]) -> list[_Part]:
+    """The tiles of a request."""
+    wcs, shape = _common_plane([mosaic for mosaic in opened if mosaic.band == "VIS"])
+    return [
+        _Part(f"{request.name}-{y0 // TILE_UNIT:04d}-{x0 // TILE_UNIT:04d}", _moved(wcs, x0, y0), size)
+        for (y0, x0), size in _tiling(shape, request.tile_pixels)
+    ]
+
+
+def _make_some(request: PrepareRequest, known: Mapping[Band, Sequence[_Known]], first: int, stop: int, out: Path) -> None:
+    """Make the tiles from ``first`` to ``stop`` in a process of its own."""
+    with _opened(request, out) as opened:
+        inputs = {
+            band: [
+                ImageToResample(mosaic, *one)
+                for mosaic, one in zip((mosaic for mosaic in opened if mosaic.band == band), images, strict=True)
+            ]
+            for band, images in known.items()
+        }
+        # Not handed over: a WCS that travels as a header is rounded.
+        _make(request, inputs, _parts(request, opened)[first:stop], out, lambda done, total, what: None)
+
+
+def _make(
+    request: PrepareRequest,
+    inputs: Mapping[Band, Sequence[ImageToResample]],
+    parts: Sequence[_Part],
+    out: Path,
+    report: Report,
+) -> None:
+    for number, part in enumerate(parts):
+        _tile(request, inputs, part, out, partial(_said, report, number, len(parts), part.tile_id))
+
+
 def _said(report: Report, number: int, n_tiles: int, tile_id: str, done: float) -> None:
     report(number + done, n_tiles, tile_id)
+
+
+def _found(folder: Path) -> PreparedTile | None:
+    """The tile that an earlier call, or this one, made; None: there is none."""
+    marker = folder / RECORD_FILE
+    if not marker.exists():
+        return None
+    return PreparedTile.from_bytes(marker.read_bytes(), marker, f"remove {folder} and give the command again")
 
 
 def _inputs(request: PrepareRequest, opened: Sequence[Mosaic]) -> dict[Band, list[ImageToResample]]:
@@ -319,38 +384,34 @@ def _moved(wcs: WCS, x0: int, y0: int) -> WCS:
 def _tile(
     request: PrepareRequest,
     inputs: Mapping[Band, Sequence[ImageToResample]],
-    wcs: WCS,
-    shape: tuple[int, int],
-    tile_id: str,
+    part: _Part,
     out: Path,
     report: Callable[[float], None],
-) -> PreparedTile | None:
-    """Make a tile, or find it made; None where no pixel of VIS is good."""
-    marker, fingerprint = out / tile_id / RECORD_FILE, _fingerprint(request, wcs, shape)
-    if marker.exists():
-        found = PreparedTile.from_bytes(marker.read_bytes(), marker, f"remove {marker.parent} and give the command again")
+) -> None:
+    """Make a tile, or find it made; none is made where no pixel of VIS is good."""
+    target, fingerprint = out / part.tile_id, _fingerprint(request, part.wcs, part.shape)
+    if (found := _found(target)) is not None:
         if found.fingerprint != fingerprint:
-            raise OutputError(f"{marker.parent}: was made of other images or settings; choose another --out or remove it.")
-        return found
-    folder = out / f".{tile_id}.partial"
+            raise OutputError(f"{target}: was made of other images or settings; choose another --out or remove it.")
+        return
+    folder = out / f".{part.tile_id}.partial"
     shutil.rmtree(folder, ignore_errors=True)
     try:
         folder.mkdir()
         made: dict[Band, PreparedBand] = {}
         for number, (band, images) in enumerate(inputs.items()):
-            one = _band(request, band, images, wcs, shape, folder, partial(_of_band, report, number, len(inputs)))
+            one = _band(request, band, images, part.wcs, part.shape, folder, partial(_of_band, report, number, len(inputs)))
             if one is None and band == "VIS":
-                return None
+                return
             if one is not None:
                 made[band] = one
-        tile = PreparedTile(tile_id=tile_id, fingerprint=fingerprint, bands=made)
+        tile = PreparedTile(tile_id=part.tile_id, fingerprint=fingerprint, bands=made)
         write_atomically(folder / RECORD_FILE, tile.to_bytes())
-        folder.rename(out / tile_id)
+        folder.rename(target)
     except OSError as error:
         raise OutputError.of(out, error) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return tile
 
 
 def _of_band(report: Callable[[float], None], number: int, n_bands: int, done: float) -> None:

@@ -23,6 +23,7 @@ from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.session import open_session
 from scanner.errors import InputMissingError, TileError, UsageError
 from scanner.labelled_set import DESCRIPTION, TRUTH, LabelledSet, writing_labelled_set
+from scanner.processes import run_all
 from scanner.records import (
     VIS_CUTOUT_PIXELS,
     VIS_PIXEL_SCALE_ARCSEC,
@@ -37,7 +38,6 @@ from scanner.simulation.datasets.presets import PRESETS, PresetName
 from scanner.simulation.injection.painting import real_ground
 from scanner.simulation.injection.places import AVOIDED_ARCSEC, DEFLECTOR, GALAXY, Places, survey_tile, within
 from scanner.simulation.injection.request import Ground, InjectionRequest, Region
-from scanner.simulation.parts import run_all
 from scanner.sky.targets import list_targets
 from scanner.sky.tile_images import open_tile
 from scanner.sphere import cell_numbers, chord, unit_vectors

@@ -27,8 +27,8 @@ from scanner.errors import ContentError, UsageError
 from scanner.evaluation import scores
 from scanner.evaluation.decisions import SKY_PREVALENCE
 from scanner.evaluation.scores import dataset_logits
+from scanner.processes import run_all
 from scanner.records import DRAWN, MEMBERS, Float32, Float64, Int64, MemberName
-from scanner.simulation.parts import run_all
 from scanner.training import checkpoint
 from scanner.training.cascade import augmented, member_graph, screen_on
 from scanner.training.checkpoint import KEPT_IN_WORDS, FitRecord, read_member

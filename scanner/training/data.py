@@ -19,6 +19,7 @@ from scanner.atomic_file import replacement
 from scanner.cutouts.quality import measure
 from scanner.ensemble.preprocessing import Preprocessing, from_minimum, resize, scale_asinh_mad, scale_minmax
 from scanner.errors import ContentError, OutputError, UsageError
+from scanner.processes import run_all
 from scanner.records import (
     DRAWN,
     IMAGE_SHAPES,
@@ -31,7 +32,6 @@ from scanner.records import (
     Int64,
     Record,
 )
-from scanner.simulation.parts import run_all
 from scanner.training.presets import ImageType, Shares
 
 if TYPE_CHECKING:

@@ -227,6 +227,8 @@ def test_a_wide_image_becomes_tiles_that_share_a_plane_and_what_is_made_stays(tm
     assert list(tiles) == ["t-0000-0000", "t-0000-0003", "t-0003-0000", "t-0003-0003"]
     times = [path.stat().st_mtime_ns for path in sorted((tmp_path / "out").rglob("*.fits"))]
     prepare(request, tmp_path / "out")
+    for path in prepare(request, tmp_path / "two", workers=2).parent.rglob("*.fits"):
+        assert path.read_bytes() == (tmp_path / "out" / path.relative_to(tmp_path / "two")).read_bytes()
     assert times == [path.stat().st_mtime_ns for path in sorted((tmp_path / "out").rglob("*.fits"))]
     with pytest.raises(OutputError, match="other images or settings"):
         prepare(request_of([files], tile_pixels=600, method="interp"), tmp_path / "out")

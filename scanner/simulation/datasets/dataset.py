@@ -27,6 +27,7 @@ from scanner.cutouts.store import (
 )
 from scanner.errors import OutputError
 from scanner.labelled_set import CUTOUTS, DESCRIPTION, TRUTH, described_sha256
+from scanner.processes import run_all
 from scanner.records import (
     BANDS,
     VIS_CUTOUT_PIXELS,
@@ -42,7 +43,7 @@ from scanner.simulation.datasets import cutouts
 from scanner.simulation.datasets.cutouts import GeneratorName, LabelledCutouts, check_device, draw
 from scanner.simulation.datasets.presets import LENS_CLASSES, PRESETS, Preset, PresetName
 from scanner.simulation.datasets.truth import component_table, truth_table
-from scanner.simulation.parts import PARTS, Progress, claim, join_parts, run_all, write_record
+from scanner.simulation.parts import PARTS, Progress, claim, join_parts, write_record
 from scanner.simulation.population.compound import Parameters
 from scanner.simulation.telescope.noise import ZERO_POINT
 

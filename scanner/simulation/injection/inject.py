@@ -15,6 +15,7 @@ from scanner.atomic_file import replacement
 from scanner.config import CutoutsConfig
 from scanner.errors import InputMissingError, OutputError, TileError
 from scanner.labelled_set import DESCRIPTION
+from scanner.processes import run_all
 from scanner.records import BANDS, VIS_PIXEL_SCALE_ARCSEC, Band, Float32, ImageRef, Tile
 from scanner.simulation.datasets.cutouts import noiseless
 from scanner.simulation.datasets.dataset import (
@@ -52,7 +53,7 @@ from scanner.simulation.injection.places import Places, flux_scale, scratch_of, 
 from scanner.simulation.injection.request import InjectionRecord, InjectionRequest, TileSummary
 from scanner.simulation.light import scene as light
 from scanner.simulation.mosaics.strips import StripWriter
-from scanner.simulation.parts import PARTS, Progress, join_parts, run_all, write_part
+from scanner.simulation.parts import PARTS, Progress, join_parts, write_part
 from scanner.simulation.telescope import noise
 from scanner.simulation.telescope.artefacts import add_star
 from scanner.simulation.telescope.exposure import CANVAS_PIXELS

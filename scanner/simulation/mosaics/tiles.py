@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 
 from scanner.atomic_file import replacement
 from scanner.errors import OutputError
+from scanner.processes import run_all
 from scanner.records import BANDS, MICROJANSKY_ZERO_POINT, VIS_PIXEL_SCALE_ARCSEC, Record
 from scanner.simulation.light.components import Component, Kind, extent_radius, total_flux
 from scanner.simulation.mosaics import strips
@@ -33,7 +34,7 @@ from scanner.simulation.mosaics.geometry import (
 )
 from scanner.simulation.mosaics.sky_field import CELL_ARCSEC, CLASS_DENSITY, FieldParameters, SkyObject, draw_rectangle
 from scanner.simulation.mosaics.strips import catalogue_name, draw_mosaics, file_names
-from scanner.simulation.parts import PARTS, Progress, claim, join_parts, run_all, write_part
+from scanner.simulation.parts import PARTS, Progress, claim, join_parts, write_part
 from scanner.simulation.population.neighbours import FIELD_DENSITY, STAR_DENSITY, UNSEEN_DENSITY
 from scanner.simulation.population.truth import (
     SECOND,

@@ -8,7 +8,7 @@ import pytest
 from waiting import wait_for
 
 from scanner.errors import ScannerError
-from scanner.simulation.parts import run_all
+from scanner.processes import run_all
 
 
 def calls_that_note(folder, n):
@@ -51,7 +51,7 @@ def ended(pid):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_workers_end_with_a_parent_that_is_killed(tmp_path, how):
     busy = (
-        "import subprocess, sys; from scanner.simulation.parts import run_all; "
+        "import subprocess, sys; from scanner.processes import run_all; "
         "calls = [(['sh', '-c', f'echo $PPID > {sys.argv[1]}/{n}; sleep 60'],) for n in (0, 1)]; "
         "list(run_all(subprocess.check_call, calls, 2))"
     )
