@@ -116,6 +116,7 @@ PATHS = (
     "/soda",
     "/moc",
     "/explanation",
+    "/lens-model",
     "/metrics",
     "/openapi.json",
     "/docs",

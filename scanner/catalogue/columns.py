@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -193,6 +194,35 @@ KNOWN_COLUMNS: tuple[Column, ...] = (
     Column("known_separation", "float32", "arcsec", "Distance to it", "pos.angDistance"),
     Column("known_reference", "string", "", "Paper or table that knows it", "meta.bib"),
 )
+#: What ``scanner model`` finds out, joined to an object wherever the run has models (:mod:`scanner.modelling`).
+MODEL_COLUMNS: tuple[Column, ...] = (
+    Column("model_verdict", "string", "", "What the evidence of the lens model says; empty: not modelled", "meta.code.qual"),
+    Column("model_status", "string", "", "Whether the lens model converged, or what else is wrong with it", "meta.code.status"),
+    Column("theta_e", "float32", "arcsec", "Einstein radius of the lens model, sqrt(ab) of its critical curve", "phys.angSize"),
+    Column("theta_e_err", "float32", "arcsec", "Error of theta_e, by Laplace's approximation", "stat.error;phys.angSize"),
+    Column("mass_q", "float32", "", "Axis ratio of the mass, minor to major", "phys.size.axisRatio"),
+    Column("mass_q_err", "float32", "", "Error of mass_q", "stat.error;phys.size.axisRatio"),
+    Column("mass_pa", "float32", "deg", "Position angle of the mass's major axis, east of north, 0 to 180", "pos.posAng"),
+    Column("shear", "float32", "", "Strength of the external shear", "phys.gravity"),
+    Column("shear_pa", "float32", "deg", "Position angle along which it stretches, east of north, 0 to 180", "pos.posAng"),
+    Column("mass_within_theta_e", "float32", "arcsec**2", "Mass within theta_e in units of the critical density", "phys.mass"),
+    Column(
+        "ln_evidence_ratio",
+        "float32",
+        "",
+        "Logarithm of how much better a lens explains the pixels than unlensed galaxies",
+        "stat.likelihood",
+    ),
+    Column("chi2_lens", "float32", "", "Chi squared of the lens model", "stat.fit.chi2"),
+    Column("chi2_companions", "float32", "", "Chi squared without a lens", "stat.fit.chi2"),
+    Column("n_model_pixels", "float32", "", "Independent pixels that were fitted", "meta.number"),
+    Column("n_images", "int32", "", "Images of the brightest source of the model; 0: not modelled", "meta.number"),
+    Column("model_magnification", "float32", "", "Lensed over unlensed VIS flux of the source", "arith.factor"),
+    Column("arc_snr", "float32", "", "S/N of the lensed light, all bands together", "stat.snr"),
+    Column("model_psf", "string", "", "Where the PSF of VIS is from: image, stars or mean", "instr.det.psf"),
+)
+#: What stands in a column of an object that was not modelled.
+NOT_MODELLED: dict[ColumnType, float | int | str] = {"float32": math.nan, "int32": 0, "string": ""}
 #: What names an object. Every order of rows ends with these columns, so that no two are equal and no page depends on its size.
 IDENTITY = ("run", "tile_id", "target_id")
 #: The end of an order in which, of equal rows, the best comes first.
@@ -208,7 +238,7 @@ SOURCE_SCHEMA: pa.Schema = pa.schema([*SCORE_SCHEMA, RUN_COLUMN.field(), BUNDLE_
 CATALOGUE_SCHEMA: pa.Schema = pa.schema([column.field() for column in CATALOGUE_COLUMNS])
 #: The candidate list: the same columns, but the one that only partitioning needs.
 CANDIDATE_SCHEMA: pa.Schema = pa.schema([column.field() for column in CATALOGUE_COLUMNS[1:]])
-_REGISTRY = {column.name: column for column in (*CATALOGUE_COLUMNS[1:], HEALPIX_COLUMN)}
+_REGISTRY = {column.name: column for column in (*CATALOGUE_COLUMNS[1:], HEALPIX_COLUMN, *MODEL_COLUMNS)}
 
 
 def column(name: str) -> Column:
@@ -240,6 +270,14 @@ TILE_COLUMNS: tuple[Column, ...] = (
     Column("files", "string", "", "Names of its input files by role, as JSON", "meta.file"),
 )
 TILE_SCHEMA: pa.Schema = pa.schema([column.field() for column in TILE_COLUMNS])
+#: ``models.parquet``: a row an object that was modelled.
+MODEL_SCHEMA: pa.Schema = pa.schema(
+    [
+        *(column(name).field() for name in IDENTITY),
+        Column("input_fingerprint", "string", "", "Fingerprint of the files of its tile that were fitted", "meta.id").field(),
+        *(column.field() for column in MODEL_COLUMNS),
+    ]
+)
 
 
 #: A word for each flag, and a sentence that says what it means and, where an option helps, which; in the order of the bits.
@@ -368,6 +406,28 @@ def with_column(rows: pa.Table, added: Column, values: NDArray[Any] | Sequence[A
     return rows.add_column(rows.num_columns if position is None else position, added.field(), array)
 
 
+def with_models(rows: pa.Table, models: pa.Table) -> pa.Table:
+    """Rows of a catalogue with the columns of their lens models.
+
+    Parameters
+    ----------
+    rows
+        With the columns of :data:`IDENTITY`.
+    models
+        Of :data:`MODEL_SCHEMA`, in any order; :data:`NOT_MODELLED` stands in the columns of objects that it lacks.
+    """
+    place = {key: number for number, key in enumerate(_identities(models))}
+    found = pa.array([place.get(key) for key in _identities(rows)], pa.int64())
+    for one in MODEL_COLUMNS:
+        values = models[one.name].take(found).fill_null(NOT_MODELLED[one.dtype])
+        rows = rows.append_column(one.field(), values)
+    return rows
+
+
+def _identities(rows: pa.Table) -> Iterable[tuple[Any, ...]]:
+    return zip(*(rows[name].to_pylist() for name in IDENTITY), strict=True)
+
+
 _INTRODUCTION = """\
 # Columns of the tables
 
@@ -378,7 +438,8 @@ Written by `python -m scanner.catalogue.columns docs/catalogue-columns.md` from 
 |---|---|
 | `tiles/<id>/scores.parquet` | all but `rank`, `name`, `_healpix_29`, `run`, `bundle` and `known_…`; every target of the tile |
 | `catalogue/` (HATS Parquet) | all; every object once |
-| `candidates.fits`, `.ecsv`, `.vot` | all but `_healpix_29`; the candidates, best first |
+| `candidates.fits`, `.ecsv`, `.vot` | all but `_healpix_29`, [the lens models](#lens-models) too; the best objects |
+| `models.parquet` | [the lens models](#lens-models), `run`, `tile_id` and `target_id`; every object that was modelled |
 | `tiles.parquet` | [its own](#tilesparquet); every tile of the list |
 
 A run and a survey of many runs have the same tables ([the survey's catalogue](survey-catalogue.md)).
@@ -390,12 +451,22 @@ A bundle with [members beyond the paper's seven](own-network.md) adds a column `
 """
 
 
+_MODELS = """\
+## Lens models
+
+Where a run or a survey has [lens models](lens-models.md), queries, TAP, cone searches, the JSON API, the pages and the
+candidate list have these columns too. Of an object that was not modelled they hold NaN, an empty text or 0.
+"""
+
+
 def markdown() -> str:
     """The page ``docs/catalogue-columns.md``."""
     lines = [_INTRODUCTION, "| column | type | unit | meaning | UCD |", "|---|---|---|---|---|"]
-    for column in all_columns():
+    for column in (*CATALOGUE_COLUMNS[1:], HEALPIX_COLUMN):
         meaning = column.description.partition(", a sum of")[0] + (", see below" if column.name == "flags" else "")
         lines.append(f"| `{column.name}` | {column.dtype} | {column.unit} | {meaning} | `{column.ucd}` |")
+    lines += ["", *_MODELS.splitlines(), "", "| column | type | unit | meaning | UCD |", "|---|---|---|---|---|"]
+    lines += [f"| `{one.name}` | {one.dtype} | {one.unit} | {one.description} | `{one.ucd}` |" for one in MODEL_COLUMNS]
     lines += ["", "## tiles.parquet", "", "| column | type | unit | meaning | UCD |", "|---|---|---|---|---|"]
     lines += [f"| `{one.name}` | {one.dtype} | {one.unit} | {one.description} | `{one.ucd}` |" for one in TILE_COLUMNS]
     lines += ["", "## Bits of `flags`", "", "| value | name | word | meaning |", "|---|---|---|---|"]

@@ -19,7 +19,7 @@ from scanner.grading.agreement import Agreement
 from scanner.grading.training_set import GradedSetRecord
 from scanner.imaging_surveys import ImagingSurvey
 from scanner.labels.importing import ImportedSetRecord
-from scanner.modelling.candidate import LensModel
+from scanner.modelling.lens_model import LensModel
 from scanner.records import CommitRecord, FailedTile, Record, SealedRecord, Tile
 from scanner.report.explanations import AtlasRecord, Explanation, PageRecord
 from scanner.service.settings import ServiceConfig

@@ -107,14 +107,7 @@ def of_store(cutout: CutoutBatch, attributes: StoreAttributes) -> FramedCutout:
         The store has no WCS, or one that cannot be understood.
     """
     x0, y0 = int(cutout.x0[0]), int(cutout.y0[0])
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            vis = WCS(fits.Header.fromstring(attributes.wcs)).celestial
-    except Exception as error:  # wcslib has its own exceptions for every way in which a header can be wrong
-        raise ContentError(f"the cutouts of tile {attributes.tile_id}: their WCS cannot be understood ({error}).") from None
-    if vis.naxis != 2:
-        raise ContentError(f"the cutouts of tile {attributes.tile_id}: have no WCS; scan the tile again.")
+    vis = wcs_of_store(attributes)
     return FramedCutout(
         cutout,
         tuple(
@@ -128,6 +121,25 @@ def of_store(cutout: CutoutBatch, attributes: StoreAttributes) -> FramedCutout:
             for band, pixels in zip(BANDS, _pixels(cutout), strict=True)
         ),
     )
+
+
+def wcs_of_store(attributes: StoreAttributes) -> WCS:
+    """WCS of the VIS mosaic that a store's cutouts are from.
+
+    Raises
+    ------
+    ContentError
+        The store has none, or one that cannot be understood.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            vis = WCS(fits.Header.fromstring(attributes.wcs)).celestial
+    except Exception as error:  # wcslib has its own exceptions for every way in which a header can be wrong
+        raise ContentError(f"the cutouts of tile {attributes.tile_id}: their WCS cannot be understood ({error}).") from None
+    if vis.naxis != 2:
+        raise ContentError(f"the cutouts of tile {attributes.tile_id}: have no WCS; scan the tile again.")
+    return vis
 
 
 def _pixels(cutout: CutoutBatch) -> tuple[Float32, ...]:

@@ -120,8 +120,7 @@ def _explain(job: ExplainJob) -> Iterator[int]:
     torch.set_num_threads(1)
     at_hand = opened(job)
     bundle, networks = _networks(job.bundle, job.bundle_fingerprint, job.config.storage)
-    cutouts = at_hand.cutouts
-    for number, candidate in enumerate(() if cutouts is None else explained(bundle, networks, cutouts), start=1):
+    for number, candidate in enumerate(explained(bundle, networks, at_hand.cutouts), start=1):
         target_id = int(candidate.cutout.targets.target_id[0])
         with explanations.staged(at_hand.folder.store, job.tile.tile_id, target_id, at_hand.scratch) as staging:
             write_files(candidate, staging.path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scanner.catalogue.columns import MEMBER_COLUMNS, RANK_COLUMN, SYSTEM_COLUMN, further_of
+from scanner.catalogue.columns import MEMBER_COLUMNS, MODEL_COLUMNS, RANK_COLUMN, SYSTEM_COLUMN, further_of
 from scanner.grading.grade import Entry, Place, Viewer
 from scanner.grading.store import GradeStore
 from scanner.records import Flag
@@ -17,13 +17,16 @@ SCORE_NAMES = frozenset(
         *(RANK_COLUMN.name, SYSTEM_COLUMN.name, "tsne_x", "tsne_y", "grid_value", "cell_count", "p_calibrated", "is_candidate"),
     )
 )
+#: What a lens model says tells as much as a score.
+_MODEL_NAMES = frozenset(column.name for column in MODEL_COLUMNS)
 _SCORE_FLAGS = Flag.EMPTY_CELL | Flag.UNDEFINED_NEIGHBOURS | Flag.OUTSIDE_EMBEDDING | Flag.FAR_FROM_TRAINING
 
 
 class Blindness:
     """What is withheld from whom.
 
-    Withheld is what the ensemble says: probabilities, place in the embedding, rank, decision, and the flags that it sets.
+    Withheld is what the ensemble says: probabilities, place in the embedding, rank, decision, and the flags that it sets;
+    and what lens models say.
     Readers cannot grade, so nothing is withheld from them.
 
     Parameters
@@ -44,7 +47,7 @@ class Blindness:
 
     def hides_column(self, viewer: Viewer, column: str) -> bool:
         """Whether somebody may not sort or select by a column, since the order or selection would betray its values."""
-        return self.holds_for(viewer) and (column in SCORE_NAMES | {"flags"} or bool(further_of([column])))
+        return self.holds_for(viewer) and (_tells(column) or column == "flags")
 
     def hide_scores(self, viewer: Viewer, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Rows as somebody may see them.
@@ -88,8 +91,12 @@ class Blindness:
         return tuple(entry for entry in entries if entry.object in graded)
 
 
+def _tells(column: str) -> bool:
+    return column in SCORE_NAMES or column in _MODEL_NAMES or bool(further_of([column]))
+
+
 def _without_scores(item: Mapping[str, Any]) -> dict[str, Any]:
-    veil: dict[str, Any] = dict.fromkeys(name for name in item if name in SCORE_NAMES or further_of([name]))
+    veil: dict[str, Any] = dict.fromkeys(filter(_tells, item))
     if item.get("flags") is not None:
         veil["flags"] = item["flags"] & ~int(_SCORE_FLAGS)
     return veil

@@ -14,8 +14,8 @@ from scanner.storage import open_store
 
 if TYPE_CHECKING:
     from scanner.interface.objects import Which
-    from scanner.modelling.candidate import LensModel
     from scanner.modelling.hand_over import Format
+    from scanner.modelling.lens_model import LensModel
     from scanner.modelling.stage import ModelReport
 
 
@@ -63,19 +63,14 @@ def model(
     >>> report.models[0].verdict in ("certified", "consistent", "no evidence", "better without a lens", "refused")
     True
     """
-    from scanner.catalogue.rank import leaders
     from scanner.modelling.stage import model_run
     from scanner.survey.folder.ledger import RunFolder
 
     opened = _run(run, storage)
     folder = RunFolder(open_store(opened.location, storage or StorageConfig()))
     config = _worked_on(folder.record().config, workers, scheduler, storage)
-    wanted = ["rank", "system_id", "tile_id", "target_id", "is_candidate"]
-    rows = opened.query(top=config.catalogue.sheet_candidates if top is None else top, columns=wanted, arrow=True)
-    if top is None:
-        rows = leaders(rows.filter(rows["is_candidate"]))
     with sigterm_interrupts(), bar("modelling", shown=progress, unit="candidates") as move:
-        return model_run(RunFolder(open_store(opened.location, config.storage)), config, rows, lambda done, of: move(done, of))
+        return model_run(opened.location, config, move, top)
 
 
 def export_model(
@@ -128,10 +123,10 @@ def model_of(run: Run, which: Which, storage: StorageConfig | None = None) -> Le
     InputMissingError
         The object is not there, or was not modelled.
     """
-    from scanner.modelling import stage
+    from scanner.modelling import lens_model
 
     row = run.find(which).slice(0, 1).to_pylist()[0]
-    found = stage.read(open_store(run.location, storage or StorageConfig()), row["tile_id"], row["target_id"])
+    found = lens_model.read(open_store(run.location, storage or StorageConfig()), row["tile_id"], row["target_id"])
     if found is None:
         raise InputMissingError(
             f"{run.location}: {row['tile_id']}/{row['target_id']} has no lens model; 'scanner model {run.location} --top "

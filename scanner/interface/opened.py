@@ -266,6 +266,8 @@ class Opened:
     def objects(self) -> Dataset:
         """Every object, as a :class:`pyarrow.dataset.Dataset`; of an object store, all files are fetched first.
 
+        Lens models are not among its columns: :meth:`query` joins them.
+
         Examples
         --------
         >>> import scanner
@@ -275,7 +277,7 @@ class Opened:
         import pyarrow.dataset
 
         files = [str(path) for path in self.catalogue.files()]
-        return pyarrow.dataset.dataset(files, schema=self.catalogue.schema, format="parquet")
+        return pyarrow.dataset.dataset(files, schema=self.catalogue.stored, format="parquet")
 
     @overload
     def query(self, *, arrow: Literal[False] = ..., **question: Unpack[Question]) -> ObjectTable: ...

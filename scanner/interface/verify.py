@@ -19,6 +19,7 @@ from scanner.ensemble.bundles import POINTERS, PublishedBundles, read_pointer
 from scanner.errors import InputMissingError, ScannerError, UnavailableError, UsageError
 from scanner.interface.progress import Move, bar
 from scanner.labelled_set import DESCRIPTION, LabelledSet
+from scanner.modelling.lens_model import MODELS, files_of, modelled, read
 from scanner.records import Record
 from scanner.storage import Store, open_store
 from scanner.storage.in_order import in_order
@@ -146,6 +147,17 @@ class _Tally:
             if problem:
                 self.problems.append(problem)
 
+    def several(self, found: Iterable[_Found]) -> None:
+        """Take over what was found of several things."""
+        for problems, n_files, n_bytes in found:
+            self.problems += problems
+            self.n_files += n_files
+            self.n_bytes += n_bytes
+
+
+#: Problems of one thing, and how many files and bytes of it were compared.
+_Found = tuple[list[str], int, int]
+
 
 def _hashed(files: VerifiedFiles, name: str) -> tuple[int, str]:
     try:
@@ -189,18 +201,17 @@ def _run(location: str, store: Store, storage: StorageConfig, tally: _Tally, dee
     expected: set[str] = set()
     if TILES_TABLE in record.sha256:
         tally.attempt(lambda: expected.update(_done(read_tiles(results))), 0)
-    for problems, n_files, n_bytes in in_order(partial(_tile, folder, deep), sorted(committed | expected)):
-        tally.problems += problems
-        tally.n_files += n_files
-        tally.n_bytes += n_bytes
+    tally.several(in_order(partial(_tile, folder, deep), sorted(committed | expected)))
+    if store.exists(MODELS):
+        tally.several(in_order(partial(_model, store), modelled(store)))
 
 
 def _done(tiles: pa.Table) -> list[str]:
     return list(tiles.filter(pc.equal(tiles["state"], "done"))["tile_id"].to_pylist())
 
 
-def _tile(folder: RunFolder, deep: bool, tile_id: str) -> tuple[list[str], int, int]:
-    """Problems of a tile, and how many files and bytes were compared."""
+def _tile(folder: RunFolder, deep: bool, tile_id: str) -> _Found:
+    """What is found of a tile."""
     try:
         commit = folder.commit_of(tile_id)
         if commit is None:
@@ -214,6 +225,19 @@ def _tile(folder: RunFolder, deep: bool, tile_id: str) -> tuple[list[str], int, 
         raise
     except ScannerError as error:
         return [str(error)], 0, 0
+    return [problem for _, problem in found if problem], 1 + len(found), sum(size for size, _ in found)
+
+
+def _model(store: Store, place: tuple[str, int]) -> _Found:
+    """What is found of a lens model: its record is sealed, and holds the checksums of its picture and its images."""
+    try:
+        model = read(store, *place)
+    except UnavailableError:
+        raise
+    except ScannerError as error:
+        return [str(error)], 0, 0
+    files = None if model is None else files_of(store, model)
+    found = [] if files is None else [_hashed(files, name) for name in files.sha256 or {}]
     return [problem for _, problem in found if problem], 1 + len(found), sum(size for size, _ in found)
 
 

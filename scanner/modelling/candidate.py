@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from types import MappingProxyType
 
 import numpy as np
-import pyarrow as pa
+from astropy.wcs import WCS
 from numpy.linalg import LinAlgError
 from threadpoolctl import threadpool_limits
 
-from scanner import __version__
-from scanner.catalogue.columns import Column
 from scanner.errors import ScannerError
 from scanner.modelling.deflector_light import fit_deflector
 from scanner.modelling.hypotheses import Comparison, compare
-from scanner.modelling.observation import Observation, observe
+from scanner.modelling.lens_model import LensModel, ModelledGalaxy, ModelledMass, Status, Verdict
+from scanner.modelling.observation import BandPsf, Observation, observe
 from scanner.modelling.scene_fit import HIGHEST_THETA_E, LOWEST_THETA_E, Fit, Problem, Scene, draw
-from scanner.records import BANDS, CutoutBatch, Float32, Float64, Record, SealedRecord
+from scanner.records import BANDS, Band, CutoutBatch, Float32, Float64
 from scanner.simulation.lensing.images import find_images
 from scanner.simulation.lensing.lens import Sightline
 
-Status = Literal["converged", "not converged", "at a limit", "low S/N", "poor fit", "refused"]
-Verdict = Literal["certified", "consistent", "no evidence", "better without a lens", "refused"]
 #: ln evidence ratio from which a candidate is certified, consistent with a lens, and better explained without one; and the
 #: least S/N of the lensed light, all bands together, of what is certified. ``docs/lens-models.md`` says how many pass.
 CERTIFIED, CONSISTENT, WITHOUT = 10.0, 5.0, -5.0
@@ -34,73 +32,6 @@ LEAST_ARC_SNR = 8.0
 ERROR_SCALE = 1.7
 #: Largest chi squared of a good fit, in units of the number of independent pixels.
 WORST_CHI2 = 1.5
-
-
-class ModelledGalaxy(Record):
-    """A Sérsic profile of a model: arcsec from the cutout's centre, x along rows and y along columns of VIS.
-
-    ``lensed``: it lies behind the deflector, and all but the flux's colour is of the source plane. ``radius_arcsec``:
-    half-light radius √(ab). ``angle_rad``: of the major axis from +x to +y. ``bend_per_arcsec``: curvature of the major axis
-    of a galaxy that is not lensed. ``flux``: VIS, Y, J, H before lensing, in the images' units; None where a band is missing.
-    """
-
-    lensed: bool
-    x_arcsec: float
-    y_arcsec: float
-    radius_arcsec: float
-    q: float
-    angle_rad: float
-    index: float
-    bend_per_arcsec: float
-    flux: tuple[float | None, float | None, float | None, float | None]
-
-
-class ModelledMass(Record):
-    """A singular isothermal ellipsoid and external shear; angles from +x to +y of VIS, positions from the cutout's centre.
-
-    ``theta_e_arcsec`` is that of the sphere with the same mass within its critical curve, √(ab) of that curve.
-    """
-
-    theta_e_arcsec: float
-    theta_e_error_arcsec: float
-    q: float
-    q_error: float
-    angle_rad: float
-    x_arcsec: float
-    y_arcsec: float
-    gamma1: float
-    gamma2: float
-
-
-class LensModel(SealedRecord):
-    """``model.json``: the lens model of one candidate, or why there is none.
-
-    ``input_fingerprint``: of the tile's files. ``psf``: which point spread functions were used. ``ln_evidence_ratio``: natural
-    logarithm of how much better a lens explains the pixels than unlensed galaxies do. ``chi2_lens``, ``chi2_companions``: of
-    the best fit of each; ``n_pixels``: how many independent pixels there are. ``place``: where the files lie, below the record.
-    """
-
-    format_version: Literal[1] = 1
-    tile_id: str
-    target_id: int
-    input_fingerprint: str
-    scanner_version: str = __version__
-    status: Status
-    verdict: Verdict
-    reason: str = ""
-    psf: str = "mean"
-    bands: tuple[str, ...] = ()
-    mass: ModelledMass | None = None
-    galaxies: tuple[ModelledGalaxy, ...] = ()
-    n_companions_without_lens: int = 0
-    ln_evidence_ratio: float | None = None
-    chi2_lens: float | None = None
-    chi2_companions: float | None = None
-    n_pixels: float | None = None
-    n_images: int = 0
-    magnification: float | None = None
-    arc_snr: float | None = None
-    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,7 +61,13 @@ class ModelImages:
         return self.data[number] - self.deflector[number] - self.lensed[number] - self.companions[number]
 
 
-def model_cutout(cutout: CutoutBatch, tile_id: str, input_fingerprint: str) -> tuple[LensModel, ModelImages | None]:
+def model_cutout(
+    cutout: CutoutBatch,
+    tile_id: str,
+    input_fingerprint: str,
+    wcs: WCS | None = None,
+    psfs: Mapping[Band, BandPsf] = MappingProxyType({}),
+) -> tuple[LensModel, ModelImages | None]:
     """Fit one candidate; whatever is wrong with it is said in its record.
 
     Parameters
@@ -139,15 +76,21 @@ def model_cutout(cutout: CutoutBatch, tile_id: str, input_fingerprint: str) -> t
         A batch of one.
     tile_id, input_fingerprint
         Where it is from.
+    wcs
+        Of the tile's VIS mosaic, for position angles.
+    psfs
+        See :func:`~scanner.modelling.observation.observe`.
     """
     target_id = int(cutout.targets.target_id[0])
     try:
         # Sums of several threads differ in their last bits from run to run.
         with threadpool_limits(1), np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
-            data = observe(cutout)
+            data = observe(cutout, psfs)
             problem = Problem(data, fit_deflector(data))
             found = compare(problem)
             record = _record(problem, found, tile_id, target_id, input_fingerprint)
+            used = {band: psfs[band].source if band in psfs else "mean" for band in BANDS if band in record.bands}
+            record = record.model_copy(update={"psf": used, "mass": _on_the_sky(record.mass, cutout, wcs)})
             return record, images_of(problem, found.lens)
     except (ScannerError, LinAlgError, ValueError, FloatingPointError) as error:
         reason = str(error) if isinstance(error, ScannerError) else f"the fit broke down ({error})"
@@ -209,6 +152,35 @@ def _record(problem: Problem, found: Comparison, tile_id: str, target_id: int, i
         magnification=float(seen / sources.sum()) if sources.sum() > 0.0 else None,
         arc_snr=snr,
     )
+
+
+def _on_the_sky(mass: ModelledMass | None, cutout: CutoutBatch, wcs: WCS | None) -> ModelledMass | None:
+    """The mass with its position angles, where the tile's WCS is known."""
+    if mass is None or wcs is None:
+        return mass
+    place = wcs, float(cutout.targets.x[0]), float(cutout.targets.y[0])
+    angles = {
+        "position_angle_deg": position_angle_deg(*place, mass.angle_rad),
+        "shear_position_angle_deg": position_angle_deg(*place, 0.5 * math.atan2(mass.gamma2, mass.gamma1)),
+    }
+    return mass.model_copy(update=angles)
+
+
+def position_angle_deg(wcs: WCS, x: float, y: float, angle_rad: float) -> float:
+    """Position angle of an axis, east of north, from 0 to 180 degrees.
+
+    Parameters
+    ----------
+    wcs
+        Of the image.
+    x, y
+        Where the axis is, zero-based pixels.
+    angle_rad
+        The axis, from +x to +y of the pixels.
+    """
+    ra, dec = wcs.all_pix2world([x, x + math.cos(angle_rad)], [y, y + math.sin(angle_rad)], 0)
+    east = ((ra[1] - ra[0] + 180.0) % 360.0 - 180.0) * math.cos(math.radians(dec[0]))
+    return math.degrees(math.atan2(east, dec[1] - dec[0])) % 180.0
 
 
 def _galaxy(row: list[float], flux: list[float], lensed: bool) -> ModelledGalaxy:
@@ -281,84 +253,3 @@ def _source_plane(scene: Scene, fluxes: Float64, centre: Float64, data: Observat
     unlensed = Scene(None, scene.galaxies[: scene.n_sources], 0)
     images = draw(unlensed, Observation(x, y, data.bands, (), (), (), (), ()), slopes=False)[0]
     return np.asarray(np.tensordot(np.nan_to_num(fluxes).astype(np.float32), images, 1), dtype=np.float32)
-
-
-#: The columns of ``models.parquet``, and what of a record stands in each.
-_TABLE: tuple[tuple[Column, str], ...] = (
-    (Column("tile_id", "string", "", "Tile that the object was scored in", "meta.id;obs.field"), "tile_id"),
-    (
-        Column("target_id", "int64", "", "Id in the input catalogue, else HEALPix index (order 29)", "meta.id;meta.main"),
-        "target_id",
-    ),
-    (
-        Column(
-            "model_status",
-            "string",
-            "",
-            "Whether the lens model converged, and what else may be wrong with it",
-            "meta.code.status",
-        ),
-        "status",
-    ),
-    (Column("model_verdict", "string", "", "What the evidence of the lens model says", "meta.code.qual"), "verdict"),
-    (
-        Column(
-            "theta_e", "float64", "arcsec", "Einstein radius of the lens model, sqrt(ab) of its critical curve", "phys.angSize"
-        ),
-        "mass.theta_e_arcsec",
-    ),
-    (
-        Column("theta_e_err", "float64", "arcsec", "Error of theta_e, by Laplace's approximation", "stat.error;phys.angSize"),
-        "mass.theta_e_error_arcsec",
-    ),
-    (Column("mass_q", "float64", "", "Axis ratio of the mass, minor to major", "phys.size.axisRatio"), "mass.q"),
-    (Column("mass_q_err", "float64", "", "Error of mass_q", "stat.error;phys.size.axisRatio"), "mass.q_error"),
-    (
-        Column("mass_angle", "float64", "rad", "Major axis of the mass, from +x to +y of the VIS pixels", "pos.posAng"),
-        "mass.angle_rad",
-    ),
-    (Column("gamma1", "float64", "", "External shear along x", "phys.mass"), "mass.gamma1"),
-    (Column("gamma2", "float64", "", "External shear at 45 degrees", "phys.mass"), "mass.gamma2"),
-    (
-        Column(
-            "mass_within_theta_e", "float64", "arcsec2", "Mass within theta_e in units of the critical density", "phys.mass"
-        ),
-        "",
-    ),
-    (
-        Column(
-            "ln_evidence_ratio",
-            "float64",
-            "",
-            "Logarithm of how much better a lens explains the pixels than unlensed galaxies",
-            "stat.likelihood",
-        ),
-        "ln_evidence_ratio",
-    ),
-    (Column("chi2_lens", "float64", "", "Chi squared of the lens model", "stat.fit.chi2"), "chi2_lens"),
-    (Column("chi2_companions", "float64", "", "Chi squared without a lens", "stat.fit.chi2"), "chi2_companions"),
-    (Column("n_model_pixels", "float64", "", "Independent pixels that were fitted", "meta.number"), "n_pixels"),
-    (Column("n_images", "int32", "", "Images of the brightest source of the model", "meta.number"), "n_images"),
-    (
-        Column("model_magnification", "float64", "", "Lensed over unlensed VIS flux of the source", "arith.factor"),
-        "magnification",
-    ),
-    (Column("arc_snr", "float64", "", "S/N of the lensed light, all bands together", "stat.snr"), "arc_snr"),
-)
-MODEL_COLUMNS = tuple(column for column, _ in _TABLE)
-
-
-def table_of(models: list[LensModel]) -> pa.Table:
-    """Records as rows of ``models.parquet``; what a refused object has no value for is NaN."""
-    arrays = []
-    for column, path in _TABLE:
-        values = []
-        for model in models:
-            value: object = model
-            for part in path.split(".") if path else ():
-                value = None if value is None else getattr(value, part)
-            if not path:
-                value = None if model.mass is None else math.pi * model.mass.theta_e_arcsec**2
-            values.append(math.nan if value is None else value)
-        arrays.append(pa.array(values, type=column.field().type, from_pandas=False))
-    return pa.Table.from_arrays(arrays, schema=pa.schema([column.field() for column in MODEL_COLUMNS]))

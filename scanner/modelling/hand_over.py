@@ -9,8 +9,7 @@ from typing import Any, Literal, get_args
 
 from scanner.atomic_file import writing_to
 from scanner.errors import OutputError, UsageError
-from scanner.modelling.candidate import LensModel, ModelledGalaxy
-from scanner.modelling.stage import IMAGES, PICTURE, RECORD, read_file
+from scanner.modelling.lens_model import IMAGES, PICTURE, RECORD, LensModel, ModelledGalaxy, read_file
 from scanner.records import BANDS, NISP_PIXEL_SCALE_ARCSEC, VIS_PIXEL_SCALE_ARCSEC
 from scanner.simulation.light.components import sersic_b
 from scanner.storage import Store

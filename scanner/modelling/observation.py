@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,14 @@ from numpy.typing import NDArray
 
 from scanner.cutouts.quality import SIGMA_PER_MAD
 from scanner.errors import ContentError
+from scanner.modelling.lens_model import PsfSource
 from scanner.records import (
     BANDS,
     NISP_CUTOUT_PIXELS,
     NISP_PIXEL_SCALE_ARCSEC,
     VIS_CUTOUT_PIXELS,
     VIS_PIXEL_SCALE_ARCSEC,
+    Band,
     CutoutBatch,
     Float32,
     Float64,
@@ -134,15 +137,28 @@ def _round_transfer(band: int) -> Any:
     return np.mean(turned, axis=0).astype(np.complex64)
 
 
-def observe(cutout: CutoutBatch, transfers: Sequence[Any] | None = None) -> Observation:
+@dataclass(frozen=True)
+class BandPsf:
+    """A PSF that is known of a tile: ``transfer``, in Fourier space, (90, 46) complex64, without the pixel; ``source``."""
+
+    transfer: Any
+    source: PsfSource
+
+    @classmethod
+    def of(cls, psf: Psf, source: PsfSource) -> BandPsf:
+        """From the Gaussians of a PSF."""
+        return cls(psf.transfer(SIDE, SIDE), source)
+
+
+def observe(cutout: CutoutBatch, psfs: Mapping[Band, BandPsf] = MappingProxyType({})) -> Observation:
     """Prepare one cutout.
 
     Parameters
     ----------
     cutout
         A batch of one.
-    transfers
-        VIS, Y, J, H: PSFs in Fourier space, (90, 46) complex, without the pixel; the mean ones of Euclid by default.
+    psfs
+        Those that are known; the mean ones of Euclid stand for others.
 
     Raises
     ------
@@ -173,7 +189,8 @@ def observe(cutout: CutoutBatch, transfers: Sequence[Any] | None = None) -> Obse
             continue
         at_x, at_y = (x, y) if band == 0 else (v.reshape(NISP_SIDE, 3, NISP_SIDE, 3).mean(axis=(1, 3)) for v in (x, y))
         disc = np.hypot(at_x - middle_x, at_y - middle_y) < FIT_RADIUS
-        transfer = _round_transfer(band) if transfers is None else transfers[band]
+        known = psfs.get(BANDS[band])
+        transfer = _round_transfer(band) if known is None else known.transfer
         found.append((band, np.where(good, image, 0.0), noise, correlation, good & disc, transfer))
     if np.isnan(cutout.vis[0, 98:102, 98:102]).any():
         raise ContentError("the object's own pixels are masked")

@@ -9,7 +9,8 @@ import numpy as np
 from astropy.io import fits
 from PIL import Image, ImageDraw
 
-from scanner.modelling.candidate import SOURCE_PIXEL, SOURCE_SIDE, LensModel, ModelImages
+from scanner.modelling.candidate import SOURCE_PIXEL, SOURCE_SIDE, ModelImages
+from scanner.modelling.lens_model import LensModel
 from scanner.modelling.observation import NISP_SIDE, SIDE
 from scanner.records import BANDS, NISP_PIXEL_SCALE_ARCSEC, VIS_PIXEL_SCALE_ARCSEC, Float32
 from scanner.report.colour import UInt8

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scanner.catalogue.columns import HEALPIX_COLUMN
+from scanner.catalogue.columns import HEALPIX_COLUMN, IDENTITY, MODEL_COLUMNS, MODEL_SCHEMA, NOT_MODELLED
 from scanner.catalogue.hats import partition_path
 from scanner.errors import ContentError
 from scanner.query.database import DEFAULT_LIMITS, DatabaseLimits, interruptible, open_database, unreadable
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 #: The schema as a Parquet file without rows.
 _SCHEMA_FILE = "_common_metadata"
+#: The lens models of a catalogue, beside its folder; and what to say of a table that is not as this version writes it.
+MODELS_TABLE = "models.parquet"
+OTHER_MODELS = "was made by another version of scanner; give 'scanner model' again"
 #: More comparisons take longer than the rows that they spare.
 RANGES_PER_FILE = 4
 MAX_RANGES = 256
@@ -71,10 +74,14 @@ class Source:
 class Catalogue:
     """A catalogue as :mod:`scanner.catalogue.hats` writes it; it stays as it is while it is open, and many threads may use it.
 
+    Where there are lens models, each object has their columns too: a small table, joined as the objects are read.
+
     Attributes
     ----------
     schema : pyarrow.Schema
         Columns, with ``unit``, ``description`` and ``ucd`` in the metadata of each field.
+    stored : pyarrow.Schema
+        Those that the catalogue's own files have: all but the lens models'.
     n_rows : int
         Objects.
     partitions : tuple of PartitionFile
@@ -89,7 +96,8 @@ class Catalogue:
         folder: Path | None,
         limits: DatabaseLimits,
     ) -> None:
-        self.schema, self.n_rows = pa.schema([]), n_rows
+        self.schema = self.stored = pa.schema([])
+        self.n_rows = n_rows
         self.partitions = tuple(sorted(partitions, key=lambda one: one.start))
         self.limits = limits
         if folder is None:
@@ -98,12 +106,19 @@ class Catalogue:
         #: Where its files lie, or are fetched to.
         self.dataset = folder.resolve() / "dataset"
         self._verified, self._folder = verified, folder
+        self._models: VerifiedFiles | None = None
         self._starts = np.array([one.start for one in self.partitions], dtype=np.int64)
         self._stops = np.array([one.stop for one in self.partitions], dtype=np.int64)
         self._opening = threading.Lock()
 
     @classmethod
-    def open(cls, verified: VerifiedFiles, cache: Path | None = None, limits: DatabaseLimits = DEFAULT_LIMITS) -> Catalogue:
+    def open(
+        cls,
+        verified: VerifiedFiles,
+        cache: Path | None = None,
+        limits: DatabaseLimits = DEFAULT_LIMITS,
+        models: VerifiedFiles | None = None,
+    ) -> Catalogue:
         """Open a catalogue.
 
         Parameters
@@ -115,6 +130,8 @@ class Catalogue:
             folder, which is removed with the catalogue. Not used for a local catalogue.
         limits
             What its database may use.
+        models
+            The folder of its :data:`MODELS_TABLE`; None: it has no lens models.
 
         Raises
         ------
@@ -133,17 +150,27 @@ class Catalogue:
             if folder is None and cache is not None:
                 folder = cache / _state(verified, described + listed)
             catalogue = cls(verified, n_rows, partitions, folder, limits)
-            catalogue.schema = pq.read_schema(catalogue._paths([_SCHEMA_FILE])[0])
+            catalogue.schema = catalogue.stored = pq.read_schema(catalogue._paths([_SCHEMA_FILE])[0])
         except (ValueError, KeyError, TypeError, pa.ArrowException) as error:
             raise ContentError(f"{where}: is no catalogue that scanner wrote ({error}); {verified.remedy}.") from None
         if HEALPIX_COLUMN.name not in catalogue.schema.names:
             raise ContentError(f"{where}: has no column {HEALPIX_COLUMN.name}; {verified.remedy}.")
+        if models is not None:
+            catalogue._models = models
+            if pq.read_schema(catalogue._models_file()).names != MODEL_SCHEMA.names:
+                raise ContentError(f"{models.where(MODELS_TABLE)}: {OTHER_MODELS}.")
+            catalogue.schema = pa.schema([*catalogue.stored, *(column.field() for column in MODEL_COLUMNS)])
         return catalogue
 
     @property
     def where(self) -> str:
         """Path or URL, for messages."""
         return self._verified.where("").rstrip("/")
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Files and folders that a database must be able to read."""
+        return (self.dataset,) if self._models is None else (self.dataset, self._models_file())
 
     @cached_property
     def bounds(self) -> Int64:
@@ -176,6 +203,8 @@ class Catalogue:
         """The rows of some ranges and as few others as may be, as parts of a query; parameters as in :meth:`files`."""
         files = [str(path) for path in self.files(ranges)]
         relation = SqlPart("read_parquet(?, hive_partitioning = false)", (files,))
+        if self._models is not None:
+            relation = SqlPart(_with_models(relation.sql), (*relation.parameters, str(self._models_file())))
         if ranges is None:
             return Source(relation, SqlPart("true"))
         kept = few(ranges, min(RANGES_PER_FILE * len(files), MAX_RANGES))
@@ -220,10 +249,29 @@ class Catalogue:
 
     @cached_property
     def _database(self) -> DuckDBPyConnection:
-        return open_database([self.dataset], self.limits)
+        return open_database(self.paths, self.limits)
+
+    def _models_file(self) -> Path:
+        """The file of the lens models, on this machine, verified."""
+        assert self._models is not None
+        state = (self._models.sha256 or {}).get(MODELS_TABLE, "")[:16]
+        return self._models.paths([MODELS_TABLE], self._folder / f"models-{state}")[0].resolve()
 
     def _paths(self, names: Sequence[str]) -> list[Path]:
         return self._verified.paths([f"dataset/{name}" for name in names], self._folder)
+
+
+def _with_models(objects: str) -> str:
+    """SQL of the rows of a relation, each with its lens model's columns; the last parameter is the file of the models."""
+    columns = ", ".join(
+        f"coalesce(models.{one.name}, '{NOT_MODELLED[one.dtype]}'::{_SQL_TYPES[one.dtype]}) AS {one.name}"
+        for one in MODEL_COLUMNS
+    )
+    same = " AND ".join(f"objects.{name} = models.{name}" for name in IDENTITY)
+    return f"(SELECT objects.*, {columns} FROM {objects} AS objects LEFT JOIN read_parquet(?) AS models ON {same})"
+
+
+_SQL_TYPES = {"float32": "FLOAT", "int32": "INTEGER", "string": "VARCHAR"}
 
 
 def _state(verified: VerifiedFiles, content: bytes) -> str:

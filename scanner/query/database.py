@@ -35,33 +35,33 @@ AGAIN_S = 0.1
 
 @dataclass(frozen=True)
 class DatabaseFiles:
-    """What a database reads: the files below ``folders``, and ``attached``, database files with the names of their schemas.
+    """What a database reads: ``paths``, files and folders, and ``attached``, database files with the names of their schemas.
 
     ``state``: differs between two states of the same files.
     """
 
-    folders: tuple[Path, ...]
+    paths: tuple[Path, ...]
     attached: tuple[tuple[str, Path], ...] = ()
     state: str = ""
     limits: DatabaseLimits = DEFAULT_LIMITS
 
 
 def open_database(
-    folders: Sequence[Path],
+    paths: Sequence[Path],
     limits: DatabaseLimits = DEFAULT_LIMITS,
     *,
     reads: Mapping[str, Path] | None = None,
     writes: Mapping[str, Path] | None = None,
 ) -> duckdb.DuckDBPyConnection:
-    """Open a database in memory that can read the files below some folders, and no other file or address.
+    """Open a database in memory that can read some files, those below some folders, and no other file or address.
 
     It loads no extensions and spills to no disk; its settings cannot be changed any more. Nothing keeps it from *writing* into
     the folders, so it must be given queries only (:mod:`scanner.query.sql` makes sure of that for what users write).
 
     Parameters
     ----------
-    folders
-        Absolute paths.
+    paths
+        Files and folders, absolute.
     limits
         Memory and threads. They count for all cursors of the connection together, of which each thread needs its own.
     reads, writes
@@ -84,7 +84,8 @@ def open_database(
     for name, file in (writes or {}).items():
         connection.execute(f"ATTACH '{escaped(str(file))}' AS {name}")
         connection.execute("SET temp_directory = ?", [str(file.parent / "spilled")])
-    connection.execute("SET allowed_directories = ?", [[f"{folder}/" for folder in folders]])
+    connection.execute("SET allowed_directories = ?", [[f"{path}/" for path in paths if not path.is_file()]])
+    connection.execute("SET allowed_paths = ?", [[str(path) for path in paths if path.is_file()]])
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection
@@ -107,7 +108,7 @@ def opened(files: DatabaseFiles) -> Iterator[duckdb.DuckDBPyConnection]:
         if _latest is not None:
             _latest[1].close()
             _latest = None
-        _latest = files, open_database(files.folders, files.limits, reads=dict(files.attached))
+        _latest = files, open_database(files.paths, files.limits, reads=dict(files.attached))
     connection = _latest[1].cursor()
     try:
         with interruptible(connection):

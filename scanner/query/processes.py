@@ -345,4 +345,4 @@ def rows_of(files: DatabaseFiles, sql: str, parameters: Sequence[Any]) -> Iterat
             if is_empty:
                 yield pa.RecordBatch.from_pylist([], schema=rows.schema)
     except (duckdb.IOException, duckdb.InternalException, duckdb.FatalException) as error:
-        raise unreadable(str(files.folders[0].parent), error) from None
+        raise unreadable(str(files.paths[0].parent), error) from None

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from scanner.errors import UsageError
 from scanner.query.catalogue import Catalogue
 from scanner.query.database import DEFAULT_LIMITS, DatabaseLimits, escaped, interruptible, open_database, quoted, time_limit
-from scanner.query.region import Region, all_of
+from scanner.query.region import Region, SqlPart, all_of
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -73,7 +73,7 @@ def run_sql(
     """
     import duckdb
 
-    connection = open_database([one.dataset for one in catalogues.values()], limits.database)
+    connection = open_database([path for one in catalogues.values() for path in one.paths], limits.database)
     try:
         query = parsed(connection, sql)
         with time_limit(limits.seconds), interruptible(connection):
@@ -95,19 +95,25 @@ def run_sql(
 def _attach(connection: DuckDBPyConnection, schema: str, catalogue: Catalogue, region: Region | None) -> None:
     columns = ", ".join(map(_column, catalogue.schema))
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    source = catalogue.source(None if region is None else region.ranges())
     if region is None:
-        # A view takes no parameters.
-        files = ", ".join(f"'{escaped(str(path))}'" for path in catalogue.files())
-        relation = f"read_parquet([{files}], hive_partitioning = false)"
-        connection.execute(f"CREATE VIEW {schema}.objects AS SELECT {columns} FROM {relation}")
+        connection.execute(f"CREATE VIEW {schema}.objects AS SELECT {columns} FROM {_written_out(source.relation)}")
     else:
-        source = catalogue.source(region.ranges())
         where = all_of([source.within, region.condition()])
         connection.execute(
             f"CREATE TABLE {schema}.objects AS SELECT {columns} FROM {source.relation.sql} WHERE {where.sql}",
             [*source.relation.parameters, *where.parameters],
         )
     connection.execute(f"CREATE VIEW {schema}.candidates AS SELECT * FROM {schema}.objects WHERE is_candidate")
+
+
+def _written_out(relation: SqlPart) -> str:
+    """A relation over files with their names in it: a view takes no parameters."""
+    sql = relation.sql
+    for value in relation.parameters:
+        names = [f"'{escaped(str(one))}'" for one in (value if isinstance(value, list) else [value])]
+        sql = sql.replace("?", f"[{', '.join(names)}]", 1)
+    return sql
 
 
 def _column(field: pa.Field) -> str:

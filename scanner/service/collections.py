@@ -169,7 +169,7 @@ def serve(
     copier = QueryProcesses(limits.memory_mb)
     try:
         whole = DatabaseLimits(limits.memory_mb, limits.threads)
-        counts = copier.call(_copied, file, catalogue.dataset, objects, listed(catalogue.n_rows), tiles, whole)
+        counts = copier.call(_copied, file, catalogue.paths, objects, listed(catalogue.n_rows), tiles, whole)
     except OutOfMemoryError:
         shutil.rmtree(folder, ignore_errors=True)
         raise UsageError(
@@ -181,17 +181,17 @@ def serve(
     finally:
         copier.close()
     each = DatabaseLimits(limits.memory_mb_each, limits.threads)
-    database = ProcessDatabase(DatabaseFiles((catalogue.dataset,), ((SERVED, file),), published.state, each), processes)
+    database = ProcessDatabase(DatabaseFiles(catalogue.paths, ((SERVED, file),), published.state, each), processes)
     collection = Collection(slug or published.slug, published.title, published, catalogue, tiles, *counts, database)
     weakref.finalize(collection, shutil.rmtree, folder, ignore_errors=True)
     return collection
 
 
 def _copied(
-    file: Path, dataset: Path, objects: SqlPart, shown: str, tiles: pa.Table, limits: DatabaseLimits
+    file: Path, paths: Sequence[Path], objects: SqlPart, shown: str, tiles: pa.Table, limits: DatabaseLimits
 ) -> tuple[int, int, int]:
     """Write the file of :data:`LISTED` and :data:`TILES`; the number of rows and of candidates, and the last one's rank."""
-    with closing(open_database([dataset], limits, writes={SERVED: file})) as connection, interruptible(connection):
+    with closing(open_database(paths, limits, writes={SERVED: file})) as connection, interruptible(connection):
         connection.register("tile_rows", tiles)
         connection.execute(f"CREATE TABLE {TILES} AS SELECT * FROM tile_rows")
         rows = f"SELECT * FROM {objects.sql} WHERE {shown} ORDER BY rank"

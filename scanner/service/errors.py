@@ -14,7 +14,7 @@ from scanner.records import Record
 
 Audience = Literal["open", "vo", "program", "page"]
 #: Roots of the Virtual Observatory's protocols: their clients know HTTP Basic authentication, and POST what they read.
-VO_ROOTS = ("/tap", "/scs", "/datalink", "/soda", "/cutout", "/moc", "/explanation")
+VO_ROOTS = ("/tap", "/scs", "/datalink", "/soda", "/cutout", "/moc", "/explanation", "/lens-model")
 #: Answered without a token: they give nothing of the catalogue away, and the page that asks for a token needs its style.
 OPEN_ROOTS = ("/healthz", "/readyz", "/login", "/logout", "/static", "/favicon.ico")
 PROGRAM_ROOTS = ("/api", "/metrics", "/openapi.json")

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from astropy.wcs import WCS
 
 from scanner.config import RunConfig
 from scanner.cutouts.extract import cut
-from scanner.cutouts.framed import FramedCutout, of_tile
+from scanner.cutouts.framed import FramedCutout, of_tile, wcs_of_store
 from scanner.errors import InputMissingError, TileError
 from scanner.records import CutoutBatch, Int64, Targets, Tile
 from scanner.sky.local_files import fetch_tile, temporary_folder
@@ -36,7 +37,7 @@ def candidate_cutouts(rows: pa.Table, folder: RunFolder, tiles: Mapping[str, Til
     order: list[Int64] = []
     for tile_id in sorted(set(tile_ids)):
         index = np.flatnonzero(tile_ids == tile_id)
-        batch, found = _of_tile(targets_of(rows.take(index)), folder, tiles[tile_id], config)
+        batch, found, _ = tile_cutouts(rows.take(index), folder, tiles[tile_id], config)
         parts.append(batch)
         order.append(index[found])
     if not parts:
@@ -44,8 +45,12 @@ def candidate_cutouts(rows: pa.Table, folder: RunFolder, tiles: Mapping[str, Til
     return CutoutBatch.joined(parts).take(np.argsort(np.concatenate(order)))
 
 
-def _of_tile(targets: Targets, folder: RunFolder, tile: Tile, config: RunConfig) -> tuple[CutoutBatch, Int64]:
-    """Cutouts of a tile's targets, and for each the index of its target."""
+def tile_cutouts(rows: pa.Table, folder: RunFolder, tile: Tile, config: RunConfig) -> tuple[CutoutBatch, Int64, WCS]:
+    """Cutouts of some rows of one tile, for each the index of its row, and the WCS of the tile's VIS mosaic.
+
+    Parameters and errors are those of :func:`candidate_cutouts`.
+    """
+    targets = targets_of(rows)
     commit = folder.commit_of(tile.tile_id)
     parts: list[CutoutBatch] = []
     with temporary_folder(config.engine.scratch) as scratch:
@@ -53,15 +58,18 @@ def _of_tile(targets: Targets, folder: RunFolder, tile: Tile, config: RunConfig)
         kept = np.zeros(len(targets), np.bool_)
         if stored is not None:
             place = {int(target_id): row for row, target_id in enumerate(stored.target_id)}
-            rows = np.array([place.get(int(target_id), -1) for target_id in targets.target_id], dtype=np.int64)
-            kept = rows >= 0
-            parts += [stored.read(rows[kept])] if kept.any() else []
+            places = np.array([place.get(int(target_id), -1) for target_id in targets.target_id], dtype=np.int64)
+            kept = places >= 0
+            if kept.any():
+                parts.append(stored.read(places[kept]))
+                wcs = wcs_of_store(stored.attributes)
         if not kept.all():
             with _opened(tile, config, scratch) as images:
                 parts += cut(images, targets.take(~kept), config.cutouts.batch_size)
+                wcs = images.vis.wcs
     batch = CutoutBatch.joined(parts)
     place = {int(target_id): row for row, target_id in enumerate(targets.target_id)}
-    return batch, np.array([place[int(target_id)] for target_id in batch.targets.target_id], dtype=np.int64)
+    return batch, np.array([place[int(target_id)] for target_id in batch.targets.target_id], dtype=np.int64), wcs
 
 
 def framed_again(row: pa.Table, tile: Tile, config: RunConfig) -> FramedCutout:

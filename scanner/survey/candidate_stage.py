@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from astropy.wcs import WCS
 
 from scanner.config import RunConfig
 from scanner.errors import ContentError, ScannerError, UnavailableError
 from scanner.records import CommitRecord, CutoutBatch, FailedTile, Record, Tile
 from scanner.storage import open_store
-from scanner.survey.candidate_cutouts import candidate_cutouts
+from scanner.survey.candidate_cutouts import tile_cutouts
 from scanner.survey.folder.ledger import RunFolder
 from scanner.survey.messages import TileProgress
 from scanner.survey.workers.engine import run_on_workers
@@ -126,11 +127,15 @@ def outcome_of(job: CandidatesJob, written: Iterator[int], on_progress: OnProgre
 
 @dataclass(frozen=True)
 class CandidatesAtHand:
-    """What a job works on: the run, the tile's commit, the candidates' cutouts, and where there is room for files."""
+    """What a job works on: the run, the tile's commit, the candidates' cutouts, and where there is room for files.
+
+    ``wcs``: of the tile's VIS mosaic.
+    """
 
     folder: RunFolder
     commit: CommitRecord
-    cutouts: CutoutBatch | None
+    cutouts: CutoutBatch
+    wcs: WCS
     scratch: Path | None
 
 
@@ -140,7 +145,7 @@ def opened(job: CandidatesJob) -> CandidatesAtHand:
     Raises
     ------
     ContentError
-        The tile's commit record has gone.
+        The tile's commit record has gone, or its table holds none of the candidates.
     """
     folder, tile_id = RunFolder(open_store(job.run_folder, job.config.storage)), job.tile.tile_id
     commit = folder.commit_of(tile_id)
@@ -148,6 +153,8 @@ def opened(job: CandidatesJob) -> CandidatesAtHand:
         raise ContentError(f"{folder.store.where(folder.tile(tile_id))}: its commit record has gone; run again.")
     table = folder.scores(commit)
     rows = table.take(np.flatnonzero(np.isin(table["target_id"].to_numpy(), job.target_ids)))
-    cutouts = candidate_cutouts(rows, folder, {tile_id: job.tile}, job.config)
+    if not len(rows):
+        raise ContentError(f"{folder.store.where(folder.tile(tile_id))}: its table holds none of the candidates; run again.")
+    cutouts, order, wcs = tile_cutouts(rows, folder, job.tile, job.config)
     scratch = None if job.config.engine.scratch is None else Path(job.config.engine.scratch)
-    return CandidatesAtHand(folder, commit, cutouts, scratch)
+    return CandidatesAtHand(folder, commit, cutouts.take(np.argsort(order)), wcs, scratch)

@@ -5,6 +5,7 @@ The bytes depend on the tiles' tables only, not on how the run went.
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from scanner.catalogue.rank import leaders
 from scanner.catalogue.tiles import CoveredSky, TileRow, covered_sky, tile_table
 from scanner.config import RunConfig
 from scanner.ensemble.bundle import Bundle
+from scanner.errors import ContentError, InputMissingError
+from scanner.query.catalogue import MODELS_TABLE
 from scanner.records import CommitRecord, FailedTile, Tile
 from scanner.report import plots
 from scanner.report.contact_sheet import RunSummary, write_contact_sheet
@@ -34,8 +37,10 @@ from scanner.survey.candidate_cutouts import candidate_cutouts
 from scanner.survey.folder.cost import CostLedger
 from scanner.survey.folder.ledger import AGAIN, DamagedTileError, RunFolder, RunRecord, temporary_beside
 from scanner.survey.folder.resume import refuse_other_settings
-from scanner.survey.published import CANDIDATES, CATALOGUE, FOOTPRINT, TILES_TABLE
+from scanner.survey.published import CANDIDATES, CATALOGUE, FOOTPRINT, TILES_TABLE, read_models
 from scanner.survey.status import NAMED_FAILURES, RunReport
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ def write_tables(
     name: str,
     max_candidates: int,
     provenance: export.Provenance,
+    models: pa.Table | None = None,
 ) -> MergedTables:
     """Write the tables.
 
@@ -74,6 +80,8 @@ def write_tables(
         Most rows of the tables of the best objects.
     provenance
         Goes into their headers.
+    models
+        The lens models that there are.
     """
     counts = ScoreCounts()
 
@@ -82,10 +90,26 @@ def write_tables(
 
     merging.write(folder / CATALOGUE, name, count)
     listed = merging.listed(max_candidates)
-    export.write_candidates(listed, folder / CANDIDATES, provenance=provenance)
+    write_lists(folder, listed, provenance, models)
     pq.write_table(tiles, folder / TILES_TABLE, compression="zstd", write_page_checksum=True)
     sky.footprint.save(folder / FOOTPRINT, format="fits")
     return MergedTables(listed, counts)
+
+
+def write_lists(folder: Path, listed: pa.Table, provenance: export.Provenance, models: pa.Table | None) -> None:
+    """Write the candidate list, with the lens models that there are, and the table of these.
+
+    Parameters
+    ----------
+    folder, provenance, models
+        See :func:`write_tables`.
+    listed
+        The best objects, of :data:`~scanner.catalogue.columns.CANDIDATE_SCHEMA`.
+    """
+    if models is not None:
+        pq.write_table(models, folder / MODELS_TABLE, compression="zstd", write_page_checksum=True)
+        listed = columns.with_models(listed, models)
+    export.write_candidates(listed, folder / CANDIDATES, provenance=provenance)
 
 
 def done_tile(commit: CommitRecord, record: RunRecord, tile: Tile, n_candidates: int) -> TileRow:
@@ -181,6 +205,7 @@ def finish(
         A committed tile is gone or damaged, or was committed with other settings.
     """
     config, scratch = record.config.catalogue, record.config.engine.scratch
+    models, inputs = _models(folder), dict[str, str]()
     failed = tuple(sorted(failed, key=lambda failure: failure.tile_id))
     without = {failure.tile_id for failure in failed}
     done = sorted(tiles.keys() - without)
@@ -204,6 +229,7 @@ def finish(
         for commit, table in in_order(partial(_read, folder, record), done):
             merging.add(columns.with_source(table, record.run_id, record.bundle))
             ledger.add(commit)
+            inputs[commit.tile_id] = commit.input_fingerprint
             notes.update(commit.notes)
             n_candidates = int(np.count_nonzero(table["is_candidate"].to_numpy()))
             rows.append(done_tile(commit, record, tiles[commit.tile_id], n_candidates))
@@ -211,6 +237,9 @@ def finish(
         cost = ledger.cost()
         tile_rows = tile_table(rows)
         sky = covered_sky(tile_rows)
+        if models is not None:
+            fitted = zip(models["tile_id"].to_pylist(), models["input_fingerprint"].to_pylist(), strict=True)
+            models = models.filter(pa.array([inputs.get(tile_id) == files for tile_id, files in fitted], pa.bool_()))
         results_of = record.model_copy(update={"cost": cost, "sky_area_deg2": sky.area_deg2})
         with folder.staged_results(results_of, scratch) as staging:
             tables = write_tables(
@@ -220,7 +249,8 @@ def finish(
                 sky,
                 name="scanner",
                 max_candidates=config.max_candidates,
-                provenance=_provenance(record),
+                provenance=provenance_of(record),
+                models=models,
             )
             report = RunReport(
                 n_tiles=len(done) + len(without),
@@ -279,7 +309,17 @@ def _read(folder: RunFolder, record: RunRecord, tile_id: str) -> tuple[CommitRec
     return commit, record.decided(folder.scores(commit))
 
 
-def _provenance(record: RunRecord) -> export.Provenance:
+def _models(folder: RunFolder) -> pa.Table | None:
+    """The lens models among the results that there are; a table that cannot be read is left out, which is logged."""
+    try:
+        return read_models(folder.results(folder.record()))
+    except (ContentError, InputMissingError) as error:
+        logger.warning("%s 'scanner model' writes it again.", error)
+        return None
+
+
+def provenance_of(record: RunRecord) -> export.Provenance:
+    """What headers of a run's tables say of where they come from."""
     return export.Provenance(
         software=f"scanner {record.scanner_version}",
         config_fingerprint=record.config_fingerprint,

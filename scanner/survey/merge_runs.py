@@ -23,6 +23,7 @@ from scanner.catalogue.merge import Merging
 from scanner.catalogue.tiles import covered_sky
 from scanner.config import CatalogueConfig, StorageConfig
 from scanner.errors import ContentError, OutputError, UsageError
+from scanner.query.catalogue import MODELS_TABLE
 from scanner.records import CommitRecord
 from scanner.storage import Staging, Store, is_remote, open_store, split
 from scanner.storage.in_order import in_order
@@ -38,6 +39,7 @@ from scanner.survey.published import (
     SurveyVersion,
     VersionRecord,
     open_published,
+    read_models,
     read_record,
     read_tiles,
     version_key,
@@ -60,6 +62,7 @@ class SourceRun:
             digest.update(f"{commit.tile_id} {commit.sha256[SCORES]}\n".encode())
         digest.update(str(self.tiles.to_pylist()).encode())
         digest.update(self.record.decision.model_dump_json().encode())
+        digest.update(self.record.sha256.get(MODELS_TABLE, "").encode())
         return MergedRun(
             run_id=self.record.run_id,
             location=self.folder.location,
@@ -72,6 +75,10 @@ class SourceRun:
             n_tiles=len(self.tiles),
             n_failed=len(self.tiles) - len(self.commits),
         )
+
+    def models(self) -> pa.Table | None:
+        """Its lens models; None where it has none."""
+        return read_models(self.folder.results(self.record))
 
     def tables(self) -> Iterator[pa.Table]:
         """The tables of the tiles, of :data:`~scanner.catalogue.columns.SOURCE_SCHEMA`."""
@@ -291,9 +298,17 @@ def _write_version(
         bundle_fingerprint=", ".join(sorted({run.bundle_fingerprint for run in merged})),
     )
     sky = covered_sky(tiles)
+    models = [found for run in runs if (found := run.models()) is not None]
     # Of every folder's survey the same: where it lies is not in its catalogue.
     write_tables(
-        staging.path, merging, tiles, sky, name="scanner survey", max_candidates=config.max_candidates, provenance=provenance
+        staging.path,
+        merging,
+        tiles,
+        sky,
+        name="scanner survey",
+        max_candidates=config.max_candidates,
+        provenance=provenance,
+        models=pa.concat_tables(models) if models else None,
     )
     record = VersionRecord(
         number=number,

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from scanner.catalogue import columns
 from scanner.config import StorageConfig
 from scanner.errors import ContentError, InputMissingError
-from scanner.query.catalogue import Catalogue
+from scanner.query.catalogue import MODELS_TABLE, OTHER_MODELS, Catalogue
 from scanner.query.database import DEFAULT_LIMITS, DatabaseLimits
 from scanner.records import Record, SealedRecord
 from scanner.storage import Store, open_store, split
@@ -32,7 +32,8 @@ VERSIONS = "versions"
 class MergedRun(Record):
     """A run that went into a version.
 
-    ``inputs``: one hash over the tables of its tiles. ``sky_prevalence``: share of lenses that its probabilities are for.
+    ``inputs``: one hash over the tables of its tiles, its decision and its lens models. ``sky_prevalence``: share of lenses
+    that its probabilities are for.
     """
 
     run_id: str
@@ -109,7 +110,7 @@ CANDIDATES = "candidates"
 SCHEMA = "catalogue/dataset/_common_metadata"
 TILES_TABLE = "tiles.parquet"
 FOOTPRINT = "footprint.fits"
-_SKY = (TILES_TABLE, FOOTPRINT)
+_SERVED = (CATALOGUE, MODELS_TABLE, TILES_TABLE, FOOTPRINT)
 
 AnyRecord = TypeVar("AnyRecord", bound=SealedRecord)
 
@@ -143,13 +144,14 @@ class Published:
 
     @cached_property
     def state(self) -> str:
-        """A text that changes when the catalogue, its tiles or its footprint do."""
-        served = [item for item in sorted((self.files.sha256 or {}).items()) if item[0].startswith((CATALOGUE, *_SKY))]
+        """A text that changes when the catalogue, its lens models, its tiles or its footprint do."""
+        served = [item for item in sorted((self.files.sha256 or {}).items()) if item[0].startswith(_SERVED)]
         return hashlib.sha256(str((self.version, served)).encode()).hexdigest()
 
     def open_catalogue(self, cache: Path | None = None, limits: DatabaseLimits = DEFAULT_LIMITS) -> Catalogue:
         """The catalogue of objects; parameters and errors as those of :meth:`scanner.query.catalogue.Catalogue.open`."""
-        return Catalogue.open(self.files.below(CATALOGUE), cache, limits)
+        has_models = MODELS_TABLE in (self.files.sha256 or {})
+        return Catalogue.open(self.files.below(CATALOGUE), cache, limits, self.files if has_models else None)
 
 
 def open_published(location: str, version: int | None = None, storage: StorageConfig = StorageConfig()) -> Published:
@@ -259,6 +261,22 @@ def read_tiles(files: VerifiedFiles) -> pa.Table:
     if tiles.schema.names != columns.TILE_SCHEMA.names:
         raise ContentError(f"{files.where(TILES_TABLE)}: was made by another version of scanner; {files.remedy}.")
     return tiles
+
+
+def read_models(files: VerifiedFiles) -> pa.Table | None:
+    """The lens models of a run or survey, of :data:`~scanner.catalogue.columns.MODEL_SCHEMA`; None where it has none.
+
+    Raises
+    ------
+    InputMissingError, ContentError
+        The table is missing, damaged, or of another version of scanner.
+    """
+    if MODELS_TABLE not in (files.sha256 or {}):
+        return None
+    models = pq.read_table(pa.BufferReader(files.read(MODELS_TABLE)), page_checksum_verification=True)
+    if models.schema.names != columns.MODEL_SCHEMA.names:
+        raise ContentError(f"{files.where(MODELS_TABLE)}: {OTHER_MODELS}.")
+    return models
 
 
 def _refuse_other_columns(published: Published) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scanner.catalogue.columns import CATALOGUE_COLUMNS
+from scanner.catalogue.columns import CATALOGUE_COLUMNS, MODEL_COLUMNS
 from scanner.grading.blind import SCORE_NAMES, Blindness
 from scanner.grading.grade import Place, Viewer
 from scanner.grading.store import GradeStore
@@ -96,3 +96,4 @@ def test_orders_and_selections_that_tell_scores_are_refused(store):
     blindness = Blindness(store, on=True)
     refused = {column.name for column in CATALOGUE_COLUMNS if blindness.hides_column(ANN, column.name)}
     assert refused == SCORE_NAMES | {"flags"}
+    assert all(blindness.hides_column(ANN, column.name) for column in MODEL_COLUMNS)

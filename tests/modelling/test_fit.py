@@ -5,12 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from astropy import units
+from astropy.wcs import WCS
 from drawn_lens import COMPANIONS, DEFLECTOR, LENS, SOURCE, drawn
 
 from scanner.modelling import scene_fit
-from scanner.modelling.candidate import LensModel, model_cutout, table_of
+from scanner.modelling.candidate import model_cutout, position_angle_deg
 from scanner.modelling.deflector_light import fit_deflector
 from scanner.modelling.hand_over import lenstronomy_arguments
+from scanner.modelling.lens_model import LensModel, table_of
 from scanner.modelling.observation import observe
 from scanner.modelling.scene_fit import Problem, Scene, draw, fit, priors
 
@@ -111,12 +114,33 @@ def test_a_missing_band_is_left_out(lens_cutout, problem, truth):
 def test_the_table_has_a_row_for_every_record(modelled):
     model, _ = modelled
     refused = LensModel(tile_id="t", target_id=3, input_fingerprint="", status="refused", verdict="refused", reason="why")
-    table = table_of([model, refused])
-    assert table["theta_e"][0].as_py() == model.mass.theta_e_arcsec
-    assert table["mass_within_theta_e"][0].as_py() == pytest.approx(math.pi * model.mass.theta_e_arcsec**2)
-    assert math.isnan(table["theta_e"][1].as_py())
-    assert table["model_verdict"].to_pylist() == [model.verdict, "refused"]
+    table = table_of([model, refused], "run-1")
+    # By tile and target, whatever the order that they came in.
+    assert table["model_verdict"].to_pylist() == ["refused", model.verdict]
+    assert table["run"].to_pylist() == ["run-1"] * 2
+    assert table["theta_e"][1].as_py() == pytest.approx(model.mass.theta_e_arcsec)
+    assert table["mass_within_theta_e"][1].as_py() == pytest.approx(math.pi * model.mass.theta_e_arcsec**2)
+    assert table["shear"][1].as_py() == pytest.approx(math.hypot(model.mass.gamma1, model.mass.gamma2))
+    assert (table["model_psf"].to_pylist(), math.isnan(table["theta_e"][0].as_py())) == (["", "mean"], True)
     assert table.schema.field("theta_e").metadata[b"unit"] == b"arcsec"
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_position_angles_are_east_of_north(flipped):
+    """A line drawn on the sky at a position angle has it again, on a turned image of either handedness."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ["RA---TAN", "DEC--TAN"], [359.9999, 62.0], [50.0, 60.0]
+    turn, scale = math.radians(35.0), 0.1 / 3600
+    handedness = 1.0 if flipped else -1.0
+    wcs.wcs.cd = scale * np.array(
+        [[handedness * math.cos(turn), -handedness * math.sin(turn)], [math.sin(turn), math.cos(turn)]]
+    )
+    wcs.wcs.set()
+    here = wcs.pixel_to_world(70.0, 30.0)
+    for wanted in (0.5, 40.0, 90.0, 155.0):
+        there = here.directional_offset_by(wanted * units.deg, 2.0 * units.arcsec)
+        x, y = wcs.world_to_pixel(there)
+        assert position_angle_deg(wcs, 70.0, 30.0, math.atan2(y - 30.0, x - 70.0)) == pytest.approx(wanted, abs=0.01)
 
 
 def test_lenstronomy_draws_the_same_arcs_from_what_is_handed_over(problem, modelled):

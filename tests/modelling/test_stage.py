@@ -2,22 +2,31 @@
 
 import io
 import json
+import math
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from astropy import units
 from astropy.io import fits
+from astropy.table import Table
+from damage import flipped
 from PIL import Image
 from scans import in_this_process
 
 import scanner
+from scanner.catalogue.columns import MODEL_SCHEMA
 from scanner.cli.main import main
+from scanner.config import load
 from scanner.errors import InputMissingError, OutputError
-from scanner.modelling import stage
+from scanner.modelling import lens_model
 from scanner.modelling.panels import PANEL, PANELS
 from scanner.storage import open_store
 from scanner.survey import candidate_stage
+from scanner.survey.folder.ledger import RunFolder
+from scanner.survey.run import RunRequest, run_survey
 
 N = 2
 
@@ -40,8 +49,9 @@ def test_the_best_objects_are_modelled_best_first(run):
     assert [(one.tile_id, one.target_id) for one in report.models] == [(row["tile_id"], row["target_id"]) for row in best]
     assert (report.n_before, report.n_done, report.failed) == (0, N, ())
     table = pq.read_table(out / "models.parquet")
-    assert table["target_id"].to_pylist() == [row["target_id"] for row in best]
-    assert table["model_verdict"].to_pylist() == [one.verdict for one in report.models]
+    by_place = {(one.tile_id, one.target_id): one for one in report.models}
+    assert list(zip(table["tile_id"].to_pylist(), table["target_id"].to_pylist(), strict=True)) == sorted(by_place)
+    assert table["model_verdict"].to_pylist() == [by_place[place].verdict for place in sorted(by_place)]
     assert set(scanner.open(out).record.sha256) >= {"models.parquet", "candidates.fits"}
 
 
@@ -49,9 +59,9 @@ def test_each_has_a_picture_and_images(run):
     out, report = run
     store = open_store(str(out), scanner.open(out).record.config.storage)
     for model in report.models:
-        with Image.open(io.BytesIO(stage.read_file(store, model, stage.PICTURE))) as picture:
+        with Image.open(io.BytesIO(lens_model.read_file(store, model, lens_model.PICTURE))) as picture:
             assert picture.size == (len(PANELS) * (PANEL + 4) - 4, PANEL + 14)
-        with fits.open(io.BytesIO(stage.read_file(store, model, stage.IMAGES))) as hdus:
+        with fits.open(io.BytesIO(lens_model.read_file(store, model, lens_model.IMAGES))) as hdus:
             named = {hdu.name: hdu.data for hdu in hdus[1:]}
         parts = named["DEFLECTOR_VIS"] + named["LENSED_VIS"] + named["OTHERS_VIS"]
         assert np.allclose(named["DATA_VIS"] - parts, named["RESIDUAL_VIS"], atol=1e-5)
@@ -66,25 +76,105 @@ def test_a_run_goes_on_where_it_was_and_gives_the_same_bytes(run, tmp_path):
     assert (again.n_before, again.n_done, contents(out)) == (N, 0, before)
     # As if it had been killed between two objects: the table, and one of the models, are not there yet.
     lost = run[1].models[0]
-    shutil.rmtree(out / stage.key(lost.tile_id, lost.target_id))
-    (out / stage.TABLE).unlink()
+    shutil.rmtree(out / lens_model.key(lost.tile_id, lost.target_id))
+    (out / "models.parquet").unlink()
     again = scanner.model(out, top=N, progress=False)
     assert (again.n_before, again.n_done, contents(out)) == (N - 1, 1, before)
+
+
+def test_models_are_columns_of_every_table(run):
+    out, report = run
+    opened = scanner.open(out)
+    best = opened.query(top=N + 1, arrow=True)
+    assert best["theta_e"].to_pylist()[:N] == pytest.approx([one.mass.theta_e_arcsec for one in report.models])
+    assert best["model_verdict"].to_pylist() == [*(one.verdict for one in report.models), ""]
+    assert (math.isnan(best["theta_e"][N].as_py()), best["n_images"][N].as_py()) == (True, 0)
+    assert best.schema.field("mass_pa").metadata[b"unit"] == b"deg"
+    of_sql = opened.query(sql="SELECT theta_e FROM objects WHERE model_verdict <> '' ORDER BY rank", arrow=True)
+    assert of_sql["theta_e"].to_pylist() == best["theta_e"].to_pylist()[:N]
+    assert of_sql.schema.field("theta_e").metadata[b"ucd"] == b"phys.angSize"
+    row = best.slice(0, 1).to_pylist()[0]
+    near = opened.query(cone=f"{row['ra']} {row['dec']} 0.1arcsec", sql="SELECT theta_e FROM objects", arrow=True)
+    assert near["theta_e"].to_pylist() == [row["theta_e"]]
+    for name, form in (("fits", "fits"), ("ecsv", "ascii.ecsv"), ("vot", "votable")):
+        table = Table.read(out / f"candidates.{name}", format=form)
+        assert table["theta_e"].unit == units.arcsec
+        assert np.asarray(table["theta_e"])[:N] == pytest.approx(best["theta_e"].to_numpy()[:N])
+    # The objects themselves are as the scan wrote them.
+    assert "theta_e" not in opened.objects.schema.names
+
+
+def test_position_angles_are_those_of_the_tile(run):
+    """Each mass's angle on the pixels, and the position angle that the WCS of its cutout gives the same axis."""
+    out, report = run
+    for rank, model in zip(report.ranks, report.models, strict=True):
+        wcs = scanner.open(out).cutout(rank).wcs
+        ends = wcs.pixel_to_world(
+            100 + np.cos(model.mass.angle_rad) * np.array([0, 9]), 100 + np.sin(model.mass.angle_rad) * np.array([0, 9])
+        )
+        expected = ends[0].position_angle(ends[1]).deg % 180
+        assert model.mass.position_angle_deg == pytest.approx(expected, abs=0.1)
+
+
+def test_a_merged_survey_carries_them(run, tmp_path):
+    out, report = run
+    survey = scanner.merge(out, tmp_path / "survey", progress=False)
+    best = survey.query(top=N + 1, arrow=True)
+    assert best["model_verdict"].to_pylist() == [*(one.verdict for one in report.models), ""]
+    assert float(survey.candidates["theta_e"][0].value) == pytest.approx(report.models[0].mass.theta_e_arcsec)
+    assert len(scanner.merge(out, tmp_path / "survey", progress=False).versions) == 1
+    assert scanner.verify(tmp_path / "survey").is_whole
+
+
+@pytest.mark.usefixtures("without_workers")
+def test_merging_the_tiles_anew_keeps_models_of_the_same_files(run, sky, finished_run_settings, tmp_path):
+    out = shutil.copytree(run[0], tmp_path / "out")
+    before = contents(out)
+    config = load(None, finished_run_settings, {})
+    request = RunRequest(f"{sky}/tile-list.txt", str(out), config)
+    run_survey(request)
+    lists = [path for path in before if path.name.startswith(("candidates.", "models.parquet"))]
+    assert len(lists) == 6
+    assert {path: contents(out)[path] for path in lists} == {path: before[path] for path in lists}
+    # One of them is of files that are not there any more.
+    folder = RunFolder(open_store(str(out), config.storage))
+    models = pq.read_table(out / "models.parquet").to_pylist()
+    models[0]["input_fingerprint"] = "other"
+    with folder.staged_results(folder.record()) as staging:
+        pq.write_table(pa.Table.from_pylist(models, MODEL_SCHEMA), staging / "models.parquet")
+    run_survey(request)
+    assert pq.read_table(out / "models.parquet")["target_id"].to_pylist() == [models[1]["target_id"]]
+
+
+def test_a_flipped_bit_is_found_and_named(run, tmp_path):
+    out = shutil.copytree(run[0], tmp_path / "out")
+    assert scanner.verify(out).is_whole
+    one = run[1].models[0]
+    for name in ("model.json", "panels.png", "model.fits"):
+        path = out / lens_model.key(one.tile_id, one.target_id) / name
+        for _ in flipped(path, seed=1, n=2):
+            (problem,) = scanner.verify(out).problems
+            assert str(path) in problem
+            assert "model it again" in problem
+    for _ in flipped(out / "models.parquet", seed=1, n=2):
+        (problem,) = scanner.verify(out).problems
+        assert "models.parquet" in problem
+    assert scanner.verify(out).is_whole
 
 
 @pytest.mark.usefixtures("without_workers")
 def test_one_bad_object_stops_nothing(run, tmp_path, monkeypatch):
     out = shutil.copytree(run[0], tmp_path / "out")
-    shutil.rmtree(out / stage.MODELS)
+    shutil.rmtree(out / lens_model.MODELS)
     first = run[1].models[0]
-    gathered = candidate_stage.candidate_cutouts
+    gathered = candidate_stage.tile_cutouts
 
     def damaged(*arguments):
-        batch = gathered(*arguments)
+        batch, order, wcs = gathered(*arguments)
         batch.vis[batch.targets.target_id == first.target_id] = np.nan
-        return batch
+        return batch, order, wcs
 
-    monkeypatch.setattr(candidate_stage, "candidate_cutouts", damaged)
+    monkeypatch.setattr(candidate_stage, "tile_cutouts", damaged)
     report = scanner.model(out, top=N, progress=False)
     assert [one.verdict for one in report.models] == ["refused", run[1].models[1].verdict]
     assert report.models[0].reason == "VIS is masked here"

@@ -54,7 +54,7 @@ def is_there(pid):
 
 
 def test_rows_come_as_they_are(database):
-    file = database.files.folders[0] / "rows.parquet"
+    file = database.files.paths[0] / "rows.parquet"
     rows = database.query("SELECT * FROM read_parquet(?) WHERE n >= ? ORDER BY n", [str(file), 10])
     assert rows.equals(pq.read_table(file).slice(10))
     none = database.query("SELECT n, name FROM read_parquet(?) WHERE n < 0", [str(file)])
@@ -96,7 +96,7 @@ def test_memory_that_duckdb_does_not_count_is_limited(database):
 
 
 def test_memory_that_duckdb_counts_is_limited(database):
-    few = ProcessDatabase(DatabaseFiles(database.files.folders, limits=DatabaseLimits(32, 1)), database.processes)
+    few = ProcessDatabase(DatabaseFiles(database.files.paths, limits=DatabaseLimits(32, 1)), database.processes)
     with pytest.raises(OutOfMemoryError, match="more memory than it may use"):
         few.query("SELECT list(a.range) AS x FROM range(100000000) AS a")
     assert few.query("SELECT 7 AS n")["n"].to_pylist() == [7]

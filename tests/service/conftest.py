@@ -1,16 +1,25 @@
 """A real finished run for the tests of the service, and the real server over it."""
 
+import io
+import shutil
 import threading
 from contextlib import contextmanager
 
 import httpx
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from waiting import LIMIT_S, wait_for
 
+from scanner.atomic_file import tree_sha256
 from scanner.catalogue.rank import LEAST_LISTED
+from scanner.config import StorageConfig
+from scanner.modelling import lens_model
+from scanner.modelling.lens_model import LensModel, ModelledMass
 from scanner.service.app import context_of, server_of
 from scanner.service.settings import load as load_service
+from scanner.storage import open_store
+from scanner.survey.folder.ledger import RunFolder
 
 
 @pytest.fixture(scope="session")
@@ -88,6 +97,48 @@ def server(served_run, tmp_path_factory):
     grades = tmp_path_factory.mktemp("grades") / "grades.sqlite"
     settings = {"grading.path": str(grades), "limits.seconds": LIMIT_S, "limits.requests_per_minute": 0}
     with running_server(load_service(None, settings, {}), served_run) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def modelled_run(served_run, listed_ids, tmp_path_factory):
+    """A copy of the run whose best object has a certified lens model, and whose second one could not be modelled."""
+    run = shutil.copytree(served_run, tmp_path_factory.mktemp("modelled") / "run")
+    folder = RunFolder(open_store(str(run), StorageConfig()))
+    (run_id, tile_id, first), (_, second_tile, second) = (one.split("/") for one in listed_ids[:2])
+    mass = ModelledMass(
+        theta_e_arcsec=1.25, theta_e_error_arcsec=0.04, q=0.75, q_error=0.05, angle_rad=0.3, x_arcsec=0.0, y_arcsec=0.0,
+        gamma1=0.03, gamma2=0.04, position_angle_deg=72.0, shear_position_angle_deg=116.0,
+    )  # fmt: skip
+    made = LensModel(
+        tile_id=tile_id, target_id=int(first), input_fingerprint=folder.commit_of(tile_id).input_fingerprint,
+        status="converged", verdict="certified", psf={"VIS": "mean"}, bands=("VIS",), mass=mass, ln_evidence_ratio=31.5,
+        chi2_lens=900.0, chi2_companions=963.0, n_pixels=1000.0, n_images=4, magnification=8.5, arc_snr=42.0,
+    )  # fmt: skip
+    refused = LensModel(
+        tile_id=second_tile, target_id=int(second), input_fingerprint=folder.commit_of(second_tile).input_fingerprint,
+        status="refused", verdict="refused", reason="VIS is masked here",
+    )  # fmt: skip
+    panels = io.BytesIO()
+    Image.new("RGB", (916, 194), "teal").save(panels, "PNG")
+    for model in (made, refused):
+        with folder.store.staged(lens_model.key(model.tile_id, model.target_id), lens_model.RECORD) as staging:
+            if model is made:
+                (staging.path / lens_model.PICTURE).write_bytes(panels.getvalue())
+                (staging.path / lens_model.IMAGES).write_bytes(b"SIMPLE")
+            written = model.model_copy(update={"place": staging.place, "sha256": tree_sha256(staging.path)})
+            (staging.path / lens_model.RECORD).write_bytes(written.to_bytes())
+    with folder.staged_results(folder.record()) as staging:
+        pq.write_table(lens_model.table_of([made, refused], run_id), staging / "models.parquet")
+    return run
+
+
+@pytest.fixture(scope="session")
+def modelled_server(modelled_run, tmp_path_factory):
+    """The real server over ``modelled_run``; only to be read from."""
+    grades = tmp_path_factory.mktemp("grades") / "grades.sqlite"
+    settings = {"grading.path": str(grades), "limits.seconds": LIMIT_S, "limits.requests_per_minute": 0}
+    with running_server(load_service(None, settings, {}), modelled_run) as running:
         yield running
 
 

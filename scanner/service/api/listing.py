@@ -19,18 +19,20 @@ from pydantic import Field, WithJsonSchema
 from scanner.catalogue.columns import (
     BEST_OF_EQUALS,
     CATALOGUE_COLUMNS,
-    CATALOGUE_SCHEMA,
     HEALPIX_COLUMN,
     IDENTITY,
     MEMBER_COLUMNS,
+    MODEL_COLUMNS,
     RANK_COLUMN,
     TILE_COLUMNS,
     Column,
+    column,
 )
 from scanner.errors import UsageError
 from scanner.grading.blind import Blindness
 from scanner.grading.grade import Place, Viewer
 from scanner.grading.store import GradeStore
+from scanner.modelling.lens_model import Verdict
 from scanner.query.catalogue import Source
 from scanner.query.region import Cone, SqlPart, all_of
 from scanner.query.region_input import parse_cone
@@ -40,8 +42,12 @@ from scanner.service.collections import LISTED, Collection
 from scanner.service.errors import BadRequestError, NotAllowedError
 
 SCORES: tuple[str, ...] = ("p_calibrated", "grid_value", *(column.name for column in MEMBER_COLUMNS.values()))
+#: Columns of lens models that a list can be ordered by, where there are any.
+MODEL_SORTS: tuple[str, ...] = ("theta_e", "ln_evidence_ratio", "arc_snr")
 #: What a list can be ordered by; ``place``: on the sky; ``random``: by chance, the same order for the same seed.
-SORTS: tuple[str, ...] = ("rank", "place", "random", "magnitude_vis", "ra", "dec", *SCORES)
+SORTS: tuple[str, ...] = ("rank", "place", "random", "magnitude_vis", "ra", "dec", *SCORES, *MODEL_SORTS)
+_MODELS = frozenset(one.name for one in MODEL_COLUMNS)
+_BEST_FIRST = frozenset({*SCORES, *MODEL_SORTS})
 #: The column that a list by chance is ordered by.
 SHUFFLED = "shuffled"
 Order = Literal["asc", "desc"]
@@ -64,7 +70,8 @@ class Selection:
 
     ``sort``: a column, ``place`` on the sky (HEALPix), or ``random``, by ``seed``. ``min_score``, ``max_score``: of
     ``p_calibrated``. ``flags``: any, none, or a sum of bits of which one must be set. ``name``: a part of it. ``systems``:
-    only objects that lead theirs. ``candidates``: only these. ``objects``: all of them, not only those that lists show.
+    only objects that lead theirs. ``candidates``: only these. ``verdict``: of the lens model. ``objects``: all of them, not
+    only those that lists show.
     """
 
     sort: SortColumn = "rank"
@@ -83,12 +90,13 @@ class Selection:
     min_rank: int | None = None
     systems: bool = False
     candidates: bool = False
+    verdict: Verdict | None = None
     objects: bool = False
 
     @property
     def descending(self) -> bool:
         """Whether the largest come first; by default the best do."""
-        return self.sort in SCORES if self.order is None else self.order == "desc"
+        return self.sort in _BEST_FIRST if self.order is None else self.order == "desc"
 
     @property
     def column(self) -> str:
@@ -99,7 +107,7 @@ class Selection:
     def ties(self) -> tuple[str, ...]:
         """The columns that decide, one after the other, where it is equal."""
         # Graders who are blind read lists that are not of scores; their cursors must not hold ranks either.
-        return BEST_OF_EQUALS if self.sort in SCORES else IDENTITY
+        return BEST_OF_EQUALS if self.sort in _BEST_FIRST else IDENTITY
 
     @property
     def used(self) -> frozenset[str]:
@@ -111,6 +119,7 @@ class Selection:
             "rank": (self.min_rank,),
             "system_id": (self.systems or None,),
             "is_candidate": (self.candidates or None, self.objects or None),
+            "model_verdict": (self.verdict,),
         }
         # Beside the usual list, that of all objects tells which are the best.
         return frozenset({self.column, *(name for name, values in filters.items() if any(v is not None for v in values))})
@@ -137,6 +146,7 @@ class ListQuery(Record):
     min_rank: int | None = Field(None, ge=1, le=2**62, description="Only from this rank on.")
     systems: bool = Field(False, description="Only the best object of each system: none that lies within 8″ of a better one.")
     candidates: bool = Field(False, description="Only candidates: at or above the threshold.")
+    verdict: Verdict | None = Field(None, description="Only objects whose lens model says so.")
     objects: bool = Field(False, description="All objects of the catalogue, scored or not, not only the best by rank.")
     graded: Graded = Field("any", description="Only what whoever asks has graded (yes), or has not (no).")
 
@@ -268,6 +278,8 @@ class _List:
     @classmethod
     def of(cls, collection: Collection, selection: Selection, mine: ByGrader | None) -> _List:
         cone = _cone(selection.cone)
+        if any(name not in collection.catalogue.schema.names for name in selection.used if name in _MODELS):
+            raise BadRequestError("The objects of this collection have no lens models; 'scanner model' makes them.")
         source = Source(SqlPart(LISTED), SqlPart("true"))
         if selection.objects:
             if mine is not None and mine.wanted != "any":
@@ -334,6 +346,8 @@ def _conditions(selection: Selection) -> Iterator[SqlPart]:
         yield SqlPart("isfinite(magnitude_vis)")
     if selection.candidates:
         yield SqlPart("is_candidate")
+    if selection.verdict is not None:
+        yield SqlPart("model_verdict = ?", (selection.verdict,))
     if selection.systems:
         yield SqlPart("system_id = rank")
     if selection.known != "any":
@@ -350,31 +364,31 @@ def _flags(wanted: str) -> SqlPart:
     return SqlPart("(flags & ?) <> 0", (int(wanted),))
 
 
-def _is_float(column: str) -> bool:
-    return column != SHUFFLED and bool(pa.types.is_floating(CATALOGUE_SCHEMA.field(column).type))
+def _is_float(name: str) -> bool:
+    return name != SHUFFLED and column(name).dtype in ("float32", "float64")
 
 
-def _ordering(column: str) -> str:
+def _ordering(name: str) -> str:
     """The beginning of an order in which rows whose value is not known come last, in either direction, and are equal."""
     # Not isnan(): DuckDB believes the statistics of Parquet files, which leave NaN out.
-    return f"NOT isfinite({column}), if(isfinite({column}), {column}, 0)" if _is_float(column) else column
+    return f"NOT isfinite({name}), if(isfinite({name}), {name}, 0)" if _is_float(name) else name
 
 
 def _beyond(cursor: Cursor, selection: Selection) -> SqlPart:
     """Rows that come after one."""
-    column, value = selection.column, cursor.value
+    name, value = selection.column, cursor.value
     known = {RANK_COLUMN.name: cursor.rank, **dataclasses.asdict(cursor.last)}
-    ties = tuple(known[name] for name in selection.ties)
+    ties = tuple(known[one] for one in selection.ties)
     behind = f"({', '.join(selection.ties)}) > ({', '.join('?' * len(ties))})"
-    if not _is_float(column):
+    if not _is_float(name):
         further = "<" if selection.descending else ">"
-        return SqlPart(f"{column} {further} ? OR ({column} = ? AND {behind})", (value, value, *ties))
+        return SqlPart(f"{name} {further} ? OR ({name} = ? AND {behind})", (value, value, *ties))
     if value is None:
-        return SqlPart(f"NOT isfinite({column}) AND {behind}", ties)
+        return SqlPart(f"NOT isfinite({name}) AND {behind}", ties)
     # As the column has it: 0.1 in single precision is not 0.1.
-    cast = "CAST(? AS FLOAT)" if pa.types.is_float32(CATALOGUE_SCHEMA.field(column).type) else "CAST(? AS DOUBLE)"
-    further = f"isfinite({column}) AND {column} {'<' if selection.descending else '>'} {cast}"
-    return SqlPart(f"NOT isfinite({column}) OR ({further}) OR ({column} = {cast} AND {behind})", (value, value, *ties))
+    cast = "CAST(? AS FLOAT)" if column(name).dtype == "float32" else "CAST(? AS DOUBLE)"
+    further = f"isfinite({name}) AND {name} {'<' if selection.descending else '>'} {cast}"
+    return SqlPart(f"NOT isfinite({name}) OR ({further}) OR ({name} = {cast} AND {behind})", (value, value, *ties))
 
 
 @dataclass(frozen=True)
@@ -480,13 +494,13 @@ def _values(name: str, column: pa.ChunkedArray) -> list[Any]:
     return values
 
 
-def _schema(columns: Sequence[Column], more: Mapping[str, Any], required: Sequence[str]) -> dict[str, Any]:
+def _schema(columns: Sequence[Column], more: Mapping[str, Any], optional: Sequence[Column] = ()) -> dict[str, Any]:
     properties: dict[str, Any] = dict(more)
-    for column in columns:
-        kind = "string" if column.name in TEXT_IDS else _TYPES[column.dtype]
-        described = f"{column.description} [{column.unit}]" if column.unit else column.description
-        properties[column.name] = {"type": [kind, "null"], "description": described}
-    return {"type": "object", "properties": properties, "required": [*required, *(column.name for column in columns)]}
+    for one in (*columns, *optional):
+        kind = "string" if one.name in TEXT_IDS else _TYPES[one.dtype]
+        described = f"{one.description} [{one.unit}]" if one.unit else one.description
+        properties[one.name] = {"type": [kind, "null"], "description": described}
+    return {"type": "object", "properties": properties, "required": [*more, *(one.name for one in columns)]}
 
 
 _ID = {"type": "string", "description": "run/tile_id/target_id: unique wherever objects of several runs meet"}
@@ -495,9 +509,7 @@ _WITHHELD = {"type": "boolean", "description": "Whether its scores are null beca
 #: One object.
 Item = Annotated[
     dict[str, Any],
-    WithJsonSchema(
-        _schema(CATALOGUE_COLUMNS, {"id": _ID, "grade": _GRADE, "withheld": _WITHHELD}, ("id", "grade", "withheld"))
-    ),
+    WithJsonSchema(_schema(CATALOGUE_COLUMNS, {"id": _ID, "grade": _GRADE, "withheld": _WITHHELD}, MODEL_COLUMNS)),
 ]
 #: One object near another one in the embedding.
 Neighbour = Annotated[
@@ -511,9 +523,9 @@ Neighbour = Annotated[
                 "withheld": _WITHHELD,
                 "distance": {"type": "number", "description": "Distance in the t-SNE map"},
             },
-            ("id", "grade", "withheld", "distance"),
+            MODEL_COLUMNS,
         )
     ),
 ]
 #: One tile.
-TileItem = Annotated[dict[str, Any], WithJsonSchema(_schema(TILE_COLUMNS, {}, ()))]
+TileItem = Annotated[dict[str, Any], WithJsonSchema(_schema(TILE_COLUMNS, {}))]

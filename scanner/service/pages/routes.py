@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, get_args
 
 from fastapi import APIRouter, Form, Query, Request
 from starlette.responses import RedirectResponse, Response
@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from scanner.catalogue.columns import FLAG_WORDS, MEMBER_COLUMNS, further_column, further_of
 from scanner.errors import ScannerError
 from scanner.grading.grade import MEANINGS
+from scanner.modelling.lens_model import Verdict
 from scanner.query.search import CandidateId
 from scanner.records import Record
 from scanner.report import explanations
@@ -55,7 +56,7 @@ class Words(Record):
     """All of them, and what a rank and a probability are beside.
 
     ``n_objects``: that are ranked. ``last_candidate_rank``: 0 where there is no candidate. ``sky_prevalence``: by run id, the
-    share of lenses that probabilities are stated for.
+    share of lenses that probabilities are stated for. ``verdicts``: that lens models may have; none where there are no models.
     """
 
     members: tuple[MemberWords, ...]
@@ -63,6 +64,7 @@ class Words(Record):
     n_objects: int
     last_candidate_rank: int
     sky_prevalence: dict[str, float | None]
+    verdicts: tuple[Verdict, ...]
 
 
 def words(collection: Collection) -> Words:
@@ -82,6 +84,7 @@ def words(collection: Collection) -> Words:
         n_objects=collection.catalogue.n_rows,
         last_candidate_rank=collection.last_candidate_rank,
         sky_prevalence=dict(collection.published.sky_prevalence),
+        verdicts=get_args(Verdict) if "model_verdict" in column_names else (),
     )
 
 
@@ -108,8 +111,9 @@ def router(context: Context) -> APIRouter:
     async def candidate(request: Request, slug: str, run: str, tile: str, target: str) -> Response:
         collection = context.collections.get(slug)
         row = await context.work.run(collection.find, f"{run}/{tile}/{target}")
-        wanted = CandidateId.of(row.slice(0, 1).to_pylist()[0])
-        name, ra, dec = (row[column][0].as_py() for column in ("name", "ra", "dec"))
+        values = row.slice(0, 1).to_pylist()[0]
+        wanted = CandidateId.of(values)
+        name, ra, dec = (values[column] for column in ("name", "ra", "dec"))
         blind = _is_blind(request)
         explained = not blind and await context.work.run(_is_explained, collection, wanted)
         return page(
@@ -120,6 +124,7 @@ def router(context: Context) -> APIRouter:
             name=name,
             blind=blind,
             explained=explained,
+            verdict="" if blind else values.get("model_verdict", ""),
             file_name=re.sub(r"[^A-Za-z0-9.+-]", "_", name),
             cone={"RA": f"{ra:.7f}", "DEC": f"{dec:.7f}", "SR": f"{ROW_RADIUS_DEG:.7f}", "VERB": 3},
             grades=MEANINGS,

@@ -360,7 +360,7 @@ def obscore(collections: Sequence[Collection], base_url: str) -> TapTable:
     if len(collections) > 1:
         served = [f"{SERVED}_{number}" for number in range(len(collections))]
         attached = tuple((name, dict(one.files.attached)[SERVED]) for name, one in zip(served, databases, strict=True))
-        files = replace(files, folders=(), attached=attached, state="")
+        files = replace(files, paths=(), attached=attached, state="")
 
     def relation(ranges: Int64 | None) -> Relation:
         near = "true"

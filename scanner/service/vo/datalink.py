@@ -1,11 +1,12 @@
-"""Links from an object to all that there is of it (DataLink 1.1): ``/datalink``, descriptors of services, ``/explanation``."""
+"""Links from an object to all that there is of it (DataLink 1.1), and two of them: ``/explanation``, ``/lens-model``."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 from urllib.parse import quote, urlencode
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from scanner.errors import ScannerError
+from scanner.modelling import lens_model
 from scanner.query.search import CandidateId
 from scanner.records import BANDS
 from scanner.report import explanations
@@ -26,6 +28,7 @@ from scanner.service.routing import ERRORS, Parameters, QueryParameter, add_rout
 from scanner.service.vo import votable
 from scanner.service.vo.soda import CUTOUT_MEDIA_TYPES, CutoutFormat, Picture
 from scanner.service.vo.votable import DocumentHeading, Field, Info, Parameter, ServiceDescriptor
+from scanner.storage import Store
 from scanner.survey.folder.ledger import RunFolder
 
 LINKS_STANDARD = "ivo://ivoa.net/std/DataLink#links-1.1"
@@ -33,8 +36,9 @@ SODA_STANDARD = "ivo://ivoa.net/std/SODA#sync-1.0"
 #: Identifiers of the descriptors in a document.
 LINKS, SODA = "links", "soda"
 EXPLANATION_MEDIA_TYPES = {"png": "image/png", "json": "application/json"}
-#: An object may be explained again while its page is open.
-EXPLANATION_MAX_AGE_S = 300
+MODEL_MEDIA_TYPES = {**EXPLANATION_MEDIA_TYPES, "fits": "application/fits"}
+#: An object may be explained or modelled again while its page is open.
+STAGE_MAX_AGE_S = 300
 #: More IDs than this are not looked up; the answer says so.
 MOST_IDS = 200
 #: Radius of the neighbourhood that is linked.
@@ -54,6 +58,7 @@ _FIELDS = (
     Field("link_authorized", pa.bool_(), ucd="meta.code", description="Whether you may follow it"),
 )
 _log = logging.getLogger(__name__)
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -97,29 +102,45 @@ def router(context: Context) -> APIRouter:
         responses=answers(votable.ERROR_MEDIA_TYPE, votable.LINKS_MEDIA_TYPE),
     )
 
-    async def explanation(request: Request) -> Response:
+    _add_product(
+        routes, context, "explanation", _explanation, EXPLANATION_MEDIA_TYPES, "Why the networks say what they say of an object"
+    )
+    _add_product(
+        routes, context, "lens-model", _model, MODEL_MEDIA_TYPES, "The lens model of an object: panels, record or images"
+    )
+    return routes
+
+
+def _add_product(
+    routes: APIRouter,
+    context: Context,
+    name: str,
+    content_of: Callable[[Context, CandidateId | None, str], bytes],
+    media_types: Mapping[str, str],
+    summary: str,
+) -> None:
+    """Add the route of what a stage has made of an object."""
+
+    async def product(request: Request) -> Response:
         parameters = await Parameters.of(request)
         identifier, wanted = parameters.one("ID"), (parameters.one("FORMAT") or "png").lower()
         if identifier is None:
             raise BadRequestError("Name an object: ID=run/tile_id/target_id.")
-        if wanted not in EXPLANATION_MEDIA_TYPES:
-            raise BadRequestError(f"FORMAT={wanted}: is neither png nor json.")
-        content = await context.work.run(_content, context, identifier, wanted)
-        return conditional(
-            request, content, EXPLANATION_MEDIA_TYPES[wanted], max_age_s=EXPLANATION_MAX_AGE_S, filename=f"explanation.{wanted}"
-        )
+        if wanted not in media_types:
+            raise BadRequestError(f"FORMAT={wanted}: is none of {', '.join(media_types)}.")
+        content = await context.work.run(content_of, context, CandidateId.parse(identifier), wanted)
+        return conditional(request, content, media_types[wanted], max_age_s=STAGE_MAX_AGE_S, filename=f"{name}.{wanted}")
 
     add_routes(
         routes,
-        "/explanation",
-        explanation,
+        f"/{name}",
+        product,
         QueryParameter("ID", "The object: run/tile_id/target_id.", required=True),
-        QueryParameter("FORMAT", "png or json [default: png]."),
-        summary="Why the networks say what they say of an object",
-        responses=ERRORS | found(*EXPLANATION_MEDIA_TYPES.values(), _304="You have it"),
+        QueryParameter("FORMAT", f"One of {', '.join(media_types)} [default: png]."),
+        summary=summary,
+        responses=ERRORS | found(*media_types.values(), _304="You have it"),
         posted=False,
     )
-    return routes
 
 
 def _document(context: Context, identifiers: tuple[str, ...], base_url: str) -> Iterator[bytes]:
@@ -173,7 +194,9 @@ def links_of(context: Context, identifier: str, base_url: str) -> Iterator[LinkR
     )
     yield _neighbourhood(identifier, collection, row, base_url)
     if explanation_of(context, wanted) is not None:
-        yield from _explanations(identifier, base_url)
+        yield from _products(identifier, base_url, "explanation", EXPLANATION_MEDIA_TYPES, _EXPLANATION_LINKS)
+    if row.get("theta_e") is not None and math.isfinite(row["theta_e"]):
+        yield from _products(identifier, base_url, "lens-model", MODEL_MEDIA_TYPES, _MODEL_LINKS)
 
 
 def _cutouts(identifier: str, base_url: str) -> Iterator[LinkRow]:
@@ -209,40 +232,57 @@ def _neighbourhood(identifier: str, collection: Collection, row: dict[str, Any],
     )
 
 
-def _explanations(identifier: str, base_url: str) -> Iterator[LinkRow]:
-    for format_, semantics, description in (
-        ("png", "#preview-image", "What the networks look at"),
-        ("json", "#auxiliary", "What the seven members say and how far they agree"),
-    ):
+#: Format, semantics and description of each link to what a stage has made of an object.
+_EXPLANATION_LINKS = (
+    ("png", "#preview-image", "What the networks look at"),
+    ("json", "#auxiliary", "What the seven members say and how far they agree"),
+)
+_MODEL_LINKS = (
+    ("png", "#preview-image", "Its lens model: data, deflector removed, model, residual, source"),
+    ("json", "#auxiliary", "Its lens model: mass, galaxies, evidence"),
+    ("fits", "#derivation", "Its lens model: images of each band, noise and PSF"),
+)
+
+
+def _products(
+    identifier: str, base_url: str, name: str, media_types: Mapping[str, str], links: Iterable[tuple[str, str, str]]
+) -> Iterator[LinkRow]:
+    for format_, semantics, description in links:
         yield LinkRow(
             identifier,
-            f"{base_url}/explanation?{urlencode({'ID': identifier, 'FORMAT': format_})}",
+            f"{base_url}/{name}?{urlencode({'ID': identifier, 'FORMAT': format_})}",
             description=description,
             semantics=semantics,
-            content_type=EXPLANATION_MEDIA_TYPES[format_],
-            local_semantics=f"explanation {format_}",
+            content_type=media_types[format_],
+            local_semantics=f"{name} {format_}",
         )
 
 
 def explanation_of(context: Context, wanted: CandidateId) -> tuple[RunFolder, Explanation] | None:
     """An object's explanation and the run folder that it lies in; None where there is none, or it is damaged. Blocks."""
+    return _of_stage(context, wanted, explanations.read)
+
+
+def _of_stage(
+    context: Context, wanted: CandidateId, read: Callable[[Store, str, int], Made | None]
+) -> tuple[RunFolder, Made] | None:
+    """What a stage has made of an object, and the run folder that it lies in."""
     for collection in context.collections:
         folder = collection.published.run_folders.get(wanted.run)
         if folder is None:
             continue
         try:
-            known = explanations.read(folder.store, wanted.tile_id, wanted.target_id)
+            known = read(folder.store, wanted.tile_id, wanted.target_id)
         except ScannerError as error:
-            _log.warning("no explanation of %s: %s", wanted, error)
+            _log.warning("cannot be read: %s", error)
             known = None
         if known is not None:
             return folder, known
     return None
 
 
-def _content(context: Context, identifier: str, wanted: str) -> bytes:
-    parsed = CandidateId.parse(identifier)
-    known = None if parsed is None else explanation_of(context, parsed)
+def _explanation(context: Context, identifier: CandidateId | None, wanted: str) -> bytes:
+    known = None if identifier is None else explanation_of(context, identifier)
     if known is None:
         raise NotFoundError("There is no explanation of an object of this id (run/tile_id/target_id).")
     folder, explanation = known
@@ -253,6 +293,22 @@ def _content(context: Context, identifier: str, wanted: str) -> bytes:
     except ScannerError as error:
         _log.warning("no strip of %s: %s", identifier, error)
         raise NotFoundError("The explanation of this object is damaged; explain it again.") from None
+
+
+def _model(context: Context, identifier: CandidateId | None, wanted: str) -> bytes:
+    known = None if identifier is None else _of_stage(context, identifier, lens_model.read)
+    if known is None:
+        raise NotFoundError("There is no lens model of an object of this id (run/tile_id/target_id).")
+    folder, model = known
+    if wanted == "json":
+        return model.model_dump_json(indent=2, exclude={"place"}).encode()
+    if model.status == "refused":
+        raise NotFoundError(f"This object could not be modelled: {model.reason}.")
+    try:
+        return lens_model.read_file(folder.store, model, lens_model.PICTURE if wanted == "png" else lens_model.IMAGES)
+    except ScannerError as error:
+        _log.warning("no lens model of %s: %s", identifier, error)
+        raise NotFoundError("The lens model of this object is damaged; model it again.") from None
 
 
 def links_descriptor(base_url: str, column: str = "candidate_id") -> ServiceDescriptor:

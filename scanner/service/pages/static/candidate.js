@@ -6,7 +6,7 @@ import * as keys from "./keys.js";
 import { MapPlot } from "./map_plot.js";
 import { cutout } from "./pictures.js";
 import { sends } from "./samp.js";
-import { meaning, memberBars, verdictBars } from "./scores.js";
+import { meaning, memberBars, modelFacts, verdictBars } from "./scores.js";
 import { Stretch } from "./stretch.js";
 import { degrees, fixed, whole } from "./text.js";
 import { neighboursInList } from "./trail.js";
@@ -59,6 +59,10 @@ const showFacts = ({ row, position, links, flags }) => {
     ? h("p", {}, h("strong", {}, row.known_name), `, ${fixed(row.known_separation, 2)}″ away`, h("span", { class: "quiet" }, ` (${row.known_reference})`))
     : h("p", { class: "quiet" }, "None near, as far as the run was told of any."));
   find("#links").replaceChildren(...links.map(({ name, href }) => h("a", { href, target: "_blank", rel: "noreferrer", class: "button" }, name)));
+};
+
+const showModel = ({ row }) => {
+  find("#model-facts").replaceChildren(...modelFacts(row).flatMap(([name, text]) => fact(name, text)));
 };
 
 const showNeighbours = async (row) => {
@@ -146,6 +150,7 @@ try {
   const answer = await get(mine);
   showFacts(answer);
   showScores(answer);
+  if (document.querySelector("#model-facts")) showModel(answer);
   // Blind graders have no map: it tells of all scores.
   await Promise.all([showSteps(answer), find("#map") ? showNeighbours(answer.row) : null]);
 } catch (error) {

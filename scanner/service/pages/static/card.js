@@ -3,7 +3,7 @@
 import { candidateHref } from "./api.js";
 import { h, slug } from "./dom.js";
 import { cutout } from "./pictures.js";
-import { flagTags, meaning } from "./scores.js";
+import { flagTags, meaning, modelTag } from "./scores.js";
 import { fixed, score, whole } from "./text.js";
 
 /** How long to wait, in milliseconds, before a picture is asked for again: who scrolls fast is told to come later. */
@@ -41,6 +41,7 @@ export const card = (item, look) => {
     h("div", { class: "line" }, verdict, grid, h("span", { class: "number quiet" }, `VIS ${fixed(item.magnitude_vis, 2)}`)),
     h("div", { class: "line tags" },
       item.is_candidate ? h("span", { class: "candidate-mark", title: "It reaches the threshold" }, "candidate") : null,
+      modelTag(item),
       item.known_name ? h("span", { class: "known", title: `${fixed(item.known_separation, 2)}″ away, ${item.known_reference}` }, `known: ${item.known_name}`) : null,
       flagTags(item)));
 };

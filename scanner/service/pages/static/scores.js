@@ -1,7 +1,7 @@
 // The scores of one object: what its rank and probability mean, and as bars the members, the grid value, the probability.
 
 import { h } from "./dom.js";
-import { likelihood, score, standing } from "./text.js";
+import { figures, fixed, likelihood, score, standing, whole } from "./text.js";
 import { flagWords, members, objects, skyPrevalence } from "./words.js";
 
 const bar = (label, title, value, kind) => {
@@ -23,3 +23,27 @@ export const verdictBars = (row) => [
 
 /** The flags of an object as words with their meaning to hover. */
 export const flagTags = (row) => flagWords.filter(({ bit }) => row.flags & bit).map(({ word, explanation }) => h("span", { class: "flag", title: explanation }, word));
+
+/** What the lens model of an object says, as a mark where it speaks for a lens; null elsewhere. */
+export const modelTag = (row) => {
+  if (row.model_verdict !== "certified" && row.model_verdict !== "consistent") return null;
+  const title = `Lens model: Einstein radius ${fixed(row.theta_e, 2)}″ ± ${fixed(row.theta_e_err, 2)}″, ln evidence ratio ${fixed(row.ln_evidence_ratio, 1)}`;
+  return row.model_verdict === "certified" ? h("span", { class: "candidate-mark certified", title }, "certified") : h("span", { class: "known", title }, "lens model: consistent");
+};
+
+/** The numbers of an object's lens model: [name, text] of each. */
+export const modelFacts = (row) => [
+  ["Verdict", row.model_verdict],
+  ["Status", row.model_status],
+  ...(row.theta_e === null ? [] : [
+    ["Einstein radius", `${fixed(row.theta_e, 3)}″ ± ${fixed(row.theta_e_err, 3)}″`],
+    ["Axis ratio", `${fixed(row.mass_q, 2)} ± ${fixed(row.mass_q_err, 2)}`],
+    ["Position angle", `${fixed(row.mass_pa, 0)}° east of north`],
+    ["Shear", `${fixed(row.shear, 3)} at ${fixed(row.shear_pa, 0)}°`],
+    ["ln evidence ratio", fixed(row.ln_evidence_ratio, 1)],
+    ["Arc S/N", whole(row.arc_snr)],
+    ["Images", `${row.n_images}, magnified ${figures(row.model_magnification)} times`],
+    ["χ² a pixel", `${fixed(row.chi2_lens / row.n_model_pixels, 2)}, without a lens ${fixed(row.chi2_companions / row.n_model_pixels, 2)}`],
+    ["PSF", row.model_psf],
+  ]),
+];

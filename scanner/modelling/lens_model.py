@@ -1,0 +1,191 @@
+"""A lens model as it is kept: ``model.json`` with its pictures in ``models/TILE/TARGET/`` of a run, and ``models.parquet``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import pyarrow as pa
+from pydantic import Field
+
+from scanner import __version__
+from scanner.catalogue.columns import MODEL_SCHEMA
+from scanner.errors import ContentError
+from scanner.records import Record, SealedRecord
+from scanner.storage import Store
+from scanner.storage.verified import VerifiedFiles
+
+Status = Literal["converged", "not converged", "at a limit", "low S/N", "poor fit", "refused"]
+Verdict = Literal["certified", "consistent", "no evidence", "better without a lens", "refused"]
+#: Where the PSF of a band is from: the tile list's image of it, the width of the tile's stars, or Euclid's mean.
+PsfSource = Literal["image", "stars", "mean"]
+#: The folder of models in a run's, and the files of each; the record is written last, so a model is there whole or not.
+MODELS, RECORD, PICTURE, IMAGES = "models", "model.json", "panels.png", "model.fits"
+
+
+class ModelledGalaxy(Record):
+    """A Sérsic profile of a model: arcsec from the cutout's centre, x along rows and y along columns of VIS.
+
+    ``lensed``: it lies behind the deflector, and all but the flux's colour is of the source plane. ``radius_arcsec``:
+    half-light radius √(ab). ``angle_rad``: of the major axis from +x to +y. ``bend_per_arcsec``: curvature of the major axis
+    of a galaxy that is not lensed. ``flux``: VIS, Y, J, H before lensing, in the images' units; None where a band is missing.
+    """
+
+    lensed: bool
+    x_arcsec: float
+    y_arcsec: float
+    radius_arcsec: float
+    q: float
+    angle_rad: float
+    index: float
+    bend_per_arcsec: float
+    flux: tuple[float | None, float | None, float | None, float | None]
+
+
+class ModelledMass(Record):
+    """A singular isothermal ellipsoid and external shear; angles from +x to +y of VIS, positions from the cutout's centre.
+
+    ``theta_e_arcsec`` is that of the sphere with the same mass within its critical curve, √(ab) of that curve.
+    ``position_angle_deg``, ``shear_position_angle_deg``: of the major axis, and of the axis along which the shear stretches
+    images, east of north, 0 to 180; None where the cutout's place on the sky is not known.
+    """
+
+    theta_e_arcsec: float
+    theta_e_error_arcsec: float
+    q: float
+    q_error: float
+    angle_rad: float
+    x_arcsec: float
+    y_arcsec: float
+    gamma1: float
+    gamma2: float
+    position_angle_deg: float | None = None
+    shear_position_angle_deg: float | None = None
+
+
+class LensModel(SealedRecord):
+    """``model.json``: the lens model of one candidate, or why there is none.
+
+    ``input_fingerprint``: of the tile's files. ``psf``: where the point spread function of each band is from.
+    ``ln_evidence_ratio``: natural logarithm of how much better a lens explains the pixels than unlensed galaxies do.
+    ``chi2_lens``, ``chi2_companions``: of the best fit of each; ``n_pixels``: how many independent pixels there are.
+    ``place``: where the files lie, below the record; ``sha256``: of each of them.
+    """
+
+    format_version: Literal[1] = 1
+    tile_id: str
+    target_id: int
+    input_fingerprint: str
+    scanner_version: str = __version__
+    status: Status
+    verdict: Verdict
+    reason: str = ""
+    psf: dict[str, PsfSource] = Field(default_factory=dict)
+    bands: tuple[str, ...] = ()
+    mass: ModelledMass | None = None
+    galaxies: tuple[ModelledGalaxy, ...] = ()
+    n_companions_without_lens: int = 0
+    ln_evidence_ratio: float | None = None
+    chi2_lens: float | None = None
+    chi2_companions: float | None = None
+    n_pixels: float | None = None
+    n_images: int = 0
+    magnification: float | None = None
+    arc_snr: float | None = None
+    place: str = ""
+    sha256: dict[str, str] = Field(default_factory=dict)
+
+
+#: Of a record, what stands in each column of ``models.parquet``.
+_VALUES: dict[str, str] = {
+    "tile_id": "tile_id",
+    "target_id": "target_id",
+    "input_fingerprint": "input_fingerprint",
+    "model_verdict": "verdict",
+    "model_status": "status",
+    "theta_e": "mass.theta_e_arcsec",
+    "theta_e_err": "mass.theta_e_error_arcsec",
+    "mass_q": "mass.q",
+    "mass_q_err": "mass.q_error",
+    "mass_pa": "mass.position_angle_deg",
+    "shear_pa": "mass.shear_position_angle_deg",
+    "ln_evidence_ratio": "ln_evidence_ratio",
+    "chi2_lens": "chi2_lens",
+    "chi2_companions": "chi2_companions",
+    "n_model_pixels": "n_pixels",
+    "n_images": "n_images",
+    "model_magnification": "magnification",
+    "arc_snr": "arc_snr",
+}
+
+
+def table_of(models: Iterable[LensModel], run_id: str) -> pa.Table:
+    """Records as ``models.parquet`` has them, by tile and target; what a refused object has no value for is NaN."""
+    ordered = sorted(models, key=lambda one: (one.tile_id, one.target_id))
+    return pa.Table.from_pylist([_row(one, run_id) for one in ordered], MODEL_SCHEMA)
+
+
+def _row(model: LensModel, run_id: str) -> dict[str, object]:
+    row: dict[str, object] = {"run": run_id, "model_psf": model.psf.get("VIS", "")}
+    for name, path in _VALUES.items():
+        value: object = model
+        for part in path.split("."):
+            value = None if value is None else getattr(value, part)
+        row[name] = math.nan if value is None else value
+    mass = model.mass
+    row["shear"] = math.nan if mass is None else math.hypot(mass.gamma1, mass.gamma2)
+    row["mass_within_theta_e"] = math.nan if mass is None else math.pi * mass.theta_e_arcsec**2
+    return row
+
+
+def key(tile_id: str, target_id: int) -> str:
+    """Key of a model's folder in its run folder."""
+    return f"{MODELS}/{tile_id}/{target_id}"
+
+
+def read(store: Store, tile_id: str, target_id: int) -> LensModel | None:
+    """The model of an object; None where there is none.
+
+    Raises
+    ------
+    ContentError
+        It is damaged.
+    """
+    record = f"{key(tile_id, target_id)}/{RECORD}"
+    try:
+        content = store.read(record)
+    except FileNotFoundError:
+        return None
+    return LensModel.from_bytes(content, store.where(record), _again(store, tile_id, target_id))
+
+
+def files_of(store: Store, model: LensModel) -> VerifiedFiles:
+    """The files beside a model, :data:`PICTURE` and :data:`IMAGES`; none where the object was refused."""
+    folder = key(model.tile_id, model.target_id)
+    place = f"{folder}/{model.place}" if model.place else folder
+    return VerifiedFiles(store, place, model.sha256, _again(store, model.tile_id, model.target_id))
+
+
+def read_file(store: Store, model: LensModel, name: str) -> bytes:
+    """One of the files beside a model.
+
+    Raises
+    ------
+    InputMissingError, ContentError
+        It is missing or damaged, or there is none, as the object was refused.
+    """
+    files = files_of(store, model)
+    if model.status == "refused":
+        raise ContentError(f"{files.where(name)}: there is no model ({model.reason}).")
+    return files.read(name)
+
+
+def modelled(store: Store) -> Iterator[tuple[str, int]]:
+    """Tile and target of every object that has a model, in order."""
+    places = (name.split("/") for name in store.names(MODELS))
+    yield from sorted((place[0], int(place[1])) for place in places if len(place) == 3 and place[2] == RECORD)
+
+
+def _again(store: Store, tile_id: str, target_id: int) -> str:
+    return f"remove {store.where(key(tile_id, target_id))} and model it again"
