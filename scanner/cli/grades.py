@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import click
 from scanner import config as configuration
 from scanner.errors import UsageError
 from scanner.grading.agreement import Agreement, Pair
+from scanner.grading.crowd import RETIRED_ABOVE, RETIRED_BELOW, Crowd, known_answers
 from scanner.grading.grade import GRADES
 from scanner.grading.store import GradeStore
 from scanner.interval import Interval
@@ -74,6 +76,81 @@ def agreement(file: Path, as_json: bool) -> None:
 
 @grades.command()
 @_file
+@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("folders", nargs=-1)
+@click.option(
+    "--known",
+    type=click.Path(path_type=Path),
+    help="Objects whose answer is known (RA, Dec, label): painted or confirmed lenses, and others that are none.",
+)
+@click.option(
+    "--settled-above",
+    type=click.FloatRange(0, 1),
+    default=RETIRED_ABOVE,
+    show_default=True,
+    help="Probability from which an object is a lens, and needs no more votes.",
+)
+@click.option(
+    "--settled-below",
+    type=click.FloatRange(0, 1),
+    default=RETIRED_BELOW,
+    show_default=True,
+    help="Probability up to which it is none.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what is known of the graders as JSON.")
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), help="TOML file with settings; [storage] counts here."
+)
+def posterior(
+    file: Path,
+    out: Path,
+    folders: tuple[str, ...],
+    known: Path | None,
+    settled_above: float,
+    settled_below: float,
+    as_json: bool,
+    config_file: Path | None,
+) -> None:
+    """Write OUT, one row a graded object: its probability from the networks and from votes weighted by each grader's skill.
+
+    FOLDERS are the runs or surveys that were graded: the networks' probability comes from there. Skill comes from --known;
+    without, all graders count alike.
+    """
+    from scanner.atomic_file import write_atomically
+    from scanner.catalogue.export import TableHeading
+    from scanner.grading.crowd import crowd
+    from scanner.grading.labels import LABEL_FORMATS
+    from scanner.grading.training_set import graded_rows
+    from scanner.labels.table import read_labels
+    from scanner.query.formats import FILE_FORMATS, format_of
+    from scanner.survey.published import open_published
+
+    if settled_below >= settled_above:
+        raise UsageError("--settled-below must be less than --settled-above.")
+    if (format_ := format_of(out.name)) not in LABEL_FORMATS:
+        raise UsageError(f"{out}: is no table of grades; end its name in .csv, .ecsv, .fits, .vot or .parquet.")
+    storage = configuration.load(config_file).storage
+    store = GradeStore.existing(file)
+    places = store.places()
+    answers = {} if known is None else known_answers(places, read_labels(known).rows)
+    if known is not None and not answers:
+        raise UsageError(f"{known}: none of its objects has been graded; give the answers of objects that were.")
+    rows = graded_rows(places, [open_published(folder, storage=storage) for folder in folders])
+    finder = {one.object: float(one.row["p_calibrated"][0].as_py()) for one in rows}
+    finder = {number: value for number, value in finder.items() if math.isfinite(value)}
+    record, table = crowd(store.standing(), places, finder, answers, settled_above, settled_below)
+    heading = TableHeading("graded", "Probabilities of graded objects, from the networks and from votes weighted by skill")
+    write_atomically(out, FILE_FORMATS[format_].write(table, heading))
+    if as_json:
+        click.echo(record.model_dump_json(indent=2))
+        return
+    for line in _crowd_lines(record):
+        click.echo(line)
+    click.echo(f"{out}: {record.n_objects:,} graded objects, {len(finder):,} of them with a probability of the networks")
+
+
+@grades.command()
+@_file
 @click.argument("folders", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the dataset; must not be there.")
 @_least
@@ -108,6 +185,29 @@ def _lines(found: Agreement) -> Iterator[str]:
     for pair in found.pairs:
         if pair.n:
             yield from _pair(pair)
+
+
+def _crowd_lines(found: Crowd) -> Iterator[str]:
+    for skill in sorted(found.skills, key=lambda one: -one.bits):
+        n_known = sum(skill.of_lenses), sum(skill.of_others)
+        yield f"{skill.grader}: {skill.n_votes:,} votes of {skill.bits:.2f} bits"
+        yield f"  known lenses: {n_known[0]:,}, A or B given to {_share(skill.finds)}"
+        yield f"  known others: {n_known[1]:,}, X given to {_share(skill.rejects)}"
+        if skill.early is not None and skill.late is not None:
+            yield f"  right of the first half {_share(skill.early)}, of the second {_share(skill.late)}"
+    if found.reliability:
+        yield f"Of {found.n_known:,} known objects, as if they had not been known:"
+    for one in found.reliability:
+        yield f"  probability {one.low:g} to {one.high:g}: {one.n:,}, mean {one.predicted:.2f}; lenses {_share(one.lenses)}"
+    settled = found.settled
+    yield (
+        f"Settled: {settled['lens']:,} lenses, {settled['other']:,} others; {settled['open']:,} open. "
+        f"{found.n_late:,} of {found.n_votes:,} votes came after that"
+    )
+
+
+def _share(found: Interval) -> str:
+    return "none" if math.isnan(found.value) else f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
 def _pair(pair: Pair) -> Iterator[str]:

@@ -7,8 +7,11 @@ from click.testing import CliRunner
 
 from scanner.cli.main import scanner
 from scanner.errors import InputMissingError, UsageError
+from scanner.grading.crowd import Crowd
 from scanner.grading.grade import Place
 from scanner.grading.store import GradeStore
+from scanner.query.search import CandidateId, Search, search
+from scanner.survey.published import open_published
 
 
 @pytest.fixture
@@ -87,3 +90,42 @@ def test_what_is_refused(file, tmp_path):
         run("agreement", "--grades", tmp_path / "none.sqlite")
     with pytest.raises(InputMissingError):
         run("dataset", "--grades", file, tmp_path / "no-run", "--out", tmp_path / "set")
+
+
+def test_votes_are_weighed_by_known_answers(finished_run, tmp_path):
+    rows = open_published(str(finished_run)).open_catalogue()
+    objects = search(
+        rows, Search(top=4, order="rank", columns=("run", "tile_id", "target_id", "name", "ra", "dec", "p_calibrated"))
+    )
+    store = GradeStore(tmp_path / "grades.sqlite")
+    given = objects.to_pylist()
+    for row, (ann, bob) in zip(given, ("AX", "XA", "AX", "XA"), strict=True):
+        place = Place(str(CandidateId.of(row)), row["name"], row["ra"], row["dec"])
+        store.give(place, "Ann", ann)
+        store.give(place, "Bob", bob)
+    known = tmp_path / "known.csv"
+    known.write_text(
+        "ra,dec,label\n"
+        + "".join(f"{row['ra']},{row['dec']},{say}\n" for row, say in zip(given[:2], ("lens", "other"), strict=True))
+    )
+    out = tmp_path / "posterior.csv"
+    said = run("posterior", "--grades", store.path, out, finished_run, "--known", known)
+    assert said.splitlines()[0].startswith("Ann: 4 votes of 0.")
+    assert "  known lenses: 1, A or B given to 1.00 [0.21, 1.00]" in said
+    assert said.endswith(f"{out}: 4 graded objects, 4 of them with a probability of the networks\n")
+    table = {row["candidate_id"]: row for row in Table.read(out)}
+    for row in given:
+        assert table[str(CandidateId.of(row))]["p_finder"] == pytest.approx(row["p_calibrated"], rel=1e-6)
+    third, fourth = (table[str(CandidateId.of(row))] for row in given[2:])
+    assert third["p_posterior"] / third["p_finder"] > 1 > fourth["p_posterior"] / fourth["p_finder"]
+    record = Crowd.model_validate_json(run("posterior", "--grades", store.path, out, finished_run, "--known", known, "--json"))
+    assert [(skill.grader, skill.of_lenses) for skill in record.skills] == [("Ann", (1, 0, 0, 0)), ("Bob", (0, 0, 0, 1))]
+    for words, sentence in (
+        (("out.reg",), "is no table of grades"),
+        (("out.csv", "--settled-above", "0.1", "--settled-below", "0.2"), "must be less than"),
+    ):
+        with pytest.raises(UsageError, match=sentence):
+            run("posterior", "--grades", store.path, tmp_path / words[0], *words[1:])
+    known.write_text("ra,dec,label\n1,1,lens\n2,2,other\n")
+    with pytest.raises(UsageError, match="known.csv: none of its objects has been graded"):
+        run("posterior", "--grades", store.path, out, "--known", known)

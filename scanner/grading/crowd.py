@@ -1,0 +1,344 @@
+"""How far to trust whom: graders' skill from known answers, and every object's probability from votes weighted by it.
+
+After Marshall et al. (2016), *Space Warps: I*, section 3, with four grades instead of yes and no.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from scipy.special import expit, logit, rel_entr
+
+from scanner.catalogue.columns import Column
+from scanner.grading.grade import AGAINST_A_LENS, FOR_A_LENS, GRADES, Entry, Place
+from scanner.grading.labels import LABEL_COLUMNS, label_rows
+from scanner.interval import Interval, wilson_interval
+from scanner.labels.table import LabelRow
+from scanner.records import Float64, Int64, Record
+from scanner.sphere import chord, unit_vectors
+
+#: What is believed of a grader who has not met a known answer: how often which grade is given to a lens, and to another object,
+#: as if so many known answers had shown it. It says that people are mostly right, and gives way after a dozen answers.
+BELIEVED, BELIEVED_VOTES = np.array([[0.4, 0.3, 0.2, 0.1], [0.05, 0.1, 0.25, 0.6]]), 4.0
+#: Probability above which an object is a lens for good, and below which it is none: that of an average object of the sky.
+RETIRED_ABOVE, RETIRED_BELOW = 0.95, 1e-4
+#: How near a graded object must lie to one whose answer is known.
+KNOWN_ARCSEC = 1.0
+#: Of an object that no catalogue knows.
+PRIOR = 1e-4
+#: The finder's word is never final.
+_LEAST, _MOST = 1e-6, 0.99
+#: Known answers in each half from which it is asked whether a grader changes.
+FEW = 10
+#: Probabilities that calibration is looked at between.
+_BINS = (0.0, 0.05, 0.2, 0.5, 0.8, 0.95, 1.0)
+State = Literal["lens", "other", "open"]
+STATES: tuple[State, ...] = get_args(State)
+CROWD_COLUMNS: tuple[Column, ...] = (
+    *LABEL_COLUMNS,
+    Column("p_finder", "float64", "", "Calibrated probability of the networks, before any vote", "stat.probability"),
+    Column("p_posterior", "float64", "", "Probability of networks and graders together", "stat.probability"),
+    Column("state", "string", "", "lens or other: settled for good by the votes; open: not yet", "meta.code.status"),
+    Column("known", "string", "", "lens or other: the answer was known before; empty: it was not", "meta.code.class"),
+)
+CROWD_SCHEMA: pa.Schema = pa.schema([one.field() for one in CROWD_COLUMNS])
+
+
+class Skill(Record):
+    """What known answers say of a grader.
+
+    ``n_votes``: grades that stand; ``of_lenses``, ``of_others``: how many of the known ones got A, B, C, X.
+    ``finds``: share of the known lenses that got A or B; ``rejects``: share of the known others that got X.
+    ``bits``: information of one vote on an object that is a lens as likely as not, 0 for who guesses.
+    ``early``, ``late``: share of right answers (A or B for a lens, X for another) in the first and the second half of the known
+    ones, in the order in which they were given; None below :data:`FEW` in each.
+    """
+
+    grader: str
+    n_votes: int
+    of_lenses: tuple[int, ...]
+    of_others: tuple[int, ...]
+    finds: Interval
+    rejects: Interval
+    bits: float
+    early: Interval | None = None
+    late: Interval | None = None
+
+
+class Reliability(Record):
+    """Known objects whose probability, with each one's own answer kept from its graders' skill, lies between two bounds."""
+
+    low: float
+    high: float
+    n: int
+    predicted: float
+    lenses: Interval
+
+
+class Crowd(Record):
+    """What graders know together.
+
+    ``n_votes`` stand for ``n_objects``; ``n_late`` of them came after their object was settled. ``settled``: objects by state.
+    ``reliability``: of known objects, taking their share of lenses for what was expected of each.
+    """
+
+    skills: tuple[Skill, ...]
+    n_objects: int
+    n_known: int
+    n_votes: int
+    n_late: int
+    settled: dict[State, int]
+    reliability: tuple[Reliability, ...]
+
+
+@dataclass(frozen=True)
+class Votes:
+    """Votes in the order in which they were given, (V,) each: row of the object, of the grader, and of the grade."""
+
+    objects: Int64
+    graders: Int64
+    grades: Int64
+
+    def take(self, which: Any) -> Votes:
+        """Select by an index or a mask."""
+        return Votes(self.objects[which], self.graders[which], self.grades[which])
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """``probability`` (N,) of each object being a lens; ``state`` (N,): row of :data:`STATES`; ``late`` (V,) bool votes."""
+
+    probability: Float64
+    state: Int64
+    late: NDArray[np.bool_]
+
+
+def weights(votes: Votes, is_lens: Float64, n_graders: int) -> Float64:
+    """What a grade of each grader adds to an object's log-odds, (G, 4).
+
+    The probabilities of grades are those of the known answers and of :data:`BELIEVED`, a Dirichlet distribution's mean.
+
+    Parameters
+    ----------
+    votes
+        All of them.
+    is_lens
+        (N,) 1 and 0 of known objects, NaN of the others.
+    """
+    share = _shares(_counts(votes, is_lens, n_graders))
+    return np.asarray(np.log(share[:, 0]) - np.log(share[:, 1]))
+
+
+def _counts(votes: Votes, is_lens: Float64, n_graders: int) -> Int64:
+    """Grades of known lenses and of known others, by grader: (G, 2, 4)."""
+    answer = is_lens[votes.objects]
+    known = np.isfinite(answer)
+    counts: Int64 = np.zeros((n_graders, 2, len(GRADES)), dtype=np.int64)
+    np.add.at(counts, (votes.graders[known], (answer[known] == 0.0).astype(np.int64), votes.grades[known]), 1)
+    return counts
+
+
+def _shares(counts: Int64) -> Float64:
+    """Probability of each grade, given a lens and given another object: (G, 2, 4)."""
+    believed = BELIEVED_VOTES * BELIEVED
+    return np.asarray((counts + believed) / (counts.sum(axis=-1, keepdims=True) + BELIEVED_VOTES))
+
+
+def posterior(
+    votes: Votes, prior: Float64, adds: Float64, above: float = RETIRED_ABOVE, below: float = RETIRED_BELOW
+) -> Posterior:
+    """Probabilities after all votes, and which votes came after an object was settled.
+
+    Votes count as independent given what the object is: an object is settled when its probability, vote by vote in the order in
+    which they were given, first passes a bound, and stays so. Its probability counts all votes.
+
+    Parameters
+    ----------
+    votes
+        In the order in which they were given.
+    prior
+        (N,) probability before any vote.
+    adds
+        Of :func:`weights`.
+    above, below
+        Bounds beyond which an object is settled. ``below`` takes a vote: what no one has seen stays open.
+    """
+    log_odds = np.asarray(logit(np.clip(prior, _LEAST, _MOST)), dtype=np.float64)
+    added = adds[votes.graders, votes.grades]
+    # Votes of an object side by side, each with what stands after it.
+    order = np.argsort(votes.objects, kind="stable")
+    of, running = votes.objects[order], np.cumsum(added[order])
+    starts = np.flatnonzero(np.diff(of, prepend=-1))
+    before = np.repeat(running[starts] - added[order][starts], np.diff(np.append(starts, len(of))))
+    after = expit(log_odds[of] + running - before)
+    lens, other, still_open = map(STATES.index, STATES)
+    verdict = np.where(after > above, lens, np.where(after < below, other, still_open))
+    state: Int64 = np.full(len(prior), still_open, dtype=np.int64)
+    late = np.zeros(len(of), dtype=np.bool_)
+    passed = np.flatnonzero(verdict != still_open)
+    settled, first = np.unique(of[passed], return_index=True)
+    state[settled] = verdict[passed[first]]
+    at: Int64 = np.full(len(prior), len(of), dtype=np.int64)
+    at[settled] = passed[first]
+    late[order] = np.arange(len(of)) > at[of]
+    return Posterior(expit(log_odds + np.bincount(votes.objects, added, len(prior))), state, late)
+
+
+def crowd(
+    entries: Iterable[Entry],
+    places: Mapping[int, Sequence[Place]],
+    finder: Mapping[int, float],
+    known: Mapping[int, bool],
+    above: float = RETIRED_ABOVE,
+    below: float = RETIRED_BELOW,
+) -> tuple[Crowd, pa.Table]:
+    """Weigh graders and their votes.
+
+    Parameters
+    ----------
+    entries
+        The grades that stand, at most one of a grader for an object.
+    places
+        The rows that were graded, by object, the last graded first.
+    finder
+        Calibrated probability of the networks, by object; what has none is an average object of the sky.
+    known
+        Whether an object is a lens, where that is known for certain: painted lenses, confirmed ones, objects that are none.
+    above, below
+        See :func:`posterior`.
+
+    Returns
+    -------
+    Crowd, pyarrow.Table
+        The record, and a row an object of :data:`CROWD_SCHEMA`, the most probable first.
+    """
+    standing = sorted((entry for entry in entries if entry.grade is not None), key=lambda entry: entry.number)
+    numbers = sorted({entry.object for entry in standing})
+    names = sorted({entry.grader for entry in standing})
+    row_of, grader_of = ({key: row for row, key in enumerate(keys)} for keys in (numbers, names))
+    votes = Votes(
+        np.array([row_of[entry.object] for entry in standing], dtype=np.int64),
+        np.array([grader_of[entry.grader] for entry in standing], dtype=np.int64),
+        np.array([GRADES.index(entry.grade) for entry in standing if entry.grade is not None], dtype=np.int64),
+    )
+    prior = np.array([finder.get(number, PRIOR) for number in numbers])
+    is_lens = np.array([float(known[number]) if number in known else np.nan for number in numbers])
+    found = posterior(votes, prior, weights(votes, is_lens, len(names)), above, below)
+    rows = label_rows(standing, places)
+    table = pa.Table.from_pylist(
+        [
+            rows[number]
+            | {
+                "p_finder": prior[row],
+                "p_posterior": found.probability[row],
+                "state": STATES[found.state[row]],
+                "known": "" if np.isnan(is_lens[row]) else "lens" if is_lens[row] else "other",
+            }
+            for row, number in enumerate(numbers)
+        ],
+        schema=CROWD_SCHEMA,
+    )
+    record = Crowd(
+        skills=tuple(_skill(name, row, votes, is_lens) for row, name in enumerate(names)),
+        n_objects=len(numbers),
+        n_known=int(np.isfinite(is_lens).sum()),
+        n_votes=len(standing),
+        n_late=int(found.late.sum()),
+        settled={state: int((found.state == row).sum()) for row, state in enumerate(STATES)},
+        reliability=reliability(votes, is_lens, len(names)),
+    )
+    return record, table.take(pa.array(np.argsort(-found.probability, kind="stable")))
+
+
+def known_answers(places: Mapping[int, Sequence[Place]], rows: Sequence[LabelRow]) -> dict[int, bool]:
+    """Which graded objects a table knows the answer of, within :data:`KNOWN_ARCSEC`, and whether they are lenses.
+
+    Parameters
+    ----------
+    places
+        The rows that were graded, by object.
+    rows
+        Of :func:`~scanner.labels.table.read_labels`; those without a place on the sky count for nothing.
+    """
+    numbers = [number for number, of_object in places.items() for _ in of_object]
+    graded = [(place.ra, place.dec) for of_object in places.values() for place in of_object]
+    placed = [row for row in rows if np.isfinite(row.ra) and np.isfinite(row.dec)]
+    if not graded or not placed:
+        return {}
+    tree = cKDTree(unit_vectors(*np.array([(row.ra, row.dec) for row in placed]).T))
+    distance, nearest = tree.query(unit_vectors(*np.array(graded).T), distance_upper_bound=chord(KNOWN_ARCSEC))
+    near = np.flatnonzero(np.isfinite(distance))
+    return {numbers[row]: placed[nearest[row]].is_lens for row in near[np.argsort(-distance[near], kind="stable")]}
+
+
+def _skill(name: str, row: int, votes: Votes, is_lens: Float64) -> Skill:
+    mine = votes.take(votes.graders == row)
+    counts = _counts(Votes(mine.objects, np.zeros_like(mine.graders), mine.grades), is_lens, 1)
+    lenses, others = (tuple(int(n) for n in of) for of in counts[0])
+    says_lens = np.array([grade in FOR_A_LENS for grade in GRADES])
+    says_other = np.array([grade in AGAINST_A_LENS for grade in GRADES])
+    answer = is_lens[mine.objects]
+    is_known = np.isfinite(answer)
+    right = np.where(answer[is_known] == 1.0, says_lens[mine.grades[is_known]], says_other[mine.grades[is_known]])
+    half = len(right) // 2
+    halves: list[Interval | None] = [None, None]
+    if half >= FEW:
+        halves = [wilson_interval(int(part.sum()), len(part)) for part in (right[:half], right[half:])]
+    return Skill(
+        grader=name,
+        n_votes=len(mine.objects),
+        of_lenses=lenses,
+        of_others=others,
+        finds=wilson_interval(int(counts[0, 0, says_lens].sum()), sum(lenses)),
+        rejects=wilson_interval(int(counts[0, 1, says_other].sum()), sum(others)),
+        bits=information(_shares(counts)[0]),
+        early=halves[0],
+        late=halves[1],
+    )
+
+
+def information(share: Float64) -> float:
+    """Information of a vote in bits, where lens and other are as likely: Marshall et al. (2016), appendix B, for K grades.
+
+    Parameters
+    ----------
+    share
+        (2, K) probability of each grade, given a lens and given another object.
+    """
+    mean = share.mean(axis=0)
+    return float(0.5 * rel_entr(share, mean).sum() / np.log(2.0))
+
+
+def reliability(votes: Votes, is_lens: Float64, n_graders: int) -> tuple[Reliability, ...]:
+    """What known objects turn out to be, by the probability that votes alone give them.
+
+    An object's own answer is kept from the skill of those who graded it, so that nobody is judged by what he is weighed with.
+    """
+    rows = np.flatnonzero(np.isfinite(is_lens))
+    rows = rows[np.isin(rows, votes.objects)]
+    if not len(rows) or len(np.unique(is_lens[rows])) < 2:
+        return ()
+    counts = _counts(votes, is_lens, n_graders)
+    expected, said = float(is_lens[rows].mean()), np.empty(len(rows))
+    for place, row in enumerate(rows):
+        mine = votes.take(votes.objects == row)
+        others = counts[mine.graders].copy()
+        others[np.arange(len(mine.graders)), 0 if is_lens[row] else 1, mine.grades] -= 1
+        share = _shares(others)[np.arange(len(mine.graders)), :, mine.grades]
+        said[place] = expit(logit(expected) + (np.log(share[:, 0]) - np.log(share[:, 1])).sum())
+    found = []
+    for low, high in pairwise(_BINS):
+        inside = (said >= low) & ((said < high) | (high == 1.0))
+        if inside.any():
+            lenses = wilson_interval(int(is_lens[rows][inside].sum()), int(inside.sum()))
+            found.append(
+                Reliability(low=low, high=high, n=int(inside.sum()), predicted=float(said[inside].mean()), lenses=lenses)
+            )
+    return tuple(found)
