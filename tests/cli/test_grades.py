@@ -127,5 +127,5 @@ def test_votes_are_weighed_by_known_answers(finished_run, tmp_path):
         with pytest.raises(UsageError, match=sentence):
             run("posterior", "--grades", store.path, tmp_path / words[0], *words[1:])
     known.write_text("ra,dec,label\n1,1,lens\n2,2,other\n")
-    with pytest.raises(UsageError, match="known.csv: none of its objects has been graded"):
+    with pytest.raises(UsageError, match=r"known\.csv: none of its objects has been graded"):
         run("posterior", "--grades", store.path, out, "--known", known)
