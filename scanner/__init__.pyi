@@ -6,6 +6,7 @@ from scanner.interface.objects import Cutout
 from scanner.interface.opened import Run, Survey, merge, open  # noqa: A004
 from scanner.interface.prepare import prepare
 from scanner.interface.scan import plan, scan
+from scanner.interface.selection import completeness, forecast, selection_function
 from scanner.interface.simulate import euclidise, inject, simulate, simulate_dataset
 from scanner.interface.train import make_bundle, train
 from scanner.interface.verify import verify
@@ -18,9 +19,11 @@ __all__ = [
     "__version__",
     "adapt",
     "add_member",
+    "completeness",
     "euclidise",
     "evaluate",
     "export_model",
+    "forecast",
     "import_labels",
     "inject",
     "load_bundle",
@@ -33,6 +36,7 @@ __all__ = [
     "regrid",
     "scan",
     "score",
+    "selection_function",
     "set_cascade",
     "simulate",
     "simulate_dataset",

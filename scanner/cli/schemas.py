@@ -22,6 +22,7 @@ from scanner.imaging_surveys import ImagingSurvey
 from scanner.labels.importing import ImportedSetRecord
 from scanner.modelling.lens_model import LensModel
 from scanner.records import CommitRecord, FailedTile, Record, SealedRecord, Tile
+from scanner.recovery.selection import SelectionFunction
 from scanner.report.explanations import AtlasRecord, Explanation, PageRecord
 from scanner.service.settings import ServiceConfig
 from scanner.simulation.datasets.dataset import DatasetRecord
@@ -76,6 +77,7 @@ MODELS: dict[str, type[Record]] = {
     "object-page": PageRecord,
     "explanation": Explanation,
     "lens-model": LensModel,
+    "selection-function": SelectionFunction,
     "replay-report": ReplayReport,
     "tile": Tile,
     "failed-tile": FailedTile,
