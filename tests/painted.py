@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 from scipy.special import expit, logit
+from scipy.stats import norm
+
+from scanner.recovery.purity import ScannedRun, list_lengths
 
 #: What the law of a lens depends on, as named in ``lenses.parquet``.
 DEEP, SHALLOW = 0.006, 0.012
@@ -53,8 +56,6 @@ def log_odds(of):
 
 def completeness_above(of, threshold, scatter=1.2):
     """The true completeness at a threshold on the probability, (N,)."""
-    from scipy.stats import norm
-
     return chance_scored(of) * norm.sf(logit(threshold), log_odds(of), scatter)
 
 
@@ -108,4 +109,19 @@ def painted_table(seed, n, sky, threshold=0.5):
             "rank": np.where(scored, rank, -1),
             "deflector_is_real": rng.random(n) < 0.5,
         }
+    )
+
+
+def run_of(sky, threshold=0.5):
+    """The catalogue of a sky, counted."""
+    n = len(sky.probability)
+    return ScannedRun(
+        run="sky-1",
+        title="sky",
+        bundle="bundle 1",
+        sky_area_deg2=sky.area_deg2,
+        n_objects=n,
+        n_candidates=int((sky.probability >= threshold).sum()),
+        threshold=threshold,
+        steps=tuple((k, float(sky.probability[k - 1])) for k in list_lengths(n)),
     )

@@ -243,7 +243,11 @@ def forecast(
 
 
 class _Expected:
-    """Lenses expected among a run's objects by rank: even within steps of rank, and no more than one an object."""
+    """Lenses expected among a run's objects by rank, spread evenly over each step of ranks.
+
+    At the head of a list the expectation of a step may be more than one an object: in this sky the lenses that are too many there
+    stand further down. So the sums are those of the expectation, and only a list as a whole holds no more than its length.
+    """
 
     def __init__(self, lenses: PaintedLenses, run: ScannedRun, assumptions: Assumptions, verdicts: Mapping[int, bool]) -> None:
         lengths = np.array([0, *list_lengths(run.n_objects)])
@@ -265,7 +269,7 @@ class _Expected:
         """Expected among the first objects but for those that were graded, for each density over the assumed one."""
         objects = np.clip(n_listed - self._lengths[:-1], 0, np.diff(self._lengths))
         left = objects - self._counted(self.graded[self.graded <= n_listed])
-        return np.asarray(np.minimum(scale[:, None] * self._each, 1.0) @ left)
+        return np.asarray(scale * float(self._each @ left))
 
     def scale(self, generator: np.random.Generator) -> Float64:
         """Draws of the true density over the assumed one: a gamma distribution times the likelihood of the verdicts."""

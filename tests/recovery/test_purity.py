@@ -2,29 +2,15 @@
 
 import numpy as np
 import pytest
-from painted import drawn_sky, painted_table
+from painted import drawn_sky, painted_table, run_of
 from scipy.stats.contingency import relative_risk
 
 from scanner.recovery.completeness import Cut, PaintedLenses
-from scanner.recovery.purity import Assumptions, ScannedRun, forecast, list_lengths, recall_ratio, yields
+from scanner.recovery.purity import Assumptions, forecast, list_lengths, recall_ratio, yields
 
 KNOWN_DENSITY = Assumptions(density_deg2=8.0, density_error=0.0)
 LENGTHS = (50, 200, 1000)
 TOPS = [Cut(kind="top", value=n) for n in LENGTHS]
-
-
-def run_of(sky, threshold=0.5):
-    n = len(sky.probability)
-    return ScannedRun(
-        run="sky-1",
-        title="sky",
-        bundle="bundle 1",
-        sky_area_deg2=sky.area_deg2,
-        n_objects=n,
-        n_candidates=int((sky.probability >= threshold).sum()),
-        threshold=threshold,
-        steps=tuple((k, float(sky.probability[k - 1])) for k in list_lengths(n)),
-    )
 
 
 @pytest.fixture(scope="module")
