@@ -1,4 +1,4 @@
-"""Is a selection function right? Lenses of a known law: completeness, purity and forecasts against the truth, models side by side.
+"""Is a selection function right? Lenses of a known law: completeness and purity against the truth, models side by side.
 
 python benchmarks/selection_function.py [--n 20000] [--skies 20]
 """

@@ -49,7 +49,7 @@ def forecast_(
         for one in found:
             click.echo(one.model_dump_json())
         return
-    rows = [("purity", "completeness", "lenses", "candidates", "hours")]
+    rows: list[tuple[str, ...]] = [("purity", "completeness", "lenses", "candidates", "hours")]
     for one in found:
         wanted = f"{one.wanted_purity:.3g}"
         if one.completeness is None:

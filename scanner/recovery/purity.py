@@ -245,8 +245,8 @@ def forecast(
 class _Expected:
     """Lenses expected among a run's objects by rank, spread evenly over each step of ranks.
 
-    At the head of a list the expectation of a step may be more than one an object: in this sky the lenses that are too many there
-    stand further down. So the sums are those of the expectation, and only a list as a whole holds no more than its length.
+    At the head of a list the expectation of a step may be more than one an object: in this sky, lenses that are too many there
+    stand further down. So sums are those of the expectation, and only a list as a whole holds no more than its length.
     """
 
     def __init__(self, lenses: PaintedLenses, run: ScannedRun, assumptions: Assumptions, verdicts: Mapping[int, bool]) -> None:
