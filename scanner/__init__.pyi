@@ -5,8 +5,8 @@ from scanner.interface.model import export_model, model
 from scanner.interface.objects import Cutout
 from scanner.interface.opened import Run, Survey, merge, open  # noqa: A004
 from scanner.interface.prepare import prepare
+from scanner.interface.recovery import recover
 from scanner.interface.scan import plan, scan
-from scanner.interface.selection import completeness, forecast, selection_function
 from scanner.interface.simulate import euclidise, inject, simulate, simulate_dataset
 from scanner.interface.train import make_bundle, train
 from scanner.interface.verify import verify
@@ -19,11 +19,9 @@ __all__ = [
     "__version__",
     "adapt",
     "add_member",
-    "completeness",
     "euclidise",
     "evaluate",
     "export_model",
-    "forecast",
     "import_labels",
     "inject",
     "load_bundle",
@@ -33,10 +31,10 @@ __all__ = [
     "open",
     "plan",
     "prepare",
+    "recover",
     "regrid",
     "scan",
     "score",
-    "selection_function",
     "set_cascade",
     "simulate",
     "simulate_dataset",

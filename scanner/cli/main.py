@@ -54,7 +54,7 @@ VERBS = {
     "labels": ("scanner.cli.labels:labels", "Import labels that others gave: published tables, votes, lists."),
     "model": ("scanner.cli.model:model_", "Fit a lens model to the candidates of a run."),
     "export-model": ("scanner.cli.model:export_model_", "Hand a lens model to other software."),
-    "forecast": ("scanner.cli.forecast:forecast_", "Say what a survey of some area would yield, from a recovery."),
+    "recovery": ("scanner.cli.recovery:recovery_", "Paint lenses into a run's tiles: which does it find?"),
     "explain": ("scanner.cli.explain:explain", "Explain an object of a run, or the networks of a bundle."),
     "schemas": ("scanner.cli.schemas:schemas", "Write the JSON Schema of every file and message."),
 }

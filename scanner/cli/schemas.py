@@ -22,7 +22,8 @@ from scanner.imaging_surveys import ImagingSurvey
 from scanner.labels.importing import ImportedSetRecord
 from scanner.modelling.lens_model import LensModel
 from scanner.records import CommitRecord, FailedTile, Record, SealedRecord, Tile
-from scanner.recovery.selection import SelectionFunction
+from scanner.recovery.scan import RecoveryJob
+from scanner.recovery.stage import RecoveryRecord
 from scanner.report.explanations import AtlasRecord, Explanation, PageRecord
 from scanner.service.settings import ServiceConfig
 from scanner.simulation.datasets.dataset import DatasetRecord
@@ -77,7 +78,8 @@ MODELS: dict[str, type[Record]] = {
     "object-page": PageRecord,
     "explanation": Explanation,
     "lens-model": LensModel,
-    "selection-function": SelectionFunction,
+    "recovery": RecoveryRecord,
+    "recovery-job": RecoveryJob,
     "replay-report": ReplayReport,
     "tile": Tile,
     "failed-tile": FailedTile,

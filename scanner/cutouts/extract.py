@@ -24,7 +24,7 @@ from scanner.records import (
 from scanner.sky.alignment import NISP_MARGIN, STEP, nisp_pixels_outside, pixels_outside
 from scanner.sky.mosaic import Mosaic
 from scanner.sky.tile_images import TileImages
-from scanner.sky.warp import WarpedBand
+from scanner.sky.warp import WarpedBand, WarpedWindows
 
 _BINNED_PIXELS = STEP * NISP_CUTOUT_PIXELS
 
@@ -164,7 +164,7 @@ def _measure_padded(
             measured.sigma[row, band] = np.fmin(sigma, images.noise(name))
 
 
-def _slices(source: Mosaic | WarpedBand, columns: Int64, rows: Int64, out: Float32) -> None:
+def _slices(source: Mosaic | WarpedBand | WarpedWindows, columns: Int64, rows: Int64, out: Float32) -> None:
     for target, column, row in zip(out, columns.tolist(), rows.tolist(), strict=True):
         source.read_into(target, row, column)
 

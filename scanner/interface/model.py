@@ -68,7 +68,7 @@ def model(
 
     opened = _run(run, storage)
     folder = RunFolder(open_store(opened.location, storage or StorageConfig()))
-    config = _worked_on(folder.record().config, workers, scheduler, storage)
+    config = worked_on(folder.record().config, workers, scheduler, storage)
     with sigterm_interrupts(), bar("modelling", shown=progress, unit="candidates") as move:
         return model_run(opened.location, config, move, top)
 
@@ -139,7 +139,7 @@ def _run(run: str | Path | Run, storage: StorageConfig | None) -> Run:
     return run if isinstance(run, Run) else Run(str(run), storage)
 
 
-def _worked_on(config: RunConfig, workers: int | None, scheduler: str | None, storage: StorageConfig | None) -> RunConfig:
+def worked_on(config: RunConfig, workers: int | None, scheduler: str | None, storage: StorageConfig | None) -> RunConfig:
     """A run's configuration with other workers and another way to its stores."""
     changes = {name: value for name, value in (("workers", workers), ("scheduler", scheduler)) if value is not None}
     config = config.model_copy(update={"engine": config.engine.model_copy(update=changes)})

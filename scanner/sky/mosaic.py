@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from copy import copy
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -194,6 +195,12 @@ class Mosaic:
         if not sum(good) and not any(bool(np.isfinite(strip).any()) for strip in self._strips()):
             raise TileError(f"{self.name}: the {self.band} mosaic holds not one good pixel (all NaN or masked).")
         return sum(good) / (len(good) * columns)
+
+    def repainted(self, paint: Callable[[FitsImage], FitsImage]) -> Mosaic:
+        """The same mosaic with other pixels, which ``paint`` makes of its own; to be used while this one is open."""
+        twin = copy(self)
+        twin._image = paint(self._image)
+        return twin
 
     @property
     def has_rms(self) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +15,7 @@ from astropy.wcs import NoConvergence
 from astropy.wcs.utils import pixel_to_skycoord, skycoord_to_pixel
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from scanner.config import SAME_ID_RADIUS_ARCSEC, TargetsConfig
 from scanner.errors import TileError
@@ -33,6 +36,8 @@ _SMALLEST_GOOD_FRACTION = 0.1
 #: Rows of a strip's own, and of its neighbours' on either side (25.6").
 STRIP_ROWS = 1280
 OVERLAP_ROWS = 256
+#: Half the side of the window that sources near a place are detected in.
+NEAR_PIXELS = 192
 #: Fewest pixels above the threshold that make a source.
 SMALLEST_AREA_PIXELS = 5
 DEBLENDING_LEVELS = 32
@@ -77,7 +82,29 @@ class _Found:
     notes: tuple[str, ...] = ()
 
 
-def list_targets(tile: Tile, vis: Mosaic, config: TargetsConfig) -> TargetSelection:
+@dataclass(frozen=True)
+class Near:
+    """Places, the only ones whose objects are wanted: ``x, y`` (N,) pixels of VIS, and how far from them objects may lie.
+
+    ``sky``: the background of the whole mosaic. Places are further from one another than ``2 radius_pixels``.
+    """
+
+    x: Float64
+    y: Float64
+    radius_pixels: float
+    sky: BackgroundMap
+
+    def holds(self, x: Float64, y: Float64) -> NDArray[np.bool_]:
+        """Which positions lie near a place, (M,); positions that are not known do not."""
+        known = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+        near = np.zeros(len(x), dtype=np.bool_)
+        if len(known) and len(self.x):
+            distance, _ = cKDTree(np.stack([self.x, self.y], axis=1)).query(np.stack([x[known], y[known]], axis=1))
+            near[known] = distance <= self.radius_pixels
+        return near
+
+
+def list_targets(tile: Tile, vis: Mosaic, config: TargetsConfig, near: Near | None = None) -> TargetSelection:
     """List the targets of a tile.
 
     - Objects outside the mosaic (their pixel, not their cutout) and rows without a position count as ``n_outside``.
@@ -97,6 +124,8 @@ def list_targets(tile: Tile, vis: Mosaic, config: TargetsConfig) -> TargetSelect
         Its VIS mosaic; read only by detection, in strips.
     config
         Source and limits.
+    near
+        List objects there only: the very ones that are there in the list of all.
 
     Raises
     ------
@@ -109,14 +138,14 @@ def list_targets(tile: Tile, vis: Mosaic, config: TargetsConfig) -> TargetSelect
     if source == "catalogue":
         found = _from_catalogue(tile, vis, config.survey)
     elif source == "detection":
-        found = _from_detection(vis, config)
+        found = _from_detection(vis, config, near)
     else:
         found = _from_grid(vis, config)
     ny, nx = vis.shape
     inside = (found.x >= -0.5) & (found.x < nx - 0.5) & (found.y >= -0.5) & (found.y < ny - 0.5)
     if source == "catalogue" and len(inside) > 0 and not inside.any():
         raise TileError(f"{tile.catalogue}: none of its {len(inside):,} positions lies in {vis.name}; do they belong together?")
-    keep = inside.copy()
+    keep = inside.copy() if near is None else inside & near.holds(found.x, found.y)
     notes = []
     if source != "grid" and config.magnitude_limit is not None:
         if found.magnitude is None:
@@ -203,8 +232,8 @@ def _near(vis: Mosaic, ra: Float64, dec: Float64) -> np.ndarray[tuple[int], np.d
     return np.asarray(distance <= chord(min(reach, 180 * 3600.0)), dtype=np.bool_)
 
 
-def _from_detection(vis: Mosaic, config: TargetsConfig) -> _Found:
-    detections = detect(vis, config.detection_sigma, max(config.min_area_pixels, SMALLEST_AREA_PIXELS))
+def _from_detection(vis: Mosaic, config: TargetsConfig, near: Near | None) -> _Found:
+    detections = detect(vis, config.detection_sigma, max(config.min_area_pixels, SMALLEST_AREA_PIXELS), near=near)
     ra, dec = _sky(vis, detections.x, detections.y)
     magnitude = None
     zero_point = vis.zero_point if np.isfinite(vis.zero_point) else config.survey.zero_point("VIS")
@@ -287,7 +316,12 @@ class Detections:
 
 
 def detect(
-    image: Mosaic, threshold_sigma: float, photometry_area: int = SMALLEST_AREA_PIXELS, *, strip_rows: int = STRIP_ROWS
+    image: Mosaic,
+    threshold_sigma: float,
+    photometry_area: int = SMALLEST_AREA_PIXELS,
+    *,
+    strip_rows: int = STRIP_ROWS,
+    near: Near | None = None,
 ) -> Detections:
     """Detect sources.
 
@@ -295,6 +329,9 @@ def detect(
     pixel, where it is seen whole together with its neighbours. So where the strips begin makes no difference to single sources
     smaller than the overlap, and to those in blends a few pixels (sep shares their faint pixels out by a draw whose seed is the
     same for every strip); the strips are always the same, and so is the result. Memory does not depend on the height.
+
+    Near given places it reads a window around each, which makes no difference either to what is smaller than
+    :data:`NEAR_PIXELS`.
 
     Parameters
     ----------
@@ -306,43 +343,68 @@ def detect(
         Fluxes are measured of sources with at least this many pixels.
     strip_rows
         Rows of a strip.
+    near
+        Detect sources there only, place by place.
 
     Raises
     ------
     TileError
         A blend holds more sources or pixels than sep can take.
     """
-    ny = image.shape[0]
-    sky = measure_background(image)
+    (ny, nx), sky = image.shape, measure_background(image) if near is None else near.sky
     # A noiseless image has no scale of its own: every pixel above its sky is part of a source.
     noise = np.maximum(np.nan_to_num(sky.noise, nan=1.0), np.finfo(np.float32).tiny)
     sky = BackgroundMap(level=np.nan_to_num(sky.level), noise=noise, y=sky.y, x=sky.x)
-    found = [
-        _detect_strip(image, sky, threshold_sigma, photometry_area, y0, min(y0 + strip_rows, ny))
-        for y0 in range(0, ny, strip_rows)
-    ]
-    x, y, area, flux = np.concatenate(found, axis=1)
-    return Detections(x=x, y=y, area=area, flux=flux)
+    how = threshold_sigma, photometry_area
+    found = [np.empty((4, 0))]
+    if near is None:
+        for y0 in range(0, ny, strip_rows):
+            y1 = min(y0 + strip_rows, ny)
+            strip = max(0, y0 - OVERLAP_ROWS), min(ny, y1 + OVERLAP_ROWS), 0, nx
+            found.append(_detect_window(image, sky, *how, strip, partial(_in_rows, y0, y1)))
+    else:
+        for x, y in zip(near.x.tolist(), near.y.tolist(), strict=True):
+            y0, y1 = (min(max(edge, 0), ny) for edge in (round(y) - NEAR_PIXELS, round(y) + NEAR_PIXELS + 1))
+            x0, x1 = (min(max(edge, 0), nx) for edge in (round(x) - NEAR_PIXELS, round(x) + NEAR_PIXELS + 1))
+            found.append(_detect_window(image, sky, *how, (y0, y1, x0, x1), partial(_in_disc, x, y, near.radius_pixels)))
+    columns, rows, area, flux = np.concatenate(found, axis=1)
+    return Detections(x=columns, y=rows, area=area, flux=flux)
 
 
-def _detect_strip(image: Mosaic, sky: BackgroundMap, threshold_sigma: float, photometry_area: int, y0: int, y1: int) -> Float64:
-    """Sources whose brightest pixel is in the rows y0 to y1: (4, N) float64 of x, y, area, flux."""
-    ny, nx = image.shape
-    first, last = max(0, y0 - OVERLAP_ROWS), min(ny, y1 + OVERLAP_ROWS)
-    pixels = image.read(first, last, 0, nx)
-    level, noise = sky.at(first, last, nx)
+def _in_rows(y0: int, y1: int, row: Int64, _x: Float64, _y: Float64) -> NDArray[np.bool_]:
+    return np.asarray((row >= y0) & (row < y1), dtype=np.bool_)
+
+
+def _in_disc(at_x: float, at_y: float, radius: float, _row: Int64, x: Float64, y: Float64) -> NDArray[np.bool_]:
+    return np.asarray(np.hypot(x - at_x, y - at_y) <= radius, dtype=np.bool_)
+
+
+def _detect_window(
+    image: Mosaic,
+    sky: BackgroundMap,
+    threshold_sigma: float,
+    photometry_area: int,
+    window: tuple[int, int, int, int],
+    is_own: Callable[[Int64, Float64, Float64], NDArray[np.bool_]],
+) -> Float64:
+    """Own sources of a window (first and last row, first and last column): (4, N) float64 of x, y, area, flux.
+
+    ``is_own``: called with the row of each source's brightest pixel, its x and its y.
+    """
+    pixels = image.read(*window)
+    level, noise = sky.at(*window)
     pixels -= level
     bad = ~np.isfinite(pixels)
     pixels[bad] = 0.0
     sources, segments = _extract(image, pixels, noise, bad, threshold_sigma)
-    rows = sources["ypeak"] + first
-    own = np.flatnonzero((rows >= y0) & (rows < y1))
+    rows = sources["ypeak"] + window[0]
+    own = np.flatnonzero(is_own(rows, sources["x"] + window[2], sources["y"] + window[0]))
     own = own[np.lexsort((sources["xpeak"][own], rows[own]))]
     chosen = sources[own]
     flux = np.full(len(own), np.nan)
     large = chosen["npix"] >= photometry_area
     flux[large] = _kron_flux(pixels, bad, chosen[large], segments, own[large] + 1)
-    return np.stack([chosen["x"], chosen["y"] + first, chosen["npix"].astype(np.float64), flux])
+    return np.stack([chosen["x"] + window[2], chosen["y"] + window[0], chosen["npix"].astype(np.float64), flux])
 
 
 def _extract(
@@ -400,10 +462,39 @@ class BackgroundMap:
     y: Float64
     x: Float64
 
-    def at(self, y0: int, y1: int, width: int) -> tuple[Float32, Float32]:
-        """Level and noise of the rows ``y0`` to ``y1`` of a mosaic ``width`` pixels wide, (y1 - y0, width) float32 each."""
-        rows, columns = np.arange(y0, y1, dtype=np.float64), np.arange(width, dtype=np.float64)
+    def at(self, y0: int, y1: int, x0: int, x1: int) -> tuple[Float32, Float32]:
+        """Level and noise of the rows ``y0 … y1 - 1`` and columns ``x0 … x1 - 1``, (y1 - y0, x1 - x0) float32 each."""
+        rows, columns = np.arange(y0, y1, dtype=np.float64), np.arange(x0, x1, dtype=np.float64)
         return _interpolate(self.level, self.y, self.x, rows, columns), _interpolate(self.noise, self.y, self.x, rows, columns)
+
+
+@dataclass(frozen=True)
+class BackgroundCells:
+    """Level and noise of each cell of a mosaic as they were measured, (ny, nx) float64; NaN where too few pixels are good."""
+
+    level: Float64
+    noise: Float64
+
+    def smoothed(self, shape: tuple[int, int]) -> BackgroundMap:
+        """The background of the mosaic of this shape, in pixels."""
+        y, x = (_centres(_edges(length)) for length in shape)
+        return BackgroundMap(level=_smooth(self.level), noise=_smooth(self.noise), y=y, x=x)
+
+    def renewed(self, image: Mosaic, x: Float64, y: Float64, reach_pixels: int) -> BackgroundCells:
+        """The cells of a mosaic that has changed within squares of ``2 reach_pixels`` a side around places, (N,) pixels."""
+        level, noise = self.level.copy(), self.noise.copy()
+        y_edges, x_edges = (np.array(_edges(length)) for length in image.shape)
+        changed: set[tuple[int, int]] = set()
+        for column, row in zip(x.tolist(), y.tolist(), strict=True):
+            rows, columns = (
+                np.flatnonzero((edges[:-1] <= place + reach_pixels) & (edges[1:] > place - reach_pixels)).tolist()
+                for edges, place in ((y_edges, row), (x_edges, column))
+            )
+            changed.update((i, j) for i in rows for j in columns)
+        for i, j in sorted(changed):
+            pixels = image.read(int(y_edges[i]), int(y_edges[i + 1]), int(x_edges[j]), int(x_edges[j + 1]))
+            level[i, j], noise[i, j] = cell_statistics(pixels[::_SAMPLING, ::_SAMPLING])
+        return BackgroundCells(level, noise)
 
 
 def measure_background(image: Mosaic) -> BackgroundMap:
@@ -413,6 +504,11 @@ def measure_background(image: Mosaic) -> BackgroundMap:
     the median where the cell is crowded (mean and median differ by more than 0.3 sigma); median filter over 3×3 cells;
     interpolate between the centres of the cells. It is measured once over the whole mosaic.
     """
+    return measure_cells(image).smoothed(image.shape)
+
+
+def measure_cells(image: Mosaic) -> BackgroundCells:
+    """Measure the background of each cell of a mosaic, see :func:`measure_background`."""
     ny, nx = image.shape
     y_edges, x_edges = _edges(ny), _edges(nx)
     level, noise = np.full((2, len(y_edges) - 1, len(x_edges) - 1), np.nan)
@@ -420,7 +516,7 @@ def measure_background(image: Mosaic) -> BackgroundMap:
         strip = image.read(y0, y1, 0, nx)
         for j, (x0, x1) in enumerate(pairwise(x_edges)):
             level[i, j], noise[i, j] = cell_statistics(strip[::_SAMPLING, x0:x1:_SAMPLING])
-    return BackgroundMap(level=_smooth(level), noise=_smooth(noise), y=_centres(y_edges), x=_centres(x_edges))
+    return BackgroundCells(level, noise)
 
 
 def cell_statistics(pixels: Float32) -> tuple[float, float]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import copy
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -10,10 +13,11 @@ from scanner.config import CutoutsConfig
 from scanner.errors import TileError
 from scanner.records import BANDS, NISP_BANDS, NISP_PIXEL_SCALE_ARCSEC, VIS_PIXEL_SCALE_ARCSEC, Band, Tile
 from scanner.sky.alignment import Alignment, align
+from scanner.sky.fits_image import FitsImage
 from scanner.sky.local_files import ScratchFolder
 from scanner.sky.mosaic import AbsentBand, Mosaic, area_deg2, open_mosaic
 from scanner.sky.regrid import fits_grid, on_grid
-from scanner.sky.warp import WarpedBand, covering_grid, warp
+from scanner.sky.warp import WarpedBand, WarpedWindows, covering_grid, warp
 
 
 class TileImages:
@@ -38,7 +42,7 @@ class TileImages:
         self.vis = mosaics["VIS"]
         self.nisp = {band: mosaics[band] for band in NISP_BANDS}
         self._scratch = scratch
-        self._warped: dict[Band, WarpedBand] = {}
+        self._warped: dict[Band, WarpedBand | WarpedWindows] = {}
         self.alignment: Alignment = align(self.vis, self.nisp)
         good = {band: mosaic.good_fraction() for band, mosaic in mosaics.items()}
         self.sky_area_deg2 = area_deg2(self.vis.wcs, self.vis.shape) * good["VIS"]
@@ -65,7 +69,22 @@ class TileImages:
         # A cutout's pixel is the sum of so many of the mosaic's, whose noise adds up in quadrature.
         return mosaic.median_rms() * scale / mosaic.pixel_scale_arcsec
 
-    def source(self, band: Band) -> Mosaic | WarpedBand:
+    def repainted(self, paint: Callable[[Mosaic, FitsImage], FitsImage]) -> TileImages:
+        """The same tile with other pixels, which ``paint`` makes of each mosaic's; to be used while this one is open.
+
+        It resamples a band of the case ``warp`` where it is looked at, window by window.
+        """
+        twin = copy(self)
+        twin.vis = self.vis.repainted(partial(paint, self.vis))
+        twin.nisp = {band: mosaic.repainted(partial(paint, mosaic)) for band, mosaic in self.nisp.items()}
+        twin._warped = {
+            band: WarpedWindows(twin.nisp[band], self.vis.wcs, covering_grid(geometry, self.vis.shape))
+            for band, geometry in self.alignment.bands.items()
+            if geometry.case == "warp"
+        }
+        return twin
+
+    def source(self, band: Band) -> Mosaic | WarpedBand | WarpedWindows:
         """The pixels that a NISP band is cut from; a band of the case ``warp`` is resampled when it is first asked for.
 
         Raises

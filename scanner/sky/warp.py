@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from astropy.wcs import WCS
@@ -58,16 +58,41 @@ class WarpedBand:
 
     def read_into(self, out: Float32, y0: int, x0: int) -> None:
         """Fill an array with the window whose first pixel is (x0, y0); NaN outside."""
-        top, bottom = max(y0, 0), min(y0 + out.shape[0], self.shape[0])
-        left, right = max(x0, 0), min(x0 + out.shape[1], self.shape[1])
-        if (bottom - top, right - left) != out.shape:
-            out.fill(np.nan)
-        if bottom > top and right > left:
-            out[top - y0 : bottom - y0, left - x0 : right - x0] = self._image.window(top, bottom, left, right)
+        _read_inside(self.shape, self._image.window, out, y0, x0)
 
     def close(self) -> None:
         """Let go of the file."""
         self._image.close()
+
+
+class WarpedWindows:
+    """A band that is resampled where it is looked at: the pixels of :func:`warp`, to the rounding of float32."""
+
+    def __init__(self, mosaic: Mosaic, vis_wcs: WCS, grid: WarpGrid) -> None:
+        self._mosaic, self._vis_wcs, self._grid = mosaic, vis_wcs, grid
+
+    def read_into(self, out: Float32, y0: int, x0: int) -> None:
+        """Fill an array with the window whose first pixel is (x0, y0); NaN outside."""
+
+        def window(top: int, bottom: int, left: int, right: int) -> Float32:
+            return resample(self._mosaic, self._vis_wcs, self._grid, top, left, (bottom - top, right - left))
+
+        _read_inside(self._grid.shape, window, out, y0, x0)
+
+    def close(self) -> None:
+        """Do nothing: there are no files."""
+
+
+def _read_inside(
+    shape: tuple[int, int], window: Callable[[int, int, int, int], NDArray[Any]], out: Float32, y0: int, x0: int
+) -> None:
+    """Fill an array from what lies inside an image; NaN elsewhere."""
+    top, bottom = max(y0, 0), min(y0 + out.shape[0], shape[0])
+    left, right = max(x0, 0), min(x0 + out.shape[1], shape[1])
+    if (bottom - top, right - left) != out.shape:
+        out.fill(np.nan)
+    if bottom > top and right > left:
+        out[top - y0 : bottom - y0, left - x0 : right - x0] = window(top, bottom, left, right)
 
 
 def warp(mosaic: Mosaic, vis_wcs: WCS, grid: WarpGrid, scratch: ScratchFolder) -> WarpedBand:

@@ -11,9 +11,9 @@ from pathlib import Path
 from scanner.config import StorageConfig
 from scanner.storage.contract import Entry, Staging, Store
 from scanner.storage.disk import LocalStore
-from scanner.storage.location import is_remote, join, split
+from scanner.storage.location import absolute, is_remote, join, split
 
-__all__ = ["Entry", "Staging", "Store", "fetch_file", "is_remote", "join", "open_store", "read_file", "split"]
+__all__ = ["Entry", "Staging", "Store", "absolute", "fetch_file", "is_remote", "join", "open_store", "read_file", "split"]
 
 
 def open_store(location: str, config: StorageConfig) -> Store:

@@ -39,6 +39,11 @@ def is_remote(location: str) -> bool:
     return bool(scheme_of(location))
 
 
+def absolute(location: str) -> str:
+    """A location as any process of a run's machines can use it, whatever folder it works in."""
+    return location if is_remote(location) else str(Path(location).resolve())
+
+
 def bucket_and_key(location: str) -> tuple[str, str]:
     """``s3://bucket`` and ``key`` of the URL ``s3://bucket/key``, without slashes at the end."""
     scheme, _, rest = location.partition("://")

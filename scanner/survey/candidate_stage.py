@@ -12,7 +12,7 @@ import numpy as np
 from astropy.wcs import WCS
 
 from scanner.config import RunConfig
-from scanner.errors import ContentError, ScannerError, UnavailableError
+from scanner.errors import ContentError, OutputError, ScannerError, ScratchFullError, UnavailableError
 from scanner.records import CommitRecord, CutoutBatch, FailedTile, Record, Tile
 from scanner.storage import open_store
 from scanner.survey.candidate_cutouts import tile_cutouts
@@ -36,12 +36,16 @@ class CandidatesJob(Record):
 
 
 class CandidatesOutcome(Record):
-    """Outcome of a job: how many candidates are done, why others are not; ``temporary``: to be tried again."""
+    """Outcome of a job: how many candidates are done, why others are not.
+
+    ``temporary``: to be tried again. ``fatal``: no other job could fare better, as where a disk is full.
+    """
 
     tile_id: str
     n_done: int
     reason: str = ""
     temporary: bool = False
+    fatal: bool = False
 
     @property
     def succeeded(self) -> bool:
@@ -100,12 +104,19 @@ def run_jobs(
     """Do the jobs on the workers: how many candidates are done then, and tiles that failed, with reasons.
 
     ``on_done``: called with the number of candidates done, after each job.
+
+    Raises
+    ------
+    OutputError
+        What a worker made cannot be written.
     """
     n_done = 0
     failed: dict[str, FailedTile] = {}
     with closing(run_on_workers(jobs, len(jobs), config, steps)) as outcomes:
         for outcome in outcomes:
             n_done += outcome.n_done
+            if outcome.fatal:
+                raise OutputError(outcome.reason)
             if outcome.reason:
                 failed[outcome.tile_id] = FailedTile(tile_id=outcome.tile_id, reason=outcome.reason)
             on_done(n_done)
@@ -115,14 +126,15 @@ def run_jobs(
 def outcome_of(job: CandidatesJob, written: Iterator[int], on_progress: OnProgress) -> CandidatesOutcome:
     """Do a job on a worker; ``written`` does one candidate after the other and yields how many are written."""
     n_done, n_targets = 0, len(job.target_ids)
-    reason, temporary = "", False
+    reason, temporary, fatal = "", False, False
     on_progress(TileProgress(tile_id=job.tile.tile_id, n_done=0, n_targets=n_targets))
     try:
         for n_done in written:
             on_progress(TileProgress(tile_id=job.tile.tile_id, n_done=n_done, n_targets=n_targets))
     except ScannerError as error:
-        reason, temporary = str(error), isinstance(error, UnavailableError)
-    return CandidatesOutcome(tile_id=job.tile.tile_id, n_done=n_done, reason=reason, temporary=temporary)
+        reason, temporary = str(error), isinstance(error, UnavailableError | ScratchFullError)
+        fatal = isinstance(error, OutputError) and not temporary
+    return CandidatesOutcome(tile_id=job.tile.tile_id, n_done=n_done, reason=reason, temporary=temporary, fatal=fatal)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 from scanner import __version__
 from scanner.catalogue.known_lenses import load_known_lenses
@@ -18,7 +17,7 @@ from scanner.errors import error_with_code
 from scanner.records import FailedTile, Tile
 from scanner.sky import tile_list
 from scanner.sky.tile_list import TileList
-from scanner.storage import is_remote
+from scanner.storage import absolute
 from scanner.survey.folder import fingerprint
 from scanner.survey.folder.ledger import DamagedTileError, RunFolder, RunRecord
 from scanner.survey.folder.resume import HEAD_START_S, InputChecks, committed_inputs, input_checks, open_run
@@ -167,7 +166,7 @@ def _jobs(
 def _job(tile: Tile, folder: RunFolder, record: RunRecord, bundle: Bundle) -> TileJob:
     return TileJob(
         tile=tile,
-        run_folder=_absolute(folder.location),
+        run_folder=absolute(folder.location),
         hold=folder.hold,
         config=record.config,
         provider=record.provider,
@@ -180,7 +179,7 @@ def _job(tile: Tile, folder: RunFolder, record: RunRecord, bundle: Bundle) -> Ti
 def _record(request: RunRequest, listed: TileList, bundle: Bundle, provider: str) -> RunRecord:
     return RunRecord(
         scanner_version=__version__,
-        tile_list=_absolute(request.tile_list),
+        tile_list=absolute(request.tile_list),
         tile_ids=tuple(sorted({*listed.tiles, *(tile.tile_id for tile in listed.failed)})),
         bundle_name=bundle.manifest.name,
         bundle_version=bundle.manifest.version,
@@ -190,11 +189,6 @@ def _record(request: RunRequest, listed: TileList, bundle: Bundle, provider: str
         config=request.config,
         decision=bundle.decision_rule(request.config.scoring.beta, request.config.scoring.threshold),
     )
-
-
-def _absolute(location: str) -> str:
-    """The location as any process of the run's machines can use it, whatever folder it works in."""
-    return location if is_remote(location) else str(Path(location).resolve())
 
 
 def _provider(bundle: Bundle, config: RunConfig) -> str:

@@ -45,7 +45,7 @@ def test_a_sloping_sky_is_followed_across_a_hole(tmp_path: Path) -> None:
     pixels[500:800, 200:600] = np.nan
     with mosaic_of(pixels, tmp_path / "slope.fits") as mosaic:
         sky = measure_background(mosaic)
-    level, noise = sky.at(300, 1000, nx)
+    level, noise = sky.at(300, 1000, 0, nx)
     assert level.shape == noise.shape == (700, nx)
     assert level.dtype == noise.dtype == np.float32
     # Inside the outermost cell centres, beyond which the maps are constant; in the hole, the nearest cell stands in.
@@ -53,7 +53,7 @@ def test_a_sloping_sky_is_followed_across_a_hole(tmp_path: Path) -> None:
     assert error.max() < 0.6
     assert np.median(error) < 0.1
     np.testing.assert_allclose(noise[:, 450], 1.5, rtol=0.05)
-    whole, _ = sky.at(0, ny, nx)
+    whole, _ = sky.at(0, ny, 0, nx)
     np.testing.assert_array_equal(whole[300:1000], level)
 
 
@@ -61,4 +61,4 @@ def test_nothing_good(tmp_path: Path) -> None:
     with mosaic_of(np.full((40, 40), np.nan), tmp_path / "nan.fits") as mosaic:
         sky = measure_background(mosaic)
     assert sky.level.shape == (1, 1)
-    assert np.isnan(sky.at(0, 40, 40)).all()
+    assert np.isnan(sky.at(0, 40, 0, 40)).all()

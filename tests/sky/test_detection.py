@@ -9,7 +9,7 @@ from scanner.errors import TileError
 from scanner.records import BandFiles, Float32, Float64, ImageRef
 from scanner.sky import targets
 from scanner.sky.mosaic import Mosaic, open_mosaic
-from scanner.sky.targets import Detections, detect
+from scanner.sky.targets import Detections, Near, detect, measure_background, measure_cells
 
 NOISE = 0.002
 REAL = Path(__file__).parents[2].parent / "shared" / "real" / "euclid-group" / "group.fits"
@@ -92,6 +92,26 @@ def test_strips_make_no_difference(mosaic_of: Opener) -> None:
             again = by_rows(detect(mosaic, 1.5, strip_rows=strip_rows))
             np.testing.assert_array_equal(again, cut)
     assert len(whole) > 100
+
+
+def test_near_places_is_found_what_is_found_there_in_the_whole(mosaic_of: Opener) -> None:
+    shape, generator = (900, 900), np.random.default_rng(3)
+    x, y = generator.uniform(0, 900, (2, 250))
+    before = blobs(shape, x, y, 10 ** generator.uniform(-0.5, 1.0, 250), generator.uniform(1.5, 4, 250))
+    before[:, 200:203] = np.nan
+    # What is painted afterwards, at places far from one another and at an edge, changes the sky of some cells.
+    places = np.array([[895.0, 300.0], [450.0, 450.0], [80.0, 700.0], [700.0, 890.0]])
+    after = before + (blobs(shape, *places.T, np.full(4, 30.0), np.full(4, 4.0)) - blobs(shape, *np.empty((4, 0))))
+    with mosaic_of(before) as old, mosaic_of(after) as new:
+        cells = measure_cells(old).renewed(new, *places.T, 40)
+        sky = cells.smoothed(shape)
+        np.testing.assert_array_equal(sky.level, measure_background(new).level)
+        np.testing.assert_array_equal(sky.noise, measure_background(new).noise)
+        whole = by_rows(detect(new, 1.5))
+        found = by_rows(detect(new, 1.5, near=Near(*places.T, 25.0, sky)))
+        close = np.hypot(whole[:, :1] - places[:, 0], whole[:, 1:2] - places[:, 1]).min(axis=1) <= 25.0
+    assert 4 <= len(found) == close.sum() < len(whole) / 5
+    np.testing.assert_allclose(found, whole[close], rtol=1e-6)
 
 
 def test_close_pair_is_told_apart(mosaic_of: Opener) -> None:

@@ -220,7 +220,7 @@ def paint_stamp(item: CutoutScene, brush: Brush, vis: Mosaic, mosaic: Mosaic, x:
         Of the noise.
     """
     frame, band = _frame(vis, mosaic, x, y), mosaic.band
-    samples = 3 if frame.scale > 2.0 * VIS_PIXEL_SCALE_ARCSEC else 1
+    samples = _samples(frame.scale)
     fine = frame.scale / samples
     side = CANVAS_PIXELS // samples
     column, row = round(frame.x) - side // 2, round(frame.y) - side // 2
@@ -238,6 +238,16 @@ def paint_stamp(item: CutoutScene, brush: Brush, vis: Mosaic, mosaic: Mosaic, x:
     cut = (CANVAS_PIXELS - _KEPT) // 2 // samples
     pixels = _with_noise(canvas, band, samples, cut, brush, item, rng) * np.float32(flux_scale(mosaic.zero_point, band))
     return Stamp(row + cut, column + cut, pixels)
+
+
+def _samples(scale_arcsec: float) -> int:
+    """Fine pixels along a side of a mosaic's pixel."""
+    return 3 if scale_arcsec > 2.0 * VIS_PIXEL_SCALE_ARCSEC else 1
+
+
+def stamp_reach_pixels(pixel_scale_arcsec: float) -> int:
+    """How far from its object a stamp reaches at most, in pixels of this size."""
+    return _KEPT // 2 // _samples(pixel_scale_arcsec) + 2
 
 
 def _with_noise(
@@ -305,7 +315,7 @@ def _paint_tile(request: InjectionRequest, out: Path, plan: Plan, summary: TileS
     first = int(rows[0]) if len(rows) else 0
     scratch = ScratchFolder(scratch_of(out))
     brush = brush_of(summary, tile_psfs(tile, scratch))
-    scenes = [_scene(request, here, brush, k, first + k) for k in range(len(here))]
+    scenes = [mosaic_scene(request, here, brush, k, first + k) for k in range(len(here))]
     with open_tile(tile, CutoutsConfig(require_all_bands=True), scratch_of(out)) as images:
         mosaics: dict[Band, Mosaic] = {"VIS": images.vis, **images.nisp}
         (out / tile.tile_id).mkdir(exist_ok=True)
@@ -318,7 +328,8 @@ def _paint_tile(request: InjectionRequest, out: Path, plan: Plan, summary: TileS
     write_part(_truth(out, number), truth_with_places(truth, here, request.tiles))
 
 
-def _scene(request: InjectionRequest, plan: Plan, brush: Brush, k: int, index: int) -> CutoutScene:
+def mosaic_scene(request: InjectionRequest, plan: Plan, brush: Brush, k: int, index: int) -> CutoutScene:
+    """What is painted at row ``k`` of a plan, which is object ``index`` of the request."""
     rng = object_generator(request, index)
     painted = paint_object(rng, plan.class_name[k], bool(plan.into_sky[k]), plan.host(k), request.drawn_as.options)
     return painted_scene(rng, painted, [], 0.0, 0.0, tile_exposure(rng, brush))
@@ -361,9 +372,14 @@ class _Stamps:
                 strip[bottom - row : top - row, left:right] += pixels
 
     def _draw(self, k: int) -> Stamp:
-        rng = np.random.default_rng([self._request.seed, self._first + k, BANDS.index(self._mosaic.band), 0x6E6F6973])
+        rng = grain_generator(self._request.seed, self._first + k, self._mosaic.band)
         x, y = float(self._places.x[k]), float(self._places.y[k])
         return paint_stamp(self._scenes[k], self._brush, self._vis, self._mosaic, x, y, rng)
+
+
+def grain_generator(seed: int, index: int, band: Band) -> Generator:
+    """The random numbers of the noise of an object's light in a band of a mosaic."""
+    return np.random.default_rng([seed, index, BANDS.index(band), 0x6E6F6973])
 
 
 def _copy(tile: Tile, band: Band, path: Path, stamps: _Stamps, scratch: ScratchFolder) -> None:

@@ -80,8 +80,18 @@ def places_of(objects: MeasuredObjects, chosen: NDArray[np.bool_], kind: int) ->
     )
 
 
-def empty_places(images: TileImages, targets: Targets, most: int, seed: list[int], region: Region | None = None) -> Places:
-    """Points of a lattice far from every object, in a random order, at most ``most`` of them; with a region, in it alone."""
+def empty_places(
+    images: TileImages,
+    targets: Targets,
+    most: int,
+    seed: list[int],
+    region: Region | None = None,
+    good_around: bool = True,
+) -> Places:
+    """Points of a lattice far from every object, in a random order, at most ``most`` of them; with a region, in it alone.
+
+    ``good_around``: the pixels of a cutout there are good; otherwise only that of the point itself, in VIS.
+    """
     x, y = grid_positions(images.vis.shape, images.vis.pixel_scale_arcsec, _EMPTY_STEP_ARCSEC)
     if len(targets):
         distance, _ = cKDTree(np.stack([targets.x, targets.y], axis=1)).query(np.stack([x, y], axis=1))
@@ -98,8 +108,15 @@ def empty_places(images: TileImages, targets: Targets, most: int, seed: list[int
         here = Targets(healpix_29(ra, dec), ra, dec, x[some], y[some], np.full(len(some), np.nan, dtype=np.float32))
         if region is not None:
             here = here.take(np.flatnonzero(is_inside(ra, dec, region)))
-        objects = measure_objects(images, here)
-        found.append(places_of(objects, objects.good, EMPTY))
+        if good_around:
+            objects = measure_objects(images, here)
+            found.append(places_of(objects, objects.good, EMPTY))
+        else:
+            pixels = zip(np.rint(here.x).astype(int).tolist(), np.rint(here.y).astype(int).tolist(), strict=True)
+            good = [bool(np.isfinite(images.vis.read(row, row + 1, column, column + 1))[0, 0]) for column, row in pixels]
+            here = here.take(np.flatnonzero(good))
+            kind, unknown = np.full(len(here), EMPTY, dtype=np.int8), np.full(len(here), np.nan)
+            found.append(Places(kind, here.target_id, here.ra, here.dec, here.x, here.y, *[unknown] * 4))
     return joined(found).take(np.arange(min(most, sum(map(len, found)))))
 
 
@@ -201,7 +218,13 @@ def scratch_of(out: Path) -> Path:
 
 
 def survey_tile(
-    tile: Tile, options: Options, most_empty: int, seed: list[int], scratch: Path | None, region: Region | None = None
+    tile: Tile,
+    options: Options,
+    most_empty: int,
+    seed: list[int],
+    scratch: Path | None,
+    region: Region | None = None,
+    good_around: bool = True,
 ) -> tuple[TileSummary, Places]:
     """Measure a tile.
 
@@ -219,6 +242,8 @@ def survey_tile(
         Folder for decompressed mosaics; None: a temporary one.
     region
         Where places are wanted; None: anywhere. What is measured of the tile is measured on all of it.
+    good_around
+        See :func:`empty_places`.
 
     Raises
     ------
@@ -239,7 +264,7 @@ def survey_tile(
         optics = {band: _optics(tile, images, band, objects, stars, scratch) for band in BANDS}
         host = _deflectors(objects, optics["VIS"].psf_width, options)
         galaxy = objects.good & ~host & (objects.magnitude <= GALAXY_LIMIT)
-        empty = empty_places(images, targets, most_empty, seed, region)
+        empty = empty_places(images, targets, most_empty, seed, region, good_around)
     places = joined([places_of(objects, host, DEFLECTOR), places_of(objects, galaxy, GALAXY), empty])
     summary = TileSummary(
         tile_id=tile.tile_id,

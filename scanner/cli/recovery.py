@@ -1,0 +1,72 @@
+"""``scanner recovery``: lenses painted into a run's own tiles, and what the run would have made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import click
+from rich.table import Column, Table
+
+from scanner.cli.model import EXIT_SOME_FAILED
+from scanner.cli.options import storage_options
+from scanner.cli.output import standard_output
+from scanner.config import StorageConfig
+from scanner.interface.recovery import recover
+
+
+@click.command("recovery")
+@click.argument("run_folder", metavar="RUN")
+@click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="Folder of the recovery.")
+@click.option("--n", type=click.IntRange(1, 10_000_000), default=20_000, show_default=True, help="Paint so many lenses.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Which lenses.")
+@click.option(
+    "--ground",
+    type=click.Choice(["both", "galaxies", "sky"]),
+    default="both",
+    show_default=True,
+    help="Paint onto real galaxies, whole lenses into the sky, or both.",
+)
+@click.option(
+    "--population",
+    type=click.Path(path_type=Path),
+    help="Table that lenses are drawn from: theta_e_arcsec and more [default: a survey's lenses].",
+)
+@click.option("--workers", type=click.IntRange(1), help="Worker processes [default: the run's].")
+@click.option("--scheduler", help="Address of a standing Dask scheduler, e.g. tcp://host:8786 or tls://host:8786.")
+@storage_options(of_run=True)
+def recovery_(
+    run_folder: str,
+    out: Path,
+    n: int,
+    seed: int,
+    ground: Literal["both", "galaxies", "sky"],
+    population: Path | None,
+    workers: int | None,
+    scheduler: str | None,
+    storage: StorageConfig,
+) -> int:
+    """Paint lenses into the tiles of the finished run in RUN, and see which it would have found.
+
+    Only their neighbourhoods are scanned, with the run's own settings and bundle. Each lens is a row of lenses.parquet in the
+    recovery's folder. The same command goes on where it was. Exit code 3: done, but some tiles failed.
+    """
+    report = recover(
+        run_folder,
+        out=out,
+        n=n,
+        seed=seed,
+        ground=ground,
+        population=population,
+        workers=workers,
+        scheduler=scheduler,
+        storage=None if storage == StorageConfig() else storage,
+    )
+    table = Table("fate", Column("lenses", justify="right"), box=None, pad_edge=False)
+    for fate, number in sorted(report.record.fates.items(), key=lambda item: -item[1]):
+        table.add_row(fate, f"{number:,}")
+    standard_output().print(table)
+    for failed in report.failed:
+        click.echo(f"Failed: tile {failed.tile_id}: {failed.reason}", err=True)
+    click.echo(f"{report.n_done:,} scanned now, {report.n_before:,} before; all are in {out / 'lenses.parquet'}.")
+    return EXIT_SOME_FAILED if report.failed else 0

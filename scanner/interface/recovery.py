@@ -1,0 +1,88 @@
+"""Recoveries in Python: lenses painted into a run's own tiles, and what the run would have made of them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from scanner.config import StorageConfig
+from scanner.interface.model import worked_on
+from scanner.interface.opened import Run
+from scanner.interface.progress import bar
+from scanner.processes import sigterm_interrupts
+from scanner.storage import absolute, open_store
+
+if TYPE_CHECKING:
+    from scanner.recovery.stage import RecoveryReport
+
+
+def recover(
+    run: str | Path | Run,
+    *,
+    out: str | Path,
+    n: int = 20_000,
+    seed: int = 0,
+    ground: Literal["galaxies", "sky", "both"] = "both",
+    population: str | Path | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    storage: StorageConfig | None = None,
+    progress: bool | None = None,
+) -> RecoveryReport:
+    """Paint lenses into the tiles of a finished run and scan them as it did, as ``scanner recovery`` does.
+
+    ``lenses.parquet`` in the folder has one row a lens: what it is, its fate, score and rank. What is scanned already is not
+    done again.
+
+    Parameters
+    ----------
+    run
+        A run folder, or what :func:`scanner.scan` returned.
+    out
+        Folder of the recovery.
+    n, seed
+        Lenses in all, and which: the same numbers paint the same lenses.
+    ground
+        Paint onto real galaxies, whole lenses into the sky, or both.
+    population
+        Table that lenses are drawn from (``theta_e_arcsec`` and more); by default the preset ``survey`` of the simulator.
+    workers, scheduler
+        Worker processes, or the address of a standing Dask scheduler; by default as the run had them.
+    storage
+        How object stores are reached; by default as the run reached them.
+    progress
+        Show a bar; by default on a terminal and in a notebook.
+
+    Returns
+    -------
+    RecoveryReport
+        ``record``, ``n_before``, ``n_done``, ``failed``.
+
+    Raises
+    ------
+    ScannerError
+        The run is not finished or damaged, the folder holds another recovery, or the table cannot be used.
+
+    Examples
+    --------
+    >>> import scanner
+    >>> report = scanner.recover("scan", out="recovery", n=4, seed=1, workers=1)
+    >>> report.record.n_lenses, sum(report.record.fates.values())
+    (4, 4)
+    """
+    from scanner.recovery import stage
+    from scanner.recovery.paint import RecoveryRequest, read_population
+    from scanner.survey.folder.ledger import RunFolder
+
+    location = run.location if isinstance(run, Run) else str(run)
+    folder = RunFolder(open_store(location, storage or StorageConfig()))
+    config = worked_on(folder.record().config, workers, scheduler, storage)
+    table = None if population is None else read_population(Path(population))
+    sha256 = None if table is None else hashlib.sha256(table).hexdigest()
+    request = RecoveryRequest(n_lenses=n, seed=seed, ground=ground, population_sha256=sha256)
+    # Workers work in folders of their own.
+    folder = RunFolder(open_store(absolute(location), config.storage))
+    store = open_store(absolute(str(out)), config.storage)
+    with sigterm_interrupts(), bar("recovering", shown=progress, unit="lenses") as move:
+        return stage.recover(folder, config, store, request, table, move)

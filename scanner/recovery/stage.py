@@ -1,0 +1,299 @@
+"""A recovery as a whole: each tile's share of the lenses, jobs for the workers, what is there already, ranks, the table."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.spatial import cKDTree
+
+from scanner import __version__
+from scanner.config import RankedBy, RunConfig
+from scanner.ensemble import bundles
+from scanner.errors import ContentError, OutputError
+from scanner.query.catalogue import Catalogue
+from scanner.records import FailedTile, Float32, SealedRecord, Tile
+from scanner.recovery.lenses import LENSES, SCHEMA
+from scanner.recovery.paint import RecoveryRequest
+from scanner.recovery.scan import POPULATION, RECOVERING, RecoveryJob, part_key
+from scanner.sky import tile_list
+from scanner.sphere import chord, unit_vectors
+from scanner.storage import Store
+from scanner.survey.candidate_stage import run_jobs
+from scanner.survey.folder.ledger import RunFolder, RunRecord
+from scanner.survey.published import CATALOGUE, open_published, read_tiles
+
+RECORD, PARTS, TILES = "recovery.json", "parts", "tiles"
+#: Lenses of one job: what a killed worker loses.
+LENSES_PER_JOB = 128
+
+
+class RecoveryRecord(SealedRecord):
+    """``recovery.json``: what was painted into which run, and what became of it.
+
+    ``tiles``: fingerprint of the input of each tile of the run. ``catalogue_sha256``: of the checksums of the run's catalogue, by
+    which lenses are ranked. ``fates``: number of lenses by fate. ``complete``: no tile failed, and all is there.
+    """
+
+    format_version: Literal[1] = 1
+    scanner_version: str
+    request: RecoveryRequest
+    run_folder: str
+    run_id: str
+    config_fingerprint: str
+    bundle_fingerprint: str
+    tiles: dict[str, str]
+    catalogue_sha256: str
+    complete: bool = False
+    n_lenses: int = 0
+    fates: dict[str, int] = Field(default_factory=dict)
+    failed: tuple[FailedTile, ...] = ()
+    sha256: dict[str, str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RecoveryReport:
+    """``n_before`` of the lenses were scanned already, ``n_done`` by this call; ``failed``: tiles with reasons."""
+
+    record: RecoveryRecord
+    n_before: int
+    n_done: int
+    failed: tuple[FailedTile, ...]
+
+
+def recover(
+    folder: RunFolder,
+    config: RunConfig,
+    out: Store,
+    request: RecoveryRequest,
+    population: bytes | None,
+    on_progress: Callable[[int, int], None],
+) -> RecoveryReport:
+    """Paint lenses into the tiles of a finished run and write ``lenses.parquet``; what is scanned already is not done again.
+
+    Parameters
+    ----------
+    folder, config
+        The run, and how it is worked on: where the workers are.
+    out
+        The recovery's folder.
+    request, population
+        What is painted; a table of :func:`~scanner.recovery.paint.read_population`, if any.
+    on_progress
+        Called with the number of lenses scanned and their number, before the first and after each job.
+
+    Raises
+    ------
+    InputMissingError, ContentError
+        The run is not finished, or damaged, or its bundle is not the one that it was scanned with.
+    OutputError
+        The folder holds another recovery, or of other tiles than the run has now; or it cannot be written.
+    """
+    run = folder.record()
+    table = read_tiles(folder.results(run))
+    areas = dict(zip(table["tile_id"].to_pylist(), table["sky_area_deg2"].to_pylist(), strict=True))
+    done = [tile_id for tile_id, state in zip(areas, table["state"].to_pylist(), strict=True) if state == "done"]
+    inputs = {tile_id: commit.input_fingerprint for tile_id in done if (commit := folder.commit_of(tile_id)) is not None}
+    if not inputs:
+        raise ContentError(f"{folder.location}: no tile of this run was scanned; there is nothing to paint into.")
+    catalogue_files = {name: sha256 for name, sha256 in run.sha256.items() if name.startswith(f"{CATALOGUE}/")}
+    record = RecoveryRecord(
+        scanner_version=__version__,
+        request=request,
+        run_folder=folder.location,
+        run_id=run.run_id,
+        config_fingerprint=run.config_fingerprint,
+        bundle_fingerprint=run.bundle_fingerprint,
+        tiles=inputs,
+        catalogue_sha256=hashlib.sha256(repr(sorted(catalogue_files.items())).encode()).hexdigest(),
+    )
+    with out.held():
+        before = _claimed(out, record)
+        if before.complete:
+            on_progress(before.n_lenses, request.n_lenses)
+            return RecoveryReport(before, before.n_lenses, 0, ())
+        if population is not None:
+            out.write(POPULATION, population)
+        tiles = tile_list.read(run.tile_list, config.storage).tiles
+        jobs = list(_jobs(folder, run, config, out, record, tiles, shares(request.n_lenses, {k: areas[k] for k in inputs})))
+        there = out.names(PARTS)
+        todo = [job for job in jobs if part_key(job.target_ids[0]).removeprefix(f"{PARTS}/") not in there]
+        n_before = request.n_lenses - sum(len(job.target_ids) for job in todo)
+        on_progress(n_before, request.n_lenses)
+        n_done, failed = run_jobs(todo, config, RECOVERING, lambda done: on_progress(n_before + done, request.n_lenses))
+        there = out.names(PARTS)
+        keys = [part_key(job.target_ids[0]) for job in jobs]
+        parts = [pq.read_table(pa.BufferReader(out.read(key))) for key in keys if key.removeprefix(f"{PARTS}/") in there]
+        lenses = pa.concat_tables([SCHEMA.empty_table(), *parts])
+        catalogue = open_published(folder.location, None, config.storage).open_catalogue()
+        lenses = ranked(lenses, catalogue, config.catalogue.rank, config.catalogue.duplicate_radius_arcsec)
+        buffer = io.BytesIO()
+        pq.write_table(lenses.combine_chunks(), buffer, compression="zstd", write_page_checksum=True)
+        out.write(LENSES, buffer.getvalue())
+        record = record.model_copy(
+            update={
+                "complete": not failed,
+                "n_lenses": len(lenses),
+                "fates": dict(sorted(Counter(lenses["fate"].to_pylist()).items())),
+                "failed": failed,
+                "sha256": {LENSES: hashlib.sha256(buffer.getvalue()).hexdigest()},
+            }
+        )
+        out.write(RECORD, record.to_bytes())
+        if record.complete:
+            for key in (PARTS, TILES):
+                out.delete(key)
+    return RecoveryReport(record, n_before, n_done, failed)
+
+
+def shares(n_lenses: int, areas: Mapping[str, float]) -> dict[str, int]:
+    """How many lenses each tile gets, by its sky with good pixels: the largest remainders get what rounding leaves."""
+    names = sorted(areas)
+    exact = n_lenses * np.array([areas[name] for name in names]) / sum(areas.values())
+    given = np.floor(exact).astype(int)
+    given[np.argsort(given - exact, kind="stable")[: n_lenses - int(given.sum())]] += 1
+    return dict(zip(names, given.tolist(), strict=True))
+
+
+def _claimed(out: Store, record: RecoveryRecord) -> RecoveryRecord:
+    """Begin a recovery, or find the one that was begun in this folder.
+
+    Raises
+    ------
+    OutputError
+        It is another one.
+    ContentError
+        Its record is damaged.
+    """
+    try:
+        content = out.read(RECORD)
+    except FileNotFoundError:
+        if any(not entry.name.startswith(".") for entry in out.entries()):
+            raise OutputError(f"{out.root}: holds something else than a recovery; choose another --out.") from None
+        out.write(RECORD, record.to_bytes())
+        return record
+    found = RecoveryRecord.from_bytes(content, out.where(RECORD), "choose another --out or remove the folder")
+    for name, what in (
+        ("request", "holds another recovery, of other lenses"),
+        ("run_id", f"holds a recovery of the run {found.run_id}, not of {record.run_id}"),
+        ("tiles", "the run's tiles have changed since this recovery was begun"),
+        ("catalogue_sha256", "the run's catalogue has changed since this recovery was begun"),
+        ("scanner_version", f"was begun by scanner {found.scanner_version}"),
+    ):
+        if getattr(found, name) != getattr(record, name):
+            raise OutputError(f"{out.root}: {what}; choose another --out or remove the folder.")
+    return found
+
+
+def _jobs(
+    folder: RunFolder,
+    run: RunRecord,
+    config: RunConfig,
+    out: Store,
+    record: RecoveryRecord,
+    tiles: Mapping[str, Tile],
+    n_lenses: Mapping[str, int],
+) -> Iterator[RecoveryJob]:
+    """All jobs of a recovery, tile after tile, in the order of the lenses' numbers.
+
+    Raises
+    ------
+    ContentError
+        The run's bundle is not what it was.
+    """
+    bundle = bundles.load(config.scoring.bundle, config.storage)
+    if bundle.fingerprint != run.bundle_fingerprint:
+        raise ContentError(
+            f"{bundle.location}: is not the bundle that {folder.location} was scanned with ({run.bundle}); put that one there."
+        )
+    first = 0
+    for tile_id, n_tile in n_lenses.items():
+        for start in range(first, first + n_tile, LENSES_PER_JOB):
+            yield RecoveryJob(
+                run_folder=folder.location,
+                tile=tiles[tile_id],
+                config=config,
+                bundle_fingerprint=run.bundle_fingerprint,
+                target_ids=tuple(range(start, min(start + LENSES_PER_JOB, first + n_tile))),
+                recovery=out.root,
+                request=record.request,
+                first=first,
+                n_lenses=n_tile,
+                input_fingerprint=record.tiles[tile_id],
+                provider=run.provider,
+                bundle=bundle.location,
+                config_fingerprint=run.config_fingerprint,
+                decision=run.decision,
+            )
+        first += n_tile
+
+
+def ranked(lenses: pa.Table, catalogue: Catalogue, ranked_by: RankedBy, duplicate_radius_arcsec: float) -> pa.Table:
+    """Lenses with the rank that each would have in the run, and what ranks it.
+
+    The rank is one more than the number of objects of the catalogue that rank higher. Where tiles overlap, a better object of
+    another tile within the duplicate radius is the same object: its rank counts.
+
+    Parameters
+    ----------
+    lenses
+        Rows of :data:`~scanner.recovery.lenses.SCHEMA`.
+    catalogue
+        Of the run, deduplicated.
+    ranked_by
+        What ranks its objects, see :data:`scanner.catalogue.rank.BEST_FIRST`.
+    duplicate_radius_arcsec
+        Within which rows of two tiles are one object.
+    """
+    probability, grid = (lenses[name].to_numpy() for name in ("probability", "grid_value"))
+    keys = ranking_keys(probability, grid, ranked_by)
+    scored, tile = keys > 0, np.asarray(lenses["tile_id"].to_pylist(), dtype=object)
+    places = cKDTree(unit_vectors(lenses["ra"].to_numpy(), lenses["dec"].to_numpy())) if len(lenses) else None
+    wanted = ["p_calibrated", "grid_value", "ra", "dec", "tile_id"]
+    files = pyarrow.dataset.dataset([str(path) for path in catalogue.files()], schema=catalogue.schema, format="parquet")
+    for batch in files.to_batches(columns=wanted):
+        if places is None or not len(batch):
+            continue
+        theirs = ranking_keys(batch["p_calibrated"].to_numpy(), batch["grid_value"].to_numpy(), ranked_by)
+        at = unit_vectors(batch["ra"].to_numpy(), batch["dec"].to_numpy())
+        near = places.query_ball_point(at, chord(duplicate_radius_arcsec))
+        for row in np.flatnonzero([len(found) > 0 for found in near]).tolist():
+            for lens in near[row]:
+                if scored[lens] and batch["tile_id"][row].as_py() != tile[lens]:
+                    keys[lens] = max(keys[lens], theirs[row])
+    order = np.sort(keys[scored])
+    higher = np.zeros(len(order) + 1, dtype=np.int64)
+    for batch in files.to_batches(columns=wanted[:2]):
+        theirs = ranking_keys(batch["p_calibrated"].to_numpy(), batch["grid_value"].to_numpy(), ranked_by)
+        # Of each object, how many lenses it ranks higher than.
+        higher += np.bincount(np.searchsorted(order, theirs, side="left"), minlength=len(higher))
+    rank = np.full(len(lenses), -1, dtype=np.int64)
+    rank[scored] = 1 + np.append(higher[::-1].cumsum()[::-1], 0)[1:][np.searchsorted(order, keys[scored], side="left")]
+    score = np.where(scored, grid if ranked_by == "grid" else probability, np.nan).astype(np.float64)
+    for name, values in (("rank", rank), ("ranking_score", score)):
+        column = lenses.schema.get_field_index(name)
+        lenses = lenses.set_column(column, lenses.schema.field(column), pa.array(values))
+    return lenses
+
+
+def ranking_keys(probability: Float32, grid_value: Float32, ranked_by: RankedBy) -> NDArray[np.uint64]:
+    """Numbers that are in the order of rank, the best the highest, (N,) uint64; 0 where an object was not scored."""
+
+    def placed(values: Float32) -> NDArray[np.uint64]:
+        # The bits of floats that are not negative are in their order; what is not known comes last.
+        bits = np.abs(np.nan_to_num(values.astype(np.float32))).view(np.uint32).astype(np.uint64)
+        return np.where(np.isfinite(values), bits + np.uint64(1), np.uint64(0))
+
+    first, second = (grid_value, probability) if ranked_by == "grid" else (probability, grid_value)
+    keys = (placed(first) << np.uint64(32)) | placed(second)
+    return np.where(np.isfinite(probability), keys, np.uint64(0))

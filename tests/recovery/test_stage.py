@@ -1,0 +1,117 @@
+"""``scanner recovery`` on a run: what it writes, how it goes on after a kill, what it refuses, and the rank of each lens."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from damage import resealed
+from scans import in_this_process
+
+import scanner
+from scanner.cli.main import main
+from scanner.errors import OutputError
+from scanner.recovery import stage
+from scanner.recovery.lenses import FATES, SCHEMA
+from scanner.survey import candidate_stage
+
+N = 6
+
+
+@pytest.fixture(scope="module")
+def recovered(finished_run, tmp_path_factory):
+    """A recovery of a finished run, and what was reported."""
+    out = tmp_path_factory.mktemp("recovery") / "rec"
+    with in_this_process(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "LENSES_PER_JOB", 2)
+        return out, scanner.recover(finished_run, out=out, n=N, seed=4, progress=False)
+
+
+def test_each_lens_has_a_row_with_its_fate_and_its_rank(recovered, finished_run):
+    out, report = recovered
+    assert (report.n_before, report.n_done, report.failed) == (0, N, ())
+    assert {path.name for path in out.iterdir() if not path.name.startswith(".")} == {"lenses.parquet", "recovery.json"}
+    lenses = pq.read_table(out / "lenses.parquet")
+    assert lenses.schema.equals(SCHEMA, check_metadata=True)
+    rows = lenses.to_pylist()
+    assert [row["target_id"] for row in rows] == list(range(N))
+    assert sum(report.record.fates.values()) == N
+    assert {row["fate"] for row in rows} <= set(FATES)
+    catalogue = scanner.open(finished_run).objects.to_table(columns=["p_calibrated", "grid_value"]).to_pylist()
+    ranked = [row for row in rows if row["rank"] > 0]
+    assert len(ranked) >= 2
+    for row in rows:
+        assert (row["rank"] > 0) == np.isfinite(row["probability"]) == (row["fate"] in ("scored", "screened out"))
+        assert row["deflector_is_real"] == (row["host_id"] != -1)
+    for row in ranked:
+        mine = (row["probability"], np.nan_to_num(row["grid_value"], nan=-1.0))
+        better = sum((one["p_calibrated"], np.nan_to_num(one["grid_value"], nan=-1.0)) > mine for one in catalogue)
+        # Where tiles overlap, a better object of another tile may be the same one.
+        assert 1 <= row["rank"] <= 1 + better
+    assert any(row["rank"] == 1 + sum(one["p_calibrated"] > row["probability"] for one in catalogue) for row in ranked)
+
+
+@pytest.mark.usefixtures("without_workers")
+def test_a_killed_recovery_goes_on_and_gives_the_same_bytes(recovered, finished_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "LENSES_PER_JOB", 2)
+    out, one_by_one = tmp_path / "rec", candidate_stage.run_on_workers
+
+    def killed(jobs, *arguments):
+        for done, outcome in enumerate(one_by_one(jobs, *arguments)):
+            yield outcome
+            if done == 0:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(candidate_stage, "run_on_workers", killed)
+    with pytest.raises(KeyboardInterrupt):
+        scanner.recover(finished_run, out=out, n=N, seed=4, progress=False)
+    assert not (out / "lenses.parquet").exists()
+    monkeypatch.setattr(candidate_stage, "run_on_workers", one_by_one)
+    report = scanner.recover(finished_run, out=out, n=N, seed=4, progress=False)
+    assert (report.n_before, report.n_done) == (2, N - 2)
+    assert (out / "lenses.parquet").read_bytes() == (recovered[0] / "lenses.parquet").read_bytes()
+    again = scanner.recover(finished_run, out=out, n=N, seed=4, progress=False)
+    assert (again.n_before, again.n_done) == (N, 0)
+    with pytest.raises(OutputError, match="holds another recovery, of other lenses"):
+        scanner.recover(finished_run, out=out, n=N, seed=5, progress=False)
+
+
+def said(capsys, *words):
+    with pytest.raises(SystemExit) as caught:
+        main([str(word) for word in words])
+    captured = capsys.readouterr()
+    return caught.value.code, captured.out + captured.err
+
+
+@pytest.mark.usefixtures("without_workers")
+def test_what_cannot_be_done_is_said_in_a_sentence(recovered, finished_run, tmp_path, capsys):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    out = shutil.copytree(recovered[0], tmp_path / "rec")
+    asked = ("--n", N, "--seed", 4)
+    code, text = said(capsys, "recovery", run, "--out", out, *asked)
+    assert (not code, f"0 scanned now, {N} before" in text) == (True, True), text
+    # Another file in the place of the one that the run scanned.
+    record = json.loads((run / "run.json").read_text())
+    tile_id = record["tile_ids"][0]
+    resealed(run / "tiles" / tile_id / "commit.json", input_fingerprint="0" * 32)
+    code, text = said(capsys, "recovery", run, "--out", out, *asked)
+    assert (code, "the run's tiles have changed since this recovery was begun" in text) == (73, True), text
+    code, text = said(capsys, "recovery", run, "--out", tmp_path / "other", "--n", 3)
+    assert (code, f"tile {tile_id}: its files have changed since the run scanned it" in text) == (3, True), text
+    assert 0 < len(pq.read_table(tmp_path / "other" / "lenses.parquet")) < 3
+    # The disk takes no part.
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "parts").write_text("")
+    shutil.copy(out / "recovery.json", full)
+    resealed(full / "recovery.json", complete=False)
+    code, text = said(capsys, "recovery", finished_run, "--out", full, *asked)
+    assert (code, "parts" in text, text.count("\n")) == (73, True, 1), text
+    # A run that is still going on, and a table that holds no lenses.
+    resealed(run / "run.json", sha256={})
+    code, text = said(capsys, "recovery", run, "--out", tmp_path / "new", *asked)
+    assert (code in (66, 78), "give the run's command again" in text) == (True, True), text
+    (tmp_path / "bad.csv").write_text("theta_e_arcsec\nlarge\n")
+    code, text = said(capsys, "recovery", finished_run, "--out", tmp_path / "new", "--population", tmp_path / "bad.csv")
+    assert (code, "row 1 of theta_e_arcsec" in text) == (78, True), text
