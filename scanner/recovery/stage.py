@@ -41,8 +41,8 @@ LENSES_PER_JOB = 128
 class RecoveryRecord(SealedRecord):
     """``recovery.json``: what was painted into which run, and what became of it.
 
-    ``tiles``: fingerprint of the input of each tile of the run. ``catalogue_sha256``: of the checksums of the run's catalogue, by
-    which lenses are ranked. ``fates``: number of lenses by fate. ``complete``: no tile failed, and all is there.
+    ``tiles``: fingerprint of the input of each tile of the run. ``catalogue_sha256``: of the checksums of the run's catalogue,
+    by which lenses are ranked. ``fates``: number of lenses by fate. ``complete``: no tile failed, and all is there.
     """
 
     format_version: Literal[1] = 1
