@@ -7,6 +7,7 @@ from scanner.interface.opened import Run, Survey, merge, open  # noqa: A004
 from scanner.interface.prepare import prepare
 from scanner.interface.recovery import recover
 from scanner.interface.scan import plan, scan
+from scanner.interface.selection import completeness, forecast, selection_function
 from scanner.interface.simulate import euclidise, inject, simulate, simulate_dataset
 from scanner.interface.train import make_bundle, train
 from scanner.interface.verify import verify
@@ -19,9 +20,11 @@ __all__ = [
     "__version__",
     "adapt",
     "add_member",
+    "completeness",
     "euclidise",
     "evaluate",
     "export_model",
+    "forecast",
     "import_labels",
     "inject",
     "load_bundle",
@@ -35,6 +38,7 @@ __all__ = [
     "regrid",
     "scan",
     "score",
+    "selection_function",
     "set_cascade",
     "simulate",
     "simulate_dataset",

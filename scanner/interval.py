@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,20 +29,24 @@ class Interval(Record):
 
 def wilson_interval(successes: int, n: int) -> Interval:
     """Share ``successes / n`` with the interval of Wilson (1927); NaN within 0 and 1 where ``n`` is 0."""
-    return _share(successes, n, "wilson")
+    if n == 0:
+        return Interval(value=math.nan, low=0.0, high=1.0)
+    share, z2 = successes / n, float(ndtri(TAILS[1])) ** 2
+    middle = (successes + z2 / 2) / (n + z2)
+    half = math.sqrt(z2 * (share * (1 - share) * n + z2 / 4)) / (n + z2)
+    # Rounding leaves neither end beyond what is possible, nor short of it.
+    return Interval(
+        value=share, low=max(0.0, middle - half) if successes else 0.0, high=min(1.0, middle + half) if successes < n else 1.0
+    )
 
 
 def exact_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> Interval:
     """Share ``successes / n`` with the exact interval of Clopper and Pearson (1934); NaN within 0 and 1 where ``n`` is 0."""
-    return _share(successes, n, "exact", confidence)
-
-
-def _share(successes: int, n: int, method: Literal["wilson", "exact"], confidence: float = CONFIDENCE) -> Interval:
     from scipy.stats import binomtest
 
     if n == 0:
         return Interval(value=math.nan, low=0.0, high=1.0)
-    ends = binomtest(successes, n).proportion_ci(confidence, method)
+    ends = binomtest(successes, n).proportion_ci(confidence, "exact")
     return Interval(value=successes / n, low=float(ends.low), high=float(ends.high))
 
 

@@ -23,6 +23,7 @@ from scanner.labels.importing import ImportedSetRecord
 from scanner.modelling.lens_model import LensModel
 from scanner.records import CommitRecord, FailedTile, Record, SealedRecord, Tile
 from scanner.recovery.scan import RecoveryJob
+from scanner.recovery.selection import SelectionFunction
 from scanner.recovery.stage import RecoveryRecord
 from scanner.report.explanations import AtlasRecord, Explanation, PageRecord
 from scanner.service.settings import ServiceConfig
@@ -80,6 +81,7 @@ MODELS: dict[str, type[Record]] = {
     "lens-model": LensModel,
     "recovery": RecoveryRecord,
     "recovery-job": RecoveryJob,
+    "selection-function": SelectionFunction,
     "replay-report": ReplayReport,
     "tile": Tile,
     "failed-tile": FailedTile,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from scanner.atomic_file import write_atomically
@@ -22,7 +20,7 @@ from scanner.evaluation.tables import TURNS, Table, class_label, leading_pairing
 from scanner.interval import Interval
 from scanner.records import CutoutBatch, Float64
 from scanner.report import colour, self_contained
-from scanner.report.plots import DPI, QUIET, plot_settings
+from scanner.report.plots import QUIET, figure_png, plot_settings
 from scanner.report.self_contained import asset, png_uri, template
 
 #: One for each bundle.
@@ -180,7 +178,7 @@ def low_fpr(comparison: Comparison) -> Plot | None:
         f"Recall of visible lenses by the combined score, where a given share of the non-lenses of {pool} passes; 95% "
         "intervals. Hollow: fewer than ten non-lenses set the threshold.",
         "recall at low false-positive rates by set",
-        png(figure),
+        figure_png(figure),
     )
 
 
@@ -219,7 +217,7 @@ def inspection(comparison: Comparison) -> Plot | None:
         f"What looking at the best of a million objects yields, if one in {1 / evaluation.sky_prevalence:,.0f} is a visible "
         f"lens: {pairings[0]}. Dotted: fewer than ten non-lenses of the set stand that high; not drawn: none does.",
         "completeness and purity against the number inspected",
-        png(figure),
+        figure_png(figure),
     )
 
 
@@ -266,7 +264,7 @@ def roc(comparison: Comparison) -> Plot | None:
         "ROC curve of every network, all lenses (Fig. 6 of the paper, on a logarithmic axis: a finder of rare objects works at "
         f"the left). Thick: the combination; dotted: the {GRID}.",
         "ROC curves of every network",
-        png(figure),
+        figure_png(figure),
     )
 
 
@@ -303,7 +301,7 @@ def properties(comparison: Comparison) -> Plot | None:
         f"Which lenses are found: {pairing}, all lenses, combined score at a false-positive rate of {fpr:g}; 95% intervals. "
         "Outermost bins reach further than drawn.",
         "recall against properties of the lenses",
-        png(figure),
+        figure_png(figure),
     )
 
 
@@ -353,7 +351,7 @@ def classes(comparison: Comparison) -> Plot | None:
         f"Non-lenses that pass for lenses, by class, at the threshold of a false-positive rate of {fpr:g} (dashed) on "
         f"{rates[0].threshold_set if evaluation.sky else 'each set'}; 95% intervals.",
         "share of each class of non-lenses that passes",
-        png(figure),
+        figure_png(figure),
     )
 
 
@@ -392,7 +390,7 @@ def calibration(comparison: Comparison) -> Plot | None:
         f"Calibration on {name}: predicted probability against the share of lenses among objects of like probability; 95% "
         "intervals. Right: both classes weighted to the sky's share of lenses, as far up as there are non-lenses.",
         "reliability of the calibrated probability",
-        png(figure),
+        figure_png(figure),
     )
 
 
@@ -429,7 +427,7 @@ def source_colours(comparison: Comparison) -> Plot | None:
         f"The same {first.n:,} visible lenses, only the NISP light of their sources changed; thresholds of a "
         f"false-positive rate of {fpr:g} on {first.threshold_set}; 95% intervals. OU-VIS sees no colour.",
         "recall against the colour of the source",
-        png(figure),
+        figure_png(figure),
     )
 
 
@@ -465,16 +463,8 @@ def rotations(comparison: Comparison) -> Plot | None:
         f"Mean change of the combined log-odds when all objects of {found[0][0].set} are turned; 95% intervals. A network that "
         "learnt an orientation moves all objects alike.",
         "mean shift of the log-odds by orientation",
-        png(figure),
+        figure_png(figure),
     )
-
-
-def png(figure: Figure) -> bytes:
-    """A figure as PNG, without date or software."""
-    stream = io.BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
-    return stream.getvalue()
 
 
 def bundle_colour(evaluation: Evaluation, bundle: str) -> str:

@@ -1,7 +1,8 @@
-"""The two figures of a run: ``scores.png`` and ``tsne.png``."""
+"""The two figures of a run, ``scores.png`` and ``tsne.png``, and the style of all figures."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any, Literal
 
@@ -210,10 +211,16 @@ def plot_settings() -> Any:
     return {key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith("backend")} | _STYLE
 
 
+def figure_png(figure: Figure) -> bytes:
+    """A figure as PNG, without date or software."""
+    stream = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
+    return stream.getvalue()
+
+
 def _save(figure: Figure, path: Path) -> None:
     try:
-        with path.open("wb") as stream:
-            FigureCanvasAgg(figure)
-            figure.savefig(stream, format="png", metadata={"Software": None})
+        path.write_bytes(figure_png(figure))
     except OSError as error:
         raise OutputError.of(path, error) from None

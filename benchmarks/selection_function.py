@@ -1,0 +1,108 @@
+"""Is a selection function right? Lenses of a known law: completeness and purity against the truth, models side by side.
+
+python benchmarks/selection_function.py [--n 20000] [--skies 20]
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from painted import completeness_above, drawn_sky, painted_table, population, run_of
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from scanner.recovery.completeness import AXES, Cut, PaintedLenses, SmoothModel, bins
+from scanner.recovery.purity import Assumptions, yields
+
+THRESHOLDS = (0.05, 0.5, 0.9)
+CUTS = tuple(Cut(kind="threshold", value=value) for value in THRESHOLDS)
+#: Completeness rises with Einstein radius and signal-to-noise ratio.
+RISING = [1, 1, 0, 0, 0, 0, 0]
+BOOSTED = {
+    "boosted trees": {},
+    "boosted trees, monotonic": {"monotonic_cst": RISING},
+    "boosted trees, monotonic, small": {
+        "monotonic_cst": RISING, "learning_rate": 0.05, "max_leaf_nodes": 8, "min_samples_leaf": 100, "early_stopping": True,
+    },
+}  # fmt: skip
+#: Bootstrap samples for the interval of boosted trees.
+RESAMPLES = 20
+
+
+def models(n: int) -> None:
+    """Error, width and coverage of the models of completeness, at the law's own lenses."""
+    lenses = PaintedLenses.of(painted_table(2, n, drawn_sky(1)))
+    asked = population(np.random.default_rng(9), 4000)
+    values = np.stack([asked[axis.column] for axis in AXES], axis=1)
+    start = time.process_time()
+    model = SmoothModel.fit(lenses, CUTS)
+    seconds = (time.process_time() - start) / len(CUTS)
+    painted, wanted = (
+        np.stack([axis.scaled(part[:, k]) for k, axis in enumerate(AXES)], axis=1) for part in (lenses.values, values)
+    )
+    rows = []
+    for threshold, cut in zip(THRESHOLDS, CUTS, strict=True):
+        truth = sum(
+            share * completeness_above(asked | {"is_compound": np.full(4000, flag)}, threshold)
+            for share, flag in ((0.85, False), (0.15, True))
+        )
+        found = model.at(cut, values)
+        rows.append(("splines", threshold, found.value, found.low, found.high, truth, seconds))
+        for name, settings in BOOSTED.items():
+            start = time.process_time()
+            fit = HistGradientBoostingClassifier(random_state=0, **settings).fit(painted, lenses.found(cut))
+            spent = time.process_time() - start
+            rng = np.random.default_rng(0)
+            drawn = []
+            for _ in range(RESAMPLES):
+                some = rng.integers(0, len(lenses), len(lenses))
+                again = HistGradientBoostingClassifier(random_state=0, **settings).fit(painted[some], lenses.found(cut)[some])
+                drawn.append(again.predict_proba(wanted)[:, 1])
+            spread = 1.96 * np.std(drawn, axis=0, ddof=1)
+            share = fit.predict_proba(wanted)[:, 1]
+            rows.append((name, threshold, share, share - spread, share + spread, truth, spent))
+    print(f"{n:,} painted lenses; at 4,000 others of the same law, candidates by probability:")
+    print(f"{'model':34}{'p ≥':>6}{'rms error':>11}{'bias':>9}{'width':>8}{'covers':>8}{'s a fit':>9}")
+    for name, threshold, value, low, high, truth, spent in rows:
+        error, inside = value - truth, (low <= truth) & (truth <= high)
+        print(
+            f"{name:34}{threshold:6.2f}{np.sqrt(np.mean(error**2)):11.4f}{error.mean():+9.4f}{np.mean(high - low):8.3f}"
+            f"{inside.mean():8.2f}{spent:9.2f}"
+        )
+
+
+def closure(n: int) -> None:
+    """Completeness that one recovery predicts, in the bins of another."""
+    sky = drawn_sky(1)
+    cuts = (*(Cut(kind="top", value=value) for value in (50, 200, 1000)), Cut(kind="candidates"), Cut(kind="scored"))
+    model = SmoothModel.fit(PaintedLenses.of(painted_table(2, n, sky)), cuts)
+    made = bins(PaintedLenses.of(painted_table(3, n, sky)), cuts, model)
+    inside = [one.completeness_low <= one.predicted <= one.completeness_high for one in made]
+    print(f"\nCompleteness of another {n:,} lenses is within its interval in {np.mean(inside):.1%} of {len(made)} bins.")
+
+
+def purity(n: int, n_skies: int) -> None:
+    """Purity of lists of many skies."""
+    lengths = (50, 200, 1000)
+    within = dict.fromkeys(lengths, 0)
+    for seed in range(n_skies):
+        sky = drawn_sky(1000 + seed)
+        lenses = PaintedLenses.of(painted_table(2000 + seed, n, sky))
+        cuts = [Cut(kind="top", value=length) for length in lengths]
+        for length, found in zip(lengths, yields(lenses, run_of(sky), cuts, Assumptions(density_error=0.0)), strict=True):
+            within[length] += found.purity.low <= sky.is_lens[:length].mean() <= found.purity.high
+    print(f"Purity is within its interval in {', '.join(f'{k} of {n_skies} skies (top {n})' for n, k in within.items())}.")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=20_000, help="painted lenses")
+    parser.add_argument("--skies", type=int, default=20, help="skies whose purity is predicted")
+    given = parser.parse_args()
+    models(given.n)
+    closure(given.n)
+    purity(min(given.n, 5000), given.skies)

@@ -1,0 +1,267 @@
+"""What a run would have found, in Python: completeness of any lens, purity of its lists, forecasts for other areas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from scanner.config import StorageConfig
+from scanner.errors import ContentError, UsageError
+from scanner.interface.opened import Run
+
+if TYPE_CHECKING:
+    from scanner.recovery.completeness import AxisName, Completeness
+    from scanner.recovery.purity import Assumptions, Forecast, ScannedRun
+    from scanner.recovery.selection import SelectionFunction
+
+#: Purities that a forecast is made for.
+PURITIES = (0.9, 0.5, 0.2, 0.05)
+
+
+def completeness(
+    *,
+    recovery: str | Path,
+    theta_e: ArrayLike | None = None,
+    arc_snr: ArrayLike | None = None,
+    source_magnitude: ArrayLike | None = None,
+    deflector_magnitude: ArrayLike | None = None,
+    source_colour: ArrayLike | None = None,
+    sky_sigma: ArrayLike | None = None,
+    psf_fwhm: ArrayLike | None = None,
+    top: int | None = None,
+    threshold: float | None = None,
+) -> Completeness:
+    """The chance that a run finds a lens, as a smooth function of what the lens is and where it lies.
+
+    What is not given is averaged over: the mean is that over the 200 painted lenses which are nearest in what is given.
+
+    Parameters
+    ----------
+    recovery
+        Folder of ``scanner recovery``.
+    theta_e
+        Einstein radius in arcsec; this and the following are numbers or arrays that broadcast against one another.
+    arc_snr
+        Signal-to-noise ratio of the lensed light in VIS.
+    source_magnitude, deflector_magnitude
+        VIS magnitudes (AB), of the source without lensing.
+    source_colour
+        VIS − H of the source (AB mag).
+    sky_sigma
+        Noise of the place in VIS (adu), as the map and ``lenses.parquet`` have it.
+    psf_fwhm
+        Seeing in VIS (arcsec).
+    top, threshold
+        Found is what is among the best ``top`` objects of the run by rank, or has a calibrated probability of ``threshold`` or
+        more. Neither: what the run makes a candidate.
+
+    Returns
+    -------
+    Completeness
+        ``value``, ``low``, ``high`` (95%) and ``is_outside`` (beyond what was painted), in the shape of the parameters.
+
+    Raises
+    ------
+    UsageError
+        No parameter is given, their shapes do not go together, or both ``top`` and ``threshold`` are.
+    InputMissingError, ContentError
+        There is no finished recovery, or it is damaged.
+    """
+    from scanner.recovery.completeness import Cut, completed, given
+    from scanner.recovery.selection import read
+
+    if top is not None and threshold is not None:
+        raise UsageError("Found by top or by threshold? Give one of them.")
+    named: dict[AxisName, ArrayLike | None] = {
+        "theta_e": theta_e,
+        "arc_snr": arc_snr,
+        "source_magnitude": source_magnitude,
+        "deflector_magnitude": deflector_magnitude,
+        "source_colour": source_colour,
+        "sky_sigma": sky_sigma,
+        "psf_fwhm": psf_fwhm,
+    }
+    parameters: dict[AxisName, Any] = {
+        name: np.asarray(value, dtype=np.float64) for name, value in named.items() if value is not None
+    }
+    values = given(parameters)
+    shape = np.broadcast_shapes(*(value.shape for value in parameters.values()))
+    cut = Cut(kind="candidates")
+    if top is not None:
+        cut = Cut(kind="top", value=top)
+    if threshold is not None:
+        cut = Cut(kind="threshold", value=threshold)
+    selection, lenses = read(Path(recovery))
+    found = completed(selection.model, cut, values, lenses)
+    return replace(
+        found,
+        value=found.value.reshape(shape),
+        low=found.low.reshape(shape),
+        high=found.high.reshape(shape),
+        is_outside=found.is_outside.reshape(shape),
+    )
+
+
+def forecast(
+    recovery: str | Path,
+    area_deg2: float,
+    purities: Sequence[float] = PURITIES,
+    *,
+    density_deg2: float | None = None,
+    density_error: float | None = None,
+    seconds_per_object: float | None = None,
+) -> tuple[Forecast, ...]:
+    """Expected lenses, objects to look at and hours of it in a survey of another area that is like the run.
+
+    Parameters
+    ----------
+    recovery
+        Folder of ``scanner recovery``.
+    area_deg2
+        Of the survey.
+    purities
+        Shares of lenses that the list shall have, a forecast for each.
+    density_deg2, density_error, seconds_per_object
+        See :class:`~scanner.recovery.purity.Assumptions`; by default as the recovery has them.
+
+    Raises
+    ------
+    UsageError
+        A number that makes no sense.
+    InputMissingError, ContentError
+        There is no finished recovery, or it is damaged.
+    """
+    from scanner.recovery.completeness import Cut
+    from scanner.recovery.purity import forecast as forecast_of
+    from scanner.recovery.purity import list_lengths, yields
+    from scanner.recovery.selection import read
+
+    if not (np.isfinite(area_deg2) and area_deg2 > 0):
+        raise UsageError(f"An area of {area_deg2} square degrees? Give a number above 0.")
+    for purity in purities:
+        if not 0 < purity <= 1:
+            raise UsageError(f"A purity of {purity}? Give shares of lenses, above 0 and up to 1.")
+    selection, lenses = read(Path(recovery))
+    run, verdicts = selection.run, dict(selection.verdicts)
+    assumed = _assumptions(selection.assumptions, density_deg2, density_error, seconds_per_object)
+    lists = selection.lists
+    if assumed != selection.assumptions:
+        lists = yields(lenses, run, [Cut(kind="top", value=n) for n in list_lengths(run.n_objects)], assumed, verdicts)
+    return tuple(forecast_of(lists, lenses, run, assumed, verdicts, area_deg2, purity) for purity in purities)
+
+
+def selection_function(
+    run: str | Path | Run,
+    recovery: str | Path,
+    *,
+    grades: str | Path | None = None,
+    least_graders: int = 1,
+    density_deg2: float | None = None,
+    density_error: float | None = None,
+    seconds_per_object: float | None = None,
+    storage: StorageConfig | None = None,
+) -> SelectionFunction:
+    """Make the tables, the map, the page and the record of a recovery, from the lenses that were painted.
+
+    ``scanner recovery`` does so when all are scanned; again after grading, with the grades.
+
+    Parameters
+    ----------
+    run
+        The run folder whose tiles were painted, or what :func:`scanner.scan` returned.
+    recovery
+        Folder with ``lenses.parquet``; the files are written there.
+    grades, least_graders
+        File that ``scanner serve`` keeps grades in; objects that fewer have graded count as not graded.
+    density_deg2, density_error, seconds_per_object
+        See :class:`~scanner.recovery.purity.Assumptions`.
+    storage
+        How object stores are reached; by default as the run reached them.
+
+    Raises
+    ------
+    InputMissingError, ContentError
+        The run is not finished; there are no painted lenses, or too few.
+    OutputError
+        The folder cannot be written.
+    """
+    from scanner.recovery import products
+    from scanner.recovery.purity import Assumptions
+
+    opened = run if isinstance(run, Run) else Run(str(run), storage)
+    assumed = _assumptions(Assumptions(), density_deg2, density_error, seconds_per_object)
+    verdicts = {} if grades is None else _verdicts(opened, Path(grades), least_graders)
+    return products.write(Path(recovery), scanned_run(opened), assumed, verdicts)
+
+
+def scanned_run(run: Run) -> ScannedRun:
+    """What a selection function needs of a run's catalogue.
+
+    Raises
+    ------
+    ContentError
+        The run has no objects, or no sky.
+    """
+    from scanner.recovery.purity import ScannedRun, list_lengths
+
+    record = run.published.runs[0].record()
+    counts = run.query(
+        sql="SELECT count(p_calibrated) AS scored, count(*) FILTER (WHERE is_candidate) AS candidates FROM objects",
+        arrow=True,
+    ).to_pylist()[0]
+    if not counts["scored"] or not run.published.sky_area_deg2:
+        raise ContentError(f"{run.location}: has no scored objects; a selection function needs some.")
+    lengths = ", ".join(str(n) for n in {1, *list_lengths(counts["scored"])})
+    steps = run.query(
+        sql=f"SELECT rank, p_calibrated FROM objects WHERE rank IN ({lengths}) AND p_calibrated IS NOT NULL ORDER BY rank",
+        arrow=True,
+    )
+    return ScannedRun(
+        run=record.run_id,
+        title=run.published.title,
+        bundle=record.bundle,
+        sky_area_deg2=run.published.sky_area_deg2,
+        n_objects=counts["scored"],
+        n_candidates=counts["candidates"],
+        threshold=record.decision.threshold,
+        steps=tuple(zip(steps["rank"].to_pylist(), steps["p_calibrated"].to_pylist(), strict=True)),
+    )
+
+
+def _verdicts(run: Run, file: Path, least_graders: int) -> Mapping[int, bool]:
+    """By rank in a run, whether graders say that an object is a lens; what they are of two minds about is left out."""
+    from scanner.grading.labels import label_rows
+    from scanner.grading.store import GradeStore
+    from scanner.query.search import CANDIDATE_ID_SQL
+
+    store = GradeStore.existing(file)
+    said: dict[str, bool] = {}
+    for row in label_rows(store.standing(), store.places(), least_graders).values():
+        if row["label"] != "unclear":
+            for name in (row["candidate_id"], *row["other_ids"].split()):
+                said[name] = row["label"] == "lens"
+    if not said:
+        return {}
+    names = ", ".join("'" + name.replace("'", "''") + "'" for name in said)
+    sql = f"SELECT rank, {CANDIDATE_ID_SQL} AS id FROM objects WHERE {CANDIDATE_ID_SQL} IN ({names})"
+    rows = run.query(sql=sql, arrow=True)
+    return {rank: said[name] for rank, name in zip(rows["rank"].to_pylist(), rows["id"].to_pylist(), strict=True)}
+
+
+def _assumptions(
+    base: Assumptions, density_deg2: float | None, density_error: float | None, seconds_per_object: float | None
+) -> Assumptions:
+    from pydantic import ValidationError
+
+    given = {"density_deg2": density_deg2, "density_error": density_error, "seconds_per_object": seconds_per_object}
+    changes = {name: value for name, value in given.items() if value is not None}
+    try:
+        return type(base).model_validate(base.model_dump() | changes)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{first['loc'][0]} of {first['input']}: {first['msg']}.") from None

@@ -1,0 +1,341 @@
+"""Purity: how many of a run's objects are lenses, from painted lenses, a density on the sky and people's grades; forecasts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from scanner.interval import Interval, exact_interval, normal_interval, resampled_interval
+from scanner.records import Float64, Int64, Record
+from scanner.recovery.completeness import AXES, TOGETHER, Cut, PaintedLenses, edges_of
+
+#: Draws from which intervals are taken, and their seed: the same recovery gives the same figures.
+DRAWS, SEED = 4000, 0
+#: The highest chance of a graded object to be a lens: people err, too.
+SUREST = 0.98
+#: Lists of a run of which purity is stated: so many steps a decade of ranks.
+STEPS_A_DECADE = 12
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Assumptions(Record):
+    """What purity rests on beside the painted lenses.
+
+    ``density_deg2``: visible lenses a square degree; the default is that of grades A and B in Euclid's Q1, 497 in 63.1 deg².
+    ``density_error``: its relative error, standard deviation. Q1's own counts give 4.5%; who grades, and what a field happens
+    to hold, add to it. ``seconds_per_object``: of a person who looks at a candidate.
+    """
+
+    density_deg2: Positive = 8.0
+    density_error: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] = 0.2
+    seconds_per_object: Positive = 10.0
+
+
+class ScannedRun(Record):
+    """What is asked of the run whose tiles were painted: its catalogue, counted.
+
+    ``steps``: rank and calibrated probability of some objects, best first, so that lists by either can be counted.
+    ``sky_area_deg2``: with good VIS pixels, overlaps counted once.
+    """
+
+    run: str
+    title: str
+    bundle: str
+    sky_area_deg2: Positive
+    n_objects: int
+    n_candidates: int
+    threshold: float
+    steps: tuple[tuple[int, float], ...]
+
+
+class Yield(Record):
+    """What a list of the run's objects holds, with 95% intervals.
+
+    ``completeness``: of visible lenses, as the painted population has them. ``n_lenses``, ``n_false``, ``purity``: predicted
+    for this very list, chance included; what was graded counts as people say. ``n_graded``: objects of the list with a verdict,
+    ``n_graded_lenses``: those that are lenses by it.
+    """
+
+    cut: Cut
+    n_listed: int
+    completeness: Interval
+    n_lenses: Interval
+    n_false: Interval
+    purity: Interval
+    n_graded: int = 0
+    n_graded_lenses: int = 0
+
+
+class RecallRatio(Record):
+    """Recall of compound lenses over that of single ones at a cut, with its 95% interval.
+
+    ``ratio``: as painted (Katz et al. 1978). ``alike``: of lenses of like Einstein radius and signal-to-noise ratio (Mantel &
+    Haenszel's ratio over those bins, variance of Greenland & Robins 1985): what the second source itself does. None: nothing
+    found, or no bin with both.
+    """
+
+    cut: Cut
+    compound: Interval
+    single: Interval
+    n_compound: int
+    n_single: int
+    ratio: Interval | None
+    alike: Interval | None
+
+
+class Forecast(Record):
+    """What a list of some purity holds in a survey of ``area_deg2``, with 95% intervals.
+
+    ``top``: length of the list in the run that was painted, None where no list of it is that pure. ``n_listed``: objects to
+    look at, ``hours``: the time that takes.
+    """
+
+    area_deg2: float
+    wanted_purity: float
+    best_purity: float
+    top: int | None = None
+    completeness: Interval | None = None
+    n_lenses: Interval | None = None
+    n_listed: Interval | None = None
+    hours: Interval | None = None
+
+
+def list_lengths(n_objects: int) -> tuple[int, ...]:
+    """Lengths of the lists that are looked at: 10, then :data:`STEPS_A_DECADE` a decade, and all objects."""
+    n_steps = max(0, math.ceil(STEPS_A_DECADE * math.log10(max(n_objects, 10) / 10)))
+    steps = {round(10 * 10 ** (step / STEPS_A_DECADE)) for step in range(n_steps)}
+    return tuple(sorted({step for step in steps if step < n_objects} | {n_objects}))
+
+
+def yields(
+    lenses: PaintedLenses,
+    run: ScannedRun,
+    cuts: Sequence[Cut],
+    assumptions: Assumptions,
+    verdicts: Mapping[int, bool] | None = None,
+) -> tuple[Yield, ...]:
+    """How many lenses and false positives each cut's list holds.
+
+    A list of n objects holds λ = (density) × (area) × (completeness) visible lenses on average; in a given sky their number is
+    Poisson's, and no more than n. The density is known to its error (a gamma distribution), the completeness from the painted
+    lenses (Jeffreys' beta). Of what was graded the verdict is taken, and the density is learnt from it by Bayes' rule: an
+    object of some rank is a lens with the chance that density and completeness give it, no more than :data:`SUREST`.
+
+    Parameters
+    ----------
+    lenses
+        Painted into the run; visible ones count.
+    run
+        Whose catalogue is listed.
+    cuts
+        By rank or probability, or the candidates.
+    assumptions
+        The density.
+    verdicts
+        By rank, whether an object is a lens; objects that people disagree on are left out.
+    """
+    expected = _Expected(lenses, run, assumptions, verdicts or {})
+    is_lens = expected.is_lens
+    generator = np.random.default_rng(SEED)
+    scale = expected.scale(generator)
+    made = []
+    for cut in cuts:
+        n_listed = _n_listed(cut, run)
+        found = lenses.found(cut)[lenses.is_visible]
+        completeness = exact_interval(int(found.sum()), len(found))
+        in_list = expected.graded <= n_listed
+        n_graded, n_yes = int(in_list.sum()), int((in_list & is_lens).sum())
+        left = n_listed - n_graded
+        mean = expected.ungraded(n_listed, scale) * _relative(generator, int(found.sum()), len(found))
+        n_lenses = n_yes + np.minimum(generator.poisson(mean), left)
+        made.append(
+            Yield(
+                cut=cut,
+                n_listed=n_listed,
+                completeness=completeness,
+                n_lenses=_interval(n_lenses),
+                n_false=_interval(n_listed - n_lenses),
+                purity=_interval(n_lenses / max(n_listed, 1)),
+                n_graded=n_graded,
+                n_graded_lenses=n_yes,
+            )
+        )
+    return tuple(made)
+
+
+def recall_ratio(lenses: PaintedLenses, cut: Cut) -> RecallRatio:
+    """Whether the run loses compound lenses: their recall over that of single ones, among visible lenses."""
+    found, compound, single = (
+        lenses.found(cut),
+        lenses.is_visible & lenses.is_compound,
+        lenses.is_visible & ~lenses.is_compound,
+    )
+    counts = [int((rows & found).sum()) for rows in (compound, single)]
+    totals = [int(rows.sum()) for rows in (compound, single)]
+    ratio = None
+    if all(counts):
+        error = math.sqrt(sum(1 / count - 1 / total for count, total in zip(counts, totals, strict=True)))
+        ratio = _log_interval(counts[0] * totals[1] / (counts[1] * totals[0]), error)
+    strata = _strata(lenses)
+    return RecallRatio(
+        cut=cut,
+        compound=exact_interval(counts[0], totals[0]),
+        single=exact_interval(counts[1], totals[1]),
+        n_compound=totals[0],
+        n_single=totals[1],
+        ratio=ratio,
+        alike=_mantel_haenszel(*(np.bincount(strata[rows], minlength=strata.max() + 1).astype(float) for rows in
+                                 (compound & found, compound, single & found, single))),
+    )  # fmt: skip
+
+
+def forecast(
+    lists: Sequence[Yield],
+    lenses: PaintedLenses,
+    run: ScannedRun,
+    assumptions: Assumptions,
+    verdicts: Mapping[int, bool],
+    area_deg2: float,
+    purity: float,
+) -> Forecast:
+    """What the longest list of some purity holds, where a survey of another area is like the run.
+
+    Parameters
+    ----------
+    lists
+        Of the run, from :func:`yields`, by rank.
+    lenses, run, assumptions, verdicts
+        As there.
+    area_deg2
+        Of the survey.
+    purity
+        Share of lenses that the list shall have.
+    """
+    best = max(lists, key=lambda one: one.purity.value)
+    pure = [one for one in lists if one.purity.value >= purity]
+    if not pure:
+        return Forecast(area_deg2=area_deg2, wanted_purity=purity, best_purity=best.purity.value)
+    chosen = max(pure, key=lambda one: one.n_listed)
+    generator = np.random.default_rng(SEED)
+    found = lenses.found(chosen.cut)[lenses.is_visible]
+    scale = _Expected(lenses, run, assumptions, verdicts).scale(generator)
+    mean = scale * assumptions.density_deg2 * float(found.mean()) * _relative(generator, int(found.sum()), len(found))
+    n_lenses = generator.poisson(mean * area_deg2).astype(np.float64)
+    # The run's own list says how many others come with them; that they are few is known as well as a count of them is.
+    others = generator.gamma(chosen.n_false.value + 0.5, 1.0, DRAWS) / run.sky_area_deg2
+    n_listed = n_lenses + generator.poisson(others * area_deg2)
+    return Forecast(
+        area_deg2=area_deg2,
+        wanted_purity=purity,
+        best_purity=best.purity.value,
+        top=chosen.n_listed,
+        completeness=chosen.completeness,
+        n_lenses=_interval(n_lenses),
+        n_listed=_interval(n_listed),
+        hours=_interval(n_listed * assumptions.seconds_per_object / 3600.0),
+    )
+
+
+class _Expected:
+    """Lenses expected among a run's objects by rank, spread evenly over each step of ranks.
+
+    At the head of a list the expectation of a step may be more than one an object: in this sky, lenses that are too many there
+    stand further down. So sums are those of the expectation, and only a list as a whole holds no more than its length.
+    """
+
+    def __init__(self, lenses: PaintedLenses, run: ScannedRun, assumptions: Assumptions, verdicts: Mapping[int, bool]) -> None:
+        lengths = np.array([0, *list_lengths(run.n_objects)])
+        ranks = np.sort(lenses.rank[lenses.is_visible & (lenses.rank >= 1)])
+        shares = np.searchsorted(ranks, lengths, side="right") / max(int(lenses.is_visible.sum()), 1)
+        self._lengths, self._error = lengths, assumptions.density_error
+        #: Of each object of a step, at the assumed density.
+        self._each = np.diff(shares) * assumptions.density_deg2 * run.sky_area_deg2 / np.diff(lengths)
+        known = sorted((rank, is_lens) for rank, is_lens in verdicts.items() if 1 <= rank <= run.n_objects)
+        #: Ranks of the graded objects, (G,), and whether they are lenses.
+        self.graded = np.array([rank for rank, _ in known], dtype=np.int64)
+        self.is_lens = np.array([is_lens for _, is_lens in known], dtype=np.bool_)
+
+    def _counted(self, ranks: Int64) -> Int64:
+        """How many of some ranks lie in each step."""
+        return np.bincount(np.searchsorted(self._lengths, ranks) - 1, minlength=len(self._each))
+
+    def ungraded(self, n_listed: int, scale: Float64) -> Float64:
+        """Expected among the first objects but for those that were graded, for each density over the assumed one."""
+        objects = np.clip(n_listed - self._lengths[:-1], 0, np.diff(self._lengths))
+        left = objects - self._counted(self.graded[self.graded <= n_listed])
+        return np.asarray(scale * float(self._each @ left))
+
+    def scale(self, generator: np.random.Generator) -> Float64:
+        """Draws of the true density over the assumed one: a gamma distribution times the likelihood of the verdicts."""
+        if self._error == 0.0:
+            return np.ones(DRAWS)
+        shape, tried = 1.0 / self._error**2, np.geomspace(1e-3, 1e3, 6001)
+        chance = np.clip(tried[:, None] * self._each, 1e-12, SUREST)
+        yes, no = self._counted(self.graded[self.is_lens]), self._counted(self.graded[~self.is_lens])
+        # In steps of the logarithm.
+        odds = shape * (np.log(tried) - tried) + np.log(chance) @ yes + np.log1p(-chance) @ no
+        weight = np.cumsum(np.exp(odds - odds.max()))
+        return np.interp(generator.random(DRAWS), weight / weight[-1], tried)
+
+
+def _n_listed(cut: Cut, run: ScannedRun) -> int:
+    """How many objects of the run a cut lists."""
+    if cut.kind == "top":
+        return min(int(cut.value), run.n_objects)
+    if cut.kind == "candidates":
+        return run.n_candidates
+    if cut.kind == "scored":
+        return run.n_objects
+    ranks, probabilities = np.array(run.steps).T
+    # From low to high probability; between two steps the rank's logarithm runs evenly with that of the odds.
+    order = np.argsort(probabilities, kind="stable")
+    edges, values = _log_odds(probabilities[order]), np.log(np.maximum(ranks[order], 1.0))
+    return round(math.exp(float(np.interp(_log_odds(np.array([cut.value]))[0], edges, values))))
+
+
+def _log_odds(share: Float64) -> Float64:
+    inside = np.clip(share, 1e-12, 1 - 1e-12)
+    return np.asarray(np.log(inside) - np.log1p(-inside))
+
+
+def _relative(generator: np.random.Generator, n_found: int, n: int) -> Float64:
+    """Draws of the true completeness over the measured one."""
+    return (
+        generator.beta(n_found + 0.5, n - n_found + 0.5, DRAWS) / max(n_found / max(n, 1), 1e-12) if n_found else np.ones(DRAWS)
+    )
+
+
+def _interval(draws: Float64) -> Interval:
+    return resampled_interval(float(draws.mean()), draws)
+
+
+def _log_interval(ratio: float, error: float) -> Interval:
+    ends = normal_interval(math.log(ratio), error)
+    return Interval(value=ratio, low=math.exp(ends.low), high=math.exp(ends.high))
+
+
+def _strata(lenses: PaintedLenses) -> NDArray[np.int64]:
+    """Number of the bin in Einstein radius and signal-to-noise ratio that each lens is in, (N,)."""
+    place: Int64 = np.zeros(len(lenses), dtype=np.int64)
+    for name in TOGETHER:
+        column, axis = next((k, axis) for k, axis in enumerate(AXES) if axis.name == name)
+        edges = np.array(edges_of(axis, lenses))
+        place = place * (len(edges) + 1) + np.searchsorted(edges, lenses.values[:, column], side="right")
+    return place
+
+
+def _mantel_haenszel(a: Float64, n1: Float64, b: Float64, n0: Float64) -> Interval | None:
+    total = n1 + n0
+    both = (n1 > 0) & (n0 > 0)
+    a, n1, b, n0, total = (part[both] for part in (a, n1, b, n0, total))
+    upper, lower = float((a * n0 / total).sum()), float((b * n1 / total).sum())
+    if not upper or not lower:
+        return None
+    variance = float((((a + b) * n1 * n0 - a * b * total) / total**2).sum()) / (upper * lower)
+    return _log_interval(upper / lower, math.sqrt(variance))

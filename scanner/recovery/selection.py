@@ -1,0 +1,233 @@
+"""The selection function of a run as one record, its table of completeness, and its map of the sky."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from scanner.catalogue.columns import Column
+from scanner.errors import ContentError, InputMissingError
+from scanner.records import Float64, Int64, SealedRecord
+from scanner.recovery.completeness import AXES, Bin, Cut, PaintedLenses, SmoothModel
+from scanner.recovery.lenses import LENSES
+from scanner.recovery.purity import Assumptions, RecallRatio, ScannedRun, Yield
+from scanner.sphere import cell_numbers
+
+SELECTION = "selection-function.json"
+#: Lenses of the population that the map averages over in each cell, and cells at once.
+_POPULATION, _CELLS_AT_ONCE = 300, 200
+#: Orders that a map may have: cells of 3.7 degrees to 1.7 arcmin.
+_ORDERS = range(4, 12)
+#: A cell of the map has so many painted lenses, in the median.
+_LEAST_A_CELL = 20
+
+#: A row of ``completeness.parquet``: the lenses of a bin at a cut.
+COMPLETENESS_COLUMNS: tuple[Column, ...] = (
+    Column("cut", "string", "", "What counts as found: top, threshold, candidates or scored", "meta.code"),
+    Column("cut_value", "float64", "", "Length of the list, or calibrated probability; else 0", "stat.value"),
+    Column("axis", "string", "", f"What the bin is of: {', '.join(axis.name for axis in AXES)}", "meta.code"),
+    Column("low", "float64", "", "Lower edge, in the axis' unit", "stat.min"),
+    Column("high", "float64", "", "Upper edge", "stat.max"),
+    Column("axis_2", "string", "", "Second axis of bins in two; else empty", "meta.code"),
+    Column("low_2", "float64", "", "Its lower edge; else NaN", "stat.min"),
+    Column("high_2", "float64", "", "Its upper edge; else NaN", "stat.max"),
+    Column("n_painted", "int64", "", "Painted lenses in the bin", "meta.number"),
+    Column("n_found", "int64", "", "Those that the cut finds", "meta.number"),
+    Column("completeness", "float64", "", "Their share", "stat.value"),
+    Column("completeness_low", "float64", "", "Lower end of Wilson's 95% interval", "stat.min"),
+    Column("completeness_high", "float64", "", "Upper end of it", "stat.max"),
+    Column("predicted", "float64", "", "Mean of the smooth model over the bin's lenses", "stat.value;meta.modelled"),
+)
+COMPLETENESS_SCHEMA: pa.Schema = pa.schema([column.field() for column in COMPLETENESS_COLUMNS])
+
+
+class SelectionFunction(SealedRecord):
+    """``selection-function.json``: what a run would have found, to be asked without its tiles.
+
+    ``verdicts``: rank and whether it is a lens, of objects that people graded. ``fates``: number of painted lenses by fate.
+    ``lists``: yields by length, ``decided``: of the run's candidates. ``lenses_sha256``: of the painted lenses that all rests
+    on.
+    """
+
+    format_version: Literal[1] = 1
+    scanner_version: str
+    run: ScannedRun
+    assumptions: Assumptions
+    verdicts: tuple[tuple[int, bool], ...]
+    n_painted: int
+    n_visible: int
+    fates: dict[str, int]
+    model: SmoothModel
+    lists: tuple[Yield, ...]
+    decided: Yield
+    recall_ratios: tuple[RecallRatio, ...]
+    map_order: int
+    lenses_sha256: str
+
+    def sentences(self) -> str:
+        """What it says, in a paragraph for the card of a run."""
+        found, ratio = self.decided, self.recall_ratios[0]
+        text = (
+            f"Of {self.n_visible:,} visible lenses painted into the tiles of {self.run.title}, the run makes candidates of "
+            f"{_percent(found.completeness)}. With {self.assumptions.density_deg2:g} such lenses a square degree, "
+            f"{found.n_lenses.value:,.0f} [{found.n_lenses.low:,.0f}, {found.n_lenses.high:,.0f}] of its {found.n_listed:,} "
+            f"candidates are lenses: a purity of {_percent(found.purity)}."
+        )
+        if ratio.ratio is not None:
+            text += f" The recall of compound lenses is {ratio.ratio.value:.2f} [{ratio.ratio.low:.2f}, {ratio.ratio.high:.2f}]"
+            text += " times that of single ones"
+            if ratio.alike is not None:
+                alike = ratio.alike
+                text += f", {alike.value:.2f} [{alike.low:.2f}, {alike.high:.2f}] at like Einstein radius and signal-to-noise"
+            text += "."
+        return text + " Intervals are of 95%."
+
+
+def read(folder: Path) -> tuple[SelectionFunction, PaintedLenses]:
+    """The selection function of a recovery, and the lenses that it rests on.
+
+    Raises
+    ------
+    InputMissingError
+        There is none.
+    ContentError
+        It is damaged, or of other lenses.
+    """
+    record, lenses = folder / SELECTION, folder / LENSES
+    again = "remove it and run 'scanner recovery' again"
+    try:
+        selection = SelectionFunction.from_bytes(record.read_bytes(), record, again)
+        content = lenses.read_bytes()
+    except FileNotFoundError as error:
+        raise InputMissingError(
+            f"{error.filename}: is not there; name the folder that 'scanner recovery' has finished."
+        ) from None
+    if hashlib.sha256(content).hexdigest() != selection.lenses_sha256:
+        raise ContentError(f"{lenses}: is not the table that {record.name} was made of; {again.replace('it', str(record), 1)}.")
+    return selection, PaintedLenses.of(pa.parquet.read_table(io.BytesIO(content)))
+
+
+def completeness_table(counted: Sequence[Bin]) -> pa.Table:
+    """Bins as the table of :data:`COMPLETENESS_SCHEMA`."""
+    rows = [
+        {
+            "cut": one.cut.kind, "cut_value": one.cut.value, "axis": one.axis, "low": one.low, "high": one.high,
+            "axis_2": one.second or "", "low_2": one.second_low if one.second else math.nan,
+            "high_2": one.second_high if one.second else math.nan, "n_painted": one.n_painted, "n_found": one.n_found,
+            "completeness": one.completeness, "completeness_low": one.completeness_low,
+            "completeness_high": one.completeness_high, "predicted": math.nan if one.predicted is None else one.predicted,
+        }
+        for one in counted
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=COMPLETENESS_SCHEMA)
+
+
+@dataclass(frozen=True)
+class SkyMap:
+    """Completeness of the painted population at C places of the sky: HEALPix cells of one order, nested.
+
+    ``cells`` (C,) int64. ``value``, ``low``, ``high`` (C,): mean completeness of visible lenses with its 95% interval.
+    ``n_painted``, ``n_found`` (C,) int64: visible lenses painted there, and found. ``sky_sigma``, ``psf_fwhm`` (C,): mean VIS
+    noise (adu) and seeing (arcsec).
+    """
+
+    order: int
+    cells: Int64
+    value: Float64
+    low: Float64
+    high: Float64
+    n_painted: Int64
+    n_found: Int64
+    sky_sigma: Float64
+    psf_fwhm: Float64
+
+    def to_fits(self, title: str) -> bytes:
+        """A HEALPix table of some cells (``INDXSCHM = EXPLICIT``), which astropy, healpy and Aladin read."""
+        from astropy.io import fits
+
+        columns = [
+            fits.Column("PIXEL", "K", array=self.cells),
+            fits.Column("COMPLETENESS", "D", array=self.value),
+            fits.Column("COMPLETENESS_LOW", "D", array=self.low),
+            fits.Column("COMPLETENESS_HIGH", "D", array=self.high),
+            fits.Column("N_PAINTED", "K", array=self.n_painted),
+            fits.Column("N_FOUND", "K", array=self.n_found),
+            fits.Column("SKY_SIGMA", "D", unit="adu", array=self.sky_sigma),
+            fits.Column("PSF_FWHM", "D", unit="arcsec", array=self.psf_fwhm),
+        ]
+        table = fits.BinTableHDU.from_columns(columns, name="COMPLETENESS")
+        for key, value, comment in (
+            ("PIXTYPE", "HEALPIX", "HEALPix map"),
+            ("ORDERING", "NESTED", "numbering of the cells"),
+            ("COORDSYS", "C", "ICRS"),
+            ("NSIDE", 2**self.order, "resolution"),
+            ("ORDER", self.order, "log2 of NSIDE"),
+            ("INDXSCHM", "EXPLICIT", "cells are named by PIXEL"),
+            ("OBJECT", "PARTIAL", "part of the sky"),
+            ("TITLE", "".join(letter if " " <= letter <= "~" else "?" for letter in title)[:60], "run that was painted"),
+        ):
+            table.header[key] = (value, comment)
+        stream = io.BytesIO()
+        fits.HDUList([fits.PrimaryHDU(), table]).writeto(stream, checksum=False)
+        return stream.getvalue()
+
+
+def completeness_map(lenses: PaintedLenses, model: SmoothModel, cut: Cut) -> SkyMap:
+    """What the painted population's completeness would be at the noise and seeing of each place.
+
+    In each cell all lenses of the population (visible ones, :data:`_POPULATION` of them) are taken to lie there: the noise is
+    that of the cell, and the arcs' signal-to-noise ratio as much larger or smaller as the noise makes it.
+    """
+    names = [axis.name for axis in AXES]
+    snr, sigma, fwhm = (names.index(name) for name in ("arc_snr", "sky_sigma", "psf_fwhm"))
+    rows = np.flatnonzero(lenses.is_visible)
+    rows = rows if len(rows) else np.arange(len(lenses))
+    order = _map_order(lenses.ra[rows], lenses.dec[rows], np.log(lenses.values[rows, sigma]))
+    cells, place = np.unique(cell_numbers(lenses.ra[rows], lenses.dec[rows], order), return_inverse=True)
+    counts = np.bincount(place)
+    found = np.bincount(place, lenses.found(cut)[rows]).astype(np.int64)
+    noise, seeing = (np.bincount(place, lenses.values[rows, column]) / counts for column in (sigma, fwhm))
+    population = lenses.values[rows][np.linspace(0, len(rows) - 1, min(_POPULATION, len(rows))).astype(np.int64)]
+    parts: list[tuple[Float64, Float64, Float64]] = []
+    for first in range(0, len(cells), _CELLS_AT_ONCE):
+        some = slice(first, first + _CELLS_AT_ONCE)
+        n = len(cells[some])
+        there = np.tile(population, (n, 1))
+        at = np.repeat(noise[some], len(population))
+        there[:, snr] *= there[:, sigma] / at
+        there[:, sigma], there[:, fwhm] = at, np.repeat(seeing[some], len(population))
+        mean = model.mean(cut, there, np.full(n, len(population), dtype=np.int64))
+        parts.append((mean.value, mean.low, mean.high))
+    value, low, high = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return SkyMap(order, cells, value, low, high, counts, found, noise, seeing)
+
+
+def _map_order(ra: Float64, dec: Float64, noise: Float64) -> int:
+    """The coarsest order whose cells hold at most a tenth of the variance of the noise's logarithm.
+
+    Where the noise does not vary, or no order parts it, the finest order of which half of the cells have
+    :data:`_LEAST_A_CELL` lenses.
+    """
+    finest, variance = _ORDERS[0], float(noise.var())
+    for order in _ORDERS:
+        _, place, counts = np.unique(cell_numbers(ra, dec, order), return_inverse=True, return_counts=True)
+        if np.median(counts) < _LEAST_A_CELL:
+            break
+        finest = order
+        mean = np.bincount(place, noise) / counts
+        if variance > 1e-4 and float(((noise - mean[place]) ** 2).mean()) < 0.1 * variance:
+            break
+    return finest
+
+
+def _percent(share: Any) -> str:
+    return f"{100 * share.value:.0f}% [{100 * share.low:.0f}%, {100 * share.high:.0f}%]"

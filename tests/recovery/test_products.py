@@ -1,0 +1,160 @@
+"""The files of a recovery, what Python and the command line read from them, and how they are made of a run."""
+
+import json
+import re
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from astropy.table import Table
+from astropy_healpix import HEALPix
+from click.testing import CliRunner
+from painted import DEEP, SHALLOW, painted_table, run_of
+
+import scanner
+from scanner.cli.main import scanner as command_line
+from scanner.errors import ContentError, InputMissingError, UsageError
+from scanner.grading.grade import Place
+from scanner.grading.store import GradeStore
+from scanner.interface.opened import Run
+from scanner.interface.selection import scanned_run
+from scanner.recovery import products
+from scanner.recovery.lenses import LENSES
+from scanner.recovery.products import FITS, MAP, PAGE, TABLE
+from scanner.recovery.purity import Assumptions
+from scanner.recovery.selection import SELECTION, read
+
+
+def test_the_record_holds_what_was_painted(drawn, recovery):
+    selection, lenses = read(recovery)
+    assert selection.n_painted == sum(selection.fates.values()) == len(lenses) == 4000
+    assert selection.n_visible == lenses.is_visible.sum()
+    assert selection.decided.n_listed == (drawn.probability >= 0.5).sum()
+    assert selection.decided.completeness.value == pytest.approx(lenses.is_candidate[lenses.is_visible].mean())
+    assert selection.lists[-1].n_listed == len(drawn.probability)
+    assert re.search(r"visible lenses painted into the tiles of sky, the run makes candidates of 7\d%", selection.sentences())
+
+
+def test_the_same_lenses_give_the_same_files(drawn, recovery):
+    made = products.made((recovery / LENSES).read_bytes(), run_of(drawn), Assumptions())
+    assert list(made) == [TABLE, FITS, MAP, PAGE, SELECTION]
+    assert made == {name: (recovery / name).read_bytes() for name in made}
+
+
+def test_the_tables_say_the_same(recovery):
+    table, fits = pq.read_table(recovery / TABLE), Table.read(recovery / FITS)
+    assert fits.colnames == table.column_names
+    assert np.array_equal(fits["n_found"], table["n_found"].to_numpy())
+    share = table["n_found"].to_numpy() / table["n_painted"].to_numpy()
+    assert np.array_equal(share, table["completeness"].to_numpy())
+    assert (table["completeness_low"].to_numpy() <= share).all()
+    assert (share <= table["completeness_high"].to_numpy()).all()
+
+
+def test_the_map_shows_a_deep_and_a_shallow_half(recovery):
+    table = Table.read(recovery / MAP)
+    header = table.meta
+    assert (header["PIXTYPE"], header["ORDERING"], header["INDXSCHM"], header["COORDSYS"]) == (
+        "HEALPIX", "NESTED", "EXPLICIT", "C",
+    )  # fmt: skip
+    assert header["NSIDE"] == 2 ** read(recovery)[0].map_order
+    ra, _ = HEALPix(nside=header["NSIDE"], order="nested").healpix_to_lonlat(table["PIXEL"])
+    is_deep = ra.to_value("deg") < 11.6
+    assert table["SKY_SIGMA"][is_deep].max() == pytest.approx(DEEP, rel=1e-6)
+    is_shallow = ra.to_value("deg") > 12.4
+    assert table["SKY_SIGMA"][is_shallow].min() == pytest.approx(SHALLOW, rel=1e-6)
+    assert table["COMPLETENESS_LOW"][is_deep].min() > table["COMPLETENESS_HIGH"][is_shallow].max()
+    # Cells of a half differ in nothing.
+    assert table["COMPLETENESS"][is_deep].std() < 0.01
+    assert table["N_PAINTED"].sum() == read(recovery)[0].n_visible
+
+
+def test_the_page_is_one_small_file_that_needs_no_network(recovery):
+    page = (recovery / PAGE).read_text(encoding="utf-8")
+    assert len(page) < 300_000
+    assert "http" not in page.replace("http-equiv", "")
+    assert page.count("data:image/webp;base64,") == 5
+    assert "completeness against properties of lenses" in page
+    assert "<td>candidates</td>" in page
+
+
+def test_other_lenses_than_the_recordss_are_refused(drawn, recovery, tmp_path):
+    (tmp_path / SELECTION).write_bytes((recovery / SELECTION).read_bytes())
+    with pytest.raises(InputMissingError, match=r"lenses.parquet: is not there; name the folder"):
+        read(tmp_path)
+    pq.write_table(painted_table(3, 200, drawn), tmp_path / LENSES)
+    with pytest.raises(ContentError, match=r"lenses.parquet: is not the table that selection-function.json was made of"):
+        read(tmp_path)
+
+
+def test_completeness_from_python(recovery):
+    found = scanner.completeness(recovery=recovery, theta_e=[[0.5], [1.5]], arc_snr=[20.0, 50.0, 200.0])
+    assert found.value.shape == found.low.shape == found.is_outside.shape == (2, 3)
+    assert (np.diff(found.value, axis=0) > 0).all()
+    assert (np.diff(found.value, axis=1) > 0).all()
+    assert ((found.low < found.value) & (found.value < found.high)).all()
+    one = scanner.completeness(recovery=recovery, theta_e=1.5, top=200)
+    assert one.value.shape == ()
+    assert one.value < scanner.completeness(recovery=recovery, theta_e=1.5, threshold=0.01).value
+    with pytest.raises(UsageError, match="top or by threshold"):
+        scanner.completeness(recovery=recovery, theta_e=1.0, top=10, threshold=0.5)
+
+
+def test_forecast_on_the_command_line(recovery):
+    arguments = ["forecast", "--recovery", str(recovery), "--area", "14000", "--purity", "0.5", "--purity", "0.999"]
+    answer = CliRunner().invoke(command_line, arguments, catch_exceptions=False)
+    lines = answer.output.splitlines()
+    assert lines[0].split() == ["purity", "completeness", "lenses", "candidates", "hours"]
+    number = r"\s+[\d,]+ \[[\d,]+, [\d,]+\]"
+    assert re.fullmatch(rf"\s*0.5\s+0\.\d\d{number}{number}{number}", lines[1])
+    assert lines[2].split() == ["0.999", "–", "–", "–", "–"]
+    assert re.fullmatch(r"No list of the run is purer than 0\.\d+\.", lines[3])
+    answer = CliRunner().invoke(command_line, [*arguments, "--seconds", "20", "--json"], catch_exceptions=False)
+    first = json.loads(answer.output.splitlines()[0])
+    assert first["hours"]["value"] == pytest.approx(first["n_listed"]["value"] / 180)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"area_deg2": -1.0}, "An area of -1.0 square degrees"),
+        ({"area_deg2": 1.0, "purities": (2.0,)}, "A purity of 2.0"),
+        ({"area_deg2": 1.0, "density_deg2": 0.0}, "density_deg2 of 0.0: Input should be greater than 0"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(recovery, given, message):
+    with pytest.raises(UsageError, match=message):
+        scanner.forecast(recovery, **given)
+
+
+def test_another_density_needs_no_other_recovery(recovery):
+    few, many = (scanner.forecast(recovery, 1000.0, (0.3,), density_deg2=density)[0] for density in (4.0, 8.0))
+    assert few.n_lenses.value < 0.7 * many.n_lenses.value
+
+
+def test_a_run_is_counted(finished_run):
+    run = Run(str(finished_run))
+    found = scanned_run(run)
+    rows = run.query(arrow=True)
+    probability = np.sort(rows["p_calibrated"].to_numpy())
+    probability = probability[np.isfinite(probability)][::-1]
+    assert found.n_objects == len(probability)
+    assert found.n_candidates == rows["is_candidate"].to_numpy().sum()
+    assert found.steps[0] == (1, probability[0])
+    assert found.steps[-1] == (len(probability), probability[-1])
+    assert found.sky_area_deg2 == run.published.sky_area_deg2
+
+
+def test_grades_of_the_run_count(finished_run, drawn, tmp_path):
+    run = Run(str(finished_run))
+    rows = run.query(top=3, arrow=True).to_pylist()
+    store = GradeStore(tmp_path / "grades.sqlite")
+    for row, grade in zip(rows, ("A", "X", "C"), strict=True):
+        store.give(Place(f"{row['run']}/{row['tile_id']}/{row['target_id']}", row["name"], row["ra"], row["dec"]), "Ann", grade)
+    pq.write_table(painted_table(5, 300, drawn), tmp_path / LENSES)
+    selection = scanner.selection_function(run, tmp_path, grades=tmp_path / "grades.sqlite")
+    # What may be either teaches nothing.
+    assert selection.verdicts == ((1, True), (2, False))
+    assert selection.lists[0].n_graded == 2
+    assert selection.lists[0].n_graded_lenses == 1
+    assert selection.run.title == run.published.title
