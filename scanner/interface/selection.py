@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from scanner.config import StorageConfig
 from scanner.errors import ContentError, UsageError
 from scanner.interface.opened import Run
+from scanner.storage import open_store
 
 if TYPE_CHECKING:
     from scanner.recovery.completeness import AxisName, Completeness
@@ -35,6 +36,7 @@ def completeness(
     psf_fwhm: ArrayLike | None = None,
     top: int | None = None,
     threshold: float | None = None,
+    storage: StorageConfig | None = None,
 ) -> Completeness:
     """The chance that a run finds a lens, as a smooth function of what the lens is and where it lies.
 
@@ -59,6 +61,8 @@ def completeness(
     top, threshold
         Found is what is among the best ``top`` objects of the run by rank, or has a calibrated probability of ``threshold`` or
         more. Neither: what the run makes a candidate.
+    storage
+        How object stores are reached.
 
     Returns
     -------
@@ -96,7 +100,7 @@ def completeness(
         cut = Cut(kind="top", value=top)
     if threshold is not None:
         cut = Cut(kind="threshold", value=threshold)
-    selection, lenses = read(Path(recovery))
+    selection, lenses = read(open_store(str(recovery), storage or StorageConfig()))
     found = completed(selection.model, cut, values, lenses)
     return replace(
         found,
@@ -115,6 +119,7 @@ def forecast(
     density_deg2: float | None = None,
     density_error: float | None = None,
     seconds_per_object: float | None = None,
+    storage: StorageConfig | None = None,
 ) -> tuple[Forecast, ...]:
     """Expected lenses, objects to look at and hours of it in a survey of another area that is like the run.
 
@@ -128,6 +133,8 @@ def forecast(
         Shares of lenses that the list shall have, a forecast for each.
     density_deg2, density_error, seconds_per_object
         See :class:`~scanner.recovery.purity.Assumptions`; by default as the recovery has them.
+    storage
+        How object stores are reached.
 
     Raises
     ------
@@ -146,7 +153,7 @@ def forecast(
     for purity in purities:
         if not 0 < purity <= 1:
             raise UsageError(f"A purity of {purity}? Give shares of lenses, above 0 and up to 1.")
-    selection, lenses = read(Path(recovery))
+    selection, lenses = read(open_store(str(recovery), storage or StorageConfig()))
     run, verdicts = selection.run, dict(selection.verdicts)
     assumed = _assumptions(selection.assumptions, density_deg2, density_error, seconds_per_object)
     lists = selection.lists
@@ -196,7 +203,7 @@ def selection_function(
     opened = run if isinstance(run, Run) else Run(str(run), storage)
     assumed = _assumptions(Assumptions(), density_deg2, density_error, seconds_per_object)
     verdicts = {} if grades is None else _verdicts(opened, Path(grades), least_graders)
-    return products.write(Path(recovery), scanned_run(opened), assumed, verdicts)
+    return products.write(open_store(str(recovery), storage or StorageConfig()), scanned_run(opened), assumed, verdicts)
 
 
 def scanned_run(run: Run) -> ScannedRun:

@@ -6,7 +6,6 @@ import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -16,7 +15,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scanner import __version__
-from scanner.atomic_file import write_atomically
 from scanner.catalogue.export import TableFact, TableHeading, fits_bytes
 from scanner.errors import InputMissingError
 from scanner.interval import Interval
@@ -33,6 +31,7 @@ from scanner.recovery.selection import (
 )
 from scanner.report.plots import CANDIDATE, THRESHOLD, figure_png, plot_settings
 from scanner.report.self_contained import asset, png_as_webp_uri, template
+from scanner.storage import Store
 
 TABLE, FITS, MAP, PAGE = "completeness.parquet", "completeness.fits", "map.fits", "recovery.html"
 #: Of the cuts that are drawn, strict to loose.
@@ -49,7 +48,7 @@ FATE_COLOURS: dict[Fate, str] = {
 
 
 def write(
-    folder: Path,
+    folder: Store,
     run: ScannedRun,
     assumptions: Assumptions,
     verdicts: Mapping[int, bool] | None = None,
@@ -66,12 +65,13 @@ def write(
         The folder cannot be written.
     """
     try:
-        content = (folder / LENSES).read_bytes()
+        content = folder.read(LENSES)
     except FileNotFoundError:
-        raise InputMissingError(f"{folder / LENSES}: is not there; 'scanner recovery' makes it.") from None
-    for name, product in made(content, run, assumptions, verdicts).items():
-        write_atomically(folder / name, product)
-    return SelectionFunction.from_bytes((folder / SELECTION).read_bytes(), folder / SELECTION, "make it again")
+        raise InputMissingError(f"{folder.where(LENSES)}: is not there; 'scanner recovery' makes it.") from None
+    files = made(content, run, assumptions, verdicts)
+    for name, file in files.items():
+        folder.write(name, file)
+    return SelectionFunction.from_bytes(files[SELECTION], folder.where(SELECTION), "make it again")
 
 
 def made(
@@ -125,6 +125,7 @@ def made(
         recall_ratios=tuple(recall_ratio(lenses, cut) for cut in cuts if cut.kind in ("candidates", "scored")),
         map_order=sky.order,
         lenses_sha256=hashlib.sha256(lenses_file).hexdigest(),
+        sha256={},
     )
     table = completeness_table(counted)
     buffer = io.BytesIO()
@@ -137,13 +138,14 @@ def made(
             TableFact("bundle", "BUNDLE", run.bundle, "bundle that scored"),
         ),
     )
-    return {
+    files = {
         TABLE: buffer.getvalue(),
         FITS: fits_bytes(table, facts),
         MAP: sky.to_fits(run.title),
         PAGE: render(selection, lenses, counted, sky).encode(),
-        SELECTION: selection.to_bytes(),
     }
+    sha256 = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    return {**files, SELECTION: selection.model_copy(update={"sha256": sha256}).to_bytes()}
 
 
 @dataclass(frozen=True)

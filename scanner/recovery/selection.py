@@ -7,7 +7,6 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +20,7 @@ from scanner.recovery.completeness import AXES, Bin, Cut, PaintedLenses, SmoothM
 from scanner.recovery.lenses import LENSES
 from scanner.recovery.purity import Assumptions, RecallRatio, ScannedRun, Yield
 from scanner.sphere import cell_numbers
+from scanner.storage import Store
 
 SELECTION = "selection-function.json"
 #: Lenses of the population that the map averages over in each cell, and cells at once.
@@ -72,6 +72,7 @@ class SelectionFunction(SealedRecord):
     recall_ratios: tuple[RecallRatio, ...]
     map_order: int
     lenses_sha256: str
+    sha256: dict[str, str]
 
     def sentences(self) -> str:
         """What it says, in a paragraph for the card of a run."""
@@ -92,7 +93,7 @@ class SelectionFunction(SealedRecord):
         return text + " Intervals are of 95%."
 
 
-def read(folder: Path) -> tuple[SelectionFunction, PaintedLenses]:
+def read(folder: Store) -> tuple[SelectionFunction, PaintedLenses]:
     """The selection function of a recovery, and the lenses that it rests on.
 
     Raises
@@ -102,18 +103,18 @@ def read(folder: Path) -> tuple[SelectionFunction, PaintedLenses]:
     ContentError
         It is damaged, or of other lenses.
     """
-    record, lenses = folder / SELECTION, folder / LENSES
-    again = "remove it and run 'scanner recovery' again"
-    try:
-        selection = SelectionFunction.from_bytes(record.read_bytes(), record, again)
-        content = lenses.read_bytes()
-    except FileNotFoundError as error:
-        raise InputMissingError(
-            f"{error.filename}: is not there; name the folder that 'scanner recovery' has finished."
-        ) from None
-    if hashlib.sha256(content).hexdigest() != selection.lenses_sha256:
-        raise ContentError(f"{lenses}: is not the table that {record.name} was made of; {again.replace('it', str(record), 1)}.")
-    return selection, PaintedLenses.of(pa.parquet.read_table(io.BytesIO(content)))
+    content = {}
+    for name in (SELECTION, LENSES):
+        try:
+            content[name] = folder.read(name)
+        except FileNotFoundError:
+            where = folder.where(name)
+            raise InputMissingError(f"{where}: is not there; name the folder that 'scanner recovery' has finished.") from None
+    again = "give the command 'scanner recovery' again"
+    selection = SelectionFunction.from_bytes(content[SELECTION], folder.where(SELECTION), again)
+    if hashlib.sha256(content[LENSES]).hexdigest() != selection.lenses_sha256:
+        raise ContentError(f"{folder.where(LENSES)}: is not the table that {SELECTION} was made of; {again}.")
+    return selection, PaintedLenses.of(pa.parquet.read_table(io.BytesIO(content[LENSES])))
 
 
 def completeness_table(counted: Sequence[Bin]) -> pa.Table:

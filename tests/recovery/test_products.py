@@ -1,5 +1,6 @@
 """The files of a recovery, what Python and the command line read from them, and how they are made of a run."""
 
+import hashlib
 import json
 import re
 
@@ -13,6 +14,7 @@ from painted import DEEP, SHALLOW, painted_table, run_of
 
 import scanner
 from scanner.cli.main import scanner as command_line
+from scanner.config import StorageConfig
 from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.grading.grade import Place
 from scanner.grading.store import GradeStore
@@ -23,10 +25,15 @@ from scanner.recovery.lenses import LENSES
 from scanner.recovery.products import FITS, MAP, PAGE, TABLE
 from scanner.recovery.purity import Assumptions
 from scanner.recovery.selection import SELECTION, read
+from scanner.storage import open_store
+
+
+def store(folder):
+    return open_store(str(folder), StorageConfig())
 
 
 def test_the_record_holds_what_was_painted(drawn, recovery):
-    selection, lenses = read(recovery)
+    selection, lenses = read(store(recovery))
     assert selection.n_painted == sum(selection.fates.values()) == len(lenses) == 4000
     assert selection.n_visible == lenses.is_visible.sum()
     assert selection.decided.n_listed == (drawn.probability >= 0.5).sum()
@@ -39,6 +46,8 @@ def test_the_same_lenses_give_the_same_files(drawn, recovery):
     made = products.made((recovery / LENSES).read_bytes(), run_of(drawn), Assumptions())
     assert list(made) == [TABLE, FITS, MAP, PAGE, SELECTION]
     assert made == {name: (recovery / name).read_bytes() for name in made}
+    said = json.loads(made[SELECTION])["sha256"]
+    assert said == {name: hashlib.sha256(made[name]).hexdigest() for name in (TABLE, FITS, MAP, PAGE)}
 
 
 def test_the_tables_say_the_same(recovery):
@@ -57,7 +66,7 @@ def test_the_map_shows_a_deep_and_a_shallow_half(recovery):
     assert (header["PIXTYPE"], header["ORDERING"], header["INDXSCHM"], header["COORDSYS"]) == (
         "HEALPIX", "NESTED", "EXPLICIT", "C",
     )  # fmt: skip
-    assert header["NSIDE"] == 2 ** read(recovery)[0].map_order
+    assert header["NSIDE"] == 2 ** read(store(recovery))[0].map_order
     ra, _ = HEALPix(nside=header["NSIDE"], order="nested").healpix_to_lonlat(table["PIXEL"])
     is_deep = ra.to_value("deg") < 11.6
     assert table["SKY_SIGMA"][is_deep].max() == pytest.approx(DEEP, rel=1e-6)
@@ -66,7 +75,7 @@ def test_the_map_shows_a_deep_and_a_shallow_half(recovery):
     assert table["COMPLETENESS_LOW"][is_deep].min() > table["COMPLETENESS_HIGH"][is_shallow].max()
     # Cells of a half differ in nothing.
     assert table["COMPLETENESS"][is_deep].std() < 0.01
-    assert table["N_PAINTED"].sum() == read(recovery)[0].n_visible
+    assert table["N_PAINTED"].sum() == read(store(recovery))[0].n_visible
 
 
 def test_the_page_is_one_small_file_that_needs_no_network(recovery):
@@ -81,10 +90,10 @@ def test_the_page_is_one_small_file_that_needs_no_network(recovery):
 def test_other_lenses_than_the_recordss_are_refused(drawn, recovery, tmp_path):
     (tmp_path / SELECTION).write_bytes((recovery / SELECTION).read_bytes())
     with pytest.raises(InputMissingError, match=r"lenses.parquet: is not there; name the folder"):
-        read(tmp_path)
+        read(store(tmp_path))
     pq.write_table(painted_table(3, 200, drawn), tmp_path / LENSES)
     with pytest.raises(ContentError, match=r"lenses.parquet: is not the table that selection-function.json was made of"):
-        read(tmp_path)
+        read(store(tmp_path))
 
 
 def test_completeness_from_python(recovery):
@@ -148,9 +157,11 @@ def test_a_run_is_counted(finished_run):
 def test_grades_of_the_run_count(finished_run, drawn, tmp_path):
     run = Run(str(finished_run))
     rows = run.query(top=3, arrow=True).to_pylist()
-    store = GradeStore(tmp_path / "grades.sqlite")
+    grades = GradeStore(tmp_path / "grades.sqlite")
     for row, grade in zip(rows, ("A", "X", "C"), strict=True):
-        store.give(Place(f"{row['run']}/{row['tile_id']}/{row['target_id']}", row["name"], row["ra"], row["dec"]), "Ann", grade)
+        grades.give(
+            Place(f"{row['run']}/{row['tile_id']}/{row['target_id']}", row["name"], row["ra"], row["dec"]), "Ann", grade
+        )
     pq.write_table(painted_table(5, 300, drawn), tmp_path / LENSES)
     selection = scanner.selection_function(run, tmp_path, grades=tmp_path / "grades.sqlite")
     # What may be either teaches nothing.
