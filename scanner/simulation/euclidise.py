@@ -13,7 +13,6 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
 from reproject import reproject_interp
-from scipy.signal import oaconvolve
 
 from scanner.atomic_file import write_atomically
 from scanner.errors import OutputError, TileError, UsageError
@@ -251,6 +250,9 @@ def matched(image: Sharp, band: Band, grid: WCS, shape: tuple[int, int], name: s
     TileError
         It is no sharper than Euclid's.
     """
+    # It brings all of scipy.stats, a second of processor time.
+    from scipy.signal import oaconvolve
+
     kernel, gain = matching_kernel(image.psf, euclid_psf(band, image.psf, image.scale_arcsec))
     if gain > _MOST_GAIN or image.scale_arcsec > VIS_PIXEL_SCALE_ARCSEC * (1.0 if band == "VIS" else 3.0):
         raise TileError(f"{name}: is no sharper than Euclid's {band}, so it cannot be made like it; give a sharper image.")

@@ -16,7 +16,6 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy.ndimage import fourier_shift, map_coordinates
-from scipy.signal import oaconvolve
 
 from scanner.errors import TileError
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC, BandFiles, Float32, Float64, ImageRef
@@ -185,6 +184,9 @@ class _Window:
         """As :meth:`Mosaic.read`, convolved with the kernel; NaN where a twentieth of the kernel's weight is on bad pixels."""
         if self.kernel is None:
             return self.mosaic.read(y0, y1, x0, x1)
+        # It brings all of scipy.stats, a second of processor time of every process of a scan; few scans smooth.
+        from scipy.signal import oaconvolve
+
         reach = self.kernel.shape[0] // 2
         pixels = self.mosaic.read(y0 - reach, y1 + reach, x0 - reach, x1 + reach)
         good = np.isfinite(pixels)

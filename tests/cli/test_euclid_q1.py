@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from programs import start_scanner
 
 from scanner.sky import tile_list
 
@@ -29,7 +30,8 @@ def page(archive):
 @pytest.fixture(scope="module")
 def desk(page, tmp_path_factory):
     """A folder with the files that the page shows, each named in its own first line."""
-    folder = tmp_path_factory.mktemp("desk")
+    folder = tmp_path_factory.mktemp("q1") / "desk"
+    folder.mkdir()
     for block in blocks("(?:text|toml|python)", page):
         (folder / re.match(r"# ([\w.-]+)", block)[1]).write_text(block, encoding="utf-8")
     assert {path.name for path in folder.iterdir()} == {"q1-tiles.txt", "q1.toml", "q1_tiles.py"}
@@ -42,7 +44,6 @@ def shell(desk, s3):
 
     def _run(line):
         program, *words = shlex.split(line.split(">")[0])
-        command = [sys.executable, "-m", "scanner", *words] if program == "scanner" else [sys.executable, *words]
         # One worker: processes take longer to start than these tiles to scan.
         environment = {
             "AWS_ENDPOINT_URL": s3.endpoint,
@@ -50,7 +51,12 @@ def shell(desk, s3):
             "PATH": "/usr/bin:/bin",
             "HOME": str(desk),
         }
-        done = subprocess.run(command, cwd=desk, env=environment, capture_output=True, text=True, check=False)
+        if program == "scanner":
+            log = desk.parent / f"{len(list(desk.parent.glob('*.log')))}.log"
+            code = start_scanner(words, log=log, environment=environment, folder=desk).wait()
+            assert code == 0, log.read_text()
+            return log.read_text()
+        done = subprocess.run([sys.executable, *words], cwd=desk, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         if ">" in line:
             (desk / line.split(">")[1].strip()).write_text(done.stdout, encoding="utf-8")

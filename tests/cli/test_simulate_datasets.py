@@ -1,20 +1,21 @@
 import hashlib
 import json
+import os
 import re
 import resource
 import signal
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from programs import start_scanner
+from waiting import wait_for
 
 from scanner.cli.main import main
 from scanner.simulation.datasets.presets import EVALUATION_SETS, PRESETS
-
-SCANNER = (sys.executable, "-m", "scanner")
 
 
 def run(capfd, *arguments):
@@ -187,23 +188,29 @@ def test_a_full_disk_gets_exit_73_and_one_line(tmp_path, workers):
 def test_after_ctrl_c_the_same_command_goes_on_whatever_the_workers(tmp_path):
     # Two parts, of 256 objects and of the others.
     words = ("simulate", "dataset", "--preset", "quick", "--n", "320", "--seed", "5")
-    subprocess.run([*SCANNER, *words, "--workers", "2", "--out", tmp_path / "whole"], check=True, capture_output=True)
-    command = [*SCANNER, *words, "--workers", "1", "--out", tmp_path / "broken"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def start(out, workers):
+        command = [*words, "--workers", workers, "--out", str(tmp_path / out)]
+        return start_scanner(command, log=tmp_path / f"{out}.log", environment=os.environ, folder=tmp_path)
+
+    whole = start("whole", "2")
+    process = start("broken", "1")
     first = tmp_path / "broken" / "parts" / "000000.parquet"
-    while not first.exists():
-        assert process.poll() is None
-        time.sleep(0.05)
+    wait_for("the first part", lambda: first.exists() or process.poll() is not None)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate()
-    assert process.returncode == 130
+    assert process.wait() == 130
+    err = (tmp_path / "broken.log").read_text()
     assert "interrupted; give the same command again" in err
     assert "Traceback" not in err
     written = first.stat().st_mtime_ns
     assert not Path(tmp_path / "broken" / "truth.parquet").exists()
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    while process.poll() is None and first.exists():
-        assert first.stat().st_mtime_ns == written
-        time.sleep(0.2)
-    assert process.wait() == 0
+    process = start("broken", "1")
+
+    def has_ended():
+        with suppress(FileNotFoundError):
+            assert first.stat().st_mtime_ns == written
+        return process.poll() is not None
+
+    wait_for("the rest", has_ended)
+    assert process.wait() == whole.wait() == 0
     assert hashes(tmp_path / "broken") == hashes(tmp_path / "whole")

@@ -1,11 +1,11 @@
 import json
 import os
-import subprocess
-import sys
+import signal
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from waiting import LIMIT_S
+from programs import start_scanner
+from waiting import LIMIT_S, wait_for
 
 from scanner.cli import status
 from scanner.cli.main import main
@@ -115,18 +115,18 @@ def test_many_failures_are_cut_short(tmp_path, capsys):
 def test_a_run_is_seen_while_it_goes_on_and_sigterm_is_its_last_word(sky, tmp_path, capsys):
     words = ["run", str(sky / "tile-list.txt"), "--out", str(tmp_path / "out"), "--workers", "1"]
     # Far more objects than are scanned until it is stopped.
-    command = [sys.executable, "-m", "scanner", *words, "--targets", "grid", "--log-format", "text"]
+    command, log = [*words, "--targets", "grid", "--log-format", "text"], tmp_path / "log"
     many = os.environ | {"SCANNER_TARGETS__GRID_STEP_ARCSEC": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=many)
-    assert any("scanning on 1 worker" in line for line in process.stderr)
+    process = start_scanner(command, log=log, environment=many, folder=tmp_path)
+    wait_for("the scan", lambda: "scanning on 1 worker" in log.read_text() or process.poll() is not None)
     code, out, _ = told(capsys, tmp_path / "out")
     assert code == 0
     assert "out: scanning for " in out
     assert "of 3 done" in out
-    process.terminate()
-    _, err = process.communicate(timeout=LIMIT_S)
-    assert process.returncode == 130, err
-    assert "Traceback" not in err
+    process.send_signal(signal.SIGTERM)
+    code, said = process.wait(LIMIT_S), log.read_text()
+    assert code == 130, said
+    assert "Traceback" not in said
     assert "out: interrupted at " in told(capsys, tmp_path / "out")[1]
 
 

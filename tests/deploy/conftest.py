@@ -66,7 +66,7 @@ def scraped(sky, tmp_path_factory):
     (folder / "prometheus.yml").write_text(
         json.dumps(
             {
-                "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "500ms"},
+                "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"},
                 "rule_files": [str(RULES)],
                 "scrape_configs": [
                     {"job_name": "scanner", "static_configs": [{"targets": [*targets, f"127.0.0.1:{service_port}"]}]}
@@ -90,16 +90,10 @@ def scraped(sky, tmp_path_factory):
         words = ["run", folder / "list.txt", "--out", folder / "out", "--workers", str(N_WORKERS), "--scratch", folder]
         # Objects enough that several scrapes fall into the run.
         words += ["--metrics-port", str(first), "--targets", "grid"]
-        run = subprocess.Popen(
-            [sys.executable, "-m", "scanner", *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"SCANNER_TARGETS__GRID_STEP_ARCSEC": "6"},
-        )
+        environment, log = os.environ | {"SCANNER_TARGETS__GRID_STEP_ARCSEC": "8"}, folder / "run.log"
+        run = programs.start_scanner([*map(str, words)], log=log, environment=environment, folder=folder)
         keep_pages(found, run, targets)
-        _, err = run.communicate()
-        assert run.returncode == 3, err
+        assert run.wait() == 3, log.read_text()
         use_service(found, folder, service_port)
         await_rules(found)
         found.end = time.time()

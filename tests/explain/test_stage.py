@@ -113,35 +113,26 @@ def test_a_driver_and_a_worker_without_torch_can_begin():
 
 
 @pytest.mark.usefixtures("without_workers")
-def test_the_same_call_does_nothing_and_a_lost_one_is_made_again_to_the_byte(run, explained):
+def test_what_is_lost_is_made_again_to_the_byte_wherever_it_is_explained(run, explained):
+    """In this process the bytes of the cluster whose worker was killed; a tile that cannot be read is reported."""
     out, config, report = run
     again = explain_run(str(out), config, report, lambda done, total: None)
     assert (again.n_before, again.n_done) == (N, 0)
     first = report.listed.slice(0, 1).to_pylist()[0]
-    lost = out / "explanations" / first["tile_id"] / str(first["target_id"]) / "explanation.json"
-    kept = {path: path.read_bytes() for path in lost.parent.rglob("*") if path.is_file()}
-    lost.unlink()
+    lost = out / "explanations" / first["tile_id"] / str(first["target_id"])
+    kept = {path: path.read_bytes() for path in lost.rglob("*") if path.is_file()}
+    shutil.rmtree(lost)
+    commits = list((out / "tiles").rglob("commit.json"))
+    commit = next(path for path in commits if path.parent.name == first["tile_id"])
+    hidden = commit.rename(commit.with_name(".commit"))
+    found = explain_run(str(out), config, report, lambda done, total: None)
+    hidden.rename(commit)
+    assert [failure.tile_id for failure in found.failed] == [first["tile_id"]]
+    assert "its commit record has gone; run again" in found.failed[0].reason
+    assert (found.n_before, found.n_done) == (N - 1, 0)
+    assert (out / "candidates.html").read_bytes().count(b'class="explanation"') == N - 1
     told = []
     again = explain_run(str(out), config, report, lambda *numbers: told.append(numbers))
-    assert (again.n_before, again.n_done, told) == (N - 1, 1, [(N - 1, N), (N, N)])
+    assert (again.n_before, again.n_done, again.failed, told) == (N - 1, 1, (), [(N - 1, N), (N, N)])
     assert {path: path.read_bytes() for path in kept} == kept
-    assert (out / "candidates.html").read_bytes() == explained[3]
-
-
-@pytest.mark.usefixtures("without_workers")
-def test_what_cannot_be_explained_is_told_and_nothing_depends_on_who_explains(run, explained):
-    """All anew in this process, but for one tile, and then that one too: the bytes of the cluster whose worker was killed."""
-    out, config, report = run
-    shutil.rmtree(out / "explanations")
-    commits = list((out / "tiles").rglob("commit.json"))
-    lost = next(path for path in commits if path.parent.name == report.listed["tile_id"][0].as_py())
-    hidden = lost.rename(lost.with_name(".commit"))
-    found = explain_run(str(out), config, report, lambda done, total: None)
-    hidden.rename(lost)
-    assert [failure.tile_id for failure in found.failed] == [lost.parent.name]
-    assert "its commit record has gone; run again" in found.failed[0].reason
-    assert found.n_done == sum(tile != lost.parent.name for tile in report.listed["tile_id"].slice(0, N).to_pylist())
-    assert (out / "candidates.html").read_bytes().count(b'class="explanation"') == found.n_done
-    rest = explain_run(str(out), config, report, lambda done, total: None)
-    assert (rest.n_before, rest.n_done, rest.failed) == (found.n_done, N - found.n_done, ())
     assert (out / "candidates.html").read_bytes() == explained[3]

@@ -14,12 +14,12 @@ from scans import write_plain_bundle
 
 from scanner.config import StorageConfig
 
-N_TILES = 24
+N_TILES = 12
 
 
 @pytest.fixture(scope="module")
 def survey(sky, tmp_path_factory):
-    """24 tiles, two of which cannot be scanned, and what their undisturbed run gives."""
+    """Twelve tiles, two of which cannot be scanned, and what their undisturbed run gives."""
     folder = tmp_path_factory.mktemp("chaos")
     listed = write_little_tiles(sky, folder / "tiles", N_TILES)
     return Survey(str(listed), N_TILES - 2, StorageConfig(), str(write_plain_bundle(folder / "bundle"))), folder
@@ -49,7 +49,7 @@ def check(run, expected):
 def test_a_disturbed_run_ends_with_the_bytes_of_an_undisturbed_one(survey, expected, tmp_path):
     tiles, _ = survey
     out = tmp_path / "out"
-    check(tiles.disturbed(8, tmp_path / "run", str(out), "whole"), expected)
+    check(tiles.disturbed(2, tmp_path / "run", str(out), "whole"), expected)
     failed = {row["tile_id"]: row["reason"] for row in Table.read(out / "failed-tiles.ecsv")}
     assert failed.keys() == {TRUNCATED, UNREADABLE}
     assert "truncated.fits: the file is truncated" in failed[TRUNCATED]

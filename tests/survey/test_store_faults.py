@@ -35,10 +35,11 @@ def uploaded(few_tiles, storage):
 
 
 def test_a_throttled_server_costs_time_and_nothing_else(s3, faulty_s3, few_tiles, tmp_path):
-    """One request of four is refused as too many, some lose their connection or their answer."""
+    """One request of nine is refused as too many, some lose their connection or their answer; each is given again after a pause."""
     listed, out = uploaded(few_tiles, s3), s3.fresh()
-    faults = {1: "busy", 4: "busy", 5: "drop", 7: "busy", 10: "lose"}
-    faulty_s3.fault = lambda number, method, path: faults.get(number % 12)
+    # Apart from one another: the pause doubles for a request that fails again.
+    faults = {1: "busy", 5: "drop", 10: "busy", 14: "lose"}
+    faulty_s3.fault = lambda number, method, path: faults.get(number % 18)
     endpoint = ("--endpoint", faulty_s3.endpoint)
     processes, driver = few_tiles.run(tmp_path, listed, out, *endpoint, **settings(retries=8))
     assert driver.wait() == INCOMPLETE, processes.log("driver")
