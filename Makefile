@@ -9,7 +9,7 @@ APT_INSTALL := timeout 300 $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) env DEBI
 APT_UPDATE := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) apt-get update --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo install test lint unit fuzz attack hand-overs schemas docs clean \
+.PHONY: help demo install test lint style types unit fuzz attack hand-overs schemas docs clean \
 	prometheus debian helm checkov verify-vo stilts golden verify-chart \
 	locks image podman bootstrapped-images verify-image verify-play dask-operator verify-operator verify-deploy
 
@@ -36,31 +36,38 @@ $(VENV)/scan.stamp: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu]'
 	@touch $@
 
-$(VENV)/all.stamp: $(VENV)/scan.stamp
+$(VENV)/all.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu,train,service,dev]'
-	@# Only its table of known lenses is read; what it depends on weighs half a gigabyte.
-	$(BIN)/pip install --quiet --no-deps lenscat==1.1.3
-	@# Only its definitions of the Dask operator's resources are read; 'make verify-operator' has the operator itself.
-	$(BIN)/pip install --quiet --no-deps dask-kubernetes==2026.3.0
-	@touch $@
+	@# Of lenscat only the table of known lenses is read; what it depends on weighs half a gigabyte. Of dask-kubernetes only the
+	@# definitions of the Dask operator's resources are read; 'make verify-operator' has the operator itself.
+	$(BIN)/pip install --quiet --no-deps lenscat==1.1.3 dask-kubernetes==2026.3.0
+	@touch $(VENV)/scan.stamp $@
 
 install: $(VENV)/all.stamp
 
 demo: $(VENV)/scan.stamp
 	$(BIN)/python examples/demo.py $(DEMO)
 
-test: lint unit
+# Types are checked beside the tests, and what these need is fetched at the same time.
+test: style
+	@$(MAKE) --no-print-directory --jobs=5 types unit
 
-lint: install
+lint: style types
+
+style: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Two files of tests at a time: half of the tests wait for something else than the processor. By default files of few tests, which
-# are the longest, would come last, and leave one of the two idle.
+types: install
+	$(BIN)/mypy
+
+# Three files of tests at a time, for two cores: a third of its time a test waits for something else than the processor.
+# By default files of few tests, which are the longest, would come last, and leave the others idle.
+PROCESSES ?= 3
 unit: install prometheus debian helm checkov
-	$(BIN)/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses=$(PROCESSES) --dist=loadfile --no-loadscope-reorder
 
 # Tests of properties with examples that no run has seen yet, each so many times over.
 ROUNDS ?= 10
@@ -92,8 +99,9 @@ prometheus: install
 	fi
 
 # For the tests of the web pages, and of commands that the documentation gives. Where they cannot be had, these are skipped.
+# After Prometheus: only one apt at a time may update its lists.
 DEBIAN := chromium curl openssl
-debian:
+debian: prometheus
 	@if ! (for program in $(DEBIAN); do command -v $$program || exit 1; done) >/dev/null; then \
 		mkdir -p $(VENV) && \
 		{ $(APT_INSTALL) $(DEBIAN) || { $(APT_UPDATE) && $(APT_INSTALL) $(DEBIAN); }; } >$(VENV)/debian.log 2>&1 || \

@@ -35,9 +35,9 @@ def uploaded(few_tiles, storage):
 
 
 def test_a_throttled_server_costs_time_and_nothing_else(s3, faulty_s3, few_tiles, tmp_path):
-    """One request of nine is refused as too many, some lose their connection or their answer; each is given again after a pause."""
+    """One request of nine is refused as too many, as many lose their connection or their answer."""
     listed, out = uploaded(few_tiles, s3), s3.fresh()
-    # Apart from one another: the pause doubles for a request that fails again.
+    # Apart from one another: before each further time that a request is given again, the pause doubles.
     faults = {1: "busy", 5: "drop", 10: "busy", 14: "lose"}
     faulty_s3.fault = lambda number, method, path: faults.get(number % 18)
     endpoint = ("--endpoint", faulty_s3.endpoint)

@@ -1,12 +1,7 @@
 import copy
 import itertools
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -21,7 +16,7 @@ from scanner.networks import LENS, NON_LENS, build
 from scanner.records import MEMBER_PIXELS
 from scanner.training import checkpoint
 from scanner.training.checkpoint import HISTORY, HistoryRow, plot_history, write_history
-from scanner.training.data import SHAPES, Labels, ScaledImages, split
+from scanner.training.data import Labels, split
 from scanner.training.device import fastest_precision
 from scanner.training.fit import FitRequest, Reports, Start, _passed, best_of_both, fit
 from scanner.training.presets import BEST, PAPER, Preset, Stage
@@ -401,47 +396,6 @@ def test_the_last_stage_trains_the_head_at_every_position(labelled, tmp_path):
     resumed, _ = train(labelled, tmp_path / "parts", preset=preset)
     whole, _ = train(labelled, tmp_path / "whole", preset=preset)
     assert all(torch.equal(value, resumed.state_dict()[key]) for key, value in whole.state_dict().items())
-
-
-CHILD = """
-import sys, pathlib
-sys.path[:0] = sys.argv[1], str(pathlib.Path(sys.argv[1]).parent)
-from test_fit import train_on_noise
-
-print("ready", flush=True)
-train_on_noise(pathlib.Path(sys.argv[2]), lambda rows: print("validated", flush=True))
-print("done", flush=True)
-"""
-
-
-def train_on_noise(folder, report=lambda rows: None):
-    generator = np.random.default_rng(0)
-    arrays = {name: generator.random((60, *shape), dtype=np.float32).astype(np.float16) for name, shape in SHAPES.items()}
-    is_lens = np.arange(60) % 2 == 0
-    known = np.zeros((60, 2), np.float32), np.zeros((60, 4), bool), np.ones(60, np.float32)
-    labels = Labels(is_lens, np.full(60, 50, np.float32), is_lens, *known)
-    request = FitRequest(member="OU-J", preset=brief(BEST, passes=4, batch=16, validations=4), seed=1, dataset_sha256="0" * 64)
-    fit(ScaledImages(**arrays, preprocessing="asinh_mad"), labels, split(60), request, folder, Reports(validated=report))
-
-
-def test_a_run_that_is_killed_again_and_again_gives_the_same_weights(tmp_path):
-    words = [sys.executable, "-c", CHILD, str(Path(__file__).parent), str(tmp_path / "parts")]
-    train_on_noise(tmp_path / "whole")
-    generator = np.random.default_rng(1)
-    for how in (signal.SIGTERM, signal.SIGKILL, None):
-        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as child:
-            assert child.stdout.readline() == "ready\n"
-            said = child.stdout.readline()
-            # After a validation, of which there are twelve, and then at any moment.
-            if how is not None and said == "validated\n":
-                time.sleep(float(generator.uniform(0, 0.1)))
-                child.send_signal(how)
-            said += child.communicate()[0]
-    assert said.endswith("done\n")
-    with np.load(tmp_path / "whole" / "member.npz") as one, np.load(tmp_path / "parts" / "member.npz") as other:
-        assert one.files == other.files
-        for name in one.files:
-            np.testing.assert_array_equal(one[name], other[name])
 
 
 def test_history_is_a_table_and_two_pictures(tmp_path):
