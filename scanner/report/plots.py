@@ -23,6 +23,7 @@ LINEAR_EDGES = np.linspace(0.0, 1.0, BINS + 1)
 DECADE_EDGES = np.logspace(-7.0, 0.0, BINS + 1)
 INK, QUIET, SCORED, CANDIDATE, THRESHOLD = "#16191d", "#59616b", "#a9b4c0", "#0072b2", "#d55e00"
 EMPTY_CELL = "#eceff2"
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -98,8 +99,9 @@ def score_distribution(
     """
     has_grid = decides_on == "grid"
     with mpl.rc_context(plot_settings()):
-        figure = Figure(figsize=(9.0 if has_grid else 5.0, 3.6), dpi=DPI, layout="constrained")
-        panels = figure.subplots(1, 1 + has_grid, sharey=True, squeeze=False)[0]
+        figure = Figure(figsize=(9.0 if has_grid else 5.0, 3.6), dpi=DPI)
+        place = {"left": 0.07 if has_grid else 0.125, "right": 0.975, "bottom": 0.135, "top": 0.92, "wspace": 0.08}
+        panels = figure.subplots(1, 1 + has_grid, sharey=True, squeeze=False, gridspec_kw=place)[0]
         share = f" ({100 * counts.n_chosen / counts.n_scored:.2g}%)" if counts.n_scored else ""
         candidates = "candidate" if counts.n_chosen == 1 else "candidates"
         panels[0].set_title(f"{counts.n_scored:,} scored objects, {counts.n_chosen:,} {candidates}{share}")
@@ -150,8 +152,8 @@ def embedding_map(
     places = np.asarray(positions, dtype=np.float64).reshape(-1, 2)
     places = places[np.isfinite(places).all(axis=1)]
     with mpl.rc_context(plot_settings()):
-        figure = Figure(figsize=(7.0, 5.8), dpi=DPI, layout="constrained")
-        axes = figure.subplots()
+        figure = Figure(figsize=(7.0, 5.8), dpi=DPI)
+        axes = figure.subplots(gridspec_kw={"left": 0.09, "right": 0.97, "bottom": 0.13, "top": 0.95})
         axes.set_facecolor(EMPTY_CELL)
         mesh = axes.pcolormesh(x_edges, y_edges, np.ma.masked_invalid(lens_fraction).T, cmap="cividis", vmin=0.0, vmax=1.0)
         axes.scatter(
@@ -198,8 +200,16 @@ def _histogram(axes: Axes, counts: NDArray[np.int64], edges: NDArray[Any]) -> No
     axes.set_xscale("log" if edges[0] > 0 else "linear")
     axes.set_xlim(edges[0], 1.0)
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis) if edges[0] > 0 else (axes.yaxis,):
+        axis.set_major_formatter(_power_of_ten)
+    axes.minorticks_off()
     # The panels share this axis: the one that is drawn last must not cut the other's bars.
     axes.set_ylim(0.5, max(10.0, axes.get_ylim()[1], 3.0 * counts[0].max(initial=1)))
+
+
+def _power_of_ten(value: float, _: int | None = None) -> str:
+    """Such as 10⁻³, as plain text: what typesets a formula takes longer to begin than the figure to draw."""
+    return "10" + str(round(np.log10(value))).translate(_SUPERSCRIPT)
 
 
 def plot_settings() -> Any:
