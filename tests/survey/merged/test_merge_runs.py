@@ -2,9 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +15,7 @@ from hypothesis import strategies as st
 from made_runs import made_run, score_rows
 from mocpy import MOC
 from plain_catalogue import merged
+from programs import start_scanner
 
 from scanner.catalogue import columns
 from scanner.catalogue.columns import TILE_SCHEMA
@@ -194,8 +192,7 @@ def test_a_merging_that_is_killed_leaves_nothing_and_can_be_given_again(runs, tm
     merge_runs(request(runs, out, "north"))
     before = files(out)
     target = "Merging.merge" if moment == "added" else "write_tables"
-    script = tmp_path / "killed.py"
-    script.write_text(
+    script = (
         "import os, signal\n"
         "from scanner.survey import merge_runs as merging\n"
         "from scanner.survey.merge_runs import MergeRequest, merge_runs\n"
@@ -208,8 +205,8 @@ def test_a_merging_that_is_killed_leaves_nothing_and_can_be_given_again(runs, tm
         "setattr(owner, name, and_die)\n"
         f"merge_runs(MergeRequest({tuple(str(runs[name]) for name in ('north', 'south'))!r}, {str(out)!r}))\n"
     )
-    killed = subprocess.run([sys.executable, str(script)], check=False, env={**os.environ, "PYTHONPATH": str(Path.cwd())})
-    assert killed.returncode == -signal.SIGKILL
+    killed = start_scanner(["-c", script], log=tmp_path / "log", environment=os.environ, folder=tmp_path)
+    assert killed.wait() == -signal.SIGKILL
     now = files(out)
     assert {name: content for name, content in now.items() if not name.startswith(("versions/.", ".partial", ".lock"))} == {
         name: content for name, content in before.items() if name != ".lock"

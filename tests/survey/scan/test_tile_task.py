@@ -1,8 +1,6 @@
 import errno
 import logging
 import os
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -229,8 +227,8 @@ def test_a_killed_worker_leaves_a_tile_that_another_scans(sky, scanned, tmp_path
         "die = lambda progress: progress.n_done and os.kill(os.getpid(), signal.SIGKILL)\n"
         "scan_tile(TileJob.model_validate_json(sys.argv[1]), die)\n"
     )
-    killed = subprocess.run([sys.executable, "-c", program, job.model_dump_json()], check=False)
-    assert killed.returncode == -9
+    words = ["-c", program, job.model_dump_json()]
+    assert start_scanner(words, log=tmp_path / "log", environment=os.environ, folder=tmp_path).wait() == -9
     assert len(list(scratch.iterdir())) == 1
     assert scan_tile(job).commit is not None
     assert left_by(job) == left_by(scanned[0])
