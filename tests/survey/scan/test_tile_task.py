@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from programs import start_scanner
 from tile_jobs import job_of, left_by, run_folder
 from waiting import LIMIT_S
 
