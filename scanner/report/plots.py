@@ -153,7 +153,7 @@ def embedding_map(
     places = places[np.isfinite(places).all(axis=1)]
     with mpl.rc_context(plot_settings()):
         figure = Figure(figsize=(7.0, 5.8), dpi=DPI)
-        axes = figure.subplots(gridspec_kw={"left": 0.09, "right": 0.97, "bottom": 0.13, "top": 0.95})
+        axes = figure.subplots(gridspec_kw={"left": 0.09, "right": 0.96, "bottom": 0.13, "top": 0.95})
         axes.set_facecolor(EMPTY_CELL)
         mesh = axes.pcolormesh(x_edges, y_edges, np.ma.masked_invalid(lens_fraction).T, cmap="cividis", vmin=0.0, vmax=1.0)
         axes.scatter(
@@ -171,7 +171,7 @@ def embedding_map(
         axes.set_xlabel("t-SNE first coordinate (no unit)")
         axes.set_ylabel("t-SNE second coordinate (no unit)")
         axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.1), borderaxespad=0.0, handletextpad=0.2)
-        scale = figure.colorbar(mesh, ax=axes, shrink=0.8, pad=0.02)
+        scale = figure.colorbar(mesh, ax=axes, fraction=0.1, shrink=0.8, pad=0.02)
         scale.set_label("lens fraction of the training objects in a cell (blank: no object)")
         scale.ax.axhline(threshold, color=THRESHOLD, linewidth=2)
         scale.outline.set_visible(False)
