@@ -1,16 +1,14 @@
 import json
+import os
 import signal
 import socket
-import subprocess
-import sys
 
 import pytest
 from ports import free_ports
-from waiting import LIMIT_S
+from programs import start_scanner
+from waiting import LIMIT_S, wait_for
 
 from scanner.cli.main import main
-
-SCANNER = (sys.executable, "-m", "scanner")
 
 
 def refused(capsys, *words):
@@ -63,34 +61,42 @@ def test_bad_words(capsys, words, named):
     assert named in err
 
 
-def test_a_port_that_is_taken():
+def test_a_port_that_is_taken(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         words = ("scheduler", "--host", "127.0.0.1", "--port", str(other.getsockname()[1]))
-        ended = subprocess.run([*SCANNER, *words], capture_output=True, text=True, check=False)
-    assert ended.returncode == 64
-    assert ended.stderr.count("\n") == 1, ended.stderr
-    assert "cannot listen there (Address already in use)" in ended.stderr
+        log = tmp_path / "log"
+        assert start_scanner(words, log=log, environment=os.environ, folder=tmp_path).wait() == 64
+    said = log.read_text()
+    assert said.count("\n") == 1, said
+    assert "cannot listen there (Address already in use)" in said
 
 
 def test_a_worker_says_three_things_and_leaves_nothing(tmp_path):
     """Its lifetime over, it goes; its scheduler is told to stop; nothing lies in the temporary folder."""
     address = f"tcp://127.0.0.1:{free_ports(1)[0]}"
 
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+
     def start(*words):
-        return subprocess.Popen([*SCANNER, *words], stderr=subprocess.PIPE, text=True, env={"TMPDIR": str(tmp_path)})
+        environment = {"TMPDIR": str(temporary)}
+        return start_scanner(words, log=tmp_path / f"{words[0]}.log", environment=environment, folder=tmp_path)
+
+    def said(name):
+        return (tmp_path / f"{name}.log").read_text().splitlines()
 
     scheduler = start("scheduler", "--host", "127.0.0.1", "--port", address.rpartition(":")[2])
-    assert "listens" in scheduler.stderr.readline()
+    wait_for("the scheduler", lambda: said("scheduler"))
     worker = start("worker", address, "--name", "w0", "--lifetime", "8s", "--log-format", "json")
-    lines = [json.loads(line) for line in worker.communicate(timeout=LIMIT_S)[1].splitlines()]
-    assert worker.returncode == 0
+    assert worker.wait(LIMIT_S) == 0
+    lines = [json.loads(line) for line in said("worker")]
     assert [line["message"] for line in lines] == [
         f"connected to {address} as w0, offering SCAN, FETCH",
         "told to stop (lifetime); no tile in hand",
         "closed",
     ]
     scheduler.send_signal(signal.SIGTERM)
-    said = scheduler.communicate(timeout=LIMIT_S)[1].splitlines()
-    assert scheduler.returncode == 0
-    assert len(said) == 1, said
-    assert list(tmp_path.iterdir()) == []
+    assert scheduler.wait(LIMIT_S) == 0
+    first, last = said("scheduler")
+    assert "listens" in first
+    assert list(temporary.iterdir()) == [], last

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 import urllib.request
 
@@ -14,6 +12,7 @@ from disturbed.processes import Processes
 from disturbed.results import files_below, leftovers, n_committed, promised
 from kubernetes_api import NAME, KubernetesApi
 from ports import free_ports
+from programs import start_scanner
 from waiting import LIMIT_S, wait_for
 
 from scanner.config import StorageConfig
@@ -139,10 +138,9 @@ def test_a_deployment_has_pods_while_a_run_has_tiles(few_tiles, elsewhere, tmp_p
     }
 
     def start(log, *more):
-        with (tmp_path / log).open("wb") as file:
-            command = [sys.executable, "-c", IN_A_POD.format(folder=str(api.account)), *words, *more]
-            environment = os.environ | api.environment | settings | {"OMP_NUM_THREADS": "1"}
-            return subprocess.Popen(command, stdout=file, stderr=file, env=environment)
+        command = ["-c", IN_A_POD.format(folder=str(api.account)), *words, *more]
+        environment = os.environ | api.environment | settings | {"OMP_NUM_THREADS": "1"}
+        return start_scanner(command, log=tmp_path / log, environment=environment, folder=tmp_path)
 
     def wanted():
         with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics") as page:

@@ -1,11 +1,12 @@
+import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from itertools import pairwise
 
 import pytest
+from programs import start_scanner
+from waiting import wait_for
 
 from scanner.config import StorageConfig
 from scanner.errors import ContentError, ScannerError, UsageError
@@ -148,12 +149,12 @@ from scanner.training.checkpoint import FILES, Mirror, Standing
 location, folder, endpoint, begin = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 mirror = Mirror(location, "OU-J", StorageConfig(endpoint=endpoint))
 with mirror.held():
-    print("holds", flush=True)
+    (folder / "holds").touch()
     for step in range(begin, begin + 1000):
         for name in FILES[1:-1]:
             (folder / name).write_text(f"{step} " * 10_000)
         mirror.push(folder, Standing(step=step))
-        print("pushed", flush=True)
+        (folder / "pushed").touch()
 """
 
 
@@ -162,15 +163,16 @@ def test_a_process_that_is_killed_while_it_pushes_leaves_a_state_and_lets_go(s3,
     write_run(folder, "")
     step, chance = 0, random.Random(1)
     for attempt in range(3):
-        words = [sys.executable, "-c", PUSHER, location, str(folder), s3.endpoint, str(step + 1)]
-        child = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        words = ["-c", PUSHER, location, str(folder), s3.endpoint, str(step + 1)]
+        child = start_scanner(words, log=tmp_path / "log", environment=os.environ, folder=tmp_path)
         # On this machine the next holder sees that the one before is dead, and need not wait for its silence.
-        assert child.stdout.readline() == "holds\n"
-        if attempt:
-            assert child.stdout.readline() == "pushed\n"
+        done = folder / ("pushed" if attempt else "holds")
+        wait_for(done.name, lambda done=done, child=child: done.exists() or child.poll() is not None)
         time.sleep(chance.uniform(0.1, 0.6))
-        child.send_signal(signal.SIGKILL)
-        child.communicate()
+        child.kill()
+        assert child.wait() == -signal.SIGKILL, (tmp_path / "log").read_text()
+        for name in ("holds", "pushed"):
+            (folder / name).unlink(missing_ok=True)
         there = tmp_path / f"back-{attempt}"
         mirror = Mirror(location, "OU-J", s3.config)
         if mirror.pull(there, Standing(step=step)):

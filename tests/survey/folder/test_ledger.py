@@ -1,11 +1,10 @@
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from made_records import commit_record, commit_tile, run_record
+from programs import start_scanner
 from pydantic import ValidationError
 
 from scanner.atomic_file import tree_sha256
@@ -111,8 +110,9 @@ def test_a_killed_driver_leaves_nothing_behind(tmp_path):
     location, storage = str(tmp_path / "out"), StorageConfig()
     with open_run(location, storage, run_record()) as folder:
         commit_tile(folder)
-    words = [sys.executable, "-c", KILLED, location, storage.model_dump_json(), run_record().model_dump_json()]
-    assert subprocess.run(words, check=False).returncode == 9
+    words = ["-c", KILLED, location, storage.model_dump_json(), run_record().model_dump_json()]
+    killed = start_scanner(words, log=tmp_path / "log", environment=os.environ, folder=Path(__file__).parent)
+    assert killed.wait() == 9, (tmp_path / "log").read_text()
     assert len(list((tmp_path / "out" / "tiles").iterdir())) == 2
     with open_run(location, storage, run_record()) as folder:
         assert folder.committed() == ("1",)

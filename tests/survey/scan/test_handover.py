@@ -1,9 +1,9 @@
 import json
-import subprocess
-import sys
+import os
 from pathlib import Path
 
 import pytest
+from programs import start_scanner
 from tile_jobs import job_of, left_by, run_folder
 
 from scanner.config import StorageConfig
@@ -169,7 +169,7 @@ def work(job, place):
         handover.remove = die
     score_tile(job, cut, die_late if place == "scoring" else lambda _: None)
 
-for line in sys.stdin:
+for line in sys.argv[1].splitlines():
     place, job = line.split(": ", 1)
     child = os.fork()
     if not child:
@@ -187,7 +187,9 @@ def killed(sky, tmp_path_factory):
         folder = tmp_path_factory.mktemp("killed")
         jobs[place] = job_of(sky, folder / "out", engine__scratch=str(folder / "scratch"))
     orders = "".join(f"{place}: {job.model_dump_json()}\n" for place, job in jobs.items())
-    subprocess.run([sys.executable, "-c", KILLED], input=orders, text=True, check=True)
+    log = folder / "log"
+    process = start_scanner(["-c", KILLED, orders], log=log, environment=os.environ, folder=folder)
+    assert process.wait() == 0, log.read_text()
     return jobs
 
 
