@@ -207,7 +207,7 @@ def _histogram(axes: Axes, counts: NDArray[np.int64], edges: NDArray[Any]) -> No
     axes.set_ylim(0.5, max(10.0, axes.get_ylim()[1], 3.0 * counts[0].max(initial=1)))
 
 
-def _power_of_ten(value: float, _: int | None = None) -> str:
+def _power_of_ten(value: float, _: float = 0.0) -> str:
     """Such as 10⁻³, as plain text: what typesets a formula takes longer to begin than the figure to draw."""
     return "10" + str(round(np.log10(value))).translate(_SUPERSCRIPT)
 
