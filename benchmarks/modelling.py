@@ -22,6 +22,8 @@ from sklearn.metrics import roc_auc_score
 from scanner.interval import Interval, wilson_interval
 from scanner.labelled_set import LabelledSet
 from scanner.modelling.candidate import model_cutout
+from scanner.modelling.psf import mean_of_euclid
+from scanner.records import BANDS
 
 #: Errors of θ_E that count as good, and as catastrophic.
 GOOD, CATASTROPHIC = 0.05, 0.2
@@ -35,6 +37,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="what was found, a line an object; added to")
     parser.add_argument("--lenses", type=int, default=100, help="so many visible lenses [100]")
     parser.add_argument("--negatives", type=int, default=100, help="so many hard negatives [100]")
+    parser.add_argument("--psf-width", type=float, default=1.0, help="fit with a PSF so many times as wide as the mean one [1]")
     parser.add_argument("--skip", type=int, default=0, help="leave out the first of each, on which something was chosen [0]")
     arguments = parser.parse_args()
     known = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
@@ -45,7 +48,7 @@ def main() -> None:
         with arguments.out.open("a") as output:
             for row in rows:
                 if row not in done:
-                    known.append(measured(data, arguments.set.name, row))
+                    known.append(measured(data, arguments.set.name, row, arguments.psf_width))
                     output.write(json.dumps(known[-1]) + "\n")
                     output.flush()
     report(known)
@@ -64,10 +67,11 @@ def chosen(data: LabelledSet, n_lenses: int, n_negatives: int, skip: int) -> lis
     return [part[k] for k in range(longest) for part in parts if k < len(part)]
 
 
-def measured(data: LabelledSet, name: str, row: int) -> dict[str, Any]:
+def measured(data: LabelledSet, name: str, row: int, psf_width: float) -> dict[str, Any]:
     """Fit one object; seconds are of the processor."""
+    psfs = {band: mean_of_euclid(band, psf_width) for band in BANDS}
     began = time.process_time()
-    model, _ = model_cutout(data.store.read(np.array([row])), name, "")
+    model, _ = model_cutout(data.store.read(np.array([row])), name, "", psfs=psfs)
     seconds = time.process_time() - began
     theta_e = data.column("theta_e_arcsec")
     return {

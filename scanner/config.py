@@ -183,6 +183,14 @@ class ExplainConfig(Record):
     )
 
 
+class ModelConfig(Record):
+    """What gets a lens model when a run is through. Changes no score."""
+
+    which: Literal["none", "candidates"] = Field(
+        "none", description="'candidates': those of the contact sheet, and their columns in the tables."
+    )
+
+
 class RunConfig(Record):
     """The whole tree."""
 
@@ -193,6 +201,7 @@ class RunConfig(Record):
     storage: StorageConfig = StorageConfig()
     engine: EngineConfig = EngineConfig()
     explain: ExplainConfig = ExplainConfig()
+    model: ModelConfig = ModelConfig()
 
 
 def load(

@@ -1,15 +1,22 @@
 """Scans of tests that are quick: without a cluster, whose processes take seconds to start; without test-time augmentation.
 
+And one disturbance of those that have a cluster.
+
 And without a screen: every object has all its scores, whatever the bundle that ships leaves out.
 """
 
+import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from multiprocessing import forkserver
 from pathlib import Path
 
+import psutil
 import pytest
 from damage import resealed
 
@@ -28,6 +35,36 @@ def in_this_process() -> Iterator[None]:
         for stage in ("survey.run", "survey.candidate_stage"):
             patch.setattr(f"scanner.{stage}.run_on_workers", _one_after_the_other)
         yield
+
+
+@contextmanager
+def first_worker_killed(run: Path, record: str) -> Iterator[list[int]]:
+    """Kill the workers that this process starts in the block as soon as a file of a name is below a folder; their ids."""
+    killed: list[int] = []
+    over = threading.Event()
+    # A service that another test has begun asks its queries in processes of the same parent.
+    others = set(_children())
+
+    def kill() -> None:
+        while not killed and not over.wait(0.01):
+            if any(run.rglob(record)):
+                for pid in set(_children()) - others:
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        yield killed
+    finally:
+        over.set()
+        killer.join()
+
+
+def _children() -> list[int]:
+    """Processes that this process began."""
+    server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    return [] if server is None else [process.pid for process in psutil.Process(server).children()]
 
 
 def write_plain_bundle(folder: Path) -> Path:

@@ -49,7 +49,7 @@ FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 SETTING = re.compile(rf"(?P<section>{'|'.join(RunConfig.model_fields)})\.(?P<key>[a-z][a-z0-9_]*)")
 VARIABLE = re.compile(r"SCANNER_(?P<section>[A-Z]+)__(?P<key>[A-Z_]+)")
 PATH = re.compile(r"(?:scanner|benchmarks|docs|deploy|schemas|examples|tests|models)/[\w./-]+\.\w+")
-FILES = (".zarr", ".parquet", ".json")
+FILES = (".zarr", ".parquet", ".json", ".fits")
 
 #: Returned by a verb that compares two things, so no error's.
 VERDICTS = {1, EXIT_DIFFERENT}

@@ -28,6 +28,7 @@ RUN: dict[str, set[str]] = {
     "storage": {"endpoint", "region"},
     "engine": WORKERS | TLS | METRICS,
     "explain": set(),
+    "model": set(),
 }
 SERVICE: dict[str, set[str]] = {
     "http": {"host", "port", "base_url"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -28,6 +29,7 @@ from scanner.survey.status import RunReport
 
 if TYPE_CHECKING:
     from scanner.explain.stage import ExplainReport
+    from scanner.modelling.stage import ModelReport
     from scanner.survey.plan import RunPlan
     from scanner.survey.run import RunRequest
 
@@ -148,6 +150,16 @@ def print_explained(console: Console, explained: ExplainReport) -> None:
         console.print(f"tile {failure.tile_id} was not explained: {failure.reason}")
 
 
+def print_modelled(console: Console, modelled: ModelReport) -> None:
+    """Print what came of the lens models, and why some are not there."""
+    n = modelled.n_before + modelled.n_done
+    verdicts = Counter(one.verdict for one in modelled.models)
+    said = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.most_common())
+    console.print(f"{counted(n, 'candidate')} modelled{f': {said}' if said else ''}; their numbers are in all tables.")
+    for failure in modelled.failed:
+        console.print(f"tile {failure.tile_id} was not modelled: {failure.reason}")
+
+
 def _bytes(number: float) -> str:
     for unit in ("B", "kB", "MB", "GB"):
         if number < 1000:
@@ -160,7 +172,7 @@ SECTIONS = {
     "What is scored": ("survey", "targets", "magnitude_limit", "all_targets", "max_bad_fraction", "require_all_bands"),
     "With what": ("bundle", "provider", "beta", "threshold", "rank", "screen"),
     "What is kept": ("keep", "codec"),
-    "About the candidates": ("known_lenses", "explain"),
+    "About the candidates": ("known_lenses", "model", "explain"),
     "Where the work is done": ("workers", "placement", "memory_gb", "scratch"),
     "Workers from elsewhere": ("scheduler", "listen", "scale_deployment", "insecure", "tls_ca", "tls_cert", "tls_key"),
     "Object stores (s3://…)": ("endpoint", "anonymous"),
@@ -196,6 +208,7 @@ SECTIONS = {
 @click.option("--keep", help="Cutouts kept: all, candidates, sample:<fraction> or none [default: candidates].")
 @click.option("--codec", type=click.Choice(get_args(CodecName)), help="How cutouts are stored [default: compact].")
 @click.option("--known-lenses", help="Table that known lenses are looked up in: lenscat, or a FITS, VOTable, ECSV or CSV file.")
+@click.option("--model", type=click.Choice(["none", "candidates"]), help="Fit a lens to the candidates of the contact sheet.")
 @click.option("--explain", type=click.Choice(["none", "candidates"]), help="Explain the candidates of the contact sheet.")
 @click.option("--workers", type=int, help="Worker processes [default: one a core]; most workers from elsewhere.")
 @click.option("--scheduler", help="Address of a standing Dask scheduler, e.g. tcp://host:8786 or tls://host:8786.")
@@ -247,6 +260,11 @@ def run(
             n_failed += len(report.failed)
             if isinstance(report, RunReport):
                 print_report(console, report, request.out)
+                continue
+            from scanner.modelling.stage import ModelReport
+
+            if isinstance(report, ModelReport):
+                print_modelled(console, report)
             else:
                 print_explained(console, report)
     return TileError.exit_code if n_failed else 0

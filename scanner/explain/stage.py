@@ -15,10 +15,19 @@ from scanner.ensemble.bundle import Bundle
 from scanner.errors import ContentError, pip_install
 from scanner.records import FailedTile, MemberName
 from scanner.report import explanations
-from scanner.report.explanations import RECORD, Explanation
+from scanner.report.explanations import EXPLANATIONS, RECORD, Explanation
 from scanner.sky import tile_list
 from scanner.storage import Store, open_store
-from scanner.survey.candidate_stage import CandidatesJob, CandidatesOutcome, in_jobs, missing, opened, outcome_of, run_jobs
+from scanner.survey.candidate_stage import (
+    CandidatesJob,
+    CandidatesOutcome,
+    in_jobs,
+    missing,
+    opened,
+    outcome_of,
+    run_jobs,
+    sweep,
+)
 from scanner.survey.finish import summary_of, write_sheet
 from scanner.survey.folder.ledger import RunFolder, RunRecord
 from scanner.survey.scan.scratch import sweep_scratch
@@ -80,6 +89,7 @@ def explain_run(out: str, config: RunConfig, report: RunReport, on_progress: Cal
             for tile_id, target_ids in in_jobs(todo)
         ]
         n_done, failed = run_jobs(jobs, config, EXPLAINING, lambda done: on_progress(n_before + done, len(candidates)))
+        sweep(folder.store, EXPLANATIONS, RECORD, todo)
         if len(candidates):
             with folder.staged_results(record, config.engine.scratch) as staging:
                 summary = summary_of(record, bundle, report)
@@ -104,7 +114,7 @@ class ExplainJob(CandidatesJob):
 def explain_tile(job: ExplainJob, on_progress: OnProgress) -> CandidatesOutcome:
     """Explain the candidates of a job on a worker, those that are explained already too."""
     try:
-        return outcome_of(job, _explain(job), on_progress)
+        return outcome_of(job, _explain(job), on_progress, "explaining")
     except ModuleNotFoundError as error:
         reason = f"a worker lacks {error.name}, which explanations need; there, {pip_install('train')}"
         return CandidatesOutcome(tile_id=job.tile.tile_id, n_done=0, reason=reason)

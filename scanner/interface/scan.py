@@ -26,6 +26,8 @@ from scanner.storage.location import is_remote, join, split
 if TYPE_CHECKING:
     from scanner.explain.stage import ExplainReport
     from scanner.interface.opened import Run
+    from scanner.modelling.stage import ModelReport
+    from scanner.survey.metrics import CandidateStage
     from scanner.survey.plan import RunPlan
     from scanner.survey.run import RunRequest
     from scanner.survey.status import RunReport
@@ -60,6 +62,7 @@ class RunSettings(TypedDict, total=False):
     codec: CodecName
     known_lenses: str | Path | None
     explain: Literal["none", "candidates"]
+    model: Literal["none", "candidates"]
     workers: int | None
     scheduler: str | None
     listen: str | None
@@ -93,6 +96,7 @@ KEYS: Mapping[str, str] = {
     "codec": "cutouts.codec",
     "known_lenses": "catalogue.known_lenses",
     "explain": "explain.which",
+    "model": "model.which",
     "workers": "engine.workers",
     "scheduler": "engine.scheduler",
     "listen": "engine.listen",
@@ -231,7 +235,7 @@ def run_request(
     return RunRequest(tile_list, folder, with_own_bundle(chosen, folder, restart=restart), restart, verify)
 
 
-def stages(request: RunRequest, *, progress: bool | None = None) -> Iterator[RunReport | ExplainReport]:
+def stages(request: RunRequest, *, progress: bool | None = None) -> Iterator[RunReport | ExplainReport | ModelReport]:
     """Do a run stage by stage: the scan, then what the settings add to it.
 
     Parameters
@@ -243,7 +247,7 @@ def stages(request: RunRequest, *, progress: bool | None = None) -> Iterator[Run
 
     Yields
     ------
-    RunReport, then ExplainReport where candidates are explained
+    RunReport, then ModelReport where candidates are modelled, and ExplainReport where they are explained
         As soon as a stage is through.
     """
     from scanner.survey.run import run_survey
@@ -253,8 +257,14 @@ def stages(request: RunRequest, *, progress: bool | None = None) -> Iterator[Run
         with followed(progress) as on_event:
             report = run_survey(request, on_event)
         yield report
+        if request.config.model.which == "candidates":
+            from scanner.modelling.stage import model_run
+
+            with _stage("modelling", progress) as move:
+                modelled = model_run(request.out, request.config, move)
+            yield modelled
         if explain is not None:
-            with bar("explaining", shown=progress, unit="candidates") as move:
+            with _stage("explaining", progress) as move:
                 explained = explain(request.out, request.config, report, move)
             yield explained
 
@@ -297,6 +307,20 @@ def _explainer() -> Callable[[str, RunConfig, RunReport, Callable[[int, int], No
     from scanner.explain.stage import explain_run
 
     return explain_run
+
+
+@contextmanager
+def _stage(name: CandidateStage, progress: bool | None) -> Iterator[Callable[[int, int], None]]:
+    """How far a stage over the candidates is, on a bar and as metrics: called with how many are done, and of how many."""
+    from scanner.survey import metrics
+
+    with bar(name, shown=progress, unit="candidates") as move:
+
+        def on_progress(n_done: int, n_candidates: int) -> None:
+            metrics.run_candidates(name, n_done, n_candidates)
+            move(n_done, n_candidates)
+
+        yield on_progress
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from scanner.errors import ScannerError
 from scanner.modelling.deflector_light import fit_deflector
 from scanner.modelling.hypotheses import Comparison, compare
 from scanner.modelling.lens_model import LensModel, ModelledGalaxy, ModelledMass, Status, Verdict
-from scanner.modelling.observation import BandPsf, Observation, observe
+from scanner.modelling.observation import Observation, observe
+from scanner.modelling.psf import BandPsf
 from scanner.modelling.scene_fit import HIGHEST_THETA_E, LOWEST_THETA_E, Fit, Problem, Scene, draw
 from scanner.records import BANDS, Band, CutoutBatch, Float32, Float64
 from scanner.simulation.lensing.images import find_images

@@ -16,7 +16,8 @@ import scipy.ndimage
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from scanner.modelling.observation import SIDE, Observation
+from scanner.modelling.observation import Observation
+from scanner.modelling.psf import SIDE
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC, Float32, Float64
 
 #: Widths of the Gaussians, arcsec, and how flat those of each set are: as the galaxy's main axes, and rounder.

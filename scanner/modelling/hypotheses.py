@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import scipy.fft
 
-from scanner.modelling.observation import FIT_RADIUS, NISP_SIDE, SIDE, Observation
+from scanner.modelling.observation import FIT_RADIUS, NISP_SIDE, Observation
+from scanner.modelling.psf import SIDE
 from scanner.modelling.scene_fit import Fit, Problem, Scene, draw, fit, joined, nothing
 from scanner.records import Float32, Float64
 from scanner.simulation.lensing.images import find_images

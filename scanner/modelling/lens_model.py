@@ -10,9 +10,10 @@ import pyarrow as pa
 from pydantic import Field
 
 from scanner import __version__
+from scanner.atomic_file import PARTIAL_PREFIX
 from scanner.catalogue.columns import MODEL_SCHEMA
 from scanner.errors import ContentError
-from scanner.records import Record, SealedRecord
+from scanner.records import Band, Record, SealedRecord
 from scanner.storage import Store
 from scanner.storage.verified import VerifiedFiles
 
@@ -81,7 +82,7 @@ class LensModel(SealedRecord):
     status: Status
     verdict: Verdict
     reason: str = ""
-    psf: dict[str, PsfSource] = Field(default_factory=dict)
+    psf: dict[Band, PsfSource] = Field(default_factory=dict)
     bands: tuple[str, ...] = ()
     mass: ModelledMass | None = None
     galaxies: tuple[ModelledGalaxy, ...] = ()
@@ -182,9 +183,10 @@ def read_file(store: Store, model: LensModel, name: str) -> bytes:
 
 
 def modelled(store: Store) -> Iterator[tuple[str, int]]:
-    """Tile and target of every object that has a model, in order."""
+    """Tile and target of every object that has a model, in order; what a killed worker left half-written is none."""
     places = (name.split("/") for name in store.names(MODELS))
-    yield from sorted((place[0], int(place[1])) for place in places if len(place) == 3 and place[2] == RECORD)
+    whole = (place for place in places if len(place) == 3 and place[2] == RECORD and not place[1].startswith(PARTIAL_PREFIX))
+    yield from sorted((tile_id, int(target_id)) for tile_id, target_id, _ in whole)
 
 
 def _again(store: Store, tile_id: str, target_id: int) -> str:

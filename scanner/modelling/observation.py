@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from scanner.cutouts.quality import SIGMA_PER_MAD
 from scanner.errors import ContentError
-from scanner.modelling.lens_model import PsfSource
+from scanner.modelling.psf import SIDE, BandPsf, mean_of_euclid
 from scanner.records import (
     BANDS,
     NISP_CUTOUT_PIXELS,
@@ -28,11 +28,9 @@ from scanner.records import (
     Float64,
 )
 from scanner.simulation.telescope.noise import bin3
-from scanner.simulation.telescope.psf import Psf, mean_psf
 
-#: Side of the window in NISP and in VIS pixels: 9". Light is drawn on it, and taken as periodic.
-NISP_SIDE = 30
-SIDE = 3 * NISP_SIDE
+#: Side of the window in NISP pixels; ``SIDE`` in VIS pixels: 9". Light is drawn on it, and taken as periodic.
+NISP_SIDE = SIDE // 3
 #: Side of the grid on which NISP is convolved: its PSFs leave nothing of what is finer.
 _COARSE = 60
 #: Pixels this near the deflector are fitted, arcsec.
@@ -117,39 +115,6 @@ def _binning() -> Any:
     return (np.outer(one(v), one(u)) * (_COARSE / SIDE) ** 2).astype(np.complex64)
 
 
-@cache
-def _round_transfer(band: int) -> Any:
-    """The mean PSF of a Euclid band at all orientations of the telescope, which a cutout does not tell, and the pixel."""
-    psf = mean_psf(BANDS[band])
-    turned = []
-    for angle in np.arange(12) * (2.0 * np.pi / 36.0):
-        c, s = np.cos(angle), np.sin(angle)
-        turned.append(
-            Psf(
-                psf.weight,
-                psf.sigma_major,
-                psf.sigma_minor,
-                psf.angle + angle,
-                c * psf.dx - s * psf.dy,
-                s * psf.dx + c * psf.dy,
-            ).transfer(SIDE, SIDE)
-        )
-    return np.mean(turned, axis=0).astype(np.complex64)
-
-
-@dataclass(frozen=True)
-class BandPsf:
-    """A PSF that is known of a tile: ``transfer``, in Fourier space, (90, 46) complex64, without the pixel; ``source``."""
-
-    transfer: Any
-    source: PsfSource
-
-    @classmethod
-    def of(cls, psf: Psf, source: PsfSource) -> BandPsf:
-        """From the Gaussians of a PSF."""
-        return cls(psf.transfer(SIDE, SIDE), source)
-
-
 def observe(cutout: CutoutBatch, psfs: Mapping[Band, BandPsf] = MappingProxyType({})) -> Observation:
     """Prepare one cutout.
 
@@ -189,8 +154,7 @@ def observe(cutout: CutoutBatch, psfs: Mapping[Band, BandPsf] = MappingProxyType
             continue
         at_x, at_y = (x, y) if band == 0 else (v.reshape(NISP_SIDE, 3, NISP_SIDE, 3).mean(axis=(1, 3)) for v in (x, y))
         disc = np.hypot(at_x - middle_x, at_y - middle_y) < FIT_RADIUS
-        known = psfs.get(BANDS[band])
-        transfer = _round_transfer(band) if known is None else known.transfer
+        transfer = (psfs.get(BANDS[band]) or mean_of_euclid(BANDS[band])).transfer
         found.append((band, np.where(good, image, 0.0), noise, correlation, good & disc, transfer))
     if np.isnan(cutout.vis[0, 98:102, 98:102]).any():
         raise ContentError("the object's own pixels are masked")

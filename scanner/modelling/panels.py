@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw
 
 from scanner.modelling.candidate import SOURCE_PIXEL, SOURCE_SIDE, ModelImages
 from scanner.modelling.lens_model import LensModel
-from scanner.modelling.observation import NISP_SIDE, SIDE
+from scanner.modelling.observation import NISP_SIDE
+from scanner.modelling.psf import SIDE
 from scanner.records import BANDS, NISP_PIXEL_SCALE_ARCSEC, VIS_PIXEL_SCALE_ARCSEC, Float32
 from scanner.report.colour import UInt8
 from scanner.simulation.lensing.lens import Lens, Sightline, trace_with_jacobian

@@ -15,12 +15,22 @@ from scanner.catalogue.rank import listed
 from scanner.config import RunConfig
 from scanner.modelling import panels
 from scanner.modelling.candidate import model_cutout
-from scanner.modelling.lens_model import IMAGES, PICTURE, RECORD, LensModel, key, modelled, read, table_of
+from scanner.modelling.lens_model import IMAGES, MODELS, PICTURE, RECORD, LensModel, key, modelled, read, table_of
+from scanner.modelling.psf import tile_psfs
 from scanner.query.catalogue import Catalogue
-from scanner.records import FailedTile
+from scanner.records import FailedTile, Tile
 from scanner.sky import tile_list
 from scanner.storage import Store, open_store
-from scanner.survey.candidate_stage import CandidatesJob, CandidatesOutcome, in_jobs, missing, opened, outcome_of, run_jobs
+from scanner.survey.candidate_stage import (
+    CandidatesJob,
+    CandidatesOutcome,
+    in_jobs,
+    missing,
+    opened,
+    outcome_of,
+    run_jobs,
+    sweep,
+)
 from scanner.survey.finish import provenance_of, write_lists
 from scanner.survey.folder.ledger import RunFolder
 from scanner.survey.published import CATALOGUE, open_published
@@ -72,10 +82,10 @@ def model_run(out: str, config: RunConfig, on_progress: Callable[[int, int], Non
         catalogue = Catalogue.open(published.files.below(CATALOGUE))
         rows = _wanted(catalogue, config, top)
         wanted = list(zip(rows["tile_id"].to_pylist(), rows["target_id"].to_pylist(), strict=True))
-        todo = missing(folder, wanted, lambda *place: _is_current(folder.store, *place))
+        tiles = tile_list.read(record.tile_list, config.storage).tiles
+        todo = missing(folder, wanted, lambda tile_id, *of: _is_current(folder.store, tiles[tile_id], *of))
         n_before = len(wanted) - sum(map(len, todo.values()))
         on_progress(n_before, len(wanted))
-        tiles = tile_list.read(record.tile_list, config.storage).tiles
         jobs = [
             CandidatesJob(
                 run_folder=folder.location,
@@ -87,6 +97,7 @@ def model_run(out: str, config: RunConfig, on_progress: Callable[[int, int], Non
             for tile_id, target_ids in in_jobs(todo)
         ]
         n_done, failed = run_jobs(jobs, config, MODELLING, lambda done: on_progress(n_before + done, len(wanted)))
+        sweep(folder.store, MODELS, RECORD, todo)
         there = {place: model for place in modelled(folder.store) if (model := read(folder.store, *place)) is not None}
         with folder.staged_results(record, config.engine.scratch) as staging:
             models = table_of(there.values(), record.run_id)
@@ -114,24 +125,27 @@ def _listed(catalogue: Catalogue, config: RunConfig) -> pa.Table:
     return columns.as_schema(rows, columns.with_further(columns.CANDIDATE_SCHEMA, further))
 
 
-def _is_current(store: Store, tile_id: str, target_id: int, input_fingerprint: str | None) -> bool:
-    """Whether an object has a model, of these input files and by this version."""
-    known = read(store, tile_id, target_id)
-    return known is not None and (known.input_fingerprint, known.scanner_version) == (input_fingerprint, __version__)
+def _is_current(store: Store, tile: Tile, target_id: int, input_fingerprint: str | None) -> bool:
+    """Whether an object has a model, of these input files, by this version, and with the PSFs that the tile list names."""
+    known = read(store, tile.tile_id, target_id)
+    if known is None or (known.input_fingerprint, known.scanner_version) != (input_fingerprint, __version__):
+        return False
+    return all((source == "image") == (tile.bands[band].psf is not None) for band, source in known.psf.items())
 
 
 def model_tile(job: CandidatesJob, on_progress: OnProgress) -> CandidatesOutcome:
     """Model the candidates of a job on a worker, those that are modelled already too."""
-    return outcome_of(job, _model(job), on_progress)
+    return outcome_of(job, _model(job), on_progress, "modelling")
 
 
 def _model(job: CandidatesJob) -> Iterator[int]:
     """Model one candidate after the other; yields how many are written."""
     at_hand, tile_id = opened(job), job.tile.tile_id
+    psfs = tile_psfs(job.tile, at_hand.objects, job.config)
     for row in range(len(at_hand.cutouts)):
         cutout = at_hand.cutouts.take(np.array([row]))
         target_id = int(cutout.targets.target_id[0])
-        model, images = model_cutout(cutout, tile_id, at_hand.commit.input_fingerprint, at_hand.wcs)
+        model, images = model_cutout(cutout, tile_id, at_hand.commit.input_fingerprint, at_hand.wcs, psfs)
         with at_hand.folder.store.staged(key(tile_id, target_id), RECORD, at_hand.scratch) as staging:
             if images is not None:
                 (staging.path / PICTURE).write_bytes(panels.picture(model, images))

@@ -99,6 +99,13 @@ def fetch_tile(tile: Tile, folder: Path, storage: StorageConfig) -> Tile:
     return tile.model_copy(update={"bands": bands, "catalogue": here(tile.catalogue)})
 
 
+def fetched_file(reference: ImageRef, folder: Path, storage: StorageConfig) -> ImageRef:
+    """One file of a tile, fetched into a folder where it is remote; parameters and errors as of :func:`fetch_tile`."""
+    if not is_remote(reference.path):
+        return reference
+    return replace(reference, path=str(_fetched(reference.path, folder, storage)), origin=reference.path)
+
+
 def _fetched(url: str, folder: Path, storage: StorageConfig) -> Path:
     """Local, plain copy of a file; two files of one name in different places do not meet."""
     place, name = split(url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -9,12 +10,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import pyarrow as pa
 from astropy.wcs import WCS
 
 from scanner.config import RunConfig
 from scanner.errors import ContentError, OutputError, ScannerError, ScratchFullError, UnavailableError
 from scanner.records import CommitRecord, CutoutBatch, FailedTile, Record, Tile
-from scanner.storage import open_store
+from scanner.storage import Store, open_store
+from scanner.survey import metrics
 from scanner.survey.candidate_cutouts import tile_cutouts
 from scanner.survey.folder.ledger import RunFolder
 from scanner.survey.messages import TileProgress
@@ -123,13 +126,31 @@ def run_jobs(
     return n_done, tuple(failed[tile_id] for tile_id in sorted(failed))
 
 
-def outcome_of(job: CandidatesJob, written: Iterator[int], on_progress: OnProgress) -> CandidatesOutcome:
-    """Do a job on a worker; ``written`` does one candidate after the other and yields how many are written."""
+def sweep(store: Store, written: str, record: str, todo: Iterable[str]) -> None:
+    """Remove what killed workers left half-written of candidates, each a folder ``WRITTEN/TILE/TARGET`` with a ``record``.
+
+    For the holder of the run folder ``store``; ``todo``: the tiles that were worked on.
+    """
+    for tile_id in todo:
+        store.sweep(f"{written}/{tile_id}", record)
+
+
+def outcome_of(
+    job: CandidatesJob, written: Iterator[int], on_progress: OnProgress, stage: metrics.CandidateStage | None = None
+) -> CandidatesOutcome:
+    """Do a job on a worker; ``written`` does one candidate after the other and yields how many are written.
+
+    ``stage``: by which name metrics count it.
+    """
     n_done, n_targets = 0, len(job.target_ids)
     reason, temporary, fatal = "", False, False
     on_progress(TileProgress(tile_id=job.tile.tile_id, n_done=0, n_targets=n_targets))
+    began = time.perf_counter()
     try:
         for n_done in written:
+            if stage is not None:
+                metrics.candidate_done(stage, time.perf_counter() - began)
+            began = time.perf_counter()
             on_progress(TileProgress(tile_id=job.tile.tile_id, n_done=n_done, n_targets=n_targets))
     except ScannerError as error:
         reason, temporary = str(error), isinstance(error, UnavailableError | ScratchFullError)
@@ -141,11 +162,12 @@ def outcome_of(job: CandidatesJob, written: Iterator[int], on_progress: OnProgre
 class CandidatesAtHand:
     """What a job works on: the run, the tile's commit, the candidates' cutouts, and where there is room for files.
 
-    ``wcs``: of the tile's VIS mosaic.
+    ``objects``: the tile's whole table. ``wcs``: of its VIS mosaic.
     """
 
     folder: RunFolder
     commit: CommitRecord
+    objects: pa.Table
     cutouts: CutoutBatch
     wcs: WCS
     scratch: Path | None
@@ -169,4 +191,4 @@ def opened(job: CandidatesJob) -> CandidatesAtHand:
         raise ContentError(f"{folder.store.where(folder.tile(tile_id))}: its table holds none of the candidates; run again.")
     cutouts, order, wcs = tile_cutouts(rows, folder, job.tile, job.config)
     scratch = None if job.config.engine.scratch is None else Path(job.config.engine.scratch)
-    return CandidatesAtHand(folder, commit, cutouts.take(np.argsort(order)), wcs, scratch)
+    return CandidatesAtHand(folder, commit, table, cutouts.take(np.argsort(order)), wcs, scratch)

@@ -26,6 +26,9 @@ Role = Literal["worker", "driver"]
 TileState = Literal["waiting", "running", "done", "failed"]
 RunState = Literal["starting", "scanning", "merging", "done", "failed", "interrupted"]
 Disk = Literal["scratch", "run_folder"]
+#: Stages over the candidates of a run that is through.
+CandidateStage = Literal["modelling", "explaining"]
+CANDIDATE_STAGES: tuple[CandidateStage, ...] = get_args(CandidateStage)
 STAGES: tuple[Stage, ...] = get_args(Stage)
 #: Stages of the pipeline that have a queue before them.
 QUEUES: tuple[Stage, ...] = ("score", "store")
@@ -196,6 +199,19 @@ def run_tile(commit: CommitRecord | None) -> None:
         _run.area.inc(commit.sky_area_deg2)
 
 
+def candidate_done(stage: CandidateStage, seconds: float) -> None:
+    """A candidate is explained, or modelled, by this process."""
+    if _work is not None:
+        _work.candidate_seconds.labels(stage).observe(seconds)
+
+
+def run_candidates(stage: CandidateStage, n_done: int, n_wanted: int) -> None:
+    """So many candidates of the run are through a stage, of so many."""
+    if _run is not None:
+        _run.candidates.labels(stage, "done").set(n_done)
+        _run.candidates.labels(stage, "waiting").set(n_wanted - n_done)
+
+
 def tile_retried() -> None:
     """A tile is tried once more."""
     if _run is not None:
@@ -281,8 +297,15 @@ class WorkInstruments:
         )
         self.queue_depth = make.gauge("queue_depth_batches", "Batches that are ready and wait for a stage.", "stage")
         self.batch_size = make.histogram("batch_size_objects", "Objects scored together in one batch.", BATCH_BUCKETS)
+        self.candidate_seconds = make.histogram(
+            "candidate_seconds",
+            "Seconds on the clock in which one candidate was explained or modelled here.",
+            STAGE_BUCKETS,
+            "stage",
+        )
         start_at_zero(self.stage_seconds, STAGES)
         start_at_zero(self.queue_depth, QUEUES)
+        start_at_zero(self.candidate_seconds, CANDIDATE_STAGES)
 
 
 class RunInstruments:
@@ -304,6 +327,9 @@ class RunInstruments:
         self.workers_lost = make.counter("run_workers_lost", "Workers that left while the run still had work for them.")
         self.start = make.gauge("run_start_timestamp_seconds", "Unix time at which this driver started; 0: not yet.")
         self.success = make.gauge("run_last_success_timestamp_seconds", "Unix time at which the run was done; 0: not yet.")
+        self.candidates = make.gauge(
+            "run_candidates", "Candidates by the stage that deals with them, done and waiting.", "stage", "state"
+        )
         start_at_zero(self.tiles, TILE_STATES)
         start_at_zero(self.state, RUN_STATES)
 

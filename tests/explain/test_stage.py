@@ -1,20 +1,17 @@
 """The stage that explains a run's candidates, on a real cluster whose worker is killed."""
 
 import io
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
-from multiprocessing import forkserver
 
 import numpy as np
-import psutil
 import pytest
 import zarr
 from PIL import Image
+from scans import first_worker_killed
 
+from scanner.atomic_file import PARTIAL_PREFIX
 from scanner.config import load
 from scanner.explain.candidate import PANELS
 from scanner.explain.stage import explain_run
@@ -42,36 +39,16 @@ def explained(run):
     What came of it, what was told, the contact sheets before and after, the workers that were killed.
     """
     out, config, report = run
-    before, told, killed, over = (out / "candidates.html").read_bytes(), [], [], threading.Event()
-    # A service that another test has begun asks its queries in processes of the same parent.
-    others = workers()
-
-    def kill():
-        while not killed and not over.wait(0.01):
-            if list((out / "explanations").rglob("explanation.json")):
-                for pid in set(workers()) - set(others):
-                    os.kill(pid, signal.SIGKILL)
-                    killed.append(pid)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
+    before, told = (out / "candidates.html").read_bytes(), []
+    with first_worker_killed(out, "explanation.json") as killed:
         found = explain_run(str(out), config, report, lambda *numbers: told.append(numbers))
-    finally:
-        over.set()
-        killer.join()
     return found, told, before, (out / "candidates.html").read_bytes(), killed
 
 
-def workers():
-    """Processes that this process began."""
-    server = forkserver._forkserver._forkserver_pid
-    return [] if server is None else [process.pid for process in psutil.Process(server).children()]
-
-
-def test_a_killed_worker_is_followed_by_another(explained):
+def test_a_killed_worker_is_followed_by_another(run, explained):
     found, *_, killed = explained
     assert len(killed) == 1
+    assert not any(path.name.startswith(PARTIAL_PREFIX) for path in (run[0] / "explanations").rglob("*"))
     assert (found.n_before, found.n_done, found.failed) == (0, N, ())
 
 

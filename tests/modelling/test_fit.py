@@ -15,6 +15,7 @@ from scanner.modelling.deflector_light import fit_deflector
 from scanner.modelling.hand_over import lenstronomy_arguments
 from scanner.modelling.lens_model import LensModel, table_of
 from scanner.modelling.observation import observe
+from scanner.modelling.psf import mean_of_euclid
 from scanner.modelling.scene_fit import Problem, Scene, draw, fit, priors
 
 
@@ -40,7 +41,7 @@ def truth():
 
 @pytest.fixture(scope="module")
 def modelled(lens_cutout):
-    return model_cutout(lens_cutout, "tile", "of-the-files")
+    return model_cutout(lens_cutout, "tile", "of-the-files", psfs={"VIS": mean_of_euclid("VIS", source="stars")})
 
 
 def test_the_deflector_is_found_and_taken_off(problem):
@@ -121,7 +122,8 @@ def test_the_table_has_a_row_for_every_record(modelled):
     assert table["theta_e"][1].as_py() == pytest.approx(model.mass.theta_e_arcsec)
     assert table["mass_within_theta_e"][1].as_py() == pytest.approx(math.pi * model.mass.theta_e_arcsec**2)
     assert table["shear"][1].as_py() == pytest.approx(math.hypot(model.mass.gamma1, model.mass.gamma2))
-    assert (table["model_psf"].to_pylist(), math.isnan(table["theta_e"][0].as_py())) == (["", "mean"], True)
+    assert model.psf == {"VIS": "stars", "Y": "mean", "J": "mean", "H": "mean"}
+    assert (table["model_psf"].to_pylist(), math.isnan(table["theta_e"][0].as_py())) == (["", "stars"], True)
     assert table.schema.field("theta_e").metadata[b"unit"] == b"arcsec"
 
 

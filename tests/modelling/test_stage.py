@@ -14,15 +14,17 @@ from astropy.io import fits
 from astropy.table import Table
 from damage import flipped
 from PIL import Image
-from scans import in_this_process
+from scans import first_worker_killed
 
 import scanner
+from scanner.atomic_file import PARTIAL_PREFIX
 from scanner.catalogue.columns import MODEL_SCHEMA
 from scanner.cli.main import main
 from scanner.config import load
 from scanner.errors import InputMissingError, OutputError
 from scanner.modelling import lens_model
 from scanner.modelling.panels import PANEL, PANELS
+from scanner.modelling.stage import model_run
 from scanner.storage import open_store
 from scanner.survey import candidate_stage
 from scanner.survey.folder.ledger import RunFolder
@@ -32,18 +34,26 @@ N = 2
 
 
 @pytest.fixture(scope="module")
-def run(finished_run, tmp_path_factory):
-    """A copy of a finished run whose best objects are modelled, and what was reported."""
+def run(finished_run, finished_run_settings, tmp_path_factory):
+    """A copy of a finished run whose best objects are modelled, and what was reported.
+
+    It is done on a real cluster, whose one worker is killed after the first object.
+    """
     out = shutil.copytree(finished_run, tmp_path_factory.mktemp("run") / "out")
-    with in_this_process():
-        return out, scanner.model(out, top=N, progress=False)
+    config = load(None, finished_run_settings | {"engine.workers": 1, "engine.backoff_s": 0.0}, {})
+    with first_worker_killed(out, lens_model.RECORD) as killed:
+        report = model_run(str(out), config, lambda done, wanted: None, N)
+    assert len(killed) == 1
+    # Nothing half-written is left of what the killed worker was at.
+    assert not any(path.name.startswith(PARTIAL_PREFIX) for path in (out / "models").rglob("*"))
+    return out, report
 
 
 def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_the_best_objects_are_modelled_best_first(run):
+def test_the_best_objects_are_modelled_best_first_though_a_worker_is_killed(run):
     out, report = run
     best = scanner.open(out).query(top=N, columns=["rank", "tile_id", "target_id"], arrow=True).to_pylist()
     assert [(one.tile_id, one.target_id) for one in report.models] == [(row["tile_id"], row["target_id"]) for row in best]
@@ -74,12 +84,11 @@ def test_a_run_goes_on_where_it_was_and_gives_the_same_bytes(run, tmp_path):
     before = contents(out)
     again = scanner.model(out, top=N, progress=False)
     assert (again.n_before, again.n_done, contents(out)) == (N, 0, before)
-    # As if it had been killed between two objects: the table, and one of the models, are not there yet.
-    lost = run[1].models[0]
-    shutil.rmtree(out / lens_model.key(lost.tile_id, lost.target_id))
-    (out / "models.parquet").unlink()
-    again = scanner.model(out, top=N, progress=False)
-    assert (again.n_before, again.n_done, contents(out)) == (N - 1, 1, before)
+    # As if it had been killed between two objects: one of the models is not there yet; here it is made in this process.
+    for lost in run[1].models:
+        shutil.rmtree(out / lens_model.key(lost.tile_id, lost.target_id))
+        again = scanner.model(out, top=N, progress=False)
+        assert (again.n_before, again.n_done, contents(out)) == (N - 1, 1, before)
 
 
 def test_models_are_columns_of_every_table(run):
@@ -124,6 +133,24 @@ def test_a_merged_survey_carries_them(run, tmp_path):
     assert float(survey.candidates["theta_e"][0].value) == pytest.approx(report.models[0].mass.theta_e_arcsec)
     assert len(scanner.merge(out, tmp_path / "survey", progress=False).versions) == 1
     assert scanner.verify(tmp_path / "survey").is_whole
+
+
+@pytest.mark.usefixtures("without_workers")
+def test_a_run_models_its_candidates_when_it_is_through(finished_run, run, sky, finished_run_settings, tmp_path, capsys):
+    """One, as the contact sheet of this run shows one."""
+    out = shutil.copytree(finished_run, tmp_path / "out")
+    settings = tmp_path / "settings.toml"
+    settings.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in finished_run_settings.items()))
+    words = ["run", f"{sky}/tile-list.txt", "--out", out, "--config", settings, "--model", "candidates"]
+    with pytest.raises(SystemExit) as caught:
+        main([str(word) for word in words])
+    assert not caught.value.code
+    best = run[1].models[0]
+    assert f"1 candidate modelled: 1 {best.verdict}; their numbers are in all tables." in capsys.readouterr().out
+    verdicts = scanner.open(out).query(top=2, columns=["model_verdict"], arrow=True)["model_verdict"].to_pylist()
+    assert verdicts == [best.verdict, ""]
+    record = lens_model.key(best.tile_id, best.target_id)
+    assert contents(out / record) == contents(run[0] / record)
 
 
 @pytest.mark.usefixtures("without_workers")

@@ -47,6 +47,7 @@ def test_a_worker_tells_what_it_did(tmp_path):
             metrics.stage_seconds("cut", 2.0)
             metrics.queue_depth("score", 3)
             metrics.bytes_read(1000)
+            metrics.candidate_done("modelling", 2.5)
             busy = page(port)
         metrics.tile_done(commit())
         metrics.tile_failed()
@@ -67,6 +68,8 @@ def test_a_worker_tells_what_it_did(tmp_path):
         ("scanner_queue_depth_batches", "score"): 3,
         ("scanner_batch_size_objects_sum",): 64,
         ("scanner_read_bytes_total",): 1000,
+        ("scanner_candidate_seconds_sum", "modelling"): 2.5,
+        ("scanner_candidate_seconds_count", "explaining"): 0,
         ("scanner_tiles_done_total",): 1,
         ("scanner_tiles_failed_total",): 1,
         ("scanner_tiles_in_progress",): 0,
@@ -106,6 +109,7 @@ def test_the_driver_tells_of_the_run(tmp_path):
         metrics.workers(2)
         metrics.workers_wanted(3)
         metrics.worker_lost()
+        metrics.run_candidates("explaining", 3, 10)
         scanning = page(port)
         watch(MergeStarted())
         merging = page(port)
@@ -124,6 +128,8 @@ def test_the_driver_tells_of_the_run(tmp_path):
         ("scanner_run_tile_retries_total",): 1,
         ("scanner_run_objects_total",): 40,
         ("scanner_run_area_square_degrees_total",): 0.25,
+        ("scanner_run_candidates", "done", "explaining"): 3,
+        ("scanner_run_candidates", "explaining", "waiting"): 7,
         ("scanner_run_workers",): 2,
         ("scanner_run_workers_lost_total",): 1,
         ("scanner_run_last_success_timestamp_seconds",): 0,
