@@ -199,11 +199,20 @@ class Catalogue:
         names = [self.partitions[number].name for number in np.flatnonzero(needed)] or [_SCHEMA_FILE]
         return self._paths(names)
 
-    def source(self, ranges: Int64 | None = None) -> Source:
-        """The rows of some ranges and as few others as may be, as parts of a query; parameters as in :meth:`files`."""
+    def source(self, ranges: Int64 | None = None, columns: Iterable[str] | None = None) -> Source:
+        """The rows of some ranges and as few others as may be, as parts of a query.
+
+        Parameters
+        ----------
+        ranges
+            As in :meth:`files`.
+        columns
+            Those that the query reads; None: any. Where no lens model's is among them, none is joined: over a whole catalogue
+            that takes longer than all else.
+        """
         files = [str(path) for path in self.files(ranges)]
         relation = SqlPart("read_parquet(?, hive_partitioning = false)", (files,))
-        if self._models is not None:
+        if self._models is not None and (columns is None or not set(columns) <= set(self.stored.names)):
             relation = SqlPart(_with_models(relation.sql), (*relation.parameters, str(self._models_file())))
         if ranges is None:
             return Source(relation, SqlPart("true"))

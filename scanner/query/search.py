@@ -95,7 +95,7 @@ def search(catalogue: Catalogue, question: Search) -> pa.Table:
         There are no such columns, or the name, id or order makes no sense.
     """
     fields = _fields(catalogue, question)
-    source, where = _asked(catalogue, question)
+    source, where = _asked(catalogue, question, {field.name for field in fields} - {SEPARATION_COLUMN.name})
     order = _order(catalogue, question)
     shown = [_expression(field.name, question) for field in fields]
     sql = f"SELECT {', '.join(one.sql for one in shown)} FROM {source.relation.sql} WHERE {where.sql} ORDER BY {order.sql}"
@@ -107,7 +107,7 @@ def search(catalogue: Catalogue, question: Search) -> pa.Table:
 
 def count(catalogue: Catalogue, question: Search) -> int:
     """Number of objects that a search would find without ``top``."""
-    source, where = _asked(catalogue, replace(question, top=None))
+    source, where = _asked(catalogue, replace(question, top=None), ())
     sql = f"SELECT count(*) AS n FROM {source.relation.sql} WHERE {where.sql}"
     return int(catalogue.query(sql, (*source.relation.parameters, *where.parameters))["n"][0].as_py())
 
@@ -120,8 +120,8 @@ def unknown_column(name: str, known: Iterable[str]) -> UsageError:
     return UsageError(f'There is no column "{name}"; {hint}')
 
 
-def _asked(catalogue: Catalogue, question: Search) -> tuple[Source, SqlPart]:
-    """Where the rows are looked for, and which of them are meant."""
+def _asked(catalogue: Catalogue, question: Search, columns: Iterable[str]) -> tuple[Source, SqlPart]:
+    """Where the rows are looked for, of which some columns are shown, and which of them are meant."""
     conditions: list[SqlPart] = []
     region = question.region
     if question.name is not None:
@@ -144,7 +144,9 @@ def _asked(catalogue: Catalogue, question: Search) -> tuple[Source, SqlPart]:
     if question.top is not None and not conditions and question.order == RANK_COLUMN.name:
         # Ranks go from 1 without gaps, so the files' statistics lead to the first ones.
         conditions.append(SqlPart(f"{RANK_COLUMN.name} <= ?", (question.top,)))
-    source = catalogue.source(None if region is None else region.ranges())
+    order = question.order.removeprefix("-")
+    read = {*columns, *((order,) if order in catalogue.schema.names else ())}
+    source = catalogue.source(None if region is None else region.ranges(), read)
     return source, all_of([source.within, *conditions])
 
 

@@ -270,7 +270,7 @@ def _map(collection: Collection, bins: int) -> EmbeddingMap:
 
 
 def _histogram(collection: Collection, column: HistogramColumn, bins: int, logarithmic: bool) -> Histogram:
-    source = collection.catalogue.source().relation
+    source = collection.catalogue.source(columns=(column, "is_candidate")).relation
     low, high = (LEAST_PROBABILITY if logarithmic else 0.0), 1.0
     if column == "magnitude_vis":
         (box,) = collection.database.query(
