@@ -49,7 +49,8 @@ def recovery_(
     """Paint lenses into the tiles of the finished run in RUN, and see which it would have found.
 
     Only their neighbourhoods are scanned, with the run's own settings and bundle. Each lens is a row of lenses.parquet in the
-    recovery's folder. The same command goes on where it was. Exit code 3: done, but some tiles failed.
+    recovery's folder; completeness, purity, map and page are made of them. The same command goes on where it was. Exit code 3:
+    done, but some tiles failed.
     """
     report = recover(
         run_folder,
@@ -69,4 +70,9 @@ def recovery_(
     for failed in report.failed:
         click.echo(f"Failed: tile {failed.tile_id}: {failed.reason}", err=True)
     click.echo(f"{report.n_done:,} scanned now, {report.n_before:,} before; all are in {out / 'lenses.parquet'}.")
+    page = out / "recovery.html"
+    if page.exists():
+        click.echo(f"Completeness, purity and map: {page}")
+    else:
+        click.echo("Too few came out as lenses for a completeness: paint a hundred or more.")
     return EXIT_SOME_FAILED if report.failed else 0

@@ -6,12 +6,15 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from scanner.config import StorageConfig
 from scanner.interface.model import worked_on
 from scanner.interface.opened import Run
 from scanner.interface.progress import bar
+from scanner.interface.selection import selection_function
 from scanner.processes import sigterm_interrupts
-from scanner.storage import absolute, open_store
+from scanner.storage import Store, absolute, open_store
 
 if TYPE_CHECKING:
     from scanner.recovery.stage import RecoveryReport
@@ -33,7 +36,8 @@ def recover(
     """Paint lenses into the tiles of a finished run and scan them as it did, as ``scanner recovery`` does.
 
     ``lenses.parquet`` in the folder has one row a lens: what it is, its fate, score and rank. What is scanned already is not
-    done again.
+    done again. From a hundred lenses on, completeness, purity, map and page are made of them, see
+    :func:`scanner.selection_function`.
 
     Parameters
     ----------
@@ -73,6 +77,7 @@ def recover(
     """
     from scanner.recovery import stage
     from scanner.recovery.paint import RecoveryRequest, read_population
+    from scanner.recovery.selection import SELECTION
     from scanner.survey.folder.ledger import RunFolder
 
     location = run.location if isinstance(run, Run) else str(run)
@@ -85,4 +90,19 @@ def recover(
     folder = RunFolder(open_store(absolute(location), config.storage))
     store = open_store(absolute(str(out)), config.storage)
     with sigterm_interrupts(), bar("recovering", shown=progress, unit="lenses") as move:
-        return stage.recover(folder, config, store, request, table, move)
+        report = stage.recover(folder, config, store, request, table, move)
+    if enough_for_completeness(store) and (report.n_done or not store.exists(SELECTION)):
+        selection_function(run, store.root, storage=config.storage)
+    return report
+
+
+def enough_for_completeness(recovery: Store) -> bool:
+    """Whether so many of the painted lenses came out as lenses that completeness can be fitted."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from scanner.recovery.completeness import LEAST_LENSES
+    from scanner.recovery.lenses import LENSES
+
+    came_out = pq.read_table(pa.BufferReader(recovery.read(LENSES)), columns=["is_lens"])["is_lens"]
+    return int(np.count_nonzero(came_out.to_numpy())) >= LEAST_LENSES

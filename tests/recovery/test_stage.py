@@ -90,7 +90,7 @@ def test_what_cannot_be_done_is_said_in_a_sentence(recovered, finished_run, tmp_
     out = shutil.copytree(recovered[0], tmp_path / "rec")
     asked = ("--n", N, "--seed", 4)
     code, text = said(capsys, "recovery", run, "--out", out, *asked)
-    assert (not code, f"0 scanned now, {N} before" in text) == (True, True), text
+    assert (not code, f"0 scanned now, {N} before" in text, "paint a hundred or more" in text) == (True, True, True), text
     # Another file in the place of the one that the run scanned.
     record = json.loads((run / "run.json").read_text())
     tile_id = record["tile_ids"][0]
