@@ -12,7 +12,11 @@ from scanner.cli.model import EXIT_SOME_FAILED
 from scanner.cli.options import storage_options
 from scanner.cli.output import standard_output
 from scanner.config import StorageConfig
+from scanner.errors import InputMissingError
 from scanner.interface.recovery import recover
+from scanner.recovery.completeness import LEAST_LENSES
+from scanner.recovery.selection import PAGE, read
+from scanner.storage import open_store
 
 
 @click.command("recovery")
@@ -32,6 +36,11 @@ from scanner.interface.recovery import recover
     type=click.Path(path_type=Path),
     help="Table that lenses are drawn from: theta_e_arcsec and more [default: a survey's lenses].",
 )
+@click.option(
+    "--grades", type=click.Path(path_type=Path), help="File that 'scanner serve' keeps grades in: they count in purity."
+)
+@click.option("--density", "density_deg2", type=float, help="Visible lenses a square degree [default: 8, Euclid's Q1].")
+@click.option("--density-error", type=float, help="Its relative error [default: 0.2].")
 @click.option("--workers", type=click.IntRange(1), help="Worker processes [default: the run's].")
 @click.option("--scheduler", help="Address of a standing Dask scheduler, e.g. tcp://host:8786 or tls://host:8786.")
 @storage_options(of_run=True)
@@ -42,6 +51,9 @@ def recovery_(
     seed: int,
     ground: Literal["both", "galaxies", "sky"],
     population: Path | None,
+    grades: Path | None,
+    density_deg2: float | None,
+    density_error: float | None,
     workers: int | None,
     scheduler: str | None,
     storage: StorageConfig,
@@ -49,8 +61,8 @@ def recovery_(
     """Paint lenses into the tiles of the finished run in RUN, and see which it would have found.
 
     Only their neighbourhoods are scanned, with the run's own settings and bundle. Each lens is a row of lenses.parquet in the
-    recovery's folder; completeness, purity, map and page are made of them. The same command goes on where it was. Exit code 3:
-    done, but some tiles failed.
+    recovery's folder; beside it lie completeness, a map of it, purity and the page recovery.html. The same command goes on
+    where it was, and takes up new grades. Exit code 3: done, but some tiles failed.
     """
     report = recover(
         run_folder,
@@ -59,6 +71,9 @@ def recovery_(
         seed=seed,
         ground=ground,
         population=population,
+        grades=grades,
+        density_deg2=density_deg2,
+        density_error=density_error,
         workers=workers,
         scheduler=scheduler,
         storage=None if storage == StorageConfig() else storage,
@@ -70,9 +85,10 @@ def recovery_(
     for failed in report.failed:
         click.echo(f"Failed: tile {failed.tile_id}: {failed.reason}", err=True)
     click.echo(f"{report.n_done:,} scanned now, {report.n_before:,} before; all are in {out / 'lenses.parquet'}.")
-    page = out / "recovery.html"
-    if page.exists():
-        click.echo(f"Completeness, purity and map: {page}")
+    try:
+        selection, _ = read(open_store(str(out), storage))
+    except InputMissingError:
+        click.echo(f"Fewer than {LEAST_LENSES} came out as lenses, too few for a completeness: paint more with --n.")
     else:
-        click.echo("Too few came out as lenses for a completeness: paint a hundred or more.")
+        click.echo(f"{selection.sentences()} Look at {out / PAGE}.")
     return EXIT_SOME_FAILED if report.failed else 0

@@ -28,6 +28,9 @@ def recover(
     seed: int = 0,
     ground: Literal["galaxies", "sky", "both"] = "both",
     population: str | Path | None = None,
+    grades: str | Path | None = None,
+    density_deg2: float | None = None,
+    density_error: float | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
     storage: StorageConfig | None = None,
@@ -51,6 +54,8 @@ def recover(
         Paint onto real galaxies, whole lenses into the sky, or both.
     population
         Table that lenses are drawn from (``theta_e_arcsec`` and more); by default the preset ``survey`` of the simulator.
+    grades, density_deg2, density_error
+        What purity takes into account, see :func:`scanner.selection_function`; what is given makes its files anew.
     workers, scheduler
         Worker processes, or the address of a standing Dask scheduler; by default as the run had them.
     storage
@@ -91,8 +96,11 @@ def recover(
     store = open_store(absolute(str(out)), config.storage)
     with sigterm_interrupts(), bar("recovering", shown=progress, unit="lenses") as move:
         report = stage.recover(folder, config, store, request, table, move)
-    if enough_for_completeness(store) and (report.n_done or not store.exists(SELECTION)):
-        selection_function(run, store.root, storage=config.storage)
+    is_asked = any(value is not None for value in (grades, density_deg2, density_error))
+    if enough_for_completeness(store) and (report.n_done or is_asked or not store.exists(SELECTION)):
+        selection_function(
+            run, store.root, grades=grades, density_deg2=density_deg2, density_error=density_error, storage=config.storage
+        )
     return report
 
 

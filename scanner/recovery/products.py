@@ -16,13 +16,14 @@ from matplotlib.figure import Figure
 
 from scanner import __version__
 from scanner.catalogue.export import TableFact, TableHeading, fits_bytes
-from scanner.errors import InputMissingError
+from scanner.errors import ContentError, InputMissingError
 from scanner.interval import Interval
 from scanner.records import Float64
 from scanner.recovery.completeness import AXES, TOGETHER, Axis, Bin, Cut, PaintedLenses, SmoothModel, bins, edges_of, ladder
 from scanner.recovery.lenses import LENSES, Fate
 from scanner.recovery.purity import Assumptions, ScannedRun, Yield, list_lengths, recall_ratio, yields
 from scanner.recovery.selection import (
+    PAGE,
     SELECTION,
     SelectionFunction,
     SkyMap,
@@ -33,7 +34,7 @@ from scanner.report.plots import CANDIDATE, THRESHOLD, figure_png, plot_settings
 from scanner.report.self_contained import asset, png_as_webp_uri, template
 from scanner.storage import Store
 
-TABLE, FITS, MAP, PAGE = "completeness.parquet", "completeness.fits", "map.fits", "recovery.html"
+TABLE, FITS, MAP = "completeness.parquet", "completeness.fits", "map.fits"
 #: Of the cuts that are drawn, strict to loose.
 CUT_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")
 #: Of fates, in the order in which a lens meets them.
@@ -101,9 +102,11 @@ def made(
     Raises
     ------
     ContentError
-        There are too few lenses.
+        There are too few lenses, or none that a person could see.
     """
     lenses = PaintedLenses.of(pa.parquet.read_table(io.BytesIO(lenses_file)))
+    if not lenses.is_visible.any():
+        raise ContentError(f"none of the {len(lenses)} painted lenses is visible; paint brighter sources, or more lenses.")
     said = dict(sorted((verdicts or {}).items()))
     cuts = ladder(run.n_objects, lenses)
     model = SmoothModel.fit(lenses, cuts)

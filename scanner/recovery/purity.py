@@ -77,12 +77,12 @@ class RecallRatio(Record):
 
     ``ratio``: as painted (Katz et al. 1978). ``alike``: of lenses of like Einstein radius and signal-to-noise ratio (Mantel &
     Haenszel's ratio over those bins, variance of Greenland & Robins 1985): what the second source itself does. None: nothing
-    found, or no bin with both.
+    painted or found, or no bin with both.
     """
 
     cut: Cut
-    compound: Interval
-    single: Interval
+    compound: Interval | None
+    single: Interval | None
     n_compound: int
     n_single: int
     ratio: Interval | None
@@ -185,8 +185,8 @@ def recall_ratio(lenses: PaintedLenses, cut: Cut) -> RecallRatio:
     strata = _strata(lenses)
     return RecallRatio(
         cut=cut,
-        compound=exact_interval(counts[0], totals[0]),
-        single=exact_interval(counts[1], totals[1]),
+        compound=exact_interval(counts[0], totals[0]) if totals[0] else None,
+        single=exact_interval(counts[1], totals[1]) if totals[1] else None,
         n_compound=totals[0],
         n_single=totals[1],
         ratio=ratio,

@@ -22,7 +22,7 @@ from scanner.recovery.purity import Assumptions, RecallRatio, ScannedRun, Yield
 from scanner.sphere import cell_numbers
 from scanner.storage import Store
 
-SELECTION = "selection-function.json"
+SELECTION, PAGE = "selection-function.json", "recovery.html"
 #: Lenses of the population that the map averages over in each cell, and cells at once.
 _POPULATION, _CELLS_AT_ONCE = 300, 200
 #: Orders that a map may have: cells of 3.7 degrees to 1.7 arcmin.
@@ -191,7 +191,6 @@ def completeness_map(lenses: PaintedLenses, model: SmoothModel, cut: Cut) -> Sky
     names = [axis.name for axis in AXES]
     snr, sigma, fwhm = (names.index(name) for name in ("arc_snr", "sky_sigma", "psf_fwhm"))
     rows = np.flatnonzero(lenses.is_visible)
-    rows = rows if len(rows) else np.arange(len(lenses))
     order = _map_order(lenses.ra[rows], lenses.dec[rows], np.log(lenses.values[rows, sigma]))
     cells, place = np.unique(cell_numbers(lenses.ra[rows], lenses.dec[rows], order), return_inverse=True)
     counts = np.bincount(place)

@@ -1,6 +1,7 @@
 """The files of a recovery, what Python and the command line read from them, and how they are made of a run."""
 
 import hashlib
+import io
 import json
 import re
 
@@ -22,9 +23,9 @@ from scanner.interface.opened import Run
 from scanner.interface.selection import scanned_run
 from scanner.recovery import products
 from scanner.recovery.lenses import LENSES
-from scanner.recovery.products import FITS, MAP, PAGE, TABLE
+from scanner.recovery.products import FITS, MAP, TABLE
 from scanner.recovery.purity import Assumptions
-from scanner.recovery.selection import SELECTION, read
+from scanner.recovery.selection import PAGE, SELECTION, read
 from scanner.storage import open_store
 
 
@@ -48,6 +49,14 @@ def test_the_same_lenses_give_the_same_files(drawn, recovery):
     assert made == {name: (recovery / name).read_bytes() for name in made}
     said = json.loads(made[SELECTION])["sha256"]
     assert said == {name: hashlib.sha256(made[name]).hexdigest() for name in (TABLE, FITS, MAP, PAGE)}
+
+
+def test_lenses_that_nobody_could_see_are_refused(drawn):
+    table = painted_table(4, 200, drawn)
+    buffer = io.BytesIO()
+    pq.write_table(table.set_column(table.column_names.index("visible"), "visible", [np.zeros(200, dtype=bool)]), buffer)
+    with pytest.raises(ContentError, match="none of the 200 painted lenses is visible"):
+        products.made(buffer.getvalue(), run_of(drawn), Assumptions())
 
 
 def test_the_tables_say_the_same(recovery):

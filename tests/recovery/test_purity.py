@@ -1,12 +1,14 @@
 """Purity of lists whose lenses are known, with and without grades."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from painted import drawn_sky, painted_table, run_of
 from scipy.stats.contingency import relative_risk
 
 from scanner.recovery.completeness import Cut, PaintedLenses
-from scanner.recovery.purity import Assumptions, forecast, list_lengths, recall_ratio, yields
+from scanner.recovery.purity import Assumptions, RecallRatio, forecast, list_lengths, recall_ratio, yields
 
 KNOWN_DENSITY = Assumptions(density_deg2=8.0, density_error=0.0)
 LENGTHS = (50, 200, 1000)
@@ -146,6 +148,12 @@ def test_mantel_and_haenszels_ratio_of_two_tables():
     )  # fmt: skip
     upper, lower = 10 * 100 / 120 + 45 * 100 / 150, 30 * 20 / 120 + 60 * 50 / 150
     assert recall_ratio(lenses, Cut(kind="candidates")).alike.value == pytest.approx(upper / lower)
+
+
+def test_where_no_compound_lens_was_painted_there_is_no_recall_of_them(lenses):
+    found = recall_ratio(replace(lenses, is_compound=np.zeros(len(lenses), dtype=bool)), Cut(kind="candidates"))
+    assert (found.compound, found.ratio, found.alike) == (None, None, None)
+    assert RecallRatio.model_validate_json(found.model_dump_json()) == found
 
 
 def test_nothing_found_has_no_ratio(lenses):

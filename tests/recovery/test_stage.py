@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from damage import resealed
@@ -12,6 +13,8 @@ from scans import in_this_process
 import scanner
 from scanner.cli.main import main
 from scanner.errors import OutputError
+from scanner.grading.grade import Place
+from scanner.grading.store import GradeStore
 from scanner.recovery import stage
 from scanner.recovery.lenses import FATES, SCHEMA
 from scanner.survey import candidate_stage
@@ -90,7 +93,11 @@ def test_what_cannot_be_done_is_said_in_a_sentence(recovered, finished_run, tmp_
     out = shutil.copytree(recovered[0], tmp_path / "rec")
     asked = ("--n", N, "--seed", 4)
     code, text = said(capsys, "recovery", run, "--out", out, *asked)
-    assert (not code, f"0 scanned now, {N} before" in text, "paint a hundred or more" in text) == (True, True, True), text
+    assert (not code, f"0 scanned now, {N} before" in text, "Fewer than 100 came out as lenses" in text) == (
+        True,
+        True,
+        True,
+    ), text
     # Another file in the place of the one that the run scanned.
     record = json.loads((run / "run.json").read_text())
     tile_id = record["tile_ids"][0]
@@ -115,3 +122,27 @@ def test_what_cannot_be_done_is_said_in_a_sentence(recovered, finished_run, tmp_
     (tmp_path / "bad.csv").write_text("theta_e_arcsec\nlarge\n")
     code, text = said(capsys, "recovery", finished_run, "--out", tmp_path / "new", "--population", tmp_path / "bad.csv")
     assert (code, "row 1 of theta_e_arcsec" in text) == (78, True), text
+
+
+@pytest.mark.usefixtures("without_workers")
+def test_the_verb_makes_the_selection_function_and_takes_up_grades(recovered, finished_run, tmp_path, capsys):
+    out = shutil.copytree(recovered[0], tmp_path / "rec")
+    asked = ("recovery", finished_run, "--out", out, "--n", N, "--seed", 4)
+    code, text = said(capsys, *asked)
+    assert (code, "Fewer than 100 came out as lenses" in text) == (0, True), text
+    # The same few lenses often enough: what they are is not asked here.
+    lenses = pq.read_table(out / "lenses.parquet")
+    pq.write_table(pa.concat_tables([lenses] * 40), out / "lenses.parquet")
+    resealed(out / "recovery.json", n_lenses=40 * N)
+    best = scanner.open(finished_run).query(top=1, arrow=True).to_pylist()[0]
+    place = Place(f"{best['run']}/{best['tile_id']}/{best['target_id']}", best["name"], best["ra"], best["dec"])
+    GradeStore(tmp_path / "grades.sqlite").give(place, "Ann", "A")
+    code, text = said(capsys, *asked, "--grades", tmp_path / "grades.sqlite", "--density", 20)
+    assert (code, f"Look at {out / 'recovery.html'}." in text) == (0, True), text
+    selection = json.loads((out / "selection-function.json").read_text())
+    assert selection["verdicts"] == [[1, True]]
+    assert selection["assumptions"]["density_deg2"] == 20.0
+    assert sum(selection["fates"].values()) == 40 * sum(lenses["is_lens"].to_pylist())
+    found = scanner.completeness(recovery=out, theta_e=1.0, threshold=0.0)
+    scored = np.mean([fate in ("scored", "screened out") for fate in lenses.filter(lenses["is_lens"])["fate"].to_pylist()])
+    assert found.value == pytest.approx(scored, abs=0.3)
