@@ -1,6 +1,9 @@
 """Is a selection function right? Lenses of a known law: completeness and purity against the truth, models side by side.
 
-python benchmarks/selection_function.py [--n 20000] [--skies 20]
+    python benchmarks/selection_function.py [--n 20000] [--skies 20]
+    python benchmarks/selection_function.py --mosaic FOLDER [--n 300]
+
+The second draws a tile, scans it and paints lenses into it twice: what each recovery predicts is held to the other's bins.
 """
 
 import argparse
@@ -9,13 +12,17 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from painted import completeness_above, drawn_sky, painted_table, population, run_of
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from scanner.recovery.completeness import AXES, Cut, PaintedLenses, SmoothModel, bins
+import scanner
+from scanner.interface.selection import scanned_run
+from scanner.recovery.completeness import AXES, Cut, PaintedLenses, SmoothModel, bins, ladder
+from scanner.recovery.lenses import LENSES
 from scanner.recovery.purity import Assumptions, yields
 
 THRESHOLDS = (0.05, 0.5, 0.9)
@@ -98,11 +105,38 @@ def purity(n: int, n_skies: int) -> None:
     print(f"Purity is within its interval in {', '.join(f'{k} of {n_skies} skies (top {n})' for n, k in within.items())}.")
 
 
+def mosaic(folder: Path, n: int) -> None:
+    """Closure of two recoveries of a simulated tile; a folder that holds them already is only compared."""
+    if not (folder / "sky").exists():
+        scanner.simulate(folder / "sky", 1, 1800, seed=5, lenses_per_tile=8, workers=1)
+    run = scanner.scan(folder / "sky" / "tile-list.txt", folder / "run", workers=1)
+    painted = []
+    for seed in (1, 2):
+        start = time.perf_counter()
+        report = scanner.recover(run, out=folder / f"recovery-{seed}", n=n, seed=seed, workers=1)
+        print(f"seed {seed}: {report.record.fates}; {time.perf_counter() - start:.0f} s")
+        painted.append(PaintedLenses.of(pq.read_table(folder / f"recovery-{seed}" / LENSES)))
+    n_objects = scanned_run(run).n_objects
+    for first, second in (painted, painted[::-1]):
+        cuts = ladder(n_objects, first)
+        model = SmoothModel.fit(first, cuts)
+        made = bins(second, cuts, model)
+        inside = [one.completeness_low <= one.predicted <= one.completeness_high for one in made]
+        print(
+            f"{len(first)} lenses predict {len(second)} others: within {np.mean(inside):.1%} of {len(made)} intervals; "
+            f"log loss of lenses left out {model.held_out.log_loss:.3f}, of one share {model.held_out.log_loss_of_share:.3f}"
+        )
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=20_000, help="painted lenses")
+    parser.add_argument("--n", type=int, help="painted lenses [default: 20000; into a mosaic 300]")
+    parser.add_argument("--mosaic", type=Path, help="folder for a simulated tile, its scan and two recoveries")
     parser.add_argument("--skies", type=int, default=20, help="skies whose purity is predicted")
     given = parser.parse_args()
-    models(given.n)
-    closure(given.n)
-    purity(min(given.n, 5000), given.skies)
+    if given.mosaic is not None:
+        mosaic(given.mosaic, given.n or 300)
+        sys.exit()
+    models(given.n or 20_000)
+    closure(given.n or 20_000)
+    purity(min(given.n or 20_000, 5000), given.skies)

@@ -283,7 +283,7 @@ def _fates(lenses: PaintedLenses) -> Drawing:
     panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return _drawing(
         "What becomes of them",
-        "The fate of painted lenses: only what is scored can be found.",
+        "The fate of painted lenses. What the screen ended has a rank too, though rarely a high one.",
         "fates of painted lenses against signal-to-noise ratio",
         figure,
     )

@@ -9,6 +9,7 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy.stats import poisson
 
 from scanner.interval import Interval, exact_interval, normal_interval, resampled_interval
 from scanner.records import Float64, Int64, Record
@@ -144,6 +145,8 @@ def yields(
     is_lens = expected.is_lens
     generator = np.random.default_rng(SEED)
     scale = expected.scale(generator)
+    # The same chance for all lists: a longer one never holds fewer lenses.
+    chance = generator.random(DRAWS)
     made = []
     for cut in cuts:
         n_listed = _n_listed(cut, run)
@@ -153,7 +156,7 @@ def yields(
         n_graded, n_yes = int(in_list.sum()), int((in_list & is_lens).sum())
         left = n_listed - n_graded
         mean = expected.ungraded(n_listed, scale) * _relative(generator, int(found.sum()), len(found))
-        n_lenses = n_yes + np.minimum(generator.poisson(mean), left)
+        n_lenses = n_yes + np.minimum(poisson.ppf(chance, mean), left)
         made.append(
             Yield(
                 cut=cut,

@@ -80,8 +80,8 @@ class SelectionFunction(SealedRecord):
         text = (
             f"Of {self.n_visible:,} visible lenses painted into the tiles of {self.run.title}, the run makes candidates of "
             f"{_percent(found.completeness)}. With {self.assumptions.density_deg2:g} such lenses a square degree, "
-            f"{found.n_lenses.value:,.0f} [{found.n_lenses.low:,.0f}, {found.n_lenses.high:,.0f}] of its {found.n_listed:,} "
-            f"candidates are lenses: a purity of {_percent(found.purity)}."
+            f"{_number(found.n_lenses.value)} [{found.n_lenses.low:,.0f}, {found.n_lenses.high:,.0f}] of its "
+            f"{found.n_listed:,} candidates are lenses: a purity of {_percent(found.purity)}."
         )
         if ratio.ratio is not None:
             text += f" The recall of compound lenses is {ratio.ratio.value:.2f} [{ratio.ratio.low:.2f}, {ratio.ratio.high:.2f}]"
@@ -227,6 +227,11 @@ def _map_order(ra: Float64, dec: Float64, noise: Float64) -> int:
         if variance > 1e-4 and float(((noise - mean[place]) ** 2).mean()) < 0.1 * variance:
             break
     return finest
+
+
+def _number(value: float) -> str:
+    """A mean number, to two digits where it is small."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _percent(share: Any) -> str:
