@@ -172,7 +172,7 @@ class S3Server:
         from obstore.store import S3Store
 
         keys = {name.removeprefix("AWS_").lower(): value for name, value in S3_CREDENTIALS.items()}
-        url, options = self.storage.endpoint, {"allow_http": True, "timeout": "5s"}
+        url, options = self.storage.endpoint, {"allow_http": True, "timeout": "2s"}
         public, private = (
             S3Store(name, endpoint=url, client_options=options, retry_config={"max_retries": 0}, **keys)
             for name in (self.storage.public, self.storage.bucket)
