@@ -20,6 +20,7 @@ from uuid import uuid4
 # Before NumPy and PyTorch are loaded, here and in child processes: two processes of tests share two cores, and threads that
 # wait for one another spin away what the others need. What a test computes with more threads it asks for itself.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # The bundles of whoever runs the tests are none of theirs.
 os.environ["XDG_DATA_HOME"] = "/nonexistent"
 # A shell starts what it runs in the background with Ctrl-C ignored, and every child process would inherit that.

@@ -46,6 +46,8 @@ from scanner.training.presets import (
 #: Objects of one call of a worker process.
 PART = 512
 PERPLEXITY = 30.0
+#: So few objects are embedded by one thread: two took five times its processor time for 1,000, and more than twice for 3,000.
+MOST_BY_ONE_THREAD = 5_000
 Report = Callable[[str], None]
 
 
@@ -405,7 +407,8 @@ def fit_embedding(logits: Float32, rule: GridRule | None = None, *, seed: int, t
     rule
         Which of the two is embedded.
     seed, threads
-        Of openTSNE; the same seed and number of threads give the same positions.
+        Of openTSNE; the same seed and number of threads give the same positions. Few objects are embedded by one thread:
+        several wait for one another many times as long as they work.
 
     Returns
     -------
@@ -415,7 +418,8 @@ def fit_embedding(logits: Float32, rule: GridRule | None = None, *, seed: int, t
     from openTSNE import TSNE
 
     perplexity = min(PERPLEXITY, (len(logits) - 1) / 3)
-    return TSNE(perplexity=perplexity, random_state=seed, n_jobs=threads).fit((rule or NEAREST_LOG_ODDS).coordinates(logits))
+    n_jobs = threads if len(logits) > MOST_BY_ONE_THREAD else 1
+    return TSNE(perplexity=perplexity, random_state=seed, n_jobs=n_jobs).fit((rule or NEAREST_LOG_ODDS).coordinates(logits))
 
 
 def embed(logits: Float32, rule: GridRule | None = None, *, seed: int, threads: int = 1) -> Float32:

@@ -48,6 +48,21 @@ def test_the_paper_embeds_probabilities(sample):
     assert np.abs(found - embed(logits[:120], seed=3)).max() > 2
 
 
+def test_few_objects_are_embedded_by_one_thread(sample, monkeypatch):
+    # Two wait for one another twenty times as long as they work.
+    logits, _ = sample
+    asked = []
+
+    class Recorded(TSNE):
+        def __init__(self, *, n_jobs, **settings):
+            asked.append(n_jobs)
+            super().__init__(n_jobs=n_jobs, **settings)
+
+    monkeypatch.setattr("openTSNE.TSNE", Recorded)
+    embed(logits[:60], seed=3, threads=2)
+    assert asked == [1]
+
+
 def test_figure_9_shows_every_row_at_its_own_place(sample):
     # Two objects of the same log-odds have two places in the embedding, and the look-up knows one.
     logits, truth = sample
