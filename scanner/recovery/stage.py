@@ -32,6 +32,7 @@ from scanner.storage import Store
 from scanner.survey.candidate_stage import run_jobs
 from scanner.survey.folder.ledger import RunFolder, RunRecord
 from scanner.survey.published import CATALOGUE, open_published, read_tiles
+from scanner.survey.scan.tile import GPU_PROVIDERS
 
 RECORD, PARTS, TILES = "recovery.json", "parts", "tiles"
 #: Lenses of one job: what a killed worker loses.
@@ -130,7 +131,10 @@ def recover(
         todo = [job for job in jobs if part_key(job.target_ids[0]).removeprefix(f"{PARTS}/") not in there]
         n_before = request.n_lenses - sum(len(job.target_ids) for job in todo)
         on_progress(n_before, request.n_lenses)
-        n_done, failed = run_jobs(todo, config, RECOVERING, lambda done: on_progress(n_before + done, request.n_lenses))
+        on_gpu = run.provider in GPU_PROVIDERS
+        n_done, failed = run_jobs(
+            todo, config, RECOVERING, lambda done: on_progress(n_before + done, request.n_lenses), on_gpu=on_gpu
+        )
         there = out.names(PARTS)
         keys = [part_key(job.target_ids[0]) for job in jobs]
         parts = [pq.read_table(pa.BufferReader(out.read(key))) for key in keys if key.removeprefix(f"{PARTS}/") in there]

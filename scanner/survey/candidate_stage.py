@@ -102,11 +102,16 @@ def in_jobs(todo: Mapping[str, list[int]]) -> Iterator[tuple[str, tuple[int, ...
 
 
 def run_jobs(
-    jobs: Sequence[JobT], config: RunConfig, steps: Steps[JobT, CandidatesOutcome], on_done: Callable[[int], None]
+    jobs: Sequence[JobT],
+    config: RunConfig,
+    steps: Steps[JobT, CandidatesOutcome],
+    on_done: Callable[[int], None],
+    *,
+    on_gpu: bool = False,
 ) -> tuple[int, tuple[FailedTile, ...]]:
     """Do the jobs on the workers: how many candidates are done then, and tiles that failed, with reasons.
 
-    ``on_done``: called with the number of candidates done, after each job.
+    ``on_done``: called with the number of candidates done, after each job. ``on_gpu``: networks are asked, on a GPU.
 
     Raises
     ------
@@ -115,7 +120,7 @@ def run_jobs(
     """
     n_done = 0
     failed: dict[str, FailedTile] = {}
-    with closing(run_on_workers(jobs, len(jobs), config, steps)) as outcomes:
+    with closing(run_on_workers(jobs, len(jobs), config, steps, on_gpu=on_gpu)) as outcomes:
         for outcome in outcomes:
             n_done += outcome.n_done
             if outcome.fatal:

@@ -60,8 +60,8 @@ def test_a_killed_recovery_goes_on_and_gives_the_same_bytes(recovered, finished_
     monkeypatch.setattr(stage, "LENSES_PER_JOB", 2)
     out, one_by_one = tmp_path / "rec", candidate_stage.run_on_workers
 
-    def killed(jobs, *arguments):
-        for done, outcome in enumerate(one_by_one(jobs, *arguments)):
+    def killed(jobs, *arguments, **words):
+        for done, outcome in enumerate(one_by_one(jobs, *arguments, **words)):
             yield outcome
             if done == 0:
                 raise KeyboardInterrupt
