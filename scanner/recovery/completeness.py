@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, Self
@@ -67,6 +67,8 @@ TOGETHER: tuple[AxisName, AxisName] = ("theta_e", "arc_snr")
 LEAST_LENSES = 100
 #: Lenses over which completeness is averaged where not every axis is given.
 NEIGHBOURS = 200
+#: Lenses that are asked about together, so that memory holds the neighbours of each.
+_ASKED_AT_ONCE = 500
 
 CutKind = Literal["top", "threshold", "candidates", "scored"]
 
@@ -396,10 +398,12 @@ class SmoothModel(Record):
 
     def mean(self, cut: Cut, values: Float64, counts: Int64) -> Completeness:
         """Mean completeness of groups of lenses, in ``values`` (M, 7) one after the other, ``counts`` (G,) of them each."""
+        if not len(counts):
+            return Completeness(np.empty(0), np.empty(0), np.empty(0), np.empty(0, dtype=np.bool_))
         design = _design(self.axes, values)
         shares, parts = self._shares(cut, design)
-        starts = np.concatenate([[0], np.cumsum(counts)[:-1]]) if len(counts) else counts
-        value = np.add.reduceat(shares, starts) / counts if len(counts) else np.empty(0)
+        starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        value = np.add.reduceat(shares, starts) / counts
         variance = np.zeros(len(counts))
         for share, covariances in parts:
             # Of a product of shares, the derivative by the log-odds of one of them.
@@ -411,7 +415,7 @@ class SmoothModel(Record):
         # In log-odds, so that the interval stays within 0 and 1.
         inside = np.clip(value, 1e-12, 1 - 1e-12)
         half = _Z * np.sqrt(variance) / (inside * (1 - inside))
-        outside = np.add.reduceat(self.outside(values).astype(np.int64), starts) * 2 > counts if len(counts) else value > 1
+        outside = np.add.reduceat(self.outside(values).astype(np.int64), starts) * 2 > counts
         return Completeness(value, expit(logit(inside) - half), expit(logit(inside) + half), outside)
 
     def outside(self, values: Float64) -> Bool:
@@ -471,7 +475,7 @@ def given(parameters: Mapping[AxisName, NDArray[Any] | float]) -> Float64:
     Raises
     ------
     UsageError
-        Their shapes do not go together, or there are none.
+        Their shapes do not go together, there are none, or a value is not finite.
     """
     if not parameters:
         raise UsageError(f"Completeness of which lenses? Give at least one of {', '.join(axis.name for axis in AXES)}.")
@@ -480,6 +484,10 @@ def given(parameters: Mapping[AxisName, NDArray[Any] | float]) -> Float64:
     except ValueError:
         shapes = ", ".join(f"{name} {np.shape(value)}" for name, value in parameters.items())
         raise UsageError(f"The shapes of the parameters do not go together: {shapes}.") from None
+    for name, column in zip(parameters, columns, strict=True):
+        n_unknown = int((~np.isfinite(column)).sum())
+        if n_unknown:
+            raise UsageError(f"{name}: {n_unknown} of its {column.size} values is not a finite number; leave such lenses out.")
     values = np.full((columns[0].size, len(AXES)), np.nan)
     names = [axis.name for axis in AXES]
     for name, column in zip(parameters, columns, strict=True):
@@ -501,20 +509,28 @@ def completed(model: SmoothModel, cut: Cut, values: Float64, lenses: PaintedLens
     lenses
         What was painted.
     """
-    known = np.array([k for k in range(len(AXES)) if np.isfinite(values[:, k]).any()])
-    modelled = [k for k, axis in enumerate(AXES) if axis.name in {smooth.name for smooth in model.axes}]
-    if set(modelled) <= set(known.tolist()) or not len(values):
+    if not len(values):
         return model.at(cut, values)
+    known = np.array([k for k in range(len(AXES)) if np.isfinite(values[:, k]).any()], dtype=np.int64)
+    modelled = {k for k, axis in enumerate(AXES) if axis.name in {smooth.name for smooth in model.axes}}
     painted = lenses.values[np.isfinite(lenses.values[:, known]).all(axis=1)]
     scaled = np.stack([_scaled(AXES[k].name, painted) for k in known], axis=1)
     spread = np.maximum(scaled.std(axis=0), 1e-9)
-    asked = np.stack([_scaled(AXES[k].name, values) for k in known], axis=1)
-    n = min(NEIGHBOURS, len(painted))
-    _, near = KDTree(scaled / spread).query(asked / spread, k=n)
-    rows = painted[np.asarray(near).reshape(len(values), n)].reshape(-1, len(AXES))
-    rows[:, known] = np.repeat(values[:, known], n, axis=0)
-    mean = model.mean(cut, rows, np.full(len(values), n, dtype=np.int64))
-    return Completeness(mean.value, mean.low, mean.high, model.outside(values))
+    tree, n = KDTree(scaled / spread), min(NEIGHBOURS, len(painted))
+    parts = []
+    for first in range(0, len(values), _ASKED_AT_ONCE):
+        some = values[first : first + _ASKED_AT_ONCE]
+        if modelled <= set(known.tolist()):
+            parts.append(model.at(cut, some))
+            continue
+        asked = np.stack([_scaled(AXES[k].name, some) for k in known], axis=1)
+        near = np.asarray(tree.query(asked / spread, k=n)[1]).reshape(len(some), n)
+        rows = painted[near].reshape(-1, len(AXES))
+        rows[:, known] = np.repeat(some[:, known], n, axis=0)
+        mean = model.mean(cut, rows, np.full(len(some), n, dtype=np.int64))
+        parts.append(replace(mean, is_outside=model.outside(some)))
+    names = ("value", "low", "high", "is_outside")
+    return Completeness(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def _looseness(cut: Cut) -> float:

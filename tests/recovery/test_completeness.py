@@ -142,6 +142,19 @@ def test_lenses_beyond_what_was_painted_are_marked(model):
     assert np.isfinite(found.value).all()
 
 
+def test_many_lenses_are_asked_in_parts(model, lenses):
+    radii = np.linspace(0.5, 2.0, 1100)
+    found = completed(model, CANDIDATES, given({"theta_e": radii}), lenses)
+    again = [completed(model, CANDIDATES, given({"theta_e": radii[k]}), lenses) for k in (0, 499, 500, 1099)]
+    assert found.value[[0, 499, 500, 1099]] == pytest.approx([one.value[0] for one in again], rel=1e-12)
+
+
+def test_no_lenses_have_no_completeness(model, lenses):
+    for parameters in ({"theta_e": []}, {"theta_e": [], "arc_snr": 50.0}):
+        found = completed(model, CANDIDATES, given(parameters), lenses)
+        assert found.value.shape == found.low.shape == found.is_outside.shape == (0,)
+
+
 def test_an_axis_that_does_not_vary_is_left_out(lenses):
     values = lenses.values.copy()
     values[:, 5] = 0.006
@@ -184,6 +197,8 @@ def test_nonsense_is_refused(model, lenses):
         given({})
     with pytest.raises(UsageError, match=r"do not go together: theta_e \(2,\), arc_snr \(3,\)"):
         given({"theta_e": np.ones(2), "arc_snr": np.ones(3)})
+    with pytest.raises(UsageError, match="arc_snr: 1 of its 2 values is not a finite number"):
+        given({"theta_e": 1.0, "arc_snr": [50.0, np.nan]})
     few = SmoothModel.fit(_rows(lenses, np.arange(200)), (CANDIDATES,))
     with pytest.raises(UsageError, match="was not fitted by top"):
         few.at(Cut(kind="top", value=10), lenses.values[:1])
