@@ -17,8 +17,6 @@ from scanner.recovery.completeness import AXES, TOGETHER, Cut, PaintedLenses, ed
 
 #: Draws from which intervals are taken, and their seed: the same recovery gives the same figures.
 DRAWS, SEED = 4000, 0
-#: The highest chance of a graded object to be a lens: people err, too.
-SUREST = 0.98
 #: Lists of a run of which purity is stated: so many steps a decade of ranks.
 STEPS_A_DECADE = 12
 
@@ -125,8 +123,9 @@ def yields(
 
     A list of n objects holds λ = (density) × (area) × (completeness) visible lenses on average; in a given sky their number is
     Poisson's, and no more than n. The density is known to its error (a gamma distribution), the completeness from the painted
-    lenses (Jeffreys' beta). Of what was graded the verdict is taken, and the density is learnt from it by Bayes' rule: an
-    object of some rank is a lens with the chance that density and completeness give it, no more than :data:`SUREST`.
+    lenses (Jeffreys' beta). Of what was graded the verdict is taken, and the density is learnt from it: where k lenses were
+    found among objects of which λ' were expected, the density's gamma distribution of shape a becomes one of shape a + k and
+    rate a + λ'. That holds where all are lenses too: how far down they reach tells how many there are.
 
     Parameters
     ----------
@@ -275,16 +274,11 @@ class _Expected:
         return np.asarray(scale * float(self._each @ left))
 
     def scale(self, generator: np.random.Generator) -> Float64:
-        """Draws of the true density over the assumed one: a gamma distribution times the likelihood of the verdicts."""
+        """Draws of the true density over the assumed one: a gamma distribution, with the verdicts as Poisson counts."""
         if self._error == 0.0:
             return np.ones(DRAWS)
-        shape, tried = 1.0 / self._error**2, np.geomspace(1e-3, 1e3, 6001)
-        chance = np.clip(tried[:, None] * self._each, 1e-12, SUREST)
-        yes, no = self._counted(self.graded[self.is_lens]), self._counted(self.graded[~self.is_lens])
-        # In steps of the logarithm.
-        odds = shape * (np.log(tried) - tried) + np.log(chance) @ yes + np.log1p(-chance) @ no
-        weight = np.cumsum(np.exp(odds - odds.max()))
-        return np.interp(generator.random(DRAWS), weight / weight[-1], tried)
+        shape, expected = 1.0 / self._error**2, float(self._counted(self.graded) @ self._each)
+        return generator.gamma(shape + int(self.is_lens.sum()), 1.0 / (shape + expected), DRAWS)
 
 
 def _n_listed(cut: Cut, run: ScannedRun) -> int:

@@ -87,6 +87,20 @@ def test_grades_teach_the_density(sky, lenses):
     assert after.high - after.low < 0.6 * (before.high - before.low)
 
 
+def test_grading_the_head_of_a_list_leans_to_neither_side():
+    # All of the best objects are lenses, whatever the density: how far down they reach is what tells.
+    bias, within = [], 0
+    for seed in range(12):
+        sky = drawn_sky(300 + seed)
+        painted = PaintedLenses.of(painted_table(400 + seed, 2000, sky))
+        verdicts = {rank: bool(sky.is_lens[rank - 1]) for rank in range(1, 61)}
+        found, truth = yields(painted, run_of(sky), TOPS, Assumptions(), verdicts)[2].n_lenses, int(sky.is_lens[:1000].sum())
+        bias.append(found.value / truth - 1)
+        within += found.low <= truth <= found.high
+    assert abs(np.mean(bias)) < 0.05
+    assert within >= 11
+
+
 def test_a_grade_beyond_the_run_counts_nowhere(sky, lenses):
     with_it, without = (
         yields(lenses, run_of(sky), TOPS, Assumptions(), verdicts) for verdicts in ({10**9: True, -1: True}, {})
