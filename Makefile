@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 help:
 	@echo "make demo       install what a scan needs, draw two tiles of sky, scan them, say where to look"
 	@echo "make install    prepare .venv with everything the tests need"
-	@echo "make test       lint, types, architecture, tests"
+	@echo "make test       lint, types, architecture, tests (PROCESSES=3 files of them at a time)"
 	@echo "make fuzz       the tests of properties, with new examples, ROUNDS=10 times"
 	@echo "make attack     hostile queries by the thousand, none of which outlives its limits (ATTACKS=3000); flipped bits"
 	@echo "make verify-vo  the Virtual Observatory's own validators over a running server"
