@@ -213,25 +213,6 @@ def test_one_bad_object_stops_nothing(run, tmp_path, monkeypatch):
         scanner.export_model(out, 1, tmp_path / "given")
 
 
-@pytest.mark.usefixtures("without_workers")
-def test_on_an_object_store(run, s3, tmp_path):
-    """One more object is modelled there; what was modelled before is read from there."""
-    location, store = s3.fresh(), open_store(str(run[0]), s3.config)
-    there = open_store(location, s3.config)
-    for name in sorted(store.names("")):
-        there.publish(store.local(name), name)
-    report = scanner.model(location, top=N + 1, storage=s3.config, progress=False)
-    assert (report.n_before, report.n_done) == (N, 1)
-    opened = scanner.open(location, endpoint=s3.endpoint, cache=tmp_path)
-    assert opened.query(top=N + 2, arrow=True)["model_verdict"].to_pylist() == [*(one.verdict for one in report.models), ""]
-    new = report.models[-1]
-    assert lens_model.read_file(there, new, lens_model.PICTURE).startswith(b"\x89PNG")
-    assert scanner.verify(location, endpoint=s3.endpoint).is_whole
-    there.delete(f"{lens_model.key(new.tile_id, new.target_id)}/{new.place}/{lens_model.IMAGES}")
-    (problem,) = scanner.verify(location, endpoint=s3.endpoint).problems
-    assert "model.fits: is not there; remove" in problem
-
-
 def test_a_model_is_handed_over(run, tmp_path):
     out, report = run
     folder = scanner.export_model(out, 1, tmp_path / "given", to="lenstronomy")
