@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from scanner import config as configuration
 from scanner.errors import UsageError
 from scanner.grading.agreement import Agreement, Pair
-from scanner.grading.crowd import RETIRED_ABOVE, RETIRED_BELOW, Crowd, known_answers
-from scanner.grading.grade import GRADES
+from scanner.grading.grade import GRADES, SETTLED_ABOVE, SETTLED_BELOW
 from scanner.grading.store import GradeStore
 from scanner.interval import Interval
+
+if TYPE_CHECKING:
+    from scanner.grading.crowd import Crowd
 
 _file = click.option(
     "--grades",
@@ -30,6 +33,10 @@ _least = click.option(
     default=1,
     show_default=True,
     help="Objects that fewer have graded are left unclear.",
+)
+
+_config = click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), help="TOML file with settings; [storage] counts here."
 )
 
 
@@ -86,21 +93,19 @@ def agreement(file: Path, as_json: bool) -> None:
 @click.option(
     "--settled-above",
     type=click.FloatRange(0, 1),
-    default=RETIRED_ABOVE,
+    default=SETTLED_ABOVE,
     show_default=True,
     help="Probability from which an object is a lens, and needs no more votes.",
 )
 @click.option(
     "--settled-below",
     type=click.FloatRange(0, 1),
-    default=RETIRED_BELOW,
+    default=SETTLED_BELOW,
     show_default=True,
     help="Probability up to which it is none.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what is known of the graders as JSON.")
-@click.option(
-    "--config", "config_file", type=click.Path(path_type=Path), help="TOML file with settings; [storage] counts here."
-)
+@_config
 def posterior(
     file: Path,
     out: Path,
@@ -118,7 +123,7 @@ def posterior(
     """
     from scanner.atomic_file import write_atomically
     from scanner.catalogue.export import TableHeading
-    from scanner.grading.crowd import crowd
+    from scanner.grading.crowd import crowd, known_answers
     from scanner.grading.labels import LABEL_FORMATS
     from scanner.grading.training_set import graded_rows
     from scanner.labels.table import read_labels
@@ -154,9 +159,7 @@ def posterior(
 @click.argument("folders", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the dataset; must not be there.")
 @_least
-@click.option(
-    "--config", "config_file", type=click.Path(path_type=Path), help="TOML file with settings; [storage] counts here."
-)
+@_config
 def dataset(file: Path, folders: tuple[str, ...], out: Path, least_graders: int, config_file: Path | None) -> None:
     """Make a labelled dataset for 'scanner train' and 'scanner evaluate' of the graded objects of some runs or surveys."""
     from scanner.grading.labels import label_rows
@@ -207,7 +210,11 @@ def _crowd_lines(found: Crowd) -> Iterator[str]:
 
 
 def _share(found: Interval) -> str:
-    return "none" if math.isnan(found.value) else f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    return "none" if math.isnan(found.value) else _two_digits(found)
+
+
+def _two_digits(found: Interval) -> str:
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
 def _pair(pair: Pair) -> Iterator[str]:
@@ -222,4 +229,4 @@ def _pair(pair: Pair) -> Iterator[str]:
 
 
 def _kappa(found: Interval | None) -> str:
-    return "undefined" if found is None else f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    return "undefined" if found is None else _two_digits(found)

@@ -24,7 +24,6 @@ from scanner.query.catalogue import Catalogue
 from scanner.query.database import DatabaseLimits, time_limit
 from scanner.query.formats import FILE_FORMATS, format_of, terminal_lines
 from scanner.query.region import Cone, Region, overlapping
-from scanner.query.samp import send_table
 from scanner.query.search import SEPARATION_COLUMN, Search, count, search
 from scanner.query.sql import SqlLimits, run_sql
 
@@ -155,6 +154,8 @@ def query(
         write_atomically(out, content)
         click.echo(f"{out}: {len(answer):,} rows.", err=True)
         if send_to is not None:
+            from scanner.query.samp import send_table
+
             click.echo(f"Sent to {', '.join(send_table(out, written_as, out.stem, send_to))}.", err=True)
 
 

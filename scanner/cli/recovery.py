@@ -14,8 +14,6 @@ from scanner.cli.output import standard_output
 from scanner.config import StorageConfig
 from scanner.errors import InputMissingError
 from scanner.interface.recovery import recover
-from scanner.recovery.completeness import LEAST_LENSES
-from scanner.recovery.selection import PAGE, read
 from scanner.storage import open_store
 
 
@@ -64,6 +62,10 @@ def recovery_(
     recovery's folder; beside it lie completeness, a map of it, purity and the page recovery.html. The same command goes on
     where it was, and takes up new grades. Exit code 3: done, but some tiles failed.
     """
+    # Curve fitting takes a second to import, which --help should not wait for.
+    from scanner.recovery.completeness import LEAST_LENSES
+    from scanner.recovery.selection import PAGE, read
+
     report = recover(
         run_folder,
         out=out,

@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 from scipy.special import expit, logit, rel_entr
 
 from scanner.catalogue.columns import Column
-from scanner.grading.grade import AGAINST_A_LENS, FOR_A_LENS, GRADES, Entry, Place
+from scanner.grading.grade import AGAINST_A_LENS, FOR_A_LENS, GRADES, SETTLED_ABOVE, SETTLED_BELOW, Entry, Place
 from scanner.grading.labels import LABEL_COLUMNS, label_rows
 from scanner.interval import Interval, wilson_interval
 from scanner.labels.table import LabelRow
@@ -27,8 +27,6 @@ from scanner.sphere import chord, unit_vectors
 #: What is believed of a grader who has not met a known answer: how often which grade is given to a lens, and to another object,
 #: as if so many known answers had shown it. It says that people are mostly right, and gives way after a dozen answers.
 BELIEVED, BELIEVED_VOTES = np.array([[0.4, 0.3, 0.2, 0.1], [0.05, 0.1, 0.25, 0.6]]), 4.0
-#: Probability above which an object is a lens for good, and below which it is none: that of an average object of the sky.
-RETIRED_ABOVE, RETIRED_BELOW = 0.95, 1e-4
 #: How near a graded object must lie to one whose answer is known.
 KNOWN_ARCSEC = 1.0
 #: Of an object that no catalogue knows.
@@ -152,7 +150,7 @@ def _shares(counts: Int64) -> Float64:
 
 
 def posterior(
-    votes: Votes, prior: Float64, adds: Float64, above: float = RETIRED_ABOVE, below: float = RETIRED_BELOW
+    votes: Votes, prior: Float64, adds: Float64, above: float = SETTLED_ABOVE, below: float = SETTLED_BELOW
 ) -> Posterior:
     """Probabilities after all votes, and which votes came after an object was settled.
 
@@ -196,8 +194,8 @@ def crowd(
     places: Mapping[int, Sequence[Place]],
     finder: Mapping[int, float],
     known: Mapping[int, bool],
-    above: float = RETIRED_ABOVE,
-    below: float = RETIRED_BELOW,
+    above: float = SETTLED_ABOVE,
+    below: float = SETTLED_BELOW,
 ) -> tuple[Crowd, pa.Table]:
     """Weigh graders and their votes.
 

@@ -23,6 +23,8 @@ MEANINGS: dict[Grade, str] = {
 }
 #: Grades that speak for a lens, and against one; the others speak for neither.
 FOR_A_LENS, AGAINST_A_LENS = frozenset({"A", "B"}), frozenset({"X"})
+#: Probability above which an object is a lens for good, and below which it is none: that of an average object of the sky.
+SETTLED_ABOVE, SETTLED_BELOW = 0.95, 1e-4
 MAX_COMMENT = 2000
 #: Name of a grader, and of a token's owner.
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,38}[A-Za-z0-9])?")

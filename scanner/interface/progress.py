@@ -255,7 +255,7 @@ def _lines(doing: str, unit: str) -> Move:
         nonlocal last
         if time.monotonic() - last > QUIET_SECONDS:
             last = time.monotonic()
-            left = f", {duration((last - start) * (total - done) / done)} to go" if total and 0 < done < total else ""
+            left = _left(last - start, done, total)
             counts = note or (f"{done:,g}" if total is None else f"{done:,g} of {total:,g} {unit}").rstrip()
             print(f"{what or doing}: {counts}{left}", file=sys.stderr, flush=True)
 
@@ -330,12 +330,17 @@ def _html(rows: Mapping[str, _Row], start: float) -> dict[str, str]:
     seconds = time.monotonic() - start
     shown, plain = [], []
     for what, done, total, note in rows.values():
-        left = f", {duration(seconds * (total - done) / done)} to go" if total and 0 < done < total else ""
-        text = ", ".join(part for part in (note or _counted(done, total), duration(seconds)) if part) + left
+        text = ", ".join(part for part in (note or _counted(done, total), duration(seconds)) if part)
+        text += _left(seconds, done, total)
         value = f' value="{done:g}" max="{total:g}"' if total else ""
         shown.append(f"<div>{html.escape(what)} <progress{value}></progress> {html.escape(text)}</div>")
         plain.append(f"{what}: {text}")
     return {"text/html": "".join(shown), "text/plain": "\n".join(plain)}
+
+
+def _left(seconds: float, done: float, total: float | None) -> str:
+    """How long it will take yet, after so many seconds."""
+    return f", {duration(seconds * (total - done) / done)} to go" if total and 0 < done < total else ""
 
 
 def _counted(done: float, total: float | None) -> str:

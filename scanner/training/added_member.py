@@ -19,7 +19,6 @@ from onnx import TensorProto, helper
 
 from scanner.atomic_file import file_sha256
 from scanner.ensemble import calibration as combining
-from scanner.ensemble.augmentation import ORIENTATIONS
 from scanner.ensemble.bundle import (
     CARD_FILE,
     Bundle,
@@ -54,7 +53,7 @@ from scanner.records import (
     Int64,
 )
 from scanner.survey.scan.machine import cores
-from scanner.training.cascade import augmented, screen_on
+from scanner.training.cascade import augmented, mean_over_orientations, screen_on
 from scanner.training.export import OnnxGraph, asinh_mad
 
 #: A network's output: lens log-odds or probability, (N,) or (N, 1); logits or probabilities of (non-lens, lens), (N, 2).
@@ -237,12 +236,11 @@ def _calibrated(
 
             def means_of(again: Int64) -> Float64:
                 report(f"scoring {len(again):,} objects in all orientations")
-                turns = [
-                    dataset_logits(session, dataset, rows[again], np.full(len(again), orientation))
-                    for orientation in range(1, ORIENTATIONS)
-                ]
-                means: Float64 = np.stack([logits[again], *turns])[:, :, columns].mean(axis=0, dtype=np.float64)
-                return means
+                return mean_over_orientations(
+                    logits[again],
+                    columns,
+                    lambda orientation: dataset_logits(session, dataset, rows[again], np.full(len(again), orientation)),
+                )
 
             rule, scored = augmented(fitted, columns, old.share, old.members, logits, labels, means_of)
     screen, ranked = bundle.manifest.screen, fitted.ranking_score(scored)

@@ -30,7 +30,7 @@ from scanner.evaluation.scores import dataset_logits
 from scanner.processes import run_all
 from scanner.records import DRAWN, MEMBERS, Float32, Float64, Int64, MemberName
 from scanner.training import checkpoint
-from scanner.training.cascade import augmented, member_graph, screen_on
+from scanner.training.cascade import augmented, mean_over_orientations, member_graph, screen_on
 from scanner.training.checkpoint import KEPT_IN_WORDS, FitRecord, read_member
 from scanner.training.data import TrainingData
 from scanner.training.export import bundle_content
@@ -173,9 +173,11 @@ def assemble(
 
         def means_of(again: Int64) -> Float64:
             report(f"scoring {len(again):,} calibration objects in all orientations")
-            turns = [scored(held_out[again], np.full_like(again, orientation)) for orientation in range(1, ORIENTATIONS)]
-            means: Float64 = np.stack([plain_logits[again], *turns])[:, :, columns].mean(axis=0, dtype=np.float64)
-            return means
+            return mean_over_orientations(
+                plain_logits[again],
+                columns,
+                lambda orientation: scored(held_out[again], np.full_like(again, orientation)),
+            )
 
         rule, held_out_logits = augmented(
             combination.calibration, columns, how.second_look, SECOND_LOOK_MEMBERS, plain_logits, is_lens, means_of

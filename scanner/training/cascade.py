@@ -195,6 +195,22 @@ def with_means(
     return augmentation.rule.model_copy(update={"slope": max(slope, 0.1), "intercept": intercept})
 
 
+def mean_over_orientations(once: Float32, columns: Int64, turned: Callable[[int], Float32]) -> Float64:
+    """Means of some members' log-odds over all orientations, (n, K).
+
+    Parameters
+    ----------
+    once
+        (n, M) log-odds of the objects as they are.
+    columns
+        (K,) of the members.
+    turned
+        From an orientation, 1 to 7, to the log-odds of the objects turned by it, (n, M).
+    """
+    turns = [turned(orientation) for orientation in range(1, ORIENTATIONS)]
+    return np.asarray(np.stack([once, *turns])[:, :, columns].mean(axis=0, dtype=np.float64))
+
+
 def augmented(
     calibration: Calibration,
     columns: Int64,
