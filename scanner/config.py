@@ -52,7 +52,9 @@ class TargetsConfig(Record):
 class CutoutsConfig(Record):
     """How pixels are cut and what is kept of them."""
 
-    batch_size: int = Field(64, ge=1, description="Objects cut and scored together; bounds the memory.")
+    batch_size: int | None = Field(
+        None, ge=1, description="Objects cut and scored together, which bounds the memory; none: 64, on a GPU 1,024."
+    )
     max_bad_fraction: float = Field(
         0.25, ge=0, le=1, description="A band with more bad pixels than this is left out; without VIS nothing is scored."
     )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +29,18 @@ from scanner.sky.mosaic import Mosaic
 from scanner.sky.tile_images import TileImages
 from scanner.sky.warp import WarpedBand, WarpedWindows
 
+#: Objects of a batch: some 14 MB.
+BATCH_SIZE = 64
 _BINNED_PIXELS = STEP * NISP_CUTOUT_PIXELS
 
 
-def cut(images: TileImages, targets: Targets, batch_size: int) -> Iterator[CutoutBatch]:
+def cut(
+    images: TileImages,
+    targets: Targets,
+    batch_size: int = BATCH_SIZE,
+    threads: int = 1,
+    spent: Callable[[float], None] = lambda core_seconds: None,
+) -> Iterator[CutoutBatch]:
     """Cut all targets.
 
     Cutouts come in row order (y, then x), so that the files are read once from top to bottom and memory does not depend on
@@ -49,6 +60,10 @@ def cut(images: TileImages, targets: Targets, batch_size: int) -> Iterator[Cutou
         In any order; those outside the mosaic give cutouts that are all NaN.
     batch_size
         Objects per batch; the last one may be smaller.
+    threads
+        Batches that are cut at a time, ahead of the one that is asked for.
+    spent
+        Called with the processor time of each batch that another thread has cut.
 
     Yields
     ------
@@ -63,8 +78,32 @@ def cut(images: TileImages, targets: Targets, batch_size: int) -> Iterator[Cutou
         The scratch folder is full.
     """
     targets = targets.take(np.lexsort((targets.target_id, targets.x, targets.y)))
-    for first in range(0, len(targets), batch_size):
-        yield _cut_batch(images, targets.take(np.arange(first, min(first + batch_size, len(targets)))))
+    parts = (targets.take(np.arange(first, min(first + batch_size, len(targets)))) for first in range(0, len(targets), batch_size))
+    if threads == 1 or len(targets) <= batch_size:
+        for part in parts:
+            yield _cut_batch(images, part)
+        return
+    for band in images.nisp:
+        images.source(band)  # One thread resamples it, not all of them.
+
+    def cut_one(part: Targets) -> CutoutBatch:
+        began = time.thread_time()
+        batch = _cut_batch(images, part)
+        spent(time.thread_time() - began)
+        return batch
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="cut") as pool:
+        ahead: deque[Future[CutoutBatch]] = deque()
+        try:
+            for part in parts:
+                ahead.append(pool.submit(cut_one, part))
+                if len(ahead) == threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
 
 
 def cut_pixels(images: TileImages, x0: Int64, y0: Int64) -> tuple[Float32, Float32]:

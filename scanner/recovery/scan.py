@@ -38,7 +38,7 @@ from scanner.survey.candidate_stage import CandidatesJob, CandidatesOutcome, out
 from scanner.survey.folder import fingerprint
 from scanner.survey.messages import TileJob
 from scanner.survey.scan.scratch import sweep_scratch, worker_scratch
-from scanner.survey.scan.tile import forget_scorer, load_scorer, score_batch
+from scanner.survey.scan.tile import batch_size, forget_scorer, load_scorer, score_batch
 from scanner.survey.workers.steps import OnProgress, Steps
 
 #: An object this near to a painted lens is that lens.
@@ -179,7 +179,7 @@ def scan_wave(
         seen = index >= 0
         found_id[chosen[seen]] = targets.target_id[index[seen]]
         of_target = {int(targets.target_id[one]): row for one, row in zip(index[seen], chosen[seen], strict=True)}
-        for batch in cut(wave.images, targets.take(np.unique(index[seen])), config.cutouts.batch_size):
+        for batch in cut(wave.images, targets.take(np.unique(index[seen])), batch_size(config.cutouts, scorer.provider)):
             scores = score_batch(scorer, batch)
             at = np.array([of_target[int(one)] for one in batch.targets.target_id])
             flags[at], values[0, at], values[1, at] = scores.flags.astype(np.int32), scores.calibrated, scores.grid_value

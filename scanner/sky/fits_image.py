@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -119,13 +120,16 @@ class TiledImage:
         self.shape = (int(hdu.shape[0]), int(hdu.shape[1]))
         self._hdus, self._hdu, self._name = hdus, hdu, name
         self._blocks: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def window(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         """See :class:`FitsImage`."""
         pieces = []
         for block in range(y0 // _BLOCK_ROWS, (max(y1, y0 + 1) - 1) // _BLOCK_ROWS + 1):
             first = block * _BLOCK_ROWS
-            pieces.append(self._block(block)[max(y0 - first, 0) : y1 - first, x0:x1])
+            with self._lock:
+                rows = self._block(block)
+            pieces.append(rows[max(y0 - first, 0) : y1 - first, x0:x1])
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def _block(self, block: int) -> NDArray[Any]:

@@ -65,7 +65,7 @@ def tile_cutouts(rows: pa.Table, folder: RunFolder, tile: Tile, config: RunConfi
                 wcs = wcs_of_store(stored.attributes)
         if not kept.all():
             with _opened(tile, config, scratch) as images:
-                parts += cut(images, targets.take(~kept), config.cutouts.batch_size)
+                parts += cut(images, targets.take(~kept))
                 wcs = images.vis.wcs
     batch = CutoutBatch.joined(parts)
     place = {int(target_id): row for row, target_id in enumerate(targets.target_id)}

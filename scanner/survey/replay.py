@@ -33,7 +33,7 @@ from scanner.survey.find_object import FoundObject, find_object
 from scanner.survey.folder import fingerprint
 from scanner.survey.folder.ledger import RunFolder, RunRecord
 from scanner.survey.scan.machine import machine_fingerprint
-from scanner.survey.scan.tile import score_batch
+from scanner.survey.scan.tile import batch_size, score_batch
 
 #: A log-odds off by 1e-3, the bar that a bundle's graph is held to, moves a probability by a quarter of that at most.
 PROBABILITY_TOLERANCE = 2.5e-4
@@ -251,7 +251,7 @@ def replay(request: ReplayRequest) -> ReplayReport:
         ]
         try:
             with open_tile(local_files.fetch_tile(tile, scratch, storage), record.config.cutouts, scratch) as images:
-                batch = _batch(found, images, record.config.cutouts.batch_size, scorer.provider)
+                batch = _batch(found, images, record, scorer.provider)
                 row = int(np.flatnonzero(batch.targets.target_id == found.row["target_id"][0].as_py())[0])
                 now = columns.score_table(
                     batch, score_batch(scorer, batch), tile.tile_id, scorer.bundle.manifest.further_names
@@ -344,11 +344,11 @@ def _changed_machine(then: str, now: str) -> Iterator[str]:
         yield f"machine: {', '.join(gone) or 'nothing'} → {', '.join(come) or 'nothing'}"
 
 
-def _batch(found: FoundObject, images: TileImages, batch_size: int, provider: Provider) -> CutoutBatch:
+def _batch(found: FoundObject, images: TileImages, record: RunRecord, provider: Provider) -> CutoutBatch:
     """The cutouts that the object was scored with: on a CPU none but itself count, on a GPU those of its batch."""
     alone = BATCH[provider] == 1
-    first = found.index if alone else found.index // batch_size * batch_size
-    rows = found.table.slice(first, 1 if alone else batch_size)
+    size = 1 if alone else batch_size(record.config.cutouts, record.provider)
+    rows = found.table.slice(found.index // size * size, size)
     (batch,) = cut(images, targets_of(rows), len(rows))
     return batch
 

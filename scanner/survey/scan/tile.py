@@ -6,15 +6,15 @@ import logging
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import scanner
-from scanner.config import RunConfig, StorageConfig
-from scanner.cutouts.extract import cut
+from scanner.config import CutoutsConfig, RunConfig, StorageConfig
+from scanner.cutouts.extract import BATCH_SIZE, cut
 from scanner.cutouts.quality import fill_bad_pixels
 from scanner.ensemble import bundles
 from scanner.ensemble.session import Scorer
@@ -37,6 +37,10 @@ from scanner.survey.scan.scratch import worker_scratch
 
 OnProgress = Callable[[TileProgress], None]
 GPU_PROVIDERS = ("cuda", "tensorrt")
+#: Objects cut and scored together on a GPU: so many that those which pass the screen fill its calls.
+GPU_BATCH_SIZE = 1024
+#: Threads that score as fast as one thread cuts, with a screen.
+SCORERS_PER_CUTTER = 8
 
 _log = logging.getLogger(__name__)
 
@@ -116,6 +120,17 @@ def parallel_scores(config: RunConfig, n_workers: int) -> int:
     """
     share = cores() // (n_workers * config.scoring.threads)
     return config.engine.parallel_scores or max(share, 1)
+
+
+def parallel_cuts(config: RunConfig, provider: str) -> int:
+    """Batches that a worker process cuts at a time: beside a GPU its cores have nothing else to do."""
+    scores = parallel_scores(config, 1)
+    return scores if provider in GPU_PROVIDERS else -(-scores // SCORERS_PER_CUTTER)
+
+
+def batch_size(config: CutoutsConfig, provider: str) -> int:
+    """Objects that are cut and scored together."""
+    return config.batch_size or (GPU_BATCH_SIZE if provider in GPU_PROVIDERS else BATCH_SIZE)
 
 
 def load_scorer(job: TileJob) -> Scorer:
@@ -236,7 +251,8 @@ def _score(job: TileJob, inputs: str, on_progress: OnProgress) -> CommitRecord:
                 raise handover.gone(folder, tile_id)
             watch.add(handed.seconds, handed.core_seconds)
             with folder.staged_tile(tile_id, temporary) as staging:
-                batches = watch.each("fetch", handover.batches(folder, handed, temporary, job.config.cutouts.batch_size))
+                size = batch_size(job.config.cutouts, job.provider)
+                batches = watch.each("fetch", handover.batches(folder, handed, temporary, size))
                 commit = _scored(job, scorer, handed.tile, batches, staging, watch, on_progress)
             metrics.tile_done(commit)
         handover.remove(folder, tile_id)
@@ -304,7 +320,9 @@ def _without(band: Band) -> str:
 
 
 def _cutouts(images: TileImages, targets: Targets, job: TileJob, watch: Stopwatch) -> Iterator[CutoutBatch]:
-    for batch in watch.each("cut", cut(images, targets, job.config.cutouts.batch_size)):
+    size, threads = batch_size(job.config.cutouts, job.provider), parallel_cuts(job.config, job.provider)
+    spent = partial(watch.add_core_seconds, "cut")
+    for batch in watch.each("cut", cut(images, targets, size, threads, spent)):
         metrics.objects_cut(len(batch))
         yield batch
         del batch
