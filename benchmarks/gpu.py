@@ -4,8 +4,9 @@
     python benchmarks/gpu.py --provider cpu --size 2400 --calls 64
 
 A simulated tile is scanned, every object of its catalogue: cut by all cores, screened, what passes gathered, scored by all
-members and turned, each in calls of ``--calls`` objects, while the next batch is cut. Each scan is made twice and the second counts: the first pays for starting the device. Printed: objects a second and a day, seconds
-by stage (they overlap), calls and objects a call of each graph.
+members and turned, each in calls of ``--calls`` objects, while the next batches are cut. Each scan is made twice and the second
+counts: the first pays for starting the device. Printed: objects a second and a day, seconds by stage (they overlap), calls and
+cutouts a call of each graph.
 
 On a processor the same is done with the same calls, and compared with a scan that scores one object after the other: what is
 gathered into calls must come back to its own object.
@@ -46,6 +47,8 @@ class Calls:
         self.sizes: dict[str, Counter[int]] = {}
 
     def counted(self, run: Any) -> Any:
+        """The same function, whose calls are counted."""
+
         def counting(part: Any, feed: Mapping[str, Float32]) -> Float32:
             columns = np.arange(64)[part.columns]
             name = "all members" if len(columns) == len(session.MEMBERS) else f"{len(columns)} of them"
@@ -57,7 +60,8 @@ class Calls:
 
 def scan(sky: Path, provider: str, calls: int, together: int | None) -> tuple[CommitRecord, pa.Table, float, Calls]:
     """Scan the tile twice; the record, the scores and the seconds of the second scan, and its calls."""
-    flags = {"targets.magnitude_limit": None, "targets.min_area_pixels": 0, "scoring.provider": provider, "scoring.screen": "bundle"}
+    flags = {"targets.magnitude_limit": None, "targets.min_area_pixels": 0, "cutouts.keep": "none", "scoring.screen": "bundle"}
+    flags |= {"scoring.provider": provider, "cutouts.batch_size": together}
     (tile,) = tile_list.read(str(sky / "tile-list.txt")).tiles.values()
     made = Calls()
     forget_scorer()
@@ -71,7 +75,7 @@ def scan(sky: Path, provider: str, calls: int, together: int | None) -> tuple[Co
             job = TileJob(
                 tile=tile,
                 run_folder=f"{out}/{turn}",
-                config=load(None, flags | {"cutouts.batch_size": together, "cutouts.keep": "none"}, {}),
+                config=load(None, flags, {}),
                 provider=provider,
                 bundle="ou-euclid-sixth",
                 config_fingerprint="",
@@ -89,7 +93,7 @@ def scan(sky: Path, provider: str, calls: int, together: int | None) -> tuple[Co
 
 def report(words: str, commit: CommitRecord, seconds: float, made: Calls) -> None:
     rate = commit.n_scored / seconds
-    print(f"{words}: {commit.n_scored:,} objects in {seconds:.1f} s, {rate:,.0f} a second, {rate * 86_400 / 1e9:.2f} billion a day")
+    print(f"{words}: {commit.n_scored:,} objects in {seconds:.1f} s, {rate:,.0f} a second, {rate * 0.0864:,.1f} million a day")
     print("  seconds:", ", ".join(f"{stage} {value:.1f}" for stage, value in commit.seconds.items()))
     for name, sizes in made.sizes.items():
         n_calls, n = sum(sizes.values()), sum(size * times for size, times in sizes.items())
@@ -130,9 +134,11 @@ def compare(alone: pa.Table, scores: pa.Table) -> None:
     same_members = np.isnan(old) == np.isnan(new)
     both = np.isfinite(old) & np.isfinite(new)
     largest = float(np.abs(old - new, where=both, out=np.zeros_like(old)).max())
-    turned_round = int((alone["is_candidate"].to_numpy(zero_copy_only=False) != scores["is_candidate"].to_numpy(zero_copy_only=False)).sum())
-    print(f"  beside one by one: largest difference of a probability {largest:.1e}, {turned_round} decisions differ, ", end="")
-    print(f"{int((~same_members).any(axis=0).sum())} objects have other members' scores")
+    decided = [np.asarray(table["is_candidate"]) for table in (alone, scores)]
+    print(
+        f"  beside one by one: largest difference of a probability {largest:.1e}, {(decided[0] != decided[1]).sum()} decisions "
+        f"differ, {(~same_members).any(axis=0).sum()} objects have other members' scores"
+    )
     if largest > TOLERANCE:
         raise SystemExit("objects were given others' scores")
 

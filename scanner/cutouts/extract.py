@@ -78,7 +78,8 @@ def cut(
         The scratch folder is full.
     """
     targets = targets.take(np.lexsort((targets.target_id, targets.x, targets.y)))
-    parts = (targets.take(np.arange(first, min(first + batch_size, len(targets)))) for first in range(0, len(targets), batch_size))
+    rows = np.arange(len(targets))
+    parts = (targets.take(rows[first : first + batch_size]) for first in range(0, len(targets), batch_size))
     if threads == 1 or len(targets) <= batch_size:
         for part in parts:
             yield _cut_batch(images, part)

@@ -129,8 +129,8 @@ def average_orientations(
         total = found[cells].astype(np.float64)
         for some in np.array_split(np.arange(len(again)), -(-len(again) // TURNED_TOGETHER)):
             rows = again[some]
-            images = [np.concatenate([turn(one[rows], number) for number in TURNS]) for one in (vis, nisp)]
-            scored = turned(*images, np.tile(sky[rows], (len(TURNS), 1)), np.tile(sigma[rows], (len(TURNS), 1)))
+            all_vis, all_nisp = (np.concatenate([turn(one[rows], number) for number in TURNS]) for one in (vis, nisp))
+            scored = turned(all_vis, all_nisp, np.tile(sky[rows], (len(TURNS), 1)), np.tile(sigma[rows], (len(TURNS), 1)))
             for one in scored[:, columns].reshape(len(TURNS), len(rows), -1):
                 total[some] += one
         found[cells] = rule.log_odds(total / ORIENTATIONS)

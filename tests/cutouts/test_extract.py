@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,43 @@ def test_order_is_by_row_and_the_batch_size_makes_no_difference(make_tile):
     for other in results[1:]:
         for name, values in results[0].items():
             np.testing.assert_array_equal(values, other[name], err_msg=name)
+
+
+@pytest.mark.parametrize("geometry", ["slice", "warp"])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_batches_cut_in_several_threads_are_the_same_in_the_same_order(make_tile, tmp_path, geometry, compressed):
+    made = make_tile(geometry, size=900, n=36)
+    tile = made.tile
+    if compressed:
+        bands = {}
+        for band, files in tile.bands.items():
+            pixels, header = fits.getdata(files.image.path, header=True)
+            packed = fits.CompImageHDU(
+                pixels, header, quantize_level=0, compression_type="GZIP_2", tile_shape=(1, pixels.shape[1])
+            )
+            packed.writeto(tmp_path / f"{band}.fits.fz")
+            bands[band] = BandFiles(image=ImageRef(str(tmp_path / f"{band}.fits.fz")))
+        tile = Tile(tile_id="packed", bands=bands)
+    spent = []
+    with open_tile(tile, CONFIG) as images:
+        alone = list(cut(images, made.targets, 5))
+    with open_tile(tile, CONFIG) as images:
+        together = list(cut(images, made.targets, 5, threads=4, spent=spent.append))
+    assert [len(batch) for batch in together] == [len(batch) for batch in alone] == [5] * 7 + [1]
+    for name, values in everything(alone).items():
+        np.testing.assert_array_equal(values, everything(together)[name], err_msg=name)
+    assert len(spent) == 8
+    assert min(spent) > 0
+
+
+def test_who_stops_early_leaves_no_thread_that_cuts(make_tile):
+    made = make_tile("bin", size=900, n=36)
+    with open_tile(made.tile, CONFIG) as images:
+        batches = cut(images, made.targets, 2, threads=3)
+        next(batches)
+        assert any(thread.name.startswith("cut") for thread in threading.enumerate())
+        batches.close()
+        assert not any(thread.name.startswith("cut") for thread in threading.enumerate())
 
 
 def write_stamp(folder, size, ring_arcsec, rms=None):

@@ -56,6 +56,21 @@ def test_only_the_members_that_turn_get_what_their_means_are_worth():
         np.testing.assert_allclose(found[:, column], 1.5 * mean - 0.25 if column in (0, 4) else once, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("n", "calls"), [(5, [35]), (64, [448]), (65, [231, 224])])
+def test_turned_cutouts_of_up_to_64_objects_are_scored_in_one_call(n, calls):
+    made = []
+
+    def turned(*arrays):
+        made.append(len(arrays[0]))
+        return corners(*arrays)
+
+    vis, nisp, sky, sigma = images(n)
+    found = average_orientations(corners, turned, augmentation(-1e9), vis, nisp, sky, sigma)
+    assert made == calls
+    eight = [corners(turn(vis, o), turn(nisp, o), sky, sigma).astype(np.float64) for o in range(ORIENTATIONS)]
+    np.testing.assert_allclose(found, np.mean(eight, axis=0), rtol=1e-5, atol=1e-5)
+
+
 def test_as_a_scan_has_it_is_as_each_orientation_is_scored():
     vis, nisp, sky, sigma = images(6)
     how = augmentation(0.5, (0, 4), slope=1.5, intercept=-0.25)
