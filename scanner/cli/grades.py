@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from pydantic import ValidationError
 
 from scanner import config as configuration
+from scanner.cli.options import in_sections
 from scanner.errors import UsageError
 from scanner.grading.agreement import Agreement, Pair
-from scanner.grading.grade import GRADES, SETTLED_ABOVE, SETTLED_BELOW
+from scanner.grading.grade import GRADES, SETTLED_ABOVE, SETTLED_BELOW, grader_name
 from scanner.grading.store import GradeStore
 from scanner.interval import Interval
 
 if TYPE_CHECKING:
+    from scanner.grading.campaign import Campaign, Order
+    from scanner.grading.campaign import State as CampaignState
     from scanner.grading.crowd import Crowd
+
+CREATE_SECTIONS = {
+    "Which objects": ("top", "cone", "sql", "names", "control", "order", "seed"),
+    "Who grades, and how": ("graders", "votes", "blind", "until"),
+    "Known answers": ("known", "salt", "rate", "feedback"),
+}
 
 _file = click.option(
     "--grades",
@@ -118,11 +130,12 @@ def posterior(
 ) -> None:
     """Write OUT, one row a graded object: its probability from the networks and from votes weighted by each grader's skill.
 
-    FOLDERS are the runs or surveys that were graded: the networks' probability comes from there. Skill comes from --known;
-    without, all graders count alike.
+    FOLDERS are the runs or surveys that were graded: the networks' probability comes from there. Skill comes from the known
+    answers of campaigns and of --known; without any, all graders count alike.
     """
     from scanner.atomic_file import write_atomically
     from scanner.catalogue.export import TableHeading
+    from scanner.grading.campaign import Campaigns
     from scanner.grading.crowd import crowd, known_answers
     from scanner.grading.labels import LABEL_FORMATS
     from scanner.grading.training_set import graded_rows
@@ -137,13 +150,18 @@ def posterior(
     storage = configuration.load(config_file).storage
     store = GradeStore.existing(file)
     places = store.places()
-    answers = {} if known is None else known_answers(places, read_labels(known).rows)
+    campaigns = Campaigns(store)
+    salted = campaigns.salted_ids()
+    on_the_sky = {number: found for number, found in places.items() if found[0].candidate_id not in salted}
+    answers = {} if known is None else known_answers(on_the_sky, read_labels(known).rows)
     if known is not None and not answers:
         raise UsageError(f"{known}: none of its objects has been graded; give the answers of objects that were.")
-    rows = graded_rows(places, [open_published(folder, storage=storage) for folder in folders])
+    answers |= campaigns.known_answers()
+    rows = graded_rows(on_the_sky, [open_published(folder, storage=storage) for folder in folders])
     finder = {one.object: float(one.row["p_calibrated"][0].as_py()) for one in rows}
     finder = {number: value for number, value in finder.items() if math.isfinite(value)}
-    record, table = crowd(store.standing(), places, finder, answers, settled_above, settled_below)
+    record, table = crowd(store.standing(salted=True), places, finder, answers, settled_above, settled_below)
+    table = table.filter([one not in salted for one in table["candidate_id"].to_pylist()])
     heading = TableHeading("graded", "Probabilities of graded objects, from the networks and from votes weighted by skill")
     write_atomically(out, FILE_FORMATS[format_].write(table, heading))
     if as_json:
@@ -177,6 +195,146 @@ def dataset(file: Path, folders: tuple[str, ...], out: Path, least_graders: int,
         f"{out}: {record.n_objects:,} objects, {record.n_lenses:,} of them lenses; left out: {record.n_unclear:,} unclear, "
         f"{record.n_missing:,} that these folders do not have"
     )
+
+
+@grades.group()
+def campaign() -> None:
+    """Who grades which objects, how often, and with which known answers mixed in; graders find it at /campaigns."""
+
+
+@campaign.command(cls=in_sections(CREATE_SECTIONS))
+@_file
+@click.argument("name")
+@click.argument("folder")
+@click.option("--top", type=click.IntRange(1), help="The best objects by rank.")
+@click.option("--cone", metavar="'RA DEC RADIUS'", help="In this part of the sky: '150.1 2.2 1deg'.")
+@click.option(
+    "--sql", help="What a SELECT over the table objects finds, e.g. 'SELECT * FROM objects WHERE magnitude_vis < 21'."
+)
+@click.option("--names", type=click.Path(path_type=Path), help="Names or ids in a file, one a line.")
+@click.option("--control", type=click.IntRange(0), default=0, help="So many more, drawn from all objects by chance.")
+@click.option(
+    "--order", type=click.Choice(["given", "random", "queue"]), help="[default: random with --blind or --control, else given]"
+)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Of chance; keep it from graders [default: drawn].")
+@click.option("--grader", "graders", multiple=True, help="Who may take part; may be repeated [default: whoever may grade].")
+@click.option("--votes", type=click.IntRange(1, 100), default=3, show_default=True, help="Wanted of each object.")
+@click.option("--blind", is_flag=True, help="Close the catalogue to these graders as long as the campaign is open.")
+@click.option("--until", type=click.DateTime(), help="Hand nothing out after this time, UTC.")
+@click.option("--known", type=click.Path(path_type=Path), help="Known answers (RA, Dec, label) to mix in unseen.")
+@click.option(
+    "--salt", "salt", multiple=True, help="Run of painted mosaics that --known speaks of, not FOLDER; may be repeated."
+)
+@click.option("--rate", type=click.FloatRange(0, 0.5), default=0.1, show_default=True, help="Share of known answers.")
+@click.option("--feedback", is_flag=True, help="Tell graders the known answer once they have voted.")
+@_config
+def create(
+    file: Path,
+    name: str,
+    folder: str,
+    top: int | None,
+    cone: str | None,
+    sql: str | None,
+    names: Path | None,
+    control: int,
+    order: Order | None,
+    seed: int | None,
+    graders: tuple[str, ...],
+    votes: int,
+    blind: bool,
+    until: datetime | None,
+    known: Path | None,
+    salt: tuple[str, ...],
+    rate: float,
+    feedback: bool,
+    config_file: Path | None,
+) -> None:
+    """Begin the campaign NAME over objects of the run or survey in FOLDER, which 'scanner serve' shows."""
+    from scanner.grading.campaign import Campaigns, Plan, Subject, choose, matched
+    from scanner.labels.table import read_labels
+    from scanner.query.region_input import parse_cone
+    from scanner.survey.published import open_published
+
+    if sum(one is not None for one in (top, sql, names)) > 1:
+        raise UsageError("--top, --sql and --names: give one of them.")
+    if salt and known is None:
+        raise UsageError("--salt names a run, and --known which of its objects are lenses; give both.")
+    storage = configuration.load(config_file).storage
+    listed = None if names is None else [line.strip() for line in names.read_text().splitlines() if line.strip()]
+    order = order or ("random" if blind or control or known is not None else "given")
+    seed = secrets.randbits(62) if seed is None else seed
+    catalogue = open_published(folder, storage=storage).open_catalogue()
+    region = None if cone is None else parse_cone(cone)
+    chosen = choose(catalogue, top=top, region=region, sql=sql, names=listed, control=control, order=order, seed=seed)
+    subjects = [Subject(place) for place in chosen]
+    if known is not None:
+        rows = read_labels(known).rows
+        for one in [open_published(location, storage=storage).open_catalogue() for location in salt] or [catalogue]:
+            subjects += matched(rows, one, salted=bool(salt))
+    said = {"top": top, "cone": cone, "sql": sql, "names": names, "control": control or None}
+    try:
+        plan = Plan(
+            name=name,
+            selection=", ".join(f"{word} {value}" for word, value in said.items() if value is not None),
+            graders=tuple(grader_name(one) for one in graders),
+            votes=votes,
+            blind=blind,
+            rate=0.0 if known is None else rate,
+            feedback=feedback,
+            until=None if until is None else until.replace(tzinfo=UTC),
+            order=order,
+            seed=seed,
+        )
+    except ValidationError as error:
+        raise UsageError(f"{name}: {error.errors()[0]['msg']}; choose a name of letters, digits and . _ -.") from None
+    click.echo(_campaign_lines(Campaigns(GradeStore(file)).create(plan, subjects)))
+
+
+@campaign.command()
+@_file
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print all as JSON.")
+def status(file: Path, name: str | None, as_json: bool) -> None:
+    """Say how far a campaign is, or all of them, and each grader."""
+    from scanner.grading.campaign import Campaigns
+
+    campaigns = Campaigns(GradeStore.existing(file))
+    found = campaigns.all() if name is None else (campaigns.get(name),)
+    if as_json:
+        click.echo(f"[{','.join(one.model_dump_json(indent=2) for one in found)}]")
+        return
+    click.echo("\n".join(map(_campaign_lines, found)) or "There is no campaign.")
+
+
+def _state_command(verb: str, state: CampaignState, does: str) -> None:
+    @campaign.command(verb, help=does)
+    @_file
+    @click.argument("name")
+    def command(file: Path, name: str) -> None:
+        from scanner.grading.campaign import Campaigns
+
+        click.echo(_campaign_lines(Campaigns(GradeStore.existing(file)).set_state(name, state)))
+
+
+_state_command("pause", "paused", "Hand nothing out for a while; votes on what graders have in hand are kept.")
+_state_command("resume", "running", "Hand objects out again.")
+_state_command("close", "closed", "End a campaign for good, and open the catalogue to its graders again.")
+
+
+def _campaign_lines(one: Campaign) -> str:
+    plan = one.plan
+    state = "over" if one.is_over and one.state == "running" else one.state
+    kind = ", blind" if plan.blind else ""
+    known = f", {one.n_known:,} known answers at a rate of {plan.rate:g}" if plan.rate else ""
+    lines = [
+        f"{plan.name}: {state}{kind}; {one.n_done:,} of {one.n_objects:,} objects have {plan.votes} votes{known}",
+        f"  {plan.selection}; in {plan.order} order" + (f"; until {plan.until:%Y-%m-%d %H:%M} UTC" if plan.until else ""),
+    ]
+    for progress in one.graders:
+        last = f", last {progress.last:%Y-%m-%d %H:%M}" if progress.last else ""
+        of_known = f", {progress.n_known:,} of them on known answers" if plan.rate else ""
+        lines.append(f"  {progress.grader}: {progress.n_votes:,} votes{of_known}{last}")
+    return "\n".join(lines)
 
 
 def _lines(found: Agreement) -> Iterator[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from scanner.errors import UsageError
 from scanner.records import Record
@@ -26,9 +26,13 @@ FOR_A_LENS, AGAINST_A_LENS = frozenset({"A", "B"}), frozenset({"X"})
 #: Probability above which an object is a lens for good, and below which it is none: that of an average object of the sky.
 SETTLED_ABOVE, SETTLED_BELOW = 0.95, 1e-4
 MAX_COMMENT = 2000
+Tag = Literal["arc", "ring", "quad", "spiral", "merger", "artefact"]
+#: What a grader saw, or what misled: words that can be counted, beside the comment.
+TAGS: tuple[Tag, ...] = get_args(Tag)
 #: Name of a grader, and of a token's owner.
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,38}[A-Za-z0-9])?")
-Role = Literal["read", "grade"]
+#: ``lead``: reads everything, and pauses, resumes and closes campaigns; does not grade.
+Role = Literal["read", "grade", "lead"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,27 @@ class Entry(Record):
     catalogue: str
     blind: bool
     undoes: int | None = None
+    tags: tuple[Tag, ...] = ()
+
+    @field_validator("tags", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """The file keeps them as one text."""
+        return tuple(value.split()) if isinstance(value, str) else value
+
+
+class NewGrade(Record):
+    """A grade that somebody gives; the comment is plain text.
+
+    ``key``: chosen by whoever sends it; what comes again under the same key, because its answer was lost, is kept once.
+    ``grader``: who gave it, where it may be sent when somebody else has sat down at the machine.
+    """
+
+    grade: Grade
+    comment: str = Field("", max_length=MAX_COMMENT)
+    tags: tuple[Tag, ...] = Field((), max_length=len(TAGS))
+    key: str | None = Field(None, pattern=r"^[A-Za-z0-9-]{8,64}$")
+    grader: str | None = Field(None, max_length=40)
 
 
 def grader_name(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -29,6 +30,7 @@ LABEL_COLUMNS: tuple[Column, ...] = (
     Column("n_blind", "int32", "", "Graders who did not see scores or others' grades", "meta.number"),
     Column("graders", "string", "", "Who they are and what each gave, as 'Ann: A; Bob: C'", "meta.note"),
     Column("comments", "string", "", "What they wrote, as 'Ann: an arc; Bob: dust'", "meta.note"),
+    Column("tags", "string", "", "What they saw and how many did, as 'arc 2, ring 1'", "meta.note"),
     Column("graded", "string", "", "Time of the last grade, UTC", "time;meta.curation"),
     Column("other_ids", "string", "", "Further rows that were graded as this object", "meta.id"),
 )
@@ -102,6 +104,7 @@ def _row(places: Sequence[Place], said: Sequence[Entry], least_graders: int) -> 
         "n_blind": sum(entry.blind for entry in said),
         "graders": "; ".join(f"{entry.grader}: {entry.grade}" for entry in said),
         "comments": "; ".join(f"{entry.grader}: {' '.join(entry.comment.split())}" for entry in said if entry.comment),
+        "tags": ", ".join(f"{tag} {n}" for tag, n in Counter(tag for entry in said for tag in entry.tags).most_common()),
         "graded": max(entry.given for entry in said).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "other_ids": " ".join(other.candidate_id for other in places[1:]),
     }

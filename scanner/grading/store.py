@@ -14,16 +14,14 @@ from scipy.spatial import KDTree
 
 from scanner.config import DUPLICATE_RADIUS_ARCSEC, SAME_ID_RADIUS_ARCSEC
 from scanner.errors import ContentError, InputMissingError, OutputError, ScannerError, UnavailableError, UsageError
-from scanner.grading.grade import GRADES, Entry, Grade, Place, checked_comment, grader_name
+from scanner.grading.grade import GRADES, Entry, Grade, NewGrade, Place, Tag, checked_comment, grader_name
 from scanner.sphere import chord, unit_vectors
 
 #: How long a writer waits for its turn, in seconds.
 BUSY_S = 20.0
-VERSION = 1
 #: Tells a file of grades from other SQLite files: "grad".
 APPLICATION_ID = 0x67726164
-_TABLES = ("objects", "sightings", "entries")
-_DEFINITIONS = f"""
+_FIRST_LAYOUT = f"""
 -- What was graded, at the position of the row that was graded first.
 CREATE TABLE objects (object INTEGER PRIMARY KEY, ra REAL NOT NULL, dec REAL NOT NULL);
 CREATE INDEX objects_by_dec ON objects (dec);
@@ -54,10 +52,53 @@ CREATE INDEX entries_by_object ON entries (object, grader);
 -- Of these only: an index of all would be taken for "undoes IS NULL", which nearly every entry is.
 CREATE UNIQUE INDEX entries_undone ON entries (undoes) WHERE undoes IS NOT NULL;
 """
+_CAMPAIGNS = """
+-- Painted into a copy of the sky: no other row stands for it, and no table of labels has it.
+ALTER TABLE objects ADD COLUMN salted INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE campaigns (campaign INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, plan TEXT NOT NULL, made TEXT NOT NULL);
+
+-- What a campaign has graded, in this order; known: whether it is a lens, where that was known before.
+CREATE TABLE subjects (
+    subject INTEGER PRIMARY KEY,
+    campaign INTEGER NOT NULL REFERENCES campaigns,
+    candidate_id TEXT NOT NULL, name TEXT NOT NULL, ra REAL NOT NULL, dec REAL NOT NULL,
+    known INTEGER, salted INTEGER NOT NULL, place INTEGER NOT NULL,
+    UNIQUE (campaign, candidate_id)
+);
+CREATE INDEX subjects_in_order ON subjects (campaign, place);
+
+CREATE TABLE campaign_states (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    campaign INTEGER NOT NULL REFERENCES campaigns,
+    state TEXT NOT NULL, given TEXT NOT NULL
+);
+
+-- A subject in the hands of a grader, by the name that the grader knows it by; until: seconds since 1970.
+CREATE TABLE handouts (
+    handout TEXT PRIMARY KEY,
+    subject INTEGER NOT NULL REFERENCES subjects,
+    grader TEXT NOT NULL,
+    until REAL NOT NULL,
+    UNIQUE (subject, grader)
+);
+
+ALTER TABLE entries ADD COLUMN tags TEXT NOT NULL DEFAULT '';
+ALTER TABLE entries ADD COLUMN key TEXT;
+ALTER TABLE entries ADD COLUMN handout TEXT REFERENCES handouts;
+CREATE UNIQUE INDEX entries_by_key ON entries (key) WHERE key IS NOT NULL;
+CREATE INDEX entries_by_handout ON entries (handout) WHERE handout IS NOT NULL;
+"""
+#: What each layout adds to the one before, and its tables whose rows never change.
+_LAYOUTS = (
+    (_FIRST_LAYOUT, ("objects", "sightings", "entries")),
+    (_CAMPAIGNS, ("campaigns", "subjects", "campaign_states")),
+)
 _FIELDS = tuple(Entry.model_fields)
 _COLUMNS = ", ".join(_FIELDS)
 _OF_OBJECT = "AND object = ?"
 _OF_GRADER = "AND object = ? AND grader = ?"
+_ON_THE_SKY = "AND object NOT IN (SELECT object FROM objects WHERE salted)"
 
 
 class GradeStore:
@@ -96,7 +137,16 @@ class GradeStore:
         return cls(path)
 
     def give(
-        self, place: Place, grader: str, grade: Grade, comment: str = "", *, catalogue: str = "", blind: bool = False
+        self,
+        place: Place,
+        grader: str,
+        grade: Grade,
+        comment: str = "",
+        *,
+        tags: Sequence[Tag] = (),
+        catalogue: str = "",
+        blind: bool = False,
+        key: str | None = None,
     ) -> Entry:
         """Add a grade; it takes the place of the grader's earlier one of the same object, which stays in the history.
 
@@ -110,25 +160,20 @@ class GradeStore:
             Collection and version that the grader saw.
         blind
             Whether scores and others' grades are withheld from those who have not graded; recorded for first grades only.
+        tags
+            What the grader saw.
+        key
+            What was kept under it before, by the same grader, is returned and not kept again.
 
         Raises
         ------
         UsageError
             The name or comment is refused.
         """
-        name, text = grader_name(grader), checked_comment(comment)
+        said = NewGrade(grade=grade, comment=checked_comment(comment), tags=tuple(tags), key=key)
+        name = grader_name(grader)
         with writing(self.path) as opened:
-            number = object_of(place, opened)
-            if number is None:
-                number = opened.execute("INSERT INTO objects (ra, dec) VALUES (?, ?)", (place.ra, place.dec)).lastrowid
-            opened.execute(
-                "INSERT INTO sightings VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (place.candidate_id, number, place.name, place.ra, place.dec),
-            )
-            # Who has graded it once has seen all there is to see.
-            unseen = opened.execute("SELECT NOT EXISTS (SELECT 1 FROM entries WHERE object = ? AND grader = ?)", (number, name))
-            blind = blind and bool(unseen.fetchone()[0])
-            return _append(opened, (number, place.candidate_id, name, grade, text, catalogue, blind, None))
+            return add_grade(opened, place, name, said, catalogue=catalogue, blind=blind)
 
     def undo(self, place: Place, grader: str, *, catalogue: str = "") -> Entry:
         """Take a grader's grade of an object back; the one before it stands again, if there was one.
@@ -143,7 +188,16 @@ class GradeStore:
             last = next(_entries(opened.execute(_standing(_OF_GRADER), (number, grader))), None)
             if last is None:
                 raise UsageError(f"{grader} has no grade of {place.candidate_id} that could be taken back.")
-            return _append(opened, (number, last.candidate_id, grader, None, "", catalogue, False, last.number))
+            return _append(
+                opened,
+                object=number,
+                candidate_id=last.candidate_id,
+                grader=grader,
+                comment="",
+                catalogue=catalogue,
+                blind=False,
+                undoes=last.number,
+            )
 
     def history(self, place: Place) -> tuple[Entry, ...]:
         """Everything that was said of the object that a row stands for, oldest first."""
@@ -153,10 +207,13 @@ class GradeStore:
             )
             return tuple(_entries(found))
 
-    def standing(self) -> tuple[Entry, ...]:
-        """The last grade of each grader for each object that was not taken back, by object and grader."""
+    def standing(self, *, salted: bool = False) -> tuple[Entry, ...]:
+        """The last grade of each grader for each object that was not taken back, by object and grader.
+
+        ``salted``: those of painted objects too, which tell of graders and of nothing on the sky.
+        """
         with reading(self.path) as opened:
-            return tuple(_entries(opened.execute(_standing())))
+            return tuple(_entries(opened.execute(_standing("" if salted else _ON_THE_SKY))))
 
     def standing_of(self, place: Place) -> tuple[Entry, ...]:
         """The grades that stand of the object that a row stands for, by grader."""
@@ -216,12 +273,49 @@ def _standing(condition: str = "") -> str:
     )
 
 
-def _append(opened: sqlite3.Connection, values: Sequence[object]) -> Entry:
-    object_, candidate_id, grader, grade, comment, catalogue, blind, undoes = values
-    given = datetime.now(UTC).isoformat(timespec="milliseconds")
-    row = (object_, candidate_id, grader, grade, comment, given, catalogue, blind, undoes)
-    marks = ", ".join("?" * len(row))
-    number = opened.execute(f"INSERT INTO entries ({', '.join(_FIELDS[1:])}) VALUES ({marks})", row).lastrowid
+def add_grade(
+    opened: sqlite3.Connection,
+    place: Place,
+    grader: str,
+    said: NewGrade,
+    *,
+    catalogue: str = "",
+    blind: bool = False,
+    handout: str | None = None,
+) -> Entry:
+    """Add a grade, as :meth:`GradeStore.give`, within a transaction; ``handout``: of a campaign, that it answers."""
+    if said.key is not None:
+        wanted = f"SELECT {_COLUMNS} FROM entries WHERE key = ? AND grader = ?"
+        for before in _entries(opened.execute(wanted, (said.key, grader))):
+            return before
+    number = object_of(place, opened)
+    if number is None:
+        number = opened.execute("INSERT INTO objects (ra, dec) VALUES (?, ?)", (place.ra, place.dec)).lastrowid
+    opened.execute(
+        "INSERT INTO sightings VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (place.candidate_id, number, place.name, place.ra, place.dec),
+    )
+    # Who has graded it once has seen all there is to see.
+    unseen = opened.execute("SELECT NOT EXISTS (SELECT 1 FROM entries WHERE object = ? AND grader = ?)", (number, grader))
+    return _append(
+        opened,
+        object=number,
+        candidate_id=place.candidate_id,
+        grader=grader,
+        grade=said.grade,
+        comment=checked_comment(said.comment),
+        catalogue=catalogue,
+        blind=blind and bool(unseen.fetchone()[0]),
+        tags=" ".join(dict.fromkeys(said.tags)),
+        key=said.key,
+        handout=handout,
+    )
+
+
+def _append(opened: sqlite3.Connection, **values: object) -> Entry:
+    values["given"] = datetime.now(UTC).isoformat(timespec="milliseconds")
+    sql = f"INSERT INTO entries ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"
+    number = opened.execute(sql, tuple(values.values())).lastrowid
     return next(_entries(opened.execute(f"SELECT {_COLUMNS} FROM entries WHERE number = ?", (number,))))
 
 
@@ -244,7 +338,7 @@ def object_of(place: Place, opened: sqlite3.Connection) -> int | None:
         return int(known[0])
     reach = SAME_ID_RADIUS_ARCSEC / 3600.0 * (1 + 1e-6)
     near = opened.execute(
-        "SELECT object, ra, dec FROM objects WHERE dec BETWEEN ? AND ?", (place.dec - reach, place.dec + reach)
+        "SELECT object, ra, dec FROM objects WHERE dec BETWEEN ? AND ? AND NOT salted", (place.dec - reach, place.dec + reach)
     ).fetchall()
     if not near:
         return None
@@ -277,11 +371,10 @@ def writing(path: Path) -> Iterator[sqlite3.Connection]:
     except OSError as error:
         raise OutputError.of(path, error) from None
     with connection(path) as opened:
-        if not _is_ready(opened, path):
+        if not _layout(opened, path):
             _to_write_ahead(opened)
         with transaction(opened):
-            if not _is_ready(opened, path):
-                _make_tables(opened)
+            _bring_up_to_date(opened, _layout(opened, path))
             yield opened
 
 
@@ -296,12 +389,16 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """
     if path.exists():
         with connection(path) as opened:
+            layout = _layout(opened, path)
+            if 0 < layout < len(_LAYOUTS):
+                with transaction(opened):
+                    _bring_up_to_date(opened, _layout(opened, path))
             opened.execute("BEGIN")
-            if _is_ready(opened, path):
+            if layout:
                 yield opened
                 return
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as nothing:
-        _make_tables(nothing)
+        _bring_up_to_date(nothing, 0)
         yield nothing
 
 
@@ -340,30 +437,34 @@ def transaction(opened: sqlite3.Connection) -> Iterator[None]:
     opened.execute("COMMIT")
 
 
-def _is_ready(opened: sqlite3.Connection, path: Path) -> bool:
+def _layout(opened: sqlite3.Connection, path: Path) -> int:
+    """Which of the layouts the file has; 0: nobody has written to it yet."""
     # One statement: between two, another process may make the tables.
     version, application, n_tables = opened.execute(
         "SELECT user_version, application_id, (SELECT count(*) FROM sqlite_schema)"
         " FROM pragma_user_version, pragma_application_id"
     ).fetchone()
     if (version, application, n_tables) == (0, 0, 0):
-        return False
+        return 0
     if application != APPLICATION_ID:
         raise ContentError(f"{path}: not a file of grades; name another file.")
-    if version != VERSION:
+    if not 0 < version <= len(_LAYOUTS):
         raise ContentError(f"{path}: made by another version of scanner (layout {version}); update scanner.")
-    return True
+    return int(version)
 
 
-def _make_tables(opened: sqlite3.Connection) -> None:
-    for statement in _DEFINITIONS.split(";\n"):
-        opened.execute(statement)
+def _bring_up_to_date(opened: sqlite3.Connection, layout: int) -> None:
+    """Add what later layouts have; what is in the file stays as it is."""
     refusal = "SELECT RAISE(ABORT, 'the history of grades is append-only')"
-    for table in _TABLES:
-        for change in ("UPDATE", "DELETE"):
-            opened.execute(f"CREATE TRIGGER no_{change.lower()}_of_{table} BEFORE {change} ON {table} BEGIN {refusal}; END")
-    opened.execute(f"PRAGMA user_version = {VERSION}")
-    opened.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    for definitions, tables in _LAYOUTS[layout:]:
+        for statement in definitions.split(";\n"):
+            opened.execute(statement)
+        for table in tables:
+            for change in ("UPDATE", "DELETE"):
+                opened.execute(f"CREATE TRIGGER no_{change.lower()}_of_{table} BEFORE {change} ON {table} BEGIN {refusal}; END")
+    if layout < len(_LAYOUTS):
+        opened.execute(f"PRAGMA user_version = {len(_LAYOUTS)}")
+        opened.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
 def _to_write_ahead(opened: sqlite3.Connection) -> None:

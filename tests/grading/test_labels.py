@@ -55,7 +55,7 @@ def test_table(tmp_path):
     first, second = table.to_pylist()
     assert first == {
         "candidate_id": "run-1/10/8", "name": "EUCL J1", "ra": 10.0, "dec": -5.0, "label": "lens", "grade": "B", "n_graders": 1,
-        "votes_a": 0, "votes_b": 1, "votes_c": 0, "votes_x": 0, "n_blind": 0, "graders": "Cyd: B", "comments": "",
+        "votes_a": 0, "votes_b": 1, "votes_c": 0, "votes_x": 0, "n_blind": 0, "graders": "Cyd: B", "comments": "", "tags": "",
         "graded": last.given.strftime("%Y-%m-%dT%H:%M:%SZ"), "other_ids": "",
     }  # fmt: skip
     # Graded under two ids: one object, under the id that was graded last.
