@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from scanner import config as configuration
 from scanner.cli.options import in_sections
-from scanner.errors import UsageError
+from scanner.errors import InputMissingError, UsageError
 from scanner.grading.agreement import Agreement, Pair
 from scanner.grading.grade import GRADES, SETTLED_ABOVE, SETTLED_BELOW, grader_name
 from scanner.grading.store import GradeStore
@@ -260,7 +260,11 @@ def create(
     if salt and known is None:
         raise UsageError("--salt names a run, and --known which of its objects are lenses; give both.")
     storage = configuration.load(config_file).storage
-    listed = None if names is None else [line.strip() for line in names.read_text().splitlines() if line.strip()]
+    try:
+        lines = [] if names is None else names.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise InputMissingError(f"{names}: no list of names that can be read; give a text file with one a line.") from None
+    listed = None if names is None else [line.strip() for line in lines if line.strip()]
     order = order or ("random" if blind or control or known is not None else "given")
     seed = secrets.randbits(62) if seed is None else seed
     catalogue = open_published(folder, storage=storage).open_catalogue()

@@ -16,6 +16,7 @@ from scanner.evaluation.benchmark import BenchmarkResult
 from scanner.evaluation.results import Evaluation
 from scanner.explain.stage import ExplainJob
 from scanner.grading.agreement import Agreement
+from scanner.grading.campaign import Campaign
 from scanner.grading.crowd import Crowd
 from scanner.grading.training_set import GradedSetRecord
 from scanner.imaging_surveys import ImagingSurvey
@@ -66,6 +67,7 @@ MODELS: dict[str, type[Record]] = {
     "graded-set": GradedSetRecord,
     "imported-set": ImportedSetRecord,
     "agreement": Agreement,
+    "campaign": Campaign,
     "crowd": Crowd,
     "injection": InjectionRecord,
     "adaptation-plan": AdaptationPlan,

@@ -27,7 +27,7 @@ BACKLOG = 512
 
 SECTIONS = {
     "Access": ("tokens", "public", "cors", "blind"),
-    "Storage": ("wait", "cache", "grades", "endpoint", "anonymous"),
+    "Storage": ("wait", "cache", "grades", "salt", "endpoint", "anonymous"),
 }
 
 
@@ -44,6 +44,7 @@ SECTIONS = {
 @click.option("--wait", is_flag=True, default=None, help="Wait for folders that are not there yet, instead of ending.")
 @click.option("--cache", help="Folder for files fetched from object stores [default: a passing one].")
 @click.option("--grades", help="File of the grades [default: grades.sqlite].")
+@click.option("--salt", multiple=True, help="Run of painted mosaics that campaigns mix in unseen; may be repeated.")
 @click.option("--endpoint", help="URL of an S3-compatible server [default: AWS, or AWS_ENDPOINT_URL].")
 @click.option("--anonymous", is_flag=True, default=None, help="Do not sign requests to object stores.")
 @output.log_format_option
@@ -60,6 +61,7 @@ def serve(
     wait: bool | None,
     cache: str | None,
     grades: str | None,
+    salt: tuple[str, ...],
     endpoint: str | None,
     anonymous: bool | None,
     log_format: str,
@@ -80,6 +82,7 @@ def serve(
         "access.public": public,
         "grading.blind": blind,
         "grading.path": grades,
+        "grading.salt": salt or None,
         "files.wait": wait,
         "files.cache": cache,
         "storage.endpoint": endpoint,
@@ -151,7 +154,13 @@ def tokens() -> None:
 
 @tokens.command()
 @click.argument("name")
-@click.option("--role", type=click.Choice(ROLES), default="read", show_default=True, help="What it allows; grade: reading too.")
+@click.option(
+    "--role",
+    type=click.Choice(ROLES),
+    default="read",
+    show_default=True,
+    help="What it allows; grade: reading too; lead: reading, and campaigns.",
+)
 @click.option("--file", type=click.Path(path_type=Path, dir_okay=False), default=Path("tokens.txt"), show_default=True)
 def add(name: str, role: Role, file: Path) -> None:
     """Make a token for NAME, print it, and add its hash to the file. To take a token back, remove its line."""

@@ -384,7 +384,7 @@ class Campaigns:
             found = _handout(opened, name, grader, handout)
             plan = _plan(opened, _number(opened, name))
             before = opened.execute("SELECT key FROM entries WHERE handout = ?", (handout,)).fetchall()
-            if plan.feedback and before and (said.key,) not in before:
+            if plan.feedback and before and (said.key is None or (said.key,) not in before):
                 raise UsageError("Your first vote on this one stands.")
             entry = add_grade(opened, found.subject.place, grader, said, catalogue=catalogue, blind=plan.blind, handout=handout)
             return Vote(entry, found.subject.known if plan.feedback else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import Field, field_validator
 
@@ -86,7 +86,7 @@ class Entry(Record):
 
     @field_validator("tags", mode="before")
     @classmethod
-    def _split(cls, value: object) -> object:
+    def _split(cls, value: Any) -> Any:
         """The file keeps them as one text."""
         return tuple(value.split()) if isinstance(value, str) else value
 

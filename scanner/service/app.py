@@ -28,11 +28,12 @@ from threadpoolctl import threadpool_limits
 from scanner import __version__
 from scanner.errors import UsageError
 from scanner.grading.blind import Blindness
+from scanner.grading.campaign import Campaigns
 from scanner.grading.grade import Viewer
 from scanner.grading.store import GradeStore
 from scanner.query.processes import QueryProcesses
 from scanner.records import Record
-from scanner.service.api import candidates, collections, grades
+from scanner.service.api import campaigns, candidates, collections, grades
 from scanner.service.collections import Collections
 from scanner.service.context import Context, WorkThreads
 from scanner.service.cutouts import Cutouts
@@ -46,6 +47,7 @@ from scanner.service.errors import (
     NotAllowedError,
     ServiceError,
     as_json,
+    of_grades,
     route_path,
 )
 from scanner.service.instruments import ServiceInstruments
@@ -98,7 +100,7 @@ def health_router(context: Context) -> APIRouter:
 
     @routes.get("/readyz", summary="Whether every collection is open", responses={503: {"description": "Not yet"}})
     async def ready() -> State:
-        if not context.collections.is_ready:
+        if not context.is_ready:
             raise BusyError("Not every collection is open.", {"Retry-After": "2"})
         return State(status="ready")
 
@@ -120,6 +122,7 @@ ROUTERS: tuple[Callable[[Context], APIRouter], ...] = (
     collections.router,
     candidates.router,
     grades.router,
+    campaigns.router,
     tap.router,
     cone.router,
     datalink.router,
@@ -131,8 +134,15 @@ _ID = r"[^/]+/[^/]+/[^/]+"
 #: Addresses that show no scores, or whose answers go through :meth:`~scanner.grading.blind.Blindness.hide_scores`. All others
 #: are closed to graders who are blind, so an address that was forgotten here shows nothing.
 OPEN_TO_BLIND = re.compile(
-    rf"/|/c/.*|/static/.*|/aladin|/favicon\.ico|/login|/logout|/healthz|/readyz|/metrics|/openapi\.json|/docs|/cutout|/soda.*|/moc.*"
-    rf"|/api/v1/grades(/.*)?|/api/v1/collections(/[^/]+(/candidates(/{_ID})?|/tiles|/sky)?)?"
+    rf"/|/c/.*|/static/.*|/aladin|/favicon\.ico|/login|/logout|/healthz|/readyz|/metrics|/openapi\.json|/docs|/cutout(/.*)?|/soda.*|/moc.*"
+    rf"|/campaigns(/.*)?|/api/v1/(grades|campaigns)(/.*)?|/api/v1/collections(/[^/]+(/candidates(/{_ID})?|/tiles|/sky)?)?"
+)
+
+#: Addresses that tell nothing of which objects a campaign asks for. All others are closed to the graders of a blind one: who
+#: sees the catalogue finds there what is of the sky, and knows that the rest is painted.
+OPEN_TO_CAMPAIGN = re.compile(
+    r"/|/campaigns(/.*)?|/api/v1/campaigns(/.*)?|/api/v1/grades/me|/cutout/[^/]+/[^/]+|/static/.*|/favicon\.ico|/log(in|out)"
+    r"|/(health|ready)z|/openapi\.json|/docs"
 )
 
 
@@ -162,6 +172,10 @@ def context_of(config: ServiceConfig, locations: Sequence[str]) -> Context:
     limits = config.limits
     processes = QueryProcesses(limits.memory_mb_each)
     collections, tokens = Collections(locations, config, processes, metrics), TokenBook(config.access.tokens)
+    salt = None
+    if config.grading.salt:
+        # Figures of its own: those of the service would name it.
+        salt = Collections(config.grading.salt, config, processes, ServiceInstruments(CollectorRegistry()))
     if not (config.is_local or tokens or config.access.public):
         raise UsageError(
             f"{config.http.host}: everybody who can reach this machine could read; give --tokens FILE "
@@ -172,11 +186,13 @@ def context_of(config: ServiceConfig, locations: Sequence[str]) -> Context:
     return Context(
         config=config,
         collections=collections,
+        salt=salt,
         tokens=tokens,
         work=WorkThreads(limits, metrics),
         processes=processes,
         metrics=metrics,
         grades=store,
+        campaigns=Campaigns(store),
         blindness=Blindness(store, on=config.grading.blind),
         cutouts=Cutouts(None if config.files.cache is None else Path(config.files.cache)),
     )
@@ -196,7 +212,8 @@ def create_app(context: Context) -> FastAPI:
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
-        context.collections.start()
+        for one in context.opened:
+            one.start()
         # Cutouts are drawn in parallel, so threads for each one's small matrices would only wait for the others'.
         with threadpool_limits(1, "blas"):
             yield
@@ -246,9 +263,15 @@ def _refuse_closed(context: Context) -> Callable[[Request], Awaitable[None]]:
     """Refuses addresses that would show graders what blind grading withholds."""
 
     async def refuse_closed(request: Request) -> None:
-        if is_closed(context.blindness, viewer(request), route_path(request.scope)):
+        who, path = viewer(request), route_path(request.scope)
+        if is_closed(context.blindness, who, path):
             context.metrics.refused.labels("blind").inc()
             raise NotAllowedError("Blind grading: this would tell scores of what you have not graded.")
+        if OPEN_TO_CAMPAIGN.fullmatch(path) is None and (name := of_grades(context.campaigns.closes_catalogue_to, who)):
+            context.metrics.refused.labels("blind").inc()
+            raise NotAllowedError(
+                f"You grade blind in the campaign {name}, at /campaigns: the rest is closed to you until it is."
+            )
 
     return refuse_closed
 

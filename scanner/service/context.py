@@ -13,16 +13,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+import pyarrow as pa
 from fastapi import Request
 
+from scanner.cutouts.framed import FramedCutout
 from scanner.errors import UsageError
 from scanner.grading.blind import Blindness
+from scanner.grading.campaign import Campaigns
 from scanner.grading.store import GradeStore
 from scanner.query.database import Deadline, OutOfMemoryError, OutOfTimeError
 from scanner.query.processes import QueryProcesses
-from scanner.service.collections import Collections
-from scanner.service.cutouts import Cutouts
-from scanner.service.errors import BadRequestError, BusyError, TimeLimitError
+from scanner.service.collections import Collection, Collections
+from scanner.service.cutouts import Cutouts, NoCutoutError
+from scanner.service.errors import BadRequestError, BusyError, NotFoundError, TimeLimitError
 from scanner.service.instruments import ServiceInstruments
 from scanner.service.security.tokens import TokenBook
 from scanner.service.settings import LimitsConfig, ServiceConfig
@@ -264,20 +267,56 @@ class Context:
 
     config: ServiceConfig
     collections: Collections
+    salt: Collections | None
     tokens: TokenBook
     work: WorkThreads
     processes: QueryProcesses
     metrics: ServiceInstruments
     grades: GradeStore
+    campaigns: Campaigns
     blindness: Blindness
     cutouts: Cutouts
 
     def close(self) -> None:
         """End all work, whatever it is at; a second call does nothing."""
-        self.collections.close()
+        for one in self.opened:
+            one.close()
         self.work.close()
         self.processes.close()
         self.cutouts.close()
+
+    @property
+    def opened(self) -> tuple[Collections, ...]:
+        """What is listed, and the painted runs, which are not."""
+        return (self.collections,) if self.salt is None else (self.collections, self.salt)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether all collections are open."""
+        return all(one.is_ready for one in self.opened)
+
+    def cutout_of(self, candidate_id: str, *, salted: bool = False) -> tuple[Collection, pa.Table, FramedCutout]:
+        """An object's collection, its row and its cutout; ``salted``: it is painted. Blocks.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such object, or its cutout was not kept and cannot be made again.
+        BusyError
+            The collections are being opened, or others wait already for a cutout to be made again.
+        """
+        where = self.salt if salted else self.collections
+        if where is None:
+            raise NotFoundError("The run that this object was painted into is not at hand: serve it with --salt.")
+        collection, rows = where.find(candidate_id)
+        run = rows["run"][0].as_py()
+        folder = collection.published.run_folders.get(run)
+        if folder is None:
+            raise NotFoundError(f"The run {run} is not at hand any more, and with it its cutouts.")
+        try:
+            return collection, rows, self.cutouts.find(folder, rows)
+        except NoCutoutError as error:
+            raise NotFoundError(str(error)) from None
 
     def base_url(self, request: Request) -> str:
         """The service's root as clients reach it, without a trailing slash."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Literal
+from typing import Literal, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
+from scanner.errors import ScannerError, UnavailableError, UsageError
 from scanner.records import Record
 
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
 Audience = Literal["open", "vo", "program", "page"]
 #: Roots of the Virtual Observatory's protocols: their clients know HTTP Basic authentication, and POST what they read.
 VO_ROOTS = ("/tap", "/scs", "/datalink", "/soda", "/cutout", "/moc", "/explanation", "/lens-model")
@@ -106,6 +110,22 @@ class BusyError(ServiceError):
     """Too many requests wait already."""
 
     status = 503
+
+
+def of_grades(function: Callable[..., Result], *args: object) -> Result:
+    """Call a function; what the file of grades refuses becomes an answer that does not name it."""
+    try:
+        return function(*args)
+    except UsageError as error:
+        raise BadRequestError(str(error)) from None
+    except UnavailableError as error:
+        logger.warning("%s", error)
+        raise BusyError("Others are writing grades; try again in a moment.", {"Retry-After": "2"}) from None
+    except ScannerError as error:
+        logger.error("%s", error)
+        raise ServiceError(
+            "The file of grades cannot be used; whoever runs this service finds the reason in its log."
+        ) from None
 
 
 class ErrorDetail(Record):

@@ -14,6 +14,11 @@ from scanner.config import SERVICE_PREFIX, StorageConfig, load_tree
 from scanner.records import Record
 
 
+def _split(value: Any) -> Any:
+    """The environment has text only: several are separated by commas."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
 class HttpConfig(Record):
     """Where the service listens and what it calls itself."""
 
@@ -33,8 +38,7 @@ class HttpConfig(Record):
     @field_validator("hosts", "cors", "proxies", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
-        """The environment has text only: several are separated by commas."""
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        return _split(value)
 
 
 class AccessConfig(Record):
@@ -50,6 +54,12 @@ class GradingConfig(Record):
     enabled: bool = Field(True, description="Whether anybody may grade; false: tokens of graders let them read only.")
     path: str = Field("grades.sqlite", description="File of the grades; made if it is not there.")
     blind: bool = Field(False, description="Withhold the scores from graders until they have graded.")
+    salt: tuple[str, ...] = Field((), description="Runs of painted mosaics that campaigns mix in; no list or query shows them.")
+
+    @field_validator("salt", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return _split(value)
 
 
 class LimitsConfig(Record):

@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
 
-from scanner.errors import ScannerError, UnavailableError, UsageError
 from scanner.grading.agreement import Agreement, agreement
-from scanner.grading.grade import MAX_COMMENT, Entry, Grade, Place, Viewer, grader_name
+from scanner.grading.grade import Entry, Grade, NewGrade, Place, Tag, Viewer, grader_name
 from scanner.grading.labels import LABEL_FORMATS, LabelFormat, label_bytes, label_table
 from scanner.query.formats import FILE_FORMATS
 from scanner.records import Record
 from scanner.service.api.listing import MOST_GRADED, ListQuery, by_grader, following
 from scanner.service.collections import Collection
 from scanner.service.context import Context
-from scanner.service.errors import BadRequestError, BusyError, NotAllowedError, ServiceError
+from scanner.service.errors import BadRequestError, NotAllowedError, Result, of_grades
 from scanner.service.routing import ERRORS, RunId, TargetId, TileId
 from scanner.service.security.viewer import NAME_COOKIE, grader, viewer
 
-logger = logging.getLogger(__name__)
-Result = TypeVar("Result")
 #: How long a browser remembers the name that somebody grades under, in seconds.
 COOKIE_S = 365 * 24 * 3600
-
-
-class NewGrade(Record):
-    """A grade that somebody gives; the comment is plain text."""
-
-    grade: Grade
-    comment: str = Field("", max_length=MAX_COMMENT)
 
 
 class GraderName(Record):
@@ -53,15 +42,16 @@ class Grader(Record):
 class Grading(Record):
     """What was said of a candidate.
 
-    ``grade``, ``comment``: the viewer's own that stand. ``history``: every grade and every time that one was taken back,
-    oldest first; ``withheld``: what others said is left out of it until the viewer has graded. ``standing``: the numbers of
-    the entries that stand.
+    ``grade``, ``comment``, ``tags``: the viewer's own that stand. ``history``: every grade and every time that one was taken
+    back, oldest first; ``withheld``: what others said is left out of it until the viewer has graded. ``standing``: the
+    numbers of the entries that stand.
     """
 
     candidate_id: str
     grader: Grader
     grade: Grade | None
     comment: str
+    tags: tuple[Tag, ...]
     history: tuple[Entry, ...]
     standing: tuple[int, ...]
     withheld: bool
@@ -91,7 +81,7 @@ def router(context: Context) -> APIRouter:
         )
 
     async def run(function: Callable[..., Result], *args: object) -> Result:
-        return await context.work.run(_answered, function, *args)
+        return await context.work.run(of_grades, function, *args)
 
     def place_of(candidate_id: str) -> tuple[Collection, Place]:
         collection, row = context.collections.find(candidate_id)
@@ -108,6 +98,7 @@ def router(context: Context) -> APIRouter:
             grader=described(who),
             grade=None if own is None else own.grade,
             comment="" if own is None else own.comment,
+            tags=() if own is None else own.tags,
             history=history,
             standing=tuple(entry.number for entry in standing),
             withheld=withheld,
@@ -119,12 +110,13 @@ def router(context: Context) -> APIRouter:
     def give(candidate_id: str, who: Viewer, said: NewGrade) -> Grading:
         collection, place = place_of(candidate_id)
         seen, blind = _seen(collection), blindness.holds_for(who)
-        store.give(place, _name(who), said.grade, said.comment, catalogue=seen, blind=blind)
+        name = name_of(who, said)
+        store.give(place, name, said.grade, said.comment, tags=said.tags, catalogue=seen, blind=blind, key=said.key)
         return grading(who, place)
 
     def take_back(candidate_id: str, who: Viewer) -> Grading:
         collection, place = place_of(candidate_id)
-        store.undo(place, _name(who), catalogue=_seen(collection))
+        store.undo(place, name_of(who), catalogue=_seen(collection))
         return grading(who, place)
 
     @routes.get("/me", summary="Who I am here, and whether I may grade")
@@ -135,7 +127,7 @@ def router(context: Context) -> APIRouter:
     async def name(who: Annotated[Viewer, Depends(grader)], wanted: GraderName, request: Request, response: Response) -> Grader:
         if who.is_named_by_token:
             raise NotAllowedError("Your token says who you are; the name cannot be chosen.")
-        chosen = _answered(grader_name, wanted.name)
+        chosen = of_grades(grader_name, wanted.name)
         path = request.scope.get("root_path") or "/"
         response.set_cookie(
             NAME_COOKIE, chosen.replace(" ", "+"), max_age=COOKIE_S, path=path, httponly=True, samesite="strict"
@@ -149,7 +141,7 @@ def router(context: Context) -> APIRouter:
         selection = wanted.selection(blindness, who)
 
         def search() -> NextCandidate:
-            mine = by_grader(chosen, store, _name(who), "no")
+            mine = by_grader(chosen, store, name_of(who), "no")
             if mine is None:
                 raise BadRequestError(f"Lists of more than {MOST_GRADED:,} objects cannot be gone through like this.")
             return NextCandidate(candidate_id=following(chosen, selection, wanted.after, mine))
@@ -198,25 +190,12 @@ def router(context: Context) -> APIRouter:
     return routes
 
 
-def _answered(function: Callable[..., Result], *args: object) -> Result:
-    """Call a function; what the file of grades refuses becomes an answer that does not name it."""
-    try:
-        return function(*args)
-    except UsageError as error:
-        raise BadRequestError(str(error)) from None
-    except UnavailableError as error:
-        logger.warning("%s", error)
-        raise BusyError("Others are writing grades; try again in a moment.", {"Retry-After": "2"}) from None
-    except ScannerError as error:
-        logger.error("%s", error)
-        raise ServiceError(
-            "The file of grades cannot be used; whoever runs this service finds the reason in its log."
-        ) from None
-
-
-def _name(who: Viewer) -> str:
+def name_of(who: Viewer, said: NewGrade | None = None) -> str:
+    """The name that somebody grades under, who must be the one who gave a grade."""
     if who.name is None:
         raise BadRequestError("Say who you are first: give a name to grade under.")
+    if said is not None and said.grader not in (None, who.name):
+        raise NotAllowedError(f"{said.grader} gave this grade, and you are {who.name}; it waits until {said.grader} is back.")
     return who.name
 
 

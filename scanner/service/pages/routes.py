@@ -18,7 +18,7 @@ from scanner.report import explanations
 from scanner.report.card import member_kind, member_title
 from scanner.service.collections import Collection
 from scanner.service.context import Context
-from scanner.service.errors import UnknownViewerError
+from scanner.service.errors import UnknownViewerError, of_grades
 from scanner.service.pages.rendering import assets, page
 from scanner.service.security.middleware import ALADIN_POLICY
 from scanner.service.security.viewer import TOKEN_COOKIE, viewer
@@ -94,6 +94,8 @@ def router(context: Context) -> APIRouter:
 
     @routes.api_route("/", methods=READ)
     async def start(request: Request) -> Response:
+        if await context.work.run(of_grades, context.campaigns.closes_catalogue_to, viewer(request)):
+            return _to(request, "/campaigns")
         return page(request, "start", addresses=_addresses(context.base_url(request)))
 
     @routes.api_route("/c/{slug}/candidates", methods=READ)

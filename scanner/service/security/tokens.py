@@ -58,7 +58,7 @@ def parse(text: str, where: str) -> tuple[TokenLine, ...]:
             raise ContentError(
                 f"{where}: line {number} is not 'name read|grade sha256:…'; 'scanner tokens add' writes such lines."
             )
-        role: Role = "grade" if match["role"] == "grade" else "read"
+        role: Role = next(one for one in get_args(Role) if one == match["role"])
         lines.append(TokenLine(match["name"], role, match["digest"]))
     if len({line.digest for line in lines}) < len(lines):
         raise ContentError(f"{where}: two lines have the same token; make each its own with 'scanner tokens add'.")

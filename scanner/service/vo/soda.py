@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from scanner import __version__
 from scanner.cutouts.framed import BandImage, Card, FramedCutout, fits_bytes
 from scanner.errors import UsageError
+from scanner.grading.grade import Viewer
 from scanner.query.region import Cone
 from scanner.records import BANDS, NISP_PIXEL_SCALE_ARCSEC, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, Band
 from scanner.report import colour, self_contained
 from scanner.report.colour import BLACK_SIGMA, CURVES, SOFTENING_SIGMA, Curve, Stretch, UInt8
 from scanner.service.context import Context
-from scanner.service.cutouts import NoCutoutError
-from scanner.service.errors import BadRequestError, NotFoundError
+from scanner.service.errors import BadRequestError, NotFoundError, of_grades
 from scanner.service.routing import Parameters, QueryParameter, add_routes, answers, conditional
+from scanner.service.security.viewer import grader
 
 CutoutFormat = Literal["fits", "png", "webp"]
 Picture = Literal["VIS", "Y", "J", "H", "colour", "nisp", "all"]
@@ -121,6 +122,28 @@ def router(context: Context) -> APIRouter:
         filename = f"{name.replace(' ', '_')}_{wanted.picture}.{wanted.format}"
         return conditional(request, rendered.content, rendered.media_type, max_age_s=MAX_AGE_S, filename=filename)
 
+    @routes.get("/cutout/{campaign}/{handout}", summary="Picture of what a campaign handed to me", response_class=Response)
+    async def handed(request: Request, campaign: str, handout: str, who: Annotated[Viewer, Depends(grader)]) -> Response:
+        try:
+            wanted = read_request(await Parameters.of(request))
+        except UsageError as error:
+            raise BadRequestError(str(error)) from None
+        # A file's header, or the sky's own coordinates, would say where it is.
+        wanted = replace(wanted, format="png" if wanted.format == "png" else "webp", circle=None)
+
+        def drawn() -> Rendered | None:
+            subject = of_grades(context.campaigns.handout, campaign, who.name or "", handout).subject
+            try:
+                place = subject.place.candidate_id
+                framed = context.cutouts.handed(handout, lambda: context.cutout_of(place, salted=subject.salted)[2])
+            except NotFoundError:
+                raise NotFoundError("There is no picture of this one.") from None
+            return render(framed, wanted, {})
+
+        rendered = await context.work.run(drawn)
+        assert rendered is not None
+        return conditional(request, rendered.content, rendered.media_type, max_age_s=MAX_AGE_S)
+
     add_routes(
         routes,
         "/cutout",
@@ -140,15 +163,8 @@ def error_form(request: Request, status: int, message: str, request_id: str) -> 
 
 
 def _rendered(context: Context, identifier: str, wanted: CutoutRequest) -> tuple[Rendered | None, str]:
-    collection, rows = context.collections.find(identifier)
+    _, rows, framed = context.cutout_of(identifier)
     row: dict[str, Any] = rows.to_pylist()[0]
-    folder = collection.published.run_folders.get(row["run"])
-    if folder is None:
-        raise NotFoundError(f"The run {row['run']} is not at hand any more, and with it its cutouts.")
-    try:
-        framed = context.cutouts.find(folder, rows)
-    except NoCutoutError as error:
-        raise NotFoundError(str(error)) from None
     header: dict[str, Card] = {
         "OBJECT": row["name"],
         "RUN": row["run"],
