@@ -21,10 +21,10 @@ from scipy.spatial import cKDTree
 from scanner.config import CutoutsConfig
 from scanner.errors import ContentError, TileError
 from scanner.records import BANDS, Band, Float64, ImageRef, Int64, Record, Tile
-from scanner.simulation.datasets.cutouts import noiseless
+from scanner.simulation.datasets.cutouts import measured_arcs
 from scanner.simulation.datasets.presets import CutoutScene
 from scanner.simulation.datasets.truth import truth_table, truths_of
-from scanner.simulation.injection.inject import Stamp, grain_generator, mosaic_scene, paint_stamp, stamp_reach_pixels
+from scanner.simulation.injection.inject import Stamp, mosaic_scene, paint_stamps, stamp_reach_pixels
 from scanner.simulation.injection.painting import (
     SKY_SHARE,
     Brush,
@@ -391,23 +391,21 @@ class PaintedWave:
             _scene(request, self._plan, brush, k, index, population) for k, index in enumerate(self.numbers.tolist())
         ]
         self._mosaics: dict[Band, Mosaic] = {"VIS": images.vis, **images.nisp}
-        self._stamps: dict[tuple[Band, int], Stamp] = {}
+        self._stamps: dict[int, dict[Band, Stamp]] = {}
         self.reach_pixels = stamp_reach_pixels(images.vis.pixel_scale_arcsec)
         self.images = images.repainted(self._paint)
 
     def stamp(self, band: Band, k: int) -> Stamp:
-        """The light of lens ``k`` in a band; drawn when it is first asked for."""
-        if (band, k) not in self._stamps:
-            rng = grain_generator(self.request.seed, int(self.numbers[k]), band)
-            x, y = float(self.places.x[k]), float(self.places.y[k])
-            self._stamps[band, k] = paint_stamp(self._scenes[k], self._brush, self._vis, self._mosaics[band], x, y, rng)
-        return self._stamps[band, k]
+        """The light of lens ``k`` in a band; drawn in all of them when it is first asked for."""
+        if k not in self._stamps:
+            x, y, seed = float(self.places.x[k]), float(self.places.y[k]), [self.request.seed, int(self.numbers[k])]
+            self._stamps[k] = paint_stamps(self._scenes[k], self._brush, self._vis, self._mosaics, x, y, seed)
+        return self._stamps[k][band]
 
     def truth(self, rows: Sequence[int]) -> pa.Table:
         """What was painted as some lenses of the wave: the columns of a truth table."""
         scenes = [self._scenes[k] for k in rows]
-        measured = [arcs for start in range(0, len(scenes), 16) for arcs in noiseless(scenes[start : start + 16])[1]]
-        found = truths_of([int(self.numbers[k]) for k in rows], scenes, measured)
+        found = truths_of([int(self.numbers[k]) for k in rows], scenes, measured_arcs(scenes))
         return truth_table(with_host_magnitudes(found, _some(self._plan, rows)))
 
     def _paint(self, mosaic: Mosaic, image: FitsImage) -> FitsImage:

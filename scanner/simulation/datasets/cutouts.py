@@ -19,6 +19,7 @@ from scanner.simulation.datasets.presets import CutoutScene, Preset, draw_scene,
 from scanner.simulation.datasets.truth import TruthRow, component_columns, truth_arrays, truths_of
 from scanner.simulation.light import scene
 from scanner.simulation.population.compound import lensed_light, unlensed_light
+from scanner.simulation.population.galaxies import System
 from scanner.simulation.population.truth import ArcMeasurement, measure_system
 from scanner.simulation.telescope.artefacts import Star
 from scanner.simulation.telescope.exposure import CANVAS_PIXELS, add_stars, blur, expose
@@ -115,17 +116,37 @@ def noiseless(
         arcs = np.concatenate([nothing, *(lensed_light(item.systems, raster) for item in scenes if item.systems)])
     exposures = [item.exposure for item in scenes]
     # VIS arcs are convolved apart from the rest, to be measured; the sum is the same.
-    arcs_seen = blur(arcs[:, :1], [exposures[row] for row, _ in places], (0,))[:, 0]
-    measured: list[list[ArcMeasurement]] = [[] for _ in scenes]
-    for k, (row, system) in enumerate(places):
-        seen_by = exposures[row]
-        measured[row].append(measure_system(system, float(arcs[k, 0].sum()), arcs_seen[k], seen_by.psfs[0], seen_by.roll))
+    arcs_seen, measured = _measured(scenes, places, arcs[:, :1])
+    for k, (row, _) in enumerate(places):
         light[row, 1:] += arcs[k, 1:]
     canvases = blur(light, exposures)
     for k, (row, _) in enumerate(places):
         canvases[row, 0] += arcs_seen[k]
     add_stars(canvases, exposures, [[Star(c.x, c.y, c.flux) for c in item.points] for item in scenes])
     return canvases, measured
+
+
+def measured_arcs(scenes: Sequence[CutoutScene]) -> list[list[ArcMeasurement]]:
+    """What :func:`noiseless` measures of the arcs of each scene's systems, without drawing the rest."""
+    raster = scene.centred_raster(CANVAS_PIXELS, VIS_PIXEL_SCALE_ARCSEC)
+    measured: list[list[ArcMeasurement]] = []
+    for start in range(0, len(scenes), _BATCH):
+        some = scenes[start : start + _BATCH]
+        places = [(row, system) for row, item in enumerate(some) for system in item.systems]
+        measured += _measured(some, places, scene.render([system.source for _, system in places], raster, ("VIS",)))[1]
+    return measured
+
+
+def _measured(
+    scenes: Sequence[CutoutScene], places: Sequence[tuple[int, System]], arcs: Any
+) -> tuple[Any, list[list[ArcMeasurement]]]:
+    """VIS arcs of systems as seen, (K, ny, nx), and by scene what is measured of them; ``arcs`` (K, 1, ny, nx), unblurred."""
+    exposures = [scenes[row].exposure for row, _ in places]
+    seen = blur(arcs, exposures, (0,))[:, 0]
+    measured: list[list[ArcMeasurement]] = [[] for _ in scenes]
+    for k, ((row, system), seen_by) in enumerate(zip(places, exposures, strict=True)):
+        measured[row].append(measure_system(system, float(arcs[k, 0].sum()), seen[k], seen_by.psfs[0], seen_by.roll))
+    return seen, measured
 
 
 #: Batches that wait to be taken, for each worker.

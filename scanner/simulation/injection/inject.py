@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from scanner.errors import InputMissingError, OutputError, TileError
 from scanner.labelled_set import DESCRIPTION
 from scanner.processes import run_all
 from scanner.records import BANDS, VIS_PIXEL_SCALE_ARCSEC, Band, Float32, ImageRef, Tile
-from scanner.simulation.datasets.cutouts import noiseless
+from scanner.simulation.datasets.cutouts import measured_arcs
 from scanner.simulation.datasets.dataset import (
     PART_OBJECTS,
     attributes_of,
@@ -68,13 +68,12 @@ LIST, TRUTH, RECORD = "tile-list.txt", "truth.parquet", "injection.json"
 #: Parts that one call of a worker draws, so that a tile is opened (and resampled) once for all of them.
 _PARTS_A_CALL = 4
 _STRIP_ROWS = 256
-#: Objects whose arcs are measured at once.
-_BATCH_OBJECTS = 16
 #: Cards that describe the file and not the sky.
 _STRUCTURAL = ("SIMPLE", "XTENSION", "BITPIX", "EXTEND", "PCOUNT", "GCOUNT", "BSCALE", "BZERO", "BLANK", "CHECKSUM", "DATASUM")
 #: Fine pixels of a stamp that are kept: the rest is where the periodic convolution wraps.
 _KEPT = 204
 _STEP_PIXELS = 20.0
+_NOISE = 0x6E6F6973
 
 
 def inject(request: InjectionRequest, out: Path, workers: int = 1, progress: Progress | None = None) -> InjectionRecord:
@@ -203,8 +202,10 @@ class _Frame:
     scale: float
 
 
-def paint_stamp(item: CutoutScene, brush: Brush, vis: Mosaic, mosaic: Mosaic, x: float, y: float, rng: Generator) -> Stamp:
-    """Paint an object into one band.
+def paint_stamps(
+    item: CutoutScene, brush: Brush, vis: Mosaic, mosaics: Mapping[Band, Mosaic], x: float, y: float, seed: Sequence[int]
+) -> dict[Band, Stamp]:
+    """Paint an object into some bands; rays are traced once for all that share a grid of pixels.
 
     Parameters
     ----------
@@ -212,30 +213,56 @@ def paint_stamp(item: CutoutScene, brush: Brush, vis: Mosaic, mosaic: Mosaic, x:
         What is painted, in arcsec about the object's place, along the axes of the VIS pixels.
     brush
         Of the tile.
-    vis, mosaic
-        The tile's VIS mosaic and the band's.
+    vis, mosaics
+        The tile's VIS mosaic, and those that are painted into.
     x, y
         The object's place in VIS pixels.
-    rng
-        Of the noise.
+    seed
+        Of the noise: the request's seed, and the object's number.
+
+    Returns
+    -------
+    dict
+        By band. What other bands are painted changes no bit.
     """
+    traced: dict[tuple[light.Raster, float], Float32] = {}
+    return {band: _stamp(item, brush, vis, mosaic, x, y, seed, traced) for band, mosaic in mosaics.items()}
+
+
+def _stamp(
+    item: CutoutScene,
+    brush: Brush,
+    vis: Mosaic,
+    mosaic: Mosaic,
+    x: float,
+    y: float,
+    seed: Sequence[int],
+    traced: dict[tuple[light.Raster, float], Float32],
+) -> Stamp:
+    """An object in one band; ``traced``: its light (4, n, n) before the PSF, by pixel grid and the grid's turn."""
     frame, band = _frame(vis, mosaic, x, y), mosaic.band
     samples = _samples(frame.scale)
     fine = frame.scale / samples
     side = CANVAS_PIXELS // samples
     column, row = round(frame.x) - side // 2, round(frame.y) - side // 2
-    x0, y0 = ((first - 0.5 + 0.5 / samples - place) * frame.scale for first, place in ((column, frame.x), (row, frame.y)))
-    parts = [*item.components, *(part for system in item.systems for part in system.source)]
-    raster = light.Raster(CANVAS_PIXELS, CANVAS_PIXELS, x0, y0, fine)
-    image = light.render([[part.rotated(frame.turn) for part in parts]], raster, (band,))[0, 0]
+    # Far below a pixel, so that bands on one grid share it to the bit.
+    x0, y0 = (
+        round((first - 0.5 + 0.5 / samples - place) * frame.scale, 6) for first, place in ((column, frame.x), (row, frame.y))
+    )
+    raster, turn = light.Raster(CANVAS_PIXELS, CANVAS_PIXELS, x0, y0, round(fine, 9)), round(frame.turn, 9)
+    if (raster, turn) not in traced:
+        parts = [*item.components, *(part for system in item.systems for part in system.source)]
+        traced[raster, turn] = light.render([[part.rotated(turn) for part in parts]], raster)[0]
     psf = _rescaled(item.exposure.psfs[BANDS.index(band)], VIS_PIXEL_SCALE_ARCSEC / fine)
+    image = traced[raster, turn][BANDS.index(band)]
     canvas = np.asarray(convolve(image, psf.transfer(CANVAS_PIXELS, CANVAS_PIXELS)), dtype=np.float32)
     for point in item.points:
-        star = point.rotated(frame.turn)
+        star = point.rotated(turn)
         place = (star.x - x0) / fine, (star.y - y0) / fine
         magnitude = noise.magnitude(star.flux[0], "VIS")
         add_star(canvas[None], *place, (star.flux[BANDS.index(band)],), stack([psf]), magnitude, item.exposure.roll)
     cut = (CANVAS_PIXELS - _KEPT) // 2 // samples
+    rng = np.random.default_rng([*seed, BANDS.index(band), _NOISE])
     pixels = _with_noise(canvas, band, samples, cut, brush, item, rng) * np.float32(flux_scale(mosaic.zero_point, band))
     return Stamp(row + cut, column + cut, pixels)
 
@@ -322,8 +349,7 @@ def _paint_tile(request: InjectionRequest, out: Path, plan: Plan, summary: TileS
         for band in BANDS:
             stamps = _Stamps(request, images, mosaics[band], brush, scenes, here, first)
             _copy(tile, band, _painted_file(out, tile, band), stamps, scratch)
-    measured = [arcs for k in range(0, len(scenes), _BATCH_OBJECTS) for arcs in noiseless(scenes[k : k + _BATCH_OBJECTS])[1]]
-    truth = truths_of(range(first, first + len(here)), scenes, measured)
+    truth = truths_of(range(first, first + len(here)), scenes, measured_arcs(scenes))
     truth = with_host_magnitudes(truth, here)
     write_part(_truth(out, number), truth_with_places(truth, here, request.tiles))
 
@@ -372,14 +398,9 @@ class _Stamps:
                 strip[bottom - row : top - row, left:right] += pixels
 
     def _draw(self, k: int) -> Stamp:
-        rng = grain_generator(self._request.seed, self._first + k, self._mosaic.band)
-        x, y = float(self._places.x[k]), float(self._places.y[k])
-        return paint_stamp(self._scenes[k], self._brush, self._vis, self._mosaic, x, y, rng)
-
-
-def grain_generator(seed: int, index: int, band: Band) -> Generator:
-    """The random numbers of the noise of an object's light in a band of a mosaic."""
-    return np.random.default_rng([seed, index, BANDS.index(band), 0x6E6F6973])
+        x, y, band = float(self._places.x[k]), float(self._places.y[k]), self._mosaic.band
+        seed = [self._request.seed, self._first + k]
+        return paint_stamps(self._scenes[k], self._brush, self._vis, {band: self._mosaic}, x, y, seed)[band]
 
 
 def _copy(tile: Tile, band: Band, path: Path, stamps: _Stamps, scratch: ScratchFolder) -> None:

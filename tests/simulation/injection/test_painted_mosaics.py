@@ -5,7 +5,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from scanner.records import BANDS, NISP_BANDS
-from scanner.simulation.injection.inject import inject, paint_stamp
+from scanner.simulation.injection.inject import inject, paint_stamps
 from scanner.simulation.injection.painting import Brush, painted_scene, tile_exposure
 from scanner.simulation.injection.request import InjectionRequest
 from scanner.simulation.light.components import Component, Kind
@@ -44,7 +44,7 @@ def test_flux_place_and_orientation_in_any_band(tiles, number, band):
         open_mosaic(tiles[number].bands["VIS"], band="VIS") as vis,
         open_mosaic(tiles[number].bands[band], band=band) as mosaic,
     ):
-        stamp = paint_stamp(scene, QUIET, vis, mosaic, x, y, rng)
+        stamp = paint_stamps(scene, QUIET, vis, {band: mosaic}, x, y, [3, 0])[band]
         (here_x,), (here_y,) = map_pixels(vis.wcs, mosaic.wcs, np.array([x]), np.array([y]))
         turned = map_pixels(vis.wcs, mosaic.wcs, np.array([x, x + 10.0]), np.array([y, y]))
         scale = mosaic.pixel_scale_arcsec
