@@ -27,7 +27,7 @@ BACKLOG = 512
 
 SECTIONS = {
     "Access": ("tokens", "public", "cors", "blind"),
-    "Storage": ("wait", "cache", "grades", "salt", "endpoint", "anonymous"),
+    "Storage": ("recovery", "wait", "cache", "grades", "salt", "endpoint", "anonymous"),
 }
 
 
@@ -41,6 +41,7 @@ SECTIONS = {
 @click.option("--public", is_flag=True, default=None, help="Let everybody read who can reach this machine.")
 @click.option("--cors", multiple=True, help="Origin whose pages may read, e.g. https://example.org; '*': any; may be repeated.")
 @click.option("--blind", is_flag=True, default=None, help="Withhold scores from graders until they have graded.")
+@click.option("--recovery", multiple=True, help="Folder of 'scanner recovery' of a run, shown with it; may be repeated.")
 @click.option("--wait", is_flag=True, default=None, help="Wait for folders that are not there yet, instead of ending.")
 @click.option("--cache", help="Folder for files fetched from object stores [default: a passing one].")
 @click.option("--grades", help="File of the grades [default: grades.sqlite].")
@@ -58,6 +59,7 @@ def serve(
     public: bool | None,
     cors: tuple[str, ...],
     blind: bool | None,
+    recovery: tuple[str, ...],
     wait: bool | None,
     cache: str | None,
     grades: str | None,
@@ -83,6 +85,7 @@ def serve(
         "grading.blind": blind,
         "grading.path": grades,
         "grading.salt": salt or None,
+        "files.recoveries": recovery or None,
         "files.wait": wait,
         "files.cache": cache,
         "storage.endpoint": endpoint,

@@ -25,6 +25,7 @@ from scanner.recovery.purity import Assumptions, ScannedRun, Yield, list_lengths
 from scanner.recovery.selection import (
     PAGE,
     SELECTION,
+    TABLE,
     SelectionFunction,
     SkyMap,
     completeness_map,
@@ -34,7 +35,7 @@ from scanner.report.plots import CANDIDATE, THRESHOLD, figure_png, plot_settings
 from scanner.report.self_contained import asset, png_as_webp_uri, template
 from scanner.storage import Store
 
-TABLE, FITS, MAP = "completeness.parquet", "completeness.fits", "map.fits"
+FITS, MAP = "completeness.fits", "map.fits"
 #: Of the cuts that are drawn, strict to loose.
 CUT_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")
 #: Of fates, in the order in which a lens meets them.

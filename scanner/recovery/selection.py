@@ -22,7 +22,8 @@ from scanner.recovery.purity import Assumptions, RecallRatio, ScannedRun, Yield
 from scanner.sphere import cell_numbers
 from scanner.storage import Store
 
-SELECTION, PAGE = "selection-function.json", "recovery.html"
+SELECTION, TABLE, PAGE = "selection-function.json", "completeness.parquet", "recovery.html"
+_AGAIN = "give the command 'scanner recovery' again"
 #: Lenses of the population that the map averages over in each cell, and cells at once.
 _POPULATION, _CELLS_AT_ONCE = 300, 200
 #: Orders that a map may have: cells of 3.7 degrees to 1.7 arcmin.
@@ -35,16 +36,16 @@ COMPLETENESS_COLUMNS: tuple[Column, ...] = (
     Column("cut", "string", "", "What counts as found: top, threshold, candidates or scored", "meta.code"),
     Column("cut_value", "float64", "", "Length of the list, or calibrated probability; else 0", "stat.value"),
     Column("axis", "string", "", f"What the bin is of: {', '.join(axis.name for axis in AXES)}", "meta.code"),
-    Column("low", "float64", "", "Lower edge, in the axis' unit", "stat.min"),
-    Column("high", "float64", "", "Upper edge", "stat.max"),
+    Column("low", "float64", "", "Lower edge, in the axis' unit", "stat.value;stat.min"),
+    Column("high", "float64", "", "Upper edge", "stat.value;stat.max"),
     Column("axis_2", "string", "", "Second axis of bins in two; else empty", "meta.code"),
-    Column("low_2", "float64", "", "Its lower edge; else NaN", "stat.min"),
-    Column("high_2", "float64", "", "Its upper edge; else NaN", "stat.max"),
+    Column("low_2", "float64", "", "Its lower edge; else NaN", "stat.value;stat.min"),
+    Column("high_2", "float64", "", "Its upper edge; else NaN", "stat.value;stat.max"),
     Column("n_painted", "int64", "", "Painted lenses in the bin", "meta.number"),
     Column("n_found", "int64", "", "Those that the cut finds", "meta.number"),
     Column("completeness", "float64", "", "Their share", "stat.value"),
-    Column("completeness_low", "float64", "", "Lower end of Wilson's 95% interval", "stat.min"),
-    Column("completeness_high", "float64", "", "Upper end of it", "stat.max"),
+    Column("completeness_low", "float64", "", "Lower end of Wilson's 95% interval", "stat.value;stat.min"),
+    Column("completeness_high", "float64", "", "Upper end of it", "stat.value;stat.max"),
     Column("predicted", "float64", "", "Mean of the smooth model over the bin's lenses", "stat.value;meta.modelled"),
 )
 COMPLETENESS_SCHEMA: pa.Schema = pa.schema([column.field() for column in COMPLETENESS_COLUMNS])
@@ -103,18 +104,41 @@ def read(folder: Store) -> tuple[SelectionFunction, PaintedLenses]:
     ContentError
         It is damaged, or of other lenses.
     """
-    content = {}
-    for name in (SELECTION, LENSES):
-        try:
-            content[name] = folder.read(name)
-        except FileNotFoundError:
-            where = folder.where(name)
-            raise InputMissingError(f"{where}: is not there; name the folder that 'scanner recovery' has finished.") from None
-    again = "give the command 'scanner recovery' again"
-    selection = SelectionFunction.from_bytes(content[SELECTION], folder.where(SELECTION), again)
-    if hashlib.sha256(content[LENSES]).hexdigest() != selection.lenses_sha256:
-        raise ContentError(f"{folder.where(LENSES)}: is not the table that {SELECTION} was made of; {again}.")
-    return selection, PaintedLenses.of(pa.parquet.read_table(io.BytesIO(content[LENSES])))
+    selection = _selection(folder)
+    content = _content(folder, LENSES)
+    if hashlib.sha256(content).hexdigest() != selection.lenses_sha256:
+        raise ContentError(f"{folder.where(LENSES)}: is not the table that {SELECTION} was made of; {_AGAIN}.")
+    return selection, PaintedLenses.of(pa.parquet.read_table(io.BytesIO(content)))
+
+
+def read_products(folder: Store) -> tuple[SelectionFunction, pa.Table, bytes]:
+    """The selection function of a recovery, its table of completeness and its page, for others to show.
+
+    Raises
+    ------
+    InputMissingError
+        One is not there.
+    ContentError
+        One is damaged.
+    """
+    selection = _selection(folder)
+    files = {name: _content(folder, name) for name in (TABLE, PAGE)}
+    for name, content in files.items():
+        if hashlib.sha256(content).hexdigest() != selection.sha256.get(name):
+            raise ContentError(f"{folder.where(name)}: is not the file that {SELECTION} names; {_AGAIN}.")
+    return selection, pa.parquet.read_table(io.BytesIO(files[TABLE])), files[PAGE]
+
+
+def _selection(folder: Store) -> SelectionFunction:
+    return SelectionFunction.from_bytes(_content(folder, SELECTION), folder.where(SELECTION), _AGAIN)
+
+
+def _content(folder: Store, name: str) -> bytes:
+    try:
+        return folder.read(name)
+    except FileNotFoundError:
+        where = folder.where(name)
+        raise InputMissingError(f"{where}: is not there; name the folder that 'scanner recovery' has finished.") from None
 
 
 def completeness_table(counted: Sequence[Bin]) -> pa.Table:

@@ -26,6 +26,7 @@ from scanner.query.search import CandidateId
 from scanner.service.errors import BusyError, NotFoundError
 from scanner.service.instruments import ServiceInstruments
 from scanner.service.settings import LimitsConfig, ServiceConfig
+from scanner.storage import open_store
 from scanner.survey.published import FOOTPRINT, Published, open_published, read_tiles
 
 if TYPE_CHECKING:
@@ -48,8 +49,43 @@ class UnknownCandidateError(NotFoundError):
 #: What lists show, and the tiles, copied into a database file, compressed and in order, so that no list of them reads Parquet.
 SERVED = "served"
 LISTED, TILES = f"{SERVED}.listed", f"{SERVED}.tiles"
+#: What recoveries of the runs say of completeness, if there are any.
+COMPLETENESS = f"{SERVED}.completeness"
 #: The candidates among them, which are all candidates.
 CANDIDATES = f"(FROM {LISTED} WHERE is_candidate)"
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What a run would have found, in ``sentences`` and as a ``page`` (HTML).
+
+    ``completeness``: the recovery's table, with the run as its first column.
+    """
+
+    location: str
+    run: str
+    sentences: str
+    completeness: pa.Table
+    page: bytes
+
+    @classmethod
+    def read(cls, location: str, config: ServiceConfig) -> Recovery:
+        """Read a folder of ``scanner recovery``, local or ``s3://…``.
+
+        Raises
+        ------
+        InputMissingError, ContentError
+            It is not finished, or damaged.
+        """
+        # Fitting takes a second to import.
+        from scanner.recovery.selection import read_products
+
+        selection, table, page = read_products(open_store(location, config.storage))
+        column = pa.field(
+            "run", pa.string(), nullable=False, metadata={"ucd": "meta.id", "description": "Run that was painted"}
+        )
+        table = table.add_column(0, column, pa.array([selection.run.run] * len(table), pa.string()))
+        return cls(location, selection.run.run, selection.sentences(), table, page)
 
 
 @dataclass(frozen=True)
@@ -59,7 +95,7 @@ class Collection:
     ``slug``: its name in URLs; ``title``: for people. ``tiles``: one row a tile of its lists, as :data:`TILES`.
     ``n_listed``: rows of :data:`LISTED`, which has the catalogue's columns; ``n_candidates`` of them are candidates, the last
     one at ``last_candidate_rank`` (0: there is none). ``database``: of its files and of these
-    tables.
+    tables. ``recoveries``: of its runs.
     """
 
     slug: str
@@ -71,6 +107,7 @@ class Collection:
     n_candidates: int
     last_candidate_rank: int
     database: ProcessDatabase
+    recoveries: tuple[Recovery, ...] = ()
 
     @property
     def state(self) -> str:
@@ -116,7 +153,13 @@ class Collection:
         return row
 
 
-def open_collection(location: str, config: ServiceConfig, processes: QueryProcesses, slug: str | None = None) -> Collection:
+def open_collection(
+    location: str,
+    config: ServiceConfig,
+    processes: QueryProcesses,
+    slug: str | None = None,
+    recoveries: Sequence[Recovery] = (),
+) -> Collection:
     """Open a run or survey folder.
 
     Parameters
@@ -129,6 +172,8 @@ def open_collection(location: str, config: ServiceConfig, processes: QueryProces
         Where its catalogue is asked.
     slug
         Its name in URLs; the folder's own by default.
+    recoveries
+        Of any runs; those of its own are shown.
 
     Raises
     ------
@@ -140,7 +185,8 @@ def open_collection(location: str, config: ServiceConfig, processes: QueryProces
     try:
         published = open_published(location, storage=config.storage)
         catalogue = published.open_catalogue(None if config.files.cache is None else Path(config.files.cache))
-        return serve(published, catalogue, read_tiles(published.files), config.limits, processes, slug)
+        mine = tuple(one for one in recoveries if one.run in published.run_folders)
+        return serve(published, catalogue, read_tiles(published.files), config.limits, processes, slug, mine)
     except (duckdb.Error, pa.ArrowException) as error:
         raise ContentError(
             f"{location}: its catalogue cannot be read ({str(error).splitlines()[0]}); make it again."
@@ -154,8 +200,9 @@ def serve(
     limits: LimitsConfig,
     processes: QueryProcesses,
     slug: str | None = None,
+    recoveries: tuple[Recovery, ...] = (),
 ) -> Collection:
-    """Copy what lists show of a catalogue, and the tiles, into the file that lists are read from.
+    """Copy what lists show of a catalogue, the tiles and the recoveries' completeness into the file that lists are read from.
 
     Raises
     ------
@@ -169,7 +216,8 @@ def serve(
     copier = QueryProcesses(limits.memory_mb)
     try:
         whole = DatabaseLimits(limits.memory_mb, limits.threads)
-        counts = copier.call(_copied, file, catalogue.paths, objects, listed(catalogue.n_rows), tiles, whole)
+        completeness = pa.concat_tables([one.completeness for one in recoveries]) if recoveries else None
+        counts = copier.call(_copied, file, catalogue.paths, objects, listed(catalogue.n_rows), tiles, completeness, whole)
     except OutOfMemoryError:
         shutil.rmtree(folder, ignore_errors=True)
         raise UsageError(
@@ -182,18 +230,28 @@ def serve(
         copier.close()
     each = DatabaseLimits(limits.memory_mb_each, limits.threads)
     database = ProcessDatabase(DatabaseFiles(catalogue.paths, ((SERVED, file),), published.state, each), processes)
-    collection = Collection(slug or published.slug, published.title, published, catalogue, tiles, *counts, database)
+    name = slug or published.slug
+    collection = Collection(name, published.title, published, catalogue, tiles, *counts, database, recoveries)
     weakref.finalize(collection, shutil.rmtree, folder, ignore_errors=True)
     return collection
 
 
 def _copied(
-    file: Path, paths: Sequence[Path], objects: SqlPart, shown: str, tiles: pa.Table, limits: DatabaseLimits
+    file: Path,
+    paths: Sequence[Path],
+    objects: SqlPart,
+    shown: str,
+    tiles: pa.Table,
+    completeness: pa.Table | None,
+    limits: DatabaseLimits,
 ) -> tuple[int, int, int]:
-    """Write the file of :data:`LISTED` and :data:`TILES`; the number of rows and of candidates, and the last one's rank."""
+    """Write the file of lists, tiles and completeness; the number of listed rows and of candidates, and the last one's rank."""
     with closing(open_database(paths, limits, writes={SERVED: file})) as connection, interruptible(connection):
         connection.register("tile_rows", tiles)
         connection.execute(f"CREATE TABLE {TILES} AS SELECT * FROM tile_rows")
+        if completeness is not None:
+            connection.register("completeness_rows", completeness)
+            connection.execute(f"CREATE TABLE {COMPLETENESS} AS SELECT * FROM completeness_rows")
         rows = f"SELECT * FROM {objects.sql} WHERE {shown} ORDER BY rank"
         connection.execute(f"CREATE TABLE {LISTED} AS {rows}", list(objects.parameters))
         connection.execute(f"CHECKPOINT {SERVED}")
@@ -220,6 +278,7 @@ class Collections:
         # Folders that make no sense are refused at once; large ones take a while to open.
         self._locations = {} if self._waits else self._by_slug()
         self._open: dict[str, Collection] = {}
+        self._recoveries: tuple[Recovery, ...] | None = None
         self._opened = threading.Event()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -297,9 +356,11 @@ class Collections:
         """
         try:
             self._locations = self._locations or self._by_slug()
+            self._read_recoveries()
             for slug, location in self._locations.items():
                 if slug not in self._open:
-                    self._put(open_collection(location, self._config, self._processes, slug))
+                    self._put(self._opened_from(location, slug))
+            self._refuse_strangers()
         except Exception as error:
             if not self._is_temporary(error):
                 self.error = error
@@ -313,7 +374,7 @@ class Collections:
         for slug, location in self._locations.items():
             try:
                 if open_published(location, storage=self._config.storage).state != self._open[slug].state:
-                    self._put(open_collection(location, self._config, self._processes, slug))
+                    self._put(self._opened_from(location, slug))
                     self._instruments.renewals.inc()
                     logger.info("%s: opened again, as it has changed", slug)
             except (ScannerError, OSError) as error:
@@ -321,6 +382,20 @@ class Collections:
             except Exception:
                 # The others must be renewed whatever this is.
                 logger.exception("%s: stays as it was", slug)
+
+    def _read_recoveries(self) -> None:
+        if self._recoveries is None:
+            self._recoveries = tuple(Recovery.read(location, self._config) for location in self._config.files.recoveries)
+
+    def _opened_from(self, location: str, slug: str) -> Collection:
+        return open_collection(location, self._config, self._processes, slug, self._recoveries or ())
+
+    def _refuse_strangers(self) -> None:
+        """Refuse recoveries of runs that are not served."""
+        runs = {run for collection in self._open.values() for run in collection.published.run_folders}
+        for one in self._recoveries or ():
+            if one.run not in runs:
+                raise UsageError(f"{one.location}: is a recovery of the run {one.run}, which is not served; name its run too.")
 
     def _put(self, collection: Collection) -> None:
         self._open[collection.slug] = collection

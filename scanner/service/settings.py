@@ -87,6 +87,12 @@ class FilesConfig(Record):
 
     wait: bool = Field(False, description="Wait for folders that cannot be opened yet and try every 30 s, instead of ending.")
     cache: str | None = Field(None, description="Folder for files fetched from object stores; none: a temporary one.")
+    recoveries: tuple[str, ...] = Field((), description="Folders of recoveries of the runs, shown with them.")
+
+    @field_validator("recoveries", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return _split(value)
 
 
 class JobsConfig(Record):

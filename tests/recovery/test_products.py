@@ -23,9 +23,9 @@ from scanner.interface.opened import Run
 from scanner.interface.selection import scanned_run
 from scanner.recovery import products
 from scanner.recovery.lenses import LENSES
-from scanner.recovery.products import FITS, MAP, TABLE
+from scanner.recovery.products import FITS, MAP
 from scanner.recovery.purity import Assumptions
-from scanner.recovery.selection import PAGE, SELECTION, read
+from scanner.recovery.selection import PAGE, SELECTION, TABLE, read
 from scanner.storage import open_store
 
 

@@ -6,7 +6,7 @@ import re
 from typing import Annotated, get_args
 
 from fastapi import APIRouter, Form, Query, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from scanner.catalogue.columns import FLAG_WORDS, MEMBER_COLUMNS, further_column, further_of
 from scanner.errors import ScannerError
@@ -18,9 +18,9 @@ from scanner.report import explanations
 from scanner.report.card import member_kind, member_title
 from scanner.service.collections import Collection
 from scanner.service.context import Context
-from scanner.service.errors import UnknownViewerError, of_grades
+from scanner.service.errors import NotFoundError, UnknownViewerError, of_grades
 from scanner.service.pages.rendering import assets, page
-from scanner.service.security.middleware import ALADIN_POLICY
+from scanner.service.security.middleware import ALADIN_POLICY, RECOVERY_POLICY
 from scanner.service.security.viewer import TOKEN_COOKIE, viewer
 
 #: The cone round a candidate whose VOTable is its row, in degrees: half an arcsecond.
@@ -137,6 +137,13 @@ def router(context: Context) -> APIRouter:
     @routes.api_route("/c/{slug}/tiles", methods=READ)
     async def tiles(request: Request, slug: str) -> Response:
         return page(request, "tiles", collection=context.collections.get(slug), blind=_is_blind(request))
+
+    @routes.api_route("/c/{slug}/completeness/{run}", methods=READ)
+    async def completeness(slug: str, run: str) -> Response:
+        found = next((one for one in context.collections.get(slug).recoveries if one.run == run), None)
+        if found is None:
+            raise NotFoundError("There is no recovery of this run here; 'scanner serve --recovery' shows them.")
+        return HTMLResponse(found.page, headers={"Content-Security-Policy": RECOVERY_POLICY})
 
     @routes.api_route("/login", methods=READ)
     async def login(request: Request, place: Annotated[str, Query(alias="next", max_length=2000)] = "/") -> Response:

@@ -68,6 +68,8 @@ ALADIN_POLICY = "; ".join(
         "frame-ancestors 'self'",
     )
 )
+#: The page of a recovery is a file of its own, with its style and pictures inside.
+RECOVERY_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
 HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",

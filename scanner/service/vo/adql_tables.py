@@ -1,4 +1,4 @@
-"""The tables that TAP offers: objects, candidates and tiles of each collection, ``ivoa.obscore``, ``TAP_SCHEMA``."""
+"""The tables that TAP offers: those of each collection (objects, candidates, tiles …), ``ivoa.obscore``, ``TAP_SCHEMA``."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from scanner.query.adql.values import TableDescription
 from scanner.query.processes import ProcessDatabase
 from scanner.query.search import CANDIDATE_ID_SQL
 from scanner.records import VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, Int64
-from scanner.service.collections import CANDIDATES, SERVED, TILES, Collection
+from scanner.service.collections import CANDIDATES, COMPLETENESS, SERVED, TILES, Collection
 from scanner.service.vo.votable import LINKS_MEDIA_TYPE, Field
 
 #: Schemas of the protocol's own; no collection may be called so.
 TAP_SCHEMA, IVOA = "tap_schema", "ivoa"
 #: Metadata key of columns whose texts are ASCII.
 CHARSET = "charset"
-_ASCII_COLUMNS = ("name", "tile_id", "state")
+_ASCII_COLUMNS = ("name", "tile_id", "state", "cut", "axis", "axis_2")
 _MAIN_IDENTIFIER = "meta.id;meta.main"
 _POSITION = ("ra", "dec")
 _IDENTIFIER = pa.field(
@@ -97,6 +97,9 @@ def _tables(schema: str, collection: Collection) -> Iterator[TapTable]:
     def tiles(_: Int64 | None) -> Relation:
         return Relation(f"SELECT * FROM {TILES}")
 
+    def completeness(_: Int64 | None) -> Relation:
+        return Relation(f"SELECT * FROM {COMPLETENESS}")
+
     about = TableDescription(columns, f"Every object of {collection.title}, once", _POSITION, healpix)
     yield TapTable(f"{schema}.objects", about, objects, database)
     about = TableDescription(
@@ -105,6 +108,12 @@ def _tables(schema: str, collection: Collection) -> Iterator[TapTable]:
     yield TapTable(f"{schema}.candidates", about, candidates, database)
     about = TableDescription(described(collection.tiles.schema), f"Tiles of {collection.title}, scanned and failed")
     yield TapTable(f"{schema}.tiles", about, tiles, database)
+    if collection.recoveries:
+        about = TableDescription(
+            described(collection.recoveries[0].completeness.schema),
+            f"Share of lenses painted into {collection.title} that it finds, by what they are and where they lie",
+        )
+        yield TapTable(f"{schema}.completeness", about, completeness, database)
 
 
 def _as_offered(field: pa.Field) -> pa.Field:
