@@ -20,8 +20,9 @@ from scanner.simulation.lensing.lens import Sightline, deflection
 MOST_COMPANIONS = 4
 #: Galaxies that may be parts of the source: a Sérsic profile is too stiff for one with clumps.
 MOST_SOURCES = 3
-#: Galaxies behind and beside a lens, together; and those that are offered in its stead.
-MOST_GALAXIES = 6
+#: Galaxies behind and beside a lens, together, and those without a lens: a source has several images, and each is a galaxy of
+#: its own there. Where these use more than the lens may, the lens may have as many.
+MOST_GALAXIES, MOST_UNLENSED = 6, 9
 #: A companion must raise ln evidence by so much, and stand out by so many sigma to be tried.
 _WORTH, _STANDS_OUT = 3.0, 5.0
 #: Of the search: Einstein radii (arcsec), source positions in units of them, source radius.
@@ -49,10 +50,13 @@ def compare(problem: Problem) -> Comparison:
     alone = with_more(problem, nothing(problem), MOST_COMPANIONS)
     lens = fit_lens(problem, alone)
     # Fair play: what the lens hypothesis has found is offered to the other, each image as a galaxy of its own.
-    offered = [*lens.scene.galaxies[lens.scene.n_sources :], *_images(problem, lens)][:MOST_GALAXIES]
-    if offered:
-        again = fit(problem, joined(nothing(problem).scene, offered), _LAST_STEPS)
-        alone = max(alone, with_more(problem, again, MOST_GALAXIES), key=lambda one: one.ln_evidence)
+    offered = [*lens.scene.galaxies[lens.scene.n_sources :], *_images(problem, lens)]
+    for most in sorted({min(len(offered), most) for most in (MOST_GALAXIES, MOST_UNLENSED)} - {0}):
+        again = fit(problem, joined(nothing(problem).scene, offered[:most]), _LAST_STEPS)
+        alone = max(alone, with_more(problem, again, MOST_UNLENSED), key=lambda one: one.ln_evidence)
+    if len(alone.scene.galaxies) > MOST_GALAXIES:
+        # And what the other needed, the lens may have beside it.
+        lens = with_more(problem, lens, MOST_UNLENSED)
     return Comparison(lens, alone)
 
 
