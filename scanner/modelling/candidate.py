@@ -33,6 +33,8 @@ LEAST_ARC_SNR = 8.0
 ERROR_SCALE = 1.7
 #: Largest chi squared of a good fit, in units of the number of independent pixels.
 WORST_CHI2 = 1.5
+#: Least share of its light that the deflector keeps beside a source: what takes over the galaxy itself is no arc.
+LEAST_KEPT = 0.25
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,11 @@ def model_cutout(
             data = observe(cutout, psfs)
             problem = Problem(data, fit_deflector(data))
             found = compare(problem)
-            record = _record(problem, found, tile_id, target_id, input_fingerprint)
+            images = images_of(problem, found.lens)
+            record = _record(problem, found, images, tile_id, target_id, input_fingerprint)
             used = {band: psfs[band].source if band in psfs else "mean" for band in BANDS if band in record.bands}
             record = record.model_copy(update={"psf": used, "mass": _on_the_sky(record.mass, cutout, wcs)})
-            return record, images_of(problem, found.lens)
+            return record, images
     except (ScannerError, LinAlgError, ValueError, FloatingPointError) as error:
         reason = str(error) if isinstance(error, ScannerError) else f"the fit broke down ({error})"
     refused = LensModel(
@@ -106,7 +109,9 @@ def model_cutout(
     return refused, None
 
 
-def _record(problem: Problem, found: Comparison, tile_id: str, target_id: int, input_fingerprint: str) -> LensModel:
+def _record(
+    problem: Problem, found: Comparison, images: ModelImages, tile_id: str, target_id: int, input_fingerprint: str
+) -> LensModel:
     fit, ratio = found.lens, found.ln_evidence_ratio
     mass = fit.scene.mass
     assert mass is not None
@@ -120,8 +125,11 @@ def _record(problem: Problem, found: Comparison, tile_id: str, target_id: int, i
     amount = [float(image.sum()) for image in draw(fit.scene, problem.data, slopes=False)[0]]
     seen = sum(flux * share for flux, share in zip(sources, amount, strict=False))
     snr = float(np.sqrt(np.nansum(fit.snr[: fit.scene.n_sources] ** 2)))
-    status = _status(fit, snr, lens.theta_e, problem.n_pixels)
-    n_images = int(find_images(x, y, Sightline((lens,))).count[0])
+    kept = float(images.deflector[0].sum() / max(problem.deflector.light[0].sum(), 1e-30))
+    status = _status(fit, snr, lens.theta_e, problem.n_pixels, kept)
+    seen_images = find_images(x, y, Sightline((lens,)))
+    n_images = int(seen_images.count[0])
+    brightness = np.sort(np.abs(seen_images.magnification[0, :n_images]))[::-1]
     return LensModel(
         tile_id=tile_id,
         target_id=target_id,
@@ -152,6 +160,8 @@ def _record(problem: Problem, found: Comparison, tile_id: str, target_id: int, i
         n_images=n_images,
         magnification=float(seen / sources.sum()) if sources.sum() > 0.0 else None,
         arc_snr=snr,
+        counter_image_snr=float(snr * brightness[1] / brightness.sum()) if n_images > 1 else 0.0,
+        deflector_kept=kept,
     )
 
 
@@ -200,10 +210,10 @@ def _galaxy(row: list[float], flux: list[float], lensed: bool) -> ModelledGalaxy
     )
 
 
-def _status(fit: Fit, snr: float, theta_e: float, n_pixels: float) -> Status:
+def _status(fit: Fit, snr: float, theta_e: float, n_pixels: float, deflector_kept: float) -> Status:
     if snr < LEAST_ARC_SNR:
         return "low S/N"
-    if fit.chi2 > WORST_CHI2 * n_pixels:
+    if fit.chi2 > WORST_CHI2 * n_pixels or deflector_kept < LEAST_KEPT:
         return "poor fit"
     if not 1.02 * LOWEST_THETA_E < theta_e < HIGHEST_THETA_E / 1.02:
         return "at a limit"

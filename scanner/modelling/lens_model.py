@@ -70,6 +70,8 @@ class LensModel(SealedRecord):
 
     ``input_fingerprint``: of the tile's files. ``psf``: where the point spread function of each band is from.
     ``ln_evidence_ratio``: natural logarithm of how much better a lens explains the pixels than unlensed galaxies do.
+    ``counter_image_snr``: ``arc_snr`` times the second brightest image's share of the brightest source's light.
+    ``deflector_kept``: share of the deflector's VIS light, as fitted alone, that is left to it beside the lensed source.
     ``chi2_lens``, ``chi2_companions``: of the best fit of each; ``n_pixels``: how many independent pixels there are.
     ``place``: where the files lie, below the record; ``sha256``: of each of them.
     """
@@ -94,6 +96,8 @@ class LensModel(SealedRecord):
     n_images: int = 0
     magnification: float | None = None
     arc_snr: float | None = None
+    counter_image_snr: float | None = None
+    deflector_kept: float | None = None
     place: str = ""
     sha256: dict[str, str] = Field(default_factory=dict)
 
