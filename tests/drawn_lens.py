@@ -18,6 +18,14 @@ COMPANIONS = [
     Component(Kind.SERSIC, 1.35, 0.3, (5.0, 300.0, 330.0, 300.0), 0.25, 1.0, 0.6, 1.5),
     Component(Kind.SERSIC, -0.5, -1.3, (3.0, 1900.0, 3200.0, 4300.0), 0.2, 1.0, 0.7, 2.8),
 ]
+#: Eight small galaxies about a deflector, of eight colours.
+CROWD = [
+    Component(
+        Kind.SERSIC, r * np.cos(turn), r * np.sin(turn), (1.5, 250.0 + 90.0 * k, 300.0 + 140.0 * k, 300.0 + 190.0 * k),
+        0.12, 1.0, 0.7, 0.9 * k,
+    )
+    for k, (r, turn) in enumerate(zip((1.1, 1.6, 1.3, 2.1, 1.2, 1.8, 1.4, 2.3), 0.3 + 2.4 * np.arange(8), strict=True))
+]  # fmt: skip
 
 
 def drawn(components, seed=1, target_id=7):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from astropy import units
 from astropy.wcs import WCS
-from drawn_lens import COMPANIONS, DEFLECTOR, LENS, SOURCE, drawn
+from drawn_lens import COMPANIONS, CROWD, DEFLECTOR, LENS, SOURCE, drawn
 
 from scanner.modelling import scene_fit
 from scanner.modelling.candidate import model_cutout, position_angle_deg
@@ -88,6 +88,12 @@ def test_galaxies_of_two_colours_are_no_lens():
     model, _ = model_cutout(drawn([DEFLECTOR, *COMPANIONS]), "tile", "of-the-files")
     assert model.verdict in ("no evidence", "better without a lens")
     assert model.n_companions_without_lens >= 2
+
+
+def test_a_crowd_is_no_lens_though_a_source_could_show_several_of_its_galaxies():
+    model, _ = model_cutout(drawn([DEFLECTOR, *CROWD]), "tile", "of-the-files")
+    assert model.n_companions_without_lens >= len(CROWD)
+    assert model.verdict in ("no evidence", "better without a lens")
 
 
 def test_bad_pixels_are_a_status_and_no_crash(lens_cutout):
