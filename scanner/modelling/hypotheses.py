@@ -56,8 +56,12 @@ def compare(problem: Problem) -> Comparison:
         alone = max(alone, with_more(problem, again, MOST_UNLENSED), key=lambda one: one.ln_evidence)
     if len(alone.scene.galaxies) > MOST_GALAXIES:
         # And what the other needed, the lens may have beside it.
-        lens = with_more(problem, lens, MOST_UNLENSED)
+        lens = _polished(problem, with_more(problem, lens, MOST_UNLENSED))
     return Comparison(lens, alone)
+
+
+def _polished(problem: Problem, one: Fit) -> Fit:
+    return one if one.converged else fit(problem, one.scene, _POLISH_STEPS)
 
 
 def _images(problem: Problem, lens: Fit) -> list[Float64]:
@@ -162,8 +166,9 @@ def fit_lens(problem: Problem, alone: Fit) -> Fit:
     plain = next((one for one in finalists if len(one.scene.galaxies) == 1), None)
     if plain is not None and len(_different([*goes_on, plain], _FINALISTS + 1)) > len(goes_on):
         goes_on = [*goes_on[: _FINALISTS - 1], plain]
-    best = max((with_more(problem, one, MOST_GALAXIES) for one in goes_on), key=lambda one: one.ln_evidence)
-    return best if best.converged else fit(problem, best.scene, _POLISH_STEPS)
+    return _polished(
+        problem, max((with_more(problem, one, MOST_GALAXIES) for one in goes_on), key=lambda one: one.ln_evidence)
+    )
 
 
 def _different(fits: list[Fit], most: int) -> list[Fit]:

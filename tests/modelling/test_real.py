@@ -17,8 +17,8 @@ def test_the_inner_ring_of_the_jackpot(real):
     cutout = replace(cutout, nisp=np.full_like(cutout.nisp, np.nan))
     model, _ = model_cutout(cutout, "hst", "of-the-file")
     assert model.bands == ("VIS",)
-    # Not certified: at the S/N of this image no smooth model fits (chi squared 1.6 a pixel), and the status says so.
-    assert (model.status, model.verdict) == ("poor fit", "consistent")
+    # Not certified: at the S/N of this image (1.2 of chi squared a pixel) the fit of nine galaxies does not settle.
+    assert (model.status, model.verdict) == ("not converged", "consistent")
     assert model.ln_evidence_ratio > 100.0
     # Gavazzi et al. (2008): 1.43" ± 0.01".
     assert model.mass.theta_e_arcsec == pytest.approx(1.43, rel=0.05)
