@@ -64,7 +64,7 @@ def recovery_(
     """
     # Curve fitting takes a second to import, which --help should not wait for.
     from scanner.recovery.completeness import LEAST_LENSES
-    from scanner.recovery.selection import PAGE, read
+    from scanner.recovery.selection import CARD, PAGE, read
 
     report = recover(
         run_folder,
@@ -92,5 +92,5 @@ def recovery_(
     except InputMissingError:
         click.echo(f"Fewer than {LEAST_LENSES} came out as lenses, too few for a completeness: paint more with --n.")
     else:
-        click.echo(f"{selection.sentences()} Look at {out / PAGE}.")
+        click.echo(f"{selection.sentences()} Look at {out / PAGE}; {out / CARD} is for a card.")
     return EXIT_SOME_FAILED if report.failed else 0

@@ -46,7 +46,7 @@ FATE_COLUMNS: tuple[Column, ...] = (
     Column("grid_value", "float32", "", "Its grid value", "stat.likelihood"),
     Column("ranking_score", "float64", "", "What ranks it in this run; NaN: not scored", "stat.value"),
     Column("is_candidate", "bool", "", "It passes the threshold of the run", "meta.code;src.class"),
-    Column("rank", "int64", "", "1 + objects of the run's catalogue that rank higher; -1: not scored", "meta.id"),
+    Column("rank", "int64", "", "1 + other objects of the run that rank higher; -1: not scored", "meta.id"),
 )
 COLUMNS: tuple[Column, ...] = (*TRUTH_COLUMNS, *PLACE_COLUMNS, *FATE_COLUMNS)
 SCHEMA: pa.Schema = pa.schema([item.field() for item in COLUMNS])

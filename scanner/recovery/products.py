@@ -23,11 +23,13 @@ from scanner.recovery.completeness import AXES, TOGETHER, Axis, Bin, Cut, Painte
 from scanner.recovery.lenses import LENSES, Fate
 from scanner.recovery.purity import Assumptions, ScannedRun, Yield, list_lengths, recall_ratio, yields
 from scanner.recovery.selection import (
+    CARD,
     PAGE,
     SELECTION,
     TABLE,
     SelectionFunction,
     SkyMap,
+    card,
     completeness_map,
     completeness_table,
 )
@@ -147,6 +149,7 @@ def made(
         FITS: fits_bytes(table, facts),
         MAP: sky.to_fits(run.title),
         PAGE: render(selection, lenses, counted, sky).encode(),
+        CARD: card(selection, lenses).encode(),
     }
     sha256 = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     return {**files, SELECTION: selection.model_copy(update={"sha256": sha256}).to_bytes()}

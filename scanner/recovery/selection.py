@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ import pyarrow.parquet
 
 from scanner.catalogue.columns import Column
 from scanner.errors import ContentError, InputMissingError
+from scanner.interval import wilson_interval
 from scanner.records import Float64, Int64, SealedRecord
 from scanner.recovery.completeness import AXES, Bin, Cut, PaintedLenses, SmoothModel
 from scanner.recovery.lenses import LENSES
@@ -22,7 +24,9 @@ from scanner.recovery.purity import Assumptions, RecallRatio, ScannedRun, Yield
 from scanner.sphere import cell_numbers
 from scanner.storage import Store
 
-SELECTION, TABLE, PAGE = "selection-function.json", "completeness.parquet", "recovery.html"
+SELECTION, TABLE, PAGE, CARD = "selection-function.json", "completeness.parquet", "recovery.html", "card.md"
+#: Edges of the card's table: Einstein radius in arcsec, signal-to-noise ratio of visible arcs.
+_CARD_RADII, _CARD_SNR = (0.0, 0.8, 1.3, 10.0), (25.0, 100.0, 1e5)
 _AGAIN = "give the command 'scanner recovery' again"
 #: Lenses of the population that the map averages over in each cell, and cells at once.
 _POPULATION, _CELLS_AT_ONCE = 300, 200
@@ -139,6 +143,32 @@ def _content(folder: Store, name: str) -> bytes:
     except FileNotFoundError:
         where = folder.where(name)
         raise InputMissingError(f"{where}: is not there; name the folder that 'scanner recovery' has finished.") from None
+
+
+def card(selection: SelectionFunction, lenses: PaintedLenses) -> str:
+    """A paragraph and a table in Markdown for the card of a bundle: what the run makes candidates of, visible lenses only."""
+    names = [axis.name for axis in AXES]
+    radius, snr = (lenses.values[:, names.index(name)] for name in ("theta_e", "arc_snr"))
+    found = lenses.found(Cut(kind="candidates"))
+
+    def cell(low: float, high: float, least: float, most: float) -> str:
+        within = lenses.is_visible & (radius >= low) & (radius < high) & (snr >= least) & (snr < most)
+        n = int(within.sum())
+        return f"{_percent(wilson_interval(int((within & found).sum()), n))}, n {n:,}" if n else "–"
+
+    faint, bright, most = _CARD_SNR
+    columns = ((faint, bright), (bright, most), (0.0, most))
+    rows = [
+        " | ".join([f"| {low:g}″ to {high:g}″", *(cell(low, high, *limits) for limits in columns)]) + " |"
+        for low, high in pairwise(_CARD_RADII)
+    ]
+    return "\n".join([
+        f"# What {selection.run.title} would have found", "",
+        f"Run {selection.run.run}, bundle {selection.run.bundle}. {selection.sentences()}", "",
+        f"| Einstein radius | S/N {faint:g} to {bright:g} | S/N {bright:g} or more | all visible lenses |", "|---|---|---|---|",
+        *rows, "",
+        "Share of painted lenses that become candidates [95%, Wilson], and how many were painted.", "",
+    ])  # fmt: skip
 
 
 def completeness_table(counted: Sequence[Bin]) -> pa.Table:

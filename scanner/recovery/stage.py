@@ -245,8 +245,8 @@ def _jobs(
 def ranked(lenses: pa.Table, catalogue: Catalogue, ranked_by: RankedBy, duplicate_radius_arcsec: float) -> pa.Table:
     """Lenses with the rank that each would have in the run, and what ranks it.
 
-    The rank is one more than the number of objects of the catalogue that rank higher. Where tiles overlap, a better object of
-    another tile within the duplicate radius is the same object: its rank counts.
+    The rank is one more than the number of objects of the catalogue that rank higher. A lens takes the place of its deflector:
+    objects of the catalogue within the duplicate radius, of whatever tile, are the lens itself and not counted.
 
     Parameters
     ----------
@@ -257,32 +257,29 @@ def ranked(lenses: pa.Table, catalogue: Catalogue, ranked_by: RankedBy, duplicat
     ranked_by
         What ranks its objects, see :data:`scanner.catalogue.rank.BEST_FIRST`.
     duplicate_radius_arcsec
-        Within which rows of two tiles are one object.
+        Within which rows are one object.
     """
     probability, grid = (lenses[name].to_numpy() for name in ("probability", "grid_value"))
     keys = ranking_keys(probability, grid, ranked_by)
-    scored, tile = keys > 0, np.asarray(lenses["tile_id"].to_pylist(), dtype=object)
+    scored, itself_higher = keys > 0, np.zeros(len(lenses), dtype=np.int64)
     places = cKDTree(unit_vectors(lenses["ra"].to_numpy(), lenses["dec"].to_numpy())) if len(lenses) else None
-    wanted = ["p_calibrated", "grid_value", "ra", "dec", "tile_id"]
+    wanted = ["p_calibrated", "grid_value", "ra", "dec"]
     files = pyarrow.dataset.dataset([str(path) for path in catalogue.files()], schema=catalogue.schema, format="parquet")
+    order = np.sort(keys[scored])
+    higher = np.zeros(len(order) + 1, dtype=np.int64)
     for batch in files.to_batches(columns=wanted):
         if places is None or not len(batch):
             continue
         theirs = ranking_keys(batch["p_calibrated"].to_numpy(), batch["grid_value"].to_numpy(), ranked_by)
+        # Of each object, how many lenses it ranks higher than.
+        higher += np.bincount(np.searchsorted(order, theirs, side="left"), minlength=len(higher))
         at = unit_vectors(batch["ra"].to_numpy(), batch["dec"].to_numpy())
         near = places.query_ball_point(at, chord(duplicate_radius_arcsec))
         for row in np.flatnonzero([len(found) > 0 for found in near]).tolist():
-            for lens in near[row]:
-                if scored[lens] and batch["tile_id"][row].as_py() != tile[lens]:
-                    keys[lens] = max(keys[lens], theirs[row])
-    order = np.sort(keys[scored])
-    higher = np.zeros(len(order) + 1, dtype=np.int64)
-    for batch in files.to_batches(columns=wanted[:2]):
-        theirs = ranking_keys(batch["p_calibrated"].to_numpy(), batch["grid_value"].to_numpy(), ranked_by)
-        # Of each object, how many lenses it ranks higher than.
-        higher += np.bincount(np.searchsorted(order, theirs, side="left"), minlength=len(higher))
+            itself_higher[near[row]] += theirs[row] > keys[near[row]]
     rank = np.full(len(lenses), -1, dtype=np.int64)
     rank[scored] = 1 + np.append(higher[::-1].cumsum()[::-1], 0)[1:][np.searchsorted(order, keys[scored], side="left")]
+    rank[scored] -= itself_higher[scored]
     score = np.where(scored, grid if ranked_by == "grid" else probability, np.nan).astype(np.float64)
     for name, values in (("rank", rank), ("ranking_score", score)):
         column = lenses.schema.get_field_index(name)

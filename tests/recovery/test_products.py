@@ -25,7 +25,7 @@ from scanner.recovery import products
 from scanner.recovery.lenses import LENSES
 from scanner.recovery.products import FITS, MAP
 from scanner.recovery.purity import Assumptions
-from scanner.recovery.selection import PAGE, SELECTION, TABLE, read
+from scanner.recovery.selection import CARD, PAGE, SELECTION, TABLE, read
 from scanner.storage import open_store
 
 
@@ -45,10 +45,10 @@ def test_the_record_holds_what_was_painted(drawn, recovery):
 
 def test_the_same_lenses_give_the_same_files(drawn, recovery):
     made = products.made((recovery / LENSES).read_bytes(), run_of(drawn), Assumptions())
-    assert list(made) == [TABLE, FITS, MAP, PAGE, SELECTION]
+    assert list(made) == [TABLE, FITS, MAP, PAGE, CARD, SELECTION]
     assert made == {name: (recovery / name).read_bytes() for name in made}
     said = json.loads(made[SELECTION])["sha256"]
-    assert said == {name: hashlib.sha256(made[name]).hexdigest() for name in (TABLE, FITS, MAP, PAGE)}
+    assert said == {name: hashlib.sha256(made[name]).hexdigest() for name in (TABLE, FITS, MAP, PAGE, CARD)}
 
 
 def test_lenses_that_nobody_could_see_are_refused(drawn):
@@ -94,6 +94,20 @@ def test_the_page_is_one_small_file_that_needs_no_network(recovery):
     assert page.count("data:image/webp;base64,") == 5
     assert "completeness against properties of lenses" in page
     assert "<td>candidates</td>" in page
+
+
+def test_the_card_states_completeness_with_n_and_interval(recovery):
+    selection, lenses = read(store(recovery))
+    text = (recovery / CARD).read_text(encoding="utf-8")
+    assert selection.sentences() in text
+    radius, snr = lenses.values[:, 0], lenses.values[:, 1]
+    within = lenses.is_visible & (radius >= 0.8) & (radius < 1.3) & (snr >= 100)
+    share = 100 * lenses.is_candidate[within].mean()
+    (row,) = [line for line in text.splitlines() if line.startswith("| 0.8″ to 1.3″")]
+    assert re.search(rf"\| {share:.0f}% \[\d+%, \d+%\], n {within.sum()} \|", row)
+    numbers = [int(n.replace(",", "")) for n in re.findall(r"n ([\d,]+)", text)]
+    # Of each row the last is the sum, and all of them together are the visible lenses.
+    assert sum(numbers[2::3]) == sum(numbers) / 2 == selection.n_visible
 
 
 def test_other_lenses_than_the_recordss_are_refused(drawn, recovery, tmp_path):

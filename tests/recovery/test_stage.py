@@ -41,7 +41,7 @@ def test_each_lens_has_a_row_with_its_fate_and_its_rank(recovered, finished_run)
     assert [row["target_id"] for row in rows] == list(range(N))
     assert sum(report.record.fates.values()) == N
     assert {row["fate"] for row in rows} <= set(FATES)
-    catalogue = scanner.open(finished_run).objects.to_table(columns=["p_calibrated", "grid_value"]).to_pylist()
+    catalogue = scanner.open(finished_run).objects.to_table(columns=["p_calibrated", "grid_value", "ra", "dec"]).to_pylist()
     ranked = [row for row in rows if row["rank"] > 0]
     assert len(ranked) >= 2
     for row in rows:
@@ -49,10 +49,30 @@ def test_each_lens_has_a_row_with_its_fate_and_its_rank(recovered, finished_run)
         assert row["deflector_is_real"] == (row["host_id"] != -1)
     for row in ranked:
         mine = (row["probability"], np.nan_to_num(row["grid_value"], nan=-1.0))
-        better = sum((one["p_calibrated"], np.nan_to_num(one["grid_value"], nan=-1.0)) > mine for one in catalogue)
-        # Where tiles overlap, a better object of another tile may be the same one.
-        assert 1 <= row["rank"] <= 1 + better
-    assert any(row["rank"] == 1 + sum(one["p_calibrated"] > row["probability"] for one in catalogue) for row in ranked)
+        others = [one for one in catalogue if not is_at(one, row)]
+        better = sum((one["p_calibrated"], np.nan_to_num(one["grid_value"], nan=-1.0)) > mine for one in others)
+        assert row["rank"] == 1 + better
+
+
+def is_at(one, row, radius_arcsec=0.5):
+    """Whether an object of the catalogue lies where a lens does."""
+    east = (one["ra"] - row["ra"]) * np.cos(np.radians(row["dec"]))
+    return np.hypot(east, one["dec"] - row["dec"]) * 3600 < radius_arcsec
+
+
+def test_a_lens_takes_the_place_of_its_deflector_in_the_rank(recovered, finished_run):
+    run = scanner.open(finished_run)
+    best, second = run.query(top=2, arrow=True).to_pylist()
+    lenses = pq.read_table(recovered[0] / "lenses.parquet").slice(0, 1)
+    for name, value in (("ra", best["ra"]), ("dec", best["dec"]), ("probability", second["p_calibrated"] * 0.9999)):
+        field = lenses.schema.field(name)
+        lenses = lenses.set_column(lenses.schema.get_field_index(name), field, pa.array([value], field.type))
+    catalogue = run.published.open_catalogue()
+    at_best = stage.ranked(lenses, catalogue, "probability", 0.5)["rank"].to_pylist()
+    field = lenses.schema.field("dec")
+    away = lenses.set_column(lenses.schema.get_field_index("dec"), field, pa.array([best["dec"] + 1.0]))
+    # The best object is its deflector, so that it has only the second one before it.
+    assert (at_best, stage.ranked(away, catalogue, "probability", 0.5)["rank"].to_pylist()) == ([2], [3])
 
 
 @pytest.mark.usefixtures("without_workers")
@@ -138,7 +158,7 @@ def test_the_verb_makes_the_selection_function_and_takes_up_grades(recovered, fi
     place = Place(f"{best['run']}/{best['tile_id']}/{best['target_id']}", best["name"], best["ra"], best["dec"])
     GradeStore(tmp_path / "grades.sqlite").give(place, "Ann", "A")
     code, text = said(capsys, *asked, "--grades", tmp_path / "grades.sqlite", "--density", 20)
-    assert (code, f"Look at {out / 'recovery.html'}." in text) == (0, True), text
+    assert (code, f"Look at {out / 'recovery.html'}; {out / 'card.md'} is for a card." in text) == (0, True), text
     selection = json.loads((out / "selection-function.json").read_text())
     assert selection["verdicts"] == [[1, True]]
     assert selection["assumptions"]["density_deg2"] == 20.0

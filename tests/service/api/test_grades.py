@@ -84,7 +84,15 @@ def test_undo_brings_the_earlier_grade_back(served, listed_ids):
 
 def test_what_is_no_grade_is_refused(served, listed_ids):
     named(served, "Ann")
-    wrong = [{"grade": "D"}, {"grade": "a"}, {"grade": None}, {}, "A", {"grade": "A", "by": "Bob"}, {"grade": "A", "tags": ["disc"]}]
+    wrong = [
+        {"grade": "D"},
+        {"grade": "a"},
+        {"grade": None},
+        {},
+        "A",
+        {"grade": "A", "by": "Bob"},
+        {"grade": "A", "tags": ["disc"]},
+    ]
     for said in [*wrong, {"grade": "A", "comment": "x" * 2001}]:
         assert served.client.post(f"{API}/{listed_ids[0]}", json=said).status_code == 400, said
     assert served.context.grades.standing() == ()
