@@ -73,6 +73,10 @@ MEMBER_PIXELS: dict[MemberName, int] = {member: pixels for member, (_, pixels) i
 CodecName = Literal["exact", "compact"]
 #: Whether a bundle's screen is used; ``auto``: where it loses little (:meth:`scanner.ensemble.bundle.Bundle.screening`).
 ScreenChoice = Literal["auto", "bundle", "none"]
+#: How an image is resampled. ``spline``: the scan's own, see :func:`scanner.sky.warp.warp`. The others are reproject's:
+#: ``interp`` bilinear, ``adaptive`` by a Gaussian that follows the pixels (DeForest 2004), ``exact`` by the overlap of pixels.
+ResamplingMethod = Literal["spline", "interp", "adaptive", "exact"]
+RESAMPLING_METHODS: tuple[ResamplingMethod, ...] = get_args(ResamplingMethod)
 
 #: A number in a record that is neither infinite nor NaN.
 Finite = Annotated[float, Field(allow_inf_nan=False)]

@@ -12,7 +12,6 @@ from scanner.cli.output import standard_output
 from scanner.interface.opened import Survey, merged_survey
 from scanner.interface.progress import counted
 from scanner.storage import join
-from scanner.survey.published import results_key
 
 config_option = click.option(
     "--config", "config_file", type=click.Path(path_type=Path), help="TOML file with settings; [catalogue] and [storage] count."
@@ -67,6 +66,8 @@ def merge(
         anonymous=anonymous,
         progress=True,
     )
+    from scanner.survey.published import results_key
+
     version = merged.version
     if not merged.is_new:
         click.echo(f"{out}: these runs were merged before, as version {version.number}; it is the current one.")

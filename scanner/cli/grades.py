@@ -15,15 +15,14 @@ from pydantic import ValidationError
 from scanner import config as configuration
 from scanner.cli.options import in_sections
 from scanner.errors import InputMissingError, UsageError
-from scanner.grading.agreement import Agreement, Pair
 from scanner.grading.grade import GRADES, SETTLED_ABOVE, SETTLED_BELOW, grader_name
-from scanner.grading.store import GradeStore
-from scanner.interval import Interval
 
 if TYPE_CHECKING:
+    from scanner.grading.agreement import Agreement, Pair
     from scanner.grading.campaign import Campaign, Order
     from scanner.grading.campaign import State as CampaignState
     from scanner.grading.crowd import Crowd
+    from scanner.interval import Interval
 
 CREATE_SECTIONS = {
     "Which objects": ("top", "cone", "sql", "names", "control", "order", "seed"),
@@ -65,6 +64,7 @@ def export(file: Path, out: Path, least_graders: int) -> None:
     """Write OUT, one row a graded object: votes, median grade, proposed label; .csv, .ecsv, .fits, .vot or .parquet."""
     from scanner.atomic_file import write_atomically
     from scanner.grading.labels import LABEL_FORMATS, LABELS, label_bytes, label_table
+    from scanner.grading.store import GradeStore
     from scanner.query.formats import FILE_FORMATS
 
     formats = {suffix: name for name in LABEL_FORMATS for suffix in FILE_FORMATS[name].suffixes}
@@ -84,6 +84,7 @@ def export(file: Path, out: Path, least_graders: int) -> None:
 def agreement(file: Path, as_json: bool) -> None:
     """Say how far graders agree: kappas with 95% intervals, tables of every two."""
     from scanner.grading.agreement import agreement as compare
+    from scanner.grading.store import GradeStore
 
     found = compare(GradeStore.existing(file).standing())
     if as_json:
@@ -138,6 +139,7 @@ def posterior(
     from scanner.grading.campaign import Campaigns
     from scanner.grading.crowd import crowd, known_answers
     from scanner.grading.labels import LABEL_FORMATS
+    from scanner.grading.store import GradeStore
     from scanner.grading.training_set import graded_rows
     from scanner.labels.table import read_labels
     from scanner.query.formats import FILE_FORMATS, format_of
@@ -181,6 +183,7 @@ def posterior(
 def dataset(file: Path, folders: tuple[str, ...], out: Path, least_graders: int, config_file: Path | None) -> None:
     """Make a labelled dataset for 'scanner train' and 'scanner evaluate' of the graded objects of some runs or surveys."""
     from scanner.grading.labels import label_rows
+    from scanner.grading.store import GradeStore
     from scanner.grading.training_set import graded_rows, write_training_set
     from scanner.survey.published import open_published
 
@@ -251,6 +254,7 @@ def create(
 ) -> None:
     """Begin the campaign NAME over objects of the run or survey in FOLDER, which 'scanner serve' shows."""
     from scanner.grading.campaign import Campaigns, Plan, Subject, choose, matched
+    from scanner.grading.store import GradeStore
     from scanner.labels.table import read_labels
     from scanner.query.region_input import parse_cone
     from scanner.survey.published import open_published
@@ -301,6 +305,7 @@ def create(
 def status(file: Path, name: str | None, as_json: bool) -> None:
     """Say how far a campaign is, or all of them, and each grader."""
     from scanner.grading.campaign import Campaigns
+    from scanner.grading.store import GradeStore
 
     campaigns = Campaigns(GradeStore.existing(file))
     found = campaigns.all() if name is None else (campaigns.get(name),)
@@ -316,6 +321,7 @@ def _state_command(verb: str, state: CampaignState, does: str) -> None:
     @click.argument("name")
     def command(file: Path, name: str) -> None:
         from scanner.grading.campaign import Campaigns
+        from scanner.grading.store import GradeStore
 
         click.echo(_campaign_lines(Campaigns(GradeStore.existing(file)).set_state(name, state)))
 

@@ -9,7 +9,6 @@ import click
 
 from scanner.errors import UsageError
 from scanner.interface import labels as interface
-from scanner.labels.importing import LEFT_OUT
 from scanner.labels.table import PRESETS, Purpose
 
 
@@ -74,6 +73,8 @@ def import_(
     )
     click.echo(f"{out}: {made.n_objects:,} objects, {made.n_lenses:,} of them lenses, for {made.purpose}")
     if made.n_left_out:
+        from scanner.labels.importing import LEFT_OUT
+
         counts = ", ".join(f"{n:,} {reason}" for reason, n in made.n_left_out.items())
         click.echo(f"left out: {counts}; {out / LEFT_OUT} says why")
     for tile in made.failed_tiles:

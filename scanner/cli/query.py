@@ -8,30 +8,31 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-import pyarrow as pa
 
 from scanner import __version__
 from scanner.atomic_file import write_atomically
-from scanner.catalogue.export import TableFact, TableHeading
 from scanner.cli.options import in_sections, storage_options
 from scanner.config import StorageConfig
 from scanner.errors import UsageError
-from scanner.interface.objects import region_of
-from scanner.interface.opened import Opened
-from scanner.query.catalogue import Catalogue
-from scanner.query.database import DatabaseLimits, time_limit
 from scanner.query.formats import FILE_FORMATS, format_of, terminal_lines
-from scanner.query.region import Cone, Region, overlapping
-from scanner.query.search import SEPARATION_COLUMN, Search, count, search
-from scanner.query.sql import SqlLimits, run_sql
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from scanner.catalogue.export import TableHeading
+    from scanner.query.catalogue import Catalogue
+    from scanner.query.database import DatabaseLimits
+    from scanner.query.region import Region
+    from scanner.query.search import Search
 
 #: Rows that the terminal shows where no number is asked for.
 PRINTED_ROWS = 20
 #: What it shows of them where no columns are asked for; a narrow terminal leaves out the last ones.
 PRINTED_COLUMNS = (
-    "rank", "p_calibrated", "is_candidate", "name", SEPARATION_COLUMN.name, "ra", "dec", "magnitude_vis", "grid_value",
+    "rank", "p_calibrated", "is_candidate", "name", "separation", "ra", "dec", "magnitude_vis", "grid_value",
     "known_name", "flags",
 )  # fmt: skip
 SECTIONS = {
@@ -105,6 +106,10 @@ def query(
     shown. Several folders can be asked by --sql only, each as "name".objects; the first also without name. That nothing was
     found is an answer (exit code 0).
     """
+    from scanner.query.database import DatabaseLimits, time_limit
+    from scanner.query.search import Search
+    from scanner.query.sql import SqlLimits, run_sql
+
     asked = {"--cone": cone, "--polygon": polygon, "--moc": moc, "--name": name, "--id": candidate_id}
     asked |= {"--candidates": "" if candidates else None, "--min-score": None if min_score is None else f"{min_score:g}"}
     if send_to is not None and out is None:
@@ -162,6 +167,8 @@ def query(
 def _region(cone: str | None, polygon: str | None, moc: str | None, storage: StorageConfig) -> Region | None:
     if sum(one is not None for one in (cone, polygon, moc)) > 1:
         raise UsageError("Give one of --cone, --polygon and --moc.")
+    from scanner.interface.objects import region_of
+
     return region_of(cone, polygon, moc, storage)
 
 
@@ -169,6 +176,8 @@ def _open(
     locations: tuple[str, ...], version: int | None, storage: StorageConfig, cache: Path | None, limits: DatabaseLimits
 ) -> tuple[dict[str, Catalogue], list[str]]:
     """The catalogues by their names in SQL, and their titles."""
+    from scanner.interface.opened import Opened
+
     catalogues: dict[str, Catalogue] = {}
     titles = []
     for location in locations:
@@ -194,6 +203,9 @@ def _refuse_beside_sql(*options: Mapping[str, object]) -> None:
 
 def _answer(catalogue: Catalogue, question: Search, max_rows: int, *, printed: bool) -> tuple[int, pa.Table]:
     """How many objects there are, and those that were asked for."""
+    from scanner.query.region import Cone
+    from scanner.query.search import SEPARATION_COLUMN, count, search
+
     known = {*catalogue.schema.names, *([SEPARATION_COLUMN.name] if isinstance(question.region, Cone) else [])}
     if question.columns is None:
         names = PRINTED_COLUMNS if printed else (*catalogue.schema.names, SEPARATION_COLUMN.name)
@@ -207,6 +219,8 @@ def _answer(catalogue: Catalogue, question: Search, max_rows: int, *, printed: b
 
 
 def _why_nothing(catalogue: Catalogue, region: Region | None) -> str:
+    from scanner.query.region import overlapping
+
     if catalogue.n_rows == 0:
         return "Nothing was found: the catalogue is empty."
     if region is not None and not overlapping(region.ranges(), *catalogue.bounds.T).any():
@@ -226,6 +240,8 @@ def _print(answer: pa.Table, n_found: int, *, more_by_top: bool) -> None:
 
 
 def _heading(titles: list[str], asked: Mapping[str, str | None]) -> TableHeading:
+    from scanner.catalogue.export import TableFact, TableHeading
+
     question = " ".join(f"{name} {shlex.quote(value)}" if value else name for name, value in asked.items() if value is not None)
     entries = (
         TableFact("software", "CREATOR", f"scanner {__version__}", "software that made this table"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -11,9 +12,10 @@ from rich.table import Table
 from scanner.cli.options import storage_options
 from scanner.cli.output import standard_output
 from scanner.config import StorageConfig
-from scanner.cutouts.codec import CODECS
 from scanner.interface.opened import Run
-from scanner.survey.replay import ReplayedValue, ReplayReport
+
+if TYPE_CHECKING:
+    from scanner.survey.replay import ReplayedValue, ReplayReport
 
 #: Exit code where the result is not the run's; another one than those of errors (:mod:`scanner.errors`).
 EXIT_DIFFERENT = 4
@@ -88,6 +90,8 @@ def _mark(agreement: str) -> str:
 def _distance(report: ReplayReport) -> str:
     if report.pixels.codec is None:
         return "–"
+    from scanner.cutouts.codec import CODECS
+
     unit = "σ" if CODECS[report.pixels.codec].largest_error is None else "half steps"
     return f"at most {report.pixels.largest_distance:.2g} {unit} off"
 

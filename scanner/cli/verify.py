@@ -8,7 +8,6 @@ from scanner.cli.options import storage_options
 from scanner.config import StorageConfig
 from scanner.errors import ContentError
 from scanner.interface.progress import counted
-from scanner.interface.verify import IN_WORDS, verified
 
 
 @click.command()
@@ -22,6 +21,8 @@ def verify(path: str, deep: bool, as_json: bool, storage: StorageConfig) -> int:
     PATH holds a run, a survey, a bundle, a store of bundles, a dataset or a cutout store. Nothing is changed; every file that
     is damaged or missing is named, with what makes it whole again. Exit codes: 0 whole, 66 nothing to verify, 78 damaged.
     """
+    from scanner.interface.verify import IN_WORDS, verified
+
     found = verified(path, storage, deep=deep, progress=True)
     if as_json:
         click.echo(found.model_dump_json(indent=2))

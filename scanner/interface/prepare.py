@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import shutil
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from scanner import config as configuration
+from scanner.config import StorageConfig
 from scanner.errors import InputMissingError, UsageError, importing
 from scanner.imaging_surveys import ImagingSurvey, find_survey
 from scanner.interface.progress import bar
 from scanner.processes import script_kept_from_children, sigterm_interrupts
-from scanner.records import Band, BandFiles, ImageRef
-from scanner.survey.scan.machine import cores
+from scanner.records import Band, BandFiles, ImageRef, ResamplingMethod
+from scanner.storage import is_remote, open_store, split
 
 if TYPE_CHECKING:
     from scanner.sky.prepare import Source
-    from scanner.sky.regrid import Method
 
-_COMPANION = re.compile(r"(?<![A-Za-z])(?P<role>RMS|ERR|FLAG|PSF)(?![A-Za-z])", re.IGNORECASE)
-_ROLES = {"RMS": "rms", "ERR": "rms", "FLAG": "flag", "PSF": "psf"}
+#: Word in the name of a companion → what it is to its image.
+_ROLES = {
+    "RMS": "rms",
+    "ERR": "rms",
+    "FLAG": "flag",
+    "PSF": "psf",
+    **dict.fromkeys(("WHT", "WEIGHT", "IVM", "IVAR"), "weight"),
+}
+_COMPANION = re.compile(rf"(?<![A-Za-z])(?P<role>{'|'.join(_ROLES)})(?![A-Za-z])", re.IGNORECASE)
+#: Words that only images have in their names, such as Hubble's x_drz.fits beside x_wht.fits.
+_IMAGE_WORD = re.compile(r"(?<![A-Za-z])(SCI|DR[ZC]|IMG|IMAGE)(?![A-Za-z])", re.IGNORECASE)
 _ASSIGNMENT = re.compile(r"(?P<band>VIS|Y|J|H)=(?P<location>.+)", re.IGNORECASE)
-_LEFT_OUT = re.compile(r"(?<![A-Za-z])(BGMOD|BKG|SEGMAP|SEGM?|CAT|WHT|CTX|EXP|WEIGHT|MASK)(?![A-Za-z])", re.IGNORECASE)
+_LEFT_OUT = re.compile(r"(?<![A-Za-z])(BGMOD|BKG|SEGMAP|SEGM?|CAT|CTX|EXP|MASK)(?![A-Za-z0-9])", re.IGNORECASE)
+#: Below the folder of the tiles: images of object stores, until the tiles are made.
+FETCHED = ".fetched"
 
 
 def prepare(
@@ -30,13 +46,16 @@ def prepare(
     out: str | Path,
     *,
     survey: str | Path | ImagingSurvey = "euclid",
-    method: Method = "spline",
+    method: ResamplingMethod = "spline",
     match_background: bool = False,
     fwhm_arcsec: Mapping[Band, float] | None = None,
     zero_points: Mapping[Band, float] | None = None,
     tile_pixels: int | None = None,
     name: str | None = None,
     workers: int | None = None,
+    config: str | Path | None = None,
+    endpoint: str | None = None,
+    anonymous: bool | None = None,
     progress: bool | None = None,
 ) -> Path:
     """Make tiles on the grid that is scanned of any survey's images, as ``scanner prepare`` does.
@@ -48,8 +67,9 @@ def prepare(
     ----------
     images
         Images and folders of images, sorted by the filters in their names; or by the inputs VIS, Y, J, H that they stand for.
-        Files that are called alike but for the word RMS (or ERR), FLAG or PSF are companions of an image; so is an extension
-        ERR.
+        Those on object stores (``s3://…``) are fetched into ``out`` first, and removed when the tiles are made.
+        Files that are called alike but for the word RMS (or ERR), WHT (or WEIGHT, IVM, IVAR: inverse variance), FLAG or PSF
+        are companions of an image; so is an extension ERR.
     out
         Folder for the tiles and ``tile-list.txt``.
     survey
@@ -68,6 +88,8 @@ def prepare(
         What the ids of tiles begin with; the folder's name by default.
     workers
         Processes that make tiles; by default one a core, but no more than there are tiles.
+    config, endpoint, anonymous
+        How object stores are reached: a TOML file, or the settings themselves.
     progress
         Show a bar; by default on a terminal and in a notebook.
 
@@ -89,35 +111,59 @@ def prepare(
     """
     from scanner.sky.prepare import TILE_PIXELS, PrepareRequest
     from scanner.sky.prepare import prepare as make
+    from scanner.survey.scan.machine import cores
 
     if method != "spline":
         with importing(f"resampling by {method}", "prepare"):
             import reproject  # noqa: F401
     known = survey if isinstance(survey, ImagingSurvey) else find_survey(str(survey))
-    folder = Path(out)
-    request = PrepareRequest(
-        sources=tuple(sources(images, known, zero_points or {})),
-        name=name or re.sub(r"[^A-Za-z0-9._+-]", "_", folder.resolve().name).lstrip(".") or "tile",
-        method=method,
-        tile_pixels=TILE_PIXELS if tile_pixels is None else tile_pixels,
-        match_background=match_background,
-        fwhm_arcsec=dict(fwhm_arcsec or {}),
-    )
+    folder = Path(out).resolve()
+    storage = configuration.load_storage(config, endpoint, anonymous)
     with script_kept_from_children(), sigterm_interrupts(), bar("preparing tiles", shown=progress, unit="tiles") as move:
-        return make(
+
+        def here(location: str) -> ImageRef:
+            if is_remote(location):
+                move(0, 1, f"fetching {split(location)[1]}")
+            return _here(location, folder / FETCHED, storage)
+
+        request = PrepareRequest(
+            sources=tuple(sources(images, known, zero_points or {}, storage, here)),
+            name=name or re.sub(r"[^A-Za-z0-9._+-]", "_", folder.name).lstrip(".") or "tile",
+            method=method,
+            tile_pixels=TILE_PIXELS if tile_pixels is None else tile_pixels,
+            match_background=match_background,
+            fwhm_arcsec=dict(fwhm_arcsec or {}),
+        )
+        made = make(
             request,
-            folder,
+            Path(out),
             lambda done, total, tile_id: move(done, total, f"preparing {tile_id}".rstrip()),
             workers or cores(),
         )
+    shutil.rmtree(folder / FETCHED, ignore_errors=True)
+    return made
+
+
+def _here(location: str, folder: Path, storage: StorageConfig) -> ImageRef:
+    """A file that can be read in place: itself, or its copy in a folder of this version of it."""
+    from scanner.sky.local_files import fetched_file
+
+    if not is_remote(location):
+        return ImageRef(location)
+    place, name = split(location)
+    entry = open_store(place, storage).entry(name)
+    version = hashlib.sha256(f"{location} {entry.version if entry else ''}".encode()).hexdigest()[:16]
+    return fetched_file(ImageRef(location), folder / version, storage)
 
 
 def sources(
     images: str | Path | Iterable[str | Path] | Mapping[Band, str | Path | Iterable[str | Path]],
     survey: ImagingSurvey,
     zero_points: Mapping[Band, float],
+    storage: StorageConfig | None = None,
+    here: Callable[[str], ImageRef] = ImageRef,
 ) -> list[Source]:
-    """Images as what they stand for, with their companions; see :func:`prepare`.
+    """Images as what they stand for, with their companions; see :func:`prepare`. ``here``: makes files local.
 
     Raises
     ------
@@ -126,22 +172,22 @@ def sources(
     UsageError
         No filter of the survey stands in the name of an image, or one that stands for no input.
     """
-    given: list[tuple[Band | None, Path]] = []
-    if isinstance(images, Mapping):
-        for band, some in images.items():
-            given += [(band, path) for path in _paths(some)]
-    else:
-        given += [(None, path) for path in _paths(images)]
-    companions: dict[tuple[str, str], Path] = {}
-    plain: list[tuple[Band | None, Path]] = []
-    for band, path in given:
-        if match := _COMPANION.search(path.name):
-            companions[_stem(path), _ROLES[match["role"].upper()]] = path
-        elif not _LEFT_OUT.search(path.name):
-            plain.append((band, path))
-    filters = {path: survey.filter_in(path.name) for _, path in plain}
+    named = images.items() if isinstance(images, Mapping) else [(None, images)]
+    given: list[tuple[Band | None, str]] = []
+    for band, some in named:
+        for one in [some] if isinstance(some, str | Path) else some:
+            given += [(band, location) for location in _locations(str(one), storage or StorageConfig())]
+    companions: dict[tuple[str, str], str] = {}
+    plain: list[tuple[Band | None, str]] = []
+    for band, location in given:
+        name = split(location)[1]
+        if match := _COMPANION.search(name):
+            companions[_stem(location), _ROLES[match["role"].upper()]] = location
+        elif not _LEFT_OUT.search(name):
+            plain.append((band, location))
+    filters = {location: survey.filter_in(split(location)[1]) for _, location in plain}
     chosen = {name: band for band, name in survey.filter_of({name for name in filters.values() if name is not None}).items()}
-    found = [_source(band, path, filters[path], chosen, companions, survey, zero_points) for band, path in plain]
+    found = [_source(band, one, filters[one], chosen, companions, survey, zero_points, here) for band, one in plain]
     if not any(found):
         raise InputMissingError("No image was given; name FITS files, or folders that hold some.")
     return [one for one in found if one is not None]
@@ -149,60 +195,65 @@ def sources(
 
 def _source(
     band: Band | None,
-    path: Path,
+    location: str,
     filter_name: str | None,
     chosen: Mapping[str, Band],
-    companions: Mapping[tuple[str, str], Path],
+    companions: Mapping[tuple[str, str], str],
     survey: ImagingSurvey,
     zero_points: Mapping[Band, float],
+    here: Callable[[str], ImageRef],
 ) -> Source | None:
     """An image with its companions; None if its filter is not the nearest to any input."""
     from scanner.sky.prepare import Source
 
     if band is None and filter_name is None:
-        known = ", ".join(survey.filters)
+        known, name = ", ".join(survey.filters), split(location)[1]
         raise UsageError(
-            f"{path}: no filter of {survey.name} stands in its name ({known}); give it as VIS={path.name}, or another survey."
+            f"{location}: no filter of {survey.name} stands in its name ({known}); give it as VIS={name}, or another survey."
         )
     stands_for = band if band is not None else chosen.get(filter_name or "")
     if stands_for is None:
         return None
-    there = {
-        role: ImageRef(str(companions[_stem(path), role]))
-        for role in ("rms", "flag", "psf")
-        if (_stem(path), role) in companions
-    }
-    image = ImageRef(str(path))
-    if "rms" not in there and (own := _error_extension(path)) is not None:
+    image, stem = here(location), _stem(location)
+    there = {role: here(companions[stem, role]) for role in ("rms", "flag", "psf") if (stem, role) in companions}
+    if "rms" not in there and (own := _error_extension(image)) is not None:
         there["rms"] = own
+    weighted = "rms" not in there and (stem, "weight") in companions
     typical = survey.filters[filter_name] if filter_name is not None else None
     zero_point = zero_points.get(stands_for, typical.zero_point if typical is not None else None)
     return Source(
         band=stands_for,
         files=BandFiles(image=image, **there),
+        weight=here(companions[stem, "weight"]) if weighted else None,
         zero_point=zero_point,
         fwhm_arcsec=None if typical is None else typical.fwhm_arcsec,
     )
 
 
-def _paths(some: str | Path | Iterable[str | Path]) -> list[Path]:
-    """Files of names, of folders, and of patterns such as ``i/*.fits``."""
+def _locations(one: str, storage: StorageConfig) -> list[str]:
+    """The files of a name, of a folder, or of a pattern such as ``i/*.fits``; names that begin with "." are left out."""
     from scanner.sky.tile_files import is_image
 
-    found: list[Path] = []
-    for one in [some] if isinstance(some, str | Path) else some:
-        path = Path(one)
-        if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if is_image(file.name) and not file.name.startswith("."))
-            if not inside:
-                raise InputMissingError(f"{path}: holds no FITS image.")
-            found += inside
-        elif path.is_file():
-            found.append(path)
-        elif matches := sorted(path.parent.glob(path.name)):
-            found += matches
+    place, name = split(one)
+    if is_remote(one):
+        if is_image(one):
+            matches = [entry.name for entry in open_store(place, storage).entries() if fnmatchcase(entry.name, name)]
+            found = [f"{place}/{match}" for match in matches]
         else:
-            raise InputMissingError(f"{path}: there is no such file; check the path.")
+            place = one.rstrip("/")
+            inside = sorted(open_store(place, storage).names(""))
+            found = [f"{place}/{key}" for key in inside if is_image(key) and not key.rpartition("/")[2].startswith(".")]
+        if not found:
+            raise InputMissingError(f"{one}: there is no such image, nor a folder with some; check the URL.")
+        return found
+    if Path(one).is_dir():
+        found = sorted(str(path) for path in Path(one).rglob("*") if is_image(path.name) and not path.name.startswith("."))
+        if not found:
+            raise InputMissingError(f"{one}: holds no FITS image; name another folder, or the files.")
+        return found
+    found = [one] if Path(one).is_file() else sorted(str(path) for path in Path(place).glob(name))
+    if not found:
+        raise InputMissingError(f"{one}: there is no such file; check the path.")
     return found
 
 
@@ -220,19 +271,20 @@ def by_band(words: Iterable[str]) -> tuple[list[str], dict[Band, list[str]]]:
     return plain, named
 
 
-def _stem(path: Path) -> str:
+def _stem(location: str) -> str:
     """What the names of an image and its companions have in common, and their folder."""
-    return f"{path.parent}/{re.sub(r'[-_.]+', '_', _COMPANION.sub('', path.name))}".upper()
+    place, name = split(location)
+    return f"{place}/{re.sub(r'[-_.]+', '_', _IMAGE_WORD.sub('', _COMPANION.sub('', name)))}".upper()
 
 
-def _error_extension(path: Path) -> ImageRef | None:
+def _error_extension(image: ImageRef) -> ImageRef | None:
     """The extension ERR of an image, as JWST's and Roman's pipelines write it; None where there is none."""
     from astropy.io import fits
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with fits.open(path, memmap=False, lazy_load_hdus=True) as hdus:
-                return ImageRef(str(path), "ERR") if "ERR" in hdus else None
+            with fits.open(image.path, memmap=False, lazy_load_hdus=True) as hdus:
+                return replace(image, extension="ERR") if "ERR" in hdus else None
         except Exception:  # what is wrong with it is said where it is opened as an image
             return None

@@ -166,9 +166,7 @@ def fit_lens(problem: Problem, alone: Fit) -> Fit:
     plain = next((one for one in finalists if len(one.scene.galaxies) == 1), None)
     if plain is not None and len(_different([*goes_on, plain], _FINALISTS + 1)) > len(goes_on):
         goes_on = [*goes_on[: _FINALISTS - 1], plain]
-    return _polished(
-        problem, max((with_more(problem, one, MOST_GALAXIES) for one in goes_on), key=lambda one: one.ln_evidence)
-    )
+    return _polished(problem, max((with_more(problem, one, MOST_GALAXIES) for one in goes_on), key=lambda one: one.ln_evidence))
 
 
 def _different(fits: list[Fit], most: int) -> list[Fit]:

@@ -9,15 +9,11 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet as pq
-
-from scanner.catalogue.columns import flag_words
 from scanner.errors import UsageError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from scanner.catalogue.export import TableHeading
 
 
@@ -49,7 +45,7 @@ def format_of(name: str) -> str:
     return by_suffix[suffix]
 
 
-# astropy's tables take a second to import, which a service that is being started should not wait for.
+# Libraries of tables take a second to import, which neither --help nor a service that is being started should wait for.
 def _fits(table: pa.Table, heading: TableHeading) -> bytes:
     from scanner.catalogue.export import fits_bytes
 
@@ -70,6 +66,10 @@ def _ecsv(table: pa.Table, heading: TableHeading) -> bytes:
 
 def _csv(table: pa.Table, heading: TableHeading) -> bytes:
     """Comma-separated values; what is not known is left empty."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.csv
+
     known = [
         pc.if_else(pc.is_nan(column), None, column) if pa.types.is_floating(column.type) else column for column in table.columns
     ]
@@ -79,6 +79,8 @@ def _csv(table: pa.Table, heading: TableHeading) -> bytes:
 
 
 def _parquet(table: pa.Table, heading: TableHeading) -> bytes:
+    import pyarrow.parquet as pq
+
     facts = {entry.name: entry.value for entry in heading.entries}
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata(facts), buffer, compression="zstd")
@@ -86,6 +88,8 @@ def _parquet(table: pa.Table, heading: TableHeading) -> bytes:
 
 
 def _ds9(table: pa.Table, heading: TableHeading) -> bytes:
+    import pyarrow as pa
+
     if not {"ra", "dec"} <= set(table.column_names):
         raise UsageError("Regions for DS9 need the columns ra and dec; ask for them too.")
     if not all(pa.types.is_floating(table.schema.field(name).type) for name in ("ra", "dec")):
@@ -139,7 +143,11 @@ def terminal_lines(table: pa.Table, width: int | None = None) -> tuple[list[str]
 
 
 def _column(field: pa.Field, values: pa.ChunkedArray) -> list[str]:
-    """TableHeading and values of a column, padded to one width: numbers to the right, texts to the left."""
+    """Heading and values of a column, padded to one width: numbers to the right, texts to the left."""
+    import pyarrow as pa
+
+    from scanner.catalogue.columns import flag_words
+
     unit = (field.metadata or {}).get(b"unit", b"").decode()
     are_flags = field.name == "flags" and pa.types.is_integer(field.type)
     shown = [", ".join(flag_words(value or 0)) if are_flags else _text(value, unit) for value in values.to_pylist()]

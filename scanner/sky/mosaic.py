@@ -257,7 +257,27 @@ class AbsentBand(Mosaic):
         return math.nan
 
 
-def open_mosaic(files: BandFiles, *, band: Band, flag_mask: int = 1, scratch: Path | ScratchFolder | None = None) -> Mosaic:
+class _NoiseOfWeight:
+    """A map of the inverse variance as one of the RMS: infinite where the weight is not positive."""
+
+    def __init__(self, weight: FitsImage) -> None:
+        self._weight, self.shape, self.close = weight, weight.shape, weight.close
+
+    @np.errstate(divide="ignore", invalid="ignore")
+    def window(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[np.float64]:
+        """See :class:`~scanner.sky.fits_image.FitsImage`."""
+        weight = self._weight.window(y0, y1, x0, x1).astype(np.float64)
+        return np.where(weight > 0, weight**-0.5, np.inf)
+
+
+def open_mosaic(
+    files: BandFiles,
+    *,
+    band: Band,
+    flag_mask: int = 1,
+    weight: ImageRef | None = None,
+    scratch: Path | ScratchFolder | None = None,
+) -> Mosaic:
     """Open the mosaic of one band. Only headers are read, unless a file is gzip-compressed.
 
     Parameters
@@ -268,6 +288,8 @@ def open_mosaic(files: BandFiles, *, band: Band, flag_mask: int = 1, scratch: Pa
         Which band it is.
     flag_mask
         Bits of FLAG that make a pixel bad.
+    weight
+        Map of the inverse variance, of use where there is no RMS map.
     scratch
         Folder for decompressed files, which the caller removes; None: a temporary one.
 
@@ -285,14 +307,16 @@ def open_mosaic(files: BandFiles, *, band: Band, flag_mask: int = 1, scratch: Pa
     try:
         image, header = open_image(files.image, folder)
         images.append(image)
-        companions = [_companion(ref, folder, image, files.image, images) for ref in (files.rms, files.flag)]
+        rms, flag, variance = (_companion(ref, folder, image, files.image, images) for ref in (files.rms, files.flag, weight))
+        if rms is None and variance is not None:
+            rms = _NoiseOfWeight(variance)
         return Mosaic(
             str(files.image),
             band,
             image,
             header,
-            rms=companions[0],
-            flag=companions[1],
+            rms=rms,
+            flag=flag,
             flag_mask=flag_mask,
             scratch=own,
         )

@@ -27,7 +27,9 @@ from scanner.records import (
     Band,
     BandFiles,
     Float32,
+    ImageRef,
     Record,
+    ResamplingMethod,
 )
 from scanner.sky.alignment import STEP, map_pixels, refuse_scale
 from scanner.sky.fits_image import read_image
@@ -36,7 +38,6 @@ from scanner.sky.mosaic import Mosaic, open_mosaic
 from scanner.sky.regrid import (
     ImageFile,
     ImageToResample,
-    Method,
     blocks,
     centred,
     extent,
@@ -61,6 +62,8 @@ TILE_UNIT = 100
 FARTHEST_DEG = 5.0
 #: Pixels along a side of the grid where levels are compared.
 _LEVEL_PIXELS = 256
+#: The noise that a weight map tells may be another one than the image's by this factor: resampling hides some of it.
+MOST_OFF = 4.0
 #: A kernel that raises any frequency by more than this sharpens, and noise with it.
 MOST_GAIN = 1.25
 
@@ -68,12 +71,13 @@ MOST_GAIN = 1.25
 class Source(Record):
     """An image that tiles are made of: its files, the input that it stands for and, if that is to be changed, its PSF.
 
-    ``zero_point``: AB, of images whose header gives none; none: unknown. ``fwhm_arcsec``: of its PSF, where ``files`` names no
-    image of it.
+    ``weight``: a map of the inverse variance, in place of an RMS map. ``zero_point``: AB, of images whose header gives none;
+    none: unknown. ``fwhm_arcsec``: of its PSF, where ``files`` names no image of it.
     """
 
     band: Band
     files: BandFiles
+    weight: ImageRef | None = None
     zero_point: float | None = None
     fwhm_arcsec: float | None = None
 
@@ -87,7 +91,7 @@ class PrepareRequest(Record):
 
     sources: tuple[Source, ...]
     name: str = Field(pattern=r"^[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,99}$")
-    method: Method = "spline"
+    method: ResamplingMethod = "spline"
     tile_pixels: int = Field(TILE_PIXELS, ge=2 * OVERLAP_PIXELS, multiple_of=STEP)
     match_background: bool = False
     fwhm_arcsec: dict[Band, float] = Field(default_factory=dict)
@@ -128,7 +132,7 @@ def prepare(request: PrepareRequest, out: Path, report: Report = lambda done, to
 
     The tiles are parts of one tangent plane of 0.1" pixels, north up, that covers the images of VIS; NISP bands have 0.3"
     pixels whose edges are edges of VIS pixels. Where images of a band overlap, a pixel is their mean, weighted by 1/RMS² where
-    all of them have an RMS map. A tile is there whole or not at all, and what an earlier call made stays.
+    all of them have an RMS or weight map. A tile is there whole or not at all, and what an earlier call made stays.
 
     Parameters
     ----------
@@ -158,8 +162,10 @@ def prepare(request: PrepareRequest, out: Path, report: Report = lambda done, to
     if not any(source.band == "VIS" for source in request.sources):
         raise UsageError("No image of VIS is given; name one, as VIS=FILE, or by its filter's name.")
     with _opened(request, out) as opened:
-        for mosaic in opened:
+        for source, mosaic in zip(request.sources, opened, strict=True):
             refuse_scale(mosaic)
+            if source.weight is not None:
+                _refuse_wrong_weight(source.weight, mosaic)
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -203,7 +209,35 @@ def _opened(request: PrepareRequest, out: Path) -> Iterator[list[Mosaic]]:
     with ExitStack() as stack:
         scratch = ScratchFolder(None, out)
         stack.callback(scratch.close)
-        yield [stack.enter_context(open_mosaic(one.files, band=one.band, scratch=scratch)) for one in request.sources]
+        yield [
+            stack.enter_context(open_mosaic(one.files, band=one.band, weight=one.weight, scratch=scratch))
+            for one in request.sources
+        ]
+
+
+def _refuse_wrong_weight(weight: ImageRef, mosaic: Mosaic) -> None:
+    """Refuse a map that is no inverse variance: Hubble's pipelines, for one, weight by exposure time.
+
+    The noise of an image is that of differences between pixels that are ten apart, which resampling has not correlated.
+
+    Raises
+    ------
+    TileError
+        No weight is positive, or the noise of the image is another one by more than a factor :data:`MOST_OFF`.
+    """
+    said = mosaic.median_rms()
+    if not math.isfinite(said):
+        raise TileError(f"{weight}: holds no positive weight; give a map of the inverse variance, or leave it out.")
+    rows, columns = mosaic.shape
+    strips = [mosaic.read(row, row + 1, 0, columns)[0] for row in np.unique(np.linspace(0, rows - 1, 64).astype(int)).tolist()]
+    differences = np.concatenate([strip[10:] - strip[:-10] for strip in strips])
+    differences = differences[np.isfinite(differences)]
+    noise = 1.4826 * float(np.median(np.abs(differences))) / math.sqrt(2.0) if differences.size else 0.0
+    if noise > 0 and not 1 / MOST_OFF < said / noise < MOST_OFF:
+        raise TileError(
+            f"{weight}: is no inverse variance, as its noise would be {said:.3g} where the image's is {noise:.3g}; give such a "
+            "map or an RMS map, or name the images alone."
+        )
 
 
 def _parts(request: PrepareRequest, opened: Sequence[Mosaic]) -> list[_Part]:
@@ -504,8 +538,9 @@ def _fingerprint(request: PrepareRequest, wcs: WCS, shape: tuple[int, int]) -> s
     digest = hashlib.sha256(request.model_dump_json().encode())
     digest.update(f"{wcs.to_header_string()} {shape}".encode())
     for source in request.sources:
-        for reference in (source.files.image, source.files.rms, source.files.flag, source.files.psf):
-            if reference is not None:
+        for reference in (source.files.image, source.files.rms, source.files.flag, source.files.psf, source.weight):
+            # A file that was fetched lies in a folder of its version.
+            if reference is not None and reference.origin is None:
                 with suppress(OSError):
                     status = Path(reference.path).stat()
                     digest.update(f"{reference} {status.st_size} {status.st_mtime_ns}\n".encode())

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -18,17 +18,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import fourier_shift, map_coordinates
 
 from scanner.errors import TileError
-from scanner.records import VIS_PIXEL_SCALE_ARCSEC, BandFiles, Float32, Float64, ImageRef
+from scanner.records import VIS_PIXEL_SCALE_ARCSEC, BandFiles, Float32, Float64, ImageRef, ResamplingMethod
 from scanner.sky.alignment import SCALE_TOLERANCE, map_pixels, refuse_scale
 from scanner.sky.fits_image import LARGEST_PIXELS
 from scanner.sky.local_files import ScratchFolder, scratch_error
 from scanner.sky.mosaic import Mosaic, celestial_frame, open_mosaic
 from scanner.sky.warp import WarpGrid, resample
 
-#: How an image is resampled. ``spline``: the scan's own, see :func:`scanner.sky.warp.warp`. The others are reproject's:
-#: ``interp`` bilinear, ``adaptive`` by a Gaussian that follows the pixels (DeForest 2004), ``exact`` by the overlap of pixels.
-Method = Literal["spline", "interp", "adaptive", "exact"]
-METHODS: tuple[Method, ...] = get_args(Method)
 #: Output pixels that are made at a time; bounds the memory together with the images that overlap there.
 BLOCK_PIXELS = 1024
 #: Input pixels around a block that resampling looks at.
@@ -153,7 +149,7 @@ class ResampledBlock:
 
 
 def resampled(
-    one: ImageToResample, wcs: WCS, step: int, top: int, left: int, size: tuple[int, int], method: Method
+    one: ImageToResample, wcs: WCS, step: int, top: int, left: int, size: tuple[int, int], method: ResamplingMethod
 ) -> ResampledBlock:
     """Resample one image onto a block of output pixels of ``step``² pixels of ``wcs``."""
     source: Any = one.mosaic if one.kernel is None else _Window(one.mosaic, one.kernel)
@@ -197,7 +193,9 @@ class _Window:
         return np.asarray(smooth, dtype=np.float32)
 
 
-def _reprojected(source: Any, wcs: WCS, step: int, top: int, left: int, size: tuple[int, int], method: Method) -> Float32:
+def _reprojected(
+    source: Any, wcs: WCS, step: int, top: int, left: int, size: tuple[int, int], method: ResamplingMethod
+) -> Float32:
     """As :func:`~scanner.sky.warp.resample`, by reproject."""
     from reproject import reproject_adaptive, reproject_exact, reproject_interp
 

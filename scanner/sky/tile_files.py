@@ -33,7 +33,7 @@ def _word(pattern: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![A-Z]){pattern}(?![A-Z])")
 
 
-_LEFT_OUT = _word("(?:PSF|BGMOD|BKG|BACKGROUND|SEGMAP|SEGMENTATION|MORPH|CUTOUTS|WEIGHT)")
+_LEFT_OUT = _word("(?:PSF|BGMOD|BKG|BACKGROUND|SEGMAP|SEGMENTATION|MORPH|CUTOUTS|WEIGHT|WHT|IVM|IVAR|CTX)")
 _CATALOGUE_WORD = _word("CAT(?:ALOG(?:UE)?)?")
 _TILE_WORD = re.compile(r"(?<![A-Z])TILE[-_]?(\d{1,64})", re.ASCII)
 

@@ -7,6 +7,11 @@ import pytest
 from scanner import __version__
 from scanner.cli.main import VERBS, main
 
+#: Modules of verbs whose help needs no more than settings and records.
+AT_ONCE = (
+    "catalogue", "cluster", "grades", "model", "prepare", "query", "recovery", "replay", "serve", "status", "verify",
+)  # fmt: skip
+
 
 def outcome(capsys, *words):
     with pytest.raises(SystemExit) as caught:
@@ -26,6 +31,18 @@ def test_help_lists_every_verb_and_imports_nothing_heavy():
     assert done.returncode == 0, done.stderr
     for verb in VERBS:
         assert f"\n  {verb} " in done.stdout
+
+
+def test_verbs_explain_themselves_without_the_libraries_of_tables_and_images():
+    program = (
+        "import importlib, sys\n"
+        f"for verb in {AT_ONCE!r}:\n"
+        "    importlib.import_module(f'scanner.cli.{verb}')\n"
+        "    heavy = {'astropy', 'dask', 'duckdb', 'matplotlib', 'pyarrow', 'scipy', 'torch', 'zarr'} & set(sys.modules)\n"
+        "    assert not heavy, (verb, heavy)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("verb", VERBS)

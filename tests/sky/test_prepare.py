@@ -9,13 +9,13 @@ from scipy.special import erf
 
 from scanner.config import CutoutsConfig
 from scanner.errors import OutputError, TileError, UsageError
-from scanner.records import BANDS, BandFiles, ImageRef, Tile
+from scanner.records import BANDS, RESAMPLING_METHODS, BandFiles, ImageRef, Tile
 from scanner.simulation.datasets.presets import PRESETS
 from scanner.simulation.injection.places import survey_tile
 from scanner.sky import tile_list
 from scanner.sky.mosaic import ab_zero_point, celestial_wcs, open_mosaic
 from scanner.sky.prepare import PrepareRequest, Source, prepare
-from scanner.sky.regrid import METHODS, gaussian, matching_kernel
+from scanner.sky.regrid import gaussian, matching_kernel
 from scanner.sky.tile_images import open_tile
 
 CENTRE = SkyCoord(150.0, 2.0, unit="deg")
@@ -179,7 +179,7 @@ def open_vis(listed):
     return open_mosaic(tile.bands["VIS"], band="VIS")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", RESAMPLING_METHODS)
 def test_exposures_of_other_zero_points_become_one_image_in_microjansky(tmp_path, method):
     listed = prepare(request_of(exposures(tmp_path, 3, zero_points=(23.9, 25.0, 31.4)), method=method), tmp_path / "out")
     with open_vis(listed) as vis:
@@ -199,6 +199,59 @@ def test_what_is_made_says_what_it_was_made_of_and_is_weighted_by_its_noise(tmp_
         y, x = (n // 2 for n in vis.shape)
         # 1/σ² adds up; a pixel of 0.1" has half the noise of one of 0.2".
         assert vis.read_rms(y, y + 1, x, x + 1)[0, 0] == pytest.approx((1 + 1 / 4) ** -0.5 / 2, rel=1e-5)
+
+
+def weighted(folder, weight, noise=1.0, size=120):
+    """An image of noise on 0.2" pixels, and a weight map of this value."""
+    image = np.random.default_rng(3).normal(scale=noise, size=(size, size))
+    files = write(folder / "vis.fits", made_wcs(0.2, size), image)
+    fits.writeto(folder / "vis-wht.fits", np.full(image.shape, weight, np.float32))
+    return Source(band="VIS", files=files, weight=ImageRef(str(folder / "vis-wht.fits")))
+
+
+def test_a_weight_map_tells_the_noise_and_bad_pixels(tmp_path):
+    source = weighted(tmp_path, 0.25, noise=2.0)
+    with fits.open(tmp_path / "vis-wht.fits", mode="update") as hdus:
+        hdus[0].data[50:60, 40:70] = 0.0
+    with open_vis(prepare(PrepareRequest(sources=(source,), name="t"), tmp_path / "out")) as vis:
+        rms = vis.read_rms(20, 220, 20, 220)
+        image = vis.read(20, 220, 20, 220)
+    good = np.isfinite(image)
+    np.testing.assert_allclose(rms[good], 1.0, rtol=1e-6)
+    # A pixel of 0.2" is four of 0.1": 10 x 30 of them are bad, and what a spline takes from them.
+    assert 1200 <= (~good).sum() < 2200
+    areas = image[:80].reshape(8, 10, 20, 10).sum(axis=(1, 3))
+    # The noise of areas of 10 x 10 pixels, of which there are 160.
+    assert np.nanstd(areas) == pytest.approx(10.0, rel=0.15)
+
+
+def test_images_are_averaged_by_their_weights_and_keep_their_light(tmp_path):
+    sources, values = [], (1e-4, 3e-4)
+    for number, (files, noise) in enumerate(zip(exposures(tmp_path, 2, scale=0.15), values, strict=True)):
+        with fits.open(files.image.path, mode="update") as hdus:
+            hdus[0].data += np.random.default_rng(number).normal(scale=noise, size=hdus[0].data.shape).astype(np.float32)
+            weight = np.full(hdus[0].data.shape, noise**-2, np.float32)
+        fits.writeto(tmp_path / f"{number}-wht.fits", weight)
+        sources.append(Source(band="VIS", files=files, weight=ImageRef(str(tmp_path / f"{number}-wht.fits"))))
+    with open_vis(prepare(PrepareRequest(sources=tuple(sources), name="t"), tmp_path / "out")) as vis:
+        flux, _ = measured(vis, PLACES)
+        y, x = (n // 2 for n in vis.shape)
+        rms = vis.read_rms(y, y + 1, x, x + 1)[0, 0]
+    np.testing.assert_allclose(flux, 1.0, atol=1e-4)
+    assert rms == pytest.approx((1e8 + 1e8 / 9) ** -0.5 * (0.1 / 0.15), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("weight", "said"),
+    [
+        (2000.0, r"vis-wht\.fits: is no inverse variance, as its noise would be 0\.0224 where the image's is 0\.998"),
+        (0.0, r"vis-wht\.fits: holds no positive weight"),
+    ],
+)
+def test_a_map_that_is_no_inverse_variance_is_refused(tmp_path, weight, said):
+    with pytest.raises(TileError, match=said):
+        prepare(PrepareRequest(sources=(weighted(tmp_path, weight),), name="t"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_levels_that_differ_are_made_the_same_where_it_is_asked_for(tmp_path):
