@@ -76,7 +76,7 @@ def painting_beside_scoring(sky: Path, n: int) -> None:
         waves, brush = lay_waves(tile.tile_id, surveyed.places, request, n, 0), tile_brush(tile, surveyed.summary, Path(name))
         for number in np.unique(waves.wave).tolist():
             start = time.process_time()
-            wave = PaintedWave(images, brush, request.injection(tile), waves, number)
+            wave = PaintedWave(images, brush, request.injection(tile), waves.take(number))
             rows = np.arange(len(wave.numbers))
             found = scan_wave(wave, rows, tile, surveyed, config, scorer)
             wave.truth(rows.tolist())

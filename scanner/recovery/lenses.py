@@ -40,6 +40,7 @@ PLACE_COLUMNS: tuple[Column, ...] = (
 FATE_COLUMNS: tuple[Column, ...] = (
     Column("fate", "string", "", f"What became of it: {', '.join(FATES)}", "meta.code"),
     Column("found_id", "int64", "", "Id of the object that the run lists there; -1: none", "meta.id"),
+    Column("found_tile_id", "string", "", "Tile of that object; empty: none", "meta.id;obs.field"),
     Column("separation_arcsec", "float64", "arcsec", "Distance of that object from the lens", "pos.angDistance"),
     Column("flags", "int32", "", "Its flags, as in the catalogue", "meta.code"),
     Column("probability", "float32", "", "Its calibrated probability", "stat.probability;src.class"),

@@ -260,6 +260,28 @@ class Waves:
     wave: NDArray[np.int32]
     first: int
 
+    def take(self, number: int) -> Wave:
+        """The lenses of one wave."""
+        rows = np.flatnonzero(self.wave == number)
+        return Wave(self.plan.take(range(int(rows[0]), int(rows[-1]) + 1)), self.first + rows)
+
+
+@dataclass(frozen=True)
+class Wave:
+    """M lenses that are painted together: their ``plan``, and their ``numbers`` (M,) int64 in the recovery."""
+
+    plan: Plan
+    numbers: Int64
+
+    def inside(self, vis: Mosaic) -> Wave:
+        """Those that lie inside another tile's VIS mosaic, at its pixels."""
+        places = self.plan.places
+        x, y = (np.asarray(at, dtype=np.float64) for at in vis.wcs.all_world2pix(places.ra, places.dec, 0))
+        ny, nx = vis.shape
+        rows = np.flatnonzero((x >= -0.5) & (x < nx - 0.5) & (y >= -0.5) & (y < ny - 0.5))
+        plan = _some(self.plan, rows.tolist())
+        return Wave(replace(plan, places=replace(plan.places, x=x[rows], y=y[rows])), self.numbers[rows])
+
 
 def lay_waves(tile_id: str, places: Places, request: RecoveryRequest, n_lenses: int, first: int) -> Waves:
     """Give each lens of a tile a class, a place and a wave; within a wave no two are nearer than :data:`APART_PIXELS`.
@@ -355,8 +377,8 @@ class PaintedWave:
         The tile, and how light is painted into it.
     request
         What is painted.
-    waves, number
-        The tile's lenses, and which wave of them.
+    wave
+        The lenses.
     population
         A user's table, if any.
 
@@ -379,14 +401,11 @@ class PaintedWave:
         images: TileImages,
         brush: Brush,
         request: InjectionRequest,
-        waves: Waves,
-        number: int,
+        wave: Wave,
         population: dict[str, Float64] | None = None,
     ) -> None:
-        rows = np.flatnonzero(waves.wave == number)
-        self._plan = waves.plan.take(range(int(rows[0]), int(rows[-1]) + 1))
+        self._plan, self.numbers, self.places = wave.plan, wave.numbers, wave.plan.places
         self.request, self._brush, self._vis = request, brush, images.vis
-        self.numbers, self.places = waves.first + rows, self._plan.places
         self._scenes = [
             _scene(request, self._plan, brush, k, index, population) for k, index in enumerate(self.numbers.tolist())
         ]

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from scanner.config import RunConfig, TargetsConfig
+from scanner.config import RankedBy, RunConfig, TargetsConfig
 from scanner.cutouts.extract import cut
 from scanner.ensemble.session import Scorer
 from scanner.ensemble.threshold import DecisionRule
 from scanner.errors import TileError
-from scanner.records import VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, Flag, Float32, Int64, Scores, Tile
+from scanner.records import VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, Flag, Float32, Float64, Int64, Record, Scores, Tile
 from scanner.recovery.lenses import SCHEMA, Fate
 from scanner.recovery.paint import (
     PaintedWave,
@@ -28,11 +32,13 @@ from scanner.recovery.paint import (
     tile_brush,
     vis_fwhm_arcsec,
 )
+from scanner.simulation.injection.painting import Brush
 from scanner.simulation.injection.places import Places
 from scanner.sky.local_files import fetch_tile
 from scanner.sky.mosaic import Mosaic
 from scanner.sky.targets import BackgroundMap, Near, list_targets
-from scanner.sky.tile_images import open_tile
+from scanner.sky.tile_images import TileImages, open_tile
+from scanner.sphere import unit_vectors
 from scanner.storage import open_store
 from scanner.survey.candidate_stage import CandidatesJob, CandidatesOutcome, outcome_of
 from scanner.survey.folder import fingerprint
@@ -46,11 +52,29 @@ MATCH_RADIUS_ARCSEC = 1.0
 POPULATION = "population.parquet"
 
 
+class Neighbour(Record):
+    """A tile that overlaps another: its files, what they were when the run scanned it, and how many lenses are its own share.
+
+    ``outline``: right ascension and declination of its corners, degrees.
+    """
+
+    tile: Tile
+    input_fingerprint: str
+    n_lenses: int
+    outline: tuple[tuple[float, float], ...]
+
+    def holds(self, ra: Float64, dec: Float64) -> NDArray[np.bool_]:
+        """Which positions lie inside its outline, (N,)."""
+        corners = unit_vectors(*np.array(self.outline).T)
+        sides = unit_vectors(ra, dec) @ np.cross(corners, np.roll(corners, -1, axis=0)).T
+        return np.asarray((sides > 0).all(axis=1) | (sides < 0).all(axis=1))
+
+
 class RecoveryJob(CandidatesJob):
     """Lenses of one tile, by number: ``target_ids``. Its other fields are those of the tile's scan, and what is painted.
 
     ``recovery``: location of the recovery's folder. ``first``, ``n_lenses``: of all lenses of the tile.
-    ``input_fingerprint``: of the tile's files when the run scanned them.
+    ``input_fingerprint``: of the tile's files when the run scanned them. ``neighbours``: tiles that overlap it.
     """
 
     recovery: str
@@ -58,6 +82,7 @@ class RecoveryJob(CandidatesJob):
     first: int
     n_lenses: int
     input_fingerprint: str
+    neighbours: tuple[Neighbour, ...]
     provider: str
     bundle: str
     config_fingerprint: str
@@ -92,57 +117,124 @@ def recover_lenses(job: RecoveryJob, on_progress: OnProgress) -> CandidatesOutco
     return outcome_of(job, _recover(job), on_progress)
 
 
+@dataclass(frozen=True)
+class _OpenTile:
+    """A tile that is painted into: what was measured of it, how light is painted, and its images."""
+
+    tile: Tile
+    surveyed: Surveyed
+    brush: Brush
+    images: TileImages
+
+
+def _open(job: RecoveryJob, tile: Tile, input_fingerprint: str, n_lenses: int, scratch: Path, opened: ExitStack) -> _OpenTile:
+    """Fetch, survey and open a tile; what was measured of it before is used again.
+
+    Raises
+    ------
+    TileError
+        It cannot be used, or has changed since the run scanned it.
+    """
+    if fingerprint.of_tile(tile, job.config.storage) != input_fingerprint:
+        raise TileError(f"tile {tile.tile_id}: its files have changed since the run scanned it; start a new run.")
+    store, local = open_store(job.recovery, job.config.storage), fetch_tile(tile, scratch, job.config.storage)
+    try:
+        surveyed = Surveyed.from_bytes(store.read(survey_key(tile.tile_id)))
+    except FileNotFoundError:
+        surveyed = survey_places(local, job.config.cutouts, job.request, n_lenses, scratch)
+        store.write(survey_key(tile.tile_id), surveyed.to_bytes())
+    brush = tile_brush(local, surveyed.summary, scratch)
+    return _OpenTile(local, surveyed, brush, opened.enter_context(open_tile(local, job.config.cutouts, scratch)))
+
+
 def _recover(job: RecoveryJob) -> Iterator[int]:
-    """Paint and scan wave after wave; yields how many lenses are done. The part is written when all are."""
+    """Paint and scan wave after wave; yields how many lenses are done. The part is written when all are.
+
+    A lens is painted into every tile that covers its place, as the sky would be, and has the best of its fates there: that is
+    what the run keeps of an object that two tiles list. A neighbour that cannot be painted into is left out.
+    """
     scorer, store, tile_id = load_scorer(job.scanning), open_store(job.recovery, job.config.storage), job.tile.tile_id
-    with worker_scratch(job.config.engine).scanning(tile_id) as scratch:
-        if fingerprint.of_tile(job.tile, job.config.storage) != job.input_fingerprint:
-            raise TileError(f"tile {tile_id}: its files have changed since the run scanned it; start a new run.")
-        tile = fetch_tile(job.tile, scratch, job.config.storage)
-        try:
-            surveyed = Surveyed.from_bytes(store.read(survey_key(tile_id)))
-        except FileNotFoundError:
-            surveyed = survey_places(tile, job.config.cutouts, job.request, job.n_lenses, scratch)
-            store.write(survey_key(tile_id), surveyed.to_bytes())
-        population = None if job.request.population_sha256 is None else population_of(store.read(POPULATION))
-        waves = lay_waves(tile_id, surveyed.places, job.request, job.n_lenses, job.first)
-        brush = tile_brush(tile, surveyed.summary, scratch)
+    with worker_scratch(job.config.engine).scanning(tile_id) as scratch, ExitStack() as opened:
+        own = _open(job, job.tile, job.input_fingerprint, job.n_lenses, scratch, opened)
+        waves = lay_waves(tile_id, own.surveyed.places, job.request, job.n_lenses, job.first)
         wanted = np.isin(waves.first + np.arange(len(waves.wave)), job.target_ids)
+        tiles = [own]
+        for beside in job.neighbours:
+            if beside.holds(waves.plan.places.ra[wanted], waves.plan.places.dec[wanted]).any():
+                with suppress(TileError):
+                    folder = scratch / f"beside-{beside.tile.tile_id}"
+                    tiles.append(_open(job, beside.tile, beside.input_fingerprint, beside.n_lenses, folder, opened))
+        population = None if job.request.population_sha256 is None else population_of(store.read(POPULATION))
+        sky = own.surveyed.cells.smoothed(own.images.vis.shape)
         parts: list[pa.Table] = []
-        with open_tile(tile, job.config.cutouts, scratch) as images:
-            sky = surveyed.cells.smoothed(images.vis.shape)
-            for number in np.unique(waves.wave[wanted]).tolist():
-                wave = PaintedWave(images, brush, job.request.injection(tile), waves, number, population)
-                here = np.flatnonzero(np.isin(wave.numbers, job.target_ids))
-                found = scan_wave(wave, here, tile, surveyed, job.config, scorer)
-                found["is_candidate"] = job.decision.decide(found["grid_value"], found["probability"])
-                into_sky = waves.plan.into_sky[wave.numbers[here] - waves.first]
-                places = wave.places.take(here)
-                found |= {
-                    "tile_id": np.full(len(here), tile_id),
-                    "wave": np.full(len(here), number, dtype=np.int32),
-                    "ra": places.ra,
-                    "dec": places.dec,
-                    "x": places.x,
-                    "y": places.y,
-                    "deflector_is_real": ~into_sky,
-                    "host_id": np.where(into_sky, -1, places.target_id),
-                    "host_vis_minus_h": np.where(into_sky, np.nan, places.colour),
-                    "seen_sky_sigma": _sky_sigma(sky, places),
-                    "vis_psf_fwhm_arcsec": np.full(len(here), vis_fwhm_arcsec(brush), dtype=np.float32),
-                }
-                truth = wave.truth(here.tolist())
-                columns = [truth[name] if name in truth.column_names else pa.array(found[name]) for name in SCHEMA.names]
-                parts.append(pa.table(dict(zip(SCHEMA.names, columns, strict=True))).cast(SCHEMA))
-                yield sum(map(len, parts))
+        for number in np.unique(waves.wave[wanted]).tolist():
+            wave = waves.take(number)
+            here = np.flatnonzero(np.isin(wave.numbers, job.target_ids))
+            found: dict[str, NDArray[Any]] = {}
+            for place in tiles:
+                seen = wave if place is own else wave.inside(place.images.vis)
+                rows = np.flatnonzero(np.isin(seen.numbers, job.target_ids))
+                if not len(rows):
+                    continue
+                painted = PaintedWave(place.images, place.brush, job.request.injection(place.tile), seen, population)
+                scanned = scan_wave(painted, rows, place.tile, place.surveyed, job.config, scorer)
+                if place is own:
+                    found, truth = scanned, painted.truth(here.tolist())
+                else:
+                    _take_better(found, scanned, np.searchsorted(wave.numbers[here], seen.numbers[rows]), job.config)
+            found["is_candidate"] = job.decision.decide(found["grid_value"], found["probability"])
+            into_sky, places = wave.plan.into_sky[here], wave.plan.places.take(here)
+            found |= {
+                "tile_id": np.full(len(here), tile_id),
+                "wave": np.full(len(here), number, dtype=np.int32),
+                "ra": places.ra,
+                "dec": places.dec,
+                "x": places.x,
+                "y": places.y,
+                "deflector_is_real": ~into_sky,
+                "host_id": np.where(into_sky, -1, places.target_id),
+                "host_vis_minus_h": np.where(into_sky, np.nan, places.colour),
+                "seen_sky_sigma": _sky_sigma(sky, places),
+                "vis_psf_fwhm_arcsec": np.full(len(here), vis_fwhm_arcsec(own.brush), dtype=np.float32),
+            }
+            columns = [truth[name] if name in truth.column_names else pa.array(found[name]) for name in SCHEMA.names]
+            parts.append(pa.table(dict(zip(SCHEMA.names, columns, strict=True))).cast(SCHEMA))
+            yield sum(map(len, parts))
         buffer = io.BytesIO()
         pq.write_table(pa.concat_tables(parts).combine_chunks(), buffer, compression="zstd", write_page_checksum=True)
         store.write(part_key(job.target_ids[0]), buffer.getvalue())
 
 
+def _take_better(
+    found: dict[str, NDArray[Any]], scanned: dict[str, NDArray[Any]], rows: NDArray[np.integer[Any]], config: RunConfig
+) -> None:
+    """Put what another tile makes of some lenses, which are ``rows`` of ``found``, where it ranks higher or has them whole."""
+    ranked_by = config.catalogue.rank
+    mine = ranking_keys(found["probability"][rows], found["grid_value"][rows], ranked_by)
+    theirs = ranking_keys(scanned["probability"], scanned["grid_value"], ranked_by)
+    better = (theirs > mine) | (
+        (theirs == mine) & (found["fate"][rows] == "near an edge") & (scanned["fate"] != "near an edge")
+    )
+    for name, values in found.items():
+        values[rows[better]] = scanned[name][better]
+
+
+def ranking_keys(probability: Float32, grid_value: Float32, ranked_by: RankedBy) -> NDArray[np.uint64]:
+    """Numbers that are in the order of rank, the best the highest, (N,) uint64; 0 where an object was not scored."""
+
+    def placed(values: Float32) -> NDArray[np.uint64]:
+        # The bits of floats that are not negative are in their order; what is not known comes last.
+        bits = np.abs(np.nan_to_num(values.astype(np.float32))).view(np.uint32).astype(np.uint64)
+        return np.where(np.isfinite(values), bits + np.uint64(1), np.uint64(0))
+
+    first, second = (grid_value, probability) if ranked_by == "grid" else (probability, grid_value)
+    keys = (placed(first) << np.uint64(32)) | placed(second)
+    return np.where(np.isfinite(probability), keys, np.uint64(0))
+
+
 def scan_wave(
     wave: PaintedWave, rows: Int64, tile: Tile, surveyed: Surveyed, config: RunConfig, scorer: Scorer
-) -> dict[str, NDArray[np.generic]]:
+) -> dict[str, NDArray[Any]]:
     """Scan the neighbourhood of some painted lenses as the run scans a tile, and say what became of each.
 
     Objects come from where the run has them. A survey's catalogue knows real galaxies, but no lens that was painted into its
@@ -160,7 +252,7 @@ def scan_wave(
     Returns
     -------
     dict
-        ``fate``, ``found_id``, ``separation_arcsec``, ``flags``, ``probability``, ``grid_value``, (N,) each.
+        ``fate``, ``found_id``, ``found_tile_id``, ``separation_arcsec``, ``flags``, ``probability``, ``grid_value``, (N,) each.
     """
     n = len(rows)
     fate = np.full(n, "not detected", dtype=object)
@@ -189,6 +281,7 @@ def scan_wave(
     return {
         "fate": fate,
         "found_id": found_id,
+        "found_tile_id": np.where(np.isfinite(separation), tile.tile_id, "").astype(object),
         "separation_arcsec": separation,
         "flags": flags,
         "probability": values[0],

@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from pydantic import Field
 from scipy.spatial import cKDTree
 
@@ -22,10 +21,10 @@ from scanner.config import RankedBy, RunConfig
 from scanner.ensemble import bundles
 from scanner.errors import ContentError, OutputError
 from scanner.query.catalogue import Catalogue
-from scanner.records import FailedTile, Float32, SealedRecord, Tile
+from scanner.records import FailedTile, SealedRecord, Tile
 from scanner.recovery.lenses import LENSES, SCHEMA
 from scanner.recovery.paint import RecoveryRequest
-from scanner.recovery.scan import POPULATION, RECOVERING, RecoveryJob, part_key
+from scanner.recovery.scan import POPULATION, RECOVERING, Neighbour, RecoveryJob, part_key, ranking_keys
 from scanner.sky import tile_list
 from scanner.sphere import chord, unit_vectors
 from scanner.storage import Store
@@ -35,6 +34,8 @@ from scanner.survey.published import CATALOGUE, open_published, read_tiles
 from scanner.survey.scan.tile import GPU_PROVIDERS
 
 RECORD, PARTS, TILES = "recovery.json", "parts", "tiles"
+#: Right ascension and declination of a tile's corners, degrees.
+Outline = tuple[tuple[float, float], ...]
 #: Lenses of one job: what a killed worker loses.
 LENSES_PER_JOB = 128
 
@@ -126,7 +127,10 @@ def recover(
         if population is not None:
             out.write(POPULATION, population)
         tiles = tile_list.read(run.tile_list, config.storage).tiles
-        jobs = list(_jobs(folder, run, config, out, record, tiles, shares(request.n_lenses, {k: areas[k] for k in inputs})))
+        outlines = {name: _corners(region) for name, region in zip(areas, table["s_region"].to_pylist(), strict=True)}
+        given = shares(request.n_lenses, {k: areas[k] for k in inputs})
+        beside = _overlaps({name: outlines[name] for name in inputs})
+        jobs = list(_jobs(folder, run, config, out, record, tiles, given, outlines, beside))
         there = out.names(PARTS)
         todo = [job for job in jobs if part_key(job.target_ids[0]).removeprefix(f"{PARTS}/") not in there]
         n_before = request.n_lenses - sum(len(job.target_ids) for job in todo)
@@ -158,6 +162,29 @@ def recover(
             for key in (PARTS, TILES):
                 out.delete(key)
     return RecoveryReport(record, n_before, n_done, failed)
+
+
+def _corners(s_region: str) -> Outline:
+    """The corners of ``POLYGON ICRS ra dec …``, degrees."""
+    numbers = [float(word) for word in s_region.split()[2:]]
+    return tuple(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def _overlaps(outlines: Mapping[str, Outline]) -> dict[str, list[str]]:
+    """Of each tile those that are near enough to overlap it: circles round both meet."""
+    names = sorted(outlines)
+    corners = [unit_vectors(*np.array(outlines[name]).T) for name in names]
+    centres = np.stack([corner.mean(axis=0) for corner in corners])
+    reach = np.array([np.linalg.norm(corner - centre, axis=1).max() for corner, centre in zip(corners, centres, strict=True)])
+    near = cKDTree(centres).query_ball_point(centres, reach + reach.max())
+    return {
+        name: [
+            names[other]
+            for other in sorted(near[row])
+            if other != row and np.linalg.norm(centres[other] - centres[row]) < reach[row] + reach[other]
+        ]
+        for row, name in enumerate(names)
+    }
 
 
 def shares(n_lenses: int, areas: Mapping[str, float]) -> dict[str, int]:
@@ -207,6 +234,8 @@ def _jobs(
     record: RecoveryRecord,
     tiles: Mapping[str, Tile],
     n_lenses: Mapping[str, int],
+    outlines: Mapping[str, Outline],
+    beside: Mapping[str, list[str]],
 ) -> Iterator[RecoveryJob]:
     """All jobs of a recovery, tile after tile, in the order of the lenses' numbers.
 
@@ -222,6 +251,10 @@ def _jobs(
         )
     first = 0
     for tile_id, n_tile in n_lenses.items():
+        neighbours = tuple(
+            Neighbour(tile=tiles[k], input_fingerprint=record.tiles[k], n_lenses=n_lenses[k], outline=outlines[k])
+            for k in beside[tile_id]
+        )
         for start in range(first, first + n_tile, LENSES_PER_JOB):
             yield RecoveryJob(
                 run_folder=folder.location,
@@ -234,6 +267,7 @@ def _jobs(
                 first=first,
                 n_lenses=n_tile,
                 input_fingerprint=record.tiles[tile_id],
+                neighbours=neighbours,
                 provider=run.provider,
                 bundle=bundle.location,
                 config_fingerprint=run.config_fingerprint,
@@ -285,16 +319,3 @@ def ranked(lenses: pa.Table, catalogue: Catalogue, ranked_by: RankedBy, duplicat
         column = lenses.schema.get_field_index(name)
         lenses = lenses.set_column(column, lenses.schema.field(column), pa.array(values))
     return lenses
-
-
-def ranking_keys(probability: Float32, grid_value: Float32, ranked_by: RankedBy) -> NDArray[np.uint64]:
-    """Numbers that are in the order of rank, the best the highest, (N,) uint64; 0 where an object was not scored."""
-
-    def placed(values: Float32) -> NDArray[np.uint64]:
-        # The bits of floats that are not negative are in their order; what is not known comes last.
-        bits = np.abs(np.nan_to_num(values.astype(np.float32))).view(np.uint32).astype(np.uint64)
-        return np.where(np.isfinite(values), bits + np.uint64(1), np.uint64(0))
-
-    first, second = (grid_value, probability) if ranked_by == "grid" else (probability, grid_value)
-    keys = (placed(first) << np.uint64(32)) | placed(second)
-    return np.where(np.isfinite(probability), keys, np.uint64(0))

@@ -20,7 +20,7 @@ from scanner.recovery.paint import (
     PaintedWave,
     RecoveryRequest,
     Surveyed,
-    Waves,
+    Wave,
     lay_waves,
     population_of,
     read_population,
@@ -96,7 +96,7 @@ def painted(request, sky, tmp_path_factory):
     paint_mosaics(injection, folder / "mosaics", waves.plan.take(range(len(first))), [surveyed.summary], 1, None)
     painted_tile = tile_list.read(f"{folder}/mosaics/tile-list.txt", config.storage).tiles[tile.tile_id]
     with open_tile(tile, config.cutouts, folder) as images, open_tile(painted_tile, CutoutsConfig(), folder) as written:
-        wave = PaintedWave(images, tile_brush(tile, surveyed.summary, folder), injection, waves, 0)
+        wave = PaintedWave(images, tile_brush(tile, surveyed.summary, folder), injection, waves.take(0))
         yield SimpleNamespace(
             folder=folder, config=config, tile=tile, surveyed=surveyed, images=images, written=written, wave=wave, rows=first
         )
@@ -162,10 +162,9 @@ def at(places, population, painted, name):
     n, unknown = len(x), np.full(len(x), np.nan)
     sky = Places(np.full(n, EMPTY, dtype=np.int8), np.arange(n), x, y, x, y, *[unknown] * 4)
     plan = Plan(np.zeros(n, dtype=np.int64), sky, ("lens",) * n, np.ones(n, dtype=bool))
-    waves = Waves(plan, np.zeros(n, dtype=np.int32), 0)
     brush = tile_brush(painted.tile, painted.surveyed.summary, painted.folder)
     table = population_of(read_population(path))
-    wave = PaintedWave(painted.images, brush, painted.wave.request, waves, 0, table)
+    wave = PaintedWave(painted.images, brush, painted.wave.request, Wave(plan, np.arange(n)), table)
     return wave, np.arange(n)
 
 

@@ -15,8 +15,12 @@ from scanner.cli.main import main
 from scanner.errors import OutputError
 from scanner.grading.grade import Place
 from scanner.grading.store import GradeStore
-from scanner.recovery import stage
+from scanner.records import Tile
+from scanner.recovery import scan, stage
 from scanner.recovery.lenses import FATES, SCHEMA
+from scanner.recovery.paint import Waves
+from scanner.simulation.injection.painting import Plan
+from scanner.simulation.injection.places import EMPTY
 from scanner.survey import candidate_stage
 
 N = 6
@@ -73,6 +77,52 @@ def test_a_lens_takes_the_place_of_its_deflector_in_the_rank(recovered, finished
     away = lenses.set_column(lenses.schema.get_field_index("dec"), field, pa.array([best["dec"] + 1.0]))
     # The best object is its deflector, so that it has only the second one before it.
     assert (at_best, stage.ranked(away, catalogue, "probability", 0.5)["rank"].to_pylist()) == ([2], [3])
+
+
+BRIGHT = "theta_e_arcsec,source_magnitude_vis,deflector_magnitude_vis\n1.2,23.0,19.5\n"
+
+
+@pytest.mark.parametrize("painted_twice", [True, False])
+def test_a_lens_at_an_edge_is_found_in_the_neighbour_that_has_it_whole(finished_run, tmp_path, monkeypatch, painted_twice):
+    first, second = scanner.open(finished_run).published.runs[0].record().tile_ids[:2]
+
+    def in_the_overlap(tile_id, places, request, n_lenses, number):
+        rows = np.flatnonzero((places.kind == EMPTY) & (places.x < 40) & (abs(places.y - 320) < 200))
+        plan = Plan(
+            np.zeros(n_lenses, dtype=np.int64), places.take(rows[:n_lenses]), ("lens",) * n_lenses, np.ones(1, dtype=bool)
+        )
+        return Waves(plan, np.zeros(n_lenses, dtype=np.int32), number)
+
+    monkeypatch.setattr(scan, "lay_waves", in_the_overlap)
+    monkeypatch.setattr(stage, "shares", lambda n, areas: {name: int(name == first) for name in sorted(areas)})
+    if not painted_twice:
+        monkeypatch.setattr(scan.Neighbour, "holds", lambda self, ra, dec: np.zeros(len(ra), dtype=bool))
+    (tmp_path / "bright.csv").write_text(BRIGHT)
+    with in_this_process():
+        scanner.recover(
+            finished_run, out=tmp_path / "rec", n=1, ground="sky", population=tmp_path / "bright.csv", progress=False
+        )
+    (row,) = pq.read_table(tmp_path / "rec" / "lenses.parquet").to_pylist()
+    assert (row["tile_id"], row["x"] < 40) == (first, True)
+    wanted = ("scored", second) if painted_twice else ("near an edge", first)
+    assert (row["fate"], row["found_tile_id"]) == wanted
+    assert (row["rank"] > 0) == painted_twice
+
+
+def test_tiles_that_meet_are_neighbours():
+    def square(ra):
+        return ((ra - 0.05, -0.05), (ra + 0.05, -0.05), (ra + 0.05, 0.05), (ra - 0.05, 0.05))
+
+    outlines = {"a": square(359.97), "b": square(0.05), "c": square(0.14), "d": square(1.0)}
+    assert stage._overlaps(outlines) == {"a": ["b"], "b": ["a", "c"], "c": ["b"], "d": []}
+    tile = Tile(tile_id="a", bands={})
+    beside = scan.Neighbour(tile=tile, input_fingerprint="", n_lenses=1, outline=outlines["a"])
+    assert beside.holds(np.array([0.01, 0.03, 359.93, 359.97]), np.array([0.0, 0.0, 0.0, 0.06])).tolist() == [
+        True,
+        False,
+        True,
+        False,
+    ]
 
 
 @pytest.mark.usefixtures("without_workers")
