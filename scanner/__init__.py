@@ -39,6 +39,7 @@ _HOMES = {
     "prepare": "scanner.interface.prepare",
     "recover": "scanner.interface.recovery",
     "regrid": "scanner.interface.bundle",
+    "rescore": "scanner.interface.scan",
     "scan": "scanner.interface.scan",
     "score": "scanner.interface.bundle",
     "selection_function": "scanner.interface.selection",

@@ -6,7 +6,7 @@ from scanner.interface.objects import Cutout
 from scanner.interface.opened import Run, Survey, merge, open  # noqa: A004
 from scanner.interface.prepare import prepare
 from scanner.interface.recovery import recover
-from scanner.interface.scan import plan, scan
+from scanner.interface.scan import plan, rescore, scan
 from scanner.interface.selection import completeness, forecast, selection_function
 from scanner.interface.simulate import euclidise, inject, simulate, simulate_dataset
 from scanner.interface.train import make_bundle, train
@@ -36,6 +36,7 @@ __all__ = [
     "prepare",
     "recover",
     "regrid",
+    "rescore",
     "scan",
     "score",
     "selection_function",

@@ -267,6 +267,7 @@ class Flag(IntFlag):
     BANDS_MISSING = 256  #: a NISP band is missing or mostly bad: scored by the members that do without it, not by the grid
     SCREENED = 512  #: far from a lens by the members of the screen: the others and the grid were not asked
     PADDED = 1024  #: the mosaic is smaller than a cutout: noise around it, sky and sigma from its darkest edge
+    NOT_RESCORED = 2048  #: its cutout was not kept: scores of the bundle that scanned it, beside those of another
 
 
 @dataclass(frozen=True)
@@ -340,6 +341,17 @@ class Scores:
         return np.asarray(1.0 / (1.0 + np.exp(np.minimum(-self.logits.astype(np.float64), 700.0))), dtype=np.float32)
 
 
+class Rescored(Record):
+    """Where the scores of another bundle than the scan's lie: ``place`` of their folder in the run folder, and their checksum.
+
+    ``n_kept``: rows that keep the scan's scores, as their cutouts were not stored (:attr:`Flag.NOT_RESCORED`).
+    """
+
+    place: str
+    sha256: str
+    n_kept: int
+
+
 class CommitRecord(SealedRecord):
     """``commit.json``: written last; a tile folder without it does not exist as far as the run is concerned.
 
@@ -351,7 +363,7 @@ class CommitRecord(SealedRecord):
     in the VO's words (``POLYGON ICRS ra dec …``); empty where an older scanner wrote none. ``place``: where the tile's other
     files lie, below the record's own folder. ``machine``: fingerprint of what computed; machines of one fingerprint give the
     same bits. ``seconds``, ``core_seconds``: on the clock and of processors, by stage; ``gpu_seconds``: during which a GPU
-    was held.
+    was held. ``rescored``: the scores that count, where stored cutouts were scored again; ``sha256`` lists the scan's.
     """
 
     format_version: Literal[1] = 1
@@ -379,6 +391,7 @@ class CommitRecord(SealedRecord):
     seconds: dict[str, float]
     core_seconds: dict[str, float] = Field(default_factory=dict)
     gpu_seconds: float = 0.0
+    rescored: Rescored | None = None
 
 
 class FailedTile(Record):

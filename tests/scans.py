@@ -32,7 +32,7 @@ def _one_after_the_other(jobs, n_jobs, config, steps, on_progress=lambda progres
 def in_this_process() -> Iterator[None]:
     """Let scans do one tile after the other, here, and the candidates of a run be explained likewise."""
     with pytest.MonkeyPatch.context() as patch:
-        for stage in ("survey.run", "survey.candidate_stage"):
+        for stage in ("survey.run", "survey.rescore", "survey.candidate_stage"):
             patch.setattr(f"scanner.{stage}.run_on_workers", _one_after_the_other)
         yield
 

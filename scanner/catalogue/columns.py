@@ -321,6 +321,11 @@ FLAG_WORDS: dict[Flag, tuple[str, str]] = {
         "The image is smaller than a cutout: there is noise around it, and sky and sigma are those of its darkest edge; a "
         "larger image, or an RMS map (VIS_RMS=… in the tile list), tells more.",
     ),
+    Flag.NOT_RESCORED: (
+        "not rescored",
+        "Its cutout was not stored when the others were scored again by another bundle: the scores are those of the scan's "
+        "bundle, and it is no candidate; scan with --keep all to have every object scored again.",
+    ),
 }
 
 
@@ -359,6 +364,36 @@ def score_table(batch: CutoutBatch, scores: Scores, tile_id: str, further: Seque
     for number, name in enumerate(further, len(MEMBERS)):
         rows = with_column(rows, further_column(name), of.probabilities[:, number])
     return rows.select(with_further(SCORE_SCHEMA, further).names) if further else rows
+
+
+def rescored(scan: pa.Table, again: Sequence[pa.Table], further: Sequence[str] = ()) -> pa.Table:
+    """A tile's rows as another bundle scores them.
+
+    Parameters
+    ----------
+    scan
+        The rows as they were scanned.
+    again
+        Rows of :func:`score_table` of those whose cutouts were stored, in any order.
+    further
+        Names of the other bundle's members beyond the paper's seven.
+
+    Returns
+    -------
+    pyarrow.Table
+        The scan's rows in their order. What was not stored keeps its scores, flagged ``NOT_RESCORED``, and is no candidate;
+        it has none of further members.
+    """
+    schema = with_further(SCORE_SCHEMA, further)
+    kept = scan.select(SCORE_SCHEMA.names)
+    for name in further:
+        kept = with_column(kept, further_column(name), np.full(len(kept), np.nan, np.float32))
+    flags = kept["flags"].to_numpy() | np.uint32(Flag.NOT_RESCORED)
+    kept = with_column(kept, column("flags"), flags, kept.column_names.index("flags"))
+    kept = with_column(kept, column("is_candidate"), np.zeros(len(kept), np.bool_), kept.column_names.index("is_candidate"))
+    rows = pa.concat_tables([as_schema(table, schema) for table in (kept, *again)])
+    place = {int(target_id): row for row, target_id in enumerate(rows["target_id"].to_numpy())}
+    return rows.take(pa.array([place[int(target_id)] for target_id in scan["target_id"].to_numpy()], pa.int64()))
 
 
 def as_schema(rows: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -38,6 +38,7 @@ VERBS = {
     "run": ("scanner.cli.run:run", "Scan the tiles of a list: mosaics in, ranked candidates out."),
     "prepare": ("scanner.cli.prepare:prepare", "Make tiles to scan of any survey's images."),
     "replay": ("scanner.cli.replay:replay_", "Do one object of a run again: is the result the same?"),
+    "rescore": ("scanner.cli.replay:rescore_", "Score a run's stored cutouts with another bundle: who moved?"),
     "status": ("scanner.cli.status:status", "Say how far a run is: tiles, failures and why, rate, time left."),
     "query": ("scanner.cli.query:query", "Ask a catalogue: by position, score, name or SQL; see or keep the answer."),
     "catalogue": ("scanner.cli.catalogue:catalogue", "Merge runs into the catalogue of a survey; list its versions."),

@@ -1,4 +1,4 @@
-"""``scanner replay``: do one object of a run again and say whether the result is the same."""
+"""``scanner replay`` does one object of a run again; ``scanner rescore`` scores all with another bundle."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from scanner.cli.options import storage_options
 from scanner.cli.output import standard_output
 from scanner.config import StorageConfig
 from scanner.interface.opened import Run
+from scanner.interface.scan import rescore
 
 if TYPE_CHECKING:
     from scanner.survey.replay import ReplayedValue, ReplayReport
@@ -107,3 +108,32 @@ def _verdict(report: ReplayReport) -> str:
     if report.same_machine:
         return f"{bits}, though this machine's bits should be the run's."
     return f"{bits}; this machine is not like the run's, so bits may differ but not results."
+
+
+@click.command("rescore")
+@click.argument("run_folder", metavar="RUN")
+@click.option("--bundle", required=True, help="Bundle to score with: a folder, a URL, or one that was scored with before.")
+@click.option("--who-moved", type=click.IntRange(0), default=10, show_default=True, help="Show so many of the best objects.")
+@click.option("--workers", type=click.IntRange(1), help="Worker processes [default: the run's].")
+@click.option("--scheduler", help="Address of a standing Dask scheduler, e.g. tcp://host:8786 or tls://host:8786.")
+@storage_options(of_run=True)
+def rescore_(
+    run_folder: str, bundle: str, who_moved: int, workers: int | None, scheduler: str | None, storage: StorageConfig
+) -> None:
+    """Score the stored cutouts of the finished run in RUN with another bundle, and make its results anew.
+
+    The mosaics are not needed. who-moved.ecsv has the best objects before and after, with both ranks. The scores of before are
+    kept: the same command with the bundle of before goes back to them at once. Objects without a stored cutout keep the scan's
+    scores, with the flag NOT_RESCORED, and are no candidates.
+    """
+    given = None if storage == StorageConfig() else storage
+    report = rescore(run_folder, bundle, workers=workers, scheduler=scheduler, storage=given, progress=True)
+    table = Table("", "before", "after", "P before", "P after", box=None, pad_edge=False)
+    for row in report.moved.slice(0, who_moved).to_pylist():
+        ranks = (f"#{row[name]:,}" if row[name] else "–" for name in ("rank_before", "rank_after"))
+        table.add_row(row["name"], *ranks, *(f"{row[name]:.3g}" for name in ("p_before", "p_after")))
+    if who_moved:
+        standard_output().print(table)
+    click.echo(f"{report.n_rescored:,} objects scored by {report.after}, before by {report.before}; see who-moved.ecsv.")
+    if report.n_kept:
+        click.echo(f"{report.n_kept:,} have no stored cutout: they keep the scan's scores (flag NOT_RESCORED).", err=True)

@@ -1,4 +1,4 @@
-"""Scan tiles, or say what that would cost: settings, tile list, and the stages of a run one after the other."""
+"""Scan tiles, say what that would cost, or score again what was cut: settings, tile list, stages one after the other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from scanner import config as configuration
-from scanner.config import EngineConfig, RankedBy, RunConfig
+from scanner.config import EngineConfig, RankedBy, RunConfig, StorageConfig
 from scanner.errors import TileListError, UsageError
 from scanner.imaging_surveys import EUCLID
 from scanner.interface.progress import bar, followed
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from scanner.modelling.stage import ModelReport
     from scanner.survey.metrics import CandidateStage
     from scanner.survey.plan import RunPlan
+    from scanner.survey.rescore import RescoreReport
     from scanner.survey.run import RunRequest
     from scanner.survey.status import RunReport
 
@@ -171,6 +172,56 @@ def scan(
     for _ in stages(request, progress=progress):
         pass
     return Run(request.out, request.config.storage)
+
+
+def rescore(
+    run: str | Path | Run,
+    bundle: str | Path,
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    storage: StorageConfig | None = None,
+    progress: bool | None = None,
+) -> RescoreReport:
+    """Score the stored cutouts of a finished run with another bundle, without its mosaics, as ``scanner rescore`` does.
+
+    The run folder then is a run by that bundle: catalogue, lists and pictures are made anew. The scores of before are kept, and
+    going back to them scores nothing. Objects without a stored cutout keep the scan's scores, with the flag ``NOT_RESCORED``.
+
+    Parameters
+    ----------
+    run
+        A run folder, or what :func:`scanner.scan` returned.
+    bundle
+        The bundle to score with.
+    workers, scheduler
+        Worker processes, or the address of a standing Dask scheduler; by default as the run had them.
+    storage
+        How object stores are reached; by default as the run reached them.
+    progress
+        Show a bar; by default on a terminal and in a notebook.
+
+    Returns
+    -------
+    RescoreReport
+        ``moved``: the best objects before and after, with both ranks; ``n_rescored``, ``n_kept``.
+
+    Raises
+    ------
+    UsageError
+        A tile has no stored cutouts, or the run is scored by this bundle already.
+    ScannerError
+        The run is not finished, the bundle cannot be loaded, or the folder is in use.
+    """
+    from scanner.interface.model import worked_on
+    from scanner.survey.folder.ledger import RunFolder
+    from scanner.survey.rescore import rescore_run
+
+    location = run if isinstance(run, str | Path) else run.location
+    folder = RunFolder(open_store(str(location), storage or StorageConfig()))
+    config = worked_on(folder.record().config, workers, scheduler, storage)
+    with sigterm_interrupts(), bar("scoring", shown=progress, unit="tiles") as move:
+        return rescore_run(str(location), str(bundle), config, move)
 
 
 def plan(

@@ -217,8 +217,8 @@ def _tile(folder: RunFolder, deep: bool, tile_id: str) -> _Found:
         if commit is None:
             return [f"{folder.store.where(folder.tile(tile_id))}: has no {COMMIT}; 'scanner run' scans the tile again."], 0, 0
         files = folder.files_of(commit)
+        folder.verify(commit)
         if not deep:
-            folder.verify(commit)
             return [], 2, 0
         found = [_hashed(files, name) for name in commit.sha256]
     except UnavailableError:

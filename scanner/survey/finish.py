@@ -27,7 +27,7 @@ from scanner.config import RunConfig
 from scanner.ensemble.bundle import Bundle
 from scanner.errors import ContentError, InputMissingError
 from scanner.query.catalogue import MODELS_TABLE
-from scanner.records import CommitRecord, FailedTile, Tile
+from scanner.records import CommitRecord, FailedTile, Flag, Tile
 from scanner.report import plots
 from scanner.report.contact_sheet import RunSummary, write_contact_sheet
 from scanner.report.plots import ScoreCounts
@@ -239,6 +239,10 @@ def finish(
         sky = covered_sky(tile_rows)
         if models is not None:
             fitted = zip(models["tile_id"].to_pylist(), models["input_fingerprint"].to_pylist(), strict=True)
+            # Who scored has changed where the run was scored again, and the run's id with it.
+            models = columns.with_column(
+                models, columns.RUN_COLUMN, [record.run_id] * len(models), models.column_names.index("run")
+            )
             models = models.filter(pa.array([inputs.get(tile_id) == files for tile_id, files in fitted], pa.bool_()))
         results_of = record.model_copy(update={"cost": cost, "sky_area_deg2": sky.area_deg2})
         with folder.staged_results(results_of, scratch) as staging:
@@ -338,7 +342,9 @@ def _draw(
     counts: plots.ScoreCounts,
 ) -> None:
     summary = summary_of(record, bundle, report)
-    shown = leaders(report.listed).slice(0, record.config.catalogue.sheet_candidates)
+    # Cutouts of the others may be nowhere.
+    scored = report.listed.filter(pa.array((report.listed["flags"].to_numpy() & Flag.NOT_RESCORED) == 0))
+    shown = leaders(scored).slice(0, record.config.catalogue.sheet_candidates)
     write_sheet(staging / "candidates.html", folder, tiles, record.config, shown, summary)
     plots.score_distribution(
         staging / "scores.png",

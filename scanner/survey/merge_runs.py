@@ -28,7 +28,7 @@ from scanner.records import CommitRecord
 from scanner.storage import Staging, Store, is_remote, open_store, split
 from scanner.storage.in_order import in_order
 from scanner.survey.finish import write_tables
-from scanner.survey.folder.ledger import SCORES, RunFolder, RunRecord, temporary_beside
+from scanner.survey.folder.ledger import RunFolder, RunRecord, table_sha256, temporary_beside
 from scanner.survey.folder.resume import READERS, refuse_other_settings
 from scanner.survey.published import (
     SURVEY_RECORD,
@@ -59,7 +59,7 @@ class SourceRun:
         """What a version's record says of it."""
         digest = hashlib.sha256()
         for commit in self.commits:
-            digest.update(f"{commit.tile_id} {commit.sha256[SCORES]}\n".encode())
+            digest.update(f"{commit.tile_id} {table_sha256(commit)}\n".encode())
         digest.update(str(self.tiles.to_pylist()).encode())
         digest.update(self.record.decision.model_dump_json().encode())
         digest.update(self.record.sha256.get(MODELS_TABLE, "").encode())

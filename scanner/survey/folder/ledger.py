@@ -20,7 +20,7 @@ from scanner.config import RunConfig
 from scanner.cutouts.store import CutoutStore
 from scanner.ensemble.threshold import DecisionRule
 from scanner.errors import ContentError, InputMissingError
-from scanner.records import CommitRecord, SealedRecord
+from scanner.records import CommitRecord, Flag, Record, SealedRecord
 from scanner.sky.local_files import temporary_folder
 from scanner.storage import Staging, Store, split
 from scanner.storage.verified import VerifiedFiles
@@ -60,17 +60,34 @@ RUN_RECORD = "run.json"
 TILES = "tiles"
 COMMIT = "commit.json"
 SCORES = "scores.parquet"
+#: Folder of the scores by other bundles: ``rescored/BUNDLE/TILE``, with the commit that makes them count.
+RESCORED = "rescored"
 CUTOUTS = "cutouts.zarr"
 HANDOVER, HANDOVER_RECORD = "handover", "handover.json"
 #: What makes a damaged tile whole: every run sees a damaged table or a lost file, and one that hashes them damaged cutouts.
 AGAIN, AGAIN_VERIFIED = "'scanner run' scans the tile again", "'scanner run --verify' scans the tile again"
-_ID_CHARACTERS, _ID_HEX_DIGITS = 64, 8
+_ID_CHARACTERS, _ID_HEX_DIGITS, _BUNDLE_HEX_DIGITS = 64, 8, 16
+
+
+class EarlierScores(Record):
+    """A bundle that scored the run's objects before; its scores are kept, and count again when they are asked for."""
+
+    bundle_name: str
+    bundle_version: str
+    bundle_fingerprint: str
+    location: str
+
+    @property
+    def name(self) -> str:
+        """Name and version, as catalogues have them."""
+        return f"{self.bundle_name} {self.bundle_version}"
 
 
 class RunRecord(SealedRecord):
     """``run.json``: everything that is needed to do the run again, and, once it is through, what it cost and what came of it.
 
     ``decision``: which objects are candidates; it may change without a new scan, as only the scores decide.
+    ``earlier``: whose scores counted before, the scan's first; see :mod:`scanner.survey.rescore`.
     ``sky_area_deg2``: with good VIS pixels, overlaps of tiles counted once; None before the run is through.
     ``sha256``: of every file of the results, by its name in the folder; one that it does not list is not there for readers.
     """
@@ -88,6 +105,7 @@ class RunRecord(SealedRecord):
     decision: DecisionRule
     cost: RunCost | None = None
     sky_area_deg2: float | None = None
+    earlier: tuple[EarlierScores, ...] = ()
     sha256: dict[str, str] = Field(default_factory=dict)
 
     @property
@@ -107,8 +125,12 @@ class RunRecord(SealedRecord):
         return f"{self.bundle_name} {self.bundle_version}"
 
     def decided(self, rows: pa.Table) -> pa.Table:
-        """Rows of a tile's table, their ``is_candidate`` as this run decides: the tile may have been scanned for another β."""
+        """Rows of a tile's table, their ``is_candidate`` as this run decides: the tile may have been scanned for another β.
+
+        What the bundle has not scored is no candidate of it.
+        """
         decision = self.decision.decide(rows["grid_value"].to_numpy(), rows["p_calibrated"].to_numpy())
+        decision &= (rows["flags"].to_numpy() & Flag.NOT_RESCORED) == 0
         return columns.with_column(rows, columns.column("is_candidate"), decision, rows.column_names.index("is_candidate"))
 
 
@@ -170,6 +192,10 @@ class RunFolder:
         """Key of a tile's folder."""
         return f"{TILES}/{tile_id}"
 
+    def rescored(self, bundle_fingerprint: str, tile_id: str = "") -> str:
+        """Key of the folder of a tile's scores by another bundle than the scan's; without a tile, of all of them."""
+        return "/".join(part for part in (RESCORED, bundle_fingerprint[:_BUNDLE_HEX_DIGITS], tile_id) if part)
+
     def handover(self, tile_id: str) -> str:
         """Key of the folder in which a tile's cutouts wait to be scored elsewhere."""
         return f"{HANDOVER}/{tile_id}"
@@ -186,7 +212,13 @@ class RunFolder:
         DamagedTileError
             It is damaged.
         """
-        key = f"{self.tile(tile_id)}/{COMMIT}"
+        return self._commit(f"{self.tile(tile_id)}/{COMMIT}", tile_id)
+
+    def rescored_commit(self, bundle_fingerprint: str, tile_id: str) -> CommitRecord | None:
+        """The commit that makes the scores of a bundle count for a tile, or None where it has not scored the tile."""
+        return self._commit(f"{self.rescored(bundle_fingerprint, tile_id)}/{COMMIT}", tile_id)
+
+    def _commit(self, key: str, tile_id: str) -> CommitRecord | None:
         try:
             content = self.store.read(key)
         except FileNotFoundError:
@@ -217,6 +249,9 @@ class RunFolder:
 
     def discard(self, tile_id: str) -> None:
         """Remove a tile whose files are damaged or gone, and all that attempts at it left; for the driver."""
+        for version in self.store.entries(RESCORED):
+            if version.is_folder:
+                self.store.revoke(f"{RESCORED}/{version.name}/{tile_id}", COMMIT)
         self.store.revoke(self.tile(tile_id), COMMIT)
 
     def verify(self, commit: CommitRecord, *, deep: bool = False) -> None:
@@ -238,7 +273,7 @@ class RunFolder:
         there = self.store.names(self._file(commit, ""))
         for name in commit.sha256:
             if name not in there:
-                raise self._damaged(commit, name, "missing")
+                raise self._damaged(commit, self._file(commit, name), "missing")
         self._table(commit)
         files = self.files_of(commit)
         for name in commit.sha256 if deep else ():
@@ -277,8 +312,10 @@ class RunFolder:
         for name, sha256 in commit.sha256.items():
             described = path / name.removeprefix(f"{CUTOUTS}/")
             if name.startswith(f"{CUTOUTS}/") and described.name == "zarr.json" and not _is_file(described, sha256):
-                raise self._damaged(commit, name, "missing, or not the file that was committed", AGAIN_VERIFIED)
-        return CutoutStore(path, lambda reason: self._damaged(commit, CUTOUTS, reason, AGAIN_VERIFIED))
+                raise self._damaged(
+                    commit, self._file(commit, name), "missing, or not the file that was committed", AGAIN_VERIFIED
+                )
+        return CutoutStore(path, lambda reason: self._damaged(commit, key, reason, AGAIN_VERIFIED))
 
     def files_of(self, commit: CommitRecord) -> VerifiedFiles:
         """All files of a committed tile, as its commit lists them."""
@@ -309,19 +346,25 @@ class RunFolder:
             self.write_record(record.model_copy(update={"sha256": listed}))
 
     def _table(self, commit: CommitRecord) -> bytes:
+        key = self._file(commit, SCORES) if commit.rescored is None else f"{commit.rescored.place}/{SCORES}"
         try:
-            content = self.store.read(self._file(commit, SCORES))
+            content = self.store.read(key)
         except FileNotFoundError:
-            raise self._damaged(commit, SCORES, "missing") from None
-        if hashlib.sha256(content).hexdigest() != commit.sha256.get(SCORES):
-            raise self._damaged(commit, SCORES, "not the file that was committed (its checksum differs)")
+            raise self._damaged(commit, key, "missing") from None
+        if hashlib.sha256(content).hexdigest() != table_sha256(commit):
+            raise self._damaged(commit, key, "not the file that was committed (its checksum differs)")
         return content
 
-    def _damaged(self, commit: CommitRecord, name: str, how: str, remedy: str = AGAIN) -> DamagedTileError:
-        return DamagedTileError(f"{self.store.where(self._file(commit, name))}: {how}; {remedy}.", commit.tile_id)
+    def _damaged(self, commit: CommitRecord, key: str, how: str, remedy: str = AGAIN) -> DamagedTileError:
+        return DamagedTileError(f"{self.store.where(key)}: {how}; {remedy}.", commit.tile_id)
 
     def _file(self, commit: CommitRecord, name: str) -> str:
         return "/".join(part for part in (self.tile(commit.tile_id), commit.place, name) if part)
+
+
+def table_sha256(commit: CommitRecord) -> str | None:
+    """Checksum of the table of a tile whose scores count."""
+    return commit.sha256.get(SCORES) if commit.rescored is None else commit.rescored.sha256
 
 
 def _is_file(path: Path, sha256: str) -> bool:

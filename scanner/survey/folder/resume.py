@@ -195,7 +195,7 @@ def open_run(location: str, storage: StorageConfig, record: RunRecord, *, restar
             _refuse_changes(folder, old, record)
             if old.tile_ids == record.tile_ids:
                 # Until they are replaced, the results of before can be read.
-                record = record.model_copy(update={"sha256": old.sha256})
+                record = record.model_copy(update={"sha256": old.sha256, "earlier": old.earlier})
         _sweep(store)
         folder.write_record(record)
         try:

@@ -13,13 +13,20 @@ from typing import Any
 import numpy as np
 
 import scanner
+<<<<<<< HEAD
 from scanner.config import CutoutsConfig, RunConfig, StorageConfig
 from scanner.cutouts.extract import BATCH_SIZE, cut
+=======
+from scanner.atomic_file import file_sha256
+from scanner.catalogue import columns
+from scanner.config import RunConfig, StorageConfig
+from scanner.cutouts.extract import cut
+>>>>>>> 7074d3c (scanner rescore: a run's stored cutouts scored by another bundle, without its mosaics, and back)
 from scanner.cutouts.quality import fill_bad_pixels
 from scanner.ensemble import bundles
 from scanner.ensemble.session import Scorer
 from scanner.errors import ScannerError, ScratchFullError, TileError, UnavailableError
-from scanner.records import Band, CommitRecord, CutoutBatch, FailedTile, Flag, Scores, ScreenChoice, Targets
+from scanner.records import Band, CommitRecord, CutoutBatch, FailedTile, Flag, Rescored, Scores, ScreenChoice, Targets
 from scanner.sky.local_files import fetch_tile, remote_files
 from scanner.sky.mosaic import outline
 from scanner.sky.targets import list_targets
@@ -27,11 +34,11 @@ from scanner.sky.tile_images import TileImages, open_tile
 from scanner.storage import Staging, open_store
 from scanner.survey import metrics
 from scanner.survey.folder import fingerprint
-from scanner.survey.folder.ledger import CUTOUTS, RunFolder
+from scanner.survey.folder.ledger import COMMIT, CUTOUTS, SCORES, RunFolder
 from scanner.survey.messages import CutOutcome, FatalError, TileJob, TileOutcome, TileProgress
 from scanner.survey.scan import handover
 from scanner.survey.scan.machine import cores, machine_fingerprint
-from scanner.survey.scan.output import CutTile, TileOutput, cutout_writer
+from scanner.survey.scan.output import CutTile, ScoreTableWriter, TileOutput, cutout_writer
 from scanner.survey.scan.pipeline import Stopwatch, pipeline
 from scanner.survey.scan.scratch import worker_scratch
 
@@ -96,6 +103,23 @@ def score_tile(job: TileJob, cut_outcome: CutOutcome, on_progress: OnProgress = 
     try:
         with metrics.tile_in_progress():
             return TileOutcome(commit=_score(job, cut_outcome.input_fingerprint, on_progress))
+    except Exception as error:
+        return TileOutcome(**_failure_of(job, error))
+
+
+def rescore_tile(job: TileJob, on_progress: OnProgress = lambda _: None) -> TileOutcome:
+    """Score the stored cutouts of a committed tile with another bundle; the scan's own scores stay.
+
+    Parameters
+    ----------
+    job
+        The tile, the run folder, and settings, bundle and provider to score with.
+    on_progress
+        Called after each batch.
+    """
+    try:
+        with metrics.tile_in_progress():
+            return TileOutcome(commit=_rescore(job, on_progress))
     except Exception as error:
         return TileOutcome(**_failure_of(job, error))
 
@@ -256,6 +280,51 @@ def _score(job: TileJob, inputs: str, on_progress: OnProgress) -> CommitRecord:
                 commit = _scored(job, scorer, handed.tile, batches, staging, watch, on_progress)
             metrics.tile_done(commit)
         handover.remove(folder, tile_id)
+    return commit
+
+
+def _rescore(job: TileJob, on_progress: OnProgress) -> CommitRecord:
+    """Write a tile's table by another bundle, and the commit that would make it count; returns that commit."""
+    scorer, folder, tile_id = load_scorer(job), _run_folder(job), job.tile.tile_id
+    further = scorer.bundle.manifest.further_names
+    with worker_scratch(job.config.engine).scanning(tile_id) as temporary:
+        if commit := folder.rescored_commit(job.bundle_fingerprint, tile_id):
+            return commit
+        current = folder.commit_of(tile_id)
+        stored = None if current is None else folder.cutouts(current, temporary)
+        if current is None or stored is None:
+            where = folder.store.where(folder.tile(tile_id))
+            raise TileError(f"{where}: no cutouts are stored; scan it again with --keep all.")
+        scan = current.model_copy(update={"rescored": None})
+        tables = []
+        for start in range(0, len(stored), job.config.cutouts.batch_size):
+            batch = stored.read(slice(start, start + job.config.cutouts.batch_size))
+            tables.append(columns.score_table(batch, score_batch(scorer, batch), tile_id, further))
+            metrics.objects_scored(len(batch))
+            on_progress(TileProgress(tile_id=tile_id, n_done=start + len(batch), n_targets=len(stored)))
+        table = columns.rescored(folder.scores(scan), tables, further)
+        flags = table["flags"].to_numpy()
+        n_kept = int(np.count_nonzero(flags & Flag.NOT_RESCORED))
+        place = folder.rescored(job.bundle_fingerprint, tile_id)
+        with folder.store.staged(place, COMMIT, temporary, job.hold) as staging:
+            with ScoreTableWriter(staging.path / SCORES, further=further) as writer:
+                writer.append(table)
+            commit = scan.model_copy(
+                update={
+                    "bundle_fingerprint": job.bundle_fingerprint,
+                    "machine": machine_fingerprint(scorer.provider),
+                    "n_scored": int(np.isfinite(table["p_calibrated"].to_numpy()).sum()),
+                    "n_screened": int(np.count_nonzero(flags & Flag.SCREENED)),
+                    "n_flagged": int(np.count_nonzero(flags & ~np.uint32(Flag.SCREENED | Flag.NOT_RESCORED))),
+                    "n_decided": int(np.count_nonzero(table["is_candidate"].to_numpy())),
+                    "rescored": Rescored(
+                        place="/".join(part for part in (place, staging.place) if part),
+                        sha256=file_sha256(staging.path / SCORES),
+                        n_kept=n_kept,
+                    ),
+                }
+            )
+            (staging.path / COMMIT).write_bytes(commit.to_bytes())
     return commit
 
 
