@@ -255,7 +255,7 @@ def replay(request: ReplayRequest) -> ReplayReport:
                 row = int(np.flatnonzero(batch.targets.target_id == found.row["target_id"][0].as_py())[0])
                 cutout = batch.take(np.array([row]))
                 if found.commit.rescored is not None:
-                    batch, row = _stored_batch(folder, found, record.config.cutouts.batch_size, scratch)
+                    batch, row = _stored_batch(folder, found, batch_size(record.config.cutouts, record.provider), scratch)
                 now = columns.score_table(
                     batch, score_batch(scorer, batch), tile.tile_id, scorer.bundle.manifest.further_names
                 ).slice(row, 1)
@@ -355,7 +355,7 @@ def _batch(found: FoundObject, images: TileImages, record: RunRecord, provider: 
     return batch
 
 
-def _stored_batch(folder: RunFolder, found: FoundObject, batch_size: int, scratch: Path) -> tuple[CutoutBatch, int]:
+def _stored_batch(folder: RunFolder, found: FoundObject, size: int, scratch: Path) -> tuple[CutoutBatch, int]:
     """The stored cutouts that the object was scored again with, and its row."""
     store, target_id = folder.cutouts(found.commit, scratch), found.row["target_id"][0].as_py()
     rows = np.empty(0, np.int64) if store is None else np.flatnonzero(store.target_id == target_id)
@@ -364,8 +364,8 @@ def _stored_batch(folder: RunFolder, found: FoundObject, batch_size: int, scratc
             f"{folder.location}: {found.name} was not scored again, as its cutout is not stored: its scores are those of the "
             f"scan; 'scanner rescore {folder.location} --bundle …' with the scan's bundle goes back to them."
         )
-    first = int(rows[0]) // batch_size * batch_size
-    return store.read(slice(first, first + batch_size)), int(rows[0]) - first
+    first = int(rows[0]) // size * size
+    return store.read(slice(first, first + size)), int(rows[0]) - first
 
 
 def _pixels(folder: RunFolder, found: FoundObject, cutout: CutoutBatch, scratch: Path) -> ReplayedPixels:

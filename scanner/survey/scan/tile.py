@@ -13,15 +13,10 @@ from typing import Any
 import numpy as np
 
 import scanner
-<<<<<<< HEAD
-from scanner.config import CutoutsConfig, RunConfig, StorageConfig
-from scanner.cutouts.extract import BATCH_SIZE, cut
-=======
 from scanner.atomic_file import file_sha256
 from scanner.catalogue import columns
-from scanner.config import RunConfig, StorageConfig
-from scanner.cutouts.extract import cut
->>>>>>> 7074d3c (scanner rescore: a run's stored cutouts scored by another bundle, without its mosaics, and back)
+from scanner.config import CutoutsConfig, RunConfig, StorageConfig
+from scanner.cutouts.extract import BATCH_SIZE, cut
 from scanner.cutouts.quality import fill_bad_pixels
 from scanner.ensemble import bundles
 from scanner.ensemble.session import Scorer
@@ -297,11 +292,12 @@ def _rescore(job: TileJob, on_progress: OnProgress) -> CommitRecord:
             raise TileError(f"{where}: no cutouts are stored; scan it again with --keep all.")
         scan = current.model_copy(update={"rescored": None})
         tables = []
-        for start in range(0, len(stored), job.config.cutouts.batch_size):
-            batch = stored.read(slice(start, start + job.config.cutouts.batch_size))
+        done = 0
+        for batch in stored.batches(batch_size(job.config.cutouts, job.provider)):
             tables.append(columns.score_table(batch, score_batch(scorer, batch), tile_id, further))
             metrics.objects_scored(len(batch))
-            on_progress(TileProgress(tile_id=tile_id, n_done=start + len(batch), n_targets=len(stored)))
+            done += len(batch)
+            on_progress(TileProgress(tile_id=tile_id, n_done=done, n_targets=len(stored)))
         table = columns.rescored(folder.scores(scan), tables, further)
         flags = table["flags"].to_numpy()
         n_kept = int(np.count_nonzero(flags & Flag.NOT_RESCORED))
