@@ -58,6 +58,7 @@ VERBS = {
     "recovery": ("scanner.cli.recovery:recovery_", "Paint lenses into a run's tiles: which does it find?"),
     "forecast": ("scanner.cli.forecast:forecast_", "Say what a survey of some area would yield, from a recovery."),
     "explain": ("scanner.cli.explain:explain", "Explain an object of a run, or the networks of a bundle."),
+    "man": ("scanner.cli.man:man", "Write the manual pages: man scanner-run."),
     "schemas": ("scanner.cli.schemas:schemas", "Write the JSON Schema of every file and message."),
 }
 

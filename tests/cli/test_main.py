@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 
@@ -50,6 +51,23 @@ def test_every_verb_explains_itself(capsys, verb):
     code, out, _ = outcome(capsys, verb, "--help")
     assert code == 0
     assert f"scanner {verb}" in out
+
+
+def test_every_command_has_a_manual_page_with_all_of_its_options(capsys, tmp_path):
+    code, out, _ = outcome(capsys, "man", "--out", str(tmp_path))
+    written = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert (code, out) == (0, f"{tmp_path}: {len(written)} pages; begin with: man scanner\n")
+    assert {f"scanner-{verb}.1" for verb in VERBS} < set(written)
+    assert ".SH NAME\nscanner\\-models\\-list \\- List " in written["scanner-models-list.1"]
+    assert ".SH THE ANSWER\n.TP\n.B \\-\\-top INTEGER RANGE\n" in written["scanner-query.1"]
+    assert ".SH SEE ALSO\n.BR scanner (1),\n.BR scanner\\-catalogue\\-list (1),\n" in written["scanner-catalogue.1"]
+    macros = {line.split()[0] for text in written.values() for line in text.splitlines() if line.startswith((".", "'"))}
+    assert macros == {".TH", ".SH", ".PP", ".TP", ".B", ".BR"}
+    _, out, _ = outcome(capsys, "run", "--help")
+    page = written["scanner-run.1"].replace("\\", "")
+    flags = set(re.findall(r"(?<=^  )--?[a-z-]+|(?<=, )--[a-z-]+", out, re.MULTILINE))
+    assert len(flags) > 30
+    assert all(flag in page for flag in flags)
 
 
 def test_without_a_word_it_says_what_there_is(capsys):
