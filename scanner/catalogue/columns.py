@@ -219,6 +219,8 @@ MODEL_COLUMNS: tuple[Column, ...] = (
     Column("n_images", "int32", "", "Images of the brightest source of the model; 0: not modelled", "meta.number"),
     Column("model_magnification", "float32", "", "Lensed over unlensed VIS flux of the source", "arith.factor"),
     Column("arc_snr", "float32", "", "S/N of the lensed light, all bands together", "stat.snr"),
+    Column("counter_image_snr", "float32", "", "S/N of the second brightest image of the model; 0: there is none", "stat.snr"),
+    Column("p_lens_modelled", "float32", "", "Probability of a lens by networks and lens model together", "stat.probability"),
     Column("model_psf", "string", "", "Where the PSF of VIS is from: image, stars or mean", "instr.det.psf"),
 )
 #: What stands in a column of an object that was not modelled.

@@ -38,14 +38,15 @@ def model_(run_folder: str, top: int | None, workers: int | None, scheduler: str
         progress=True,
     )
     table = Table(
-        Column("rank", justify="right"), "verdict", "θ_E", "ln evidence", "arc S/N", "status", box=None, pad_edge=False
+        Column("rank", justify="right"), "verdict", "θ_E", "ln evidence", "arc S/N", "p", "status", box=None, pad_edge=False
     )
     for rank, one in zip(report.ranks, report.models, strict=True):
         radius = "–" if one.mass is None else f"{one.mass.theta_e_arcsec:.2f}″ ± {one.mass.theta_e_error_arcsec:.2f}″"
         ratio = "–" if one.ln_evidence_ratio is None else f"{one.ln_evidence_ratio:+.1f}"
         snr = "–" if one.arc_snr is None else f"{one.arc_snr:.0f}"
+        probability = "–" if one.p_lens_modelled is None else f"{one.p_lens_modelled:.2g}"
         status = f"{one.status}: {one.reason}" if one.reason else one.status
-        table.add_row(str(rank), one.verdict, radius, ratio, snr, status)
+        table.add_row(str(rank), one.verdict, radius, ratio, snr, probability, status)
     standard_output().print(table)
     for failed in report.failed:
         click.echo(f"Failed: tile {failed.tile_id}: {failed.reason}", err=True)

@@ -24,9 +24,12 @@ from scanner.simulation.lensing.images import find_images
 from scanner.simulation.lensing.lens import Sightline
 
 #: ln evidence ratio from which a candidate is certified, consistent with a lens, and better explained without one; and the
-#: least S/N of the lensed light, all bands together, of what is certified. ``docs/lens-models.md`` says how many pass.
-CERTIFIED, CONSISTENT, WITHOUT = 10.0, 5.0, -5.0
-CERTIFIED_ARC_SNR = 20.0
+#: least S/N of the counter-image of what is certified. ``docs/lens-models.md`` says how many pass.
+CERTIFIED, CONSISTENT, WITHOUT = 15.0, 5.0, -5.0
+CERTIFIED_COUNTER_IMAGE_SNR = 5.0
+#: What a model adds to the networks' log-odds: a constant, and times asinh(ln evidence ratio / 5) and ln(1 + S/N of the
+#: counter-image). Fitted to lenses and non-lenses that networks rank high; the mean odds ratio of the non-lenses is one.
+ADDED_LOG_ODDS = (-1.69, 0.23, 0.95)
 #: Least S/N of the lensed light, all bands together, of a model that is worth its name.
 LEAST_ARC_SNR = 8.0
 #: What errors are multiplied by: the curvature knows of no other minimum, and of no clumps that the model leaves out.
@@ -70,6 +73,7 @@ def model_cutout(
     input_fingerprint: str,
     wcs: WCS | None = None,
     psfs: Mapping[Band, BandPsf] = MappingProxyType({}),
+    p_calibrated: float = math.nan,
 ) -> tuple[LensModel, ModelImages | None]:
     """Fit one candidate; whatever is wrong with it is said in its record.
 
@@ -83,6 +87,8 @@ def model_cutout(
         Of the tile's VIS mosaic, for position angles.
     psfs
         See :func:`~scanner.modelling.observation.observe`.
+    p_calibrated
+        The networks' probability that it is a lens; NaN where there is none.
     """
     target_id = int(cutout.targets.target_id[0])
     try:
@@ -94,7 +100,8 @@ def model_cutout(
             images = images_of(problem, found.lens)
             record = _record(problem, found, images, tile_id, target_id, input_fingerprint)
             used = {band: psfs[band].source if band in psfs else "mean" for band in BANDS if band in record.bands}
-            record = record.model_copy(update={"psf": used, "mass": _on_the_sky(record.mass, cutout, wcs)})
+            further = {"psf": used, "mass": _on_the_sky(record.mass, cutout, wcs)}
+            record = record.model_copy(update=further | {"p_lens_modelled": lens_probability(record, p_calibrated)})
             return record, images
     except (ScannerError, LinAlgError, ValueError, FloatingPointError) as error:
         reason = str(error) if isinstance(error, ScannerError) else f"the fit broke down ({error})"
@@ -130,12 +137,13 @@ def _record(
     seen_images = find_images(x, y, Sightline((lens,)))
     n_images = int(seen_images.count[0])
     brightness = np.sort(np.abs(seen_images.magnification[0, :n_images]))[::-1]
+    counter_image_snr = float(snr * brightness[1] / brightness.sum()) if n_images > 1 else 0.0
     return LensModel(
         tile_id=tile_id,
         target_id=target_id,
         input_fingerprint=input_fingerprint,
         status=status,
-        verdict=verdict(ratio, status, snr, n_images),
+        verdict=verdict(ratio, status, counter_image_snr),
         bands=tuple(BANDS[band] for band in problem.data.bands),
         mass=ModelledMass(
             theta_e_arcsec=lens.theta_e,
@@ -160,7 +168,7 @@ def _record(
         n_images=n_images,
         magnification=float(seen / sources.sum()) if sources.sum() > 0.0 else None,
         arc_snr=snr,
-        counter_image_snr=float(snr * brightness[1] / brightness.sum()) if n_images > 1 else 0.0,
+        counter_image_snr=counter_image_snr,
         deflector_kept=kept,
     )
 
@@ -220,13 +228,24 @@ def _status(fit: Fit, snr: float, theta_e: float, n_pixels: float, deflector_kep
     return "converged" if fit.converged else "not converged"
 
 
-def verdict(ln_evidence_ratio: float, status: Status, arc_snr: float, n_images: int) -> Verdict:
-    """What the evidence says; certified is only a model that converged, of conspicuous arcs with a counter-image."""
-    if ln_evidence_ratio > CERTIFIED and status == "converged" and arc_snr > CERTIFIED_ARC_SNR and n_images > 1:
+def verdict(ln_evidence_ratio: float, status: Status, counter_image_snr: float) -> Verdict:
+    """What the evidence says; certified is only a model that converged, and whose second brightest image is seen."""
+    if ln_evidence_ratio > CERTIFIED and status == "converged" and counter_image_snr > CERTIFIED_COUNTER_IMAGE_SNR:
         return "certified"
     if ln_evidence_ratio > CONSISTENT:
         return "consistent"
     return "no evidence" if ln_evidence_ratio > WITHOUT else "better without a lens"
+
+
+def lens_probability(model: LensModel, p_calibrated: float) -> float | None:
+    """Probability of a lens by networks and model together, at the networks' prevalence; None where they gave none."""
+    ratio, snr = model.ln_evidence_ratio, model.counter_image_snr
+    if ratio is None or snr is None or math.isnan(p_calibrated):
+        return None
+    constant, of_evidence, of_counter_image = ADDED_LOG_ODDS
+    added = constant + of_evidence * math.asinh(ratio / 5.0) + of_counter_image * math.log1p(snr)
+    odds = p_calibrated / max(1.0 - p_calibrated, 1e-9) * math.exp(added)
+    return odds / (1.0 + odds)
 
 
 def images_of(problem: Problem, fit: Fit) -> ModelImages:

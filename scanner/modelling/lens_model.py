@@ -72,6 +72,7 @@ class LensModel(SealedRecord):
     ``ln_evidence_ratio``: natural logarithm of how much better a lens explains the pixels than unlensed galaxies do.
     ``counter_image_snr``: ``arc_snr`` times the second brightest image's share of the brightest source's light.
     ``deflector_kept``: share of the deflector's VIS light, as fitted alone, that is left to it beside the lensed source.
+    ``p_lens_modelled``: probability of a lens by networks and model together; None where the networks gave none.
     ``chi2_lens``, ``chi2_companions``: of the best fit of each; ``n_pixels``: how many independent pixels there are.
     ``place``: where the files lie, below the record; ``sha256``: of each of them.
     """
@@ -98,6 +99,7 @@ class LensModel(SealedRecord):
     arc_snr: float | None = None
     counter_image_snr: float | None = None
     deflector_kept: float | None = None
+    p_lens_modelled: float | None = None
     place: str = ""
     sha256: dict[str, str] = Field(default_factory=dict)
 
@@ -122,6 +124,8 @@ _VALUES: dict[str, str] = {
     "n_images": "n_images",
     "model_magnification": "magnification",
     "arc_snr": "arc_snr",
+    "counter_image_snr": "counter_image_snr",
+    "p_lens_modelled": "p_lens_modelled",
 }
 
 

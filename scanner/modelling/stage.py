@@ -142,10 +142,14 @@ def _model(job: CandidatesJob) -> Iterator[int]:
     """Model one candidate after the other; yields how many are written."""
     at_hand, tile_id = opened(job), job.tile.tile_id
     psfs = tile_psfs(job.tile, at_hand.objects, job.config)
+    objects = at_hand.objects
+    p_calibrated = dict(zip(objects["target_id"].to_pylist(), objects["p_calibrated"].to_numpy().tolist(), strict=True))
     for row in range(len(at_hand.cutouts)):
         cutout = at_hand.cutouts.take(np.array([row]))
         target_id = int(cutout.targets.target_id[0])
-        model, images = model_cutout(cutout, tile_id, at_hand.commit.input_fingerprint, at_hand.wcs, psfs)
+        model, images = model_cutout(
+            cutout, tile_id, at_hand.commit.input_fingerprint, at_hand.wcs, psfs, p_calibrated[target_id]
+        )
         with at_hand.folder.store.staged(key(tile_id, target_id), RECORD, at_hand.scratch) as staging:
             if images is not None:
                 (staging.path / PICTURE).write_bytes(panels.picture(model, images))

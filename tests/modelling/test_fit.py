@@ -9,8 +9,8 @@ from astropy import units
 from astropy.wcs import WCS
 from drawn_lens import COMPANIONS, CROWD, DEFLECTOR, LENS, SOURCE, drawn
 
-from scanner.modelling import scene_fit
-from scanner.modelling.candidate import model_cutout, position_angle_deg
+from scanner.modelling import candidate, scene_fit
+from scanner.modelling.candidate import lens_probability, model_cutout, position_angle_deg, verdict
 from scanner.modelling.deflector_light import fit_deflector
 from scanner.modelling.hand_over import lenstronomy_arguments
 from scanner.modelling.lens_model import LensModel, table_of
@@ -88,6 +88,29 @@ def test_galaxies_of_two_colours_are_no_lens():
     model, _ = model_cutout(drawn([DEFLECTOR, *COMPANIONS]), "tile", "of-the-files")
     assert model.verdict in ("no evidence", "better without a lens")
     assert model.n_companions_without_lens >= 2
+
+
+def test_certified_is_what_converged_shows_its_counter_image_and_keeps_its_deflector(modelled):
+    assert verdict(16.0, "converged", 6.0) == "certified"
+    assert {verdict(16.0, "poor fit", 6.0), verdict(16.0, "converged", 4.0), verdict(6.0, "converged", 6.0)} == {"consistent"}
+    # The two images share the light of the arcs.
+    assert 5.0 < modelled[0].counter_image_snr < 0.5 * modelled[0].arc_snr
+    assert modelled[0].deflector_kept == pytest.approx(1.0, abs=0.2)
+
+
+def test_a_source_that_takes_over_the_galaxy_is_a_poor_fit(problem, truth):
+    found = fit(problem, truth, 4)
+    statuses = [candidate._status(found, 50.0, 1.1, problem.n_pixels, kept) for kept in (1.0, 0.2)]
+    assert statuses == ["converged" if found.converged else "not converged", "poor fit"]
+
+
+def test_a_model_raises_or_lowers_what_networks_think(modelled):
+    model = modelled[0].model_copy(update={"ln_evidence_ratio": 0.0, "counter_image_snr": 0.0})
+    # exp(-1.69) of the odds are left of what shows nothing of a lens.
+    assert lens_probability(model, 0.5) == pytest.approx(1.0 / (1.0 + math.exp(1.69)))
+    assert lens_probability(modelled[0], 0.5) > 0.8
+    assert lens_probability(modelled[0], math.nan) is None
+    assert 0.9999 < lens_probability(modelled[0], 1.0) <= 1.0
 
 
 def test_a_crowd_is_no_lens_though_a_source_could_show_several_of_its_galaxies():

@@ -23,6 +23,7 @@ from scanner.cli.main import main
 from scanner.config import load
 from scanner.errors import InputMissingError, OutputError
 from scanner.modelling import lens_model
+from scanner.modelling.candidate import lens_probability
 from scanner.modelling.panels import PANEL, PANELS
 from scanner.modelling.stage import model_run
 from scanner.storage import open_store
@@ -62,6 +63,13 @@ def test_the_best_objects_are_modelled_best_first_though_a_worker_is_killed(run)
     by_place = {(one.tile_id, one.target_id): one for one in report.models}
     assert list(zip(table["tile_id"].to_pylist(), table["target_id"].to_pylist(), strict=True)) == sorted(by_place)
     assert table["model_verdict"].to_pylist() == [by_place[place].verdict for place in sorted(by_place)]
+    networks = scanner.open(out).query(top=N, columns=["p_calibrated"], arrow=True)["p_calibrated"].to_pylist()
+    assert [one.p_lens_modelled for one in report.models] == [
+        lens_probability(one, p) for one, p in zip(report.models, networks, strict=True)
+    ]
+    assert table["p_lens_modelled"].to_pylist() == pytest.approx(
+        [by_place[place].p_lens_modelled for place in sorted(by_place)]
+    )
     assert set(scanner.open(out).record.sha256) >= {"models.parquet", "candidates.fits"}
 
 

@@ -114,6 +114,7 @@ def modelled_run(served_run, listed_ids, tmp_path_factory):
         tile_id=tile_id, target_id=int(first), input_fingerprint=folder.commit_of(tile_id).input_fingerprint,
         status="converged", verdict="certified", psf={"VIS": "mean"}, bands=("VIS",), mass=mass, ln_evidence_ratio=31.5,
         chi2_lens=900.0, chi2_companions=963.0, n_pixels=1000.0, n_images=4, magnification=8.5, arc_snr=42.0,
+        counter_image_snr=12.0, p_lens_modelled=0.93,
     )  # fmt: skip
     refused = LensModel(
         tile_id=second_tile, target_id=int(second), input_fingerprint=folder.commit_of(second_tile).input_fingerprint,

@@ -31,6 +31,7 @@ def test_lists_have_them_and_can_be_filtered_and_ordered(asked, listed_ids):
     certified = asked(verdict="certified").json()
     assert ([item["id"] for item in certified["items"]], certified["total"]) == (listed_ids[:1], 1)
     assert [item["id"] for item in asked(verdict="certified", objects=True).json()["items"]] == listed_ids[:1]
+    assert asked(sort="p_lens_modelled", limit=1).json()["items"][0]["p_lens_modelled"] == pytest.approx(0.93)
     ordered = asked(sort="theta_e", limit=2).json()
     assert ordered["items"][0]["id"] == listed_ids[0]
     # The rest, whose radius is not known, comes behind.

@@ -43,7 +43,7 @@ from scanner.service.errors import BadRequestError, NotAllowedError
 
 SCORES: tuple[str, ...] = ("p_calibrated", "grid_value", *(column.name for column in MEMBER_COLUMNS.values()))
 #: Columns of lens models that a list can be ordered by, where there are any.
-MODEL_SORTS: tuple[str, ...] = ("theta_e", "ln_evidence_ratio", "arc_snr")
+MODEL_SORTS: tuple[str, ...] = ("p_lens_modelled", "theta_e", "ln_evidence_ratio", "arc_snr")
 #: What a list can be ordered by; ``place``: on the sky; ``random``: by chance, the same order for the same seed.
 SORTS: tuple[str, ...] = ("rank", "place", "random", "magnitude_vis", "ra", "dec", *SCORES, *MODEL_SORTS)
 _MODELS = frozenset(one.name for one in MODEL_COLUMNS)

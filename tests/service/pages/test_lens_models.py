@@ -21,7 +21,15 @@ def test_the_page_of_an_object_shows_its_model(page, modelled_server, listed_ids
     page.goto(f"{address}/{listed_ids[0]}")
     page.wait_for_selector("main[data-ready]")
     facts = page.locator("#model-facts").inner_text()
-    for text in ("certified", "1.250″ ± 0.040″", "72° east of north", "31.5", "0.90, without a lens 0.96"):
+    for text in (
+        "certified",
+        "1.250″ ± 0.040″",
+        "72° east of north",
+        "31.5",
+        "0.93",
+        "42, of the counter-image 12",
+        "0.90, without a lens 0.96",
+    ):
         assert text in facts
     picture = page.locator("#lens-model img")
     picture.scroll_into_view_if_needed()
