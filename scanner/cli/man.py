@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,7 +26,7 @@ class Page(click.HelpFormatter):
             lines, as_it_is = paragraph.removeprefix("\b\n"), paragraph.startswith("\b\n")
             self.write(".PP\n" + (f".nf\n{_escaped(lines)}\n.fi\n" if as_it_is else f"{_escaped(' '.join(lines.split()))}\n"))
 
-    def write_dl(self, rows: Sequence[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
         """Options, or commands, and what they mean."""
         for name, meaning in rows:
             self.write(f".TP\n.B {_escaped(name)}\n{_escaped(meaning)}\n")
