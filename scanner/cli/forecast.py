@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
+from scanner.cli.options import storage_options
+from scanner.config import StorageConfig
 from scanner.interface.selection import PURITIES, forecast
 from scanner.interval import Interval
 
 
 @click.command("forecast")
-@click.option("--recovery", type=click.Path(path_type=Path), required=True, help="Folder of 'scanner recovery'.")
+@click.option("--recovery", required=True, help="Folder of 'scanner recovery', local or s3://….")
 @click.option("--area", "area_deg2", type=float, required=True, help="Area of the survey in square degrees.")
 @click.option(
     "--purity",
@@ -24,14 +24,16 @@ from scanner.interval import Interval
 @click.option("--density-error", type=float, help="Its relative error [default: the recovery's].")
 @click.option("--seconds", "seconds_per_object", type=float, help="A person's time for a candidate [default: the recovery's].")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, an object a purity.")
+@storage_options()
 def forecast_(
-    recovery: Path,
+    recovery: str,
     area_deg2: float,
     purities: tuple[float, ...],
     density_deg2: float | None,
     density_error: float | None,
     seconds_per_object: float | None,
     as_json: bool,
+    storage: StorageConfig,
 ) -> None:
     """Say how many lenses a survey like the painted run would find, how many candidates to look at, and for how long.
 
@@ -44,6 +46,7 @@ def forecast_(
         density_deg2=density_deg2,
         density_error=density_error,
         seconds_per_object=seconds_per_object,
+        storage=storage,
     )
     if as_json:
         for one in found:

@@ -19,7 +19,7 @@ from scanner.storage import open_store
 
 @click.command("recovery")
 @click.argument("run_folder", metavar="RUN")
-@click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="Folder of the recovery.")
+@click.option("--out", "-o", required=True, help="Folder of the recovery, local or s3://….")
 @click.option("--n", type=click.IntRange(1, 10_000_000), default=20_000, show_default=True, help="Paint so many lenses.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Which lenses.")
 @click.option(
@@ -44,7 +44,7 @@ from scanner.storage import open_store
 @storage_options(of_run=True)
 def recovery_(
     run_folder: str,
-    out: Path,
+    out: str,
     n: int,
     seed: int,
     ground: Literal["both", "galaxies", "sky"],
@@ -86,11 +86,11 @@ def recovery_(
     standard_output().print(table)
     for failed in report.failed:
         click.echo(f"Failed: tile {failed.tile_id}: {failed.reason}", err=True)
-    click.echo(f"{report.n_done:,} scanned now, {report.n_before:,} before; all are in {out / 'lenses.parquet'}.")
+    click.echo(f"{report.n_done:,} scanned now, {report.n_before:,} before; all are in {out}/lenses.parquet.")
     try:
-        selection, _ = read(open_store(str(out), storage))
+        selection, _ = read(open_store(out, storage))
     except InputMissingError:
         click.echo(f"Fewer than {LEAST_LENSES} came out as lenses, too few for a completeness: paint more with --n.")
     else:
-        click.echo(f"{selection.sentences()} Look at {out / PAGE}; {out / CARD} is for a card.")
+        click.echo(f"{selection.sentences()} Look at {out}/{PAGE}; {out}/{CARD} is for a card.")
     return EXIT_SOME_FAILED if report.failed else 0

@@ -21,6 +21,7 @@ from scanner.recovery.lenses import FATES, SCHEMA
 from scanner.recovery.paint import Waves
 from scanner.simulation.injection.painting import Plan
 from scanner.simulation.injection.places import EMPTY
+from scanner.storage import open_store
 from scanner.survey import candidate_stage
 
 N = 6
@@ -148,6 +149,18 @@ def test_a_killed_recovery_goes_on_and_gives_the_same_bytes(recovered, finished_
     assert (again.n_before, again.n_done) == (N, 0)
     with pytest.raises(OutputError, match="holds another recovery, of other lenses"):
         scanner.recover(finished_run, out=out, n=N, seed=5, progress=False)
+
+
+@pytest.mark.usefixtures("without_workers")
+def test_run_and_recovery_on_s3_give_the_same_bytes(recovered, finished_run, s3, capsys, monkeypatch):
+    monkeypatch.setattr(stage, "LENSES_PER_JOB", 2)
+    run, out = s3.fresh(), s3.fresh()
+    for path in sorted(finished_run.rglob("*")):
+        if path.is_file():
+            open_store(run, s3.config).write(path.relative_to(finished_run).as_posix(), path.read_bytes())
+    code, text = said(capsys, "recovery", run, "--out", out, "--n", N, "--seed", 4, "--endpoint", s3.endpoint)
+    assert (code, f"all are in {out}/lenses.parquet" in text) == (0, True), text
+    assert open_store(out, s3.config).read("lenses.parquet") == (recovered[0] / "lenses.parquet").read_bytes()
 
 
 def said(capsys, *words):
