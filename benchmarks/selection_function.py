@@ -2,11 +2,14 @@
 
     python benchmarks/selection_function.py [--n 20000] [--skies 20]
     python benchmarks/selection_function.py --mosaic FOLDER [--n 300]
+    python benchmarks/selection_function.py --known FOLDER [--n 200 --objects 40]
     python benchmarks/selection_function.py --real FOLDER [--n 600]
 
 The second draws a tile, scans it and paints lenses into it twice: what each recovery predicts is held to the other's bins. The
-third paints into real pixels, the Euclid field of 30" of ``../shared/real``: completeness by Einstein radius and magnitude of
-the source, and FOLDER/found-and-lost.png with ten lenses that the run makes candidates of and ten that it does not.
+third paints lenses and look-alikes into copies of a drawn tile, scans those, and holds what a recovery with another seed
+predicts to the truth: recall, and how many lenses the best 10, 20, 50, 200 and 1,000 objects hold. The fourth paints into real
+pixels, the Euclid field of 30" of ``../shared/real``: completeness by Einstein radius and magnitude of the source, and
+FOLDER/found-and-lost.png with ten lenses that the run makes candidates of and ten that it does not.
 """
 
 import argparse
@@ -24,6 +27,7 @@ from matplotlib.figure import Figure
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from painted import completeness_above, drawn_sky, painted_table, population, run_of
+from scipy.spatial import cKDTree
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 import scanner
@@ -39,6 +43,7 @@ from scanner.recovery.purity import Assumptions, yields
 from scanner.report.colour import colour_image
 from scanner.sky import tile_list
 from scanner.sky.tile_images import open_tile
+from scanner.sphere import chord, unit_vectors
 
 THRESHOLDS = (0.05, 0.5, 0.9)
 CUTS = tuple(Cut(kind="threshold", value=value) for value in THRESHOLDS)
@@ -143,6 +148,34 @@ def mosaic(folder: Path, n: int) -> None:
         )
 
 
+def known(folder: Path, n: int, n_objects: int) -> None:
+    """Lenses among the best objects of a scan, and its recall, against what a recovery of that scan predicts."""
+    if not (folder / "sky").exists():
+        scanner.simulate(folder / "sky", 1, 1800, seed=6, lenses_per_tile=0, workers=1)
+    painted = folder / "painted"
+    scanner.inject(folder / "sky" / "tile-list.txt", painted, n_objects, preset="survey", seed=9, mosaics=True, workers=1)
+    run = scanner.scan(painted / "tile-list.txt", folder / "run", workers=1)
+    scanner.recover(run, out=folder / "recovery", n=n, seed=3, ground="galaxies", workers=1)
+    lenses = PaintedLenses.of(pq.read_table(folder / "recovery" / LENSES))
+    truth = pq.read_table(painted / "truth.parquet").to_pandas()
+    truth = truth[truth["is_lens"] & truth["visible"]]
+    rows = run.query(sql="SELECT rank, ra, dec, is_candidate FROM objects ORDER BY rank", arrow=True).to_pandas()
+    apart = unit_vectors(rows["ra"].to_numpy(), rows["dec"].to_numpy()), unit_vectors(*truth[["ra", "dec"]].to_numpy().T)
+    nearest = cKDTree(apart[0]).query(apart[1], distance_upper_bound=chord(1.0))[1]
+    listed = rows.iloc[nearest[nearest < len(rows)]]
+    about = scanned_run(run)
+    cuts = [Cut(kind="top", value=size) for size in (10, 20, 50, 200, 1000) if size <= about.n_objects]
+    assumed = Assumptions(density_deg2=len(truth) / about.sky_area_deg2, density_error=0.0)
+    print(f"{about.n_objects} objects, {len(truth)} visible lenses painted, {len(lenses)} lenses of the recovery:")
+    for cut, made in zip(cuts, yields(lenses, about, cuts, assumed), strict=True):
+        n_true = int((listed["rank"] <= cut.value).sum())
+        recall = wilson_interval(n_true, len(truth))
+        print(
+            f"  {cut}: {n_true} lenses, predicted {made.n_lenses.value:.1f} "
+            f"[{made.n_lenses.low:.0f}, {made.n_lenses.high:.0f}]; recall {recall.value:.2f} [{recall.low:.2f}, {recall.high:.2f}], predicted {made.completeness.value:.2f}"
+        )
+
+
 REAL = Path(__file__).parents[1] / ".." / "shared" / "real" / "euclid-group" / "group.fits"
 SHOWN = 10
 
@@ -207,8 +240,13 @@ if __name__ == "__main__":
     parser.add_argument("--n", type=int, help="painted lenses [default: 20000; into a mosaic 300]")
     parser.add_argument("--mosaic", type=Path, help="folder for a simulated tile, its scan and two recoveries")
     parser.add_argument("--skies", type=int, default=20, help="skies whose purity is predicted")
+    parser.add_argument("--known", type=Path, help="folder for painted mosaics, their scan and a recovery of it")
+    parser.add_argument("--objects", type=int, default=40, help="lenses and look-alikes in the painted mosaics")
     parser.add_argument("--real", type=Path, help="folder for the scan of real pixels, a recovery there, and its picture")
     given = parser.parse_args()
+    if given.known is not None:
+        known(given.known, given.n or 200, given.objects)
+        sys.exit()
     if given.real is not None:
         real(given.real, given.n or 600)
         sys.exit()
