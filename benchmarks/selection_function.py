@@ -2,11 +2,11 @@
 
     python benchmarks/selection_function.py [--n 20000] [--skies 20]
     python benchmarks/selection_function.py --mosaic FOLDER [--n 300]
-    python benchmarks/selection_function.py --known FOLDER [--n 200 --objects 40]
+    python benchmarks/selection_function.py --known FOLDER [--n 200 --objects 60]
     python benchmarks/selection_function.py --real FOLDER [--n 600]
 
 The second draws a tile, scans it and paints lenses into it twice: what each recovery predicts is held to the other's bins. The
-third paints lenses and look-alikes into copies of a drawn tile, scans those, and holds what a recovery with another seed
+third paints lenses and look-alikes into copies of four drawn tiles, scans those, and holds what a recovery with another seed
 predicts to the truth: recall, and how many lenses the best 10, 20, 50, 200 and 1,000 objects hold. The fourth paints into real
 pixels, the Euclid field of 30" of ``../shared/real``: completeness by Einstein radius and magnitude of the source, and
 FOLDER/found-and-lost.png with ten lenses that the run makes candidates of and ten that it does not.
@@ -151,7 +151,7 @@ def mosaic(folder: Path, n: int) -> None:
 def known(folder: Path, n: int, n_objects: int) -> None:
     """Lenses among the best objects of a scan, and its recall, against what a recovery of that scan predicts."""
     if not (folder / "sky").exists():
-        scanner.simulate(folder / "sky", 1, 1800, seed=6, lenses_per_tile=0, workers=1)
+        scanner.simulate(folder / "sky", 4, 1800, seed=6, lenses_per_tile=0, workers=1)
     painted = folder / "painted"
     scanner.inject(folder / "sky" / "tile-list.txt", painted, n_objects, preset="survey", seed=9, mosaics=True, workers=1)
     run = scanner.scan(painted / "tile-list.txt", folder / "run", workers=1)
@@ -172,7 +172,8 @@ def known(folder: Path, n: int, n_objects: int) -> None:
         recall = wilson_interval(n_true, len(truth))
         print(
             f"  {cut}: {n_true} lenses, predicted {made.n_lenses.value:.1f} "
-            f"[{made.n_lenses.low:.0f}, {made.n_lenses.high:.0f}]; recall {recall.value:.2f} [{recall.low:.2f}, {recall.high:.2f}], predicted {made.completeness.value:.2f}"
+            f"[{made.n_lenses.low:.0f}, {made.n_lenses.high:.0f}]; recall {recall.value:.2f} "
+            f"[{recall.low:.2f}, {recall.high:.2f}], predicted {made.completeness.value:.2f}"
         )
 
 
@@ -241,7 +242,7 @@ if __name__ == "__main__":
     parser.add_argument("--mosaic", type=Path, help="folder for a simulated tile, its scan and two recoveries")
     parser.add_argument("--skies", type=int, default=20, help="skies whose purity is predicted")
     parser.add_argument("--known", type=Path, help="folder for painted mosaics, their scan and a recovery of it")
-    parser.add_argument("--objects", type=int, default=40, help="lenses and look-alikes in the painted mosaics")
+    parser.add_argument("--objects", type=int, default=60, help="lenses and look-alikes in the painted mosaics")
     parser.add_argument("--real", type=Path, help="folder for the scan of real pixels, a recovery there, and its picture")
     given = parser.parse_args()
     if given.known is not None:
