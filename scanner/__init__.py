@@ -30,6 +30,7 @@ _HOMES = {
     "forecast": "scanner.interface.selection",
     "import_labels": "scanner.interface.labels",
     "inject": "scanner.interface.simulate",
+    "learn": "scanner.interface.adapt",
     "load_bundle": "scanner.interface.bundle",
     "make_bundle": "scanner.interface.train",
     "merge": "scanner.interface.opened",

@@ -1,4 +1,4 @@
-from scanner.interface.adapt import adapt
+from scanner.interface.adapt import adapt, learn
 from scanner.interface.bundle import add_member, evaluate, load_bundle, regrid, score, set_cascade
 from scanner.interface.labels import import_labels
 from scanner.interface.model import export_model, model
@@ -27,6 +27,7 @@ __all__ = [
     "forecast",
     "import_labels",
     "inject",
+    "learn",
     "load_bundle",
     "make_bundle",
     "merge",

@@ -14,12 +14,15 @@ import pyarrow as pa
 from pydantic import Field
 
 from scanner import __version__
-from scanner.catalogue.columns import column
+from scanner.catalogue.columns import Column, column
 from scanner.config import DUPLICATE_RADIUS_ARCSEC
 from scanner.errors import ContentError, InputMissingError, UsageError
+from scanner.grading.crowd import crowd, known_answers
 from scanner.grading.grade import Place
-from scanner.grading.labels import LABEL_COLUMNS
+from scanner.grading.labels import LABEL_COLUMNS, label_rows
+from scanner.grading.store import GradeStore
 from scanner.labelled_set import TRUTH_COLUMNS, LabelledSetWriter, writing_labelled_set
+from scanner.labels.table import LabelRow
 from scanner.query.catalogue import Catalogue
 from scanner.query.region import Cone
 from scanner.query.search import SEPARATION_COLUMN, CandidateId, Search, search
@@ -34,6 +37,7 @@ TRUTH_SCHEMA = pa.schema(
         *(one.field() for one in TRUTH_COLUMNS),
         column("magnitude_vis").field(),
         *(one.field() for one in LABEL_COLUMNS),
+        Column("weight", "float32", "", "How much the object counts in training", "stat.weight").field(),
     ]
 )
 
@@ -109,6 +113,37 @@ def _near(place: Place, catalogue: Catalogue) -> pa.Table:
     return search(catalogue, Search(region=cone, order=SEPARATION_COLUMN.name, columns=tuple(catalogue.schema.names)))
 
 
+def label_weights(
+    store: GradeStore, rows: Sequence[GradedRow], answers: Sequence[LabelRow] | None, least_graders: int
+) -> dict[int, dict[str, Any]]:
+    """Labels of graded objects, each with its weight in training.
+
+    Parameters
+    ----------
+    store
+        The grades.
+    rows
+        Where the objects are found, with the networks' probability.
+    answers
+        Objects whose answer is known: a label's weight is its probability, from the networks and from votes weighted by skill
+        (:func:`~scanner.grading.crowd.crowd`). None: every label counts 1.
+    least_graders
+        See :func:`~scanner.grading.labels.label_rows`, which this is with ``weight``.
+    """
+    places, standing = store.places(), store.standing()
+    labels = label_rows(standing, places, least_graders)
+    weight = dict.fromkeys(labels, 1.0)
+    if answers is not None:
+        finder = {one.object: float(one.row["p_calibrated"][0].as_py()) for one in rows}
+        finder = {number: value for number, value in finder.items() if np.isfinite(value)}
+        _, table = crowd(standing, places, finder, known_answers(places, answers))
+        is_lens = dict(zip(table["candidate_id"].to_pylist(), table["p_posterior"].to_pylist(), strict=True))
+        for number, label in labels.items():
+            probability = is_lens[label["candidate_id"]]
+            weight[number] = probability if label["label"] == "lens" else 1.0 - probability
+    return {number: {**label, "weight": weight[number]} for number, label in labels.items()}
+
+
 def write_training_set(
     labels: Mapping[int, Mapping[str, Any]], rows: Sequence[GradedRow], least_graders: int, out: Path
 ) -> GradedSetRecord:
@@ -117,7 +152,8 @@ def write_training_set(
     Parameters
     ----------
     labels
-        The labels of graded objects, by object, as of :func:`~scanner.grading.labels.label_rows`.
+        The labels of graded objects, by object, as of :func:`~scanner.grading.labels.label_rows`; ``weight``, where there is
+        one, is how much the object counts in training.
     rows
         The catalogue rows of those that are found, each object once.
     least_graders
@@ -184,6 +220,7 @@ def _truth(label: Mapping[str, Any], magnitude: float) -> dict[str, Any]:
     """The columns of simulated truth that a label gives: a lens is visible, since people saw it; its arcs were not measured."""
     is_lens = label["label"] == "lens"
     return {
+        "weight": 1.0,
         **label,
         "is_lens": is_lens,
         "visible": is_lens,

@@ -1,20 +1,27 @@
-"""Adapt a bundle to a survey from the survey's own tiles: paint, train, assemble, and measure on fields kept apart."""
+"""Let a bundle learn from a survey: adapt it to its tiles, or to the grades of a run, and measure on fields kept apart."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from scanner import config as configuration
-from scanner.errors import InputMissingError, UsageError
+from scanner.config import StorageConfig
+from scanner.errors import InputMissingError, UsageError, importing
 from scanner.interface.progress import bar
 from scanner.processes import script_kept_from_children, sigterm_interrupts
 from scanner.records import MEMBERS
+from scanner.storage import open_store
+from scanner.survey.published import open_published
 from scanner.survey.scan.machine import cores
 
 if TYPE_CHECKING:
     from scanner.ensemble.bundle import Bundle
+    from scanner.evaluation.promotion import Promotion
     from scanner.interface.progress import Move
     from scanner.training.adaptation import AdaptationPlan
 
@@ -162,6 +169,143 @@ def adapt(
             jobs=jobs,
             report=lambda text: move(1, 1, f"4/4 {text}"),
         )
+
+
+@dataclass(frozen=True)
+class Learned:
+    """``bundle``: what learned from grades. ``promotion``: the gate's verdict, on graded objects kept apart and on fixed sets.
+
+    ``n_lenses``, ``n_others``: graded objects that it was fitted to. ``moved``: members whose last layer changed.
+    """
+
+    bundle: Bundle
+    promotion: Promotion
+    n_lenses: int
+    n_others: int
+    moved: tuple[str, ...]
+
+
+def learn(
+    run: str | Path,
+    out: str | Path,
+    *,
+    grades: str | Path = "grades.sqlite",
+    known: str | Path | None = None,
+    least_graders: int = 1,
+    fixed: str | Path | Sequence[str | Path] = (),
+    name: str | None = None,
+    version: str = "1",
+    all_layers: bool = False,
+    hours: float = HOURS,
+    storage: StorageConfig | None = None,
+    progress: bool | None = None,
+) -> Learned:
+    """Let the bundle of a run learn from the grades of its objects, as ``scanner train from-grades`` does.
+
+    The last layer of each network and the calibration are fitted, on features that are computed once; a fifth of the graded
+    objects, which lie together on the sky, is kept apart and judges. Needs the extra ``train``.
+
+    Parameters
+    ----------
+    run
+        The run folder that was graded; its own bundle is what learns.
+    out
+        Folder to make: ``bundle``, and the two parts of the graded objects, ``graded`` and ``held-out``.
+    grades
+        File that ``scanner serve`` keeps grades in.
+    known
+        Objects whose answer is known: an object's weight then is the probability of its label, from votes weighted by skill.
+    least_graders
+        Objects that fewer have graded teach nothing.
+    fixed
+        Labelled sets that judge too.
+    name, version
+        Of the new bundle; the name of the old one with ``-graded`` by default.
+    all_layers, hours
+        Train all networks as :func:`scanner.adapt` does, with the grades as its labels, for so many hours; the tiles must be
+        at hand. The bundle is in ``out/adapted/bundle``.
+    storage
+        How object stores are reached; by default as the run reached them.
+    progress
+        Show a bar; by default on a terminal and in a notebook.
+
+    Raises
+    ------
+    UsageError
+        There are too few graded lenses or others, or a bundle that cannot learn.
+    ScannerError
+        The run, its cutouts, the grades or a set cannot be used; ``out`` is there already.
+
+    Examples
+    --------
+    >>> import scanner
+    >>> learned = scanner.learn("scan", "learned", grades="grades.sqlite")  # doctest: +SKIP
+    >>> learned.promotion.passed  # doctest: +SKIP
+    True
+    """
+    with importing("learning from grades", "train"):
+        from scanner.training import from_grades
+        from scanner.training.adaptation import divide
+    from scanner.ensemble import bundles
+    from scanner.ensemble.bundle import write_bundle
+    from scanner.evaluation.promotion import judge
+    from scanner.grading.store import GradeStore
+    from scanner.grading.training_set import graded_rows, label_weights, write_training_set
+    from scanner.interface.bundle import evaluate
+    from scanner.interface.train import listed
+    from scanner.labelled_set import LabelledSet
+    from scanner.labels.table import read_labels
+    from scanner.sphere import cell_numbers
+    from scanner.survey.folder.ledger import RunFolder
+
+    out, folder = Path(out), RunFolder(open_store(str(run), storage or StorageConfig()))
+    record = folder.record()
+    storage = storage or record.config.storage
+    store = GradeStore.existing(Path(grades))
+    answers = None if known is None else read_labels(Path(known)).rows
+    rows = graded_rows(store.places(), [open_published(str(run), storage=storage)])
+    labels = label_weights(store, rows, answers, least_graders)
+    clear = [row for row in rows if labels[row.object]["label"] != "unclear"]
+    if not clear:
+        raise UsageError(f"{grades}: no object of {run} has a clear label; grade more.")
+    ra, dec = (np.array([row.row[axis][0].as_py() for row in clear]) for axis in ("ra", "dec"))
+    order, first = divide(ra, dec)
+    judges = cell_numbers(ra, dec, order) >= first
+    sets = []
+    for part, which in (("graded", ~judges), ("held-out", judges)):
+        chosen = [row for row, is_in in zip(clear, which, strict=True) if is_in]
+        write_training_set({row.object: labels[row.object] for row in chosen}, chosen, least_graders, out / part)
+        sets.append(LabelledSet(out / part))
+    graded, held_out = sets
+    from_grades.usable(held_out, fewest=from_grades.FEWEST_JUDGES)
+    if all_layers:
+        adapted = adapt(
+            record.tile_list,
+            out / "adapted",
+            record.config.scoring.bundle,
+            labels=graded.path,
+            hours=hours,
+            name=name,
+            version=version,
+            progress=progress,
+        )
+        verdict = judge(evaluate((adapted, record.config.scoring.bundle), [held_out, *listed(fixed)], rotations=0).record)
+        n_lenses = int(graded.truth.is_lens.sum())
+        return Learned(adapted, verdict, n_lenses, len(graded) - n_lenses, MEMBERS)
+    before = bundles.load(record.config.scoring.bundle, storage)
+    with sigterm_interrupts(), bar("learning", shown=progress, unit="objects") as move:
+        seen = from_grades.usable(graded, fewest=from_grades.FEWEST)
+        features = from_grades.features_of(before, graded, np.flatnonzero(seen), move)
+        is_lens, weight = graded.truth.is_lens[seen], from_grades.weights_of(graded)[seen]
+        named = name or f"{before.manifest.name}-graded"
+        content, fitted = from_grades.learned(
+            before, features, is_lens, weight, from_grades.folds(graded, order)[seen], graded.fingerprint, named, version
+        )
+        made = write_bundle(out / "bundle", content)
+        verdict = judge(evaluate((made, before), [held_out, *listed(fixed)], rotations=0, progress=False).record)
+        n = int(is_lens.sum()), int((~is_lens).sum())
+        made = write_bundle(out / "bundle", from_grades.with_card(content, before, fitted, n, verdict))
+    return Learned(made, verdict, *n, fitted.moved)
 
 
 def _paint(plan: AdaptationPlan, out: Path, workers: int, move: Move) -> None:
