@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import click
 from rich.table import Column, Table
@@ -12,6 +13,9 @@ from scanner.cli.output import standard_output
 from scanner.config import StorageConfig
 from scanner.interface.model import export_model, model
 from scanner.interface.opened import Run
+
+if TYPE_CHECKING:
+    from scanner.modelling.hand_over import Format
 
 #: Exit code where some tiles could not be modelled, as of a run.
 EXIT_SOME_FAILED = 3
@@ -57,7 +61,13 @@ def model_(run_folder: str, top: int | None, workers: int | None, scheduler: str
 @click.command("export-model")
 @click.argument("run_folder", metavar="OUT")
 @click.argument("candidate", metavar="CANDIDATE_ID")
-@click.option("--to", type=click.Choice(["fits", "lenstronomy"]), default="fits", show_default=True, help="For which software.")
+@click.option(
+    "--to",
+    type=click.Choice(["fits", "lenstronomy", "pyautolens"]),
+    default="fits",
+    show_default=True,
+    help="For which software.",
+)
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder to make [default: TILE-TARGET-model, here].")
 @storage_options(of_run=True)
 def export_model_(run_folder: str, candidate: str, to: str, out: Path | None, storage: StorageConfig) -> None:
@@ -66,8 +76,6 @@ def export_model_(run_folder: str, candidate: str, to: str, out: Path | None, st
     CANDIDATE_ID is a name ('EUCL J…'), a rank ('#3', or 3) or a place (tile/target_id). 'scanner model' makes the models.
     """
     given = None if storage == StorageConfig() else storage
-    folder = export_model(
-        Run(run_folder, given), candidate, out, to="lenstronomy" if to == "lenstronomy" else "fits", storage=given
-    )
+    folder = export_model(Run(run_folder, given), candidate, out, to=cast("Format", to), storage=given)
     for path in sorted(folder.iterdir()):
         click.echo(f"Written: {path}")

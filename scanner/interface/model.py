@@ -92,7 +92,8 @@ def export_model(
     out
         Folder to make; by default ``TILE-TARGET-model``, here.
     to
-        ``"fits"``: images and record; ``"lenstronomy"``: these, and the arguments of lenstronomy's classes.
+        ``"fits"``: images and record; ``"lenstronomy"``: these, and the arguments of lenstronomy's classes;
+        ``"pyautolens"``: a dataset of the Euclid strong lens modelling pipeline, with the best fit to start from.
 
     Returns
     -------

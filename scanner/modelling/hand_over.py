@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
+from astropy.io import fits
+
 from scanner.atomic_file import writing_to
 from scanner.errors import OutputError, UsageError
 from scanner.modelling.lens_model import IMAGES, PICTURE, RECORD, LensModel, ModelledGalaxy, read_file
+from scanner.modelling.observation import FIT_RADIUS
+from scanner.modelling.panels import lens_of_record
 from scanner.records import BANDS, NISP_PIXEL_SCALE_ARCSEC, VIS_PIXEL_SCALE_ARCSEC
+from scanner.simulation.lensing.images import find_images
+from scanner.simulation.lensing.lens import Sightline
 from scanner.simulation.light.components import sersic_b
 from scanner.storage import Store
 
-Format = Literal["fits", "lenstronomy"]
+Format = Literal["fits", "lenstronomy", "pyautolens"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 
@@ -22,7 +30,8 @@ def hand_over(store: Store, model: LensModel, to: Format, out: Path) -> tuple[Pa
     """Write a model for other software.
 
     ``fits``: ``model.fits``, ``model.json`` and ``panels.png``. ``lenstronomy``: these, and ``lenstronomy.json``, whose keys
-    are the arguments of lenstronomy's classes (:func:`lenstronomy_arguments`).
+    are the arguments of lenstronomy's classes (:func:`lenstronomy_arguments`). ``pyautolens``: a dataset of the Euclid strong
+    lens modelling pipeline (:func:`pyautolens_dataset`), which is called as the folder is.
 
     Parameters
     ----------
@@ -46,14 +55,108 @@ def hand_over(store: Store, model: LensModel, to: Format, out: Path) -> tuple[Pa
         )
     if out.exists():
         raise OutputError(f"{out}: is there already; choose another --out or remove it.")
-    files = {name: read_file(store, model, name) for name in (IMAGES, PICTURE)} | {RECORD: model.to_bytes()}
+    if to == "pyautolens":
+        files = pyautolens_dataset(model, read_file(store, model, IMAGES), out.name)
+    else:
+        files = {name: read_file(store, model, name) for name in (IMAGES, PICTURE)} | {RECORD: model.to_bytes()}
     if to == "lenstronomy":
-        files["lenstronomy.json"] = (json.dumps(lenstronomy_arguments(model), indent=2) + "\n").encode()
+        files["lenstronomy.json"] = _json(lenstronomy_arguments(model))
     with writing_to(out):
         out.mkdir(parents=True)
         for name, content in files.items():
             (out / name).write_bytes(content)
     return tuple(out / name for name in files)
+
+
+def pyautolens_dataset(model: LensModel, images: bytes, name: str) -> dict[str, bytes]:
+    """A dataset as https://github.com/Jammy2211/euclid_strong_lens_modeling_pipeline reads it, of VIS: its files by name.
+
+    ``NAME.fits``: ``VIS_BGSUB``, ``VIS_PSF`` and ``VIS_RMS``. ``info.json``: pixels and mask. ``positions.json``: the images of
+    the brightest source. ``mask_extra_galaxies.fits``: 1 where pixels are bad or of bright neighbours. ``start.json``: the best
+    fit as arguments of PyAutoLens' profiles (:func:`pyautolens_arguments`).
+    """
+    hdus = [fits.PrimaryHDU()]
+    with fits.open(io.BytesIO(images)) as found:
+        for ours, theirs in (("DATA_VIS", "VIS_BGSUB"), ("PSF_VIS", "VIS_PSF"), ("NOISE_VIS", "VIS_RMS")):
+            hdus.append(fits.ImageHDU(found[ours].data, header=found[ours].header, name=theirs))
+        x, y = (np.asarray(axis, dtype=np.float64) for axis in _axes(found["DATA_VIS"].header))
+        left_out = (found["FITTED_VIS"].data == 0.0) & (np.hypot(x[None, :] - x.mean(), y[:, None] - y.mean()) < FIT_RADIUS)
+    start = pyautolens_arguments(model, float(x.mean()), float(y.mean()))
+    source = max((one for one in model.galaxies if one.lensed), key=lambda one: one.flux[0] or 0.0)
+    seen = find_images(source.x_arcsec, source.y_arcsec, Sightline((lens_of_record(model),)))
+    number = int(seen.count[0])
+    positions = np.stack([seen.y[0, :number] - y.mean(), seen.x[0, :number] - x.mean()], axis=1)
+    return {
+        f"{name}.fits": _fits(hdus),
+        "info.json": _json(
+            {"pixel_scale": VIS_PIXEL_SCALE_ARCSEC, "mask_radius": FIT_RADIUS, "mask_centre": start["mass"]["centre"]}
+        ),
+        "positions.json": _json(
+            {
+                "type": "instance",
+                "class_path": "autoarray.structures.grids.irregular_2d.Grid2DIrregular",
+                "arguments": {"values": {"type": "ndarray", "array": positions.tolist(), "dtype": "float64"}},
+            }
+        ),
+        "mask_extra_galaxies.fits": _fits([fits.PrimaryHDU(left_out.astype(np.float32))]),
+        "start.json": _json(start),
+    }
+
+
+def pyautolens_arguments(model: LensModel, x: float, y: float) -> dict[str, Any]:
+    """A model in PyAutoLens' words, its origin at (x, y) arcsec.
+
+    ``mass``: of ``mp.Isothermal``; ``shear``: of ``mp.ExternalShear``; ``sources``: each of ``lp_linear.Sersic``. PyAutoLens'
+    Einstein radius is (a + b) / 2 of the critical curve, not √(ab), its shear is about the origin, not about the mass, and
+    points are (y, x).
+    """
+    mass = model.mass
+    assert mass is not None
+
+    def comps(q: float, angle: float) -> list[float]:
+        return list(_ellipticity(q, angle)[::-1])
+
+    # What the shear at the origin adds to all deflections moves the source.
+    shift_x = mass.gamma1 * (mass.x_arcsec - x) + mass.gamma2 * (mass.y_arcsec - y)
+    shift_y = mass.gamma2 * (mass.x_arcsec - x) - mass.gamma1 * (mass.y_arcsec - y)
+    return {
+        "mass": {
+            "centre": [mass.y_arcsec - y, mass.x_arcsec - x],
+            "ell_comps": comps(mass.q, mass.angle_rad),
+            "einstein_radius": mass.theta_e_arcsec * (1.0 + mass.q) / (2.0 * math.sqrt(mass.q)),
+        },
+        "shear": {"gamma_1": mass.gamma1, "gamma_2": mass.gamma2},
+        "sources": [
+            {
+                "centre": [one.y_arcsec - y - shift_y, one.x_arcsec - x - shift_x],
+                "ell_comps": comps(one.q, one.angle_rad),
+                "effective_radius": one.radius_arcsec,
+                "sersic_index": one.index,
+            }
+            for one in model.galaxies
+            if one.lensed
+        ],
+    }
+
+
+def _axes(header: fits.Header) -> tuple[Any, Any]:
+    """Arcsec from the cutout's centre along the rows and columns of an image of ``model.fits``."""
+    key = "A" if "CRVAL1A" in header else ""
+    return tuple(
+        header[f"CRVAL{axis}{key}"]
+        + (np.arange(header[f"NAXIS{axis}"]) + 1.0 - header[f"CRPIX{axis}{key}"]) * header[f"CDELT{axis}{key}"]
+        for axis in (1, 2)
+    )
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()
+
+
+def _fits(hdus: list[Any]) -> bytes:
+    stream = io.BytesIO()
+    fits.HDUList(hdus).writeto(stream)
+    return stream.getvalue()
 
 
 def lenstronomy_arguments(model: LensModel) -> dict[str, Any]:

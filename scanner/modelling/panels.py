@@ -7,13 +7,15 @@ import math
 
 import numpy as np
 from astropy.io import fits
+from astropy.wcs import WCS
 from PIL import Image, ImageDraw
 
+from scanner.cutouts.framed import window_wcs
 from scanner.modelling.candidate import SOURCE_PIXEL, SOURCE_SIDE, ModelImages
 from scanner.modelling.lens_model import LensModel
 from scanner.modelling.observation import NISP_SIDE
 from scanner.modelling.psf import SIDE
-from scanner.records import BANDS, NISP_PIXEL_SCALE_ARCSEC, VIS_PIXEL_SCALE_ARCSEC, Float32
+from scanner.records import BANDS, NISP_PIXEL_SCALE_ARCSEC, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, Float32
 from scanner.report.colour import UInt8
 from scanner.simulation.lensing.lens import Lens, Sightline, trace_with_jacobian
 
@@ -107,12 +109,25 @@ def _signed(significance: Float32) -> UInt8:
     return np.asarray(np.rint(247.0 + (ends - 247.0) * np.abs(value)), dtype=np.uint8)
 
 
-def fits_bytes(model: LensModel, images: ModelImages) -> bytes:
+def fits_bytes(model: LensModel, images: ModelImages, wcs: WCS | None = None, x0: int = 0, y0: int = 0) -> bytes:
     """All images as FITS: of each band DATA, DEFLECTOR, LENSED, OTHERS, RESIDUAL, NOISE, FITTED, PSF.
 
     Each is named ``DATA_VIS`` and so on; ``SOURCE`` is the unlensed VIS light. The linear axes are arcsec from the cutout's
-    centre. Sky is taken off; units are those of the mosaics.
+    centre; where the sky is known, it is what images of the window have, and the linear axes are their alternate ones, ``A``.
+    Background is taken off; units are those of the mosaics.
+
+    Parameters
+    ----------
+    model, images
+        See :func:`~scanner.modelling.candidate.model_cutout`.
+    wcs, x0, y0
+        Of the tile's VIS mosaic, and its pixel that is the cutout's first.
     """
+    middle = 0.5 * (VIS_CUTOUT_PIXELS - SIDE)
+    first = [
+        start + round(middle + place / VIS_PIXEL_SCALE_ARCSEC)
+        for start, place in ((x0, images.window_x), (y0, images.window_y))
+    ]
     primary = fits.PrimaryHDU()
     primary.header["TILE"], primary.header["TARGET"] = model.tile_id, model.target_id
     primary.header["VERDICT"], primary.header["STATUS"] = model.verdict, model.status
@@ -122,6 +137,7 @@ def fits_bytes(model: LensModel, images: ModelImages) -> bytes:
     for number, band in enumerate(images.bands):
         scale = VIS_PIXEL_SCALE_ARCSEC if band == 0 else NISP_PIXEL_SCALE_ARCSEC
         side = SIDE if band == 0 else NISP_SIDE
+        sky = None if wcs is None else window_wcs(wcs, first[0], first[1], 3 if band else 1)
         for name, values in (
             ("DATA", images.data[number]),
             ("DEFLECTOR", images.deflector[number]),
@@ -131,7 +147,7 @@ def fits_bytes(model: LensModel, images: ModelImages) -> bytes:
             ("NOISE", images.noise[number]),
             ("FITTED", images.fitted[number]),
         ):
-            hdus.append(_image(f"{name}_{BANDS[band]}", values, scale, side, images.window_x, images.window_y))
+            hdus.append(_image(f"{name}_{BANDS[band]}", values, scale, side, images.window_x, images.window_y, sky))
         hdus.append(_image(f"PSF_{BANDS[band]}", images.psf[number], scale, images.psf[number].shape[0], 0.0, 0.0))
     hdus.append(_image("SOURCE", images.source, SOURCE_PIXEL, SOURCE_SIDE, *images.source_centre))
     stream = io.BytesIO()
@@ -139,9 +155,13 @@ def fits_bytes(model: LensModel, images: ModelImages) -> bytes:
     return stream.getvalue()
 
 
-def _image(name: str, values: Float32, scale: float, side: int, x: float, y: float) -> fits.ImageHDU:
+def _image(name: str, values: Float32, scale: float, side: int, x: float, y: float, sky: WCS | None = None) -> fits.ImageHDU:
     hdu = fits.ImageHDU(np.asarray(values, dtype=np.float32), name=name)
+    if sky is not None:
+        hdu.header.update(sky.to_header(relax=True))
+    key = "" if sky is None else "A"
     for axis, centre in ((1, x), (2, y)):
-        hdu.header[f"CTYPE{axis}"], hdu.header[f"CUNIT{axis}"] = "LINEAR", "arcsec"
-        hdu.header[f"CRPIX{axis}"], hdu.header[f"CRVAL{axis}"], hdu.header[f"CDELT{axis}"] = 0.5 * (side + 1), centre, scale
+        hdu.header[f"CTYPE{axis}{key}"], hdu.header[f"CUNIT{axis}{key}"] = "LINEAR", "arcsec"
+        hdu.header[f"CRPIX{axis}{key}"], hdu.header[f"CRVAL{axis}{key}"] = 0.5 * (side + 1), centre
+        hdu.header[f"CDELT{axis}{key}"] = scale
     return hdu

@@ -153,7 +153,8 @@ def _model(job: CandidatesJob) -> Iterator[int]:
         with at_hand.folder.store.staged(key(tile_id, target_id), RECORD, at_hand.scratch) as staging:
             if images is not None:
                 (staging.path / PICTURE).write_bytes(panels.picture(model, images))
-                (staging.path / IMAGES).write_bytes(panels.fits_bytes(model, images))
+                place = int(cutout.x0[0]), int(cutout.y0[0])
+                (staging.path / IMAGES).write_bytes(panels.fits_bytes(model, images, at_hand.wcs, *place))
             written = model.model_copy(update={"place": staging.place, "sha256": tree_sha256(staging.path)})
             (staging.path / RECORD).write_bytes(written.to_bytes())
         yield row + 1

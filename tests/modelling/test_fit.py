@@ -12,11 +12,13 @@ from drawn_lens import COMPANIONS, CROWD, DEFLECTOR, LENS, SOURCE, drawn
 from scanner.modelling import candidate, scene_fit
 from scanner.modelling.candidate import lens_probability, model_cutout, position_angle_deg, verdict
 from scanner.modelling.deflector_light import fit_deflector
-from scanner.modelling.hand_over import lenstronomy_arguments
+from scanner.modelling.hand_over import lenstronomy_arguments, pyautolens_arguments
 from scanner.modelling.lens_model import LensModel, table_of
 from scanner.modelling.observation import observe
+from scanner.modelling.panels import lens_of_record
 from scanner.modelling.psf import mean_of_euclid
 from scanner.modelling.scene_fit import Problem, Scene, draw, fit, priors
+from scanner.simulation.lensing.lens import deflection
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +174,30 @@ def test_position_angles_are_east_of_north(flipped):
         there = here.directional_offset_by(wanted * units.deg, 2.0 * units.arcsec)
         x, y = wcs.world_to_pixel(there)
         assert position_angle_deg(wcs, 70.0, 30.0, math.atan2(y - 30.0, x - 70.0)) == pytest.approx(wanted, abs=0.01)
+
+
+def test_pyautolens_sees_the_same_rays_from_what_is_handed_over(modelled):
+    """PyAutoLens' formulas: Einstein radius over 1 + q, points (y, x), shear about the origin."""
+    model, images = modelled
+    about = images.window_x + 0.4, images.window_y - 0.3
+    given = pyautolens_arguments(model, *about)
+    y, x = np.random.default_rng(0).uniform(-2.0, 2.0, (2, 50))
+    centre, (e_y, e_x) = given["mass"]["centre"], given["mass"]["ell_comps"]
+    size, angle = math.hypot(e_y, e_x), 0.5 * math.atan2(e_y, e_x)
+    q = (1.0 - size) / (1.0 + size)
+    along = math.cos(angle) * (x - centre[1]) + math.sin(angle) * (y - centre[0])
+    across = math.cos(angle) * (y - centre[0]) - math.sin(angle) * (x - centre[1])
+    flat = math.sqrt(1.0 - q * q)
+    factor = 2.0 * given["mass"]["einstein_radius"] / (1.0 + q) * q / flat
+    psi = np.sqrt(q * q * along**2 + across**2)
+    a, b = factor * np.arctan(flat * along / psi), factor * np.arctanh(flat * across / psi)
+    gamma1, gamma2 = given["shear"]["gamma_1"], given["shear"]["gamma_2"]
+    source = given["sources"][0]["centre"]
+    behind_x = x - math.cos(angle) * a + math.sin(angle) * b - gamma1 * x - gamma2 * y - source[1]
+    behind_y = y - math.sin(angle) * a - math.cos(angle) * b - gamma2 * x + gamma1 * y - source[0]
+    alpha = deflection(x + about[0], y + about[1], lens_of_record(model))
+    assert behind_x == pytest.approx(x + about[0] - alpha[0] - model.galaxies[0].x_arcsec, abs=1e-9)
+    assert behind_y == pytest.approx(y + about[1] - alpha[1] - model.galaxies[0].y_arcsec, abs=1e-9)
 
 
 def test_lenstronomy_draws_the_same_arcs_from_what_is_handed_over(problem, modelled):

@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy import units
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
+from astropy.wcs import WCS
 from damage import flipped
 from PIL import Image
 from scans import first_worker_killed
@@ -24,8 +26,9 @@ from scanner.config import load
 from scanner.errors import InputMissingError, OutputError
 from scanner.modelling import lens_model
 from scanner.modelling.candidate import lens_probability
-from scanner.modelling.panels import PANEL, PANELS
+from scanner.modelling.panels import PANEL, PANELS, lens_of_record
 from scanner.modelling.stage import model_run
+from scanner.simulation.lensing.lens import deflection
 from scanner.storage import open_store
 from scanner.survey import candidate_stage
 from scanner.survey.folder.ledger import RunFolder
@@ -229,6 +232,32 @@ def test_a_model_is_handed_over(run, tmp_path):
     assert given["kwargs_lens"][0]["theta_E"] == report.models[0].mass.theta_e_arcsec
     with pytest.raises(OutputError, match="is there already"):
         scanner.export_model(out, 1, folder)
+
+
+def test_a_dataset_for_pyautolens_has_its_images_in_order_and_starts_at_the_model(run, tmp_path):
+    out, report = run
+    model = report.models[0]
+    folder = scanner.export_model(out, 1, tmp_path / "first", to="pyautolens")
+    info = json.loads((folder / "info.json").read_text())
+    with fits.open(folder / "first.fits") as hdus:
+        assert [hdu.name for hdu in hdus] == ["PRIMARY", "VIS_BGSUB", "VIS_PSF", "VIS_RMS"]
+        image, header = hdus["VIS_BGSUB"].data, hdus["VIS_BGSUB"].header
+        side = image.shape[0]
+        assert (image.shape, hdus["VIS_RMS"].data.min() > 0.0) == ((90, 90), True)
+    # The mass lies where the sky has the object.
+    row, column = (0.5 * (side - 1) + place / info["pixel_scale"] for place in info["mask_centre"])
+    here = WCS(header).celestial.pixel_to_world(column, row)
+    best = scanner.open(out).query(top=1, columns=["ra", "dec"], arrow=True).to_pylist()[0]
+    assert here.separation(SkyCoord(best["ra"], best["dec"], unit="deg")).arcsec < 0.5
+    # Its images are where rays from the source come from.
+    positions = np.array(json.loads((folder / "positions.json").read_text())["arguments"]["values"]["array"])
+    window_x, window_y = header["CRVAL1A"], header["CRVAL2A"]
+    y, x = positions[:, 0] + window_y, positions[:, 1] + window_x
+    alpha = deflection(x, y, lens_of_record(model))
+    source = max((one for one in model.galaxies if one.lensed), key=lambda one: one.flux[0])
+    assert (len(positions), x - alpha[0]) == (model.n_images, pytest.approx(source.x_arcsec, abs=1e-3))
+    assert y - alpha[1] == pytest.approx(source.y_arcsec, abs=1e-3)
+    assert json.loads((folder / "start.json").read_text())["mass"]["centre"] == info["mask_centre"]
 
 
 def test_what_is_not_modelled_says_how_it_would_be(run, tmp_path):
