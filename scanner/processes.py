@@ -10,9 +10,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import get_context
-from typing import Any
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, Any
 
 from scanner.errors import ScannerError
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 _hiding = threading.RLock()
 _hidden: dict[str, Any] = {}
@@ -58,19 +62,41 @@ def script_kept_from_children() -> Iterator[None]:
                 _hidden.clear()
 
 
-def begin_worker() -> None:
-    """First act of a worker process: leave Ctrl-C to the parent, and end when the parent has ended.
+@contextmanager
+def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that call functions, each a fresh interpreter; what they are at is given up when the block is interrupted.
+
+    Forked children of a process with threads (BLAS, progress bars) can hang.
+    """
+    from concurrent.futures import ProcessPoolExecutor
+
+    context = get_context("spawn")
+    interrupted, interrupt = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(interrupted,))
+    try:
+        yield pool
+    except (KeyboardInterrupt, GeneratorExit):
+        interrupt.close()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        interrupt.close()
+        interrupted.close()
+
+
+def _begin_worker(interrupted: Connection) -> None:
+    """First act of a worker process: leave Ctrl-C to the parent, and end when that is interrupted, or has ended.
 
     Workers of a pool wait for more work for ever when their parent is killed, as each holds the pipe's other end open.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(interrupted,), daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(interrupted: Connection) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
-        parent.join()
+        wait([parent.sentinel, interrupted])
         os._exit(1)
 
 
@@ -100,23 +126,20 @@ def run_all(function: Callable[..., None], calls: Sequence[tuple[Any, ...]], wor
             function(*arguments)
             yield done
         return
-    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures import as_completed
     from concurrent.futures.process import BrokenProcessPool
 
-    # Fresh interpreters: forked children of a process with threads (BLAS, progress bars) can hang.
-    pool = ProcessPoolExecutor(min(workers, len(calls)), mp_context=get_context("spawn"), initializer=begin_worker)
     try:
-        with _one_thread_each():
-            futures = [pool.submit(function, *arguments) for arguments in calls]
-        for done, future in enumerate(as_completed(futures), start=1):
-            future.result()
-            yield done
+        with worker_pool(min(workers, len(calls))) as pool:
+            with _one_thread_each():
+                futures = [pool.submit(function, *arguments) for arguments in calls]
+            for done, future in enumerate(as_completed(futures), start=1):
+                future.result()
+                yield done
     except BrokenProcessPool:
         raise ScannerError(
             "a worker process was killed, for want of memory perhaps; give the same command again, or with fewer --workers."
         ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 @contextmanager

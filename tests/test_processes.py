@@ -48,11 +48,11 @@ def ended(pid):
         return True
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_workers_end_with_a_parent_that_is_killed(tmp_path, how):
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_workers_end_with_a_parent_that_is_killed_or_interrupted(tmp_path, how):
     busy = (
         "import subprocess, sys; from scanner.processes import run_all; "
-        "calls = [(['sh', '-c', f'echo $PPID > {sys.argv[1]}/{n}; sleep 60'],) for n in (0, 1)]; "
+        "calls = [(['sh', '-c', f'echo $PPID > {sys.argv[1]}/{n}; sleep 60; touch {sys.argv[1]}/done'],) for n in (0, 1)]; "
         "list(run_all(subprocess.check_call, calls, 2))"
     )
     parent = subprocess.Popen([sys.executable, "-c", busy, str(tmp_path)])
@@ -62,3 +62,5 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path, how):
     parent.send_signal(how)
     parent.wait()
     wait_for("their end", lambda: all(map(ended, workers)))
+    # Nobody waited for what was in hand.
+    assert not (tmp_path / "done").exists()

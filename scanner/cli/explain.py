@@ -152,7 +152,7 @@ def figures_(
     seed: int,
     threads: int | None,
 ) -> None:
-    """Draw Figs. 7, 8 and 11 to 17 of Wilde et al. (2022) for BUNDLE (default: the one that ships with scanner).
+    """Draw figures 7, 8 and 11 to 17 of Wilde et al. (2022) for BUNDLE (default: the one that ships with scanner).
 
     Shown are the first objects of the sets, whatever the networks say of them. Under each figure stands how it was made, the
     authors' settings beside ours. Fig. 16 takes an hour of one core, most of it for OU-200.

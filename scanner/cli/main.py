@@ -120,9 +120,15 @@ def _run(words: list[str], debug: bool) -> None:
         code = scanner.main(words, prog_name="scanner", standalone_mode=False)
     except (click.Abort, KeyboardInterrupt):
         _fail(INTERRUPTED, EXIT_INTERRUPTED, debug)
+    except click.exceptions.NoArgsIsHelpError as error:
+        # A group without a word says what there is, as 'scanner' does.
+        click.echo(error.format_message())
+        code = 0
     except click.ClickException as error:
-        hint = f" Try 'scanner {' '.join(words[:1])} --help'." if words else ""
-        _fail(f"{error.format_message().rstrip('.')}.{hint}", UsageError.exit_code, debug)
+        message = error.format_message().rstrip(".")
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        hint = f" Try '{context.command_path} --help'." if context else ""
+        _fail(f"{message}{'' if message.endswith('?') else '.'}{hint}", UsageError.exit_code, debug)
     except ScannerError as error:
         _fail(str(error), error.exit_code, debug)
     except BrokenPipeError:

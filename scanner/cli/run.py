@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 PRINTED_OBJECTS = 10
 #: Tiles of a plan that are printed, and those that would fail.
 PRINTED_TILES, PRINTED_FAILURES = 100, 20
+#: Tiles whose failure is printed when a run has ended.
+PRINTED_REASONS = 3
 
 
 def print_plan(console: Console, plan: RunPlan, config: RunConfig) -> None:
@@ -134,6 +136,8 @@ def print_report(console: Console, report: RunReport, out: str) -> None:
         console.print(f"Note: {note}")
     if report.failed:
         console.print(f"{counted(len(report.failed), 'tile')} failed; why: {join(out, 'failed-tiles.ecsv')}")
+        for failure in report.failed[:PRINTED_REASONS]:
+            console.print(f"  {failure.tile_id}: {failure.reason}")
     tables = f"{join(out, 'candidates.fits')} (.ecsv, .vot), all: {join(out, 'catalogue')}"
     console.print(f"Look at {join(out, 'candidates.html')}; tables: {tables}")
 

@@ -10,6 +10,7 @@ import click
 from scanner.cli.options import at_least, processes
 from scanner.errors import TileError, UsageError
 from scanner.interface import simulate as interface
+from scanner.interface.progress import counted
 from scanner.records import BANDS, Band, CodecName
 from scanner.simulation.datasets.cutouts import GeneratorName
 from scanner.simulation.datasets.dataset import DeviceName
@@ -270,4 +271,7 @@ def tiles(
         workers=processes(workers),
         progress=True,
     )
-    click.echo(f"{drawn.tile_list}: {n_tiles} tiles, {drawn.n_objects} catalogued objects, {drawn.n_visible} visible lenses")
+    click.echo(
+        f"{drawn.tile_list}: {counted(n_tiles, 'tile')}, {counted(drawn.n_objects, 'catalogued object')}, "
+        f"{drawn.n_visible:,} visible lens{'es' * (drawn.n_visible != 1)}"
+    )

@@ -223,7 +223,8 @@ def _reading(name: str) -> Iterator[None]:
         except TileError:
             raise
         except OSError as error:
-            reason = error.strerror or str(error).splitlines()[0].rstrip(".")
+            # astropy's first sentence says what is wrong; what follows is meant for programmers.
+            reason = error.strerror or str(error).splitlines()[0].partition(", this file does not")[0].rstrip(".")
             raise TileError(f"{name}: not a readable FITS file ({reason}).") from None
         except Exception as error:  # a mangled header makes astropy raise nearly anything
             raise TileError(f"{name}: not a readable FITS file ({type(error).__name__}: {error}).") from None

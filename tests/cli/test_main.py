@@ -74,6 +74,11 @@ def test_without_a_word_it_says_what_there_is(capsys):
     assert outcome(capsys) == outcome(capsys, "--help")
 
 
+@pytest.mark.parametrize("words", [("models",), ("grades", "campaign")])
+def test_a_group_without_a_word_says_what_there_is(capsys, words):
+    assert outcome(capsys, *words) == outcome(capsys, *words, "--help")
+
+
 def test_version(capsys):
     assert outcome(capsys, "--version")[1] == f"scanner, version {__version__}\n"
 
@@ -84,6 +89,8 @@ def test_version(capsys):
         (("fly",), "There is no command fly; 'scanner --help' lists them."),
         (("rnu", "x.txt"), "There is no command rnu; did you mean run?"),
         (("run",), "TILES"),
+        (("models", "verfy"), "Did you mean 'verify'? Try 'scanner models --help'."),
+        (("models", "promote", "mine"), "Missing option '--data'. Try 'scanner models promote --help'."),
         (("run", "x.txt", "--workers", "many"), "many"),
         (("run", "x.txt", "--speed", "9"), "--speed"),
         (("run", "x.txt", "--keep", "most"), "cutouts.keep"),

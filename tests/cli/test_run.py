@@ -125,6 +125,8 @@ def test_bad_tiles_are_listed_and_the_others_go_on(tile, tmp_path, capsys):
     assert committed == {tile.name}
     assert "1 of 13 tiles done" in out
     assert "failed-tiles.ecsv" in out
+    # The first of the reasons are printed.
+    assert sum(out.count(f"  {name}: {reason}\n") for name, reason in failed.items()) == 3
 
 
 @pytest.mark.usefixtures("without_workers")

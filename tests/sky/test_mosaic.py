@@ -321,7 +321,7 @@ def test_a_missing_file_is_refused(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"hello", b"SIMPLE  =                    T" + b" " * 5000, b"\x89PNG" * 1000])
 def test_what_is_no_fits_file_is_refused(tmp_path, content):
     (tmp_path / "bad.fits").write_bytes(content)
-    refused(tmp_path / "bad.fits", "not a readable FITS file|holds no two-dimensional image")
+    refused(tmp_path / "bad.fits", r"not a readable FITS file \([^()]{5,45}\)\.$|holds no two-dimensional image")
 
 
 @pytest.mark.parametrize("kind", [fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU])

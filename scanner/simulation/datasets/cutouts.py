@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scanner.errors import UsageError, pip_install
-from scanner.processes import begin_worker
+from scanner.processes import worker_pool
 from scanner.records import NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, Float32
 from scanner.simulation.datasets.presets import CutoutScene, Preset, draw_scene, object_generator
 from scanner.simulation.datasets.truth import TruthRow, component_columns, truth_arrays, truths_of
@@ -192,15 +190,12 @@ def draw_batches(
         for call in calls:
             yield _on_device(draw_on_device(*call), device)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=begin_worker)
-    try:
+    with worker_pool(workers) as pool:
         waiting = [pool.submit(draw_on_device, *call) for call in islice(calls, _AHEAD * workers)]
         while waiting:
             drawn = waiting.pop(0).result()
             waiting += [pool.submit(draw_on_device, *call) for call in islice(calls, 1)]
             yield _on_device(drawn, device)
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def draw_on_device(preset: Preset, seed: int, indices: Sequence[int], device: str) -> LabelledCutouts:
