@@ -8,6 +8,7 @@ from scanner.interface.prepare import prepare
 from scanner.interface.recovery import recover
 from scanner.interface.scan import plan, rescore, scan
 from scanner.interface.selection import completeness, forecast, selection_function
+from scanner.interface.similar import features, similar
 from scanner.interface.simulate import euclidise, inject, simulate, simulate_dataset
 from scanner.interface.train import make_bundle, train
 from scanner.interface.verify import verify
@@ -24,6 +25,7 @@ __all__ = [
     "euclidise",
     "evaluate",
     "export_model",
+    "features",
     "forecast",
     "import_labels",
     "inject",
@@ -42,6 +44,7 @@ __all__ = [
     "score",
     "selection_function",
     "set_cascade",
+    "similar",
     "simulate",
     "simulate_dataset",
     "train",

@@ -41,6 +41,7 @@ VERBS = {
     "rescore": ("scanner.cli.replay:rescore_", "Score a run's stored cutouts with another bundle: who moved?"),
     "status": ("scanner.cli.status:status", "Say how far a run is: tiles, failures and why, rate, time left."),
     "query": ("scanner.cli.query:query", "Ask a catalogue: by position, score, name or SQL; see or keep the answer."),
+    "features": ("scanner.cli.query:features_", "Keep what a network sees in a run's cutouts, to ask for more like one."),
     "catalogue": ("scanner.cli.catalogue:catalogue", "Merge runs into the catalogue of a survey; list its versions."),
     "verify": ("scanner.cli.verify:verify", "Compare a run, survey, bundle or dataset with its checksums."),
     "scheduler": ("scanner.cli.cluster:scheduler", "Start a scheduler, where workers and a run meet."),

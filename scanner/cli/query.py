@@ -1,4 +1,4 @@
-"""``scanner query``: ask a catalogue, and see or keep the answer."""
+"""``scanner query``: ask a catalogue, and see or keep the answer. ``scanner features``: what ``--like`` compares."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PRINTED_COLUMNS = (
     "known_name", "flags",
 )  # fmt: skip
 SECTIONS = {
-    "What is asked": ("cone", "polygon", "moc", "name", "candidate_id", "candidates", "min_score", "sql"),
+    "What is asked": ("cone", "polygon", "moc", "name", "candidate_id", "candidates", "min_score", "like", "sql"),
     "The answer": ("top", "columns", "order", "format_", "out", "send_to"),
     "What it may take": ("max_rows", "seconds", "memory_gb"),
     "Where the catalogue lies": ("version", "cache", "config_file", "endpoint", "anonymous"),
@@ -54,6 +54,11 @@ SECTIONS = {
 @click.option("--id", "candidate_id", metavar="RUN/TILE/TARGET", help="One object.")
 @click.option("--candidates", is_flag=True, help="Candidates only.")
 @click.option("--min-score", type=click.FloatRange(0, 1), help="p_calibrated at least so much.")
+@click.option(
+    "--like",
+    metavar="OBJECT",
+    help="Most like an object ('#3', its name, tile/target_id) or a cutout.fits, by what 'scanner features' kept of a run.",
+)
 @click.option(
     "--sql", help="A SELECT in DuckDB's SQL over the tables objects and candidates (of the region only, if one is given)."
 )
@@ -86,6 +91,7 @@ def query(
     candidate_id: str | None,
     candidates: bool,
     min_score: float | None,
+    like: str | None,
     sql: str | None,
     top: int | None,
     columns: str | None,
@@ -126,6 +132,14 @@ def query(
         limits = SqlLimits(max_rows, seconds, DatabaseLimits(memory_mb=round(memory_gb * 1000)))
         answer = run_sql(catalogues, sql, limits, region)
         n_found = len(answer)
+    elif like is not None:
+        others = [flag for flag, value in asked.items() if value is not None]
+        if others or len(locations) > 1 or columns is not None or order != "rank":
+            raise UsageError("--like takes one run, and of the other questions --top only.")
+        from scanner.interface.similar import similar
+
+        answer = similar(locations[0], like, top=top or PRINTED_ROWS, storage=None if storage == StorageConfig() else storage)
+        n_found = len(answer)
     elif len(catalogues) > 1:
         raise UsageError(f"{len(catalogues)} folders were given; only --sql can ask several.")
     else:
@@ -148,7 +162,7 @@ def query(
     if written_as == "table" and out is None:
         _print(answer, n_found, more_by_top=sql is None)
         return
-    heading = _heading(titles, {**asked, "--sql": sql})
+    heading = _heading(titles, {**asked, "--like": like, "--sql": sql})
     if written_as == "table":
         content = "\n".join([*terminal_lines(answer)[0], ""]).encode()
     else:
@@ -162,6 +176,20 @@ def query(
             from scanner.query.samp import send_table
 
             click.echo(f"Sent to {', '.join(send_table(out, written_as, out.stem, send_to))}.", err=True)
+
+
+@click.command("features")
+@click.argument("run_folder", metavar="RUN")
+@storage_options(of_run=True)
+def features_(run_folder: str, storage: StorageConfig) -> None:
+    """Keep a short vector of what a network sees in each stored cutout of the run in RUN, for 'scanner query --like'.
+
+    The same command goes on where it was, and adds what is new.
+    """
+    from scanner.interface.similar import features
+
+    n = features(run_folder, storage=None if storage == StorageConfig() else storage, progress=True)
+    click.echo(f"{n:,} objects of {run_folder} have features; ask with: scanner query {run_folder} --like '#1'")
 
 
 def _region(cone: str | None, polygon: str | None, moc: str | None, storage: StorageConfig) -> Region | None:

@@ -168,7 +168,7 @@ def score(
     if not len(np.asarray(vis)):
         schema = columns.with_further(columns.SCORE_SCHEMA, loaded.manifest.further_names)
         return ObjectTable.of(schema.empty_table().select([name for name in schema.names if name not in PLACE_COLUMNS]))
-    batch = _batch(vis, nisp, sky, sigma)
+    batch = cutouts_of(vis, nisp, sky, sigma)
     scorer = _scorer(loaded, provider, beta, max_bad_fraction)
     parts = []
     for first in range(0, len(batch), BATCH_SIZE):
@@ -755,7 +755,11 @@ def _scorer(bundle: Bundle, provider: str, beta: float | None, max_bad_fraction:
     return _last[1]
 
 
-def _batch(vis: ArrayLike, nisp: ArrayLike, sky: ArrayLike | None, sigma: ArrayLike | None) -> CutoutBatch:
+def cutouts_of(vis: ArrayLike, nisp: ArrayLike, sky: ArrayLike | None = None, sigma: ArrayLike | None = None) -> CutoutBatch:
+    """Images of any origin as cutouts: sky, sigma and flags are measured as a scan does.
+
+    Parameters and errors are those of :func:`score`.
+    """
     from scanner.cutouts import quality
 
     images = _array("vis", vis, (VIS_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS))

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
-import onnxruntime
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, numpy_helper
 from scipy.optimize import minimize
 
-from scanner.cutouts.quality import fill_bad_pixels
-from scanner.ensemble.bundle import CARD_FILE, MODEL_FILE, Bundle, BundleContent, content_of
+from scanner.ensemble.bundle import CARD_FILE, Bundle, BundleContent, content_of
 from scanner.ensemble.calibration import EQUAL_OBJECTS, LOGIT_LIMIT, Calibration, CalibrationSet, sigmoid
-from scanner.ensemble.session import BATCH, open_graph
 from scanner.ensemble.threshold import OperatingCurve
-from scanner.errors import ContentError, UsageError
+from scanner.errors import UsageError
 from scanner.evaluation.card import markdown_table
 from scanner.evaluation.promotion import Promotion
 from scanner.evaluation.tables import signed
 from scanner.labelled_set import TRUTH, LabelledSet
 from scanner.networks import LENS, NON_LENS
-from scanner.records import MEMBERS, CutoutBatch, Float32, Float64, Int64, MemberName
+from scanner.records import MEMBERS, Float32, Float64, Int64, MemberName
 from scanner.sphere import cell_numbers
 from scanner.training.data import WEIGHT_COLUMN
+from scanner.training.features import Features, FeatureSession, heads
 
 #: How much a last layer is held to what it was, as a ridge on what is added, in features of unit spread: the best of these by
 #: cross-validation; infinity leaves the layer as it is.
@@ -38,24 +36,6 @@ FEWEST, FEWEST_JUDGES = 20, 10
 #: A band with more bad pixels than this says nothing of the object: it is not fitted to.
 MOST_BAD = 0.25
 _BATCH = 64
-
-
-@dataclass(frozen=True)
-class Head:
-    """The last layer of a member in an ensemble's graph: names of what enters it, and of its two constants."""
-
-    member: MemberName
-    features: str
-    weight: str
-    bias: str
-
-
-@dataclass(frozen=True)
-class Features:
-    """What enters the last layers: ``values`` (N, F) float32 by member; ``logits`` (N, 7) float32: what the members say now."""
-
-    values: dict[MemberName, Float32]
-    logits: Float32
 
 
 @dataclass(frozen=True)
@@ -73,62 +53,6 @@ class Fitted:
     def moved(self) -> tuple[MemberName, ...]:
         """Members whose last layer changed."""
         return tuple(name for name, ridge in self.ridges.items() if np.isfinite(ridge))
-
-
-def heads(graph: onnx.GraphProto) -> tuple[Head, ...]:
-    """The last layer of each of the paper's seven.
-
-    Raises
-    ------
-    ContentError
-        The graph was not exported by scanner.
-    """
-    made = {output: node for node in graph.node for output in node.output}
-    found = []
-    for member in MEMBERS:
-        difference = made.get(f"{member}/log-odds")
-        last = None if difference is None else made.get(difference.input[0])
-        if last is None or last.op_type != "Gemm" or len(last.input) != 3:
-            raise ContentError(f"{MODEL_FILE}: was not exported by scanner, so its last layers are not known; export it again.")
-        found.append(Head(member, *last.input))
-    return tuple(found)
-
-
-def features_graph(model: bytes, members: Sequence[MemberName] = MEMBERS) -> bytes:
-    """The graph of an ensemble that gives what enters the last layers of some members, in this order, then all log-odds."""
-    whole = onnx.load_model_from_string(model)
-    wanted = [head for head in heads(whole.graph) if head.member in members]
-    sizes = {constant.name: constant.dims for constant in whole.graph.initializer}
-    logits = whole.graph.output[0]
-    del whole.graph.output[:]
-    for head in wanted:
-        size = int(sizes[head.weight][1])
-        whole.graph.output.append(helper.make_tensor_value_info(head.features, TensorProto.FLOAT, ["N", size]))
-    whole.graph.output.append(logits)
-    return bytes(whole.SerializeToString(deterministic=True))
-
-
-class FeatureSession:
-    """Computes the features of cutouts with the members of a bundle, on the CPU."""
-
-    def __init__(self, bundle: Bundle, members: Sequence[MemberName] = MEMBERS) -> None:
-        self.members = tuple(name for name in MEMBERS if name in members)
-        graph = features_graph(bundle.model, self.members)
-        self._session = open_graph(onnxruntime, graph, bundle.path / MODEL_FILE, "cpu", 1)
-        self._inputs = [node.name for node in self._session.get_inputs()]
-
-    def __call__(self, batch: CutoutBatch) -> Features:
-        """Features of a batch; missing pixels are filled as a scan fills them."""
-        vis, nisp = fill_bad_pixels(batch)
-        arrays = {"vis": vis, "nisp": nisp, "sky": batch.sky, "sigma": batch.sigma}
-        # One by one, as a scan on a CPU: an object's numbers depend on nothing else, and the memory is small.
-        step = BATCH["cpu"]
-        parts = [
-            self._session.run(None, {name: np.ascontiguousarray(arrays[name][row : row + step]) for name in self._inputs})
-            for row in range(0, len(batch), step)
-        ]
-        *values, logits = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return Features(dict(zip(self.members, values, strict=True)), logits)
 
 
 def features_of(
