@@ -254,6 +254,7 @@ def create(
 ) -> None:
     """Begin the campaign NAME over objects of the run or survey in FOLDER, which 'scanner serve' shows."""
     from scanner.grading.campaign import Campaigns, Plan, Subject, choose, matched
+    from scanner.grading.similar import features_if_any
     from scanner.grading.store import GradeStore
     from scanner.labels.table import read_labels
     from scanner.query.region_input import parse_cone
@@ -271,9 +272,20 @@ def create(
     listed = None if names is None else [line.strip() for line in lines if line.strip()]
     order = order or ("random" if blind or control or known is not None else "given")
     seed = secrets.randbits(62) if seed is None else seed
-    catalogue = open_published(folder, storage=storage).open_catalogue()
+    published = open_published(folder, storage=storage)
+    catalogue = published.open_catalogue()
     region = None if cone is None else parse_cone(cone)
-    chosen = choose(catalogue, top=top, region=region, sql=sql, names=listed, control=control, order=order, seed=seed)
+    chosen = choose(
+        catalogue,
+        top=top,
+        region=region,
+        sql=sql,
+        names=listed,
+        control=control,
+        order=order,
+        seed=seed,
+        features=features_if_any(published) if order == "queue" else None,
+    )
     subjects = [Subject(place) for place in chosen]
     if known is not None:
         rows = read_labels(known).rows

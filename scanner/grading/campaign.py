@@ -24,6 +24,7 @@ from scanner.errors import UsageError
 from scanner.grading.crowd import KNOWN_ARCSEC
 from scanner.grading.grade import Entry, NewGrade, Place, Viewer
 from scanner.grading.queue import Mix, next_objects
+from scanner.grading.similar import FeatureTable, vectors_of
 from scanner.grading.store import GradeStore, add_grade, object_of, reading, writing
 from scanner.labels.table import LabelRow
 from scanner.query.catalogue import Catalogue
@@ -128,6 +129,7 @@ def choose(
     control: int = 0,
     order: Order = "given",
     seed: int = 0,
+    features: FeatureTable | None = None,
 ) -> list[Place]:
     """The objects that a campaign asks for, in their order, each once.
 
@@ -147,6 +149,8 @@ def choose(
         As they come; by chance; or as :func:`~scanner.grading.queue.next_objects` mixes them.
     seed
         Of chance.
+    features
+        Vectors of the run's objects: what differs in them is different too, beside what lies apart in the embedding.
 
     Raises
     ------
@@ -176,8 +180,10 @@ def choose(
         each = [each[row] for row in rng.permutation(len(each))]
     elif order == "queue":
         p, x, y = (np.array([float(row.get(name, math.nan)) for _, row in each]) for name in _COLUMNS[6:])
-        space = np.column_stack([x, y]).astype(np.float32)
-        queue = next_objects(p, np.zeros(len(each), dtype=np.bool_), Mix(), len(each), seed, (space,))
+        spaces = [np.column_stack([x, y]).astype(np.float32)]
+        if features is not None:
+            spaces.append(vectors_of(features, [(str(row["tile_id"]), int(row["target_id"])) for _, row in each]))
+        queue = next_objects(p, np.zeros(len(each), dtype=np.bool_), Mix(), len(each), seed, spaces)
         each = [each[row] for row in queue.rows]
     return [Place(id_, row["name"], float(row["ra"]), float(row["dec"])) for id_, row in each]
 

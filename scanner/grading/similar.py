@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from scanner.errors import ContentError, InputMissingError
 from scanner.records import CommitRecord, Float32, Int64, MemberName
 from scanner.survey.folder.ledger import RunFolder
+from scanner.survey.published import Published
 
 FEATURES, AXES = "features", "axes.npz"
 #: Whose features they are: the member that sees all bands, and is quick.
@@ -143,6 +144,28 @@ def read_features(folder: RunFolder) -> FeatureTable:
         np.concatenate([table["target_id"].to_numpy() for _, table in tiles]),
         np.concatenate([_values(table) for _, table in tiles]),
     )
+
+
+def features_if_any(published: Published) -> FeatureTable | None:
+    """The vectors of a run's objects; None where there are none, and of a survey."""
+    if published.version is not None or len(published.runs) != 1:
+        return None
+    try:
+        return read_features(published.runs[0])
+    except InputMissingError:
+        return None
+
+
+def vectors_of(features: FeatureTable, objects: Sequence[tuple[str, int]]) -> Float32:
+    """The vectors of some objects, each by its tile and id, (N, D); NaN where there is none."""
+    place = {
+        (tile_id, int(target_id)): row
+        for row, (tile_id, target_id) in enumerate(zip(features.tile_id, features.target_id, strict=True))
+    }
+    rows = np.array([place.get(one, -1) for one in objects], dtype=np.int64)
+    found = features.values[rows].astype(np.float32)
+    found[rows < 0] = np.nan
+    return found
 
 
 def _tables(folder: RunFolder, fingerprint: str) -> Iterator[tuple[str, pa.Table]]:

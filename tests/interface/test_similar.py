@@ -10,11 +10,13 @@ from scanner.cli.main import scanner
 from scanner.config import StorageConfig
 from scanner.errors import ContentError, InputMissingError
 from scanner.grading import similar as kept
+from scanner.grading.campaign import choose
 from scanner.grading.similar import FeatureTable, read_features
 from scanner.interface.opened import Run
 from scanner.interface.similar import features, similar
 from scanner.storage import open_store
 from scanner.survey.folder.ledger import RunFolder
+from scanner.survey.published import open_published
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +80,16 @@ def test_what_cannot_be_compared_is_said(run, finished_run, tmp_path):
     with pytest.raises(ContentError, match="damaged"):
         similar(run, "#1")
     file.write_bytes(content)
+
+
+def test_a_campaign_shows_what_differs_in_features(run):
+    catalogue = Run(str(run)).catalogue
+    features = kept.features_if_any(open_published(str(run)))
+    n = len(Run(str(run)).query(arrow=True, columns=["rank"]))
+    with_, without = (choose(catalogue, top=n, order="queue", seed=1, features=one) for one in (features, None))
+    assert {place.candidate_id for place in with_} == {place.candidate_id for place in without}
+    assert [place.candidate_id for place in with_] != [place.candidate_id for place in without]
+    assert np.isnan(kept.vectors_of(features, [("nowhere", 1)])).all()
 
 
 def test_most_like_is_the_cosine_and_of_equals_the_first():
