@@ -204,7 +204,8 @@ def real(folder: Path, n: int) -> None:
             share = wilson_interval(int(some["is_candidate"].sum()), len(some))
             print(f"  {name} {low:g} to {high:g}: {share.value:.2f} [{share.low:.2f}, {share.high:.2f}], n {len(some)}")
     scored = whole[whole["fate"].isin(["scored", "screened out"])]
-    found, lost = (scored[scored["is_candidate"] == flag].head(SHOWN) for flag in (True, False))
+    by_fate = (scored[scored["is_candidate"] == flag] for flag in (True, False))
+    found, lost = (some.sample(min(SHOWN, len(some)), random_state=0) for some in by_fate)
     draw({"found": found, "lost": lost}, folder, RecoveryRequest(n_lenses=n, seed=1))
 
 

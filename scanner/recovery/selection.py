@@ -84,10 +84,14 @@ class SelectionFunction(SealedRecord):
         found, ratio = self.decided, self.recall_ratios[0]
         text = (
             f"Of {self.n_visible:,} visible lenses painted into the tiles of {self.run.title}, the run makes candidates of "
-            f"{_percent(found.completeness)}. With {self.assumptions.density_deg2:g} such lenses a square degree, "
-            f"{_number(found.n_lenses.value)} [{found.n_lenses.low:,.0f}, {found.n_lenses.high:,.0f}] of its "
-            f"{found.n_listed:,} candidates are lenses: a purity of {_percent(found.purity)}."
+            f"{_percent(found.completeness)}."
         )
+        if found.n_listed:
+            text += (
+                f" With {self.assumptions.density_deg2:g} such lenses a square degree, "
+                f"{_number(found.n_lenses.value)} [{found.n_lenses.low:,.0f}, {found.n_lenses.high:,.0f}] of its "
+                f"{found.n_listed:,} candidates are lenses: a purity of {_percent(found.purity)}."
+            )
         if ratio.ratio is not None:
             text += f" The recall of compound lenses is {ratio.ratio.value:.2f} [{ratio.ratio.low:.2f}, {ratio.ratio.high:.2f}]"
             text += " times that of single ones"

@@ -41,6 +41,9 @@ def test_the_record_holds_what_was_painted(drawn, recovery):
     assert selection.decided.completeness.value == pytest.approx(lenses.is_candidate[lenses.is_visible].mean())
     assert selection.lists[-1].n_listed == len(drawn.probability)
     assert re.search(r"visible lenses painted into the tiles of sky, the run makes candidates of 7\d%", selection.sentences())
+    assert "a purity of" in selection.sentences()
+    without = selection.model_copy(update={"decided": selection.decided.model_copy(update={"n_listed": 0})})
+    assert "purity" not in without.sentences()
 
 
 def test_the_same_lenses_give_the_same_files(drawn, recovery):
