@@ -32,12 +32,12 @@ from scanner.ensemble import bundles
 from scanner.ensemble.session import Scorer
 from scanner.imaging_surveys import SURVEYS
 from scanner.labelled_set import LabelledSet
-from scanner.records import BANDS, BandFiles, Flag, Float64, ImageRef, Targets, Tile
+from scanner.records import BANDS, RESAMPLING_METHODS, BandFiles, Flag, Float64, ImageRef, Targets, Tile
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
 from scanner.sky import tile_list
 from scanner.sky.alignment import map_pixels
 from scanner.sky.mosaic import open_mosaic
-from scanner.sky.regrid import METHODS, ImageToResample, plane_at, resampled
+from scanner.sky.regrid import ImageToResample, plane_at, resampled
 from scanner.sky.targets import list_targets, pixel_positions
 from scanner.sky.tile_images import open_tile
 from scanner.survey.scan.tile import score_batch
@@ -226,7 +226,7 @@ def methods() -> None:
             at_x, at_y = map_pixels(wcs, target, x, y)
             reach = max(8, round(2.5 * fwhm / 0.1))
             with open_mosaic(BandFiles(image=ImageRef(f"{folder}/a.fits")), band="VIS") as mosaic:
-                for method in METHODS:
+                for method in RESAMPLING_METHODS:
                     start = time.process_time()
                     found = resampled(ImageToResample(mosaic), target, 1, 0, 0, (1000, 1000), method).pixels
                     seconds = time.process_time() - start
