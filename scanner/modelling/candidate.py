@@ -18,7 +18,7 @@ from scanner.modelling.hypotheses import Comparison, compare
 from scanner.modelling.lens_model import LensModel, ModelledGalaxy, ModelledMass, Status, Verdict
 from scanner.modelling.observation import Observation, observe
 from scanner.modelling.psf import BandPsf
-from scanner.modelling.scene_fit import HIGHEST_THETA_E, LOWEST_THETA_E, Fit, Problem, Scene, draw
+from scanner.modelling.scene_fit import HIGHEST_RADIUS, HIGHEST_THETA_E, LOWEST_THETA_E, Fit, Problem, Scene, draw
 from scanner.records import BANDS, Band, CutoutBatch, Float32, Float64
 from scanner.simulation.lensing.images import find_images
 from scanner.simulation.lensing.lens import Sightline
@@ -29,7 +29,7 @@ CERTIFIED, CONSISTENT, WITHOUT = 15.0, 5.0, -5.0
 CERTIFIED_COUNTER_IMAGE_SNR = 5.0
 #: What a model adds to the networks' log-odds: a constant, and times asinh(ln evidence ratio / 5) and ln(1 + S/N of the
 #: counter-image). Fitted to lenses and non-lenses that networks rank high; the mean odds ratio of the non-lenses is one.
-ADDED_LOG_ODDS = (-1.69, 0.23, 0.95)
+ADDED_LOG_ODDS = (-1.32, 0.13, 0.75)
 #: Least S/N of the lensed light, all bands together, of a model that is worth its name.
 LEAST_ARC_SNR = 8.0
 #: What errors are multiplied by: the curvature knows of no other minimum, and of no clumps that the model leaves out.
@@ -223,7 +223,9 @@ def _status(fit: Fit, snr: float, theta_e: float, n_pixels: float, deflector_kep
         return "low S/N"
     if fit.chi2 > WORST_CHI2 * n_pixels or deflector_kept < LEAST_KEPT:
         return "poor fit"
-    if not 1.02 * LOWEST_THETA_E < theta_e < HIGHEST_THETA_E / 1.02:
+    # A source as large as may be is no galaxy far away: shells and rings of the nearer one want such.
+    largest = math.exp(fit.scene.galaxies[: fit.scene.n_sources, 2].max())
+    if not 1.02 * LOWEST_THETA_E < theta_e < HIGHEST_THETA_E / 1.02 or largest > HIGHEST_RADIUS / 1.02:
         return "at a limit"
     return "converged" if fit.converged else "not converged"
 

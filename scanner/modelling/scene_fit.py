@@ -26,12 +26,14 @@ MASS = ("ln_theta_e", "e1", "e2", "x", "y", "gamma1", "gamma2")
 GALAXY = ("x", "y", "ln_radius", "flatness", "angle", "index", "bend")
 #: Einstein radii that are looked for, arcsec, and how far each number may go.
 LOWEST_THETA_E, HIGHEST_THETA_E = 0.35, 3.6
+#: The largest galaxy, R_e in arcsec.
+HIGHEST_RADIUS = 1.0
 _LOW = {
     "galaxy": (-9.0, -9.0, math.log(0.03), 0.01, -9.0, 0.5, -3.0),
     "mass": (math.log(LOWEST_THETA_E), -1.1, -1.1, -9.0, -9.0, -0.3, -0.3),
 }
 _HIGH = {
-    "galaxy": (9.0, 9.0, math.log(1.0), 2.2, 9.0, 4.0, 3.0),
+    "galaxy": (9.0, 9.0, math.log(HIGHEST_RADIUS), 2.2, 9.0, 4.0, 3.0),
     "mass": (math.log(HIGHEST_THETA_E), 1.1, 1.1, 9.0, 9.0, 0.3, 0.3),
 }
 #: Middle and width of the Gaussian priors: sources and unlensed galaxies; a source does not bend.
