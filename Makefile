@@ -81,6 +81,7 @@ attack: install
 	$(BIN)/python benchmarks/damage.py $$(mktemp -d) --flips 100
 	SCANNER_ATTACKS=$(ATTACKS) $(BIN)/pytest tests/query/adql/test_attack.py --hypothesis-profile=attack --hypothesis-show-statistics
 	$(BIN)/python benchmarks/fuzz_adql.py
+	SCANNER_VOTES=500 SCANNER_VOTE_KILLS=5 $(BIN)/pytest tests/service/api/test_grades.py -k killed
 	$(BIN)/pytest tests/sky/test_hostile_headers.py --hypothesis-profile=attack --hypothesis-show-statistics
 	$(BIN)/python benchmarks/chaos.py --seeds $(KILLS)
 

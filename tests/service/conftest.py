@@ -31,10 +31,10 @@ def served_run(finished_run):
 class Server:
     """The service as clients find it: ``url`` without a slash at its end, the ``context`` that it works with."""
 
-    def __init__(self, config, locations):
+    def __init__(self, config, locations, port=0):
         self.context = context_of(config, [str(location) for location in locations])
         self._server = server_of(self.context)
-        self._server.config.port = 0
+        self._server.config.port = port
         self._thread = threading.Thread(target=self._server.run, name="server")
 
     def start(self):
@@ -62,9 +62,9 @@ class Server:
 
 
 @contextmanager
-def running_server(config, *locations):
+def running_server(config, *locations, port=0):
     """A server of its own over run and survey folders, on a free port of the loopback."""
-    server = Server(config, locations)
+    server = Server(config, locations, port)
     try:
         server.start()
         yield server

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Form, Query, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from scanner.catalogue.columns import FLAG_WORDS, MEMBER_COLUMNS, further_column, further_of
-from scanner.errors import ScannerError
-from scanner.grading.grade import MEANINGS
+from scanner.errors import ScannerError, UsageError
+from scanner.grading.grade import MEANINGS, TAGS
 from scanner.modelling.lens_model import Verdict
 from scanner.query.search import CandidateId
 from scanner.records import Record
@@ -130,9 +130,22 @@ def router(context: Context) -> APIRouter:
             file_name=re.sub(r"[^A-Za-z0-9.+-]", "_", name),
             cone={"RA": f"{ra:.7f}", "DEC": f"{dec:.7f}", "SR": f"{ROW_RADIUS_DEG:.7f}", "VERB": 3},
             grades=MEANINGS,
+            tags=TAGS,
             map_bins=next(bins for most, bins in MAP_BINS if collection.n_listed <= most),
             words=words(collection).model_dump(),
         )
+
+    @routes.api_route("/campaigns", methods=READ)
+    async def campaigns(request: Request) -> Response:
+        return page(request, "campaigns")
+
+    @routes.api_route("/campaigns/{name}", methods=READ)
+    async def campaign(request: Request, name: str) -> Response:
+        try:
+            found = await context.work.run(context.campaigns.get, name)
+        except UsageError as error:
+            raise NotFoundError(str(error)) from None
+        return page(request, "campaign", name=name, is_blind=found.plan.blind, grades=MEANINGS, tags=TAGS)
 
     @routes.api_route("/c/{slug}/tiles", methods=READ)
     async def tiles(request: Request, slug: str) -> Response:

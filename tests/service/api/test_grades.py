@@ -1,14 +1,21 @@
 """Grading over HTTP, against the real server: by name at this machine, by token, blind, and what others may not do."""
 
 import io
+import os
+import threading
 
+import httpx
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
+from ports import free_ports
+from programs import start_scanner
+from waiting import LIMIT_S, wait_for
 
 from scanner.grading.blind import SCORE_NAMES
 from scanner.grading.labels import LABEL_SCHEMA
+from scanner.grading.store import GradeStore, reading
 from scanner.service.security.tokens import new_token
 from scanner.service.settings import load
 
@@ -273,3 +280,55 @@ def test_where_grading_is_off_a_graders_token_reads(served_run, make_server, tmp
             403, "You may read here, not grade: your token has not the role 'grade', or nobody may grade here.",
         )  # fmt: skip
     assert not (tmp_path / "g").exists()
+
+
+#: `make attack` asks for 500 votes of each, and kills the server five times.
+VOTES, KILLS = int(os.environ.get("SCANNER_VOTES", "3")), int(os.environ.get("SCANNER_VOTE_KILLS", "1"))
+N_GRADERS = 20
+
+
+def test_every_vote_is_there_once_whenever_the_server_is_killed(served_run, listed_ids, tmp_path):
+    """Twenty graders who send a vote again, under its key, until they hear that it is kept, as the pages do."""
+    (port,) = free_ports(1)
+    (tmp_path / "serve.toml").write_text("[limits]\nrequests_per_minute = 0\nqueue = 200\n")
+    words = ["serve", str(served_run), "--port", str(port), "--config", "serve.toml"]
+    kept, lock = [], threading.Lock()
+
+    def start():
+        return start_scanner(words, log=tmp_path / "log", environment=os.environ, folder=tmp_path)
+
+    def grade(number):
+        url = f"http://127.0.0.1:{port}{API}"
+        with httpx.Client(cookies={"scanner_grader": f"grader+{number}"}, timeout=LIMIT_S) as client:
+            for vote in range(VOTES):
+                said = {"grade": "ABCX"[(number + vote) % 4], "key": f"grader-{number}-vote-{vote}"}
+
+                def taken(vote=vote, said=said):
+                    try:
+                        return client.post(f"{url}/{listed_ids[vote % len(listed_ids)]}", json=said).is_success
+                    except httpx.TransportError:
+                        return False
+
+                wait_for("a vote to be kept", taken)
+                with lock:
+                    kept.append(said["key"])
+
+    running = start()
+    graders = [threading.Thread(target=grade, args=(number,)) for number in range(N_GRADERS)]
+    try:
+        for one in graders:
+            one.start()
+        for kill in range(1, KILLS + 1):
+            wait_for("votes before the kill", lambda kill=kill: len(kept) >= kill * N_GRADERS * VOTES // (KILLS + 1))
+            running.kill()
+            running.wait()
+            running = start()
+        for one in graders:
+            one.join()
+    finally:
+        running.kill()
+    store = GradeStore.existing(tmp_path / "grades.sqlite")
+    with reading(store.path) as opened:
+        found = opened.execute("SELECT grader, key FROM entries").fetchall()
+    everything = [(f"grader {number}", f"grader-{number}-vote-{vote}") for number in range(N_GRADERS) for vote in range(VOTES)]
+    assert sorted(found) == sorted(everything)

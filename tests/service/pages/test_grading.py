@@ -153,8 +153,11 @@ def test_comment_history_and_agreement_are_shown_as_text(served, page, listed_id
     page.keyboard.press("m")
     page.keyboard.type("<img src=x onerror=alert(1)> & an arc, c or x")
     page.keyboard.press("Escape")
+    page.keyboard.press("2")
     page.keyboard.press("c")
     expect(page.locator("#grading .told")).to_have_text("C is kept.")
+    assert served.context.grades.standing()[0].tags == ("ring",)
+    assert ", ring" in page.locator("#grading .history").inner_text()
     expect(page.locator("#grading [data-grade=C]")).to_have_attribute("aria-pressed", "true")
     assert standing(served) == {here: ("Bob", "C", "<img src=x onerror=alert(1)> & an arc, c or x")}
     assert page.locator("#grading .history .words").inner_text() == "<img src=x onerror=alert(1)> & an arc, c or x"
@@ -176,6 +179,17 @@ def test_comment_history_and_agreement_are_shown_as_text(served, page, listed_id
     expect(page.locator("#grading .agreement td").first).to_have_text("Bob, Cyd")
     assert "1 by two or more" in page.locator("#grading .agreement").inner_text()
     assert collection.slug in page.locator("#grading .history").inner_text()
+
+
+def test_a_grade_waits_while_the_service_does_not_answer(served, page, listed_ids, complaints):
+    complaints.expected = "Failed to load resource"
+    signed_in(page, where(served, listed_ids[0]))
+    page.route("**/api/v1/grades/**", lambda route: route.abort())
+    page.keyboard.press("b")
+    expect(page.locator("#grading .told")).to_contain_text("B waits in this browser")
+    page.unroute("**/api/v1/grades/**")
+    expect(page.locator("#grading .told")).to_have_text("What waited here is kept now.")
+    assert standing(served) == {listed_ids[0]: ("Ann", "B", "")}
 
 
 def test_blind_graders_see_scores_after_their_grade(blind, page, complaints, listed_ids):

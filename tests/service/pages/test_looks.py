@@ -5,6 +5,9 @@ import math
 import pytest
 from playwright.sync_api import expect
 
+from scanner.grading.campaign import Plan, Subject
+from scanner.grading.grade import Place
+
 WIDTHS = (400, 1600)
 #: Least contrast of small text against what it stands on (WCAG 2.2, AA).
 LEAST_CONTRAST = 4.5
@@ -40,12 +43,17 @@ NAMELESS = """() => [
 def addresses_fixture(server, listed_ids):
     (collection,) = server.context.collections
     here = f"{server.url}/c/{collection.slug}"
+    row = collection.find(listed_ids[0]).to_pylist()[0]
+    asked = [Subject(Place(listed_ids[0], row["name"], row["ra"], row["dec"]))]
+    server.context.campaigns.create(Plan(name="looks", selection="the best", seed=1), asked)
     return {
         "start": f"{server.url}/",
         "gallery": f"{here}/candidates",
         "candidate": f"{here}/candidates/{listed_ids[0]}",
         "tiles": f"{here}/tiles",
         "login": f"{server.url}/login",
+        "campaigns": f"{server.url}/campaigns",
+        "campaign": f"{server.url}/campaigns/looks",
         "missing": f"{here}/nothing",
     }
 
@@ -60,9 +68,11 @@ def contrast(one, other):
     return (light + 0.05) / (dark + 0.05)
 
 
-@pytest.mark.parametrize("name", ["start", "gallery", "candidate", "tiles", "login", "missing"])
-def test_fits_and_can_be_read(page, addresses, name, complaints):
+@pytest.mark.parametrize("name", ["start", "gallery", "candidate", "tiles", "login", "missing", "campaigns", "campaign"])
+def test_fits_and_can_be_read(page, addresses, server, name, complaints):
     complaints.expected = "404" if name == "missing" else None
+    if name == "campaign":
+        assert page.request.put(f"{server.url}/api/v1/grades/me", data={"name": "Ann"}).ok
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size({"width": WIDTHS[0], "height": 800})
@@ -73,6 +83,9 @@ def test_fits_and_can_be_read(page, addresses, name, complaints):
             assert page.evaluate("document.documentElement.scrollWidth") <= width
         weak = [(text, ink, ground) for text, ink, ground in page.evaluate(TEXTS) if contrast(ink, ground) < LEAST_CONTRAST]
         assert weak == []
+        if name == "campaign":
+            page.keyboard.press("g")
+            page.wait_for_selector(".stamps button, #single:not([hidden])")
     assert page.evaluate(NAMELESS) == []
     assert page.locator("h1").count() == 1
 

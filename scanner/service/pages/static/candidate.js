@@ -2,6 +2,7 @@
 
 import { candidateHref, get, idPath, problem } from "./api.js";
 import { find, h, root, slug } from "./dom.js";
+import { Enlarged } from "./enlarged.js";
 import * as keys from "./keys.js";
 import { MapPlot } from "./map_plot.js";
 import { cutout } from "./pictures.js";
@@ -108,34 +109,34 @@ const form = find("#stretch");
 form.addEventListener("scanner:look", (event) => showDownloads(event.detail));
 const stretch = new Stretch(form, document.querySelectorAll("#pictures img[data-band]"), id);
 
-const large = find("#large");
-let shown = 0;
-const figures = [...document.querySelectorAll("#pictures figure")];
-const enlarge = (index) => {
-  shown = (index + figures.length) % figures.length;
-  const picture = find("img", figures[shown]);
-  find("img", large).src = picture.src;
-  find("img", large).alt = picture.alt;
-  find("h2", large).textContent = picture.alt;
-  if (!large.open) large.showModal();
+const enlarged = new Enlarged(find("#large"), [...document.querySelectorAll("#pictures figure")]);
+
+/** The VIS image without the deflector's light, over the VIS picture and to its scale: the second panel of the lens model. */
+const withoutDeflector = async () => {
+  const figure = find("#pictures .band-vis .zoom"), shown = find("canvas", figure);
+  if (shown) { shown.remove(); return; }
+  const panels = new Image();
+  panels.src = find("#lens-model img").src;
+  await panels.decode();
+  // As modelling.panels draws them: two pixels for each of VIS, 14 for the caption below, 4 between panels.
+  const side = panels.naturalHeight - 14;
+  const canvas = h("canvas", { class: "without-deflector", width: side, height: side, role: "img", "aria-label": "VIS image without the deflector" });
+  canvas.getContext("2d").drawImage(panels, side + 4, 0, side, side, 0, 0, side, side);
+  canvas.style.width = `${(100 * side) / 20 / Number(form.elements.size.value)}%`;
+  figure.append(canvas);
 };
-figures.forEach((figure, index) => find("button", figure).addEventListener("click", () => enlarge(index)));
-find(".close", large).addEventListener("click", () => large.close());
-large.addEventListener("click", (event) => { if (event.target === large) large.close(); });
+form.addEventListener("scanner:look", () => find("#pictures canvas")?.remove());
 
 sends(find("#send"), find("#sent"), "image.load.fits", () => ({ url: cutout(id, { format: "fits", band: "VIS" }), name: `${document.title} VIS` }));
 
-const step = (name) => () => { if (large.open) enlarge(shown + (name === "next" ? 1 : -1)); else go(name); };
+const step = (name) => () => { if (enlarged.isOpen) enlarged.step(name === "next" ? 1 : -1); else go(name); };
 keys.register([
   { key: ["j", "ArrowRight"], group: "Candidate", does: "Next object", run: step("next") },
   { key: ["k", "ArrowLeft"], group: "Candidate", does: "Previous object", run: step("previous") },
-  { key: ["Escape", "l"], group: "Candidate", does: "Back to the list", run: () => { if (large.open) large.close(); else location.assign(find("#back").href); } },
-  { key: "z", group: "Pictures", does: "Enlarge; arrows for the other bands", run: () => (large.open ? large.close() : enlarge(shown)) },
-  { key: "f", group: "Pictures", does: "Close-up or whole field", run: () => stretch.toggle("size") },
-  { key: "i", group: "Pictures", does: "Invert", run: () => stretch.toggle("invert") },
-  { key: ["+", "="], group: "Pictures", does: "Brighter", run: () => stretch.brighten(-0.15) },
-  { key: "-", group: "Pictures", does: "Darker", run: () => stretch.brighten(0.15) },
-  { key: "0", group: "Pictures", does: "As it was", run: () => form.reset() },
+  { key: ["Escape", "l"], group: "Candidate", does: "Back to the list", run: () => { if (enlarged.isOpen) enlarged.toggle(); else location.assign(find("#back").href); } },
+  ...enlarged.keys(),
+  ...stretch.keys(),
+  ...(find("#lens-model img") ? [{ key: "s", group: "Pictures", does: "Without the deflector, by the lens model", run: withoutDeflector }] : []),
   { key: "d", group: "Pictures", does: "Download the cutouts as FITS", run: () => find("#download-fits").click() },
 ]);
 

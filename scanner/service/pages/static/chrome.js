@@ -7,6 +7,7 @@ const go = (path) => () => { location.assign(root + path); };
 const here = `/c/${encodeURIComponent(slug)}`;
 register([
   { key: "H", group: "Everywhere", does: "Start page", run: go("/") },
+  { key: "C", group: "Everywhere", does: "Campaigns", run: go("/campaigns") },
   ...(slug ? [
     { key: "L", group: "Everywhere", does: "Candidates", run: go(`${here}/candidates`) },
     { key: "T", group: "Everywhere", does: "Tiles", run: go(`${here}/tiles`) },

@@ -4,6 +4,7 @@ import { get, idPath, send } from "./api.js";
 import { find, h } from "./dom.js";
 import { whole } from "./text.js";
 import { listQuery } from "./trail.js";
+import { Tags, Votes } from "./votes.js";
 
 const LAST = "scanner last graded";
 const SAID = "scanner said of the last grade";
@@ -14,12 +15,14 @@ const remember = (key, value) => { try { sessionStorage.setItem(key, JSON.string
 
 const when = (text) => new Date(text).toISOString().slice(0, 16).replace("T", " ");
 
-const line = (entry, standing) => {
+/** One entry of the history. */
+export const line = (entry, standing) => {
   const stands = standing.includes(entry.number);
   const mark = entry.grade === null ? "took a grade back" : h("span", { class: "mark" }, entry.grade);
   const about = [` ${when(entry.given)}`, entry.blind ? ", blind" : "", entry.catalogue ? `, ${entry.catalogue}` : ""].join("");
   return h("li", { class: stands ? null : "past" },
     `${entry.grader}: `, mark, h("span", { class: "quiet small" }, about),
+    entry.tags.length ? h("span", { class: "quiet small" }, `, ${entry.tags.join(", ")}`) : null,
     entry.comment ? h("div", { class: "words" }, entry.comment) : null);
 };
 
@@ -45,9 +48,14 @@ export const mount = async (section, { candidateId, slug, root, keys }) => {
   const told = find(".told", section);
   const advance = find("[name=advance]", section);
   const nameForm = find("form.grader", section);
+  const tags = new Tags(section);
   let state = null;
 
   const tell = (text, wrong = false) => { told.textContent = text; told.classList.toggle("wrong", wrong); };
+  const votes = new Votes({
+    changed: (waiting) => { if (waiting === 0 && "waits" in told.dataset) { delete told.dataset.waits; tell("What waited here is kept now."); refresh(); } },
+    refused: (sentence) => tell(sentence, true),
+  });
   const failing = (action) => async (...given) => {
     try { await action(...given); } catch (error) { tell(error.message, true); }
   };
@@ -61,6 +69,8 @@ export const mount = async (section, { candidateId, slug, root, keys }) => {
       button.setAttribute("aria-pressed", String(button.dataset.grade === answer.grade));
     }
     comment.disabled = !ready;
+    tags.disabled = !ready;
+    tags.value = answer.tags;
     comment.value = answer.comment;
     find(".undo", section).disabled = !ready || (answer.grade === null && remembered(LAST) === null);
     find(".next-ungraded", section).disabled = !ready;
@@ -81,6 +91,13 @@ export const mount = async (section, { candidateId, slug, root, keys }) => {
     place.hidden = graded === null;
   });
 
+  const refresh = failing(async () => {
+    show(await get(path));
+    const { name } = state.grader;
+    if (name !== null && votes.grader !== name) votes.begin(name);
+    await progress();
+  });
+
   const after = (answer, words) => {
     const wasWithheld = state?.withheld === true;
     show(answer);
@@ -97,7 +114,12 @@ export const mount = async (section, { candidateId, slug, root, keys }) => {
       if (!nameForm.hidden) find("[name=name]", nameForm).focus();
       return;
     }
-    const answer = await send("POST", path, { grade: mark, comment: comment.value });
+    const answer = await votes.give(path, { grade: mark, comment: comment.value, tags: tags.value });
+    if (answer === null) {
+      told.dataset.waits = "";
+      tell(`The service does not answer: ${mark} waits in this browser, and is sent when it does.`, true);
+      return;
+    }
     remember(LAST, { id: candidateId, slug });
     // The next page says it: this one is left before a screen reader has spoken.
     if (advance.checked) remember(SAID, `${mark} is kept for ${find("h1").textContent}.`);
@@ -127,9 +149,8 @@ export const mount = async (section, { candidateId, slug, root, keys }) => {
   nameForm.addEventListener("submit", failing(async (event) => {
     event.preventDefault();
     await send("PUT", "grades/me", { name: find("[name=name]", nameForm).value });
-    show(await get(path));
+    await refresh();
     tell("");
-    await progress();
   }));
   for (const button of buttons) button.addEventListener("click", () => grade(button.dataset.grade));
   find(".undo", section).addEventListener("click", undo);
@@ -148,16 +169,16 @@ export const mount = async (section, { candidateId, slug, root, keys }) => {
 
   keys.register([
     ...buttons.map((button) => button.dataset.grade).map((mark) => ({ key: mark.toLowerCase(), group: "Grading", does: `Grade ${mark}`, run: () => grade(mark) })),
+    ...tags.keys(),
     { key: "m", group: "Grading", does: "Comment; Esc leaves it, a grade takes it along", run: () => comment.focus() },
     { key: "u", group: "Grading", does: "Undo, also of the object before", run: undo },
     { key: "n", group: "Grading", does: "Next ungraded object", run: goOn },
   ]);
 
   await failing(async () => {
-    show(await get(path));
+    await refresh();
     const said = remembered(SAID);
     sessionStorage.removeItem(SAID);
     if (said !== null && remembered(LAST)?.id !== candidateId) tell(said);
-    await progress();
   })();
 };

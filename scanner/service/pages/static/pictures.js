@@ -2,10 +2,14 @@
 
 import { root } from "./dom.js";
 
+/** The id of what a campaign handed out, for its pictures. */
+export const handedId = (campaign, handout) => `campaign:${encodeURIComponent(campaign)}/${handout}`;
+
 /** Address of a picture or file of /cutout; null and empty values are left to the service's defaults. */
 export const cutout = (id, query) => {
-  const kept = Object.entries({ id, ...query }).filter(([, value]) => value !== null && value !== undefined && value !== "");
-  return `${root}/cutout?${new URLSearchParams(kept)}`;
+  const handed = /^campaign:([^/]+\/[^/]+)$/.exec(id);
+  const kept = Object.entries(handed ? query : { id, ...query }).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  return `${root}/cutout${handed ? `/${handed[1]}` : ""}?${new URLSearchParams(kept)}`;
 };
 
 /** The look in the gallery: kept while the browser's tab is open. */

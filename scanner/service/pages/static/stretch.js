@@ -10,7 +10,7 @@ export class Stretch {
   /**
    * @param {HTMLFormElement} form with the fields above; `white` is a power of ten, or automatic while `auto` is checked
    * @param {NodeListOf<HTMLImageElement>} pictures with data-band and data-zoom
-   * @param {string} id
+   * @param {string | null} id of the object, as of pictures.js; null: none yet
    */
   constructor(form, pictures, id) {
     Object.assign(this, { form, pictures: [...pictures], id });
@@ -24,7 +24,7 @@ export class Stretch {
     form.addEventListener("reset", () => setTimeout(() => { this.tell(); this.draw(); }));
     form.addEventListener("submit", (event) => event.preventDefault());
     this.tell();
-    this.draw();
+    if (id !== null) this.draw();
   }
 
   value(name) {
@@ -80,6 +80,30 @@ export class Stretch {
     if (auto.checked) white.value = "2";
     auto.checked = false;
     white.value = String(Number(white.value) + step);
+    this.tell();
+    this.draw();
+  }
+
+  /** Show another object, in the same way. */
+  show(id) {
+    this.id = id;
+    this.draw();
+  }
+
+  keys() {
+    return [
+      { key: "f", group: "Pictures", does: "Close-up or whole field", run: () => this.toggle("size") },
+      { key: "i", group: "Pictures", does: "Invert", run: () => this.toggle("invert") },
+      { key: ["+", "="], group: "Pictures", does: "Brighter", run: () => this.brighten(-0.15) },
+      { key: "-", group: "Pictures", does: "Darker", run: () => this.brighten(0.15) },
+      { key: "v", group: "Pictures", does: "Next scale: asinh, log, square root, linear", run: () => this.nextScale() },
+      { key: "0", group: "Pictures", does: "As it was", run: () => this.form.reset() },
+    ];
+  }
+
+  nextScale() {
+    const { stretch } = this.form.elements;
+    stretch.selectedIndex = (stretch.selectedIndex + 1) % stretch.length;
     this.tell();
     this.draw();
   }

@@ -1,0 +1,175 @@
+"""Campaigns in a browser: by keys, many at a time, and on while the server is away."""
+
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import expect
+
+from scanner.grading.campaign import Campaigns, Plan, Subject
+from scanner.grading.grade import Place
+from scanner.service.settings import load
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return load(None, {"grading.path": str(tmp_path / "grades.sqlite"), "limits.requests_per_minute": 0}, {})
+
+
+@pytest.fixture
+def served(served_run, make_server, settings):
+    with make_server(settings, served_run) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def places(rows):
+    return [
+        Place(f"{row['run']}/{row['tile_id']}/{row['target_id']}", row["name"], row["ra"], row["dec"])
+        for row in rows.to_pylist()
+    ]
+
+
+def begin(served, places, **changes):
+    plan = Plan(**{"name": "first", "selection": "top 12", "votes": 1, "seed": 5} | changes)
+    return Campaigns(served.context.grades).create(plan, [Subject(one) for one in places])
+
+
+def opened(page, served, name="Ann", at="/campaigns/first"):
+    assert page.request.put(f"{served.url}/api/v1/grades/me", data={"name": name}).ok
+    page.goto(f"{served.url}{at}")
+    page.wait_for_selector("main[data-ready]")
+
+
+def given(served):
+    return {entry.candidate_id: entry.grade for entry in served.context.grades.standing() if entry.grade}
+
+
+def test_from_the_list_to_the_last_object_by_keys(served, page, places):
+    begin(served, places[:10])
+    sizes = []
+    page.on("requestfinished", lambda request: sizes.append(request.sizes()["responseBodySize"]))
+    page.goto(f"{served.url}/")
+    page.wait_for_selector("main[data-ready]")
+    page.keyboard.press("C")
+    page.wait_for_selector("main[data-ready] section")
+    assert "0 of 10 objects have 1 vote" in page.locator("#list").inner_text()
+    sizes.clear()
+    page.get_by_role("link", name="Grade next").click()
+    page.fill("#who [name=name]", "Ann")
+    page.press("#who [name=name]", "Enter")
+    expect(page.locator("#candidate h2")).to_have_text(places[0].name)
+    page.wait_for_load_state("networkidle")
+    assert 20_000 < sum(sizes) < 300_000
+    page.keyboard.press("1")
+    page.keyboard.press("m")
+    page.keyboard.type("an arc, c or x")
+    page.keyboard.press("Escape")
+    page.keyboard.press("b")
+    expect(page.locator("#candidate h2")).to_have_text(places[1].name)
+    assert page.locator("#grading textarea").input_value() == ""
+    # A slip, and back.
+    page.keyboard.press("a")
+    expect(page.locator("#candidate h2")).to_have_text(places[2].name)
+    page.keyboard.press("u")
+    expect(page.locator("#candidate h2")).to_have_text(places[1].name)
+    expect(page.locator("[data-grade=A]")).to_have_attribute("aria-pressed", "true")
+    for place in places[1:10]:
+        expect(page.locator("#candidate h2")).to_have_text(place.name)
+        page.keyboard.press("x")
+    expect(page.locator("#said")).to_have_text("Nothing is left for you here: thank you.")
+    expect(page.locator("#progress")).to_have_text("10 objects graded by you; 10 of 10 objects have 1 vote")
+    assert given(served) == {one.candidate_id: "B" if one == places[0] else "X" for one in places[:10]}
+    (entry,) = served.context.grades.history(places[0])
+    assert (entry.comment, entry.tags) == ("an arc, c or x", ("arc",))
+    assert [one.grade for one in served.context.grades.history(places[1])] == ["A", "X"]
+
+
+def test_many_at_a_time_by_clicks_and_keys(served, page, places):
+    begin(served, places, blind=True)
+    opened(page, served)
+    page.keyboard.press("g")
+    stamps = page.locator(".stamps button")
+    expect(stamps).to_have_count(min(24, len(places)))
+    stamps.nth(1).click(click_count=2, delay=20)
+    expect(stamps.nth(1)).to_have_attribute("aria-label", "Object 2: B")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("a")
+    expect(stamps.nth(2)).to_have_attribute("aria-label", "Object 3: A")
+    page.keyboard.press("S")
+    expect(page.locator("#progress")).to_contain_text(f"{min(24, len(places))} objects graded by you")
+    marks = given(served)
+    assert [marks[one.candidate_id] for one in places[:5]] == ["X", "B", "A", "X", "X"]
+    assert all(entry.blind for entry in served.context.grades.standing())
+
+
+def test_votes_wait_in_the_browser_while_the_server_is_away_and_arrive_once(
+    served_run, make_server, settings, page, places, complaints
+):
+    complaints.expected = "Failed to load resource"
+    with make_server(settings, served_run) as served:
+        begin(served, places[:12])
+        opened(page, served)
+        port = urlsplit(served.url).port
+        # The server has it, and the answer is lost.
+        lost = []
+
+        def lose(route):
+            if lost:
+                route.continue_()
+                return
+            lost.append(route.fetch())
+            route.abort()
+
+        page.route("**/votes/**", lose)
+        page.keyboard.press("a")
+        expect(page.locator("#waiting")).to_be_visible()
+        assert lost[0].ok
+        expect(page.locator("#waiting")).to_be_hidden()
+        assert given(served) == {places[0].candidate_id: "A"}
+    for grade in "bcx":
+        page.keyboard.press(grade)
+    expect(page.locator("#waiting")).to_contain_text("3 grades of yours wait in this browser")
+    # The tab may be closed meanwhile: what waits belongs to the browser.
+    assert len(page.evaluate("Object.keys(localStorage).filter((name) => name.startsWith('scanner vote '))")) == 3
+    with make_server(settings, served_run, port=port) as served:
+        # Whoever sits down at the machine meanwhile does not send them as their own.
+        opened(page, served, "Bob")
+        assert page.locator("#waiting").is_hidden()
+        assert len(given(served)) == 1
+        opened(page, served)
+        expect(page.locator("#progress")).to_contain_text("4 objects graded by you")
+        assert given(served) == dict(zip([one.candidate_id for one in places[:4]], "ABCX", strict=True))
+        assert {entry.grader for entry in served.context.grades.standing()} == {"Ann"}
+        assert [len(served.context.grades.history(one)) for one in places[:4]] == [1, 1, 1, 1]
+        assert page.evaluate("Object.keys(localStorage).filter((name) => name.startsWith('scanner vote '))") == []
+
+
+def test_a_picture_is_enlarged_and_moved(served, page, places):
+    begin(served, places[:3])
+    opened(page, served)
+    page.keyboard.press(".")
+    picture = page.locator("#large img")
+    assert picture.evaluate("(image) => image.style.transform") == "translate(0%, 0%) scale(1.5)"
+    page.keyboard.press("]")
+    page.keyboard.press("ArrowDown")
+    assert picture.evaluate("(image) => image.style.transform") == "translate(-10%, -10%) scale(1.5)"
+    page.mouse.move(800, 500)
+    page.mouse.wheel(0, 100)
+    page.mouse.wheel(0, 100)
+    page.wait_for_function("document.querySelector('#large img').style.transform === 'translate(0%, 0%) scale(1)'")
+    page.keyboard.press("ArrowRight")
+    expect(picture).to_have_attribute("alt", "Colour composite of the object")
+    page.keyboard.press("v")
+    expect(page.locator("#stretch [name=stretch]")).to_have_value("log")
+
+
+def test_who_leads_pauses_and_closes(served, page, places):
+    begin(served, places[:3])
+    opened(page, served, at="/campaigns")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("#list h2")).to_have_text("first paused")
+    page.get_by_role("button", name="Resume").click()
+    expect(page.locator("#list h2")).to_have_text("first running")
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Close").click()
+    expect(page.locator("#list h2")).to_have_text("first closed")
