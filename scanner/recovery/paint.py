@@ -240,11 +240,12 @@ def survey_places(tile: Tile, config: CutoutsConfig, request: RecoveryRequest, n
     Raises
     ------
     TileError
-        It lacks a band, a zero point, or cannot be opened.
+        It lacks VIS or a zero point, or cannot be opened.
     """
     injection, seed = request.injection(tile), [request.seed, zlib.crc32(tile.tile_id.encode())]
     most = max(_SKY_PLACES_A_LENS * n_lenses, _LEAST_SKY_PLACES)
-    summary, places = survey_tile(tile, injection.drawn_as.options, most, seed, scratch, good_around=False)
+    options = injection.drawn_as.options
+    summary, places = survey_tile(tile, options, most, seed, scratch, good_around=False, all_bands=False)
     with open_tile(tile, config, scratch) as images:
         return Surveyed(summary, places, measure_cells(images.vis))
 
@@ -410,6 +411,8 @@ class PaintedWave:
             _scene(request, self._plan, brush, k, index, population) for k, index in enumerate(self.numbers.tolist())
         ]
         self._mosaics: dict[Band, Mosaic] = {"VIS": images.vis, **images.nisp}
+        for band in images.absent:
+            del self._mosaics[band]
         self._stamps: dict[int, dict[Band, Stamp]] = {}
         self.reach_pixels = stamp_reach_pixels(images.vis.pixel_scale_arcsec)
         self.images = images.repainted(self._paint)

@@ -248,6 +248,10 @@ class AbsentBand(Mosaic):
     def view(self, y0: int, y1: int, x0: int, x1: int) -> None:
         """There are no pixels to look at."""
 
+    def repainted(self, paint: Callable[[FitsImage], FitsImage]) -> Mosaic:
+        """Nothing can be painted here."""
+        return self
+
     def good_fraction(self) -> float:
         """Not one."""
         return 0.0

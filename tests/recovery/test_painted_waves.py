@@ -199,6 +199,26 @@ def test_lenses_meet_the_fates_that_are_made_for_them(painted):
         assert scan_wave(wave, rows, *arguments[:3], screening)["fate"][0] == "screened out"
 
 
+@pytest.mark.parametrize("absent", ["Y", "H"])
+def test_a_band_that_a_tile_lacks_is_not_painted(painted, absent, tmp_path):
+    tile = painted.tile.model_copy(update={"bands": {k: v for k, v in painted.tile.bands.items() if k != absent}})
+    request = RecoveryRequest(n_lenses=4, seed=11)
+    surveyed = survey_places(tile, painted.config.cutouts, request, 4, tmp_path)
+    waves = lay_waves(tile.tile_id, surveyed.places, request, 4, 0)
+    # A deflector's colour is VIS - H.
+    assert (surveyed.summary.n_deflectors > 0) == (absent == "Y") == (not waves.plan.into_sky.all())
+    with open_tile(tile, painted.config.cutouts, tmp_path) as images:
+        wave = PaintedWave(images, tile_brush(tile, surveyed.summary, tmp_path), request.injection(tile), waves.take(0))
+        assert wave.images.absent == (absent,)
+        assert np.nansum(whole(wave.images.vis) - whole(images.vis)) > 0
+        assert np.isnan(wave.images.nisp[absent].read(0, 5, 0, 5)).all()
+        scorer = Scorer(bundles.load(plain_bundle()), "cpu")
+        found = scan_wave(wave, np.arange(len(wave.numbers)), tile, surveyed, painted.config, scorer)
+    scored = found["fate"] == "scored"
+    assert scored.any()
+    assert (np.isfinite(found["probability"]) == scored).all()
+
+
 class Holed:
     """An image without its pixels in some rows and columns."""
 

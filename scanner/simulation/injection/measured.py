@@ -231,7 +231,8 @@ class MeasuredObjects:
 def measure_objects(images: TileImages, targets: Targets) -> MeasuredObjects:
     """Measure all targets, batch by batch."""
     zero = images.zero_points
-    parts = [_measure(batch, zero) for batch in cut(images, targets, _BATCH)]
+    there = [k for k, band in enumerate(BANDS) if band not in images.absent]
+    parts = [_measure(batch, zero, there) for batch in cut(images, targets, _BATCH)]
     if not parts:
         nothing = np.empty(0)
         return MeasuredObjects(targets, nothing.astype(bool), nothing, nothing, nothing, nothing, np.empty((len(BANDS), 0)))
@@ -240,7 +241,8 @@ def measure_objects(images: TileImages, targets: Targets) -> MeasuredObjects:
     return MeasuredObjects(joined, *columns)
 
 
-def _measure(batch: CutoutBatch, zero_points: dict[Band, float]) -> MeasuredObjects:
+def _measure(batch: CutoutBatch, zero_points: dict[Band, float], there: list[int]) -> MeasuredObjects:
+    """Measure a batch; ``there``: numbers of the bands that the tile has."""
     dx, dy = batch.offset.astype(np.float64).T
     stamps: dict[Band, tuple[Float32, float, Float64, Float64]] = {}
     for k, band in enumerate(BANDS):
@@ -252,8 +254,8 @@ def _measure(batch: CutoutBatch, zero_points: dict[Band, float]) -> MeasuredObje
         stamps[band] = middle, scale, dx * share, dy * share
     first = (_VIS_STAMP - _CORE) // 2
     core = stamps["VIS"][0][:, first : first + _CORE, first : first + _CORE]
-    good = (batch.bad_fraction.max(axis=1) <= MAX_BAD_FRACTION) & np.isfinite(core).all(axis=(1, 2))
-    good &= np.isfinite(batch.nisp[:, :, 28:38, 28:38]).all(axis=(1, 2, 3))
+    good = (batch.bad_fraction[:, there].max(axis=1) <= MAX_BAD_FRACTION) & np.isfinite(core).all(axis=(1, 2))
+    good &= np.isfinite(batch.nisp[:, [k - 1 for k in there if k], 28:38, 28:38]).all(axis=(1, 2, 3))
     vis, h = (_aperture_magnitude(*stamps[band], _APERTURE_ARCSEC, zero_points[band]) for band in ("VIS", "H"))
     catalogued = batch.targets.magnitude.astype(np.float64)
     total = _aperture_magnitude(*stamps["VIS"], _TOTAL_ARCSEC, zero_points["VIS"])

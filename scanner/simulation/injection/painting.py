@@ -92,7 +92,8 @@ def tile_exposure(rng: Generator, brush: Brush) -> Exposure:
     native = all(brush.native.values())
     exposure = draw_exposure(rng, 1.0 if native else 0.0)
     psfs = tuple(
-        brush.psfs[band] if band in brush.psfs else draw_psf(rng, band, exposure.roll, brush.widths[band]) for band in BANDS
+        brush.psfs[band] if band in brush.psfs else draw_psf(rng, band, exposure.roll, brush.widths.get(band, 1.0))
+        for band in BANDS
     )
     return replace(exposure, psfs=psfs, native=native)
 
@@ -427,7 +428,7 @@ class OpenTiles:
 
 def tile_psfs(tile: Tile, scratch: ScratchFolder) -> dict[Band, Psf]:
     """The PSFs that the tile list names images of."""
-    named = {band: tile.bands[band].psf for band in BANDS}
+    named = {band: tile.bands[band].psf for band in BANDS if band in tile.bands}
     return {band: read_psf(reference, band, scratch) for band, reference in named.items() if reference is not None}
 
 

@@ -225,6 +225,7 @@ def survey_tile(
     scratch: Path | None,
     region: Region | None = None,
     good_around: bool = True,
+    all_bands: bool = True,
 ) -> tuple[TileSummary, Places]:
     """Measure a tile.
 
@@ -244,15 +245,18 @@ def survey_tile(
         Where places are wanted; None: anywhere. What is measured of the tile is measured on all of it.
     good_around
         See :func:`empty_places`.
+    all_bands
+        Refuse a tile that lacks a band; without H it has no deflectors, whose colour must be known.
 
     Raises
     ------
     TileError
         See the module.
     """
-    with open_tile(tile, CutoutsConfig(require_all_bands=True), scratch) as images:
-        for band, zero_point in images.zero_points.items():
-            if not math.isfinite(zero_point):
+    with open_tile(tile, CutoutsConfig(require_all_bands=all_bands), scratch) as images:
+        bands = [band for band in BANDS if band not in images.absent]
+        for band in bands:
+            if not math.isfinite(images.zero_points[band]):
                 raise TileError(f"{tile.bands[band].image}: has no MAGZERO; add the AB zero point to its header.")
         if images.vis_resampled:
             # Light is painted into the files as they are.
@@ -261,7 +265,7 @@ def survey_tile(
         bright = targets.take(~(targets.magnitude > max(GALAXY_LIMIT, DEFLECTOR_MAGNITUDES[1]) + 0.5))
         objects = measure_objects(images, bright)
         stars = stars_among(objects)
-        optics = {band: _optics(tile, images, band, objects, stars, scratch) for band in BANDS}
+        optics = {band: _optics(tile, images, band, objects, stars, scratch) for band in bands}
         host = _deflectors(objects, optics["VIS"].psf_width, options)
         galaxy = objects.good & ~host & (objects.magnitude <= GALAXY_LIMIT)
         empty = empty_places(images, targets, most_empty, seed, region, good_around)
