@@ -60,14 +60,31 @@ def grades() -> None:
 @_file
 @click.argument("out", type=click.Path(path_type=Path))
 @_least
-def export(file: Path, out: Path, least_graders: int) -> None:
-    """Write OUT, one row a graded object: votes, median grade, proposed label; .csv, .ecsv, .fits, .vot or .parquet."""
+@click.option(
+    "--layout",
+    type=click.Choice(["labels", "zooniverse", "slde"]),
+    default="labels",
+    show_default=True,
+    help="zooniverse: a row a vote, as its projects export classifications; slde: as Euclid's experts publish grades.",
+)
+def export(file: Path, out: Path, least_graders: int, layout: str) -> None:
+    """Write OUT, one row a graded object: votes, median grade, proposed label; .csv, .ecsv, .fits, .vot or .parquet.
+
+    The other layouts are CSV; 'scanner grades import' reads zooniverse's, 'scanner labels import --preset' both.
+    """
     from scanner.atomic_file import write_atomically
+    from scanner.grading.exchange import classifications, expert_grades
     from scanner.grading.labels import LABEL_FORMATS, LABELS, label_bytes, label_table
     from scanner.grading.store import GradeStore
     from scanner.query.formats import FILE_FORMATS
 
     formats = {suffix: name for name in LABEL_FORMATS for suffix in FILE_FORMATS[name].suffixes}
+    if layout != "labels":
+        store = GradeStore.existing(file)
+        content = classifications(store) if layout == "zooniverse" else expert_grades(store, least_graders)
+        write_atomically(out, content)
+        click.echo(f"{out}: {len(content.splitlines()) - 1:,} rows")
+        return
     if out.suffix.lower() not in formats:
         raise UsageError(f"{out}: no known kind of table; end its name with {', '.join(formats)}.")
     store = GradeStore.existing(file)
@@ -76,6 +93,18 @@ def export(file: Path, out: Path, least_graders: int) -> None:
     given = table["label"].to_pylist()
     counts = ", ".join(f"{given.count(label):,} {label}" for label in LABELS)
     click.echo(f"{out}: {len(given):,} graded objects: {counts}")
+
+
+@grades.command("import")
+@_file
+@click.argument("classifications", type=click.Path(path_type=Path))
+def import_(file: Path, classifications: Path) -> None:
+    """Add the votes in CLASSIFICATIONS, which 'scanner grades export --layout zooniverse' wrote; each once."""
+    from scanner.grading.exchange import import_classifications
+    from scanner.grading.store import GradeStore
+
+    found = import_classifications(classifications, GradeStore(file))
+    click.echo(f"{file}: {found.n_new:,} of {found.n_votes:,} votes are new")
 
 
 @grades.command()
