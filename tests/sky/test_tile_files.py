@@ -52,11 +52,18 @@ def test_images_of_one_place_are_one_tile_and_others_their_own(tmp_path):
     }
 
 
+def test_weight_maps_are_no_mosaics(tmp_path):
+    for name in ("a_f814w_drz", "a_f814w_wht", "a_f160w_drz", "a_f160w_ivm"):
+        image(tmp_path / "sky" / f"{name}.fits")
+    (tile,) = named_tiles([str(tmp_path / "sky")], HERE, SURVEYS["hst"])
+    assert bands(tile) == {"VIS": "a_f814w_drz.fits", "J": "a_f160w_drz.fits"}
+
+
 def test_a_folder_of_folders_and_a_folder_of_images_without_filters(tmp_path):
     for name in ("one", "two"):
         image(tmp_path / "tiles" / name / "EUC_MER_BGSUB-MOSAIC-VIS_x.fits")
     assert [tile.tile_id for tile in named_tiles([str(tmp_path / "tiles")], HERE)] == ["one", "two"]
-    for name in ("p", "q", "q-psf"):
+    for name in ("p", "q", "q-psf", "q_wht"):
         image(tmp_path / "plain" / f"{name}.fits")
     assert [tile.tile_id for tile in named_tiles([str(tmp_path / "plain")], HERE)] == ["p", "q"]
 
