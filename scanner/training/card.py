@@ -18,7 +18,7 @@ from scanner.evaluation.card import HEADING, card_section, markdown_table, metri
 from scanner.evaluation.metrics import auroc, roc_curve
 from scanner.evaluation.page import MEMBER_COLOURS
 from scanner.evaluation.results import Evaluation
-from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, Float32, Int64, MemberName
+from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, VIS_CUTOUT_PIXELS, Float32, Int64, MemberName
 from scanner.report.colour import colour_image
 from scanner.training import cascade
 from scanner.training.assemble import Assembled, Ensemble
@@ -226,28 +226,29 @@ def group_objects(positions: Float32, n: int, seed: int = 0) -> Int64:
 
 
 def draw_groups(path: Path, data: TrainingData, rows: Int64, groups: Int64, seed: int = 0) -> None:
-    """Draw objects of each group in colour (Fig. 10), a row a group, with the group's share of lenses."""
-    n_groups = int(groups.max()) + 1
+    """Draw objects of each group in colour (Fig. 10), a row a group, with the group's share of lenses.
+
+    All are parts of one image: axes of their own for each of fifty take seconds to draw.
+    """
+    n_groups, side, step = int(groups.max()) + 1, VIS_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS + 30
     figure = _figure(1.25 * EXAMPLES, 1.4 * n_groups)
-    panels = figure.subplots(n_groups, EXAMPLES, squeeze=False)
+    axes = figure.add_subplot()
+    axes.axis("off")
+    shown = np.full((n_groups * step, EXAMPLES * step, 3), 255, dtype=np.uint8)
     generator = np.random.default_rng(seed)
     for group in range(n_groups):
-        of_group = rows[groups == group]
+        of_group, top = rows[groups == group], group * step + 30
         chosen = np.sort(generator.choice(np.unique(of_group), min(EXAMPLES, len(np.unique(of_group))), replace=False))
-        images = [
-            (colour_image(vis[i], nisp[i], batch.sky[i], batch.sigma[i]), bool(data.labels.is_lens[row]))
-            for (batch, vis, nisp), part in zip(data.batches(chosen, 1), np.split(chosen, len(chosen)), strict=True)
-            for i, row in enumerate(part)
-        ]
-        for axes in panels[group]:
-            axes.axis("off")
-        for axes, (image, is_lens) in zip(panels[group], images, strict=False):
-            axes.imshow(image, origin="lower", interpolation="nearest")
-            axes.set_title("lens" if is_lens else "–", fontsize=7, pad=1)
+        for number, (row, (batch, vis, nisp)) in enumerate(zip(chosen, data.batches(chosen, 1), strict=True)):
+            left = number * step
+            image = colour_image(vis[0], nisp[0], batch.sky[0], batch.sigma[0])
+            # Their rows begin at the bottom, those of the whole at the top.
+            shown[top : top + side, left : left + side] = image[::-1]
+            title = "lens" if data.labels.is_lens[row] else "–"
+            axes.text(left + side / 2, top - 4, title, fontsize=7, ha="center", va="bottom")
         share = data.labels.is_lens[of_group].mean()
-        panels[group][0].text(
-            -0.08, 0.5, f"{group + 1}\n{share:.0%}", transform=panels[group][0].transAxes, ha="right", va="center"
-        )
+        axes.text(-16, top + side / 2, f"{group + 1}\n{share:.0%}", ha="right", va="center")
+    axes.imshow(shown, interpolation="nearest")
     _save(figure, path)
 
 
