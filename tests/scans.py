@@ -12,15 +12,19 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from multiprocessing import forkserver
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from damage import resealed
 
 from scanner.ensemble import bundles
+from scanner.ensemble.bundle import Bundle, content_of, write_bundle
+from scanner.ensemble.session import SHAPES
 
 
 def _one_after_the_other(jobs, n_jobs, config, steps, on_progress=lambda progress: None, *, on_gpu=False):
@@ -67,6 +71,29 @@ def _children() -> list[int]:
     return [] if server is None else [process.pid for process in psutil.Process(server).children()]
 
 
+def light_bundle(folder: Path) -> Bundle:
+    """The bundle that ships, but for its seven networks, each of which is a scalar product: it scores everything in no time."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(17)
+    sums = [("vis", 200 * 200), ("nisp", 3 * 66 * 66), ("sky", 4), ("sigma", 4)]
+    nodes, constants = [], []
+    for name, size in sums:
+        weights = (rng.normal(size=(size, 7)) / np.sqrt(size)).astype(np.float32)
+        constants.append(numpy_helper.from_array(weights, f"{name}/weights"))
+        nodes.append(helper.make_node("Flatten", [name], [f"{name}/flat"], axis=1))
+        nodes.append(helper.make_node("MatMul", [f"{name}/flat", f"{name}/weights"], [f"{name}/sum"]))
+    nodes.append(helper.make_node("Sum", [f"{name}/sum" for name, _ in sums], ["logits"]))
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *SHAPES[name]]) for name, _ in sums]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 7])]
+    graph = helper.make_graph(nodes, "light", inputs, outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    assert onnx.checker.check_model(model) is None
+    once = {"second_look": None, "augmentation_model": None, "screen": None, "screen_model": None}
+    return write_bundle(folder, replace(content_of(bundles.load(None)), name="light", model=model, **once))
+
+
 def write_plain_bundle(folder: Path) -> Path:
     """The bundle that ships, but for test-time augmentation and its screen: all members score everything, once."""
     shutil.copytree(bundles.find(None), folder)
@@ -83,3 +110,9 @@ def _temporary() -> tempfile.TemporaryDirectory[str]:
 def plain_bundle() -> str:
     """One such bundle for all tests of this process."""
     return str(write_plain_bundle(Path(_temporary().name) / "bundle"))
+
+
+@cache
+def quick_bundle() -> str:
+    """A light bundle for all tests of this process that ask nothing of its scores but that they are the same again."""
+    return str(light_bundle(Path(_temporary().name) / "light").path)

@@ -1,16 +1,12 @@
 """A small ONNX network for tests and what it computes, and a bundle that has it as a member."""
 
-from dataclasses import replace
-
 import numpy as np
 import onnx
 from made_dataset import write_dataset
 from onnx import TensorProto, helper, numpy_helper
+from scans import light_bundle
 
-from scanner.ensemble import bundles
-from scanner.ensemble.bundle import content_of, write_bundle
 from scanner.ensemble.preprocessing import scale_asinh_mad, scale_minmax
-from scanner.ensemble.session import SHAPES
 from scanner.labelled_set import LabelledSet
 from scanner.records import BANDS, NISP_BANDS
 from scanner.training.added_member import NewMember, add_member
@@ -103,28 +99,6 @@ def write_rings(folder, n=48, seed=5):
     }
     levels = np.full((n, 4), 5, np.float32), np.ones((n, 4), np.float32)
     return write_dataset(folder, columns, vis, nisp, *levels, {"request": {"preset": "rings", "seed": seed}})
-
-
-def light_bundle(folder):
-    """The bundle that ships, but for its seven networks, each of which is a scalar product: it scores in no time."""
-    bundle = bundles.load(None)
-    rng = np.random.default_rng(17)
-    sums = [("vis", 200 * 200), ("nisp", 3 * 66 * 66), ("sky", 4), ("sigma", 4)]
-    nodes, constants = [], []
-    for name, size in sums:
-        constants.append(
-            numpy_helper.from_array((rng.normal(size=(size, 7)) / np.sqrt(size)).astype(np.float32), f"{name}/weights")
-        )
-        nodes.append(helper.make_node("Flatten", [name], [f"{name}/flat"], axis=1))
-        nodes.append(helper.make_node("MatMul", [f"{name}/flat", f"{name}/weights"], [f"{name}/sum"]))
-    nodes.append(helper.make_node("Sum", [f"{name}/sum" for name, _ in sums], ["logits"]))
-    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *SHAPES[name]]) for name, _ in sums]
-    graph = helper.make_graph(
-        nodes, "light", inputs, [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 7])], constants
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    content = replace(content_of(bundle), name="light", model=model.SerializeToString(), screen=None, screen_model=None)
-    return write_bundle(folder, content)
 
 
 def with_eighth(folder, **changed):

@@ -4,8 +4,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,8 +14,9 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
-from scans import plain_bundle
-from waiting import LIMIT_S
+from programs import start_scanner
+from scans import quick_bundle
+from waiting import LIMIT_S, wait_for
 
 from scanner.cli.main import main
 from scanner.ensemble import bundles
@@ -26,7 +25,7 @@ from scanner.survey.plan import RunPlan, TilePlan
 
 def scan(capsys, *words):
     """Exit code, standard output and standard error of ``scanner run …``; the bundle is plain unless one is named."""
-    bundle = () if "--bundle" in words else ("--bundle", plain_bundle())
+    bundle = () if "--bundle" in words else ("--bundle", quick_bundle())
     with pytest.raises(SystemExit) as caught:
         main(["run", *map(str, words), *bundle])
     captured = capsys.readouterr()
@@ -308,29 +307,6 @@ def test_no_scheduler_answers(sky, tmp_path, capsys, monkeypatch):
     assert "tcp://127.0.0.1:9" in err.splitlines()[-1]
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 300 kB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", place], capture_output=True, check=False).returncode:
-        pytest.skip("this machine does not let the tests mount a file system")
-    yield place
-    subprocess.run(["umount", place], check=True)
-
-
-@pytest.mark.usefixtures("without_workers")
-def test_a_full_disk_stops_the_run_and_space_lets_it_go_on(sky, small_disk, capsys):
-    words = (sky / "tile-list.txt", "--out", small_disk / "out", "--workers", "1", "--keep", "all", "--all")
-    code, _, err = scan(capsys, *words)
-    assert code == 73
-    assert "disk is full" in err.splitlines()[-1]
-    assert not list(small_disk.rglob("*.zarr"))
-    subprocess.run(["mount", "-o", "remount,size=100m", small_disk], check=True)
-    assert scan(capsys, *words)[0] == 0
-    assert (small_disk / "out" / "candidates.html").exists()
-
-
 #: ``scanner …`` that waits before it draws the contact sheet: its results are merged, and are not in their place yet.
 MERGING_FOR_LONG = (
     "import time; from scanner.cli.main import main; from scanner.survey import finish;"
@@ -341,20 +317,18 @@ MERGING_FOR_LONG = (
 @pytest.mark.usefixtures("without_workers")
 @pytest.mark.parametrize("when", ["scanning on 1 worker", "[1/3]", "merging and ranking"])
 def test_ctrl_c_leaves_quietly_and_the_run_goes_on(sky, tmp_path, capsys, when):
-    words = ["run", str(sky / "tile-list.txt"), "--out", str(tmp_path / "out"), "--workers", "1", "--bundle", plain_bundle()]
+    words = ["run", str(sky / "tile-list.txt"), "--out", str(tmp_path / "out"), "--workers", "1", "--bundle", quick_bundle()]
     words += ["--log-format", "json"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", MERGING_FOR_LONG, *words], start_new_session=True, stderr=subprocess.PIPE, text=True
-    )
-    assert any(when in line for line in process.stderr)
+    log = tmp_path / "log"
+    process = start_scanner(["-c", MERGING_FOR_LONG, *words], log=log, environment=os.environ, folder=tmp_path)
+    wait_for(when, lambda: when in log.read_text() or process.poll() is not None)
     # Four times, as the impatient do: into the closing of Dask, and while the interpreter takes itself down.
     for _ in range(4):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.2)
-    _, err = process.communicate(timeout=LIMIT_S)
-    assert process.returncode == 130
-    said = [line for line in err.splitlines() if line and not line.startswith("{")]
+    assert process.wait(LIMIT_S) == 130
+    said = [line for line in log.read_text().splitlines() if line and not line.startswith("{")]
     assert said == ["scanner: interrupted; give the same command again and it goes on where it was."]
     assert scan(capsys, *words[1:])[0] == 0
     assert Path(tmp_path / "out" / "candidates.html").exists()

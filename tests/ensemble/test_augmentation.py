@@ -168,7 +168,7 @@ def test_what_was_looked_at_again_has_no_up(half, cutouts):
     session = open_session(half.bundle, "cpu")
     upright = session.logits(vis, nisp, sky, sigma)
     levels = half.bundle.calibration.log_odds
-    for orientation in range(1, ORIENTATIONS):
+    for orientation in (1, 4, 6):
         turned = turn(vis, orientation), turn(nisp, orientation), sky, sigma
         again = levels(session.plain_logits(*turned)) >= half.bundle.manifest.second_look.log_odds_above
         np.testing.assert_allclose(session.logits(*turned)[again], upright[again], atol=1e-5)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from damage import resealed
 from made_dataset import write_dataset
+from scans import quick_bundle
 
 from scanner.ensemble import bundles
 from scanner.evaluation.scores import score
@@ -54,10 +55,15 @@ def bundle():
 
 
 @pytest.fixture(scope="session")
-def other_bundle(tmp_path_factory):
-    """Folder of the default bundle under another name, with a calibration that listens to the worst member only."""
-    source = bundles.find(None)
-    folder = shutil.copytree(source, tmp_path_factory.mktemp("other") / "other")
+def light():
+    """Folder of a bundle whose networks take no time."""
+    return quick_bundle()
+
+
+@pytest.fixture(scope="session")
+def other_bundle(light, tmp_path_factory):
+    """Folder of the light bundle under another name, with a calibration that listens to the worst member only."""
+    folder = shutil.copytree(light, tmp_path_factory.mktemp("other") / "other")
     manifest = json.loads((folder / "bundle.json").read_text())
     manifest["name"] = "other"
     manifest["calibration"]["coefficients"] = [1.0, 0, 0, 0, 0, 0, 0]

@@ -37,11 +37,11 @@ def known(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def comparison(sets, real_set, other_bundle, cache, known):
+def comparison(sets, real_set, light, other_bundle, cache, known):
     counted = []
     datasets = [LabelledSet(path) for path in sets.values()]
     found = compare_bundles(
-        (None, other_bundle),
+        (light, other_bundle),
         datasets,
         known=known,
         real=[LabelledSet(real_set)],
@@ -89,10 +89,10 @@ def test_log_odds_are_those_of_the_networks(comparison, sets):
     np.testing.assert_array_equal(scored.scores["eval"][MEMBERS[2]][:3], expected[:, 2].astype(float))
 
 
-def test_a_second_call_runs_no_network(comparison, sets, other_bundle, cache):
+def test_a_second_call_runs_no_network(comparison, sets, light, other_bundle, cache):
     """With a model that cannot be run in place of the first, all figures are the same."""
     datasets = [LabelledSet(path) for path in sets.values()]
-    again = compare_bundles((None, other_bundle), datasets, n_turned=4, scoring=Scoring("no-such-provider", cache=cache))
+    again = compare_bundles((light, other_bundle), datasets, n_turned=4, scoring=Scoring("no-such-provider", cache=cache))
     assert again.evaluation == comparison.evaluation.model_copy(update={"known_lenses": (), "real_sets": (), "real": ()})
 
 

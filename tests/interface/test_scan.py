@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from scans import plain_bundle
+from scans import quick_bundle
 
 import scanner
 from scanner.config import RunConfig
@@ -93,7 +93,7 @@ print(run.status.n_done, run.status.state)
 def test_a_script_without_a_guard_scans_once(sky, tmp_path):
     """Worker processes that imported the script would scan again, each with workers of its own."""
     tiles = [str(path) for path in sorted(sky.glob("9*"))[:2]]
-    (tmp_path / "look.py").write_text(SCRIPT.format(tiles=tiles, bundle=plain_bundle()))
+    (tmp_path / "look.py").write_text(SCRIPT.format(tiles=tiles, bundle=quick_bundle()))
     done = subprocess.run([sys.executable, "look.py"], cwd=tmp_path, capture_output=True, text=True, timeout=500, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "2 done\n", "")
     assert (tmp_path / "started").read_text() == "x"

@@ -89,17 +89,11 @@ def test_each_has_a_picture_and_images(run):
         assert named["PSF_H"].sum() == pytest.approx(1.0, abs=1e-5)
 
 
-@pytest.mark.usefixtures("without_workers")
-def test_a_run_goes_on_where_it_was_and_gives_the_same_bytes(run, tmp_path):
+def test_what_is_modelled_is_not_modelled_again(run, tmp_path):
     out = shutil.copytree(run[0], tmp_path / "out")
     before = contents(out)
     again = scanner.model(out, top=N, progress=False)
     assert (again.n_before, again.n_done, contents(out)) == (N, 0, before)
-    # As if it had been killed between two objects: one of the models is not there yet; here it is made in this process.
-    lost = run[1].models[0]
-    shutil.rmtree(out / lens_model.key(lost.tile_id, lost.target_id))
-    again = scanner.model(out, top=N, progress=False)
-    assert (again.n_before, again.n_done, contents(out)) == (N - 1, 1, before)
 
 
 def test_models_are_columns_of_every_table(run):
@@ -204,6 +198,7 @@ def test_a_flipped_bit_is_found_and_named(run, tmp_path):
 
 @pytest.mark.usefixtures("without_workers")
 def test_one_bad_object_stops_nothing(run, tmp_path, monkeypatch):
+    """Nor does it matter where the others are modelled: here in this process, before on a cluster whose worker was killed."""
     out = shutil.copytree(run[0], tmp_path / "out")
     shutil.rmtree(out / lens_model.MODELS)
     first = run[1].models[0]

@@ -7,7 +7,7 @@ from disturbed.little_tiles import write_little_tiles
 from disturbed.processes import Processes
 from disturbed.results import promised
 from once import made_once
-from scans import write_plain_bundle
+from scans import light_bundle
 
 from scanner.config import StorageConfig
 
@@ -34,7 +34,7 @@ class FewTiles:
         self.expected = json.loads((folder / "expected.json").read_text())
 
     def _make(self, sky, folder):
-        self.bundle = write_plain_bundle(folder / "bundle")
+        self.bundle = light_bundle(folder / "bundle").path
         listed = write_little_tiles(sky, folder / "tiles", N_TILES)
         processes, process = self.run(folder / "run", str(listed), str(folder / "out"))
         assert process.wait() == 3, processes.log("driver")

@@ -1,6 +1,6 @@
-"""A survey whose workers and driver are killed at random ends with the bytes of the undisturbed one.
+"""A survey on an object store whose workers and driver are killed at random ends with the bytes of the undisturbed one.
 
-``benchmarks/chaos.py`` does the same with many seeds.
+``benchmarks/chaos.py`` does the same with many seeds, on a disk too, and with tiles that are scanned by one task.
 """
 
 import signal
@@ -10,19 +10,20 @@ import pytest
 from astropy.table import Table
 from disturbed.little_tiles import TRUNCATED, UNREADABLE, write_little_tiles
 from disturbed.survey import Survey
-from scans import write_plain_bundle
+from scans import light_bundle
 
 from scanner.config import StorageConfig
+from scanner.storage import open_store
 
-N_TILES = 12
+N_TILES = 9
 
 
 @pytest.fixture(scope="module")
 def survey(sky, tmp_path_factory):
-    """Twelve tiles, two of which cannot be scanned, and what their undisturbed run gives."""
+    """Nine tiles, two of which cannot be scanned, and what their undisturbed run gives."""
     folder = tmp_path_factory.mktemp("chaos")
     listed = write_little_tiles(sky, folder / "tiles", N_TILES)
-    return Survey(str(listed), N_TILES - 2, StorageConfig(), str(write_plain_bundle(folder / "bundle"))), folder
+    return Survey(str(listed), N_TILES - 2, StorageConfig(), str(light_bundle(folder / "bundle").path)), folder
 
 
 @pytest.fixture(scope="module")
@@ -46,17 +47,12 @@ def check(run, expected):
     assert run.codes == [0] * len(run.codes)
 
 
-def test_a_disturbed_run_ends_with_the_bytes_of_an_undisturbed_one(survey, expected, tmp_path):
+def test_a_disturbed_run_ends_with_the_bytes_of_an_undisturbed_one(survey, expected, s3, tmp_path):
     tiles, _ = survey
-    out = tmp_path / "out"
-    check(tiles.disturbed(2, tmp_path / "run", str(out), "whole"), expected)
-    failed = {row["tile_id"]: row["reason"] for row in Table.read(out / "failed-tiles.ecsv")}
+    out = s3.fresh()
+    check(replace(tiles, storage=s3.config).disturbed(20, tmp_path / "run", out, "split"), expected)
+    listed = open_store(out, s3.config).read("failed-tiles.ecsv").decode()
+    failed = {row["tile_id"]: row["reason"] for row in Table.read(listed, format="ascii.ecsv")}
     assert failed.keys() == {TRUNCATED, UNREADABLE}
     assert "truncated.fits: the file is truncated" in failed[TRUNCATED]
     assert "unreadable.fits" in failed[UNREADABLE]
-
-
-def test_on_an_object_store_and_with_scoring_apart(survey, expected, s3, tmp_path):
-    tiles, _ = survey
-    remote = replace(tiles, storage=s3.config)
-    check(remote.disturbed(20, tmp_path / "run", s3.fresh(), "split"), expected)

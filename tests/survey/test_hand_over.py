@@ -175,7 +175,7 @@ def test_nothing_committed_is_lost(scenario):
     """In every order that leaves a process for another once while it could go on; and in some drawn by chance, with deaths."""
     with PLACES[scenario.place]() as (fresh, snapshot):
         assert explore(lambda: scenario.world(fresh, snapshot), deaths=0, preemptions=1) > 100
-        for seed in range(20):
+        for seed in range(8):
             wander(lambda: scenario.world(fresh, snapshot), 1, seed)
 
 

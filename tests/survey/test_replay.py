@@ -13,7 +13,7 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import pixel_to_skycoord, skycoord_to_pixel
 from damage import resealed
 from PIL import Image
-from scans import in_this_process, plain_bundle
+from scans import in_this_process, quick_bundle
 
 from scanner.config import load
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
@@ -53,7 +53,7 @@ def one_tile(sky, tmp_path_factory):
     tile = sorted(path for path in sky.iterdir() if path.is_dir())[0]
     shutil.copytree(tile, folder / tile.name)
     (folder / "tile-list.txt").write_text(f"{tile.name}\n")
-    exact = {"cutouts.keep": "all", "cutouts.codec": "exact", "scoring.bundle": plain_bundle()}
+    exact = {"cutouts.keep": "all", "cutouts.codec": "exact", "scoring.bundle": quick_bundle()}
     report = scan(folder / "tile-list.txt", folder / "out", **exact)
     return folder, tile.name, report
 
@@ -203,7 +203,7 @@ def test_a_tile_list_that_moved_can_be_named(copied):
 
 def test_another_bundle_is_named_and_scored(copied):
     folder, _, name = copied
-    other = shutil.copytree(plain_bundle(), folder / "other")
+    other = shutil.copytree(quick_bundle(), folder / "other")
     manifest = json.loads((other / "bundle.json").read_text())
     manifest["name"], manifest["calibration"]["intercept"] = "other", manifest["calibration"]["intercept"] + 1
     resealed(other / "bundle.json", **manifest)

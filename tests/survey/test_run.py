@@ -13,7 +13,7 @@ from astropy.table import Table
 from damage import resealed
 from disturbed.results import leftovers, promised
 from mocpy import MOC
-from scans import plain_bundle
+from scans import plain_bundle, quick_bundle
 
 import scanner
 from scanner.catalogue import columns
@@ -45,7 +45,7 @@ KEPT = {"engine.workers": 1, "cutouts.keep": "all"}
 
 
 def request(sky, out, storage=None, **flags):
-    config = load(None, FLAGS | {"scoring.bundle": plain_bundle()} | flags, {})
+    config = load(None, FLAGS | {"scoring.bundle": quick_bundle()} | flags, {})
     if storage is not None:
         config = config.model_copy(update={"storage": storage})
     return RunRequest(f"{sky}/tile-list.txt", str(out), config)
@@ -152,7 +152,7 @@ def test_known_lenses_are_looked_up_without_a_new_scan(sky, finished, tmp_path, 
 
 def test_events_tell_the_story(finished):
     out, events, report = finished
-    manifest = bundles.load(None).manifest
+    manifest = bundles.load(quick_bundle()).manifest
     assert events[0] == RunStarted(
         n_tiles=3,
         n_done_before=0,
@@ -199,7 +199,7 @@ def test_scores_equal_a_plain_computation(in_this_process, tmp_path):
     unmasked = TilesRequest(n_tiles=1, size=640, seed=3, lenses_per_tile=6, density=0.5, companions=False)
     draw_tiles(unmasked, tmp_path / "sky", 1)
     out = tmp_path / "out"
-    run_survey(request(tmp_path / "sky", out))
+    run_survey(request(tmp_path / "sky", out, **{"scoring.bundle": plain_bundle()}))
     (tile,) = (tmp_path / "sky").glob("9*")
     rows = pq.read_table(out / "tiles" / tile.name / "scores.parquet").to_pandas()
     scored = rows[np.isfinite(rows.p_calibrated) & (rows["flags"] & 7 == 0)]

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from scans import plain_bundle
+from scans import quick_bundle
 
 from scanner.config import StorageConfig, load
 from scanner.ensemble import bundles
@@ -27,7 +27,7 @@ def job_of(sky, out, number=0, *, storage=None, augmented=False, **flags):
     if storage is not None:
         config = config.model_copy(update={"storage": storage})
     tile = list(tile_list.read(join(str(sky), "tile-list.txt"), storage or StorageConfig()).tiles.values())[number]
-    bundle = bundles.load(None if augmented else plain_bundle())
+    bundle = bundles.load(None if augmented else quick_bundle())
     return TileJob(
         tile=tile,
         run_folder=str(out),

@@ -1,4 +1,4 @@
-"""The gallery over a million candidates: as near at the end as at the beginning, and no larger."""
+"""The gallery over very many candidates: as near at the end as at the beginning, and no larger."""
 
 import re
 import shutil
@@ -16,12 +16,12 @@ from scanner.catalogue.hats import write_hats
 from scanner.service.settings import load
 from scanner.sphere import healpix_29
 
-N = 1_000_000
-COPIES = 20
+N = 200_000
+COPIES = 10
 
 
 def many_rows():
-    """A million candidates: copies of fewer, each at a place of its own."""
+    """Very many candidates: copies of fewer, each at a place of its own."""
     random = np.random.default_rng(4)
     sky = np.degrees(np.arcsin(random.uniform(-0.9, -0.3, N)))
     few = made_rows(random.uniform(20, 110, N // COPIES), sky[: N // COPIES], seed=5)
@@ -71,12 +71,12 @@ def loaded(page, address):
     return len(asked), page.locator(".card .rank").first.inner_text()
 
 
-def test_the_millionth_is_as_near_as_the_first(page, address):
+def test_the_last_is_as_near_as_the_first(page, address):
     first, rank = loaded(page, address)
     assert rank == "1"
-    expect(page.locator("#count")).to_have_text("1,000,000 objects")
-    last, rank = loaded(page, f"{address}?min_rank=999990")
-    assert rank == "999,990"
+    expect(page.locator("#count")).to_have_text("200,000 objects")
+    last, rank = loaded(page, f"{address}?min_rank=199990")
+    assert rank == "199,990"
     expect(page.locator(".end")).to_have_text("That is all.")
     assert page.locator(".card").count() == 11
     assert last <= first
@@ -101,8 +101,8 @@ def test_a_long_way_down_and_back(page, address):
 def test_filters_and_the_density_of_all(page, address):
     loaded(page, address)
     page.fill("[name=max_score]", "0.25")
-    expect(page.locator(".card .rank").first).to_have_text("750,001")
-    expect(page.locator("#count")).to_have_text("250,000 objects")
+    expect(page.locator(".card .rank").first).to_have_text("150,001")
+    expect(page.locator("#count")).to_have_text("50,000 objects")
     page.fill("[name=cone]", "60 -40 1deg")
     expect(page.locator("#count")).to_have_text(re.compile(r"^\d{1,3} objects$"))
     assert page.locator(".card").count() > 10
