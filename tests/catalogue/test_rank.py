@@ -72,7 +72,7 @@ def ranks(rows, folder, bundles=()):
     return list(zip(*(found[name].to_pylist() for name in ("rank", "run", "tile_id", "target_id")), strict=True))
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_against_a_plain_comparison(make_rows, tmp_path_factory, data) -> None:
     rows = data.draw(ROWS)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from damage import resealed
-from scans import quick_bundle
+from scans import plain_bundle
 
 from scanner.cli.main import main
 from scanner.ensemble import bundles
@@ -119,7 +119,7 @@ def test_mistakes_are_told_in_one_line(capsys, data, words, code, message):
 def test_a_cache_that_cannot_be_written_is_told(capsys, data, tmp_path):
     place = tmp_path / "file"
     Path(place).write_text("")
-    code, _, err = _run(capsys, "evaluate", quick_bundle(), "--data", data, "--cache", place, "--rotations", 0)
+    code, _, err = _run(capsys, "evaluate", plain_bundle(), "--data", data, "--cache", place, "--rotations", 0)
     assert code == 73
     assert str(place) in err
 
@@ -127,7 +127,7 @@ def test_a_cache_that_cannot_be_written_is_told(capsys, data, tmp_path):
 def test_only_a_bundle_that_is_no_worse_becomes_the_default(capsys, data, cache, tmp_path):
     """The default bundle without test-time augmentation, and a copy without grid whose calibration stands on its head."""
     models = tmp_path / "models"
-    good, bad = (shutil.copytree(quick_bundle(), models / name) for name in ("good", "bad"))
+    good, bad = (shutil.copytree(plain_bundle(), models / name) for name in ("good", "bad"))
     manifest = json.loads((bad / "bundle.json").read_text())
     manifest["name"] = "bad"
     manifest["calibration"]["coefficients"] = [-value for value in manifest["calibration"]["coefficients"]]

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
 from click.testing import CliRunner
-from scans import quick_bundle
+from scans import plain_bundle
 
 from scanner.cli.main import scanner
 from scanner.errors import OutputError
@@ -26,7 +26,7 @@ def test_the_example_runs_as_it_stands(sky, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     # The bundle that ships without test-time augmentation, which takes eight times as long.
-    commands[1].insert(1, quick_bundle())
+    commands[1].insert(1, plain_bundle())
     Path("sky").symlink_to(sky)
     truth = pq.read_table(sky / "truth.parquet").to_pandas()
     truth = truth[truth.magnitude_vis < 22.5]

@@ -20,7 +20,7 @@ def brute_force(published, region):
     return published.rows.filter(pa.array(region.contains(published.ra, published.dec)))
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(data=st.data(), radius=RADII)
 def test_cones_equal_brute_force(assert_same, published, data, radius):
     """Around anything, and around objects themselves, which lie on the poles and at RA 0 too."""
@@ -37,7 +37,7 @@ def test_cones_equal_brute_force(assert_same, published, data, radius):
     assert count(published.catalogue, Search(cone)) == len(found)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(st.floats(0, 360), st.floats(-90, 90), st.lists(st.floats(0.1, 1), min_size=3, max_size=9), st.floats(0.01, 50))
 def test_polygons_equal_brute_force(assert_same, published, ra, dec, radii, size):
     """Stars around any centre: a corner's distance is its radius."""

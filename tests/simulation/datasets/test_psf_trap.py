@@ -12,13 +12,13 @@ pytest.importorskip("sklearn")
 N = 600
 
 
-@pytest.fixture(scope="module", params=["train", "train-wide"])
-def skies(request):
+@pytest.fixture(scope="module")
+def skies():
     """Numbers that tell of 600 galaxy-free images with a star in the middle, and what was there: lens or not."""
     numbers, labels = [], []
     rng = np.random.default_rng(4)
     # A band that is missing has no numbers, and is missing as often in either class: below.
-    preset = PRESETS[request.param].model_copy(update={"dropout": 0.0})
+    preset = PRESETS["train-wide"].model_copy(update={"dropout": 0.0})
     for start in range(0, N, 200):
         scenes = [draw_scene(preset, object_generator(preset.name, 3, start + k)) for k in range(200)]
         labels += [scene.class_name in LENS_CLASSES for scene in scenes]
@@ -45,7 +45,7 @@ def test_a_probe_cannot_tell_exposures_of_lenses_from_others(skies):
 
 
 def test_bands_are_missing_and_telescopes_other_as_often_in_either_class():
-    scenes = [draw_scene(PRESETS["train-wide"], object_generator("train-wide", 5, k)) for k in range(1_500)]
+    scenes = [draw_scene(PRESETS["train-wide"], object_generator("train-wide", 5, k)) for k in range(600)]
     lens = np.array([scene.class_name in LENS_CLASSES for scene in scenes])
     for of_scene, share in ((lambda s: bool(s.exposure.missing), 0.12), (lambda s: s.exposure.depth != 1.0, 0.4)):
         found = np.array([of_scene(scene) for scene in scenes])
