@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from once import made_once
-from scans import in_this_process
+from scans import in_this_process, light_bundle
 
 from scanner.config import load
 from scanner.storage import open_store
@@ -79,14 +79,21 @@ def archive_list(archive):
 
 @pytest.fixture(scope="session")
 def local_run(archive, archive_list, tmp_path_factory):
-    """Run folder of a scan of the local copy, with the default settings; only to be read."""
+    """Run folder of a scan of the local copy, but for its bundle with the default settings; only to be read."""
 
     def run(folder):
         (folder / "q1-tiles.txt").write_text(archive_list(archive.local))
         with in_this_process():
-            run_survey(RunRequest(str(folder / "q1-tiles.txt"), str(folder / "out"), load(None, {"engine.workers": 1}, {})))
+            config = load(None, {"engine.workers": 1, "scoring.bundle": str(light_bundle(folder / "bundle").path)}, {})
+            run_survey(RunRequest(str(folder / "q1-tiles.txt"), str(folder / "out"), config))
 
     return made_once(tmp_path_factory, "local-run", run) / "out"
+
+
+@pytest.fixture(scope="session")
+def local_bundle(local_run):
+    """Folder of the bundle that scored ``local_run``: a light one."""
+    return local_run.parent / "bundle"
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,7 @@ def desk(page, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def shell(desk, s3):
+def shell(desk, s3, local_bundle):
     """Runs a line of the page as a user without credentials would; ``scanner`` and ``python`` are those of this environment."""
 
     def _run(line):
@@ -48,6 +48,7 @@ def shell(desk, s3):
         environment = {
             "AWS_ENDPOINT_URL": s3.endpoint,
             "SCANNER_ENGINE__WORKERS": "1",
+            "SCANNER_SCORING__BUNDLE": str(local_bundle),
             "PATH": "/usr/bin:/bin",
             "HOME": str(desk),
         }

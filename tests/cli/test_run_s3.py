@@ -5,7 +5,6 @@ import pytest
 from astropy.table import Table
 
 from scanner.cli.main import main
-from scanner.ensemble import bundles
 from scanner.storage import open_store
 
 
@@ -51,14 +50,16 @@ def put(s3):
     return _put
 
 
-def test_everything_on_s3_gives_the_bytes_of_a_local_run(s3, archive, archive_list, local_run, put, tmp_path, capsys):
+def test_everything_on_s3_gives_the_bytes_of_a_local_run(
+    s3, archive, archive_list, local_run, local_bundle, put, tmp_path, capsys
+):
     """List, tiles, bundle and run folder are remote; a third tile, which lacks an object, fails, and the others go on."""
     place, out, gone = s3.fresh(), s3.fresh(), s3.fresh(public=True)
     broken = " ".join(f"{band}={gone}/gone-{band}.fits" for band in ("VIS", "Y", "J", "H"))
     put("lists/q1-tiles.txt", f"{archive_list('../tiles')}id=broken {broken}\n", place)
     for file in archive.local.rglob("*.fits"):
         put(f"tiles/{file.relative_to(archive.local).as_posix()}", file.read_bytes(), place)
-    for file in bundles.find(None).iterdir():
+    for file in local_bundle.iterdir():
         put(f"bundle/{file.name}", file.read_bytes(), place)
     words = (f"{place}/lists/q1-tiles.txt", "--out", out, "--bundle", f"{place}/bundle", "--scratch", tmp_path / "scratch")
     words += ("--workers", "1")
