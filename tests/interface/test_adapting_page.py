@@ -60,7 +60,7 @@ def test_the_example_runs_as_it_stands(tmp_path, monkeypatch):
     ]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    draw_tiles(TilesRequest(n_tiles=1, size=1000, seed=5, overlap=0.0, lenses_per_tile=6, density=2.0), Path("sky"), 1)
+    draw_tiles(TilesRequest(n_tiles=1, size=1300, seed=5, overlap=0.0, lenses_per_tile=6, density=2.0), Path("sky"), 1)
     (tile,) = tile_list.read("sky/tile-list.txt").tiles.values()
     truth = pq.read_table("sky/truth.parquet").to_pandas()
     write_slde(tile, pd.concat([truth[truth.visible][:5], truth[~truth.visible & (truth.magnitude_vis < 21.0)][:5]]), tmp_path)
