@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import cache
 from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -71,8 +72,11 @@ def _children() -> list[int]:
     return [] if server is None else [process.pid for process in psutil.Process(server).children()]
 
 
-def light_bundle(folder: Path) -> Bundle:
-    """The bundle that ships, but for its seven networks, each of which is a scalar product: it scores everything in no time."""
+def light_bundle(folder: Path, **changes: Any) -> Bundle:
+    """The bundle that ships, but for its seven networks, each of which is a scalar product: it scores everything in no time.
+
+    Once, and without a screen, unless ``changes`` of its content say otherwise.
+    """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -91,7 +95,7 @@ def light_bundle(folder: Path) -> Bundle:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
     assert onnx.checker.check_model(model) is None
     once = {"second_look": None, "augmentation_model": None, "screen": None, "screen_model": None}
-    return write_bundle(folder, replace(content_of(bundles.load(None)), name="light", model=model, **once))
+    return write_bundle(folder, replace(content_of(bundles.load(None)), name="light", model=model, **once | changes))
 
 
 def write_plain_bundle(folder: Path) -> Path:

@@ -6,6 +6,7 @@ from made_dataset import write_dataset
 from onnx import TensorProto, helper, numpy_helper
 from scans import light_bundle
 
+from scanner.ensemble import bundles
 from scanner.ensemble.preprocessing import scale_asinh_mad, scale_minmax
 from scanner.labelled_set import LabelledSet
 from scanner.records import BANDS, NISP_BANDS
@@ -106,4 +107,5 @@ def with_eighth(folder, **changed):
     network = write_network(folder / "ring.onnx")
     member = NewMember(network, **{"name": "ring", "bands": ALL, "pixels": 100, **changed})
     dataset = LabelledSet(write_rings(folder / "rings"))
-    return add_member(light_bundle(folder / "light"), member, dataset, folder / "bundle", provider="cpu")
+    rule = bundles.load(None).manifest.second_look.model_copy(update={"members": None})
+    return add_member(light_bundle(folder / "light", second_look=rule), member, dataset, folder / "bundle", provider="cpu")
