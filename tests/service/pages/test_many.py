@@ -9,6 +9,7 @@ import pytest
 from damage import resealed
 from made_catalogue import made_rows
 from playwright.sync_api import expect
+from waiting import wait_for
 
 from scanner.atomic_file import tree_sha256
 from scanner.catalogue import columns
@@ -85,12 +86,13 @@ def test_the_last_is_as_near_as_the_first(page, address):
 def test_a_long_way_down_and_back(page, address):
     loaded(page, address)
     page.mouse.move(1000, 500)
-    for _ in range(200):
-        if page.locator("#candidates .page").count() >= 15:
-            break
+
+    def is_far_down():
         page.mouse.wheel(0, 6000)
         page.wait_for_timeout(50)
-    assert page.locator("#candidates .page").count() >= 15
+        return page.locator("#candidates .page").count() >= 15
+
+    wait_for("fifteen pages", is_far_down)
     # Of the pages that were seen, only those near the window have elements.
     assert page.locator(".card").count() <= 6 * 60
     page.evaluate("scrollTo(0, 0)")
