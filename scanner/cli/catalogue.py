@@ -1,4 +1,4 @@
-"""``scanner catalogue``: merge runs into the catalogue of a survey, and list its versions."""
+"""``scanner catalogue``: merge runs into the catalogue of a survey, list its versions, make a deposit of one."""
 
 from __future__ import annotations
 
@@ -113,3 +113,41 @@ def list_(survey: str, config_file: Path | None, endpoint: str | None, anonymous
         for run in current.runs:
             failed = f", {run.n_failed:,} failed" if run.n_failed else ""
             console.print(f"  {run.run_id}  {counted(run.n_tiles, 'tile')}{failed}, bundle {run.bundle}: {run.location}")
+
+
+@catalogue.command()
+@click.argument("folder", metavar="FOLDER")
+@click.option("--zenodo-layout", "out", required=True, type=click.Path(path_type=Path), help="Folder of flat files to make.")
+@click.option("--title", required=True, help="Title of the catalogue.")
+@click.option("--creator", "creators", multiple=True, required=True, help="'Family, Given'; repeat for more.")
+@click.option("--licence", default="CC-BY-4.0", show_default=True, help="SPDX name of the licence.")
+@click.option("--version", default="1", show_default=True, help="Version of the deposit.")
+@click.option("--grades", type=click.Path(path_type=Path), help="Grades to publish, without names and comments.")
+@click.option("--cutouts", type=click.IntRange(0), default=1000, show_default=True, help="Cutouts of so many candidates.")
+@config_option
+@endpoint_option
+@anonymous_option
+def publish(
+    folder: str,
+    out: Path,
+    title: str,
+    creators: tuple[str, ...],
+    licence: str,
+    version: str,
+    grades: Path | None,
+    cutouts: int,
+    config_file: Path | None,
+    endpoint: str | None,
+    anonymous: bool | None,
+) -> None:
+    """Make a deposit of the run or survey in FOLDER, to be given a DOI: catalogue, cutouts, grades, provenance, checksums."""
+    from scanner.grading.deposit import About, write_deposit
+    from scanner.grading.store import GradeStore
+    from scanner.survey.published import open_published
+
+    published = open_published(folder, storage=configuration.load_storage(config_file, endpoint, anonymous))
+    store = None if grades is None else GradeStore.existing(grades)
+    sizes = write_deposit(published, out, About(title, creators, licence, version), store, cutouts)
+    for name, size in sizes.items():
+        click.echo(f"{size:14,}  {name}")
+    click.echo(f"{out}: upload these files; zenodo.json has the metadata that Zenodo's API takes.")

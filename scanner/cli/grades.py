@@ -81,7 +81,9 @@ def export(file: Path, out: Path, least_graders: int, layout: str) -> None:
     formats = {suffix: name for name in LABEL_FORMATS for suffix in FILE_FORMATS[name].suffixes}
     if layout != "labels":
         store = GradeStore.existing(file)
-        content = classifications(store) if layout == "zooniverse" else expert_grades(store, least_graders)
+        content = (
+            classifications(store.standing(), store.places()) if layout == "zooniverse" else expert_grades(store, least_graders)
+        )
         write_atomically(out, content)
         click.echo(f"{out}: {len(content.splitlines()) - 1:,} rows")
         return

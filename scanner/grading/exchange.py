@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,16 +34,16 @@ class Imported:
     n_new: int
 
 
-def classifications(store: GradeStore) -> bytes:
+def classifications(entries: Iterable[Entry], places: Mapping[int, Sequence[Place]]) -> bytes:
     """The grades that stand, a vote a row, in the layout of Zooniverse's export of classifications (CSV).
 
     Grade, comment and tags stand in ``annotations``; the object's id, name and place in ``subject_data``; ``metadata`` says
     whether the grader was blind, and what catalogue the grader saw. :func:`import_classifications` reads it.
     """
-    places, text = store.places(), io.StringIO()
+    text = io.StringIO()
     writer = csv.DictWriter(text, _FIELDS, lineterminator="\n")
     writer.writeheader()
-    for entry in store.standing():
+    for entry in entries:
         if entry.grade is None:
             continue
         place = next(one for one in places[entry.object] if one.candidate_id == entry.candidate_id)
