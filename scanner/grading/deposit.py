@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from scanner import __version__
-from scanner.atomic_file import file_sha256, replacement
+from scanner.atomic_file import file_sha256, flush_tree, partial_name, remove, writing_to
 from scanner.cutouts import framed
 from scanner.errors import OutputError, UsageError
 from scanner.grading.exchange import classifications
@@ -82,27 +82,35 @@ def write_deposit(published: Published, out: Path, about: About, store: GradeSto
         raise UsageError("A deposit needs a title and the names of its creators: give --title and --creator 'Family, Given'.")
     if out.exists():
         raise OutputError(f"{out}: is there already; name a new folder with --zenodo-layout.")
-    with replacement(out) as making:
-        making.mkdir(parents=True, exist_ok=True)
-        catalogue = published.open_catalogue()
-        relation = catalogue.source().relation
-        rows = catalogue.query(f"SELECT * FROM {relation.sql} ORDER BY rank", relation.parameters)
-        pq.write_table(rows, making / "catalogue.parquet", compression="zstd", write_page_checksum=True)
-        for suffix in ("fits", "ecsv", "vot"):
-            (making / f"candidates.{suffix}").write_bytes(published.files.read(f"{CANDIDATES}.{suffix}"))
-        (making / TILES_TABLE).write_bytes(published.files.read(TILES_TABLE))
-        wanted = rows.filter(rows["is_candidate"]).slice(0, most_cutouts).to_pylist()
-        with zipfile.ZipFile(making / "cutouts.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, content in _cutouts(published, wanted):
-                # A fixed time: the same cutouts give the same bytes.
-                archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
-        if store is not None:
-            entries = _unnamed(store.standing())
-            (making / "grades.csv").write_bytes(label_bytes(label_table(entries, store.places()), "csv"))
-            (making / "votes.csv").write_bytes(classifications(entries, store.places()))
-        _describe(making, published, about, len(rows))
-        sums = {path.name: file_sha256(path) for path in sorted(making.iterdir())}
-        (making / "SHA256SUMS").write_text("".join(f"{sha256}  {name}\n" for name, sha256 in sums.items()), encoding="ascii")
+    making = partial_name(out)
+    with writing_to(out):
+        try:
+            making.mkdir(parents=True)
+            catalogue = published.open_catalogue()
+            relation = catalogue.source().relation
+            rows = catalogue.query(f"SELECT * FROM {relation.sql} ORDER BY rank", relation.parameters)
+            pq.write_table(rows, making / "catalogue.parquet", compression="zstd", write_page_checksum=True)
+            for suffix in ("fits", "ecsv", "vot"):
+                (making / f"candidates.{suffix}").write_bytes(published.files.read(f"{CANDIDATES}.{suffix}"))
+            (making / TILES_TABLE).write_bytes(published.files.read(TILES_TABLE))
+            wanted = rows.filter(rows["is_candidate"]).slice(0, most_cutouts).to_pylist()
+            with zipfile.ZipFile(making / "cutouts.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+                for name, content in _cutouts(published, wanted):
+                    # A fixed time: the same cutouts give the same bytes.
+                    archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
+            if store is not None:
+                entries = _unnamed(store.standing())
+                (making / "grades.csv").write_bytes(label_bytes(label_table(entries, store.places()), "csv"))
+                (making / "votes.csv").write_bytes(classifications(entries, store.places()))
+            _describe(making, published, about, len(rows))
+            sums = {path.name: file_sha256(path) for path in sorted(making.iterdir())}
+            (making / "SHA256SUMS").write_text(
+                "".join(f"{sha256}  {name}\n" for name, sha256 in sums.items()), encoding="ascii"
+            )
+            flush_tree(making)
+            making.rename(out)
+        finally:
+            remove(making)
     return {path.name: path.stat().st_size for path in sorted(out.iterdir())}
 
 

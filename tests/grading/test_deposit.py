@@ -12,6 +12,7 @@ from astropy.io import fits
 from click.testing import CliRunner
 
 from scanner.cli.main import scanner
+from scanner.grading import deposit
 from scanner.grading.deposit import FILES
 from scanner.grading.grade import Place
 from scanner.grading.store import GradeStore
@@ -53,6 +54,12 @@ def test_a_deposit_is_complete_and_can_be_checked(finished_run, tmp_path):
     assert publish(finished_run, again, "--grades", str(store.path), "--cutouts", "3").exit_code == 0
     assert (again / "SHA256SUMS").read_bytes() == (out / "SHA256SUMS").read_bytes()
     assert "is there already" in str(publish(finished_run, out).exception)
+
+
+def test_nothing_is_left_where_it_fails(finished_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(deposit, "_describe", lambda *of: 1 / 0)
+    assert isinstance(publish(finished_run, tmp_path / "out").exception, ZeroDivisionError)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("creator", ["", " "])
