@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
-import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
@@ -21,7 +20,6 @@ from scanner.interface.progress import counted, duration
 from scanner.interface.scan import run_request, stages
 from scanner.query.formats import terminal_lines
 from scanner.records import CodecName, ScreenChoice
-from scanner.report.card import likelihood
 from scanner.sky.tile_list import read as read_tile_list
 from scanner.storage.location import join, split
 from scanner.survey.folder.cost import RunCost, one_line
@@ -115,7 +113,10 @@ def print_list(console: Console, request: RunRequest) -> None:
 
 def print_report(console: Console, report: RunReport, out: str) -> None:
     """Print how a run ended, and where its results are."""
+    import pyarrow as pa
+
     from scanner.catalogue.rank import leaders
+    from scanner.report.card import likelihood
 
     best = leaders(report.listed).slice(0, PRINTED_OBJECTS)
     if len(best):

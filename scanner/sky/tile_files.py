@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from astropy.io import fits
-
 from scanner.config import StorageConfig
 from scanner.errors import ForbiddenError, InputMissingError, UsageError
 from scanner.imaging_surveys import EUCLID, ImagingSurvey
@@ -323,6 +321,8 @@ def _reference(location: str) -> ImageRef:
 
 def _tile_of_extensions(file: _File, survey: ImagingSurvey) -> Tile | None:
     """A file whose images are called after filters, VIS among them, as a tile; None where it is none."""
+    from astropy.io import fits
+
     if is_remote(file.location) or file.location.endswith("]"):
         return None
     if not Path(file.location).is_file():
