@@ -16,7 +16,6 @@ from scanner.interface.progress import bar
 from scanner.processes import script_kept_from_children, sigterm_interrupts
 from scanner.records import MEMBERS
 from scanner.storage import open_store
-from scanner.survey.published import open_published
 from scanner.survey.scan.machine import cores
 
 if TYPE_CHECKING:
@@ -257,6 +256,7 @@ def learn(
     from scanner.labels.table import read_labels
     from scanner.sphere import cell_numbers
     from scanner.survey.folder.ledger import RunFolder
+    from scanner.survey.published import open_published
 
     out, folder = Path(out), RunFolder(open_store(str(run), storage or StorageConfig()))
     record = folder.record()

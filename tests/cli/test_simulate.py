@@ -14,7 +14,7 @@ def test_tiles_say_what_they_drew(capfd, tmp_path):
     small = ("--n", 1, "--size", 400, "--lenses-per-tile", 1, "--density", 0.2, "--no-companions")
     code, out, _ = run(capfd, "tiles", *small, "--out", tmp_path / "t")
     assert code == 0
-    assert "1 tiles" in out
+    assert "1 tile," in out
     assert (tmp_path / "t" / "tile-list.txt").exists()
 
 
