@@ -29,6 +29,8 @@ Slug = Annotated[str, Path(max_length=200, description="Name of the collection, 
 RunId = Annotated[str, Path(max_length=300, description="Run that scored the object (column run)")]
 TileId = Annotated[str, Path(max_length=128, description="Tile (column tile_id)")]
 TargetId = Annotated[str, Path(pattern=TARGET_ID_PATTERN, description="Id in the tile (column target_id)")]
+CampaignName = Annotated[str, Path(max_length=60, description="Name of the campaign")]
+HandoutId = Annotated[str, Path(max_length=64, description="Id of what was handed out, as /api/v1/campaigns/…/next says it")]
 Bins = Annotated[int, Query(ge=1, le=500, description="Bins along one axis")]
 
 

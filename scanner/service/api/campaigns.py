@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
 from scanner.errors import UsageError
@@ -17,13 +17,12 @@ from scanner.records import Record
 from scanner.service.api.grades import name_of
 from scanner.service.context import Context
 from scanner.service.errors import NotAllowedError, NotFoundError, Result, of_grades
-from scanner.service.routing import ERRORS
+from scanner.service.routing import ERRORS, CampaignName, HandoutId
 from scanner.service.security.viewer import grader, viewer
 
 logger = logging.getLogger(__name__)
 #: So many are handed out at a time: their pictures are all found before the first is named, so that no wait tells of one.
 LEAST_HANDED, MOST_HANDED = 8, 24
-Name = Annotated[str, Path(max_length=60, description="Of the campaign.")]
 
 
 class CampaignView(Record):
@@ -127,18 +126,18 @@ def router(context: Context) -> APIRouter:
         return CampaignList(campaigns=tuple(one for one in views if one.takes_part or who.role != "grade"))
 
     @routes.get("/{name}", summary="One campaign")
-    async def campaign(name: Name, who: Annotated[Viewer, Depends(viewer)]) -> CampaignView:
+    async def campaign(name: CampaignName, who: Annotated[Viewer, Depends(viewer)]) -> CampaignView:
         return _view(await run(get, name), who)
 
     @routes.put("/{name}/state", summary="Pause, resume or close a campaign")
-    async def set_state(name: Name, who: Annotated[Viewer, Depends(viewer)], wanted: NewState) -> CampaignView:
+    async def set_state(name: CampaignName, who: Annotated[Viewer, Depends(viewer)], wanted: NewState) -> CampaignView:
         if not _leads(who):
             raise NotAllowedError("Only tokens of the role 'lead' pause, resume and close campaigns.")
         return _view(await run(campaigns.set_state, name, wanted.state), who)
 
     @routes.post("/{name}/next", summary="What I am to grade now")
     async def hand_out(
-        name: Name,
+        name: CampaignName,
         who: Annotated[Viewer, Depends(grader)],
         n: Annotated[int, Query(ge=LEAST_HANDED, le=MOST_HANDED, description="Most of them.")] = LEAST_HANDED,
     ) -> HandedOut:
@@ -150,7 +149,7 @@ def router(context: Context) -> APIRouter:
         return await run(handed)
 
     @routes.post("/{name}/votes/{handout}", summary="Vote on what was handed to me")
-    async def vote(name: Name, handout: str, who: Annotated[Viewer, Depends(grader)], said: NewGrade) -> KeptVote:
+    async def vote(name: CampaignName, handout: HandoutId, who: Annotated[Viewer, Depends(grader)], said: NewGrade) -> KeptVote:
         def kept() -> KeptVote:
             voted = campaigns.vote(name, name_of(who, said), handout, said, catalogue=f"campaign {name}")
             answer: Literal["lens", "other"] | None = None if voted.answer is None else "lens" if voted.answer else "other"

@@ -22,7 +22,15 @@ from scanner.report import colour, self_contained
 from scanner.report.colour import BLACK_SIGMA, CURVES, SOFTENING_SIGMA, Curve, Stretch, UInt8
 from scanner.service.context import Context
 from scanner.service.errors import BadRequestError, NotFoundError, of_grades
-from scanner.service.routing import Parameters, QueryParameter, add_routes, answers, conditional
+from scanner.service.routing import (
+    CampaignName,
+    HandoutId,
+    Parameters,
+    QueryParameter,
+    add_routes,
+    answers,
+    conditional,
+)
 from scanner.service.security.viewer import grader
 
 CutoutFormat = Literal["fits", "png", "webp"]
@@ -122,8 +130,15 @@ def router(context: Context) -> APIRouter:
         filename = f"{name.replace(' ', '_')}_{wanted.picture}.{wanted.format}"
         return conditional(request, rendered.content, rendered.media_type, max_age_s=MAX_AGE_S, filename=filename)
 
-    @routes.get("/cutout/{campaign}/{handout}", summary="Picture of what a campaign handed to me", response_class=Response)
-    async def handed(request: Request, campaign: str, handout: str, who: Annotated[Viewer, Depends(grader)]) -> Response:
+    @routes.get(
+        "/cutout/{campaign}/{handout}",
+        summary="Picture of what a campaign handed to me",
+        response_class=Response,
+        responses=answers("text/plain", CUTOUT_MEDIA_TYPES["webp"], CUTOUT_MEDIA_TYPES["png"], _304="You have it"),
+    )
+    async def handed(
+        request: Request, campaign: CampaignName, handout: HandoutId, who: Annotated[Viewer, Depends(grader)]
+    ) -> Response:
         try:
             wanted = read_request(await Parameters.of(request))
         except UsageError as error:
