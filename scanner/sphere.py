@@ -47,6 +47,19 @@ def separation_deg(ra: Float64, dec: Float64, other_ra: Float64, other_dec: Floa
     return chord_angle_deg(np.linalg.norm(unit_vectors(ra, dec) - unit_vectors(other_ra, other_dec), axis=-1))
 
 
+def nearest(ra: Float64, dec: Float64, other_ra: Float64, other_dec: Float64) -> tuple[Float64, Int64]:
+    """Distance in arcsec from each of (N,) positions to the nearest of others, (N,), and which that is, (N,).
+
+    All in degrees. Where there are no others: infinity, and -1.
+    """
+    from scipy.spatial import KDTree
+
+    if not len(other_ra):
+        return np.full(len(ra), np.inf), np.full(len(ra), -1, dtype=np.int64)
+    length, index = KDTree(unit_vectors(other_ra, other_dec)).query(unit_vectors(ra, dec))
+    return chord_angle_deg(length) * 3600.0, np.asarray(index, dtype=np.int64)
+
+
 #: Acronym of designations, where a survey has no other (:mod:`scanner.imaging_surveys`).
 PREFIX = "EUCL"
 _DESIGNATION = re.compile(

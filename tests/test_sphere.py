@@ -3,7 +3,7 @@ from astropy.coordinates import SkyCoord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanner.sphere import chord, healpix_29, unit_vectors
+from scanner.sphere import chord, healpix_29, nearest, unit_vectors
 
 RA = st.floats(0, 360)
 DEC = st.floats(-90, 90)
@@ -23,3 +23,19 @@ def test_chords_are_separations(a: tuple[float, float], b: tuple[float, float]) 
     first, second = unit_vectors(*np.array([a, b]).T)
     separation = SkyCoord(*a, unit="deg").separation(SkyCoord(*b, unit="deg")).arcsec
     np.testing.assert_allclose(np.linalg.norm(first - second), chord(separation), atol=1e-14, rtol=1e-9)
+
+
+def test_the_nearest_across_ra_0_and_beside_a_pole():
+    distance_arcsec, index = nearest(
+        np.array([0.0, 10.0, 100.0]),
+        np.array([0.0, 90.0, -30.0]),
+        np.array([359.999, 200.0, 0.1]),
+        np.array([0.0, 89.999, 0.0]),
+    )
+    np.testing.assert_array_equal(index, [0, 1, 2])
+    np.testing.assert_allclose(distance_arcsec[:2], 3.6, rtol=1e-9)
+    none = np.empty(0)
+    distance_arcsec, index = nearest(np.array([1.0]), np.array([1.0]), none, none)
+    assert distance_arcsec[0] == np.inf
+    assert index[0] == -1
+    assert len(nearest(none, none, np.array([1.0]), np.array([1.0]))[1]) == 0

@@ -18,7 +18,6 @@ from typing import Literal, get_args
 
 import numpy as np
 from pydantic import AwareDatetime, Field
-from scipy.spatial import KDTree
 
 from scanner.errors import UsageError
 from scanner.grading.crowd import KNOWN_ARCSEC
@@ -32,7 +31,7 @@ from scanner.query.region import Cone, Region
 from scanner.query.search import CANDIDATE_ID_SQL, SEPARATION_COLUMN, CandidateId, Search, search
 from scanner.query.sql import run_sql
 from scanner.records import Record
-from scanner.sphere import chord, unit_vectors
+from scanner.sphere import nearest
 
 #: How long an object stays in a grader's hands without a vote before others may get it, in seconds.
 LEASE_S = 1800.0
@@ -554,6 +553,6 @@ def _apart(known: list[Subject], asked: list[Subject]) -> list[Subject]:
     """The known answers without the painted ones in whose field another subject lies."""
     if not known or not asked:
         return known
-    here, there = (unit_vectors(*np.array([(one.place.ra, one.place.dec) for one in part]).T) for part in (known, asked))
-    distance = KDTree(there).query(here)[0]
-    return [one for one, near in zip(known, distance, strict=True) if not one.salted or near > chord(SAME_FIELD_ARCSEC)]
+    here, there = (np.array([(one.place.ra, one.place.dec) for one in part]).T for part in (known, asked))
+    distance_arcsec, _ = nearest(*here, *there)
+    return [one for one, near in zip(known, distance_arcsec, strict=True) if not one.salted or near > SAME_FIELD_ARCSEC]

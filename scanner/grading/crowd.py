@@ -13,7 +13,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from scipy.special import expit, logit, rel_entr
 
 from scanner.catalogue.columns import Column
@@ -22,7 +21,7 @@ from scanner.grading.labels import LABEL_COLUMNS, label_rows
 from scanner.interval import Interval, wilson_interval
 from scanner.labels.table import LabelRow
 from scanner.records import Float64, Int64, Record
-from scanner.sphere import chord, unit_vectors
+from scanner.sphere import nearest
 
 #: What is believed of a grader who has not met a known answer: how often which grade is given to a lens, and to another object,
 #: as if so many known answers had shown it. It says that people are mostly right, and gives way after a dozen answers.
@@ -270,10 +269,9 @@ def known_answers(places: Mapping[int, Sequence[Place]], rows: Sequence[LabelRow
     placed = [row for row in rows if np.isfinite(row.ra) and np.isfinite(row.dec)]
     if not graded or not placed:
         return {}
-    tree = cKDTree(unit_vectors(*np.array([(row.ra, row.dec) for row in placed]).T))
-    distance, nearest = tree.query(unit_vectors(*np.array(graded).T), distance_upper_bound=chord(KNOWN_ARCSEC))
-    near = np.flatnonzero(np.isfinite(distance))
-    return {numbers[row]: placed[nearest[row]].is_lens for row in near[np.argsort(-distance[near], kind="stable")]}
+    distance_arcsec, index = nearest(*np.array(graded).T, *np.array([(row.ra, row.dec) for row in placed]).T)
+    near = np.flatnonzero(distance_arcsec <= KNOWN_ARCSEC)
+    return {numbers[row]: placed[index[row]].is_lens for row in near[np.argsort(-distance_arcsec[near], kind="stable")]}
 
 
 def _skill(name: str, row: int, votes: Votes, is_lens: Float64) -> Skill:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from scipy.spatial import cKDTree
 
 from scanner.catalogue import columns
 from scanner.catalogue.columns import Column
@@ -28,7 +27,7 @@ from scanner.ensemble.bundle import Bundle
 from scanner.errors import InputMissingError, UsageError, error_with_code
 from scanner.query.catalogue import MODELS_TABLE, Catalogue
 from scanner.records import CommitRecord, FailedTile, ImageRef, Tile
-from scanner.sphere import chord, unit_vectors
+from scanner.sphere import nearest
 from scanner.storage import absolute, open_store
 from scanner.survey.finish import finish
 from scanner.survey.folder.ledger import COMMIT, CUTOUTS, EarlierScores, RunFolder, RunRecord
@@ -251,14 +250,9 @@ def _moved(before: pa.Table, after: pa.Table, radius_arcsec: float) -> pa.Table:
 
     Another tile's row may stand for an object now, so that rows are told by their place on the sky.
     """
-    partner = np.full(len(after), -1, dtype=np.int64)
-    if len(before) and len(after):
-        tree = cKDTree(unit_vectors(before["ra"].to_numpy(), before["dec"].to_numpy()))
-        distance, nearest = tree.query(
-            unit_vectors(after["ra"].to_numpy(), after["dec"].to_numpy()), distance_upper_bound=chord(radius_arcsec)
-        )
-        near = np.isfinite(distance)
-        partner[near] = nearest[near]
+    places = (table[axis].to_numpy() for table in (after, before) for axis in ("ra", "dec"))
+    distance_arcsec, partner = nearest(*places)
+    partner[distance_arcsec > radius_arcsec] = -1
     left = np.setdiff1d(np.arange(len(before)), partner)
     of_before = np.concatenate([partner, left])
     of_after = np.concatenate([np.arange(len(after)), np.full(len(left), -1)])

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.spatial import KDTree
 
 from scanner import __version__
 from scanner.atomic_file import replacement, write_atomically, writing_to
@@ -40,7 +39,7 @@ from scanner.simulation.injection.places import AVOIDED_ARCSEC, DEFLECTOR, GALAX
 from scanner.simulation.injection.request import Ground, InjectionRequest, Region
 from scanner.sky.targets import list_targets
 from scanner.sky.tile_images import open_tile
-from scanner.sphere import cell_numbers, chord, unit_vectors
+from scanner.sphere import cell_numbers, nearest
 from scanner.survey.folder import fingerprint
 
 PLAN, TILES = "plan.json", "tiles"
@@ -293,11 +292,11 @@ def refuse_contradictions(labels: Sequence[LabelledSet]) -> None:
             (here, mine), (there, theirs) = labelled_places([one]), labelled_places([other])
             if not len(here) or not len(there):
                 continue
-            distance, nearest = KDTree(unit_vectors(*there.T)).query(unit_vectors(*here.T))
-            same = distance < chord(1.0)
+            distance_arcsec, index = nearest(*here.T, *there.T)
+            same = distance_arcsec < 1.0
             if same.any():
                 k = int(np.flatnonzero(same)[0])
-                what = "the same verdict" if mine[k] == theirs[nearest[k]] else "another verdict"
+                what = "the same verdict" if mine[k] == theirs[index[k]] else "another verdict"
                 raise UsageError(
                     f"{one.path}: the object at {here[k, 0]:.5f} {here[k, 1]:+.5f} is in {other.path} too, with {what}; import "
                     "both tables as one, or leave the object out of one of them."
@@ -306,8 +305,7 @@ def refuse_contradictions(labels: Sequence[LabelledSet]) -> None:
 
 def _distance(places: Float64, others: Float64) -> Float64:
     """Arcseconds from each of (N, 2) positions to the nearest of others."""
-    found, _ = KDTree(unit_vectors(*others.T)).query(unit_vectors(*places.T))
-    return np.asarray(np.degrees(2.0 * np.arcsin(np.clip(found / 2.0, 0.0, 1.0))) * 3600.0)
+    return nearest(*places.T, *others.T)[0]
 
 
 def _amounts(plan: AdaptationPlan, places: Sequence[Places]) -> dict[str, int]:

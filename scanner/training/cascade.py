@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from scanner.ensemble import calibration as combining
-from scanner.ensemble.augmentation import ORIENTATIONS, Augmentation, SecondLook, turn
+from scanner.ensemble.augmentation import ORIENTATIONS, TURNS, Augmentation, SecondLook, turn
 from scanner.ensemble.bundle import (
     CARD_FILE,
     MODEL_FILE,
@@ -207,7 +207,7 @@ def mean_over_orientations(once: Float32, columns: Int64, turned: Callable[[int]
     turned
         From an orientation, 1 to 7, to the log-odds of the objects turned by it, (n, M).
     """
-    turns = [turned(orientation) for orientation in range(1, ORIENTATIONS)]
+    turns = [turned(orientation) for orientation in TURNS]
     return np.asarray(np.stack([once, *turns])[:, :, columns].mean(axis=0, dtype=np.float64))
 
 
