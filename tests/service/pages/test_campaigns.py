@@ -4,6 +4,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import expect
+from waiting import wait_for
 
 from scanner.grading.campaign import Campaigns, Plan, Subject
 from scanner.grading.grade import Place
@@ -154,9 +155,14 @@ def test_a_picture_is_enlarged_and_moved(served, page, places):
     page.keyboard.press("ArrowDown")
     assert picture.evaluate("(image) => image.style.transform") == "translate(-10%, -10%) scale(1.5)"
     page.mouse.move(800, 500)
-    page.mouse.wheel(0, 100)
-    page.mouse.wheel(0, 100)
-    page.wait_for_function("document.querySelector('#large img').style.transform === 'translate(0%, 0%) scale(1)'")
+
+    # Browsers lose turns of the wheel while they lay out a page, and begin anew after a pause.
+    def is_whole():
+        page.mouse.wheel(0, 100)
+        page.wait_for_timeout(600)
+        return picture.evaluate("(image) => image.style.transform") == "translate(0%, 0%) scale(1)"
+
+    wait_for("the whole picture", is_whole)
     page.keyboard.press("ArrowRight")
     expect(picture).to_have_attribute("alt", "Colour composite of the object")
     page.keyboard.press("v")

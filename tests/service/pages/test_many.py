@@ -86,8 +86,7 @@ def test_the_last_is_as_near_as_the_first(page, address):
 def test_a_long_way_down_and_back(page, address):
     loaded(page, address)
 
-    # Not by the wheel: a browser that loses the first turn of a wheel, while the page is being laid out, loses all that follow it
-    # without a pause.
+    # Not by the wheel: a browser that loses its first turn, while the page is being laid out, loses all that follow at once.
     def is_far_down():
         page.evaluate("scrollBy(0, 6000)")
         page.wait_for_timeout(50)
