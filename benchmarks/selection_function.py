@@ -2,14 +2,14 @@
 
     python benchmarks/selection_function.py [--n 20000] [--skies 20]
     python benchmarks/selection_function.py --mosaic FOLDER [--n 300]
-    python benchmarks/selection_function.py --known FOLDER [--n 200 --objects 60]
+    python benchmarks/selection_function.py --known FOLDER [--n 200 --objects 60 --size 1800 --skies 20]
     python benchmarks/selection_function.py --real FOLDER [--n 600]
 
 The second draws a tile, scans it and paints lenses into it twice: what each recovery predicts is held to the other's bins. The
-third paints lenses and look-alikes into copies of four drawn tiles, scans those, and holds what a recovery with another seed
-predicts to the truth: recall, and how many lenses the best 10, 20, 50, 200 and 1,000 objects hold. The fourth paints into real
-pixels, the Euclid field of 30" of ``../shared/real``: completeness by Einstein radius and magnitude of the source, and
-FOLDER/found-and-lost.png with ten lenses that the run makes candidates of and ten that it does not.
+third paints lenses and look-alikes into copies of four drawn tiles, as often as there are skies, and scans those. What one
+recovery with another seed predicts is held to the truth: recall, and how many lenses the best 50, 200 and 1,000 objects hold.
+The fourth paints into real pixels, the Euclid field of 30" of ``../shared/real``: completeness by Einstein radius and magnitude
+of the source, and FOLDER/found-and-lost.png with ten lenses that the run makes candidates of and ten that it does not.
 """
 
 import argparse
@@ -40,12 +40,15 @@ from scanner.recovery.completeness import AXES, Cut, PaintedLenses, SmoothModel,
 from scanner.recovery.lenses import LENSES
 from scanner.recovery.paint import PaintedWave, RecoveryRequest, lay_waves, survey_places, tile_brush
 from scanner.recovery.purity import Assumptions, yields
+from scanner.recovery.stage import ranked
 from scanner.report.colour import colour_image
 from scanner.sky import tile_list
 from scanner.sky.tile_images import open_tile
 from scanner.sphere import chord, unit_vectors
 
 THRESHOLDS = (0.05, 0.5, 0.9)
+#: Lengths of the lists whose purity is compared.
+LISTS = (50, 200, 1000)
 CUTS = tuple(Cut(kind="threshold", value=value) for value in THRESHOLDS)
 #: Completeness rises with Einstein radius and signal-to-noise ratio.
 RISING = [1, 1, 0, 0, 0, 0, 0]
@@ -114,13 +117,12 @@ def closure(n: int) -> None:
 
 def purity(n: int, n_skies: int) -> None:
     """Purity of lists of many skies."""
-    lengths = (50, 200, 1000)
-    within = dict.fromkeys(lengths, 0)
+    within = dict.fromkeys(LISTS, 0)
     for seed in range(n_skies):
         sky = drawn_sky(1000 + seed)
         lenses = PaintedLenses.of(painted_table(2000 + seed, n, sky))
-        cuts = [Cut(kind="top", value=length) for length in lengths]
-        for length, found in zip(lengths, yields(lenses, run_of(sky), cuts, Assumptions(density_error=0.0)), strict=True):
+        cuts = [Cut(kind="top", value=length) for length in LISTS]
+        for length, found in zip(LISTS, yields(lenses, run_of(sky), cuts, Assumptions(density_error=0.0)), strict=True):
             within[length] += found.purity.low <= sky.is_lens[:length].mean() <= found.purity.high
     print(f"Purity is within its interval in {', '.join(f'{k} of {n_skies} skies (top {n})' for n, k in within.items())}.")
 
@@ -148,33 +150,49 @@ def mosaic(folder: Path, n: int) -> None:
         )
 
 
-def known(folder: Path, n: int, n_objects: int) -> None:
-    """Lenses among the best objects of a scan, and its recall, against what a recovery of that scan predicts."""
+def known(folder: Path, n: int, n_objects: int, size: int, n_skies: int) -> None:
+    """Lenses among the best objects of scans of painted skies, and their recall, against what one recovery predicts.
+
+    Skies differ in what is painted. The recovery is of the first; in each its lenses have the ranks that they would have there.
+    """
     if not (folder / "sky").exists():
-        scanner.simulate(folder / "sky", 4, 1800, seed=6, lenses_per_tile=0, workers=1)
-    painted = folder / "painted"
-    scanner.inject(folder / "sky" / "tile-list.txt", painted, n_objects, preset="survey", seed=9, mosaics=True, workers=1)
-    run = scanner.scan(painted / "tile-list.txt", folder / "run", workers=1)
-    scanner.recover(run, out=folder / "recovery", n=n, seed=3, ground="galaxies", workers=1)
-    lenses = PaintedLenses.of(pq.read_table(folder / "recovery" / LENSES))
-    truth = pq.read_table(painted / "truth.parquet").to_pandas()
-    truth = truth[truth["is_lens"] & truth["visible"]]
-    rows = run.query(sql="SELECT rank, ra, dec, is_candidate FROM objects ORDER BY rank", arrow=True).to_pandas()
-    apart = unit_vectors(rows["ra"].to_numpy(), rows["dec"].to_numpy()), unit_vectors(*truth[["ra", "dec"]].to_numpy().T)
-    nearest = cKDTree(apart[0]).query(apart[1], distance_upper_bound=chord(1.0))[1]
-    listed = rows.iloc[nearest[nearest < len(rows)]]
-    about = scanned_run(run)
-    cuts = [Cut(kind="top", value=size) for size in (10, 20, 50, 200, 1000) if size <= about.n_objects]
-    assumed = Assumptions(density_deg2=len(truth) / about.sky_area_deg2, density_error=0.0)
-    print(f"{about.n_objects} objects, {len(truth)} visible lenses painted, {len(lenses)} lenses of the recovery:")
-    for cut, made in zip(cuts, yields(lenses, about, cuts, assumed), strict=True):
-        n_true = int((listed["rank"] <= cut.value).sum())
-        recall = wilson_interval(n_true, len(truth))
-        print(
-            f"  {cut}: {n_true} lenses, predicted {made.n_lenses.value:.1f} "
-            f"[{made.n_lenses.low:.0f}, {made.n_lenses.high:.0f}]; recall {recall.value:.2f} "
-            f"[{recall.low:.2f}, {recall.high:.2f}], predicted {made.completeness.value:.2f}"
-        )
+        scanner.simulate(folder / "sky", 4, size, seed=6, lenses_per_tile=0, workers=1)
+    painted, inside = None, dict.fromkeys(LISTS, 0)
+    for number in range(n_skies):
+        mosaics = folder / f"painted-{number}"
+        scanner.inject(
+            folder / "sky" / "tile-list.txt", mosaics, n_objects,
+            preset="survey", seed=9 + number, ground="galaxies", mosaics=True, workers=1,
+        )  # fmt: skip
+        run = scanner.scan(mosaics / "tile-list.txt", folder / f"run-{number}", workers=1, keep="none")
+        if painted is None:
+            scanner.recover(run, out=folder / "recovery", n=n, seed=3, ground="galaxies", workers=1)
+            painted = pq.read_table(folder / "recovery" / LENSES)
+        for image in mosaics.rglob("*.fits"):
+            image.unlink()
+        config = run.record.config.catalogue
+        lenses = PaintedLenses.of(ranked(painted, run.published.open_catalogue(), config.rank, config.duplicate_radius_arcsec))
+        truth = pq.read_table(mosaics / "truth.parquet").to_pandas()
+        truth = truth[truth["is_lens"] & truth["visible"]]
+        rows = run.query(sql="SELECT rank, ra, dec FROM objects ORDER BY rank", arrow=True).to_pandas()
+        apart = unit_vectors(rows["ra"].to_numpy(), rows["dec"].to_numpy()), unit_vectors(*truth[["ra", "dec"]].to_numpy().T)
+        nearest = cKDTree(apart[0]).query(apart[1], distance_upper_bound=chord(1.0))[1]
+        listed = rows.iloc[nearest[nearest < len(rows)]]
+        about = scanned_run(run)
+        cuts = [Cut(kind="top", value=length) for length in LISTS if length <= about.n_objects]
+        assumed = Assumptions(density_deg2=len(truth) / about.sky_area_deg2, density_error=0.0)
+        print(f"sky {number}: {about.n_objects} objects, {len(truth)} visible lenses; {len(lenses)} lenses of the recovery:")
+        for cut, made in zip(cuts, yields(lenses, about, cuts, assumed), strict=True):
+            n_true = int((listed["rank"] <= cut.value).sum())
+            recall = wilson_interval(n_true, len(truth))
+            inside[int(cut.value)] += made.n_lenses.low <= n_true <= made.n_lenses.high
+            print(
+                f"  {cut}: {n_true} lenses, predicted {made.n_lenses.value:.1f} "
+                f"[{made.n_lenses.low:.0f}, {made.n_lenses.high:.0f}]; recall {recall.value:.2f} "
+                f"[{recall.low:.2f}, {recall.high:.2f}], predicted {made.completeness.value:.2f}",
+                flush=True,
+            )
+    print(f"Within the interval in {', '.join(f'{k} of {n_skies} skies (top {length})' for length, k in inside.items())}.")
 
 
 REAL = Path(__file__).parents[1] / ".." / "shared" / "real" / "euclid-group" / "group.fits"
@@ -244,10 +262,11 @@ if __name__ == "__main__":
     parser.add_argument("--skies", type=int, default=20, help="skies whose purity is predicted")
     parser.add_argument("--known", type=Path, help="folder for painted mosaics, their scan and a recovery of it")
     parser.add_argument("--objects", type=int, default=60, help="lenses and look-alikes in the painted mosaics")
+    parser.add_argument("--size", type=int, default=1800, help="pixels along a side of the four tiles")
     parser.add_argument("--real", type=Path, help="folder for the scan of real pixels, a recovery there, and its picture")
     given = parser.parse_args()
     if given.known is not None:
-        known(given.known, given.n or 200, given.objects)
+        known(given.known, given.n or 200, given.objects, given.size, given.skies)
         sys.exit()
     if given.real is not None:
         real(given.real, given.n or 600)

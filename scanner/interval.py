@@ -27,8 +27,11 @@ class Interval(Record):
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def wilson_interval(successes: int, n: int) -> Interval:
-    """Share ``successes / n`` with the interval of Wilson (1927); NaN within 0 and 1 where ``n`` is 0."""
+def wilson_interval(successes: float, n: float) -> Interval:
+    """Share ``successes / n`` with the interval of Wilson (1927); NaN within 0 and 1 where ``n`` is 0.
+
+    Numbers that are not whole are those of as many independent trials as would say as much.
+    """
     if n == 0:
         return Interval(value=math.nan, low=0.0, high=1.0)
     share, z2 = successes / n, float(ndtri(TAILS[1])) ** 2

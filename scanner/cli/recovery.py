@@ -37,6 +37,10 @@ from scanner.storage import open_store
 @click.option(
     "--grades", type=click.Path(path_type=Path), help="File that 'scanner serve' keeps grades in: they count in purity."
 )
+@click.option(
+    "--known", type=click.Path(path_type=Path), help="Truth of painted lenses that a campaign mixed in: completeness by grade."
+)
+@click.option("--salt", multiple=True, help="Run of the painted mosaics that --known speaks of; may be repeated.")
 @click.option("--density", "density_deg2", type=float, help="Visible lenses a square degree [default: 8, Euclid's Q1].")
 @click.option("--density-error", type=float, help="Its relative error [default: 0.2].")
 @click.option("--workers", type=click.IntRange(1), help="Worker processes [default: the run's].")
@@ -50,6 +54,8 @@ def recovery_(
     ground: Literal["both", "galaxies", "sky"],
     population: Path | None,
     grades: Path | None,
+    known: Path | None,
+    salt: tuple[str, ...],
     density_deg2: float | None,
     density_error: float | None,
     workers: int | None,
@@ -74,6 +80,8 @@ def recovery_(
         ground=ground,
         population=population,
         grades=grades,
+        known=known,
+        salt=salt,
         density_deg2=density_deg2,
         density_error=density_error,
         workers=workers,

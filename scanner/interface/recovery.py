@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -29,6 +30,8 @@ def recover(
     ground: Literal["galaxies", "sky", "both"] = "both",
     population: str | Path | None = None,
     grades: str | Path | None = None,
+    known: str | Path | None = None,
+    salt: Sequence[str | Path] = (),
     density_deg2: float | None = None,
     density_error: float | None = None,
     workers: int | None = None,
@@ -54,8 +57,9 @@ def recover(
         Paint onto real galaxies, whole lenses into the sky, or both.
     population
         Table that lenses are drawn from (``theta_e_arcsec`` and more); by default the preset ``survey`` of the simulator.
-    grades, density_deg2, density_error
-        What purity takes into account, see :func:`scanner.selection_function`; what is given makes its files anew.
+    grades, known, salt, density_deg2, density_error
+        What purity and completeness by grade take into account, see :func:`scanner.selection_function`; what is given makes its
+        files anew.
     workers, scheduler
         Worker processes, or the address of a standing Dask scheduler; by default as the run had them.
     storage
@@ -96,10 +100,17 @@ def recover(
     store = open_store(absolute(str(out)), config.storage)
     with sigterm_interrupts(), bar("recovering", shown=progress, unit="lenses") as move:
         report = stage.recover(folder, config, store, request, table, move)
-    is_asked = any(value is not None for value in (grades, density_deg2, density_error))
+    is_asked = bool(salt) or any(value is not None for value in (grades, known, density_deg2, density_error))
     if enough_for_completeness(store) and (report.n_done or is_asked or not store.exists(SELECTION)):
         selection_function(
-            run, store.root, grades=grades, density_deg2=density_deg2, density_error=density_error, storage=config.storage
+            run,
+            store.root,
+            grades=grades,
+            known=known,
+            salt=salt,
+            density_deg2=density_deg2,
+            density_error=density_error,
+            storage=config.storage,
         )
     return report
 

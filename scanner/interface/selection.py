@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from scanner.config import StorageConfig
-from scanner.errors import ContentError, UsageError
+from scanner.errors import ContentError, TileError, UsageError
 from scanner.interface.opened import Run
 from scanner.storage import open_store
 
 if TYPE_CHECKING:
+    from scanner.grading.grade import Grade
     from scanner.recovery.completeness import AxisName, Completeness
     from scanner.recovery.purity import Assumptions, Forecast, ScannedRun
+    from scanner.recovery.recognition import GradedLenses
     from scanner.recovery.selection import SelectionFunction
 
 #: Purities that a forecast is made for.
@@ -36,6 +38,7 @@ def completeness(
     psf_fwhm: ArrayLike | None = None,
     top: int | None = None,
     threshold: float | None = None,
+    grade: Grade | None = None,
     storage: StorageConfig | None = None,
 ) -> Completeness:
     """The chance that a run finds a lens, as a smooth function of what the lens is and where it lies.
@@ -61,6 +64,8 @@ def completeness(
     top, threshold
         Found is what is among the best ``top`` objects of the run by rank, or has a calibrated probability of ``threshold`` or
         more. Neither: what the run makes a candidate.
+    grade
+        Of these, only what people would give this grade ("A", "B", "C") or a better one, as they graded other painted lenses.
     storage
         How object stores are reached.
 
@@ -72,15 +77,18 @@ def completeness(
     Raises
     ------
     UsageError
-        No parameter is given, their shapes do not go together, or both ``top`` and ``threshold`` are.
+        No parameter is given, their shapes do not go together, both ``top`` and ``threshold`` are, or there is no such grade.
     InputMissingError, ContentError
-        There is no finished recovery, or it is damaged.
+        There is no finished recovery, it is damaged, or has no completeness by grade.
     """
     from scanner.recovery.completeness import Cut, completed, given
+    from scanner.recovery.recognition import STATED, recognised
     from scanner.recovery.selection import read
 
     if top is not None and threshold is not None:
         raise UsageError("Found by top or by threshold? Give one of them.")
+    if grade is not None and grade not in STATED:
+        raise UsageError(f"A grade of {grade}? Give one of {', '.join(STATED)}.")
     named: dict[AxisName, ArrayLike | None] = {
         "theta_e": theta_e,
         "arc_snr": arc_snr,
@@ -102,6 +110,13 @@ def completeness(
         cut = Cut(kind="threshold", value=threshold)
     selection, lenses = read(open_store(str(recovery), storage or StorageConfig()))
     found = completed(selection.model, cut, values, lenses)
+    if grade is not None:
+        if selection.recognition is None:
+            raise ContentError(
+                f"{recovery}: completeness by grade is not known ({selection.not_graded}); have painted lenses graded in a "
+                "campaign, and give 'scanner recovery' --grades, --known and --salt."
+            )
+        found = recognised(selection.recognition, grade, cut, values, lenses, found)
     return replace(
         found,
         value=found.value.reshape(shape),
@@ -167,6 +182,8 @@ def selection_function(
     recovery: str | Path,
     *,
     grades: str | Path | None = None,
+    known: str | Path | None = None,
+    salt: Sequence[str | Path] = (),
     least_graders: int = 1,
     density_deg2: float | None = None,
     density_error: float | None = None,
@@ -185,6 +202,9 @@ def selection_function(
         Folder with ``lenses.parquet``; the files are written there.
     grades, least_graders
         File that ``scanner serve`` keeps grades in; objects that fewer have graded count as not graded.
+    known, salt
+        Painted lenses that campaigns mixed in: their truth, and the runs of the painted mosaics. How they were graded gives the
+        completeness by grade.
     density_deg2, density_error, seconds_per_object
         See :class:`~scanner.recovery.purity.Assumptions`.
     storage
@@ -194,6 +214,8 @@ def selection_function(
     ------
     InputMissingError, ContentError
         The run is not finished; there are no painted lenses, or too few.
+    UsageError
+        Of ``grades``, ``known`` and ``salt`` one goes without another.
     OutputError
         The folder cannot be written.
     """
@@ -203,7 +225,13 @@ def selection_function(
     opened = run if isinstance(run, Run) else Run(str(run), storage)
     assumed = _assumptions(Assumptions(), density_deg2, density_error, seconds_per_object)
     verdicts = {} if grades is None else _verdicts(opened, Path(grades), least_graders)
-    return products.write(open_store(str(recovery), storage or StorageConfig()), scanned_run(opened), assumed, verdicts)
+    graded: GradedLenses | str = products.NOT_GRADED
+    if known is not None and salt and grades is not None:
+        graded = _graded_lenses(Path(grades), Path(known), salt, storage or StorageConfig()) or products.NOT_GRADED
+    elif known is not None or salt:
+        raise UsageError("Grades of painted lenses take three things; give --grades, --known and --salt together.")
+    store = open_store(str(recovery), storage or StorageConfig())
+    return products.write(store, scanned_run(opened), assumed, verdicts, graded)
 
 
 def scanned_run(run: Run) -> ScannedRun:
@@ -258,6 +286,50 @@ def _verdicts(run: Run, file: Path, least_graders: int) -> Mapping[int, bool]:
     sql = f"SELECT rank, {CANDIDATE_ID_SQL} AS id FROM objects WHERE {CANDIDATE_ID_SQL} IN ({names})"
     rows = run.query(sql=sql, arrow=True)
     return {rank: said[name] for rank, name in zip(rows["rank"].to_pylist(), rows["id"].to_pylist(), strict=True)}
+
+
+def _graded_lenses(file: Path, known: Path, salt: Sequence[str | Path], storage: StorageConfig) -> GradedLenses | None:
+    """Painted lenses that people graded: as they were painted, as the run of their mosaics scored them, and their grade."""
+    from scanner.grading.campaign import Campaigns
+    from scanner.grading.crowd import KNOWN_ARCSEC
+    from scanner.grading.grade import GRADES, Grade
+    from scanner.grading.labels import median_grade
+    from scanner.grading.store import GradeStore
+    from scanner.grading.training_set import graded_rows
+    from scanner.records import ImageRef
+    from scanner.recovery.recognition import GradedLenses
+    from scanner.sky.source_catalogue import read_columns
+    from scanner.sphere import nearest
+    from scanner.survey.published import open_published
+
+    wanted = ("ra", "dec", "is_lens", "arc_snr", "theta_e_arcsec")
+    try:
+        columns = read_columns(ImageRef(str(known)), lambda names: [name for name in wanted if name in names])
+    except TileError as error:
+        raise ContentError(str(error)) from None
+    for name in wanted:
+        if name not in columns:
+            raise ContentError(f"{known}: has no column {name}; give the truth.parquet of 'scanner simulate inject --mosaics'.")
+    is_lens = np.asarray(columns["is_lens"].values, dtype=bool)
+    ra, dec, _, snr, radius = (np.asarray(columns[name].values, dtype=np.float64)[is_lens] for name in wanted)
+    store = GradeStore.existing(file)
+    salted, said = Campaigns(store).salted_ids(), dict[int, list[Grade]]()
+    for entry in store.standing(salted=True):
+        if entry.grade is not None:
+            said.setdefault(entry.object, []).append(entry.grade)
+    places = {number: found for number, found in store.places().items() if number in said and found[0].candidate_id in salted}
+    rows = graded_rows(places, [open_published(str(folder), storage=storage) for folder in salt])
+    if not rows:
+        return None
+    at = np.array([(one.row["ra"][0].as_py(), one.row["dec"][0].as_py()) for one in rows], dtype=np.float64).T
+    distance_arcsec, index = nearest(at[0], at[1], ra, dec)
+    near = np.flatnonzero(distance_arcsec <= KNOWN_ARCSEC)
+    return GradedLenses(
+        probability=np.array([float(rows[k].row["p_calibrated"][0].as_py()) for k in near], dtype=np.float64),
+        arc_snr=snr[index[near]],
+        theta_e=radius[index[near]],
+        grade=np.array([GRADES.index(median_grade(said[rows[k].object])) for k in near], dtype=np.int64),
+    )
 
 
 def _assumptions(

@@ -20,6 +20,7 @@ from scipy.spatial import KDTree
 from scipy.special import expit, logit, ndtri
 
 from scanner.errors import ContentError, UsageError
+from scanner.grading.grade import Grade
 from scanner.interval import CONFIDENCE, wilson_interval
 from scanner.records import Finite, Float64, Int64, Record
 
@@ -156,8 +157,9 @@ class PaintedLenses:
 class Bin(Record):
     """Completeness of the lenses of one bin.
 
-    ``second`` is the second axis of bins in two, else None with an infinite range. The interval is Wilson's, 95%;
-    ``predicted``: the mean of the smooth model over the bin's lenses, None without a model.
+    ``second`` is the second axis of bins in two, else None with an infinite range. ``grade``: found is what the cut finds and
+    people give this grade or a better one, see :mod:`scanner.recovery.recognition`; None: what the cut finds. ``n_found``: by
+    the cut. The interval is Wilson's, 95%; ``predicted``: the mean of the smooth model over the bin's lenses, None without one.
     """
 
     cut: Cut
@@ -173,6 +175,7 @@ class Bin(Record):
     completeness_low: float
     completeness_high: float
     predicted: float | None = None
+    grade: Grade | None = None
 
 
 def edges_of(axis: Axis, lenses: PaintedLenses) -> tuple[float, ...]:
@@ -363,10 +366,10 @@ class SmoothModel(Record):
         reference, found = min(reached, key=lambda one: abs(float(one[1].mean() if len(one[1]) else 0.0) - 0.5))
         strengths = _strengths(among, found, axes)
         penalty = _penalty(axes, strengths)
-        scatter = _scatter(among, found, penalty, lenses.group[scored])
+        scatter = group_scatter(among, found, penalty, lenses.group[scored])
 
         def fitted(cut: Cut, rows: Float64, chosen: Bool) -> FittedCut:
-            coefficients, covariance, _ = _fitted(rows, chosen, penalty)
+            coefficients, covariance, _ = penalised_fit(rows, chosen, penalty)
             return FittedCut.of(cut, int(chosen.sum()), coefficients, scatter * covariance)
 
         return cls(
@@ -511,26 +514,44 @@ def completed(model: SmoothModel, cut: Cut, values: Float64, lenses: PaintedLens
     """
     if not len(values):
         return model.at(cut, values)
-    known = np.array([k for k in range(len(AXES)) if np.isfinite(values[:, k]).any()], dtype=np.int64)
+    known = _known_axes(values)
     modelled = {k for k, axis in enumerate(AXES) if axis.name in {smooth.name for smooth in model.axes}}
-    painted = lenses.values[np.isfinite(lenses.values[:, known]).all(axis=1)]
-    scaled = np.stack([_scaled(AXES[k].name, painted) for k in known], axis=1)
-    spread = np.maximum(scaled.std(axis=0), 1e-9)
-    tree, n = KDTree(scaled / spread), min(NEIGHBOURS, len(painted))
     parts = []
-    for first in range(0, len(values), _ASKED_AT_ONCE):
-        some = values[first : first + _ASKED_AT_ONCE]
+    for some, near in nearest_painted(values, lenses.values):
         if modelled <= set(known.tolist()):
             parts.append(model.at(cut, some))
             continue
-        asked = np.stack([_scaled(AXES[k].name, some) for k in known], axis=1)
-        near = np.asarray(tree.query(asked / spread, k=n)[1]).reshape(len(some), n)
-        rows = painted[near].reshape(-1, len(AXES))
-        rows[:, known] = np.repeat(some[:, known], n, axis=0)
-        mean = model.mean(cut, rows, np.full(len(some), n, dtype=np.int64))
+        rows = lenses.values[near].reshape(-1, len(AXES))
+        rows[:, known] = np.repeat(some[:, known], near.shape[1], axis=0)
+        mean = model.mean(cut, rows, np.full(len(some), near.shape[1], dtype=np.int64))
         parts.append(replace(mean, is_outside=model.outside(some)))
     names = ("value", "low", "high", "is_outside")
     return Completeness(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def nearest_painted(values: Float64, painted: Float64) -> Iterator[tuple[Float64, Int64]]:
+    """Some of the lenses that are asked about, and rows of the painted ones that are nearest in what is known of each, (M, n).
+
+    Parameters
+    ----------
+    values
+        One lens or more, as :func:`given` makes them.
+    painted
+        (N, 7) of :data:`AXES`.
+    """
+    known = _known_axes(values)
+    there = np.flatnonzero(np.isfinite(painted[:, known]).all(axis=1))
+    scaled = np.stack([_scaled(AXES[k].name, painted[there]) for k in known], axis=1)
+    spread = np.maximum(scaled.std(axis=0), 1e-9)
+    tree, n = KDTree(scaled / spread), min(NEIGHBOURS, len(there))
+    for first in range(0, len(values), _ASKED_AT_ONCE):
+        some = values[first : first + _ASKED_AT_ONCE]
+        asked = np.stack([_scaled(AXES[k].name, some) for k in known], axis=1)
+        yield some, there[np.asarray(tree.query(asked / spread, k=n)[1]).reshape(len(some), n)]
+
+
+def _known_axes(values: Float64) -> Int64:
+    return np.array([k for k in range(len(AXES)) if np.isfinite(values[:, k]).any()], dtype=np.int64)
 
 
 def _looseness(cut: Cut) -> float:
@@ -599,7 +620,9 @@ def _penalty(axes: Sequence[SmoothAxis], strengths: tuple[float, float]) -> Floa
     return penalty
 
 
-def _fitted(design: Float64, found: Bool, penalty: Float64, start: Float64 | None = None) -> tuple[Float64, Float64, float]:
+def penalised_fit(
+    design: Float64, found: Bool, penalty: Float64, start: Float64 | None = None
+) -> tuple[Float64, Float64, float]:
     """Newton's method for the penalised likelihood: coefficients, their covariance, and the marginal likelihood's logarithm."""
     target = found.astype(np.float64)
     if start is None:
@@ -636,19 +659,19 @@ def _strengths(design: Float64, found: Bool, axes: Sequence[SmoothAxis]) -> tupl
         for strength in _STRENGTHS:
             tried = (strength, best[1]) if place == 0 else (best[0], strength)
             if tried not in known:
-                start, _, known[tried] = _fitted(design, found, _penalty(axes, tried), start)
+                start, _, known[tried] = penalised_fit(design, found, _penalty(axes, tried), start)
         best = max((one for one in known if one[1 - place] == best[1 - place]), key=lambda one: known[one])
     return best
 
 
-def _scatter(design: Float64, found: Bool, penalty: Float64, group: Int64) -> float:
+def group_scatter(design: Float64, found: Bool, penalty: Float64, group: Int64) -> float:
     """How much more the lenses of a group vary together than independent ones: sum of eigenvalues over their number, 1 or more.
 
     The scores (gradients of the likelihood) of independent lenses have the covariance I, the information; those summed over the
     groups have M (Liang & Zeger 1986). The ratio tr(V M) / tr(V I), V being the coefficients' covariance, is used instead of
     the matrix V M V, which needs many more groups than coefficients.
     """
-    coefficients, covariance, _ = _fitted(design, found, penalty)
+    coefficients, covariance, _ = penalised_fit(design, found, penalty)
     shares = expit(design @ coefficients)
     scores = np.zeros((int(group.max()) + 1, design.shape[1]))
     np.add.at(scores, group, design * (found - shares)[:, None])
@@ -662,13 +685,13 @@ def _held_out(design: Float64, scored: Bool, found: Bool, penalty: Float64, grou
     shares = np.zeros(len(found))
     for number in range(5):
         rest, out = fold != number, fold == number
-        first, _, _ = _fitted(design[rest], scored[rest], penalty)
-        second, _, _ = _fitted(design[rest & scored], found[rest & scored], penalty)
+        first, _, _ = penalised_fit(design[rest], scored[rest], penalty)
+        second, _, _ = penalised_fit(design[rest & scored], found[rest & scored], penalty)
         shares[out] = expit(design[out] @ first) * expit(design[out] @ second)
     shares = np.clip(shares, 1e-9, 1 - 1e-9)
     share = min(max(float(found.mean()), 1e-9), 1 - 1e-9)
     odds = np.stack([np.ones(len(shares)), logit(shares)], axis=1)
-    recalibrated, _, _ = _fitted(odds, found, 1e-9 * np.eye(2), np.array([0.0, 1.0]))
+    recalibrated, _, _ = penalised_fit(odds, found, 1e-9 * np.eye(2), np.array([0.0, 1.0]))
     return HeldOut(
         cut=cut,
         log_loss=float(-np.where(found, np.log(shares), np.log1p(-shares)).mean()),

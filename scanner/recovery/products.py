@@ -22,6 +22,15 @@ from scanner.records import Float64
 from scanner.recovery.completeness import AXES, TOGETHER, Axis, Bin, Cut, PaintedLenses, SmoothModel, bins, edges_of, ladder
 from scanner.recovery.lenses import LENSES, Fate
 from scanner.recovery.purity import Assumptions, ScannedRun, Yield, list_lengths, recall_ratio, yields
+from scanner.recovery.recognition import (
+    STATED,
+    GradedLenses,
+    GradedShare,
+    Recognition,
+    graded_bins,
+    graded_cuts,
+    graded_shares,
+)
 from scanner.recovery.selection import (
     CARD,
     PAGE,
@@ -38,6 +47,8 @@ from scanner.report.self_contained import asset, png_as_webp_uri, template
 from scanner.storage import Store
 
 FITS, MAP = "completeness.fits", "map.fits"
+#: Why completeness by grade is not known where nothing is said of grades.
+NOT_GRADED = "no painted lens was graded"
 #: Of the cuts that are drawn, strict to loose.
 CUT_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")
 #: Of fates, in the order in which a lens meets them.
@@ -56,6 +67,7 @@ def write(
     run: ScannedRun,
     assumptions: Assumptions,
     verdicts: Mapping[int, bool] | None = None,
+    graded: GradedLenses | str = NOT_GRADED,
 ) -> SelectionFunction:
     """Make every file of a recovery from its ``lenses.parquet``, and write them beside it, the record last.
 
@@ -72,7 +84,7 @@ def write(
         content = folder.read(LENSES)
     except FileNotFoundError:
         raise InputMissingError(f"{folder.where(LENSES)}: is not there; 'scanner recovery' makes it.") from None
-    files = made(content, run, assumptions, verdicts)
+    files = made(content, run, assumptions, verdicts, graded)
     for name, file in files.items():
         folder.write(name, file)
     return SelectionFunction.from_bytes(files[SELECTION], folder.where(SELECTION), "make it again")
@@ -83,6 +95,7 @@ def made(
     run: ScannedRun,
     assumptions: Assumptions,
     verdicts: Mapping[int, bool] | None = None,
+    graded: GradedLenses | str = NOT_GRADED,
 ) -> dict[str, bytes]:
     """Make every file; the same lenses give the same bytes.
 
@@ -96,6 +109,8 @@ def made(
         The density of lenses on the sky.
     verdicts
         By rank, whether a graded object is a lens.
+    graded
+        Other painted lenses that people graded, or why there are none.
 
     Returns
     -------
@@ -114,6 +129,16 @@ def made(
     cuts = ladder(run.n_objects, lenses)
     model = SmoothModel.fit(lenses, cuts)
     counted = bins(lenses, cuts, model)
+    recognition: Recognition | None = None
+    shares: tuple[GradedShare, ...] = ()
+    if isinstance(graded, GradedLenses):
+        try:
+            recognition = Recognition.fit(graded)
+        except ContentError as error:
+            graded = str(error)
+        else:
+            counted += graded_bins(lenses, graded_cuts(cuts), recognition)
+            shares = graded_shares(lenses, graded_cuts(cuts), recognition)
     lists = yields(lenses, run, [Cut(kind="top", value=n) for n in list_lengths(run.n_objects)], assumptions, said)
     decided = Cut(kind="candidates")
     sky = completeness_map(lenses, model, decided)
@@ -129,6 +154,9 @@ def made(
         lists=lists,
         decided=yields(lenses, run, [decided], assumptions, said)[0],
         recall_ratios=tuple(recall_ratio(lenses, cut) for cut in cuts if cut.kind in ("candidates", "scored")),
+        recognition=recognition,
+        graded=shares,
+        not_graded=graded if isinstance(graded, str) else "",
         map_order=sky.order,
         lenses_sha256=hashlib.sha256(lenses_file).hexdigest(),
         sha256={},
@@ -175,6 +203,8 @@ def render(selection: SelectionFunction, lenses: PaintedLenses, counted: Sequenc
             _lists(selection),
             _sky(sky),
         ]
+        if selection.recognition is not None:
+            drawings.insert(1, _grades(selection.recognition, lenses, counted))
     tops = {one.n_listed: one for one in selection.lists}
     shown = [tops[min(tops, key=lambda n: abs(n - wanted))] for wanted in (20, 50, 200, 1_000, 10_000, 100_000)]
     return template("recovery").render(
@@ -183,6 +213,7 @@ def render(selection: SelectionFunction, lenses: PaintedLenses, counted: Sequenc
         lists=[*dict.fromkeys(shown), selection.decided],
         ratios=selection.recall_ratios,
         fates=[(fate, selection.fates.get(fate, 0)) for fate in FATE_COLOURS],
+        shown_cuts=_shown_cuts(selection),
         style=asset("evaluation.css"),
     )
 
@@ -206,21 +237,10 @@ def _curves(selection: SelectionFunction, lenses: PaintedLenses, counted: Sequen
     panels = figure.subplots(-(-len(axes) // columns), columns, sharey=True, squeeze=False)
     for panel, axis in zip(panels.flat, axes, strict=False):
         for cut, colour in zip(_shown_cuts(selection), CUT_COLOURS, strict=False):
-            of_axis = [one for one in counted if one.axis == axis.name and one.second is None and one.cut == cut]
-            values = lenses.values[:, AXES.index(axis)]
-            middle = np.array([_middle(values, one, axis) for one in of_axis])
-            share, low, high, predicted = np.array(
-                [(one.completeness, one.completeness_low, one.completeness_high, one.predicted) for one in of_axis]
-            ).T
-            bars = np.maximum([share - low, high - share], 0.0)
-            panel.errorbar(middle, share, yerr=bars, fmt="o", color=colour, ms=4, linewidth=1, label=str(cut))
-            panel.plot(middle, predicted, color=colour, linewidth=1.2)
-        panel.set(xlabel=axis.label, ylim=(0, 1))
-        if axis.name == "arc_snr":
-            panel.set_xscale("log")
-        else:
-            panel.locator_params(axis="x", nbins=5)
-        panel.grid(alpha=0.3)
+            of_axis = [one for one in counted if (one.axis, one.second, one.cut, one.grade) == (axis.name, None, cut, None)]
+            middle = _points(panel, of_axis, lenses, axis, colour, str(cut))
+            panel.plot(middle, [one.predicted for one in of_axis], color=colour, linewidth=1.2)
+        _framed(panel, axis)
     for panel in list(panels.flat)[len(axes) :]:
         panel.set_axis_off()
     for row in panels:
@@ -235,9 +255,51 @@ def _curves(selection: SelectionFunction, lenses: PaintedLenses, counted: Sequen
     )
 
 
-def _middle(values: Float64, one: Bin, axis: Axis) -> float:
-    """Median of a bin's lenses."""
-    return float(np.median(values[(values >= one.low) & (values < one.high)]))
+def _points(panel: Axes, of_axis: Sequence[Bin], lenses: PaintedLenses, axis: Axis, colour: str, label: str) -> Float64:
+    """Draw bins of one axis with their intervals, each at the median of its lenses, which is returned, (B,)."""
+    values = lenses.values[:, AXES.index(axis)]
+    middle = np.array([np.median(values[(values >= one.low) & (values < one.high)]) for one in of_axis])
+    share, low, high = np.array([(one.completeness, one.completeness_low, one.completeness_high) for one in of_axis]).T
+    bars = np.maximum([share - low, high - share], 0.0)
+    panel.errorbar(middle, share, yerr=bars, fmt="o", color=colour, ms=4, linewidth=1, label=label)
+    return middle
+
+
+def _framed(panel: Axes, axis: Axis) -> None:
+    panel.set(xlabel=axis.label, ylim=(0, 1))
+    if axis.name == "arc_snr":
+        panel.set_xscale("log")
+    else:
+        panel.locator_params(axis="x", nbins=5)
+    panel.grid(alpha=0.3)
+
+
+def _grades(recognition: Recognition, lenses: PaintedLenses, counted: Sequence[Bin]) -> Drawing:
+    """Completeness of candidates by the grade that people would give them."""
+    axes = [axis for axis in AXES if axis.name in TOGETHER]
+    figure = Figure(figsize=(9.6, 3.4), layout="constrained")
+    panels = figure.subplots(1, len(axes), sharey=True)
+    for panel, axis in zip(panels, axes, strict=True):
+        for grade, colour in zip((None, *STATED[::-1]), CUT_COLOURS[::-1], strict=True):
+            of_axis = [
+                one
+                for one in counted
+                if (one.axis, one.second, one.cut.kind, one.grade) == (axis.name, None, "candidates", grade)
+            ]
+            label = "candidates" if grade is None else "grade A" if grade == "A" else f"grade {grade} or better"
+            middle = _points(panel, of_axis, lenses, axis, colour, label)
+            panel.plot(middle, [one.completeness for one in of_axis], color=colour, linewidth=1.2)
+        _framed(panel, axis)
+    panels[0].set_ylabel("completeness")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    a, b, c, x = recognition.n_given
+    return _drawing(
+        "Grades",
+        "Share of painted lenses that become candidates and that people would then give a grade, as they did to other painted "
+        f"lenses that they met unseen: {a:,} A, {b:,} B, {c:,} C, {x:,} X. Bars: 95%, from both samples.",
+        "completeness by grade",
+        figure,
+    )
 
 
 def _surface(counted: Sequence[Bin], lenses: PaintedLenses) -> Drawing:

@@ -21,6 +21,7 @@ from scanner.records import Float64, Int64, SealedRecord
 from scanner.recovery.completeness import AXES, Bin, Cut, PaintedLenses, SmoothModel
 from scanner.recovery.lenses import LENSES
 from scanner.recovery.purity import Assumptions, RecallRatio, ScannedRun, Yield
+from scanner.recovery.recognition import GradedShare, Recognition
 from scanner.sphere import cell_numbers
 from scanner.storage import Store
 
@@ -45,12 +46,19 @@ COMPLETENESS_COLUMNS: tuple[Column, ...] = (
     Column("axis_2", "string", "", "Second axis of bins in two; else empty", "meta.code"),
     Column("low_2", "float64", "", "Its lower edge; else NaN", "stat.value;stat.min"),
     Column("high_2", "float64", "", "Its upper edge; else NaN", "stat.value;stat.max"),
+    Column("grade", "string", "", "Found are those that people give this grade or a better one; empty: all", "meta.code.class"),
     Column("n_painted", "int64", "", "Painted lenses in the bin", "meta.number"),
     Column("n_found", "int64", "", "Those that the cut finds", "meta.number"),
-    Column("completeness", "float64", "", "Their share", "stat.value"),
+    Column("completeness", "float64", "", "Their share; with a grade, the expected share of those that get it", "stat.value"),
     Column("completeness_low", "float64", "", "Lower end of Wilson's 95% interval", "stat.value;stat.min"),
     Column("completeness_high", "float64", "", "Upper end of it", "stat.value;stat.max"),
-    Column("predicted", "float64", "", "Mean of the smooth model over the bin's lenses", "stat.value;meta.modelled"),
+    Column(
+        "predicted",
+        "float64",
+        "",
+        "Mean of the smooth model over the bin's lenses; NaN with a grade",
+        "stat.value;meta.modelled",
+    ),
 )
 COMPLETENESS_SCHEMA: pa.Schema = pa.schema([column.field() for column in COMPLETENESS_COLUMNS])
 
@@ -59,8 +67,9 @@ class SelectionFunction(SealedRecord):
     """``selection-function.json``: what a run would have found, to be asked without its tiles.
 
     ``verdicts``: rank and whether it is a lens, of objects that people graded. ``fates``: number of painted lenses by fate.
-    ``lists``: yields by length, ``decided``: of the run's candidates. ``lenses_sha256``: of the painted lenses that all rests
-    on.
+    ``lists``: yields by length, ``decided``: of the run's candidates. ``recognition``: what people recognise, as they graded
+    painted lenses, and ``graded``: completeness by grade that follows; without, ``not_graded`` says why. ``lenses_sha256``: of
+    the painted lenses that all rests on.
     """
 
     format_version: Literal[1] = 1
@@ -75,6 +84,9 @@ class SelectionFunction(SealedRecord):
     lists: tuple[Yield, ...]
     decided: Yield
     recall_ratios: tuple[RecallRatio, ...]
+    recognition: Recognition | None = None
+    graded: tuple[GradedShare, ...] = ()
+    not_graded: str = ""
     map_order: int
     lenses_sha256: str
     sha256: dict[str, str]
@@ -99,7 +111,17 @@ class SelectionFunction(SealedRecord):
                 alike = ratio.alike
                 text += f", {alike.value:.2f} [{alike.low:.2f}, {alike.high:.2f}] at like Einstein radius and signal-to-noise"
             text += "."
-        return text + " Intervals are of 95%."
+        return f"{text} {self._by_grade()} Intervals are of 95%."
+
+    def _by_grade(self) -> str:
+        if self.recognition is None:
+            return f"Completeness by grade is not known: {self.not_graded}."
+        each = ", ".join(
+            f"{one.grade}{' or better' if one.grade != 'A' else ''} {_percent(one.completeness)}"
+            for one in self.graded
+            if one.cut == self.decided.cut
+        )
+        return f"Candidates that people would give {each}, as they graded {sum(self.recognition.n_given):,} painted lenses."
 
 
 def read(folder: Store) -> tuple[SelectionFunction, PaintedLenses]:
@@ -181,7 +203,8 @@ def completeness_table(counted: Sequence[Bin]) -> pa.Table:
         {
             "cut": one.cut.kind, "cut_value": one.cut.value, "axis": one.axis, "low": one.low, "high": one.high,
             "axis_2": one.second or "", "low_2": one.second_low if one.second else math.nan,
-            "high_2": one.second_high if one.second else math.nan, "n_painted": one.n_painted, "n_found": one.n_found,
+            "high_2": one.second_high if one.second else math.nan, "grade": one.grade or "",
+            "n_painted": one.n_painted, "n_found": one.n_found,
             "completeness": one.completeness, "completeness_low": one.completeness_low,
             "completeness_high": one.completeness_high, "predicted": math.nan if one.predicted is None else one.predicted,
         }

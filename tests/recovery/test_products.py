@@ -17,11 +17,12 @@ import scanner
 from scanner.cli.main import scanner as command_line
 from scanner.config import StorageConfig
 from scanner.errors import ContentError, InputMissingError, UsageError
-from scanner.grading.grade import Place
+from scanner.grading.campaign import Campaigns, Plan, Subject
+from scanner.grading.grade import GRADES, NewGrade, Place
 from scanner.grading.store import GradeStore
 from scanner.interface.opened import Run
 from scanner.interface.selection import scanned_run
-from scanner.recovery import products
+from scanner.recovery import products, recognition
 from scanner.recovery.lenses import LENSES
 from scanner.recovery.products import FITS, MAP
 from scanner.recovery.purity import Assumptions
@@ -66,6 +67,7 @@ def test_the_tables_say_the_same(recovery):
     table, fits = pq.read_table(recovery / TABLE), Table.read(recovery / FITS)
     assert fits.colnames == table.column_names
     assert np.array_equal(fits["n_found"], table["n_found"].to_numpy())
+    assert set(table["grade"].to_pylist()) == {""}
     share = table["n_found"].to_numpy() / table["n_painted"].to_numpy()
     assert np.array_equal(share, table["completeness"].to_numpy())
     assert (table["completeness_low"].to_numpy() <= share).all()
@@ -180,18 +182,44 @@ def test_a_run_is_counted(finished_run):
     assert found.sky_area_deg2 == run.published.sky_area_deg2
 
 
-def test_grades_of_the_run_count(finished_run, drawn, tmp_path):
-    run = Run(str(finished_run))
-    rows = run.query(top=3, arrow=True).to_pylist()
-    grades = GradeStore(tmp_path / "grades.sqlite")
-    for row, grade in zip(rows, ("A", "X", "C"), strict=True):
-        grades.give(
-            Place(f"{row['run']}/{row['tile_id']}/{row['target_id']}", row["name"], row["ra"], row["dec"]), "Ann", grade
-        )
+def test_grades_of_the_run_and_of_painted_lenses_count(finished_run, drawn, tmp_path, monkeypatch):
+    run, file = Run(str(finished_run)), tmp_path / "grades.sqlite"
+    places = [
+        Place(f"{row['run']}/{row['tile_id']}/{row['target_id']}", row["name"], row["ra"], row["dec"])
+        for row in run.query(top=21, arrow=True).to_pylist()
+    ]
+    grades, campaigns = GradeStore(file), Campaigns(GradeStore(file))
+    for place, grade in zip(places[:3], ("A", "X", "C"), strict=True):
+        grades.give(place, "Ann", grade)
+    # The others are taken for lenses that were painted into copies of the sky, but for one that is none.
+    truth = ["ra,dec,is_lens,arc_snr,theta_e_arcsec"]
+    truth += [f"{place.ra},{place.dec},{int(k > 0)},{20 + 9 * k},{0.5 + 0.1 * k}" for k, place in enumerate(places[3:])]
+    (tmp_path / "truth.csv").write_text("\n".join(truth) + "\n")
+    asked = [Subject(Place(f"sky/1/{number}", "", 0.01 * number, -80.0)) for number in range(4)]
+    salted = [Subject(place, known=k > 0, salted=True) for k, place in enumerate(places[3:])]
+    plan = Plan(name="first", selection="", votes=9, blind=True, rate=0.5, order="random", seed=5)
+    campaigns.create(plan, [*asked, *salted])
+    given = {}
+    for number in range(9):
+        for one in campaigns.hand_out("first", f"Volunteer {number}", 20):
+            grade = GRADES[(number + len(given)) % 4]
+            campaigns.vote("first", f"Volunteer {number}", one.id, NewGrade(grade=grade))
+            if one.subject.known:
+                given.setdefault(one.subject.place.candidate_id, []).append(GRADES.index(grade))
+    medians = [sorted(said)[len(said) // 2] for said in given.values()]
+    assert len(medians) >= 12
+    monkeypatch.setattr(recognition, "LEAST_GRADED", 12)
     pq.write_table(painted_table(5, 300, drawn), tmp_path / LENSES)
-    selection = scanner.selection_function(run, tmp_path, grades=tmp_path / "grades.sqlite")
-    # What may be either teaches nothing.
+    selection = scanner.selection_function(run, tmp_path, grades=file, known=tmp_path / "truth.csv", salt=[finished_run])
+    # What may be either teaches nothing, and what was painted is on no sky.
     assert selection.verdicts == ((1, True), (2, False))
     assert selection.lists[0].n_graded == 2
     assert selection.lists[0].n_graded_lenses == 1
     assert selection.run.title == run.published.title
+    assert selection.recognition.n_given == tuple(medians.count(row) for row in range(4))
+    assert {row["grade"] for row in pq.read_table(tmp_path / TABLE).to_pylist()} == {"", "A", "B", "C"}
+    assert f"as they graded {len(medians)} painted lenses." in (tmp_path / CARD).read_text(encoding="utf-8")
+    page = (tmp_path / PAGE).read_text(encoding="utf-8")
+    assert ("completeness by grade" in page, "<td>B or better</td>" in page) == (True, True)
+    every, good = (scanner.completeness(recovery=tmp_path, theta_e=1.0, grade=grade).value for grade in (None, "B"))
+    assert 0 < good < every
