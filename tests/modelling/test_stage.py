@@ -144,7 +144,7 @@ def test_a_merged_survey_carries_them(run, tmp_path):
 
 @pytest.mark.usefixtures("without_workers")
 def test_a_run_models_its_candidates_when_it_is_through(finished_run, run, sky, finished_run_settings, tmp_path, capsys):
-    """One, as the contact sheet of this run shows one."""
+    """One, as the sheet of this run shows one: here in this process the bytes of the cluster whose worker was killed."""
     out = shutil.copytree(finished_run, tmp_path / "out")
     settings = tmp_path / "settings.toml"
     settings.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in finished_run_settings.items()))
@@ -198,23 +198,21 @@ def test_a_flipped_bit_is_found_and_named(run, tmp_path):
 
 @pytest.mark.usefixtures("without_workers")
 def test_one_bad_object_stops_nothing(run, tmp_path, monkeypatch):
-    """Nor does it matter where the others are modelled: here in this process, before on a cluster whose worker was killed."""
     out = shutil.copytree(run[0], tmp_path / "out")
-    shutil.rmtree(out / lens_model.MODELS)
-    first = run[1].models[0]
+    first, second = (lens_model.key(one.tile_id, one.target_id) for one in run[1].models)
+    shutil.rmtree(out / first)
     gathered = candidate_stage.tile_cutouts
 
     def damaged(*arguments):
         batch, order, wcs = gathered(*arguments)
-        batch.vis[batch.targets.target_id == first.target_id] = np.nan
+        batch.vis[batch.targets.target_id == run[1].models[0].target_id] = np.nan
         return batch, order, wcs
 
     monkeypatch.setattr(candidate_stage, "tile_cutouts", damaged)
     report = scanner.model(out, top=N, progress=False)
-    assert [one.verdict for one in report.models] == ["refused", run[1].models[1].verdict]
+    assert (report.n_before, [one.verdict for one in report.models]) == (N - 1, ["refused", run[1].models[1].verdict])
     assert report.models[0].reason == "VIS is masked here"
-    other = lens_model.key(run[1].models[1].tile_id, run[1].models[1].target_id)
-    assert contents(out / other) == contents(run[0] / other)
+    assert contents(out / second) == contents(run[0] / second)
     with pytest.raises(scanner.errors.UsageError, match="has no model to hand over"):
         scanner.export_model(out, 1, tmp_path / "given")
 
