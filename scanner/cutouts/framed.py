@@ -14,9 +14,10 @@ from astropy.io import fits
 from astropy.wcs import WCS, Sip
 from astropy.wcs.utils import fit_wcs_from_points, proj_plane_pixel_scales
 
+from scanner.cutouts.quality import cutouts_of
 from scanner.cutouts.store import StoreAttributes
 from scanner.errors import ContentError
-from scanner.records import BANDS, NISP_CUTOUT_PIXELS, Band, CutoutBatch, Float32
+from scanner.records import BANDS, NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, Band, CutoutBatch, Float32
 from scanner.sky.alignment import NISP_MARGIN, STEP
 from scanner.sphere import separation_deg
 
@@ -171,6 +172,38 @@ def fits_bytes(images: Sequence[BandImage], header: Mapping[str, Card]) -> bytes
     stream = io.BytesIO()
     hdus.writeto(stream)
     return stream.getvalue()
+
+
+def read_cutout(content: bytes, named: str) -> CutoutBatch:
+    """A cutout of any origin from a FITS file as :func:`fits_bytes` writes it; sky and noise are measured as a scan does.
+
+    Parameters
+    ----------
+    content
+        The file, which may be anybody's.
+    named
+        What the message calls it.
+
+    Raises
+    ------
+    ContentError
+        It lacks a band, or one has another number of pixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with fits.open(io.BytesIO(content), memmap=False) as hdus:
+                # By the header: pixels may be packed, and a small file hold more of them than there is memory.
+                sides = {band: VIS_CUTOUT_PIXELS if band == "VIS" else NISP_CUTOUT_PIXELS for band in BANDS}
+                if any(hdus[band].shape != (side, side) for band, side in sides.items()):
+                    raise ValueError
+                bands = [np.asarray(hdus[band].data, dtype=np.float32) for band in BANDS]
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError, fits.VerifyError):
+        raise ContentError(
+            f"{named}: is no cutout; it needs the extensions VIS ({VIS_CUTOUT_PIXELS} x {VIS_CUTOUT_PIXELS} pixels) and "
+            f"Y, J, H ({NISP_CUTOUT_PIXELS} x {NISP_CUTOUT_PIXELS})."
+        ) from None
+    return cutouts_of(bands[0], np.stack(bands[1:]))
 
 
 def band_wcs(images: TileImages, band: Band, x0: int, y0: int) -> WCS:

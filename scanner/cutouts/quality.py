@@ -1,4 +1,4 @@
-"""How good the pixels of a cutout are: bad fraction, sky level, noise, bright neighbours; and bad pixels filled with noise."""
+"""How good the pixels of a cutout are: bad fraction, sky level, noise, bright neighbours; bad pixels are filled with noise."""
 
 from __future__ import annotations
 
@@ -6,9 +6,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from scanner.records import BANDS, NISP_PIXEL_SCALE_ARCSEC, VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, Flag, Float32
+from scanner.errors import UsageError
+from scanner.records import (
+    BANDS,
+    NISP_BANDS,
+    NISP_CUTOUT_PIXELS,
+    NISP_PIXEL_SCALE_ARCSEC,
+    VIS_CUTOUT_PIXELS,
+    VIS_PIXEL_SCALE_ARCSEC,
+    CutoutBatch,
+    Flag,
+    Float32,
+    Targets,
+)
 
 #: Ratio of the standard deviation to the median absolute deviation, and to the mean absolute deviation, of a Gaussian.
 SIGMA_PER_MAD = 1.4826
@@ -230,3 +242,50 @@ def fill_bad_pixels(batch: CutoutBatch) -> tuple[Float32, Float32]:
             noise = random.standard_normal(np.count_nonzero(holes), dtype=np.float32)
             image[holes] = batch.sky[row, band] + batch.sigma[row, band] * noise
     return vis, nisp
+
+
+def cutouts_of(vis: ArrayLike, nisp: ArrayLike, sky: ArrayLike | None = None, sigma: ArrayLike | None = None) -> CutoutBatch:
+    """Images of any origin as cutouts: sky, sigma and flags are measured as a scan does.
+
+    Parameters
+    ----------
+    vis, nisp
+        (200, 200) or (N, 200, 200), and (3, 66, 66) or (N, 3, 66, 66): VIS, and Y, J, H; bad pixels are NaN.
+    sky, sigma
+        (4,) or (N, 4) in VIS, Y, J, H; measured by default.
+
+    Raises
+    ------
+    UsageError
+        An array has another shape.
+    """
+    images = _array("vis", vis, (VIS_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS))
+    n = len(images)
+    bands = _array("nisp", nisp, (len(NISP_BANDS), NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS), n)
+    measured = measure(images, bands)
+    flags = np.zeros(n, dtype=np.uint32)
+    flags[is_masked(measured.bad_fraction)] |= np.uint32(Flag.MASKED_PIXELS)
+    flags[saturated(images, bands, measured)] |= np.uint32(Flag.SATURATED)
+    nowhere, number = np.full(n, np.nan), np.arange(n, dtype=np.int64)
+    return CutoutBatch(
+        targets=Targets(number, nowhere, nowhere, nowhere, nowhere, nowhere.astype(np.float32)),
+        vis=images,
+        nisp=bands,
+        x0=np.zeros(n, dtype=np.int64),
+        y0=np.zeros(n, dtype=np.int64),
+        offset=np.zeros((n, 2), dtype=np.float32),
+        bad_fraction=measured.bad_fraction,
+        sky=measured.sky if sky is None else _array("sky", sky, (len(BANDS),), n),
+        sigma=measured.sigma if sigma is None else _array("sigma", sigma, (len(BANDS),), n),
+        flags=flags,
+    )
+
+
+def _array(name: str, values: ArrayLike, shape: tuple[int, ...], n: int | None = None) -> Float32:
+    """Values as float32 of a shape, N times."""
+    array = np.asarray(values)
+    array = array[None] if array.shape == shape else array
+    if array.shape[1:] != shape or (n is not None and len(array) != n):
+        wanted = ", ".join(map(str, shape))
+        raise UsageError(f"{name} has the shape {np.shape(values)}; give ({wanted}) or ({'N' if n is None else n}, {wanted}).")
+    return np.ascontiguousarray(array, dtype=np.float32)

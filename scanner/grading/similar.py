@@ -1,21 +1,25 @@
 """More like this: short feature vectors of a run's objects, kept in its folder, and which are most like a given one.
 
 ``features/BUNDLE/TILE.parquet`` has a row for each stored cutout of a tile, in 16-bit floats with a checksum of every page;
-``axes.npz`` beside them turns the features of a network into such vectors.
+``axes.npz`` beside them makes such a vector of any other cutout: it holds the network and the axes.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scanner.cutouts.quality import fill_bad_pixels
 from scanner.errors import ContentError, InputMissingError
-from scanner.records import CommitRecord, Float32, Int64, MemberName
+from scanner.query.region import SqlPart
+from scanner.records import CommitRecord, CutoutBatch, Float32, Int64, MemberName
 from scanner.survey.folder.ledger import RunFolder
 from scanner.survey.published import Published
 
@@ -30,14 +34,40 @@ _AGAIN = "'scanner features' makes it again once it is removed"
 
 @dataclass(frozen=True)
 class Basis:
-    """``mean`` (F,) and principal ``axes`` (D, F) of a network's features."""
+    """``mean`` (F,) and principal ``axes`` (D, F) of the features that ``network``, an ONNX graph, finds in cutouts."""
 
     mean: Float32
     axes: Float32
+    network: bytes
+
+    @classmethod
+    def of(cls, features: Float32, network: bytes) -> Basis:
+        """The axes along which the features (N, F) of some objects differ most."""
+        mean = features.mean(axis=0, dtype=np.float64)
+        axes = np.linalg.svd(features - mean, full_matrices=False)[2][:DIMENSIONS]
+        return cls(mean.astype(np.float32), axes.astype(np.float32), network)
 
     def apply(self, features: Float32) -> Float32:
         """Vectors (N, D) of features (N, F)."""
         return np.asarray((features - self.mean) @ self.axes.T, dtype=np.float32)
+
+    def vector_of(self, cutout: CutoutBatch) -> Float32:
+        """The vector (D,) of a cutout of any origin, a batch of one; missing pixels are filled as a scan fills them.
+
+        Raises
+        ------
+        ContentError
+            The network cannot be run.
+        """
+        import onnxruntime
+
+        from scanner.ensemble.session import open_graph
+
+        session = open_graph(onnxruntime, self.network, Path(AXES), "cpu", 1)
+        vis, nisp = fill_bad_pixels(cutout)
+        arrays = {"vis": vis, "nisp": nisp, "sky": cutout.sky, "sigma": cutout.sigma}
+        (features,) = session.run(None, {node.name: arrays[node.name] for node in session.get_inputs()})
+        return np.asarray(self.apply(features)[0], dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -72,23 +102,32 @@ _BLOCK = 100_000
 
 
 def read_basis(folder: RunFolder, bundle_fingerprint: str) -> Basis | None:
-    """The axes of a bundle's features; None: there are none yet."""
+    """What makes vectors by a bundle; None: there are none yet.
+
+    Raises
+    ------
+    ContentError
+        The file is damaged, or an earlier version made it.
+    """
     try:
         content = folder.store.read(_key(bundle_fingerprint, AXES))
     except FileNotFoundError:
         return None
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return Basis(arrays["mean"], arrays["axes"])
-    except (ValueError, KeyError, OSError, EOFError) as error:
+            return Basis(arrays["mean"], arrays["axes"], arrays["network"].tobytes())
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         where = folder.store.where(_key(bundle_fingerprint, AXES))
-        raise ContentError(f"{where}: damaged ({type(error).__name__}); remove {FEATURES} and make it again.") from None
+        raise ContentError(
+            f"{where}: damaged, or made by an earlier version ({type(error).__name__}); remove the folder it lies in, and "
+            "'scanner features' makes it again."
+        ) from None
 
 
 def write_basis(folder: RunFolder, bundle_fingerprint: str, basis: Basis) -> None:
-    """Keep the axes of a bundle's features."""
+    """Keep what makes vectors by a bundle."""
     buffer = io.BytesIO()
-    np.savez(buffer, mean=basis.mean, axes=basis.axes)
+    np.savez(buffer, mean=basis.mean, axes=basis.axes, network=np.frombuffer(basis.network, np.uint8))
     folder.store.write(_key(bundle_fingerprint, AXES), buffer.getvalue())
 
 
@@ -154,6 +193,45 @@ def features_if_any(published: Published) -> FeatureTable | None:
         return read_features(published.runs[0])
     except InputMissingError:
         return None
+
+
+def objects_like(
+    features: FeatureTable,
+    vector: Float32,
+    n: int,
+    objects: SqlPart,
+    ask: Callable[[str, Sequence[object]], pa.Table],
+    columns: Sequence[str] = ("*",),
+) -> pa.Table:
+    """The objects of a catalogue that are most like a vector, best first.
+
+    Parameters
+    ----------
+    features, vector, n
+        Vectors of the run; what is compared with them; so many objects.
+    objects, ask
+        The catalogue's objects, and what asks them: a SELECT and its parameters.
+    columns
+        What is said of each; with rank, tile_id and target_id.
+
+    Returns
+    -------
+    pyarrow.Table
+        ``similarity`` and the columns.
+    """
+    # Rows that lost to another tile's row of the same object are not in the catalogue.
+    rows, cosine = features.most_like(vector, 4 * n)
+    place = {
+        (features.tile_id[row], int(features.target_id[row])): float(value) for row, value in zip(rows, cosine, strict=True)
+    }
+    wanted = ", ".join(str(target_id) for _, target_id in place)
+    sql = f"SELECT {', '.join(columns)} FROM {objects.sql} WHERE target_id IN ({wanted})"
+    found = ask(sql, objects.parameters)
+    keys = zip(found["tile_id"].to_pylist(), found["target_id"].to_pylist(), strict=True)
+    values = np.array([place.get(key, np.nan) for key in keys], dtype=np.float32)
+    order = np.lexsort((found["rank"].to_numpy(), -values))
+    order = order[np.isfinite(values[order])][:n]
+    return found.add_column(0, "similarity", pa.array(values)).take(pa.array(order))
 
 
 def vectors_of(features: FeatureTable, objects: Sequence[tuple[str, int]]) -> Float32:

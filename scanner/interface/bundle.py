@@ -22,18 +22,7 @@ from scanner.ensemble.session import Scorer
 from scanner.errors import UsageError, importing
 from scanner.interface.progress import bar
 from scanner.processes import script_kept_from_children
-from scanner.records import (
-    BANDS,
-    NISP_BANDS,
-    NISP_CUTOUT_PIXELS,
-    VIS_CUTOUT_PIXELS,
-    Band,
-    CutoutBatch,
-    Flag,
-    Float32,
-    MemberName,
-    Targets,
-)
+from scanner.records import Band, MemberName
 from scanner.survey.scan.machine import cores
 from scanner.training.presets import (
     EMBEDDED_ROWS,
@@ -161,6 +150,7 @@ def score(
     import pyarrow as pa
 
     from scanner.catalogue import columns
+    from scanner.cutouts.quality import cutouts_of
     from scanner.interface.objects import ObjectTable
     from scanner.survey.scan.tile import score_batch
 
@@ -753,42 +743,3 @@ def _scorer(bundle: Bundle, provider: str, beta: float | None, max_bad_fraction:
     if _last is None or _last[0] != key:
         _last = (key, Scorer(bundle, provider, 1, beta, max_bad_fraction, cores()))
     return _last[1]
-
-
-def cutouts_of(vis: ArrayLike, nisp: ArrayLike, sky: ArrayLike | None = None, sigma: ArrayLike | None = None) -> CutoutBatch:
-    """Images of any origin as cutouts: sky, sigma and flags are measured as a scan does.
-
-    Parameters and errors are those of :func:`score`.
-    """
-    from scanner.cutouts import quality
-
-    images = _array("vis", vis, (VIS_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS))
-    n = len(images)
-    bands = _array("nisp", nisp, (len(NISP_BANDS), NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS), n)
-    measured = quality.measure(images, bands)
-    flags = np.zeros(n, dtype=np.uint32)
-    flags[quality.is_masked(measured.bad_fraction)] |= np.uint32(Flag.MASKED_PIXELS)
-    flags[quality.saturated(images, bands, measured)] |= np.uint32(Flag.SATURATED)
-    nowhere, number = np.full(n, np.nan), np.arange(n, dtype=np.int64)
-    return CutoutBatch(
-        targets=Targets(number, nowhere, nowhere, nowhere, nowhere, nowhere.astype(np.float32)),
-        vis=images,
-        nisp=bands,
-        x0=np.zeros(n, dtype=np.int64),
-        y0=np.zeros(n, dtype=np.int64),
-        offset=np.zeros((n, 2), dtype=np.float32),
-        bad_fraction=measured.bad_fraction,
-        sky=measured.sky if sky is None else _array("sky", sky, (len(BANDS),), n),
-        sigma=measured.sigma if sigma is None else _array("sigma", sigma, (len(BANDS),), n),
-        flags=flags,
-    )
-
-
-def _array(name: str, values: ArrayLike, shape: tuple[int, ...], n: int | None = None) -> Float32:
-    """Values as float32 of a shape, N times."""
-    array = np.asarray(values)
-    array = array[None] if array.shape == shape else array
-    if array.shape[1:] != shape or (n is not None and len(array) != n):
-        wanted = ", ".join(map(str, shape))
-        raise UsageError(f"{name} has the shape {np.shape(values)}; give ({wanted}) or ({'N' if n is None else n}, {wanted}).")
-    return np.ascontiguousarray(array, dtype=np.float32)

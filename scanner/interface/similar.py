@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,33 +77,20 @@ def similar(run: str | Path | Run, like: Which | Path, *, top: int = 20, storage
     ContentError
         The file is no such cutout.
     """
-    import pyarrow as pa
-
-    from scanner.grading.similar import read_features
+    from scanner.grading.similar import objects_like, read_features
 
     folder = _folder(run, storage)
     opened = run if isinstance(run, Run) else Run(str(run), storage)
     table = read_features(folder)
     if str(like).endswith((".fits", ".fits.gz")):
-        vector = _vector_of(Path(str(like)), folder, storage)
+        vector = _vector_of(Path(str(like)), folder)
     else:
         (found,) = opened.find(like).select(["tile_id", "target_id"]).to_pylist()
         row = table.row_of(found["tile_id"], found["target_id"])
         if row is None:
             raise InputMissingError(f"{folder.location}: the cutout of {like} is not stored, so it has no features.")
         vector = table.values[row].astype(np.float32)
-    # Rows that lost to another tile's row of the same object are not in the catalogue.
-    rows, cosine = table.most_like(vector, 4 * top)
-    place = {(table.tile_id[row], int(table.target_id[row])): float(value) for row, value in zip(rows, cosine, strict=True)}
-    relation = opened.catalogue.source().relation
-    wanted = ", ".join(str(target_id) for _, target_id in place)
-    sql = f"SELECT {', '.join(SHOWN)} FROM {relation.sql} WHERE target_id IN ({wanted})"
-    objects = opened.catalogue.query(sql, relation.parameters)
-    keys = list(zip(objects["tile_id"].to_pylist(), objects["target_id"].to_pylist(), strict=True))
-    values = np.array([place.get(key, np.nan) for key in keys], dtype=np.float32)
-    order = np.lexsort((objects["rank"].to_numpy(), -values))
-    order = order[np.isfinite(values[order])][:top]
-    return objects.add_column(0, "similarity", pa.array(values)).take(pa.array(order))
+    return objects_like(table, vector, top, opened.catalogue.source().relation, opened.catalogue.query, SHOWN)
 
 
 def _folder(run: str | Path | Run, storage: StorageConfig | None) -> RunFolder:
@@ -110,30 +99,17 @@ def _folder(run: str | Path | Run, storage: StorageConfig | None) -> RunFolder:
     return RunFolder(open_store(run.location if isinstance(run, Run) else str(run), storage or StorageConfig()))
 
 
-def _vector_of(path: Path, folder: RunFolder, storage: StorageConfig | None) -> Float32:
+def _vector_of(path: Path, folder: RunFolder) -> Float32:
     """The vector of a cutout in a FITS file."""
-    from astropy.io import fits
+    from scanner.cutouts.framed import read_cutout
+    from scanner.grading.similar import read_basis
 
-    from scanner.ensemble import bundles
-    from scanner.grading.similar import MEMBER, read_basis
-    from scanner.interface.bundle import cutouts_of
-
-    with importing("features", "train"):
-        from scanner.training.features import FeatureSession
-    record = folder.record()
     try:
-        with fits.open(path, memmap=False) as hdus:
-            bands = {name: np.asarray(hdus[name].data, dtype=np.float32) for name in ("VIS", "Y", "J", "H")}
-        batch = cutouts_of(bands["VIS"], np.stack([bands[name] for name in ("Y", "J", "H")]))
-    except FileNotFoundError:
-        raise InputMissingError(f"{path}: there is no such file.") from None
-    except (OSError, KeyError, ValueError, TypeError):
-        raise ContentError(
-            f"{path}: is no cutout; it needs the extensions VIS (200 x 200 pixels) and Y, J, H (66 x 66)."
-        ) from None
-    bundle = bundles.load(record.config.scoring.bundle, storage or record.config.storage)
-    basis = read_basis(folder, record.bundle_fingerprint)
+        content = path.read_bytes()
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+    except (OSError, EOFError, zlib.error):
+        raise InputMissingError(f"{path}: there is no such file that can be read.") from None
+    basis = read_basis(folder, folder.record().bundle_fingerprint)
     if basis is None:
         raise InputMissingError(f"{folder.location}: has no features; 'scanner features' makes them.")
-    vector: Float32 = basis.apply(FeatureSession(bundle, (MEMBER,), logits=False)(batch).values[MEMBER])[0]
-    return vector
+    return basis.vector_of(read_cutout(content, str(path)))

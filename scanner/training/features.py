@@ -15,7 +15,7 @@ from scanner.ensemble.bundle import MODEL_FILE, Bundle
 from scanner.ensemble.session import BATCH, open_graph
 from scanner.errors import ContentError, UsageError
 from scanner.grading import similar
-from scanner.grading.similar import DIMENSIONS, MEMBER, Basis
+from scanner.grading.similar import MEMBER, Basis
 from scanner.records import MEMBERS, CommitRecord, CutoutBatch, Float32, Int64, MemberName
 from scanner.sky.local_files import temporary_folder
 from scanner.survey.folder.ledger import RunFolder
@@ -66,17 +66,31 @@ def heads(graph: onnx.GraphProto) -> tuple[Head, ...]:
 
 
 def features_graph(model: bytes, members: Sequence[MemberName], *, logits: bool) -> bytes:
-    """The graph of an ensemble that gives what enters the last layers of some members, in this order; then all log-odds."""
+    """The graph of an ensemble that gives what enters the last layers of some members, in this order; then all log-odds.
+
+    What none of it needs is left out.
+    """
     whole = onnx.load_model_from_string(model)
-    wanted = [head for head in heads(whole.graph) if head.member in members]
-    sizes = {constant.name: constant.dims for constant in whole.graph.initializer}
-    said = whole.graph.output[0]
-    del whole.graph.output[:]
+    graph = whole.graph
+    wanted = [head for head in heads(graph) if head.member in members]
+    sizes = {constant.name: constant.dims for constant in graph.initializer}
+    said = graph.output[0]
+    del graph.output[:]
     for head in wanted:
         size = int(sizes[head.weight][1])
-        whole.graph.output.append(helper.make_tensor_value_info(head.features, TensorProto.FLOAT, ["N", size]))
+        graph.output.append(helper.make_tensor_value_info(head.features, TensorProto.FLOAT, ["N", size]))
     if logits:
-        whole.graph.output.append(said)
+        graph.output.append(said)
+    needed = {output.name for output in graph.output}
+    for number in reversed(range(len(graph.node))):
+        if needed.isdisjoint(graph.node[number].output):
+            del graph.node[number]
+        else:
+            needed.update(graph.node[number].input)
+    for constants in (graph.initializer, graph.input):
+        for number in reversed(range(len(constants))):
+            if constants[number].name not in needed:
+                del constants[number]
     return bytes(whole.SerializeToString(deterministic=True))
 
 
@@ -85,8 +99,9 @@ class FeatureSession:
 
     def __init__(self, bundle: Bundle, members: Sequence[MemberName] = MEMBERS, *, logits: bool = True) -> None:
         self.members = tuple(name for name in MEMBERS if name in members)
-        graph = features_graph(bundle.model, self.members, logits=logits)
-        self._session = open_graph(onnxruntime, graph, bundle.path / MODEL_FILE, "cpu", 1)
+        #: Of these members.
+        self.graph = features_graph(bundle.model, self.members, logits=logits)
+        self._session = open_graph(onnxruntime, self.graph, bundle.path / MODEL_FILE, "cpu", 1)
         self._inputs = [node.name for node in self._session.get_inputs()]
 
     def __call__(self, batch: CutoutBatch) -> Features:
@@ -111,13 +126,6 @@ def _features(folder: RunFolder, commit: CommitRecord, session: FeatureSession) 
         if store is None:
             return np.empty(0, np.int64), []
         return store.target_id, [session(batch).values[MEMBER] for batch in store.batches(_BATCH)]
-
-
-def _basis(features: Float32) -> Basis:
-    """Mean and principal axes of features (N, F)."""
-    mean = features.mean(axis=0, dtype=np.float64)
-    axes = np.linalg.svd(features - mean, full_matrices=False)[2][:DIMENSIONS]
-    return Basis(mean.astype(np.float32), axes.astype(np.float32))
 
 
 def write_run_features(folder: RunFolder, bundle: Bundle, report: Callable[[int, int], None]) -> int:
@@ -145,20 +153,21 @@ def write_run_features(folder: RunFolder, bundle: Bundle, report: Callable[[int,
     session = FeatureSession(bundle, (MEMBER,), logits=False)
     commits = [commit for tile_id in sorted(folder.committed()) if (commit := folder.commit_of(tile_id)) is not None]
     basis, n = similar.read_basis(folder, bundle.fingerprint), 0
+    known: dict[str, tuple[Int64, list[Float32]]] = {}
     if basis is None:
-        some: list[Float32] = []
         for commit in commits:
-            some += _features(folder, commit, session)[1]
-            if sum(map(len, some)) >= BASIS_OBJECTS:
+            known[commit.tile_id] = _features(folder, commit, session)
+            if sum(len(target_id) for target_id, _ in known.values()) >= BASIS_OBJECTS:
                 break
+        some = [part for _, parts in known.values() for part in parts]
         if not some:
             raise UsageError(f"{folder.location}: no cutouts are stored; scan with --keep candidates, sample:F or all.")
-        basis = _basis(np.concatenate(some)[:BASIS_OBJECTS])
+        basis = Basis.of(np.concatenate(some)[:BASIS_OBJECTS], session.graph)
         similar.write_basis(folder, bundle.fingerprint, basis)
     for number, commit in enumerate(commits, start=1):
         there = similar.read_tile(folder, bundle.fingerprint, commit)
         if there is None:
-            target_id, parts = _features(folder, commit, session)
+            target_id, parts = known.pop(commit.tile_id, None) or _features(folder, commit, session)
             values = np.concatenate([np.empty((0, len(basis.axes)), np.float32), *(basis.apply(part) for part in parts)])
             similar.write_tile(folder, bundle.fingerprint, commit, target_id, values)
             n += len(values)

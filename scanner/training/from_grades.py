@@ -99,16 +99,37 @@ def fit_last_layers(model: bytes, features: Features, is_lens: NDArray[np.bool_]
     ridges: dict[MemberName, float] = {}
     for column, head in enumerate(heads(whole.graph)):
         now = np.clip(features.logits[:, column].astype(np.float64), -LOGIT_LIMIT, LOGIT_LIMIT)
-        values = features.values[head.member].astype(np.float64)
-        mean, spread = values.mean(axis=0), values.std(axis=0)
-        scaled = np.divide(values - mean, spread, out=np.zeros_like(values), where=spread > 1e-6)
-        tried = {ridge: _without_own(scaled, now, is_lens, weight, fold, ridge) for ridge in RIDGES}
-        best = min(tried, key=lambda ridge: _loss(tried[ridge][1], is_lens, weight))
-        ridges[head.member], logits[:, column] = best, tried[best][0]
-        if np.isfinite(best):
-            added = _ridge(scaled, now, is_lens, weight, best)[:-1] / np.where(spread > 1e-6, spread, np.inf)
-            _add(constants[head.weight], constants[head.bias], added, -float(mean @ added))
+        found = fit_added(features.values[head.member].astype(np.float64), now, is_lens, weight, fold)
+        ridges[head.member], logits[:, column] = found.ridge, found.without_own
+        if np.isfinite(found.ridge):
+            _add(constants[head.weight], constants[head.bias], found.slope, found.constant)
     return Fitted(bytes(whole.SerializeToString(deterministic=True)), logits, ridges)
+
+
+@dataclass(frozen=True)
+class Added:
+    """What is added to log-odds: ``constant`` + features · ``slope`` (F,), and ``offset``, which only the graded sample has.
+
+    ``ridge``: what holds it; infinity: nothing is added but the offset. ``without_own`` (N,): log-odds of the objects that it
+    was fitted to, each with what was fitted without its part, and without the offset.
+    """
+
+    slope: Float64
+    constant: float
+    offset: float
+    ridge: float
+    without_own: Float64
+
+
+def fit_added(values: Float64, now: Float64, is_lens: NDArray[np.bool_], weight: Float64, fold: Int64) -> Added:
+    """Fit what is added to log-odds ``now`` (N,) for features ``values`` (N, F); see :func:`fit_last_layers`."""
+    mean, spread = values.mean(axis=0), values.std(axis=0)
+    scaled = np.divide(values - mean, spread, out=np.zeros_like(values), where=spread > 1e-6)
+    tried = {ridge: _without_own(scaled, now, is_lens, weight, fold, ridge) for ridge in RIDGES}
+    best = min(tried, key=lambda ridge: _loss(tried[ridge][1], is_lens, weight))
+    found = _ridge(scaled, now, is_lens, weight, best)
+    slope = found[:-1] / np.where(spread > 1e-6, spread, np.inf)
+    return Added(slope, -float(mean @ slope), float(found[-1]), best, tried[best][0])
 
 
 def _without_own(

@@ -1,0 +1,245 @@
+"""How many objects somebody must look at to find the lenses of a million: in order of rank, or as the queue has them.
+
+    scanner simulate dataset --preset survey --n 1200 --seed 28 --out SETS/survey            # two minutes of one core, all three
+    scanner simulate dataset --preset challenge --n 2500 --seed 28 --out SETS/challenge
+    scanner simulate dataset --preset wide-lenses --n 500 --seed 28 --out SETS/wide-lenses
+    python benchmarks/looks.py SETS [--skies 20]                                             # thirteen minutes of one core
+
+A sky has a million objects, 100 of them lenses. Log-odds are drawn from two normal laws that have the recalls which
+docs/figures.md gives at false-positive rates of 1e-2, 1e-3 and 1e-4. On the second sky 30 of the lenses are wide (Einstein radii
+above 2"), of a kind that the networks were not taught: their log-odds are those of the set wide-lenses. Feature vectors, which
+the best 100,000 objects have, are drawn by kind: means, slopes with the log-odds and scatter are those of simulated objects,
+scored by the bundle that ships. The grader is always right.
+
+Compared are rank; ``next_objects`` with its default weights; and both with learning: after 300, 1,000, 3,000, 10,000 and 30,000
+looks what ``scanner train from-grades`` adds to a last layer is fitted to what was graded, and orders the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from scipy.optimize import least_squares
+from scipy.stats import norm
+
+from scanner.ensemble import bundles
+from scanner.ensemble.calibration import log_odds_of, sigmoid
+from scanner.grading.queue import Mix, next_objects
+from scanner.grading.similar import MEMBER, Basis
+from scanner.labelled_set import LabelledSet
+from scanner.records import Float32, Float64, Int64
+from scanner.training.features import FeatureSession
+from scanner.training.from_grades import FEWEST, fit_added
+
+OBJECTS, LENSES, WIDE = 1_000_000, 100, 30
+#: Recall of visible single lenses by false-positive rate (docs/figures.md, 430 lenses, 100,000 others; 8,000 at 1e-2).
+RECALLS = {1e-2: 0.835, 1e-3: 0.633, 1e-4: 0.444}
+#: Objects with features: whose cutouts a run keeps.
+KEPT = 100_000
+#: Looks after which is learned, and most looks.
+SITTINGS = (300, 1000, 3000, 10_000, 30_000, 100_000)
+#: Graded others that a layer is fitted to, at most; each then stands for several.
+FITTED = 2000
+WIDE_ARCSEC = 2.0
+SHARES = (0.5, 0.8, 0.95)
+
+
+@dataclass(frozen=True)
+class Law:
+    """Standard normal scores of others; those of lenses have ``mean`` and ``sigma``."""
+
+    mean: float
+    sigma: float
+
+    @classmethod
+    def fitted(cls) -> Law:
+        rates, recalls = (np.array(list(part)) for part in (RECALLS, RECALLS.values()))
+        found = least_squares(lambda p: norm.sf((norm.isf(rates) - p[0]) / p[1]) - recalls, [3.0, 1.0]).x
+        return cls(float(found[0]), float(found[1]))
+
+    def log_odds(self, score: Float64) -> Float64:
+        """At a prevalence of lenses of 1e-4."""
+        ratio = norm.logpdf(score, self.mean, self.sigma) - norm.logpdf(score)
+        return np.asarray(ratio + log_odds_of(LENSES / OBJECTS), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of object: its share of lenses, or of others; its mean features at a log-odds of ``at``, and what changes with it."""
+
+    share: float
+    mean: Float64
+    slope: Float64
+    scatter: Float64
+    at: float
+
+    def draw(self, log_odds: Float64, rng: np.random.Generator) -> Float32:
+        noise = rng.standard_normal((len(log_odds), len(self.mean)), dtype=np.float32) @ self.scatter.T
+        return np.asarray(self.mean + np.outer(log_odds - self.at, self.slope) + noise, dtype=np.float32)
+
+
+def scored(folder: Path) -> tuple[Float64, Float32, np.ndarray, np.ndarray]:
+    """Log-odds, features, class and whether it counts (lenses that can be seen, and others) of the objects of a set."""
+    dataset, cache = LabelledSet(folder), folder / "looks.npz"
+    if not cache.is_file():
+        bundle = bundles.load(None)
+        session = FeatureSession(bundle)
+        parts = [session(batch) for batch in dataset.store.batches(64)]
+        logits = np.concatenate([part.logits for part in parts])
+        values = np.concatenate([part.values[MEMBER] for part in parts])
+        np.savez(cache, log_odds=bundle.calibration.log_odds(logits), values=values)
+    with np.load(cache) as kept:
+        truth = dataset.truth
+        return kept["log_odds"], kept["values"], truth.class_name, truth.visible | ~truth.is_lens
+
+
+def kinds_of(names: np.ndarray, log_odds: Float64, vectors: Float32, fewest: int = 20) -> dict[str, Kind]:
+    """The kinds that some objects are of; slope and scatter are common to all. Rare kinds are left out."""
+    each, counts = np.unique(names, return_counts=True)
+    each = each[counts >= fewest]
+    used = np.isin(names, each)
+    names, log_odds, vectors = names[used], log_odds[used], vectors[used]
+    means = {name: (float(log_odds[names == name].mean()), vectors[names == name].mean(axis=0)) for name in each}
+    off = np.array([means[name][0] for name in names]), np.array([means[name][1] for name in names])
+    x, y = log_odds - off[0], vectors - off[1]
+    slope = (x @ y) / (x @ x)
+    residual = y - np.outer(x, slope)
+    covariance = residual.T @ residual / len(residual) + 1e-6 * np.eye(vectors.shape[1])
+    scatter = np.linalg.cholesky(covariance).astype(np.float32)
+    return {name: Kind(float((names == name).mean()), mean, slope, scatter, at) for name, (at, mean) in means.items()}
+
+
+@dataclass(frozen=True)
+class Sky:
+    """``log_odds`` (N,), ``is_lens`` (N,), ``vectors`` (N, D): NaN where no cutout is kept."""
+
+    log_odds: Float64
+    is_lens: np.ndarray
+    vectors: Float32
+
+
+def draw(law: Law, lenses: Kind, wide: Kind, wide_scores: Float64, others: dict[str, Kind], n_wide: int, seed: int) -> Sky:
+    rng = np.random.default_rng(seed)
+    is_lens = np.zeros(OBJECTS, dtype=bool)
+    is_lens[:LENSES] = True
+    log_odds = law.log_odds(np.where(is_lens, rng.normal(law.mean, law.sigma, OBJECTS), rng.standard_normal(OBJECTS)))
+    log_odds[:n_wide] = rng.choice(wide_scores, n_wide) + rng.normal(0.0, 0.3, n_wide)
+    kind = rng.choice(len(others), OBJECTS, p=[one.share for one in others.values()])
+    kept = np.argsort(-log_odds, kind="stable")[:KEPT]
+    vectors = np.full((OBJECTS, len(lenses.mean)), np.nan, dtype=np.float32)
+    masks = [(wide, np.arange(OBJECTS) < n_wide), (lenses, is_lens & (np.arange(OBJECTS) >= n_wide))]
+    masks += [(one, ~is_lens & (kind == number)) for number, one in enumerate(others.values())]
+    for one, mask in masks:
+        rows = kept[mask[kept]]
+        vectors[rows] = one.draw(log_odds[rows], rng)
+    order = rng.permutation(OBJECTS)
+    return Sky(log_odds[order], is_lens[order], vectors[order])
+
+
+def learned(sky: Sky, graded: Int64, rng: np.random.Generator) -> Float64:
+    """Log-odds of all objects after some were graded; as they were where too few lenses, or none, are among them."""
+    known = graded[np.isfinite(sky.vectors[graded, 0])]
+    lenses, others = known[sky.is_lens[known]], known[~sky.is_lens[known]]
+    if min(len(lenses), len(others)) < FEWEST:
+        return sky.log_odds
+    some = rng.permutation(others)[:FITTED]
+    rows = rng.permutation(np.concatenate([lenses, some]))
+    weight = np.where(sky.is_lens[rows], 1.0, len(others) / len(some))
+    found = fit_added(sky.vectors[rows].astype(np.float64), sky.log_odds[rows], sky.is_lens[rows], weight, np.arange(len(rows)) % 5)
+    added = sky.vectors @ found.slope.astype(np.float32) + found.constant + found.offset
+    # Without features nothing is learned but how many there are.
+    return sky.log_odds + np.where(np.isfinite(added), added, found.offset)
+
+
+def looks(sky: Sky, mix: Mix | None, is_taught: bool, seed: int) -> Int64:
+    """How many looks each lens takes to be found, in order; those that are not found take more than there were."""
+    rng = np.random.default_rng(seed)
+    seen = np.empty(0, dtype=np.int64)
+    for end in SITTINGS:
+        log_odds = learned(sky, seen, rng) if is_taught and len(seen) else sky.log_odds
+        graded = np.zeros(OBJECTS, dtype=bool)
+        graded[seen] = True
+        n = end - len(seen)
+        if mix is None:
+            order = np.argsort(-log_odds, kind="stable")
+            more = order[~graded[order]][:n]
+        else:
+            more = next_objects(sigmoid(log_odds), graded, mix, n, int(rng.integers(2**31)), (sky.vectors,)).rows
+        seen = np.concatenate([seen, more])
+    found = np.flatnonzero(sky.is_lens[seen]) + 1
+    return np.concatenate([found, np.full(LENSES - len(found), SITTINGS[-1] + 1)])
+
+
+def interval(values: Float64) -> str:
+    """Median over the skies, with the 95% interval that resampling them gives."""
+    rng = np.random.default_rng(0)
+    medians = np.median(rng.choice(values, (2000, len(values))), axis=1)
+    low, high = np.percentile(medians, [2.5, 97.5])
+    return " ".join(
+        (f"{value:9,.0f}" if value <= SITTINGS[-1] else f">{SITTINGS[-1]:,}") for value in (np.median(values), low, high)
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("sets", type=Path)
+    parser.add_argument("--skies", type=int, default=20)
+    parser.add_argument("--points", type=int, nargs="*", default=[100, 300, 1000, 3000, 10_000, 30_000, 100_000])
+    arguments = parser.parse_args()
+    law = Law.fitted()
+    print(f"scores of lenses: {law.mean:.2f} +- {law.sigma:.2f} sigma of the others'; recall at " + ", ".join(
+        f"{rate:g} {norm.sf((norm.isf(rate) - law.mean) / law.sigma):.3f}" for rate in RECALLS))
+    parts = {name: scored(arguments.sets / name) for name in ("survey", "challenge", "wide-lenses")}
+    basis = Basis.of(np.concatenate([values for _, values, _, _ in parts.values()]), b"")
+    size = pq.read_table(arguments.sets / "wide-lenses" / "truth.parquet", columns=["theta_e"])["theta_e"].to_numpy()
+    log_odds, vectors, names, used = (
+        np.concatenate(part) for part in zip(*((a, basis.apply(b), c, d) for a, b, c, d in list(parts.values())[:2]), strict=True)
+    )
+    is_lens = np.char.find(names.astype(str), "lens") == 0
+    bright = used & ~is_lens & (log_odds > np.percentile(log_odds[used & ~is_lens], 75))
+    others = kinds_of(names[bright], log_odds[bright], vectors[bright])
+    (lenses,) = kinds_of(names[used & is_lens], log_odds[used & is_lens], vectors[used & is_lens]).values()
+    wide_odds, wide_values, wide_names, wide_used = parts["wide-lenses"]
+    wide_used = wide_used & (size > WIDE_ARCSEC)
+    (wide,) = kinds_of(wide_names[wide_used], wide_odds[wide_used], basis.apply(wide_values)[wide_used]).values()
+    print(f"{used.sum()} objects; others by kind: " + ", ".join(f"{name} {one.share:.2f}" for name, one in others.items()))
+    print(f"{wide_used.sum()} wide lenses, median log-odds {np.median(wide_odds[wide_used]):.1f}; "
+          f"other lenses {np.median(log_odds[used & is_lens]):.1f}")
+    strategies: dict[str, Callable[[Sky, int], Int64]] = {
+        "rank": partial(looks_of, None, False),
+        "queue": partial(looks_of, Mix(), False),
+        "rank, learning": partial(looks_of, None, True),
+        "queue, learning": partial(looks_of, Mix(), True),
+    }
+    for title, n_wide in (("as the networks were taught", 0), (f"{WIDE} of {LENSES} lenses of an unknown kind", WIDE)):
+        found: dict[str, list[Int64]] = {name: [] for name in strategies}
+        began = time.process_time()
+        for seed in range(arguments.skies):
+            sky = draw(law, lenses, wide, wide_odds[wide_used], others, n_wide, seed)
+            for name, strategy in strategies.items():
+                found[name].append(strategy(sky, seed))
+        print(f"\n{title}: {arguments.skies} skies, {time.process_time() - began:.0f} s of processor time")
+        print(f"{'looks for':18}" + "".join(f"{share:>30.0%}" for share in SHARES))
+        for name, each in found.items():
+            needed = [np.array([one[round(share * LENSES) - 1] for one in each], dtype=np.float64) for share in SHARES]
+            print(f"{name:18}" + "".join(f"{interval(one):>30}" for one in needed))
+        print(f"{'lenses found after':18}" + "".join(f"{n:>20,}" for n in arguments.points))
+        for name, each in found.items():
+            counts = [[float((one <= n).sum()) for one in each] for n in arguments.points]
+            print(f"{name:18}" + "".join(
+                f"{np.mean(one):10.1f} +- {1.96 * np.std(one, ddof=1) / len(one) ** 0.5:4.1f}".rjust(20) for one in counts))
+
+
+def looks_of(mix: Mix | None, is_taught: bool, sky: Sky, seed: int) -> Int64:
+    return looks(sky, mix, is_taught, seed)
+
+
+if __name__ == "__main__":
+    main()
