@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scanner.cutouts.quality import fill_bad_pixels
-from scanner.errors import ContentError, InputMissingError
+from scanner.errors import ContentError, InputMissingError, importing
 from scanner.query.region import SqlPart
 from scanner.records import CommitRecord, CutoutBatch, Float32, Int64, MemberName
 from scanner.survey.folder.ledger import RunFolder
@@ -59,8 +59,8 @@ class Basis:
         ContentError
             The network cannot be run.
         """
-        import onnxruntime
-
+        with importing("features of a cutout", "cpu"):
+            import onnxruntime
         from scanner.ensemble.session import open_graph
 
         session = open_graph(onnxruntime, self.network, Path(AXES), "cpu", 1)
@@ -185,14 +185,29 @@ def read_features(folder: RunFolder) -> FeatureTable:
     )
 
 
+def has_features(published: Published) -> bool:
+    """Whether vectors of a run's objects were made; not of a survey, nor by an earlier bundle."""
+    return _features_of(published) is not None
+
+
 def features_if_any(published: Published) -> FeatureTable | None:
     """The vectors of a run's objects; None where there are none, and of a survey."""
+    return None if _features_of(published) is None else read_features(published.runs[0])
+
+
+def basis_if_any(published: Published) -> Basis | None:
+    """What makes such vectors of other cutouts; None likewise."""
+    found = _features_of(published)
+    return None if found is None else read_basis(*found)
+
+
+def _features_of(published: Published) -> tuple[RunFolder, str] | None:
+    """The run and the fingerprint of the bundle that its vectors are by."""
     if published.version is not None or len(published.runs) != 1:
         return None
-    try:
-        return read_features(published.runs[0])
-    except InputMissingError:
-        return None
+    (folder,) = published.runs
+    fingerprint = folder.record().bundle_fingerprint
+    return (folder, fingerprint) if folder.store.exists(_key(fingerprint, AXES)) else None
 
 
 def objects_like(

@@ -7,7 +7,7 @@ Cappellari 2002). All bands share centre, axis ratio and widths; the amplitudes 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,10 @@ import scipy.ndimage
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from scanner.modelling.observation import Observation
+from scanner.errors import ContentError
+from scanner.modelling.observation import Observation, observe
 from scanner.modelling.psf import SIDE
-from scanner.records import VIS_PIXEL_SCALE_ARCSEC, Float32, Float64
+from scanner.records import VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, Float32, Float64
 
 #: Widths of the Gaussians, arcsec, and how flat those of each set are: as the galaxy's main axes, and rounder.
 _WIDTHS = np.geomspace(0.04, 1.2, 8)
@@ -91,6 +92,24 @@ def fit_deflector(data: Observation) -> Deflector:
     x, y, e1, e2 = shape.tolist()
     lights, modes, mode_sigma, error = zip(*parts, strict=True)
     return Deflector(x, y, e1, e2, lights, modes, mode_sigma, error)
+
+
+def without_deflector(cutout: CutoutBatch) -> CutoutBatch:
+    """A cutout, a batch of one, less the light of the galaxy in its middle; as it is where there is nothing to fit.
+
+    Nothing changes beyond the window of 9" that is fitted. The PSFs are Euclid's mean ones.
+    """
+    try:
+        data = observe(cutout)
+    except ContentError:
+        return cutout
+    light = fit_deflector(data).light
+    vis, nisp = cutout.vis.copy(), cutout.nisp.copy()
+    for number, band in enumerate(data.bands):
+        rows, columns = data.place(number)
+        plane = vis[0] if band == 0 else nisp[0, band - 1]
+        plane[rows, columns] -= light[number]
+    return replace(cutout, vis=vis, nisp=nisp)
 
 
 def _sum(amplitudes: Float64, images: Float32) -> Float32:

@@ -69,6 +69,13 @@ class Observation:
         """(..., 90, 90) images on the pixels of the ``band``-th band: VIS as it is, NISP as sums of 3 by 3."""
         return images if self.bands[band] == 0 else bin3(images)
 
+    def place(self, band: int) -> tuple[slice, slice]:
+        """Rows and columns of the ``band``-th band's cutout that the window is."""
+        first = [axis[0, 0] / VIS_PIXEL_SCALE_ARCSEC + 0.5 * (VIS_CUTOUT_PIXELS - 1) for axis in (self.y, self.x)]
+        scale, side = (1, SIDE) if self.bands[band] == 0 else (_NISP_STEP, NISP_SIDE)
+        rows, columns = (round((start - (_EDGE if scale > 1 else 0)) / scale) for start in map(float, first))
+        return slice(rows, rows + side), slice(columns, columns + side)
+
     def seen(self, images: Float32) -> list[Float32]:
         """Light (K, 90, 90), flux per 0.1" pixel, as each band sees it: convolved and binned, without noise."""
         spectra = scipy.fft.rfft2(images)

@@ -27,10 +27,12 @@ from scanner.service.errors import BusyError, NotFoundError
 from scanner.service.instruments import ServiceInstruments
 from scanner.service.settings import LimitsConfig, ServiceConfig
 from scanner.storage import open_store
-from scanner.survey.published import FOOTPRINT, Published, open_published, read_tiles
+from scanner.survey.published import FOOTPRINT, MOVED, Published, open_published, read_tiles
 
 if TYPE_CHECKING:
     from mocpy import MOC
+
+    from scanner.grading.similar import FeatureTable
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class UnknownCandidateError(NotFoundError):
     """There is no object of this name."""
 
 
+NO_FEATURES = "The objects have no features; 'scanner features' makes those of a run."
 #: What lists show, and the tiles, copied into a database file, compressed and in order, so that no list of them reads Parquet.
 SERVED = "served"
 LISTED, TILES = f"{SERVED}.listed", f"{SERVED}.tiles"
@@ -113,6 +116,27 @@ class Collection:
     def state(self) -> str:
         """Differs from that of the same folder once it has changed."""
         return self.published.state
+
+    @cached_property
+    def features(self) -> FeatureTable:
+        """Vectors of the run's objects, as many as there are when they are first asked for; blocks.
+
+        Raises
+        ------
+        NotFoundError
+            There are none.
+        """
+        from scanner.grading.similar import features_if_any
+
+        found = features_if_any(self.published)
+        if found is None:
+            raise NotFoundError(NO_FEATURES)
+        return found
+
+    @property
+    def was_rescored(self) -> bool:
+        """Whether there is a table of who moved."""
+        return MOVED in (self.published.files.sha256 or {})
 
     @cached_property
     def footprint(self) -> MOC:

@@ -110,7 +110,9 @@ CANDIDATES = "candidates"
 SCHEMA = "catalogue/dataset/_common_metadata"
 TILES_TABLE = "tiles.parquet"
 FOOTPRINT = "footprint.fits"
-_SERVED = (CATALOGUE, MODELS_TABLE, TILES_TABLE, FOOTPRINT)
+#: Of a run that was scored again: the best objects before and after, and their ranks.
+MOVED = "who-moved.ecsv"
+_SERVED = (CATALOGUE, MODELS_TABLE, TILES_TABLE, FOOTPRINT, MOVED)
 
 AnyRecord = TypeVar("AnyRecord", bound=SealedRecord)
 

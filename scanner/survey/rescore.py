@@ -32,14 +32,12 @@ from scanner.storage import absolute, open_store
 from scanner.survey.finish import finish
 from scanner.survey.folder.ledger import COMMIT, CUTOUTS, EarlierScores, RunFolder, RunRecord
 from scanner.survey.messages import TileJob
-from scanner.survey.published import CATALOGUE, SCHEMA, TILES_TABLE, read_tiles
+from scanner.survey.published import CATALOGUE, MOVED, SCHEMA, TILES_TABLE, read_tiles
 from scanner.survey.scan.tile import GPU_PROVIDERS, rescore_tile
 from scanner.survey.status import RunReport
 from scanner.survey.workers.engine import run_on_workers
 from scanner.survey.workers.steps import SCANNING, Steps
 
-#: Table of the results: the best objects before and after, and their ranks.
-MOVED = "who-moved.ecsv"
 RESCORING = Steps(
     outcome=SCANNING.outcome,
     doing="rescoring",

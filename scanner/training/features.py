@@ -167,7 +167,9 @@ def write_run_features(folder: RunFolder, bundle: Bundle, report: Callable[[int,
     for number, commit in enumerate(commits, start=1):
         there = similar.read_tile(folder, bundle.fingerprint, commit)
         if there is None:
-            target_id, parts = known.pop(commit.tile_id, None) or _features(folder, commit, session)
+            if commit.tile_id not in known:
+                known[commit.tile_id] = _features(folder, commit, session)
+            target_id, parts = known.pop(commit.tile_id)
             values = np.concatenate([np.empty((0, len(basis.axes)), np.float32), *(basis.apply(part) for part in parts)])
             similar.write_tile(folder, bundle.fingerprint, commit, target_id, values)
             n += len(values)

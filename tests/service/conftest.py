@@ -1,25 +1,31 @@
 """A real finished run for the tests of the service, and the real server over it."""
 
 import io
+import math
 import shutil
 import threading
 from contextlib import contextmanager
 
 import httpx
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from waiting import LIMIT_S, wait_for
 
 from scanner.atomic_file import tree_sha256
+from scanner.catalogue.export import TableFact, TableHeading, ecsv_bytes, to_astropy
 from scanner.catalogue.rank import LEAST_LISTED
 from scanner.config import StorageConfig
+from scanner.interface.similar import features
 from scanner.modelling import lens_model
 from scanner.modelling.lens_model import LensModel, ModelledMass
 from scanner.service.app import context_of, server_of
 from scanner.service.settings import load as load_service
 from scanner.storage import open_store
 from scanner.survey.folder.ledger import RunFolder
+from scanner.survey.published import MOVED
+from scanner.survey.rescore import MOVED_COLUMNS
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +108,10 @@ def server(served_run, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def modelled_run(served_run, listed_ids, tmp_path_factory):
-    """A copy of the run whose best object has a certified lens model, and whose second one could not be modelled."""
+    """A copy of the run whose best object has a certified lens model, and whose second one could not be modelled.
+
+    Its cutouts have feature vectors, and its best two objects changed places when it was scored again.
+    """
     run = shutil.copytree(served_run, tmp_path_factory.mktemp("modelled") / "run")
     folder = RunFolder(open_store(str(run), StorageConfig()))
     (run_id, tile_id, first), (_, second_tile, second) = (one.split("/") for one in listed_ids[:2])
@@ -129,8 +138,25 @@ def modelled_run(served_run, listed_ids, tmp_path_factory):
                 (staging.path / lens_model.IMAGES).write_bytes(b"SIMPLE")
             written = model.model_copy(update={"place": staging.place, "sha256": tree_sha256(staging.path)})
             (staging.path / lens_model.RECORD).write_bytes(written.to_bytes())
+    features(run, progress=False)
+    best = pq.read_table(run / "catalogue" / "dataset", partitioning=None).sort_by("rank").slice(0, 4)
+    places = [best[name].to_pylist() for name in ("name", "ra", "dec")]
+    ranks = [[2, 1, 0, 9], [1, 2, 3, 0]]
+    moved = pa.table(
+        [
+            *places,
+            *ranks,
+            [0.2, 0.6, math.nan, 0.1],
+            [0.9, 0.5, 0.4, math.nan],
+            [False, True, False, True],
+            [True] * 3 + [False],
+        ],
+        schema=pa.schema([one.field() for one in MOVED_COLUMNS]),
+    )
+    facts = (TableFact("before", "BEFORE", "old 1", ""), TableFact("after", "AFTER", "new 2", ""))
     with folder.staged_results(folder.record()) as staging:
         pq.write_table(lens_model.table_of([made, refused], run_id), staging / "models.parquet")
+        (staging / MOVED).write_bytes(ecsv_bytes(to_astropy(moved), TableHeading("moved", "Who moved", facts)))
     return run
 
 

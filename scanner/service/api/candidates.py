@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
+import numpy as np
 import pyarrow as pa
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import Field
+from starlette.requests import Request
 
 from scanner.catalogue.columns import FLAG_WORDS
+from scanner.cutouts.framed import read_cutout
+from scanner.errors import ContentError
 from scanner.grading.grade import Viewer
+from scanner.grading.similar import basis_if_any, objects_like
 from scanner.query.formats import FILE_FORMATS
 from scanner.query.search import CANDIDATE_ID_SQL
-from scanner.records import Flag, Record
+from scanner.records import Flag, Float32, Record
 from scanner.report.card import links, sexagesimal
 from scanner.service.api.listing import (
     MAX_CURSOR_LENGTH,
@@ -21,18 +26,22 @@ from scanner.service.api.listing import (
     Item,
     ListQuery,
     Selection,
+    Similar,
     by_grader,
     items_of,
+    number,
     page,
 )
-from scanner.service.collections import LISTED, Collection
+from scanner.service.collections import LISTED, NO_FEATURES, Collection
 from scanner.service.context import Context
-from scanner.service.errors import BadRequestError, NotAllowedError
+from scanner.service.errors import BadRequestError, NotAllowedError, NotFoundError
 from scanner.service.routing import ERRORS, RunId, Slug, TargetId, TileId
 from scanner.service.security.viewer import viewer
+from scanner.survey.published import MOVED
 
 #: Formats that a list can be had in, and most rows of such a file.
 TableFormat = Literal["csv", "votable", "fits", "ecsv", "ds9"]
+MovedOrder = Literal["most", "up", "down", "rank"]
 MOST_ROWS = 100_000
 
 
@@ -73,6 +82,40 @@ class FlagWord(Record):
 
     word: str
     explanation: str
+
+
+class SimilarList(Record):
+    """Objects of a run, the most like first."""
+
+    items: list[Similar]
+
+
+class Moved(Record):
+    """An object among the best before a run was scored again, or after: rank 0 and no probability where it was not among them.
+
+    ``id``: null where the catalogue has no object of this name any more.
+    """
+
+    id: str | None
+    name: str
+    ra: float
+    dec: float
+    rank_before: int
+    rank_after: int
+    p_before: float | None
+    p_after: float | None
+    candidate_before: bool
+    candidate_after: bool
+
+
+class MovedPage(Record):
+    """Who moved between two bundles, ``before`` and ``after``, as name and version; ``next``: null on the last page."""
+
+    before: str
+    after: str
+    total: int
+    items: list[Moved]
+    next: int | None
 
 
 class PositionText(Record):
@@ -149,6 +192,73 @@ def router(context: Context) -> APIRouter:
         collection = context.collections.get(slug)
         return await context.work.run(detail, collection, f"{run}/{tile_id}/{target_id}", who)
 
+    @routes.get("/{slug}/candidates/{run}/{tile_id}/{target_id}/similar", summary="The objects of the run most like one")
+    async def similar(
+        slug: Slug,
+        run: RunId,
+        tile_id: TileId,
+        target_id: TargetId,
+        who: Annotated[Viewer, Depends(viewer)],
+        limit: Annotated[int, Query(ge=1, le=200, description="How many")] = 24,
+    ) -> SimilarList:
+        collection = context.collections.get(slug)
+
+        def found() -> SimilarList:
+            row = collection.features.row_of(tile_id, int(target_id))
+            if row is None:
+                raise NotFoundError("The cutout of this object is not stored, so it has no features.")
+            items = like(collection, collection.features.values[row].astype(np.float32), limit + 1, who)
+            return SimilarList(items=[item for item in items if item["id"] != f"{run}/{tile_id}/{target_id}"][:limit])
+
+        return await context.work.run(found)
+
+    @routes.post(
+        "/{slug}/similar",
+        summary="The objects of a run most like a cutout of any origin, as FITS",
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "description": "Extensions VIS (200 x 200 pixels of 0.1 arcsec) and Y, J, H (66 x 66 of 0.3 arcsec)",
+                "content": {"application/fits": {"schema": {"type": "string", "format": "binary"}}},
+            }
+        },
+    )
+    async def similar_to(
+        slug: Slug,
+        request: Request,
+        who: Annotated[Viewer, Depends(viewer)],
+        limit: Annotated[int, Query(ge=1, le=200, description="How many")] = 24,
+    ) -> SimilarList:
+        collection, content = context.collections.get(slug), await request.body()
+
+        def found() -> SimilarList:
+            basis = basis_if_any(collection.published)
+            if basis is None:
+                raise NotFoundError(NO_FEATURES)
+            try:
+                cutout = read_cutout(content, "The file")
+            except ContentError as error:
+                raise BadRequestError(str(error)) from None
+            return SimilarList(items=like(collection, basis.vector_of(cutout), limit, who))
+
+        return await context.work.run(found)
+
+    def like(collection: Collection, vector: Float32, n: int, who: Viewer) -> list[dict[str, Any]]:
+        objects = collection.catalogue.source().relation
+        rows = objects_like(collection.features, vector, n, objects, collection.database.query)
+        return blindness.hide_scores(who, items_of(rows))
+
+    @routes.get("/{slug}/moved", summary="Who moved when the run was scored again")
+    async def moved(
+        slug: Slug,
+        order: Annotated[
+            MovedOrder, Query(description="The farthest first, by the ratio of ranks; or those of one way")
+        ] = "most",
+        limit: Annotated[int, Query(ge=1, le=1000, description="Rows of a page")] = 50,
+        after: Annotated[int, Query(ge=0, le=2**40, description="'next' of the page before")] = 0,
+    ) -> MovedPage:
+        return await context.work.run(_moved, context.collections.get(slug), order, limit, after)
+
     def detail(collection: Collection, candidate_id: str, who: Viewer) -> CandidateDetail:
         row = collection.find(candidate_id)
         item = blindness.hide_scores(who, items_of(row))[0]
@@ -175,6 +285,46 @@ def router(context: Context) -> APIRouter:
         return mine
 
     return routes
+
+
+def _moved(collection: Collection, order: MovedOrder, limit: int, after: int) -> MovedPage:
+    from astropy.table import Table
+
+    if not collection.was_rescored:
+        raise NotFoundError("This was not scored again; 'scanner rescore' does it with another bundle.")
+    table = Table.read(collection.published.files.read(MOVED).decode(), format="ascii.ecsv")
+    before, now = (np.asarray(table[f"rank_{name}"], dtype=np.float64) for name in ("before", "after"))
+    # Who is not among the best that were compared stands behind them.
+    last = max(before.max(initial=0.0), now.max(initial=0.0)) + 1.0
+    risen = np.log(np.where(before > 0.0, before, last) / np.where(now > 0.0, now, last))
+    by = {"most": -np.abs(risen), "up": -risen, "down": risen, "rank": np.where(now > 0.0, now, last + before)}[order]
+    wanted = {"up": risen > 0.0, "down": risen < 0.0}.get(order, np.ones(len(table), dtype=np.bool_))
+    rows = np.lexsort((before, now, by))
+    rows = rows[wanted[rows]]
+    shown = table[rows[after : after + limit]]
+    names = ", ".join("?" * len(shown)) or "NULL"
+    objects = collection.catalogue.source().relation
+    sql = f"SELECT name, {CANDIDATE_ID_SQL} AS id FROM {objects.sql} WHERE name IN ({names}) ORDER BY rank DESC"
+    found = collection.database.query(sql, (*objects.parameters, *map(str, shown["name"])))
+    ids = dict(zip(found["name"].to_pylist(), found["id"].to_pylist(), strict=True))
+    items = [
+        Moved(
+            id=ids.get(str(row["name"])),
+            name=str(row["name"]),
+            ra=float(row["ra"]),
+            dec=float(row["dec"]),
+            rank_before=int(row["rank_before"]),
+            rank_after=int(row["rank_after"]),
+            p_before=number(float(row["p_before"])),
+            p_after=number(float(row["p_after"])),
+            candidate_before=bool(row["candidate_before"]),
+            candidate_after=bool(row["candidate_after"]),
+        )
+        for row in shown
+    ]
+    next_ = after + limit if after + limit < len(rows) else None
+    said = (str(table.meta.get(name, "")) for name in ("before", "after"))
+    return MovedPage(before=next(said), after=next(said), total=len(rows), items=items, next=next_)
 
 
 def _beside(collection: Collection, row: pa.Table, by: Selection, side: str, direction: str) -> str | None:

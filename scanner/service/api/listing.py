@@ -527,5 +527,21 @@ Neighbour = Annotated[
         )
     ),
 ]
+#: One object and how like it is.
+Similar = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        _schema(
+            CATALOGUE_COLUMNS,
+            {
+                "id": _ID,
+                "grade": _GRADE,
+                "withheld": _WITHHELD,
+                "similarity": {"type": "number", "description": "Cosine of the angle between feature vectors: 1, the same"},
+            },
+            MODEL_COLUMNS,
+        )
+    ),
+]
 #: One tile.
 TileItem = Annotated[dict[str, Any], WithJsonSchema(_schema(TILE_COLUMNS, {}))]

@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from scanner.catalogue.columns import FLAG_WORDS, MEMBER_COLUMNS, further_column, further_of
 from scanner.errors import ScannerError, UsageError
 from scanner.grading.grade import MEANINGS, TAGS
+from scanner.grading.similar import has_features
 from scanner.modelling.lens_model import Verdict
 from scanner.query.search import CandidateId
 from scanner.records import Record
@@ -126,6 +127,7 @@ def router(context: Context) -> APIRouter:
             name=name,
             blind=blind,
             explained=explained,
+            has_features=not blind and await context.work.run(has_features, collection.published),
             verdict="" if blind else values.get("model_verdict", ""),
             file_name=re.sub(r"[^A-Za-z0-9.+-]", "_", name),
             cone={"RA": f"{ra:.7f}", "DEC": f"{dec:.7f}", "SR": f"{ROW_RADIUS_DEG:.7f}", "VERB": 3},
@@ -150,6 +152,13 @@ def router(context: Context) -> APIRouter:
     @routes.api_route("/c/{slug}/tiles", methods=READ)
     async def tiles(request: Request, slug: str) -> Response:
         return page(request, "tiles", collection=context.collections.get(slug), blind=_is_blind(request))
+
+    @routes.api_route("/c/{slug}/moved", methods=READ)
+    async def moved(request: Request, slug: str) -> Response:
+        collection = context.collections.get(slug)
+        if not collection.was_rescored:
+            raise NotFoundError("This was not scored again; 'scanner rescore' does it with another bundle.")
+        return page(request, "moved", collection=collection, blind=_is_blind(request))
 
     @routes.api_route("/c/{slug}/completeness/{run}", methods=READ)
     async def completeness(slug: str, run: str) -> Response:

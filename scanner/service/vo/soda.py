@@ -71,6 +71,7 @@ PARAMETERS = (
     QueryParameter("SATURATION", "Of colours: 0 grey, 1 as they are, up to 4 [default: 1]."),
     QueryParameter("ZOOM", f"Pixels of the picture along each side of one of the cutout, 1 to {LARGEST_ZOOM} [default: 1]."),
     QueryParameter("INVERT", "1: dark on white [default: 0]."),
+    QueryParameter("DEFLECTOR", "0: a picture without the light of the galaxy in its middle [default: 1]."),
 )
 
 
@@ -80,7 +81,7 @@ class CutoutRequest:
 
     ``bands``: those of a FITS file, None: those that ``picture`` stands for. ``picture``: what is drawn. ``circle``: only the
     part that holds it. ``size_arcsec``: side of the inner field that is wanted. ``zoom``: pixels of the picture along each side
-    of one of the cutout. ``invert``: dark on white.
+    of one of the cutout. ``invert``: dark on white. ``deflector``: with the light of the galaxy in the middle of a picture.
     """
 
     format: CutoutFormat = "fits"
@@ -92,6 +93,7 @@ class CutoutRequest:
     saturation: float = 1.0
     zoom: int = 1
     invert: bool = False
+    deflector: bool = True
 
     @property
     def fits_bands(self) -> tuple[Band, ...]:
@@ -233,6 +235,7 @@ def read_request(parameters: Parameters) -> CutoutRequest:
         saturation=number("SATURATION", 0, LARGEST_SATURATION, 1.0),
         zoom=parse_zoom(parameters.one("ZOOM") or "1"),
         invert=parse_switch("INVERT", parameters.one("INVERT") or "0"),
+        deflector=parse_switch("DEFLECTOR", parameters.one("DEFLECTOR") or "1"),
     )
 
 
@@ -367,6 +370,11 @@ def _fits(framed: FramedCutout, wanted: CutoutRequest, header: Mapping[str, Card
 def _picture(framed: FramedCutout, wanted: CutoutRequest) -> UInt8 | None:
     if wanted.bands == ():
         return None
+    if not wanted.deflector:
+        # Fitting takes a second to import.
+        from scanner.modelling.deflector_light import without_deflector
+
+        framed = replace(framed, cutout=without_deflector(framed.cutout))
     cutout, stretch = framed.cutout, wanted.stretch
     vis, nisp, sky, sigma = cutout.vis[0], cutout.nisp[0], cutout.sky[0], cutout.sigma[0]
     if wanted.picture == "all":

@@ -10,12 +10,18 @@ import pytest
 from astropy.io.votable import parse_single_table
 
 from scanner.catalogue.columns import CATALOGUE_SCHEMA, MEMBER_COLUMNS
+from scanner.interface.similar import similar
 from scanner.service.settings import load
 
 
 @pytest.fixture(scope="module")
 def slug(server):
     return server.context.collections.default.slug
+
+
+@pytest.fixture(scope="module")
+def best_names(rows):
+    return rows["name"].to_pylist()[:4]
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +65,55 @@ def test_rows_have_every_column_as_it_is(ask, rows, listed_ids):
                 assert (told is None and not math.isfinite(value)) or np.float32(told) == np.float32(value)
             else:
                 assert item[name] == value
+
+
+def test_objects_like_one_and_like_a_file(modelled_server, served_run, listed_ids, tmp_path):
+    slug = modelled_server.context.collections.default.slug
+    here = f"/api/v1/collections/{slug}"
+    best = listed_ids[0]
+    found = modelled_server.get(f"{here}/candidates/{best}/similar", params={"limit": 5}).json()["items"]
+    # As the command line says, but for the object itself.
+    wanted = similar(modelled_server.context.collections.default.published.location, "#1", top=6)
+    assert [item["rank"] for item in found] == wanted["rank"].to_pylist()[1:]
+    np.testing.assert_allclose([item["similarity"] for item in found], wanted["similarity"].to_numpy()[1:], atol=1e-6)
+    # The service's own cutout of an object is most like that object.
+    file = modelled_server.get("/cutout", params={"id": listed_ids[3]}).content
+    found = modelled_server.client.post(f"{here}/similar?limit=1", content=file).json()["items"]
+    assert [(item["id"], round(item["similarity"], 3)) for item in found] == [(listed_ids[3], 1.0)]
+    for wrong in (b"", file[:3000], file.replace(b"NAXIS1  =                  200", b"NAXIS1  =                  199")):
+        refused = modelled_server.client.post(f"{here}/similar", content=wrong)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "bad_request")
+        assert "needs the extensions VIS (200 x 200 pixels)" in refused.json()["error"]["message"]
+    assert modelled_server.client.post(f"{here}/similar", content=bytes(300_000)).status_code == 413
+
+
+def test_without_features_nothing_is_like_anything(ask, server, slug, listed_ids):
+    assert "scanner features" in ask(f"/candidates/{listed_ids[0]}/similar", status=404)["error"]["message"]
+    assert server.client.post(f"/api/v1/collections/{slug}/similar", content=b"x").status_code == 404
+
+
+def test_who_moved_most_comes_first(modelled_server, ask, best_names):
+    here = f"/api/v1/collections/{modelled_server.context.collections.default.slug}/moved"
+    first, second, third, fourth = best_names
+
+    def names(**query):
+        return [item["name"] for item in modelled_server.get(here, params=query).json()["items"]]
+
+    # Of the best nine: from behind them to 3, from 9 out; then those that changed places.
+    assert names() == [third, first, second, fourth]
+    assert names(order="up") == [third, first]
+    assert names(order="down") == [second, fourth]
+    assert names(order="rank") == [first, second, third, fourth]
+    page = modelled_server.get(here, params={"limit": 2, "order": "rank"}).json()
+    assert (page["before"], page["after"], page["total"], page["next"]) == ("old 1", "new 2", 4, 2)
+    assert names(order="rank", limit=2, after=2) == [third, fourth]
+    said = page["items"][0]
+    assert (said["rank_before"], said["rank_after"], said["candidate_before"], said["candidate_after"]) == (2, 1, False, True)
+    assert said["p_after"] == pytest.approx(0.9)
+    found = modelled_server.get(f"{here.removesuffix('/moved')}/candidates/{said['id']}").json()
+    assert found["row"]["name"] == first
+    assert names(order="up", limit=1) == [third]
+    assert "scanner rescore" in ask("/moved", status=404)["error"]["message"]
 
 
 def test_pages_are_told_how_they_go_on(ask, listed_ids):

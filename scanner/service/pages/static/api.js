@@ -29,6 +29,9 @@ export const get = (path, query = {}, signal = undefined) => ask(address(path, q
 export const send = (method, path, body = undefined) =>
   ask(address(path), { method, headers: { "Content-Type": "application/json" }, body: body === undefined ? undefined : JSON.stringify(body) });
 
+/** POST a file, as it is. */
+export const upload = (path, file, type) => ask(address(path), { method: "POST", headers: { "Content-Type": type }, body: file });
+
 const LONGEST_WAIT_S = 10;
 
 const ask = async (where, { headers = {}, ...options }, left = 2) => {

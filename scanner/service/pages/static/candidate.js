@@ -1,6 +1,6 @@
 // The page of one candidate: pictures with controls, scores, its place in the t-SNE map, what is known, downloads, grading.
 
-import { candidateHref, get, idPath, problem } from "./api.js";
+import { candidateHref, get, idPath, problem, upload } from "./api.js";
 import { find, h, root, slug } from "./dom.js";
 import { Enlarged } from "./enlarged.js";
 import * as keys from "./keys.js";
@@ -66,21 +66,42 @@ const showModel = ({ row }) => {
   find("#model-facts").replaceChildren(...modelFacts(row).flatMap(([name, text]) => fact(name, text)));
 };
 
+/** Other objects as pictures that lead to them, with a line on each. */
+const stamps = (items, words) => items.map((item) =>
+  h("a", { href: candidateHref(slug, item.id), title: item.withheld ? item.name : `${item.name}, ${meaning(item).filter(Boolean).join(", ")}` },
+    h("img", { src: cutout(item.id, { format: "webp", band: "colour", size: 10 }), alt: item.name, width: 100, height: 100, loading: "lazy" }),
+    h("span", { class: "number" }, words(item))));
+
 const showNeighbours = async (row) => {
   const map = new MapPlot(find("#map"), { open: (other) => location.assign(candidateHref(slug, other)) });
   const host = find("#neighbours");
   try {
     const [grid, { items }] = await Promise.all([get(`${here}/tsne`, { bins: find("#map").dataset.bins }), get(`${mine}/neighbours`, { limit: 12 })]);
     map.set({ map: grid, self: row, neighbours: items });
-    host.replaceChildren(...items.map((item) =>
-      h("a", { href: candidateHref(slug, item.id), title: item.withheld ? item.name : `${item.name}, ${meaning(item).filter(Boolean).join(", ")}` },
-        h("img", { src: cutout(item.id, { format: "webp", band: "colour", size: 10 }), alt: item.name, width: 100, height: 100, loading: "lazy" }),
-        h("span", { class: "number" }, item.withheld ? "" : `rank ${whole(item.rank)}`))));
+    host.replaceChildren(...stamps(items, (item) => (item.withheld ? "" : `rank ${whole(item.rank)}`)));
     if (!items.length) host.replaceChildren(h("p", { class: "quiet" }, "No other object is near it."));
   } catch (error) {
     host.replaceChildren(problem(error));
   }
 };
+
+/** What the networks see alike: to this object, or to a cutout of the reader's own. */
+const showSimilar = async (asked, ofWhat) => {
+  const host = find("#similar .stamps"), said = find("#similar [role=status]");
+  said.textContent = "Looking…";
+  try {
+    const { items } = await asked;
+    host.replaceChildren(...stamps(items, (item) => `${fixed(item.similarity, 2)}, rank ${whole(item.rank)}`));
+    said.textContent = items.length ? `Like ${ofWhat}: similarity (1: the same) and rank.` : "There is no other.";
+  } catch (error) {
+    said.textContent = "";
+    host.replaceChildren(problem(error));
+  }
+};
+find("#similar input")?.addEventListener("change", ({ target }) => {
+  const [file] = target.files;
+  if (file) showSimilar(upload(`${here}/similar?limit=18`, file, "application/fits"), file.name);
+});
 
 const showDownloads = (look) => {
   const kept = (band) => Object.fromEntries(Object.entries(look).filter(([name]) => band === "colour" || name !== "saturation"));
@@ -111,22 +132,6 @@ const stretch = new Stretch(form, document.querySelectorAll("#pictures img[data-
 
 const enlarged = new Enlarged(find("#large"), [...document.querySelectorAll("#pictures figure")]);
 
-/** The VIS image without the deflector's light, over the VIS picture and to its scale: the second panel of the lens model. */
-const withoutDeflector = async () => {
-  const figure = find("#pictures .band-vis .zoom"), shown = find("canvas", figure);
-  if (shown) { shown.remove(); return; }
-  const panels = new Image();
-  panels.src = find("#lens-model img").src;
-  await panels.decode();
-  // As modelling.panels draws them: two pixels for each of VIS, 14 for the caption below, 4 between panels.
-  const side = panels.naturalHeight - 14;
-  const canvas = h("canvas", { class: "without-deflector", width: side, height: side, role: "img", "aria-label": "VIS image without the deflector" });
-  canvas.getContext("2d").drawImage(panels, side + 4, 0, side, side, 0, 0, side, side);
-  canvas.style.width = `${(100 * side) / 20 / Number(form.elements.size.value)}%`;
-  figure.append(canvas);
-};
-form.addEventListener("scanner:look", () => find("#pictures canvas")?.remove());
-
 sends(find("#send"), find("#sent"), "image.load.fits", () => ({ url: cutout(id, { format: "fits", band: "VIS" }), name: `${document.title} VIS` }));
 
 const step = (name) => () => { if (enlarged.isOpen) enlarged.step(name === "next" ? 1 : -1); else go(name); };
@@ -136,7 +141,6 @@ keys.register([
   { key: ["Escape", "l"], group: "Candidate", does: "Back to the list", run: () => { if (enlarged.isOpen) enlarged.toggle(); else location.assign(find("#back").href); } },
   ...enlarged.keys(),
   ...stretch.keys(),
-  ...(find("#lens-model img") ? [{ key: "s", group: "Pictures", does: "Without the deflector, by the lens model", run: withoutDeflector }] : []),
   { key: "d", group: "Pictures", does: "Download the cutouts as FITS", run: () => find("#download-fits").click() },
 ]);
 
@@ -153,7 +157,11 @@ try {
   showScores(answer);
   if (document.querySelector("#model-facts")) showModel(answer);
   // Blind graders have no map: it tells of all scores.
-  await Promise.all([showSteps(answer), find("#map") ? showNeighbours(answer.row) : null]);
+  await Promise.all([
+    showSteps(answer),
+    find("#map") ? showNeighbours(answer.row) : null,
+    find("#similar") ? showSimilar(get(`${mine}/similar`, { limit: 18 }), "this object") : null,
+  ]);
 } catch (error) {
   find("#scores").replaceChildren(problem(error, () => location.reload()));
 }

@@ -18,7 +18,7 @@ const again = (image) => {
 };
 
 const picture = (item, band, look, words) =>
-  h("img", { src: cutout(item.id, { format: "webp", band, ...look.query() }), alt: `${words} of ${item.name}`, width: 200, height: 200, loading: "lazy", decoding: "async", fetchpriority: "low", "data-band": band, onerror: (event) => again(event.target) });
+  h("img", { src: cutout(item.id, { format: "webp", band, ...look.query(band) }), alt: `${words} of ${item.name}`, width: 200, height: 200, loading: "lazy", decoding: "async", fetchpriority: "low", "data-band": band, onerror: (event) => again(event.target) });
 
 /**
  * @param {object} item of the API's list of candidates

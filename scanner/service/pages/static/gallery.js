@@ -95,8 +95,13 @@ const columns = () => {
   return first ? getComputedStyle(first).gridTemplateColumns.split(" ").length : 1;
 };
 
-const restyle = () => {
+const showLook = () => {
   find("#field").value = String(look.size);
+  find("#deflector").checked = look.deflector;
+};
+
+const restyle = () => {
+  showLook();
   for (const page of list.pages) { if (page.filled) { list.drop(page); list.fill(page); } }
 };
 
@@ -106,7 +111,8 @@ host.addEventListener("focusin", (event) => {
   if (index >= 0 && index !== at) { at = index; sky.set({ chosen: id }); }
 });
 find("#field").addEventListener("change", (event) => { look.set({ size: Number(event.target.value) }); restyle(); });
-find("#field").value = String(look.size);
+find("#deflector").addEventListener("change", (event) => { look.set({ deflector: event.target.checked }); restyle(); });
+showLook();
 
 sends(find("#send"), find("#sent"), "table.load.votable", () => ({ url: find("[data-table=votable]").href, name: document.title }));
 
@@ -118,6 +124,7 @@ register([
   { key: ["Enter", "o"], group: "Gallery", does: "Open the object", run: () => { const item = list.items()[Math.max(at, 0)]; if (item) location.assign(candidateHref(slug, item.id)); } },
   { key: "f", group: "Gallery", does: "Close-up or whole field", run: () => { look.set({ size: look.size === 10 ? 20 : 10 }); restyle(); } },
   { key: "i", group: "Gallery", does: "Invert the pictures", run: () => { look.set({ invert: !look.invert }); restyle(); } },
+  { key: "s", group: "Gallery", does: "VIS with or without the light of the galaxy in the middle", run: () => { look.set({ deflector: !look.deflector }); restyle(); } },
   { key: "/", group: "Gallery", does: "Find by name", run: () => { find("#filter-panel").open = true; find("[name=name]").focus(); } },
   { key: "Escape", group: "Gallery", does: "Forget the filters", run: () => find("#filters").reset() },
 ]);

@@ -17,15 +17,17 @@ export class Look {
   constructor() {
     this.size = 10;
     this.invert = false;
+    this.deflector = true;
     try { Object.assign(this, JSON.parse(sessionStorage.getItem("scanner look") ?? "{}")); } catch { /* the defaults do */ }
   }
 
   set(parts) {
     Object.assign(this, parts);
-    try { sessionStorage.setItem("scanner look", JSON.stringify({ size: this.size, invert: this.invert })); } catch { /* until the page is left */ }
+    try { sessionStorage.setItem("scanner look", JSON.stringify({ size: this.size, invert: this.invert, deflector: this.deflector })); } catch { /* until the page is left */ }
   }
 
-  query() {
-    return { size: this.size === 20 ? "" : this.size, invert: this.invert ? 1 : "" };
+  /** Of a band's picture; the deflector is taken out of VIS alone, as every fit takes a moment. */
+  query(band) {
+    return { size: this.size === 20 ? "" : this.size, invert: this.invert ? 1 : "", deflector: this.deflector || band !== "VIS" ? "" : 0 };
   }
 }

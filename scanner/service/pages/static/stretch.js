@@ -4,7 +4,7 @@ import { calm, find } from "./dom.js";
 import { cutout } from "./pictures.js";
 
 /** The defaults of the form; what equals them is not asked for. */
-const FIELDS = ["stretch", "white", "softening", "black", "saturation", "size", "invert"];
+const FIELDS = ["stretch", "white", "softening", "black", "saturation", "size", "invert", "deflector"];
 
 export class Stretch {
   /**
@@ -30,6 +30,7 @@ export class Stretch {
   value(name) {
     const field = this.form.elements[name];
     if (name === "invert") return field.checked ? 1 : "";
+    if (name === "deflector") return field.checked ? "" : 0;
     if (name === "white") return this.form.elements.auto.checked ? "" : Math.round(10 ** Number(field.value) * 10) / 10;
     if (field.matches("select")) return field.selectedOptions[0].defaultSelected ? "" : field.value;
     return field.value === field.defaultValue ? "" : Number(field.value);
@@ -94,6 +95,7 @@ export class Stretch {
     return [
       { key: "f", group: "Pictures", does: "Close-up or whole field", run: () => this.toggle("size") },
       { key: "i", group: "Pictures", does: "Invert", run: () => this.toggle("invert") },
+      { key: "s", group: "Pictures", does: "With or without the light of the galaxy in the middle", run: () => this.toggle("deflector") },
       { key: ["+", "="], group: "Pictures", does: "Brighter", run: () => this.brighten(-0.15) },
       { key: "-", group: "Pictures", does: "Darker", run: () => this.brighten(0.15) },
       { key: "v", group: "Pictures", does: "Next scale: asinh, log, square root, linear", run: () => this.nextScale() },
