@@ -78,14 +78,23 @@ class Kind:
 
     share: float
     mean: Float64
+    at: float
     slope: Float64
     scatter: Float64
-    at: float
 
     def draw(self, log_odds: Float64, rng: np.random.Generator) -> Float32:
         """Features of objects of some log-odds."""
         noise = rng.standard_normal((len(log_odds), len(self.mean)), dtype=np.float32) @ self.scatter.T
         return np.asarray(self.mean + np.outer(log_odds - self.at, self.slope) + noise, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Objects of one kind that were scored: ``odds`` (N,), ``vectors`` (N, D)."""
+
+    name: str
+    odds: Float64
+    vectors: Float32
 
 
 def scored(folder: Path) -> tuple[Float64, Float32, np.ndarray, np.ndarray]:
@@ -103,24 +112,27 @@ def scored(folder: Path) -> tuple[Float64, Float32, np.ndarray, np.ndarray]:
         return kept["log_odds"], kept["values"], truth.class_name, truth.visible | ~truth.is_lens
 
 
-def slope_of(groups: list[tuple[Float64, Float32]]) -> Float64:
-    """How features change with log-odds within groups of objects, one for all: others lead nowhere beyond what was scored."""
-    x = np.concatenate([odds - odds.mean() for odds, _ in groups])
-    return np.asarray(x @ np.concatenate([vectors - vectors.mean(axis=0) for _, vectors in groups]) / (x @ x))
+def kinds_of(groups: dict[str, list[Scored]]) -> dict[str, dict[str, Kind]]:
+    """The kinds that the objects of each group are of; rare ones are left out.
 
-
-def kinds_of(names: np.ndarray, log_odds: Float64, vectors: Float32, slope: Float64, fewest: int = 20) -> dict[str, Kind]:
-    """The kinds that some objects are of; their scatter is common to all. Rare kinds are left out."""
-    each, counts = np.unique(names, return_counts=True)
-    each = each[counts >= fewest]
-    used = np.isin(names, each)
-    names, log_odds, vectors = names[used], log_odds[used], vectors[used]
-    means = {name: (float(log_odds[names == name].mean()), vectors[names == name].mean(axis=0)) for name in each}
-    off = np.array([means[name][0] for name in names]), np.array([means[name][1] for name in names])
-    residual = vectors - off[1] - np.outer(log_odds - off[0], slope)
-    covariance = residual.T @ residual / len(residual) + 1e-6 * np.eye(vectors.shape[1])
-    scatter = np.linalg.cholesky(covariance).astype(np.float32)
-    return {name: Kind(float((names == name).mean()), mean, slope, scatter, at) for name, (at, mean) in means.items()}
+    Slope and scatter are common to all. Slopes of their own would lead far off where no object was scored; and of the scatter
+    of scored lenses, which is larger, the queue would find lenses that it does not find among scored objects (see ``check``).
+    """
+    means = {
+        group: {one.name: (float(one.odds.mean()), one.vectors.mean(axis=0)) for one in parts}
+        for group, parts in groups.items()
+    }
+    off = [(one, *means[group][one.name]) for group, parts in groups.items() for one in parts]
+    x = np.concatenate([one.odds - at for one, at, _ in off])
+    y = np.concatenate([one.vectors - mean for one, _, mean in off])
+    slope = (x @ y) / (x @ x)
+    residual = y - np.outer(x, slope)
+    scatter = np.linalg.cholesky(residual.T @ residual / len(residual) + 1e-6 * np.eye(len(slope))).astype(np.float32)
+    found: dict[str, dict[str, Kind]] = {}
+    for group, parts in groups.items():
+        n = sum(len(one.odds) for one in parts)
+        found[group] = {one.name: Kind(len(one.odds) / n, *reversed(means[group][one.name]), slope, scatter) for one in parts}
+    return found
 
 
 def as_telling(
@@ -260,19 +272,26 @@ def main() -> None:
     bright = used & ~is_lens & (log_odds > np.percentile(log_odds[used & ~is_lens], 75))
     rest = log_odds[bright], vectors[bright]
     seen = log_odds[used & is_lens], vectors[used & is_lens]
-    wide_odds, wide_values, wide_names, wide_used = parts["wide-lenses"]
+    wide_odds, wide_values, _, wide_used = parts["wide-lenses"]
     wide_used = wide_used & (size > WIDE_ARCSEC)
     far = wide_odds[wide_used], basis.apply(wide_values)[wide_used]
     print("lenses above the brightest 1 % and 5 % of the brightest quarter of the others:")
-    slope = slope_of([rest, seen, far])
-    others = kinds_of(names[bright], *rest, slope)
-    (lenses,) = kinds_of(names[used & is_lens], *seen, slope).values()
-    (wide,) = kinds_of(wide_names[wide_used], *far, slope).values()
+    bright_names = names[bright]
+    groups = {
+        "others": [
+            Scored(str(name), rest[0][bright_names == name], rest[1][bright_names == name])
+            for name, count in zip(*np.unique(bright_names, return_counts=True), strict=True)
+            if count >= 20
+        ]
+    }
+    kinds = kinds_of(groups | {"lenses": [Scored("lens", *seen)], "wide": [Scored("wide", *far)]})
+    others, (lenses,), (wide,) = kinds["others"], kinds["lenses"].values(), kinds["wide"].values()
     lenses, told = as_telling(lenses, others, *seen, rest)
     wide, wide_told = as_telling(wide, others, *far, rest)
     print(f"  {len(seen[0])} as the networks were taught: {told}")
     print(f"  {len(far[0])} wide: {wide_told}")
     print(f"{used.sum()} objects; others by kind: " + ", ".join(f"{name} {one.share:.2f}" for name, one in others.items()))
+    check(log_odds[used & ~is_lens], vectors[used & ~is_lens], seen, far)
     strategies: dict[str, Callable[[Sky, int], Int64]] = {
         "rank": partial(looks_of, None, False),
         "queue": partial(looks_of, Mix(), False),
@@ -300,6 +319,31 @@ def main() -> None:
                     f"{np.mean(one):10.1f} +- {1.96 * np.std(one, ddof=1) / len(one) ** 0.5:4.1f}".rjust(20) for one in counts
                 )
             )
+
+
+def check(odds: Float64, vectors: Float32, *lenses: tuple[Float64, Float32]) -> None:
+    """The queue and rank among the scored objects themselves, without any law: 30 lenses that are drawn, and all others."""
+    rng, draws = np.random.default_rng(1), 40
+    n_others = len(odds)
+    for title, numbers in (("30 as the networks were taught", (30, 0)), ("10 of 30 of an unknown kind", (20, 10))):
+        needed: dict[str, list[list[int]]] = {"rank": [], "queue": []}
+        for seed in range(draws):
+            rows = [rng.choice(len(one[0]), number, replace=False) for one, number in zip(lenses, numbers, strict=True)]
+            order = rng.permutation(n_others + 30)
+            all_odds = np.concatenate([odds, *(one[0][row] for one, row in zip(lenses, rows, strict=True))])[order]
+            all_vectors = np.concatenate([vectors, *(one[1][row] for one, row in zip(lenses, rows, strict=True))])[order]
+            is_lens = order >= n_others
+            nothing = np.zeros(len(order), dtype=bool)
+            queue = next_objects(sigmoid(all_odds), nothing, Mix(), len(order), seed, (all_vectors,)).rows
+            for name, seen in (("rank", np.argsort(-all_odds, kind="stable")), ("queue", queue)):
+                found = np.flatnonzero(is_lens[seen]) + 1
+                needed[name].append([int(found[round(share * 30) - 1]) for share in SHARES])
+        print(
+            f"among {n_others} scored others, {title}, {draws} draws; looks for "
+            + ", ".join(f"{share:.0%}" for share in SHARES)
+        )
+        for name, each in needed.items():
+            print(f"  {name:8}" + "".join(interval(np.array(column, dtype=np.float64)) for column in zip(*each, strict=True)))
 
 
 def looks_of(mix: Mix | None, is_taught: bool, sky: Sky, seed: int) -> Int64:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ from pydantic import ValidationError
 from scanner import config as configuration
 from scanner.cli.options import in_sections
 from scanner.errors import InputMissingError, UsageError
-from scanner.grading.grade import GRADES, SETTLED_ABOVE, SETTLED_BELOW, grader_name
+from scanner.grading.grade import GRADES, SETTLED_ABOVE, SETTLED_BELOW
 
 if TYPE_CHECKING:
     from scanner.grading.agreement import Agreement, Pair
@@ -284,15 +283,11 @@ def create(
     config_file: Path | None,
 ) -> None:
     """Begin the campaign NAME over objects of the run or survey in FOLDER, which 'scanner serve' shows."""
-    from scanner.grading.campaign import Campaigns, Plan, Subject, choose, matched
-    from scanner.grading.similar import features_if_any
+    from scanner.grading.campaign import NewCampaign, begin
     from scanner.grading.store import GradeStore
     from scanner.labels.table import read_labels
-    from scanner.query.region_input import parse_cone
     from scanner.survey.published import open_published
 
-    if sum(one is not None for one in (top, sql, names)) > 1:
-        raise UsageError("--top, --sql and --names: give one of them.")
     if salt and known is None:
         raise UsageError("--salt names a run, and --known which of its objects are lenses; give both.")
     storage = configuration.load(config_file).storage
@@ -300,45 +295,28 @@ def create(
         lines = [] if names is None else names.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         raise InputMissingError(f"{names}: no list of names that can be read; give a text file with one a line.") from None
-    listed = None if names is None else [line.strip() for line in lines if line.strip()]
-    order = order or ("random" if blind or control or known is not None else "given")
-    seed = secrets.randbits(62) if seed is None else seed
-    published = open_published(folder, storage=storage)
-    catalogue = published.open_catalogue()
-    region = None if cone is None else parse_cone(cone)
-    chosen = choose(
-        catalogue,
-        top=top,
-        region=region,
-        sql=sql,
-        names=listed,
-        control=control,
-        order=order,
-        seed=seed,
-        features=features_if_any(published) if order == "queue" else None,
-    )
-    subjects = [Subject(place) for place in chosen]
-    if known is not None:
-        rows = read_labels(known).rows
-        for one in [open_published(location, storage=storage).open_catalogue() for location in salt] or [catalogue]:
-            subjects += matched(rows, one, salted=bool(salt))
-    said = {"top": top, "cone": cone, "sql": sql, "names": names, "control": control or None}
     try:
-        plan = Plan(
+        wanted = NewCampaign(
             name=name,
-            selection=", ".join(f"{word} {value}" for word, value in said.items() if value is not None),
-            graders=tuple(grader_name(one) for one in graders),
+            graders=graders,
             votes=votes,
             blind=blind,
-            rate=0.0 if known is None else rate,
+            rate=rate,
             feedback=feedback,
             until=None if until is None else until.replace(tzinfo=UTC),
             order=order,
             seed=seed,
+            top=top,
+            cone=cone,
+            sql=sql,
+            names=None if names is None else tuple(line.strip() for line in lines if line.strip()),
+            control=control,
         )
     except ValidationError as error:
         raise UsageError(f"{name}: {error.errors()[0]['msg']}; choose a name of letters, digits and . _ -.") from None
-    click.echo(_campaign_lines(Campaigns(GradeStore(file)).create(plan, subjects)))
+    answers = [] if known is None else read_labels(known).rows
+    painted = [open_published(location, storage=storage) for location in salt]
+    click.echo(_campaign_lines(begin(GradeStore(file), open_published(folder, storage=storage), wanted, answers, painted)))
 
 
 @campaign.command()

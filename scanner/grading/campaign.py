@@ -9,29 +9,32 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from pydantic import AwareDatetime, Field
 
 from scanner.errors import UsageError
 from scanner.grading.crowd import KNOWN_ARCSEC
-from scanner.grading.grade import Entry, NewGrade, Place, Viewer
+from scanner.grading.grade import Entry, NewGrade, Place, Viewer, grader_name
 from scanner.grading.queue import Mix, next_objects
-from scanner.grading.similar import FeatureTable, vectors_of
+from scanner.grading.similar import FeatureTable, features_if_any, vectors_of
 from scanner.grading.store import GradeStore, add_grade, object_of, reading, writing
 from scanner.labels.table import LabelRow
 from scanner.query.catalogue import Catalogue
 from scanner.query.region import Cone, Region
+from scanner.query.region_input import parse_cone
 from scanner.query.search import CANDIDATE_ID_SQL, SEPARATION_COLUMN, CandidateId, Search, search
 from scanner.query.sql import run_sql
 from scanner.records import Record
 from scanner.sphere import nearest
+from scanner.survey.published import Published
 
 #: How long an object stays in a grader's hands without a vote before others may get it, in seconds.
 LEASE_S = 1800.0
@@ -39,6 +42,7 @@ LEASE_S = 1800.0
 SAME_FIELD_ARCSEC = 20.0
 #: Known answers must last for a grader who sees every object, but for so many standard deviations of chance.
 _SPARE_SIGMA = 4.0
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$"
 State = Literal["running", "paused", "closed"]
 Order = Literal["given", "random", "queue"]
 ORDERS: tuple[Order, ...] = get_args(Order)
@@ -54,7 +58,7 @@ class Plan(Record):
     nothing is handed out. ``seed``: of everything that chance decides; who knows it could tell known answers.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")
+    name: str = Field(pattern=_NAME)
     selection: str
     graders: tuple[str, ...] = ()
     votes: int = Field(3, ge=1, le=100)
@@ -118,6 +122,94 @@ class Vote:
     answer: bool | None
 
 
+class NewCampaign(Record):
+    """What a campaign shall be, as whoever leads it says; see :class:`Plan` and :func:`choose`.
+
+    ``cone``: 'RA DEC RADIUS', a part of the sky. ``names``: of objects, instead of ``top`` or ``sql``. ``order``: none, random
+    where anything must not be told by it. ``seed``: drawn where there is none.
+    """
+
+    name: str = Field(pattern=_NAME)
+    graders: tuple[str, ...] = ()
+    votes: int = Field(3, ge=1, le=100)
+    blind: bool = False
+    rate: float = Field(0.1, ge=0.0, le=0.5)
+    feedback: bool = False
+    until: AwareDatetime | None = None
+    order: Order | None = None
+    seed: int | None = Field(None, ge=0, lt=2**63)
+    top: int | None = Field(None, ge=1)
+    cone: str | None = Field(None, max_length=200)
+    sql: str | None = Field(None, max_length=20_000)
+    names: tuple[str, ...] | None = None
+    control: int = Field(0, ge=0)
+
+
+def begin(
+    store: GradeStore,
+    published: Published,
+    wanted: NewCampaign,
+    known: Sequence[LabelRow] = (),
+    painted: Sequence[Published] = (),
+) -> Campaign:
+    """Choose the objects of a campaign and begin it.
+
+    Parameters
+    ----------
+    store
+        Where it is kept.
+    published
+        The run or survey whose objects are graded.
+    wanted
+        What it shall be.
+    known
+        Known answers that are mixed in: of objects of these runs of ``painted`` mosaics, or, without any, of ``published``.
+    painted
+        Those runs.
+
+    Raises
+    ------
+    UsageError
+        See :func:`choose` and :meth:`Campaigns.create`.
+    """
+    if sum(one is not None for one in (wanted.top, wanted.sql, wanted.names)) > 1:
+        raise UsageError("The best, a query and a list of names: give one of them.")
+    order = wanted.order or ("random" if wanted.blind or wanted.control or known else "given")
+    seed = secrets.randbits(62) if wanted.seed is None else wanted.seed
+    catalogue = published.open_catalogue()
+    chosen = choose(
+        catalogue,
+        top=wanted.top,
+        region=None if wanted.cone is None else parse_cone(wanted.cone),
+        sql=wanted.sql,
+        names=wanted.names,
+        control=wanted.control,
+        order=order,
+        seed=seed,
+        features=features_if_any(published) if order == "queue" else None,
+        graded=store.places().values() if order == "queue" else (),
+    )
+    subjects = [Subject(place) for place in chosen]
+    for one in [run.open_catalogue() for run in painted] or [catalogue]:
+        subjects += matched(known, one, salted=bool(painted))
+    words = {"top": wanted.top, "cone": wanted.cone, "sql": wanted.sql, "control": wanted.control or None}
+    if wanted.names is not None:
+        words["names"] = f"{len(wanted.names):,}"
+    plan = Plan(
+        name=wanted.name,
+        selection=", ".join(f"{word} {value}" for word, value in words.items() if value is not None),
+        graders=tuple(grader_name(one) for one in wanted.graders),
+        votes=wanted.votes,
+        blind=wanted.blind,
+        rate=wanted.rate if known else 0.0,
+        feedback=wanted.feedback,
+        until=wanted.until,
+        order=order,
+        seed=seed,
+    )
+    return Campaigns(store).create(plan, subjects)
+
+
 def choose(
     catalogue: Catalogue,
     *,
@@ -129,6 +221,7 @@ def choose(
     order: Order = "given",
     seed: int = 0,
     features: FeatureTable | None = None,
+    graded: Iterable[Sequence[Place]] = (),
 ) -> list[Place]:
     """The objects that a campaign asks for, in their order, each once.
 
@@ -150,6 +243,8 @@ def choose(
         Of chance.
     features
         Vectors of the run's objects: what differs in them is different too, beside what lies apart in the embedding.
+    graded
+        The rows of each object that has a grade: the queue leaves them out, and what is different differs from them.
 
     Raises
     ------
@@ -178,22 +273,33 @@ def choose(
     if order == "random":
         each = [each[row] for row in rng.permutation(len(each))]
     elif order == "queue":
-        p, x, y = (np.array([float(row.get(name, math.nan)) for _, row in each]) for name in _COLUMNS[6:])
+        done = {place.candidate_id for places in graded for place in places}
+        others = [row for name in sorted(done - {name for name, _ in each}) for row in _rows_of(catalogue, name)]
+        rows = [*(row for _, row in each), *others]
+        p, x, y = (np.array([float(row.get(name, math.nan)) for row in rows]) for name in _COLUMNS[6:])
         spaces = [np.column_stack([x, y]).astype(np.float32)]
         if features is not None:
-            spaces.append(vectors_of(features, [(str(row["tile_id"]), int(row["target_id"])) for _, row in each]))
-        queue = next_objects(p, np.zeros(len(each), dtype=np.bool_), Mix(), len(each), seed, spaces)
+            spaces.append(vectors_of(features, [(str(row["tile_id"]), int(row["target_id"])) for row in rows]))
+        is_graded = np.array([name in done for name, _ in each] + [True] * len(others))
+        queue = next_objects(p, is_graded, Mix(), len(each), seed, spaces)
         each = [each[row] for row in queue.rows]
+        if not each:
+            raise UsageError("All of these objects are graded; choose others, or another order than queue.")
     return [Place(id_, row["name"], float(row["ra"]), float(row["dec"])) for id_, row in each]
 
 
-def _named(catalogue: Catalogue, name: str) -> list[dict[str, object]]:
-    is_id = CandidateId.parse(name) is not None
-    question = Search(candidate_id=name, columns=_COLUMNS) if is_id else Search(name=name, top=1, columns=_COLUMNS)
-    rows: list[dict[str, object]] = search(catalogue, question).to_pylist()
+def _named(catalogue: Catalogue, name: str) -> list[dict[str, Any]]:
+    rows = _rows_of(catalogue, name)
     if not rows:
         raise UsageError(f"{name}: the catalogue has no such object; check the list of names.")
     return rows
+
+
+def _rows_of(catalogue: Catalogue, name: str) -> list[dict[str, Any]]:
+    """The row of an object by its designation or id; none where the catalogue does not have it."""
+    is_id = CandidateId.parse(name) is not None
+    question = Search(candidate_id=name, columns=_COLUMNS) if is_id else Search(name=name, top=1, columns=_COLUMNS)
+    return list(search(catalogue, question).to_pylist())
 
 
 def matched(rows: Sequence[LabelRow], catalogue: Catalogue, *, salted: bool) -> list[Subject]:
