@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from scanner.interval import Interval
 
 CREATE_SECTIONS = {
-    "Which objects": ("top", "cone", "sql", "names", "control", "order", "seed"),
+    "Which objects": ("top", "cone", "sql", "names", "control", "order", "weights", "seed"),
     "Who grades, and how": ("graders", "votes", "blind", "until"),
     "Known answers": ("known", "salt", "rate", "feedback"),
 }
@@ -249,6 +249,13 @@ def campaign() -> None:
 @click.option(
     "--order", type=click.Choice(["given", "random", "queue"]), help="[default: random with --blind or --control, else given]"
 )
+@click.option(
+    "--weights",
+    nargs=4,
+    type=click.FloatRange(0),
+    metavar="P U D R",
+    help="Of --order queue: probable, uncertain, different and random ones  [default: .75 .1 .05 .1]",
+)
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Of chance; keep it from graders [default: drawn].")
 @click.option("--grader", "graders", multiple=True, help="Who may take part; may be repeated [default: whoever may grade].")
 @click.option("--votes", type=click.IntRange(1, 100), default=3, show_default=True, help="Wanted of each object.")
@@ -271,6 +278,7 @@ def create(
     names: Path | None,
     control: int,
     order: Order | None,
+    weights: tuple[float, ...] | None,
     seed: int | None,
     graders: tuple[str, ...],
     votes: int,
@@ -284,6 +292,7 @@ def create(
 ) -> None:
     """Begin the campaign NAME over objects of the run or survey in FOLDER, which 'scanner serve' shows."""
     from scanner.grading.campaign import NewCampaign, begin
+    from scanner.grading.queue import DEFAULT_MIX, REASONS, Mix
     from scanner.grading.store import GradeStore
     from scanner.labels.table import read_labels
     from scanner.survey.published import open_published
@@ -311,9 +320,12 @@ def create(
             sql=sql,
             names=None if names is None else tuple(line.strip() for line in lines if line.strip()),
             control=control,
+            mix=DEFAULT_MIX if weights is None else Mix(**dict(zip(REASONS, weights, strict=True))),
         )
     except ValidationError as error:
-        raise UsageError(f"{name}: {error.errors()[0]['msg']}; choose a name of letters, digits and . _ -.") from None
+        wrong = error.errors()[0]
+        remedy = "choose a name of letters, digits and . _ -" if wrong["loc"] == ("name",) else "give other values"
+        raise UsageError(f"{name}: {wrong['msg']}; {remedy}.") from None
     answers = [] if known is None else read_labels(known).rows
     painted = [open_published(location, storage=storage) for location in salt]
     click.echo(_campaign_lines(begin(GradeStore(file), open_published(folder, storage=storage), wanted, answers, painted)))

@@ -16,7 +16,7 @@ from scanner.evaluation.benchmark import BenchmarkResult
 from scanner.evaluation.results import Evaluation
 from scanner.explain.stage import ExplainJob
 from scanner.grading.agreement import Agreement
-from scanner.grading.campaign import Campaign
+from scanner.grading.campaign import Campaign, NewCampaign
 from scanner.grading.crowd import Crowd
 from scanner.grading.training_set import GradedSetRecord
 from scanner.imaging_surveys import ImagingSurvey
@@ -68,6 +68,7 @@ MODELS: dict[str, type[Record]] = {
     "imported-set": ImportedSetRecord,
     "agreement": Agreement,
     "campaign": Campaign,
+    "new-campaign": NewCampaign,
     "crowd": Crowd,
     "injection": InjectionRecord,
     "adaptation-plan": AdaptationPlan,

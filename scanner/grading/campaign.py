@@ -23,11 +23,12 @@ from pydantic import AwareDatetime, Field
 from scanner.errors import UsageError
 from scanner.grading.crowd import KNOWN_ARCSEC
 from scanner.grading.grade import Entry, NewGrade, Place, Viewer, grader_name
-from scanner.grading.queue import Mix, next_objects
+from scanner.grading.queue import DEFAULT_MIX, Mix, next_objects
 from scanner.grading.similar import FeatureTable, features_if_any, vectors_of
 from scanner.grading.store import GradeStore, add_grade, object_of, reading, writing
 from scanner.labels.table import LabelRow
 from scanner.query.catalogue import Catalogue
+from scanner.query.database import DEFAULT_LIMITS, DatabaseLimits
 from scanner.query.region import Cone, Region
 from scanner.query.region_input import parse_cone
 from scanner.query.search import CANDIDATE_ID_SQL, SEPARATION_COLUMN, CandidateId, Search, search
@@ -126,7 +127,7 @@ class NewCampaign(Record):
     """What a campaign shall be, as whoever leads it says; see :class:`Plan` and :func:`choose`.
 
     ``cone``: 'RA DEC RADIUS', a part of the sky. ``names``: of objects, instead of ``top`` or ``sql``. ``order``: none, random
-    where anything must not be told by it. ``seed``: drawn where there is none.
+    where anything must not be told by it. ``seed``: drawn where there is none. ``mix``: of the order ``queue``.
     """
 
     name: str = Field(pattern=_NAME)
@@ -143,6 +144,7 @@ class NewCampaign(Record):
     sql: str | None = Field(None, max_length=20_000)
     names: tuple[str, ...] | None = None
     control: int = Field(0, ge=0)
+    mix: Mix = DEFAULT_MIX
 
 
 def begin(
@@ -151,6 +153,7 @@ def begin(
     wanted: NewCampaign,
     known: Sequence[LabelRow] = (),
     painted: Sequence[Published] = (),
+    limits: DatabaseLimits = DEFAULT_LIMITS,
 ) -> Campaign:
     """Choose the objects of a campaign and begin it.
 
@@ -166,6 +169,8 @@ def begin(
         Known answers that are mixed in: of objects of these runs of ``painted`` mosaics, or, without any, of ``published``.
     painted
         Those runs.
+    limits
+        What the choice may use.
 
     Raises
     ------
@@ -176,7 +181,7 @@ def begin(
         raise UsageError("The best, a query and a list of names: give one of them.")
     order = wanted.order or ("random" if wanted.blind or wanted.control or known else "given")
     seed = secrets.randbits(62) if wanted.seed is None else wanted.seed
-    catalogue = published.open_catalogue()
+    catalogue = published.open_catalogue(limits=limits)
     chosen = choose(
         catalogue,
         top=wanted.top,
@@ -187,10 +192,11 @@ def begin(
         order=order,
         seed=seed,
         features=features_if_any(published) if order == "queue" else None,
+        mix=wanted.mix,
         graded=store.places().values() if order == "queue" else (),
     )
     subjects = [Subject(place) for place in chosen]
-    for one in [run.open_catalogue() for run in painted] or [catalogue]:
+    for one in [run.open_catalogue(limits=limits) for run in painted] or [catalogue]:
         subjects += matched(known, one, salted=bool(painted))
     words = {"top": wanted.top, "cone": wanted.cone, "sql": wanted.sql, "control": wanted.control or None}
     if wanted.names is not None:
@@ -221,6 +227,7 @@ def choose(
     order: Order = "given",
     seed: int = 0,
     features: FeatureTable | None = None,
+    mix: Mix = DEFAULT_MIX,
     graded: Iterable[Sequence[Place]] = (),
 ) -> list[Place]:
     """The objects that a campaign asks for, in their order, each once.
@@ -243,6 +250,8 @@ def choose(
         Of chance.
     features
         Vectors of the run's objects: what differs in them is different too, beside what lies apart in the embedding.
+    mix
+        Weights of the queue.
     graded
         The rows of each object that has a grade: the queue leaves them out, and what is different differs from them.
 
@@ -281,7 +290,7 @@ def choose(
         if features is not None:
             spaces.append(vectors_of(features, [(str(row["tile_id"]), int(row["target_id"])) for row in rows]))
         is_graded = np.array([name in done for name, _ in each] + [True] * len(others))
-        queue = next_objects(p, is_graded, Mix(), len(each), seed, spaces)
+        queue = next_objects(p, is_graded, mix, len(each), seed, spaces)
         each = [each[row] for row in queue.rows]
         if not each:
             raise UsageError("All of these objects are graded; choose others, or another order than queue.")
@@ -369,9 +378,11 @@ class Campaigns:
         if not asked:
             raise UsageError(f"{plan.name}: no object is asked for; say which.")
         if plan.rate and not plan.blind:
-            raise UsageError(f"{plan.name}: known answers are invisible only where grading is blind; add --blind.")
+            raise UsageError(f"{plan.name}: known answers are invisible only where grading is blind: make it blind (--blind).")
         if plan.rate and plan.order != "random":
-            raise UsageError(f"{plan.name}: by rank, their place would tell known answers apart; give --order random.")
+            raise UsageError(
+                f"{plan.name}: by rank, their place would tell known answers apart: take the random order (--order random)."
+            )
         if plan.rate and len(known) < (needed := known_needed(len(asked), plan.rate)):
             raise UsageError(
                 f"{plan.name}: {len(known):,} known answers do not last for {len(asked):,} objects at a rate of {plan.rate:g}, "

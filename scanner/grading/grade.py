@@ -31,7 +31,7 @@ Tag = Literal["arc", "ring", "quad", "spiral", "merger", "artefact"]
 TAGS: tuple[Tag, ...] = get_args(Tag)
 #: Name of a grader, and of a token's owner.
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,38}[A-Za-z0-9])?")
-#: ``lead``: reads everything, and pauses, resumes and closes campaigns; does not grade.
+#: ``lead``: reads everything, and begins, pauses, resumes and closes campaigns; does not grade.
 Role = Literal["read", "grade", "lead"]
 
 
@@ -42,6 +42,11 @@ class Viewer:
     name: str | None
     role: Role
     is_named_by_token: bool
+
+    @property
+    def leads(self) -> bool:
+        """Whether they lead campaigns: by a token of that role, or at the service's own machine, where there are none."""
+        return self.role == "lead" or (self.role == "grade" and not self.is_named_by_token)
 
 
 @dataclass(frozen=True)

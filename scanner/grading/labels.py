@@ -34,6 +34,8 @@ LABEL_COLUMNS: tuple[Column, ...] = (
     Column("graded", "string", "", "Time of the last grade, UTC", "time;meta.curation"),
     Column("other_ids", "string", "", "Further rows that were graded as this object", "meta.id"),
 )
+#: Fewest lenses, and others, that ``scanner train from-grades`` fits to, and fewest that judge what came of it.
+FEWEST, FEWEST_JUDGES = 20, 10
 LABEL_SCHEMA: pa.Schema = pa.schema([one.field() for one in LABEL_COLUMNS])
 
 

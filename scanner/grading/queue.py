@@ -47,6 +47,9 @@ class Mix(Record):
         return tuple(getattr(self, reason) for reason in REASONS)
 
 
+DEFAULT_MIX = Mix()
+
+
 @dataclass(frozen=True)
 class Queue:
     """``rows`` (K,) of the objects in the order in which to show them; ``reasons`` (K,): indices into :data:`REASONS`."""

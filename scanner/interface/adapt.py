@@ -248,6 +248,7 @@ def learn(
     from scanner.ensemble import bundles
     from scanner.ensemble.bundle import write_bundle
     from scanner.evaluation.promotion import judge
+    from scanner.grading.labels import FEWEST, FEWEST_JUDGES
     from scanner.grading.store import GradeStore
     from scanner.grading.training_set import graded_rows, label_weights, write_training_set
     from scanner.interface.bundle import evaluate
@@ -277,7 +278,7 @@ def learn(
         write_training_set({row.object: labels[row.object] for row in chosen}, chosen, least_graders, out / part)
         sets.append(LabelledSet(out / part))
     graded, held_out = sets
-    from_grades.usable(held_out, fewest=from_grades.FEWEST_JUDGES)
+    from_grades.usable(held_out, fewest=FEWEST_JUDGES)
     if all_layers:
         adapted = adapt(
             record.tile_list,
@@ -294,7 +295,7 @@ def learn(
         return Learned(adapted, verdict, n_lenses, len(graded) - n_lenses, MEMBERS)
     before = bundles.load(record.config.scoring.bundle, storage)
     with sigterm_interrupts(), bar("learning", shown=progress, unit="objects") as move:
-        seen = from_grades.usable(graded, fewest=from_grades.FEWEST)
+        seen = from_grades.usable(graded, fewest=FEWEST)
         features = from_grades.features_of(before, graded, np.flatnonzero(seen), move)
         is_lens, weight = graded.truth.is_lens[seen], from_grades.weights_of(graded)[seen]
         named = name or f"{before.manifest.name}-graded"

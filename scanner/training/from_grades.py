@@ -31,8 +31,6 @@ from scanner.training.features import Features, FeatureSession, heads
 RIDGES = (np.inf, 1e4, 1e3, 1e2, 1e1)
 #: Parts of cross-validation; fields that lie together are in one part.
 FOLDS = 5
-#: Fewest lenses and others to fit to, and fewest that judge.
-FEWEST, FEWEST_JUDGES = 20, 10
 #: A band with more bad pixels than this says nothing of the object: it is not fitted to.
 MOST_BAD = 0.25
 _BATCH = 64

@@ -18,6 +18,7 @@ from scanner.grading import store as database
 from scanner.grading.campaign import LEASE_S, Campaigns, Plan, Subject, choose, known_needed, matched
 from scanner.grading.crowd import crowd
 from scanner.grading.grade import NewGrade, Place, Viewer
+from scanner.grading.queue import Mix
 from scanner.grading.store import GradeStore
 from scanner.labels.table import LabelRow
 from scanner.query.catalogue import Catalogue
@@ -145,8 +146,8 @@ def test_a_campaign_is_paused_resumed_closed_and_over(campaigns, clock):
 def test_what_is_refused(campaigns):
     for changes, sentence in (
         ({}, "no object is asked for"),
-        ({"rate": 0.1}, "add --blind"),
-        ({"rate": 0.1, "blind": True}, "give --order random"),
+        ({"rate": 0.1}, "make it blind"),
+        ({"rate": 0.1, "blind": True}, "take the random order"),
         ({"rate": 0.1, "blind": True, "order": "random"}, "0 known answers do not last for 20 objects"),
     ):
         with pytest.raises(UsageError, match=sentence):
@@ -273,6 +274,13 @@ def test_objects_are_chosen_by_rank_region_query_name_chance_and_queue(catalogue
     assert by_chance == choose(opened, top=5, control=20, order="random", seed=1)
     assert by_chance != choose(opened, top=5, control=20, order="random", seed=2)
     assert {one.candidate_id for one in choose(opened, top=50, order="queue")} == set(named(rows[:50]))
+    # What is graded is not asked for again.
+    graded = [[Place(name, "", 0.0, 0.0)] for name in named(rows[:20])]
+    assert {one.candidate_id for one in choose(opened, top=50, order="queue", graded=graded)} == set(named(rows[20:50]))
+    with pytest.raises(UsageError, match="All of these objects are graded"):
+        choose(opened, top=20, order="queue", graded=graded)
+    weights = Mix(probable=1.0, uncertain=0.0, different=0.0, random=0.0)
+    assert [one.candidate_id for one in choose(opened, top=9, order="queue", mix=weights)] == named(rows[:9])
     for wrong, sentence in (
         ({}, "No object was chosen"),
         ({"names": ["EUCL J000000.00+000000.0"]}, "no such object"),

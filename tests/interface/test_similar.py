@@ -17,13 +17,24 @@ from scanner.interface.similar import features, similar
 from scanner.storage import open_store
 from scanner.survey.folder.ledger import RunFolder
 from scanner.survey.published import open_published
+from scanner.training.features import FeatureSession
 
 
 @pytest.fixture(scope="module")
 def run(finished_run, tmp_path_factory):
     """A copy of a finished run whose cutouts have features."""
     copy = shutil.copytree(finished_run, tmp_path_factory.mktemp("similar") / "run")
-    features(copy, progress=False)
+    computed = []
+
+    def counted(session, batch):
+        computed.append(len(batch))
+        return compute(session, batch)
+
+    compute = FeatureSession.__call__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FeatureSession, "__call__", counted)
+        # Those that the axes are taken from, too, are computed once.
+        assert features(copy, progress=False) == sum(computed)
     return copy
 
 

@@ -11,7 +11,7 @@ from drawn_lens import COMPANIONS, CROWD, DEFLECTOR, LENS, SOURCE, drawn
 
 from scanner.modelling import candidate, scene_fit
 from scanner.modelling.candidate import lens_probability, model_cutout, position_angle_deg, verdict
-from scanner.modelling.deflector_light import fit_deflector
+from scanner.modelling.deflector_light import fit_deflector, without_deflector
 from scanner.modelling.hand_over import lenstronomy_arguments, pyautolens_arguments
 from scanner.modelling.lens_model import LensModel, table_of
 from scanner.modelling.observation import observe
@@ -53,6 +53,23 @@ def test_the_deflector_is_found_and_taken_off(problem):
     assert deflector.light[0][near].sum() == pytest.approx(problem.data.images[0][near].sum(), rel=0.03)
     # Half of the flux of the arcs, which are far out, would be a twentieth of the deflector's.
     assert deflector.light[0].sum() == pytest.approx(DEFLECTOR.flux[0], rel=0.05)
+
+
+def test_a_picture_without_the_deflector_shows_the_arcs_as_if_it_were_not_there(lens_cutout):
+    without, alone = without_deflector(lens_cutout), drawn([SOURCE])
+    rows, columns = np.indices(lens_cutout.vis[0].shape)
+    radius = np.hypot(columns - 99.5, rows - 99.5) * 0.1
+    core, arcs, beyond = radius < 0.4, (radius > 0.6) & (radius < 2.0), radius > 6.5
+
+    def flux(cutout, where):
+        return float((cutout.vis[0] - cutout.sky[0, 0])[where].sum())
+
+    assert abs(flux(without, core)) < 0.02 * flux(lens_cutout, core)
+    assert flux(without, arcs) == pytest.approx(flux(alone, arcs), rel=0.07)
+    np.testing.assert_array_equal(without.vis[0][beyond], lens_cutout.vis[0][beyond])
+    # Where VIS is masked, nothing is fitted.
+    masked = replace(lens_cutout, vis=np.full_like(lens_cutout.vis, np.nan))
+    assert without_deflector(masked) is masked
 
 
 def test_slopes_are_those_of_finite_differences(problem, truth):

@@ -12,12 +12,13 @@ from scanner.ensemble import bundles
 from scanner.ensemble.bundle import CARD_FILE, write_bundle
 from scanner.ensemble.calibration import Calibration, sigmoid
 from scanner.errors import ContentError, OutputError, UsageError
+from scanner.grading import labels as label_table
 from scanner.grading.grade import Place
 from scanner.grading.store import GradeStore
 from scanner.interface.adapt import learn
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS
-from scanner.training import adaptation, from_grades
+from scanner.training import adaptation
 from scanner.training.from_grades import features_of, fit_last_layers, learned, refit_calibration, usable
 
 
@@ -94,8 +95,8 @@ def test_what_cannot_learn_is_refused(rings, tmp_path):
 
 def test_grades_of_a_run_make_a_bundle_that_is_judged_by_others(finished_run, tmp_path, monkeypatch):
     for module, name, value in (
-        (from_grades, "FEWEST", 1),
-        (from_grades, "FEWEST_JUDGES", 1),
+        (label_table, "FEWEST", 1),
+        (label_table, "FEWEST_JUDGES", 1),
         (adaptation, "FEWEST_CELLS", 5),
     ):
         monkeypatch.setattr(module, name, value)

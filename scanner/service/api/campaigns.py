@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
-from scanner.errors import UsageError
-from scanner.grading.campaign import Campaign, GraderProgress, Handout, State
+from scanner.config import StorageConfig
+from scanner.errors import ScannerError, UsageError
+from scanner.grading.campaign import Campaign, GraderProgress, Handout, NewCampaign, State, begin
 from scanner.grading.grade import Grade, NewGrade, Viewer
+from scanner.grading.store import GradeStore
+from scanner.labels.table import LabelRow
+from scanner.query.database import DatabaseLimits
 from scanner.records import Record
 from scanner.service.api.grades import name_of
 from scanner.service.context import Context
-from scanner.service.errors import NotAllowedError, NotFoundError, Result, of_grades
+from scanner.service.errors import BadRequestError, NotAllowedError, NotFoundError, Result, of_grades
 from scanner.service.routing import ERRORS, CampaignName, HandoutId
 from scanner.service.security.viewer import grader, viewer
 
@@ -52,9 +58,23 @@ class CampaignView(Record):
 
 
 class CampaignList(Record):
-    """All campaigns, the youngest first."""
+    """All campaigns, the youngest first; ``may_begin``: whether whoever asks may begin another."""
 
     campaigns: tuple[CampaignView, ...]
+    may_begin: bool
+    has_painted: bool = Field(description="Whether there are painted runs to mix in; false to others.")
+
+
+class WantedCampaign(NewCampaign):
+    """A campaign over objects of a ``collection``.
+
+    ``known``: known answers as CSV with RA, Dec and label, to be mixed in at ``rate``; ``painted``: they are of the painted
+    runs that the service was given, not of the collection.
+    """
+
+    collection: str = Field(max_length=200)
+    known: str | None = Field(None, max_length=200_000)
+    painted: bool = False
 
 
 class NewState(Record):
@@ -123,7 +143,32 @@ def router(context: Context) -> APIRouter:
     async def listed(who: Annotated[Viewer, Depends(viewer)]) -> CampaignList:
         found = await run(campaigns.all)
         views = (_view(one, who) for one in found)
-        return CampaignList(campaigns=tuple(one for one in views if one.takes_part or who.role != "grade"))
+        return CampaignList(
+            campaigns=tuple(one for one in views if one.takes_part or who.role != "grade"),
+            may_begin=who.leads,
+            has_painted=who.leads and context.salt is not None,
+        )
+
+    @routes.post("", status_code=201, summary="Begin a campaign")
+    async def create(who: Annotated[Viewer, Depends(viewer)], wanted: WantedCampaign) -> CampaignView:
+        if not who.leads:
+            raise NotAllowedError("Only tokens of the role 'lead' begin campaigns.")
+        if wanted.painted and (context.salt is None or not wanted.known):
+            raise BadRequestError("Painted runs are mixed in where the service has them (--salt) and known answers are given.")
+        published = context.collections.get(wanted.collection).published
+        painted = [one.published.location for one in context.salt] if wanted.painted and context.salt is not None else []
+        limits = DatabaseLimits(context.config.limits.memory_mb_each, context.config.limits.threads)
+        found = await run(
+            context.processes.call,
+            _begun,
+            context.grades.path,
+            published.location,
+            painted,
+            context.config.storage,
+            limits,
+            wanted,
+        )
+        return _view(found, who)
 
     @routes.get("/{name}", summary="One campaign")
     async def campaign(name: CampaignName, who: Annotated[Viewer, Depends(viewer)]) -> CampaignView:
@@ -131,7 +176,7 @@ def router(context: Context) -> APIRouter:
 
     @routes.put("/{name}/state", summary="Pause, resume or close a campaign")
     async def set_state(name: CampaignName, who: Annotated[Viewer, Depends(viewer)], wanted: NewState) -> CampaignView:
-        if not _leads(who):
+        if not who.leads:
             raise NotAllowedError("Only tokens of the role 'lead' pause, resume and close campaigns.")
         return _view(await run(campaigns.set_state, name, wanted.state), who)
 
@@ -160,8 +205,24 @@ def router(context: Context) -> APIRouter:
     return routes
 
 
-def _leads(who: Viewer) -> bool:
-    return who.role == "lead" or (who.role == "grade" and not who.is_named_by_token)
+def _begun(
+    grades: Path, location: str, painted: Sequence[str], storage: StorageConfig, limits: DatabaseLimits, wanted: WantedCampaign
+) -> Campaign:
+    """Begin a campaign, in a process of its own: what it asks a catalogue may take more than there is."""
+    from scanner.labels.table import read_labels
+    from scanner.survey.published import open_published
+
+    known: list[LabelRow] = []
+    if wanted.known:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "known.csv"
+            file.write_text(wanted.known, encoding="utf-8")
+            try:
+                known = read_labels(file).rows
+            except ScannerError as error:
+                raise UsageError(str(error).replace(str(file), "The known answers")) from None
+    runs = [open_published(one, storage=storage) for one in painted]
+    return begin(GradeStore(grades), open_published(location, storage=storage), wanted, known, runs, limits)
 
 
 def _mine(one: Campaign, name: str | None) -> int:
@@ -182,7 +243,7 @@ def _view(one: Campaign, who: Viewer) -> CampaignView:
         feedback=plan.feedback,
         votes=plan.votes,
         takes_part=takes_part,
-        leads=_leads(who),
+        leads=who.leads,
         n_mine=_mine(one, who.name),
         selection=None if is_secret else plan.selection,
         **shown,

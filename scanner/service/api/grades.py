@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from shlex import quote
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -10,7 +12,7 @@ from pydantic import Field
 
 from scanner.grading.agreement import Agreement, agreement
 from scanner.grading.grade import Entry, Grade, NewGrade, Place, Tag, Viewer, grader_name
-from scanner.grading.labels import LABEL_FORMATS, LabelFormat, label_bytes, label_table
+from scanner.grading.labels import FEWEST, FEWEST_JUDGES, LABEL_FORMATS, LabelFormat, label_bytes, label_rows, label_table
 from scanner.query.formats import FILE_FORMATS
 from scanner.records import Record
 from scanner.service.api.listing import MOST_GRADED, ListQuery, by_grader, following
@@ -19,6 +21,7 @@ from scanner.service.context import Context
 from scanner.service.errors import BadRequestError, NotAllowedError, Result, of_grades
 from scanner.service.routing import ERRORS, RunId, TargetId, TileId
 from scanner.service.security.viewer import NAME_COOKIE, grader, viewer
+from scanner.storage import absolute
 
 #: How long a browser remembers the name that somebody grades under, in seconds.
 COOKIE_S = 365 * 24 * 3600
@@ -62,6 +65,19 @@ class NextQuery(ListQuery):
 
     collection: str | None = Field(None, description="Its name; the default one if left out.")
     after: str | None = Field(None, max_length=600, description="Id of the object to start behind.")
+
+
+class Learning(Record):
+    """What a bundle may learn from: graded objects with a clear label, and the commands that do it, for each run.
+
+    ``fewest``: lenses, and others, that it takes, a fifth of which judge.
+    """
+
+    n_lenses: int
+    n_others: int
+    n_unclear: int
+    fewest: int
+    commands: tuple[str, ...]
 
 
 class NextCandidate(Record):
@@ -151,6 +167,25 @@ def router(context: Context) -> APIRouter:
     @routes.get("/agreement", summary="How far the graders agree: kappas with intervals, tables of every two")
     async def agreeing(who: Annotated[Viewer, Depends(viewer)]) -> Agreement:
         return await run(lambda: agreement(blindness.standing(who)))
+
+    @routes.get("/learning", summary="Whether there are grades enough to learn from, and how")
+    async def learning(who: Annotated[Viewer, Depends(viewer)]) -> Learning:
+        if not who.leads or blindness.holds_for(who):
+            raise NotAllowedError("Only tokens of the role 'lead' see what there is to learn from.")
+
+        def counted() -> Learning:
+            labels = Counter(row["label"] for row in label_rows(store.standing(), store.places()).values())
+            runs = [absolute(one.published.location) for one in context.collections if one.published.version is None]
+            grades = quote(str(store.path.resolve()))
+            return Learning(
+                n_lenses=labels["lens"],
+                n_others=labels["other"],
+                n_unclear=labels["unclear"],
+                fewest=max(FEWEST + FEWEST_JUDGES, 5 * FEWEST_JUDGES),
+                commands=tuple(f"scanner train from-grades {quote(run)} --grades {grades} --out learned" for run in runs),
+            )
+
+        return await run(counted)
 
     @routes.get(
         "/export",

@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from scanner.catalogue.columns import FLAG_WORDS, MEMBER_COLUMNS, further_column, further_of
 from scanner.errors import ScannerError, UsageError
 from scanner.grading.grade import MEANINGS, TAGS
+from scanner.grading.queue import DEFAULT_MIX, REASONS
 from scanner.grading.similar import has_features
 from scanner.modelling.lens_model import Verdict
 from scanner.query.search import CandidateId
@@ -139,7 +140,9 @@ def router(context: Context) -> APIRouter:
 
     @routes.api_route("/campaigns", methods=READ)
     async def campaigns(request: Request) -> Response:
-        return page(request, "campaigns")
+        collections = context.collections if viewer(request).leads else ()
+        mix = tuple(zip(REASONS, DEFAULT_MIX.weights, strict=True))
+        return page(request, "campaigns", collections=[(one.slug, one.title) for one in collections], mix=mix)
 
     @routes.api_route("/campaigns/{name}", methods=READ)
     async def campaign(request: Request, name: str) -> Response:

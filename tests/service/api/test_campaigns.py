@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from scipy.stats import mannwhitneyu
 
+from scanner.cli.main import scanner
 from scanner.grading.campaign import Campaigns, Plan, Subject
 from scanner.grading.grade import Place
 from scanner.service.security.tokens import new_token
@@ -45,7 +47,7 @@ def begin(server, subjects, **changes):
 def test_objects_are_handed_out_and_voted_on(served, places):
     server, who = served
     begin(server, [Subject(one) for one in places[:10]], votes=2, graders=("Ann",))
-    assert server.get(API, headers=who["Bob"]).json() == {"campaigns": []}
+    assert server.get(API, headers=who["Bob"]).json() == {"campaigns": [], "may_begin": False, "has_painted": False}
     refused = server.client.post(f"{API}/first/next", headers=who["Bob"])
     assert (refused.status_code, "Bob does not take part" in refused.text) == (400, True)
     assert server.client.post(f"{API}/first/next", headers=who["Eve"]).status_code == 403
@@ -92,6 +94,72 @@ def test_who_leads_pauses_resumes_and_closes(served, places):
     )
 
 
+def test_who_leads_begins_one_as_the_command_line_does(served, places):
+    server, who = served
+    slug = server.context.collections.default.slug
+    wanted = {"name": "second", "collection": slug, "top": 5, "control": 2, "votes": 2, "graders": ["Ann"], "seed": 3}
+    for name in ("Ann", "Eve"):
+        assert server.client.post(API, json=wanted, headers=who[name]).status_code == 403
+        assert server.get(API, headers=who[name]).json()["may_begin"] is False
+    made = server.client.post(API, json=wanted | {"order": "given"}, headers=who["Lea"])
+    assert (made.status_code, made.json()["selection"]) == (201, "top 5, control 2")
+    location = server.context.collections.default.published.location
+    command = [
+        "grades",
+        "campaign",
+        "create",
+        "third",
+        location,
+        "--top",
+        "5",
+        "--control",
+        "2",
+        "--votes",
+        "2",
+        "--order",
+        "given",
+    ]
+    command += ["--grader", "Ann", "--seed", "3", "--grades", str(server.context.grades.path)]
+    assert CliRunner().invoke(scanner, command).exit_code == 0
+    second, third = (server.context.campaigns.get(name) for name in ("second", "third"))
+    assert second.plan == third.plan.model_copy(update={"name": "second"})
+    handed = [server.context.campaigns.hand_out(name, "Ann", 7) for name in ("second", "third")]
+    assert [one.subject.place for one in handed[0]] == [one.subject.place for one in handed[1]]
+    assert [one.subject.place for one in handed[0]][:5] == places[:5]
+    # Known answers come as a table, and are looked for in the painted runs.
+    rows = [f"{one.ra:.7f},{one.dec:.7f},{'lens' if number % 2 else 'other'}" for number, one in enumerate(places[10:])]
+    salted = wanted | {"name": "salted", "control": 0, "top": 2, "blind": True, "rate": 0.05, "painted": True}
+    known = "\n".join(["ra,dec,label", *rows])
+    answer = server.client.post(API, json=salted | {"known": known}, headers=who["Lea"])
+    assert (answer.status_code, answer.json()["n_known"] > 0) == (201, True), answer.text
+    assert server.context.campaigns.salted_ids() <= {one.candidate_id for one in places[10:]}
+    for wrong, said in (
+        ({"name": "second"}, "there is a campaign of this name"),
+        ({"name": "x", "sql": "SELECT 1"}, "give one of them"),
+        ({"name": "x", "top": None, "sql": "COPY objects TO '/tmp/x'"}, "SELECT"),
+        ({"name": "x", "top": None, "cone": "here", "control": 0}, "RA"),
+        ({"name": "x", "known": "nothing"}, "The known answers"),
+        ({"name": "x", "painted": True}, "known answers are given"),
+        ({"name": "a/b"}, "name"),
+        ({"name": "x", "mix": {"probable": 0, "uncertain": 0, "different": 0, "random": 0}}, "above 0"),
+    ):
+        refused = server.client.post(API, json=wanted | wrong, headers=who["Lea"])
+        assert (refused.status_code, said in refused.json()["error"]["message"]) == (400, True), (wrong, refused.text)
+
+
+def test_who_leads_sees_whether_grades_suffice_to_learn_from(served, places):
+    server, who = served
+    for number, place in enumerate(places[:3]):
+        server.context.grades.give(place, "Ann", "AXC"[number])
+    assert server.get("/api/v1/grades/learning", headers=who["Ann"]).status_code == 403
+    said = server.get("/api/v1/grades/learning", headers=who["Lea"]).json()
+    assert (said["n_lenses"], said["n_others"], said["n_unclear"], said["fewest"]) == (1, 1, 1, 50)
+    location = server.context.collections.default.published.location
+    assert said["commands"] == [
+        f"scanner train from-grades {location} --grades {server.context.grades.path.resolve()} --out learned"
+    ]
+
+
 def test_a_blind_campaign_closes_everything_else_to_its_graders(served, places):
     server, who = served
     slug = server.context.collections.default.slug
@@ -136,10 +204,12 @@ def test_nothing_that_is_sent_tells_known_answers_apart(served, places, monkeypa
                     assert one["candidate"] is None
                     picture = server.get(f"/cutout/{name}/{one['id']}?band=colour", headers=who["Ann"])
                     assert picture.status_code == 200
+                    arcs = server.get(f"/cutout/{name}/{one['id']}?band=VIS&deflector=0", headers=who["Ann"])
+                    assert arcs.status_code == 200
                     vote = server.client.post(f"{API}/{name}/votes/{one['id']}", json={"grade": "A"}, headers=who["Ann"])
-                    seen += [picture, vote]
+                    seen += [picture, arcs, vote]
                     answers.append({name: value for name, value in vote.json().items() if name != "n_mine"})
-                    lengths.append(len(picture.content))
+                    lengths.append((len(picture.content), len(arcs.content)))
                     place.append(len(order) - begun)
                     order.append(one["id"])
                     truth[one["id"]] = server.context.campaigns.handout(name, "Ann", one["id"]).subject
@@ -158,7 +228,7 @@ def test_nothing_that_is_sent_tells_known_answers_apart(served, places, monkeypa
     assert len({tuple(answer.headers) for answer in seen if "image" in answer.headers["content-type"]}) == 1
     # Neither how long an answer is, nor its place in the order, nor any digit of its name, knows better than chance.
     digits = np.array([[int(digit, 16) for digit in one] for one in order])
-    features = [np.array(lengths), np.array(place), *digits.T, digits.sum(axis=1)]
+    features = [*np.array(lengths).T, np.array(place), *digits.T, digits.sum(axis=1)]
     p = [mannwhitneyu(one[is_known], one[~is_known]).pvalue for one in features]
     assert min(p) > 0.01 / len(features)
     # Counts that a vote on a known answer would not move are kept from graders, and shown to who leads.

@@ -167,6 +167,39 @@ def test_a_picture_is_enlarged_and_moved(served, page, places):
     expect(picture).to_have_attribute("alt", "Colour composite of the object")
     page.keyboard.press("v")
     expect(page.locator("#stretch [name=stretch]")).to_have_value("log")
+    page.keyboard.press("s")
+    expect(page.locator("figure.loading")).to_have_count(0)
+    assert "deflector=0" in page.locator("#pictures .band-vis img").get_attribute("src")
+
+
+def test_who_leads_begins_one(served, page, places):
+    opened(page, served, at="/campaigns")
+    expect(page.locator("#learning-numbers")).to_contain_text("Learning takes 50 more lenses and 50 more others")
+    page.locator("#new summary").click()
+    form = page.locator("#new form")
+    form.get_by_label("Name", exact=True).fill("made here")
+    assert not form.locator("[name=name]").evaluate("(field) => field.checkValidity()")
+    form.get_by_label("Name", exact=True).fill("made-here")
+    form.get_by_label("How many").fill("6")
+    form.get_by_label("Votes for each").fill("2")
+    assert form.get_by_label("probable", exact=True).is_hidden()
+    form.get_by_label("Order").select_option("queue")
+    for reason, weight in zip(("probable", "uncertain", "different", "random"), "1000", strict=True):
+        form.get_by_label(reason, exact=True).fill(weight)
+    form.get_by_role("button", name="Begin").click()
+    expect(page.locator("#list h2")).to_have_text("made-here running")
+    found = served.context.campaigns.get("made-here")
+    assert (found.plan.selection, found.plan.votes, found.plan.order, found.n_objects) == ("top 6", 2, "queue", 6)
+    assert [one.subject.place for one in served.context.campaigns.hand_out("made-here", "Ann", 6)] == places[:6]
+    # Once more: what is wrong is said, and the form stays as it is.
+    page.locator("#new summary").click()
+    form.get_by_label("Name", exact=True).fill("made-here")
+    form.get_by_label("Objects").select_option("cone")
+    assert form.get_by_label("How many").is_hidden()
+    form.get_by_label("Part of the sky").fill("1 2 3")
+    form.get_by_role("button", name="Begin").click()
+    expect(page.locator("#refused")).to_contain_text("No object was chosen")
+    assert form.get_by_label("Part of the sky").input_value() == "1 2 3"
 
 
 def test_who_leads_pauses_and_closes(served, page, places):

@@ -113,6 +113,19 @@ def test_keys_step_through_the_ranking_and_enlarge(page, address, listed_ids, be
     assert page.locator("h1").inner_text() == best[1]["name"]
 
 
+def test_arcs_without_the_galaxy_in_the_middle(page, address, listed_ids):
+    opened(page, address, listed_ids[0])
+    before = {band: drawn(page, band) for band in ("VIS", "colour")}
+    drawn_after(page, lambda: page.keyboard.press("s"))
+    assert not page.locator("#stretch [name=deflector]").is_checked()
+    for band, whole in before.items():
+        without = drawn(page, band)
+        assert without.shape == whole.shape
+        assert without[40:60, 40:60].mean() < 0.8 * whole[40:60, 40:60].mean()
+    drawn_after(page, lambda: page.keyboard.press("0"))
+    np.testing.assert_array_equal(drawn(page, "VIS"), before["VIS"])
+
+
 def test_neighbours_in_the_map_are_the_nearest(page, address, listed_ids, best):
     opened(page, address, listed_ids[0])
     place = np.array([[row["tsne_x"], row["tsne_y"]] for row in best], dtype=float)

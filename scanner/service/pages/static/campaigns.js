@@ -37,14 +37,66 @@ const panel = (one) => h("section", { class: "panel" },
     one.leads && one.state === "paused" ? change(one, "running", "Resume") : null,
     one.leads && one.state !== "closed" ? change(one, "closed", "Close", `Close ${one.name} for good?`) : null));
 
+const form = find("#new form");
+/** Show what belongs to the kind of objects that is chosen. */
+const suit = () => {
+  const chosen = [form.elements.which.value, form.elements.order.value];
+  for (const part of form.querySelectorAll("[data-of]:not([data-of=painted])")) part.hidden = !part.dataset.of.split(" ").some((one) => chosen.includes(one));
+};
+for (const name of ["which", "order"]) form.elements[name].addEventListener("change", suit);
+suit();
+
+/** The campaign that the form says. */
+const wanted = async () => {
+  const { which, ...fields } = form.elements;
+  const text = (name) => fields[name].value.trim();
+  const list = (name, separator) => text(name).split(separator).map((one) => one.trim()).filter(Boolean);
+  const known = fields.known.files[0];
+  return {
+    name: text("name"), collection: fields.collection.value, control: Number(fields.control.value), order: fields.order.value || null,
+    top: which.value === "top" ? Number(fields.top.value) : null,
+    cone: ["top", "cone"].includes(which.value) && text("cone") ? text("cone") : null,
+    sql: which.value === "sql" ? text("sql") : null, names: which.value === "names" ? list("names", "\n") : null,
+    votes: Number(fields.votes.value), graders: list("graders", ","), until: fields.until.value ? `${fields.until.value}:00Z` : null,
+    blind: fields.blind.checked, rate: Number(fields.rate.value), known: known ? await known.text() : null,
+    mix: Object.fromEntries(["probable", "uncertain", "different", "random"].map((reason) => [reason, Number(fields[reason].value)])),
+    painted: fields.painted.checked, feedback: fields.feedback.checked,
+  };
+};
+form.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const button = find("button", form), refused = find("#refused");
+  button.disabled = true;
+  refused.textContent = "";
+  try {
+    await send("POST", "campaigns", await wanted());
+    form.reset();
+    suit();
+    find("#new").open = false;
+    await show();
+  } catch (error) { refused.textContent = error.message; }
+  button.disabled = false;
+});
+
+const showLearning = async () => {
+  const { n_lenses, n_others, n_unclear, fewest, commands } = await get("grades/learning");
+  const lacks = [[n_lenses, "lens", "lenses"], [n_others, "other", "others"]].map(([n, one, more]) => [fewest - n, one, more]).filter(([n]) => n > 0).map(([n, one, more]) => `${whole(n)} more ${n === 1 ? one : more}`);
+  find("#learning-numbers").textContent = `${plural(n_lenses + n_others, "graded object")} with a clear label: ${whole(n_lenses)} lenses, ${whole(n_others)} others (${whole(n_unclear)} unclear). ${lacks.length ? `Learning takes ${lacks.join(" and ")}.` : "They suffice to learn from:"}`;
+  find("#learning-commands").replaceChildren(...(lacks.length ? [] : commands.map((line) => h("p", { class: "row" }, h("code", {}, line), h("button", { type: "button", class: "copy", "data-copy": line }, "Copy")))));
+  find("#learning").hidden = commands.length === 0;
+};
+
 const show = async () => {
-  const { campaigns } = await get("campaigns");
+  const { campaigns, may_begin, has_painted } = await get("campaigns");
   host.replaceChildren(...campaigns.map(panel));
-  find("#summary").textContent = campaigns.length ? `${plural(campaigns.length, "campaign")}.` : "There is none; ‘scanner grades campaign create’ begins one.";
+  find("#summary").textContent = campaigns.length ? `${plural(campaigns.length, "campaign")}.` : `There is none${may_begin ? "" : "; who leads begins one"}.`;
+  find("#new").hidden = !may_begin;
+  find("[data-of=painted]").hidden = !has_painted;
+  return may_begin;
 };
 
 try {
-  await show();
+  if (await show()) await showLearning().catch(() => { /* blind graders do not see it */ });
 } catch (error) {
   host.replaceChildren(problem(error, () => location.reload()));
 }

@@ -9,7 +9,7 @@ const body = find("#moved tbody");
 const order = find("#order");
 let next = 0;
 
-const rank = (value) => (value ? whole(value) : "not among the best");
+const rank = (value) => (value ? whole(value) : "not among them");
 const CANDIDATE = { truetrue: "as before", falsetrue: "now", truefalse: "no longer", falsefalse: "" };
 
 const row = (item) => {
