@@ -11,6 +11,7 @@ from scanner.config import StorageConfig
 from scanner.errors import ContentError, InputMissingError
 from scanner.grading import similar as kept
 from scanner.grading.campaign import choose
+from scanner.grading.queue import Mix
 from scanner.grading.similar import FeatureTable, read_features
 from scanner.interface.opened import Run
 from scanner.interface.similar import features, similar
@@ -97,7 +98,8 @@ def test_a_campaign_shows_what_differs_in_features(run):
     catalogue = Run(str(run)).catalogue
     features = kept.features_if_any(open_published(str(run)))
     n = len(Run(str(run)).query(arrow=True, columns=["rank"]))
-    with_, without = (choose(catalogue, top=n, order="queue", seed=1, features=one) for one in (features, None))
+    mix = Mix(probable=0.5, different=0.5)
+    with_, without = (choose(catalogue, top=n, order="queue", seed=1, features=one, mix=mix) for one in (features, None))
     assert {place.candidate_id for place in with_} == {place.candidate_id for place in without}
     assert [place.candidate_id for place in with_] != [place.candidate_id for place in without]
     assert np.isnan(kept.vectors_of(features, [("nowhere", 1)])).all()

@@ -34,15 +34,16 @@ NAMELESS = """() => [
   ...document.querySelectorAll('button, a[href], input, select, textarea, img, [role=img]'),
 ].filter((element) => {
   if (!element.checkVisibility() || element.type === 'hidden') return false;
-  const named = element.getAttribute('aria-label') || element.getAttribute('aria-labelledby') || element.hasAttribute('alt');
+  const named = element.querySelector('img[alt]:not([alt=""])') || element.getAttribute('aria-label') || element.getAttribute('aria-labelledby') || element.hasAttribute('alt');
   return !(named || element.labels?.length || element.textContent.trim());
 }).map((element) => element.outerHTML)"""
 
 
 @pytest.fixture(name="addresses", scope="module")
-def addresses_fixture(server, listed_ids):
+def addresses_fixture(server, modelled_server, listed_ids):
     (collection,) = server.context.collections
     here = f"{server.url}/c/{collection.slug}"
+    modelled = f"{modelled_server.url}/c/{modelled_server.context.collections.default.slug}"
     row = collection.find(listed_ids[0]).to_pylist()[0]
     asked = [Subject(Place(listed_ids[0], row["name"], row["ra"], row["dec"]))]
     server.context.campaigns.create(Plan(name="looks", selection="the best", seed=1), asked)
@@ -50,6 +51,8 @@ def addresses_fixture(server, listed_ids):
         "start": f"{server.url}/",
         "gallery": f"{here}/candidates",
         "candidate": f"{here}/candidates/{listed_ids[0]}",
+        "modelled": f"{modelled}/candidates/{listed_ids[0]}",
+        "moved": f"{modelled}/moved",
         "tiles": f"{here}/tiles",
         "login": f"{server.url}/login",
         "campaigns": f"{server.url}/campaigns",
@@ -68,7 +71,9 @@ def contrast(one, other):
     return (light + 0.05) / (dark + 0.05)
 
 
-@pytest.mark.parametrize("name", ["start", "gallery", "candidate", "tiles", "login", "missing", "campaigns", "campaign"])
+@pytest.mark.parametrize(
+    "name", ["start", "gallery", "candidate", "modelled", "moved", "tiles", "login", "missing", "campaigns", "campaign"]
+)
 def test_fits_and_can_be_read(page, addresses, server, name, complaints):
     complaints.expected = "404" if name == "missing" else None
     if name == "campaign":
@@ -78,6 +83,9 @@ def test_fits_and_can_be_read(page, addresses, server, name, complaints):
         page.set_viewport_size({"width": WIDTHS[0], "height": 800})
         page.goto(addresses[name])
         page.wait_for_selector("main[data-ready], .card, main:has(form[method=post]), main:has(.problem)")
+        if name == "campaigns":
+            page.locator("#new summary").click()
+            page.select_option("#new [name=order]", "queue")
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 800})
             assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -159,7 +167,7 @@ def test_files_keep_their_meaning_for_ever(server):
 
 def test_no_page_has_anything_inline(server, addresses):
     for address in addresses.values():
-        answer = server.get(address.removeprefix(server.url))
+        answer = server.client.get(address)
         assert "unsafe" not in answer.headers["content-security-policy"]
         assert "style=" not in answer.text
         assert "onclick=" not in answer.text
