@@ -71,7 +71,7 @@ def main() -> int:
     parser.add_argument("--tiles", type=int, default=42)
     parser.add_argument("--where", choices=["local", "s3"])
     parser.add_argument("--placement", choices=["whole", "split"])
-    parser.add_argument("--folder", type=Path, help="where to work, and to leave what was made; default: a passing folder")
+    parser.add_argument("--folder", type=Path, help="where to work, and to leave what was made; default: a temporary folder")
     arguments = parser.parse_args()
     combinations = [
         (where, placement)

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import f as f_distribution
+from scipy.special import fdtrc
 
 from scanner.ensemble.augmentation import ORIENTATIONS
 from scanner.ensemble.bundle import Bundle
@@ -136,7 +136,7 @@ def _shift(score: str, kind: Literal["lenses", "others"], values: Float64) -> Or
         n=n,
         shifts=tuple(normal_interval(float(m), math.sqrt(max(v, 0.0))) for m, v in zip(mean, np.diag(covariance), strict=True)),
         spread=float(values[:, 0].std(ddof=1)),
-        chance=float(f_distribution.sf(t2 * (n - p) / (p * (n - 1)), p, n - p)),
+        chance=float(fdtrc(p, n - p, t2 * (n - p) / (p * (n - 1)))),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from scanner.atomic_file import write_atomically
 from scanner.ensemble.augmentation import ORIENTATIONS
@@ -120,7 +120,7 @@ def _check_image(new: ImageScore, old: ImageScore, confidence: float) -> Check:
     # Where no non-lens scores higher, half a one does: the set does not resolve what is rarer.
     ranks = [np.log10(np.maximum(image.above or (1.0,), 0.5 / max(image.n_compared, 1))) for image in (new, old)]
     gains = ranks[1] - ranks[0]
-    half = float(student.ppf(0.5 + confidence / 2, ORIENTATIONS - 1) * gains.std(ddof=1)) / math.sqrt(ORIENTATIONS)
+    half = float(stdtrit(ORIENTATIONS - 1, 0.5 + confidence / 2) * gains.std(ddof=1)) / math.sqrt(ORIENTATIONS)
     gain = float(gains.mean())
     return Check(
         what=f"image {new.name}",

@@ -34,7 +34,8 @@ NAMELESS = """() => [
   ...document.querySelectorAll('button, a[href], input, select, textarea, img, [role=img]'),
 ].filter((element) => {
   if (!element.checkVisibility() || element.type === 'hidden') return false;
-  const named = element.querySelector('img[alt]:not([alt=""])') || element.getAttribute('aria-label') || element.getAttribute('aria-labelledby') || element.hasAttribute('alt');
+  const named = element.querySelector('img[alt]:not([alt=""])') || element.getAttribute('aria-label')
+    || element.getAttribute('aria-labelledby') || element.hasAttribute('alt');
   return !(named || element.labels?.length || element.textContent.trim());
 }).map((element) => element.outerHTML)"""
 
