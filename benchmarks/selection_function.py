@@ -3,26 +3,24 @@
     python benchmarks/selection_function.py [--n 20000] [--skies 20]
     python benchmarks/selection_function.py --mosaic FOLDER [--n 300]
     python benchmarks/selection_function.py --known FOLDER [--n 200 --objects 60 --size 1800 --skies 20]
-    python benchmarks/selection_function.py --real FOLDER [--n 600]
+    python benchmarks/selection_function.py --real FOLDER [--n 600 --models 0]
 
 The second draws a tile, scans it and paints lenses into it twice: what each recovery predicts is held to the other's bins. The
 third paints lenses and look-alikes into copies of four drawn tiles, as often as there are skies, and scans those. What one
 recovery with another seed predicts is held to the truth: recall, and how many lenses the best 50, 200 and 1,000 objects hold.
 The fourth paints into real pixels, the Euclid field of 30" of ``../shared/real``: completeness by Einstein radius and magnitude
-of the source, and FOLDER/found-and-lost.png with ten lenses that the run makes candidates of and ten that it does not.
+of the source; with ``--models`` the run's best object has a lens model, and so many of the painted lenses that rank as high.
+FOLDER/recovery/recovery.html shows ten lenses that the run makes candidates of, and ten that it does not.
 """
 
 import argparse
 import sys
-import tempfile
 import time
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -31,19 +29,14 @@ from scipy.spatial import cKDTree
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 import scanner
-from scanner.config import CutoutsConfig, StorageConfig
-from scanner.cutouts import extract
 from scanner.interface.selection import scanned_run
 from scanner.interval import wilson_interval
-from scanner.records import BANDS, Targets
+from scanner.records import BANDS
 from scanner.recovery.completeness import AXES, Cut, PaintedLenses, SmoothModel, bins, ladder
 from scanner.recovery.lenses import LENSES
-from scanner.recovery.paint import PaintedWave, RecoveryRequest, lay_waves, survey_places, tile_brush
 from scanner.recovery.purity import Assumptions, yields
+from scanner.recovery.selection import CARD
 from scanner.recovery.stage import ranked
-from scanner.report.colour import colour_image
-from scanner.sky import tile_list
-from scanner.sky.tile_images import open_tile
 from scanner.sphere import chord, unit_vectors
 
 THRESHOLDS = (0.05, 0.5, 0.9)
@@ -196,10 +189,9 @@ def known(folder: Path, n: int, n_objects: int, size: int, n_skies: int) -> None
 
 
 REAL = Path(__file__).parents[1] / ".." / "shared" / "real" / "euclid-group" / "group.fits"
-SHOWN = 10
 
 
-def real(folder: Path, n: int) -> None:
+def real(folder: Path, n: int, n_models: int) -> None:
     """Completeness in real pixels, and what was found and lost there."""
     folder.mkdir(exist_ok=True)
     words = ["id=group"]
@@ -209,7 +201,10 @@ def real(folder: Path, n: int) -> None:
         ]
     (folder / "tile-list.txt").write_text(" ".join(words) + "\n")
     run = scanner.scan(folder / "tile-list.txt", folder / "run", workers=1)
-    report = scanner.recover(run, out=folder / "recovery", n=n, seed=1, workers=1)
+    if n_models:
+        scanner.model(run, top=1, workers=1)
+    report = scanner.recover(run, out=folder / "recovery", n=n, seed=1, models=n_models, workers=1)
+    print((folder / "recovery" / CARD).read_text(encoding="utf-8"))
     lenses = pq.read_table(folder / "recovery" / LENSES).to_pandas()
     whole = lenses[lenses["is_lens"] & lenses["visible"] & (lenses["fate"] != "near an edge")]
     print(f"{report.record.fates}; {len(whole)} visible lenses away from the edges:")
@@ -221,38 +216,6 @@ def real(folder: Path, n: int) -> None:
             some = whole[(whole[name] >= low) & (whole[name] < high)]
             share = wilson_interval(int(some["is_candidate"].sum()), len(some))
             print(f"  {name} {low:g} to {high:g}: {share.value:.2f} [{share.low:.2f}, {share.high:.2f}], n {len(some)}")
-    scored = whole[whole["fate"].isin(["scored", "screened out"])]
-    by_fate = (scored[scored["is_candidate"] == flag] for flag in (True, False))
-    found, lost = (some.sample(min(SHOWN, len(some)), random_state=0) for some in by_fate)
-    draw({"found": found, "lost": lost}, folder, RecoveryRequest(n_lenses=n, seed=1))
-
-
-def draw(rows: dict[str, Any], folder: Path, request: RecoveryRequest) -> None:
-    """One row of pictures for each name, of the lenses in its table."""
-    (tile,) = tile_list.read(str(folder / "tile-list.txt"), StorageConfig()).tiles.values()
-    config = CutoutsConfig()
-    figure = Figure(figsize=(2 * SHOWN, 2.5 * len(rows)), layout="constrained")
-    panels = figure.subplots(len(rows), SHOWN)
-    with tempfile.TemporaryDirectory() as name, open_tile(tile, config, Path(name)) as images:
-        surveyed = survey_places(tile, config, request, request.n_lenses, Path(name))
-        waves = lay_waves(tile.tile_id, surveyed.places, request, request.n_lenses, 0)
-        brush = tile_brush(tile, surveyed.summary, Path(name))
-        for line, (title, lenses) in zip(panels, rows.items(), strict=True):
-            line[0].set_ylabel(title, fontsize=14)
-            for panel in line:
-                panel.set(xticks=[], yticks=[])
-            for panel, (_, lens) in zip(line, lenses.iterrows(), strict=False):
-                wave = PaintedWave(images, brush, request.injection(tile), waves.take(lens["wave"]))
-                (at,) = np.flatnonzero(wave.numbers == lens["target_id"])
-                places = wave.places.take(np.array([at]))
-                here = Targets(places.target_id, places.ra, places.dec, places.x, places.y, np.array([np.nan], np.float32))
-                (batch,) = extract.cut(wave.images, here, 1)
-                panel.imshow(
-                    colour_image(batch.vis[0], batch.nisp[0], batch.sky[0], batch.sigma[0])[50:150, 50:150], origin="lower"
-                )
-                fate = f"{lens['fate']}, p {lens['probability']:.2g}"
-                panel.set_title(f"θ_E {lens['theta_e_arcsec']:.2f}″, S/N {lens['arc_snr']:.0f}\n{fate}", fontsize=9)
-    figure.savefig(folder / "found-and-lost.png", dpi=80)
 
 
 if __name__ == "__main__":
@@ -263,13 +226,14 @@ if __name__ == "__main__":
     parser.add_argument("--known", type=Path, help="folder for painted mosaics, their scan and a recovery of it")
     parser.add_argument("--objects", type=int, default=60, help="lenses and look-alikes in the painted mosaics")
     parser.add_argument("--size", type=int, default=1800, help="pixels along a side of the four tiles")
-    parser.add_argument("--real", type=Path, help="folder for the scan of real pixels, a recovery there, and its picture")
+    parser.add_argument("--real", type=Path, help="folder for the scan of real pixels and a recovery there")
+    parser.add_argument("--models", type=int, default=0, help="lens models of lenses painted into real pixels")
     given = parser.parse_args()
     if given.known is not None:
         known(given.known, given.n or 200, given.objects, given.size, given.skies)
         sys.exit()
     if given.real is not None:
-        real(given.real, given.n or 600)
+        real(given.real, given.n or 600, given.models)
         sys.exit()
     if given.mosaic is not None:
         mosaic(given.mosaic, given.n or 300)

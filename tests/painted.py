@@ -1,13 +1,17 @@
 """Painted lenses drawn from a known law: what a recovery would write, without images, so that its truth is known."""
 
+import io
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from scipy.special import expit, logit
 from scipy.stats import norm
 
+from scanner.recovery.look import PICTURES_SCHEMA
 from scanner.recovery.purity import ScannedRun, list_lengths
+from scanner.report.self_contained import webp
 
 #: What the law of a lens depends on, as named in ``lenses.parquet``.
 DEEP, SHALLOW = 0.006, 0.012
@@ -90,9 +94,18 @@ def painted_table(seed, n, sky, threshold=0.5):
     tile = rng.integers(0, 4, n)
     # A deep half and a shallow one.
     ra = np.where(of["seen_sky_sigma"] == DEEP, 10.0, 12.0) + 1.9 * rng.random(n)
+    is_candidate = np.nan_to_num(probability) >= threshold
+    # Lens models of all candidates: half of them are certified, and measure 4% too much, more or less.
+    models = np.random.default_rng([seed, 1])
+    is_certified = is_candidate & (models.random(n) < 0.5)
+    verdict = np.where(is_certified, "certified", np.where(is_candidate, "no evidence", ""))
+    measured = of["theta_e_arcsec"] * np.where(is_certified, models.normal(1.04, 0.03, n), models.normal(1.0, 0.4, n))
     return pa.table(
         of
         | {
+            "reaches_models": is_candidate,
+            "model_verdict": verdict,
+            "model_theta_e": np.where(is_candidate, measured, np.nan),
             "target_id": np.arange(n),
             "class_name": np.where(of["is_compound"], "compound", "lens"),
             "is_lens": np.ones(n, dtype=bool),
@@ -105,11 +118,19 @@ def painted_table(seed, n, sky, threshold=0.5):
             "probability": probability.astype(np.float32),
             "ranking_score": probability.astype(np.float32),
             "grid_value": probability.astype(np.float32),
-            "is_candidate": np.nan_to_num(probability) >= threshold,
+            "is_candidate": is_candidate,
             "rank": np.where(scored, rank, -1),
             "deflector_is_real": rng.random(n) < 0.5,
         }
     )
+
+
+def pictures():
+    """``pictures.parquet`` of the first four lenses, each a grey square."""
+    square = webp(np.full((100, 100, 3), 90, dtype=np.uint8))
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pydict({"target_id": [0, 1, 2, 3], "picture": [square] * 4}, PICTURES_SCHEMA), buffer)
+    return buffer.getvalue()
 
 
 def run_of(sky, threshold=0.5):

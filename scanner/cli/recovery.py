@@ -35,6 +35,13 @@ from scanner.storage import open_store
     help="Table that lenses are drawn from: theta_e_arcsec and more [default: a survey's lenses].",
 )
 @click.option(
+    "--models",
+    type=click.IntRange(0),
+    default=500,
+    show_default=True,
+    help="If the run has lens models, fit so many of the lenses that rank as high.",
+)
+@click.option(
     "--grades", type=click.Path(path_type=Path), help="File that 'scanner serve' keeps grades in: they count in purity."
 )
 @click.option(
@@ -53,6 +60,7 @@ def recovery_(
     seed: int,
     ground: Literal["both", "galaxies", "sky"],
     population: Path | None,
+    models: int,
     grades: Path | None,
     known: Path | None,
     salt: tuple[str, ...],
@@ -79,6 +87,7 @@ def recovery_(
         seed=seed,
         ground=ground,
         population=population,
+        models=models,
         grades=grades,
         known=known,
         salt=salt,

@@ -29,6 +29,7 @@ def recover(
     seed: int = 0,
     ground: Literal["galaxies", "sky", "both"] = "both",
     population: str | Path | None = None,
+    models: int = 500,
     grades: str | Path | None = None,
     known: str | Path | None = None,
     salt: Sequence[str | Path] = (),
@@ -57,6 +58,8 @@ def recover(
         Paint onto real galaxies, whole lenses into the sky, or both.
     population
         Table that lenses are drawn from (``theta_e_arcsec`` and more); by default the preset ``survey`` of the simulator.
+    models
+        Where the run has lens models: so many of the painted lenses that rank as high as its modelled objects are modelled too.
     grades, known, salt, density_deg2, density_error
         What purity and completeness by grade take into account, see :func:`scanner.selection_function`; what is given makes its
         files anew.
@@ -94,12 +97,14 @@ def recover(
     config = worked_on(folder.record().config, workers, scheduler, storage)
     table = None if population is None else read_population(Path(population))
     sha256 = None if table is None else hashlib.sha256(table).hexdigest()
-    request = RecoveryRequest(n_lenses=n, seed=seed, ground=ground, population_sha256=sha256)
+    request = RecoveryRequest(n_lenses=n, seed=seed, ground=ground, population_sha256=sha256, n_models=models)
     # Workers work in folders of their own.
     folder = RunFolder(open_store(absolute(location), config.storage))
     store = open_store(absolute(str(out)), config.storage)
     with sigterm_interrupts(), bar("recovering", shown=progress, unit="lenses") as move:
-        report = stage.recover(folder, config, store, request, table, move)
+        report = stage.recover(
+            folder, config, store, request, table, move, lambda done, total: move(done, total, "looking closer at some")
+        )
     is_asked = bool(salt) or any(value is not None for value in (grades, known, density_deg2, density_error))
     if enough_for_completeness(store) and (report.n_done or is_asked or not store.exists(SELECTION)):
         selection_function(

@@ -9,7 +9,8 @@ import pyarrow as pa
 from scanner.catalogue.columns import Column, ColumnType
 from scanner.simulation.datasets import truth
 
-LENSES = "lenses.parquet"
+#: The table, and pictures of some of its lenses, found and lost.
+LENSES, PICTURES = "lenses.parquet", "pictures.parquet"
 
 #: What became of a painted lens: the run lists no object there; its pixels are masked, or reach over the mosaic's edge, so that
 #: what is there is not listed or not scored; the screen ended it; it was not scored for another reason; it has a score.
@@ -49,5 +50,18 @@ FATE_COLUMNS: tuple[Column, ...] = (
     Column("is_candidate", "bool", "", "It passes the threshold of the run", "meta.code;src.class"),
     Column("rank", "int64", "", "1 + other objects of the run that rank higher; -1: not scored", "meta.id"),
 )
-COLUMNS: tuple[Column, ...] = (*TRUTH_COLUMNS, *PLACE_COLUMNS, *FATE_COLUMNS)
+#: Of lenses that rank as high as what the run has lens models of, some are modelled too: :mod:`scanner.recovery.look`.
+MODEL_COLUMNS: tuple[Column, ...] = (
+    Column("reaches_models", "bool", "", "It ranks as high as the objects that the run has lens models of", "meta.code"),
+    Column("model_verdict", "string", "", "What the evidence of its lens model says; empty: not modelled", "meta.code.qual"),
+    Column("model_status", "string", "", "Whether its lens model converged, or what is wrong with it", "meta.code.status"),
+    Column("model_theta_e", "float64", "arcsec", "Einstein radius of its lens model", "phys.angSize"),
+    Column("model_theta_e_err", "float64", "arcsec", "Error of model_theta_e", "stat.error;phys.angSize"),
+    Column("ln_evidence_ratio", "float64", "", "Logarithm of how much better a lens explains its pixels", "stat.likelihood"),
+    Column("counter_image_snr", "float64", "", "S/N of the second brightest image of the model", "stat.snr"),
+    Column("p_lens_modelled", "float64", "", "Probability of a lens by networks and model together", "stat.probability"),
+)
+#: What is known when a lens has been scanned, and in the end.
+SCANNED_SCHEMA: pa.Schema = pa.schema([item.field() for item in (*TRUTH_COLUMNS, *PLACE_COLUMNS, *FATE_COLUMNS)])
+COLUMNS: tuple[Column, ...] = (*TRUTH_COLUMNS, *PLACE_COLUMNS, *FATE_COLUMNS, *MODEL_COLUMNS)
 SCHEMA: pa.Schema = pa.schema([item.field() for item in COLUMNS])

@@ -71,6 +71,7 @@ class RecoveryRequest(Record):
     n_lenses: int = Field(ge=1, le=10_000_000, description="Lenses in all; each tile gets its share of the sky.")
     seed: int = Field(ge=0, lt=2**63)
     ground: Ground = Field("both", description="Paint onto real galaxies, whole lenses into the sky, or both.")
+    n_models: int = Field(500, ge=0, description="Lens models at most, where the run has some.")
     population_sha256: str | None = Field(None, description="Of the table that lenses are drawn from; none: the preset survey.")
 
     def injection(self, tile: Tile) -> InjectionRequest:

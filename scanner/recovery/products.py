@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 import matplotlib as mpl
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,7 +22,8 @@ from scanner.errors import ContentError, InputMissingError
 from scanner.interval import Interval
 from scanner.records import Float64
 from scanner.recovery.completeness import AXES, TOGETHER, Axis, Bin, Cut, PaintedLenses, SmoothModel, bins, edges_of, ladder
-from scanner.recovery.lenses import LENSES, Fate
+from scanner.recovery.lens_models import modelled_lenses
+from scanner.recovery.lenses import LENSES, PICTURES, Fate
 from scanner.recovery.purity import Assumptions, ScannedRun, Yield, list_lengths, recall_ratio, yields
 from scanner.recovery.recognition import (
     STATED,
@@ -81,10 +84,11 @@ def write(
         The folder cannot be written.
     """
     try:
-        content = folder.read(LENSES)
-    except FileNotFoundError:
-        raise InputMissingError(f"{folder.where(LENSES)}: is not there; 'scanner recovery' makes it.") from None
-    files = made(content, run, assumptions, verdicts, graded)
+        content, pictures = (folder.read(name) for name in (LENSES, PICTURES))
+    except FileNotFoundError as error:
+        where = folder.where(LENSES if LENSES in str(error) else PICTURES)
+        raise InputMissingError(f"{where}: is not there; 'scanner recovery' makes it.") from None
+    files = made(content, pictures, run, assumptions, verdicts, graded)
     for name, file in files.items():
         folder.write(name, file)
     return SelectionFunction.from_bytes(files[SELECTION], folder.where(SELECTION), "make it again")
@@ -92,6 +96,7 @@ def write(
 
 def made(
     lenses_file: bytes,
+    pictures_file: bytes,
     run: ScannedRun,
     assumptions: Assumptions,
     verdicts: Mapping[int, bool] | None = None,
@@ -103,6 +108,8 @@ def made(
     ----------
     lenses_file
         ``lenses.parquet``.
+    pictures_file
+        ``pictures.parquet``.
     run
         The run whose tiles were painted.
     assumptions
@@ -122,7 +129,8 @@ def made(
     ContentError
         There are too few lenses, or none that a person could see.
     """
-    lenses = PaintedLenses.of(pa.parquet.read_table(io.BytesIO(lenses_file)))
+    painted = pa.parquet.read_table(io.BytesIO(lenses_file))
+    lenses = PaintedLenses.of(painted)
     if not lenses.is_visible.any():
         raise ContentError(f"none of the {len(lenses)} painted lenses is visible; paint brighter sources, or more lenses.")
     said = dict(sorted((verdicts or {}).items()))
@@ -157,6 +165,7 @@ def made(
         recognition=recognition,
         graded=shares,
         not_graded=graded if isinstance(graded, str) else "",
+        models=modelled_lenses(painted),
         map_order=sky.order,
         lenses_sha256=hashlib.sha256(lenses_file).hexdigest(),
         sha256={},
@@ -176,7 +185,7 @@ def made(
         TABLE: buffer.getvalue(),
         FITS: fits_bytes(table, facts),
         MAP: sky.to_fits(run.title),
-        PAGE: render(selection, lenses, counted, sky).encode(),
+        PAGE: render(selection, lenses, counted, sky, found_and_lost(painted, pictures_file)).encode(),
         CARD: card(selection, lenses).encode(),
     }
     sha256 = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
@@ -193,8 +202,37 @@ class Drawing:
     uri: str
 
 
-def render(selection: SelectionFunction, lenses: PaintedLenses, counted: Sequence[Bin], sky: SkyMap) -> str:
-    """The page as text, with the plots inside."""
+@dataclass(frozen=True)
+class Picture:
+    """A painted lens on the page: ``uri`` of its picture, and two lines of what it is and what became of it."""
+
+    uri: str
+    what: str
+    fate: str
+
+
+def found_and_lost(painted: pa.Table, pictures_file: bytes) -> tuple[list[Picture], list[Picture]]:
+    """Painted lenses that the run makes candidates of, and others."""
+    shown = pa.parquet.read_table(io.BytesIO(pictures_file))
+    rows = {row["target_id"]: row for row in painted.filter(pc.is_in(painted["target_id"], shown["target_id"])).to_pylist()}
+    made: tuple[list[Picture], list[Picture]] = ([], [])
+    for number, picture in zip(shown["target_id"].to_pylist(), shown["picture"].to_pylist(), strict=True):
+        row = rows[number]
+        rank = f"rank {row['rank']:,}, p {row['probability']:.2g}" if row["rank"] >= 1 else row["fate"]
+        what = f"θ_E {row['theta_e_arcsec']:.2f}″, S/N {row['arc_snr']:.0f}"
+        uri = "data:image/webp;base64," + base64.b64encode(picture).decode("ascii")
+        made[0 if row["is_candidate"] else 1].append(Picture(uri, what, rank))
+    return made
+
+
+def render(
+    selection: SelectionFunction,
+    lenses: PaintedLenses,
+    counted: Sequence[Bin],
+    sky: SkyMap,
+    pictures: tuple[list[Picture], list[Picture]],
+) -> str:
+    """The page as text, with the plots and pictures inside."""
     with mpl.rc_context(plot_settings()):
         drawings = [
             _curves(selection, lenses, counted),
@@ -214,6 +252,7 @@ def render(selection: SelectionFunction, lenses: PaintedLenses, counted: Sequenc
         ratios=selection.recall_ratios,
         fates=[(fate, selection.fates.get(fate, 0)) for fate in FATE_COLOURS],
         shown_cuts=_shown_cuts(selection),
+        pictures=[(title, some) for title, some in zip(("Found", "Lost"), pictures, strict=True) if some],
         style=asset("evaluation.css"),
     )
 

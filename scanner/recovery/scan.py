@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ from scanner.cutouts.extract import cut
 from scanner.ensemble.session import Scorer
 from scanner.ensemble.threshold import DecisionRule
 from scanner.errors import TileError
-from scanner.records import VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, Flag, Float32, Float64, Int64, Record, Scores, Tile
-from scanner.recovery.lenses import SCHEMA, Fate
+from scanner.records import VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, Flag, Float32, Float64, Int64, Record, Scores, Targets, Tile
+from scanner.recovery.lenses import SCANNED_SCHEMA, Fate
 from scanner.recovery.paint import (
     PaintedWave,
     RecoveryRequest,
     Surveyed,
+    Wave,
     lay_waves,
     population_of,
     separations,
@@ -118,16 +119,29 @@ def recover_lenses(job: RecoveryJob, on_progress: OnProgress) -> CandidatesOutco
 
 
 @dataclass(frozen=True)
-class _OpenTile:
-    """A tile that is painted into: what was measured of it, how light is painted, and its images."""
+class OpenTile:
+    """A tile that is painted into: ``named`` as the tile list has it, ``tile`` with its files on this machine.
 
+    ``surveyed``: what was measured of it. ``brush``: how light is painted. ``images``: its pixels.
+    """
+
+    named: Tile
     tile: Tile
     surveyed: Surveyed
     brush: Brush
     images: TileImages
 
 
-def _open(job: RecoveryJob, tile: Tile, input_fingerprint: str, n_lenses: int, scratch: Path, opened: ExitStack) -> _OpenTile:
+@dataclass(frozen=True)
+class Seen:
+    """Lenses of a wave in one of the tiles that cover them: ``rows`` of the ``wave`` that the job asks for."""
+
+    place: OpenTile
+    wave: PaintedWave
+    rows: Int64
+
+
+def _open(job: RecoveryJob, tile: Tile, input_fingerprint: str, n_lenses: int, scratch: Path, opened: ExitStack) -> OpenTile:
     """Fetch, survey and open a tile; what was measured of it before is used again.
 
     Raises
@@ -144,16 +158,16 @@ def _open(job: RecoveryJob, tile: Tile, input_fingerprint: str, n_lenses: int, s
         surveyed = survey_places(local, job.config.cutouts, job.request, n_lenses, scratch)
         store.write(survey_key(tile.tile_id), surveyed.to_bytes())
     brush = tile_brush(local, surveyed.summary, scratch)
-    return _OpenTile(local, surveyed, brush, opened.enter_context(open_tile(local, job.config.cutouts, scratch)))
+    return OpenTile(tile, local, surveyed, brush, opened.enter_context(open_tile(local, job.config.cutouts, scratch)))
 
 
-def _recover(job: RecoveryJob) -> Iterator[int]:
-    """Paint and scan wave after wave; yields how many lenses are done. The part is written when all are.
+def painted_waves(job: RecoveryJob) -> Generator[tuple[int, Wave, Int64, list[Seen]]]:
+    """The waves that a job's lenses are in: number, wave, rows that are asked for, and each tile that they are painted into.
 
-    A lens is painted into every tile that covers its place, as the sky would be, and has the best of its fates there: that is
-    what the run keeps of an object that two tiles list. A neighbour that cannot be painted into is left out.
+    A lens is painted into every tile that covers its place, as the sky would be, its own first. A neighbour that cannot be
+    painted into is left out.
     """
-    scorer, store, tile_id = load_scorer(job.scanning), open_store(job.recovery, job.config.storage), job.tile.tile_id
+    store, tile_id = open_store(job.recovery, job.config.storage), job.tile.tile_id
     with worker_scratch(job.config.engine).scanning(tile_id) as scratch, ExitStack() as opened:
         own = _open(job, job.tile, job.input_fingerprint, job.n_lenses, scratch, opened)
         waves = lay_waves(tile_id, own.surveyed.places, job.request, job.n_lenses, job.first)
@@ -165,23 +179,31 @@ def _recover(job: RecoveryJob) -> Iterator[int]:
                     folder = scratch / f"beside-{beside.tile.tile_id}"
                     tiles.append(_open(job, beside.tile, beside.input_fingerprint, beside.n_lenses, folder, opened))
         population = None if job.request.population_sha256 is None else population_of(store.read(POPULATION))
-        sky = own.surveyed.cells.smoothed(own.images.vis.shape)
-        parts: list[pa.Table] = []
         for number in np.unique(waves.wave[wanted]).tolist():
-            wave = waves.take(number)
-            here = np.flatnonzero(np.isin(wave.numbers, job.target_ids))
-            found: dict[str, NDArray[Any]] = {}
+            wave, seen = waves.take(number), []
             for place in tiles:
-                seen = wave if place is own else wave.inside(place.images.vis)
-                rows = np.flatnonzero(np.isin(seen.numbers, job.target_ids))
-                if not len(rows):
-                    continue
-                painted = PaintedWave(place.images, place.brush, job.request.injection(place.tile), seen, population)
-                scanned = scan_wave(painted, rows, place.tile, place.surveyed, job.config, scorer)
-                if place is own:
-                    found, truth = scanned, painted.truth(here.tolist())
-                else:
-                    _take_better(found, scanned, np.searchsorted(wave.numbers[here], seen.numbers[rows]), job.config)
+                there = wave if place is own else wave.inside(place.images.vis)
+                rows = np.flatnonzero(np.isin(there.numbers, job.target_ids))
+                if len(rows):
+                    request = job.request.injection(place.tile)
+                    seen.append(Seen(place, PaintedWave(place.images, place.brush, request, there, population), rows))
+            yield number, wave, np.flatnonzero(np.isin(wave.numbers, job.target_ids)), seen
+
+
+def _recover(job: RecoveryJob) -> Iterator[int]:
+    """Paint and scan wave after wave; yields how many lenses are done. The part is written when all are.
+
+    A lens has the best of its fates in the tiles that cover it: that is what the run keeps of an object that two tiles list.
+    """
+    scorer, tile_id = load_scorer(job.scanning), job.tile.tile_id
+    parts: list[pa.Table] = []
+    with closing(painted_waves(job)) as waves:
+        for number, wave, here, (own, *others) in waves:
+            found = _scan_seen(own, job.config, scorer)
+            for seen in others:
+                rows = np.searchsorted(wave.numbers[here], seen.wave.numbers[seen.rows])
+                _take_better(found, _scan_seen(seen, job.config, scorer), rows, job.config)
+            truth = own.wave.truth(here.tolist())
             found["is_candidate"] = job.decision.decide(found["grid_value"], found["probability"])
             into_sky, places = wave.plan.into_sky[here], wave.plan.places.take(here)
             found |= {
@@ -194,15 +216,20 @@ def _recover(job: RecoveryJob) -> Iterator[int]:
                 "deflector_is_real": ~into_sky,
                 "host_id": np.where(into_sky, -1, places.target_id),
                 "host_vis_minus_h": np.where(into_sky, np.nan, places.colour),
-                "seen_sky_sigma": _sky_sigma(sky, places),
-                "vis_psf_fwhm_arcsec": np.full(len(here), vis_fwhm_arcsec(own.brush), dtype=np.float32),
+                "seen_sky_sigma": _sky_sigma(own.place.surveyed.cells.smoothed(own.place.images.vis.shape), places),
+                "vis_psf_fwhm_arcsec": np.full(len(here), vis_fwhm_arcsec(own.place.brush), dtype=np.float32),
             }
-            columns = [truth[name] if name in truth.column_names else pa.array(found[name]) for name in SCHEMA.names]
-            parts.append(pa.table(dict(zip(SCHEMA.names, columns, strict=True))).cast(SCHEMA))
+            names = SCANNED_SCHEMA.names
+            columns = [truth[name] if name in truth.column_names else pa.array(found[name]) for name in names]
+            parts.append(pa.table(dict(zip(names, columns, strict=True))).cast(SCANNED_SCHEMA))
             yield sum(map(len, parts))
-        buffer = io.BytesIO()
-        pq.write_table(pa.concat_tables(parts).combine_chunks(), buffer, compression="zstd", write_page_checksum=True)
-        store.write(part_key(job.target_ids[0]), buffer.getvalue())
+    buffer = io.BytesIO()
+    pq.write_table(pa.concat_tables(parts).combine_chunks(), buffer, compression="zstd", write_page_checksum=True)
+    open_store(job.recovery, job.config.storage).write(part_key(job.target_ids[0]), buffer.getvalue())
+
+
+def _scan_seen(seen: Seen, config: RunConfig, scorer: Scorer) -> dict[str, NDArray[Any]]:
+    return scan_wave(seen.wave, seen.rows, seen.place.tile, seen.place.surveyed, config, scorer)
 
 
 def _take_better(
@@ -259,14 +286,7 @@ def scan_wave(
     found_id, separation = np.full(n, -1, dtype=np.int64), np.full(n, np.nan)
     flags, values = np.zeros(n, dtype=np.int32), np.full((2, n), np.nan, dtype=np.float32)
     places, vis = wave.places.take(rows), wave.images.vis
-    for chosen, targets_config in _sources(config.targets, tile, np.isfinite(places.magnitude)):
-        if not len(chosen):
-            continue
-        x, y = places.x[chosen], places.y[chosen]
-        radius = _match_radius_arcsec(targets_config) / VIS_PIXEL_SCALE_ARCSEC
-        near = Near(x, y, radius, _background(wave, surveyed, targets_config, tile))
-        targets = list_targets(tile, vis, targets_config, near).targets
-        index, distance = separations(x, y, targets.x, targets.y, radius)
+    for chosen, targets, index, distance, radius in listed_near(wave, rows, tile, surveyed, config.targets):
         separation[chosen] = distance * VIS_PIXEL_SCALE_ARCSEC
         seen = index >= 0
         found_id[chosen[seen]] = targets.target_id[index[seen]]
@@ -289,6 +309,28 @@ def scan_wave(
         "ranking_score": np.full(n, np.nan),
         "rank": np.full(n, -1, dtype=np.int64),
     }
+
+
+def listed_near(
+    wave: PaintedWave, rows: Int64, tile: Tile, surveyed: Surveyed, config: TargetsConfig
+) -> Iterator[tuple[Int64, Targets, Int64, Float64, float]]:
+    """What the run lists near some painted lenses, those of one source of objects after the other.
+
+    Parameters are those of :func:`scan_wave`.
+
+    Yields
+    ------
+    chosen, targets, index, distance, radius
+        Which of the ``rows``, (M,); objects; the nearest one to each lens, -1: none, and its distance, NaN; the radius, pixels.
+    """
+    places = wave.places.take(rows)
+    for chosen, targets_config in _sources(config, tile, np.isfinite(places.magnitude)):
+        if len(chosen):
+            x, y = places.x[chosen], places.y[chosen]
+            radius = _match_radius_arcsec(targets_config) / VIS_PIXEL_SCALE_ARCSEC
+            near = Near(x, y, radius, _background(wave, surveyed, targets_config, tile))
+            targets = list_targets(tile, wave.images.vis, targets_config, near).targets
+            yield chosen, targets, *separations(x, y, targets.x, targets.y, radius), radius
 
 
 def _sources(config: TargetsConfig, tile: Tile, is_real: NDArray[np.bool_]) -> Iterator[tuple[Int64, TargetsConfig]]:

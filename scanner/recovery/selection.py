@@ -19,6 +19,7 @@ from scanner.errors import ContentError, InputMissingError
 from scanner.interval import wilson_interval
 from scanner.records import Float64, Int64, SealedRecord
 from scanner.recovery.completeness import AXES, Bin, Cut, PaintedLenses, SmoothModel
+from scanner.recovery.lens_models import MEASURED, MISSED, ModelledLenses
 from scanner.recovery.lenses import LENSES
 from scanner.recovery.purity import Assumptions, RecallRatio, ScannedRun, Yield
 from scanner.recovery.recognition import GradedShare, Recognition
@@ -68,8 +69,8 @@ class SelectionFunction(SealedRecord):
 
     ``verdicts``: rank and whether it is a lens, of objects that people graded. ``fates``: number of painted lenses by fate.
     ``lists``: yields by length, ``decided``: of the run's candidates. ``recognition``: what people recognise, as they graded
-    painted lenses, and ``graded``: completeness by grade that follows; without, ``not_graded`` says why. ``lenses_sha256``: of
-    the painted lenses that all rests on.
+    painted lenses, and ``graded``: completeness by grade that follows; without, ``not_graded`` says why. ``models``: what lens
+    models make of painted lenses, None where the run has none. ``lenses_sha256``: of the painted lenses that all rests on.
     """
 
     format_version: Literal[1] = 1
@@ -87,6 +88,7 @@ class SelectionFunction(SealedRecord):
     recognition: Recognition | None = None
     graded: tuple[GradedShare, ...] = ()
     not_graded: str = ""
+    models: ModelledLenses | None = None
     map_order: int
     lenses_sha256: str
     sha256: dict[str, str]
@@ -111,7 +113,21 @@ class SelectionFunction(SealedRecord):
                 alike = ratio.alike
                 text += f", {alike.value:.2f} [{alike.low:.2f}, {alike.high:.2f}] at like Einstein radius and signal-to-noise"
             text += "."
-        return f"{text} {self._by_grade()} Intervals are of 95%."
+        return f"{text} {self._by_grade()}{self._by_model()} Intervals are of 95%."
+
+    def _by_model(self) -> str:
+        if self.models is None:
+            return ""
+        made, errors = self.models, self.models.theta_e_certified
+        text = f" Lens models certify {_percent(made.completeness)} of the visible lenses ({made.n_modelled:,} were modelled)"
+        if errors.bias is not None and errors.scatter is not None:
+            text += (
+                f"; θ_E of the certified ones has a bias of {errors.bias.value:+.1%} [{errors.bias.low:+.1%}, "
+                f"{errors.bias.high:+.1%}] and a scatter of {errors.scatter.value:.1%} [{errors.scatter.low:.1%}, "
+                f"{errors.scatter.high:.1%}], is within {MEASURED:.0%} for {_percent(errors.measured)} and more than "
+                f"{MISSED:.0%} off for {_percent(errors.missed)}"
+            )
+        return text + "."
 
     def _by_grade(self) -> str:
         if self.recognition is None:

@@ -22,7 +22,8 @@ from scanner.ensemble import bundles
 from scanner.errors import ContentError, OutputError
 from scanner.query.catalogue import Catalogue
 from scanner.records import FailedTile, SealedRecord, Tile
-from scanner.recovery.lenses import LENSES, SCHEMA
+from scanner.recovery.lenses import LENSES, PICTURES, SCANNED_SCHEMA
+from scanner.recovery.look import LOOKS, ModelReach, chosen, look_at, pictures_of, with_models
 from scanner.recovery.paint import RecoveryRequest
 from scanner.recovery.scan import POPULATION, RECOVERING, Neighbour, RecoveryJob, part_key, ranking_keys
 from scanner.sky import tile_list
@@ -44,7 +45,8 @@ class RecoveryRecord(SealedRecord):
     """``recovery.json``: what was painted into which run, and what became of it.
 
     ``tiles``: fingerprint of the input of each tile of the run. ``catalogue_sha256``: of the checksums of the run's catalogue,
-    by which lenses are ranked. ``fates``: number of lenses by fate. ``complete``: no tile failed, and all is there.
+    by which lenses are ranked. ``models``: how far down the run had lens models when this was begun. ``fates``: number of
+    lenses by fate. ``complete``: no tile failed, and all is there.
     """
 
     format_version: Literal[1] = 1
@@ -56,6 +58,7 @@ class RecoveryRecord(SealedRecord):
     bundle_fingerprint: str
     tiles: dict[str, str]
     catalogue_sha256: str
+    models: ModelReach | None = None
     complete: bool = False
     n_lenses: int = 0
     fates: dict[str, int] = Field(default_factory=dict)
@@ -80,8 +83,9 @@ def recover(
     request: RecoveryRequest,
     population: bytes | None,
     on_progress: Callable[[int, int], None],
+    on_look: Callable[[int, int], None],
 ) -> RecoveryReport:
-    """Paint lenses into the tiles of a finished run and write ``lenses.parquet``; what is scanned already is not done again.
+    """Paint lenses into the tiles of a finished run, and write ``lenses.parquet`` and pictures; what is done is not done again.
 
     Parameters
     ----------
@@ -93,6 +97,8 @@ def recover(
         What is painted; a table of :func:`~scanner.recovery.paint.read_population`, if any.
     on_progress
         Called with the number of lenses scanned and their number, before the first and after each job.
+    on_look
+        Likewise of the lenses that are looked at closer, when all are scanned.
 
     Raises
     ------
@@ -109,6 +115,7 @@ def recover(
     if not inputs:
         raise ContentError(f"{folder.location}: no tile of this run was scanned; there is nothing to paint into.")
     catalogue_files = {name: sha256 for name, sha256 in run.sha256.items() if name.startswith(f"{CATALOGUE}/")}
+    catalogue = open_published(folder.location, None, config.storage).open_catalogue()
     record = RecoveryRecord(
         scanner_version=__version__,
         request=request,
@@ -118,12 +125,15 @@ def recover(
         bundle_fingerprint=run.bundle_fingerprint,
         tiles=inputs,
         catalogue_sha256=hashlib.sha256(repr(sorted(catalogue_files.items())).encode()).hexdigest(),
+        models=ModelReach.of(catalogue),
     )
     with out.held():
         before = _claimed(out, record)
         if before.complete:
             on_progress(before.n_lenses, request.n_lenses)
             return RecoveryReport(before, before.n_lenses, 0, ())
+        # What the run got models of since then is left aside.
+        record = record.model_copy(update={"models": before.models})
         if population is not None:
             out.write(POPULATION, population)
         tiles = tile_list.read(run.tile_list, config.storage).tiles
@@ -142,26 +152,34 @@ def recover(
         there = out.names(PARTS)
         keys = [part_key(job.target_ids[0]) for job in jobs]
         parts = [pq.read_table(pa.BufferReader(out.read(key))) for key in keys if key.removeprefix(f"{PARTS}/") in there]
-        lenses = pa.concat_tables([SCHEMA.empty_table(), *parts])
-        catalogue = open_published(folder.location, None, config.storage).open_catalogue()
+        lenses = pa.concat_tables([SCANNED_SCHEMA.empty_table(), *parts])
         lenses = ranked(lenses, catalogue, config.catalogue.rank, config.catalogue.duplicate_radius_arcsec)
-        buffer = io.BytesIO()
-        pq.write_table(lenses.combine_chunks(), buffer, compression="zstd", write_page_checksum=True)
-        out.write(LENSES, buffer.getvalue())
+        looks = chosen(lenses, record.models, request.n_models)
+        seen, not_seen = look_at(looks, jobs, config, out, on_look)
+        failed = tuple({one.tile_id: one for one in (*not_seen, *failed)}.values())
+        files = {LENSES: _parquet(with_models(lenses, seen, record.models)), PICTURES: _parquet(pictures_of(seen))}
+        for name, content in files.items():
+            out.write(name, content)
         record = record.model_copy(
             update={
                 "complete": not failed,
                 "n_lenses": len(lenses),
                 "fates": dict(sorted(Counter(lenses["fate"].to_pylist()).items())),
                 "failed": failed,
-                "sha256": {LENSES: hashlib.sha256(buffer.getvalue()).hexdigest()},
+                "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
             }
         )
         out.write(RECORD, record.to_bytes())
         if record.complete:
-            for key in (PARTS, TILES):
+            for key in (PARTS, LOOKS, TILES):
                 out.delete(key)
     return RecoveryReport(record, n_before, n_done, failed)
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table.combine_chunks(), buffer, compression="zstd", write_page_checksum=True)
+    return buffer.getvalue()
 
 
 def _corners(s_region: str) -> Outline:
@@ -285,7 +303,7 @@ def ranked(lenses: pa.Table, catalogue: Catalogue, ranked_by: RankedBy, duplicat
     Parameters
     ----------
     lenses
-        Rows of :data:`~scanner.recovery.lenses.SCHEMA`.
+        Rows with the columns of :data:`~scanner.recovery.lenses.SCANNED_SCHEMA`.
     catalogue
         Of the run, deduplicated.
     ranked_by

@@ -28,6 +28,7 @@ from scanner.modelling import lens_model
 from scanner.modelling.candidate import lens_probability
 from scanner.modelling.panels import PANEL, PANELS, lens_of_record
 from scanner.modelling.stage import model_run
+from scanner.recovery.look import ModelReach
 from scanner.simulation.lensing.lens import deflection
 from scanner.storage import open_store
 from scanner.survey import candidate_stage
@@ -118,6 +119,8 @@ def test_models_are_columns_of_every_table(run):
         assert np.asarray(table["theta_e"])[:N] == pytest.approx(best["theta_e"].to_numpy()[:N])
     # The objects themselves are as the scan wrote them.
     assert "theta_e" not in opened.objects.schema.names
+    # What a recovery asks.
+    assert ModelReach.of(opened.published.open_catalogue()) == ModelReach(rank=N, all_candidates=False)
 
 
 def test_position_angles_are_those_of_the_tile(run):

@@ -2,11 +2,11 @@
 
 import pyarrow.parquet as pq
 import pytest
-from painted import drawn_sky, painted_table, run_of
+from painted import drawn_sky, painted_table, pictures, run_of
 
 from scanner.config import StorageConfig
 from scanner.recovery import products
-from scanner.recovery.lenses import LENSES
+from scanner.recovery.lenses import LENSES, PICTURES
 from scanner.recovery.purity import Assumptions
 from scanner.storage import open_store
 
@@ -23,5 +23,6 @@ def recovery(drawn, tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn") / "recovery"
     folder.mkdir()
     pq.write_table(painted_table(2, 4000, drawn), folder / LENSES)
+    (folder / PICTURES).write_bytes(pictures())
     products.write(open_store(str(folder), StorageConfig()), run_of(drawn), Assumptions())
     return folder

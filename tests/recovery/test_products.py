@@ -11,7 +11,7 @@ import pytest
 from astropy.table import Table
 from astropy_healpix import HEALPix
 from click.testing import CliRunner
-from painted import DEEP, SHALLOW, painted_table, run_of
+from painted import DEEP, SHALLOW, painted_table, pictures, run_of
 
 import scanner
 from scanner.cli.main import scanner as command_line
@@ -23,7 +23,8 @@ from scanner.grading.store import GradeStore
 from scanner.interface.opened import Run
 from scanner.interface.selection import scanned_run
 from scanner.recovery import products, recognition
-from scanner.recovery.lenses import LENSES
+from scanner.recovery.lens_models import modelled_lenses
+from scanner.recovery.lenses import LENSES, PICTURES
 from scanner.recovery.products import FITS, MAP
 from scanner.recovery.purity import Assumptions
 from scanner.recovery.selection import CARD, PAGE, SELECTION, TABLE, read
@@ -48,7 +49,7 @@ def test_the_record_holds_what_was_painted(drawn, recovery):
 
 
 def test_the_same_lenses_give_the_same_files(drawn, recovery):
-    made = products.made((recovery / LENSES).read_bytes(), run_of(drawn), Assumptions())
+    made = products.made((recovery / LENSES).read_bytes(), pictures(), run_of(drawn), Assumptions())
     assert list(made) == [TABLE, FITS, MAP, PAGE, CARD, SELECTION]
     assert made == {name: (recovery / name).read_bytes() for name in made}
     said = json.loads(made[SELECTION])["sha256"]
@@ -60,7 +61,7 @@ def test_lenses_that_nobody_could_see_are_refused(drawn):
     buffer = io.BytesIO()
     pq.write_table(table.set_column(table.column_names.index("visible"), "visible", [np.zeros(200, dtype=bool)]), buffer)
     with pytest.raises(ContentError, match="none of the 200 painted lenses is visible"):
-        products.made(buffer.getvalue(), run_of(drawn), Assumptions())
+        products.made(buffer.getvalue(), pictures(), run_of(drawn), Assumptions())
 
 
 def test_the_tables_say_the_same(recovery):
@@ -96,7 +97,17 @@ def test_the_page_is_one_small_file_that_needs_no_network(recovery):
     page = (recovery / PAGE).read_text(encoding="utf-8")
     assert len(page) < 300_000
     assert "http" not in page.replace("http-equiv", "")
-    assert page.count("data:image/webp;base64,") == 5
+    assert page.count("data:image/webp;base64,") == 5 + 4
+    painted = pq.read_table(recovery / LENSES).slice(0, 4).to_pylist()
+    for title, flag in (("Found", True), ("Lost", False)):
+        (section,) = re.findall(rf"<h2>{title}</h2>(.*?)</section>", page, re.DOTALL)
+        captions = re.findall(r"<figcaption>(.*?)</figcaption>", section)
+        assert captions == [
+            f"θ_E {one['theta_e_arcsec']:.2f}″, S/N {one['arc_snr']:.0f}<br>"
+            + (f"rank {one['rank']:,}, p {one['probability']:.2g}" if one["rank"] > 0 else one["fate"])
+            for one in painted
+            if one["is_candidate"] == flag
+        ]
     assert "completeness against properties of lenses" in page
     assert "<td>candidates</td>" in page
 
@@ -110,9 +121,36 @@ def test_the_card_states_completeness_with_n_and_interval(recovery):
     share = 100 * lenses.is_candidate[within].mean()
     (row,) = [line for line in text.splitlines() if line.startswith("| 0.8″ to 1.3″")]
     assert re.search(rf"\| {share:.0f}% \[\d+%, \d+%\], n {within.sum()} \|", row)
-    numbers = [int(n.replace(",", "")) for n in re.findall(r"n ([\d,]+)", text)]
+    numbers = [int(n.replace(",", "")) for n in re.findall(r", n ([\d,]+)", text)]
     # Of each row the last is the sum, and all of them together are the visible lenses.
     assert sum(numbers[2::3]) == sum(numbers) / 2 == selection.n_visible
+
+
+def test_the_card_says_what_lens_models_are_worth(recovery):
+    table = pq.read_table(recovery / LENSES)
+    rows = table.filter(table["visible"]).to_pylist()
+    made, certified = modelled_lenses(table), [one for one in rows if one["model_verdict"] == "certified"]
+    errors = np.array([one["model_theta_e"] / one["theta_e_arcsec"] - 1 for one in certified])
+    assert made.completeness.value == len(certified) / len(rows)
+    assert made.n_reached == made.n_modelled == sum(made.verdicts.values())
+    # The law that they were drawn from: 4% too much, more or less 3%.
+    found = made.theta_e_certified
+    assert found.n == len(errors)
+    assert found.bias.low < 0.04 < found.bias.high
+    assert found.scatter.low < 0.03 * 0.9945 < found.scatter.high
+    assert found.measured.value == np.mean(abs(errors) < 0.05)
+    assert made.theta_e.missed.value > 0.2 > found.missed.value
+    text = (recovery / CARD).read_text(encoding="utf-8")
+    assert f"Lens models certify {100 * made.completeness.value:.0f}% [" in text
+    assert f"has a bias of {found.bias.value:+.1%} [" in text
+    # A share of those that reach the models was modelled: as many would be certified, less surely.
+    column = table.column_names.index("model_verdict")
+    few = [verdict if number % 5 == 0 else "" for number, verdict in enumerate(table["model_verdict"].to_pylist())]
+    fifth = modelled_lenses(table.set_column(column, "model_verdict", [few]))
+    assert fifth.n_reached == made.n_reached > 4 * fifth.n_modelled
+    assert fifth.completeness.low < made.completeness.value < fifth.completeness.high
+    assert fifth.completeness.high - fifth.completeness.low > 1.5 * (made.completeness.high - made.completeness.low)
+    assert modelled_lenses(table.set_column(column, "model_verdict", [[""] * len(few)])) is None
 
 
 def test_other_lenses_than_the_recordss_are_refused(drawn, recovery, tmp_path):
@@ -210,6 +248,7 @@ def test_grades_of_the_run_and_of_painted_lenses_count(finished_run, drawn, tmp_
     assert len(medians) >= 12
     monkeypatch.setattr(recognition, "LEAST_GRADED", 12)
     pq.write_table(painted_table(5, 300, drawn), tmp_path / LENSES)
+    (tmp_path / PICTURES).write_bytes(pictures())
     selection = scanner.selection_function(run, tmp_path, grades=file, known=tmp_path / "truth.csv", salt=[finished_run])
     # What may be either teaches nothing, and what was painted is on no sky.
     assert selection.verdicts == ((1, True), (2, False))

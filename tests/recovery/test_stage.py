@@ -16,7 +16,7 @@ from scanner.errors import OutputError
 from scanner.grading.grade import Place
 from scanner.grading.store import GradeStore
 from scanner.records import Tile
-from scanner.recovery import scan, stage
+from scanner.recovery import look, scan, stage
 from scanner.recovery.lenses import FATES, SCHEMA
 from scanner.recovery.paint import Waves
 from scanner.simulation.injection.painting import Plan
@@ -39,7 +39,8 @@ def recovered(finished_run, tmp_path_factory):
 def test_each_lens_has_a_row_with_its_fate_and_its_rank(recovered, finished_run):
     out, report = recovered
     assert (report.n_before, report.n_done, report.failed) == (0, N, ())
-    assert {path.name for path in out.iterdir() if not path.name.startswith(".")} == {"lenses.parquet", "recovery.json"}
+    files = {path.name for path in out.iterdir() if not path.name.startswith(".")}
+    assert files == {"lenses.parquet", "pictures.parquet", "recovery.json"}
     lenses = pq.read_table(out / "lenses.parquet")
     assert lenses.schema.equals(SCHEMA, check_metadata=True)
     rows = lenses.to_pylist()
@@ -149,6 +150,46 @@ def test_a_killed_recovery_goes_on_and_gives_the_same_bytes(recovered, finished_
     assert (again.n_before, again.n_done) == (N, 0)
     with pytest.raises(OutputError, match="holds another recovery, of other lenses"):
         scanner.recover(finished_run, out=out, n=N, seed=5, progress=False)
+
+
+@pytest.mark.usefixtures("without_workers")
+def test_lenses_that_reach_the_runs_models_are_modelled(finished_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(look.ModelReach, "of", lambda catalogue: look.ModelReach(rank=10**6, all_candidates=True))
+    monkeypatch.setattr(candidate_stage, "CANDIDATES_PER_JOB", 1)
+    out, one_by_one, n_jobs = tmp_path / "rec", candidate_stage.run_on_workers, []
+    (tmp_path / "bright.csv").write_text(BRIGHT.replace("\n", ",source_offset\n", 1).replace("19.5", "19.5,0.4"))
+    asked = {"n": 2, "seed": 2, "ground": "sky", "population": tmp_path / "bright.csv", "models": 1, "progress": False}
+
+    def killed(jobs, *arguments, **words):
+        for outcome in one_by_one(jobs, *arguments, **words):
+            n_jobs.append(len(jobs))
+            yield outcome
+            if isinstance(jobs[0], look.LookJob):
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(candidate_stage, "run_on_workers", killed)
+    with pytest.raises(KeyboardInterrupt):
+        scanner.recover(finished_run, out=out, **asked)
+    assert not (out / "lenses.parquet").exists()
+    (first,) = (out / look.LOOKS).iterdir()
+    before = first.read_bytes()
+    n_looks = n_jobs[-1]
+    monkeypatch.setattr(candidate_stage, "run_on_workers", one_by_one)
+    monkeypatch.setattr(look.ModelReach, "of", lambda catalogue: None)
+    report = scanner.recover(finished_run, out=out, **asked)
+    assert (report.failed, report.record.models.rank) == ((), 10**6)
+    lenses = pq.read_table(out / "lenses.parquet")
+    assert lenses.schema.equals(SCHEMA, check_metadata=True)
+    rows = lenses.to_pylist()
+    assert [row["reaches_models"] for row in rows] == [row["rank"] > 0 for row in rows]
+    assert [bool(row["model_verdict"]) for row in rows] == [True, False]
+    pictures = pq.read_table(out / "pictures.parquet")
+    assert len(pictures) == n_looks == 2
+    (kept,) = pq.read_table(pa.BufferReader(before)).to_pylist()
+    (again,) = [row for row in rows if row["target_id"] == kept["target_id"]]
+    assert [kept[name] == again[name] for name in ("model_verdict", "model_theta_e", "ln_evidence_ratio")] == [True] * 3
+    # This bright ring stands alone in the sky: what is painted is what is measured.
+    assert again["model_theta_e"] == pytest.approx(1.2, rel=0.05)
 
 
 @pytest.mark.usefixtures("without_workers")

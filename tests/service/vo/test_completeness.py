@@ -5,13 +5,13 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from painted import drawn_sky, painted_table, run_of
+from painted import drawn_sky, painted_table, pictures, run_of
 
 import scanner
 from scanner.config import StorageConfig
 from scanner.errors import ContentError, UsageError
 from scanner.recovery import products
-from scanner.recovery.lenses import LENSES
+from scanner.recovery.lenses import LENSES, PICTURES
 from scanner.recovery.purity import Assumptions
 from scanner.recovery.selection import PAGE, SELECTION, TABLE, SelectionFunction
 from scanner.service.settings import load
@@ -25,6 +25,7 @@ def recovery(served_run, tmp_path_factory):
     folder.mkdir()
     sky = drawn_sky(1)
     pq.write_table(painted_table(2, 400, sky), folder / LENSES)
+    (folder / PICTURES).write_bytes(pictures())
     run_id = scanner.open(served_run).record.run_id
     products.write(open_store(str(folder), StorageConfig()), run_of(sky).model_copy(update={"run": run_id}), Assumptions())
     return folder
