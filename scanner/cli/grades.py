@@ -170,7 +170,7 @@ def posterior(
     from scanner.grading.crowd import crowd, known_answers
     from scanner.grading.labels import LABEL_FORMATS
     from scanner.grading.store import GradeStore
-    from scanner.grading.training_set import graded_rows
+    from scanner.grading.training_set import finder_probabilities, graded_rows
     from scanner.labels.table import read_labels
     from scanner.query.formats import FILE_FORMATS, format_of
     from scanner.survey.published import open_published
@@ -190,8 +190,7 @@ def posterior(
         raise UsageError(f"{known}: none of its objects has been graded; give the answers of objects that were.")
     answers |= campaigns.known_answers()
     rows = graded_rows(on_the_sky, [open_published(folder, storage=storage) for folder in folders])
-    finder = {one.object: float(one.row["p_calibrated"][0].as_py()) for one in rows}
-    finder = {number: value for number, value in finder.items() if math.isfinite(value)}
+    finder = finder_probabilities(rows)
     record, table = crowd(store.standing(salted=True), places, finder, answers, settled_above, settled_below)
     table = table.filter([one not in salted for one in table["candidate_id"].to_pylist()])
     heading = TableHeading("graded", "Probabilities of graded objects, from the networks and from votes weighted by skill")
@@ -399,6 +398,8 @@ def _crowd_lines(found: Crowd) -> Iterator[str]:
         yield f"  known others: {n_known[1]:,}, X given to {_share(skill.rejects)}"
         if skill.early is not None and skill.late is not None:
             yield f"  right of the first half {_share(skill.early)}, of the second {_share(skill.late)}"
+        if skill.fresh is not None and skill.tired is not None:
+            yield f"  right in the first half hour of a sitting {_share(skill.fresh)}, later {_share(skill.tired)}"
     if found.reliability:
         yield f"Of {found.n_known:,} known objects, as if they had not been known:"
     for one in found.reliability:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
@@ -34,14 +35,16 @@ PRIOR = 1e-4
 _LEAST, _MOST = 1e-6, 0.99
 #: Known answers in each half from which it is asked whether a grader changes.
 FEW = 10
+#: A sitting ends with a pause this long, and its first part, in which a grader is fresh, after so long: minutes.
+PAUSE_MIN, FRESH_MIN = 15.0, 30.0
 #: Probabilities that calibration is looked at between.
 _BINS = (0.0, 0.05, 0.2, 0.5, 0.8, 0.95, 1.0)
 State = Literal["lens", "other", "open"]
 STATES: tuple[State, ...] = get_args(State)
 CROWD_COLUMNS: tuple[Column, ...] = (
     *LABEL_COLUMNS,
-    Column("p_finder", "float64", "", "Calibrated probability of the networks, before any vote", "stat.probability"),
-    Column("p_posterior", "float64", "", "Probability of networks and graders together", "stat.probability"),
+    Column("p_finder", "float64", "", "Probability of networks, and of a lens model if there is one", "stat.probability"),
+    Column("p_posterior", "float64", "", "Probability of networks, lens model and graders together", "stat.probability"),
     Column("state", "string", "", "lens or other: settled for good by the votes; open: not yet", "meta.code.status"),
     Column("known", "string", "", "lens or other: the answer was known before; empty: it was not", "meta.code.class"),
 )
@@ -55,7 +58,8 @@ class Skill(Record):
     ``finds``: share of the known lenses that got A or B; ``rejects``: share of the known others that got X.
     ``bits``: information of one vote on an object that is a lens as likely as not, 0 for who guesses.
     ``early``, ``late``: share of right answers (A or B for a lens, X for another) in the first and the second half of the known
-    ones, in the order in which they were given; None below :data:`FEW` in each.
+    ones, in the order in which they were given; None below :data:`FEW` in each. ``fresh``, ``tired``: the same of those in the
+    first :data:`FRESH_MIN` of a sitting, and later.
     """
 
     grader: str
@@ -67,6 +71,8 @@ class Skill(Record):
     bits: float
     early: Interval | None = None
     late: Interval | None = None
+    fresh: Interval | None = None
+    tired: Interval | None = None
 
 
 class Reliability(Record):
@@ -205,7 +211,7 @@ def crowd(
     places
         The rows that were graded, by object, the last graded first.
     finder
-        Calibrated probability of the networks, by object; what has none is an average object of the sky.
+        Probability by networks, and lens models, before any vote, by object; what has none is an average object of the sky.
     known
         Whether an object is a lens, where that is known for certain: painted lenses, confirmed ones, objects that are none.
     above, below
@@ -243,7 +249,10 @@ def crowd(
         schema=CROWD_SCHEMA,
     )
     record = Crowd(
-        skills=tuple(_skill(name, row, votes, is_lens) for row, name in enumerate(names)),
+        skills=tuple(
+            _skill(name, row, votes, is_lens, minutes_in_sitting([entry.given for entry in standing if entry.grader == name]))
+            for row, name in enumerate(names)
+        ),
         n_objects=len(numbers),
         n_known=int(np.isfinite(is_lens).sum()),
         n_votes=len(standing),
@@ -274,7 +283,22 @@ def known_answers(places: Mapping[int, Sequence[Place]], rows: Sequence[LabelRow
     return {numbers[row]: placed[index[row]].is_lens for row in near[np.argsort(-distance_arcsec[near], kind="stable")]}
 
 
-def _skill(name: str, row: int, votes: Votes, is_lens: Float64) -> Skill:
+def minutes_in_sitting(given: Sequence[datetime]) -> Float64:
+    """How long a grader had been at it with each vote, in the order in which they were given: minutes since the last pause."""
+    times = np.array([one.timestamp() / 60.0 for one in given])
+    begins = np.diff(times, prepend=-np.inf) > PAUSE_MIN
+    first = np.maximum.accumulate(np.where(begins, np.arange(len(times)), 0))
+    return np.asarray(times - times[first], dtype=np.float64)
+
+
+def _both(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[Interval | None, Interval | None]:
+    """Shares of two parts; None where one of them is too small."""
+    if min(len(one), len(other)) < FEW:
+        return None, None
+    return wilson_interval(int(one.sum()), len(one)), wilson_interval(int(other.sum()), len(other))
+
+
+def _skill(name: str, row: int, votes: Votes, is_lens: Float64, minutes: Float64) -> Skill:
     mine = votes.take(votes.graders == row)
     counts = _counts(Votes(mine.objects, np.zeros_like(mine.graders), mine.grades), is_lens, 1)
     lenses, others = (tuple(int(n) for n in of) for of in counts[0])
@@ -284,9 +308,9 @@ def _skill(name: str, row: int, votes: Votes, is_lens: Float64) -> Skill:
     is_known = np.isfinite(answer)
     right = np.where(answer[is_known] == 1.0, says_lens[mine.grades[is_known]], says_other[mine.grades[is_known]])
     half = len(right) // 2
-    halves: list[Interval | None] = [None, None]
-    if half >= FEW:
-        halves = [wilson_interval(int(part.sum()), len(part)) for part in (right[:half], right[half:])]
+    early, late = _both(right[:half], right[half:])
+    is_fresh = minutes[is_known] < FRESH_MIN
+    fresh, tired = _both(right[is_fresh], right[~is_fresh])
     return Skill(
         grader=name,
         n_votes=len(mine.objects),
@@ -295,8 +319,10 @@ def _skill(name: str, row: int, votes: Votes, is_lens: Float64) -> Skill:
         finds=wilson_interval(int(counts[0, 0, says_lens].sum()), sum(lenses)),
         rejects=wilson_interval(int(counts[0, 1, says_other].sum()), sum(others)),
         bits=information(_shares(counts)[0]),
-        early=halves[0],
-        late=halves[1],
+        early=early,
+        late=late,
+        fresh=fresh,
+        tired=tired,
     )
 
 

@@ -113,6 +113,20 @@ def _near(place: Place, catalogue: Catalogue) -> pa.Table:
     return search(catalogue, Search(region=cone, order=SEPARATION_COLUMN.name, columns=tuple(catalogue.schema.names)))
 
 
+def finder_probabilities(rows: Iterable[GradedRow]) -> dict[int, float]:
+    """Probability of each object before any vote: by networks and lens model together where one was fitted, else by networks.
+
+    Objects without either are left out.
+    """
+    found: dict[int, float] = {}
+    for one in rows:
+        for name in ("p_calibrated", "p_lens_modelled"):
+            value = one.row[name][0].as_py() if name in one.row.column_names else None
+            if value is not None and np.isfinite(value):
+                found[one.object] = float(value)
+    return found
+
+
 def label_weights(
     store: GradeStore, rows: Sequence[GradedRow], answers: Sequence[LabelRow] | None, least_graders: int
 ) -> dict[int, dict[str, Any]]:
@@ -134,9 +148,7 @@ def label_weights(
     labels = label_rows(standing, places, least_graders)
     weight = dict.fromkeys(labels, 1.0)
     if answers is not None:
-        finder = {one.object: float(one.row["p_calibrated"][0].as_py()) for one in rows}
-        finder = {number: value for number, value in finder.items() if np.isfinite(value)}
-        _, table = crowd(standing, places, finder, known_answers(places, answers))
+        _, table = crowd(standing, places, finder_probabilities(rows), known_answers(places, answers))
         is_lens = dict(zip(table["candidate_id"].to_pylist(), table["p_posterior"].to_pylist(), strict=True))
         for number, label in labels.items():
             probability = is_lens[label["candidate_id"]]

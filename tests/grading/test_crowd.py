@@ -1,5 +1,7 @@
 """Simulated crowds: whether votes are weighed rightly, by people whose skill is known here and not there."""
 
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
 import pytest
 from scipy.special import expit, logit
@@ -13,11 +15,12 @@ from scanner.grading.crowd import (
     crowd,
     information,
     known_answers,
+    minutes_in_sitting,
     posterior,
     reliability,
     weights,
 )
-from scanner.grading.grade import GRADES, Place
+from scanner.grading.grade import GRADES, Entry, Place
 from scanner.grading.store import GradeStore
 from scanner.labels.table import LabelRow
 
@@ -142,6 +145,23 @@ def graded_fixture(tmp_path):
         if number < 30:
             store.give(place, "Bob", "X" if number % 2 == 0 else "A")
     return store
+
+
+def test_who_tires_is_less_often_right_later_in_a_sitting():
+    """Two sittings of an hour, a vote a minute: right for half an hour, and then every other time."""
+    begun = [datetime(2026, 12, 1, 9, tzinfo=UTC), datetime(2026, 12, 1, 14, tzinfo=UTC)]
+    times = [start + timedelta(minutes=minute) for start in begun for minute in range(60)]
+    assert minutes_in_sitting(times).tolist() == [*range(60)] * 2
+    entries = [
+        Entry(number=k, object=k, candidate_id=f"r/1/{k}", grader="Ann", grade="A" if k % 60 < 30 or k % 2 else "X", comment="",
+              given=time, catalogue="", blind=True)
+        for k, time in enumerate(times)
+    ]  # fmt: skip
+    places = {k: (Place(f"r/1/{k}", f"EUCL J{k}", 10.0 + k, 0.0),) for k in range(120)}
+    (ann,) = crowd(entries, places, {}, dict.fromkeys(range(120), True))[0].skills
+    assert (ann.fresh.value, ann.tired.value, ann.early.value, ann.late.value) == (1.0, 0.5, 0.75, 0.75)
+    (few,) = crowd(entries[:39], places, {}, dict.fromkeys(range(120), True))[0].skills
+    assert (few.fresh, few.tired) == (None, None)
 
 
 def test_grades_of_a_file_are_weighed(graded):

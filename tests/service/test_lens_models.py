@@ -8,6 +8,8 @@ import pytest
 from astropy.io import votable
 from PIL import Image
 
+from scanner.grading.grade import Place
+from scanner.grading.training_set import finder_probabilities, graded_rows
 from scanner.modelling import lens_model
 from scanner.service.settings import load
 
@@ -21,6 +23,15 @@ def asked(modelled_server):
         return modelled_server.get(f"/api/v1/collections/{collection.slug}/candidates", params=filters)
 
     return ask
+
+
+def test_votes_begin_from_what_networks_and_model_say_together(modelled_server, rows, listed_ids):
+    best, *_, other = (
+        Place(one, row["name"], row["ra"], row["dec"]) for one, row in zip(listed_ids[:3], rows.to_pylist(), strict=False)
+    )
+    published = modelled_server.context.collections.default.published
+    found = finder_probabilities(graded_rows({1: (best,), 2: (other,)}, [published]))
+    assert found == {1: pytest.approx(0.93), 2: pytest.approx(rows["p_calibrated"][2].as_py())}
 
 
 def test_lists_have_them_and_can_be_filtered_and_ordered(asked, listed_ids):

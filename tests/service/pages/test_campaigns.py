@@ -103,6 +103,31 @@ def test_many_at_a_time_by_clicks_and_keys(served, page, places):
     assert all(entry.blind for entry in served.context.grades.standing())
 
 
+def test_known_answers_are_told_after_the_vote_and_by_nothing_before(served, page, places):
+    asked, known = places[:6], places[6:26]
+    subjects = [Subject(one) for one in asked] + [Subject(one, number % 2 == 0) for number, one in enumerate(known)]
+    plan = Plan(name="first", selection="", votes=1, seed=4, blind=True, rate=0.4, feedback=True, order="random")
+    Campaigns(served.context.grades).create(plan, subjects)
+    opened(page, served)
+    answer = {one.candidate_id: f"{'a lens' if number % 2 == 0 else 'no lens'}." for number, one in enumerate(known)}
+    told = 0
+    for number in range(1, 27):
+        expect(page.locator("#progress")).to_have_text(f"{number - 1} object{'' if number == 2 else 's'} graded by you")
+        if page.locator("#single").is_hidden():
+            break
+        page.keyboard.press("c")
+        expect(page.locator("#progress")).to_contain_text(f"{number} object")
+        last = max(served.context.grades.standing(salted=True), key=lambda entry: entry.number).candidate_id
+        if last in answer:
+            expect(page.locator("#said")).to_have_text(f"C: it was known before, and is {answer[last]}")
+            told += 1
+        else:
+            assert "known before" not in page.locator("#said").inner_text()
+        assert not any(one.name in page.content() or one.candidate_id in page.content() for one in places[:26])
+    assert told >= 1
+    assert {one.candidate_id for one in asked} <= set(given(served))
+
+
 def test_votes_wait_in_the_browser_while_the_server_is_away_and_arrive_once(
     served_run, make_server, settings, page, places, complaints
 ):
