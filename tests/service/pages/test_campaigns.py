@@ -157,6 +157,7 @@ def test_votes_wait_in_the_browser_while_the_server_is_away_and_arrive_once(
     expect(page.locator("#waiting")).to_contain_text("3 grades of yours wait in this browser")
     # The tab may be closed meanwhile: what waits belongs to the browser.
     assert len(page.evaluate("Object.keys(localStorage).filter((name) => name.startsWith('scanner vote '))")) == 3
+    page.goto("about:blank")
     with make_server(settings, served_run, port=port) as served:
         # Whoever sits down at the machine meanwhile does not send them as their own.
         opened(page, served, "Bob")
