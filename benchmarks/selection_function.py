@@ -3,12 +3,14 @@
     python benchmarks/selection_function.py [--n 20000] [--skies 20]
     python benchmarks/selection_function.py --mosaic FOLDER [--n 300]
     python benchmarks/selection_function.py --known FOLDER [--n 200 --objects 60 --size 1800 --skies 20]
+    python benchmarks/selection_function.py --depth FOLDER [--n 800]
     python benchmarks/selection_function.py --real FOLDER [--n 600 --models 0]
 
 The second draws a tile, scans it and paints lenses into it twice: what each recovery predicts is held to the other's bins. The
 third paints lenses and look-alikes into copies of four drawn tiles, as often as there are skies, and scans those. What one
 recovery with another seed predicts is held to the truth: recall, and how many lenses the best 50, 200 and 1,000 objects hold.
-The fourth paints into real pixels, the Euclid field of 30" of ``../shared/real``: completeness by Einstein radius and magnitude
+The fourth makes half of a tile twice as noisy, and compares the map's cells of both halves with what was found there.
+The fifth paints into real pixels, the Euclid field of 30" of ``../shared/real``: completeness by Einstein radius and magnitude
 of the source; with ``--models`` the run's best object has a lens model, and so many of the painted lenses that rank as high.
 FOLDER/recovery/recovery.html shows ten lenses that the run makes candidates of, and ten that it does not.
 """
@@ -21,6 +23,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+from astropy.io import fits
+from astropy.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -34,6 +38,7 @@ from scanner.interval import wilson_interval
 from scanner.records import BANDS
 from scanner.recovery.completeness import AXES, Cut, PaintedLenses, SmoothModel, bins, ladder
 from scanner.recovery.lenses import LENSES
+from scanner.recovery.products import MAP
 from scanner.recovery.purity import Assumptions, yields
 from scanner.recovery.selection import CARD
 from scanner.recovery.stage import ranked
@@ -188,6 +193,38 @@ def known(folder: Path, n: int, n_objects: int, size: int, n_skies: int) -> None
     print(f"Within the interval in {', '.join(f'{k} of {n_skies} skies (top {length})' for length, k in inside.items())}.")
 
 
+def depth(folder: Path, n: int) -> None:
+    """The map of a tile with a deep and a shallow half."""
+    rng = np.random.default_rng(0)
+    if not (folder / "sky").exists():
+        scanner.simulate(folder / "sky", 1, 3600, seed=7, lenses_per_tile=0, workers=1)
+        for path in sorted((folder / "sky").rglob("EUC_MER_*MOSAIC*.fits")):
+            with fits.open(path, mode="update") as opened:
+                pixels = next(one.data for one in opened if one.data is not None)
+                half = pixels[:, pixels.shape[1] // 2 :]
+                if "-RMS_" in path.name:
+                    half *= 2
+                elif "-FLAG_" not in path.name:
+                    half += rng.normal(0, 3**0.5 * 1.4826 * np.median(np.abs(half - np.median(half))), half.shape)
+    run = scanner.scan(folder / "sky" / "tile-list.txt", folder / "run", workers=1)
+    scanner.recover(run, out=folder / "recovery", n=n, seed=1, workers=1)
+    cells = Table.read(folder / "recovery" / MAP)
+    middle = float(np.sqrt(cells["SKY_SIGMA"].min() * cells["SKY_SIGMA"].max()))
+    lenses = pq.read_table(folder / "recovery" / LENSES).to_pandas()
+    lenses = lenses[lenses["is_lens"] & lenses["visible"]]
+    for name, there, painted in (
+        ("deep", cells[cells["SKY_SIGMA"] < middle], lenses[lenses["seen_sky_sigma"] < middle]),
+        ("shallow", cells[cells["SKY_SIGMA"] >= middle], lenses[lenses["seen_sky_sigma"] >= middle]),
+    ):
+        share = wilson_interval(int(painted["is_candidate"].sum()), len(painted))
+        value, low, high = (there[column] for column in ("COMPLETENESS", "COMPLETENESS_LOW", "COMPLETENESS_HIGH"))
+        print(
+            f"{name}: {len(there)} cells of order {cells.meta['ORDER']}, noise {there['SKY_SIGMA'].mean():.4f}; completeness "
+            f"{value.min():.2f} to {value.max():.2f} [{low.min():.2f}, {high.max():.2f}]; "
+            f"{len(painted)} visible lenses, found {share}"
+        )
+
+
 REAL = Path(__file__).parents[1] / ".." / "shared" / "real" / "euclid-group" / "group.fits"
 
 
@@ -226,6 +263,7 @@ if __name__ == "__main__":
     parser.add_argument("--known", type=Path, help="folder for painted mosaics, their scan and a recovery of it")
     parser.add_argument("--objects", type=int, default=60, help="lenses and look-alikes in the painted mosaics")
     parser.add_argument("--size", type=int, default=1800, help="pixels along a side of the four tiles")
+    parser.add_argument("--depth", type=Path, help="folder for a tile of two depths, its scan and a recovery")
     parser.add_argument("--real", type=Path, help="folder for the scan of real pixels and a recovery there")
     parser.add_argument("--models", type=int, default=0, help="lens models of lenses painted into real pixels")
     given = parser.parse_args()
@@ -234,6 +272,9 @@ if __name__ == "__main__":
         sys.exit()
     if given.real is not None:
         real(given.real, given.n or 600, given.models)
+        sys.exit()
+    if given.depth is not None:
+        depth(given.depth, given.n or 800)
         sys.exit()
     if given.mosaic is not None:
         mosaic(given.mosaic, given.n or 300)

@@ -43,6 +43,9 @@ FATE_COLUMNS: tuple[Column, ...] = (
     Column("found_id", "int64", "", "Id of the object that the run lists there; -1: none", "meta.id"),
     Column("found_tile_id", "string", "", "Tile of that object; empty: none", "meta.id;obs.field"),
     Column("separation_arcsec", "float64", "arcsec", "Distance of that object from the lens", "pos.angDistance"),
+    Column(
+        "blended_id", "int64", "", "Id of the nearest real object within 1 arcsec that is not its host; -1: none", "meta.id"
+    ),
     Column("flags", "int32", "", "Its flags, as in the catalogue", "meta.code"),
     Column("probability", "float32", "", "Its calibrated probability", "stat.probability;src.class"),
     Column("grid_value", "float32", "", "Its grid value", "stat.likelihood"),

@@ -84,13 +84,13 @@ class LookJob(RecoveryJob):
 def chosen(lenses: pa.Table, reach: ModelReach | None, n_models: int) -> tuple[Look, ...]:
     """Which lenses are looked at, by number.
 
-    Modelled are ``n_models`` of those that reach the run's models, spread evenly over the recovery; pictured are
+    Modelled are ``n_models`` of the visible ones that reach the run's models, spread evenly over the recovery; pictured are
     :data:`SHOWN` visible ones that the run makes candidates of, and as many that it does not, but for those near an edge.
     """
     flags = {name: np.asarray(lenses[name].to_numpy(), dtype=bool) for name in ("is_lens", "visible", "is_candidate")}
-    whole = flags["is_lens"] & flags["visible"] & (np.array(lenses["fate"].to_pylist(), dtype=object) != "near an edge")
-    found = flags["is_lens"] & np.asarray(lenses["rank"].to_numpy() >= 1)
-    modelled = np.zeros(len(lenses), dtype=bool) if reach is None else _spread(found & reach.reached(lenses), n_models)
+    seen = flags["is_lens"] & flags["visible"]
+    whole = seen & (np.array(lenses["fate"].to_pylist(), dtype=object) != "near an edge")
+    modelled = np.zeros(len(lenses), dtype=bool) if reach is None else _spread(seen & reach.reached(lenses), n_models)
     pictured = _spread(whole & flags["is_candidate"], SHOWN) | _spread(whole & ~flags["is_candidate"], SHOWN)
     looks = []
     for row in np.flatnonzero(modelled | pictured).tolist():

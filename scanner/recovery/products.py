@@ -449,6 +449,7 @@ def _sky(sky: SkyMap) -> Drawing:
     panel.set(
         xlim=(ra.max(), ra.min()), ylim=(dec.min(), dec.max()), xlabel="right ascension (deg)", ylabel="declination (deg)"
     )
+    panel.locator_params(axis="x", nbins=4)
     panel.set_aspect(1.0 / max(0.05, float(np.cos(np.radians(dec.mean())))))
     panel.set_facecolor("#eceff2")
     figure.colorbar(cells, ax=panel, pad=0.02).set_label("completeness of candidates, visible lenses")

@@ -56,6 +56,7 @@ class ScannedRun(Record):
 class Yield(Record):
     """What a list of the run's objects holds, with 95% intervals.
 
+    ``probability``: calibrated, of the last object of a list by rank; None: not known.
     ``completeness``: of visible lenses, as the painted population has them. ``n_lenses``, ``n_false``, ``purity``: predicted
     for this very list, chance included; what was graded counts as people say. ``n_graded``: objects of the list with a verdict,
     ``n_graded_lenses``: those that are lenses by it.
@@ -63,6 +64,7 @@ class Yield(Record):
 
     cut: Cut
     n_listed: int
+    probability: float | None = None
     completeness: Interval
     n_lenses: Interval
     n_false: Interval
@@ -160,6 +162,7 @@ def yields(
             Yield(
                 cut=cut,
                 n_listed=n_listed,
+                probability=dict(run.steps).get(n_listed) if cut.kind == "top" else None,
                 completeness=completeness,
                 n_lenses=_interval(n_lenses),
                 n_false=_interval(n_listed - n_lenses),

@@ -279,7 +279,8 @@ def scan_wave(
     Returns
     -------
     dict
-        ``fate``, ``found_id``, ``found_tile_id``, ``separation_arcsec``, ``flags``, ``probability``, ``grid_value``, (N,) each.
+        ``fate``, ``found_id``, ``found_tile_id``, ``separation_arcsec``, ``flags``, ``probability``, ``grid_value``, (N,) each;
+        and what only the run's catalogue can tell, empty.
     """
     n = len(rows)
     fate = np.full(n, "not detected", dtype=object)
@@ -303,6 +304,7 @@ def scan_wave(
         "found_id": found_id,
         "found_tile_id": np.where(np.isfinite(separation), tile.tile_id, "").astype(object),
         "separation_arcsec": separation,
+        "blended_id": np.full(n, -1, dtype=np.int64),
         "flags": flags,
         "probability": values[0],
         "grid_value": values[1],

@@ -25,7 +25,7 @@ from scanner.records import FailedTile, SealedRecord, Tile
 from scanner.recovery.lenses import LENSES, PICTURES, SCANNED_SCHEMA
 from scanner.recovery.look import LOOKS, ModelReach, chosen, look_at, pictures_of, with_models
 from scanner.recovery.paint import RecoveryRequest
-from scanner.recovery.scan import POPULATION, RECOVERING, Neighbour, RecoveryJob, part_key, ranking_keys
+from scanner.recovery.scan import MATCH_RADIUS_ARCSEC, POPULATION, RECOVERING, Neighbour, RecoveryJob, part_key, ranking_keys
 from scanner.sky import tile_list
 from scanner.sphere import chord, unit_vectors
 from scanner.storage import Store
@@ -295,10 +295,11 @@ def _jobs(
 
 
 def ranked(lenses: pa.Table, catalogue: Catalogue, ranked_by: RankedBy, duplicate_radius_arcsec: float) -> pa.Table:
-    """Lenses with the rank that each would have in the run, and what ranks it.
+    """Lenses with the rank that each would have in the run, what ranks it, and the real object that it is blended with.
 
     The rank is one more than the number of objects of the catalogue that rank higher. A lens takes the place of its deflector:
-    objects of the catalogue within the duplicate radius, of whatever tile, are the lens itself and not counted.
+    objects of the catalogue within the duplicate radius, of whatever tile, are the lens itself and not counted. It is blended
+    with an object within the radius of matching, unless that is the deflector itself.
 
     Parameters
     ----------
@@ -314,8 +315,12 @@ def ranked(lenses: pa.Table, catalogue: Catalogue, ranked_by: RankedBy, duplicat
     probability, grid = (lenses[name].to_numpy() for name in ("probability", "grid_value"))
     keys = ranking_keys(probability, grid, ranked_by)
     scored, itself_higher = keys > 0, np.zeros(len(lenses), dtype=np.int64)
-    places = cKDTree(unit_vectors(lenses["ra"].to_numpy(), lenses["dec"].to_numpy())) if len(lenses) else None
-    wanted = ["p_calibrated", "grid_value", "ra", "dec"]
+    blended_id, blend_distance = np.full(len(lenses), -1, dtype=np.int64), np.full(len(lenses), np.inf)
+    is_real = np.asarray(lenses["deflector_is_real"].to_numpy(), dtype=bool)
+    of_lenses = unit_vectors(lenses["ra"].to_numpy(), lenses["dec"].to_numpy())
+    places = cKDTree(of_lenses) if len(lenses) else None
+    reach = chord(max(duplicate_radius_arcsec, MATCH_RADIUS_ARCSEC))
+    wanted = ["p_calibrated", "grid_value", "ra", "dec", "target_id"]
     files = pyarrow.dataset.dataset([str(path) for path in catalogue.files()], schema=catalogue.schema, format="parquet")
     order = np.sort(keys[scored])
     higher = np.zeros(len(order) + 1, dtype=np.int64)
@@ -326,14 +331,20 @@ def ranked(lenses: pa.Table, catalogue: Catalogue, ranked_by: RankedBy, duplicat
         # Of each object, how many lenses it ranks higher than.
         higher += np.bincount(np.searchsorted(order, theirs, side="left"), minlength=len(higher))
         at = unit_vectors(batch["ra"].to_numpy(), batch["dec"].to_numpy())
-        near = places.query_ball_point(at, chord(duplicate_radius_arcsec))
+        near = places.query_ball_point(at, reach)
+        ids = batch["target_id"].to_numpy()
         for row in np.flatnonzero([len(found) > 0 for found in near]).tolist():
-            itself_higher[near[row]] += theirs[row] > keys[near[row]]
+            here = np.array(near[row])
+            distance = np.linalg.norm(of_lenses[here] - at[row], axis=1)
+            is_itself = distance <= chord(duplicate_radius_arcsec)
+            itself_higher[here[is_itself]] += theirs[row] > keys[here[is_itself]]
+            blends = ~(is_itself & is_real[here]) & (distance < blend_distance[here])
+            blended_id[here[blends]], blend_distance[here[blends]] = ids[row], distance[blends]
     rank = np.full(len(lenses), -1, dtype=np.int64)
     rank[scored] = 1 + np.append(higher[::-1].cumsum()[::-1], 0)[1:][np.searchsorted(order, keys[scored], side="left")]
     rank[scored] -= itself_higher[scored]
     score = np.where(scored, grid if ranked_by == "grid" else probability, np.nan).astype(np.float64)
-    for name, values in (("rank", rank), ("ranking_score", score)):
+    for name, values in (("rank", rank), ("ranking_score", score), ("blended_id", blended_id)):
         column = lenses.schema.get_field_index(name)
         lenses = lenses.set_column(column, lenses.schema.field(column), pa.array(values))
     return lenses

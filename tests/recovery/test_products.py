@@ -42,6 +42,7 @@ def test_the_record_holds_what_was_painted(drawn, recovery):
     assert selection.decided.n_listed == (drawn.probability >= 0.5).sum()
     assert selection.decided.completeness.value == pytest.approx(lenses.is_candidate[lenses.is_visible].mean())
     assert selection.lists[-1].n_listed == len(drawn.probability)
+    assert [one.probability for one in selection.lists] == [drawn.probability[one.n_listed - 1] for one in selection.lists]
     assert re.search(r"visible lenses painted into the tiles of sky, the run makes candidates of 7\d%", selection.sentences())
     assert "a purity of" in selection.sentences()
     without = selection.model_copy(update={"decided": selection.decided.model_copy(update={"n_listed": 0})})

@@ -81,6 +81,22 @@ def test_a_lens_takes_the_place_of_its_deflector_in_the_rank(recovered, finished
     assert (at_best, stage.ranked(away, catalogue, "probability", 0.5)["rank"].to_pylist()) == ([2], [3])
 
 
+@pytest.mark.parametrize(
+    ("apart_arcsec", "is_real", "is_blended"),
+    [(0.0, True, False), (0.0, False, True), (0.8, True, True), (1.1, False, False)],
+)
+def test_a_lens_is_blended_with_a_real_object_but_its_host(recovered, finished_run, apart_arcsec, is_real, is_blended):
+    run = scanner.open(finished_run)
+    (best,) = run.query(top=1, arrow=True).to_pylist()
+    lenses = pq.read_table(recovered[0] / "lenses.parquet").slice(0, 1)
+    moved = {"ra": best["ra"], "dec": best["dec"] + apart_arcsec / 3600, "deflector_is_real": is_real}
+    for name, value in moved.items():
+        field = lenses.schema.field(name)
+        lenses = lenses.set_column(lenses.schema.get_field_index(name), field, pa.array([value], field.type))
+    (found,) = stage.ranked(lenses, run.published.open_catalogue(), "probability", 0.5)["blended_id"].to_pylist()
+    assert found == (best["target_id"] if is_blended else -1)
+
+
 BRIGHT = "theta_e_arcsec,source_magnitude_vis,deflector_magnitude_vis\n1.2,23.0,19.5\n"
 
 
