@@ -65,7 +65,7 @@ def models(n: int) -> None:
     """Error, width and coverage of the models of completeness, at the law's own lenses."""
     lenses = PaintedLenses.of(painted_table(2, n, drawn_sky(1)))
     asked = population(np.random.default_rng(9), 4000)
-    values = np.stack([asked[axis.column] for axis in AXES], axis=1)
+    values = np.stack([asked["arc_snr" if axis.name == "arc_snr" else axis.column] for axis in AXES], axis=1)
     start = time.process_time()
     model = SmoothModel.fit(lenses, CUTS)
     seconds = (time.process_time() - start) / len(CUTS)

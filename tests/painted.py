@@ -107,6 +107,7 @@ def painted_table(seed, n, sky, threshold=0.5):
             "model_verdict": verdict,
             "model_theta_e": np.where(is_candidate, measured, np.nan),
             "target_id": np.arange(n),
+            "seen_arc_snr": of["arc_snr"],
             "class_name": np.where(of["is_compound"], "compound", "lens"),
             "is_lens": np.ones(n, dtype=bool),
             "tile_id": [f"tile-{number}" for number in tile],

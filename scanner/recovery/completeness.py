@@ -50,7 +50,7 @@ class Axis:
 
 AXES: tuple[Axis, ...] = (
     Axis("theta_e", "theta_e_arcsec", "Einstein radius (arcsec)", (0.0, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2, 10.0)),
-    Axis("arc_snr", "arc_snr", "S/N of the arcs in VIS", (0.0, 10.0, 25.0, 50.0, 100.0, 200.0, 400.0, 1e5), is_log=True),
+    Axis("arc_snr", "seen_arc_snr", "S/N of the arcs in VIS", (0.0, 10.0, 25.0, 50.0, 100.0, 200.0, 400.0, 1e5), is_log=True),
     Axis(
         "source_magnitude",
         "source_magnitude_vis",
@@ -93,12 +93,14 @@ class Cut(Record):
 class PaintedLenses:
     """The lenses of ``lenses.parquet`` as arrays of N rows.
 
-    ``values`` (N, 7): of :data:`AXES`, in their units. ``rank`` (N,) int64, -1: none. ``probability`` (N,), NaN: not scored.
+    ``values`` (N, 7): of :data:`AXES`, in their units. ``nominal_snr`` (N,): of the arcs, at the noise of the Wide Survey.
+    ``rank`` (N,) int64, -1: none. ``probability`` (N,), NaN: not scored.
     ``group`` (N,) int64: lenses that share tile and wave. ``is_visible``, ``is_compound``, ``is_candidate``, ``is_scored``
     (N,) bool. ``ra``, ``dec`` (N,) degrees. ``fate`` (N,) text.
     """
 
     values: Float64
+    nominal_snr: Float64
     rank: Int64
     probability: Float64
     group: Int64
@@ -133,6 +135,7 @@ class PaintedLenses:
         fate = np.asarray(rows["fate"].to_pylist(), dtype=np.str_)
         return cls(
             values=np.stack([numbers(axis.column).astype(np.float64) for axis in AXES], axis=1),
+            nominal_snr=numbers("arc_snr").astype(np.float64),
             rank=numbers("rank").astype(np.int64),
             probability=numbers("probability").astype(np.float64),
             group=np.unique(places, return_inverse=True)[1].astype(np.int64),

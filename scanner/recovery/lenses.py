@@ -36,6 +36,7 @@ PLACE_COLUMNS: tuple[Column, ...] = (
     Column("host_id", "int64", "", "Id of the real galaxy in the run; -1: none", "meta.id"),
     Column("host_vis_minus_h", "float64", "mag(AB)", "VIS - H of the real galaxy within 1 arcsec", "phot.color"),
     Column("seen_sky_sigma", "float32", "", "Noise of a VIS pixel at the place, mosaic units", "stat.stdev;instr.pixel"),
+    Column("seen_arc_snr", "float32", "", "S/N of the arcs in VIS at this noise; arc_snr is at the Wide Survey's", "stat.snr"),
     Column("vis_psf_fwhm_arcsec", "float32", "arcsec", "FWHM of the tile's VIS PSF", "instr.obsty.seeing"),
 )
 FATE_COLUMNS: tuple[Column, ...] = (

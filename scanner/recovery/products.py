@@ -219,7 +219,7 @@ def found_and_lost(painted: pa.Table, pictures_file: bytes) -> tuple[list[Pictur
     for number, picture in zip(shown["target_id"].to_pylist(), shown["picture"].to_pylist(), strict=True):
         row = rows[number]
         rank = f"rank {row['rank']:,}, p {row['probability']:.2g}" if row["rank"] >= 1 else row["fate"]
-        what = f"θ_E {row['theta_e_arcsec']:.2f}″, S/N {row['arc_snr']:.0f}"
+        what = f"θ_E {row['theta_e_arcsec']:.2f}″, S/N {row['seen_arc_snr']:.0f}"
         uri = "data:image/webp;base64," + base64.b64encode(picture).decode("ascii")
         made[0 if row["is_candidate"] else 1].append(Picture(uri, what, rank))
     return made

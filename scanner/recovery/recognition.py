@@ -40,8 +40,9 @@ _Z = float(ndtri(0.5 + CONFIDENCE / 2))
 class GradedLenses:
     """Painted lenses that people graded unseen among others, K of them.
 
-    ``probability`` (K,): calibrated, of the networks; NaN: none. ``arc_snr``, ``theta_e`` (K,): as painted, the latter in
-    arcsec. ``grade`` (K,) int64: row of :data:`~scanner.grading.grade.GRADES`, the median of its graders, the worse of two.
+    ``probability`` (K,): calibrated, of the networks; NaN: none. ``arc_snr``, ``theta_e`` (K,): as painted, at the noise of the
+    Wide Survey and in arcsec. ``grade`` (K,) int64: row of :data:`~scanner.grading.grade.GRADES`, the median of its graders,
+    the worse of two.
     """
 
     probability: Float64
@@ -212,15 +213,10 @@ def recognised(
         return found
     chosen = lenses.found(cut)
     among = np.flatnonzero(chosen if chosen.any() else lenses.is_scored)
-    probability, arc_snr, theta_e = (part[among] for part in _known(lenses))
-    names = [axis.name for axis in AXES]
+    known = [part[among] for part in _known(lenses)]
     shares, slopes = [], []
-    for some, near in nearest_painted(values, lenses.values[among]):
-        asked = [some[:, names.index(name)][:, None] for name in ("arc_snr", "theta_e")]
-        snr, radius = (
-            np.where(np.isfinite(one), one, of[near]).ravel() for one, of in zip(asked, (arc_snr, theta_e), strict=True)
-        )
-        share, slope = recognition.shares(grade, probability[near].ravel(), snr, radius)
+    for _, near in nearest_painted(values, lenses.values[among]):
+        share, slope = recognition.shares(grade, *(part[near].ravel() for part in known))
         shares.append(share.reshape(near.shape).mean(axis=1))
         slopes.append(slope.reshape(*near.shape, -1).mean(axis=1))
     share, variance = np.concatenate(shares), recognition.variance(np.concatenate(slopes))
@@ -234,7 +230,7 @@ def recognised(
 
 def _known(lenses: PaintedLenses) -> tuple[Float64, Float64, Float64]:
     names = [axis.name for axis in AXES]
-    return lenses.probability, lenses.values[:, names.index("arc_snr")], lenses.values[:, names.index("theta_e")]
+    return lenses.probability, lenses.nominal_snr, lenses.values[:, names.index("theta_e")]
 
 
 def _clarity(probability: Float64, arc_snr: Float64, theta_e: Float64) -> Float64:

@@ -34,7 +34,8 @@ from scanner.recovery.paint import (
     vis_fwhm_arcsec,
 )
 from scanner.simulation.injection.painting import Brush
-from scanner.simulation.injection.places import Places
+from scanner.simulation.injection.places import Places, flux_scale
+from scanner.simulation.telescope.noise import SKY_SIGMA
 from scanner.sky.local_files import fetch_tile
 from scanner.sky.mosaic import Mosaic
 from scanner.sky.targets import BackgroundMap, Near, list_targets
@@ -203,9 +204,10 @@ def _recover(job: RecoveryJob) -> Iterator[int]:
             for seen in others:
                 rows = np.searchsorted(wave.numbers[here], seen.wave.numbers[seen.rows])
                 _take_better(found, _scan_seen(seen, job.config, scorer), rows, job.config)
-            truth = own.wave.truth(here.tolist())
+            truth, vis = own.wave.truth(here.tolist()), own.place.surveyed.summary.bands["VIS"]
             found["is_candidate"] = job.decision.decide(found["grid_value"], found["probability"])
             into_sky, places = wave.plan.into_sky[here], wave.plan.places.take(here)
+            sky_sigma = _sky_sigma(own.place.surveyed.cells.smoothed(own.place.images.vis.shape), places)
             found |= {
                 "tile_id": np.full(len(here), tile_id),
                 "wave": np.full(len(here), number, dtype=np.int32),
@@ -216,7 +218,8 @@ def _recover(job: RecoveryJob) -> Iterator[int]:
                 "deflector_is_real": ~into_sky,
                 "host_id": np.where(into_sky, -1, places.target_id),
                 "host_vis_minus_h": np.where(into_sky, np.nan, places.colour),
-                "seen_sky_sigma": _sky_sigma(own.place.surveyed.cells.smoothed(own.place.images.vis.shape), places),
+                "seen_sky_sigma": sky_sigma,
+                "seen_arc_snr": truth["arc_snr"].to_numpy() * flux_scale(vis.zero_point, "VIS") * SKY_SIGMA["VIS"] / sky_sigma,
                 "vis_psf_fwhm_arcsec": np.full(len(here), vis_fwhm_arcsec(own.place.brush), dtype=np.float32),
             }
             names = SCANNED_SCHEMA.names

@@ -135,7 +135,8 @@ def test_like_lenses_are_compared_where_compound_ones_are_brighter():
     values = np.ones((n, 7))
     values[:, 1] = np.where(bright, 150.0, 30.0)
     lenses = PaintedLenses(
-        values=values, rank=np.where(found, 1, -1), probability=np.ones(n), group=np.arange(n), is_visible=np.ones(n, bool),
+        values=values, nominal_snr=values[:, 1],
+        rank=np.where(found, 1, -1), probability=np.ones(n), group=np.arange(n), is_visible=np.ones(n, bool),
         is_compound=compound, is_candidate=found, is_scored=found, ra=np.zeros(n), dec=np.zeros(n), fate=np.full(n, "scored"),
     )  # fmt: skip
     ratio = recall_ratio(lenses, Cut(kind="candidates"))
@@ -156,7 +157,8 @@ def test_mantel_and_haenszels_ratio_of_two_tables():
     values = np.ones((n, 7))
     values[:, 1] = snr
     lenses = PaintedLenses(
-        values=values, rank=np.ones(n, int), probability=np.ones(n), group=np.arange(n), is_visible=np.ones(n, bool),
+        values=values, nominal_snr=values[:, 1],
+        rank=np.ones(n, int), probability=np.ones(n), group=np.arange(n), is_visible=np.ones(n, bool),
         is_compound=np.array(compound), is_candidate=np.array(found), is_scored=np.ones(n, bool), ra=np.zeros(n),
         dec=np.zeros(n), fate=np.full(n, "scored"),
     )  # fmt: skip

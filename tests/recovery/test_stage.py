@@ -53,6 +53,8 @@ def test_each_lens_has_a_row_with_its_fate_and_its_rank(recovered, finished_run)
     for row in rows:
         assert (row["rank"] > 0) == np.isfinite(row["probability"]) == (row["fate"] in ("scored", "screened out"))
         assert row["deflector_is_real"] == (row["host_id"] != -1)
+        # These mosaics have the zero point of the simulation, and about the noise of the Wide Survey.
+        assert row["seen_arc_snr"] == pytest.approx(row["arc_snr"] * 0.00275 / row["seen_sky_sigma"], rel=1e-4)
     for row in ranked:
         mine = (row["probability"], np.nan_to_num(row["grid_value"], nan=-1.0))
         others = [one for one in catalogue if not is_at(one, row)]
