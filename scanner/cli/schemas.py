@@ -23,6 +23,7 @@ from scanner.imaging_surveys import ImagingSurvey
 from scanner.labels.importing import ImportedSetRecord
 from scanner.modelling.lens_model import LensModel
 from scanner.records import CommitRecord, FailedTile, Record, SealedRecord, Tile
+from scanner.recovery.look import LookJob
 from scanner.recovery.scan import RecoveryJob
 from scanner.recovery.selection import SelectionFunction
 from scanner.recovery.stage import RecoveryRecord
@@ -84,6 +85,7 @@ MODELS: dict[str, type[Record]] = {
     "lens-model": LensModel,
     "recovery": RecoveryRecord,
     "recovery-job": RecoveryJob,
+    "recovery-look-job": LookJob,
     "selection-function": SelectionFunction,
     "replay-report": ReplayReport,
     "tile": Tile,

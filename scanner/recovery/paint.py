@@ -407,10 +407,8 @@ class PaintedWave:
         population: dict[str, Float64] | None = None,
     ) -> None:
         self._plan, self.numbers, self.places = wave.plan, wave.numbers, wave.plan.places
-        self.request, self._brush, self._vis = request, brush, images.vis
-        self._scenes = [
-            _scene(request, self._plan, brush, k, index, population) for k, index in enumerate(self.numbers.tolist())
-        ]
+        self.request, self._brush, self._population, self._vis = request, brush, population, images.vis
+        self._scenes: dict[int, CutoutScene] = {}
         self._mosaics: dict[Band, Mosaic] = {"VIS": images.vis, **images.nisp}
         for band in images.absent:
             del self._mosaics[band]
@@ -422,14 +420,20 @@ class PaintedWave:
         """The light of lens ``k`` in a band; drawn in all of them when it is first asked for."""
         if k not in self._stamps:
             x, y, seed = float(self.places.x[k]), float(self.places.y[k]), [self.request.seed, int(self.numbers[k])]
-            self._stamps[k] = paint_stamps(self._scenes[k], self._brush, self._vis, self._mosaics, x, y, seed)
+            self._stamps[k] = paint_stamps(self._scene(k), self._brush, self._vis, self._mosaics, x, y, seed)
         return self._stamps[k][band]
 
     def truth(self, rows: Sequence[int]) -> pa.Table:
         """What was painted as some lenses of the wave: the columns of a truth table."""
-        scenes = [self._scenes[k] for k in rows]
+        scenes = [self._scene(k) for k in rows]
         found = truths_of([int(self.numbers[k]) for k in rows], scenes, measured_arcs(scenes))
         return truth_table(with_host_magnitudes(found, _some(self._plan, rows)))
+
+    def _scene(self, k: int) -> CutoutScene:
+        """Lens ``k``; drawn when it is first asked for."""
+        if k not in self._scenes:
+            self._scenes[k] = _scene(self.request, self._plan, self._brush, k, int(self.numbers[k]), self._population)
+        return self._scenes[k]
 
     def _paint(self, mosaic: Mosaic, image: FitsImage) -> FitsImage:
         x, y = self.places.x, self.places.y
