@@ -21,7 +21,6 @@ from scanner.service.context import Context
 from scanner.service.errors import BadRequestError, NotAllowedError, Result, of_grades
 from scanner.service.routing import ERRORS, RunId, TargetId, TileId
 from scanner.service.security.viewer import NAME_COOKIE, grader, viewer
-from scanner.storage import absolute
 
 #: How long a browser remembers the name that somebody grades under, in seconds.
 COOKIE_S = 365 * 24 * 3600
@@ -70,7 +69,8 @@ class NextQuery(ListQuery):
 class Learning(Record):
     """What a bundle may learn from: graded objects with a clear label, and the commands that do it, for each run.
 
-    ``fewest``: lenses, and others, that it takes, a fifth of which judge.
+    ``fewest``: lenses, and others, that it takes, a fifth of which judge. Commands have the names of the run and of the file of
+    grades, and not where on its machine the service finds them.
     """
 
     n_lenses: int
@@ -175,14 +175,15 @@ def router(context: Context) -> APIRouter:
 
         def counted() -> Learning:
             labels = Counter(row["label"] for row in label_rows(store.standing(), store.places()).values())
-            runs = [absolute(one.published.location) for one in context.collections if one.published.version is None]
-            grades = quote(str(store.path.resolve()))
+            runs = [one.published.location for one in context.collections if one.published.version is None]
+            names = [quote(location.rstrip("/").rpartition("/")[2]) for location in runs]
+            grades = quote(store.path.name)
             return Learning(
                 n_lenses=labels["lens"],
                 n_others=labels["other"],
                 n_unclear=labels["unclear"],
                 fewest=max(FEWEST + FEWEST_JUDGES, 5 * FEWEST_JUDGES),
-                commands=tuple(f"scanner train from-grades {quote(run)} --grades {grades} --out learned" for run in runs),
+                commands=tuple(f"scanner train from-grades {name} --grades {grades} --out learned" for name in names),
             )
 
         return await run(counted)
