@@ -219,7 +219,7 @@ def router(context: Context) -> APIRouter:
             "requestBody": {
                 "required": True,
                 "description": "Extensions VIS (200 x 200 pixels of 0.1 arcsec) and Y, J, H (66 x 66 of 0.3 arcsec)",
-                "content": {"application/fits": {"schema": {"type": "string", "format": "binary"}}},
+                "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
             }
         },
     )

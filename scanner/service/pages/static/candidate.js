@@ -100,7 +100,7 @@ const showSimilar = async (asked, ofWhat) => {
 };
 find("#similar input")?.addEventListener("change", ({ target }) => {
   const [file] = target.files;
-  if (file) showSimilar(upload(`${here}/similar?limit=18`, file, "application/fits"), file.name);
+  if (file) showSimilar(upload(`${here}/similar?limit=18`, file, "application/octet-stream"), file.name);
 });
 
 const showDownloads = (look) => {
