@@ -192,7 +192,7 @@ def test_nothing_that_is_sent_tells_known_answers_apart(served, places, monkeypa
     seen, answers, lengths, order, place = [], [], [], [], []
     for name in names:
         handed, begun = (), len(order)
-        while answer := server.client.post(f"{API}/{name}/next", headers=who["Ann"]):
+        while answer := server.client.post(f"{API}/{name}/next", headers=who["Ann"]).raise_for_status():
             handed = answer.json()["handed"]
             if not handed:
                 break
