@@ -132,11 +132,12 @@ _VALUES: dict[str, str] = {
 def table_of(models: Iterable[LensModel], run_id: str) -> pa.Table:
     """Records as ``models.parquet`` has them, by tile and target; what a refused object has no value for is NaN."""
     ordered = sorted(models, key=lambda one: (one.tile_id, one.target_id))
-    return pa.Table.from_pylist([_row(one, run_id) for one in ordered], MODEL_SCHEMA)
+    return pa.Table.from_pylist([{"run": run_id} | row_of(one) for one in ordered], MODEL_SCHEMA)
 
 
-def _row(model: LensModel, run_id: str) -> dict[str, object]:
-    row: dict[str, object] = {"run": run_id, "model_psf": model.psf.get("VIS", "")}
+def row_of(model: LensModel) -> dict[str, object]:
+    """A record as a row of ``models.parquet``, but for the run; what a refused object has no value for is NaN."""
+    row: dict[str, object] = {"model_psf": model.psf.get("VIS", "")}
     for name, path in _VALUES.items():
         value: object = model
         for part in path.split("."):

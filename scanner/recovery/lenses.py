@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from typing import Literal, cast, get_args
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from scanner.catalogue.columns import Column, ColumnType
 from scanner.simulation.datasets import truth
@@ -69,3 +71,10 @@ MODEL_COLUMNS: tuple[Column, ...] = (
 SCANNED_SCHEMA: pa.Schema = pa.schema([item.field() for item in (*TRUTH_COLUMNS, *PLACE_COLUMNS, *FATE_COLUMNS)])
 COLUMNS: tuple[Column, ...] = (*TRUTH_COLUMNS, *PLACE_COLUMNS, *FATE_COLUMNS, *MODEL_COLUMNS)
 SCHEMA: pa.Schema = pa.schema([item.field() for item in COLUMNS])
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table of a recovery as a file; the same rows give the same bytes, however they came together."""
+    buffer = io.BytesIO()
+    pq.write_table(table.combine_chunks(), buffer, compression="zstd", write_page_checksum=True)
+    return buffer.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -16,15 +15,16 @@ from scanner.config import RunConfig
 from scanner.cutouts.extract import cut
 from scanner.errors import ContentError
 from scanner.modelling.candidate import model_cutout
+from scanner.modelling.lens_model import row_of
 from scanner.modelling.psf import BandPsf, tile_psfs
 from scanner.query.catalogue import Catalogue
 from scanner.records import Band, CutoutBatch, FailedTile, Int64, Record, Targets
-from scanner.recovery.lenses import MODEL_COLUMNS, SCHEMA
+from scanner.recovery.lenses import MODEL_COLUMNS, SCHEMA, parquet_bytes
 from scanner.recovery.scan import RecoveryJob, Seen, listed_near, painted_waves
 from scanner.report.colour import colour_image
 from scanner.report.self_contained import webp
 from scanner.storage import Store, open_store
-from scanner.survey.candidate_stage import CandidatesOutcome, in_jobs, outcome_of, run_jobs
+from scanner.survey.candidate_stage import CandidatesOutcome, commit_at_hand, in_jobs, outcome_of, run_jobs
 from scanner.survey.folder.ledger import RunFolder
 from scanner.survey.scan.scratch import sweep_scratch, worker_scratch
 from scanner.survey.workers.steps import OnProgress, Steps
@@ -33,6 +33,8 @@ LOOKS = "looks"
 #: Pictures of each kind, found and lost; and the middle of a cutout that they show, in VIS pixels.
 SHOWN, SIDE = 10, slice(50, 150)
 _VALUES = tuple(item for item in MODEL_COLUMNS if item.name != "reaches_models")
+#: What columns are called in ``models.parquet`` that have the name of a painted lens' own there.
+_OF_MODELS = {"model_theta_e": "theta_e", "model_theta_e_err": "theta_e_err"}
 PICTURES_SCHEMA: pa.Schema = pa.schema([SCHEMA.field("target_id"), pa.field("picture", pa.binary(), nullable=False)])
 _LOOK_SCHEMA: pa.Schema = pa.schema([*PICTURES_SCHEMA, *(item.field() for item in _VALUES)])
 
@@ -211,10 +213,8 @@ def _look(job: LookJob) -> Iterator[int]:
                         made |= _model(job, look, seen, psfs)
                 rows.append(made)
                 yield len(rows)
-    buffer = io.BytesIO()
-    table = pa.Table.from_pylist(rows, schema=_LOOK_SCHEMA)
-    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
-    open_store(job.recovery, job.config.storage).write(_key(job), buffer.getvalue())
+    content = parquet_bytes(pa.Table.from_pylist(rows, schema=_LOOK_SCHEMA))
+    open_store(job.recovery, job.config.storage).write(_key(job), content)
 
 
 def _picture(seen: Seen, row: int) -> bytes:
@@ -229,9 +229,7 @@ def _model(job: LookJob, look: Look, seen: Seen, psfs: dict[str, Mapping[Band, B
     """What the model of the object says that the run lists at a lens; ``psfs``: of the tiles that were asked before."""
     tile = seen.place.named
     folder = RunFolder(open_store(job.run_folder, job.config.storage))
-    commit = folder.commit_of(tile.tile_id)
-    if commit is None:
-        raise ContentError(f"{folder.store.where(folder.tile(tile.tile_id))}: its commit record has gone; run again.")
+    commit = commit_at_hand(folder, tile.tile_id)
     if tile.tile_id not in psfs:
         psfs[tile.tile_id] = tile_psfs(tile, folder.scores(commit), job.config)
     probability = math.nan if look.probability is None else look.probability
@@ -239,16 +237,8 @@ def _model(job: LookJob, look: Look, seen: Seen, psfs: dict[str, Mapping[Band, B
     model, _ = model_cutout(
         cutout, tile.tile_id, commit.input_fingerprint, seen.wave.images.vis.wcs, psfs[tile.tile_id], probability
     )
-    return {
-        "model_verdict": model.verdict,
-        "model_status": model.status,
-        "model_theta_e": math.nan if model.mass is None else model.mass.theta_e_arcsec,
-        "model_theta_e_err": math.nan if model.mass is None else model.mass.theta_e_error_arcsec,
-        **{
-            name: math.nan if getattr(model, name) is None else getattr(model, name)
-            for name in ("ln_evidence_ratio", "counter_image_snr", "p_lens_modelled")
-        },
-    }
+    row = row_of(model)
+    return {item.name: row[_OF_MODELS.get(item.name, item.name)] for item in _VALUES}
 
 
 def _listed_cutout(job: LookJob, look: Look, seen: Seen) -> CutoutBatch:

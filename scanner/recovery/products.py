@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from scanner.interval import Interval
 from scanner.records import Float64
 from scanner.recovery.completeness import AXES, TOGETHER, Axis, Bin, Cut, PaintedLenses, SmoothModel, bins, edges_of, ladder
 from scanner.recovery.lens_models import modelled_lenses
-from scanner.recovery.lenses import LENSES, PICTURES, Fate
+from scanner.recovery.lenses import LENSES, PICTURES, Fate, parquet_bytes
 from scanner.recovery.purity import Assumptions, ScannedRun, Yield, list_lengths, recall_ratio, yields
 from scanner.recovery.recognition import (
     STATED,
@@ -46,7 +45,7 @@ from scanner.recovery.selection import (
     completeness_table,
 )
 from scanner.report.plots import CANDIDATE, THRESHOLD, figure_png, plot_settings
-from scanner.report.self_contained import asset, png_as_webp_uri, template
+from scanner.report.self_contained import asset, png_as_webp_uri, template, webp_uri
 from scanner.storage import Store
 
 FITS, MAP = "completeness.fits", "map.fits"
@@ -83,15 +82,17 @@ def write(
     OutputError
         The folder cannot be written.
     """
-    try:
-        content, pictures = (folder.read(name) for name in (LENSES, PICTURES))
-    except FileNotFoundError as error:
-        where = folder.where(LENSES if LENSES in str(error) else PICTURES)
-        raise InputMissingError(f"{where}: is not there; 'scanner recovery' makes it.") from None
-    files = made(content, pictures, run, assumptions, verdicts, graded)
+    files = made(_read(folder, LENSES), _read(folder, PICTURES), run, assumptions, verdicts, graded)
     for name, file in files.items():
         folder.write(name, file)
     return SelectionFunction.from_bytes(files[SELECTION], folder.where(SELECTION), "make it again")
+
+
+def _read(folder: Store, name: str) -> bytes:
+    try:
+        return folder.read(name)
+    except FileNotFoundError:
+        raise InputMissingError(f"{folder.where(name)}: is not there; 'scanner recovery' makes it.") from None
 
 
 def made(
@@ -171,8 +172,6 @@ def made(
         sha256={},
     )
     table = completeness_table(counted)
-    buffer = io.BytesIO()
-    pa.parquet.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     facts = TableHeading(
         "COMPLETENESS",
         f"Share of painted lenses that the run {run.title} finds",
@@ -182,7 +181,7 @@ def made(
         ),
     )
     files = {
-        TABLE: buffer.getvalue(),
+        TABLE: parquet_bytes(table),
         FITS: fits_bytes(table, facts),
         MAP: sky.to_fits(run.title),
         PAGE: render(selection, lenses, counted, sky, found_and_lost(painted, pictures_file)).encode(),
@@ -220,8 +219,7 @@ def found_and_lost(painted: pa.Table, pictures_file: bytes) -> tuple[list[Pictur
         row = rows[number]
         rank = f"rank {row['rank']:,}, p {row['probability']:.2g}" if row["rank"] >= 1 else row["fate"]
         what = f"θ_E {row['theta_e_arcsec']:.2f}″, S/N {row['seen_arc_snr']:.0f}"
-        uri = "data:image/webp;base64," + base64.b64encode(picture).decode("ascii")
-        made[0 if row["is_candidate"] else 1].append(Picture(uri, what, rank))
+        made[0 if row["is_candidate"] else 1].append(Picture(webp_uri(picture), what, rank))
     return made
 
 

@@ -159,11 +159,10 @@ def graded_bins(lenses: PaintedLenses, cuts: Sequence[Cut], recognition: Recogni
 
 def graded_shares(lenses: PaintedLenses, cuts: Sequence[Cut], recognition: Recognition) -> tuple[GradedShare, ...]:
     """Completeness of all visible lenses at each cut and grade."""
-    made = []
+    made, of_grade = [], {grade: recognition.shares(grade, *_known(lenses)) for grade in STATED}
     for cut in cuts:
         found = lenses.found(cut)
-        for grade in STATED:
-            each = recognition.shares(grade, *_known(lenses))
+        for grade, each in of_grade.items():
             looked_at = each[0][found & lenses.is_visible]
             made.append(
                 GradedShare(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scanner.config import RankedBy, RunConfig, TargetsConfig
@@ -20,7 +19,7 @@ from scanner.ensemble.session import Scorer
 from scanner.ensemble.threshold import DecisionRule
 from scanner.errors import TileError
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, Flag, Float32, Float64, Int64, Record, Scores, Targets, Tile
-from scanner.recovery.lenses import SCANNED_SCHEMA, Fate
+from scanner.recovery.lenses import SCANNED_SCHEMA, Fate, parquet_bytes
 from scanner.recovery.paint import (
     PaintedWave,
     RecoveryRequest,
@@ -132,6 +131,11 @@ class OpenTile:
     brush: Brush
     images: TileImages
 
+    @cached_property
+    def sky(self) -> BackgroundMap:
+        """The sky before anything is painted."""
+        return self.surveyed.cells.smoothed(self.images.vis.shape)
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -207,7 +211,7 @@ def _recover(job: RecoveryJob) -> Iterator[int]:
             truth, vis = own.wave.truth(here.tolist()), own.place.surveyed.summary.bands["VIS"]
             found["is_candidate"] = job.decision.decide(found["grid_value"], found["probability"])
             into_sky, places = wave.plan.into_sky[here], wave.plan.places.take(here)
-            sky_sigma = _sky_sigma(own.place.surveyed.cells.smoothed(own.place.images.vis.shape), places)
+            sky_sigma = _sky_sigma(own.place.sky, places)
             found |= {
                 "tile_id": np.full(len(here), tile_id),
                 "wave": np.full(len(here), number, dtype=np.int32),
@@ -226,9 +230,8 @@ def _recover(job: RecoveryJob) -> Iterator[int]:
             columns = [truth[name] if name in truth.column_names else pa.array(found[name]) for name in names]
             parts.append(pa.table(dict(zip(names, columns, strict=True))).cast(SCANNED_SCHEMA))
             yield sum(map(len, parts))
-    buffer = io.BytesIO()
-    pq.write_table(pa.concat_tables(parts).combine_chunks(), buffer, compression="zstd", write_page_checksum=True)
-    open_store(job.recovery, job.config.storage).write(part_key(job.target_ids[0]), buffer.getvalue())
+    content = parquet_bytes(pa.concat_tables(parts))
+    open_store(job.recovery, job.config.storage).write(part_key(job.target_ids[0]), content)
 
 
 def _scan_seen(seen: Seen, config: RunConfig, scorer: Scorer) -> dict[str, NDArray[Any]]:

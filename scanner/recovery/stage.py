@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from scanner.ensemble import bundles
 from scanner.errors import ContentError, OutputError
 from scanner.query.catalogue import Catalogue
 from scanner.records import FailedTile, SealedRecord, Tile
-from scanner.recovery.lenses import LENSES, PICTURES, SCANNED_SCHEMA
+from scanner.recovery.lenses import LENSES, PICTURES, SCANNED_SCHEMA, parquet_bytes
 from scanner.recovery.look import LOOKS, ModelReach, chosen, look_at, pictures_of, with_models
 from scanner.recovery.paint import RecoveryRequest
 from scanner.recovery.scan import MATCH_RADIUS_ARCSEC, POPULATION, RECOVERING, Neighbour, RecoveryJob, part_key, ranking_keys
@@ -157,7 +156,7 @@ def recover(
         looks = chosen(lenses, record.models, request.n_models)
         seen, not_seen = look_at(looks, jobs, config, out, on_look)
         failed = tuple({one.tile_id: one for one in (*not_seen, *failed)}.values())
-        files = {LENSES: _parquet(with_models(lenses, seen, record.models)), PICTURES: _parquet(pictures_of(seen))}
+        files = {LENSES: parquet_bytes(with_models(lenses, seen, record.models)), PICTURES: parquet_bytes(pictures_of(seen))}
         for name, content in files.items():
             out.write(name, content)
         record = record.model_copy(
@@ -174,12 +173,6 @@ def recover(
             for key in (PARTS, LOOKS, TILES):
                 out.delete(key)
     return RecoveryReport(record, n_before, n_done, failed)
-
-
-def _parquet(table: pa.Table) -> bytes:
-    buffer = io.BytesIO()
-    pq.write_table(table.combine_chunks(), buffer, compression="zstd", write_page_checksum=True)
-    return buffer.getvalue()
 
 
 def _corners(s_region: str) -> Outline:

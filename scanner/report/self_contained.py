@@ -63,7 +63,12 @@ def webp(image: UInt8, qualities: tuple[int, ...] = QUALITIES) -> bytes:
 
 def data_uri(image: UInt8, qualities: tuple[int, ...] = QUALITIES) -> str:
     """Encode one image as a ``data:image/webp`` URI; see :func:`webp`."""
-    return "data:image/webp;base64," + base64.b64encode(webp(image, qualities)).decode("ascii")
+    return webp_uri(webp(image, qualities))
+
+
+def webp_uri(content: bytes) -> str:
+    """A WebP as a ``data:`` URI."""
+    return "data:image/webp;base64," + base64.b64encode(content).decode("ascii")
 
 
 def png_uri(content: bytes) -> str:
@@ -76,7 +81,7 @@ def png_as_webp_uri(content: bytes) -> str:
     stream = io.BytesIO()
     with Image.open(io.BytesIO(content)) as image:
         image.convert("RGB").save(stream, "WEBP", quality=PNG_QUALITY)
-    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+    return webp_uri(stream.getvalue())
 
 
 def _upright(image: UInt8) -> Image.Image:

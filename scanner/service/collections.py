@@ -49,6 +49,7 @@ class UnknownCandidateError(NotFoundError):
 
 
 NO_FEATURES = "The objects have no features; 'scanner features' makes those of a run."
+NOT_RESCORED = "This was not scored again; 'scanner rescore' does it with another bundle."
 #: What lists show, and the tiles, copied into a database file, compressed and in order, so that no list of them reads Parquet.
 SERVED = "served"
 LISTED, TILES = f"{SERVED}.listed", f"{SERVED}.tiles"

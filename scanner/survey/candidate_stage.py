@@ -178,6 +178,20 @@ class CandidatesAtHand:
     scratch: Path | None
 
 
+def commit_at_hand(folder: RunFolder, tile_id: str) -> CommitRecord:
+    """The commit record of a tile that was scanned.
+
+    Raises
+    ------
+    ContentError
+        It has gone.
+    """
+    commit = folder.commit_of(tile_id)
+    if commit is None:
+        raise ContentError(f"{folder.store.where(folder.tile(tile_id))}: its commit record has gone; run again.")
+    return commit
+
+
 def opened(job: CandidatesJob) -> CandidatesAtHand:
     """Open what a job works on.
 
@@ -187,9 +201,7 @@ def opened(job: CandidatesJob) -> CandidatesAtHand:
         The tile's commit record has gone, or its table holds none of the candidates.
     """
     folder, tile_id = RunFolder(open_store(job.run_folder, job.config.storage)), job.tile.tile_id
-    commit = folder.commit_of(tile_id)
-    if commit is None:
-        raise ContentError(f"{folder.store.where(folder.tile(tile_id))}: its commit record has gone; run again.")
+    commit = commit_at_hand(folder, tile_id)
     table = folder.scores(commit)
     rows = table.take(np.flatnonzero(np.isin(table["target_id"].to_numpy(), job.target_ids)))
     if not len(rows):

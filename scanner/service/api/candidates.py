@@ -32,7 +32,7 @@ from scanner.service.api.listing import (
     number,
     page,
 )
-from scanner.service.collections import LISTED, NO_FEATURES, Collection
+from scanner.service.collections import LISTED, NO_FEATURES, NOT_RESCORED, Collection
 from scanner.service.context import Context
 from scanner.service.errors import BadRequestError, NotAllowedError, NotFoundError
 from scanner.service.routing import ERRORS, RunId, Slug, TargetId, TileId
@@ -291,7 +291,7 @@ def _moved(collection: Collection, order: MovedOrder, limit: int, after: int) ->
     from astropy.table import Table
 
     if not collection.was_rescored:
-        raise NotFoundError("This was not scored again; 'scanner rescore' does it with another bundle.")
+        raise NotFoundError(NOT_RESCORED)
     table = Table.read(collection.published.files.read(MOVED).decode(), format="ascii.ecsv")
     before, now = (np.asarray(table[f"rank_{name}"], dtype=np.float64) for name in ("before", "after"))
     # Who is not among the best that were compared stands behind them.

@@ -503,45 +503,25 @@ def _schema(columns: Sequence[Column], more: Mapping[str, Any], optional: Sequen
     return {"type": "object", "properties": properties, "required": [*more, *(one.name for one in columns)]}
 
 
-_ID = {"type": "string", "description": "run/tile_id/target_id: unique wherever objects of several runs meet"}
-_GRADE = {"type": ["string", "null"], "description": "The grade that whoever asks has given it"}
-_WITHHELD = {"type": "boolean", "description": "Whether its scores are null because grading is blind"}
+_OBJECT = {
+    "id": {"type": "string", "description": "run/tile_id/target_id: unique wherever objects of several runs meet"},
+    "grade": {"type": ["string", "null"], "description": "The grade that whoever asks has given it"},
+    "withheld": {"type": "boolean", "description": "Whether its scores are null because grading is blind"},
+}
+
+
+def _object(**more: Mapping[str, Any]) -> WithJsonSchema:
+    return WithJsonSchema(_schema(CATALOGUE_COLUMNS, _OBJECT | more, MODEL_COLUMNS))
+
+
 #: One object.
-Item = Annotated[
-    dict[str, Any],
-    WithJsonSchema(_schema(CATALOGUE_COLUMNS, {"id": _ID, "grade": _GRADE, "withheld": _WITHHELD}, MODEL_COLUMNS)),
-]
+Item = Annotated[dict[str, Any], _object()]
 #: One object near another one in the embedding.
-Neighbour = Annotated[
-    dict[str, Any],
-    WithJsonSchema(
-        _schema(
-            CATALOGUE_COLUMNS,
-            {
-                "id": _ID,
-                "grade": _GRADE,
-                "withheld": _WITHHELD,
-                "distance": {"type": "number", "description": "Distance in the t-SNE map"},
-            },
-            MODEL_COLUMNS,
-        )
-    ),
-]
+Neighbour = Annotated[dict[str, Any], _object(distance={"type": "number", "description": "Distance in the t-SNE map"})]
 #: One object and how like it is.
 Similar = Annotated[
     dict[str, Any],
-    WithJsonSchema(
-        _schema(
-            CATALOGUE_COLUMNS,
-            {
-                "id": _ID,
-                "grade": _GRADE,
-                "withheld": _WITHHELD,
-                "similarity": {"type": "number", "description": "Cosine of the angle between feature vectors: 1, the same"},
-            },
-            MODEL_COLUMNS,
-        )
-    ),
+    _object(similarity={"type": "number", "description": "Cosine of the angle between feature vectors: 1, the same"}),
 ]
 #: One tile.
 TileItem = Annotated[dict[str, Any], WithJsonSchema(_schema(TILE_COLUMNS, {}))]

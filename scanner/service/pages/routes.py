@@ -18,7 +18,7 @@ from scanner.query.search import CandidateId
 from scanner.records import Record
 from scanner.report import explanations
 from scanner.report.card import member_kind, member_title
-from scanner.service.collections import Collection
+from scanner.service.collections import NOT_RESCORED, Collection
 from scanner.service.context import Context
 from scanner.service.errors import NotFoundError, UnknownViewerError, of_grades
 from scanner.service.pages.rendering import assets, page
@@ -160,7 +160,7 @@ def router(context: Context) -> APIRouter:
     async def moved(request: Request, slug: str) -> Response:
         collection = context.collections.get(slug)
         if not collection.was_rescored:
-            raise NotFoundError("This was not scored again; 'scanner rescore' does it with another bundle.")
+            raise NotFoundError(NOT_RESCORED)
         return page(request, "moved", collection=collection, blind=_is_blind(request))
 
     @routes.api_route("/c/{slug}/completeness/{run}", methods=READ)

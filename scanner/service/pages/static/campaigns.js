@@ -59,7 +59,7 @@ const wanted = async () => {
     sql: which.value === "sql" ? text("sql") : null, names: which.value === "names" ? list("names", "\n") : null,
     votes: Number(fields.votes.value), graders: list("graders", ","), until: fields.until.value ? `${fields.until.value}:00Z` : null,
     blind: fields.blind.checked, rate: Number(fields.rate.value), known: known ? await known.text() : null,
-    mix: Object.fromEntries(["probable", "uncertain", "different", "random"].map((reason) => [reason, Number(fields[reason].value)])),
+    mix: Object.fromEntries([...form.querySelectorAll(".weights input")].map((field) => [field.name, Number(field.value)])),
     painted: fields.painted.checked, feedback: fields.feedback.checked,
   };
 };
