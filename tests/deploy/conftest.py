@@ -90,7 +90,7 @@ def scraped(sky, tmp_path_factory):
         words = ["run", folder / "list.txt", "--out", folder / "out", "--workers", str(N_WORKERS), "--scratch", folder]
         # Objects enough that several scrapes fall into the run.
         words += ["--metrics-port", str(first), "--targets", "grid"]
-        environment, log = os.environ | {"SCANNER_TARGETS__GRID_STEP_ARCSEC": "8"}, folder / "run.log"
+        environment, log = os.environ | {"SCANNER_TARGETS__GRID_STEP_ARCSEC": "6"}, folder / "run.log"
         run = programs.start_scanner([*map(str, words)], log=log, environment=environment, folder=folder)
         keep_pages(found, run, targets)
         assert run.wait() == 3, log.read_text()
@@ -123,13 +123,14 @@ def use_service(found, folder, port):
 
 
 def await_ready(found, server):
+    """Until Prometheus asks its targets, which it begins with seconds after it answers: a quick run would be over by then."""
     while server.poll() is None:
         try:
-            found.get("status/buildinfo")
+            if found.get("query", query="up")["result"]:
+                return
         except OSError:
-            time.sleep(0.05)
-        else:
-            return
+            pass
+        time.sleep(0.05)
     raise AssertionError("Prometheus did not start")
 
 
