@@ -316,7 +316,7 @@ FLAG_WORDS: dict[Flag, tuple[str, str]] = {
     ),
     Flag.SCREENED: (
         "screened out",
-        "The quick members found it so far from a lens that the others and the grid were not asked; --screen none asks all.",
+        "Far from a lens by members of the screen, so that the others and the grid were not asked; --screen none asks all.",
     ),
     Flag.PADDED: (
         "small stamp",

@@ -423,6 +423,13 @@ def add_member_(
     show_default=True,
     help="Share of the calibration rows' non-lenses that are scored in all orientations.",
 )
+@click.option(
+    "--second-share",
+    "second_share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share of the sets' non-lenses that pass a second stage too, in which the members that turn score what passes the "
+    "first [default: there is no second stage].",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the new bundle.")
 @click.option("--version", help="Of the new bundle [default: the old one's with +cascade].")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder where log-odds are kept [default: they are not].")
@@ -437,6 +444,7 @@ def cascade(
     calibration: tuple[str, ...],
     turning: tuple[MemberName, ...],
     turning_share: float,
+    second_share: float | None,
     out: Path,
     version: str | None,
     cache: Path | None,
@@ -446,8 +454,8 @@ def cascade(
 ) -> None:
     """Set screen, calibration and test-time augmentation of BUNDLE, in a new bundle, and measure what they lose.
 
-    A scan then has all members score only what a few quick ones place high ('scanner run --screen'), and a few members score in
-    all orientations what stands high by all. No network changes.
+    A scan then has all members score only what a few quick ones place high, in one stage or two ('scanner run --screen'), and a
+    few members score in all orientations what stands high by all. No network changes.
     """
     console = standard_output()
     with sigterm_interrupts():
@@ -460,6 +468,7 @@ def cascade(
             calibration=calibration,
             turning=turning,
             turning_share=turning_share,
+            second_share=second_share,
             version=version,
             cache=cache,
             provider=provider,
@@ -604,9 +613,11 @@ def _screen(bundle: Bundle) -> str:
         return "none: all members score every object"
     lost = ", ".join(f"{metric.value:.1%} at FPR {metric.metric.removeprefix(lost_at(0)[:-1])}" for metric in screen.lost)
     used = "used by default" if screen.is_harmless else "used where a scan asks for it"
+    stage = screen.second_stage
+    second = "" if stage is None else f", and then by the members that turn as the best {stage.share:.1%}"
     return (
-        f"all members score what is as high by {', '.join(screen.members)} alone as the best {screen.share:.0%} of non-lenses "
-        f"({used}; lenses lost: {lost or 'not measured'})"
+        f"all members score what is as high by {', '.join(screen.members)} alone as the best {screen.share:.0%} of non-lenses"
+        f"{second} ({used}; lenses lost: {lost or 'not measured'})"
     )
 
 

@@ -125,11 +125,24 @@ def lost_at(fpr: float) -> str:
     return f"lost_at_fpr_{fpr:g}"
 
 
+class SecondStage(Record):
+    """Which objects that pass the screen's first stage all members score: those that stand high by the members that turn.
+
+    These are the members of test-time augmentation (:class:`~scanner.ensemble.augmentation.SecondLook`), among which those of
+    the screen are; here they score an object as it is.
+    """
+
+    log_odds_above: Finite = Field(
+        description="Calibrated log-odds of these members alone, at the sky's prevalence, from which an object passes."
+    )
+    share: float = Field(gt=0, lt=1, description="Share of the labelled non-lenses that passed both stages.")
+
+
 class Screen(Record):
     """Which objects all members score: those that stand high by a few quick ones.
 
     ``lost``: share of the lenses that the combination of all members finds at low false-positive rates and the screen loses, as
-    it was measured (:func:`lost_at`).
+    it was measured (:func:`lost_at`), by both stages where there are two.
     """
 
     members: tuple[MemberName, ...] = Field(min_length=1, max_length=len(MEMBERS) - 1)
@@ -137,7 +150,13 @@ class Screen(Record):
         description="Calibrated log-odds of these members alone, at the sky's prevalence, from which an object passes."
     )
     share: float = Field(gt=0, lt=1, description="Share of the labelled non-lenses that passed where the limit was set.")
+    second_stage: SecondStage | None = Field(None, description="None: all members score whatever passes.")
     lost: tuple[Metric, ...] = ()
+
+    @property
+    def share_passing(self) -> float:
+        """Share of the labelled non-lenses that all members scored."""
+        return self.share if self.second_stage is None else self.second_stage.share
 
     @property
     def is_harmless(self) -> bool:
@@ -148,14 +167,18 @@ class Screen(Record):
 
 @dataclass(frozen=True)
 class Screening:
-    """A screen at work: ``members`` (M,) bool are those of the screen, ``calibration`` combines them alone."""
+    """One stage of a screen at work, and the stage after it, if any.
+
+    ``members`` (M,) bool are those of the stage, ``calibration`` combines them alone.
+    """
 
     members: NDArray[np.bool_]
     calibration: Calibration
     log_odds_above: float
+    second: Screening | None = None
 
     def passing(self, logits: Float32) -> NDArray[np.bool_]:
-        """Which objects all members score, (N,) bool, by log-odds (N, M) that are finite for every member."""
+        """Which objects pass this stage, (N,) bool, by log-odds (N, M) that are finite for every member."""
         return np.asarray(self.calibration.log_odds(logits) >= self.log_odds_above, dtype=np.bool_)
 
 
@@ -227,6 +250,9 @@ class BundleManifest(SealedRecord):
                 needed.add(file)
                 if tuple(name for name in MEMBERS if name in some) != some:
                     raise ValueError(f"the members of {whose} must be different ones in the order {', '.join(MEMBERS)}")
+        turning = set() if self.second_look is None else {*(self.second_look.members or ())}
+        if self.screen is not None and self.screen.second_stage is not None and not turning >= {*self.screen.members}:
+            raise ValueError("the screen has a second stage, so second_look must name its members, and those of the screen")
         if not needed <= self.sha256.keys():
             raise ValueError(f"{', '.join(sorted(needed - self.sha256.keys()))} is not listed in sha256")
         for rule, what in ((self.second_look, "second_look (test-time augmentation)"), (self.screen, "screen")):
@@ -360,12 +386,18 @@ class Bundle:
             ``none``: none; ``bundle``: the bundle's, if it has one; ``auto``: the bundle's, if it was measured to lose next to
             nothing (:attr:`Screen.is_harmless`).
         """
-        rule = self.manifest.screen
+        rule, turning = self.manifest.screen, self.manifest.second_look
         if rule is None or choice == "none" or (choice == "auto" and not rule.is_harmless):
             return None
-        members = np.array([name in rule.members for name in self.manifest.member_names])
+        second = None
+        if rule.second_stage is not None and turning is not None and turning.members is not None:
+            second = self._stage(turning.members, rule.second_stage.log_odds_above)
+        return self._stage(rule.members, rule.log_odds_above, second)
+
+    def _stage(self, names: Sequence[MemberName], log_odds_above: float, second: Screening | None = None) -> Screening | None:
+        members = np.array([name in names for name in self.manifest.member_names])
         calibration = self.combination(members)
-        return Screening(members, calibration, rule.log_odds_above) if isinstance(calibration, Calibration) else None
+        return Screening(members, calibration, log_odds_above, second) if isinstance(calibration, Calibration) else None
 
     @property
     def default_beta(self) -> float | None:

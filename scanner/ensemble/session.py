@@ -127,8 +127,8 @@ class Scorer:
         An object whose NISP bands are not all there is scored by the members that see only what is there
         (:meth:`~scanner.ensemble.calibration.Calibration.distilled`). It has no place in the embedding: its probability, at the
         prevalence of the training set, stands in for the grid's lens fraction where that decides. So it is with an object that
-        does not pass the screen: the members of the screen alone score it. What passes is scored to the last bit as without a
-        screen. An object that some member of the screen does not see passes.
+        does not pass the screen: the members of the stage that it does not pass alone score it. What passes is scored to the
+        last bit as without a screen. An object that some member of a stage does not see passes.
 
         Parameters
         ----------
@@ -169,13 +169,14 @@ class Scorer:
             rows = np.flatnonzero((usable == bands).all(axis=1))
             if not members.all():
                 scores.flags[rows] |= np.uint32(Flag.BANDS_MISSING)
-            screening = self.screening
-            if screening is not None and members[screening.members].all():
-                first = self.session.screen_logits(*_of(rows, vis, nisp, sky, sigma))
-                passes = screening.passing(first)
+            stage, logits_of = self.screening, self.session.screen_logits
+            while stage is not None and members[stage.members].all():
+                some = logits_of(*_of(rows, vis, nisp, sky, sigma))
+                passes = stage.passing(some)
                 scores.flags[rows[~passes]] |= np.uint32(Flag.SCREENED)
-                self._enter(scores, rows[~passes], first[~passes], screening.members, screening.calibration)
+                self._enter(scores, rows[~passes], some[~passes], stage.members, stage.calibration)
                 rows = rows[passes]
+                stage, logits_of = stage.second, self.session.turned_logits
             given = combination if isinstance(combination, Calibration) else None
             found = self.session.logits(*_of(rows, vis, nisp, sky, sigma), given)
             self._enter(scores, rows, found, members, combination)
@@ -342,7 +343,7 @@ class EnsembleSession:
         return self._computed(self._screen, vis, nisp, sky, sigma)
 
     def turned_logits(self, vis: Float32, nisp: Float32, sky: Float32, sigma: Float32) -> Float32:
-        """Log-odds of the members that score turned cutouts; otherwise :meth:`plain_logits`.
+        """Log-odds of the members that turn, and decide in a screen's second stage; otherwise :meth:`plain_logits`.
 
         Returns
         -------

@@ -506,6 +506,7 @@ def set_cascade(
     calibration: str | Path | Iterable[str | Path] = (),
     turning: Sequence[MemberName] = SECOND_LOOK_MEMBERS,
     turning_share: float = SECOND_LOOK_SHARE,
+    second_share: float | None = None,
     version: str | None = None,
     cache: str | Path | None = None,
     provider: str = "auto",
@@ -535,6 +536,9 @@ def set_cascade(
         trained on or others; by default they stay.
     turning, turning_share
         The members that score all orientations, and the share of the calibration rows' non-lenses above which they do.
+    second_share
+        Share of the sets' non-lenses that pass a second stage of the screen too, in which the members that turn score what
+        passes the first; None: it has none.
     version
         Of the new bundle; by default the old one with ``+cascade``.
     cache
@@ -554,7 +558,8 @@ def set_cascade(
     Raises
     ------
     UsageError
-        The bundle was trained on a set or has no calibration, or the version is its own; packages are missing.
+        The bundle was trained on a set or has no calibration, or the version is its own; a second stage would be none; packages
+        are missing.
     ContentError
         The sets have too few objects.
     OutputError
@@ -578,6 +583,7 @@ def set_cascade(
         calibration=TrainingData(rows) if rows else None,
         turning=turning,
         turning_share=turning_share,
+        second_share=second_share,
         version=f"{loaded.manifest.version}+cascade" if version is None else version,
         cache=None if cache is None else Path(cache),
         provider=provider,

@@ -209,16 +209,19 @@ def _scoring_rates(scorer: Scorer, n_objects: int = 16) -> dict[str, Any]:
         return (time.perf_counter() - start) / n_objects
 
     manifest, session = scorer.bundle.manifest, scorer.session
-    by_all = seconds_per_object(session.plain_logits)
-    again = 0.0
+    by_all, turning, turned = seconds_per_object(session.plain_logits), 0.0, 0.0
     if manifest.second_look is not None:
-        again = (ORIENTATIONS - 1) * manifest.second_look.share * seconds_per_object(session.turned_logits)
+        turning, turned = seconds_per_object(session.turned_logits), manifest.second_look.share
+    again = (ORIENTATIONS - 1) * turning
     if scorer.screening is None or manifest.screen is None:
-        return {"objects_per_second": 1.0 / (by_all + again)}
-    share = manifest.screen.share
-    screened = seconds_per_object(session.screen_logits) + share * by_all + again
+        return {"objects_per_second": 1.0 / (by_all + turned * again)}
+    # What turns has passed all stages.
+    share = manifest.screen.share_passing
+    screened = seconds_per_object(session.screen_logits) + share * by_all + min(share, turned) * again
+    if manifest.screen.second_stage is not None:
+        screened += manifest.screen.share * turning
     return {
         "objects_per_second": 1.0 / screened,
-        "without_screen": 1.0 / (by_all + again),
+        "without_screen": 1.0 / (by_all + turned * again),
         "share_passing": share,
     }

@@ -1,6 +1,7 @@
 """The cascade of a scan, from few members on all objects to all orientations on few: how it is set, and what it loses.
 
-A screen says what all members score; test-time augmentation is for what stands high by all. Both belong to the bundle.
+A screen of one or two stages says what all members score; test-time augmentation is for what stands high by all. Both belong
+to the bundle.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from scanner.ensemble.bundle import (
     Metric,
     Screen,
     Screening,
+    SecondStage,
     content_of,
     lost_at,
     write_bundle,
@@ -324,6 +326,7 @@ def set_cascade(
     calibration: TrainingData | None = None,
     turning: Sequence[MemberName] = SECOND_LOOK_MEMBERS,
     turning_share: float = SECOND_LOOK_SHARE,
+    second_share: float | None = None,
     cache: Path | None = None,
     provider: str = "auto",
     threads: int = 1,
@@ -331,8 +334,9 @@ def set_cascade(
 ) -> Bundle:
     """Write a bundle with another screen, calibration and test-time augmentation; no network and no grid changes.
 
-    The screen's limit is what the best ``share`` of all sets' non-lenses pass. What is lost is measured on all lenses. Of the
-    non-lenses only those that pass are scored by all members: one that does not could only have raised a threshold. What
+    The screen's limit is what the best ``share`` of all sets' non-lenses pass; ``second_share`` of them pass its second stage
+    too, if it has one. What is lost is measured on all lenses. Of the non-lenses only those that pass the first stage are
+    scored by all members: one that does not could only have raised a threshold. What
     :func:`~scanner.evaluation.scores.cached_logits` has kept is used.
 
     Parameters
@@ -360,7 +364,8 @@ def set_cascade(
     Raises
     ------
     UsageError
-        The version is the bundle's, it was trained on a set, or has no calibration that members can be taken from.
+        The version is the bundle's, it was trained on a set, or has no calibration that members can be taken from; a second
+        stage would let as many pass as the first, or the members that turn are not there for it.
     ContentError
         The sets have too few objects.
     OutputError
@@ -375,6 +380,8 @@ def set_cascade(
     chosen = np.array([name in members for name in manifest.member_names])
     if not isinstance(bundle.calibration, Calibration):
         raise UsageError(f"{bundle.location}: has no calibration, so it takes no screen; make it with a labelled set.")
+    if second_share is not None:
+        _check_second_stage(bundle, members, share, second_share, turning if calibration else None)
     labels = [dataset.truth.is_lens for dataset in datasets]
     together = np.concatenate(labels)
     if min(together.sum(), (~together).sum()) < FEWEST_OF_CLASS:
@@ -408,10 +415,15 @@ def set_cascade(
     limit = float(np.quantile(alone.log_odds(np.concatenate(firsts)[~together]), 1.0 - share))
     screening = Screening(chosen, alone, limit)
     passes = [screening.passing(first) for first in firsts]
+    stage, passing = None, np.concatenate(passes)
+    if second_share is not None:
+        turn = () if made.manifest.second_look is None else made.manifest.second_look.members or ()
+        report(f"screening {passing.sum():,} of them again, by {', '.join(turn)}")
+        stage, passing = _second_stage(made, session, datasets, passes, together, second_share)
     wanted = [np.flatnonzero(passing | is_lens) for passing, is_lens in zip(passes, labels, strict=True)]
     report(f"scoring {sum(map(len, wanted)):,} of them by all members")
     score = np.concatenate([_scores(made, session, data, rows, cache) for data, rows in zip(datasets, wanted, strict=True)])
-    earlier, passing = None, np.concatenate(passes)
+    earlier = None
     if calibration is not None:
         report(f"scoring them as {manifest.name} {manifest.version} does")
         session = open_session(bundle, provider, threads, max(1, cores() // threads))
@@ -433,9 +445,28 @@ def set_cascade(
             after = np.where(passing, score, -np.inf)
             changed += changes(name, (earlier[lenses], earlier[others]), (after[lenses], after[others]))
     overall = tuple(metric for metric in lost if metric.set == ALL_SETS)
-    content = replace(content, screen=screen.model_copy(update={"log_odds_above": limit, "lost": overall}))
+    screen = screen.model_copy(update={"log_odds_above": limit, "second_stage": stage, "lost": overall})
+    content = replace(content, screen=screen)
     card = _card(content, lost, None if earlier is None else changed, f"{manifest.name} {manifest.version}")
     return write_bundle(out, replace(content, texts={**content.texts, CARD_FILE: card}))
+
+
+def _check_second_stage(
+    bundle: Bundle, members: Sequence[MemberName], share: float, second_share: float, turning: Sequence[MemberName] | None
+) -> None:
+    """Refuse a second stage that chooses nothing; ``turning``: who will turn, None: the bundle's own."""
+    if second_share >= share:
+        raise UsageError(
+            f"--second-share {second_share:g} must be below --share {share:g}: what passes the first stage is chosen from."
+        )
+    rule = bundle.manifest.second_look
+    if turning is None:
+        turning = () if rule is None else rule.members or ()
+    if not set(members) <= set(turning):
+        raise UsageError(
+            f"{bundle.location}: a second stage asks the members that turn, among which {', '.join(members)} of the first must "
+            "be; give --calibration with --turn."
+        )
 
 
 def _augmented(
@@ -472,6 +503,31 @@ def _means(session: EnsembleSession, data: TrainingData, rows: Int64) -> Float32
         scored = [session.turned_logits(*images, batch.sky, batch.sigma) for images in turns]
         found.append(np.mean(scored, axis=0, dtype=np.float64).astype(np.float32))
     return np.concatenate(found)
+
+
+def _second_stage(
+    bundle: Bundle,
+    session: EnsembleSession,
+    datasets: Sequence[LabelledSet],
+    passes: Sequence[NDArray[np.bool_]],
+    is_lens: NDArray[np.bool_],
+    share: float,
+) -> tuple[SecondStage, NDArray[np.bool_]]:
+    """A second stage that lets ``share`` of all non-lenses pass, and what passes both stages, (N,) bool of all sets."""
+    augmentation = bundle.augmentation
+    assert augmentation is not None
+    members = np.isin(np.arange(session.n_members), augmentation.columns)
+    alone = bundle.combination(members)
+    assert isinstance(alone, Calibration)
+    level = np.full(len(is_lens), -np.inf)
+    found = [
+        session.turned_logits(vis, nisp, batch.sky, batch.sigma)
+        for dataset, passing in zip(datasets, passes, strict=True)
+        for batch, vis, nisp in dataset.batches(np.flatnonzero(passing), BATCH)
+    ]
+    level[np.concatenate(passes)] = alone.log_odds(np.concatenate(found))
+    limit = float(np.quantile(level[~is_lens], 1.0 - share, method="higher"))
+    return SecondStage(log_odds_above=limit, share=share), level >= limit
 
 
 def _first(
@@ -520,11 +576,13 @@ def screen_section(screen: Screen, lost: Sequence[Metric]) -> str:
     """The section of a model card on the bundle's screen, and what it loses."""
     default = "A scan uses it unless it is told not to" if screen.is_harmless else "A scan uses it only if it is asked to"
     one = len(screen.members) == 1
+    stage = screen.second_stage
+    second = "" if stage is None else f", and then by the members that turn as high as the best {stage.share:.1%}"
     text = (
         f"{', '.join(screen.members)} {'scores' if one else 'score'} every object; all members score those that stand as high "
-        f"by {'it' if one else 'them'} alone as the best {screen.share:.0%} of the non-lenses below. {default} (`scanner run "
-        "--screen`). All other figures of this card are without a screen. Lost: share of the lenses that all members together "
-        "find at a false-positive rate and the screen keeps from them, with 95% intervals."
+        f"by {'it' if one else 'them'} alone as the best {screen.share:.0%} of the non-lenses below{second}. {default} "
+        "(`scanner run --screen`). All other figures of this card are without a screen. Lost: share of the lenses that all "
+        "members together find at a false-positive rate and the screen keeps from them, with 95% intervals."
     )
     return _section(SCREEN_HEADING, text, lost, "lost", lost_at)
 

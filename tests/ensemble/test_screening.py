@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from scanner.ensemble.bundle import Metric, Screen, lost_at
+from scanner.ensemble.augmentation import SecondLook
+from scanner.ensemble.bundle import Metric, Screen, SecondStage, lost_at
 from scanner.ensemble.session import BATCH, Scorer, _Part, open_session
 from scanner.errors import ContentError
 from scanner.records import MEMBERS, Flag, Scores
@@ -60,9 +61,48 @@ def test_what_does_not_pass_has_the_scores_of_the_screen_alone(half, cutouts):
     assert not (found.decision[out] & (expected < bundle.threshold())).any()
 
 
+@pytest.fixture(scope="module")
+def staged(half, write_bundle, models, cutouts, tmp_path_factory):
+    """A bundle in whose second stage OU-VIS and OU-66 let the best of the three pass, and log-odds of these two of all six."""
+    bundle, turning = half[0], ("OU-VIS", "OU-66")
+    graph = member_graph(models["asinh_mad"], turning)
+    rule = SecondLook(log_odds_above=1e9, share=0.1, members=turning)
+    chosen = np.isin(MEMBERS, turning)
+    alone = bundle.calibration.distilled(chosen, bundle.grid.logits)
+    level = alone.log_odds(np.where(chosen, Scorer(bundle, "cpu").score(*cutouts).logits, 0.0))
+    stage = SecondStage(log_odds_above=float(level[half[1]].max()), share=0.2)
+    screen = bundle.manifest.screen.model_copy(update={"second_stage": stage})
+    parts = {"screen": screen, "screen_model": bundle.screen_model, "second_look": rule, "augmentation_model": graph}
+    return write_bundle(tmp_path_factory.mktemp("bundles") / "staged", **parts), level, alone
+
+
+def test_of_what_passes_the_second_stage_chooses_what_all_members_score(half, staged, cutouts):
+    bundle, level, alone = staged
+    found, whole = (Scorer(bundle, "cpu", screen=choice).score(*cutouts) for choice in ("bundle", "none"))
+    first = Scorer(half[0], "cpu", screen="bundle").score(*cutouts)
+    both = half[1] & (level >= bundle.manifest.screen.second_stage.log_odds_above)
+    between = half[1] & ~both
+    assert (both.sum(), between.sum()) == (1, 2)
+    equal(found, whole, both)
+    equal(found, first, ~half[1])
+    chosen = np.isin(MEMBERS, ("OU-VIS", "OU-66"))
+    np.testing.assert_array_equal(np.isfinite(found.logits[between]), [chosen] * 2)
+    np.testing.assert_array_equal(found.logits[np.ix_(between, chosen)], whole.logits[np.ix_(between, chosen)])
+    np.testing.assert_array_equal(found.calibrated[between], alone.apply(np.nan_to_num(found.logits[between])))
+    np.testing.assert_array_equal(found.flags[between], np.uint32(Flag.SCREENED))
+
+
+def test_a_second_stage_without_members_that_turn_is_refused(half, staged):
+    manifest = staged[0].manifest
+    for members in (None, ("OU-VIS",)):
+        rule = manifest.second_look.model_copy(update={"members": members})
+        with pytest.raises(ValidationError, match="the screen has a second stage, so second_look must name its members"):
+            type(manifest).model_validate(manifest.model_copy(update={"second_look": rule}).model_dump())
+
+
 @pytest.mark.parametrize("parallel", [1, 3])
-def test_no_bit_depends_on_the_batch(half, cutouts, parallel):
-    scorer = Scorer(half[0], "cpu", parallel=parallel, screen="bundle")
+def test_no_bit_depends_on_the_batch(staged, cutouts, parallel):
+    scorer = Scorer(staged[0], "cpu", parallel=parallel, screen="bundle")
     together = scorer.score(*cutouts)
     for row in range(N):
         alone = scorer.score(*(values[row : row + 1] for values in cutouts))

@@ -13,10 +13,10 @@ from scanner.ensemble import bundles
 from scanner.ensemble.augmentation import Augmentation
 from scanner.ensemble.bundle import Screen, content_of, lost_at, write_bundle
 from scanner.ensemble.calibration import Calibration, fit, sigmoid
-from scanner.ensemble.session import open_session
+from scanner.ensemble.session import Scorer, open_session
 from scanner.errors import ContentError, UsageError
 from scanner.labelled_set import LabelledSet
-from scanner.records import MEMBERS
+from scanner.records import MEMBERS, Flag
 from scanner.training.added_member import NewMember, add_member
 from scanner.training.cascade import change_at, changes, losses, member_graph, second_look_rule, with_means
 from scanner.training.data import TrainingData
@@ -123,11 +123,24 @@ def test_a_finished_bundle_gets_a_screen(rings, tmp_path, capsys):
 
 def test_a_finished_bundle_gets_test_time_augmentation(rings, tmp_path, capsys):
     words = ["models", "cascade", plain_bundle(), "--data", rings, "--calibration", rings, "--turn", "OU-66", "--turn", "OU-J"]
-    words += ["--turn-share", "0.5", "--provider", "cpu", "--out", tmp_path / "turning"]
+    words += [
+        "--turn-share",
+        "0.5",
+        "--share",
+        "0.5",
+        "--second-share",
+        "0.25",
+        "--provider",
+        "cpu",
+        "--out",
+        tmp_path / "turning",
+    ]
     with pytest.raises(SystemExit) as stopped:
         main([str(word) for word in words])
     assert stopped.value.code == 0
-    assert "OU-J, OU-66 eight ways round, mean" in " ".join(capsys.readouterr().out.split())
+    told = " ".join(capsys.readouterr().out.split())
+    assert "OU-J, OU-66 eight ways round, mean" in told
+    assert "alone as the best 50% of non-lenses, and then by the members that turn as the best 25.0% (" in told
     before, made = bundles.load(plain_bundle()), bundles.load(tmp_path / "turning")
     rule = made.manifest.second_look
     assert (made.manifest.version, rule.members, rule.share) == (f"{before.manifest.version}+cascade", ("OU-J", "OU-66"), 0.5)
@@ -143,14 +156,31 @@ def test_a_finished_bundle_gets_test_time_augmentation(rings, tmp_path, capsys):
     np.testing.assert_array_equal(changed.any(axis=1), level >= rule.log_odds_above)
     assert changed.any(axis=0)[[MEMBERS.index("OU-J"), MEMBERS.index("OU-66")]].all()
     assert changed.any(axis=0).sum() == 2
+    whole, others = LabelledSet(rings), ~LabelledSet(rings).truth.is_lens
+    ((batch, vis, nisp),) = whole.batches(np.arange(len(whole)), len(whole))
+    scores = scanner_scores(made, vis, nisp, batch)
+    second = (scores.flags[others] & Flag.SCREENED) == 0
+    assert second.sum() == round(0.25 * others.sum())
+    assert np.isfinite(scores.logits[others][~second]).sum(axis=1).max() == 2
     card = (tmp_path / "turning" / "MODEL_CARD.md").read_text()
+    assert "and then by the members that turn as high as the best 25.0%" in " ".join(card.split())
     assert f"less that of {before.manifest.name} {before.manifest.version} without a screen" in " ".join(card.split())
     assert "OU-J and OU-66 in all eight orientations" in " ".join(card.split())
+
+
+def scanner_scores(bundle, vis, nisp, batch):
+    return Scorer(bundle, "cpu", screen="bundle").score(vis, nisp, batch.sky, batch.sigma, batch.bad_fraction, batch.flags)
 
 
 @pytest.mark.parametrize(
     ("changed", "error", "says"),
     [
+        ({"second_share": 0.1}, UsageError, "--second-share 0.1 must be below --share 0.1"),
+        (
+            {"second_share": 0.05},
+            UsageError,
+            "a second stage asks the members that turn, among which OU-66 of the first must be",
+        ),
         ({"version": "same"}, UsageError, "is untrained same already"),
         ({"trained_on": "itself"}, UsageError, "was trained on it"),
         ({"few": True}, ContentError, "20 lenses and as many others are needed"),
@@ -161,8 +191,9 @@ def test_what_makes_no_screen_is_refused(rings, tmp_path, changed, error, says):
     trained_on = (LabelledSet(rings).fingerprint,) if "trained_on" in changed else ()
     bundle = write_bundle(tmp_path / "old", replace(content, name="untrained", version="same", trained_on=trained_on))
     data = write_rings(tmp_path / "few", 12) if "few" in changed else rings
+    version, second = changed.get("version", "new"), changed.get("second_share")
     with pytest.raises(error, match=says):
-        scanner.set_cascade(bundle, data, tmp_path / "new", version=changed.get("version", "new"), provider="cpu")
+        scanner.set_cascade(bundle, data, tmp_path / "new", version=version, second_share=second, provider="cpu")
     assert not (tmp_path / "new").exists()
 
 
