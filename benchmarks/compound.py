@@ -26,11 +26,11 @@ from scipy.ndimage import gaussian_filter
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC, VIS_PSF_FWHM_ARCSEC
 from scanner.simulation.datasets.cutouts import draw
 from scanner.simulation.datasets.presets import PRESETS
-from scanner.simulation.lensing.images import find_images
+from scanner.simulation.lensing import find_images
 from scanner.simulation.light import scene
 from scanner.simulation.population import classes
-from scanner.simulation.population.compound import draw_line_of_sight, draw_paper_object, lensed_light, unlensed_light
 from scanner.simulation.population.galaxies import TRAINING, LabelledObject
+from scanner.simulation.population.lenses import draw_line_of_sight, draw_paper_object, lensed_light, unlensed_light
 from scanner.simulation.population.truth import VISIBLE_PIXELS, VISIBLE_SNR
 from scanner.simulation.telescope.exposure import CANVAS_PIXELS
 

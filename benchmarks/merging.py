@@ -24,10 +24,9 @@ import numpy as np
 import pyarrow as pa
 
 from scanner.catalogue import columns, rank
-from scanner.catalogue.deduplicate import Rule, deduplicate
 from scanner.catalogue.hats import write_hats
 from scanner.catalogue.known_lenses import KnownLensMatcher
-from scanner.catalogue.merge import Merging, complete
+from scanner.catalogue.merge import Merging, Rule, complete, deduplicate
 
 TARGETS_PER_SQUARE_DEGREE = 17_000
 TILE_DEGREES = 0.5

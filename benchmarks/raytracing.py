@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from scanner.simulation.lensing import cosmology
-from scanner.simulation.lensing.lens import Lens, Sightline
+from scanner.simulation import lensing
+from scanner.simulation.lensing import Lens, Sightline
 from scanner.simulation.light import scene
 from scanner.simulation.light.components import Component, Kind, norm, sersic_b
 from scanner.simulation.telescope.psf import convolve, mean_psf
@@ -59,7 +59,7 @@ def random_system(rng: np.random.Generator, planes: int) -> System:
         components.append(
             _sersic(rng, lens.x, lens.y, 20.0 if plane == 0 else 4.0, (0.3, 1.5), (1.0, 4.0 if plane == 0 else 2.0))
         )
-    share = [float(cosmology.coupling(redshifts[0], z, redshifts[-1])) for z in redshifts[1:-1]]
+    share = [float(lensing.coupling(redshifts[0], z, redshifts[-1])) for z in redshifts[1:-1]]
     beta, turn = 0.9 * lenses[0].theta_e * math.sqrt(rng.random()), rng.uniform(0, 2 * math.pi)
     source = _sersic(rng, beta * math.cos(turn), beta * math.sin(turn), 2.0, (0.1, 0.6), (0.7, 2.0))
     seen = [replace(source, seen_through=Sightline(tuple(lenses), tuple(share)))]
@@ -126,7 +126,7 @@ def _lenstronomy_rays(system: System, plane: int) -> Callable[[Any, Any], tuple[
         model = LensModel(
             ["SIE", "SHEAR"] * plane, lens_redshift_list=[z for z in system.redshifts[:plane] for _ in range(2)],
             z_source=system.redshifts[plane], z_source_convention=system.redshifts[-1], multi_plane=True,
-            cosmo=FlatLambdaCDM(H0=cosmology.HUBBLE_KM_S_MPC, Om0=cosmology.OMEGA_MATTER),
+            cosmo=FlatLambdaCDM(H0=lensing.HUBBLE_KM_S_MPC, Om0=lensing.OMEGA_MATTER),
         )  # fmt: skip
     parameters = [part for lens in system.lenses[:plane] for part in lenstronomy_lens(lens)]
     return lambda x, y: model.ray_shooting(x, y, parameters)

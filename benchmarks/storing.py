@@ -22,7 +22,7 @@ from synthetic_tile import write_tile
 from zarr.codecs import BloscCodec
 
 from scanner.config import CutoutsConfig
-from scanner.cutouts import codec as compact
+from scanner.cutouts import store as compact
 from scanner.cutouts.extract import cut
 from scanner.cutouts.quality import fill_bad_pixels
 from scanner.cutouts.store import CHUNK_OBJECTS, SHARD_OBJECTS, CutoutStore, CutoutWriter

@@ -34,7 +34,7 @@ from scanner.records import (
 )
 from scanner.sky.local_files import irregular
 from scanner.storage import open_store
-from scanner.storage.location import is_remote, split
+from scanner.storage.contract import is_remote, split
 
 #: A folder holds a cutout store, a table of truth with one row a cutout in the store's order, and what was asked for.
 CUTOUTS, TRUTH, DESCRIPTION = "cutouts.zarr", "truth.parquet", "dataset.json"

@@ -69,11 +69,11 @@ _MEMBER_INPUTS: dict[MemberName, tuple[tuple[Band, ...], int]] = {
 MEMBER_BANDS: dict[MemberName, tuple[Band, ...]] = {member: bands for member, (bands, _) in _MEMBER_INPUTS.items()}
 MEMBER_PIXELS: dict[MemberName, int] = {member: pixels for member, (_, pixels) in _MEMBER_INPUTS.items()}
 
-#: How the pixels of stored cutouts are encoded (:mod:`scanner.cutouts.codec`).
+#: How the pixels of stored cutouts are encoded (:mod:`scanner.cutouts.store`).
 CodecName = Literal["exact", "compact"]
 #: Whether a bundle's screen is used; ``auto``: where it loses little (:meth:`scanner.ensemble.bundle.Bundle.screening`).
 ScreenChoice = Literal["auto", "bundle", "none"]
-#: How an image is resampled. ``spline``: the scan's own, see :func:`scanner.sky.warp.warp`. The others are reproject's:
+#: How an image is resampled. ``spline``: the scan's own, see :func:`scanner.sky.regrid.warp`. The others are reproject's:
 #: ``interp`` bilinear, ``adaptive`` by a Gaussian that follows the pixels (DeForest 2004), ``exact`` by the overlap of pixels.
 ResamplingMethod = Literal["spline", "interp", "adaptive", "exact"]
 RESAMPLING_METHODS: tuple[ResamplingMethod, ...] = get_args(ResamplingMethod)

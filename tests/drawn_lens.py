@@ -4,7 +4,7 @@ import numpy as np
 
 from scanner.cutouts.quality import measure
 from scanner.records import BANDS, CutoutBatch, Targets
-from scanner.simulation.lensing.lens import Lens, Sightline
+from scanner.simulation.lensing import Lens, Sightline
 from scanner.simulation.light import scene
 from scanner.simulation.light.components import Component, Kind
 from scanner.simulation.telescope.noise import SKY_SIGMA, bin3

@@ -6,9 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from scanner.catalogue import columns, rank
-from scanner.catalogue.deduplicate import Rule, deduplicate
 from scanner.catalogue.known_lenses import KnownLensMatcher
-from scanner.catalogue.merge import complete
+from scanner.catalogue.merge import Rule, complete, deduplicate
 from scanner.sphere import separation_deg
 
 

@@ -22,7 +22,7 @@ from scanner.cli import main as command_line
 from scanner.cli.main import scanner
 from scanner.cli.replay import EXIT_DIFFERENT
 from scanner.config import EngineConfig, RunConfig, StorageConfig
-from scanner.cutouts.codec import CODECS
+from scanner.cutouts.store import CODECS
 from scanner.service.collections import RENEWAL_S
 from scanner.service.instruments import Reason
 from scanner.service.settings import ServiceConfig

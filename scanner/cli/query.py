@@ -173,7 +173,7 @@ def query(
         write_atomically(out, content)
         click.echo(f"{out}: {len(answer):,} rows.", err=True)
         if send_to is not None:
-            from scanner.query.samp import send_table
+            from scanner.query.formats import send_table
 
             click.echo(f"Sent to {', '.join(send_table(out, written_as, out.stem, send_to))}.", err=True)
 

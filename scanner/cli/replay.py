@@ -91,7 +91,7 @@ def _mark(agreement: str) -> str:
 def _distance(report: ReplayReport) -> str:
     if report.pixels.codec is None:
         return "–"
-    from scanner.cutouts.codec import CODECS
+    from scanner.cutouts.store import CODECS
 
     unit = "σ" if CODECS[report.pixels.codec].largest_error is None else "half steps"
     return f"at most {report.pixels.largest_distance:.2g} {unit} off"

@@ -21,7 +21,7 @@ from scanner.interface.scan import run_request, stages
 from scanner.query.formats import terminal_lines
 from scanner.records import CodecName, ScreenChoice
 from scanner.sky.tile_list import read as read_tile_list
-from scanner.storage.location import join, split
+from scanner.storage.contract import join, split
 from scanner.survey.folder.cost import RunCost, one_line
 from scanner.survey.status import RunReport
 

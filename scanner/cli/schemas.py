@@ -31,7 +31,7 @@ from scanner.report.explanations import AtlasRecord, Explanation, PageRecord
 from scanner.service.settings import ServiceConfig
 from scanner.simulation.datasets.dataset import DatasetRecord
 from scanner.simulation.euclidise import EuclidisedRecord
-from scanner.simulation.injection.request import InjectionRecord
+from scanner.simulation.injection.places import InjectionRecord
 from scanner.sky.prepare import PreparedTile
 from scanner.storage.lease import LeaseRecord
 from scanner.survey.candidate_stage import CandidatesJob, CandidatesOutcome

@@ -15,8 +15,8 @@ from scanner.records import BANDS, Band, CodecName
 from scanner.simulation.datasets.cutouts import GeneratorName
 from scanner.simulation.datasets.dataset import DeviceName
 from scanner.simulation.datasets.presets import EVALUATION_SETS, PRESET_NAMES, PRESETS, PresetName
-from scanner.simulation.injection.request import Ground
-from scanner.simulation.population.compound import Parameters
+from scanner.simulation.injection.places import Ground
+from scanner.simulation.population.lenses import Parameters
 
 _codec = click.option(
     "--codec", type=click.Choice(get_args(CodecName)), default="compact", show_default=True, help="Of the store."

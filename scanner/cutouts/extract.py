@@ -26,8 +26,8 @@ from scanner.records import (
 )
 from scanner.sky.alignment import NISP_MARGIN, STEP, nisp_pixels_outside, pixels_outside
 from scanner.sky.mosaic import Mosaic
+from scanner.sky.regrid import WarpedBand, WarpedWindows
 from scanner.sky.tile_images import TileImages
-from scanner.sky.warp import WarpedBand, WarpedWindows
 
 #: Objects of a batch: some 14 MB.
 BATCH_SIZE = 64

@@ -21,8 +21,7 @@ from scanner.ensemble.bundle import MANIFEST_FILE, Bundle, BundleManifest, finge
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
 from scanner.records import Record, SealedRecord
 from scanner.storage import open_store
-from scanner.storage.contract import Store, held_in_turn
-from scanner.storage.location import is_remote, join, split
+from scanner.storage.contract import Store, held_in_turn, is_remote, join, split
 
 DEFAULT_FILE = "default.json"
 #: The shortest beginning of a fingerprint that is looked up.

@@ -29,8 +29,7 @@ from scanner.grading.store import GradeStore, add_grade, object_of, reading, wri
 from scanner.labels.table import LabelRow
 from scanner.query.catalogue import Catalogue
 from scanner.query.database import DEFAULT_LIMITS, DatabaseLimits
-from scanner.query.region import Cone, Region
-from scanner.query.region_input import parse_cone
+from scanner.query.region import Cone, Region, parse_cone
 from scanner.query.search import CANDIDATE_ID_SQL, SEPARATION_COLUMN, CandidateId, Search, search
 from scanner.query.sql import run_sql
 from scanner.records import Record

@@ -327,7 +327,7 @@ def _entries(rows: Iterable[Sequence[object]]) -> Iterator[Entry]:
 def object_of(place: Place, opened: sqlite3.Connection) -> int | None:
     """The object that a row stands for, which may be of another catalogue than that which was graded; None: none was graded.
 
-    The rule is that of :mod:`scanner.catalogue.deduplicate`, since a merge may replace a row that was graded by another tile's.
+    The rule is that of :mod:`scanner.catalogue.merge`, since a merge may replace a row that was graded by another tile's.
     A row stands for the object that was graded under its ``candidate_id``; otherwise for a graded object within the duplicate
     radius, or within the larger one where a row graded as that object has its ``target_id``. One with its ``target_id`` goes
     first, then the nearest, then the first graded. Rows of one tile of one run are never the same object. The answer is stored

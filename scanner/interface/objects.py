@@ -24,7 +24,7 @@ from scanner.errors import InputMissingError, UsageError
 from scanner.query import region as regions
 from scanner.query.catalogue import Catalogue
 from scanner.query.database import time_limit
-from scanner.query.region_input import parse_cone, parse_polygon, parse_radius, read_moc
+from scanner.query.region import parse_cone, parse_polygon, parse_radius, read_moc
 from scanner.query.search import SEPARATION_COLUMN, Search, search
 from scanner.query.sql import SqlLimits, run_sql
 from scanner.records import BANDS, NISP_BANDS, Band, CutoutBatch, Float32
@@ -275,7 +275,7 @@ class ObjectTable(QTable):  # type: ignore[misc]
         UnavailableError
             No such program runs.
         """
-        from scanner.query.samp import send_table
+        from scanner.query.formats import send_table
 
         # The program reads the file when it comes to it: it stays until Python ends.
         folder = tempfile.mkdtemp(prefix="scanner-")

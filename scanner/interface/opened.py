@@ -17,7 +17,7 @@ from scanner.config import StorageConfig
 from scanner.interface.progress import bar, counted
 from scanner.processes import sigterm_interrupts
 from scanner.storage import open_store
-from scanner.storage.location import join
+from scanner.storage.contract import join
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -21,7 +21,7 @@ from scanner.records import CodecName, FailedTile, ScreenChoice, Tile
 from scanner.sky import tile_files
 from scanner.sky.tile_list import read as read_tile_list
 from scanner.storage import open_store
-from scanner.storage.location import is_remote, join, split
+from scanner.storage.contract import is_remote, join, split
 
 if TYPE_CHECKING:
     from scanner.explain.stage import ExplainReport

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from scanner.simulation.datasets.dataset import DatasetRecord, DeviceName
     from scanner.simulation.datasets.presets import PresetName
     from scanner.simulation.euclidise import EuclidisedRecord
-    from scanner.simulation.injection.request import Ground, InjectionRecord
-    from scanner.simulation.population.compound import Parameters
+    from scanner.simulation.injection.places import Ground, InjectionRecord
+    from scanner.simulation.population.lenses import Parameters
 
 
 Request = TypeVar("Request", bound=Record)
@@ -240,7 +240,7 @@ def inject(
         A tile of the list is not there.
     """
     from scanner.simulation.injection import inject as injection
-    from scanner.simulation.injection.request import InjectionRequest
+    from scanner.simulation.injection.places import InjectionRequest
     from scanner.sky.tile_list import read
 
     listed = read(tile_list)

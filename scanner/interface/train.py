@@ -12,7 +12,7 @@ from scanner.errors import UsageError
 from scanner.interface.progress import bar
 from scanner.processes import script_kept_from_children, sigterm_interrupts
 from scanner.records import MEMBERS, MemberName
-from scanner.storage.location import is_remote
+from scanner.storage.contract import is_remote
 from scanner.survey.scan.machine import cores
 from scanner.training.presets import EMBEDDED_ROWS, PRESETS, SCREEN_SHARE, SECOND_LOOK_SHARE, Preset, PresetName, seconds
 

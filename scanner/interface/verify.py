@@ -22,7 +22,7 @@ from scanner.labelled_set import DESCRIPTION, LabelledSet
 from scanner.modelling.lens_model import MODELS, files_of, modelled, read
 from scanner.records import Record
 from scanner.storage import Store, open_store
-from scanner.storage.in_order import in_order
+from scanner.storage.contract import in_order
 from scanner.storage.verified import VerifiedFiles
 from scanner.survey.folder.ledger import COMMIT, RUN_RECORD, RunFolder
 from scanner.survey.published import SURVEY_RECORD, TILES_TABLE, VERSIONS, SurveyRecord, open_published, read_record, read_tiles

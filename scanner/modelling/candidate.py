@@ -20,8 +20,7 @@ from scanner.modelling.observation import Observation, observe
 from scanner.modelling.psf import BandPsf
 from scanner.modelling.scene_fit import HIGHEST_RADIUS, HIGHEST_THETA_E, LOWEST_THETA_E, Fit, Problem, Scene, draw
 from scanner.records import BANDS, Band, CutoutBatch, Float32, Float64
-from scanner.simulation.lensing.images import find_images
-from scanner.simulation.lensing.lens import Sightline
+from scanner.simulation.lensing import Sightline, find_images
 
 #: ln evidence ratio from which a candidate is certified, consistent with a lens, and better explained without one; and the
 #: least S/N of the counter-image of what is certified. ``docs/lens-models.md`` says how many pass.

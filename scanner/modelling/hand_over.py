@@ -17,8 +17,7 @@ from scanner.modelling.lens_model import IMAGES, PICTURE, RECORD, LensModel, Mod
 from scanner.modelling.observation import FIT_RADIUS
 from scanner.modelling.panels import lens_of_record
 from scanner.records import BANDS, NISP_PIXEL_SCALE_ARCSEC, VIS_PIXEL_SCALE_ARCSEC
-from scanner.simulation.lensing.images import find_images
-from scanner.simulation.lensing.lens import Sightline
+from scanner.simulation.lensing import Sightline, find_images
 from scanner.simulation.light.components import sersic_b
 from scanner.storage import Store
 

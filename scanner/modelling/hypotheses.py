@@ -13,8 +13,7 @@ from scanner.modelling.observation import FIT_RADIUS, NISP_SIDE, Observation
 from scanner.modelling.psf import SIDE
 from scanner.modelling.scene_fit import Fit, Problem, Scene, draw, fit, joined, nothing
 from scanner.records import Float32, Float64
-from scanner.simulation.lensing.images import find_images
-from scanner.simulation.lensing.lens import Sightline, deflection
+from scanner.simulation.lensing import Sightline, deflection, find_images
 
 #: Galaxies that either hypothesis may have beside the deflector.
 MOST_COMPANIONS = 4

@@ -17,7 +17,7 @@ from scanner.modelling.observation import NISP_SIDE
 from scanner.modelling.psf import SIDE
 from scanner.records import BANDS, NISP_PIXEL_SCALE_ARCSEC, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, Float32
 from scanner.report.colour import UInt8
-from scanner.simulation.lensing.lens import Lens, Sightline, trace_with_jacobian
+from scanner.simulation.lensing import Lens, Sightline, trace_with_jacobian
 
 #: Names of the panels, from the left.
 PANELS = ("data", "deflector removed", "lensed + others", "residual", "source")

@@ -17,7 +17,7 @@ import numpy as np
 from scanner.modelling.deflector_light import Deflector, foreign_light
 from scanner.modelling.observation import Observation
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC, Float32, Float64
-from scanner.simulation.lensing.lens import Lens, deflection, hessian
+from scanner.simulation.lensing import Lens, deflection, hessian
 from scanner.simulation.light.components import sersic_b
 
 #: Numbers of a mass: ln θ_E, ``-ln q`` times cosine and sine of twice its angle, centre, shear.

@@ -36,8 +36,16 @@ from scanner.simulation.injection.painting import (
     tile_psfs,
     with_host_magnitudes,
 )
-from scanner.simulation.injection.places import DEFLECTOR, EMPTY, Places, choose_deflector, survey_tile
-from scanner.simulation.injection.request import Ground, InjectionRequest, TileSummary
+from scanner.simulation.injection.places import (
+    DEFLECTOR,
+    EMPTY,
+    Ground,
+    InjectionRequest,
+    Places,
+    TileSummary,
+    choose_deflector,
+    survey_tile,
+)
 from scanner.simulation.light.components import Flux
 from scanner.simulation.population.deflectors import MAX_OFFSET, Deflector, draw_source
 from scanner.simulation.population.galaxies import LabelledObject, Options, System, scaled

@@ -23,7 +23,7 @@ from scanner.config import StorageConfig
 from scanner.errors import ForbiddenError, OutputError, ScratchFullError, TileError, UsageError
 from scanner.records import Band, BandFiles, ImageRef, Tile
 from scanner.storage import open_store
-from scanner.storage.location import is_remote, split
+from scanner.storage.contract import is_remote, split
 
 #: Locked by the process that owns a folder: the system lets go of it however the process ends, on whatever host.
 HELD_FILE = ".held"

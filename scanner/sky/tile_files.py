@@ -15,7 +15,7 @@ from scanner.errors import ForbiddenError, InputMissingError, UsageError
 from scanner.imaging_surveys import EUCLID, ImagingSurvey
 from scanner.records import TILE_ID_PATTERN, Band, BandFiles, FailedTile, ImageRef, Tile
 from scanner.storage import open_store
-from scanner.storage.location import is_remote, split
+from scanner.storage.contract import is_remote, split
 
 TILE_ID = re.compile(TILE_ID_PATTERN.removesuffix("$") + r"\Z")
 #: Subfolders of a tile that hold its mosaics in the public archive.

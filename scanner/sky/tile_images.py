@@ -16,8 +16,7 @@ from scanner.sky.alignment import Alignment, align
 from scanner.sky.fits_image import FitsImage
 from scanner.sky.local_files import ScratchFolder
 from scanner.sky.mosaic import AbsentBand, Mosaic, area_deg2, open_mosaic
-from scanner.sky.regrid import fits_grid, on_grid
-from scanner.sky.warp import WarpedBand, WarpedWindows, covering_grid, warp
+from scanner.sky.regrid import WarpedBand, WarpedWindows, covering_grid, fits_grid, on_grid, warp
 
 
 class TileImages:

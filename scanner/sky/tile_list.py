@@ -18,8 +18,7 @@ from scanner.records import BANDS, BandFiles, FailedTile, ImageRef, Tile
 from scanner.sky.local_files import irregular
 from scanner.sky.tile_files import TILE_ID, find_tiles
 from scanner.storage import read_file
-from scanner.storage.in_order import in_order
-from scanner.storage.location import SCHEMES, bucket_and_key, is_remote, split
+from scanner.storage.contract import SCHEMES, bucket_and_key, in_order, is_remote, split
 
 COMPANIONS = ("RMS", "FLAG", "PSF")
 _BAND_OF = {f"{band}_{companion}": band for band in BANDS for companion in COMPANIONS}

@@ -1,6 +1,6 @@
 """Files by key, on a disk or on an object store: what a run reads and writes, wherever it lies.
 
-A location is a local path or a URL such as ``s3://bucket/folder`` (:data:`scanner.storage.location.SCHEMES`). Whoever holds a
+A location is a local path or a URL such as ``s3://bucket/folder`` (:data:`scanner.storage.contract.SCHEMES`). Whoever holds a
 :class:`Store` need not know which it is; :mod:`scanner.storage.contract` says what every store promises.
 """
 
@@ -9,9 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from scanner.config import StorageConfig
-from scanner.storage.contract import Entry, Staging, Store
+from scanner.storage.contract import Entry, Staging, Store, absolute, is_remote, join, split
 from scanner.storage.disk import LocalStore
-from scanner.storage.location import absolute, is_remote, join, split
 
 __all__ = ["Entry", "Staging", "Store", "absolute", "fetch_file", "is_remote", "join", "open_store", "read_file", "split"]
 

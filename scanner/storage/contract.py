@@ -1,16 +1,81 @@
-"""What every store promises."""
+"""What every store promises; locations as text (local paths, URLs of object stores); waiting for a store in a few threads."""
 
 from __future__ import annotations
 
 import logging
+import posixpath
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from scanner.errors import HeldError, UnavailableError
+
+
+class Scheme(NamedTuple):
+    """A kind of object store.
+
+    ``credentials``: environment variables that hold them, for messages. ``environment``: how the variables begin that its
+    client reads. ``endpoint``: its client's setting for the address of a server.
+    """
+
+    credentials: str
+    environment: str
+    endpoint: str
+
+
+#: By the URL's scheme: Amazon S3 and servers that speak as it does, Google Cloud Storage, Azure Blob Storage. What follows is
+#: the bucket (of Azure, the container) and a key. A new one is one that :func:`obstore.store.from_url` knows.
+SCHEMES = {
+    "s3": Scheme("AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN", "AWS_", "endpoint"),
+    "gs": Scheme("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_", "base_url"),
+    "az": Scheme("AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY", "AZURE_", "endpoint"),
+}
+
+
+def scheme_of(location: str) -> str:
+    """Scheme of an object store's URL, as in :data:`SCHEMES`; "" of everything else."""
+    scheme, separator, _ = location.partition("://")
+    return scheme.lower() if separator and scheme.lower() in SCHEMES else ""
+
+
+def is_remote(location: str) -> bool:
+    """Whether a location lies on an object store."""
+    return bool(scheme_of(location))
+
+
+def absolute(location: str) -> str:
+    """A location as any process of a run's machines can use it, whatever folder it works in."""
+    return location if is_remote(location) else str(Path(location).resolve())
+
+
+def bucket_and_key(location: str) -> tuple[str, str]:
+    """``s3://bucket`` and ``key`` of the URL ``s3://bucket/key``, without slashes at the end."""
+    scheme, _, rest = location.partition("://")
+    bucket, _, key = rest.partition("/")
+    return f"{scheme.lower()}://{bucket}", key.strip("/")
+
+
+def join(location: str, key: str) -> str:
+    """Location of a relative key; a URL stands for itself, and an absolute path beside a local location."""
+    if is_remote(key) or not is_remote(location):
+        return key if is_remote(key) else str(Path(location) / key)
+    return f"{location.rstrip('/')}/{posixpath.normpath(key)}"
+
+
+def split(location: str) -> tuple[str, str]:
+    """Folder and last name of a location."""
+    if is_remote(location):
+        bucket, key = bucket_and_key(location)
+        folder, _, name = key.rpartition("/")
+        return f"{bucket}/{folder}".rstrip("/"), name
+    path = Path(location)
+    return str(path.parent), path.name
+
 
 #: Somewhat longer than the grace of a pod that is told to stop.
 WAIT_SECONDS = 180.0
@@ -222,3 +287,36 @@ def held_in_turn(store: Store) -> Iterator[None]:
                     logged = True
                 time.sleep(POLL_SECONDS)
         yield
+
+
+THREADS = 8
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_order(work: Callable[[Item], Result], items: Iterable[Item], threads: int = THREADS) -> Iterator[Result]:
+    """Apply a function to items, at most ``2 * threads`` ahead; what it raises is raised at the item's turn.
+
+    Parameters
+    ----------
+    work
+        Called in other threads.
+    items
+        Taken in this thread, as places become free.
+    threads
+        Calls at a time.
+    """
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) >= 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            # Nobody waits for the rest: neither after an error nor when the reader has left.
+            for future in waiting:
+                future.cancel()

@@ -22,9 +22,8 @@ from pydantic import ValidationError
 from scanner.atomic_file import partial_name, remove, writing_to
 from scanner.config import StorageConfig
 from scanner.errors import InputMissingError, ScannerError, UsageError
-from scanner.storage.contract import Entry, Staging, overtaken, superseded
+from scanner.storage.contract import SCHEMES, Entry, Staging, bucket_and_key, overtaken, scheme_of, superseded
 from scanner.storage.lease import Lease, LeaseRecord
-from scanner.storage.location import SCHEMES, bucket_and_key, scheme_of
 from scanner.storage.requests import Download, asking, download, in_parallel, lacks_bucket, upload, uploads_of, version_of
 
 if TYPE_CHECKING:

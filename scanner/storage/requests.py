@@ -18,8 +18,7 @@ from obstore.exceptions import BaseError, InvalidPathError, PreconditionError
 
 from scanner.atomic_file import writing_to
 from scanner.errors import ForbiddenError, InputMissingError, OutputError, UnavailableError, UsageError
-from scanner.storage.in_order import in_order
-from scanner.storage.location import SCHEMES, scheme_of
+from scanner.storage.contract import SCHEMES, in_order, scheme_of
 
 if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta, PutResult, UpdateVersion

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from scanner.atomic_file import cache_folder, file_sha256, remove, write_atomically
 from scanner.errors import ContentError, InputMissingError, OutputError
-from scanner.storage.contract import Store
-from scanner.storage.in_order import in_order
+from scanner.storage.contract import Store, in_order
 
 #: Files of so many bytes are hashed once on a machine; smaller ones, which take no time, once in a process.
 REMEMBERED_BYTES = 16_000_000

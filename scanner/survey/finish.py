@@ -18,9 +18,8 @@ import pyarrow.parquet as pq
 from threadpoolctl import threadpool_limits
 
 from scanner.catalogue import columns, export
-from scanner.catalogue.deduplicate import Rule
 from scanner.catalogue.known_lenses import KnownLenses, KnownLensMatcher
-from scanner.catalogue.merge import Merging
+from scanner.catalogue.merge import Merging, Rule
 from scanner.catalogue.rank import leaders
 from scanner.catalogue.tiles import CoveredSky, TileRow, covered_sky, tile_table
 from scanner.config import RunConfig
@@ -32,7 +31,7 @@ from scanner.report import plots
 from scanner.report.contact_sheet import RunSummary, write_contact_sheet
 from scanner.report.plots import ScoreCounts
 from scanner.storage import split
-from scanner.storage.in_order import in_order
+from scanner.storage.contract import in_order
 from scanner.survey.candidate_cutouts import candidate_cutouts
 from scanner.survey.folder.cost import CostLedger
 from scanner.survey.folder.ledger import AGAIN, DamagedTileError, RunFolder, RunRecord, temporary_beside

@@ -16,17 +16,16 @@ from scanner import __version__
 from scanner.atomic_file import tree_sha256
 from scanner.catalogue import columns
 from scanner.catalogue.columns import TILE_SCHEMA
-from scanner.catalogue.deduplicate import Rule
 from scanner.catalogue.export import Provenance
 from scanner.catalogue.known_lenses import KnownLenses, KnownLensMatcher, load_known_lenses
-from scanner.catalogue.merge import Merging
+from scanner.catalogue.merge import Merging, Rule
 from scanner.catalogue.tiles import covered_sky
 from scanner.config import CatalogueConfig, StorageConfig
 from scanner.errors import ContentError, OutputError, UsageError
 from scanner.query.catalogue import MODELS_TABLE
 from scanner.records import CommitRecord
 from scanner.storage import Staging, Store, is_remote, open_store, split
-from scanner.storage.in_order import in_order
+from scanner.storage.contract import in_order
 from scanner.survey.finish import write_tables
 from scanner.survey.folder.ledger import RunFolder, RunRecord, table_sha256, temporary_beside
 from scanner.survey.folder.resume import READERS, refuse_other_settings

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from scanner import __version__
 from scanner.records import CommitRecord
-from scanner.storage.location import is_remote
+from scanner.storage.contract import is_remote
 from scanner.survey.messages import Event, MergeStarted, RunStarted, Stage, TileFinished, TileProgress
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import numpy as np
 
 from scanner.catalogue.rank import LEAST_LISTED
 from scanner.config import RunConfig
-from scanner.cutouts.codec import CODECS
 from scanner.cutouts.extract import cut
+from scanner.cutouts.store import CODECS
 from scanner.ensemble.augmentation import ORIENTATIONS
 from scanner.ensemble.session import Scorer
 from scanner.errors import TileError

@@ -15,9 +15,9 @@ from scanner.atomic_file import write_atomically
 from scanner.catalogue import columns
 from scanner.config import StorageConfig
 from scanner.cutouts import framed
-from scanner.cutouts.codec import CODECS
 from scanner.cutouts.extract import cut
 from scanner.cutouts.framed import FramedCutout, fits_bytes
+from scanner.cutouts.store import CODECS
 from scanner.ensemble import bundles
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.session import BATCH, Provider, Scorer

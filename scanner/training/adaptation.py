@@ -35,8 +35,17 @@ from scanner.records import (
 )
 from scanner.simulation.datasets.presets import PRESETS, PresetName
 from scanner.simulation.injection.painting import real_ground
-from scanner.simulation.injection.places import AVOIDED_ARCSEC, DEFLECTOR, GALAXY, Places, survey_tile, within
-from scanner.simulation.injection.request import Ground, InjectionRequest, Region
+from scanner.simulation.injection.places import (
+    AVOIDED_ARCSEC,
+    DEFLECTOR,
+    GALAXY,
+    Ground,
+    InjectionRequest,
+    Places,
+    Region,
+    survey_tile,
+    within,
+)
 from scanner.sky.targets import list_targets
 from scanner.sky.tile_images import open_tile
 from scanner.sphere import cell_numbers, nearest

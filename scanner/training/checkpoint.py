@@ -26,8 +26,7 @@ from scanner.errors import ContentError, InputMissingError, OutputError, UsageEr
 from scanner.networks import build
 from scanner.records import MemberName, Record, SealedRecord
 from scanner.storage import open_store
-from scanner.storage.contract import Store, held_in_turn
-from scanner.storage.location import join
+from scanner.storage.contract import Store, held_in_turn, join
 from scanner.training.device import Precision
 from scanner.training.presets import Beginning, Preset
 

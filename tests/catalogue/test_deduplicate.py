@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from plain_catalogue import with_rule_columns
 
 from scanner.catalogue import columns
-from scanner.catalogue import deduplicate as rule
-from scanner.catalogue.deduplicate import SAME_ID_RADIUS_ARCSEC, Cell, Rule
+from scanner.catalogue import merge as rule
+from scanner.catalogue.merge import SAME_ID_RADIUS_ARCSEC, Cell, Rule
 from scanner.sphere import healpix_29
 
 RADIUS = 0.5

@@ -16,10 +16,9 @@ from scipy.spatial import KDTree
 from waiting import LIMIT_S
 
 from scanner.catalogue.columns import SOURCE_SCHEMA
-from scanner.catalogue.deduplicate import Rule
 from scanner.catalogue.hats import write_hats
 from scanner.catalogue.known_lenses import KnownLensMatcher
-from scanner.catalogue.merge import Merging
+from scanner.catalogue.merge import Merging, Rule
 from scanner.sphere import chord, unit_vectors
 
 LSDB_PYTHON = os.environ.get("LSDB_PYTHON")

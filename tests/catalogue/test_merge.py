@@ -16,10 +16,9 @@ from scipy.spatial import KDTree
 
 from scanner.catalogue import merge as module
 from scanner.catalogue.columns import CANDIDATE_SCHEMA, column, with_column
-from scanner.catalogue.deduplicate import Rule
 from scanner.catalogue.hats import write_hats
 from scanner.catalogue.known_lenses import KnownLenses, KnownLensMatcher
-from scanner.catalogue.merge import Merging
+from scanner.catalogue.merge import Merging, Rule
 from scanner.errors import ContentError, OutputError
 from scanner.sphere import chord, unit_vectors
 

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from plain_catalogue import best_first
 
 from scanner.catalogue import rank
-from scanner.catalogue.deduplicate import Rule
 from scanner.catalogue.known_lenses import KnownLensMatcher
-from scanner.catalogue.merge import Merging
+from scanner.catalogue.merge import Merging, Rule
 
 NAMES = ("tile", "target", "grid", "p", "candidate", "scored", "bundle", "run")
 VALUES = st.one_of(st.just(math.nan), st.sampled_from([0.0, 0.25, 0.5, 1.0]))

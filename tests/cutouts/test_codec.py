@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from scanner.cutouts.codec import NAN_CODE, decode, encode, largest_error
+from scanner.cutouts.store import NAN_CODE, decode, encode, largest_error
 
 PIXELS = arrays(np.float32, (2, 5, 7), elements=st.floats(-(2.0**100), 2.0**100, width=32) | st.just(np.nan))
 LEVEL = arrays(np.float32, (2,), elements=st.floats(-1000, 1000, width=32))

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import zarr
 
-from scanner.cutouts.codec import largest_error
-from scanner.cutouts.store import CutoutStore, CutoutWriter
+from scanner.cutouts.store import CutoutStore, CutoutWriter, largest_error
 from scanner.errors import ContentError, InputMissingError, OutputError
 from scanner.records import CutoutBatch, Targets
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scanner.catalogue import deduplicate
+from scanner.catalogue import merge
 from scanner.config import CatalogueConfig
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
 from scanner.grading import store as database
@@ -136,7 +136,7 @@ def test_a_grade_belongs_to_the_object_whatever_row_stands_for_it(store, other, 
 
 def test_the_radii_are_those_by_which_a_merge_finds_duplicates():
     assert CatalogueConfig().duplicate_radius_arcsec == database.DUPLICATE_RADIUS_ARCSEC
-    assert database.SAME_ID_RADIUS_ARCSEC == deduplicate.SAME_ID_RADIUS_ARCSEC
+    assert database.SAME_ID_RADIUS_ARCSEC == merge.SAME_ID_RADIUS_ARCSEC
 
 
 def test_the_same_target_goes_before_a_nearer_one_and_the_choice_stays(store):

@@ -18,7 +18,7 @@ from scanner.modelling.observation import observe
 from scanner.modelling.panels import lens_of_record
 from scanner.modelling.psf import mean_of_euclid
 from scanner.modelling.scene_fit import Problem, Scene, draw, fit, priors
-from scanner.simulation.lensing.lens import deflection
+from scanner.simulation.lensing import deflection
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from scanner.modelling.candidate import lens_probability
 from scanner.modelling.panels import PANEL, PANELS, lens_of_record
 from scanner.modelling.stage import model_run
 from scanner.recovery.look import ModelReach
-from scanner.simulation.lensing.lens import deflection
+from scanner.simulation.lensing import deflection
 from scanner.storage import open_store
 from scanner.survey import candidate_stage
 from scanner.survey.folder.ledger import RunFolder

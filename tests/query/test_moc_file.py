@@ -7,7 +7,7 @@ from mocpy import MOC
 
 from scanner.config import StorageConfig
 from scanner.errors import ContentError, InputMissingError
-from scanner.query.region_input import read_moc
+from scanner.query.region import read_moc
 from scanner.storage import open_store
 
 

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.errors import UsageError
-from scanner.query.region import Cone
-from scanner.query.region_input import parse_cone, parse_polygon, parse_radius
+from scanner.query.region import Cone, parse_cone, parse_polygon, parse_radius
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from scanner.records import BandFiles, ImageRef
 from scanner.sky.alignment import BandGeometry, map_pixels
 from scanner.sky.local_files import ScratchFolder
 from scanner.sky.mosaic import open_mosaic
-from scanner.sky.warp import WarpGrid, covering_grid, sample_positions, warp
+from scanner.sky.regrid import WarpGrid, covering_grid, sample_positions, warp
 
 NISP_SIGMA_ARCSEC = 0.48 / 2.3548
 

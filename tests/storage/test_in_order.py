@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from scanner.storage.in_order import in_order
+from scanner.storage.contract import in_order
 
 
 def test_results_come_in_the_order_of_the_items_whatever_the_threads_do():

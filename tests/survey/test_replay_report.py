@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from scanner.catalogue import columns
-from scanner.cutouts import codec
+from scanner.cutouts import store
 from scanner.cutouts.quality import measure
 from scanner.records import CutoutBatch, Targets
 from scanner.survey.replay import (
@@ -101,8 +101,8 @@ def cutout(seed=0):
 
 def stored(batch):
     """A cutout as a compact store gives it back."""
-    vis = codec.decode(codec.encode(batch.vis, batch.sky[:, 0], batch.sigma[:, 0]), batch.sky[:, 0], batch.sigma[:, 0])
-    nisp = codec.decode(codec.encode(batch.nisp, batch.sky[:, 1:], batch.sigma[:, 1:]), batch.sky[:, 1:], batch.sigma[:, 1:])
+    vis = store.decode(store.encode(batch.vis, batch.sky[:, 0], batch.sigma[:, 0]), batch.sky[:, 0], batch.sigma[:, 0])
+    nisp = store.decode(store.encode(batch.nisp, batch.sky[:, 1:], batch.sigma[:, 1:]), batch.sky[:, 1:], batch.sigma[:, 1:])
     return CutoutBatch(**{**vars(batch), "vis": vis, "nisp": nisp})
 
 
@@ -129,7 +129,7 @@ def test_compact_pixels():
     assert 0.9 < kept.largest_distance <= 1
     # A pixel between two codes may get the other one from another machine's last digits.
     sigma = float(new.sigma[0, 0])
-    half_step = codec.largest_error(new.vis, new.sky[:, 0], new.sigma[:, 0])[0, 33, 33] * sigma
+    half_step = store.largest_error(new.vis, new.sky[:, 0], new.sigma[:, 0])[0, 33, 33] * sigma
     beyond = float(stored(new).vis[0, 33, 33] - new.vis[0, 33, 33]) + half_step + 5e-4 * sigma
     assert compare_pixels(stored(new), changed(new, beyond), "compact").agreement == "within tolerance"
     assert compare_pixels(changed(stored(new), sigma), new, "compact").agreement == "different"

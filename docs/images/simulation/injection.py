@@ -18,7 +18,7 @@ from PIL import Image
 from scanner.cutouts.store import CutoutStore
 from scanner.report import colour
 from scanner.simulation.injection.inject import inject
-from scanner.simulation.injection.request import InjectionRequest
+from scanner.simulation.injection.places import InjectionRequest
 from scanner.simulation.mosaics.tiles import TilesRequest, draw_tiles
 from scanner.sky import tile_list
 

@@ -7,25 +7,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from scanner.catalogue.columns import IDENTITY
-from scanner.errors import ContentError
-from scanner.query.adql import tree
-from scanner.query.adql.functions import AGGREGATES
-from scanner.query.adql.grammar import parse
-from scanner.query.adql.tree import AdqlError
-from scanner.query.adql.values import RELATION, Scope, TableDescription, Value, ValueKind
-from scanner.query.database import DatabaseFiles, interruptible, opened
-from scanner.records import Int64
-
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
-import numpy as np
-
-from scanner.errors import UsageError
-from scanner.query.adql import functions
-from scanner.query.adql.values import (
+from scanner.errors import ContentError, UsageError
+from scanner.query.adql import functions, tree
+from scanner.query.adql.functions import (
+    AGGREGATES,
+    RELATION,
+    Scope,
+    TableDescription,
+    Value,
+    ValueKind,
     combined,
     compared,
     evaluated_once,
@@ -35,7 +29,14 @@ from scanner.query.adql.values import (
     text,
     within,
 )
+from scanner.query.adql.grammar import parse
+from scanner.query.adql.tree import AdqlError
+from scanner.query.database import DatabaseFiles, interruptible, opened
 from scanner.query.region import Cone, Region, merged
+from scanner.records import Int64
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 #: More columns than any table has, several times.
 MAX_COLUMNS = 1000
@@ -47,9 +48,9 @@ BATCH_ROWS, BATCH_VALUES = 8192, 800_000
 class Translation:
     """What to ask a database.
 
-    ``table``: name of the table, whose rows the SQL expects as the relation :data:`~scanner.query.adql.values.RELATION`; those
-    outside ``ranges`` ((M, 2) int64, HEALPix order 29, half open; None: the whole sky) may be missing. ``columns``: of the
-    answer, in order, with units, UCDs and descriptions; the SQL's own names of them mean nothing. ``top``: most rows wanted.
+    ``table``: name of the table, whose rows the SQL expects as the relation :data:`~scanner.query.adql.functions.RELATION`;
+    those outside ``ranges`` ((M, 2) int64, HEALPix order 29, half open; None: the whole sky) may be missing. ``columns``: of
+    the answer, in order, with units, UCDs and descriptions; the SQL's own names of them mean nothing. ``top``: most rows.
     """
 
     table: str
@@ -352,8 +353,8 @@ _TYPES: dict[str, ValueKind] = {
 class Clause:
     """One clause of a query, in which expressions become SQL.
 
-    ``keys``: what rows are grouped by: the value of a group by the :attr:`~scanner.query.adql.values.Value.identity` of that of
-    a row. ``aggregates``: whether they are allowed.
+    ``keys``: what rows are grouped by: the value of a group by the :attr:`~scanner.query.adql.functions.Value.identity` of
+    that of a row. ``aggregates``: whether they are allowed.
     """
 
     scope: Scope

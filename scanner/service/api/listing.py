@@ -34,8 +34,7 @@ from scanner.grading.grade import Place, Viewer
 from scanner.grading.store import GradeStore
 from scanner.modelling.lens_model import Verdict
 from scanner.query.catalogue import Source
-from scanner.query.region import Cone, SqlPart, all_of
-from scanner.query.region_input import parse_cone
+from scanner.query.region import Cone, SqlPart, all_of, parse_cone
 from scanner.query.search import CANDIDATE_ID_SQL, CandidateId
 from scanner.records import Record
 from scanner.service.collections import LISTED, Collection

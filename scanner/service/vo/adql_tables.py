@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 
 from scanner.catalogue.columns import HEALPIX_COLUMN
+from scanner.query.adql.functions import TableDescription
 from scanner.query.adql.grammar import RESERVED
 from scanner.query.adql.translate import Relation
-from scanner.query.adql.values import TableDescription
 from scanner.query.processes import ProcessDatabase
 from scanner.query.search import CANDIDATE_ID_SQL
 from scanner.records import VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, Int64

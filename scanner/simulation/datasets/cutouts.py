@@ -16,8 +16,8 @@ from scanner.records import NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCA
 from scanner.simulation.datasets.presets import CutoutScene, Preset, draw_scene, object_generator
 from scanner.simulation.datasets.truth import TruthRow, component_columns, truth_arrays, truths_of
 from scanner.simulation.light import scene
-from scanner.simulation.population.compound import lensed_light, unlensed_light
 from scanner.simulation.population.galaxies import System
+from scanner.simulation.population.lenses import lensed_light, unlensed_light
 from scanner.simulation.population.truth import ArcMeasurement, measure_system
 from scanner.simulation.telescope.artefacts import Star
 from scanner.simulation.telescope.exposure import CANVAS_PIXELS, add_stars, blur, expose

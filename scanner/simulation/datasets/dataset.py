@@ -44,7 +44,7 @@ from scanner.simulation.datasets.cutouts import GeneratorName, LabelledCutouts, 
 from scanner.simulation.datasets.presets import LENS_CLASSES, PRESETS, Preset, PresetName
 from scanner.simulation.datasets.truth import component_table, truth_table
 from scanner.simulation.parts import PARTS, Progress, claim, join_parts, write_record
-from scanner.simulation.population.compound import Parameters
+from scanner.simulation.population.lenses import Parameters
 from scanner.simulation.telescope.noise import ZERO_POINT
 
 DeviceName = Literal["cpu", "cuda"]

@@ -14,8 +14,8 @@ from pydantic import Field, model_validator
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC, Record
 from scanner.simulation.light.components import Component, Kind
 from scanner.simulation.population import classes
-from scanner.simulation.population.compound import Parameters, draw_paper_object
 from scanner.simulation.population.galaxies import Options, System, moved
+from scanner.simulation.population.lenses import Parameters, draw_paper_object
 from scanner.simulation.population.neighbours import draw_field, draw_star
 from scanner.simulation.telescope.exposure import CANVAS_PIXELS, Exposure, draw_exposure, paper_exposure
 

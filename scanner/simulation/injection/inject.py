@@ -49,8 +49,16 @@ from scanner.simulation.injection.painting import (
     vis_grain,
     with_host_magnitudes,
 )
-from scanner.simulation.injection.places import Places, flux_scale, scratch_of, survey_tile, within
-from scanner.simulation.injection.request import InjectionRecord, InjectionRequest, TileSummary
+from scanner.simulation.injection.places import (
+    InjectionRecord,
+    InjectionRequest,
+    Places,
+    TileSummary,
+    flux_scale,
+    scratch_of,
+    survey_tile,
+    within,
+)
 from scanner.simulation.light import scene as light
 from scanner.simulation.mosaics.strips import StripWriter
 from scanner.simulation.parts import PARTS, Progress, join_parts, write_part

@@ -39,8 +39,18 @@ from scanner.simulation.datasets.cutouts import noiseless
 from scanner.simulation.datasets.presets import LENS_CLASSES, CutoutScene, Preset, draw_offset
 from scanner.simulation.datasets.truth import TruthRow, truth_table, truths_of
 from scanner.simulation.injection.measured import MAX_BAD_FRACTION, read_psf
-from scanner.simulation.injection.places import DEFLECTOR, EMPTY, GALAXY, Places, choose_deflector, flux_scale, joined
-from scanner.simulation.injection.request import InjectionRequest, Region, TileSummary
+from scanner.simulation.injection.places import (
+    DEFLECTOR,
+    EMPTY,
+    GALAXY,
+    InjectionRequest,
+    Places,
+    Region,
+    TileSummary,
+    choose_deflector,
+    flux_scale,
+    joined,
+)
 from scanner.simulation.light.components import Component
 from scanner.simulation.population import classes
 from scanner.simulation.population.classes import draw_class

@@ -14,7 +14,7 @@ from array_api_compat import array_namespace
 from scipy.special import erf, gamma
 
 from scanner.records import BANDS, Float64
-from scanner.simulation.lensing.lens import Sightline
+from scanner.simulation.lensing import Sightline
 
 
 class Kind(IntEnum):

@@ -12,7 +12,7 @@ import numpy as np
 from array_api_compat import array_namespace, device, is_numpy_array
 
 from scanner.records import BANDS, Band, Float64
-from scanner.simulation.lensing.lens import Lens, Sightline, trace
+from scanner.simulation.lensing import Lens, Sightline, trace
 from scanner.simulation.light.components import (
     Component,
     Kind,

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from scanner.records import BANDS, NISP_BANDS, VIS_PIXEL_SCALE_ARCSEC, Band, Float32, Float64
 from scanner.simulation.light import scene
 from scanner.simulation.light.components import Component, Kind
-from scanner.simulation.mosaics.geometry import (
+from scanner.simulation.mosaics.field import (
     REACH_ARCSEC,
     Grid,
     Marks,
+    SkyObject,
     TileGeometry,
     TileTelescope,
     draw_telescope,
@@ -31,7 +32,6 @@ from scanner.simulation.mosaics.geometry import (
     to_fine_pixels,
     to_plane,
 )
-from scanner.simulation.mosaics.sky_field import SkyObject
 from scanner.simulation.telescope import noise
 from scanner.simulation.telescope.artefacts import ONE_SIGMA, SATURATION, ArtefactKind, add_bleeding, add_star, artefact_light
 from scanner.simulation.telescope.psf import convolve, stack

@@ -21,18 +21,22 @@ from scanner.processes import run_all
 from scanner.records import BANDS, MICROJANSKY_ZERO_POINT, VIS_PIXEL_SCALE_ARCSEC, Record
 from scanner.simulation.light.components import Component, Kind, extent_radius, total_flux
 from scanner.simulation.mosaics import strips
-from scanner.simulation.mosaics.geometry import (
+from scanner.simulation.mosaics.field import (
+    CELL_ARCSEC,
+    CLASS_DENSITY,
     PLANE,
+    FieldParameters,
     Grid,
+    SkyObject,
     TileGeometry,
     TileTelescope,
+    draw_rectangle,
     draw_telescope,
     lay_out,
     tile_generator,
     to_fine_pixels,
     to_plane,
 )
-from scanner.simulation.mosaics.sky_field import CELL_ARCSEC, CLASS_DENSITY, FieldParameters, SkyObject, draw_rectangle
 from scanner.simulation.mosaics.strips import catalogue_name, draw_mosaics, file_names
 from scanner.simulation.parts import PARTS, Progress, claim, join_parts, write_part
 from scanner.simulation.population.neighbours import FIELD_DENSITY, STAR_DENSITY, UNSEEN_DENSITY

@@ -13,12 +13,7 @@ import numpy as np
 from numpy.random import Generator
 
 from scanner.simulation.light.components import total_flux
-from scanner.simulation.population import (
-    compound,
-    discs,
-    lenses,
-    neighbours,
-)
+from scanner.simulation.population import discs, lenses, neighbours
 from scanner.simulation.population.galaxies import TRAINING, LabelledObject, Options
 from scanner.simulation.population.neighbours import draw_field_galaxy, draw_stars, isotropic
 from scanner.simulation.telescope.noise import magnitude
@@ -83,8 +78,8 @@ def _star(rng: Generator, options: Options) -> LabelledObject:
 _DRAW: dict[str, Callable[[Generator, Options], LabelledObject]] = {
     LENS: lenses.single_lens,
     "quasar_lens": lenses.quasar_lens,
-    "compound_arc": compound.compound_arc,
-    "double_ring": compound.double_ring,
+    "compound_arc": lenses.compound_arc,
+    "double_ring": lenses.double_ring,
     "near_lens": lenses.near_lens,
     "beside_lens": lenses.beside_lens,
     "elliptical": lenses.elliptical,

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.random import Generator
 
-from scanner.simulation.lensing import cosmology
-from scanner.simulation.lensing.lens import Lens, Sightline
+from scanner.simulation import lensing
+from scanner.simulation.lensing import Lens, Sightline
 from scanner.simulation.light.components import Component, Flux, Kind
 from scanner.simulation.population.discs import edge_on_light, spiral_light
 from scanner.simulation.population.galaxies import (
@@ -85,7 +85,7 @@ def draw_deflector(rng: Generator, options: Options) -> tuple[EarlyType, Deflect
         sigma = np.maximum(rng.normal(215.0, 50.0, _TRIED_AT_ONCE), 80.0)
         z_lens = np.minimum(rng.gamma(5.0, 0.12, _TRIED_AT_ONCE) + 0.05, 2.0)
         z_source = source_redshifts(rng, _TRIED_AT_ONCE)
-        theta = cosmology.einstein_radius_arcsec(sigma, z_lens, z_source)
+        theta = lensing.einstein_radius_arcsec(sigma, z_lens, z_source)
         usable = np.flatnonzero((z_source > z_lens + 0.1) & (theta > smallest) & (theta < largest))
         if len(usable):
             break
@@ -110,7 +110,7 @@ def _draw_wide(rng: Generator, options: Options) -> tuple[EarlyType, Deflector]:
             if z_source < z + 0.1:
                 continue
             # θ_E grows with the square of the velocity dispersion.
-            sigma = math.sqrt(theta / float(cosmology.einstein_radius_arcsec(1.0, z, z_source)))
+            sigma = math.sqrt(theta / float(lensing.einstein_radius_arcsec(1.0, z, z_source)))
             single = kind in ("disc", "invisible") or theta < _SMALLEST_GROUP
             if sigma < GALAXY_SIGMA_RANGE[0] or (single and sigma > GALAXY_SIGMA_RANGE[1]):
                 continue

@@ -13,8 +13,8 @@ from numpy.random import Generator
 from pydantic import Field
 
 from scanner.records import BANDS, Float64, Record
-from scanner.simulation.lensing import cosmology
-from scanner.simulation.lensing.lens import Lens, Sightline
+from scanner.simulation import lensing
+from scanner.simulation.lensing import Lens, Sightline
 from scanner.simulation.light.components import Component, Flux, Kind, total_flux
 from scanner.simulation.telescope.noise import ZERO_POINT, flux
 
@@ -112,7 +112,7 @@ def velocity_dispersion(absolute_magnitude: float) -> float:
 @lru_cache(maxsize=256)
 def _distances(z: float) -> tuple[float, float]:
     """Distance modulus and arcsec per kpc; kept, since the members of a group ask for the same."""
-    return float(cosmology.distance_modulus(z)), float(cosmology.arcsec_per_kpc(z))
+    return float(lensing.distance_modulus(z)), float(lensing.arcsec_per_kpc(z))
 
 
 def apparent_magnitude(absolute_magnitude: float, z: float) -> float:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.random import Generator
 
 from scanner.records import Float64
-from scanner.simulation.lensing import cosmology
-from scanner.simulation.lensing.lens import Lens
+from scanner.simulation import lensing
+from scanner.simulation.lensing import Lens
 from scanner.simulation.light.components import Component, Flux, Kind
 from scanner.simulation.population.deflectors import (
     LARGEST_THETA_E,
@@ -533,7 +533,7 @@ def members(
     bending: list[Lens] = []
     gamma1 = gamma2 = 0.0
     # θ_E of a member with 1 km/s; it grows with the square.
-    per_square = float(cosmology.einstein_radius_arcsec(1.0, galaxy.z, z_source)) if z_source is not None else 0.0
+    per_square = float(lensing.einstein_radius_arcsec(1.0, galaxy.z, z_source)) if z_source is not None else 0.0
     for _ in range(count):
         distance, turn = rng.uniform(*distances), rng.uniform(0.0, 2.0 * math.pi)
         x, y = distance * math.cos(turn), distance * math.sin(turn)

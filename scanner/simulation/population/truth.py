@@ -13,8 +13,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC
-from scanner.simulation.lensing.images import find_images
-from scanner.simulation.lensing.lens import Lens, Sightline
+from scanner.simulation.lensing import Lens, Sightline, find_images
 from scanner.simulation.light.components import Component, Kind, total_flux
 from scanner.simulation.population.galaxies import System
 from scanner.simulation.telescope.artefacts import add_star

@@ -14,8 +14,7 @@ from scanner.ensemble.bundles import followed, is_pointer
 from scanner.errors import ContentError, OutputError, ScannerError, TileError
 from scanner.records import CommitRecord, FailedTile, Tile
 from scanner.storage import Store, open_store
-from scanner.storage.in_order import in_order
-from scanner.storage.location import join, split
+from scanner.storage.contract import in_order, join, split
 from scanner.survey.folder import fingerprint
 from scanner.survey.folder.ledger import (
     COMMIT,

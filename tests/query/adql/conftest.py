@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 from made_catalogue import made_rows
 
+from scanner.query.adql.functions import TableDescription
 from scanner.query.adql.translate import Relation, answer, translate
-from scanner.query.adql.values import TableDescription
 from scanner.query.database import open_database
 
 

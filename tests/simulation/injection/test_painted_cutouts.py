@@ -15,7 +15,7 @@ from scanner.errors import InputMissingError, OutputError, UsageError
 from scanner.labelled_set import LabelledSet
 from scanner.records import BANDS
 from scanner.simulation.injection.inject import inject
-from scanner.simulation.injection.request import InjectionRecord, InjectionRequest
+from scanner.simulation.injection.places import InjectionRecord, InjectionRequest
 from scanner.sky import tile_list
 from scanner.sky.tile_images import open_tile
 

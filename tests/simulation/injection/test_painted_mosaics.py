@@ -7,7 +7,7 @@ from astropy.wcs import WCS
 from scanner.records import BANDS, NISP_BANDS
 from scanner.simulation.injection.inject import inject, paint_stamps
 from scanner.simulation.injection.painting import Brush, painted_scene, tile_exposure
-from scanner.simulation.injection.request import InjectionRequest
+from scanner.simulation.injection.places import InjectionRequest
 from scanner.simulation.light.components import Component, Kind
 from scanner.simulation.population.galaxies import LabelledObject
 from scanner.sky import tile_list

@@ -6,8 +6,7 @@ from scanner.errors import UsageError
 from scanner.records import BANDS, BandFiles, ImageRef, Tile
 from scanner.simulation.datasets.presets import PRESETS
 from scanner.simulation.injection.painting import REAL_CLASSES, class_shares, decoys, kind_of, make_plan, paint_object
-from scanner.simulation.injection.places import DEFLECTOR, EMPTY, GALAXY, Places
-from scanner.simulation.injection.request import InjectionRequest
+from scanner.simulation.injection.places import DEFLECTOR, EMPTY, GALAXY, InjectionRequest, Places
 from scanner.simulation.light.components import total_flux
 
 TILES = tuple(

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from scanner.simulation.lensing.images import find_images
-from scanner.simulation.lensing.lens import Lens, Sightline, trace
+from scanner.simulation.lensing import Lens, Sightline, find_images, trace
 
 
 def random_lenses(n, seed=3, shear=0.05):
@@ -170,14 +169,14 @@ def test_images_behind_two_planes_are_those_of_lenstronomy_and_no_fewer():
     from lenstronomy.LensModel.lens_model import LensModel
     from lenstronomy.LensModel.Solver.lens_equation_solver import LensEquationSolver
 
-    from scanner.simulation.lensing import cosmology
+    from scanner.simulation import lensing
 
     rng = np.random.default_rng(3)
-    universe = FlatLambdaCDM(H0=cosmology.HUBBLE_KM_S_MPC, Om0=cosmology.OMEGA_MATTER, Tcmb0=0.0)
+    universe = FlatLambdaCDM(H0=lensing.HUBBLE_KM_S_MPC, Om0=lensing.OMEGA_MATTER, Tcmb0=0.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns whenever it is told a cosmology
         model = LensModel(["SIE", "SIE"], lens_redshift_list=[0.4, 1.0], z_source=2.5, multi_plane=True, cosmo=universe)
-    solver, share = LensEquationSolver(model), float(cosmology.coupling(0.4, 1.0, 2.5))
+    solver, share = LensEquationSolver(model), float(lensing.coupling(0.4, 1.0, 2.5))
     for _ in range(10):
         front, back = Lens(1.2, 0.7, 0.3, 0.0, 0.0, 0.0, 0.0), Lens(0.4, 0.8, 1.0, *rng.uniform(-0.3, 0.3, 2), 0.0, 0.0)
         beta_x, beta_y = rng.uniform(-0.25, 0.25, 2)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scanner.simulation.lensing.lens import Lens, deflection, hessian
+from scanner.simulation.lensing import Lens, deflection, hessian
 
 LENSES = st.builds(
     Lens,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scanner.simulation.lensing import cosmology
-from scanner.simulation.lensing.lens import Lens, Sightline, deflection, magnification, trace, trace_with_jacobian
+from scanner.simulation import lensing
+from scanner.simulation.lensing import Lens, Sightline, deflection, magnification, trace, trace_with_jacobian
 
 
 def random_lens(rng):
@@ -23,7 +23,7 @@ def random_lens(rng):
 def random_sightline(rng, planes):
     """Redshifts of planes and source, and what lies on them."""
     z = np.cumsum(rng.uniform(0.2, 0.8, planes + 1))
-    couplings = [float(cosmology.coupling(z[i], z[j], z[-1])) for j in range(planes) for i in range(j)]
+    couplings = [float(lensing.coupling(z[i], z[j], z[-1])) for j in range(planes) for i in range(j)]
     return z, Sightline(tuple(random_lens(rng) for _ in range(planes)), tuple(couplings))
 
 
@@ -109,7 +109,7 @@ def test_several_planes_agree_with_lenstronomy(planes):
     lens_model = pytest.importorskip("lenstronomy.LensModel.lens_model", reason="the referee lenstronomy is not installed")
     from astropy.cosmology import FlatLambdaCDM
 
-    universe = FlatLambdaCDM(H0=cosmology.HUBBLE_KM_S_MPC, Om0=cosmology.OMEGA_MATTER, Tcmb0=0.0)
+    universe = FlatLambdaCDM(H0=lensing.HUBBLE_KM_S_MPC, Om0=lensing.OMEGA_MATTER, Tcmb0=0.0)
     rng = np.random.default_rng(planes)
     for _ in range(12):
         z, line = random_sightline(rng, planes)

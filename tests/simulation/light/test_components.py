@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.special import gammaincinv
 
-from scanner.simulation.lensing.lens import Lens, Sightline
+from scanner.simulation.lensing import Lens, Sightline
 from scanner.simulation.light.components import (
     Component,
     Kind,

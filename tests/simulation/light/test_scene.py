@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from scanner.simulation.lensing.lens import Lens, Sightline
+from scanner.simulation.lensing import Lens, Sightline
 from scanner.simulation.light import scene
 from scanner.simulation.light.components import Component, Kind
 from scanner.simulation.population import classes, lenses

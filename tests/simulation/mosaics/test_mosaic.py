@@ -6,8 +6,7 @@ from astropy.wcs import WCS
 from scanner.records import BANDS
 from scanner.simulation.light.components import Component, Kind
 from scanner.simulation.mosaics import strips
-from scanner.simulation.mosaics.geometry import PLANE, lay_out
-from scanner.simulation.mosaics.sky_field import SkyObject
+from scanner.simulation.mosaics.field import PLANE, SkyObject, lay_out
 from scanner.simulation.mosaics.strips import draw_mosaics, file_names
 from scanner.simulation.population.galaxies import fluxes
 from scanner.simulation.telescope import noise

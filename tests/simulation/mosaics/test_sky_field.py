@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scanner.simulation.light.components import Kind
-from scanner.simulation.mosaics.sky_field import CELL_ARCSEC, LENS_MIX, FieldParameters, _placed, draw_cell, draw_rectangle
+from scanner.simulation.mosaics.field import CELL_ARCSEC, LENS_MIX, FieldParameters, _placed, draw_cell, draw_rectangle
 from scanner.simulation.population.classes import draw_object
 
 FIELD = FieldParameters(seed=3, lens_density=12 / 200**2)

@@ -8,7 +8,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scanner.simulation.mosaics.geometry import PLANE, lay_out, rotation_to, to_fine_pixels
+from scanner.simulation.mosaics.field import PLANE, lay_out, rotation_to, to_fine_pixels
 
 TILES = lay_out(3, 2000, 0.15, seed=4)
 

@@ -2,7 +2,7 @@ import numpy as np
 
 from scanner.records import BANDS
 from scanner.simulation.mosaics import strips
-from scanner.simulation.mosaics.geometry import draw_telescope
+from scanner.simulation.mosaics.field import draw_telescope
 from scanner.simulation.telescope.noise import SKY_SIGMA
 
 TELESCOPE = draw_telescope(5, 3)

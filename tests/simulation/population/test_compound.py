@@ -4,12 +4,12 @@ from functools import cache
 import numpy as np
 import pytest
 
-from scanner.simulation.lensing import cosmology
-from scanner.simulation.lensing.images import find_images
-from scanner.simulation.lensing.lens import Lens, Sightline, trace
+from scanner.simulation import lensing
+from scanner.simulation.lensing import Lens, Sightline, find_images, trace
 from scanner.simulation.light import scene
 from scanner.simulation.light.components import Component, Kind
-from scanner.simulation.population.compound import (
+from scanner.simulation.population.galaxies import TRAINING, Options, System
+from scanner.simulation.population.lenses import (
     ARC_OFFSETS,
     HEAVIER_IN_FRONT,
     RING_OFFSETS,
@@ -19,7 +19,6 @@ from scanner.simulation.population.compound import (
     double_ring,
     draw_line_of_sight,
 )
-from scanner.simulation.population.galaxies import TRAINING, Options, System
 
 CLASSES = {"compound_arc": (compound_arc, ARC_OFFSETS), "double_ring": (double_ring, RING_OFFSETS)}
 
@@ -56,7 +55,7 @@ def test_einstein_radii_are_those_of_equation_1_for_each_source(name):
     for item in drawn(name, 50):
         nearer, farther = item.systems
         front, rear = farther.sightline.lenses
-        expected = cosmology.einstein_radius_arcsec(
+        expected = lensing.einstein_radius_arcsec(
             [nearer.sigma_v_kms, nearer.sigma_v_kms, farther.sigma_v_kms],
             [nearer.z_lens, nearer.z_lens, farther.z_lens],
             [nearer.z_source, farther.z_source, farther.z_source],
@@ -93,7 +92,7 @@ def test_heavier_galaxies_are_brighter_as_faber_and_jackson_say():
         if far.red_source:
             z = far.z_source
             k_correction = 0.05 + 1.05 * z + 0.25 * min(z, 1.5) ** 2
-            absolute.append(far.source_magnitude - float(cosmology.distance_modulus(z)) - k_correction)
+            absolute.append(far.source_magnitude - float(lensing.distance_modulus(z)) - k_correction)
             speed.append(math.log10(item.systems[1].sigma_v_kms / 220.0))
     slope, zero = np.polyfit(speed, absolute, 1)
     assert slope == pytest.approx(-10.0, abs=1.0)

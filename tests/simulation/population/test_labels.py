@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from scanner.simulation.lensing.lens import Lens, Sightline
+from scanner.simulation.lensing import Lens, Sightline
 from scanner.simulation.population.galaxies import System
 from scanner.simulation.population.truth import ArcMeasurement, label, labels, measure_arcs
 

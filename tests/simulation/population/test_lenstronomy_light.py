@@ -7,12 +7,12 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from scanner.errors import UsageError
-from scanner.simulation.lensing.lens import deflection
+from scanner.simulation.lensing import deflection
 from scanner.simulation.light import scene
 from scanner.simulation.light.components import Component, Kind
 from scanner.simulation.population import classes
-from scanner.simulation.population.compound import lensed_light, unlensed_light
 from scanner.simulation.population.galaxies import TRAINING
+from scanner.simulation.population.lenses import lensed_light, unlensed_light
 
 pytest.importorskip("lenstronomy.LensModel.lens_model", reason="the referee lenstronomy is not installed")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from scanner.simulation.lensing import cosmology
-from scanner.simulation.lensing.images import find_images
+from scanner.simulation import lensing
+from scanner.simulation.lensing import find_images
 from scanner.simulation.light.components import Kind
 from scanner.simulation.population import classes, lenses, neighbours
 from scanner.simulation.population.deflectors import (
@@ -64,7 +64,7 @@ def test_deflectors_have_the_einstein_radii_of_the_recipe():
     # 5, 50, 95%: .54, .90, 1.70 in the recipe.
     np.testing.assert_allclose(np.percentile(theta, [5, 50, 95]), [0.54, 0.90, 1.70], rtol=0.1)
     galaxy, deflector = drawn[0]
-    radius = cosmology.einstein_radius_arcsec(deflector.sigma_v_kms, deflector.z_lens, deflector.z_source)
+    radius = lensing.einstein_radius_arcsec(deflector.sigma_v_kms, deflector.z_lens, deflector.z_source)
     assert deflector.lens.theta_e == pytest.approx(float(radius), rel=1e-12)
     assert galaxy.z == deflector.z_lens
     # Brightness follows the mass: Faber-Jackson with 0.35 mag of scatter.
@@ -94,7 +94,7 @@ def test_magnitudes_and_colours_of_old_galaxies():
         assert np.std(colours) == pytest.approx(0.08, abs=0.015)
     # Smaller in the past, at the same luminosity: (1+z)^-1.1 in kpc.
     near, far = (np.median([early_type(rng, z, -22.3).radius for _ in range(400)]) for z in (0.3, 0.9))
-    kpc = [float(radius / cosmology.arcsec_per_kpc(z)) for radius, z in ((near, 0.3), (far, 0.9))]
+    kpc = [float(radius / lensing.arcsec_per_kpc(z)) for radius, z in ((near, 0.3), (far, 0.9))]
     assert kpc[1] / kpc[0] == pytest.approx((1.9 / 1.3) ** -1.1, rel=0.06)
     assert kpc[0] == pytest.approx(10**0.64, rel=0.06)
 
@@ -210,7 +210,7 @@ def test_deflectors_of_the_wide_sky_have_every_brightness_and_the_mass_of_their_
     shares = [np.mean(magnitude_vis < 18), np.mean((magnitude_vis > 18) & (magnitude_vis < 20)), np.mean(magnitude_vis > 25)]
     assert shares == pytest.approx([0.14, 0.38, 0.03], abs=0.06)
     for galaxy, deflector in wide[:200]:
-        radius = cosmology.einstein_radius_arcsec(deflector.sigma_v_kms, deflector.z_lens, deflector.z_source)
+        radius = lensing.einstein_radius_arcsec(deflector.sigma_v_kms, deflector.z_lens, deflector.z_source)
         assert deflector.lens.theta_e == pytest.approx(float(radius), rel=1e-9)
         assert deflector.magnitude == galaxy.magnitude
         light = sum(part.flux[0] for part in galaxy.components)

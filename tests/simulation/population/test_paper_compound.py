@@ -3,10 +3,10 @@ import math
 import numpy as np
 import pytest
 
-from scanner.simulation.lensing import cosmology
+from scanner.simulation import lensing
 from scanner.simulation.population import classes
-from scanner.simulation.population.compound import draw_pairs, draw_paper_object, velocity_dispersion_of
 from scanner.simulation.population.galaxies import TRAINING, faber_jackson
+from scanner.simulation.population.lenses import draw_pairs, draw_paper_object, velocity_dispersion_of
 from scanner.simulation.telescope.noise import magnitude
 
 NAMES = ("compound_arc", "double_ring")
@@ -69,7 +69,7 @@ def test_redshifts_and_magnitudes_come_in_pairs_and_give_the_masses():
         front, rear, far = draw_pairs(rng)
         assert front.z < rear.z < 3.0 < far.z
         for pair in (front, rear):
-            absolute = pair.magnitude - float(cosmology.distance_modulus(pair.z))
+            absolute = pair.magnitude - float(lensing.distance_modulus(pair.z))
             assert faber_jackson(velocity_dispersion_of(pair)) == pytest.approx(absolute)
     for item in drawn("compound_arc", 30, seed=3):
         assert magnitude(item.components[0].flux[0], "VIS") < 30
@@ -84,7 +84,7 @@ def test_equation_1_two_thirds_and_the_middle_galaxy_behind_the_front_one(name):
     for item in objects[:50]:
         nearer, farther = item.systems
         for system in (nearer, farther):
-            expected = cosmology.einstein_radius_arcsec(system.sigma_v_kms, system.z_lens, system.z_source)
+            expected = lensing.einstein_radius_arcsec(system.sigma_v_kms, system.z_lens, system.z_source)
             assert system.lens.theta_e == pytest.approx(float(expected), rel=1e-9)
         assert nearer.source[0].seen_through == nearer.sightline
         assert nearer.z_source == farther.z_lens

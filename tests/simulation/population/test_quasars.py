@@ -3,8 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from scanner.simulation.lensing.images import Images, find_images
-from scanner.simulation.lensing.lens import Lens, Sightline
+from scanner.simulation.lensing import Images, Lens, Sightline, find_images
 from scanner.simulation.light.components import Component, Kind
 from scanner.simulation.population.galaxies import TRAINING, Options, System
 from scanner.simulation.population.lenses import (

@@ -495,5 +495,5 @@ def _patched() -> Iterator[Callable[[Any], Any]]:
             "scanner.storage.lease",
         ):
             stack.enter_context(patch(f"{module}.uuid4", Fresh))
-        stack.enter_context(patch("scanner.storage.in_order.ThreadPoolExecutor", Serial))
+        stack.enter_context(patch("scanner.storage.contract.ThreadPoolExecutor", Serial))
         yield stack.enter_context

@@ -19,7 +19,7 @@ from programs import start_scanner
 
 from scanner.catalogue import columns
 from scanner.catalogue.columns import TILE_SCHEMA
-from scanner.catalogue.deduplicate import Rule
+from scanner.catalogue.merge import Rule
 from scanner.config import CatalogueConfig, StorageConfig
 from scanner.ensemble.threshold import DecisionRule
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError

@@ -1,1 +1,0 @@
-"""Where light is bent: distances, deflections, images and magnifications."""
