@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 @click.command("bundle")
 @click.option("--data", required=True, multiple=True, help="What the members were trained on: folders or s3://…")
-@click.option("--members", type=click.Path(path_type=Path), required=True, help="Folder of the seven finished runs.")
+@click.option("--members", type=click.Path(path_type=Path), required=True, help="Folder of the finished runs.")
+@click.option("--from", "bundle", help="Bundle (folder, name or s3://…) that gives the members without a run [default: none].")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the bundle; an old bundle is replaced.")
 @click.option("--name", help="Name of the bundle [default: that of its folder].")
 @click.option("--version", default="1", show_default=True, help="Version of the bundle.")
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
 def train_bundle(
     data: tuple[str, ...],
     members: Path,
+    bundle: str | None,
     out: Path,
     name: str | None,
     version: str,
@@ -93,7 +95,7 @@ def train_bundle(
     endpoint: str | None,
     log_format: str,
 ) -> None:
-    """Make a bundle of seven finished runs: grid, calibration, thresholds, figures, model card.
+    """Make a bundle of finished runs: grid, calibration, thresholds, figures, model card.
 
     Log-odds are kept in the folder of the runs, so that an interrupted call goes on where it was. With --publish the bundle can
     then be promoted: 'scanner models promote latest --published STORE'.
@@ -102,10 +104,11 @@ def train_bundle(
 
     console = standard_output()
     with sigterm_interrupts(), output.log_lines(log_format):
-        bundle = interface.make_bundle(
+        made = interface.make_bundle(
             members,
             data,
             out,
+            bundle=bundle,
             name=name,
             version=version,
             description=description,
@@ -129,9 +132,9 @@ def train_bundle(
             endpoint=endpoint,
             report=lambda text: console.print(text),
         )
-        console.print(f"{bundle.path}: bundle {bundle.manifest.name} {bundle.manifest.version}, {bundle.fingerprint[:12]}")
+        console.print(f"{made.path}: bundle {made.manifest.name} {made.manifest.version}, {made.fingerprint[:12]}")
         if store is not None:
-            console.print(f"published as {PublishedBundles(store, storage_of(endpoint)).publish(bundle)}")
+            console.print(f"published as {PublishedBundles(store, storage_of(endpoint)).publish(made)}")
 
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -162,6 +162,7 @@ def make_bundle(
     data: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
+    bundle: str | Path | None = None,
     name: str | None = None,
     version: str = "1",
     description: str = "Trained on simulated images.",
@@ -187,18 +188,20 @@ def make_bundle(
     anonymous: bool | None = None,
     report: Callable[[str], None] = print,
 ) -> Bundle:
-    """Make a bundle of seven trained networks, as ``scanner train bundle`` does: grid, calibration, thresholds, model card.
+    """Make a bundle of trained networks, as ``scanner train bundle`` does: grid, calibration, thresholds, model card.
 
     Log-odds are kept in the folder of the runs, so that an interrupted call goes on where it was. Needs the extra ``train``.
 
     Parameters
     ----------
     members
-        Folder of the seven finished runs, ``out`` of :func:`scanner.train`.
+        Folder of the finished runs, ``out`` of :func:`scanner.train`.
     data
         What the members were trained on: folders or ``s3://…``.
     out
         Folder of the bundle; an old bundle is replaced.
+    bundle
+        Members that have no run in ``members`` are taken from this bundle as they are; None: all seven have one.
     name, version, description, licence
         What the bundle is called, that of its folder by default, one sentence on what it is, and the licence that its weights
         may be used under, an SPDX expression such as ``CC-BY-4.0``.
@@ -255,7 +258,8 @@ def make_bundle(
             pull_members(mirror, members, storage)
         training = TrainingData(local_datasets(listed(data), members / "datasets", storage), shares_of_runs(members))
         held_out = [LabelledSet(path) for path in local_datasets(listed(evaluate_on), members / "datasets", storage)]
-        ensemble = read_ensemble(members, training.fingerprint, training.drawn_from)
+        begun = None if bundle is None else bundles.load(bundle, storage)
+        ensemble = read_ensemble(members, training.fingerprint, training.drawn_from, begun)
         trained_on = ensemble.trained_on(training.seen)
         for dataset in held_out:
             if dataset.was_seen_by(trained_on):

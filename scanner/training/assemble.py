@@ -23,7 +23,7 @@ from scanner.ensemble.embedding_grid import CELLS, NEAREST_LOG_ODDS, EmbeddingGr
 from scanner.ensemble.preprocessing import Preprocessing
 from scanner.ensemble.session import EnsembleSession, open_session
 from scanner.ensemble.threshold import BETAS, OperatingCurve
-from scanner.errors import ContentError, UsageError
+from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.evaluation import scores
 from scanner.evaluation.decisions import SKY_PREVALENCE
 from scanner.evaluation.scores import dataset_logits
@@ -33,7 +33,7 @@ from scanner.training import checkpoint
 from scanner.training.cascade import augmented, mean_over_orientations, member_graph, screen_on
 from scanner.training.checkpoint import KEPT_IN_WORDS, FitRecord, read_member
 from scanner.training.data import TrainingData
-from scanner.training.export import bundle_content
+from scanner.training.export import bundle_content, read_members
 from scanner.training.presets import (
     EMBEDDED_ROWS,
     SCREEN_MEMBERS,
@@ -431,30 +431,39 @@ def embed(logits: Float32, rule: GridRule | None = None, *, seed: int, threads: 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Seven trained members, and what their runs say of themselves."""
+    """Seven trained members, what their runs say of themselves, and the bundle of those that have no run."""
 
     networks: dict[MemberName, nn.Sequential]
     records: dict[MemberName, FitRecord]
+    bundle: Bundle | None = None
 
     @property
     def preprocessing(self) -> Preprocessing:
         """What all of them were trained with."""
-        return self.records[MEMBERS[0]].plan.preset.preprocessing
+        return next(iter(self.records.values())).plan.preset.preprocessing
 
     def trained_on(self, embedded: Collection[str]) -> tuple[str, ...]:
         """Fingerprints of all that they and the bundles that they began from have seen, and those of what is ``embedded``."""
         plans = [record.plan for record in self.records.values()]
         drawn = {plan.dataset_sha256 for plan in plans if plan.dataset_sha256.startswith(DRAWN)}
         before = {seen for plan in plans for seen in plan.seen_before}
+        if self.bundle is not None:
+            before |= set(self.bundle.manifest.trained_on)
         return tuple(sorted({*embedded, *drawn, *before}))
 
     @property
     def sources(self) -> Mapping[MemberName, str]:
         """One line per member on how it came to be."""
-        return {member: _source(record) for member, record in self.records.items()}
+        kept = {} if self.bundle is None else {entry.name: entry.source for entry in self.bundle.manifest.members}
+        return {member: _source(self.records[member]) if member in self.records else kept[member] for member in MEMBERS}
 
 
-def read_ensemble(folder: Path, dataset_sha256: str | None = None, drawn_from: Collection[str] = ()) -> Ensemble:
+def read_ensemble(
+    folder: Path,
+    dataset_sha256: str | None = None,
+    drawn_from: Collection[str] = (),
+    bundle: Bundle | None = None,
+) -> Ensemble:
     """Read the seven runs in ``folder``, one folder each, named like the members.
 
     Parameters
@@ -466,21 +475,27 @@ def read_ensemble(folder: Path, dataset_sha256: str | None = None, drawn_from: C
         'scanner train all --draw' were trained on a set of their own, so that any dataset is new to them but
     drawn_from
         Those of these presets and seeds (``drawn:PRESET:SEED``).
+    bundle
+        Members that have no folder here are taken from it; None: all must have one.
 
     Raises
     ------
     InputMissingError
-        A member has no finished run.
+        A member has no finished run, or none has one.
     ContentError
-        The runs differ in preprocessing, or were made on other data.
+        Runs, or the bundle, differ in preprocessing, or the runs were made on other data.
     """
-    networks, records = {}, {}
-    for member in MEMBERS:
+    trained = [member for member in MEMBERS if bundle is None or (folder / member).exists()]
+    if not trained:
+        raise InputMissingError(f"{folder}: no training run of any member; train one first, or use the bundle as it is.")
+    networks = {} if bundle is None else read_members(bundle.path / MODEL_FILE)
+    records: dict[MemberName, FitRecord] = {}
+    for member in trained:
         networks[member], records[member] = read_member(folder / member)
         plan = records[member].plan
         if plan.member != member:
             raise ContentError(f"{folder / member}: holds {plan.member}, not {member}; train it again.")
-        if plan.dataset_sha256 != (dataset_sha256 or records[MEMBERS[0]].plan.dataset_sha256) and not (
+        if plan.dataset_sha256 != (dataset_sha256 or records[trained[0]].plan.dataset_sha256) and not (
             plan.dataset_sha256.startswith(DRAWN) and plan.dataset_sha256.rpartition(":")[0] not in drawn_from
         ):
             raise ContentError(
@@ -492,13 +507,18 @@ def read_ensemble(folder: Path, dataset_sha256: str | None = None, drawn_from: C
             f"{folder}: its members were trained with different preprocessing, or on other shares of the set; train them with "
             "one preset."
         )
-    return Ensemble(networks, records)
+    if bundle is not None and bundle.manifest.preprocessing != presets[0].preprocessing:
+        raise ContentError(
+            f"{bundle.path}: its networks see {bundle.manifest.preprocessing} images, those in {folder} "
+            f"{presets[0].preprocessing} ones; give the bundle that they began from."
+        )
+    return Ensemble(networks, records, bundle)
 
 
 def shares_of_runs(folder: Path) -> Shares:
     """How the runs in ``folder`` split their rows: what none of them trained on must set the threshold."""
-    plan = checkpoint.read_plan(folder / MEMBERS[0])
-    return Shares() if plan is None else plan.preset.shares
+    plans = (checkpoint.read_plan(folder / member) for member in MEMBERS)
+    return next((plan.preset.shares for plan in plans if plan is not None), Shares())
 
 
 def _source(record: FitRecord) -> str:

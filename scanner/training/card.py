@@ -87,7 +87,7 @@ def model_card(
     manifest
         Of the bundle.
     records
-        Of the seven runs.
+        Of the runs; members that have none stay what they are in the bundle that they come from.
     dataset
         Text of the training set's ``dataset.json``.
     n_objects
@@ -97,7 +97,7 @@ def model_card(
     images
         What it was trained on, in a few words.
     """
-    plan = records[MEMBERS[0]].plan
+    plan = next(iter(records.values())).plan
     data = DATA.format(
         n_objects=n_objects,
         n_train=plan.n_train,
@@ -120,7 +120,7 @@ def model_card(
         *([] if manifest.screen is None else [cascade.screen_section(manifest.screen, manifest.screen.lost)]),
         "## Training",
         data,
-        _members(records),
+        _members(manifest, records),
         "Minutes are wall-clock. The figures in this table are of the validation rows, which chose the weights; the ones "
         "above are of data that no step has seen.",
         f"```json\n{dataset.strip()}\n```",
@@ -128,10 +128,9 @@ def model_card(
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def _members(records: Mapping[MemberName, FitRecord]) -> str:
+def _members(manifest: BundleManifest, records: Mapping[MemberName, FitRecord]) -> str:
     rows = []
-    for member in MEMBERS:
-        record = records[member]
+    for member, record in records.items():
         plan = record.plan
         rows.append(
             [
@@ -150,7 +149,9 @@ def _members(records: Mapping[MemberName, FitRecord]) -> str:
             ]
         )
     header = ["member", "bands", "pixels", "seed", "begins as", "passes", "minutes", "on", "weights"]
-    return markdown_table([*header, "loss", "AUROC", "AUROC, visible"], rows)
+    table = markdown_table([*header, "loss", "AUROC", "AUROC, visible"], rows)
+    kept = [f"- {entry.name} as it was: {entry.source}" for entry in manifest.members if entry.name not in records]
+    return "\n\n".join([table, *(["\n".join(kept)] if kept else [])])
 
 
 def _measured(evaluation: Evaluation | None) -> str:

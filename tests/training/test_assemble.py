@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ from PIL import Image
 
 from scanner.cli.main import main
 from scanner.ensemble import bundles
+from scanner.ensemble.bundle import MODEL_FILE
 from scanner.ensemble.embedding_grid import GridRule
 from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, InputMissingError, ScannerError, UsageError
@@ -22,6 +24,7 @@ from scanner.records import MEMBER_PIXELS, MEMBERS
 from scanner.training.assemble import read_ensemble, training_logits
 from scanner.training.card import model_card
 from scanner.training.data import TrainingData, scale_data
+from scanner.training.export import read_members
 from scanner.training.jobs import TrainingJob, all_jobs, run_job, run_jobs
 from scanner.training.presets import BEST, PAPER, PRESETS, SHARE, time_shares
 from scanner.training.trainer import Feed
@@ -214,6 +217,28 @@ def test_runs_on_other_data_are_refused(place):
         read_ensemble(place / "runs", "0" * 64)
     with pytest.raises(InputMissingError, match="no finished training run"):
         read_ensemble(place / "nothing", "0" * 64)
+
+
+def test_members_without_a_run_are_the_bundles(bundle, place, tmp_path):
+    shutil.copytree(place / "runs" / "OU-66", tmp_path / "OU-66")
+    ensemble = read_ensemble(tmp_path, bundle=bundle)
+    runs, exported = read_ensemble(place / "runs"), read_members(bundle.path / MODEL_FILE)
+    for member in MEMBERS:
+        origin = runs.networks[member] if member == "OU-66" else exported[member]
+        assert all(map(torch.equal, ensemble.networks[member].parameters(), origin.parameters()))
+    assert list(ensemble.records) == ["OU-66"]
+    assert ensemble.sources == {entry.name: entry.source for entry in bundle.manifest.members}
+    assert ensemble.trained_on([]) == bundle.manifest.trained_on
+    card = model_card(bundle.manifest, ensemble.records, "", 80, None)
+    assert "- OU-VIS as it was: preset " in card
+    assert "- OU-66 as it was" not in card
+    with pytest.raises(InputMissingError, match="no training run of any member"):
+        read_ensemble(tmp_path / "nothing", bundle=bundle)
+    with pytest.raises(InputMissingError, match="OU-J: no finished training run"):
+        read_ensemble(tmp_path)
+    other = replace(bundle, manifest=bundle.manifest.model_copy(update={"preprocessing": "minmax"}))
+    with pytest.raises(ContentError, match="see minmax images"):
+        read_ensemble(tmp_path, bundle=other)
 
 
 @pytest.mark.parametrize(
