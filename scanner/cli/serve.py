@@ -43,7 +43,7 @@ SECTIONS = {
 @click.option("--blind", is_flag=True, default=None, help="Withhold scores from graders until they have graded.")
 @click.option("--recovery", multiple=True, help="Folder of 'scanner recovery' of a run, shown with it; may be repeated.")
 @click.option("--wait", is_flag=True, default=None, help="Wait for folders that are not there yet, instead of ending.")
-@click.option("--cache", help="Folder for files fetched from object stores [default: a passing one].")
+@click.option("--cache", help="Folder for files fetched from object stores [default: a temporary one].")
 @click.option("--grades", help="File of the grades [default: grades.sqlite].")
 @click.option("--salt", multiple=True, help="Run of painted mosaics that campaigns mix in unseen; may be repeated.")
 @click.option("--endpoint", help="URL of an S3-compatible server [default: AWS, or AWS_ENDPOINT_URL].")

@@ -58,6 +58,7 @@ from scanner.service.security.middleware import (
     METHODS,
     AllowedHosts,
     BodyLimit,
+    Compression,
     ErrorsToAnswers,
     RateLimit,
     RequestLog,
@@ -253,6 +254,7 @@ def create_app(context: Context) -> FastAPI:
         expose_headers=(ID_HEADER, "Retry-After", "Content-Disposition", "Location"),
         max_age=3600,
     )
+    app.add_middleware(Compression)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestLog, metrics)
     app.add_middleware(RootPath, urlsplit(config.http.base_url or "").path)

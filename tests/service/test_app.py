@@ -49,6 +49,25 @@ def test_one_client_may_ask_so_often(limited):
         assert server.get("/api/v1/nothing", headers={"X-Forwarded-For": "192.0.2.1"}).status_code == 429
 
 
+@pytest.mark.parametrize(
+    ("accepted", "coding"),
+    [("gzip", "gzip"), ("br, GZip;q=0.5", "gzip"), ("identity", None), ("gzip;q=0", None), ("br, gzip; q=0.00", None)],
+)
+def test_what_pages_are_made_of_is_compressed_for_who_takes_it(server, accepted, coding):
+    path = f"/api/v1/collections/{server.context.collections.default.slug}/candidates"
+    answer = server.get(path, headers={"Accept-Encoding": accepted})
+    plain = server.get(path, headers={"Accept-Encoding": "identity"})
+    assert answer.headers.get("Content-Encoding") == coding
+    assert "Accept-Encoding" in answer.headers["Vary"]
+    assert answer.content == plain.content
+    assert (int(answer.headers["Content-Length"]) < len(plain.content) / 3) == (coding == "gzip")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/scs?RA=52.9&DEC=-28&SR=0.1", "/metrics"])
+def test_short_answers_and_tables_are_not(server, path):
+    assert "Content-Encoding" not in server.get(path, headers={"Accept-Encoding": "gzip"}).headers
+
+
 def test_until_a_catalogue_is_open_one_is_told_to_come_again(limited, monkeypatch):
     with limited() as server:
         slug = server.context.collections.default.slug

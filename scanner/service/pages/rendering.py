@@ -63,11 +63,7 @@ class Assets:
         if name not in self.files:
             raise NotFoundError("There is nothing at this address.")
         kept = FOREVER if fingerprint == self.fingerprint else "no-cache"
-        return Response(
-            self.files[name],
-            media_type=ASSET_MEDIA_TYPES[PurePath(name).suffix],
-            headers={"Cache-Control": kept, "Vary": "Accept-Encoding"},
-        )
+        return Response(self.files[name], media_type=ASSET_MEDIA_TYPES[PurePath(name).suffix], headers={"Cache-Control": kept})
 
 
 assets = cache(Assets.load)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import logging
 import math
 import re
@@ -80,6 +81,13 @@ HEADERS = {
     # What one viewer may see is nothing for a cache that serves others.
     "Cache-Control": "private, no-cache",
 }
+#: What pages are made of, and what is worth compressing of it: pictures are small as they are, and tables of the Virtual
+#: Observatory are streamed, mostly to programs on the same machine or in the same network.
+COMPRESSED = ("application/json", "text/html", "text/css", "text/javascript", "image/svg+xml")
+#: Shorter answers fit into one packet as they are, in bytes.
+LEAST_COMPRESSED = 1000
+#: Of gzip's nine: half the time of its default, for a fortieth more bytes.
+COMPRESSION_LEVEL = 5
 #: Clients remembered at a time; the one that has been quiet for longest is forgotten first.
 REMEMBERED = 10_000
 #: Longest wait for the next part of a body.
@@ -197,6 +205,55 @@ class SecurityHeaders:
             await send(message)
 
         await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
+
+
+class Compression:
+    """Compresses answers of the kinds in :data:`COMPRESSED` for clients that take gzip (RFC 9110, section 12.5.3)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        is_taken = _takes_gzip(Headers(scope=scope).get("accept-encoding", ""))
+        held: Message | None = None
+
+        async def compressed(message: Message) -> None:
+            nonlocal held
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                if headers.get("content-type", "").partition(";")[0] in COMPRESSED:
+                    headers.add_vary_header("Accept-Encoding")
+                    if is_taken:
+                        # How long it is shows with its body.
+                        held = message
+                        return
+            elif held is not None:
+                start, held = held, None
+                body = message.get("body", b"")
+                if not message.get("more_body", False) and len(body) >= LEAST_COMPRESSED:
+                    # mtime=0: the same answer has the same bytes.
+                    body = gzip.compress(body, COMPRESSION_LEVEL, mtime=0)
+                    headers = MutableHeaders(scope=start)
+                    headers["Content-Encoding"] = "gzip"
+                    headers["Content-Length"] = str(len(body))
+                    message = {**message, "body": body}
+                await send(start)
+            await send(message)
+
+        await self._app(scope, receive, compressed)
+
+
+def _takes_gzip(accepted: str) -> bool:
+    """Whether a client takes gzip, by its ``Accept-Encoding``."""
+    for coding in accepted.lower().split(","):
+        name, _, quality = coding.partition(";")
+        if name.strip() == "gzip":
+            return quality.replace(" ", "").rstrip("0.") != "q="
+    return False
 
 
 class ErrorsToAnswers:

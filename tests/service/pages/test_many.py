@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -81,6 +82,30 @@ def test_the_last_is_as_near_as_the_first(page, address):
     expect(page.locator(".end")).to_have_text("That is all.")
     assert page.locator(".card").count() == 11
     assert last <= first
+
+
+def test_no_more_is_loaded_than_is_seen(page, address, server, listed_ids):
+    lists, sizes, pictures = [], [], []
+
+    def real_picture(route):
+        query = {name: values[0] for name, values in parse_qs(urlsplit(route.request.url).query).items()}
+        answer = server.get("/cutout", params=query | {"id": listed_ids[len(pictures) % len(listed_ids)]})
+        pictures.append(len(answer.content))
+        route.fulfill(body=answer.content, content_type=answer.headers["Content-Type"])
+
+    def finished(request):
+        if "/cutout?" not in request.url:
+            sizes.append(request.sizes()["responseBodySize"])
+            lists.extend([request.url] * ("candidates?" in request.url and "/api/" in request.url))
+
+    page.route("**/cutout?**", real_picture)
+    page.on("requestfinished", finished)
+    loaded(page, address)
+    page.wait_for_load_state("networkidle")
+    assert len(lists) == 1
+    assert len(pictures) >= 20
+    assert np.mean(pictures) > 1000
+    assert 50_000 < sum(sizes) + sum(pictures) < 300_000
 
 
 def test_a_long_way_down_and_back(page, address):

@@ -17,7 +17,8 @@ export class EndlessList {
     this.end = h("p", { class: "end", role: "status" });
     host.append(this.end);
     this.watch = new IntersectionObserver((entries) => entries.forEach((entry) => this.show(entry.target, entry.isIntersecting)), { rootMargin: NEAR });
-    new IntersectionObserver(([entry]) => { this.isNearEnd = entry.isIntersecting; if (this.isNearEnd) this.more(); }, { rootMargin: NEAR }).observe(this.end);
+    this.watchEnd = new IntersectionObserver((entries) => { if (entries.at(-1).isIntersecting) this.more(); }, { rootMargin: NEAR });
+    this.watchEnd.observe(this.end);
   }
 
   /** Begin, or begin anew. */
@@ -77,8 +78,9 @@ export class EndlessList {
       this.end.replaceChildren(problem(error, () => this.more()));
       return;
     }
-    // The observer tells of changes only: a short page leaves the end in sight.
-    if (this.isNearEnd && !this.done) requestAnimationFrame(() => { if (this.isNearEnd && turn === this.turn) this.more(); });
+    // The observer tells of changes only, and a short page leaves the end in sight: asked anew, it says where the end is now.
+    this.watchEnd.unobserve(this.end);
+    this.watchEnd.observe(this.end);
   }
 
   fill(page) {
