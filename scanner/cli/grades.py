@@ -15,6 +15,7 @@ from scanner import config as configuration
 from scanner.cli.options import in_sections
 from scanner.errors import InputMissingError, UsageError
 from scanner.grading.grade import GRADES, SETTLED_ABOVE, SETTLED_BELOW
+from scanner.grading.queue import DEFAULT_MIX, REASONS, Mix
 
 if TYPE_CHECKING:
     from scanner.grading.agreement import Agreement, Pair
@@ -250,10 +251,12 @@ def campaign() -> None:
 )
 @click.option(
     "--weights",
-    nargs=4,
+    nargs=len(REASONS),
     type=click.FloatRange(0),
+    default=DEFAULT_MIX.weights,
+    show_default=True,
     metavar="P U D R",
-    help="Of --order queue: probable, uncertain, different and random ones  [default: .75 .1 .05 .1]",
+    help="Of --order queue: probable, uncertain, different and random ones.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Of chance; keep it from graders [default: drawn].")
 @click.option("--grader", "graders", multiple=True, help="Who may take part; may be repeated [default: whoever may grade].")
@@ -277,7 +280,7 @@ def create(
     names: Path | None,
     control: int,
     order: Order | None,
-    weights: tuple[float, ...] | None,
+    weights: tuple[float, ...],
     seed: int | None,
     graders: tuple[str, ...],
     votes: int,
@@ -291,7 +294,6 @@ def create(
 ) -> None:
     """Begin the campaign NAME over objects of the run or survey in FOLDER, which 'scanner serve' shows."""
     from scanner.grading.campaign import NewCampaign, begin
-    from scanner.grading.queue import DEFAULT_MIX, REASONS, Mix
     from scanner.grading.store import GradeStore
     from scanner.labels.table import read_labels
     from scanner.survey.published import open_published
@@ -319,7 +321,7 @@ def create(
             sql=sql,
             names=None if names is None else tuple(line.strip() for line in lines if line.strip()),
             control=control,
-            mix=DEFAULT_MIX if weights is None else Mix(**dict(zip(REASONS, weights, strict=True))),
+            mix=Mix(**dict(zip(REASONS, weights, strict=True))),
         )
     except ValidationError as error:
         wrong = error.errors()[0]

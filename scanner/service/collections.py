@@ -30,6 +30,7 @@ from scanner.storage import open_store
 from scanner.survey.published import FOOTPRINT, MOVED, Published, open_published, read_tiles
 
 if TYPE_CHECKING:
+    from astropy.table import Table
     from mocpy import MOC
 
     from scanner.grading.similar import FeatureTable
@@ -138,6 +139,21 @@ class Collection:
     def was_rescored(self) -> bool:
         """Whether there is a table of who moved."""
         return MOVED in (self.published.files.sha256 or {})
+
+    @cached_property
+    def moved(self) -> Table:
+        """The table of who moved, read when it is first asked for; only to be read from. Blocks.
+
+        Raises
+        ------
+        NotFoundError
+            There is none.
+        """
+        from astropy.table import Table
+
+        if not self.was_rescored:
+            raise NotFoundError(NOT_RESCORED)
+        return Table.read(self.published.files.read(MOVED).decode(), format="ascii.ecsv")
 
     @cached_property
     def footprint(self) -> MOC:

@@ -32,12 +32,11 @@ from scanner.service.api.listing import (
     number,
     page,
 )
-from scanner.service.collections import LISTED, NO_FEATURES, NOT_RESCORED, Collection
+from scanner.service.collections import LISTED, NO_FEATURES, Collection
 from scanner.service.context import Context
 from scanner.service.errors import BadRequestError, NotAllowedError, NotFoundError
 from scanner.service.routing import ERRORS, RunId, Slug, TargetId, TileId
 from scanner.service.security.viewer import viewer
-from scanner.survey.published import MOVED
 
 #: Formats that a list can be had in, and most rows of such a file.
 TableFormat = Literal["csv", "votable", "fits", "ecsv", "ds9"]
@@ -288,11 +287,7 @@ def router(context: Context) -> APIRouter:
 
 
 def _moved(collection: Collection, order: MovedOrder, limit: int, after: int) -> MovedPage:
-    from astropy.table import Table
-
-    if not collection.was_rescored:
-        raise NotFoundError(NOT_RESCORED)
-    table = Table.read(collection.published.files.read(MOVED).decode(), format="ascii.ecsv")
+    table = collection.moved
     before, now = (np.asarray(table[f"rank_{name}"], dtype=np.float64) for name in ("before", "after"))
     # Who is not among the best that were compared stands behind them.
     last = max(before.max(initial=0.0), now.max(initial=0.0)) + 1.0
