@@ -24,7 +24,7 @@ from scanner.cli.replay import EXIT_DIFFERENT
 from scanner.config import EngineConfig, RunConfig, StorageConfig
 from scanner.cutouts.store import CODECS
 from scanner.service.collections import RENEWAL_S
-from scanner.service.instruments import Reason
+from scanner.service.security import Reason
 from scanner.service.settings import ServiceConfig
 from scanner.storage import lease
 from scanner.survey import replay

@@ -14,7 +14,7 @@ from scanner.cli.options import in_sections
 from scanner.errors import OutputError, UsageError
 from scanner.grading.grade import NAME, Role
 from scanner.processes import sigterm_interrupts
-from scanner.service.security.tokens import new_token, parse
+from scanner.service.tokens import new_token, parse
 
 if TYPE_CHECKING:
     from scanner.service.context import Context

@@ -33,7 +33,7 @@ from scanner.grading.grade import Viewer
 from scanner.grading.store import GradeStore
 from scanner.query.processes import QueryProcesses
 from scanner.records import Record
-from scanner.service.api import campaigns, candidates, collections, grades
+from scanner.service.api import candidates, collections, grades
 from scanner.service.collections import Collections
 from scanner.service.context import Context, WorkThreads
 from scanner.service.cutouts import Cutouts
@@ -50,28 +50,29 @@ from scanner.service.errors import (
     of_grades,
     route_path,
 )
-from scanner.service.instruments import ServiceInstruments
 from scanner.service.pages import routes as pages
 from scanner.service.pages.rendering import message
-from scanner.service.security.middleware import (
+from scanner.service.security import (
     ID_HEADER,
     METHODS,
     AllowedHosts,
     BodyLimit,
     Compression,
     ErrorsToAnswers,
+    IdentifyViewer,
     RateLimit,
     RequestLog,
     RootPath,
     SameSiteWrites,
     SecurityHeaders,
+    ServiceInstruments,
     allowed_hosts,
     reading_origins,
+    viewer,
 )
-from scanner.service.security.tokens import TokenBook
-from scanner.service.security.viewer import IdentifyViewer, viewer
 from scanner.service.settings import ServiceConfig
-from scanner.service.vo import cone, datalink, moc, soda, tap
+from scanner.service.tokens import TokenBook
+from scanner.service.vo import cone, datalink, soda, tap, vosi
 from scanner.service.vo.votable import error_form
 
 #: Seconds that answers under way are given when the service is stopped.
@@ -123,12 +124,12 @@ ROUTERS: tuple[Callable[[Context], APIRouter], ...] = (
     collections.router,
     candidates.router,
     grades.router,
-    campaigns.router,
+    grades.campaign_router,
     tap.router,
     cone.router,
     datalink.router,
     soda.router,
-    moc.router,
+    vosi.moc_router,
     pages.router,
 )
 _ID = r"[^/]+/[^/]+/[^/]+"

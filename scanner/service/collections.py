@@ -24,7 +24,7 @@ from scanner.query.processes import ProcessDatabase, QueryProcesses
 from scanner.query.region import SqlPart
 from scanner.query.search import CandidateId
 from scanner.service.errors import BusyError, NotFoundError
-from scanner.service.instruments import ServiceInstruments
+from scanner.service.security import ServiceInstruments
 from scanner.service.settings import LimitsConfig, ServiceConfig
 from scanner.storage import open_store
 from scanner.survey.published import FOOTPRINT, MOVED, Published, open_published, read_tiles

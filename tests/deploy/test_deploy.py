@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from scanner.records import MEMBERS
-from scanner.service.instruments import ServiceInstruments
+from scanner.service.security import ServiceInstruments
 from scanner.survey import metrics
 from scanner.survey.metrics import ProcessInstruments, RunInstruments, WorkInstruments
 from scanner.training.metrics import TrainingInstruments

@@ -18,7 +18,7 @@ from scanner.service.collections import (
     UnknownCollectionError,
 )
 from scanner.service.errors import BusyError
-from scanner.service.instruments import ServiceInstruments
+from scanner.service.security import ServiceInstruments
 from scanner.service.settings import load
 
 

@@ -12,7 +12,7 @@ from scanner.query import database
 from scanner.query.database import OutOfTimeError
 from scanner.service.context import SENT_BYTES, AnswerTooLongError, WorkThreads
 from scanner.service.errors import BusyError, TimeLimitError
-from scanner.service.instruments import ServiceInstruments
+from scanner.service.security import ServiceInstruments
 from scanner.service.settings import LimitsConfig
 
 SLOW = "SELECT sum(sqrt(a.range * b.range)) FROM range(1000000) a, range(1000000) b"

@@ -33,10 +33,9 @@ from scanner.service.api.listing import (
     page,
 )
 from scanner.service.collections import LISTED, NO_FEATURES, Collection
-from scanner.service.context import Context
+from scanner.service.context import ERRORS, Context, RunId, Slug, TargetId, TileId
 from scanner.service.errors import BadRequestError, NotAllowedError, NotFoundError
-from scanner.service.routing import ERRORS, RunId, Slug, TargetId, TileId
-from scanner.service.security.viewer import viewer
+from scanner.service.security import viewer
 
 #: Formats that a list can be had in, and most rows of such a file.
 TableFormat = Literal["csv", "votable", "fits", "ecsv", "ds9"]

@@ -14,9 +14,8 @@ from scanner.grading.grade import Viewer
 from scanner.records import Int64, Record
 from scanner.service.api.listing import SCORES, Neighbour, TileItem, items_of
 from scanner.service.collections import LISTED, Collection
-from scanner.service.context import Context
-from scanner.service.routing import ERRORS, Bins, RunId, Slug, TargetId, TileId
-from scanner.service.security.viewer import viewer
+from scanner.service.context import ERRORS, Bins, Context, RunId, Slug, TargetId, TileId
+from scanner.service.security import viewer
 from scanner.sphere import HEALPIX_ORDER, unit_vectors
 
 if TYPE_CHECKING:

@@ -22,8 +22,7 @@ from scanner.service.collections import NOT_RESCORED, Collection
 from scanner.service.context import Context
 from scanner.service.errors import NotFoundError, UnknownViewerError, of_grades
 from scanner.service.pages.rendering import assets, page
-from scanner.service.security.middleware import ALADIN_POLICY, RECOVERY_POLICY
-from scanner.service.security.viewer import TOKEN_COOKIE, viewer
+from scanner.service.security import ALADIN_POLICY, RECOVERY_POLICY, TOKEN_COOKIE, viewer
 
 #: The cone round a candidate whose VOTable is its row, in degrees: half an arcsecond.
 ROW_RADIUS_DEG = 0.5 / 3600

@@ -17,9 +17,8 @@ from scanner.errors import UsageError
 from scanner.query.region import Cone, all_of
 from scanner.query.search import CANDIDATE_ID_SQL
 from scanner.service.collections import Collection
-from scanner.service.context import Context
+from scanner.service.context import Context, Parameters, QueryParameter, Slug, add_routes, answers, is_whole_number
 from scanner.service.errors import BadRequestError
-from scanner.service.routing import Parameters, QueryParameter, Slug, add_routes, answers, is_whole_number
 from scanner.service.vo import vosi, votable
 from scanner.service.vo.datalink import cutout_descriptor, links_descriptor
 from scanner.service.vo.votable import DocumentHeading, Encoding, Field, Info

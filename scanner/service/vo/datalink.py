@@ -22,9 +22,8 @@ from scanner.report import explanations
 from scanner.report.colour import CURVES
 from scanner.report.explanations import Explanation
 from scanner.service.collections import Collection, UnknownCandidateError
-from scanner.service.context import Context
+from scanner.service.context import ERRORS, Context, Parameters, QueryParameter, add_routes, answers, conditional, found
 from scanner.service.errors import BadRequestError, NotFoundError
-from scanner.service.routing import ERRORS, Parameters, QueryParameter, add_routes, answers, conditional, found
 from scanner.service.vo import votable
 from scanner.service.vo.soda import CUTOUT_MEDIA_TYPES, CutoutFormat, Picture
 from scanner.service.vo.votable import DocumentHeading, Field, Info, Parameter, ServiceDescriptor

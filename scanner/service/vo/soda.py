@@ -20,10 +20,9 @@ from scanner.query.region import Cone
 from scanner.records import BANDS, NISP_PIXEL_SCALE_ARCSEC, VIS_CUTOUT_PIXELS, VIS_PIXEL_SCALE_ARCSEC, Band
 from scanner.report import colour, self_contained
 from scanner.report.colour import BLACK_SIGMA, CURVES, SOFTENING_SIGMA, Curve, Stretch, UInt8
-from scanner.service.context import Context
-from scanner.service.errors import BadRequestError, NotFoundError, of_grades
-from scanner.service.routing import (
+from scanner.service.context import (
     CampaignName,
+    Context,
     HandoutId,
     Parameters,
     QueryParameter,
@@ -31,7 +30,8 @@ from scanner.service.routing import (
     answers,
     conditional,
 )
-from scanner.service.security.viewer import grader
+from scanner.service.errors import BadRequestError, NotFoundError, of_grades
+from scanner.service.security import grader
 
 CutoutFormat = Literal["fits", "png", "webp"]
 Picture = Literal["VIS", "Y", "J", "H", "colour", "nisp", "all"]

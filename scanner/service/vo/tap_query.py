@@ -13,8 +13,8 @@ import pyarrow.csv
 
 from scanner.query.adql.translate import Translation, answer_from, translate
 from scanner.service.collections import Collection
+from scanner.service.context import Parameters, is_whole_number
 from scanner.service.errors import BadRequestError
-from scanner.service.routing import Parameters, is_whole_number
 from scanner.service.vo import votable
 from scanner.service.vo.adql_tables import IVOA, TAP_SCHEMA, TapTable, by_name, collection_tables, field_of, obscore, tap_schema
 from scanner.service.vo.datalink import cutout_descriptor, links_descriptor

@@ -16,8 +16,8 @@ from waiting import LIMIT_S, wait_for
 from scanner.grading.blind import SCORE_NAMES
 from scanner.grading.labels import LABEL_SCHEMA
 from scanner.grading.store import GradeStore, reading
-from scanner.service.security.tokens import new_token
 from scanner.service.settings import load
+from scanner.service.tokens import new_token
 
 API = "/api/v1/grades"
 

@@ -6,10 +6,9 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from waiting import LIMIT_S
 
+from scanner.service import security
 from scanner.service.errors import TimeLimitError, TooLargeError, TooManyRequestsError
-from scanner.service.instruments import ServiceInstruments
-from scanner.service.security import middleware
-from scanner.service.security.middleware import BodyLimit, RateLimit
+from scanner.service.security import BodyLimit, RateLimit, ServiceInstruments
 
 
 class Clock:
@@ -77,7 +76,7 @@ def test_the_pages_own_files_cost_nothing_and_zero_is_no_limit():
 
 
 def test_only_so_many_clients_are_remembered(monkeypatch):
-    monkeypatch.setattr(middleware, "REMEMBERED", 3)
+    monkeypatch.setattr(security, "REMEMBERED", 3)
     app, _, _ = limited(60, 1)
     for client in "abcd":
         ask(app, client)

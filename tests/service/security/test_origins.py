@@ -3,7 +3,7 @@ import socket
 import pytest
 from waiting import LIMIT_S
 
-from scanner.service.security.middleware import CONTENT_SECURITY_POLICY, allowed_hosts, reading_origins
+from scanner.service.security import CONTENT_SECURITY_POLICY, allowed_hosts, reading_origins
 from scanner.service.settings import load
 
 

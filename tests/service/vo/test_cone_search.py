@@ -12,8 +12,8 @@ from astropy.io.votable import parse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scanner.service.context import Parameters
 from scanner.service.errors import BadRequestError
-from scanner.service.routing import Parameters
 from scanner.service.vo.cone import read_search
 
 

@@ -8,7 +8,7 @@ from astropy.io import fits
 from mocpy import MOC
 
 from scanner.service.errors import NotAcceptableError
-from scanner.service.vo.moc import negotiated
+from scanner.service.vo.vosi import negotiated
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 
 from scanner.report.colour import BLACK_SIGMA, CURVES, SOFTENING_SIGMA, WHITE_SIGMA
 from scanner.service.vo import cone as cone_search
-from scanner.service.vo import datalink, moc, soda
+from scanner.service.vo import datalink, soda, vosi
 from scanner.service.vo.soda import (
     CUTOUT_MEDIA_TYPES,
     LARGEST_SATURATION,
@@ -52,7 +52,7 @@ def test_what_parameters_take_and_their_defaults():
     assert f"more than {cone_search.MOST_TEXT_ROWS:,} rows are binary" in cone
     assert f"up to {datalink.MOST_IDS} times" in section("Links")
     assert f"within {round(datalink.NEIGHBOURHOOD_DEG * 3600)}″" in section("Links")
-    assert all(f"`{name}`" in section("Coverage") for name in moc.MEDIA_TYPES)
+    assert all(f"`{name}`" in section("Coverage") for name in vosi.MEDIA_TYPES)
 
 
 def test_every_term_of_the_links_is_told(server, candidate_ids, read):

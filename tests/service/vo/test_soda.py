@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from scanner.errors import UsageError
+from scanner.service.context import Parameters
 from scanner.service.errors import BadRequestError
-from scanner.service.routing import Parameters
 from scanner.service.vo.soda import PARAMETERS, CutoutRequest, read_request
 
 

@@ -19,10 +19,10 @@ from waiting import LIMIT_S, wait_for
 from scanner.query import database
 from scanner.service.context import WorkThreads
 from scanner.service.errors import BadRequestError, BusyError, NotFoundError
-from scanner.service.instruments import ServiceInstruments
-from scanner.service.security.tokens import new_token
+from scanner.service.security import ServiceInstruments
 from scanner.service.settings import LimitsConfig, load
-from scanner.service.vo.uws import FINAL, JobBook
+from scanner.service.tokens import new_token
+from scanner.service.vo.tap import FINAL, JobBook
 
 UWS = "{http://www.ivoa.net/xml/UWS/v1.0}"
 QUERY = "SELECT candidate_id, ra, p_calibrated FROM objects ORDER BY rank"

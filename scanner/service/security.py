@@ -1,11 +1,17 @@
-"""What every request goes through: log line and metrics, errors as answers, limits, hosts and origins, security headers."""
+"""What every request goes through: who asks, log line and metrics, errors as answers, limits, hosts and origins, headers.
+
+Metrics' labels come from fixed sets (routes, methods, statuses, reasons, collections), so clients cannot add series.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import gzip
 import logging
 import math
+import platform
 import re
 import secrets
 import time
@@ -14,12 +20,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from ipaddress import IPv6Network
+from typing import Literal, get_args
 from urllib.parse import quote, urlsplit
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import Request, cookie_parser
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from scanner import __version__
+from scanner.grading.grade import NAME, Role, Viewer
 from scanner.service.errors import (
     Forms,
     NotAllowedError,
@@ -27,16 +38,151 @@ from scanner.service.errors import (
     TimeLimitError,
     TooLargeError,
     TooManyRequestsError,
+    UnknownViewerError,
     WrongHostError,
     audience_of,
     is_below,
     route_path,
 )
-from scanner.service.instruments import ServiceInstruments
 from scanner.service.settings import HttpConfig, ServiceConfig, host_name, is_loopback
+from scanner.service.tokens import TokenBook
+
+logger = logging.getLogger(__name__)
+
+Reason = Literal["busy", "time", "memory", "rate", "token", "host", "origin", "size", "blind"]
+#: From an answer out of memory to one that meets the time limit.
+SECONDS_BUCKETS = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
+
+
+class ServiceInstruments:
+    """Counters and gauges of one service."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        ProcessCollector(registry=registry)
+        build = Gauge(
+            "scanner_build_info",
+            "Always 1; the labels tell what runs in this process.",
+            ("version", "python"),
+            registry=registry,
+        )
+        build.labels(__version__, platform.python_version()).set(1)
+        self.requests = Counter(
+            "scanner_service_requests", "Requests answered.", ("route", "method", "status"), registry=registry
+        )
+        self.seconds = Histogram(
+            "scanner_service_request_seconds",
+            "Seconds on the clock from a request's first byte to its answer's last.",
+            ("route",),
+            buckets=SECONDS_BUCKETS,
+            registry=registry,
+        )
+        self.in_progress = Gauge(
+            "scanner_service_requests_in_progress", "Requests that are being answered now.", registry=registry
+        )
+        self.sent_bytes = Counter("scanner_service_sent_bytes", "Bytes of answers' bodies.", registry=registry)
+        self.refused = Counter("scanner_service_refused", "Requests refused, by reason.", ("reason",), registry=registry)
+        self.work_pending = Gauge(
+            "scanner_service_work_pending", "Pieces of blocking work that run or wait for a thread.", registry=registry
+        )
+        self.ready = Gauge("scanner_service_ready", "1 when every collection is open, else 0.", registry=registry)
+        self.objects = Gauge("scanner_service_objects", "Objects of a collection.", ("collection",), registry=registry)
+        self.candidates = Gauge("scanner_service_candidates", "Candidates of a collection.", ("collection",), registry=registry)
+        self.renewals = Counter(
+            "scanner_service_renewals", "Times that a collection was opened again as it had changed.", registry=registry
+        )
+        for reason in get_args(Reason):
+            self.refused.labels(reason)
+
+
+TOKEN_COOKIE = "scanner_token"
+#: Name of a grader at this machine, where no tokens are configured.
+NAME_COOKIE = "scanner_grader"
+_STATE = "viewer"
+
+
+def viewer(request: Request) -> Viewer:
+    """Who makes a request.
+
+    A token comes as ``Authorization: Bearer …``, as the password of HTTP Basic authentication (what pyvo, TOPCAT and stilts can
+    send), or as the cookie that ``POST /login`` sets.
+    """
+    known = request.scope["state"][_STATE]
+    assert isinstance(known, Viewer)
+    return known
+
+
+def grader(request: Request) -> Viewer:
+    """Who makes a request that only graders may make.
+
+    Raises
+    ------
+    NotAllowedError
+        They may only read.
+    """
+    known = viewer(request)
+    if known.role != "grade":
+        raise NotAllowedError("You may read here, not grade: your token has not the role 'grade', or nobody may grade here.")
+    return known
+
+
+class IdentifyViewer:
+    """Finds out who makes a request, before anything else is done with it."""
+
+    def __init__(self, app: ASGIApp, tokens: TokenBook, config: ServiceConfig, instruments: ServiceInstruments) -> None:
+        self._app, self._tokens, self._instruments = app, tokens, instruments
+        self._grading = config.grading.enabled
+        #: What those may do who need no token.
+        self._open_role: Role = "grade" if config.is_local and self._grading else "read"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http":
+            known = self._viewer(scope)
+            if isinstance(known, RedirectResponse):
+                await known(scope, receive, send)
+                return
+            scope.setdefault("state", {})[_STATE] = known
+        await self._app(scope, receive, send)
+
+    def _viewer(self, scope: Scope) -> Viewer | RedirectResponse:
+        headers, path = Headers(scope=scope), route_path(scope)
+        cookies = cookie_parser(headers.get("cookie", ""))
+        if not self._tokens:
+            name = cookies.get(NAME_COOKIE, "").replace("+", " ")
+            return Viewer(name if NAME.fullmatch(name) else None, self._open_role, False)
+        sent = [token for token in (_token(headers), cookies.get(TOKEN_COOKIE)) if token]
+        line = self._tokens.find(sent[0]) if sent else None
+        if line is not None:
+            return Viewer(line.name, line.role if self._grading else "read", True)
+        audience = audience_of(path)
+        if audience == "open":
+            return Viewer(None, "read", False)
+        self._instruments.refused.labels("token").inc()
+        if audience == "page" and scope["method"] in ("GET", "HEAD"):
+            wanted = "?".join(filter(None, (path, scope["query_string"].decode("latin-1"))))
+            return RedirectResponse(f"{scope.get('root_path', '')}/login?next={quote(wanted)}", 303)
+        # Browsers answer a Basic challenge with a window of their own, even to a script's request.
+        scheme = 'Basic realm="scanner", charset="UTF-8"' if audience == "vo" else "Bearer"
+        raise UnknownViewerError(
+            "This token is not known." if sent else "A token is needed: send it as 'Authorization: Bearer …' or as a password.",
+            {"WWW-Authenticate": scheme},
+        )
+
+
+def _token(headers: Headers) -> str | None:
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(value, validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return value
+    return None
+
 
 access = logging.getLogger("scanner.service.access")
-logger = logging.getLogger(__name__)
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",

@@ -1,1 +1,0 @@
-"""Who may ask what of a service, and how much."""
