@@ -31,7 +31,7 @@ from scanner.records import CutoutBatch
 from scanner.simulation.datasets.cutouts import draw
 from scanner.simulation.datasets.dataset import batch_of
 from scanner.simulation.datasets.presets import PRESETS
-from scanner.survey.candidate_cutouts import concatenate
+from scanner.survey.objects import concatenate
 
 AT_ONCE = 32
 #: Cells along a side of the maps that are compared; they divide the sides of 66 and 200 pixels.

@@ -12,9 +12,9 @@ from scanner.cli.options import provider_option, threads_option
 from scanner.ensemble.bundle import CARD_FILE
 from scanner.errors import UsageError
 from scanner.evaluation.benchmark import BENCHMARKS, RESULT_FILE, BenchmarkName, benchmark_tables
-from scanner.evaluation.card import check_room
 from scanner.evaluation.compare import TURNED
 from scanner.evaluation.decisions import SKY_PREVALENCE
+from scanner.evaluation.promotion import check_room
 from scanner.evaluation.results import Evaluation
 from scanner.evaluation.tables import ON_TERMINAL, Table, tables
 from scanner.interface import bundle as interface

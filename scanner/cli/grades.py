@@ -73,8 +73,7 @@ def export(file: Path, out: Path, least_graders: int, layout: str) -> None:
     The other layouts are CSV; 'scanner grades import' reads zooniverse's, 'scanner labels import --preset' both.
     """
     from scanner.atomic_file import write_atomically
-    from scanner.grading.exchange import classifications, expert_grades
-    from scanner.grading.labels import LABEL_FORMATS, LABELS, label_bytes, label_table
+    from scanner.grading.labels import LABEL_FORMATS, LABELS, classifications, expert_grades, label_bytes, label_table
     from scanner.grading.store import GradeStore
     from scanner.query.formats import FILE_FORMATS
 
@@ -102,7 +101,7 @@ def export(file: Path, out: Path, least_graders: int, layout: str) -> None:
 @click.argument("classifications", type=click.Path(path_type=Path))
 def import_(file: Path, classifications: Path) -> None:
     """Add the votes in CLASSIFICATIONS, which 'scanner grades export --layout zooniverse' wrote; each once."""
-    from scanner.grading.exchange import import_classifications
+    from scanner.grading.labels import import_classifications
     from scanner.grading.store import GradeStore
 
     found = import_classifications(classifications, GradeStore(file))

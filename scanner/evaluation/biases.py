@@ -16,7 +16,7 @@ from scipy.special import fdtrc
 from scanner.ensemble.augmentation import ORIENTATIONS
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.session import EnsembleSession
-from scanner.evaluation.breakdown import FPRS
+from scanner.evaluation.decisions import FPRS
 from scanner.evaluation.metrics import delong, threshold_at_fpr
 from scanner.evaluation.results import ColourCurve, ColourPoint, OrientationScatter, OrientationScore, OrientationShift
 from scanner.evaluation.scores import ScoredBundle, cache_key, dataset_logits, read_array, write_array

@@ -23,11 +23,10 @@ from scanner.ensemble.session import open_session
 from scanner.errors import ContentError, UsageError
 from scanner.evaluation.scores import cached_logits
 from scanner.explain.ascent import deep_dream
-from scanner.explain.disagreement import disagreement
 from scanner.explain.display import enlarged, input_pictures, only, overlaid, png, put, replaced_group, signed_colours
 from scanner.explain.faithfulness import curves, in_cells
 from scanner.explain.guided_grad_cam import guided_grad_cam, shown, strength
-from scanner.explain.networks import CLASSES, member_log_odds, network_input, restore, sky_level
+from scanner.explain.networks import CLASSES, disagreement, member_log_odds, network_input, restore, sky_level
 from scanner.explain.occlusion import occlusion
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS, CutoutBatch, Float32, Int64, MemberName
@@ -49,9 +48,8 @@ from scanner.report.self_contained import asset, png_uri, template
 from scanner.sky import tile_list
 from scanner.sky.local_files import temporary_folder
 from scanner.storage import open_store
-from scanner.survey.candidate_cutouts import candidate_cutouts
-from scanner.survey.find_object import FoundObject, find_object
 from scanner.survey.folder.ledger import RunFolder
+from scanner.survey.objects import FoundObject, candidate_cutouts, find_object
 
 N_NEIGHBOURS = 8
 

@@ -16,9 +16,8 @@ from scanner import __version__
 from scanner.atomic_file import file_sha256, flush_tree, partial_name, remove, writing_to
 from scanner.cutouts import framed
 from scanner.errors import OutputError, UsageError
-from scanner.grading.exchange import classifications
 from scanner.grading.grade import Entry
-from scanner.grading.labels import label_bytes, label_table
+from scanner.grading.labels import classifications, label_bytes, label_table
 from scanner.grading.store import GradeStore
 from scanner.sky.local_files import temporary_folder
 from scanner.survey.published import CANDIDATES, TILES_TABLE, Published

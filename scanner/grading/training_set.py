@@ -28,8 +28,8 @@ from scanner.query.region import Cone
 from scanner.query.search import SEPARATION_COLUMN, CandidateId, Search, search
 from scanner.records import SealedRecord, Tile
 from scanner.sky import tile_list
-from scanner.survey.candidate_cutouts import candidate_cutouts
 from scanner.survey.folder.ledger import RunFolder, RunRecord
+from scanner.survey.objects import candidate_cutouts
 from scanner.survey.published import Published
 
 TRUTH_SCHEMA = pa.schema(

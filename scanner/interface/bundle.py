@@ -673,7 +673,7 @@ class BundleEvaluation:
             There is no set, and no lens, that one of them is about.
         """
         from scanner.ensemble.session import open_session
-        from scanner.evaluation.paper import paper_tables
+        from scanner.evaluation.page import paper_tables
 
         return paper_tables(self.comparison, lambda bundle: open_session(bundle, provider, threads))
 
@@ -701,7 +701,7 @@ class BundleEvaluation:
         OutputError
             The folder cannot be written.
         """
-        from scanner.evaluation.card import with_figures
+        from scanner.evaluation.promotion import with_figures
 
         return with_figures(self.comparison.bundles[0].bundle, self.record, version, Path(folder))
 

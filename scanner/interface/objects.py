@@ -424,7 +424,7 @@ def cut_again(folder: RunFolder, row: pa.Table, storage: StorageConfig | None) -
         The tile, or the list that names it, is no longer there.
     """
     from scanner.sky import tile_list
-    from scanner.survey.candidate_cutouts import framed_again
+    from scanner.survey.objects import framed_again
 
     record = folder.record()
     config: RunConfig = record.config if storage is None else record.config.model_copy(update={"storage": storage})

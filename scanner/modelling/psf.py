@@ -18,7 +18,7 @@ from scanner.simulation.injection.measured import measure_objects, measured_widt
 from scanner.simulation.telescope.psf import Psf, mean_psf
 from scanner.sky.local_files import ScratchFolder, fetched_file, remote_files, temporary_folder
 from scanner.sky.tile_images import open_tile
-from scanner.survey.candidate_cutouts import targets_of
+from scanner.survey.objects import targets_of
 
 #: Side of the window that is fitted, in 0.1" pixels: transfer functions are on the grid of its ``rfft2``.
 SIDE = 90

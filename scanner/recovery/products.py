@@ -21,7 +21,6 @@ from scanner.errors import ContentError, InputMissingError
 from scanner.interval import Interval
 from scanner.records import Float64
 from scanner.recovery.completeness import AXES, TOGETHER, Axis, Bin, Cut, PaintedLenses, SmoothModel, bins, edges_of, ladder
-from scanner.recovery.lens_models import modelled_lenses
 from scanner.recovery.lenses import LENSES, PICTURES, Fate, parquet_bytes
 from scanner.recovery.purity import Assumptions, ScannedRun, Yield, list_lengths, recall_ratio, yields
 from scanner.recovery.recognition import (
@@ -43,6 +42,7 @@ from scanner.recovery.selection import (
     card,
     completeness_map,
     completeness_table,
+    modelled_lenses,
 )
 from scanner.report.plots import CANDIDATE, THRESHOLD, figure_png, plot_settings
 from scanner.report.self_contained import asset, png_as_webp_uri, template, webp_uri

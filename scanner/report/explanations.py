@@ -25,7 +25,7 @@ class Explanation(Record):
 
     ``input_fingerprint``, ``bundle_fingerprint``: of the tile's files and of the bundle; an explanation with others is of
     another object. ``probabilities``: of the seven members; ``votes``: how many say 0.5 or more; ``spread``: their standard
-    deviation; ``disagreement_bits``: see :mod:`scanner.explain.disagreement`. ``methods``: the maps in ``maps.zarr``, arrays
+    deviation; ``disagreement_bits``: see :mod:`scanner.explain.networks`. ``methods``: the maps in ``maps.zarr``, arrays
     ``<method>_<member>``. ``place``: where the files lie, below the record.
     """
 

@@ -27,10 +27,9 @@ from threadpoolctl import threadpool_limits
 
 from scanner import __version__
 from scanner.errors import UsageError
-from scanner.grading.blind import Blindness
 from scanner.grading.campaign import Campaigns
 from scanner.grading.grade import Viewer
-from scanner.grading.store import GradeStore
+from scanner.grading.store import Blindness, GradeStore
 from scanner.query.processes import QueryProcesses
 from scanner.records import Record
 from scanner.service.api import candidates, collections, grades
@@ -133,7 +132,7 @@ ROUTERS: tuple[Callable[[Context], APIRouter], ...] = (
     pages.router,
 )
 _ID = r"[^/]+/[^/]+/[^/]+"
-#: Addresses that show no scores, or whose answers go through :meth:`~scanner.grading.blind.Blindness.hide_scores`. All others
+#: Addresses that show no scores, or whose answers go through :meth:`~scanner.grading.store.Blindness.hide_scores`. All others
 #: are closed to graders who are blind, so an address that was forgotten here shows nothing.
 OPEN_TO_BLIND = re.compile(
     rf"/|/c/.*|/static/.*|/aladin|/favicon\.ico|/login|/logout|/healthz|/readyz|/metrics|/openapi\.json|/docs|/cutout(/.*)?|/soda.*|/moc.*"

@@ -21,9 +21,8 @@ from starlette.responses import Response
 
 from scanner.cutouts.framed import FramedCutout
 from scanner.errors import UsageError
-from scanner.grading.blind import Blindness
 from scanner.grading.campaign import Campaigns
-from scanner.grading.store import GradeStore
+from scanner.grading.store import Blindness, GradeStore
 from scanner.query.database import Deadline, OutOfMemoryError, OutOfTimeError
 from scanner.query.processes import QueryProcesses
 from scanner.query.search import TARGET_ID_PATTERN

@@ -138,7 +138,7 @@ class Cutouts:
         if remote := remote_files(tile):
             raise InputMissingError(f"{remote[0]}: is not fetched for one cutout; keep candidates' cutouts (cutouts.keep).")
         # Detection and resampling come with it, which a service that keeps its cutouts never needs.
-        from scanner.survey.candidate_cutouts import framed_again
+        from scanner.survey.objects import framed_again
 
         if not self._cutting.acquire(timeout=LONGEST_WAIT_S):
             raise BusyError("Other cutouts are being made again; ask again in a moment.", {"Retry-After": "5"})

@@ -18,9 +18,9 @@ from scanner.errors import ContentError, OutputError, ScannerError, ScratchFullE
 from scanner.records import CommitRecord, CutoutBatch, FailedTile, Record, Tile
 from scanner.storage import Store, open_store
 from scanner.survey import metrics
-from scanner.survey.candidate_cutouts import tile_cutouts
 from scanner.survey.folder.ledger import RunFolder
 from scanner.survey.messages import TileProgress
+from scanner.survey.objects import tile_cutouts
 from scanner.survey.workers.engine import run_on_workers
 from scanner.survey.workers.steps import OnProgress, Steps
 

@@ -32,10 +32,10 @@ from scanner.report.contact_sheet import RunSummary, write_contact_sheet
 from scanner.report.plots import ScoreCounts
 from scanner.storage import split
 from scanner.storage.contract import in_order
-from scanner.survey.candidate_cutouts import candidate_cutouts
 from scanner.survey.folder.cost import CostLedger
 from scanner.survey.folder.ledger import AGAIN, DamagedTileError, RunFolder, RunRecord, temporary_beside
 from scanner.survey.folder.resume import refuse_other_settings
+from scanner.survey.objects import candidate_cutouts
 from scanner.survey.published import CANDIDATES, CATALOGUE, FOOTPRINT, TILES_TABLE, read_models
 from scanner.survey.status import NAMED_FAILURES, RunReport
 

@@ -28,10 +28,9 @@ from scanner.sky import local_files, tile_list
 from scanner.sky.local_files import temporary_folder
 from scanner.sky.tile_images import TileImages, open_tile
 from scanner.storage import open_store
-from scanner.survey.candidate_cutouts import targets_of
-from scanner.survey.find_object import FoundObject, find_object
 from scanner.survey.folder import fingerprint
 from scanner.survey.folder.ledger import RunFolder, RunRecord
+from scanner.survey.objects import FoundObject, find_object, targets_of
 from scanner.survey.scan.machine import machine_fingerprint
 from scanner.survey.scan.tile import batch_size, score_batch
 
@@ -235,7 +234,7 @@ def replay(request: ReplayRequest) -> ReplayReport:
     ContentError
         Input files have changed, unless the request takes them anyway; a table or a tile is damaged.
     UsageError
-        See :func:`~scanner.survey.find_object.find_object`.
+        See :func:`~scanner.survey.objects.find_object`.
     """
     folder = RunFolder(open_store(request.run_folder, request.storage or StorageConfig()))
     record = folder.record()

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scanner.ensemble.bundle import CARD_FILE, Bundle, BundleManifest, content_of, write_bundle
 from scanner.ensemble.embedding_grid import Embedded
 from scanner.errors import OutputError
-from scanner.evaluation.card import HEADING, card_section, markdown_table, metrics_of
 from scanner.evaluation.metrics import auroc, roc_curve
 from scanner.evaluation.page import MEMBER_COLOURS
+from scanner.evaluation.promotion import HEADING, card_section, markdown_table, metrics_of
 from scanner.evaluation.results import Evaluation
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, VIS_CUTOUT_PIXELS, Float32, Int64, MemberName
 from scanner.report.colour import colour_image

@@ -38,8 +38,8 @@ from scanner.ensemble.calibration import LOGIT_LIMIT, Calibration, sigmoid
 from scanner.ensemble.session import EnsembleSession, open_session
 from scanner.ensemble.threshold import OperatingCurve
 from scanner.errors import ContentError, UsageError
-from scanner.evaluation.card import TITLE, markdown_table
 from scanner.evaluation.metrics import LOW_FPRS, recalls_at_fpr, share_interval
+from scanner.evaluation.promotion import TITLE, markdown_table
 from scanner.evaluation.scores import cache_key, dataset_logits, kept_array, kept_logits
 from scanner.interval import resampled_interval
 from scanner.labelled_set import LabelledSet

@@ -16,8 +16,7 @@ from scanner.ensemble.bundle import CARD_FILE, Bundle, BundleContent, content_of
 from scanner.ensemble.calibration import EQUAL_OBJECTS, LOGIT_LIMIT, Calibration, CalibrationSet, sigmoid
 from scanner.ensemble.threshold import OperatingCurve
 from scanner.errors import UsageError
-from scanner.evaluation.card import markdown_table
-from scanner.evaluation.promotion import Promotion
+from scanner.evaluation.promotion import Promotion, markdown_table
 from scanner.evaluation.tables import signed
 from scanner.labelled_set import TRUTH, LabelledSet
 from scanner.networks import LENS, NON_LENS

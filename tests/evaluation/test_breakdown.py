@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from scanner.evaluation.breakdown import class_rates, recall_curves
+from scanner.evaluation.decisions import class_rates, recall_curves
 from scanner.evaluation.metrics import threshold_at_fpr
 from scanner.evaluation.results import Pairing
 from scanner.evaluation.scores import ScoredBundle

@@ -10,9 +10,9 @@ from PIL import Image
 
 from scanner.ensemble.session import open_session
 from scanner.errors import UsageError
-from scanner.evaluation.card import card_section
 from scanner.evaluation.compare import Scoring, compare_bundles, named_bundles
 from scanner.evaluation.page import write_evaluation
+from scanner.evaluation.promotion import card_section
 from scanner.evaluation.results import Evaluation
 from scanner.evaluation.scores import dataset_logits
 from scanner.evaluation.tables import tables

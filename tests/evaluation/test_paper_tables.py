@@ -10,7 +10,7 @@ from scanner.ensemble.session import open_session
 from scanner.errors import UsageError
 from scanner.evaluation.compare import compare_bundles
 from scanner.evaluation.images import known_lens_cutouts, read_known_lenses
-from scanner.evaluation.paper import MEASURES, ORDER, TABLE_5, TABLE_6, TABLE_7, lens_of_table_7, outputs_of, paper_tables
+from scanner.evaluation.page import MEASURES, ORDER, TABLE_5, TABLE_6, TABLE_7, lens_of_table_7, outputs_of, paper_tables
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
+from scanner.evaluation.compare import measure_real
 from scanner.evaluation.promotion import judge
-from scanner.evaluation.real import measure_real
 from scanner.evaluation.results import Evaluation, RealFigures, RealObject, RealShare
 from scanner.evaluation.scores import cache_key, write_array
 from scanner.evaluation.tables import real, real_lenses

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanner.explain.disagreement import disagreement
+from scanner.explain.networks import disagreement
 
 
 def test_unsure_but_of_one_mind_and_sure_but_at_odds():

@@ -10,8 +10,7 @@ from scanner.cutouts.quality import fill_bad_pixels
 from scanner.ensemble.bundle import MemberEntry, content_of, write_bundle
 from scanner.ensemble.calibration import MeanProbability
 from scanner.ensemble.session import open_session
-from scanner.explain.disagreement import disagreement
-from scanner.explain.networks import lens_output, member_log_odds, network_input, restore, sky_level
+from scanner.explain.networks import disagreement, lens_output, member_log_odds, network_input, restore, sky_level
 from scanner.records import MEMBERS
 from scanner.training.added_member import NewMember, read_network, wrap
 from scanner.training.published import import_published

@@ -25,9 +25,8 @@ from scanner.report.explanations import METHODS, PageRequest
 from scanner.simulation.datasets.dataset import DatasetRequest, draw_dataset
 from scanner.sky import tile_list
 from scanner.storage import open_store
-from scanner.survey.candidate_cutouts import candidate_cutouts
-from scanner.survey.find_object import find_object
 from scanner.survey.folder.ledger import RunFolder
+from scanner.survey.objects import candidate_cutouts, find_object
 
 
 @pytest.fixture(scope="module")

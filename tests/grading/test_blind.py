@@ -3,9 +3,8 @@
 import pytest
 
 from scanner.catalogue.columns import CATALOGUE_COLUMNS, MODEL_COLUMNS
-from scanner.grading.blind import SCORE_NAMES, Blindness
 from scanner.grading.grade import Place, Viewer
-from scanner.grading.store import GradeStore
+from scanner.grading.store import SCORE_NAMES, Blindness, GradeStore
 from scanner.records import Flag
 from scanner.service.app import is_closed
 

@@ -7,8 +7,8 @@ from click.testing import CliRunner
 
 from scanner.cli.main import scanner
 from scanner.errors import ContentError, InputMissingError
-from scanner.grading.exchange import import_classifications
 from scanner.grading.grade import Place
+from scanner.grading.labels import import_classifications
 from scanner.grading.store import GradeStore
 from scanner.labels.table import PRESETS, read_labels
 

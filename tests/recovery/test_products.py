@@ -23,11 +23,10 @@ from scanner.grading.store import GradeStore
 from scanner.interface.opened import Run
 from scanner.interface.selection import scanned_run
 from scanner.recovery import products, recognition
-from scanner.recovery.lens_models import modelled_lenses
 from scanner.recovery.lenses import LENSES, PICTURES
 from scanner.recovery.products import FITS, MAP
 from scanner.recovery.purity import Assumptions
-from scanner.recovery.selection import CARD, PAGE, SELECTION, TABLE, read
+from scanner.recovery.selection import CARD, PAGE, SELECTION, TABLE, modelled_lenses, read
 from scanner.storage import open_store
 
 

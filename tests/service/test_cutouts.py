@@ -15,7 +15,7 @@ from scanner.records import BANDS
 from scanner.service.cutouts import Cutouts, NoCutoutError
 from scanner.service.errors import BusyError
 from scanner.storage import open_store
-from scanner.survey import candidate_cutouts
+from scanner.survey import objects
 from scanner.survey.folder.ledger import CUTOUTS, RunFolder
 
 
@@ -153,13 +153,13 @@ def test_who_waits_finds_what_was_cut_meanwhile_and_waits_no_longer_than_a_momen
     forget_cutouts(copied, row["tile_id"][0].as_py())
     folder = run_folder(copied)
     opened = []
-    cut_again = candidate_cutouts.framed_again
+    cut_again = objects.framed_again
 
     def counted(*arguments):
         opened.append(arguments)
         return cut_again(*arguments)
 
-    monkeypatch.setattr(candidate_cutouts, "framed_again", counted)
+    monkeypatch.setattr(objects, "framed_again", counted)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: cutouts.find(folder, row), range(4)))
     assert len(opened) == 1

@@ -19,9 +19,8 @@ from scanner.config import load
 from scanner.cutouts.quality import fill_bad_pixels
 from scanner.cutouts.store import CutoutStore
 from scanner.ensemble import bundles
-from scanner.grading.blind import Blindness
 from scanner.grading.grade import Viewer
-from scanner.grading.store import GradeStore
+from scanner.grading.store import Blindness, GradeStore
 from scanner.records import Flag
 from scanner.service.settings import load as load_service
 from scanner.survey.merge_runs import MergeRequest, merge_runs

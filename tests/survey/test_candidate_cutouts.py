@@ -5,8 +5,8 @@ from made_records import commit_tile, run_record
 from scanner.config import RunConfig, StorageConfig
 from scanner.errors import InputMissingError
 from scanner.records import BANDS, BandFiles, ImageRef, Tile
-from scanner.survey.candidate_cutouts import candidate_cutouts
 from scanner.survey.folder.resume import open_run
+from scanner.survey.objects import candidate_cutouts
 
 
 def test_a_tile_that_has_gone_stops_the_drawing_and_is_named(tmp_path):

@@ -29,9 +29,8 @@ from scanner.catalogue.columns import (
     column,
 )
 from scanner.errors import UsageError
-from scanner.grading.blind import Blindness
 from scanner.grading.grade import Place, Viewer
-from scanner.grading.store import GradeStore
+from scanner.grading.store import Blindness, GradeStore
 from scanner.modelling.lens_model import Verdict
 from scanner.query.catalogue import Source
 from scanner.query.region import Cone, SqlPart, all_of, parse_cone

@@ -13,9 +13,8 @@ from ports import free_ports
 from programs import start_scanner
 from waiting import LIMIT_S, wait_for
 
-from scanner.grading.blind import SCORE_NAMES
 from scanner.grading.labels import LABEL_SCHEMA
-from scanner.grading.store import GradeStore, reading
+from scanner.grading.store import SCORE_NAMES, GradeStore, reading
 from scanner.service.settings import load
 from scanner.service.tokens import new_token
 
