@@ -33,8 +33,8 @@ from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.calibration import Calibration, fit
 from scanner.ensemble.session import open_session
 from scanner.evaluation.scores import cached_logits
-from scanner.interface.adapt import adapt
 from scanner.interface.simulate import simulate
+from scanner.interface.train import adapt
 from scanner.interval import Interval, resampled_interval
 from scanner.labelled_set import TRUTH, LabelledSet, writing_labelled_set
 from scanner.records import BANDS, Band, Float32, Float64, Int64, SealedRecord, Tile

@@ -4,7 +4,7 @@
 
 Visible lenses of preset ``eval`` (S/N of the arcs above 25) are drawn with a seed of their own. Deletion covers cells with
 blank sky, the most important first, and insertion uncovers them; gains are differences of areas under the curve of the lens
-probability (``scanner.explain.faithfulness``), with 95% bootstrap intervals over the objects. Two controls: random orders of
+probability (``scanner.explain.maps``), with 95% bootstrap intervals over the objects. Two controls: random orders of
 the cells, whose scattered holes destroy an image faster than patches do wherever they lie; and the map of another lens, patchy
 in the same way, so that only a map that knows its own object beats it. Occlusion covers with blank sky.
 """
@@ -22,10 +22,8 @@ from torch import nn
 from scanner.ensemble import bundles
 from scanner.evaluation.biases import lenses_only
 from scanner.explain.candidate import EXPLAINED, explained
-from scanner.explain.faithfulness import Curves, curves, gains, in_cells
-from scanner.explain.guided_grad_cam import guided_grad_cam, strength
+from scanner.explain.maps import Curves, curves, gains, guided_grad_cam, in_cells, occlusion, strength
 from scanner.explain.networks import network_input, restore, sky_level
-from scanner.explain.occlusion import occlusion
 from scanner.interval import Interval
 from scanner.records import CutoutBatch
 from scanner.simulation.datasets.cutouts import draw

@@ -37,8 +37,7 @@ from scanner.grading.queue import Mix, next_objects
 from scanner.grading.similar import MEMBER, Basis
 from scanner.labelled_set import LabelledSet
 from scanner.records import Float32, Float64, Int64
-from scanner.training.features import FeatureSession
-from scanner.training.from_grades import fit_added
+from scanner.training.from_grades import FeatureSession, fit_added
 
 OBJECTS, LENSES, WIDE = 1_000_000, 100, 30
 #: Recall of visible single lenses by false-positive rate (docs/figures.md, 430 lenses, 100,000 others; 8,000 at 1e-2).

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from scanner.ensemble import bundles
+from scanner.explain.maps import SQUARE_PIXELS, occlusion
 from scanner.explain.networks import lens_output, network_input, restore
-from scanner.explain.occlusion import SQUARE_PIXELS, occlusion
 from scanner.labelled_set import LabelledSet
 from scanner.simulation.datasets.dataset import DatasetRequest, draw_dataset
 

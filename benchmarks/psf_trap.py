@@ -1,7 +1,7 @@
 """Whether a probe can tell lenses from non-lenses where there is no galaxy.
 
 Run: ``python benchmarks/psf_trap.py [--n 6000] [--with-galaxies 2000] [--preset train]``. Boosted trees see numbers that tell
-of PSF, noise and background (``scanner.simulation.datasets.variants``) of one half of the images and are tested on the other,
+of PSF, noise and background (``scanner.simulation.datasets.cutouts``) of one half of the images and are tested on the other,
 and in turn. Rows:
 
 - sky alone: the exposures of lenses and non-lenses with all galaxies taken out,
@@ -22,9 +22,8 @@ import numpy as np
 
 from scanner.ensemble.augmentation import ORIENTATIONS
 from scanner.records import BANDS
-from scanner.simulation.datasets.cutouts import observe
+from scanner.simulation.datasets.cutouts import conditions, galaxy_free, observe, probe
 from scanner.simulation.datasets.presets import LENS_CLASSES, PRESETS, CutoutScene, Preset, draw_scene, object_generator
-from scanner.simulation.datasets.variants import conditions, galaxy_free, probe
 from scanner.simulation.telescope.psf import draw_psf
 
 _BATCH = 250

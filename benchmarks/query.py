@@ -22,9 +22,8 @@ import numpy as np
 from synthetic_survey import TARGETS_PER_SQUARE_DEGREE, write_survey
 
 from scanner.atomic_file import tree_sha256
-from scanner.query.catalogue import Catalogue
+from scanner.query.catalogue import Catalogue, Search, search
 from scanner.query.region import Cone
-from scanner.query.search import Search, search
 from scanner.storage.disk import LocalStore
 from scanner.storage.verified import VerifiedFiles
 

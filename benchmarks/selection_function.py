@@ -33,7 +33,7 @@ from scipy.spatial import cKDTree
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 import scanner
-from scanner.interface.selection import scanned_run
+from scanner.interface.recovery import scanned_run
 from scanner.interval import wilson_interval
 from scanner.records import BANDS
 from scanner.recovery.completeness import AXES, Cut, PaintedLenses, SmoothModel, bins, ladder

@@ -77,7 +77,7 @@ def write_run(folder: Path, n_rows: int, n_candidates: int) -> None:
     from synthetic_survey import survey
 
     from scanner.atomic_file import tree_sha256
-    from scanner.catalogue import columns, tiles
+    from scanner.catalogue import columns, export
     from scanner.catalogue.hats import write_hats
     from scanner.config import RunConfig
     from scanner.survey.folder.ledger import RunRecord
@@ -96,9 +96,9 @@ def write_run(folder: Path, n_rows: int, n_candidates: int) -> None:
         table = columns.with_column(table, column, values, table.schema.get_field_index(column.name))
     write_hats(table, folder / "catalogue", "synthetic")
     outline = "POLYGON ICRS 359.5 -30.5 0.5 -30.5 0.5 -29.5 359.5 -29.5"
-    tile = tiles.TileRow(tile_id="1", run=record.run_id, bundle=record.bundle, state="done", files={}, s_region=outline)
-    pq.write_table(tiles.tile_table([tile]), folder / "tiles.parquet")
-    tiles.footprint([outline]).save(folder / "footprint.fits", format="fits")
+    tile = export.TileRow(tile_id="1", run=record.run_id, bundle=record.bundle, state="done", files={}, s_region=outline)
+    pq.write_table(export.tile_table([tile]), folder / "tiles.parquet")
+    export.footprint([outline]).save(folder / "footprint.fits", format="fits")
     record = record.model_copy(update={"sha256": tree_sha256(folder)})
     (folder / "run.json").write_bytes(record.to_bytes())
 

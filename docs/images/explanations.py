@@ -21,9 +21,8 @@ from scanner.ensemble import bundles
 from scanner.evaluation import images
 from scanner.explain.ascent import deep_dream
 from scanner.explain.display import enlarged, input_pictures, only, overlaid
-from scanner.explain.guided_grad_cam import guided_grad_cam, shown
+from scanner.explain.maps import guided_grad_cam, occlusion, shown
 from scanner.explain.networks import lens_output, network_input, restore, sky_level
-from scanner.explain.occlusion import occlusion
 from scanner.networks import LENS, NON_LENS
 from scanner.records import CutoutBatch
 from scanner.report.colour import UInt8, vis_image

@@ -8,7 +8,7 @@ from typing import get_args
 import click
 
 from scanner.errors import UsageError
-from scanner.interface import labels as interface
+from scanner.interface import prepare as interface
 from scanner.labels.table import PRESETS, Purpose
 
 

@@ -57,7 +57,7 @@ VERBS = {
     "model": ("scanner.cli.model:model_", "Fit a lens model to the candidates of a run."),
     "export-model": ("scanner.cli.model:export_model_", "Hand a lens model to other software."),
     "recovery": ("scanner.cli.recovery:recovery_", "Paint lenses into a run's tiles: which does it find?"),
-    "forecast": ("scanner.cli.forecast:forecast_", "Say what a survey of some area would yield, from a recovery."),
+    "forecast": ("scanner.cli.recovery:forecast_", "Say what a survey of some area would yield, from a recovery."),
     "explain": ("scanner.cli.explain:explain", "Explain an object of a run, or the networks of a bundle."),
     "man": ("scanner.cli.man:man", "Write the manual pages: man scanner-run."),
     "schemas": ("scanner.cli.schemas:schemas", "Write the JSON Schema of every file and message."),

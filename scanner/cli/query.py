@@ -23,10 +23,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from scanner.catalogue.export import TableHeading
-    from scanner.query.catalogue import Catalogue
+    from scanner.query.catalogue import Catalogue, Search
     from scanner.query.database import DatabaseLimits
     from scanner.query.region import Region
-    from scanner.query.search import Search
 
 #: Rows that the terminal shows where no number is asked for.
 PRINTED_ROWS = 20
@@ -112,8 +111,8 @@ def query(
     shown. Several folders can be asked by --sql only, each as "name".objects; the first also without name. That nothing was
     found is an answer (exit code 0).
     """
+    from scanner.query.catalogue import Search
     from scanner.query.database import DatabaseLimits, time_limit
-    from scanner.query.search import Search
     from scanner.query.sql import SqlLimits, run_sql
 
     asked = {"--cone": cone, "--polygon": polygon, "--moc": moc, "--name": name, "--id": candidate_id}
@@ -231,8 +230,8 @@ def _refuse_beside_sql(*options: Mapping[str, object]) -> None:
 
 def _answer(catalogue: Catalogue, question: Search, max_rows: int, *, printed: bool) -> tuple[int, pa.Table]:
     """How many objects there are, and those that were asked for."""
+    from scanner.query.catalogue import SEPARATION_COLUMN, count, search
     from scanner.query.region import Cone
-    from scanner.query.search import SEPARATION_COLUMN, count, search
 
     known = {*catalogue.schema.names, *([SEPARATION_COLUMN.name] if isinstance(question.region, Cone) else [])}
     if question.columns is None:

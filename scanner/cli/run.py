@@ -28,8 +28,7 @@ from scanner.survey.status import RunReport
 if TYPE_CHECKING:
     from scanner.explain.stage import ExplainReport
     from scanner.modelling.stage import ModelReport
-    from scanner.survey.plan import RunPlan
-    from scanner.survey.run import RunRequest
+    from scanner.survey.run import RunPlan, RunRequest
 
 
 #: Objects that are printed at the end.

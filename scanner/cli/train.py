@@ -13,7 +13,7 @@ from scanner.cli import output
 from scanner.cli.options import endpoint_option, provider_option, storage_of
 from scanner.cli.output import standard_output
 from scanner.interface import train as interface
-from scanner.interface.adapt import HOURS, N_OBJECTS, adapt, learn
+from scanner.interface.train import HOURS, N_OBJECTS, adapt, learn
 from scanner.processes import sigterm_interrupts
 from scanner.records import MEMBERS, MemberName
 from scanner.training.presets import EMBEDDED_ROWS, PRESET_NAMES, SCREEN_SHARE, SECOND_LOOK_SHARE

@@ -21,10 +21,19 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from scanner.atomic_file import file_sha256
 from scanner.ensemble.augmentation import Augmentation, SecondLook
-from scanner.ensemble.calibration import AnyCalibration, Calibration, CalibrationSet, MeanProbability
+from scanner.ensemble.calibration import (
+    BETAS,
+    MEMBER_THRESHOLD,
+    AnyCalibration,
+    Calibration,
+    CalibrationSet,
+    DecisionRule,
+    MeanProbability,
+    OperatingCurve,
+    OperatingPoint,
+)
 from scanner.ensemble.embedding_grid import EmbeddingGrid, GridRule
 from scanner.ensemble.preprocessing import Preprocessing, Scaling
-from scanner.ensemble.threshold import BETAS, MEMBER_THRESHOLD, DecisionRule, OperatingCurve, OperatingPoint
 from scanner.errors import ContentError, OutputError, UsageError
 from scanner.records import (
     MEMBER_BANDS,

@@ -23,9 +23,9 @@ from scanner.evaluation.scores import ScoredBundle, cache_key, dataset_logits, r
 from scanner.interval import Interval, normal_interval, wilson_interval
 from scanner.labelled_set import LabelledSet
 from scanner.records import Float32, Float64, Int64
+from scanner.simulation.datasets.cutouts import draw_recoloured
 from scanner.simulation.datasets.dataset import batch_of
 from scanner.simulation.datasets.presets import PRESETS, Preset
-from scanner.simulation.datasets.variants import draw_recoloured
 
 #: VIS - H of the sources, AB mag: bluer than any galaxy to redder than most.
 COLOURS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner.config import PAPER_BETA
-from scanner.ensemble.threshold import MEMBER_THRESHOLD
+from scanner.ensemble.calibration import MEMBER_THRESHOLD
 from scanner.evaluation.metrics import auroc_interval, purity, threshold_at_fpr
 from scanner.evaluation.results import ClassRate, ClassRates, Decision, Pairing, RecallBin, RecallCurve
 from scanner.evaluation.scores import GRID, ScoredBundle

@@ -16,9 +16,8 @@ from scanner.atomic_file import write_atomically
 from scanner.config import PAPER_BETA
 from scanner.cutouts.quality import fill_bad_pixels
 from scanner.ensemble.bundle import Bundle
-from scanner.ensemble.calibration import sigmoid
+from scanner.ensemble.calibration import MEMBER_THRESHOLD, sigmoid
 from scanner.ensemble.session import EnsembleSession
-from scanner.ensemble.threshold import MEMBER_THRESHOLD
 from scanner.errors import UsageError
 from scanner.evaluation.compare import Comparison
 from scanner.evaluation.decisions import decide

@@ -1,4 +1,4 @@
-"""Images that raise an output by gradient ascent: class-generated images and Deep Dream (sections 5.3 and 5.4, Fig. 16).
+"""Images that raise an output, or a kernel, by gradient ascent; objects that activate each kernel most (sections 5.2 to 5.5).
 
 An ascent can be stopped at any moment and goes on as if it had not been.
 """
@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from scanner.ensemble.preprocessing import resize
 from scanner.errors import ContentError, UsageError
-from scanner.records import NISP_CUTOUT_PIXELS, Float32
+from scanner.records import NISP_CUTOUT_PIXELS, Float32, Int64
 from scanner.training.checkpoint import read_tensors, write_tensors
 
 #: ``plain`` adds the learning rate times the gradient, and takes a step back that led down: which rate is too large depends on
@@ -283,3 +284,120 @@ def _read(path: Path | None, digest: str, device: torch.device) -> _State | None
     if written != digest:
         raise UsageError(f"{path}: an image that is being made with other settings; remove it, or choose another place.")
     return state
+
+
+#: The paper states no numbers here, only that it is the technique of Deep Dream, whose they are. With Adam, as in the published
+#: code, each step moves a pixel by up to the learning rate; plain gradients of a mean over a large map are tiny.
+KERNEL_IMAGE: Steps = {"learning_rate": 0.001, "steps": 1000}
+
+
+def kernel_activation(
+    network: nn.Sequential, batches: Iterable[torch.Tensor], *, report: Callable[[int], None] = lambda n: None
+) -> dict[str, Float32]:
+    """Compute the kernel activation values of every image: means of the kernels' feature maps before the ReLU.
+
+    Parameters
+    ----------
+    network
+        Of :func:`scanner.explain.networks.restore`.
+    batches
+        (n, channels, side, side) each, as of :func:`scanner.explain.networks.network_input`.
+    report
+        Called with the number of images after every batch.
+
+    Returns
+    -------
+    dict
+        By layer number: (N, kernels) float32.
+    """
+    last = list(convolutions(network))[-1]
+    found: dict[str, list[Float32]] = {name: [] for name in convolutions(network)}
+    with torch.inference_mode():
+        for images in batches:
+            current = images
+            for name, layer in network.named_children():
+                current = layer(current)
+                if name in found:
+                    found[name].append(current.mean(dim=(2, 3)).cpu().numpy())
+                if name == last:
+                    break
+            report(len(images))
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def strongest(activation: NDArray[Any], n: int) -> Int64:
+    """The rows that activate each kernel most.
+
+    Parameters
+    ----------
+    activation
+        (N, kernels) of one layer.
+    n
+        How many; at most N.
+
+    Returns
+    -------
+    numpy.ndarray
+        (kernels, n) int64, the highest value first; of equals the first row.
+    """
+    return np.asarray(np.argsort(-activation, axis=0, kind="stable")[:n].T, dtype=np.int64)
+
+
+def kernel_image(
+    network: nn.Sequential,
+    layer: str,
+    kernels: Sequence[int],
+    side: int,
+    *,
+    seed: int = 0,
+    **how: Unpack[Steps],
+) -> Ascent:
+    """Raise the mean of a kernel's feature map before the ReLU, from noise that all kernels share.
+
+    Parameters
+    ----------
+    network
+        Of :func:`scanner.explain.networks.restore`.
+    layer
+        Number of the convolution, as in Tables 3 and 4.
+    kernels
+        Which of it, from 0.
+    side
+        Of the images in pixels, :data:`scanner.records.MEMBER_PIXELS`.
+    seed
+        Of the noise.
+    **how
+        Instead of :data:`KERNEL_IMAGE`; see :class:`~scanner.explain.ascent.Steps`.
+
+    Returns
+    -------
+    Ascent
+        One image a kernel.
+
+    Raises
+    ------
+    ValueError
+        There is no such convolution or kernel.
+    """
+    known = convolutions(network)
+    if layer not in known:
+        raise ValueError(f"layer {layer} is no convolution; those are {', '.join(known)}")
+    count = known[layer].out_channels
+    if not all(0 <= kernel < count for kernel in kernels):
+        raise ValueError(f"layer {layer} has kernels 0 to {count - 1}")
+    until = network[: list(dict(network.named_children())).index(layer) + 1]
+    which = torch.as_tensor(list(kernels), device=known[layer].weight.device)
+    rows = torch.arange(len(which), device=which.device)
+    settings = KERNEL_IMAGE | how
+    settings["key"] = f"{settings.get('key', '')} layer {layer} kernels {','.join(map(str, kernels))}"
+    return ascend(
+        noise_for(network, side, seed).repeat(len(which), 1, 1, 1),
+        lambda images: until(images)[rows, which].mean(dim=(1, 2)),
+        rule="adam",
+        **settings,
+    )
+
+
+def convolutions(network: nn.Sequential) -> dict[str, nn.Conv2d]:
+    """The convolutions of a network by the layer number that the paper's figures give ("layer 17 kernel 1")."""
+    return {name: layer for name, layer in network.named_children() if isinstance(layer, nn.Conv2d)}

@@ -17,9 +17,20 @@ from scanner.atomic_file import write_atomically, writing_to
 from scanner.ensemble.bundle import Bundle
 from scanner.errors import ContentError
 from scanner.evaluation.metrics import auroc
-from scanner.explain.ascent import CLASS_IMAGE, NOISES, Ascent, Report, best_of_noise, class_image
+from scanner.explain.ascent import (
+    CLASS_IMAGE,
+    KERNEL_IMAGE,
+    NOISES,
+    Ascent,
+    Report,
+    best_of_noise,
+    class_image,
+    convolutions,
+    kernel_activation,
+    kernel_image,
+    strongest,
+)
 from scanner.explain.display import enlarged, input_pictures, png, put, replaced_group
-from scanner.explain.kernels import KERNEL_IMAGE, convolutions, kernel_activation, kernel_image, strongest
 from scanner.explain.networks import CLASSES, network_input, restore
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, CutoutBatch, Float32, Float64, Int64, MemberName

@@ -12,9 +12,8 @@ from torch import nn
 
 from scanner.ensemble.bundle import Bundle
 from scanner.explain.display import overlaid, placed, png
-from scanner.explain.guided_grad_cam import SHOWN_FROM, guided_grad_cam, strength
+from scanner.explain.maps import SHOWN_FROM, guided_grad_cam, occlusion, strength
 from scanner.explain.networks import Disagreement, disagreement, member_log_odds, network_input, sky_level
-from scanner.explain.occlusion import occlusion
 from scanner.records import MEMBERS, VIS_CUTOUT_PIXELS, CutoutBatch, Float32, MemberName
 from scanner.report import colour
 from scanner.report.card import member_kind

@@ -17,12 +17,21 @@ from torch import nn
 
 from scanner.ensemble.bundle import Bundle
 from scanner.errors import OutputError, UsageError
-from scanner.explain.ascent import CLASS_IMAGE, DEEP_DREAM, Steps, class_image, deep_dream
+from scanner.explain.ascent import (
+    CLASS_IMAGE,
+    DEEP_DREAM,
+    KERNEL_IMAGE,
+    Steps,
+    class_image,
+    convolutions,
+    deep_dream,
+    kernel_activation,
+    kernel_image,
+    strongest,
+)
 from scanner.explain.display import input_pictures, only, overlaid
-from scanner.explain.guided_grad_cam import SHOWN_FROM, guided_grad_cam, shown
-from scanner.explain.kernels import KERNEL_IMAGE, convolutions, kernel_activation, kernel_image, strongest
+from scanner.explain.maps import SHOWN_FROM, SQUARE_PIXELS, guided_grad_cam, occlusion, shown
 from scanner.explain.networks import CLASSES, Output, lens_output, network_input, restore, sky_level
-from scanner.explain.occlusion import SQUARE_PIXELS, occlusion
 from scanner.labelled_set import LabelledSet
 from scanner.networks import build
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, CutoutBatch, MemberName

@@ -14,10 +14,9 @@ from torch import nn
 from scanner.cutouts.quality import fill_bad_pixels
 from scanner.ensemble.augmentation import average_orientations
 from scanner.ensemble.bundle import MODEL_FILE, Bundle
-from scanner.ensemble.calibration import sigmoid
+from scanner.ensemble.calibration import MEMBER_THRESHOLD, sigmoid
 from scanner.ensemble.preprocessing import member_input
 from scanner.ensemble.session import open_session
-from scanner.ensemble.threshold import MEMBER_THRESHOLD
 from scanner.networks import LENS, NON_LENS
 from scanner.records import MEMBERS, CutoutBatch, Float32, Float64, Int64, MemberName
 from scanner.report.explanations import ClassName

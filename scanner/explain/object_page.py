@@ -24,10 +24,8 @@ from scanner.errors import ContentError, UsageError
 from scanner.evaluation.scores import cached_logits
 from scanner.explain.ascent import deep_dream
 from scanner.explain.display import enlarged, input_pictures, only, overlaid, png, put, replaced_group, signed_colours
-from scanner.explain.faithfulness import curves, in_cells
-from scanner.explain.guided_grad_cam import guided_grad_cam, shown, strength
+from scanner.explain.maps import curves, guided_grad_cam, in_cells, occlusion, shown, strength
 from scanner.explain.networks import CLASSES, disagreement, member_log_odds, network_input, restore, sky_level
-from scanner.explain.occlusion import occlusion
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS, CutoutBatch, Float32, Int64, MemberName
 from scanner.report import colour

@@ -27,10 +27,9 @@ from scanner.grading.queue import DEFAULT_MIX, Mix, next_objects
 from scanner.grading.similar import FeatureTable, features_if_any, vectors_of
 from scanner.grading.store import GradeStore, add_grade, object_of, reading, writing
 from scanner.labels.table import LabelRow
-from scanner.query.catalogue import Catalogue
+from scanner.query.catalogue import CANDIDATE_ID_SQL, SEPARATION_COLUMN, CandidateId, Catalogue, Search, search
 from scanner.query.database import DEFAULT_LIMITS, DatabaseLimits
 from scanner.query.region import Cone, Region, parse_cone
-from scanner.query.search import CANDIDATE_ID_SQL, SEPARATION_COLUMN, CandidateId, Search, search
 from scanner.query.sql import run_sql
 from scanner.records import Record
 from scanner.sphere import nearest

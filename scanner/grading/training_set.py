@@ -23,9 +23,8 @@ from scanner.grading.labels import LABEL_COLUMNS, label_rows
 from scanner.grading.store import GradeStore
 from scanner.labelled_set import TRUTH_COLUMNS, LabelledSetWriter, writing_labelled_set
 from scanner.labels.table import LabelRow
-from scanner.query.catalogue import Catalogue
+from scanner.query.catalogue import SEPARATION_COLUMN, CandidateId, Catalogue, Search, search
 from scanner.query.region import Cone
-from scanner.query.search import SEPARATION_COLUMN, CandidateId, Search, search
 from scanner.records import SealedRecord, Tile
 from scanner.sky import tile_list
 from scanner.survey.folder.ledger import RunFolder, RunRecord

@@ -22,10 +22,9 @@ from scanner.catalogue.export import to_astropy
 from scanner.config import RunConfig, StorageConfig
 from scanner.errors import InputMissingError, UsageError
 from scanner.query import region as regions
-from scanner.query.catalogue import Catalogue
+from scanner.query.catalogue import SEPARATION_COLUMN, Catalogue, Search, search
 from scanner.query.database import time_limit
 from scanner.query.region import parse_cone, parse_polygon, parse_radius, read_moc
-from scanner.query.search import SEPARATION_COLUMN, Search, search
 from scanner.query.sql import SqlLimits, run_sql
 from scanner.records import BANDS, NISP_BANDS, Band, CutoutBatch, Float32
 from scanner.report import colour

@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     from scanner.interface.opened import Run
     from scanner.modelling.stage import ModelReport
     from scanner.survey.metrics import CandidateStage
-    from scanner.survey.plan import RunPlan
     from scanner.survey.rescore import RescoreReport
-    from scanner.survey.run import RunRequest
+    from scanner.survey.run import RunPlan, RunRequest
     from scanner.survey.status import RunReport
 
 #: Longest wait for Prometheus's next visit at the end of a run, so that it sees how the run ended. It comes every 15 to 60 s.

@@ -42,7 +42,7 @@ def features(run: str | Path | Run, *, storage: StorageConfig | None = None, pro
     from scanner.ensemble import bundles
 
     with importing("features", "train"):
-        from scanner.training.features import write_run_features
+        from scanner.training.from_grades import write_run_features
     folder = _folder(run, storage)
     record = folder.record()
     bundle = bundles.load(record.config.scoring.bundle, storage or record.config.storage)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from scanner.config import RankedBy, RunConfig, TargetsConfig
 from scanner.cutouts.extract import cut
+from scanner.ensemble.calibration import DecisionRule
 from scanner.ensemble.session import Scorer
-from scanner.ensemble.threshold import DecisionRule
 from scanner.errors import TileError
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC, CutoutBatch, Flag, Float32, Float64, Int64, Record, Scores, Targets, Tile
 from scanner.recovery.lenses import SCANNED_SCHEMA, Fate, parquet_bytes

@@ -33,9 +33,8 @@ from scanner.grading.store import Blindness, GradeStore
 from scanner.query.processes import QueryProcesses
 from scanner.records import Record
 from scanner.service.api import candidates, collections, grades
-from scanner.service.collections import Collections
+from scanner.service.collections import Collections, Cutouts
 from scanner.service.context import Context, WorkThreads
-from scanner.service.cutouts import Cutouts
 from scanner.service.errors import (
     PROGRAM_ROOTS,
     VO_ROOTS,

@@ -23,11 +23,10 @@ from scanner.cutouts.framed import FramedCutout
 from scanner.errors import UsageError
 from scanner.grading.campaign import Campaigns
 from scanner.grading.store import Blindness, GradeStore
+from scanner.query.catalogue import TARGET_ID_PATTERN
 from scanner.query.database import Deadline, OutOfMemoryError, OutOfTimeError
 from scanner.query.processes import QueryProcesses
-from scanner.query.search import TARGET_ID_PATTERN
-from scanner.service.collections import Collection, Collections
-from scanner.service.cutouts import Cutouts, NoCutoutError
+from scanner.service.collections import Collection, Collections, Cutouts, NoCutoutError
 from scanner.service.errors import BadRequestError, BusyError, ErrorAnswer, NotFoundError, TimeLimitError
 from scanner.service.security import ServiceInstruments
 from scanner.service.settings import LimitsConfig, ServiceConfig

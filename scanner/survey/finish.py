@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 from threadpoolctl import threadpool_limits
 
 from scanner.catalogue import columns, export
+from scanner.catalogue.export import CoveredSky, TileRow, covered_sky, tile_table
 from scanner.catalogue.known_lenses import KnownLenses, KnownLensMatcher
 from scanner.catalogue.merge import Merging, Rule
 from scanner.catalogue.rank import leaders
-from scanner.catalogue.tiles import CoveredSky, TileRow, covered_sky, tile_table
 from scanner.config import RunConfig
 from scanner.ensemble.bundle import Bundle
 from scanner.errors import ContentError, InputMissingError

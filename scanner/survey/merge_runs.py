@@ -16,10 +16,9 @@ from scanner import __version__
 from scanner.atomic_file import tree_sha256
 from scanner.catalogue import columns
 from scanner.catalogue.columns import TILE_SCHEMA
-from scanner.catalogue.export import Provenance
+from scanner.catalogue.export import Provenance, covered_sky
 from scanner.catalogue.known_lenses import KnownLenses, KnownLensMatcher, load_known_lenses
 from scanner.catalogue.merge import Merging, Rule
-from scanner.catalogue.tiles import covered_sky
 from scanner.config import CatalogueConfig, StorageConfig
 from scanner.errors import ContentError, OutputError, UsageError
 from scanner.query.catalogue import MODELS_TABLE

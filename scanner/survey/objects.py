@@ -18,9 +18,8 @@ from scanner.config import RunConfig
 from scanner.cutouts.extract import cut
 from scanner.cutouts.framed import FramedCutout, of_tile, wcs_of_store
 from scanner.errors import ContentError, InputMissingError, TileError, UsageError
-from scanner.query.catalogue import Catalogue
+from scanner.query.catalogue import Catalogue, Search, search
 from scanner.query.region import Cone
-from scanner.query.search import Search, search
 from scanner.records import TILE_ID_PATTERN, CommitRecord, CutoutBatch, Int64, Targets, Tile
 from scanner.sky.local_files import fetch_tile, temporary_folder
 from scanner.sky.tile_images import TileImages, open_tile

@@ -1,33 +1,249 @@
-"""The whole run, as ``scanner run`` and :func:`scanner.scan` start it."""
+"""The whole run, as ``scanner run`` and :func:`scanner.scan` start it; and what it would do: tiles, objects, bytes, time."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from scanner import __version__
 from scanner.catalogue.known_lenses import load_known_lenses
+from scanner.catalogue.rank import LEAST_LISTED
 from scanner.config import RunConfig
+from scanner.cutouts.extract import cut
+from scanner.cutouts.store import CODECS
 from scanner.ensemble import bundles
+from scanner.ensemble.augmentation import ORIENTATIONS
 from scanner.ensemble.bundle import Bundle
 from scanner.ensemble.session import Scorer
-from scanner.errors import error_with_code
-from scanner.records import FailedTile, Tile
+from scanner.errors import TileError, error_with_code
+from scanner.records import NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS, FailedTile, Float32, Record, Targets, Tile
 from scanner.sky import tile_list
+from scanner.sky.local_files import fetch_tile, remote_files, temporary_folder
+from scanner.sky.targets import list_targets
+from scanner.sky.tile_images import TileImages, open_tile
 from scanner.sky.tile_list import TileList
 from scanner.storage import absolute
 from scanner.survey.folder import fingerprint
+from scanner.survey.folder.fingerprint import bytes_of_tile
 from scanner.survey.folder.ledger import DamagedTileError, RunFolder, RunRecord
 from scanner.survey.folder.resume import HEAD_START_S, InputChecks, committed_inputs, input_checks, open_run
 from scanner.survey.messages import Event, MergeStarted, RunStarted, TileFinished, TileJob, TileProgress
-from scanner.survey.plan import RunPlan, plan
+from scanner.survey.scan.output import kept_fraction
 from scanner.survey.scan.tile import GPU_PROVIDERS, parallel_scores
 from scanner.survey.status import RunReport, StatusFile
 from scanner.survey.workers.cluster import worker_count
 from scanner.survey.workers.engine import run_on_workers
 from scanner.survey.workers.steps import SCANNING
+
+#: Remote tiles that are fetched, one after another, to find one that can be measured.
+MOST_FETCHED = 3
+#: Share of the objects counted as candidates where nothing is known yet.
+CANDIDATE_FRACTION = 0.01
+
+
+class TilePlan(Record):
+    """One tile of a planned run that was opened.
+
+    ``cutting_seconds``: for one object, with sky, sigma and flags, as measured on a few. ``n_alike``: other tiles, not opened,
+    that are taken to be like it.
+    """
+
+    tile_id: str
+    alignment: str
+    target_source: str
+    n_seen: int
+    n_targets: int
+    input_bytes: int
+    sky_area_deg2: float
+    cutting_seconds: float = 0.0
+    n_alike: int = 0
+
+
+class FetchedTile(Record):
+    """The remote tile that was fetched for the plan's sake, and what that took."""
+
+    tile_id: str
+    bytes: int
+    seconds: float
+
+
+class RunPlan(Record):
+    """A planned run; ``seconds`` is an estimate from short measurements of cutting and scoring on this machine.
+
+    ``objects_per_second``: scored by one worker, with the bundle's screen and test-time augmentation as far as non-lenses get
+    them. ``without_screen``: the same where all members score everything; None where they do. ``share_passing``: of the
+    objects, that all members score.
+    """
+
+    tiles: tuple[TilePlan, ...]
+    failed: tuple[FailedTile, ...]
+    fetched: FetchedTile | None = None
+    workers: int
+    objects_per_second: float
+    without_screen: float | None = None
+    share_passing: float = 1.0
+
+    @property
+    def n_tiles(self) -> int:
+        """Tiles that would be scanned."""
+        return sum(1 + tile.n_alike for tile in self.tiles)
+
+    @property
+    def n_targets(self) -> int:
+        """Objects that would be scored."""
+        return sum((1 + tile.n_alike) * tile.n_targets for tile in self.tiles)
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of the input files."""
+        return sum((1 + tile.n_alike) * tile.input_bytes for tile in self.tiles)
+
+    @property
+    def sky_area_deg2(self) -> float:
+        """Sky with good VIS pixels."""
+        return sum((1 + tile.n_alike) * tile.sky_area_deg2 for tile in self.tiles)
+
+    @property
+    def core_seconds(self) -> float:
+        """Expected time of one worker alone, cutting and scoring."""
+        return self._core_seconds(self.objects_per_second)
+
+    @property
+    def core_seconds_without_screen(self) -> float:
+        """The same where all members score everything."""
+        return self._core_seconds(self.without_screen or self.objects_per_second)
+
+    def _core_seconds(self, scored_per_second: float) -> float:
+        cutting = sum((1 + tile.n_alike) * tile.n_targets * tile.cutting_seconds for tile in self.tiles)
+        return cutting + self.n_targets / scored_per_second
+
+    @property
+    def seconds(self) -> float:
+        """Expected duration."""
+        return self.core_seconds / self.workers
+
+    def stored_bytes(self, config: RunConfig) -> int:
+        """Bytes of cutouts that would be kept."""
+        if config.cutouts.keep == "none":
+            return 0
+        fraction = max(kept_fraction(config.cutouts.keep), CANDIDATE_FRACTION)
+        kept = sum((1 + tile.n_alike) * min(tile.n_targets, fraction * tile.n_targets + LEAST_LISTED) for tile in self.tiles)
+        return round(kept * CODECS[config.cutouts.codec].bytes_per_object)
+
+
+def plan(tiles: Mapping[str, Tile], config: RunConfig, scorer: Scorer) -> RunPlan:
+    """Open the headers of every local tile and of one remote tile, count the targets and time the scorer.
+
+    A tile on an object store holds gigabytes: one is fetched and measured, and the others are taken to be like it. Targets from
+    a catalogue or a grid are counted exactly; with detection the mosaic has to be read once.
+    """
+    remote: list[str] = []
+    plans: list[TilePlan | FailedTile] = []
+    for tile_id, tile in tiles.items():
+        if remote_files(tile):
+            remote.append(tile_id)
+        else:
+            plans.append(_look_at(tile, config)[0])
+    of_remote, fetched = _plan_remote(remote, tiles, config)
+    plans += of_remote
+    planned = tuple(one for one in plans if isinstance(one, TilePlan))
+    return RunPlan(
+        tiles=planned,
+        failed=tuple(one for one in plans if isinstance(one, FailedTile)),
+        fetched=fetched,
+        workers=worker_count(config.engine, sum(1 + tile.n_alike for tile in planned)),
+        **_scoring_rates(scorer),
+    )
+
+
+def _plan_remote(
+    remote: list[str], tiles: Mapping[str, Tile], config: RunConfig
+) -> tuple[list[TilePlan | FailedTile], FetchedTile | None]:
+    """Fetch tiles until one can be measured, and take the rest to be like it."""
+    plans: list[TilePlan | FailedTile] = []
+    for number, tile_id in enumerate(remote[:MOST_FETCHED], start=1):
+        plan, seconds = _look_at(tiles[tile_id], config)
+        if isinstance(plan, TilePlan):
+            plans.append(plan.model_copy(update={"n_alike": len(remote) - number}))
+            return plans, FetchedTile(tile_id=tile_id, bytes=plan.input_bytes, seconds=seconds)
+        plans.append(plan)
+    reason = f"not looked at, since the first {MOST_FETCHED} remote tiles cannot be scanned."
+    return plans + [FailedTile(tile_id=tile_id, reason=reason) for tile_id in remote[MOST_FETCHED:]], None
+
+
+def _look_at(tile: Tile, config: RunConfig) -> tuple[TilePlan | FailedTile, float]:
+    """Plan of one tile, and the seconds that fetching it took."""
+    try:
+        with temporary_folder(config.engine.scratch) as scratch:
+            start = time.monotonic()
+            here = fetch_tile(tile, scratch, config.storage)
+            seconds = time.monotonic() - start
+            return _plan_tile(here, config, scratch), seconds
+    except TileError as error:
+        return FailedTile(tile_id=tile.tile_id, reason=str(error)), 0.0
+
+
+def _plan_tile(tile: Tile, config: RunConfig, scratch: Path) -> TilePlan:
+    with open_tile(tile, config.cutouts, scratch) as images:
+        selection = list_targets(tile, images.vis, config.targets)
+        return TilePlan(
+            tile_id=tile.tile_id,
+            alignment=images.alignment.case,
+            target_source=selection.source,
+            n_seen=selection.n_seen,
+            n_targets=len(selection.targets),
+            input_bytes=bytes_of_tile(tile),
+            sky_area_deg2=images.sky_area_deg2,
+            cutting_seconds=_cutting_seconds(images, selection.targets),
+        )
+
+
+def _cutting_seconds(images: TileImages, targets: Targets, n_objects: int = 32) -> float:
+    """Seconds that cutting and measuring one of the objects takes; 0 where there is none."""
+    some = targets.take(np.linspace(0, len(targets) - 1, min(n_objects, len(targets))).astype(np.int64))
+    start = time.perf_counter()
+    n_cut = sum(len(batch) for batch in cut(images, some, n_objects))
+    return (time.perf_counter() - start) / max(n_cut, 1)
+
+
+def _scoring_rates(scorer: Scorer, n_objects: int = 16) -> dict[str, Any]:
+    """Fields of the plan: each stage of scoring is timed on noise, and weighted by the share of non-lenses that reach it."""
+    noise = np.random.default_rng(0)
+    vis = noise.standard_normal((n_objects, VIS_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS), np.float32)
+    nisp = noise.standard_normal((n_objects, 3, NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS), np.float32)
+    cutouts = (vis, nisp, np.zeros((n_objects, 4), np.float32), np.ones((n_objects, 4), np.float32))
+
+    def seconds_per_object(score: Callable[..., Float32]) -> float:
+        score(*(values[:2] for values in cutouts))
+        start = time.perf_counter()
+        score(*cutouts)
+        return (time.perf_counter() - start) / n_objects
+
+    manifest, session = scorer.bundle.manifest, scorer.session
+    by_all, turning, turned = seconds_per_object(session.plain_logits), 0.0, 0.0
+    if manifest.second_look is not None:
+        turning, turned = seconds_per_object(session.turned_logits), manifest.second_look.share
+    again = (ORIENTATIONS - 1) * turning
+    if scorer.screening is None or manifest.screen is None:
+        return {"objects_per_second": 1.0 / (by_all + turned * again)}
+    # What turns has passed all stages.
+    share = manifest.screen.share_passing
+    screened = seconds_per_object(session.screen_logits) + share * by_all + min(share, turned) * again
+    if manifest.screen.second_stage is not None:
+        screened += manifest.screen.share * turning
+    return {
+        "objects_per_second": 1.0 / screened,
+        "without_screen": 1.0 / (by_all + turned * again),
+        "share_passing": share,
+    }
+
 
 logger = logging.getLogger(__name__)
 

@@ -29,10 +29,9 @@ from scanner.ensemble.bundle import (
     content_of,
     write_bundle,
 )
-from scanner.ensemble.calibration import Calibration, CalibrationSet, MeanProbability
+from scanner.ensemble.calibration import Calibration, CalibrationSet, MeanProbability, OperatingCurve
 from scanner.ensemble.preprocessing import MINMAX_FLOOR, MOST_SIGMA, Scaling
 from scanner.ensemble.session import open_session, run_apart
-from scanner.ensemble.threshold import OperatingCurve
 from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.evaluation.decisions import SKY_PREVALENCE
 from scanner.evaluation.metrics import LOW_FPRS, auroc_interval, delong, recalls_at_fpr

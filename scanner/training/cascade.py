@@ -34,9 +34,8 @@ from scanner.ensemble.bundle import (
     lost_at,
     write_bundle,
 )
-from scanner.ensemble.calibration import LOGIT_LIMIT, Calibration, sigmoid
+from scanner.ensemble.calibration import LOGIT_LIMIT, Calibration, OperatingCurve, sigmoid
 from scanner.ensemble.session import EnsembleSession, open_session
-from scanner.ensemble.threshold import OperatingCurve
 from scanner.errors import ContentError, UsageError
 from scanner.evaluation.metrics import LOW_FPRS, recalls_at_fpr, share_interval
 from scanner.evaluation.promotion import TITLE, markdown_table

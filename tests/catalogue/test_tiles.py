@@ -3,9 +3,9 @@ import pyarrow as pa
 import pytest
 from astropy.coordinates import SkyCoord
 
-from scanner.catalogue import tiles
+from scanner.catalogue import export
 from scanner.catalogue.columns import TILE_SCHEMA
-from scanner.catalogue.tiles import TileRow, covered_sky, tile_table, without_folders
+from scanner.catalogue.export import TileRow, covered_sky, tile_table, without_folders
 from scanner.errors import ContentError
 
 #: Tiles where naive arithmetic on right ascensions and declinations goes wrong, and one where it does not.
@@ -60,7 +60,7 @@ def test_messages_without_folders(text: str, shown: str) -> None:
 def test_the_footprint_covers_the_tiles_and_little_else() -> None:
     regions = [ACROSS_ZERO, PLAIN, "", AROUND_THE_POLE, PLAIN]
     covered = covered_sky(tile_table(row(str(number), region) for number, region in enumerate(regions))).footprint
-    assert covered.max_order == tiles.FOOTPRINT_ORDER
+    assert covered.max_order == export.FOOTPRINT_ORDER
     inside = SkyCoord([359.76, 0.24, 0.0, 53.2, 10.0, 200.0], [-0.24, 0.24, 0.0, -28.2, 90.0, 89.9], unit="deg")
     outside = SkyCoord([359.74, 0.26, 53.26, 10.0, 180.0], [0.0, 0.0, -28.0, 89.5, 0.0], unit="deg")
     assert covered.contains_skycoords(inside).all()

@@ -10,7 +10,7 @@ from scanner.errors import InputMissingError, UsageError
 from scanner.grading.crowd import Crowd
 from scanner.grading.grade import Place
 from scanner.grading.store import GradeStore
-from scanner.query.search import CandidateId, Search, search
+from scanner.query.catalogue import CandidateId, Search, search
 from scanner.survey.published import open_published
 
 

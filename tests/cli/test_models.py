@@ -7,8 +7,7 @@ import pytest
 from scanner.cli.main import main
 from scanner.ensemble.augmentation import SecondLook
 from scanner.ensemble.bundle import Metric, write_bundle
-from scanner.ensemble.calibration import Calibration
-from scanner.ensemble.threshold import OperatingCurve
+from scanner.ensemble.calibration import Calibration, OperatingCurve
 from scanner.networks import build
 from scanner.records import MEMBERS
 from scanner.training.export import bundle_content

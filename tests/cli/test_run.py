@@ -20,7 +20,7 @@ from waiting import LIMIT_S, wait_for
 
 from scanner.cli.main import main
 from scanner.ensemble import bundles
-from scanner.survey.plan import RunPlan, TilePlan
+from scanner.survey.run import RunPlan, TilePlan
 
 
 def scan(capsys, *words):

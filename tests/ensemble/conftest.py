@@ -4,9 +4,8 @@ import torch
 
 from scanner.ensemble import bundle as written
 from scanner.ensemble.bundle import BundleContent, MemberEntry
-from scanner.ensemble.calibration import MeanProbability, fit
+from scanner.ensemble.calibration import MeanProbability, OperatingCurve, fit
 from scanner.ensemble.embedding_grid import EmbeddingGrid
-from scanner.ensemble.threshold import OperatingCurve
 from scanner.networks import build
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS
 from scanner.training.export import merge_onnx

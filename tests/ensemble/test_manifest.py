@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanner.ensemble.bundle import BundleManifest, MemberEntry, Metric, parse_manifest
-from scanner.ensemble.calibration import MeanProbability
-from scanner.ensemble.threshold import OperatingPoint
+from scanner.ensemble.calibration import MeanProbability, OperatingPoint
 from scanner.errors import ContentError
 from scanner.records import MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, sealed
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import fbeta_score
 
-from scanner.ensemble.threshold import OperatingCurve
+from scanner.ensemble.calibration import OperatingCurve
 from scanner.errors import ContentError
 
 

@@ -5,8 +5,7 @@ import torch
 from scanner.ensemble.preprocessing import resize
 from scanner.errors import ContentError, UsageError
 from scanner.explain import ascent
-from scanner.explain.ascent import ascend, best_of_noise, class_image, deep_dream, noise
-from scanner.explain.kernels import kernel_image
+from scanner.explain.ascent import ascend, best_of_noise, class_image, deep_dream, kernel_image, noise
 from scanner.networks import LENS, NON_LENS
 
 

@@ -7,8 +7,8 @@ import zarr
 from PIL import Image
 
 from scanner.errors import ContentError, UsageError
+from scanner.explain.ascent import strongest
 from scanner.explain.atlas import AS_IN_THE_PAPER, explain_bundle
-from scanner.explain.kernels import strongest
 from scanner.explain.networks import network_input, restore
 from scanner.labelled_set import LabelledSet
 from scanner.networks import LENS

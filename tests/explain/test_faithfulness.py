@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from scanner.explain.faithfulness import curves, faithfulness, gains, in_cells
+from scanner.explain.maps import curves, faithfulness, gains, in_cells
 from scanner.explain.networks import lens_output
 
 

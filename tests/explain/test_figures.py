@@ -6,12 +6,11 @@ from PIL import Image
 
 from scanner.errors import UsageError
 from scanner.explain import figures
+from scanner.explain.ascent import convolutions
 from scanner.explain.display import overlaid
 from scanner.explain.figures import KERNELS, MAKERS, FigureSettings, Objects, chosen, draw_figures
-from scanner.explain.guided_grad_cam import guided_grad_cam, shown
-from scanner.explain.kernels import convolutions
+from scanner.explain.maps import guided_grad_cam, occlusion, shown
 from scanner.explain.networks import network_input, restore
-from scanner.explain.occlusion import occlusion
 from scanner.labelled_set import LabelledSet
 from scanner.networks import build
 from scanner.simulation.datasets.dataset import DatasetRequest, draw_dataset

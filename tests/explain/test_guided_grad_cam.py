@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scanner.explain.guided_grad_cam import guided_grad_cam, last_feature_maps, shown, strength
+from scanner.explain.maps import guided_grad_cam, last_feature_maps, shown, strength
 from scanner.networks import LENS, build
 
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from scanner.explain.kernels import convolutions, kernel_activation, strongest
+from scanner.explain.ascent import convolutions, kernel_activation, strongest
 from scanner.networks import build
 
 

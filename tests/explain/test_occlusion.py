@@ -4,8 +4,8 @@ import torch
 from captum.attr import Occlusion
 from torch import nn
 
+from scanner.explain.maps import occlusion
 from scanner.explain.networks import lens_output
-from scanner.explain.occlusion import occlusion
 from scanner.networks import LENS, build
 
 

@@ -15,10 +15,9 @@ from scanner.cli.explain import candidate
 from scanner.config import StorageConfig
 from scanner.ensemble import bundles
 from scanner.errors import ContentError, InputMissingError, UsageError
-from scanner.explain.guided_grad_cam import guided_grad_cam
+from scanner.explain.maps import guided_grad_cam, occlusion
 from scanner.explain.networks import network_input, restore, sky_level
 from scanner.explain.object_page import ExplainRequest, explain_object
-from scanner.explain.occlusion import occlusion
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS
 from scanner.report.explanations import METHODS, PageRequest

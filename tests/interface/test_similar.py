@@ -18,7 +18,7 @@ from scanner.interface.similar import features, similar
 from scanner.storage import open_store
 from scanner.survey.folder.ledger import RunFolder
 from scanner.survey.published import open_published
-from scanner.training.features import FeatureSession
+from scanner.training.from_grades import FeatureSession
 
 
 @pytest.fixture(scope="module")

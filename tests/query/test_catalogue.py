@@ -10,9 +10,8 @@ from scanner.atomic_file import tree_sha256
 from scanner.catalogue.columns import CATALOGUE_SCHEMA
 from scanner.catalogue.hats import write_hats
 from scanner.errors import ContentError, InputMissingError
-from scanner.query.catalogue import Catalogue
+from scanner.query.catalogue import Catalogue, Search, search
 from scanner.query.region import Cone, Polygon
-from scanner.query.search import Search, search
 from scanner.storage import open_store
 
 PLACES = [

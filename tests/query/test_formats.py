@@ -10,9 +10,9 @@ from astropy.table import Table
 
 from scanner.catalogue.export import TableFact, TableHeading
 from scanner.errors import UsageError
+from scanner.query.catalogue import Search, search
 from scanner.query.formats import FILE_FORMATS, format_of
 from scanner.query.region import Cone
-from scanner.query.search import Search, search
 
 HEADING = TableHeading(
     "objects", "An answer", (TableFact("query", "QUERY", "--cone '0 −30 20″' " + "x" * 90, "what was asked"),)

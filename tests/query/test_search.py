@@ -9,9 +9,8 @@ from made_catalogue import files_of
 from mocpy import MOC
 
 from scanner.errors import UsageError
-from scanner.query.catalogue import Catalogue
+from scanner.query.catalogue import SEPARATION_COLUMN, Catalogue, Search, count, search
 from scanner.query.region import MAX_VERTICES, Cone, MocRegion, Polygon
-from scanner.query.search import SEPARATION_COLUMN, Search, count, search
 
 RADII = st.one_of(st.sampled_from([0.0, 180.0, 90.0]), st.floats(0, 180), st.floats(0, 3), st.floats(0, 0.01))
 

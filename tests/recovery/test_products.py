@@ -21,7 +21,7 @@ from scanner.grading.campaign import Campaigns, Plan, Subject
 from scanner.grading.grade import GRADES, NewGrade, Place
 from scanner.grading.store import GradeStore
 from scanner.interface.opened import Run
-from scanner.interface.selection import scanned_run
+from scanner.interface.recovery import scanned_run
 from scanner.recovery import products, recognition
 from scanner.recovery.lenses import LENSES, PICTURES
 from scanner.recovery.products import FITS, MAP

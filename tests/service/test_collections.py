@@ -9,8 +9,8 @@ from waiting import LIMIT_S, wait_for
 
 from scanner.atomic_file import file_sha256
 from scanner.errors import ContentError, InputMissingError
+from scanner.query.catalogue import CandidateId
 from scanner.query.processes import QueryProcesses
-from scanner.query.search import CandidateId
 from scanner.service import collections as registry
 from scanner.service.collections import (
     Collections,

@@ -12,7 +12,7 @@ from astropy.wcs.utils import skycoord_to_pixel
 
 from scanner.config import StorageConfig
 from scanner.records import BANDS
-from scanner.service.cutouts import Cutouts, NoCutoutError
+from scanner.service.collections import Cutouts, NoCutoutError
 from scanner.service.errors import BusyError
 from scanner.storage import open_store
 from scanner.survey import objects
@@ -164,7 +164,7 @@ def test_who_waits_finds_what_was_cut_meanwhile_and_waits_no_longer_than_a_momen
         found = list(pool.map(lambda _: cutouts.find(folder, row), range(4)))
     assert len(opened) == 1
     assert all(one is found[0] for one in found)
-    monkeypatch.setattr("scanner.service.cutouts.LONGEST_WAIT_S", 0.01)
+    monkeypatch.setattr("scanner.service.collections.LONGEST_WAIT_S", 0.01)
     of_the_same_tile = rows.filter(pc.equal(rows["tile_id"], row["tile_id"][0]))
     with cutouts._cutting, pytest.raises(BusyError, match="being made again"):
         cutouts.find(folder, of_the_same_tile.slice(1, 1))

@@ -4,7 +4,7 @@ from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
 from mocpy import MOC
 
-from scanner.catalogue.tiles import vertices
+from scanner.catalogue.export import vertices
 from scanner.sky.mosaic import area_deg2, outline
 
 SHAPE = (1500, 1200)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scanner.config import load
-from scanner.ensemble.threshold import DecisionRule
+from scanner.ensemble.calibration import DecisionRule
 from scanner.records import CommitRecord
 from scanner.survey.folder.ledger import COMMIT, SCORES, RunRecord
 

@@ -10,10 +10,9 @@ import pyarrow.parquet as pq
 from made_records import commit_record, run_record
 
 from scanner.catalogue import columns
-from scanner.catalogue.export import Provenance
+from scanner.catalogue.export import Provenance, covered_sky, tile_table
 from scanner.catalogue.known_lenses import KnownLensMatcher
 from scanner.catalogue.merge import Merging, Rule
-from scanner.catalogue.tiles import covered_sky, tile_table
 from scanner.config import StorageConfig
 from scanner.records import BandFiles, FailedTile, ImageRef, Tile
 from scanner.survey.finish import done_tile, failed_tile, write_tables

@@ -15,7 +15,7 @@ from scanner.errors import ContentError, OutputError, UsageError
 from scanner.grading import labels as label_table
 from scanner.grading.grade import Place
 from scanner.grading.store import GradeStore
-from scanner.interface.adapt import learn
+from scanner.interface.train import learn
 from scanner.labelled_set import LabelledSet
 from scanner.records import MEMBERS
 from scanner.training import adaptation

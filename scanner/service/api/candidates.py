@@ -15,8 +15,8 @@ from scanner.cutouts.framed import read_cutout
 from scanner.errors import ContentError
 from scanner.grading.grade import Viewer
 from scanner.grading.similar import basis_if_any, objects_like
+from scanner.query.catalogue import CANDIDATE_ID_SQL
 from scanner.query.formats import FILE_FORMATS
-from scanner.query.search import CANDIDATE_ID_SQL
 from scanner.records import Flag, Float32, Record
 from scanner.report.card import links, sexagesimal
 from scanner.service.api.listing import (

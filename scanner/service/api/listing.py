@@ -32,9 +32,8 @@ from scanner.errors import UsageError
 from scanner.grading.grade import Place, Viewer
 from scanner.grading.store import Blindness, GradeStore
 from scanner.modelling.lens_model import Verdict
-from scanner.query.catalogue import Source
+from scanner.query.catalogue import CANDIDATE_ID_SQL, CandidateId, Source
 from scanner.query.region import Cone, SqlPart, all_of, parse_cone
-from scanner.query.search import CANDIDATE_ID_SQL, CandidateId
 from scanner.records import Record
 from scanner.service.collections import LISTED, Collection
 from scanner.service.errors import BadRequestError, NotAllowedError

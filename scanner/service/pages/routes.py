@@ -14,7 +14,7 @@ from scanner.grading.grade import MEANINGS, TAGS
 from scanner.grading.queue import DEFAULT_MIX, REASONS
 from scanner.grading.similar import has_features
 from scanner.modelling.lens_model import Verdict
-from scanner.query.search import CandidateId
+from scanner.query.catalogue import CandidateId
 from scanner.records import Record
 from scanner.report import explanations
 from scanner.report.card import member_kind, member_title

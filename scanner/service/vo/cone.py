@@ -14,8 +14,8 @@ from starlette.responses import Response, StreamingResponse
 
 from scanner.catalogue import columns
 from scanner.errors import UsageError
+from scanner.query.catalogue import CANDIDATE_ID_SQL
 from scanner.query.region import Cone, all_of
-from scanner.query.search import CANDIDATE_ID_SQL
 from scanner.service.collections import Collection
 from scanner.service.context import Context, Parameters, QueryParameter, Slug, add_routes, answers, is_whole_number
 from scanner.service.errors import BadRequestError

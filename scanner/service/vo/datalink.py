@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 
 from scanner.errors import ScannerError
 from scanner.modelling import lens_model
-from scanner.query.search import CandidateId
+from scanner.query.catalogue import CandidateId
 from scanner.records import BANDS
 from scanner.report import explanations
 from scanner.report.colour import CURVES

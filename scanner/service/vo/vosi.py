@@ -27,8 +27,7 @@ from scanner.service.context import (
     is_whole_number,
 )
 from scanner.service.errors import BadRequestError, NotAcceptableError
-from scanner.service.vo.adql_tables import TapTable, field_of, written
-from scanner.service.vo.tap_query import FORMATS
+from scanner.service.vo.tap_query import FORMATS, TapTable, field_of, written
 from scanner.service.vo.votable import element, text
 from scanner.sphere import HEALPIX_ORDER
 

@@ -18,7 +18,7 @@ from scanner.atomic_file import PARTIAL_PREFIX, file_sha256, tree_sha256, writin
 from scanner.catalogue import columns
 from scanner.config import RunConfig
 from scanner.cutouts.store import CutoutStore
-from scanner.ensemble.threshold import DecisionRule
+from scanner.ensemble.calibration import DecisionRule
 from scanner.errors import ContentError, InputMissingError
 from scanner.records import CommitRecord, Flag, Record, SealedRecord
 from scanner.sky.local_files import temporary_folder

@@ -18,7 +18,7 @@ from distributed import Scheduler
 
 from scanner.errors import UnavailableError, UsageError
 from scanner.survey import metrics
-from scanner.survey.workers.autoscale import wanted_by_run
+from scanner.survey.workers.cluster import wanted_by_run
 from scanner.survey.workers.transport import (
     DASK_SETTINGS,
     OFFERED,

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, assume, event, given, settings
 from hypothesis import strategies as st
 from made_catalogue import files_of, made_rows
 
-from scanner.catalogue import tiles
+from scanner.catalogue import export
 from scanner.catalogue.hats import write_hats
 from scanner.query.adql.tree import AdqlError
 from scanner.query.catalogue import Catalogue
@@ -93,7 +93,7 @@ def attacked(tmp_path_factory):
         str(folder), "made", "made", files_of(folder), None, ("made 1",), {"made-0123abcd": None}, {"made-0123abcd": 1e-4}, 0.0
     )
     processes = QueryProcesses(LIMITS.memory_mb_each)
-    yield serve(published, Catalogue.open(files_of(folder)), tiles.tile_table([]), LIMITS, processes)
+    yield serve(published, Catalogue.open(files_of(folder)), export.tile_table([]), LIMITS, processes)
     processes.close()
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from made_catalogue import files_of, made_rows
 
-from scanner.catalogue import tiles
+from scanner.catalogue import export
 from scanner.catalogue.columns import RANK_COLUMN, with_column
 from scanner.catalogue.hats import write_hats
 from scanner.query.catalogue import Catalogue
@@ -28,7 +28,7 @@ def collection_of(rows, folder, rows_per_partition=500):
     published = Published(
         str(folder), "made", "made", files_of(folder), None, ("made 1",), {"made-0123abcd": None}, {"made-0123abcd": 1e-4}, 0.0
     )
-    return serve(published, catalogue, tiles.tile_table([]), LimitsConfig(), _processes)
+    return serve(published, catalogue, export.tile_table([]), LimitsConfig(), _processes)
 
 
 @pytest.fixture(scope="session")

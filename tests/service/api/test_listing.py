@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.catalogue.rank import LEAST_LISTED
+from scanner.query.catalogue import CandidateId
 from scanner.query.region import parse_cone
-from scanner.query.search import CandidateId
 from scanner.service.api.listing import MAX_CURSOR_LENGTH, SCORES, Cursor, Selection, page
 from scanner.service.errors import BadRequestError
 

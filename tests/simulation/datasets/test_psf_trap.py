@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from scanner.ensemble.augmentation import ORIENTATIONS
-from scanner.simulation.datasets.cutouts import observe
+from scanner.simulation.datasets.cutouts import conditions, galaxy_free, observe, probe
 from scanner.simulation.datasets.presets import LENS_CLASSES, PRESETS, draw_scene, object_generator
-from scanner.simulation.datasets.variants import conditions, galaxy_free, probe
 
 pytest.importorskip("sklearn")
 N = 600

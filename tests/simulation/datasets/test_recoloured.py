@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 
 from scanner.evaluation.biases import lenses_only
-from scanner.simulation.datasets.cutouts import draw
+from scanner.simulation.datasets.cutouts import draw, draw_recoloured, recoloured
 from scanner.simulation.datasets.presets import PRESETS, draw_scene, object_generator
-from scanner.simulation.datasets.variants import draw_recoloured, recoloured
 from scanner.simulation.telescope.noise import magnitude
 
 PRESET = lenses_only(PRESETS["eval"])

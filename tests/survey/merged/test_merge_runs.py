@@ -21,7 +21,7 @@ from scanner.catalogue import columns
 from scanner.catalogue.columns import TILE_SCHEMA
 from scanner.catalogue.merge import Rule
 from scanner.config import CatalogueConfig, StorageConfig
-from scanner.ensemble.threshold import DecisionRule
+from scanner.ensemble.calibration import DecisionRule
 from scanner.errors import ContentError, InputMissingError, OutputError, UsageError
 from scanner.storage import open_store
 from scanner.survey.merge_runs import MergeRequest, merge_runs

@@ -12,7 +12,7 @@ from disturbed.processes import Processes
 from ports import free_ports
 from waiting import LIMIT_S, wait_for
 
-from scanner.survey.workers.autoscale import report_wanted
+from scanner.survey.workers.cluster import report_wanted
 
 
 @pytest.fixture

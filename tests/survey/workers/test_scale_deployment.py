@@ -12,17 +12,17 @@ from ports import free_ports
 from waiting import wait_for
 
 from scanner.errors import UsageError
-from scanner.survey.workers import autoscale
-from scanner.survey.workers.autoscale import scaled_deployment
+from scanner.survey.workers import cluster
+from scanner.survey.workers.cluster import scaled_deployment
 
 
 @pytest.fixture
 def api(tmp_path, monkeypatch):
     """An API server, and this process in a pod of its cluster that may scale one Deployment; pauses are short."""
     made = KubernetesApi(tmp_path / "serviceaccount")
-    monkeypatch.setattr(autoscale, "SERVICE_ACCOUNT", made.account)
-    monkeypatch.setattr(autoscale, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(autoscale, "LONGEST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(cluster, "SERVICE_ACCOUNT", made.account)
+    monkeypatch.setattr(cluster, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(cluster, "LONGEST_PAUSE_SECONDS", 0.05)
     for name, value in made.environment.items():
         monkeypatch.setenv(name, value)
     # That leads out of the cluster.
@@ -66,7 +66,7 @@ def test_an_api_server_that_is_busy_is_asked_again_and_told_of_once(api, caplog)
 
 
 def test_a_busy_api_server_says_how_long(api, monkeypatch):
-    monkeypatch.setattr(autoscale, "LONGEST_PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr(cluster, "LONGEST_PAUSE_SECONDS", 60.0)
     api.faults = [(429, 1)]
     began = time.monotonic()
     with scaled_deployment(NAME, 3):
@@ -85,7 +85,7 @@ def test_busy_at_the_end_too(api, caplog):
 def test_a_number_that_another_has_changed_is_set_again_and_told_once(api, monkeypatch, caplog):
     """As by a GitOps tool, in whose manifest the number is 0."""
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(autoscale, "REPEAT_SECONDS", 0.01)
+    monkeypatch.setattr(cluster, "REPEAT_SECONDS", 0.01)
     with scaled_deployment(NAME, 3):
         wait_for("its pods, thrice", lambda: len(api.replicas) > 2)
     assert api.replicas[-1] == 0
@@ -116,7 +116,7 @@ def test_a_token_that_is_renewed_is_read_again(api):
 
 def test_another_authority_is_not_talked_to(api, tmp_path, monkeypatch, caplog):
     other = KubernetesApi(tmp_path / "other")
-    monkeypatch.setattr(autoscale, "PARTING_SECONDS", 0.1)
+    monkeypatch.setattr(cluster, "PARTING_SECONDS", 0.1)
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(other.server_port))
     try:
         with scaled_deployment(NAME, 3):
@@ -129,7 +129,7 @@ def test_another_authority_is_not_talked_to(api, tmp_path, monkeypatch, caplog):
 
 
 def test_nobody_listens(api, monkeypatch, caplog):
-    monkeypatch.setattr(autoscale, "PARTING_SECONDS", 0.1)
+    monkeypatch.setattr(cluster, "PARTING_SECONDS", 0.1)
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(free_ports(1)[0]))
     with scaled_deployment(NAME, 3):
         wait_for("a word", lambda: warnings(caplog))
@@ -139,7 +139,7 @@ def test_nobody_listens(api, monkeypatch, caplog):
 
 def test_a_run_that_is_over_does_not_wait_for_a_pause(api, monkeypatch):
     """The number of a run that has ended is never set after the 0 of its end."""
-    monkeypatch.setattr(autoscale, "LONGEST_PAUSE_SECONDS", 3600.0)
+    monkeypatch.setattr(cluster, "LONGEST_PAUSE_SECONDS", 3600.0)
     api.faults = [(429, 3600)]
     with scaled_deployment(NAME, 3):
         wait_for("a refusal", lambda: api.refused)
@@ -160,14 +160,14 @@ def test_outside_of_a_pod(monkeypatch):
 
 
 def test_a_pod_without_a_token(api, monkeypatch, tmp_path):
-    monkeypatch.setattr(autoscale, "SERVICE_ACCOUNT", tmp_path / "nowhere")
+    monkeypatch.setattr(cluster, "SERVICE_ACCOUNT", tmp_path / "nowhere")
     with pytest.raises(UsageError, match="automountServiceAccountToken"), scaled_deployment(NAME, 1):
         pass
 
 
 def test_six_is_written_in_brackets(monkeypatch, api):
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
-    assert autoscale.find_deployment(NAME).server == f"[fd00::1]:{api.server_port}"
+    assert cluster.find_deployment(NAME).server == f"[fd00::1]:{api.server_port}"
 
 
 @pytest.mark.parametrize(
