@@ -21,8 +21,9 @@ from PIL import Image, ImageDraw
 from scanner.cutouts.quality import measure
 from scanner.records import NISP_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS
 from scanner.report import colour
+from scanner.simulation import PresetName
 from scanner.simulation.datasets.cutouts import draw
-from scanner.simulation.datasets.presets import PRESETS, ClassName, Preset, PresetName
+from scanner.simulation.datasets.presets import PRESETS, ClassName, Preset
 from scanner.simulation.population.classes import CLASSES
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images" / "simulation"

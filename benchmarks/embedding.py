@@ -36,8 +36,8 @@ from sklearn.manifold import TSNE
 from scanner.ensemble import bundles, calibration
 from scanner.ensemble.calibration import LOGIT_LIMIT, Calibration
 from scanner.ensemble.embedding_grid import CELLS, NEAREST_LOG_ODDS, Embedded, EmbeddingGrid, GridRule
-from scanner.evaluation.decisions import SKY_PREVALENCE
 from scanner.evaluation.metrics import delong, recalls_at_fpr
+from scanner.evaluation.results import SKY_PREVALENCE
 from scanner.interval import normal_interval
 from scanner.records import MEMBERS, Flag, Float32, Float64, Int64
 from scanner.training.assemble import EMBEDDED_ROWS, embedded_rows, fit_embedding, training_logits

@@ -21,9 +21,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from scanner.simulation.datasets.cutouts import GeneratorName, draw
+from scanner.simulation import GeneratorName, PresetName
+from scanner.simulation.datasets.cutouts import draw
 from scanner.simulation.datasets.dataset import DatasetRequest, draw_dataset
-from scanner.simulation.datasets.presets import PRESETS, PresetName
+from scanner.simulation.datasets.presets import PRESETS
 
 LENSES: tuple[PresetName, ...] = ("red-sources", "compound-arc", "double-ring")
 

@@ -19,6 +19,16 @@ from scanner.records import BANDS, Band, Finite, Record
 INPUT_WAVELENGTHS_UM: dict[Band, float] = {"VIS": 0.715, "Y": 1.085, "J": 1.375, "H": 1.773}
 #: A filter stands for an input if its wavelength is within this factor of the input's: the next input is 1.25 to 1.5 away.
 FARTHEST_FACTOR = 1.3
+#: Usual names of the columns of a catalogue, in upper case, by what they hold; the first that is there counts.
+USUAL_COLUMNS: dict[str, tuple[str, ...]] = {
+    "ra": ("RIGHT_ASCENSION", "RA", "ALPHA_J2000", "ALPHAWIN_J2000", "RAJ2000", "RA_J2000", "RA_ICRS", "RA_DEG", "RADEG"),
+    "dec": ("DECLINATION", "DEC", "DELTA_J2000", "DELTAWIN_J2000", "DEJ2000", "DEC_J2000", "DE_ICRS", "DEC_DEG", "DECDEG"),
+    "id": ("OBJECT_ID", "SOURCE_ID", "TARGET_ID", "ID"),
+    "magnitude": ("MAGNITUDE_VIS", "MAG_VIS", "VIS_MAG", "MAG_AUTO", "MAGNITUDE", "MAG"),
+    "flux": ("FLUX_DETECTION_TOTAL",),
+    "detected": ("VIS_DET",),
+    "area": ("SEGMENTATION_AREA", "AREA", "ISOAREA_IMAGE", "NPIX"),
+}
 
 
 def _compiles(pattern: str) -> str:

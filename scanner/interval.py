@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from scanner.records import Record
 
@@ -32,6 +31,9 @@ def wilson_interval(successes: float, n: float) -> Interval:
 
     Numbers that are not whole are those of as many independent trials as would say as much.
     """
+    # Half a second to import, which --help should not wait for.
+    from scipy.special import ndtri
+
     if n == 0:
         return Interval(value=math.nan, low=0.0, high=1.0)
     share, z2 = successes / n, float(ndtri(TAILS[1])) ** 2
@@ -57,6 +59,8 @@ def normal_interval(
     value: float, error: float, confidence: float = CONFIDENCE, *, low: float = -math.inf, high: float = math.inf
 ) -> Interval:
     """A value with a normal error of standard deviation ``error``; the interval is cut at ``low`` and ``high``."""
+    from scipy.special import ndtri
+
     half = float(ndtri(0.5 + confidence / 2)) * error
     return Interval(value=value, low=max(low, value - half), high=min(high, value + half))
 

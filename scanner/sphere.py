@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 
-import astropy.units as u
 import numpy as np
-from astropy_healpix import lonlat_to_healpix
 from numpy.typing import NDArray
 
 from scanner.records import Float64, Int64
@@ -17,6 +15,10 @@ HEALPIX_ORDER = 29
 
 def healpix_29(ra: Float64, dec: Float64) -> Int64:
     """HEALPix index of order 29, nested; ``ra``, ``dec`` (N,) in degrees."""
+    # A third of a second to import, which --help should not wait for.
+    import astropy.units as u
+    from astropy_healpix import lonlat_to_healpix
+
     index = lonlat_to_healpix(ra * u.deg, dec * u.deg, 2**HEALPIX_ORDER, order="nested")
     return np.asarray(index, dtype=np.int64)
 

@@ -26,9 +26,10 @@ from scanner.explain.networks import lens_output, network_input, restore, sky_le
 from scanner.networks import LENS, NON_LENS
 from scanner.records import CutoutBatch
 from scanner.report.colour import UInt8, vis_image
+from scanner.simulation import PresetName
 from scanner.simulation.datasets.cutouts import draw
 from scanner.simulation.datasets.dataset import batch_of
-from scanner.simulation.datasets.presets import PRESETS, PresetName
+from scanner.simulation.datasets.presets import PRESETS
 
 SIDE, GAP, LABEL = 132, 4, 16
 #: The simulated rows: of a preset the first lenses whose arcs are bright, whatever the networks say of them.

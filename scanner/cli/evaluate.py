@@ -5,19 +5,17 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from scanner.cli.options import provider_option, threads_option
-from scanner.ensemble.bundle import CARD_FILE
 from scanner.errors import UsageError
-from scanner.evaluation.benchmark import BENCHMARKS, RESULT_FILE, BenchmarkName, benchmark_tables
-from scanner.evaluation.compare import TURNED
-from scanner.evaluation.decisions import SKY_PREVALENCE
-from scanner.evaluation.promotion import check_room
-from scanner.evaluation.results import Evaluation
-from scanner.evaluation.tables import ON_TERMINAL, Table, tables
+from scanner.evaluation.results import SKY_PREVALENCE, TURNED, BenchmarkName, Evaluation
 from scanner.interface import bundle as interface
+
+if TYPE_CHECKING:
+    from scanner.evaluation.tables import Table
 
 #: Objects, and lenses, of a look at biases alone.
 MANY_TURNED, RECOLOURED = 1000, 300
@@ -33,9 +31,9 @@ MANY_TURNED, RECOLOURED = 1000, 300
 )
 @click.option(
     "--benchmark",
-    type=(click.Choice(list(BENCHMARKS)), click.Path(path_type=Path)),
+    type=(click.Choice(get_args(BenchmarkName)), click.Path(path_type=Path)),
     metavar="NAME FOLDER",
-    help=f"Public benchmark ({', '.join(BENCHMARKS)}) and its files: the benchmark's own measures beside ours.",
+    help=f"Public benchmark ({', '.join(get_args(BenchmarkName))}) and its files: the benchmark's own measures beside ours.",
 )
 @click.option(
     "--images", type=click.Path(path_type=Path), help="Tile list; the centre of each tile is scored eight ways round."
@@ -107,6 +105,8 @@ def evaluate(
     if not data and (card or images or known or real or paper):
         raise UsageError("--card, --images, --known, --real and --paper compare with simulated sets; give them as --data.")
     if benchmark is not None:
+        from scanner.evaluation.benchmark import RESULT_FILE, benchmark_tables
+
         result = interface.evaluate_benchmark(
             bundles or (None,), *benchmark, out, beta=beta, provider=provider, threads=threads, progress=True
         )
@@ -117,6 +117,8 @@ def evaluate(
         if not data:
             return
     if card is not None:
+        from scanner.evaluation.promotion import check_room
+
         check_room(interface.load_bundle(bundles[0] if bundles else None), card[1])
     measured = interface.evaluate(
         bundles or None,
@@ -141,6 +143,8 @@ def evaluate(
     if out is not None:
         click.echo(f"{out}: {', '.join(path.name for path in measured.write(out))}")
     if card is not None:
+        from scanner.ensemble.bundle import CARD_FILE
+
         folder, version = card
         bundle = measured.write_bundle(folder, version)
         click.echo(f"{folder}: {bundle.manifest.name} {version}, with these figures in its {CARD_FILE}")
@@ -148,6 +152,8 @@ def evaluate(
 
 def print_evaluation(evaluation: Evaluation) -> None:
     """Print what was measured on, and the tables that matter most."""
+    from scanner.evaluation.tables import ON_TERMINAL, tables
+
     for found in (*evaluation.real_sets, *evaluation.sets):
         trained = f"; {', '.join(found.trained_on)} was trained on it" if found.trained_on else ""
         click.echo(

@@ -12,11 +12,7 @@ from scanner.errors import TileError, UsageError
 from scanner.interface import simulate as interface
 from scanner.interface.progress import counted
 from scanner.records import BANDS, Band, CodecName
-from scanner.simulation.datasets.cutouts import GeneratorName
-from scanner.simulation.datasets.dataset import DeviceName
-from scanner.simulation.datasets.presets import EVALUATION_SETS, PRESET_NAMES, PRESETS, PresetName
-from scanner.simulation.injection.places import Ground
-from scanner.simulation.population.lenses import Parameters
+from scanner.simulation import PRESET_NAMES, DeviceName, GeneratorName, Ground, Parameters, PresetName
 
 _codec = click.option(
     "--codec", type=click.Choice(get_args(CodecName)), default="compact", show_default=True, help="Of the store."
@@ -25,7 +21,7 @@ _workers = click.option("--workers", type=int, default=None, help="Processes; al
 
 
 @click.command()
-@click.option("--preset", type=click.Choice(list(PRESETS)), default="train", show_default=True, help="How objects are drawn.")
+@click.option("--preset", type=click.Choice(PRESET_NAMES), default="train", show_default=True, help="How objects are drawn.")
 @click.option("--n", "n_objects", type=int, default=None, help="Number of objects; the preset's by default.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Same seed, same objects; presets never share any.")
 @click.option("--red-fraction", type=float, default=None, help="Share of red sources, instead of the preset's.")
@@ -62,8 +58,9 @@ def dataset(
     An interrupted run goes on where it was when the same command is given again. `scanner simulate presets` lists what there is
     to draw.
     """
-    if n_objects is None:
-        n_objects = next(item.n_objects for name, item in PRESETS.items() if name == preset)
+    from scanner.simulation.datasets.presets import PRESETS
+
+    n_objects = PRESETS[preset].n_objects if n_objects is None else n_objects
     at_least("n", n_objects, 1)
     at_least("seed", seed, 0)
     if red_fraction is not None and not 0.0 <= red_fraction <= 1.0:
@@ -94,6 +91,8 @@ def sets(names: tuple[str, ...], scale: float, codec: CodecName, workers: int | 
     They are fixed by preset, seed and size: the same for everybody, and never trained on. Sets that are there already are left
     as they are; the same command goes on with the others.
     """
+    from scanner.simulation.datasets.presets import EVALUATION_SETS
+
     known = {item.name: item for item in EVALUATION_SETS}
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -109,6 +108,8 @@ def sets(names: tuple[str, ...], scale: float, codec: CodecName, workers: int | 
 @click.command()
 def presets() -> None:
     """List the presets: what each is for, how many objects it has, and of what."""
+    from scanner.simulation.datasets.presets import PRESETS
+
     wide = max(map(len, PRESETS))
     click.echo(f"{'preset':{wide}}  {'purpose':10}  {'objects':>7}  {'lenses':>6}  what for; mix")
     for name, preset in PRESETS.items():
@@ -128,7 +129,7 @@ def _draw(out: Path, preset: PresetName, n_objects: int, **settings: Any) -> Non
 @click.option("--seed", type=int, default=1, show_default=True, help="Same seed and mosaics, same objects.")
 @click.option(
     "--ground",
-    type=click.Choice(["galaxies", "sky", "both"]),
+    type=click.Choice(get_args(Ground)),
     default="both",
     show_default=True,
     help="Paint beside real galaxies, whole objects into empty sky, or both.",

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.spatial import cKDTree
 
 from scanner import records
 from scanner.ensemble.calibration import LOGIT_LIMIT, sigmoid
@@ -129,6 +128,8 @@ class EmbeddingGrid:
         lenses = np.bincount(cell, weights=is_lens, minlength=cells**2)
         fraction = np.divide(lenses, counts, out=np.full(cells**2, np.nan), where=counts > 0)
 
+        from scipy.spatial import cKDTree
+
         rule = rule or NEAREST_LOG_ODDS
         # Each training object moves a new one; the nearest of equals is one of them.
         moving = rule.places == "opentsne"
@@ -147,6 +148,9 @@ class EmbeddingGrid:
 
     @cached_property
     def _tree(self) -> Any:
+        # Half a second to import, which --help should not wait for.
+        from scipy.spatial import cKDTree
+
         return cKDTree(self.rule.coordinates(self.logits))
 
     @cached_property

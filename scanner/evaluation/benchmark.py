@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +18,13 @@ from scanner.ensemble.session import Scorer
 from scanner.errors import InputMissingError
 from scanner.evaluation.images import judge_of, judged
 from scanner.evaluation.metrics import LOW_FPRS, auroc_interval, purity, recalls_at_fpr
+from scanner.evaluation.results import BenchmarkName
 from scanner.evaluation.tables import NOTHING, Table, interval
 from scanner.interval import Interval, wilson_interval
 from scanner.labelled_set import LabelledSet
 from scanner.labels.importing import import_labels
 from scanner.records import BANDS, Float64, MemberName, Record
 
-BenchmarkName = Literal["euclid-sage"]
 #: A stamp of 101 pixels fills a quarter of a cutout: the rest of VIS is bad, and a band that is not there is bad altogether.
 MOST_BAD = 0.95
 #: Objects scored together.

@@ -13,14 +13,12 @@ from numpy.typing import NDArray
 from scanner.config import PAPER_BETA
 from scanner.ensemble.calibration import MEMBER_THRESHOLD
 from scanner.evaluation.metrics import auroc_interval, purity, threshold_at_fpr
-from scanner.evaluation.results import ClassRate, ClassRates, Decision, Pairing, RecallBin, RecallCurve
+from scanner.evaluation.results import SKY_PREVALENCE, ClassRate, ClassRates, Decision, Pairing, RecallBin, RecallCurve
 from scanner.evaluation.scores import GRID, ScoredBundle
 from scanner.interval import Interval, resampled_interval, wilson_interval
 from scanner.labelled_set import LabelledSet, Truth
 from scanner.records import Float64
 
-#: Share of lenses among the objects of a survey, for statements about purity (Euclid: about one in ten thousand galaxies).
-SKY_PREVALENCE = 1e-4
 DRAWS = 4000
 
 

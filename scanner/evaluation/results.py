@@ -17,6 +17,12 @@ Negatives = Literal["all", "hard"]
 CAUGHT_CHANCE = 1e-3
 #: ... and one of them is more than this share of the spread between objects: anything is significant in a large set.
 CAUGHT_SHARE = 0.1
+#: Share of lenses among the objects of a survey, for statements about purity (Euclid: about one in ten thousand galaxies).
+SKY_PREVALENCE = 1e-4
+#: Objects that are scored in all eight orientations unless another number is asked for.
+TURNED = 200
+#: Public benchmarks (:data:`scanner.evaluation.benchmark.BENCHMARKS`).
+BenchmarkName = Literal["euclid-sage"]
 
 
 class Pairing(Record):

@@ -36,9 +36,9 @@ from scanner.training.presets import (
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from scanner.evaluation.benchmark import BenchmarkName, BenchmarkResult
+    from scanner.evaluation.benchmark import BenchmarkResult
     from scanner.evaluation.compare import Comparison
-    from scanner.evaluation.results import Evaluation
+    from scanner.evaluation.results import BenchmarkName, Evaluation
     from scanner.evaluation.tables import Table as PaperTable
     from scanner.interface.objects import ObjectTable
     from scanner.labelled_set import LabelledSet
@@ -239,8 +239,8 @@ def evaluate(
     (16, True)
     """
     from scanner.evaluation.biases import COLOURS
-    from scanner.evaluation.compare import TURNED, Scoring, compare_bundles
-    from scanner.evaluation.decisions import SKY_PREVALENCE
+    from scanner.evaluation.compare import Scoring, compare_bundles
+    from scanner.evaluation.results import SKY_PREVALENCE, TURNED
 
     prevalence, rotations = SKY_PREVALENCE if prevalence is None else prevalence, TURNED if rotations is None else rotations
     refuse_nonsense(beta, prevalence)

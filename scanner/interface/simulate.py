@@ -18,12 +18,10 @@ from scanner.records import Band, CodecName, FailedTile, Record
 
 if TYPE_CHECKING:
     from scanner.interface.objects import ObjectTable
-    from scanner.simulation.datasets.cutouts import GeneratorName
-    from scanner.simulation.datasets.dataset import DatasetRecord, DeviceName
-    from scanner.simulation.datasets.presets import PresetName
+    from scanner.simulation import DeviceName, GeneratorName, Ground, Parameters, PresetName
+    from scanner.simulation.datasets.dataset import DatasetRecord
     from scanner.simulation.euclidise import EuclidisedRecord
-    from scanner.simulation.injection.places import Ground, InjectionRecord
-    from scanner.simulation.population.lenses import Parameters
+    from scanner.simulation.injection.places import InjectionRecord
 
 
 Request = TypeVar("Request", bound=Record)

@@ -11,30 +11,30 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import KDTree
 
 from scanner.errors import ContentError, InputMissingError, TileError, UsageError
+from scanner.imaging_surveys import USUAL_COLUMNS
 from scanner.records import ImageRef, Int64
-from scanner.sky import source_catalogue
-from scanner.sky.source_catalogue import FileColumn
 from scanner.sphere import chord, unit_vectors
+
+# What reads tables, and SciPy, are imported where they are used: names and presets cost nothing before.
+if TYPE_CHECKING:
+    from scanner.sky.source_catalogue import FileColumn
 
 Role = Literal["ra", "dec", "label", "weight", "file", "id", "grade", "field", "theta_e"]
 ROLES: tuple[Role, ...] = get_args(Role)
 Purpose = Literal["training", "evaluation"]
 #: Names by which the column of a role is found, in upper or lower case; the first that is there.
 ALIASES: dict[Role, tuple[str, ...]] = {
-    "ra": (*source_catalogue.ALIASES["ra"], "_RAJ2000"),
-    "dec": (*source_catalogue.ALIASES["dec"], "_DEJ2000"),
+    "ra": (*USUAL_COLUMNS["ra"], "_RAJ2000"),
+    "dec": (*USUAL_COLUMNS["dec"], "_DEJ2000"),
     "label": ("LABEL", "IS_LENS", "GRADE", "CLASS", "CLASSIFICATION", "LENS", "VERDICT"),
     "weight": ("WEIGHT",),
     "file": ("FILE", "FILENAME", "FILE_NAME", "STAMP_FILE", "CUTOUT", "PATH"),
-    "id": ("ID", "ID_STR", *source_catalogue.ALIASES["id"][:-1], "SOURCEID", "CANDIDATE_ID", "NAME"),
+    "id": ("ID", "ID_STR", *USUAL_COLUMNS["id"][:-1], "SOURCEID", "CANDIDATE_ID", "NAME"),
     "grade": ("GRADE",),
     "field": ("FIELD", "TILE_ID", "TILE_INDEX", "TILEIDX", "TILE"),
     "theta_e": ("THETA_E_ARCSEC", "THETA_E", "EINSTEIN_RADIUS"),
@@ -342,6 +342,8 @@ def _read_table(path: Path, preset: Preset | None, preset_name: str, given: Mapp
             )
         return list(dict.fromkeys(names.values()))
 
+    from scanner.sky import source_catalogue
+
     file = ImageRef(path=str(path))
     try:
         found = source_catalogue.read_columns(file, choose)
@@ -497,6 +499,10 @@ def same_objects(ra: Sequence[float], dec: Sequence[float], radius_arcsec: float
     numpy.ndarray
         (N,) int64, number of the group of each.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import KDTree
+
     n = len(ra)
     longitude, latitude = np.asarray(ra, dtype=np.float64), np.asarray(dec, dtype=np.float64)
     placed = np.flatnonzero(np.isfinite(longitude) & np.isfinite(latitude))

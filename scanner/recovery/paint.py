@@ -21,6 +21,7 @@ from scipy.spatial import cKDTree
 from scanner.config import CutoutsConfig
 from scanner.errors import ContentError, TileError
 from scanner.records import BANDS, Band, Float64, ImageRef, Int64, Record, Tile
+from scanner.simulation import Ground
 from scanner.simulation.datasets.cutouts import measured_arcs
 from scanner.simulation.datasets.presets import CutoutScene
 from scanner.simulation.datasets.truth import truth_table, truths_of
@@ -39,7 +40,6 @@ from scanner.simulation.injection.painting import (
 from scanner.simulation.injection.places import (
     DEFLECTOR,
     EMPTY,
-    Ground,
     InjectionRequest,
     Places,
     TileSummary,

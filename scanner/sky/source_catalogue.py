@@ -25,22 +25,13 @@ from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
 from scanner.errors import TileError
-from scanner.imaging_surveys import EUCLID, ImagingSurvey
+from scanner.imaging_surveys import EUCLID, USUAL_COLUMNS, ImagingSurvey
 from scanner.records import MICROJANSKY_ZERO_POINT, Float64, ImageRef, Int64
 from scanner.sky.local_files import decompressed, local_path, refuse_endless, regular_file
 
 #: Given the names of all columns, those to read.
 Chooser = Callable[[Sequence[str]], Sequence[str]]
 _DAMAGE = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, zlib.error, pa.ArrowException)
-ALIASES: dict[str, tuple[str, ...]] = {
-    "ra": ("RIGHT_ASCENSION", "RA", "ALPHA_J2000", "ALPHAWIN_J2000", "RAJ2000", "RA_J2000", "RA_ICRS", "RA_DEG", "RADEG"),
-    "dec": ("DECLINATION", "DEC", "DELTA_J2000", "DELTAWIN_J2000", "DEJ2000", "DEC_J2000", "DE_ICRS", "DEC_DEG", "DECDEG"),
-    "id": ("OBJECT_ID", "SOURCE_ID", "TARGET_ID", "ID"),
-    "magnitude": ("MAGNITUDE_VIS", "MAG_VIS", "VIS_MAG", "MAG_AUTO", "MAGNITUDE", "MAG"),
-    "flux": ("FLUX_DETECTION_TOTAL",),
-    "detected": ("VIS_DET",),
-    "area": ("SEGMENTATION_AREA", "AREA", "ISOAREA_IMAGE", "NPIX"),
-}
 #: Names of columns that a message lists at most.
 _SHOWN = 12
 #: Most rows, most bytes of a compressed FITS file, and of an ECSV file, which takes ten times as much memory. Euclid's deepest
@@ -70,8 +61,8 @@ class Sources:
 def read(file: ImageRef, survey: ImagingSurvey = EUCLID) -> Sources:
     """Read a catalogue.
 
-    Columns are found by the names that the survey gives, then those of :data:`ALIASES`, in upper or lower case, the first that
-    is there:
+    Columns are found by the names that the survey gives, then those of :data:`~scanner.imaging_surveys.USUAL_COLUMNS`, in upper
+    or lower case, the first that is there:
 
     - position: degrees unless a unit says otherwise; text such as ``03:31:16.8`` is hours in right ascension and degrees in
       declination; ICRS;
@@ -134,7 +125,7 @@ def _names_of_roles(available: Sequence[str], survey: ImagingSurvey) -> dict[str
     for name in available:
         by_upper.setdefault(name.upper(), name)
     found = {}
-    for role, usual in ALIASES.items():
+    for role, usual in USUAL_COLUMNS.items():
         aliases = (*(name.upper() for name in survey.catalogue_columns.get(role, ())), *usual)
         there = [by_upper[alias] for alias in aliases if alias in by_upper]
         if there:

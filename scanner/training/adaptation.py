@@ -33,13 +33,13 @@ from scanner.records import (
     Targets,
     Tile,
 )
-from scanner.simulation.datasets.presets import PRESETS, PresetName
+from scanner.simulation import Ground, PresetName
+from scanner.simulation.datasets.presets import PRESETS
 from scanner.simulation.injection.painting import real_ground
 from scanner.simulation.injection.places import (
     AVOIDED_ARCSEC,
     DEFLECTOR,
     GALAXY,
-    Ground,
     InjectionRequest,
     Places,
     Region,

@@ -33,9 +33,9 @@ from scanner.ensemble.calibration import Calibration, CalibrationSet, MeanProbab
 from scanner.ensemble.preprocessing import MINMAX_FLOOR, MOST_SIGMA, Scaling
 from scanner.ensemble.session import open_session, run_apart
 from scanner.errors import ContentError, InputMissingError, UsageError
-from scanner.evaluation.decisions import SKY_PREVALENCE
 from scanner.evaluation.metrics import LOW_FPRS, auroc_interval, delong, recalls_at_fpr
 from scanner.evaluation.promotion import TITLE, markdown_table
+from scanner.evaluation.results import SKY_PREVALENCE
 from scanner.evaluation.scores import dataset_logits
 from scanner.interval import Interval, normal_interval, resampled_interval
 from scanner.labelled_set import LabelledSet

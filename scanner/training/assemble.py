@@ -24,7 +24,7 @@ from scanner.ensemble.preprocessing import Preprocessing
 from scanner.ensemble.session import EnsembleSession, open_session
 from scanner.errors import ContentError, InputMissingError, UsageError
 from scanner.evaluation import scores
-from scanner.evaluation.decisions import SKY_PREVALENCE
+from scanner.evaluation.results import SKY_PREVALENCE
 from scanner.evaluation.scores import dataset_logits
 from scanner.processes import run_all
 from scanner.records import DRAWN, MEMBERS, Float32, Float64, Int64, MemberName

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from scanner.records import (
     Float32,
     Float64,
 )
+from scanner.simulation import GeneratorName
 from scanner.simulation.datasets.presets import CutoutScene, Preset, draw_scene, object_generator
 from scanner.simulation.datasets.truth import TruthRow, component_columns, truth_arrays, truths_of
 from scanner.simulation.light import scene
@@ -36,7 +37,6 @@ from scanner.simulation.telescope.noise import magnitude
 if TYPE_CHECKING:
     import torch
 
-GeneratorName = Literal["fast", "lenstronomy"]
 #: Objects rendered at once: their canvases stay within the cache.
 _BATCH = 16
 

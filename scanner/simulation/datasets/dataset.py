@@ -38,16 +38,14 @@ from scanner.records import (
     SealedRecord,
     Targets,
 )
-from scanner.simulation import parts
+from scanner.simulation import DeviceName, GeneratorName, Parameters, PresetName, parts
 from scanner.simulation.datasets import cutouts
-from scanner.simulation.datasets.cutouts import GeneratorName, LabelledCutouts, check_device, draw
-from scanner.simulation.datasets.presets import LENS_CLASSES, PRESETS, Preset, PresetName
+from scanner.simulation.datasets.cutouts import LabelledCutouts, check_device, draw
+from scanner.simulation.datasets.presets import LENS_CLASSES, PRESETS, Preset
 from scanner.simulation.datasets.truth import component_table, truth_table
 from scanner.simulation.parts import PARTS, Progress, claim, join_parts, write_record
-from scanner.simulation.population.lenses import Parameters
 from scanner.simulation.telescope.noise import ZERO_POINT
 
-DeviceName = Literal["cpu", "cuda"]
 #: Table 1 moves the whole object; nothing else is in its images.
 _AS_IN_THE_PAPER = {"parameters": "paper", "centred_fraction": 0.0, "offset_arcsec": 5.0, "bright_star_fraction": 0.0}
 #: Classes of which the paper states parameters (its Table 1).

@@ -5,38 +5,21 @@ from __future__ import annotations
 import math
 import zlib
 from dataclasses import dataclass
-from typing import Literal, Self, get_args
+from typing import Literal, Self
 
 import numpy as np
 from numpy.random import Generator
 from pydantic import Field, model_validator
 
 from scanner.records import VIS_PIXEL_SCALE_ARCSEC, Record
+from scanner.simulation import Parameters, PresetName
 from scanner.simulation.light.components import Component, Kind
 from scanner.simulation.population import classes
 from scanner.simulation.population.galaxies import Options, System, moved
-from scanner.simulation.population.lenses import Parameters, draw_paper_object
+from scanner.simulation.population.lenses import draw_paper_object
 from scanner.simulation.population.neighbours import draw_field, draw_star
 from scanner.simulation.telescope.exposure import CANVAS_PIXELS, Exposure, draw_exposure, paper_exposure
 
-PresetName = Literal[
-    "train",
-    "train-wide",
-    "quick",
-    "eval",
-    "survey",
-    "hard-negatives",
-    "compound-arc",
-    "double-ring",
-    "red-sources",
-    "quasars",
-    "challenge",
-    "wide-lenses",
-    "invisible-deflectors",
-    "bright-deflectors",
-    "whole-rings",
-    "other-telescopes",
-]
 ClassName = Literal[
     "lens",
     "quasar_lens",
@@ -58,7 +41,6 @@ ClassName = Literal[
     "empty",
 ]
 LENS_CLASSES: tuple[ClassName, ...] = ("lens", "quasar_lens", "compound_arc", "double_ring")
-PRESET_NAMES: tuple[PresetName, ...] = get_args(PresetName)
 
 
 class Preset(Record):

@@ -29,6 +29,7 @@ from scanner.records import (
     Targets,
     Tile,
 )
+from scanner.simulation import Ground
 from scanner.simulation.datasets.dataset import DrawnRecord, DrawRequest
 from scanner.simulation.injection import measured
 from scanner.simulation.injection.measured import MeasuredObjects, measure_objects, stars_among, variance_slope
@@ -43,7 +44,6 @@ from scanner.sky.targets import grid_positions, list_targets
 from scanner.sky.tile_images import TileImages, open_tile
 from scanner.sphere import cell_numbers, chord, healpix_29, unit_vectors
 
-Ground = Literal["galaxies", "sky", "both"]
 PsfSource = Literal["image", "stars", "default"]
 SlopeSource = Literal["rms map", "default"]
 

@@ -7,14 +7,14 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
 from scanner.errors import UsageError, pip_install
 from scanner.records import BANDS, Band, Float32, Float64
-from scanner.simulation import lensing
+from scanner.simulation import Parameters, lensing
 from scanner.simulation.lensing import HUBBLE_KM_S_MPC, OMEGA_MATTER, Images, Lens, Sightline, find_images
 from scanner.simulation.light.components import (
     Component,
@@ -364,7 +364,6 @@ def _star_forming(rng: Generator, line: LineOfSight) -> EarlyType:
     return EarlyType(background_galaxy(rng, main, red=False), line.z_rear, vis, absolute, radius, q, angle)
 
 
-Parameters = Literal["paper", "physical"]
 #: Table 1, with the authors' notebook where that differs: it has 4 where Table 1 prints a Sérsic index of 20, 0.05 where it
 #: prints a shear of 0.5, and offsets of arcs of half an Einstein radius within the table's 5".
 R_SERSIC_ARCSEC, N_SERSIC, AXIS_RATIO = (0.2, 7.0), (1.5, 4.0), (0.3, 1.0)

@@ -3,7 +3,8 @@ import zlib
 import pytest
 from pydantic import ValidationError
 
-from scanner.simulation.datasets.presets import EVALUATION_SETS, PRESET_NAMES, PRESETS, Preset
+from scanner.simulation import PRESET_NAMES
+from scanner.simulation.datasets.presets import EVALUATION_SETS, PRESETS, Preset
 
 
 def test_every_name_has_its_preset():
