@@ -59,10 +59,10 @@ def turned_logits(
     return found
 
 
-def sample_rows(dataset: LabelledSet, n: int, seed: int = 0) -> Int64:
+def sample_rows(dataset: LabelledSet, n: int) -> Int64:
     """Draw ``n`` rows of a set, half of them visible lenses where there are so many; ascending."""
     truth = dataset.truth
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     kinds = [np.flatnonzero(truth.is_lens & truth.visible), np.flatnonzero(~truth.is_lens)]
     shares = [n - n // 2, n // 2]
     chosen = [generator.permutation(kind)[:share] for kind, share in zip(kinds, shares, strict=True)]
@@ -179,7 +179,6 @@ def recoloured_logits(
     session: EnsembleSession,
     n: int,
     colours: Sequence[float] = COLOURS,
-    seed: int = SEED,
     report: Callable[[int], None] = lambda n: None,
 ) -> RecolouredLogits:
     """Draw ``n`` visible lenses with sources of every colour, and score them.
@@ -196,8 +195,6 @@ def recoloured_logits(
         Lenses. As many are drawn as it takes to find visible ones (S/N in VIS, which does not depend on the colour).
     colours
         VIS - H of their sources, AB mag.
-    seed
-        Of the lenses.
     report
         Called with the number of cutouts scored since the last call.
     """
@@ -208,7 +205,7 @@ def recoloured_logits(
         if n_found >= n:
             break
         indices, of_colour = range(start, start + _AT_ONCE), []
-        for _, drawn in draw_recoloured(preset, seed, indices, colours):
+        for _, drawn in draw_recoloured(preset, SEED, indices, colours):
             seen = np.flatnonzero([row.verdict.visible for row in drawn.truth])[: n - n_found]
             batch = batch_of(drawn).take(seen)
             of_colour.append(session.logits(batch.vis, batch.nisp, batch.sky, batch.sigma))

@@ -219,8 +219,6 @@ def inspect(
     prevalence: float,
     *,
     inspected: Float64 = INSPECTED,
-    resamples: int = INSPECTION_RESAMPLES,
-    seed: int = 0,
 ) -> tuple[YieldPoint, ...]:
     """Completeness and purity where the best ``inspected`` of a million objects of the sky are inspected.
 
@@ -236,8 +234,6 @@ def inspect(
         Share of lenses on the sky.
     inspected
         (K,) how many of a million are inspected.
-    resamples, seed
-        Of the bootstrap.
 
     Raises
     ------
@@ -248,8 +244,8 @@ def inspect(
         raise ValueError("needs lenses and non-lenses")
     counts = _steps(np.asarray(positive, np.float64), np.asarray(negative, np.float64))
     found, n_false = _completeness(counts[0][None], counts[1][None], prevalence, inspected)
-    generator = np.random.default_rng(seed)
-    drawn = [generator.multinomial(part.sum(), part / part.sum(), resamples) for part in counts]
+    generator = np.random.default_rng(0)
+    drawn = [generator.multinomial(part.sum(), part / part.sum(), INSPECTION_RESAMPLES) for part in counts]
     resampled, _ = _completeness(drawn[0], drawn[1], prevalence, inspected)
     points = []
     for k, number in enumerate(inspected):

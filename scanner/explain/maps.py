@@ -338,11 +338,7 @@ def faithfulness(
     images: torch.Tensor,
     importance: NDArray[Any],
     *,
-    steps: int = STEPS,
-    random_orders: int = RANDOM_ORDERS,
     output: Output = "probability",
-    seed: int = 0,
-    report: Callable[[int], None] = lambda n: None,
 ) -> Faithfulness:
     """Compare a map with random orders of the same cells.
 
@@ -357,32 +353,23 @@ def faithfulness(
         (N, channels, side, side) as of :func:`scanner.explain.networks.network_input`.
     importance
         (N, m, m), m a divisor of the side: what speaks for a lens, the more the higher (minus an occlusion map).
-    steps
-        Of each curve.
-    random_orders
-        For each image; their curves are averaged.
     output
         What is followed.
-    seed
-        Of the orders and of the resamples.
-    report
-        Called with the number of images, after each.
 
     Raises
     ------
     ValueError
         The map does not tile the image.
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     found, chance = [], []
     for image, map_ in zip(images, importance, strict=True):
-        found.append(curves(network, image[None], map_[None], steps=steps, output=output))
-        orders = generator.random((random_orders, *map_.shape))
-        repeated = image[None].expand(random_orders, *image.shape)
-        chance.append(_mean(curves(network, repeated, orders, steps=steps, output=output)))
-        report(1)
+        found.append(curves(network, image[None], map_[None], output=output))
+        orders = generator.random((RANDOM_ORDERS, *map_.shape))
+        repeated = image[None].expand(RANDOM_ORDERS, *image.shape)
+        chance.append(_mean(curves(network, repeated, orders, output=output)))
     of_map, of_chance = _stacked(found), _stacked(chance)
-    deletion_gain, insertion_gain = gains(of_map, of_chance, seed=seed)
+    deletion_gain, insertion_gain = gains(of_map, of_chance)
     return Faithfulness(of_map, of_chance, deletion_gain, insertion_gain)
 
 

@@ -141,15 +141,15 @@ def cohen_error(table: Int64, weights: Weights = "none") -> float:
     return math.sqrt(max(0.0, spread) / n) / (1.0 - chance)
 
 
-def fleiss(votes: Int64, *, resamples: int = RESAMPLES, seed: int = 0) -> Interval | None:
+def fleiss(votes: Int64, *, resamples: int = RESAMPLES) -> Interval | None:
     """Fleiss' kappa of any number of graders; None where it is undefined, as :func:`cohen`.
 
     Parameters
     ----------
     votes
         (N, K) graders who gave each of N objects each of K grades; objects with fewer than two graders do not count.
-    resamples, seed
-        Of the bootstrap over objects. Draws in which all grades are the same are left out.
+    resamples
+        Of the objects. Draws in which all grades are the same are left out.
     """
     counted = votes[votes.sum(axis=1) >= 2]
     if not len(counted):
@@ -159,7 +159,7 @@ def fleiss(votes: Int64, *, resamples: int = RESAMPLES, seed: int = 0) -> Interv
     observed, chance = (float(part[0]) for part in _fleiss(np.ones((1, len(counted))), agreeing, counted))
     if 1.0 - chance < _NOTHING:
         return None
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     drawn: list[Float64] = []
     for _ in range(0, resamples, _TOGETHER):
         times = generator.multinomial(len(counted), np.full(len(counted), 1.0 / len(counted)), _TOGETHER)

@@ -54,8 +54,6 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">": lambda value, bound: value > bound,
     "<": lambda value, bound: value < bound,
 }
-#: What a volunteer's answer begins with who sees a lens.
-_SAYS_LENS = re.compile(r"(a |possible |probable |definite )?(lens|yes|true)\b", re.IGNORECASE)
 #: Names of columns, and values, that a message lists at most.
 _SHOWN = 12
 

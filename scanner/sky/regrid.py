@@ -456,10 +456,10 @@ def _resampled_rms(mosaic: Mosaic, wcs: WCS, step: int, top: int, left: int, siz
 
 
 def lattice_positions(
-    mosaic: Mosaic, wcs: WCS, step: int, top: int, left: int, size: tuple[int, int], nodes: int = 17
+    mosaic: Mosaic, wcs: WCS, step: int, top: int, left: int, size: tuple[int, int]
 ) -> tuple[Float64, Float64]:
-    """Where the middles of a lattice of output pixels, the corners of the block among them, lie in the image."""
-    y, x = np.meshgrid(*(np.linspace(0, n - 1, min(n, nodes)) for n in size), indexing="ij")
+    """Where the middles of a lattice of output pixels, 17 × 17 at most with the corners of the block, lie in the image."""
+    y, x = np.meshgrid(*(np.linspace(0, n - 1, min(n, 17)) for n in size), indexing="ij")
     return map_pixels(wcs, mosaic.wcs, step * (left + x + 0.5) - 0.5, step * (top + y + 0.5) - 0.5)
 
 

@@ -215,18 +215,18 @@ def draw_embedding(
     _save(figure, path)
 
 
-def group_objects(positions: Float32, n: int, seed: int = 0) -> Int64:
+def group_objects(positions: Float32, n: int) -> Int64:
     """Assign embedded objects (N, 2) to ``n`` groups by k-means, (N,) int64, the largest group 0."""
     from sklearn.cluster import KMeans
 
-    found = KMeans(n, n_init=4, random_state=seed).fit_predict(positions)
+    found = KMeans(n, n_init=4, random_state=0).fit_predict(positions)
     order = np.argsort(-np.bincount(found, minlength=n), kind="stable")
     rank = np.empty(n, dtype=np.int64)
     rank[order] = np.arange(n)
     return np.asarray(rank[found], dtype=np.int64)
 
 
-def draw_groups(path: Path, data: TrainingData, rows: Int64, groups: Int64, seed: int = 0) -> None:
+def draw_groups(path: Path, data: TrainingData, rows: Int64, groups: Int64) -> None:
     """Draw objects of each group in colour (Fig. 10), a row a group, with the group's share of lenses.
 
     All are parts of one image: axes of their own for each of fifty take seconds to draw.
@@ -236,7 +236,7 @@ def draw_groups(path: Path, data: TrainingData, rows: Int64, groups: Int64, seed
     axes = figure.add_subplot()
     axes.axis("off")
     shown = np.full((n_groups * step, EXAMPLES * step, 3), 255, dtype=np.uint8)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     for group in range(n_groups):
         of_group, top = rows[groups == group], group * step + 30
         chosen = np.sort(generator.choice(np.unique(of_group), min(EXAMPLES, len(np.unique(of_group))), replace=False))

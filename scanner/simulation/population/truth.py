@@ -102,10 +102,6 @@ class ArcMeasurement:
     arc_snr: float = 0.0
 
 
-#: Where there is nothing to measure.
-NO_ARCS = ArcMeasurement()
-
-
 @dataclass(frozen=True)
 class Label:
     """The verdict on one system; ``magnification``: of a point at the source's centre, summed over its images."""
