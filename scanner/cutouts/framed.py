@@ -159,7 +159,7 @@ def fits_bytes(images: Sequence[BandImage], header: Mapping[str, Card]) -> bytes
     """
     primary = fits.PrimaryHDU()
     for keyword, card in header.items():
-        # Whoever makes a bundle names it, in any script; FITS knows ASCII alone.
+        # A bundle can be named in any script; FITS knows ASCII alone.
         primary.header[keyword] = card.encode("ascii", "replace").decode() if isinstance(card, str) else card
     hdus = fits.HDUList([primary])
     for image in images:

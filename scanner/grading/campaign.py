@@ -644,7 +644,7 @@ def _state(opened: sqlite3.Connection, number: int | None) -> State:
 
 
 def _draw(plan: Plan, grader: str, what: str, of: object) -> str:
-    """32 hexadecimal digits that look like chance to whoever does not know the seed."""
+    """32 hexadecimal digits that look random without the seed."""
     return hmac.new(str(plan.seed).encode(), f"{plan.name}\n{grader}\n{what}\n{of}".encode(), hashlib.sha256).hexdigest()[:32]
 
 

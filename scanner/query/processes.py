@@ -237,7 +237,7 @@ class _Process:
 
 def _serve(connection: Connection, memory_mb: int) -> None:
     """Answer one question after the other, until nobody is there to ask."""
-    # Ctrl-C is for whoever asks, who then ends this.
+    # Ctrl-C is for the process that asks, which then ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _die_with_parent()
@@ -302,7 +302,7 @@ def _single(function: Callable[..., Result], args: tuple[Any, ...]) -> Iterator[
 
 
 def _die_with_parent() -> None:
-    """Be killed when whoever asks ends, however that ends: as the process that this one was forked from does then.
+    """Be killed when the process that asks ends, however that ends: as the process that this one was forked from does then.
 
     That process waits for the end of a pipe, of which all that were forked hold a copy, too.
     """

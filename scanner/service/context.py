@@ -386,7 +386,7 @@ class _Answer:
     def end(self, making: asyncio.Task[None]) -> None:
         """Take notice that the task which makes it has ended."""
         if not making.cancelled():
-            # Whoever reads on hears of it; who does not is gone.
+            # A client that reads on gets the error; one that does not is gone.
             making.exception()
         self._has_ended = True
         self._changed.set()

@@ -511,7 +511,7 @@ def client_of(scope: Scope) -> str:
         return f"name {who.name}"
     address = (scope.get("client") or ("", 0))[0]
     with suppress(ValueError):
-        # Whoever has one address of IPv6 has the 2⁶⁴ of its network.
+        # A client with one address of IPv6 has the 2⁶⁴ of its network.
         address = IPv6Network((address, 64), strict=False)
     return f"address {address}"
 

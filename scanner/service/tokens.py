@@ -68,7 +68,7 @@ def parse(text: str, where: str) -> tuple[TokenLine, ...]:
 class TokenBook:
     """The tokens that a service knows; false where it knows none and asks for none.
 
-    A token is 256 random bits, not a password, so one round of SHA-256 is enough. Whoever reads the file of hashes cannot use
+    A token is 256 random bits, not a password, so one round of SHA-256 is enough. A reader of the file of hashes cannot use
     them. The file is read again when it changes, so a token that is removed from it ends at once.
     """
 

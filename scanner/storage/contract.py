@@ -199,7 +199,7 @@ class Store(Protocol):
             for temporary files. A local store writes beside the place instead.
         hold
             For whom: the token of :meth:`held`. The folder is published only while that hold is the store's last, and only
-            where there is none: a record that is there stands until :meth:`revoke`. None: whoever holds the store, and what is
+            where there is none: a record that is there stands until :meth:`revoke`. None: the holder of the store, and what is
             there is replaced.
 
         Raises

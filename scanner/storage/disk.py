@@ -163,7 +163,7 @@ class LocalStore:
                 flush_tree(staging)
                 if hold is None:
                     self._replace(key, record, staging, before)
-                # After the folder was made: whoever took hold since has swept it, or will.
+                # After the folder was made: a holder since then has swept it, or will.
                 elif self.holder() != hold:
                     raise superseded(self.where(key))
                 elif not _rename_unless_taken(staging, path):

@@ -120,7 +120,7 @@ class Lease:
         with suppress(ScannerError):
             found = self._read()
             if found is not None and found[0] is not None and found[0].token == self.token:
-                # Not removed, which no condition could keep from being done to the lease of whoever took over just now.
+                # Not removed, which no condition could keep from being done to the lease of a holder that took over just now.
                 self._put(found[1], token="")
 
     def _refuse_servers_that_know_no_conditions(self) -> None:

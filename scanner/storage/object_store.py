@@ -344,7 +344,7 @@ def _publish(
     expected = {one.path: one.source.stat().st_size for one in uploads}
     try:
         upload(store.bucket, uploads)
-        # After the upload: whoever took hold since has found these files and fenced them, or will.
+        # After the upload: a holder since then has found these files and fenced them, or will.
         if hold is not None and store.holder() != hold:
             raise superseded(store.where(key))
     except BaseException:

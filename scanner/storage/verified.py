@@ -15,7 +15,7 @@ from scanner.storage.contract import Store, in_order
 
 #: Files of so many bytes are hashed once on a machine; smaller ones, which take no time, once in a process.
 REMEMBERED_BYTES = 16_000_000
-#: Device, inode, size, and times of change in nanoseconds: whoever writes to a file changes one of them.
+#: Device, inode, size, and times of change in nanoseconds: writing to a file changes one of them.
 Identity = tuple[int, int, int, int, int]
 
 

@@ -17,7 +17,7 @@ from prometheus_client.exposition import ThreadingWSGIServer
 
 from scanner.errors import UsageError
 
-#: Whoever came within this time is expected to come again; Prometheus comes every 15 to 60 s.
+#: A reader that read within this time is expected to read again; Prometheus reads every 15 to 60 s.
 RECENT_SECONDS = 120.0
 #: What Kubernetes calls itself when it asks whether a container is alive: it reads no figure.
 PROBE = "kube-probe/"

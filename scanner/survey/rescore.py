@@ -2,7 +2,7 @@
 
 ``rescored/BUNDLE/TILE`` in the run folder holds a tile's table by one bundle, and the commit that makes it count. When all
 tiles have theirs, ``run.json`` names the bundle, these commits take the places of those that counted, and the results are made
-anew. Whoever is stopped in between goes on with the same command, to the same bytes.
+anew. An interrupted command goes on when it is given again, to the same bytes.
 """
 
 from __future__ import annotations

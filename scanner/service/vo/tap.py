@@ -96,7 +96,7 @@ class JobBook:
         self._folder = tempfile.TemporaryDirectory(prefix="scanner-jobs-")
 
     def create(self, parameters: dict[str, str], owner: str | None, client: str, run_id: str = "") -> Job:
-        """Make a job that waits to be started; where there is no room, an idle one of whoever has most goes.
+        """Make a job that waits to be started; where there is no room, an idle one of the owner with most goes.
 
         Raises
         ------
@@ -112,7 +112,7 @@ class JobBook:
             most = max(counts.values(), default=0)
             self._make_room([job for job in self._jobs.values() if counts[job.client] == most])
         now = _now()
-        # Where no token binds it to its owner, whoever knows it may see it, so it cannot be guessed.
+        # Where no token binds it to its owner, anyone who knows it may see it, so it cannot be guessed.
         job = Job(secrets.token_hex(12), owner, client, parameters, now, now + self._retention, self.duration_s, run_id)
         self._jobs[job.identifier] = job
         return job

@@ -203,7 +203,7 @@ class Stopwatch:
                 with self.stage(name):
                     item = next(iterator)
                 yield item
-                del item  # Held no longer than by whoever took it.
+                del item  # Held no longer than by the stage that took it.
 
     def add_core_seconds(self, name: Stage, seconds: float) -> None:
         """Add processor time that other threads spent for a stage."""

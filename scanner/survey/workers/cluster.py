@@ -47,7 +47,7 @@ REQUEST_SECONDS = 10.0
 #: Pause before the second try; doubled each time.
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
-#: Whoever applies the Deployment's manifest in the middle of a run (a rollback, a GitOps tool) takes its pods away for so long.
+#: Applying the Deployment's manifest in the middle of a run (a rollback, a GitOps tool) takes its pods away for so long.
 REPEAT_SECONDS = 60.0
 #: So long it is tried to let the pods go at the end, well within the 120 s that a pod is given to end.
 PARTING_SECONDS = 30.0
@@ -74,7 +74,7 @@ def workers_wanted(config: EngineConfig, n_jobs: int) -> int:
 def workers_requested(config: EngineConfig, n_workers: int) -> Iterator[None]:
     """Ask for workers until the context ends, and for none from then on.
 
-    The number stays the same although the tiles become fewer: whoever takes workers away does not know which of them are busy,
+    The number stays the same although the tiles become fewer: an autoscaler does not know which workers are busy,
     and a tile that is begun again costs more than a worker that waits for the last tiles.
 
     Raises

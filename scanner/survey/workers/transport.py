@@ -60,7 +60,7 @@ DASK_SETTINGS: dict[str, Any] = {
 #: Pause between two tries to reach a scheduler: a tenth of the time for which it has been looked for, within these limits.
 RETRY_SECONDS = 0.2
 LONGEST_RETRY_SECONDS = 3.0
-#: A scheduler greets whoever connects; one that expects TLS waits for the other side to speak.
+#: A scheduler greets every connection; one that expects TLS waits for the other side to speak.
 GREETING_SECONDS = 10.0
 
 
@@ -173,7 +173,7 @@ def stays_here(host: str) -> bool:
 def refuse_open_door(host: str, files: Certificates | None, insecure: bool) -> None:
     """Refuse to listen without TLS where other machines can connect.
 
-    Dask runs what it is sent: whoever reaches an unencrypted scheduler or worker runs code as its user.
+    Dask runs what it is sent: anyone who reaches an unencrypted scheduler or worker runs code as its user.
 
     Parameters
     ----------

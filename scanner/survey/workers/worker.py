@@ -58,7 +58,7 @@ class SurveyWorker(Worker):
         self.scratch = scratch
         self._owned = ExitStack()
         folder = self._owned.enter_context(worker_scratch(EngineConfig(scratch=scratch)).scanning(DASK_FOLDER))
-        # Dask's own folder lies among those of the tiles, so that whoever sweeps up after a killed worker finds it there.
+        # Dask's own folder lies among those of the tiles, so that the sweep after a killed worker finds it there.
         super().__init__(*words, **settings | {"local_directory": str(folder)})
         if metrics_port is not None:
             self._owned.enter_context(metrics.serve(metrics_port and metrics_port + self._number(), "worker", metrics_address))
