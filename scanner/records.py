@@ -263,7 +263,9 @@ class Flag(IntFlag):
     EMPTY_CELL = 16  #: the grid cell held no training object: mean of its eight neighbours, or of the nearest defined cell
     UNDEFINED_NEIGHBOURS = 32  #: the eight neighbours were undefined too: value of the nearest defined cell
     OUTSIDE_EMBEDDING = 64  #: beyond the box of the training embedding: clipped to it
-    FAR_FROM_TRAINING = 128  #: logits further from every training object than 99.9% of held-out objects are
+    FAR_FROM_TRAINING = (
+        128  #: logits, within the training range, further from any training object than 99.9% of held-out objects
+    )
     BANDS_MISSING = 256  #: a NISP band is missing or mostly bad: scored by the members that do without it, not by the grid
     SCREENED = 512  #: far from a lens by the members of the screen: the others and the grid were not asked
     PADDED = 1024  #: the mosaic is smaller than a cutout: noise around it, sky and sigma from its darkest edge

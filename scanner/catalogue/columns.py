@@ -307,7 +307,7 @@ FLAG_WORDS: dict[Flag, tuple[str, str]] = {
     Flag.OUTSIDE_EMBEDDING: ("off the map", "It lies beyond the box of the training embedding and was moved to its rim."),
     Flag.FAR_FROM_TRAINING: (
         "unlike training",
-        "Its seven scores are unlike those of any training object: trust no number.",
+        "Its seven scores do not go together as those of any training object do: trust no number.",
     ),
     Flag.BANDS_MISSING: (
         "bands missing",

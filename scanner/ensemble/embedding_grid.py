@@ -74,7 +74,8 @@ class EmbeddingGrid:
     ``logits`` (M, 7) and ``positions`` (M, 2) float32: the training objects; of those with the same logits the first.
     ``x_edges, y_edges`` (cells + 1,) float64: cell edges. ``lens_fraction`` (cells, cells; x, y) float32, NaN where no training
     object fell; ``counts`` (cells, cells) int64: all training objects in the cell, kept or not. ``far_distance`` () float64:
-    Euclidean distance in what is embedded beyond which an object is unlike anything in training. ``rule``: see
+    Euclidean distance in what is embedded beyond which an object is unlike anything in training. A member that is surer than of
+    any training object adds nothing to it: the mean over orientations makes the best lenses so. ``rule``: see
     :class:`GridRule`.
     """
 
@@ -128,13 +129,12 @@ class EmbeddingGrid:
         lenses = np.bincount(cell, weights=is_lens, minlength=cells**2)
         fraction = np.divide(lenses, counts, out=np.full(cells**2, np.nan), where=counts > 0)
 
-        from scipy.spatial import cKDTree
-
         rule = rule or NEAREST_LOG_ODDS
         # Each training object moves a new one; the nearest of equals is one of them.
         moving = rule.places == "opentsne"
         kept = np.arange(len(rows)) if moving else np.sort(np.unique(rows, axis=0, return_index=True)[1])
-        distance, _ = cKDTree(rule.coordinates(rows[kept])).query(rule.coordinates(held_out))
+        embedded = rule.coordinates(rows[kept])
+        beyond = _distance(embedded, _tree(embedded), rule.coordinates(held_out))[0]
         return cls(
             logits=rows[kept],
             positions=places[kept],
@@ -142,16 +142,15 @@ class EmbeddingGrid:
             y_edges=y_edges,
             lens_fraction=fraction.reshape(cells, cells).astype(np.float32),
             counts=counts.reshape(cells, cells).astype(np.int64),
-            far_distance=np.asarray(np.quantile(distance, NEAR_SHARE), dtype=np.float64),
+            far_distance=np.asarray(np.quantile(beyond, NEAR_SHARE), dtype=np.float64),
             rule=rule,
         )
 
     @cached_property
-    def _tree(self) -> Any:
-        # Half a second to import, which --help should not wait for.
-        from scipy.spatial import cKDTree
-
-        return cKDTree(self.rule.coordinates(self.logits))
+    def _embedded(self) -> tuple[Float64, Any]:
+        """What is embedded of the training objects, and its tree."""
+        coordinates = self.rule.coordinates(self.logits)
+        return coordinates, _tree(coordinates)
 
     @cached_property
     def _reference(self) -> tuple[Any, Float64]:
@@ -249,7 +248,7 @@ class EmbeddingGrid:
         if not np.isfinite(rows).all():
             raise ValueError("logits must be finite")
         coordinates = self.rule.coordinates(rows)
-        distance, nearest = self._tree.query(coordinates)
+        distance, nearest = _distance(*self._embedded, coordinates)
         moved = self.rule.places == "opentsne" and len(rows) > 0
         found = self.value_at(self._placed(coordinates) if moved else self.positions[nearest])
         far = np.where(distance > self.far_distance, int(Flag.FAR_FROM_TRAINING), 0).astype(np.uint32)
@@ -293,6 +292,22 @@ class EmbeddingGrid:
             "far_distance": bool(np.isfinite(self.far_distance) and self.far_distance >= 0),
         }
         return next((name for name, is_sound in sound.items() if not is_sound), None)
+
+
+def _tree(embedded: Float64) -> Any:
+    # Half a second to import, which --help should not wait for.
+    from scipy.spatial import cKDTree
+
+    return cKDTree(embedded)
+
+
+def _distance(embedded: Float64, tree: Any, coordinates: Float64) -> tuple[Float64, Int64]:
+    """Distances (N,) to training objects, scores limited to the range that each member has in training; the nearest objects."""
+    distance, nearest = tree.query(coordinates)
+    within = np.clip(coordinates, embedded.min(axis=0), embedded.max(axis=0))
+    moved = np.flatnonzero((within != coordinates).any(axis=1))
+    distance[moved] = tree.query(within[moved])[0]
+    return distance, nearest
 
 
 def limited(logits: NDArray[Any]) -> Float32:

@@ -89,6 +89,18 @@ def test_small_grids_with_positions_on_the_edges(positions, labels, places, cell
         assert (found.cell_count[row], found.flags[row]) == (count, flags)
 
 
+def test_surer_than_of_any_training_object_is_not_unlike_training():
+    logits, positions, labels = _training()
+    grid = EmbeddingGrid.build(logits, positions, labels, held_out=_training(seed=1)[0], cells=20)
+    best = logits[[logits.sum(axis=1).argmax()]]
+    surest = best.copy()
+    surest[0, 5] = 20.0
+    assert 20.0 - logits[:, 5].max() > grid.far_distance
+    torn = np.where(np.arange(7) % 2, 19.0, -19.0).astype(np.float32)[None]
+    flags = [int(grid.lookup(row).flags[0]) & Flag.FAR_FROM_TRAINING for row in (best, surest, torn)]
+    assert flags == [0, 0, Flag.FAR_FROM_TRAINING]
+
+
 def test_lookup_takes_the_place_of_the_nearest_training_object():
     logits, positions, labels = _training()
     grid = EmbeddingGrid.build(logits, positions, labels, held_out=_training(seed=1)[0], cells=20)
@@ -96,7 +108,9 @@ def test_lookup_takes_the_place_of_the_nearest_training_object():
     found = grid.lookup(new)
     distance = np.linalg.norm(new[:, None].astype(float) - logits[None].astype(float), axis=2)
     np.testing.assert_array_equal(found.positions, positions[distance.argmin(axis=1)])
-    np.testing.assert_array_equal((found.flags & Flag.FAR_FROM_TRAINING) > 0, distance.min(axis=1) > grid.far_distance)
+    within = np.minimum(np.maximum(new, logits.min(axis=0)), logits.max(axis=0)).astype(float)
+    beyond = np.linalg.norm(within[:, None] - logits[None].astype(float), axis=2).min(axis=1)
+    np.testing.assert_array_equal((found.flags & Flag.FAR_FROM_TRAINING) > 0, beyond > grid.far_distance)
     at = grid.value_at(positions[distance.argmin(axis=1)])
     np.testing.assert_array_equal(found.value, at.value)
     assert (found.cell_count > 0).all()
