@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "examples" / "first-scan.ipynb"
 MODULES = [
     "scanner",
-    *(f"scanner.interface.{name}" for name in ("bundle", "labels", "model", "objects", "opened", "scan", "simulate", "train")),
+    *(f"scanner.interface.{name}" for name in ("bundle", "model", "objects", "opened", "scan", "simulate", "train")),
 ]
 
 
