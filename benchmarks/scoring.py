@@ -3,9 +3,10 @@
     python benchmarks/scoring.py [BUNDLE] [--cores 1 2] [--seconds 20] [--json FILE]
 
 Prints objects per second of the bundle's merged graph against torch in eager mode and against seven separate sessions, all from
-raw cutouts to log-odds, one thread a core, in one run; and what share of the float32 peak (a 2048³ matrix product on the same
-core, in the same run) that is. BUNDLE is a folder or the name of an installed bundle, the default one if left out. Install
-``scanner[openvino]`` instead of ``scanner[cpu]`` to have OpenVINO in the table.
+raw cutouts to log-odds, one thread a core, in one run; and what share of the peak (a 2048³ matrix product on the same core, in
+the same run; in bfloat16 where that computes) that is. BUNDLE is a folder or the name of an installed bundle, the default one
+if left out. Install ``scanner[openvino]`` instead of ``scanner[cpu]`` to have OpenVINO in the table, on a processor with AMX in
+bfloat16 too.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ from scanner.networks import LENS, NON_LENS
 from scanner.records import BANDS, MEMBER_BANDS, MEMBER_PIXELS, MEMBERS, MemberName
 from scanner.training.export import read_members
 
-VARIANTS = ("torch eager", "torch channels_last", "seven ONNX sessions", "merged ONNX, cpu", "merged ONNX, openvino")
+MERGED = tuple(f"merged ONNX, {provider}" for provider in ("cpu", "openvino", "openvino-bfloat16"))
+VARIANTS = ("torch eager", "torch channels_last", "seven ONNX sessions", *MERGED)
 TORCH_BATCH = 8
 PEAK_SIDE = 2048
 
@@ -179,12 +181,13 @@ def scorer_of(variant: str, bundle: Bundle) -> Callable[[Cutouts], np.ndarray]:
     return lambda cutouts: session.plain_logits(*cutouts)
 
 
-def measure_peak(seconds: float = 1.0) -> float:
-    """GFLOP/s of float32 2048³ products, the better of numpy's and torch's."""
+def measure_peak(bfloat16: bool, seconds: float = 1.0) -> float:
+    """GFLOP/s of 2048³ products: in float32 the better of numpy's and torch's, in bfloat16 torch's."""
     rng = np.random.default_rng(0)
     left, right = (rng.random((PEAK_SIDE, PEAK_SIDE), dtype=np.float32) for _ in range(2))
+    tensors = [torch.from_numpy(one).to(torch.bfloat16 if bfloat16 else torch.float32) for one in (left, right)]
     best = 0.0
-    for product in (lambda: left @ right, lambda: torch.from_numpy(left) @ torch.from_numpy(right)):
+    for product in (lambda: tensors[0] @ tensors[1], *(() if bfloat16 else (lambda: left @ right,))):
         product()
         start, n = time.process_time(), 0
         while time.process_time() - start < seconds:
@@ -201,7 +204,7 @@ def _work(
     cutouts = synthetic(TORCH_BATCH, seed=core)
     score = scorer_of(variant, bundles.load(path))
     score(cutouts)
-    peak = measure_peak()
+    peak = measure_peak(variant.endswith("bfloat16"))
     ready.wait()
     objects, wall, cpu = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - wall < seconds:
@@ -227,7 +230,7 @@ def measure(variant: str, path: Path, n_cores: int, seconds: float) -> list[Rate
 def compare_speed(bundle: Bundle, cores: list[int], seconds: float) -> dict[str, object]:
     flops = 2 * multiply_adds(read_members(bundle.path / "ensemble.onnx"))
     available = onnxruntime.get_available_providers()
-    variants = [name for name in VARIANTS if not name.endswith("openvino") or ONNX_NAME["openvino"] in available]
+    variants = [name for name in VARIANTS if "openvino" not in name or ONNX_NAME["openvino"] in available]
     rows = []
     print(f"{bundle.manifest.name}, {flops / 1e9:.2f} GFLOP an object, load {os.getloadavg()[0]:.1f}\n")
     print(f"{'':24}{'cores':>6}{'objects/s':>11}{'per CPU-s':>11}{'of peak':>9}{'x eager':>9}")

@@ -69,6 +69,11 @@ _MEMBER_INPUTS: dict[MemberName, tuple[tuple[Band, ...], int]] = {
 MEMBER_BANDS: dict[MemberName, tuple[Band, ...]] = {member: bands for member, (bands, _) in _MEMBER_INPUTS.items()}
 MEMBER_PIXELS: dict[MemberName, int] = {member: pixels for member, (_, pixels) in _MEMBER_INPUTS.items()}
 
+#: What runs the networks (:mod:`scanner.ensemble.session`): ONNX Runtime's providers, and OpenVINO's with its convolutions in
+#: bfloat16.
+Provider = Literal["cpu", "openvino", "openvino-bfloat16", "cuda", "tensorrt"]
+#: What may be asked for; ``auto``: the best float32 provider that works.
+ProviderChoice = Literal["auto", Provider]
 #: How the pixels of stored cutouts are encoded (:mod:`scanner.cutouts.store`).
 CodecName = Literal["exact", "compact"]
 #: Whether a bundle's screen is used; ``auto``: where it loses little (:meth:`scanner.ensemble.bundle.Bundle.screening`).

@@ -10,6 +10,7 @@ ALLOWED = {
     r"this machine (has no IPv6|does not let the tests|has no second file system)": "rights and hardware of the machine",
     r"counts resident pages in /proc": "Linux only",
     r".*'make verify-(chart|image|operator|play|vo)'": "minutes and root: targets of their own",
+    r"OPENVINO_PYTHON names no Python with onnxruntime-openvino": "a wheel that overwrites the one that tests use",
     r"LSDB_PYTHON names no Python with lsdb": "wants packages in versions of its own",
 }
 

@@ -19,7 +19,7 @@ from scanner.errors import TileError
 from scanner.interface.progress import counted, duration
 from scanner.interface.scan import run_request, stages
 from scanner.query.formats import terminal_lines
-from scanner.records import CodecName, ScreenChoice
+from scanner.records import CodecName, ProviderChoice, ScreenChoice
 from scanner.sky.tile_list import read as read_tile_list
 from scanner.storage.contract import join, split
 from scanner.survey.folder.cost import RunCost, one_line
@@ -198,7 +198,7 @@ SECTIONS = {
 @click.option("--max-bad-fraction", type=float, help="Leave out a band with more bad pixels than this [default: 0.25].")
 @click.option("--require-all-bands", is_flag=True, help="Do not score objects that lack a NISP band.")
 @click.option("--bundle", help="Bundle folder, or STORE/current [default: the bundle that ships with scanner].")
-@click.option("--provider", type=click.Choice(["auto", "cpu", "openvino", "cuda", "tensorrt"]), help="What runs the networks.")
+@click.option("--provider", type=click.Choice(get_args(ProviderChoice)), help="What runs the networks.")
 @click.option("--beta", type=float, help="β of the F-beta threshold [default: the bundle's].")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Score of a candidate, instead of F-beta's; the paper: 0.5.")
 @click.option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import multiprocessing
 import resource
 import sys
@@ -12,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,33 +32,45 @@ from scanner.records import (
     Flag,
     Float32,
     Int64,
+    Provider,
     Scores,
     ScreenChoice,
     UInt32,
 )
 
-Provider = Literal["cpu", "openvino", "cuda", "tensorrt"]
 PROVIDERS: tuple[Provider, ...] = get_args(Provider)
 #: What ``auto`` tries, best first. TensorRT is left to those who ask for it: it builds an engine for minutes before it scores.
+#: So is bfloat16, which moves log-odds by tenths.
 AUTO: tuple[Provider, ...] = ("cuda", "openvino", "cpu")
 ONNX_NAME: Mapping[Provider, str] = {
     "cpu": "CPUExecutionProvider",
     "openvino": "OpenVINOExecutionProvider",
+    "openvino-bfloat16": "OpenVINOExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
 #: The extra that brings a provider.
-EXTRA: Mapping[Provider, str] = {"cpu": "cpu", "openvino": "openvino", "cuda": "gpu", "tensorrt": "gpu"}
+EXTRA: Mapping[Provider, str] = {
+    "cpu": "cpu",
+    "openvino": "openvino",
+    "openvino-bfloat16": "openvino",
+    "cuda": "gpu",
+    "tensorrt": "gpu",
+}
 #: The provider, and what takes the nodes that it does not support.
 FALLBACK: Mapping[Provider, tuple[Provider, ...]] = {
     "cpu": ("cpu",),
     "openvino": ("openvino", "cpu"),
+    "openvino-bfloat16": ("openvino-bfloat16", "cpu"),
     "cuda": ("cuda", "cpu"),
     "tensorrt": ("tensorrt", "cuda", "cpu"),
 }
 #: Objects of one call. On a CPU the rate does not depend on it, the memory does (50 MB an object); one by one, an object's
 #: score cannot depend on what it came with. A GPU needs many to be busy.
-BATCH: Mapping[Provider, int] = {"cpu": 1, "openvino": 1, "cuda": 64, "tensorrt": 64}
+BATCH: Mapping[Provider, int] = {"cpu": 1, "openvino": 1, "openvino-bfloat16": 1, "cuda": 64, "tensorrt": 64}
+#: Where the processor's instructions stand, and those that compute in bfloat16.
+PROCESSOR = Path("/proc/cpuinfo")
+BFLOAT16 = frozenset({"amx_bf16", "avx512_bf16"})
 SHAPES: Mapping[str, tuple[int, ...]] = {
     "vis": (VIS_CUTOUT_PIXELS, VIS_CUTOUT_PIXELS),
     "nisp": (len(NISP_BANDS), NISP_CUTOUT_PIXELS, NISP_CUTOUT_PIXELS),
@@ -391,7 +404,8 @@ def open_session(
     bundle
         A verified bundle.
     provider
-        ``cpu``, ``openvino``, ``cuda``, ``tensorrt``, or ``auto``: the best of CUDA, OpenVINO and CPU that works.
+        ``cpu``, ``openvino``, ``openvino-bfloat16``, ``cuda``, ``tensorrt``, or ``auto``: the best of CUDA, OpenVINO and CPU
+        that works.
     threads
         Threads that compute one object on the CPU. The last digits of a log-odds (1e-6) depend on their number, not on chance.
     parallel
@@ -411,6 +425,11 @@ def open_session(
     if provider != "auto" and provider not in PROVIDERS:
         raise UsageError(f"provider {provider!r} is unknown; choose auto, {', '.join(PROVIDERS)}.")
     available = onnxruntime.get_available_providers()
+    if provider == "openvino-bfloat16" and ONNX_NAME["openvino"] in available and not _computes_bfloat16():
+        raise UsageError(
+            "provider 'openvino-bfloat16' needs a processor with AMX or AVX-512 for bfloat16, which this one has not; choose "
+            "'openvino', which computes in float32."
+        )
     wanted = AUTO if provider == "auto" else tuple(name for name in PROVIDERS if name == provider)
     for candidate in wanted:
         if ONNX_NAME[candidate] not in available:
@@ -519,10 +538,22 @@ def _import_onnxruntime() -> Any:
     return onnxruntime
 
 
+def _computes_bfloat16() -> bool:
+    """Whether the processor does; on one that does not, OpenVINO computes in float32 without a word."""
+    try:
+        words = PROCESSOR.read_text(encoding="utf-8", errors="replace").split()
+    except OSError:
+        return False
+    return not BFLOAT16.isdisjoint(words)
+
+
 def _options(provider: Provider, threads: int) -> dict[str, str]:
     if provider == "openvino":
         # Without the hint OpenVINO may compute in bfloat16 where the CPU has it.
         return {"device_type": "CPU", "precision": "ACCURACY", "num_of_threads": str(threads)}
+    if provider == "openvino-bfloat16":
+        hint = json.dumps({"CPU": {"INFERENCE_PRECISION_HINT": "bf16"}})
+        return {"device_type": "CPU", "num_of_threads": str(threads), "load_config": hint}
     if provider == "cuda":
         # TF32 keeps 10 bits of the mantissa, and exhaustive search picks kernels by the clock: both change the scores.
         return {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}

@@ -121,7 +121,7 @@ def score(
     beta
         β of the F-beta threshold; the bundle's own by default.
     provider
-        What runs the networks: ``auto``, ``cpu``, ``openvino``, ``cuda``, ``tensorrt``.
+        What runs the networks: ``auto``, ``cpu``, ``openvino``, ``openvino-bfloat16``, ``cuda``, ``tensorrt``.
     max_bad_fraction
         A band with more bad pixels than this is left out; without VIS an object is not scored.
 

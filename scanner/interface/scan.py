@@ -17,7 +17,7 @@ from scanner.errors import TileListError, UsageError
 from scanner.imaging_surveys import EUCLID
 from scanner.interface.progress import bar, followed
 from scanner.processes import script_kept_from_children, sigterm_interrupts
-from scanner.records import CodecName, FailedTile, ScreenChoice, Tile
+from scanner.records import CodecName, FailedTile, ProviderChoice, ScreenChoice, Tile
 from scanner.sky import tile_files
 from scanner.sky.tile_list import read as read_tile_list
 from scanner.storage import open_store
@@ -53,7 +53,7 @@ class RunSettings(TypedDict, total=False):
     max_bad_fraction: float
     require_all_bands: bool
     bundle: str | Path | None
-    provider: Literal["auto", "cpu", "openvino", "cuda", "tensorrt"]
+    provider: ProviderChoice
     beta: float | None
     threshold: float | None
     rank: RankedBy

@@ -20,9 +20,9 @@ from scanner.cutouts.framed import FramedCutout, fits_bytes
 from scanner.cutouts.store import CODECS
 from scanner.ensemble import bundles
 from scanner.ensemble.bundle import Bundle
-from scanner.ensemble.session import BATCH, Provider, Scorer
+from scanner.ensemble.session import BATCH, Scorer
 from scanner.errors import ContentError, InputMissingError, TileError, UsageError
-from scanner.records import CodecName, CutoutBatch, Float32, Record, Tile
+from scanner.records import CodecName, CutoutBatch, Float32, Provider, Record, Tile
 from scanner.report import colour, self_contained
 from scanner.sky import local_files, tile_list
 from scanner.sky.local_files import temporary_folder

@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import scanner
-from scanner.ensemble.session import BATCH, Provider
-from scanner.records import Record
+from scanner.ensemble.session import BATCH
+from scanner.records import Provider, Record
 
 #: Instructions that NumPy, OpenBLAS and ONNX Runtime dispatch on, as /proc/cpuinfo names them on x86 and on Arm.
 INSTRUCTIONS = (

@@ -37,7 +37,7 @@ Each sentence names the value, says what is wrong and what to do.
 {{- if and (has $provider (list "cuda" "tensorrt")) (not $workers.gpu) -}}
 {{- fail (printf "%s.config.scoring.provider: %s needs GPUs, and no worker has one; set workers.gpu." $at $provider) -}}
 {{- end -}}
-{{- if and (has $provider (list "cpu" "openvino")) $workers.gpu -}}
+{{- if and (has $provider (list "cpu" "openvino" "openvino-bfloat16")) $workers.gpu -}}
 {{- fail (printf "%s.workers.gpu: GPUs would be idle, as config.scoring.provider is %s; leave one of them out." $at $provider) -}}
 {{- end -}}
 {{- if eq $workers.scaling "local" -}}
