@@ -1,12 +1,12 @@
 """What a scan costs with and without the screen and test-time augmentation, and which lenses the screen loses.
 
-    python benchmarks/cost.py [--size 4800] [--magnitude 22] [--seed 5] [--bundle BUNDLE ...]
+    python benchmarks/cost.py [--size 4800] [--magnitude 22] [--seed 5] [--bundle BUNDLE ...] [--provider cpu openvino ...]
     python benchmarks/cost.py --lenses SETS/eval SETS/survey --others SETS/challenge --cache CACHE
 
 The first draws a tile without lenses, which are too rare to cost anything, and scans it again and again, each time in a process
-of its own, on one thread: with the first bundle without its screen, and with each bundle as it is. It prints processor time by
-stage, per thousand objects and square degree, and that of the same cutouts through the networks in torch's eager mode. Ratios
-are of processor time within one call, so that other work on the machine hardly matters.
+of its own, on one thread: with the first bundle without its screen, and with each bundle as it is on each provider. It prints
+processor time by stage, per thousand objects and square degree, and that of the same cutouts through the networks in torch's
+eager mode. Ratios are of processor time within one call, so that other work on the machine hardly matters.
 
 The second scores lenses and, of the non-lenses, those that pass, once and as they are (without test-time augmentation), and
 counts the lenses that all members find at a false-positive rate and that do not pass. Log-odds are kept in ``--cache``.
@@ -30,7 +30,7 @@ from scanner.cutouts.extract import cut
 from scanner.cutouts.quality import fill_bad_pixels
 from scanner.ensemble import bundles
 from scanner.ensemble.bundle import Bundle
-from scanner.ensemble.session import open_session
+from scanner.ensemble.session import PROVIDERS, open_session
 from scanner.evaluation.scores import dataset_logits, kept_array
 from scanner.labelled_set import LabelledSet
 from scanner.records import Float64
@@ -50,7 +50,7 @@ def config_of(magnitude: float, screen: str) -> RunConfig:
     return load(None, {"targets.magnitude_limit": magnitude, "scoring.screen": screen, "engine.parallel_scores": 1}, {})
 
 
-def scan(sky: Path, bundle: str, screen: str, magnitude: float) -> None:
+def scan(sky: Path, bundle: str, screen: str, provider: str, magnitude: float) -> None:
     """What a child does: scan the tile, and print what each stage cost."""
     (tile,) = tile_list.read(str(sky / "tile-list.txt")).tiles.values()
     with tempfile.TemporaryDirectory(dir=sky) as out:
@@ -58,7 +58,7 @@ def scan(sky: Path, bundle: str, screen: str, magnitude: float) -> None:
             tile=tile,
             run_folder=out,
             config=config_of(magnitude, screen),
-            provider="cpu",
+            provider=provider,
             bundle=bundle,
             config_fingerprint="",
             bundle_fingerprint="",
@@ -89,13 +89,16 @@ def compare_costs(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         sky = Path(folder)
         draw_tiles(TilesRequest(n_tiles=1, size=arguments.size, seed=arguments.seed, lenses_per_tile=0.0), sky, 1)
-        variants = [(f"{tried[0].manifest.version}, no screen", tried[0], "none")]
-        variants += [(bundle.manifest.version, bundle, "bundle") for bundle in tried]
+        providers = arguments.provider
+        variants = [(f"{tried[0].manifest.version}, no screen", tried[0], "none", providers[0])]
+        variants += [
+            (f"{bundle.manifest.version}, {provider}", bundle, "bundle", provider) for provider in providers for bundle in tried
+        ]
         header = ("objects", "by all", "cut", "score", "others", "a thousand", "a deg²", "times")
-        print(f"{'core-s':24}" + "".join(f"{word:>11}" for word in header))
+        print(f"{'core-s':32}" + "".join(f"{word:>11}" for word in header))
         first = None
-        for name, bundle, screen in variants:
-            child = ["--child", str(sky), str(bundle.path), screen, "--magnitude", str(arguments.magnitude)]
+        for name, bundle, screen, provider in variants:
+            child = ["--child", str(sky), str(bundle.path), screen, provider, "--magnitude", str(arguments.magnitude)]
             command = [sys.executable, __file__, *child]
             told = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
             n, stages = told["n_scored"], told["core_seconds"]
@@ -105,7 +108,7 @@ def compare_costs(arguments: argparse.Namespace) -> None:
             parts = [1000 * value / n for value in (cutting, scoring, total - cutting - scoring, total)]
             words = [f"{n}", f"{n - told['n_screened']}", *(f"{part:.2f}" for part in parts)]
             words += [f"{total / told['sky_area_deg2']:,.0f}", f"{first / total:.2f}"]
-            print(f"{name:24}" + "".join(f"{word:>11}" for word in words), flush=True)
+            print(f"{name:32}" + "".join(f"{word:>11}" for word in words), flush=True)
         eager = 1000 * eager_core_seconds(sky, tried[0], arguments.magnitude)
         print(f"torch, eager, batches of 8, each object once: {eager:.1f} core-s a thousand for the networks alone")
 
@@ -158,7 +161,8 @@ def main() -> None:
     parser.add_argument("--lenses", type=Path, nargs="+")
     parser.add_argument("--others", type=Path)
     parser.add_argument("--cache", type=Path)
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--provider", nargs="+", default=["cpu"], choices=PROVIDERS)
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         scan(Path(arguments.child[0]), *arguments.child[1:], arguments.magnitude)
