@@ -580,7 +580,8 @@ def learn(
         Of the new bundle; the name of the old one with ``-graded`` by default.
     all_layers, hours
         Train all networks as :func:`scanner.adapt` does, with the grades as its labels, for so many hours; the tiles must be
-        at hand. The bundle is in ``out/adapted/bundle``.
+        at hand. The bundle is in ``out/adapted/bundle``. The same call goes on where it was stopped, with the grades that it
+        began with.
     storage
         How object stores are reached; by default as the run reached them.
     progress
@@ -629,10 +630,12 @@ def learn(
     ra, dec = (np.array([row.row[axis][0].as_py() for row in clear]) for axis in ("ra", "dec"))
     order, first = divide(ra, dec)
     judges = cell_numbers(ra, dec, order) >= first
+    goes_on = all_layers and not (out / "adapted" / "bundle").exists()
     sets = []
     for part, which in (("graded", ~judges), ("held-out", judges)):
         chosen = [row for row, is_in in zip(clear, which, strict=True) if is_in]
-        write_training_set({row.object: labels[row.object] for row in chosen}, chosen, least_graders, out / part)
+        if not (goes_on and (out / part).exists()):
+            write_training_set({row.object: labels[row.object] for row in chosen}, chosen, least_graders, out / part)
         sets.append(LabelledSet(out / part))
     graded, held_out = sets
     from_grades.usable(held_out, fewest=FEWEST_JUDGES)

@@ -120,3 +120,13 @@ def test_grades_of_a_run_make_a_bundle_that_is_judged_by_others(finished_run, tm
     assert "| held-out" in card
     with pytest.raises(OutputError, match="is there already"):
         learn(finished_run, out, grades=tmp_path / "grades.sqlite")
+    # Stopped once its labels are written: the second call begins with those, whatever was graded since.
+    place = Place(
+        f"{rows[0]['run']}/{rows[0]['tile_id']}/{rows[0]['target_id']}", rows[0]["name"], rows[0]["ra"], rows[0]["dec"]
+    )
+    for _ in range(2):
+        with pytest.raises(UsageError, match="--hours"):
+            learn(finished_run, tmp_path / "all", grades=tmp_path / "grades.sqlite", all_layers=True, hours=0.0)
+        store.give(place, "Ann", "X")
+    again = LabelledSet(tmp_path / "all" / "graded"), LabelledSet(tmp_path / "all" / "held-out")
+    assert [part.fingerprint for part in again] == [graded.fingerprint, held_out.fingerprint]
