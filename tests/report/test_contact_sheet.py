@@ -122,7 +122,7 @@ def test_every_candidate_has_its_card_in_order(sheet: str) -> None:
     ):
         assert text in page.prose
     explained = {tag["title"] for tag in page.of("span") if tag.get("class") == "flag"}
-    assert any("unlike those of any training object" in sentence for sentence in explained)
+    assert any("do not go together as those of any training object do" in sentence for sentence in explained)
 
 
 def test_pictures_are_those_of_the_row_and_described(sheet: str) -> None:

@@ -22,8 +22,8 @@ INCOMPLETE, INTERRUPTED, USAGE = 3, 130, 64
 LOCAL = StorageConfig()
 #: ``scanner …`` in a pod; no setting says where the files of its service account lie.
 IN_A_POD = (
-    "import pathlib; from scanner.survey.workers import autoscale; from scanner.cli.main import main;"
-    "autoscale.SERVICE_ACCOUNT = pathlib.Path({folder!r}); main()"
+    "import pathlib; from scanner.survey.workers import cluster; from scanner.cli.main import main;"
+    "cluster.SERVICE_ACCOUNT = pathlib.Path({folder!r}); main()"
 )
 
 
