@@ -133,8 +133,7 @@ class EmbeddingGrid:
         # Each training object moves a new one; the nearest of equals is one of them.
         moving = rule.places == "opentsne"
         kept = np.arange(len(rows)) if moving else np.sort(np.unique(rows, axis=0, return_index=True)[1])
-        embedded = rule.coordinates(rows[kept])
-        beyond = _distance(embedded, _tree(embedded), rule.coordinates(held_out))[0]
+        beyond = _distance(_tree(rule.coordinates(rows[kept])), rule.coordinates(held_out))[0]
         return cls(
             logits=rows[kept],
             positions=places[kept],
@@ -147,10 +146,8 @@ class EmbeddingGrid:
         )
 
     @cached_property
-    def _embedded(self) -> tuple[Float64, Any]:
-        """What is embedded of the training objects, and its tree."""
-        coordinates = self.rule.coordinates(self.logits)
-        return coordinates, _tree(coordinates)
+    def _embedded(self) -> Any:
+        return _tree(self.rule.coordinates(self.logits))
 
     @cached_property
     def _reference(self) -> tuple[Any, Float64]:
@@ -248,7 +245,7 @@ class EmbeddingGrid:
         if not np.isfinite(rows).all():
             raise ValueError("logits must be finite")
         coordinates = self.rule.coordinates(rows)
-        distance, nearest = _distance(*self._embedded, coordinates)
+        distance, nearest = _distance(self._embedded, coordinates)
         moved = self.rule.places == "opentsne" and len(rows) > 0
         found = self.value_at(self._placed(coordinates) if moved else self.positions[nearest])
         far = np.where(distance > self.far_distance, int(Flag.FAR_FROM_TRAINING), 0).astype(np.uint32)
@@ -301,10 +298,10 @@ def _tree(embedded: Float64) -> Any:
     return cKDTree(embedded)
 
 
-def _distance(embedded: Float64, tree: Any, coordinates: Float64) -> tuple[Float64, Int64]:
+def _distance(tree: Any, coordinates: Float64) -> tuple[Float64, Int64]:
     """Distances (N,) to training objects, scores limited to the range that each member has in training; the nearest objects."""
     distance, nearest = tree.query(coordinates)
-    within = np.clip(coordinates, embedded.min(axis=0), embedded.max(axis=0))
+    within = np.clip(coordinates, tree.mins, tree.maxes)
     moved = np.flatnonzero((within != coordinates).any(axis=1))
     distance[moved] = tree.query(within[moved])[0]
     return distance, nearest
